@@ -1,0 +1,30 @@
+//! The pipeline of Forebay: records from an HTTP API, through Kafka, through micro-batches of SQL, into Cassandra, effectively once.
+//!
+//! ```text
+//!  API ── fetcher ── producer ──▶ Kafka topic ──▶ consumer ── transformer ── writer ──▶ Cassandra table
+//!             Lease<Page>                             Lease<RawBatch>  Lease<RowBatch>  └▶ dead-letter topic
+//! ```
+//!
+//! Each arrow between actors carries a [`kernel::Lease`]: the message and the bytes of budget it holds until its effect is done.
+//!
+//! * [`kernel`] runs actors: exit reasons, supervision, budgets, watchdog. The only place that names actix.
+//! * [`fetcher`], [`producer`], [`consumer`], [`transformer`], [`writer`]: one folder an actor; `mod.rs` says what it guarantees,
+//!   `actor.rs` is the shell, `state.rs` is pure, `client.rs` talks to servers, `error.rs` says what can go wrong.
+//! * [`message`]: what they send each other. [`telemetry`]: what they let others see.
+//! * [`broker`] and [`store`]: Kafka and Cassandra, external or inside the process, behind one interface each.
+//! * [`ledger`]: decisions and visible facts, as events; the state of runs is their fold.
+//! * [`api`]: the control API. [`pipeline`] builds the supervision tree out of a pipeline file.
+
+pub mod api;
+pub mod broker;
+pub mod consumer;
+pub mod fetcher;
+pub mod kernel;
+pub mod ledger;
+pub mod message;
+pub mod pipeline;
+pub mod producer;
+pub mod store;
+pub mod telemetry;
+pub mod transformer;
+pub mod writer;

@@ -1,0 +1,168 @@
+//! What the actors send each other. Each travels in a [`Lease`](crate::kernel::Lease), and each carries a [`Receipt`] by which whoever
+//! sent it first learns its end: settled, or abandoned because an actor on the way went down.
+
+use std::fmt;
+use std::ops::Range as Slice;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use forebay_schemas::offset::{Offset, Partition, Ranges};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// A fixed number of bytes that each record weighs in a budget beside its key and value, for what Forebay keeps about it.
+pub const RECORD_OVERHEAD: usize = 64;
+
+/// A page of records on its way from the API into the topic.
+#[derive(Debug)]
+pub struct Page {
+    /// The fetch that found it: a run's identifier, or one made for a scheduled fetch. Goes into the header `forebay-run`.
+    pub run: Uuid,
+    /// Each record's own bytes of JSON, as the API sent them; slices of one buffer.
+    pub records: Vec<Bytes>,
+    /// Settled when Kafka has acknowledged every record.
+    pub receipt: Receipt<Result<PageProduced, PageRefused>>,
+}
+
+/// A page whose records Kafka has acknowledged, each in the topic or in the dead-letter topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PageProduced {
+    /// Where in the topic.
+    pub ranges: Ranges,
+    /// How many records are in the topic.
+    pub produced: u64,
+    /// How many are in the dead-letter topic.
+    pub rejected: u64,
+}
+
+/// A page that can't be produced as it is: trying the same bytes again gives the same.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PageRefused(pub String);
+
+/// A micro-batch as it came out of the topic.
+#[derive(Debug)]
+pub struct RawBatch {
+    /// Its number in this process, from 1.
+    pub id: u64,
+    /// Keys and values, one after the other.
+    pub arena: Vec<u8>,
+    /// The records, in the order they were read; within a partition by offset.
+    pub records: Vec<RawRecord>,
+    /// The offsets it covers, a range a partition; on a compacted topic more than there are records.
+    pub ranges: Ranges,
+    /// From the first record's arrival until the batch was cut.
+    pub waited: Duration,
+    /// When it was cut.
+    pub cut_at: Instant,
+    /// Settled when every record's effect is done.
+    pub receipt: Receipt<BatchDone>,
+}
+
+/// One record in a [`RawBatch`].
+#[derive(Debug, Clone)]
+pub struct RawRecord {
+    /// Its partition.
+    pub partition: Partition,
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp in the topic, milliseconds since the epoch.
+    pub timestamp_ms: i64,
+    /// The timestamp its row is written with, microseconds; strictly rising in a partition and a function of its prefix alone.
+    pub write_ts: i64,
+    /// Where its key is in the arena, if it has one.
+    pub key: Option<Slice<u32>>,
+    /// Where its value is in the arena; none for a tombstone.
+    pub value: Option<Slice<u32>>,
+}
+
+impl RawBatch {
+    /// A record's key, if it has one.
+    pub fn key(&self, record: &RawRecord) -> Option<&[u8]> {
+        record.key.as_ref().map(|at| &self.arena[at.start as usize..at.end as usize])
+    }
+
+    /// A record's value; none for a tombstone.
+    pub fn value(&self, record: &RawRecord) -> Option<&[u8]> {
+        record.value.as_ref().map(|at| &self.arena[at.start as usize..at.end as usize])
+    }
+}
+
+/// A micro-batch after the SQL.
+#[derive(Debug)]
+pub struct RowBatch {
+    /// What it was made of; a dead letter's bytes come from here.
+    pub raw: RawBatch,
+    /// The rows, a column a column of the SELECT.
+    pub rows: RecordBatch,
+    /// For each row the index of its record in `raw.records`.
+    pub origin: Vec<u32>,
+    /// For each row the timestamp it is written with, microseconds.
+    pub write_ts: Vec<i64>,
+    /// Records that gave no row because they are bad.
+    pub rejects: Vec<Reject>,
+    /// Time spent on JSON and SQL.
+    pub transform: Duration,
+}
+
+/// A record that can't become a row, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Its index in `raw.records`.
+    pub record: u32,
+    /// Where it was found to be bad.
+    pub stage: Stage,
+    /// What is wrong, for a person to read.
+    pub reason: String,
+}
+
+/// Where a record was found to be bad. Goes into the dead letter's header `forebay-stage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// On the way into the topic: it has no key, say.
+    Produce,
+    /// Its bytes are not JSON, or do not fit the schema.
+    Decode,
+    /// The SQL fails on it.
+    Transform,
+    /// Its row does not fit the table.
+    Write,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Produce => "produce",
+            Self::Decode => "decode",
+            Self::Transform => "transform",
+            Self::Write => "write",
+        })
+    }
+}
+
+/// A micro-batch whose every record is a row in the table, filtered out by the SQL, or an acknowledged dead letter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchDone {
+    /// Rows the table acknowledged.
+    pub rows: u64,
+    /// Dead letters.
+    pub rejected: u64,
+}
+
+/// The sender's way to learn the end of a message. Dropped unsettled, it says that the message was abandoned.
+#[derive(Debug)]
+pub struct Receipt<T>(oneshot::Sender<T>);
+
+impl<T> Receipt<T> {
+    /// A receipt, and the end at which its settling shows; an error there means abandoned.
+    pub fn new() -> (Self, oneshot::Receiver<T>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(sender), receiver)
+    }
+
+    /// Says the end. Nobody may be listening any more, which is no failure.
+    pub fn settle(self, end: T) {
+        let _ = self.0.send(end);
+    }
+}

@@ -1,0 +1,18 @@
+//! The contract of Forebay: what the pipeline file says, what the API answers, what an event is.
+//!
+//! Everything here is data. The pipeline (`forebay-actors`), the monitor (`forebay-tui`) and the command line know each other
+//! through these types only, so the monitor works the same beside the process, from another machine or over a recording.
+//!
+//! * [`pipeline`]: the pipeline file `forebay.toml`, its checks and its errors (with the line and the remedy).
+//! * [`record`]: the JSON Schema of one record, as far as Forebay enforces it.
+//! * [`offset`]: offsets and half-open ranges `[from, to)` of a partition.
+//! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
+//! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
+//! * [`summary`]: what `demo` and `run --until-idle` say at the end.
+
+pub mod offset;
+pub mod pipeline;
+pub mod record;
+pub mod run;
+pub mod snapshot;
+pub mod summary;

@@ -1,0 +1,124 @@
+//! Errors that point into the pipeline file.
+
+use std::path::Path;
+
+use miette::{Diagnostic, NamedSource, SourceSpan};
+use thiserror::Error;
+
+use super::FileText;
+
+/// Something wrong with the pipeline file, or with what it says: where, what, and what to write instead.
+#[derive(Debug, Error, Diagnostic)]
+#[error("{message}")]
+#[diagnostic(code(forebay::pipeline_file))]
+pub struct FileError {
+    message: String,
+    #[source_code]
+    source_code: Option<NamedSource<String>>,
+    #[label("{label}")]
+    span: Option<SourceSpan>,
+    label: String,
+    #[help]
+    help: Option<String>,
+    line: Option<usize>,
+}
+
+/// A place in the file: byte offset and length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spot {
+    /// The first byte.
+    pub start: usize,
+    /// How many.
+    pub len: usize,
+}
+
+impl FileError {
+    /// The file can't be read.
+    pub(super) fn unreadable(path: &Path, cause: &std::io::Error) -> Self {
+        Self {
+            message: format!("can't read the pipeline file {}: {cause}", path.display()),
+            source_code: None,
+            span: None,
+            label: String::new(),
+            help: Some("name another with -c FILE, or let `forebay init` write one".into()),
+            line: None,
+        }
+    }
+
+    /// An error of the TOML parser or of a type's own deserialiser.
+    pub(super) fn from_toml(file: &FileText, cause: &toml::de::Error) -> Self {
+        let message = cause.message().to_owned();
+        let help = unknown_key(&message).map(|(key, known)| match nearest(key, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known here: {}", known.join(", ")),
+        });
+        let spot = cause.span().map(|span| Spot { start: span.start, len: span.end.saturating_sub(span.start) });
+        Self::at_spot(file, spot, message, "here", help)
+    }
+
+    /// An error at the value of a key, the table itself when there is no such key.
+    pub fn at_key(file: &FileText, key: &[&str], message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::at_spot(file, spot_of(&file.text, key), message.into(), "this", Some(help.into()))
+    }
+
+    /// An error at a place that the caller knows.
+    pub fn at_spot(file: &FileText, spot: Option<Spot>, message: impl Into<String>, label: &str, help: Option<String>) -> Self {
+        let spot = spot.map(|spot| Spot { start: spot.start.min(file.text.len()), ..spot });
+        Self {
+            message: message.into(),
+            source_code: Some(NamedSource::new(file.path.display().to_string(), file.text.clone())),
+            span: spot.map(|spot| SourceSpan::new(spot.start.into(), spot.len)),
+            label: label.to_owned(),
+            help,
+            line: spot.map(|spot| 1 + file.text[..floor_char(&file.text, spot.start)].matches('\n').count()),
+        }
+    }
+
+    /// The line, from 1, where one is known.
+    pub fn line(&self) -> Option<usize> {
+        self.line
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+}
+
+fn floor_char(text: &str, mut at: usize) -> usize {
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// Where the value of a key stands in the text, or the innermost table on the way to it that is there.
+pub(super) fn spot_of(text: &str, key: &[&str]) -> Option<Spot> {
+    let document = toml_edit::Document::parse(text).ok()?;
+    let mut item = document.as_item();
+    let mut found = None;
+    for part in key {
+        match item.get(part) {
+            Some(next) => item = next,
+            None => break,
+        }
+        found = item.span().or(found);
+    }
+    found.map(|span| Spot { start: span.start, len: span.end - span.start })
+}
+
+/// The candidate that reads most like `word`, when one is near.
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// The unknown key and the known ones, out of serde's message "unknown field `x`, expected one of `a`, `b`".
+fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
+    let rest = message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
+    let (key, rest) = rest.split_once('`')?;
+    Some((key, rest.split('`').skip(1).step_by(2).collect()))
+}

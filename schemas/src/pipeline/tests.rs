@@ -1,0 +1,128 @@
+use super::*;
+
+const USERS: &str = r#"
+[pipeline]
+name = "users"
+
+[kafka]
+bootstrap = "embedded"
+topic = "users_stream"
+
+[cassandra]
+contact_points = "embedded"
+keyspace = "forebay"
+
+[fetcher]
+url = "https://randomuser.me/api/?results=100"
+records = "/results"
+every = "10s"
+
+[producer]
+key = "/login/uuid"
+
+[consumer]
+group = "users"
+
+[transformer]
+schema = "users.schema.json"
+sql = "SELECT 1"
+
+[writer]
+table = "users_stream"
+primary_key = ["id"]
+"#;
+
+fn parse_text(text: &str) -> Result<Pipeline, FileError> {
+    parse(Path::new("dir/forebay.toml"), text.to_owned())
+}
+
+/// The error of the users file with one line put in place of another.
+fn error_of(line: &str, instead: &str) -> FileError {
+    assert!(USERS.contains(line), "{line} is not in the file");
+    parse_text(&USERS.replace(line, instead)).expect_err("the file is wrong")
+}
+
+#[test]
+fn the_defaults_are_those_of_the_documentation() {
+    let p = parse_text(USERS).unwrap();
+    assert_eq!(p.kafka.partitions, 4);
+    assert_eq!(p.kafka.dead_letter_topic(), "users_stream.dead");
+    assert_eq!(p.data_dir(), Path::new("dir/.forebay"));
+    assert_eq!(p.writer.unwrap().consistency, ConsistencyLevel::LocalQuorum);
+    assert_eq!(p.consumer.unwrap().batch.max_wait.0, Duration::from_millis(5));
+    assert_eq!(p.api.listen, "127.0.0.1:7070");
+}
+
+#[test]
+fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_name() {
+    let error = error_of("topic = \"users_stream\"", "topik = \"users_stream\"");
+    assert_eq!(error.line(), Some(7));
+    assert_eq!(error.remedy(), Some("did you mean `topic`?"));
+}
+
+#[test]
+fn a_value_out_of_range_says_the_range() {
+    let error = error_of("topic = \"users_stream\"", "topic = \"users_stream\"\npartitions = 0");
+    assert_eq!(error.line(), Some(8));
+    assert_eq!(error.remedy(), Some("use 1 to 10000"));
+}
+
+#[test]
+fn a_pointer_without_its_slash_is_shown_with_it() {
+    let error = error_of("\"/login/uuid\"", "\"login.uuid\"");
+    assert_eq!(error.remedy(), Some("a pointer begins with a slash: \"/login/uuid\""));
+}
+
+#[test]
+fn half_of_a_half_is_refused_by_the_missing_tables() {
+    let error = error_of("[writer]\ntable = \"users_stream\"\nprimary_key = [\"id\"]\n", "");
+    assert!(error.to_string().contains("needs [writer]"), "{error}");
+}
+
+#[test]
+fn a_pipeline_may_be_one_half() {
+    let egress = USERS.split("[fetcher]").next().unwrap().to_owned() + "[consumer]" + USERS.split("[consumer]").nth(1).unwrap();
+    let p = parse_text(&egress).unwrap();
+    assert!(p.writes() && !p.ingests());
+}
+
+#[test]
+fn a_secret_in_the_open_is_refused_and_not_repeated() {
+    let error = error_of("keyspace = \"forebay\"", "keyspace = \"forebay\"\nusername = \"hunter2\"\npassword = \"hunter2\"");
+    assert!(error.to_string().contains("never text"), "{error}");
+    assert!(!error.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_secret_is_read_from_where_it_is_and_shown_as_a_reference() {
+    let text =
+        USERS.replace("keyspace = \"forebay\"", "keyspace = \"forebay\"\nusername = { env = \"PATH\" }\npassword = { file = \"no/such\" }");
+    let cassandra = parse_text(&text).unwrap().cassandra.unwrap();
+    assert!(cassandra.username.as_ref().unwrap().reveal(Path::new("x")).is_ok());
+    assert!(cassandra.password.as_ref().unwrap().reveal(Path::new("x")).is_err());
+    assert_eq!(format!("{:?}", cassandra.username.unwrap()), "{ env = \"PATH\" }");
+}
+
+#[test]
+fn properties_that_the_guarantees_rest_on_are_refused() {
+    let error = error_of("[cassandra]", "[kafka.properties]\n\"acks\" = \"1\"\n[cassandra]");
+    assert!(error.to_string().contains("`acks` is Forebay's to set"), "{error}");
+}
+
+#[test]
+fn a_budget_smaller_than_a_batch_is_refused() {
+    let error = error_of("group = \"users\"", "group = \"users\"\nbudget = \"1MiB\"");
+    assert!(error.to_string().contains("no room for a batch of 8.0 MiB"), "{error}");
+}
+
+#[test]
+fn sizes_and_times_without_a_unit_say_what_to_write() {
+    assert!(error_of("\"10s\"", "\"ten\"").to_string().contains("such as \"10s\""));
+    assert!(error_of("[cassandra]", "[journal]\n[cassandra]").remedy().is_some());
+}
+
+#[test]
+fn a_topic_and_a_table_keep_to_their_servers_rules() {
+    assert!(error_of("topic = \"users_stream\"", "topic = \"users stream\"").remedy().is_some());
+    assert!(error_of("table = \"users_stream\"", "table = \"Users\"").remedy().unwrap().contains("lower-case"));
+}

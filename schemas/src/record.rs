@@ -1,0 +1,1 @@
+//! The JSON Schema of one record, as far as Forebay enforces it.

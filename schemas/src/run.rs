@@ -1,0 +1,116 @@
+//! Runs: one fetch that somebody asked for, until its records are readable in the table.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::offset::Ranges;
+
+/// Where a run stands. `Succeeded` means end to end: the written offsets have passed the run's last produced offset on every
+/// partition, so each record is in the table or in the dead-letter topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Accepted; the fetcher has not begun.
+    Requested,
+    /// The fetcher is at work on it.
+    Running,
+    /// All of it is in the topic; the rest of the pipeline is writing it.
+    Draining,
+    /// All of it is readable in the table, or is a dead letter.
+    Succeeded,
+    /// It ended without success; `error` says why.
+    Failed,
+    /// Somebody called it off.
+    Cancelled,
+}
+
+impl RunState {
+    /// Whether the state is final, so that a client need not know every state.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// How many records of a run reached which stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCounts {
+    /// Pages the API answered.
+    pub pages: u64,
+    /// Records found in them.
+    pub fetched: u64,
+    /// Records that Kafka acknowledged in the topic.
+    pub produced: u64,
+    /// Records that went to the dead-letter topic before they reached the topic.
+    pub rejected: u64,
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunError {
+    /// A bounded set of words: `fetch`, `produce`, `transform`, `write`.
+    pub stage: String,
+    /// What happened, and what to do.
+    pub message: String,
+    /// Whether the same run may succeed when it is tried again.
+    pub retryable: bool,
+}
+
+/// A run, as `GET /v1/runs/{id}` answers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The identifier that Forebay gave it.
+    pub id: uuid::Uuid,
+    /// The key its client gave it; the same key is the same run.
+    pub key: String,
+    /// The client's attempt at it, from 1.
+    pub attempt: u32,
+    /// Where it stands.
+    pub state: RunState,
+    /// Whether `state` is final.
+    pub terminal: bool,
+    /// How far its records are.
+    pub counts: RunCounts,
+    /// What it produced, a range a partition.
+    pub ranges: Ranges,
+    /// Why it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<RunError>,
+    /// When it was asked for.
+    pub requested_at: DateTime<Utc>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// The body of `PUT /v1/pipelines/{pipeline}/runs/{key}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// The client's attempt, from 1.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
+}
+
+fn first_attempt() -> u32 {
+    1
+}
+
+impl Default for RunRequest {
+    fn default() -> Self {
+        Self { attempt: first_attempt() }
+    }
+}
+
+/// An error of the API, after RFC 9457.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A stable word for the kind of problem, such as `run.payload_mismatch`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What went wrong, in a line.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What was wrong with this very request, and what to do.
+    pub detail: String,
+}
