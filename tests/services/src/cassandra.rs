@@ -1,0 +1,254 @@
+//! Apache Cassandra: one node, without authentication.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::process::{self, Folder, Launch, Process};
+use crate::{Result, Size, cache, java, must, ports};
+
+const VERSION: &str = "5.0.6";
+const JARS: &[&str] = &["org.apache.cassandra:cassandra-all:5.0.6"];
+/// `cqlsh` and what it needs, all pinned.
+const SHELL: &str = include_str!("../requirements.txt");
+
+const EXPORTS: &[&str] = &[
+    "java.base/jdk.internal.misc",
+    "java.base/jdk.internal.ref",
+    "java.base/sun.nio.ch",
+    "java.management.rmi/com.sun.jmx.remote.internal.rmi",
+    "java.rmi/sun.rmi.registry",
+    "java.rmi/sun.rmi.server",
+    "java.sql/java.sql",
+    "jdk.unsupported/sun.misc",
+    "jdk.compiler/com.sun.tools.javac.file",
+];
+const OPENS: &[&str] = &[
+    "java.base/java.io",
+    "java.base/java.lang",
+    "java.base/java.lang.module",
+    "java.base/java.lang.reflect",
+    "java.base/java.net",
+    "java.base/java.nio",
+    "java.base/java.util",
+    "java.base/java.util.concurrent",
+    "java.base/java.util.concurrent.atomic",
+    "java.base/jdk.internal.loader",
+    "java.base/jdk.internal.math",
+    "java.base/jdk.internal.module",
+    "java.base/jdk.internal.ref",
+    "java.base/jdk.internal.reflect",
+    "java.base/jdk.internal.util.jar",
+    "java.base/sun.nio.ch",
+    "jdk.management/com.sun.management.internal",
+];
+
+/// When Cassandra makes an acknowledged write safe from its own death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitlogSync {
+    /// Before it answers. For tests that kill the server: they may then expect what was acknowledged.
+    Batch,
+    /// Every 10 s, as Cassandra is shipped: a single node that is killed loses acknowledged writes.
+    Periodic,
+}
+
+/// A running Cassandra. Its data is gone when it is dropped.
+pub struct Cassandra {
+    process: Process,
+    shell: PathBuf,
+    home: PathBuf,
+}
+
+impl Cassandra {
+    /// The version, as in `docker-compose.yml`.
+    pub const VERSION: &str = VERSION;
+
+    /// The server all tests of this process share; it can't be stopped. Started at the first call, gone with the process.
+    ///
+    /// # Panics
+    /// When it can't be started, at every call, with what to install.
+    #[track_caller]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Result<Cassandra>> = OnceLock::new();
+        let shared = SHARED.get_or_init(|| Self::launch(CommitlogSync::Periodic, Size::Test, None));
+        shared.as_ref().unwrap_or_else(|trouble| panic!("{trouble}"))
+    }
+
+    /// A server of the caller's own, small.
+    ///
+    /// # Panics
+    /// When it can't be started, with what to install.
+    #[track_caller]
+    pub fn start(sync: CommitlogSync) -> Self {
+        Self::start_sized(sync, Size::Test, None)
+    }
+
+    /// A server of the caller's own, on the port given or a free one.
+    ///
+    /// # Panics
+    /// When it can't be started, with what to install.
+    #[track_caller]
+    pub fn start_sized(sync: CommitlogSync, size: Size, port: Option<u16>) -> Self {
+        must(Self::launch(sync, size, port))
+    }
+
+    fn launch(sync: CommitlogSync, size: Size, port: Option<u16>) -> Result<Self> {
+        let lib = cache::jars(&format!("cassandra-{VERSION}"), JARS, |_| Ok(()))?.join("lib");
+        let shell = cache::venv("cqlsh-6.2.2", SHELL)?.join("bin/cqlsh");
+        let folder = Folder::new("cassandra")?;
+        let port = port.unwrap_or_else(ports::free);
+        let yaml = folder.write("cassandra.yaml", &yaml(sync, size, port, ports::free(), &folder.data()))?;
+        let logback = folder.write("logback.xml", LOGBACK)?;
+        let (home, data) = (folder.path().to_owned(), folder.data());
+        let command = move || {
+            let mut command = java::java(&lib)?;
+            command.args(java::machine(size, (768, 1024), (2048, 4096)));
+            for (option, packages) in [("--add-exports", EXPORTS), ("--add-opens", OPENS)] {
+                command.args(packages.iter().map(|package| format!("{option}={package}=ALL-UNNAMED")));
+            }
+            command
+                .arg("-Djdk.attach.allowAttachSelf=true")
+                .arg(format!("-javaagent:{}", lib.join("jamm-0.4.0.jar").display()))
+                .arg(format!("-Dcassandra.config=file://{}", yaml.display()))
+                .arg(format!("-Dlogback.configurationFile={}", logback.display()))
+                .arg(format!("-Dcassandra.storagedir={}", data.display()))
+                .args(["-Dcassandra-foreground=yes", "-Dcassandra.skip_wait_for_gossip_to_settle=0", "-Dcassandra.ring_delay_ms=0"])
+                .arg("org.apache.cassandra.service.CassandraDaemon");
+            Ok(command)
+        };
+        let ready = "Starting listening for CQL clients";
+        let process = Process::start(folder, Launch { command: Box::new(command), ready, port })?;
+        Ok(Self { process, shell, home })
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn contact_point(&self) -> String {
+        format!("127.0.0.1:{}", self.process.port())
+    }
+
+    /// The process id; `None` while it is stopped. For measuring.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// The server's log since its last start.
+    pub fn log(&self) -> PathBuf {
+        self.process.log()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM, and waits for the orderly end.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        must(self.process.stop());
+    }
+
+    /// SIGSTOP: connections stay open and nothing answers.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn pause(&mut self) {
+        must(self.process.signal("STOP"));
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn resume(&mut self) {
+        must(self.process.signal("CONT"));
+    }
+
+    /// Starts it again on the same port with the same data, after `kill` or `stop`, or kills it first.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        must(self.process.restart());
+    }
+
+    /// Makes a keyspace with one replica.
+    ///
+    /// # Panics
+    /// When Cassandra refuses.
+    #[track_caller]
+    pub fn create_keyspace(&self, name: &str) {
+        self.cqlsh(&format!("CREATE KEYSPACE {name} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"));
+    }
+
+    /// What the real `cqlsh` prints for these statements, within a minute each.
+    ///
+    /// # Panics
+    /// When a statement fails.
+    #[track_caller]
+    pub fn cqlsh(&self, statements: &str) -> String {
+        let mut shell = Command::new(&self.shell);
+        shell
+            .env("HOME", &self.home) // where it would look for a cqlshrc, and leave its history
+            .env("PYTHONWARNINGS", "ignore")
+            .args(["--no-color", "--connect-timeout=60", "--request-timeout=60", "--execute", statements, "127.0.0.1"])
+            .arg(self.process.port().to_string());
+        must(process::output(&mut shell, 300))
+    }
+
+    /// The rows of a table (`keyspace.table`), counted by the real `cqlsh`.
+    ///
+    /// # Panics
+    /// When there is no such table.
+    #[track_caller]
+    pub fn count(&self, table: &str) -> u64 {
+        let text = self.cqlsh(&format!("SELECT count(*) FROM {table}"));
+        must(text.lines().find_map(|line| line.trim().parse().ok()).ok_or_else(|| format!("no count in what cqlsh printed:\n{text}")))
+    }
+}
+
+fn yaml(sync: CommitlogSync, size: Size, port: u16, storage: u16, data: &Path) -> String {
+    let sync = match sync {
+        CommitlogSync::Batch => "commitlog_sync: batch",
+        CommitlogSync::Periodic => "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms",
+    };
+    let tokens = if size == Size::Test { 1 } else { 16 };
+    let data = data.display();
+    format!(
+        "cluster_name: forebay\n\
+         num_tokens: {tokens}\n\
+         partitioner: org.apache.cassandra.dht.Murmur3Partitioner\n\
+         endpoint_snitch: SimpleSnitch\n\
+         {sync}\n\
+         data_file_directories: [{data}/data]\n\
+         commitlog_directory: {data}/commitlog\n\
+         hints_directory: {data}/hints\n\
+         saved_caches_directory: {data}/saved_caches\n\
+         cdc_raw_directory: {data}/cdc_raw\n\
+         seed_provider:\n\
+         - class_name: org.apache.cassandra.locator.SimpleSeedProvider\n\
+         \x20 parameters:\n\
+         \x20 - seeds: \"127.0.0.1:{storage}\"\n\
+         listen_address: 127.0.0.1\n\
+         storage_port: {storage}\n\
+         rpc_address: 127.0.0.1\n\
+         native_transport_port: {port}\n\
+         authenticator: AllowAllAuthenticator\n\
+         authorizer: AllowAllAuthorizer\n\
+         auto_snapshot: false\n\
+         range_request_timeout: 60000ms\n"
+    )
+}
+
+const LOGBACK: &str = r#"<configuration>
+  <appender name="STDOUT" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%date{ISO8601} %-5level [%thread] %logger{20} - %msg%n</pattern></encoder>
+  </appender>
+  <root level="INFO"><appender-ref ref="STDOUT"/></root>
+</configuration>
+"#;

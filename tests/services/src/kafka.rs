@@ -1,0 +1,207 @@
+//! Apache Kafka: one node that is broker and controller. Topics are made by name only (`auto.create.topics.enable` is off), so that a
+//! program that forgets to make one is found out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::process::{self, Folder, Launch, Process};
+use crate::tools::{self, GroupOffset};
+use crate::{Result, Size, cache, java, must, ports};
+
+const VERSION: &str = "4.1.1";
+const JARS: &[&str] = &["org.apache.kafka:kafka_2.13:4.1.1", "org.apache.kafka:kafka-tools:4.1.1", "org.slf4j:slf4j-simple:1.7.36"];
+/// Any 16 bytes in base64; the same for all, since no two clusters meet.
+const CLUSTER_ID: &str = "Zm9yZWJheS10ZXN0cy0wMQ";
+
+/// A running Kafka. Its data is gone when it is dropped.
+pub struct Kafka {
+    process: Process,
+    bootstrap: String,
+}
+
+impl Kafka {
+    /// The version, as in `docker-compose.yml`.
+    pub const VERSION: &str = VERSION;
+
+    /// The server all tests of this process share; it can't be stopped. Started at the first call, gone with the process.
+    ///
+    /// # Panics
+    /// When it can't be started, at every call, with what to install.
+    #[track_caller]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Result<Kafka>> = OnceLock::new();
+        SHARED.get_or_init(|| Self::launch(Size::Test, None)).as_ref().unwrap_or_else(|trouble| panic!("{trouble}"))
+    }
+
+    /// A server of the caller's own, small.
+    ///
+    /// # Panics
+    /// When it can't be started, with what to install.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::start_sized(Size::Test, None)
+    }
+
+    /// A server of the caller's own, on the port given or a free one.
+    ///
+    /// # Panics
+    /// When it can't be started, with what to install.
+    #[track_caller]
+    pub fn start_sized(size: Size, port: Option<u16>) -> Self {
+        must(Self::launch(size, port))
+    }
+
+    fn launch(size: Size, port: Option<u16>) -> Result<Self> {
+        let installed = installed()?;
+        let folder = Folder::new("kafka")?;
+        let port = port.unwrap_or_else(ports::free);
+        copy_all(&installed.join("formatted"), &folder.data())?;
+        let properties = folder.write("server.properties", &properties(port, ports::free(), &folder.data()))?;
+        let command = move || {
+            let mut command = java::java(&installed.join("lib"))?;
+            command.args(java::machine(size, (256, 512), (512, 1024))).arg("kafka.Kafka").arg(&properties);
+            Ok(command)
+        };
+        let process = Process::start(folder, Launch { command: Box::new(command), ready: "Kafka Server started", port })?;
+        Ok(Self { process, bootstrap: format!("127.0.0.1:{port}") })
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// The process id; `None` while it is stopped. For measuring.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// The server's log since its last start.
+    pub fn log(&self) -> PathBuf {
+        self.process.log()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM, and waits for the orderly end.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        must(self.process.stop());
+    }
+
+    /// SIGSTOP: connections stay open and nothing answers.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn pause(&mut self) {
+        must(self.process.signal("STOP"));
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn resume(&mut self) {
+        must(self.process.signal("CONT"));
+    }
+
+    /// Starts it again on the same port with the same data, after `kill` or `stop`, or kills it first.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        must(self.process.restart());
+    }
+
+    /// [`tools::create_topic`] on this server.
+    #[track_caller]
+    pub fn create_topic(&self, topic: &str, partitions: u32) {
+        tools::create_topic(&self.bootstrap, topic, partitions);
+    }
+
+    /// [`tools::topics`] of this server.
+    #[track_caller]
+    pub fn topics(&self) -> Vec<String> {
+        tools::topics(&self.bootstrap)
+    }
+
+    /// [`tools::console_consumer`] on this server.
+    #[track_caller]
+    pub fn console_consumer(&self, topic: &str, most: usize) -> Vec<String> {
+        tools::console_consumer(&self.bootstrap, topic, most)
+    }
+
+    /// [`tools::group_offsets`] of this server.
+    #[track_caller]
+    pub fn group_offsets(&self, group: &str) -> Vec<GroupOffset> {
+        tools::group_offsets(&self.bootstrap, group)
+    }
+
+    /// [`tools::produce`] on this server.
+    #[track_caller]
+    pub fn produce<K: AsRef<str>, V: AsRef<str>>(&self, topic: &str, records: impl IntoIterator<Item = (Option<K>, V)>) {
+        tools::produce(&self.bootstrap, topic, records);
+    }
+}
+
+/// The folder with `lib/` and `formatted/`, an empty data folder that each server starts from (formatting one takes two seconds).
+pub(crate) fn installed() -> Result<PathBuf> {
+    cache::jars(&format!("kafka-{VERSION}"), JARS, |folder| {
+        let data = folder.join("formatted");
+        let file = folder.join("format.properties");
+        fs::write(&file, properties(1, 2, &data)).map_err(|cause| format!("can't write {}: {cause}", file.display()))?;
+        let mut format: Command = java::java(&folder.join("lib"))?;
+        format.args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&file);
+        process::output(&mut format, 120).map(|_| ())
+    })
+}
+
+/// The session is short since a killed broker may come back only after its old session has ended.
+fn properties(port: u16, controller: u16, data: &Path) -> String {
+    format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         controller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         controller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         log.dirs={data}\n\
+         auto.create.topics.enable=false\n\
+         broker.heartbeat.interval.ms=500\n\
+         broker.session.timeout.ms=3000\n\
+         group.initial.rebalance.delay.ms=0\n\
+         log.cleaner.dedupe.buffer.size=8388608\n\
+         offsets.topic.num.partitions=4\n\
+         offsets.topic.replication.factor=1\n\
+         share.coordinator.state.topic.num.partitions=1\n\
+         share.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\n\
+         transaction.state.log.num.partitions=4\n\
+         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n",
+        data = data.display()
+    )
+}
+
+/// Copies the files of a flat folder.
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    let copy = || {
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+        Ok(())
+    };
+    copy().map_err(|cause: std::io::Error| format!("can't copy {} to {}: {cause}", from.display(), to.display()))
+}

@@ -1,0 +1,138 @@
+//! Kafka's own command line tools, against any broker: they are written by others, so what they see is evidence. Each call starts
+//! a Java virtual machine and takes one to three seconds.
+
+use std::process::Command;
+
+use crate::process::{output, output_given};
+use crate::{Result, java, kafka, must};
+
+/// What a consumer group has committed on one partition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupOffset {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The committed offset; `None` when there is none.
+    pub committed: Option<i64>,
+    /// The end of the partition.
+    pub end: i64,
+}
+
+/// Makes a topic with one replica.
+///
+/// # Panics
+/// When the broker refuses, or there is no Java or Maven.
+#[track_caller]
+pub fn create_topic(bootstrap: &str, topic: &str, partitions: u32) {
+    let partitions = partitions.to_string();
+    let arguments = ["--create", "--topic", topic, "--partitions", &partitions, "--replication-factor", "1"];
+    must(tool("org.apache.kafka.tools.TopicCommand", bootstrap, &arguments).and_then(|mut tool| output(&mut tool, 60)));
+}
+
+/// The names of all topics, those of Kafka itself left out.
+///
+/// # Panics
+/// When the broker does not answer, or there is no Java or Maven.
+#[track_caller]
+pub fn topics(bootstrap: &str) -> Vec<String> {
+    let arguments = ["--list", "--exclude-internal"];
+    let text = must(tool("org.apache.kafka.tools.TopicCommand", bootstrap, &arguments).and_then(|mut tool| output(&mut tool, 60)));
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The values of the first `most` records of a topic, partition by partition in order; fewer when no more come for 10 s.
+///
+/// # Panics
+/// When the broker does not answer, or there is no Java or Maven.
+#[track_caller]
+pub fn console_consumer(bootstrap: &str, topic: &str, most: usize) -> Vec<String> {
+    let most = most.to_string();
+    let arguments = ["--topic", topic, "--from-beginning", "--max-messages", &most, "--timeout-ms", "10000"];
+    let text =
+        must(tool("org.apache.kafka.tools.consumer.ConsoleConsumer", bootstrap, &arguments).and_then(|mut tool| output(&mut tool, 300)));
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What a consumer group has committed, sorted by topic and partition.
+///
+/// # Panics
+/// When the broker does not know the group, or there is no Java or Maven.
+#[track_caller]
+pub fn group_offsets(bootstrap: &str, group: &str) -> Vec<GroupOffset> {
+    let arguments = ["--describe", "--offsets", "--group", group];
+    let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+    let text = must(tool(class, bootstrap, &arguments).and_then(|mut tool| output(&mut tool, 60)));
+    must(offsets(&text))
+}
+
+/// Sends records as Kafka's console producer does: `acks=all`, the key hashed to a partition, no key by `None`. Keys and values have
+/// no line break; keys no tab.
+///
+/// # Panics
+/// When the broker does not take a record, or there is no Java or Maven.
+#[track_caller]
+pub fn produce<K: AsRef<str>, V: AsRef<str>>(bootstrap: &str, topic: &str, records: impl IntoIterator<Item = (Option<K>, V)>) {
+    const NO_KEY: &str = "\u{1}"; // can't be part of JSON text
+    let mut lines = String::new();
+    for (key, value) in records {
+        let key = key.as_ref().map_or(NO_KEY, AsRef::as_ref);
+        lines.extend([key, "\t", value.as_ref(), "\n"]);
+    }
+    let null = format!("null.marker={NO_KEY}");
+    let arguments = ["--topic", topic, "--property", "parse.key=true", "--property", "key.separator=\t", "--property", &null];
+    must(
+        tool("org.apache.kafka.tools.ConsoleProducer", bootstrap, &arguments)
+            .and_then(|mut tool| output_given(&mut tool, 300, lines.as_bytes())),
+    );
+}
+
+fn tool(class: &str, bootstrap: &str, arguments: &[&str]) -> Result<Command> {
+    let mut command = java::java(&kafka::installed()?.join("lib"))?;
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]);
+    command.arg(class).args(["--bootstrap-server", bootstrap]).args(arguments);
+    Ok(command)
+}
+
+/// Reads the table `GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG …`.
+fn offsets(table: &str) -> Result<Vec<GroupOffset>> {
+    let row = |line: &str| {
+        let cells: Vec<_> = line.split_whitespace().collect();
+        Some(GroupOffset {
+            topic: (*cells.get(1)?).to_owned(),
+            partition: cells.get(2)?.parse().ok()?,
+            committed: match *cells.get(3)? {
+                "-" => None,
+                number => Some(number.parse().ok()?),
+            },
+            end: cells.get(4)?.parse().ok()?,
+        })
+    };
+    let lines =
+        table.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("GROUP ") && !line.contains("has no active members"));
+    let mut rows = lines
+        .map(|line| row(line).ok_or_else(|| format!("not a row of the consumer groups' table: {line:?}")))
+        .collect::<Result<Vec<_>>>()?;
+    rows.sort();
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GroupOffset, offsets};
+
+    #[test]
+    fn committed_offsets_are_read_from_the_table_in_order() {
+        let table = "\nConsumer group 'users' has no active members.\n\n\
+            GROUP  TOPIC        PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG  CONSUMER-ID  HOST  CLIENT-ID\n\
+            users  users_stream 1          -               7               -    -            -     -\n\
+            users  users_stream 0          5               8               3    -            -     -\n";
+        let row = |partition, committed, end| GroupOffset { topic: "users_stream".into(), partition, committed, end };
+        assert_eq!(offsets(table).unwrap(), [row(0, Some(5), 8), row(1, None, 7)]);
+    }
+
+    #[test]
+    fn an_unknown_row_is_an_error_not_a_gap() {
+        assert!(offsets("users users_stream zero 5 8 3").is_err());
+    }
+}
