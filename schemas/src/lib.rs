@@ -4,12 +4,14 @@
 //! through these types only, so the monitor works the same beside the process, from another machine or over a recording.
 //!
 //! * [`pipeline`]: the pipeline file `forebay.toml`, its checks and its errors (with the line and the remedy).
+//! * [`event`]: the events of the journal, in every version ever written.
 //! * [`record`]: the JSON Schema of one record, as far as Forebay enforces it.
 //! * [`offset`]: offsets and half-open ranges `[from, to)` of a partition.
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
 //! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
 //! * [`summary`]: what `demo` and `run --until-idle` say at the end.
 
+pub mod event;
 pub mod offset;
 pub mod pipeline;
 pub mod record;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// The number of a partition of a topic, from 0.
 pub type Partition = i32;
@@ -51,9 +51,21 @@ impl fmt::Display for Range {
 }
 
 /// One range a partition: what a page produced, what a batch holds, what a run waits for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Ranges(pub BTreeMap<Partition, Range>);
+
+/// By hand, since JSON's keys are text and serde's tagged types do not turn them into numbers.
+impl<'de> Deserialize<'de> for Ranges {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = BTreeMap::<String, Range>::deserialize(deserializer)?;
+        let number = |(text, range): (String, Range)| match text.parse() {
+            Ok(partition) => Ok((partition, range)),
+            Err(_) => Err(de::Error::custom(format!("{text:?} is not the number of a partition"))),
+        };
+        texts.into_iter().map(number).collect::<Result<_, _>>().map(Self)
+    }
+}
 
 impl Ranges {
     /// Widens the range of `partition` to hold `range`.

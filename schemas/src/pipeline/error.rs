@@ -1,17 +1,23 @@
 //! Errors that point into the pipeline file.
 
+use std::fmt;
 use std::path::Path;
 
-use miette::{Diagnostic, NamedSource, SourceSpan};
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 use thiserror::Error;
 
 use super::FileText;
 
 /// Something wrong with the pipeline file, or with what it says: where, what, and what to write instead.
+///
+/// Prints as its message; as a [`Diagnostic`] it shows the place in the text.
+#[derive(Debug)]
+pub struct FileError(Box<Details>);
+
 #[derive(Debug, Error, Diagnostic)]
 #[error("{message}")]
 #[diagnostic(code(forebay::pipeline_file))]
-pub struct FileError {
+struct Details {
     message: String,
     #[source_code]
     source_code: Option<NamedSource<String>>,
@@ -21,6 +27,32 @@ pub struct FileError {
     #[help]
     help: Option<String>,
     line: Option<usize>,
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for FileError {}
+
+impl Diagnostic for FileError {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.code()
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Diagnostic::help(&*self.0)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Diagnostic::source_code(&*self.0)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.0.labels()
+    }
 }
 
 /// A place in the file: byte offset and length.
@@ -35,14 +67,14 @@ pub struct Spot {
 impl FileError {
     /// The file can't be read.
     pub(super) fn unreadable(path: &Path, cause: &std::io::Error) -> Self {
-        Self {
+        Self(Box::new(Details {
             message: format!("can't read the pipeline file {}: {cause}", path.display()),
             source_code: None,
             span: None,
             label: String::new(),
             help: Some("name another with -c FILE, or let `forebay init` write one".into()),
             line: None,
-        }
+        }))
     }
 
     /// An error of the TOML parser or of a type's own deserialiser.
@@ -61,27 +93,44 @@ impl FileError {
         Self::at_spot(file, spot_of(&file.text, key), message.into(), "this", Some(help.into()))
     }
 
+    /// An error at a place inside the text `value` of a key; `inside` counts bytes of that text. Where the file spells the text with
+    /// escapes, the error points at all of it.
+    pub fn inside_value(
+        file: &FileText,
+        key: &[&str],
+        value: &str,
+        inside: Spot,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        let spot = spot_of(&file.text, key).map(|whole| {
+            let spelled = file.text.get(whole.start..whole.start + whole.len).and_then(|text| text.find(value));
+            spelled.map_or(whole, |offset| Spot { start: whole.start + offset + inside.start, ..inside })
+        });
+        Self::at_spot(file, spot, message.into(), "here", Some(help.into()))
+    }
+
     /// An error at a place that the caller knows.
     pub fn at_spot(file: &FileText, spot: Option<Spot>, message: impl Into<String>, label: &str, help: Option<String>) -> Self {
         let spot = spot.map(|spot| Spot { start: spot.start.min(file.text.len()), ..spot });
-        Self {
+        Self(Box::new(Details {
             message: message.into(),
             source_code: Some(NamedSource::new(file.path.display().to_string(), file.text.clone())),
             span: spot.map(|spot| SourceSpan::new(spot.start.into(), spot.len)),
             label: label.to_owned(),
             help,
             line: spot.map(|spot| 1 + file.text[..floor_char(&file.text, spot.start)].matches('\n').count()),
-        }
+        }))
     }
 
     /// The line, from 1, where one is known.
     pub fn line(&self) -> Option<usize> {
-        self.line
+        self.0.line
     }
 
     /// What to do about it.
     pub fn remedy(&self) -> Option<&str> {
-        self.help.as_deref()
+        self.0.help.as_deref()
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use error::{FileError, Spot};
+pub use error::{FileError, Spot, nearest};
 pub use secret::{Secret, SecretError};
 pub use units::{Bytes, Span};
 
@@ -386,6 +386,11 @@ impl Pipeline {
     pub fn error_at(&self, key: &[&str], message: impl Into<String>, help: impl Into<String>) -> FileError {
         FileError::at_key(&self.source, key, message, help)
     }
+
+    /// An error at a place inside the text that is the value of a key, such as a word of the SQL.
+    pub fn error_inside(&self, key: &[&str], value: &str, inside: Spot, message: impl Into<String>, help: impl Into<String>) -> FileError {
+        FileError::inside_value(&self.source, key, value, inside, message, help)
+    }
 }
 
 /// Reads and checks a pipeline file.
@@ -432,6 +437,7 @@ fn check(p: &Pipeline) -> Result<(), FileError> {
     if let Some(writer) = &p.writer {
         check_writer(p, writer)?;
     }
+    check_api(p)?;
     check_supervisor(p)
 }
 
@@ -616,6 +622,20 @@ fn check_writer(p: &Pipeline, writer: &WriterTable) -> Result<(), FileError> {
     in_range(p, &["writer", "batch_rows"], rows, 1, 500)?;
     let in_flight = i64::try_from(writer.in_flight).unwrap_or(i64::MAX);
     in_range(p, &["writer", "in_flight"], in_flight, 1, 1_024)
+}
+
+fn check_api(p: &Pipeline) -> Result<(), FileError> {
+    let key = &["api", "listen"];
+    check_servers(p, key, std::iter::once(p.api.listen.as_str()))?;
+    let host = p.api.listen.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+    if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+        return Ok(());
+    }
+    Err(p.error_at(
+        key,
+        format!("{host:?} is not a loopback address"),
+        "the API has no token yet, so it listens on 127.0.0.1, [::1] or localhost only",
+    ))
 }
 
 fn check_supervisor(p: &Pipeline) -> Result<(), FileError> {

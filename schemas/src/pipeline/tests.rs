@@ -126,3 +126,21 @@ fn a_topic_and_a_table_keep_to_their_servers_rules() {
     assert!(error_of("topic = \"users_stream\"", "topic = \"users stream\"").remedy().is_some());
     assert!(error_of("table = \"users_stream\"", "table = \"Users\"").remedy().unwrap().contains("lower-case"));
 }
+
+#[test]
+fn an_api_that_others_could_reach_is_refused() {
+    assert!(error_of("[cassandra]", "[api]\nlisten = \"0.0.0.0:7070\"\n[cassandra]").to_string().contains("not a loopback"));
+    assert!(parse_text(&format!("{USERS}[api]\nlisten = \"[::1]:7070\"\n")).is_ok());
+}
+
+#[test]
+fn an_error_inside_a_text_points_at_the_word() {
+    let file = |literal: &str| FileText { path: "f.toml".into(), text: format!("[transformer]\nsql = {literal}\n") };
+    let error = |literal: &str, value: &str| {
+        let inside = Spot { start: value.find("two").unwrap(), len: 3 };
+        FileError::inside_value(&file(literal), &["transformer", "sql"], value, inside, "wrong", "right it")
+    };
+    assert_eq!(error("\"\"\"\nSELECT one,\n  two\n\"\"\"", "SELECT one,\n  two\n").line(), Some(4));
+    assert_eq!(error("'SELECT two'", "SELECT two").line(), Some(2));
+    assert_eq!(error("\"SELECT \\\"one\\\",\\ntwo\"", "SELECT \"one\",\ntwo").line(), Some(2));
+}

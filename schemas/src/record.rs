@@ -1,1 +1,0 @@
-//! The JSON Schema of one record, as far as Forebay enforces it.

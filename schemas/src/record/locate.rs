@@ -1,0 +1,88 @@
+//! Where in a JSON text the value of a JSON pointer stands. For error messages: it expects text that a parser has already accepted.
+
+use crate::pipeline::Spot;
+
+/// The place of the value that the pointer names, or of the innermost one on the way to it that is there.
+pub(super) fn locate(text: &str, pointer: &str) -> Option<Spot> {
+    let bytes = text.as_bytes();
+    let mut at = blank(bytes, 0);
+    for token in pointer.split('/').skip(1) {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        match child(bytes, at, &token) {
+            Some(inner) => at = inner,
+            None => break,
+        }
+    }
+    Some(Spot { start: at, len: end(bytes, at)? - at })
+}
+
+/// The place of a line and a column, both from 1 and in bytes, as serde_json counts.
+pub(super) fn line_column(text: &str, line: usize, column: usize) -> Spot {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    Spot { start: (start + column.saturating_sub(1)).min(text.len()), len: 1 }
+}
+
+/// The first byte of the member or item of that name.
+fn child(bytes: &[u8], at: usize, token: &str) -> Option<usize> {
+    let object = match bytes.get(at)? {
+        b'{' => true,
+        b'[' => false,
+        _ => return None,
+    };
+    let mut at = blank(bytes, at + 1);
+    let mut index = 0_usize;
+    while !matches!(bytes.get(at)?, b'}' | b']') {
+        let mut found = index.to_string() == token;
+        if object {
+            let key = end(bytes, at)?;
+            let name: String = serde_json::from_slice(&bytes[at..key]).ok()?;
+            found = name == token;
+            at = blank(bytes, blank(bytes, key) + 1);
+        }
+        if found {
+            return Some(at);
+        }
+        at = blank(bytes, end(bytes, at)?);
+        if bytes.get(at)? == &b',' {
+            at = blank(bytes, at + 1);
+        }
+        index += 1;
+    }
+    None
+}
+
+/// One past the last byte of the value that begins there.
+fn end(bytes: &[u8], at: usize) -> Option<usize> {
+    match bytes.get(at)? {
+        b'{' | b'[' => {
+            let (mut depth, mut at) = (0_usize, at);
+            loop {
+                match bytes.get(at)? {
+                    b'{' | b'[' => depth += 1,
+                    b'}' | b']' => depth -= 1,
+                    b'"' => at = end(bytes, at)? - 1,
+                    _ => {}
+                }
+                at += 1;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+        }
+        b'"' => {
+            let mut at = at + 1;
+            while bytes.get(at)? != &b'"' {
+                at += if bytes[at] == b'\\' { 2 } else { 1 };
+            }
+            Some(at + 1)
+        }
+        _ => Some(at + bytes[at..].iter().position(|b| b",]} \t\r\n".contains(b)).unwrap_or(bytes.len() - at)),
+    }
+}
+
+fn blank(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
+        at += 1;
+    }
+    at
+}
