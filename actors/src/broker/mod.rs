@@ -1,1 +1,23 @@
-//! broker
+//! Kafka, one path for an external cluster and for the broker inside this process: [`Access`] says how to reach it, and every client
+//! of the crate is made from it.
+//!
+//! Guarantee: what a guarantee of the pipeline rests on (acknowledgement by all replicas, idempotence, Java's partitioner) is set here
+//! and can't be changed by the pipeline file; every call that waits has a time-out and waits off the caller's thread; no message or
+//! `Debug` form shows a secret. Not guaranteed: that a topic somebody else made has the timestamps or the partitions the file asks for;
+//! [`TopicState`] says what is there.
+//!
+//! The embedded broker keeps every acknowledged record and commit through a kill of the process (not through a power cut: its log is
+//! synced at checkpoints). It does not give back the metadata of a commit over the wire, so [`committed_now`] reads that from its file.
+
+mod access;
+mod actor;
+mod admin;
+pub mod embedded;
+mod error;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use access::{Access, Quiet};
+pub use actor::Broker;
+pub use admin::{Committed, TopicState, committed, committed_now, ends, ensure_topics, kept_commits};
+pub use error::BrokerError;

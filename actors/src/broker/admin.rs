@@ -1,0 +1,267 @@
+//! Questions about topics and groups, and the making of topics. Guarantee: every call ends within its time-out, in an answer or in an
+//! error of a known class. Not guaranteed: that the answer is still true.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::pipeline::Pipeline;
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::IsError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::access::{Access, Quiet};
+use super::embedded;
+use super::error::{BrokerError, is_denied};
+
+/// The time-out of one question.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a new topic may take until each partition has a leader.
+const ELECTION: Duration = Duration::from_secs(15);
+/// Between two looks at a topic that is being made.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Records up to this size fit the brokers' own limit, with room for key and headers.
+const USUAL_RECORD: u64 = 1_000_000;
+
+/// The topic as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicState {
+    /// Its name.
+    pub topic: String,
+    /// Its partitions.
+    pub partitions: i32,
+    /// What the file asks to make it with; another number is no error, since the topic may be older than the file.
+    pub asked: i32,
+    /// Whether this call made it.
+    pub made: bool,
+}
+
+/// `users_stream, 4 partitions`, and what differs from the file.
+impl fmt::Display for TopicState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} partitions", self.topic, self.partitions)?;
+        if self.partitions != self.asked {
+            write!(f, " (kafka.partitions says {}; the topic's own number counts)", self.asked)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a group has committed for a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The first offset that isn't done.
+    pub offset: Offset,
+    /// What the committer wrote beside it; empty when nothing.
+    pub metadata: String,
+}
+
+/// Makes the topic and the dead-letter topic (of one partition) where they are missing, with the broker's timestamps, and waits until
+/// they have leaders.
+///
+/// # Errors
+/// Transient while the broker is away; fatal when it refuses this client or the topic as the file asks for it.
+pub async fn ensure_topics(access: &Access, pipeline: &Pipeline) -> Result<TopicState, BrokerError> {
+    let kafka = &pipeline.kafka;
+    let (topic, dead, asked, replication) = (kafka.topic.clone(), kafka.dead_letter_topic(), kafka.partitions, kafka.replication);
+    let mut missing = Vec::new();
+    for (name, partitions) in [(&topic, asked), (&dead, 1)] {
+        if ask(access, {
+            let name = name.clone();
+            move |access| partitions_of(access, &name)
+        })
+        .await?
+        .is_empty()
+        {
+            missing.push((name.as_str(), partitions));
+        }
+    }
+    let mut made = false;
+    for &(name, partitions) in &missing {
+        made |= make(access, name, partitions, replication).await? && name == topic;
+    }
+    let deadline = Instant::now() + ELECTION;
+    loop {
+        let ready = ask(access, {
+            let names: Vec<_> = missing.iter().map(|(name, _)| (*name).to_owned()).collect();
+            let topic = topic.clone();
+            move |access| {
+                for name in &names {
+                    if !is_led(&partitions_of(access, name)?) {
+                        return Ok(None);
+                    }
+                }
+                Ok(Some(partitions_of(access, &topic)?.len()))
+            }
+        })
+        .await?;
+        if let Some(partitions) = ready {
+            let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+            let state = TopicState { topic, partitions, asked, made };
+            if partitions == asked {
+                tracing::info!(topic = state.topic, partitions, made, "topic is ready");
+            } else {
+                tracing::warn!(topic = state.topic, partitions, asked, "topic has another number of partitions than kafka.partitions says");
+            }
+            return Ok(state);
+        }
+        if Instant::now() >= deadline {
+            return Err(BrokerError::NoTopic { servers: access.servers().to_owned(), topic });
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The first offset Kafka still holds and the offset the next record gets, a partition.
+///
+/// # Errors
+/// Transient while the broker is away or the topic is missing; fatal when it refuses this client.
+pub async fn ends(access: &Access, topic: &str) -> Result<BTreeMap<Partition, (Offset, Offset)>, BrokerError> {
+    let topic = topic.to_owned();
+    ask(access, move |access| {
+        let asking = access.asking()?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut ends = BTreeMap::new();
+        for (partition, _) in existing(access, &topic)? {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let watermarks = asking.fetch_watermarks(&topic, partition, left);
+            ends.insert(partition, watermarks.map_err(|cause| access.error("say where the topic ends", cause, Some(asking)))?);
+        }
+        Ok(ends)
+    })
+    .await
+}
+
+/// What a group has committed; a partition it hasn't committed is absent.
+///
+/// # Errors
+/// As [`ends`].
+pub async fn committed(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<Partition, Offset>, BrokerError> {
+    let (group, topic) = (group.to_owned(), topic.to_owned());
+    let committed = ask(access, move |access| committed_now(access, &group, &topic)).await?;
+    Ok(committed.into_iter().map(|(partition, committed)| (partition, committed.offset)).collect())
+}
+
+/// What a group has committed, with its metadata. Waits for up to some seconds: call it from a thread that may.
+///
+/// # Errors
+/// As [`ends`].
+pub fn committed_now(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<Partition, Committed>, BrokerError> {
+    let partitions = existing(access, topic)?;
+    let consumer: BaseConsumer<Quiet> =
+        access.consumer(group).create_with_context(Quiet::default()).map_err(|cause| access.error("make a client", cause, None))?;
+    let mut wanted = TopicPartitionList::with_capacity(partitions.len());
+    for (partition, _) in partitions {
+        wanted.add_partition(topic, partition);
+    }
+    let answer = consumer
+        .committed_offsets(wanted, PATIENCE)
+        .map_err(|cause| access.error("say what the group has committed", cause, Some(&consumer)))?;
+    let mut committed = BTreeMap::new();
+    for element in answer.elements() {
+        element.error().map_err(|cause| access.error("say what the group has committed", cause, None))?;
+        if let rdkafka::Offset::Offset(offset) = element.offset() {
+            committed.insert(element.partition(), Committed { offset, metadata: element.metadata().to_owned() });
+        }
+    }
+    for (partition, (offset, metadata)) in kept_commits(access, group, topic)? {
+        committed.insert(partition, Committed { offset, metadata });
+    }
+    Ok(committed)
+}
+
+/// The offset and metadata a group has committed, as the embedded broker keeps them; empty for an external broker, which gives them back
+/// over the wire. Reads a file: call it from a thread that may wait.
+///
+/// # Errors
+/// When the embedded broker's file can't be read.
+pub fn kept_commits(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<Partition, (Offset, String)>, BrokerError> {
+    access.embedded_in().map_or_else(|| Ok(BTreeMap::new()), |data_dir| embedded::commits(data_dir, group, topic))
+}
+
+/// Asks off the caller's thread.
+async fn ask<T: Send + 'static>(
+    access: &Access,
+    question: impl FnOnce(&Access) -> Result<T, BrokerError> + Send + 'static,
+) -> Result<T, BrokerError> {
+    let access = access.clone();
+    match tokio::task::spawn_blocking(move || question(&access)).await {
+        Ok(answer) => answer,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => unreachable!("a blocking task that runs is never cancelled"),
+        },
+    }
+}
+
+/// Each partition of a topic and its leader, less than 0 for none; nothing when there is no such topic.
+fn partitions_of(access: &Access, topic: &str) -> Result<BTreeMap<Partition, i32>, BrokerError> {
+    let asking = access.asking()?;
+    let metadata =
+        asking.fetch_metadata(Some(topic), PATIENCE).map_err(|cause| access.error("say which topics there are", cause, Some(asking)))?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(BTreeMap::new()) };
+    match found.error().map(Code::from) {
+        Some(code) if is_denied(code) => {
+            return Err(BrokerError::Denied { servers: access.servers().to_owned(), cause: format!("topic {topic}: {code}") });
+        }
+        Some(_) => return Ok(BTreeMap::new()),
+        None => {}
+    }
+    let leader = |partition: &rdkafka::metadata::MetadataPartition| match partition.error() {
+        Some(code) if code.is_error() => -1,
+        _ => partition.leader(),
+    };
+    Ok(found.partitions().iter().map(|partition| (partition.id(), leader(partition))).collect())
+}
+
+/// The partitions of a topic that must be there.
+fn existing(access: &Access, topic: &str) -> Result<BTreeMap<Partition, i32>, BrokerError> {
+    let partitions = partitions_of(access, topic)?;
+    if partitions.is_empty() {
+        return Err(BrokerError::NoTopic { servers: access.servers().to_owned(), topic: topic.to_owned() });
+    }
+    Ok(partitions)
+}
+
+fn is_led(partitions: &BTreeMap<Partition, i32>) -> bool {
+    !partitions.is_empty() && partitions.values().all(|&leader| leader >= 0)
+}
+
+/// Makes a topic; says whether it was this call that did. A broker that knows none of the settings makes it without.
+async fn make(access: &Access, topic: &str, partitions: i32, replication: i32) -> Result<bool, BrokerError> {
+    let largest = access.max_record_bytes().saturating_add(64 << 10).to_string();
+    let mut settings = vec![("message.timestamp.type", "LogAppendTime")];
+    if access.max_record_bytes() > USUAL_RECORD {
+        settings.push(("max.message.bytes", largest.as_str()));
+    }
+    loop {
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
+        for &(name, value) in &settings {
+            new = new.set(name, value);
+        }
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+        let made = access.making()?.create_topics([&new], &options).await.map_err(|cause| access.error("make a topic", cause, None))?;
+        return match made.into_iter().next() {
+            Some(Ok(_)) | None => Ok(true),
+            Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
+            Some(Err((_, Code::InvalidConfig))) if !settings.is_empty() => {
+                tracing::warn!(topic, ?settings, "broker knows not these settings of a topic; making it without them");
+                settings.clear();
+                continue;
+            }
+            Some(Err((_, code))) if is_denied(code) => {
+                Err(BrokerError::Denied { servers: access.servers().to_owned(), cause: format!("making the topic {topic}: {code}") })
+            }
+            Some(Err((_, cause))) => Err(BrokerError::CantMakeTopic {
+                servers: access.servers().to_owned(),
+                topic: topic.to_owned(),
+                partitions,
+                replication,
+                cause,
+            }),
+        };
+    }
+}

@@ -1,0 +1,234 @@
+//! A Kafka-compatible broker inside this process, on loopback, with its log in a file: `<data_dir>/broker/kafka.db`.
+//!
+//! Guarantee: one address a data directory, kept in `<data_dir>/broker/port`, the same after a restart wherever the port is still free;
+//! what it acknowledged, it still has after the process was killed. Not guaranteed: that it survives a power cut with the last
+//! moments, or serves more than one pipeline's load; a real cluster is one line in the pipeline file away.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use forebay_schemas::offset::{Offset, Partition};
+
+use super::error::BrokerError;
+
+/// Kafka's own port, taken when it is free so that `kcat -b localhost` works.
+const USUAL_PORT: u16 = 9092;
+/// How long to wait for the running broker to take a connection.
+const KNOCK: Duration = Duration::from_millis(500);
+
+/// Where the embedded broker listens: a port on 127.0.0.1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", Ipv4Addr::LOCALHOST, self.port)
+    }
+}
+
+impl Address {
+    /// An address for the process that will serve the broker of `data_dir`: the one it had before if that is free, else Kafka's usual
+    /// port if that is free, else any. Writes it down for others to find.
+    ///
+    /// # Errors
+    /// When no port is to be had or the directory can't be written.
+    pub fn pick(data_dir: &Path) -> Result<Self, BrokerError> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |cause: std::io::Error| BrokerError::Embedded { what, cause: cause.to_string() }
+        };
+        let file = port_file(data_dir);
+        let had = read_port(&file);
+        let port = match had.into_iter().chain([USUAL_PORT]).find(|&port| is_free(port)) {
+            Some(port) => port,
+            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .and_then(|listener| listener.local_addr())
+                .map_err(failed("find a free port"))?
+                .port(),
+        };
+        std::fs::create_dir_all(directory(data_dir)).map_err(failed("make its directory"))?;
+        let beside = file.with_extension("new");
+        std::fs::write(&beside, format!("{port}\n"))
+            .and_then(|()| std::fs::rename(&beside, &file))
+            .map_err(failed("write down its port"))?;
+        Ok(Self { port })
+    }
+
+    /// The address of the broker that some process serves for `data_dir` right now.
+    ///
+    /// # Errors
+    /// When none does.
+    pub fn of_running(data_dir: &Path) -> Result<Self, BrokerError> {
+        read_port(&port_file(data_dir))
+            .filter(|&port| TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), KNOCK).is_ok())
+            .map(|port| Self { port })
+            .ok_or_else(|| BrokerError::NotRunning { data_dir: data_dir.to_owned() })
+    }
+}
+
+fn directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("broker")
+}
+
+fn port_file(data_dir: &Path) -> PathBuf {
+    directory(data_dir).join("port")
+}
+
+fn read_port(file: &Path) -> Option<u16> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+/// Serves the broker until it fails; dropping the future stops it.
+///
+/// # Errors
+/// When the build has none, the files can't be opened or the port is taken.
+#[cfg(not(feature = "embedded-broker"))]
+pub async fn serve(_address: Address, _data_dir: PathBuf) -> Result<(), BrokerError> {
+    Err(BrokerError::NotBuiltIn)
+}
+
+/// What a group has committed, with the metadata that the broker keeps but doesn't give back.
+#[cfg(not(feature = "embedded-broker"))]
+pub(super) fn commits(_data_dir: &Path, _group: &str, _topic: &str) -> Result<BTreeMap<Partition, (Offset, String)>, BrokerError> {
+    Err(BrokerError::NotBuiltIn)
+}
+
+#[cfg(feature = "embedded-broker")]
+pub use server::serve;
+
+#[cfg(feature = "embedded-broker")]
+pub(super) use server::commits;
+
+#[cfg(feature = "embedded-broker")]
+mod server {
+    use nisshi_broker::broker::Broker;
+    use nisshi_broker::coordinator::group::administrator::{Controller, GroupCoordinatorConfig};
+    use nisshi_storage::ArcDynStorage;
+    use reqwest::Url;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// The name of the one-node cluster.
+    const CLUSTER: &str = "forebay";
+    /// The log's file.
+    const DATABASE: &str = "kafka.db";
+    /// How long a statement waits for another to give the file free.
+    const BUSY: Duration = Duration::from_secs(5);
+    /// How long a first member waits for others; the default of 3 s would be most of a demo.
+    const REBALANCE_DELAY: Duration = Duration::from_millis(50);
+    /// How long a member waits for the coordinator's change at most, before it looks itself.
+    const GROUP_POLL: Duration = Duration::from_millis(500);
+
+    /// Serves the broker until it fails; dropping the future stops it.
+    ///
+    /// # Errors
+    /// When the files can't be opened or the port is taken.
+    pub async fn serve(address: Address, data_dir: PathBuf) -> Result<(), BrokerError> {
+        let failed = |what: &str, cause: &dyn fmt::Display| BrokerError::Embedded { what: what.to_owned(), cause: cause.to_string() };
+        std::fs::create_dir_all(directory(&data_dir)).map_err(|cause| failed("make its directory", &cause))?;
+        let (storage, _alias) = storage_url(&directory(&data_dir)).map_err(|cause| failed("name its file", &cause))?;
+        let listener = Url::parse(&format!("tcp://{address}")).map_err(|cause| failed("name its address", &cause))?;
+        let mut broker = Broker::<Controller<ArcDynStorage>, ArcDynStorage>::builder()
+            .node_id(1)
+            .cluster_id(CLUSTER)
+            .incarnation_id(Uuid::now_v7())
+            .listener(listener.clone())
+            .advertised_listener(listener)
+            .storage(storage)
+            .group_coordinator(GroupCoordinatorConfig { initial_rebalance_delay: REBALANCE_DELAY, poll_interval: GROUP_POLL })
+            .silent(true)
+            .build()
+            .await
+            .map_err(|cause| failed("open its files", &cause))?;
+        broker.serve(tokio::time::Instant::now()).await.map_err(|cause| failed(&format!("serve on {address}"), &cause))
+    }
+
+    /// What a group has committed, with the metadata that the broker keeps but doesn't give back over the wire. Reads the broker's own
+    /// file, where offset and metadata are one row.
+    pub(in crate::broker) fn commits(
+        data_dir: &Path,
+        group: &str,
+        topic: &str,
+    ) -> Result<BTreeMap<Partition, (Offset, String)>, BrokerError> {
+        let failed = |cause: &dyn fmt::Display| BrokerError::Embedded { what: "read its commits".into(), cause: cause.to_string() };
+        let file = directory(data_dir).join(DATABASE);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|cause| failed(&cause))?;
+        runtime
+            .block_on(async {
+                let database = libsql::Builder::new_local(file).flags(libsql::OpenFlags::SQLITE_OPEN_READ_WRITE).build().await?;
+                let connection = database.connect()?;
+                connection.busy_timeout(BUSY)?;
+                let mut rows = connection
+                    .query(
+                        "select tp.partition, co.committed_offset, co.metadata from cluster c \
+                         join consumer_group cg on cg.cluster = c.id join topic t on t.cluster = c.id \
+                         join topition tp on tp.topic = t.id \
+                         join consumer_offset co on co.consumer_group = cg.id and co.topition = tp.id \
+                         where c.name = ?1 and cg.name = ?2 and t.name = ?3",
+                        (CLUSTER, group, topic),
+                    )
+                    .await?;
+                let mut commits = BTreeMap::new();
+                while let Some(row) = rows.next().await? {
+                    let metadata = row.get::<Option<String>>(2)?.unwrap_or_default();
+                    commits.insert(row.get::<i32>(0)?, (row.get::<i64>(1)?, metadata));
+                }
+                Ok(commits)
+            })
+            .map_err(|cause: libsql::Error| failed(&cause))
+    }
+
+    /// The broker's way to say where its file is, and what must live as long as it does.
+    ///
+    /// It takes a file from the working directory: the URL's path less one slash, as it stands, with no percent-encoding undone. So an
+    /// absolute path works with a slash more; a path that a URL can't hold as it is (a space in it, say) is reached by a link without.
+    fn storage_url(directory: &Path) -> std::io::Result<(Url, Option<Alias>)> {
+        let directory = std::path::absolute(directory)?;
+        let as_is = |directory: &Path| {
+            let path = directory.join(DATABASE);
+            let path = path.to_str()?;
+            let url = Url::parse(&format!("sqlite:///{path}")).ok()?;
+            (url.path().strip_prefix('/') == Some(path) && url.query().is_none() && url.fragment().is_none()).then_some(url)
+        };
+        if let Some(url) = as_is(&directory) {
+            return Ok((url, None));
+        }
+        let alias = Alias::of(&directory)?;
+        let url = as_is(&alias.0).ok_or_else(|| std::io::Error::other("the temporary directory's path has special characters, too"))?;
+        Ok((url, Some(alias)))
+    }
+
+    /// A link to a directory, under a name nobody can guess; removed on drop.
+    struct Alias(PathBuf);
+
+    impl Alias {
+        #[cfg(unix)]
+        fn of(directory: &Path) -> std::io::Result<Self> {
+            let link = std::env::temp_dir().join(format!("forebay-{}", Uuid::new_v4()));
+            std::os::unix::fs::symlink(directory, &link)?;
+            Ok(Self(link))
+        }
+
+        #[cfg(not(unix))]
+        fn of(directory: &Path) -> std::io::Result<Self> {
+            Err(std::io::Error::other(format!("{} has characters the broker can't open; use another data_dir", directory.display())))
+        }
+    }
+
+    impl Drop for Alias {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+}

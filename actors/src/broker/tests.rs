@@ -1,0 +1,280 @@
+//! The embedded broker, through rdkafka.
+#![cfg(feature = "embedded-broker")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use forebay_schemas::pipeline::Pipeline;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, Timestamp, TopicPartitionList};
+
+use super::embedded::{Address, serve};
+use super::*;
+
+const TOPIC: &str = "users_stream";
+
+/// A broker in a task, gone when the task is aborted, with its files in `data_dir`.
+pub(crate) struct Served {
+    pub(crate) access: Access,
+    pub(crate) pipeline: Pipeline,
+    task: tokio::task::JoinHandle<Result<(), BrokerError>>,
+}
+
+impl Served {
+    /// Serves a pipeline's broker; `more` are lines of the file.
+    pub(crate) async fn start(dir: &Path, more: &str) -> Self {
+        let text = format!(
+            "[pipeline]\nname = \"users\"\ndata_dir = \"data\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"{TOPIC}\"\npartitions = 2\n\
+             [fetcher]\nurl = \"http://127.0.0.1:1/\"\n[producer]\nkey = \"/id\"\n{more}"
+        );
+        let pipeline = forebay_schemas::pipeline::parse(&dir.join("forebay.toml"), text).unwrap();
+        let address = pick(&pipeline.data_dir());
+        let task = tokio::spawn(serve(address.clone(), pipeline.data_dir()));
+        let access = Access::new(&pipeline, Some(&address)).unwrap();
+        Self { access, pipeline, task }
+    }
+
+    /// Stops the broker as a crash would: without a farewell.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    /// Makes the topics, and tries again while the broker starts.
+    pub(crate) async fn topics(&self) -> TopicState {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            match ensure_topics(&self.access, &self.pipeline).await {
+                Ok(state) => return state,
+                Err(error) if Instant::now() > deadline => panic!("{error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
+
+/// Picks an address as the program does, but not the usual port, which tests that run at the same time would share.
+pub(crate) fn pick(data_dir: &Path) -> Address {
+    let port = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let file = data_dir.join("broker/port");
+    if !file.exists() {
+        std::fs::create_dir_all(data_dir.join("broker")).unwrap();
+        std::fs::write(file, port.to_string()).unwrap();
+    }
+    Address::pick(data_dir).unwrap()
+}
+
+/// Records as they lie in the topic: partition, offset, key, value.
+pub(crate) fn read(access: &Access, topic: &str, from: &[(i32, i64)], how_many: usize) -> Vec<rdkafka::message::OwnedMessage> {
+    let consumer: BaseConsumer = access.consumer("reader").create().unwrap();
+    let mut places = TopicPartitionList::new();
+    for &(partition, offset) in from {
+        places.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+    }
+    consumer.assign(&places).unwrap();
+    let (mut read, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(20));
+    while read.len() < how_many && Instant::now() < deadline {
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            read.push(message.unwrap().detach());
+        }
+    }
+    read
+}
+
+fn produce(access: &Access, records: &[(&str, Option<&str>)]) {
+    let producer: BaseProducer = access.producer().create().unwrap();
+    for (key, value) in records {
+        let headers =
+            OwnedHeaders::new().insert(Header { key: "h", value: Some(*key) }).insert(Header { key: "none", value: None::<&str> });
+        let record = BaseRecord::to(TOPIC).partition(0).key(*key).headers(headers);
+        let record = if let Some(value) = value { record.payload(*value) } else { record };
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(20)).unwrap();
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_made_once_and_with_the_brokers_timestamps() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    assert_eq!(served.topics().await, TopicState { topic: TOPIC.into(), partitions: 2, asked: 2, made: true });
+    assert!(!served.topics().await.made);
+    assert_eq!(ends(&served.access, TOPIC).await.unwrap(), BTreeMap::from([(0, (0, 0)), (1, (0, 0))]));
+    assert_eq!(ends(&served.access, "users_stream.dead").await.unwrap().len(), 1);
+    assert!(matches!(ends(&served.access, "elsewhere").await, Err(BrokerError::NoTopic { .. })));
+    let access = served.access.clone();
+    let timestamp = blocking(move || {
+        produce(&access, &[("a", Some("1"))]);
+        read(&access, TOPIC, &[(0, 0)], 1)[0].timestamp()
+    })
+    .await;
+    assert!(matches!(timestamp, Timestamp::LogAppendTime(ms) if ms > 1_600_000_000_000), "{timestamp:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_other_partitions_than_the_file_says_is_taken_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let mut other = served.pipeline.clone();
+    other.kafka.partitions = 7;
+    let state = ensure_topics(&served.access, &other).await.unwrap();
+    assert_eq!(state.to_string(), "users_stream, 2 partitions (kafka.partitions says 7; the topic's own number counts)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_resumes_at_every_offset_inside_a_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let access = served.access.clone();
+    blocking(move || {
+        produce(&access, &[("a", Some("1")), ("b", None), ("c", Some("")), ("d", Some("4")), ("e", Some("5"))]);
+        for from in 0..5_i64 {
+            let records = read(&access, TOPIC, &[(0, from)], 5 - usize::try_from(from).unwrap());
+            let offsets: Vec<_> = records.iter().map(Message::offset).collect();
+            assert_eq!(offsets, (from..5).collect::<Vec<_>>());
+        }
+        let records = read(&access, TOPIC, &[(0, 0)], 5);
+        assert_eq!(records[1].payload(), None, "a null value stays null");
+        assert_eq!(records[2].payload(), Some(&b""[..]));
+        assert_eq!(records[3].key(), Some(&b"d"[..]));
+        let headers = records[3].headers().unwrap();
+        assert_eq!((headers.get(0).key, headers.get(0).value), ("h", Some(&b"d"[..])));
+        assert_eq!((headers.get(1).key, headers.get(1).value), ("none", None));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_and_commits_outlive_the_broker_and_its_port_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let access = served.access.clone();
+    blocking(move || {
+        produce(&access, &[("a", Some("1")), ("b", Some("2"))]);
+        commit(&access, 0, 1, "clock=17");
+    })
+    .await;
+    let described = served.access.describe();
+    assert_eq!(Address::of_running(&served.pipeline.data_dir()).unwrap().to_string(), served.access.servers());
+    let data_dir = served.pipeline.data_dir();
+    served.kill().await;
+    assert!(matches!(Address::of_running(&data_dir), Err(BrokerError::NotRunning { .. })));
+
+    let served = Served::start(dir.path(), "").await;
+    assert_eq!(served.access.describe(), described);
+    assert!(!served.topics().await.made);
+    assert_eq!(ends(&served.access, TOPIC).await.unwrap()[&0], (0, 2));
+    assert_eq!(committed(&served.access, "g", TOPIC).await.unwrap(), BTreeMap::from([(0, 1)]));
+    let access = served.access.clone();
+    blocking(move || {
+        produce(&access, &[("c", Some("3"))]);
+        let values: Vec<_> = read(&access, TOPIC, &[(0, 1)], 2).iter().map(|record| record.payload().unwrap().to_vec()).collect();
+        assert_eq!(values, [b"2", b"3"]);
+    })
+    .await;
+}
+
+fn commit(access: &Access, partition: i32, offset: i64, metadata: &str) {
+    let consumer: BaseConsumer = access.consumer("g").create().unwrap();
+    let mut list = TopicPartitionList::new();
+    let mut element = list.add_partition(TOPIC, partition);
+    element.set_offset(Offset::Offset(offset)).unwrap();
+    element.set_metadata(metadata);
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metadata_of_a_commit_comes_back_though_the_broker_does_not_send_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let access = served.access.clone();
+    blocking(move || {
+        assert_eq!(committed_now(&access, "g", TOPIC).unwrap(), BTreeMap::new());
+        commit(&access, 1, 40, "forebay:1:1732445045123456");
+        commit(&access, 1, 41, "forebay:1:1732445045123457");
+        let back = committed_now(&access, "g", TOPIC).unwrap();
+        assert_eq!(back, BTreeMap::from([(1, Committed { offset: 41, metadata: "forebay:1:1732445045123457".into() })]));
+        // Over the wire it is empty; should this ever change, reading the file can go.
+        let consumer: BaseConsumer = access.consumer("g").create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition(TOPIC, 1);
+        let wire = consumer.committed_offsets(list, Duration::from_secs(5)).unwrap();
+        assert_eq!((wire.elements()[0].offset(), wire.elements()[0].metadata()), (Offset::Offset(41), ""));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_with_a_space_in_its_path_serves_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("my data é#1");
+    std::fs::create_dir(&home).unwrap();
+    let served = Served::start(&home, "").await;
+    served.topics().await;
+    assert!(served.pipeline.data_dir().join("broker/kafka.db").exists());
+    let access = served.access.clone();
+    blocking(move || {
+        produce(&access, &[("a", Some("1"))]);
+        commit(&access, 0, 1, "m");
+        assert_eq!(committed_now(&access, "g", TOPIC).unwrap()[&0].metadata, "m");
+    })
+    .await;
+}
+
+#[test]
+fn a_port_that_was_had_before_is_had_again_unless_it_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = pick(dir.path());
+    assert_eq!(Address::pick(dir.path()).unwrap(), first);
+    let _taken = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, first.port)).unwrap();
+    assert_ne!(Address::pick(dir.path()).unwrap(), first);
+}
+
+#[test]
+fn access_shows_where_it_leads_and_nothing_else() {
+    let text = "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"a:1,b:2\"\ntopic = \"t\"\n[kafka.properties]\n\
+                \"sasl.password\" = { env = \"PATH\" }\n\"linger.ms\" = \"0\"\n[fetcher]\nurl = \"http://x/\"\n[producer]\nkey = \"/id\"\n";
+    let pipeline = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text.into()).unwrap();
+    let access = Access::new(&pipeline, None).unwrap();
+    assert_eq!((format!("{access:?}").as_str(), access.describe().as_str()), ("Access(a:1,b:2)", "a:1,b:2"));
+    let producer = access.producer();
+    assert_eq!(producer.get("sasl.password"), Some(std::env::var("PATH").unwrap().as_str()));
+    assert_eq!((producer.get("linger.ms"), producer.get("acks")), (Some("0"), Some("all")));
+    assert_eq!(access.consumer("g").get("fetch.wait.max.ms"), None);
+}
+
+#[test]
+fn an_embedded_broker_that_nobody_serves_says_what_to_do() {
+    let text = "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[fetcher]\nurl = \"http://x/\"\n[producer]\nkey = \"/id\"\n";
+    let pipeline = forebay_schemas::pipeline::parse(Path::new("dir/forebay.toml"), text.into()).unwrap();
+    let error = Access::new(&pipeline, None).unwrap_err();
+    assert!(error.to_string().starts_with("the embedded broker of dir/.forebay is not running; start it with `forebay run`"), "{error}");
+}
+
+#[test]
+fn a_connections_complaint_is_told_from_its_frame() {
+    let reason = "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)";
+    assert_eq!(Quiet::complaint(reason), "Connect to ipv4#127.0.0.1:1 failed: Connection refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_away_is_named_with_its_reason() {
+    let text = "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"127.0.0.1:1\"\ntopic = \"t\"\n[fetcher]\nurl = \"http://x/\"\n[producer]\nkey = \"/id\"\n";
+    let pipeline = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text.into()).unwrap();
+    let access = Access::new(&pipeline, None).unwrap();
+    let error = ends(&access, "t").await.unwrap_err();
+    assert_eq!(error.class(), crate::kernel::Class::Transient);
+    let text = error.to_string();
+    assert!(text.starts_with("kafka 127.0.0.1:1 is not reachable") && text.contains("Connection refused"), "{text}");
+}
