@@ -1,1 +1,29 @@
-//! fetcher
+//! The fetcher: an HTTP API's pages, on a schedule and when somebody asks.
+//!
+//! Guarantee: one request at a time; none before the budget towards the producer has room for the largest page; a triggered run ends in
+//! one report, after an API that was away for up to five minutes; a scheduled fetch is tried for ever, with back-off, and its trouble
+//! is shown as long as it lasts. Records are the API's own bytes. An answer is bounded in size and time, compressed or not.
+//!
+//! Not guaranteed: that a fetch made again, after a crash between page and topic, gives the same records. Those that are the same have
+//! the same key and event identifier and change nothing.
+//!
+//! ```text
+//! schedule, triggers ─▶ State ─▶ budget.reserve ─▶ client ─▶ page::extract ─▶ Lease<Page> ─▶ producer
+//!                         ▲                                                        │
+//!                         └────────── receipt: produced, refused, abandoned ◀──────┘
+//! ```
+
+mod actor;
+mod client;
+mod error;
+pub(crate) mod page;
+pub(crate) mod pointer;
+#[cfg(test)]
+pub(crate) mod rig;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use actor::{Connections, Fetcher, FetcherMessage, RunReports};
+pub use error::FetchError;
+pub use state::{MOST_WAITING, RUN_PATIENCE, Schedule};

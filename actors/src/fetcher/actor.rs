@@ -1,0 +1,323 @@
+//! The shell: asks the API when the state says so, hands pages to the producer and tells the runs' ledger. Guarantee: no page is asked for
+//! before the budget has room for it; a run accepted is told of as open until it ends, so the next incarnation fetches it again.
+//! Not guaranteed: that a run fetched again gives the same records; that is the API's to say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_schemas::pipeline::{FetcherTable, Pipeline};
+use forebay_schemas::run::RunError;
+use uuid::Uuid;
+
+use super::client::Client;
+use super::error::FetchError;
+use super::page;
+use super::pointer::Pointer;
+use super::state::{Effect, Failure, Report, Schedule, State};
+use crate::kernel::{Actor, Budget, Credit, Cx, Exit, Handover, Lease, Mailbox, SharedClock};
+use crate::message::{Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
+use crate::telemetry::Telemetry;
+
+/// Between two tries to hand a page to a producer that is being restarted.
+const HAND_OVER: Duration = Duration::from_millis(100);
+/// Answers from this size on are taken apart on a thread that may be busy for long.
+const LARGE: usize = 256 << 10;
+
+/// What the fetcher is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetcherMessage {
+    /// Somebody asks for a run.
+    Trigger {
+        /// Its identifier; the same run is fetched once however often it is asked for.
+        run: Uuid,
+    },
+    /// Somebody calls a run off.
+    Cancel {
+        /// Its identifier.
+        run: Uuid,
+    },
+    /// No more scheduled fetches; triggered ones go on.
+    Hold,
+}
+
+/// Whom the fetcher tells what happens to triggered runs. A run that an incarnation had begun is told of again by the next, from
+/// `started` on.
+pub trait RunReports: Send + Sync {
+    /// The triggered runs that are asked for and not wholly in Kafka, oldest first: what an incarnation begins with.
+    fn open(&self) -> Vec<Uuid>;
+    /// The fetcher is at work on it.
+    fn started(&self, run: Uuid);
+    /// A page of it is here.
+    fn fetched(&self, run: Uuid, records: u64);
+    /// The page is in Kafka.
+    fn produced(&self, run: Uuid, page: &PageProduced);
+    /// All of it is in Kafka.
+    fn finished(&self, run: Uuid);
+    /// It ended without success.
+    fn failed(&self, run: Uuid, error: RunError);
+    /// A scheduled fetch of so many records is in Kafka.
+    fn scheduled_done(&self, _records: u64) {}
+    /// A scheduled fetch gave nothing that can be produced, and asking again at once would give the same.
+    fn scheduled_failed(&self, _error: RunError) {}
+}
+
+/// What a fetcher is connected to.
+#[derive(Clone)]
+pub struct Connections {
+    /// The producer's mailbox, set anew by each of its incarnations.
+    pub producer: Handover<Mailbox<Lease<Page>>>,
+    /// The budget of the edge to the producer.
+    pub budget: Budget,
+    /// Who is told of runs.
+    pub reports: Arc<dyn RunReports>,
+    /// Totals.
+    pub telemetry: Arc<Telemetry>,
+    /// The clock.
+    pub clock: SharedClock,
+}
+
+/// Asks an API for pages.
+pub struct Fetcher {
+    pipeline: Arc<Pipeline>,
+    schedule: Schedule,
+    to: Connections,
+    state: State,
+    asks: Option<Asks>,
+    note: Option<String>,
+    wake: u64,
+    stopping: bool,
+}
+
+/// What one fetch needs.
+#[derive(Clone)]
+struct Asks {
+    client: Client,
+    pointer: Pointer,
+    max_page_bytes: usize,
+    budget: Budget,
+    clock: SharedClock,
+}
+
+/// A page, and the budget it holds.
+struct Fetched {
+    records: Vec<Bytes>,
+    credit: Credit,
+}
+
+impl Fetcher {
+    /// A fetcher of the pipeline's API.
+    pub fn new(pipeline: Arc<Pipeline>, schedule: Schedule, to: Connections) -> Self {
+        let state = State::new(schedule, to.clock.now(), to.reports.open());
+        Self { pipeline, schedule, to, state, asks: None, note: None, wake: 0, stopping: false }
+    }
+
+    fn table(&self) -> &FetcherTable {
+        self.pipeline.fetcher.as_ref().expect("a pipeline that ingests has [fetcher]")
+    }
+
+    fn act(&mut self, effects: Vec<Effect>, cx: &mut Cx<'_, Self>) {
+        for effect in effects {
+            match effect {
+                Effect::Fetch(run) => self.fetch(run, cx),
+                Effect::WakeAt(at) => self.wake_at(at, cx),
+                Effect::Report(report) => self.report(report),
+                Effect::Trouble(message) => {
+                    if self.note.as_ref().is_none_or(|note| !same_trouble(note, &message)) {
+                        tracing::warn!(trouble = message, "fetch failed");
+                    }
+                    cx.progress().waiting(message.clone());
+                    self.note = Some(message);
+                }
+                Effect::Well => {
+                    tracing::info!("fetches succeed again");
+                    cx.progress().clear();
+                    self.note = None;
+                }
+            }
+        }
+        if self.stopping && self.state.is_idle() {
+            cx.exit(Exit::Shutdown);
+        }
+    }
+
+    fn wake_at(&mut self, at: std::time::Instant, cx: &mut Cx<'_, Self>) {
+        self.wake += 1;
+        let wish = self.wake;
+        cx.after(at.saturating_duration_since(self.to.clock.now()), move |actor, cx| {
+            if actor.wake == wish {
+                let effects = actor.state.wake(actor.to.clock.now(), Uuid::now_v7());
+                actor.act(effects, cx);
+            }
+        });
+    }
+
+    fn fetch(&mut self, run: Uuid, cx: &mut Cx<'_, Self>) {
+        let Some(asks) = self.asks.clone() else { return };
+        tracing::debug!(%run, api = asks.client.api(), "fetching");
+        let progress = cx.progress();
+        cx.offload(
+            async move {
+                let credit = asks.budget.reserve(asks.max_page_bytes).await;
+                let _working = progress.working();
+                asks.page(credit).await
+            },
+            move |actor, fetched, cx| actor.fetched(run, fetched, cx),
+        );
+    }
+
+    fn fetched(&mut self, run: Uuid, fetched: Result<Fetched, FetchError>, cx: &mut Cx<'_, Self>) {
+        let (now, fresh) = (self.to.clock.now(), Uuid::now_v7());
+        cx.progress().tick();
+        match fetched {
+            Ok(Fetched { records, credit }) => {
+                fail::fail_point!("fetcher::after_fetch");
+                let count = records.len() as u64;
+                self.to.telemetry.pages.add(1);
+                self.to.telemetry.fetched.add(count);
+                let (produce, effects) = self.state.fetched(count, now, fresh);
+                self.act(effects, cx);
+                if produce {
+                    self.produce(run, Fetched { records, credit }, cx);
+                }
+            }
+            Err(error) => {
+                self.to.telemetry.fetch_failures.add(1);
+                let failure = Failure { class: error.class(), retry_after: error.retry_after(), message: error.to_string() };
+                let effects = self.state.failed(failure, rand::random(), now, fresh);
+                self.act(effects, cx);
+            }
+        }
+    }
+
+    fn produce(&mut self, run: Uuid, page: Fetched, cx: &mut Cx<'_, Self>) {
+        let (producer, budget) = (self.to.producer.clone(), self.to.budget.clone());
+        cx.offload(deliver(run, page, producer, budget), |actor, end, cx| {
+            let (now, fresh) = (actor.to.clock.now(), Uuid::now_v7());
+            cx.progress().tick();
+            let effects = match end {
+                Ok(produced) => actor.state.produced(produced, now, fresh),
+                Err(refused) => {
+                    actor.to.telemetry.fetch_failures.add(1);
+                    actor.state.refused(refused, now, fresh)
+                }
+            };
+            actor.act(effects, cx);
+        });
+    }
+
+    fn report(&self, report: Report) {
+        let to = &self.to.reports;
+        match report {
+            Report::Started(run) => to.started(run),
+            Report::Fetched(run, records) => to.fetched(run, records),
+            Report::Produced(run, page) => to.produced(run, &page),
+            Report::Finished(run) => to.finished(run),
+            Report::Failed(run, error) => to.failed(run, error),
+            Report::ScheduledDone(records) => to.scheduled_done(records),
+            Report::ScheduledFailed(error) => to.scheduled_failed(error),
+        }
+    }
+}
+
+impl Actor for Fetcher {
+    type Message = FetcherMessage;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) {
+        let table = self.table();
+        let (pointer, max_page_bytes) = (Pointer::parse(&table.records), table.max_page_bytes.as_usize());
+        match Client::new(&self.pipeline, table) {
+            Ok(client) => {
+                tracing::info!(api = client.api(), schedule = ?self.schedule, "fetcher is up");
+                let (budget, clock) = (self.to.budget.clone(), self.to.clock.clone());
+                self.asks = Some(Asks { client, pointer, max_page_bytes, budget, clock });
+                let effects = self.state.wake(self.to.clock.now(), Uuid::now_v7());
+                self.act(effects, cx);
+            }
+            Err(error) => cx.exit(Exit::Fatal(error.to_string())),
+        }
+    }
+
+    fn handle(&mut self, message: FetcherMessage, cx: &mut Cx<'_, Self>) {
+        let (now, fresh) = (self.to.clock.now(), Uuid::now_v7());
+        let effects = match message {
+            FetcherMessage::Trigger { run } => self.state.trigger(run, now, fresh),
+            FetcherMessage::Cancel { run } => self.state.cancel(run, now, fresh),
+            FetcherMessage::Hold => {
+                self.state.hold();
+                return;
+            }
+        };
+        self.act(effects, cx);
+    }
+
+    /// Lets what is under way reach Kafka.
+    fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
+        self.stopping = true;
+        self.state.stop();
+        if self.state.is_idle() {
+            cx.exit(Exit::Shutdown);
+        }
+    }
+}
+
+impl Asks {
+    async fn page(&self, mut credit: Credit) -> Result<Fetched, FetchError> {
+        fail::fail_point!("fetcher::before_fetch");
+        let body = self.client.fetch(self.clock.wall()).await?;
+        let bytes = body.len();
+        let (pointer, most) = (self.pointer.clone(), self.max_page_bytes);
+        let extract = move || page::extract(&body, &pointer, most);
+        let extracted = if bytes < LARGE {
+            extract()
+        } else {
+            tokio::task::spawn_blocking(extract).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+        };
+        let records = extracted.map_err(|cause| FetchError::Page { api: self.client.api().to_owned(), cause })?;
+        // The records are slices of the body, so all of it stays.
+        let weight = bytes + records.len() * RECORD_OVERHEAD;
+        if weight <= credit.bytes() {
+            credit.shrink_to(weight);
+        } else {
+            // Many small records weigh more than their bytes. Given back first, since two who hold and wait for more would wait for ever.
+            drop(credit);
+            credit = self.budget.reserve(weight).await;
+        }
+        Ok(Fetched { records, credit })
+    }
+}
+
+/// Hands a page to the producer until one incarnation of it sees the page through.
+async fn deliver(run: Uuid, page: Fetched, producer: Handover<Mailbox<Lease<Page>>>, budget: Budget) -> Result<PageProduced, PageRefused> {
+    let Fetched { records, credit } = page;
+    let weight = credit.bytes();
+    let mut credit = Some(credit);
+    loop {
+        let held = match credit.take() {
+            Some(credit) => credit,
+            None => budget.reserve(weight).await,
+        };
+        let (receipt, end) = Receipt::new();
+        let lease = Lease::new(Page { run, records: records.clone(), receipt }, held);
+        if producer.get().post(lease).is_ok()
+            && let Ok(end) = end.await
+        {
+            return end;
+        }
+        tracing::debug!(%run, "page was abandoned; handing it over again");
+        tokio::time::sleep(HAND_OVER).await;
+    }
+}
+
+/// Whether two messages say the same but for the count of attempts.
+fn same_trouble(one: &str, other: &str) -> bool {
+    let cause = |text: &str| text.rsplit_once(" (attempt ").map_or(text.len(), |(cause, _)| cause.len());
+    one[..cause(one)] == other[..cause(other)]
+}
+
+/// The schedule that the pipeline file asks for.
+impl From<&FetcherTable> for Schedule {
+    fn from(table: &FetcherTable) -> Self {
+        table.every.map_or(Self::OnTrigger, |every| Self::Every(every.0))
+    }
+}

@@ -1,0 +1,128 @@
+//! What can go wrong with a fetch. Guarantee: a message names the API (without the query of its address, which may hold a key), says what
+//! it answered and what to do. Not guaranteed: that an API's own explanation makes sense.
+
+use std::time::Duration;
+
+use forebay_schemas::pipeline::SecretError;
+use reqwest::StatusCode;
+
+use super::page::PageError;
+use crate::kernel::Class;
+
+/// A fetch that gave no page.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The address can't be used.
+    #[error("fetcher.url is no address that can be asked: {0}")]
+    Address(String),
+    /// A header's secret can't be had.
+    #[error("fetcher.headers.{name}: {cause}")]
+    Secret {
+        /// The header.
+        name: String,
+        /// Why not.
+        cause: SecretError,
+    },
+    /// A header can't be sent.
+    #[error("fetcher.headers.{name} can't be sent: {cause}")]
+    Header {
+        /// The header.
+        name: String,
+        /// Why not.
+        cause: String,
+    },
+    /// The client can't be made.
+    #[error("no HTTP client: {0}")]
+    Client(String),
+    /// No answer came, or not all of it.
+    #[error("{api} can't be reached: {cause}")]
+    Unreachable {
+        /// The API.
+        api: String,
+        /// Why not.
+        cause: String,
+    },
+    /// The answer took too long.
+    #[error("{api} did not answer within {} (fetcher.timeout)", humantime(*.within))]
+    TimedOut {
+        /// The API.
+        api: String,
+        /// How long it had.
+        within: Duration,
+    },
+    /// It answered with another status than success.
+    #[error("{api} answered {status}: {excerpt}")]
+    Status {
+        /// The API.
+        api: String,
+        /// The status.
+        status: StatusCode,
+        /// The beginning of the body.
+        excerpt: String,
+        /// How long the API asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// It sends the client somewhere it won't go.
+    #[error("{api} redirects {cause}; write the address it redirects to into fetcher.url")]
+    Redirect {
+        /// The API.
+        api: String,
+        /// Where, and why not.
+        cause: String,
+    },
+    /// It answered something that can't be JSON.
+    #[error("{api} answered {content_type} instead of JSON: {excerpt}")]
+    ContentType {
+        /// The API.
+        api: String,
+        /// What it says it answered.
+        content_type: String,
+        /// The beginning of the body.
+        excerpt: String,
+    },
+    /// The answer is too large.
+    #[error("{api} answered more than {most} bytes after decompression; ask it for smaller pages, or raise fetcher.max_page_bytes")]
+    TooLarge {
+        /// The API.
+        api: String,
+        /// The most there may be.
+        most: usize,
+    },
+    /// The answer holds no page.
+    #[error("{api}: {cause}")]
+    Page {
+        /// The API.
+        api: String,
+        /// What is wrong with it.
+        cause: PageError,
+    },
+}
+
+impl FetchError {
+    /// Whether asking again may help: the API is away or busy. Anything else comes back the same until somebody changes something.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } => Class::Transient,
+            Self::Status { status, .. } if is_passing(*status) => Class::Transient,
+            Self::Address(_) | Self::Secret { .. } | Self::Header { .. } | Self::Client(_) => Class::Fatal,
+            _ => Class::Rejected,
+        }
+    }
+
+    /// How long the API asks to be left alone, if it does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY)
+}
+
+fn humantime(span: Duration) -> String {
+    forebay_schemas::pipeline::Span(span).to_string()
+}

@@ -1,0 +1,276 @@
+//! The producing client. Guarantee: acknowledged by all replicas in sync, each record once however often librdkafka sends it, in the order
+//! of the page a partition; a page ends when each of its records is answered for. Not guaranteed: that the records of a page that
+//! failed are not in the topic; producing it again gives them the same keys and identifiers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::error::ProduceError;
+use super::key::{Planned, Recipe};
+use super::state::{Destination, Tally};
+use crate::broker::{Access, BrokerError, Quiet};
+use crate::kernel::Progress;
+use crate::message::{Page, PageProduced, PageRefused, Stage};
+
+/// How long to wait for room in librdkafka's queue before looking again.
+const QUEUE_FULL: Duration = Duration::from_millis(2);
+
+/// What becomes of a page.
+pub(super) type PageEnd = Result<PageProduced, ProduceError>;
+
+/// A producing client; cheap to clone. The last clone to go takes its unsent records with it, on a thread of its own.
+#[derive(Clone)]
+pub(super) struct Client(Arc<Inner>);
+
+struct Inner {
+    producer: Option<ThreadedProducer<Context>>,
+    context: Context,
+    recipe: Recipe,
+    topic: String,
+    dead_letter_topic: String,
+    max_record_bytes: usize,
+}
+
+/// Where the client produces to, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    /// How records become keys and identifiers.
+    pub recipe: Recipe,
+    /// The topic.
+    pub topic: String,
+    /// The dead-letter topic.
+    pub dead_letter_topic: String,
+    /// The largest record, bytes.
+    pub max_record_bytes: usize,
+}
+
+impl Client {
+    /// A client, which tells `progress` of a broker that is away; and where it says why it can't go on.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the properties.
+    pub(super) fn new(access: &Access, target: Target, progress: Progress) -> Result<(Self, oneshot::Receiver<String>), BrokerError> {
+        let (broken, breaks) = oneshot::channel();
+        let context = Context(Arc::new(Shared {
+            kafka: access.describe(),
+            progress,
+            quiet: Quiet::default(),
+            away: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            broken: Mutex::new(Some(broken)),
+        }));
+        let producer =
+            access.producer().create_with_context(context.clone()).map_err(|cause| BrokerError::Properties(cause.to_string()))?;
+        let Target { recipe, topic, dead_letter_topic, max_record_bytes } = target;
+        Ok((Self(Arc::new(Inner { producer: Some(producer), context, recipe, topic, dead_letter_topic, max_record_bytes })), breaks))
+    }
+
+    /// Sends a page, waiting for room in the queue: call it where a thread may wait. The receiver gets the page's end.
+    ///
+    /// # Errors
+    /// When a record is too large; then nothing of the page is sent.
+    pub(super) fn produce(&self, page: &Page) -> Result<oneshot::Receiver<PageEnd>, PageRefused> {
+        let inner = &*self.0;
+        for (at, record) in page.records.iter().enumerate() {
+            if record.len() > inner.max_record_bytes {
+                return Err(too_large(at, record.len(), inner.max_record_bytes));
+            }
+        }
+        let (sender, end) = oneshot::channel();
+        let tally = Arc::new(Mutex::new((Tally::default(), Some(sender))));
+        let topic = Arc::new(Delivery { page: tally.clone(), to: Destination::Topic });
+        let dead = Arc::new(Delivery { page: tally, to: Destination::DeadLetters });
+        let run = page.run.as_hyphenated().to_string();
+        let mut scratch = Vec::new();
+        let mut cut_short = None;
+        for record in &page.records {
+            let sent = match inner.recipe.plan(record, &mut scratch) {
+                Planned::Record { key, event } => inner.send(&inner.topic, &topic, Some(&key), record, || headers(&run, event, 2)),
+                Planned::DeadLetter { reason, event } => inner.send(&inner.dead_letter_topic, &dead, None, record, || {
+                    headers(&run, event, 5)
+                        .insert(Header { key: "forebay-stage", value: Some(&Stage::Produce.to_string()) })
+                        .insert(Header { key: "forebay-topic", value: Some(&inner.topic) })
+                        .insert(Header { key: "forebay-reason", value: Some(&reason) })
+                }),
+            };
+            if let Err(error) = sent {
+                cut_short = Some(error);
+                break;
+            }
+        }
+        topic.settle(|tally| tally.seal(cut_short));
+        Ok(end)
+    }
+
+    /// Whether no broker is reachable, as far as the client knows.
+    pub(super) fn is_away(&self) -> bool {
+        self.0.context.0.away.load(Ordering::Relaxed)
+    }
+
+    /// Gives up on records that wait for room in the queue.
+    pub(super) fn stop(&self) {
+        self.0.context.0.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    fn send(
+        &self,
+        topic: &str,
+        delivery: &Arc<Delivery>,
+        key: Option<&[u8]>,
+        record: &[u8],
+        headers: impl FnOnce() -> OwnedHeaders,
+    ) -> Result<(), ProduceError> {
+        let producer = self.producer.as_ref().expect("a client has its producer until it is dropped");
+        let mut message: BaseRecord<'_, [u8], [u8], Arc<Delivery>> =
+            BaseRecord::with_opaque_to(topic, delivery.clone()).payload(record).headers(headers());
+        if let Some(key) = key {
+            message = message.key(key);
+        }
+        lock(&delivery.page).0.sent();
+        loop {
+            match producer.send(message) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
+                    message = back;
+                    if self.context.0.stopped.load(Ordering::Relaxed) {
+                        lock(&delivery.page).0.unsent();
+                        return Err(ProduceError::Stopped { topic: topic.to_owned() });
+                    }
+                    std::thread::sleep(QUEUE_FULL);
+                }
+                Err((cause, _)) => {
+                    lock(&delivery.page).0.unsent();
+                    return Err(match cause {
+                        KafkaError::MessageProduction(code) => ProduceError::of_delivery(topic, record.len(), code),
+                        cause => ProduceError::Broken { topic: topic.to_owned(), cause: cause.to_string() },
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// librdkafka waits for its threads when it goes, which the caller's thread must not.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.context.0.stopped.store(true, Ordering::Relaxed);
+        if let Some(producer) = self.producer.take() {
+            std::thread::spawn(move || drop(producer));
+        }
+    }
+}
+
+fn too_large(at: usize, bytes: usize, most: usize) -> PageRefused {
+    use forebay_schemas::pipeline::Bytes;
+    let (bytes, most) = (Bytes(bytes as u64), Bytes(most as u64));
+    PageRefused(format!(
+        "record {} of the page is {bytes}, over producer.max_record_bytes ({most}): raise it and the topic's max.message.bytes, or ask the \
+         API for smaller records",
+        at + 1
+    ))
+}
+
+fn headers(run: &str, event: Uuid, how_many: usize) -> OwnedHeaders {
+    let mut text = Uuid::encode_buffer();
+    let event: &str = event.as_hyphenated().encode_lower(&mut text);
+    OwnedHeaders::new_with_capacity(how_many)
+        .insert(Header { key: "forebay-run", value: Some(run) })
+        .insert(Header { key: "forebay-event-id", value: Some(event) })
+}
+
+/// What a record carries through librdkafka: its page, and where it was sent. Two a page, shared by its records.
+struct Delivery {
+    page: Arc<Mutex<(Tally, Option<oneshot::Sender<PageEnd>>)>>,
+    to: Destination,
+}
+
+impl Delivery {
+    fn settle(&self, change: impl FnOnce(&mut Tally) -> Option<PageEnd>) {
+        let mut page = lock(&self.page);
+        if let Some(end) = change(&mut page.0)
+            && let Some(sender) = page.1.take()
+        {
+            let _ = sender.send(end);
+        }
+    }
+}
+
+/// Nothing under these locks panics; a poisoned one has a whole value all the same.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hears what librdkafka's threads say.
+#[derive(Clone)]
+struct Context(Arc<Shared>);
+
+struct Shared {
+    kafka: String,
+    progress: Progress,
+    quiet: Quiet,
+    away: AtomicBool,
+    stopped: AtomicBool,
+    broken: Mutex<Option<oneshot::Sender<String>>>,
+}
+
+impl Context {
+    fn broke(&self, why: String) {
+        if let Some(sender) = lock(&self.0.broken).take() {
+            let _ = sender.send(why);
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.0.quiet.log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(Code::Fatal) => self.broke(reason.to_owned()),
+            Some(Code::AllBrokersDown) => {
+                let cause = self.0.quiet.trouble().unwrap_or_else(|| reason.to_owned());
+                if !self.0.away.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(kafka = self.0.kafka, cause, "kafka is not reachable; records wait");
+                }
+                self.0.progress.waiting(format!("kafka {} is not reachable: {cause}", self.0.kafka));
+            }
+            _ => self.0.quiet.error(error, reason),
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Arc<Delivery>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Arc<Delivery>) {
+        match result {
+            Ok(message) => {
+                self.0.progress.tick();
+                if self.0.away.load(Ordering::Relaxed) && self.0.away.swap(false, Ordering::Relaxed) {
+                    tracing::info!(kafka = self.0.kafka, "kafka is reachable again");
+                    self.0.progress.clear();
+                }
+                delivery.settle(|tally| tally.acked(delivery.to, message.partition(), message.offset()));
+            }
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+                let error = ProduceError::of_delivery(message.topic(), message.payload_len(), code);
+                delivery.settle(|tally| tally.failed(error));
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What can go wrong with producing. Guarantee: a message names the topic and the remedy. Not guaranteed: that Kafka's own reason for a
+//! refusal is the whole one; its log has the rest.
+
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::kernel::Class;
+use crate::message::PageRefused;
+
+/// A page that isn't in Kafka.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceError {
+    /// The page can't be produced as it is.
+    #[error(transparent)]
+    Refused(#[from] PageRefused),
+    /// Kafka refuses this client.
+    #[error("kafka refuses records for {topic}: {cause}; see to the credentials in [kafka.properties] and the topic's ACLs")]
+    Denied {
+        /// The topic.
+        topic: String,
+        /// Why.
+        cause: Code,
+    },
+    /// The client can't go on: a new one may.
+    #[error("the producer for {topic} can't go on: {cause}")]
+    Broken {
+        /// The topic.
+        topic: String,
+        /// Why.
+        cause: String,
+    },
+    /// The incarnation that was at it has ended.
+    #[error("the producer for {topic} was stopped")]
+    Stopped {
+        /// The topic.
+        topic: String,
+    },
+}
+
+impl ProduceError {
+    /// Whether the same page may be produced by the next incarnation.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Refused(_) => Class::Rejected,
+            Self::Denied { .. } => Class::Fatal,
+            Self::Broken { .. } | Self::Stopped { .. } => Class::Transient,
+        }
+    }
+
+    /// The error of a record that Kafka, or the client for it, gave back.
+    pub(super) fn of_delivery(topic: &str, bytes: usize, cause: Code) -> Self {
+        match cause {
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => Self::Refused(PageRefused(format!(
+                "kafka refuses a record of {bytes} bytes as too large for {topic}: raise the topic's max.message.bytes, or lower \
+                 producer.max_record_bytes below it"
+            ))),
+            Code::InvalidMessage | Code::InvalidRecord | Code::InvalidTimestamp => {
+                Self::Refused(PageRefused(format!("kafka refuses a record of {bytes} bytes for {topic}: {cause}")))
+            }
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Self::Denied { topic: topic.to_owned(), cause },
+            cause => Self::Broken { topic: topic.to_owned(), cause: cause.to_string() },
+        }
+    }
+}

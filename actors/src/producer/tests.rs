@@ -1,0 +1,220 @@
+//! The producer against the embedded broker.
+#![cfg(feature = "embedded-broker")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_schemas::offset::Range;
+use rdkafka::message::{Headers, Message, OwnedMessage};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::Producer;
+use super::client::{Client, PageEnd, Target};
+use super::key::Recipe;
+use crate::broker::tests::{Served, pick, read};
+use crate::broker::{Access, Broker};
+use crate::fetcher::rig::{eventually, with_tree};
+use crate::kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Progress, Restart};
+use crate::message::{Page, PageProduced, PageRefused, Receipt};
+use crate::telemetry::Telemetry;
+
+const RUN: Uuid = Uuid::from_u128(7);
+type End = oneshot::Receiver<Result<PageProduced, PageRefused>>;
+
+fn page(records: &[&str]) -> (Page, End) {
+    let (receipt, end) = Receipt::new();
+    (Page { run: RUN, records: records.iter().map(|record| Bytes::copy_from_slice(record.as_bytes())).collect(), receipt }, end)
+}
+
+fn client(access: &Access, max_record_bytes: usize) -> Client {
+    let target = Target {
+        recipe: Recipe::new("users", "users_stream", "/id"),
+        topic: "users_stream".into(),
+        dead_letter_topic: "users_stream.dead".into(),
+        max_record_bytes,
+    };
+    Client::new(access, target, Progress::default()).unwrap().0
+}
+
+async fn produce(client: &Client, records: &[&str]) -> Result<PageEnd, PageRefused> {
+    let (client, (page, _)) = (client.clone(), page(records));
+    match tokio::task::spawn_blocking(move || client.produce(&page)).await.unwrap() {
+        Ok(end) => Ok(end.await.unwrap()),
+        Err(refused) => Err(refused),
+    }
+}
+
+fn headers(message: &OwnedMessage) -> BTreeMap<String, String> {
+    let headers = message.headers().unwrap().iter();
+    headers.map(|header| (header.key.to_owned(), String::from_utf8(header.value.unwrap().to_vec()).unwrap())).collect()
+}
+
+async fn read_all(access: &Access, topic: &'static str, from: &'static [(i32, i64)], how_many: usize) -> Vec<OwnedMessage> {
+    let access = access.clone();
+    tokio::task::spawn_blocking(move || read(&access, topic, from, how_many)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_ends_when_all_of_it_is_in_the_topic_with_keys_where_java_puts_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let client = client(&served.access, 1_000_000);
+    // Hashes from the tests of Kafka's own client: the first is even, the second odd.
+    let records = [r#"{"id": "a-little-bit-long-string"}"#, r#"{"id":"a-little-bit-longer-string","n":1}"#, r#"{"id":21}"#];
+    let produced = produce(&client, &records).await.unwrap().unwrap();
+    assert_eq!((produced.produced, produced.rejected), (3, 0));
+    assert_eq!(produced.ranges.0, BTreeMap::from([(0, Range { from: 0, to: 2 }), (1, Range { from: 0, to: 1 })]));
+    let messages = read_all(&served.access, "users_stream", &[(0, 0), (1, 0)], 3).await;
+    for (key, value) in [("a-little-bit-long-string", records[0]), ("a-little-bit-longer-string", records[1]), ("21", records[2])] {
+        let message = messages.iter().find(|message| message.key() == Some(key.as_bytes())).unwrap();
+        assert_eq!(message.payload(), Some(value.as_bytes()), "the value is the API's own bytes");
+        let headers = headers(message);
+        assert_eq!(headers["forebay-run"], RUN.to_string());
+        assert_eq!(Uuid::parse_str(&headers["forebay-event-id"]).unwrap().get_version_num(), 5);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_without_a_key_are_dead_letters_with_their_reason_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let client = client(&served.access, 1_000_000);
+    let produced = produce(&client, &[r#"{"id":1}"#, r#"{"name":"x"}"#, "[]", r#"{"id":2}"#]).await.unwrap().unwrap();
+    assert_eq!((produced.produced, produced.rejected), (2, 2));
+    let dead = read_all(&served.access, "users_stream.dead", &[(0, 0)], 2).await;
+    assert_eq!(dead[0].payload(), Some(&br#"{"name":"x"}"#[..]));
+    let headers_of_first = headers(&dead[0]);
+    assert_eq!(headers_of_first["forebay-stage"], "produce");
+    assert_eq!(headers_of_first["forebay-topic"], "users_stream");
+    assert_eq!(headers_of_first["forebay-run"], RUN.to_string());
+    assert!(headers_of_first["forebay-reason"].starts_with("the record has no key"), "{headers_of_first:?}");
+    assert_eq!(headers(&dead[1])["forebay-reason"], "the record is an array, not an object");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_over_the_limit_refuses_the_page_before_anything_of_it_is_produced() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let client = client(&served.access, 100);
+    let large = format!(r#"{{"id":2,"x":"{}"}}"#, "x".repeat(200));
+    let PageRefused(reason) = produce(&client, &[r#"{"id":1}"#, &large]).await.unwrap_err();
+    assert!(reason.starts_with("record 2 of the page is 215 B, over producer.max_record_bytes (100 B): raise it"), "{reason}");
+    assert_eq!(produce(&client, &[r#"{"id":3}"#]).await.unwrap().unwrap().produced, 1);
+    let ends = crate::broker::ends(&served.access, "users_stream").await.unwrap();
+    assert_eq!(ends.values().map(|(_, end)| end).sum::<i64>(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_larger_than_the_queue_waits_for_room_and_keeps_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "[kafka.properties]\n\"queue.buffering.max.messages\" = \"10\"\n").await;
+    served.topics().await;
+    let client = client(&served.access, 1_000_000);
+    let records: Vec<String> = (0..500).map(|n| format!(r#"{{"id":"same","n":{n}}}"#)).collect();
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    assert_eq!(produce(&client, &records).await.unwrap().unwrap().produced, 500);
+    let messages = read_all(&served.access, "users_stream", &[(0, 0), (1, 0)], 500).await;
+    let values: Vec<_> = messages.iter().map(|message| std::str::from_utf8(message.payload().unwrap()).unwrap()).collect();
+    assert_eq!(values, records);
+}
+
+/// A broker and a producer, on files under a directory, to be put into a tree.
+struct Parts {
+    broker: ChildSpec,
+    producer: ChildSpec,
+    mailbox: Handover<Mailbox<Lease<Page>>>,
+    access: Access,
+    telemetry: Arc<Telemetry>,
+    budget: Budget,
+}
+
+fn parts(dir: &std::path::Path) -> Parts {
+    let text = "[pipeline]\nname = \"users\"\ndata_dir = \"data\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"users_stream\"\n\
+                [fetcher]\nurl = \"http://127.0.0.1:1/\"\n[producer]\nkey = \"/id\"\n";
+    let pipeline = Arc::new(forebay_schemas::pipeline::parse(&dir.join("forebay.toml"), text.into()).unwrap());
+    let address = pick(&pipeline.data_dir());
+    let access = Access::new(&pipeline, Some(&address)).unwrap();
+    let (mailbox, telemetry) = (Handover::default(), Arc::new(Telemetry::default()));
+    let data_dir = pipeline.data_dir();
+    let broker =
+        ChildSpec::actor("broker", Restart::Permanent, Duration::from_secs(1), move |_| Broker::new(address.clone(), data_dir.clone()));
+    let (to, with, totals) = (mailbox.clone(), access.clone(), telemetry.clone());
+    let producer = ChildSpec::actor("producer", Restart::Permanent, Duration::from_secs(5), move |mailbox| {
+        to.set(mailbox.clone());
+        Producer::new(pipeline.clone(), with.clone(), totals.clone())
+    });
+    Parts { broker, producer, mailbox, access, telemetry, budget: Budget::new("fetcher -> producer", 1_000) }
+}
+
+#[test]
+fn the_actor_makes_the_topic_settles_receipts_and_gives_the_budget_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let Parts { broker, producer, mailbox, telemetry, budget, .. } = parts(dir.path());
+    let ((produced, refused), exit) = with_tree(vec![broker, producer], async |_, _| {
+        let (good, end) = page(&[r#"{"id":1}"#, r#"{"id":2}"#, "null"]);
+        mailbox.get().post(Lease::new(good, budget.reserve(700).await)).unwrap();
+        let produced = end.await.unwrap().unwrap();
+        let large = format!(r#"{{"id":"{}"}}"#, "x".repeat(1_000_000));
+        let (bad, end) = page(&[&large]);
+        mailbox.get().post(Lease::new(bad, budget.reserve(700).await)).unwrap();
+        (produced, end.await.unwrap())
+    });
+    assert_eq!((produced.produced, produced.rejected), (2, 1));
+    assert!(refused.unwrap_err().0.starts_with("record 1 of the page is 976.6 KiB, over"));
+    assert_eq!((telemetry.produced.get(), telemetry.rejected.get(), budget.used()), (2, 1, 0));
+    assert_eq!(exit, Exit::Shutdown);
+}
+
+#[test]
+fn a_broker_that_is_away_is_waited_for_and_said_so_and_the_page_is_abandoned_at_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let Parts { producer, mailbox, budget, .. } = parts(dir.path());
+    let (good, end) = page(&[r#"{"id":1}"#]);
+    let ((), exit) = with_tree(vec![producer], async |_, registry| {
+        mailbox.get().post(Lease::new(good, budget.reserve(700).await)).unwrap();
+        let note = eventually(|| registry.actors().into_iter().find_map(|actor| actor.note)).await;
+        assert!(note.contains("is not reachable") && note.contains("refused"), "{note}");
+    });
+    assert_eq!(exit, Exit::Shutdown);
+    assert!(end.blocking_recv().is_err(), "the receipt says abandoned");
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn a_producer_that_starts_before_its_broker_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let Parts { broker, producer, mailbox, access, budget, .. } = parts(dir.path());
+    with_tree(vec![producer, broker], async |_, _| {
+        let (first, end) = page(&[r#"{"id":1}"#]);
+        mailbox.get().post(Lease::new(first, budget.reserve(700).await)).unwrap();
+        assert_eq!(end.await.unwrap().unwrap().produced, 1);
+        assert_eq!(crate::broker::ends(&access, "users_stream").await.unwrap().len(), 4);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_dies_under_a_page_has_each_record_once_when_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let client = client(&served.access, 1_000_000);
+    assert!(produce(&client, &[r#"{"id":0}"#]).await.unwrap().is_ok());
+    let access = served.access.clone();
+    served.kill().await;
+    let records: Vec<String> = (1..=200).map(|n| format!(r#"{{"id":{n}}}"#)).collect();
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    let (waiting, page) = (client.clone(), page(&records).0);
+    let end = tokio::task::spawn_blocking(move || waiting.produce(&page)).await.unwrap().unwrap();
+    eventually(|| client.is_away().then_some(())).await;
+    let _served = Served::start(dir.path(), "").await;
+    assert_eq!(end.await.unwrap().unwrap().produced, 200);
+    assert!(!client.is_away());
+    let ends = crate::broker::ends(&access, "users_stream").await.unwrap();
+    assert_eq!(ends.values().map(|(_, end)| end).sum::<i64>(), 201);
+}
