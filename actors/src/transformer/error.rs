@@ -1,0 +1,43 @@
+//! Why the SQL fails on a record.
+
+use datafusion::arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+
+use super::plan::MAX_ROWS_OF_RECORD;
+
+/// Why the SQL fails. All of them are the record's fault or the SQL's, so trying again gives the same.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TransformError {
+    /// An expression has no value: a cast that can't be made, a number out of range, a division by zero.
+    #[error("{}", reason(.0))]
+    Expression(#[from] DataFusionError),
+    /// `unnest` made more rows of one record than there are write timestamps for.
+    #[error("makes more than {MAX_ROWS_OF_RECORD} rows of one record, which is the most that can be told apart by their write timestamps")]
+    TooManyRows,
+    /// An expression panicked, which is an error of the library that evaluates it.
+    #[error("evaluating the SQL panicked: {0}")]
+    Panicked(String),
+}
+
+impl From<ArrowError> for TransformError {
+    fn from(error: ArrowError) -> Self {
+        Self::Expression(error.into())
+    }
+}
+
+/// What DataFusion says, without the names of its own parts.
+pub(super) fn reason(error: &DataFusionError) -> String {
+    let text = match error.find_root() {
+        DataFusionError::ArrowError(error, _) => error.to_string(),
+        DataFusionError::Execution(text) | DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) => text.clone(),
+        DataFusionError::SchemaError(error, _) => error.to_string(),
+        other => other.strip_backtrace(),
+    };
+    let prefixes = ["Cast error: ", "Compute error: ", "Parser error: ", "Invalid argument error: ", "Error during planning: "];
+    let text = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(&text).trim_end_matches('.');
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) if chars.as_str().starts_with(|c: char| c.is_lowercase() || c == ' ') => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,160 @@
+//! The plan of a pipeline's transformation: made once, run for each batch.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array,
+};
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::{SchemaRef, UInt32Type};
+use forebay_schemas::pipeline::{FileError, FileText, Pipeline};
+use forebay_schemas::record::RecordSchema;
+
+use super::decode::{self, Decoded, Shape};
+use super::error::TransformError;
+use super::schema::{Origin, UTC, record_fields};
+use super::sql::{self, Program, Source};
+use super::step;
+use crate::message::{RawBatch, Reject, RowBatch, Stage};
+
+/// How many rows one record can become. Write timestamps of neighbouring records are this far apart at least.
+pub const MAX_ROWS_OF_RECORD: usize = 16;
+
+/// A pipeline's schema and SQL, ready to run.
+#[derive(Debug)]
+pub struct Plan {
+    record: RecordSchema,
+    shape: Shape,
+    program: Program,
+    fingerprint: String,
+}
+
+impl Plan {
+    /// Reads the schema file and plans the SQL.
+    ///
+    /// # Errors
+    /// When there is no `[transformer]`, the schema file can't be read or asks for what would not be enforced, or the SQL is not one
+    /// deterministic, row-by-row SELECT from the topic. The error points into the pipeline file, or into the schema file.
+    pub fn new(pipeline: &Pipeline) -> Result<Self, FileError> {
+        let Some(transformer) = &pipeline.transformer else {
+            return Err(pipeline.error_at(&["pipeline"], "the pipeline has no [transformer]", "add [transformer] with `schema` and `sql`"));
+        };
+        let path = pipeline.relative(&transformer.schema);
+        let text = std::fs::read_to_string(&path).map_err(|cause| {
+            pipeline.error_at(
+                &["transformer", "schema"],
+                format!("can't read the record's schema {}: {cause}", path.display()),
+                "name the JSON Schema of one record, relative to this file",
+            )
+        })?;
+        let record = RecordSchema::parse(&FileText { path, text })?;
+        let fields = record_fields(&record);
+        let program = sql::compile(pipeline, &transformer.sql, &fields)?;
+        let fingerprint = format!("{:08x}", crc32c::crc32c(transformer.sql.as_bytes()));
+        Ok(Self { shape: decode::shape(&record, &fields), record, program, fingerprint })
+    }
+
+    /// The columns of the rows: those of the SELECT.
+    pub fn output(&self) -> SchemaRef {
+        Arc::clone(&self.program.output)
+    }
+
+    /// A short name of this SQL: eight hexadecimal digits that follow from its text.
+    pub fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
+    }
+
+    /// The schema that records are held to.
+    pub fn record(&self) -> &RecordSchema {
+        &self.record
+    }
+
+    /// Makes rows of a batch. Every record is the origin of rows, filtered out, or a reject.
+    pub fn run(&self, raw: RawBatch) -> RowBatch {
+        let started = Instant::now();
+        let Decoded { columns, rows, mut rejects } = decode::decode(&self.shape, &raw);
+        let scan = self.scan(&raw, &columns, &rows);
+        let mut results = Vec::with_capacity(1);
+        self.isolate(&scan, &mut results, &mut rejects);
+        let result = match <[RecordBatch; 1]>::try_from(results) {
+            Ok([one]) => one,
+            Err(several) => concat_batches(&self.program.result, &several).expect("results of one program have one schema"),
+        };
+        rejects.sort_unstable_by_key(|reject| reject.record);
+        let origin = origins(&result);
+        RowBatch {
+            write_ts: write_timestamps(&raw, &origin),
+            rows: self.visible(&result),
+            origin,
+            raw,
+            rejects,
+            transform: started.elapsed(),
+        }
+    }
+
+    /// The columns that the SQL reads, for the records that fit.
+    fn scan(&self, raw: &RawBatch, columns: &[ArrayRef], rows: &[u32]) -> RecordBatch {
+        let records = || rows.iter().map(|row| &raw.records[*row as usize]);
+        let column = |source: &Source| -> ArrayRef {
+            match source {
+                Source::Field(at) => Arc::clone(&columns[*at]),
+                Source::Origin(Origin::Timestamp) => {
+                    Arc::new(TimestampMillisecondArray::from_iter_values(records().map(|r| r.timestamp_ms)).with_timezone(UTC))
+                }
+                Source::Origin(Origin::Offset) => Arc::new(Int64Array::from_iter_values(records().map(|r| r.offset))),
+                Source::Origin(Origin::Partition) => Arc::new(Int32Array::from_iter_values(records().map(|r| r.partition))),
+                Source::Origin(Origin::Key) => Arc::new(BinaryArray::from_iter(records().map(|r| raw.key(r)))),
+                Source::Origin(Origin::Row) => Arc::new(UInt32Array::from(rows.to_vec())),
+            }
+        };
+        let columns = self.program.sources.iter().map(column).collect();
+        RecordBatch::try_new(Arc::clone(&self.program.scan), columns).expect("decoding gives the columns of the scan")
+    }
+
+    /// Runs the SQL. Where it fails, halves the batch until the records at fault stand alone: whether a record fails is then its own
+    /// affair, even where an expression is evaluated for more rows of a batch than it would be for one.
+    fn isolate(&self, scan: &RecordBatch, results: &mut Vec<RecordBatch>, rejects: &mut Vec<Reject>) {
+        match step::run(&self.program.steps, scan).and_then(check_count) {
+            Ok(result) => results.push(result),
+            Err(error) if scan.num_rows() <= 1 => {
+                rejects.extend(origins(scan).into_iter().map(|record| Reject {
+                    record,
+                    stage: Stage::Transform,
+                    reason: error.to_string(),
+                }));
+                results.push(RecordBatch::new_empty(Arc::clone(&self.program.result)));
+            }
+            Err(_) => {
+                let half = scan.num_rows() / 2;
+                self.isolate(&scan.slice(0, half), results, rejects);
+                self.isolate(&scan.slice(half, scan.num_rows() - half), results, rejects);
+            }
+        }
+    }
+
+    /// The columns of the SELECT alone.
+    fn visible(&self, result: &RecordBatch) -> RecordBatch {
+        let columns: Vec<usize> = (0..self.program.output.fields().len()).collect();
+        result.project(&columns).expect("the hidden column is the last")
+    }
+}
+
+/// For each row the index of its record: the hidden column, which is the last one of a scan and of a result.
+fn origins(batch: &RecordBatch) -> Vec<u32> {
+    batch.columns().last().expect("the hidden column is always there").as_primitive::<UInt32Type>().values().to_vec()
+}
+
+/// Rows of one record stand together, in its order.
+fn check_count(result: RecordBatch) -> Result<RecordBatch, TransformError> {
+    match origins(&result).chunk_by(PartialEq::eq).all(|rows| rows.len() <= MAX_ROWS_OF_RECORD) {
+        true => Ok(result),
+        false => Err(TransformError::TooManyRows),
+    }
+}
+
+/// The record's own for its first row, and one more for each that follows.
+fn write_timestamps(raw: &RawBatch, origin: &[u32]) -> Vec<i64> {
+    let rows = origin.chunk_by(PartialEq::eq).flat_map(|rows| (0_i64..).zip(rows));
+    rows.map(|(sub, record)| raw.records[*record as usize].write_ts + sub).collect()
+}

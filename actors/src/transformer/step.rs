@@ -1,0 +1,108 @@
+//! The SQL as steps over a batch of columns.
+//!
+//! Guarantee: a step keeps the order of rows, keeps no state between batches, and costs microseconds beside the work on the rows
+//! themselves: expressions are compiled once and evaluated straight on the columns, without DataFusion's execution machinery.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::{concat_batches, filter_record_batch};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::UnnestOptions;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::unnest::{ListUnnest, UnnestExec};
+use futures_util::{FutureExt, StreamExt};
+
+use super::error::TransformError;
+use super::plan::MAX_ROWS_OF_RECORD;
+
+/// One step of the SQL.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// WHERE: keeps the rows for which it is true.
+    Filter(Arc<dyn PhysicalExpr>),
+    /// SELECT: a column an expression.
+    Project { exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef },
+    /// `unnest`: a row an item.
+    Unnest { lists: Vec<(usize, usize)>, structs: Vec<usize>, schema: SchemaRef, options: UnnestOptions },
+}
+
+/// Runs the steps. A panic in them is an error like any other, so that the record at fault can be found and set aside.
+pub(super) fn run(steps: &[Step], batch: &RecordBatch) -> Result<RecordBatch, TransformError> {
+    let all = || steps.iter().try_fold(batch.clone(), |batch, step| step.run(batch));
+    catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|panic| Err(TransformError::Panicked(message(&*panic))))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without a message".into())
+}
+
+impl Step {
+    fn run(&self, batch: RecordBatch) -> Result<RecordBatch, TransformError> {
+        match self {
+            Self::Filter(predicate) => {
+                let mask = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
+                let mask = mask.as_boolean_opt().ok_or_else(|| DataFusionError::Execution("WHERE is not true or false".into()))?;
+                Ok(filter_record_batch(&batch, mask)?)
+            }
+            Self::Project { exprs, schema } => {
+                let column = |expr: &Arc<dyn PhysicalExpr>| expr.evaluate(&batch)?.into_array(batch.num_rows());
+                let columns = exprs.iter().map(column).collect::<Result<_, _>>()?;
+                Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+            }
+            Self::Unnest { lists, structs, schema, options } => {
+                for (list, depth) in lists {
+                    check_lengths(batch.column(*list), *depth)?;
+                }
+                unnest(batch, lists, structs, schema, options)
+            }
+        }
+    }
+}
+
+/// DataFusion's own `unnest`, which is to be had as an execution plan only.
+fn unnest(
+    batch: RecordBatch,
+    lists: &[(usize, usize)],
+    structs: &[usize],
+    schema: &SchemaRef,
+    options: &UnnestOptions,
+) -> Result<RecordBatch, TransformError> {
+    let lists = lists.iter().map(|&(index_in_input_schema, depth)| ListUnnest { index_in_input_schema, depth }).collect();
+    let input_schema = batch.schema();
+    let input = MemorySourceConfig::try_new_exec(&[vec![batch]], input_schema, None)?;
+    let exec = UnnestExec::new(input, lists, structs.to_vec(), Arc::clone(schema), options.clone())?;
+    let stream = exec.execute(0, Arc::new(TaskContext::default()))?;
+    let batches = stream.collect::<Vec<_>>().now_or_never().expect("a stream over columns in memory never waits");
+    let batches = batches.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(concat_batches(schema, &batches)?)
+}
+
+/// No list may be longer than a record may have rows. This is looked at before the rows are made: a record of a megabyte with a long list
+/// would be a megabyte for each of its items.
+fn check_lengths(list: &ArrayRef, depth: usize) -> Result<(), TransformError> {
+    fn longest<O: OffsetSizeTrait>(offsets: &OffsetBuffer<O>) -> usize {
+        offsets.lengths().max().unwrap_or(0)
+    }
+    let mut list = list;
+    for _ in 0..depth {
+        let (longest, items) = match list.data_type() {
+            DataType::List(_) => (longest(list.as_list::<i32>().offsets()), list.as_list::<i32>().values()),
+            DataType::LargeList(_) => (longest(list.as_list::<i64>().offsets()), list.as_list::<i64>().values()),
+            _ => return Ok(()),
+        };
+        if longest > MAX_ROWS_OF_RECORD {
+            return Err(TransformError::TooManyRows);
+        }
+        list = items;
+    }
+    Ok(())
+}

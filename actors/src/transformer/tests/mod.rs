@@ -1,0 +1,86 @@
+//! Behaviour of the whole transformation.
+
+mod actor;
+mod records;
+mod refusals;
+mod users;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use arrow_json::LineDelimitedWriter;
+use forebay_schemas::offset::Ranges;
+use forebay_schemas::pipeline::{FileError, Pipeline, parse};
+use serde_json::Value;
+
+use super::Plan;
+use crate::message::{RawBatch, RawRecord, Receipt, Reject, RowBatch};
+
+const HEAD: &str = r#"[pipeline]
+name = "test"
+[kafka]
+bootstrap = "embedded"
+topic = "topic"
+[cassandra]
+contact_points = "embedded"
+keyspace = "forebay"
+[consumer]
+group = "test"
+[writer]
+table = "rows"
+primary_key = ["id"]
+[transformer]
+schema = "record.schema.json"
+"#;
+
+/// The line of the pipeline file on which the SQL's first word stands.
+const SQL_LINE: usize = 16;
+
+/// A pipeline in a directory of its own, with this schema and SQL.
+fn pipeline(directory: &Path, schema: &str, sql: &str) -> Pipeline {
+    std::fs::write(directory.join("record.schema.json"), schema).unwrap();
+    parse(&directory.join("forebay.toml"), format!("{HEAD}sql = '''{sql}'''\n")).unwrap()
+}
+
+fn try_plan(schema: &str, sql: &str) -> Result<Plan, FileError> {
+    let directory = tempfile::tempdir().unwrap();
+    Plan::new(&pipeline(directory.path(), schema, sql))
+}
+
+fn plan(schema: &str, sql: &str) -> Plan {
+    try_plan(schema, sql).unwrap()
+}
+
+/// A record without key, in partition 0.
+fn batch<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> RawBatch {
+    let mut arena = Vec::new();
+    let mut records = Vec::new();
+    for (offset, value) in (0_i64..).zip(values) {
+        let start = u32::try_from(arena.len()).unwrap();
+        arena.extend_from_slice(value);
+        let value = Some(start..u32::try_from(arena.len()).unwrap());
+        records.push(RawRecord { partition: 0, offset, timestamp_ms: 1_000 + offset, write_ts: 1_000_000 + offset * 16, key: None, value });
+    }
+    let receipt = Receipt::new().0;
+    RawBatch { id: 1, arena, records, ranges: Ranges::default(), waited: Duration::ZERO, cut_at: Instant::now(), receipt }
+}
+
+fn texts<'a>(values: &'a [&'a str]) -> RawBatch {
+    batch(values.iter().map(|text| text.as_bytes()))
+}
+
+/// The rows as JSON, with their origin.
+fn rows(batch: &RowBatch) -> Vec<(u32, Value)> {
+    assert_eq!(batch.origin.len(), batch.rows.num_rows());
+    assert_eq!(batch.write_ts.len(), batch.rows.num_rows());
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    writer.write(&batch.rows).unwrap();
+    writer.finish().unwrap();
+    let lines = String::from_utf8(writer.into_inner()).unwrap();
+    let rows = lines.lines().map(|line| serde_json::from_str(line).unwrap());
+    batch.origin.iter().copied().zip(rows).collect()
+}
+
+fn reasons(rejects: &[Reject]) -> Vec<(u32, String)> {
+    rejects.iter().map(|reject| (reject.record, format!("{}: {}", reject.stage, reject.reason))).collect()
+}

@@ -1,0 +1,140 @@
+//! RFC 3339: `full-date` and `date-time`, and nothing looser.
+//!
+//! Guarantee: a text is read if and only if RFC 3339 allows it, leap seconds only where they can be. Digits finer than a microsecond are
+//! cut off.
+
+const MICROS: i64 = 1_000_000;
+const DAY: i64 = 86_400;
+
+/// Days since 1970-01-01.
+pub(super) fn date(text: &[u8]) -> Option<i32> {
+    let (days, rest) = full_date(text)?;
+    rest.is_empty().then_some(days)
+}
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+pub(super) fn date_time(text: &[u8]) -> Option<i64> {
+    let (days, rest) = full_date(text)?;
+    let rest = rest.strip_prefix(b"T").or_else(|| rest.strip_prefix(b"t"))?;
+    let (hour, rest) = two(rest)?;
+    let (minute, rest) = two(rest.strip_prefix(b":")?)?;
+    let (second, mut rest) = two(rest.strip_prefix(b":")?)?;
+    let mut micros = 0;
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 {
+            return None;
+        }
+        micros = (0..6).fold(0, |value, at| value * 10 + fraction[..digits].get(at).map_or(0, |byte| i64::from(byte - b'0')));
+        rest = &fraction[digits..];
+    }
+    let offset = match rest {
+        b"Z" | b"z" => 0,
+        [sign @ (b'+' | b'-'), rest @ ..] => {
+            let (hours, rest) = two(rest)?;
+            let (minutes, rest) = two(rest.strip_prefix(b":")?)?;
+            if hours > 23 || minutes > 59 || !rest.is_empty() {
+                return None;
+            }
+            let seconds = i64::from(hours * 60 + minutes) * 60;
+            if *sign == b'-' { -seconds } else { seconds }
+        }
+        _ => return None,
+    };
+    let seconds = i64::from(days) * DAY + i64::from(hour * 60 + minute) * 60 + i64::from(second) - offset;
+    let leap = second == 60 && seconds.rem_euclid(DAY) == 0;
+    (hour < 24 && minute < 60 && (second < 60 || leap)).then_some(seconds * MICROS + micros)
+}
+
+/// `YYYY-MM-DD` as days since 1970-01-01, and what follows.
+fn full_date(text: &[u8]) -> Option<(i32, &[u8])> {
+    let (century, rest) = two(text)?;
+    let (year, rest) = two(rest)?;
+    let (month, rest) = two(rest.strip_prefix(b"-")?)?;
+    let (day, rest) = two(rest.strip_prefix(b"-")?)?;
+    let year = century * 100 + year;
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i32::from(leap),
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(1..=last).contains(&day) {
+        return None;
+    }
+    // Years from March, so that the leap day is a year's last; then days from 0000-03-01, of which 719,468 come before 1970.
+    let year = if month < 3 { year - 1 } else { year };
+    let month = (month + 9) % 12;
+    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (month * 153 + 2) / 5 + day - 1;
+    Some((days - 719_468, rest))
+}
+
+#[inline]
+fn two(text: &[u8]) -> Option<(i32, &[u8])> {
+    match text {
+        [tens @ b'0'..=b'9', ones @ b'0'..=b'9', rest @ ..] => Some((i32::from(tens - b'0') * 10 + i32::from(ones - b'0'), rest)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, NaiveDate};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_date_time_is_read_to_the_microsecond() {
+        let micros = |text: &str| date_time(text.as_bytes());
+        assert_eq!(micros("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(micros("1992-03-08T15:13:16.688Z"), Some(700_067_596_688_000));
+        assert_eq!(micros("1992-03-08t15:13:16.6889999+05:30"), Some(700_047_796_688_999));
+        assert_eq!(micros("1969-12-31T23:59:59.999999Z"), Some(-1));
+        assert_eq!(micros("2016-12-31T23:59:60Z"), micros("2017-01-01T00:00:00Z"));
+        assert_eq!(micros("2016-12-31T18:59:60-05:00"), micros("2017-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn what_rfc_3339_does_not_allow_is_not_read() {
+        for text in [
+            "",
+            "1992-03-08",
+            "1992-03-08T15:13:16",
+            "1992-03-08 15:13:16Z",
+            "1992-03-08T15:13Z",
+            "1992-03-08T24:00:00Z",
+            "1992-03-08T15:60:00Z",
+            "1992-03-08T15:13:60Z",
+            "1992-03-08T15:13:16.Z",
+            "1992-03-08T15:13:16+0530",
+            "1992-03-08T15:13:16+24:00",
+            "1992-3-8T15:13:16Z",
+            "92-03-08T15:13:16Z",
+            "1992-13-08T15:13:16Z",
+            "1992-02-30T15:13:16Z",
+            "1992-03-08T15:13:16Zx",
+            "+1992-03-08T15:13:16Z",
+        ] {
+            assert_eq!(date_time(text.as_bytes()), None, "{text}");
+        }
+        for text in ["1900-02-29", "2023-02-29", "1992-00-01", "1992-01-00", "1992-04-31", "1992-01-01T", "1992/01/01"] {
+            assert_eq!(date(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_day_of_ten_thousand_years_is_the_calendars(days in -719_528..2_932_896_i32) {
+            let day = NaiveDate::from_epoch_days(days).unwrap();
+            prop_assert_eq!(date(day.format("%Y-%m-%d").to_string().as_bytes()), Some(days));
+        }
+
+        #[test]
+        fn it_reads_what_chrono_writes(micros in -62_167_219_200_000_000..253_402_300_799_999_999_i64) {
+            let text = DateTime::from_timestamp_micros(micros).unwrap().to_rfc3339();
+            prop_assert_eq!(date_time(text.as_bytes()), Some(micros));
+        }
+    }
+}
