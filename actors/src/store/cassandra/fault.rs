@@ -1,0 +1,214 @@
+//! What the driver and the server say, sorted into what to do about it.
+
+use std::fmt::Display;
+
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError, MetadataError, NewSessionError,
+    NextPageError, PagerExecutionError, PrepareError, RequestAttemptError, RequestError, UseKeyspaceError,
+};
+
+use crate::store::error::StoreError;
+
+/// What a server says of rows that it will never take. An `Invalid` with other words is about the table or the statement, and stops the
+/// pipeline: better than to call every row bad.
+const ABOUT_THE_ROW: &[&str] = &[
+    "too large",
+    "too long",
+    "too big",
+    "longer than",
+    "larger than",
+    "exceed",
+    "may not be empty",
+    "guardrail",
+    "didn't validate",
+    "constraint",
+    "out of bound",
+    "out of range",
+];
+
+/// A failure of one request.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Too large a batch: its halves may pass.
+    TooLarge(StoreError),
+    /// Anything else.
+    Other(StoreError),
+}
+
+impl Fault {
+    pub(super) fn into_error(self) -> StoreError {
+        match self {
+            Self::TooLarge(error) | Self::Other(error) => error,
+        }
+    }
+}
+
+fn unavailable(server: &str, what: &dyn Display) -> StoreError {
+    StoreError::Unavailable { server: server.to_owned(), what: one_line(&what.to_string()) }
+}
+
+fn broken(server: &str, what: &dyn Display) -> StoreError {
+    StoreError::Broken { server: server.to_owned(), what: one_line(&what.to_string()) }
+}
+
+/// Errors of the driver can be a paragraph, and a cause a stack.
+fn one_line(text: &str) -> String {
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((at, _)) = line.char_indices().nth(400) {
+        line.truncate(at);
+        line.push('…');
+    }
+    line
+}
+
+/// Sorts the failure of a write, a query or a statement of DDL.
+pub(super) fn of_execution(server: &str, error: &ExecutionError) -> Fault {
+    let other = Fault::Other;
+    match error {
+        ExecutionError::LastAttemptError(attempt) => of_attempt(server, attempt),
+        ExecutionError::ConnectionPoolError(pool) => other(of_pool(server, pool)),
+        ExecutionError::PrepareError(prepare) => of_prepare(server, prepare),
+        ExecutionError::UseKeyspaceError(error) => other(of_use_keyspace(server, error)),
+        ExecutionError::RequestTimeout(after) => other(unavailable(server, &format!("no answer within {} s", after.as_secs()))),
+        ExecutionError::SchemaAgreementError(_) | ExecutionError::MetadataError(_) | ExecutionError::EmptyPlan => {
+            other(unavailable(server, error))
+        }
+        _ => other(broken(server, error)),
+    }
+}
+
+pub(super) fn of_prepare(server: &str, error: &PrepareError) -> Fault {
+    match error {
+        PrepareError::AllAttemptsFailed { first_attempt } => of_attempt(server, first_attempt),
+        PrepareError::ConnectionPoolError(pool) => Fault::Other(of_pool(server, pool)),
+        _ => Fault::Other(unavailable(server, error)),
+    }
+}
+
+/// Sorts the failure to connect.
+pub(super) fn of_session(server: &str, error: &NewSessionError) -> StoreError {
+    match error {
+        NewSessionError::MetadataError(metadata) => match metadata {
+            MetadataError::ConnectionPoolError(pool) => of_pool(server, pool),
+            _ => unavailable(server, metadata),
+        },
+        NewSessionError::UseKeyspaceError(error) => of_use_keyspace(server, error),
+        NewSessionError::FailedToResolveAnyHostname(_) => unavailable(server, &"the host's name is not known"),
+        NewSessionError::EmptyKnownNodesList | NewSessionError::IllegalConfig(_) => broken(server, error),
+        _ => unavailable(server, error),
+    }
+}
+
+pub(super) fn of_use_keyspace(server: &str, error: &UseKeyspaceError) -> StoreError {
+    match error {
+        UseKeyspaceError::RequestError(attempt) => of_attempt(server, attempt).into_error(),
+        UseKeyspaceError::RequestTimeout(_) => unavailable(server, error),
+        _ => broken(server, error),
+    }
+}
+
+/// Sorts the failure of a query in pages.
+pub(super) fn of_pager(server: &str, error: &PagerExecutionError) -> StoreError {
+    match error {
+        PagerExecutionError::PrepareError(prepare) => of_prepare(server, prepare).into_error(),
+        PagerExecutionError::NextPageError(page) => of_next_page(server, page),
+        PagerExecutionError::UseKeyspaceError(error) => of_use_keyspace(server, error),
+        _ => unavailable(server, error),
+    }
+}
+
+pub(super) fn of_next_page(server: &str, error: &NextPageError) -> StoreError {
+    match error {
+        NextPageError::RequestFailure(RequestError::LastAttemptError(attempt)) => of_attempt(server, attempt).into_error(),
+        NextPageError::RequestFailure(RequestError::ConnectionPoolError(pool)) => of_pool(server, pool),
+        NextPageError::RequestFailure(_) => unavailable(server, error),
+        _ => broken(server, error),
+    }
+}
+
+fn of_pool(server: &str, error: &ConnectionPoolError) -> StoreError {
+    let ConnectionPoolError::Broken { last_connection_error } = error else {
+        return unavailable(server, error);
+    };
+    match last_connection_error {
+        ConnectionError::IoError(cause) => unavailable(server, cause),
+        ConnectionError::ConnectTimeout => unavailable(server, &"no answer to the connection request"),
+        ConnectionError::ConnectionSetupRequestError(setup) => match setup.get_error() {
+            ConnectionSetupRequestErrorKind::DbError(error, said) => of_server(server, error, said).into_error(),
+            ConnectionSetupRequestErrorKind::MissingAuthentication => {
+                StoreError::Denied { server: server.to_owned(), what: "the server asks for a user, and the file names none".to_owned() }
+            }
+            kind @ (ConnectionSetupRequestErrorKind::StartAuthSessionError(_)
+            | ConnectionSetupRequestErrorKind::AuthChallengeEvaluationError(_)
+            | ConnectionSetupRequestErrorKind::AuthFinishError(_)) => {
+                StoreError::Denied { server: server.to_owned(), what: one_line(&kind.to_string()) }
+            }
+            kind => unavailable(server, kind),
+        },
+        other => unavailable(server, other),
+    }
+}
+
+fn of_attempt(server: &str, error: &RequestAttemptError) -> Fault {
+    match error {
+        RequestAttemptError::DbError(error, said) => of_server(server, error, said),
+        RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_) => Fault::Other(broken(server, error)),
+        // Broken connections, statements being prepared anew, answers that can't be read: what became of the request is not known.
+        _ => Fault::Other(unavailable(server, error)),
+    }
+}
+
+fn of_server(server: &str, error: &DbError, said: &str) -> Fault {
+    let to_server = || server.to_owned();
+    let lower = said.to_ascii_lowercase();
+    Fault::Other(match error {
+        DbError::Invalid if lower.contains("batch too large") => {
+            return Fault::TooLarge(StoreError::Refused { server: to_server(), what: one_line(said) });
+        }
+        DbError::Invalid if ABOUT_THE_ROW.iter().any(|words| lower.contains(words)) => {
+            StoreError::Refused { server: to_server(), what: one_line(said) }
+        }
+        DbError::Invalid | DbError::SyntaxError | DbError::ConfigError => StoreError::Schema {
+            server: to_server(),
+            what: one_line(said),
+            remedy: "bring keyspace, table and pipeline file together; `forebay check --cql` shows what the pipeline needs".to_owned(),
+        },
+        // A server that can't read its own tables of users answers so too, while it starts.
+        DbError::AuthenticationError | DbError::Unauthorized if lower.contains("unable to perform") => unavailable(server, &said),
+        DbError::AuthenticationError | DbError::Unauthorized => StoreError::Denied { server: to_server(), what: one_line(said) },
+        DbError::ProtocolError => broken(server, &said),
+        other if said.is_empty() => unavailable(server, other),
+        other => unavailable(server, &format!("{other}: {said}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Class;
+
+    fn class(error: &DbError, said: &str) -> Class {
+        of_server("cassandra x", error, said).into_error().class()
+    }
+
+    #[test]
+    fn trouble_of_the_server_is_tried_again() {
+        for error in [DbError::Overloaded, DbError::IsBootstrapping, DbError::ServerError, DbError::Other(0x1700)] {
+            assert!(matches!(class(&error, "busy"), Class::Transient));
+        }
+        assert!(matches!(class(&DbError::AuthenticationError, "Unable to perform authentication: Cannot achieve"), Class::Transient));
+    }
+
+    #[test]
+    fn words_about_the_row_give_up_on_the_row_only() {
+        assert!(matches!(class(&DbError::Invalid, "Key may not be empty"), Class::Rejected));
+        assert!(matches!(of_server("x", &DbError::Invalid, "Batch too large"), Fault::TooLarge(_)));
+    }
+
+    #[test]
+    fn words_about_the_table_give_up() {
+        assert!(matches!(class(&DbError::Invalid, "table t does not exist"), Class::Fatal));
+        assert!(matches!(class(&DbError::AuthenticationError, "Provided username x and/or password are incorrect"), Class::Fatal));
+        assert!(matches!(class(&DbError::Unauthorized, "User x has no MODIFY permission"), Class::Fatal));
+    }
+}

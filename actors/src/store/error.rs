@@ -1,0 +1,69 @@
+//! What can go wrong between Forebay and its table.
+
+use forebay_schemas::pipeline::SecretError;
+use thiserror::Error;
+
+use crate::kernel::Class;
+
+/// Something wrong with the store: which one, what, and what to do about it.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The server is away, slow or busy. Whether the write took effect is not known; the same write may be made again.
+    #[error("{server}: {what}")]
+    Unavailable {
+        /// Which store.
+        server: String,
+        /// What it said, or did not.
+        what: String,
+    },
+    /// The server will never take these very rows, or this very query.
+    #[error("{server} refuses it: {what}")]
+    Refused {
+        /// Which store.
+        server: String,
+        /// Why.
+        what: String,
+    },
+    /// The server does not know us, or does not let us.
+    #[error(
+        "{server}: {what}; check cassandra.username, cassandra.password and what the user may do: it needs SELECT and MODIFY on the table, CREATE with create = true"
+    )]
+    Denied {
+        /// Which store.
+        server: String,
+        /// What it said.
+        what: String,
+    },
+    /// The keyspace or the table is not as the pipeline needs it.
+    #[error("{server}: {what}; {remedy}")]
+    Schema {
+        /// Which store.
+        server: String,
+        /// What is not as it should be.
+        what: String,
+        /// What to change.
+        remedy: String,
+    },
+    /// A secret of the pipeline file can't be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Something that trying again won't mend.
+    #[error("{server}: {what}")]
+    Broken {
+        /// Which store.
+        server: String,
+        /// What happened.
+        what: String,
+    },
+}
+
+impl StoreError {
+    /// Whether to try again, to give up on the rows, or to give up.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unavailable { .. } => Class::Transient,
+            Self::Refused { .. } => Class::Rejected,
+            Self::Denied { .. } | Self::Schema { .. } | Self::Secret(_) | Self::Broken { .. } => Class::Fatal,
+        }
+    }
+}

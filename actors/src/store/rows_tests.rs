@@ -1,0 +1,118 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampSecondArray, UInt64Array,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+
+use super::{Refusal, RowSet};
+use crate::store::TableSpec;
+use crate::store::testing::{WRITER, every_type, pipeline, rows};
+
+/// The refusals of a table with key `id` and one column more, of `cql`, for these values.
+fn refusals(cql: &str, values: ArrayRef) -> Vec<(u32, String)> {
+    let ids: Vec<String> = (0..values.len()).map(|row| row.to_string()).collect();
+    check("id = \"text\"", Arc::new(StringArray::from(ids)), Some((cql, values)))
+}
+
+fn check(key: &str, ids: ArrayRef, column: Option<(&str, ArrayRef)>) -> Vec<(u32, String)> {
+    let mut fields = vec![Field::new("id", ids.data_type().clone(), true)];
+    let mut types = key.to_owned();
+    let rows = ids.len();
+    let mut arrays = vec![ids];
+    if let Some((cql, values)) = column {
+        fields.push(Field::new("v", values.data_type().clone(), true));
+        types.push_str(&format!(", v = \"{cql}\""));
+        arrays.push(values);
+    }
+    let schema = Schema::new(fields);
+    let writer = format!("table = \"t\"\nprimary_key = [\"id\"]\ncolumns = {{ {types} }}");
+    let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "k", &writer), &schema).unwrap();
+    let batch = RecordBatch::try_new(Arc::new(schema), arrays).unwrap();
+    let (fit, refusals) = RowSet::check(&spec, &batch, &vec![0; rows]).unwrap();
+    assert_eq!(fit.len() + refusals.len(), rows);
+    assert!(refusals.iter().all(|refusal| !fit.rows().contains(&refusal.row)));
+    refusals.into_iter().map(|Refusal { row, reason }| (row, reason)).collect()
+}
+
+#[test]
+fn rows_of_every_type_fit() {
+    let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "k", WRITER), &every_type()).unwrap();
+    let (fit, refusals) = RowSet::check(&spec, &rows(), &[1, 2]).unwrap();
+    assert_eq!((fit.rows(), refusals.len()), (&[0, 1][..], 0));
+    assert_eq!(fit.only(vec![1]).rows(), [1]);
+}
+
+#[test]
+fn text_that_is_no_uuid_refuses_its_row_only() {
+    let ids = StringArray::from(vec![Some("d2177dd0-eaa2-11de-a572-001b779c76e3"), Some("not-a-uuid"), None]);
+    let refused = refusals("uuid", Arc::new(ids));
+    assert_eq!(refused, [(1, "column v: \"not-a-uuid\" is no uuid".to_owned())]);
+}
+
+#[test]
+fn a_uuid_of_another_version_is_no_timeuuid() {
+    let ids = StringArray::from(vec!["d2177dd0-eaa2-11de-a572-001b779c76e3", "0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a001"]);
+    let refused = refusals("timeuuid", Arc::new(ids));
+    assert!(refused.len() == 1 && refused[0].1.contains("version 4"), "{refused:?}");
+}
+
+#[test]
+fn a_number_out_of_the_range_of_its_column_refuses_its_row() {
+    let refused = refusals("int", Arc::new(Int64Array::from(vec![1, 3_000_000_000])));
+    assert_eq!(refused, [(1, "column v: \"3000000000\" is no int".to_owned())]);
+    assert_eq!(refusals("bigint", Arc::new(UInt64Array::from(vec![u64::MAX])))[0].0, 0);
+}
+
+#[test]
+fn a_time_that_is_none_or_does_not_fit_refuses_its_row() {
+    let times = StringArray::from(vec!["2024-02-29T12:00:00Z", "2024-02-30T12:00:00Z", "yesterday"]);
+    assert_eq!(refusals("timestamp", Arc::new(times)).iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 2]);
+    let seconds = TimestampSecondArray::from(vec![0, i64::MAX]);
+    assert_eq!(seconds.data_type(), &DataType::Timestamp(TimeUnit::Second, None));
+    assert_eq!(refusals("timestamp", Arc::new(seconds))[0].0, 1);
+}
+
+#[test]
+fn text_beyond_ascii_refuses_its_row() {
+    let refused = refusals("ascii", Arc::new(StringArray::from(vec!["ok", "größe"])));
+    assert_eq!(refused, [(1, "column v: \"größe\" is not ascii".to_owned())]);
+}
+
+#[test]
+fn a_list_with_a_null_in_it_refuses_its_row() {
+    let lists = vec![Some(vec![Some(1)]), None, Some(vec![]), Some(vec![Some(1), None])];
+    let refused = refusals("frozen<list<bigint>>", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)));
+    assert_eq!(refused, [(3, "column v: a list holds no null in Cassandra".to_owned())]);
+}
+
+#[test]
+fn an_element_that_does_not_fit_refuses_the_row_of_its_list() {
+    let lists = vec![Some(vec![Some(1)]), Some(vec![]), Some(vec![Some(2), Some(3_000_000_000)])];
+    let refused = refusals("frozen<list<int>>", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)));
+    assert_eq!(refused, [(2, "column v: an element of the list: \"3000000000\" is no int".to_owned())]);
+}
+
+#[test]
+fn a_number_that_is_none_is_a_value_but_no_key() {
+    assert!(refusals("double", Arc::new(Float64Array::from(vec![f64::NAN, f64::INFINITY]))).is_empty());
+    let refused = check("id = \"double\"", Arc::new(Float64Array::from(vec![f64::NAN])), None);
+    assert_eq!(refused, [(0, "column id: not a number in the partition key".to_owned())]);
+}
+
+#[test]
+fn a_key_that_is_null_empty_or_too_long_refuses_its_row() {
+    let long = "x".repeat(65_536);
+    let refused = check("id = \"text\"", Arc::new(StringArray::from(vec![None, Some(""), Some(&long), Some(&long[1..])])), None);
+    assert_eq!(refused.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(refused[0].1, "column id: null in the partition key");
+    assert_eq!(refused[1].1, "column id: empty text as the partition key");
+    assert!(refused[2].1.len() < 200 && refused[2].1.contains("65536 bytes"), "{}", refused[2].1);
+}
+
+#[test]
+fn a_batch_that_was_not_planned_is_an_error() {
+    let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "k", WRITER), &every_type()).unwrap();
+    assert!(RowSet::check(&spec, &rows(), &[1]).is_err());
+}

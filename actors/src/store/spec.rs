@@ -1,0 +1,195 @@
+//! What the table is to be: planned out of the pipeline file and the columns of the SELECT, with no server asked.
+//!
+//! Guarantee: a [`TableSpec`] can be created, and rows of the planned schema can be written to it, row by row as far as their values
+//! fit. Not guaranteed: that the real table is like it; that is [`Store::prepare`](super::Store::prepare)'s to check.
+
+use std::fmt::Write as _;
+
+use datafusion::arrow::datatypes::{DataType, Schema};
+use forebay_schemas::pipeline::{CassandraTable, FileError, Pipeline, WriterTable, nearest};
+
+use super::cql_type::CqlType;
+
+/// A table as the pipeline needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSpec {
+    /// The keyspace.
+    pub keyspace: String,
+    /// The table.
+    pub table: String,
+    /// Its columns, in the order of the SELECT.
+    pub columns: Vec<Column>,
+    /// The columns of the primary key as indexes into `columns`, in key order; the first is the partition key.
+    pub primary_key: Vec<usize>,
+    /// Whether to make keyspace and table when they are missing.
+    pub create: bool,
+    /// Replicas a datacenter to make the keyspace with.
+    pub replication: i32,
+}
+
+/// One column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name, in the SELECT as in the table.
+    pub name: String,
+    /// What the SELECT gives.
+    pub arrow: DataType,
+    /// What the table holds.
+    pub cql: CqlType,
+    /// Whether the SELECT may give null, which is written and costs the table a tombstone.
+    pub nullable: bool,
+}
+
+/// Words that CQL does not take as a name unless it is quoted; a table of ours is to be read without quotes.
+const RESERVED: &str = "add allow alter and apply asc authorize batch begin by columnfamily create default delete desc describe drop entries \
+    execute from full grant if in index infinity insert into is keyspace limit materialized mbean mbeans modify nan \
+    norecursive not null of on or order primary rename replace revoke schema select set table to token truncate unlogged \
+    unset update use using view where with";
+
+impl TableSpec {
+    /// Plans the table for a pipeline whose SELECT gives `output`.
+    ///
+    /// # Errors
+    /// When a column of the SELECT can't be a column of the table, when a key column or a typed column is not in the SELECT, or when a
+    /// type can't be written. The error points into the pipeline file and says what to write instead.
+    ///
+    /// # Panics
+    /// When the pipeline does not write, which the caller knows by [`Pipeline::writes`].
+    pub fn plan(pipeline: &Pipeline, output: &Schema) -> Result<Self, FileError> {
+        let cassandra: &CassandraTable = pipeline.cassandra.as_ref().expect("a pipeline that writes has [cassandra]");
+        let writer: &WriterTable = pipeline.writer.as_ref().expect("a pipeline that writes has [writer]");
+        not_reserved(pipeline, &["cassandra", "keyspace"], "a keyspace", &cassandra.keyspace)?;
+        not_reserved(pipeline, &["writer", "table"], "a table", &writer.table)?;
+
+        let names: Vec<&str> = output.fields().iter().map(|field| field.name().as_str()).collect();
+        let columns = plan_columns(pipeline, writer, output)?;
+        for name in writer.columns.keys() {
+            in_the_select(pipeline, &["writer", "columns", name], name, &names)?;
+        }
+        let mut primary_key = Vec::with_capacity(writer.primary_key.len());
+        for name in &writer.primary_key {
+            primary_key.push(in_the_select(pipeline, &["writer", "primary_key"], name, &names)?);
+        }
+        Ok(Self {
+            keyspace: cassandra.keyspace.clone(),
+            table: writer.table.clone(),
+            columns,
+            primary_key,
+            create: cassandra.create,
+            replication: cassandra.replication,
+        })
+    }
+
+    /// Whether a column, by its index, is of the primary key.
+    pub fn is_key(&self, column: usize) -> bool {
+        self.primary_key.contains(&column)
+    }
+
+    /// Names of the primary key's columns, in key order.
+    pub fn key_names(&self) -> Vec<&str> {
+        self.primary_key.iter().map(|&at| self.columns[at].name.as_str()).collect()
+    }
+
+    /// The statement that makes the keyspace. Its replication names no datacenter: Cassandra spreads it over all there are.
+    pub fn create_keyspace_cql(&self) -> String {
+        format!(
+            "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy', 'replication_factor': {}}} AND durable_writes = true",
+            self.keyspace, self.replication
+        )
+    }
+
+    /// The statement that makes the table.
+    pub fn create_table_cql(&self) -> String {
+        let mut cql = format!("CREATE TABLE IF NOT EXISTS {}.{} (\n", self.keyspace, self.table);
+        for column in &self.columns {
+            let _ = writeln!(cql, "    {} {},", column.name, column.cql);
+        }
+        let _ = write!(cql, "    PRIMARY KEY ({})\n)", self.key_names().join(", "));
+        cql
+    }
+
+    /// The statement every row is written by; the last value is its timestamp, microseconds.
+    pub fn insert_cql(&self) -> String {
+        let names: Vec<_> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        let marks = vec!["?"; names.len()].join(", ");
+        format!("INSERT INTO {}.{} ({}) VALUES ({marks}) USING TIMESTAMP ?", self.keyspace, self.table, names.join(", "))
+    }
+}
+
+fn plan_columns(pipeline: &Pipeline, writer: &WriterTable, output: &Schema) -> Result<Vec<Column>, FileError> {
+    let sql = &["transformer", "sql"];
+    let mut columns: Vec<Column> = Vec::with_capacity(output.fields().len());
+    for field in output.fields() {
+        let (name, arrow) = (field.name(), field.data_type());
+        if !is_name(name) {
+            return Err(pipeline.error_at(
+                sql,
+                format!("`{name}` can't be a column of the table"),
+                "give it a name with AS: a lower-case letter, then lower-case letters, digits and `_`, 48 in all at most",
+            ));
+        }
+        not_reserved(pipeline, sql, "a column", name)?;
+        if columns.iter().any(|column| column.name == *name) {
+            return Err(pipeline.error_at(sql, format!("`{name}` stands twice in the SELECT"), "give one of them another name with AS"));
+        }
+        let cql = match writer.columns.get(name) {
+            Some(declared) => declared_type(pipeline, name, declared, arrow)?,
+            None => CqlType::of(arrow).ok_or_else(|| no_type(pipeline, name, arrow))?,
+        };
+        columns.push(Column { name: name.clone(), arrow: arrow.clone(), cql, nullable: field.is_nullable() });
+    }
+    Ok(columns)
+}
+
+/// Cassandra's own rule for unquoted names, in lower case; nothing else is ever put into a statement.
+fn is_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= 48
+        && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn not_reserved(pipeline: &Pipeline, key: &[&str], what: &str, name: &str) -> Result<(), FileError> {
+    if RESERVED.split(' ').any(|word| word == name) {
+        let help = format!("choose another name, such as `{name}_`");
+        return Err(pipeline.error_at(key, format!("`{name}` is a word of CQL and can't name {what}"), help));
+    }
+    Ok(())
+}
+
+/// The column's index in the SELECT.
+fn in_the_select(pipeline: &Pipeline, key: &[&str], name: &str, names: &[&str]) -> Result<usize, FileError> {
+    names.iter().position(|each| *each == name).ok_or_else(|| {
+        let help = match nearest(name, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the SELECT gives {}", names.join(", ")),
+        };
+        pipeline.error_at(key, format!("`{name}` is not a column of the SELECT"), help)
+    })
+}
+
+fn declared_type(pipeline: &Pipeline, name: &str, declared: &str, arrow: &DataType) -> Result<CqlType, FileError> {
+    let key = &["writer", "columns", name];
+    let cql = CqlType::parse(declared).map_err(|(message, help)| pipeline.error_at(key, message, help))?;
+    if cql.takes(arrow) {
+        return Ok(cql);
+    }
+    let help = match CqlType::of(arrow) {
+        Some(natural) => format!("use `{natural}`, or convert it in the SQL with CAST"),
+        None => "convert it in the SQL with CAST, or select one of its fields".to_owned(),
+    };
+    Err(pipeline.error_at(key, format!("`{name}` is {arrow} in the SQL, which can't become `{cql}`"), help))
+}
+
+fn no_type(pipeline: &Pipeline, name: &str, arrow: &DataType) -> FileError {
+    let help = match arrow {
+        DataType::Null => format!("say what it is: `columns = {{ {name} = \"text\" }}` in [writer]"),
+        DataType::Struct(_) => format!("select its fields one by one, such as {name}['field'] AS {name}_field"),
+        _ => "convert it in the SQL with CAST".to_owned(),
+    };
+    pipeline.error_at(&["transformer", "sql"], format!("`{name}` is {arrow} in the SQL, which no column of Cassandra holds"), help)
+}
+
+#[cfg(test)]
+#[path = "spec_tests.rs"]
+mod tests;

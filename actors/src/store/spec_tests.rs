@@ -1,0 +1,110 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use forebay_schemas::pipeline::FileError;
+
+use super::TableSpec;
+use crate::store::testing::{WRITER, every_type, pipeline};
+
+fn plan(writer: &str, fields: Vec<(&str, DataType)>) -> Result<TableSpec, FileError> {
+    let fields: Vec<_> = fields.into_iter().map(|(name, arrow)| Field::new(name, arrow, true)).collect();
+    TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "forebay", writer), &Schema::new(fields))
+}
+
+/// The message and the remedy of a plan that is refused.
+fn refusal(writer: &str, fields: Vec<(&str, DataType)>) -> (String, String) {
+    let error = plan(writer, fields).expect_err("the plan is wrong");
+    (error.to_string(), error.remedy().unwrap_or_default().to_owned())
+}
+
+const KEYED: &str = "table = \"t\"\nprimary_key = [\"id\"]";
+
+#[test]
+fn every_type_is_planned_and_shown_in_cql() {
+    let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "forebay", WRITER), &every_type()).unwrap();
+    assert_eq!(
+        spec.create_table_cql(),
+        "CREATE TABLE IF NOT EXISTS forebay.t (
+    id uuid,
+    seq bigint,
+    name text,
+    plain ascii,
+    small smallint,
+    tiny tinyint,
+    age int,
+    score double,
+    ratio float,
+    ok boolean,
+    at timestamp,
+    seen timestamp,
+    born date,
+    price decimal,
+    raw blob,
+    numbers frozen<list<bigint>>,
+    once timeuuid,
+    PRIMARY KEY (id, seq)
+)"
+    );
+    assert_eq!(
+        spec.create_keyspace_cql(),
+        "CREATE KEYSPACE IF NOT EXISTS forebay WITH replication = {'class': 'NetworkTopologyStrategy', 'replication_factor': 1} AND durable_writes = true"
+    );
+    assert!(!spec.columns[0].nullable && spec.columns[2].nullable);
+    assert_eq!(spec.primary_key, [0, 1]);
+}
+
+#[test]
+fn a_row_is_written_whole_and_with_its_own_timestamp() {
+    let spec = plan(KEYED, vec![("id", DataType::Utf8), ("age", DataType::Int32)]).unwrap();
+    assert_eq!(spec.insert_cql(), "INSERT INTO forebay.t (id, age) VALUES (?, ?) USING TIMESTAMP ?");
+}
+
+#[test]
+fn a_key_column_that_is_not_selected_is_refused_with_the_nearest_one() {
+    let (message, help) = refusal("table = \"t\"\nprimary_key = [\"idd\"]", vec![("id", DataType::Utf8), ("age", DataType::Int32)]);
+    assert_eq!(message, "`idd` is not a column of the SELECT");
+    assert_eq!(help, "did you mean `id`?");
+}
+
+#[test]
+fn a_typed_column_that_is_not_selected_is_refused_with_the_nearest_one() {
+    let writer = format!("{KEYED}\ncolumns = {{ first_nam = \"text\" }}");
+    let (message, help) = refusal(&writer, vec![("id", DataType::Utf8), ("first_name", DataType::Utf8)]);
+    assert_eq!((message.as_str(), help.as_str()), ("`first_nam` is not a column of the SELECT", "did you mean `first_name`?"));
+}
+
+#[test]
+fn a_name_that_cassandra_does_not_take_is_refused() {
+    assert!(refusal(KEYED, vec![("id", DataType::Utf8), ("count(*)", DataType::Int64)]).1.contains("AS"));
+    assert!(refusal(KEYED, vec![("id", DataType::Utf8), ("Age", DataType::Int64)]).1.contains("lower-case"));
+    assert_eq!(refusal(KEYED, vec![("id", DataType::Utf8), ("order", DataType::Int64)]).1, "choose another name, such as `order_`");
+    let twice = refusal(KEYED, vec![("id", DataType::Utf8), ("id", DataType::Utf8)]);
+    assert!(twice.0.contains("twice"));
+    assert!(refusal("table = \"select\"\nprimary_key = [\"id\"]", vec![("id", DataType::Utf8)]).0.contains("can't name a table"));
+}
+
+#[test]
+fn a_type_that_no_column_holds_is_refused_with_a_way_out() {
+    let point = DataType::Struct(vec![Field::new("x", DataType::Int64, true)].into());
+    assert!(refusal(KEYED, vec![("id", DataType::Utf8), ("point", point)]).1.contains("point['field']"));
+    assert!(refusal(KEYED, vec![("id", DataType::Utf8), ("nothing", DataType::Null)]).1.contains("columns = { nothing = \"text\" }"));
+    let points = DataType::List(Arc::new(Field::new_list_field(DataType::Struct(Vec::<Field>::new().into()), true)));
+    assert!(plan(KEYED, vec![("id", DataType::Utf8), ("points", points)]).is_err());
+}
+
+#[test]
+fn a_declared_type_that_the_values_can_never_become_is_refused() {
+    let writer = format!("{KEYED}\ncolumns = {{ age = \"int\" }}");
+    let (message, help) = refusal(&writer, vec![("id", DataType::Utf8), ("age", DataType::Utf8)]);
+    assert_eq!(message, "`age` is Utf8 in the SQL, which can't become `int`");
+    assert_eq!(help, "use `text`, or convert it in the SQL with CAST");
+    assert!(plan(&writer, vec![("id", DataType::Utf8), ("age", DataType::Int64)]).is_ok());
+}
+
+#[test]
+fn a_declared_type_that_is_none_is_refused_with_the_nearest_one() {
+    let writer = format!("{KEYED}\ncolumns = {{ id = \"uuidd\" }}");
+    let (message, help) = refusal(&writer, vec![("id", DataType::Utf8)]);
+    assert_eq!((message.as_str(), help.as_str()), ("`uuidd` is not a type of CQL", "did you mean `uuid`?"));
+}

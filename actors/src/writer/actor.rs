@@ -1,0 +1,165 @@
+//! The shell: receives batches, has them checked and written, settles them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, Utc};
+use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::snapshot::BatchView;
+use rdkafka::ClientConfig;
+
+use super::client::{Client, Waiting, Written, check, connect};
+use super::dead_letters::DeadLetters;
+use super::error::WriterError;
+use super::state::Desk;
+use crate::kernel::{Actor, Class, Credit, Cx, Exit, Lease, SharedClock};
+use crate::message::{BatchDone, RowBatch};
+use crate::store::{Store, TableSpec};
+use crate::telemetry::Telemetry;
+
+/// How often a writer that should stop looks whether waiting on makes sense.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What a writer is made of.
+#[derive(Clone)]
+pub struct WriterParts {
+    /// The pipeline file.
+    pub pipeline: Arc<Pipeline>,
+    /// The table, planned for the SELECT that the rows come from.
+    pub spec: Arc<TableSpec>,
+    /// How to reach the dead-letter topic: an idempotent producer's configuration, with `acks=all`.
+    pub dead_letters: ClientConfig,
+    /// A short hash of the SQL, for the dead letters' header `forebay-sql`.
+    pub sql_fingerprint: String,
+    /// What others see.
+    pub telemetry: Arc<Telemetry>,
+    /// Tells the time.
+    pub clock: SharedClock,
+}
+
+/// The writer.
+pub struct Writer {
+    parts: WriterParts,
+    desk: Desk<Lease<RowBatch>>,
+    /// There once the store is connected and the table prepared.
+    client: Option<Arc<Client>>,
+    /// There once the incarnation began.
+    waiting: Option<Arc<Waiting>>,
+}
+
+impl Writer {
+    /// A writer that connects when it starts. Batches may come before that.
+    pub fn new(parts: WriterParts) -> Self {
+        Self { parts, desk: Desk::default(), client: None, waiting: None }
+    }
+
+    fn connected(&mut self, store: Result<Store, WriterError>, waiting: Arc<Waiting>, cx: &mut Cx<'_, Self>) {
+        let store = match store {
+            Ok(store) => store,
+            Err(error) => return cx.exit(exit_of(&error)),
+        };
+        tracing::info!(table = self.parts.spec.table, store = store.describe(), "connected, and the table is as it should be");
+        let WriterParts { pipeline, dead_letters, sql_fingerprint, telemetry, clock, .. } = self.parts.clone();
+        let topic = pipeline.kafka.dead_letter_topic();
+        self.client = Some(Arc::new(Client {
+            store,
+            dead_letters: DeadLetters::new(dead_letters, topic, pipeline.kafka.topic.clone(), sql_fingerprint),
+            telemetry,
+            clock,
+            progress: cx.progress(),
+            waiting,
+        }));
+        self.advance(cx);
+    }
+
+    /// Begins what may begin.
+    fn advance(&mut self, cx: &mut Cx<'_, Self>) {
+        let Some(client) = self.client.clone() else { return };
+        while let Some(Lease { body, credit }) = self.desk.begin() {
+            let (spec, clock, client) = (Arc::clone(&self.parts.spec), Arc::clone(&self.parts.clock), Arc::clone(&client));
+            cx.compute(
+                move || check(&spec, &clock, body),
+                move |_, checked, cx| match checked {
+                    Ok(batch) => {
+                        cx.offload(async move { client.run(batch).await }, move |this: &mut Self, end, cx| this.ended(end, credit, cx));
+                    }
+                    Err(error) => cx.exit(exit_of(&error)),
+                },
+            );
+        }
+    }
+
+    fn ended(&mut self, end: Result<Written, WriterError>, credit: Credit, cx: &mut Cx<'_, Self>) {
+        self.desk.done();
+        match end {
+            Ok(written) => settle(&self.parts.telemetry, self.parts.clock.wall(), written),
+            Err(error) => return cx.exit(exit_of(&error)),
+        }
+        drop(credit);
+        self.advance(cx);
+    }
+
+    /// Ends once nothing is left to do, or nothing can be done: what a server that is away keeps from its end is read again next time.
+    fn leave(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.desk.is_idle() || self.waiting.as_ref().is_none_or(|waiting| waiting.any()) {
+            cx.exit(Exit::Shutdown);
+        } else {
+            cx.after(LOOK, Self::leave);
+        }
+    }
+}
+
+impl Actor for Writer {
+    type Message = Lease<RowBatch>;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) {
+        let waiting = Arc::new(Waiting::new(cx.progress()));
+        self.waiting = Some(Arc::clone(&waiting));
+        let (pipeline, spec, here) = (Arc::clone(&self.parts.pipeline), Arc::clone(&self.parts.spec), Arc::clone(&waiting));
+        cx.offload(async move { connect(&pipeline, &spec, &here).await }, move |this: &mut Self, store, cx| {
+            this.connected(store, waiting, cx);
+        });
+    }
+
+    fn handle(&mut self, message: Lease<RowBatch>, cx: &mut Cx<'_, Self>) {
+        self.desk.arrive(message);
+        self.advance(cx);
+    }
+
+    fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
+        self.leave(cx);
+    }
+}
+
+/// Tells what became of a batch, first to those who look on, then to whoever sent it.
+fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
+    let Written { batch, rows, rejected, write } = written;
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let now_micros = micros(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let records = batch.raw.records.len() as u64;
+    telemetry.written.add(rows);
+    telemetry.rejected.add(rejected);
+    telemetry.latencies(batch.rows.rows().iter().filter_map(|&row| {
+        let record = batch.raw.records.get(*batch.origin.get(row as usize)? as usize)?;
+        let produced = u64::try_from(record.timestamp_ms).ok()?.checked_mul(1_000)?;
+        Some(Duration::from_micros(now_micros.saturating_sub(produced)))
+    }));
+    telemetry.batch(BatchView {
+        id: batch.raw.id,
+        at: DateTime::<Utc>::from(now),
+        records,
+        rows,
+        rejected,
+        wait_micros: micros(batch.raw.waited),
+        transform_micros: micros(batch.transform),
+        write_micros: micros(write),
+    });
+    batch.raw.receipt.settle(BatchDone { rows, rejected });
+}
+
+fn exit_of(error: &WriterError) -> Exit {
+    match error.class() {
+        Class::Fatal => Exit::Fatal(error.to_string()),
+        _ => Exit::Failed(error.to_string()),
+    }
+}

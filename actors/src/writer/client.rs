@@ -1,0 +1,224 @@
+//! One micro-batch, from checked rows to the last acknowledgement.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use forebay_schemas::pipeline::Pipeline;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::dead_letters::{DeadLetters, Undelivered};
+use super::error::WriterError;
+use super::state::{Attempts, Outages, Say, letters};
+use crate::kernel::{Class, Progress, SharedClock};
+use crate::message::{RawBatch, Reject, RowBatch, Stage};
+use crate::store::{Refusal, RowSet, Store, TableSpec};
+use crate::telemetry::Telemetry;
+
+/// Who waits for what, and the status note that says so.
+pub(super) struct Waiting {
+    progress: Progress,
+    outages: Mutex<Outages>,
+    /// Woken when a server is back, so that who waits for it need not wait on.
+    back: Notify,
+    number: AtomicU64,
+}
+
+impl Waiting {
+    pub(super) fn new(progress: Progress) -> Self {
+        Self { progress, outages: Mutex::default(), back: Notify::new(), number: AtomicU64::new(0) }
+    }
+
+    /// Whether somebody waits.
+    pub(super) fn any(&self) -> bool {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner).any()
+    }
+
+    fn ticket(self: &Arc<Self>) -> Ticket {
+        Ticket { number: self.number.fetch_add(1, Ordering::Relaxed), waiting: Arc::clone(self) }
+    }
+}
+
+/// One who may wait; waits no longer when it is dropped.
+struct Ticket {
+    number: u64,
+    waiting: Arc<Waiting>,
+}
+
+impl Ticket {
+    fn say(&self, trouble: &WriterError, note: String) {
+        let said = trouble.to_string();
+        let say = self.waiting.outages.lock().unwrap_or_else(PoisonError::into_inner).wait(self.number, &said);
+        self.waiting.progress.waiting(note);
+        if say == Say::New {
+            tracing::warn!(trouble = said, "waiting, and trying again");
+        }
+    }
+
+    async fn pause(&self, delay: Duration) {
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = self.waiting.back.notified() => {}
+        }
+    }
+
+    fn over(&self) {
+        let say = self.waiting.outages.lock().unwrap_or_else(PoisonError::into_inner).over(self.number);
+        if say == Say::Passed {
+            self.waiting.progress.clear();
+            tracing::info!("the trouble has passed");
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.over();
+    }
+}
+
+/// A batch whose rows are checked.
+pub(super) struct Checked {
+    pub(super) raw: RawBatch,
+    /// For each row the index of its record.
+    pub(super) origin: Vec<u32>,
+    /// The rows that fit.
+    pub(super) rows: RowSet,
+    /// Records that are bad already.
+    pub(super) rejects: Vec<Reject>,
+    /// Time spent on JSON, SQL and checks.
+    pub(super) transform: Duration,
+}
+
+/// Checks the rows of a batch against the table; CPU work.
+pub(super) fn check(spec: &TableSpec, clock: &SharedClock, batch: RowBatch) -> Result<Checked, WriterError> {
+    let start = clock.now();
+    let RowBatch { raw, rows, origin, write_ts, mut rejects, transform } = batch;
+    let (rows, refusals) = RowSet::check(spec, &rows, &write_ts)?;
+    rejects.extend(refusals.into_iter().map(|refusal| reject(&origin, refusal)));
+    Ok(Checked { raw, origin, rows, rejects, transform: transform + clock.now().saturating_duration_since(start) })
+}
+
+fn reject(origin: &[u32], Refusal { row, reason }: Refusal) -> Reject {
+    Reject { record: origin.get(row as usize).copied().unwrap_or_default(), stage: Stage::Write, reason }
+}
+
+/// What became of a batch.
+pub(super) struct Written {
+    pub(super) batch: Checked,
+    /// Rows that the table acknowledged.
+    pub(super) rows: u64,
+    /// Dead letters that Kafka acknowledged.
+    pub(super) rejected: u64,
+    /// Until the last acknowledgement.
+    pub(super) write: Duration,
+}
+
+/// What a batch needs to be written.
+pub(super) struct Client {
+    pub(super) store: Store,
+    pub(super) dead_letters: DeadLetters,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) clock: SharedClock,
+    pub(super) progress: Progress,
+    pub(super) waiting: Arc<Waiting>,
+}
+
+/// Connects to the store and prepares the table, however long that takes.
+pub(super) async fn connect(pipeline: &Pipeline, spec: &TableSpec, waiting: &Arc<Waiting>) -> Result<Store, WriterError> {
+    let ticket = waiting.ticket();
+    let mut attempts = Attempts::default();
+    loop {
+        match Store::connect(pipeline, Some(spec)).await {
+            Ok(store) => return Ok(store),
+            Err(error) => wait(&ticket, &mut attempts, error.into(), false).await?,
+        }
+    }
+}
+
+/// Waits before the next attempt; gives the error back when there should be none.
+async fn wait(ticket: &Ticket, attempts: &mut Attempts, trouble: WriterError, moved: bool) -> Result<(), WriterError> {
+    if trouble.class() != Class::Transient {
+        return Err(trouble);
+    }
+    let delay = attempts.failed(moved, rand::random());
+    ticket.say(&trouble, attempts.note(&trouble.to_string(), delay));
+    ticket.pause(delay).await;
+    Ok(())
+}
+
+impl Client {
+    /// Dead letters, rows, and the dead letters that only the table could tell.
+    pub(super) async fn run(&self, mut batch: Checked) -> Result<Written, WriterError> {
+        let _working = self.progress.working();
+        let (start, ticket) = (self.clock.now(), self.waiting.ticket());
+        let mut sent = HashSet::new();
+        self.bury(&ticket, &batch.raw, &batch.rejects, &mut sent).await?;
+
+        point("writer::before_write").await;
+        let (rows, refused) = self.write(&ticket, &batch.rows).await?;
+        point("writer::after_write").await;
+
+        let late: Vec<Reject> = refused.into_iter().map(|refusal| reject(&batch.origin, refusal)).collect();
+        self.bury(&ticket, &batch.raw, &late, &mut sent).await?;
+        batch.rejects.extend(late);
+        let write = self.since(start);
+        Ok(Written { batch, rows, rejected: sent.len() as u64, write })
+    }
+
+    fn since(&self, start: Instant) -> Duration {
+        self.clock.now().saturating_duration_since(start)
+    }
+
+    async fn write(&self, ticket: &Ticket, rows: &RowSet) -> Result<(u64, Vec<Refusal>), WriterError> {
+        let mut attempts = Attempts::default();
+        let mut left = rows.clone();
+        let (mut written, mut refused) = (0, Vec::new());
+        loop {
+            let end = self.store.write(&left, &|| self.progress.tick()).await?;
+            let moved = end.written > 0;
+            written += end.written;
+            refused.extend(end.rejected);
+            let Some((unwritten, trouble)) = end.unwritten else {
+                ticket.over();
+                self.waiting.back.notify_waiters();
+                return Ok((written, refused));
+            };
+            left = unwritten;
+            self.telemetry.write_retries.add(1);
+            wait(ticket, &mut attempts, trouble.into(), moved).await?;
+        }
+    }
+
+    async fn bury(&self, ticket: &Ticket, raw: &RawBatch, rejects: &[Reject], sent: &mut HashSet<u32>) -> Result<(), WriterError> {
+        let mut left = letters(rejects, sent);
+        if left.is_empty() {
+            return Ok(());
+        }
+        point("writer::before_dead_letter").await;
+        let mut attempts = Attempts::default();
+        let late = |trouble: WriterError| ticket.say(&trouble, trouble.to_string());
+        while let Err(Undelivered { letters, trouble }) = self.dead_letters.send(raw, left.clone(), self.clock.wall(), &late).await {
+            let moved = letters.len() < left.len();
+            left = letters;
+            wait(ticket, &mut attempts, trouble, moved).await?;
+        }
+        ticket.over();
+        point("writer::after_dead_letter").await;
+        Ok(())
+    }
+}
+
+/// A place where a test makes the writer fail, sleep or pause; not on the actor thread, nor on one of the I/O runtime's.
+async fn point(name: &'static str) {
+    #[cfg(feature = "failpoints")]
+    if let Err(error) = tokio::task::spawn_blocking(move || fail::fail_point!(name)).await
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
+    #[cfg(not(feature = "failpoints"))]
+    let _ = name;
+}
