@@ -1,1 +1,41 @@
-//! consumer
+//! The consumer: out of the topic, in micro-batches.
+//!
+//! Guarantees:
+//! * **Nothing is skipped.** The group's offset of a partition is committed only up to the contiguous end of what is settled. A start is always the
+//!   group's commit, or the begin of the partition where there is none; a commit that the topic no longer holds is a loud end, never a
+//!   silent reset.
+//! * **Nothing is dropped to keep up.** A batch in flight holds its bytes of the budget until its effect is done. Without budget the partitions
+//!   are paused, and polling goes on, so the group keeps this member however long the table is away.
+//! * **Write timestamps follow from the log.** See [`WriteClock`]: the same record gets the same one, in whichever batch and process. The clock
+//!   travels in the metadata of the commits.
+//! * **Partitions go in order.** When some are taken away, what is in flight of them is waited for (up to 10 s) and committed before they go. When
+//!   they are lost nothing is committed, and what settles late changes nothing.
+//!
+//! Not guaranteed: that a record is read once. What was in flight at a crash is read again, and written again with the same
+//! timestamp. Beside the budget it keeps one record in hand, and Kafka's client up to 16 MiB that it fetched ahead. Gaps at the very end
+//! of a partition (the markers of transactions) are not committed over, so such a partition shows a lag of a few.
+//!
+//! ```text
+//!  actor.rs   shell: topic, thread, drain          poll.rs + poll/  the loop on its thread   client.rs  Kafka's client and callbacks
+//!  state.rs   pure: positions, flights, commits    forming.rs  pure: the batch being filled    committer.rs  commits, on a thread of their own
+//!  intake.rs  the wait for budget                  write_clock.rs  pure: what rows are written with
+//! ```
+
+mod actor;
+mod client;
+mod committer;
+mod error;
+mod forming;
+mod intake;
+mod poll;
+mod state;
+mod write_clock;
+
+#[cfg(test)]
+mod state_tests;
+#[cfg(test)]
+mod tests;
+
+pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata, OnWritten};
+pub use error::ConsumerError;
+pub use write_clock::WriteClock;

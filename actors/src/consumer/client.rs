@@ -1,0 +1,301 @@
+//! The Kafka client of the consumer: its properties, its callbacks, and where a partition starts.
+//!
+//! Guarantee: nothing happens inside a callback; each becomes an [`Event`] that the poll loop handles when it holds all it needs. Kafka waits for
+//! the answer to an assignment or a revocation, so handling it a moment later is as good. Not guaranteed: that a client closes in time; one
+//! that does not is left behind with a warning, for its broker is away and the group will notice by itself.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use forebay_schemas::offset::{Offset, Partition};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::actor::{ConsumerParams, KeptMetadata};
+use super::error::{ConsumerError, Trouble};
+use super::state::{Place, Start};
+use super::write_clock::WriteClock;
+
+/// How long one question to Kafka may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long closing may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Something that Kafka told.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Partitions are given to this consumer; it must answer with [`Client::assign`].
+    Assigned(Vec<Partition>),
+    /// Partitions are taken from it; it must answer with [`Client::unassign`]. When they are lost, others may have them already.
+    Revoked { partitions: Vec<Partition>, lost: bool },
+    /// An error, and what is known of it.
+    Trouble(KafkaError, String),
+    /// The first and the next offset of partitions, and whether any broker is connected.
+    Statistics { ends: Vec<(Partition, Offset, Offset)>, connected: bool },
+}
+
+/// Where an assigned partition starts, and what Kafka holds of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) partition: Partition,
+    pub(super) start: Start,
+    /// Whether it starts at what the group has committed; else at the begin.
+    pub(super) committed: bool,
+    pub(super) begin: Offset,
+    pub(super) end: Offset,
+}
+
+/// The consumer's properties: those the caller brings for its broker, and those that the guarantees rest on.
+fn configure(base: &ClientConfig, group: &str) -> ClientConfig {
+    let mut config = base.clone();
+    for (key, value) in [
+        ("group.id", group),
+        // What is done is known here alone.
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        // A start is always explicit; anything else is a record skipped or read again unseen.
+        ("auto.offset.reset", "error"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("isolation.level", "read_committed"),
+        ("check.crcs", "true"),
+        // Bounded, and asked for again soon after it was full.
+        ("queued.max.messages.kbytes", "16384"),
+        ("fetch.queue.backoff.ms", "10"),
+        ("fetch.min.bytes", "1"),
+        ("statistics.interval.ms", "1000"),
+    ] {
+        config.set(key, value);
+    }
+    if base.get("fetch.wait.max.ms").is_none() {
+        config.set("fetch.wait.max.ms", "100");
+    }
+    config
+}
+
+/// The callbacks.
+struct Callbacks {
+    topic: String,
+    events: Mutex<VecDeque<Event>>,
+    /// Whether there are events, so that the loop need not take the lock to know.
+    any: AtomicBool,
+    /// Nobody handles events any more: rebalances are answered at once.
+    closing: AtomicBool,
+}
+
+impl Callbacks {
+    fn events(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: Event) {
+        self.events().push_back(event);
+        self.any.store(true, Ordering::Release);
+    }
+}
+
+impl ClientContext for Callbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => tracing::info!(target: "librdkafka", facility, "{message}"),
+            _ => tracing::warn!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let connected = statistics.brokers.values().any(|broker| broker.state == "UP");
+        let partitions = statistics.topics.get(&self.topic).map(|topic| topic.partitions.values());
+        let known = partitions.into_iter().flatten().filter(|partition| partition.lo_offset >= 0 && partition.hi_offset >= 0);
+        let ends = known.map(|partition| (partition.partition, partition.lo_offset, partition.hi_offset)).collect();
+        self.tell(Event::Statistics { ends, connected });
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.tell(Event::Trouble(error, reason.to_owned()));
+    }
+}
+
+impl ConsumerContext for Callbacks {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let assigned = what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::Acquire) {
+            let answer = if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
+            if let Err(error) = answer {
+                tracing::debug!(%error, "kafka did not take the answer to a rebalance while closing");
+            }
+            return;
+        }
+        let partitions = list.elements().iter().map(|element| element.partition()).collect();
+        self.tell(match assigned {
+            true => Event::Assigned(partitions),
+            false => Event::Revoked { partitions, lost: consumer.assignment_lost() },
+        });
+    }
+}
+
+/// The client. Made, polled and dropped on the poll thread.
+pub(super) struct Client {
+    /// Always there until it is dropped.
+    consumer: Option<BaseConsumer<Callbacks>>,
+    topic: String,
+    group: String,
+    kept: KeptMetadata,
+}
+
+impl Client {
+    /// Makes the client and joins the group. It does not wait for a server.
+    pub(super) fn connect(params: &ConsumerParams) -> Result<Self, ConsumerError> {
+        let ConsumerParams { kafka, topic, group, kept, .. } = params;
+        let callbacks =
+            Callbacks { topic: topic.clone(), events: Mutex::default(), any: AtomicBool::new(false), closing: AtomicBool::new(false) };
+        let refused = |error: KafkaError| ConsumerError::Client { reason: error.to_string() };
+        let consumer: BaseConsumer<Callbacks> = configure(kafka, group).create_with_context(callbacks).map_err(refused)?;
+        let client = Self { consumer: Some(consumer), topic: topic.clone(), group: group.clone(), kept: Arc::clone(kept) };
+        client.consumer().subscribe(&[topic]).map_err(refused)?;
+        Ok(client)
+    }
+
+    fn consumer(&self) -> &BaseConsumer<Callbacks> {
+        self.consumer.as_ref().expect("the consumer is taken in drop only")
+    }
+
+    /// The next record, waiting up to `wait` for it. Returns early when something else happened; errors come as events.
+    pub(super) fn poll(&self, wait: Duration) -> Option<BorrowedMessage<'_>> {
+        self.consumer().poll(wait)?.ok()
+    }
+
+    /// What has happened since the last call.
+    pub(super) fn events(&self) -> VecDeque<Event> {
+        let callbacks = self.consumer().context();
+        match callbacks.any.swap(false, Ordering::AcqRel) {
+            true => std::mem::take(&mut *callbacks.events()),
+            false => VecDeque::new(),
+        }
+    }
+
+    /// Looks up where `partitions` start: at the group's commit, or at the begin where there is none.
+    pub(super) fn find(&self, partitions: &[Partition]) -> Result<Vec<Found>, ConsumerError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = self.list(partitions.iter().copied());
+        let commits =
+            self.consumer().committed_offsets(list, ANSWER_WITHIN).map_err(|error| self.unanswered("committed offsets", &error))?;
+        let kept = (self.kept)().map_err(|reason| ConsumerError::Unanswered { reason })?;
+        let mut found = Vec::with_capacity(partitions.len());
+        for commit in commits.elements() {
+            commit.error().map_err(|error| self.unanswered("committed offsets", &error))?;
+            let partition = commit.partition();
+            let (begin, end) = self.ends(partition)?;
+            let start = match commit.offset() {
+                Position::Offset(at) if at < begin || at > end => {
+                    let (group, topic) = (self.group.clone(), self.topic.clone());
+                    return Err(ConsumerError::OutOfRange { group, topic, partition, committed: at, begin, end });
+                }
+                Position::Offset(at) => {
+                    let kept = kept.get(&partition).filter(|(offset, _)| *offset == at).map(|(_, metadata)| metadata.as_str());
+                    Start { at, clock: WriteClock::from_metadata(kept.unwrap_or(commit.metadata())).unwrap_or_default() }
+                }
+                _ => Start { at: begin, clock: WriteClock::default() },
+            };
+            found.push(Found { partition, start, committed: matches!(commit.offset(), Position::Offset(_)), begin, end });
+        }
+        Ok(found)
+    }
+
+    /// The first offset Kafka holds of a partition, and the next one it will give.
+    pub(super) fn ends(&self, partition: Partition) -> Result<(Offset, Offset), ConsumerError> {
+        let ends = self.consumer().fetch_watermarks(&self.topic, partition, ANSWER_WITHIN);
+        ends.map_err(|error| self.unanswered("offsets of the topic", &error))
+    }
+
+    fn unanswered(&self, what: &str, error: &KafkaError) -> ConsumerError {
+        let reason = format!("{what}: {error}");
+        match Trouble::of(error, &reason, &self.topic, &self.group) {
+            Trouble::End(end) => end,
+            _ => ConsumerError::Unanswered { reason },
+        }
+    }
+
+    /// Answers an assignment: reads `found` from its starts on.
+    pub(super) fn assign(&self, found: &[Found]) -> Result<(), ConsumerError> {
+        let places = found.iter().map(|found| (self.topic.clone(), found.partition, Position::Offset(found.start.at)));
+        self.answered("assign", self.consumer().incremental_assign(&places.collect()))?;
+        // Kafka's client keeps it when a partition was paused in an earlier assignment.
+        self.resume(found.iter().map(|found| found.partition))
+    }
+
+    /// Answers a revocation.
+    pub(super) fn unassign(&self, partitions: &[Partition]) -> Result<(), ConsumerError> {
+        self.answered("unassign", self.consumer().incremental_unassign(&self.list(partitions.iter().copied())))
+    }
+
+    /// Reads nothing more of `partitions`. What was fetched ahead is thrown away.
+    pub(super) fn pause(&self, partitions: impl Iterator<Item = Partition>) -> Result<(), ConsumerError> {
+        self.answered("pause", self.consumer().pause(&self.list(partitions)))
+    }
+
+    /// Reads on from the record after the last one given.
+    pub(super) fn resume(&self, partitions: impl Iterator<Item = Partition>) -> Result<(), ConsumerError> {
+        self.answered("resume", self.consumer().resume(&self.list(partitions)))
+    }
+
+    /// Commits, and waits for the answer: an error means that any of `places` may not be committed.
+    pub(super) fn commit(&self, places: &[Place]) -> KafkaResult<()> {
+        self.consumer().commit(&self.places(places), CommitMode::Sync)
+    }
+
+    fn places(&self, places: &[Place]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(places.len());
+        for place in places {
+            let mut element = list.add_partition(&self.topic, place.partition);
+            element.set_offset(Position::Offset(place.offset)).expect("an offset after a record is positive");
+            element.set_metadata(place.clock.to_metadata());
+        }
+        list
+    }
+
+    fn list(&self, partitions: impl Iterator<Item = Partition>) -> TopicPartitionList {
+        partitions.map(|partition| (self.topic.clone(), partition, Position::Invalid)).collect()
+    }
+
+    fn answered(&self, what: &str, result: KafkaResult<()>) -> Result<(), ConsumerError> {
+        result.map_err(|error| ConsumerError::Broken { reason: format!("{what}: {error}") })
+    }
+}
+
+impl Drop for Client {
+    /// Leaves the group. The revocation that comes with it, and one that was never answered, are answered here.
+    fn drop(&mut self) {
+        let Some(consumer) = self.consumer.take() else { return };
+        consumer.context().closing.store(true, Ordering::Release);
+        let until = Instant::now() + CLOSE_WITHIN;
+        let closing = consumer.close_queue().and_then(|()| consumer.unassign());
+        if let Err(error) = closing {
+            // A client that broke does not leave; it has nothing to leave any more.
+            tracing::debug!(%error, "the kafka consumer closes without leaving the group");
+        } else {
+            while !consumer.closed() {
+                if Instant::now() > until {
+                    tracing::warn!(
+                        topic = self.topic,
+                        group = self.group,
+                        "the kafka consumer did not close in {CLOSE_WITHIN:?} and is left behind"
+                    );
+                    std::mem::forget(consumer);
+                    return;
+                }
+                // Records that come now were never taken; who gets the partition next reads them.
+                drop(consumer.poll(Duration::from_millis(100)));
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The micro-batch that is being filled: one arena of bytes, no allocation a record.
+//!
+//! Pure. Guarantee: a record added is in the batch that is cut next, whole, in the order added; the batch's weight is the sum of its
+//! records' weights. Not guaranteed: the limits; who adds asks [`Forming::fits`] first.
+
+use std::time::Instant;
+
+use forebay_schemas::offset::{Offset, Partition, Range};
+use forebay_schemas::pipeline::BatchTable;
+
+use super::write_clock::WriteClock;
+use crate::message::{RECORD_OVERHEAD, RawRecord};
+
+/// No batch is larger, whatever the limits say: places in the arena are 32 bits.
+const LARGEST_ARENA: usize = 1 << 30;
+
+/// A record as it came out of the topic.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Incoming<'a> {
+    pub(super) partition: Partition,
+    pub(super) offset: Offset,
+    /// Milliseconds since the epoch, if the topic keeps any.
+    pub(super) timestamp_ms: Option<i64>,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+}
+
+impl Incoming<'_> {
+    fn bytes(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
+    }
+
+    /// What it takes of the budget.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes() + RECORD_OVERHEAD
+    }
+}
+
+/// When a batch is full.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    records: usize,
+    bytes: usize,
+}
+
+impl Limits {
+    pub(super) fn of(table: &BatchTable) -> Self {
+        Self { records: table.max_records.max(1), bytes: table.max_bytes.as_usize().clamp(1, LARGEST_ARENA) }
+    }
+}
+
+/// What one batch holds of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) partition: Partition,
+    /// The assignment under which it was read.
+    pub(super) generation: u64,
+    pub(super) range: Range,
+    /// The write clock after its last record.
+    pub(super) clock: WriteClock,
+}
+
+/// A batch as it was cut.
+#[derive(Debug, Default)]
+pub(super) struct Filled {
+    pub(super) arena: Vec<u8>,
+    pub(super) records: Vec<RawRecord>,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) weight: usize,
+}
+
+/// The batch that is being filled.
+#[derive(Debug)]
+pub(super) struct Forming {
+    limits: Limits,
+    filled: Filled,
+    since: Option<Instant>,
+    /// Bytes and records of the batch before, which this one is expected to reach.
+    before: (usize, usize),
+}
+
+impl Forming {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, filled: Filled::default(), since: None, before: (0, 0) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.filled.records.is_empty()
+    }
+
+    /// Whether it is to be cut now.
+    pub(super) fn is_full(&self) -> bool {
+        self.filled.records.len() >= self.limits.records || self.filled.arena.len() >= self.limits.bytes
+    }
+
+    /// Whether `record` fits in; a record larger than the limit fits into an empty batch, alone.
+    pub(super) fn fits(&self, record: &Incoming<'_>) -> bool {
+        self.is_empty() || (!self.is_full() && self.filled.arena.len() + record.bytes() <= self.limits.bytes)
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.filled.weight
+    }
+
+    /// When its first record came.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    pub(super) fn pieces(&self) -> &[Piece] {
+        &self.filled.pieces
+    }
+
+    /// Starts a piece and gives its index, by which [`add`](Self::add) finds it.
+    pub(super) fn start_piece(&mut self, piece: Piece) -> usize {
+        self.filled.pieces.push(piece);
+        self.filled.pieces.len() - 1
+    }
+
+    /// Adds a record to a piece. `now` is asked for the first record only.
+    pub(super) fn add(&mut self, record: &Incoming<'_>, piece: usize, clock: WriteClock, write_ts: i64, now: impl FnOnce() -> Instant) {
+        if self.since.is_none() {
+            self.since = Some(now());
+            self.filled.arena.reserve(self.before.0);
+            self.filled.records.reserve(self.before.1);
+        }
+        let filled = &mut self.filled;
+        let mut put = |bytes: &[u8]| {
+            let from = place(filled.arena.len());
+            filled.arena.extend_from_slice(bytes);
+            from..place(filled.arena.len())
+        };
+        let (key, value) = (record.key.map(&mut put), record.value.map(&mut put));
+        filled.records.push(RawRecord {
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms.unwrap_or(0),
+            write_ts,
+            key,
+            value,
+        });
+        filled.weight += record.weight();
+        let piece = &mut filled.pieces[piece];
+        piece.range.to = record.offset + 1;
+        piece.clock = clock;
+    }
+
+    /// Takes what there is, in vectors that are not much larger than what they hold; none when there is nothing.
+    pub(super) fn cut(&mut self) -> Option<(Filled, Instant)> {
+        let since = self.since.take()?;
+        let mut filled = std::mem::take(&mut self.filled);
+        if filled.arena.capacity() / 2 > filled.arena.len() {
+            filled.arena.shrink_to_fit();
+        }
+        if filled.records.capacity() / 2 > filled.records.len() {
+            filled.records.shrink_to_fit();
+        }
+        self.before = (filled.arena.len(), filled.records.len());
+        Some((filled, since))
+    }
+}
+
+fn place(at: usize) -> u32 {
+    u32::try_from(at).expect("a batch holds at most 1 GiB beside one record, and Kafka's largest record is under 2 GiB")
+}

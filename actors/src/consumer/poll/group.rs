@@ -1,0 +1,153 @@
+//! The group's and the broker's word: assignments, revocations, errors, statistics.
+//!
+//! Guarantee: partitions that are taken away go after what is in flight of them was waited for and committed; an assignment is answered only when
+//! it is known where each partition starts, however long Kafka needs to tell. Not guaranteed: that others wait as long; the group
+//! puts out who is later than its rebalance time-out.
+
+use std::time::{Duration, Instant};
+
+use forebay_schemas::offset::{Offset, Partition};
+use rdkafka::error::KafkaError;
+
+use super::super::client::Event;
+use super::super::error::Trouble;
+use super::settle::DRAIN_WITHIN;
+use super::{End, Loop};
+use crate::kernel::{Backoff, Class};
+
+/// Delays between questions for where assigned partitions start.
+const FIND_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(5) };
+
+/// An assignment whose starts Kafka has not yet told.
+pub(super) struct Unanswered {
+    partitions: Vec<Partition>,
+    attempts: u32,
+    not_before: Instant,
+}
+
+/// What is being waited for outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Note {
+    Brokers,
+    Topic,
+}
+
+impl Loop<'_> {
+    pub(super) fn handle_events(&mut self) -> Result<(), End> {
+        for event in self.client.events() {
+            match event {
+                Event::Assigned(partitions) => {
+                    self.unanswered = Some(Unanswered { partitions, attempts: 0, not_before: self.now() });
+                }
+                Event::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
+                Event::Trouble(error, reason) => self.trouble(&error, &reason)?,
+                Event::Statistics { ends, connected } => {
+                    self.show_ends(&ends);
+                    if connected && self.note == Some(Note::Brokers) {
+                        self.all_is_well();
+                    }
+                }
+            }
+        }
+        match self.unanswered.take_if(|unanswered| unanswered.not_before <= self.params.clock.now()) {
+            Some(unanswered) => self.assigned(unanswered),
+            None => Ok(()),
+        }
+    }
+
+    /// Partitions were given to this consumer. Until Kafka has told where they start, it is asked again.
+    pub(super) fn assigned(&mut self, unanswered: Unanswered) -> Result<(), End> {
+        let found = match self.client.find(&unanswered.partitions) {
+            Ok(found) => found,
+            Err(error) if error.class() == Class::Transient => {
+                self.waiting(Note::Brokers, &error.to_string());
+                let not_before = self.now() + FIND_BACKOFF.delay(unanswered.attempts, rand::random());
+                self.unanswered = Some(Unanswered { attempts: unanswered.attempts.saturating_add(1), not_before, ..unanswered });
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.client.assign(&found)?;
+        let paused = self.wait.as_ref().is_some_and(|wait| wait.paused);
+        if paused {
+            self.client.pause(found.iter().map(|found| found.partition))?;
+        }
+        for found in &found {
+            let (partition, at) = (found.partition, found.start.at);
+            self.state.assign(partition, found.start);
+            self.params.telemetry.partition(partition, |view| {
+                (view.assigned, view.paused) = (true, paused);
+                (view.begin, view.end) = (found.begin, found.end);
+                view.written = view.written.max(at);
+                if found.committed {
+                    view.committed = view.committed.max(at);
+                }
+            });
+            tracing::debug!(partition, at, committed = found.committed, "assigned");
+        }
+        (self.params.on_written)(&self.params.telemetry.written());
+        self.all_is_well();
+        Ok(())
+    }
+
+    /// Partitions were taken away: what is in flight of them is waited for and committed, unless others may have them already.
+    pub(super) fn revoked(&mut self, partitions: &[Partition], lost: bool) -> Result<(), End> {
+        tracing::debug!(?partitions, lost, "revoked");
+        self.unanswered = None;
+        if let Some(wait) = &mut self.wait {
+            wait.forget(partitions);
+        }
+        if self.state.forms_of(partitions) {
+            self.send()?;
+        }
+        if !lost {
+            self.drain(partitions, Some(self.now() + DRAIN_WITHIN))?;
+            self.commit_last(partitions)?;
+        }
+        self.state.revoke(partitions);
+        for &partition in partitions {
+            self.params.telemetry.partition(partition, |view| (view.assigned, view.paused) = (false, false));
+        }
+        Ok(self.client.unassign(partitions)?)
+    }
+
+    pub(super) fn trouble(&mut self, error: &KafkaError, reason: &str) -> Result<(), End> {
+        match Trouble::of(error, reason, &self.params.topic, &self.params.group) {
+            Trouble::Away => self.waiting(Note::Brokers, reason),
+            Trouble::Missing => self.waiting(Note::Topic, reason),
+            Trouble::Noise => tracing::warn!(%error, reason, "kafka's client reports"),
+            Trouble::End(end) => return Err(end.into()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn waiting(&mut self, note: Note, reason: &str) {
+        let text = match note {
+            Note::Brokers => format!("kafka {} is not reachable: {reason}", self.params.kafka.get("bootstrap.servers").unwrap_or_default()),
+            Note::Topic => format!("kafka has no topic {}: {reason}", self.params.topic),
+        };
+        if self.note.replace(note) != Some(note) {
+            tracing::warn!("{text}");
+        }
+        self.progress.waiting(text);
+    }
+
+    pub(super) fn all_is_well(&mut self) {
+        if self.note.take().is_some() {
+            self.progress.clear();
+            tracing::info!(topic = self.params.topic, "kafka answers again");
+        }
+    }
+
+    pub(super) fn show_paused(&self, paused: bool) {
+        for partition in self.state.assigned() {
+            self.params.telemetry.partition(partition, |view| view.paused = paused);
+        }
+    }
+
+    pub(super) fn show_ends(&self, ends: &[(Partition, Offset, Offset)]) {
+        for &(partition, begin, end) in ends.iter().filter(|(partition, ..)| self.state.is_assigned(*partition)) {
+            self.params.telemetry.partition(partition, |view| (view.begin, view.end) = (view.begin.max(begin), view.end.max(end)));
+        }
+    }
+}

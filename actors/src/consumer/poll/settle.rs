@@ -1,0 +1,143 @@
+//! Receipts, and the commits that follow from them.
+//!
+//! Guarantee: a commit names only what the state says is written; one is on its way at a time; the last one of partitions that go is waited
+//! for, and so is what is in flight of them, but neither for ever. Not guaranteed: that either is done by then.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use forebay_schemas::offset::Partition;
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::super::committer::Answer;
+use super::super::error::ConsumerError;
+use super::super::state::Place;
+use super::{End, Loop, STEP};
+use crate::message::BatchDone;
+
+/// How long the batches in flight of partitions that are taken away may take; well below the session time-out.
+pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long the last commit of partitions that go may take.
+const COMMIT_WITHIN: Duration = Duration::from_secs(5);
+
+impl Loop<'_> {
+    /// Takes in the receipts of batches that have settled.
+    pub(super) fn collect(&mut self) -> Result<(), End> {
+        let telemetry = &self.params.telemetry;
+        let (mut at, mut moved) = (0, false);
+        while let Some((id, receipt)) = self.receipts.get_mut(at) {
+            match receipt.try_recv() {
+                Ok(BatchDone { .. }) => {
+                    let settled = self.state.settled(*id);
+                    self.receipts.remove(at);
+                    telemetry.consumed.add(settled.records);
+                    for (partition, end) in settled.moved {
+                        telemetry.partition(partition, |view| view.written = view.written.max(end));
+                        moved = true;
+                    }
+                    self.quiet = 0;
+                }
+                Err(TryRecvError::Empty) => at += 1,
+                Err(TryRecvError::Closed) => return Err(ConsumerError::Downstream.into()),
+            }
+        }
+        if moved {
+            (self.params.on_written)(&telemetry.written());
+        }
+        Ok(())
+    }
+
+    /// Commits what was written since the last time, when it is time for that.
+    pub(super) fn commit(&mut self) -> Result<(), End> {
+        if let Some(answer) = self.committer.answer()? {
+            self.committed(&answer);
+        }
+        let now = self.now();
+        if !self.pace.is_due(now, self.state.in_flight() == 0) {
+            return Ok(());
+        }
+        let places = self.state.to_commit();
+        self.ask_to_commit(places, now)
+    }
+
+    pub(super) fn ask_to_commit(&mut self, places: Vec<Place>, now: Instant) -> Result<(), End> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        fail::fail_point!("consumer::before_commit");
+        self.state.asked(&places);
+        self.pace.sent(now);
+        Ok(self.committer.ask(places)?)
+    }
+
+    pub(super) fn committed(&mut self, answer: &Answer) {
+        match &answer.result {
+            Ok(()) => {
+                for &Place { partition, offset, .. } in &answer.places {
+                    self.state.confirmed(partition, offset);
+                    self.params.telemetry.partition(partition, |view| view.committed = view.committed.max(offset));
+                }
+                self.pace.confirmed();
+                fail::fail_point!("consumer::after_commit");
+            }
+            Err(error) => {
+                match error.rdkafka_error_code() {
+                    // A rebalance is on; what stays with this consumer is committed after it.
+                    Some(RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress) => {
+                        tracing::debug!(group = self.params.group, %error, "kafka did not commit during a rebalance");
+                    }
+                    _ => tracing::warn!(group = self.params.group, %error, "kafka did not commit; it is asked again"),
+                }
+                self.state.refused();
+                self.pace.failed(self.now(), rand::random());
+            }
+        }
+    }
+
+    /// Commits what was written of `partitions`, and waits for the answer, but not for ever.
+    pub(super) fn commit_last(&mut self, partitions: &[Partition]) -> Result<(), End> {
+        let deadline = self.now() + COMMIT_WITHIN;
+        loop {
+            if !self.pace.is_outstanding() {
+                let places = self.state.unconfirmed(partitions);
+                if places.is_empty() {
+                    return Ok(());
+                }
+                self.ask_to_commit(places, self.now())?;
+            }
+            if self.now() >= deadline {
+                tracing::warn!(
+                    ?partitions,
+                    "kafka did not commit in {COMMIT_WITHIN:?}; who gets the partitions next writes the rest again"
+                );
+                return Ok(());
+            }
+            self.look_around()?;
+            if let Some(answer) = self.committer.wait(10 * STEP)? {
+                self.committed(&answer);
+                if answer.result.is_err() {
+                    thread::sleep(10 * STEP);
+                }
+            }
+        }
+    }
+
+    /// Waits until nothing of `partitions` is in flight any more, or until the deadline.
+    pub(super) fn drain(&mut self, partitions: &[Partition], deadline: Option<Instant>) -> Result<(), End> {
+        loop {
+            self.look_around()?;
+            if !self.state.flies_of(partitions) {
+                return Ok(());
+            }
+            if deadline.is_some_and(|at| self.now() >= at) {
+                tracing::warn!(
+                    ?partitions,
+                    "batches in flight were not written in {DRAIN_WITHIN:?}; who gets the partitions next writes them again"
+                );
+                return Ok(());
+            }
+            thread::sleep(STEP);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! What the consumer knows and decides, without Kafka: positions, ranges in flight, the contiguous written end of each partition, what may be
+//! committed and when, when to pause.
+//!
+//! Pure. Guarantees, whatever the order in which batches settle and partitions come and go:
+//! * What [`State::to_commit`] names is never past a record that is not settled, never lower than what was committed under the same
+//!   assignment, and is the end of what was read when everything is settled.
+//! * What settles after its partition was taken away changes nothing: each assignment is a generation of its own.
+//! * A record is taken once in an assignment: one below the position is refused.
+//!
+//! Not guaranteed: that a record above the position is the next one there is; a compacted topic, or one with transactions, has gaps.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use forebay_schemas::offset::{Offset, Partition, Range, Ranges};
+
+use super::forming::{Filled, Forming, Incoming, Limits, Piece};
+use super::write_clock::WriteClock;
+use crate::kernel::Backoff;
+
+/// Batches in flight, at most; one more when partitions are taken away in the middle of a batch.
+pub(super) const MOST_IN_FLIGHT: usize = 64;
+/// How long a record may wait for budget before partitions are paused: harmless without polling, and a pause throws away what was fetched ahead.
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
+/// The least time between two commits while batches are in flight.
+const COMMIT_EVERY: Duration = Duration::from_millis(200);
+/// The least time between two commits when nothing is: an end is committed soon, and a slow stream of single records not one by one.
+const COMMIT_EVERY_IDLE: Duration = Duration::from_millis(20);
+/// Delays after commits that failed.
+const COMMIT_BACKOFF: Backoff = Backoff { min: COMMIT_EVERY, max: Duration::from_secs(5) };
+
+/// Where a partition starts when it is assigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Start {
+    /// The first offset to read.
+    pub(super) at: Offset,
+    /// The write clock after the record before it.
+    pub(super) clock: WriteClock,
+}
+
+/// What is to become of a record that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is the next one.
+    Take,
+    /// Its partition is not assigned any more.
+    Foreign,
+    /// It was taken already.
+    Repeated,
+}
+
+/// A place to commit: all before `offset` is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) partition: Partition,
+    pub(super) offset: Offset,
+    pub(super) clock: WriteClock,
+}
+
+/// A batch that was cut and is in flight now.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) id: u64,
+    pub(super) filled: Filled,
+    pub(super) ranges: Ranges,
+    /// When its first record came.
+    pub(super) since: Instant,
+}
+
+/// What came of a batch that settled.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub(super) records: u64,
+    /// The new contiguous written end of each partition whose end moved.
+    pub(super) moved: Vec<(Partition, Offset)>,
+}
+
+/// One assigned partition.
+#[derive(Debug)]
+struct Track {
+    generation: u64,
+    /// The offset after the last record taken.
+    position: Offset,
+    clock: WriteClock,
+    /// Its piece of the forming batch.
+    piece: Option<usize>,
+    /// Its pieces in flight, in order.
+    flying: VecDeque<Leg>,
+    written: Offset,
+    written_clock: WriteClock,
+    /// The highest end Kafka has confirmed, or the start: below it nothing need be committed.
+    confirmed: Offset,
+    /// The highest end Kafka was asked to commit.
+    asked: Offset,
+}
+
+#[derive(Debug)]
+struct Leg {
+    batch: u64,
+    to: Offset,
+    clock: WriteClock,
+    settled: bool,
+}
+
+#[derive(Debug)]
+struct Flight {
+    id: u64,
+    records: u64,
+    legs: Vec<(Partition, u64)>,
+}
+
+/// What the consumer knows.
+#[derive(Debug)]
+pub(super) struct State {
+    tracks: BTreeMap<Partition, Track>,
+    generation: u64,
+    forming: Forming,
+    flights: VecDeque<Flight>,
+    last_id: u64,
+}
+
+impl State {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { tracks: BTreeMap::new(), generation: 0, forming: Forming::new(limits), flights: VecDeque::new(), last_id: 0 }
+    }
+
+    pub(super) fn forming(&self) -> &Forming {
+        &self.forming
+    }
+
+    /// How many batches are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// The assigned partitions, in order.
+    pub(super) fn assigned(&self) -> impl Iterator<Item = Partition> + '_ {
+        self.tracks.keys().copied()
+    }
+
+    pub(super) fn is_assigned(&self, partition: Partition) -> bool {
+        self.tracks.contains_key(&partition)
+    }
+
+    /// A partition is assigned to this consumer.
+    pub(super) fn assign(&mut self, partition: Partition, start: Start) {
+        self.generation += 1;
+        let track = Track {
+            generation: self.generation,
+            position: start.at,
+            clock: start.clock,
+            piece: None,
+            flying: VecDeque::new(),
+            written: start.at,
+            written_clock: start.clock,
+            confirmed: start.at,
+            asked: start.at,
+        };
+        self.tracks.insert(partition, track);
+    }
+
+    /// Partitions are taken away. The forming batch must not hold any of them: cut it first.
+    pub(super) fn revoke(&mut self, partitions: &[Partition]) {
+        debug_assert!(!self.forms_of(partitions), "a batch is cut before its partitions go");
+        for partition in partitions {
+            self.tracks.remove(partition);
+        }
+    }
+
+    /// Whether the forming batch holds records of any of `partitions`.
+    pub(super) fn forms_of(&self, partitions: &[Partition]) -> bool {
+        self.forming.pieces().iter().any(|piece| partitions.contains(&piece.partition))
+    }
+
+    /// Whether batches in flight hold records of any of `partitions`.
+    pub(super) fn flies_of(&self, partitions: &[Partition]) -> bool {
+        partitions.iter().any(|partition| self.tracks.get(partition).is_some_and(|track| !track.flying.is_empty()))
+    }
+
+    /// What is to become of the record at `offset`.
+    pub(super) fn fate(&self, partition: Partition, offset: Offset) -> Fate {
+        match self.tracks.get(&partition) {
+            None => Fate::Foreign,
+            Some(track) if offset < track.position => Fate::Repeated,
+            Some(_) => Fate::Take,
+        }
+    }
+
+    /// Adds a record whose fate is to be taken to the forming batch. `now` is asked for the batch's first record only.
+    pub(super) fn take(&mut self, record: &Incoming<'_>, now: impl FnOnce() -> Instant) {
+        let Some(track) = self.tracks.get_mut(&record.partition) else { return };
+        let piece = *track.piece.get_or_insert_with(|| {
+            let range = Range { from: track.position, to: track.position };
+            self.forming.start_piece(Piece { partition: record.partition, generation: track.generation, range, clock: track.clock })
+        });
+        let write_ts = track.clock.advance(record.timestamp_ms);
+        track.position = record.offset + 1;
+        self.forming.add(record, piece, track.clock, write_ts, now);
+    }
+
+    /// Cuts the forming batch, if it holds anything; from then on it is in flight.
+    pub(super) fn cut(&mut self) -> Option<Cut> {
+        let (filled, since) = self.forming.cut()?;
+        self.last_id += 1;
+        let id = self.last_id;
+        let mut ranges = Ranges::default();
+        for piece in &filled.pieces {
+            ranges.add(piece.partition, piece.range);
+            let track = self.tracks.get_mut(&piece.partition).filter(|track| track.generation == piece.generation);
+            if let Some(track) = track {
+                track.piece = None;
+                track.flying.push_back(Leg { batch: id, to: piece.range.to, clock: piece.clock, settled: false });
+            }
+        }
+        let legs = filled.pieces.iter().map(|piece| (piece.partition, piece.generation)).collect();
+        self.flights.push_back(Flight { id, records: filled.records.len() as u64, legs });
+        Some(Cut { id, filled, ranges, since })
+    }
+
+    /// A batch is done. What it held of partitions that are gone, or came back since, is ignored.
+    pub(super) fn settled(&mut self, id: u64) -> Settled {
+        let Some(flight) = self.flights.iter().position(|flight| flight.id == id).and_then(|at| self.flights.remove(at)) else {
+            return Settled::default();
+        };
+        let mut moved = Vec::with_capacity(flight.legs.len());
+        for (partition, generation) in flight.legs {
+            let Some(track) = self.tracks.get_mut(&partition).filter(|track| track.generation == generation) else { continue };
+            if let Some(leg) = track.flying.iter_mut().find(|leg| leg.batch == id) {
+                leg.settled = true;
+            }
+            let before = track.written;
+            while let Some(leg) = track.flying.pop_front_if(|leg| leg.settled) {
+                (track.written, track.written_clock) = (leg.to, leg.clock);
+            }
+            if track.written > before {
+                moved.push((partition, track.written));
+            }
+        }
+        Settled { records: flight.records, moved }
+    }
+
+    /// What is written and Kafka was not yet asked to commit.
+    pub(super) fn to_commit(&self) -> Vec<Place> {
+        let due = self.tracks.iter().filter(|(_, track)| track.written > track.asked);
+        due.map(|(&partition, track)| track.place(partition)).collect()
+    }
+
+    /// What is written of `partitions` and Kafka has not confirmed, for a last commit before they go.
+    pub(super) fn unconfirmed(&self, partitions: &[Partition]) -> Vec<Place> {
+        let tracks = partitions.iter().filter_map(|partition| self.tracks.get(partition).map(|track| (*partition, track)));
+        tracks.filter(|(_, track)| track.written > track.confirmed).map(|(partition, track)| track.place(partition)).collect()
+    }
+
+    /// Kafka is asked to commit `places`.
+    pub(super) fn asked(&mut self, places: &[Place]) {
+        for place in places {
+            if let Some(track) = self.tracks.get_mut(&place.partition) {
+                track.asked = track.asked.max(place.offset);
+            }
+        }
+    }
+
+    /// Kafka has confirmed a commit.
+    pub(super) fn confirmed(&mut self, partition: Partition, offset: Offset) {
+        if let Some(track) = self.tracks.get_mut(&partition) {
+            // A late answer to a commit of an earlier assignment may name more than this one has asked for.
+            track.confirmed = track.confirmed.max(offset.min(track.asked));
+        }
+    }
+
+    /// A commit failed: what is not confirmed is to be asked for again.
+    pub(super) fn refused(&mut self) {
+        for track in self.tracks.values_mut() {
+            track.asked = track.confirmed;
+        }
+    }
+}
+
+impl Track {
+    fn place(&self, partition: Partition) -> Place {
+        Place { partition, offset: self.written, clock: self.written_clock }
+    }
+}
+
+/// When to commit: one at a time, not too often, later when commits fail.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    outstanding: bool,
+    last: Option<Instant>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Pace {
+    /// Whether a commit may be made now; `idle` when nothing is in flight.
+    pub(super) fn is_due(&self, now: Instant, idle: bool) -> bool {
+        let every = if idle { COMMIT_EVERY_IDLE } else { COMMIT_EVERY };
+        let rested = self.last.is_none_or(|last| now.saturating_duration_since(last) >= every);
+        !self.outstanding && rested && self.not_before.is_none_or(|at| now >= at)
+    }
+
+    /// Whether a commit is on its way.
+    pub(super) fn is_outstanding(&self) -> bool {
+        self.outstanding
+    }
+
+    /// A commit is on its way.
+    pub(super) fn sent(&mut self, now: Instant) {
+        self.outstanding = true;
+        self.last = Some(now);
+    }
+
+    /// The commit was confirmed.
+    pub(super) fn confirmed(&mut self) {
+        *self = Self { last: self.last, ..Self::default() };
+    }
+
+    /// The commit failed.
+    pub(super) fn failed(&mut self, now: Instant, jitter: f64) {
+        self.outstanding = false;
+        self.not_before = Some(now + COMMIT_BACKOFF.delay(self.failures, jitter));
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+/// How much budget must be free before paused partitions are resumed for a record of `weight`: a quarter, so that they are not paused
+/// again at once.
+pub(super) fn to_resume(capacity: usize, weight: usize) -> usize {
+    (capacity / 4).max(weight)
+}

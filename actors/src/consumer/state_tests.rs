@@ -1,0 +1,312 @@
+//! What [`State`](super::state::State) keeps, whatever the order of things.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use forebay_schemas::offset::{Offset, Partition, Range};
+use proptest::prelude::*;
+
+use super::forming::{Incoming, Limits};
+use super::state::{Fate, Pace, Place, Start, State, to_resume};
+use super::write_clock::WriteClock;
+use crate::message::RECORD_OVERHEAD;
+
+fn limits(records: usize, bytes: u64) -> Limits {
+    Limits::of(&forebay_schemas::pipeline::BatchTable {
+        max_records: records,
+        max_bytes: forebay_schemas::pipeline::Bytes(bytes),
+        ..Default::default()
+    })
+}
+
+fn state() -> State {
+    State::new(limits(1_000, 1 << 20))
+}
+
+fn record(partition: Partition, offset: Offset) -> Incoming<'static> {
+    Incoming { partition, offset, timestamp_ms: Some(1_000 + offset), key: Some(b"key"), value: Some(b"value") }
+}
+
+fn take(state: &mut State, partition: Partition, offset: Offset) {
+    assert_eq!(state.fate(partition, offset), Fate::Take);
+    state.take(&record(partition, offset), Instant::now);
+}
+
+fn start(at: Offset) -> Start {
+    Start { at, clock: WriteClock::default() }
+}
+
+fn offsets(places: &[Place]) -> BTreeMap<Partition, Offset> {
+    places.iter().map(|place| (place.partition, place.offset)).collect()
+}
+
+#[test]
+fn a_batch_covers_each_partition_from_its_position_to_after_its_last_record() {
+    let mut state = state();
+    state.assign(0, start(5));
+    state.assign(1, start(0));
+    take(&mut state, 0, 7);
+    take(&mut state, 1, 0);
+    take(&mut state, 0, 9);
+    let cut = state.cut().unwrap();
+    assert_eq!((cut.id, cut.filled.records.len()), (1, 3));
+    assert_eq!(cut.ranges.0, BTreeMap::from([(0, Range { from: 5, to: 10 }), (1, Range { from: 0, to: 1 })]));
+    assert_eq!(cut.filled.weight, 3 * (8 + RECORD_OVERHEAD));
+    assert_eq!(cut.filled.arena, b"keyvaluekeyvaluekeyvalue");
+    take(&mut state, 0, 10);
+    assert_eq!(state.cut().unwrap().ranges.0, BTreeMap::from([(0, Range { from: 10, to: 11 })]));
+    assert!(state.cut().is_none(), "an empty batch is never cut");
+}
+
+#[test]
+fn a_tombstone_and_a_record_without_key_are_told_from_empty_ones() {
+    let mut state = state();
+    state.assign(0, start(0));
+    state.take(&Incoming { key: None, value: Some(b""), ..record(0, 0) }, Instant::now);
+    state.take(&Incoming { key: Some(b""), value: None, ..record(0, 1) }, Instant::now);
+    let records = state.cut().unwrap().filled.records;
+    assert_eq!((&records[0].key, &records[0].value), (&None, &Some(0..0)));
+    assert_eq!((&records[1].key, &records[1].value), (&Some(0..0), &None));
+}
+
+#[test]
+fn the_written_end_waits_for_the_batch_before() {
+    let mut state = state();
+    state.assign(0, start(0));
+    take(&mut state, 0, 0);
+    let first = state.cut().unwrap().id;
+    take(&mut state, 0, 1);
+    let second = state.cut().unwrap().id;
+    assert_eq!(state.settled(second).moved, []);
+    assert_eq!(state.to_commit(), []);
+    assert_eq!(state.settled(first).moved, [(0, 2)]);
+    assert_eq!(offsets(&state.to_commit()), BTreeMap::from([(0, 2)]));
+}
+
+#[test]
+fn a_commit_is_asked_for_once_and_again_when_it_is_refused() {
+    let mut state = state();
+    state.assign(0, start(0));
+    assert_eq!(state.to_commit(), [], "the begin of a partition needs no commit");
+    take(&mut state, 0, 0);
+    let id = state.cut().unwrap().id;
+    state.settled(id);
+    let places = state.to_commit();
+    state.asked(&places);
+    assert_eq!(state.to_commit(), []);
+    assert_eq!(state.unconfirmed(&[0]), places);
+    state.refused();
+    assert_eq!(state.to_commit(), places);
+    state.asked(&places);
+    state.confirmed(0, 1);
+    state.refused();
+    assert_eq!((state.to_commit(), state.unconfirmed(&[0])), (vec![], vec![]));
+}
+
+#[test]
+fn what_settles_after_its_partition_went_away_is_ignored_even_when_it_came_back() {
+    let mut state = state();
+    state.assign(0, start(0));
+    take(&mut state, 0, 0);
+    let id = state.cut().unwrap().id;
+    state.revoke(&[0]);
+    assert_eq!(state.fate(0, 1), Fate::Foreign);
+    state.assign(0, start(0));
+    assert_eq!(state.settled(id).moved, []);
+    assert_eq!((state.in_flight(), state.to_commit()), (0, vec![]));
+}
+
+#[test]
+fn a_record_delivered_again_is_refused_and_a_gap_is_not() {
+    let mut state = state();
+    state.assign(0, start(3));
+    assert_eq!(state.fate(0, 2), Fate::Repeated);
+    take(&mut state, 0, 3);
+    assert_eq!(state.fate(0, 3), Fate::Repeated);
+    take(&mut state, 0, 8);
+}
+
+#[test]
+fn a_record_larger_than_the_limit_goes_alone() {
+    let mut state = State::new(limits(10, 12));
+    state.assign(0, start(0));
+    let large = Incoming { value: Some(&[0; 100]), ..record(0, 0) };
+    assert!(state.forming().fits(&large));
+    state.take(&large, Instant::now);
+    assert!(state.forming().is_full());
+    assert!(!state.forming().fits(&record(0, 1)));
+    state.cut().unwrap();
+    take(&mut state, 0, 1);
+    assert!(!state.forming().is_full());
+    assert!(!state.forming().fits(&record(0, 2)), "8 and 8 bytes are more than 12");
+}
+
+#[test]
+fn commits_are_spaced_one_at_a_time_and_backed_off_when_they_fail() {
+    let zero = Instant::now();
+    let at = |millis| zero + Duration::from_millis(millis);
+    let mut pace = Pace::default();
+    assert!(pace.is_due(zero, false), "the first one waits for nothing");
+    pace.sent(zero);
+    assert!(!pace.is_due(at(10_000), true), "one is on its way");
+    pace.confirmed();
+    assert!(!pace.is_due(at(199), false) && pace.is_due(at(200), false));
+    assert!(!pace.is_due(at(19), true) && pace.is_due(at(20), true));
+    pace.sent(at(200));
+    pace.failed(at(300), 0.0);
+    assert!(!pace.is_due(at(499), true) && pace.is_due(at(500), true));
+    pace.sent(at(500));
+    pace.failed(at(500), 0.0);
+    assert!(!pace.is_due(at(899), true) && pace.is_due(at(900), true));
+}
+
+#[test]
+fn partitions_are_resumed_with_a_quarter_of_the_budget_or_what_the_record_needs() {
+    assert_eq!((to_resume(100, 10), to_resume(100, 60)), (25, 60));
+}
+
+/// One thing that happens to the consumer.
+#[derive(Debug, Clone)]
+enum Step {
+    Read { partition: Partition, gap: Offset, stamp: Option<i64> },
+    Cut,
+    Settle { which: prop::sample::Index },
+    Revoke { partition: Partition },
+    Assign { partition: Partition },
+    Ask,
+    Confirm,
+    Refuse,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let partition = 0..3;
+    let step = prop_oneof![
+        8 => (partition.clone(), 0..3i64, prop::option::of(0..10_000i64)).prop_map(|(partition, gap, stamp)| Step::Read { partition, gap, stamp }),
+        4 => Just(Step::Cut),
+        4 => any::<prop::sample::Index>().prop_map(|which| Step::Settle { which }),
+        1 => partition.clone().prop_map(|partition| Step::Revoke { partition }),
+        2 => partition.prop_map(|partition| Step::Assign { partition }),
+        2 => Just(Step::Ask),
+        2 => Just(Step::Confirm),
+        1 => Just(Step::Refuse),
+    ];
+    prop::collection::vec(step, 1..200)
+}
+
+/// A partition as Kafka has it: each record's offset and timestamp, from the begin, and the group's commit.
+#[derive(Debug, Default)]
+struct Topic {
+    log: Vec<(Offset, Option<i64>)>,
+    commit: Option<Place>,
+}
+
+impl Topic {
+    /// The timestamps the records must be written with.
+    fn write_ts(&self) -> BTreeMap<Offset, i64> {
+        let mut clock = WriteClock::default();
+        self.log.iter().map(|&(offset, stamp)| (offset, clock.advance(stamp))).collect()
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_unsettled_is_ever_committed_and_everything_settled_is(steps in steps()) {
+        let mut state = state();
+        let mut topics: BTreeMap<Partition, Topic> = (0..3).map(|partition| (partition, Topic::default())).collect();
+        // What the table holds: the offsets whose effect is done, and what each was written with.
+        let mut done: BTreeSet<(Partition, Offset)> = BTreeSet::new();
+        let mut written_with: BTreeMap<(Partition, Offset), i64> = BTreeMap::new();
+        let mut positions: BTreeMap<Partition, Offset> = BTreeMap::new();
+        let mut flying: Vec<(u64, Vec<(Partition, Offset)>)> = Vec::new();
+        let mut asked: Vec<Place> = Vec::new();
+
+        macro_rules! cut { () => { if let Some(cut) = state.cut() {
+            for record in &cut.filled.records {
+                let ts = *written_with.entry((record.partition, record.offset)).or_insert(record.write_ts);
+                prop_assert_eq!(ts, record.write_ts, "a record read again is written with the same timestamp");
+            }
+            flying.push((cut.id, cut.filled.records.iter().map(|record| (record.partition, record.offset)).collect()));
+        } } }
+        macro_rules! settle { ($at:expr) => {{
+            let (id, records) = flying.remove($at);
+            done.extend(records);
+            state.settled(id);
+        }} }
+        macro_rules! commit { ($places:expr) => { for place in $places {
+            let topic = topics.get_mut(&place.partition).unwrap();
+            prop_assert!(topic.log.iter().all(|&(offset, _)| offset >= place.offset || done.contains(&(place.partition, offset))));
+            prop_assert!(topic.commit.is_none_or(|before| before.offset <= place.offset), "a commit never goes back");
+            let last = topic.log.iter().rev().find(|&&(offset, _)| offset < place.offset).map(|&(offset, _)| topic.write_ts()[&offset]);
+            prop_assert_eq!(last.map(|ts| format!("forebay:1:{ts}")), Some(place.clock.to_metadata()));
+            topic.commit = Some(*place);
+            state.confirmed(place.partition, place.offset);
+        } } }
+
+        for step in steps {
+            match step {
+                Step::Assign { partition } if !state.is_assigned(partition) => {
+                    let commit = topics[&partition].commit;
+                    let clock = commit.and_then(|place| WriteClock::from_metadata(&place.clock.to_metadata())).unwrap_or_default();
+                    let at = commit.map_or(0, |place| place.offset);
+                    state.assign(partition, Start { at, clock });
+                    positions.insert(partition, at);
+                }
+                Step::Revoke { partition } if state.is_assigned(partition) => {
+                    cut!();
+                    let places = state.unconfirmed(&[partition]);
+                    state.asked(&places);
+                    commit!(&places);
+                    state.revoke(&[partition]);
+                    asked.retain(|place| place.partition != partition);
+                }
+                Step::Read { partition, gap, stamp } if state.is_assigned(partition) => {
+                    // The next record of the log, or a new one at its end.
+                    let topic = topics.get_mut(&partition).unwrap();
+                    let position = positions[&partition];
+                    let next = topic.log.iter().copied().find(|&(offset, _)| offset >= position);
+                    let (offset, stamp) = next.unwrap_or_else(|| {
+                        let offset = topic.log.last().map_or(0, |&(offset, _)| offset + 1) + gap;
+                        topic.log.push((offset, stamp));
+                        (offset, stamp)
+                    });
+                    prop_assert_eq!(state.fate(partition, offset), Fate::Take);
+                    state.take(&Incoming { timestamp_ms: stamp, ..record(partition, offset) }, Instant::now);
+                    prop_assert_eq!(state.fate(partition, offset), Fate::Repeated);
+                    positions.insert(partition, offset + 1);
+                }
+                Step::Cut => cut!(),
+                Step::Settle { which } if !flying.is_empty() => settle!(which.index(flying.len())),
+                Step::Ask if asked.is_empty() => {
+                    asked = state.to_commit();
+                    state.asked(&asked);
+                }
+                Step::Confirm => {
+                    let places = std::mem::take(&mut asked);
+                    commit!(&places);
+                }
+                Step::Refuse if !asked.is_empty() => {
+                    asked.clear();
+                    state.refused();
+                }
+                _ => {}
+            }
+        }
+
+        // Whatever happened, when all is settled the ends are what was read.
+        commit!(&std::mem::take(&mut asked));
+        cut!();
+        while !flying.is_empty() {
+            settle!(flying.len() - 1);
+        }
+        state.refused();
+        let places = state.to_commit();
+        commit!(&places);
+        for partition in state.assigned().collect::<Vec<_>>() {
+            prop_assert_eq!(topics[&partition].commit.map_or(0, |place| place.offset), positions[&partition]);
+        }
+        prop_assert_eq!(state.in_flight(), 0);
+        for topic in topics.values() {
+            prop_assert!(topic.write_ts().values().collect::<Vec<_>>().windows(2).all(|pair| pair[0] < pair[1]));
+        }
+    }
+}

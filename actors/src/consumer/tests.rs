@@ -1,0 +1,417 @@
+//! The poll loop against a Kafka of librdkafka's own, inside the process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::pipeline::{BatchTable, Bytes, Span};
+use futures_util::FutureExt as _;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
+use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::error::TryRecvError;
+
+use super::poll;
+use super::{Consumer, ConsumerError, ConsumerParams, Ensure, WriteClock};
+use crate::kernel::{
+    self, Backoff, Budget, Cancel, ChildSpec, Class, Environment, Exit, Lease, Limits, Mailbox, Progress, Registry, Restart, Strategy,
+    SupervisorSpec, SystemClock,
+};
+use crate::message::{BatchDone, RECORD_OVERHEAD, RawBatch};
+use crate::telemetry::Telemetry;
+
+const TOPIC: &str = "users";
+const GROUP: &str = "readers";
+/// Longer than any test may last.
+const EVER: Duration = Duration::from_secs(60);
+const VALUE: [u8; 36] = [b'x'; 36];
+/// What one record of these tests weighs: no key, and a value.
+const WEIGHT: usize = VALUE.len() + RECORD_OVERHEAD;
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+fn cluster(partitions: i32) -> Cluster {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, partitions, 1).unwrap();
+    cluster
+}
+
+fn config(cluster: &Cluster) -> ClientConfig {
+    ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).clone()
+}
+
+fn produce(cluster: &Cluster, partition: Partition, count: usize) {
+    let producer: BaseProducer = config(cluster).create().unwrap();
+    for _ in 0..count {
+        producer.send(BaseRecord::<(), [u8]>::to(TOPIC).partition(partition).payload(&VALUE[..])).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(EVER).unwrap();
+}
+
+fn commits(cluster: &Cluster, partitions: i32) -> BTreeMap<Partition, (Offset, String)> {
+    let asker: BaseConsumer = config(cluster).set("group.id", GROUP).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(TOPIC, 0, partitions - 1);
+    let list = asker.committed_offsets(list, EVER).unwrap();
+    let committed = list.elements().into_iter().filter_map(|element| match element.offset() {
+        Position::Offset(offset) => Some((element.partition(), (offset, element.metadata().to_owned()))),
+        _ => None,
+    });
+    committed.collect()
+}
+
+/// A consumer on its thread, and the test in the place of the transformer.
+struct Rig {
+    thread: JoinHandle<Result<(), ConsumerError>>,
+    inbox: UnboundedReceiver<Lease<RawBatch>>,
+    drain: Arc<AtomicBool>,
+    telemetry: Arc<Telemetry>,
+    budget: Budget,
+    written: Arc<Mutex<BTreeMap<Partition, Offset>>>,
+    progress: Progress,
+}
+
+impl Rig {
+    fn start(cluster: &Cluster, budget: usize, change: impl FnOnce(&mut ConsumerParams)) -> Self {
+        let (to, inbox) = Mailbox::probe();
+        let written = Arc::new(Mutex::new(BTreeMap::new()));
+        let told = Arc::clone(&written);
+        let mut params = ConsumerParams {
+            // This Kafka waits for as long as the session, less a second, before it rebalances a group that has members.
+            kafka: config(cluster).set("session.timeout.ms", "6000").clone(),
+            topic: TOPIC.to_owned(),
+            group: GROUP.to_owned(),
+            batch: BatchTable { max_records: 100, max_bytes: Bytes(1 << 20), max_wait: Span(Duration::from_millis(5)) },
+            budget: Budget::new("consumer -> writer", budget),
+            to,
+            telemetry: Arc::default(),
+            clock: SystemClock::shared(),
+            on_written: Arc::new(move |ends| *told.lock().unwrap() = ends.clone()),
+            ensure: Arc::new(|| async { Ok(()) }.boxed()),
+            kept: Arc::new(|| Ok(BTreeMap::new())),
+        };
+        change(&mut params);
+        let (drain, telemetry, budget) = (Arc::new(AtomicBool::new(false)), Arc::clone(&params.telemetry), params.budget.clone());
+        let progress = Progress::default();
+        let (asked, tells) = (Arc::clone(&drain), progress.clone());
+        let thread = thread::spawn(move || poll::run(&params, &tells, &asked, &Cancel::default()));
+        Self { thread, inbox, drain, telemetry, budget, written, progress }
+    }
+
+    fn try_batch(&mut self) -> Option<Lease<RawBatch>> {
+        match self.inbox.try_recv() {
+            Ok(batch) => Some(batch),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => panic!("the consumer has ended: {:?}", self.thread.is_finished()),
+        }
+    }
+
+    fn batch(&mut self) -> Lease<RawBatch> {
+        until("a batch", || self.try_batch())
+    }
+
+    /// As many batches as hold `count` records.
+    fn batches(&mut self, count: usize) -> Vec<Lease<RawBatch>> {
+        let mut batches: Vec<Lease<RawBatch>> = Vec::new();
+        while batches.iter().map(|batch| batch.body.records.len()).sum::<usize>() < count {
+            batches.push(self.batch());
+        }
+        batches
+    }
+
+    fn paused(&self) -> bool {
+        self.telemetry.partitions().iter().any(|view| view.paused)
+    }
+
+    fn stop(self) -> Result<(), ConsumerError> {
+        self.drain.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < EVER, "no {what} in {EVER:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn settle(batch: Lease<RawBatch>) -> Vec<(Partition, Offset)> {
+    let records = batch.body.records.iter().map(|record| (record.partition, record.offset)).collect();
+    batch.body.receipt.settle(BatchDone::default());
+    records
+}
+
+#[test]
+fn what_is_settled_is_committed_and_the_next_process_goes_on_from_there_with_the_same_clock() {
+    let cluster = cluster(2);
+    produce(&cluster, 0, 150);
+    produce(&cluster, 1, 5);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let batches = rig.batches(155);
+    assert!(batches.iter().all(|batch| batch.credit.bytes() == batch.body.records.len() * WEIGHT), "a batch holds exactly its weight");
+    assert!(batches.iter().all(|batch| batch.body.records.len() <= 100));
+    assert_eq!(batches.iter().map(|batch| batch.body.id).collect::<Vec<_>>(), (1..=batches.len() as u64).collect::<Vec<_>>());
+    let last = batches.iter().flat_map(|batch| &batch.body.records).rfind(|record| record.partition == 0).unwrap().clone();
+    assert_eq!(batches[0].body.value(&batches[0].body.records[0]), Some(&VALUE[..]));
+    batches.into_iter().for_each(|batch| drop(settle(batch)));
+    until("written ends", || (*rig.written.lock().unwrap() == BTreeMap::from([(0, 150), (1, 5)])).then_some(()));
+    until("commits", || (rig.telemetry.partitions().iter().map(|view| view.committed).sum::<i64>() == 155).then_some(()));
+    assert_eq!((rig.telemetry.totals().consumed, rig.budget.used()), (155, 0));
+    rig.stop().unwrap();
+    assert_eq!(commits(&cluster, 2)[&0], (150, format!("forebay:1:{}", last.write_ts)));
+
+    produce(&cluster, 0, 1);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let batch = rig.batch();
+    let record = &batch.body.records[0];
+    assert_eq!((record.partition, record.offset), (0, 150));
+    assert_eq!(record.write_ts, (last.write_ts + WriteClock::SLOTS).max(record.timestamp_ms * 1_000));
+    assert_eq!(rig.telemetry.written(), BTreeMap::from([(0, 150), (1, 5)]), "what was committed is known to be written");
+    settle(batch);
+    rig.stop().unwrap();
+    assert_eq!(commits(&cluster, 2)[&0].0, 151);
+}
+
+#[test]
+fn a_lone_record_goes_out_at_once_and_the_next_waits_while_it_is_in_flight() {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 1);
+    let mut rig = Rig::start(&cluster, 1 << 20, |params| params.batch.max_wait = Span(Duration::from_secs(3_600)));
+    let first = rig.batch();
+    produce(&cluster, 0, 1);
+    produce(&cluster, 0, 1);
+    until("the end", || rig.telemetry.partitions().iter().any(|view| view.end == 3).then_some(()));
+    assert!(rig.try_batch().is_none(), "with one in flight there is an hour to wait for more");
+    settle(first);
+    assert_eq!(settle(rig.batch()), [(0, 1), (0, 2)]);
+    rig.stop().unwrap();
+}
+
+#[test]
+fn out_of_budget_it_stays_in_the_group_with_exactly_the_budget_in_flight_and_loses_nothing() {
+    let cluster = cluster(2);
+    produce(&cluster, 0, 60);
+    produce(&cluster, 1, 60);
+    let mut rig = Rig::start(&cluster, 20 * WEIGHT + WEIGHT / 2, |params| {
+        // Without polling for longer than this, the group would put it out.
+        params.kafka.set("max.poll.interval.ms", "6000");
+        params.batch.max_records = 7;
+    });
+    let mut held = rig.batches(20);
+    until("a pause", || rig.paused().then_some(()));
+    thread::sleep(Duration::from_secs(8));
+    assert!(rig.try_batch().is_none());
+    assert_eq!(held.iter().map(|batch| batch.credit.bytes()).sum::<usize>(), 20 * WEIGHT);
+    assert!(rig.budget.blocked() > Duration::from_secs(7), "the wait shows");
+    assert!(rig.telemetry.partitions().iter().all(|view| view.assigned && view.paused));
+
+    let mut read: Vec<(Partition, Offset)> = Vec::new();
+    while read.len() < 120 {
+        held.drain(..).for_each(|batch| read.extend(settle(batch)));
+        if read.len() < 120 {
+            held.push(rig.batch());
+            held.extend(std::iter::from_fn(|| rig.try_batch()));
+            assert!(held.iter().map(|batch| batch.credit.bytes()).sum::<usize>() <= rig.budget.capacity());
+        }
+    }
+    for partition in 0..2 {
+        let offsets: Vec<_> = read.iter().filter(|(of, _)| *of == partition).map(|&(_, offset)| offset).collect();
+        assert_eq!(offsets, (0..60).collect::<Vec<_>>(), "each once and in order, across pauses");
+    }
+    assert!(rig.telemetry.partitions().iter().all(|view| view.assigned));
+    rig.stop().unwrap();
+    assert_eq!(commits(&cluster, 2).into_values().map(|(offset, _)| offset).collect::<Vec<_>>(), [60, 60]);
+}
+
+#[test]
+fn a_record_heavier_than_the_whole_budget_passes_alone() {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 3);
+    let mut rig = Rig::start(&cluster, WEIGHT / 2, |_| ());
+    for offset in 0..3 {
+        let batch = rig.batch();
+        assert_eq!((batch.credit.bytes(), rig.budget.used()), (WEIGHT / 2, WEIGHT / 2));
+        assert!(rig.try_batch().is_none());
+        assert_eq!(settle(batch), [(0, offset)]);
+    }
+    rig.stop().unwrap();
+}
+
+#[test]
+fn a_second_consumer_takes_over_without_loss_and_starts_behind_what_the_first_had_in_flight() {
+    let cluster = cluster(4);
+    for partition in 0..4 {
+        produce(&cluster, partition, 50);
+    }
+    let mut first = Rig::start(&cluster, 1 << 20, |params| params.batch.max_records = 10);
+    let held = first.batches(200);
+    let mut second = Rig::start(&cluster, 1 << 20, |_| ());
+    // The first keeps the partitions for as long as their batches are in flight.
+    thread::sleep(Duration::from_secs(4));
+    assert!(second.try_batch().is_none());
+    assert!(second.telemetry.partitions().iter().all(|view| !view.assigned));
+    held.into_iter().for_each(|batch| drop(settle(batch)));
+    until("a share", || (second.telemetry.partitions().iter().filter(|view| view.assigned).count() == 2).then_some(()));
+    assert_eq!(first.telemetry.partitions().iter().filter(|view| view.assigned).count(), 2);
+    assert!(second.telemetry.written().values().all(|&end| end == 50), "{:?}", second.telemetry.written());
+
+    for partition in 0..4 {
+        produce(&cluster, partition, 5);
+    }
+    let mut read = BTreeSet::new();
+    until("all records", || {
+        for batch in [first.try_batch(), second.try_batch()].into_iter().flatten() {
+            for record in settle(batch) {
+                assert!(read.insert(record), "{record:?} is read twice");
+            }
+        }
+        (read.len() == 20).then_some(())
+    });
+    assert!(read.iter().all(|&(_, offset)| offset >= 50));
+    first.stop().unwrap();
+    until("the rest", || (second.telemetry.partitions().iter().filter(|view| view.assigned).count() == 4).then_some(()));
+    second.stop().unwrap();
+    assert!(commits(&cluster, 4).into_values().all(|(offset, _)| offset == 55));
+}
+
+#[test]
+fn a_commit_that_kafka_refuses_is_made_again() {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 1);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let batch = rig.batch();
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE; 3]);
+    settle(batch);
+    until("the commit", || rig.telemetry.partitions().iter().any(|view| view.committed == 1).then_some(()));
+    rig.stop().unwrap();
+}
+
+#[test]
+fn a_commit_that_the_topic_no_longer_holds_ends_it_loudly() {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 3);
+    let other: BaseConsumer = config(&cluster).set("group.id", GROUP).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(TOPIC, 0, Position::Offset(1_000)).unwrap();
+    other.commit(&list, CommitMode::Sync).unwrap();
+    let error = Rig::start(&cluster, 1 << 20, |_| ()).thread.join().unwrap().unwrap_err();
+    assert_eq!(error.class(), Class::Fatal);
+    assert!(error.to_string().contains("group readers has committed offset 1000 of users[0], but kafka holds only [0..3)"), "{error}");
+}
+
+#[test]
+fn a_batch_that_is_abandoned_ends_it_and_is_read_again() {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 2);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    drop(rig.batch());
+    assert_eq!(rig.thread.join().unwrap(), Err(ConsumerError::Downstream));
+    assert_eq!(rig.budget.used(), 0);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    assert_eq!(settle(rig.batch())[0], (0, 0));
+    rig.stop().unwrap();
+}
+
+#[test]
+fn a_stop_waits_for_what_is_in_flight_and_commits_it() {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 10);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let batches = rig.batches(10);
+    rig.drain.store(true, Ordering::Relaxed);
+    thread::sleep(Duration::from_millis(100));
+    assert!(!rig.thread.is_finished());
+    batches.into_iter().for_each(|batch| drop(settle(batch)));
+    rig.thread.join().unwrap().unwrap();
+    assert_eq!(commits(&cluster, 1)[&0].0, 10);
+}
+
+#[test]
+fn a_broker_that_comes_back_is_read_on_from_where_it_went_away() {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 5);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let batches = rig.batches(5);
+    cluster.broker_down(-1).unwrap();
+    batches.into_iter().for_each(|batch| drop(settle(batch)));
+    until("a note", || rig.progress.note());
+    cluster.broker_up(-1).unwrap();
+    produce(&cluster, 0, 5);
+    let read: Vec<_> = rig.batches(5).into_iter().flat_map(settle).collect();
+    assert_eq!(rig.progress.note(), None);
+    assert_eq!(read, (5..10).map(|offset| (0, offset)).collect::<Vec<_>>());
+    rig.stop().unwrap();
+    assert_eq!(commits(&cluster, 1)[&0].0, 10);
+}
+
+#[test]
+fn partitions_that_were_lost_are_not_committed_and_read_again_from_the_commit() {
+    let cluster = cluster(2);
+    produce(&cluster, 0, 5);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let before = rig.batches(5);
+    cluster.request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
+    let again = rig.batches(5);
+    before.into_iter().for_each(|batch| drop(settle(batch)));
+    produce(&cluster, 0, 1);
+    let later = rig.batch();
+    assert_eq!(rig.telemetry.written()[&0], 0, "what settles under the assignment that was lost does not count");
+    assert_eq!(again.into_iter().flat_map(settle).collect::<Vec<_>>(), (0..5).map(|offset| (0, offset)).collect::<Vec<_>>());
+    assert_eq!(settle(later), [(0, 5)]);
+    rig.stop().unwrap();
+    assert_eq!(commits(&cluster, 2).into_iter().map(|(partition, (offset, _))| (partition, offset)).collect::<Vec<_>>(), [(0, 6)]);
+}
+
+#[test]
+fn the_shell_waits_for_the_topic_and_a_stop_ends_it_when_all_is_settled() {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 3);
+    let (to, mut inbox) = Mailbox::probe();
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&attempts);
+    let ensure: Ensure = Arc::new(move || {
+        let first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+        let away = ConsumerError::Topic { topic: TOPIC.to_owned(), reason: "no broker".to_owned(), class: Class::Transient };
+        async move { if first { Err(away) } else { Ok(()) } }.boxed()
+    });
+    let params = ConsumerParams {
+        kafka: config(&cluster),
+        topic: TOPIC.to_owned(),
+        group: GROUP.to_owned(),
+        batch: BatchTable::default(),
+        budget: Budget::new("consumer -> writer", 1 << 20),
+        to,
+        telemetry: Arc::default(),
+        clock: SystemClock::shared(),
+        on_written: Arc::new(|_| ()),
+        ensure,
+        kept: Arc::new(|| Ok(BTreeMap::new())),
+    };
+    let backoff = Backoff { min: Duration::from_millis(1), max: Duration::from_millis(1) };
+    let limits = Limits { max_restarts: 0, within: EVER, backoff, backoff_reset: EVER };
+    let child = ChildSpec::actor("consumer", Restart::Permanent, EVER, move |_| Consumer::new(params.clone()));
+    let spec = SupervisorSpec { strategy: Strategy::OneForOne, limits, children: vec![child] };
+    let env = Environment { clock: SystemClock::shared(), seed: 1, witness: Arc::new(()), registry: Registry::default() };
+    let io = Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    let exit = kernel::block_on(&io, async {
+        let root = kernel::start("root", spec, env);
+        let batch = inbox.recv().await.unwrap();
+        root.stop();
+        settle(batch);
+        root.exited().await
+    });
+    assert_eq!((exit, attempts.load(Ordering::Relaxed)), (Exit::Shutdown, 2));
+    assert_eq!(commits(&cluster, 1)[&0].0, 3);
+}

@@ -1,0 +1,93 @@
+//! The write clock of a partition: the timestamp each record's row is written with.
+//!
+//! Guarantee: it rises by at least [`WriteClock::SLOTS`] from record to record, and it is a function of the partition's prefix alone: wherever
+//! batches are cut, and wherever a new process goes on from a commit, a record gets the same timestamp again. So a repeated write changes
+//! nothing and a late one loses. Not guaranteed: that it is the record's own time; a partition of more than 62,500 records a second, or
+//! of timestamps that step back, runs ahead of it.
+
+/// The end of the year 2099, in microseconds: what is later is not a time but a mistake (nanoseconds, say), and not believed.
+const LATEST_MICROS: i64 = 4_102_444_800_000_000;
+/// How the commit metadata opens; the number is its version.
+const METADATA: &str = "forebay:1:";
+
+/// Where the clock of one partition stands: the write timestamp of its last record, in microseconds since the epoch; 0 before the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriteClock(i64);
+
+impl WriteClock {
+    /// The least step between two records, in microseconds: room for as many rows of one record.
+    pub const SLOTS: i64 = 16;
+
+    /// The write timestamp of the next record. `timestamp_ms` is the record's own, milliseconds since the epoch; none counts as 0.
+    pub fn advance(&mut self, timestamp_ms: Option<i64>) -> i64 {
+        let own = timestamp_ms.and_then(|ms| ms.checked_mul(1_000)).filter(|&micros| micros < LATEST_MICROS).unwrap_or(0);
+        self.0 = (self.0 + Self::SLOTS).max(own);
+        self.0
+    }
+
+    /// The metadata to commit with an offset, when this is the clock after the record before it.
+    pub fn to_metadata(self) -> String {
+        format!("{METADATA}{}", self.0)
+    }
+
+    /// The clock out of a commit's metadata; none when it is not Forebay's, as after an offset was set by hand.
+    pub fn from_metadata(metadata: &str) -> Option<Self> {
+        let micros = metadata.strip_prefix(METADATA)?.parse().ok()?;
+        // Far above what can be reached, far below what would overflow.
+        (0..=2 * LATEST_MICROS).contains(&micros).then_some(Self(micros))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_written_at_its_own_time_when_the_partition_is_slow() {
+        let mut clock = WriteClock::default();
+        assert_eq!(clock.advance(Some(1_700_000_000_000)), 1_700_000_000_000_000);
+        assert_eq!(clock.advance(Some(1_700_000_000_001)), 1_700_000_000_001_000);
+    }
+
+    #[test]
+    fn records_of_one_millisecond_or_of_an_earlier_one_step_by_the_slots() {
+        let mut clock = WriteClock::default();
+        clock.advance(Some(1_000));
+        assert_eq!(clock.advance(Some(1_000)), 1_000_016);
+        assert_eq!(clock.advance(Some(3)), 1_000_032);
+        assert_eq!(clock.advance(None), 1_000_048);
+    }
+
+    #[test]
+    fn a_timestamp_in_the_wrong_unit_does_not_carry_the_clock_away() {
+        let mut clock = WriteClock::default();
+        assert_eq!(clock.advance(Some(1_700_000_000_000_000_000)), 16);
+        assert_eq!(clock.advance(Some(1_700_000_000_000_000)), 32);
+        assert_eq!(clock.advance(Some(i64::MIN)), 48);
+    }
+
+    #[test]
+    fn metadata_of_others_gives_no_clock() {
+        for metadata in ["", "forebay:1:", "forebay:2:5", "forebay:1:-5", "forebay:1:9223372036854775807", "NO_METADATA"] {
+            assert_eq!(WriteClock::from_metadata(metadata), None, "{metadata}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_rises_by_the_slots_and_goes_on_from_any_commit(stamps in prop::collection::vec(prop::option::of(any::<i64>()), 1..60), cut in 0usize..60) {
+            let mut whole = WriteClock::default();
+            let all: Vec<i64> = stamps.iter().map(|&at| whole.advance(at)).collect();
+            prop_assert!(all.windows(2).all(|pair| pair[1] - pair[0] >= WriteClock::SLOTS));
+
+            let cut = cut.min(stamps.len());
+            let mut first = WriteClock::default();
+            stamps[..cut].iter().for_each(|&at| { first.advance(at); });
+            let mut second = WriteClock::from_metadata(&first.to_metadata()).unwrap();
+            let rest: Vec<i64> = stamps[cut..].iter().map(|&at| second.advance(at)).collect();
+            prop_assert_eq!(&all[cut..], &rest[..]);
+        }
+    }
+}
