@@ -13,12 +13,14 @@
 //! * [`message`]: what they send each other. [`telemetry`]: what they let others see.
 //! * [`broker`] and [`store`]: Kafka and Cassandra, external or inside the process, behind one interface each.
 //! * [`ledger`]: decisions and visible facts, as events; the state of runs is their fold.
+//! * [`journal`]: append-only, checksummed files of events. The ledger does not write to them yet.
 //! * [`api`]: the control API. [`pipeline`] builds the supervision tree out of a pipeline file.
 
 pub mod api;
 pub mod broker;
 pub mod consumer;
 pub mod fetcher;
+pub mod journal;
 pub mod kernel;
 pub mod ledger;
 pub mod message;

@@ -1,0 +1,36 @@
+//! What a pipeline file comes to: the checked file, the planned SQL, the planned table.
+
+use std::sync::Arc;
+
+use forebay_schemas::pipeline::{FileError, Pipeline};
+
+use crate::store::TableSpec;
+use crate::transformer::Plan;
+
+/// A pipeline that is known to make sense, before anything of it runs.
+#[derive(Clone)]
+pub struct Blueprint {
+    /// The file.
+    pub pipeline: Arc<Pipeline>,
+    /// The SQL, planned; there when the pipeline writes.
+    pub plan: Option<Arc<Plan>>,
+    /// The table that the SQL's columns make; there when the pipeline writes.
+    pub table: Option<Arc<TableSpec>>,
+}
+
+impl Blueprint {
+    /// Plans the SQL against the schema and the table against the SQL.
+    ///
+    /// # Errors
+    /// When the schema can't be read, the SQL does not plan, or its columns don't fit the table; the error points at the place.
+    pub fn draw(pipeline: Pipeline) -> Result<Self, FileError> {
+        let (plan, table) = if pipeline.writes() {
+            let plan = Plan::new(&pipeline)?;
+            let table = TableSpec::plan(&pipeline, &plan.output())?;
+            (Some(Arc::new(plan)), Some(Arc::new(table)))
+        } else {
+            (None, None)
+        };
+        Ok(Self { pipeline: Arc::new(pipeline), plan, table })
+    }
+}

@@ -1,0 +1,20 @@
+//! Builds the supervision tree out of a pipeline file, and lets others look at it.
+//!
+//! ```text
+//! root            one_for_one   gives up: ordered stop, exit code 70
+//! ├ broker        permanent     embedded only
+//! ├ egress        rest_for_one  writer, transformer, consumer
+//! ├ ingest        rest_for_one  producer, fetcher
+//! └ observers     one_for_one   api; when it gives up the pipeline goes on
+//! ```
+//!
+//! Children start in this order and stop in the reverse one, so a stop ends the fetches first and the table last.
+//! Within `egress` and `ingest` the sink comes first: whoever dies takes those with it that hold its address, and no others.
+
+mod blueprint;
+mod running;
+mod view;
+
+pub use blueprint::Blueprint;
+pub use running::{Options, Role, Running, StartError, start};
+pub use view::Viewer;

@@ -1,0 +1,505 @@
+//! Starts the tree, and holds what a command needs of it: stop it, wait for it, look at it, see whether it is idle.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::run::RunError;
+use forebay_schemas::summary::Summary;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::blueprint::Blueprint;
+use super::view::{Sources, Viewer};
+use crate::api::{Api, ApiParts, Triggers};
+use crate::broker::embedded::Address;
+use crate::broker::{self, Access, Broker, BrokerError};
+use crate::consumer::{Consumer, ConsumerError, ConsumerParams};
+use crate::fetcher::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
+use crate::kernel::{
+    Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, SharedClock, Sighting,
+    Strategy, SupervisorSpec, What, Witness,
+};
+use crate::ledger::{Command, Ledger};
+use crate::message::{PageProduced, RawBatch};
+use crate::producer::Producer;
+use crate::store::Store;
+use crate::telemetry::Telemetry;
+use crate::transformer::Transformer;
+use crate::writer::{Writer, WriterParts};
+
+/// A part of the tree that a process may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Producer and fetcher.
+    Ingest,
+    /// Writer, transformer, consumer.
+    Egress,
+    /// The control API.
+    Api,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::Ingest, Self::Egress, Self::Api];
+
+    /// The word for it on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Egress => "egress",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// How a pipeline is started.
+pub struct Options {
+    /// The parts to run; parts the pipeline does not have are left out.
+    pub roles: Vec<Role>,
+    /// Fetch once instead of by the file's schedule.
+    pub fetch_once: bool,
+    /// Where the API listens; bound already, so that a taken port is known.
+    pub listener: Option<TcpListener>,
+    /// The clock of every actor.
+    pub clock: SharedClock,
+    /// For the jitter of restarts.
+    pub seed: u64,
+}
+
+/// Why a pipeline can't start at all. What may yet come, such as a server that is away, is waited for instead.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory can't be used.
+    #[error("the data directory {} can't be used: {cause}", path.display())]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("another process runs on the data directory {}; stop it, or give this pipeline a data_dir of its own", .0.display())]
+    Locked(PathBuf),
+    /// Kafka's properties can't be had.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// A running pipeline.
+pub struct Running {
+    root: Root,
+    viewer: Viewer,
+    telemetry: Arc<Telemetry>,
+    access: Access,
+    pipeline: Arc<Pipeline>,
+    fetches: watch::Receiver<u64>,
+    fetcher: FetcherLink,
+    /// Held for as long as the pipeline runs.
+    _lock: File,
+}
+
+/// The fetcher of the moment, for those outside the tree.
+#[derive(Clone, Default)]
+struct FetcherLink(Arc<Mutex<Option<Mailbox<FetcherMessage>>>>);
+
+impl FetcherLink {
+    fn set(&self, mailbox: Mailbox<FetcherMessage>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(mailbox);
+    }
+
+    /// A message that finds the fetcher down is not lost: its next incarnation asks the ledger for the open runs.
+    fn post(&self, message: FetcherMessage) {
+        if let Some(mailbox) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = mailbox.post(message);
+        }
+    }
+}
+
+impl Triggers for FetcherLink {
+    fn trigger(&self, run: Uuid) {
+        self.post(FetcherMessage::Trigger { run });
+    }
+
+    fn cancel(&self, run: Uuid) {
+        self.post(FetcherMessage::Cancel { run });
+    }
+}
+
+/// Tells the ledger what the fetcher says of runs.
+struct Reports {
+    ledger: Arc<Ledger>,
+    fetches: watch::Sender<u64>,
+}
+
+impl Reports {
+    /// A report on a run that has ended meanwhile (cancelled, say) changes nothing.
+    fn submit(&self, command: Command) {
+        if let Err(rejection) = self.ledger.submit(command) {
+            tracing::debug!(%rejection, "a report on a run came out of turn");
+        }
+    }
+}
+
+impl RunReports for Reports {
+    fn started(&self, run: Uuid) {
+        self.submit(Command::Start { run });
+    }
+
+    fn fetched(&self, run: Uuid, records: u64) {
+        self.submit(Command::PageFetched { run, records });
+    }
+
+    fn produced(&self, run: Uuid, page: &PageProduced) {
+        self.submit(Command::PageProduced { run, ranges: page.ranges.clone(), produced: page.produced, rejected: page.rejected });
+    }
+
+    fn finished(&self, run: Uuid) {
+        self.submit(Command::AllProduced { run });
+    }
+
+    fn failed(&self, run: Uuid, error: RunError) {
+        self.submit(Command::Fail { run, error });
+    }
+
+    fn open(&self) -> Vec<Uuid> {
+        self.ledger.open()
+    }
+
+    fn scheduled_done(&self, _: u64) {
+        self.fetches.send_modify(|fetches| *fetches += 1);
+    }
+}
+
+/// Counts restarts.
+struct Sightings(Arc<Telemetry>);
+
+impl Witness for Sightings {
+    fn saw(&self, sighting: &Sighting) {
+        if matches!(sighting.what, What::Started { incarnation } if incarnation > 1) {
+            self.0.restarts.add(1);
+        }
+    }
+}
+
+/// Starts the pipeline. To be called on the actor thread.
+///
+/// # Errors
+/// When it can't start at all.
+pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartError> {
+    let pipeline = &blueprint.pipeline;
+    let lock = lock_data_dir(pipeline)?;
+    let embedded = if pipeline.kafka.is_embedded() { Some(Address::pick(&pipeline.data_dir())?) } else { None };
+    let access = Access::new(pipeline, embedded.as_ref())?;
+    let has = |role| options.roles.contains(&role);
+
+    let telemetry = Arc::new(Telemetry::default());
+    let registry = Registry::default();
+    let ledger = Arc::new(Ledger::new(Arc::clone(&options.clock)));
+    let environment = Environment {
+        clock: Arc::clone(&options.clock),
+        seed: options.seed,
+        witness: Arc::new(Sightings(Arc::clone(&telemetry))),
+        registry: registry.clone(),
+    };
+    let common = Common {
+        pipeline: Arc::clone(pipeline),
+        access: access.clone(),
+        telemetry: Arc::clone(&telemetry),
+        ledger: Arc::clone(&ledger),
+        clock: Arc::clone(&options.clock),
+    };
+
+    let mut children = Vec::new();
+    let mut edges = Vec::new();
+    if let Some(address) = embedded {
+        let data_dir = pipeline.data_dir();
+        children.push(ChildSpec::actor("broker", Restart::Permanent, common.shutdown(), move |_| {
+            Broker::new(address.clone(), data_dir.clone())
+        }));
+    }
+    if has(Role::Egress) && pipeline.writes() {
+        let budget = Budget::new("consumer -> writer", common.egress_budget());
+        edges.push(("consumer -> writer", budget.clone()));
+        children.push(common.supervisor("egress", common.clone().egress(blueprint.clone(), budget)));
+    }
+    let fetcher = FetcherLink::default();
+    let (fetches, fetched) = watch::channel(0);
+    let fetches_here = has(Role::Ingest) && pipeline.ingests();
+    if fetches_here {
+        let budget = Budget::new("fetcher -> producer", common.ingest_budget());
+        edges.push(("fetcher -> producer", budget.clone()));
+        let reports = Arc::new(Reports { ledger: Arc::clone(&ledger), fetches });
+        children.push(common.supervisor("ingest", common.clone().ingest(budget, options.fetch_once, reports, fetcher.clone())));
+    }
+    let viewer = Viewer(Arc::new(Sources {
+        pipeline: pipeline.meta.name.clone(),
+        topic: pipeline.kafka.topic.clone(),
+        table: pipeline.writer.as_ref().map_or_else(String::new, |writer| writer.table.clone()),
+        kafka: access.describe(),
+        cassandra: Store::describe_of(pipeline),
+        roles: options.roles.iter().map(|role| role.word().to_owned()).collect(),
+        started_at: options.clock.wall().into(),
+        clock: Arc::clone(&options.clock),
+        telemetry: Arc::clone(&telemetry),
+        registry,
+        ledger: Arc::clone(&ledger),
+        edges,
+    }));
+    if let Some(listener) = options.listener.filter(|_| has(Role::Api)) {
+        let parts = ApiParts {
+            pipeline: pipeline.meta.name.clone(),
+            listener: Arc::new(listener),
+            viewer: viewer.clone(),
+            ledger,
+            triggers: fetches_here.then(|| Arc::new(fetcher.clone()) as Arc<dyn Triggers>),
+        };
+        children.push(common.observers(parts));
+    }
+    let limits = Limits { max_restarts: 3, within: Duration::from_secs(300), ..common.limits() };
+    let root = crate::kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
+    Ok(Running { root, viewer, telemetry, access, pipeline: Arc::clone(pipeline), fetches: fetched, fetcher, _lock: lock })
+}
+
+fn lock_data_dir(pipeline: &Pipeline) -> Result<File, StartError> {
+    let path = pipeline.data_dir();
+    let unusable = |cause| StartError::DataDir { path: path.clone(), cause };
+    std::fs::create_dir_all(&path).map_err(unusable)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(path.join("LOCK")).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked(path)),
+        Err(std::fs::TryLockError::Error(cause)) => Err(unusable(cause)),
+    }
+}
+
+/// What every part of the tree is made with.
+#[derive(Clone)]
+struct Common {
+    pipeline: Arc<Pipeline>,
+    access: Access,
+    telemetry: Arc<Telemetry>,
+    ledger: Arc<Ledger>,
+    clock: SharedClock,
+}
+
+impl Common {
+    fn limits(&self) -> Limits {
+        let table = &self.pipeline.supervisor;
+        Limits {
+            max_restarts: table.max_restarts,
+            within: table.within.0,
+            backoff: Backoff { min: table.backoff_min.0, max: table.backoff_max.0 },
+            backoff_reset: table.backoff_reset.0,
+        }
+    }
+
+    fn shutdown(&self) -> Duration {
+        self.pipeline.supervisor.shutdown.0
+    }
+
+    fn egress_budget(&self) -> usize {
+        self.pipeline.consumer.as_ref().map_or(0, |consumer| consumer.budget.as_usize())
+    }
+
+    fn ingest_budget(&self) -> usize {
+        self.pipeline.producer.as_ref().map_or(0, |producer| producer.budget.as_usize())
+    }
+
+    /// A sub-tree gets the time of all its children to stop in, since they stop one after the other.
+    fn supervisor(&self, name: &'static str, make: impl FnMut() -> SupervisorSpec + 'static) -> ChildSpec {
+        ChildSpec::supervisor(name, Restart::Permanent, self.shutdown() * 4, make)
+    }
+
+    /// Writer, transformer, consumer: each started with the mailbox of the one before it.
+    fn egress(self, blueprint: Blueprint, budget: Budget) -> impl FnMut() -> SupervisorSpec {
+        move || {
+            let plan = blueprint.plan.clone().expect("a pipeline that writes has a plan");
+            let table = blueprint.table.clone().expect("a pipeline that writes has a table");
+            let (to_writer, to_transformer) = (Handover::default(), Handover::default());
+
+            let writer = {
+                let parts = WriterParts {
+                    pipeline: Arc::clone(&self.pipeline),
+                    spec: table,
+                    dead_letters: self.access.producer(),
+                    sql_fingerprint: plan.fingerprint(),
+                    telemetry: Arc::clone(&self.telemetry),
+                    clock: Arc::clone(&self.clock),
+                };
+                let slot = to_writer.clone();
+                ChildSpec::actor("writer", Restart::Permanent, self.shutdown(), move |mailbox| {
+                    slot.set(mailbox.clone());
+                    Writer::new(parts.clone())
+                })
+            };
+            let transformer = {
+                let slot = to_transformer.clone();
+                ChildSpec::actor("transformer", Restart::Permanent, self.shutdown(), move |mailbox| {
+                    slot.set(mailbox.clone());
+                    Transformer::new(Arc::clone(&plan), to_writer.get())
+                })
+            };
+            let consumer = {
+                let common = self.clone();
+                let budget = budget.clone();
+                ChildSpec::actor("consumer", Restart::Permanent, self.shutdown(), move |_| {
+                    Consumer::new(common.consumer(&budget, to_transformer.get()))
+                })
+            };
+            SupervisorSpec { strategy: Strategy::RestForOne, limits: self.limits(), children: vec![writer, transformer, consumer] }
+        }
+    }
+
+    fn consumer(&self, budget: &Budget, to: Mailbox<Lease<RawBatch>>) -> ConsumerParams {
+        let table = self.pipeline.consumer.as_ref().expect("a pipeline that writes has a consumer");
+        let ledger = Arc::clone(&self.ledger);
+        let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
+        let (broker, group, topic) = (self.access.clone(), table.group.clone(), self.pipeline.kafka.topic.clone());
+        ConsumerParams {
+            kafka: self.access.consumer(&table.group),
+            topic: self.pipeline.kafka.topic.clone(),
+            group: table.group.clone(),
+            batch: table.batch.clone(),
+            budget: budget.clone(),
+            to,
+            telemetry: Arc::clone(&self.telemetry),
+            clock: Arc::clone(&self.clock),
+            on_written: Arc::new(move |written: &BTreeMap<Partition, Offset>| ledger.written(written)),
+            ensure: Arc::new(move || {
+                let (access, pipeline) = (access.clone(), Arc::clone(&pipeline));
+                Box::pin(async move {
+                    let ready = broker::ensure_topics(&access, &pipeline).await.map(|_| ());
+                    let topic = pipeline.kafka.topic.clone();
+                    ready.map_err(|error| ConsumerError::Topic { topic, class: error.class(), reason: error.to_string() })
+                })
+            }),
+            kept: Arc::new(move || broker::kept_commits(&broker, &group, &topic).map_err(|error| error.to_string())),
+        }
+    }
+
+    /// Producer, then the fetcher that feeds it.
+    fn ingest(self, budget: Budget, once: bool, reports: Arc<Reports>, link: FetcherLink) -> impl FnMut() -> SupervisorSpec {
+        move || {
+            let to_producer = Handover::default();
+            let producer = {
+                let common = self.clone();
+                let slot = to_producer.clone();
+                ChildSpec::actor("producer", Restart::Permanent, self.shutdown(), move |mailbox| {
+                    slot.set(mailbox.clone());
+                    Producer::new(Arc::clone(&common.pipeline), common.access.clone(), Arc::clone(&common.telemetry))
+                })
+            };
+            let fetcher = {
+                let (pipeline, schedule) = (Arc::clone(&self.pipeline), self.schedule(once));
+                let link = link.clone();
+                let to = Connections {
+                    producer: to_producer,
+                    budget: budget.clone(),
+                    reports: Arc::clone(&reports) as Arc<dyn RunReports>,
+                    telemetry: Arc::clone(&self.telemetry),
+                    clock: Arc::clone(&self.clock),
+                };
+                ChildSpec::actor("fetcher", Restart::Permanent, self.shutdown(), move |mailbox| {
+                    link.set(mailbox.clone());
+                    Fetcher::new(Arc::clone(&pipeline), schedule, to.clone())
+                })
+            };
+            SupervisorSpec { strategy: Strategy::RestForOne, limits: self.limits(), children: vec![producer, fetcher] }
+        }
+    }
+
+    fn schedule(&self, once: bool) -> Schedule {
+        match self.pipeline.fetcher.as_ref().and_then(|table| table.every) {
+            _ if once => Schedule::Once,
+            Some(every) => Schedule::Every(every.0),
+            None => Schedule::OnTrigger,
+        }
+    }
+
+    fn observers(&self, api: ApiParts) -> ChildSpec {
+        let (limits, shutdown) = (self.limits(), self.shutdown());
+        ChildSpec::supervisor("observers", Restart::Temporary, shutdown * 2, move || {
+            let api = api.clone();
+            let api = ChildSpec::actor("api", Restart::Permanent, shutdown, move |_| Api::new(api.clone()));
+            SupervisorSpec { strategy: Strategy::OneForOne, limits: limits.clone(), children: vec![api] }
+        })
+    }
+}
+
+impl Running {
+    /// Asks for an ordered stop; [`Running::exited`] says when it is done.
+    pub fn stop(&self) {
+        self.root.stop();
+    }
+
+    /// Waits for the end of the tree, and says why it ended.
+    pub async fn exited(&self) -> Exit {
+        self.root.exited().await
+    }
+
+    /// Takes looks at it.
+    pub fn viewer(&self) -> &Viewer {
+        &self.viewer
+    }
+
+    /// Where Kafka is.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// What it has done since its start.
+    pub fn summary(&self) -> Summary {
+        let totals = self.telemetry.totals();
+        Summary {
+            fetched: totals.fetched,
+            produced: totals.produced,
+            consumed: totals.consumed,
+            written: totals.written,
+            rejected: totals.rejected,
+            restarts: totals.restarts,
+            latency_ms: self.telemetry.latency(),
+        }
+    }
+
+    /// Holds the schedule: no more fetches but triggered ones.
+    pub fn hold(&self) {
+        self.fetcher.post(FetcherMessage::Hold);
+    }
+
+    /// Waits until a scheduled fetch is produced; at once when this process does not fetch.
+    pub async fn fetched_once(&self) {
+        let mut fetches = self.fetches.clone();
+        let _ = fetches.wait_for(|fetches| *fetches > 0).await;
+    }
+
+    /// Waits until every record that the topic holds by then is settled: the group's committed offsets are at the topic's ends.
+    /// While Kafka is away it waits on.
+    pub async fn settled(&self, every: Duration) {
+        let Some(consumer) = &self.pipeline.consumer else { return };
+        loop {
+            match self.lag(&consumer.group).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "can't tell the lag"),
+            }
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    async fn lag(&self, group: &str) -> Result<u64, BrokerError> {
+        let topic = &self.pipeline.kafka.topic;
+        let ends = broker::ends(&self.access, topic).await?;
+        let committed = broker::committed(&self.access, group, topic).await?;
+        let behind = |(partition, (begin, end)): (&Partition, &(Offset, Offset))| {
+            let done = committed.get(partition).copied().unwrap_or(*begin).max(*begin);
+            u64::try_from(end - done).unwrap_or(0)
+        };
+        Ok(ends.iter().map(behind).sum())
+    }
+}

@@ -1,0 +1,67 @@
+//! A look at the whole pipeline, from what its parts let be seen. Taking one waits for no actor.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use forebay_schemas::snapshot::{EdgeView, Snapshot};
+
+use crate::kernel::{Budget, Registry, SharedClock};
+use crate::ledger::Ledger;
+use crate::telemetry::Telemetry;
+
+/// How many runs a look shows.
+const RUNS_SHOWN: usize = 50;
+
+/// Takes looks at a running pipeline; cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct Viewer(pub(super) Arc<Sources>);
+
+/// Where a look comes from.
+pub(super) struct Sources {
+    pub(super) pipeline: String,
+    pub(super) topic: String,
+    pub(super) table: String,
+    pub(super) kafka: String,
+    pub(super) cassandra: String,
+    pub(super) roles: Vec<String>,
+    pub(super) started_at: DateTime<Utc>,
+    pub(super) clock: SharedClock,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) registry: Registry,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) edges: Vec<(&'static str, Budget)>,
+}
+
+impl Viewer {
+    /// The pipeline as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let from = &self.0;
+        Snapshot {
+            pipeline: from.pipeline.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: from.started_at,
+            at: from.clock.wall().into(),
+            roles: from.roles.clone(),
+            kafka: from.kafka.clone(),
+            cassandra: from.cassandra.clone(),
+            topic: from.topic.clone(),
+            table: from.table.clone(),
+            totals: from.telemetry.totals(),
+            partitions: from.telemetry.partitions(),
+            latency_ms: from.telemetry.latency(),
+            batches: from.telemetry.batches(),
+            actors: from.registry.actors(),
+            runs: from.ledger.recent(RUNS_SHOWN),
+            edges: from.edges.iter().map(|(name, budget)| edge(name, budget)).collect(),
+        }
+    }
+}
+
+fn edge(name: &str, budget: &Budget) -> EdgeView {
+    EdgeView {
+        name: name.to_owned(),
+        used_bytes: budget.used() as u64,
+        budget_bytes: budget.capacity() as u64,
+        blocked_micros: u64::try_from(budget.blocked().as_micros()).unwrap_or(u64::MAX),
+    }
+}
