@@ -1,0 +1,43 @@
+//! Why there was no look at the pipeline. Each is passing: the view says it and asks again.
+
+use thiserror::Error;
+
+/// Why a look failed.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The client could not be made.
+    #[error("cannot make an HTTP client: {0}")]
+    Client(#[source] reqwest::Error),
+    /// Nobody answered, or not within the time-out.
+    #[error("no answer from {url}: {cause}; is `forebay run` up, with the role api?")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// The innermost cause.
+        cause: String,
+    },
+    /// Somebody answered, but not with 200.
+    #[error("{url} answered {status}; is it the [api] address of forebay?")]
+    Status {
+        /// What was asked.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The answer is larger than any look.
+    #[error("{url} answered with more than {limit} bytes; is it the [api] address of forebay?")]
+    TooLarge {
+        /// What was asked.
+        url: String,
+        /// The most bytes that are read.
+        limit: usize,
+    },
+    /// The answer is no look, or one of another version.
+    #[error("{url} answered something else than a snapshot ({cause}); are both sides of one version?")]
+    NotASnapshot {
+        /// What was asked.
+        url: String,
+        /// Where it went wrong.
+        cause: serde_json::Error,
+    },
+}

@@ -1,0 +1,141 @@
+//! What is wrong, worst first, in words. A rule each; no rule guesses.
+
+use forebay_schemas::run::RunState;
+use forebay_schemas::snapshot::{ActorState, ActorView, Snapshot};
+
+use super::{Folded, Link, Trend};
+use crate::text;
+
+/// A restart counts as news for so many seconds.
+const NEWS_SECONDS: i64 = 60;
+/// A lag that rises is worth a word once it takes so many seconds to write.
+const BEHIND_SECONDS: f64 = 5.0;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// Whether something does not work, as opposed to working badly.
+    pub(crate) bad: bool,
+    /// What, where and why.
+    pub(crate) text: String,
+}
+
+fn bad(text: String) -> Finding {
+    Finding { bad: true, text }
+}
+
+fn warn(text: String) -> Finding {
+    Finding { bad: false, text }
+}
+
+/// What is wrong, worst first.
+pub(crate) fn findings(folded: &Folded, link: &Link) -> Vec<Finding> {
+    let mut found = Vec::new();
+    match link {
+        Link::Live => {}
+        Link::Connecting(None) => found.push(warn("no look at the pipeline yet".to_owned())),
+        Link::Connecting(Some(why)) => found.push(bad(why.clone())),
+        Link::Stale(silent, why) => {
+            let why = why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            found.push(bad(format!("all below is {} old{why}", text::seconds(silent.as_secs_f64()))));
+        }
+    }
+    found.extend(plain_findings(folded));
+    found.sort_by_key(|finding| !finding.bad);
+    found
+}
+
+/// What is wrong with the pipeline itself, worst first.
+pub(crate) fn plain_findings(folded: &Folded) -> Vec<Finding> {
+    let Some(look) = folded.newest() else { return Vec::new() };
+    let mut found: Vec<_> = look.actors.iter().filter_map(|actor| of_actor(actor, look)).collect();
+    if let Some(edge) = folded.holding() {
+        found.push(warn(format!(
+            "{} holds the rest: blocked {:.0} % of the time, {} of its budget in use",
+            edge.name,
+            folded.blocked(&edge.name) * 100.0,
+            text::percent(edge.used_bytes, edge.budget_bytes),
+        )));
+    }
+    if folded.lag_trend() == Trend::Rising && folded.behind().is_none_or(|behind| behind > BEHIND_SECONDS) {
+        let behind = folded.behind().map_or("nothing is written".to_owned(), |behind| format!("{} behind", text::seconds(behind)));
+        found.push(warn(format!("the lag rises: {} records, {behind}", text::count(folded.lag()))));
+    }
+    let risen = |name: &str, total: fn(&Snapshot) -> u64| match folded.rise(total) {
+        0 => None,
+        rise => Some(warn(format!("{} {name} in the last seconds, {} in all", text::count(rise), text::count(total(look))))),
+    };
+    found.extend(risen("dead letters", |look| look.totals.rejected));
+    found.extend(risen("failed fetches", |look| look.totals.fetch_failures));
+    found.extend(risen("writes made again", |look| look.totals.write_retries));
+    if let Some(run) = look.runs.first().filter(|run| run.state == RunState::Failed) {
+        let why = run.error.as_ref().map(|error| format!(" in {}: {}", error.stage, error.message)).unwrap_or_default();
+        found.push(warn(format!("the newest run {} failed{why}", run.key)));
+    }
+    found.sort_by_key(|finding| !finding.bad);
+    found
+}
+
+fn of_actor(actor: &ActorView, look: &Snapshot) -> Option<Finding> {
+    let name = actor.path.rsplit('/').next().unwrap_or(&actor.path);
+    let because = |why: &Option<String>| why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    match actor.state {
+        ActorState::Ended => Some(bad(format!("{name} has ended{}", because(&actor.last_exit)))),
+        ActorState::Stuck => Some(bad(format!("{name} makes no progress{}", because(&actor.note)))),
+        ActorState::Restarting => Some(bad(format!("{name} is down, its restart is scheduled{}", because(&actor.last_exit)))),
+        ActorState::Waiting => Some(bad(actor.note.as_deref().map_or_else(|| format!("{name} waits"), |note| format!("{name}: {note}")))),
+        ActorState::Up => {
+            let since = look.at - actor.since;
+            let news = actor.incarnation > 1 && since.num_seconds() < NEWS_SECONDS;
+            news.then(|| warn(format!("{name} restarted {} ago (#{}){}", text::ago(since), actor.incarnation, because(&actor.last_exit))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn folded(looks: impl IntoIterator<Item = Snapshot>) -> Folded {
+        let mut folded = Folded::default();
+        for look in looks {
+            folded.fold(Arc::new(look));
+        }
+        folded
+    }
+
+    #[test]
+    fn a_quiet_pipeline_has_nothing_wrong() {
+        assert_eq!(findings(&folded([fixture::quiet()]), &Link::Live), []);
+    }
+
+    #[test]
+    fn what_does_not_work_comes_before_what_works_badly() {
+        let found = findings(
+            &folded((0..20).map(|n| fixture::later(n * 500))),
+            &Link::Stale(Duration::from_secs(12), Some("timed out".to_owned())),
+        );
+        assert_eq!(found[0].text, "all below is 12 s old: timed out");
+        assert!(found[1].text.starts_with("writer: waiting for cassandra"), "{found:?}");
+        assert!(found.is_sorted_by_key(|finding| !finding.bad));
+        assert!(
+            found.iter().any(|finding| finding.text.starts_with("transformer -> writer holds the rest: blocked 80 % of the time")),
+            "{found:?}"
+        );
+        assert!(
+            found.iter().any(|finding| finding.text.starts_with("consumer restarted 22 s ago (#2): failed: group rebalance")),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn dead_letters_are_news_while_they_come() {
+        let mut worse = fixture::later(500);
+        worse.totals.rejected += 3;
+        let found = plain_findings(&folded([fixture::later(0), worse]));
+        assert!(found.iter().any(|finding| finding.text == "3 dead letters in the last seconds, 15 in all"), "{found:?}");
+    }
+}

@@ -1,0 +1,336 @@
+//! Looks folded into rates, pressures and trends.
+//!
+//! Guarantee: rates come from the times the process itself put on its looks, over a sliding window, so that late or lost looks do not
+//! bend them. A look of another incarnation of the process, or of a clock set back, begins a new window.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use forebay_schemas::offset::Partition;
+use forebay_schemas::run::Run;
+use forebay_schemas::snapshot::{EdgeView, PartitionView, Snapshot};
+
+use super::history::{History, Point};
+
+/// Rates are taken over at least so many milliseconds, once there are looks that old.
+const WINDOW_MS: i64 = 5_000;
+/// The most looks a window keeps.
+const MOST_LOOKS: usize = 64;
+/// A trend compares with so many seconds ago.
+const TREND_SECONDS: i64 = 30;
+/// A budget that is used to this part counts as full.
+const FULL: f64 = 0.95;
+
+/// How much an edge holds its upstream back; the limits are Flink's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pressure {
+    /// Blocked at most a tenth of the time.
+    Ok,
+    /// At most half.
+    Low,
+    /// More.
+    High,
+}
+
+impl Pressure {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Low => "LOW",
+            Self::High => "HIGH",
+        }
+    }
+}
+
+/// Where a number is going.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trend {
+    Rising,
+    Level,
+    Falling,
+}
+
+/// Looks, folded.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Folded {
+    window: VecDeque<Arc<Snapshot>>,
+    history: History,
+}
+
+impl Folded {
+    /// One look alone: everything but rates.
+    pub(crate) fn of(snapshot: Arc<Snapshot>) -> Self {
+        Self { window: VecDeque::from([snapshot]), history: History::default() }
+    }
+
+    /// Adds a look.
+    pub(crate) fn fold(&mut self, snapshot: Arc<Snapshot>) {
+        let goes_on = |newest: &Arc<Snapshot>| newest.started_at == snapshot.started_at && newest.at <= snapshot.at;
+        if !self.window.back().is_some_and(goes_on) {
+            self.window.clear();
+        }
+        if let Some(before) = self.window.back() {
+            if before.at == snapshot.at {
+                self.window.pop_back();
+            } else if let Some(received) = received(before, &snapshot) {
+                let written = per_second(before, &snapshot, |look| look.totals.written).unwrap_or(0.0);
+                let point = Point { received, written, lag: lag(&snapshot) as f64, p99: snapshot.latency_ms.p99 };
+                self.history.add(snapshot.at.timestamp(), point);
+            }
+        }
+        self.window.push_back(snapshot);
+        while self.window.len() > MOST_LOOKS || self.window.len() > 2 && self.span(1) >= WINDOW_MS {
+            self.window.pop_front();
+        }
+    }
+
+    /// Milliseconds from the look at `from` to the newest.
+    fn span(&self, from: usize) -> i64 {
+        match (self.window.get(from), self.window.back()) {
+            (Some(from), Some(to)) => (to.at - from.at).num_milliseconds(),
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Snapshot> {
+        self.window.back().map(Arc::as_ref)
+    }
+
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    fn ends(&self) -> Option<(&Snapshot, &Snapshot)> {
+        Some((self.window.front()?, self.window.back()?))
+    }
+
+    /// How fast a total rises; none before there are two looks.
+    pub(crate) fn rate(&self, total: impl Fn(&Snapshot) -> u64) -> Option<f64> {
+        let (from, to) = self.ends()?;
+        per_second(from, to, total)
+    }
+
+    /// How much a total rose within the window.
+    pub(crate) fn rise(&self, total: impl Fn(&Snapshot) -> u64) -> u64 {
+        self.ends().map_or(0, |(from, to)| total(to).saturating_sub(total(from)))
+    }
+
+    /// Records into the topic a second, whoever produced them.
+    pub(crate) fn received(&self) -> Option<f64> {
+        let (from, to) = self.ends()?;
+        received(from, to)
+    }
+
+    /// How fast a partition is written; none where this process does not know.
+    pub(crate) fn partition_rate(&self, partition: Partition) -> Option<f64> {
+        let written = |look: &Snapshot| look.partitions.iter().find(|view| view.partition == partition).and_then(done);
+        let (from, to) = self.ends()?;
+        written(from)?;
+        per_second(from, to, |look| written(look).unwrap_or(0))
+    }
+
+    /// Records in the topic that are not yet written.
+    pub(crate) fn lag(&self) -> u64 {
+        self.newest().map_or(0, lag)
+    }
+
+    /// Seconds it takes to write the lag at the present rate; none when nothing is written.
+    pub(crate) fn behind(&self) -> Option<f64> {
+        match (self.lag(), self.rate(|look| look.totals.consumed)) {
+            (0, _) => Some(0.0),
+            (lag, Some(rate)) if rate > 0.0 => Some(lag as f64 / rate),
+            _ => None,
+        }
+    }
+
+    /// Where the lag is going.
+    pub(crate) fn lag_trend(&self) -> Trend {
+        let Some((then, now)) = self.history.since(TREND_SECONDS, |point| point.lag) else { return Trend::Level };
+        let matters = (then * 0.1).max(100.0);
+        match now - then {
+            change if change > matters => Trend::Rising,
+            change if change < -matters => Trend::Falling,
+            _ => Trend::Level,
+        }
+    }
+
+    /// The part of the window, 0 to 1, in which an edge held its upstream back: blocked, or full in each look.
+    pub(crate) fn blocked(&self, name: &str) -> f64 {
+        let Some((from, to)) = self.ends() else { return 0.0 };
+        let micros = per_second(from, to, |look| edge(look, name).map_or(0, |edge| edge.blocked_micros)).unwrap_or(0.0);
+        let full = |look: &Arc<Snapshot>| edge(look, name).is_some_and(|edge| edge.used_bytes as f64 >= FULL * edge.budget_bytes as f64);
+        let full = if self.window.len() > 1 && self.window.iter().all(full) { 1.0 } else { 0.0 };
+        (micros / 1_000_000.0).clamp(full, 1.0)
+    }
+
+    /// How much an edge holds its upstream back.
+    pub(crate) fn pressure(&self, name: &str) -> Pressure {
+        match self.blocked(name) {
+            part if part <= 0.1 => Pressure::Ok,
+            part if part <= 0.5 => Pressure::Low,
+            _ => Pressure::High,
+        }
+    }
+
+    /// The edge that holds the rest back. Pressure spreads upstream, so it is the most downstream under the highest pressure.
+    pub(crate) fn holding(&self) -> Option<&EdgeView> {
+        let edges = self.newest()?.edges.iter().filter(|edge| self.pressure(&edge.name) > Pressure::Ok);
+        let place = |edge: &EdgeView| WAY.iter().position(|station| *station == downstream(edge));
+        edges.max_by_key(|edge| (self.pressure(&edge.name), place(edge)))
+    }
+}
+
+/// The stations that edges end in, in the order of the way.
+const WAY: [&str; 5] = ["producer", "topic", "transformer", "writer", "table"];
+
+/// Where an edge ends: `writer` of `consumer -> writer`.
+pub(crate) fn downstream(edge: &EdgeView) -> &str {
+    edge.name.rsplit([' ', '>']).next().unwrap_or_default()
+}
+
+fn edge<'a>(look: &'a Snapshot, name: &str) -> Option<&'a EdgeView> {
+    look.edges.iter().find(|edge| edge.name == name)
+}
+
+/// How far a partition is, when this process knows.
+fn done(view: &PartitionView) -> Option<u64> {
+    u64::try_from(view.written.max(view.committed)).ok()
+}
+
+fn lag(look: &Snapshot) -> u64 {
+    look.partitions.iter().map(PartitionView::lag).sum()
+}
+
+fn per_second(from: &Snapshot, to: &Snapshot, total: impl Fn(&Snapshot) -> u64) -> Option<f64> {
+    let passed = (to.at - from.at).max(TimeDelta::zero()).as_seconds_f64();
+    (passed > 0.0).then(|| total(to).saturating_sub(total(from)) as f64 / passed)
+}
+
+/// Records into the topic a second: what this process produced, or by how much the topic grew where others produce too.
+fn received(from: &Snapshot, to: &Snapshot) -> Option<f64> {
+    let produced = per_second(from, to, |look| look.totals.produced)?;
+    let grown = per_second(from, to, |look| look.partitions.iter().filter_map(|view| u64::try_from(view.end).ok()).sum())?;
+    // A partition seen for the first time is no growth.
+    Some(if from.partitions.len() == to.partitions.len() { produced.max(grown) } else { produced })
+}
+
+/// The part, 0 to 1, of what a run produced that is written; none before it has produced.
+pub(crate) fn progress(run: &Run, partitions: &[PartitionView]) -> Option<f64> {
+    let (mut all, mut written) = (0, 0);
+    for (partition, range) in &run.ranges.0 {
+        all += range.len();
+        let at = partitions.iter().find(|view| view.partition == *partition).map_or(-1, |view| view.written.max(view.committed));
+        written += u64::try_from(at.min(range.to) - range.from).unwrap_or(0);
+    }
+    (all > 0).then(|| written as f64 / all as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn folded(looks: impl IntoIterator<Item = Snapshot>) -> Folded {
+        let mut folded = Folded::default();
+        for look in looks {
+            folded.fold(Arc::new(look));
+        }
+        folded
+    }
+
+    #[test]
+    fn one_look_has_no_rates() {
+        let folded = folded([fixture::busy()]);
+        assert_eq!(folded.rate(|look| look.totals.written), None);
+        assert_eq!(folded.received(), None);
+        assert_eq!(folded.partition_rate(0), None);
+    }
+
+    #[test]
+    fn a_rate_is_the_rise_over_the_time_that_the_looks_themselves_carry() {
+        let folded = folded((0..20).map(|n| fixture::later(n * 500)));
+        assert_eq!(folded.rate(|look| look.totals.written), Some(1_200.0));
+        assert_eq!(folded.received(), Some(1_240.0));
+        assert_eq!(folded.partition_rate(0), Some(300.0));
+    }
+
+    #[test]
+    fn the_window_covers_five_seconds_and_no_more_looks_than_that_takes() {
+        let folded = folded((0..100).map(|n| fixture::later(n * 500)));
+        assert_eq!(folded.window.len(), 11);
+        assert_eq!(folded.span(0), 5_000);
+        let fast = self::folded((0..1_000).map(fixture::later));
+        assert_eq!(fast.window.len(), MOST_LOOKS);
+    }
+
+    #[test]
+    fn looks_far_apart_still_give_a_rate() {
+        let folded = folded([fixture::later(0), fixture::later(60_000), fixture::later(120_000)]);
+        assert_eq!(folded.rate(|look| look.totals.written), Some(1_200.0));
+    }
+
+    #[test]
+    fn a_restart_of_the_process_is_no_negative_and_no_huge_rate() {
+        let mut again = fixture::later(10_000);
+        again.started_at = again.at;
+        again.totals = forebay_schemas::snapshot::Totals::default();
+        let folded = folded([fixture::later(0), fixture::later(500), again]);
+        assert_eq!(folded.rate(|look| look.totals.written), None);
+    }
+
+    #[test]
+    fn a_clock_set_back_begins_a_new_window() {
+        let folded = folded([fixture::later(60_000), fixture::later(0), fixture::later(500)]);
+        assert_eq!(folded.window.len(), 2);
+        assert_eq!(folded.rate(|look| look.totals.written), Some(1_200.0));
+    }
+
+    #[test]
+    fn the_same_look_twice_counts_once() {
+        let folded = folded([fixture::later(0), fixture::later(500), fixture::later(500)]);
+        assert_eq!(folded.window.len(), 2);
+    }
+
+    #[test]
+    fn the_edge_that_holds_the_rest_back_is_the_most_downstream_under_the_highest_pressure() {
+        let folded = folded((0..20).map(|n| fixture::later(n * 500)));
+        assert_eq!(folded.pressure("fetcher -> producer"), Pressure::Ok);
+        assert_eq!(folded.pressure("consumer -> transformer"), Pressure::High);
+        assert_eq!(folded.pressure("transformer -> writer"), Pressure::High);
+        assert_eq!(folded.holding().unwrap().name, "transformer -> writer");
+        let backwards = self::folded((0..20).map(|n| {
+            let mut look = fixture::later(n * 500);
+            look.edges.reverse();
+            look
+        }));
+        assert_eq!(backwards.holding().unwrap().name, "transformer -> writer", "in whatever order the edges come");
+    }
+
+    #[test]
+    fn an_edge_that_is_full_in_every_look_holds_even_when_its_wait_has_not_ended() {
+        let stuck = |n| {
+            let mut look = fixture::later(n);
+            look.edges[0].used_bytes = look.edges[0].budget_bytes;
+            look.edges.truncate(1);
+            look
+        };
+        let folded = folded([stuck(0), stuck(500)]);
+        assert_eq!(folded.holding().unwrap().name, "fetcher -> producer");
+    }
+
+    #[test]
+    fn lag_is_in_records_in_seconds_and_has_a_trend() {
+        let folded = folded((0..80).map(|n| fixture::later(n * 500)));
+        assert_eq!(folded.lag_trend(), Trend::Rising);
+        assert!(folded.lag() > fixture::busy().partitions.iter().map(PartitionView::lag).sum());
+        assert!(folded.behind().is_some());
+    }
+
+    #[test]
+    fn a_run_is_as_far_as_its_ranges_are_written() {
+        let look = fixture::busy();
+        assert_eq!(progress(&look.runs[0], &look.partitions), Some(0.5));
+        assert_eq!(progress(&look.runs[2], &look.partitions), None);
+    }
+}

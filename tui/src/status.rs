@@ -1,0 +1,128 @@
+//! The plain text of one look, for `forebay status`: what is wrong first, then the same facts as the view.
+//!
+//! Guarantee: nothing is cut, columns are aligned, and no escape is there unless colour was asked for.
+
+use std::sync::Arc;
+
+use forebay_schemas::snapshot::Snapshot;
+use ratatui::text::{Line, Span};
+
+use crate::state::{Folded, plain_findings};
+use crate::text;
+use crate::theme::{Options, Role, Theme, escaped};
+use crate::view;
+
+/// How many of the last batches are told.
+const BATCHES: usize = 10;
+
+/// One look as text, its last line without a line feed. Rates need two looks and are not there.
+pub fn once(snapshot: &Snapshot, options: Options) -> String {
+    let theme = Theme::new(options);
+    let mut look = snapshot.clone();
+    look.batches.truncate(BATCHES);
+    let folded = Folded::of(Arc::new(look));
+    let Some(look) = folded.newest() else { return String::new() };
+    let styled = |text: String, role| Line::from(Span::styled(text, theme.style(role)));
+
+    let up = text::clock(look.at - look.started_at);
+    let mut lines =
+        vec![styled(format!("forebay {}  up {up}  roles {}  v{}", look.pipeline, look.roles.join(","), look.version), Role::Title)];
+    let wrong = plain_findings(&folded);
+    lines.extend(wrong.iter().map(|finding| {
+        let (sign, role) = if finding.bad { (theme.signs.ended, Role::Bad) } else { (theme.signs.stuck, Role::Warn) };
+        styled(format!("{sign} {}", finding.text), role)
+    }));
+    if wrong.is_empty() {
+        lines.push(styled(format!("{} nothing is wrong", theme.signs.done), Role::Good));
+    }
+    let mut section = |name: &str, body: Vec<Line<'static>>| {
+        lines.push(Line::default());
+        lines.push(styled(name.to_owned(), Role::Title));
+        lines.extend(body.into_iter().map(|mut line| {
+            line.spans.insert(0, Span::raw("  "));
+            line
+        }));
+    };
+    section("path", path(&folded, look, &theme));
+    section("partitions", view::partitions(&folded, &theme).lines(None, &theme));
+    section("actors", view::actors(look, &theme).lines(None, &theme));
+    for (name, grid) in [("runs", view::runs(look, &theme)), ("last batches", view::batches(look, &theme))] {
+        let body = if grid.rows.is_empty() { vec![styled("none yet".to_owned(), Role::Muted)] } else { grid.lines(None, &theme) };
+        section(name, body);
+    }
+    lines.iter().map(|line| print(line, options.colour)).collect::<Vec<_>>().join("\n")
+}
+
+/// From where to where, and how much of it.
+fn path(folded: &Folded, look: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
+    let t = &look.totals;
+    let to = theme.signs.to;
+    let mut rows = vec![
+        ("api", format!("{} pages, {} records, {} failed", text::count(t.pages), text::count(t.fetched), text::count(t.fetch_failures))),
+        ("topic", format!("{} at {}: {} produced, {} consumed", look.topic, look.kafka, text::count(t.produced), text::count(t.consumed))),
+        (
+            "table",
+            format!(
+                "{} at {}: {} written, {} rejected, {} retries",
+                look.table,
+                look.cassandra,
+                text::count(t.written),
+                text::count(t.rejected),
+                text::count(t.write_retries)
+            ),
+        ),
+        ("lag", text::count(folded.lag())),
+        ("latency", format!("p50 {}, p99 {}", text::millis(look.latency_ms.p50), text::millis(look.latency_ms.p99))),
+        ("restarts", text::count(t.restarts)),
+    ];
+    for edge in &look.edges {
+        let name = edge.name.replace("->", to);
+        let used = format!(
+            "{} of {} ({})",
+            text::bytes(edge.used_bytes),
+            text::bytes(edge.budget_bytes),
+            text::percent(edge.used_bytes, edge.budget_bytes)
+        );
+        rows.push(("edge", format!("{name}: {used}, blocked {} since the start", text::micros(edge.blocked_micros))));
+    }
+    let line =
+        |(name, value): (&str, String)| Line::from(vec![Span::styled(format!("{name:<9}"), theme.style(Role::Muted)), Span::raw(value)]);
+    rows.into_iter().map(line).collect()
+}
+
+fn print(line: &Line<'_>, colour: bool) -> String {
+    let piece = |span: &Span<'_>| if colour { escaped(&span.content, span.style) } else { span.content.to_string() };
+    let text: String = line.spans.iter().map(piece).collect();
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn the_status_tells_what_is_wrong_first_and_then_everything() {
+        insta::assert_snapshot!(once(&fixture::busy(), Options { colour: false, ascii: false }));
+    }
+
+    #[test]
+    fn the_status_of_a_quiet_pipeline_is_short_and_in_ascii_when_asked() {
+        let text = once(&fixture::quiet(), Options { colour: false, ascii: true });
+        assert!(text.is_ascii(), "{text}");
+        assert!(text.contains("+ nothing is wrong\n"), "{text}");
+    }
+
+    #[test]
+    fn colour_only_adds_escapes() {
+        let colour = once(&fixture::busy(), Options { colour: true, ascii: false });
+        assert!(colour.contains("\x1b[1;31m"));
+        let mut bare = String::new();
+        let mut rest = colour.as_str();
+        while let Some((before, after)) = rest.split_once('\x1b') {
+            bare += before;
+            rest = after.split_once('m').unwrap().1;
+        }
+        assert_eq!(bare + rest, once(&fixture::busy(), Options { colour: false, ascii: false }));
+    }
+}

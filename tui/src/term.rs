@@ -1,0 +1,99 @@
+//! The terminal while the view has it, and its way back.
+//!
+//! Guarantee: raw mode and the alternate screen end when the [`Screen`] is dropped, whether by return, error or unwinding; where panics
+//! abort, the hook ends them first. A panic of another thread (a supervised actor's is caught and is daily business) neither ends the
+//! view nor writes over it: its message is kept and written to stderr afterwards. Not guaranteed: anything on `SIGKILL`.
+
+use std::io::{self, Stdout, Write as _, stderr, stdout};
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+
+use crossterm::cursor::Show;
+use crossterm::terminal::{
+    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use crossterm::{execute, style};
+use ratatui::backend::CrosstermBackend;
+use ratatui::{Frame, Terminal};
+
+/// How many messages of panics are kept; more of them say nothing new.
+const MOST_MESSAGES: usize = 8;
+
+static HELD: AtomicBool = AtomicBool::new(false);
+static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static HOOK: Once = Once::new();
+
+/// The terminal, held.
+pub(crate) struct Screen {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+}
+
+impl Screen {
+    /// Takes the terminal.
+    pub(crate) fn enter() -> io::Result<Self> {
+        HOOK.call_once(hook);
+        if HELD.swap(true, Ordering::SeqCst) {
+            return Err(io::Error::other("the live view is already on the screen"));
+        }
+        Self::take().inspect_err(|_| leave())
+    }
+
+    fn take() -> io::Result<Self> {
+        // Whether there is colour is the caller's decision. Under NO_COLOR crossterm would write resets that take bold and reverse away.
+        style::force_color_output(true);
+        enable_raw_mode()?;
+        execute!(stdout(), EnterAlternateScreen)?;
+        let mut terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
+        terminal.hide_cursor()?;
+        terminal.clear()?;
+        Ok(Self { terminal })
+    }
+
+    /// Draws a frame; the terminal shows it at once or not at all.
+    pub(crate) fn draw(&mut self, picture: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        execute!(stdout(), BeginSynchronizedUpdate)?;
+        let drawn = self.terminal.draw(picture).map(drop);
+        execute!(stdout(), EndSynchronizedUpdate)?;
+        drawn
+    }
+
+    /// Makes the next frame draw every place anew.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        self.terminal.clear()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
+/// Gives the terminal back, once. Nothing can be done about errors here.
+fn leave() {
+    if !HELD.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    let _ = execute!(stdout(), EndSynchronizedUpdate, LeaveAlternateScreen, Show);
+    let _ = disable_raw_mode();
+    for message in MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let _ = writeln!(stderr(), "{message}");
+    }
+}
+
+fn hook() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if cfg!(panic = "abort") {
+            leave();
+        }
+        if !HELD.load(Ordering::SeqCst) {
+            return before(info);
+        }
+        let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
+        if messages.len() < MOST_MESSAGES {
+            messages.push(info.to_string());
+        }
+    }));
+}

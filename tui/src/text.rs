@@ -1,0 +1,186 @@
+//! Numbers, durations and cuts as people read them. Pure.
+
+use ratatui::text::Span;
+
+/// `8412009` as `8,412,009`.
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// An offset; `-` when it is not known (−1).
+pub(crate) fn offset(n: i64) -> String {
+    u64::try_from(n).map_or_else(|_| "-".to_owned(), count)
+}
+
+/// `1234.5` as `1.2 k`: at most four figures and a unit.
+pub(crate) fn short(n: f64) -> String {
+    const UNITS: [&str; 5] = ["", " k", " M", " G", " T"];
+    let mut n = if n.is_finite() { n.max(0.0) } else { 0.0 };
+    let mut unit = 0;
+    while n >= 999.5 && unit + 1 < UNITS.len() {
+        n /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(n < 99.95 && (unit > 0 || (n < 9.95 && n.fract() >= 0.05)));
+    format!("{n:.decimals$}{}", UNITS[unit])
+}
+
+/// Something a second; `-` when it is not known yet.
+pub(crate) fn rate(per_second: Option<f64>) -> String {
+    per_second.map_or_else(|| "-".to_owned(), |n| format!("{}/s", short(n)))
+}
+
+/// Milliseconds, or seconds when there are many.
+pub(crate) fn millis(ms: f64) -> String {
+    match ms {
+        ms if !ms.is_finite() => "-".to_owned(),
+        ms if ms < 0.95 => format!("{ms:.2} ms"),
+        ms if ms < 99.5 => format!("{ms:.1} ms"),
+        ms if ms < 995.0 => format!("{ms:.0} ms"),
+        ms => seconds(ms / 1000.0),
+    }
+}
+
+/// Microseconds in the unit that fits.
+pub(crate) fn micros(us: u64) -> String {
+    millis(us as f64 / 1000.0)
+}
+
+/// Seconds, or the largest unit that says as much.
+pub(crate) fn seconds(s: f64) -> String {
+    match s.max(0.0) {
+        s if !s.is_finite() => "-".to_owned(),
+        s if s < 9.95 => format!("{s:.1} s"),
+        s if s < 119.5 => format!("{s:.0} s"),
+        s if s < 7_170.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.0} h", s / 3600.0),
+        s => format!("{:.0} d", s / 86_400.0),
+    }
+}
+
+/// A time that has passed, as `02:14:09` or `3d 02:14:09`; zero when it is negative, as after a step of the clock.
+pub(crate) fn clock(passed: chrono::TimeDelta) -> String {
+    let s = passed.num_seconds().max(0);
+    let (days, hours, minutes, seconds) = (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60);
+    let days = if days > 0 { format!("{days}d ") } else { String::new() };
+    format!("{days}{hours:02}:{minutes:02}:{seconds:02}")
+}
+
+/// A time that has passed, in words as short as [`seconds`].
+pub(crate) fn ago(passed: chrono::TimeDelta) -> String {
+    seconds(passed.num_milliseconds() as f64 / 1000.0)
+}
+
+/// Bytes with a binary unit.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut n, mut unit) = (n as f64, 0);
+    while n >= 1023.5 && unit + 1 < UNITS.len() {
+        n /= 1024.0;
+        unit += 1;
+    }
+    let decimals = usize::from(unit > 0 && n < 99.95);
+    format!("{n:.decimals$} {}", UNITS[unit])
+}
+
+/// A part of a whole, in percent; 0 when the whole is.
+pub(crate) fn percent(part: u64, whole: u64) -> String {
+    let percent = if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 };
+    format!("{percent:.0} %")
+}
+
+/// How many columns the text takes.
+pub(crate) fn width(text: &str) -> usize {
+    Span::raw(text).width()
+}
+
+/// The text on one line and in at most `columns`, its end replaced by `mark` when it does not fit.
+pub(crate) fn cut(text: &str, columns: usize, mark: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if width(&text) <= columns {
+        return text;
+    }
+    let mark = if width(mark) <= columns { mark } else { "" };
+    let room = columns - width(mark);
+    let (mut out, mut taken) = (String::new(), 0);
+    for c in text.chars() {
+        let w = width(c.encode_utf8(&mut [0; 4]));
+        if taken + w > room {
+            break;
+        }
+        taken += w;
+        out.push(c);
+    }
+    out + mark
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_000), "1,000");
+        assert_eq!(count(8_412_009), "8,412,009");
+        assert_eq!(offset(-1), "-");
+    }
+
+    #[test]
+    fn short_numbers_have_at_most_four_figures() {
+        for (n, text) in [(0.0, "0"), (0.2, "0.2"), (7.0, "7"), (312.0, "312"), (999.6, "1.0 k"), (1_234.0, "1.2 k"), (123_456.0, "123 k")]
+        {
+            assert_eq!(short(n), text);
+        }
+        assert_eq!(short(8_412_009.0), "8.4 M");
+        assert_eq!(short(f64::NAN), "0");
+    }
+
+    #[test]
+    fn a_rate_not_known_yet_is_a_dash() {
+        assert_eq!(rate(None), "-");
+        assert_eq!(rate(Some(1_234.0)), "1.2 k/s");
+    }
+
+    #[test]
+    fn durations_take_the_unit_that_fits() {
+        assert_eq!(micros(420), "0.42 ms");
+        assert_eq!(micros(5_100), "5.1 ms");
+        assert_eq!(micros(1_234_000), "1.2 s");
+        assert_eq!(micros(12_340_000), "12 s");
+        assert_eq!(seconds(0.26), "0.3 s");
+        assert_eq!(seconds(600.0), "10 min");
+        assert_eq!(clock(TimeDelta::seconds(8_049)), "02:14:09");
+        assert_eq!(clock(TimeDelta::seconds(3 * 86_400 + 61)), "3d 00:01:01");
+        assert_eq!(clock(TimeDelta::seconds(-5)), "00:00:00");
+    }
+
+    #[test]
+    fn bytes_have_binary_units() {
+        assert_eq!(bytes(512), "512 B");
+        assert_eq!(bytes(8 << 20), "8.0 MiB");
+        assert_eq!(bytes(1_000_000), "977 KiB");
+    }
+
+    #[test]
+    fn a_cut_text_never_takes_more_columns_than_it_may() {
+        assert_eq!(cut("writer", 6, "…"), "writer");
+        assert_eq!(cut("writer", 5, "…"), "writ…");
+        assert_eq!(cut("日本語", 5, "…"), "日本…");
+        assert_eq!(cut("two\nlines", 20, "…"), "two lines");
+        assert_eq!(cut("writer", 0, "…"), "");
+        for columns in 0..8 {
+            assert!(width(&cut("Müller 日本", columns, "..")) <= columns);
+        }
+    }
+}
