@@ -1,1 +1,142 @@
-fn main() {}
+//! `forebay`: the command line. One file a command; this one says what they are and turns their ends into exit codes.
+
+mod api_client;
+mod check;
+mod demo;
+mod doctor;
+mod end;
+mod init;
+mod monitor;
+mod query;
+mod run;
+mod status;
+mod talk;
+mod trigger;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::end::End;
+use crate::talk::{LogFormat, Talk};
+
+/// Records from an HTTP API, through Kafka, through micro-batches of SQL, into Cassandra: effectively once.
+#[derive(Parser)]
+#[command(name = "forebay", version, max_term_width = 110, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay demo                                   everything on this machine, watched live
+  forebay init && forebay check                  write a pipeline file, and check it
+  forebay run                                    run the pipeline of ./forebay.toml
+  forebay run --until-idle --json                fetch once, write all there is, say what was done
+  forebay trigger --wait                         ask a running pipeline for a fetch; done when readable in the table
+  forebay query 'SELECT * FROM users_stream'     read the table
+
+Exit codes: 0 done, 1 failed, 2 usage or pipeline file, 3 environment (a server is away, a port is taken),
+            4 the run was cancelled, 5 the wait timed out, 70 the supervisor gave up";
+
+/// What every command takes.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Global {
+    /// The pipeline file; default: forebay.toml here or in the nearest folder above
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Say the result as JSON on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// How log lines on stderr look; FOREBAY_LOG takes filters such as `info` or `forebay_actors=debug`
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", global = true)]
+    log_format: LogFormat,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything on this machine: a local API, an embedded broker, an embedded table
+    Demo(demo::Args),
+    /// Run the pipeline
+    Run(run::Args),
+    /// Check the pipeline file, its schema, its SQL and its table, without any server
+    Check(check::Args),
+    /// Ask whether the servers, ports and folders that the pipeline needs are there
+    Doctor(doctor::Args),
+    /// Ask a running pipeline for a fetch
+    Trigger(trigger::Args),
+    /// Show a running pipeline: path, partitions, actors, runs
+    Status(status::Args),
+    /// Watch a running pipeline in the terminal
+    #[command(visible_alias = "top")]
+    Monitor(monitor::Args),
+    /// Read the table with SQL (CQL where Cassandra is the store)
+    Query(query::Args),
+    /// Write a commented pipeline file and its schema
+    Init(init::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    // Reads FAILPOINTS: see docs/RECOVERY.md.
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
+    let cli = Cli::parse();
+    let talk = Talk::new(cli.global.json);
+    let global = &cli.global;
+    let end = match cli.command {
+        Command::Demo(args) => demo::demo(global, &talk, &args),
+        Command::Run(args) => run::run(global, &talk, &args),
+        Command::Check(args) => check::check(global, &talk, &args),
+        Command::Doctor(args) => doctor::doctor(global, &talk, &args),
+        Command::Trigger(args) => trigger::trigger(global, &talk, &args),
+        Command::Status(args) => status::status(global, &talk, &args),
+        Command::Monitor(args) => monitor::monitor(global, &args),
+        Command::Query(args) => query::query(global, &talk, &args),
+        Command::Init(args) => init::init(&talk, &args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "forebay", &mut script);
+            talk.data(&String::from_utf8_lossy(&script));
+            Ok(())
+        }
+    };
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(end) => end.report(&talk),
+    }
+}
+
+/// Where the pipeline file is: the one named, else `forebay.toml` here or in the nearest folder above.
+fn pipeline_path(global: &Global) -> Result<PathBuf, End> {
+    if let Some(path) = &global.config {
+        return Ok(path.clone());
+    }
+    let here = std::env::current_dir().map_err(|cause| End::environment(format!("can't tell the current folder: {cause}"), ""))?;
+    here.ancestors().map(|folder| folder.join("forebay.toml")).find(|path| path.is_file()).ok_or_else(|| {
+        End::usage(format!("no forebay.toml in {} or above", here.display()), "name one with -c FILE, or let `forebay init` write one")
+    })
+}
+
+/// The pipeline file, read and checked.
+fn load_pipeline(global: &Global) -> Result<forebay_schemas::pipeline::Pipeline, End> {
+    Ok(forebay_schemas::pipeline::load(&pipeline_path(global)?)?)
+}
+
+/// The runtime of commands that ask a server something and end.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads for the runtime can be started at the start of the process")
+        .block_on(work)
+}

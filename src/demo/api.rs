@@ -1,0 +1,399 @@
+//! The API of the demo: it answers on loopback as `https://randomuser.me/api/` does.
+//!
+//! `GET /api/?results=N&page=P&seed=S&inc=name,location` gives `N` people (1 to 5000, default 1). With `page` the answer depends on the
+//! request alone and has an `ETag`; without, each request gets the next people of the seed's endless sequence, so that a schedule always
+//! finds new ones. Mistakes get 400 and `{"error": …}`. It can be told to limit the rate (429, `Retry-After`) and to fail now and then (503).
+//!
+//! Guarantee: the same seed gives the same people in the same order. Not guaranteed: parameters other than those above; they are ignored.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::dev::ServerHandle;
+use actix_web::http::header::{ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use serde_json::json;
+
+use super::people::{Chosen, FIELDS, Person, Seed, hash};
+
+/// The most people a page has, as in the original.
+const MOST_RESULTS: u64 = 5_000;
+/// The most seeds whose place in the sequence is remembered.
+const MOST_SEEDS: usize = 1_024;
+/// About how long a person is in JSON.
+const BYTES_A_PERSON: usize = 1_200;
+/// The version of the original that this is like.
+const VERSION: &str = "1.4";
+
+/// So many requests in each stretch of time; more are answered with 429.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(test), allow(dead_code, reason = "the demo does not limit itself; tests of clients do"))]
+pub(crate) struct RateLimit {
+    /// The most requests.
+    pub(crate) requests: u64,
+    /// In this time.
+    pub(crate) each: Duration,
+}
+
+/// How the API of the demo behaves.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiOptions {
+    /// The port on 127.0.0.1; 0 takes a free one.
+    pub(crate) port: u16,
+    /// The seed of requests that name none.
+    pub(crate) seed: String,
+    /// How many requests it lets through; all when absent.
+    pub(crate) rate_limit: Option<RateLimit>,
+    /// Every so many-th request is answered with 503; none when absent.
+    pub(crate) fail_every: Option<NonZeroU64>,
+}
+
+impl Default for ApiOptions {
+    fn default() -> Self {
+        Self { port: 0, seed: "forebay".to_owned(), rate_limit: None, fail_every: None }
+    }
+}
+
+/// The API, answering until this is dropped.
+#[derive(Debug)]
+pub(crate) struct RunningApi {
+    /// Its address without a path, such as `http://127.0.0.1:41555`.
+    pub(crate) url: String,
+    handle: ServerHandle,
+}
+
+impl Drop for RunningApi {
+    fn drop(&mut self) {
+        // The command is sent at once; what it returns only waits for the end.
+        drop(self.handle.stop(false));
+    }
+}
+
+/// Starts the API on a thread of its own, whatever runtime the caller has.
+///
+/// # Errors
+/// The port is taken, or no thread can be started.
+pub(crate) async fn start(options: ApiOptions) -> io::Result<RunningApi> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let api = web::Data::new(Api::new(options));
+    let (sender, handle) = tokio::sync::oneshot::channel();
+    let serve = move || {
+        actix_web::rt::System::new().block_on(async move {
+            let app = move || {
+                let app = App::new().app_data(api.clone());
+                app.route("/api/", web::get().to(people)).route("/api", web::get().to(people)).default_service(web::to(nothing_here))
+            };
+            let server = HttpServer::new(app).workers(1).disable_signals().listen(listener).map(HttpServer::run);
+            let _ = sender
+                .send(server.as_ref().map(actix_web::dev::Server::handle).map_err(|error| io::Error::new(error.kind(), error.to_string())));
+            // Its end is the end of the thread; there is nobody to tell.
+            if let Ok(server) = server {
+                let _ = server.await;
+            }
+        });
+    };
+    std::thread::Builder::new().name("demo-api".to_owned()).spawn(serve)?;
+    let handle = handle.await.map_err(|_| io::Error::other("the thread of the demo's API has ended"))??;
+    Ok(RunningApi { url, handle })
+}
+
+/// What the requests share.
+struct Api {
+    options: ApiOptions,
+    state: Mutex<State>,
+}
+
+impl Api {
+    fn new(options: ApiOptions) -> Self {
+        Self { options, state: Mutex::new(State::default()) }
+    }
+}
+
+/// Counts, and where each seed is in its sequence.
+#[derive(Debug, Default)]
+struct State {
+    requests: u64,
+    /// Since when requests count against the limit, and how many did.
+    window: Option<(Instant, u64)>,
+    next: HashMap<Arc<str>, u64>,
+}
+
+/// Why a request gets no people.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// It is to come again after so many seconds.
+    TooMany(u64),
+    Unavailable,
+    Bad(String),
+}
+
+impl State {
+    /// Counts a request, and lets it through or not.
+    fn admit(&mut self, options: &ApiOptions, now: Instant) -> Result<(), Refusal> {
+        self.requests += 1;
+        if let Some(limit) = options.rate_limit {
+            let (since, used) = self.window.filter(|(since, _)| now.saturating_duration_since(*since) < limit.each).unwrap_or((now, 0));
+            if used >= limit.requests {
+                let left = limit.each.saturating_sub(now.saturating_duration_since(since));
+                return Err(Refusal::TooMany(left.as_secs() + u64::from(left.subsec_nanos() > 0)));
+            }
+            self.window = Some((since, used + 1));
+        }
+        match options.fail_every {
+            Some(every) if self.requests.is_multiple_of(every.get()) => Err(Refusal::Unavailable),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the next `results` people of a seed's sequence.
+    fn take(&mut self, seed: &str, results: u64) -> Result<u64, Refusal> {
+        if let Some(next) = self.next.get_mut(seed) {
+            let first = *next;
+            *next += results;
+            return Ok(first);
+        }
+        if self.next.len() >= MOST_SEEDS {
+            return Err(Refusal::Bad(format!("no more than {MOST_SEEDS} seeds without a page; name a page")));
+        }
+        self.next.insert(seed.into(), results);
+        Ok(0)
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Query {
+    results: u64,
+    page: Option<u64>,
+    seed: Option<String>,
+    chosen: Chosen,
+}
+
+fn parse(query: &str) -> Result<Query, String> {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query).map_err(|error| format!("the query cannot be read: {error}"))?;
+    let mut asked = Query { results: 1, page: None, seed: None, chosen: Chosen::ALL };
+    let number = |name: &str, text: &str, most: u64| {
+        let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+        number.ok_or_else(|| format!("`{name}` is to be a whole number from 1 to {most}, not `{text}`"))
+    };
+    for (name, value) in pairs.into_inner() {
+        match name.as_str() {
+            "results" => asked.results = number("results", &value, MOST_RESULTS)?,
+            "page" => asked.page = Some(number("page", &value, u64::from(u32::MAX))?),
+            "seed" if value.is_empty() || value.len() > 256 => return Err("`seed` is to have 1 to 256 bytes".to_owned()),
+            "seed" => asked.seed = Some(value),
+            "inc" => {
+                let unknown = |name: &str| format!("`inc` names `{name}`; the fields are {}", FIELDS.join(", "));
+                asked.chosen = Chosen::parse(&value).map_err(unknown)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(asked)
+}
+
+async fn people(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
+    answer(&request, &api).unwrap_or_else(|refusal| match refusal {
+        Refusal::Bad(error) => HttpResponse::BadRequest().json(json!({ "error": error })),
+        Refusal::Unavailable => HttpResponse::ServiceUnavailable().json(json!({ "error": "this request was chosen to fail" })),
+        Refusal::TooMany(seconds) => HttpResponse::TooManyRequests()
+            .insert_header((RETRY_AFTER, seconds))
+            .json(json!({ "error": format!("too many requests; come again in {seconds} s") })),
+    })
+}
+
+fn answer(request: &HttpRequest, api: &Api) -> Result<HttpResponse, Refusal> {
+    let mut state = api.state.lock().unwrap_or_else(PoisonError::into_inner);
+    state.admit(&api.options, Instant::now())?;
+    let asked = parse(request.query_string()).map_err(Refusal::Bad)?;
+    let seed = asked.seed.as_deref().unwrap_or(&api.options.seed);
+    let first = match asked.page {
+        Some(page) => (page - 1) * asked.results,
+        None => state.take(seed, asked.results)?,
+    };
+    drop(state);
+    let tag = asked.page.map(|_| format!("\"{:016x}\"", hash(format!("{VERSION} {seed:?} {asked:?}").as_bytes())));
+    if let Some(tag) = &tag
+        && known(request, tag)
+    {
+        return Ok(HttpResponse::NotModified().insert_header((ETAG, tag.as_str())).finish());
+    }
+    let body = page(seed, first, &asked).map_err(|error| Refusal::Bad(error.to_string()))?;
+    let mut response = HttpResponse::Ok();
+    if let Some(tag) = tag {
+        response.insert_header((ETAG, tag));
+    }
+    Ok(response.content_type("application/json; charset=utf-8").body(body))
+}
+
+/// Whether the client has what `tag` stands for.
+fn known(request: &HttpRequest, tag: &str) -> bool {
+    let headers = request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
+    headers.flat_map(|value| value.split(',')).map(str::trim).any(|value| value == "*" || value.trim_start_matches("W/") == tag)
+}
+
+fn page(seed: &str, first: u64, asked: &Query) -> serde_json::Result<Vec<u8>> {
+    let mut body = Vec::with_capacity(usize::try_from(asked.results).unwrap_or(0) * BYTES_A_PERSON + 128);
+    body.extend_from_slice(b"{\"results\":[");
+    let ready = Seed::new(seed);
+    for index in first..first + asked.results {
+        if index > first {
+            body.push(b',');
+        }
+        serde_json::to_writer(&mut body, &Person::new(ready, index, asked.chosen))?;
+    }
+    body.extend_from_slice(b"],\"info\":");
+    let page = first / asked.results + 1;
+    serde_json::to_writer(&mut body, &json!({ "seed": seed, "results": asked.results, "page": page, "version": VERSION }))?;
+    body.push(b'}');
+    Ok(body)
+}
+
+async fn nothing_here() -> HttpResponse {
+    HttpResponse::NotFound().json(json!({ "error": "there is only GET /api/" }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    async fn get(url: &str) -> (u16, Value) {
+        let response = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    fn uuids(answer: &Value) -> Vec<String> {
+        answer["results"].as_array().unwrap().iter().map(|person| person["login"]["uuid"].as_str().unwrap().to_owned()).collect()
+    }
+
+    async fn running(options: ApiOptions) -> (RunningApi, String) {
+        let api = start(options).await.unwrap();
+        let url = format!("{}/api/", api.url);
+        (api, url)
+    }
+
+    #[tokio::test]
+    async fn the_same_page_is_the_same_answer_and_pages_do_not_overlap() {
+        let (_api, url) = running(ApiOptions::default()).await;
+        let (status, first) = get(&format!("{url}?results=50&page=1&seed=abc")).await;
+        assert_eq!(status, 200);
+        assert_eq!(first["info"], json!({ "seed": "abc", "results": 50, "page": 1, "version": "1.4" }));
+        assert_eq!(first, get(&format!("{url}?results=50&page=1&seed=abc")).await.1);
+        let (_, second) = get(&format!("{url}?results=50&page=2&seed=abc")).await;
+        let all: std::collections::HashSet<_> = uuids(&first).into_iter().chain(uuids(&second)).collect();
+        assert_eq!(all.len(), 100);
+        let (_, both) = get(&format!("{url}?results=100&page=1&seed=abc")).await;
+        assert_eq!(uuids(&both), [uuids(&first), uuids(&second)].concat());
+    }
+
+    #[tokio::test]
+    async fn without_a_page_each_request_gets_the_next_people_in_the_order_of_the_pages() {
+        let (_api, url) = running(ApiOptions::default()).await;
+        for page in 1..=3 {
+            let (_, next) = get(&format!("{url}?results=20")).await;
+            assert_eq!(next, get(&format!("{url}?results=20&page={page}&seed=forebay")).await.1);
+        }
+        let (_, other) = get(&format!("{url}?results=20&seed=other")).await;
+        assert_eq!(other["info"]["page"], 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_the_page_gets_304_and_no_body() {
+        let (_api, url) = running(ApiOptions::default()).await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let page = format!("{url}?results=5&page=2");
+        let tag = client.get(&page).send().await.unwrap().headers()["etag"].clone();
+        let again = client.get(&page).header("if-none-match", &tag).send().await.unwrap();
+        assert_eq!((again.status().as_u16(), again.headers()["etag"].clone()), (304, tag.clone()));
+        assert!(again.bytes().await.unwrap().is_empty());
+        let other = client.get(format!("{url}?results=5&page=3")).header("if-none-match", &tag).send().await.unwrap();
+        assert_eq!(other.status(), 200);
+        let endless = client.get(format!("{url}?results=5")).send().await.unwrap();
+        assert!(!endless.headers().contains_key("etag"));
+    }
+
+    #[tokio::test]
+    async fn mistakes_are_400_with_what_is_expected() {
+        let (_api, url) = running(ApiOptions::default()).await;
+        for (query, said) in [
+            ("results=0", "from 1 to 5000, not `0`"),
+            ("results=5001", "from 1 to 5000"),
+            ("results=ten", "not `ten`"),
+            ("page=0&results=1", "`page` is to be"),
+            ("inc=name,shoe", "`inc` names `shoe`; the fields are gender, name"),
+            ("seed=", "1 to 256 bytes"),
+        ] {
+            let (status, answer) = get(&format!("{url}?{query}")).await;
+            assert_eq!(status, 400, "{query}");
+            assert!(answer["error"].as_str().unwrap().contains(said), "{query}: {answer}");
+        }
+        let (status, answer) = get(&url.replace("/api/", "/people")).await;
+        assert_eq!((status, answer["error"].as_str()), (404, Some("there is only GET /api/")));
+    }
+
+    #[tokio::test]
+    async fn more_requests_than_allowed_are_429_with_the_time_to_wait() {
+        let limit = RateLimit { requests: 2, each: Duration::from_secs(3_600) };
+        let (_api, url) = running(ApiOptions { rate_limit: Some(limit), ..ApiOptions::default() }).await;
+        assert_eq!(get(&url).await.0, 200);
+        assert_eq!(get(&url).await.0, 200);
+        let refused = reqwest::Client::builder().no_proxy().build().unwrap().get(&url).send().await.unwrap();
+        assert_eq!(refused.status(), 429);
+        let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=3_600).contains(&wait));
+    }
+
+    #[test]
+    fn the_limit_opens_again_when_its_time_is_over() {
+        let limit = RateLimit { requests: 1, each: Duration::from_secs(10) };
+        let options = ApiOptions { rate_limit: Some(limit), ..ApiOptions::default() };
+        let (mut state, now) = (State::default(), Instant::now());
+        assert_eq!(state.admit(&options, now), Ok(()));
+        assert_eq!(state.admit(&options, now + Duration::from_millis(2_500)), Err(Refusal::TooMany(8)));
+        assert_eq!(state.admit(&options, now + Duration::from_secs(10)), Ok(()));
+    }
+
+    #[test]
+    fn every_third_request_fails_when_told_so() {
+        let options = ApiOptions { fail_every: NonZeroU64::new(3), ..ApiOptions::default() };
+        let (mut state, now) = (State::default(), Instant::now());
+        let failed: Vec<_> = (0..6).map(|_| state.admit(&options, now).is_err()).collect();
+        assert_eq!(failed, [false, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn each_seed_has_its_own_sequence_without_gaps() {
+        let mut state = State::default();
+        assert_eq!(state.take("a", 10), Ok(0));
+        assert_eq!(state.take("b", 5), Ok(0));
+        assert_eq!(state.take("a", 3), Ok(10));
+        assert_eq!(state.take("a", 1), Ok(13));
+    }
+
+    #[test]
+    fn the_seeds_that_are_remembered_are_bounded() {
+        let mut state = State::default();
+        for seed in 0..MOST_SEEDS {
+            state.take(&seed.to_string(), 1).unwrap();
+        }
+        assert!(matches!(state.take("one more", 1), Err(Refusal::Bad(_))));
+        assert_eq!(state.take("0", 1), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn the_api_ends_when_it_is_dropped() {
+        let (api, url) = running(ApiOptions::default()).await;
+        assert_eq!(get(&url).await.0, 200);
+        drop(api);
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        while client.get(&url).send().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! `forebay demo`: the whole way on this machine, with no server and no network: a local API that answers as randomuser.me does, the
+//! embedded broker, the embedded table, and a live view.
+
+pub(crate) mod api;
+mod people;
+
+use std::io::IsTerminal as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_actors::pipeline::{Role, Running};
+use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::snapshot::Snapshot;
+
+use crate::Global;
+use crate::end::End;
+use crate::run::{asked_to_stop, escalated, on_actor_thread, say_summary, start, stop};
+use crate::talk::{self, LogFormat, Talk};
+
+/// Flags of `demo`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+The demo writes into .forebay/demo of this folder and begins afresh each time. While it runs, look at it from another terminal:
+  forebay status
+  forebay trigger --wait
+  forebay query -c .forebay/demo/forebay.toml 'SELECT first_name, address FROM users_stream LIMIT 5'
+  kcat -b 127.0.0.1:9092 -t users_stream -o -5 -e          (the address is in `forebay status`)
+
+Examples:
+  forebay demo
+  forebay demo --duration 20s --json             twenty seconds, then a summary on stdout
+  forebay demo --rate 5000")]
+pub(crate) struct Args {
+    /// Stop after so long, such as 20s; default: at q or ctrl-c
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Records a second
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Where the demo keeps its pipeline file, broker and table
+    #[arg(long, value_name = "FOLDER", default_value = ".forebay/demo")]
+    dir: PathBuf,
+}
+
+/// How long the live view gets a line of progress where there is no terminal.
+const PROGRESS: Duration = Duration::from_secs(2);
+/// The longest that the end waits for what is in flight.
+const DRAIN_MOST: Duration = Duration::from_secs(60);
+/// How often the end looks whether all is written.
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
+/// First line of the demo's pipeline file; by it a folder is known to be the demo's own.
+const MARK: &str = "# Written by `forebay demo`, which writes it anew at each start.";
+
+/// Runs the command.
+pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
+    if global.config.is_some() {
+        return Err(End::usage("the demo brings its own pipeline file", "for yours there is `forebay run -c FILE`"));
+    }
+    let live = std::io::stdout().is_terminal() && !talk.json();
+    // In the live view log lines would tear the picture; what happened is in the view.
+    talk::start_logging(global.log_format, if live { "off" } else { "warn" });
+    if !live && global.log_format == LogFormat::Text {
+        talk.say(&format!("demo: {} records/s from a local API, through the embedded broker, into {}", args.rate, args.dir.display()));
+    }
+    let summary = on_actor_thread(async {
+        let people = api::start(api::ApiOptions::default())
+            .await
+            .map_err(|cause| End::environment(format!("the demo's API can't listen on 127.0.0.1: {cause}"), ""))?;
+        let pipeline = write_pipeline(args, &people.url)?;
+        let running = start(pipeline, Role::ALL.to_vec(), false).await?;
+        let over = async {
+            match args.duration {
+                Some(duration) => tokio::time::sleep(duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        let enough = async {
+            tokio::select! { () = over => {}, () = asked_to_stop() => {} }
+        };
+        tokio::select! {
+            end = watch(talk, &running, live, enough) => end?,
+            exit = running.exited() => return Err(escalated(&exit)),
+        }
+        drain(talk, &running).await;
+        stop(&running).await
+    })?;
+    say_summary(talk, &summary);
+    Ok(())
+}
+
+async fn watch(talk: &Talk, running: &Running, live: bool, enough: impl Future<Output = ()>) -> Result<(), End> {
+    let viewer = running.viewer().clone();
+    if live {
+        let source = forebay_tui::Source::InProcess(Arc::new(move || viewer.snapshot()));
+        let options = forebay_tui::Options { colour: talk::colour_wanted(), ascii: false };
+        let end = forebay_tui::live(source, options, enough).await;
+        return end
+            .map(|_| ())
+            .map_err(|cause| End::environment(format!("the terminal can't be used: {cause}"), "try `forebay demo | cat`"));
+    }
+    let mut enough = std::pin::pin!(enough);
+    loop {
+        tokio::select! {
+            () = &mut enough => return Ok(()),
+            () = tokio::time::sleep(PROGRESS) => talk.say(&progress(&viewer.snapshot())),
+        }
+    }
+}
+
+fn progress(snapshot: &Snapshot) -> String {
+    let totals = snapshot.totals;
+    let lag: u64 = snapshot.partitions.iter().map(forebay_schemas::snapshot::PartitionView::lag).sum();
+    let mut line = format!(
+        "{:>6.1} s  fetched {}  produced {}  written {}  lag {lag}  p50 {:.1} ms  p99 {:.1} ms",
+        (snapshot.at - snapshot.started_at).as_seconds_f64(),
+        totals.fetched,
+        totals.produced,
+        totals.written,
+        snapshot.latency_ms.p50,
+        snapshot.latency_ms.p99
+    );
+    for actor in &snapshot.actors {
+        if let Some(note) = &actor.note {
+            line.push_str(&format!("\n          {}: {note}", actor.path));
+        }
+    }
+    line
+}
+
+/// Holds the schedule and waits until all that was fetched is written, so that the counts meet.
+async fn drain(talk: &Talk, running: &Running) {
+    running.hold();
+    let settled = async {
+        loop {
+            let totals = running.viewer().snapshot().totals;
+            if totals.fetched == totals.produced && totals.consumed == totals.produced {
+                return;
+            }
+            tokio::time::sleep(DRAIN_CHECK).await;
+        }
+    };
+    if tokio::time::timeout(DRAIN_MOST, settled).await.is_err() {
+        talk.say("the demo could not write all that it had fetched in a minute; what is left is in the topic");
+    }
+}
+
+/// Writes the example's pipeline file with the demo's ends, in a folder begun afresh.
+fn write_pipeline(args: &Args, url: &str) -> Result<Pipeline, End> {
+    let dir = &args.dir;
+    let unwritable = |path: &Path, cause: &std::io::Error| {
+        End::environment(format!("can't write {}: {cause}", path.display()), "name another folder with --dir FOLDER")
+    };
+    let path = dir.join("forebay.toml");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.starts_with(MARK) => std::fs::remove_dir_all(dir).map_err(|cause| unwritable(dir, &cause))?,
+        Ok(_) => {
+            return Err(End::usage(
+                format!("{} holds a pipeline file that is not the demo's", dir.display()),
+                "name another folder with --dir FOLDER",
+            ));
+        }
+        Err(_) if dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) => {
+            return Err(End::usage(format!("{} is not empty", dir.display()), "name another folder with --dir FOLDER"));
+        }
+        Err(_) => {}
+    }
+    std::fs::create_dir_all(dir).map_err(|cause| unwritable(dir, &cause))?;
+    let (every, results) = pace(args.rate);
+    let fetcher = format!("url = \"{url}/api/?results={results}\"");
+    let text = format!("{MARK}\n{}", crate::init::PIPELINE);
+    let text = replace_value(&text, "url", &fetcher)?;
+    let text = replace_value(&text, "every", &format!("every = \"{}ms\"", every.as_millis()))?;
+    let text = replace_value(&text, "data_dir", "data_dir = \"data\"")?;
+    let text = match free_port() {
+        Some(port) => format!("{text}\n[api]\nlisten = \"127.0.0.1:{port}\"\n"),
+        None => text,
+    };
+    for (path, text) in [(&path, text.as_str()), (&dir.join(crate::init::SCHEMA_NAME), crate::init::SCHEMA)] {
+        std::fs::write(path, text).map_err(|cause| unwritable(path, &cause))?;
+    }
+    Ok(forebay_schemas::pipeline::load(&path)?)
+}
+
+/// Puts a line in place of the one of the example that sets `key`.
+fn replace_value(text: &str, key: &str, line: &str) -> Result<String, End> {
+    let mut found = false;
+    let lines: Vec<&str> = text
+        .lines()
+        .map(|old| {
+            let sets = old.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
+            found |= sets;
+            if sets { line } else { old }
+        })
+        .collect();
+    if found {
+        Ok(lines.join("\n") + "\n")
+    } else {
+        Err(End::failed(format!("the example has no `{key}`"), "this is a defect of this build"))
+    }
+}
+
+/// How often to fetch how many, for a rate: ten times a second where that gives whole records, else once a second.
+fn pace(rate: u32) -> (Duration, u32) {
+    match rate {
+        0..10 => (Duration::from_secs(1), rate),
+        10..50_000 => (Duration::from_millis(100), rate.div_ceil(10)),
+        _ => (Duration::from_millis(50), rate.div_ceil(20)),
+    }
+}
+
+/// A port for the API when the default one is taken, so that a demo beside a running pipeline works.
+fn free_port() -> Option<u16> {
+    let default = forebay_schemas::pipeline::ApiTable::default().listen;
+    if TcpListener::bind(&default).is_ok() {
+        return None;
+    }
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).ok().map(|address| address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_s_pipeline_file_is_the_example_with_its_own_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = Args { duration: None, rate: 500, dir: dir.path().join("demo") };
+        let pipeline = write_pipeline(&args, "http://127.0.0.1:1").unwrap();
+        assert_eq!(pipeline.fetcher.as_ref().unwrap().url, "http://127.0.0.1:1/api/?results=50");
+        assert!(pipeline.kafka.is_embedded() && pipeline.cassandra.as_ref().unwrap().is_embedded());
+        assert!(pipeline.data_dir().starts_with(dir.path()));
+        write_pipeline(&args, "http://127.0.0.1:2").expect("a folder of the demo is begun afresh");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_the_demo_s_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("precious"), "1").unwrap();
+        let args = Args { duration: None, rate: 500, dir: dir.path().into() };
+        assert!(write_pipeline(&args, "http://127.0.0.1:1").is_err());
+        assert!(dir.path().join("precious").exists());
+    }
+
+    #[test]
+    fn the_pace_gives_the_rate() {
+        for rate in [1, 9, 10, 500, 5_000, 100_000] {
+            let (every, results) = pace(rate);
+            let given = f64::from(results) / every.as_secs_f64();
+            assert!((given - f64::from(rate)).abs() / f64::from(rate) < 0.01, "{rate}: {given}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `forebay run`: runs the pipeline until it is told to stop, or until it is idle.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use forebay_actors::kernel::Exit;
+use forebay_actors::kernel::clock::SystemClock;
+use forebay_actors::pipeline::{Blueprint, Options, Role, Running, StartError};
+use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::summary::Summary;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Global;
+use crate::end::End;
+use crate::talk::{self, Talk};
+
+/// Flags of `run`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  forebay run                                  until SIGTERM or ctrl-c, which drain and commit
+  forebay run -c users.toml --log-format json  for a service
+  forebay run --until-idle --json              fetch once, write all there is, print a summary
+  forebay run --roles egress                   only from the topic into the table; more such processes share the partitions")]
+pub(crate) struct Args {
+    /// Fetch once where there is a fetcher, and stop when every record up to the topic's ends is written
+    #[arg(long)]
+    until_idle: bool,
+    /// The parts of the tree to run
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = RoleArg::value_variants().to_vec())]
+    roles: Vec<RoleArg>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleArg {
+    /// Producer and fetcher
+    Ingest,
+    /// Writer, transformer, consumer
+    Egress,
+    /// The control API
+    Api,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Ingest => Self::Ingest,
+            RoleArg::Egress => Self::Egress,
+            RoleArg::Api => Self::Api,
+        }
+    }
+}
+
+/// How often an idle pipeline is looked for.
+const IDLE_CHECK: Duration = Duration::from_millis(100);
+
+/// Runs the command.
+pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
+    talk::start_logging(global.log_format, "info");
+    let pipeline = crate::load_pipeline(global)?;
+    let roles = args.roles.iter().copied().map(Role::from).collect();
+    let summary = on_actor_thread(async {
+        let running = start(pipeline, roles, args.until_idle).await?;
+        let idle = async {
+            if !args.until_idle {
+                std::future::pending::<()>().await;
+            }
+            running.fetched_once().await;
+            running.settled(IDLE_CHECK).await;
+        };
+        let stopped = tokio::select! {
+            () = idle => Ok(()),
+            () = asked_to_stop() => if args.until_idle { Err(End::failed("stopped before it was idle", "run it again: it goes on where it was")) } else { Ok(()) },
+            exit = running.exited() => return Err(escalated(&exit)),
+        };
+        let summary = stop(&running).await?;
+        stopped.map(|()| summary)
+    })?;
+    if args.until_idle || talk.json() {
+        say_summary(talk, &summary);
+    }
+    Ok(())
+}
+
+/// Runs work on the thread that the actors share, with a runtime of threads beside it for all else.
+pub(crate) fn on_actor_thread<T>(work: impl Future<Output = T>) -> T {
+    let io = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let io = io.expect("threads for the runtime can be started at the start of the process");
+    forebay_actors::kernel::block_on(&Arc::new(io), work)
+}
+
+/// Starts a pipeline after everything that can be checked is checked.
+pub(crate) async fn start(pipeline: Pipeline, roles: Vec<Role>, fetch_once: bool) -> Result<Running, End> {
+    let listener = if roles.contains(&Role::Api) { Some(listen(&pipeline)?) } else { None };
+    let blueprint = Blueprint::draw(pipeline)?;
+    let options = Options { roles, fetch_once, listener, clock: Arc::new(SystemClock), seed: rand::random() };
+    forebay_actors::pipeline::start(&blueprint, options).map_err(|error| match error {
+        StartError::DataDir { .. } => End::environment(error.to_string(), "set [pipeline] data_dir to a folder that you may write to"),
+        StartError::Locked(_) | StartError::Broker(_) => End::environment(error.to_string(), ""),
+    })
+}
+
+/// Takes the API's port, so that a taken one is an error before anything starts.
+fn listen(pipeline: &Pipeline) -> Result<TcpListener, End> {
+    let listen = &pipeline.api.listen;
+    let addresses: Vec<SocketAddr> = listen
+        .to_socket_addrs()
+        .map_err(|cause| pipeline.error_at(&["api", "listen"], format!("{listen:?} can't be looked up: {cause}"), "write 127.0.0.1:7070"))?
+        .collect();
+    let listener = TcpListener::bind(&addresses[..]).map_err(|cause| {
+        End::environment(
+            format!("the API can't listen on {listen}: {cause}"),
+            "another pipeline may have the port: set [api] listen to another one, or leave the API out with --roles ingest,egress",
+        )
+    })?;
+    listener.set_nonblocking(true).map_err(|cause| End::environment(format!("the API's port can't be used: {cause}"), ""))?;
+    Ok(listener)
+}
+
+/// Comes back at ctrl-c or SIGTERM. A second one ends the process at once: the next start redoes what was in flight.
+pub(crate) async fn asked_to_stop() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        tracing::error!("signals can't be caught; stop the process by SIGKILL");
+        return std::future::pending().await;
+    };
+    let code = tokio::select! { _ = interrupt.recv() => 130, _ = terminate.recv() => 143 };
+    tokio::spawn(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        std::process::exit(code);
+    });
+}
+
+/// Stops the pipeline in order: what is in flight is written and committed first.
+pub(crate) async fn stop(running: &Running) -> Result<Summary, End> {
+    running.stop();
+    match running.exited().await {
+        Exit::Shutdown | Exit::Normal => Ok(running.summary()),
+        exit => Err(escalated(&exit)),
+    }
+}
+
+/// The end of a tree that gave up.
+pub(crate) fn escalated(exit: &Exit) -> End {
+    End::escalated(format!("the supervisor gave up: {exit}"), "the log above says what failed; nothing that was acknowledged is lost")
+}
+
+/// Says what was done: one JSON object on stdout, or a line on stderr.
+pub(crate) fn say_summary(talk: &Talk, summary: &Summary) {
+    if talk.json() {
+        talk.data(&serde_json::to_string(summary).expect("a summary is JSON"));
+        return;
+    }
+    let Summary { fetched, produced, consumed, written, rejected, restarts, latency_ms } = summary;
+    talk.say(&format!(
+        "fetched {fetched}, produced {produced}, consumed {consumed}, written {written}, rejected {rejected}, restarts {restarts}; \
+         produced to written p50 {:.1} ms, p99 {:.1} ms",
+        latency_ms.p50, latency_ms.p99
+    ));
+}

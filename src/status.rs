@@ -1,0 +1,33 @@
+//! `forebay status`: one look at a running pipeline.
+
+use crate::Global;
+use crate::api_client::{ApiClient, Target};
+use crate::end::End;
+use crate::talk::Talk;
+
+/// Flags of `status`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  forebay status                                   path, partitions with their lag, actors, runs
+  forebay status --json | jq .totals.written       one number of it
+  forebay status --url http://127.0.0.1:7071       of another pipeline")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+pub(crate) fn status(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
+    let url = args.target.url(global)?;
+    let snapshot = crate::block_on(ApiClient::new(url).snapshot())?;
+    let text = if talk.json() {
+        serde_json::to_string(&snapshot).expect("a snapshot is JSON")
+    } else {
+        use std::io::IsTerminal as _;
+        let colour = crate::talk::colour_wanted() && std::io::stdout().is_terminal();
+        forebay_tui::once(&snapshot, forebay_tui::Options { colour, ascii: false })
+    };
+    talk.data(&text);
+    Ok(())
+}

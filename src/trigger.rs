@@ -1,0 +1,87 @@
+//! `forebay trigger`: asks a running pipeline for a fetch, and with `--wait` stays until its records are readable in the table.
+
+use std::time::{Duration, Instant};
+
+use forebay_schemas::run::{Run, RunState};
+
+use crate::Global;
+use crate::api_client::{ApiClient, Target};
+use crate::end::End;
+use crate::talk::Talk;
+
+/// Flags of `trigger`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  forebay trigger                                  ask for a fetch and go
+  forebay trigger --wait                           stay until its records are readable in the table
+  forebay trigger --key daily-2026-11-24 --wait    the same key is the same run: safe to repeat
+  forebay trigger --wait --timeout 5m --json       for scripts; 1 failed, 4 cancelled, 5 still running")]
+pub(crate) struct Args {
+    /// The run's key; the same key and attempt is the same run for ever. Default: a fresh one
+    #[arg(long)]
+    key: Option<String>,
+    /// The attempt at this key, from 1; a higher one starts anew after a failed run
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: u32,
+    /// Stay until the run has ended
+    #[arg(long)]
+    wait: bool,
+    /// The longest stay, such as 30s or 5m
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration, requires = "wait")]
+    timeout: Duration,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+pub(crate) fn trigger(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
+    let url = args.target.url(global)?;
+    let key = args.key.clone().unwrap_or_else(|| format!("manual-{}", uuid::Uuid::now_v7()));
+    crate::block_on(async {
+        let client = ApiClient::new(url);
+        let name = client.snapshot().await?.pipeline;
+        let mut run = client.request_run(&name, &key, args.attempt).await?;
+        if args.wait {
+            run = wait(&client, talk, run, args.timeout).await?;
+        }
+        talk.data(&if talk.json() { serde_json::to_string(&run).expect("a run is JSON") } else { line(&run) });
+        match run.state {
+            RunState::Failed => {
+                let error = run.error.map(|error| format!("at {}: {}", error.stage, error.message)).unwrap_or_default();
+                Err(End::failed(format!("the run failed {error}"), ""))
+            }
+            RunState::Cancelled => Err(End::cancelled("the run was cancelled")),
+            state if args.wait && !state.is_terminal() => {
+                Err(End::timed_out(format!("the run is {state:?} still"), "it goes on; ask again with the same --key"))
+            }
+            _ => Ok(()),
+        }
+    })
+}
+
+async fn wait(client: &ApiClient, talk: &Talk, mut run: Run, timeout: Duration) -> Result<Run, End> {
+    let until = Instant::now() + timeout;
+    let mut said = None;
+    while !run.terminal {
+        if said != Some((run.state, run.counts)) {
+            talk.say(&line(&run));
+            said = Some((run.state, run.counts));
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        run = client.poll_run(run.id, left).await?;
+    }
+    Ok(run)
+}
+
+fn line(run: &Run) -> String {
+    let counts = run.counts;
+    let state = format!("{:?}", run.state).to_lowercase();
+    format!(
+        "run {} {state}: {} fetched, {} produced, {} rejected (key {})",
+        run.id, counts.fetched, counts.produced, counts.rejected, run.key
+    )
+}
