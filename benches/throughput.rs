@@ -1,0 +1,151 @@
+//! How fast the topic gets into the table: `forebay run --until-idle` on a topic that another client filled, against real Kafka and
+//! real Cassandra on this machine, side by side with a bare loop that does nothing but write the same rows.
+//!
+//! `make bench` prints for each round: rows/s and client CPU a row of both, and their ratio. Numbers of different rounds or machines are
+//! not to be compared.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails by the one and speaks by the other")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use forebay_test_services::{Cassandra, CommitlogSync, Kafka, Size};
+use scylla::client::session_builder::SessionBuilder;
+use scylla::statement::batch::{Batch, BatchType};
+use support::{Job, produce, unique, user_id, users};
+use uuid::Uuid;
+
+/// Records a round.
+const RECORDS: u32 = 100_000;
+/// Rounds after the one that warms the servers up.
+const ROUNDS: u32 = 3;
+/// Rows in a batch and batches in flight of the bare loop: the best that was found for one node on two cores.
+const BATCH: usize = 50;
+const IN_FLIGHT: usize = 8;
+
+fn main() {
+    let kafka = Kafka::start_sized(Size::Bench, None);
+    let cassandra = Cassandra::start_sized(CommitlogSync::Periodic, Size::Bench, None);
+    for round in 0..=ROUNDS {
+        let bare = bare_loop(&cassandra.contact_point());
+        let job = Job::new(kafka.bootstrap(), &cassandra.contact_point());
+        kafka.create_topic(&job.topic, 4);
+        produce(kafka.bootstrap(), &job.topic, users(RECORDS));
+        let (began, cpu) = (Instant::now(), children_cpu());
+        let summary = job.run_until_idle();
+        let ours = Measured { took: began.elapsed(), cpu: children_cpu() - cpu };
+        assert_eq!(summary["written"], RECORDS, "{summary}");
+        let kind = if round == 0 { "warm-up" } else { "round" };
+        println!("{kind} {round}: forebay {ours}; bare loop {bare}; ratio {:.2}", bare.took.as_secs_f64() / ours.took.as_secs_f64());
+    }
+}
+
+struct Measured {
+    took: Duration,
+    cpu: Duration,
+}
+
+impl std::fmt::Display for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rows = f64::from(RECORDS);
+        write!(f, "{:.0} rows/s, {:.1} µs of CPU a row", rows / self.took.as_secs_f64(), self.cpu.as_secs_f64() * 1e6 / rows)
+    }
+}
+
+/// Writes as many rows of the same table as fast as a loop can that neither reads nor parses nor commits.
+fn bare_loop(contact_point: &str) -> Measured {
+    let keyspace = unique("bare");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let session = std::sync::Arc::new(SessionBuilder::new().known_node(contact_point).build().await.unwrap());
+        let ddl = [
+            format!("CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"),
+            format!(
+                "CREATE TABLE {keyspace}.users_stream (id uuid PRIMARY KEY, first_name text, last_name text, gender text, address text, \
+                 post_code text, email text, username text, phone text, picture text, dob timestamp, registered_date timestamp)"
+            ),
+        ];
+        for statement in ddl {
+            session.query_unpaged(statement, ()).await.unwrap();
+        }
+        let insert = format!(
+            "INSERT INTO {keyspace}.users_stream (id, first_name, last_name, gender, address, post_code, email, username, phone, picture, dob, \
+             registered_date) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+        );
+        let insert = session.prepare(insert).await.unwrap();
+        let mut batch = Batch::new(BatchType::Unlogged);
+        (0..BATCH).for_each(|_| batch.append_statement(insert.clone()));
+        let batch = std::sync::Arc::new(batch);
+        let (began, cpu) = (Instant::now(), own_cpu());
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..IN_FLIGHT {
+            let (session, batch) = (session.clone(), batch.clone());
+            writers.spawn(async move {
+                let batches = RECORDS as usize / BATCH;
+                for number in (writer..batches).step_by(IN_FLIGHT) {
+                    let values: Vec<_> = (0..BATCH).map(|row| row_of(u32::try_from(number * BATCH + row).unwrap())).collect();
+                    session.batch(&batch, values).await.unwrap();
+                }
+            });
+        }
+        while let Some(end) = writers.join_next().await {
+            end.unwrap();
+        }
+        Measured { took: began.elapsed(), cpu: own_cpu() - cpu }
+    })
+}
+
+type Row = (
+    Uuid,
+    String,
+    &'static str,
+    &'static str,
+    String,
+    String,
+    String,
+    String,
+    &'static str,
+    &'static str,
+    scylla::value::CqlTimestamp,
+    scylla::value::CqlTimestamp,
+    i64,
+);
+
+fn row_of(n: u32) -> Row {
+    let time = scylla::value::CqlTimestamp(700_000_000_000);
+    (
+        user_id(n).parse().unwrap(),
+        format!("First{n}"),
+        "Last1",
+        "female",
+        format!("{n} Main Street, Zürich, ZH, Switzerland"),
+        format!("{}", 8000 + n % 100),
+        format!("user{n}@example.org"),
+        format!("user{n}"),
+        "1",
+        "m",
+        time,
+        time,
+        i64::from(n),
+    )
+}
+
+/// User and system time of this process.
+fn own_cpu() -> Duration {
+    cpu_of("self", [13, 14])
+}
+
+/// User and system time of the processes it has waited for.
+fn children_cpu() -> Duration {
+    cpu_of("self", [15, 16])
+}
+
+/// Sums two fields (counted from 0) of `/proc/<pid>/stat`, which are in hundredths of a second on Linux.
+fn cpu_of(pid: &str, fields: [usize; 2]) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    let ticks: Vec<u64> = after_name.split_whitespace().skip(1).map(|field| field.parse().unwrap_or(0)).collect();
+    Duration::from_millis(fields.iter().map(|field| ticks[field - 3] * 10).sum())
+}

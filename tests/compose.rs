@@ -1,0 +1,216 @@
+//! `docker-compose.yml` and `Dockerfile` name only what is there, and run the same servers and the same pipeline as everything else
+//! does. Whether the images can be pulled and the containers run is not shown: that needs a container engine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use forebay_test_services::{Cassandra, Kafka};
+use serde::Deserialize;
+
+/// The part of a compose file that is used here. What is not named is a mistake or needs a look at these tests.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Compose {
+    #[serde(rename = "name")]
+    _name: String,
+    services: BTreeMap<String, Service>,
+    volumes: BTreeMap<String, Option<serde::de::IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Service {
+    image: String,
+    build: Option<Build>,
+    healthcheck: Option<HealthCheck>,
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    depends_on: BTreeMap<String, Dependency>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    ports: Vec<String>,
+    #[serde(default)]
+    volumes: Vec<String>,
+    #[serde(rename = "restart")]
+    _restart: String,
+    #[serde(rename = "stop_grace_period", default)]
+    _stop_grace_period: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Build {
+    context: PathBuf,
+    dockerfile: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HealthCheck {
+    test: Vec<String>,
+    #[serde(rename = "interval")]
+    _interval: String,
+    #[serde(rename = "timeout")]
+    _timeout: String,
+    #[serde(rename = "retries")]
+    _retries: u32,
+    #[serde(rename = "start_period")]
+    _start_period: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dependency {
+    condition: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|cause| panic!("{path}: {cause}"))
+}
+
+fn compose() -> Compose {
+    serde_saphyr::from_str(&read("docker-compose.yml")).unwrap_or_else(|error| panic!("docker-compose.yml: {error}"))
+}
+
+fn table(path: &str) -> toml::Table {
+    read(path).parse().unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn every_image_has_a_tag_and_is_the_version_that_is_tested() {
+    let compose = compose();
+    for (name, service) in &compose.services {
+        let (_, tag) = service.image.split_once(':').unwrap_or_else(|| panic!("{name}: {} has no tag", service.image));
+        assert_ne!(tag, "latest", "{name}");
+        assert_ne!(tag, "", "{name}");
+    }
+    assert_eq!(compose.services["kafka"].image, format!("apache/kafka:{}", Kafka::VERSION));
+    assert_eq!(compose.services["cassandra"].image, format!("cassandra:{}", Cassandra::VERSION));
+    assert_eq!(compose.services["forebay"].image, format!("forebay:{}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn what_is_built_has_its_folder_and_its_dockerfile() {
+    for (name, service) in compose().services {
+        let Some(build) = service.build else { continue };
+        let context = root().join(build.context);
+        assert!(context.is_dir(), "{name}: {} is no folder", context.display());
+        assert!(context.join(&build.dockerfile).is_file(), "{name}: no {}", build.dockerfile.display());
+    }
+}
+
+#[test]
+fn every_mount_is_a_path_that_exists_or_a_volume_that_is_declared() {
+    let compose = compose();
+    let mut used = Vec::new();
+    for (name, service) in &compose.services {
+        for mount in &service.volumes {
+            let (source, target) = mount.split_once(':').unwrap_or_else(|| panic!("{name}: {mount} has no target"));
+            assert!(target.starts_with('/'), "{name}: {mount}");
+            if source.starts_with(['.', '/']) {
+                assert!(root().join(source).exists(), "{name}: {source} does not exist");
+            } else {
+                assert!(compose.volumes.contains_key(source), "{name}: the volume {source} is not declared");
+                used.push(source.to_owned());
+            }
+        }
+    }
+    used.sort();
+    assert_eq!(used, compose.volumes.keys().cloned().collect::<Vec<_>>(), "each volume is used once");
+}
+
+#[test]
+fn whoever_depends_on_a_service_waits_for_its_health() {
+    let compose = compose();
+    for (name, service) in &compose.services {
+        for (other, dependency) in &service.depends_on {
+            let other = compose.services.get(other).unwrap_or_else(|| panic!("{name} depends on {other}, which is not there"));
+            assert_eq!(dependency.condition, "service_healthy", "{name}");
+            let check = other.healthcheck.as_ref().unwrap_or_else(|| panic!("{name} waits for what has no health check"));
+            assert!(check.test.len() > 1 && check.test[0] == "CMD", "{name}: {:?}", check.test);
+        }
+    }
+    assert!(compose.services["forebay"].depends_on.keys().eq(["cassandra", "kafka"]));
+}
+
+#[test]
+fn ports_are_published_to_this_machine_alone() {
+    for (name, service) in compose().services {
+        for port in service.ports {
+            assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
+        }
+    }
+}
+
+#[test]
+fn kafka_advertises_the_addresses_that_its_clients_are_told() {
+    let compose = compose();
+    let kafka = &compose.services["kafka"];
+    let advertised = &kafka.environment["KAFKA_ADVERTISED_LISTENERS"];
+    let pipeline = table("examples/users/compose.toml");
+    let bootstrap = pipeline["kafka"]["bootstrap"].as_str().unwrap();
+    assert!(advertised.split(',').any(|listener| listener == format!("INTERNAL://{bootstrap}")), "{advertised} lacks {bootstrap}");
+    assert!(advertised.contains("EXTERNAL://localhost:9092") && kafka.ports.iter().any(|port| port == "127.0.0.1:9092:9092"));
+    let server = pipeline["cassandra"]["contact_points"][0].as_str().unwrap();
+    assert!(server.strip_suffix(":9042").is_some_and(|host| compose.services.contains_key(host)), "{server} is no service");
+}
+
+#[test]
+fn everything_the_dockerfile_copies_exists_and_is_not_ignored() {
+    let mut checked = 0;
+    for line in read("Dockerfile").lines().filter_map(|line| line.strip_prefix("COPY ")) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        if words[0].starts_with("--from=") {
+            continue; // from an earlier stage, not from the tree
+        }
+        for source in words.iter().take(words.len() - 1).filter(|word| !word.starts_with("--")) {
+            assert!(root().join(source).exists(), "COPY {line}: {source} does not exist");
+            checked += 1;
+        }
+    }
+    assert!(checked > 0);
+    let kept = read(".dockerignore");
+    let kept: Vec<_> = kept.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    for path in &kept {
+        assert!(root().join(path).exists(), ".dockerignore keeps {path}, which does not exist");
+    }
+    let manifest = table("Cargo.toml");
+    for member in manifest["workspace"]["members"].as_array().unwrap() {
+        let top = member.as_str().unwrap().split('/').next().unwrap();
+        assert!(kept.contains(&top), "the build needs {top}, which .dockerignore leaves out");
+    }
+}
+
+#[test]
+fn the_containers_pipeline_differs_from_the_example_only_in_where_things_are() {
+    let places = [("pipeline", "data_dir"), ("kafka", "bootstrap"), ("cassandra", "contact_points"), ("cassandra", "create")];
+    let strip = |path| {
+        let mut file = table(path);
+        for (section, key) in places {
+            file[section].as_table_mut().unwrap().remove(key);
+        }
+        file
+    };
+    assert_eq!(strip("examples/users/compose.toml"), strip("examples/users/forebay.toml"));
+}
+
+#[test]
+fn the_container_runs_a_pipeline_file_that_passes_the_check() {
+    let compose = compose();
+    let forebay = &compose.services["forebay"];
+    assert_eq!(forebay.command, ["run", "-c", "/etc/forebay/compose.toml"]);
+    assert!(forebay.volumes.iter().any(|mount| mount == "./examples/users:/etc/forebay:ro"));
+    let data = table("examples/users/compose.toml")["pipeline"]["data_dir"].as_str().unwrap().to_owned();
+    assert!(forebay.volumes.iter().any(|mount| mount.ends_with(&format!(":{data}"))), "{data} is no volume");
+
+    let check =
+        Command::new(env!("CARGO_BIN_EXE_forebay")).args(["check", "-c"]).arg(root().join("examples/users/compose.toml")).output().unwrap();
+    assert!(check.status.success(), "{}{}", String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));
+}

@@ -1,0 +1,117 @@
+//! The main job on this machine, embedded: no server, no network.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod support;
+
+use serde_json::Value;
+use support::api::{Answer, TestApi};
+use support::{Job, forebay, output, user};
+
+#[test]
+fn the_demo_ends_with_counts_that_meet_and_a_table_that_can_be_queried() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = forebay();
+    command.args(["demo", "--duration", "5s", "--json", "--rate", "500"]).current_dir(dir.path());
+    let end = output(command);
+    assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+    let summary: Value = serde_json::from_slice(&end.stdout).unwrap();
+    let count = |key: &str| summary[key].as_u64().unwrap();
+    assert!(count("written") > 500, "{summary}");
+    assert_eq!(
+        (count("fetched"), count("produced"), count("consumed")),
+        (count("written"), count("written"), count("written")),
+        "{summary}"
+    );
+    assert_eq!((count("rejected"), count("restarts")), (0, 0));
+    assert!(summary["latency_ms"]["p50"].as_f64().unwrap() > 0.0 && summary["latency_ms"]["p99"].is_number());
+
+    let mut command = forebay();
+    command
+        .args(["query", "-c", ".forebay/demo/forebay.toml", "--json", "SELECT count(*) AS n, count(address) AS a FROM users_stream"])
+        .current_dir(dir.path());
+    let rows: Value = serde_json::from_slice(&output(command).stdout).unwrap();
+    assert_eq!((rows["n"].as_u64().unwrap(), rows["a"].as_u64().unwrap()), (count("written"), count("written")));
+}
+
+#[test]
+fn a_stop_drains_and_the_next_run_goes_on_where_it_was() {
+    let api = TestApi::start(|n| Answer::users(n * 100, n * 100 + 100));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
+    let running = job.start(&[], &[]);
+    running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    assert!(running.stop().success());
+    let asked = u64::from(api.requests());
+    let summary = job.run_until_idle();
+    assert_eq!(summary["fetched"], 100);
+    let rows = job.query("SELECT count(*) AS n FROM users_stream")[0]["n"].as_u64().unwrap();
+    assert!(rows <= (asked + 1) * 100 && rows >= asked * 100, "{rows} rows of {asked} pages and one");
+}
+
+#[test]
+fn a_killed_process_goes_on_where_it_was() {
+    let api = TestApi::start(|n| Answer::users(n * 100, n * 100 + 100));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("20ms"));
+    for _ in 0..3 {
+        let running = job.start(&[], &[]);
+        running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 300);
+        running.signal("-KILL");
+    }
+    job.run_until_idle();
+    let count = |statement: &str| job.query(statement)[0]["n"].as_u64().unwrap();
+    let rows = count("SELECT count(*) AS n FROM users_stream");
+    let keys = count("SELECT count(DISTINCT id) AS n FROM users_stream");
+    assert!(rows == keys && rows > 900, "{rows} rows, {keys} keys");
+}
+
+#[test]
+fn a_record_without_its_key_is_a_dead_letter_and_the_rest_of_its_page_goes_on() {
+    let keyless = user(7, 1).replace("\"uuid\"", "\"other\"");
+    let api = TestApi::start(move |_| Answer::ok(format!("{{\"results\":[{},{keyless},{}]}}", user(1, 1), user(2, 1))));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h"));
+    let summary = job.run_until_idle();
+    assert_eq!(
+        (&summary["fetched"], &summary["produced"], &summary["rejected"], &summary["written"]),
+        (&3.into(), &2.into(), &1.into(), &2.into())
+    );
+}
+
+#[test]
+fn a_page_that_is_not_json_fails_the_run_with_the_place_and_is_not_retryable() {
+    let api = TestApi::start(|_| Answer::ok("{\"results\": [{\"a\": 1},\n oops".into()));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None);
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let end = job.forebay(&["trigger", "--wait", "--json"]);
+    assert_eq!(end.status.code(), Some(1));
+    let run: Value = serde_json::from_str(String::from_utf8_lossy(&end.stdout).lines().next().unwrap()).unwrap();
+    assert_eq!((&run["state"], &run["error"]["retryable"], &run["error"]["stage"]), (&"failed".into(), &false.into(), &"fetch".into()));
+    assert!(run["error"]["message"].as_str().unwrap().contains("line"), "{run}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_pointer_that_finds_nothing_says_what_is_there() {
+    let api = TestApi::start(|_| Answer::ok("{\"data\": [], \"info\": {}}".into()));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None);
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let end = job.forebay(&["trigger", "--wait"]);
+    assert_eq!(end.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&end.stderr);
+    assert!(said.contains("/results") && said.contains("data"), "{said}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_second_process_on_the_same_data_directory_is_refused() {
+    let job = Job::new("embedded", "embedded");
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let end = job.forebay(&["run", "--until-idle", "--roles", "egress"]);
+    assert_eq!(end.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&end.stderr).contains("data_dir"));
+    let end = job.forebay(&["run"]);
+    assert_eq!(end.status.code(), Some(3), "the API's port is taken, too");
+    assert!(running.stop().success());
+}

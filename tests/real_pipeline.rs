@@ -1,0 +1,171 @@
+//! The whole way against real Kafka and real Cassandra.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay_test_services::{Cassandra, Kafka, tools};
+use support::api::{Answer, TestApi};
+use support::{Job, Running, committed, ends, produce, read_all, unique, user, user_id, users};
+
+fn job() -> Job {
+    Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
+}
+
+fn count(job: &Job) -> u64 {
+    Cassandra::shared().count(&format!("{}.users_stream", job.keyspace))
+}
+
+#[test]
+fn records_of_the_api_are_rows_in_cassandra_and_records_for_kafkas_own_consumer() {
+    let api = TestApi::start(|_| Answer::users(0, 200));
+    let job = job().fetching(&api.url, Some("1h"));
+    let summary = job.run_until_idle();
+    assert_eq!((&summary["fetched"], &summary["produced"], &summary["consumed"]), (&200.into(), &200.into(), &200.into()));
+    assert_eq!((&summary["written"], &summary["rejected"], &summary["restarts"]), (&200.into(), &0.into(), &0.into()));
+    assert_eq!(count(&job), 200);
+
+    let read: BTreeSet<String> = Kafka::shared().console_consumer(&job.topic, 200).into_iter().collect();
+    let sent: BTreeSet<String> = (0..200).map(|n| user(n, 1)).collect();
+    assert_eq!(read, sent, "the topic holds the API's own bytes");
+
+    let row = Cassandra::shared().cqlsh(&format!(
+        "SELECT first_name, address, post_code, dob FROM {}.users_stream WHERE id = {}",
+        job.keyspace,
+        user_id(7)
+    ));
+    assert!(row.contains("First7") && row.contains("7 Main Street, Zürich, ZH, Switzerland") && row.contains("8007"), "{row}");
+    assert!(row.contains("1992-03-08 15:13:16.688"), "{row}");
+}
+
+#[test]
+fn kafkas_own_consumer_reads_the_embedded_broker() {
+    let api = TestApi::start(|_| Answer::users(0, 50));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h"));
+    let running = job.start(&[], &[]);
+    let snapshot = running.wait_until("all is written", |s| s["totals"]["written"] == 50);
+    let at = snapshot["kafka"].as_str().unwrap().to_owned();
+    let bootstrap = at.split_once('(').and_then(|(_, rest)| rest.split_once(')')).expect("embedded (host:port)").0;
+    let read: BTreeSet<String> = tools::console_consumer(bootstrap, &job.topic, 50).into_iter().collect();
+    assert_eq!(read, (0..50).map(|n| user(n, 1)).collect());
+    assert!(running.stop().success());
+    assert_eq!(job.query("SELECT count(*) AS n FROM users_stream")[0]["n"], 50);
+}
+
+#[test]
+fn the_newest_version_of_a_key_wins_and_the_count_is_that_of_the_keys() {
+    let job = job();
+    Kafka::shared().create_topic(&job.topic, 4);
+    let versions = (1..=3).flat_map(|version| (0..500).map(move |n| (user_id(n), user(n, version).into_bytes())));
+    produce(Kafka::shared().bootstrap(), &job.topic, versions);
+    let summary = job.run_until_idle();
+    assert_eq!(summary["consumed"], 1_500);
+    assert_eq!(count(&job), 500);
+    let old =
+        Cassandra::shared().cqlsh(&format!("SELECT count(*) FROM {}.users_stream WHERE last_name = 'Last3' ALLOW FILTERING", job.keyspace));
+    assert!(old.contains("500"), "{old}");
+}
+
+#[test]
+fn a_topic_that_another_client_filled_is_written_whole() {
+    let job = job();
+    Kafka::shared().create_topic(&job.topic, 4);
+    produce(Kafka::shared().bootstrap(), &job.topic, users(100_000));
+    let summary = job.run_until_idle();
+    assert_eq!((&summary["consumed"], &summary["written"]), (&100_000.into(), &100_000.into()));
+    assert_eq!(count(&job), 100_000);
+    assert_eq!(job.run_until_idle()["consumed"], 0, "a second run finds nothing left");
+}
+
+#[test]
+fn bad_records_are_dead_letters_with_their_reasons_and_the_rest_are_rows() {
+    let job = job();
+    Kafka::shared().create_topic(&job.topic, 4);
+    let bad: BTreeMap<u32, (Vec<u8>, &str)> = BTreeMap::from([
+        (100, (b"not json".to_vec(), "decode")),
+        (200, (br#"{"gender":"female""#.to_vec(), "decode")),
+        (300, (b"\xff\xfe{}".to_vec(), "decode")),
+        (400, (b"[1,2,3]".to_vec(), "decode")),
+        (500, (b"".to_vec(), "decode")),
+        (600, (user(600, 1).replace("\"1992-03-08T15:13:16.688Z\"", "\"some day\"").into_bytes(), "decode")),
+        (700, (user(700, 1).replace(&user_id(700), "not-a-uuid").into_bytes(), "decode")),
+    ]);
+    let records = (0..1_000).map(|n| (user_id(n), bad.get(&n).map_or_else(|| user(n, 1).into_bytes(), |(bytes, _)| bytes.clone())));
+    let bootstrap = Kafka::shared().bootstrap();
+    produce(bootstrap, &job.topic, records);
+
+    let summary = job.run_until_idle();
+    assert_eq!((&summary["written"], &summary["rejected"], &summary["consumed"]), (&993.into(), &7.into(), &1_000.into()));
+    assert_eq!(count(&job), 993);
+    assert_eq!(committed(bootstrap, &job.group, &job.topic, 4), ends(bootstrap, &job.topic, 4));
+
+    let letters = read_all(bootstrap, &format!("{}.dead", job.topic), 1);
+    assert_eq!(letters.len(), 7);
+    for (key, value, headers) in letters {
+        let key = String::from_utf8(key.unwrap()).unwrap();
+        let n = u32::from_str_radix(&key[..8], 16).unwrap();
+        let (bytes, stage) = &bad[&n];
+        assert_eq!(value.as_ref(), Some(bytes), "the bytes are untouched");
+        assert_eq!(&headers["forebay-stage"], stage, "{headers:?}");
+        assert_eq!(headers["forebay-topic"], job.topic);
+        assert!(
+            headers["forebay-reason"].len() > 10 && headers.contains_key("forebay-offset") && headers.contains_key("forebay-partition")
+        );
+    }
+}
+
+#[test]
+fn two_processes_share_the_partitions() {
+    let job = job().batches("{ max_records = 100 }", "8MiB");
+    Kafka::shared().create_topic(&job.topic, 4);
+    let twin = job.twin();
+    let (one, two) = (job.start(&["--roles", "egress,api"], &[]), twin.start(&["--roles", "egress,api"], &[]));
+    let assigned = |s: &serde_json::Value| s["partitions"].as_array().unwrap().iter().filter(|p| p["assigned"] == true).count();
+    one.wait_until("it has half of the partitions", |s| assigned(s) == 2);
+    two.wait_until("it has the other half", |s| assigned(s) == 2);
+    produce(Kafka::shared().bootstrap(), &job.topic, users(2_000));
+    let written = |running: &Running| running.snapshot()["totals"]["written"].as_u64().unwrap();
+    one.wait_until("all is written", |s| s["totals"]["written"].as_u64().unwrap() + written(&two) >= 2_000);
+    assert!(written(&one) > 0 && written(&two) > 0);
+    assert!(two.stop().success());
+    one.wait_until("it has them all", |s| assigned(s) == 4);
+    assert!(one.stop().success());
+    assert_eq!(count(&job), 2_000);
+}
+
+#[test]
+fn a_triggered_run_has_succeeded_when_its_rows_are_readable() {
+    let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
+    let job = job().fetching(&api.url, None);
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let key = unique("run");
+    let trigger = || {
+        let end = job.forebay(&["trigger", "--wait", "--json", "--key", &key]);
+        assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+        serde_json::from_slice::<serde_json::Value>(&end.stdout).unwrap()
+    };
+    let run = trigger();
+    assert_eq!((&run["state"], &run["counts"]["produced"]), (&"succeeded".into(), &10.into()));
+    assert_eq!(count(&job), 10, "readable as soon as the run has succeeded");
+    assert_eq!(trigger()["id"], run["id"], "the same key is the same run");
+    assert_eq!(api.requests(), 1);
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_table_that_does_not_fit_is_said_and_nothing_is_skipped() {
+    let job = job();
+    let (keyspace, cassandra) = (&job.keyspace, Cassandra::shared());
+    cassandra.cqlsh(&format!("CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"));
+    cassandra.cqlsh(&format!("CREATE TABLE {keyspace}.users_stream (id uuid PRIMARY KEY, first_name int)"));
+    Kafka::shared().create_topic(&job.topic, 4);
+    produce(Kafka::shared().bootstrap(), &job.topic, users(10));
+    let end = job.forebay(&["run", "--until-idle"]);
+    assert_eq!(end.status.code(), Some(70));
+    let said = String::from_utf8_lossy(&end.stderr);
+    assert!(said.contains("first_name") && said.contains("int") && said.contains("text"), "{said}");
+    assert!(committed(Kafka::shared().bootstrap(), &job.group, &job.topic, 4).is_empty());
+}

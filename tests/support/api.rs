@@ -1,0 +1,73 @@
+//! An API to fetch from, whose faults a test chooses.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Answers each request with the next page, as the test's function says.
+pub(crate) struct TestApi {
+    pub(crate) url: String,
+    requests: Arc<AtomicU32>,
+}
+
+/// One answer.
+pub(crate) struct Answer {
+    pub(crate) status: &'static str,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn ok(body: String) -> Self {
+        Self { status: "200 OK", body }
+    }
+
+    /// Users `from..to`, as randomuser.me would send them.
+    pub(crate) fn users(from: u32, to: u32) -> Self {
+        let users: Vec<String> = (from..to).map(|n| super::user(n, 1)).collect();
+        Self::ok(format!("{{\"results\":[{}],\"info\":{{\"page\":1}}}}", users.join(",")))
+    }
+
+    pub(crate) fn unavailable() -> Self {
+        Self { status: "503 Service Unavailable", body: "come back later".into() }
+    }
+}
+
+impl TestApi {
+    /// Serves for as long as the test's process lives; `answer` gets the number of the request, from 0.
+    pub(crate) fn start(answer: impl Fn(u32) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let requests = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let n = count.fetch_add(1, Ordering::SeqCst);
+                let _ = serve(stream, &answer(n));
+            }
+        });
+        Self { url, requests }
+    }
+
+    /// How many requests have come.
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+fn serve(stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    let mut stream = stream;
+    write!(
+        stream,
+        "HTTP/1.1 {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+        answer.status,
+        answer.body.len(),
+        answer.body
+    )?;
+    stream.flush()
+}

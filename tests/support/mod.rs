@@ -1,0 +1,404 @@
+//! What the whole-system tests share: a pipeline file in a folder of its own, the built program as a process, an API to fetch from,
+//! and records that fit the users example.
+
+#![allow(dead_code, reason = "each test target uses its own part")]
+
+pub(crate) mod api;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The longest that anything in a test may take before the test says what hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A name that no other test of this run has, for topics and keyspaces.
+pub(crate) fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The users example, with ends of the test's own.
+pub(crate) struct Job {
+    dir: TempDir,
+    pub(crate) topic: String,
+    pub(crate) keyspace: String,
+    pub(crate) group: String,
+    kafka: String,
+    cassandra: String,
+    fetch: Option<(String, Option<String>)>,
+    more: String,
+    batch: String,
+    budget: String,
+}
+
+impl Job {
+    /// From a topic into a table.
+    pub(crate) fn new(kafka: &str, cassandra: &str) -> Self {
+        let topic = unique("users");
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            keyspace: topic.clone(),
+            group: topic.clone(),
+            topic,
+            kafka: format!("{kafka:?}"),
+            cassandra: if cassandra == "embedded" { "\"embedded\"".into() } else { format!("[{cassandra:?}]") },
+            fetch: None,
+            more: String::new(),
+            batch: String::new(),
+            budget: String::new(),
+        }
+    }
+
+    /// The same topic, group and table for another process.
+    pub(crate) fn twin(&self) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            topic: self.topic.clone(),
+            keyspace: self.keyspace.clone(),
+            group: self.group.clone(),
+            kafka: self.kafka.clone(),
+            cassandra: self.cassandra.clone(),
+            fetch: self.fetch.clone(),
+            more: self.more.clone(),
+            batch: self.batch.clone(),
+            budget: self.budget.clone(),
+        }
+    }
+
+    /// Fetched from an API, too.
+    pub(crate) fn fetching(mut self, url: &str, every: Option<&str>) -> Self {
+        self.fetch = Some((url.to_owned(), every.map(str::to_owned)));
+        self
+    }
+
+    /// With more lines at the end of the pipeline file.
+    pub(crate) fn with(mut self, more: &str) -> Self {
+        self.more.push_str(more);
+        self.more.push('\n');
+        self
+    }
+
+    /// With its own limits of a batch and a budget, as they stand in `[consumer]`.
+    pub(crate) fn batches(mut self, batch: &str, budget: &str) -> Self {
+        self.batch = format!("batch = {batch}");
+        self.budget = format!("budget = {budget:?}");
+        self
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes the pipeline file and gives its path.
+    pub(crate) fn write(&self) -> PathBuf {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/users");
+        let sql = sql_of(&std::fs::read_to_string(example.join("forebay.toml")).unwrap());
+        let fetch = self.fetch.as_ref().map_or_else(String::new, |(url, every)| {
+            let every = every.as_ref().map_or_else(String::new, |every| format!("every = {every:?}"));
+            format!("[fetcher]\nurl = {url:?}\nrecords = \"/results\"\n{every}\n[producer]\nkey = \"/login/uuid\"\n")
+        });
+        let text = format!(
+            "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = {kafka}\ntopic = {topic:?}\npartitions = 4\n\
+             [cassandra]\ncontact_points = {cassandra}\nkeyspace = {keyspace:?}\ncreate = true\n{fetch}\
+             [consumer]\ngroup = {group:?}\n{batch}\n{budget}\n\
+             [transformer]\nschema = \"users.schema.json\"\nsql = \"\"\"{sql}\"\"\"\n\
+             [writer]\ntable = \"users_stream\"\nprimary_key = [\"id\"]\ncolumns = {{ id = \"uuid\" }}\n\
+             [api]\nlisten = \"127.0.0.1:{port}\"\n{more}",
+            kafka = self.kafka,
+            topic = self.topic,
+            cassandra = self.cassandra,
+            keyspace = self.keyspace,
+            group = self.group,
+            batch = self.batch,
+            budget = self.budget,
+            sql = sql.replace("users_stream", &self.topic),
+            port = self.port(),
+            more = self.more,
+        );
+        let path = self.dir.path().join("forebay.toml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::copy(example.join("users.schema.json"), self.dir.path().join("users.schema.json")).unwrap();
+        path
+    }
+
+    /// A port of the job's own: taken once when the job first needs it.
+    fn port(&self) -> u16 {
+        let file = self.dir.path().join("api.port");
+        if let Ok(port) = std::fs::read_to_string(&file) {
+            return port.parse().unwrap();
+        }
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        std::fs::write(file, port.to_string()).unwrap();
+        port
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port())
+    }
+
+    /// The program on this job, ended in time or the test fails.
+    pub(crate) fn forebay(&self, args: &[&str]) -> Output {
+        self.forebay_with(args, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn forebay_with(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
+        let path = self.write();
+        let mut command = forebay();
+        command.args(args).arg("-c").arg(path).envs(env.iter().copied()).current_dir(self.dir.path());
+        output(command)
+    }
+
+    /// `run --until-idle`: the summary it prints.
+    pub(crate) fn run_until_idle(&self) -> Value {
+        self.run_until_idle_with(&[])
+    }
+
+    /// The same with environment variables, such as `FAILPOINTS`.
+    pub(crate) fn run_until_idle_with(&self, env: &[(&str, &str)]) -> Value {
+        let end = self.forebay_with(&["run", "--until-idle", "--json"], env);
+        assert!(end.status.success(), "{}\n{}", end.status, String::from_utf8_lossy(&end.stderr));
+        serde_json::from_slice(&end.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&end.stdout)))
+    }
+
+    /// The program running on this job until it is told to stop.
+    pub(crate) fn start(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
+        let path = self.write();
+        let log = self.dir.path().join("forebay.log");
+        let mut command = forebay();
+        command.arg("run").args(args).arg("-c").arg(path).envs(env.iter().copied()).current_dir(self.dir.path());
+        let stderr = File::options().create(true).append(true).open(&log).unwrap();
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        Running { child, url: self.url(), log }
+    }
+
+    /// The rows that `forebay query` gives.
+    pub(crate) fn query(&self, statement: &str) -> Vec<Value> {
+        let end = self.forebay(&["query", "--json", statement]);
+        assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+        String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// The SQL of the example.
+fn sql_of(text: &str) -> String {
+    let file: toml::Value = toml::from_str(text).unwrap();
+    file["transformer"]["sql"].as_str().unwrap().to_owned()
+}
+
+/// The built program.
+pub(crate) fn forebay() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.env_remove("FAILPOINTS").env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end, in time.
+pub(crate) fn output(mut command: Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if ended.recv_timeout(PATIENCE).is_err() {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+            return true;
+        }
+        false
+    });
+    let end = child.wait_with_output().unwrap();
+    let _ = done.send(());
+    let hung = watch.join().unwrap();
+    assert!(!hung, "{command:?} did not end in {PATIENCE:?}:\n{}", String::from_utf8_lossy(&end.stderr));
+    end
+}
+
+/// A running program; killed when the test lets go of it.
+pub(crate) struct Running {
+    child: Child,
+    url: String,
+    log: PathBuf,
+}
+
+impl Running {
+    /// `forebay status --json`, once the API answers.
+    pub(crate) fn snapshot(&self) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut command = forebay();
+            command.args(["status", "--json", "--url", &self.url]);
+            let end = output(command);
+            if end.status.success() {
+                return serde_json::from_slice(&end.stdout).unwrap();
+            }
+            assert!(Instant::now() < until, "no answer from the API: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until a look at the pipeline is as wanted, and gives that look.
+    pub(crate) fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let snapshot = self.snapshot();
+            if wanted(&snapshot) {
+                return snapshot;
+            }
+            assert!(Instant::now() < until, "waited in vain until {what}: {snapshot:#}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// SIGTERM, and the exit status.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        self.signal("-TERM");
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "did not stop: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The actor with a path, in a look.
+    pub(crate) fn actor(snapshot: &Value, path: &str) -> Value {
+        let actors = snapshot["actors"].as_array().unwrap();
+        actors.iter().find(|actor| actor["path"] == path).unwrap_or_else(|| panic!("no {path} in {actors:#?}")).clone()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The identifier of user `n`.
+pub(crate) fn user_id(n: u32) -> String {
+    format!("{n:08x}-0000-4000-8000-000000000000")
+}
+
+/// User `n` as the API would send it, in some version.
+pub(crate) fn user(n: u32, version: u32) -> String {
+    serde_json::json!({
+        "gender": if n.is_multiple_of(2) { "female" } else { "male" },
+        "name": { "title": "Mx", "first": format!("First{n}"), "last": format!("Last{version}") },
+        "location": {
+            "street": { "number": n, "name": "Main Street" }, "city": "Zürich", "state": "ZH", "country": "Switzerland", "postcode": 8000 + n % 100,
+            "coordinates": { "latitude": "47.3", "longitude": "8.5" }, "timezone": { "offset": "+1:00", "description": "Bern" },
+        },
+        "email": format!("user{n}@example.org"),
+        "login": {
+            "uuid": user_id(n), "username": format!("user{n}"), "password": "p", "salt": "s", "md5": "m", "sha1": "s", "sha256": "s",
+        },
+        "dob": { "date": "1992-03-08T15:13:16.688Z", "age": 30 },
+        "registered": { "date": "2007-07-09T05:51:59.390Z", "age": 14 },
+        "phone": "1", "cell": "2", "id": { "name": "AHV", "value": null },
+        "picture": { "large": "l", "medium": "m", "thumbnail": "t" }, "nat": "CH",
+    })
+    .to_string()
+}
+
+/// Puts records into a topic as any other client would, and waits until all are acknowledged.
+pub(crate) fn produce(bootstrap: &str, topic: &str, records: impl Iterator<Item = (String, Vec<u8>)>) {
+    let producer: ThreadedProducer<_> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("acks", "all")
+        .set("linger.ms", "20")
+        .set("queue.buffering.max.messages", "1000000")
+        .create()
+        .unwrap();
+    for (key, value) in records {
+        let mut record = BaseRecord::to(topic).key(&key).payload(&value);
+        loop {
+            match producer.send(record) {
+                Ok(()) => break,
+                Err((_, back)) => {
+                    record = back;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+/// Users `0..n`, keyed by their identifier.
+pub(crate) fn users(n: u32) -> impl Iterator<Item = (String, Vec<u8>)> {
+    (0..n).map(|n| (user_id(n), user(n, 1).into_bytes()))
+}
+
+/// What Kafka itself says of a group on a topic: the committed offset a partition.
+pub(crate) fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> BTreeMap<i32, i64> {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", group).create().unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    (0..partitions).for_each(|partition| {
+        list.add_partition(topic, partition);
+    });
+    let offsets = consumer.committed_offsets(list, Duration::from_secs(20)).unwrap();
+    offsets.elements().iter().filter_map(|e| e.offset().to_raw().filter(|at| *at >= 0).map(|at| (e.partition(), at))).collect()
+}
+
+/// The ends of a topic's partitions.
+pub(crate) fn ends(bootstrap: &str, topic: &str, partitions: i32) -> BTreeMap<i32, i64> {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let end = |partition| consumer.fetch_watermarks(topic, partition, Duration::from_secs(20)).unwrap().1;
+    (0..partitions).map(|partition| (partition, end(partition))).collect()
+}
+
+/// A record's key, value and headers.
+pub(crate) type Read = (Option<Vec<u8>>, Option<Vec<u8>>, BTreeMap<String, String>);
+
+/// Every record of a topic.
+pub(crate) fn read_all(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Read> {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    use rdkafka::message::{Headers as _, Message as _};
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", unique("reader")).create().unwrap();
+    let ends = ends(bootstrap, topic, partitions);
+    let mut list = rdkafka::TopicPartitionList::new();
+    for partition in ends.keys() {
+        list.add_partition_offset(topic, *partition, rdkafka::Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let total = usize::try_from(ends.values().sum::<i64>()).unwrap();
+    let mut all = Vec::new();
+    let until = Instant::now() + PATIENCE;
+    while all.len() < total {
+        assert!(Instant::now() < until, "read {} of {total} records of {topic}", all.len());
+        let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
+        let message = message.unwrap();
+        let headers = message.headers().map_or_else(BTreeMap::new, |headers| {
+            let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+            headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
+        });
+        all.push((message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec), headers));
+    }
+    all
+}
