@@ -11,7 +11,6 @@ use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::run::{Run, RunCounts, RunError, RunState};
 use uuid::Uuid;
 
-
 /// The most runs that may be open at once.
 pub const OPEN_MOST: usize = 1_000;
 /// How many ended runs are remembered.
