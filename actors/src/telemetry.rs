@@ -99,6 +99,8 @@ impl Telemetry {
             paused: false,
         });
         change(view);
+        // Kafka tells the end once a second only; what is written was there.
+        view.end = view.end.max(view.written);
     }
 
     /// What is known of every partition, in order.
