@@ -1,9 +1,22 @@
 //! Looks for tests: one pipeline with much to say, one with nothing wrong.
 
+use std::sync::Arc;
+
 use forebay_schemas::offset::{Range, Ranges};
 use forebay_schemas::run::{Run, RunCounts, RunError, RunState};
 use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, EdgeView, PartitionView, Snapshot, Totals};
 use forebay_schemas::summary::Latency;
+
+use crate::state::Folded;
+
+/// What these looks come to, one after the other.
+pub(crate) fn folded(looks: impl IntoIterator<Item = Snapshot>) -> Folded {
+    let mut folded = Folded::default();
+    for look in looks {
+        folded.fold(Arc::new(look));
+    }
+    folded
+}
 
 fn time(text: &str) -> chrono::DateTime<chrono::Utc> {
     text.parse().unwrap()

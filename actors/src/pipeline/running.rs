@@ -448,11 +448,6 @@ impl Running {
         &self.viewer
     }
 
-    /// Where Kafka is.
-    pub fn access(&self) -> &Access {
-        &self.access
-    }
-
     /// What it has done since its start.
     pub fn summary(&self) -> Summary {
         let totals = self.telemetry.totals();

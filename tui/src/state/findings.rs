@@ -95,17 +95,8 @@ fn of_actor(actor: &ActorView, look: &Snapshot) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
-    use std::sync::Arc;
+    use crate::fixture::{self, folded};
     use std::time::Duration;
-
-    fn folded(looks: impl IntoIterator<Item = Snapshot>) -> Folded {
-        let mut folded = Folded::default();
-        for look in looks {
-            folded.fold(Arc::new(look));
-        }
-        folded
-    }
 
     #[test]
     fn a_quiet_pipeline_has_nothing_wrong() {

@@ -229,15 +229,7 @@ pub(crate) fn progress(run: &Run, partitions: &[PartitionView]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
-
-    fn folded(looks: impl IntoIterator<Item = Snapshot>) -> Folded {
-        let mut folded = Folded::default();
-        for look in looks {
-            folded.fold(Arc::new(look));
-        }
-        folded
-    }
+    use crate::fixture::{self, folded};
 
     #[test]
     fn one_look_has_no_rates() {
