@@ -45,6 +45,9 @@ pub struct Pipeline {
     /// `[api]`
     #[serde(default)]
     pub api: ApiTable,
+    /// `[journal]`
+    #[serde(default)]
+    pub journal: JournalTable,
     /// The file's text and place, for errors found later.
     #[serde(skip)]
     pub source: FileText,
@@ -267,6 +270,22 @@ pub struct ApiTable {
     pub listen: String,
 }
 
+/// `[journal]`: the events that outlive the process, in `data_dir/journal`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalTable {
+    /// The size at which a new segment is begun, and a snapshot taken; 64 KiB to 1 GiB. Default 16 MiB.
+    pub segment: Bytes,
+    /// How much history is kept beside the segment that is written: older segments are removed once a snapshot covers them. Default 256 MiB.
+    pub keep: Bytes,
+}
+
+impl Default for JournalTable {
+    fn default() -> Self {
+        Self { segment: Bytes(16 << 20), keep: Bytes(256 << 20) }
+    }
+}
+
 impl Default for BatchTable {
     fn default() -> Self {
         Self { max_records: 10_000, max_bytes: Bytes(8 << 20), max_wait: Span(Duration::from_millis(5)) }
@@ -438,6 +457,7 @@ fn check(p: &Pipeline) -> Result<(), FileError> {
         check_writer(p, writer)?;
     }
     check_api(p)?;
+    in_range(p, &["journal", "segment"], i64::try_from(p.journal.segment.0).unwrap_or(i64::MAX), 64 << 10, 1 << 30)?;
     check_supervisor(p)
 }
 
