@@ -67,11 +67,14 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
             if !args.until_idle {
                 std::future::pending::<()>().await;
             }
-            running.fetched_once().await;
+            if let Err(error) = running.fetched_once().await {
+                return Err(End::failed(error.message, "mend the API, or [fetcher] in the pipeline file, and run it again"));
+            }
             running.settled(IDLE_CHECK).await;
+            Ok(())
         };
         let stopped = tokio::select! {
-            () = idle => Ok(()),
+            end = idle => end,
             () = asked_to_stop() => if args.until_idle { Err(End::failed("stopped before it was idle", "run it again: it goes on where it was")) } else { Ok(()) },
             exit = running.exited() => return Err(escalated(&exit)),
         };
@@ -98,7 +101,7 @@ pub(crate) async fn start(pipeline: Pipeline, roles: Vec<Role>, fetch_once: bool
     let options = Options { roles, fetch_once, listener, clock: Arc::new(SystemClock), seed: rand::random() };
     forebay_actors::pipeline::start(&blueprint, options).map_err(|error| match error {
         StartError::DataDir { .. } => End::environment(error.to_string(), "set [pipeline] data_dir to a folder that you may write to"),
-        StartError::Locked(_) | StartError::Broker(_) => End::environment(error.to_string(), ""),
+        StartError::Locked(_) | StartError::Broker(_) | StartError::Ledger(_) => End::environment(error.to_string(), ""),
     })
 }
 

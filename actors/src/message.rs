@@ -148,6 +148,10 @@ pub struct BatchDone {
     pub rows: u64,
     /// Dead letters.
     pub rejected: u64,
+    /// Time spent on JSON, SQL and checks.
+    pub transform: Duration,
+    /// Time until the last acknowledgement.
+    pub write: Duration,
 }
 
 /// The sender's way to learn the end of a message. Dropped unsettled, it says that the message was abandoned.

@@ -50,24 +50,39 @@ impl fmt::Display for Range {
     }
 }
 
-/// One range a partition: what a page produced, what a batch holds, what a run waits for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// Something for each of some partitions, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Ranges(pub BTreeMap<Partition, Range>);
+pub struct ByPartition<T>(pub BTreeMap<Partition, T>);
+
+impl<T> Default for ByPartition<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T> FromIterator<(Partition, T)> for ByPartition<T> {
+    fn from_iter<I: IntoIterator<Item = (Partition, T)>>(items: I) -> Self {
+        Self(items.into_iter().collect())
+    }
+}
 
 /// By hand, since JSON's keys are text and serde's tagged types do not turn them into numbers.
-impl<'de> Deserialize<'de> for Ranges {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ByPartition<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let texts = BTreeMap::<String, Range>::deserialize(deserializer)?;
-        let number = |(text, range): (String, Range)| match text.parse() {
-            Ok(partition) => Ok((partition, range)),
+        let texts = BTreeMap::<String, T>::deserialize(deserializer)?;
+        let number = |(text, value): (String, T)| match text.parse() {
+            Ok(partition) => Ok((partition, value)),
             Err(_) => Err(de::Error::custom(format!("{text:?} is not the number of a partition"))),
         };
         texts.into_iter().map(number).collect::<Result<_, _>>().map(Self)
     }
 }
 
-impl Ranges {
+/// One range a partition: what a page produced, what a batch holds, what a run waits for.
+pub type Ranges = ByPartition<Range>;
+
+impl ByPartition<Range> {
     /// Widens the range of `partition` to hold `range`.
     pub fn add(&mut self, partition: Partition, range: Range) {
         self.0.entry(partition).and_modify(|have| *have = have.cover(range)).or_insert(range);

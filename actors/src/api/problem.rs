@@ -6,6 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use forebay_schemas::run::Problem;
 
+use crate::journal::JournalError;
 use crate::ledger::Rejection;
 
 /// An answer that is an error.
@@ -32,6 +33,12 @@ impl From<Rejection> for Refusal {
             Rejection::BadKey => (StatusCode::BAD_REQUEST, "run.key"),
         };
         Self::new(status, kind, "the run can't be had", rejection.to_string())
+    }
+}
+
+impl From<JournalError> for Refusal {
+    fn from(error: JournalError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "journal.failed", "the journal can't be written", error.to_string())
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::problem::Refusal;
-use crate::ledger::{Accepted, Command, Ledger};
+use crate::ledger::{Accepted, Command, Ledger, Rejection};
 use crate::pipeline::Viewer;
 
 /// The longest that one request waits for a run to change.
@@ -105,7 +105,7 @@ async fn request_run(state: web::Data<State>, path: web::Path<(String, String)>,
     if let Accepted::New(run) = accepted {
         triggers.trigger(run);
     }
-    let run = known(&state, accepted.id())?;
+    let run = known(&state, accepted.id()).await?;
     let mut answer = match accepted {
         Accepted::New(_) => HttpResponse::Created(),
         Accepted::Same(_) => HttpResponse::Ok(),
@@ -132,7 +132,7 @@ async fn get_run(state: web::Data<State>, path: web::Path<Uuid>, query: web::Que
         })?,
     };
     let mut changes = state.ledger.watch();
-    let before = known(&state, id)?;
+    let before = known(&state, id).await?;
     if before.terminal || wait.is_zero() {
         return Ok(HttpResponse::Ok().json(before));
     }
@@ -145,7 +145,7 @@ async fn get_run(state: web::Data<State>, path: web::Path<Uuid>, query: web::Que
         }
     };
     let _ = tokio::time::timeout(wait.min(WAIT_MOST), changed).await;
-    Ok(HttpResponse::Ok().json(known(&state, id)?))
+    Ok(HttpResponse::Ok().json(known(&state, id).await?))
 }
 
 async fn list_runs(state: web::Data<State>) -> Answer {
@@ -153,7 +153,9 @@ async fn list_runs(state: web::Data<State>) -> Answer {
     struct Listing {
         runs: Vec<Run>,
     }
-    Ok(HttpResponse::Ok().json(Listing { runs: state.ledger.recent(RUNS_SHOWN) }))
+    let runs = state.ledger.recent(RUNS_SHOWN);
+    state.ledger.settled().await?;
+    Ok(HttpResponse::Ok().json(Listing { runs }))
 }
 
 async fn cancel_run(state: web::Data<State>, path: web::Path<Uuid>) -> Answer {
@@ -162,11 +164,14 @@ async fn cancel_run(state: web::Data<State>, path: web::Path<Uuid>) -> Answer {
     if let Some(triggers) = &state.triggers {
         triggers.cancel(id);
     }
-    Ok(HttpResponse::Ok().json(known(&state, id)?))
+    Ok(HttpResponse::Ok().json(known(&state, id).await?))
 }
 
-fn known(state: &State, id: Uuid) -> Result<Run, Refusal> {
-    state.ledger.run(id).ok_or_else(|| crate::ledger::Rejection::Unknown(id).into())
+/// A run as it is on the disk: nothing is answered that a crash could take back.
+async fn known(state: &State, id: Uuid) -> Result<Run, Refusal> {
+    let run = state.ledger.run(id).ok_or(Rejection::Unknown(id))?;
+    state.ledger.settled().await?;
+    Ok(run)
 }
 
 async fn snapshot(state: web::Data<State>) -> Answer {

@@ -15,14 +15,12 @@ use rdkafka::ClientConfig;
 use super::error::ConsumerError;
 use super::poll;
 use crate::kernel::{Actor, Backoff, Budget, Class, Cx, Exit, Lease, Mailbox, SharedClock};
+use crate::ledger::Ledger;
 use crate::message::RawBatch;
 use crate::telemetry::Telemetry;
 
 /// Delays between attempts to make sure of the topic.
 const ENSURE_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(30) };
-
-/// Is told the first unwritten offset of each partition this process knows of, whenever one rises. Called on the poll thread: it must not block.
-pub type OnWritten = Arc<dyn Fn(&BTreeMap<Partition, Offset>) + Send + Sync>;
 
 /// Makes sure that the topic is there. Called again after a back-off while the error is transient.
 pub type Ensure = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ConsumerError>> + Send + Sync>;
@@ -50,8 +48,8 @@ pub struct ConsumerParams {
     pub telemetry: Arc<Telemetry>,
     /// Tells the time.
     pub clock: SharedClock,
-    /// Is told what is written.
-    pub on_written: OnWritten,
+    /// Remembers what is written, and is told.
+    pub ledger: Arc<Ledger>,
     /// Makes sure of the topic.
     pub ensure: Ensure,
     /// Where the write clock is when the broker does not give it back.

@@ -4,11 +4,12 @@
 //! the answer to an assignment or a revocation, so handling it a moment later is as good. Not guaranteed: that a client closes in time; one
 //! that does not is left behind with a warning, for its broker is away and the group will notice by itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use forebay_schemas::event::Place;
 use forebay_schemas::offset::{Offset, Partition};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -21,8 +22,8 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::actor::{ConsumerParams, KeptMetadata};
 use super::error::{ConsumerError, Trouble};
-use super::state::{Place, Start};
-use super::write_clock::WriteClock;
+use super::start::{Committed, Found, OutOfRange, find, mark_of, metadata_of};
+use super::state::Commit;
 
 /// How long one question to Kafka may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -44,11 +45,9 @@ pub(super) enum Event {
 
 /// Where an assigned partition starts, and what Kafka holds of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct Assigned {
     pub(super) partition: Partition,
-    pub(super) start: Start,
-    /// Whether it starts at what the group has committed; else at the begin.
-    pub(super) committed: bool,
+    pub(super) found: Found,
     pub(super) begin: Offset,
     pub(super) end: Offset,
 }
@@ -181,8 +180,8 @@ impl Client {
         }
     }
 
-    /// Looks up where `partitions` start: at the group's commit, or at the begin where there is none.
-    pub(super) fn find(&self, partitions: &[Partition]) -> Result<Vec<Found>, ConsumerError> {
+    /// Looks up where `partitions` start, out of the group's commits and of what is `known` otherwise.
+    pub(super) fn find(&self, partitions: &[Partition], known: &BTreeMap<Partition, Place>) -> Result<Vec<Assigned>, ConsumerError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -195,20 +194,38 @@ impl Client {
             commit.error().map_err(|error| self.unanswered("committed offsets", &error))?;
             let partition = commit.partition();
             let (begin, end) = self.ends(partition)?;
-            let start = match commit.offset() {
-                Position::Offset(at) if at < begin || at > end => {
-                    let (group, topic) = (self.group.clone(), self.topic.clone());
-                    return Err(ConsumerError::OutOfRange { group, topic, partition, committed: at, begin, end });
+            let committed = match commit.offset() {
+                Position::Offset(offset) => {
+                    let kept = kept.get(&partition).filter(|(at, _)| *at == offset).map(|(_, metadata)| metadata.as_str());
+                    Some(Committed { offset, mark: mark_of(kept.unwrap_or(commit.metadata())) })
                 }
-                Position::Offset(at) => {
-                    let kept = kept.get(&partition).filter(|(offset, _)| *offset == at).map(|(_, metadata)| metadata.as_str());
-                    Start { at, clock: WriteClock::from_metadata(kept.unwrap_or(commit.metadata())).unwrap_or_default() }
-                }
-                _ => Start { at: begin, clock: WriteClock::default() },
+                _ => None,
             };
-            found.push(Found { partition, start, committed: matches!(commit.offset(), Position::Offset(_)), begin, end });
+            let start = find(committed, known.get(&partition).copied(), (begin, end), rand::random());
+            let start = start.map_err(|OutOfRange(committed)| {
+                let (group, topic) = (self.group.clone(), self.topic.clone());
+                ConsumerError::OutOfRange { group, topic, partition, committed, begin, end }
+            })?;
+            found.push(Assigned { partition, found: start, begin, end });
         }
+        self.begin_lineages(&mut found)?;
         Ok(found)
+    }
+
+    /// Commits the starts that begin a lineage, before anything is read from them: a place in the journal always has a commit of its lineage in
+    /// the group, unless somebody removed that.
+    fn begin_lineages(&self, assigned: &mut [Assigned]) -> Result<(), ConsumerError> {
+        let new = |assigned: &&mut Assigned| assigned.found.committed.is_none();
+        let commit = |new: &mut Assigned| {
+            let place = new.found.start.place;
+            new.found.committed = Some(place.offset);
+            Commit { partition: new.partition, place }
+        };
+        let commits: Vec<_> = assigned.iter_mut().filter(new).map(commit).collect();
+        if commits.is_empty() {
+            return Ok(());
+        }
+        self.commit(&commits).map_err(|error| self.unanswered("commit of where to start", &error))
     }
 
     /// The first offset Kafka holds of a partition, and the next one it will give.
@@ -226,8 +243,9 @@ impl Client {
     }
 
     /// Answers an assignment: reads `found` from its starts on.
-    pub(super) fn assign(&self, found: &[Found]) -> Result<(), ConsumerError> {
-        let places = found.iter().map(|found| (self.topic.clone(), found.partition, Position::Offset(found.start.at)));
+    pub(super) fn assign(&self, found: &[Assigned]) -> Result<(), ConsumerError> {
+        let start = |assigned: &Assigned| Position::Offset(assigned.found.start.place.offset);
+        let places = found.iter().map(|assigned| (self.topic.clone(), assigned.partition, start(assigned)));
         self.answered("assign", self.consumer().incremental_assign(&places.collect()))?;
         // Kafka's client keeps it when a partition was paused in an earlier assignment.
         self.resume(found.iter().map(|found| found.partition))
@@ -248,17 +266,17 @@ impl Client {
         self.answered("resume", self.consumer().resume(&self.list(partitions)))
     }
 
-    /// Commits, and waits for the answer: an error means that any of `places` may not be committed.
-    pub(super) fn commit(&self, places: &[Place]) -> KafkaResult<()> {
-        self.consumer().commit(&self.places(places), CommitMode::Sync)
+    /// Commits, and waits for the answer: an error means that any of `commits` may not be done.
+    pub(super) fn commit(&self, commits: &[Commit]) -> KafkaResult<()> {
+        self.consumer().commit(&self.places(commits), CommitMode::Sync)
     }
 
-    fn places(&self, places: &[Place]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::with_capacity(places.len());
-        for place in places {
-            let mut element = list.add_partition(&self.topic, place.partition);
-            element.set_offset(Position::Offset(place.offset)).expect("an offset after a record is positive");
-            element.set_metadata(place.clock.to_metadata());
+    fn places(&self, commits: &[Commit]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(commits.len());
+        for Commit { partition, place } in commits {
+            let mut element = list.add_partition(&self.topic, *partition);
+            element.set_offset(Position::Offset(place.offset)).expect("a place is not negative");
+            element.set_metadata(metadata_of(place));
         }
         list
     }

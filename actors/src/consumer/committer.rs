@@ -12,28 +12,28 @@ use rdkafka::error::KafkaError;
 
 use super::client::Client;
 use super::error::ConsumerError;
-use super::state::Place;
+use super::state::Commit;
 
 /// What came of a commit.
 pub(super) struct Answer {
-    pub(super) places: Vec<Place>,
+    pub(super) commits: Vec<Commit>,
     pub(super) result: Result<(), KafkaError>,
 }
 
 /// The thread's other end. Dropped, the thread ends after the commit it is at.
 pub(super) struct Committer {
-    asks: SyncSender<Vec<Place>>,
+    asks: SyncSender<Vec<Commit>>,
     answers: Receiver<Answer>,
 }
 
 impl Committer {
     pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, client: &'scope Client) -> Result<Self, ConsumerError> {
-        let (asks, asked) = sync_channel::<Vec<Place>>(1);
+        let (asks, asked) = sync_channel::<Vec<Commit>>(1);
         let (tells, answers) = sync_channel(1);
         let work = move || {
-            for places in asked {
-                let result = client.commit(&places);
-                if tells.send(Answer { places, result }).is_err() {
+            for commits in asked {
+                let result = client.commit(&commits);
+                if tells.send(Answer { commits, result }).is_err() {
                     return;
                 }
             }
@@ -45,8 +45,8 @@ impl Committer {
     }
 
     /// Asks for a commit. Only one may be without an answer.
-    pub(super) fn ask(&self, places: Vec<Place>) -> Result<(), ConsumerError> {
-        self.asks.try_send(places).map_err(|_| gone())
+    pub(super) fn ask(&self, commits: Vec<Commit>) -> Result<(), ConsumerError> {
+        self.asks.try_send(commits).map_err(|_| gone())
     }
 
     /// The answer, if it has come.

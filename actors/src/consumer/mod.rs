@@ -1,9 +1,9 @@
 //! The consumer: out of the topic, in micro-batches.
 //!
 //! Guarantees:
-//! * **Nothing is skipped.** The group's offset of a partition is committed only up to the contiguous end of what is settled. A start is always the
-//!   group's commit, or the begin of the partition where there is none; a commit that the topic no longer holds is a loud end, never a
-//!   silent reset.
+//! * **Nothing is skipped.** The group's offset of a partition is committed only up to the contiguous end of what is settled. A start is the
+//!   group's commit, or the journal's written end where that belongs to the same commits and is further on, or the begin of the partition; a
+//!   commit that the topic no longer holds is a loud end, never a silent reset.
 //! * **Nothing is dropped to keep up.** A batch in flight holds its bytes of the budget until its effect is done. Without budget the partitions
 //!   are paused, and polling goes on, so the group keeps this member however long the table is away.
 //! * **Write timestamps follow from the log.** See [`WriteClock`]: the same record gets the same one, in whichever batch and process. The clock
@@ -18,7 +18,7 @@
 //! ```text
 //!  actor.rs   shell: topic, thread, drain          poll.rs + poll/  the loop on its thread   client.rs  Kafka's client and callbacks
 //!  state.rs   pure: positions, flights, commits    forming.rs  pure: the batch being filled    committer.rs  commits, on a thread of their own
-//!  intake.rs  the wait for budget                  write_clock.rs  pure: what rows are written with
+//!  intake.rs  the wait for budget                  write_clock.rs  pure: what rows are written with    start.rs  pure: where a partition starts
 //! ```
 
 mod actor;
@@ -28,6 +28,7 @@ mod error;
 mod forming;
 mod intake;
 mod poll;
+mod start;
 mod state;
 mod write_clock;
 
@@ -36,6 +37,7 @@ mod state_tests;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata, OnWritten};
+pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata};
 pub use error::ConsumerError;
+pub use start::metadata_of;
 pub use write_clock::WriteClock;

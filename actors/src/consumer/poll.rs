@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::offset::Ranges;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::oneshot::Receiver;
 
@@ -57,13 +58,21 @@ struct Loop<'a> {
     state: State,
     /// The budget of the forming batch; not less than its weight, unless one record is heavier than the whole budget.
     credit: Option<Credit>,
-    receipts: Vec<(u64, Receiver<BatchDone>)>,
+    sent: Vec<Sent>,
     wait: Option<Wait>,
     unanswered: Option<Unanswered>,
     pace: Pace,
     note: Option<Note>,
     /// How often in a row there was nothing to read.
     quiet: u32,
+}
+
+/// A batch in flight.
+struct Sent {
+    id: u64,
+    ranges: Ranges,
+    waited: Duration,
+    end: Receiver<BatchDone>,
 }
 
 /// Reads the topic until `drain` is true and all that was taken is settled and committed, or until `cancel`.
@@ -79,7 +88,7 @@ pub(super) fn run(params: &ConsumerParams, progress: &Progress, drain: &AtomicBo
             committer: Committer::start(scope, &client)?,
             state: State::new(Limits::of(&params.batch)),
             credit: None,
-            receipts: Vec::new(),
+            sent: Vec::new(),
             wait: None,
             unanswered: None,
             pace: Pace::default(),
@@ -87,9 +96,8 @@ pub(super) fn run(params: &ConsumerParams, progress: &Progress, drain: &AtomicBo
             quiet: 0,
         };
         let end = this.read_until(drain).and_then(|()| this.finish());
-        for partition in this.state.assigned() {
-            params.telemetry.partition(partition, |view| (view.assigned, view.paused) = (false, false));
-        }
+        let assigned: Vec<_> = this.state.assigned().collect();
+        this.gone(&assigned);
         end
     });
     match end {
@@ -273,16 +281,10 @@ impl Loop<'_> {
         let mut credit = self.credit.take().expect("a batch that holds a record holds its budget");
         credit.shrink_to(cut.filled.weight);
         let (receipt, end) = Receipt::new();
-        self.receipts.push((cut.id, end));
-        let batch = RawBatch {
-            id: cut.id,
-            arena: cut.filled.arena,
-            records: cut.filled.records,
-            ranges: cut.ranges,
-            waited: now.saturating_duration_since(cut.since),
-            cut_at: now,
-            receipt,
-        };
+        let waited = now.saturating_duration_since(cut.since);
+        self.sent.push(Sent { id: cut.id, ranges: cut.ranges.clone(), waited, end });
+        let batch =
+            RawBatch { id: cut.id, arena: cut.filled.arena, records: cut.filled.records, ranges: cut.ranges, waited, cut_at: now, receipt };
         self.params.to.post(Lease::new(batch, credit)).map_err(|_| ConsumerError::Downstream)?;
         fail::fail_point!("consumer::after_send");
         Ok(())

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use forebay_schemas::event::Place;
 use forebay_schemas::offset::{Offset, Partition, Range, Ranges};
 
 use super::forming::{Filled, Forming, Incoming, Limits, Piece};
@@ -29,15 +30,6 @@ const COMMIT_EVERY_IDLE: Duration = Duration::from_millis(20);
 /// Delays after commits that failed.
 const COMMIT_BACKOFF: Backoff = Backoff { min: COMMIT_EVERY, max: Duration::from_secs(5) };
 
-/// Where a partition starts when it is assigned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Start {
-    /// The first offset to read.
-    pub(super) at: Offset,
-    /// The write clock after the record before it.
-    pub(super) clock: WriteClock,
-}
-
 /// What is to become of a record that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -49,12 +41,11 @@ pub(super) enum Fate {
     Repeated,
 }
 
-/// A place to commit: all before `offset` is done.
+/// What to commit of a partition: all before the place is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Commit {
     pub(super) partition: Partition,
-    pub(super) offset: Offset,
-    pub(super) clock: WriteClock,
+    pub(super) place: Place,
 }
 
 /// A batch that was cut and is in flight now.
@@ -72,13 +63,15 @@ pub(super) struct Cut {
 pub(super) struct Settled {
     pub(super) records: u64,
     /// The new contiguous written end of each partition whose end moved.
-    pub(super) moved: Vec<(Partition, Offset)>,
+    pub(super) moved: Vec<(Partition, Place)>,
 }
 
 /// One assigned partition.
 #[derive(Debug)]
 struct Track {
     generation: u64,
+    /// The lineage of the group's commits that this assignment goes on.
+    lineage: u32,
     /// The offset after the last record taken.
     position: Offset,
     clock: WriteClock,
@@ -142,19 +135,21 @@ impl State {
         self.tracks.contains_key(&partition)
     }
 
-    /// A partition is assigned to this consumer.
-    pub(super) fn assign(&mut self, partition: Partition, start: Start) {
+    /// A partition is assigned to this consumer, and read from a place on, of which Kafka has `confirmed` so much.
+    pub(super) fn assign(&mut self, partition: Partition, start: Place, confirmed: Offset) {
         self.generation += 1;
+        let clock = WriteClock::from_micros(start.clock).unwrap_or_default();
         let track = Track {
             generation: self.generation,
-            position: start.at,
-            clock: start.clock,
+            lineage: start.lineage,
+            position: start.offset,
+            clock,
             piece: None,
             flying: VecDeque::new(),
-            written: start.at,
-            written_clock: start.clock,
-            confirmed: start.at,
-            asked: start.at,
+            written: start.offset,
+            written_clock: clock,
+            confirmed,
+            asked: confirmed,
         };
         self.tracks.insert(partition, track);
     }
@@ -233,29 +228,32 @@ impl State {
                 (track.written, track.written_clock) = (leg.to, leg.clock);
             }
             if track.written > before {
-                moved.push((partition, track.written));
+                moved.push((partition, track.place()));
             }
         }
         Settled { records: flight.records, moved }
     }
 
     /// What is written and Kafka was not yet asked to commit.
-    pub(super) fn to_commit(&self) -> Vec<Place> {
+    pub(super) fn to_commit(&self) -> Vec<Commit> {
         let due = self.tracks.iter().filter(|(_, track)| track.written > track.asked);
-        due.map(|(&partition, track)| track.place(partition)).collect()
+        due.map(|(&partition, track)| Commit { partition, place: track.place() }).collect()
     }
 
     /// What is written of `partitions` and Kafka has not confirmed, for a last commit before they go.
-    pub(super) fn unconfirmed(&self, partitions: &[Partition]) -> Vec<Place> {
+    pub(super) fn unconfirmed(&self, partitions: &[Partition]) -> Vec<Commit> {
         let tracks = partitions.iter().filter_map(|partition| self.tracks.get(partition).map(|track| (*partition, track)));
-        tracks.filter(|(_, track)| track.written > track.confirmed).map(|(partition, track)| track.place(partition)).collect()
+        tracks
+            .filter(|(_, track)| track.written > track.confirmed)
+            .map(|(partition, track)| Commit { partition, place: track.place() })
+            .collect()
     }
 
-    /// Kafka is asked to commit `places`.
-    pub(super) fn asked(&mut self, places: &[Place]) {
-        for place in places {
-            if let Some(track) = self.tracks.get_mut(&place.partition) {
-                track.asked = track.asked.max(place.offset);
+    /// Kafka is asked for these commits.
+    pub(super) fn asked(&mut self, commits: &[Commit]) {
+        for commit in commits {
+            if let Some(track) = self.tracks.get_mut(&commit.partition) {
+                track.asked = track.asked.max(commit.place.offset);
             }
         }
     }
@@ -277,8 +275,8 @@ impl State {
 }
 
 impl Track {
-    fn place(&self, partition: Partition) -> Place {
-        Place { partition, offset: self.written, clock: self.written_clock }
+    fn place(&self) -> Place {
+        Place { offset: self.written, clock: self.written_clock.micros(), lineage: self.lineage }
     }
 }
 

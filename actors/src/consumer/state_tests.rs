@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use forebay_schemas::event::Place;
 use forebay_schemas::offset::{Offset, Partition, Range};
 use proptest::prelude::*;
 
 use super::forming::{Incoming, Limits};
-use super::state::{Fate, Pace, Place, Start, State, to_resume};
+use super::state::{Commit, Fate, Pace, Settled, State, to_resume};
 use super::write_clock::WriteClock;
 use crate::message::RECORD_OVERHEAD;
 
@@ -32,19 +33,23 @@ fn take(state: &mut State, partition: Partition, offset: Offset) {
     state.take(&record(partition, offset), Instant::now);
 }
 
-fn start(at: Offset) -> Start {
-    Start { at, clock: WriteClock::default() }
+fn start(state: &mut State, partition: Partition, offset: Offset) {
+    state.assign(partition, Place { offset, clock: 0, lineage: 1 }, offset);
 }
 
-fn offsets(places: &[Place]) -> BTreeMap<Partition, Offset> {
-    places.iter().map(|place| (place.partition, place.offset)).collect()
+fn offsets(commits: &[Commit]) -> BTreeMap<Partition, Offset> {
+    commits.iter().map(|commit| (commit.partition, commit.place.offset)).collect()
+}
+
+fn ends(settled: &Settled) -> Vec<(Partition, Offset)> {
+    settled.moved.iter().map(|(partition, place)| (*partition, place.offset)).collect()
 }
 
 #[test]
 fn a_batch_covers_each_partition_from_its_position_to_after_its_last_record() {
     let mut state = state();
-    state.assign(0, start(5));
-    state.assign(1, start(0));
+    start(&mut state, 0, 5);
+    start(&mut state, 1, 0);
     take(&mut state, 0, 7);
     take(&mut state, 1, 0);
     take(&mut state, 0, 9);
@@ -61,7 +66,7 @@ fn a_batch_covers_each_partition_from_its_position_to_after_its_last_record() {
 #[test]
 fn a_tombstone_and_a_record_without_key_are_told_from_empty_ones() {
     let mut state = state();
-    state.assign(0, start(0));
+    start(&mut state, 0, 0);
     state.take(&Incoming { key: None, value: Some(b""), ..record(0, 0) }, Instant::now);
     state.take(&Incoming { key: Some(b""), value: None, ..record(0, 1) }, Instant::now);
     let records = state.cut().unwrap().filled.records;
@@ -72,21 +77,21 @@ fn a_tombstone_and_a_record_without_key_are_told_from_empty_ones() {
 #[test]
 fn the_written_end_waits_for_the_batch_before() {
     let mut state = state();
-    state.assign(0, start(0));
+    start(&mut state, 0, 0);
     take(&mut state, 0, 0);
     let first = state.cut().unwrap().id;
     take(&mut state, 0, 1);
     let second = state.cut().unwrap().id;
     assert_eq!(state.settled(second).moved, []);
     assert_eq!(state.to_commit(), []);
-    assert_eq!(state.settled(first).moved, [(0, 2)]);
+    assert_eq!(ends(&state.settled(first)), [(0, 2)]);
     assert_eq!(offsets(&state.to_commit()), BTreeMap::from([(0, 2)]));
 }
 
 #[test]
 fn a_commit_is_asked_for_once_and_again_when_it_is_refused() {
     let mut state = state();
-    state.assign(0, start(0));
+    start(&mut state, 0, 0);
     assert_eq!(state.to_commit(), [], "the begin of a partition needs no commit");
     take(&mut state, 0, 0);
     let id = state.cut().unwrap().id;
@@ -106,12 +111,12 @@ fn a_commit_is_asked_for_once_and_again_when_it_is_refused() {
 #[test]
 fn what_settles_after_its_partition_went_away_is_ignored_even_when_it_came_back() {
     let mut state = state();
-    state.assign(0, start(0));
+    start(&mut state, 0, 0);
     take(&mut state, 0, 0);
     let id = state.cut().unwrap().id;
     state.revoke(&[0]);
     assert_eq!(state.fate(0, 1), Fate::Foreign);
-    state.assign(0, start(0));
+    start(&mut state, 0, 0);
     assert_eq!(state.settled(id).moved, []);
     assert_eq!((state.in_flight(), state.to_commit()), (0, vec![]));
 }
@@ -119,7 +124,7 @@ fn what_settles_after_its_partition_went_away_is_ignored_even_when_it_came_back(
 #[test]
 fn a_record_delivered_again_is_refused_and_a_gap_is_not() {
     let mut state = state();
-    state.assign(0, start(3));
+    start(&mut state, 0, 3);
     assert_eq!(state.fate(0, 2), Fate::Repeated);
     take(&mut state, 0, 3);
     assert_eq!(state.fate(0, 3), Fate::Repeated);
@@ -129,7 +134,7 @@ fn a_record_delivered_again_is_refused_and_a_gap_is_not() {
 #[test]
 fn a_record_larger_than_the_limit_goes_alone() {
     let mut state = State::new(limits(10, 12));
-    state.assign(0, start(0));
+    start(&mut state, 0, 0);
     let large = Incoming { value: Some(&[0; 100]), ..record(0, 0) };
     assert!(state.forming().fits(&large));
     state.take(&large, Instant::now);
@@ -218,7 +223,7 @@ proptest! {
         let mut written_with: BTreeMap<(Partition, Offset), i64> = BTreeMap::new();
         let mut positions: BTreeMap<Partition, Offset> = BTreeMap::new();
         let mut flying: Vec<(u64, Vec<(Partition, Offset)>)> = Vec::new();
-        let mut asked: Vec<Place> = Vec::new();
+        let mut asked: Vec<Commit> = Vec::new();
 
         macro_rules! cut { () => { if let Some(cut) = state.cut() {
             for record in &cut.filled.records {
@@ -232,24 +237,22 @@ proptest! {
             done.extend(records);
             state.settled(id);
         }} }
-        macro_rules! commit { ($places:expr) => { for place in $places {
-            let topic = topics.get_mut(&place.partition).unwrap();
-            prop_assert!(topic.log.iter().all(|&(offset, _)| offset >= place.offset || done.contains(&(place.partition, offset))));
+        macro_rules! commit { ($commits:expr) => { for &Commit { partition, place } in $commits {
+            let topic = topics.get_mut(&partition).unwrap();
+            prop_assert!(topic.log.iter().all(|&(offset, _)| offset >= place.offset || done.contains(&(partition, offset))));
             prop_assert!(topic.commit.is_none_or(|before| before.offset <= place.offset), "a commit never goes back");
             let last = topic.log.iter().rev().find(|&&(offset, _)| offset < place.offset).map(|&(offset, _)| topic.write_ts()[&offset]);
-            prop_assert_eq!(last.map(|ts| format!("forebay:1:{ts}")), Some(place.clock.to_metadata()));
-            topic.commit = Some(*place);
-            state.confirmed(place.partition, place.offset);
+            prop_assert_eq!(last, Some(place.clock));
+            topic.commit = Some(place);
+            state.confirmed(partition, place.offset);
         } } }
 
         for step in steps {
             match step {
                 Step::Assign { partition } if !state.is_assigned(partition) => {
-                    let commit = topics[&partition].commit;
-                    let clock = commit.and_then(|place| WriteClock::from_metadata(&place.clock.to_metadata())).unwrap_or_default();
-                    let at = commit.map_or(0, |place| place.offset);
-                    state.assign(partition, Start { at, clock });
-                    positions.insert(partition, at);
+                    let start = topics[&partition].commit.unwrap_or(Place { offset: 0, clock: 0, lineage: 1 });
+                    state.assign(partition, start, start.offset);
+                    positions.insert(partition, start.offset);
                 }
                 Step::Revoke { partition } if state.is_assigned(partition) => {
                     cut!();
@@ -257,7 +260,7 @@ proptest! {
                     state.asked(&places);
                     commit!(&places);
                     state.revoke(&[partition]);
-                    asked.retain(|place| place.partition != partition);
+                    asked.retain(|commit| commit.partition != partition);
                 }
                 Step::Read { partition, gap, stamp } if state.is_assigned(partition) => {
                     // The next record of the log, or a new one at its end.

@@ -1,8 +1,8 @@
 //! The poll loop against a Kafka of librdkafka's own, inside the process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,11 +19,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::poll;
-use super::{Consumer, ConsumerError, ConsumerParams, Ensure, WriteClock};
+use super::{Consumer, ConsumerError, ConsumerParams, Ensure, WriteClock, metadata_of};
 use crate::kernel::{
     self, Backoff, Budget, Cancel, ChildSpec, Class, Environment, Exit, Lease, Limits, Mailbox, Progress, Registry, Restart, Strategy,
     SupervisorSpec, SystemClock,
 };
+use crate::ledger::Ledger;
 use crate::message::{BatchDone, RECORD_OVERHEAD, RawBatch};
 use crate::telemetry::Telemetry;
 
@@ -74,15 +75,14 @@ struct Rig {
     drain: Arc<AtomicBool>,
     telemetry: Arc<Telemetry>,
     budget: Budget,
-    written: Arc<Mutex<BTreeMap<Partition, Offset>>>,
+    ledger: Arc<Ledger>,
     progress: Progress,
 }
 
 impl Rig {
     fn start(cluster: &Cluster, budget: usize, change: impl FnOnce(&mut ConsumerParams)) -> Self {
         let (to, inbox) = Mailbox::probe();
-        let written = Arc::new(Mutex::new(BTreeMap::new()));
-        let told = Arc::clone(&written);
+        let ledger = Arc::new(Ledger::in_memory(SystemClock::shared()));
         let mut params = ConsumerParams {
             // This Kafka waits for as long as the session, less a second, before it rebalances a group that has members.
             kafka: config(cluster).set("session.timeout.ms", "6000").clone(),
@@ -93,7 +93,7 @@ impl Rig {
             to,
             telemetry: Arc::default(),
             clock: SystemClock::shared(),
-            on_written: Arc::new(move |ends| *told.lock().unwrap() = ends.clone()),
+            ledger: Arc::clone(&ledger),
             ensure: Arc::new(|| async { Ok(()) }.boxed()),
             kept: Arc::new(|| Ok(BTreeMap::new())),
         };
@@ -102,7 +102,7 @@ impl Rig {
         let progress = Progress::default();
         let (asked, tells) = (Arc::clone(&drain), progress.clone());
         let thread = thread::spawn(move || poll::run(&params, &tells, &asked, &Cancel::default()));
-        Self { thread, inbox, drain, telemetry, budget, written, progress }
+        Self { thread, inbox, drain, telemetry, budget, ledger, progress }
     }
 
     fn try_batch(&mut self) -> Option<Lease<RawBatch>> {
@@ -166,11 +166,14 @@ fn what_is_settled_is_committed_and_the_next_process_goes_on_from_there_with_the
     let last = batches.iter().flat_map(|batch| &batch.body.records).rfind(|record| record.partition == 0).unwrap().clone();
     assert_eq!(batches[0].body.value(&batches[0].body.records[0]), Some(&VALUE[..]));
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    until("written ends", || (*rig.written.lock().unwrap() == BTreeMap::from([(0, 150), (1, 5)])).then_some(()));
+    until("written ends", || (rig.ledger.state().written() == BTreeMap::from([(0, 150), (1, 5)])).then_some(()));
     until("commits", || (rig.telemetry.partitions().iter().map(|view| view.committed).sum::<i64>() == 155).then_some(()));
     assert_eq!((rig.telemetry.totals().consumed, rig.budget.used()), (155, 0));
+    let rig_ledger = Arc::clone(&rig.ledger);
     rig.stop().unwrap();
-    assert_eq!(commits(&cluster, 2)[&0], (150, format!("forebay:1:{}", last.write_ts)));
+    let place = rig_ledger.places()[&0];
+    assert_eq!((place.offset, place.clock), (150, last.write_ts));
+    assert_eq!(commits(&cluster, 2)[&0], (150, metadata_of(&place)));
 
     produce(&cluster, 0, 1);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
@@ -371,7 +374,7 @@ fn partitions_that_were_lost_are_not_committed_and_read_again_from_the_commit() 
     assert_eq!(again.into_iter().flat_map(settle).collect::<Vec<_>>(), (0..5).map(|offset| (0, offset)).collect::<Vec<_>>());
     assert_eq!(settle(later), [(0, 5)]);
     rig.stop().unwrap();
-    assert_eq!(commits(&cluster, 2).into_iter().map(|(partition, (offset, _))| (partition, offset)).collect::<Vec<_>>(), [(0, 6)]);
+    assert_eq!(commits(&cluster, 2).into_iter().map(|(partition, (offset, _))| (partition, offset)).collect::<Vec<_>>(), [(0, 6), (1, 0)]);
 }
 
 #[test]
@@ -395,7 +398,7 @@ fn the_shell_waits_for_the_topic_and_a_stop_ends_it_when_all_is_settled() {
         to,
         telemetry: Arc::default(),
         clock: SystemClock::shared(),
-        on_written: Arc::new(|_| ()),
+        ledger: Arc::new(Ledger::in_memory(SystemClock::shared())),
         ensure,
         kept: Arc::new(|| Ok(BTreeMap::new())),
     };

@@ -7,8 +7,6 @@
 
 /// The end of the year 2099, in microseconds: what is later is not a time but a mistake (nanoseconds, say), and not believed.
 const LATEST_MICROS: i64 = 4_102_444_800_000_000;
-/// How the commit metadata opens; the number is its version.
-const METADATA: &str = "forebay:1:";
 
 /// Where the clock of one partition stands: the write timestamp of its last record, in microseconds since the epoch; 0 before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,14 +23,13 @@ impl WriteClock {
         self.0
     }
 
-    /// The metadata to commit with an offset, when this is the clock after the record before it.
-    pub fn to_metadata(self) -> String {
-        format!("{METADATA}{}", self.0)
+    /// Where it stands, in microseconds since the epoch.
+    pub fn micros(self) -> i64 {
+        self.0
     }
 
-    /// The clock out of a commit's metadata; none when it is not Forebay's, as after an offset was set by hand.
-    pub fn from_metadata(metadata: &str) -> Option<Self> {
-        let micros = metadata.strip_prefix(METADATA)?.parse().ok()?;
+    /// A clock that stands there; none where no clock can stand.
+    pub fn from_micros(micros: i64) -> Option<Self> {
         // Far above what can be reached, far below what would overflow.
         (0..=2 * LATEST_MICROS).contains(&micros).then_some(Self(micros))
     }
@@ -68,13 +65,6 @@ mod tests {
         assert_eq!(clock.advance(Some(i64::MIN)), 48);
     }
 
-    #[test]
-    fn metadata_of_others_gives_no_clock() {
-        for metadata in ["", "forebay:1:", "forebay:2:5", "forebay:1:-5", "forebay:1:9223372036854775807", "NO_METADATA"] {
-            assert_eq!(WriteClock::from_metadata(metadata), None, "{metadata}");
-        }
-    }
-
     proptest! {
         #[test]
         fn it_rises_by_the_slots_and_goes_on_from_any_commit(stamps in prop::collection::vec(prop::option::of(any::<i64>()), 1..60), cut in 0usize..60) {
@@ -85,7 +75,7 @@ mod tests {
             let cut = cut.min(stamps.len());
             let mut first = WriteClock::default();
             stamps[..cut].iter().for_each(|&at| { first.advance(at); });
-            let mut second = WriteClock::from_metadata(&first.to_metadata()).unwrap();
+            let mut second = WriteClock::from_micros(first.micros()).unwrap();
             let rest: Vec<i64> = stamps[cut..].iter().map(|&at| second.advance(at)).collect();
             prop_assert_eq!(&all[cut..], &rest[..]);
         }

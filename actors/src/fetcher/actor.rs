@@ -41,8 +41,8 @@ pub enum FetcherMessage {
     Hold,
 }
 
-/// Whom the fetcher tells what happens to triggered runs. A run that an incarnation had begun is told of again by the next, from
-/// `started` on.
+/// Whom the fetcher tells what happens to runs, and to the pages of scheduled fetches. A run that an incarnation had begun is told of again
+/// by the next, from `started` on.
 pub trait RunReports: Send + Sync {
     /// The triggered runs that are asked for and not wholly in Kafka, oldest first: what an incarnation begins with.
     fn open(&self) -> Vec<Uuid>;
@@ -56,10 +56,12 @@ pub trait RunReports: Send + Sync {
     fn finished(&self, run: Uuid);
     /// It ended without success.
     fn failed(&self, run: Uuid, error: RunError);
-    /// A scheduled fetch of so many records is in Kafka.
-    fn scheduled_done(&self, _records: u64) {}
+    /// The API is left alone for a while.
+    fn throttled(&self, wait: Duration, reason: String);
+    /// A scheduled fetch is in Kafka.
+    fn scheduled_done(&self);
     /// A scheduled fetch gave nothing that can be produced, and asking again at once would give the same.
-    fn scheduled_failed(&self, _error: RunError) {}
+    fn scheduled_failed(&self, error: RunError);
 }
 
 /// What a fetcher is connected to.
@@ -214,7 +216,8 @@ impl Fetcher {
             Report::Produced(run, page) => to.produced(run, &page),
             Report::Finished(run) => to.finished(run),
             Report::Failed(run, error) => to.failed(run, error),
-            Report::ScheduledDone(records) => to.scheduled_done(records),
+            Report::Throttled(wait, reason) => to.throttled(wait, reason),
+            Report::ScheduledDone => to.scheduled_done(),
             Report::ScheduledFailed(error) => to.scheduled_failed(error),
         }
     }

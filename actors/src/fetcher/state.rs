@@ -51,7 +51,7 @@ pub(super) enum Effect {
 pub(super) enum Report {
     /// The fetcher is at work on the run.
     Started(Uuid),
-    /// A page of it is here, of so many records.
+    /// A page of it, or of a scheduled fetch, is here, of so many records.
     Fetched(Uuid, u64),
     /// The page is in Kafka.
     Produced(Uuid, PageProduced),
@@ -59,8 +59,10 @@ pub(super) enum Report {
     Finished(Uuid),
     /// The run failed.
     Failed(Uuid, RunError),
-    /// A scheduled fetch is in Kafka, of so many records.
-    ScheduledDone(u64),
+    /// The API is left alone for so long, and why.
+    Throttled(Duration, String),
+    /// A scheduled fetch is in Kafka.
+    ScheduledDone,
     /// A scheduled fetch gave no page, and asking again at once would give none.
     ScheduledFailed(RunError),
 }
@@ -107,7 +109,7 @@ struct Work {
 enum Phase {
     Fetching,
     BackingOff(Instant),
-    Producing(u64),
+    Producing,
 }
 
 impl State {
@@ -147,7 +149,7 @@ impl State {
                     work.phase = Phase::Fetching;
                     effects.push(Effect::Fetch(work.run));
                 }
-                Phase::Fetching | Phase::Producing(_) => {}
+                Phase::Fetching | Phase::Producing => {}
             }
             return effects;
         }
@@ -216,10 +218,8 @@ impl State {
             effects.extend(self.wake(now, fresh));
             return (false, effects);
         }
-        work.phase = Phase::Producing(records);
-        if work.triggered {
-            effects.push(Effect::Report(Report::Fetched(work.run, records)));
-        }
+        work.phase = Phase::Producing;
+        effects.push(Effect::Report(Report::Fetched(work.run, records)));
         (true, effects)
     }
 
@@ -233,8 +233,10 @@ impl State {
         let mut effects = Vec::new();
         let transient = failure.class == Class::Transient;
         if transient {
-            let wait = forebay_schemas::pipeline::Span(Duration::from_millis(u64::try_from((again - now).as_millis()).unwrap_or(u64::MAX)));
-            effects.push(Effect::Trouble(format!("{} (attempt {}, next in {wait})", failure.message, work.attempt + 1)));
+            let wait = Duration::from_millis(u64::try_from((again - now).as_millis()).unwrap_or(u64::MAX));
+            let next = forebay_schemas::pipeline::Span(wait);
+            effects.push(Effect::Trouble(format!("{} (attempt {}, next in {next})", failure.message, work.attempt + 1)));
+            effects.push(Effect::Report(Report::Throttled(wait, failure.message.clone())));
         } else {
             effects.push(Effect::Trouble(failure.message.clone()));
         }
@@ -264,12 +266,9 @@ impl State {
     pub(super) fn produced(&mut self, page: PageProduced, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let Some(work) = self.current.take() else { return Vec::new() };
         let mut effects = Vec::new();
-        if !work.triggered {
-            let records = if let Phase::Producing(records) = work.phase { records } else { 0 };
-            effects.push(Effect::Report(Report::ScheduledDone(records)));
-        } else if !work.cancelled {
+        if !work.cancelled {
             effects.push(Effect::Report(Report::Produced(work.run, page)));
-            effects.push(Effect::Report(Report::Finished(work.run)));
+            effects.push(Effect::Report(if work.triggered { Report::Finished(work.run) } else { Report::ScheduledDone }));
         }
         effects.extend(self.wake(now, fresh));
         effects
@@ -421,7 +420,7 @@ mod tests {
     fn once_means_once() {
         let mut rig = Rig::new(Schedule::Once);
         let end = rig.whole_fetch(0.0, 1.0);
-        assert_eq!(end, [Effect::Report(Report::ScheduledDone(100))]);
+        assert_eq!(end.last(), Some(&Effect::Report(Report::ScheduledDone)));
         assert_eq!(rig.wake(100.0), []);
     }
 
@@ -470,7 +469,7 @@ mod tests {
         }
         let (produce, effects) = rig.fetched(now);
         assert!(produce);
-        assert_eq!(effects, [Effect::Well]);
+        assert_eq!(effects[0], Effect::Well);
         assert!(rig.produced(now).iter().any(|effect| matches!(effect, Effect::WakeAt(_))));
     }
 

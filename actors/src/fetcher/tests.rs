@@ -253,8 +253,12 @@ mod actor {
         fn failed(&self, run: Uuid, error: RunError) {
             self.add(format!("{} failed in {}, retryable {}", run.as_u128(), error.stage, error.retryable));
         }
-        fn scheduled_done(&self, records: u64) {
-            self.add(format!("scheduled {records}"));
+        fn throttled(&self, _: Duration, _: String) {}
+        fn scheduled_done(&self) {
+            self.add("scheduled".to_owned());
+        }
+        fn scheduled_failed(&self, error: RunError) {
+            self.add(format!("scheduled failed in {}", error.stage));
         }
     }
 
@@ -337,7 +341,7 @@ mod actor {
             drop(again);
             let Lease { body: page, .. } = rig.pages.recv().await.unwrap();
             page.receipt.settle(Ok(PageProduced { produced: 2, ..PageProduced::default() }));
-            eventually(|| rig.told.has("scheduled 2")).await;
+            eventually(|| rig.told.has("scheduled")).await;
         });
         assert_eq!(rig.telemetry.pages.get(), 1, "the page was fetched once");
     }

@@ -33,6 +33,11 @@ pub trait Disk: Send + 'static {
     /// # Errors
     /// As the operating system says.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+    /// Gives a file another name, in one step.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     ///
     /// # Errors
@@ -70,6 +75,10 @@ impl Disk for RealDisk {
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -15,21 +15,22 @@
 //! others := one event each, the sequence rising by one
 //! ```
 //!
-//! so `tail -f`, `grep` and `cut -d' ' -f3- | jq` work. [`writer`] is the one writer (a thread, group commit), [`reader`] any number of readers, in any
+//! so `tail -f`, `grep` and `cut -d' ' -f3- | jq` work; [`snapshot`] files beside them shorten a start. [`writer`] is the one writer (a thread, group commit), [`reader`] any number of readers, in any
 //! process, also while it is written.
 
 pub mod disk;
 pub mod frame;
 pub mod reader;
 pub mod segment;
+pub mod snapshot;
 pub mod writer;
 
 mod error;
 
 pub use disk::{Disk, RealDisk};
 pub use error::JournalError;
-pub use reader::{Entry, read};
-pub use writer::{Journal, Settings};
+pub use reader::{Follower, read};
+pub use writer::{Durable, Journal, Settings};
 
 #[cfg(test)]
 mod tests;

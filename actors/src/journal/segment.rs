@@ -1,6 +1,7 @@
 //! Segments: their names, their first lines, and how far each can be believed.
 
 use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -43,97 +44,104 @@ pub fn file_name(first: u64) -> String {
 /// # Errors
 /// When the folder can't be read.
 pub fn list(folder: &Path) -> Result<Vec<Segment>, JournalError> {
+    Ok(numbered(folder, "log")?.into_iter().map(|(first, path)| Segment { first, path }).collect())
+}
+
+/// The files of a folder whose names are a sequence of 20 digits and `extension`, in order.
+pub(super) fn numbered(folder: &Path, extension: &str) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(cause) => return Err(JournalError::io("read", folder)(cause)),
     };
-    let mut segments = Vec::new();
+    let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(JournalError::io("read", folder))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(first) = name.strip_suffix(".log").filter(|digits| digits.len() == 20).and_then(|digits| digits.parse().ok()) {
-            segments.push(Segment { first, path });
+        let stem = path.file_stem().and_then(|name| name.to_str()).filter(|digits| digits.len() == 20);
+        if path.extension().is_some_and(|found| found == extension)
+            && let Some(number) = stem.and_then(|digits| digits.parse().ok())
+        {
+            files.push((number, path));
         }
     }
-    segments.sort_by_key(|segment| segment.first);
-    Ok(segments)
+    files.sort();
+    Ok(files)
 }
 
-/// What a segment holds that can be believed.
-#[derive(Debug)]
-pub(super) struct Contents {
-    /// All of the file.
-    bytes: Vec<u8>,
-    /// Where the JSON of each event stands in it.
-    events: Vec<std::ops::Range<usize>>,
-    /// The first line; none when it is torn.
+/// How far a reader is in a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Cursor {
+    /// Bytes read.
+    pub(super) byte: u64,
+    /// Lines read.
+    pub(super) line: u64,
+    /// The sequence of the next event.
+    pub(super) next: u64,
+    /// The first line, once it is read.
     pub(super) header: Option<Header>,
-    /// How many bytes can be believed; the rest is a torn tail.
-    pub(super) sound: u64,
 }
 
-impl Contents {
-    /// The JSON of each event, in order.
-    pub(super) fn events(&self) -> impl Iterator<Item = &[u8]> {
-        self.events.iter().map(|at| &self.bytes[at.clone()])
+impl Cursor {
+    /// At the begin of a segment.
+    pub(super) fn at(segment: &Segment) -> Self {
+        Self { next: segment.first, ..Self::default() }
     }
 
-    /// How many events there are.
-    pub(super) fn len(&self) -> u64 {
-        self.events.len() as u64
+    /// What is wrong with the line at the cursor.
+    pub(super) fn damage(&self, segment: &Segment, what: impl Into<String>) -> JournalError {
+        let sequence = if self.line == 0 { 0 } else { self.next };
+        JournalError::Damaged { path: segment.path.clone(), line: self.line + 1, sequence, what: what.into() }
     }
 }
 
-/// Reads a segment and checks every line. Only the last segment of a journal may end torn: in a line without its line end, which is what
-/// a crash in mid-write leaves. A line that has its end and is not as written is damage, wherever it stands.
-pub(super) fn load(segment: &Segment, is_last: bool) -> Result<Contents, JournalError> {
+/// Reads on from the cursor, checks every line, and gives each event and its sequence to `take`. It stops before a line that has no end, and
+/// gives how many bytes that has. A line that has its end and is not as written is damage, wherever it stands.
+pub(super) fn scan<E: From<JournalError>>(
+    segment: &Segment,
+    cursor: &mut Cursor,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<u64, E> {
     let path = &segment.path;
-    let bytes = fs::read(path).map_err(JournalError::io("read", path))?;
-    let mut contents = Contents { bytes: Vec::new(), events: Vec::new(), header: None, sound: 0 };
-    let (mut at, mut line_number) = (0, 0u64);
-    while at < bytes.len() {
-        line_number += 1;
-        let end = bytes[at..].iter().position(|byte| *byte == b'\n').map(|length| at + length);
-        let whole = end.unwrap_or(bytes.len());
-        let sequence = if line_number == 1 { 0 } else { segment.first + contents.len() };
-        let checked = match end {
-            Some(end) => check(&bytes[at..end], line_number, sequence, segment, &mut contents),
-            None => Err("it has no end".to_owned()),
-        };
-        match checked {
-            Ok(length) => contents.events.extend((line_number > 1).then(|| whole - length..whole)),
-            Err(_) if is_last && end.is_none() => break,
-            Err(what) => return Err(JournalError::Damaged { path: path.clone(), line: line_number, sequence, what }),
+    let read = |cause| JournalError::io("read", path)(cause);
+    let mut file = fs::File::open(path).map_err(read)?;
+    file.seek(SeekFrom::Start(cursor.byte)).map_err(read)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(read)?;
+    let mut rest = &bytes[..];
+    while let Some(length) = memchr::memchr(b'\n', rest) {
+        let json = frame::decode(&rest[..length]).map_err(|what| cursor.damage(segment, what))?;
+        if cursor.line == 0 {
+            cursor.header = Some(header(json, segment).map_err(|what| cursor.damage(segment, what))?);
+        } else {
+            check(json, cursor.next).map_err(|what| cursor.damage(segment, what))?;
+            take(cursor.next, json)?;
+            cursor.next += 1;
         }
-        at = whole + 1;
-        contents.sound = at as u64;
+        cursor.line += 1;
+        cursor.byte += length as u64 + 1;
+        rest = &rest[length + 1..];
+        if let Some(format) = cursor.header.as_ref().map(|header| header.format).filter(|format| *format > FORMAT) {
+            return Err(JournalError::Newer { path: path.clone(), format }.into());
+        }
     }
-    if let Some(format) = contents.header.as_ref().map(|header| header.format).filter(|format| *format > FORMAT) {
-        return Err(JournalError::Newer { path: path.clone(), format });
-    }
-    contents.bytes = bytes;
-    Ok(contents)
+    Ok(rest.len() as u64)
 }
 
-/// Checks one line; gives the length of its JSON.
-fn check(line: &[u8], number: u64, sequence: u64, segment: &Segment, contents: &mut Contents) -> Result<usize, String> {
-    #[derive(Deserialize)]
-    struct Numbered {
-        seq: u64,
+fn header(json: &[u8], segment: &Segment) -> Result<Header, String> {
+    let header: Header = serde_json::from_slice(json).map_err(|cause| format!("it is no first line of a segment: {cause}"))?;
+    if header.first != segment.first {
+        return Err(format!("it begins with sequence {}, and the file's name says {}", header.first, segment.first));
     }
-    let json = frame::decode(line)?;
-    if number == 1 {
-        let header: Header = serde_json::from_slice(json).map_err(|cause| format!("it is no first line of a segment: {cause}"))?;
-        if header.first != segment.first {
-            return Err(format!("it begins with sequence {}, and the file's name says {}", header.first, segment.first));
-        }
-        contents.header = Some(header);
-    } else {
-        let event: Numbered = serde_json::from_slice(json).map_err(|cause| format!("it is no event: {cause}"))?;
-        if event.seq != sequence {
-            return Err(format!("it has sequence {}, not {sequence}", event.seq));
-        }
+    Ok(header)
+}
+
+/// An event says its sequence first.
+fn check(json: &[u8], sequence: u64) -> Result<(), String> {
+    let digits = json.strip_prefix(b"{\"seq\":").and_then(|rest| rest.split(|byte| !byte.is_ascii_digit()).next());
+    let says = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u64>().ok());
+    match says {
+        Some(says) if says == sequence => Ok(()),
+        Some(says) => Err(format!("it has sequence {says}, not {sequence}")),
+        None => Err("it is no event: it does not begin with its sequence".into()),
     }
-    Ok(json.len())
 }

@@ -7,29 +7,54 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 
 fn settings() -> Settings {
-    Settings { pipeline: "users".into(), segment_bytes: 400 }
+    Settings { pipeline: "users".into(), segment_bytes: 400, keep_bytes: 1 << 20 }
 }
 
 fn event(seq: u64) -> Vec<u8> {
     format!("{{\"seq\":{seq},\"type\":\"Tested\",\"data\":\"{}\"}}", &"xxxxxxx"[usize::try_from(seq % 7).unwrap()..]).into_bytes()
 }
 
-/// A journal of events `1..=last`, written one append each.
+/// Appends an event and waits for the disk; a snapshot follows when one is wanted, as whoever appends is to do.
+fn append(journal: &Journal, seq: u64) -> Durable {
+    let mut line = Vec::new();
+    frame::encode(&event(seq), &mut line);
+    journal.append(line, 1, true);
+    let durable = wait(journal, seq);
+    if journal.wants_snapshot() {
+        journal.snapshot(seq, format!("{{\"upto\":{seq}}}").into_bytes());
+    }
+    durable
+}
+
+fn wait(journal: &Journal, upto: u64) -> Durable {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut durable = journal.durable();
+    let there = |durable: &Durable| !matches!(durable, Durable::Upto(seq) if *seq < upto);
+    runtime.block_on(async { durable.wait_for(there).await.unwrap().clone() })
+}
+
+/// A journal of events `1..=last`.
 fn written(folder: &Path, last: u64) {
     let (journal, next) = Journal::open(folder, RealDisk, settings()).unwrap();
     assert_eq!(next, 1);
     for seq in 1..=last {
-        journal.append(vec![event(seq)]).blocking_recv().unwrap().unwrap();
+        assert_eq!(append(&journal, seq), Durable::Upto(seq));
     }
 }
 
-fn read_all(folder: &Path) -> Result<Vec<Entry>, JournalError> {
+type Entries = Vec<(u64, Vec<u8>)>;
+
+fn read_all(folder: &Path) -> Result<Entries, JournalError> {
     let mut entries = Vec::new();
-    read(folder, 1, |entry| {
-        entries.push(entry);
+    read(folder, 1, |seq, json| {
+        entries.push((seq, json.to_vec()));
         Ok::<_, JournalError>(())
     })?;
     Ok(entries)
+}
+
+fn in_order(entries: &Entries) -> bool {
+    entries.iter().zip(1..).all(|((seq, json), expected)| *seq == expected && *json == event(expected))
 }
 
 #[test]
@@ -39,7 +64,7 @@ fn what_is_acknowledged_reads_back_over_many_segments() {
     assert!(segment::list(dir.path()).unwrap().len() > 3, "it rolls");
     let entries = read_all(dir.path()).unwrap();
     assert_eq!(entries.len(), 50);
-    assert!(entries.iter().zip(1..).all(|(entry, seq)| entry.seq == seq && entry.json == event(seq)));
+    assert!(in_order(&entries));
     let (_, next) = Journal::open(dir.path(), RealDisk, settings()).unwrap();
     assert_eq!(next, 51);
 }
@@ -49,8 +74,8 @@ fn reading_from_a_sequence_skips_what_is_before_it() {
     let dir = tempfile::tempdir().unwrap();
     written(dir.path(), 50);
     let mut seen = Vec::new();
-    let end = read(dir.path(), 33, |entry| {
-        seen.push(entry.seq);
+    let end = read(dir.path(), 33, |seq, _| {
+        seen.push(seq);
         Ok::<_, JournalError>(())
     })
     .unwrap();
@@ -69,7 +94,7 @@ fn a_journal_cut_at_any_byte_of_its_last_line_recovers_without_that_line() {
         fs::write(&path, &whole[..length]).unwrap();
         let (journal, next) = Journal::open(dir.path(), RealDisk, settings()).unwrap();
         assert_eq!(next, 5, "cut to {length}");
-        journal.append(vec![event(5)]).blocking_recv().unwrap().unwrap();
+        append(&journal, 5);
         drop(journal);
         assert_eq!(read_all(dir.path()).unwrap().len(), 5);
         fs::write(&path, &whole).unwrap();
@@ -83,7 +108,7 @@ fn a_segment_whose_first_line_is_torn_is_begun_again() {
     fs::write(dir.path().join(segment::file_name(6)), b"1234").unwrap();
     let (journal, next) = Journal::open(dir.path(), RealDisk, settings()).unwrap();
     assert_eq!(next, 6);
-    journal.append(vec![event(6)]).blocking_recv().unwrap().unwrap();
+    append(&journal, 6);
     assert_eq!(read_all(dir.path()).unwrap().len(), 6);
 }
 
@@ -171,6 +196,10 @@ impl Disk for FailingDisk {
         RealDisk.sync_folder(folder)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
     }
@@ -182,7 +211,7 @@ fn after_a_failed_write_or_sync_nothing_is_acknowledged_any_more_and_what_was_is
         let dir = tempfile::tempdir().unwrap();
         let disk = FailingDisk { left: Arc::new(AtomicU64::new(fails_at)) };
         let (journal, _) = Journal::open(dir.path(), disk, settings()).unwrap();
-        let ends: Vec<bool> = (1..=20).map(|seq| journal.append(vec![event(seq)]).blocking_recv().unwrap().is_ok()).collect();
+        let ends: Vec<bool> = (1..=20).map(|seq| matches!(append(&journal, seq), Durable::Upto(_))).collect();
         drop(journal);
         let acknowledged = ends.iter().take_while(|ok| **ok).count();
         assert!(ends[acknowledged..].iter().all(|ok| !ok), "no acknowledgement after a failure");
@@ -196,10 +225,81 @@ fn after_a_failed_write_or_sync_nothing_is_acknowledged_any_more_and_what_was_is
 fn appends_that_gather_are_written_in_their_order() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(dir.path(), RealDisk, Settings { segment_bytes: 1 << 20, ..settings() }).unwrap();
-    let acks: Vec<_> = (0..200).map(|n| journal.append(vec![event(n * 3 + 1), event(n * 3 + 2), event(n * 3 + 3)])).collect();
-    for ack in acks {
-        ack.blocking_recv().unwrap().unwrap();
+    for n in 0..200 {
+        let mut lines = Vec::new();
+        (1..=3).for_each(|more| frame::encode(&event(n * 3 + more), &mut lines));
+        journal.append(lines, 3, n % 50 == 49);
     }
+    assert_eq!(wait(&journal, 600), Durable::Upto(600));
     let entries = read_all(dir.path()).unwrap();
-    assert!(entries.iter().zip(1..).all(|(entry, seq)| entry.seq == seq) && entries.len() == 600);
+    assert!(in_order(&entries) && entries.len() == 600);
+}
+
+#[test]
+fn what_nobody_waits_for_is_on_the_disk_soon_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path(), RealDisk, settings()).unwrap();
+    let mut line = Vec::new();
+    frame::encode(&event(1), &mut line);
+    journal.append(line, 1, false);
+    assert_eq!(wait(&journal, 1), Durable::Upto(1));
+}
+
+#[test]
+fn a_follower_reads_on_across_segments_while_the_journal_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut follower = Follower::new(dir.path(), 3);
+    let mut seen = Vec::new();
+    let mut read_on = |seen: &mut Vec<u64>| {
+        follower.read_on(|seq, _| {
+            seen.push(seq);
+            Ok::<_, JournalError>(())
+        })
+    };
+    read_on(&mut seen).unwrap();
+    assert!(seen.is_empty(), "there is no journal yet");
+    let (journal, _) = Journal::open(dir.path(), RealDisk, settings()).unwrap();
+    for seq in 1..=40 {
+        append(&journal, seq);
+        read_on(&mut seen).unwrap();
+        assert_eq!(seen, (3..=seq).collect::<Vec<_>>());
+    }
+    // A line that is being written is not there yet.
+    let path = segment::list(dir.path()).unwrap().pop().unwrap().path;
+    let mut file = File::options().append(true).open(path).unwrap();
+    io::Write::write_all(&mut file, b"0123").unwrap();
+    read_on(&mut seen).unwrap();
+    assert_eq!(seen.len(), 38);
+}
+
+#[test]
+fn a_snapshot_comes_with_each_new_segment_and_the_newest_sound_one_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 60);
+    let begins: Vec<u64> = segment::list(dir.path()).unwrap().iter().map(|segment| segment.first).collect();
+    let [.., before, last] = begins[..] else { panic!("{begins:?}") };
+    let newest = snapshot::latest(dir.path(), u64::MAX).unwrap().unwrap();
+    assert_eq!(newest, snapshot::Snapshot { seq: last - 1, state: format!("{{\"upto\":{}}}", last - 1).into_bytes() });
+    assert_eq!(snapshot::latest(dir.path(), last - 2).unwrap().unwrap().seq, before - 1, "of an earlier moment");
+    let path = dir.path().join(format!("{:020}.snap", last - 1));
+    let mut bent = fs::read(&path).unwrap();
+    bent[30] ^= 1;
+    fs::write(path, bent).unwrap();
+    assert_eq!(snapshot::latest(dir.path(), u64::MAX).unwrap().unwrap().seq, before - 1, "a damaged one is passed over");
+}
+
+#[test]
+fn history_goes_when_it_is_over_its_size_and_two_snapshots_cover_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path(), RealDisk, Settings { keep_bytes: 1_000, ..settings() }).unwrap();
+    (1..=200).for_each(|seq| drop(append(&journal, seq)));
+    drop(journal);
+    let segments = segment::list(dir.path()).unwrap();
+    let bytes: u64 = segments.iter().map(|segment| fs::metadata(&segment.path).unwrap().len()).sum();
+    assert!(segments[0].first > 1 && bytes < 1_000 + 3 * 600, "{bytes} bytes in {} segments", segments.len());
+    let snapshots = segment::numbered(dir.path(), "snap").unwrap();
+    assert_eq!(snapshots.len(), 2);
+    assert!(segments[0].first <= snapshots[0].0 + 1, "the older snapshot's future is whole");
+    let (_, next) = Journal::open(dir.path(), RealDisk, settings()).unwrap();
+    assert_eq!(next, 201);
 }

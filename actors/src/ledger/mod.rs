@@ -1,46 +1,130 @@
-//! The ledger: what was decided and what was seen of runs, as events; the state of runs is their fold.
+//! The ledger: what was decided and what was seen, as events; all state that outlives the process is their fold.
 //!
-//! [`state`] is pure: `decide(state, command) -> events | rejection` and `evolve(state, event)`. [`Ledger`] is the one place that holds
-//! the state, gives each event its sequence number and tells those who wait that something changed.
+//! [`state`] is pure: `decide(state, command) -> events | rejection` and `evolve(state, event)`; [`runs`] is its part about runs. [`Ledger`] is the
+//! one writer: it holds the state, gives each event its sequence number, appends it to the journal, and tells those who wait that something
+//! changed.
 //!
-//! Guarantee: events are applied one after the other, each decided on the state the one before it left. Not guaranteed yet: that they
-//! outlive the process.
+//! Guarantee: events are applied one after the other, each decided on the state the one before it left; what [`Ledger::settled`] has waited
+//! for is on the disk, and a new [`Ledger::open`] begins with it. A journal that fails is final: [`Ledger::failed`]. Not guaranteed: that what nobody
+//! waited for outlives a crash; batches and commits are such, for what they say follows from Kafka as well.
 
+mod actor;
+pub mod runs;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, Utc};
-use forebay_schemas::event::Event;
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::event::{Event, Place, Recorded, Undecodable, decode};
+use forebay_schemas::offset::Partition;
 use forebay_schemas::run::Run;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use state::{Accepted, Command, Rejection, Runs};
+pub use actor::Keeper;
+pub use runs::{Accepted, Rejection, Runs};
+pub use state::{Command, State};
 
+use crate::journal::{self, Disk, Durable, Journal, JournalError, Settings, frame, snapshot};
 use crate::kernel::SharedClock;
 
-/// Holds the state of runs and decides on commands, one at a time.
+/// Why the state can't be had from a journal.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The journal can't be read, or can't be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// An event is of a version, or a type, that is not known here.
+    #[error(transparent)]
+    Event(#[from] Undecodable),
+    /// The events before the first one there is are not in a snapshot either.
+    #[error(
+        "the journal in {folder} begins with event {first}, and no snapshot holds what was before it; restore its *.snap files, or move the folder away to begin a new journal"
+    )]
+    NoBegin {
+        /// The folder.
+        folder: String,
+        /// The first event there is.
+        first: u64,
+    },
+    /// A snapshot is ahead of the events.
+    #[error(
+        "the journal in {folder} ends with event {last}, and a snapshot is of event {snapshot}; restore its *.log files, or move the folder away to begin a new journal"
+    )]
+    NoEnd {
+        /// The folder.
+        folder: String,
+        /// The last event there is.
+        last: u64,
+        /// The snapshot's.
+        snapshot: u64,
+    },
+}
+
+/// The state as it was after event `at`, or after the last one: from the newest snapshot before it, and the events since.
+///
+/// # Errors
+/// When the journal is damaged, or does not reach back so far.
+pub fn fold(folder: &Path, at: u64) -> Result<State, LedgerError> {
+    let mut state: State = match snapshot::latest(folder, at)? {
+        // A state of another version of the program is left aside for the events, as long as they are there.
+        Some(snapshot) => serde_json::from_slice(&snapshot.state).unwrap_or_default(),
+        None => State::default(),
+    };
+    let from = state.seq + 1;
+    let mut first = None;
+    let end = journal::read(folder, from, |seq, json| {
+        first.get_or_insert(seq);
+        if seq <= at {
+            state.evolve(&decode(json)?);
+        }
+        Ok::<_, LedgerError>(())
+    })?;
+    let folder = || folder.display().to_string();
+    match first {
+        Some(first) if first != from => Err(LedgerError::NoBegin { folder: folder(), first }),
+        None if end.next < from => Err(LedgerError::NoEnd { folder: folder(), last: end.next - 1, snapshot: state.seq }),
+        _ => Ok(state),
+    }
+}
+
+/// Holds the state and decides on commands, one at a time.
 pub struct Ledger {
-    runs: Mutex<Runs>,
-    sequence: watch::Sender<u64>,
+    inner: Mutex<Inner>,
+    changed: watch::Sender<u64>,
+    durable: watch::Receiver<Durable>,
     clock: SharedClock,
 }
 
+struct Inner {
+    state: State,
+    journal: Option<Journal>,
+}
+
 impl Ledger {
-    /// An empty ledger.
-    pub fn new(clock: SharedClock) -> Self {
-        Self { runs: Mutex::default(), sequence: watch::Sender::new(0), clock }
+    /// A ledger that forgets all when it goes; for tests of those who use one.
+    pub fn in_memory(clock: SharedClock) -> Self {
+        let (_, durable) = watch::channel(Durable::Upto(u64::MAX));
+        Self { inner: Mutex::new(Inner { state: State::default(), journal: None }), changed: watch::Sender::new(0), durable, clock }
     }
 
-    fn now(&self) -> DateTime<Utc> {
-        self.clock.wall().into()
+    /// The ledger of the journal in a folder; a new one where there is none. Whoever calls holds the lock that makes it the only writer.
+    ///
+    /// # Errors
+    /// When the journal is damaged, of another pipeline or of a newer version, or the disk refuses.
+    pub fn open<D: Disk>(folder: &Path, disk: D, settings: Settings, clock: SharedClock) -> Result<Self, LedgerError> {
+        let (journal, next) = Journal::open(folder, disk, settings)?;
+        let state = fold(folder, u64::MAX)?;
+        debug_assert_eq!(state.seq + 1, next, "what was folded is what will be appended to");
+        let (changed, durable) = (watch::Sender::new(state.seq), journal.durable());
+        Ok(Self { inner: Mutex::new(Inner { state, journal: Some(journal) }), changed, durable, clock })
     }
 
-    fn runs(&self) -> MutexGuard<'_, Runs> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for a run: a new one, or the one that the key and attempt already mean.
@@ -48,11 +132,10 @@ impl Ledger {
     /// # Errors
     /// When too many runs are open, or the key is no key.
     pub fn request(&self, key: &str, attempt: u32) -> Result<Accepted, Rejection> {
-        let mut runs = self.runs();
-        let accepted = runs.request(key, attempt, Uuid::now_v7())?;
+        let mut inner = self.inner();
+        let accepted = inner.state.runs.request(key, attempt, Uuid::now_v7())?;
         if let Accepted::New(id) = accepted {
-            let event = Event::RunRequested { run: id, key: key.to_owned(), attempt };
-            self.apply(&mut runs, &[event]);
+            self.apply(&mut inner, vec![Event::RunRequested { run: id, key: key.to_owned(), attempt }]);
         }
         Ok(accepted)
     }
@@ -62,51 +145,129 @@ impl Ledger {
     /// # Errors
     /// When the state does not allow it; nothing has changed then.
     pub fn submit(&self, command: Command) -> Result<(), Rejection> {
-        let mut runs = self.runs();
-        let events = runs.decide(command)?;
-        self.apply(&mut runs, &events);
+        let mut inner = self.inner();
+        let events = inner.state.decide(command)?;
+        self.apply(&mut inner, events);
         Ok(())
     }
 
-    /// Tells the ledger how far each partition is written, so that runs that wait for it succeed.
-    pub fn written(&self, written: &BTreeMap<Partition, Offset>) {
-        let mut runs = self.runs();
-        let events = runs.written(written);
-        self.apply(&mut runs, &events);
+    /// Keeps a fact.
+    pub fn saw(&self, event: Event) {
+        self.apply(&mut self.inner(), vec![event]);
     }
 
-    fn apply(&self, runs: &mut Runs, events: &[Event]) {
-        if events.is_empty() {
+    fn apply(&self, inner: &mut Inner, mut events: Vec<Event>) {
+        let (mut lines, mut count, mut urgent) = (Vec::new(), 0, false);
+        while !events.is_empty() {
+            for event in events {
+                say(&event);
+                urgent |= is_waited_for(&event);
+                let recorded = Recorded::new(inner.state.seq + 1, self.clock.wall().into(), event);
+                frame::encode(&recorded.encode(), &mut lines);
+                inner.state.evolve(&recorded);
+                count += 1;
+            }
+            events = inner.state.due();
+        }
+        if count == 0 {
             return;
         }
-        let now = self.now();
-        for event in events {
-            match event.run() {
-                Some(run) => tracing::info!(%run, "{event}"),
-                None => tracing::info!("{event}"),
+        if let Some(journal) = &inner.journal {
+            journal.append(lines, count, urgent);
+            if journal.wants_snapshot() {
+                journal.snapshot(inner.state.seq, serde_json::to_vec(&inner.state).expect("a state is JSON"));
             }
-            runs.evolve(event, now);
         }
-        self.sequence.send_modify(|sequence| *sequence += events.len() as u64);
+        self.changed.send_replace(inner.state.seq);
+    }
+
+    /// Waits until all that was decided so far is on the disk.
+    ///
+    /// # Errors
+    /// When the journal has failed: nobody knows then what is.
+    pub async fn settled(&self) -> Result<(), JournalError> {
+        let upto = self.inner().state.seq;
+        let mut durable = self.durable.clone();
+        let there = |durable: &Durable| !matches!(durable, Durable::Upto(seq) if *seq < upto);
+        match durable.wait_for(there).await.as_deref() {
+            Ok(Durable::Upto(_)) => Ok(()),
+            Ok(Durable::Failed(why)) => Err(JournalError::Closed(why.clone())),
+            Err(_) => match &*self.durable.borrow() {
+                Durable::Upto(seq) if *seq >= upto => Ok(()),
+                _ => Err(JournalError::Closed("its writer is gone".into())),
+            },
+        }
+    }
+
+    /// Waits until the journal fails, and says why.
+    pub async fn failed(&self) -> String {
+        let mut durable = self.durable.clone();
+        let failed = durable.wait_for(|durable| matches!(durable, Durable::Failed(_))).await;
+        let why = failed.ok().and_then(|durable| match &*durable {
+            Durable::Failed(why) => Some(why.clone()),
+            Durable::Upto(_) => None,
+        });
+        match why {
+            Some(why) => why,
+            // It was closed in order, or there is none.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Keeps the end of the process, and closes the journal: all that was appended is on the disk then, or it has failed. Waits for the disk.
+    pub fn close(&self, clean: bool) {
+        let mut inner = self.inner();
+        if inner.journal.is_some() {
+            self.apply(&mut inner, vec![Event::PipelineStopped { clean }]);
+            inner.journal = None;
+        }
     }
 
     /// A run by its identifier.
     pub fn run(&self, id: Uuid) -> Option<Run> {
-        self.runs().get(id).cloned()
+        self.inner().state.runs.get(id).cloned()
     }
 
     /// The runs, newest first.
     pub fn recent(&self, most: usize) -> Vec<Run> {
-        self.runs().recent(most)
+        self.inner().state.runs.recent(most)
     }
 
     /// The runs that a fetcher has yet to end, oldest first: what its next incarnation begins with.
-    pub fn open(&self) -> Vec<Uuid> {
-        self.runs().unfetched()
+    pub fn open_runs(&self) -> Vec<Uuid> {
+        self.inner().state.runs.unfetched()
+    }
+
+    /// How far each partition of the topic is written, as far as is known here.
+    pub fn places(&self) -> BTreeMap<Partition, Place> {
+        self.inner().state.places()
+    }
+
+    /// All of the state.
+    pub fn state(&self) -> State {
+        self.inner().state.clone()
     }
 
     /// Changes with each event; for those who wait for a run to move.
     pub fn watch(&self) -> watch::Receiver<u64> {
-        self.sequence.subscribe()
+        self.changed.subscribe()
+    }
+}
+
+/// Whether somebody waits for it, so that it must be on the disk at once.
+fn is_waited_for(event: &Event) -> bool {
+    !matches!(event, Event::BatchWritten { .. } | Event::OffsetsCommitted { .. } | Event::PageFetched { .. })
+}
+
+/// Into the log: what happens to runs and partitions; the kernel speaks of actors, and batches are too many.
+fn say(event: &Event) {
+    match event {
+        Event::PageFetched { .. } | Event::PageProduced { .. } => tracing::debug!("{event}"),
+        Event::PartitionsAssigned { .. } | Event::PartitionsRevoked { .. } | Event::OffsetsReset { .. } => tracing::info!("{event}"),
+        Event::RangeLost { .. } | Event::TimestampClamped { .. } => tracing::warn!("{event}"),
+        _ => match event.run() {
+            Some(run) => tracing::info!(%run, "{event}"),
+            None => tracing::debug!("{event}"),
+        },
     }
 }

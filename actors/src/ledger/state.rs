@@ -1,48 +1,30 @@
-//! The state of runs, pure: what a command may do, and what an event changes.
+//! The state that outlives the process, pure: the fold of the journal's events.
 //!
-//! Guarantee: one key and attempt is one run for ever; a terminal run never changes; a run succeeds only when every partition it
-//! produced to is written past its last record. Bounded: [`OPEN_MOST`] runs not ended, [`ENDED_KEPT`] ended ones remembered.
+//! Guarantee: [`State::evolve`] takes every event and never fails, so any journal that decodes can be folded; folding on from a snapshot gives
+//! the same as folding from the start. [`State::decide`] gives events that leave a state which makes sense after each of them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::event::Event;
+use forebay_schemas::event::{Event, Origin, Place, Recorded, Starts};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
-use forebay_schemas::run::{Run, RunCounts, RunError, RunState};
+use forebay_schemas::run::RunError;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The most runs that may be open at once.
-pub const OPEN_MOST: usize = 1_000;
-/// How many ended runs are remembered.
-pub const ENDED_KEPT: usize = 10_000;
-/// The longest key, in bytes.
-pub const KEY_MOST: usize = 512;
+use super::runs::{Rejection, Runs};
 
-/// What a request for a run came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accepted {
-    /// A new run.
-    New(Uuid),
-    /// The run that the key and attempt already mean, or the active run of an earlier attempt.
-    Same(Uuid),
-}
-
-impl Accepted {
-    /// The run.
-    pub fn id(self) -> Uuid {
-        match self {
-            Self::New(id) | Self::Same(id) => id,
-        }
-    }
-}
-
-/// What the fetcher, or a person, says of a run.
+/// What somebody wants, or says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are those of the events")]
 pub enum Command {
+    /// A process begins.
+    Begin { version: String, roles: Vec<String>, topic: String, group: String },
+    /// The SQL that is in use from here on.
+    Activate { sql: String, fingerprint: String },
     /// The fetcher began; again, after a restart, for a run that is under way.
     Start { run: Uuid },
-    /// The API answered a page.
+    /// The API answered a page, of a run or of a scheduled fetch.
     PageFetched { run: Uuid, records: u64 },
     /// Kafka acknowledged a page.
     PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64 },
@@ -52,76 +34,110 @@ pub enum Command {
     Fail { run: Uuid, error: RunError },
     /// Somebody calls it off.
     Cancel { run: Uuid },
+    /// The group gave partitions, and here they are read from.
+    Assigned { starts: Starts },
+    /// A fact that nobody decides on.
+    Saw(Event),
 }
 
-/// A command the state does not allow.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
-    /// There is no such run.
-    #[error("no run has the id {0}; `GET /v1/runs` lists them")]
-    Unknown(Uuid),
-    /// It has ended.
-    #[error("run {0} has ended as {1:?}")]
-    Ended(Uuid, RunState),
-    /// It is not in a state for this.
-    #[error("run {0} is {1:?}; that can't be said of it now")]
-    OutOfTurn(Uuid, RunState),
-    /// Too many are open.
-    #[error("{OPEN_MOST} runs are open already; try again when some have ended")]
-    TooMany,
-    /// The key is empty or too long, or the attempt is 0.
-    #[error("a run's key has 1 to {KEY_MOST} bytes, and attempts count from 1")]
-    BadKey,
+/// Everything that is known from the journal.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The last event in it; 0 before the first.
+    pub seq: u64,
+    /// The process that runs the pipeline, or did last.
+    pub process: Process,
+    /// The topic that the partitions are of.
+    pub topic: String,
+    /// The consumer group that they are read by.
+    pub group: String,
+    /// The SQL in use.
+    pub sql: Option<Sql>,
+    /// What is known of each partition.
+    pub partitions: BTreeMap<Partition, PartitionState>,
+    /// Sums over all of history.
+    pub totals: Totals,
+    /// The last incarnation of each actor, of the process that runs or did last.
+    pub actors: BTreeMap<String, ActorState>,
+    /// The runs.
+    pub runs: Runs,
 }
 
-/// Every run that is open, and the last that ended.
-#[derive(Debug, Default)]
-pub struct Runs {
-    runs: HashMap<Uuid, Run>,
-    /// The attempts at a key, in the order they were asked for.
-    by_key: HashMap<String, Vec<Uuid>>,
-    /// In the order they were asked for.
-    order: VecDeque<Uuid>,
-    open: usize,
-    written: BTreeMap<Partition, Offset>,
+/// A process.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// How many there have been.
+    pub starts: u64,
+    /// When it began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Of which version it is.
+    pub version: String,
+    /// The parts of the tree it runs.
+    pub roles: Vec<String>,
+    /// Whether it ended, and cleanly; none while it runs, and after it was killed.
+    pub stopped: Option<bool>,
 }
 
-impl Runs {
-    /// A run.
-    pub fn get(&self, id: Uuid) -> Option<&Run> {
-        self.runs.get(&id)
+/// The SQL in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as in the event")]
+pub struct Sql {
+    pub fingerprint: String,
+    pub sql: String,
+}
+
+/// What is known of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionState {
+    /// How far it is written.
+    pub written: Place,
+    /// What the group has committed in this lineage.
+    pub committed: Option<Offset>,
+    /// Whether this process reads it.
+    pub assigned: bool,
+}
+
+/// Sums over all of history.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Pages fetched, and the records in them.
+    pub pages: u64,
+    /// Records fetched.
+    pub fetched: u64,
+    /// Records acknowledged in the topic.
+    pub produced: u64,
+    /// Dead letters on the way into the topic.
+    pub refused: u64,
+    /// Micro-batches written.
+    pub batches: u64,
+    /// Rows in them; a record written again after a crash counts again.
+    pub rows: u64,
+    /// Dead letters out of them.
+    pub rejected: u64,
+    /// Restarts of actors.
+    pub restarts: u64,
+}
+
+/// The last incarnation of an actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorState {
+    /// Which.
+    pub incarnation: u64,
+    /// Whether it lives.
+    pub up: bool,
+    /// Why the last one ended.
+    pub last_exit: Option<String>,
+}
+
+impl State {
+    /// The first unwritten offset of each partition.
+    pub fn written(&self) -> BTreeMap<Partition, Offset> {
+        self.partitions.iter().map(|(&partition, state)| (partition, state.written.offset)).collect()
     }
 
-    /// The last runs asked for, newest first.
-    pub fn recent(&self, most: usize) -> Vec<Run> {
-        self.order.iter().rev().take(most).filter_map(|id| self.runs.get(id)).cloned().collect()
-    }
-
-    /// The runs that are not wholly in the topic yet, oldest first.
-    pub fn unfetched(&self) -> Vec<Uuid> {
-        let unfetched = |id: &&Uuid| self.runs.get(id).is_some_and(|run| matches!(run.state, RunState::Requested | RunState::Running));
-        self.order.iter().filter(unfetched).copied().collect()
-    }
-
-    /// What a request for a run comes to; `fresh` is the identifier a new one would get.
-    ///
-    /// The same key and attempt is the same run. A higher attempt attaches to an open run, and is a new one after an ended run.
-    ///
-    /// # Errors
-    /// When too many runs are open, or the key is no key.
-    pub fn request(&self, key: &str, attempt: u32, fresh: Uuid) -> Result<Accepted, Rejection> {
-        if key.is_empty() || key.len() > KEY_MOST || attempt == 0 {
-            return Err(Rejection::BadKey);
-        }
-        let attempts = || self.by_key.get(key).into_iter().flatten().filter_map(|id| self.runs.get(id));
-        if let Some(same) = attempts().rev().find(|run| run.attempt == attempt) {
-            return Ok(Accepted::Same(same.id));
-        }
-        match attempts().next_back() {
-            Some(last) if !last.terminal || attempt < last.attempt => Ok(Accepted::Same(last.id)),
-            _ if self.open >= OPEN_MOST => Err(Rejection::TooMany),
-            _ => Ok(Accepted::New(fresh)),
-        }
+    /// How far each partition is written.
+    pub fn places(&self) -> BTreeMap<Partition, Place> {
+        self.partitions.iter().map(|(&partition, state)| (partition, state.written)).collect()
     }
 
     /// The events that follow from a command.
@@ -129,254 +145,117 @@ impl Runs {
     /// # Errors
     /// When the state does not allow the command.
     pub fn decide(&self, command: Command) -> Result<Vec<Event>, Rejection> {
-        let open = |id: Uuid| match self.runs.get(&id) {
-            None => Err(Rejection::Unknown(id)),
-            Some(run) if run.terminal => Err(Rejection::Ended(id, run.state)),
-            Some(run) => Ok(run),
-        };
-        let running = |id: Uuid| match open(id)? {
-            run if run.state == RunState::Running => Ok(run),
-            run => Err(Rejection::OutOfTurn(id, run.state)),
-        };
         Ok(match command {
-            Command::Start { run } => match open(run)?.state {
-                RunState::Requested => vec![Event::RunStarted { run }],
-                RunState::Running => vec![],
-                state => return Err(Rejection::OutOfTurn(run, state)),
-            },
-            Command::PageFetched { run, records } => {
-                running(run)?;
-                vec![Event::PageFetched { run, records }]
-            }
-            Command::PageProduced { run, ranges, produced, rejected } => {
-                running(run)?;
-                vec![Event::PageProduced { run, ranges, produced, rejected }]
-            }
-            Command::AllProduced { run } => {
-                let done = running(run)?.ranges.passed_by(&self.written);
-                let mut events = vec![Event::RunProduced { run }];
-                if done {
-                    events.push(Event::RunSucceeded { run });
+            Command::Begin { version, roles, topic, group } => {
+                let mut events = Vec::new();
+                if !self.topic.is_empty() && self.topic != topic {
+                    events = self.runs.bereft(|_| true, &format!("the pipeline reads topic {topic} now, not {}", self.topic));
                 }
+                events.push(Event::PipelineStarted { version, roles, topic, group });
                 events
             }
-            Command::Fail { run, error } => {
-                open(run)?;
-                vec![Event::RunFailed { run, error }]
-            }
-            Command::Cancel { run } => match self.runs.get(&run) {
-                Some(known) if known.terminal => vec![],
-                Some(_) => vec![Event::RunCancelled { run }],
-                None => return Err(Rejection::Unknown(run)),
+            Command::Activate { sql, fingerprint } => match &self.sql {
+                Some(active) if active.fingerprint == fingerprint => vec![],
+                _ => vec![Event::TransformActivated { sql, fingerprint }],
             },
+            Command::Assigned { starts } => {
+                let again = |partition| starts.0.get(&partition).is_some_and(|start| start.origin == Origin::Again);
+                let mut events =
+                    self.runs.bereft(again, "the topic was made anew, or its group's offsets were removed, before this run was written");
+                events.push(Event::PartitionsAssigned { starts });
+                events
+            }
+            Command::Saw(event) => vec![event],
+            command => self.runs.decide(command)?,
         })
     }
 
-    /// The events that follow when the partitions are written so far.
-    pub fn written(&mut self, written: &BTreeMap<Partition, Offset>) -> Vec<Event> {
-        for (&partition, &offset) in written {
-            let at = self.written.entry(partition).or_insert(offset);
-            *at = offset.max(*at);
-        }
-        if self.open == 0 {
-            return Vec::new();
-        }
-        let succeeds = |run: &&Run| run.state == RunState::Draining && run.ranges.passed_by(&self.written);
-        self.runs.values().filter(succeeds).map(|run| Event::RunSucceeded { run: run.id }).collect()
+    /// The events that have become due by the last ones; to be asked until there are none.
+    pub fn due(&self) -> Vec<Event> {
+        if self.runs.any_open() { self.runs.succeeded(&self.written()) } else { Vec::new() }
     }
 
-    /// Applies an event that was decided on this state.
-    pub fn evolve(&mut self, event: &Event, now: DateTime<Utc>) {
-        if let Event::RunRequested { run, key, attempt } = event {
-            self.add(*run, key, *attempt, now);
-            return;
-        }
-        let Some(run) = event.run().and_then(|id| self.runs.get_mut(&id)) else { return };
-        match event {
-            Event::RunStarted { .. } => run.state = RunState::Running,
+    /// Applies an event.
+    pub fn evolve(&mut self, recorded: &Recorded) {
+        self.seq = recorded.seq;
+        let totals = &mut self.totals;
+        match &recorded.event {
+            Event::PipelineStarted { version, roles, topic, group } => {
+                if self.topic != *topic || self.group != *group {
+                    self.partitions.clear();
+                }
+                (self.topic, self.group) = (topic.clone(), group.clone());
+                self.process = Process {
+                    starts: self.process.starts + 1,
+                    started_at: Some(recorded.at),
+                    version: version.clone(),
+                    roles: roles.clone(),
+                    stopped: None,
+                };
+                self.actors.clear();
+                self.partitions.values_mut().for_each(|partition| partition.assigned = false);
+            }
+            Event::PipelineStopped { clean } => {
+                self.process.stopped = Some(*clean);
+                self.partitions.values_mut().for_each(|partition| partition.assigned = false);
+            }
+            Event::TransformActivated { sql, fingerprint } => {
+                self.sql = Some(Sql { fingerprint: fingerprint.clone(), sql: sql.clone() });
+            }
             Event::PageFetched { records, .. } => {
-                run.counts.pages += 1;
-                run.counts.fetched += records;
+                totals.pages += 1;
+                totals.fetched += records;
             }
-            Event::PageProduced { ranges, produced, rejected, .. } => {
-                run.ranges.merge(ranges);
-                run.counts.produced += produced;
-                run.counts.rejected += rejected;
+            Event::PageProduced { produced, rejected, .. } => {
+                totals.produced += produced;
+                totals.refused += rejected;
             }
-            Event::RunProduced { .. } => run.state = RunState::Draining,
-            Event::RunSucceeded { .. } => run.state = RunState::Succeeded,
-            Event::RunFailed { error, .. } => {
-                run.state = RunState::Failed;
-                run.error = Some(error.clone());
+            Event::BatchWritten { rows, rejected, written, .. } => {
+                totals.batches += 1;
+                totals.rows += rows;
+                totals.rejected += rejected;
+                for (partition, place) in &written.0 {
+                    if let Some(partition) = self.partitions.get_mut(partition).filter(|known| known.written.lineage == place.lineage) {
+                        partition.written = *place;
+                    }
+                }
             }
-            Event::RunCancelled { .. } => run.state = RunState::Cancelled,
+            Event::OffsetsCommitted { offsets } => {
+                for (partition, offset) in &offsets.0 {
+                    if let Some(partition) = self.partitions.get_mut(partition) {
+                        partition.committed = Some(*offset);
+                    }
+                }
+            }
+            Event::PartitionsAssigned { starts } => {
+                for (&partition, start) in &starts.0 {
+                    let before = self.partitions.get(&partition).filter(|known| known.written.lineage == start.place.lineage);
+                    let committed = before.and_then(|known| known.committed);
+                    self.partitions.insert(partition, PartitionState { written: start.place, committed, assigned: true });
+                }
+            }
+            Event::PartitionsRevoked { partitions } => {
+                for partition in partitions {
+                    if let Some(partition) = self.partitions.get_mut(partition) {
+                        partition.assigned = false;
+                    }
+                }
+            }
+            Event::OffsetsReset { to, .. } => {
+                for (&partition, &written) in &to.0 {
+                    self.partitions.insert(partition, PartitionState { written, committed: None, assigned: false });
+                }
+            }
+            Event::ChildStarted { actor, incarnation } => {
+                totals.restarts += u64::from(*incarnation > 1);
+                let last_exit = self.actors.get(actor).and_then(|known| known.last_exit.clone());
+                self.actors.insert(actor.clone(), ActorState { incarnation: *incarnation, up: true, last_exit });
+            }
+            Event::ChildExited { actor, incarnation, exit } => {
+                self.actors.insert(actor.clone(), ActorState { incarnation: *incarnation, up: false, last_exit: Some(exit.clone()) });
+            }
             _ => {}
         }
-        if run.state.is_terminal() && !run.terminal {
-            run.terminal = true;
-            run.ended_at = Some(now);
-            self.open -= 1;
-            self.forget_oldest();
-        }
-    }
-
-    fn add(&mut self, id: Uuid, key: &str, attempt: u32, now: DateTime<Utc>) {
-        let run = Run {
-            id,
-            key: key.to_owned(),
-            attempt,
-            state: RunState::Requested,
-            terminal: false,
-            counts: RunCounts::default(),
-            ranges: Ranges::default(),
-            error: None,
-            requested_at: now,
-            ended_at: None,
-        };
-        self.runs.insert(id, run);
-        self.by_key.entry(key.to_owned()).or_default().push(id);
-        self.order.push_back(id);
-        self.open += 1;
-    }
-
-    /// Forgets the oldest ended run when more than [`ENDED_KEPT`] are remembered.
-    fn forget_oldest(&mut self) {
-        if self.order.len() - self.open <= ENDED_KEPT {
-            return;
-        }
-        let Some(at) = self.order.iter().position(|id| self.runs.get(id).is_some_and(|run| run.terminal)) else { return };
-        if let Some(run) = self.order.remove(at).and_then(|id| self.runs.remove(&id))
-            && let Some(attempts) = self.by_key.get_mut(&run.key)
-        {
-            attempts.retain(|id| *id != run.id);
-            if attempts.is_empty() {
-                self.by_key.remove(&run.key);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use forebay_schemas::offset::Range;
-
-    use super::*;
-
-    fn now() -> DateTime<Utc> {
-        DateTime::UNIX_EPOCH
-    }
-
-    fn id(n: u128) -> Uuid {
-        Uuid::from_u128(n)
-    }
-
-    fn request(runs: &mut Runs, key: &str, attempt: u32, fresh: u128) -> Accepted {
-        let accepted = runs.request(key, attempt, id(fresh)).unwrap();
-        if let Accepted::New(run) = accepted {
-            runs.evolve(&Event::RunRequested { run, key: key.into(), attempt }, now());
-        }
-        accepted
-    }
-
-    fn submit(runs: &mut Runs, command: Command) -> Result<(), Rejection> {
-        for event in runs.decide(command)? {
-            runs.evolve(&event, now());
-        }
-        Ok(())
-    }
-
-    fn written(runs: &mut Runs, partition: Partition, offset: Offset) {
-        for event in runs.written(&BTreeMap::from([(partition, offset)])) {
-            runs.evolve(&event, now());
-        }
-    }
-
-    fn produced(runs: &mut Runs, run: Uuid, partition: Partition, range: Range) {
-        let mut ranges = Ranges::default();
-        ranges.add(partition, range);
-        submit(runs, Command::Start { run }).unwrap();
-        submit(runs, Command::PageFetched { run, records: range.len() }).unwrap();
-        submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0 }).unwrap();
-        submit(runs, Command::AllProduced { run }).unwrap();
-    }
-
-    #[test]
-    fn the_same_key_and_attempt_is_the_same_run() {
-        let mut runs = Runs::default();
-        assert_eq!(request(&mut runs, "k", 1, 1), Accepted::New(id(1)));
-        assert_eq!(request(&mut runs, "k", 1, 2), Accepted::Same(id(1)));
-        submit(&mut runs, Command::Cancel { run: id(1) }).unwrap();
-        assert_eq!(request(&mut runs, "k", 1, 2), Accepted::Same(id(1)), "ended or not");
-    }
-
-    #[test]
-    fn a_higher_attempt_attaches_to_an_open_run_and_starts_anew_after_an_ended_one() {
-        let mut runs = Runs::default();
-        request(&mut runs, "k", 1, 1);
-        assert_eq!(request(&mut runs, "k", 2, 2), Accepted::Same(id(1)));
-        submit(&mut runs, Command::Cancel { run: id(1) }).unwrap();
-        assert_eq!(request(&mut runs, "k", 3, 3), Accepted::New(id(3)));
-        assert_eq!(request(&mut runs, "k", 1, 4), Accepted::Same(id(1)));
-    }
-
-    #[test]
-    fn a_run_succeeds_only_when_its_last_record_is_written() {
-        let mut runs = Runs::default();
-        request(&mut runs, "k", 1, 1);
-        produced(&mut runs, id(1), 2, Range { from: 10, to: 20 });
-        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Draining);
-        written(&mut runs, 2, 19);
-        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Draining);
-        written(&mut runs, 2, 20);
-        let run = runs.get(id(1)).unwrap();
-        assert!(run.terminal && run.state == RunState::Succeeded && run.counts.produced == 10);
-    }
-
-    #[test]
-    fn a_run_whose_records_were_written_before_it_was_done_succeeds_at_once() {
-        let mut runs = Runs::default();
-        request(&mut runs, "k", 1, 1);
-        written(&mut runs, 0, 50);
-        produced(&mut runs, id(1), 0, Range { from: 40, to: 50 });
-        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Succeeded);
-    }
-
-    #[test]
-    fn a_run_without_records_succeeds() {
-        let mut runs = Runs::default();
-        request(&mut runs, "k", 1, 1);
-        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
-        submit(&mut runs, Command::AllProduced { run: id(1) }).unwrap();
-        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Succeeded);
-    }
-
-    #[test]
-    fn an_ended_run_takes_no_more_and_cancelling_it_is_no_error() {
-        let mut runs = Runs::default();
-        request(&mut runs, "k", 1, 1);
-        let error = RunError { stage: "fetch".into(), message: "no".into(), retryable: false };
-        submit(&mut runs, Command::Fail { run: id(1), error }).unwrap();
-        assert_eq!(submit(&mut runs, Command::Start { run: id(1) }), Err(Rejection::Ended(id(1), RunState::Failed)));
-        assert_eq!(submit(&mut runs, Command::Cancel { run: id(1) }), Ok(()));
-        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Failed);
-    }
-
-    #[test]
-    fn open_runs_and_remembered_runs_are_bounded() {
-        let mut runs = Runs::default();
-        for n in 0..OPEN_MOST {
-            request(&mut runs, &format!("k{n}"), 1, n as u128);
-        }
-        assert_eq!(runs.request("more", 1, id(99_999)), Err(Rejection::TooMany));
-        for n in 0..(ENDED_KEPT + 500) {
-            let run = id(1_000_000 + n as u128);
-            if n < OPEN_MOST {
-                submit(&mut runs, Command::Cancel { run: id(n as u128) }).unwrap();
-            }
-            runs.evolve(&Event::RunRequested { run, key: format!("later{n}"), attempt: 1 }, now());
-            submit(&mut runs, Command::Cancel { run }).unwrap();
-        }
-        assert_eq!(runs.order.len(), ENDED_KEPT);
-        assert_eq!(runs.by_key.len(), ENDED_KEPT);
+        self.runs.evolve(&recorded.event, recorded.at);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! root            one_for_one   gives up: ordered stop, exit code 70
+//! ├ ledger        permanent     a journal that fails is fatal
 //! ├ broker        permanent     embedded only
 //! ├ egress        rest_for_one  writer, transformer, consumer
 //! ├ ingest        rest_for_one  producer, fetcher
@@ -16,5 +17,5 @@ mod running;
 mod view;
 
 pub use blueprint::Blueprint;
-pub use running::{Options, Role, Running, StartError, start};
+pub use running::{Options, Role, Running, StartError, journal_dir, start};
 pub use view::Viewer;

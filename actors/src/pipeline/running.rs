@@ -1,12 +1,12 @@
 //! Starts the tree, and holds what a command needs of it: stop it, wait for it, look at it, see whether it is idle.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use forebay_schemas::event::Event;
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::run::RunError;
@@ -21,11 +21,12 @@ use crate::broker::embedded::Address;
 use crate::broker::{self, Access, Broker, BrokerError};
 use crate::consumer::{Consumer, ConsumerError, ConsumerParams};
 use crate::fetcher::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
+use crate::journal::{RealDisk, Settings};
 use crate::kernel::{
     Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, SharedClock, Sighting,
     Strategy, SupervisorSpec, What, Witness,
 };
-use crate::ledger::{Command, Ledger};
+use crate::ledger::{Command, Keeper, Ledger, LedgerError};
 use crate::message::{PageProduced, RawBatch};
 use crate::producer::Producer;
 use crate::store::Store;
@@ -86,6 +87,9 @@ pub enum StartError {
     /// Another process has it.
     #[error("another process runs on the data directory {}; stop it, or give this pipeline a data_dir of its own", .0.display())]
     Locked(PathBuf),
+    /// The journal can't be read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// Kafka's properties can't be had.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -98,7 +102,8 @@ pub struct Running {
     telemetry: Arc<Telemetry>,
     access: Access,
     pipeline: Arc<Pipeline>,
-    fetches: watch::Receiver<u64>,
+    ledger: Arc<Ledger>,
+    fetches: watch::Receiver<Fetches>,
     fetcher: FetcherLink,
     /// Held for as long as the pipeline runs.
     _lock: File,
@@ -131,10 +136,17 @@ impl Triggers for FetcherLink {
     }
 }
 
-/// Tells the ledger what the fetcher says of runs.
+/// What has become of the fetches that nobody asked for.
+#[derive(Debug, Clone, Default)]
+struct Fetches {
+    done: u64,
+    failed: Option<RunError>,
+}
+
+/// Tells the ledger what the fetcher says.
 struct Reports {
     ledger: Arc<Ledger>,
-    fetches: watch::Sender<u64>,
+    fetches: watch::Sender<Fetches>,
 }
 
 impl Reports {
@@ -168,22 +180,48 @@ impl RunReports for Reports {
     }
 
     fn open(&self) -> Vec<Uuid> {
-        self.ledger.open()
+        self.ledger.open_runs()
     }
 
-    fn scheduled_done(&self, _: u64) {
-        self.fetches.send_modify(|fetches| *fetches += 1);
+    fn throttled(&self, wait: Duration, reason: String) {
+        self.ledger.saw(Event::SourceThrottled { millis: millis(wait), reason });
+    }
+
+    fn scheduled_done(&self) {
+        self.fetches.send_modify(|fetches| fetches.done += 1);
+    }
+
+    fn scheduled_failed(&self, error: RunError) {
+        self.fetches.send_modify(|fetches| fetches.failed = Some(error));
     }
 }
 
-/// Counts restarts.
-struct Sightings(Arc<Telemetry>);
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Counts restarts, and tells the ledger what happens in the tree.
+struct Sightings {
+    telemetry: Arc<Telemetry>,
+    ledger: Arc<Ledger>,
+}
 
 impl Witness for Sightings {
     fn saw(&self, sighting: &Sighting) {
         if matches!(sighting.what, What::Started { incarnation } if incarnation > 1) {
-            self.0.restarts.add(1);
+            self.telemetry.restarts.add(1);
         }
+        let actor = sighting.path.clone();
+        self.ledger.saw(match sighting.what.clone() {
+            What::Started { incarnation } => Event::ChildStarted { actor, incarnation },
+            What::Exited { incarnation, exit } => Event::ChildExited { actor, incarnation, exit: exit.to_string() },
+            What::RestartScheduled { delay, affected } => Event::RestartScheduled { actor, delay_millis: millis(delay), affected },
+            What::IntensityExceeded { restarts, within } => {
+                Event::IntensityExceeded { actor, restarts: restarts.into(), within_millis: millis(within) }
+            }
+            What::Escalated { reason } => Event::Escalated { actor, reason },
+            What::Stuck { silent } => Event::ChildStuck { actor, silent_millis: millis(silent) },
+        });
     }
 }
 
@@ -200,11 +238,12 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
 
     let telemetry = Arc::new(Telemetry::default());
     let registry = Registry::default();
-    let ledger = Arc::new(Ledger::new(Arc::clone(&options.clock)));
+    let ledger = Arc::new(open_ledger(pipeline, Arc::clone(&options.clock))?);
+    begin(&ledger, blueprint, &options.roles);
     let environment = Environment {
         clock: Arc::clone(&options.clock),
         seed: options.seed,
-        witness: Arc::new(Sightings(Arc::clone(&telemetry))),
+        witness: Arc::new(Sightings { telemetry: Arc::clone(&telemetry), ledger: Arc::clone(&ledger) }),
         registry: registry.clone(),
     };
     let common = Common {
@@ -215,7 +254,10 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         clock: Arc::clone(&options.clock),
     };
 
-    let mut children = Vec::new();
+    let mut children = vec![{
+        let ledger = Arc::clone(&ledger);
+        ChildSpec::actor("ledger", Restart::Permanent, common.shutdown(), move |_| Keeper::new(Arc::clone(&ledger)))
+    }];
     let mut edges = Vec::new();
     if let Some(address) = embedded {
         let data_dir = pipeline.data_dir();
@@ -229,7 +271,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         children.push(common.supervisor("egress", common.clone().egress(blueprint.clone(), budget)));
     }
     let fetcher = FetcherLink::default();
-    let (fetches, fetched) = watch::channel(0);
+    let (fetches, fetched) = watch::channel(Fetches::default());
     let fetches_here = has(Role::Ingest) && pipeline.ingests();
     if fetches_here {
         let budget = Budget::new("fetcher -> producer", common.ingest_budget());
@@ -256,17 +298,54 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
             pipeline: pipeline.meta.name.clone(),
             listener: Arc::new(listener),
             viewer: viewer.clone(),
-            ledger,
+            ledger: Arc::clone(&ledger),
             triggers: fetches_here.then(|| Arc::new(fetcher.clone()) as Arc<dyn Triggers>),
         };
         children.push(common.observers(parts));
     }
     let limits = Limits { max_restarts: 3, within: Duration::from_secs(300), ..common.limits() };
     let root = crate::kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
-    Ok(Running { root, viewer, telemetry, access, pipeline: Arc::clone(pipeline), fetches: fetched, fetcher, _lock: lock })
+    Ok(Running { root, viewer, telemetry, access, pipeline: Arc::clone(pipeline), ledger, fetches: fetched, fetcher, _lock: lock })
 }
 
-fn lock_data_dir(pipeline: &Pipeline) -> Result<File, StartError> {
+/// The folder of a pipeline's journal.
+pub fn journal_dir(pipeline: &Pipeline) -> PathBuf {
+    pipeline.data_dir().join("journal")
+}
+
+/// The ledger of a pipeline whose data directory is locked.
+pub(super) fn open_ledger(pipeline: &Pipeline, clock: SharedClock) -> Result<Ledger, LedgerError> {
+    let settings =
+        Settings { pipeline: pipeline.meta.name.clone(), segment_bytes: pipeline.journal.segment.0, keep_bytes: pipeline.journal.keep.0 };
+    let ledger = Ledger::open(&journal_dir(pipeline), RealDisk, settings, clock)?;
+    let process = ledger.state().process;
+    if process.starts > 0 && process.stopped.is_none() {
+        tracing::info!("the process before this one did not stop in order; what it had not written is read again");
+    }
+    Ok(ledger)
+}
+
+/// Tells the ledger of this process.
+fn begin(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
+    let pipeline = &blueprint.pipeline;
+    let mut commands = vec![Command::Begin {
+        version: env!("CARGO_PKG_VERSION").into(),
+        roles: roles.iter().map(|role| role.word().to_owned()).collect(),
+        topic: pipeline.kafka.topic.clone(),
+        group: pipeline.consumer.as_ref().map(|consumer| consumer.group.clone()).unwrap_or_default(),
+    }];
+    if let (Some(plan), Some(table)) = (&blueprint.plan, &pipeline.transformer) {
+        commands.push(Command::Activate { sql: table.sql.clone(), fingerprint: plan.fingerprint() });
+    }
+    for command in commands {
+        if let Err(rejection) = ledger.submit(command) {
+            tracing::error!(%rejection, "the ledger does not take the start of the process");
+        }
+    }
+}
+
+/// The lock that makes a process the only one to write into a data directory.
+pub(super) fn lock_data_dir(pipeline: &Pipeline) -> Result<File, StartError> {
     let path = pipeline.data_dir();
     let unusable = |cause| StartError::DataDir { path: path.clone(), cause };
     std::fs::create_dir_all(&path).map_err(unusable)?;
@@ -358,7 +437,6 @@ impl Common {
 
     fn consumer(&self, budget: &Budget, to: Mailbox<Lease<RawBatch>>) -> ConsumerParams {
         let table = self.pipeline.consumer.as_ref().expect("a pipeline that writes has a consumer");
-        let ledger = Arc::clone(&self.ledger);
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
         let (broker, group, topic) = (self.access.clone(), table.group.clone(), self.pipeline.kafka.topic.clone());
         ConsumerParams {
@@ -370,7 +448,7 @@ impl Common {
             to,
             telemetry: Arc::clone(&self.telemetry),
             clock: Arc::clone(&self.clock),
-            on_written: Arc::new(move |written: &BTreeMap<Partition, Offset>| ledger.written(written)),
+            ledger: Arc::clone(&self.ledger),
             ensure: Arc::new(move || {
                 let (access, pipeline) = (access.clone(), Arc::clone(&pipeline));
                 Box::pin(async move {
@@ -438,9 +516,14 @@ impl Running {
         self.root.stop();
     }
 
-    /// Waits for the end of the tree, and says why it ended.
+    /// Waits for the end of the tree, keeps it in the journal, and says why it ended.
     pub async fn exited(&self) -> Exit {
-        self.root.exited().await
+        let exit = self.root.exited().await;
+        let (ledger, clean) = (Arc::clone(&self.ledger), matches!(exit, Exit::Shutdown | Exit::Normal));
+        if let Err(failed) = tokio::task::spawn_blocking(move || ledger.close(clean)).await {
+            tracing::error!(%failed, "the journal was not closed");
+        }
+        exit
     }
 
     /// Takes looks at it.
@@ -468,9 +551,16 @@ impl Running {
     }
 
     /// Waits until a scheduled fetch is produced; at once when this process does not fetch.
-    pub async fn fetched_once(&self) {
+    ///
+    /// # Errors
+    /// When the fetch gave nothing that can be produced.
+    pub async fn fetched_once(&self) -> Result<(), RunError> {
         let mut fetches = self.fetches.clone();
-        let _ = fetches.wait_for(|fetches| *fetches > 0).await;
+        let ended = fetches.wait_for(|fetches| fetches.done > 0 || fetches.failed.is_some()).await;
+        match ended.as_deref() {
+            Ok(Fetches { done: 0, failed: Some(error) }) => Err(error.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until every record that the topic holds by then is settled: the group's committed offsets are at the topic's ends.

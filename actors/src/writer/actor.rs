@@ -154,7 +154,7 @@ fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
         transform_micros: micros(batch.transform),
         write_micros: micros(write),
     });
-    batch.raw.receipt.settle(BatchDone { rows, rejected });
+    batch.raw.receipt.settle(BatchDone { rows, rejected, transform: batch.transform, write });
 }
 
 fn exit_of(error: &WriterError) -> Exit {

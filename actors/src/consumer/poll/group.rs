@@ -6,14 +6,17 @@
 
 use std::time::{Duration, Instant};
 
+use forebay_schemas::event::{Event, Origin};
 use forebay_schemas::offset::{Offset, Partition};
 use rdkafka::error::KafkaError;
 
-use super::super::client::Event;
+use super::super::client::{Assigned, Event as Told};
 use super::super::error::Trouble;
+use super::super::start::Found;
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop};
 use crate::kernel::{Backoff, Class};
+use crate::ledger::Command;
 
 /// Delays between questions for where assigned partitions start.
 const FIND_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(5) };
@@ -36,12 +39,12 @@ impl Loop<'_> {
     pub(super) fn handle_events(&mut self) -> Result<(), End> {
         for event in self.client.events() {
             match event {
-                Event::Assigned(partitions) => {
+                Told::Assigned(partitions) => {
                     self.unanswered = Some(Unanswered { partitions, attempts: 0, not_before: self.now() });
                 }
-                Event::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
-                Event::Trouble(error, reason) => self.trouble(&error, &reason)?,
-                Event::Statistics { ends, connected } => {
+                Told::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
+                Told::Trouble(error, reason) => self.trouble(&error, &reason)?,
+                Told::Statistics { ends, connected } => {
                     self.show_ends(&ends);
                     if connected && self.note == Some(Note::Brokers) {
                         self.all_is_well();
@@ -57,7 +60,7 @@ impl Loop<'_> {
 
     /// Partitions were given to this consumer. Until Kafka has told where they start, it is asked again.
     pub(super) fn assigned(&mut self, unanswered: Unanswered) -> Result<(), End> {
-        let found = match self.client.find(&unanswered.partitions) {
+        let found = match self.client.find(&unanswered.partitions, &self.params.ledger.places()) {
             Ok(found) => found,
             Err(error) if error.class() == Class::Transient => {
                 self.waiting(Note::Brokers, &error.to_string());
@@ -72,20 +75,29 @@ impl Loop<'_> {
         if paused {
             self.client.pause(found.iter().map(|found| found.partition))?;
         }
-        for found in &found {
-            let (partition, at) = (found.partition, found.start.at);
-            self.state.assign(partition, found.start);
+        for &Assigned { partition, found: Found { start, committed }, begin, end } in &found {
+            let committed = committed.unwrap_or(start.place.offset);
+            self.state.assign(partition, start.place, committed);
             self.params.telemetry.partition(partition, |view| {
                 (view.assigned, view.paused) = (true, paused);
-                (view.begin, view.end) = (found.begin, found.end);
-                view.written = view.written.max(at);
-                if found.committed {
-                    view.committed = view.committed.max(at);
-                }
+                (view.begin, view.end) = (begin, end);
+                view.written = view.written.max(start.place.offset);
+                view.committed = view.committed.max(committed);
             });
-            tracing::debug!(partition, at, committed = found.committed, "assigned");
+            if start.origin == Origin::Again {
+                let (group, topic) = (&self.params.group, &self.params.topic);
+                tracing::warn!(
+                    "group {group} has no offset of {topic}[{partition}], though it was written from here before: the topic was made anew, or the \
+                     group's offsets were removed; it is read again from its begin, offset {begin}"
+                );
+            }
         }
-        (self.params.on_written)(&self.params.telemetry.written());
+        if !found.is_empty() {
+            let starts = found.iter().map(|assigned| (assigned.partition, assigned.found.start)).collect();
+            if let Err(rejection) = self.params.ledger.submit(Command::Assigned { starts }) {
+                tracing::error!(%rejection, "the ledger does not take an assignment");
+            }
+        }
         self.all_is_well();
         Ok(())
     }
@@ -105,10 +117,18 @@ impl Loop<'_> {
             self.commit_last(partitions)?;
         }
         self.state.revoke(partitions);
+        self.gone(partitions);
+        Ok(self.client.unassign(partitions)?)
+    }
+
+    /// Others may read these partitions from here on.
+    pub(super) fn gone(&self, partitions: &[Partition]) {
         for &partition in partitions {
             self.params.telemetry.partition(partition, |view| (view.assigned, view.paused) = (false, false));
         }
-        Ok(self.client.unassign(partitions)?)
+        if !partitions.is_empty() {
+            self.params.ledger.saw(Event::PartitionsRevoked { partitions: partitions.to_vec() });
+        }
     }
 
     pub(super) fn trouble(&mut self, error: &KafkaError, reason: &str) -> Result<(), End> {

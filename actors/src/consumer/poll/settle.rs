@@ -6,14 +6,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::event::Event;
 use forebay_schemas::offset::Partition;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::super::committer::Answer;
 use super::super::error::ConsumerError;
-use super::super::state::Place;
-use super::{End, Loop, STEP};
+use super::super::state::Commit;
+use super::{End, Loop, STEP, Sent};
 use crate::message::BatchDone;
 
 /// How long the batches in flight of partitions that are taken away may take; well below the session time-out.
@@ -24,28 +25,40 @@ const COMMIT_WITHIN: Duration = Duration::from_secs(5);
 impl Loop<'_> {
     /// Takes in the receipts of batches that have settled.
     pub(super) fn collect(&mut self) -> Result<(), End> {
-        let telemetry = &self.params.telemetry;
-        let (mut at, mut moved) = (0, false);
-        while let Some((id, receipt)) = self.receipts.get_mut(at) {
-            match receipt.try_recv() {
-                Ok(BatchDone { .. }) => {
-                    let settled = self.state.settled(*id);
-                    self.receipts.remove(at);
-                    telemetry.consumed.add(settled.records);
-                    for (partition, end) in settled.moved {
-                        telemetry.partition(partition, |view| view.written = view.written.max(end));
-                        moved = true;
-                    }
+        let mut at = 0;
+        while let Some(sent) = self.sent.get_mut(at) {
+            match sent.end.try_recv() {
+                Ok(done) => {
+                    let sent = self.sent.remove(at);
+                    self.settled(sent, &done);
                     self.quiet = 0;
                 }
                 Err(TryRecvError::Empty) => at += 1,
                 Err(TryRecvError::Closed) => return Err(ConsumerError::Downstream.into()),
             }
         }
-        if moved {
-            (self.params.on_written)(&telemetry.written());
-        }
         Ok(())
+    }
+
+    /// A batch is done: what is known of its partitions moves on, here and in the ledger.
+    fn settled(&mut self, Sent { id, ranges, waited, .. }: Sent, done: &BatchDone) {
+        let telemetry = &self.params.telemetry;
+        let settled = self.state.settled(id);
+        telemetry.consumed.add(settled.records);
+        for (partition, place) in &settled.moved {
+            telemetry.partition(*partition, |view| view.written = view.written.max(place.offset));
+        }
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.params.ledger.saw(Event::BatchWritten {
+            batch: id,
+            ranges,
+            rows: done.rows,
+            rejected: done.rejected,
+            wait_micros: micros(waited),
+            transform_micros: micros(done.transform),
+            write_micros: micros(done.write),
+            written: settled.moved.into_iter().collect(),
+        });
     }
 
     /// Commits what was written since the last time, when it is time for that.
@@ -57,27 +70,29 @@ impl Loop<'_> {
         if !self.pace.is_due(now, self.state.in_flight() == 0) {
             return Ok(());
         }
-        let places = self.state.to_commit();
-        self.ask_to_commit(places, now)
+        let commits = self.state.to_commit();
+        self.ask_to_commit(commits, now)
     }
 
-    pub(super) fn ask_to_commit(&mut self, places: Vec<Place>, now: Instant) -> Result<(), End> {
-        if places.is_empty() {
+    pub(super) fn ask_to_commit(&mut self, commits: Vec<Commit>, now: Instant) -> Result<(), End> {
+        if commits.is_empty() {
             return Ok(());
         }
         fail::fail_point!("consumer::before_commit");
-        self.state.asked(&places);
+        self.state.asked(&commits);
         self.pace.sent(now);
-        Ok(self.committer.ask(places)?)
+        Ok(self.committer.ask(commits)?)
     }
 
     pub(super) fn committed(&mut self, answer: &Answer) {
         match &answer.result {
             Ok(()) => {
-                for &Place { partition, offset, .. } in &answer.places {
-                    self.state.confirmed(partition, offset);
-                    self.params.telemetry.partition(partition, |view| view.committed = view.committed.max(offset));
+                for &Commit { partition, place } in &answer.commits {
+                    self.state.confirmed(partition, place.offset);
+                    self.params.telemetry.partition(partition, |view| view.committed = view.committed.max(place.offset));
                 }
+                let offsets = answer.commits.iter().map(|commit| (commit.partition, commit.place.offset)).collect();
+                self.params.ledger.saw(Event::OffsetsCommitted { offsets });
                 self.pace.confirmed();
                 fail::fail_point!("consumer::after_commit");
             }
@@ -100,11 +115,11 @@ impl Loop<'_> {
         let deadline = self.now() + COMMIT_WITHIN;
         loop {
             if !self.pace.is_outstanding() {
-                let places = self.state.unconfirmed(partitions);
-                if places.is_empty() {
+                let commits = self.state.unconfirmed(partitions);
+                if commits.is_empty() {
                     return Ok(());
                 }
-                self.ask_to_commit(places, self.now())?;
+                self.ask_to_commit(commits, self.now())?;
             }
             if self.now() >= deadline {
                 tracing::warn!(

@@ -1,0 +1,168 @@
+//! Where an assigned partition is read from, out of what the group, the journal and the topic say.
+//!
+//! Pure. Guarantee: never past a record that is not written: the journal counts only where the group's commit belongs to the same **lineage**, and then
+//! whichever is further on. A lineage is a number that travels in the metadata of the commits; it begins anew when a partition is read from its
+//! begin, and with every act that moves the group's offsets by hand. So a journal that knows of another topic of the same name, or of a time
+//! before a reset, is not believed. Reading again never hurts; the write clock goes on from the highest that is known, so that what is read
+//! again, or for the first time, wins over what stands in the table.
+
+use forebay_schemas::event::{Origin, Place, Start};
+use forebay_schemas::offset::Offset;
+
+use super::write_clock::WriteClock;
+
+/// How the commit metadata opens; the number is its version. Version 1 had no lineage.
+const METADATA: &str = "forebay:2:";
+const METADATA_1: &str = "forebay:1:";
+
+/// What the group has committed of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Committed {
+    pub(super) offset: Offset,
+    /// None when the metadata is not Forebay's, as after the offset was set by hand.
+    pub(super) mark: Option<Mark>,
+}
+
+/// What Forebay writes beside an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) clock: WriteClock,
+    /// None in a commit of version 1.
+    pub(super) lineage: Option<u32>,
+}
+
+/// The metadata to commit beside a place.
+pub fn metadata_of(place: &Place) -> String {
+    format!("{METADATA}{}:{:08x}", place.clock, place.lineage)
+}
+
+/// The mark out of a commit's metadata.
+pub(super) fn mark_of(metadata: &str) -> Option<Mark> {
+    if let Some(clock) = metadata.strip_prefix(METADATA_1) {
+        return Some(Mark { clock: WriteClock::from_micros(clock.parse().ok()?)?, lineage: None });
+    }
+    let (clock, lineage) = metadata.strip_prefix(METADATA)?.split_once(':')?;
+    Some(Mark { clock: WriteClock::from_micros(clock.parse().ok()?)?, lineage: Some(u32::from_str_radix(lineage, 16).ok()?) })
+}
+
+/// Where a partition starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) start: Start,
+    /// What the group has committed in the start's lineage.
+    pub(super) committed: Option<Offset>,
+}
+
+/// The group's offset is not in the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OutOfRange(pub(super) Offset);
+
+/// Decides where to start; Kafka holds `[begin, end)`, and `fresh` is a lineage that nobody has used.
+pub(super) fn find(
+    committed: Option<Committed>,
+    known: Option<Place>,
+    (begin, end): (Offset, Offset),
+    fresh: u32,
+) -> Result<Found, OutOfRange> {
+    let known_clock = known.map_or(0, |place| place.clock);
+    let Some(Committed { offset, mark }) = committed else {
+        let origin = if known.is_some() { Origin::Again } else { Origin::Begin };
+        let place = Place { offset: begin, clock: known_clock, lineage: fresh };
+        return Ok(Found { start: Start { place, origin }, committed: None });
+    };
+    let lineage = mark.and_then(|mark| mark.lineage);
+    let same = known.filter(|place| Some(place.lineage) == lineage);
+    if let Some(place) = same.filter(|place| place.offset > offset && (begin..=end).contains(&place.offset)) {
+        return Ok(Found { start: Start { place, origin: Origin::Journal }, committed: Some(offset) });
+    }
+    if !(begin..=end).contains(&offset) {
+        return Err(OutOfRange(offset));
+    }
+    let clock = mark.map_or(0, |mark| mark.clock.micros());
+    // A clock of the same lineage that is ahead stands for records that Kafka has lost since; by hand, nobody says where the clock was.
+    let ahead = same.is_some_and(|place| place.offset > offset) || mark.is_none();
+    let clock = if ahead { clock.max(known_clock) } else { clock };
+    let place = Place { offset, clock, lineage: lineage.unwrap_or(fresh) };
+    Ok(Found { start: Start { place, origin: Origin::Group }, committed: lineage.map(|_| offset) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: u32 = 99;
+    const OURS: u32 = 7;
+
+    fn place(offset: Offset, clock: i64, lineage: u32) -> Place {
+        Place { offset, clock, lineage }
+    }
+
+    fn committed(offset: Offset, clock: i64, lineage: u32) -> Option<Committed> {
+        Some(Committed { offset, mark: mark_of(&metadata_of(&place(offset, clock, lineage))) })
+    }
+
+    fn start(committed: Option<Committed>, known: Option<Place>) -> (Place, Origin) {
+        let found = find(committed, known, (10, 100), FRESH).unwrap();
+        (found.start.place, found.start.origin)
+    }
+
+    #[test]
+    fn a_partition_that_nobody_has_read_starts_at_its_begin() {
+        assert_eq!(start(None, None), (place(10, 0, FRESH), Origin::Begin));
+    }
+
+    #[test]
+    fn without_a_journal_the_group_counts() {
+        assert_eq!(start(committed(50, 5_000, OURS), None), (place(50, 5_000, OURS), Origin::Group));
+    }
+
+    #[test]
+    fn the_larger_of_commit_and_journal_counts_within_a_lineage() {
+        let ahead = Some(place(60, 6_000, OURS));
+        let found = find(committed(50, 5_000, OURS), ahead, (10, 100), FRESH).unwrap();
+        assert_eq!((found.start.place, found.start.origin), (ahead.unwrap(), Origin::Journal));
+        assert_eq!(found.committed, Some(50), "so that the group hears of it at once");
+        assert_eq!(start(committed(50, 5_000, OURS), Some(place(40, 4_000, OURS))), (place(50, 5_000, OURS), Origin::Group));
+    }
+
+    #[test]
+    fn a_journal_of_another_lineage_is_not_believed_however_far_it_is() {
+        assert_eq!(start(committed(50, 5_000, OURS), Some(place(90, 9_000, 8))), (place(50, 5_000, OURS), Origin::Group));
+    }
+
+    #[test]
+    fn a_group_without_offsets_begins_again_and_its_rows_win_over_those_of_before() {
+        assert_eq!(start(None, Some(place(90, 9_000, OURS))), (place(10, 9_000, FRESH), Origin::Again));
+    }
+
+    #[test]
+    fn offsets_set_by_hand_count_and_begin_a_lineage() {
+        let by_hand = Some(Committed { offset: 20, mark: mark_of("") });
+        let found = find(by_hand, Some(place(90, 9_000, OURS)), (10, 100), FRESH).unwrap();
+        assert_eq!((found.start.place, found.start.origin), (place(20, 9_000, FRESH), Origin::Group));
+        assert_eq!(found.committed, None, "so that the lineage is in the group at once");
+    }
+
+    #[test]
+    fn an_offset_that_the_topic_no_longer_holds_is_refused_unless_the_journal_is_past_the_loss() {
+        assert_eq!(find(committed(5, 500, OURS), None, (10, 100), FRESH), Err(OutOfRange(5)));
+        assert_eq!(find(committed(101, 500, OURS), None, (10, 100), FRESH), Err(OutOfRange(101)));
+        assert_eq!(start(committed(5, 500, OURS), Some(place(10, 600, OURS))), (place(10, 600, OURS), Origin::Journal));
+    }
+
+    #[test]
+    fn a_topic_cut_short_below_what_was_written_is_read_from_the_commit_and_new_records_win() {
+        assert_eq!(start(committed(90, 9_000, OURS), Some(place(120, 12_000, OURS))), (place(90, 12_000, OURS), Origin::Group));
+    }
+
+    #[test]
+    fn metadata_reads_back_and_that_of_others_is_no_mark() {
+        let mark = mark_of("forebay:2:1700000000000000:0000002a").unwrap();
+        assert_eq!((mark.clock.micros(), mark.lineage), (1_700_000_000_000_000, Some(42)));
+        assert_eq!(mark_of("forebay:1:77").unwrap().lineage, None);
+        for metadata in ["", "forebay:1:", "forebay:3:5:1", "forebay:2:5", "forebay:2:-5:1", "forebay:1:9223372036854775807", "NO_METADATA"]
+        {
+            assert_eq!(mark_of(metadata), None, "{metadata}");
+        }
+    }
+}

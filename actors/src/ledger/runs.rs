@@ -1,0 +1,431 @@
+//! The state of runs, pure: what a command may do, and what an event changes.
+//!
+//! Guarantee: one key and attempt is one run, for as long as it is remembered; a terminal run never changes; a run succeeds only when every
+//! partition it produced to is written past its last record. Bounded: [`OPEN_MOST`] runs not ended, [`ENDED_KEPT`] ended ones remembered.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use chrono::{DateTime, Utc};
+use forebay_schemas::event::Event;
+use forebay_schemas::offset::{Offset, Partition, Ranges};
+use forebay_schemas::run::{Run, RunCounts, RunError, RunState};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::state::Command;
+
+/// The most runs that may be open at once.
+pub const OPEN_MOST: usize = 1_000;
+/// How many ended runs are remembered.
+pub const ENDED_KEPT: usize = 10_000;
+/// The longest key, in bytes.
+pub const KEY_MOST: usize = 512;
+
+/// What a request for a run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// A new run.
+    New(Uuid),
+    /// The run that the key and attempt already mean, or the active run of an earlier attempt.
+    Same(Uuid),
+}
+
+impl Accepted {
+    /// The run.
+    pub fn id(self) -> Uuid {
+        match self {
+            Self::New(id) | Self::Same(id) => id,
+        }
+    }
+}
+
+/// A command the state does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// There is no such run.
+    #[error("no run has the id {0}; `GET /v1/runs` lists them")]
+    Unknown(Uuid),
+    /// It has ended.
+    #[error("run {0} has ended as {1:?}")]
+    Ended(Uuid, RunState),
+    /// It is not in a state for this.
+    #[error("run {0} is {1:?}; that can't be said of it now")]
+    OutOfTurn(Uuid, RunState),
+    /// Too many are open.
+    #[error("{OPEN_MOST} runs are open already; try again when some have ended")]
+    TooMany,
+    /// The key is empty or too long, or the attempt is 0.
+    #[error("a run's key has 1 to {KEY_MOST} bytes, and attempts count from 1")]
+    BadKey,
+}
+
+/// Every run that is open, and the last that ended. Serialises to the list of them, in the order they were asked for.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<Run>", into = "Vec<Run>")]
+pub struct Runs {
+    runs: HashMap<Uuid, Run>,
+    /// The attempts at a key, in the order they were asked for.
+    by_key: HashMap<String, Vec<Uuid>>,
+    /// In the order they were asked for.
+    order: VecDeque<Uuid>,
+    open: usize,
+}
+
+impl From<Vec<Run>> for Runs {
+    fn from(list: Vec<Run>) -> Self {
+        let mut runs = Self::default();
+        for run in list {
+            runs.open += usize::from(!run.terminal);
+            runs.by_key.entry(run.key.clone()).or_default().push(run.id);
+            runs.order.push_back(run.id);
+            runs.runs.insert(run.id, run);
+        }
+        runs
+    }
+}
+
+impl From<Runs> for Vec<Run> {
+    fn from(mut runs: Runs) -> Self {
+        runs.order.iter().filter_map(|id| runs.runs.remove(id)).collect()
+    }
+}
+
+impl Runs {
+    /// A run.
+    pub fn get(&self, id: Uuid) -> Option<&Run> {
+        self.runs.get(&id)
+    }
+
+    /// The last runs asked for, newest first.
+    pub fn recent(&self, most: usize) -> Vec<Run> {
+        self.order.iter().rev().take(most).filter_map(|id| self.runs.get(id)).cloned().collect()
+    }
+
+    /// The runs that are not wholly in the topic yet, oldest first.
+    pub fn unfetched(&self) -> Vec<Uuid> {
+        let unfetched = |run: &&Run| matches!(run.state, RunState::Requested | RunState::Running);
+        self.open().filter(unfetched).map(|run| run.id).collect()
+    }
+
+    /// What a request for a run comes to; `fresh` is the identifier a new one would get.
+    ///
+    /// The same key and attempt is the same run. A higher attempt attaches to an open run, and is a new one after an ended run.
+    ///
+    /// # Errors
+    /// When too many runs are open, or the key is no key.
+    pub fn request(&self, key: &str, attempt: u32, fresh: Uuid) -> Result<Accepted, Rejection> {
+        if key.is_empty() || key.len() > KEY_MOST || attempt == 0 {
+            return Err(Rejection::BadKey);
+        }
+        let attempts = || self.by_key.get(key).into_iter().flatten().filter_map(|id| self.runs.get(id));
+        if let Some(same) = attempts().rev().find(|run| run.attempt == attempt) {
+            return Ok(Accepted::Same(same.id));
+        }
+        match attempts().next_back() {
+            Some(last) if !last.terminal || attempt < last.attempt => Ok(Accepted::Same(last.id)),
+            _ if self.open >= OPEN_MOST => Err(Rejection::TooMany),
+            _ => Ok(Accepted::New(fresh)),
+        }
+    }
+
+    /// The events that follow from a command on a run; nothing from any other.
+    ///
+    /// # Errors
+    /// When the state does not allow the command.
+    pub fn decide(&self, command: Command) -> Result<Vec<Event>, Rejection> {
+        let open = |id: Uuid| match self.runs.get(&id) {
+            None => Err(Rejection::Unknown(id)),
+            Some(run) if run.terminal => Err(Rejection::Ended(id, run.state)),
+            Some(run) => Ok(run),
+        };
+        let running = |id: Uuid| match open(id)? {
+            run if run.state == RunState::Running => Ok(run),
+            run => Err(Rejection::OutOfTurn(id, run.state)),
+        };
+        // A page of a fetch that nobody asked for belongs to no run.
+        let running_or_scheduled = |id: Uuid| self.runs.contains_key(&id).then(|| running(id).map(drop)).unwrap_or(Ok(()));
+        Ok(match command {
+            Command::Start { run } => match open(run)?.state {
+                RunState::Requested | RunState::Running => vec![Event::RunStarted { run }],
+                state => return Err(Rejection::OutOfTurn(run, state)),
+            },
+            Command::PageFetched { run, records } => {
+                running_or_scheduled(run)?;
+                vec![Event::PageFetched { run, records }]
+            }
+            Command::PageProduced { run, ranges, produced, rejected } => {
+                running_or_scheduled(run)?;
+                vec![Event::PageProduced { run, ranges, produced, rejected }]
+            }
+            Command::AllProduced { run } => {
+                running(run)?;
+                vec![Event::RunProduced { run }]
+            }
+            Command::Fail { run, error } => {
+                open(run)?;
+                vec![Event::RunFailed { run, error }]
+            }
+            Command::Cancel { run } => match self.runs.get(&run) {
+                Some(known) if known.terminal => vec![],
+                Some(_) => vec![Event::RunCancelled { run }],
+                None => return Err(Rejection::Unknown(run)),
+            },
+            _ => vec![],
+        })
+    }
+
+    /// The runs that have succeeded now that the partitions are written so far.
+    pub fn succeeded(&self, written: &BTreeMap<Partition, Offset>) -> Vec<Event> {
+        let succeeds = |run: &&Run| run.state == RunState::Draining && run.ranges.passed_by(written);
+        self.open().filter(succeeds).map(|run| Event::RunSucceeded { run: run.id }).collect()
+    }
+
+    /// The runs that can't succeed any more, since what they produced to these partitions is gone.
+    pub fn bereft(&self, gone: impl Fn(Partition) -> bool, why: &str) -> Vec<Event> {
+        let bereft = self.open().filter(|run| run.ranges.0.keys().any(|&partition| gone(partition)));
+        let failed = |run: &Run| {
+            let error = RunError { stage: "consume".into(), message: why.to_owned(), retryable: true };
+            Event::RunFailed { run: run.id, error }
+        };
+        bereft.map(failed).collect()
+    }
+
+    /// Whether any run is open.
+    pub fn any_open(&self) -> bool {
+        self.open > 0
+    }
+
+    /// The runs that have not ended, oldest first.
+    fn open(&self) -> impl Iterator<Item = &Run> {
+        self.order.iter().filter_map(|id| self.runs.get(id)).filter(|run| !run.terminal)
+    }
+
+    /// Applies an event that was decided on this state.
+    pub fn evolve(&mut self, event: &Event, now: DateTime<Utc>) {
+        if let Event::RunRequested { run, key, attempt } = event {
+            self.add(*run, key, *attempt, now);
+            return;
+        }
+        let Some(run) = event.run().and_then(|id| self.runs.get_mut(&id)).filter(|run| !run.terminal) else { return };
+        match event {
+            Event::RunStarted { .. } => {
+                // Begun again after a restart, it is counted from its first page on; what it produced before is waited for all the same.
+                run.state = RunState::Running;
+                run.counts = RunCounts::default();
+            }
+            Event::PageFetched { records, .. } => {
+                run.counts.pages += 1;
+                run.counts.fetched += records;
+            }
+            Event::PageProduced { ranges, produced, rejected, .. } => {
+                run.ranges.merge(ranges);
+                run.counts.produced += produced;
+                run.counts.rejected += rejected;
+            }
+            Event::RunProduced { .. } => run.state = RunState::Draining,
+            Event::RunSucceeded { .. } => run.state = RunState::Succeeded,
+            Event::RunFailed { error, .. } => {
+                run.state = RunState::Failed;
+                run.error = Some(error.clone());
+            }
+            Event::RunCancelled { .. } => run.state = RunState::Cancelled,
+            _ => {}
+        }
+        if run.state.is_terminal() {
+            run.terminal = true;
+            run.ended_at = Some(now);
+            self.open -= 1;
+            self.forget_oldest();
+        }
+    }
+
+    fn add(&mut self, id: Uuid, key: &str, attempt: u32, now: DateTime<Utc>) {
+        let run = Run {
+            id,
+            key: key.to_owned(),
+            attempt,
+            state: RunState::Requested,
+            terminal: false,
+            counts: RunCounts::default(),
+            ranges: Ranges::default(),
+            error: None,
+            requested_at: now,
+            ended_at: None,
+        };
+        self.runs.insert(id, run);
+        self.by_key.entry(key.to_owned()).or_default().push(id);
+        self.order.push_back(id);
+        self.open += 1;
+    }
+
+    /// Forgets the oldest ended run when more than [`ENDED_KEPT`] are remembered.
+    fn forget_oldest(&mut self) {
+        if self.order.len() - self.open <= ENDED_KEPT {
+            return;
+        }
+        let Some(at) = self.order.iter().position(|id| self.runs.get(id).is_some_and(|run| run.terminal)) else { return };
+        if let Some(run) = self.order.remove(at).and_then(|id| self.runs.remove(&id))
+            && let Some(attempts) = self.by_key.get_mut(&run.key)
+        {
+            attempts.retain(|id| *id != run.id);
+            if attempts.is_empty() {
+                self.by_key.remove(&run.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_schemas::offset::Range;
+
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH
+    }
+
+    fn id(n: u128) -> Uuid {
+        Uuid::from_u128(n)
+    }
+
+    fn request(runs: &mut Runs, key: &str, attempt: u32, fresh: u128) -> Accepted {
+        let accepted = runs.request(key, attempt, id(fresh)).unwrap();
+        if let Accepted::New(run) = accepted {
+            runs.evolve(&Event::RunRequested { run, key: key.into(), attempt }, now());
+        }
+        accepted
+    }
+
+    fn submit(runs: &mut Runs, command: Command) -> Result<(), Rejection> {
+        for event in runs.decide(command)? {
+            runs.evolve(&event, now());
+        }
+        Ok(())
+    }
+
+    fn written(runs: &mut Runs, partition: Partition, offset: Offset) {
+        for event in runs.succeeded(&BTreeMap::from([(partition, offset)])) {
+            runs.evolve(&event, now());
+        }
+    }
+
+    fn produced(runs: &mut Runs, run: Uuid, partition: Partition, range: Range) {
+        let mut ranges = Ranges::default();
+        ranges.add(partition, range);
+        submit(runs, Command::Start { run }).unwrap();
+        submit(runs, Command::PageFetched { run, records: range.len() }).unwrap();
+        submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0 }).unwrap();
+        submit(runs, Command::AllProduced { run }).unwrap();
+    }
+
+    #[test]
+    fn the_same_key_and_attempt_is_the_same_run() {
+        let mut runs = Runs::default();
+        assert_eq!(request(&mut runs, "k", 1, 1), Accepted::New(id(1)));
+        assert_eq!(request(&mut runs, "k", 1, 2), Accepted::Same(id(1)));
+        submit(&mut runs, Command::Cancel { run: id(1) }).unwrap();
+        assert_eq!(request(&mut runs, "k", 1, 2), Accepted::Same(id(1)), "ended or not");
+    }
+
+    #[test]
+    fn a_higher_attempt_attaches_to_an_open_run_and_starts_anew_after_an_ended_one() {
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        assert_eq!(request(&mut runs, "k", 2, 2), Accepted::Same(id(1)));
+        submit(&mut runs, Command::Cancel { run: id(1) }).unwrap();
+        assert_eq!(request(&mut runs, "k", 3, 3), Accepted::New(id(3)));
+        assert_eq!(request(&mut runs, "k", 1, 4), Accepted::Same(id(1)));
+    }
+
+    #[test]
+    fn a_run_succeeds_only_when_its_last_record_is_written() {
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        produced(&mut runs, id(1), 2, Range { from: 10, to: 20 });
+        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Draining);
+        written(&mut runs, 2, 19);
+        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Draining);
+        written(&mut runs, 2, 20);
+        let run = runs.get(id(1)).unwrap();
+        assert!(run.terminal && run.state == RunState::Succeeded && run.counts.produced == 10);
+    }
+
+    #[test]
+    fn a_run_whose_records_are_written_already_succeeds() {
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        produced(&mut runs, id(1), 0, Range { from: 40, to: 50 });
+        written(&mut runs, 0, 50);
+        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Succeeded);
+    }
+
+    #[test]
+    fn a_run_without_records_succeeds() {
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+        submit(&mut runs, Command::AllProduced { run: id(1) }).unwrap();
+        written(&mut runs, 0, 0);
+        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Succeeded);
+    }
+
+    #[test]
+    fn a_run_begun_again_counts_from_its_first_page_and_waits_for_all_it_produced() {
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        let page = |runs: &mut Runs, range: Range| {
+            let mut ranges = Ranges::default();
+            ranges.add(0, range);
+            submit(runs, Command::Start { run: id(1) }).unwrap();
+            submit(runs, Command::PageFetched { run: id(1), records: range.len() }).unwrap();
+            submit(runs, Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0 }).unwrap();
+        };
+        page(&mut runs, Range { from: 0, to: 10 });
+        page(&mut runs, Range { from: 20, to: 30 });
+        let run = runs.get(id(1)).unwrap();
+        assert_eq!((run.counts.fetched, run.counts.produced, run.ranges.0[&0]), (10, 10, Range { from: 0, to: 30 }));
+    }
+
+    #[test]
+    fn runs_read_back_from_their_list_are_the_same() {
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        request(&mut runs, "other", 1, 2);
+        submit(&mut runs, Command::Cancel { run: id(1) }).unwrap();
+        request(&mut runs, "k", 2, 3);
+        let again: Runs = serde_json::from_str(&serde_json::to_string(&runs).unwrap()).unwrap();
+        assert_eq!(again, runs);
+        assert_eq!(request(&mut runs, "k", 3, 4), Accepted::Same(id(3)));
+    }
+
+    #[test]
+    fn an_ended_run_takes_no_more_and_cancelling_it_is_no_error() {
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        let error = RunError { stage: "fetch".into(), message: "no".into(), retryable: false };
+        submit(&mut runs, Command::Fail { run: id(1), error }).unwrap();
+        assert_eq!(submit(&mut runs, Command::Start { run: id(1) }), Err(Rejection::Ended(id(1), RunState::Failed)));
+        assert_eq!(submit(&mut runs, Command::Cancel { run: id(1) }), Ok(()));
+        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Failed);
+    }
+
+    #[test]
+    fn open_runs_and_remembered_runs_are_bounded() {
+        let mut runs = Runs::default();
+        for n in 0..OPEN_MOST {
+            request(&mut runs, &format!("k{n}"), 1, n as u128);
+        }
+        assert_eq!(runs.request("more", 1, id(99_999)), Err(Rejection::TooMany));
+        for n in 0..(ENDED_KEPT + 500) {
+            let run = id(1_000_000 + n as u128);
+            if n < OPEN_MOST {
+                submit(&mut runs, Command::Cancel { run: id(n as u128) }).unwrap();
+            }
+            runs.evolve(&Event::RunRequested { run, key: format!("later{n}"), attempt: 1 }, now());
+            submit(&mut runs, Command::Cancel { run }).unwrap();
+        }
+        assert_eq!(runs.order.len(), ENDED_KEPT);
+        assert_eq!(runs.by_key.len(), ENDED_KEPT);
+    }
+}

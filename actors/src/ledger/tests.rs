@@ -1,0 +1,270 @@
+//! The ledger over a journal on the disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_schemas::event::{Origin, Start};
+use forebay_schemas::offset::{Range, Ranges};
+use forebay_schemas::run::RunState;
+use proptest::prelude::*;
+
+use super::*;
+use crate::journal::RealDisk;
+use crate::kernel::SystemClock;
+
+fn settings(segment_bytes: u64) -> Settings {
+    Settings { pipeline: "users".into(), segment_bytes, keep_bytes: 1 << 20 }
+}
+
+fn open(folder: &Path) -> Result<Ledger, LedgerError> {
+    Ledger::open(folder, RealDisk, settings(64 << 10), SystemClock::shared())
+}
+
+fn begin(ledger: &Ledger, topic: &str) {
+    let begin = Command::Begin { version: "0".into(), roles: vec!["egress".into()], topic: topic.into(), group: "g".into() };
+    ledger.submit(begin).unwrap();
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+fn assigned(partition: Partition, offset: i64, lineage: u32, origin: Origin) -> Command {
+    let start = Start { place: Place { offset, clock: 0, lineage }, origin };
+    Command::Assigned { starts: [(partition, start)].into_iter().collect() }
+}
+
+fn written(ledger: &Ledger, partition: Partition, offset: i64, lineage: u32) {
+    ledger.saw(batch(partition, offset, lineage));
+}
+
+fn batch(partition: Partition, offset: i64, lineage: u32) -> Event {
+    let place = Place { offset, clock: offset * 16, lineage };
+    Event::BatchWritten {
+        batch: 1,
+        ranges: Ranges::default(),
+        rows: 1,
+        rejected: 0,
+        wait_micros: 1,
+        transform_micros: 1,
+        write_micros: 1,
+        written: [(partition, place)].into_iter().collect(),
+    }
+}
+
+/// A run that produced `range` of partition 0.
+fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
+    let run = ledger.request(key, 1).unwrap().id();
+    let mut ranges = Ranges::default();
+    ranges.add(0, range);
+    ledger.submit(Command::Start { run }).unwrap();
+    ledger.submit(Command::PageFetched { run, records: range.len() }).unwrap();
+    ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0 }).unwrap();
+    ledger.submit(Command::AllProduced { run }).unwrap();
+    run
+}
+
+#[test]
+fn a_ledger_opened_again_is_as_the_one_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path()).unwrap();
+    begin(&ledger, "t");
+    ledger.submit(assigned(0, 0, 7, Origin::Begin)).unwrap();
+    let done = produced(&ledger, "done", Range { from: 0, to: 10 });
+    let open_run = ledger.request("open", 1).unwrap().id();
+    written(&ledger, 0, 10, 7);
+    assert_eq!(ledger.run(done).unwrap().state, RunState::Succeeded);
+    let before = ledger.state();
+    drop(ledger);
+    let again = open(dir.path()).unwrap();
+    assert_eq!(again.state(), before);
+    assert_eq!(again.open_runs(), [open_run]);
+    assert_eq!(again.request("done", 1).unwrap(), Accepted::Same(done), "a key outlives the process");
+    assert_eq!(again.places()[&0], Place { offset: 10, clock: 160, lineage: 7 });
+}
+
+#[test]
+fn what_was_waited_for_is_in_a_copy_of_the_folder_made_at_that_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path()).unwrap();
+    for n in 0..20 {
+        let run = ledger.request(&format!("k{n}"), 1).unwrap().id();
+        wait(ledger.settled()).unwrap();
+        let state = fold(dir.path(), u64::MAX).unwrap();
+        assert!(state.runs.get(run).is_some(), "run {n}");
+    }
+}
+
+#[test]
+fn the_state_at_any_event_is_the_fold_up_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path()).unwrap();
+    begin(&ledger, "t");
+    let run = produced(&ledger, "k", Range { from: 0, to: 3 });
+    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    written(&ledger, 0, 3, 1);
+    drop(ledger);
+    let states: Vec<_> = (0..=8).map(|seq| fold(dir.path(), seq).unwrap().runs.get(run).map(|run| run.state)).collect();
+    use RunState::{Draining, Requested, Running, Succeeded};
+    let expected =
+        [None, None, Some(Requested), Some(Running), Some(Running), Some(Running), Some(Draining), Some(Draining), Some(Succeeded)];
+    assert_eq!(states[..8], expected[..8]);
+    assert_eq!(fold(dir.path(), 9).unwrap().runs.get(run).unwrap().state, Succeeded);
+}
+
+#[test]
+fn runs_of_a_topic_that_was_made_anew_or_is_read_no_more_fail_and_say_why() {
+    let ledger = Ledger::in_memory(SystemClock::shared());
+    begin(&ledger, "t");
+    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    let first = produced(&ledger, "first", Range { from: 0, to: 10 });
+    ledger.submit(assigned(0, 0, 2, Origin::Again)).unwrap();
+    let failed = ledger.run(first).unwrap();
+    assert!(failed.state == RunState::Failed && failed.error.unwrap().retryable);
+    let second = produced(&ledger, "second", Range { from: 0, to: 10 });
+    begin(&ledger, "another");
+    assert!(ledger.run(second).unwrap().error.unwrap().message.contains("another"));
+    assert!(ledger.places().is_empty(), "places are of a topic");
+}
+
+#[test]
+fn what_another_lineage_wrote_moves_nothing() {
+    let ledger = Ledger::in_memory(SystemClock::shared());
+    begin(&ledger, "t");
+    ledger.submit(assigned(0, 5, 1, Origin::Begin)).unwrap();
+    written(&ledger, 0, 50, 9);
+    assert_eq!(ledger.places()[&0].offset, 5);
+}
+
+#[test]
+fn the_journal_of_another_pipeline_of_a_newer_version_and_without_its_begin_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    let other = Ledger::open(dir.path(), RealDisk, Settings { pipeline: "orders".into(), ..settings(1) }, SystemClock::shared());
+    assert!(other.is_err_and(|error| error.to_string().contains("data_dir of its own")));
+
+    let newer = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(newer.path(), RealDisk, settings(1 << 20)).unwrap();
+    let mut line = Vec::new();
+    frame::encode(br#"{"seq":1,"at":"2030-01-01T00:00:00Z","v":9,"type":"RunStarted","data":{}}"#, &mut line);
+    journal.append(line, 1, true);
+    drop(journal);
+    assert!(open(newer.path()).is_err_and(|error| error.to_string().contains("newer")));
+
+    let headless = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(headless.path()).unwrap();
+    let mut text = Vec::new();
+    frame::encode(br#"{"segment":4,"format":1,"first":100,"pipeline":"users"}"#, &mut text);
+    frame::encode(br#"{"seq":100,"at":"2026-01-01T00:00:00Z","v":1,"type":"PipelineStopped","data":{"clean":true}}"#, &mut text);
+    std::fs::write(headless.path().join(journal::segment::file_name(100)), text).unwrap();
+    assert!(open(headless.path()).is_err_and(|error| matches!(error, LedgerError::NoBegin { first: 100, .. })));
+}
+
+#[test]
+fn a_journal_that_fails_answers_nobody_any_more() {
+    // A folder where the next segment can't be made: its name is taken.
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), RealDisk, settings(1), SystemClock::shared()).unwrap();
+    std::fs::create_dir_all(dir.path().join(format!("{:020}.half", 2)).join("x")).unwrap();
+    for n in 0..3 {
+        ledger.request(&format!("k{n}"), 1).unwrap();
+        let _ = wait(ledger.settled());
+    }
+    assert!(wait(async { tokio::time::timeout(Duration::from_secs(20), ledger.failed()).await }).is_ok());
+    assert!(wait(ledger.settled()).is_err());
+}
+
+/// Something that may happen.
+#[derive(Debug, Clone)]
+enum Happening {
+    Request(u8),
+    Run(u8, u8),
+    Assigned(Partition, u32),
+    Written(Partition, i64, u32),
+    Revoked(Partition),
+    Started(bool),
+    Exited,
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let one = prop_oneof![
+        2 => (0..6u8).prop_map(Happening::Request),
+        6 => (0..6u8, 0..6u8).prop_map(|(run, what)| Happening::Run(run, what)),
+        2 => (0..3, 1..3u32).prop_map(|(partition, lineage)| Happening::Assigned(partition, lineage)),
+        4 => (0..3, 0..40i64, 1..3u32).prop_map(|(partition, offset, lineage)| Happening::Written(partition, offset, lineage)),
+        1 => (0..3).prop_map(Happening::Revoked),
+        1 => any::<bool>().prop_map(Happening::Started),
+        1 => Just(Happening::Exited),
+    ];
+    prop::collection::vec(one, 1..120)
+}
+
+fn happen(ledger: &Ledger, happening: &Happening) {
+    let run = |n: u8| ledger.recent(100).get(usize::from(n)).map(|run| run.id);
+    match *happening {
+        Happening::Request(key) => drop(ledger.request(&format!("k{key}"), 1 + u32::from(key % 2))),
+        Happening::Run(n, what) => {
+            let Some(run) = run(n) else { return };
+            let mut ranges = Ranges::default();
+            ranges.add(i32::from(n % 3), Range { from: 0, to: 1 + i64::from(n) });
+            let _ = ledger.submit(match what {
+                0 => Command::Start { run },
+                1 => Command::PageFetched { run, records: 3 },
+                2 => Command::PageProduced { run, ranges, produced: 3, rejected: 1 },
+                3 => Command::AllProduced { run },
+                4 => Command::Fail {
+                    run,
+                    error: forebay_schemas::run::RunError { stage: "fetch".into(), message: "no".into(), retryable: true },
+                },
+                _ => Command::Cancel { run },
+            });
+        }
+        Happening::Assigned(partition, lineage) => {
+            let origin = if lineage == 2 { Origin::Again } else { Origin::Group };
+            ledger.submit(assigned(partition, 0, lineage, origin)).unwrap();
+        }
+        Happening::Written(partition, offset, lineage) => written(ledger, partition, offset, lineage),
+        Happening::Revoked(partition) => ledger.saw(Event::PartitionsRevoked { partitions: vec![partition] }),
+        Happening::Started(another) => begin(ledger, if another { "another" } else { "t" }),
+        Happening::Exited => ledger.saw(Event::ChildExited { actor: "root/x".into(), incarnation: 1, exit: "panicked".into() }),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn the_fold_of_the_journal_equals_the_live_state_whatever_happens_and_wherever_snapshots_are(happenings in happenings()) {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path(), RealDisk, settings(2_000), SystemClock::shared()).unwrap();
+        for happening in &happenings {
+            happen(&ledger, happening);
+        }
+        let live = ledger.state();
+        drop(ledger);
+        prop_assert_eq!(&fold(dir.path(), u64::MAX).unwrap(), &live);
+        // Without the snapshots it is the same.
+        for entry in std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.extension().is_some_and(|extension| extension == "snap") {
+                std::fs::remove_file(entry).unwrap();
+            }
+        }
+        prop_assert_eq!(&fold(dir.path(), u64::MAX).unwrap(), &live);
+    }
+
+    #[test]
+    fn no_event_makes_a_run_that_has_ended_another(happenings in happenings()) {
+        let ledger = Arc::new(Ledger::in_memory(SystemClock::shared()));
+        let mut ended = std::collections::HashMap::new();
+        for happening in &happenings {
+            happen(&ledger, happening);
+            for run in ledger.recent(1_000) {
+                if let Some(before) = ended.get(&run.id) {
+                    prop_assert_eq!(before, &run);
+                } else if run.terminal {
+                    ended.insert(run.id, run);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A line for a person.
+
+use std::fmt;
+
+use super::{Event, Origin};
+use crate::offset::{ByPartition, Partition};
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PipelineStarted { version, roles, topic, .. } => {
+                write!(f, "pipeline started by version {version} as {} on topic {topic}", roles.join(", "))
+            }
+            Self::PipelineStopped { clean: true } => f.write_str("pipeline stopped, all in flight settled"),
+            Self::PipelineStopped { clean: false } => f.write_str("pipeline stopped with work in flight, which is read again"),
+            Self::TransformActivated { fingerprint, .. } => write!(f, "SQL {fingerprint} is active"),
+            Self::RunRequested { key, attempt, .. } => write!(f, "run {key:?} requested, attempt {attempt}"),
+            Self::RunStarted { .. } => f.write_str("run started"),
+            Self::PageFetched { records, .. } => write!(f, "page of {records} records fetched"),
+            Self::PageProduced { produced, rejected, .. } => write!(f, "page produced: {produced} records, {rejected} rejected"),
+            Self::RunProduced { .. } => f.write_str("run is in the topic"),
+            Self::RunSucceeded { .. } => f.write_str("run succeeded"),
+            Self::RunFailed { error, .. } => write!(f, "run failed at {}: {}", error.stage, error.message),
+            Self::RunCancelled { .. } => f.write_str("run cancelled"),
+            Self::SourceThrottled { millis, reason } => write!(f, "API is left alone for {millis} ms: {reason}"),
+            Self::BatchWritten { batch, ranges, rows, rejected, wait_micros, transform_micros, write_micros, .. } => {
+                write!(f, "batch {batch} written: {rows} rows, {rejected} rejected")?;
+                for (partition, range) in &ranges.0 {
+                    write!(f, ", p{partition} {range}")?;
+                }
+                write!(f, "; wait {wait_micros} µs, sql {transform_micros} µs, write {write_micros} µs")
+            }
+            Self::OffsetsCommitted { offsets } => each(f, "offsets committed", offsets, |f, at| write!(f, "{at}")),
+            Self::PartitionsAssigned { starts } => each(f, "partitions assigned", starts, |f, start| {
+                let origin = match start.origin {
+                    Origin::Group => "group",
+                    Origin::Journal => "journal",
+                    Origin::Begin => "begin",
+                    Origin::Again => "begin, again",
+                };
+                write!(f, "{} ({origin})", start.place.offset)
+            }),
+            Self::PartitionsRevoked { partitions } => write!(f, "partitions {partitions:?} revoked"),
+            Self::OffsetsReset { by, reason, to, .. } => {
+                each(f, &format!("offsets reset by {by} ({reason})"), to, |f, place| write!(f, "{}", place.offset))
+            }
+            Self::RangeLost { partition, range, reason } => write!(f, "p{partition} {range} can't be read any more: {reason}"),
+            Self::TimestampClamped { partition, offset, timestamp_ms } => {
+                write!(f, "p{partition} offset {offset} has timestamp {timestamp_ms} ms, which is not believed")
+            }
+            Self::ChildStarted { actor, incarnation } => write!(f, "{actor} started, incarnation {incarnation}"),
+            Self::ChildExited { actor, incarnation, exit } => write!(f, "{actor} ended, incarnation {incarnation}: {exit}"),
+            Self::ChildStuck { actor, silent_millis } => write!(f, "{actor} has made no progress for {silent_millis} ms"),
+            Self::RestartScheduled { delay_millis, affected, .. } => write!(f, "restart of {} in {delay_millis} ms", affected.join(", ")),
+            Self::IntensityExceeded { actor, restarts, within_millis } => {
+                write!(f, "{actor}: {restarts} restarts in {within_millis} ms are too many")
+            }
+            Self::Escalated { actor, reason } => write!(f, "{actor} gives up: {reason}"),
+        }
+    }
+}
+
+fn each<T>(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    items: &ByPartition<T>,
+    show: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    f.write_str(what)?;
+    for (at, (partition, item)) in items.0.iter().enumerate() {
+        let partition: &Partition = partition;
+        write!(f, "{}p{partition} ", if at == 0 { ": " } else { ", " })?;
+        show(f, item)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! Events of the journal: decisions and visible facts, at the rate of pages, micro-batches and lifecycles; never records, samples or secrets.
+//!
+//! In the journal an event is one object, `{"seq":7,"at":"…","v":1,"type":"RunStarted","data":{…}}`. `v` is the version of its type's data
+//! ([`Event::version`]); [`decode`] brings every version that was ever written to the newest one (`upcast.rs`), so nobody else knows of old
+//! ones. What each version looks like stands in `fixtures/events.v*.ndjson`, and decodes for ever.
+
+mod display;
+mod upcast;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::offset::{ByPartition, Offset, Partition, Range, Ranges};
+use crate::run::RunError;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+#[allow(missing_docs, reason = "`run` is the fetch it happened to, `actor` the path in the tree; the rest is said at the variant")]
+pub enum Event {
+    /// A process began to run the pipeline, with these parts of the tree, on this topic and as a member of this group; the group is empty when
+    /// the pipeline ends at the topic.
+    PipelineStarted { version: String, roles: Vec<String>, topic: String, group: String },
+    /// The process ended; `clean` when it was asked to and all in flight was settled.
+    PipelineStopped { clean: bool },
+    /// The SQL that turns records into rows from here on; its fingerprint is in dead letters.
+    TransformActivated { sql: String, fingerprint: String },
+    /// Somebody asked for a run, under a key.
+    RunRequested { run: Uuid, key: String, attempt: u32 },
+    /// The fetcher is at work on it; again after a restart, and then from its first page on.
+    RunStarted { run: Uuid },
+    /// The API answered a page of so many records.
+    PageFetched { run: Uuid, records: u64 },
+    /// Kafka acknowledged a page: so many records in the topic, at these ranges, and so many dead letters.
+    PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64 },
+    /// All of the run is in the topic.
+    RunProduced { run: Uuid },
+    /// All of it is readable in the table, or a dead letter.
+    RunSucceeded { run: Uuid },
+    /// It ended without success.
+    RunFailed { run: Uuid, error: RunError },
+    /// Somebody called it off.
+    RunCancelled { run: Uuid },
+    /// The API asked to be left alone for a while, or could not be reached.
+    SourceThrottled { millis: u64, reason: String },
+    /// A micro-batch is in the table: its offsets, its rows and dead letters, and the microseconds of its stages. `written` are the partitions
+    /// whose written end moved by it; batches before it may still be in flight, and then none does.
+    BatchWritten {
+        batch: u64,
+        ranges: Ranges,
+        rows: u64,
+        rejected: u64,
+        wait_micros: u64,
+        transform_micros: u64,
+        write_micros: u64,
+        written: Places,
+    },
+    /// Kafka confirmed that the group has committed these offsets.
+    OffsetsCommitted { offsets: Offsets },
+    /// The group gave this process partitions; it reads each from here on.
+    PartitionsAssigned { starts: Starts },
+    /// The group took partitions from this process.
+    PartitionsRevoked { partitions: Vec<Partition> },
+    /// Somebody moved the place from which partitions are read: `from` is the first unwritten offset before.
+    OffsetsReset { by: String, reason: String, from: Offsets, to: Places },
+    /// Records that can't be read any more, and were not written by this pipeline as far as it knows.
+    RangeLost { partition: Partition, range: Range, reason: String },
+    /// A record's own timestamp was not believed, for it lies too far ahead; it is written in the order of its offset all the same. The first of its
+    /// partition in an assignment.
+    TimestampClamped { partition: Partition, offset: Offset, timestamp_ms: i64 },
+    /// An incarnation of an actor began.
+    ChildStarted { actor: String, incarnation: u64 },
+    /// An incarnation of an actor ended, and why.
+    ChildExited { actor: String, incarnation: u64, exit: String },
+    /// An actor owes progress and has made none.
+    ChildStuck { actor: String, silent_millis: u64 },
+    /// A supervisor will restart these actors after a delay.
+    RestartScheduled { actor: String, delay_millis: u64, affected: Vec<String> },
+    /// A supervisor counted more restarts than it allows.
+    IntensityExceeded { actor: String, restarts: u64, within_millis: u64 },
+    /// A supervisor gave up and told its parent.
+    Escalated { actor: String, reason: String },
+}
+
+/// How far a partition is written: what a restart goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The first unwritten offset.
+    pub offset: Offset,
+    /// The write timestamp of the record before it, microseconds; 0 before the first.
+    pub clock: i64,
+    /// The lineage of the group's commits that it belongs to.
+    pub lineage: u32,
+}
+
+/// Where a partition is read from when it is assigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// The place.
+    #[serde(flatten)]
+    pub place: Place,
+    /// How it was found.
+    pub origin: Origin,
+}
+
+/// How the start of a partition was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// What the group has committed.
+    Group,
+    /// This journal, which knows of more than the group.
+    Journal,
+    /// The partition's begin: nobody has read it before.
+    Begin,
+    /// The partition's begin once more: the group has no offset though this journal knows of one, so the topic was made anew, or the
+    /// group's offsets are gone.
+    Again,
+}
+
+/// An offset a partition.
+pub type Offsets = ByPartition<Offset>;
+/// A place a partition.
+pub type Places = ByPartition<Place>;
+/// A start a partition.
+pub type Starts = ByPartition<Start>;
+
+impl Event {
+    /// The run it happened to, if it is an event of a run or of a scheduled fetch.
+    pub fn run(&self) -> Option<Uuid> {
+        match self {
+            Self::RunRequested { run, .. }
+            | Self::RunStarted { run }
+            | Self::PageFetched { run, .. }
+            | Self::PageProduced { run, .. }
+            | Self::RunProduced { run }
+            | Self::RunSucceeded { run }
+            | Self::RunFailed { run, .. }
+            | Self::RunCancelled { run } => Some(*run),
+            _ => None,
+        }
+    }
+
+    /// The name of its type, as it stands in the journal.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::PipelineStarted { .. } => "PipelineStarted",
+            Self::PipelineStopped { .. } => "PipelineStopped",
+            Self::TransformActivated { .. } => "TransformActivated",
+            Self::RunRequested { .. } => "RunRequested",
+            Self::RunStarted { .. } => "RunStarted",
+            Self::PageFetched { .. } => "PageFetched",
+            Self::PageProduced { .. } => "PageProduced",
+            Self::RunProduced { .. } => "RunProduced",
+            Self::RunSucceeded { .. } => "RunSucceeded",
+            Self::RunFailed { .. } => "RunFailed",
+            Self::RunCancelled { .. } => "RunCancelled",
+            Self::SourceThrottled { .. } => "SourceThrottled",
+            Self::BatchWritten { .. } => "BatchWritten",
+            Self::OffsetsCommitted { .. } => "OffsetsCommitted",
+            Self::PartitionsAssigned { .. } => "PartitionsAssigned",
+            Self::PartitionsRevoked { .. } => "PartitionsRevoked",
+            Self::OffsetsReset { .. } => "OffsetsReset",
+            Self::RangeLost { .. } => "RangeLost",
+            Self::TimestampClamped { .. } => "TimestampClamped",
+            Self::ChildStarted { .. } => "ChildStarted",
+            Self::ChildExited { .. } => "ChildExited",
+            Self::ChildStuck { .. } => "ChildStuck",
+            Self::RestartScheduled { .. } => "RestartScheduled",
+            Self::IntensityExceeded { .. } => "IntensityExceeded",
+            Self::Escalated { .. } => "Escalated",
+        }
+    }
+
+    /// The names of all types, in the order of their declaration.
+    pub const KINDS: [&str; 25] = [
+        "PipelineStarted",
+        "PipelineStopped",
+        "TransformActivated",
+        "RunRequested",
+        "RunStarted",
+        "PageFetched",
+        "PageProduced",
+        "RunProduced",
+        "RunSucceeded",
+        "RunFailed",
+        "RunCancelled",
+        "SourceThrottled",
+        "BatchWritten",
+        "OffsetsCommitted",
+        "PartitionsAssigned",
+        "PartitionsRevoked",
+        "OffsetsReset",
+        "RangeLost",
+        "TimestampClamped",
+        "ChildStarted",
+        "ChildExited",
+        "ChildStuck",
+        "RestartScheduled",
+        "IntensityExceeded",
+        "Escalated",
+    ];
+
+    /// The version of its data that is written today.
+    pub fn version(&self) -> u32 {
+        version_of(self.kind())
+    }
+}
+
+/// The version of a type's data that is written today.
+fn version_of(kind: &str) -> u32 {
+    match kind {
+        "PipelineStarted" | "BatchWritten" | "PartitionsAssigned" => 2,
+        _ => 1,
+    }
+}
+
+/// An event with its place in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    /// Its sequence, from 1.
+    pub seq: u64,
+    /// When it was decided.
+    pub at: DateTime<Utc>,
+    /// The version of its data.
+    pub v: u32,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Recorded {
+    /// An event at its place, in the newest version.
+    pub fn new(seq: u64, at: DateTime<Utc>, event: Event) -> Self {
+        Self { seq, at, v: event.version(), event }
+    }
+
+    /// Its JSON, as it stands in the journal.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an event is JSON")
+    }
+}
+
+/// An event that this version can't read.
+#[derive(Debug, thiserror::Error)]
+#[error("event {seq} can't be read: {why}; the version that wrote it, or a newer one, can")]
+pub struct Undecodable {
+    /// Its sequence; 0 when not even that can be read.
+    pub seq: u64,
+    /// Why not.
+    pub why: String,
+}
+
+/// An event out of the JSON of a journal's line, brought to the newest version.
+///
+/// # Errors
+/// When its type or version is not known here, or its data is not what the version says.
+pub fn decode(json: &[u8]) -> Result<Recorded, Undecodable> {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        seq: u64,
+        at: DateTime<Utc>,
+        v: u32,
+        #[serde(rename = "type")]
+        kind: &'a str,
+    }
+    let Envelope { seq, at, v, kind } =
+        serde_json::from_slice(json).map_err(|cause| Undecodable { seq: sequence_of(json), why: cause.to_string() })?;
+    let newest = version_of(kind);
+    if v == 0 || v > newest {
+        return Err(Undecodable { seq, why: format!("{kind} has version {v}") });
+    }
+    let event = if v == newest {
+        // The tag stands before the data, so nothing is buffered; the envelope's keys are passed over.
+        serde_json::from_slice(json)
+    } else {
+        serde_json::from_slice::<Value>(json).and_then(|value| serde_json::from_value(upcast::newest(kind, v, value)))
+    };
+    let event = event.map_err(|cause| Undecodable { seq, why: cause.to_string() })?;
+    Ok(Recorded { seq, at, v: newest, event })
+}
+
+fn sequence_of(json: &[u8]) -> u64 {
+    serde_json::from_slice::<Value>(json).ok().and_then(|value| value["seq"].as_u64()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// Every version that was ever written, oldest first.
+const FIXTURES: [&str; 2] = [include_str!("../../fixtures/events.v1.ndjson"), include_str!("../../fixtures/events.v2.ndjson")];
+
+#[test]
+fn every_event_ever_written_decodes_and_is_itself_in_the_newest_version() {
+    for line in FIXTURES.iter().flat_map(|fixture| fixture.lines()) {
+        let recorded = decode(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(!recorded.event.to_string().is_empty());
+        let again = recorded.encode();
+        assert_eq!(decode(&again).unwrap(), recorded);
+        let version = serde_json::from_str::<Value>(line).unwrap()["v"].as_u64().unwrap();
+        if version == u64::from(recorded.v) {
+            assert_eq!(String::from_utf8(again).unwrap(), line);
+        }
+    }
+}
+
+#[test]
+fn each_type_has_a_line_of_each_of_its_versions() {
+    let mut lines = BTreeSet::new();
+    for line in FIXTURES.iter().flat_map(|fixture| fixture.lines()) {
+        let event: Value = serde_json::from_str(line).unwrap();
+        lines.insert((event["type"].as_str().unwrap().to_owned(), event["v"].as_u64().unwrap()));
+        assert_eq!(decode(line.as_bytes()).unwrap().event.kind(), event["type"]);
+    }
+    let expected: BTreeSet<_> =
+        Event::KINDS.iter().flat_map(|kind| (1..=u64::from(version_of(kind))).map(|version| ((*kind).to_owned(), version))).collect();
+    // A type that began after the first fixture begins with version 1 in a later one.
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn old_versions_become_new_ones() {
+    let old = br#"{"seq":3,"at":"2026-01-01T00:00:00Z","v":1,"type":"PartitionsAssigned","data":{"partitions":[0,1]}}"#;
+    assert_eq!(decode(old).unwrap().event, Event::PartitionsAssigned { starts: Starts::default() });
+}
+
+#[test]
+fn an_unknown_type_and_a_newer_version_are_refused_by_their_sequence() {
+    let newer = decode(br#"{"seq":9,"at":"2026-01-01T00:00:00Z","v":2,"type":"RunStarted","data":{}}"#).unwrap_err();
+    assert!(newer.seq == 9 && newer.to_string().contains("newer"), "{newer}");
+    let unknown = decode(br#"{"seq":8,"at":"2026-01-01T00:00:00Z","v":1,"type":"RunPainted","data":{}}"#).unwrap_err();
+    assert!(unknown.seq == 8 && unknown.why.contains("RunPainted"), "{unknown}");
+}
