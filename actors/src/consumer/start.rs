@@ -45,6 +45,11 @@ pub(super) fn mark_of(metadata: &str) -> Option<Mark> {
     Some(Mark { clock: WriteClock::from_micros(clock.parse().ok()?)?, lineage: Some(u32::from_str_radix(lineage, 16).ok()?) })
 }
 
+/// The write clock out of a commit's metadata, microseconds; none when it is not Forebay's.
+pub fn clock_of(metadata: &str) -> Option<i64> {
+    mark_of(metadata).map(|mark| mark.clock.micros())
+}
+
 /// Where a partition starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Found {

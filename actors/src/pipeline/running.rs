@@ -531,6 +531,23 @@ impl Running {
         &self.viewer
     }
 
+    /// The consumer group, if the pipeline reads the topic.
+    pub(super) fn group(&self) -> Option<&str> {
+        self.pipeline.consumer.as_ref().map(|consumer| consumer.group.as_str())
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.pipeline.kafka.topic
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// What it has done since its start.
     pub fn summary(&self) -> Summary {
         let totals = self.telemetry.totals();
