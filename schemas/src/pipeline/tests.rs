@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const USERS: &str = r#"
@@ -118,7 +120,7 @@ fn a_budget_smaller_than_a_batch_is_refused() {
 #[test]
 fn sizes_and_times_without_a_unit_say_what_to_write() {
     assert!(error_of("\"10s\"", "\"ten\"").to_string().contains("such as \"10s\""));
-    assert!(error_of("[cassandra]", "[journal]\n[cassandra]").remedy().is_some());
+    assert!(error_of("[cassandra]", "[jornal]\n[cassandra]").remedy().is_some());
 }
 
 #[test]
