@@ -38,4 +38,4 @@ mod tests;
 
 pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata, OnWritten};
 pub use error::ConsumerError;
-pub use write_clock::WriteClock;
+pub use write_clock::{Tick, WriteClock};

@@ -184,7 +184,9 @@ impl Loop<'_> {
             return Ok(false);
         }
         let clock = &self.params.clock;
-        self.state.take(record, || clock.now());
+        if let Some(clamped) = self.state.take(record, || clock.now()) {
+            self.show_clamped(record, clamped);
+        }
         if self.state.forming().is_full() {
             self.send()?;
         }

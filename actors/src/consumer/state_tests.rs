@@ -204,7 +204,7 @@ impl Topic {
     /// The timestamps the records must be written with.
     fn write_ts(&self) -> BTreeMap<Offset, i64> {
         let mut clock = WriteClock::default();
-        self.log.iter().map(|&(offset, stamp)| (offset, clock.advance(stamp))).collect()
+        self.log.iter().map(|&(offset, stamp)| (offset, clock.advance(stamp).write_ts)).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use rdkafka::error::KafkaError;
 
 use super::super::client::Event;
 use super::super::error::Trouble;
+use super::super::forming::Incoming;
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop};
 use crate::kernel::{Backoff, Class};
@@ -142,6 +143,22 @@ impl Loop<'_> {
     pub(super) fn show_paused(&self, paused: bool) {
         for partition in self.state.assigned() {
             self.params.telemetry.partition(partition, |view| view.paused = paused);
+        }
+    }
+
+    /// A record's timestamp was not believed, the `clamped`th of its partition under this assignment.
+    pub(super) fn show_clamped(&self, record: &Incoming<'_>, clamped: u64) {
+        let &Incoming { partition, offset, timestamp_ms, .. } = record;
+        self.params.telemetry.partition(partition, |view| view.clamped += 1);
+        if clamped == 1 {
+            tracing::warn!(
+                topic = self.params.topic,
+                partition,
+                offset,
+                timestamp_ms,
+                "a record's timestamp lies after the year 2099 and counts as none; is its producer's clock or unit wrong? Others that follow in \
+                 this partition are only counted"
+            );
         }
     }
 
