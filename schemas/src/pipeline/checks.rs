@@ -214,6 +214,13 @@ fn check_writer(p: &Pipeline, writer: &WriterTable) -> Result<(), FileError> {
     for column in writer.columns.keys() {
         check_identifier(p, &["writer", "columns", column], column)?;
     }
+    for column in writer.nulls.named() {
+        let key = &["writer", "nulls", column];
+        check_identifier(p, key, column)?;
+        if writer.primary_key.iter().any(|each| each == column) {
+            return Err(p.error_at(key, format!("`{column}` is of the primary key, which is never null"), "leave it out"));
+        }
+    }
     let rows = i64::try_from(writer.batch_rows).unwrap_or(i64::MAX);
     in_range(p, &["writer", "batch_rows"], rows, 1, 500)?;
     let in_flight = i64::try_from(writer.in_flight).unwrap_or(i64::MAX);

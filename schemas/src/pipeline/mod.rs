@@ -8,6 +8,7 @@
 
 mod checks;
 mod error;
+mod nulls;
 mod secret;
 mod tables;
 mod units;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use error::{FileError, Spot, nearest};
+pub use nulls::{Nulls, NullsTable};
 pub use secret::{Secret, SecretError};
 pub use tables::{
     ApiTable, BatchTable, CassandraTable, ConsistencyLevel, ConsumerTable, ContactPoints, FetcherTable, JournalTable, KafkaTable,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Bytes, Secret, Span};
+use super::{Bytes, NullsTable, Secret, Span};
 
 /// `[pipeline]`: what the pipeline is called and where it keeps what must outlive the process.
 #[derive(Debug, Clone, Deserialize)]
@@ -166,6 +166,10 @@ pub struct WriterTable {
     /// CQL types of columns where they do not follow from the SQL.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
+    /// What becomes of a column for which a row has no value: `"write"`, `"unset"`, or a table with a word for single columns. Default
+    /// `"write"`.
+    #[serde(default)]
+    pub nulls: NullsTable,
     /// The consistency level of writes. Default `LOCAL_QUORUM`.
     #[serde(default)]
     pub consistency: ConsistencyLevel,

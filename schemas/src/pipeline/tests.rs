@@ -130,6 +130,32 @@ fn a_topic_and_a_table_keep_to_their_servers_rules() {
 }
 
 #[test]
+fn nulls_are_written_unless_the_file_says_otherwise_for_the_table_or_a_column() {
+    let nulls = |line: &str| parse_text(&format!("{USERS}{line}\n")).unwrap().writer.unwrap().nulls;
+    assert_eq!(nulls("").of("phone"), Nulls::Write);
+    assert_eq!(nulls("nulls = \"write\"").of("phone"), Nulls::Write);
+    assert_eq!(nulls("nulls = \"unset\"").of("phone"), Nulls::Unset);
+    for some in [nulls("nulls = { phone = \"unset\", cell = \"write\" }"), nulls("[writer.nulls]\nphone = \"unset\"\ncell = \"write\"")] {
+        assert_eq!((some.of("phone"), some.of("cell"), some.of("email")), (Nulls::Unset, Nulls::Write, Nulls::Write));
+    }
+}
+
+#[test]
+fn a_wrong_word_for_nulls_is_shown_at_its_place_with_the_nearest() {
+    let line = USERS.lines().count() + 1;
+    let error = |text: &str| parse_text(&format!("{USERS}{text}\n")).expect_err("the file is wrong");
+    for text in ["nulls = \"unst\"", "nulls = { phone = \"unst\" }"] {
+        let error = error(text);
+        assert_eq!((error.line(), error.remedy()), (Some(line), Some("did you mean `unset`?")), "{error}");
+    }
+    assert_eq!(error("[writer.nulls]\ncell = \"write\"\nphone = \"skip\"").line(), Some(line + 2));
+    let number = error("nulls = 3");
+    assert!(number.to_string().contains("such as { phone = \"unset\" }"), "{number}");
+    let key = error("nulls = { id = \"unset\" }");
+    assert_eq!((key.to_string().as_str(), key.line()), ("`id` is of the primary key, which is never null", Some(line)));
+}
+
+#[test]
 fn an_api_that_others_could_reach_is_refused() {
     assert!(error_of("[cassandra]", "[api]\nlisten = \"0.0.0.0:7070\"\n[cassandra]").to_string().contains("not a loopback"));
     assert!(parse_text(&format!("{USERS}[api]\nlisten = \"[::1]:7070\"\n")).is_ok());
