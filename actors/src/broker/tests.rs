@@ -159,11 +159,12 @@ async fn records_and_commits_outlive_the_broker_and_its_port_stays() {
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
     let access = served.access.clone();
-    blocking(move || {
-        produce(&access, &[("a", Some("1")), ("b", Some("2"))]);
-        commit(&access, 0, 1, "clock=17");
+    blocking({
+        let access = access.clone();
+        move || produce(&access, &[("a", Some("1")), ("b", Some("2"))])
     })
     .await;
+    commit(&access, "g", TOPIC, vec![(0, 1, "clock=17".into())]).await.unwrap();
     let described = served.access.describe();
     assert_eq!(Address::of_running(&served.pipeline.data_dir()).unwrap().to_string(), served.access.servers());
     let data_dir = served.pipeline.data_dir();

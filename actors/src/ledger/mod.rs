@@ -264,7 +264,7 @@ fn say(event: &Event) {
     match event {
         Event::PageFetched { .. } | Event::PageProduced { .. } => tracing::debug!("{event}"),
         Event::PartitionsAssigned { .. } | Event::PartitionsRevoked { .. } | Event::OffsetsReset { .. } => tracing::info!("{event}"),
-        Event::RangeLost { .. } | Event::TimestampClamped { .. } => tracing::warn!("{event}"),
+        Event::RangeLost { .. } => tracing::warn!("{event}"),
         _ => match event.run() {
             Some(run) => tracing::info!(%run, "{event}"),
             None => tracing::debug!("{event}"),

@@ -400,6 +400,7 @@ impl Common {
         move || {
             let plan = blueprint.plan.clone().expect("a pipeline that writes has a plan");
             let table = blueprint.table.clone().expect("a pipeline that writes has a table");
+            let headers = plan.reads_headers();
             let (to_writer, to_transformer) = (Handover::default(), Handover::default());
 
             let writer = {
@@ -428,14 +429,14 @@ impl Common {
                 let common = self.clone();
                 let budget = budget.clone();
                 ChildSpec::actor("consumer", Restart::Permanent, self.shutdown(), move |_| {
-                    Consumer::new(common.consumer(&budget, to_transformer.get()))
+                    Consumer::new(common.consumer(&budget, headers, to_transformer.get()))
                 })
             };
             SupervisorSpec { strategy: Strategy::RestForOne, limits: self.limits(), children: vec![writer, transformer, consumer] }
         }
     }
 
-    fn consumer(&self, budget: &Budget, to: Mailbox<Lease<RawBatch>>) -> ConsumerParams {
+    fn consumer(&self, budget: &Budget, headers: bool, to: Mailbox<Lease<RawBatch>>) -> ConsumerParams {
         let table = self.pipeline.consumer.as_ref().expect("a pipeline that writes has a consumer");
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
         let (broker, group, topic) = (self.access.clone(), table.group.clone(), self.pipeline.kafka.topic.clone());
@@ -443,6 +444,7 @@ impl Common {
             kafka: self.access.consumer(&table.group),
             topic: self.pipeline.kafka.topic.clone(),
             group: table.group.clone(),
+            headers,
             batch: table.batch.clone(),
             budget: budget.clone(),
             to,

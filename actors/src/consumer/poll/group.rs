@@ -12,6 +12,7 @@ use rdkafka::error::KafkaError;
 
 use super::super::client::{Assigned, Event as Told};
 use super::super::error::Trouble;
+use super::super::forming::Incoming;
 use super::super::start::Found;
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop};
@@ -162,6 +163,23 @@ impl Loop<'_> {
     pub(super) fn show_paused(&self, paused: bool) {
         for partition in self.state.assigned() {
             self.params.telemetry.partition(partition, |view| view.paused = paused);
+        }
+    }
+
+    /// A record's timestamp was not believed, the `clamped`th of its partition under this assignment.
+    pub(super) fn show_clamped(&self, record: &Incoming<'_>, clamped: u64) {
+        let &Incoming { partition, offset, timestamp_ms, .. } = record;
+        self.params.telemetry.partition(partition, |view| view.clamped += 1);
+        if clamped == 1 {
+            self.params.ledger.saw(Event::TimestampClamped { partition, offset, timestamp_ms: timestamp_ms.unwrap_or_default() });
+            tracing::warn!(
+                topic = self.params.topic,
+                partition,
+                offset,
+                timestamp_ms,
+                "a record's timestamp lies after the year 2099 and counts as none; is its producer's clock or unit wrong? Others that follow in \
+                 this partition are only counted"
+            );
         }
     }
 
