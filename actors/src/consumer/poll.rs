@@ -22,6 +22,7 @@ use super::error::ConsumerError;
 use super::forming::{Incoming, Limits};
 use super::intake::Wait;
 use super::state::{Fate, MOST_IN_FLIGHT, PATIENCE, Pace, State};
+use crate::failpoint::point;
 use crate::kernel::{Cancel, Credit, Lease, Progress};
 use crate::message::{BatchDone, RawBatch, Receipt};
 
@@ -269,7 +270,7 @@ impl Loop<'_> {
     fn send(&mut self) -> Result<(), End> {
         let now = self.now();
         let Some(cut) = self.state.cut() else { return Ok(()) };
-        fail::fail_point!("consumer::before_send");
+        point("consumer::before_send");
         let mut credit = self.credit.take().expect("a batch that holds a record holds its budget");
         credit.shrink_to(cut.filled.weight);
         let (receipt, end) = Receipt::new();
@@ -284,7 +285,7 @@ impl Loop<'_> {
             receipt,
         };
         self.params.to.post(Lease::new(batch, credit)).map_err(|_| ConsumerError::Downstream)?;
-        fail::fail_point!("consumer::after_send");
+        point("consumer::after_send");
         Ok(())
     }
 }

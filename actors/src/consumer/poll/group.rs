@@ -13,6 +13,7 @@ use super::super::client::Event;
 use super::super::error::Trouble;
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop};
+use crate::failpoint::point;
 use crate::kernel::{Backoff, Class};
 
 /// Delays between questions for where assigned partitions start.
@@ -67,6 +68,7 @@ impl Loop<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        point("consumer::before_assign");
         self.client.assign(&found)?;
         let paused = self.wait.as_ref().is_some_and(|wait| wait.paused);
         if paused {
@@ -87,12 +89,14 @@ impl Loop<'_> {
         }
         (self.params.on_written)(&self.params.telemetry.written());
         self.all_is_well();
+        point("consumer::after_assign");
         Ok(())
     }
 
     /// Partitions were taken away: what is in flight of them is waited for and committed, unless others may have them already.
     pub(super) fn revoked(&mut self, partitions: &[Partition], lost: bool) -> Result<(), End> {
         tracing::debug!(?partitions, lost, "revoked");
+        point("consumer::before_revoke");
         self.unanswered = None;
         if let Some(wait) = &mut self.wait {
             wait.forget(partitions);
@@ -108,7 +112,9 @@ impl Loop<'_> {
         for &partition in partitions {
             self.params.telemetry.partition(partition, |view| (view.assigned, view.paused) = (false, false));
         }
-        Ok(self.client.unassign(partitions)?)
+        self.client.unassign(partitions)?;
+        point("consumer::after_revoke");
+        Ok(())
     }
 
     pub(super) fn trouble(&mut self, error: &KafkaError, reason: &str) -> Result<(), End> {

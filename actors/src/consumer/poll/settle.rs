@@ -14,6 +14,7 @@ use super::super::committer::Answer;
 use super::super::error::ConsumerError;
 use super::super::state::Place;
 use super::{End, Loop, STEP};
+use crate::failpoint::point;
 use crate::message::BatchDone;
 
 /// How long the batches in flight of partitions that are taken away may take; well below the session time-out.
@@ -65,7 +66,7 @@ impl Loop<'_> {
         if places.is_empty() {
             return Ok(());
         }
-        fail::fail_point!("consumer::before_commit");
+        point("consumer::before_commit");
         self.state.asked(&places);
         self.pace.sent(now);
         Ok(self.committer.ask(places)?)
@@ -79,7 +80,7 @@ impl Loop<'_> {
                     self.params.telemetry.partition(partition, |view| view.committed = view.committed.max(offset));
                 }
                 self.pace.confirmed();
-                fail::fail_point!("consumer::after_commit");
+                point("consumer::after_commit");
             }
             Err(error) => {
                 match error.rdkafka_error_code() {
