@@ -44,6 +44,11 @@ ifneq ($(FAST_TESTS),)
 	@$(STEP) "Whole system, nothing outside the process" cargo test $(ALL) $(FAST_TESTS)
 endif
 
+## chaos      kills the program 200 times at random moments under load, after the other crash tests; CHAOS_KILLS=20, FOREBAY_SEED=… to repeat
+.PHONY: chaos
+chaos: setup
+	@CHAOS_KILLS=$(or $(CHAOS_KILLS),200) $(STEP) "Crashes" cargo test $(ALL) --test real_crashes -- --nocapture
+
 ## bench      measures against real servers; takes the machine for itself
 .PHONY: bench
 bench: setup

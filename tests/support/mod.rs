@@ -4,9 +4,11 @@
 #![allow(dead_code, reason = "each test target uses its own part")]
 
 pub(crate) mod api;
+pub(crate) mod oracle;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -177,8 +179,9 @@ impl Job {
         let mut command = forebay();
         command.arg("run").args(args).arg("-c").arg(path).envs(env.iter().copied()).current_dir(self.dir.path());
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
-        Running { child, url: self.url(), log }
+        let stdout = self.dir.path().join("forebay.out");
+        let child = command.stdout(File::create(&stdout).unwrap()).stderr(stderr).spawn().unwrap();
+        Running { child, url: self.url(), log, stdout }
     }
 
     /// The rows that `forebay query` gives.
@@ -226,6 +229,7 @@ pub(crate) struct Running {
     child: Child,
     url: String,
     log: PathBuf,
+    stdout: PathBuf,
 }
 
 impl Running {
@@ -265,12 +269,31 @@ impl Running {
     /// SIGTERM, and the exit status.
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal("-TERM");
+        self.ended()
+    }
+
+    /// SIGTERM to a process that was started with `--json`: the summary it prints.
+    pub(crate) fn stop_with_summary(mut self) -> Value {
+        self.signal("-TERM");
+        let status = self.ended();
+        assert!(status.success(), "{status}: {}", self.log());
+        let said = std::fs::read_to_string(&self.stdout).unwrap();
+        serde_json::from_str(&said).unwrap_or_else(|_| panic!("no summary: {said}"))
+    }
+
+    /// Waits until SIGKILL has ended it.
+    pub(crate) fn end_by_kill(mut self, at: &str) {
+        let status = self.ended();
+        assert_eq!(status.signal(), Some(9), "killed {at}, it ends with {status}: {}", self.log());
+    }
+
+    fn ended(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < until, "did not stop: {}", self.log());
+            assert!(Instant::now() < until, "did not end: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -280,7 +303,8 @@ impl Running {
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        format!("{}{}", read(&self.log), read(&self.stdout))
     }
 
     /// The actor with a path, in a look.
@@ -300,6 +324,14 @@ impl Drop for Running {
 /// The identifier of user `n`.
 pub(crate) fn user_id(n: u32) -> String {
     format!("{n:08x}-0000-4000-8000-000000000000")
+}
+
+/// What stands where the date of a bad record should.
+pub(crate) const NO_DATE: &str = "some day";
+
+/// User `n` with a date that is none, so that the record is a dead letter.
+pub(crate) fn bad_user(n: u32, version: u32) -> String {
+    user(n, version).replace("1992-03-08T15:13:16.688Z", NO_DATE)
 }
 
 /// User `n` as the API would send it, in some version.

@@ -24,6 +24,7 @@ use super::error::ConsumerError;
 use super::forming::{Incoming, Limits};
 use super::intake::Wait;
 use super::state::{Fate, MOST_IN_FLIGHT, PATIENCE, Pace, State};
+use crate::failpoint::point;
 use crate::kernel::{Cancel, Credit, Lease, Progress};
 use crate::message::{BatchDone, RawBatch, Receipt, headers};
 
@@ -281,7 +282,7 @@ impl Loop<'_> {
     fn send(&mut self) -> Result<(), End> {
         let now = self.now();
         let Some(cut) = self.state.cut() else { return Ok(()) };
-        fail::fail_point!("consumer::before_send");
+        point("consumer::before_send");
         let mut credit = self.credit.take().expect("a batch that holds a record holds its budget");
         credit.shrink_to(cut.filled.weight);
         let (receipt, end) = Receipt::new();
@@ -290,7 +291,7 @@ impl Loop<'_> {
         let batch =
             RawBatch { id: cut.id, arena: cut.filled.arena, records: cut.filled.records, ranges: cut.ranges, waited, cut_at: now, receipt };
         self.params.to.post(Lease::new(batch, credit)).map_err(|_| ConsumerError::Downstream)?;
-        fail::fail_point!("consumer::after_send");
+        point("consumer::after_send");
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ use super::super::forming::Incoming;
 use super::super::start::Found;
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop};
+use crate::failpoint::point;
 use crate::kernel::{Backoff, Class};
 use crate::ledger::Command;
 
@@ -71,6 +72,7 @@ impl Loop<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        point("consumer::before_assign");
         self.client.assign(&found)?;
         let paused = self.wait.as_ref().is_some_and(|wait| wait.paused);
         if paused {
@@ -100,12 +102,14 @@ impl Loop<'_> {
             }
         }
         self.all_is_well();
+        point("consumer::after_assign");
         Ok(())
     }
 
     /// Partitions were taken away: what is in flight of them is waited for and committed, unless others may have them already.
     pub(super) fn revoked(&mut self, partitions: &[Partition], lost: bool) -> Result<(), End> {
         tracing::debug!(?partitions, lost, "revoked");
+        point("consumer::before_revoke");
         self.unanswered = None;
         if let Some(wait) = &mut self.wait {
             wait.forget(partitions);
@@ -119,7 +123,9 @@ impl Loop<'_> {
         }
         self.state.revoke(partitions);
         self.gone(partitions);
-        Ok(self.client.unassign(partitions)?)
+        self.client.unassign(partitions)?;
+        point("consumer::after_revoke");
+        Ok(())
     }
 
     /// Others may read these partitions from here on.
