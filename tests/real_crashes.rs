@@ -31,13 +31,13 @@ const INTO_THE_TABLE: &[&str] =
 const DEAD_LETTERS: &[&str] = &["writer::before_dead_letter", "writer::after_dead_letter"];
 const SETTLE_AND_COMMIT: &[&str] = &["writer::before_settle", "writer::after_settle", "consumer::before_commit", "consumer::after_commit"];
 const REVOKE: &[&str] = &["consumer::before_revoke", "consumer::after_revoke"];
-/// Places that nothing in these tests comes to.
-const NOT_REACHED: &[&str] =
-    &["journal::before_append", "journal::after_append", "journal::after_sync", "ledger::before_snapshot", "ledger::after_snapshot"];
+const JOURNAL: &[&str] =
+    &["journal::before_append", "journal::after_append", "journal::after_sync", "journal::before_snapshot", "journal::after_snapshot"];
 
 /// How often a place is passed before the process is killed there: so often that records are under way everywhere.
 fn passes(point: &str) -> u32 {
     match point {
+        "journal::before_snapshot" | "journal::after_snapshot" => 0,
         "consumer::before_assign" | "consumer::after_assign" | "consumer::before_revoke" | "consumer::after_revoke" => 0,
         "writer::before_dead_letter" | "writer::after_dead_letter" => 3,
         "consumer::before_commit" | "consumer::after_commit" => 10,
@@ -71,7 +71,9 @@ impl Lives {
         let job = Job::new(bootstrap, &cassandra().contact_point())
             .fetching(&api.url, Some("20ms"))
             .batches("{ max_records = 50 }", "8MiB")
-            .with(SHORT_SESSION);
+            .with(SHORT_SESSION)
+            // So small that snapshots are taken, too.
+            .with("[journal]\nsegment = \"64KiB\"");
         let topic = Topic::of(bootstrap, &job);
         Self { job, api, topic, committed: BTreeMap::new(), asked: 0 }
     }
@@ -108,6 +110,8 @@ impl Lives {
         }
         self.topic.read();
         self.produced(after);
+        let journal = self.job.forebay(&["journal", "verify"]);
+        assert!(journal.status.success(), "{after}: {}", String::from_utf8_lossy(&journal.stderr));
         if !committed.is_empty() {
             let rows = rows(&self.job);
             for record in &self.topic.records {
@@ -205,8 +209,13 @@ fn killed_while_partitions_are_taken_away_the_next_owner_has_it_all() {
 }
 
 #[test]
+fn killed_while_it_writes_its_journal_the_next_life_reads_it() {
+    killed_at(JOURNAL);
+}
+
+#[test]
 fn there_is_a_kill_at_every_place() {
-    let killed = [INTO_THE_TOPIC, OUT_OF_THE_TOPIC, INTO_THE_TABLE, DEAD_LETTERS, SETTLE_AND_COMMIT, REVOKE, NOT_REACHED].concat();
+    let killed = [INTO_THE_TOPIC, OUT_OF_THE_TOPIC, INTO_THE_TABLE, DEAD_LETTERS, SETTLE_AND_COMMIT, REVOKE, JOURNAL].concat();
     assert_eq!(killed.iter().collect::<BTreeSet<_>>(), POINTS.iter().collect());
 }
 

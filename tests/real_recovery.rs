@@ -162,7 +162,7 @@ fn a_replay_writes_what_the_new_sql_makes_over_what_the_old_one_made() {
     kafka.create_topic(&job.topic, 4);
     produce(kafka.bootstrap(), &job.topic, users(100).chain(version(20, 2)));
     job.run_until_idle();
-    let job = job.with_sql(|sql| sql.replace("name['last'] AS", "upper(name['last']) AS"));
+    let job = job.with_sql("name['last']", "upper(name['last'])");
     assert_eq!(job.run_until_idle()["consumed"], 0, "new SQL alone reads nothing again");
     let dry = job.forebay(&["replay", "--from", "begin", "--json"]);
     let plan: Value = serde_json::from_slice(&dry.stdout).unwrap();
@@ -196,7 +196,8 @@ fn a_disk_that_takes_no_more_ends_the_process_loudly_and_loses_nothing() {
     let mut limited = Command::new("sh");
     // What the journal may grow to, in blocks of 512 bytes; a write beyond fails as one on a full disk does.
     limited.args(["-c", "trap '' XFSZ; ulimit -f 80; exec \"$0\" run -c \"$1\"", env!("CARGO_BIN_EXE_forebay")]).arg(path);
-    let end = support::output(limited.env("FOREBAY_LOG", "warn").current_dir(job.dir()));
+    limited.env("FOREBAY_LOG", "warn").current_dir(job.dir());
+    let end = support::output(limited);
     assert_eq!(end.status.code(), Some(70), "{}", said(&end));
     assert!(said(&end).contains("the journal can't write"), "{}", said(&end));
     let rest = job.forebay(&["run", "--until-idle", "--roles", "egress", "--json"]);

@@ -40,6 +40,8 @@ pub(crate) struct Job {
     more: String,
     batch: String,
     budget: String,
+    /// What the SQL of the example has, and what it is to have instead.
+    sql: Option<(String, String)>,
 }
 
 impl Job {
@@ -57,6 +59,7 @@ impl Job {
             more: String::new(),
             batch: String::new(),
             budget: String::new(),
+            sql: None,
         }
     }
 
@@ -73,6 +76,7 @@ impl Job {
             more: self.more.clone(),
             batch: self.batch.clone(),
             budget: self.budget.clone(),
+            sql: self.sql.clone(),
         }
     }
 
@@ -86,6 +90,12 @@ impl Job {
     pub(crate) fn with(mut self, more: &str) -> Self {
         self.more.push_str(more);
         self.more.push('\n');
+        self
+    }
+
+    /// With something else in place of a part of the SQL.
+    pub(crate) fn with_sql(mut self, from: &str, to: &str) -> Self {
+        self.sql = Some((from.to_owned(), to.to_owned()));
         self
     }
 
@@ -103,7 +113,11 @@ impl Job {
     /// Writes the pipeline file and gives its path.
     pub(crate) fn write(&self) -> PathBuf {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/users");
-        let sql = sql_of(&std::fs::read_to_string(example.join("forebay.toml")).unwrap());
+        let mut sql = sql_of(&std::fs::read_to_string(example.join("forebay.toml")).unwrap());
+        if let Some((from, to)) = &self.sql {
+            assert!(sql.contains(from), "{sql}");
+            sql = sql.replace(from, to);
+        }
         let fetch = self.fetch.as_ref().map_or_else(String::new, |(url, every)| {
             let every = every.as_ref().map_or_else(String::new, |every| format!("every = {every:?}"));
             format!("[fetcher]\nurl = {url:?}\nrecords = \"/results\"\n{every}\n[producer]\nkey = \"/login/uuid\"\n")
@@ -281,6 +295,12 @@ impl Running {
         serde_json::from_str(&said).unwrap_or_else(|_| panic!("no summary: {said}"))
     }
 
+    /// SIGKILL.
+    pub(crate) fn kill(self) {
+        self.signal("-KILL");
+        self.end_by_kill("from outside");
+    }
+
     /// Waits until SIGKILL has ended it.
     pub(crate) fn end_by_kill(mut self, at: &str) {
         let status = self.ended();
@@ -394,6 +414,17 @@ pub(crate) fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i
     });
     let offsets = consumer.committed_offsets(list, Duration::from_secs(20)).unwrap();
     offsets.elements().iter().filter_map(|e| e.offset().to_raw().filter(|at| *at >= 0).map(|at| (e.partition(), at))).collect()
+}
+
+/// Sets the offsets of a group that has no members, as Kafka's own tools do.
+pub(crate) fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32, i64)]) {
+    use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", group).create().unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    for &(partition, offset) in offsets {
+        list.add_partition_offset(topic, partition, rdkafka::Offset::Offset(offset)).unwrap();
+    }
+    consumer.commit(&list, CommitMode::Sync).unwrap();
 }
 
 /// The ends of a topic's partitions.
