@@ -52,7 +52,7 @@ chaos: setup
 ## bench      measures against real servers; takes the machine for itself
 .PHONY: bench
 bench: setup
-	@$(STEP) "Benches" cargo bench $(FLAGS) --profile dev --bench '*' -- $(ARGS)
+	@$(STEP) "Benches" cargo bench $(ALL) --profile dev --bench '*' -- $(ARGS)
 
 ## lint       format, licences, Python, clippy, rustdoc: the quick ones first; a warning is an error
 .PHONY: lint

@@ -7,6 +7,7 @@ use chrono::SecondsFormat;
 use forebay_actors::journal::{Follower, JournalError, segment, snapshot};
 use forebay_actors::ledger::{LedgerError, State, fold};
 use forebay_schemas::event::{Event, Recorded, decode};
+use forebay_schemas::pipeline::nearest;
 use serde_json::json;
 
 use crate::Global;
@@ -85,7 +86,9 @@ pub(crate) fn journal(global: &Global, talk: &Talk, args: &Args) -> Result<(), E
             if let Some(at) = at.filter(|&at| at > state.seq) {
                 return Err(End::usage(format!("there is no event {at}; the last one is {}", state.seq), ""));
             }
-            talk.data(&if talk.json() { serde_json::to_string(&state) } else { serde_json::to_string_pretty(&state) }.expect("a state is JSON"));
+            talk.data(
+                &if talk.json() { serde_json::to_string(&state) } else { serde_json::to_string_pretty(&state) }.expect("a state is JSON"),
+            );
             Ok(())
         }
     }
@@ -94,8 +97,8 @@ pub(crate) fn journal(global: &Global, talk: &Talk, args: &Args) -> Result<(), E
 fn show(talk: &Talk, folder: &std::path::Path, show: &Show) -> Result<(), End> {
     for kind in &show.types {
         if !Event::KINDS.iter().any(|known| matches(kind, known)) {
-            let help = format!("the types are {}", Event::KINDS.join(", "));
-            return Err(End::usage(format!("{kind:?} is no type of event"), help));
+            let near = nearest(kind, Event::KINDS.iter().copied()).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+            return Err(End::usage(format!("{kind:?} is no type of event"), format!("{near}the types are {}", Event::KINDS.join(", "))));
         }
     }
     let mut follower = Follower::new(folder, show.from);
@@ -164,7 +167,11 @@ fn verify(talk: &Talk, folder: &std::path::Path) -> Result<(), End> {
         return Ok(());
     }
     let snapshot = snapshot.map_or_else(|| "no snapshot yet".to_owned(), |seq| format!("the newest snapshot is of event {seq}"));
-    let torn = if end.torn > 0 { format!("; {} bytes of a last line without its end, which the next start cuts", end.torn) } else { String::new() };
+    let torn = if end.torn > 0 {
+        format!("; {} bytes of a last line without its end, which the next start cuts", end.torn)
+    } else {
+        String::new()
+    };
     talk.data(&format!("sound: {events} events, {first} to {last}, in {} segments; {snapshot}{torn}", segments.len()));
     Ok(())
 }

@@ -46,6 +46,18 @@ pub(crate) fn point(name: &str) {
     }
 }
 
+/// Whether `FAILPOINTS="journal=return"` says to do without a journal: for the bench that tells what one costs.
+#[cfg(feature = "failpoints")]
+pub(crate) fn journal_is_off() -> bool {
+    fail::eval("journal", |_| ()).is_some()
+}
+
+/// Never.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) fn journal_is_off() -> bool {
+    false
+}
+
 /// The same for a task of the I/O runtime, whose threads don't wait.
 #[cfg(feature = "failpoints")]
 pub(crate) async fn point_async(name: &'static str) {

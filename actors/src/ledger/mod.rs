@@ -105,7 +105,7 @@ struct Inner {
 }
 
 impl Ledger {
-    /// A ledger that forgets all when it goes; for tests of those who use one.
+    /// A ledger that forgets all when it goes; for tests of those who use one, and for telling what a journal costs.
     pub fn in_memory(clock: SharedClock) -> Self {
         let (_, durable) = watch::channel(Durable::Upto(u64::MAX));
         Self { inner: Mutex::new(Inner { state: State::default(), journal: None }), changed: watch::Sender::new(0), durable, clock }

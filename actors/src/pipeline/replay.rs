@@ -81,7 +81,13 @@ impl fmt::Display for Move {
 }
 
 /// What is to become of a partition. Only backwards, unless the group's offset is not in the topic any more.
-fn plan(partition: Partition, (begin, end): (Offset, Offset), committed: Option<&Committed>, wanted: Option<Offset>, known: Option<Place>) -> Move {
+fn plan(
+    partition: Partition,
+    (begin, end): (Offset, Offset),
+    committed: Option<&Committed>,
+    wanted: Option<Offset>,
+    known: Option<Place>,
+) -> Move {
     let offset = committed.map(|committed| committed.offset);
     let clock = committed.and_then(|committed| clock_of(&committed.metadata)).unwrap_or(0).max(known.map_or(0, |place| place.clock));
     let lost = offset.filter(|&offset| offset < begin).map(|from| Range { from, to: begin });
@@ -126,7 +132,11 @@ impl Running {
         let moving = || moves.iter().filter_map(|a| a.to.map(|to| (a.partition, Place { offset: to, clock: a.clock, lineage })));
         for Move { partition, lost, .. } in moves.iter().filter(|a| a.to.is_some()) {
             if let Some(range) = *lost {
-                self.ledger().saw(Event::RangeLost { partition: *partition, range, reason: "kafka had removed them before they were read".into() });
+                self.ledger().saw(Event::RangeLost {
+                    partition: *partition,
+                    range,
+                    reason: "kafka had removed them before they were read".into(),
+                });
             }
         }
         self.ledger().saw(Event::OffsetsReset {
