@@ -1,4 +1,4 @@
-//! Places where a test makes the program fail: [`point`] where a thread may wait, [`point_async`] elsewhere.
+//! Places where a test makes the program fail: `point` where a thread may wait, `point_async` elsewhere.
 //!
 //! Without the feature `failpoints` they are nothing. With it `FAILPOINTS="writer::before_write=5*off->panic(told to)"` says what happens where,
 //! in the words of the crate `fail` (`panic`, `sleep`, `pause`, `off`), and `return(kill)` kills the process as `kill -9` does. Guarantee:
