@@ -15,6 +15,7 @@ pub type Offset = i64;
 
 /// A half-open range of offsets of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Range {
     /// The first offset in the range.
     pub from: Offset,
@@ -52,6 +53,7 @@ impl fmt::Display for Range {
 
 /// Something for each of some partitions, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ByPartition<T>(pub BTreeMap<Partition, T>);
 

@@ -46,6 +46,7 @@ pub struct RunCounts {
 
 /// Why a run failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunError {
     /// A bounded set of words: `fetch`, `produce`, `transform`, `write`.
     pub stage: String,

@@ -17,6 +17,7 @@ use crate::run::RunError;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", content = "data")]
 #[allow(missing_docs, reason = "`run` is the fetch it happened to, `actor` the path in the tree; the rest is said at the variant")]
 pub enum Event {
@@ -86,6 +87,7 @@ pub enum Event {
 
 /// How far a partition is written: what a restart goes on from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Place {
     /// The first unwritten offset.
     pub offset: Offset,
@@ -97,6 +99,7 @@ pub struct Place {
 
 /// Where a partition is read from when it is assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Start {
     /// The place.
     #[serde(flatten)]
@@ -107,6 +110,7 @@ pub struct Start {
 
 /// How the start of a partition was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// What the group has committed.
@@ -219,6 +223,7 @@ fn version_of(kind: &str) -> u32 {
 
 /// An event with its place in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Recorded {
     /// Its sequence, from 1.
     pub seq: u64,

@@ -46,3 +46,32 @@ fn an_unknown_type_and_a_newer_version_are_refused_by_their_sequence() {
     let unknown = decode(br#"{"seq":8,"at":"2026-01-01T00:00:00Z","v":1,"type":"RunPainted","data":{}}"#).unwrap_err();
     assert!(unknown.seq == 8 && unknown.why.contains("RunPainted"), "{unknown}");
 }
+
+/// The JSON Schema of an event in its newest version, as it is checked in.
+const SCHEMA: &str = include_str!("../../json/event.schema.json");
+
+#[test]
+fn the_schema_that_is_checked_in_is_the_one_of_the_code() {
+    let mut schema = schemars::schema_for!(Recorded).to_value();
+    schema["title"] = "An event of Forebay's journal, in the newest version of its type".into();
+    let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+    if std::env::var_os("FOREBAY_WRITE_SCHEMAS").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/json/event.schema.json"), &text).unwrap();
+    } else {
+        assert_eq!(SCHEMA, text, "schemas/json/event.schema.json is not of this code; FOREBAY_WRITE_SCHEMAS=1 writes it");
+    }
+}
+
+#[test]
+fn every_event_fits_the_schema_once_it_is_in_its_newest_version() {
+    let schema = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
+    for line in FIXTURES.iter().flat_map(|fixture| fixture.lines()) {
+        let newest: Value = serde_json::from_slice(&decode(line.as_bytes()).unwrap().encode()).unwrap();
+        if let Err(error) = schema.validate(&newest) {
+            panic!("{newest}: {error}");
+        }
+        let mut bent = newest.clone();
+        bent["data"] = "bent".into();
+        assert!(!schema.is_valid(&bent), "{bent}");
+    }
+}
