@@ -51,7 +51,7 @@ fn parse(text: &str) -> Result<Wanted, String> {
     if let Ok(time) = text.parse::<DateTime<Utc>>() {
         return Ok(Wanted::At(From::Time(time)));
     }
-    if let Ok(ago) = humantime::parse_duration(text) {
+    if let Some(ago) = humantime::parse_duration(text).ok().filter(|ago| !ago.is_zero()) {
         return Ok(Wanted::Ago(ago));
     }
     let offsets = text.split(',').map(|pair| {
