@@ -44,6 +44,11 @@ ifneq ($(FAST_TESTS),)
 	@$(STEP) "Whole system, nothing outside the process" cargo test $(ALL) $(FAST_TESTS)
 endif
 
+## simulate   the core through random histories, with faults: SEEDS=100000, or SEED=123 for one with each of its steps
+.PHONY: simulate
+simulate: needs-build
+	@FOREBAY_SEEDS=$(SEEDS) FOREBAY_SEED=$(SEED) cargo test $(ALL) --lib -- ten_thousand_seeds --nocapture
+
 ## bench      measures against real servers; takes the machine for itself
 .PHONY: bench
 bench: setup
