@@ -49,10 +49,15 @@ endif
 simulate: needs-build
 	@FOREBAY_SEEDS=$(SEEDS) FOREBAY_SEED=$(SEED) cargo test $(ALL) --lib -- ten_thousand_seeds --nocapture
 
+## chaos      kills the program 200 times at random moments under load, after the other crash tests; CHAOS_KILLS=20, FOREBAY_SEED=… to repeat
+.PHONY: chaos
+chaos: setup
+	@CHAOS_KILLS=$(or $(CHAOS_KILLS),200) $(STEP) "Crashes" cargo test $(ALL) --test real_crashes -- --nocapture
+
 ## bench      measures against real servers; takes the machine for itself
 .PHONY: bench
 bench: setup
-	@$(STEP) "Benches" cargo bench $(FLAGS) --profile dev --bench '*' -- $(ARGS)
+	@$(STEP) "Benches" cargo bench $(ALL) --profile dev --bench '*' -- $(ARGS)
 
 ## lint       format, licences, Python, clippy, rustdoc: the quick ones first; a warning is an error
 .PHONY: lint

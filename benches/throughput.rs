@@ -1,7 +1,8 @@
 //! How fast the topic gets into the table: `forebay run --until-idle` on a topic that another client filled, against real Kafka and
-//! real Cassandra on this machine, side by side with a bare loop that does nothing but write the same rows.
+//! real Cassandra on this machine, side by side with a bare loop that does nothing but write the same rows, and with itself without a
+//! journal.
 //!
-//! `make bench` prints for each round: rows/s and client CPU a row of both, and their ratio. Numbers of different rounds or machines are
+//! `make bench` prints for each round: rows/s and client CPU a row of each, and their ratios. Numbers of different rounds or machines are
 //! not to be compared.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails by the one and speaks by the other")]
@@ -28,18 +29,35 @@ const IN_FLIGHT: usize = 8;
 fn main() {
     let kafka = Kafka::start_sized(Size::Bench, None);
     let cassandra = Cassandra::start_sized(CommitlogSync::Periodic, Size::Bench, None);
+    let (mut with, mut without) = (Duration::ZERO, Duration::ZERO);
     for round in 0..=ROUNDS {
         let bare = bare_loop(&cassandra.contact_point());
-        let job = Job::new(kafka.bootstrap(), &cassandra.contact_point());
-        kafka.create_topic(&job.topic, 4);
-        produce(kafka.bootstrap(), &job.topic, users(RECORDS));
-        let (began, cpu) = (Instant::now(), children_cpu());
-        let summary = job.run_until_idle();
-        let ours = Measured { took: began.elapsed(), cpu: children_cpu() - cpu };
-        assert_eq!(summary["written"], RECORDS, "{summary}");
+        // Each goes first in every other round, since the servers get slower as their files grow.
+        let mut runs = [round % 2 == 0, round % 2 == 1].map(|journal| (journal, forebay(&kafka, &cassandra, journal)));
+        runs.sort_by_key(|(journal, _)| *journal);
+        let [(_, off), (_, on)] = runs;
         let kind = if round == 0 { "warm-up" } else { "round" };
-        println!("{kind} {round}: forebay {ours}; bare loop {bare}; ratio {:.2}", bare.took.as_secs_f64() / ours.took.as_secs_f64());
+        let ratio = |to: &Measured| to.took.as_secs_f64() / on.took.as_secs_f64();
+        println!("{kind} {round}: forebay {on}; without a journal {off}; bare loop {bare}; ratios {:.2}, {:.2}", ratio(&off), ratio(&bare));
+        if round > 0 {
+            with += on.took;
+            without += off.took;
+        }
     }
+    println!("throughput with the journal over throughput without: {:.3}", without.as_secs_f64() / with.as_secs_f64());
+}
+
+/// Gets a topic of its own into a table of its own.
+fn forebay(kafka: &Kafka, cassandra: &Cassandra, journal: bool) -> Measured {
+    let job = Job::new(kafka.bootstrap(), &cassandra.contact_point());
+    kafka.create_topic(&job.topic, 4);
+    produce(kafka.bootstrap(), &job.topic, users(RECORDS));
+    let (began, cpu) = (Instant::now(), children_cpu());
+    let off: &[(&str, &str)] = if journal { &[] } else { &[("FAILPOINTS", "journal=return")] };
+    let summary = job.run_until_idle_with(off);
+    let measured = Measured { took: began.elapsed(), cpu: children_cpu() - cpu };
+    assert_eq!(summary["written"], RECORDS, "{summary}");
+    measured
 }
 
 struct Measured {

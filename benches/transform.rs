@@ -96,7 +96,7 @@ fn batch(values: &[String]) -> RawBatch {
         let start = at(&arena);
         arena.extend_from_slice(value.as_bytes());
         let value = Some(start..at(&arena));
-        records.push(RawRecord { partition: 0, offset, timestamp_ms: offset, write_ts: offset * 16, key: None, value });
+        records.push(RawRecord { partition: 0, offset, timestamp_ms: offset, write_ts: offset * 16, key: None, value, headers: 0..0 });
     }
     let receipt = Receipt::new().0;
     RawBatch { id: 1, arena, records, ranges: Ranges::default(), waited: Duration::ZERO, cut_at: Instant::now(), receipt }

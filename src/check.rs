@@ -35,9 +35,14 @@ pub(crate) fn check(global: &Global, talk: &Talk, args: &Args) -> Result<(), End
         .iter()
         .flat_map(|table| table.columns.iter().map(|column| (column.name.as_str(), column.cql.to_string())))
         .collect();
+    let in_cassandra = pipeline.cassandra.as_ref().is_some_and(|cassandra| !cassandra.is_embedded());
+    let tables = blueprint.table.iter().filter(|_| in_cassandra);
+    let tombstones: Vec<&str> = tables.flat_map(|table| table.tombstones()).map(|column| column.name.as_str()).collect();
     if talk.json() {
         let columns: serde_json::Map<_, _> = columns.iter().map(|(name, cql)| ((*name).to_owned(), json!(cql))).collect();
-        talk.data(&json!({ "ok": true, "pipeline": pipeline.meta.name, "columns": columns, "cql": cql }).to_string());
+        talk.data(
+            &json!({ "ok": true, "pipeline": pipeline.meta.name, "columns": columns, "tombstones": tombstones, "cql": cql }).to_string(),
+        );
         return Ok(());
     }
     if args.cql {
@@ -49,6 +54,10 @@ pub(crate) fn check(global: &Global, talk: &Talk, args: &Args) -> Result<(), End
     let width = columns.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, cql) in &columns {
         talk.say(&format!("   {name:width$}  {cql}"));
+    }
+    if !tombstones.is_empty() {
+        let names = tombstones.join(", ");
+        talk.say(&format!("   a null is written, as a tombstone, in {names}; `nulls = \"unset\"` in [writer] leaves the old value there"));
     }
     Ok(())
 }

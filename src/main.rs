@@ -6,8 +6,10 @@ mod demo;
 mod doctor;
 mod end;
 mod init;
+mod journal;
 mod monitor;
 mod query;
+mod replay;
 mod run;
 mod status;
 mod talk;
@@ -39,6 +41,7 @@ Examples:
   forebay run --until-idle --json                fetch once, write all there is, say what was done
   forebay trigger --wait                         ask a running pipeline for a fetch; done when readable in the table
   forebay query 'SELECT * FROM users_stream'     read the table
+  forebay journal show --follow                  what is decided and what happens, as it happens
 
 Exit codes: 0 done, 1 failed, 2 usage or pipeline file, 3 environment (a server is away, a port is taken),
             4 the run was cancelled, 5 the wait timed out, 70 the supervisor gave up";
@@ -76,6 +79,10 @@ enum Command {
     Monitor(monitor::Args),
     /// Read the table with SQL (CQL where Cassandra is the store)
     Query(query::Args),
+    /// Read the events of a pipeline: what was decided, what happened, and the state that they make
+    Journal(journal::Args),
+    /// Read records again, from an earlier offset on
+    Replay(replay::Args),
     /// Write a commented pipeline file and its schema
     Init(init::Args),
     /// Print a completion script for a shell
@@ -101,6 +108,8 @@ fn main() -> ExitCode {
         Command::Status(args) => status::status(global, &talk, &args),
         Command::Monitor(args) => monitor::monitor(global, &args),
         Command::Query(args) => query::query(global, &talk, &args),
+        Command::Journal(args) => journal::journal(global, &talk, &args),
+        Command::Replay(args) => replay::replay(global, &talk, &args),
         Command::Init(args) => init::init(&talk, &args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -115,3 +115,54 @@ fn a_second_process_on_the_same_data_directory_is_refused() {
     assert_eq!(end.status.code(), Some(3), "the API's port is taken, too");
     assert!(running.stop().success());
 }
+
+#[test]
+fn a_scheduled_fetch_that_gives_no_page_ends_run_until_idle_with_the_reason() {
+    let api = TestApi::start(|_| Answer::ok("<html>busy</html>".into()));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None);
+    let end = job.forebay(&["run", "--until-idle", "--json"]);
+    assert_eq!(end.status.code(), Some(1), "{}", String::from_utf8_lossy(&end.stderr));
+    let said: Value = serde_json::from_slice(&end.stdout).unwrap();
+    assert!(said["error"]["message"].as_str().unwrap().contains("JSON"), "{said}");
+}
+
+#[test]
+fn the_journal_of_another_pipeline_is_refused_before_anything_starts() {
+    let api = TestApi::start(|_| Answer::users(0, 5));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None);
+    job.run_until_idle();
+    let path = job.write();
+    let text = std::fs::read_to_string(&path).unwrap().replace("name = \"users\"", "name = \"orders\"");
+    std::fs::write(&path, text).unwrap();
+    let mut command = forebay();
+    command.args(["run", "--until-idle", "-c"]).arg(path);
+    let end = output(command);
+    assert_eq!(end.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&end.stderr);
+    assert!(said.contains("of pipeline \"users\", not of \"orders\"") && said.contains("data_dir"), "{said}");
+}
+
+#[test]
+fn the_journal_tells_what_happened_whether_the_pipeline_runs_or_not() {
+    let api = TestApi::start(|_| Answer::users(0, 5));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None);
+    let none = job.forebay(&["journal", "show"]);
+    assert_eq!(none.status.code(), Some(3), "there is none yet");
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    assert!(job.forebay(&["trigger", "--key", "daily", "--wait"]).status.success());
+    let text = |args: &[&str]| String::from_utf8(job.forebay(args).stdout).unwrap();
+    let runs = text(&["journal", "show", "--type", "Run*"]);
+    let kinds: Vec<&str> = runs.lines().map(|line| line.split_whitespace().nth(2).unwrap()).collect();
+    assert_eq!(kinds, ["RunRequested", "RunStarted", "RunProduced", "RunSucceeded"]);
+    assert!(running.stop().success());
+    assert!(text(&["journal", "verify"]).starts_with("sound: "));
+    let requested: Value = serde_json::from_str(&text(&["journal", "show", "--json", "--type", "RunRequested"])).unwrap();
+    let before = requested["seq"].as_u64().unwrap() - 1;
+    let state = |at: u64| -> Value { serde_json::from_str(&text(&["journal", "state", "--json", "--at", &at.to_string()])).unwrap() };
+    assert_eq!(state(before)["runs"], serde_json::json!([]));
+    assert_eq!(state(before + 1)["runs"][0]["state"], "requested");
+    assert_eq!(job.forebay(&["journal", "state", "--at", "99999"]).status.code(), Some(2));
+    let wrong = job.forebay(&["journal", "show", "--type", "RunRequeste"]);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("did you mean RunRequested?"), "{wrong:?}");
+}

@@ -14,11 +14,13 @@
 //! * [`broker`] and [`store`]: Kafka and Cassandra, external or inside the process, behind one interface each.
 //! * [`ledger`]: decisions and visible facts, as events; the state of runs is their fold.
 //! * [`journal`]: append-only, checksummed files of events. The ledger does not write to them yet.
+//! * [`failpoint`]: places where tests make the program fail.
 //! * [`api`]: the control API. [`pipeline`] builds the supervision tree out of a pipeline file.
 
 pub mod api;
 pub mod broker;
 pub mod consumer;
+pub mod failpoint;
 pub mod fetcher;
 pub mod journal;
 pub mod kernel;

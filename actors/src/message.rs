@@ -11,6 +11,8 @@ use forebay_schemas::offset::{Offset, Partition, Ranges};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+pub mod headers;
+
 /// A fixed number of bytes that each record weighs in a budget beside its key and value, for what Forebay keeps about it.
 pub const RECORD_OVERHEAD: usize = 64;
 
@@ -46,7 +48,7 @@ pub struct PageRefused(pub String);
 pub struct RawBatch {
     /// Its number in this process, from 1.
     pub id: u64,
-    /// Keys and values, one after the other.
+    /// Keys, values and headers, one after the other.
     pub arena: Vec<u8>,
     /// The records, in the order they were read; within a partition by offset.
     pub records: Vec<RawRecord>,
@@ -75,12 +77,19 @@ pub struct RawRecord {
     pub key: Option<Slice<u32>>,
     /// Where its value is in the arena; none for a tombstone.
     pub value: Option<Slice<u32>>,
+    /// Where its headers are in the arena, as [`headers`] puts them; empty when it has none, or when the SQL does not ask for them.
+    pub headers: Slice<u32>,
 }
 
 impl RawBatch {
     /// A record's key, if it has one.
     pub fn key(&self, record: &RawRecord) -> Option<&[u8]> {
         record.key.as_ref().map(|at| &self.arena[at.start as usize..at.end as usize])
+    }
+
+    /// A record's headers as [`headers`] puts them; see [`RawRecord::headers`].
+    pub fn headers(&self, record: &RawRecord) -> &[u8] {
+        &self.arena[record.headers.start as usize..record.headers.end as usize]
     }
 
     /// A record's value; none for a tombstone.

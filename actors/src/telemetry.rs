@@ -97,6 +97,7 @@ impl Telemetry {
             committed: -1,
             assigned: false,
             paused: false,
+            clamped: 0,
         });
         change(view);
         // Kafka tells the end once a second only; what is written was there.

@@ -84,6 +84,10 @@ pub struct PartitionView {
     pub assigned: bool,
     /// Whether the consumer has paused it for want of budget.
     pub paused: bool,
+    /// Records read since the process started whose timestamp lies after the year 2099: a mistake (nanoseconds, say), which counts as none so
+    /// that it does not decide which row is the newest.
+    #[serde(default)]
+    pub clamped: u64,
 }
 
 impl PartitionView {

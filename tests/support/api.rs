@@ -24,13 +24,38 @@ impl Answer {
 
     /// Users `from..to`, as randomuser.me would send them.
     pub(crate) fn users(from: u32, to: u32) -> Self {
-        let users: Vec<String> = (from..to).map(|n| super::user(n, 1)).collect();
+        Self::page((from..to).map(|n| super::user(n, 1)))
+    }
+
+    /// Page `n` of a few users who change: they recur, each time in version `n`. Every [`BAD_EVERY`]th page ends with a bad record.
+    pub(crate) fn versions(n: u32) -> Self {
+        let last = USERS_A_PAGE - 1;
+        Self::page(users_of_page(n).enumerate().map(|(at, user)| match n % BAD_EVERY {
+            0 if at == last => super::bad_user(user, n),
+            _ => super::user(user, n),
+        }))
+    }
+
+    fn page(users: impl Iterator<Item = String>) -> Self {
+        let users: Vec<String> = users.collect();
         Self::ok(format!("{{\"results\":[{}],\"info\":{{\"page\":1}}}}", users.join(",")))
     }
 
     pub(crate) fn unavailable() -> Self {
         Self { status: "503 Service Unavailable", body: "come back later".into() }
     }
+}
+
+/// Users on a page of [`Answer::versions`].
+const USERS_A_PAGE: usize = 10;
+/// Pages until the same users come again.
+const PAGES: u32 = 13;
+/// Pages from one with a bad record to the next.
+const BAD_EVERY: u32 = 5;
+
+/// The users on page `n` of [`Answer::versions`].
+pub(crate) fn users_of_page(n: u32) -> impl Iterator<Item = u32> {
+    (n % PAGES * 10..).take(USERS_A_PAGE)
 }
 
 impl TestApi {

@@ -4,9 +4,11 @@
 #![allow(dead_code, reason = "each test target uses its own part")]
 
 pub(crate) mod api;
+pub(crate) mod oracle;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,6 +40,8 @@ pub(crate) struct Job {
     more: String,
     batch: String,
     budget: String,
+    /// What the SQL of the example has, and what it is to have instead.
+    sql: Option<(String, String)>,
 }
 
 impl Job {
@@ -55,6 +59,7 @@ impl Job {
             more: String::new(),
             batch: String::new(),
             budget: String::new(),
+            sql: None,
         }
     }
 
@@ -71,6 +76,7 @@ impl Job {
             more: self.more.clone(),
             batch: self.batch.clone(),
             budget: self.budget.clone(),
+            sql: self.sql.clone(),
         }
     }
 
@@ -84,6 +90,12 @@ impl Job {
     pub(crate) fn with(mut self, more: &str) -> Self {
         self.more.push_str(more);
         self.more.push('\n');
+        self
+    }
+
+    /// With something else in place of a part of the SQL.
+    pub(crate) fn with_sql(mut self, from: &str, to: &str) -> Self {
+        self.sql = Some((from.to_owned(), to.to_owned()));
         self
     }
 
@@ -101,7 +113,11 @@ impl Job {
     /// Writes the pipeline file and gives its path.
     pub(crate) fn write(&self) -> PathBuf {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/users");
-        let sql = sql_of(&std::fs::read_to_string(example.join("forebay.toml")).unwrap());
+        let mut sql = sql_of(&std::fs::read_to_string(example.join("forebay.toml")).unwrap());
+        if let Some((from, to)) = &self.sql {
+            assert!(sql.contains(from), "{sql}");
+            sql = sql.replace(from, to);
+        }
         let fetch = self.fetch.as_ref().map_or_else(String::new, |(url, every)| {
             let every = every.as_ref().map_or_else(String::new, |every| format!("every = {every:?}"));
             format!("[fetcher]\nurl = {url:?}\nrecords = \"/results\"\n{every}\n[producer]\nkey = \"/login/uuid\"\n")
@@ -177,8 +193,9 @@ impl Job {
         let mut command = forebay();
         command.arg("run").args(args).arg("-c").arg(path).envs(env.iter().copied()).current_dir(self.dir.path());
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
-        Running { child, url: self.url(), log }
+        let stdout = self.dir.path().join("forebay.out");
+        let child = command.stdout(File::create(&stdout).unwrap()).stderr(stderr).spawn().unwrap();
+        Running { child, url: self.url(), log, stdout }
     }
 
     /// The rows that `forebay query` gives.
@@ -226,6 +243,7 @@ pub(crate) struct Running {
     child: Child,
     url: String,
     log: PathBuf,
+    stdout: PathBuf,
 }
 
 impl Running {
@@ -265,12 +283,37 @@ impl Running {
     /// SIGTERM, and the exit status.
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal("-TERM");
+        self.ended()
+    }
+
+    /// SIGTERM to a process that was started with `--json`: the summary it prints.
+    pub(crate) fn stop_with_summary(mut self) -> Value {
+        self.signal("-TERM");
+        let status = self.ended();
+        assert!(status.success(), "{status}: {}", self.log());
+        let said = std::fs::read_to_string(&self.stdout).unwrap();
+        serde_json::from_str(&said).unwrap_or_else(|_| panic!("no summary: {said}"))
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(self) {
+        self.signal("-KILL");
+        self.end_by_kill("from outside");
+    }
+
+    /// Waits until SIGKILL has ended it.
+    pub(crate) fn end_by_kill(mut self, at: &str) {
+        let status = self.ended();
+        assert_eq!(status.signal(), Some(9), "killed {at}, it ends with {status}: {}", self.log());
+    }
+
+    fn ended(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < until, "did not stop: {}", self.log());
+            assert!(Instant::now() < until, "did not end: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -280,7 +323,8 @@ impl Running {
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        format!("{}{}", read(&self.log), read(&self.stdout))
     }
 
     /// The actor with a path, in a look.
@@ -300,6 +344,14 @@ impl Drop for Running {
 /// The identifier of user `n`.
 pub(crate) fn user_id(n: u32) -> String {
     format!("{n:08x}-0000-4000-8000-000000000000")
+}
+
+/// What stands where the date of a bad record should.
+pub(crate) const NO_DATE: &str = "some day";
+
+/// User `n` with a date that is none, so that the record is a dead letter.
+pub(crate) fn bad_user(n: u32, version: u32) -> String {
+    user(n, version).replace("1992-03-08T15:13:16.688Z", NO_DATE)
 }
 
 /// User `n` as the API would send it, in some version.
@@ -362,6 +414,17 @@ pub(crate) fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i
     });
     let offsets = consumer.committed_offsets(list, Duration::from_secs(20)).unwrap();
     offsets.elements().iter().filter_map(|e| e.offset().to_raw().filter(|at| *at >= 0).map(|at| (e.partition(), at))).collect()
+}
+
+/// Sets the offsets of a group that has no members, as Kafka's own tools do.
+pub(crate) fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32, i64)]) {
+    use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", group).create().unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    for &(partition, offset) in offsets {
+        list.add_partition_offset(topic, partition, rdkafka::Offset::Offset(offset)).unwrap();
+    }
+    consumer.commit(&list, CommitMode::Sync).unwrap();
 }
 
 /// The ends of a topic's partitions.

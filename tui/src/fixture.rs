@@ -61,6 +61,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
         committed: end - behind - 20 + ms * 300 / 1_000,
         assigned: partition != 3,
         paused: partition == 1,
+        clamped: 0,
     };
     let edge = |name: &str, used_bytes, budget_bytes, blocked: i64| EdgeView {
         name: name.to_owned(),

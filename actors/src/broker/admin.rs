@@ -9,7 +9,7 @@ use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::IsError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
@@ -145,11 +145,72 @@ pub async fn committed(access: &Access, group: &str, topic: &str) -> Result<BTre
     Ok(committed.into_iter().map(|(partition, committed)| (partition, committed.offset)).collect())
 }
 
-/// What a group has committed, with its metadata. Waits for up to some seconds: call it from a thread that may.
+/// What a group has committed, with its metadata.
 ///
 /// # Errors
 /// As [`ends`].
-pub fn committed_now(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<Partition, Committed>, BrokerError> {
+pub async fn committed_with_metadata(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<Partition, Committed>, BrokerError> {
+    let (group, topic) = (group.to_owned(), topic.to_owned());
+    ask(access, move |access| {
+        let mut committed = committed_now(access, &group, &topic)?;
+        for (partition, (offset, metadata)) in kept_commits(access, &group, &topic)? {
+            committed.insert(partition, Committed { offset, metadata });
+        }
+        Ok(committed)
+    })
+    .await
+}
+
+/// The first offset of each partition whose record has this timestamp (milliseconds since the epoch) or a later one; a partition without one is
+/// absent.
+///
+/// # Errors
+/// As [`ends`].
+pub async fn offsets_at(access: &Access, topic: &str, millis: i64) -> Result<BTreeMap<Partition, Offset>, BrokerError> {
+    let topic = topic.to_owned();
+    ask(access, move |access| {
+        let asking = access.asking()?;
+        let mut wanted = TopicPartitionList::new();
+        for (partition, _) in existing(access, &topic)? {
+            wanted.add_partition_offset(&topic, partition, rdkafka::Offset::Offset(millis)).expect("a time since the epoch is an offset");
+        }
+        let answer = asking.offsets_for_times(wanted, PATIENCE);
+        let answer = answer.map_err(|cause| access.error("say which records are of that time", cause, Some(asking)))?;
+        let found = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+            rdkafka::Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        };
+        Ok(answer.elements().into_iter().filter_map(found).collect())
+    })
+    .await
+}
+
+/// Commits offsets with their metadata for a group that has no members.
+///
+/// # Errors
+/// As [`ends`]; also while the group has members.
+pub async fn commit(access: &Access, group: &str, topic: &str, commits: Vec<(Partition, Offset, String)>) -> Result<(), BrokerError> {
+    let (group, topic) = (group.to_owned(), topic.to_owned());
+    ask(access, move |access| {
+        let consumer: BaseConsumer<Quiet> =
+            access.consumer(&group).create_with_context(Quiet::default()).map_err(|cause| access.error("make a client", cause, None))?;
+        let mut list = TopicPartitionList::with_capacity(commits.len());
+        for (partition, offset, metadata) in &commits {
+            let mut element = list.add_partition(&topic, *partition);
+            element.set_offset(rdkafka::Offset::Offset(*offset)).expect("an offset to commit is not negative");
+            element.set_metadata(metadata);
+        }
+        consumer.commit(&list, CommitMode::Sync).map_err(|cause| match cause.rdkafka_error_code() {
+            Some(Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress) => {
+                BrokerError::GroupInUse { servers: access.servers().to_owned(), group: group.clone() }
+            }
+            _ => access.error("commit offsets", cause, Some(&consumer)),
+        })
+    })
+    .await
+}
+
+fn committed_now(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<Partition, Committed>, BrokerError> {
     let partitions = existing(access, topic)?;
     let consumer: BaseConsumer<Quiet> =
         access.consumer(group).create_with_context(Quiet::default()).map_err(|cause| access.error("make a client", cause, None))?;
@@ -166,9 +227,6 @@ pub fn committed_now(access: &Access, group: &str, topic: &str) -> Result<BTreeM
         if let rdkafka::Offset::Offset(offset) = element.offset() {
             committed.insert(element.partition(), Committed { offset, metadata: element.metadata().to_owned() });
         }
-    }
-    for (partition, (offset, metadata)) in kept_commits(access, group, topic)? {
-        committed.insert(partition, Committed { offset, metadata });
     }
     Ok(committed)
 }

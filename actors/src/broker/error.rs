@@ -81,6 +81,17 @@ pub enum BrokerError {
         /// Why not.
         cause: Code,
     },
+    /// The group's offsets are its members' to set.
+    #[error(
+        "group {group} on kafka {servers} has members, and only they can set its offsets; stop every process of the group first (one that was \
+         killed counts until its session times out, in 10 s)"
+    )]
+    GroupInUse {
+        /// The bootstrap servers.
+        servers: String,
+        /// The consumer group.
+        group: String,
+    },
     /// Something else, as librdkafka says it.
     #[error("kafka {servers} can't {what}: {cause}")]
     Other {

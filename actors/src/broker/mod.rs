@@ -7,7 +7,7 @@
 //! [`TopicState`] says what is there.
 //!
 //! The embedded broker keeps every acknowledged record and commit through a kill of the process (not through a power cut: its log is
-//! synced at checkpoints). It does not give back the metadata of a commit over the wire, so [`committed_now`] reads that from its file.
+//! synced at checkpoints). It does not give back the metadata of a commit over the wire, so [`committed_with_metadata`] reads that from its file.
 
 mod access;
 mod actor;
@@ -19,5 +19,5 @@ pub(crate) mod tests;
 
 pub use access::{Access, Quiet};
 pub use actor::Broker;
-pub use admin::{Committed, TopicState, committed, committed_now, ends, ensure_topics, kept_commits};
+pub use admin::{Committed, TopicState, commit, committed, committed_with_metadata, ends, ensure_topics, kept_commits, offsets_at};
 pub use error::BrokerError;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::pipeline::Pipeline;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
@@ -159,11 +159,12 @@ async fn records_and_commits_outlive_the_broker_and_its_port_stays() {
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
     let access = served.access.clone();
-    blocking(move || {
-        produce(&access, &[("a", Some("1")), ("b", Some("2"))]);
-        commit(&access, 0, 1, "clock=17");
+    blocking({
+        let access = access.clone();
+        move || produce(&access, &[("a", Some("1")), ("b", Some("2"))])
     })
     .await;
+    commit(&access, "g", TOPIC, vec![(0, 1, "clock=17".into())]).await.unwrap();
     let described = served.access.describe();
     assert_eq!(Address::of_running(&served.pipeline.data_dir()).unwrap().to_string(), served.access.servers());
     let data_dir = served.pipeline.data_dir();
@@ -184,27 +185,19 @@ async fn records_and_commits_outlive_the_broker_and_its_port_stays() {
     .await;
 }
 
-fn commit(access: &Access, partition: i32, offset: i64, metadata: &str) {
-    let consumer: BaseConsumer = access.consumer("g").create().unwrap();
-    let mut list = TopicPartitionList::new();
-    let mut element = list.add_partition(TOPIC, partition);
-    element.set_offset(Offset::Offset(offset)).unwrap();
-    element.set_metadata(metadata);
-    consumer.commit(&list, CommitMode::Sync).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metadata_of_a_commit_comes_back_though_the_broker_does_not_send_it() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
     let access = served.access.clone();
+    assert_eq!(committed_with_metadata(&access, "g", TOPIC).await.unwrap(), BTreeMap::new());
+    for offset in [40, 41] {
+        commit(&access, "g", TOPIC, vec![(1, offset, format!("forebay:1:{offset}"))]).await.unwrap();
+    }
+    let back = committed_with_metadata(&access, "g", TOPIC).await.unwrap();
+    assert_eq!(back, BTreeMap::from([(1, Committed { offset: 41, metadata: "forebay:1:41".into() })]));
     blocking(move || {
-        assert_eq!(committed_now(&access, "g", TOPIC).unwrap(), BTreeMap::new());
-        commit(&access, 1, 40, "forebay:1:1732445045123456");
-        commit(&access, 1, 41, "forebay:1:1732445045123457");
-        let back = committed_now(&access, "g", TOPIC).unwrap();
-        assert_eq!(back, BTreeMap::from([(1, Committed { offset: 41, metadata: "forebay:1:1732445045123457".into() })]));
         // Over the wire it is empty; should this ever change, reading the file can go.
         let consumer: BaseConsumer = access.consumer("g").create().unwrap();
         let mut list = TopicPartitionList::new();
@@ -224,12 +217,13 @@ async fn a_data_directory_with_a_space_in_its_path_serves_too() {
     served.topics().await;
     assert!(served.pipeline.data_dir().join("broker/kafka.db").exists());
     let access = served.access.clone();
-    blocking(move || {
-        produce(&access, &[("a", Some("1"))]);
-        commit(&access, 0, 1, "m");
-        assert_eq!(committed_now(&access, "g", TOPIC).unwrap()[&0].metadata, "m");
+    blocking({
+        let access = access.clone();
+        move || produce(&access, &[("a", Some("1"))])
     })
     .await;
+    commit(&access, "g", TOPIC, vec![(0, 1, "m".into())]).await.unwrap();
+    assert_eq!(committed_with_metadata(&access, "g", TOPIC).await.unwrap()[&0].metadata, "m");
 }
 
 #[test]

@@ -23,11 +23,13 @@ pub(crate) struct Incoming<'a> {
     pub(crate) timestamp_ms: Option<i64>,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
+    /// As [`headers`](crate::message::headers) puts them; empty when they are not asked for.
+    pub(crate) headers: &'a [u8],
 }
 
 impl Incoming<'_> {
     fn bytes(&self) -> usize {
-        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + self.headers.len()
     }
 
     /// What it takes of the budget.
@@ -130,7 +132,7 @@ impl Forming {
             filled.arena.extend_from_slice(bytes);
             from..place(filled.arena.len())
         };
-        let (key, value) = (record.key.map(&mut put), record.value.map(&mut put));
+        let (key, value, headers) = (record.key.map(&mut put), record.value.map(&mut put), put(record.headers));
         filled.records.push(RawRecord {
             partition: record.partition,
             offset: record.offset,
@@ -138,6 +140,7 @@ impl Forming {
             write_ts,
             key,
             value,
+            headers,
         });
         filled.weight += record.weight();
         let piece = &mut filled.pieces[piece];

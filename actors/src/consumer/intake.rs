@@ -22,17 +22,19 @@ pub(super) struct Held {
     timestamp_ms: Option<i64>,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
+    headers: Vec<u8>,
 }
 
 impl Held {
     fn of(record: &Incoming<'_>) -> Self {
-        let &Incoming { partition, offset, timestamp_ms, key, value } = record;
-        Self { partition, offset, timestamp_ms, key: key.map(<[u8]>::to_vec), value: value.map(<[u8]>::to_vec) }
+        let &Incoming { partition, offset, timestamp_ms, key, value, headers } = record;
+        let (key, value, headers) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec), headers.to_vec());
+        Self { partition, offset, timestamp_ms, key, value, headers }
     }
 
     pub(super) fn record(&self) -> Incoming<'_> {
         let &Self { partition, offset, timestamp_ms, .. } = self;
-        Incoming { partition, offset, timestamp_ms, key: self.key.as_deref(), value: self.value.as_deref() }
+        Incoming { partition, offset, timestamp_ms, key: self.key.as_deref(), value: self.value.as_deref(), headers: &self.headers }
     }
 }
 

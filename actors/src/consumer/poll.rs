@@ -7,12 +7,13 @@
 mod group;
 mod settle;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::offset::Ranges;
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use tokio::sync::oneshot::Receiver;
 
 use self::group::{Note, Unanswered};
@@ -23,8 +24,9 @@ use super::error::ConsumerError;
 use super::forming::{Incoming, Limits};
 use super::intake::Wait;
 use super::state::{Fate, MOST_IN_FLIGHT, PATIENCE, Pace, State};
+use crate::failpoint::point;
 use crate::kernel::{Cancel, Credit, Lease, Progress};
-use crate::message::{BatchDone, RawBatch, Receipt};
+use crate::message::{BatchDone, RawBatch, Receipt, headers};
 
 /// Records read before the loop looks at everything else again.
 const BURST: usize = 256;
@@ -146,12 +148,13 @@ impl Loop<'_> {
     /// Reads records into the forming batch. When the topic has nothing more it is sent at once if nothing is in flight, else after a wait for more.
     fn read(&mut self) -> Result<(), End> {
         let client = self.client;
+        let mut headers = Vec::new();
         let mut wait = if self.state.forming().is_empty() { self.quiet() } else { Duration::ZERO };
         for _ in 0..BURST {
             if let Some(message) = client.poll(wait) {
                 (self.quiet, wait) = (0, Duration::ZERO);
                 self.all_is_well();
-                let record = incoming(&message);
+                let record = incoming(&message, self.params.headers, &mut headers);
                 if !self.admit(&record)? {
                     self.wait = Some(Wait::new(&record, &self.params.budget, self.now()));
                     break;
@@ -192,7 +195,9 @@ impl Loop<'_> {
             return Ok(false);
         }
         let clock = &self.params.clock;
-        self.state.take(record, || clock.now());
+        if let Some(clamped) = self.state.take(record, || clock.now()) {
+            self.show_clamped(record, clamped);
+        }
         if self.state.forming().is_full() {
             self.send()?;
         }
@@ -248,7 +253,7 @@ impl Loop<'_> {
         }
         // Nothing comes of paused partitions; what does all the same is kept.
         if let Some(message) = self.client.poll(LONGEST_QUIET) {
-            wait.push(&incoming(&message));
+            wait.push(&incoming(&message, self.params.headers, &mut Vec::new()));
         }
         if self.now().saturating_duration_since(wait.looked) >= LOOK_EVERY {
             wait.looked = self.now();
@@ -277,7 +282,7 @@ impl Loop<'_> {
     fn send(&mut self) -> Result<(), End> {
         let now = self.now();
         let Some(cut) = self.state.cut() else { return Ok(()) };
-        fail::fail_point!("consumer::before_send");
+        point("consumer::before_send");
         let mut credit = self.credit.take().expect("a batch that holds a record holds its budget");
         credit.shrink_to(cut.filled.weight);
         let (receipt, end) = Receipt::new();
@@ -286,7 +291,7 @@ impl Loop<'_> {
         let batch =
             RawBatch { id: cut.id, arena: cut.filled.arena, records: cut.filled.records, ranges: cut.ranges, waited, cut_at: now, receipt };
         self.params.to.post(Lease::new(batch, credit)).map_err(|_| ConsumerError::Downstream)?;
-        fail::fail_point!("consumer::after_send");
+        point("consumer::after_send");
         Ok(())
     }
 }
@@ -300,12 +305,28 @@ fn add(credit: &mut Option<Credit>, more: Credit) -> usize {
     credit.as_ref().map_or(0, Credit::bytes)
 }
 
-fn incoming<'a>(message: &'a BorrowedMessage<'_>) -> Incoming<'a> {
+/// The record of a message, with its headers if they are asked for: `scratch` holds them.
+fn incoming<'a>(message: &'a BorrowedMessage<'_>, with_headers: bool, scratch: &'a mut Vec<u8>) -> Incoming<'a> {
+    scratch.clear();
+    if with_headers {
+        put_headers(message, scratch);
+    }
     Incoming {
         partition: message.partition(),
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis(),
         key: message.key(),
         value: message.payload(),
+        headers: scratch,
+    }
+}
+
+/// A header whose name is not UTF-8 is left out: Kafka's protocol has none such, and the client panics over it.
+fn put_headers(message: &BorrowedMessage<'_>, to: &mut Vec<u8>) {
+    let Some(all) = message.headers() else { return };
+    for at in 0..all.count() {
+        if let Ok(Some(header)) = catch_unwind(AssertUnwindSafe(|| all.try_get(at))) {
+            headers::put(header.key, header.value, to);
+        }
     }
 }

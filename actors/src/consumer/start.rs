@@ -45,6 +45,11 @@ pub(crate) fn mark_of(metadata: &str) -> Option<Mark> {
     Some(Mark { clock: WriteClock::from_micros(clock.parse().ok()?)?, lineage: Some(u32::from_str_radix(lineage, 16).ok()?) })
 }
 
+/// The write clock out of a commit's metadata, microseconds; none when it is not Forebay's.
+pub fn clock_of(metadata: &str) -> Option<i64> {
+    mark_of(metadata).map(|mark| mark.clock.micros())
+}
+
 /// Where a partition starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -118,9 +123,9 @@ mod tests {
 
     #[test]
     fn the_larger_of_commit_and_journal_counts_within_a_lineage() {
-        let ahead = Some(place(60, 6_000, OURS));
-        let found = find(committed(50, 5_000, OURS), ahead, (10, 100), FRESH).unwrap();
-        assert_eq!((found.start.place, found.start.origin), (ahead.unwrap(), Origin::Journal));
+        let ahead = place(60, 6_000, OURS);
+        let found = find(committed(50, 5_000, OURS), Some(ahead), (10, 100), FRESH).unwrap();
+        assert_eq!((found.start.place, found.start.origin), (ahead, Origin::Journal));
         assert_eq!(found.committed, Some(50), "so that the group hears of it at once");
         assert_eq!(start(committed(50, 5_000, OURS), Some(place(40, 4_000, OURS))), (place(50, 5_000, OURS), Origin::Group));
     }

@@ -75,6 +75,8 @@ struct Track {
     /// The offset after the last record taken.
     position: Offset,
     clock: WriteClock,
+    /// How many timestamps were not believed under this assignment.
+    clamped: u64,
     /// Its piece of the forming batch.
     piece: Option<usize>,
     /// Its pieces in flight, in order.
@@ -144,6 +146,7 @@ impl State {
             lineage: start.lineage,
             position: start.offset,
             clock,
+            clamped: 0,
             piece: None,
             flying: VecDeque::new(),
             written: start.offset,
@@ -181,16 +184,19 @@ impl State {
         }
     }
 
-    /// Adds a record whose fate is to be taken to the forming batch. `now` is asked for the batch's first record only.
-    pub(crate) fn take(&mut self, record: &Incoming<'_>, now: impl FnOnce() -> Instant) {
-        let Some(track) = self.tracks.get_mut(&record.partition) else { return };
+    /// Adds a record whose fate is to be taken to the forming batch. `now` is asked for the batch's first record only. When the record's
+    /// timestamp is not believed, gives how many were not in its partition under this assignment.
+    pub(crate) fn take(&mut self, record: &Incoming<'_>, now: impl FnOnce() -> Instant) -> Option<u64> {
+        let track = self.tracks.get_mut(&record.partition)?;
         let piece = *track.piece.get_or_insert_with(|| {
             let range = Range { from: track.position, to: track.position };
             self.forming.start_piece(Piece { partition: record.partition, generation: track.generation, range, clock: track.clock })
         });
-        let write_ts = track.clock.advance(record.timestamp_ms);
+        let tick = track.clock.advance(record.timestamp_ms);
         track.position = record.offset + 1;
-        self.forming.add(record, piece, track.clock, write_ts, now);
+        track.clamped += u64::from(tick.clamped);
+        self.forming.add(record, piece, track.clock, tick.write_ts, now);
+        tick.clamped.then_some(track.clamped)
     }
 
     /// Cuts the forming batch, if it holds anything; from then on it is in flight.

@@ -25,7 +25,7 @@ fn state() -> State {
 }
 
 fn record(partition: Partition, offset: Offset) -> Incoming<'static> {
-    Incoming { partition, offset, timestamp_ms: Some(1_000 + offset), key: Some(b"key"), value: Some(b"value") }
+    Incoming { partition, offset, timestamp_ms: Some(1_000 + offset), key: Some(b"key"), value: Some(b"value"), headers: b"" }
 }
 
 fn take(state: &mut State, partition: Partition, offset: Offset) {
@@ -72,6 +72,32 @@ fn a_tombstone_and_a_record_without_key_are_told_from_empty_ones() {
     let records = state.cut().unwrap().filled.records;
     assert_eq!((&records[0].key, &records[0].value), (&None, &Some(0..0)));
     assert_eq!((&records[1].key, &records[1].value), (&Some(0..0), &None));
+}
+
+#[test]
+fn headers_are_in_the_arena_and_in_the_weight() {
+    let mut state = state();
+    start(&mut state, 0, 0);
+    state.take(&Incoming { headers: b"headers", ..record(0, 0) }, Instant::now);
+    take(&mut state, 0, 1);
+    let filled = state.cut().unwrap().filled;
+    assert_eq!(filled.weight, 2 * (8 + RECORD_OVERHEAD) + 7);
+    let arena = |record: usize| &filled.arena[filled.records[record].headers.start as usize..filled.records[record].headers.end as usize];
+    assert_eq!((arena(0), arena(1)), (&b"headers"[..], &b""[..]));
+}
+
+#[test]
+fn timestamps_that_are_not_believed_are_counted_by_assignment() {
+    let mut state = state();
+    start(&mut state, 0, 0);
+    let mut clamped = |offset, ms| state.take(&Incoming { timestamp_ms: Some(ms), ..record(0, offset) }, Instant::now);
+    let in_2200 = 7_258_118_400_000;
+    assert_eq!([clamped(0, 1_000), clamped(1, in_2200), clamped(2, 2_000), clamped(3, i64::MAX)], [None, Some(1), None, Some(2)]);
+    let stamps: Vec<_> = state.cut().unwrap().filled.records.iter().map(|record| record.write_ts).collect();
+    assert_eq!(stamps, [1_000_000, 1_000_016, 2_000_000, 2_000_016]);
+    state.revoke(&[0]);
+    start(&mut state, 0, 4);
+    assert_eq!(state.take(&Incoming { timestamp_ms: Some(in_2200), ..record(0, 4) }, Instant::now), Some(1));
 }
 
 #[test]
@@ -209,7 +235,7 @@ impl Topic {
     /// The timestamps the records must be written with.
     fn write_ts(&self) -> BTreeMap<Offset, i64> {
         let mut clock = WriteClock::default();
-        self.log.iter().map(|&(offset, stamp)| (offset, clock.advance(stamp))).collect()
+        self.log.iter().map(|&(offset, stamp)| (offset, clock.advance(stamp).write_ts)).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use forebay_schemas::pipeline::{BatchTable, Bytes, Span};
 use futures_util::FutureExt as _;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList};
@@ -25,7 +26,7 @@ use crate::kernel::{
     SupervisorSpec, SystemClock,
 };
 use crate::ledger::Ledger;
-use crate::message::{BatchDone, RECORD_OVERHEAD, RawBatch};
+use crate::message::{BatchDone, RECORD_OVERHEAD, RawBatch, headers};
 use crate::telemetry::Telemetry;
 
 const TOPIC: &str = "users";
@@ -88,6 +89,7 @@ impl Rig {
             kafka: config(cluster).set("session.timeout.ms", "6000").clone(),
             topic: TOPIC.to_owned(),
             group: GROUP.to_owned(),
+            headers: false,
             batch: BatchTable { max_records: 100, max_bytes: Bytes(1 << 20), max_wait: Span(Duration::from_millis(5)) },
             budget: Budget::new("consumer -> writer", budget),
             to,
@@ -185,6 +187,48 @@ fn what_is_settled_is_committed_and_the_next_process_goes_on_from_there_with_the
     settle(batch);
     rig.stop().unwrap();
     assert_eq!(commits(&cluster, 2)[&0].0, 151);
+}
+
+/// One record with headers of its own and a timestamp.
+fn produce_with(cluster: &Cluster, timestamp_ms: i64, headers: &[(&str, Option<&[u8]>)]) {
+    let producer: BaseProducer = config(cluster).create().unwrap();
+    let headers = headers.iter().fold(OwnedHeaders::new(), |all, &(key, value)| all.insert(Header { key, value }));
+    let record = BaseRecord::<(), [u8]>::to(TOPIC).partition(0).payload(&VALUE[..]).timestamp(timestamp_ms).headers(headers);
+    producer.send(record).map_err(|(error, _)| error).unwrap();
+    producer.flush(EVER).unwrap();
+}
+
+#[test]
+fn headers_come_with_a_record_when_they_are_asked_for_and_only_then() {
+    let cluster = cluster(1);
+    let sent: [(&str, Option<&[u8]>); 4] = [("run", Some(b"1")), ("none", None), ("run", Some(b"2")), ("bytes", Some(&[0xff]))];
+    produce_with(&cluster, 1_000, &sent);
+    produce(&cluster, 0, 1);
+    for asked in [true, false] {
+        let mut rig = Rig::start(&cluster, 1 << 20, |params| (params.headers, params.group) = (asked, format!("{GROUP}-{asked}")));
+        let batches = rig.batches(2);
+        let batch = &batches[0].body;
+        let came: Vec<_> = headers::read(batch.headers(&batch.records[0])).collect();
+        assert_eq!(came, if asked { sent.to_vec() } else { Vec::new() });
+        let last = &batches[batches.len() - 1].body;
+        assert_eq!(last.headers(&last.records[last.records.len() - 1]), b"", "no headers are none");
+        batches.into_iter().for_each(|batch| drop(settle(batch)));
+        rig.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_timestamp_that_is_not_believed_shows_on_its_partition() {
+    let cluster = cluster(2);
+    produce_with(&cluster, 7_258_118_400_000, &[]);
+    produce_with(&cluster, 7_258_118_400_000, &[]);
+    produce(&cluster, 1, 1);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let batches = rig.batches(3);
+    let clamped: Vec<_> = rig.telemetry.partitions().iter().map(|view| (view.partition, view.clamped)).collect();
+    assert_eq!(clamped, [(0, 2), (1, 0)]);
+    batches.into_iter().for_each(|batch| drop(settle(batch)));
+    rig.stop().unwrap();
 }
 
 #[test]
@@ -317,7 +361,8 @@ fn a_commit_that_the_topic_no_longer_holds_ends_it_loudly() {
 #[test]
 fn a_batch_that_is_abandoned_ends_it_and_is_read_again() {
     let cluster = cluster(1);
-    produce(&cluster, 0, 2);
+    // One record, so that there is one batch.
+    produce(&cluster, 0, 1);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     drop(rig.batch());
     assert_eq!(rig.thread.join().unwrap(), Err(ConsumerError::Downstream));
@@ -393,6 +438,7 @@ fn the_shell_waits_for_the_topic_and_a_stop_ends_it_when_all_is_settled() {
         kafka: config(&cluster),
         topic: TOPIC.to_owned(),
         group: GROUP.to_owned(),
+        headers: false,
         batch: BatchTable::default(),
         budget: Budget::new("consumer -> writer", 1 << 20),
         to,

@@ -15,6 +15,7 @@ use super::error::FetchError;
 use super::page;
 use super::pointer::Pointer;
 use super::state::{Effect, Failure, Report, Schedule, State};
+use crate::failpoint::{point, point_async};
 use crate::kernel::{Actor, Budget, Credit, Cx, Exit, Handover, Lease, Mailbox, SharedClock};
 use crate::message::{Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
 use crate::telemetry::Telemetry;
@@ -173,7 +174,7 @@ impl Fetcher {
         cx.progress().tick();
         match fetched {
             Ok(Fetched { records, credit }) => {
-                fail::fail_point!("fetcher::after_fetch");
+                point("fetcher::after_fetch");
                 let count = records.len() as u64;
                 self.to.telemetry.pages.add(1);
                 self.to.telemetry.fetched.add(count);
@@ -266,7 +267,7 @@ impl Actor for Fetcher {
 
 impl Asks {
     async fn page(&self, mut credit: Credit) -> Result<Fetched, FetchError> {
-        fail::fail_point!("fetcher::before_fetch");
+        point_async("fetcher::before_fetch").await;
         let body = self.client.fetch(self.clock.wall()).await?;
         let bytes = body.len();
         let (pointer, most) = (self.pointer.clone(), self.max_page_bytes);

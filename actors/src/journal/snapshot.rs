@@ -54,7 +54,7 @@ pub fn latest(folder: &Path, at: u64) -> Result<Option<Snapshot>, JournalError> 
             Ok(body) if body.snapshot > FORMAT => return Err(JournalError::Newer { path, format: body.snapshot }),
             Ok(body) if body.seq == seq => return Ok(Some(Snapshot { seq, state: body.state.get().as_bytes().to_vec() })),
             Ok(body) => {
-                tracing::warn!(file = %path.display(), says = body.seq, "a snapshot is not of the event its name says; passed over")
+                tracing::warn!(file = %path.display(), says = body.seq, "a snapshot is not of the event its name says; passed over");
             }
             Err(what) => tracing::warn!(file = %path.display(), what, "a snapshot is damaged; passed over"),
         }

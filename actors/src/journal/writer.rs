@@ -17,6 +17,7 @@ use super::disk::Disk;
 use super::error::JournalError;
 use super::segment::{self, FORMAT, Header};
 use super::{frame, reader, snapshot};
+use crate::failpoint::point;
 
 /// How many appends may wait.
 pub const QUEUE_MOST: usize = 1_024;
@@ -224,8 +225,11 @@ impl<D: Disk> Writer<D> {
         if count == 0 {
             return Ok(());
         }
+        point("journal::before_append");
         self.disk.append(&mut self.file, &lines).map_err(JournalError::io("write", &self.path))?;
+        point("journal::after_append");
         self.disk.sync(&self.file).map_err(JournalError::io("sync", &self.path))?;
+        point("journal::after_sync");
         self.length += lines.len() as u64;
         self.next += count;
         self.tell.send_replace(Durable::Upto(self.next - 1));
@@ -237,7 +241,9 @@ impl<D: Disk> Writer<D> {
 
     fn keep(&mut self, seq: u64, state: &[u8]) -> Result<(), JournalError> {
         debug_assert_eq!(seq + 1, self.next, "a snapshot is of all that was appended");
+        point("journal::before_snapshot");
         snapshot::write(&self.folder, &self.disk, &self.settings.pipeline, seq, state)?;
+        point("journal::after_snapshot");
         self.segment += 1;
         (self.file, self.path, self.length) = begin_segment(&self.folder, &self.disk, &self.settings, self.segment, self.next)?;
         self.full.store(false, Ordering::Relaxed);

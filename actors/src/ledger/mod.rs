@@ -105,7 +105,7 @@ struct Inner {
 }
 
 impl Ledger {
-    /// A ledger that forgets all when it goes; for tests of those who use one.
+    /// A ledger that forgets all when it goes; for tests of those who use one, and for telling what a journal costs.
     pub fn in_memory(clock: SharedClock) -> Self {
         let (_, durable) = watch::channel(Durable::Upto(u64::MAX));
         Self { inner: Mutex::new(Inner { state: State::default(), journal: None }), changed: watch::Sender::new(0), durable, clock }
@@ -264,7 +264,7 @@ fn say(event: &Event) {
     match event {
         Event::PageFetched { .. } | Event::PageProduced { .. } => tracing::debug!("{event}"),
         Event::PartitionsAssigned { .. } | Event::PartitionsRevoked { .. } | Event::OffsetsReset { .. } => tracing::info!("{event}"),
-        Event::RangeLost { .. } | Event::TimestampClamped { .. } => tracing::warn!("{event}"),
+        Event::RangeLost { .. } => tracing::warn!("{event}"),
         _ => match event.run() {
             Some(run) => tracing::info!(%run, "{event}"),
             None => tracing::debug!("{event}"),

@@ -143,7 +143,7 @@ impl Runs {
             run => Err(Rejection::OutOfTurn(id, run.state)),
         };
         // A page of a fetch that nobody asked for belongs to no run.
-        let running_or_scheduled = |id: Uuid| self.runs.contains_key(&id).then(|| running(id).map(drop)).unwrap_or(Ok(()));
+        let running_or_scheduled = |id: Uuid| if self.runs.contains_key(&id) { running(id).map(drop) } else { Ok(()) };
         Ok(match command {
             Command::Start { run } => match open(run)?.state {
                 RunState::Requested | RunState::Running => vec![Event::RunStarted { run }],

@@ -20,6 +20,7 @@ use crate::api::{Api, ApiParts, Triggers};
 use crate::broker::embedded::Address;
 use crate::broker::{self, Access, Broker, BrokerError};
 use crate::consumer::{Consumer, ConsumerError, ConsumerParams};
+use crate::failpoint::journal_is_off;
 use crate::fetcher::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
 use crate::journal::{RealDisk, Settings};
 use crate::kernel::{
@@ -314,7 +315,10 @@ pub fn journal_dir(pipeline: &Pipeline) -> PathBuf {
 }
 
 /// The ledger of a pipeline whose data directory is locked.
-pub(super) fn open_ledger(pipeline: &Pipeline, clock: SharedClock) -> Result<Ledger, LedgerError> {
+fn open_ledger(pipeline: &Pipeline, clock: SharedClock) -> Result<Ledger, LedgerError> {
+    if journal_is_off() {
+        return Ok(Ledger::in_memory(clock));
+    }
     let settings =
         Settings { pipeline: pipeline.meta.name.clone(), segment_bytes: pipeline.journal.segment.0, keep_bytes: pipeline.journal.keep.0 };
     let ledger = Ledger::open(&journal_dir(pipeline), RealDisk, settings, clock)?;
@@ -345,7 +349,7 @@ fn begin(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
 }
 
 /// The lock that makes a process the only one to write into a data directory.
-pub(super) fn lock_data_dir(pipeline: &Pipeline) -> Result<File, StartError> {
+fn lock_data_dir(pipeline: &Pipeline) -> Result<File, StartError> {
     let path = pipeline.data_dir();
     let unusable = |cause| StartError::DataDir { path: path.clone(), cause };
     std::fs::create_dir_all(&path).map_err(unusable)?;
@@ -400,6 +404,7 @@ impl Common {
         move || {
             let plan = blueprint.plan.clone().expect("a pipeline that writes has a plan");
             let table = blueprint.table.clone().expect("a pipeline that writes has a table");
+            let headers = plan.reads_headers();
             let (to_writer, to_transformer) = (Handover::default(), Handover::default());
 
             let writer = {
@@ -428,14 +433,14 @@ impl Common {
                 let common = self.clone();
                 let budget = budget.clone();
                 ChildSpec::actor("consumer", Restart::Permanent, self.shutdown(), move |_| {
-                    Consumer::new(common.consumer(&budget, to_transformer.get()))
+                    Consumer::new(common.consumer(&budget, headers, to_transformer.get()))
                 })
             };
             SupervisorSpec { strategy: Strategy::RestForOne, limits: self.limits(), children: vec![writer, transformer, consumer] }
         }
     }
 
-    fn consumer(&self, budget: &Budget, to: Mailbox<Lease<RawBatch>>) -> ConsumerParams {
+    fn consumer(&self, budget: &Budget, headers: bool, to: Mailbox<Lease<RawBatch>>) -> ConsumerParams {
         let table = self.pipeline.consumer.as_ref().expect("a pipeline that writes has a consumer");
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
         let (broker, group, topic) = (self.access.clone(), table.group.clone(), self.pipeline.kafka.topic.clone());
@@ -443,6 +448,7 @@ impl Common {
             kafka: self.access.consumer(&table.group),
             topic: self.pipeline.kafka.topic.clone(),
             group: table.group.clone(),
+            headers,
             batch: table.batch.clone(),
             budget: budget.clone(),
             to,
@@ -529,6 +535,23 @@ impl Running {
     /// Takes looks at it.
     pub fn viewer(&self) -> &Viewer {
         &self.viewer
+    }
+
+    /// The consumer group, if the pipeline reads the topic.
+    pub(super) fn group(&self) -> Option<&str> {
+        self.pipeline.consumer.as_ref().map(|consumer| consumer.group.as_str())
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.pipeline.kafka.topic
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// What it has done since its start.

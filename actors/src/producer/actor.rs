@@ -12,6 +12,7 @@ use super::client::{Client, PageEnd, Target};
 use super::error::ProduceError;
 use super::key::Recipe;
 use crate::broker::{self, Access};
+use crate::failpoint::point;
 use crate::kernel::{Actor, Backoff, Class, Cx, Exit, Lease, Progress, Working};
 use crate::message::{Page, PageRefused};
 use crate::telemetry::Telemetry;
@@ -80,7 +81,7 @@ impl Producer {
         self.working.get_or_insert_with(|| cx.progress().working());
         cx.compute(
             move || {
-                fail::fail_point!("producer::before_produce");
+                point("producer::before_produce");
                 let end = client.produce(&page.body);
                 (page, end)
             },
@@ -103,7 +104,7 @@ impl Producer {
         self.in_flight -= 1;
         match end {
             Ok(produced) => {
-                fail::fail_point!("producer::after_produce");
+                point("producer::after_produce");
                 self.telemetry.produced.add(produced.produced);
                 self.telemetry.rejected.add(produced.rejected);
                 if produced.rejected > 0 {

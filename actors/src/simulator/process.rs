@@ -448,7 +448,7 @@ impl Process {
             let Some((partition, offset, stored)) = live.positions.iter().cycle().skip(skip).take(count).find_map(ready) else { return };
             let key = stored.content.key.expect("a record in the topic has a key").to_be_bytes();
             let value = stored.content.value();
-            let record = Incoming { partition, offset, timestamp_ms: stored.stamp, key: Some(&key), value: Some(&value) };
+            let record = Incoming { partition, offset, timestamp_ms: stored.stamp, key: Some(&key), value: Some(&value), headers: &[] };
             if !self.admit(env, &record) {
                 return;
             }
@@ -472,7 +472,7 @@ impl Process {
             return false;
         }
         let now = env.now();
-        self.live().consumer.take(record, || now);
+        let _ = self.live().consumer.take(record, || now);
         if self.live().consumer.forming().is_full() {
             self.send(env);
         }

@@ -46,6 +46,8 @@ pub(super) enum Cells {
 #[derive(Clone, Copy)]
 pub(super) enum Value<'a> {
     Null,
+    /// No value, and the cell is to stay as it is.
+    Unset,
     Bigint(i64),
     Blob(&'a [u8]),
     Boolean(bool),
@@ -133,7 +135,7 @@ impl Value<'_> {
     pub(super) fn size(&self) -> u32 {
         let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         match *self {
-            Self::Null => 0,
+            Self::Null | Self::Unset => 0,
             Self::Boolean(_) | Self::Tinyint(_) => 1,
             Self::Smallint(_) => 2,
             Self::Int(_) | Self::Date(_) | Self::Float(_) => 4,

@@ -3,12 +3,14 @@
 //! Guarantee: what was acknowledged outlives the process, however it ends: each micro-batch is one transaction in a write-ahead log that
 //! the operating system has. A row is replaced only by a newer timestamp, as in Cassandra. Not guaranteed: that the last transactions
 //! outlive a loss of power (`synchronous = NORMAL`; the file itself does), and that a row deleted by hand stays deleted when its record
-//! is written again: there are no tombstones here. A number that is no number is null in SQLite.
+//! is written again: there are no tombstones here. There is one timestamp a row, not one a cell as in Cassandra: with `nulls = "unset"` a
+//! value that comes late, after a newer row without one, loses with its row. A number that is no number is null in SQLite.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use forebay_schemas::pipeline::Nulls;
 use libsql::{Builder, Connection, OpenFlags, Statement};
 use tokio::runtime::Handle;
 use tokio::task;
@@ -281,8 +283,12 @@ fn create_table(spec: &TableSpec) -> String {
 fn upsert(spec: &TableSpec) -> String {
     let mut names: Vec<&str> = spec.columns.iter().map(|column| column.name.as_str()).collect();
     names.push(TS);
-    let sets: Vec<_> =
-        names.iter().filter(|name| !spec.key_names().contains(name)).map(|name| format!("\"{name}\" = excluded.\"{name}\"")).collect();
+    let kept = |name: &str| spec.columns.iter().any(|column| column.name == name && column.nulls == Nulls::Unset);
+    let set = |name: &&str| match kept(name) {
+        true => format!("\"{name}\" = coalesce(excluded.\"{name}\", \"{}\".\"{name}\")", spec.table),
+        false => format!("\"{name}\" = excluded.\"{name}\""),
+    };
+    let sets: Vec<_> = names.iter().filter(|name| !spec.key_names().contains(name)).map(set).collect();
     format!(
         "INSERT INTO \"{table}\" ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {} WHERE excluded.{TS} > \"{table}\".{TS}",
         quoted(names.iter().copied()),
@@ -332,7 +338,7 @@ fn compare(spec: &TableSpec, real: &[(String, String, i64)]) -> Result<(), Strin
 fn value(cell: &Cell<'_>) -> libsql::Value {
     use libsql::Value;
     match *cell {
-        Cell::Null => Value::Null,
+        Cell::Null | Cell::Unset => Value::Null,
         Cell::Bigint(number) => Value::Integer(number),
         Cell::Int(number) => Value::Integer(number.into()),
         Cell::Smallint(number) => Value::Integer(number.into()),
@@ -357,7 +363,7 @@ fn widened(number: f32) -> f64 {
 /// A value in JSON, inside a list also.
 fn plain(cell: &Cell<'_>) -> serde_json::Value {
     match *cell {
-        Cell::Null => serde_json::Value::Null,
+        Cell::Null | Cell::Unset => serde_json::Value::Null,
         Cell::Bigint(number) => number.into(),
         Cell::Int(number) => number.into(),
         Cell::Smallint(number) => number.into(),

@@ -1,7 +1,7 @@
 //! The table: in Cassandra, or in a file of this machine, behind one interface.
 //!
 //! Guarantee: [`Store::write`] is an upsert of whole rows by their primary key, newest timestamp wins: making the same write again, late,
-//! or in another order gives the same table. A row it counts as written is acknowledged. Not guaranteed: that a write which failed had no
+//! or in another order gives the same table (`nulls = "unset"` in a file: the last only as far as each row has its values). A row it counts as written is acknowledged. Not guaranteed: that a write which failed had no
 //! effect, and that two rows become visible at the same moment.
 //!
 //! * [`TableSpec`] plans the table out of the pipeline file and the SELECT, with no server asked.
@@ -13,6 +13,8 @@ mod cells;
 mod cql_type;
 mod embedded;
 mod error;
+#[cfg(test)]
+mod once_tests;
 mod render;
 mod rows;
 mod spec;

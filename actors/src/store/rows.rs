@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
+use forebay_schemas::pipeline::Nulls;
 
 use super::cells::{Cells, Value, convert, quoted};
 use super::cql_type::CqlType;
@@ -29,6 +30,8 @@ pub struct RowSet {
 #[derive(Debug)]
 struct Data {
     columns: Vec<Cells>,
+    /// For each column whether it is left as it is where a row has no value.
+    unset: Vec<bool>,
     write_ts: Vec<i64>,
     sizes: Vec<u32>,
 }
@@ -85,7 +88,8 @@ impl RowSet {
         let good = |row: &u32| reasons.get(*row as usize).is_none_or(Option::is_none);
         let rows: Arc<[u32]> = (0..count).filter(good).collect();
         let refusals = (0..count).zip(reasons).filter_map(|(row, reason)| Some(Refusal { row, reason: reason? })).collect();
-        Ok((Self { data: Arc::new(Data { columns, write_ts: write_ts.to_vec(), sizes }), rows }, refusals))
+        let unset = spec.columns.iter().map(|column| column.nulls == Nulls::Unset).collect();
+        Ok((Self { data: Arc::new(Data { columns, unset, write_ts: write_ts.to_vec(), sizes }), rows }, refusals))
     }
 
     /// Which rows of the batch these are.
@@ -111,7 +115,10 @@ impl RowSet {
 
     /// The cells of a row, in the order of the table's columns.
     pub(super) fn cells(&self, row: u32) -> impl Iterator<Item = Value<'_>> {
-        self.data.columns.iter().map(move |cells| cells.value(row as usize))
+        self.data.columns.iter().zip(&self.data.unset).map(move |(cells, unset)| match cells.value(row as usize) {
+            Value::Null if *unset => Value::Unset,
+            value => value,
+        })
     }
 
     /// One cell.

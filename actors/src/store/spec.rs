@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
-use forebay_schemas::pipeline::{CassandraTable, FileError, Pipeline, WriterTable, nearest};
+use forebay_schemas::pipeline::{CassandraTable, FileError, Nulls, Pipeline, WriterTable, nearest};
 
 use super::cql_type::CqlType;
 
@@ -36,8 +36,10 @@ pub struct Column {
     pub arrow: DataType,
     /// What the table holds.
     pub cql: CqlType,
-    /// Whether the SELECT may give null, which is written and costs the table a tombstone.
+    /// Whether the SELECT may give null.
     pub nullable: bool,
+    /// What becomes of the column then; never [`Nulls::Unset`] for one of the primary key.
+    pub nulls: Nulls,
 }
 
 /// Words that CQL does not take as a name unless it is quoted; a table of ours is to be read without quotes.
@@ -50,7 +52,7 @@ impl TableSpec {
     /// Plans the table for a pipeline whose SELECT gives `output`.
     ///
     /// # Errors
-    /// When a column of the SELECT can't be a column of the table, when a key column or a typed column is not in the SELECT, or when a
+    /// When a column of the SELECT can't be a column of the table, when a column that `[writer]` names is not in the SELECT, or when a
     /// type can't be written. The error points into the pipeline file and says what to write instead.
     ///
     /// # Panics
@@ -65,6 +67,9 @@ impl TableSpec {
         let columns = plan_columns(pipeline, writer, output)?;
         for name in writer.columns.keys() {
             in_the_select(pipeline, &["writer", "columns", name], name, &names)?;
+        }
+        for name in writer.nulls.named() {
+            in_the_select(pipeline, &["writer", "nulls", name], name, &names)?;
         }
         let mut primary_key = Vec::with_capacity(writer.primary_key.len());
         for name in &writer.primary_key {
@@ -83,6 +88,12 @@ impl TableSpec {
     /// Whether a column, by its index, is of the primary key.
     pub fn is_key(&self, column: usize) -> bool {
         self.primary_key.contains(&column)
+    }
+
+    /// The columns whose nulls are written, each of them a tombstone in Cassandra.
+    pub fn tombstones(&self) -> impl Iterator<Item = &Column> {
+        let columns = self.columns.iter().enumerate();
+        columns.filter(|(at, column)| column.nullable && column.nulls == Nulls::Write && !self.is_key(*at)).map(|(_, column)| column)
     }
 
     /// Names of the primary key's columns, in key order.
@@ -136,7 +147,8 @@ fn plan_columns(pipeline: &Pipeline, writer: &WriterTable, output: &Schema) -> R
             Some(declared) => declared_type(pipeline, name, declared, arrow)?,
             None => CqlType::of(arrow).ok_or_else(|| no_type(pipeline, name, arrow))?,
         };
-        columns.push(Column { name: name.clone(), arrow: arrow.clone(), cql, nullable: field.is_nullable() });
+        let nulls = if writer.primary_key.contains(name) { Nulls::Write } else { writer.nulls.of(name) };
+        columns.push(Column { name: name.clone(), arrow: arrow.clone(), cql, nullable: field.is_nullable(), nulls });
     }
     Ok(columns)
 }
@@ -185,6 +197,7 @@ fn no_type(pipeline: &Pipeline, name: &str, arrow: &DataType) -> FileError {
     let help = match arrow {
         DataType::Null => format!("say what it is: `columns = {{ {name} = \"text\" }}` in [writer]"),
         DataType::Struct(_) => format!("select its fields one by one, such as {name}['field'] AS {name}_field"),
+        DataType::Map(_, _) => format!("select its values one by one, such as {name}['name'] AS {name}_name"),
         _ => "convert it in the SQL with CAST".to_owned(),
     };
     pipeline.error_at(&["transformer", "sql"], format!("`{name}` is {arrow} in the SQL, which no column of Cassandra holds"), help)

@@ -75,6 +75,25 @@ fn a_typed_column_that_is_not_selected_is_refused_with_the_nearest_one() {
 }
 
 #[test]
+fn the_columns_whose_nulls_are_written_are_those_that_the_file_does_not_leave() {
+    let fields = || vec![("id", DataType::Utf8), ("phone", DataType::Utf8), ("cell", DataType::Utf8)];
+    let tombstones = |more: &str| {
+        let spec = plan(&format!("{KEYED}\n{more}"), fields()).unwrap();
+        spec.tombstones().map(|column| column.name.clone()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(tombstones(""), "phone cell");
+    assert_eq!(tombstones("nulls = { phone = \"unset\" }"), "cell");
+    assert_eq!(tombstones("nulls = \"unset\""), "");
+}
+
+#[test]
+fn a_column_whose_nulls_are_left_and_that_is_not_selected_is_refused_with_the_nearest_one() {
+    let writer = format!("{KEYED}\nnulls = {{ phon = \"unset\" }}");
+    let (message, help) = refusal(&writer, vec![("id", DataType::Utf8), ("phone", DataType::Utf8)]);
+    assert_eq!((message.as_str(), help.as_str()), ("`phon` is not a column of the SELECT", "did you mean `phone`?"));
+}
+
+#[test]
 fn a_name_that_cassandra_does_not_take_is_refused() {
     assert!(refusal(KEYED, vec![("id", DataType::Utf8), ("count(*)", DataType::Int64)]).1.contains("AS"));
     assert!(refusal(KEYED, vec![("id", DataType::Utf8), ("Age", DataType::Int64)]).1.contains("lower-case"));

@@ -122,3 +122,36 @@ pub(crate) fn pairs(spec: &TableSpec, pairs: &[(&str, Option<&str>)], ts: i64) -
     assert!(refusals.is_empty(), "{refusals:?}");
     rows
 }
+
+fn people_schema() -> Schema {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    Schema::new(vec![text("id"), Field::new("seq", DataType::Int64, true), text("name"), text("phone")])
+}
+
+/// A table `t` of people: `id` and `seq` are the key, `name` and `phone` may be null; `more` goes into `[writer]`.
+pub(crate) fn people(keyspace: &str, more: &str) -> TableSpec {
+    let writer = format!("table = \"t\"\nprimary_key = [\"id\", \"seq\"]\n{more}");
+    let pipeline = pipeline(Path::new("t.toml"), "\"embedded\"", keyspace, &writer);
+    TableSpec::plan(&pipeline, &people_schema()).expect("the table of people is right")
+}
+
+/// One of [`people`]: its key, its name and its phone.
+pub(crate) type Person<'a> = (&'a str, i64, Option<&'a str>, Option<&'a str>);
+
+/// Rows of [`people`], each with the timestamp it is written at.
+pub(crate) fn persons(spec: &TableSpec, persons: &[(Person<'_>, i64)]) -> RowSet {
+    let text = |of: fn(&Person<'_>) -> Option<String>| -> ArrayRef {
+        Arc::new(StringArray::from(persons.iter().map(|(person, _)| of(person)).collect::<Vec<_>>()))
+    };
+    let columns: Vec<ArrayRef> = vec![
+        text(|person| Some(person.0.to_owned())),
+        Arc::new(Int64Array::from(persons.iter().map(|(person, _)| person.1).collect::<Vec<_>>())),
+        text(|person| person.2.map(str::to_owned)),
+        text(|person| person.3.map(str::to_owned)),
+    ];
+    let batch = RecordBatch::try_new(Arc::new(people_schema()), columns).expect("persons are of their schema");
+    let timestamps: Vec<i64> = persons.iter().map(|(_, ts)| *ts).collect();
+    let (rows, refusals) = RowSet::check(spec, &batch, &timestamps).expect("persons are as planned");
+    assert!(refusals.is_empty(), "{refusals:?}");
+    rows
+}

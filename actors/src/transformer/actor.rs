@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Plan;
+use crate::failpoint::point;
 use crate::kernel::{Actor, Closed, Cx, Exit, Lease, Mailbox, Working};
 use crate::message::{RawBatch, RowBatch};
 
@@ -36,9 +37,9 @@ impl Transformer {
         self.working = Some(cx.progress().working());
         let plan = Arc::clone(&self.plan);
         let work = move || {
-            fail::fail_point!("transformer::before_transform");
+            point("transformer::before_transform");
             let rows = batch.map(|raw| plan.run(raw));
-            fail::fail_point!("transformer::after_transform");
+            point("transformer::after_transform");
             rows
         };
         cx.compute(work, Self::computed);

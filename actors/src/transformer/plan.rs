@@ -1,11 +1,14 @@
 //! The plan of a pipeline's transformation: made once, run for each batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::array::{
-    ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array,
+    ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, MapArray, RecordBatch, StringBuilder, StructArray, TimestampMillisecondArray,
+    UInt32Array,
 };
+use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{SchemaRef, UInt32Type};
 use forebay_schemas::pipeline::{FileError, FileText, Pipeline};
@@ -13,10 +16,10 @@ use forebay_schemas::record::RecordSchema;
 
 use super::decode::{self, Decoded, Shape};
 use super::error::TransformError;
-use super::schema::{Origin, UTC, record_fields};
+use super::schema::{Origin, UTC, header_entries, header_fields, record_fields};
 use super::sql::{self, Program, Source};
 use super::step;
-use crate::message::{RawBatch, Reject, RowBatch, Stage};
+use crate::message::{RawBatch, RawRecord, Reject, RowBatch, Stage, headers};
 
 /// How many rows one record can become. Write timestamps of neighbouring records are this far apart at least.
 pub const MAX_ROWS_OF_RECORD: usize = 16;
@@ -58,6 +61,11 @@ impl Plan {
     /// The columns of the rows: those of the SELECT.
     pub fn output(&self) -> SchemaRef {
         Arc::clone(&self.program.output)
+    }
+
+    /// Whether the SQL looks at `_headers`, so that records are to come with them.
+    pub fn reads_headers(&self) -> bool {
+        self.program.sources.iter().any(|source| matches!(source, Source::Origin(Origin::Headers)))
     }
 
     /// A short name of this SQL: eight hexadecimal digits that follow from its text.
@@ -105,6 +113,7 @@ impl Plan {
                 Source::Origin(Origin::Offset) => Arc::new(Int64Array::from_iter_values(records().map(|r| r.offset))),
                 Source::Origin(Origin::Partition) => Arc::new(Int32Array::from_iter_values(records().map(|r| r.partition))),
                 Source::Origin(Origin::Key) => Arc::new(BinaryArray::from_iter(records().map(|r| raw.key(r)))),
+                Source::Origin(Origin::Headers) => Arc::new(header_maps(raw, records())),
                 Source::Origin(Origin::Row) => Arc::new(UInt32Array::from(rows.to_vec())),
             }
         };
@@ -138,6 +147,21 @@ impl Plan {
         let columns: Vec<usize> = (0..self.program.output.fields().len()).collect();
         result.project(&columns).expect("the hidden column is the last")
     }
+}
+
+/// For each record a map of its headers, by name in order; of several with one name the last. A value that is not UTF-8 is null.
+fn header_maps<'a>(raw: &RawBatch, records: impl Iterator<Item = &'a RawRecord>) -> MapArray {
+    let (mut names, mut values, mut lengths) = (StringBuilder::new(), StringBuilder::new(), Vec::new());
+    for record in records {
+        let by_name: BTreeMap<&str, Option<&[u8]>> = headers::read(raw.headers(record)).collect();
+        lengths.push(by_name.len());
+        for (name, value) in by_name {
+            names.append_value(name);
+            values.append_option(value.and_then(|bytes| std::str::from_utf8(bytes).ok()));
+        }
+    }
+    let entries = StructArray::new(header_fields(), vec![Arc::new(names.finish()), Arc::new(values.finish())], None);
+    MapArray::new(header_entries(), OffsetBuffer::from_lengths(lengths), entries, None, false)
 }
 
 /// For each row the index of its record: the hidden column, which is the last one of a scan and of a result.

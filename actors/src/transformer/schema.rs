@@ -24,13 +24,15 @@ pub(super) enum Origin {
     Partition,
     /// `_key`: bytes, for a key need not be text.
     Key,
+    /// `_headers`: the value of each header by its name.
+    Headers,
     /// [`ROW`]
     Row,
 }
 
 impl Origin {
     /// Those that the SQL can see.
-    pub(super) const VISIBLE: [Self; 4] = [Self::Timestamp, Self::Offset, Self::Partition, Self::Key];
+    pub(super) const VISIBLE: [Self; 5] = [Self::Timestamp, Self::Offset, Self::Partition, Self::Key, Self::Headers];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -38,6 +40,7 @@ impl Origin {
             Self::Offset => "_offset",
             Self::Partition => "_partition",
             Self::Key => "_key",
+            Self::Headers => "_headers",
             Self::Row => ROW,
         }
     }
@@ -48,10 +51,21 @@ impl Origin {
             Self::Offset => DataType::Int64,
             Self::Partition => DataType::Int32,
             Self::Key => DataType::Binary,
+            Self::Headers => DataType::Map(header_entries(), false),
             Self::Row => DataType::UInt32,
         };
         Field::new(self.name(), data_type, self == Self::Key)
     }
+}
+
+/// The names and values of a header, the entries of the map `_headers`.
+pub(super) fn header_fields() -> Fields {
+    [Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)].into_iter().collect()
+}
+
+/// The same as the map has them.
+pub(super) fn header_entries() -> FieldRef {
+    Arc::new(Field::new("entries", DataType::Struct(header_fields()), false))
 }
 
 /// The columns of a record's own fields.

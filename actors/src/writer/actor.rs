@@ -12,6 +12,7 @@ use super::client::{Client, Waiting, Written, check, connect};
 use super::dead_letters::DeadLetters;
 use super::error::WriterError;
 use super::state::Desk;
+use crate::failpoint::point;
 use crate::kernel::{Actor, Class, Credit, Cx, Exit, Lease, SharedClock};
 use crate::message::{BatchDone, RowBatch};
 use crate::store::{Store, TableSpec};
@@ -155,6 +156,7 @@ fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
         write_micros: micros(write),
     });
     batch.raw.receipt.settle(BatchDone { rows, rejected, transform: batch.transform, write });
+    point("writer::after_settle");
 }
 
 fn exit_of(error: &WriterError) -> Exit {

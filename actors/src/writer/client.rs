@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::dead_letters::{DeadLetters, Undelivered};
 use super::error::WriterError;
 use super::state::{Attempts, Outages, Say, letters};
+use crate::failpoint::point_async;
 use crate::kernel::{Class, Progress, SharedClock};
 use crate::message::{RawBatch, Reject, RowBatch, Stage};
 use crate::store::{Refusal, RowSet, Store, TableSpec};
@@ -157,14 +158,15 @@ impl Client {
         let mut sent = HashSet::new();
         self.bury(&ticket, &batch.raw, &batch.rejects, &mut sent).await?;
 
-        point("writer::before_write").await;
+        point_async("writer::before_write").await;
         let (rows, refused) = self.write(&ticket, &batch.rows).await?;
-        point("writer::after_write").await;
+        point_async("writer::after_write").await;
 
         let late: Vec<Reject> = refused.into_iter().map(|refusal| reject(&batch.origin, refusal)).collect();
         self.bury(&ticket, &batch.raw, &late, &mut sent).await?;
         batch.rejects.extend(late);
         let write = self.since(start);
+        point_async("writer::before_settle").await;
         Ok(Written { batch, rows, rejected: sent.len() as u64, write })
     }
 
@@ -197,7 +199,7 @@ impl Client {
         if left.is_empty() {
             return Ok(());
         }
-        point("writer::before_dead_letter").await;
+        point_async("writer::before_dead_letter").await;
         let mut attempts = Attempts::default();
         let late = |trouble: WriterError| ticket.say(&trouble, trouble.to_string());
         while let Err(Undelivered { letters, trouble }) = self.dead_letters.send(raw, left.clone(), self.clock.wall(), &late).await {
@@ -206,19 +208,7 @@ impl Client {
             wait(ticket, &mut attempts, trouble, moved).await?;
         }
         ticket.over();
-        point("writer::after_dead_letter").await;
+        point_async("writer::after_dead_letter").await;
         Ok(())
     }
-}
-
-/// A place where a test makes the writer fail, sleep or pause; not on the actor thread, nor on one of the I/O runtime's.
-async fn point(name: &'static str) {
-    #[cfg(feature = "failpoints")]
-    if let Err(error) = tokio::task::spawn_blocking(move || fail::fail_point!(name)).await
-        && error.is_panic()
-    {
-        std::panic::resume_unwind(error.into_panic());
-    }
-    #[cfg(not(feature = "failpoints"))]
-    let _ = name;
 }

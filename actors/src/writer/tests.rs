@@ -135,6 +135,7 @@ fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>) -> (RowBatch, one
             write_ts: 16,
             key: Some(0..3),
             value: Some(3..8),
+            headers: 0..0,
         })
         .collect();
     let (receipt, done) = Receipt::new();

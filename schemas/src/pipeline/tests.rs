@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const USERS: &str = r#"
@@ -118,13 +120,39 @@ fn a_budget_smaller_than_a_batch_is_refused() {
 #[test]
 fn sizes_and_times_without_a_unit_say_what_to_write() {
     assert!(error_of("\"10s\"", "\"ten\"").to_string().contains("such as \"10s\""));
-    assert!(error_of("[cassandra]", "[journal]\n[cassandra]").remedy().is_some());
+    assert!(error_of("[cassandra]", "[jornal]\n[cassandra]").remedy().is_some());
 }
 
 #[test]
 fn a_topic_and_a_table_keep_to_their_servers_rules() {
     assert!(error_of("topic = \"users_stream\"", "topic = \"users stream\"").remedy().is_some());
     assert!(error_of("table = \"users_stream\"", "table = \"Users\"").remedy().unwrap().contains("lower-case"));
+}
+
+#[test]
+fn nulls_are_written_unless_the_file_says_otherwise_for_the_table_or_a_column() {
+    let nulls = |line: &str| parse_text(&format!("{USERS}{line}\n")).unwrap().writer.unwrap().nulls;
+    assert_eq!(nulls("").of("phone"), Nulls::Write);
+    assert_eq!(nulls("nulls = \"write\"").of("phone"), Nulls::Write);
+    assert_eq!(nulls("nulls = \"unset\"").of("phone"), Nulls::Unset);
+    for some in [nulls("nulls = { phone = \"unset\", cell = \"write\" }"), nulls("[writer.nulls]\nphone = \"unset\"\ncell = \"write\"")] {
+        assert_eq!((some.of("phone"), some.of("cell"), some.of("email")), (Nulls::Unset, Nulls::Write, Nulls::Write));
+    }
+}
+
+#[test]
+fn a_wrong_word_for_nulls_is_shown_at_its_place_with_the_nearest() {
+    let line = USERS.lines().count() + 1;
+    let error = |text: &str| parse_text(&format!("{USERS}{text}\n")).expect_err("the file is wrong");
+    for text in ["nulls = \"unst\"", "nulls = { phone = \"unst\" }"] {
+        let error = error(text);
+        assert_eq!((error.line(), error.remedy()), (Some(line), Some("did you mean `unset`?")), "{error}");
+    }
+    assert_eq!(error("[writer.nulls]\ncell = \"write\"\nphone = \"skip\"").line(), Some(line + 2));
+    let number = error("nulls = 3");
+    assert!(number.to_string().contains("such as { phone = \"unset\" }"), "{number}");
+    let key = error("nulls = { id = \"unset\" }");
+    assert_eq!((key.to_string().as_str(), key.line()), ("`id` is of the primary key, which is never null", Some(line)));
 }
 
 #[test]

@@ -181,6 +181,7 @@ fn properties(port: u16, controller: u16, data: &Path) -> String {
          broker.heartbeat.interval.ms=500\n\
          broker.session.timeout.ms=3000\n\
          group.initial.rebalance.delay.ms=0\n\
+         group.min.session.timeout.ms=1000\n\
          log.cleaner.dedupe.buffer.size=8388608\n\
          offsets.topic.num.partitions=4\n\
          offsets.topic.replication.factor=1\n\

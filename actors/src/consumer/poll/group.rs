@@ -12,9 +12,11 @@ use rdkafka::error::KafkaError;
 
 use super::super::client::{Assigned, Event as Told};
 use super::super::error::Trouble;
+use super::super::forming::Incoming;
 use super::super::start::Found;
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop};
+use crate::failpoint::point;
 use crate::kernel::{Backoff, Class};
 use crate::ledger::Command;
 
@@ -70,6 +72,7 @@ impl Loop<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        point("consumer::before_assign");
         self.client.assign(&found)?;
         let paused = self.wait.as_ref().is_some_and(|wait| wait.paused);
         if paused {
@@ -99,12 +102,14 @@ impl Loop<'_> {
             }
         }
         self.all_is_well();
+        point("consumer::after_assign");
         Ok(())
     }
 
     /// Partitions were taken away: what is in flight of them is waited for and committed, unless others may have them already.
     pub(super) fn revoked(&mut self, partitions: &[Partition], lost: bool) -> Result<(), End> {
         tracing::debug!(?partitions, lost, "revoked");
+        point("consumer::before_revoke");
         self.unanswered = None;
         if let Some(wait) = &mut self.wait {
             wait.forget(partitions);
@@ -118,7 +123,9 @@ impl Loop<'_> {
         }
         self.state.revoke(partitions);
         self.gone(partitions);
-        Ok(self.client.unassign(partitions)?)
+        self.client.unassign(partitions)?;
+        point("consumer::after_revoke");
+        Ok(())
     }
 
     /// Others may read these partitions from here on.
@@ -162,6 +169,23 @@ impl Loop<'_> {
     pub(super) fn show_paused(&self, paused: bool) {
         for partition in self.state.assigned() {
             self.params.telemetry.partition(partition, |view| view.paused = paused);
+        }
+    }
+
+    /// A record's timestamp was not believed, the `clamped`th of its partition under this assignment.
+    pub(super) fn show_clamped(&self, record: &Incoming<'_>, clamped: u64) {
+        let &Incoming { partition, offset, timestamp_ms, .. } = record;
+        self.params.telemetry.partition(partition, |view| view.clamped += 1);
+        if clamped == 1 {
+            self.params.ledger.saw(Event::TimestampClamped { partition, offset, timestamp_ms: timestamp_ms.unwrap_or_default() });
+            tracing::warn!(
+                topic = self.params.topic,
+                partition,
+                offset,
+                timestamp_ms,
+                "a record's timestamp lies after the year 2099 and counts as none; is its producer's clock or unit wrong? Others that follow in \
+                 this partition are only counted"
+            );
         }
     }
 

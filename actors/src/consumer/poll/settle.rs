@@ -15,6 +15,7 @@ use super::super::committer::Answer;
 use super::super::error::ConsumerError;
 use super::super::state::Commit;
 use super::{End, Loop, STEP, Sent};
+use crate::failpoint::point;
 use crate::message::BatchDone;
 
 /// How long the batches in flight of partitions that are taken away may take; well below the session time-out.
@@ -78,7 +79,7 @@ impl Loop<'_> {
         if commits.is_empty() {
             return Ok(());
         }
-        fail::fail_point!("consumer::before_commit");
+        point("consumer::before_commit");
         self.state.asked(&commits);
         self.pace.sent(now);
         Ok(self.committer.ask(commits)?)
@@ -94,7 +95,7 @@ impl Loop<'_> {
                 let offsets = answer.commits.iter().map(|commit| (commit.partition, commit.place.offset)).collect();
                 self.params.ledger.saw(Event::OffsetsCommitted { offsets });
                 self.pace.confirmed();
-                fail::fail_point!("consumer::after_commit");
+                point("consumer::after_commit");
             }
             Err(error) => {
                 match error.rdkafka_error_code() {

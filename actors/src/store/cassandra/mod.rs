@@ -12,7 +12,7 @@ mod query;
 mod request;
 mod schema;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;

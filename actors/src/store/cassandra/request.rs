@@ -145,6 +145,10 @@ fn write_value(value: Value<'_>, cell: CellWriter<'_>) -> Result<(), CellOverflo
             cell.set_null();
             Ok(())
         }
+        Value::Unset => {
+            cell.set_unset();
+            Ok(())
+        }
         Value::Text(text) => cell.set_value(text.as_bytes()).map(|_| ()),
         Value::Blob(bytes) | Value::Uuid(bytes) => cell.set_value(bytes).map(|_| ()),
         Value::Bigint(number) | Value::Timestamp(number) => cell.set_value(&number.to_be_bytes()).map(|_| ()),

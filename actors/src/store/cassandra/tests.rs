@@ -44,7 +44,7 @@ fn a_table_may_have_more_columns_but_none_less_or_other() {
 }
 
 /// A keyspace of its own for a test, on the server that the tests of this process share.
-async fn keyspace(name: &str) -> (String, Session) {
+pub(in crate::store) async fn keyspace(name: &str) -> (String, Session) {
     let server = forebay_test_services::Cassandra::shared().contact_point();
     let session = SessionBuilder::new().known_node(&server).build().await.unwrap();
     session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {name}"), ()).await.unwrap();

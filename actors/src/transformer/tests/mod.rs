@@ -59,7 +59,8 @@ fn batch<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> RawBatch {
         let start = u32::try_from(arena.len()).unwrap();
         arena.extend_from_slice(value);
         let value = Some(start..u32::try_from(arena.len()).unwrap());
-        records.push(RawRecord { partition: 0, offset, timestamp_ms: 1_000 + offset, write_ts: 1_000_000 + offset * 16, key: None, value });
+        let (timestamp_ms, write_ts) = (1_000 + offset, 1_000_000 + offset * 16);
+        records.push(RawRecord { partition: 0, offset, timestamp_ms, write_ts, key: None, value, headers: 0..0 });
     }
     let receipt = Receipt::new().0;
     RawBatch { id: 1, arena, records, ranges: Ranges::default(), waited: Duration::ZERO, cut_at: Instant::now(), receipt }

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::message::headers;
 use crate::transformer::{decode, schema};
 
 /// A schema with everything in it.
@@ -146,6 +147,35 @@ fn the_columns_beside_the_record_are_the_records_own() {
     assert_eq!(rows(&out)[1], (2, json!({"id": 2, "p": 3, "o": 2, "t": "1970-01-01T00:00:01.002Z", "k": "7b22696422"})));
     assert!(out.rows["k"].as_binary::<i32>().is_null(0));
     assert_eq!(out.rows["t"].as_primitive::<TimestampMillisecondType>().value(0), 1_000);
+}
+
+#[test]
+fn headers_are_to_be_had_by_name_the_last_of_each_and_as_text() {
+    let mut raw = texts(&[r#"{"id":1,"amount":""}"#, "bad", r#"{"id":2,"amount":""}"#, r#"{"id":3,"amount":""}"#]);
+    let mut with = |record: usize, of: &[(&str, Option<&[u8]>)]| {
+        let start = u32::try_from(raw.arena.len()).unwrap();
+        of.iter().for_each(|(name, value)| headers::put(name, *value, &mut raw.arena));
+        raw.records[record].headers = start..u32::try_from(raw.arena.len()).unwrap();
+    };
+    with(0, &[("run", Some(b"old")), ("other", Some(b"x")), ("run", Some("neu\u{fc}".as_bytes()))]);
+    with(1, &[("run", Some(b"of a record that is bad"))]);
+    with(3, &[("run", Some(&[0xff, 0xfe])), ("trace", None)]);
+    let plan = plan(SCHEMA, "SELECT id, _headers['run'] AS run, _headers['forebay-run'] IS NULL AS gone FROM topic WHERE id < 9");
+    assert!(plan.reads_headers());
+    assert!(plan.output().field_with_name("run").unwrap().is_nullable());
+    let rows = rows(&plan.run(raw));
+    let expected =
+        [(0, json!({"id": 1, "run": "neu\u{fc}", "gone": true})), (2, json!({"id": 2, "gone": true})), (3, json!({"id": 3, "gone": true}))];
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn headers_are_not_asked_for_by_sql_that_does_not_name_them() {
+    for sql in ["SELECT * FROM topic", "SELECT id, _key AS k FROM topic", "SELECT id FROM (SELECT id, _headers['a'] AS a FROM topic) AS t"]
+    {
+        assert!(!plan(SCHEMA, sql).reads_headers(), "{sql}");
+    }
+    assert!(plan(SCHEMA, "SELECT id FROM topic WHERE _headers['kind'] = 'user'").reads_headers());
 }
 
 #[test]

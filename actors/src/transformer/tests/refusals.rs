@@ -68,7 +68,7 @@ fn an_unknown_column_names_the_nearest_and_all() {
         "SELECT idd FROM topic",
         0,
         "there is no column `idd`",
-        "the columns are id, userName, tags, at, _timestamp, _offset, _partition, _key",
+        "the columns are id, userName, tags, at, _timestamp, _offset, _partition, _key, _headers",
     );
     refused("SELECT id FROM topic WHERE\n id = \"x y z\"", 1, "there is no column `x y z`", "text stands in single quotes");
     refused("SELECT id,\nat['town'] AS t FROM topic", 1, "town", "name['first']");

@@ -1,0 +1,189 @@
+//! Going back: the group's offsets are set to where records are to be read from again, and the journal keeps who did it and why.
+//!
+//! Guarantee: nothing moves before [`Running::replay`] is called with a plan that was looked at; the journal has the act on the disk before Kafka
+//! hears of it, and a crash between the two leaves all as it was. What is read again is written with later timestamps than all before it, so it
+//! wins over what stands in the table, and the newest record of a key wins in the end. Not guaranteed: that rows do not look older for
+//! as long as the replay takes; and rows that were deleted by hand come back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use forebay_schemas::event::{Event, Place};
+use forebay_schemas::offset::{Offset, Partition, Range};
+use serde::Serialize;
+
+use super::running::Running;
+use crate::broker::{self, BrokerError, Committed};
+use crate::consumer::{clock_of, metadata_of};
+use crate::journal::JournalError;
+
+/// From where records are to be read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// From the first that Kafka holds.
+    Begin,
+    /// From these offsets on; partitions that are not named stay where they are.
+    Offsets(BTreeMap<Partition, Offset>),
+    /// From the first record of each partition with this timestamp or a later one.
+    Time(DateTime<Utc>),
+}
+
+/// What is to become of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Move {
+    /// The partition.
+    pub partition: Partition,
+    /// The first offset that Kafka holds.
+    pub begin: Offset,
+    /// The offset that the next record gets.
+    pub end: Offset,
+    /// What the group has committed; none when it has not.
+    pub committed: Option<Offset>,
+    /// Where it is to be read from; none to leave it where it is.
+    pub to: Option<Offset>,
+    /// How many offsets are read again.
+    pub again: u64,
+    /// Records that the group has not read and Kafka no longer holds.
+    pub lost: Option<Range>,
+    #[serde(skip)]
+    clock: i64,
+}
+
+/// Why a replay can't be.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The pipeline reads no topic.
+    #[error("this pipeline ends at the topic: it has no [consumer] whose offsets could be moved")]
+    NoConsumer,
+    /// Kafka is away, or refuses.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The journal can't be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// `p0: 120 -> 0, 120 offsets again`.
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let committed = self.committed.map_or_else(|| "nothing".to_owned(), |offset| offset.to_string());
+        write!(f, "p{}: kafka holds [{}..{}), committed {committed}", self.partition, self.begin, self.end)?;
+        match self.to {
+            Some(to) => write!(f, " -> {to}, {} offsets again", self.again)?,
+            None => f.write_str(", stays")?,
+        }
+        match self.lost {
+            Some(lost) => write!(f, "; {lost} are lost"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is to become of a partition. Only backwards, unless the group's offset is not in the topic any more.
+fn plan(
+    partition: Partition,
+    (begin, end): (Offset, Offset),
+    committed: Option<&Committed>,
+    wanted: Option<Offset>,
+    known: Option<Place>,
+) -> Move {
+    let offset = committed.map(|committed| committed.offset);
+    let clock = committed.and_then(|committed| clock_of(&committed.metadata)).unwrap_or(0).max(known.map_or(0, |place| place.clock));
+    let lost = offset.filter(|&offset| offset < begin).map(|from| Range { from, to: begin });
+    let stray = offset.is_some_and(|offset| !(begin..=end).contains(&offset));
+    let to = wanted.map(|wanted| wanted.clamp(begin, end)).filter(|&to| stray || offset.is_some_and(|offset| to < offset));
+    let again = to.map_or(0, |to| Range { from: to, to: offset.unwrap_or(end).clamp(begin, end) }.len());
+    Move { partition, begin, end, committed: offset, to, again, lost, clock }
+}
+
+impl Running {
+    /// What a replay would do. Moves nothing.
+    ///
+    /// # Errors
+    /// When Kafka is away, or the pipeline reads no topic.
+    pub async fn plan_replay(&self, from: &From) -> Result<Vec<Move>, ReplayError> {
+        let group = self.group().ok_or(ReplayError::NoConsumer)?;
+        let (access, topic) = (self.access(), self.topic());
+        let ends = broker::ends(access, topic).await?;
+        let committed = broker::committed_with_metadata(access, group, topic).await?;
+        let at_time = match from {
+            From::Time(time) => broker::offsets_at(access, topic, time.timestamp_millis()).await?,
+            _ => BTreeMap::new(),
+        };
+        let known = self.ledger().places();
+        let wanted = |partition: &Partition, begin: Offset| match from {
+            From::Begin => Some(begin),
+            From::Offsets(offsets) => offsets.get(partition).copied(),
+            From::Time(_) => at_time.get(partition).copied(),
+        };
+        let moves = ends.iter().map(|(partition, &(begin, end))| {
+            plan(*partition, (begin, end), committed.get(partition), wanted(partition, begin), known.get(partition).copied())
+        });
+        Ok(moves.collect())
+    }
+
+    /// Does what was planned: the journal first, then the group. `lineage` is a number that no lineage has had.
+    ///
+    /// # Errors
+    /// When the journal can't be written, Kafka is away, or the group has members.
+    pub async fn replay(&self, moves: &[Move], reason: &str, lineage: u32) -> Result<(), ReplayError> {
+        let group = self.group().ok_or(ReplayError::NoConsumer)?;
+        let moving = || moves.iter().filter_map(|a| a.to.map(|to| (a.partition, Place { offset: to, clock: a.clock, lineage })));
+        for Move { partition, lost, .. } in moves.iter().filter(|a| a.to.is_some()) {
+            if let Some(range) = *lost {
+                self.ledger().saw(Event::RangeLost {
+                    partition: *partition,
+                    range,
+                    reason: "kafka had removed them before they were read".into(),
+                });
+            }
+        }
+        self.ledger().saw(Event::OffsetsReset {
+            by: "forebay replay".into(),
+            reason: reason.to_owned(),
+            from: moves.iter().filter(|a| a.to.is_some()).filter_map(|a| a.committed.map(|offset| (a.partition, offset))).collect(),
+            to: moving().collect(),
+        });
+        self.ledger().settled().await?;
+        let commits = moving().map(|(partition, place)| (partition, place.offset, metadata_of(&place))).collect();
+        Ok(broker::commit(self.access(), group, self.topic(), commits).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed(offset: Offset) -> Committed {
+        Committed { offset, metadata: "forebay:2:5000:00000007".into() }
+    }
+
+    fn to(begin_end: (Offset, Offset), at: Option<Offset>, wanted: Offset) -> (Option<Offset>, u64) {
+        let planned = plan(0, begin_end, at.map(committed).as_ref(), Some(wanted), None);
+        (planned.to, planned.again)
+    }
+
+    #[test]
+    fn it_goes_back_to_what_kafka_holds_and_never_forward() {
+        assert_eq!(to((0, 100), Some(60), 20), (Some(20), 40));
+        assert_eq!(to((30, 100), Some(60), 20), (Some(30), 30), "from the first there is");
+        assert_eq!(to((0, 100), Some(60), 80), (None, 0), "a record is never skipped");
+        assert_eq!(to((0, 100), None, 0), (None, 0), "nothing was read yet");
+    }
+
+    #[test]
+    fn an_offset_outside_of_the_topic_is_moved_into_it_and_the_loss_is_named() {
+        let overtaken = plan(0, (50, 100), Some(&committed(20)), Some(50), None);
+        assert_eq!((overtaken.to, overtaken.lost), (Some(50), Some(Range { from: 20, to: 50 })));
+        let anew = plan(0, (0, 10), Some(&committed(60)), Some(0), None);
+        assert_eq!((anew.to, anew.again, anew.lost), (Some(0), 10, None));
+    }
+
+    #[test]
+    fn the_write_clock_goes_on_from_the_highest_that_is_known() {
+        let clock = |known| plan(0, (0, 100), Some(&committed(60)), Some(0), known).clock;
+        assert_eq!(clock(None), 5_000);
+        assert_eq!(clock(Some(Place { offset: 70, clock: 9_000, lineage: 1 })), 9_000);
+    }
+}

@@ -1,0 +1,80 @@
+//! How long a start takes to read its journal: a million events, with the snapshots that come with each new segment, and without any.
+//!
+//! `make bench` prints events/s of both, and of the appends that made the journal. Timing is not asserted, but for what the program promises: a
+//! start under two seconds.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails by the one and speaks by the other")]
+
+use std::time::{Duration, Instant};
+
+use forebay_actors::journal::{RealDisk, Settings};
+use forebay_actors::kernel::SystemClock;
+use forebay_actors::ledger::{Command, Ledger, fold};
+use forebay_schemas::event::{Event, Origin, Place, Start};
+use forebay_schemas::offset::{Range, Ranges};
+
+/// Events in the journal.
+const EVENTS: u64 = 1_000_000;
+/// What a start may take.
+const PROMISE: Duration = Duration::from_secs(2);
+
+fn main() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = || Settings { pipeline: "users".into(), segment_bytes: 16 << 20, keep_bytes: u64::MAX };
+    let open = || Ledger::open(dir.path(), RealDisk, settings(), SystemClock::shared()).unwrap();
+    let ledger = open();
+    let starts = (0..4).map(|partition| (partition, Start { place: Place { offset: 0, clock: 0, lineage: 7 }, origin: Origin::Begin }));
+    ledger.submit(Command::Assigned { starts: starts.collect() }).unwrap();
+    let began = Instant::now();
+    for n in 1..EVENTS {
+        ledger.saw(event(i64::try_from(n).unwrap()));
+        // Some runs, so that there is a state to speak of.
+        if n % 1_000 == 0 {
+            let run = ledger.request(&format!("run-{n}"), 1).unwrap().id();
+            ledger.submit(Command::Start { run }).unwrap();
+            ledger.submit(Command::AllProduced { run }).unwrap();
+        }
+    }
+    let live = ledger.state();
+    drop(ledger);
+    let took = began.elapsed();
+    let bytes: u64 = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    println!("appended {} events, {} MB: {:.0} events/s", live.seq, bytes / 1_000_000, live.seq as f64 / took.as_secs_f64());
+
+    let began = Instant::now();
+    let ledger = open();
+    let start = began.elapsed();
+    assert_eq!(ledger.state(), live);
+    drop(ledger);
+    println!("start with snapshots: {:.0} ms", start.as_secs_f64() * 1e3);
+    assert!(start < PROMISE, "a start of a million events takes {start:?}");
+
+    for entry in std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.extension().is_some_and(|extension| extension == "snap") {
+            std::fs::remove_file(entry).unwrap();
+        }
+    }
+    let began = Instant::now();
+    let state = fold(dir.path(), u64::MAX).unwrap();
+    let took = began.elapsed();
+    assert_eq!(state, live);
+    println!("the same without any: {:.0} ms, {:.0} events/s", took.as_secs_f64() * 1e3, live.seq as f64 / took.as_secs_f64());
+}
+
+/// What a batch leaves in the journal.
+fn event(n: i64) -> Event {
+    let (partition, from, to) = (i32::try_from(n % 4).unwrap(), n, n + 50);
+    let mut ranges = Ranges::default();
+    ranges.add(partition, Range { from, to });
+    let place = Place { offset: to, clock: 1_700_000_000_000_000 + n * 16, lineage: 7 };
+    Event::BatchWritten {
+        batch: n.unsigned_abs(),
+        ranges,
+        rows: 50,
+        rejected: 0,
+        wait_micros: 120,
+        transform_micros: 400,
+        write_micros: 3_200,
+        written: [(partition, place)].into_iter().collect(),
+    }
+}

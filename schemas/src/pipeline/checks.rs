@@ -1,0 +1,311 @@
+//! What must hold of a pipeline file beyond its tables having the right keys: ranges, names, and tables that need each other.
+//!
+//! Guarantee: every error points at the key and says what to write instead; the first one found is told. Nothing outside of the file is
+//! looked at.
+
+use std::time::Duration;
+
+use super::{
+    Bytes, CassandraTable, ConsumerTable, ContactPoints, FetcherTable, FileError, Pipeline, RESERVED_PROPERTIES, Span, WriterTable,
+};
+
+/// Checks a pipeline that was read.
+pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
+    check_tables(p)?;
+    check_names(p)?;
+    check_kafka(p)?;
+    if let Some(cassandra) = &p.cassandra {
+        check_cassandra(p, cassandra)?;
+    }
+    if let Some(fetcher) = &p.fetcher {
+        check_fetcher(p, fetcher)?;
+    }
+    if let Some(producer) = &p.producer {
+        check_pointer(p, &["producer", "key"], &producer.key)?;
+        if producer.key.is_empty() {
+            return Err(p.error_at(&["producer", "key"], "the key is empty", "name a field of the record, such as \"/id\""));
+        }
+    }
+    if let Some(consumer) = &p.consumer {
+        check_consumer(p, consumer)?;
+    }
+    if let Some(writer) = &p.writer {
+        check_writer(p, writer)?;
+    }
+    check_api(p)?;
+    in_range(p, &["journal", "segment"], i64::try_from(p.journal.segment.0).unwrap_or(i64::MAX), 64 << 10, 1 << 30)?;
+    check_supervisor(p)
+}
+
+fn check_tables(p: &Pipeline) -> Result<(), FileError> {
+    let here = [
+        ("fetcher", p.fetcher.is_some()),
+        ("producer", p.producer.is_some()),
+        ("consumer", p.consumer.is_some()),
+        ("transformer", p.transformer.is_some()),
+        ("writer", p.writer.is_some()),
+        ("cassandra", p.cassandra.is_some()),
+    ];
+    for (half, tables) in [("into the topic", &here[..2]), ("from the topic into the table", &here[2..])] {
+        let missing: Vec<_> = tables.iter().filter(|(_, there)| !there).map(|(name, _)| format!("[{name}]")).collect();
+        if let Some((name, _)) = tables.iter().find(|(_, there)| *there)
+            && !missing.is_empty()
+        {
+            return Err(p.error_at(
+                &[name],
+                format!("[{name}] needs {}", missing.join(", ")),
+                format!("the way {half} needs all its tables; add the missing ones, or leave the whole half out"),
+            ));
+        }
+    }
+    if here.iter().all(|(_, there)| !there) {
+        return Err(p.error_at(
+            &["pipeline"],
+            "the pipeline has no actors",
+            "add [fetcher] and [producer], or [consumer], [transformer], [writer] and [cassandra], or all of them; `forebay init` writes an example",
+        ));
+    }
+    Ok(())
+}
+
+fn check_names(p: &Pipeline) -> Result<(), FileError> {
+    let name = &p.meta.name;
+    let fits = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if !fits {
+        return Err(p.error_at(
+            &["pipeline", "name"],
+            format!("{name:?} can't be a pipeline's name"),
+            "use 1 to 64 letters, digits, `-` and `_`",
+        ));
+    }
+    Ok(())
+}
+
+fn check_kafka(p: &Pipeline) -> Result<(), FileError> {
+    let kafka = &p.kafka;
+    if !kafka.is_embedded() {
+        check_servers(p, &["kafka", "bootstrap"], kafka.bootstrap.split(','))?;
+    }
+    let dead = kafka.dead_letter_topic();
+    for (key, topic) in [("topic", &kafka.topic), ("dead_letter_topic", &dead)] {
+        // Kafka's own rule: org.apache.kafka.common.internals.Topic.
+        let fits = (1..=249).contains(&topic.len())
+            && topic != "."
+            && topic != ".."
+            && topic.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if !fits {
+            return Err(p.error_at(
+                &["kafka", key],
+                format!("{topic:?} can't be a topic's name"),
+                "use 1 to 249 letters, digits, `.`, `_` and `-`",
+            ));
+        }
+    }
+    if dead == kafka.topic {
+        return Err(p.error_at(
+            &["kafka", "dead_letter_topic"],
+            "the dead-letter topic is the topic itself",
+            "leave the key out for the topic's name and `.dead`",
+        ));
+    }
+    in_range(p, &["kafka", "partitions"], i64::from(kafka.partitions), 1, 10_000)?;
+    in_range(p, &["kafka", "replication"], i64::from(kafka.replication), 1, 100)?;
+    if let Some(name) = kafka.properties.keys().find(|name| RESERVED_PROPERTIES.contains(&name.as_str())) {
+        return Err(p.error_at(
+            &["kafka", "properties", name],
+            format!("`{name}` is Forebay's to set"),
+            "its guarantees rest on this property; leave the line out",
+        ));
+    }
+    Ok(())
+}
+
+fn check_cassandra(p: &Pipeline, cassandra: &CassandraTable) -> Result<(), FileError> {
+    let key = &["cassandra", "contact_points"];
+    match &cassandra.contact_points {
+        ContactPoints::Word(word) if word == "embedded" => {}
+        ContactPoints::Word(word) => {
+            return Err(p.error_at(
+                key,
+                format!("{word:?} is neither \"embedded\" nor a list"),
+                format!("write \"embedded\", or a list: [{word:?}]"),
+            ));
+        }
+        ContactPoints::Servers(servers) if servers.is_empty() => {
+            return Err(p.error_at(key, "the list is empty", "name a server at least: [\"127.0.0.1:9042\"]"));
+        }
+        ContactPoints::Servers(servers) => check_servers(p, key, servers.iter().map(String::as_str))?,
+    }
+    check_identifier(p, &["cassandra", "keyspace"], &cassandra.keyspace)?;
+    in_range(p, &["cassandra", "replication"], i64::from(cassandra.replication), 1, 100)?;
+    if cassandra.username.is_some() != cassandra.password.is_some() {
+        return Err(p.error_at(&["cassandra"], "username and password go together", "give both, or neither"));
+    }
+    Ok(())
+}
+
+fn check_fetcher(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> {
+    let key = &["fetcher", "url"];
+    let rest = fetcher.url.strip_prefix("http://").or_else(|| fetcher.url.strip_prefix("https://"));
+    if !rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#'])) {
+        return Err(p.error_at(
+            key,
+            format!("{:?} is not an HTTP address", fetcher.url),
+            "write the whole address, such as \"https://randomuser.me/api/?results=100\"",
+        ));
+    }
+    check_pointer(p, &["fetcher", "records"], &fetcher.records)?;
+    if let Some(every) = fetcher.every {
+        span_in_range(p, &["fetcher", "every"], every, Duration::from_millis(1), Duration::from_secs(366 * 86_400))?;
+    }
+    span_in_range(p, &["fetcher", "timeout"], fetcher.timeout, Duration::from_millis(1), Duration::from_secs(3_600))?;
+    bytes_in_range(p, &["fetcher", "max_page_bytes"], fetcher.max_page_bytes, 1 << 10, 1 << 30)?;
+    if let Some(producer) = &p.producer {
+        bytes_in_range(p, &["producer", "max_record_bytes"], producer.max_record_bytes, 1, 1 << 30)?;
+        if producer.budget.0 < fetcher.max_page_bytes.0 {
+            return Err(p.error_at(
+                &["producer", "budget"],
+                format!("the budget of {} has no room for a page of {}", producer.budget, fetcher.max_page_bytes),
+                "make producer.budget at least fetcher.max_page_bytes",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_consumer(p: &Pipeline, consumer: &ConsumerTable) -> Result<(), FileError> {
+    if consumer.group.is_empty() || consumer.group.len() > 255 {
+        return Err(p.error_at(&["consumer", "group"], "a consumer group's name has 1 to 255 bytes", "name the group, such as \"users\""));
+    }
+    let batch = &consumer.batch;
+    let records = i64::try_from(batch.max_records).unwrap_or(i64::MAX);
+    in_range(p, &["consumer", "batch", "max_records"], records, 1, 1_000_000)?;
+    bytes_in_range(p, &["consumer", "batch", "max_bytes"], batch.max_bytes, 1 << 10, 1 << 30)?;
+    span_in_range(p, &["consumer", "batch", "max_wait"], batch.max_wait, Duration::ZERO, Duration::from_secs(60))?;
+    if consumer.budget.0 < batch.max_bytes.0 {
+        return Err(p.error_at(
+            &["consumer", "budget"],
+            format!("the budget of {} has no room for a batch of {}", consumer.budget, batch.max_bytes),
+            "make consumer.budget at least consumer.batch.max_bytes; some multiple of it keeps the writer busy",
+        ));
+    }
+    bytes_in_range(p, &["consumer", "budget"], consumer.budget, 1 << 10, 64 << 30)
+}
+
+fn check_writer(p: &Pipeline, writer: &WriterTable) -> Result<(), FileError> {
+    check_identifier(p, &["writer", "table"], &writer.table)?;
+    if writer.primary_key.is_empty() {
+        return Err(p.error_at(
+            &["writer", "primary_key"],
+            "the primary key has no column",
+            "name a column of the SQL at least, such as [\"id\"]",
+        ));
+    }
+    for (at, column) in writer.primary_key.iter().enumerate() {
+        check_identifier(p, &["writer", "primary_key"], column)?;
+        if writer.primary_key[..at].contains(column) {
+            return Err(p.error_at(
+                &["writer", "primary_key"],
+                format!("`{column}` stands twice in the primary key"),
+                "name each column once",
+            ));
+        }
+    }
+    for column in writer.columns.keys() {
+        check_identifier(p, &["writer", "columns", column], column)?;
+    }
+    for column in writer.nulls.named() {
+        let key = &["writer", "nulls", column];
+        check_identifier(p, key, column)?;
+        if writer.primary_key.iter().any(|each| each == column) {
+            return Err(p.error_at(key, format!("`{column}` is of the primary key, which is never null"), "leave it out"));
+        }
+    }
+    let rows = i64::try_from(writer.batch_rows).unwrap_or(i64::MAX);
+    in_range(p, &["writer", "batch_rows"], rows, 1, 500)?;
+    let in_flight = i64::try_from(writer.in_flight).unwrap_or(i64::MAX);
+    in_range(p, &["writer", "in_flight"], in_flight, 1, 1_024)
+}
+
+fn check_api(p: &Pipeline) -> Result<(), FileError> {
+    let key = &["api", "listen"];
+    check_servers(p, key, std::iter::once(p.api.listen.as_str()))?;
+    let host = p.api.listen.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+    if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+        return Ok(());
+    }
+    Err(p.error_at(
+        key,
+        format!("{host:?} is not a loopback address"),
+        "the API has no token yet, so it listens on 127.0.0.1, [::1] or localhost only",
+    ))
+}
+
+fn check_supervisor(p: &Pipeline) -> Result<(), FileError> {
+    let s = &p.supervisor;
+    let (ms, hour) = (Duration::from_millis(1), Duration::from_secs(3_600));
+    in_range(p, &["supervisor", "max_restarts"], i64::from(s.max_restarts), 0, 10_000)?;
+    span_in_range(p, &["supervisor", "within"], s.within, ms, 24 * hour)?;
+    span_in_range(p, &["supervisor", "backoff_min"], s.backoff_min, ms, hour)?;
+    span_in_range(p, &["supervisor", "backoff_max"], s.backoff_max, s.backoff_min.0, hour)?;
+    span_in_range(p, &["supervisor", "backoff_reset"], s.backoff_reset, ms, 24 * hour)?;
+    span_in_range(p, &["supervisor", "shutdown"], s.shutdown, ms, hour)
+}
+
+/// Cassandra's own rule for unquoted names, in lower case, so that `cqlsh` takes them as they are.
+fn check_identifier(p: &Pipeline, key: &[&str], name: &str) -> Result<(), FileError> {
+    let mut bytes = name.bytes();
+    let fits = name.len() <= 48
+        && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if fits {
+        return Ok(());
+    }
+    Err(p.error_at(
+        key,
+        format!("{name:?} can't be a name in Cassandra"),
+        "use a lower-case letter, then lower-case letters, digits and `_`, 48 in all at most",
+    ))
+}
+
+fn check_pointer(p: &Pipeline, key: &[&str], pointer: &str) -> Result<(), FileError> {
+    if pointer.is_empty() || pointer.starts_with('/') {
+        return Ok(());
+    }
+    Err(p.error_at(
+        key,
+        format!("{pointer:?} is not a JSON pointer"),
+        format!("a pointer begins with a slash: \"/{}\"", pointer.replace('.', "/")),
+    ))
+}
+
+fn check_servers<'a>(p: &Pipeline, key: &[&str], servers: impl Iterator<Item = &'a str>) -> Result<(), FileError> {
+    for server in servers {
+        let port = server.trim().rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            return Err(p.error_at(key, format!("{server:?} is not `host:port`"), "write a host and a port, such as \"127.0.0.1:9092\""));
+        }
+    }
+    Ok(())
+}
+
+fn in_range(p: &Pipeline, key: &[&str], value: i64, least: i64, most: i64) -> Result<(), FileError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(p.error_at(key, format!("{value} is out of range"), format!("use {least} to {most}")))
+}
+
+fn bytes_in_range(p: &Pipeline, key: &[&str], value: Bytes, least: u64, most: u64) -> Result<(), FileError> {
+    if (least..=most).contains(&value.0) {
+        return Ok(());
+    }
+    Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", Bytes(least), Bytes(most))))
+}
+
+fn span_in_range(p: &Pipeline, key: &[&str], value: Span, least: Duration, most: Duration) -> Result<(), FileError> {
+    if (least..=most).contains(&value.0) {
+        return Ok(());
+    }
+    Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", Span(least), Span(most))))
+}

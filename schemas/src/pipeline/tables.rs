@@ -1,0 +1,334 @@
+//! The tables of the pipeline file as they are read: their keys, what each means, and what it is when it is left out.
+//!
+//! Guarantee: a key that is not here is an error. Not guaranteed: that a value is in its range, or that the tables fit together; `checks`
+//! sees to that.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Bytes, NullsTable, Secret, Span};
+
+/// `[pipeline]`: what the pipeline is called and where it keeps what must outlive the process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineTable {
+    /// 1 to 64 letters, digits, `-` and `_`; names the pipeline in the API, the monitor and record headers.
+    pub name: String,
+    /// Journal, embedded broker and embedded store; relative to the file. Default `.forebay`.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+}
+
+/// `[kafka]`: the topic and its broker.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaTable {
+    /// `embedded`, or `host:port` pairs separated by commas.
+    pub bootstrap: String,
+    /// The topic the records pass through; also the table's name in the SQL.
+    pub topic: String,
+    /// Partitions to make the topic with, when it is missing; 1 to 10,000. Default 4.
+    #[serde(default = "default_partitions")]
+    pub partitions: i32,
+    /// Replicas to make the topic with, when it is missing. Default 1.
+    #[serde(default = "default_replication")]
+    pub replication: i32,
+    /// The dead-letter topic. Default: the topic's name and `.dead`.
+    pub dead_letter_topic: Option<String>,
+    /// More properties of librdkafka for every client, such as `security.protocol`; the ones Forebay's guarantees rest on are refused.
+    #[serde(default)]
+    pub properties: BTreeMap<String, Property>,
+}
+
+/// A value in `[kafka.properties]`: text in the open, or a reference to a secret.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Property {
+    /// Text that may be seen.
+    Plain(String),
+    /// A reference.
+    Secret(Secret),
+}
+
+/// `[cassandra]`: the keyspace and its servers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CassandraTable {
+    /// `"embedded"`, or a list of `host:port`.
+    pub contact_points: ContactPoints,
+    /// The keyspace.
+    pub keyspace: String,
+    /// Whether to make keyspace and table when they are missing. Default false.
+    #[serde(default)]
+    pub create: bool,
+    /// Replicas a datacenter to make the keyspace with, when it is missing. Default 1.
+    #[serde(default = "default_replication")]
+    pub replication: i32,
+    /// User for password authentication.
+    pub username: Option<Secret>,
+    /// Password for it.
+    pub password: Option<Secret>,
+}
+
+/// Where Cassandra is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum ContactPoints {
+    /// Must be the word `embedded`: the table is in a file in `data_dir`.
+    Word(String),
+    /// `host:port` each.
+    Servers(Vec<String>),
+}
+
+/// `[fetcher]`: the HTTP API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetcherTable {
+    /// What to GET.
+    pub url: String,
+    /// JSON pointer (RFC 6901) to the array of records in the answer; empty when the answer is the array. Default empty.
+    #[serde(default)]
+    pub records: String,
+    /// The fixed time from one scheduled fetch to the next; absent: only when triggered.
+    pub every: Option<Span>,
+    /// Time-out of one request, headers and body. Default 30 s.
+    #[serde(default = "default_fetch_timeout")]
+    pub timeout: Span,
+    /// The largest answer, after decompression. Default 16 MiB.
+    #[serde(default = "default_page_bytes")]
+    pub max_page_bytes: Bytes,
+    /// Headers to send; a secret only as a reference.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Property>,
+}
+
+/// `[producer]`: into the topic.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProducerTable {
+    /// JSON pointer (RFC 6901) into a record, to the key it gets in the topic.
+    pub key: String,
+    /// The largest record. Default 1,000,000 bytes, just under what brokers accept unless told otherwise.
+    #[serde(default = "default_record_bytes")]
+    pub max_record_bytes: Bytes,
+    /// The most bytes of pages between the fetcher and Kafka's acknowledgement. Default 32 MiB.
+    #[serde(default = "default_producer_budget")]
+    pub budget: Bytes,
+}
+
+/// `[consumer]`: out of the topic, in micro-batches.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumerTable {
+    /// The consumer group.
+    pub group: String,
+    /// When a micro-batch is cut.
+    #[serde(default)]
+    pub batch: BatchTable,
+    /// The most bytes of records read from the topic and not yet written. Default 64 MiB.
+    #[serde(default = "default_consumer_budget")]
+    pub budget: Bytes,
+}
+
+/// `[consumer] batch`: a batch is cut by whichever comes first.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchTable {
+    /// The most records. Default 10,000.
+    pub max_records: usize,
+    /// The most bytes. Default 8 MiB.
+    pub max_bytes: Bytes,
+    /// The longest wait for more when the topic has none. Default 5 ms.
+    pub max_wait: Span,
+}
+
+/// `[transformer]`: SQL from records to rows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransformerTable {
+    /// The JSON Schema of one record; relative to the file.
+    pub schema: PathBuf,
+    /// A SELECT from the topic.
+    pub sql: String,
+}
+
+/// `[writer]`: into the table.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriterTable {
+    /// The table.
+    pub table: String,
+    /// The columns of the primary key, the first being the partition key.
+    pub primary_key: Vec<String>,
+    /// CQL types of columns where they do not follow from the SQL.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
+    /// What becomes of a column for which a row has no value: `"write"`, `"unset"`, or a table with a word for single columns. Default
+    /// `"write"`.
+    #[serde(default)]
+    pub nulls: NullsTable,
+    /// The consistency level of writes. Default `LOCAL_QUORUM`.
+    #[serde(default)]
+    pub consistency: ConsistencyLevel,
+    /// Rows in one UNLOGGED batch, at most; 1 to 500. Default 50.
+    #[serde(default = "default_batch_rows")]
+    pub batch_rows: usize,
+    /// Requests in flight, at most; 1 to 1,024. Default 8.
+    #[serde(default = "default_in_flight")]
+    pub in_flight: usize,
+}
+
+/// A consistency level a write can have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(missing_docs, reason = "the names are Cassandra's")]
+pub enum ConsistencyLevel {
+    One,
+    Two,
+    Three,
+    Quorum,
+    All,
+    #[default]
+    LocalQuorum,
+    EachQuorum,
+    LocalOne,
+}
+
+/// `[supervisor]`: how often a part of the tree may fail before its parent is told. The rules are OTP's.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SupervisorTable {
+    /// Restarts allowed in the window, a supervisor. Default 5.
+    pub max_restarts: u32,
+    /// The window. Default 60 s.
+    pub within: Span,
+    /// The first delay before a restart. Default 200 ms.
+    pub backoff_min: Span,
+    /// The longest. Default 30 s.
+    pub backoff_max: Span,
+    /// Health for so long makes the next delay the first again. Default 60 s.
+    pub backoff_reset: Span,
+    /// What an actor gets to end its work when asked to stop. Default 10 s.
+    pub shutdown: Span,
+}
+
+/// `[api]`: the control API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiTable {
+    /// `host:port`; only loopback, for there is no token yet. Default `127.0.0.1:7070`.
+    pub listen: String,
+}
+
+/// `[journal]`: the events that outlive the process, in `data_dir/journal`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalTable {
+    /// The size at which a new segment is begun, and a snapshot taken; 64 KiB to 1 GiB. Default 16 MiB.
+    pub segment: Bytes,
+    /// How much history is kept beside the segment that is written: older segments are removed once a snapshot covers them. Default 256 MiB.
+    pub keep: Bytes,
+}
+
+impl Default for JournalTable {
+    fn default() -> Self {
+        Self { segment: Bytes(16 << 20), keep: Bytes(256 << 20) }
+    }
+}
+
+impl Default for BatchTable {
+    fn default() -> Self {
+        Self { max_records: 10_000, max_bytes: Bytes(8 << 20), max_wait: Span(Duration::from_millis(5)) }
+    }
+}
+
+impl Default for SupervisorTable {
+    fn default() -> Self {
+        Self {
+            max_restarts: 5,
+            within: Span(Duration::from_secs(60)),
+            backoff_min: Span(Duration::from_millis(200)),
+            backoff_max: Span(Duration::from_secs(30)),
+            backoff_reset: Span(Duration::from_secs(60)),
+            shutdown: Span(Duration::from_secs(10)),
+        }
+    }
+}
+
+impl Default for ApiTable {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:7070".into() }
+    }
+}
+
+fn default_data_dir() -> PathBuf {
+    ".forebay".into()
+}
+fn default_partitions() -> i32 {
+    4
+}
+fn default_replication() -> i32 {
+    1
+}
+fn default_fetch_timeout() -> Span {
+    Span(Duration::from_secs(30))
+}
+fn default_page_bytes() -> Bytes {
+    Bytes(16 << 20)
+}
+fn default_record_bytes() -> Bytes {
+    Bytes(1_000_000)
+}
+fn default_producer_budget() -> Bytes {
+    Bytes(32 << 20)
+}
+fn default_consumer_budget() -> Bytes {
+    Bytes(64 << 20)
+}
+fn default_batch_rows() -> usize {
+    50
+}
+fn default_in_flight() -> usize {
+    8
+}
+
+/// The properties of librdkafka that Forebay sets itself, because its guarantees rest on them.
+pub const RESERVED_PROPERTIES: &[&str] = &[
+    "acks",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "group.protocol",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "partitioner",
+    "request.required.acks",
+    "transactional.id",
+];
+
+impl KafkaTable {
+    /// Whether the broker is inside the process.
+    pub fn is_embedded(&self) -> bool {
+        self.bootstrap == "embedded"
+    }
+
+    /// The dead-letter topic.
+    pub fn dead_letter_topic(&self) -> String {
+        self.dead_letter_topic.clone().unwrap_or_else(|| format!("{}.dead", self.topic))
+    }
+}
+
+impl CassandraTable {
+    /// Whether the table is in a file of this machine.
+    pub fn is_embedded(&self) -> bool {
+        matches!(self.contact_points, ContactPoints::Word(_))
+    }
+}

@@ -1,0 +1,317 @@
+//! The process is killed, stopped and frozen under load, against real Kafka and a Cassandra that syncs before it answers.
+//!
+//! What must hold, however it dies:
+//! - what is before a committed offset is in the table, at least as new, or is a dead letter; looked at while the process is dead;
+//! - committed offsets never go back;
+//! - a page that the fetcher asked on after is in the topic, whole;
+//! - when all is written, the table is what follows from the topic: of each key the record with the highest offset, each row the work of one
+//!   write, with the timestamp that the partition's prefix gives it.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by it, and says how to repeat it")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use forebay_actors::failpoint::POINTS;
+use forebay_test_services::{Cassandra, CommitlogSync, Kafka};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::Value;
+use support::api::{Answer, TestApi, users_of_page};
+use support::oracle::{PARTITIONS, Row, Topic, rows};
+use support::{Job, PATIENCE, Running, committed, ends, produce, user, user_id};
+
+const INTO_THE_TOPIC: &[&str] = &["fetcher::before_fetch", "fetcher::after_fetch", "producer::before_produce", "producer::after_produce"];
+const OUT_OF_THE_TOPIC: &[&str] = &["consumer::before_send", "consumer::after_send", "consumer::before_assign", "consumer::after_assign"];
+const INTO_THE_TABLE: &[&str] =
+    &["transformer::before_transform", "transformer::after_transform", "writer::before_write", "writer::after_write"];
+const DEAD_LETTERS: &[&str] = &["writer::before_dead_letter", "writer::after_dead_letter"];
+const SETTLE_AND_COMMIT: &[&str] = &["writer::before_settle", "writer::after_settle", "consumer::before_commit", "consumer::after_commit"];
+const REVOKE: &[&str] = &["consumer::before_revoke", "consumer::after_revoke"];
+const JOURNAL: &[&str] =
+    &["journal::before_append", "journal::after_append", "journal::after_sync", "journal::before_snapshot", "journal::after_snapshot"];
+
+/// How often a place is passed before the process is killed there: so often that records are under way everywhere.
+fn passes(point: &str) -> u32 {
+    match point {
+        "journal::before_snapshot" | "journal::after_snapshot" => 0,
+        "consumer::before_assign" | "consumer::after_assign" | "consumer::before_revoke" | "consumer::after_revoke" => 0,
+        "writer::before_dead_letter" | "writer::after_dead_letter" => 3,
+        "consumer::before_commit" | "consumer::after_commit" => 10,
+        _ if INTO_THE_TOPIC.contains(&point) => 120,
+        _ => 40,
+    }
+}
+
+fn cassandra() -> &'static Cassandra {
+    static CASSANDRA: OnceLock<Cassandra> = OnceLock::new();
+    CASSANDRA.get_or_init(|| Cassandra::start(CommitlogSync::Batch))
+}
+
+/// A session so short that the next process need not wait long for what the last one held.
+const SHORT_SESSION: &str = "[kafka.properties]\n\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"500\"";
+
+/// One batch in four is written late, so that batches end in another order than they began, and some are always under way.
+const UNEVEN: &str = "writer::before_write=25%sleep(200)";
+
+/// A pipeline that lives several times.
+struct Lives {
+    job: Job,
+    api: TestApi,
+    topic: Topic,
+    committed: BTreeMap<i32, i64>,
+    /// The first page that the current life asked for.
+    asked: u32,
+}
+
+impl Lives {
+    fn new() -> Self {
+        let api = TestApi::start(Answer::versions);
+        let bootstrap = Kafka::shared().bootstrap();
+        let job = Job::new(bootstrap, &cassandra().contact_point())
+            .fetching(&api.url, Some("20ms"))
+            .batches("{ max_records = 50 }", "8MiB")
+            .with(SHORT_SESSION)
+            // So small that snapshots are taken, too.
+            .with("[journal]\nsegment = \"64KiB\"");
+        let topic = Topic::of(bootstrap, &job);
+        Self { job, api, topic, committed: BTreeMap::new(), asked: 0 }
+    }
+
+    fn start(&mut self, failpoints: &str) -> Running {
+        self.asked = self.api.requests();
+        self.job.start(&["--json"], &[("FAILPOINTS", failpoints)])
+    }
+
+    /// A life that ends at a place. A place that is passed when partitions are taken away needs somebody who takes them.
+    fn killed_at(&mut self, point: &str) {
+        let told = match passes(point) {
+            0 => format!("{point}=return(kill)"),
+            passes => format!("{point}={passes}*off->return(kill)"),
+        };
+        // A place is told one thing only.
+        let running = self.start(&if UNEVEN.starts_with(point) { told } else { format!("{UNEVEN};{told}") });
+        let rival = REVOKE.contains(&point).then(|| {
+            running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 0);
+            let rival = self.job.twin();
+            let running = rival.start(&["--roles", "egress"], &[]);
+            (rival, running)
+        });
+        running.end_by_kill(point);
+        self.look(point);
+        if let Some((_rival, running)) = rival {
+            assert!(running.stop().success());
+        }
+    }
+
+    /// What must hold at any time, looked at after a life.
+    fn look(&mut self, after: &str) {
+        let committed = committed(Kafka::shared().bootstrap(), &self.job.group, &self.job.topic, PARTITIONS);
+        for (partition, before) in &self.committed {
+            let now = committed.get(partition).copied().unwrap_or_default();
+            assert!(now >= *before, "{after}: the commit of partition {partition} went back from {before} to {now}");
+        }
+        self.topic.read();
+        self.produced(after);
+        let journal = self.job.forebay(&["journal", "verify"]);
+        assert!(journal.status.success(), "{after}: {}", String::from_utf8_lossy(&journal.stderr));
+        if !committed.is_empty() {
+            let rows = rows(&self.job);
+            for record in &self.topic.records {
+                if record.offset >= committed.get(&record.partition).copied().unwrap_or_default() {
+                    continue;
+                }
+                let place = (record.partition, record.offset);
+                let row = rows.get(&record.user);
+                let is_in = match record.bad {
+                    true => self.topic.letters.contains(&place),
+                    false => row.is_some_and(|row| row.version >= record.version && row.write_ts >= record.write_ts),
+                };
+                assert!(is_in, "{after}: committed, but its row is {row:?}: {record:?}");
+            }
+        }
+        self.committed = committed;
+    }
+
+    /// Every page of this life is in the topic, but for the last, which may have been under way.
+    fn produced(&self, after: &str) {
+        let there: BTreeSet<(u32, u32)> = self.topic.records.iter().map(|record| (record.user, record.version)).collect();
+        let pages = self.asked..self.api.requests().saturating_sub(1).max(self.asked);
+        for page in pages {
+            assert!(users_of_page(page).all(|user| there.contains(&(user, page))), "{after}: page {page} is not in the topic");
+        }
+    }
+
+    /// A life that nothing happens to, and the comparison of the whole table with the whole topic.
+    fn end(mut self) {
+        let (before, asked) = (self.topic.len(), self.api.requests());
+        let running = self.start("");
+        running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 0 && self.api.requests() > asked + 30);
+        let summary = running.stop_with_summary();
+        assert_eq!(summary["restarts"], 0, "{summary}");
+        self.look("after SIGTERM");
+        assert_eq!(summary["produced"], self.topic.len() - before, "{summary}");
+        finish(&self.job, &mut self.topic);
+    }
+}
+
+/// Writes what is left in the topic, and compares the table with what follows from the topic. Gives the summary.
+fn finish(job: &Job, topic: &mut Topic) -> Value {
+    let end = job.forebay(&["run", "--until-idle", "--roles", "egress", "--json"]);
+    assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+    topic.read();
+    let bootstrap = Kafka::shared().bootstrap();
+    assert_eq!(committed(bootstrap, &job.group, &job.topic, PARTITIONS), ends(bootstrap, &job.topic, PARTITIONS));
+    assert_same(&rows(job), &topic.rows());
+    assert_eq!(topic.letters, topic.bad(), "the bad records are dead letters, and no others");
+    serde_json::from_slice(&end.stdout).unwrap()
+}
+
+fn assert_same(table: &BTreeMap<u32, Row>, expected: &BTreeMap<u32, Row>) {
+    let differ: Vec<_> = expected.iter().map(|(user, row)| (user, row, table.get(user))).filter(|(_, row, is)| Some(*row) != *is).collect();
+    assert!(differ.is_empty(), "user, row as it should be, row as it is: {differ:?}");
+    assert_eq!(table.len(), expected.len(), "no other rows");
+}
+
+fn killed_at(points: &[&str]) {
+    let mut lives = Lives::new();
+    for point in points {
+        lives.killed_at(point);
+    }
+    lives.end();
+}
+
+#[test]
+fn killed_while_it_fetches_and_produces_it_loses_no_page() {
+    killed_at(INTO_THE_TOPIC);
+}
+
+#[test]
+fn killed_while_it_takes_partitions_and_reads_it_commits_nothing_unwritten() {
+    killed_at(OUT_OF_THE_TOPIC);
+}
+
+#[test]
+fn killed_before_and_after_a_write_it_writes_the_same_again() {
+    killed_at(INTO_THE_TABLE);
+}
+
+#[test]
+fn killed_before_and_after_a_dead_letter_it_has_letters_and_rows() {
+    killed_at(DEAD_LETTERS);
+}
+
+#[test]
+fn killed_before_and_after_it_settles_and_commits_it_goes_on_at_the_commit() {
+    killed_at(SETTLE_AND_COMMIT);
+}
+
+#[test]
+fn killed_while_partitions_are_taken_away_the_next_owner_has_it_all() {
+    killed_at(REVOKE);
+}
+
+#[test]
+fn killed_while_it_writes_its_journal_the_next_life_reads_it() {
+    killed_at(JOURNAL);
+}
+
+#[test]
+fn there_is_a_kill_at_every_place() {
+    let killed = [INTO_THE_TOPIC, OUT_OF_THE_TOPIC, INTO_THE_TABLE, DEAD_LETTERS, SETTLE_AND_COMMIT, REVOKE, JOURNAL].concat();
+    assert_eq!(killed.iter().collect::<BTreeSet<_>>(), POINTS.iter().collect());
+}
+
+#[test]
+fn killed_at_random_moments_it_loses_and_repeats_nothing() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let kills = number("CHAOS_KILLS").unwrap_or(4);
+    let seed = number("FOREBAY_SEED").unwrap_or_else(rand::random);
+    eprintln!("{kills} kills with seed {seed}; again with: FOREBAY_SEED={seed} CHAOS_KILLS={kills} make chaos");
+    let mut moments = StdRng::seed_from_u64(seed);
+    let mut lives = Lives::new();
+    for kill in 1..=kills {
+        let running = lives.start(UNEVEN);
+        if kill == 1 {
+            running.wait_until("there is a table", |s| s["totals"]["written"].as_u64().unwrap() > 0);
+        }
+        // A life is without partitions for the first seconds.
+        let moment = Duration::from_millis(moments.random_range(200..6_000));
+        std::thread::sleep(moment);
+        running.signal("-KILL");
+        running.end_by_kill("from outside");
+        lives.look(&format!("kill {kill} with seed {seed}"));
+        let committed: i64 = lives.committed.values().sum();
+        eprintln!("kill {kill} of {kills}, {moment:?} after the start: {} records in the topic, {committed} committed", lives.topic.len());
+    }
+    lives.end();
+}
+
+#[test]
+fn sigterm_drains_what_was_taken_and_nothing_is_read_twice() {
+    let mut lives = Lives::new();
+    let mut consumed = 0;
+    for life in 0..3 {
+        let running = lives.start(UNEVEN);
+        running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+        let summary = running.stop_with_summary();
+        assert_eq!(summary["restarts"], 0, "{summary}");
+        consumed += summary["consumed"].as_u64().unwrap();
+        lives.look(&format!("SIGTERM {life}"));
+        let committed: i64 = lives.committed.values().sum();
+        assert_eq!(u64::try_from(committed).unwrap(), consumed, "what was taken is committed, and nothing was taken twice");
+    }
+    let rest = finish(&lives.job, &mut lives.topic);
+    assert_eq!(consumed + rest["consumed"].as_u64().unwrap(), lives.topic.len());
+}
+
+#[test]
+fn what_a_frozen_process_writes_when_it_wakes_changes_no_row() {
+    const USERS: u32 = 400;
+    let kafka = Kafka::shared();
+    let job = Job::new(kafka.bootstrap(), &cassandra().contact_point())
+        .batches("{ max_records = 20 }", "8MiB")
+        .with("[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n\"heartbeat.interval.ms\" = \"1500\"");
+    let all_in = |version: u32| {
+        produce(kafka.bootstrap(), &job.topic, (0..USERS).map(|n| (user_id(n), user(n, version).into_bytes())));
+    };
+    kafka.create_topic(&job.topic, 4);
+    kafka.create_topic(&format!("{}.dead", job.topic), 1);
+    all_in(1);
+    // Four batches are written at a time; those that are asleep hold the first versions.
+    let frozen = job.start(&["--roles", "egress,api"], &[("FAILPOINTS", "writer::before_write=6*off->8*sleep(5000)->off")]);
+    let written = |s: &Value| s["totals"]["written"].as_u64().unwrap();
+    let idle = |s: &Value| s["edges"].as_array().unwrap().iter().all(|edge| edge["used_bytes"] == 0);
+    let asleep = frozen.wait_until("it holds batches", |s| written(s) >= 120 && !idle(s));
+    frozen.signal("-STOP");
+
+    all_in(2);
+    let twin = job.twin();
+    let heir = twin.start(&["--roles", "egress,api"], &[]);
+    let ended = |s: &Value| s["partitions"].as_array().unwrap().iter().all(|p| p["assigned"] == true && p["committed"] == p["end"]);
+    heir.wait_until("it has taken over and written all", |s| ended(s) && written(s) > u64::from(USERS));
+    let mut topic = Topic::of(kafka.bootstrap(), &job);
+    topic.read();
+    let (before, at) = (rows(&job), committed(kafka.bootstrap(), &job.group, &job.topic, PARTITIONS));
+    assert_same(&before, &topic.rows());
+    assert_eq!(at, ends(kafka.bootstrap(), &job.topic, PARTITIONS));
+
+    frozen.signal("-CONT");
+    let assigned = |s: &Value| s["partitions"].as_array().unwrap().iter().filter(|p| p["assigned"] == true).count();
+    let woken = frozen.wait_until("it has written what it held", |s| written(s) > written(&asleep) && idle(s));
+    frozen.wait_until("it has joined again", |s| idle(s) && assigned(s) == 2 && assigned(&heir.snapshot()) == 2);
+    assert_eq!(rows(&job), before, "a late write changes neither value nor write time: {woken}");
+    assert_eq!(committed(kafka.bootstrap(), &job.group, &job.topic, PARTITIONS), at, "a late commit is not taken");
+
+    all_in(3);
+    let until = Instant::now() + PATIENCE;
+    while committed(kafka.bootstrap(), &job.group, &job.topic, PARTITIONS) != ends(kafka.bootstrap(), &job.topic, PARTITIONS) {
+        assert!(Instant::now() < until, "not all is written: {}\n{}", frozen.log(), heir.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(frozen.stop().success() && heir.stop().success());
+    finish(&job, &mut topic);
+}

@@ -1,0 +1,209 @@
+//! What a start goes on from, against real Kafka and real Cassandra: the journal and the group's offsets, when all is well, when either is
+//! lost, and when the topic is not what it was. Each rule has its message and its test.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+
+use forebay_test_services::{Cassandra, Kafka};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use serde_json::Value;
+use support::api::{Answer, TestApi};
+use support::{Job, committed, ends, produce, user, user_id, users};
+
+fn job() -> Job {
+    Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
+}
+
+/// Asks Kafka to change something.
+fn admin<T>(change: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
+    let client: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", Kafka::shared().bootstrap()).create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(change(&client, &AdminOptions::new()))
+}
+
+/// Users `0..n` in a version.
+fn version(n: u32, version: u32) -> impl Iterator<Item = (String, Vec<u8>)> {
+    (0..n).map(move |n| (user_id(n), user(n, version).into_bytes()))
+}
+
+/// How many rows have each last name; it says the version.
+fn versions(job: &Job) -> BTreeMap<String, usize> {
+    let mut versions = BTreeMap::new();
+    for row in job.query("SELECT last_name FROM users_stream") {
+        *versions.entry(row["last_name"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    versions
+}
+
+fn said(end: &Output) -> String {
+    String::from_utf8_lossy(&end.stderr).into_owned()
+}
+
+/// `forebay journal show --json`, the events of a type.
+fn events(job: &Job, kind: &str) -> Vec<Value> {
+    let end = job.forebay(&["journal", "show", "--json", "--type", kind]);
+    assert!(end.status.success(), "{}", said(&end));
+    String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_run_outlives_the_process_and_its_key_means_it_for_ever() {
+    let api = TestApi::start(|n| if n == 0 { Answer::unavailable() } else { Answer::users(0, 30) });
+    let job = job().fetching(&api.url, None);
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let trigger = |more: &[&str]| -> Value {
+        let end = job.forebay(&[&["trigger", "--key", "daily", "--json"], more].concat());
+        assert!(end.status.success(), "{}", said(&end));
+        serde_json::from_slice(&end.stdout).unwrap()
+    };
+    let asked = trigger(&[]);
+    running.kill();
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let ended = trigger(&["--wait", "--timeout", "60s"]);
+    assert_eq!((&ended["id"], &ended["state"], &ended["counts"]["produced"]), (&asked["id"], &"succeeded".into(), &30.into()));
+    // What the journal makes is what the process says.
+    let live = running.snapshot()["runs"].clone();
+    assert!(running.stop().success());
+    let state: Value = serde_json::from_slice(&job.forebay(&["journal", "state", "--json"]).stdout).unwrap();
+    assert_eq!(state["runs"], live);
+    assert_eq!((&state["process"]["starts"], &state["process"]["stopped"]), (&2.into(), &true.into()));
+}
+
+#[test]
+fn without_its_journal_a_pipeline_goes_on_where_the_group_is() {
+    let job = job();
+    let kafka = Kafka::shared();
+    kafka.create_topic(&job.topic, 4);
+    produce(kafka.bootstrap(), &job.topic, users(100));
+    assert_eq!(job.run_until_idle()["consumed"], 100);
+    std::fs::remove_dir_all(job.dir().join(".forebay/journal")).unwrap();
+    produce(kafka.bootstrap(), &job.topic, version(50, 2));
+    assert_eq!(job.run_until_idle()["consumed"], 50);
+    assert_eq!(versions(&job), BTreeMap::from([("Last1".into(), 50), ("Last2".into(), 50)]));
+}
+
+#[test]
+fn a_topic_made_anew_is_read_from_its_begin_and_its_rows_win() {
+    let job = job();
+    let kafka = Kafka::shared();
+    kafka.create_topic(&job.topic, 4);
+    produce(kafka.bootstrap(), &job.topic, users(100));
+    job.run_until_idle();
+    admin(async |kafka, options| kafka.delete_topics(&[&job.topic], options).await.unwrap());
+    let until = std::time::Instant::now() + support::PATIENCE;
+    while kafka.topics().iter().any(|topic| *topic == job.topic) {
+        assert!(std::time::Instant::now() < until, "the topic is not deleted");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    kafka.create_topic(&job.topic, 4);
+    // More records than before, so that the old written end lies within the new topic.
+    produce(kafka.bootstrap(), &job.topic, version(200, 2));
+    let end = job.forebay(&["run", "--until-idle", "--json"]);
+    assert!(end.status.success(), "{}", said(&end));
+    assert!(said(&end).contains("made anew"), "{}", said(&end));
+    assert_eq!(versions(&job), BTreeMap::from([("Last2".into(), 200)]));
+    let starts = events(&job, "PartitionsAssigned").pop().unwrap();
+    assert_eq!(starts["data"]["starts"]["0"]["origin"], "again");
+}
+
+#[test]
+fn records_that_retention_removed_unread_stop_the_pipeline_until_somebody_says_go_on() {
+    let job = job();
+    let kafka = Kafka::shared();
+    kafka.create_topic(&job.topic, 1);
+    produce(kafka.bootstrap(), &job.topic, users(100));
+    job.run_until_idle();
+    produce(kafka.bootstrap(), &job.topic, version(100, 2));
+    admin(async |kafka, options| {
+        let mut upto = rdkafka::TopicPartitionList::new();
+        upto.add_partition_offset(&job.topic, 0, rdkafka::Offset::Offset(150)).unwrap();
+        kafka.delete_records(&upto, options).await.unwrap();
+    });
+    let stopped = job.forebay(&["run", "--until-idle", "--json"]);
+    assert_eq!(stopped.status.code(), Some(70), "{}", said(&stopped));
+    assert!(said(&stopped).contains("[150..200)") && said(&stopped).contains("forebay replay --from begin"), "{}", said(&stopped));
+    let dry = job.forebay(&["replay", "--from", "begin"]);
+    assert!(dry.status.success() && String::from_utf8_lossy(&dry.stdout).contains("[100..150) are lost"), "{}", said(&dry));
+    let done = job.forebay(&["replay", "--from", "begin", "--reason", "retention", "--yes"]);
+    assert!(done.status.success(), "{}", said(&done));
+    assert_eq!(job.run_until_idle()["consumed"], 50);
+    let lost = events(&job, "RangeLost");
+    assert_eq!(lost[0]["data"]["range"], serde_json::json!({ "from": 100, "to": 150 }));
+}
+
+#[test]
+fn partitions_that_are_added_are_read_from_their_begin() {
+    let job = job().with("[kafka.properties]\n\"topic.metadata.refresh.interval.ms\" = \"1000\"");
+    let kafka = Kafka::shared();
+    kafka.create_topic(&job.topic, 2);
+    produce(kafka.bootstrap(), &job.topic, users(50));
+    let running = job.start(&[], &[]);
+    running.wait_until("the first are written", |s| s["totals"]["consumed"] == 50);
+    admin(async |kafka, options| kafka.create_partitions(&[NewPartitions::new(&job.topic, 5)], options).await.unwrap());
+    produce(kafka.bootstrap(), &job.topic, (50..200).map(|n| (user_id(n), user(n, 1).into_bytes())));
+    running.wait_until("all are written", |s| s["totals"]["consumed"] == 200);
+    assert!(running.stop().success());
+    assert_eq!(committed(kafka.bootstrap(), &job.group, &job.topic, 5), ends(kafka.bootstrap(), &job.topic, 5));
+    assert_eq!(Cassandra::shared().count(&format!("{}.users_stream", job.keyspace)), 200);
+}
+
+#[test]
+fn a_replay_writes_what_the_new_sql_makes_over_what_the_old_one_made() {
+    let job = job();
+    let kafka = Kafka::shared();
+    kafka.create_topic(&job.topic, 4);
+    produce(kafka.bootstrap(), &job.topic, users(100).chain(version(20, 2)));
+    job.run_until_idle();
+    let job = job.with_sql("name['last']", "upper(name['last'])");
+    assert_eq!(job.run_until_idle()["consumed"], 0, "new SQL alone reads nothing again");
+    let dry = job.forebay(&["replay", "--from", "begin", "--json"]);
+    let plan: Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert_eq!(plan["done"], false);
+    assert_eq!(job.run_until_idle()["consumed"], 0, "a dry run moves nothing");
+    assert_eq!(job.forebay(&["replay", "--from", "begin", "--yes"]).status.code(), Some(2), "a reason is wanted");
+    assert!(job.forebay(&["replay", "--from", "begin", "--yes", "--reason", "upper case"]).status.success());
+    assert_eq!(job.run_until_idle()["consumed"], 120);
+    assert_eq!(versions(&job), BTreeMap::from([("LAST1".into(), 80), ("LAST2".into(), 20)]));
+    let reset = events(&job, "OffsetsReset").pop().unwrap();
+    assert_eq!((&reset["data"]["reason"], &reset["data"]["by"]), (&"upper case".into(), &"forebay replay".into()));
+    assert_eq!(events(&job, "TransformActivated").len(), 2);
+}
+
+#[test]
+fn offsets_that_kafkas_own_tools_set_count() {
+    let job = job();
+    let kafka = Kafka::shared();
+    kafka.create_topic(&job.topic, 1);
+    produce(kafka.bootstrap(), &job.topic, users(100));
+    job.run_until_idle();
+    support::commit(kafka.bootstrap(), &job.group, &job.topic, &[(0, 40)]);
+    assert_eq!(job.run_until_idle()["consumed"], 60, "the journal does not overrule an act by hand");
+}
+
+#[test]
+fn a_disk_that_takes_no_more_ends_the_process_loudly_and_loses_nothing() {
+    let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
+    let job = job().fetching(&api.url, Some("20ms"));
+    let path = job.write();
+    let mut limited = Command::new("sh");
+    // What the journal may grow to, in blocks of 512 bytes; a write beyond fails as one on a full disk does.
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 80; exec \"$0\" run -c \"$1\"", env!("CARGO_BIN_EXE_forebay")]).arg(path);
+    limited.env("FOREBAY_LOG", "warn").current_dir(job.dir());
+    let end = support::output(limited);
+    assert_eq!(end.status.code(), Some(70), "{}", said(&end));
+    assert!(said(&end).contains("the journal can't write"), "{}", said(&end));
+    let rest = job.forebay(&["run", "--until-idle", "--roles", "egress", "--json"]);
+    assert!(rest.status.success(), "{}", said(&rest));
+    let keys: std::collections::BTreeSet<_> =
+        support::read_all(Kafka::shared().bootstrap(), &job.topic, 4).into_iter().map(|(key, ..)| key).collect();
+    assert_eq!(Cassandra::shared().count(&format!("{}.users_stream", job.keyspace)), keys.len() as u64);
+    assert!(job.forebay(&["journal", "verify"]).status.success());
+}

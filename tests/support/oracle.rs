@@ -1,0 +1,151 @@
+//! What the table must hold, told from the topic alone by another client than the program's.
+//!
+//! Guarantee: it knows nothing of the program but its write clock, which it computes anew from the partition's first record on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::Value;
+
+use super::{Job, PATIENCE, ends, unique};
+
+/// Partitions of a job's topic.
+pub(crate) const PARTITIONS: i32 = 4;
+/// The columns that are no part of the key: all are written, so each has a write time.
+const CELLS: [&str; 11] =
+    ["first_name", "last_name", "gender", "address", "post_code", "email", "username", "dob", "registered_date", "phone", "picture"];
+
+/// A record of the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) user: u32,
+    pub(crate) version: u32,
+    /// It does not fit the schema: no row, but a dead letter.
+    pub(crate) bad: bool,
+    /// The write timestamp that its row must have.
+    pub(crate) write_ts: i64,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) version: u32,
+    /// The write time of all its cells.
+    pub(crate) write_ts: i64,
+}
+
+/// A topic and its dead letters, as far as they were read.
+pub(crate) struct Topic {
+    bootstrap: String,
+    name: String,
+    consumer: BaseConsumer,
+    clocks: BTreeMap<i32, i64>,
+    pub(crate) records: Vec<Record>,
+    /// Partition and offset of the records that are dead letters.
+    pub(crate) letters: BTreeSet<(i32, i64)>,
+    read: BTreeMap<(String, i32), i64>,
+}
+
+impl Topic {
+    pub(crate) fn of(bootstrap: &str, job: &Job) -> Self {
+        let consumer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("group.id", unique("oracle"))
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap();
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            name: job.topic.clone(),
+            consumer,
+            clocks: BTreeMap::new(),
+            records: Vec::new(),
+            letters: BTreeSet::new(),
+            read: BTreeMap::new(),
+        }
+    }
+
+    /// Reads what has come since the last time.
+    pub(crate) fn read(&mut self) {
+        let dead = format!("{}.dead", self.name);
+        let mut until = BTreeMap::new();
+        for (topic, partitions) in [(&self.name, PARTITIONS), (&dead, 1)] {
+            until.extend(ends(&self.bootstrap, topic, partitions).into_iter().map(|(partition, end)| ((topic.clone(), partition), end)));
+        }
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in until.keys() {
+            let from = self.read.get(&(topic.clone(), *partition)).copied().unwrap_or_default();
+            list.add_partition_offset(topic, *partition, Offset::Offset(from)).unwrap();
+        }
+        self.consumer.assign(&list).unwrap();
+        let patience = Instant::now() + PATIENCE;
+        while until.iter().any(|(place, end)| self.read.get(place).copied().unwrap_or_default() < *end) {
+            assert!(Instant::now() < patience, "read only {:?} of {until:?}", self.read);
+            let Some(message) = self.consumer.poll(Duration::from_millis(100)) else { continue };
+            let message = message.unwrap();
+            let (partition, offset) = (message.partition(), message.offset());
+            let next = self.read.entry((message.topic().to_owned(), partition)).or_default();
+            assert_eq!(*next, offset, "there is a gap in {}", message.topic());
+            *next = offset + 1;
+            if message.topic() == dead {
+                let headers: BTreeMap<_, _> = message.headers().unwrap().iter().map(|h| (h.key, h.value.unwrap_or_default())).collect();
+                let number = |key: &str| std::str::from_utf8(headers[key]).unwrap().parse::<i64>().unwrap();
+                self.letters.insert((i32::try_from(number("forebay-partition")).unwrap(), number("forebay-offset")));
+            } else {
+                let clock = self.clocks.entry(partition).or_default();
+                *clock = (*clock + 16).max(message.timestamp().to_millis().unwrap() * 1_000);
+                let value: Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+                let (user, version) = (user_of(&value["login"]["uuid"]), version_of(&value["name"]["last"]));
+                let bad = value["dob"]["date"] == super::NO_DATE;
+                self.records.push(Record { partition, offset, user, version, bad, write_ts: *clock });
+            }
+        }
+    }
+
+    /// The rows that follow from what was read: for each user the record with the highest offset.
+    pub(crate) fn rows(&self) -> BTreeMap<u32, Row> {
+        let mut newest = BTreeMap::<u32, Record>::new();
+        for record in self.records.iter().filter(|record| !record.bad) {
+            let at = newest.entry(record.user).or_insert(*record);
+            assert_eq!(at.partition, record.partition, "a key is in one partition");
+            if record.offset > at.offset {
+                *at = *record;
+            }
+        }
+        newest.into_iter().map(|(user, Record { version, write_ts, .. })| (user, Row { version, write_ts })).collect()
+    }
+
+    /// Partition and offset of the records that must be dead letters.
+    pub(crate) fn bad(&self) -> BTreeSet<(i32, i64)> {
+        self.records.iter().filter(|record| record.bad).map(|record| (record.partition, record.offset)).collect()
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.records.len() as u64
+    }
+}
+
+/// The rows of the table. Fails when the cells of one row were written at different times.
+pub(crate) fn rows(job: &Job) -> BTreeMap<u32, Row> {
+    let times: Vec<String> = CELLS.iter().enumerate().map(|(n, cell)| format!("writetime({cell}) AS t{n}")).collect();
+    let rows = job.query(&format!("SELECT id, last_name, {} FROM users_stream", times.join(", ")));
+    let row = |row: Value| {
+        let times: BTreeSet<i64> = (0..CELLS.len()).map(|n| row[format!("t{n}")].as_i64().unwrap_or_else(|| panic!("{row}"))).collect();
+        assert_eq!(times.len(), 1, "a row of several writes: {row}");
+        (user_of(&row["id"]), Row { version: version_of(&row["last_name"]), write_ts: *times.first().unwrap() })
+    };
+    rows.into_iter().map(row).collect()
+}
+
+fn user_of(id: &Value) -> u32 {
+    u32::from_str_radix(&id.as_str().unwrap()[..8], 16).unwrap()
+}
+
+fn version_of(name: &Value) -> u32 {
+    name.as_str().unwrap().strip_prefix("Last").unwrap().parse().unwrap()
+}
