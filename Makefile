@@ -44,6 +44,11 @@ ifneq ($(FAST_TESTS),)
 	@$(STEP) "Whole system, nothing outside the process" cargo test $(ALL) $(FAST_TESTS)
 endif
 
+## simulate   the core through random histories, with faults: SEEDS=100000, or SEED=123 for one with each of its steps
+.PHONY: simulate
+simulate: needs-build
+	@FOREBAY_SEEDS=$(SEEDS) FOREBAY_SEED=$(SEED) cargo test $(ALL) --lib -- ten_thousand_seeds --nocapture
+
 ## chaos      kills the program 200 times at random moments under load, after the other crash tests; CHAOS_KILLS=20, FOREBAY_SEED=… to repeat
 .PHONY: chaos
 chaos: setup

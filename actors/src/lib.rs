@@ -28,6 +28,8 @@ pub mod ledger;
 pub mod message;
 pub mod pipeline;
 pub mod producer;
+#[cfg(test)]
+mod simulator;
 pub mod store;
 pub mod telemetry;
 pub mod transformer;

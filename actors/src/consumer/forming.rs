@@ -16,15 +16,15 @@ const LARGEST_ARENA: usize = 1 << 30;
 
 /// A record as it came out of the topic.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Incoming<'a> {
-    pub(super) partition: Partition,
-    pub(super) offset: Offset,
+pub(crate) struct Incoming<'a> {
+    pub(crate) partition: Partition,
+    pub(crate) offset: Offset,
     /// Milliseconds since the epoch, if the topic keeps any.
-    pub(super) timestamp_ms: Option<i64>,
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) value: Option<&'a [u8]>,
+    pub(crate) timestamp_ms: Option<i64>,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
     /// As [`headers`](crate::message::headers) puts them; empty when they are not asked for.
-    pub(super) headers: &'a [u8],
+    pub(crate) headers: &'a [u8],
 }
 
 impl Incoming<'_> {
@@ -33,47 +33,47 @@ impl Incoming<'_> {
     }
 
     /// What it takes of the budget.
-    pub(super) fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         self.bytes() + RECORD_OVERHEAD
     }
 }
 
 /// When a batch is full.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     records: usize,
     bytes: usize,
 }
 
 impl Limits {
-    pub(super) fn of(table: &BatchTable) -> Self {
+    pub(crate) fn of(table: &BatchTable) -> Self {
         Self { records: table.max_records.max(1), bytes: table.max_bytes.as_usize().clamp(1, LARGEST_ARENA) }
     }
 }
 
 /// What one batch holds of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) partition: Partition,
+pub(crate) struct Piece {
+    pub(crate) partition: Partition,
     /// The assignment under which it was read.
-    pub(super) generation: u64,
-    pub(super) range: Range,
+    pub(crate) generation: u64,
+    pub(crate) range: Range,
     /// The write clock after its last record.
-    pub(super) clock: WriteClock,
+    pub(crate) clock: WriteClock,
 }
 
 /// A batch as it was cut.
 #[derive(Debug, Default)]
-pub(super) struct Filled {
-    pub(super) arena: Vec<u8>,
-    pub(super) records: Vec<RawRecord>,
-    pub(super) pieces: Vec<Piece>,
-    pub(super) weight: usize,
+pub(crate) struct Filled {
+    pub(crate) arena: Vec<u8>,
+    pub(crate) records: Vec<RawRecord>,
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) weight: usize,
 }
 
 /// The batch that is being filled.
 #[derive(Debug)]
-pub(super) struct Forming {
+pub(crate) struct Forming {
     limits: Limits,
     filled: Filled,
     since: Option<Instant>,
@@ -82,45 +82,45 @@ pub(super) struct Forming {
 }
 
 impl Forming {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, filled: Filled::default(), since: None, before: (0, 0) }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.filled.records.is_empty()
     }
 
     /// Whether it is to be cut now.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.filled.records.len() >= self.limits.records || self.filled.arena.len() >= self.limits.bytes
     }
 
     /// Whether `record` fits in; a record larger than the limit fits into an empty batch, alone.
-    pub(super) fn fits(&self, record: &Incoming<'_>) -> bool {
+    pub(crate) fn fits(&self, record: &Incoming<'_>) -> bool {
         self.is_empty() || (!self.is_full() && self.filled.arena.len() + record.bytes() <= self.limits.bytes)
     }
 
-    pub(super) fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         self.filled.weight
     }
 
     /// When its first record came.
-    pub(super) fn since(&self) -> Option<Instant> {
+    pub(crate) fn since(&self) -> Option<Instant> {
         self.since
     }
 
-    pub(super) fn pieces(&self) -> &[Piece] {
+    pub(crate) fn pieces(&self) -> &[Piece] {
         &self.filled.pieces
     }
 
     /// Starts a piece and gives its index, by which [`add`](Self::add) finds it.
-    pub(super) fn start_piece(&mut self, piece: Piece) -> usize {
+    pub(crate) fn start_piece(&mut self, piece: Piece) -> usize {
         self.filled.pieces.push(piece);
         self.filled.pieces.len() - 1
     }
 
     /// Adds a record to a piece. `now` is asked for the first record only.
-    pub(super) fn add(&mut self, record: &Incoming<'_>, piece: usize, clock: WriteClock, write_ts: i64, now: impl FnOnce() -> Instant) {
+    pub(crate) fn add(&mut self, record: &Incoming<'_>, piece: usize, clock: WriteClock, write_ts: i64, now: impl FnOnce() -> Instant) {
         if self.since.is_none() {
             self.since = Some(now());
             self.filled.arena.reserve(self.before.0);
@@ -149,7 +149,7 @@ impl Forming {
     }
 
     /// Takes what there is, in vectors that are not much larger than what they hold; none when there is nothing.
-    pub(super) fn cut(&mut self) -> Option<(Filled, Instant)> {
+    pub(crate) fn cut(&mut self) -> Option<(Filled, Instant)> {
         let since = self.since.take()?;
         let mut filled = std::mem::take(&mut self.filled);
         if filled.arena.capacity() / 2 > filled.arena.len() {

@@ -25,11 +25,11 @@ mod actor;
 mod client;
 mod committer;
 mod error;
-mod forming;
+pub(crate) mod forming;
 mod intake;
 mod poll;
-mod start;
-mod state;
+pub(crate) mod start;
+pub(crate) mod state;
 mod write_clock;
 
 #[cfg(test)]

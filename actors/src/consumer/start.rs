@@ -17,18 +17,18 @@ const METADATA_1: &str = "forebay:1:";
 
 /// What the group has committed of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Committed {
-    pub(super) offset: Offset,
+pub(crate) struct Committed {
+    pub(crate) offset: Offset,
     /// None when the metadata is not Forebay's, as after the offset was set by hand.
-    pub(super) mark: Option<Mark>,
+    pub(crate) mark: Option<Mark>,
 }
 
 /// What Forebay writes beside an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) clock: WriteClock,
+pub(crate) struct Mark {
+    pub(crate) clock: WriteClock,
     /// None in a commit of version 1.
-    pub(super) lineage: Option<u32>,
+    pub(crate) lineage: Option<u32>,
 }
 
 /// The metadata to commit beside a place.
@@ -37,7 +37,7 @@ pub fn metadata_of(place: &Place) -> String {
 }
 
 /// The mark out of a commit's metadata.
-pub(super) fn mark_of(metadata: &str) -> Option<Mark> {
+pub(crate) fn mark_of(metadata: &str) -> Option<Mark> {
     if let Some(clock) = metadata.strip_prefix(METADATA_1) {
         return Some(Mark { clock: WriteClock::from_micros(clock.parse().ok()?)?, lineage: None });
     }
@@ -52,18 +52,18 @@ pub fn clock_of(metadata: &str) -> Option<i64> {
 
 /// Where a partition starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) start: Start,
+pub(crate) struct Found {
+    pub(crate) start: Start,
     /// What the group has committed in the start's lineage.
-    pub(super) committed: Option<Offset>,
+    pub(crate) committed: Option<Offset>,
 }
 
 /// The group's offset is not in the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OutOfRange(pub(super) Offset);
+pub(crate) struct OutOfRange(pub(crate) Offset);
 
 /// Decides where to start; Kafka holds `[begin, end)`, and `fresh` is a lineage that nobody has used.
-pub(super) fn find(
+pub(crate) fn find(
     committed: Option<Committed>,
     known: Option<Place>,
     (begin, end): (Offset, Offset),

@@ -20,9 +20,9 @@ use super::write_clock::WriteClock;
 use crate::kernel::Backoff;
 
 /// Batches in flight, at most; one more when partitions are taken away in the middle of a batch.
-pub(super) const MOST_IN_FLIGHT: usize = 64;
+pub(crate) const MOST_IN_FLIGHT: usize = 64;
 /// How long a record may wait for budget before partitions are paused: harmless without polling, and a pause throws away what was fetched ahead.
-pub(super) const PATIENCE: Duration = Duration::from_millis(250);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
 /// The least time between two commits while batches are in flight.
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
 /// The least time between two commits when nothing is: an end is committed soon, and a slow stream of single records not one by one.
@@ -32,7 +32,7 @@ const COMMIT_BACKOFF: Backoff = Backoff { min: COMMIT_EVERY, max: Duration::from
 
 /// What is to become of a record that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It is the next one.
     Take,
     /// Its partition is not assigned any more.
@@ -43,27 +43,27 @@ pub(super) enum Fate {
 
 /// What to commit of a partition: all before the place is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Commit {
-    pub(super) partition: Partition,
-    pub(super) place: Place,
+pub(crate) struct Commit {
+    pub(crate) partition: Partition,
+    pub(crate) place: Place,
 }
 
 /// A batch that was cut and is in flight now.
 #[derive(Debug)]
-pub(super) struct Cut {
-    pub(super) id: u64,
-    pub(super) filled: Filled,
-    pub(super) ranges: Ranges,
+pub(crate) struct Cut {
+    pub(crate) id: u64,
+    pub(crate) filled: Filled,
+    pub(crate) ranges: Ranges,
     /// When its first record came.
-    pub(super) since: Instant,
+    pub(crate) since: Instant,
 }
 
 /// What came of a batch that settled.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Settled {
-    pub(super) records: u64,
+pub(crate) struct Settled {
+    pub(crate) records: u64,
     /// The new contiguous written end of each partition whose end moved.
-    pub(super) moved: Vec<(Partition, Place)>,
+    pub(crate) moved: Vec<(Partition, Place)>,
 }
 
 /// One assigned partition.
@@ -106,7 +106,7 @@ struct Flight {
 
 /// What the consumer knows.
 #[derive(Debug)]
-pub(super) struct State {
+pub(crate) struct State {
     tracks: BTreeMap<Partition, Track>,
     generation: u64,
     forming: Forming,
@@ -115,30 +115,30 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self { tracks: BTreeMap::new(), generation: 0, forming: Forming::new(limits), flights: VecDeque::new(), last_id: 0 }
     }
 
-    pub(super) fn forming(&self) -> &Forming {
+    pub(crate) fn forming(&self) -> &Forming {
         &self.forming
     }
 
     /// How many batches are in flight.
-    pub(super) fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.flights.len()
     }
 
     /// The assigned partitions, in order.
-    pub(super) fn assigned(&self) -> impl Iterator<Item = Partition> + '_ {
+    pub(crate) fn assigned(&self) -> impl Iterator<Item = Partition> + '_ {
         self.tracks.keys().copied()
     }
 
-    pub(super) fn is_assigned(&self, partition: Partition) -> bool {
+    pub(crate) fn is_assigned(&self, partition: Partition) -> bool {
         self.tracks.contains_key(&partition)
     }
 
     /// A partition is assigned to this consumer, and read from a place on, of which Kafka has `confirmed` so much.
-    pub(super) fn assign(&mut self, partition: Partition, start: Place, confirmed: Offset) {
+    pub(crate) fn assign(&mut self, partition: Partition, start: Place, confirmed: Offset) {
         self.generation += 1;
         let clock = WriteClock::from_micros(start.clock).unwrap_or_default();
         let track = Track {
@@ -158,7 +158,7 @@ impl State {
     }
 
     /// Partitions are taken away. The forming batch must not hold any of them: cut it first.
-    pub(super) fn revoke(&mut self, partitions: &[Partition]) {
+    pub(crate) fn revoke(&mut self, partitions: &[Partition]) {
         debug_assert!(!self.forms_of(partitions), "a batch is cut before its partitions go");
         for partition in partitions {
             self.tracks.remove(partition);
@@ -166,17 +166,17 @@ impl State {
     }
 
     /// Whether the forming batch holds records of any of `partitions`.
-    pub(super) fn forms_of(&self, partitions: &[Partition]) -> bool {
+    pub(crate) fn forms_of(&self, partitions: &[Partition]) -> bool {
         self.forming.pieces().iter().any(|piece| partitions.contains(&piece.partition))
     }
 
     /// Whether batches in flight hold records of any of `partitions`.
-    pub(super) fn flies_of(&self, partitions: &[Partition]) -> bool {
+    pub(crate) fn flies_of(&self, partitions: &[Partition]) -> bool {
         partitions.iter().any(|partition| self.tracks.get(partition).is_some_and(|track| !track.flying.is_empty()))
     }
 
     /// What is to become of the record at `offset`.
-    pub(super) fn fate(&self, partition: Partition, offset: Offset) -> Fate {
+    pub(crate) fn fate(&self, partition: Partition, offset: Offset) -> Fate {
         match self.tracks.get(&partition) {
             None => Fate::Foreign,
             Some(track) if offset < track.position => Fate::Repeated,
@@ -186,7 +186,7 @@ impl State {
 
     /// Adds a record whose fate is to be taken to the forming batch. `now` is asked for the batch's first record only. When the record's
     /// timestamp is not believed, gives how many were not in its partition under this assignment.
-    pub(super) fn take(&mut self, record: &Incoming<'_>, now: impl FnOnce() -> Instant) -> Option<u64> {
+    pub(crate) fn take(&mut self, record: &Incoming<'_>, now: impl FnOnce() -> Instant) -> Option<u64> {
         let track = self.tracks.get_mut(&record.partition)?;
         let piece = *track.piece.get_or_insert_with(|| {
             let range = Range { from: track.position, to: track.position };
@@ -200,7 +200,7 @@ impl State {
     }
 
     /// Cuts the forming batch, if it holds anything; from then on it is in flight.
-    pub(super) fn cut(&mut self) -> Option<Cut> {
+    pub(crate) fn cut(&mut self) -> Option<Cut> {
         let (filled, since) = self.forming.cut()?;
         self.last_id += 1;
         let id = self.last_id;
@@ -219,7 +219,7 @@ impl State {
     }
 
     /// A batch is done. What it held of partitions that are gone, or came back since, is ignored.
-    pub(super) fn settled(&mut self, id: u64) -> Settled {
+    pub(crate) fn settled(&mut self, id: u64) -> Settled {
         let Some(flight) = self.flights.iter().position(|flight| flight.id == id).and_then(|at| self.flights.remove(at)) else {
             return Settled::default();
         };
@@ -241,13 +241,13 @@ impl State {
     }
 
     /// What is written and Kafka was not yet asked to commit.
-    pub(super) fn to_commit(&self) -> Vec<Commit> {
+    pub(crate) fn to_commit(&self) -> Vec<Commit> {
         let due = self.tracks.iter().filter(|(_, track)| track.written > track.asked);
         due.map(|(&partition, track)| Commit { partition, place: track.place() }).collect()
     }
 
     /// What is written of `partitions` and Kafka has not confirmed, for a last commit before they go.
-    pub(super) fn unconfirmed(&self, partitions: &[Partition]) -> Vec<Commit> {
+    pub(crate) fn unconfirmed(&self, partitions: &[Partition]) -> Vec<Commit> {
         let tracks = partitions.iter().filter_map(|partition| self.tracks.get(partition).map(|track| (*partition, track)));
         tracks
             .filter(|(_, track)| track.written > track.confirmed)
@@ -256,7 +256,7 @@ impl State {
     }
 
     /// Kafka is asked for these commits.
-    pub(super) fn asked(&mut self, commits: &[Commit]) {
+    pub(crate) fn asked(&mut self, commits: &[Commit]) {
         for commit in commits {
             if let Some(track) = self.tracks.get_mut(&commit.partition) {
                 track.asked = track.asked.max(commit.place.offset);
@@ -265,7 +265,7 @@ impl State {
     }
 
     /// Kafka has confirmed a commit.
-    pub(super) fn confirmed(&mut self, partition: Partition, offset: Offset) {
+    pub(crate) fn confirmed(&mut self, partition: Partition, offset: Offset) {
         if let Some(track) = self.tracks.get_mut(&partition) {
             // A late answer to a commit of an earlier assignment may name more than this one has asked for.
             track.confirmed = track.confirmed.max(offset.min(track.asked));
@@ -273,7 +273,7 @@ impl State {
     }
 
     /// A commit failed: what is not confirmed is to be asked for again.
-    pub(super) fn refused(&mut self) {
+    pub(crate) fn refused(&mut self) {
         for track in self.tracks.values_mut() {
             track.asked = track.confirmed;
         }
@@ -288,7 +288,7 @@ impl Track {
 
 /// When to commit: one at a time, not too often, later when commits fail.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     outstanding: bool,
     last: Option<Instant>,
     failures: u32,
@@ -297,30 +297,30 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Whether a commit may be made now; `idle` when nothing is in flight.
-    pub(super) fn is_due(&self, now: Instant, idle: bool) -> bool {
+    pub(crate) fn is_due(&self, now: Instant, idle: bool) -> bool {
         let every = if idle { COMMIT_EVERY_IDLE } else { COMMIT_EVERY };
         let rested = self.last.is_none_or(|last| now.saturating_duration_since(last) >= every);
         !self.outstanding && rested && self.not_before.is_none_or(|at| now >= at)
     }
 
     /// Whether a commit is on its way.
-    pub(super) fn is_outstanding(&self) -> bool {
+    pub(crate) fn is_outstanding(&self) -> bool {
         self.outstanding
     }
 
     /// A commit is on its way.
-    pub(super) fn sent(&mut self, now: Instant) {
+    pub(crate) fn sent(&mut self, now: Instant) {
         self.outstanding = true;
         self.last = Some(now);
     }
 
     /// The commit was confirmed.
-    pub(super) fn confirmed(&mut self) {
+    pub(crate) fn confirmed(&mut self) {
         *self = Self { last: self.last, ..Self::default() };
     }
 
     /// The commit failed.
-    pub(super) fn failed(&mut self, now: Instant, jitter: f64) {
+    pub(crate) fn failed(&mut self, now: Instant, jitter: f64) {
         self.outstanding = false;
         self.not_before = Some(now + COMMIT_BACKOFF.delay(self.failures, jitter));
         self.failures = self.failures.saturating_add(1);
@@ -329,6 +329,6 @@ impl Pace {
 
 /// How much budget must be free before paused partitions are resumed for a record of `weight`: a quarter, so that they are not paused
 /// again at once.
-pub(super) fn to_resume(capacity: usize, weight: usize) -> usize {
+pub(crate) fn to_resume(capacity: usize, weight: usize) -> usize {
     (capacity / 4).max(weight)
 }

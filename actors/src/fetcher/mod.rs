@@ -20,7 +20,7 @@ pub(crate) mod page;
 pub(crate) mod pointer;
 #[cfg(test)]
 pub(crate) mod rig;
-mod state;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 

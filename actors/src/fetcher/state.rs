@@ -33,7 +33,7 @@ pub enum Schedule {
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Effect {
+pub(crate) enum Effect {
     /// Fetch a page for a run, and say what came of it.
     Fetch(Uuid),
     /// Call [`State::wake`] at that time. Replaces the wish before it.
@@ -48,7 +48,7 @@ pub(super) enum Effect {
 
 /// What happens to a run, or to a scheduled fetch.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Report {
+pub(crate) enum Report {
     /// The fetcher is at work on the run.
     Started(Uuid),
     /// A page of it, or of a scheduled fetch, is here, of so many records.
@@ -69,7 +69,7 @@ pub(super) enum Report {
 
 /// A fetch that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// Whether asking again may help.
     pub class: Class,
     /// How long the API asks to be left alone.
@@ -80,7 +80,7 @@ pub(super) struct Failure {
 
 /// The state of the fetcher.
 #[derive(Debug)]
-pub(super) struct State {
+pub(crate) struct State {
     schedule: Schedule,
     /// The next point of the grid; none when nothing is scheduled any more.
     tick: Option<Instant>,
@@ -114,30 +114,30 @@ enum Phase {
 
 impl State {
     /// A fetcher that begins `now`; `open` are the runs that an incarnation before this one had accepted and not ended.
-    pub(super) fn new(schedule: Schedule, now: Instant, open: impl IntoIterator<Item = Uuid>) -> Self {
+    pub(crate) fn new(schedule: Schedule, now: Instant, open: impl IntoIterator<Item = Uuid>) -> Self {
         let tick = (schedule != Schedule::OnTrigger).then_some(now);
         let waiting = open.into_iter().collect();
         Self { schedule, tick, retry: None, waiting, current: None, quiet_until: None, troubled: false, stopping: false }
     }
 
     /// Whether nothing is being fetched or produced.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.current.as_ref().is_none_or(|work| matches!(work.phase, Phase::BackingOff(_)))
     }
 
     /// Nothing more is begun by the schedule.
-    pub(super) fn hold(&mut self) {
+    pub(crate) fn hold(&mut self) {
         self.tick = None;
         self.retry = None;
     }
 
     /// Nothing more is begun.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopping = true;
     }
 
     /// The time has come, or something changed. `fresh` names a scheduled fetch, should one begin.
-    pub(super) fn wake(&mut self, now: Instant, fresh: Uuid) -> Vec<Effect> {
+    pub(crate) fn wake(&mut self, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.stopping {
             return effects;
@@ -178,7 +178,7 @@ impl State {
     }
 
     /// Somebody asks for a run.
-    pub(super) fn trigger(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
+    pub(crate) fn trigger(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let known = self.waiting.contains(&run) || self.current.as_ref().is_some_and(|work| work.run == run);
         if known {
             return Vec::new();
@@ -192,7 +192,7 @@ impl State {
     }
 
     /// Somebody calls a run off: nothing more is reported of it. What is being produced of it already, stays produced.
-    pub(super) fn cancel(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
+    pub(crate) fn cancel(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
         self.waiting.retain(|&waiting| waiting != run);
         match &mut self.current {
             Some(work) if work.run == run && matches!(work.phase, Phase::BackingOff(_)) => {
@@ -208,7 +208,7 @@ impl State {
     }
 
     /// A page came. Says whether it is to be produced.
-    pub(super) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid) -> (bool, Vec<Effect>) {
+    pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid) -> (bool, Vec<Effect>) {
         let Some(work) = &mut self.current else { return (false, Vec::new()) };
         let mut effects = self.troubled.then_some(Effect::Well).into_iter().collect::<Vec<_>>();
         self.troubled = false;
@@ -224,7 +224,7 @@ impl State {
     }
 
     /// No page came. `jitter` in [0, 1) spreads the tries of many.
-    pub(super) fn failed(&mut self, failure: Failure, jitter: f64, now: Instant, fresh: Uuid) -> Vec<Effect> {
+    pub(crate) fn failed(&mut self, failure: Failure, jitter: f64, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let Some(mut work) = self.current.take() else { return Vec::new() };
         let asked = failure.retry_after.map(|wait| now + wait);
         self.quiet_until = asked;
@@ -263,7 +263,7 @@ impl State {
     }
 
     /// The page is in Kafka.
-    pub(super) fn produced(&mut self, page: PageProduced, now: Instant, fresh: Uuid) -> Vec<Effect> {
+    pub(crate) fn produced(&mut self, page: PageProduced, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let Some(work) = self.current.take() else { return Vec::new() };
         let mut effects = Vec::new();
         if !work.cancelled {
@@ -275,7 +275,7 @@ impl State {
     }
 
     /// The page can't be produced; the same page can't be either.
-    pub(super) fn refused(&mut self, refused: PageRefused, now: Instant, fresh: Uuid) -> Vec<Effect> {
+    pub(crate) fn refused(&mut self, refused: PageRefused, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let Some(work) = self.current.take() else { return Vec::new() };
         self.troubled = true;
         let mut effects = vec![Effect::Trouble(refused.0.clone())];

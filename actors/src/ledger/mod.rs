@@ -255,7 +255,7 @@ impl Ledger {
 }
 
 /// Whether somebody waits for it, so that it must be on the disk at once.
-fn is_waited_for(event: &Event) -> bool {
+pub(crate) fn is_waited_for(event: &Event) -> bool {
     !matches!(event, Event::BatchWritten { .. } | Event::OffsetsCommitted { .. } | Event::PageFetched { .. })
 }
 

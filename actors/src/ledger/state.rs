@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::event::{Event, Origin, Place, Recorded, Starts};
+use forebay_schemas::event::{Event, Origin, Place, Recorded, Start, Starts};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::run::RunError;
 use serde::{Deserialize, Serialize};
@@ -159,9 +159,16 @@ impl State {
                 _ => vec![Event::TransformActivated { sql, fingerprint }],
             },
             Command::Assigned { starts } => {
-                let again = |partition| starts.0.get(&partition).is_some_and(|start| start.origin == Origin::Again);
-                let mut events =
-                    self.runs.bereft(again, "the topic was made anew, or its group's offsets were removed, before this run was written");
+                // Another lineage than the one that is known: somebody else, or this process before a crash that the journal does not know of, has
+                // begun again. Where that was with another topic, the offsets of before mean other records now.
+                let again = |partition| {
+                    let known = self.partitions.get(&partition).map(|known| known.written.lineage);
+                    let begun_again =
+                        |start: &Start| start.origin == Origin::Again || known.is_some_and(|known| known != start.place.lineage);
+                    starts.0.get(&partition).is_some_and(begun_again)
+                };
+                let why = "the topic was made anew, or its group's offsets were removed or moved, before this run was written";
+                let mut events = self.runs.bereft(again, why);
                 events.push(Event::PartitionsAssigned { starts });
                 events
             }
@@ -170,9 +177,14 @@ impl State {
         })
     }
 
-    /// The events that have become due by the last ones; to be asked until there are none.
+    /// The events that have become due by the last ones; to be asked until there are none. Partitions that this process does not read don't count:
+    /// before they are assigned again, nobody here knows whether the topic is still the one that was written.
     pub fn due(&self) -> Vec<Event> {
-        if self.runs.any_open() { self.runs.succeeded(&self.written()) } else { Vec::new() }
+        if !self.runs.any_open() {
+            return Vec::new();
+        }
+        let assigned = self.partitions.iter().filter(|(_, state)| state.assigned);
+        self.runs.succeeded(&assigned.map(|(&partition, state)| (partition, state.written.offset)).collect())
     }
 
     /// Applies an event.

@@ -129,6 +129,30 @@ fn runs_of_a_topic_that_was_made_anew_or_is_read_no_more_fail_and_say_why() {
 }
 
 #[test]
+fn runs_fail_when_somebody_else_has_begun_a_lineage_since() {
+    // Another process was assigned the partition of the topic that was made anew, or this one was and crashed before its journal knew.
+    let ledger = Ledger::in_memory(SystemClock::shared());
+    begin(&ledger, "t");
+    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    let run = produced(&ledger, "k", Range { from: 0, to: 10 });
+    ledger.submit(assigned(0, 20, 2, Origin::Group)).unwrap();
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Failed, "what is written up to 20 is not what it produced");
+}
+
+#[test]
+fn what_was_written_before_a_start_counts_for_a_run_only_when_the_partition_is_assigned_again() {
+    // Between a start and an assignment the topic may be another one, whose offsets begin anew.
+    let ledger = Ledger::in_memory(SystemClock::shared());
+    begin(&ledger, "t");
+    ledger.submit(assigned(0, 100, 1, Origin::Group)).unwrap();
+    begin(&ledger, "t");
+    let runs = [produced(&ledger, "anew", Range { from: 0, to: 5 }), produced(&ledger, "anew too", Range { from: 5, to: 9 })];
+    assert!(runs.iter().all(|&run| ledger.run(run).unwrap().state == RunState::Draining));
+    ledger.submit(assigned(0, 100, 1, Origin::Group)).unwrap();
+    assert!(runs.iter().all(|&run| ledger.run(run).unwrap().state == RunState::Succeeded));
+}
+
+#[test]
 fn what_another_lineage_wrote_moves_nothing() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");

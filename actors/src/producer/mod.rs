@@ -19,7 +19,7 @@ mod actor;
 mod client;
 mod error;
 mod key;
-mod state;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@ use crate::message::PageProduced;
 
 /// Where a record was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Destination {
+pub(crate) enum Destination {
     /// The topic.
     Topic,
     /// The dead-letter topic.
@@ -19,7 +19,7 @@ pub(super) enum Destination {
 
 /// A page's records on their way.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     page: PageProduced,
     in_flight: usize,
     sealed: bool,
@@ -29,19 +29,19 @@ pub(super) struct Tally {
 
 impl Tally {
     /// A record is on its way.
-    pub(super) fn sent(&mut self) {
+    pub(crate) fn sent(&mut self) {
         debug_assert!(!self.sealed, "a sealed page gets no more records");
         self.in_flight += 1;
     }
 
     /// A record that was said to be on its way isn't.
-    pub(super) fn unsent(&mut self) {
+    pub(crate) fn unsent(&mut self) {
         self.in_flight -= 1;
     }
 
     /// Kafka has a record.
     #[must_use]
-    pub(super) fn acked(&mut self, to: Destination, partition: Partition, offset: Offset) -> Option<Result<PageProduced, ProduceError>> {
+    pub(crate) fn acked(&mut self, to: Destination, partition: Partition, offset: Offset) -> Option<Result<PageProduced, ProduceError>> {
         self.in_flight -= 1;
         match to {
             Destination::Topic => {
@@ -55,7 +55,7 @@ impl Tally {
 
     /// Kafka won't have a record. The gravest failure of a page is the page's.
     #[must_use]
-    pub(super) fn failed(&mut self, error: ProduceError) -> Option<Result<PageProduced, ProduceError>> {
+    pub(crate) fn failed(&mut self, error: ProduceError) -> Option<Result<PageProduced, ProduceError>> {
         self.in_flight -= 1;
         self.note(error);
         self.end()
@@ -63,7 +63,7 @@ impl Tally {
 
     /// No more records will be sent, for this reason if it is none of the page's end.
     #[must_use]
-    pub(super) fn seal(&mut self, cut_short: Option<ProduceError>) -> Option<Result<PageProduced, ProduceError>> {
+    pub(crate) fn seal(&mut self, cut_short: Option<ProduceError>) -> Option<Result<PageProduced, ProduceError>> {
         self.sealed = true;
         if let Some(error) = cut_short {
             self.note(error);

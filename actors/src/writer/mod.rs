@@ -19,7 +19,7 @@ mod actor;
 mod client;
 mod dead_letters;
 mod error;
-mod state;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 

@@ -7,14 +7,14 @@ use crate::kernel::Backoff;
 use crate::message::Reject;
 
 /// Delays between attempts.
-pub(super) const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
+pub(crate) const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
 /// How many batches are under way at a time: one is checked and one is answered while another is sent. The rest wait; their number has
 /// no limit but the budget they hold.
-pub(super) const AT_ONCE: usize = 4;
+pub(crate) const AT_ONCE: usize = 4;
 
 /// Batches: waiting in the order they came, and under way.
 #[derive(Debug)]
-pub(super) struct Desk<T> {
+pub(crate) struct Desk<T> {
     waiting: VecDeque<T>,
     under_way: usize,
 }
@@ -27,12 +27,12 @@ impl<T> Default for Desk<T> {
 
 impl<T> Desk<T> {
     /// A batch has come.
-    pub(super) fn arrive(&mut self, batch: T) {
+    pub(crate) fn arrive(&mut self, batch: T) {
         self.waiting.push_back(batch);
     }
 
     /// The next batch to begin, if one may.
-    pub(super) fn begin(&mut self) -> Option<T> {
+    pub(crate) fn begin(&mut self) -> Option<T> {
         if self.under_way >= AT_ONCE {
             return None;
         }
@@ -42,25 +42,25 @@ impl<T> Desk<T> {
     }
 
     /// A batch is done.
-    pub(super) fn done(&mut self) {
+    pub(crate) fn done(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
     /// Whether nothing waits and nothing is under way.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.under_way == 0
     }
 }
 
 /// The attempts at one thing.
 #[derive(Debug, Default)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     failed: u32,
 }
 
 impl Attempts {
     /// Another attempt failed. Gives the delay before the next; one that moved something counts as the first. `jitter` is in [0, 1).
-    pub(super) fn failed(&mut self, moved: bool, jitter: f64) -> Duration {
+    pub(crate) fn failed(&mut self, moved: bool, jitter: f64) -> Duration {
         if moved {
             self.failed = 0;
         }
@@ -70,21 +70,21 @@ impl Attempts {
     }
 
     /// What the status note says.
-    pub(super) fn note(&self, trouble: &str, next: Duration) -> String {
+    pub(crate) fn note(&self, trouble: &str, next: Duration) -> String {
         format!("{trouble} (attempt {}, next in {:.1} s)", self.failed, next.as_secs_f64())
     }
 }
 
 /// Who waits for what. Several may wait at a time, and the actor has one note.
 #[derive(Debug, Default)]
-pub(super) struct Outages {
+pub(crate) struct Outages {
     waiting: BTreeMap<u64, String>,
     last: Option<String>,
 }
 
 /// What to say after a change.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Say {
+pub(crate) enum Say {
     /// A trouble that was not said before.
     New,
     /// The same trouble, still.
@@ -97,7 +97,7 @@ pub(super) enum Say {
 
 impl Outages {
     /// `who` waits for `trouble` to pass.
-    pub(super) fn wait(&mut self, who: u64, trouble: &str) -> Say {
+    pub(crate) fn wait(&mut self, who: u64, trouble: &str) -> Say {
         self.waiting.insert(who, trouble.to_owned());
         if self.last.as_deref() == Some(trouble) {
             return Say::Still;
@@ -107,7 +107,7 @@ impl Outages {
     }
 
     /// `who` waits no longer.
-    pub(super) fn over(&mut self, who: u64) -> Say {
+    pub(crate) fn over(&mut self, who: u64) -> Say {
         if self.waiting.remove(&who).is_none() || !self.waiting.is_empty() {
             return Say::Nothing;
         }
@@ -116,14 +116,14 @@ impl Outages {
     }
 
     /// Whether somebody waits.
-    pub(super) fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         !self.waiting.is_empty()
     }
 }
 
 /// One dead letter a record, the first reason for it, in the order of the records: a record can give several rows, and several be bad.
 /// `sent` remembers the records whose dead letters are in the topic already.
-pub(super) fn letters(rejects: &[Reject], sent: &mut HashSet<u32>) -> Vec<Reject> {
+pub(crate) fn letters(rejects: &[Reject], sent: &mut HashSet<u32>) -> Vec<Reject> {
     let mut letters: Vec<Reject> = rejects.iter().filter(|reject| sent.insert(reject.record)).cloned().collect();
     letters.sort_by_key(|letter| letter.record);
     letters

@@ -1,0 +1,65 @@
+//! A model of the API: pages of records whose keys recur and whose versions rise; a page may be served again.
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use forebay_schemas::offset::Partition;
+
+/// Keys of a partition. A key stays in its partition, as the guarantee asks for.
+pub(super) const KEYS: usize = 3;
+
+/// A record, as far as it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Content {
+    /// None: it becomes a dead letter on the way into the topic.
+    pub(super) key: Option<u16>,
+    /// The same for the same content.
+    pub(super) event: u64,
+    /// Whether it becomes a dead letter on the way out of the topic.
+    pub(super) bad: bool,
+}
+
+impl Content {
+    /// The partition that its key belongs to.
+    pub(super) fn partition(self) -> Option<Partition> {
+        self.key.map(|key| (usize::from(key) / KEYS) as Partition)
+    }
+
+    /// Its bytes in the topic.
+    pub(super) fn value(self) -> [u8; 9] {
+        let mut value = [u8::from(self.bad); 9];
+        value[1..].copy_from_slice(&self.event.to_be_bytes());
+        value
+    }
+
+    /// Out of its bytes in the topic.
+    pub(super) fn read(key: &[u8], value: &[u8]) -> Self {
+        let key = u16::from_be_bytes(key.try_into().expect("a key has two bytes"));
+        let event = u64::from_be_bytes(value[1..].try_into().expect("an event has eight bytes"));
+        Self { key: Some(key), event, bad: value[0] == 1 }
+    }
+}
+
+/// The API.
+#[derive(Debug, Default)]
+pub(super) struct Api {
+    served: Vec<Vec<Content>>,
+    last_event: u64,
+}
+
+impl Api {
+    /// A page of at most `most` records, for a topic of so many partitions.
+    pub(super) fn page(&mut self, most: usize, partitions: usize, rng: &mut StdRng) -> Vec<Content> {
+        if !self.served.is_empty() && rng.random_ratio(1, 6) {
+            return self.served[rng.random_range(0..self.served.len())].clone();
+        }
+        let records = (0..rng.random_range(0..=most)).map(|_| {
+            self.last_event += 1;
+            let key = rng.random_range(0..partitions * KEYS) as u16;
+            Content { key: (!rng.random_ratio(1, 24)).then_some(key), event: self.last_event, bad: rng.random_ratio(1, 16) }
+        });
+        let page: Vec<_> = records.collect();
+        self.served.push(page.clone());
+        page
+    }
+}

@@ -1,0 +1,200 @@
+//! What must hold, by name. Checked where it can first be seen to fail: at a write, a commit, an event, after a step, or at the end.
+
+use forebay_schemas::event::{Event, Origin};
+use forebay_schemas::run::RunState;
+use uuid::Uuid;
+
+use super::broker::At;
+use super::process::{Live, RECORD_WEIGHT};
+use super::world::{Env, World};
+use crate::consumer::state::MOST_IN_FLIGHT;
+
+/// The invariants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Invariant {
+    /// A record that was acknowledged to a page that was reported produced is in the topic, and its effect in the store, unless its topic was made
+    /// anew; and then a start from the begin says so in a journal.
+    NoRecordLost,
+    /// The row of a key is the one record of the highest offset in its partition.
+    NoDuplicateEffect,
+    /// The row of a key never goes back to an earlier offset within a lineage.
+    ReadsNeverGoBack,
+    /// The group's offset never goes back within a lineage, and is never past a record that is not written.
+    CommitsCoverTheWritten,
+    /// A run is in the topic only when all its records are acknowledged, and has succeeded only when all of them are in the store.
+    RunsAreHonest,
+    /// Batches in flight, and records in the one that is being filled, are never more than allowed.
+    MemoryIsBounded,
+    /// The fold of the journal's events is the state of the ledger, by way of a snapshot too.
+    FoldIsState,
+    /// Rows and dead letters in the events of a process are those that the store acknowledged to it.
+    MetricsReconcile,
+    /// When all is well again nothing is left to do: no lag, no open run, and every run that was promised is known.
+    Liveness,
+}
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Broken {
+    pub(super) invariant: Invariant,
+    pub(super) what: String,
+}
+
+/// Whether all holds.
+pub(super) type Kept = Result<(), Broken>;
+
+pub(super) fn broken(invariant: Invariant, what: impl FnOnce() -> String) -> Kept {
+    Err(Broken { invariant, what: what() })
+}
+
+fn holds(invariant: Invariant, holds: bool, what: impl FnOnce() -> String) -> Kept {
+    if holds { Ok(()) } else { broken(invariant, what) }
+}
+
+/// A record that was acknowledged to a page that was reported produced.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Acknowledged {
+    pub(super) run: Uuid,
+    pub(super) at: At,
+    pub(super) event: u64,
+    /// The report: a process, and an event of its journal. None after a crash that lost it; then the run begins again and does not wait for it.
+    pub(super) report: Option<(usize, u64)>,
+}
+
+/// What an onlooker who sees everything remembers.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    /// Records acknowledged to pages that were reported produced.
+    pub(super) acknowledged: Vec<Acknowledged>,
+    /// How many records of the page that a process is producing are not acknowledged.
+    pub(super) unacknowledged: [usize; 2],
+    /// Runs that were asked for, and the event of the journal that must be durable before the answer.
+    pub(super) asked: Vec<(usize, Uuid, u64)>,
+    /// Runs that were answered for.
+    pub(super) promised: Vec<(usize, Uuid)>,
+    /// Partitions of which a journal says since the topic was made that they are read from their begin.
+    pub(super) announced: Vec<bool>,
+    /// How often events of each kind that the checks depend on were seen; a simulator that does nothing breaks nothing.
+    pub(super) succeeded: u64,
+}
+
+/// [`Invariant::RunsAreHonest`], at an event of process `who`; and what else is to be learned from it.
+pub(super) fn at_event(env: &mut Env, who: usize, event: &Event) -> Kept {
+    match event {
+        Event::RunProduced { run } => {
+            let missing = env.truth.unacknowledged[who];
+            holds(Invariant::RunsAreHonest, missing == 0, || {
+                format!("run {run} is said to be in the topic, and {missing} records of it are not")
+            })
+        }
+        Event::RunSucceeded { run } => {
+            env.truth.succeeded += 1;
+            let of_run = env.truth.acknowledged.iter().filter(|record| record.run == *run && record.report.is_some());
+            let missing = of_run.map(|record| record.at).find(|&at| !env.broker.was_done(at));
+            holds(Invariant::RunsAreHonest, missing.is_none(), || {
+                format!("run {run} has succeeded, and {:?} of it is not written", missing.unwrap_or_default())
+            })
+        }
+        Event::PartitionsAssigned { starts } => {
+            for (&partition, start) in &starts.0 {
+                if matches!(start.origin, Origin::Begin | Origin::Again) {
+                    env.truth.announced.resize(env.broker.partitions().max(env.truth.announced.len()), false);
+                    env.truth.announced[partition as usize] = true;
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// [`Invariant::MetricsReconcile`].
+pub(super) fn metrics(live: &Live) -> Kept {
+    holds(Invariant::MetricsReconcile, live.counted == live.acknowledged, || {
+        format!("the events say {:?} rows and dead letters, the store acknowledged {:?}", live.counted, live.acknowledged)
+    })
+}
+
+/// [`Invariant::MemoryIsBounded`].
+pub(super) fn memory(env: &Env, live: &Live) -> Kept {
+    let flights = live.consumer.in_flight();
+    holds(Invariant::MemoryIsBounded, flights <= MOST_IN_FLIGHT + 1, || format!("{flights} batches are in flight"))?;
+    let records = live.consumer.forming().weight() / RECORD_WEIGHT;
+    holds(Invariant::MemoryIsBounded, records <= env.weather.max_records, || format!("{records} records are in the batch being filled"))
+}
+
+/// What must hold at the end, when all is well again.
+pub(super) fn at_the_end(world: &World) -> Kept {
+    no_record_lost(&world.env)?;
+    no_duplicate_effect(&world.env)?;
+    for process in &world.processes {
+        if let Some(live) = &process.live {
+            metrics(live)?;
+            process.journal.check(&live.ledger, world.env.weather.bytes.then(|| process.journal.len() / 2))?;
+        }
+    }
+    liveness(world)
+}
+
+/// [`Invariant::NoRecordLost`].
+fn no_record_lost(env: &Env) -> Kept {
+    for &Acknowledged { run, at, event, .. } in &env.truth.acknowledged {
+        if at.topic == env.broker.topic() {
+            let log = env.broker.log(at.partition);
+            let there = log.at(at.offset).is_some_and(|stored| stored.content.event == event);
+            holds(Invariant::NoRecordLost, there, || format!("record {event} of run {run} was acknowledged at {at:?} and is not there"))?;
+            holds(Invariant::NoRecordLost, log.is_done(at.offset), || format!("record {event} of run {run}, at {at:?}, has no effect"))?;
+        } else {
+            let announced = env.truth.announced.get(at.partition as usize).copied().unwrap_or_default();
+            holds(Invariant::NoRecordLost, announced, || format!("{at:?} went with its topic, and no journal speaks of it"))?;
+        }
+    }
+    Ok(())
+}
+
+/// [`Invariant::NoDuplicateEffect`].
+fn no_duplicate_effect(env: &Env) -> Kept {
+    for partition in env.broker.each() {
+        let log = env.broker.log(partition);
+        let mut heads = [None; super::api::KEYS];
+        let mut from = 0;
+        // From the very begin: what retention has removed has its effect too.
+        while from < log.end() {
+            if let Some(stored) = log.at(from).filter(|stored| !stored.content.bad)
+                && let Some(key) = stored.content.key
+            {
+                heads[usize::from(key) % super::api::KEYS] = Some((key, from, stored.content.event));
+            }
+            from += 1;
+        }
+        for (key, offset, event) in heads.into_iter().flatten() {
+            let at = At { topic: env.broker.topic(), partition, offset };
+            let row = env.store.row(key);
+            holds(Invariant::NoDuplicateEffect, row.is_some_and(|row| (row.at, row.event) == (at, event)), || {
+                format!("the newest record of key {key} is {event}, at {at:?}; its row is {row:?}")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// [`Invariant::Liveness`].
+fn liveness(world: &World) -> Kept {
+    let env = &world.env;
+    for partition in env.broker.each() {
+        let lag = env.broker.lag(partition);
+        holds(Invariant::Liveness, lag == 0, || format!("[{partition}] lags by {lag}"))?;
+    }
+    for (who, process) in world.processes.iter().enumerate().take(env.weather.processes) {
+        let Some(live) = &process.live else { return broken(Invariant::Liveness, || format!("process {who} is not up")) };
+        let open = live.ledger.runs.recent(1_000).into_iter().find(|run| !run.terminal);
+        holds(Invariant::Liveness, open.is_none(), || format!("process {who} has an open run: {open:?}"))?;
+    }
+    for &(who, run) in &env.truth.promised {
+        let state = world.processes[who].live.as_ref().and_then(|live| live.ledger.runs.get(run)).map(|run| run.state);
+        holds(Invariant::Liveness, state.is_some_and(RunState::is_terminal), || {
+            format!("process {who} answered for run {run}, which is {state:?}")
+        })?;
+    }
+    Ok(())
+}
