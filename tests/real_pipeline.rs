@@ -156,6 +156,24 @@ fn a_triggered_run_has_succeeded_when_its_rows_are_readable() {
 }
 
 #[test]
+fn a_run_of_a_process_that_only_fetches_succeeds_when_another_has_written_it() {
+    let api = TestApi::start(|n| Answer::users(n * 40, n * 40 + 40));
+    let job = job().fetching(&api.url, None);
+    let twin = job.twin();
+    let fetching = job.start(&["--roles", "ingest,api"], &[]);
+    fetching.snapshot();
+    let first = job.forebay(&["trigger", "--wait", "--timeout", "3s", "--key", "first"]);
+    assert_eq!(first.status.code(), Some(5), "nobody writes it yet: {}", String::from_utf8_lossy(&first.stderr));
+    let writing = twin.start(&["--roles", "egress"], &[]);
+    for key in ["first", "second"] {
+        let end = job.forebay(&["trigger", "--wait", "--timeout", "60s", "--key", key]);
+        assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+    }
+    assert_eq!(count(&job), 80, "readable as soon as the runs have succeeded");
+    assert!(fetching.stop().success() && writing.stop().success());
+}
+
+#[test]
 fn a_table_that_does_not_fit_is_said_and_nothing_is_skipped() {
     let job = job();
     let (keyspace, cassandra) = (&job.keyspace, Cassandra::shared());

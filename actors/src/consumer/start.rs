@@ -45,6 +45,12 @@ pub(crate) fn mark_of(metadata: &str) -> Option<Mark> {
     Some(Mark { clock: WriteClock::from_micros(clock.parse().ok()?)?, lineage: Some(u32::from_str_radix(lineage, 16).ok()?) })
 }
 
+/// The place out of a commit and its metadata; none when that says no lineage.
+pub fn place_of(offset: Offset, metadata: &str) -> Option<Place> {
+    let Mark { clock, lineage } = mark_of(metadata)?;
+    Some(Place { offset, clock: clock.micros(), lineage: lineage? })
+}
+
 /// The write clock out of a commit's metadata, microseconds; none when it is not Forebay's.
 pub fn clock_of(metadata: &str) -> Option<i64> {
     mark_of(metadata).map(|mark| mark.clock.micros())

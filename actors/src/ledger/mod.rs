@@ -24,7 +24,7 @@ use forebay_schemas::run::Run;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use actor::Keeper;
+pub use actor::{Keeper, Lookout};
 pub use runs::{Accepted, Rejection, Runs};
 pub use state::{Command, State};
 
@@ -241,6 +241,11 @@ impl Ledger {
     /// How far each partition of the topic is written, as far as is known here.
     pub fn places(&self) -> BTreeMap<Partition, Place> {
         self.inner().state.places()
+    }
+
+    /// Whether a run waits for partitions that other processes read.
+    pub fn waits_for_others(&self) -> bool {
+        self.inner().state.waits_for_others()
     }
 
     /// All of the state.

@@ -174,10 +174,15 @@ impl Runs {
         })
     }
 
-    /// The runs that have succeeded now that the partitions are written so far.
-    pub fn succeeded(&self, written: &BTreeMap<Partition, Offset>) -> Vec<Event> {
-        let succeeds = |run: &&Run| run.state == RunState::Draining && run.ranges.passed_by(written);
-        self.open().filter(succeeds).map(|run| Event::RunSucceeded { run: run.id }).collect()
+    /// The runs that have succeeded now that the partitions are written so far; without that, all that are in the topic.
+    pub fn succeeded(&self, written: Option<&BTreeMap<Partition, Offset>>) -> Vec<Event> {
+        let succeeds = |run: &&Run| written.is_none_or(|written| run.ranges.passed_by(written));
+        self.draining().filter(succeeds).map(|run| Event::RunSucceeded { run: run.id }).collect()
+    }
+
+    /// The runs that are in the topic and wait for the table.
+    pub fn draining(&self) -> impl Iterator<Item = &Run> {
+        self.open().filter(|run| run.state == RunState::Draining)
     }
 
     /// The runs that can't succeed any more, since what they produced to these partitions is gone.
@@ -305,7 +310,7 @@ mod tests {
     }
 
     fn written(runs: &mut Runs, partition: Partition, offset: Offset) {
-        for event in runs.succeeded(&BTreeMap::from([(partition, offset)])) {
+        for event in runs.succeeded(Some(&BTreeMap::from([(partition, offset)]))) {
             runs.evolve(&event, now());
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::event::{Event, Origin, Place, Recorded, Start, Starts};
+use forebay_schemas::event::{Event, Origin, Place, Places, Recorded, Starts};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::run::RunError;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ pub enum Command {
     Cancel { run: Uuid },
     /// The group gave partitions, and here they are read from.
     Assigned { starts: Starts },
+    /// What the group has committed, of whichever partitions.
+    Seen { places: Places },
     /// A fact that nobody decides on.
     Saw(Event),
 }
@@ -95,6 +97,9 @@ pub struct PartitionState {
     pub committed: Option<Offset>,
     /// Whether this process reads it.
     pub assigned: bool,
+    /// Whether another does, and what that has committed was looked at after the last run had come to wait.
+    #[serde(default)]
+    pub seen: bool,
 }
 
 /// Sums over all of history.
@@ -129,6 +134,8 @@ pub struct ActorState {
     pub last_exit: Option<String>,
 }
 
+const BEGUN_AGAIN: &str = "the topic was made anew, or its group's offsets were removed or moved, before this run was written";
+
 impl State {
     /// The first unwritten offset of each partition.
     pub fn written(&self) -> BTreeMap<Partition, Offset> {
@@ -159,17 +166,22 @@ impl State {
                 _ => vec![Event::TransformActivated { sql, fingerprint }],
             },
             Command::Assigned { starts } => {
-                // Another lineage than the one that is known: somebody else, or this process before a crash that the journal does not know of, has
-                // begun again. Where that was with another topic, the offsets of before mean other records now.
                 let again = |partition| {
-                    let known = self.partitions.get(&partition).map(|known| known.written.lineage);
-                    let begun_again =
-                        |start: &Start| start.origin == Origin::Again || known.is_some_and(|known| known != start.place.lineage);
-                    starts.0.get(&partition).is_some_and(begun_again)
+                    let start = starts.0.get(&partition);
+                    start.is_some_and(|start| start.origin == Origin::Again || self.is_another(partition, start.place.lineage))
                 };
-                let why = "the topic was made anew, or its group's offsets were removed or moved, before this run was written";
-                let mut events = self.runs.bereft(again, why);
+                let mut events = self.runs.bereft(again, BEGUN_AGAIN);
                 events.push(Event::PartitionsAssigned { starts });
+                events
+            }
+            Command::Seen { mut places } => {
+                places.0.retain(|partition, _| self.partitions.get(partition).is_none_or(|known| !known.assigned));
+                if places.0.is_empty() {
+                    return Ok(vec![]);
+                }
+                let again = |partition| places.0.get(&partition).is_some_and(|place| self.is_another(partition, place.lineage));
+                let mut events = self.runs.bereft(again, BEGUN_AGAIN);
+                events.push(Event::PartitionsSeen { places });
                 events
             }
             Command::Saw(event) => vec![event],
@@ -177,14 +189,28 @@ impl State {
         })
     }
 
-    /// The events that have become due by the last ones; to be asked until there are none. Partitions that this process does not read don't count:
-    /// before they are assigned again, nobody here knows whether the topic is still the one that was written.
+    /// Whether a partition is known by another lineage: somebody else, or this process before a crash that the journal does not know of, has begun
+    /// again. Where that was with another topic, the offsets of before mean other records now.
+    fn is_another(&self, partition: Partition, lineage: u32) -> bool {
+        self.partitions.get(&partition).is_some_and(|known| known.written.lineage != lineage)
+    }
+
+    /// The events that have become due by the last ones; to be asked until there are none. Partitions that this process neither reads nor has
+    /// seen since don't count: nobody here knows whether the topic is still the one that was written. A pipeline that ends at the
+    /// topic has nothing to wait for.
     pub fn due(&self) -> Vec<Event> {
         if !self.runs.any_open() {
             return Vec::new();
         }
-        let assigned = self.partitions.iter().filter(|(_, state)| state.assigned);
-        self.runs.succeeded(&assigned.map(|(&partition, state)| (partition, state.written.offset)).collect())
+        let current = self.partitions.iter().filter(|(_, state)| state.assigned || state.seen);
+        let current = current.map(|(&partition, state)| (partition, state.written.offset)).collect();
+        self.runs.succeeded(if self.group.is_empty() { None } else { Some(&current) })
+    }
+
+    /// Whether a run waits for partitions that other processes read.
+    pub fn waits_for_others(&self) -> bool {
+        let here = |partition: &Partition| self.partitions.get(partition).is_some_and(|state| state.assigned);
+        !self.group.is_empty() && self.runs.draining().any(|run| !run.ranges.0.keys().all(here))
     }
 
     /// Applies an event.
@@ -205,7 +231,7 @@ impl State {
                     stopped: None,
                 };
                 self.actors.clear();
-                self.partitions.values_mut().for_each(|partition| partition.assigned = false);
+                self.partitions.values_mut().for_each(|partition| (partition.assigned, partition.seen) = (false, false));
             }
             Event::PipelineStopped { clean } => {
                 self.process.stopped = Some(*clean);
@@ -243,7 +269,7 @@ impl State {
                 for (&partition, start) in &starts.0 {
                     let before = self.partitions.get(&partition).filter(|known| known.written.lineage == start.place.lineage);
                     let committed = before.and_then(|known| known.committed);
-                    self.partitions.insert(partition, PartitionState { written: start.place, committed, assigned: true });
+                    self.partitions.insert(partition, PartitionState { written: start.place, committed, assigned: true, seen: false });
                 }
             }
             Event::PartitionsRevoked { partitions } => {
@@ -253,9 +279,16 @@ impl State {
                     }
                 }
             }
+            Event::RunProduced { .. } => self.partitions.values_mut().for_each(|partition| partition.seen = false),
+            Event::PartitionsSeen { places } => {
+                for (&partition, &written) in &places.0 {
+                    let committed = Some(written.offset);
+                    self.partitions.insert(partition, PartitionState { written, committed, assigned: false, seen: true });
+                }
+            }
             Event::OffsetsReset { to, .. } => {
                 for (&partition, &written) in &to.0 {
-                    self.partitions.insert(partition, PartitionState { written, committed: None, assigned: false });
+                    self.partitions.insert(partition, PartitionState { written, committed: None, assigned: false, seen: false });
                 }
             }
             Event::ChildStarted { actor, incarnation } => {

@@ -153,6 +153,40 @@ fn what_was_written_before_a_start_counts_for_a_run_only_when_the_partition_is_a
 }
 
 #[test]
+fn a_run_waits_for_partitions_of_other_processes_until_their_commits_were_seen_after_it() {
+    let ledger = Ledger::in_memory(SystemClock::shared());
+    begin(&ledger, "t");
+    let seen = |offset| Command::Seen { places: [(0, Place { offset, clock: 0, lineage: 3 })].into_iter().collect() };
+    ledger.submit(seen(50)).unwrap();
+    assert!(!ledger.waits_for_others());
+    let run = produced(&ledger, "k", Range { from: 40, to: 45 });
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "what was seen before may be of another topic");
+    assert!(ledger.waits_for_others());
+    ledger.submit(seen(44)).unwrap();
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining);
+    ledger.submit(seen(45)).unwrap();
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Succeeded);
+    assert!(!ledger.waits_for_others());
+}
+
+#[test]
+fn what_the_group_has_committed_says_nothing_of_partitions_that_are_read_here() {
+    let ledger = Ledger::in_memory(SystemClock::shared());
+    begin(&ledger, "t");
+    ledger.submit(assigned(0, 5, 1, Origin::Group)).unwrap();
+    ledger.submit(Command::Seen { places: [(0, Place { offset: 50, clock: 0, lineage: 1 })].into_iter().collect() }).unwrap();
+    assert_eq!(ledger.places()[&0].offset, 5);
+}
+
+#[test]
+fn a_run_of_a_pipeline_that_ends_at_the_topic_has_succeeded_when_it_is_there() {
+    let ledger = Ledger::in_memory(SystemClock::shared());
+    ledger.submit(Command::Begin { version: "0".into(), roles: vec![], topic: "t".into(), group: String::new() }).unwrap();
+    let run = produced(&ledger, "k", Range { from: 0, to: 3 });
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Succeeded);
+}
+
+#[test]
 fn what_another_lineage_wrote_moves_nothing() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use forebay_schemas::event::Event;
+use forebay_schemas::event::{Event, Places};
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::run::RunError;
@@ -19,7 +19,7 @@ use super::view::{Sources, Viewer};
 use crate::api::{Api, ApiParts, Triggers};
 use crate::broker::embedded::Address;
 use crate::broker::{self, Access, Broker, BrokerError};
-use crate::consumer::{Consumer, ConsumerError, ConsumerParams};
+use crate::consumer::{Consumer, ConsumerError, ConsumerParams, place_of};
 use crate::failpoint::journal_is_off;
 use crate::fetcher::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
 use crate::journal::{RealDisk, Settings};
@@ -27,7 +27,7 @@ use crate::kernel::{
     Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, SharedClock, Sighting,
     Strategy, SupervisorSpec, What, Witness,
 };
-use crate::ledger::{Command, Keeper, Ledger, LedgerError};
+use crate::ledger::{Command, Keeper, Ledger, LedgerError, Lookout};
 use crate::message::{PageProduced, RawBatch};
 use crate::producer::Producer;
 use crate::store::Store;
@@ -256,8 +256,8 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     };
 
     let mut children = vec![{
-        let ledger = Arc::clone(&ledger);
-        ChildSpec::actor("ledger", Restart::Permanent, common.shutdown(), move |_| Keeper::new(Arc::clone(&ledger)))
+        let (ledger, lookout) = (Arc::clone(&ledger), common.lookout());
+        ChildSpec::actor("ledger", Restart::Permanent, common.shutdown(), move |_| Keeper::new(Arc::clone(&ledger), Arc::clone(&lookout)))
     }];
     let mut edges = Vec::new();
     if let Some(address) = embedded {
@@ -392,6 +392,20 @@ impl Common {
 
     fn ingest_budget(&self) -> usize {
         self.pipeline.producer.as_ref().map_or(0, |producer| producer.budget.as_usize())
+    }
+
+    /// What the group has committed, in lineages; nothing where the pipeline ends at the topic.
+    fn lookout(&self) -> Lookout {
+        let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
+        Arc::new(move || {
+            let (access, pipeline) = (access.clone(), Arc::clone(&pipeline));
+            Box::pin(async move {
+                let Some(consumer) = &pipeline.consumer else { return Ok(Places::default()) };
+                let committed = broker::committed_with_metadata(&access, &consumer.group, &pipeline.kafka.topic).await;
+                let committed = committed.map_err(|error| error.to_string())?;
+                Ok(committed.into_iter().filter_map(|(at, it)| Some((at, place_of(it.offset, &it.metadata)?))).collect())
+            })
+        })
     }
 
     /// A sub-tree gets the time of all its children to stop in, since they stop one after the other.

@@ -41,6 +41,9 @@ impl fmt::Display for Event {
                 write!(f, "{} ({origin})", start.place.offset)
             }),
             Self::PartitionsRevoked { partitions } => write!(f, "partitions {partitions:?} revoked"),
+            Self::PartitionsSeen { places } => {
+                each(f, "partitions of other processes seen", places, |f, place| write!(f, "{}", place.offset))
+            }
             Self::OffsetsReset { by, reason, to, .. } => {
                 each(f, &format!("offsets reset by {by} ({reason})"), to, |f, place| write!(f, "{}", place.offset))
             }

@@ -64,6 +64,8 @@ pub enum Event {
     PartitionsAssigned { starts: Starts },
     /// The group took partitions from this process.
     PartitionsRevoked { partitions: Vec<Partition> },
+    /// What the group has committed of partitions that other processes read; looked at while a run waits for them.
+    PartitionsSeen { places: Places },
     /// Somebody moved the place from which partitions are read: `from` is the first unwritten offset before.
     OffsetsReset { by: String, reason: String, from: Offsets, to: Places },
     /// Records that can't be read any more, and were not written by this pipeline as far as it knows.
@@ -166,6 +168,7 @@ impl Event {
             Self::OffsetsCommitted { .. } => "OffsetsCommitted",
             Self::PartitionsAssigned { .. } => "PartitionsAssigned",
             Self::PartitionsRevoked { .. } => "PartitionsRevoked",
+            Self::PartitionsSeen { .. } => "PartitionsSeen",
             Self::OffsetsReset { .. } => "OffsetsReset",
             Self::RangeLost { .. } => "RangeLost",
             Self::TimestampClamped { .. } => "TimestampClamped",
@@ -179,7 +182,7 @@ impl Event {
     }
 
     /// The names of all types, in the order of their declaration.
-    pub const KINDS: [&str; 25] = [
+    pub const KINDS: [&str; 26] = [
         "PipelineStarted",
         "PipelineStopped",
         "TransformActivated",
@@ -196,6 +199,7 @@ impl Event {
         "OffsetsCommitted",
         "PartitionsAssigned",
         "PartitionsRevoked",
+        "PartitionsSeen",
         "OffsetsReset",
         "RangeLost",
         "TimestampClamped",
