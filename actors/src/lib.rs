@@ -15,6 +15,7 @@
 //! * [`ledger`]: decisions and visible facts, as events; the state of runs is their fold.
 //! * [`journal`]: append-only, checksummed files of events. The ledger does not write to them yet.
 //! * [`failpoint`]: places where tests make the program fail.
+//! * `simulator`, in tests only: the pure parts of all of these, through random histories with faults.
 //! * [`api`]: the control API. [`pipeline`] builds the supervision tree out of a pipeline file.
 
 pub mod api;

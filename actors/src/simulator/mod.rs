@@ -6,7 +6,7 @@
 //!
 //! Real are: the ledger's `State` (decide, evolve, due, and its JSON), the consumer's `State` with `Forming`, `WriteClock`, `Pace`, `find` and the
 //! commits' metadata, the fetcher's `State`, the producer's `Tally` and the writer's `Desk`. The shells around them are written again in
-//! [`process`], as short as can be; what they do wrong on their own is not found here.
+//! [`ingest`] and [`egress`], as short as can be; what they do wrong on their own is not found here.
 //!
 //! * `make simulate SEEDS=100000` runs so many seeds, `make simulate SEED=123` one, with each of its steps.
 //! * A check that can't fail is worth nothing: [`Fault`] breaks one rule each, and a test asks that its invariant is named.
@@ -30,9 +30,12 @@
 
 mod api;
 mod broker;
+mod egress;
+mod ingest;
 mod invariants;
 mod journal;
 mod process;
+mod steps;
 mod store;
 mod tests;
 mod world;

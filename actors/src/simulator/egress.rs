@@ -1,0 +1,359 @@
+//! A process's way out: the consumer, the transformer and the writer, with the least of a shell around them.
+
+use std::collections::BTreeMap;
+
+use forebay_schemas::event::{Event, Place, Start};
+use forebay_schemas::offset::{Offset, Partition, Ranges};
+use forebay_schemas::pipeline::{BatchTable, Bytes};
+use rand::Rng;
+use rand::seq::SliceRandom;
+
+use super::Fault;
+use super::api::Content;
+use super::broker::At;
+use super::invariants::{self, Invariant, Kept, broken};
+use super::process::{Live, Process};
+use super::store::Write;
+use super::world::{Ask, Env};
+use crate::consumer::forming::{Incoming, Limits};
+use crate::consumer::metadata_of;
+use crate::consumer::start::{Found, find};
+use crate::consumer::state::{Commit, Fate, MOST_IN_FLIGHT, Pace, State as Consumer};
+use crate::ledger::Command;
+use crate::writer::state::Desk;
+
+/// A batch in flight.
+#[derive(Debug)]
+pub(super) struct Batch {
+    id: u64,
+    ranges: Ranges,
+    /// What is not acknowledged yet.
+    left: Vec<Write>,
+    rows: u64,
+    rejected: u64,
+    attempts: u64,
+    pub(super) stage: Stage,
+}
+
+/// Where a batch in flight is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Raw,
+    Waiting,
+    UnderWay,
+}
+
+pub(super) fn new_consumer(env: &Env) -> Consumer {
+    let table = BatchTable { max_records: env.weather.max_records, max_bytes: Bytes(1 << 16), ..Default::default() };
+    Consumer::new(Limits::of(&table))
+}
+
+impl Process {
+    /// Partitions are given to it, as in `Loop::assigned` and `Client::find`.
+    pub(super) fn assigned(&mut self, who: usize, env: &mut Env, partitions: &[Partition]) -> Kept {
+        let (known, topic) = (self.live().ledger.places(), env.broker.topic());
+        let mut starts = BTreeMap::new();
+        for &partition in partitions {
+            let log = env.broker.log(partition);
+            let (begin, end, committed) = (log.begin(), log.end(), env.broker.committed(partition));
+            let fresh = env.rng.random();
+            let known = known.get(&partition).copied();
+            let found = match find(committed, known, (begin, end), fresh) {
+                Ok(found) => found,
+                Err(out) => return broken(Invariant::Liveness, || format!("[{partition}] has no start: {out:?}, of {begin}..{end}")),
+            };
+            let Found { mut start, committed } = self.as_the_fault_has_it(env, found, known);
+            if committed.is_none() {
+                env.broker.commit(partition, start.place, metadata_of(&start.place))?;
+            }
+            if env.has(Fault::ForgetClock) {
+                start.place.clock = 0;
+            }
+            env.note(|| format!("  [{partition}] starts at {start:?}"));
+            let live = self.live();
+            live.consumer.assign(partition, start.place, committed.unwrap_or(start.place.offset));
+            live.positions.insert(partition, start.place.offset);
+            live.lineages.insert(partition, (start.place.lineage, topic));
+            env.broker.owners[partition as usize] = Some(who);
+            starts.insert(partition, start);
+        }
+        self.submit(who, env, Command::Assigned { starts: starts.into_iter().collect() })
+    }
+
+    fn as_the_fault_has_it(&self, env: &Env, found: Found, known: Option<Place>) -> Found {
+        match known {
+            Some(place) if env.has(Fault::JournalWins) && place.offset > found.start.place.offset => {
+                Found { start: Start { place, ..found.start }, ..found }
+            }
+            _ => found,
+        }
+    }
+
+    /// Reads some records of a partition, as in `Loop::read`.
+    pub(super) fn poll(&mut self, env: &mut Env) {
+        for _ in 0..env.rng.random_range(1..=env.weather.burst) {
+            let live = self.live.as_mut().expect("up");
+            let ready = |(partition, position): (&Partition, &Offset)| {
+                env.broker.log(*partition).next(*position).map(|(offset, stored)| (*partition, offset, stored))
+            };
+            let count = live.positions.len().max(1);
+            let skip = env.rng.random_range(0..count);
+            let Some((partition, offset, stored)) = live.positions.iter().cycle().skip(skip).take(count).find_map(ready) else { return };
+            let key = stored.content.key.expect("a record in the topic has a key").to_be_bytes();
+            let value = stored.content.value();
+            let record = Incoming { partition, offset, timestamp_ms: stored.stamp, key: Some(&key), value: Some(&value), headers: &[] };
+            if !self.admit(env, &record) {
+                return;
+            }
+            // Now and then the client gives a record again.
+            let again = env.rng.random_ratio(1, 32);
+            self.live().positions.insert(partition, if again { offset } else { offset + 1 });
+        }
+    }
+
+    /// As in `Loop::admit`, with all the budget there can be.
+    fn admit(&mut self, env: &mut Env, record: &Incoming<'_>) -> bool {
+        let live = self.live();
+        if live.consumer.fate(record.partition, record.offset) != Fate::Take {
+            return true;
+        }
+        if !live.consumer.forming().fits(record) {
+            self.send(env);
+        }
+        if self.live().consumer.in_flight() >= MOST_IN_FLIGHT && !env.has(Fault::UnboundedFlights) {
+            self.send(env);
+            return false;
+        }
+        let now = env.now();
+        let _ = self.live().consumer.take(record, || now);
+        if self.live().consumer.forming().is_full() {
+            self.send(env);
+        }
+        true
+    }
+
+    /// Cuts the forming batch, and hands it on.
+    pub(super) fn send(&mut self, env: &mut Env) {
+        let live = self.live();
+        let Some(cut) = live.consumer.cut() else { return };
+        let bytes = |at: &Option<std::ops::Range<u32>>| {
+            let at = at.as_ref().expect("a record in the topic has a key and a value");
+            &cut.filled.arena[at.start as usize..at.end as usize]
+        };
+        let writes = cut.filled.records.iter().map(|record| {
+            let content = Content::read(bytes(&record.key), bytes(&record.value));
+            let (lineage, topic) = live.lineages.get(&record.partition).copied().unwrap_or_default();
+            let at = At { topic, partition: record.partition, offset: record.offset };
+            let key = content.key.unwrap_or_default();
+            Write { at, lineage, key, event: content.event, bad: content.bad, ts: record.write_ts }
+        });
+        let left: Vec<_> = writes.collect();
+        env.note(|| format!("  batch {} is cut: {:?}", cut.id, cut.ranges.0));
+        live.batches.push(Batch { id: cut.id, ranges: cut.ranges, left, rows: 0, rejected: 0, attempts: 0, stage: Stage::Raw });
+    }
+
+    /// The transformer is done with a batch, and the writer begins it when it may.
+    pub(super) fn transform(&mut self) {
+        let live = self.live();
+        if let Some(batch) = live.batches.iter_mut().find(|batch| batch.stage == Stage::Raw) {
+            batch.stage = Stage::Waiting;
+            live.desk.arrive(batch.id);
+        }
+        live.begin_writes();
+    }
+
+    /// Some writes of a batch that is under way arrive, and some of the acknowledgements.
+    pub(super) fn write(&mut self, who: usize, env: &mut Env) -> Kept {
+        let live = self.live.as_mut().expect("up");
+        let under_way = || live.batches.iter().enumerate().filter(|(_, batch)| batch.stage == Stage::UnderWay).map(|(at, _)| at);
+        let count = under_way().count();
+        let Some(at) = (count > 0).then(|| env.rng.random_range(0..count)).and_then(|nth| under_way().nth(nth)) else { return Ok(()) };
+        let batch = &mut live.batches[at];
+        if env.has(Fault::SettleBeforeWrite) {
+            env.zombies.extend(batch.left.drain(..).map(|write| (who, write)));
+        }
+        batch.left.shuffle(&mut env.rng);
+        for _ in 0..env.rng.random_range(0..=batch.left.len()) {
+            let Some(&write) = batch.left.last() else { break };
+            env.write(write)?;
+            batch.attempts += u64::from(!write.bad);
+            if env.trouble && env.rng.random_ratio(1, 12) {
+                // The acknowledgement is lost: it is written again.
+                break;
+            }
+            batch.left.pop();
+            if write.bad {
+                batch.rejected += 1;
+            } else {
+                batch.rows += 1;
+            }
+        }
+        if !batch.left.is_empty() {
+            return Ok(());
+        }
+        let batch = live.batches.remove(at);
+        live.desk.done();
+        live.begin_writes();
+        self.settle(who, env, batch)
+    }
+
+    /// As in `Loop::settled`.
+    fn settle(&mut self, who: usize, env: &mut Env, batch: Batch) -> Kept {
+        let live = self.live();
+        let settled = live.consumer.settled(batch.id);
+        let rows = if env.has(Fault::CountAttempts) { batch.attempts } else { batch.rows };
+        live.acknowledged = (live.acknowledged.0 + batch.rows, live.acknowledged.1 + batch.rejected);
+        live.counted = (live.counted.0 + rows, live.counted.1 + batch.rejected);
+        let written = settled.moved.into_iter().collect();
+        let event = Event::BatchWritten {
+            batch: batch.id,
+            ranges: batch.ranges,
+            rows,
+            rejected: batch.rejected,
+            wait_micros: 0,
+            transform_micros: 0,
+            write_micros: 0,
+            written,
+        };
+        self.apply(who, env, vec![event])?;
+        invariants::metrics(self.live())
+    }
+
+    /// What is to be committed now: of partitions that go, once what is in flight of them is done, or of all when it is time.
+    pub(super) fn to_commit(&self, env: &Env) -> Vec<Commit> {
+        let Some(live) = self.live.as_ref().filter(|live| !live.pace.is_outstanding()) else { return Vec::new() };
+        if !live.revoking.is_empty() {
+            return if live.consumer.flies_of(&live.revoking) { Vec::new() } else { live.consumer.unconfirmed(&live.revoking) };
+        }
+        let due = live.pace.is_due(env.now(), live.consumer.in_flight() == 0);
+        if due { live.consumer.to_commit() } else { Vec::new() }
+    }
+
+    /// Asks for a commit.
+    pub(super) fn ask(&mut self, who: usize, env: &mut Env) {
+        let mut commits = self.to_commit(env);
+        if commits.is_empty() {
+            return;
+        }
+        let now = env.now();
+        let live = self.live();
+        live.consumer.asked(&commits);
+        live.pace.sent(now);
+        if env.has(Fault::CommitOnePast) {
+            commits.iter_mut().for_each(|commit| commit.place.offset += 1);
+        }
+        env.asks.push(Ask { who, birth: live.birth, generation: live.generation, commits });
+    }
+
+    /// The answer to a commit comes, as in `Loop::committed`.
+    pub(super) fn committed(&mut self, who: usize, env: &mut Env) -> Kept {
+        let now = env.now();
+        let live = self.live();
+        let Some((commits, confirmed)) = live.answer.take() else { return Ok(()) };
+        if !confirmed {
+            if !env.has(Fault::NeverAskAgain) {
+                live.consumer.refused();
+            }
+            live.pace.failed(now, 0.5);
+            return Ok(());
+        }
+        for commit in &commits {
+            live.consumer.confirmed(commit.partition, commit.place.offset);
+        }
+        live.pace.confirmed();
+        let offsets = commits.iter().map(|commit| (commit.partition, commit.place.offset)).collect();
+        self.apply(who, env, vec![Event::OffsetsCommitted { offsets }])
+    }
+
+    /// Partitions are to go: nothing more is read until they have.
+    pub(super) fn revoke(&mut self, env: &mut Env, partitions: Vec<Partition>) {
+        if self.live().consumer.forms_of(&partitions) {
+            self.send(env);
+        }
+        self.live().revoking = partitions;
+    }
+
+    /// Whether what is in flight of the partitions that go is written and committed.
+    pub(super) fn is_drained(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| {
+            !live.revoking.is_empty() && !live.consumer.flies_of(&live.revoking) && live.consumer.unconfirmed(&live.revoking).is_empty()
+        })
+    }
+
+    /// The partitions that were to go are gone, drained or not.
+    pub(super) fn revoked(&mut self, who: usize, env: &mut Env) -> Kept {
+        let partitions = std::mem::take(&mut self.live().revoking);
+        self.gone(who, env, &partitions)
+    }
+
+    /// All its partitions were given to others already.
+    pub(super) fn lost(&mut self, who: usize, env: &mut Env) -> Kept {
+        let partitions: Vec<_> = self.live().consumer.assigned().collect();
+        if self.live().consumer.forms_of(&partitions) {
+            self.send(env);
+        }
+        self.live().revoking.clear();
+        self.gone(who, env, &partitions)
+    }
+
+    fn gone(&mut self, who: usize, env: &mut Env, partitions: &[Partition]) -> Kept {
+        let live = self.live();
+        live.consumer.revoke(partitions);
+        for partition in partitions {
+            live.positions.remove(partition);
+            let owner = &mut env.broker.owners[*partition as usize];
+            *owner = owner.filter(|&owner| owner != who);
+        }
+        if partitions.is_empty() {
+            Ok(())
+        } else {
+            self.apply(who, env, vec![Event::PartitionsRevoked { partitions: partitions.to_vec() }])
+        }
+    }
+
+    /// The consumer begins anew, alone or with what is behind it; what is in flight is written all the same, or not.
+    pub(super) fn restart_consumer(&mut self, who: usize, env: &mut Env) -> Kept {
+        self.abandon(who, env);
+        let partitions: Vec<_> = self.live().consumer.assigned().collect();
+        let consumer = new_consumer(env);
+        let birth = env.fresh_birth();
+        let live = self.live();
+        (live.consumer, live.birth, live.pace, live.answer, live.desk) = (consumer, birth, Pace::default(), None, Desk::default());
+        live.revoking.clear();
+        live.positions.clear();
+        for partition in &partitions {
+            let owner = &mut env.broker.owners[*partition as usize];
+            *owner = owner.filter(|&owner| owner != who);
+        }
+        if partitions.is_empty() { Ok(()) } else { self.apply(who, env, vec![Event::PartitionsRevoked { partitions }]) }
+    }
+
+    /// Nobody waits any more for the batches in flight; some of their writes are on their way.
+    pub(super) fn abandon(&mut self, who: usize, env: &mut Env) {
+        for batch in self.live().batches.drain(..) {
+            for write in batch.left {
+                if env.rng.random_bool(0.5) {
+                    env.zombies.push((who, write));
+                }
+            }
+        }
+    }
+}
+
+impl Live {
+    fn begin_writes(&mut self) {
+        while let Some(id) = self.desk.begin() {
+            if let Some(batch) = self.batches.iter_mut().find(|batch| batch.id == id) {
+                batch.stage = Stage::UnderWay;
+            }
+        }
+    }
+
+    /// Whether a record is to be had.
+    pub(super) fn may_poll(&self, env: &Env) -> bool {
+        let bounded = self.consumer.in_flight() < MOST_IN_FLIGHT || env.has(Fault::UnboundedFlights);
+        bounded
+            && self.revoking.is_empty()
+            && self.positions.iter().any(|(&partition, &position)| env.broker.log(partition).next(position).is_some())
+    }
+}

@@ -1,0 +1,230 @@
+//! A process's way in: the fetcher and the producer, with the least of a shell around them.
+
+use std::time::Duration;
+
+use forebay_schemas::event::Event;
+use rand::Rng;
+use rand::seq::SliceRandom;
+use uuid::Uuid;
+
+use super::Fault;
+use super::api::Content;
+use super::broker::At;
+use super::invariants::{Acknowledged, Kept};
+use super::process::Process;
+use super::world::Env;
+use crate::fetcher::Schedule;
+use crate::fetcher::state::{Effect, Failure, Report, State as Fetcher};
+use crate::kernel::Class;
+use crate::ledger::{Accepted, Command};
+use crate::message::{PageProduced, PageRefused};
+use crate::producer::ProduceError;
+use crate::producer::state::{Destination, Tally};
+
+/// A page on its way into the topic.
+#[derive(Debug)]
+pub(super) struct Page {
+    run: Uuid,
+    records: Vec<Content>,
+    appended: usize,
+    /// Acknowledgements on their way back.
+    pub(super) acks: Vec<(Destination, At, u64)>,
+    acknowledged: Vec<(At, u64)>,
+    tally: Tally,
+}
+
+impl Page {
+    fn new(run: Uuid, records: Vec<Content>) -> Self {
+        Self { run, records, appended: 0, acks: Vec::new(), acknowledged: Vec::new(), tally: Tally::default() }
+    }
+
+    pub(super) fn to_append(&self) -> usize {
+        self.records.len() - self.appended
+    }
+}
+
+impl Process {
+    /// Somebody asks for a run.
+    pub(super) fn request(&mut self, who: usize, env: &mut Env, key: &str, attempt: u32) -> Kept {
+        let fresh = env.fresh();
+        let Ok(accepted) = self.live().ledger.runs.request(key, attempt, fresh) else { return Ok(()) };
+        if let Accepted::New(run) = accepted {
+            self.apply(who, env, vec![Event::RunRequested { run, key: key.to_owned(), attempt }])?;
+            let (now, fresh) = (env.now(), env.fresh());
+            let effects = self.live().fetcher.trigger(run, now, fresh);
+            self.act(who, env, effects)?;
+        }
+        let seq = self.live().ledger.seq;
+        env.truth.asked.push((who, accepted.id(), seq));
+        Ok(())
+    }
+
+    /// Somebody calls a run off.
+    pub(super) fn cancel(&mut self, who: usize, env: &mut Env) -> Kept {
+        let Some(run) = self.live().ledger.runs.recent(2).into_iter().find(|run| !run.terminal) else { return Ok(()) };
+        self.submit(who, env, Command::Cancel { run: run.id })?;
+        let (now, fresh) = (env.now(), env.fresh());
+        let effects = self.live().fetcher.cancel(run.id, now, fresh);
+        self.act(who, env, effects)
+    }
+
+    /// No more scheduled fetches.
+    pub(super) fn hold(&mut self) {
+        self.live().fetcher.hold();
+    }
+
+    pub(super) fn wake(&mut self, who: usize, env: &mut Env) -> Kept {
+        let (now, fresh) = (env.now(), env.fresh());
+        let live = self.live();
+        live.wake_at = None;
+        let effects = live.fetcher.wake(now, fresh);
+        self.act(who, env, effects)
+    }
+
+    fn act(&mut self, who: usize, env: &mut Env, effects: Vec<Effect>) -> Kept {
+        for effect in effects {
+            match effect {
+                Effect::Fetch(run) => self.live().fetching = Some(run),
+                Effect::WakeAt(at) => self.live().wake_at = Some(at),
+                Effect::Report(report) => self.report(who, env, report)?,
+                Effect::Trouble(_) | Effect::Well => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, who: usize, env: &mut Env, report: Report) -> Kept {
+        let command = match report {
+            Report::Started(run) => Command::Start { run },
+            Report::Fetched(run, records) => Command::PageFetched { run, records },
+            Report::Produced(run, PageProduced { ranges, produced, rejected }) => Command::PageProduced { run, ranges, produced, rejected },
+            Report::Finished(run) => Command::AllProduced { run },
+            Report::Failed(run, error) => Command::Fail { run, error },
+            Report::Throttled(wait, reason) => {
+                return self.apply(who, env, vec![Event::SourceThrottled { millis: wait.as_millis() as u64, reason }]);
+            }
+            Report::ScheduledDone | Report::ScheduledFailed(_) => return Ok(()),
+        };
+        self.submit(who, env, command)
+    }
+
+    /// The API answers.
+    pub(super) fn answered(&mut self, who: usize, env: &mut Env) -> Kept {
+        let Some(run) = self.live().fetching.take() else { return Ok(()) };
+        let (now, fresh) = (env.now(), env.fresh());
+        if env.trouble && env.rng.random_ratio(1, 4) {
+            let class = if env.rng.random_ratio(1, 8) { Class::Rejected } else { Class::Transient };
+            let retry_after = env.rng.random_ratio(1, 3).then(|| Duration::from_secs(env.rng.random_range(1..20)));
+            let effects = self.live().fetcher.failed(Failure { class, retry_after, message: "away".into() }, 0.5, now, fresh);
+            return self.act(who, env, effects);
+        }
+        let partitions = env.broker.partitions();
+        let records = env.api.page(env.weather.page, partitions, &mut env.rng);
+        let (produce, effects) = self.live().fetcher.fetched(records.len() as u64, now, fresh);
+        self.act(who, env, effects)?;
+        if produce { self.produce(who, env, run, records) } else { Ok(()) }
+    }
+
+    /// A page is handed to the producer, for the first time or again.
+    fn produce(&mut self, who: usize, env: &mut Env, run: Uuid, records: Vec<Content>) -> Kept {
+        env.truth.unacknowledged[who] = records.len();
+        let mut page = Page::new(run, records);
+        page.records.iter().for_each(|_| page.tally.sent());
+        let end = page.tally.seal(None);
+        self.live().page = Some(page);
+        end.map_or(Ok(()), |end| self.page_ended(who, env, end))
+    }
+
+    /// Kafka appends some more of the page's records.
+    pub(super) fn append(&mut self, env: &mut Env) {
+        let Some(page) = &mut self.live.as_mut().expect("up").page else { return };
+        let more = env.rng.random_range(0..=page.to_append());
+        for &content in &page.records[page.appended..page.appended + more] {
+            let Some(partition) = content.partition() else {
+                page.acks.push((Destination::DeadLetters, At::default(), content.event));
+                continue;
+            };
+            let (now, roll) = (env.now_ms(), env.rng.random());
+            let topic = env.broker.topic();
+            let offset = if env.has(Fault::DropRecord) && env.rng.random_ratio(1, 4) {
+                env.broker.log(partition).end()
+            } else {
+                env.broker.append(partition, content, now, roll)
+            };
+            env.note(|| format!("  [{partition}] {offset} is {content:?}"));
+            page.acks.push((Destination::Topic, At { topic, partition, offset }, content.event));
+        }
+        page.appended += more;
+    }
+
+    /// Some acknowledgements come, in any order.
+    pub(super) fn acked(&mut self, who: usize, env: &mut Env) -> Kept {
+        let Some(page) = &mut self.live.as_mut().expect("up").page else { return Ok(()) };
+        page.acks.shuffle(&mut env.rng);
+        let mut end = None;
+        for _ in 0..env.rng.random_range(1..=page.acks.len().max(1)) {
+            let Some((to, at, event)) = page.acks.pop() else { break };
+            env.truth.unacknowledged[who] -= 1;
+            if to == Destination::Topic {
+                page.acknowledged.push((at, event));
+            }
+            end = page.tally.acked(to, at.partition, at.offset);
+        }
+        if end.is_none() && env.has(Fault::ProducedEarly) {
+            end = Some(Ok(PageProduced::default()));
+        }
+        end.map_or(Ok(()), |end| self.page_ended(who, env, end))
+    }
+
+    /// The producer's client breaks, or Kafka refuses a record of the page for good.
+    pub(super) fn producer_breaks(&mut self, who: usize, env: &mut Env) -> Kept {
+        // What is on its way may arrive all the same.
+        self.append(env);
+        let refused = env.rng.random_ratio(1, 6);
+        let Some(page) = &mut self.live().page else { return Ok(()) };
+        let mut end = None;
+        for _ in 0..page.to_append() + page.acks.len() {
+            end = page.tally.failed(match refused {
+                true => ProduceError::Refused(PageRefused("too large".into())),
+                false => ProduceError::Broken { topic: "t".into(), cause: "fenced".into() },
+            });
+        }
+        end.map_or(Ok(()), |end| self.page_ended(who, env, end))
+    }
+
+    fn page_ended(&mut self, who: usize, env: &mut Env, end: Result<PageProduced, ProduceError>) -> Kept {
+        let (now, fresh) = (env.now(), env.fresh());
+        let Some(page) = self.live().page.take() else { return Ok(()) };
+        let effects = match end {
+            Ok(produced) => {
+                let (run, report) = (page.run, Some((who, self.live().ledger.seq + 1)));
+                env.truth.acknowledged.extend(page.acknowledged.iter().map(|&(at, event)| Acknowledged { run, at, event, report }));
+                self.live().fetcher.produced(produced, now, fresh)
+            }
+            Err(ProduceError::Refused(refused)) => self.live().fetcher.refused(refused, now, fresh),
+            // The receipt says abandoned, and the fetcher hands the page to the producer's next incarnation.
+            Err(_) => return self.produce(who, env, page.run, page.records),
+        };
+        self.act(who, env, effects)
+    }
+
+    /// The producer's client broke, and nothing of the page counts: it is handed over again.
+    pub(super) fn hand_over_again(&mut self, who: usize, env: &mut Env) -> Kept {
+        match self.live().page.take() {
+            Some(page) => self.produce(who, env, page.run, page.records),
+            None => Ok(()),
+        }
+    }
+
+    /// The fetcher and the producer begin anew; what the producer has sent may arrive.
+    pub(super) fn restart_fetcher(&mut self, who: usize, env: &mut Env) -> Kept {
+        self.append(env);
+        let open = self.live().ledger.runs.unfetched();
+        let schedule = if env.weather.scheduled && env.trouble { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
+        let now = env.now();
+        let live = self.live();
+        (live.page, live.fetching) = (None, None);
+        live.fetcher = Fetcher::new(schedule, now, open);
+        self.wake(who, env)
+    }
+}

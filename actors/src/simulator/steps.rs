@@ -1,0 +1,226 @@
+//! What each step does.
+
+use std::time::Duration;
+
+use forebay_schemas::offset::Partition;
+use rand::Rng;
+
+use super::invariants::Kept;
+use super::process::Process;
+use super::world::{Ask, Step, World};
+use crate::consumer::metadata_of;
+
+impl World {
+    pub(super) fn perform(&mut self, step: Step) -> Kept {
+        let (env, processes) = (&mut self.env, &mut self.processes);
+        match step {
+            Step::Tick => {
+                let long = env.rng.random_ratio(1, 10);
+                env.passed += Duration::from_millis(if long { env.rng.random_range(0..400_000) } else { env.rng.random_range(0..3_000) });
+            }
+            Step::Pause(who) => processes[who].paused = true,
+            Step::Resume(who) => return self.resume(who),
+            Step::Crash(who) => {
+                let process = &mut processes[who];
+                process.abandon(who, env);
+                process.live = None;
+                let kept = env.rng.random_range(0..=process.journal.loose());
+                process.journal.crash(kept);
+                let last = process.journal.durable();
+                env.truth.asked.retain(|&(asked, _, seq)| asked != who || seq <= last);
+                for record in &mut env.truth.acknowledged {
+                    record.report = record.report.filter(|&(of, seq)| of != who || seq <= last);
+                }
+            }
+            Step::Start(who) => {
+                self.session_ends(who);
+                self.processes[who].paused = false;
+                return self.processes[who].start(who, &mut self.env);
+            }
+            Step::RestartConsumer(who) => return processes[who].restart_consumer(who, env),
+            Step::RestartFetcher(who) => return processes[who].restart_fetcher(who, env),
+            Step::Sync(who) => processes[who].sync(who, env),
+            Step::Request(who) => {
+                let (key, attempt) = (env.rng.random_range(0..6), env.rng.random_range(1..4));
+                return processes[who].request(who, env, &format!("k{key}"), attempt);
+            }
+            Step::Cancel(who) => return processes[who].cancel(who, env),
+            Step::Wake(who) => return processes[who].wake(who, env),
+            Step::ApiAnswers(who) => return processes[who].answered(who, env),
+            Step::Append(who) => processes[who].append(env),
+            Step::Acks(who) => return processes[who].acked(who, env),
+            Step::ProducerBreaks(who) => return processes[who].producer_breaks(who, env),
+            Step::Poll(who) => processes[who].poll(env),
+            Step::Cut(who) => processes[who].send(env),
+            Step::Transform(who) => processes[who].transform(),
+            Step::Write(who) => return processes[who].write(who, env),
+            Step::AskToCommit(who) => processes[who].ask(who, env),
+            Step::CommitArrives => return self.commit_arrives(),
+            Step::CommitAnswered(who) => return processes[who].committed(who, env),
+            Step::Rebalance => {
+                let up: Vec<_> = (0..env.weather.processes).filter(|&who| processes[who].is_up()).collect();
+                if !up.is_empty() {
+                    let picks: Vec<_> = env.broker.each().map(|_| up[env.rng.random_range(0..up.len())]).collect();
+                    self.rebalance(|partition| picks[partition as usize]);
+                }
+            }
+            Step::Revoked(who) => return processes[who].revoked(who, env),
+            Step::SessionEnds(who) => self.session_ends(who),
+            Step::Assign => return self.assign(),
+            Step::Zombie => {
+                let at = env.rng.random_range(0..env.zombies.len());
+                let (_, write) = env.zombies[at];
+                if !(env.trouble && env.rng.random_bool(0.3)) {
+                    env.zombies.swap_remove(at);
+                }
+                return env.write(write);
+            }
+            Step::TopicAnew => return self.topic_anew(),
+            Step::OffsetsRemoved => return self.offsets_removed(),
+            Step::Retention => {
+                let partition = env.rng.random_range(0..env.broker.partitions()) as Partition;
+                if let Some(committed) = env.broker.committed(partition) {
+                    env.broker.log_mut(partition).remove_to(committed.offset);
+                }
+            }
+            Step::PartitionAdded => {
+                let reader = env.rng.random_range(0..env.weather.processes);
+                env.broker.add_partition(reader);
+            }
+            Step::Fold(who) => {
+                let process = &processes[who];
+                if let Some(live) = &process.live {
+                    let cut = env.rng.random_range(0..=process.journal.len());
+                    return process.journal.check(&live.ledger, env.weather.bytes.then_some(cut));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The group's partitions are to be read by whom `reader` says.
+    pub(super) fn rebalance(&mut self, reader: impl Fn(Partition) -> usize) {
+        for partition in self.env.broker.each() {
+            self.env.broker.wanted[partition as usize] = reader(partition);
+        }
+        for (who, process) in self.processes.iter_mut().enumerate().filter(|(_, process)| process.is_up()) {
+            let broker = &self.env.broker;
+            let goes = |&partition: &Partition| broker.owners[partition as usize] == Some(who) && broker.wanted[partition as usize] != who;
+            let partitions: Vec<_> = broker.each().filter(goes).collect();
+            if !partitions.is_empty() {
+                process.revoke(&mut self.env, partitions);
+            }
+        }
+    }
+
+    /// The group puts out a process that is down, or says nothing.
+    fn session_ends(&mut self, who: usize) {
+        for owner in self.env.broker.owners.iter_mut().filter(|owner| **owner == Some(who)) {
+            *owner = None;
+        }
+        if let Some(live) = &mut self.processes[who].live {
+            live.fenced = true;
+        }
+    }
+
+    fn resume(&mut self, who: usize) -> Kept {
+        let process = &mut self.processes[who];
+        process.paused = false;
+        if let Some(live) = &mut process.live
+            && std::mem::take(&mut live.fenced)
+        {
+            return process.lost(who, &mut self.env);
+        }
+        Ok(())
+    }
+
+    /// A generation of the group begins: those who are up get the partitions that nobody owns and that they are to read. Who is not there for it is
+    /// put out.
+    fn assign(&mut self) -> Kept {
+        for who in 0..self.env.weather.processes {
+            if !self.processes[who].is_up() {
+                self.session_ends(who);
+            }
+        }
+        self.next_generation();
+        for who in 0..self.env.weather.processes {
+            let broker = &self.env.broker;
+            let theirs = |&partition: &Partition| broker.owners[partition as usize].is_none() && broker.wanted[partition as usize] == who;
+            let partitions: Vec<_> = broker.each().filter(theirs).collect();
+            if self.processes[who].is_up() && !partitions.is_empty() {
+                self.processes[who].assigned(who, &mut self.env, &partitions)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn next_generation(&mut self) {
+        self.env.broker.generation += 1;
+        for process in self.processes.iter_mut().filter(|process| process.is_up()) {
+            if let Some(live) = &mut process.live {
+                live.generation = self.env.broker.generation;
+            }
+        }
+    }
+
+    /// A commit reaches the group's coordinator, if it ever does; the answer may be lost.
+    fn commit_arrives(&mut self) -> Kept {
+        let env = &mut self.env;
+        let at = env.rng.random_range(0..env.asks.len());
+        let Ask { who, birth, generation, commits } = env.asks.swap_remove(at);
+        let lost = env.trouble && env.rng.random_ratio(1, 8);
+        let taken = generation == env.broker.generation && !lost;
+        if taken {
+            for commit in &commits {
+                env.broker.commit(commit.partition, commit.place, metadata_of(&commit.place))?;
+            }
+        }
+        let said = taken && !(env.trouble && env.rng.random_ratio(1, 8));
+        env.note(|| format!("  {commits:?} of {who}: taken {taken}, and said so {said}"));
+        if let Some(live) = self.processes[who].live.as_mut().filter(|live| live.birth == birth) {
+            live.answer = Some((commits, said));
+        }
+        Ok(())
+    }
+
+    /// Everybody loses all partitions.
+    fn all_lost(&mut self) -> Kept {
+        for who in 0..self.env.weather.processes {
+            if self.processes[who].is_up() {
+                self.processes[who].lost(who, &mut self.env)?;
+            }
+            self.session_ends(who);
+            if self.processes[who].is_up()
+                && let Some(live) = &mut self.processes[who].live
+            {
+                live.fenced = false;
+            }
+        }
+        self.next_generation();
+        Ok(())
+    }
+
+    /// The topic is deleted and made again, with the group's offsets gone. What was being produced is produced again.
+    fn topic_anew(&mut self) -> Kept {
+        if !self.processes.iter().all(Process::knows_what_its_runs_wait_for) {
+            return Ok(());
+        }
+        self.env.removable = true;
+        self.all_lost()?;
+        self.env.broker.make_anew();
+        self.env.truth.announced.clear();
+        for (who, process) in self.processes.iter_mut().enumerate() {
+            if process.live.as_ref().is_some_and(|live| live.page.is_some()) {
+                process.hand_over_again(who, &mut self.env)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn offsets_removed(&mut self) -> Kept {
+        self.env.removable = false;
+        self.all_lost()?;
+        self.env.broker.remove_offsets();
+        Ok(())
+    }
+}
