@@ -38,7 +38,8 @@ test-fast: setup-fast lint unit-tests
 
 .PHONY: unit-tests
 unit-tests:
-	@$(STEP) "Unit tests" cargo test $(ALL) --lib --bins -- --skip real_
+	@$(STEP) "Unit tests" cargo test $(ALL) --lib --bins -- --skip real_ --skip ten_thousand_seeds
+	@$(STEP) "Simulator, ten thousand seeds" $(MAKE) simulate
 	@$(STEP) "Documentation tests" cargo test $(ALL) --doc
 ifneq ($(FAST_TESTS),)
 	@$(STEP) "Whole system, nothing outside the process" cargo test $(ALL) $(FAST_TESTS)

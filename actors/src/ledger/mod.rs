@@ -116,8 +116,9 @@ impl Ledger {
     /// # Errors
     /// When the journal is damaged, of another pipeline or of a newer version, or the disk refuses.
     pub fn open<D: Disk>(folder: &Path, disk: D, settings: Settings, clock: SharedClock) -> Result<Self, LedgerError> {
-        let (journal, next) = Journal::open(folder, disk, settings)?;
+        // Read first: a journal that can't be folded is left as it was found.
         let state = fold(folder, u64::MAX)?;
+        let (journal, next) = Journal::open(folder, disk, settings)?;
         debug_assert_eq!(state.seq + 1, next, "what was folded is what will be appended to");
         let (changed, durable) = (watch::Sender::new(state.seq), journal.durable());
         Ok(Self { inner: Mutex::new(Inner { state, journal: Some(journal) }), changed, durable, clock })
