@@ -11,6 +11,8 @@ use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::run::RunError;
 use forebay_schemas::summary::Summary;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -164,12 +166,21 @@ impl RunReports for Reports {
         self.submit(Command::Start { run });
     }
 
-    fn fetched(&self, run: Uuid, records: u64) {
-        self.submit(Command::PageFetched { run, records });
+    fn fetched(&self, run: Uuid, records: u64, cursor: Option<&str>) {
+        self.submit(Command::PageFetched { run, records, cursor: cursor.map(str::to_owned) });
     }
 
-    fn produced(&self, run: Uuid, page: &PageProduced) {
-        self.submit(Command::PageProduced { run, ranges: page.ranges.clone(), produced: page.produced, rejected: page.rejected });
+    fn produced(&self, run: Uuid, page: &PageProduced, cursor: Option<&str>) {
+        let PageProduced { ranges, produced, rejected } = page.clone();
+        self.submit(Command::PageProduced { run, ranges, produced, rejected, cursor: cursor.map(str::to_owned) });
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.ledger.cursor()
+    }
+
+    fn settled(&self) -> BoxFuture<'_, Result<(), String>> {
+        self.ledger.settled().map(|settled| settled.map_err(|failed| failed.to_string())).boxed()
     }
 
     fn finished(&self, run: Uuid) {
