@@ -82,7 +82,7 @@ pub(crate) fn journal(global: &Global, talk: &Talk, args: &Args) -> Result<(), E
         What::Show(show) => self::show(talk, &folder, show),
         What::Verify => verify(talk, &folder),
         What::State { at } => {
-            let state = fold(&folder, at.unwrap_or(u64::MAX)).map_err(broken)?;
+            let state = fold(&folder, at.unwrap_or(u64::MAX)).map_err(|error| broken(&error))?;
             if let Some(at) = at.filter(|&at| at > state.seq) {
                 return Err(End::usage(format!("there is no event {at}; the last one is {}", state.seq), ""));
             }
@@ -117,7 +117,7 @@ fn show(talk: &Talk, folder: &std::path::Path, show: &Show) -> Result<(), End> {
                 }
                 Ok::<_, LedgerError>(())
             })
-            .map_err(broken)?;
+            .map_err(|error| broken(&error))?;
         if !show.follow || last >= show.to {
             return Ok(());
         }
@@ -149,8 +149,8 @@ fn verify(talk: &Talk, folder: &std::path::Path) -> Result<(), End> {
         }
         Ok::<_, LedgerError>(())
     })
-    .map_err(broken)?;
-    let state = fold(folder, u64::MAX).map_err(broken)?;
+    .map_err(|error| broken(&error))?;
+    let state = fold(folder, u64::MAX).map_err(|error| broken(&error))?;
     if whole.is_some_and(|whole| whole != state) {
         return Err(End::failed(
             "the state that a snapshot leads to is not the one that all events make",
@@ -177,9 +177,9 @@ fn verify(talk: &Talk, folder: &std::path::Path) -> Result<(), End> {
 }
 
 fn unreadable(error: JournalError) -> End {
-    broken(error.into())
+    broken(&error.into())
 }
 
-fn broken(error: LedgerError) -> End {
+fn broken(error: &LedgerError) -> End {
     End::failed(error.to_string(), "")
 }

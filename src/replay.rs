@@ -80,7 +80,7 @@ pub(crate) fn replay(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
             let moves = plan(&running, &from).await?;
             if args.yes && moves.iter().any(|each| each.to.is_some()) {
                 let reason = args.reason.as_deref().unwrap_or_default();
-                running.replay(&moves, reason, rand::random()).await.map_err(failed)?;
+                running.replay(&moves, reason, rand::random()).await.map_err(|error| failed(&error))?;
             }
             Ok(moves)
         };
@@ -103,12 +103,12 @@ async fn plan(running: &Running, from: &From) -> Result<Vec<Move>, End> {
             Err(ReplayError::Broker(error)) if error.class() == forebay_actors::kernel::Class::Transient && Instant::now() < until => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(&error)),
         }
     }
 }
 
-fn failed(error: ReplayError) -> End {
+fn failed(error: &ReplayError) -> End {
     match error {
         ReplayError::NoConsumer => End::usage(error.to_string(), "add [consumer], [transformer], [writer] and [cassandra]"),
         ReplayError::Broker(_) | ReplayError::Journal(_) => End::environment(error.to_string(), "nothing was moved"),

@@ -99,7 +99,7 @@ fn a_topic_made_anew_is_read_from_its_begin_and_its_rows_win() {
     job.run_until_idle();
     admin(async |kafka, options| kafka.delete_topics(&[&job.topic], options).await.unwrap());
     let until = std::time::Instant::now() + support::PATIENCE;
-    while kafka.topics().iter().any(|topic| *topic == job.topic) {
+    while kafka.topics().contains(&job.topic) {
         assert!(std::time::Instant::now() < until, "the topic is not deleted");
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
