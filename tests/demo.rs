@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use serde_json::Value;
 use support::api::{Answer, TestApi};
 use support::{Job, forebay, output, user};
@@ -62,6 +65,70 @@ fn a_killed_process_goes_on_where_it_was() {
     let rows = count("SELECT count(*) AS n FROM users_stream");
     let keys = count("SELECT count(DISTINCT id) AS n FROM users_stream");
     assert!(rows == keys && rows > 900, "{rows} rows, {keys} keys");
+}
+
+/// Users on a page of [`paged`].
+const PAGE: u32 = 20;
+
+/// An API of so many users, [`PAGE`] to a page, whose cursor is the number of users before the page; and a job that fetches from it.
+fn paged(users: &Arc<AtomicU32>) -> (TestApi, Job) {
+    let users = Arc::clone(users);
+    let api = TestApi::answering(move |_, path| {
+        let since: u32 = path.rsplit_once("since=").expect("the cursor is sent from the first page on").1.parse().unwrap();
+        let to = (since + PAGE).min(users.load(Ordering::SeqCst));
+        Answer::users_and_next(since, to, to)
+    });
+    let cursor = "[fetcher.cursor]\nnext = \"/info/next\"\nparam = \"since\"\nstart = \"0\"";
+    let job = Job::new("embedded", "embedded").fetching(&format!("{}?since=none&limit=20", api.url), None).with(cursor);
+    (api, job)
+}
+
+fn asked(since: impl IntoIterator<Item = u32>) -> Vec<String> {
+    since.into_iter().map(|since| format!("/?limit=20&since={since}")).collect()
+}
+
+/// How many rows there are, which must be as many as there are users.
+fn rows(job: &Job) -> u64 {
+    let count = |what: &str| job.query(&format!("SELECT count({what}) AS n FROM users_stream"))[0]["n"].as_u64().unwrap();
+    let rows = count("*");
+    assert_eq!(rows, count("DISTINCT id"));
+    rows
+}
+
+#[test]
+fn a_fetch_goes_page_after_page_and_the_next_asks_for_what_is_new_only() {
+    let users = Arc::new(AtomicU32::new(5 * PAGE));
+    let (api, job) = paged(&users);
+    let counts = |summary: &Value| ["fetched", "produced", "written"].map(|key| summary[key].as_u64().unwrap());
+    assert_eq!(counts(&job.run_until_idle()), [100; 3]);
+    assert_eq!(api.asked(), asked([0, 20, 40, 60, 80, 100]), "the last one is empty");
+    assert_eq!(rows(&job), 100);
+    users.store(107, Ordering::SeqCst);
+    assert_eq!(counts(&job.run_until_idle()), [7; 3]);
+    assert_eq!(api.asked(), asked([100, 107]));
+    assert_eq!(rows(&job), 107);
+    let state: Value = serde_json::from_slice(&job.forebay(&["journal", "state", "--json"]).stdout).unwrap();
+    assert_eq!(state["cursor"], "107");
+}
+
+#[test]
+fn killed_between_two_pages_it_goes_on_at_the_cursor_and_asks_for_no_page_before_it() {
+    let (api, job) = paged(&Arc::new(AtomicU32::new(5 * PAGE)));
+    let running = job.start(&[], &[("FAILPOINTS", "fetcher::after_fetch=3*off->return(kill)")]);
+    running.snapshot();
+    let trigger = || job.forebay(&["trigger", "--key", "daily", "--wait", "--json"]);
+    assert!(!trigger().status.success(), "nobody is there any more to say how the run ends");
+    running.end_by_kill("after the fourth page came");
+    assert_eq!(api.asked(), asked([0, 20, 40, 60]));
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let end = trigger();
+    assert!(end.status.success(), "{end:?}");
+    assert_eq!(api.asked(), asked([60, 80, 100]), "the fourth page had not been produced");
+    let run: Value = serde_json::from_str(String::from_utf8_lossy(&end.stdout).lines().next().unwrap()).unwrap();
+    assert_eq!(run["counts"], serde_json::json!({ "pages": 6, "fetched": 100, "produced": 100, "rejected": 0 }));
+    assert!(running.stop().success());
+    assert_eq!(rows(&job), 100);
 }
 
 #[test]

@@ -44,6 +44,13 @@ pub struct RunCounts {
     pub rejected: u64,
 }
 
+impl RunCounts {
+    /// Whether nothing is counted.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Why a run failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -71,6 +78,9 @@ pub struct Run {
     pub terminal: bool,
     /// How far its records are.
     pub counts: RunCounts,
+    /// The part of `counts` that is behind the source's cursor, so that it is not fetched again when the run is begun again.
+    #[serde(default, skip_serializing_if = "RunCounts::is_nothing")]
+    pub kept: RunCounts,
     /// What it produced, a range a partition.
     pub ranges: Ranges,
     /// Why it failed, if it did.

@@ -2,13 +2,14 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Answers each request with the next page, as the test's function says.
 pub(crate) struct TestApi {
     pub(crate) url: String,
     requests: Arc<AtomicU32>,
+    paths: Arc<Mutex<Vec<String>>>,
 }
 
 /// One answer.
@@ -36,6 +37,12 @@ impl Answer {
         }))
     }
 
+    /// Users `from..to`, and what to ask the next page with.
+    pub(crate) fn users_and_next(from: u32, to: u32, next: u32) -> Self {
+        let users: Vec<String> = (from..to).map(|n| super::user(n, 1)).collect();
+        Self::ok(format!("{{\"results\":[{}],\"info\":{{\"next\":{next}}}}}", users.join(",")))
+    }
+
     fn page(users: impl Iterator<Item = String>) -> Self {
         let users: Vec<String> = users.collect();
         Self::ok(format!("{{\"results\":[{}],\"info\":{{\"page\":1}}}}", users.join(",")))
@@ -61,31 +68,49 @@ pub(crate) fn users_of_page(n: u32) -> impl Iterator<Item = u32> {
 impl TestApi {
     /// Serves for as long as the test's process lives; `answer` gets the number of the request, from 0.
     pub(crate) fn start(answer: impl Fn(u32) -> Answer + Send + 'static) -> Self {
+        Self::answering(move |n, _| answer(n))
+    }
+
+    /// The same; `answer` gets what was asked for also, such as `/?since=7`.
+    pub(crate) fn answering(answer: impl Fn(u32, &str) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&requests);
+        let paths = Arc::new(Mutex::new(Vec::new()));
+        let (count, asked) = (Arc::clone(&requests), Arc::clone(&paths));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let n = count.fetch_add(1, Ordering::SeqCst);
-                let _ = serve(stream, &answer(n));
+                let _ = serve(stream, |path| {
+                    asked.lock().unwrap().push(path.to_owned());
+                    answer(n, path)
+                });
             }
         });
-        Self { url, requests }
+        Self { url, requests, paths }
     }
 
     /// How many requests have come.
     pub(crate) fn requests(&self) -> u32 {
         self.requests.load(Ordering::SeqCst)
     }
+
+    /// What was asked for since the last look, in its order.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.paths.lock().unwrap())
+    }
 }
 
-fn serve(stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
+fn serve(stream: TcpStream, answer: impl FnOnce(&str) -> Answer) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    line.clear();
     while reader.read_line(&mut line)? > 2 {
         line.clear();
     }
+    let answer = answer(&path);
     let mut stream = stream;
     write!(
         stream,

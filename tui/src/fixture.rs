@@ -34,6 +34,7 @@ fn run(n: u128, key: &str, state: RunState, requested_at: &str) -> Run {
         state,
         terminal: state.is_terminal(),
         counts: RunCounts { pages: 50, fetched: 5_000, produced: 5_000, rejected: 0 },
+        kept: RunCounts::default(),
         ranges: Ranges::default(),
         error: None,
         requested_at: time(requested_at),

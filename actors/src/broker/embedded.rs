@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,26 +39,29 @@ impl Address {
     ///
     /// # Errors
     /// When no port is to be had or the directory can't be written.
-    pub fn pick(data_dir: &Path) -> Result<Self, BrokerError> {
+    pub fn pick(data_dir: &Path) -> Result<(Self, Claim), BrokerError> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |cause: std::io::Error| BrokerError::Embedded { what, cause: cause.to_string() }
         };
         let file = port_file(data_dir);
         let had = read_port(&file);
-        let port = match had.into_iter().chain([USUAL_PORT]).find(|&port| is_free(port)) {
-            Some(port) => port,
-            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                .and_then(|listener| listener.local_addr())
-                .map_err(failed("find a free port"))?
-                .port(),
+        let free = |port| Claim::of(port).filter(|_| is_free(port)).map(|claim| (port, claim));
+        let (port, claim) = match had.into_iter().chain([USUAL_PORT]).find_map(free) {
+            Some(found) => found,
+            None => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+                let port = listener.map_err(failed("find a free port"))?.port();
+                // The system gives such a port to nobody else so soon, so that it may go unclaimed where claims can't be written.
+                (port, Claim::of(port).unwrap_or(Claim(None)))
+            }
         };
         std::fs::create_dir_all(directory(data_dir)).map_err(failed("make its directory"))?;
         let beside = file.with_extension("new");
         std::fs::write(&beside, format!("{port}\n"))
             .and_then(|()| std::fs::rename(&beside, &file))
             .map_err(failed("write down its port"))?;
-        Ok(Self { port })
+        Ok((Self { port }, claim))
     }
 
     /// The address of the broker that some process serves for `data_dir` right now.
@@ -69,6 +73,21 @@ impl Address {
             .filter(|&port| TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), KNOCK).is_ok())
             .map(|port| Self { port })
             .ok_or_else(|| BrokerError::NotRunning { data_dir: data_dir.to_owned() })
+    }
+}
+
+/// The word of a process, for as long as it lives, that it will serve a port: between the look whether a port is free and the broker's bind, another
+/// process that starts at the same time would else take it for free as well, and then use a broker that is not its own.
+#[derive(Debug)]
+pub struct Claim(#[expect(dead_code, reason = "it is held, not read")] Option<File>);
+
+impl Claim {
+    /// Claims a port; none when another process has, or when claims can't be written.
+    fn of(port: u16) -> Option<Self> {
+        let path = std::env::temp_dir().join(format!("forebay-broker-{port}.lock"));
+        let file = File::options().create(true).truncate(false).write(true).open(path).ok()?;
+        file.try_lock().ok()?;
+        Some(Self(Some(file)))
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn pick(data_dir: &Path) -> Address {
         std::fs::create_dir_all(data_dir.join("broker")).unwrap();
         std::fs::write(file, port.to_string()).unwrap();
     }
-    Address::pick(data_dir).unwrap()
+    Address::pick(data_dir).unwrap().0
 }
 
 /// Records as they lie in the topic: partition, offset, key, value.
@@ -230,9 +230,19 @@ async fn a_data_directory_with_a_space_in_its_path_serves_too() {
 fn a_port_that_was_had_before_is_had_again_unless_it_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     let first = pick(dir.path());
-    assert_eq!(Address::pick(dir.path()).unwrap(), first);
+    assert_eq!(Address::pick(dir.path()).unwrap().0, first);
     let _taken = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, first.port)).unwrap();
-    assert_ne!(Address::pick(dir.path()).unwrap(), first);
+    assert_ne!(Address::pick(dir.path()).unwrap().0, first);
+}
+
+#[test]
+fn a_port_that_another_process_is_about_to_serve_is_not_picked() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = pick(dir.path());
+    let (again, claim) = Address::pick(dir.path()).unwrap();
+    assert_eq!(again, first);
+    assert_ne!(Address::pick(dir.path()).unwrap().0, first, "free, but claimed");
+    drop(claim);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The shell: asks the API when the state says so, hands pages to the producer and tells the runs' ledger. Guarantee: no page is asked for
-//! before the budget has room for it; a run accepted is told of as open until it ends, so the next incarnation fetches it again.
-//! Not guaranteed: that a run fetched again gives the same records; that is the API's to say.
+//! before the budget has room for it, nor, where the API gives cursors, before the page before it is in Kafka and the ledger has that on the
+//! disk; a run accepted is told of as open until it ends, so the next incarnation fetches it again, from the ledger's cursor on.
+//! Not guaranteed: that a page fetched again gives the same records; that is the API's to say.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_schemas::pipeline::{FetcherTable, Pipeline};
 use forebay_schemas::run::RunError;
+use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::client::Client;
@@ -49,10 +51,14 @@ pub trait RunReports: Send + Sync {
     fn open(&self) -> Vec<Uuid>;
     /// The fetcher is at work on it.
     fn started(&self, run: Uuid);
-    /// A page of it is here.
-    fn fetched(&self, run: Uuid, records: u64);
-    /// The page is in Kafka.
-    fn produced(&self, run: Uuid, page: &PageProduced);
+    /// A page of it is here; `cursor` is what it was asked with.
+    fn fetched(&self, run: Uuid, records: u64, cursor: Option<&str>);
+    /// The page is in Kafka; `cursor` is what the next is to be asked with, if that changed.
+    fn produced(&self, run: Uuid, page: &PageProduced, cursor: Option<&str>);
+    /// What the next page is to be asked with, as the last page that was told of as produced had it: what an incarnation begins with.
+    fn cursor(&self) -> Option<String>;
+    /// Waits until all that was told so far outlives the process; an error says why it can't.
+    fn settled(&self) -> BoxFuture<'_, Result<(), String>>;
     /// All of it is in Kafka.
     fn finished(&self, run: Uuid);
     /// It ended without success.
@@ -97,21 +103,30 @@ pub struct Fetcher {
 struct Asks {
     client: Client,
     pointer: Pointer,
+    /// Where the next cursor is, if the API gives cursors.
+    next: Option<Pointer>,
     max_page_bytes: usize,
     budget: Budget,
+    reports: Arc<dyn RunReports>,
     clock: SharedClock,
 }
 
 /// A page, and the budget it holds.
 struct Fetched {
     records: Vec<Bytes>,
+    next: Option<String>,
     credit: Credit,
 }
 
 impl Fetcher {
     /// A fetcher of the pipeline's API.
     pub fn new(pipeline: Arc<Pipeline>, schedule: Schedule, to: Connections) -> Self {
-        let state = State::new(schedule, to.clock.now(), to.reports.open());
+        let mut state = State::new(schedule, to.clock.now(), to.reports.open());
+        if let Some(table) = &pipeline.fetcher
+            && let Some(cursor) = &table.cursor
+        {
+            state = state.with_cursor(to.reports.cursor().or_else(|| cursor.start.clone()), table.max_pages);
+        }
         Self { pipeline, schedule, to, state, asks: None, note: None, wake: 0, stopping: false }
     }
 
@@ -157,13 +172,15 @@ impl Fetcher {
 
     fn fetch(&mut self, run: Uuid, cx: &mut Cx<'_, Self>) {
         let Some(asks) = self.asks.clone() else { return };
-        tracing::debug!(%run, api = asks.client.api(), "fetching");
+        let cursor = self.state.cursor().map(str::to_owned);
+        tracing::debug!(%run, api = asks.client.api(), cursor, "fetching");
         let progress = cx.progress();
         cx.offload(
             async move {
+                asks.settled().await?;
                 let credit = asks.budget.reserve(asks.max_page_bytes).await;
                 let _working = progress.working();
-                asks.page(credit).await
+                asks.page(credit, cursor.as_deref()).await
             },
             move |actor, fetched, cx| actor.fetched(run, fetched, cx),
         );
@@ -173,15 +190,15 @@ impl Fetcher {
         let (now, fresh) = (self.to.clock.now(), Uuid::now_v7());
         cx.progress().tick();
         match fetched {
-            Ok(Fetched { records, credit }) => {
+            Ok(Fetched { records, next, credit }) => {
                 point("fetcher::after_fetch");
                 let count = records.len() as u64;
                 self.to.telemetry.pages.add(1);
                 self.to.telemetry.fetched.add(count);
-                let (produce, effects) = self.state.fetched(count, now, fresh);
+                let (produce, effects) = self.state.fetched(count, now, fresh, next);
                 self.act(effects, cx);
                 if produce {
-                    self.produce(run, Fetched { records, credit }, cx);
+                    self.produce(run, records, credit, cx);
                 }
             }
             Err(error) => {
@@ -193,9 +210,9 @@ impl Fetcher {
         }
     }
 
-    fn produce(&mut self, run: Uuid, page: Fetched, cx: &mut Cx<'_, Self>) {
+    fn produce(&mut self, run: Uuid, records: Vec<Bytes>, credit: Credit, cx: &mut Cx<'_, Self>) {
         let (producer, budget) = (self.to.producer.clone(), self.to.budget.clone());
-        cx.offload(deliver(run, page, producer, budget), |actor, end, cx| {
+        cx.offload(deliver(run, records, credit, producer, budget), |actor, end, cx| {
             let (now, fresh) = (actor.to.clock.now(), Uuid::now_v7());
             cx.progress().tick();
             let effects = match end {
@@ -213,8 +230,8 @@ impl Fetcher {
         let to = &self.to.reports;
         match report {
             Report::Started(run) => to.started(run),
-            Report::Fetched(run, records) => to.fetched(run, records),
-            Report::Produced(run, page) => to.produced(run, &page),
+            Report::Fetched(run, records, cursor) => to.fetched(run, records, cursor.as_deref()),
+            Report::Produced(run, page, cursor) => to.produced(run, &page, cursor.as_deref()),
             Report::Finished(run) => to.finished(run),
             Report::Failed(run, error) => to.failed(run, error),
             Report::Throttled(wait, reason) => to.throttled(wait, reason),
@@ -230,11 +247,12 @@ impl Actor for Fetcher {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let table = self.table();
         let (pointer, max_page_bytes) = (Pointer::parse(&table.records), table.max_page_bytes.as_usize());
+        let next = table.cursor.as_ref().map(|cursor| Pointer::parse(&cursor.next));
         match Client::new(&self.pipeline, table) {
             Ok(client) => {
-                tracing::info!(api = client.api(), schedule = ?self.schedule, "fetcher is up");
-                let (budget, clock) = (self.to.budget.clone(), self.to.clock.clone());
-                self.asks = Some(Asks { client, pointer, max_page_bytes, budget, clock });
+                tracing::info!(api = client.api(), schedule = ?self.schedule, cursor = self.state.cursor(), "fetcher is up");
+                let (budget, reports, clock) = (self.to.budget.clone(), Arc::clone(&self.to.reports), self.to.clock.clone());
+                self.asks = Some(Asks { client, pointer, next, max_page_bytes, budget, reports, clock });
                 let effects = self.state.wake(self.to.clock.now(), Uuid::now_v7());
                 self.act(effects, cx);
             }
@@ -266,18 +284,30 @@ impl Actor for Fetcher {
 }
 
 impl Asks {
-    async fn page(&self, mut credit: Credit) -> Result<Fetched, FetchError> {
+    /// Waits until the cursor that will be asked with outlives the process; without cursors there is nothing to wait for.
+    async fn settled(&self) -> Result<(), FetchError> {
+        match self.next {
+            Some(_) => self.reports.settled().await.map_err(FetchError::Journal),
+            None => Ok(()),
+        }
+    }
+
+    async fn page(&self, mut credit: Credit, cursor: Option<&str>) -> Result<Fetched, FetchError> {
         point_async("fetcher::before_fetch").await;
-        let body = self.client.fetch(self.clock.wall()).await?;
+        let body = self.client.fetch(self.clock.wall(), cursor).await?;
         let bytes = body.len();
-        let (pointer, most) = (self.pointer.clone(), self.max_page_bytes);
-        let extract = move || page::extract(&body, &pointer, most);
+        let (pointer, next, most) = (self.pointer.clone(), self.next.clone(), self.max_page_bytes);
+        let extract = move || {
+            let records = page::extract(&body, &pointer, most)?;
+            let next = next.map_or(Ok(None), |next| page::next_cursor(&body, &next))?;
+            Ok((records, next))
+        };
         let extracted = if bytes < LARGE {
             extract()
         } else {
             tokio::task::spawn_blocking(extract).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
         };
-        let records = extracted.map_err(|cause| FetchError::Page { api: self.client.api().to_owned(), cause })?;
+        let (records, next) = extracted.map_err(|cause| FetchError::Page { api: self.client.api().to_owned(), cause })?;
         // The records are slices of the body, so all of it stays.
         let weight = bytes + records.len() * RECORD_OVERHEAD;
         if weight <= credit.bytes() {
@@ -287,13 +317,18 @@ impl Asks {
             drop(credit);
             credit = self.budget.reserve(weight).await;
         }
-        Ok(Fetched { records, credit })
+        Ok(Fetched { records, next, credit })
     }
 }
 
 /// Hands a page to the producer until one incarnation of it sees the page through.
-async fn deliver(run: Uuid, page: Fetched, producer: Handover<Mailbox<Lease<Page>>>, budget: Budget) -> Result<PageProduced, PageRefused> {
-    let Fetched { records, credit } = page;
+async fn deliver(
+    run: Uuid,
+    records: Vec<Bytes>,
+    credit: Credit,
+    producer: Handover<Mailbox<Lease<Page>>>,
+    budget: Budget,
+) -> Result<PageProduced, PageRefused> {
     let weight = credit.bytes();
     let mut credit = Some(credit);
     loop {

@@ -28,6 +28,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 pub(super) struct Client {
     http: Http,
     url: Url,
+    /// The query parameter that a cursor is sent in.
+    param: Option<String>,
     api: String,
     timeout: Duration,
     max_page_bytes: usize,
@@ -53,7 +55,8 @@ impl Client {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|cause| FetchError::Client(reasons(cause)))?;
-        Ok(Self { http, url, api, timeout: fetcher.timeout.0, max_page_bytes: fetcher.max_page_bytes.as_usize() })
+        let param = fetcher.cursor.as_ref().map(|cursor| cursor.param.clone());
+        Ok(Self { http, url, param, api, timeout: fetcher.timeout.0, max_page_bytes: fetcher.max_page_bytes.as_usize() })
     }
 
     /// The API, as messages name it: its address without the query.
@@ -61,12 +64,16 @@ impl Client {
         &self.api
     }
 
-    /// Asks for a page. `wall` is the time by which an HTTP date in `Retry-After` is read.
+    /// Asks for a page, with a cursor if there is one. `wall` is the time by which an HTTP date in `Retry-After` is read.
     ///
     /// # Errors
     /// When no answer comes in time, or it is no success, not JSON by its own account, or too large.
-    pub(super) async fn fetch(&self, wall: SystemTime) -> Result<Bytes, FetchError> {
-        let mut response = self.http.get(self.url.clone()).send().await.map_err(|cause| self.failed(cause))?;
+    pub(super) async fn fetch(&self, wall: SystemTime, cursor: Option<&str>) -> Result<Bytes, FetchError> {
+        let url = match (&self.param, cursor) {
+            (Some(param), Some(cursor)) => with_param(&self.url, param, cursor),
+            _ => self.url.clone(),
+        };
+        let mut response = self.http.get(url).send().await.map_err(|cause| self.failed(cause))?;
         let status = response.status();
         if !status.is_success() {
             let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value, wall));
@@ -135,6 +142,24 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     } else {
         attempt.follow()
     }
+}
+
+/// The address with a parameter in its query, in place of those of the same name. The others stay as they are, byte for byte.
+fn with_param(url: &Url, name: &str, value: &str) -> Url {
+    let mut url = url.clone();
+    let query = url.query().unwrap_or_default().to_owned();
+    let is_same = |pair: &str| {
+        let mut alone = url.clone();
+        alone.set_query(Some(pair));
+        alone.query_pairs().next().is_some_and(|(other, _)| other == name)
+    };
+    let mut pairs: Vec<String> = query.split('&').filter(|pair| !pair.is_empty() && !is_same(pair)).map(str::to_owned).collect();
+    url.set_query(None);
+    url.query_pairs_mut().append_pair(name, value);
+    // A form's `+` is a space to most servers, `%20` to all; a plus itself is `%2B` here.
+    pairs.extend(url.query().map(|pair| pair.replace('+', "%20")));
+    url.set_query(Some(&pairs.join("&")));
+    url
 }
 
 fn without_query(url: &Url) -> String {
@@ -217,6 +242,17 @@ mod tests {
         assert_eq!(wait("Wed, 21 Oct 2015 07:28:30 GMT"), Some(Duration::from_secs(30)));
         assert_eq!(wait("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn a_cursor_takes_the_place_of_its_parameter_and_leaves_the_others_as_they_are() {
+        let with = |url: &str, cursor: &str| with_param(&Url::parse(url).unwrap(), "since", cursor).to_string();
+        assert_eq!(with("http://api.example/users", "7"), "http://api.example/users?since=7");
+        assert_eq!(
+            with("http://api.example/?since=1&q=a%20b+c&&s%69nce=2&sincere=3#top", "7"),
+            "http://api.example/?q=a%20b+c&sincere=3&since=7#top"
+        );
+        assert_eq!(with("http://api.example/", "a b+c&d=é/"), "http://api.example/?since=a%20b%2Bc%26d%3D%C3%A9%2F");
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub enum FetchError {
     /// The client can't be made.
     #[error("no HTTP client: {0}")]
     Client(String),
+    /// What was produced can't be kept, so the next page is not asked for.
+    #[error("no page is asked for, since the journal does not keep the cursor: {0}")]
+    Journal(String),
     /// No answer came, or not all of it.
     #[error("{api} can't be reached: {cause}")]
     Unreachable {
@@ -104,7 +107,7 @@ impl FetchError {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } => Class::Transient,
             Self::Status { status, .. } if is_passing(*status) => Class::Transient,
-            Self::Address(_) | Self::Secret { .. } | Self::Header { .. } | Self::Client(_) => Class::Fatal,
+            Self::Address(_) | Self::Secret { .. } | Self::Header { .. } | Self::Client(_) | Self::Journal(_) => Class::Fatal,
             _ => Class::Rejected,
         }
     }

@@ -2,9 +2,11 @@
 //!
 //! Guarantee: one request at a time; none before the budget towards the producer has room for the largest page; a triggered run ends in
 //! one report, after an API that was away for up to five minutes; a scheduled fetch is tried for ever, with back-off, and its trouble
-//! is shown as long as it lasts. Records are the API's own bytes. An answer is bounded in size and time, compressed or not.
+//! is shown as long as it lasts. Records are the API's own bytes. An answer is bounded in size and time, compressed or not. Where the API gives
+//! cursors a fetch goes page after page, and the cursor it goes on from is on the disk and never past a page that is not in Kafka, so a crash
+//! asks for one page again at most.
 //!
-//! Not guaranteed: that a fetch made again, after a crash between page and topic, gives the same records. Those that are the same have
+//! Not guaranteed: that a page fetched again, after a crash between page and topic, gives the same records. Those that are the same have
 //! the same key and event identifier and change nothing.
 //!
 //! ```text

@@ -5,11 +5,16 @@ use bytes::Bytes;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::pointer::{Leaf, Pointer};
+use super::pointer::{Leaf, Pointer, kind};
 use crate::message::RECORD_OVERHEAD;
 
+/// The longest cursor, in bytes: it is sent in an address, and kept in the journal with each page.
+const CURSOR_MOST: usize = 4 << 10;
 /// How much of an answer a message shows, to either side of the place.
 const EXCERPT: usize = 40;
+
+/// The byte order mark that some servers begin with.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// An answer that holds no page of records; the same bytes give the same error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +53,48 @@ pub enum PageError {
         /// The most there may be.
         most: usize,
     },
+    /// The pointer to the next cursor leads to something that can't be one.
+    #[error("fetcher.cursor.next = \"{pointer}\" leads to {found}, not to a string or a number")]
+    NotCursor {
+        /// The pointer.
+        pointer: String,
+        /// What it leads to.
+        found: &'static str,
+    },
+    /// The next cursor is too long to be one.
+    #[error("fetcher.cursor.next = \"{pointer}\" leads to {bytes} bytes; a cursor has {CURSOR_MOST} at most")]
+    LongCursor {
+        /// The pointer.
+        pointer: String,
+        /// How long it is.
+        bytes: usize,
+    },
+}
+
+/// The cursor of the next page, out of an answer that [`extract`] has found to be JSON; none when there is nothing more: the pointer leads
+/// nowhere, to null or to an empty string. A number is given as the API wrote it.
+///
+/// A second look at the answer, up to the cursor: it skips what it passes, at the speed of memory beside that of the network.
+///
+/// # Errors
+/// When the pointer leads to anything else than a string or a number.
+pub(crate) fn next_cursor(body: &[u8], pointer: &Pointer) -> Result<Option<String>, PageError> {
+    let Some(value) = pointer.find_first(body.strip_prefix(BOM).unwrap_or(body)) else { return Ok(None) };
+    let not_cursor = |found| Err(PageError::NotCursor { pointer: pointer.to_string(), found });
+    let text = value.get();
+    let cursor = match kind(text.as_bytes()) {
+        "null" => return Ok(None),
+        "a number" => text.trim().to_owned(),
+        "a string" => match serde_json::from_str::<String>(text) {
+            Ok(cursor) => cursor,
+            Err(_) => return not_cursor("a string that is not Unicode"),
+        },
+        other => return not_cursor(other),
+    };
+    if cursor.len() > CURSOR_MOST {
+        return Err(PageError::LongCursor { pointer: pointer.to_string(), bytes: cursor.len() });
+    }
+    Ok(Some(cursor).filter(|cursor| !cursor.is_empty()))
 }
 
 /// The records of an answer, at most `max_page_bytes / RECORD_OVERHEAD` of them.
@@ -55,8 +102,7 @@ pub enum PageError {
 /// # Errors
 /// When the answer isn't JSON, the pointer leads to no array in it, or the array is too long.
 pub(crate) fn extract(body: &Bytes, pointer: &Pointer, max_page_bytes: usize) -> Result<Vec<Bytes>, PageError> {
-    // Some servers begin with a byte order mark.
-    let body = if body.starts_with(b"\xEF\xBB\xBF") { body.slice(3..) } else { body.clone() };
+    let body = if body.starts_with(BOM) { body.slice(BOM.len()..) } else { body.clone() };
     let most = (max_page_bytes / RECORD_OVERHEAD).max(1);
     let mut leaf = Records { body: &body, most, found: Found::Nothing };
     pointer.visit(&body, &mut leaf).map_err(|cause| not_json(&body, &cause))?;
@@ -223,6 +269,40 @@ mod tests {
         let body = Bytes::from(format!("[{}1]", "1,".repeat(100)));
         assert_eq!(extract(&body, &Pointer::parse(""), 100 * RECORD_OVERHEAD), Err(PageError::TooMany { most: 100 }));
         assert_eq!(extract(&body, &Pointer::parse(""), 101 * RECORD_OVERHEAD).unwrap().len(), 101);
+    }
+
+    fn next(pointer: &str, body: &str) -> Result<Option<String>, PageError> {
+        next_cursor(body.as_bytes(), &Pointer::parse(pointer))
+    }
+
+    #[test]
+    fn the_next_cursor_is_a_string_or_a_number_as_the_api_wrote_it() {
+        let next = |value: &str| {
+            next("/info/next", &format!("\u{feff}{{\"results\": [[]], \"info\": {{\"n\": 1, \"next\": {value} }}}}")).unwrap()
+        };
+        assert_eq!(next("\"a\\u0062/c =\"").as_deref(), Some("ab/c ="));
+        assert_eq!(next("12345678901234567890123").as_deref(), Some("12345678901234567890123"));
+        assert_eq!(next("1.50").as_deref(), Some("1.50"));
+        assert_eq!(next("0").as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn null_nothing_and_an_empty_string_are_no_next_cursor() {
+        for body in ["{\"info\": {\"next\": null}}", "{\"info\": {\"next\": \"\"}}", "{\"info\": {}}", "{\"info\": null}", "{}", "[]"] {
+            assert_eq!(next("/info/next", body), Ok(None), "{body}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_an_error_that_names_the_pointer_and_what_is_there() {
+        for (value, found) in
+            [("{}", "an object"), ("[1]", "an array"), ("true", "a boolean"), ("\"\\ud800\"", "a string that is not Unicode")]
+        {
+            let error = next("/next", &format!("{{\"next\": {value}}}")).unwrap_err();
+            assert_eq!(error.to_string(), format!("fetcher.cursor.next = \"/next\" leads to {found}, not to a string or a number"));
+        }
+        let long = next("/next", &format!("{{\"next\": \"{}\"}}", "x".repeat(5_000))).unwrap_err();
+        assert_eq!(long.to_string(), "fetcher.cursor.next = \"/next\" leads to 5000 bytes; a cursor has 4096 at most");
     }
 
     fn value() -> impl Strategy<Value = Value> {

@@ -1,8 +1,9 @@
 //! When to fetch, and for whom. Pure: it is told the time, the jitter and what happened, and says what to do.
 //!
 //! Guarantee: at most one fetch at a time, scheduled or triggered; a fixed grid of scheduled fetches, of which missed ones are not made
-//! up for; every triggered run ends in exactly one report, unless it is cancelled; an API that asks to be left alone is left alone by
-//! all. Not guaranteed: that a triggered run starts soon, since those before it go first.
+//! up for; every triggered run ends in exactly one report, unless it is cancelled or the process stops; an API that asks to be left alone
+//! is left alone by all. Where the API gives cursors a fetch goes page after page; the cursor moves only when its page is in Kafka, and is one
+//! for all fetches. Not guaranteed: that a triggered run starts soon, since those before it go first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ pub enum Schedule {
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
-    /// Fetch a page for a run, and say what came of it.
+    /// Fetch the page at [`State::cursor`] for a run, once all that was reported is kept, and say what came of it.
     Fetch(Uuid),
     /// Call [`State::wake`] at that time. Replaces the wish before it.
     WakeAt(Instant),
@@ -51,10 +52,10 @@ pub(crate) enum Effect {
 pub(crate) enum Report {
     /// The fetcher is at work on the run.
     Started(Uuid),
-    /// A page of it, or of a scheduled fetch, is here, of so many records.
-    Fetched(Uuid, u64),
-    /// The page is in Kafka.
-    Produced(Uuid, PageProduced),
+    /// A page of it, or of a scheduled fetch, is here, of so many records; and what it was asked with.
+    Fetched(Uuid, u64, Option<String>),
+    /// The page is in Kafka; and what the next one is to be asked with, if that changed.
+    Produced(Uuid, PageProduced, Option<String>),
     /// All of the run is in Kafka.
     Finished(Uuid),
     /// The run failed.
@@ -84,14 +85,29 @@ pub(crate) struct State {
     schedule: Schedule,
     /// The next point of the grid; none when nothing is scheduled any more.
     tick: Option<Instant>,
-    /// When the scheduled fetch that failed is tried again, and how often it was.
-    retry: Option<(Instant, u32)>,
+    /// The scheduled fetch that failed and is tried again.
+    retry: Option<Retry>,
     waiting: VecDeque<Uuid>,
     current: Option<Work>,
     /// The API asked to be left alone until then.
     quiet_until: Option<Instant>,
+    /// What the next page is asked with.
+    cursor: Option<String>,
+    /// Pages in one fetch, at most.
+    max_pages: u32,
     troubled: bool,
+    held: bool,
     stopping: bool,
+}
+
+/// A scheduled fetch that goes on later.
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    at: Instant,
+    /// How often its next page was tried.
+    attempt: u32,
+    /// The pages of it that are in Kafka.
+    pages: u32,
 }
 
 #[derive(Debug)]
@@ -99,9 +115,16 @@ struct Work {
     run: Uuid,
     triggered: bool,
     cancelled: bool,
-    /// When it was begun.
+    /// When the page was first asked for.
     since: Instant,
+    /// How often the page was tried.
     attempt: u32,
+    /// The pages before it that are in Kafka.
+    pages: u32,
+    /// What the page says the next one is to be asked with, if that is news.
+    next: Option<String>,
+    /// Whether the page says that there are more.
+    more: bool,
     phase: Phase,
 }
 
@@ -117,7 +140,29 @@ impl State {
     pub(crate) fn new(schedule: Schedule, now: Instant, open: impl IntoIterator<Item = Uuid>) -> Self {
         let tick = (schedule != Schedule::OnTrigger).then_some(now);
         let waiting = open.into_iter().collect();
-        Self { schedule, tick, retry: None, waiting, current: None, quiet_until: None, troubled: false, stopping: false }
+        Self {
+            schedule,
+            tick,
+            retry: None,
+            waiting,
+            current: None,
+            quiet_until: None,
+            cursor: None,
+            max_pages: 1,
+            troubled: false,
+            held: false,
+            stopping: false,
+        }
+    }
+
+    /// The same for an API that gives cursors: its first page is asked for with `cursor`, and a fetch has `max_pages` pages at most.
+    pub(crate) fn with_cursor(self, cursor: Option<String>, max_pages: u32) -> Self {
+        Self { cursor, max_pages, ..self }
+    }
+
+    /// What the next page is asked with.
+    pub(crate) fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
     }
 
     /// Whether nothing is being fetched or produced.
@@ -125,8 +170,9 @@ impl State {
         self.current.as_ref().is_none_or(|work| matches!(work.phase, Phase::BackingOff(_)))
     }
 
-    /// Nothing more is begun by the schedule.
+    /// Nothing more is begun by the schedule: no fetch, and no further page of the one under way.
     pub(crate) fn hold(&mut self) {
+        self.held = true;
         self.tick = None;
         self.retry = None;
     }
@@ -160,16 +206,16 @@ impl State {
             return effects;
         }
         if let Some(run) = self.waiting.pop_front() {
-            self.begin(run, true, 0, now);
+            self.begin(run, true, (0, 0), now);
             effects.extend([Effect::Report(Report::Started(run)), Effect::Fetch(run)]);
             return effects;
         }
         match self.due() {
             Some(due) if due > now => effects.push(Effect::WakeAt(due)),
             Some(_) => {
-                let attempt = self.retry.take().map_or(0, |(_, attempt)| attempt);
+                let before = self.retry.take().map_or((0, 0), |retry| (retry.attempt, retry.pages));
                 self.advance_tick(now);
-                self.begin(fresh, false, attempt, now);
+                self.begin(fresh, false, before, now);
                 effects.push(Effect::Fetch(fresh));
             }
             None => {}
@@ -207,8 +253,8 @@ impl State {
         }
     }
 
-    /// A page came. Says whether it is to be produced.
-    pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid) -> (bool, Vec<Effect>) {
+    /// A page came, and said what to ask the next one with. Says whether it is to be produced.
+    pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, next: Option<String>) -> (bool, Vec<Effect>) {
         let Some(work) = &mut self.current else { return (false, Vec::new()) };
         let mut effects = self.troubled.then_some(Effect::Well).into_iter().collect::<Vec<_>>();
         self.troubled = false;
@@ -219,7 +265,9 @@ impl State {
             return (false, effects);
         }
         work.phase = Phase::Producing;
-        effects.push(Effect::Report(Report::Fetched(work.run, records)));
+        work.next = next.filter(|next| self.cursor.as_ref() != Some(next));
+        work.more = work.next.is_some() && records > 0;
+        effects.push(Effect::Report(Report::Fetched(work.run, records, self.cursor.clone())));
         (true, effects)
     }
 
@@ -254,7 +302,7 @@ impl State {
                 effects.push(Effect::Report(Report::Failed(work.run, error("fetch", failure.message, transient))));
             }
         } else if transient {
-            self.retry = Some((again, work.attempt + 1));
+            self.retry = Some(Retry { at: again, attempt: work.attempt + 1, pages: work.pages });
         } else {
             effects.push(Effect::Report(Report::ScheduledFailed(error("fetch", failure.message, false))));
         }
@@ -262,12 +310,28 @@ impl State {
         effects
     }
 
-    /// The page is in Kafka.
+    /// The page is in Kafka. A fetch that has more goes on with the next; one that stops in its midst is neither finished nor failed, and a run
+    /// goes on in the next process.
     pub(crate) fn produced(&mut self, page: PageProduced, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(work) = self.current.take() else { return Vec::new() };
+        let Some(mut work) = self.current.take() else { return Vec::new() };
         let mut effects = Vec::new();
         if !work.cancelled {
-            effects.push(Effect::Report(Report::Produced(work.run, page)));
+            let next = work.next.take();
+            if next.is_some() {
+                self.cursor.clone_from(&next);
+            }
+            effects.push(Effect::Report(Report::Produced(work.run, page, next)));
+            work.pages += 1;
+            let more = work.more && work.pages < self.max_pages && (work.triggered || !self.held);
+            if more && self.stopping {
+                return effects;
+            }
+            if more {
+                (work.attempt, work.since, work.phase) = (0, now, Phase::Fetching);
+                effects.push(Effect::Fetch(work.run));
+                self.current = Some(work);
+                return effects;
+            }
             effects.push(Effect::Report(if work.triggered { Report::Finished(work.run) } else { Report::ScheduledDone }));
         }
         effects.extend(self.wake(now, fresh));
@@ -289,13 +353,14 @@ impl State {
         effects
     }
 
-    fn begin(&mut self, run: Uuid, triggered: bool, attempt: u32, now: Instant) {
-        self.current = Some(Work { run, triggered, cancelled: false, since: now, attempt, phase: Phase::Fetching });
+    fn begin(&mut self, run: Uuid, triggered: bool, (attempt, pages): (u32, u32), now: Instant) {
+        let phase = Phase::Fetching;
+        self.current = Some(Work { run, triggered, cancelled: false, since: now, attempt, pages, next: None, more: false, phase });
     }
 
     /// When the next scheduled fetch may begin: a failed one again, else at the grid's next point.
     fn due(&self) -> Option<Instant> {
-        self.retry.map(|(at, _)| at).or(self.tick)
+        self.retry.map(|retry| retry.at).or(self.tick)
     }
 
     /// Moves on to the grid's first point after `now`.
@@ -345,6 +410,11 @@ mod tests {
             let (now, fresh) = (self.at(seconds), self.fresh());
             self.state.wake(now, fresh)
         }
+        /// For an API that gives cursors.
+        fn with_cursor(schedule: Schedule, cursor: Option<&str>, max_pages: u32) -> Self {
+            let Self { state, start, next } = Self::new(schedule);
+            Self { state: state.with_cursor(cursor.map(str::to_owned), max_pages), start, next }
+        }
         fn trigger(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
             let (now, fresh) = (self.at(seconds), self.fresh());
             self.state.trigger(Uuid::from_u128(run), now, fresh)
@@ -355,7 +425,19 @@ mod tests {
         }
         fn fetched(&mut self, seconds: f64) -> (bool, Vec<Effect>) {
             let (now, fresh) = (self.at(seconds), self.fresh());
-            self.state.fetched(100, now, fresh)
+            self.state.fetched(100, now, fresh, None)
+        }
+        /// A page of so many records that says what the next one is to be asked with.
+        fn page(&mut self, records: u64, next: Option<&str>, seconds: f64) -> Vec<Effect> {
+            let (now, fresh) = (self.at(seconds), self.fresh());
+            let (produce, effects) = self.state.fetched(records, now, fresh, next.map(str::to_owned));
+            assert!(produce);
+            effects
+        }
+        /// The same, from the answer until it is in Kafka.
+        fn whole_page(&mut self, next: Option<&str>, seconds: f64) -> Vec<Effect> {
+            self.page(100, next, seconds);
+            self.produced(seconds)
         }
         fn failed(&mut self, class: Class, retry_after: Option<u64>, seconds: f64) -> Vec<Effect> {
             let (now, fresh) = (self.at(seconds), self.fresh());
@@ -566,6 +648,155 @@ mod tests {
         assert!(rig.fetched(1.0).0);
         assert!(!fetches(&rig.produced(2.0)));
         assert!(rig.state.is_idle());
+    }
+
+    fn moved(run: u128, next: Option<&str>) -> Effect {
+        Effect::Report(Report::Produced(Uuid::from_u128(run), PageProduced::default(), next.map(str::to_owned)))
+    }
+    fn finished(run: u128) -> Effect {
+        Effect::Report(Report::Finished(Uuid::from_u128(run)))
+    }
+
+    #[test]
+    fn pages_follow_each_other_and_the_cursor_moves_when_a_page_is_in_kafka() {
+        let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("0"), 100);
+        rig.trigger(1, 0.0);
+        assert_eq!(rig.state.cursor(), Some("0"));
+        let fetched = rig.page(100, Some("100"), 1.0);
+        assert_eq!(fetched, [Effect::Report(Report::Fetched(Uuid::from_u128(1), 100, Some("0".into())))]);
+        assert_eq!(rig.state.cursor(), Some("0"), "it is not in Kafka yet");
+        assert_eq!(rig.produced(2.0), [moved(1, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
+        assert_eq!(rig.state.cursor(), Some("100"));
+        assert!(fetch_of(&rig.whole_page(Some("200"), 3.0), 1));
+        assert_eq!(rig.whole_page(None, 4.0), [moved(1, None), finished(1)]);
+        assert_eq!(rig.state.cursor(), Some("200"), "the last page moves it no further");
+        assert!(fetch_of(&rig.trigger(2, 5.0), 2), "and the next fetch goes on from there");
+    }
+
+    #[test]
+    fn the_cursor_just_used_and_a_page_without_records_are_the_end_too() {
+        let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+        rig.trigger(1, 0.0);
+        assert!(fetch_of(&rig.whole_page(Some("a"), 1.0), 1));
+        assert_eq!(rig.whole_page(Some("a"), 2.0), [moved(1, None), finished(1)]);
+        rig.trigger(2, 3.0);
+        rig.page(0, Some("b"), 4.0);
+        assert_eq!(rig.produced(5.0), [moved(2, Some("b")), finished(2)], "where to go on it says all the same");
+    }
+
+    #[test]
+    fn a_scheduled_fetch_has_pages_too_and_is_done_once() {
+        let mut rig = Rig::with_cursor(Schedule::Once, None, 100);
+        assert!(fetches(&rig.wake(0.0)));
+        let effects = rig.whole_page(Some("a"), 1.0);
+        assert!(fetches(&effects) && !effects.contains(&Effect::Report(Report::ScheduledDone)));
+        let effects = rig.whole_page(None, 2.0);
+        assert!(!fetches(&effects) && effects.contains(&Effect::Report(Report::ScheduledDone)));
+    }
+
+    #[test]
+    fn what_is_beyond_the_most_pages_waits_for_the_next_fetch() {
+        let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 2);
+        assert!(fetches(&rig.wake(0.0)));
+        assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
+        let end = rig.whole_page(Some("b"), 2.0);
+        assert!(end.contains(&Effect::Report(Report::ScheduledDone)) && wakes_at(&end) == Some(rig.at(10.0)), "{end:?}");
+        assert!(fetches(&rig.wake(10.0)));
+        assert_eq!(rig.state.cursor(), Some("b"));
+    }
+
+    #[test]
+    fn a_page_that_fails_in_the_midst_is_tried_again_by_itself_with_waits_from_the_first() {
+        let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+        rig.trigger(1, 0.0);
+        rig.failed(Class::Transient, None, 0.0);
+        assert!(fetch_of(&rig.wake(0.5), 1));
+        assert!(fetch_of(&rig.whole_page(Some("a"), 299.0), 1));
+        let effects = rig.failed(Class::Transient, None, 299.5);
+        assert!(run_error(&effects, 1).is_none(), "its patience is for each page");
+        assert_eq!(wakes_at(&effects), Some(rig.at(300.0)));
+        assert!(fetch_of(&rig.wake(300.0), 1));
+        assert_eq!(rig.state.cursor(), Some("a"));
+        assert!(run_error(&rig.failed(Class::Rejected, None, 301.0), 1).is_some());
+        rig.trigger(2, 302.0);
+        assert_eq!(rig.state.cursor(), Some("a"), "the next run begins at the page that failed");
+    }
+
+    #[test]
+    fn a_scheduled_fetch_that_fails_in_the_midst_goes_on_there_and_its_pages_count_on() {
+        let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 2);
+        assert!(fetches(&rig.wake(0.0)));
+        assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
+        assert_eq!(wakes_at(&rig.failed(Class::Transient, Some(3), 2.0)), Some(rig.at(5.0)));
+        assert!(fetches(&rig.wake(5.0)));
+        assert_eq!(rig.state.cursor(), Some("a"));
+        assert!(rig.whole_page(Some("b"), 6.0).contains(&Effect::Report(Report::ScheduledDone)), "it was its second page");
+    }
+
+    #[test]
+    fn a_run_cancelled_in_the_midst_asks_for_no_further_page_and_leaves_the_cursor_where_the_ledger_has_it() {
+        let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+        rig.trigger(1, 0.0);
+        assert!(fetch_of(&rig.whole_page(Some("a"), 1.0), 1));
+        rig.page(100, Some("b"), 2.0);
+        rig.cancel(1, 2.5);
+        assert_eq!(rig.produced(3.0), [], "a page of a cancelled run is not reported");
+        assert_eq!(rig.state.cursor(), Some("a"), "so it moves no cursor");
+        rig.trigger(2, 4.0);
+        rig.trigger(3, 4.0);
+        assert!(fetch_of(&rig.whole_page(Some("b"), 5.0), 2));
+        rig.cancel(2, 5.5);
+        let (now, fresh) = (rig.at(6.0), rig.fresh());
+        let (produce, effects) = rig.state.fetched(100, now, fresh, Some("c".into()));
+        assert!(!produce && fetch_of(&effects, 3));
+        assert_eq!(rig.state.cursor(), Some("b"));
+    }
+
+    #[test]
+    fn a_page_that_is_refused_in_the_midst_moves_no_cursor() {
+        let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("a"), 100);
+        rig.trigger(1, 0.0);
+        rig.page(100, Some("b"), 1.0);
+        let (now, fresh) = (rig.at(2.0), rig.fresh());
+        let effects = rig.state.refused(PageRefused("too big".into()), now, fresh);
+        assert!(run_error(&effects, 1).is_some());
+        assert_eq!(rig.state.cursor(), Some("a"));
+    }
+
+    #[test]
+    fn a_fetcher_that_stops_in_the_midst_neither_finishes_nor_fails_and_reports_the_page_it_had() {
+        for schedule in [Schedule::OnTrigger, Schedule::Once] {
+            let mut rig = Rig::with_cursor(schedule, None, 100);
+            rig.wake(0.0);
+            rig.trigger(1, 0.0);
+            assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
+            rig.state.stop();
+            assert!(!rig.state.is_idle());
+            let effects = rig.whole_page(Some("b"), 2.0);
+            assert!(matches!(&effects[..], [Effect::Report(Report::Produced(_, _, Some(next)))] if next == "b"), "{effects:?}");
+            assert!(rig.state.is_idle());
+        }
+        let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+        rig.trigger(1, 0.0);
+        rig.state.stop();
+        assert_eq!(rig.whole_page(None, 1.0), [moved(1, None), finished(1)], "its last page ends a run all the same");
+    }
+
+    #[test]
+    fn a_schedule_on_hold_asks_for_no_further_page_and_a_run_does() {
+        let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
+        assert!(fetches(&rig.wake(0.0)));
+        rig.state.hold();
+        assert!(rig.whole_page(Some("a"), 1.0).contains(&Effect::Report(Report::ScheduledDone)));
+        rig.trigger(1, 2.0);
+        assert!(fetch_of(&rig.whole_page(Some("b"), 3.0), 1));
+    }
+
+    #[test]
+    fn without_cursors_a_fetch_is_one_page_whatever_it_says() {
+        let mut rig = Rig::new(Schedule::OnTrigger);
+        rig.trigger(1, 0.0);
+        assert_eq!(rig.whole_page(None, 1.0), [moved(1, None), finished(1)]);
     }
 
     #[test]

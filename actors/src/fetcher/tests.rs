@@ -52,7 +52,7 @@ fn client(url: &str, more: &str) -> Client {
 }
 
 async fn fetch(client: &Client) -> Result<Vec<u8>, FetchError> {
-    client.fetch(SystemTime::UNIX_EPOCH).await.map(|body| body.to_vec())
+    client.fetch(SystemTime::UNIX_EPOCH, None).await.map(|body| body.to_vec())
 }
 
 /// Zeros, compressed 158 to 1: one literal and then copies of 258 bytes, in deflate's fixed code.
@@ -207,6 +207,9 @@ mod actor {
     use std::sync::{Arc, Mutex};
 
     use forebay_schemas::run::RunError;
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
+    use tokio::sync::watch;
     use uuid::Uuid;
 
     use super::super::rig::{eventually, with_tree};
@@ -219,14 +222,27 @@ mod actor {
     const RUN: Uuid = Uuid::from_u128(1);
 
     #[derive(Default)]
-    struct Told(Mutex<Vec<String>>);
+    struct Told {
+        all: Mutex<Vec<String>>,
+        cursor: Mutex<Option<String>>,
+        kept: watch::Sender<Kept>,
+    }
+
+    /// Whether what was told outlives the process.
+    #[derive(Debug, Default, Clone, PartialEq, Eq)]
+    enum Kept {
+        #[default]
+        AtOnce,
+        NotYet,
+        Never,
+    }
 
     impl Told {
         fn add(&self, what: String) {
-            self.0.lock().unwrap().push(what);
+            self.all.lock().unwrap().push(what);
         }
         fn all(&self) -> Vec<String> {
-            self.0.lock().unwrap().clone()
+            self.all.lock().unwrap().clone()
         }
         fn has(&self, what: &str) -> Option<()> {
             self.all().iter().any(|told| told == what).then_some(())
@@ -241,11 +257,22 @@ mod actor {
         fn started(&self, run: Uuid) {
             self.add(format!("{} started", run.as_u128()));
         }
-        fn fetched(&self, run: Uuid, records: u64) {
-            self.add(format!("{} fetched {records}", run.as_u128()));
+        fn fetched(&self, run: Uuid, records: u64, cursor: Option<&str>) {
+            let at = cursor.map_or_else(String::new, |cursor| format!(" at {cursor}"));
+            self.add(format!("{} fetched {records}{at}", run.as_u128()));
         }
-        fn produced(&self, run: Uuid, page: &PageProduced) {
-            self.add(format!("{} produced {}", run.as_u128(), page.produced));
+        fn produced(&self, run: Uuid, page: &PageProduced, cursor: Option<&str>) {
+            let next = cursor.map_or_else(String::new, |cursor| format!(", next {cursor}"));
+            self.add(format!("{} produced {}{next}", run.as_u128(), page.produced));
+            *self.cursor.lock().unwrap() = cursor.map(str::to_owned).or_else(|| self.cursor());
+        }
+        fn cursor(&self) -> Option<String> {
+            self.cursor.lock().unwrap().clone()
+        }
+        fn settled(&self) -> BoxFuture<'_, Result<(), String>> {
+            let mut kept = self.kept.subscribe();
+            let kept = async move { kept.wait_for(|kept| *kept != Kept::NotYet).await.unwrap().clone() };
+            kept.map(|kept| if kept == Kept::Never { Err("the disk is full".to_owned()) } else { Ok(()) }).boxed()
         }
         fn finished(&self, run: Uuid) {
             self.add(format!("{} finished", run.as_u128()));
@@ -272,16 +299,18 @@ mod actor {
         child: Option<ChildSpec>,
     }
 
-    fn rig(url: &str, schedule: Schedule) -> Rig {
+    /// A fetcher of an API that gives cursors when the address has a parameter `since`.
+    fn rig(url: &str, schedule: Schedule, told: Arc<Told>) -> Rig {
+        let cursor = if url.contains("since=") { "cursor = { next = \"/next\", param = \"since\", start = \"0\" }\n" } else { "" };
         let text = format!(
-            "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[fetcher]\nurl = \"{url}\"\nrecords = \"/r\"\n\
+            "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[fetcher]\nurl = \"{url}\"\nrecords = \"/r\"\n{cursor}\
              max_page_bytes = \"64KiB\"\n[producer]\nkey = \"/id\"\n"
         );
         let pipeline = Arc::new(forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text).unwrap());
         let (mailbox, pages) = Mailbox::probe();
         let (producer, fetcher) = (Handover::default(), Handover::default());
         producer.set(mailbox);
-        let (told, telemetry, budget) = (Arc::new(Told::default()), Arc::new(Telemetry::default()), Budget::new("edge", 100_000));
+        let (telemetry, budget) = (Arc::new(Telemetry::default()), Budget::new("edge", 100_000));
         let to = Connections {
             producer: producer.clone(),
             budget: budget.clone(),
@@ -303,10 +332,20 @@ mod actor {
     }
 
     fn in_tree(url: impl AsyncFnOnce() -> String, schedule: Schedule, test: impl AsyncFnOnce(&mut Rig)) -> (Rig, Exit) {
+        in_tree_with(url, schedule, Arc::default(), test)
+    }
+
+    /// The same, with what was told before.
+    fn in_tree_with(
+        url: impl AsyncFnOnce() -> String,
+        schedule: Schedule,
+        told: Arc<Told>,
+        test: impl AsyncFnOnce(&mut Rig),
+    ) -> (Rig, Exit) {
         // The server runs on a runtime of its own, which outlives the tree.
         let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let url = servers.block_on(url());
-        let mut rig = rig(&url, schedule);
+        let mut rig = rig(&url, schedule, told);
         let children = vec![rig.child.take().unwrap()];
         let ((), exit) = with_tree(children, async |_, _| test(&mut rig).await);
         servers.shutdown_background();
@@ -327,6 +366,84 @@ mod actor {
         assert_eq!(rig.told.all(), ["1 started", "1 fetched 2", "1 produced 2", "1 finished"]);
         assert_eq!((rig.telemetry.pages.get(), rig.telemetry.fetched.get()), (1, 2));
         assert_eq!((rig.budget.used(), exit), (0, Exit::Shutdown));
+    }
+
+    /// Pages of two records whose cursor counts them, until four; then an empty one.
+    async fn api_of_pages() -> String {
+        let page = |path: &str| {
+            let since: u32 = path.rsplit_once("since=").unwrap().1.parse().unwrap();
+            let records = if since < 4 { format!("{{\"id\": {since}}}, {{\"id\": {}}}", since + 1) } else { String::new() };
+            answer("200 OK", "", format!("{{\"r\": [{records}], \"next\": {}}}", (since + 2).min(4)).as_bytes())
+        };
+        server(page).await + "/?since=none"
+    }
+
+    /// Lets the next page through.
+    async fn through(rig: &mut Rig) {
+        let Lease { body: page, credit } = rig.pages.recv().await.unwrap();
+        drop(credit);
+        page.receipt.settle(Ok(PageProduced { produced: page.records.len() as u64, ..PageProduced::default() }));
+    }
+
+    #[test]
+    fn a_page_is_asked_for_only_when_the_one_before_it_is_in_kafka_and_kept() {
+        let (rig, _) = in_tree(api_of_pages, Schedule::OnTrigger, async |rig| {
+            rig.fetcher.get().post(FetcherMessage::Trigger { run: RUN }).unwrap();
+            let Lease { body: page, credit } = rig.pages.recv().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(rig.telemetry.pages.get(), 1, "the first is not in Kafka yet");
+            rig.told.kept.send_replace(Kept::NotYet);
+            drop(credit);
+            page.receipt.settle(Ok(PageProduced { produced: 2, ..PageProduced::default() }));
+            eventually(|| rig.told.has("1 produced 2, next 2")).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!((rig.telemetry.pages.get(), rig.budget.used()), (1, 0), "that it is in Kafka is not on the disk yet");
+            rig.told.kept.send_replace(Kept::AtOnce);
+            through(rig).await;
+            through(rig).await;
+            eventually(|| rig.told.has("1 finished")).await;
+        });
+        assert_eq!(
+            rig.told.all(),
+            [
+                "1 started",
+                "1 fetched 2 at 0",
+                "1 produced 2, next 2",
+                "1 fetched 2 at 2",
+                "1 produced 2, next 4",
+                "1 fetched 0 at 4",
+                "1 produced 0",
+                "1 finished"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_incarnation_begins_at_the_cursor_that_was_kept() {
+        let (rig, _) = in_tree(api_of_pages, Schedule::OnTrigger, async |rig| {
+            rig.fetcher.get().post(FetcherMessage::Trigger { run: RUN }).unwrap();
+            through(rig).await;
+            through(rig).await;
+            through(rig).await;
+            eventually(|| rig.told.has("1 finished")).await;
+        });
+        let told = Arc::clone(&rig.told);
+        let (again, _) = in_tree_with(api_of_pages, Schedule::Once, told, async |rig| {
+            through(rig).await;
+            eventually(|| rig.told.has("scheduled")).await;
+        });
+        let told = again.told.all();
+        assert!(told[8].ends_with(" fetched 0 at 4"), "{told:?}");
+    }
+
+    #[test]
+    fn a_journal_that_keeps_no_cursor_fails_the_run() {
+        let (rig, _) = in_tree(api_of_pages, Schedule::OnTrigger, async |rig| {
+            rig.told.kept.send_replace(Kept::Never);
+            rig.fetcher.get().post(FetcherMessage::Trigger { run: RUN }).unwrap();
+            eventually(|| rig.told.has("1 failed in fetch, retryable false")).await;
+        });
+        assert_eq!(rig.telemetry.pages.get(), 0);
     }
 
     #[test]

@@ -239,6 +239,11 @@ impl Ledger {
         self.inner().state.runs.unfetched()
     }
 
+    /// What the source's next page is asked with, if one was ever produced that said so.
+    pub fn cursor(&self) -> Option<String> {
+        self.inner().state.cursor.clone()
+    }
+
     /// How far each partition of the topic is written, as far as is known here.
     pub fn places(&self) -> BTreeMap<Partition, Place> {
         self.inner().state.places()

@@ -149,13 +149,13 @@ impl Runs {
                 RunState::Requested | RunState::Running => vec![Event::RunStarted { run }],
                 state => return Err(Rejection::OutOfTurn(run, state)),
             },
-            Command::PageFetched { run, records } => {
+            Command::PageFetched { run, records, cursor } => {
                 running_or_scheduled(run)?;
-                vec![Event::PageFetched { run, records }]
+                vec![Event::PageFetched { run, records, cursor }]
             }
-            Command::PageProduced { run, ranges, produced, rejected } => {
+            Command::PageProduced { run, ranges, produced, rejected, cursor } => {
                 running_or_scheduled(run)?;
-                vec![Event::PageProduced { run, ranges, produced, rejected }]
+                vec![Event::PageProduced { run, ranges, produced, rejected, cursor }]
             }
             Command::AllProduced { run } => {
                 running(run)?;
@@ -206,6 +206,9 @@ impl Runs {
     }
 
     /// Applies an event that was decided on this state.
+    ///
+    /// A run begun again goes on at the cursor, and so do its counts: they go back to what they were when a page of it last moved the cursor,
+    /// for all since then is fetched again. Without cursors that is nothing, and all of it. What it produced is waited for all the same.
     pub fn evolve(&mut self, event: &Event, now: DateTime<Utc>) {
         if let Event::RunRequested { run, key, attempt } = event {
             self.add(*run, key, *attempt, now);
@@ -214,18 +217,20 @@ impl Runs {
         let Some(run) = event.run().and_then(|id| self.runs.get_mut(&id)).filter(|run| !run.terminal) else { return };
         match event {
             Event::RunStarted { .. } => {
-                // Begun again after a restart, it is counted from its first page on; what it produced before is waited for all the same.
                 run.state = RunState::Running;
-                run.counts = RunCounts::default();
+                run.counts = run.kept;
             }
             Event::PageFetched { records, .. } => {
                 run.counts.pages += 1;
                 run.counts.fetched += records;
             }
-            Event::PageProduced { ranges, produced, rejected, .. } => {
+            Event::PageProduced { ranges, produced, rejected, cursor, .. } => {
                 run.ranges.merge(ranges);
                 run.counts.produced += produced;
                 run.counts.rejected += rejected;
+                if cursor.is_some() {
+                    run.kept = run.counts;
+                }
             }
             Event::RunProduced { .. } => run.state = RunState::Draining,
             Event::RunSucceeded { .. } => run.state = RunState::Succeeded,
@@ -252,6 +257,7 @@ impl Runs {
             state: RunState::Requested,
             terminal: false,
             counts: RunCounts::default(),
+            kept: RunCounts::default(),
             ranges: Ranges::default(),
             error: None,
             requested_at: now,
@@ -319,9 +325,18 @@ mod tests {
         let mut ranges = Ranges::default();
         ranges.add(partition, range);
         submit(runs, Command::Start { run }).unwrap();
-        submit(runs, Command::PageFetched { run, records: range.len() }).unwrap();
-        submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0 }).unwrap();
+        submit(runs, Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
+        submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, cursor: None }).unwrap();
         submit(runs, Command::AllProduced { run }).unwrap();
+    }
+
+    /// A page of run 1, fetched and produced.
+    fn page(runs: &mut Runs, range: Range, cursor: Option<&str>) {
+        let mut ranges = Ranges::default();
+        ranges.add(0, range);
+        submit(runs, Command::PageFetched { run: id(1), records: range.len(), cursor: None }).unwrap();
+        let cursor = cursor.map(str::to_owned);
+        submit(runs, Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0, cursor }).unwrap();
     }
 
     #[test]
@@ -379,17 +394,31 @@ mod tests {
     fn a_run_begun_again_counts_from_its_first_page_and_waits_for_all_it_produced() {
         let mut runs = Runs::default();
         request(&mut runs, "k", 1, 1);
-        let page = |runs: &mut Runs, range: Range| {
-            let mut ranges = Ranges::default();
-            ranges.add(0, range);
-            submit(runs, Command::Start { run: id(1) }).unwrap();
-            submit(runs, Command::PageFetched { run: id(1), records: range.len() }).unwrap();
-            submit(runs, Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0 }).unwrap();
-        };
-        page(&mut runs, Range { from: 0, to: 10 });
-        page(&mut runs, Range { from: 20, to: 30 });
+        for range in [Range { from: 0, to: 10 }, Range { from: 20, to: 30 }] {
+            submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+            page(&mut runs, range, None);
+        }
         let run = runs.get(id(1)).unwrap();
         assert_eq!((run.counts.fetched, run.counts.produced, run.ranges.0[&0]), (10, 10, Range { from: 0, to: 30 }));
+    }
+
+    #[test]
+    fn a_run_begun_again_keeps_the_counts_of_the_pages_behind_the_cursor_and_of_no_other() {
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+        page(&mut runs, Range { from: 0, to: 10 }, Some("10"));
+        page(&mut runs, Range { from: 10, to: 20 }, Some("20"));
+        submit(&mut runs, Command::PageFetched { run: id(1), records: 10, cursor: Some("20".into()) }).unwrap();
+        let counts = |runs: &Runs| runs.get(id(1)).unwrap().counts;
+        assert_eq!((counts(&runs).pages, counts(&runs).fetched, counts(&runs).produced), (3, 30, 20));
+        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+        assert_eq!((counts(&runs).pages, counts(&runs).fetched, counts(&runs).produced), (2, 20, 20), "the third was not produced");
+        page(&mut runs, Range { from: 20, to: 30 }, None);
+        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+        assert_eq!(counts(&runs).pages, 2, "the third is in the topic, but moved no cursor, so it is fetched again");
+        page(&mut runs, Range { from: 30, to: 40 }, None);
+        assert_eq!((counts(&runs).pages, counts(&runs).fetched, counts(&runs).produced), (3, 30, 30));
     }
 
     #[test]

@@ -25,9 +25,9 @@ pub enum Command {
     /// The fetcher began; again, after a restart, for a run that is under way.
     Start { run: Uuid },
     /// The API answered a page, of a run or of a scheduled fetch.
-    PageFetched { run: Uuid, records: u64 },
-    /// Kafka acknowledged a page.
-    PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64 },
+    PageFetched { run: Uuid, records: u64, cursor: Option<String> },
+    /// Kafka acknowledged a page, and the next is to be asked for with `cursor`, if that changed.
+    PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64, cursor: Option<String> },
     /// Every page of it is produced.
     AllProduced { run: Uuid },
     /// It can't go on.
@@ -63,6 +63,9 @@ pub struct State {
     pub actors: BTreeMap<String, ActorState>,
     /// The runs.
     pub runs: Runs,
+    /// What the source's next page is asked with: the last that [`Event::PageProduced`] said, so that it is never past a page that is not in the
+    /// topic. One for all fetches, of runs or scheduled.
+    pub cursor: Option<String>,
 }
 
 /// A process.
@@ -244,9 +247,12 @@ impl State {
                 totals.pages += 1;
                 totals.fetched += records;
             }
-            Event::PageProduced { produced, rejected, .. } => {
+            Event::PageProduced { produced, rejected, cursor, .. } => {
                 totals.produced += produced;
                 totals.refused += rejected;
+                if cursor.is_some() {
+                    self.cursor.clone_from(cursor);
+                }
             }
             Event::BatchWritten { rows, rejected, written, .. } => {
                 totals.batches += 1;

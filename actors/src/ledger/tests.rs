@@ -59,8 +59,8 @@ fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
     let mut ranges = Ranges::default();
     ranges.add(0, range);
     ledger.submit(Command::Start { run }).unwrap();
-    ledger.submit(Command::PageFetched { run, records: range.len() }).unwrap();
-    ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0 }).unwrap();
+    ledger.submit(Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
+    ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, cursor: None }).unwrap();
     ledger.submit(Command::AllProduced { run }).unwrap();
     run
 }
@@ -94,6 +94,31 @@ fn what_was_waited_for_is_in_a_copy_of_the_folder_made_at_that_moment() {
         let state = fold(dir.path(), u64::MAX).unwrap();
         assert!(state.runs.get(run).is_some(), "run {n}");
     }
+}
+
+#[test]
+fn the_cursor_is_that_of_the_last_page_in_the_topic_and_outlives_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path()).unwrap();
+    begin(&ledger, "t");
+    assert_eq!(ledger.cursor(), None);
+    let run = ledger.request("k", 1).unwrap().id();
+    let page = |run, cursor: Option<&str>| {
+        let cursor = cursor.map(str::to_owned);
+        ledger.submit(Command::PageProduced { run, ranges: Ranges::default(), produced: 0, rejected: 0, cursor })
+    };
+    assert!(page(run, Some("never")).is_err() && ledger.cursor().is_none(), "a page that is out of turn moves nothing");
+    ledger.submit(Command::Start { run }).unwrap();
+    ledger.submit(Command::PageFetched { run, records: 3, cursor: Some("0".into()) }).unwrap();
+    assert_eq!(ledger.cursor(), None, "a page that is fetched is not in the topic");
+    page(run, Some("3")).unwrap();
+    page(run, None).unwrap();
+    assert_eq!(ledger.cursor().as_deref(), Some("3"), "the last page moves it no further");
+    page(Uuid::now_v7(), Some("6")).unwrap();
+    assert_eq!(ledger.cursor().as_deref(), Some("6"), "and a scheduled fetch goes on from there");
+    wait(ledger.settled()).unwrap();
+    drop(ledger);
+    assert_eq!(open(dir.path()).unwrap().cursor().as_deref(), Some("6"));
 }
 
 #[test]
@@ -268,8 +293,8 @@ fn happen(ledger: &Ledger, happening: &Happening) {
             ranges.add(i32::from(n % 3), Range { from: 0, to: 1 + i64::from(n) });
             let _ = ledger.submit(match what {
                 0 => Command::Start { run },
-                1 => Command::PageFetched { run, records: 3 },
-                2 => Command::PageProduced { run, ranges, produced: 3, rejected: 1 },
+                1 => Command::PageFetched { run, records: 3, cursor: None },
+                2 => Command::PageProduced { run, ranges, produced: 3, rejected: 1, cursor: (n > 2).then(|| format!("cursor{n}")) },
                 3 => Command::AllProduced { run },
                 4 => Command::Fail {
                     run,

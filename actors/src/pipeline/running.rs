@@ -11,13 +11,15 @@ use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::run::RunError;
 use forebay_schemas::summary::Summary;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::blueprint::Blueprint;
 use super::view::{Sources, Viewer};
 use crate::api::{Api, ApiParts, Triggers};
-use crate::broker::embedded::Address;
+use crate::broker::embedded::{Address, Claim};
 use crate::broker::{self, Access, Broker, BrokerError};
 use crate::consumer::{Consumer, ConsumerError, ConsumerParams, place_of};
 use crate::failpoint::journal_is_off;
@@ -107,7 +109,7 @@ pub struct Running {
     fetches: watch::Receiver<Fetches>,
     fetcher: FetcherLink,
     /// Held for as long as the pipeline runs.
-    _lock: File,
+    _held: (File, Option<Claim>),
 }
 
 /// The fetcher of the moment, for those outside the tree.
@@ -164,12 +166,21 @@ impl RunReports for Reports {
         self.submit(Command::Start { run });
     }
 
-    fn fetched(&self, run: Uuid, records: u64) {
-        self.submit(Command::PageFetched { run, records });
+    fn fetched(&self, run: Uuid, records: u64, cursor: Option<&str>) {
+        self.submit(Command::PageFetched { run, records, cursor: cursor.map(str::to_owned) });
     }
 
-    fn produced(&self, run: Uuid, page: &PageProduced) {
-        self.submit(Command::PageProduced { run, ranges: page.ranges.clone(), produced: page.produced, rejected: page.rejected });
+    fn produced(&self, run: Uuid, page: &PageProduced, cursor: Option<&str>) {
+        let PageProduced { ranges, produced, rejected } = page.clone();
+        self.submit(Command::PageProduced { run, ranges, produced, rejected, cursor: cursor.map(str::to_owned) });
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.ledger.cursor()
+    }
+
+    fn settled(&self) -> BoxFuture<'_, Result<(), String>> {
+        self.ledger.settled().map(|settled| settled.map_err(|failed| failed.to_string())).boxed()
     }
 
     fn finished(&self, run: Uuid) {
@@ -233,7 +244,10 @@ impl Witness for Sightings {
 pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartError> {
     let pipeline = &blueprint.pipeline;
     let lock = lock_data_dir(pipeline)?;
-    let embedded = if pipeline.kafka.is_embedded() { Some(Address::pick(&pipeline.data_dir())?) } else { None };
+    let (embedded, claim) = match pipeline.kafka.is_embedded() {
+        true => Address::pick(&pipeline.data_dir()).map(|(address, claim)| (Some(address), Some(claim)))?,
+        false => (None, None),
+    };
     let access = Access::new(pipeline, embedded.as_ref())?;
     let has = |role| options.roles.contains(&role);
 
@@ -306,7 +320,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     }
     let limits = Limits { max_restarts: 3, within: Duration::from_secs(300), ..common.limits() };
     let root = crate::kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
-    Ok(Running { root, viewer, telemetry, access, pipeline: Arc::clone(pipeline), ledger, fetches: fetched, fetcher, _lock: lock })
+    Ok(Running { root, viewer, telemetry, access, pipeline: Arc::clone(pipeline), ledger, fetches: fetched, fetcher, _held: (lock, claim) })
 }
 
 /// The folder of a pipeline's journal.

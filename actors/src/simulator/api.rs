@@ -53,6 +53,24 @@ impl Api {
         if !self.served.is_empty() && rng.random_ratio(1, 6) {
             return self.served[rng.random_range(0..self.served.len())].clone();
         }
+        self.fresh(most, partitions, rng)
+    }
+
+    /// The page at a cursor, the same whenever it is asked for, and the cursor of the next one; none when there is nothing more for now.
+    pub(super) fn page_at(&mut self, cursor: usize, most: usize, partitions: usize, rng: &mut StdRng) -> (Vec<Content>, Option<usize>) {
+        while self.served.len() <= cursor {
+            self.fresh(most, partitions, rng);
+        }
+        let more = cursor + 1 < self.served.len() || rng.random_ratio(2, 3);
+        (self.served[cursor].clone(), more.then_some(cursor + 1))
+    }
+
+    /// The pages before a cursor.
+    pub(super) fn before(&self, cursor: usize) -> impl Iterator<Item = &Content> {
+        self.served.iter().take(cursor).flatten()
+    }
+
+    fn fresh(&mut self, most: usize, partitions: usize, rng: &mut StdRng) -> Vec<Content> {
         let records = (0..rng.random_range(0..=most)).map(|_| {
             self.last_event += 1;
             let key = rng.random_range(0..partitions * KEYS) as u16;

@@ -43,6 +43,20 @@ impl Page {
     }
 }
 
+/// A fetcher that begins at the ledger's cursor, where the API gives any.
+pub(super) fn new_fetcher(env: &Env, fetcher: Fetcher, cursor: Option<&str>) -> Fetcher {
+    if !env.weather.cursors {
+        return fetcher;
+    }
+    let cursor = cursor.map(|cursor| number(cursor) + usize::from(env.has(Fault::SkipPage)));
+    fetcher.with_cursor(cursor.map(|cursor| cursor.to_string()), 3)
+}
+
+/// The page that a cursor means.
+pub(super) fn number(cursor: &str) -> usize {
+    cursor.parse().expect("the cursors of this API are numbers")
+}
+
 impl Process {
     /// Somebody asks for a run.
     pub(super) fn request(&mut self, who: usize, env: &mut Env, key: &str, attempt: u32) -> Kept {
@@ -96,8 +110,10 @@ impl Process {
     fn report(&mut self, who: usize, env: &mut Env, report: Report) -> Kept {
         let command = match report {
             Report::Started(run) => Command::Start { run },
-            Report::Fetched(run, records) => Command::PageFetched { run, records },
-            Report::Produced(run, PageProduced { ranges, produced, rejected }) => Command::PageProduced { run, ranges, produced, rejected },
+            Report::Fetched(run, records, cursor) => Command::PageFetched { run, records, cursor },
+            Report::Produced(run, PageProduced { ranges, produced, rejected }, cursor) => {
+                Command::PageProduced { run, ranges, produced, rejected, cursor }
+            }
             Report::Finished(run) => Command::AllProduced { run },
             Report::Failed(run, error) => Command::Fail { run, error },
             Report::Throttled(wait, reason) => {
@@ -119,8 +135,15 @@ impl Process {
             return self.act(who, env, effects);
         }
         let partitions = env.broker.partitions();
-        let records = env.api.page(env.weather.page, partitions, &mut env.rng);
-        let (produce, effects) = self.live().fetcher.fetched(records.len() as u64, now, fresh);
+        let (most, rng) = (env.weather.page, &mut env.rng);
+        let (records, next) = if env.weather.cursors {
+            let cursor = self.live().fetcher.cursor().map_or(0, number);
+            env.api.page_at(cursor, most, partitions, rng)
+        } else {
+            (env.api.page(most, partitions, rng), None)
+        };
+        let next = next.map(|next| next.to_string());
+        let (produce, effects) = self.live().fetcher.fetched(records.len() as u64, now, fresh, next);
         self.act(who, env, effects)?;
         if produce { self.produce(who, env, run, records) } else { Ok(()) }
     }
@@ -222,9 +245,10 @@ impl Process {
         let open = self.live().ledger.runs.unfetched();
         let schedule = if env.weather.scheduled && env.trouble { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
         let now = env.now();
+        let fetcher = new_fetcher(env, Fetcher::new(schedule, now, open), self.live().ledger.cursor.as_deref());
         let live = self.live();
         (live.page, live.fetching) = (None, None);
-        live.fetcher = Fetcher::new(schedule, now, open);
+        live.fetcher = fetcher;
         self.wake(who, env)
     }
 }

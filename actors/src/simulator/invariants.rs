@@ -1,10 +1,13 @@
 //! What must hold, by name. Checked where it can first be seen to fail: at a write, a commit, an event, after a step, or at the end.
 
+use std::collections::HashSet;
+
 use forebay_schemas::event::{Event, Origin};
 use forebay_schemas::run::RunState;
 use uuid::Uuid;
 
 use super::broker::At;
+use super::ingest::number;
 use super::process::{Live, RECORD_WEIGHT};
 use super::world::{Env, World};
 use crate::consumer::state::MOST_IN_FLIGHT;
@@ -23,6 +26,8 @@ pub(super) enum Invariant {
     CommitsCoverTheWritten,
     /// A run is in the topic only when all its records are acknowledged, and has succeeded only when all of them are in the store.
     RunsAreHonest,
+    /// Every record of a page before a ledger's cursor was acknowledged.
+    CursorIsProduced,
     /// Batches in flight, and records in the one that is being filled, are never more than allowed.
     MemoryIsBounded,
     /// The fold of the journal's events is the state of the ledger, by way of a snapshot too.
@@ -130,10 +135,21 @@ pub(super) fn at_the_end(world: &World) -> Kept {
     for process in &world.processes {
         if let Some(live) = &process.live {
             metrics(live)?;
+            cursor(&world.env, live)?;
             process.journal.check(&live.ledger, world.env.weather.bytes.then(|| process.journal.len() / 2))?;
         }
     }
     liveness(world)
+}
+
+/// [`Invariant::CursorIsProduced`].
+fn cursor(env: &Env, live: &Live) -> Kept {
+    let acknowledged: HashSet<u64> = env.truth.acknowledged.iter().map(|record| record.event).collect();
+    let before = live.ledger.cursor.as_deref().map_or(0, number);
+    let missing = env.api.before(before).find(|record| record.key.is_some() && !acknowledged.contains(&record.event));
+    holds(Invariant::CursorIsProduced, missing.is_none(), || {
+        format!("the cursor is at page {before}, and {missing:?} before it was never acknowledged")
+    })
 }
 
 /// [`Invariant::NoRecordLost`].

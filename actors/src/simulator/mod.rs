@@ -69,4 +69,6 @@ enum Fault {
     NeverAskAgain,
     /// A fetcher does not begin with the runs that were open.
     ForgetOpenRuns,
+    /// A fetcher begins at the page after the ledger's cursor.
+    SkipPage,
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Fault;
 use super::egress::{Batch, new_consumer};
-use super::ingest::Page;
+use super::ingest::{Page, new_fetcher};
 use super::invariants::{self, Kept};
 use super::journal::{self, Journal};
 use super::world::Env;
@@ -69,6 +69,7 @@ impl Process {
         let ledger = self.journal.fold(forgotten);
         let open = if env.has(Fault::ForgetOpenRuns) { Vec::new() } else { ledger.runs.unfetched() };
         let schedule = if env.weather.scheduled { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
+        let fetcher = new_fetcher(env, Fetcher::new(schedule, env.now(), open), ledger.cursor.as_deref());
         self.live = Some(Live {
             ledger,
             consumer: new_consumer(env),
@@ -82,7 +83,7 @@ impl Process {
             batches: Vec::new(),
             desk: Desk::default(),
             answer: None,
-            fetcher: Fetcher::new(schedule, env.now(), open),
+            fetcher,
             wake_at: None,
             fetching: None,
             page: None,

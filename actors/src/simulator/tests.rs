@@ -117,7 +117,7 @@ fn found(fault: Fault, seeds: u64) -> Option<(u64, Broken)> {
 #[allow(clippy::print_stderr, reason = "said to whoever runs it by hand")]
 fn every_broken_rule_is_found_and_the_invariant_named() {
     use Invariant::*;
-    let faults: [(Fault, &[Invariant], u64); 13] = [
+    let faults: [(Fault, &[Invariant], u64); 14] = [
         (Fault::DropRecord, &[NoRecordLost], 200),
         (Fault::ForgetClock, &[NoDuplicateEffect], 400),
         (Fault::WallClock, &[ReadsNeverGoBack], 400),
@@ -131,6 +131,7 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::CountAttempts, &[MetricsReconcile], 100),
         (Fault::NeverAskAgain, &[Liveness], 400),
         (Fault::ForgetOpenRuns, &[Liveness], 200),
+        (Fault::SkipPage, &[CursorIsProduced], 200),
     ];
     let mut unnamed = Vec::new();
     for (fault, invariants, seeds) in faults {

@@ -31,6 +31,8 @@ pub(super) struct Weather {
     /// Whether the store takes nothing for most of the time.
     stalled: bool,
     pub(super) scheduled: bool,
+    /// Whether the API gives cursors, so that a fetch has several pages.
+    pub(super) cursors: bool,
     /// Whether the fold is taken by way of bytes too, which costs most of a history's time.
     pub(super) bytes: bool,
     /// Records in a batch, in a page, and in one poll, at most.
@@ -197,6 +199,7 @@ impl World {
             operator,
             stalled,
             scheduled: rng.random_bool(0.5),
+            cursors: rng.random_bool(0.5),
             bytes: rng.random_ratio(1, 8),
             max_records: if stalled { 1 } else { rng.random_range(1..6) },
             page: if stalled { 40 } else { rng.random_range(1..6) },

@@ -16,8 +16,14 @@ impl fmt::Display for Event {
             Self::TransformActivated { fingerprint, .. } => write!(f, "SQL {fingerprint} is active"),
             Self::RunRequested { key, attempt, .. } => write!(f, "run {key:?} requested, attempt {attempt}"),
             Self::RunStarted { .. } => f.write_str("run started"),
-            Self::PageFetched { records, .. } => write!(f, "page of {records} records fetched"),
-            Self::PageProduced { produced, rejected, .. } => write!(f, "page produced: {produced} records, {rejected} rejected"),
+            Self::PageFetched { records, cursor, .. } => {
+                write!(f, "page of {records} records fetched")?;
+                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, " at cursor {cursor:?}"))
+            }
+            Self::PageProduced { produced, rejected, cursor, .. } => {
+                write!(f, "page produced: {produced} records, {rejected} rejected")?;
+                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, ", next cursor {cursor:?}"))
+            }
             Self::RunProduced { .. } => f.write_str("run is in the topic"),
             Self::RunSucceeded { .. } => f.write_str("run succeeded"),
             Self::RunFailed { error, .. } => write!(f, "run failed at {}: {}", error.stage, error.message),

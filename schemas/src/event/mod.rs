@@ -30,12 +30,25 @@ pub enum Event {
     TransformActivated { sql: String, fingerprint: String },
     /// Somebody asked for a run, under a key.
     RunRequested { run: Uuid, key: String, attempt: u32 },
-    /// The fetcher is at work on it; again after a restart, and then from its first page on.
+    /// The fetcher is at work on it; again after a restart, and then from the source's cursor on, which is its first page where there are none.
     RunStarted { run: Uuid },
-    /// The API answered a page of so many records.
-    PageFetched { run: Uuid, records: u64 },
-    /// Kafka acknowledged a page: so many records in the topic, at these ranges, and so many dead letters.
-    PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64 },
+    /// The API answered a page of so many records; `cursor` is what it was asked with.
+    PageFetched {
+        run: Uuid,
+        records: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    },
+    /// Kafka acknowledged a page: so many records in the topic, at these ranges, and so many dead letters. `cursor` is what the next page is to
+    /// be asked with, absent when that did not change.
+    PageProduced {
+        run: Uuid,
+        ranges: Ranges,
+        produced: u64,
+        rejected: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    },
     /// All of the run is in the topic.
     RunProduced { run: Uuid },
     /// All of it is readable in the table, or a dead letter.
@@ -220,7 +233,7 @@ impl Event {
 /// The version of a type's data that is written today.
 fn version_of(kind: &str) -> u32 {
     match kind {
-        "PipelineStarted" | "BatchWritten" | "PartitionsAssigned" => 2,
+        "PipelineStarted" | "PageFetched" | "PageProduced" | "BatchWritten" | "PartitionsAssigned" => 2,
         _ => 1,
     }
 }

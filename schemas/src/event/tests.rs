@@ -37,6 +37,9 @@ fn each_type_has_a_line_of_each_of_its_versions() {
 fn old_versions_become_new_ones() {
     let old = br#"{"seq":3,"at":"2026-01-01T00:00:00Z","v":1,"type":"PartitionsAssigned","data":{"partitions":[0,1]}}"#;
     assert_eq!(decode(old).unwrap().event, Event::PartitionsAssigned { starts: Starts::default() });
+    let old = br#"{"seq":4,"at":"2026-01-01T00:00:00Z","v":1,"type":"PageFetched","data":{"run":"0192f0c1-7a00-7000-8000-000000000001","records":10}}"#;
+    let page = decode(old).unwrap();
+    assert!(page.v == 2 && matches!(page.event, Event::PageFetched { records: 10, cursor: None, .. }), "{page:?}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub(super) fn newest(kind: &str, mut version: u32, mut event: Value) -> Value {
         match (kind, version) {
             // Version 2 says which topic and group the places in the journal belong to.
             ("PipelineStarted", 1) => (data["topic"], data["group"]) = (json!(""), json!("")),
+            // Version 2 may have a cursor; a source of version 1 had none.
+            ("PageFetched" | "PageProduced", 1) => {}
             // Version 2 says which written ends moved.
             ("BatchWritten", 1) => data["written"] = json!({}),
             // Version 2 says where each partition starts; version 1 did not know, and no lineage is ever 0.

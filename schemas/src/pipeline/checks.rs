@@ -155,6 +155,16 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> 
         ));
     }
     check_pointer(p, &["fetcher", "records"], &fetcher.records)?;
+    if let Some(cursor) = &fetcher.cursor {
+        check_pointer(p, &["fetcher", "cursor", "next"], &cursor.next)?;
+        for (key, value, such) in [("next", &cursor.next, "/info/next"), ("param", &cursor.param, "since")] {
+            if value.is_empty() {
+                let remedy = format!("say where the API has it, such as {such:?}; without cursors leave the whole table out");
+                return Err(p.error_at(&["fetcher", "cursor", key], format!("the cursor's `{key}` is empty"), remedy));
+            }
+        }
+    }
+    in_range(p, &["fetcher", "max_pages"], i64::from(fetcher.max_pages), 1, 100_000)?;
     if let Some(every) = fetcher.every {
         span_in_range(p, &["fetcher", "every"], every, Duration::from_millis(1), Duration::from_secs(366 * 86_400))?;
     }

@@ -92,6 +92,11 @@ pub struct FetcherTable {
     /// JSON pointer (RFC 6901) to the array of records in the answer; empty when the answer is the array. Default empty.
     #[serde(default)]
     pub records: String,
+    /// Where the API says how to ask for the page after this one; absent: a fetch is one page.
+    pub cursor: Option<CursorTable>,
+    /// Pages in one fetch, at most; 1 to 100,000. What is left waits for the next fetch. Default 100.
+    #[serde(default = "default_max_pages")]
+    pub max_pages: u32,
     /// The fixed time from one scheduled fetch to the next; absent: only when triggered.
     pub every: Option<Span>,
     /// Time-out of one request, headers and body. Default 30 s.
@@ -103,6 +108,18 @@ pub struct FetcherTable {
     /// Headers to send; a secret only as a reference.
     #[serde(default)]
     pub headers: BTreeMap<String, Property>,
+}
+
+/// `[fetcher] cursor`: from one page to the next, and from one fetch to the next.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CursorTable {
+    /// JSON pointer (RFC 6901) to the next page's cursor in the answer: a string or a number; null, empty or absent on the last page.
+    pub next: String,
+    /// The query parameter that a cursor is sent in.
+    pub param: String,
+    /// The cursor of the very first page; absent: that page is asked for with the url as it is.
+    pub start: Option<String>,
 }
 
 /// `[producer]`: into the topic.
@@ -272,6 +289,9 @@ fn default_partitions() -> i32 {
 }
 fn default_replication() -> i32 {
     1
+}
+fn default_max_pages() -> u32 {
+    100
 }
 fn default_fetch_timeout() -> Span {
     Span(Duration::from_secs(30))

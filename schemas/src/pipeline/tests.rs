@@ -76,6 +76,30 @@ fn a_pointer_without_its_slash_is_shown_with_it() {
 }
 
 #[test]
+fn a_cursor_is_read_and_what_is_wrong_with_one_is_shown_at_its_place() {
+    let records = "records = \"/results\"";
+    let fetcher = |line: &str| parse_text(&USERS.replace(records, &format!("{records}\n{line}"))).map(|p| p.fetcher.unwrap());
+    let none = fetcher("").unwrap();
+    assert!(none.cursor.is_none() && none.max_pages == 100);
+    let some = fetcher("cursor = { next = \"/info/next\", param = \"since\" }\nmax_pages = 7").unwrap();
+    let cursor = some.cursor.unwrap();
+    assert_eq!((cursor.next.as_str(), cursor.param.as_str(), cursor.start, some.max_pages), ("/info/next", "since", None, 7));
+    let line = 1 + USERS.lines().position(|line| line == records).unwrap() + 1;
+    for (text, remedy) in [
+        ("cursor = { next = \"info.next\", param = \"since\" }", "begins with a slash: \"/info/next\""),
+        ("cursor = { next = \"\", param = \"since\" }", "such as \"/info/next\""),
+        ("cursor = { next = \"/info/next\", param = \"\" }", "such as \"since\""),
+        ("cursor = { next = \"/info/next\", parm = \"since\" }", "did you mean `param`?"),
+        ("max_pages = 0", "use 1 to 100000"),
+        ("max_pages = 100001", "use 1 to 100000"),
+    ] {
+        let error = fetcher(text).expect_err(text);
+        assert_eq!(error.line(), Some(line), "{text}: {error}");
+        assert!(error.remedy().is_some_and(|said| said.contains(remedy)), "{text}: {error}: {:?}", error.remedy());
+    }
+}
+
+#[test]
 fn half_of_a_half_is_refused_by_the_missing_tables() {
     let error = error_of("[writer]\ntable = \"users_stream\"\nprimary_key = [\"id\"]\n", "");
     assert!(error.to_string().contains("needs [writer]"), "{error}");
