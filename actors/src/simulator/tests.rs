@@ -129,7 +129,7 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::UnboundedFlights, &[MemoryIsBounded], 400),
         (Fault::ForgetEvent, &[FoldIsState], 100),
         (Fault::CountAttempts, &[MetricsReconcile], 100),
-        (Fault::NeverAskAgain, &[Liveness], 400),
+        (Fault::NeverAskAgain, &[Liveness], 4_000),
         (Fault::ForgetOpenRuns, &[Liveness], 200),
         (Fault::SkipPage, &[CursorIsProduced], 200),
     ];
