@@ -21,7 +21,7 @@ use uuid::Uuid;
 /// Records a round.
 const RECORDS: u32 = 100_000;
 /// Rounds after the one that warms the servers up.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 6;
 /// Rows in a batch and batches in flight of the bare loop: the best that was found for one node on two cores.
 const BATCH: usize = 50;
 const IN_FLIGHT: usize = 8;
