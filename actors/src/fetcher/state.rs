@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use forebay_schemas::run::RunError;
 use uuid::Uuid;
 
+use crate::kernel::clock::millis;
 use crate::kernel::{Backoff, Class};
 use crate::message::{PageProduced, PageRefused};
 
@@ -281,7 +282,7 @@ impl State {
         let mut effects = Vec::new();
         let transient = failure.class == Class::Transient;
         if transient {
-            let wait = Duration::from_millis(u64::try_from((again - now).as_millis()).unwrap_or(u64::MAX));
+            let wait = Duration::from_millis(millis(again - now));
             let next = forebay_schemas::pipeline::Span(wait);
             effects.push(Effect::Trouble(format!("{} (attempt {}, next in {next})", failure.message, work.attempt + 1)));
             effects.push(Effect::Report(Report::Throttled(wait, failure.message.clone())));

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use forebay_schemas::snapshot::EdgeView;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::clock::micros;
+
 /// Budget of bytes of the edge between two actors. Clones share it.
 #[derive(Clone)]
 pub struct Budget(Arc<Edge>);
@@ -84,7 +86,7 @@ impl Budget {
             name: self.0.name.clone(),
             used_bytes: self.used() as u64,
             budget_bytes: u64::from(self.0.capacity),
-            blocked_micros: u64::try_from(self.blocked().as_micros()).unwrap_or(u64::MAX),
+            blocked_micros: micros(self.blocked()),
         }
     }
 }

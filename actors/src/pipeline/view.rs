@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::snapshot::{EdgeView, Snapshot};
+use forebay_schemas::snapshot::Snapshot;
 
 use crate::kernel::{Budget, Registry, SharedClock};
 use crate::ledger::Ledger;
@@ -29,7 +29,7 @@ pub(super) struct Sources {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) registry: Registry,
     pub(super) ledger: Arc<Ledger>,
-    pub(super) edges: Vec<(&'static str, Budget)>,
+    pub(super) edges: Vec<Budget>,
 }
 
 impl Viewer {
@@ -52,16 +52,7 @@ impl Viewer {
             batches: from.telemetry.batches(),
             actors: from.registry.actors(),
             runs: from.ledger.recent(RUNS_SHOWN),
-            edges: from.edges.iter().map(|(name, budget)| edge(name, budget)).collect(),
+            edges: from.edges.iter().map(Budget::view).collect(),
         }
-    }
-}
-
-fn edge(name: &str, budget: &Budget) -> EdgeView {
-    EdgeView {
-        name: name.to_owned(),
-        used_bytes: budget.used() as u64,
-        budget_bytes: budget.capacity() as u64,
-        blocked_micros: u64::try_from(budget.blocked().as_micros()).unwrap_or(u64::MAX),
     }
 }

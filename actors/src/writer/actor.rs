@@ -13,6 +13,7 @@ use super::dead_letters::DeadLetters;
 use super::error::WriterError;
 use super::state::Desk;
 use crate::failpoint::point;
+use crate::kernel::clock::micros;
 use crate::kernel::{Actor, Class, Credit, Cx, Exit, Lease, SharedClock};
 use crate::message::{BatchDone, RowBatch};
 use crate::store::{Store, TableSpec};
@@ -135,7 +136,6 @@ impl Actor for Writer {
 /// Tells what became of a batch, first to those who look on, then to whoever sent it.
 fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
     let Written { batch, rows, rejected, write } = written;
-    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let now_micros = micros(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     let records = batch.raw.records.len() as u64;
     telemetry.written.add(rows);

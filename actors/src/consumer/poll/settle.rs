@@ -16,6 +16,7 @@ use super::super::error::ConsumerError;
 use super::super::state::Commit;
 use super::{End, Loop, STEP, Sent};
 use crate::failpoint::point;
+use crate::kernel::clock::micros;
 use crate::message::BatchDone;
 
 /// How long the batches in flight of partitions that are taken away may take; well below the session time-out.
@@ -49,7 +50,6 @@ impl Loop<'_> {
         for (partition, place) in &settled.moved {
             telemetry.partition(*partition, |view| view.written = view.written.max(place.offset));
         }
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.params.ledger.saw(Event::BatchWritten {
             batch: id,
             ranges,
