@@ -7,6 +7,8 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use std::io::{BufRead as _, BufReader, Write as _};
+
 use serde_json::Value;
 use support::api::{Answer, TestApi};
 use support::{Job, forebay, output, user};
@@ -232,4 +234,35 @@ fn the_journal_tells_what_happened_whether_the_pipeline_runs_or_not() {
     assert_eq!(job.forebay(&["journal", "state", "--at", "99999"]).status.code(), Some(2));
     let wrong = job.forebay(&["journal", "show", "--type", "RunRequeste"]);
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("did you mean RunRequested?"), "{wrong:?}");
+}
+
+#[test]
+fn events_are_served_as_they_come_and_go_on_after_the_last_one_that_was_seen() {
+    let api = TestApi::start(|_| Answer::users(0, 5));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None);
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let events = |header: &str, wanted: &str| {
+        let (host, mut text) = (running.url().strip_prefix("http://").unwrap().to_owned(), String::new());
+        let mut stream = std::net::TcpStream::connect(&host).unwrap();
+        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        write!(stream, "GET /v1/events?from=1 HTTP/1.1\r\nHost: {host}\r\n{header}\r\n").unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        while !text.contains(wanted) {
+            text.push_str(&lines.next().unwrap_or_else(|| panic!("no {wanted} in {text}")).unwrap());
+            text.push('\n');
+        }
+        text
+    };
+    let begin = events("", "\"PipelineStarted\"");
+    assert!(begin.contains("200 OK") && begin.contains("text/event-stream") && begin.contains("\nid: 1\n"), "{begin}");
+    assert!(job.forebay(&["trigger", "--key", "daily", "--wait"]).status.success());
+    let all = events("", "\"RunSucceeded\"");
+    let id: u64 = all.lines().filter_map(|line| line.strip_prefix("id: ")).next_back().unwrap().parse().unwrap();
+    let rest = events(&format!("Last-Event-ID: {}\r\n", id - 1), "\"RunSucceeded\"");
+    let ids: Vec<&str> = rest.lines().filter(|line| line.starts_with("id: ")).collect();
+    assert_eq!(ids, [format!("id: {id}")], "nothing before it");
+    let wrong = events("Last-Event-ID: x\r\n", "event.id");
+    assert!(wrong.contains("400 Bad Request"), "{wrong}");
+    assert!(running.stop().success());
 }

@@ -1,6 +1,7 @@
 //! The shell: the server starts with the incarnation and ends with it.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct ApiParts {
     pub viewer: Viewer,
     /// Knows the runs.
     pub ledger: Arc<Ledger>,
+    /// Where its journal is, if it has one.
+    pub journal: Option<PathBuf>,
     /// The fetcher, when this process has one.
     pub(crate) triggers: Option<Arc<dyn Triggers>>,
 }
@@ -54,6 +57,7 @@ impl Actor for Api {
             pipeline: self.parts.pipeline.clone(),
             viewer: self.parts.viewer.clone(),
             ledger: Arc::clone(&self.parts.ledger),
+            journal: self.parts.journal.clone(),
             triggers: self.parts.triggers.clone(),
         };
         let app = move || {

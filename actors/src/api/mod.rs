@@ -10,9 +10,11 @@
 //! | `GET /v1/runs/{id}?wait=30s` | one run; waits for its next change |
 //! | `POST /v1/runs/{id}/cancel` | call it off; 200, also when it has ended |
 //! | `GET /v1/snapshot` | the whole pipeline |
+//! | `GET /v1/events?from=SEQ` | the journal as it grows, as server-sent events; `Last-Event-ID` goes on after one |
 //! | `GET /healthz`, `GET /readyz` | the process is up; every actor is at work |
 
 mod actor;
+mod events;
 mod problem;
 mod routes;
 

@@ -1,16 +1,18 @@
 //! What each path answers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::guard::{Guard, GuardContext};
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use forebay_schemas::run::{Run, RunRequest};
 use forebay_schemas::snapshot::ActorState;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::events::Feed;
 use super::problem::Refusal;
 use crate::ledger::{Accepted, Command, Ledger, Rejection};
 use crate::pipeline::Viewer;
@@ -36,6 +38,7 @@ pub(super) struct State {
     pub(super) pipeline: String,
     pub(super) viewer: Viewer,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) journal: Option<PathBuf>,
     pub(super) triggers: Option<Arc<dyn Triggers>>,
 }
 
@@ -52,6 +55,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .route("/v1/runs", web::get().to(list_runs))
         .route("/v1/runs/{id}", web::get().to(get_run))
         .route("/v1/runs/{id}/cancel", web::post().to(cancel_run))
+        .route("/v1/events", web::get().to(events))
         .route("/v1/snapshot", web::get().to(snapshot))
         .route("/healthz", web::get().to(healthz))
         .route("/readyz", web::get().to(readyz))
@@ -178,6 +182,32 @@ async fn snapshot(state: web::Data<State>) -> Answer {
     Ok(HttpResponse::Ok().json(state.viewer.snapshot()))
 }
 
+#[derive(Deserialize)]
+struct From {
+    from: Option<u64>,
+}
+
+/// From the event asked for on, or after the last one that came, or what happens from here on.
+async fn events(state: web::Data<State>, query: web::Query<From>, request: HttpRequest) -> Answer {
+    let Some(folder) = &state.journal else {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "journal.off", "this process keeps no journal", "look at the snapshot instead"));
+    };
+    let last = match request.headers().get("Last-Event-ID") {
+        None => None,
+        Some(text) => Some(text.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok()).ok_or_else(|| {
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "event.id",
+                "Last-Event-ID is no event",
+                "it is the id of the last event that came, a number",
+            )
+        })?),
+    };
+    let from = last.map(|last| last.saturating_add(1)).or(query.from).unwrap_or_else(|| state.ledger.last_event() + 1);
+    let feed = Feed::new(folder, from.max(1), state.ledger.durable());
+    Ok(HttpResponse::Ok().content_type("text/event-stream").insert_header((header::CACHE_CONTROL, "no-store")).streaming(feed.stream()))
+}
+
 async fn healthz() -> Answer {
     Ok(HttpResponse::Ok().content_type("text/plain").body("ok\n"))
 }
@@ -196,7 +226,7 @@ async fn readyz(state: web::Data<State>) -> Answer {
     Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "pipeline.not_ready", "not every actor is at work", away.join("; ")))
 }
 
-async fn nothing_here(request: actix_web::HttpRequest) -> Answer {
+async fn nothing_here(request: HttpRequest) -> Answer {
     Err(Refusal::new(
         StatusCode::NOT_FOUND,
         "path.unknown",

@@ -259,6 +259,16 @@ impl Ledger {
         self.inner().state.clone()
     }
 
+    /// The last event that was decided; 0 before the first.
+    pub fn last_event(&self) -> u64 {
+        self.inner().state.seq
+    }
+
+    /// How far the journal is on the disk.
+    pub fn durable(&self) -> watch::Receiver<Durable> {
+        self.durable.clone()
+    }
+
     /// Changes with each event; for those who wait for a run to move.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

@@ -25,6 +25,7 @@ use crate::consumer::{Consumer, ConsumerError, ConsumerParams, place_of};
 use crate::failpoint::journal_is_off;
 use crate::fetcher::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
 use crate::journal::{RealDisk, Settings};
+use crate::kernel::clock::millis;
 use crate::kernel::{
     Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, SharedClock, Sighting,
     Strategy, SupervisorSpec, What, Witness,
@@ -208,10 +209,6 @@ impl RunReports for Reports {
     }
 }
 
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Counts restarts, and tells the ledger what happens in the tree.
 struct Sightings {
     telemetry: Arc<Telemetry>,
@@ -282,7 +279,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     }
     if has(Role::Egress) && pipeline.writes() {
         let budget = Budget::new("consumer -> writer", common.egress_budget());
-        edges.push(("consumer -> writer", budget.clone()));
+        edges.push(budget.clone());
         children.push(common.supervisor("egress", common.clone().egress(blueprint.clone(), budget)));
     }
     let fetcher = FetcherLink::default();
@@ -290,7 +287,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     let fetches_here = has(Role::Ingest) && pipeline.ingests();
     if fetches_here {
         let budget = Budget::new("fetcher -> producer", common.ingest_budget());
-        edges.push(("fetcher -> producer", budget.clone()));
+        edges.push(budget.clone());
         let reports = Arc::new(Reports { ledger: Arc::clone(&ledger), fetches });
         children.push(common.supervisor("ingest", common.clone().ingest(budget, options.fetch_once, reports, fetcher.clone())));
     }
@@ -314,6 +311,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
             listener: Arc::new(listener),
             viewer: viewer.clone(),
             ledger: Arc::clone(&ledger),
+            journal: (!journal_is_off()).then(|| journal_dir(pipeline)),
             triggers: fetches_here.then(|| Arc::new(fetcher.clone()) as Arc<dyn Triggers>),
         };
         children.push(common.observers(parts));

@@ -1,0 +1,139 @@
+//! `GET /v1/events`: the journal as it grows, as server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+//!
+//! Guarantee: events come in sequence, each with its sequence as `id`, and only once they are on the disk, so that no crash takes one back;
+//! `Last-Event-ID` goes on after the last one that came. A client that reads slowly holds [`CHUNK`] bytes here, one event more, and nothing up:
+//! what it has not asked for stays in the journal. Not guaranteed: events that `[journal] keep` has removed; the ids show the gap.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{Stream, unfold};
+use tokio::sync::watch;
+
+use crate::journal::{Durable, Follower, JournalError};
+
+/// How much is read ahead of a client.
+const CHUNK: usize = 256 << 10;
+/// A line that says nothing comes so often when nothing happens, so that whoever is between does not end the connection.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// The journal from one event on, as far as it is on the disk.
+pub(super) struct Feed {
+    follower: Follower,
+    durable: watch::Receiver<Durable>,
+    /// The last event that was given.
+    given: u64,
+}
+
+/// Why reading stops.
+enum Halt {
+    /// There is enough for now.
+    Enough,
+    Journal(JournalError),
+}
+
+impl From<JournalError> for Halt {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl Feed {
+    /// The events of the journal in a folder from `from` on.
+    pub(super) fn new(folder: &Path, from: u64, durable: watch::Receiver<Durable>) -> Self {
+        Self { follower: Follower::new(folder, from), durable, given: from.saturating_sub(1) }
+    }
+
+    /// Its events as they come, until the journal ends.
+    pub(super) fn stream(self) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
+        unfold(self, |mut feed| async move {
+            loop {
+                let Durable::Upto(upto) = *feed.durable.borrow_and_update() else { return None };
+                if upto > feed.given {
+                    let read = tokio::task::spawn_blocking(move || (feed.read(upto), feed)).await;
+                    let (text, back) = read.ok()?;
+                    feed = back;
+                    match text {
+                        Ok(text) if text.is_empty() => {}
+                        Ok(text) => return Some((Ok(text.into()), feed)),
+                        Err(error) => {
+                            tracing::warn!(%error, "a reader of events is sent away");
+                            return None;
+                        }
+                    }
+                }
+                match tokio::time::timeout(HEARTBEAT, feed.durable.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return None,
+                    Err(_) => return Some((Ok(Bytes::from_static(b":\n\n")), feed)),
+                }
+            }
+        })
+    }
+
+    /// What there is up to an event; reads files.
+    fn read(&mut self, upto: u64) -> Result<String, JournalError> {
+        let mut text = String::new();
+        let given = &mut self.given;
+        let end = self.follower.read_on(|seq, json| {
+            if seq > upto || text.len() >= CHUNK {
+                return Err(Halt::Enough);
+            }
+            text.push_str(&format!("id: {seq}\ndata: {}\n\n", String::from_utf8_lossy(json)));
+            *given = seq;
+            Ok(())
+        });
+        match end {
+            Ok(()) | Err(Halt::Enough) => Ok(text),
+            Err(Halt::Journal(error)) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_schemas::event::Event;
+    use futures_util::StreamExt as _;
+
+    use super::*;
+    use crate::journal::{RealDisk, Settings};
+    use crate::kernel::SystemClock;
+    use crate::ledger::Ledger;
+
+    fn ledger(folder: &Path) -> Ledger {
+        let settings = Settings { pipeline: "users".into(), segment_bytes: 64 << 10, keep_bytes: 1 << 30 };
+        Ledger::open(folder, RealDisk, settings, SystemClock::shared()).unwrap()
+    }
+
+    fn happen(ledger: &Ledger, times: usize) {
+        (0..times).for_each(|_| ledger.saw(Event::ChildStarted { actor: "root".into(), incarnation: 1 }));
+    }
+
+    fn ids(text: &[u8]) -> Vec<u64> {
+        let lines = std::str::from_utf8(text).unwrap().lines();
+        lines.filter_map(|line| line.strip_prefix("id: ")).map(|id| id.parse().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_there_comes_first_and_then_what_happens_each_once_and_in_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = ledger(dir.path());
+        happen(&ledger, 5_000);
+        let mut events = Box::pin(Feed::new(dir.path(), 11, ledger.durable()).stream());
+        let (mut seen, mut pieces) = (Vec::new(), 0);
+        while seen.len() < 4_990 {
+            let piece = events.next().await.unwrap().unwrap();
+            assert!(piece.len() <= CHUNK + 1_000, "a slow client holds no more than a piece");
+            seen.extend(ids(&piece));
+            pieces += 1;
+        }
+        assert!(pieces > 2);
+        happen(&ledger, 1);
+        seen.extend(ids(&events.next().await.unwrap().unwrap()));
+        assert_eq!(seen, (11..=5_001).collect::<Vec<_>>());
+        ledger.close(true);
+        assert_eq!(ids(&events.next().await.unwrap().unwrap()), [5_002], "that the pipeline stopped");
+        assert!(events.next().await.is_none(), "and then it is over");
+    }
+}
