@@ -193,10 +193,7 @@ impl Ledger {
         match durable.wait_for(there).await.as_deref() {
             Ok(Durable::Upto(_)) => Ok(()),
             Ok(Durable::Failed(why)) => Err(JournalError::Closed(why.clone())),
-            Err(_) => match &*self.durable.borrow() {
-                Durable::Upto(seq) if *seq >= upto => Ok(()),
-                _ => Err(JournalError::Closed("its writer is gone".into())),
-            },
+            Err(_) => Err(JournalError::Closed("its writer is gone".into())),
         }
     }
 

@@ -13,6 +13,7 @@
 //! Within `egress` and `ingest` the sink comes first: whoever dies takes those with it that hold its address, and no others.
 
 mod blueprint;
+mod links;
 pub mod replay;
 mod running;
 mod view;

@@ -3,20 +3,18 @@
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_schemas::event::{Event, Places};
+use forebay_schemas::event::Places;
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::run::RunError;
 use forebay_schemas::summary::Summary;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::blueprint::Blueprint;
+use super::links::{FetcherLink, Fetches, Reports, Sightings};
 use super::view::{Sources, Viewer};
 use crate::api::{Api, ApiParts, Triggers};
 use crate::broker::embedded::{Address, Claim};
@@ -25,13 +23,12 @@ use crate::consumer::{Consumer, ConsumerError, ConsumerParams, place_of};
 use crate::failpoint::journal_is_off;
 use crate::fetcher::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
 use crate::journal::{RealDisk, Settings};
-use crate::kernel::clock::millis;
 use crate::kernel::{
-    Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, SharedClock, Sighting,
-    Strategy, SupervisorSpec, What, Witness,
+    Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, SharedClock, Strategy,
+    SupervisorSpec,
 };
 use crate::ledger::{Command, Keeper, Ledger, LedgerError, Lookout};
-use crate::message::{PageProduced, RawBatch};
+use crate::message::RawBatch;
 use crate::producer::Producer;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -111,127 +108,6 @@ pub struct Running {
     fetcher: FetcherLink,
     /// Held for as long as the pipeline runs.
     _held: (File, Option<Claim>),
-}
-
-/// The fetcher of the moment, for those outside the tree.
-#[derive(Clone, Default)]
-struct FetcherLink(Arc<Mutex<Option<Mailbox<FetcherMessage>>>>);
-
-impl FetcherLink {
-    fn set(&self, mailbox: Mailbox<FetcherMessage>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(mailbox);
-    }
-
-    /// A message that finds the fetcher down is not lost: its next incarnation asks the ledger for the open runs.
-    fn post(&self, message: FetcherMessage) {
-        if let Some(mailbox) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _ = mailbox.post(message);
-        }
-    }
-}
-
-impl Triggers for FetcherLink {
-    fn trigger(&self, run: Uuid) {
-        self.post(FetcherMessage::Trigger { run });
-    }
-
-    fn cancel(&self, run: Uuid) {
-        self.post(FetcherMessage::Cancel { run });
-    }
-}
-
-/// What has become of the fetches that nobody asked for.
-#[derive(Debug, Clone, Default)]
-struct Fetches {
-    done: u64,
-    failed: Option<RunError>,
-}
-
-/// Tells the ledger what the fetcher says.
-struct Reports {
-    ledger: Arc<Ledger>,
-    fetches: watch::Sender<Fetches>,
-}
-
-impl Reports {
-    /// A report on a run that has ended meanwhile (cancelled, say) changes nothing.
-    fn submit(&self, command: Command) {
-        if let Err(rejection) = self.ledger.submit(command) {
-            tracing::debug!(%rejection, "a report on a run came out of turn");
-        }
-    }
-}
-
-impl RunReports for Reports {
-    fn started(&self, run: Uuid) {
-        self.submit(Command::Start { run });
-    }
-
-    fn fetched(&self, run: Uuid, records: u64, cursor: Option<&str>) {
-        self.submit(Command::PageFetched { run, records, cursor: cursor.map(str::to_owned) });
-    }
-
-    fn produced(&self, run: Uuid, page: &PageProduced, cursor: Option<&str>) {
-        let PageProduced { ranges, produced, rejected } = page.clone();
-        self.submit(Command::PageProduced { run, ranges, produced, rejected, cursor: cursor.map(str::to_owned) });
-    }
-
-    fn cursor(&self) -> Option<String> {
-        self.ledger.cursor()
-    }
-
-    fn settled(&self) -> BoxFuture<'_, Result<(), String>> {
-        self.ledger.settled().map(|settled| settled.map_err(|failed| failed.to_string())).boxed()
-    }
-
-    fn finished(&self, run: Uuid) {
-        self.submit(Command::AllProduced { run });
-    }
-
-    fn failed(&self, run: Uuid, error: RunError) {
-        self.submit(Command::Fail { run, error });
-    }
-
-    fn open(&self) -> Vec<Uuid> {
-        self.ledger.open_runs()
-    }
-
-    fn throttled(&self, wait: Duration, reason: String) {
-        self.ledger.saw(Event::SourceThrottled { millis: millis(wait), reason });
-    }
-
-    fn scheduled_done(&self) {
-        self.fetches.send_modify(|fetches| fetches.done += 1);
-    }
-
-    fn scheduled_failed(&self, error: RunError) {
-        self.fetches.send_modify(|fetches| fetches.failed = Some(error));
-    }
-}
-
-/// Counts restarts, and tells the ledger what happens in the tree.
-struct Sightings {
-    telemetry: Arc<Telemetry>,
-    ledger: Arc<Ledger>,
-}
-
-impl Witness for Sightings {
-    fn saw(&self, sighting: &Sighting) {
-        if matches!(sighting.what, What::Started { incarnation } if incarnation > 1) {
-            self.telemetry.restarts.add(1);
-        }
-        let actor = sighting.path.clone();
-        self.ledger.saw(match sighting.what.clone() {
-            What::Started { incarnation } => Event::ChildStarted { actor, incarnation },
-            What::Exited { incarnation, exit } => Event::ChildExited { actor, incarnation, exit: exit.to_string() },
-            What::RestartScheduled { delay, affected } => Event::RestartScheduled { actor, delay_millis: millis(delay), affected },
-            What::IntensityExceeded { restarts, within } => {
-                Event::IntensityExceeded { actor, restarts: restarts.into(), within_millis: millis(within) }
-            }
-            What::Escalated { reason } => Event::Escalated { actor, reason },
-            What::Stuck { silent } => Event::ChildStuck { actor, silent_millis: millis(silent) },
-        });
-    }
 }
 
 /// Starts the pipeline. To be called on the actor thread.

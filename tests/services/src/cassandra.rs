@@ -1,5 +1,6 @@
 //! Apache Cassandra: one node, without authentication.
 
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -126,57 +127,6 @@ impl Cassandra {
         format!("127.0.0.1:{}", self.process.port())
     }
 
-    /// The process id; `None` while it is stopped. For measuring.
-    pub fn process_id(&self) -> Option<u32> {
-        self.process.id()
-    }
-
-    /// The server's log since its last start.
-    pub fn log(&self) -> PathBuf {
-        self.process.log()
-    }
-
-    /// SIGKILL.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    /// SIGTERM, and waits for the orderly end.
-    ///
-    /// # Panics
-    /// When it does not run, or does not end.
-    #[track_caller]
-    pub fn stop(&mut self) {
-        must(self.process.stop());
-    }
-
-    /// SIGSTOP: connections stay open and nothing answers.
-    ///
-    /// # Panics
-    /// When it does not run.
-    #[track_caller]
-    pub fn pause(&mut self) {
-        must(self.process.signal("STOP"));
-    }
-
-    /// SIGCONT.
-    ///
-    /// # Panics
-    /// When it does not run.
-    #[track_caller]
-    pub fn resume(&mut self) {
-        must(self.process.signal("CONT"));
-    }
-
-    /// Starts it again on the same port with the same data, after `kill` or `stop`, or kills it first.
-    ///
-    /// # Panics
-    /// When it does not start.
-    #[track_caller]
-    pub fn restart(&mut self) {
-        must(self.process.restart());
-    }
-
     /// Makes a keyspace with one replica.
     ///
     /// # Panics
@@ -252,3 +202,18 @@ const LOGBACK: &str = r#"<configuration>
   <root level="INFO"><appender-ref ref="STDOUT"/></root>
 </configuration>
 "#;
+
+/// What can be done to any server: kill it, stop it, pause it, start it again.
+impl Deref for Cassandra {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Cassandra {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}

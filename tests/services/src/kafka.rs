@@ -2,6 +2,7 @@
 //! program that forgets to make one is found out.
 
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -71,57 +72,6 @@ impl Kafka {
     /// `127.0.0.1:port`.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
-    }
-
-    /// The process id; `None` while it is stopped. For measuring.
-    pub fn process_id(&self) -> Option<u32> {
-        self.process.id()
-    }
-
-    /// The server's log since its last start.
-    pub fn log(&self) -> PathBuf {
-        self.process.log()
-    }
-
-    /// SIGKILL.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    /// SIGTERM, and waits for the orderly end.
-    ///
-    /// # Panics
-    /// When it does not run, or does not end.
-    #[track_caller]
-    pub fn stop(&mut self) {
-        must(self.process.stop());
-    }
-
-    /// SIGSTOP: connections stay open and nothing answers.
-    ///
-    /// # Panics
-    /// When it does not run.
-    #[track_caller]
-    pub fn pause(&mut self) {
-        must(self.process.signal("STOP"));
-    }
-
-    /// SIGCONT.
-    ///
-    /// # Panics
-    /// When it does not run.
-    #[track_caller]
-    pub fn resume(&mut self) {
-        must(self.process.signal("CONT"));
-    }
-
-    /// Starts it again on the same port with the same data, after `kill` or `stop`, or kills it first.
-    ///
-    /// # Panics
-    /// When it does not start.
-    #[track_caller]
-    pub fn restart(&mut self) {
-        must(self.process.restart());
     }
 
     /// [`tools::create_topic`] on this server.
@@ -205,4 +155,19 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
         Ok(())
     };
     copy().map_err(|cause: std::io::Error| format!("can't copy {} to {}: {cause}", from.display(), to.display()))
+}
+
+/// What can be done to any server: kill it, stop it, pause it, start it again.
+impl Deref for Kafka {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Kafka {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
 }

@@ -33,6 +33,7 @@ pub mod tools;
 
 pub use cassandra::{Cassandra, CommitlogSync};
 pub use kafka::Kafka;
+pub use process::Process;
 
 /// An error as a text for people: what failed, the last lines of its output, what to do. It ends up in a panic.
 type Result<T> = std::result::Result<T, String>;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::{Result, cache};
+use crate::{Result, cache, must};
 
 /// Logs in the cache are kept for so long.
 const KEEP_LOGS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -31,7 +31,8 @@ pub(crate) struct Launch {
     pub(crate) port: u16,
 }
 
-pub(crate) struct Process {
+/// A server that was started, and what can be done to it.
+pub struct Process {
     launch: Launch,
     folder: Folder,
     incarnation: u32,
@@ -42,7 +43,7 @@ impl Process {
     /// Starts a server in its folder and waits until it answers.
     pub(crate) fn start(folder: Folder, launch: Launch) -> Result<Self> {
         let mut process = Self { launch, folder, incarnation: 0, child: None };
-        process.restart()?;
+        process.start_anew()?;
         Ok(process)
     }
 
@@ -50,18 +51,17 @@ impl Process {
         self.launch.port
     }
 
-    /// The process id, while it runs.
-    pub(crate) fn id(&self) -> Option<u32> {
+    /// The process id; `None` while it is stopped. For measuring.
+    pub fn process_id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// The log of the current incarnation.
-    pub(crate) fn log(&self) -> PathBuf {
+    /// The server's log since its last start.
+    pub fn log(&self) -> PathBuf {
         self.folder.path.join(format!("{}.log", self.incarnation))
     }
 
-    /// Starts the server again, with its port and its data; kills it first if it runs.
-    pub(crate) fn restart(&mut self) -> Result<()> {
+    fn start_anew(&mut self) -> Result<()> {
         self.kill();
         self.incarnation += 1;
         let log = self.log();
@@ -100,15 +100,50 @@ impl Process {
     }
 
     /// SIGKILL. Nothing happens to a server that does not run.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill(); // an error means that it ended by itself
             let _ = child.wait();
         }
     }
 
-    /// SIGTERM, and waits for the end.
-    pub(crate) fn stop(&mut self) -> Result<()> {
+    /// SIGTERM, and waits for the orderly end.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        must(self.end_in_order());
+    }
+
+    /// SIGSTOP: connections stay open and nothing answers.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn pause(&mut self) {
+        must(self.signal("STOP"));
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn resume(&mut self) {
+        must(self.signal("CONT"));
+    }
+
+    /// Starts it again on the same port with the same data, after `kill` or `stop`, or kills it first.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        must(self.start_anew());
+    }
+
+    fn end_in_order(&mut self) -> Result<()> {
         self.signal("TERM")?;
         let deadline = Instant::now() + STOP;
         while let Some(child) = &mut self.child {
@@ -124,8 +159,8 @@ impl Process {
     }
 
     /// Sends a signal by its name.
-    pub(crate) fn signal(&self, name: &str) -> Result<()> {
-        let id = self.id().ok_or_else(|| format!("{} does not run", self.folder.service))?;
+    fn signal(&self, name: &str) -> Result<()> {
+        let id = self.process_id().ok_or_else(|| format!("{} does not run", self.folder.service))?;
         output(Command::new("sh").args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &id.to_string()]), 10).map(|_| ())
     }
 }

@@ -1,0 +1,140 @@
+//! What ties the tree to what is outside of it: the fetcher's mailbox of the moment, and what the fetcher and the kernel tell the ledger.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use forebay_schemas::event::Event;
+use forebay_schemas::run::RunError;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::api::Triggers;
+use crate::fetcher::{FetcherMessage, RunReports};
+use crate::kernel::clock::millis;
+use crate::kernel::{Mailbox, Sighting, What, Witness};
+use crate::ledger::{Command, Ledger};
+use crate::message::PageProduced;
+use crate::telemetry::Telemetry;
+
+/// The fetcher of the moment, for those outside the tree.
+#[derive(Clone, Default)]
+pub(super) struct FetcherLink(Arc<Mutex<Option<Mailbox<FetcherMessage>>>>);
+
+impl FetcherLink {
+    pub(super) fn set(&self, mailbox: Mailbox<FetcherMessage>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(mailbox);
+    }
+
+    /// A message that finds the fetcher down is not lost: its next incarnation asks the ledger for the open runs.
+    pub(super) fn post(&self, message: FetcherMessage) {
+        if let Some(mailbox) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = mailbox.post(message);
+        }
+    }
+}
+
+impl Triggers for FetcherLink {
+    fn trigger(&self, run: Uuid) {
+        self.post(FetcherMessage::Trigger { run });
+    }
+
+    fn cancel(&self, run: Uuid) {
+        self.post(FetcherMessage::Cancel { run });
+    }
+}
+
+/// What has become of the fetches that nobody asked for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fetches {
+    pub(super) done: u64,
+    pub(super) failed: Option<RunError>,
+}
+
+/// Tells the ledger what the fetcher says.
+pub(super) struct Reports {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) fetches: watch::Sender<Fetches>,
+}
+
+impl Reports {
+    /// A report on a run that has ended meanwhile (cancelled, say) changes nothing.
+    fn submit(&self, command: Command) {
+        if let Err(rejection) = self.ledger.submit(command) {
+            tracing::debug!(%rejection, "a report on a run came out of turn");
+        }
+    }
+}
+
+impl RunReports for Reports {
+    fn started(&self, run: Uuid) {
+        self.submit(Command::Start { run });
+    }
+
+    fn fetched(&self, run: Uuid, records: u64, cursor: Option<&str>) {
+        self.submit(Command::PageFetched { run, records, cursor: cursor.map(str::to_owned) });
+    }
+
+    fn produced(&self, run: Uuid, page: &PageProduced, cursor: Option<&str>) {
+        let PageProduced { ranges, produced, rejected } = page.clone();
+        self.submit(Command::PageProduced { run, ranges, produced, rejected, cursor: cursor.map(str::to_owned) });
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.ledger.cursor()
+    }
+
+    fn settled(&self) -> BoxFuture<'_, Result<(), String>> {
+        self.ledger.settled().map(|settled| settled.map_err(|failed| failed.to_string())).boxed()
+    }
+
+    fn finished(&self, run: Uuid) {
+        self.submit(Command::AllProduced { run });
+    }
+
+    fn failed(&self, run: Uuid, error: RunError) {
+        self.submit(Command::Fail { run, error });
+    }
+
+    fn open(&self) -> Vec<Uuid> {
+        self.ledger.open_runs()
+    }
+
+    fn throttled(&self, wait: Duration, reason: String) {
+        self.ledger.saw(Event::SourceThrottled { millis: millis(wait), reason });
+    }
+
+    fn scheduled_done(&self) {
+        self.fetches.send_modify(|fetches| fetches.done += 1);
+    }
+
+    fn scheduled_failed(&self, error: RunError) {
+        self.fetches.send_modify(|fetches| fetches.failed = Some(error));
+    }
+}
+
+/// Counts restarts, and tells the ledger what happens in the tree.
+pub(super) struct Sightings {
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) ledger: Arc<Ledger>,
+}
+
+impl Witness for Sightings {
+    fn saw(&self, sighting: &Sighting) {
+        if matches!(sighting.what, What::Started { incarnation } if incarnation > 1) {
+            self.telemetry.restarts.add(1);
+        }
+        let actor = sighting.path.clone();
+        self.ledger.saw(match sighting.what.clone() {
+            What::Started { incarnation } => Event::ChildStarted { actor, incarnation },
+            What::Exited { incarnation, exit } => Event::ChildExited { actor, incarnation, exit: exit.to_string() },
+            What::RestartScheduled { delay, affected } => Event::RestartScheduled { actor, delay_millis: millis(delay), affected },
+            What::IntensityExceeded { restarts, within } => {
+                Event::IntensityExceeded { actor, restarts: restarts.into(), within_millis: millis(within) }
+            }
+            What::Escalated { reason } => Event::Escalated { actor, reason },
+            What::Stuck { silent } => Event::ChildStuck { actor, silent_millis: millis(silent) },
+        });
+    }
+}
