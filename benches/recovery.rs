@@ -12,6 +12,7 @@ use forebay_actors::kernel::SystemClock;
 use forebay_actors::ledger::{Command, Ledger, fold};
 use forebay_schemas::event::{Event, Origin, Place, Start};
 use forebay_schemas::offset::{Range, Ranges};
+use forebay_schemas::run::RunSpec;
 
 /// Events in the journal.
 const EVENTS: u64 = 1_000_000;
@@ -30,7 +31,7 @@ fn main() {
         ledger.saw(event(i64::try_from(n).unwrap()));
         // Some runs, so that there is a state to speak of.
         if n % 1_000 == 0 {
-            let run = ledger.request(&format!("run-{n}"), 1).unwrap().id();
+            let run = ledger.request(&format!("run-{n}"), 1, RunSpec::default()).unwrap().id();
             ledger.submit(Command::Start { run }).unwrap();
             ledger.submit(Command::AllProduced { run }).unwrap();
         }

@@ -64,7 +64,7 @@ impl ApiClient {
         url.path_segments_mut()
             .map_err(|()| End::usage(format!("{:?} is not an HTTP address", self.url), "write it as http://127.0.0.1:7070"))?
             .extend(["v1", "pipelines", pipeline, "runs", key]);
-        let answer = self.http.put(url).timeout(TIMEOUT).json(&RunRequest { attempt }).send().await;
+        let answer = self.http.put(url).timeout(TIMEOUT).json(&RunRequest { attempt, ..RunRequest::default() }).send().await;
         self.body(answer).await
     }
 

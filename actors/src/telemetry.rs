@@ -98,6 +98,7 @@ impl Telemetry {
             assigned: false,
             paused: false,
             clamped: 0,
+            behind_ms: -1,
         });
         change(view);
         // Kafka tells the end once a second only; what is written was there.

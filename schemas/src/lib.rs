@@ -3,6 +3,7 @@
 //! Everything here is data. The pipeline (`forebay-actors`), the monitor (`forebay-tui`) and the command line know each other
 //! through these types only, so the monitor works the same beside the process, from another machine or over a recording.
 //!
+//! * [`api`]: what else the control API takes and answers.
 //! * [`pipeline`]: the pipeline file `forebay.toml`, its checks and its errors (with the line and the remedy).
 //! * [`event`]: the events of the journal, in every version ever written.
 //! * [`record`]: the JSON Schema of one record, as far as Forebay enforces it.
@@ -11,6 +12,7 @@
 //! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
 //! * [`summary`]: what `demo` and `run --until-idle` say at the end.
 
+pub mod api;
 pub mod event;
 pub mod offset;
 pub mod pipeline;

@@ -1,5 +1,7 @@
 //! Runs: one fetch that somebody asked for, until its records are readable in the table.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,7 @@ use crate::offset::Ranges;
 /// Where a run stands. `Succeeded` means end to end: the written offsets have passed the run's last produced offset on every
 /// partition, so each record is in the table or in the dead-letter topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Accepted; the fetcher has not begun.
@@ -33,6 +36,7 @@ impl RunState {
 
 /// How many records of a run reached which stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunCounts {
     /// Pages the API answered.
     pub pages: u64,
@@ -63,8 +67,24 @@ pub struct RunError {
     pub retryable: bool,
 }
 
+/// What a client asks of a run, beside its key. The same key and attempt with another one is a mistake, and refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RunSpec {
+    /// Query parameters of the API's address for the pages of this run; only those that `[fetcher] params` names. At most 16.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, String>,
+    /// Whose run it is, such as `dag_id` and `run_id`; at most 16, of 256 bytes each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Call the run off when nobody has asked for it, by `PUT` or `GET /v1/runs/{id}`, for so many seconds: 10 to 86,400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u32>,
+}
+
 /// A run, as `GET /v1/runs/{id}` answers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Run {
     /// The identifier that Forebay gave it.
     pub id: uuid::Uuid,
@@ -72,6 +92,9 @@ pub struct Run {
     pub key: String,
     /// The client's attempt at it, from 1.
     pub attempt: u32,
+    /// What was asked for.
+    #[serde(flatten)]
+    pub spec: RunSpec,
     /// Where it stands.
     pub state: RunState,
     /// Whether `state` is final.
@@ -91,15 +114,45 @@ pub struct Run {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<DateTime<Utc>>,
+    /// Who called it off, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<Cancelled>,
+}
+
+/// Who called a run off, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Cancelled {
+    /// Who: `operator`, or `lease` when its client was gone.
+    pub by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// The body of `PUT /v1/pipelines/{pipeline}/runs/{key}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunRequest {
     /// The client's attempt, from 1.
     #[serde(default = "first_attempt")]
     pub attempt: u32,
+    /// See [`RunSpec`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, String>,
+    /// See [`RunSpec`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// See [`RunSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u32>,
+}
+
+impl RunRequest {
+    /// What it asks for, beside the attempt.
+    pub fn spec(self) -> RunSpec {
+        RunSpec { params: self.params, labels: self.labels, lease_seconds: self.lease_seconds }
+    }
 }
 
 fn first_attempt() -> u32 {
@@ -108,12 +161,13 @@ fn first_attempt() -> u32 {
 
 impl Default for RunRequest {
     fn default() -> Self {
-        Self { attempt: first_attempt() }
+        Self { attempt: first_attempt(), params: BTreeMap::new(), labels: BTreeMap::new(), lease_seconds: None }
     }
 }
 
 /// An error of the API, after RFC 9457.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
     /// A stable word for the kind of problem, such as `run.payload_mismatch`.
     #[serde(rename = "type")]
@@ -122,6 +176,12 @@ pub struct Problem {
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// What was wrong with this very request, and what to do.
+    /// What was wrong with this very request.
     pub detail: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
+    /// Whether the same request may succeed later.
+    #[serde(default)]
+    pub retryable: bool,
 }

@@ -1,14 +1,18 @@
 //! One look at a whole pipeline: what the monitor draws, `status` prints and `GET /v1/snapshot` answers.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::offset::{Offset, Partition};
+use crate::api::Desired;
+use crate::offset::{Offset, Partition, Ranges};
 use crate::run::Run;
 use crate::summary::Latency;
 
 /// A whole pipeline at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// The name in the pipeline file.
     pub pipeline: String,
@@ -42,10 +46,119 @@ pub struct Snapshot {
     pub runs: Vec<Run>,
     /// Each edge between two actors and how full its budget is.
     pub edges: Vec<EdgeView>,
+    /// The last event that was decided; 0 without a journal.
+    #[serde(default)]
+    pub seq: u64,
+    /// What the pipeline is meant to do.
+    #[serde(default)]
+    pub desired: Desired,
+    /// The stages, in the order of the way: `fetch`, `produce`, `wait`, `transform`, `write`, `commit`.
+    #[serde(default)]
+    pub stages: Vec<StageView>,
+    /// The API that is fetched from; absent where this process does not fetch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceView>,
+    /// The store; absent where this process does not write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreView>,
+    /// What is wrong now, by the rules that the shipped Prometheus alerts have too.
+    #[serde(default)]
+    pub alerts: Vec<AlertView>,
+    /// Bytes of memory that the process has in use (resident set); 0 where the system does not tell.
+    #[serde(default)]
+    pub memory_bytes: u64,
+}
+
+/// How long one stage of the way takes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct StageView {
+    /// Its name.
+    pub stage: String,
+    /// How often it was gone through since the start.
+    pub count: u64,
+    /// All of it together, microseconds.
+    pub sum_micros: u64,
+    /// Percentiles over the last minutes, microseconds; 0 when there was none.
+    pub p50_micros: u64,
+    /// See `p50_micros`.
+    pub p95_micros: u64,
+    /// See `p50_micros`.
+    pub p99_micros: u64,
+    /// The longest over the last minutes.
+    pub max_micros: u64,
+    /// Since the start: how often it took at most so many microseconds; in ascending order, each counting all before it.
+    pub buckets: Vec<(u64, u64)>,
+}
+
+/// The API that records come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SourceView {
+    /// Its address without user, password and query.
+    pub url: String,
+    /// How often it answered with each class of status: `2xx`, `304`, `4xx`, `429`, `5xx`; and `none` when it did not answer.
+    pub statuses: BTreeMap<String, u64>,
+    /// How long it was left alone since the start because it asked for that or failed, microseconds.
+    pub throttled_micros: u64,
+    /// What the next page is asked with, if the API gives cursors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// The store that rows go to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct StoreView {
+    /// `cassandra` or `embedded`.
+    pub kind: String,
+    /// The consistency level of writes; empty when embedded.
+    pub consistency: String,
+    /// Statements that were sent and are not answered.
+    pub in_flight: u64,
+    /// Statements that were acknowledged since the start: a CQL batch is one.
+    pub statements: u64,
+    /// Attempts made again, by reason: `write_timeout`, `unavailable`, `overloaded`, `connection`, `other`.
+    pub retries: BTreeMap<String, u64>,
+    /// The nodes; one when embedded.
+    pub nodes: Vec<NodeView>,
+}
+
+/// A node of the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct NodeView {
+    /// Its address.
+    pub address: String,
+    /// Its data centre.
+    pub datacenter: String,
+    /// Its rack.
+    pub rack: String,
+    /// Whether it is connected.
+    pub up: bool,
+    /// Connections to it.
+    pub connections: u64,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct AlertView {
+    /// The rule, as in the Prometheus file: `ForebayLagGrows`.
+    pub name: String,
+    /// `warning` or `critical`.
+    pub severity: String,
+    /// What is wrong, with its numbers.
+    pub summary: String,
+    /// What to do.
+    pub remedy: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
 }
 
 /// Totals since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Totals {
     /// Pages the API answered.
     pub pages: u64,
@@ -69,6 +182,7 @@ pub struct Totals {
 
 /// One partition of the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PartitionView {
     /// Its number.
     pub partition: Partition,
@@ -88,6 +202,13 @@ pub struct PartitionView {
     /// that it does not decide which row is the newest.
     #[serde(default)]
     pub clamped: u64,
+    /// How long ago the oldest record that is not written came into the topic, milliseconds: 0 without lag, −1 when not known.
+    #[serde(default = "unknown")]
+    pub behind_ms: i64,
+}
+
+fn unknown() -> i64 {
+    -1
 }
 
 impl PartitionView {
@@ -100,6 +221,7 @@ impl PartitionView {
 
 /// One micro-batch, when it was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BatchView {
     /// Its number in this process, from 1.
     pub id: u64,
@@ -117,10 +239,20 @@ pub struct BatchView {
     pub transform_micros: u64,
     /// Microseconds until the last row was acknowledged.
     pub write_micros: u64,
+    /// Microseconds from then until Kafka confirmed the commit; 0 while it has not.
+    #[serde(default)]
+    pub commit_micros: u64,
+    /// The offsets it holds, a range a partition.
+    #[serde(default)]
+    pub ranges: Ranges,
+    /// Attempts to write that were made again.
+    #[serde(default)]
+    pub retries: u64,
 }
 
 /// One node of the supervision tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ActorView {
     /// Its path from the root, such as `root/egress/writer`.
     pub path: String,
@@ -136,10 +268,17 @@ pub struct ActorView {
     /// What it says of itself, such as `waiting for cassandra 127.0.0.1:9042: connection refused (attempt 4, next in 2.1 s)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Restarts since the process started.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Messages that wait in its mailbox.
+    #[serde(default)]
+    pub mailbox: u64,
 }
 
 /// What an actor is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ActorState {
     /// At work, or ready for it.
@@ -156,6 +295,7 @@ pub enum ActorState {
 
 /// The bytes in flight between two actors, against their budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EdgeView {
     /// From whom to whom, such as `consumer -> writer`.
     pub name: String,

@@ -23,6 +23,7 @@ pub struct Summary {
 
 /// Percentiles of a duration, in milliseconds; zero when nothing was measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Latency {
     /// The median.
     pub p50: f64,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use forebay_schemas::api::Desired;
 use forebay_schemas::offset::{Range, Ranges};
-use forebay_schemas::run::{Run, RunCounts, RunError, RunState};
+use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
 use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, EdgeView, PartitionView, Snapshot, Totals};
 use forebay_schemas::summary::Latency;
 
@@ -23,7 +24,7 @@ fn time(text: &str) -> chrono::DateTime<chrono::Utc> {
 }
 
 fn actor(path: &str, state: ActorState, incarnation: u64, since: &str) -> ActorView {
-    ActorView { path: path.to_owned(), state, incarnation, since: time(since), last_exit: None, note: None }
+    ActorView { path: path.to_owned(), state, incarnation, since: time(since), last_exit: None, note: None, restarts: 0, mailbox: 0 }
 }
 
 fn run(n: u128, key: &str, state: RunState, requested_at: &str) -> Run {
@@ -39,6 +40,8 @@ fn run(n: u128, key: &str, state: RunState, requested_at: &str) -> Run {
         error: None,
         requested_at: time(requested_at),
         ended_at: None,
+        spec: RunSpec::default(),
+        cancelled: None,
     }
 }
 
@@ -63,6 +66,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
         assigned: partition != 3,
         paused: partition == 1,
         clamped: 0,
+        behind_ms: behind * 1_000 / 300,
     };
     let edge = |name: &str, used_bytes, budget_bytes, blocked: i64| EdgeView {
         name: name.to_owned(),
@@ -79,6 +83,9 @@ pub(crate) fn later(ms: i64) -> Snapshot {
         wait_micros,
         transform_micros,
         write_micros,
+        commit_micros: 300,
+        ranges: Ranges::default(),
+        retries: 0,
     };
     let mut look = Snapshot {
         pipeline: "users".to_owned(),
@@ -134,6 +141,13 @@ pub(crate) fn later(ms: i64) -> Snapshot {
             edge("consumer -> transformer", 31 << 20, 32 << 20, 900_000),
             edge("transformer -> writer", 30 << 20, 32 << 20, 800_000),
         ],
+        seq: 18_204,
+        desired: Desired::default(),
+        stages: Vec::new(),
+        source: None,
+        store: None,
+        alerts: Vec::new(),
+        memory_bytes: 96 << 20,
     };
     let writer = &mut look.actors[8];
     writer.last_exit = Some("failed: write timed out after 5 s at 127.0.0.1:9042".to_owned());

@@ -54,8 +54,14 @@ impl ResponseError for Refusal {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let problem =
-            Problem { kind: self.kind.to_owned(), title: self.title.clone(), status: self.status.as_u16(), detail: self.detail.clone() };
+        let problem = Problem {
+            kind: self.kind.to_owned(),
+            title: self.title.clone(),
+            status: self.status.as_u16(),
+            detail: self.detail.clone(),
+            remedy: String::new(),
+            retryable: false,
+        };
         let body = serde_json::to_vec(&problem).expect("a problem is JSON");
         let mut answer = HttpResponse::build(self.status);
         if self.status == StatusCode::TOO_MANY_REQUESTS {

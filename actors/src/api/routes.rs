@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::guard::{Guard, GuardContext};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
-use forebay_schemas::run::{Run, RunRequest};
+use forebay_schemas::run::{Cancelled, Run, RunRequest};
 use forebay_schemas::snapshot::ActorState;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -105,7 +105,7 @@ async fn request_run(state: web::Data<State>, path: web::Path<(String, String)>,
             "ask the process that has the role `ingest`, or add [fetcher] and [producer] to the pipeline file",
         ));
     };
-    let accepted = state.ledger.request(&key, request.attempt)?;
+    let accepted = state.ledger.request(&key, request.attempt, request.spec())?;
     if let Accepted::New(run) = accepted {
         triggers.trigger(run);
     }
@@ -164,7 +164,7 @@ async fn list_runs(state: web::Data<State>) -> Answer {
 
 async fn cancel_run(state: web::Data<State>, path: web::Path<Uuid>) -> Answer {
     let id = path.into_inner();
-    state.ledger.submit(Command::Cancel { run: id })?;
+    state.ledger.submit(Command::Cancel { run: id, cancelled: Cancelled { by: "operator".into(), reason: String::new() } })?;
     if let Some(triggers) = &state.triggers {
         triggers.cancel(id);
     }

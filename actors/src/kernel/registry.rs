@@ -167,6 +167,8 @@ impl Node {
             since: state.since.into(),
             last_exit: state.last_exit.clone(),
             note,
+            restarts: 0,
+            mailbox: 0,
         }
     }
 

@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use forebay_schemas::event::{Event, Place, Recorded, Undecodable, decode};
 use forebay_schemas::offset::Partition;
-use forebay_schemas::run::Run;
+use forebay_schemas::run::{Run, RunSpec};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -132,11 +132,11 @@ impl Ledger {
     ///
     /// # Errors
     /// When too many runs are open, or the key is no key.
-    pub fn request(&self, key: &str, attempt: u32) -> Result<Accepted, Rejection> {
+    pub fn request(&self, key: &str, attempt: u32, spec: RunSpec) -> Result<Accepted, Rejection> {
         let mut inner = self.inner();
         let accepted = inner.state.runs.request(key, attempt, Uuid::now_v7())?;
         if let Accepted::New(id) = accepted {
-            self.apply(&mut inner, vec![Event::RunRequested { run: id, key: key.to_owned(), attempt }]);
+            self.apply(&mut inner, vec![Event::RunRequested { run: id, key: key.to_owned(), attempt, spec }]);
         }
         Ok(accepted)
     }

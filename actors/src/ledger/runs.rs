@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use chrono::{DateTime, Utc};
 use forebay_schemas::event::Event;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
-use forebay_schemas::run::{Run, RunCounts, RunError, RunState};
+use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -165,9 +165,9 @@ impl Runs {
                 open(run)?;
                 vec![Event::RunFailed { run, error }]
             }
-            Command::Cancel { run } => match self.runs.get(&run) {
+            Command::Cancel { run, cancelled } => match self.runs.get(&run) {
                 Some(known) if known.terminal => vec![],
-                Some(_) => vec![Event::RunCancelled { run }],
+                Some(_) => vec![Event::RunCancelled { run, cancelled }],
                 None => return Err(Rejection::Unknown(run)),
             },
             _ => vec![],
@@ -210,8 +210,8 @@ impl Runs {
     /// A run begun again goes on at the cursor, and so do its counts: they go back to what they were when a page of it last moved the cursor,
     /// for all since then is fetched again. Without cursors that is nothing, and all of it. What it produced is waited for all the same.
     pub fn evolve(&mut self, event: &Event, now: DateTime<Utc>) {
-        if let Event::RunRequested { run, key, attempt } = event {
-            self.add(*run, key, *attempt, now);
+        if let Event::RunRequested { run, key, attempt, spec } = event {
+            self.add(*run, key, *attempt, spec, now);
             return;
         }
         let Some(run) = event.run().and_then(|id| self.runs.get_mut(&id)).filter(|run| !run.terminal) else { return };
@@ -238,7 +238,10 @@ impl Runs {
                 run.state = RunState::Failed;
                 run.error = Some(error.clone());
             }
-            Event::RunCancelled { .. } => run.state = RunState::Cancelled,
+            Event::RunCancelled { cancelled, .. } => {
+                run.state = RunState::Cancelled;
+                run.cancelled = Some(cancelled.clone());
+            }
             _ => {}
         }
         if run.state.is_terminal() {
@@ -249,11 +252,12 @@ impl Runs {
         }
     }
 
-    fn add(&mut self, id: Uuid, key: &str, attempt: u32, now: DateTime<Utc>) {
+    fn add(&mut self, id: Uuid, key: &str, attempt: u32, spec: &RunSpec, now: DateTime<Utc>) {
         let run = Run {
             id,
             key: key.to_owned(),
             attempt,
+            spec: spec.clone(),
             state: RunState::Requested,
             terminal: false,
             counts: RunCounts::default(),
@@ -262,6 +266,7 @@ impl Runs {
             error: None,
             requested_at: now,
             ended_at: None,
+            cancelled: None,
         };
         self.runs.insert(id, run);
         self.by_key.entry(key.to_owned()).or_default().push(id);
@@ -289,6 +294,7 @@ impl Runs {
 #[cfg(test)]
 mod tests {
     use forebay_schemas::offset::Range;
+    use forebay_schemas::run::Cancelled;
 
     use super::*;
 
@@ -303,7 +309,7 @@ mod tests {
     fn request(runs: &mut Runs, key: &str, attempt: u32, fresh: u128) -> Accepted {
         let accepted = runs.request(key, attempt, id(fresh)).unwrap();
         if let Accepted::New(run) = accepted {
-            runs.evolve(&Event::RunRequested { run, key: key.into(), attempt }, now());
+            runs.evolve(&Event::RunRequested { run, key: key.into(), attempt, spec: RunSpec::default() }, now());
         }
         accepted
     }
@@ -344,7 +350,7 @@ mod tests {
         let mut runs = Runs::default();
         assert_eq!(request(&mut runs, "k", 1, 1), Accepted::New(id(1)));
         assert_eq!(request(&mut runs, "k", 1, 2), Accepted::Same(id(1)));
-        submit(&mut runs, Command::Cancel { run: id(1) }).unwrap();
+        submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }).unwrap();
         assert_eq!(request(&mut runs, "k", 1, 2), Accepted::Same(id(1)), "ended or not");
     }
 
@@ -353,7 +359,7 @@ mod tests {
         let mut runs = Runs::default();
         request(&mut runs, "k", 1, 1);
         assert_eq!(request(&mut runs, "k", 2, 2), Accepted::Same(id(1)));
-        submit(&mut runs, Command::Cancel { run: id(1) }).unwrap();
+        submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }).unwrap();
         assert_eq!(request(&mut runs, "k", 3, 3), Accepted::New(id(3)));
         assert_eq!(request(&mut runs, "k", 1, 4), Accepted::Same(id(1)));
     }
@@ -426,7 +432,7 @@ mod tests {
         let mut runs = Runs::default();
         request(&mut runs, "k", 1, 1);
         request(&mut runs, "other", 1, 2);
-        submit(&mut runs, Command::Cancel { run: id(1) }).unwrap();
+        submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }).unwrap();
         request(&mut runs, "k", 2, 3);
         let again: Runs = serde_json::from_str(&serde_json::to_string(&runs).unwrap()).unwrap();
         assert_eq!(again, runs);
@@ -440,7 +446,7 @@ mod tests {
         let error = RunError { stage: "fetch".into(), message: "no".into(), retryable: false };
         submit(&mut runs, Command::Fail { run: id(1), error }).unwrap();
         assert_eq!(submit(&mut runs, Command::Start { run: id(1) }), Err(Rejection::Ended(id(1), RunState::Failed)));
-        assert_eq!(submit(&mut runs, Command::Cancel { run: id(1) }), Ok(()));
+        assert_eq!(submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }), Ok(()));
         assert_eq!(runs.get(id(1)).unwrap().state, RunState::Failed);
     }
 
@@ -454,10 +460,10 @@ mod tests {
         for n in 0..(ENDED_KEPT + 500) {
             let run = id(1_000_000 + n as u128);
             if n < OPEN_MOST {
-                submit(&mut runs, Command::Cancel { run: id(n as u128) }).unwrap();
+                submit(&mut runs, Command::Cancel { run: id(n as u128), cancelled: Cancelled::default() }).unwrap();
             }
-            runs.evolve(&Event::RunRequested { run, key: format!("later{n}"), attempt: 1 }, now());
-            submit(&mut runs, Command::Cancel { run }).unwrap();
+            runs.evolve(&Event::RunRequested { run, key: format!("later{n}"), attempt: 1, spec: RunSpec::default() }, now());
+            submit(&mut runs, Command::Cancel { run, cancelled: Cancelled::default() }).unwrap();
         }
         assert_eq!(runs.order.len(), ENDED_KEPT);
         assert_eq!(runs.by_key.len(), ENDED_KEPT);

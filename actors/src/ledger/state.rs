@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use forebay_schemas::event::{Event, Origin, Place, Places, Recorded, Starts};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
-use forebay_schemas::run::RunError;
+use forebay_schemas::run::{Cancelled, RunError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ pub enum Command {
     /// It can't go on.
     Fail { run: Uuid, error: RunError },
     /// Somebody calls it off.
-    Cancel { run: Uuid },
+    Cancel { run: Uuid, cancelled: Cancelled },
     /// The group gave partitions, and here they are read from.
     Assigned { starts: Starts },
     /// What the group has committed, of whichever partitions.

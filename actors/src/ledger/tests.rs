@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forebay_schemas::event::{Origin, Start};
 use forebay_schemas::offset::{Range, Ranges};
-use forebay_schemas::run::RunState;
+use forebay_schemas::run::{Cancelled, RunSpec, RunState};
 use proptest::prelude::*;
 
 use super::*;
@@ -55,7 +55,7 @@ fn batch(partition: Partition, offset: i64, lineage: u32) -> Event {
 
 /// A run that produced `range` of partition 0.
 fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
-    let run = ledger.request(key, 1).unwrap().id();
+    let run = ledger.request(key, 1, RunSpec::default()).unwrap().id();
     let mut ranges = Ranges::default();
     ranges.add(0, range);
     ledger.submit(Command::Start { run }).unwrap();
@@ -72,7 +72,7 @@ fn a_ledger_opened_again_is_as_the_one_before_it() {
     begin(&ledger, "t");
     ledger.submit(assigned(0, 0, 7, Origin::Begin)).unwrap();
     let done = produced(&ledger, "done", Range { from: 0, to: 10 });
-    let open_run = ledger.request("open", 1).unwrap().id();
+    let open_run = ledger.request("open", 1, RunSpec::default()).unwrap().id();
     written(&ledger, 0, 10, 7);
     assert_eq!(ledger.run(done).unwrap().state, RunState::Succeeded);
     let before = ledger.state();
@@ -80,7 +80,7 @@ fn a_ledger_opened_again_is_as_the_one_before_it() {
     let again = open(dir.path()).unwrap();
     assert_eq!(again.state(), before);
     assert_eq!(again.open_runs(), [open_run]);
-    assert_eq!(again.request("done", 1).unwrap(), Accepted::Same(done), "a key outlives the process");
+    assert_eq!(again.request("done", 1, RunSpec::default()).unwrap(), Accepted::Same(done), "a key outlives the process");
     assert_eq!(again.places()[&0], Place { offset: 10, clock: 160, lineage: 7 });
 }
 
@@ -89,7 +89,7 @@ fn what_was_waited_for_is_in_a_copy_of_the_folder_made_at_that_moment() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
     for n in 0..20 {
-        let run = ledger.request(&format!("k{n}"), 1).unwrap().id();
+        let run = ledger.request(&format!("k{n}"), 1, RunSpec::default()).unwrap().id();
         wait(ledger.settled()).unwrap();
         let state = fold(dir.path(), u64::MAX).unwrap();
         assert!(state.runs.get(run).is_some(), "run {n}");
@@ -102,7 +102,7 @@ fn the_cursor_is_that_of_the_last_page_in_the_topic_and_outlives_the_process() {
     let ledger = open(dir.path()).unwrap();
     begin(&ledger, "t");
     assert_eq!(ledger.cursor(), None);
-    let run = ledger.request("k", 1).unwrap().id();
+    let run = ledger.request("k", 1, RunSpec::default()).unwrap().id();
     let page = |run, cursor: Option<&str>| {
         let cursor = cursor.map(str::to_owned);
         ledger.submit(Command::PageProduced { run, ranges: Ranges::default(), produced: 0, rejected: 0, cursor })
@@ -251,7 +251,7 @@ fn a_journal_that_fails_answers_nobody_any_more() {
     let ledger = Ledger::open(dir.path(), RealDisk, settings(1), SystemClock::shared()).unwrap();
     std::fs::create_dir_all(dir.path().join(format!("{:020}.half", 2)).join("x")).unwrap();
     for n in 0..3 {
-        ledger.request(&format!("k{n}"), 1).unwrap();
+        ledger.request(&format!("k{n}"), 1, RunSpec::default()).unwrap();
         let _ = wait(ledger.settled());
     }
     assert!(wait(async { tokio::time::timeout(Duration::from_secs(20), ledger.failed()).await }).is_ok());
@@ -286,7 +286,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
 fn happen(ledger: &Ledger, happening: &Happening) {
     let run = |n: u8| ledger.recent(100).get(usize::from(n)).map(|run| run.id);
     match *happening {
-        Happening::Request(key) => drop(ledger.request(&format!("k{key}"), 1 + u32::from(key % 2))),
+        Happening::Request(key) => drop(ledger.request(&format!("k{key}"), 1 + u32::from(key % 2), RunSpec::default())),
         Happening::Run(n, what) => {
             let Some(run) = run(n) else { return };
             let mut ranges = Ranges::default();
@@ -300,7 +300,7 @@ fn happen(ledger: &Ledger, happening: &Happening) {
                     run,
                     error: forebay_schemas::run::RunError { stage: "fetch".into(), message: "no".into(), retryable: true },
                 },
-                _ => Command::Cancel { run },
+                _ => Command::Cancel { run, cancelled: Cancelled::default() },
             });
         }
         Happening::Assigned(partition, lineage) => {

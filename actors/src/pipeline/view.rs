@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use forebay_schemas::api::Desired;
 use forebay_schemas::snapshot::Snapshot;
 
 use crate::kernel::{Budget, Registry, SharedClock};
@@ -53,6 +54,13 @@ impl Viewer {
             actors: from.registry.actors(),
             runs: from.ledger.recent(RUNS_SHOWN),
             edges: from.edges.iter().map(Budget::view).collect(),
+            seq: from.ledger.last_event(),
+            desired: Desired::default(),
+            stages: Vec::new(),
+            source: None,
+            store: None,
+            alerts: Vec::new(),
+            memory_bytes: 0,
         }
     }
 }

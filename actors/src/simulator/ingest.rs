@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use forebay_schemas::event::Event;
+use forebay_schemas::run::{Cancelled, RunSpec};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use uuid::Uuid;
@@ -63,7 +64,7 @@ impl Process {
         let fresh = env.fresh();
         let Ok(accepted) = self.live().ledger.runs.request(key, attempt, fresh) else { return Ok(()) };
         if let Accepted::New(run) = accepted {
-            self.apply(who, env, vec![Event::RunRequested { run, key: key.to_owned(), attempt }])?;
+            self.apply(who, env, vec![Event::RunRequested { run, key: key.to_owned(), attempt, spec: RunSpec::default() }])?;
             let (now, fresh) = (env.now(), env.fresh());
             let effects = self.live().fetcher.trigger(run, now, fresh);
             self.act(who, env, effects)?;
@@ -76,7 +77,7 @@ impl Process {
     /// Somebody calls a run off.
     pub(super) fn cancel(&mut self, who: usize, env: &mut Env) -> Kept {
         let Some(run) = self.live().ledger.runs.recent(2).into_iter().find(|run| !run.terminal) else { return Ok(()) };
-        self.submit(who, env, Command::Cancel { run: run.id })?;
+        self.submit(who, env, Command::Cancel { run: run.id, cancelled: Cancelled::default() })?;
         let (now, fresh) = (env.now(), env.fresh());
         let effects = self.live().fetcher.cancel(run.id, now, fresh);
         self.act(who, env, effects)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
+use forebay_schemas::offset::Ranges;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::BatchView;
 use rdkafka::ClientConfig;
@@ -154,6 +155,9 @@ fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
         wait_micros: micros(batch.raw.waited),
         transform_micros: micros(batch.transform),
         write_micros: micros(write),
+        commit_micros: 0,
+        ranges: Ranges::default(),
+        retries: 0,
     });
     batch.raw.receipt.settle(BatchDone { rows, rejected, transform: batch.transform, write });
     point("writer::after_settle");

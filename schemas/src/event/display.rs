@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::{Event, Origin};
+use crate::api::DesiredState;
 use crate::offset::{ByPartition, Partition};
+use crate::run::Cancelled;
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,7 +29,19 @@ impl fmt::Display for Event {
             Self::RunProduced { .. } => f.write_str("run is in the topic"),
             Self::RunSucceeded { .. } => f.write_str("run succeeded"),
             Self::RunFailed { error, .. } => write!(f, "run failed at {}: {}", error.stage, error.message),
-            Self::RunCancelled { .. } => f.write_str("run cancelled"),
+            Self::RunCancelled { cancelled: Cancelled { by, reason }, .. } => write!(f, "run cancelled by {by} ({reason})"),
+            Self::StateDesired { state, by, reason } => {
+                let state = match state {
+                    DesiredState::Running => "running",
+                    DesiredState::Paused => "paused",
+                    DesiredState::Drained => "drained",
+                };
+                write!(f, "pipeline is to be {state}, says {by} ({reason})")
+            }
+            Self::ActorRestartRequested { actor, by, reason } => write!(f, "restart of {actor} asked for by {by} ({reason})"),
+            Self::LettersRedriven { letters, records, by, reason } => {
+                each(f, &format!("{records} dead letters redriven by {by} ({reason})"), letters, |f, range| write!(f, "{range}"))
+            }
             Self::SourceThrottled { millis, reason } => write!(f, "API is left alone for {millis} ms: {reason}"),
             Self::BatchWritten { batch, ranges, rows, rejected, wait_micros, transform_micros, write_micros, .. } => {
                 write!(f, "batch {batch} written: {rows} rows, {rejected} rejected")?;

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::api::DesiredState;
 use crate::offset::{ByPartition, Offset, Partition, Range, Ranges};
-use crate::run::RunError;
+use crate::run::{Cancelled, RunError, RunSpec};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +30,13 @@ pub enum Event {
     /// The SQL that turns records into rows from here on; its fingerprint is in dead letters.
     TransformActivated { sql: String, fingerprint: String },
     /// Somebody asked for a run, under a key.
-    RunRequested { run: Uuid, key: String, attempt: u32 },
+    RunRequested {
+        run: Uuid,
+        key: String,
+        attempt: u32,
+        #[serde(flatten)]
+        spec: RunSpec,
+    },
     /// The fetcher is at work on it; again after a restart, and then from the source's cursor on, which is its first page where there are none.
     RunStarted { run: Uuid },
     /// The API answered a page of so many records; `cursor` is what it was asked with.
@@ -56,7 +63,17 @@ pub enum Event {
     /// It ended without success.
     RunFailed { run: Uuid, error: RunError },
     /// Somebody called it off.
-    RunCancelled { run: Uuid },
+    RunCancelled {
+        run: Uuid,
+        #[serde(flatten)]
+        cancelled: Cancelled,
+    },
+    /// Somebody said what the pipeline is meant to do.
+    StateDesired { state: DesiredState, by: String, reason: String },
+    /// Somebody had an actor restarted.
+    ActorRestartRequested { actor: String, by: String, reason: String },
+    /// Dead letters of these ranges of the dead-letter topic are in the topic again, so many records.
+    LettersRedriven { letters: Ranges, records: u64, by: String, reason: String },
     /// The API asked to be left alone for a while, or could not be reached.
     SourceThrottled { millis: u64, reason: String },
     /// A micro-batch is in the table: its offsets, its rows and dead letters, and the microseconds of its stages. `written` are the partitions
@@ -157,7 +174,7 @@ impl Event {
             | Self::RunProduced { run }
             | Self::RunSucceeded { run }
             | Self::RunFailed { run, .. }
-            | Self::RunCancelled { run } => Some(*run),
+            | Self::RunCancelled { run, .. } => Some(*run),
             _ => None,
         }
     }
@@ -176,6 +193,9 @@ impl Event {
             Self::RunSucceeded { .. } => "RunSucceeded",
             Self::RunFailed { .. } => "RunFailed",
             Self::RunCancelled { .. } => "RunCancelled",
+            Self::StateDesired { .. } => "StateDesired",
+            Self::ActorRestartRequested { .. } => "ActorRestartRequested",
+            Self::LettersRedriven { .. } => "LettersRedriven",
             Self::SourceThrottled { .. } => "SourceThrottled",
             Self::BatchWritten { .. } => "BatchWritten",
             Self::OffsetsCommitted { .. } => "OffsetsCommitted",
@@ -195,7 +215,7 @@ impl Event {
     }
 
     /// The names of all types, in the order of their declaration.
-    pub const KINDS: [&str; 26] = [
+    pub const KINDS: [&str; 29] = [
         "PipelineStarted",
         "PipelineStopped",
         "TransformActivated",
@@ -207,6 +227,9 @@ impl Event {
         "RunSucceeded",
         "RunFailed",
         "RunCancelled",
+        "StateDesired",
+        "ActorRestartRequested",
+        "LettersRedriven",
         "SourceThrottled",
         "BatchWritten",
         "OffsetsCommitted",
@@ -233,7 +256,7 @@ impl Event {
 /// The version of a type's data that is written today.
 fn version_of(kind: &str) -> u32 {
     match kind {
-        "PipelineStarted" | "PageFetched" | "PageProduced" | "BatchWritten" | "PartitionsAssigned" => 2,
+        "PipelineStarted" | "RunRequested" | "RunCancelled" | "PageFetched" | "PageProduced" | "BatchWritten" | "PartitionsAssigned" => 2,
         _ => 1,
     }
 }

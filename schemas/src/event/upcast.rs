@@ -11,6 +11,10 @@ pub(super) fn newest(kind: &str, mut version: u32, mut event: Value) -> Value {
             ("PipelineStarted", 1) => (data["topic"], data["group"]) = (json!(""), json!("")),
             // Version 2 may have a cursor; a source of version 1 had none.
             ("PageFetched" | "PageProduced", 1) => {}
+            // Version 2 says what was asked for, beside the key; before, that was nothing.
+            ("RunRequested", 1) => {}
+            // Version 2 says who, and why.
+            ("RunCancelled", 1) => (data["by"], data["reason"]) = (json!("operator"), json!("")),
             // Version 2 says which written ends moved.
             ("BatchWritten", 1) => data["written"] = json!({}),
             // Version 2 says where each partition starts; version 1 did not know, and no lineage is ever 0.

@@ -1,0 +1,347 @@
+//! What the control API takes and answers, beside runs ([`crate::run`]), the snapshot ([`crate::snapshot`]) and events ([`crate::event`]).
+//!
+//! Additive changes only: a client ignores keys that it does not know, and a key that is there once stays.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::event::Offsets;
+use crate::offset::{Offset, Partition, Ranges};
+use crate::snapshot::{BatchView, PartitionView};
+
+/// What a caller of the API may do. Each may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Ask for runs and call them off; pause, resume and drain.
+    Operator,
+    /// Restart actors, apply plans.
+    Admin,
+}
+
+/// `GET /v1/whoami`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WhoAmI {
+    /// What the caller may do.
+    pub role: Role,
+    /// How it is known: `loopback`, `socket` or `token`.
+    pub by: String,
+}
+
+/// `GET /v1/version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Version {
+    /// Always `forebay`.
+    pub name: String,
+    /// The version of the program.
+    pub version: String,
+    /// The version of the API, `v1`.
+    pub api: String,
+}
+
+/// What a pipeline is meant to do. It outlives the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DesiredState {
+    /// Fetch, and write.
+    #[default]
+    Running,
+    /// Fetch nothing and read nothing: the fetcher asks for no page, the consumer keeps its partitions and reads none of them.
+    Paused,
+    /// Fetch nothing, and write what the topic holds.
+    Drained,
+}
+
+/// What a pipeline is meant to do, and who said so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Desired {
+    /// What it is meant to do.
+    pub state: DesiredState,
+    /// Who said so; empty when nobody ever has.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// A pipeline of this process: `GET /v1/pipelines/{pipeline}`; `GET /v1/pipelines` lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PipelineView {
+    /// The name in the pipeline file.
+    pub name: String,
+    /// What it is meant to do.
+    pub desired: Desired,
+    /// The parts of the tree this process runs.
+    pub roles: Vec<String>,
+    /// Where records come from; absent where the pipeline begins at the topic. Without user, password or query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The topic.
+    pub topic: String,
+    /// `keyspace.table`; empty where the pipeline ends at the topic.
+    pub table: String,
+    /// The consumer group; empty where the pipeline ends at the topic.
+    pub group: String,
+    /// Records of the topic that are not written yet.
+    pub lag: u64,
+    /// The parameters of a fetch that a run may set: `[fetcher] params`.
+    #[serde(default)]
+    pub params: Vec<String>,
+}
+
+/// The answer of `GET /v1/pipelines`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Pipelines {
+    /// The pipelines of this process.
+    pub pipelines: Vec<PipelineView>,
+}
+
+/// The body of `PUT /v1/pipelines/{pipeline}/state`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct StateRequest {
+    /// What it is meant to do from now on.
+    pub state: DesiredState,
+    /// Why: 1 to 500 bytes; it is kept in the journal.
+    pub reason: String,
+}
+
+/// The body of what asks only why: `POST /v1/runs/{id}/cancel` (optional there) and `POST /v1/actors/{path}/restart`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// Why: 1 to 500 bytes; it is kept in the journal.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// What is to be planned: the body of `POST /v1/pipelines/{pipeline}/plans`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
+pub enum PlanRequest {
+    /// Read records again from an earlier place on.
+    Replay {
+        /// From where.
+        from: ReplayFrom,
+    },
+    /// Put dead letters into the topic again, as new records.
+    Redrive {
+        /// Which, as ranges of the dead-letter topic; absent: all that it holds now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        letters: Option<Ranges>,
+    },
+}
+
+/// From where records are read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayFrom {
+    /// The first record that Kafka holds.
+    Begin,
+    /// These offsets; partitions that are not named stay where they are.
+    Offsets(Offsets),
+    /// The first record of each partition with this timestamp or a later one.
+    Time(DateTime<Utc>),
+}
+
+/// A plan: what would be done, exactly, and the hash that says that it still would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Plan {
+    /// Its identifier.
+    pub id: Uuid,
+    /// What was asked for.
+    pub request: PlanRequest,
+    /// Of all that it would do. Another hash when it is applied: things have moved on, and 409 is the answer.
+    pub hash: String,
+    /// What would be done, a line each, for a person.
+    pub effects: Vec<String>,
+    /// How many records would be read or produced again.
+    pub records: u64,
+    /// The ranges of the topic, or of the dead-letter topic, that it is about.
+    pub ranges: Ranges,
+    /// It can be applied until then.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// The body of `POST /v1/plans/{id}/apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// The plan's.
+    pub hash: String,
+    /// Why: 1 to 500 bytes; it is kept in the journal.
+    pub reason: String,
+}
+
+/// What applying a plan came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Applied {
+    /// The plan.
+    pub plan: Uuid,
+    /// Records that are read again, or were produced again.
+    pub records: u64,
+}
+
+/// The answer of `GET /v1/batches`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Batches {
+    /// The last batches of this process, newest first.
+    pub batches: Vec<BatchView>,
+}
+
+/// One batch in all detail: `GET /v1/batches/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct BatchTrace {
+    /// The batch.
+    pub batch: BatchView,
+    /// What was done for it, in the order of its beginning.
+    pub spans: Vec<BatchSpan>,
+    /// The SQL it went through.
+    pub sql: String,
+    /// The SQL's fingerprint, which stands in dead letters.
+    pub fingerprint: String,
+    /// The plan of the SQL, a line an operator, indented.
+    pub plan: String,
+    /// The first of the records it rejected, with the reason of each.
+    pub rejects: Vec<BatchReject>,
+}
+
+/// A part of the way of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct BatchSpan {
+    /// `wait`, `transform`, `write`, `commit`.
+    pub stage: String,
+    /// Microseconds from the arrival of the batch's first record.
+    pub start_micros: u64,
+    /// How long it took.
+    pub micros: u64,
+    /// More about it, such as `3 statements, 1 retry`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// A record that a batch rejected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct BatchReject {
+    /// Its partition in the topic.
+    pub partition: Partition,
+    /// Its offset.
+    pub offset: Offset,
+    /// `transform` or `write`.
+    pub stage: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A topic of the pipeline: the answer of `GET /v1/topics` lists the topic and the dead-letter topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TopicView {
+    /// Its name.
+    pub name: String,
+    /// `records` or `dead_letters`.
+    pub kind: String,
+    /// Its partitions, in order.
+    pub partitions: Vec<PartitionView>,
+}
+
+/// The answer of `GET /v1/topics`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Topics {
+    /// The topics.
+    pub topics: Vec<TopicView>,
+}
+
+/// A record as it is in a topic. What `[api] mask` names is `"***"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RecordView {
+    /// Its partition.
+    pub partition: Partition,
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp in milliseconds since 1970; −1 without one.
+    pub timestamp_ms: i64,
+    /// Its key, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Its value: what its JSON says, or a text when it is none; cut when it is long, and `truncated` says so.
+    pub value: Value,
+    /// Bytes of the value in the topic.
+    pub value_bytes: u64,
+    /// Whether the value is cut.
+    #[serde(default)]
+    pub truncated: bool,
+    /// Its headers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// The answer of `GET /v1/records`: records of the topic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Records {
+    /// The topic.
+    pub topic: String,
+    /// The records, by partition and offset.
+    pub records: Vec<RecordView>,
+}
+
+/// A dead letter: the record as it was, and why it is none of the rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct DeadLetter {
+    /// The record in the dead-letter topic.
+    pub record: RecordView,
+    /// Where it was found to be bad: `produce`, `transform`, `write`.
+    pub stage: String,
+    /// Why.
+    pub reason: String,
+    /// The fingerprint of the SQL that it did not pass, if it came so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql_fingerprint: Option<String>,
+    /// Where it was in the topic: partition and offset; absent when it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<(Partition, Offset)>,
+}
+
+/// The answer of `GET /v1/dlq`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct DeadLetters {
+    /// The dead-letter topic.
+    pub topic: String,
+    /// How many it holds in all.
+    pub total: u64,
+    /// The last of them, newest first.
+    pub letters: Vec<DeadLetter>,
+}
