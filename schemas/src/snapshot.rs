@@ -67,6 +67,29 @@ pub struct Snapshot {
     /// Bytes of memory that the process has in use (resident set); 0 where the system does not tell.
     #[serde(default)]
     pub memory_bytes: u64,
+    /// From a record's timestamp in the topic until its row was acknowledged, as a stage of that name.
+    #[serde(default)]
+    pub end_to_end: StageView,
+    /// The last event that is on the disk; 0 without a journal.
+    #[serde(default)]
+    pub durable_seq: u64,
+    /// How many runs are open, and how many ended since the process started.
+    #[serde(default)]
+    pub run_totals: RunTotals,
+}
+
+/// How many runs there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RunTotals {
+    /// Runs that have not ended.
+    pub open: u64,
+    /// Runs that succeeded since the process started.
+    pub succeeded: u64,
+    /// Runs that failed since then.
+    pub failed: u64,
+    /// Runs that were called off since then.
+    pub cancelled: u64,
 }
 
 /// How long one stage of the way takes.
@@ -97,7 +120,7 @@ pub struct StageView {
 pub struct SourceView {
     /// Its address without user, password and query.
     pub url: String,
-    /// How often it answered with each class of status: `2xx`, `304`, `4xx`, `429`, `5xx`; and `none` when it did not answer.
+    /// How often it answered with each class of status: `2xx`, `304`, `3xx`, `4xx`, `429`, `5xx`; and `none` when it did not answer.
     pub statuses: BTreeMap<String, u64>,
     /// How long it was left alone since the start because it asked for that or failed, microseconds.
     pub throttled_micros: u64,
@@ -136,7 +159,7 @@ pub struct NodeView {
     pub rack: String,
     /// Whether it is connected.
     pub up: bool,
-    /// Connections to it.
+    /// Connections to it, as far as the driver tells: those it keeps to a node that is up, 0 to one that is down.
     pub connections: u64,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use forebay_schemas::api::Desired;
 use forebay_schemas::offset::{Range, Ranges};
 use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
-use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, EdgeView, PartitionView, Snapshot, Totals};
+use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, EdgeView, PartitionView, RunTotals, Snapshot, StageView, Totals};
 use forebay_schemas::summary::Latency;
 
 use crate::state::Folded;
@@ -148,6 +148,9 @@ pub(crate) fn later(ms: i64) -> Snapshot {
         store: None,
         alerts: Vec::new(),
         memory_bytes: 96 << 20,
+        end_to_end: StageView::default(),
+        durable_seq: 18_204,
+        run_totals: RunTotals { open: 1, succeeded: 1, failed: 1, cancelled: 0 },
     };
     let writer = &mut look.actors[8];
     writer.last_exit = Some("failed: write timed out after 5 s at 127.0.0.1:9042".to_owned());

@@ -58,6 +58,8 @@ pub(crate) struct Piece {
     /// The assignment under which it was read.
     pub(crate) generation: u64,
     pub(crate) range: Range,
+    /// The timestamp of its first record, if the topic keeps any.
+    pub(crate) first_ms: Option<i64>,
     /// The write clock after its last record.
     pub(crate) clock: WriteClock,
 }

@@ -287,6 +287,9 @@ impl Loop<'_> {
         credit.shrink_to(cut.filled.weight);
         let (receipt, end) = Receipt::new();
         let waited = now.saturating_duration_since(cut.since);
+        for &partition in cut.ranges.0.keys() {
+            self.show_oldest(partition);
+        }
         self.sent.push(Sent { id: cut.id, ranges: cut.ranges.clone(), waited, end });
         let batch =
             RawBatch { id: cut.id, arena: cut.filled.arena, records: cut.filled.records, ranges: cut.ranges, waited, cut_at: now, receipt };

@@ -93,6 +93,8 @@ struct Track {
 struct Leg {
     batch: u64,
     to: Offset,
+    /// The timestamp of its first record, if the topic keeps any.
+    first_ms: Option<i64>,
     clock: WriteClock,
     settled: bool,
 }
@@ -190,7 +192,8 @@ impl State {
         let track = self.tracks.get_mut(&record.partition)?;
         let piece = *track.piece.get_or_insert_with(|| {
             let range = Range { from: track.position, to: track.position };
-            self.forming.start_piece(Piece { partition: record.partition, generation: track.generation, range, clock: track.clock })
+            let (partition, first_ms) = (record.partition, record.timestamp_ms);
+            self.forming.start_piece(Piece { partition, generation: track.generation, range, first_ms, clock: track.clock })
         });
         let tick = track.clock.advance(record.timestamp_ms);
         track.position = record.offset + 1;
@@ -210,7 +213,8 @@ impl State {
             let track = self.tracks.get_mut(&piece.partition).filter(|track| track.generation == piece.generation);
             if let Some(track) = track {
                 track.piece = None;
-                track.flying.push_back(Leg { batch: id, to: piece.range.to, clock: piece.clock, settled: false });
+                let Piece { range, first_ms, clock, .. } = *piece;
+                track.flying.push_back(Leg { batch: id, to: range.to, first_ms, clock, settled: false });
             }
         }
         let legs = filled.pieces.iter().map(|piece| (piece.partition, piece.generation)).collect();
@@ -238,6 +242,16 @@ impl State {
             }
         }
         Settled { records: flight.records, moved }
+    }
+
+    /// The timestamp of the oldest record of a partition that was read and is not written, if there is one and it has any.
+    pub(crate) fn oldest_unwritten(&self, partition: Partition) -> Option<i64> {
+        let track = self.tracks.get(&partition)?;
+        match (track.flying.front(), track.piece) {
+            (Some(leg), _) => leg.first_ms,
+            (None, Some(piece)) => self.forming.pieces()[piece].first_ms,
+            (None, None) => None,
+        }
     }
 
     /// What is written and Kafka was not yet asked to commit.

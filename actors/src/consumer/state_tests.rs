@@ -46,6 +46,27 @@ fn ends(settled: &Settled) -> Vec<(Partition, Offset)> {
 }
 
 #[test]
+fn the_oldest_unwritten_record_is_the_first_of_the_first_batch_that_is_not_settled() {
+    let mut state = state();
+    start(&mut state, 0, 5);
+    assert_eq!(state.oldest_unwritten(0), None, "nothing is read");
+    take(&mut state, 0, 5);
+    take(&mut state, 0, 6);
+    assert_eq!(state.oldest_unwritten(0), Some(1_005));
+    state.cut();
+    take(&mut state, 0, 7);
+    state.cut();
+    take(&mut state, 0, 8);
+    state.settled(2);
+    assert_eq!(state.oldest_unwritten(0), Some(1_005), "the second is done, the first is not");
+    state.settled(1);
+    assert_eq!(state.oldest_unwritten(0), Some(1_008));
+    state.cut();
+    state.settled(3);
+    assert_eq!((state.oldest_unwritten(0), state.oldest_unwritten(9)), (None, None));
+}
+
+#[test]
 fn a_batch_covers_each_partition_from_its_position_to_after_its_last_record() {
     let mut state = state();
     start(&mut state, 0, 5);

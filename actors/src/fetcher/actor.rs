@@ -20,7 +20,7 @@ use super::state::{Effect, Failure, Report, Schedule, State};
 use crate::failpoint::{point, point_async};
 use crate::kernel::{Actor, Budget, Credit, Cx, Exit, Handover, Lease, Mailbox, SharedClock};
 use crate::message::{Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Stage, Telemetry};
 
 /// Between two tries to hand a page to a producer that is being restarted.
 const HAND_OVER: Duration = Duration::from_millis(100);
@@ -115,6 +115,8 @@ struct Asks {
 struct Fetched {
     records: Vec<Bytes>,
     next: Option<String>,
+    /// From asking for it until its records were found.
+    took: Duration,
     credit: Credit,
 }
 
@@ -154,6 +156,7 @@ impl Fetcher {
                 }
             }
         }
+        self.to.telemetry.cursor(self.state.cursor());
         if self.stopping && self.state.is_idle() {
             cx.exit(Exit::Shutdown);
         }
@@ -190,11 +193,13 @@ impl Fetcher {
         let (now, fresh) = (self.to.clock.now(), Uuid::now_v7());
         cx.progress().tick();
         match fetched {
-            Ok(Fetched { records, next, credit }) => {
+            Ok(Fetched { records, next, took, credit }) => {
                 point("fetcher::after_fetch");
                 let count = records.len() as u64;
                 self.to.telemetry.pages.add(1);
                 self.to.telemetry.fetched.add(count);
+                self.to.telemetry.answered("2xx");
+                self.to.telemetry.stage(Stage::Fetch, took);
                 let (produce, effects) = self.state.fetched(count, now, fresh, next);
                 self.act(effects, cx);
                 if produce {
@@ -203,6 +208,9 @@ impl Fetcher {
             }
             Err(error) => {
                 self.to.telemetry.fetch_failures.add(1);
+                if let Some(class) = error.status_class() {
+                    self.to.telemetry.answered(class);
+                }
                 let failure = Failure { class: error.class(), retry_after: error.retry_after(), message: error.to_string() };
                 let effects = self.state.failed(failure, rand::random(), now, fresh);
                 self.act(effects, cx);
@@ -211,12 +219,15 @@ impl Fetcher {
     }
 
     fn produce(&mut self, run: Uuid, records: Vec<Bytes>, credit: Credit, cx: &mut Cx<'_, Self>) {
-        let (producer, budget) = (self.to.producer.clone(), self.to.budget.clone());
-        cx.offload(deliver(run, records, credit, producer, budget), |actor, end, cx| {
+        let (producer, budget, began) = (self.to.producer.clone(), self.to.budget.clone(), self.to.clock.now());
+        cx.offload(deliver(run, records, credit, producer, budget), move |actor, end, cx| {
             let (now, fresh) = (actor.to.clock.now(), Uuid::now_v7());
             cx.progress().tick();
             let effects = match end {
-                Ok(produced) => actor.state.produced(produced, now, fresh),
+                Ok(produced) => {
+                    actor.to.telemetry.stage(Stage::Produce, now.saturating_duration_since(began));
+                    actor.state.produced(produced, now, fresh)
+                }
                 Err(refused) => {
                     actor.to.telemetry.fetch_failures.add(1);
                     actor.state.refused(refused, now, fresh)
@@ -234,7 +245,10 @@ impl Fetcher {
             Report::Produced(run, page, cursor) => to.produced(run, &page, cursor.as_deref()),
             Report::Finished(run) => to.finished(run),
             Report::Failed(run, error) => to.failed(run, error),
-            Report::Throttled(wait, reason) => to.throttled(wait, reason),
+            Report::Throttled(wait, reason) => {
+                self.to.telemetry.throttled(wait);
+                to.throttled(wait, reason);
+            }
             Report::ScheduledDone => to.scheduled_done(),
             Report::ScheduledFailed(error) => to.scheduled_failed(error),
         }
@@ -251,6 +265,7 @@ impl Actor for Fetcher {
         match Client::new(&self.pipeline, table) {
             Ok(client) => {
                 tracing::info!(api = client.api(), schedule = ?self.schedule, cursor = self.state.cursor(), "fetcher is up");
+                self.to.telemetry.fetches_from(client.api());
                 let (budget, reports, clock) = (self.to.budget.clone(), Arc::clone(&self.to.reports), self.to.clock.clone());
                 self.asks = Some(Asks { client, pointer, next, max_page_bytes, budget, reports, clock });
                 let effects = self.state.wake(self.to.clock.now(), Uuid::now_v7());
@@ -294,6 +309,7 @@ impl Asks {
 
     async fn page(&self, mut credit: Credit, cursor: Option<&str>) -> Result<Fetched, FetchError> {
         point_async("fetcher::before_fetch").await;
+        let began = self.clock.now();
         let body = self.client.fetch(self.clock.wall(), cursor).await?;
         let bytes = body.len();
         let (pointer, next, most) = (self.pointer.clone(), self.next.clone(), self.max_page_bytes);
@@ -308,6 +324,7 @@ impl Asks {
             tokio::task::spawn_blocking(extract).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
         };
         let (records, next) = extracted.map_err(|cause| FetchError::Page { api: self.client.api().to_owned(), cause })?;
+        let took = self.clock.now().saturating_duration_since(began);
         // The records are slices of the body, so all of it stays.
         let weight = bytes + records.len() * RECORD_OVERHEAD;
         if weight <= credit.bytes() {
@@ -317,7 +334,7 @@ impl Asks {
             drop(credit);
             credit = self.budget.reserve(weight).await;
         }
-        Ok(Fetched { records, next, credit })
+        Ok(Fetched { records, next, took, credit })
     }
 }
 

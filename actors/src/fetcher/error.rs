@@ -112,6 +112,17 @@ impl FetchError {
         }
     }
 
+    /// The class of status it answered with, of a bounded set: `none` when it did not answer, nothing when it was not asked.
+    pub fn status_class(&self) -> Option<&'static str> {
+        match self {
+            Self::Address(_) | Self::Secret { .. } | Self::Header { .. } | Self::Client(_) | Self::Journal(_) => None,
+            Self::Unreachable { .. } | Self::TimedOut { .. } => Some("none"),
+            Self::Redirect { .. } => Some("3xx"),
+            Self::Status { status, .. } => Some(class_of(*status)),
+            Self::ContentType { .. } | Self::TooLarge { .. } | Self::Page { .. } => Some("2xx"),
+        }
+    }
+
     /// How long the API asks to be left alone, if it does.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -126,6 +137,35 @@ fn is_passing(status: StatusCode) -> bool {
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY)
 }
 
+/// A class of status; those that say something of their own are their own.
+fn class_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        304 => "304",
+        429 => "429",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500..600 => "5xx",
+        _ => "2xx",
+    }
+}
+
 fn humantime(span: Duration) -> String {
     forebay_schemas::pipeline::Span(span).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_falls_into_a_class_of_a_bounded_set() {
+        let classes: std::collections::BTreeSet<_> =
+            (100..1_000).map(|status| class_of(StatusCode::from_u16(status).expect("a status has three digits"))).collect();
+        assert_eq!(classes.into_iter().collect::<Vec<_>>(), ["2xx", "304", "3xx", "429", "4xx", "5xx"]);
+        assert_eq!(class_of(StatusCode::TOO_MANY_REQUESTS), "429");
+        let api = String::new();
+        assert_eq!(FetchError::TimedOut { api: api.clone(), within: Duration::ZERO }.status_class(), Some("none"));
+        assert_eq!(FetchError::TooLarge { api, most: 1 }.status_class(), Some("2xx"));
+        assert_eq!(FetchError::Journal(String::new()).status_class(), None, "it was not asked");
+    }
 }

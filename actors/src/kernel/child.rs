@@ -15,9 +15,9 @@ use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::host::{Held, Host, Life, Stop};
+use super::host::{Door, Held, Host, Life, Stop};
 use super::registry::Node;
-use super::{Actor, Exit, Mailbox, SharedClock};
+use super::{Actor, Exit, Mailbox, Progress, SharedClock};
 
 /// How long the exit of an incarnation waits for its threads and computations to heed their cancelling.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -82,8 +82,9 @@ pub(super) fn launch<A: Actor>(launch: Launch, make: impl FnOnce(&Mailbox<A::Mes
     let (sender, receiver) = channel::channel::<Host<A>>(0);
     let sender = Arc::new(sender);
     let (own, mut ended) = mpsc::channel(1);
-    let life = Rc::new(Life::new(incarnation, Mailbox(Arc::clone(&sender) as _), own));
-    let progress = life.progress.clone();
+    let progress = Progress::default();
+    let door = Door { sender: Arc::clone(&sender), progress: progress.clone() };
+    let life = Rc::new(Life::new(incarnation, Mailbox(Arc::new(door)), progress.clone(), own));
 
     let (stop, stopped) = oneshot::channel::<Duration>();
     let (kill, killed) = oneshot::channel();

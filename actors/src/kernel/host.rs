@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::dev::channel::AddressSender;
 use actix::prelude::SendError;
@@ -31,11 +32,11 @@ pub(super) struct Life<M> {
 
 impl<M> Life<M> {
     /// A life that has not begun, and lasts while somebody has a clone of `held`.
-    pub(super) fn new(incarnation: u64, mailbox: Mailbox<M>, held: Held) -> Self {
+    pub(super) fn new(incarnation: u64, mailbox: Mailbox<M>, progress: Progress, held: Held) -> Self {
         Self {
             incarnation,
             mailbox,
-            progress: Progress::default(),
+            progress,
             cancel: Cancel::default(),
             exit: RefCell::default(),
             held: RefCell::new(Some(held)),
@@ -106,6 +107,7 @@ impl<A: Actor> Handler<Parcel<A::Message>> for Host<A> {
     type Result = ();
 
     fn handle(&mut self, Parcel(message): Parcel<A::Message>, context: &mut Self::Context) {
+        self.life.progress.handled();
         self.turn(context, |actor, cx| actor.handle(message, cx));
     }
 }
@@ -125,14 +127,25 @@ impl<A: Actor> Handler<Stop> for Host<A> {
     }
 }
 
-impl<A: Actor> Post<A::Message> for AddressSender<Host<A>> {
+/// Where messages for an incarnation go in, and are counted.
+pub(super) struct Door<A: Actor> {
+    pub(super) sender: Arc<AddressSender<Host<A>>>,
+    pub(super) progress: Progress,
+}
+
+impl<A: Actor> Post<A::Message> for Door<A> {
     fn post(&self, m: A::Message) -> Result<(), Closed<A::Message>> {
-        self.do_send(Parcel(m)).map_err(|error| match error {
-            SendError::Closed(Parcel(m)) | SendError::Full(Parcel(m)) => Closed(m),
+        // First, so that it is not handled before it is counted.
+        self.progress.posted();
+        self.sender.do_send(Parcel(m)).map_err(|error| match error {
+            SendError::Closed(Parcel(m)) | SendError::Full(Parcel(m)) => {
+                self.progress.handled();
+                Closed(m)
+            }
         })
     }
 
     fn is_open(&self) -> bool {
-        self.connected()
+        self.sender.connected()
     }
 }

@@ -16,6 +16,9 @@ struct Pulse {
     owed: AtomicU64,
     /// Odd while the actor thread is inside the actor.
     turns: AtomicU64,
+    /// Messages posted to the incarnation, and those it has handled.
+    posted: AtomicU64,
+    handled: AtomicU64,
     note: Mutex<Option<String>>,
 }
 
@@ -63,6 +66,22 @@ impl Progress {
     /// What it waits for, if it waits.
     pub fn note(&self) -> Option<String> {
         self.0.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A message goes into the mailbox.
+    pub(super) fn posted(&self) {
+        self.0.posted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A message came out of the mailbox, or did not get into it.
+    pub(super) fn handled(&self) {
+        self.0.handled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages that wait in the mailbox.
+    pub(super) fn queued(&self) -> u64 {
+        let handled = self.0.handled.load(Ordering::Relaxed);
+        self.0.posted.load(Ordering::Relaxed).saturating_sub(handled)
     }
 
     /// The actor thread enters or leaves the actor.

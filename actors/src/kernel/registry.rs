@@ -167,8 +167,8 @@ impl Node {
             since: state.since.into(),
             last_exit: state.last_exit.clone(),
             note,
-            restarts: 0,
-            mailbox: 0,
+            restarts: state.incarnation.saturating_sub(1),
+            mailbox: state.running.as_ref().map_or(0, |running| running.progress.queued()),
         }
     }
 

@@ -21,6 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use forebay_schemas::event::{Event, Place, Recorded, Undecodable, decode};
 use forebay_schemas::offset::Partition;
 use forebay_schemas::run::{Run, RunSpec};
+use forebay_schemas::snapshot::RunTotals;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -101,6 +102,8 @@ pub struct Ledger {
 
 struct Inner {
     state: State,
+    /// Runs that ended since the process started.
+    ended: RunTotals,
     journal: Option<Journal>,
 }
 
@@ -108,7 +111,12 @@ impl Ledger {
     /// A ledger that forgets all when it goes; for tests of those who use one, and for telling what a journal costs.
     pub fn in_memory(clock: SharedClock) -> Self {
         let (_, durable) = watch::channel(Durable::Upto(u64::MAX));
-        Self { inner: Mutex::new(Inner { state: State::default(), journal: None }), changed: watch::Sender::new(0), durable, clock }
+        Self {
+            inner: Mutex::new(Inner { state: State::default(), ended: RunTotals::default(), journal: None }),
+            changed: watch::Sender::new(0),
+            durable,
+            clock,
+        }
     }
 
     /// The ledger of the journal in a folder; a new one where there is none. Whoever calls holds the lock that makes it the only writer.
@@ -121,7 +129,7 @@ impl Ledger {
         let (journal, next) = Journal::open(folder, disk, settings)?;
         debug_assert_eq!(state.seq + 1, next, "what was folded is what will be appended to");
         let (changed, durable) = (watch::Sender::new(state.seq), journal.durable());
-        Ok(Self { inner: Mutex::new(Inner { state, journal: Some(journal) }), changed, durable, clock })
+        Ok(Self { inner: Mutex::new(Inner { state, ended: RunTotals::default(), journal: Some(journal) }), changed, durable, clock })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -162,6 +170,7 @@ impl Ledger {
         while !events.is_empty() {
             for event in events {
                 say(&event);
+                count_end(&event, &mut inner.ended);
                 urgent |= is_waited_for(&event);
                 let recorded = Recorded::new(inner.state.seq + 1, self.clock.wall().into(), event);
                 frame::encode(&recorded.encode(), &mut lines);
@@ -261,6 +270,20 @@ impl Ledger {
         self.inner().state.seq
     }
 
+    /// The last event that is on the disk; 0 without a journal.
+    pub fn durable_seq(&self) -> u64 {
+        match &*self.durable.borrow() {
+            Durable::Upto(u64::MAX) | Durable::Failed(_) => 0,
+            Durable::Upto(seq) => *seq,
+        }
+    }
+
+    /// How many runs are open, and how many ended since the process started.
+    pub fn run_totals(&self) -> RunTotals {
+        let inner = self.inner();
+        RunTotals { open: inner.state.runs.open_count() as u64, ..inner.ended }
+    }
+
     /// How far the journal is on the disk.
     pub fn durable(&self) -> watch::Receiver<Durable> {
         self.durable.clone()
@@ -275,6 +298,15 @@ impl Ledger {
 /// Whether somebody waits for it, so that it must be on the disk at once.
 pub(crate) fn is_waited_for(event: &Event) -> bool {
     !matches!(event, Event::BatchWritten { .. } | Event::OffsetsCommitted { .. } | Event::PageFetched { .. })
+}
+
+fn count_end(event: &Event, ended: &mut RunTotals) {
+    match event {
+        Event::RunSucceeded { .. } => ended.succeeded += 1,
+        Event::RunFailed { .. } => ended.failed += 1,
+        Event::RunCancelled { .. } => ended.cancelled += 1,
+        _ => {}
+    }
 }
 
 /// Into the log: what happens to runs and partitions; the kernel speaks of actors, and batches are too many.

@@ -96,6 +96,11 @@ impl Runs {
         self.runs.get(&id)
     }
 
+    /// How many have not ended.
+    pub fn open_count(&self) -> usize {
+        self.open
+    }
+
     /// The last runs asked for, newest first.
     pub fn recent(&self, most: usize) -> Vec<Run> {
         self.order.iter().rev().take(most).filter_map(|id| self.runs.get(id)).cloned().collect()

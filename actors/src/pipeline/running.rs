@@ -124,7 +124,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     let access = Access::new(pipeline, embedded.as_ref())?;
     let has = |role| options.roles.contains(&role);
 
-    let telemetry = Arc::new(Telemetry::default());
+    let telemetry = Arc::new(Telemetry::new(Arc::clone(&options.clock)));
     let registry = Registry::default();
     let ledger = Arc::new(open_ledger(pipeline, Arc::clone(&options.clock))?);
     begin(&ledger, blueprint, &options.roles);
@@ -154,6 +154,8 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         }));
     }
     if has(Role::Egress) && pipeline.writes() {
+        let (kind, consistency) = Store::kind_of(pipeline);
+        telemetry.writes_to(kind, &consistency);
         let budget = Budget::new("consumer -> writer", common.egress_budget());
         edges.push(budget.clone());
         children.push(common.supervisor("egress", common.clone().egress(blueprint.clone(), budget)));

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use forebay_schemas::api::Desired;
 use forebay_schemas::snapshot::Snapshot;
+use forebay_schemas::summary::Latency;
 
 use crate::kernel::{Budget, Registry, SharedClock};
 use crate::ledger::Ledger;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, memory};
 
 /// How many runs a look shows.
 const RUNS_SHOWN: usize = 50;
@@ -37,6 +38,8 @@ impl Viewer {
     /// The pipeline as it is now.
     pub fn snapshot(&self) -> Snapshot {
         let from = &self.0;
+        let end_to_end = from.telemetry.end_to_end();
+        let millis = |micros: u64| micros as f64 / 1_000.0;
         Snapshot {
             pipeline: from.pipeline.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -49,18 +52,21 @@ impl Viewer {
             table: from.table.clone(),
             totals: from.telemetry.totals(),
             partitions: from.telemetry.partitions(),
-            latency_ms: from.telemetry.latency(),
+            latency_ms: Latency { p50: millis(end_to_end.p50_micros), p99: millis(end_to_end.p99_micros) },
             batches: from.telemetry.batches(),
             actors: from.registry.actors(),
             runs: from.ledger.recent(RUNS_SHOWN),
             edges: from.edges.iter().map(Budget::view).collect(),
             seq: from.ledger.last_event(),
             desired: Desired::default(),
-            stages: Vec::new(),
-            source: None,
-            store: None,
-            alerts: Vec::new(),
-            memory_bytes: 0,
+            stages: from.telemetry.stages(),
+            source: from.telemetry.source_view(),
+            store: from.telemetry.store_view(),
+            alerts: from.telemetry.alerts(),
+            memory_bytes: memory::resident_bytes(),
+            end_to_end,
+            durable_seq: from.ledger.durable_seq(),
+            run_totals: from.ledger.run_totals(),
         }
     }
 }

@@ -7,20 +7,22 @@
 //! value that comes late, after a newer row without one, loses with its row. A number that is no number is null in SQLite.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use forebay_schemas::pipeline::Nulls;
+use forebay_schemas::snapshot::NodeView;
 use libsql::{Builder, Connection, OpenFlags, Statement};
 use tokio::runtime::Handle;
 use tokio::task;
 
 use super::cells::Value as Cell;
 use super::cql_type::CqlType;
-use super::error::StoreError;
+use super::error::{Reason, StoreError};
 use super::rows::{Refusal, RowSet};
 use super::spec::TableSpec;
 use super::{QueryRow, WriteEnd, render};
+use crate::telemetry::{Glance, Glimpse};
 
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
@@ -125,7 +127,7 @@ impl Embedded {
             Ok(())
         });
         match result.and_then(|()| run("COMMIT")) {
-            Ok(_) => Ok(end),
+            Ok(_) => Ok(WriteEnd { statements: 1, ..end }),
             Err(error) => {
                 // The file may have rolled back by itself, and then says that there is nothing to roll back.
                 let _ = run("ROLLBACK");
@@ -187,6 +189,17 @@ impl Embedded {
         Ok(columns.into_iter().map(|(_, name, _)| name).collect())
     }
 
+    /// The file as the one node it is; a batch that is being written is a statement in flight.
+    pub(super) fn glance(&self) -> Glance {
+        let (file, writer) = (Arc::downgrade(&self.file), self.writer.as_ref().map(Arc::downgrade));
+        Arc::new(move || {
+            let (file, writer) = (file.upgrade()?, writer.as_ref()?.upgrade()?);
+            let busy = matches!(writer.try_lock(), Err(TryLockError::WouldBlock));
+            let node = NodeView { address: file.display().to_string(), up: true, connections: 1, ..NodeView::default() };
+            Some(Glimpse { in_flight: busy.into(), nodes: vec![node] })
+        })
+    }
+
     pub(super) fn describe(&self) -> String {
         describe(&self.file)
     }
@@ -210,7 +223,7 @@ impl Embedded {
         const ROW_CODES: &[i32] = &[18, 19, 20];
         match error {
             libsql::Error::SqliteFailure(code, what) if BUSY_CODES.contains(&(code & 0xff)) => {
-                StoreError::Unavailable { server: self.name(), what: what.clone() }
+                StoreError::Unavailable { server: self.name(), what: what.clone(), reason: Reason::Overloaded }
             }
             libsql::Error::SqliteFailure(code, what) if ROW_CODES.contains(&(code & 0xff)) => self.refused(what.clone()),
             libsql::Error::SqliteFailure(_, what) => self.broken(what.clone()),
@@ -238,7 +251,9 @@ impl Embedded {
         match task::spawn_blocking(move || work(&io)).await {
             Ok(result) => result,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(StoreError::Unavailable { server: self.name(), what: "the process is stopping".to_owned() }),
+            Err(_) => {
+                Err(StoreError::Unavailable { server: self.name(), what: "the process is stopping".to_owned(), reason: Reason::Other })
+            }
         }
     }
 

@@ -15,6 +15,8 @@ pub enum StoreError {
         server: String,
         /// What it said, or did not.
         what: String,
+        /// In a word.
+        reason: Reason,
     },
     /// The server will never take these very rows, or this very query.
     #[error("{server} refuses it: {what}")]
@@ -57,7 +59,43 @@ pub enum StoreError {
     },
 }
 
+/// Why a write is made again, in a word: a bounded set, to be counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The replicas, or the server, did not answer in time.
+    WriteTimeout,
+    /// Too few replicas are up.
+    Unavailable,
+    /// The server has too much to do, or the file is in use.
+    Overloaded,
+    /// There is no connection, or it broke.
+    Connection,
+    /// Anything else.
+    Other,
+}
+
+impl Reason {
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::WriteTimeout => "write_timeout",
+            Self::Unavailable => "unavailable",
+            Self::Overloaded => "overloaded",
+            Self::Connection => "connection",
+            Self::Other => "other",
+        }
+    }
+}
+
 impl StoreError {
+    /// Why the same write is to be made again.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unavailable { reason, .. } => *reason,
+            _ => Reason::Other,
+        }
+    }
+
     /// Whether to try again, to give up on the rows, or to give up.
     pub fn class(&self) -> Class {
         match self {

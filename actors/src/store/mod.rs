@@ -21,14 +21,16 @@ mod spec;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use forebay_schemas::pipeline::{ContactPoints, Pipeline};
+use forebay_schemas::pipeline::{CassandraTable, ContactPoints, Pipeline};
 
 pub use self::cassandra::Cassandra;
 pub use self::cql_type::CqlType;
 pub use self::embedded::Embedded;
-pub use self::error::StoreError;
+pub use self::error::{Reason, StoreError};
 pub use self::rows::{Refusal, RowSet};
 pub use self::spec::{Column, TableSpec};
+
+use crate::telemetry::Glance;
 
 /// The name of the embedded store's file in the data directory.
 pub const EMBEDDED_FILE: &str = "store.db";
@@ -63,6 +65,8 @@ pub struct WriteEnd {
     pub rejected: Vec<Refusal>,
     /// Rows to try again, and the first trouble that stopped them. Some of them may have been written.
     pub unwritten: Option<(RowSet, StoreError)>,
+    /// How many statements were acknowledged: a CQL batch is one, and so is a transaction of the embedded store.
+    pub statements: u64,
 }
 
 impl Store {
@@ -139,6 +143,23 @@ impl Store {
         let mut rows = Vec::new();
         let columns = self.query_each(sql, &mut |row| rows.push(row)).await?;
         Ok(QueryRows { columns, rows })
+    }
+
+    /// What shows of the store from outside, for as long as somebody holds it.
+    pub fn glance(&self) -> Glance {
+        match self {
+            Self::Cassandra(cassandra) => cassandra.glance(),
+            Self::Embedded(embedded) => embedded.glance(),
+        }
+    }
+
+    /// The kind of store that a pipeline names, and the consistency level of its writes; empty where there is none.
+    pub fn kind_of(pipeline: &Pipeline) -> (&'static str, String) {
+        match pipeline.cassandra.as_ref().map(CassandraTable::is_embedded) {
+            None => ("", String::new()),
+            Some(true) => ("embedded", String::new()),
+            Some(false) => ("cassandra", pipeline.writer.as_ref().map(|writer| writer.consistency.word().to_owned()).unwrap_or_default()),
+        }
     }
 
     /// Where the table of a pipeline will be, before anything is connected; empty when it has none.

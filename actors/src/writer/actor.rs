@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::offset::Ranges;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::BatchView;
 use rdkafka::ClientConfig;
@@ -64,6 +63,7 @@ impl Writer {
         tracing::info!(table = self.parts.spec.table, store = store.describe(), "connected, and the table is as it should be");
         let WriterParts { pipeline, dead_letters, sql_fingerprint, telemetry, clock, .. } = self.parts.clone();
         let topic = pipeline.kafka.dead_letter_topic();
+        self.parts.telemetry.connected(store.glance());
         self.client = Some(Arc::new(Client {
             store,
             dead_letters: DeadLetters::new(dead_letters, topic, pipeline.kafka.topic.clone(), sql_fingerprint),
@@ -136,7 +136,7 @@ impl Actor for Writer {
 
 /// Tells what became of a batch, first to those who look on, then to whoever sent it.
 fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
-    let Written { batch, rows, rejected, write } = written;
+    let Written { batch, rows, rejected, retries, write } = written;
     let now_micros = micros(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     let records = batch.raw.records.len() as u64;
     telemetry.written.add(rows);
@@ -156,8 +156,8 @@ fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
         transform_micros: micros(batch.transform),
         write_micros: micros(write),
         commit_micros: 0,
-        ranges: Ranges::default(),
-        retries: 0,
+        ranges: batch.raw.ranges.clone(),
+        retries,
     });
     batch.raw.receipt.settle(BatchDone { rows, rejected, transform: batch.transform, write });
     point("writer::after_settle");

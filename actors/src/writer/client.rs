@@ -113,6 +113,8 @@ pub(super) struct Written {
     pub(super) rows: u64,
     /// Dead letters that Kafka acknowledged.
     pub(super) rejected: u64,
+    /// Attempts to write that were made again.
+    pub(super) retries: u64,
     /// Until the last acknowledgement.
     pub(super) write: Duration,
 }
@@ -159,7 +161,7 @@ impl Client {
         self.bury(&ticket, &batch.raw, &batch.rejects, &mut sent).await?;
 
         point_async("writer::before_write").await;
-        let (rows, refused) = self.write(&ticket, &batch.rows).await?;
+        let (rows, refused, retries) = self.write(&ticket, &batch.rows).await?;
         point_async("writer::after_write").await;
 
         let late: Vec<Reject> = refused.into_iter().map(|refusal| reject(&batch.origin, refusal)).collect();
@@ -167,29 +169,32 @@ impl Client {
         batch.rejects.extend(late);
         let write = self.since(start);
         point_async("writer::before_settle").await;
-        Ok(Written { batch, rows, rejected: sent.len() as u64, write })
+        Ok(Written { batch, rows, rejected: sent.len() as u64, retries, write })
     }
 
     fn since(&self, start: Instant) -> Duration {
         self.clock.now().saturating_duration_since(start)
     }
 
-    async fn write(&self, ticket: &Ticket, rows: &RowSet) -> Result<(u64, Vec<Refusal>), WriterError> {
+    /// Rows that were acknowledged, those that were refused, and how often it was tried again.
+    async fn write(&self, ticket: &Ticket, rows: &RowSet) -> Result<(u64, Vec<Refusal>, u64), WriterError> {
         let mut attempts = Attempts::default();
         let mut left = rows.clone();
-        let (mut written, mut refused) = (0, Vec::new());
+        let (mut written, mut refused, mut retries) = (0, Vec::new(), 0);
         loop {
             let end = self.store.write(&left, &|| self.progress.tick()).await?;
             let moved = end.written > 0;
             written += end.written;
             refused.extend(end.rejected);
+            self.telemetry.statements(end.statements);
             let Some((unwritten, trouble)) = end.unwritten else {
                 ticket.over();
                 self.waiting.back.notify_waiters();
-                return Ok((written, refused));
+                return Ok((written, refused, retries));
             };
             left = unwritten;
-            self.telemetry.write_retries.add(1);
+            retries += 1;
+            self.telemetry.retried(trouble.reason().word());
             wait(ticket, &mut attempts, trouble.into(), moved).await?;
         }
     }

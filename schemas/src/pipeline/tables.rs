@@ -214,6 +214,22 @@ pub enum ConsistencyLevel {
     LocalOne,
 }
 
+impl ConsistencyLevel {
+    /// The word for it in CQL.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::One => "ONE",
+            Self::Two => "TWO",
+            Self::Three => "THREE",
+            Self::Quorum => "QUORUM",
+            Self::All => "ALL",
+            Self::LocalQuorum => "LOCAL_QUORUM",
+            Self::EachQuorum => "EACH_QUORUM",
+            Self::LocalOne => "LOCAL_ONE",
+        }
+    }
+}
+
 /// `[supervisor]`: how often a part of the tree may fail before its parent is told. The rules are OTP's.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -130,10 +130,8 @@ impl Loop<'_> {
 
     /// Others may read these partitions from here on.
     pub(super) fn gone(&self, partitions: &[Partition]) {
-        for &partition in partitions {
-            self.params.telemetry.partition(partition, |view| (view.assigned, view.paused) = (false, false));
-        }
         if !partitions.is_empty() {
+            self.params.telemetry.gone(partitions);
             self.params.ledger.saw(Event::PartitionsRevoked { partitions: partitions.to_vec() });
         }
     }
@@ -164,6 +162,11 @@ impl Loop<'_> {
             self.progress.clear();
             tracing::info!(topic = self.params.topic, "kafka answers again");
         }
+    }
+
+    /// Tells how far back the oldest record lies that is read and not written.
+    pub(super) fn show_oldest(&self, partition: Partition) {
+        self.params.telemetry.oldest_unwritten(partition, self.state.oldest_unwritten(partition));
     }
 
     pub(super) fn show_paused(&self, paused: bool) {

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forebay_schemas::event::Event;
+use forebay_schemas::event::{Event, Offsets};
 use forebay_schemas::offset::Partition;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -49,6 +49,7 @@ impl Loop<'_> {
         telemetry.consumed.add(settled.records);
         for (partition, place) in &settled.moved {
             telemetry.partition(*partition, |view| view.written = view.written.max(place.offset));
+            self.show_oldest(*partition);
         }
         self.params.ledger.saw(Event::BatchWritten {
             batch: id,
@@ -90,9 +91,9 @@ impl Loop<'_> {
             Ok(()) => {
                 for &Commit { partition, place } in &answer.commits {
                     self.state.confirmed(partition, place.offset);
-                    self.params.telemetry.partition(partition, |view| view.committed = view.committed.max(place.offset));
                 }
-                let offsets = answer.commits.iter().map(|commit| (commit.partition, commit.place.offset)).collect();
+                let offsets: Offsets = answer.commits.iter().map(|commit| (commit.partition, commit.place.offset)).collect();
+                self.params.telemetry.committed(offsets.0.iter().map(|(&partition, &offset)| (partition, offset)));
                 self.params.ledger.saw(Event::OffsetsCommitted { offsets });
                 self.pace.confirmed();
                 point("consumer::after_commit");

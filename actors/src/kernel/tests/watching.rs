@@ -53,6 +53,30 @@ fn the_registry_shows_parents_before_children_and_what_they_do() {
 }
 
 #[test]
+fn the_registry_counts_the_messages_that_wait_and_the_restarts() {
+    on_actor_thread(async {
+        let stage = Stage::new(&["a"]);
+        let root = stage.start(Strategy::OneForOne, vec![stage.puppet(Restart::Permanent, "a")]);
+        stage.diary.until("root/a 1 started").await;
+        let seen = || {
+            let views = stage.registry.actors();
+            (views[1].mailbox, views[1].restarts)
+        };
+        for _ in 0..3 {
+            stage.tell("a", |_, _| {});
+        }
+        assert_eq!(seen(), (3, 0), "the actor thread has not turned yet");
+        stage.tell("a", |_, cx| cx.exit(Exit::Failed("x".to_owned())));
+        stage.diary.until("root/a 2 started").await;
+        stage.tell("a", |puppet, _| puppet.diary.write("told"));
+        stage.diary.until("told").await;
+        assert_eq!(seen(), (0, 1));
+        root.stop();
+        root.exited().await;
+    });
+}
+
+#[test]
 fn an_actor_that_owes_progress_and_makes_none_is_restarted_but_one_that_waits_is_not() {
     on_actor_thread(async {
         let clock = Arc::new(ManualClock::default());

@@ -7,7 +7,7 @@ use scylla::errors::{
     NextPageError, PagerExecutionError, PrepareError, RequestAttemptError, RequestError, UseKeyspaceError,
 };
 
-use crate::store::error::StoreError;
+use crate::store::error::{Reason, StoreError};
 
 /// What a server says of rows that it will never take. An `Invalid` with other words is about the table or the statement, and stops the
 /// pipeline: better than to call every row bad.
@@ -43,8 +43,8 @@ impl Fault {
     }
 }
 
-fn unavailable(server: &str, what: &dyn Display) -> StoreError {
-    StoreError::Unavailable { server: server.to_owned(), what: one_line(&what.to_string()) }
+fn unavailable(server: &str, what: &dyn Display, reason: Reason) -> StoreError {
+    StoreError::Unavailable { server: server.to_owned(), what: one_line(&what.to_string()), reason }
 }
 
 fn broken(server: &str, what: &dyn Display) -> StoreError {
@@ -69,9 +69,11 @@ pub(super) fn of_execution(server: &str, error: &ExecutionError) -> Fault {
         ExecutionError::ConnectionPoolError(pool) => other(of_pool(server, pool)),
         ExecutionError::PrepareError(prepare) => of_prepare(server, prepare),
         ExecutionError::UseKeyspaceError(error) => other(of_use_keyspace(server, error)),
-        ExecutionError::RequestTimeout(after) => other(unavailable(server, &format!("no answer within {} s", after.as_secs()))),
+        ExecutionError::RequestTimeout(after) => {
+            other(unavailable(server, &format!("no answer within {} s", after.as_secs()), Reason::WriteTimeout))
+        }
         ExecutionError::SchemaAgreementError(_) | ExecutionError::MetadataError(_) | ExecutionError::EmptyPlan => {
-            other(unavailable(server, error))
+            other(unavailable(server, error, Reason::Other))
         }
         _ => other(broken(server, error)),
     }
@@ -81,7 +83,7 @@ pub(super) fn of_prepare(server: &str, error: &PrepareError) -> Fault {
     match error {
         PrepareError::AllAttemptsFailed { first_attempt } => of_attempt(server, first_attempt),
         PrepareError::ConnectionPoolError(pool) => Fault::Other(of_pool(server, pool)),
-        _ => Fault::Other(unavailable(server, error)),
+        _ => Fault::Other(unavailable(server, error, Reason::Other)),
     }
 }
 
@@ -90,19 +92,19 @@ pub(super) fn of_session(server: &str, error: &NewSessionError) -> StoreError {
     match error {
         NewSessionError::MetadataError(metadata) => match metadata {
             MetadataError::ConnectionPoolError(pool) => of_pool(server, pool),
-            _ => unavailable(server, metadata),
+            _ => unavailable(server, metadata, Reason::Connection),
         },
         NewSessionError::UseKeyspaceError(error) => of_use_keyspace(server, error),
-        NewSessionError::FailedToResolveAnyHostname(_) => unavailable(server, &"the host's name is not known"),
+        NewSessionError::FailedToResolveAnyHostname(_) => unavailable(server, &"the host's name is not known", Reason::Connection),
         NewSessionError::EmptyKnownNodesList | NewSessionError::IllegalConfig(_) => broken(server, error),
-        _ => unavailable(server, error),
+        _ => unavailable(server, error, Reason::Connection),
     }
 }
 
 pub(super) fn of_use_keyspace(server: &str, error: &UseKeyspaceError) -> StoreError {
     match error {
         UseKeyspaceError::RequestError(attempt) => of_attempt(server, attempt).into_error(),
-        UseKeyspaceError::RequestTimeout(_) => unavailable(server, error),
+        UseKeyspaceError::RequestTimeout(_) => unavailable(server, error, Reason::Other),
         _ => broken(server, error),
     }
 }
@@ -113,7 +115,7 @@ pub(super) fn of_pager(server: &str, error: &PagerExecutionError) -> StoreError 
         PagerExecutionError::PrepareError(prepare) => of_prepare(server, prepare).into_error(),
         PagerExecutionError::NextPageError(page) => of_next_page(server, page),
         PagerExecutionError::UseKeyspaceError(error) => of_use_keyspace(server, error),
-        _ => unavailable(server, error),
+        _ => unavailable(server, error, Reason::Other),
     }
 }
 
@@ -121,18 +123,18 @@ pub(super) fn of_next_page(server: &str, error: &NextPageError) -> StoreError {
     match error {
         NextPageError::RequestFailure(RequestError::LastAttemptError(attempt)) => of_attempt(server, attempt).into_error(),
         NextPageError::RequestFailure(RequestError::ConnectionPoolError(pool)) => of_pool(server, pool),
-        NextPageError::RequestFailure(_) => unavailable(server, error),
+        NextPageError::RequestFailure(_) => unavailable(server, error, Reason::Other),
         _ => broken(server, error),
     }
 }
 
 fn of_pool(server: &str, error: &ConnectionPoolError) -> StoreError {
     let ConnectionPoolError::Broken { last_connection_error } = error else {
-        return unavailable(server, error);
+        return unavailable(server, error, Reason::Connection);
     };
     match last_connection_error {
-        ConnectionError::IoError(cause) => unavailable(server, cause),
-        ConnectionError::ConnectTimeout => unavailable(server, &"no answer to the connection request"),
+        ConnectionError::IoError(cause) => unavailable(server, cause, Reason::Connection),
+        ConnectionError::ConnectTimeout => unavailable(server, &"no answer to the connection request", Reason::Connection),
         ConnectionError::ConnectionSetupRequestError(setup) => match setup.get_error() {
             ConnectionSetupRequestErrorKind::DbError(error, said) => of_server(server, error, said).into_error(),
             ConnectionSetupRequestErrorKind::MissingAuthentication => {
@@ -143,9 +145,9 @@ fn of_pool(server: &str, error: &ConnectionPoolError) -> StoreError {
             | ConnectionSetupRequestErrorKind::AuthFinishError(_)) => {
                 StoreError::Denied { server: server.to_owned(), what: one_line(&kind.to_string()) }
             }
-            kind => unavailable(server, kind),
+            kind => unavailable(server, kind, Reason::Connection),
         },
-        other => unavailable(server, other),
+        other => unavailable(server, other, Reason::Connection),
     }
 }
 
@@ -153,8 +155,9 @@ fn of_attempt(server: &str, error: &RequestAttemptError) -> Fault {
     match error {
         RequestAttemptError::DbError(error, said) => of_server(server, error, said),
         RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_) => Fault::Other(broken(server, error)),
-        // Broken connections, statements being prepared anew, answers that can't be read: what became of the request is not known.
-        _ => Fault::Other(unavailable(server, error)),
+        RequestAttemptError::BrokenConnectionError(_) => Fault::Other(unavailable(server, error, Reason::Connection)),
+        // Statements being prepared anew, answers that can't be read: what became of the request is not known.
+        _ => Fault::Other(unavailable(server, error, Reason::Other)),
     }
 }
 
@@ -174,12 +177,23 @@ fn of_server(server: &str, error: &DbError, said: &str) -> Fault {
             remedy: "bring keyspace, table and pipeline file together; `forebay check --cql` shows what the pipeline needs".to_owned(),
         },
         // A server that can't read its own tables of users answers so too, while it starts.
-        DbError::AuthenticationError | DbError::Unauthorized if lower.contains("unable to perform") => unavailable(server, &said),
+        DbError::AuthenticationError | DbError::Unauthorized if lower.contains("unable to perform") => {
+            unavailable(server, &said, Reason::Unavailable)
+        }
         DbError::AuthenticationError | DbError::Unauthorized => StoreError::Denied { server: to_server(), what: one_line(said) },
         DbError::ProtocolError => broken(server, &said),
-        other if said.is_empty() => unavailable(server, other),
-        other => unavailable(server, &format!("{other}: {said}")),
+        other if said.is_empty() => unavailable(server, other, reason_of(other)),
+        other => unavailable(server, &format!("{other}: {said}"), reason_of(other)),
     })
+}
+
+fn reason_of(error: &DbError) -> Reason {
+    match error {
+        DbError::WriteTimeout { .. } | DbError::ReadTimeout { .. } => Reason::WriteTimeout,
+        DbError::Unavailable { .. } => Reason::Unavailable,
+        DbError::Overloaded | DbError::IsBootstrapping | DbError::RateLimitReached { .. } => Reason::Overloaded,
+        _ => Reason::Other,
+    }
 }
 
 #[cfg(test)]
@@ -196,6 +210,8 @@ mod tests {
         for error in [DbError::Overloaded, DbError::IsBootstrapping, DbError::ServerError, DbError::Other(0x1700)] {
             assert!(matches!(class(&error, "busy"), Class::Transient));
         }
+        assert_eq!(of_server("x", &DbError::Overloaded, "busy").into_error().reason(), Reason::Overloaded);
+        assert_eq!(of_server("x", &DbError::ServerError, "").into_error().reason(), Reason::Other);
         assert!(matches!(class(&DbError::AuthenticationError, "Unable to perform authentication: Cannot achieve"), Class::Transient));
     }
 

@@ -22,12 +22,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use forebay_schemas::pipeline::{CassandraTable, ConsistencyLevel, ContactPoints, Pipeline};
+use forebay_schemas::snapshot::NodeView;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use scylla::cluster::Node;
 use scylla::errors::ExecutionError;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::Consistency;
@@ -43,6 +45,7 @@ use super::rows::{Refusal, RowSet};
 use super::spec::TableSpec;
 use super::{QueryRow, WriteEnd};
 use crate::kernel::Class;
+use crate::telemetry::{Glance, Glimpse};
 
 /// The largest batch, as Cassandra measures it; it refuses 50 KiB (`batch_size_fail_threshold`).
 const BATCH_BYTES: u32 = 40_000;
@@ -212,8 +215,32 @@ impl Cassandra {
         query::run(&self.0.server, &self.0.session(), &self.0.keyspace, cql, each).await
     }
 
+    /// The nodes as the driver's last look at the cluster has them.
+    pub(super) fn glance(&self) -> Glance {
+        let this = Arc::downgrade(&self.0);
+        Arc::new(move || {
+            let inner = this.upgrade()?;
+            let (state, lost) = (inner.session().get_cluster_state(), inner.lost.load(Ordering::Relaxed));
+            let mut nodes: Vec<NodeView> = state.get_nodes_info().iter().map(|node| node_view(node, lost)).collect();
+            nodes.sort_by(|one, other| one.address.cmp(&other.address));
+            Some(Glimpse { in_flight: inner.in_flight.saturating_sub(inner.slots.available_permits()) as u64, nodes })
+        })
+    }
+
     pub(super) fn describe(&self) -> String {
         self.0.server.trim_start_matches("cassandra ").to_owned()
+    }
+}
+
+/// The driver tells of a node whether it is connected; how many connections it keeps to one is its setting.
+fn node_view(node: &Node, lost: bool) -> NodeView {
+    let up = node.is_connected() && !lost;
+    NodeView {
+        address: format!("{}:{}", node.address.ip(), node.address.port()),
+        datacenter: node.datacenter.clone().unwrap_or_default(),
+        rack: node.rack.clone().unwrap_or_default(),
+        up,
+        connections: if up { CONNECTIONS.get() as u64 } else { 0 },
     }
 }
 
@@ -225,7 +252,10 @@ fn settle(
     trouble: &mut Option<StoreError>,
 ) -> Result<(), StoreError> {
     match sent {
-        Sent::Written(rows) => end.written += rows,
+        Sent::Written(rows) => {
+            end.written += rows;
+            end.statements += 1;
+        }
         Sent::Halves(first, second) => left.extend([second, first]),
         Sent::Refused(refusal) => end.rejected.push(refusal),
         Sent::Failed(range, error) => match error.class() {

@@ -7,7 +7,7 @@ use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
 
 use super::fault;
-use crate::store::error::StoreError;
+use crate::store::error::{Reason, StoreError};
 use crate::store::spec::TableSpec;
 
 /// A column of the real table.
@@ -68,7 +68,7 @@ async fn define(server: &str, session: &Session, cql: String) -> Result<(), Stor
 /// node knows of it yet. So it is waited for.
 pub(super) fn in_the_making(error: StoreError) -> StoreError {
     match error {
-        StoreError::Schema { server, what, .. } => StoreError::Unavailable { server, what: format!("{what} yet") },
+        StoreError::Schema { server, what, .. } => StoreError::Unavailable { server, what: format!("{what} yet"), reason: Reason::Other },
         other => other,
     }
 }

@@ -1,0 +1,25 @@
+//! What the process has in use.
+
+/// Bytes of memory that are resident; 0 where the system does not tell.
+pub fn resident_bytes() -> u64 {
+    std::fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident).unwrap_or(0)
+}
+
+/// The line `VmRSS:    1234 kB`; unlike `statm` it needs no page size.
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_in_bytes() {
+        assert_eq!(resident("Name:\tx\nVmRSS:\t   12 kB\nThreads:\t1\n"), Some(12_288));
+        assert_eq!(resident("Name:\tx\n"), None);
+        #[cfg(target_os = "linux")]
+        assert!(resident_bytes() > 1 << 20);
+    }
+}

@@ -1,0 +1,52 @@
+//! What is known of the store that rows go to.
+//!
+//! Guarantee: counts are of the process, over all connections; a look asks no server. Not guaranteed: nodes before the first connection, nor that a
+//! node which is shown as up answers the next request.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use forebay_schemas::snapshot::{NodeView, StoreView};
+
+/// What a connected store shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Glimpse {
+    /// Statements that were sent and are not answered.
+    pub in_flight: u64,
+    /// Its nodes.
+    pub nodes: Vec<NodeView>,
+}
+
+/// Takes a glimpse of a connected store without waiting; none when it is gone.
+pub type Glance = Arc<dyn Fn() -> Option<Glimpse> + Send + Sync>;
+
+/// The store that rows go to.
+#[derive(Default)]
+pub(super) struct StoreMeter {
+    pub(super) kind: String,
+    pub(super) consistency: String,
+    pub(super) statements: u64,
+    pub(super) retries: BTreeMap<&'static str, u64>,
+    pub(super) glance: Option<Glance>,
+}
+
+impl StoreMeter {
+    pub(super) fn view(&self) -> StoreView {
+        let Glimpse { in_flight, nodes } = self.glance.as_ref().and_then(|glance| glance()).unwrap_or_default();
+        StoreView {
+            kind: self.kind.clone(),
+            consistency: self.consistency.clone(),
+            in_flight,
+            statements: self.statements,
+            retries: self.retries.iter().map(|(&reason, &count)| (reason.to_owned(), count)).collect(),
+            nodes,
+        }
+    }
+}
+
+impl fmt::Debug for StoreMeter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreMeter").field("kind", &self.kind).field("statements", &self.statements).finish_non_exhaustive()
+    }
+}
