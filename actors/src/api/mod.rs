@@ -11,10 +11,12 @@
 //! | `POST /v1/runs/{id}/cancel` | call it off; 200, also when it has ended |
 //! | `GET /v1/snapshot` | the whole pipeline |
 //! | `GET /v1/events?from=SEQ` | the journal as it grows, as server-sent events; `Last-Event-ID` goes on after one |
+//! | `GET /metrics` | the same for Prometheus; [`forebay_schemas::metrics`] has the table |
 //! | `GET /healthz`, `GET /readyz` | the process is up; every actor is at work |
 
 mod actor;
 mod events;
+mod metrics;
 mod problem;
 mod routes;
 

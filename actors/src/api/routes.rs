@@ -57,6 +57,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .route("/v1/runs/{id}/cancel", web::post().to(cancel_run))
         .route("/v1/events", web::get().to(events))
         .route("/v1/snapshot", web::get().to(snapshot))
+        .route("/metrics", web::get().to(super::metrics::metrics))
         .route("/healthz", web::get().to(healthz))
         .route("/readyz", web::get().to(readyz))
         .default_service(web::to(nothing_here));

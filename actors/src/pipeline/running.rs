@@ -31,7 +31,7 @@ use crate::ledger::{Command, Keeper, Ledger, LedgerError, Lookout};
 use crate::message::RawBatch;
 use crate::producer::Producer;
 use crate::store::Store;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Sentinel, Telemetry};
 use crate::transformer::Transformer;
 use crate::writer::{Writer, WriterParts};
 
@@ -183,17 +183,15 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         ledger: Arc::clone(&ledger),
         edges,
     }));
-    if let Some(listener) = options.listener.filter(|_| has(Role::Api)) {
-        let parts = ApiParts {
-            pipeline: pipeline.meta.name.clone(),
-            listener: Arc::new(listener),
-            viewer: viewer.clone(),
-            ledger: Arc::clone(&ledger),
-            journal: (!journal_is_off()).then(|| journal_dir(pipeline)),
-            triggers: fetches_here.then(|| Arc::new(fetcher.clone()) as Arc<dyn Triggers>),
-        };
-        children.push(common.observers(parts));
-    }
+    let api = options.listener.filter(|_| has(Role::Api)).map(|listener| ApiParts {
+        pipeline: pipeline.meta.name.clone(),
+        listener: Arc::new(listener),
+        viewer: viewer.clone(),
+        ledger: Arc::clone(&ledger),
+        journal: (!journal_is_off()).then(|| journal_dir(pipeline)),
+        triggers: fetches_here.then(|| Arc::new(fetcher.clone()) as Arc<dyn Triggers>),
+    });
+    children.push(common.observers(viewer.clone(), api));
     let limits = Limits { max_restarts: 3, within: Duration::from_secs(300), ..common.limits() };
     let root = crate::kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
     Ok(Running { root, viewer, telemetry, access, pipeline: Arc::clone(pipeline), ledger, fetches: fetched, fetcher, _held: (lock, claim) })
@@ -410,12 +408,18 @@ impl Common {
         }
     }
 
-    fn observers(&self, api: ApiParts) -> ChildSpec {
-        let (limits, shutdown) = (self.limits(), self.shutdown());
+    /// Those who only look on: alerts, and the API if there is one.
+    fn observers(&self, viewer: Viewer, api: Option<ApiParts>) -> ChildSpec {
+        let (common, limits, shutdown) = (self.clone(), self.limits(), self.shutdown());
         ChildSpec::supervisor("observers", Restart::Temporary, shutdown * 2, move || {
-            let api = api.clone();
-            let api = ChildSpec::actor("api", Restart::Permanent, shutdown, move |_| Api::new(api.clone()));
-            SupervisorSpec { strategy: Strategy::OneForOne, limits: limits.clone(), children: vec![api] }
+            let mut children = vec![{
+                let (viewer, telemetry) = (viewer.clone(), Arc::clone(&common.telemetry));
+                ChildSpec::actor("alerts", Restart::Permanent, shutdown, move |_| Sentinel::new(viewer.clone(), Arc::clone(&telemetry)))
+            }];
+            if let Some(api) = api.clone() {
+                children.push(ChildSpec::actor("api", Restart::Permanent, shutdown, move |_| Api::new(api.clone())));
+            }
+            SupervisorSpec { strategy: Strategy::OneForOne, limits: limits.clone(), children }
         })
     }
 }

@@ -4,10 +4,12 @@
 //! record's age, of which a whole batch is recorded under one lock. Not guaranteed: that two numbers of one look were true at the same instant.
 //!
 //! * [`Meter`]: how long something takes.    * [`memory`]: what the process has in use.
+//! * [`Sentinel`]: tells what is wrong.
 
 mod commits;
 pub mod memory;
 mod meter;
+mod sentinel;
 mod source;
 mod store;
 
@@ -22,6 +24,7 @@ use forebay_schemas::snapshot::{AlertView, BatchView, PartitionView, SourceView,
 use forebay_schemas::summary::Latency;
 
 pub use self::meter::{BOUNDS_MICROS, Meter};
+pub use self::sentinel::Sentinel;
 pub use self::store::{Glance, Glimpse};
 
 use self::commits::Batches;

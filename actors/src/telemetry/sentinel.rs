@@ -1,0 +1,72 @@
+//! Looks at the pipeline every few seconds and tells what is wrong: in the snapshot, and in the log when it begins and ends.
+//!
+//! Guarantee: nothing waits for it, and it judges by the rules that Prometheus is given ([`forebay_schemas::metrics::alerts`]). Not guaranteed: what
+//! came and went between two looks and left no count.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_schemas::metrics::alerts::Judgement;
+use forebay_schemas::snapshot::AlertView;
+
+use super::Telemetry;
+use crate::kernel::{Actor, Cx, Exit};
+use crate::pipeline::Viewer;
+
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The actor that judges. Nothing is posted to it.
+pub struct Sentinel {
+    viewer: Viewer,
+    telemetry: Arc<Telemetry>,
+    judgement: Judgement,
+    /// What was wrong at the last look: the first summary of each rule.
+    said: BTreeMap<String, String>,
+}
+
+impl Sentinel {
+    /// Looks through `viewer` and tells `telemetry`.
+    pub fn new(viewer: Viewer, telemetry: Arc<Telemetry>) -> Self {
+        Self { viewer, telemetry, judgement: Judgement::default(), said: BTreeMap::new() }
+    }
+
+    fn look(&mut self, cx: &mut Cx<'_, Self>) {
+        let alerts = self.judgement.judge(&self.viewer.snapshot());
+        self.say(&alerts);
+        self.telemetry.set_alerts(alerts);
+        cx.after(LOOK_EVERY, Self::look);
+    }
+
+    fn say(&mut self, alerts: &[AlertView]) {
+        let mut now = BTreeMap::new();
+        for AlertView { name, severity, summary, .. } in alerts {
+            now.entry(name.clone()).or_insert_with(|| summary.clone());
+            if !self.said.contains_key(name) {
+                tracing::warn!(alert = name, severity, "{summary}");
+            }
+        }
+        for (name, summary) in self.said.iter().filter(|(name, _)| !now.contains_key(*name)) {
+            tracing::info!(alert = name, "no longer: {summary}");
+        }
+        self.said = now;
+    }
+}
+
+impl Actor for Sentinel {
+    type Message = Infallible;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) {
+        self.look(cx);
+    }
+
+    fn handle(&mut self, message: Infallible, _: &mut Cx<'_, Self>) {
+        match message {}
+    }
+
+    fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
+        cx.exit(Exit::Shutdown);
+    }
+}

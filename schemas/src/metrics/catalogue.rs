@@ -1,0 +1,381 @@
+//! The table of metrics: what each is called, what it means, and how it is read from a snapshot.
+
+use crate::api::DesiredState;
+use crate::snapshot::{ActorState, PartitionView, Snapshot, StageView};
+
+/// What kind of metric it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises, from 0 at the start of the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts in cumulative buckets, with a sum and a count, each only rising.
+    Histogram,
+}
+
+impl Kind {
+    /// The word for it in Prometheus's format.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name; that of a counter ends in `_total`.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// What a value of it counts: a base unit, or what there is so many of.
+    pub unit: &'static str,
+    /// What it means, in a sentence.
+    pub help: &'static str,
+    /// Its labels, beside `pipeline`, which each has.
+    pub labels: &'static [&'static str],
+    /// Reads it.
+    pub read: fn(&Snapshot, &mut Samples),
+}
+
+/// The values of one metric.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// Values of the labels, and the value.
+    pub plain: Vec<(Vec<String>, f64)>,
+    /// Values of the labels, and the histogram.
+    pub histograms: Vec<(Vec<String>, StageView)>,
+}
+
+impl Samples {
+    fn put(&mut self, labels: &[&str], value: f64) {
+        self.plain.push((labels.iter().map(|&label| label.to_owned()).collect(), value));
+    }
+
+    fn count(&mut self, value: u64) {
+        self.put(&[], value as f64);
+    }
+
+    fn histogram(&mut self, labels: &[&str], view: &StageView) {
+        self.histograms.push((labels.iter().map(|&label| label.to_owned()).collect(), view.clone()));
+    }
+}
+
+const fn counter(
+    name: &'static str,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&Snapshot, &mut Samples),
+) -> Metric {
+    Metric { name, kind: Kind::Counter, unit, help, labels, read }
+}
+
+const fn gauge(
+    name: &'static str,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&Snapshot, &mut Samples),
+) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit, help, labels, read }
+}
+
+const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str, read: fn(&Snapshot, &mut Samples)) -> Metric {
+    Metric { name, kind: Kind::Histogram, unit: "seconds", help, labels, read }
+}
+
+/// Every metric there is. Two have names of OpenTelemetry's conventions for messaging, since they mean just that; the others are Forebay's own.
+pub const CATALOGUE: &[Metric] = &[
+    // The process
+    gauge("forebay_build_info", "1", &["version"], "Always 1; the label is the version of the program.", |s, to| {
+        to.put(&[&s.version], 1.0)
+    }),
+    gauge("forebay_start_time_seconds", "seconds", &[], "When the process started, in seconds since 1970.", |s, to| {
+        to.put(&[], s.started_at.timestamp_millis() as f64 / 1e3);
+    }),
+    gauge("forebay_role", "1", &["role"], "1 for each part of the tree that this process runs.", |s, to| {
+        s.roles.iter().for_each(|role| to.put(&[role], 1.0));
+    }),
+    gauge("forebay_desired_state", "1", &["state"], "1 for what the pipeline is meant to do, 0 for the rest.", |s, to| {
+        let states = [(DesiredState::Running, "running"), (DesiredState::Paused, "paused"), (DesiredState::Drained, "drained")];
+        states.iter().for_each(|(state, word)| to.put(&[word], truth(s.desired.state == *state)));
+    }),
+    gauge(
+        "forebay_memory_resident_bytes",
+        "bytes",
+        &[],
+        "Memory that the process has in use; absent where the system does not tell.",
+        |s, to| {
+            if s.memory_bytes > 0 {
+                to.count(s.memory_bytes);
+            }
+        },
+    ),
+    // The API that is fetched from
+    counter(
+        "forebay_http_responses_total",
+        "responses",
+        &["status_class"],
+        "Answers of the API by class of status: 2xx, 304, 3xx, 4xx, 429, 5xx, and none when there was no answer.",
+        |s, to| {
+            for (class, &count) in s.source.iter().flat_map(|source| &source.statuses) {
+                to.put(&[class], count as f64);
+            }
+        },
+    ),
+    counter(
+        "forebay_http_throttled_seconds_total",
+        "seconds",
+        &[],
+        "How long the API was left alone because it asked for that or failed.",
+        |s, to| {
+            if let Some(source) = &s.source {
+                to.put(&[], seconds(source.throttled_micros));
+            }
+        },
+    ),
+    counter("forebay_pages_total", "pages", &[], "Pages the API answered.", |s, to| to.count(s.totals.pages)),
+    counter("forebay_fetch_failures_total", "fetches", &[], "Fetches that gave no page that can be produced.", |s, to| {
+        to.count(s.totals.fetch_failures);
+    }),
+    counter("forebay_records_fetched_total", "records", &[], "Records found in pages.", |s, to| to.count(s.totals.fetched)),
+    // Kafka
+    counter("messaging_client_sent_messages_total", "records", &["topic"], "Records that Kafka acknowledged in the topic.", |s, to| {
+        to.put(&[&s.topic], s.totals.produced as f64);
+    }),
+    counter(
+        "messaging_client_consumed_messages_total",
+        "records",
+        &["topic"],
+        "Records read from the topic and settled: written, filtered out by the SQL, or dead letters.",
+        |s, to| {
+            to.put(&[&s.topic], s.totals.consumed as f64);
+        },
+    ),
+    gauge(
+        "forebay_kafka_lag_records",
+        "records",
+        &["topic", "partition"],
+        "Records of an assigned partition that are not written yet.",
+        |s, to| {
+            assigned(s, to, |view| Some(view.lag() as f64));
+        },
+    ),
+    gauge(
+        "forebay_kafka_lag_seconds",
+        "seconds",
+        &["topic", "partition"],
+        "How long ago the oldest record that is not written came into the topic; 0 without lag, absent while it is not read.",
+        |s, to| {
+            assigned(s, to, |view| known(view.behind_ms).map(|millis| millis / 1e3));
+        },
+    ),
+    gauge("forebay_kafka_begin_offset", "offset", &["topic", "partition"], "The first offset that Kafka still holds.", |s, to| {
+        assigned(s, to, |view| known(view.begin));
+    }),
+    gauge("forebay_kafka_end_offset", "offset", &["topic", "partition"], "The offset that the next record will get.", |s, to| {
+        assigned(s, to, |view| known(view.end));
+    }),
+    gauge(
+        "forebay_kafka_written_offset",
+        "offset",
+        &["topic", "partition"],
+        "All before it is in the table or a dead letter; absent when this process does not know.",
+        |s, to| {
+            assigned(s, to, |view| known(view.written));
+        },
+    ),
+    gauge(
+        "forebay_kafka_committed_offset",
+        "offset",
+        &["topic", "partition"],
+        "What the consumer group has committed; absent when nothing is.",
+        |s, to| {
+            assigned(s, to, |view| known(view.committed));
+        },
+    ),
+    gauge(
+        "forebay_kafka_partition_assigned",
+        "1",
+        &["topic", "partition"],
+        "1 when this process reads the partition, 0 when it did before.",
+        |s, to| {
+            partitions(s, to, |view| Some(truth(view.assigned)));
+        },
+    ),
+    gauge(
+        "forebay_kafka_partition_paused",
+        "1",
+        &["topic", "partition"],
+        "1 while an assigned partition is paused for want of budget.",
+        |s, to| {
+            assigned(s, to, |view| Some(truth(view.paused)));
+        },
+    ),
+    counter(
+        "forebay_kafka_clamped_timestamps_total",
+        "records",
+        &["topic", "partition"],
+        "Records whose timestamp lies after the year 2099, and counts as none.",
+        |s, to| {
+            partitions(s, to, |view| Some(view.clamped as f64));
+        },
+    ),
+    // Batches
+    counter("forebay_batches_total", "batches", &[], "Micro-batches that were written.", |s, to| {
+        if let Some(write) = s.stages.iter().find(|stage| stage.stage == "write") {
+            to.count(write.count);
+        }
+    }),
+    gauge(
+        "forebay_last_batch_timestamp_seconds",
+        "seconds",
+        &[],
+        "When the last micro-batch was written, in seconds since 1970; absent before the first.",
+        |s, to| {
+            if let Some(batch) = s.batches.first() {
+                to.put(&[], batch.at.timestamp_millis() as f64 / 1e3);
+            }
+        },
+    ),
+    histogram(
+        "forebay_stage_duration_seconds",
+        &["stage"],
+        "How long a stage takes: fetch and produce a page; wait, transform, write and commit a micro-batch.",
+        |s, to| {
+            s.stages.iter().for_each(|stage| to.histogram(&[&stage.stage], stage));
+        },
+    ),
+    histogram(
+        "forebay_end_to_end_latency_seconds",
+        &[],
+        "From a record's timestamp in the topic until its row was acknowledged.",
+        |s, to| {
+            if !s.end_to_end.buckets.is_empty() {
+                to.histogram(&[], &s.end_to_end);
+            }
+        },
+    ),
+    counter("forebay_rows_written_total", "rows", &[], "Rows that the table acknowledged.", |s, to| to.count(s.totals.written)),
+    counter("forebay_records_rejected_total", "records", &[], "Records that went to the dead-letter topic.", |s, to| {
+        to.count(s.totals.rejected);
+    }),
+    // The store
+    counter(
+        "forebay_db_statements_total",
+        "statements",
+        &["db_system"],
+        "Statements that the store acknowledged: a CQL batch is one, and so is a transaction of the embedded store.",
+        |s, to| {
+            s.store.iter().for_each(|store| to.put(&[&store.kind], store.statements as f64));
+        },
+    ),
+    gauge("forebay_db_in_flight_statements", "statements", &["db_system"], "Statements that were sent and are not answered.", |s, to| {
+        s.store.iter().for_each(|store| to.put(&[&store.kind], store.in_flight as f64));
+    }),
+    counter(
+        "forebay_db_retries_total",
+        "attempts",
+        &["db_system", "reason"],
+        "Attempts to write that were made again, by reason: write_timeout, unavailable, overloaded, connection, other.",
+        |s, to| {
+            if let Some(store) = &s.store {
+                store.retries.iter().for_each(|(reason, &count)| to.put(&[&store.kind, reason], count as f64));
+            }
+        },
+    ),
+    gauge(
+        "forebay_db_node_up",
+        "1",
+        &["node", "datacenter"],
+        "1 while a node of Cassandra is connected; absent when embedded.",
+        |s, to| {
+            for node in s.store.iter().filter(|store| store.kind == "cassandra").flat_map(|store| &store.nodes) {
+                to.put(&[&node.address, &node.datacenter], truth(node.up));
+            }
+        },
+    ),
+    // Actors
+    gauge(
+        "forebay_actor_state",
+        "1",
+        &["actor", "state"],
+        "1 for what an actor is doing, 0 for the rest: up, waiting (for a server), stuck, restarting, ended.",
+        |s, to| {
+            let states = [
+                (ActorState::Up, "up"),
+                (ActorState::Waiting, "waiting"),
+                (ActorState::Stuck, "stuck"),
+                (ActorState::Restarting, "restarting"),
+                (ActorState::Ended, "ended"),
+            ];
+            for actor in &s.actors {
+                states.iter().for_each(|(state, word)| to.put(&[&actor.path, word], truth(actor.state == *state)));
+            }
+        },
+    ),
+    counter("forebay_actor_restarts_total", "restarts", &["actor"], "Restarts of an actor.", |s, to| {
+        s.actors.iter().for_each(|actor| to.put(&[&actor.path], actor.restarts as f64));
+    }),
+    gauge("forebay_actor_mailbox_messages", "messages", &["actor"], "Messages that wait in an actor's mailbox.", |s, to| {
+        s.actors.iter().for_each(|actor| to.put(&[&actor.path], actor.mailbox as f64));
+    }),
+    // Edges
+    gauge("forebay_edge_used_bytes", "bytes", &["edge"], "Bytes in flight between two actors.", |s, to| {
+        s.edges.iter().for_each(|edge| to.put(&[&edge.name], edge.used_bytes as f64));
+    }),
+    gauge("forebay_edge_budget_bytes", "bytes", &["edge"], "The most bytes that may be in flight between two actors.", |s, to| {
+        s.edges.iter().for_each(|edge| to.put(&[&edge.name], edge.budget_bytes as f64));
+    }),
+    counter("forebay_backpressure_seconds_total", "seconds", &["edge"], "How long the upstream actor waited for budget.", |s, to| {
+        s.edges.iter().for_each(|edge| to.put(&[&edge.name], seconds(edge.blocked_micros)));
+    }),
+    // Runs and the journal
+    gauge("forebay_runs_open", "runs", &[], "Runs that have not ended.", |s, to| to.count(s.run_totals.open)),
+    counter("forebay_runs_ended_total", "runs", &["state"], "Runs that ended since the process started, by how.", |s, to| {
+        let ended = &s.run_totals;
+        let by_state = [("succeeded", ended.succeeded), ("failed", ended.failed), ("cancelled", ended.cancelled)];
+        by_state.iter().for_each(|(state, count)| to.put(&[state], *count as f64));
+    }),
+    gauge("forebay_journal_last_sequence", "events", &[], "The last event that was decided.", |s, to| to.count(s.seq)),
+    gauge("forebay_journal_durable_sequence", "events", &[], "The last event that is on the disk; absent without a journal.", |s, to| {
+        if s.durable_seq > 0 {
+            to.count(s.durable_seq);
+        }
+    }),
+];
+
+fn truth(so: bool) -> f64 {
+    f64::from(u8::from(so))
+}
+
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+/// −1 is how a snapshot says that it does not know.
+fn known(number: i64) -> Option<f64> {
+    (number >= 0).then_some(number as f64)
+}
+
+fn partitions(s: &Snapshot, to: &mut Samples, read: fn(&PartitionView) -> Option<f64>) {
+    for view in &s.partitions {
+        if let Some(value) = read(view) {
+            to.put(&[&s.topic, &view.partition.to_string()], value);
+        }
+    }
+}
+
+/// Of partitions that others read this process knows only what was.
+fn assigned(s: &Snapshot, to: &mut Samples, read: fn(&PartitionView) -> Option<f64>) {
+    for view in s.partitions.iter().filter(|view| view.assigned) {
+        if let Some(value) = read(view) {
+            to.put(&[&s.topic, &view.partition.to_string()], value);
+        }
+    }
+}

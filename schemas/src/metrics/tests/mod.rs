@@ -1,0 +1,195 @@
+//! What the table keeps, and that what is checked in is of it.
+
+mod alerts;
+mod dashboard;
+mod promql;
+mod reference;
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::*;
+use crate::api::Desired;
+use crate::snapshot::{
+    ActorState, ActorView, BatchView, EdgeView, NodeView, PartitionView, RunTotals, Snapshot, SourceView, StageView, StoreView, Totals,
+};
+use crate::summary::Latency;
+
+/// Checks a file of the tree against its text, or writes it when asked to.
+fn is_checked_in(path: &str, text: &str) {
+    let file = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("FOREBAY_WRITE_SCHEMAS").is_some() {
+        std::fs::write(&file, text).unwrap();
+        return;
+    }
+    let have = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(have == text, "{path} is not of this code; FOREBAY_WRITE_SCHEMAS=1 writes it");
+}
+
+fn stage(name: &str, count: u64) -> StageView {
+    let buckets = vec![(100, 0), (1_000, count / 2), (10_000_000, count)];
+    StageView { stage: name.to_owned(), count, sum_micros: count * 1_500, buckets, ..StageView::default() }
+}
+
+fn actor(path: &str, state: ActorState) -> ActorView {
+    let since = DateTime::UNIX_EPOCH;
+    ActorView { path: path.to_owned(), state, incarnation: 1, since, last_exit: None, note: None, restarts: 0, mailbox: 2 }
+}
+
+fn partition(number: i32) -> PartitionView {
+    PartitionView {
+        partition: number,
+        begin: 0,
+        end: 100,
+        written: 90,
+        committed: 80,
+        assigned: true,
+        paused: false,
+        clamped: 1,
+        behind_ms: 1_500,
+    }
+}
+
+/// A pipeline in which everything has a value, `seconds` after its start.
+fn look(seconds: i64) -> Snapshot {
+    let at: DateTime<Utc> = DateTime::UNIX_EPOCH + TimeDelta::seconds(1_000 + seconds);
+    Snapshot {
+        pipeline: "us\"er\\s\n".to_owned(),
+        version: "0.1.0".to_owned(),
+        started_at: DateTime::UNIX_EPOCH,
+        at,
+        roles: vec!["ingest".to_owned(), "egress".to_owned()],
+        kafka: "127.0.0.1:9092".to_owned(),
+        cassandra: "127.0.0.1:9042".to_owned(),
+        topic: "users_stream".to_owned(),
+        table: "users_stream".to_owned(),
+        totals: Totals { pages: 3, fetched: 300, produced: 300, consumed: 290, written: 289, rejected: 1, ..Totals::default() },
+        partitions: vec![partition(0), partition(1)],
+        latency_ms: Latency::default(),
+        batches: vec![BatchView {
+            id: 1,
+            at,
+            records: 1,
+            rows: 1,
+            rejected: 0,
+            wait_micros: 1,
+            transform_micros: 1,
+            write_micros: 1,
+            commit_micros: 0,
+            ranges: crate::offset::Ranges::default(),
+            retries: 0,
+        }],
+        actors: vec![actor("root", ActorState::Up), actor("root/egress/writer", ActorState::Up)],
+        runs: Vec::new(),
+        edges: vec![EdgeView { name: "consumer -> writer".to_owned(), used_bytes: 10, budget_bytes: 100, blocked_micros: 500_000 }],
+        seq: 40,
+        desired: Desired::default(),
+        stages: ["fetch", "produce", "wait", "transform", "write", "commit"].map(|name| stage(name, 4)).into(),
+        source: Some(SourceView {
+            url: "http://127.0.0.1/".to_owned(),
+            statuses: [("2xx".to_owned(), 3), ("429".to_owned(), 1)].into(),
+            throttled_micros: 2_000_000,
+            cursor: None,
+        }),
+        store: Some(StoreView {
+            kind: "cassandra".to_owned(),
+            consistency: "LOCAL_QUORUM".to_owned(),
+            in_flight: 1,
+            statements: 6,
+            retries: [("overloaded".to_owned(), 2)].into(),
+            nodes: vec![NodeView { address: "127.0.0.1:9042".to_owned(), datacenter: "dc1".to_owned(), up: true, ..NodeView::default() }],
+        }),
+        alerts: Vec::new(),
+        memory_bytes: 90 << 20,
+        end_to_end: stage("end_to_end", 289),
+        durable_seq: 39,
+        run_totals: RunTotals { open: 1, succeeded: 2, failed: 0, cancelled: 0 },
+    }
+}
+
+#[test]
+fn names_and_labels_follow_prometheus_and_each_is_there_once() {
+    let word = |text: &str| text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let mut names = BTreeSet::new();
+    for metric in CATALOGUE {
+        assert!(names.insert(metric.name), "{} is there twice", metric.name);
+        assert!(word(metric.name) && metric.labels.iter().all(|label| word(label) && *label != "pipeline"), "{}", metric.name);
+        assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+        assert!(metric.help.ends_with('.'), "{}", metric.help);
+        for unit in ["seconds", "bytes"] {
+            let named = metric.name.trim_end_matches("_total").ends_with(unit);
+            assert_eq!(named, metric.unit == unit, "{} is in {}", metric.name, metric.unit);
+        }
+        assert!(metric.name.starts_with("forebay_") || metric.name.starts_with("messaging_client_"), "{}", metric.name);
+        let bounded =
+            ["version", "role", "state", "status_class", "topic", "partition", "stage", "db_system", "reason", "node", "datacenter"];
+        let bounded = bounded.iter().chain(&["actor", "edge"]).collect::<BTreeSet<_>>();
+        assert!(metric.labels.iter().all(|label| bounded.contains(label)), "{:?} of {}", metric.labels, metric.name);
+    }
+}
+
+#[test]
+fn every_metric_of_a_full_snapshot_has_a_value_for_each_of_its_labels() {
+    for metric in CATALOGUE {
+        let mut samples = Samples::default();
+        (metric.read)(&look(0), &mut samples);
+        assert_eq!(samples.histograms.is_empty(), metric.kind != Kind::Histogram, "{}", metric.name);
+        assert_eq!(samples.plain.is_empty(), metric.kind == Kind::Histogram, "{}", metric.name);
+        let values = samples.plain.iter().map(|(labels, _)| labels).chain(samples.histograms.iter().map(|(labels, _)| labels));
+        let mut seen = BTreeSet::new();
+        for labels in values {
+            assert_eq!(labels.len(), metric.labels.len(), "{}", metric.name);
+            assert!(seen.insert(labels), "{} has {labels:?} twice", metric.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_known_is_absent() {
+    let mut look = look(0);
+    look.partitions = vec![
+        PartitionView { written: -1, committed: -1, behind_ms: -1, ..partition(0) },
+        PartitionView { assigned: false, ..partition(1) },
+    ];
+    (look.source, look.store, look.memory_bytes, look.durable_seq) = (None, None, 0, 0);
+    look.batches.clear();
+    let text = render(&look, Format::Prometheus);
+    let absent = [
+        "forebay_kafka_written_offset",
+        "forebay_kafka_committed_offset",
+        "forebay_kafka_lag_seconds",
+        "forebay_http_responses_total",
+        "forebay_db_statements_total",
+        "forebay_memory_resident_bytes",
+        "forebay_journal_durable_sequence",
+        "forebay_last_batch_timestamp_seconds",
+    ];
+    for name in absent {
+        assert!(!text.contains(name), "{name}");
+    }
+    assert!(!text.contains(" -1"), "{text}");
+    assert_eq!(text.matches("forebay_kafka_lag_records{").count(), 1, "of a partition that others read this process knows only what was");
+}
+
+#[test]
+fn the_text_is_of_prometheus_and_of_openmetrics() {
+    let text = render(&look(0), Format::Prometheus);
+    let pipeline = r#"pipeline="us\"er\\s\n""#;
+    for line in [
+        "# TYPE forebay_rows_written_total counter".to_owned(),
+        format!("forebay_rows_written_total{{{pipeline}}} 289"),
+        format!("forebay_kafka_lag_seconds{{{pipeline},topic=\"users_stream\",partition=\"1\"}} 1.5"),
+        format!("forebay_stage_duration_seconds_bucket{{{pipeline},stage=\"write\",le=\"0.0001\"}} 0"),
+        format!("forebay_stage_duration_seconds_bucket{{{pipeline},stage=\"write\",le=\"10.0\"}} 4"),
+        format!("forebay_stage_duration_seconds_bucket{{{pipeline},stage=\"write\",le=\"+Inf\"}} 4"),
+        format!("forebay_stage_duration_seconds_sum{{{pipeline},stage=\"write\"}} 0.006"),
+        format!("forebay_actor_state{{{pipeline},actor=\"root\",state=\"up\"}} 1"),
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line}\n{text}");
+    }
+    let open = render(&look(0), Format::OpenMetrics);
+    assert!(open.ends_with("# EOF\n") && open.contains("# TYPE forebay_rows_written counter\n"), "{open}");
+    assert_eq!(Format::accepted("application/openmetrics-text;version=1.0.0,*/*;q=0.1"), Format::OpenMetrics);
+    assert_eq!(Format::accepted("*/*"), Format::Prometheus);
+}
