@@ -1,0 +1,260 @@
+"""
+Runs of a Forebay pipeline as tasks.
+
+Guarantee: a task is one run, however often it is tried, its worker dies or an answer is lost, for the run's key says which task it is and its
+attempt which try. The task succeeds when all records of the run are readable in Cassandra or are dead letters with their reason. When the task
+is killed, the run is cancelled; where Airflow does not tell, the run's lease does.
+Not guaranteed: that a record is fetched once. A run tried again fetches again; the table has one row a key all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import Asset, BaseOperator
+
+from airflow_provider_forebay import client
+from airflow_provider_forebay.client import LONG_POLL_SECONDS, ForebayClient, ForebayError, Run
+from airflow_provider_forebay.compat import AirflowException, AirflowFailException
+from airflow_provider_forebay.hooks.forebay import ForebayHook
+from airflow_provider_forebay.links import RUN_URL, ForebayRunLink
+from airflow_provider_forebay.outcome import conclude, failure, summary, superseded
+from airflow_provider_forebay.triggers.forebay import ForebayRunTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+KEY_BYTES = 512
+LABEL_BYTES = 256
+LEASE_SECONDS = range(10, 86_401)
+KILL_SECONDS = 4.0
+"""What `on_kill` may take: Airflow ends the process 5 seconds after it has asked it to end."""
+POLL_PAUSE_SECONDS = 0.5
+"""Between two long polls: each page of a run is a change of it."""
+
+
+class ForebayRunOperator(BaseOperator):
+    """
+    Ask a Forebay pipeline for a run, and stay until its records are readable in the table.
+
+    The return value (XCom) is a dict: `run_id`, `run_url`, `key`, `attempt`, `reattached`, `state`, `counts`, `offsets` (`{partition: [from, to]}`),
+    `requested_at`, `ended_at`, `seconds`. `run_id` and `run_url` are XComs of their own as soon as the run is asked for. Each asset in `outlets`
+    gets an event with the same dict as its extra.
+
+    :param pipeline: the pipeline's name. (templated)
+    :param fetch_params: query parameters of the source's address for this run, of those that `[fetcher] params` names. (templated)
+    :param labels: more labels of the run, beside `dag_id`, `run_id`, `task_id` and `map_index`. They must not change from try to try. (templated)
+    :param run_key: the run's key, when it is not to be that of the task: the same key is the same run, whoever asks. (templated)
+    :param forebay_conn_id: the connection.
+    :param deferrable: wait in the triggerer, not in a worker slot.
+    :param wait: stay until the run has ended. Without, the task ends when the run is accepted; wait for it with ForebayRunSensor.
+    :param timeout: cancel the run and fail when it has not ended after so long; `execution_timeout` unless told, else never.
+    :param outage: how long the control API may be away, at first or in between, before the task fails (and may be retried, which joins the run).
+    :param lease: Forebay cancels the run by itself when no one has asked for it for so long, 10 s to a day; None: never. Longer than the way
+        from a dead worker to the task's next try, else that try starts over.
+    :param cancel_on_kill: cancel the run when the task is killed: marked as failed or as success, or cleared.
+    """
+
+    template_fields: Sequence[str] = ("pipeline", "fetch_params", "labels", "run_key", "forebay_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"fetch_params": "json", "labels": "json"}
+    operator_extra_links = (ForebayRunLink(),)
+    ui_color = "#d5e8e4"
+
+    def __init__(
+        self,
+        *,
+        pipeline: str,
+        fetch_params: Mapping[str, Any] | str | None = None,
+        labels: Mapping[str, Any] | None = None,
+        run_key: str | None = None,
+        forebay_conn_id: str = ForebayHook.default_conn_name,
+        deferrable: bool = True,
+        wait: bool = True,
+        timeout: timedelta | None = None,
+        outage: timedelta = timedelta(minutes=5),
+        lease: timedelta | None = timedelta(minutes=15),
+        cancel_on_kill: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Take what the task is to do; nothing is asked yet."""
+        super().__init__(**kwargs)
+        if lease is not None and int(lease.total_seconds()) not in LEASE_SECONDS:
+            raise ValueError(f"lease is {lease}; it is 10 seconds to a day, or None")
+        self.pipeline = pipeline
+        self.fetch_params = fetch_params
+        self.labels = labels
+        self.run_key = run_key
+        self.forebay_conn_id = forebay_conn_id
+        self.deferrable = deferrable
+        self.wait = wait
+        self.timeout = timeout
+        self.outage = outage
+        self.lease = lease
+        self.cancel_on_kill = cancel_on_kill
+        self._hook: ForebayHook | None = None
+        self._run_id: str | None = None
+        self._killed = False
+
+    @property
+    def hook(self) -> ForebayHook:
+        """The hook; its connection is looked up once."""
+        if self._hook is None:
+            self._hook = ForebayHook(self.forebay_conn_id)
+        return self._hook
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ask for the run, and wait for its end here or in the triggerer."""
+        limit = self.timeout or self.execution_timeout
+        deadline = time.time() + limit.total_seconds() if limit else None
+        run = self._ask(context)
+        if not self.wait:
+            return summary(run, self.hook.endpoint.run_url(run["id"]), _attempt(context))
+        if not run["terminal"] and self.deferrable:
+            self._defer(run, deadline)
+        return self._end(context, run if run["terminal"] else self._follow(run, deadline), deadline)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on when the triggerer says how the waiting ended."""
+        status, run_id = event["status"], event["run_id"]
+        if status == "timeout":
+            self._give_up(run_id)
+        if status != "ended":
+            raise (AirflowException if event.get("retryable", True) else AirflowFailException)(event["message"])
+        return self._end(context, event["run"], event.get("deadline"))
+
+    def on_kill(self) -> None:
+        """
+        Cancel the run.
+
+        Comes as a signal in the midst of anything, so it touches neither Airflow's channel to the supervisor nor the client that may be in use.
+        """
+        self._killed = True
+        if not (self.cancel_on_kill and self._run_id and self._hook):
+            return
+        try:
+            with ForebayClient(self._hook.endpoint) as api:
+                api.send(client.cancel_run(self._run_id, f"the Airflow task {self.dag_id}.{self.task_id} was killed"), KILL_SECONDS)
+            self.log.info("cancelled run %s", self._run_id)
+        except ForebayError as error:
+            self.log.warning("run %s is not cancelled; its lease will end it: %s", self._run_id, error)
+
+    def _ask(self, context: Context) -> Run:
+        """Ask for the run of this task and try."""
+        key, attempt = self.run_key or task_key(context), _attempt(context)
+        request = client.start_run(
+            self.pipeline,
+            key,
+            attempt,
+            params=_texts("fetch_params", self.fetch_params),
+            labels=task_labels(context) | _texts("labels", self.labels),
+            lease_seconds=int(self.lease.total_seconds()) if self.lease and self.wait else None,
+        )
+        try:
+            run = self.hook.send(request, self.outage.total_seconds())
+        except ForebayError as error:
+            raise failure(error) from error
+        self._run_id = run["id"]
+        url = self.hook.endpoint.run_url(run["id"])
+        joined = f", begun by try {run['attempt']}" if run["attempt"] < attempt else ""
+        self.log.info("run %s of %s is %s%s: %s", run["id"], self.pipeline, run["state"], joined, url)
+        context["ti"].xcom_push(key="run_id", value=run["id"])
+        context["ti"].xcom_push(key=RUN_URL, value=url)
+        return run
+
+    def _defer(self, run: Run, deadline: float | None) -> None:
+        trigger = ForebayRunTrigger(
+            run_id=run["id"],
+            forebay_conn_id=self.forebay_conn_id,
+            deadline=deadline,
+            outage_seconds=self.outage.total_seconds(),
+            cancel_on_kill=self.cancel_on_kill,
+        )
+        # Airflow's own limit would end the trigger without a word to it; the deadline is its own.
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
+
+    def _follow(self, run: Run, deadline: float | None) -> Run:
+        """Wait for the run's end in this process."""
+        with self.hook.get_conn() as api:
+            while not run["terminal"]:
+                left = deadline - time.time() if deadline else LONG_POLL_SECONDS
+                if left <= 0:
+                    self._give_up(run["id"])
+                    raise AirflowException(f"run {run['id']} has not ended in time, and is cancelled")
+                try:
+                    run = api.send(client.get_run(run["id"], min(left, LONG_POLL_SECONDS)), self.outage.total_seconds())
+                except ForebayError as error:
+                    raise failure(error) from error
+                time.sleep(POLL_PAUSE_SECONDS)
+        return run
+
+    def _end(self, context: Context, run: Run, deadline: float | None) -> dict[str, Any]:
+        """Say what the ended run means for the task."""
+        attempt = _attempt(context)
+        if superseded(run, attempt) and not self._killed:
+            self.log.info("run %s was called off with try %s of the task; this is try %s", run["id"], run["attempt"], attempt)
+            run = self._ask(context)
+            if not run["terminal"] and self.deferrable:
+                self._defer(run, deadline)
+            run = run if run["terminal"] else self._follow(run, deadline)
+        conclude(run, retry_cancelled=self._killed)
+        result = summary(run, self.hook.endpoint.run_url(run["id"]), attempt)
+        for outlet in self.outlets or ():
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra = result
+        return result
+
+    def _give_up(self, run_id: str) -> None:
+        """Cancel a run whose time is over."""
+        if self.cancel_on_kill:
+            try:
+                self.hook.send(client.cancel_run(run_id, f"the Airflow task {self.dag_id}.{self.task_id} waits no longer"), KILL_SECONDS)
+            except ForebayError as error:
+                self.log.warning("run %s is not cancelled; its lease will end it: %s", run_id, error)
+
+
+def task_key(context: Context) -> str:
+    """Make the key of a task's run: `dag/run/task`, and `/index` of a mapped task. Too long, it ends in a hash of the whole."""
+    ti = context["ti"]
+    key = "/".join([ti.dag_id, ti.run_id, ti.task_id, *_index(ti)])
+    if len(key.encode()) <= KEY_BYTES:
+        return key
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return f"{_cut(key, KEY_BYTES - len(digest) - 1)}~{digest}"
+
+
+def task_labels(context: Context) -> dict[str, str]:
+    """Make the labels that say whose run it is; the same for each try of a task."""
+    ti = context["ti"]
+    labels = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+    if index := _index(ti):
+        labels["map_index"] = index[0]
+    return {name: _cut(value, LABEL_BYTES) for name, value in labels.items()}
+
+
+def _index(ti: Any) -> list[str]:
+    """Give the index of a mapped task; nothing for another."""
+    return [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
+
+
+def _attempt(context: Context) -> int:
+    return max(1, context["ti"].try_number)
+
+
+def _cut(text: str, size: int) -> str:
+    """Cut a text to so many bytes, not in the midst of a character."""
+    return text.encode()[:size].decode(errors="ignore")
+
+
+def _texts(name: str, values: Any) -> dict[str, str]:
+    """Make query parameters or labels of what a template gave."""
+    if not values:
+        return {}
+    if not isinstance(values, Mapping):
+        raise AirflowFailException(
+            f"{name} is {values!r}; it is a dict (set render_template_as_native_obj=True for a template that gives one)"
+        )
+    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in values.items() if value is not None}

@@ -1,0 +1,145 @@
+"""
+Waits for the end of a run in the triggerer.
+
+Guarantee: it only looks, so that it may be stopped, moved and started again at any time; a Forebay that restarts is waited for. The run is
+cancelled when a user kills the task, and only then: not when the triggerer stops or hands the trigger over.
+Not guaranteed, before Airflow 3.3: that a kill is noticed when the triggerer dies at the same moment. The run's lease ends it then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_provider_forebay import client
+from airflow_provider_forebay.client import LONG_POLL_SECONDS, AsyncForebayClient, ForebayError
+from airflow_provider_forebay.compat import TRIGGERS_HAVE_ON_KILL
+from airflow_provider_forebay.hooks.forebay import ForebayHook
+
+POLL_PAUSE_SECONDS = 0.5
+KILL_SECONDS = 20.0
+_BESIDE: set[asyncio.Task[None]] = set()
+"""What is being done beside the triggers: the loop itself holds tasks weakly."""
+
+
+class ForebayRunTrigger(BaseTrigger):
+    """
+    Fires once, when a run has ended, or when it can't be waited for any longer.
+
+    The event is `{"status", "run_id", "deadline"}` with the status `ended` (and `run`), `timeout`, or `away` (both with `message` and `retryable`).
+
+    :param run_id: the run.
+    :param forebay_conn_id: the connection.
+    :param deadline: when to give up, in seconds since 1970; None: never.
+    :param outage_seconds: how long the API may be away.
+    :param cancel_on_kill: cancel the run when a user kills the task.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        forebay_conn_id: str = ForebayHook.default_conn_name,
+        deadline: float | None = None,
+        outage_seconds: float = 300.0,
+        cancel_on_kill: bool = True,
+    ) -> None:
+        """Take what to wait for."""
+        super().__init__()
+        self.run_id = run_id
+        self.forebay_conn_id = forebay_conn_id
+        self.deadline = deadline
+        self.outage_seconds = outage_seconds
+        self.cancel_on_kill = cancel_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give what makes the same trigger elsewhere."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "run_id": self.run_id,
+                "forebay_conn_id": self.forebay_conn_id,
+                "deadline": self.deadline,
+                "outage_seconds": self.outage_seconds,
+                "cancel_on_kill": self.cancel_on_kill,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and fire."""
+        hook = ForebayHook(self.forebay_conn_id)
+        try:
+            async with await hook.get_async_conn() as api:
+                event = await self._follow(api)
+        except asyncio.CancelledError:
+            if self.cancel_on_kill and not TRIGGERS_HAVE_ON_KILL:
+                await _beside(self._cancel_if_killed(hook))
+            raise
+        yield TriggerEvent({"run_id": self.run_id, "deadline": self.deadline, **event})
+
+    async def on_kill(self) -> None:
+        """Cancel the run: Airflow 3.3 and later call this when a user kills the task."""
+        if self.cancel_on_kill:
+            await _beside(self._cancel(ForebayHook(self.forebay_conn_id)))
+
+    async def _follow(self, api: AsyncForebayClient) -> dict[str, Any]:
+        """Wait for the end of the run, and say how it came."""
+        while True:
+            left = self.deadline - time.time() if self.deadline else LONG_POLL_SECONDS
+            if left <= 0:
+                return {"status": "timeout", "message": f"run {self.run_id} has not ended in time, and is cancelled", "retryable": True}
+            patience = min(left, self.outage_seconds) if self.deadline else self.outage_seconds
+            try:
+                run = await api.send(client.get_run(self.run_id, min(left, LONG_POLL_SECONDS)), patience)
+            except ForebayError as error:
+                if error.away and self.deadline and self.deadline <= time.time():
+                    continue  # the deadline came first
+                # A run that Forebay does not know any more was lost with its journal: another try starts a new one.
+                lost = getattr(error, "kind", "") == "run.unknown"
+                return {"status": "away", "message": str(error), "retryable": error.retryable or lost}
+            if run["terminal"]:
+                return {"status": "ended", "run": run}
+            await asyncio.sleep(POLL_PAUSE_SECONDS)
+
+    async def _cancel_if_killed(self, hook: ForebayHook) -> None:
+        """Cancel the run when the task does not wait any more: before Airflow 3.3 that alone tells a kill from a triggerer that stops."""
+        try:
+            state = await self._task_state()
+        except Exception as error:  # noqa: BLE001 (whatever breaks when the triggerer goes down)
+            self.log.warning("can't tell why the trigger of run %s is cancelled; its lease decides: %s", self.run_id, error)
+            return
+        if state is not None and state != "deferred":
+            self.log.info("the task is %s and waits no more for run %s", state, self.run_id)
+            await self._cancel(hook)
+
+    async def _task_state(self) -> str | None:
+        """Ask Airflow for the state of the task; None: there is no such task any more, or it has no state, as after a clear."""
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        ti = self.task_instance
+        mapped = ti.map_index if ti.map_index is not None and ti.map_index >= 0 else None
+        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=mapped
+        )
+        found = list(states.get(ti.run_id, {}).values())
+        return str(found[0]) if found and found[0] else "none"
+
+    async def _cancel(self, hook: ForebayHook) -> None:
+        try:
+            async with await hook.get_async_conn() as api:
+                await api.send(client.cancel_run(self.run_id, "the Airflow task was killed"), KILL_SECONDS)
+            self.log.info("cancelled run %s", self.run_id)
+        except ForebayError as error:
+            self.log.warning("run %s is not cancelled; its lease will end it: %s", self.run_id, error)
+
+
+async def _beside(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, even when whoever waits for it is cancelled again: the triggerer cancels a trigger each second until it has ended."""
+    task = asyncio.ensure_future(work)
+    _BESIDE.add(task)
+    task.add_done_callback(_BESIDE.discard)
+    await asyncio.shield(task)

@@ -1,0 +1,233 @@
+"""Tasks and their runs: retries, clears, kills, failures."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowException
+from conftest import FakeForebay, Task, problem
+
+from airflow_provider_forebay.compat import AirflowFailException, AirflowSensorTimeout
+from airflow_provider_forebay.operators import forebay as module
+from airflow_provider_forebay.operators.forebay import ForebayRunOperator, task_key, task_labels
+from airflow_provider_forebay.sensors.forebay import ForebayRunSensor
+from airflow_provider_forebay.triggers.forebay import ForebayRunTrigger
+
+try:
+    from airflow.sdk.exceptions import TaskDeferred
+except ImportError:
+    from airflow.exceptions import TaskDeferred
+
+
+def operator(**more: Any) -> ForebayRunOperator:
+    return ForebayRunOperator(**{"task_id": "fetch", "pipeline": "users", "deferrable": False, "outage": timedelta(seconds=5)} | more)
+
+
+def ended(fake: FakeForebay, run: str) -> dict[str, Any]:
+    return {"status": "ended", "run_id": run, "run": fake.runs[run], "deadline": None}
+
+
+def test_a_run_that_succeeds_is_summed_up(forebay: FakeForebay) -> None:
+    forebay.end_soon("run-1")
+    task = Task()
+    result = operator(fetch_params={"nat": "ch", "seed": 7, "lego": True, "page": None}, labels={"team": "data"}).execute(task.context())
+    assert result["state"] == "succeeded" and result["offsets"] == {"0": [3, 10]} and result["counts"]["produced"] == 7
+    assert (result["run_id"], result["attempt"], result["reattached"], result["seconds"]) == ("run-1", 1, False, 1.623456)
+    assert result["run_url"] == "http://shown/v1/runs/run-1"
+    assert task.pushed == {"run_id": "run-1", "run_url": result["run_url"]}
+    assert json.loads(json.dumps(result)) == result
+    [body] = forebay.asked("PUT", "/runs/")
+    labels = {"dag_id": "pipe", "run_id": task.run_id, "task_id": "fetch", "team": "data"}
+    assert body == {"attempt": 1, "params": {"nat": "ch", "seed": "7", "lego": "true"}, "labels": labels, "lease_seconds": 900}
+
+
+def test_keys_say_which_task_it_is_and_never_which_try() -> None:
+    assert task_key(Task().context()) == "pipe/manual__2026-01-01T00:00:00+00:00/fetch"
+    assert task_key(Task(try_number=3, map_index=2).context()) == task_key(Task(map_index=2).context())
+    assert task_key(Task(map_index=0).context()).endswith("/fetch/0")
+    assert task_labels(Task(try_number=1).context()) == task_labels(Task(try_number=2).context())
+    keys = {task_key(Task(run_id="é" * 250 + end).context()) for end in "ab"}
+    assert len(keys) == 2 and all(len(key.encode()) <= 512 for key in keys)
+
+
+def test_a_try_after_a_dead_worker_joins_the_open_run(forebay: FakeForebay) -> None:
+    with pytest.raises(TaskDeferred):
+        operator(deferrable=True).execute(Task().context())
+    forebay.end_soon("run-1", asked=2)
+    result = operator().execute(Task(try_number=2).context())
+    assert (result["run_id"], result["attempt"], result["reattached"]) == ("run-1", 1, True)
+    assert len(forebay.runs) == 1
+
+
+def test_a_try_after_a_failure_and_a_cleared_task_are_new_runs(forebay: FakeForebay) -> None:
+    for attempt in (1, 2):
+        forebay.end_soon(f"run-{attempt}")
+        result = operator().execute(Task(try_number=attempt).context())
+        assert (result["run_id"], result["attempt"]) == (f"run-{attempt}", attempt)
+
+
+def test_two_dag_runs_are_two_runs(forebay: FakeForebay) -> None:
+    for n in (1, 2):
+        forebay.end_soon(f"run-{n}")
+        assert operator().execute(Task(run_id=f"manual__{n}").context())["run_id"] == f"run-{n}"
+
+
+def test_a_run_that_fails_for_good_is_not_retried_and_says_why(forebay: FakeForebay) -> None:
+    forebay.end_soon("run-1", "failed", error={"stage": "fetch", "message": "the API answered 404", "retryable": False})
+    with pytest.raises(AirflowFailException, match="run run-1 failed at fetch: the API answered 404"):
+        operator().execute(Task().context())
+
+
+def test_a_run_that_fails_for_now_may_be_retried(forebay: FakeForebay) -> None:
+    forebay.end_soon("run-1", "failed", error={"stage": "fetch", "message": "the API is away", "retryable": True})
+    with pytest.raises(AirflowException, match="the API is away") as caught:
+        operator().execute(Task().context())
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize(("by", "retried"), [("operator", False), ("lease", True)])
+def test_a_run_that_a_person_cancels_is_not_retried_but_one_whose_lease_ended_is(forebay: FakeForebay, by: str, retried: bool) -> None:
+    forebay.end_soon("run-1", "cancelled", cancelled={"by": by, "reason": "since"})
+    with pytest.raises(AirflowException, match=f"cancelled by {by}: since") as caught:
+        operator().execute(Task().context())
+    assert isinstance(caught.value, AirflowFailException) is not retried
+
+
+def test_an_unknown_end_is_no_success(forebay: FakeForebay) -> None:
+    forebay.end_soon("run-1", "evaporated")
+    with pytest.raises(AirflowException, match="evaporated"):
+        operator().execute(Task().context())
+
+
+@pytest.mark.parametrize("kind", ["run.payload_mismatch", "pipeline.unknown", "auth.token"])
+def test_what_the_api_refuses_for_good_is_not_retried(forebay: FakeForebay, kind: str) -> None:
+    forebay.refusals = [problem(422, kind, "no")]
+    with pytest.raises(AirflowFailException, match=kind):
+        operator().execute(Task().context())
+
+
+def test_what_the_api_refuses_for_now_may_be_retried(forebay: FakeForebay) -> None:
+    forebay.refusals = [problem(409, "pipeline.paused", "it is paused", "resume it", retryable=True)]
+    with pytest.raises(AirflowException, match="resume it") as caught:
+        operator().execute(Task().context())
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_an_api_that_is_down_at_first_is_waited_for(forebay: FakeForebay) -> None:
+    forebay.refusals = [(503, ""), (503, "")]
+    forebay.end_soon("run-1")
+    assert operator().execute(Task().context())["state"] == "succeeded"
+
+
+def test_a_deferred_task_goes_on_where_the_trigger_says(forebay: FakeForebay) -> None:
+    outlet = Asset("cassandra://db:9042/forebay/users")
+    task, op = Task(), operator(deferrable=True, outlets=[outlet])
+    with pytest.raises(TaskDeferred) as deferred:
+        op.execute(task.context())
+    trigger = deferred.value.trigger
+    assert isinstance(trigger, ForebayRunTrigger) and deferred.value.method_name == "execute_complete" and deferred.value.timeout is None
+    assert task.pushed["run_id"] == trigger.run_id == "run-1"
+    forebay.end("run-1")
+    context = task.context()
+    result = operator(deferrable=True, outlets=[outlet]).execute_complete(context, ended(forebay, "run-1"))
+    assert result["state"] == "succeeded" and context["outlet_events"][outlet].extra == result
+
+
+def test_a_run_that_has_ended_already_needs_no_trigger(forebay: FakeForebay) -> None:
+    with pytest.raises(TaskDeferred):
+        operator(deferrable=True).execute(Task().context())
+    forebay.end("run-1")
+    assert operator(deferrable=True).execute(Task().context())["run_id"] == "run-1"
+
+
+def test_a_try_whose_run_is_cancelled_for_the_try_before_asks_anew(forebay: FakeForebay) -> None:
+    # Cleared while it ran: the new try has joined the run when the kill of the old one arrives.
+    for attempt in (1, 2):
+        with pytest.raises(TaskDeferred):
+            operator(deferrable=True).execute(Task(try_number=attempt).context())
+    forebay.end("run-1", "cancelled", cancelled={"by": "operator"})
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(deferrable=True).execute_complete(Task(try_number=2).context(), ended(forebay, "run-1"))
+    assert deferred.value.trigger.run_id == "run-2"
+    forebay.end("run-2", "cancelled", cancelled={"by": "operator"})
+    with pytest.raises(AirflowFailException):
+        operator(deferrable=True).execute_complete(Task(try_number=2).context(), ended(forebay, "run-2"))
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_a_trigger_that_gives_up_fails_the_task(forebay: FakeForebay, retryable: bool) -> None:
+    event = {"status": "away", "run_id": "run-1", "message": "no answer", "retryable": retryable}
+    with pytest.raises(AirflowException, match="no answer") as caught:
+        operator().execute_complete(Task().context(), event)
+    assert isinstance(caught.value, AirflowFailException) is not retryable
+
+
+def test_a_run_that_takes_too_long_is_cancelled_here_and_after_a_trigger(forebay: FakeForebay) -> None:
+    with pytest.raises(AirflowException, match="not ended in time"):
+        operator(timeout=timedelta(seconds=0.3)).execute(Task().context())
+    assert forebay.runs["run-1"]["state"] == "cancelled"
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(deferrable=True, execution_timeout=timedelta(seconds=60)).execute(Task(run_id="other").context())
+    assert 50 < deferred.value.trigger.deadline - time.time() < 61
+    event = {"status": "timeout", "run_id": "run-2", "message": "too long", "retryable": True}
+    with pytest.raises(AirflowException, match="too long"):
+        operator(deferrable=True).execute_complete(Task(run_id="other").context(), event)
+    assert forebay.runs["run-2"]["state"] == "cancelled"
+
+
+def test_a_killed_task_cancels_its_run_and_lets_a_retry_begin_anew(forebay: FakeForebay) -> None:
+    op = operator()
+    threading.Timer(0.3, op.on_kill).start()
+    with pytest.raises(AirflowException, match="was killed") as caught:
+        op.execute(Task().context())
+    # A worker that shuts down kills its tasks, too: those are retried.
+    assert not isinstance(caught.value, AirflowFailException)
+    assert forebay.runs["run-1"]["state"] == "cancelled"
+    assert forebay.asked("POST", "/cancel") == [{"reason": f"the Airflow task {op.dag_id}.fetch was killed"}]
+
+
+def test_a_kill_before_there_is_a_run_or_when_the_api_is_away_harms_nothing(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KILL_SECONDS", 0.1)
+    op = operator(wait=False)
+    op.on_kill()
+    assert op.execute(Task().context())["state"] == "running"
+    forebay.server.shutdown()
+    forebay.server.server_close()
+    op.on_kill()
+
+
+def test_without_waiting_the_task_ends_and_holds_no_lease(forebay: FakeForebay) -> None:
+    assert operator(wait=False).execute(Task().context())["state"] == "running"
+    assert "lease_seconds" not in forebay.asked("PUT", "/runs/")[0]
+
+
+def test_bad_arguments_are_refused(forebay: FakeForebay) -> None:
+    with pytest.raises(ValueError, match="10 seconds to a day"):
+        operator(lease=timedelta(seconds=9))
+    with pytest.raises(AirflowFailException, match="fetch_params.*render_template_as_native_obj"):
+        operator(fetch_params="{'nat': 'ch'}").execute(Task().context())
+
+
+def test_a_sensor_waits_for_a_run_and_never_cancels_it(forebay: FakeForebay) -> None:
+    operator(wait=False).execute(Task().context())
+    here = ForebayRunSensor(task_id="wait", run_id="run-1", deferrable=False, poke_interval=0.1, timeout=30)
+    deferred = ForebayRunSensor(task_id="wait", run_id="run-1", timeout=60)
+    with pytest.raises(TaskDeferred) as caught:
+        deferred.execute(Task().context())
+    assert caught.value.trigger.cancel_on_kill is False and caught.value.trigger.deadline > time.time()
+    with pytest.raises(AirflowSensorTimeout, match="it goes on"):
+        deferred.execute_complete(Task().context(), {"status": "timeout", "run_id": "run-1"})
+    assert not here.poke(Task().context()).is_done
+    forebay.end("run-1")
+    assert here.poke(Task().context()).xcom_value["state"] == "succeeded"
+    assert deferred.execute(Task().context())["state"] == "succeeded"
+    forebay.runs["run-1"] |= {"state": "failed", "error": {"stage": "fetch", "message": "no", "retryable": False}}
+    with pytest.raises(AirflowFailException, match="failed at fetch: no"):
+        deferred.execute_complete(Task().context(), ended(forebay, "run-1"))
+    assert not forebay.asked("POST", "/cancel")
