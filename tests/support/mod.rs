@@ -322,6 +322,11 @@ impl Running {
         &self.url
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn log(&self) -> String {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         format!("{}{}", read(&self.log), read(&self.stdout))

@@ -1,0 +1,122 @@
+//! What a thousand readers of `GET /v1/events` who read slowly cost the pipeline: rows/s and memory with them and without, in the same process,
+//! against real Kafka and real Cassandra on this machine.
+//!
+//! Each round pauses the pipeline, fills the topic, and measures from the resume until all of it is in the table. Rounds with and without
+//! readers alternate. `make bench` prints each round, and the ratio of all rounds.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails by the one and speaks by the other")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use forebay_test_services::{Cassandra, CommitlogSync, Kafka, Size};
+use serde_json::{Value, json};
+use support::{Job, Running, produce, user, user_id};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// Readers at once.
+const READERS: usize = 1_000;
+/// How much a reader reads at a time, and how long it waits then: 512 bytes a second, far less than happens.
+const PIECE: usize = 512;
+const BETWEEN: Duration = Duration::from_secs(1);
+/// Records a round.
+const RECORDS: u32 = 60_000;
+/// Pairs of rounds after the one that warms the servers up.
+const ROUNDS: u32 = 5;
+
+fn main() {
+    let kafka = Kafka::start_sized(Size::Bench, None);
+    let cassandra = Cassandra::start_sized(CommitlogSync::Periodic, Size::Bench, None);
+    let job = Job::new(kafka.bootstrap(), &cassandra.contact_point());
+    kafka.create_topic(&job.topic, 4);
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut bench = Bench { job: &job, running: &running, bootstrap: kafka.bootstrap(), http: reqwest::Client::new(), produced: 0 };
+        let (mut with, mut without) = (Duration::ZERO, Duration::ZERO);
+        for round in 0..=ROUNDS {
+            let mut took = [Duration::ZERO; 2];
+            for crowd in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+                let readers = if crowd == 1 { bench.readers().await } else { Vec::new() };
+                took[crowd] = bench.round().await;
+                let memory = bench.memory();
+                let kind = if round == 0 { "warm-up" } else { "round" };
+                let rate = f64::from(RECORDS) / took[crowd].as_secs_f64();
+                println!("{kind} {round}: {} readers: {rate:.0} rows/s, {} MB resident", readers.len(), memory >> 20);
+                readers.iter().for_each(JoinHandle::abort);
+            }
+            if round > 0 {
+                without += took[0];
+                with += took[1];
+            }
+        }
+        println!("throughput with {READERS} slow readers over throughput without: {:.3}", without.as_secs_f64() / with.as_secs_f64());
+    });
+}
+
+struct Bench<'a> {
+    job: &'a Job,
+    running: &'a Running,
+    bootstrap: &'a str,
+    http: reqwest::Client,
+    produced: u32,
+}
+
+impl Bench<'_> {
+    /// From the resume until all of a filled topic is in the table.
+    async fn round(&mut self) -> Duration {
+        self.desire("paused").await;
+        let (from, to) = (self.produced, self.produced + RECORDS);
+        produce(self.bootstrap, &self.job.topic, (from..to).map(|n| (user_id(n), user(n, 1).into_bytes())));
+        self.produced = to;
+        let began = Instant::now();
+        self.desire("running").await;
+        while self.snapshot().await["totals"]["written"].as_u64().unwrap() < u64::from(to) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        began.elapsed()
+    }
+
+    async fn desire(&self, state: &str) {
+        let url = format!("{}/v1/pipelines/users/state", self.running.url());
+        let answer = self.http.put(url).json(&json!({ "state": state, "reason": "a round of a bench" })).send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+
+    async fn snapshot(&self) -> Value {
+        self.http.get(format!("{}/v1/snapshot", self.running.url())).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Readers of all events from the first on, each connected and answered.
+    async fn readers(&self) -> Vec<JoinHandle<()>> {
+        let address = self.running.url().trim_start_matches("http://").to_owned();
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let request = format!("GET /v1/events?from=1 HTTP/1.1\r\nHost: {address}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut head = [0; 15];
+            stream.read_exact(&mut head).await.unwrap();
+            assert_eq!(&head, b"HTTP/1.1 200 OK", "{}", self.running.log());
+            readers.push(tokio::spawn(async move {
+                let mut piece = [0; PIECE];
+                while stream.read_exact(&mut piece).await.is_ok() {
+                    tokio::time::sleep(BETWEEN).await;
+                }
+            }));
+        }
+        readers
+    }
+
+    /// Bytes that the process has in memory.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+}
