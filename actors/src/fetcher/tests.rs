@@ -1,5 +1,6 @@
 //! The client against a server on this machine that says what the test wants.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -52,7 +53,7 @@ fn client(url: &str, more: &str) -> Client {
 }
 
 async fn fetch(client: &Client) -> Result<Vec<u8>, FetchError> {
-    client.fetch(SystemTime::UNIX_EPOCH, None).await.map(|body| body.to_vec())
+    client.fetch(SystemTime::UNIX_EPOCH, &BTreeMap::new(), None).await.map(|body| body.to_vec())
 }
 
 /// Zeros, compressed 158 to 1: one literal and then copies of 258 bytes, in deflate's fixed code.
@@ -225,6 +226,8 @@ mod actor {
     struct Told {
         all: Mutex<Vec<String>>,
         cursor: Mutex<Option<String>>,
+        params: Mutex<BTreeMap<Uuid, BTreeMap<String, String>>>,
+        paused: std::sync::atomic::AtomicBool,
         kept: watch::Sender<Kept>,
     }
 
@@ -268,6 +271,12 @@ mod actor {
         }
         fn cursor(&self) -> Option<String> {
             self.cursor.lock().unwrap().clone()
+        }
+        fn params(&self, run: Uuid) -> BTreeMap<String, String> {
+            self.params.lock().unwrap().get(&run).cloned().unwrap_or_default()
+        }
+        fn is_paused(&self) -> bool {
+            self.paused.load(std::sync::atomic::Ordering::Relaxed)
         }
         fn settled(&self) -> BoxFuture<'_, Result<(), String>> {
             let mut kept = self.kept.subscribe();
