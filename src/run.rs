@@ -151,7 +151,10 @@ fn listen(pipeline: &Pipeline) -> Result<Listener, End> {
 /// Takes a socket in the file system that its owner alone can open. One that is left over from a process that was killed makes way.
 fn listen_at(path: &Path) -> Result<Listener, End> {
     let failed = |cause: &std::io::Error| {
-        End::environment(format!("the API can't listen on {}: {cause}", path.display()), "set [api] listen to a path that is free, in a folder that you may write to")
+        End::environment(
+            format!("the API can't listen on {}: {cause}", path.display()),
+            "set [api] listen to a path that is free, in a folder that you may write to",
+        )
     };
     let is_left_over = path.metadata().is_ok_and(|at| at.file_type().is_socket())
         && UnixStream::connect(path).is_err_and(|cause| cause.kind() == std::io::ErrorKind::ConnectionRefused);

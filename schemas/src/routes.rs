@@ -222,12 +222,7 @@ pub const ROUTES: &[Route] = &[
             &[json(200, "Run", "The run as it is now")],
         )
     },
-    look(
-        "/v1/pipelines",
-        "listPipelines",
-        "The pipelines of this process: one.",
-        &[json(200, "Pipelines", "The pipelines")],
-    ),
+    look("/v1/pipelines", "listPipelines", "The pipelines of this process: one.", &[json(200, "Pipelines", "The pipelines")]),
     Route {
         path_params: &[PIPELINE],
         problems: &[&p::PIPELINE_UNKNOWN],
@@ -296,7 +291,12 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         query: &[LIMIT],
-        ..look("/v1/batches", "listBatches", "The last micro-batches of this process, newest first.", &[json(200, "Batches", "The batches")])
+        ..look(
+            "/v1/batches",
+            "listBatches",
+            "The last micro-batches of this process, newest first.",
+            &[json(200, "Batches", "The batches")],
+        )
     },
     Route {
         path_params: &[Param { name: "id", kind: Kind::Whole(0, WHOLE_MOST), what: "The batch's number in this process" }],
@@ -351,12 +351,7 @@ pub const ROUTES: &[Route] = &[
     look("/v1/whoami", "whoAmI", "What the caller may do.", &[json(200, "WhoAmI", "The caller")]),
     Route {
         role: None,
-        ..look(
-            "/healthz",
-            "healthz",
-            "Whether the process answers.",
-            &[Answer { status: 200, content: Content::Text, what: "It does" }],
-        )
+        ..look("/healthz", "healthz", "Whether the process answers.", &[Answer { status: 200, content: Content::Text, what: "It does" }])
     },
     Route {
         problems: &[&p::PIPELINE_NOT_READY],
@@ -373,10 +368,5 @@ pub const ROUTES: &[Route] = &[
         "Numbers for Prometheus.",
         &[Answer { status: 200, content: Content::Text, what: "The text format of Prometheus" }],
     ),
-    look(
-        "/openapi.json",
-        "openapi",
-        "This document.",
-        &[Answer { status: 200, content: Content::AnyJson, what: "OpenAPI 3.1" }],
-    ),
+    look("/openapi.json", "openapi", "This document.", &[Answer { status: 200, content: Content::AnyJson, what: "OpenAPI 3.1" }]),
 ];

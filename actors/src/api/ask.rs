@@ -211,7 +211,13 @@ mod tests {
         assert!(is(Kind::Whole(1, 1_000), "1000") && !is(Kind::Whole(1, 1_000), "1001") && !is(Kind::Whole(1, 1_000), "0"));
         assert!(!is(Kind::Whole(0, 9), "+1") && !is(Kind::Whole(0, 9), "") && !is(Kind::Whole(0, 9), "1.0") && !is(Kind::Whole(0, 9), "٣"));
         assert!(is(Kind::Text(2), "é!") && !is(Kind::Text(2), "") && !is(Kind::Text(2), "abc"));
-        assert!(is(Kind::Span, "30s") && is(Kind::Span, "500ms") && !is(Kind::Span, "1h") && !is(Kind::Span, "s") && !is(Kind::Span, "1234567s"));
+        assert!(
+            is(Kind::Span, "30s")
+                && is(Kind::Span, "500ms")
+                && !is(Kind::Span, "1h")
+                && !is(Kind::Span, "s")
+                && !is(Kind::Span, "1234567s")
+        );
         assert!(!is(Kind::Uuid, "7") && is(Kind::Uuid, "0192f0c1-7a00-7000-8000-000000000001"));
         let wrong = check(&Param { name: "x", kind: Kind::Word(&["failed"]), what: "" }, "fail").unwrap_err();
         assert_eq!(wrong, "one of failed");

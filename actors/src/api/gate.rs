@@ -35,7 +35,9 @@ pub enum TokenError {
         cause: SecretError,
     },
     /// It can be guessed.
-    #[error("[api] tokens.{role} has fewer than {TOKEN_LEAST} characters, or some that a header can't hold; `openssl rand -hex 32` makes one")]
+    #[error(
+        "[api] tokens.{role} has fewer than {TOKEN_LEAST} characters, or some that a header can't hold; `openssl rand -hex 32` makes one"
+    )]
     Weak {
         /// Of which role.
         role: &'static str,
@@ -128,7 +130,9 @@ impl Gate {
         if self.tokens.is_empty() {
             return Ok(Caller { role: Role::Admin, by: "loopback" });
         }
-        let Some(shown) = text(header::AUTHORIZATION) else { return Err(Refusal::new(&problem::TOKEN_MISSING, "there is no Authorization header")) };
+        let Some(shown) = text(header::AUTHORIZATION) else {
+            return Err(Refusal::new(&problem::TOKEN_MISSING, "there is no Authorization header"));
+        };
         let token = shown.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
         let Some(token) = token else { return Err(Refusal::new(&problem::TOKEN_MISSING, "the Authorization header is no bearer token")) };
         // All of them are compared, so that the time says nothing.
@@ -169,9 +173,10 @@ fn is_origin_of(origin: &str, host: &str) -> bool {
 /// Compares in a time that follows from the length of `known` alone.
 fn is_same(known: &str, shown: &str) -> bool {
     let shown = shown.as_bytes();
-    let differs = known.bytes().enumerate().fold(known.len() ^ shown.len(), |differs, (at, byte)| {
-        differs | usize::from(byte ^ shown.get(at).copied().unwrap_or(!byte))
-    });
+    let differs = known
+        .bytes()
+        .enumerate()
+        .fold(known.len() ^ shown.len(), |differs, (at, byte)| differs | usize::from(byte ^ shown.get(at).copied().unwrap_or(!byte)));
     std::hint::black_box(differs) == 0
 }
 
@@ -220,7 +225,9 @@ mod tests {
         for host in ["localhost", "localhost:7070", "127.0.0.1:7070", "127.0.0.1", "[::1]:7070", "forebay:7070", "ops", "ops:1"] {
             assert!(open().serves(host), "{host}");
         }
-        for host in ["evil.example", "evil.example:7070", "127.0.0.1.evil.example", "10.0.0.1:7070", "", "[::2]:1", "forebay:7071", "forebay"] {
+        for host in
+            ["evil.example", "evil.example:7070", "127.0.0.1.evil.example", "10.0.0.1:7070", "", "[::2]:1", "forebay:7071", "forebay"]
+        {
             assert!(!open().serves(host), "{host}");
         }
     }

@@ -97,7 +97,9 @@ pub(super) async fn apply(state: web::Data<State>, asked: Asked, caller: web::Re
     let plan = state.plans.find(asked.id(), &hash, now(&state))?;
     if let PlanRequest::Replay { from } = &plan.request {
         let command = format!("stop the pipeline, and `forebay replay --from {} --reason '…' --yes`", on_the_command_line(from));
-        return Err(Refusal::new(&problem::REPLAY_OFFLINE, "only members of the group can set its offsets while it has some").remedy(command));
+        return Err(
+            Refusal::new(&problem::REPLAY_OFFLINE, "only members of the group can set its offsets while it has some").remedy(command)
+        );
     }
     let Ok(_one) = Arc::clone(&state.plans.applying).try_lock_owned() else {
         return Err(Refusal::new(&problem::PLAN_BUSY, "plans are applied one at a time"));
@@ -257,7 +259,11 @@ mod tests {
         let request = PlanRequest::Redrive { letters: None };
         let hash = draft("a", 1).hash(&request);
         assert_eq!(hash, draft("a", 1).hash(&request));
-        for other in [draft("b", 1).hash(&request), draft("a", 2).hash(&request), draft("a", 1).hash(&PlanRequest::Replay { from: ReplayFrom::Begin })] {
+        for other in [
+            draft("b", 1).hash(&request),
+            draft("a", 2).hash(&request),
+            draft("a", 1).hash(&PlanRequest::Replay { from: ReplayFrom::Begin }),
+        ] {
             assert_ne!(hash, other);
         }
     }

@@ -147,7 +147,8 @@ impl<'a> Mask<'a> {
 
     /// The key is what a masked pointer finds, or lies in it. Where it is made by others, nobody knows what it is.
     fn hides_key(&self) -> bool {
-        let within = |key: &str, pointer: &String| key.strip_prefix(pointer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let within =
+            |key: &str, pointer: &String| key.strip_prefix(pointer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         !self.pointers.is_empty() && self.key.is_none_or(|key| self.pointers.iter().any(|pointer| within(key, pointer)))
     }
 

@@ -79,12 +79,7 @@ pub(super) async fn list(state: web::Data<State>, asked: Asked) -> Answer {
     Ok(HttpResponse::Ok().json(Runs { runs }))
 }
 
-pub(super) async fn cancel(
-    state: web::Data<State>,
-    asked: Asked,
-    caller: web::ReqData<Caller>,
-    body: OptionalBody<Reason>,
-) -> Answer {
+pub(super) async fn cancel(state: web::Data<State>, asked: Asked, caller: web::ReqData<Caller>, body: OptionalBody<Reason>) -> Answer {
     let why = if body.0.reason.is_empty() { String::new() } else { reason(&body.0.reason)? };
     let id = asked.id();
     state.parts.ledger.submit(Command::Cancel { run: id, cancelled: Cancelled { by: caller.name().into(), reason: why } })?;

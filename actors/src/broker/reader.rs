@@ -65,12 +65,7 @@ pub async fn read(access: &Access, topic: &str, wanted: BTreeMap<Partition, Rang
     ask(access, move |access| read_now(access, &topic, wanted, most)).await
 }
 
-fn read_now(
-    access: &Access,
-    topic: &str,
-    mut wanted: BTreeMap<Partition, Range>,
-    most: Most,
-) -> Result<Vec<Stored>, BrokerError> {
+fn read_now(access: &Access, topic: &str, mut wanted: BTreeMap<Partition, Range>, most: Most) -> Result<Vec<Stored>, BrokerError> {
     wanted.retain(|_, range| !range.is_empty());
     if wanted.is_empty() || most.records == 0 {
         return Ok(Vec::new());

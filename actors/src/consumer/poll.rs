@@ -170,7 +170,8 @@ impl Loop<'_> {
         if now.saturating_duration_since(looked) < LOOK_EVERY {
             return looked;
         }
-        let ends = self.state.assigned().map_while(|partition| self.client.ends(partition).ok().map(|(begin, end)| (partition, begin, end)));
+        let ends =
+            self.state.assigned().map_while(|partition| self.client.ends(partition).ok().map(|(begin, end)| (partition, begin, end)));
         self.show_ends(&ends.collect::<Vec<_>>());
         now
     }

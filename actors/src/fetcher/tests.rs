@@ -226,8 +226,6 @@ mod actor {
     struct Told {
         all: Mutex<Vec<String>>,
         cursor: Mutex<Option<String>>,
-        params: Mutex<BTreeMap<Uuid, BTreeMap<String, String>>>,
-        paused: std::sync::atomic::AtomicBool,
         kept: watch::Sender<Kept>,
     }
 
@@ -272,11 +270,11 @@ mod actor {
         fn cursor(&self) -> Option<String> {
             self.cursor.lock().unwrap().clone()
         }
-        fn params(&self, run: Uuid) -> BTreeMap<String, String> {
-            self.params.lock().unwrap().get(&run).cloned().unwrap_or_default()
+        fn params(&self, _: Uuid) -> BTreeMap<String, String> {
+            BTreeMap::new()
         }
         fn is_paused(&self) -> bool {
-            self.paused.load(std::sync::atomic::Ordering::Relaxed)
+            false
         }
         fn settled(&self) -> BoxFuture<'_, Result<(), String>> {
             let mut kept = self.kept.subscribe();

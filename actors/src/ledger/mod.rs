@@ -34,8 +34,8 @@ pub use redriven::Redriven;
 pub use runs::{Accepted, Rejection, Runs};
 pub use state::{Command, State};
 
-use crate::journal::{self, Disk, Durable, Journal, JournalError, Settings, frame, snapshot};
 use self::leases::Leases;
+use crate::journal::{self, Disk, Durable, Journal, JournalError, Settings, frame, snapshot};
 use crate::kernel::SharedClock;
 
 /// Why the state can't be had from a journal.

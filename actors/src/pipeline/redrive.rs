@@ -92,11 +92,7 @@ pub async fn plan(access: &Access, dead_letter_topic: &str, ledger: &Ledger, wan
 }
 
 /// The letters that are wanted, are held and were not redriven, up to [`LETTERS_MOST`].
-fn choose(
-    held: BTreeMap<Partition, Range>,
-    wanted: Option<&Ranges>,
-    without: impl Fn(Partition, Range) -> Vec<Range>,
-) -> Redrive {
+fn choose(held: BTreeMap<Partition, Range>, wanted: Option<&Ranges>, without: impl Fn(Partition, Range) -> Vec<Range>) -> Redrive {
     let (mut letters, mut room, mut left) = (Vec::new(), LETTERS_MOST, 0);
     for (&partition, &range) in &held {
         let range = match wanted {

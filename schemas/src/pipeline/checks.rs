@@ -188,7 +188,11 @@ fn check_params(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> {
     let key = &["fetcher", "params"];
     for param in &fetcher.params {
         if param.is_empty() || param.chars().count() > 128 {
-            return Err(p.error_at(key, format!("{param:?} can't be a parameter"), "name a query parameter of the API, of 1 to 128 characters"));
+            return Err(p.error_at(
+                key,
+                format!("{param:?} can't be a parameter"),
+                "name a query parameter of the API, of 1 to 128 characters",
+            ));
         }
         if fetcher.cursor.as_ref().is_some_and(|cursor| cursor.param == *param) {
             return Err(p.error_at(key, format!("`{param}` is the cursor's"), "leave it out: a run goes on where the last fetch ended"));
