@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::api::Desired;
 use forebay_schemas::snapshot::Snapshot;
 use forebay_schemas::summary::Latency;
 
@@ -58,7 +57,7 @@ impl Viewer {
             runs: from.ledger.recent(RUNS_SHOWN),
             edges: from.edges.iter().map(Budget::view).collect(),
             seq: from.ledger.last_event(),
-            desired: Desired::default(),
+            desired: from.ledger.desired(),
             stages: from.telemetry.stages(),
             source: from.telemetry.source_view(),
             store: from.telemetry.store_view(),
