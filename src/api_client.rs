@@ -1,10 +1,12 @@
 //! Talks to the control API of a running pipeline.
 
+use std::path::Path;
 use std::time::Duration;
 
 use forebay_schemas::run::{Problem, Run, RunRequest};
 use forebay_schemas::snapshot::Snapshot;
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, Url};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -14,19 +16,28 @@ use crate::end::End;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one long poll waits for a change.
 const POLL: Duration = Duration::from_secs(20);
+/// How long applying a plan may take.
+const APPLY: Duration = Duration::from_secs(600);
 
 /// The API of one running pipeline.
 pub(crate) struct ApiClient {
+    /// As it is shown.
     url: String,
+    /// What requests are made to.
+    base: Url,
     http: reqwest::Client,
+    token: Option<String>,
 }
 
 /// Which API a command asks.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Target {
-    /// The API of the running pipeline; default: `[api] listen` of the pipeline file, else http://127.0.0.1:7070
+    /// The API of the running pipeline, or unix:PATH; default: `[api] listen` of the pipeline file, else http://127.0.0.1:7070
     #[arg(long, value_name = "URL", env = "FOREBAY_URL")]
     pub(crate) url: Option<String>,
+    /// The token to show, where the API asks for one; better given in the environment, where no list of processes shows it
+    #[arg(long, value_name = "TOKEN", env = "FOREBAY_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
 }
 
 impl Target {
@@ -35,45 +46,101 @@ impl Target {
         if let Some(url) = &self.url {
             return Ok(url.trim_end_matches('/').to_owned());
         }
-        let listen = match crate::pipeline_path(global) {
-            Ok(path) => forebay_schemas::pipeline::load(&path)?.api.listen,
-            Err(_) if global.config.is_none() => forebay_schemas::pipeline::ApiTable::default().listen,
+        let api = match crate::pipeline_path(global) {
+            Ok(path) => {
+                let pipeline = forebay_schemas::pipeline::load(&path)?;
+                if let Some(socket) = pipeline.api.socket() {
+                    return Ok(format!("unix:{}", pipeline.relative(Path::new(socket)).display()));
+                }
+                pipeline.api
+            }
+            Err(_) if global.config.is_none() => forebay_schemas::pipeline::ApiTable::default(),
             Err(end) => return Err(end),
         };
-        Ok(format!("http://{listen}"))
+        // Who listens on all addresses listens on loopback.
+        Ok(format!("http://{}", api.listen.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1)))
+    }
+
+    /// A client of it.
+    pub(crate) fn client(&self, global: &crate::Global) -> Result<ApiClient, End> {
+        ApiClient::new(self.url(global)?, self.token.clone())
     }
 }
 
 impl ApiClient {
-    /// Of the API at an address.
-    pub(crate) fn new(url: String) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client with nothing to load can be built");
-        Self { url, http }
+    /// Of the API at an address, or at a unix socket.
+    fn new(url: String, token: Option<String>) -> Result<Self, End> {
+        let mut builder = reqwest::Client::builder().no_proxy();
+        let address = match url.strip_prefix("unix:") {
+            Some(path) => {
+                builder = builder.unix_socket(Path::new(path));
+                "http://localhost"
+            }
+            None => &url,
+        };
+        let base: Url = address
+            .parse()
+            .ok()
+            .filter(|base: &Url| matches!(base.scheme(), "http" | "https"))
+            .ok_or_else(|| End::usage(format!("{url:?} is not an HTTP address"), "write it as http://127.0.0.1:7070, or unix:PATH"))?;
+        let http = builder.build().expect("a client with nothing to load can be built");
+        Ok(Self { url, base, http, token })
+    }
+
+    /// What is at a path.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, End> {
+        self.ask(Method::GET, path, query, None::<&()>, TIMEOUT).await
+    }
+
+    /// Puts something at a path.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, End> {
+        self.ask(Method::PUT, path, &[], Some(body), TIMEOUT).await
+    }
+
+    /// Posts something to a path.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, End> {
+        let timeout = if path.last() == Some(&"apply") { APPLY } else { TIMEOUT };
+        self.ask(Method::POST, path, &[], Some(body), timeout).await
     }
 
     /// The pipeline as it is now.
     pub(crate) async fn snapshot(&self) -> Result<Snapshot, End> {
-        let answer = self.http.get(format!("{}/v1/snapshot", self.url)).timeout(TIMEOUT).send().await;
-        self.body(answer).await
+        self.get(&["v1", "snapshot"], &[]).await
     }
 
     /// Asks for a run under a key.
-    pub(crate) async fn request_run(&self, pipeline: &str, key: &str, attempt: u32) -> Result<Run, End> {
-        let mut url: reqwest::Url =
-            self.url.parse().map_err(|_| End::usage(format!("{:?} is not an address", self.url), "write it as http://127.0.0.1:7070"))?;
-        url.path_segments_mut()
-            .map_err(|()| End::usage(format!("{:?} is not an HTTP address", self.url), "write it as http://127.0.0.1:7070"))?
-            .extend(["v1", "pipelines", pipeline, "runs", key]);
-        let answer = self.http.put(url).timeout(TIMEOUT).json(&RunRequest { attempt, ..RunRequest::default() }).send().await;
-        self.body(answer).await
+    pub(crate) async fn request_run(&self, pipeline: &str, key: &str, request: &RunRequest) -> Result<Run, End> {
+        self.put(&["v1", "pipelines", pipeline, "runs", key], request).await
     }
 
     /// Waits for a run to change, a while at most; gives it as it is then.
     pub(crate) async fn poll_run(&self, id: Uuid, at_most: Duration) -> Result<Run, End> {
         let wait = at_most.min(POLL);
-        let url = format!("{}/v1/runs/{id}?wait={}ms", self.url, wait.as_millis());
-        let answer = self.http.get(url).timeout(wait + TIMEOUT).send().await;
-        self.body(answer).await
+        let query = [("wait", format!("{}ms", wait.as_millis()))];
+        self.ask(Method::GET, &["v1", "runs", &id.to_string()], &query, None::<&()>, wait + TIMEOUT).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&impl Serialize>,
+        timeout: Duration,
+    ) -> Result<T, End> {
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("an HTTP address has a path").pop_if_empty().extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.request(method, url).timeout(timeout);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.body(request.send().await).await
     }
 
     async fn body<T: DeserializeOwned>(&self, answer: reqwest::Result<Response>) -> Result<T, End> {
@@ -93,8 +160,10 @@ impl ApiClient {
 
     fn problem(&self, status: StatusCode, body: &[u8]) -> End {
         match serde_json::from_slice::<Problem>(body) {
-            Ok(problem) if status.is_server_error() => End::environment(problem.title, problem.detail),
-            Ok(problem) => End::failed(problem.title, problem.detail),
+            Ok(Problem { title, detail, remedy, .. }) => {
+                let message = format!("{}: {detail}", title.trim_end_matches('.'));
+                if status.is_server_error() { End::environment(message, remedy) } else { End::failed(message, remedy) }
+            }
             Err(_) => {
                 End::environment(format!("{} answers {status}, and not as Forebay does", self.url), "is that the API of `forebay run`?")
             }

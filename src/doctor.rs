@@ -89,6 +89,14 @@ fn data_dir(path: &Path) -> Finding {
 
 fn api_port(pipeline: &Pipeline) -> Finding {
     let listen = &pipeline.api.listen;
+    if let Some(socket) = pipeline.api.socket() {
+        let path = pipeline.relative(std::path::Path::new(socket));
+        let found = match std::os::unix::net::UnixStream::connect(&path) {
+            Ok(_) => Err("somebody listens there; is this pipeline running already? Else set [api] listen to another path".into()),
+            Err(_) => Ok("is free".into()),
+        };
+        return Finding { what: format!("API socket {}", path.display()), found };
+    }
     Finding {
         what: format!("API port {listen}"),
         found: TcpListener::bind(listen)

@@ -1,8 +1,11 @@
 //! `forebay`: the command line. One file a command; this one says what they are and turns their ends into exit codes.
 
+mod actors;
 mod api_client;
 mod check;
 mod demo;
+mod desire;
+mod dlq;
 mod doctor;
 mod end;
 mod init;
@@ -11,14 +14,18 @@ mod monitor;
 mod query;
 mod replay;
 mod run;
+mod runs;
 mod status;
 mod talk;
+mod tap;
+mod topics;
 mod trigger;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use forebay_schemas::api::DesiredState;
 
 use crate::end::End;
 use crate::talk::{LogFormat, Talk};
@@ -72,11 +79,27 @@ enum Command {
     Doctor(doctor::Args),
     /// Ask a running pipeline for a fetch
     Trigger(trigger::Args),
+    /// List the runs, show one, call one off
+    Runs(runs::Args),
+    /// Fetch nothing and read nothing, from now on and after a restart
+    Pause(desire::Args),
+    /// Fetch nothing, and write what the topic holds
+    Drain(desire::Args),
+    /// Fetch and write again
+    Resume(desire::Args),
     /// Show a running pipeline: path, partitions, actors, runs
     Status(status::Args),
     /// Watch a running pipeline in the terminal
     #[command(visible_alias = "top")]
     Monitor(monitor::Args),
+    /// Show the topic and the dead-letter topic, with their partitions
+    Topics(topics::Args),
+    /// Show the actors, or restart one
+    Actors(actors::Args),
+    /// Show the dead letters, or put them into the topic again
+    Dlq(dlq::Args),
+    /// Show records of the topic as they come
+    Tap(tap::Args),
     /// Read the table with SQL (CQL where Cassandra is the store)
     Query(query::Args),
     /// Read the events of a pipeline: what was decided, what happened, and the state that they make
@@ -105,6 +128,14 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(global, &talk, &args),
         Command::Doctor(args) => doctor::doctor(global, &talk, &args),
         Command::Trigger(args) => trigger::trigger(global, &talk, &args),
+        Command::Runs(args) => runs::runs(global, &talk, &args),
+        Command::Pause(args) => desire::desire(global, &talk, &args, DesiredState::Paused),
+        Command::Drain(args) => desire::desire(global, &talk, &args, DesiredState::Drained),
+        Command::Resume(args) => desire::desire(global, &talk, &args, DesiredState::Running),
+        Command::Topics(args) => topics::topics(global, &talk, &args),
+        Command::Actors(args) => actors::actors(global, &talk, &args),
+        Command::Dlq(args) => dlq::dlq(global, &talk, &args),
+        Command::Tap(args) => tap::tap(global, &talk, &args),
         Command::Status(args) => status::status(global, &talk, &args),
         Command::Monitor(args) => monitor::monitor(global, &args),
         Command::Query(args) => query::query(global, &talk, &args),
@@ -138,6 +169,12 @@ fn pipeline_path(global: &Global) -> Result<PathBuf, End> {
 /// The pipeline file, read and checked.
 fn load_pipeline(global: &Global) -> Result<forebay_schemas::pipeline::Pipeline, End> {
     Ok(forebay_schemas::pipeline::load(&pipeline_path(global)?)?)
+}
+
+/// `NAME=VALUE`, as a flag takes it.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// The runtime of commands that ask a server something and end.

@@ -1,13 +1,19 @@
 //! `forebay run`: runs the pipeline until it is told to stop, or until it is idle.
 
+use std::fs::Permissions;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use forebay_actors::api::Listener;
 use forebay_actors::kernel::Exit;
 use forebay_actors::kernel::clock::SystemClock;
 use forebay_actors::pipeline::{Blueprint, Options, Role, Running, StartError};
+use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::summary::Summary;
 use tokio::signal::unix::{SignalKind, signal};
@@ -73,7 +79,14 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
             running.settled(IDLE_CHECK).await;
             Ok(())
         };
+        let held = async {
+            if !args.until_idle {
+                std::future::pending::<()>().await;
+            }
+            running.held().await
+        };
         let stopped = tokio::select! {
+            desired = held => Err(never_idle(&desired)),
             end = idle => end,
             () = asked_to_stop() => if args.until_idle { Err(End::failed("stopped before it was idle", "run it again: it goes on where it was")) } else { Ok(()) },
             exit = running.exited() => return Err(escalated(&exit)),
@@ -85,6 +98,15 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
         say_summary(talk, &summary);
     }
     Ok(())
+}
+
+/// The end of a wait for an idleness that does not come.
+fn never_idle(desired: &Desired) -> End {
+    let state = if desired.state == DesiredState::Paused { "paused" } else { "drained" };
+    End::failed(
+        format!("the pipeline is {state} by {}: {}; it does not become idle", desired.by, desired.reason),
+        "start it with `forebay run`, and say `forebay resume --reason …` to it",
+    )
 }
 
 /// Runs work on the thread that the actors share, with a runtime of threads beside it for all else.
@@ -102,12 +124,16 @@ pub(crate) async fn start(pipeline: Pipeline, roles: Vec<Role>, fetch_once: bool
     forebay_actors::pipeline::start(&blueprint, options).map_err(|error| match error {
         StartError::DataDir { .. } => End::environment(error.to_string(), "set [pipeline] data_dir to a folder that you may write to"),
         StartError::Locked(_) | StartError::Broker(_) | StartError::Ledger(_) => End::environment(error.to_string(), ""),
+        StartError::Token(_) => End::usage(error.to_string(), "see [api] tokens"),
     })
 }
 
 /// Takes the API's port, so that a taken one is an error before anything starts.
-fn listen(pipeline: &Pipeline) -> Result<TcpListener, End> {
+fn listen(pipeline: &Pipeline) -> Result<Listener, End> {
     let listen = &pipeline.api.listen;
+    if let Some(socket) = pipeline.api.socket() {
+        return listen_at(&pipeline.relative(Path::new(socket)));
+    }
     let addresses: Vec<SocketAddr> = listen
         .to_socket_addrs()
         .map_err(|cause| pipeline.error_at(&["api", "listen"], format!("{listen:?} can't be looked up: {cause}"), "write 127.0.0.1:7070"))?
@@ -119,7 +145,27 @@ fn listen(pipeline: &Pipeline) -> Result<TcpListener, End> {
         )
     })?;
     listener.set_nonblocking(true).map_err(|cause| End::environment(format!("the API's port can't be used: {cause}"), ""))?;
-    Ok(listener)
+    Ok(Listener::Tcp(Arc::new(listener)))
+}
+
+/// Takes a socket in the file system that its owner alone can open. One that is left over from a process that was killed makes way.
+fn listen_at(path: &Path) -> Result<Listener, End> {
+    let failed = |cause: &std::io::Error| {
+        End::environment(
+            format!("the API can't listen on {}: {cause}", path.display()),
+            "set [api] listen to a path that is free, in a folder that you may write to",
+        )
+    };
+    let is_left_over = path.metadata().is_ok_and(|at| at.file_type().is_socket())
+        && UnixStream::connect(path).is_err_and(|cause| cause.kind() == std::io::ErrorKind::ConnectionRefused);
+    if is_left_over {
+        std::fs::remove_file(path).map_err(|cause| failed(&cause))?;
+    }
+    let listener = UnixListener::bind(path).map_err(|cause| failed(&cause))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))
+        .and_then(|()| listener.set_nonblocking(true))
+        .map_err(|cause| failed(&cause))?;
+    Ok(Listener::Unix(Arc::new(listener)))
 }
 
 /// Comes back at ctrl-c or SIGTERM. A second one ends the process at once: the next start redoes what was in flight.

@@ -1,7 +1,7 @@
 //! `forebay status`: one look at a running pipeline.
 
 use crate::Global;
-use crate::api_client::{ApiClient, Target};
+use crate::api_client::Target;
 use crate::end::End;
 use crate::talk::Talk;
 
@@ -19,8 +19,8 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn status(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
-    let url = args.target.url(global)?;
-    let snapshot = crate::block_on(ApiClient::new(url).snapshot())?;
+    let client = args.target.client(global)?;
+    let snapshot = crate::block_on(client.snapshot())?;
     let text = if talk.json() {
         serde_json::to_string(&snapshot).expect("a snapshot is JSON")
     } else {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use forebay_schemas::run::{Run, RunState};
+use forebay_schemas::run::{Run, RunRequest, RunState};
 
 use crate::Global;
 use crate::api_client::{ApiClient, Target};
@@ -16,6 +16,7 @@ Examples:
   forebay trigger                                  ask for a fetch and go
   forebay trigger --wait                           stay until its records are readable in the table
   forebay trigger --key daily-2026-11-24 --wait    the same key is the same run: safe to repeat
+  forebay trigger --param results=500              with another query parameter of the API's address
   forebay trigger --wait --timeout 5m --json       for scripts; 1 failed, 4 cancelled, 5 still running")]
 pub(crate) struct Args {
     /// The run's key; the same key and attempt is the same run for ever. Default: a fresh one
@@ -24,6 +25,12 @@ pub(crate) struct Args {
     /// The attempt at this key, from 1; a higher one starts anew after a failed run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     attempt: u32,
+    /// A query parameter of the API's address for this run; one that [fetcher] params names
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::pair)]
+    param: Vec<(String, String)>,
+    /// Call the run off when nobody has asked for it for so long; 10s to 24h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    lease: Option<Duration>,
     /// Stay until the run has ended
     #[arg(long)]
     wait: bool,
@@ -36,12 +43,17 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn trigger(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
-    let url = args.target.url(global)?;
+    let client = args.target.client(global)?;
     let key = args.key.clone().unwrap_or_else(|| format!("manual-{}", uuid::Uuid::now_v7()));
+    let request = RunRequest {
+        attempt: args.attempt,
+        params: args.param.iter().cloned().collect(),
+        lease_seconds: args.lease.map(|lease| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX)),
+        ..RunRequest::default()
+    };
     crate::block_on(async {
-        let client = ApiClient::new(url);
         let name = client.snapshot().await?.pipeline;
-        let mut run = client.request_run(&name, &key, args.attempt).await?;
+        let mut run = client.request_run(&name, &key, &request).await?;
         if args.wait {
             run = wait(&client, talk, run, args.timeout).await?;
         }
@@ -77,7 +89,8 @@ async fn wait(client: &ApiClient, talk: &Talk, mut run: Run, timeout: Duration) 
     Ok(run)
 }
 
-fn line(run: &Run) -> String {
+/// A run in a line.
+pub(crate) fn line(run: &Run) -> String {
     let counts = run.counts;
     let state = format!("{:?}", run.state).to_lowercase();
     format!(

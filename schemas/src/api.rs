@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::event::Offsets;
 use crate::offset::{Offset, Partition, Ranges};
-use crate::snapshot::{BatchView, PartitionView};
+use crate::run::Run;
+use crate::snapshot::{ActorView, AlertView, BatchView, PartitionView};
 
 /// What a caller of the API may do. Each may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,7 +121,8 @@ pub struct Pipelines {
 pub struct StateRequest {
     /// What it is meant to do from now on.
     pub state: DesiredState,
-    /// Why: 1 to 500 bytes; it is kept in the journal.
+    /// Why: 1 to 500 characters; it is kept in the journal.
+    #[cfg_attr(test, schemars(length(min = 1, max = 500)))]
     pub reason: String,
 }
 
@@ -129,8 +131,9 @@ pub struct StateRequest {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
-    /// Why: 1 to 500 bytes; it is kept in the journal.
+    /// Why: up to 500 characters, of a restart one at least; it is kept in the journal.
     #[serde(default)]
+    #[cfg_attr(test, schemars(length(max = 500)))]
     pub reason: String,
 }
 
@@ -148,6 +151,7 @@ pub enum PlanRequest {
     Redrive {
         /// Which, as ranges of the dead-letter topic; absent: all that it holds now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, schemars(schema_with = "crate::openapi::ranges"))]
         letters: Option<Ranges>,
     },
 }
@@ -160,6 +164,7 @@ pub enum ReplayFrom {
     /// The first record that Kafka holds.
     Begin,
     /// These offsets; partitions that are not named stay where they are.
+    #[cfg_attr(test, schemars(schema_with = "crate::openapi::offsets"))]
     Offsets(Offsets),
     /// The first record of each partition with this timestamp or a later one.
     Time(DateTime<Utc>),
@@ -191,8 +196,10 @@ pub struct Plan {
 #[serde(deny_unknown_fields)]
 pub struct ApplyRequest {
     /// The plan's.
+    #[cfg_attr(test, schemars(length(max = 100)))]
     pub hash: String,
-    /// Why: 1 to 500 bytes; it is kept in the journal.
+    /// Why: 1 to 500 characters; it is kept in the journal.
+    #[cfg_attr(test, schemars(length(min = 1, max = 500)))]
     pub reason: String,
 }
 
@@ -259,6 +266,30 @@ pub struct BatchReject {
     pub stage: String,
     /// Why.
     pub reason: String,
+}
+
+/// The answer of `GET /v1/runs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Runs {
+    /// The runs, newest first.
+    pub runs: Vec<Run>,
+}
+
+/// The answer of `GET /v1/actors`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Actors {
+    /// The supervision tree, depth first: a parent before its children.
+    pub actors: Vec<ActorView>,
+}
+
+/// The answer of `GET /v1/alerts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Alerts {
+    /// What is wrong now.
+    pub alerts: Vec<AlertView>,
 }
 
 /// A topic of the pipeline: the answer of `GET /v1/topics` lists the topic and the dead-letter topic.

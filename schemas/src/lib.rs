@@ -7,6 +7,7 @@
 //! * [`pipeline`]: the pipeline file `forebay.toml`, its checks and its errors (with the line and the remedy).
 //! * [`event`]: the events of the journal, in every version ever written.
 //! * [`record`]: the JSON Schema of one record, as far as Forebay enforces it.
+//! * [`problem`], [`routes`]: the control API's errors and its paths; the OpenAPI file follows from them.
 //! * [`offset`]: offsets and half-open ranges `[from, to)` of a partition.
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
 //! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
@@ -15,8 +16,12 @@
 pub mod api;
 pub mod event;
 pub mod offset;
+#[cfg(test)]
+mod openapi;
 pub mod pipeline;
+pub mod problem;
 pub mod record;
+pub mod routes;
 pub mod run;
 pub mod snapshot;
 pub mod summary;

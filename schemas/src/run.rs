@@ -71,10 +71,11 @@ pub struct RunError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunSpec {
-    /// Query parameters of the API's address for the pages of this run; only those that `[fetcher] params` names. At most 16.
+    /// Query parameters of the API's address for the pages of this run; only those that `[fetcher] params` names. At most 16, of 1,024
+    /// characters each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
-    /// Whose run it is, such as `dag_id` and `run_id`; at most 16, of 256 bytes each.
+    /// Whose run it is, such as `dag_id` and `run_id`; at most 16, of 256 characters each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Call the run off when nobody has asked for it, by `PUT` or `GET /v1/runs/{id}`, for so many seconds: 10 to 86,400.
@@ -123,7 +124,7 @@ pub struct Run {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cancelled {
-    /// Who: `operator`, or `lease` when its client was gone.
+    /// Who: the caller's role, such as `operator`, or `lease` when its client was gone.
     pub by: String,
     /// Why.
     pub reason: String,
@@ -136,16 +137,70 @@ pub struct Cancelled {
 pub struct RunRequest {
     /// The client's attempt, from 1.
     #[serde(default = "first_attempt")]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub attempt: u32,
     /// See [`RunSpec`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, schemars(schema_with = "crate::openapi::params"))]
     pub params: BTreeMap<String, String>,
     /// See [`RunSpec`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, schemars(schema_with = "crate::openapi::labels"))]
     pub labels: BTreeMap<String, String>,
     /// See [`RunSpec`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(range(min = 10, max = 86_400)))]
     pub lease_seconds: Option<u32>,
+}
+
+/// What of a run is out of its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum SpecError {
+    #[error("{count} {what} are more than {SPEC_ENTRIES}")]
+    Many { what: &'static str, count: usize },
+    #[error("the name {name:?} of one of the {what} has not 1 to {SPEC_NAME} characters")]
+    Name { what: &'static str, name: String },
+    #[error("{what}.{name} has {length} characters, more than {most}")]
+    Value { what: &'static str, name: String, length: usize, most: usize },
+    #[error("lease_seconds = {0} is not in 10 to 86400")]
+    Lease(u32),
+}
+
+/// The most params, and the most labels, of a run.
+pub const SPEC_ENTRIES: usize = 16;
+/// The most characters of the name of either.
+pub const SPEC_NAME: usize = 128;
+/// The most characters of a param.
+pub const PARAM_MOST: usize = 1_024;
+/// The most characters of a label.
+pub const LABEL_MOST: usize = 256;
+
+impl RunSpec {
+    /// Whether all of it is in its bounds.
+    ///
+    /// # Errors
+    /// The first thing that is not.
+    pub fn check(&self) -> Result<(), SpecError> {
+        for (what, entries, most) in [("params", &self.params, PARAM_MOST), ("labels", &self.labels, LABEL_MOST)] {
+            if entries.len() > SPEC_ENTRIES {
+                return Err(SpecError::Many { what, count: entries.len() });
+            }
+            for (name, value) in entries {
+                if !(1..=SPEC_NAME).contains(&name.chars().count()) {
+                    return Err(SpecError::Name { what, name: name.chars().take(SPEC_NAME).collect() });
+                }
+                let length = value.chars().count();
+                if length > most {
+                    return Err(SpecError::Value { what, name: name.clone(), length, most });
+                }
+            }
+        }
+        match self.lease_seconds {
+            Some(seconds) if !(10..=86_400).contains(&seconds) => Err(SpecError::Lease(seconds)),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl RunRequest {

@@ -1,36 +1,61 @@
 //! The shell: the server starts with the incarnation and ends with it.
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use forebay_schemas::pipeline::Pipeline;
 
-use super::routes::{self, LoopbackHost, State, Triggers};
-use crate::kernel::{Actor, Cx, Exit};
+use super::gate::{Gate, gate};
+use super::{State, Triggers, router};
+use crate::broker::Access;
+use crate::kernel::{Actor, Cx, Exit, Registry, SharedClock};
 use crate::ledger::Ledger;
 use crate::pipeline::Viewer;
+use crate::transformer::Plan;
 
-/// The most connections at once.
-const CONNECTIONS_MOST: usize = 256;
+/// The most connections at once: every stream of events, and room for those who ask for something.
+const CONNECTIONS_MOST: usize = super::STREAMS_MOST + 256;
 /// How long a client may take to send its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the API listens: bound before the pipeline starts, so that a taken port is an error then.
+#[derive(Debug, Clone)]
+pub enum Listener {
+    /// On an address.
+    Tcp(Arc<TcpListener>),
+    /// On a socket in the file system, which its owner alone can open.
+    Unix(Arc<UnixListener>),
+}
 
 /// What the API is made of.
 #[derive(Clone)]
 pub struct ApiParts {
-    /// The pipeline's name.
-    pub pipeline: String,
-    /// Where it listens: bound before the pipeline starts, so that a taken port is an error then.
-    pub listener: Arc<TcpListener>,
+    /// The pipeline file.
+    pub pipeline: Arc<Pipeline>,
+    /// The SQL, planned; there when the pipeline writes.
+    pub plan: Option<Arc<Plan>>,
+    /// Where it listens.
+    pub listener: Listener,
+    /// Who is let in.
+    pub gate: Gate,
     /// Takes the looks.
     pub viewer: Viewer,
+    /// The supervision tree.
+    pub registry: Registry,
     /// Knows the runs.
     pub ledger: Arc<Ledger>,
     /// Where its journal is, if it has one.
     pub journal: Option<PathBuf>,
+    /// How Kafka is reached.
+    pub access: Access,
+    /// The clock.
+    pub clock: SharedClock,
     /// The fetcher, when this process has one.
     pub(crate) triggers: Option<Arc<dyn Triggers>>,
 }
@@ -53,26 +78,18 @@ impl Actor for Api {
     type Message = ();
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        let state = State {
-            pipeline: self.parts.pipeline.clone(),
-            viewer: self.parts.viewer.clone(),
-            ledger: Arc::clone(&self.parts.ledger),
-            journal: self.parts.journal.clone(),
-            triggers: self.parts.triggers.clone(),
-        };
-        let app = move || {
-            App::new()
-                .app_data(web::Data::new(state.clone()))
-                .service(web::scope("").guard(LoopbackHost).configure(routes::configure))
-                .default_service(web::to(routes::foreign_host))
-        };
+        let state = web::Data::new(State::new(self.parts.clone()));
+        let app = move || App::new().app_data(state.clone()).wrap(from_fn(gate)).configure(router::configure);
         let server = HttpServer::new(app)
             .workers(1)
             .max_connections(CONNECTIONS_MOST)
             .client_request_timeout(HEAD_TIMEOUT)
             .shutdown_timeout(1)
             .disable_signals();
-        let listening = self.parts.listener.try_clone().and_then(|listener| server.listen(listener));
+        let listening = match &self.parts.listener {
+            Listener::Tcp(listener) => listener.try_clone().and_then(|listener| server.listen(listener)),
+            Listener::Unix(listener) => listener.try_clone().and_then(|listener| server.listen_uds(listener)),
+        };
         match listening {
             Ok(server) => {
                 let server = server.run();

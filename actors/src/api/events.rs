@@ -5,16 +5,25 @@
 //! what it has not asked for stays in the journal. Not guaranteed: events that `[journal] keep` has removed; the ids show the gap.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use forebay_schemas::problem;
 use futures_util::stream::{Stream, unfold};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::ask::Asked;
+use super::problem::Refusal;
+use super::{Answer, State};
 use crate::journal::{Durable, Follower, JournalError};
 
 /// How much is read ahead of a client.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 16 << 10;
+/// After an event, how long more of them are waited for, so that a thousand clients don't read the journal at each.
+const GATHER: Duration = Duration::from_millis(25);
 /// A line that says nothing comes so often when nothing happens, so that whoever is between does not end the connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -24,6 +33,31 @@ pub(super) struct Feed {
     durable: watch::Receiver<Durable>,
     /// The last event that was given.
     given: u64,
+    /// One of the clients that there may be at once.
+    _one: Option<OwnedSemaphorePermit>,
+}
+
+/// From the event asked for on, or after the last one that came, or what happens from here on.
+pub(super) async fn follow(state: web::Data<State>, asked: Asked, request: HttpRequest) -> Answer {
+    let Some(folder) = &state.parts.journal else {
+        return Err(Refusal::new(&problem::JOURNAL_OFF, "it was started without one"));
+    };
+    let last = match request.headers().get("Last-Event-ID") {
+        None => None,
+        Some(text) => Some(
+            text.to_str()
+                .ok()
+                .and_then(|text| text.trim().parse::<u64>().ok())
+                .ok_or_else(|| Refusal::new(&problem::EVENT_ID, format!("it is {text:?}")))?,
+        ),
+    };
+    let Ok(one) = Arc::clone(&state.streams).try_acquire_owned() else {
+        return Err(Refusal::new(&problem::API_BUSY, "as many clients follow the events as may at once"));
+    };
+    let ledger = &state.parts.ledger;
+    let from = last.map(|last| last.saturating_add(1)).or(asked.whole("from")).unwrap_or_else(|| ledger.last_event() + 1);
+    let feed = Feed { _one: Some(one), ..Feed::new(folder, from.max(1), ledger.durable()) };
+    Ok(HttpResponse::Ok().content_type("text/event-stream").insert_header((header::CACHE_CONTROL, "no-store")).streaming(feed.stream()))
 }
 
 /// Why reading stops.
@@ -42,7 +76,7 @@ impl From<JournalError> for Halt {
 impl Feed {
     /// The events of the journal in a folder from `from` on.
     pub(super) fn new(folder: &Path, from: u64, durable: watch::Receiver<Durable>) -> Self {
-        Self { follower: Follower::new(folder, from), durable, given: from.saturating_sub(1) }
+        Self { follower: Follower::new(folder, from), durable, given: from.saturating_sub(1), _one: None }
     }
 
     /// Its events as they come, until the journal ends.
@@ -64,7 +98,7 @@ impl Feed {
                     }
                 }
                 match tokio::time::timeout(HEARTBEAT, feed.durable.changed()).await {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(())) => tokio::time::sleep(GATHER).await,
                     Ok(Err(_)) => return None,
                     Err(_) => return Some((Ok(Bytes::from_static(b":\n\n")), feed)),
                 }

@@ -1,22 +1,75 @@
-//! The control API: one look at the pipeline, and runs of its fetcher, over HTTP on loopback.
+//! The control API over HTTP: runs, a look at the whole pipeline, and what operating it needs.
 //!
-//! Guarantee: an answer never waits for an actor; a slow or dead API never holds a record up. It listens on loopback only and answers
-//! only requests that name a loopback host, so that a page in a browser can't reach it through a name of its own.
+//! Guarantee: an answer never waits for an actor; a slow or dead API never holds a record up. Who may ask what is decided before anything else
+//! (`gate`); what a path takes and answers is in one table (`forebay_schemas::routes`), by which the router is built (`router`), requests are checked
+//! (`ask`) and the OpenAPI file is written. Memory is bounded: so many connections, bodies, streams of events and reads of Kafka at a time, and
+//! so many bytes each. Not guaranteed: an answer for everybody; who comes beyond the bounds is told to come again.
 //!
-//! | method, path | use |
+//! | file | what it answers |
 //! | --- | --- |
-//! | `PUT /v1/pipelines/{pipeline}/runs/{key}` | ask for a run: 201 new, 200 the same or attached |
-//! | `GET /v1/runs` | the runs, newest first |
-//! | `GET /v1/runs/{id}?wait=30s` | one run; waits for its next change |
-//! | `POST /v1/runs/{id}/cancel` | call it off; 200, also when it has ended |
-//! | `GET /v1/snapshot` | the whole pipeline |
-//! | `GET /v1/events?from=SEQ` | the journal as it grows, as server-sent events; `Last-Event-ID` goes on after one |
-//! | `GET /healthz`, `GET /readyz` | the process is up; every actor is at work |
+//! | `runs` | runs: ask, list, look and wait, call off |
+//! | `pipelines` | the pipeline; pause, drain, resume |
+//! | `plans` | replay and redrive: plan, apply |
+//! | `looks` | snapshot, batches, topics, actors and their restart, alerts, version, who one is |
+//! | `records` | records and dead letters out of Kafka |
+//! | `events` | the journal as server-sent events |
+//! | `health` | `/healthz`, `/readyz`, `/openapi.json` |
+//! | `metrics` | `/metrics` |
 
 mod actor;
+mod ask;
 mod events;
+mod gate;
+mod health;
+mod looks;
+mod metrics;
+mod pipelines;
+mod plans;
 mod problem;
-mod routes;
+mod records;
+mod router;
+mod runs;
+#[cfg(test)]
+mod tests;
 
-pub use actor::{Api, ApiParts};
-pub(crate) use routes::Triggers;
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+pub use actor::{Api, ApiParts, Listener};
+pub use gate::{Gate, TokenError};
+
+use self::problem::Refusal;
+
+/// The most clients that follow the events at once.
+const STREAMS_MOST: usize = 1_024;
+/// The most reads of Kafka at once.
+const READS_MOST: usize = 4;
+
+/// Hands runs to the fetcher; there when this process fetches.
+pub(crate) trait Triggers: Send + Sync {
+    /// A run was asked for.
+    fn trigger(&self, run: Uuid);
+    /// A run was called off.
+    fn cancel(&self, run: Uuid);
+    /// What the pipeline is meant to do has changed.
+    fn pause(&self);
+}
+
+/// What the paths answer from.
+pub(super) struct State {
+    parts: ApiParts,
+    plans: plans::Plans,
+    streams: Arc<Semaphore>,
+    reads: Semaphore,
+}
+
+impl State {
+    fn new(parts: ApiParts) -> Self {
+        Self { parts, plans: plans::Plans::default(), streams: Arc::new(Semaphore::new(STREAMS_MOST)), reads: Semaphore::new(READS_MOST) }
+    }
+}
+
+type Answer = Result<HttpResponse, Refusal>;

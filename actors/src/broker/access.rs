@@ -157,7 +157,7 @@ impl Access {
     }
 
     /// The error of a call to this broker; `by` is the client that made it, for what it heard of its connections.
-    pub(super) fn error(&self, what: &str, cause: KafkaError, by: Option<&BaseConsumer<Quiet>>) -> BrokerError {
+    pub(crate) fn error(&self, what: &str, cause: KafkaError, by: Option<&BaseConsumer<Quiet>>) -> BrokerError {
         let trouble = by.and_then(|client| {
             // Serves what has come of errors; there are no messages, since nothing is assigned.
             for _ in 0..EVENTS {

@@ -241,7 +241,7 @@ pub fn kept_commits(access: &Access, group: &str, topic: &str) -> Result<BTreeMa
 }
 
 /// Asks off the caller's thread.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     access: &Access,
     question: impl FnOnce(&Access) -> Result<T, BrokerError> + Send + 'static,
 ) -> Result<T, BrokerError> {

@@ -14,6 +14,7 @@ mod actor;
 mod admin;
 pub mod embedded;
 mod error;
+pub mod reader;
 #[cfg(test)]
 pub(crate) mod tests;
 

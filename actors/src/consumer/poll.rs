@@ -67,6 +67,8 @@ struct Loop<'a> {
     note: Option<Note>,
     /// How often in a row there was nothing to read.
     quiet: u32,
+    /// While the pipeline is paused: when the ends of the partitions were last asked for.
+    held: Option<Instant>,
 }
 
 /// A batch in flight.
@@ -96,6 +98,7 @@ pub(super) fn run(params: &ConsumerParams, progress: &Progress, drain: &AtomicBo
             pace: Pace::default(),
             note: None,
             quiet: 0,
+            held: None,
         };
         let end = this.read_until(drain).and_then(|()| this.finish());
         let assigned: Vec<_> = this.state.assigned().collect();
@@ -120,11 +123,57 @@ impl Loop<'_> {
             self.commit()?;
             if self.wait.is_some() {
                 self.wait_for_room()?;
+            } else if self.params.ledger.is_paused() {
+                self.hold()?;
             } else {
+                self.go_on_reading()?;
                 self.read()?;
             }
         }
         Ok(())
+    }
+
+    /// The pipeline is paused: what was read is sent, and the partitions stay with this member, which polls on and reads none of them.
+    fn hold(&mut self) -> Result<(), End> {
+        if self.held.is_none() {
+            self.send()?;
+            self.client.pause(self.state.assigned())?;
+            self.show_paused(true);
+            self.held = Some(self.now());
+            tracing::info!(topic = self.params.topic, "paused");
+        }
+        // Nothing comes of paused partitions; what does all the same is kept.
+        if let Some(message) = self.client.poll(LONGEST_QUIET) {
+            self.wait = Some(Wait::new(&incoming(&message, self.params.headers, &mut Vec::new()), &self.params.budget, self.now()));
+        } else {
+            self.send()?;
+        }
+        if let Some(looked) = self.held {
+            self.held = Some(self.look_at_ends(looked));
+        }
+        Ok(())
+    }
+
+    /// The pipeline is not paused any more.
+    fn go_on_reading(&mut self) -> Result<(), End> {
+        if self.held.take().is_some() {
+            self.client.resume(self.state.assigned())?;
+            self.show_paused(false);
+            tracing::info!(topic = self.params.topic, "resumed");
+        }
+        Ok(())
+    }
+
+    /// Asks for the ends of paused partitions, which Kafka's client does not learn without fetches, when it is time to. Gives when that was last.
+    fn look_at_ends(&self, looked: Instant) -> Instant {
+        let now = self.now();
+        if now.saturating_duration_since(looked) < LOOK_EVERY {
+            return looked;
+        }
+        let ends =
+            self.state.assigned().map_while(|partition| self.client.ends(partition).ok().map(|(begin, end)| (partition, begin, end)));
+        self.show_ends(&ends.collect::<Vec<_>>());
+        now
     }
 
     /// Sends the rest, waits until it is settled, for as long as the supervisor lets it, and commits.
@@ -255,12 +304,7 @@ impl Loop<'_> {
         if let Some(message) = self.client.poll(LONGEST_QUIET) {
             wait.push(&incoming(&message, self.params.headers, &mut Vec::new()));
         }
-        if self.now().saturating_duration_since(wait.looked) >= LOOK_EVERY {
-            wait.looked = self.now();
-            let ends =
-                self.state.assigned().map_while(|partition| self.client.ends(partition).ok().map(|(begin, end)| (partition, begin, end)));
-            self.show_ends(&ends.collect::<Vec<_>>());
-        }
+        wait.looked = self.look_at_ends(wait.looked);
         self.wait = Some(wait);
         Ok(())
     }
@@ -270,7 +314,7 @@ impl Loop<'_> {
         if self.state.forming().is_empty() {
             self.credit = None;
         }
-        if wait.paused {
+        if wait.paused && self.held.is_none() {
             self.client.resume(self.state.assigned())?;
             self.show_paused(false);
             tracing::debug!(topic = self.params.topic, "resumed");

@@ -3,6 +3,7 @@
 //! disk; a run accepted is told of as open until it ends, so the next incarnation fetches it again, from the ledger's cursor on.
 //! Not guaranteed: that a page fetched again gives the same records; that is the API's to say.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub enum FetcherMessage {
     },
     /// No more scheduled fetches; triggered ones go on.
     Hold,
+    /// What [`RunReports::is_paused`] says may have changed.
+    Pause,
 }
 
 /// Whom the fetcher tells what happens to runs, and to the pages of scheduled fetches. A run that an incarnation had begun is told of again
@@ -57,6 +60,10 @@ pub trait RunReports: Send + Sync {
     fn produced(&self, run: Uuid, page: &PageProduced, cursor: Option<&str>);
     /// What the next page is to be asked with, as the last page that was told of as produced had it: what an incarnation begins with.
     fn cursor(&self) -> Option<String>;
+    /// The query parameters that a run sets for its pages; none of a scheduled fetch.
+    fn params(&self, run: Uuid) -> BTreeMap<String, String>;
+    /// Whether no page is to be asked for.
+    fn is_paused(&self) -> bool;
     /// Waits until all that was told so far outlives the process; an error says why it can't.
     fn settled(&self) -> BoxFuture<'_, Result<(), String>>;
     /// All of it is in Kafka.
@@ -172,7 +179,7 @@ impl Fetcher {
 
     fn fetch(&mut self, run: Uuid, cx: &mut Cx<'_, Self>) {
         let Some(asks) = self.asks.clone() else { return };
-        let cursor = self.state.cursor().map(str::to_owned);
+        let (cursor, params) = (self.state.cursor().map(str::to_owned), self.to.reports.params(run));
         tracing::debug!(%run, api = asks.client.api(), cursor, "fetching");
         let progress = cx.progress();
         cx.offload(
@@ -180,7 +187,7 @@ impl Fetcher {
                 asks.settled().await?;
                 let credit = asks.budget.reserve(asks.max_page_bytes).await;
                 let _working = progress.working();
-                asks.page(credit, cursor.as_deref()).await
+                asks.page(credit, &params, cursor.as_deref()).await
             },
             move |actor, fetched, cx| actor.fetched(run, fetched, cx),
         );
@@ -253,7 +260,7 @@ impl Actor for Fetcher {
                 tracing::info!(api = client.api(), schedule = ?self.schedule, cursor = self.state.cursor(), "fetcher is up");
                 let (budget, reports, clock) = (self.to.budget.clone(), Arc::clone(&self.to.reports), self.to.clock.clone());
                 self.asks = Some(Asks { client, pointer, next, max_page_bytes, budget, reports, clock });
-                let effects = self.state.wake(self.to.clock.now(), Uuid::now_v7());
+                let effects = self.state.pause(self.to.reports.is_paused(), self.to.clock.now(), Uuid::now_v7());
                 self.act(effects, cx);
             }
             Err(error) => cx.exit(Exit::Fatal(error.to_string())),
@@ -265,6 +272,7 @@ impl Actor for Fetcher {
         let effects = match message {
             FetcherMessage::Trigger { run } => self.state.trigger(run, now, fresh),
             FetcherMessage::Cancel { run } => self.state.cancel(run, now, fresh),
+            FetcherMessage::Pause => self.state.pause(self.to.reports.is_paused(), now, fresh),
             FetcherMessage::Hold => {
                 self.state.hold();
                 return;
@@ -292,9 +300,9 @@ impl Asks {
         }
     }
 
-    async fn page(&self, mut credit: Credit, cursor: Option<&str>) -> Result<Fetched, FetchError> {
+    async fn page(&self, mut credit: Credit, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<Fetched, FetchError> {
         point_async("fetcher::before_fetch").await;
-        let body = self.client.fetch(self.clock.wall(), cursor).await?;
+        let body = self.client.fetch(self.clock.wall(), params, cursor).await?;
         let bytes = body.len();
         let (pointer, next, most) = (self.pointer.clone(), self.next.clone(), self.max_page_bytes);
         let extract = move || {

@@ -1,6 +1,7 @@
 //! The HTTP client. Guarantee: an answer is read up to its limit and its time, whatever its length says and however it is compressed; it
 //! comes from the host the file names; no cookie is kept and no secret is logged. Not guaranteed: that the API says the same twice.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -64,15 +65,20 @@ impl Client {
         &self.api
     }
 
-    /// Asks for a page, with a cursor if there is one. `wall` is the time by which an HTTP date in `Retry-After` is read.
+    /// Asks for a page, with these query parameters in place of those of the same name, and a cursor if there is one. `wall` is the time by which an HTTP date in `Retry-After` is read.
     ///
     /// # Errors
     /// When no answer comes in time, or it is no success, not JSON by its own account, or too large.
-    pub(super) async fn fetch(&self, wall: SystemTime, cursor: Option<&str>) -> Result<Bytes, FetchError> {
-        let url = match (&self.param, cursor) {
-            (Some(param), Some(cursor)) => with_param(&self.url, param, cursor),
-            _ => self.url.clone(),
-        };
+    pub(super) async fn fetch(
+        &self,
+        wall: SystemTime,
+        params: &BTreeMap<String, String>,
+        cursor: Option<&str>,
+    ) -> Result<Bytes, FetchError> {
+        let mut url = params.iter().fold(self.url.clone(), |url, (name, value)| with_param(&url, name, value));
+        if let (Some(param), Some(cursor)) = (&self.param, cursor) {
+            url = with_param(&url, param, cursor);
+        }
         let mut response = self.http.get(url).send().await.map_err(|cause| self.failed(cause))?;
         let status = response.status();
         if !status.is_success() {
@@ -169,6 +175,11 @@ fn without_query(url: &Url) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.to_string()
+}
+
+/// An address without user, password and query, as it may be shown.
+pub(crate) fn without_secrets(url: &str) -> String {
+    Url::parse(url).map_or_else(|_| String::new(), |url| without_query(&url))
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -3,7 +3,7 @@
 //! Guarantee: at most one fetch at a time, scheduled or triggered; a fixed grid of scheduled fetches, of which missed ones are not made
 //! up for; every triggered run ends in exactly one report, unless it is cancelled or the process stops; an API that asks to be left alone
 //! is left alone by all. Where the API gives cursors a fetch goes page after page; the cursor moves only when its page is in Kafka, and is one
-//! for all fetches. Not guaranteed: that a triggered run starts soon, since those before it go first.
+//! for all fetches. While paused no page is asked for, and nothing that is under way is forgotten. Not guaranteed: that a triggered run starts soon, since those before it go first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -98,6 +98,7 @@ pub(crate) struct State {
     max_pages: u32,
     troubled: bool,
     held: bool,
+    paused: bool,
     stopping: bool,
 }
 
@@ -133,6 +134,8 @@ struct Work {
 enum Phase {
     Fetching,
     BackingOff(Instant),
+    /// The next page waits for the pipeline to be resumed.
+    Paused,
     Producing,
 }
 
@@ -152,6 +155,7 @@ impl State {
             max_pages: 1,
             troubled: false,
             held: false,
+            paused: false,
             stopping: false,
         }
     }
@@ -168,7 +172,17 @@ impl State {
 
     /// Whether nothing is being fetched or produced.
     pub(crate) fn is_idle(&self) -> bool {
-        self.current.as_ref().is_none_or(|work| matches!(work.phase, Phase::BackingOff(_)))
+        self.current.as_ref().is_none_or(|work| matches!(work.phase, Phase::BackingOff(_) | Phase::Paused))
+    }
+
+    /// No page is asked for while it is paused. The page that is under way is produced.
+    pub(crate) fn pause(&mut self, paused: bool, now: Instant, fresh: Uuid) -> Vec<Effect> {
+        if !paused && self.paused {
+            // The time of the pause is not the API's.
+            self.current.iter_mut().for_each(|work| work.since = now);
+        }
+        self.paused = paused;
+        self.wake(now, fresh)
     }
 
     /// Nothing more is begun by the schedule: no fetch, and no further page of the one under way.
@@ -186,11 +200,15 @@ impl State {
     /// The time has come, or something changed. `fresh` names a scheduled fetch, should one begin.
     pub(crate) fn wake(&mut self, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.stopping {
+        if self.stopping || self.paused {
             return effects;
         }
         if let Some(work) = &mut self.current {
             match work.phase {
+                Phase::Paused => {
+                    work.phase = Phase::Fetching;
+                    effects.push(Effect::Fetch(work.run));
+                }
                 Phase::BackingOff(until) if until > now => effects.push(Effect::WakeAt(until)),
                 Phase::BackingOff(_) => {
                     work.phase = Phase::Fetching;
@@ -242,7 +260,7 @@ impl State {
     pub(crate) fn cancel(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
         self.waiting.retain(|&waiting| waiting != run);
         match &mut self.current {
-            Some(work) if work.run == run && matches!(work.phase, Phase::BackingOff(_)) => {
+            Some(work) if work.run == run && matches!(work.phase, Phase::BackingOff(_) | Phase::Paused) => {
                 self.current = None;
                 self.wake(now, fresh)
             }
@@ -328,8 +346,13 @@ impl State {
                 return effects;
             }
             if more {
-                (work.attempt, work.since, work.phase) = (0, now, Phase::Fetching);
-                effects.push(Effect::Fetch(work.run));
+                (work.attempt, work.since) = (0, now);
+                if self.paused {
+                    work.phase = Phase::Paused;
+                } else {
+                    work.phase = Phase::Fetching;
+                    effects.push(Effect::Fetch(work.run));
+                }
                 self.current = Some(work);
                 return effects;
             }
@@ -791,6 +814,36 @@ mod tests {
         assert!(rig.whole_page(Some("a"), 1.0).contains(&Effect::Report(Report::ScheduledDone)));
         rig.trigger(1, 2.0);
         assert!(fetch_of(&rig.whole_page(Some("b"), 3.0), 1));
+    }
+
+    #[test]
+    fn while_paused_no_page_is_asked_for_and_afterwards_all_goes_on_where_it_was() {
+        let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
+        rig.wake(0.0);
+        let pause = |rig: &mut Rig, paused: bool, seconds: f64| {
+            let (now, fresh) = (rig.at(seconds), rig.fresh());
+            rig.state.pause(paused, now, fresh)
+        };
+        assert_eq!(pause(&mut rig, true, 0.5), []);
+        assert!(!fetches(&rig.whole_page(Some("a"), 1.0)), "the page under way is produced, the next is not asked for");
+        assert!(rig.state.is_idle());
+        assert!(!fetches(&rig.trigger(1, 2.0)) && !fetches(&rig.wake(60.0)), "neither a run nor the schedule begins");
+        assert!(fetches(&pause(&mut rig, false, 61.0)));
+        assert_eq!(rig.state.cursor(), Some("a"));
+        assert!(rig.whole_page(None, 62.0).contains(&Effect::Report(Report::Started(Uuid::from_u128(1)))), "and then the run has its turn");
+    }
+
+    #[test]
+    fn a_run_that_is_called_off_while_paused_asks_for_nothing_when_resumed() {
+        let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+        rig.trigger(1, 0.0);
+        let (now, fresh) = (rig.at(0.5), rig.fresh());
+        rig.state.pause(true, now, fresh);
+        rig.whole_page(Some("a"), 1.0);
+        let (now, fresh) = (rig.at(2.0), rig.fresh());
+        assert_eq!(rig.state.cancel(Uuid::from_u128(1), now, fresh), []);
+        let (now, fresh) = (rig.at(3.0), rig.fresh());
+        assert_eq!(rig.state.pause(false, now, fresh), []);
     }
 
     #[test]

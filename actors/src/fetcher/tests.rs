@@ -1,5 +1,6 @@
 //! The client against a server on this machine that says what the test wants.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -52,7 +53,7 @@ fn client(url: &str, more: &str) -> Client {
 }
 
 async fn fetch(client: &Client) -> Result<Vec<u8>, FetchError> {
-    client.fetch(SystemTime::UNIX_EPOCH, None).await.map(|body| body.to_vec())
+    client.fetch(SystemTime::UNIX_EPOCH, &BTreeMap::new(), None).await.map(|body| body.to_vec())
 }
 
 /// Zeros, compressed 158 to 1: one literal and then copies of 258 bytes, in deflate's fixed code.
@@ -268,6 +269,12 @@ mod actor {
         }
         fn cursor(&self) -> Option<String> {
             self.cursor.lock().unwrap().clone()
+        }
+        fn params(&self, _: Uuid) -> BTreeMap<String, String> {
+            BTreeMap::new()
+        }
+        fn is_paused(&self) -> bool {
+            false
         }
         fn settled(&self) -> BoxFuture<'_, Result<(), String>> {
             let mut kept = self.kept.subscribe();

@@ -23,6 +23,13 @@ impl Registry {
         self.nodes().iter().map(|node| node.view()).collect()
     }
 
+    /// Ends the incarnation of a node that runs now, at once and as a stop, so that it does not count against the limit of restarts; its supervisor
+    /// starts the next one after its back-off, and those that hang on it. False when none runs, or there is no such node.
+    pub fn end(&self, path: &str) -> bool {
+        let running = self.nodes().iter().find(|node| node.path == path).and_then(|node| node.running());
+        running.inspect(|running| running.killer.kill(Exit::Shutdown)).is_some()
+    }
+
     /// The root called `name`, made if there is none.
     pub(super) fn root(&self, name: &str) -> Arc<Node> {
         find_or_add(&self.0, name, name.to_owned())

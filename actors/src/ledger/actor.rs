@@ -1,5 +1,5 @@
 //! The shell: a child that ends as fatal when the journal has failed, for nothing may go on whose traces would be lost; and that looks at what the
-//! group has committed for as long as a run waits for partitions that other processes read.
+//! group has committed for as long as a run waits for partitions that other processes read; and calls off runs whose lease is over.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use forebay_schemas::event::Places;
 use futures_util::future::BoxFuture;
+
+use uuid::Uuid;
 
 use super::{Command, Ledger};
 use crate::kernel::{Actor, Cx, Exit};
@@ -17,19 +19,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Asks what the group has committed, in lineages.
 pub type Lookout = Arc<dyn Fn() -> BoxFuture<'static, Result<Places, String>> + Send + Sync>;
 
-/// Watches the journal, and the group for runs. Nothing is posted to it.
+/// Told of a run that was called off, so that nobody goes on with it.
+pub type CallOff = Arc<dyn Fn(Uuid) + Send + Sync>;
+
+/// Watches the journal, the group for runs, and their leases. Nothing is posted to it.
 pub struct Keeper {
     ledger: Arc<Ledger>,
     lookout: Lookout,
+    call_off: CallOff,
 }
 
 impl Keeper {
     /// Watches the journal of `ledger`.
-    pub fn new(ledger: Arc<Ledger>, lookout: Lookout) -> Self {
-        Self { ledger, lookout }
+    pub fn new(ledger: Arc<Ledger>, lookout: Lookout, call_off: CallOff) -> Self {
+        Self { ledger, lookout, call_off }
     }
 
     fn look(&mut self, cx: &mut Cx<'_, Self>) {
+        self.ledger.call_off_overdue().into_iter().for_each(|run| (self.call_off)(run));
         if !self.ledger.waits_for_others() {
             cx.after(LOOK_EVERY, Self::look);
             return;

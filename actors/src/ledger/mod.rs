@@ -9,6 +9,8 @@
 //! waited for outlives a crash; batches and commits are such, for what they say follows from Kafka as well.
 
 mod actor;
+mod leases;
+pub mod redriven;
 pub mod runs;
 pub mod state;
 #[cfg(test)]
@@ -16,18 +18,23 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::event::{Event, Place, Recorded, Undecodable, decode};
 use forebay_schemas::offset::Partition;
-use forebay_schemas::run::{Run, RunSpec};
+use forebay_schemas::run::{Cancelled, Run, RunSpec};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use actor::{Keeper, Lookout};
+pub use actor::{CallOff, Keeper, Lookout};
+pub use redriven::Redriven;
 pub use runs::{Accepted, Rejection, Runs};
 pub use state::{Command, State};
 
+use self::leases::Leases;
 use crate::journal::{self, Disk, Durable, Journal, JournalError, Settings, frame, snapshot};
 use crate::kernel::SharedClock;
 
@@ -97,6 +104,9 @@ pub struct Ledger {
     changed: watch::Sender<u64>,
     durable: watch::Receiver<Durable>,
     clock: SharedClock,
+    /// Whether the consumer is to read nothing; beside the state, for it is asked for all the time.
+    paused: AtomicBool,
+    leases: Mutex<Leases>,
 }
 
 struct Inner {
@@ -108,7 +118,7 @@ impl Ledger {
     /// A ledger that forgets all when it goes; for tests of those who use one, and for telling what a journal costs.
     pub fn in_memory(clock: SharedClock) -> Self {
         let (_, durable) = watch::channel(Durable::Upto(u64::MAX));
-        Self { inner: Mutex::new(Inner { state: State::default(), journal: None }), changed: watch::Sender::new(0), durable, clock }
+        Self::of(State::default(), None, durable, clock)
     }
 
     /// The ledger of the journal in a folder; a new one where there is none. Whoever calls holds the lock that makes it the only writer.
@@ -120,8 +130,19 @@ impl Ledger {
         let state = fold(folder, u64::MAX)?;
         let (journal, next) = Journal::open(folder, disk, settings)?;
         debug_assert_eq!(state.seq + 1, next, "what was folded is what will be appended to");
-        let (changed, durable) = (watch::Sender::new(state.seq), journal.durable());
-        Ok(Self { inner: Mutex::new(Inner { state, journal: Some(journal) }), changed, durable, clock })
+        let durable = journal.durable();
+        Ok(Self::of(state, Some(journal), durable, clock))
+    }
+
+    fn of(state: State, journal: Option<Journal>, durable: watch::Receiver<Durable>, clock: SharedClock) -> Self {
+        Self {
+            paused: AtomicBool::new(state.desired.state == DesiredState::Paused),
+            changed: watch::Sender::new(state.seq),
+            inner: Mutex::new(Inner { state, journal }),
+            durable,
+            clock,
+            leases: Mutex::default(),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -131,11 +152,16 @@ impl Ledger {
     /// Asks for a run: a new one, or the one that the key and attempt already mean.
     ///
     /// # Errors
-    /// When too many runs are open, or the key is no key.
+    /// When too many runs are open, the key is no key or means a run with another spec, or it is a new run and the pipeline is not meant to fetch.
     pub fn request(&self, key: &str, attempt: u32, spec: RunSpec) -> Result<Accepted, Rejection> {
         let mut inner = self.inner();
-        let accepted = inner.state.runs.request(key, attempt, Uuid::now_v7())?;
+        let accepted = inner.state.runs.request(key, attempt, &spec, Uuid::now_v7())?;
         if let Accepted::New(id) = accepted {
+            match inner.state.desired.state {
+                DesiredState::Running => {}
+                DesiredState::Paused => return Err(Rejection::Paused("paused")),
+                DesiredState::Drained => return Err(Rejection::Paused("drained")),
+            }
             self.apply(&mut inner, vec![Event::RunRequested { run: id, key: key.to_owned(), attempt, spec }]);
         }
         Ok(accepted)
@@ -173,6 +199,7 @@ impl Ledger {
         if count == 0 {
             return;
         }
+        self.paused.store(inner.state.desired.state == DesiredState::Paused, Ordering::Relaxed);
         if let Some(journal) = &inner.journal {
             journal.append(lines, count, urgent);
             if journal.wants_snapshot() {
@@ -228,7 +255,12 @@ impl Ledger {
 
     /// The runs, newest first.
     pub fn recent(&self, most: usize) -> Vec<Run> {
-        self.inner().state.runs.recent(most)
+        self.recent_where(most, |_| true)
+    }
+
+    /// The runs that are wanted, newest first.
+    pub fn recent_where(&self, most: usize, wanted: impl Fn(&Run) -> bool) -> Vec<Run> {
+        self.inner().state.runs.recent_where(most, wanted)
     }
 
     /// The runs that a fetcher has yet to end, oldest first: what its next incarnation begins with.
@@ -244,6 +276,53 @@ impl Ledger {
     /// How far each partition of the topic is written, as far as is known here.
     pub fn places(&self) -> BTreeMap<Partition, Place> {
         self.inner().state.places()
+    }
+
+    /// What the pipeline is meant to do.
+    pub fn desired(&self) -> Desired {
+        self.inner().state.desired.clone()
+    }
+
+    /// Whether the consumer is to read nothing.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Whether the fetcher is to ask for nothing.
+    pub fn is_held(&self) -> bool {
+        self.inner().state.desired.state != DesiredState::Running
+    }
+
+    /// The parameters of a run, for its pages; none of a fetch that nobody asked for.
+    pub fn params(&self, run: Uuid) -> BTreeMap<String, String> {
+        self.inner().state.runs.get(run).map(|run| run.spec.params.clone()).unwrap_or_default()
+    }
+
+    /// The dead letters that are in the topic again.
+    pub fn redriven(&self) -> Redriven {
+        self.inner().state.redriven.clone()
+    }
+
+    /// Somebody asks for a run, and goes on asking until what this gives is dropped: its lease is kept.
+    pub fn hear(&self, run: Uuid) -> Hearing<'_> {
+        self.leases().asked(run, self.clock.now());
+        Hearing { ledger: self, run }
+    }
+
+    /// Calls off the runs that nobody has asked for in all of their lease, and says which.
+    pub fn call_off_overdue(&self) -> Vec<Uuid> {
+        let leased = self.inner().state.runs.leased();
+        let overdue = self.leases().overdue(&leased, self.clock.now());
+        let call_off = |(run, lease): (Uuid, Duration)| {
+            let reason = format!("nobody has asked for it for {lease:?}");
+            let command = Command::Cancel { run, cancelled: Cancelled { by: "lease".into(), reason } };
+            self.submit(command).is_ok().then_some(run)
+        };
+        overdue.into_iter().filter_map(call_off).collect()
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a run waits for partitions that other processes read.
@@ -269,6 +348,19 @@ impl Ledger {
     /// Changes with each event; for those who wait for a run to move.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+/// Somebody asks for a run for as long as it is held.
+#[must_use = "a lease is kept only for as long as it is held"]
+pub struct Hearing<'a> {
+    ledger: &'a Ledger,
+    run: Uuid,
+}
+
+impl Drop for Hearing<'_> {
+    fn drop(&mut self) {
+        self.ledger.leases().left(self.run, self.ledger.clock.now());
     }
 }
 

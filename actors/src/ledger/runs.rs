@@ -4,6 +4,7 @@
 //! partition it produced to is written past its last record. Bounded: [`OPEN_MOST`] runs not ended, [`ENDED_KEPT`] ended ones remembered.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use forebay_schemas::event::Event;
@@ -18,7 +19,7 @@ use super::state::Command;
 pub const OPEN_MOST: usize = 1_000;
 /// How many ended runs are remembered.
 pub const ENDED_KEPT: usize = 10_000;
-/// The longest key, in bytes.
+/// The longest key, in characters.
 pub const KEY_MOST: usize = 512;
 
 /// What a request for a run came to.
@@ -55,8 +56,14 @@ pub enum Rejection {
     #[error("{OPEN_MOST} runs are open already; try again when some have ended")]
     TooMany,
     /// The key is empty or too long, or the attempt is 0.
-    #[error("a run's key has 1 to {KEY_MOST} bytes, and attempts count from 1")]
+    #[error("a run's key has 1 to {KEY_MOST} characters, and attempts count from 1")]
     BadKey,
+    /// The key and attempt mean a run that was asked for with something else.
+    #[error("run {0} was asked for with other params, labels or lease")]
+    Mismatch(Uuid),
+    /// The pipeline is meant to fetch nothing.
+    #[error("the pipeline is {0}")]
+    Paused(&'static str),
 }
 
 /// Every run that is open, and the last that ended. Serialises to the list of them, in the order they were asked for.
@@ -98,7 +105,12 @@ impl Runs {
 
     /// The last runs asked for, newest first.
     pub fn recent(&self, most: usize) -> Vec<Run> {
-        self.order.iter().rev().take(most).filter_map(|id| self.runs.get(id)).cloned().collect()
+        self.recent_where(most, |_| true)
+    }
+
+    /// The last of those that are wanted, newest first.
+    pub fn recent_where(&self, most: usize, wanted: impl Fn(&Run) -> bool) -> Vec<Run> {
+        self.order.iter().rev().filter_map(|id| self.runs.get(id)).filter(|run| wanted(run)).take(most).cloned().collect()
     }
 
     /// The runs that are not wholly in the topic yet, oldest first.
@@ -112,17 +124,18 @@ impl Runs {
     /// The same key and attempt is the same run. A higher attempt attaches to an open run, and is a new one after an ended run.
     ///
     /// # Errors
-    /// When too many runs are open, or the key is no key.
-    pub fn request(&self, key: &str, attempt: u32, fresh: Uuid) -> Result<Accepted, Rejection> {
-        if key.is_empty() || key.len() > KEY_MOST || attempt == 0 {
+    /// When too many runs are open, the key is no key, or it means a run that was asked for with another `spec`.
+    pub fn request(&self, key: &str, attempt: u32, spec: &RunSpec, fresh: Uuid) -> Result<Accepted, Rejection> {
+        if key.is_empty() || key.chars().count() > KEY_MOST || attempt == 0 {
             return Err(Rejection::BadKey);
         }
         let attempts = || self.by_key.get(key).into_iter().flatten().filter_map(|id| self.runs.get(id));
-        if let Some(same) = attempts().rev().find(|run| run.attempt == attempt) {
-            return Ok(Accepted::Same(same.id));
+        let same = |run: &Run| if run.spec == *spec { Ok(Accepted::Same(run.id)) } else { Err(Rejection::Mismatch(run.id)) };
+        if let Some(known) = attempts().rev().find(|run| run.attempt == attempt) {
+            return same(known);
         }
         match attempts().next_back() {
-            Some(last) if !last.terminal || attempt < last.attempt => Ok(Accepted::Same(last.id)),
+            Some(last) if !last.terminal || attempt < last.attempt => same(last),
             _ if self.open >= OPEN_MOST => Err(Rejection::TooMany),
             _ => Ok(Accepted::New(fresh)),
         }
@@ -198,6 +211,12 @@ impl Runs {
     /// Whether any run is open.
     pub fn any_open(&self) -> bool {
         self.open > 0
+    }
+
+    /// The open runs that are called off when nobody asks for them, each with how long that may be.
+    pub fn leased(&self) -> Vec<(Uuid, Duration)> {
+        let lease = |run: &Run| Some((run.id, Duration::from_secs(run.spec.lease_seconds?.into())));
+        self.open().filter_map(lease).collect()
     }
 
     /// The runs that have not ended, oldest first.
@@ -307,7 +326,7 @@ mod tests {
     }
 
     fn request(runs: &mut Runs, key: &str, attempt: u32, fresh: u128) -> Accepted {
-        let accepted = runs.request(key, attempt, id(fresh)).unwrap();
+        let accepted = runs.request(key, attempt, &RunSpec::default(), id(fresh)).unwrap();
         if let Accepted::New(run) = accepted {
             runs.evolve(&Event::RunRequested { run, key: key.into(), attempt, spec: RunSpec::default() }, now());
         }
@@ -362,6 +381,19 @@ mod tests {
         submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }).unwrap();
         assert_eq!(request(&mut runs, "k", 3, 3), Accepted::New(id(3)));
         assert_eq!(request(&mut runs, "k", 1, 4), Accepted::Same(id(1)));
+    }
+
+    #[test]
+    fn a_key_that_is_asked_for_with_something_else_is_refused_and_names_the_run() {
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        let other = RunSpec { lease_seconds: Some(30), ..RunSpec::default() };
+        for attempt in [1, 2] {
+            assert_eq!(runs.request("k", attempt, &other, id(2)), Err(Rejection::Mismatch(id(1))), "attempt {attempt}");
+        }
+        submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }).unwrap();
+        assert_eq!(runs.request("k", 1, &other, id(2)), Err(Rejection::Mismatch(id(1))), "ended or not");
+        assert_eq!(runs.request("k", 2, &other, id(2)), Ok(Accepted::New(id(2))), "a new run is another one");
     }
 
     #[test]
@@ -456,7 +488,7 @@ mod tests {
         for n in 0..OPEN_MOST {
             request(&mut runs, &format!("k{n}"), 1, n as u128);
         }
-        assert_eq!(runs.request("more", 1, id(99_999)), Err(Rejection::TooMany));
+        assert_eq!(runs.request("more", 1, &RunSpec::default(), id(99_999)), Err(Rejection::TooMany));
         for n in 0..(ENDED_KEPT + 500) {
             let run = id(1_000_000 + n as u128);
             if n < OPEN_MOST {

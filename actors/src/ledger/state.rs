@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::event::{Event, Origin, Place, Places, Recorded, Starts};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::run::{Cancelled, RunError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::redriven::Redriven;
 use super::runs::{Rejection, Runs};
 
 /// What somebody wants, or says.
@@ -38,6 +40,8 @@ pub enum Command {
     Assigned { starts: Starts },
     /// What the group has committed, of whichever partitions.
     Seen { places: Places },
+    /// Somebody says what the pipeline is meant to do.
+    Desire { state: DesiredState, by: String, reason: String },
     /// A fact that nobody decides on.
     Saw(Event),
 }
@@ -66,6 +70,12 @@ pub struct State {
     /// What the source's next page is asked with: the last that [`Event::PageProduced`] said, so that it is never past a page that is not in the
     /// topic. One for all fetches, of runs or scheduled.
     pub cursor: Option<String>,
+    /// What the pipeline is meant to do.
+    #[serde(default)]
+    pub desired: Desired,
+    /// The dead letters that are in the topic again.
+    #[serde(default)]
+    pub redriven: Redriven,
 }
 
 /// A process.
@@ -187,6 +197,8 @@ impl State {
                 events.push(Event::PartitionsSeen { places });
                 events
             }
+            Command::Desire { state, .. } if state == self.desired.state => vec![],
+            Command::Desire { state, by, reason } => vec![Event::StateDesired { state, by, reason }],
             Command::Saw(event) => vec![event],
             command => self.runs.decide(command)?,
         })
@@ -297,6 +309,10 @@ impl State {
                     self.partitions.insert(partition, PartitionState { written, committed: None, assigned: false, seen: false });
                 }
             }
+            Event::StateDesired { state, by, reason } => {
+                self.desired = Desired { state: *state, by: by.clone(), reason: reason.clone(), since: Some(recorded.at) };
+            }
+            Event::LettersRedriven { letters, .. } => self.redriven.add(letters),
             Event::ChildStarted { actor, incarnation } => {
                 totals.restarts += u64::from(*incarnation > 1);
                 let last_exit = self.actors.get(actor).and_then(|known| known.last_exit.clone());

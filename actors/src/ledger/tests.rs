@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::journal::RealDisk;
-use crate::kernel::SystemClock;
+use crate::kernel::{ManualClock, SystemClock};
 
 fn settings(segment_bytes: u64) -> Settings {
     Settings { pipeline: "users".into(), segment_bytes, keep_bytes: 1 << 20 }
@@ -119,6 +119,66 @@ fn the_cursor_is_that_of_the_last_page_in_the_topic_and_outlives_the_process() {
     wait(ledger.settled()).unwrap();
     drop(ledger);
     assert_eq!(open(dir.path()).unwrap().cursor().as_deref(), Some("6"));
+}
+
+#[test]
+fn what_the_pipeline_is_meant_to_do_outlives_the_process_and_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path()).unwrap();
+    let desire = |ledger: &Ledger, state, reason: &str| {
+        ledger.submit(Command::Desire { state, by: "operator".into(), reason: reason.into() }).unwrap();
+        ledger.last_event()
+    };
+    let open_run = ledger.request("open", 1, RunSpec::default()).unwrap();
+    let first = desire(&ledger, DesiredState::Paused, "upgrade");
+    assert_eq!(desire(&ledger, DesiredState::Paused, "again"), first, "it is paused already");
+    assert!(ledger.is_paused() && ledger.is_held());
+    assert_eq!(ledger.request("new", 1, RunSpec::default()), Err(Rejection::Paused("paused")));
+    assert_eq!(ledger.request("open", 1, RunSpec::default()), Ok(Accepted::Same(open_run.id())), "a run that is known is answered");
+    wait(ledger.settled()).unwrap();
+    drop(ledger);
+    let again = open(dir.path()).unwrap();
+    let desired = again.desired();
+    assert_eq!((desired.state, desired.by.as_str(), desired.reason.as_str()), (DesiredState::Paused, "operator", "upgrade"));
+    assert!(again.is_paused() && desired.since.is_some());
+    assert_eq!(again.open_runs(), [open_run.id()], "a run open while paused stays open");
+    desire(&again, DesiredState::Drained, "drain");
+    assert!(!again.is_paused() && again.is_held());
+    desire(&again, DesiredState::Running, "go on");
+    assert!(!again.is_held() && again.request("new", 1, RunSpec::default()).is_ok());
+}
+
+#[test]
+fn a_run_that_nobody_asks_for_is_called_off_by_its_lease_and_one_without_a_lease_is_not() {
+    let clock = Arc::new(ManualClock::default());
+    let ledger = Ledger::in_memory(clock.clone());
+    let leased = RunSpec { lease_seconds: Some(30), ..RunSpec::default() };
+    let run = ledger.request("leased", 1, leased).unwrap().id();
+    let other = ledger.request("other", 1, RunSpec::default()).unwrap().id();
+    drop(ledger.hear(run));
+    let hearing = ledger.hear(run);
+    clock.advance(Duration::from_secs(100));
+    assert_eq!(ledger.call_off_overdue(), Vec::<Uuid>::new(), "somebody waits for it");
+    drop(hearing);
+    clock.advance(Duration::from_secs(29));
+    assert_eq!(ledger.call_off_overdue(), Vec::<Uuid>::new());
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(ledger.call_off_overdue(), [run]);
+    let cancelled = ledger.run(run).unwrap().cancelled.unwrap();
+    assert_eq!((cancelled.by.as_str(), cancelled.reason.as_str()), ("lease", "nobody has asked for it for 30s"));
+    assert_eq!(ledger.run(other).unwrap().state, RunState::Requested);
+    assert_eq!(ledger.call_off_overdue(), Vec::<Uuid>::new());
+}
+
+#[test]
+fn letters_that_were_redriven_are_known_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path()).unwrap();
+    let letters = [(0, Range { from: 3, to: 7 })].into_iter().collect();
+    ledger.saw(Event::LettersRedriven { letters, records: 4, by: "admin".into(), reason: "the SQL takes them now".into() });
+    drop(ledger);
+    let redriven = open(dir.path()).unwrap().redriven();
+    assert_eq!(redriven.without(0, Range { from: 0, to: 10 }), [Range { from: 0, to: 3 }, Range { from: 7, to: 10 }]);
 }
 
 #[test]
@@ -268,6 +328,7 @@ enum Happening {
     Revoked(Partition),
     Started(bool),
     Exited,
+    Desired(u8),
 }
 
 fn happenings() -> impl Strategy<Value = Vec<Happening>> {
@@ -279,6 +340,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         1 => (0..3).prop_map(Happening::Revoked),
         1 => any::<bool>().prop_map(Happening::Started),
         1 => Just(Happening::Exited),
+        1 => (0..3u8).prop_map(Happening::Desired),
     ];
     prop::collection::vec(one, 1..120)
 }
@@ -310,6 +372,10 @@ fn happen(ledger: &Ledger, happening: &Happening) {
         Happening::Written(partition, offset, lineage) => written(ledger, partition, offset, lineage),
         Happening::Revoked(partition) => ledger.saw(Event::PartitionsRevoked { partitions: vec![partition] }),
         Happening::Started(another) => begin(ledger, if another { "another" } else { "t" }),
+        Happening::Desired(n) => {
+            let state = [DesiredState::Running, DesiredState::Paused, DesiredState::Drained][usize::from(n)];
+            ledger.submit(Command::Desire { state, by: "operator".into(), reason: "why".into() }).unwrap();
+        }
         Happening::Exited => ledger.saw(Event::ChildExited { actor: "root/x".into(), incarnation: 1, exit: "panicked".into() }),
     }
 }

@@ -1,5 +1,6 @@
 //! What ties the tree to what is outside of it: the fetcher's mailbox of the moment, and what the fetcher and the kernel tell the ledger.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,10 @@ impl Triggers for FetcherLink {
     fn cancel(&self, run: Uuid) {
         self.post(FetcherMessage::Cancel { run });
     }
+
+    fn pause(&self) {
+        self.post(FetcherMessage::Pause);
+    }
 }
 
 /// What has become of the fetches that nobody asked for.
@@ -83,6 +88,14 @@ impl RunReports for Reports {
 
     fn cursor(&self) -> Option<String> {
         self.ledger.cursor()
+    }
+
+    fn params(&self, run: Uuid) -> BTreeMap<String, String> {
+        self.ledger.params(run)
+    }
+
+    fn is_paused(&self) -> bool {
+        self.ledger.is_held()
     }
 
     fn settled(&self) -> BoxFuture<'_, Result<(), String>> {

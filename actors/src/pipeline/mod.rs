@@ -14,6 +14,7 @@
 
 mod blueprint;
 mod links;
+pub mod redrive;
 pub mod replay;
 mod running;
 mod view;

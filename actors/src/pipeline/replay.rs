@@ -14,7 +14,7 @@ use forebay_schemas::offset::{Offset, Partition, Range};
 use serde::Serialize;
 
 use super::running::Running;
-use crate::broker::{self, BrokerError, Committed};
+use crate::broker::{self, Access, BrokerError, Committed};
 use crate::consumer::{clock_of, metadata_of};
 use crate::journal::JournalError;
 
@@ -97,6 +97,33 @@ fn plan(
     Move { partition, begin, end, committed: offset, to, again, lost, clock }
 }
 
+/// What a replay of the topic would do to a group. Moves nothing.
+///
+/// # Errors
+/// When Kafka is away.
+pub(crate) async fn plan_all(
+    access: &Access,
+    (group, topic): (&str, &str),
+    known: &BTreeMap<Partition, Place>,
+    from: &From,
+) -> Result<Vec<Move>, BrokerError> {
+    let ends = broker::ends(access, topic).await?;
+    let committed = broker::committed_with_metadata(access, group, topic).await?;
+    let at_time = match from {
+        From::Time(time) => broker::offsets_at(access, topic, time.timestamp_millis()).await?,
+        _ => BTreeMap::new(),
+    };
+    let wanted = |partition: &Partition, begin: Offset| match from {
+        From::Begin => Some(begin),
+        From::Offsets(offsets) => offsets.get(partition).copied(),
+        From::Time(_) => at_time.get(partition).copied(),
+    };
+    let moves = ends.iter().map(|(partition, &(begin, end))| {
+        plan(*partition, (begin, end), committed.get(partition), wanted(partition, begin), known.get(partition).copied())
+    });
+    Ok(moves.collect())
+}
+
 impl Running {
     /// What a replay would do. Moves nothing.
     ///
@@ -104,23 +131,7 @@ impl Running {
     /// When Kafka is away, or the pipeline reads no topic.
     pub async fn plan_replay(&self, from: &From) -> Result<Vec<Move>, ReplayError> {
         let group = self.group().ok_or(ReplayError::NoConsumer)?;
-        let (access, topic) = (self.access(), self.topic());
-        let ends = broker::ends(access, topic).await?;
-        let committed = broker::committed_with_metadata(access, group, topic).await?;
-        let at_time = match from {
-            From::Time(time) => broker::offsets_at(access, topic, time.timestamp_millis()).await?,
-            _ => BTreeMap::new(),
-        };
-        let known = self.ledger().places();
-        let wanted = |partition: &Partition, begin: Offset| match from {
-            From::Begin => Some(begin),
-            From::Offsets(offsets) => offsets.get(partition).copied(),
-            From::Time(_) => at_time.get(partition).copied(),
-        };
-        let moves = ends.iter().map(|(partition, &(begin, end))| {
-            plan(*partition, (begin, end), committed.get(partition), wanted(partition, begin), known.get(partition).copied())
-        });
-        Ok(moves.collect())
+        Ok(plan_all(self.access(), (group, self.topic()), &self.ledger().places(), from).await?)
     }
 
     /// Does what was planned: the journal first, then the group. `lineage` is a number that no lineage has had.

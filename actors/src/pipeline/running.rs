@@ -1,11 +1,11 @@
 //! Starts the tree, and holds what a command needs of it: stop it, wait for it, look at it, see whether it is idle.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::event::Places;
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::blueprint::Blueprint;
 use super::links::{FetcherLink, Fetches, Reports, Sightings};
 use super::view::{Sources, Viewer};
-use crate::api::{Api, ApiParts, Triggers};
+use crate::api::{Api, ApiParts, Gate, Listener, TokenError, Triggers};
 use crate::broker::embedded::{Address, Claim};
 use crate::broker::{self, Access, Broker, BrokerError};
 use crate::consumer::{Consumer, ConsumerError, ConsumerParams, place_of};
@@ -27,7 +27,7 @@ use crate::kernel::{
     Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, SharedClock, Strategy,
     SupervisorSpec,
 };
-use crate::ledger::{Command, Keeper, Ledger, LedgerError, Lookout};
+use crate::ledger::{CallOff, Command, Keeper, Ledger, LedgerError, Lookout};
 use crate::message::RawBatch;
 use crate::producer::Producer;
 use crate::store::Store;
@@ -67,7 +67,7 @@ pub struct Options {
     /// Fetch once instead of by the file's schedule.
     pub fetch_once: bool,
     /// Where the API listens; bound already, so that a taken port is known.
-    pub listener: Option<TcpListener>,
+    pub listener: Option<Listener>,
     /// The clock of every actor.
     pub clock: SharedClock,
     /// For the jitter of restarts.
@@ -94,6 +94,9 @@ pub enum StartError {
     /// Kafka's properties can't be had.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// A token of the API can't be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
 /// A running pipeline.
@@ -122,6 +125,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         false => (None, None),
     };
     let access = Access::new(pipeline, embedded.as_ref())?;
+    let gate = Gate::new(pipeline)?;
     let has = |role| options.roles.contains(&role);
 
     let telemetry = Arc::new(Telemetry::default());
@@ -142,9 +146,13 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         clock: Arc::clone(&options.clock),
     };
 
+    let fetcher = FetcherLink::default();
     let mut children = vec![{
-        let (ledger, lookout) = (Arc::clone(&ledger), common.lookout());
-        ChildSpec::actor("ledger", Restart::Permanent, common.shutdown(), move |_| Keeper::new(Arc::clone(&ledger), Arc::clone(&lookout)))
+        let (ledger, lookout, link) = (Arc::clone(&ledger), common.lookout(), fetcher.clone());
+        let call_off: CallOff = Arc::new(move |run| link.cancel(run));
+        ChildSpec::actor("ledger", Restart::Permanent, common.shutdown(), move |_| {
+            Keeper::new(Arc::clone(&ledger), Arc::clone(&lookout), Arc::clone(&call_off))
+        })
     }];
     let mut edges = Vec::new();
     if let Some(address) = embedded {
@@ -158,7 +166,6 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         edges.push(budget.clone());
         children.push(common.supervisor("egress", common.clone().egress(blueprint.clone(), budget)));
     }
-    let fetcher = FetcherLink::default();
     let (fetches, fetched) = watch::channel(Fetches::default());
     let fetches_here = has(Role::Ingest) && pipeline.ingests();
     if fetches_here {
@@ -177,15 +184,20 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         started_at: options.clock.wall().into(),
         clock: Arc::clone(&options.clock),
         telemetry: Arc::clone(&telemetry),
-        registry,
+        registry: registry.clone(),
         ledger: Arc::clone(&ledger),
         edges,
     }));
     if let Some(listener) = options.listener.filter(|_| has(Role::Api)) {
         let parts = ApiParts {
-            pipeline: pipeline.meta.name.clone(),
-            listener: Arc::new(listener),
+            pipeline: Arc::clone(pipeline),
+            plan: blueprint.plan.clone(),
+            listener,
+            gate,
             viewer: viewer.clone(),
+            registry,
+            access: access.clone(),
+            clock: Arc::clone(&options.clock),
             ledger: Arc::clone(&ledger),
             journal: (!journal_is_off()).then(|| journal_dir(pipeline)),
             triggers: fetches_here.then(|| Arc::new(fetcher.clone()) as Arc<dyn Triggers>),
@@ -473,6 +485,24 @@ impl Running {
     /// Holds the schedule: no more fetches but triggered ones.
     pub fn hold(&self) {
         self.fetcher.post(FetcherMessage::Hold);
+    }
+
+    /// Waits until the pipeline is meant to do less than it takes to become idle, and says what that is: paused it reads nothing, drained it fetches
+    /// nothing.
+    pub async fn held(&self) -> Desired {
+        let mut changes = self.ledger.watch();
+        loop {
+            let desired = self.ledger.desired();
+            let held = match desired.state {
+                DesiredState::Running => false,
+                DesiredState::Paused => true,
+                DesiredState::Drained => self.pipeline.ingests(),
+            };
+            // The ledger is held, so its changes go on.
+            if held || changes.changed().await.is_err() {
+                return desired;
+            }
+        }
     }
 
     /// Waits until a scheduled fetch is produced; at once when this process does not fetch.

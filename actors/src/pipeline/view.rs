@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::api::Desired;
 use forebay_schemas::snapshot::Snapshot;
 
 use crate::kernel::{Budget, Registry, SharedClock};
@@ -55,7 +54,7 @@ impl Viewer {
             runs: from.ledger.recent(RUNS_SHOWN),
             edges: from.edges.iter().map(Budget::view).collect(),
             seq: from.ledger.last_event(),
-            desired: Desired::default(),
+            desired: from.ledger.desired(),
             stages: Vec::new(),
             source: None,
             store: None,

@@ -62,7 +62,7 @@ impl Process {
     /// Somebody asks for a run.
     pub(super) fn request(&mut self, who: usize, env: &mut Env, key: &str, attempt: u32) -> Kept {
         let fresh = env.fresh();
-        let Ok(accepted) = self.live().ledger.runs.request(key, attempt, fresh) else { return Ok(()) };
+        let Ok(accepted) = self.live().ledger.runs.request(key, attempt, &RunSpec::default(), fresh) else { return Ok(()) };
         if let Accepted::New(run) = accepted {
             self.apply(who, env, vec![Event::RunRequested { run, key: key.to_owned(), attempt, spec: RunSpec::default() }])?;
             let (now, fresh) = (env.now(), env.fresh());

@@ -73,6 +73,15 @@ impl Plan {
         self.fingerprint.clone()
     }
 
+    /// The steps of the SQL, the last one first, a line each and indented; at the end what is read of a record.
+    pub fn explain(&self) -> String {
+        let steps = self.program.steps.iter().rev().map(ToString::to_string);
+        let names: Vec<&str> = self.program.scan.fields().iter().map(|field| field.name().as_str()).collect();
+        let scan = format!("Scan: {}", names.join(", "));
+        let line = |(depth, step): (usize, String)| format!("{}{step}", "  ".repeat(depth));
+        steps.chain([scan]).enumerate().map(line).collect::<Vec<_>>().join("\n")
+    }
+
     /// The schema that records are held to.
     pub fn record(&self) -> &RecordSchema {
         &self.record

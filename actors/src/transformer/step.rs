@@ -4,13 +4,14 @@
 //! themselves: expressions are compiled once and evaluated straight on the columns, without DataFusion's execution machinery.
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{concat_batches, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::UnnestOptions;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
@@ -32,6 +33,23 @@ pub(super) enum Step {
     Project { exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef },
     /// `unnest`: a row an item.
     Unnest { lists: Vec<(usize, usize)>, structs: Vec<usize>, schema: SchemaRef, options: UnnestOptions },
+}
+
+/// `Filter: …`, `Project: …`, `Unnest: …`.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Filter(predicate) => write!(f, "Filter: {predicate}"),
+            Self::Project { exprs, schema } => {
+                let column = |(expr, field): (&Arc<dyn PhysicalExpr>, &Arc<Field>)| format!("{expr} AS {}", field.name());
+                write!(f, "Project: {}", exprs.iter().zip(schema.fields()).map(column).collect::<Vec<_>>().join(", "))
+            }
+            Self::Unnest { schema, .. } => {
+                let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                write!(f, "Unnest: {}", names.join(", "))
+            }
+        }
+    }
 }
 
 /// Runs the steps. A panic in them is an error like any other, so that the record at fault can be found and set aside.

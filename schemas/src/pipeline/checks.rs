@@ -164,6 +164,7 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> 
             }
         }
     }
+    check_params(p, fetcher)?;
     in_range(p, &["fetcher", "max_pages"], i64::from(fetcher.max_pages), 1, 100_000)?;
     if let Some(every) = fetcher.every {
         span_in_range(p, &["fetcher", "every"], every, Duration::from_millis(1), Duration::from_secs(366 * 86_400))?;
@@ -178,6 +179,23 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> 
                 format!("the budget of {} has no room for a page of {}", producer.budget, fetcher.max_page_bytes),
                 "make producer.budget at least fetcher.max_page_bytes",
             ));
+        }
+    }
+    Ok(())
+}
+
+fn check_params(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> {
+    let key = &["fetcher", "params"];
+    for param in &fetcher.params {
+        if param.is_empty() || param.chars().count() > 128 {
+            return Err(p.error_at(
+                key,
+                format!("{param:?} can't be a parameter"),
+                "name a query parameter of the API, of 1 to 128 characters",
+            ));
+        }
+        if fetcher.cursor.as_ref().is_some_and(|cursor| cursor.param == *param) {
+            return Err(p.error_at(key, format!("`{param}` is the cursor's"), "leave it out: a run goes on where the last fetch ended"));
         }
     }
     Ok(())
@@ -238,16 +256,38 @@ fn check_writer(p: &Pipeline, writer: &WriterTable) -> Result<(), FileError> {
 }
 
 fn check_api(p: &Pipeline) -> Result<(), FileError> {
+    for pointer in &p.api.mask {
+        check_pointer(p, &["api", "mask"], pointer)?;
+    }
+    if let Some(host) = p.api.hosts.iter().find(|host| host.is_empty() || host.contains(['/', ' ', '@'])) {
+        let remedy = "write it as the Host header has it: \"forebay:7070\", or \"forebay\" for any port";
+        return Err(p.error_at(&["api", "hosts"], format!("{host:?} is not a host"), remedy));
+    }
+    let is_origin = |origin: &str| {
+        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', ' ', '@', '*']))
+    };
+    if let Some(origin) = p.api.origins.iter().find(|origin| !is_origin(origin)) {
+        let remedy = "write scheme and host, without a path: \"https://ops.example.org\"";
+        return Err(p.error_at(&["api", "origins"], format!("{origin:?} is not an origin"), remedy));
+    }
     let key = &["api", "listen"];
+    if let Some(socket) = p.api.socket() {
+        return match socket.is_empty() {
+            true => Err(p.error_at(key, "the socket has no path", "write \"unix:forebay.sock\", relative to this file")),
+            false => Ok(()),
+        };
+    }
     check_servers(p, key, std::iter::once(p.api.listen.as_str()))?;
     let host = p.api.listen.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
-    if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if loopback || !p.api.tokens.is_empty() {
         return Ok(());
     }
     Err(p.error_at(
         key,
-        format!("{host:?} is not a loopback address"),
-        "the API has no token yet, so it listens on 127.0.0.1, [::1] or localhost only",
+        format!("{host:?} is not a loopback address, and the API has no token"),
+        "add tokens, such as `tokens = { operator = { env = \"FOREBAY_TOKEN\" } }`, or listen on 127.0.0.1, [::1], localhost or \"unix:PATH\"",
     ))
 }
 

@@ -22,7 +22,7 @@ pub use nulls::{Nulls, NullsTable};
 pub use secret::{Secret, SecretError};
 pub use tables::{
     ApiTable, BatchTable, CassandraTable, ConsistencyLevel, ConsumerTable, ContactPoints, FetcherTable, JournalTable, KafkaTable,
-    PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TransformerTable, WriterTable,
+    PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TokensTable, TransformerTable, WriterTable,
 };
 pub use units::{Bytes, Span};
 

@@ -108,6 +108,9 @@ pub struct FetcherTable {
     /// Headers to send; a secret only as a reference.
     #[serde(default)]
     pub headers: BTreeMap<String, Property>,
+    /// The query parameters of `url` that a run may set for its own pages. Default none.
+    #[serde(default)]
+    pub params: Vec<String>,
 }
 
 /// `[fetcher] cursor`: from one page to the next, and from one fetch to the next.
@@ -236,8 +239,42 @@ pub struct SupervisorTable {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiTable {
-    /// `host:port`; only loopback, for there is no token yet. Default `127.0.0.1:7070`.
+    /// `host:port`, or `unix:PATH` relative to the file. Other than loopback only with `tokens`. Default `127.0.0.1:7070`.
     pub listen: String,
+    /// The tokens that callers show, a role each.
+    pub tokens: TokensTable,
+    /// Host names that are served beside loopback's and the address listened on: `name:port`, or `name` with any port. Default none.
+    pub hosts: Vec<String>,
+    /// Origins whose pages are served, such as `https://ops.example.org`. Default none.
+    pub origins: Vec<String>,
+    /// JSON pointers (RFC 6901) into a record, to what the API shows as `"***"`. Default none.
+    pub mask: Vec<String>,
+}
+
+/// `[api] tokens`: who may what. Without any, whoever reaches the API may do all.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokensTable {
+    /// May look.
+    pub viewer: Option<Secret>,
+    /// May ask for runs, call them off, pause and resume, too.
+    pub operator: Option<Secret>,
+    /// May restart actors and apply plans, too.
+    pub admin: Option<Secret>,
+}
+
+impl TokensTable {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.viewer.is_none() && self.operator.is_none() && self.admin.is_none()
+    }
+}
+
+impl ApiTable {
+    /// The path of the socket, when it listens on one.
+    pub fn socket(&self) -> Option<&str> {
+        self.listen.strip_prefix("unix:")
+    }
 }
 
 /// `[journal]`: the events that outlive the process, in `data_dir/journal`.
@@ -277,7 +314,7 @@ impl Default for SupervisorTable {
 
 impl Default for ApiTable {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:7070".into() }
+        Self { listen: "127.0.0.1:7070".into(), tokens: TokensTable::default(), hosts: vec![], origins: vec![], mask: vec![] }
     }
 }
 

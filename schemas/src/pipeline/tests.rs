@@ -55,6 +55,46 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(p.api.listen, "127.0.0.1:7070");
 }
 
+/// The error of the users file with an `[api]` table.
+fn api_error(api: &str) -> FileError {
+    parse_text(&format!("{USERS}\n[api]\n{api}\n")).expect_err("the file is wrong")
+}
+
+#[test]
+fn an_address_off_this_machine_needs_a_token_and_says_how_to_give_one() {
+    let error = api_error("listen = \"0.0.0.0:7070\"");
+    assert!(error.to_string().contains("no token") && error.line().is_some(), "{error}");
+    assert!(error.remedy().unwrap().contains("tokens = { operator = { env ="), "{:?}", error.remedy());
+    let with = |api: &str| parse_text(&format!("{USERS}\n[api]\n{api}\n")).unwrap();
+    with("listen = \"0.0.0.0:7070\"\ntokens = { viewer = { env = \"A\" }, admin = { file = \"b\" } }");
+    assert_eq!(with("listen = \"unix:run/forebay.sock\"").api.socket(), Some("run/forebay.sock"));
+}
+
+#[test]
+fn what_is_wrong_with_the_api_table_is_shown_at_its_place() {
+    for (api, remedy) in [
+        ("listen = \"unix:\"", "unix:forebay.sock"),
+        ("hosts = [\"http://forebay\"]", "forebay:7070"),
+        ("origins = [\"ops.example.org\"]", "https://ops.example.org"),
+        ("mask = [\"name\"]", "\"/name\""),
+        ("tokens = { operator = \"hunter2\" }", ""),
+    ] {
+        let error = api_error(api);
+        assert!(error.remedy().unwrap_or_default().contains(remedy) && error.line().is_some(), "{api}: {error} {:?}", error.remedy());
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn a_run_s_parameters_are_named_in_the_file_and_the_cursor_s_is_none_of_them() {
+    let records = "records = \"/results\"";
+    let with = |line: &str| USERS.replace(records, &format!("{records}\n{line}"));
+    assert_eq!(parse_text(&with("params = [\"results\"]")).unwrap().fetcher.unwrap().params, ["results"]);
+    let cursor = "cursor = { next = \"/next\", param = \"since\" }\nparams = [\"since\"]";
+    assert!(parse_text(&with(cursor)).unwrap_err().to_string().contains("the cursor's"));
+    assert!(parse_text(&with("params = [\"\"]")).is_err());
+}
+
 #[test]
 fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_name() {
     let error = error_of("topic = \"users_stream\"", "topik = \"users_stream\"");

@@ -74,7 +74,7 @@ impl Loop<'_> {
         };
         point("consumer::before_assign");
         self.client.assign(&found)?;
-        let paused = self.wait.as_ref().is_some_and(|wait| wait.paused);
+        let paused = self.held.is_some() || self.wait.as_ref().is_some_and(|wait| wait.paused);
         if paused {
             self.client.pause(found.iter().map(|found| found.partition))?;
         }

@@ -113,6 +113,25 @@ fn too_many_restarts_end_the_supervisor_and_the_parent_decides_by_its_own_rules(
 }
 
 #[test]
+fn an_incarnation_that_is_ended_on_request_is_restarted_with_those_that_hang_on_it_and_counts_for_no_limit() {
+    on_actor_thread(async {
+        let stage = Stage::new(&NAMES);
+        let environment = stage.environment();
+        let registry = environment.registry.clone();
+        let children = NAMES.map(|name| stage.puppet(Restart::Permanent, name)).into();
+        let limits = Limits { max_restarts: 0, ..LIMITS };
+        let root = start("root", SupervisorSpec { strategy: Strategy::RestForOne, limits, children }, environment);
+        stage.diary.until("root/c 1 started").await;
+        assert!(registry.end("root/b") && !registry.end("root/x"));
+        stage.diary.until("root/c 2 started").await;
+        let seen: Vec<_> = stage.diary.lines().into_iter().filter(|line| line.contains(" 2 ")).collect();
+        assert_eq!(seen, ["root/b 2 started", "root/c 2 started"]);
+        root.stop();
+        assert_eq!(root.exited().await, Exit::Shutdown);
+    });
+}
+
+#[test]
 fn a_child_that_ends_at_once_in_started_does_not_spin() {
     on_actor_thread(async {
         let stage = Stage::new(&["a", "b"]);

@@ -1,0 +1,225 @@
+//! What a request asks, held against the table of routes.
+//!
+//! Guarantee: a handler gets parameters that are what the table says they are, and a body that is read up to [`BODY_MOST`] and is of its type; all else
+//! was refused with the place of the mistake. Not guaranteed: what the table can't say, such as whether a run exists.
+
+use std::collections::BTreeMap;
+use std::future::{Ready, ready};
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
+use forebay_schemas::problem;
+use forebay_schemas::routes::{BODY_MOST, Kind, Param, ROUTES, Route};
+use futures_util::StreamExt as _;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::problem::Refusal;
+
+/// How many rows a list has when nothing else is said.
+const LIST_USUAL: usize = 100;
+
+/// The path of a route as the router has it: the parameter `path` may hold slashes.
+pub(super) fn pattern(path: &str) -> String {
+    path.replace("{path}", "{path:.+}")
+}
+
+/// The route that a request is for, if there is one.
+pub(super) fn route_of(method: &str, matched: Option<&str>) -> Option<&'static Route> {
+    let matched = matched?;
+    ROUTES.iter().find(|route| route.method.name() == method && pattern(route.path) == matched)
+}
+
+/// The parameters of a request.
+pub(super) struct Asked {
+    path: BTreeMap<String, String>,
+    query: BTreeMap<String, String>,
+}
+
+impl Asked {
+    fn of(request: &HttpRequest) -> Result<Self, Refusal> {
+        let Some(route) = route_of(request.method().as_str(), request.match_pattern().as_deref()) else {
+            return Ok(Self { path: BTreeMap::new(), query: BTreeMap::new() });
+        };
+        let path: BTreeMap<String, String> = request
+            .match_info()
+            .load()
+            .map_err(|cause| Refusal::new(&problem::PATH, format!("{} can't be read: {cause}", request.path())))?;
+        for param in route.path_params {
+            let value = path.get(param.name).map_or("", String::as_str);
+            check(param, value).map_err(|wanted| Refusal::new(&problem::PATH, format!("{} = {value:?} is not {wanted}", param.name)))?;
+        }
+        let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
+            .map_err(|cause| Refusal::new(&problem::QUERY, format!("{:?} can't be read: {cause}", request.query_string())))?;
+        let mut query = BTreeMap::new();
+        for (name, value) in pairs.into_inner() {
+            let Some(param) = route.query.iter().find(|param| param.name == name) else {
+                let known: Vec<_> = route.query.iter().map(|param| param.name).collect();
+                let known = if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", known.join(", ")) };
+                return Err(Refusal::new(&problem::QUERY, format!("{} takes no parameter {name:?}; {known}", route.path)));
+            };
+            check(param, &value).map_err(|wanted| Refusal::new(&problem::QUERY, format!("{name} = {value:?} is not {wanted}")))?;
+            if query.insert(name.clone(), value).is_some() {
+                return Err(Refusal::new(&problem::QUERY, format!("{name} is given twice")));
+            }
+        }
+        Ok(Self { path, query })
+    }
+
+    /// A parameter of the path, as text.
+    pub(super) fn path(&self, name: &str) -> &str {
+        self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// The UUID in the path.
+    pub(super) fn id(&self) -> Uuid {
+        self.path("id").parse().expect("the table says that it is a UUID, and it was checked")
+    }
+
+    /// A parameter of the query, as text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// A parameter of the query that is a whole number.
+    pub(super) fn whole(&self, name: &str) -> Option<u64> {
+        self.text(name).and_then(|text| text.parse().ok())
+    }
+
+    /// A parameter of the query that is a length of time.
+    pub(super) fn span(&self, name: &str) -> Option<Duration> {
+        self.text(name).and_then(span)
+    }
+
+    /// How many rows are to be listed.
+    pub(super) fn limit(&self) -> usize {
+        self.whole("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIST_USUAL)
+    }
+}
+
+impl FromRequest for Asked {
+    type Error = Refusal;
+    type Future = Ready<Result<Self, Refusal>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::of(request))
+    }
+}
+
+/// Whether a value is what the table says; else what it should be.
+fn check(param: &Param, value: &str) -> Result<(), String> {
+    let (is, wanted) = match param.kind {
+        Kind::Text(most) => ((1..=most).contains(&value.chars().count()), format!("text of 1 to {most} characters")),
+        Kind::Word(words) => (words.contains(&value), format!("one of {}", words.join(", "))),
+        Kind::Whole(least, most) => {
+            let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+            let number = value.parse().ok().filter(|_| digits);
+            (number.is_some_and(|number| (least..=most).contains(&number)), format!("a whole number from {least} to {most}"))
+        }
+        Kind::Uuid => (value.len() == 36 && value.parse::<Uuid>().is_ok(), "a UUID".to_owned()),
+        Kind::Span => (span(value).is_some(), "a length of time such as 500ms, 30s or 1m".to_owned()),
+    };
+    if is { Ok(()) } else { Err(wanted) }
+}
+
+fn span(text: &str) -> Option<Duration> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok().filter(|_| digits <= 6)?;
+    match &text[digits..] {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(60 * number)),
+        _ => None,
+    }
+}
+
+/// A body that must be there.
+pub(super) struct Body<T>(pub(super) T);
+
+/// A body that may be left out.
+pub(super) struct OptionalBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+    type Error = Refusal;
+    type Future = LocalBoxFuture<'static, Result<Self, Refusal>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = bytes(request, payload.take());
+        Box::pin(async move { parse(&body.await?).map(Self) })
+    }
+}
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
+    type Error = Refusal;
+    type Future = LocalBoxFuture<'static, Result<Self, Refusal>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = bytes(request, payload.take());
+        Box::pin(async move {
+            match body.await? {
+                empty if empty.is_empty() => Ok(Self(T::default())),
+                body => parse(&body).map(Self),
+            }
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|cause| Refusal::new(&problem::BODY, cause.to_string()))
+}
+
+fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Result<Vec<u8>, Refusal>> + use<> {
+    let too_large = || Refusal::new(&problem::BODY_TOO_LARGE, format!("it has more than {BODY_MOST} bytes"));
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    async move {
+        if announced.is_some_and(|length| length > BODY_MOST) {
+            return Err(too_large());
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|cause| Refusal::new(&problem::BODY, cause.to_string()))?;
+            if body.len() + chunk.len() > BODY_MOST {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+/// A reason that is kept in the journal.
+///
+/// # Errors
+/// When there is none, or it is too long.
+pub(super) fn reason(text: &str) -> Result<String, Refusal> {
+    match text.chars().count() {
+        1..=500 => Ok(text.to_owned()),
+        length => Err(Refusal::new(&problem::REASON, format!("it has {length} characters"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_what_the_table_says_or_the_refusal_says_what_it_should_be() {
+        let is = |kind, value: &str| check(&Param { name: "x", kind, what: "" }, value).is_ok();
+        assert!(is(Kind::Whole(1, 1_000), "1000") && !is(Kind::Whole(1, 1_000), "1001") && !is(Kind::Whole(1, 1_000), "0"));
+        assert!(!is(Kind::Whole(0, 9), "+1") && !is(Kind::Whole(0, 9), "") && !is(Kind::Whole(0, 9), "1.0") && !is(Kind::Whole(0, 9), "٣"));
+        assert!(is(Kind::Text(2), "é!") && !is(Kind::Text(2), "") && !is(Kind::Text(2), "abc"));
+        assert!(
+            is(Kind::Span, "30s")
+                && is(Kind::Span, "500ms")
+                && !is(Kind::Span, "1h")
+                && !is(Kind::Span, "s")
+                && !is(Kind::Span, "1234567s")
+        );
+        assert!(!is(Kind::Uuid, "7") && is(Kind::Uuid, "0192f0c1-7a00-7000-8000-000000000001"));
+        let wrong = check(&Param { name: "x", kind: Kind::Word(&["failed"]), what: "" }, "fail").unwrap_err();
+        assert_eq!(wrong, "one of failed");
+    }
+}

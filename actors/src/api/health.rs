@@ -1,0 +1,34 @@
+//! Whether the process answers, whether every actor is at work, and what the API is.
+
+use actix_web::{HttpResponse, web};
+use forebay_schemas::problem;
+use forebay_schemas::snapshot::ActorState;
+
+use super::ask::Asked;
+use super::problem::Refusal;
+use super::{Answer, State};
+
+/// The file is held against the table of routes by a test.
+const OPENAPI: &str = include_str!("../../../schemas/json/openapi.json");
+
+pub(super) async fn healthz(_: Asked) -> Answer {
+    Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n"))
+}
+
+/// Ready when every actor is at work; else 503, and which are not.
+pub(super) async fn readyz(state: web::Data<State>, _: Asked) -> Answer {
+    let actors = state.parts.viewer.snapshot().actors;
+    let away: Vec<String> = actors
+        .into_iter()
+        .filter(|actor| !matches!(actor.state, ActorState::Up | ActorState::Ended))
+        .map(|actor| format!("{} is {:?}: {}", actor.path, actor.state, actor.note.or(actor.last_exit).unwrap_or_default()))
+        .collect();
+    if away.is_empty() {
+        return Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n"));
+    }
+    Err(Refusal::new(&problem::PIPELINE_NOT_READY, away.join("; ")))
+}
+
+pub(super) async fn openapi(_: Asked) -> Answer {
+    Ok(HttpResponse::Ok().content_type("application/json").body(OPENAPI))
+}

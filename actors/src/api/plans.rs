@@ -1,0 +1,270 @@
+//! Plans: what a replay or a redrive would do, said first, and done only when it still would do exactly that.
+//!
+//! Guarantee: a plan is applied only with its own hash, which is of all that it would do; what has moved on since makes another one, and that is refused. One
+//! is applied at a time, and goes on when its client has gone. Bounded: [`KEPT_MOST`] plans, [`FRESH`] long; they are gone when the process is.
+//! Not guaranteed: a replay while the pipeline runs. The group's offsets are its members' to set, and a reader that is set back in its midst
+//! would mix two lineages; `forebay replay` does it on a stopped pipeline.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use chrono::{DateTime, Utc};
+use forebay_schemas::api::{Applied, ApplyRequest, Plan, PlanRequest, ReplayFrom};
+use forebay_schemas::offset::{Partition, Ranges};
+use forebay_schemas::problem;
+use uuid::Uuid;
+
+use super::ask::{Asked, Body, reason};
+use super::gate::Caller;
+use super::pipelines::this_one;
+use super::problem::Refusal;
+use super::{Answer, State};
+use crate::pipeline::redrive::{self, Redrive, RedriveError};
+use crate::pipeline::replay;
+
+/// How many plans are kept.
+const KEPT_MOST: usize = 64;
+/// How long a plan can be applied.
+const FRESH: Duration = Duration::from_secs(600);
+/// The name space of the hashes.
+const HASHES: Uuid = Uuid::from_u128(0x5d1f_53d6_1c1e_4c5e_9f0a_7b1d_2c34_9a10);
+
+/// The plans that were made, and the one that is being applied.
+#[derive(Default)]
+pub(super) struct Plans {
+    kept: Mutex<VecDeque<Plan>>,
+    applying: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Plans {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Plan>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, plan: &Plan) {
+        let mut kept = self.kept();
+        kept.truncate(KEPT_MOST - 1);
+        kept.push_front(plan.clone());
+    }
+
+    /// A plan that can be applied with this hash now.
+    fn find(&self, id: Uuid, hash: &str, now: DateTime<Utc>) -> Result<Plan, Refusal> {
+        let Some(plan) = self.kept().iter().find(|plan| plan.id == id).cloned() else {
+            return Err(Refusal::new(&problem::PLAN_UNKNOWN, format!("no plan has the id {id}")));
+        };
+        if plan.expires_at <= now {
+            return Err(Refusal::new(&problem::PLAN_EXPIRED, format!("it could be applied until {}", plan.expires_at)));
+        }
+        if plan.hash != hash {
+            return Err(Refusal::new(&problem::PLAN_STALE, format!("the hash {hash:?} is not the plan's, {:?}", plan.hash)));
+        }
+        Ok(plan)
+    }
+}
+
+/// What would be done.
+struct Draft {
+    effects: Vec<String>,
+    records: u64,
+    ranges: Ranges,
+    redrive: Option<Redrive>,
+}
+
+impl Draft {
+    fn hash(&self, request: &PlanRequest) -> String {
+        let all = serde_json::to_vec(&(request, &self.effects, self.records, &self.ranges)).expect("a plan is JSON");
+        Uuid::new_v5(&HASHES, &all).simple().to_string()
+    }
+}
+
+pub(super) async fn make(state: web::Data<State>, asked: Asked, body: Body<PlanRequest>) -> Answer {
+    this_one(&state, &asked)?;
+    let Body(request) = body;
+    let draft = draft(&state, &request).await?;
+    let expires_at = now(&state) + FRESH;
+    let hash = draft.hash(&request);
+    let Draft { effects, records, ranges, .. } = draft;
+    let plan = Plan { id: Uuid::now_v7(), request, hash, effects, records, ranges, expires_at };
+    state.plans.keep(&plan);
+    Ok(HttpResponse::Created().json(plan))
+}
+
+pub(super) async fn apply(state: web::Data<State>, asked: Asked, caller: web::ReqData<Caller>, body: Body<ApplyRequest>) -> Answer {
+    let Body(ApplyRequest { hash, reason: why }) = body;
+    let why = reason(&why)?;
+    let plan = state.plans.find(asked.id(), &hash, now(&state))?;
+    if let PlanRequest::Replay { from } = &plan.request {
+        let command = format!("stop the pipeline, and `forebay replay --from {} --reason '…' --yes`", on_the_command_line(from));
+        return Err(
+            Refusal::new(&problem::REPLAY_OFFLINE, "only members of the group can set its offsets while it has some").remedy(command)
+        );
+    }
+    let Ok(_one) = Arc::clone(&state.plans.applying).try_lock_owned() else {
+        return Err(Refusal::new(&problem::PLAN_BUSY, "plans are applied one at a time"));
+    };
+    let draft = draft(&state, &plan.request).await?;
+    if draft.hash(&plan.request) != plan.hash {
+        return Err(Refusal::new(&problem::PLAN_STALE, format!("now it would: {}", draft.effects.join("; "))));
+    }
+    let redrive = draft.redrive.expect("what is no replay is a redrive");
+    let by = caller.name();
+    let work = {
+        let state = state.clone();
+        async move {
+            let _one = _one;
+            let parts = &state.parts;
+            let (dead, topic) = (parts.pipeline.kafka.dead_letter_topic(), parts.pipeline.kafka.topic.clone());
+            redrive::apply(&parts.access, (&dead, &topic), &parts.ledger, &redrive, (by, &why)).await
+        }
+    };
+    // A task of its own, so that it is not left half done when its client goes away.
+    let records = match tokio::spawn(work).await {
+        Ok(end) => end.map_err(refusal)?,
+        Err(failed) => return Err(Refusal::new(&problem::KAFKA_AWAY, format!("it broke off: {failed}"))),
+    };
+    Ok(HttpResponse::Ok().json(Applied { plan: plan.id, records }))
+}
+
+fn refusal(error: RedriveError) -> Refusal {
+    match error {
+        RedriveError::Journal(error) => error.into(),
+        error => Refusal::new(&problem::KAFKA_AWAY, error.to_string()),
+    }
+}
+
+fn now(state: &State) -> DateTime<Utc> {
+    state.parts.clock.wall().into()
+}
+
+async fn draft(state: &State, request: &PlanRequest) -> Result<Draft, Refusal> {
+    match request {
+        PlanRequest::Replay { from } => draft_replay(state, from).await,
+        PlanRequest::Redrive { letters } => draft_redrive(state, letters.as_ref()).await,
+    }
+}
+
+async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, Refusal> {
+    let parts = &state.parts;
+    let Some(consumer) = &parts.pipeline.consumer else {
+        return Err(Refusal::new(&problem::PIPELINE_NO_CONSUMER, "it has no [consumer] whose offsets could be moved"));
+    };
+    let wanted = match from {
+        ReplayFrom::Begin => replay::From::Begin,
+        ReplayFrom::Time(time) => replay::From::Time(*time),
+        ReplayFrom::Offsets(offsets) => replay::From::Offsets(offsets.0.clone()),
+    };
+    let topic = &parts.pipeline.kafka.topic;
+    let moves = replay::plan_all(&parts.access, (&consumer.group, topic), &parts.ledger.places(), &wanted).await?;
+    if let ReplayFrom::Offsets(offsets) = from {
+        let there = |partition: &Partition| moves.iter().any(|each| each.partition == *partition);
+        named_are_there(topic, offsets.0.keys(), there)?;
+        if let Some((partition, offset)) = offsets.0.iter().find(|(_, offset)| **offset < 0) {
+            return Err(Refusal::new(&problem::PLAN_SPEC, format!("offset {offset} of partition {partition} is less than 0")));
+        }
+    }
+    let range = |each: &replay::Move| each.to.map(|from| (each.partition, forebay_schemas::offset::Range { from, to: each.end }));
+    Ok(Draft {
+        effects: moves.iter().map(ToString::to_string).collect(),
+        records: moves.iter().map(|each| each.again).sum(),
+        ranges: moves.iter().filter_map(range).collect(),
+        redrive: None,
+    })
+}
+
+async fn draft_redrive(state: &State, wanted: Option<&Ranges>) -> Result<Draft, Refusal> {
+    let parts = &state.parts;
+    let (dead, topic) = (parts.pipeline.kafka.dead_letter_topic(), &parts.pipeline.kafka.topic);
+    if let Some((partition, range)) = wanted.and_then(|wanted| wanted.0.iter().find(|(_, range)| range.from < 0 || range.to < range.from)) {
+        return Err(Refusal::new(&problem::PLAN_SPEC, format!("{range} of partition {partition} is no range of offsets")));
+    }
+    let redrive = redrive::plan(&parts.access, &dead, &parts.ledger, wanted).await?;
+    if let Some(wanted) = wanted {
+        named_are_there(&dead, wanted.0.keys(), |partition| redrive.held.contains_key(partition))?;
+    }
+    let mut effects: Vec<String> = redrive
+        .letters
+        .iter()
+        .map(|(partition, range)| format!("{dead} p{partition}: letters {range} into {topic} again, {} of them at most", range.len()))
+        .collect();
+    if redrive.is_empty() {
+        effects.push("nothing: there is no such letter that was not redriven already".into());
+    } else {
+        effects.push("each counts as a new record: it wins over what was written since for its key".into());
+        effects.push(format!("the letters stay in {dead}, and the journal keeps that they were redriven"));
+    }
+    if redrive.left > 0 {
+        effects.push(format!("{} more are left for another plan", redrive.left));
+    }
+    let mut ranges = Ranges::default();
+    redrive.letters.iter().for_each(|&(partition, range)| ranges.add(partition, range));
+    Ok(Draft { effects, records: redrive.len(), ranges, redrive: Some(redrive) })
+}
+
+fn named_are_there<'a>(
+    topic: &str,
+    mut named: impl Iterator<Item = &'a Partition>,
+    there: impl Fn(&Partition) -> bool,
+) -> Result<(), Refusal> {
+    match named.find(|partition| !there(partition)) {
+        Some(partition) => Err(Refusal::new(&problem::PLAN_SPEC, format!("{topic} has no partition {partition}"))),
+        None => Ok(()),
+    }
+}
+
+/// As `forebay replay --from` takes it.
+fn on_the_command_line(from: &ReplayFrom) -> String {
+    match from {
+        ReplayFrom::Begin => "begin".into(),
+        ReplayFrom::Time(time) => time.to_rfc3339(),
+        ReplayFrom::Offsets(offsets) => {
+            offsets.0.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect::<Vec<_>>().join(",")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::ResponseError as _;
+
+    use super::*;
+
+    fn plan(n: u128, expires_at: DateTime<Utc>) -> Plan {
+        let request = PlanRequest::Redrive { letters: None };
+        Plan { id: Uuid::from_u128(n), request, hash: "h".into(), effects: vec![], records: 0, ranges: Ranges::default(), expires_at }
+    }
+
+    fn status(found: Result<Plan, Refusal>) -> u16 {
+        found.map_or_else(|refusal| refusal.status_code().as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn a_plan_is_found_with_its_hash_until_it_expires_and_is_bounded() {
+        let (plans, start) = (Plans::default(), DateTime::UNIX_EPOCH);
+        plans.keep(&plan(1, start + FRESH));
+        let find = |n, hash, now| status(plans.find(Uuid::from_u128(n), hash, now));
+        assert_eq!(find(1, "h", start), 200);
+        assert_eq!(find(1, "other", start), 409);
+        assert_eq!(find(1, "h", start + FRESH), 410);
+        assert_eq!(find(2, "h", start), 404);
+        (2..2 + KEPT_MOST as u128).for_each(|n| plans.keep(&plan(n, start + FRESH)));
+        assert_eq!(find(1, "h", start), 404, "the oldest goes");
+        assert_eq!(plans.kept().len(), KEPT_MOST);
+    }
+
+    #[test]
+    fn the_hash_is_of_the_request_and_of_all_that_would_be_done() {
+        let draft = |effects: &str, records| Draft { effects: vec![effects.into()], records, ranges: Ranges::default(), redrive: None };
+        let request = PlanRequest::Redrive { letters: None };
+        let hash = draft("a", 1).hash(&request);
+        assert_eq!(hash, draft("a", 1).hash(&request));
+        for other in [
+            draft("b", 1).hash(&request),
+            draft("a", 2).hash(&request),
+            draft("a", 1).hash(&PlanRequest::Replay { from: ReplayFrom::Begin }),
+        ] {
+            assert_ne!(hash, other);
+        }
+    }
+}

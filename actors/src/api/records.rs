@@ -1,0 +1,237 @@
+//! Records and dead letters, read out of Kafka for whoever wants to see some.
+//!
+//! Guarantee: what `[api] mask` names is not shown: in a value, nor in a key that is made of it; where masks are set, a value in which they can't be found
+//! is not shown at all. A value is shown up to [`VALUE_SHOWN`] bytes, an answer is of [`READ_BYTES`] of the topic at most. Not guaranteed: that the
+//! reason of a dead letter does not tell of the value it is about.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpResponse, web};
+use forebay_schemas::api::{DeadLetter, DeadLetters, RecordView, Records};
+use forebay_schemas::offset::{Offset, Partition, Range};
+use forebay_schemas::problem;
+use serde_json::Value;
+
+use super::ask::Asked;
+use super::problem::Refusal;
+use super::{Answer, State};
+use crate::broker;
+use crate::broker::reader::{Most, Stored, read};
+
+/// How much of a value is shown, bytes of its JSON.
+const VALUE_SHOWN: usize = 16 << 10;
+/// How much of a key, or of a header, is shown.
+const KEY_SHOWN: usize = 1 << 10;
+/// The most bytes of the topic that one answer is made of.
+const READ_BYTES: usize = 4 << 20;
+/// What stands in the place of what is masked.
+const MASK: &str = "***";
+
+pub(super) async fn records(state: web::Data<State>, asked: Asked) -> Answer {
+    let (limit, partition) = (asked.limit(), asked.whole("partition").and_then(|number| Partition::try_from(number).ok()));
+    let (from, last) = (asked.whole("from"), asked.whole("last"));
+    let topic = &state.parts.pipeline.kafka.topic;
+    let wrong = |detail: &str| Err(Refusal::new(&problem::QUERY, detail));
+    if from.is_some() && last.is_some() {
+        return wrong("from and last exclude each other");
+    }
+    if from.is_some() && partition.is_none() {
+        return wrong("from is an offset of a partition, and no partition is named");
+    }
+    let mut ends = broker::ends(&state.parts.access, topic).await?;
+    if let Some(partition) = partition {
+        ends.retain(|other, _| *other == partition);
+        if ends.is_empty() {
+            return wrong(&format!("{topic} has no partition {partition}"));
+        }
+    }
+    let newest = last.unwrap_or(limit as u64);
+    let wanted = match from {
+        Some(from) => {
+            let from = Offset::try_from(from).unwrap_or(Offset::MAX);
+            ends.iter().map(|(&partition, &(begin, end))| (partition, Range { from: from.max(begin), to: end })).collect()
+        }
+        None => tails(&ends, newest),
+    };
+    let mut records = look(&state, topic, wanted, if from.is_some() { limit } else { usize::MAX }).await?;
+    if from.is_none() {
+        records = latest(records, limit.min(usize::try_from(newest).unwrap_or(usize::MAX)));
+    }
+    let mask = Mask::of(&state);
+    let records = records.iter().map(|record| mask.view(record)).collect();
+    Ok(HttpResponse::Ok().json(Records { topic: topic.clone(), records }))
+}
+
+pub(super) async fn dead_letters(state: web::Data<State>, asked: Asked) -> Answer {
+    let topic = state.parts.pipeline.kafka.dead_letter_topic();
+    let ends = broker::ends(&state.parts.access, &topic).await?;
+    let total = ends.values().map(|&(begin, end)| Range { from: begin, to: end }.len()).sum();
+    let wanted = tails(&ends, asked.limit() as u64);
+    let mut letters = latest(look(&state, &topic, wanted, usize::MAX).await?, asked.limit());
+    letters.sort_by_key(|letter| std::cmp::Reverse((letter.timestamp_ms, letter.partition, letter.offset)));
+    let mask = Mask::of(&state);
+    let letters = letters.iter().map(|letter| mask.letter(letter)).collect();
+    Ok(HttpResponse::Ok().json(DeadLetters { topic, total, letters }))
+}
+
+/// The last dead letters of each partition, up to so many.
+pub(super) async fn last_letters(state: &State, most: u64) -> Result<Vec<Stored>, Refusal> {
+    let topic = state.parts.pipeline.kafka.dead_letter_topic();
+    let ends = broker::ends(&state.parts.access, &topic).await?;
+    look(state, &topic, tails(&ends, most), usize::MAX).await
+}
+
+/// The last so many offsets of each partition.
+fn tails(ends: &BTreeMap<Partition, (Offset, Offset)>, most: u64) -> BTreeMap<Partition, Range> {
+    let tail = |(&partition, &(begin, end)): (&Partition, &(Offset, Offset))| {
+        (partition, Range { from: end.saturating_sub_unsigned(most).max(begin), to: end })
+    };
+    ends.iter().map(tail).collect()
+}
+
+/// The last so many of records of several partitions, by their timestamps; in the order of partition and offset.
+fn latest(mut records: Vec<Stored>, most: usize) -> Vec<Stored> {
+    records.sort_by_key(|record| std::cmp::Reverse((record.timestamp_ms, record.offset)));
+    records.truncate(most);
+    records.sort_by_key(|record| (record.partition, record.offset));
+    records
+}
+
+async fn look(state: &State, topic: &str, wanted: BTreeMap<Partition, Range>, records: usize) -> Result<Vec<Stored>, Refusal> {
+    let Ok(_one) = state.reads.try_acquire() else {
+        return Err(Refusal::new(&problem::API_BUSY, "others read records now, as many as may at a time"));
+    };
+    Ok(read(&state.parts.access, topic, wanted, Most { records, bytes: READ_BYTES }).await?)
+}
+
+/// What is not shown.
+struct Mask<'a> {
+    pointers: &'a [String],
+    /// Where the key comes from.
+    key: Option<&'a str>,
+}
+
+impl<'a> Mask<'a> {
+    fn of(state: &'a State) -> Self {
+        let pipeline = &state.parts.pipeline;
+        Self { pointers: &pipeline.api.mask, key: pipeline.producer.as_ref().map(|producer| producer.key.as_str()) }
+    }
+
+    fn view(&self, record: &Stored) -> RecordView {
+        let (value, truncated) = self.value(record.value.as_deref());
+        let header = |(name, value): &(String, Option<Vec<u8>>)| (name.clone(), shown(value.as_deref().unwrap_or_default()));
+        RecordView {
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms.unwrap_or(-1),
+            key: record.key.as_deref().map(|key| if self.hides_key() { MASK.to_owned() } else { shown(key) }),
+            value,
+            value_bytes: record.value.as_ref().map_or(0, |value| value.len() as u64),
+            truncated,
+            headers: record.headers.iter().map(header).collect(),
+        }
+    }
+
+    fn letter(&self, letter: &Stored) -> DeadLetter {
+        let text = |name: &str| letter.header(name).unwrap_or_default().to_owned();
+        let number = |name: &str| letter.header(name)?.parse::<i64>().ok();
+        let partition = number("forebay-partition").and_then(|number| Partition::try_from(number).ok());
+        DeadLetter {
+            stage: text("forebay-stage"),
+            reason: text("forebay-reason"),
+            sql_fingerprint: letter.header("forebay-sql").map(str::to_owned),
+            origin: partition.zip(number("forebay-offset")),
+            record: self.view(letter),
+        }
+    }
+
+    /// The key is what a masked pointer finds, or lies in it. Where it is made by others, nobody knows what it is.
+    fn hides_key(&self) -> bool {
+        let within =
+            |key: &str, pointer: &String| key.strip_prefix(pointer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        !self.pointers.is_empty() && self.key.is_none_or(|key| self.pointers.iter().any(|pointer| within(key, pointer)))
+    }
+
+    /// A value as it is shown, and whether it is cut.
+    fn value(&self, bytes: Option<&[u8]>) -> (Value, bool) {
+        let Some(bytes) = bytes else { return (Value::Null, false) };
+        let value = match serde_json::from_slice::<Value>(bytes) {
+            Ok(mut value) => {
+                for pointer in self.pointers {
+                    if let Some(found) = value.pointer_mut(pointer) {
+                        *found = MASK.into();
+                    }
+                }
+                value
+            }
+            Err(_) if !self.pointers.is_empty() => return (MASK.into(), false),
+            Err(_) => Value::String(String::from_utf8_lossy(bytes).into_owned()),
+        };
+        if bytes.len() <= VALUE_SHOWN {
+            return (value, false);
+        }
+        let text = match value {
+            Value::String(text) => text,
+            value => value.to_string(),
+        };
+        let cut = text.len() > VALUE_SHOWN;
+        (Value::String(cut_to(&text, VALUE_SHOWN).to_owned()), cut)
+    }
+}
+
+fn shown(bytes: &[u8]) -> String {
+    cut_to(&String::from_utf8_lossy(&bytes[..bytes.len().min(KEY_SHOWN)]), KEY_SHOWN).to_owned()
+}
+
+fn cut_to(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn stored(key: &str, value: &[u8]) -> Stored {
+        let headers = vec![("forebay-stage".to_owned(), Some(b"transform".to_vec()))];
+        Stored { partition: 1, offset: 7, timestamp_ms: Some(5), key: Some(key.into()), value: Some(value.into()), headers }
+    }
+
+    #[test]
+    fn what_is_masked_is_not_shown_in_value_or_key() {
+        let pointers = vec!["/name".to_owned(), "/login".to_owned(), "/none".to_owned()];
+        let record = stored("secret-key", br#"{"name":{"first":"A"},"login":{"uuid":"secret-key"},"age":7}"#);
+        let view = Mask { pointers: &pointers, key: Some("/login/uuid") }.view(&record);
+        assert_eq!(view.value, json!({ "name": MASK, "login": MASK, "age": 7 }));
+        assert_eq!(view.key.as_deref(), Some(MASK));
+        assert_eq!(Mask { pointers: &pointers, key: Some("/id") }.view(&record).key.as_deref(), Some("secret-key"));
+        assert_eq!(Mask { pointers: &pointers, key: None }.view(&record).key.as_deref(), Some(MASK), "nobody knows what it is made of");
+    }
+
+    #[test]
+    fn a_value_in_which_masks_can_t_be_found_is_not_shown_at_all() {
+        let pointers = vec!["/name".to_owned()];
+        assert_eq!(Mask { pointers: &pointers, key: None }.view(&stored("k", b"{\"name\": \"A\"")).value, json!(MASK));
+        assert_eq!(Mask { pointers: &[], key: None }.view(&stored("k", b"{\"name\": \"A\"")).value, json!("{\"name\": \"A\""));
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_characters_and_says_so() {
+        let value = format!("{{\"text\":\"{}\"}}", "é".repeat(VALUE_SHOWN));
+        let view = Mask { pointers: &[], key: None }.view(&stored("k", value.as_bytes()));
+        assert!(view.truncated && view.value.as_str().unwrap().len() <= VALUE_SHOWN && view.value_bytes == value.len() as u64);
+        let long_and_masked = Mask { pointers: &["/text".to_owned()], key: None }.view(&stored("k", value.as_bytes()));
+        assert!(!long_and_masked.value.to_string().contains('é') && !long_and_masked.truncated, "the mask comes before the cut");
+    }
+
+    #[test]
+    fn the_tails_of_partitions_begin_no_earlier_than_the_partition() {
+        let ends = BTreeMap::from([(0, (5, 100)), (1, (0, 3))]);
+        assert_eq!(tails(&ends, 10), BTreeMap::from([(0, Range { from: 90, to: 100 }), (1, Range { from: 0, to: 3 })]));
+    }
+}

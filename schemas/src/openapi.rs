@@ -1,0 +1,198 @@
+//! Writes the OpenAPI file out of the table of routes and the types, and holds the one that is checked in against it.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use crate::routes::{Content, Kind, Param, ROUTES, Route, WHOLE_MOST};
+use crate::run::{LABEL_MOST, PARAM_MOST, Problem, SPEC_ENTRIES, SPEC_NAME};
+use crate::{api, run, snapshot};
+
+fn entries(most: usize) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": SPEC_ENTRIES,
+        "propertyNames": { "minLength": 1, "maxLength": SPEC_NAME },
+        "additionalProperties": { "type": "string", "maxLength": most },
+    })
+}
+
+/// Of `RunRequest.params`.
+pub(crate) fn params(_: &mut SchemaGenerator) -> Schema {
+    entries(PARAM_MOST)
+}
+
+/// Of `RunRequest.labels`.
+pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
+    entries(LABEL_MOST)
+}
+
+fn by_partition(of: &Value) -> Schema {
+    json_schema!({ "type": "object", "propertyNames": { "pattern": "^(0|[1-9][0-9]{0,4})$" }, "additionalProperties": of })
+}
+
+fn offset() -> Value {
+    json!({ "type": "integer", "minimum": 0, "maximum": WHOLE_MOST })
+}
+
+/// Of `ReplayFrom::Offsets`.
+pub(crate) fn offsets(_: &mut SchemaGenerator) -> Schema {
+    by_partition(&offset())
+}
+
+/// Of `PlanRequest::Redrive.letters`.
+pub(crate) fn ranges(_: &mut SchemaGenerator) -> Schema {
+    let range = json!({ "type": "object", "required": ["from", "to"], "properties": { "from": offset(), "to": offset() } });
+    let mut schema = by_partition(&range);
+    schema.insert("type".into(), json!(["object", "null"]));
+    schema
+}
+
+fn schema_of(kind: Kind) -> Value {
+    match kind {
+        Kind::Text(most) => json!({ "type": "string", "minLength": 1, "maxLength": most }),
+        Kind::Word(words) => json!({ "type": "string", "enum": words }),
+        Kind::Whole(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Uuid => json!({ "type": "string", "format": "uuid" }),
+        Kind::Span => json!({ "type": "string", "pattern": "^[0-9]{1,6}(ms|s|m)$" }),
+    }
+}
+
+fn parameter(param: &Param, place: &str) -> Value {
+    json!({ "name": param.name, "in": place, "required": place == "path", "description": param.what, "schema": schema_of(param.kind) })
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn content(content: Content) -> Value {
+    match content {
+        Content::Json(name) => json!({ "application/json": { "schema": reference(name) } }),
+        Content::AnyJson => json!({ "application/json": { "schema": { "type": "object" } } }),
+        Content::Text => json!({ "text/plain": { "schema": { "type": "string" } } }),
+        Content::Events => json!({ "text/event-stream": { "schema": { "type": "string" } } }),
+    }
+}
+
+fn responses(route: &Route) -> Value {
+    let mut responses = Map::new();
+    for answer in route.answers {
+        responses.insert(answer.status.to_string(), json!({ "description": answer.what, "content": content(answer.content) }));
+    }
+    let mut problems = route.all_problems();
+    problems.sort_by_key(|problem| problem.status);
+    for of_status in problems.chunk_by(|a, b| a.status == b.status) {
+        let words: Vec<&str> = of_status.iter().map(|problem| problem.kind).collect();
+        let what: Vec<String> = of_status.iter().map(|problem| format!("`{}`: {}", problem.kind, problem.title)).collect();
+        let schema = json!({ "allOf": [reference("Problem"), { "properties": { "type": { "enum": words } } }] });
+        responses.insert(
+            of_status[0].status.to_string(),
+            json!({ "description": what.join(" "), "content": { "application/problem+json": { "schema": schema } } }),
+        );
+    }
+    responses.into()
+}
+
+fn operation(route: &Route) -> Value {
+    let path = route.path_params.iter().map(|param| parameter(param, "path"));
+    let query = route.query.iter().map(|param| parameter(param, "query"));
+    let parameters: Vec<Value> = path.chain(query).collect();
+    let role = route.role.map(|role| format!("{role:?}").to_lowercase());
+    let mut operation = json!({
+        "operationId": route.operation,
+        "summary": route.summary,
+        "description": role.as_ref().map_or_else(|| "Needs no token.".into(), |role| format!("Needs the role `{role}` where there are tokens.")),
+        "responses": responses(route),
+    });
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if let Some(body) = route.body {
+        operation["requestBody"] =
+            json!({ "required": body.required, "content": { "application/json": { "schema": reference(body.schema) } } });
+    }
+    operation["security"] = if role.is_some() { json!([{}, { "token": [] }]) } else { json!([]) };
+    operation
+}
+
+fn document() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    let mut generator = settings.into_generator();
+    fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
+        generator.subschema_for::<T>();
+    }
+    add::<run::Run>(&mut generator);
+    add::<run::RunRequest>(&mut generator);
+    add::<Problem>(&mut generator);
+    add::<api::Runs>(&mut generator);
+    add::<api::Reason>(&mut generator);
+    add::<api::Pipelines>(&mut generator);
+    add::<api::StateRequest>(&mut generator);
+    add::<api::PlanRequest>(&mut generator);
+    add::<api::Plan>(&mut generator);
+    add::<api::ApplyRequest>(&mut generator);
+    add::<api::Applied>(&mut generator);
+    add::<api::Batches>(&mut generator);
+    add::<api::BatchTrace>(&mut generator);
+    add::<api::Topics>(&mut generator);
+    add::<api::Actors>(&mut generator);
+    add::<api::Records>(&mut generator);
+    add::<api::DeadLetters>(&mut generator);
+    add::<api::Alerts>(&mut generator);
+    add::<api::Version>(&mut generator);
+    add::<api::WhoAmI>(&mut generator);
+    add::<snapshot::Snapshot>(&mut generator);
+    let schemas = generator.take_definitions(true);
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method.name().to_lowercase()] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Forebay",
+            "description": "The control API of a pipeline: runs, a look at all of it, and what operating it needs. Errors are RFC 9457 problems.",
+            "version": "v1",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "paths": paths,
+        "components": { "schemas": schemas, "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } } },
+    })
+}
+
+/// The OpenAPI file that is checked in.
+const FILE: &str = include_str!("../json/openapi.json");
+
+#[test]
+fn the_openapi_file_that_is_checked_in_is_the_one_of_the_code() {
+    let text = serde_json::to_string_pretty(&document()).unwrap() + "\n";
+    if std::env::var_os("FOREBAY_WRITE_SCHEMAS").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/json/openapi.json"), &text).unwrap();
+    } else {
+        assert_eq!(FILE, text, "schemas/json/openapi.json is not of this code; FOREBAY_WRITE_SCHEMAS=1 writes it");
+    }
+}
+
+#[test]
+fn every_reference_of_the_openapi_file_leads_somewhere() {
+    let document = document();
+    let text = document.to_string();
+    for part in text.split("\"$ref\":\"#").skip(1) {
+        let pointer = part.split('"').next().unwrap();
+        assert!(document.pointer(pointer).is_some(), "{pointer}");
+    }
+}
+
+#[test]
+fn every_route_stands_in_the_documentation() {
+    let text = include_str!("../../docs/API.md");
+    for route in ROUTES {
+        let role = route.role.map_or_else(|| "nobody".to_owned(), |role| format!("{role:?}").to_lowercase());
+        let row = format!("| `{} {}` | {role} | {} |", route.method.name(), route.path, route.summary);
+        assert!(text.contains(&row), "docs/API.md lacks the row\n{row}");
+    }
+}
