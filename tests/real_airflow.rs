@@ -78,6 +78,21 @@ fn a_task_is_one_run_whatever_happens_to_it() {
     world.nothing_is_twice_and_nothing_is_left_open();
 }
 
+#[test]
+#[ignore = "needs Chromium: make docs-airflow"]
+fn the_grid_shows_success_and_the_link_opens_the_run() {
+    let world = World::new();
+    for run in ["first", "second", "third"] {
+        world.trigger(DAG, run);
+        world.ends(DAG, run, "success");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let picture = root.join("docs/images/airflow-grid.png");
+    let said = world.airflow.look(&root.join("scripts/airflow-picture.py"), &[DAG, "third", picture.to_str().unwrap()]);
+    assert!(said.contains("its link opens run"), "{said}");
+    assert!(picture.metadata().unwrap().len() < 200_000);
+}
+
 /// Asked for while neither Forebay nor the API of users is there, the run waits for both, and its rows are checked.
 fn both_apis_down_at_first(world: &mut World) {
     world.mode(Mode::Refuses("503 Service Unavailable"));

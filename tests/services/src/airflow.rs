@@ -113,6 +113,20 @@ impl Airflow {
         must(request(self.process.port(), method, path, &self.token, body))
     }
 
+    /// Runs a script that looks at its pages with Chromium, which is to be installed, and gives what it prints.
+    ///
+    /// # Panics
+    /// When the script fails.
+    #[track_caller]
+    pub fn look(&self, script: &Path, arguments: &[&str]) -> String {
+        let look = || {
+            let mut python = Command::new(cache::venv("playwright-1.65.2", "playwright==1.65.2\n")?.join("bin/python"));
+            python.arg(script).arg(self.url()).args(arguments);
+            process::output(&mut python, 300)
+        };
+        must(look())
+    }
+
     /// Runs the package's own tests on an Airflow of this version, and gives what pytest prints.
     ///
     /// # Panics
