@@ -55,6 +55,11 @@ simulate: needs-build
 chaos: setup
 	@CHAOS_KILLS=$(or $(CHAOS_KILLS),200) $(STEP) "Crashes" cargo test $(ALL) --test real_crashes -- --nocapture
 
+## docs-airflow  Airflow's pages looked at with Chromium, and the picture of docs/AIRFLOW.md taken; needs apt-get install chromium
+.PHONY: docs-airflow
+docs-airflow: setup
+	@cargo test $(ALL) --test real_airflow -- --ignored the_grid_shows_success
+
 ## bench      measures against real servers; takes the machine for itself
 .PHONY: bench
 bench: setup

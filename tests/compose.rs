@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use forebay_test_services::{Cassandra, Kafka};
+use forebay_test_services::{Airflow, Cassandra, Kafka};
 use serde::Deserialize;
 
 /// The part of a compose file that is used here. What is not named is a mistake or needs a look at these tests.
@@ -94,6 +94,8 @@ fn every_image_has_a_tag_and_is_the_version_that_is_tested() {
     assert_eq!(compose.services["kafka"].image, format!("apache/kafka:{}", Kafka::VERSION));
     assert_eq!(compose.services["cassandra"].image, format!("cassandra:{}", Cassandra::VERSION));
     assert_eq!(compose.services["forebay"].image, format!("forebay:{}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(compose.services["airflow"].image, format!("forebay-airflow:{}", env!("CARGO_PKG_VERSION")));
+    assert!(read("airflow/Dockerfile").contains(&format!("\nFROM apache/airflow:{}\n", Airflow::VERSION)));
 }
 
 #[test]
@@ -164,18 +166,20 @@ fn kafka_advertises_the_addresses_that_its_clients_are_told() {
 
 #[test]
 fn everything_the_dockerfile_copies_exists_and_is_not_ignored() {
-    let mut checked = 0;
-    for line in read("Dockerfile").lines().filter_map(|line| line.strip_prefix("COPY ")) {
-        let words: Vec<_> = line.split_whitespace().collect();
-        if words[0].starts_with("--from=") {
-            continue; // from an earlier stage, not from the tree
+    for context in ["", "airflow/"] {
+        let mut checked = 0;
+        for line in read(&format!("{context}Dockerfile")).lines().filter_map(|line| line.strip_prefix("COPY ")) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            if words[0].starts_with("--from=") {
+                continue; // from an earlier stage, not from the tree
+            }
+            for source in words.iter().take(words.len() - 1).filter(|word| !word.starts_with("--")) {
+                assert!(root().join(context).join(source).exists(), "COPY {line}: {source} does not exist");
+                checked += 1;
+            }
         }
-        for source in words.iter().take(words.len() - 1).filter(|word| !word.starts_with("--")) {
-            assert!(root().join(source).exists(), "COPY {line}: {source} does not exist");
-            checked += 1;
-        }
+        assert!(checked > 0, "{context}Dockerfile");
     }
-    assert!(checked > 0);
     let kept = read(".dockerignore");
     let kept: Vec<_> = kept.lines().filter_map(|line| line.strip_prefix('!')).collect();
     for path in &kept {
@@ -190,7 +194,15 @@ fn everything_the_dockerfile_copies_exists_and_is_not_ignored() {
 
 #[test]
 fn the_containers_pipeline_differs_from_the_example_only_in_where_things_are() {
-    let places = [("pipeline", "data_dir"), ("kafka", "bootstrap"), ("cassandra", "contact_points"), ("cassandra", "create")];
+    let places = [
+        ("pipeline", "data_dir"),
+        ("kafka", "bootstrap"),
+        ("cassandra", "contact_points"),
+        ("cassandra", "create"),
+        ("api", "listen"),
+        ("api", "tokens"),
+        ("api", "hosts"),
+    ];
     let strip = |path| {
         let mut file = table(path);
         for (section, key) in places {
@@ -213,4 +225,35 @@ fn the_container_runs_a_pipeline_file_that_passes_the_check() {
     let check =
         Command::new(env!("CARGO_BIN_EXE_forebay")).args(["check", "-c"]).arg(root().join("examples/users/compose.toml")).output().unwrap();
     assert!(check.status.success(), "{}{}", String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));
+}
+
+#[test]
+fn airflow_is_told_where_forebay_and_the_table_are_and_has_a_token_that_may_ask_for_runs() {
+    let compose = compose();
+    let (airflow, forebay) = (&compose.services["airflow"], &compose.services["forebay"]);
+    let pipeline = table("examples/users/compose.toml");
+    let connection = |name: &str| -> serde_json::Value { serde_json::from_str(&airflow.environment[name]).unwrap() };
+
+    let to = connection("AIRFLOW_CONN_FOREBAY_DEFAULT");
+    let address = format!("{}:{}", to["host"].as_str().unwrap(), to["port"]);
+    assert!(pipeline["api"]["hosts"].as_array().unwrap().iter().any(|host| host.as_str() == Some(&address)), "{address} is not served");
+    assert_eq!(pipeline["api"]["listen"].as_str(), Some("0.0.0.0:7070"));
+    let token = pipeline["api"]["tokens"]["operator"]["env"].as_str().unwrap();
+    assert_eq!(to["password"].as_str().unwrap(), forebay.environment[token]);
+    assert!(forebay.ports.iter().any(|port| port == "127.0.0.1:7070:7070"));
+    assert_eq!(to["extra"]["link"], "http://localhost:7070", "as this machine reaches it");
+    let admin = pipeline["api"]["tokens"]["admin"]["env"].as_str().unwrap();
+    assert_eq!(forebay.environment["FOREBAY_TOKEN"], forebay.environment[admin], "what runs in the container may do all");
+
+    let to = connection("AIRFLOW_CONN_CASSANDRA_DEFAULT");
+    let address = format!("{}:{}", to["host"].as_str().unwrap(), to["port"]);
+    assert_eq!(pipeline["cassandra"]["contact_points"][0].as_str(), Some(&*address));
+    let (keyspace, name) = (pipeline["cassandra"]["keyspace"].as_str().unwrap(), pipeline["writer"]["table"].as_str().unwrap());
+    assert_eq!(airflow.environment["FOREBAY_TABLE"], format!("cassandra://{address}/{keyspace}/{name}"));
+    assert!(airflow.ports.iter().any(|port| port == "127.0.0.1:8080:8080"));
+    assert!(airflow.volumes.iter().any(|mount| mount == "./airflow/dags:/opt/airflow/dags:ro"));
+    assert!(
+        read("airflow/dags/real_time_pipeline.py")
+            .contains(&format!("pipeline\": Param(\"{}\"", pipeline["pipeline"]["name"].as_str().unwrap()))
+    );
 }

@@ -34,6 +34,8 @@ TABLE = Asset(os.environ.get("FOREBAY_TABLE", "cassandra://cassandra:9042/foreba
 KEY, WITNESS = "id", "email"
 """The table's primary key, which is also the key of the records in the topic, and a column that says when a row was written."""
 DEAD_LETTERS_LOOKED_AT = 1000
+PATIENCE_SECONDS = 60.0
+"""How long Forebay may be away or busy when it is asked for records."""
 
 
 @dag(
@@ -70,7 +72,7 @@ def real_time_pipeline() -> None:
         """Look a sample of the run's records up in the table; fails when one is neither there nor a dead letter."""
         with ForebayHook().get_conn() as api:
             records = sample_records(api, run, params["sample"])
-            letters = api.send(get_dead_letters(DEAD_LETTERS_LOOKED_AT))["letters"]
+            letters = api.send(get_dead_letters(DEAD_LETTERS_LOOKED_AT), PATIENCE_SECONDS)["letters"]
         dead = {tuple(letter["origin"]): letter["reason"] for letter in letters if letter.get("origin")}
         keyspace, table = urlsplit(TABLE.uri).path.strip("/").split("/")
         with cassandra() as session:
@@ -131,7 +133,7 @@ def sample_records(api: ForebayClient, run: dict[str, Any], size: int) -> list[d
     records = []
     for partition, start, end in ranges:
         for place in sorted(place for place in places if place < end - start):
-            page = api.send(get_records(partition, start + place, 1))["records"]
+            page = api.send(get_records(partition, start + place, 1), PATIENCE_SECONDS)["records"]
             records += [record for record in page if record["headers"].get("forebay-run") == run["run_id"] and record["offset"] < end]
         places = {place - (end - start) for place in places if place >= end - start}
     return records

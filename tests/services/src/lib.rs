@@ -1,5 +1,5 @@
-//! The real servers for Forebay's tests: Apache Kafka and Apache Cassandra from their published jars, as plain processes, and their
-//! own tools as independent witnesses. No container engine is needed.
+//! The real servers for Forebay's tests: Apache Kafka and Apache Cassandra from their published jars and Apache Airflow from PyPI, as plain
+//! processes, and their own tools as independent witnesses. No container engine is needed.
 //!
 //! What it guarantees:
 //! - a server that is returned answers on its port, and runs alone in a fresh folder;
@@ -23,6 +23,7 @@
 //! Jars and Python packages are fetched once into `$FOREBAY_CACHE/services` (default `~/.cache/forebay/services`). Logs are in
 //! `$FOREBAY_CACHE/runs`, and stay there for a week when they may be wanted: after a panic, and for shared servers.
 
+mod airflow;
 mod cache;
 mod cassandra;
 mod java;
@@ -31,6 +32,7 @@ mod ports;
 mod process;
 pub mod tools;
 
+pub use airflow::Airflow;
 pub use cassandra::{Cassandra, CommitlogSync};
 pub use kafka::Kafka;
 pub use process::Process;

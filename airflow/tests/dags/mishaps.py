@@ -1,0 +1,27 @@
+"""DAGs for what `real_time_pipeline` does not do: a task that waits in its worker, and one with little patience."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.sdk import dag
+
+from airflow_provider_forebay.operators.forebay import ForebayRunOperator
+
+RETRIED = {"retries": 9, "retry_delay": timedelta(seconds=1)}
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1))
+def in_worker() -> None:
+    """Wait without a triggerer."""
+    ForebayRunOperator(task_id="fetch", pipeline="users", deferrable=False, **RETRIED)
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1))
+def impatient() -> None:
+    """Fail, and be retried, as soon as Forebay is away."""
+    ForebayRunOperator(task_id="fetch", pipeline="users", outage=timedelta(0), **RETRIED)
+
+
+in_worker()
+impatient()
