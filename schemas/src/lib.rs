@@ -6,6 +6,7 @@
 //! * [`api`]: what else the control API takes and answers.
 //! * [`pipeline`]: the pipeline file `forebay.toml`, its checks and its errors (with the line and the remedy).
 //! * [`event`]: the events of the journal, in every version ever written.
+//! * [`lineage`]: a run as events of OpenLineage.
 //! * [`metrics`]: every metric and alert, read from a snapshot.
 //! * [`record`]: the JSON Schema of one record, as far as Forebay enforces it.
 //! * [`offset`]: offsets and half-open ranges `[from, to)` of a partition.
@@ -15,6 +16,7 @@
 
 pub mod api;
 pub mod event;
+pub mod lineage;
 pub mod metrics;
 pub mod offset;
 pub mod pipeline;

@@ -28,6 +28,7 @@ use crate::kernel::{
     SupervisorSpec,
 };
 use crate::ledger::{Command, Keeper, Ledger, LedgerError, Lookout};
+use crate::lineage::{Lineage, LineageParts};
 use crate::message::RawBatch;
 use crate::producer::Producer;
 use crate::store::Store;
@@ -191,7 +192,13 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         journal: (!journal_is_off()).then(|| journal_dir(pipeline)),
         triggers: fetches_here.then(|| Arc::new(fetcher.clone()) as Arc<dyn Triggers>),
     });
-    children.push(common.observers(viewer.clone(), api));
+    let lineage = (pipeline.lineage.is_some() && !journal_is_off()).then(|| LineageParts {
+        pipeline: Arc::clone(pipeline),
+        table: blueprint.table.clone(),
+        ledger: Arc::clone(&ledger),
+        journal: journal_dir(pipeline),
+    });
+    children.push(common.observers(viewer.clone(), lineage, api));
     let limits = Limits { max_restarts: 3, within: Duration::from_secs(300), ..common.limits() };
     let root = crate::kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
     Ok(Running { root, viewer, telemetry, access, pipeline: Arc::clone(pipeline), ledger, fetches: fetched, fetcher, _held: (lock, claim) })
@@ -408,14 +415,17 @@ impl Common {
         }
     }
 
-    /// Those who only look on: alerts, and the API if there is one.
-    fn observers(&self, viewer: Viewer, api: Option<ApiParts>) -> ChildSpec {
+    /// Those who only look on: alerts, lineage if it is asked for, and the API if there is one.
+    fn observers(&self, viewer: Viewer, lineage: Option<LineageParts>, api: Option<ApiParts>) -> ChildSpec {
         let (common, limits, shutdown) = (self.clone(), self.limits(), self.shutdown());
         ChildSpec::supervisor("observers", Restart::Temporary, shutdown * 2, move || {
             let mut children = vec![{
                 let (viewer, telemetry) = (viewer.clone(), Arc::clone(&common.telemetry));
                 ChildSpec::actor("alerts", Restart::Permanent, shutdown, move |_| Sentinel::new(viewer.clone(), Arc::clone(&telemetry)))
             }];
+            if let Some(lineage) = lineage.clone() {
+                children.push(ChildSpec::actor("lineage", Restart::Permanent, shutdown, move |_| Lineage::new(lineage.clone())));
+            }
             if let Some(api) = api.clone() {
                 children.push(ChildSpec::actor("api", Restart::Permanent, shutdown, move |_| Api::new(api.clone())));
             }

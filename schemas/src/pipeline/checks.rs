@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::{
-    Bytes, CassandraTable, ConsumerTable, ContactPoints, FetcherTable, FileError, Pipeline, RESERVED_PROPERTIES, Span, WriterTable,
+    Bytes, CassandraTable, ConsumerTable, ContactPoints, FetcherTable, FileError, LineageTable, Pipeline, RESERVED_PROPERTIES, Span,
+    WriterTable,
 };
 
 /// Checks a pipeline that was read.
@@ -34,7 +35,38 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
     }
     check_api(p)?;
     in_range(p, &["journal", "segment"], i64::try_from(p.journal.segment.0).unwrap_or(i64::MAX), 64 << 10, 1 << 30)?;
+    if let Some(lineage) = &p.lineage {
+        check_lineage(p, lineage)?;
+    }
     check_supervisor(p)
+}
+
+fn check_lineage(p: &Pipeline, lineage: &LineageTable) -> Result<(), FileError> {
+    match (&lineage.url, &lineage.file) {
+        (Some(url), None) => {
+            let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            if !rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#'])) {
+                let such = "write the whole address, such as \"http://127.0.0.1:5000/api/v1/lineage\"";
+                return Err(p.error_at(&["lineage", "url"], format!("{url:?} is not an HTTP address"), such));
+            }
+            if rest.is_some_and(|rest| rest.split('/').next().is_some_and(|host| host.contains('@'))) {
+                let remedy = "write token = { env = \"…\" }, and the address without it";
+                return Err(p.error_at(&["lineage", "url"], "the address holds a user or a password", remedy));
+            }
+        }
+        (None, Some(_)) if lineage.token.is_some() => {
+            return Err(p.error_at(&["lineage", "token"], "a file takes no token", "leave it out, or write a url in place of the file"));
+        }
+        (None, Some(_)) => {}
+        _ => {
+            let remedy = "write url = \"http://127.0.0.1:5000/api/v1/lineage\" or file = \"lineage.ndjson\"";
+            return Err(p.error_at(&["lineage"], "[lineage] needs one of url and file", remedy));
+        }
+    }
+    if lineage.namespace.is_empty() {
+        return Err(p.error_at(&["lineage", "namespace"], "the namespace is empty", "leave it out for \"forebay\""));
+    }
+    Ok(())
 }
 
 fn check_tables(p: &Pipeline) -> Result<(), FileError> {

@@ -22,7 +22,7 @@ pub use nulls::{Nulls, NullsTable};
 pub use secret::{Secret, SecretError};
 pub use tables::{
     ApiTable, BatchTable, CassandraTable, ConsistencyLevel, ConsumerTable, ContactPoints, FetcherTable, JournalTable, KafkaTable,
-    PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TransformerTable, WriterTable,
+    LineageTable, PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TransformerTable, WriterTable,
 };
 pub use units::{Bytes, Span};
 
@@ -56,6 +56,8 @@ pub struct Pipeline {
     /// `[journal]`
     #[serde(default)]
     pub journal: JournalTable,
+    /// `[lineage]`; there when runs are told of to others.
+    pub lineage: Option<LineageTable>,
     /// The file's text and place, for errors found later.
     #[serde(skip)]
     pub source: FileText,
