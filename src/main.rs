@@ -7,6 +7,7 @@ mod doctor;
 mod end;
 mod init;
 mod journal;
+mod logs;
 mod monitor;
 mod query;
 mod replay;
@@ -137,7 +138,9 @@ fn pipeline_path(global: &Global) -> Result<PathBuf, End> {
 
 /// The pipeline file, read and checked.
 fn load_pipeline(global: &Global) -> Result<forebay_schemas::pipeline::Pipeline, End> {
-    Ok(forebay_schemas::pipeline::load(&pipeline_path(global)?)?)
+    let pipeline = forebay_schemas::pipeline::load(&pipeline_path(global)?)?;
+    logs::name_pipeline(&pipeline.meta.name);
+    Ok(pipeline)
 }
 
 /// The runtime of commands that ask a server something and end.

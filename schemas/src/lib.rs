@@ -12,6 +12,7 @@
 //! * [`offset`]: offsets and half-open ranges `[from, to)` of a partition.
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
 //! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
+//! * [`traces`]: batches and runs as spans of OpenTelemetry.
 //! * [`summary`]: what `demo` and `run --until-idle` say at the end.
 
 pub mod api;
@@ -24,3 +25,4 @@ pub mod record;
 pub mod run;
 pub mod snapshot;
 pub mod summary;
+pub mod traces;

@@ -11,6 +11,7 @@
 mod actor;
 pub mod runs;
 pub mod state;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use uuid::Uuid;
 pub use actor::{Keeper, Lookout};
 pub use runs::{Accepted, Rejection, Runs};
 pub use state::{Command, State};
+pub(crate) use tail::{Tail, upto};
 
 use crate::journal::{self, Disk, Durable, Journal, JournalError, Settings, frame, snapshot};
 use crate::kernel::SharedClock;

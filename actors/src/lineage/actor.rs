@@ -73,7 +73,7 @@ impl Actor for Lineage {
         if let Some(follow) = self.follow(cx) {
             self.begun = true;
             let from = begin(&follow.place, self.parts.ledger.last_event());
-            cx.offload(follow.run(from), |_, why, cx| cx.exit(Exit::Failed(why)));
+            cx.offload(follow.run(from), |_, never, _| match never {});
         }
     }
 

@@ -1,26 +1,23 @@
 //! From the journal to the receiver: which events are told of, and up to where all is told.
 
+use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::event::{Event, Recorded, decode};
+use forebay_schemas::event::{Event, Recorded};
 use forebay_schemas::lineage::{Job, Transition};
 use serde_json::Value;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::receiver::{Receiver, Untold};
-use crate::journal::{Durable, Follower, JournalError};
 use crate::kernel::{Backoff, Progress};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Tail, upto};
 
 /// Delays while the receiver is away.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_secs(60) };
-/// How many transitions are read ahead of what is told.
-const AHEAD: usize = 256;
 /// How often the place is kept while there is nothing to tell.
 const KEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -41,20 +38,6 @@ pub(super) struct Follow {
     pub(super) journal: PathBuf,
     pub(super) place: PathBuf,
     pub(super) progress: Progress,
-}
-
-/// Why reading stops.
-enum Halt {
-    /// There is enough for now.
-    Enough,
-    Journal(JournalError),
-    Event(String),
-}
-
-impl From<JournalError> for Halt {
-    fn from(error: JournalError) -> Self {
-        Self::Journal(error)
-    }
 }
 
 /// The first event that is not told of yet: after the kept place, else after the last event there is.
@@ -91,40 +74,39 @@ pub(super) fn told(recorded: Recorded) -> Option<Told> {
 }
 
 impl Follow {
-    /// Follows the journal from an event on, for ever; comes back with the reason why it can't.
-    pub(super) async fn run(self, from: u64) -> String {
+    /// Follows the journal from an event on, for ever.
+    pub(super) async fn run(self, from: u64) -> Infallible {
         let mut durable = self.ledger.durable();
-        let mut reader = Reader { follower: Follower::new(&self.journal, from), read: from - 1 };
-        self.keep(reader.read).await;
-        let mut kept = (Instant::now(), reader.read);
+        let mut tail = Tail::new(&self.journal, from);
+        self.keep(tail.read()).await;
+        let mut kept = (Instant::now(), tail.read());
         loop {
-            let upto = match &*durable.borrow_and_update() {
-                Durable::Upto(upto) => *upto,
-                // The process ends over it; there is nothing more to tell of.
-                Durable::Failed(_) => reader.read,
-            };
-            if upto > reader.read {
-                let folder = self.journal.clone();
-                let Ok((found, back)) = tokio::task::spawn_blocking(move || reader.next(&folder, upto)).await else {
-                    return "the process is stopping".to_owned();
-                };
-                reader = back;
-                match found {
-                    Ok(found) => {
-                        let some = !found.is_empty();
-                        for told in found {
-                            self.tell(told).await;
-                        }
-                        if some || kept.0.elapsed() >= KEEP_EVERY && kept.1 != reader.read {
-                            self.keep(reader.read).await;
-                            kept = (Instant::now(), reader.read);
-                        }
+            let (before, upto) = (tail.read(), upto(&mut durable, tail.read()).await);
+            let reading = tokio::task::spawn_blocking(move || (tail.next(upto, told), tail));
+            // Only at the end of the process is it not done.
+            let Ok((found, back)) = reading.await else { return std::future::pending().await };
+            tail = back;
+            match found {
+                Ok(found) => {
+                    let some = !found.is_empty();
+                    for told in found {
+                        self.tell(told).await;
                     }
-                    Err(why) => return why,
+                    if some || kept.0.elapsed() >= KEEP_EVERY && kept.1 != tail.read() {
+                        self.keep(tail.read()).await;
+                        kept = (Instant::now(), tail.read());
+                    }
                 }
-            } else if wait(&mut durable).await.is_none() {
-                // The ledger is closed: the process ends.
-                std::future::pending::<()>().await;
+                Err(why) => {
+                    tracing::error!(why, "runs are not told of: the journal can't be read");
+                    self.progress.waiting(why);
+                    tokio::time::sleep(BACKOFF.max).await;
+                    tail = Tail::new(&self.journal, tail.read() + 1);
+                    continue;
+                }
+            }
+            if tail.read() == before {
+                tokio::time::sleep(BACKOFF.min).await;
             }
         }
     }
@@ -175,48 +157,6 @@ impl Follow {
         });
         if let Ok(Err(cause)) = kept.await {
             tracing::warn!(place = %self.place.display(), %cause, "can't be kept; after a restart runs may be told of twice");
-        }
-    }
-}
-
-/// Waits for the journal to grow; nothing when it never will.
-async fn wait(durable: &mut watch::Receiver<Durable>) -> Option<()> {
-    durable.changed().await.ok()
-}
-
-/// Reads the journal on.
-pub(super) struct Reader {
-    pub(super) follower: Follower,
-    /// The last event that was read.
-    pub(super) read: u64,
-}
-
-impl Reader {
-    /// The next transitions up to an event, at most [`AHEAD`]; reads files.
-    pub(super) fn next(mut self, folder: &Path, upto: u64) -> (Result<Vec<Told>, String>, Self) {
-        let mut found = Vec::new();
-        let read = &mut self.read;
-        let before = *read;
-        let end = self.follower.read_on(|seq, json| {
-            if seq > upto || found.len() >= AHEAD {
-                return Err(Halt::Enough);
-            }
-            if *read == before && seq > before + 1 {
-                tracing::warn!(from = before + 1, to = seq, "these events are gone from the journal before their runs were told of");
-            }
-            *read = seq;
-            found.extend(told(decode(json).map_err(|error| Halt::Event(error.to_string()))?));
-            Ok(())
-        });
-        match end {
-            Ok(()) | Err(Halt::Enough) => (Ok(found), self),
-            // The segment it was at is removed: on with the first there is.
-            Err(Halt::Journal(JournalError::Gap { .. })) => {
-                self.follower = Follower::new(folder, self.read + 1);
-                (Ok(found), self)
-            }
-            Err(Halt::Journal(error)) => (Err(error.to_string()), self),
-            Err(Halt::Event(why)) => (Err(why), self),
         }
     }
 }

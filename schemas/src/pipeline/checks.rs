@@ -38,21 +38,17 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
     if let Some(lineage) = &p.lineage {
         check_lineage(p, lineage)?;
     }
+    if let Some(traces) = &p.traces {
+        check_receiver(p, &["traces", "url"], &traces.url, "http://127.0.0.1:4318/v1/traces", "the collector takes no user")?;
+    }
     check_supervisor(p)
 }
 
 fn check_lineage(p: &Pipeline, lineage: &LineageTable) -> Result<(), FileError> {
     match (&lineage.url, &lineage.file) {
         (Some(url), None) => {
-            let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            if !rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#'])) {
-                let such = "write the whole address, such as \"http://127.0.0.1:5000/api/v1/lineage\"";
-                return Err(p.error_at(&["lineage", "url"], format!("{url:?} is not an HTTP address"), such));
-            }
-            if rest.is_some_and(|rest| rest.split('/').next().is_some_and(|host| host.contains('@'))) {
-                let remedy = "write token = { env = \"…\" }, and the address without it";
-                return Err(p.error_at(&["lineage", "url"], "the address holds a user or a password", remedy));
-            }
+            let remedy = "write token = { env = \"…\" }, and the address without it";
+            check_receiver(p, &["lineage", "url"], url, "http://127.0.0.1:5000/api/v1/lineage", remedy)?;
         }
         (None, Some(_)) if lineage.token.is_some() => {
             return Err(p.error_at(&["lineage", "token"], "a file takes no token", "leave it out, or write a url in place of the file"));
@@ -281,6 +277,18 @@ fn check_api(p: &Pipeline) -> Result<(), FileError> {
         format!("{host:?} is not a loopback address"),
         "the API has no token yet, so it listens on 127.0.0.1, [::1] or localhost only",
     ))
+}
+
+/// An address that something is posted to; `such` is an example, `otherwise` what to do with a user in it.
+fn check_receiver(p: &Pipeline, key: &[&str], url: &str, such: &str, otherwise: &str) -> Result<(), FileError> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let Some(rest) = rest.filter(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#'])) else {
+        return Err(p.error_at(key, format!("{url:?} is not an HTTP address"), format!("write the whole address, such as {such:?}")));
+    };
+    if rest.split('/').next().is_some_and(|host| host.contains('@')) {
+        return Err(p.error_at(key, "the address holds a user or a password", otherwise));
+    }
+    Ok(())
 }
 
 fn check_supervisor(p: &Pipeline) -> Result<(), FileError> {

@@ -22,7 +22,7 @@ pub use nulls::{Nulls, NullsTable};
 pub use secret::{Secret, SecretError};
 pub use tables::{
     ApiTable, BatchTable, CassandraTable, ConsistencyLevel, ConsumerTable, ContactPoints, FetcherTable, JournalTable, KafkaTable,
-    LineageTable, PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TransformerTable, WriterTable,
+    LineageTable, PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TracesTable, TransformerTable, WriterTable,
 };
 pub use units::{Bytes, Span};
 
@@ -58,6 +58,8 @@ pub struct Pipeline {
     pub journal: JournalTable,
     /// `[lineage]`; there when runs are told of to others.
     pub lineage: Option<LineageTable>,
+    /// `[traces]`; there when spans are told of to a collector.
+    pub traces: Option<TracesTable>,
     /// The file's text and place, for errors found later.
     #[serde(skip)]
     pub source: FileText,

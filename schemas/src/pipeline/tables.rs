@@ -281,6 +281,14 @@ pub struct LineageTable {
     pub token: Option<Secret>,
 }
 
+/// `[traces]`: where batches and runs are told of as spans.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TracesTable {
+    /// Where an OpenTelemetry collector takes spans over OTLP/HTTP, such as `http://127.0.0.1:4318/v1/traces`.
+    pub url: String,
+}
+
 fn default_lineage_namespace() -> String {
     "forebay".into()
 }

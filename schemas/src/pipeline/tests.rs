@@ -198,6 +198,16 @@ fn an_error_inside_a_text_points_at_the_word() {
 }
 
 #[test]
+fn spans_go_to_an_address() {
+    let with = |url: &str| parse_text(&format!("{USERS}\n[traces]\nurl = {url:?}\n"));
+    assert_eq!(with("http://127.0.0.1:4318/v1/traces").unwrap().traces.unwrap().url, "http://127.0.0.1:4318/v1/traces");
+    for url in ["", "127.0.0.1:4318", "http://", "http://user:secret@host/"] {
+        let error = with(url).expect_err(url);
+        assert_eq!(error.line(), Some(USERS.lines().count() + 3), "{error:?}");
+    }
+}
+
+#[test]
 fn lineage_goes_to_an_address_or_a_file_and_what_is_neither_is_shown_at_its_place() {
     let with = |lines: &str| parse_text(&format!("{USERS}\n[lineage]\n{lines}\n"));
     let lineage = with("url = \"http://127.0.0.1:5000/api/v1/lineage\"\ntoken = { env = \"T\" }").unwrap().lineage.unwrap();
