@@ -69,8 +69,8 @@ fn promtool() -> Result<PathBuf> {
     }
     let folder = cache::kept("promtool", "prometheus, as apt-get downloads it", |folder| {
         let remedy = "remedy: apt-get update, or put promtool (https://prometheus.io/download) on the path";
-        let mut fetch = Command::new("apt-get");
-        fetch.args(["download", "--quiet", "prometheus"]).current_dir(folder);
+        let mut fetch = Command::new("sh");
+        fetch.args(["-c", "cd \"$1\" && exec apt-get download --quiet prometheus", "sh"]).arg(folder);
         output(&mut fetch, 600).map_err(|trouble| format!("{trouble}\n{remedy}"))?;
         let package = std::fs::read_dir(folder).ok().into_iter().flatten().flatten().map(|entry| entry.path());
         let package = package.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb")).ok_or("apt-get fetched nothing")?;
