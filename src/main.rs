@@ -10,6 +10,7 @@ mod doctor;
 mod end;
 mod init;
 mod journal;
+mod logs;
 mod monitor;
 mod query;
 mod replay;
@@ -168,7 +169,9 @@ fn pipeline_path(global: &Global) -> Result<PathBuf, End> {
 
 /// The pipeline file, read and checked.
 fn load_pipeline(global: &Global) -> Result<forebay_schemas::pipeline::Pipeline, End> {
-    Ok(forebay_schemas::pipeline::load(&pipeline_path(global)?)?)
+    let pipeline = forebay_schemas::pipeline::load(&pipeline_path(global)?)?;
+    logs::name_pipeline(&pipeline.meta.name);
+    Ok(pipeline)
 }
 
 /// `NAME=VALUE`, as a flag takes it.

@@ -3,9 +3,11 @@
 use std::io::{IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
-
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::logs::{Json, Repeats};
 
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -85,10 +87,10 @@ pub(crate) fn start_logging(format: LogFormat, level: &str) {
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process keeps the first: that is fine.
     let _ = match format {
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Json => registry.with(lines.event_format(Json).with_filter(Repeats::default())).try_init(),
         LogFormat::Text => {
             let colour = colour_wanted() && std::io::stderr().is_terminal();
-            registry.with(lines.with_ansi(colour).with_target(false).compact()).try_init()
+            registry.with(lines.with_ansi(colour).with_target(false).compact().with_filter(Repeats::default())).try_init()
         }
     };
 }

@@ -152,6 +152,13 @@ fn a_triggered_run_has_succeeded_when_its_rows_are_readable() {
     assert_eq!(count(&job), 10, "readable as soon as the run has succeeded");
     assert_eq!(trigger()["id"], run["id"], "the same key is the same run");
     assert_eq!(api.requests(), 1);
+    let snapshot = running.snapshot();
+    let store = &snapshot["store"];
+    let node = &store["nodes"][0];
+    let kind = (&store["kind"], &store["consistency"], &node["address"], &node["up"]);
+    assert_eq!(kind, (&"cassandra".into(), &"LOCAL_QUORUM".into(), &Cassandra::shared().contact_point().into(), &true.into()));
+    assert!(store["statements"].as_u64().unwrap() > 0 && store["in_flight"] == 0 && node["connections"].as_u64().unwrap() > 0, "{store}");
+    assert_eq!(snapshot["run_totals"]["succeeded"], 1);
     assert!(running.stop().success());
 }
 

@@ -14,6 +14,7 @@
 //! * [`broker`] and [`store`]: Kafka and Cassandra, external or inside the process, behind one interface each.
 //! * [`ledger`]: decisions and visible facts, as events; the state of runs is their fold.
 //! * [`journal`]: append-only, checksummed files of events. The ledger does not write to them yet.
+//! * [`lineage`]: runs as events of OpenLineage, told to others. [`traces`]: batches and runs as spans, over OTLP.
 //! * [`failpoint`]: places where tests make the program fail.
 //! * `simulator`, in tests only: the pure parts of all of these, through random histories with faults.
 //! * [`api`]: the control API. [`pipeline`] builds the supervision tree out of a pipeline file.
@@ -26,6 +27,7 @@ pub mod fetcher;
 pub mod journal;
 pub mod kernel;
 pub mod ledger;
+pub mod lineage;
 pub mod message;
 pub mod pipeline;
 pub mod producer;
@@ -33,5 +35,6 @@ pub mod producer;
 mod simulator;
 pub mod store;
 pub mod telemetry;
+pub mod traces;
 pub mod transformer;
 pub mod writer;

@@ -6,16 +6,19 @@
 //! * [`api`]: what else the control API takes and answers.
 //! * [`pipeline`]: the pipeline file `forebay.toml`, its checks and its errors (with the line and the remedy).
 //! * [`event`]: the events of the journal, in every version ever written.
+//! * [`lineage`]: a run as events of OpenLineage.
 //! * [`metrics`]: every metric and alert, read from a snapshot.
 //! * [`record`]: the JSON Schema of one record, as far as Forebay enforces it.
 //! * [`problem`], [`routes`]: the control API's errors and its paths; the OpenAPI file follows from them.
 //! * [`offset`]: offsets and half-open ranges `[from, to)` of a partition.
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
 //! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
+//! * [`traces`]: batches and runs as spans of OpenTelemetry.
 //! * [`summary`]: what `demo` and `run --until-idle` say at the end.
 
 pub mod api;
 pub mod event;
+pub mod lineage;
 pub mod metrics;
 pub mod offset;
 #[cfg(test)]
@@ -27,3 +30,4 @@ pub mod routes;
 pub mod run;
 pub mod snapshot;
 pub mod summary;
+pub mod traces;

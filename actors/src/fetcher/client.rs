@@ -168,7 +168,8 @@ fn with_param(url: &Url, name: &str, value: &str) -> Url {
     url
 }
 
-fn without_query(url: &Url) -> String {
+/// The address less user, password, query and fragment, which may hold secrets.
+pub(crate) fn without_query(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);

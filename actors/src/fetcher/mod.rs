@@ -27,6 +27,6 @@ pub(crate) mod state;
 mod tests;
 
 pub use actor::{Connections, Fetcher, FetcherMessage, RunReports};
-pub(crate) use client::without_secrets;
+pub(crate) use client::{without_query, without_secrets};
 pub use error::FetchError;
 pub use state::{MOST_WAITING, RUN_PATIENCE, Schedule};

@@ -13,6 +13,7 @@ mod leases;
 pub mod redriven;
 pub mod runs;
 pub mod state;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use actor::{CallOff, Keeper, Lookout};
 pub use redriven::Redriven;
 pub use runs::{Accepted, Rejection, Runs};
 pub use state::{Command, State};
+pub(crate) use tail::{Tail, upto};
 
 use self::leases::Leases;
 use crate::journal::{self, Disk, Durable, Journal, JournalError, Settings, frame, snapshot};

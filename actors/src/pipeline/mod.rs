@@ -6,7 +6,7 @@
 //! ├ broker        permanent     embedded only
 //! ├ egress        rest_for_one  writer, transformer, consumer
 //! ├ ingest        rest_for_one  producer, fetcher
-//! └ observers     one_for_one   alerts, api; when it gives up the pipeline goes on
+//! └ observers     one_for_one   alerts, lineage, traces, api; when it gives up the pipeline goes on
 //! ```
 //!
 //! Children start in this order and stop in the reverse one, so a stop ends the fetches first and the table last.

@@ -28,10 +28,12 @@ use crate::kernel::{
     SupervisorSpec,
 };
 use crate::ledger::{CallOff, Command, Keeper, Ledger, LedgerError, Lookout};
+use crate::lineage::{Lineage, LineageParts};
 use crate::message::RawBatch;
 use crate::producer::Producer;
 use crate::store::Store;
 use crate::telemetry::{Sentinel, Telemetry};
+use crate::traces::{Traces, TracesParts};
 use crate::transformer::Transformer;
 use crate::writer::{Writer, WriterParts};
 
@@ -203,7 +205,18 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         journal: (!journal_is_off()).then(|| journal_dir(pipeline)),
         triggers: fetches_here.then(|| Arc::new(fetcher.clone()) as Arc<dyn Triggers>),
     });
-    children.push(common.observers(viewer.clone(), api));
+    let lineage = (pipeline.lineage.is_some() && !journal_is_off()).then(|| LineageParts {
+        pipeline: Arc::clone(pipeline),
+        table: blueprint.table.clone(),
+        ledger: Arc::clone(&ledger),
+        journal: journal_dir(pipeline),
+    });
+    let traces = (pipeline.traces.is_some() && !journal_is_off()).then(|| TracesParts {
+        pipeline: Arc::clone(pipeline),
+        ledger: Arc::clone(&ledger),
+        journal: journal_dir(pipeline),
+    });
+    children.push(common.observers(viewer.clone(), lineage, traces, api));
     let limits = Limits { max_restarts: 3, within: Duration::from_secs(300), ..common.limits() };
     let root = crate::kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
     Ok(Running { root, viewer, telemetry, access, pipeline: Arc::clone(pipeline), ledger, fetches: fetched, fetcher, _held: (lock, claim) })
@@ -420,14 +433,20 @@ impl Common {
         }
     }
 
-    /// Those who only look on: alerts, and the API if there is one.
-    fn observers(&self, viewer: Viewer, api: Option<ApiParts>) -> ChildSpec {
+    /// Those who only look on: alerts, lineage and traces if they are asked for, and the API if there is one.
+    fn observers(&self, viewer: Viewer, lineage: Option<LineageParts>, traces: Option<TracesParts>, api: Option<ApiParts>) -> ChildSpec {
         let (common, limits, shutdown) = (self.clone(), self.limits(), self.shutdown());
         ChildSpec::supervisor("observers", Restart::Temporary, shutdown * 2, move || {
             let mut children = vec![{
                 let (viewer, telemetry) = (viewer.clone(), Arc::clone(&common.telemetry));
                 ChildSpec::actor("alerts", Restart::Permanent, shutdown, move |_| Sentinel::new(viewer.clone(), Arc::clone(&telemetry)))
             }];
+            if let Some(lineage) = lineage.clone() {
+                children.push(ChildSpec::actor("lineage", Restart::Permanent, shutdown, move |_| Lineage::new(lineage.clone())));
+            }
+            if let Some(traces) = traces.clone() {
+                children.push(ChildSpec::actor("traces", Restart::Permanent, shutdown, move |_| Traces::new(traces.clone())));
+            }
             if let Some(api) = api.clone() {
                 children.push(ChildSpec::actor("api", Restart::Permanent, shutdown, move |_| Api::new(api.clone())));
             }

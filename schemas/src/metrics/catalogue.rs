@@ -93,7 +93,7 @@ const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'
 pub const CATALOGUE: &[Metric] = &[
     // The process
     gauge("forebay_build_info", "1", &["version"], "Always 1; the label is the version of the program.", |s, to| {
-        to.put(&[&s.version], 1.0)
+        to.put(&[&s.version], 1.0);
     }),
     gauge("forebay_start_time_seconds", "seconds", &[], "When the process started, in seconds since 1970.", |s, to| {
         to.put(&[], s.started_at.timestamp_millis() as f64 / 1e3);

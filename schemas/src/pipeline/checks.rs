@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::{
-    Bytes, CassandraTable, ConsumerTable, ContactPoints, FetcherTable, FileError, Pipeline, RESERVED_PROPERTIES, Span, WriterTable,
+    Bytes, CassandraTable, ConsumerTable, ContactPoints, FetcherTable, FileError, LineageTable, Pipeline, RESERVED_PROPERTIES, Span,
+    WriterTable,
 };
 
 /// Checks a pipeline that was read.
@@ -34,7 +35,34 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
     }
     check_api(p)?;
     in_range(p, &["journal", "segment"], i64::try_from(p.journal.segment.0).unwrap_or(i64::MAX), 64 << 10, 1 << 30)?;
+    if let Some(lineage) = &p.lineage {
+        check_lineage(p, lineage)?;
+    }
+    if let Some(traces) = &p.traces {
+        check_receiver(p, &["traces", "url"], &traces.url, "http://127.0.0.1:4318/v1/traces", "the collector takes no user")?;
+    }
     check_supervisor(p)
+}
+
+fn check_lineage(p: &Pipeline, lineage: &LineageTable) -> Result<(), FileError> {
+    match (&lineage.url, &lineage.file) {
+        (Some(url), None) => {
+            let remedy = "write token = { env = \"…\" }, and the address without it";
+            check_receiver(p, &["lineage", "url"], url, "http://127.0.0.1:5000/api/v1/lineage", remedy)?;
+        }
+        (None, Some(_)) if lineage.token.is_some() => {
+            return Err(p.error_at(&["lineage", "token"], "a file takes no token", "leave it out, or write a url in place of the file"));
+        }
+        (None, Some(_)) => {}
+        _ => {
+            let remedy = "write url = \"http://127.0.0.1:5000/api/v1/lineage\" or file = \"lineage.ndjson\"";
+            return Err(p.error_at(&["lineage"], "[lineage] needs one of url and file", remedy));
+        }
+    }
+    if lineage.namespace.is_empty() {
+        return Err(p.error_at(&["lineage", "namespace"], "the namespace is empty", "leave it out for \"forebay\""));
+    }
+    Ok(())
 }
 
 fn check_tables(p: &Pipeline) -> Result<(), FileError> {
@@ -289,6 +317,18 @@ fn check_api(p: &Pipeline) -> Result<(), FileError> {
         format!("{host:?} is not a loopback address, and the API has no token"),
         "add tokens, such as `tokens = { operator = { env = \"FOREBAY_TOKEN\" } }`, or listen on 127.0.0.1, [::1], localhost or \"unix:PATH\"",
     ))
+}
+
+/// An address that something is posted to; `such` is an example, `otherwise` what to do with a user in it.
+fn check_receiver(p: &Pipeline, key: &[&str], url: &str, such: &str, otherwise: &str) -> Result<(), FileError> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let Some(rest) = rest.filter(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#'])) else {
+        return Err(p.error_at(key, format!("{url:?} is not an HTTP address"), format!("write the whole address, such as {such:?}")));
+    };
+    if rest.split('/').next().is_some_and(|host| host.contains('@')) {
+        return Err(p.error_at(key, "the address holds a user or a password", otherwise));
+    }
+    Ok(())
 }
 
 fn check_supervisor(p: &Pipeline) -> Result<(), FileError> {

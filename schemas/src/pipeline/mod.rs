@@ -22,7 +22,8 @@ pub use nulls::{Nulls, NullsTable};
 pub use secret::{Secret, SecretError};
 pub use tables::{
     ApiTable, BatchTable, CassandraTable, ConsistencyLevel, ConsumerTable, ContactPoints, FetcherTable, JournalTable, KafkaTable,
-    PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TokensTable, TransformerTable, WriterTable,
+    LineageTable, PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TokensTable, TracesTable, TransformerTable,
+    WriterTable,
 };
 pub use units::{Bytes, Span};
 
@@ -56,6 +57,10 @@ pub struct Pipeline {
     /// `[journal]`
     #[serde(default)]
     pub journal: JournalTable,
+    /// `[lineage]`; there when runs are told of to others.
+    pub lineage: Option<LineageTable>,
+    /// `[traces]`; there when spans are told of to a collector.
+    pub traces: Option<TracesTable>,
     /// The file's text and place, for errors found later.
     #[serde(skip)]
     pub source: FileText,

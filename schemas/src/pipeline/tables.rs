@@ -303,6 +303,33 @@ pub struct JournalTable {
     pub keep: Bytes,
 }
 
+/// `[lineage]`: where runs are told of as events of OpenLineage.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LineageTable {
+    /// Where events are posted, such as `http://127.0.0.1:5000/api/v1/lineage`; this or `file`.
+    pub url: Option<String>,
+    /// The file that events are appended to, a line each; relative to the pipeline file.
+    pub file: Option<PathBuf>,
+    /// The namespace of the job. Default `forebay`.
+    #[serde(default = "default_lineage_namespace")]
+    pub namespace: String,
+    /// Sent as `Authorization: Bearer …`; with `url` only.
+    pub token: Option<Secret>,
+}
+
+/// `[traces]`: where batches and runs are told of as spans.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TracesTable {
+    /// Where an OpenTelemetry collector takes spans over OTLP/HTTP, such as `http://127.0.0.1:4318/v1/traces`.
+    pub url: String,
+}
+
+fn default_lineage_namespace() -> String {
+    "forebay".into()
+}
+
 impl Default for JournalTable {
     fn default() -> Self {
         Self { segment: Bytes(16 << 20), keep: Bytes(256 << 20) }

@@ -236,3 +236,35 @@ fn an_error_inside_a_text_points_at_the_word() {
     assert_eq!(error("'SELECT two'", "SELECT two").line(), Some(2));
     assert_eq!(error("\"SELECT \\\"one\\\",\\ntwo\"", "SELECT \"one\",\ntwo").line(), Some(2));
 }
+
+#[test]
+fn spans_go_to_an_address() {
+    let with = |url: &str| parse_text(&format!("{USERS}\n[traces]\nurl = {url:?}\n"));
+    assert_eq!(with("http://127.0.0.1:4318/v1/traces").unwrap().traces.unwrap().url, "http://127.0.0.1:4318/v1/traces");
+    for url in ["", "127.0.0.1:4318", "http://", "http://user:secret@host/"] {
+        let error = with(url).expect_err(url);
+        assert_eq!(error.line(), Some(USERS.lines().count() + 3), "{error:?}");
+    }
+}
+
+#[test]
+fn lineage_goes_to_an_address_or_a_file_and_what_is_neither_is_shown_at_its_place() {
+    let with = |lines: &str| parse_text(&format!("{USERS}\n[lineage]\n{lines}\n"));
+    let lineage = with("url = \"http://127.0.0.1:5000/api/v1/lineage\"\ntoken = { env = \"T\" }").unwrap().lineage.unwrap();
+    assert_eq!((lineage.namespace.as_str(), lineage.file), ("forebay", None));
+    assert!(with("file = \"lineage.ndjson\"").is_ok());
+    let line = USERS.lines().count() + 2;
+    for (lines, at, remedy) in [
+        ("", 0, "or file ="),
+        ("url = \"http://a/\"\nfile = \"b\"", 0, "or file ="),
+        ("url = \"localhost:5000\"", 1, "the whole address"),
+        ("url = \"http://user:secret@host/api\"", 1, "token ="),
+        ("file = \"b\"\ntoken = { env = \"T\" }", 2, "leave it out"),
+        ("namespace = \"\"\nfile = \"b\"", 1, "leave it out"),
+    ] {
+        let error = with(lines).expect_err(lines);
+        assert_eq!(error.line(), Some(line + at), "{lines}: {error:?}");
+        assert!(error.remedy().unwrap().contains(remedy), "{lines}: {error:?}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
