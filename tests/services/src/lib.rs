@@ -29,6 +29,7 @@ mod java;
 mod kafka;
 mod ports;
 mod process;
+pub mod schemathesis;
 pub mod tools;
 
 pub use cassandra::{Cassandra, CommitlogSync};
