@@ -59,7 +59,10 @@ pub(crate) fn tap(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
         query.extend(args.partition.map(|partition| ("partition", partition.to_string())));
         let first: Records = client.get(&["v1", "records"], &query).await?;
         show(talk, &first.records, &mut next);
-        while args.follow {
+        if !args.follow {
+            return Ok(());
+        }
+        loop {
             tokio::time::sleep(LOOK_EVERY).await;
             for (partition, end) in ends(&client, args.partition).await? {
                 let from = next.get(&partition).copied().unwrap_or_default();
@@ -70,7 +73,6 @@ pub(crate) fn tap(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
                 }
             }
         }
-        Ok(())
     })
 }
 

@@ -262,7 +262,7 @@ pub struct BatchReject {
     pub partition: Partition,
     /// Its offset.
     pub offset: Offset,
-    /// `transform` or `write`.
+    /// `decode`, `transform` or `write`.
     pub stage: String,
     /// Why.
     pub reason: String,
@@ -353,7 +353,7 @@ pub struct Records {
 pub struct DeadLetter {
     /// The record in the dead-letter topic.
     pub record: RecordView,
-    /// Where it was found to be bad: `produce`, `transform`, `write`.
+    /// Where it was found to be bad: `produce`, `decode`, `transform`, `write`.
     pub stage: String,
     /// Why.
     pub reason: String,

@@ -62,6 +62,7 @@ problems! {
     RUN_PAYLOAD_MISMATCH = ("run.payload_mismatch", 422, false, "The key means a run that was asked for with another body.", "send what it was asked for with, GET /v1/runs/{id} says it, or use another key"),
     RUN_PARAMS = ("run.params", 422, false, "The run can't set that parameter.", "use those that [fetcher] params names, GET /v1/pipelines lists them"),
     RUN_SPEC = ("run.spec", 422, false, "Something of the run is out of its bounds.", "GET /openapi.json says the bounds"),
+    RECORDS_PLACE = ("records.place", 422, false, "That is no place in the topic.", "name one of the topic's partitions, GET /v1/topics lists them, and with it an offset to begin from; or `last` alone"),
     REASON = ("reason", 422, false, "The reason is missing or too long.", "say why in 1 to 500 characters"),
     PLAN_SPEC = ("plan.spec", 422, false, "Something of the plan is out of its bounds.", "GET /openapi.json says the bounds; partitions are those that the topic has"),
     RUN_TOO_MANY = ("run.too_many", 429, true, "Too many runs are open.", "ask again when some have ended"),

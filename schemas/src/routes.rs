@@ -333,7 +333,7 @@ pub const ROUTES: &[Route] = &[
             Param { name: "last", kind: Kind::Whole(1, LIST_MOST), what: "The last so many instead" },
             LIMIT,
         ],
-        problems: &[&p::KAFKA_AWAY, &p::API_BUSY],
+        problems: &[&p::RECORDS_PLACE, &p::KAFKA_AWAY, &p::API_BUSY],
         ..look(
             "/v1/records",
             "readRecords",

@@ -137,7 +137,7 @@ pub struct Cancelled {
 pub struct RunRequest {
     /// The client's attempt, from 1.
     #[serde(default = "first_attempt")]
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(test, schemars(range(min = 1, max = 4_294_967_295_u32)))]
     pub attempt: u32,
     /// See [`RunSpec`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

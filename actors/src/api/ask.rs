@@ -15,6 +15,7 @@ use forebay_schemas::routes::{BODY_MOST, Kind, Param, ROUTES, Route};
 use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::problem::Refusal;
@@ -35,7 +36,7 @@ pub(super) fn route_of(method: &str, matched: Option<&str>) -> Option<&'static R
 
 /// The parameters of a request.
 pub(super) struct Asked {
-    path: BTreeMap<String, String>,
+    path: BTreeMap<&'static str, String>,
     query: BTreeMap<String, String>,
 }
 
@@ -44,13 +45,18 @@ impl Asked {
         let Some(route) = route_of(request.method().as_str(), request.match_pattern().as_deref()) else {
             return Ok(Self { path: BTreeMap::new(), query: BTreeMap::new() });
         };
-        let path: BTreeMap<String, String> = request
-            .match_info()
-            .load()
-            .map_err(|cause| Refusal::new(&problem::PATH, format!("{} can't be read: {cause}", request.path())))?;
-        for param in route.path_params {
-            let value = path.get(param.name).map_or("", String::as_str);
-            check(param, value).map_err(|wanted| Refusal::new(&problem::PATH, format!("{} = {value:?} is not {wanted}", param.name)))?;
+        let mut path = BTreeMap::new();
+        if !route.path_params.is_empty() {
+            // In the order of the path, decoded.
+            let values: Vec<String> = request
+                .match_info()
+                .load()
+                .map_err(|cause| Refusal::new(&problem::PATH, format!("{} can't be read: {cause}", request.path())))?;
+            for (param, value) in route.path_params.iter().zip(values) {
+                check(param, &value)
+                    .map_err(|wanted| Refusal::new(&problem::PATH, format!("{} = {value:?} is not {wanted}", param.name)))?;
+                path.insert(param.name, value);
+            }
         }
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
             .map_err(|cause| Refusal::new(&problem::QUERY, format!("{:?} can't be read: {cause}", request.query_string())))?;
@@ -168,7 +174,26 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|cause| Refusal::new(&problem::BODY, cause.to_string()))
+    serde_json::from_slice(body).or_else(|cause| {
+        let whole = serde_json::from_slice(body).ok().map(with_whole_numbers);
+        let again = whole.and_then(|value| serde_json::from_value(value).ok());
+        again.ok_or_else(|| Refusal::new(&problem::BODY, cause.to_string()))
+    })
+}
+
+/// The same JSON where `7.0` is `7`: to JSON Schema they are one number, and some clients write the one for the other.
+fn with_whole_numbers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            // Up to here every whole number is one of these.
+            #[allow(clippy::cast_possible_truncation, reason = "it is whole, and in the range")]
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => Value::from(float as i64),
+            _ => Value::Number(number),
+        },
+        Value::Array(values) => values.into_iter().map(with_whole_numbers).collect(),
+        Value::Object(map) => Value::Object(map.into_iter().map(|(key, value)| (key, with_whole_numbers(value))).collect()),
+        other => other,
+    }
 }
 
 fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Result<Vec<u8>, Refusal>> + use<> {
@@ -204,6 +229,13 @@ pub(super) fn reason(text: &str) -> Result<String, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        let request: forebay_schemas::run::RunRequest = parse(b"{\"attempt\": 2.0, \"lease_seconds\": 3e1}").unwrap();
+        assert_eq!((request.attempt, request.lease_seconds), (2, Some(30)));
+        assert!(parse::<forebay_schemas::run::RunRequest>(b"{\"attempt\": 2.5}").is_err());
+    }
 
     #[test]
     fn a_parameter_is_what_the_table_says_or_the_refusal_says_what_it_should_be() {

@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use forebay_schemas::api::{Applied, ApplyRequest, Plan, PlanRequest, ReplayFrom};
 use forebay_schemas::offset::{Partition, Ranges};
 use forebay_schemas::problem;
+use forebay_schemas::routes::WHOLE_MOST;
 use uuid::Uuid;
 
 use super::ask::{Asked, Body, reason};
@@ -160,8 +161,8 @@ async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, Refusal
     if let ReplayFrom::Offsets(offsets) = from {
         let there = |partition: &Partition| moves.iter().any(|each| each.partition == *partition);
         named_are_there(topic, offsets.0.keys(), there)?;
-        if let Some((partition, offset)) = offsets.0.iter().find(|(_, offset)| **offset < 0) {
-            return Err(Refusal::new(&problem::PLAN_SPEC, format!("offset {offset} of partition {partition} is less than 0")));
+        if let Some((partition, offset)) = offsets.0.iter().find(|(_, offset)| !is_offset(**offset)) {
+            return Err(Refusal::new(&problem::PLAN_SPEC, format!("{offset} of partition {partition} is not in 0 to {WHOLE_MOST}")));
         }
     }
     let range = |each: &replay::Move| each.to.map(|from| (each.partition, forebay_schemas::offset::Range { from, to: each.end }));
@@ -176,7 +177,9 @@ async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, Refusal
 async fn draft_redrive(state: &State, wanted: Option<&Ranges>) -> Result<Draft, Refusal> {
     let parts = &state.parts;
     let (dead, topic) = (parts.pipeline.kafka.dead_letter_topic(), &parts.pipeline.kafka.topic);
-    if let Some((partition, range)) = wanted.and_then(|wanted| wanted.0.iter().find(|(_, range)| range.from < 0 || range.to < range.from)) {
+    if let Some((partition, range)) =
+        wanted.and_then(|wanted| wanted.0.iter().find(|(_, range)| !is_offset(range.from) || !is_offset(range.to) || range.to < range.from))
+    {
         return Err(Refusal::new(&problem::PLAN_SPEC, format!("{range} of partition {partition} is no range of offsets")));
     }
     let redrive = redrive::plan(&parts.access, &dead, &parts.ledger, wanted).await?;
@@ -200,6 +203,10 @@ async fn draft_redrive(state: &State, wanted: Option<&Ranges>) -> Result<Draft, 
     let mut ranges = Ranges::default();
     redrive.letters.iter().for_each(|&(partition, range)| ranges.add(partition, range));
     Ok(Draft { effects, records: redrive.len(), ranges, redrive: Some(redrive) })
+}
+
+fn is_offset(offset: i64) -> bool {
+    u64::try_from(offset).is_ok_and(|offset| offset <= WHOLE_MOST)
 }
 
 fn named_are_there<'a>(

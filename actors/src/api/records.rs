@@ -31,7 +31,7 @@ pub(super) async fn records(state: web::Data<State>, asked: Asked) -> Answer {
     let (limit, partition) = (asked.limit(), asked.whole("partition").and_then(|number| Partition::try_from(number).ok()));
     let (from, last) = (asked.whole("from"), asked.whole("last"));
     let topic = &state.parts.pipeline.kafka.topic;
-    let wrong = |detail: &str| Err(Refusal::new(&problem::QUERY, detail));
+    let wrong = |detail: &str| Err(Refusal::new(&problem::RECORDS_PLACE, detail));
     if from.is_some() && last.is_some() {
         return wrong("from and last exclude each other");
     }

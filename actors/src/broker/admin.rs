@@ -167,7 +167,8 @@ pub async fn committed_with_metadata(access: &Access, group: &str, topic: &str) 
 /// # Errors
 /// As [`ends`].
 pub async fn offsets_at(access: &Access, topic: &str, millis: i64) -> Result<BTreeMap<Partition, Offset>, BrokerError> {
-    let topic = topic.to_owned();
+    // Before the epoch there are no records.
+    let (topic, millis) = (topic.to_owned(), millis.max(0));
     ask(access, move |access| {
         let asking = access.asking()?;
         let mut wanted = TopicPartitionList::new();

@@ -68,6 +68,9 @@ pub(super) fn numbered(folder: &Path, extension: &str) -> Result<Vec<(u64, PathB
     Ok(files)
 }
 
+/// How much of a segment is read at a time.
+const BLOCK: u64 = 64 << 10;
+
 /// How far a reader is in a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Cursor {
@@ -106,8 +109,23 @@ pub(super) fn scan<E: From<JournalError>>(
     let mut file = fs::File::open(path).map_err(read)?;
     file.seek(SeekFrom::Start(cursor.byte)).map_err(read)?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(read)?;
-    let mut rest = &bytes[..];
+    // What a reader holds is a block and a line, however long the segment is.
+    while file.by_ref().take(BLOCK).read_to_end(&mut bytes).map_err(read)? > 0 {
+        let taken = scan_lines(segment, cursor, &bytes, &mut take)?;
+        bytes.drain(..taken);
+    }
+    Ok(bytes.len() as u64)
+}
+
+/// Takes the lines that have their end, and gives how many bytes they are.
+fn scan_lines<E: From<JournalError>>(
+    segment: &Segment,
+    cursor: &mut Cursor,
+    bytes: &[u8],
+    take: &mut impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<usize, E> {
+    let path = &segment.path;
+    let mut rest = bytes;
     while let Some(length) = memchr::memchr(b'\n', rest) {
         let json = frame::decode(&rest[..length]).map_err(|what| cursor.damage(segment, what))?;
         if cursor.line == 0 {
@@ -124,7 +142,7 @@ pub(super) fn scan<E: From<JournalError>>(
             return Err(JournalError::Newer { path: path.clone(), format }.into());
         }
     }
-    Ok(rest.len() as u64)
+    Ok(bytes.len() - rest.len())
 }
 
 fn header(json: &[u8], segment: &Segment) -> Result<Header, String> {

@@ -31,6 +31,7 @@ mod kafka;
 mod ports;
 mod process;
 pub mod prometheus;
+pub mod schemathesis;
 pub mod tools;
 
 pub use airflow::Airflow;
