@@ -81,9 +81,20 @@ fn without_a_pipeline_file_it_says_how_to_get_one() {
 
 #[test]
 fn without_a_running_pipeline_status_and_trigger_say_how_to_start_one() {
-    for command in ["status", "trigger"] {
+    let commands: [&[&str]; 9] = [
+        &["status"],
+        &["trigger"],
+        &["runs"],
+        &["topics"],
+        &["actors"],
+        &["dlq"],
+        &["tap"],
+        &["pause", "--reason", "x"],
+        &["dlq", "redrive"],
+    ];
+    for command in commands {
         let mut command_line = forebay();
-        command_line.args([command, "--url", "http://127.0.0.1:9"]);
+        command_line.args(command).args(["--url", "http://127.0.0.1:9"]);
         let end = output(command_line);
         assert_eq!(end.status.code(), Some(3));
         assert!(said(&end).contains("forebay run"), "{}", said(&end));
@@ -110,7 +121,10 @@ fn doctor_finds_nothing_missing_where_all_is_embedded() {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["demo", "run", "check", "doctor", "trigger", "status", "monitor", "query", "init"] {
+    for command in [
+        "demo", "run", "check", "doctor", "trigger", "runs", "pause", "drain", "resume", "status", "monitor", "topics", "actors", "dlq",
+        "tap", "query", "init",
+    ] {
         let mut command_line = forebay();
         command_line.args([command, "--help"]);
         let end = output(command_line);

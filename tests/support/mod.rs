@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test target uses its own part")]
 
 pub(crate) mod api;
+pub(crate) mod http;
 pub(crate) mod oracle;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,10 @@ pub(crate) struct Job {
     more: String,
     batch: String,
     budget: String,
+    /// More lines of `[fetcher]`.
+    fetcher: String,
+    /// Where the API listens, when not on a port of the job's own.
+    listen: Option<String>,
     /// What the SQL of the example has, and what it is to have instead.
     sql: Option<(String, String)>,
 }
@@ -59,6 +64,8 @@ impl Job {
             more: String::new(),
             batch: String::new(),
             budget: String::new(),
+            fetcher: String::new(),
+            listen: None,
             sql: None,
         }
     }
@@ -76,6 +83,8 @@ impl Job {
             more: self.more.clone(),
             batch: self.batch.clone(),
             budget: self.budget.clone(),
+            fetcher: self.fetcher.clone(),
+            listen: self.listen.clone(),
             sql: self.sql.clone(),
         }
     }
@@ -90,6 +99,18 @@ impl Job {
     pub(crate) fn with(mut self, more: &str) -> Self {
         self.more.push_str(more);
         self.more.push('\n');
+        self
+    }
+
+    /// With more lines in `[fetcher]`.
+    pub(crate) fn with_fetcher(mut self, lines: &str) -> Self {
+        self.fetcher = lines.to_owned();
+        self
+    }
+
+    /// With its API elsewhere.
+    pub(crate) fn listening(mut self, listen: &str) -> Self {
+        self.listen = Some(listen.to_owned());
         self
     }
 
@@ -120,7 +141,8 @@ impl Job {
         }
         let fetch = self.fetch.as_ref().map_or_else(String::new, |(url, every)| {
             let every = every.as_ref().map_or_else(String::new, |every| format!("every = {every:?}"));
-            format!("[fetcher]\nurl = {url:?}\nrecords = \"/results\"\n{every}\n[producer]\nkey = \"/login/uuid\"\n")
+            let fetcher = &self.fetcher;
+            format!("[fetcher]\nurl = {url:?}\nrecords = \"/results\"\n{every}\n{fetcher}\n[producer]\nkey = \"/login/uuid\"\n")
         });
         let text = format!(
             "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = {kafka}\ntopic = {topic:?}\npartitions = 4\n\
@@ -128,7 +150,7 @@ impl Job {
              [consumer]\ngroup = {group:?}\n{batch}\n{budget}\n\
              [transformer]\nschema = \"users.schema.json\"\nsql = \"\"\"{sql}\"\"\"\n\
              [writer]\ntable = \"users_stream\"\nprimary_key = [\"id\"]\ncolumns = {{ id = \"uuid\" }}\n\
-             [api]\nlisten = \"127.0.0.1:{port}\"\n{more}",
+             [api]\nlisten = {listen:?}\n{more}",
             kafka = self.kafka,
             topic = self.topic,
             cassandra = self.cassandra,
@@ -137,7 +159,7 @@ impl Job {
             batch = self.batch,
             budget = self.budget,
             sql = sql.replace("users_stream", &self.topic),
-            port = self.port(),
+            listen = self.listen.clone().unwrap_or_else(|| format!("127.0.0.1:{}", self.port())),
             more = self.more,
         );
         let path = self.dir.path().join("forebay.toml");
@@ -158,7 +180,10 @@ impl Job {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port())
+        match self.listen.as_ref().and_then(|listen| listen.strip_prefix("unix:")) {
+            Some(path) => format!("unix:{}", self.dir.path().join(path).display()),
+            None => format!("http://127.0.0.1:{}", self.port()),
+        }
     }
 
     /// The program on this job, ended in time or the test fails.

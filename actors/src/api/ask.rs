@@ -35,7 +35,7 @@ pub(super) fn route_of(method: &str, matched: Option<&str>) -> Option<&'static R
 
 /// The parameters of a request.
 pub(super) struct Asked {
-    path: BTreeMap<String, String>,
+    path: BTreeMap<&'static str, String>,
     query: BTreeMap<String, String>,
 }
 
@@ -44,13 +44,18 @@ impl Asked {
         let Some(route) = route_of(request.method().as_str(), request.match_pattern().as_deref()) else {
             return Ok(Self { path: BTreeMap::new(), query: BTreeMap::new() });
         };
-        let path: BTreeMap<String, String> = request
-            .match_info()
-            .load()
-            .map_err(|cause| Refusal::new(&problem::PATH, format!("{} can't be read: {cause}", request.path())))?;
-        for param in route.path_params {
-            let value = path.get(param.name).map_or("", String::as_str);
-            check(param, value).map_err(|wanted| Refusal::new(&problem::PATH, format!("{} = {value:?} is not {wanted}", param.name)))?;
+        let mut path = BTreeMap::new();
+        if !route.path_params.is_empty() {
+            // In the order of the path, decoded.
+            let values: Vec<String> = request
+                .match_info()
+                .load()
+                .map_err(|cause| Refusal::new(&problem::PATH, format!("{} can't be read: {cause}", request.path())))?;
+            for (param, value) in route.path_params.iter().zip(values) {
+                check(param, &value)
+                    .map_err(|wanted| Refusal::new(&problem::PATH, format!("{} = {value:?} is not {wanted}", param.name)))?;
+                path.insert(param.name, value);
+            }
         }
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
             .map_err(|cause| Refusal::new(&problem::QUERY, format!("{:?} can't be read: {cause}", request.query_string())))?;

@@ -30,6 +30,7 @@ mod java;
 mod kafka;
 mod ports;
 mod process;
+pub mod schemathesis;
 pub mod tools;
 
 pub use airflow::Airflow;

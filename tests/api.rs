@@ -1,0 +1,333 @@
+//! The control API over the whole program, embedded: bad input, runs, pausing, plans, tokens. No server, no network.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::{Value, json};
+use support::api::{Answer, TestApi};
+use support::http::Http;
+use support::{Job, Running, bad_user, user};
+
+const RUNS: &str = "/v1/pipelines/users/runs";
+
+fn running(job: &Job) -> (Running, Http) {
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let http = Http::new(running.url());
+    (running, http)
+}
+
+/// A run as it is when it has ended.
+fn ended(http: &Http, run: &Value) -> Value {
+    loop {
+        let now = http.get(&format!("/v1/runs/{}?wait=30s", run["id"].as_str().unwrap())).body;
+        if now["terminal"] == true {
+            return now;
+        }
+    }
+}
+
+#[test]
+fn bad_input_is_refused_with_a_status_a_type_and_a_remedy_each() {
+    let api = TestApi::start(|_| Answer::users(0, 5));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None);
+    let (running, http) = running(&job);
+    let unknown = "0192f0c1-7a00-7000-8000-000000000001";
+
+    // Keys and bodies of runs.
+    let long = format!("{RUNS}/{}", "k".repeat(513));
+    http.put(&long, "").problem(400, "path");
+    http.put(&format!("{RUNS}/k"), "{\"attempt\": 0}").problem(422, "run.key");
+    http.put(&format!("{RUNS}/k"), "{\"attempt\": 1,").problem(400, "body");
+    http.put(&format!("{RUNS}/k"), "{\"attemt\": 1}").problem(400, "body");
+    http.put(&format!("{RUNS}/k"), "{\"lease_seconds\": 9}").problem(422, "run.spec");
+    let many: Value = (0..17).map(|n| (format!("l{n}"), json!("x"))).collect::<serde_json::Map<_, _>>().into();
+    http.put(&format!("{RUNS}/k"), &json!({ "labels": many }).to_string()).problem(422, "run.spec");
+    assert!(http.put(&format!("{RUNS}/k"), "{\"params\": {\"seed\": \"1\"}}").problem(422, "run.params").contains("[fetcher] params"));
+    http.put(&format!("{RUNS}/k"), &" ".repeat(70_000)).problem(413, "body.too_large");
+    http.put("/v1/pipelines/orders/runs/k", "").problem(404, "pipeline.unknown");
+    assert_eq!(http.get("/v1/runs").body["runs"], json!([]), "none of them made a run");
+
+    // The same key with another body.
+    let made = http.put(&format!("{RUNS}/a%2Fb%20c"), "{\"labels\": {\"dag_id\": \"d\"}}");
+    assert_eq!((made.status, &made.body["key"]), (201, &json!("a/b c")));
+    assert_eq!(made.header("location"), format!("/v1/runs/{}", made.body["id"].as_str().unwrap()));
+    let again = http.put(&format!("{RUNS}/a%2Fb%20c"), "{\"labels\": {\"dag_id\": \"d\"}}");
+    assert_eq!((again.status, &again.body["id"]), (200, &made.body["id"]));
+    let other = http.put(&format!("{RUNS}/a%2Fb%20c"), "{\"labels\": {\"dag_id\": \"e\"}}");
+    other.problem(422, "run.payload_mismatch");
+    assert!(other.body["detail"].as_str().unwrap().contains(made.body["id"].as_str().unwrap()));
+
+    // Runs, queries, paths and methods.
+    http.get(&format!("/v1/runs/{unknown}")).problem(404, "run.unknown");
+    http.post(&format!("/v1/runs/{unknown}/cancel"), "").problem(404, "run.unknown");
+    http.get("/v1/runs/7").problem(400, "path");
+    http.get("/v1/runs?limit=0").problem(400, "query");
+    http.get("/v1/runs?limit=1&limit=2").problem(400, "query");
+    http.get("/v1/runs?stat=failed").problem(400, "query");
+    http.get("/v1/runs?state=painted").problem(400, "query");
+    http.get(&format!("/v1/runs/{unknown}?wait=soon")).problem(400, "query");
+    http.get("/v1/records?from=3").problem(400, "query");
+    http.get("/v1/records?partition=99").problem(400, "query");
+    http.get("/v1/nothing").problem(404, "path.unknown");
+    let wrong = http.ask("DELETE", "/v1/runs", &[], "");
+    wrong.problem(405, "method");
+    assert_eq!(wrong.header("allow"), "GET");
+
+    // Actors, batches, plans.
+    http.post("/v1/actors/root/nobody/restart", "{\"reason\": \"x\"}").problem(404, "actor.unknown");
+    http.post("/v1/actors/root/observers/api/restart", "{\"reason\": \"x\"}").problem(409, "actor.state");
+    http.post("/v1/actors/root/egress/writer/restart", "{\"reason\": \"\"}").problem(422, "reason");
+    http.get("/v1/batches/99999999").problem(404, "batch.unknown");
+    http.post("/v1/pipelines/users/plans", "{\"action\": \"paint\"}").problem(400, "body");
+    http.post("/v1/pipelines/users/plans", "{\"action\": \"replay\", \"from\": {\"offsets\": {\"99\": 0}}}").problem(422, "plan.spec");
+    http.post(&format!("/v1/plans/{unknown}/apply"), "{\"hash\": \"h\", \"reason\": \"x\"}").problem(404, "plan.unknown");
+
+    // Foreign hosts and origins.
+    assert!(http.ask("GET", "/v1/snapshot", &[("host", "evil.example")], "").problem(403, "host").contains("[api] hosts"));
+    http.ask("PUT", &format!("{RUNS}/k"), &[("origin", "https://evil.example")], "").problem(403, "origin");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_replay_is_planned_while_the_pipeline_runs_and_its_remedy_is_the_command_that_does_it() {
+    let api = TestApi::start(|_| Answer::users(0, 5));
+    let (running, http) = running(&Job::new("embedded", "embedded").fetching(&api.url, Some("1h")));
+    running.wait_until("it is written and committed", |s| {
+        let committed = s["partitions"].as_array().unwrap().iter().map(|p| p["committed"].as_i64().unwrap().max(0)).sum::<i64>();
+        committed == 5
+    });
+    let plan = http.post("/v1/pipelines/users/plans", "{\"action\": \"replay\", \"from\": \"begin\"}");
+    assert_eq!((plan.status, &plan.body["records"]), (201, &json!(5)), "{plan:?}");
+    let apply = format!("/v1/plans/{}/apply", plan.body["id"].as_str().unwrap());
+    http.post(&apply, "{\"hash\": \"other\", \"reason\": \"x\"}").problem(409, "plan.stale");
+    let body = json!({ "hash": plan.body["hash"], "reason": "x" }).to_string();
+    assert!(http.post(&apply, &body).problem(409, "replay.offline").contains("forebay replay --from begin"));
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_run_s_parameters_reach_the_api_also_when_the_process_was_killed_in_between() {
+    let api = TestApi::start(|_| Answer::users(0, 5));
+    let job = Job::new("embedded", "embedded").fetching(&format!("{}?results=100&nat=ch", api.url), None);
+    let job = job.with_fetcher("params = [\"results\"]");
+    let first = job.start(&[], &[("FAILPOINTS", "fetcher::after_fetch=return(kill)")]);
+    first.snapshot();
+    let http = Http::new(first.url());
+    let run = http.put(&format!("{RUNS}/k"), "{\"params\": {\"results\": \"5\"}}").body;
+    first.end_by_kill("when the page came");
+    let second = job.start(&[], &[]);
+    second.snapshot();
+    let run = ended(&Http::new(second.url()), &run);
+    assert_eq!((&run["state"], &run["params"]), (&json!("succeeded"), &json!({ "results": "5" })));
+    assert_eq!(api.asked(), ["/?nat=ch&results=5", "/?nat=ch&results=5"]);
+    assert!(second.stop().success());
+}
+
+#[test]
+fn a_run_whose_client_is_gone_is_called_off_by_its_lease_and_not_while_somebody_waits() {
+    let api = TestApi::start(|_| Answer::unavailable());
+    let (running, http) = running(&Job::new("embedded", "embedded").fetching(&api.url, None));
+    let left = http.put(&format!("{RUNS}/left"), "{\"lease_seconds\": 10}").body;
+    let kept = http.put(&format!("{RUNS}/kept"), "{\"lease_seconds\": 10}").body;
+    let wait = format!("/v1/runs/{}?wait=14s", kept["id"].as_str().unwrap());
+    let waited = http.get(&wait).body;
+    assert_eq!(waited["terminal"], false, "{waited}");
+    let left = http.get(&format!("/v1/runs/{}", left["id"].as_str().unwrap())).body;
+    assert_eq!((&left["state"], &left["cancelled"]["by"]), (&json!("cancelled"), &json!("lease")), "{left}");
+    assert!(running.stop().success());
+}
+
+/// The dead letters of the topic, by the API.
+fn letters(http: &Http) -> Vec<Value> {
+    http.get("/v1/dlq").body["letters"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn dead_letters_are_redriven_once_by_a_plan_that_is_still_true() {
+    let page = format!("{{\"results\":[{},{},{}]}}", user(1, 1), bad_user(2, 1), bad_user(3, 1));
+    let api = TestApi::start(move |_| Answer::ok(page.clone()));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None);
+    let (running, http) = running(&job);
+    let run = |key: &str| ended(&http, &http.put(&format!("{RUNS}/{key}"), "").body);
+    assert_eq!(run("one")["state"], "succeeded");
+    let found = letters(&http);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert_eq!((&found[0]["stage"], found[0]["record"]["value"]["dob"]["date"].as_str()), (&json!("transform"), Some(support::NO_DATE)));
+    assert!(found.iter().all(|letter| letter["origin"].is_array() && letter["reason"].as_str().unwrap().contains("dob")), "{found:#?}");
+
+    let plan = || http.post("/v1/pipelines/users/plans", "{\"action\": \"redrive\"}").body;
+    let apply = |plan: &Value| {
+        let body = json!({ "hash": plan["hash"], "reason": "again" }).to_string();
+        http.post(&format!("/v1/plans/{}/apply", plan["id"].as_str().unwrap()), &body)
+    };
+    let before = plan();
+    assert_eq!(before["records"], 2, "{before}");
+    run("two");
+    apply(&before).problem(409, "plan.stale");
+    let now = plan();
+    let applied = apply(&now);
+    assert_eq!((applied.status, &applied.body["records"]), (200, &json!(4)), "{applied:?}");
+    // They are as bad as they were, and become dead letters again: other ones.
+    running.wait_until("they are rejected again", |_| letters(&http).len() == 8);
+    let again = plan();
+    assert_eq!(again["ranges"]["0"], json!({ "from": 4, "to": 8 }), "those that were redriven are left out: {again}");
+    let text = String::from_utf8(job.forebay(&["journal", "show", "--type", "LettersRedriven"]).stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let end = job.forebay(&["dlq", "redrive"]);
+    assert!(end.status.success() && String::from_utf8_lossy(&end.stderr).contains("dry run"), "{end:?}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_paused_pipeline_fetches_and_reads_nothing_over_restarts_and_a_drained_one_writes() {
+    let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
+    let (first, http) = running(&job);
+    first.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 50);
+    let state =
+        |http: &Http, state: &str| http.put("/v1/pipelines/users/state", &json!({ "state": state, "reason": "upgrade" }).to_string());
+    http.put("/v1/pipelines/users/state", "{\"state\": \"paused\"}").problem(400, "body");
+    http.put("/v1/pipelines/users/state", "{\"state\": \"paused\", \"reason\": \"\"}").problem(422, "reason");
+    assert_eq!(state(&http, "paused").body["desired"]["state"], "paused");
+    let paused = |s: &Value| s["partitions"].as_array().unwrap().iter().all(|p| p["paused"] == true && p["assigned"] == true);
+    first.wait_until("all partitions are kept and paused", paused);
+    let still = |running: &Running| {
+        // What was under way is done by then.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let (before, asked) = (running.snapshot(), api.requests());
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let after = running.snapshot();
+        assert_eq!((&before["totals"], asked), (&after["totals"], api.requests()), "nothing is fetched, and nothing is read");
+    };
+    still(&first);
+    let refused = http.put(&format!("{RUNS}/k"), "");
+    assert!(refused.problem(409, "pipeline.paused").contains("forebay resume"), "{refused:?}");
+    assert!(first.stop().success());
+
+    let end = job.forebay(&["run", "--until-idle"]);
+    assert_eq!(end.status.code(), Some(1), "a paused pipeline does not become idle: {end:?}");
+    let said = String::from_utf8_lossy(&end.stderr);
+    assert!(said.contains("paused by admin: upgrade") && said.contains("forebay resume"), "{said}");
+
+    let (second, http) = running(&job);
+    second.wait_until("it is paused still", paused);
+    assert_eq!(second.snapshot()["desired"]["reason"], "upgrade");
+    still(&second);
+    let bootstrap = second.snapshot()["kafka"].as_str().unwrap().split(['(', ')']).nth(1).unwrap().to_owned();
+    support::produce(&bootstrap, &job.topic, [("k".to_owned(), user(77, 1).into_bytes())].into_iter());
+    still(&second);
+    let drained = job.forebay(&["drain", "--reason", "write what there is"]);
+    assert!(drained.status.success(), "{drained:?}");
+    second.wait_until("the record is written", |s| s["totals"]["written"] == 1);
+    assert_eq!(second.snapshot()["totals"]["pages"], 0, "and nothing is fetched");
+    assert!(job.forebay(&["resume", "--reason", "done"]).status.success());
+    second.wait_until("it flows again", |s| s["totals"]["written"].as_u64().unwrap() > 50);
+    assert_eq!(http.put(&format!("{RUNS}/k"), "").status, 201);
+    assert!(second.stop().success());
+}
+
+#[test]
+fn an_actor_is_restarted_on_request_with_those_that_hang_on_it_and_nothing_is_lost() {
+    let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
+    let (running, _) = running(&job);
+    running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 50);
+    let end = job.forebay(&["actors", "restart", "root/egress/writer", "--reason", "its connection hangs"]);
+    assert!(end.status.success(), "{end:?}");
+    let incarnation = |s: &Value, path: &str| Running::actor(s, path)["incarnation"].as_u64().unwrap();
+    running.wait_until("the way into the table is new", |s| {
+        ["root/egress/writer", "root/egress/transformer", "root/egress/consumer"].iter().all(|path| incarnation(s, path) == 2)
+    });
+    let written = running.snapshot()["totals"]["written"].as_u64().unwrap();
+    running.wait_until("it flows again", |s| s["totals"]["written"].as_u64().unwrap() > written + 50);
+    let text = String::from_utf8(job.forebay(&["journal", "show", "--type", "ActorRestartRequested"]).stdout).unwrap();
+    assert!(text.contains("root/egress/writer") && text.contains("its connection hangs"), "{text}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn with_tokens_everybody_shows_one_loopback_too_and_does_no_more_than_its_role() {
+    let job = Job::new("embedded", "embedded")
+        .with("tokens = { viewer = { env = \"VIEWER\" }, operator = { env = \"OPERATOR\" } }\nmask = [\"/name\"]");
+    let tokens = [("VIEWER", "viewer-0123456789"), ("OPERATOR", "operator-0123456789"), ("FOREBAY_TOKEN", "viewer-0123456789")];
+    let running = job.start(&[], &tokens);
+    let http = Http::new(running.url());
+    let until = std::time::Instant::now() + support::PATIENCE;
+    while job.forebay_with(&["status"], &tokens).status.code() != Some(0) {
+        assert!(std::time::Instant::now() < until, "{}", running.log());
+    }
+    let missing = http.get("/v1/snapshot");
+    assert!(missing.problem(401, "token.missing").contains("FOREBAY_TOKEN"));
+    assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"forebay\"");
+    http.get("/v1/nothing").problem(401, "token.missing");
+    http.get("/metrics").problem(401, "token.missing");
+    assert_eq!(http.get("/healthz").status, 200);
+    let with = |token: &str, method: &str, path: &str, body: &str| {
+        http.ask(method, path, &[("authorization", &format!("Bearer {token}"))], body.to_owned())
+    };
+    with("guessed-0123456789", "GET", "/v1/snapshot", "").problem(401, "token.wrong");
+    assert_eq!(with("viewer-0123456789", "GET", "/v1/whoami", "").body, json!({ "role": "viewer", "by": "token" }));
+    let pause = "{\"state\": \"paused\", \"reason\": \"x\"}";
+    let refused = with("viewer-0123456789", "PUT", "/v1/pipelines/users/state", pause);
+    refused.problem(403, "role");
+    assert!(refused.body["detail"].as_str().unwrap().contains("needs the role operator"));
+    assert_eq!(with("operator-0123456789", "PUT", "/v1/pipelines/users/state", pause).body["desired"]["by"], "operator");
+    with("operator-0123456789", "POST", "/v1/pipelines/users/plans", "{\"action\": \"redrive\"}").problem(403, "role");
+    let end = job.forebay_with(&["pause", "--reason", "x"], &tokens);
+    assert_eq!(end.status.code(), Some(1), "{end:?}");
+    let without = job.forebay(&["status"]);
+    let said = String::from_utf8_lossy(&without.stderr);
+    assert!(!without.status.success() && said.contains("FOREBAY_TOKEN"), "{said}");
+    assert!(!running.log().contains("0123456789"), "no token is printed");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn an_address_off_this_machine_without_a_token_does_not_start() {
+    let end = Job::new("embedded", "embedded").listening("0.0.0.0:0").forebay(&["run"]);
+    assert_eq!(end.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&end.stderr);
+    assert!(said.contains("no token") && said.contains("listen = \"0.0.0.0:0\"") && said.contains("tokens = {"), "{said}");
+}
+
+#[test]
+fn on_a_unix_socket_its_owner_may_do_all_and_a_socket_left_over_makes_way() {
+    let job = Job::new("embedded", "embedded").listening("unix:forebay.sock");
+    let first = job.start(&[], &[]);
+    first.snapshot();
+    let mode = std::fs::metadata(job.dir().join("forebay.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(Http::new(first.url()).get("/v1/whoami").body, json!({ "role": "admin", "by": "socket" }));
+    assert!(job.forebay(&["topics"]).status.success());
+    first.kill();
+    let second = job.start(&[], &[]);
+    second.snapshot();
+    assert!(second.stop().success());
+}
+
+#[test]
+fn records_are_shown_as_they_are_but_for_what_the_file_masks() {
+    let api = TestApi::start(|_| Answer::users(0, 20));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None).with("mask = [\"/name\", \"/login/uuid\"]");
+    let (running, http) = running(&job);
+    ended(&http, &http.put(&format!("{RUNS}/k"), "").body);
+    let all = http.get("/v1/records").body;
+    let records = all["records"].as_array().unwrap();
+    assert_eq!(records.len(), 20);
+    assert!(records.iter().all(|r| r["value"]["name"] == "***" && r["value"]["login"]["uuid"] == "***" && r["key"] == "***"));
+    assert!(records[0]["value"]["email"].as_str().unwrap().starts_with("user") && records[0]["headers"]["forebay-run"].is_string());
+    assert_eq!(http.get("/v1/records?last=3").body["records"].as_array().unwrap().len(), 3);
+    let partition = &records[0]["partition"];
+    let one = http.get(&format!("/v1/records?partition={partition}&from={}&limit=1", records[0]["offset"])).body;
+    assert_eq!(one["records"], json!([records[0]]));
+    let tapped = String::from_utf8(job.forebay(&["tap", "--last", "5", "--json"]).stdout).unwrap();
+    assert_eq!(tapped.lines().count(), 5);
+    let batch = http.get("/v1/batches?limit=1").body["batches"][0].clone();
+    let trace = http.get(&format!("/v1/batches/{}", batch["id"])).body;
+    assert!(trace["sql"].as_str().unwrap().contains("SELECT") && trace["plan"].as_str().unwrap().contains("Scan: "), "{trace}");
+    assert!(running.stop().success());
+}
