@@ -20,7 +20,7 @@ def in_worker() -> None:
 @dag(schedule=None, start_date=datetime(2026, 1, 1))
 def impatient() -> None:
     """Fail, and be retried, as soon as Forebay is away."""
-    ForebayRunOperator(task_id="fetch", pipeline="users", outage=timedelta(0), **RETRIED)
+    ForebayRunOperator(task_id="fetch", pipeline="users", outage=timedelta(0), eager=timedelta(0), **RETRIED)
 
 
 in_worker()
