@@ -62,6 +62,7 @@ fn a_task_is_one_run_whatever_happens_to_it() {
         ("a cleared task is a new run", a_cleared_task_is_a_new_run),
         ("a run that fails for good fails the task with its reason", a_failed_run_fails_the_task_with_its_reason),
         ("a killed task's run is cancelled", a_killed_tasks_run_is_cancelled),
+        ("a task killed between its worker and its trigger", a_task_killed_between_its_worker_and_its_trigger),
         ("a task cleared in mid-run joins or follows its run", a_task_cleared_in_mid_run_leaves_no_second_run),
         ("Forebay killed in mid-run, ridden out", forebay_killed_in_mid_run),
         ("Forebay killed in mid-run, and the task retried", forebay_killed_and_the_task_retried),
@@ -169,6 +170,17 @@ fn a_killed_tasks_run_is_cancelled(world: &mut World) {
     let id = run["id"].clone();
     world.until("the run is cancelled", |w| w.run(&id)["state"] == "cancelled");
     assert_eq!(world.task(DAG, "killed", "fetch")["state"], "failed");
+}
+
+/// Nobody in Airflow may see this kill: the worker has let go, and the triggerer has not begun. Then the lease, 10 s here, ends the run.
+fn a_task_killed_between_its_worker_and_its_trigger(world: &mut World) {
+    world.mode(Mode::Hangs);
+    world.trigger("leased", "unseen");
+    world.until("the task is deferred", |w| w.task("leased", "unseen", "fetch")["state"] == "deferred");
+    world.set_failed("leased", "unseen");
+    // Asked for by its identifier, the run would live on: the list renews no lease.
+    world.until("the run is cancelled", |w| w.runs_of("unseen").iter().all(|run| run["state"] == "cancelled"));
+    assert_eq!(world.runs_of("unseen").len(), 1);
 }
 
 fn a_task_cleared_in_mid_run_leaves_no_second_run(world: &mut World) {
@@ -280,7 +292,7 @@ impl World {
         );
         let mut world = Self { airflow, job, forebay: None, mode, source: Arc::new(source) };
         world.start_forebay(); // who watches its events begins with those from now on
-        world.until("all DAGs are known", |w| w.get("/api/v2/dags")["total_entries"] == 5);
+        world.until("all DAGs are known", |w| w.get("/api/v2/dags")["total_entries"] == 6);
         assert_eq!(world.get("/api/v2/importErrors")["import_errors"], json!([]));
         let watched = |w: &Self| w.forebay.as_ref().unwrap().snapshot()["seq"].as_u64() > Some(0);
         world.until("Forebay is at work", watched);
@@ -331,6 +343,9 @@ impl World {
         self.trigger(dag, run);
         self.until("the API of users is asked", |w| w.source.requests() > requests);
         self.until("the task waits", |w| w.task(dag, run, "fetch")["state"] == state);
+        if state == "deferred" {
+            self.until("its trigger waits", |w| w.log(dag, run, "fetch", 1).contains(") starting"));
+        }
     }
 
     fn set_failed(&self, dag: &str, run: &str) {

@@ -26,7 +26,9 @@ except ImportError:
 
 
 def operator(**more: Any) -> ForebayRunOperator:
-    return ForebayRunOperator(**{"task_id": "fetch", "pipeline": "users", "deferrable": False, "outage": timedelta(seconds=5)} | more)
+    return ForebayRunOperator(
+        **{"task_id": "fetch", "pipeline": "users", "deferrable": False, "outage": timedelta(seconds=5), "eager": timedelta(0)} | more
+    )
 
 
 def ended(fake: FakeForebay, run: str) -> dict[str, Any]:
@@ -137,6 +139,13 @@ def test_a_deferred_task_goes_on_where_the_trigger_says(forebay: FakeForebay) ->
     context = task.context()
     result = operator(deferrable=True, outlets=[outlet]).execute_complete(context, ended(forebay, "run-1"))
     assert result["state"] == "succeeded" and context["outlet_events"][outlet].extra == result
+
+
+def test_a_run_that_ends_soon_needs_no_trigger(forebay: FakeForebay) -> None:
+    threading.Timer(0.5, forebay.end, ["run-1"]).start()
+    assert operator(deferrable=True, eager=timedelta(seconds=20)).execute(Task().context())["state"] == "succeeded"
+    with pytest.raises(TaskDeferred):
+        operator(deferrable=True, eager=timedelta(seconds=0.3)).execute(Task(run_id="slow").context())
 
 
 def test_a_run_that_has_ended_already_needs_no_trigger(forebay: FakeForebay) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from importlib import import_module
 from types import SimpleNamespace
@@ -15,6 +16,11 @@ from conftest import FakeForebay
 from airflow_provider_forebay.triggers import forebay as module
 from airflow_provider_forebay.triggers.events import ForebayRunEventTrigger
 from airflow_provider_forebay.triggers.forebay import ForebayRunTrigger
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.0)
 
 
 def start(fake: FakeForebay) -> str:
@@ -50,6 +56,15 @@ def test_it_fires_once_when_the_run_has_ended(forebay: FakeForebay) -> None:
     assert (event["status"], event["run"]["state"], event["run_id"]) == ("ended", "succeeded", run)
 
 
+def test_it_does_not_fire_before_the_scheduler_has_seen_the_task_deferred(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.5)
+    run = start(forebay)
+    forebay.end(run)
+    started = time.monotonic()
+    assert asyncio.run(first(ForebayRunTrigger(run)))["status"] == "ended"
+    assert time.monotonic() - started >= 0.5
+
+
 def test_a_forebay_that_restarts_is_waited_for(forebay: FakeForebay) -> None:
     run = start(forebay)
     forebay.refusals = [(503, ""), (502, "<html>")]
@@ -70,8 +85,6 @@ def test_a_forebay_that_stays_away_and_one_that_forgot_the_run_are_said(forebay:
 
 
 def test_a_deadline_is_kept(forebay: FakeForebay) -> None:
-    import time
-
     event = asyncio.run(first(ForebayRunTrigger(start(forebay), deadline=time.time() + 0.5)))
     assert event["status"] == "timeout" and event["retryable"]
 

@@ -51,6 +51,8 @@ class ForebayRunOperator(BaseOperator):
     :param run_key: the run's key, when it is not to be that of the task: the same key is the same run, whoever asks. (templated)
     :param forebay_conn_id: the connection.
     :param deferrable: wait in the triggerer, not in a worker slot.
+    :param eager: wait so long in the worker before that. A run that ends sooner needs no triggerer, and its task does not meet Airflow's own
+        weakness: a trigger that fires before the scheduler has seen that its task was deferred makes it count the task as failed.
     :param wait: stay until the run has ended. Without, the task ends when the run is accepted; wait for it with ForebayRunSensor.
     :param timeout: cancel the run and fail when it has not ended after so long; `execution_timeout` unless told, else never.
     :param outage: how long the control API may be away, at first or in between, before the task fails (and may be retried, which joins the run).
@@ -73,6 +75,7 @@ class ForebayRunOperator(BaseOperator):
         run_key: str | None = None,
         forebay_conn_id: str = ForebayHook.default_conn_name,
         deferrable: bool = True,
+        eager: timedelta = timedelta(seconds=5),
         wait: bool = True,
         timeout: timedelta | None = None,
         outage: timedelta = timedelta(minutes=5),
@@ -90,6 +93,7 @@ class ForebayRunOperator(BaseOperator):
         self.run_key = run_key
         self.forebay_conn_id = forebay_conn_id
         self.deferrable = deferrable
+        self.eager = eager
         self.wait = wait
         self.timeout = timeout
         self.outage = outage
@@ -113,9 +117,7 @@ class ForebayRunOperator(BaseOperator):
         run = self._ask(context)
         if not self.wait:
             return summary(run, self.hook.endpoint.run_url(run["id"]), _attempt(context))
-        if not run["terminal"] and self.deferrable:
-            self._defer(run, deadline)
-        return self._end(context, run if run["terminal"] else self._follow(run, deadline), deadline)
+        return self._end(context, self._wait(run, deadline), deadline)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when the triggerer says how the waiting ended."""
@@ -165,30 +167,39 @@ class ForebayRunOperator(BaseOperator):
         context["ti"].xcom_push(key=RUN_URL, value=url)
         return run
 
-    def _defer(self, run: Run, deadline: float | None) -> None:
-        trigger = ForebayRunTrigger(
-            run_id=run["id"],
-            forebay_conn_id=self.forebay_conn_id,
-            deadline=deadline,
-            outage_seconds=self.outage.total_seconds(),
-            cancel_on_kill=self.cancel_on_kill,
-        )
-        # Airflow's own limit would end the trigger without a word to it; the deadline is its own.
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
+    def _wait(self, run: Run, deadline: float | None) -> Run:
+        """Wait for the run's end in this process, or for a moment here and then in the triggerer."""
+        run = self._follow(run, deadline, self.eager.total_seconds() if self.deferrable else None)
+        if not run["terminal"]:
+            trigger = ForebayRunTrigger(
+                run_id=run["id"],
+                forebay_conn_id=self.forebay_conn_id,
+                deadline=deadline,
+                outage_seconds=self.outage.total_seconds(),
+                cancel_on_kill=self.cancel_on_kill,
+            )
+            # Airflow's own limit would end the trigger without a word to it; the deadline is its own.
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
+        return run
 
-    def _follow(self, run: Run, deadline: float | None) -> Run:
-        """Wait for the run's end in this process."""
+    def _follow(self, run: Run, deadline: float | None, seconds: float | None) -> Run:
+        """Look at the run until it has ended, or for so long."""
+        until = time.monotonic() + seconds if seconds is not None else None
         with self.hook.get_conn() as api:
             while not run["terminal"]:
                 left = deadline - time.time() if deadline else LONG_POLL_SECONDS
                 if left <= 0:
                     self._give_up(run["id"])
                     raise AirflowException(f"run {run['id']} has not ended in time, and is cancelled")
+                stay = until - time.monotonic() if until is not None else LONG_POLL_SECONDS
+                if stay <= 0:
+                    break
                 try:
-                    run = api.send(client.get_run(run["id"], min(left, LONG_POLL_SECONDS)), self.outage.total_seconds())
+                    run = api.send(client.get_run(run["id"], min(left, stay, LONG_POLL_SECONDS)), self.outage.total_seconds())
                 except ForebayError as error:
                     raise failure(error) from error
-                time.sleep(POLL_PAUSE_SECONDS)
+                if not run["terminal"]:
+                    time.sleep(POLL_PAUSE_SECONDS)
         return run
 
     def _end(self, context: Context, run: Run, deadline: float | None) -> dict[str, Any]:
@@ -196,10 +207,7 @@ class ForebayRunOperator(BaseOperator):
         attempt = _attempt(context)
         if superseded(run, attempt) and not self._killed:
             self.log.info("run %s was called off with try %s of the task; this is try %s", run["id"], run["attempt"], attempt)
-            run = self._ask(context)
-            if not run["terminal"] and self.deferrable:
-                self._defer(run, deadline)
-            run = run if run["terminal"] else self._follow(run, deadline)
+            run = self._wait(self._ask(context), deadline)
         conclude(run, retry_cancelled=self._killed)
         result = summary(run, self.hook.endpoint.run_url(run["id"]), attempt)
         for outlet in self.outlets or ():

@@ -22,6 +22,11 @@ from airflow_provider_forebay.compat import TRIGGERS_HAVE_ON_KILL
 from airflow_provider_forebay.hooks.forebay import ForebayHook
 
 POLL_PAUSE_SECONDS = 0.5
+SETTLE_SECONDS = 8.0
+"""
+It fires no sooner. The scheduler is to see first that the task was deferred, else it counts the task as failed (seen with Airflow 3.1.3), and the
+worker may take 5 seconds (`[workers] min_heartbeat_interval`) to notice that the task's process has ended with that.
+"""
 KILL_SECONDS = 20.0
 _BESIDE: set[asyncio.Task[None]] = set()
 """What is being done beside the triggers: the loop itself holds tasks weakly."""
@@ -72,9 +77,11 @@ class ForebayRunTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire."""
         hook = ForebayHook(self.forebay_conn_id)
+        settled = time.monotonic() + SETTLE_SECONDS
         try:
             async with await hook.get_async_conn() as api:
                 event = await self._follow(api)
+            await asyncio.sleep(max(0.0, settled - time.monotonic()))
         except asyncio.CancelledError:
             if self.cancel_on_kill and not TRIGGERS_HAVE_ON_KILL:
                 await _beside(self._cancel_if_killed(hook))
