@@ -74,7 +74,7 @@ enum Command {
     Trigger(trigger::Args),
     /// Show a running pipeline: path, partitions, actors, runs
     Status(status::Args),
-    /// Watch a running pipeline in the terminal
+    /// See a pipeline in the terminal: live, back in time, or recorded
     #[command(visible_alias = "top")]
     Monitor(monitor::Args),
     /// Read the table with SQL (CQL where Cassandra is the store)
@@ -106,7 +106,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::doctor(global, &talk, &args),
         Command::Trigger(args) => trigger::trigger(global, &talk, &args),
         Command::Status(args) => status::status(global, &talk, &args),
-        Command::Monitor(args) => monitor::monitor(global, &args),
+        Command::Monitor(args) => monitor::monitor(global, &talk, &args),
         Command::Query(args) => query::query(global, &talk, &args),
         Command::Journal(args) => journal::journal(global, &talk, &args),
         Command::Replay(args) => replay::replay(global, &talk, &args),

@@ -85,6 +85,12 @@ impl Folded {
         }
     }
 
+    /// Puts another look in the place of the newest.
+    pub(crate) fn replace(&mut self, snapshot: Arc<Snapshot>) {
+        self.window.pop_back();
+        self.window.push_back(snapshot);
+    }
+
     /// Milliseconds from the look at `from` to the newest.
     fn span(&self, from: usize) -> i64 {
         match (self.window.get(from), self.window.back()) {
@@ -219,9 +225,9 @@ fn received(from: &Snapshot, to: &Snapshot) -> Option<f64> {
 pub(crate) fn progress(run: &Run, partitions: &[PartitionView]) -> Option<f64> {
     let (mut all, mut written) = (0, 0);
     for (partition, range) in &run.ranges.0 {
-        all += range.len();
+        all += super::world::len(*range);
         let at = partitions.iter().find(|view| view.partition == *partition).map_or(-1, |view| view.written.max(view.committed));
-        written += u64::try_from(at.min(range.to) - range.from).unwrap_or(0);
+        written += u64::try_from(at.min(range.to).saturating_sub(range.from)).unwrap_or(0);
     }
     (all > 0).then(|| written as f64 / all as f64)
 }
