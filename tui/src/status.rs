@@ -17,7 +17,8 @@ const BATCHES: usize = 10;
 
 /// One look as text, its last line without a line feed. Rates need two looks and are not there.
 pub fn once(snapshot: &Snapshot, options: Options) -> String {
-    let theme = Theme::new(options);
+    // Where colours are cut off by a pager, nothing is to be lost.
+    let theme = Theme { solid: false, ..Theme::new(options) };
     let mut look = snapshot.clone();
     look.batches.truncate(BATCHES);
     let folded = Folded::of(Arc::new(look));

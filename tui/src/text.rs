@@ -128,26 +128,32 @@ pub(crate) fn cut(text: &str, columns: usize, mark: &str) -> String {
     out + mark
 }
 
-/// The text in lines of at most `columns`, broken at spaces where there are some.
+/// The text in lines of at most `columns`, broken at spaces where there are some; a sign that is wider than that has a line alone.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let mut lines = Vec::new();
     for part in text.lines() {
-        let part: String = part.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let mut line = String::new();
-        for word in part.split_inclusive(' ') {
-            if !line.is_empty() && width(&line) + width(word.trim_end()) > columns {
-                lines.push(std::mem::take(&mut line));
-            }
-            line.push_str(word);
-            while width(line.trim_end()) > columns {
-                let head = cut(&line, columns, "");
-                if head.is_empty() {
-                    break;
+        // Where the last space of the line is, and how wide the line is.
+        let (mut space, mut wide) = (None, 0);
+        for c in part.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+            let w = width(c.encode_utf8(&mut [0; 4]));
+            if wide + w > columns && !line.is_empty() {
+                let rest = match space.filter(|_| c != ' ') {
+                    Some(space) => line.split_off(space + 1),
+                    None => String::new(),
+                };
+                lines.push(std::mem::replace(&mut line, rest));
+                (space, wide) = (None, width(&line));
+                if c == ' ' {
+                    continue;
                 }
-                line = line.split_off(head.len());
-                lines.push(head);
             }
+            if c == ' ' {
+                space = Some(line.len());
+            }
+            line.push(c);
+            wide += w;
         }
         lines.push(line);
     }

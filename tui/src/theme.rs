@@ -177,6 +177,8 @@ const ASCII_BORDER: border::Set<'static> = border::Set {
 pub(crate) struct Theme {
     pub(crate) palette: Palette,
     pub(crate) ascii: bool,
+    /// Whether stages are told apart by colour alone in bars whose numbers stand beside; else by how dense they are, too.
+    pub(crate) solid: bool,
     pub(crate) signs: &'static Signs,
     pub(crate) border: border::Set<'static>,
 }
@@ -189,12 +191,13 @@ const fn rgb(hex: u32) -> Color {
 impl Theme {
     pub(crate) fn new(options: Options) -> Self {
         let (signs, border) = if options.ascii { (&ASCII, ASCII_BORDER) } else { (&UNICODE, border::ROUNDED) };
-        Self { palette: options.palette, ascii: options.ascii, signs, border }
+        let solid = options.palette != Palette::Mono && !options.ascii;
+        Self { palette: options.palette, ascii: options.ascii, solid, signs, border }
     }
 
     /// The same with other colours.
     pub(crate) fn with(self, palette: Palette) -> Self {
-        Self { palette, ..self }
+        Self { palette, solid: palette != Palette::Mono && !self.ascii, ..self }
     }
 
     pub(crate) fn style(&self, role: Role) -> Style {

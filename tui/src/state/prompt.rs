@@ -233,6 +233,7 @@ pub(crate) fn complete(text: &str, known: &Known) -> Vec<(String, String)> {
     };
     let close = |whole: &&(String, String)| whole.0.starts_with(text);
     let mut found: Vec<_> = all.iter().filter(close).cloned().collect();
+    found.sort_by_key(|(whole, _)| whole != text);
     // Then what has it somewhere, so that `restart writer` finds root/egress/writer.
     let part = text.rsplit(' ').next().unwrap_or_default();
     if !part.is_empty() {

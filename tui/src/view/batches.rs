@@ -50,7 +50,9 @@ pub(super) fn stage_lines(stages: &[Stage], width: usize, theme: &Theme) -> Vec<
     if stages.iter().all(|stage| stage.count == 0) {
         return vec![Line::from(Span::styled("no batches yet", theme.style(Role::Muted)))];
     }
-    let longest = stages.iter().map(|stage| stage.p95).max().unwrap_or(0).max(1);
+    // The bars are on the scale of a batch; a fetch is no part of one.
+    let of_batch = |stage: &Stage| !["fetch", "produce"].contains(&stage.name.as_str());
+    let longest = stages.iter().filter(|stage| of_batch(stage)).map(|stage| stage.p95).max().unwrap_or(0).max(1);
     let bar = width.saturating_sub(11 + 4 * 9);
     let title = format!("{:<11}{:>9}{:>9}{:>9}{:>9}", "", "p50", "p95", "p99", "max");
     let mut lines = vec![Line::from(Span::styled(title, theme.style(Role::Muted)))];
@@ -59,7 +61,7 @@ pub(super) fn stage_lines(stages: &[Stage], width: usize, theme: &Theme) -> Vec<
         let numbers: String =
             [stage.p50, stage.p95, stage.p99, stage.max].into_iter().map(|micros| format!("{:>9}", text::micros(micros))).collect();
         let mut spans = vec![Span::styled(format!("{sign} {:<9}", text::cut(&stage.name, 9, "")), theme.style(role)), Span::raw(numbers)];
-        if bar >= 4 {
+        if bar >= 4 && of_batch(stage) {
             spans.push(Span::raw(" "));
             spans.push(Span::styled(chart::lying(stage.p95 as f64 / longest as f64, bar - 1, theme).0, theme.style(role)));
         }
@@ -263,7 +265,7 @@ fn waterfall(spans: &[BatchSpan], width: usize, theme: &Theme) -> Vec<Line<'stat
         Line::from(vec![
             Span::styled(format!("{:<11}", span.stage), theme.style(role)),
             Span::styled(theme.signs.rest.repeat(from), theme.style(Role::Muted)),
-            Span::styled(if theme.ascii { sign.repeat(long) } else { "█".repeat(long) }, theme.style(role)),
+            Span::styled(sign.repeat(long), theme.style(role)),
             Span::styled(theme.signs.rest.repeat(room.saturating_sub(from + long)), theme.style(Role::Muted)),
             Span::raw(format!("{:>10} ", text::micros(span.micros))),
             Span::styled(text::cut(&span.detail, details, theme.signs.cut), theme.style(Role::Muted)),

@@ -79,7 +79,10 @@ pub(crate) fn flow(folded: &Folded, theme: &Theme, width: usize) -> Vec<Line<'st
 
 /// The sign and the role of a stage.
 pub(crate) fn stage_look(name: &str, theme: &Theme) -> (&'static str, Role) {
-    let [wait, transform, write, commit] = theme.signs.stages;
+    // Colour tells them apart where there is some, else how dense they are.
+    let solid = theme.signs.parts[7];
+    let signs = if theme.solid { [solid; 4] } else { theme.signs.stages };
+    let [wait, transform, write, commit] = signs;
     match name {
         "fetch" | "produce" => (wait, Role::Fetch),
         "wait" => (wait, Role::Wait),

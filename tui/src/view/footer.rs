@@ -161,7 +161,16 @@ fn sentence(canvas: &Canvas<'_>) -> String {
         Some(RowId::Alert(name)) => {
             look.alerts.iter().find(|alert| alert.name == name).map(|alert| format!("{}: {}", alert.name, alert.remedy))
         }
-        _ => None,
+        Some(RowId::Node(address)) => Some(format!("node {address}; enter tells more of it")),
+        Some(RowId::Record(partition, offset)) => {
+            Some(format!("record {offset} of partition {partition}; enter shows its way from the page to the row"))
+        }
+        Some(RowId::Letter(partition, offset)) => {
+            let letter =
+                canvas.model.letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset));
+            letter.map(|letter| format!("found at {}: {}", letter.stage, letter.reason))
+        }
+        None => None,
     };
     said.unwrap_or_default()
 }

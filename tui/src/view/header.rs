@@ -86,7 +86,7 @@ pub(crate) fn tabs(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
     let alerts = canvas.look().map_or(0, |look| look.alerts.len());
     let shown = canvas.model.screen;
     let name = |screen: Screen| if screen == Screen::Alerts && alerts > 0 { format!("alerts {alerts}") } else { screen.name().to_owned() };
-    let long: usize = Screen::ALL.into_iter().map(|screen| name(screen).len() + 5).sum();
+    let long: usize = Screen::ALL.into_iter().map(|screen| name(screen).len() + 4).sum();
     let trail: String = canvas.model.pages.iter().map(|page| format!(" {} {}", theme.signs.trail, page.title())).collect();
     let mut spans = vec![Span::raw(" ")];
     for screen in Screen::ALL {
@@ -95,7 +95,7 @@ pub(crate) fn tabs(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
             Screen::Alerts if alerts > 0 => Role::Bad,
             _ => Role::Muted,
         };
-        let label = if screen == shown || (long <= width && trail.is_empty()) {
+        let label = if screen == shown || (long < width && trail.is_empty()) {
             format!(" {} {} ", screen.key(), name(screen))
         } else {
             format!(" {} ", screen.key())
@@ -109,7 +109,7 @@ pub(crate) fn tabs(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
 
 /// Says at the end of a line how many more there are.
 pub(crate) fn more(line: &mut Line<'static>, hidden: usize, width: usize, theme: &Theme) {
-    let tail = format!("  +{hidden} more: 0");
+    let tail = format!("  +{hidden} more (0)");
     let room = width.saturating_sub(text::width(&tail));
     if let Some(span) = line.spans.last_mut() {
         span.content = text::cut(&span.content, room, theme.signs.cut).into();
