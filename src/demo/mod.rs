@@ -184,7 +184,7 @@ fn write_pipeline(args: &Args, url: &str) -> Result<Pipeline, End> {
     let text = replace_value(&text, "every", &format!("every = \"{}ms\"", every.as_millis()))?;
     let text = replace_value(&text, "data_dir", "data_dir = \"data\"")?;
     let text = match free_port() {
-        Some(port) => format!("{text}\n[api]\nlisten = \"127.0.0.1:{port}\"\n"),
+        Some(port) => replace_value(&text, "listen", &format!("listen = \"127.0.0.1:{port}\""))?,
         None => text,
     };
     for (path, text) in [(&path, text.as_str()), (&dir.join(crate::init::SCHEMA_NAME), crate::init::SCHEMA)] {

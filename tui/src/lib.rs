@@ -11,6 +11,8 @@
 mod app;
 mod error;
 mod input;
+#[doc(hidden)]
+pub mod pictures;
 mod source;
 mod state;
 mod status;

@@ -23,7 +23,7 @@ use crate::error::SourceError;
 use crate::state::{Kind, Question, Update};
 
 pub use http::Api;
-pub(crate) use recording::Recorder;
+pub(crate) use recording::{Player, Recorder};
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_millis(500);
@@ -116,7 +116,7 @@ impl Source {
                 tasks.spawn(client.answer(asked, sender));
             }
             Self::Folder(events) => drop(tasks.spawn(read(events, sender))),
-            Self::Recording { path, speed } => drop(tasks.spawn(recording::Player::open(&path)?.play(speed, sender))),
+            Self::Recording { path, speed } => drop(tasks.spawn(Player::open(&path)?.play(speed, sender))),
         }
         Ok(Feed { updates, questions, nudge, _tasks: tasks })
     }

@@ -1,7 +1,8 @@
 //! Recordings: what a view was given, in a file, and given again from it.
 //!
-//! A recording is lines of JSON: first `{"forebay_recording":1,"version":…,"pipeline":…}`, then `{"look":…}` (one a second at most) and
-//! `{"event":…}` as they came. A line that is cut at the end of the file (the recorder was killed) is left out.
+//! A recording is lines of JSON: first `{"forebay_recording":1,"version":…}`, then `{"look":…}` (one a second at most), `{"event":…}`, and what
+//! the API answered to whoever looked (`{"records":…}`, `{"letters":…}`, `{"trace":…}`), as they came. A line that is cut at the end of the file
+//! (the recorder was killed) is left out.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
@@ -10,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use forebay_schemas::api::{BatchTrace, DeadLetters, Records};
 use forebay_schemas::event::decode;
 use forebay_schemas::snapshot::Snapshot;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::error::SourceError;
-use crate::state::Update;
+use crate::state::{Answer, Update};
 
 /// The format that is written.
 const FORMAT: u32 = 1;
@@ -48,17 +50,20 @@ impl Recorder {
         match update {
             Update::Look(look) if self.last.is_none_or(|last| (look.at - last).abs() >= APART) => {
                 self.last = Some(look.at);
-                self.file.write_all(b"{\"look\":")?;
-                serde_json::to_writer(&mut self.file, look.as_ref())?;
-                self.file.write_all(b"}\n")
+                self.line("look", look.as_ref())
             }
-            Update::Events(events) => events.iter().try_for_each(|event| {
-                self.file.write_all(b"{\"event\":")?;
-                self.file.write_all(&event.encode())?;
-                self.file.write_all(b"}\n")
-            }),
+            Update::Events(events) => events.iter().try_for_each(|event| self.line("event", event.as_ref())),
+            Update::Answer(Answer::Records(Ok(records))) => self.line("records", records),
+            Update::Answer(Answer::Letters(Ok(letters))) => self.line("letters", letters),
+            Update::Answer(Answer::Batch(_, Ok(trace))) => self.line("trace", trace),
             _ => Ok(()),
         }
+    }
+
+    fn line(&mut self, name: &str, value: &impl serde::Serialize) -> io::Result<()> {
+        write!(self.file, "{{\"{name}\":")?;
+        serde_json::to_writer(&mut self.file, value)?;
+        self.file.write_all(b"}\n")
     }
 
     /// To the disk's cache, so that a kill loses little.
@@ -68,7 +73,7 @@ impl Recorder {
 }
 
 /// Reads a recording.
-pub(super) struct Player {
+pub(crate) struct Player {
     path: PathBuf,
     lines: BufReader<File>,
 }
@@ -83,10 +88,13 @@ struct Head {
 enum Entry {
     Look(Box<Snapshot>),
     Event(Box<serde_json::value::RawValue>),
+    Records(Box<Records>),
+    Letters(Box<DeadLetters>),
+    Trace(Box<BatchTrace>),
 }
 
 impl Player {
-    pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
         let wrong = |why: String| SourceError::Recording { path: path.to_owned(), why };
         let mut lines = BufReader::new(File::open(path).map_err(|cause| wrong(cause.to_string()))?);
         let mut first = String::new();
@@ -99,7 +107,7 @@ impl Player {
     }
 
     /// The next line; none at the end.
-    fn next(&mut self) -> Result<Option<Update>, String> {
+    pub(crate) fn next(&mut self) -> Result<Option<Update>, String> {
         let mut line = String::new();
         if self.lines.read_line(&mut line).map_err(|cause| cause.to_string())? == 0 || !line.ends_with('\n') {
             return Ok(None);
@@ -107,6 +115,9 @@ impl Player {
         let entry: Entry = serde_json::from_str(&line).map_err(|cause| format!("{}: {cause}", self.path.display()))?;
         Ok(Some(match entry {
             Entry::Look(look) => Update::Look(Arc::from(look)),
+            Entry::Records(records) => Update::Answer(Answer::Records(Ok(*records))),
+            Entry::Letters(letters) => Update::Answer(Answer::Letters(Ok(letters))),
+            Entry::Trace(trace) => Update::Answer(Answer::Batch(trace.batch.id, Ok(trace))),
             Entry::Event(json) => Update::Events(vec![Arc::new(decode(json.get().as_bytes()).map_err(|error| error.to_string())?)]),
         }))
     }

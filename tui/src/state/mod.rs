@@ -394,10 +394,6 @@ impl Model {
         let upto = self.then.as_ref().map(|then| then.at);
         self.samples.iter().filter(move |look| upto.is_none_or(|upto| look.at <= upto))
     }
-
-    pub(crate) fn mouse(&self) -> bool {
-        self.mouse
-    }
 }
 
 impl Answers {

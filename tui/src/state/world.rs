@@ -237,6 +237,11 @@ impl World {
         bounded(&mut self.batches, MOST_BATCHES, view);
     }
 
+    /// The run, if somebody asked for it: pages of the schedule have an identifier, and are no run.
+    fn known_run(&mut self, id: Uuid) -> Option<&mut Run> {
+        self.runs.iter_mut().rfind(|run| run.id == id)
+    }
+
     /// The run, made up when its request is not among the events.
     fn the_run(&mut self, id: Uuid, at: DateTime<Utc>) -> &mut Run {
         let found = self.runs.iter().rposition(|run| run.id == id);
@@ -277,19 +282,21 @@ impl World {
                 (run.state, run.counts) = (RunState::Running, run.kept);
             }
             Event::PageFetched { records, .. } => {
-                let run = self.the_run(id, at);
-                run.counts.pages += 1;
-                run.counts.fetched = run.counts.fetched.saturating_add(*records);
+                if let Some(run) = self.known_run(id) {
+                    run.counts.pages += 1;
+                    run.counts.fetched = run.counts.fetched.saturating_add(*records);
+                }
                 self.totals.pages += 1;
                 self.totals.fetched = self.totals.fetched.saturating_add(*records);
             }
             Event::PageProduced { ranges, produced, rejected, cursor, .. } => {
-                let run = self.the_run(id, at);
-                run.counts.produced = run.counts.produced.saturating_add(*produced);
-                run.counts.rejected = run.counts.rejected.saturating_add(*rejected);
-                run.ranges.merge(ranges);
-                if cursor.is_some() {
-                    run.kept = run.counts;
+                if let Some(run) = self.known_run(id) {
+                    run.counts.produced = run.counts.produced.saturating_add(*produced);
+                    run.counts.rejected = run.counts.rejected.saturating_add(*rejected);
+                    run.ranges.merge(ranges);
+                    if cursor.is_some() {
+                        run.kept = run.counts;
+                    }
                 }
                 self.totals.produced = self.totals.produced.saturating_add(*produced);
                 self.totals.rejected = self.totals.rejected.saturating_add(*rejected);
@@ -436,21 +443,32 @@ impl World {
     }
 
     fn actors_over(&self, look: &Snapshot, now: &Self) -> Vec<ActorView> {
-        let mut all: BTreeMap<Path, ActorView> = look.actors.iter().map(|view| (Path::of(&view.path), view.clone())).collect();
-        for (path, view) in &mut all {
-            if now.actors.contains_key(path) && !self.actors.contains_key(path) {
-                view.note = Some("not known at this event".to_owned());
-                (view.last_exit, view.since) = (None, self.at.unwrap_or(view.since));
-                (view.incarnation, view.restarts, view.mailbox) = (0, 0, 0);
+        let mut all = Vec::with_capacity(look.actors.len());
+        let mut seen = std::collections::BTreeSet::new();
+        for view in &look.actors {
+            let path = Path::of(&view.path);
+            let mut view = view.clone();
+            match self.actors.get(&path) {
+                Some(then) => view = then.clone(),
+                // It came later, or nothing happened to it between then and now.
+                None if !now.actors.contains_key(&path) => {}
+                None if self.whole() => continue,
+                None => {
+                    view.note = Some("not known at this event".to_owned());
+                    (view.last_exit, view.since) = (None, self.at.unwrap_or(view.since));
+                    (view.incarnation, view.restarts, view.mailbox) = (0, 0, 0);
+                }
             }
+            seen.insert(path);
+            all.push(view);
         }
-        for (path, view) in &self.actors {
-            all.insert(path.clone(), view.clone());
+        // Those that are not there any more come after their brothers.
+        for (path, view) in self.actors.iter().filter(|(path, _)| !seen.contains(path)) {
+            let parent = &path.0[..path.0.len().saturating_sub(1)];
+            let place = all.iter().rposition(|other| !parent.is_empty() && Path::of(&other.path).0.starts_with(parent));
+            all.insert(place.map_or(all.len(), |place| place + 1), view.clone());
         }
-        if self.whole() {
-            all.retain(|path, _| self.actors.contains_key(path) || !now.actors.contains_key(path));
-        }
-        all.into_values().collect()
+        all
     }
 
     /// Each fact by its name, for the difference between two worlds.
@@ -525,6 +543,14 @@ mod tests {
         let view = world.actors.values().next().unwrap();
         assert_eq!((view.state, view.incarnation, view.restarts, view.note.as_deref()), (ActorState::Up, 2, 1, None));
         assert_eq!(world.totals.restarts, 1);
+    }
+
+    #[test]
+    fn pages_of_the_schedule_are_no_run() {
+        let run = Uuid::nil();
+        let pages = [Event::PageFetched { run, records: 5, cursor: None }];
+        let world = world(pages);
+        assert!(world.runs.is_empty() && world.totals.fetched == 5);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let [head, rest] = split(area, [Constraint::Length(1), Constraint::Min(0)]);
     let rejected = canvas.look().map_or(0, |look| look.totals.rejected);
     let line = match &canvas.model.answers.letters {
-        _ if !canvas.model.asks() => {
+        None if !canvas.model.asks() => {
             (format!(" {} in all; they are read from the API of a running pipeline, and this is none", text::count(rejected)), Role::Muted)
         }
         None => (" asking for them".to_owned(), Role::Muted),

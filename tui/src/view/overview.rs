@@ -20,6 +20,7 @@ fn full(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let look = canvas.look();
     let partitions = look.map_or(0, |look| look.partitions.len());
     let actors = look.map_or(0, |look| look.actors.len());
+    let runs = look.map_or(0, |look| look.runs.len());
     let [path, trends, rest, last] = split(area, [Constraint::Length(8), Constraint::Length(5), Constraint::Min(0), Constraint::Length(1)]);
     canvas.panel(frame, path, "path", |width| path::picture(canvas.folded, canvas.theme, width));
     let [left, right] = halves(trends);
@@ -32,7 +33,9 @@ fn full(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let [upper, lower] = split(left, [Constraint::Length(wanted(partitions).min(least.max(7))), Constraint::Min(0)]);
     panel(frame, upper, canvas, List::Partitions);
     panel(frame, lower, canvas, List::Batches);
-    let [upper, lower] = split(right, [Constraint::Length(wanted(actors)), Constraint::Min(0)]);
+    // The tree is the longest: runs get a third at most.
+    let below = rows(runs + 3).max(4).min((rest.height / 3).max(4));
+    let [upper, lower] = split(right, [Constraint::Length(rows(actors + 3).min(rest.height.saturating_sub(below))), Constraint::Min(0)]);
     panel(frame, upper, canvas, List::Actors);
     panel(frame, lower, canvas, List::Runs);
     put(frame, last, vec![last_restart(canvas, usize::from(last.width))]);

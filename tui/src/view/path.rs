@@ -51,7 +51,12 @@ fn nodes(folded: &Folded, look: &Snapshot, theme: &Theme) -> [Node; 6] {
         Trend::Level => theme.signs.level,
         Trend::Falling => theme.signs.down,
     };
-    let behind = folded.behind().map_or_else(|| plain("not moving".to_owned()), |s| plain(format!("{} behind", text::seconds(s))));
+    let caught_up = folded.lag() == 0;
+    let behind = if caught_up {
+        plain("caught up".to_owned())
+    } else {
+        folded.behind().map_or_else(|| plain("not moving".to_owned()), |s| plain(format!("{} behind", text::seconds(s))))
+    };
     [
         Node {
             name: "API".to_owned(),

@@ -16,7 +16,9 @@ use crate::theme::Role;
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let answers = &canvas.model.answers;
     let why = match &answers.records_trouble {
-        _ if !canvas.model.asks() => Some("records are read from the API of a running pipeline; this is none".to_owned()),
+        _ if !canvas.model.asks() && answers.records.is_empty() => {
+            Some("records are read from the API of a running pipeline; this is none".to_owned())
+        }
         Some(why) => Some(why.clone()),
         None => None,
     };

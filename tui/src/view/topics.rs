@@ -33,7 +33,11 @@ fn facts(canvas: &Canvas<'_>) -> Vec<Line<'static>> {
         Trend::Level => "level",
         Trend::Falling => "falling",
     };
-    let behind = canvas.folded.behind().map_or_else(|| "not moving".to_owned(), |s| format!("{} behind", text::seconds(s)));
+    let behind = match canvas.folded.behind() {
+        _ if canvas.folded.lag() == 0 => "caught up".to_owned(),
+        Some(seconds) => format!("{} behind", text::seconds(seconds)),
+        None => "not moving".to_owned(),
+    };
     let group = if canvas.world.group.is_empty() { String::new() } else { format!(", read by group {}", canvas.world.group) };
     let letters = format!("{} dead letters", text::count(look.totals.rejected));
     vec![
