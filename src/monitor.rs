@@ -122,7 +122,21 @@ pub(crate) fn monitor(global: &Global, talk: &Talk, args: &Args) -> Result<(), E
         talk.data(&frame.map_err(|cause| End::environment(cause.to_string(), ""))?);
         return Ok(());
     }
-    crate::block_on(forebay_tui::live(setup, std::future::pending())).map(|_| ()).map_err(|cause| End::environment(cause.to_string(), ""))
+    crate::block_on(forebay_tui::live(setup, for_ever())).map(|_| ()).map_err(|cause| End::environment(cause.to_string(), ""))
+}
+
+#[cfg(not(feature = "failpoints"))]
+async fn for_ever() {
+    std::future::pending().await
+}
+
+/// A place at which tests let the view panic, to see the terminal given back.
+#[cfg(feature = "failpoints")]
+async fn for_ever() {
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        fail::fail_point!("monitor::shown");
+    }
 }
 
 /// Looks as JSON or as text, and whether all is well.

@@ -9,6 +9,8 @@
 //! slow terminal skips to the newest.
 
 mod app;
+#[doc(hidden)]
+pub mod bench;
 mod error;
 mod input;
 #[doc(hidden)]

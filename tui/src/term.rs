@@ -12,7 +12,8 @@ use std::sync::{Mutex, Once, PoisonError};
 use crossterm::cursor::Show;
 use crossterm::event::{DisableMouseCapture, EnableMouseCapture};
 use crossterm::terminal::{
-    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode,
 };
 use crossterm::{execute, style};
 use ratatui::backend::CrosstermBackend;
@@ -45,10 +46,15 @@ impl Screen {
         style::force_color_output(true);
         enable_raw_mode()?;
         execute!(stdout(), EnterAlternateScreen)?;
+        Ok(Self { terminal: Self::blank()? })
+    }
+
+    /// An empty screen. `Terminal::clear` would ask the terminal where its cursor is, and wait for an answer that not every one gives.
+    fn blank() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
+        execute!(stdout(), Clear(ClearType::All))?;
         let mut terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
         terminal.hide_cursor()?;
-        terminal.clear()?;
-        Ok(Self { terminal })
+        Ok(terminal)
     }
 
     /// Draws a frame; the terminal shows it at once or not at all.
@@ -61,7 +67,8 @@ impl Screen {
 
     /// Makes the next frame draw every place anew.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        self.terminal = Self::blank()?;
+        Ok(())
     }
 }
 

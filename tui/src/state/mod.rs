@@ -40,7 +40,7 @@ use samples::Samples;
 pub(crate) use screen::{List, RowId, Screen};
 pub(crate) use stages::{Stage, stages};
 use timeline::Timeline;
-pub(crate) use travel::{Then, way_of};
+pub(crate) use travel::{Then, blank, way_of};
 use world::World;
 
 /// A source that has said nothing for so long is stale: four looks missed.
@@ -260,7 +260,7 @@ impl Model {
         let Some(at) = head.at else { return };
         let due = self.seen.newest().is_none_or(|newest| (at - newest.at).num_milliseconds().abs() >= 1_000);
         if due || last {
-            let look = Arc::new(head.over(&travel::blank(self.seen.newest(), head), head));
+            let look = Arc::new(head.over(&blank(self.seen.newest(), head), head));
             self.samples.add(&look);
             self.seen.fold(look);
         }

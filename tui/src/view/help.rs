@@ -43,3 +43,47 @@ pub(crate) fn markdown(screen: Option<Screen>) -> String {
     };
     rows.map(row).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/MONITOR.md");
+
+    /// The text with each table of keys as the table in the code has it.
+    fn with_keys(text: &str) -> String {
+        let mut out = String::new();
+        let mut inside = false;
+        for line in text.lines() {
+            inside &= line != "<!-- end -->";
+            if !inside {
+                out += line;
+                out.push('\n');
+            }
+            if let Some(name) = line.strip_prefix("<!-- keys").and_then(|rest| rest.strip_suffix("-->")) {
+                inside = true;
+                let screen = Screen::ALL.into_iter().find(|screen| screen.name() == name.trim());
+                assert!(screen.is_some() || name.trim().is_empty(), "{name:?} is no screen");
+                let rows = markdown(screen);
+                if !rows.is_empty() {
+                    out += &format!("| key | what it does |\n| --- | --- |\n{rows}");
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn the_documentation_has_a_page_a_screen_with_the_keys_of_the_table() {
+        let text = std::fs::read_to_string(DOCS).unwrap();
+        let expected = with_keys(&text);
+        for screen in Screen::ALL {
+            assert!(text.contains(&format!("<!-- keys {} -->", screen.name())), "{} has no page", screen.name());
+        }
+        if std::env::var_os("FOREBAY_WRITE_DOCS").is_some() {
+            std::fs::write(DOCS, expected).unwrap();
+        } else {
+            assert!(text == expected, "docs/MONITOR.md has other keys than the table; FOREBAY_WRITE_DOCS=1 writes them");
+        }
+    }
+}
