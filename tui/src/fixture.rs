@@ -129,7 +129,7 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
         if round % 7 == 6 {
             let actor = "root/egress/writer".to_owned();
             say(Event::ChildExited { actor: actor.clone(), incarnation, exit: "failed: write timed out after 5 s".to_owned() });
-            say(Event::RestartScheduled { actor: "root/egress".to_owned(), delay_millis: 200, affected: vec![actor.clone()] });
+            say(Event::RestartScheduled { actor: "root/egress".to_owned(), delay_millis: 200, affected: vec!["writer".to_owned()] });
             incarnation += 1;
             say(Event::ChildStarted { actor, incarnation });
         }

@@ -210,7 +210,7 @@ fn line(out: &mut String, y: usize, row: &[Cell], light: bool) {
         }
         flush(&mut text, begin, end, out);
         if !shapes.is_empty() {
-            let _ = writeln!(out, "<g{dim}>{shapes}</g>");
+            let _ = writeln!(out, "<g{dim} shape-rendering=\"crispEdges\">{shapes}</g>");
         }
         x = end;
     }
@@ -223,7 +223,7 @@ fn shape(symbol: &str, x: f64, y: f64, ink: &str) -> Option<String> {
         let opacity = if opacity < 1.0 { format!(" opacity=\"{opacity}\"") } else { String::new() };
         format!("<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{w:.2}\" height=\"{h:.2}\" fill=\"{ink}\"{opacity}/>")
     };
-    let path = |d: String| format!("<path d=\"{d}\" fill=\"none\" stroke=\"{ink}\"/>");
+    let path = |d: String| format!("<path d=\"{d}\" fill=\"none\" stroke=\"{ink}\" shape-rendering=\"auto\"/>");
     let (cx, cy, right, bottom) = (x + w / 2.0, y + h / 2.0, x + w, y + h);
     let upright = "▁▂▃▄▅▆▇█";
     let lying = "▏▎▍▌▋▊▉";
@@ -234,7 +234,7 @@ fn shape(symbol: &str, x: f64, y: f64, ink: &str) -> Option<String> {
         return Some(rect(x, bottom - h * part, w + 0.05, h * part, 1.0));
     }
     if let Some(level) = lying.chars().position(|block| block == c) {
-        return Some(rect(x, y + h * 0.16, w * (level + 1) as f64 / 8.0, h * 0.68, 1.0));
+        return Some(rect(x, y, w * (level + 1) as f64 / 8.0, h, 1.0));
     }
     Some(match c {
         '░' => rect(x, y, w, h, 0.3),

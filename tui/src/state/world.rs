@@ -362,9 +362,10 @@ impl World {
                 view.state = ActorState::Stuck;
                 view.note = Some(format!("no progress for {silent_millis} ms"));
             }
-            Event::RestartScheduled { delay_millis, affected, .. } => {
-                for path in affected.iter().take(MOST_ACTORS) {
-                    let Some(view) = self.the_actor(path, at) else { continue };
+            // Children, by their names under the supervisor.
+            Event::RestartScheduled { actor, delay_millis, affected } => {
+                for name in affected.iter().take(MOST_ACTORS) {
+                    let Some(view) = self.the_actor(&format!("{actor}/{name}"), at) else { continue };
                     view.state = ActorState::Restarting;
                     view.note = Some(format!("restarts in {delay_millis} ms"));
                 }
@@ -535,7 +536,7 @@ mod tests {
         let world = world([
             Event::ChildStarted { actor: writer(), incarnation: 1 },
             Event::ChildExited { actor: writer(), incarnation: 1, exit: "failed: write timed out".to_owned() },
-            Event::RestartScheduled { actor: "root/egress".to_owned(), delay_millis: 200, affected: vec![writer()] },
+            Event::RestartScheduled { actor: "root/egress".to_owned(), delay_millis: 200, affected: vec!["writer".to_owned()] },
             Event::ChildStarted { actor: writer(), incarnation: 2 },
         ]);
         let restart = world.restarts.back().unwrap();

@@ -111,10 +111,12 @@ pub(crate) fn grid(look: &Snapshot, theme: &Theme) -> Grid {
 
 /// Rows for some batches, in an order.
 fn some(look: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
+    // Of a process that does not tell them there is no column.
+    let ranges = order.iter().filter_map(|&at| look.batches.get(at)).any(|batch| !batch.ranges.0.is_empty());
     let columns = vec![
         Column::right("batch", 0),
         Column::right("ago", 6),
-        Column::left("offsets", 7),
+        Column::left(if ranges { "offsets" } else { "" }, 7),
         Column::right("records", 0),
         Column::right("rows", 5),
         Column::right("rejected", 3),

@@ -64,7 +64,7 @@ pub(crate) fn offers(frame: &mut Frame<'_>, body: Rect, canvas: &Canvas<'_>) {
     let lines = offers.iter().enumerate().map(|(at, (text, what))| {
         let text = text::cut(&format!("  {text:<24} {what}"), width, canvas.theme.signs.cut);
         let line = canvas.styled(text, Role::Muted);
-        if *chosen == Some(at) { super::wide_line(line, width).patch_style(canvas.theme.selected()) } else { line }
+        if *chosen == Some(at) { super::selected_line(line, width, canvas.theme) } else { line }
     });
     put(frame, area, lines.collect());
 }

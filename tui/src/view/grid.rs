@@ -97,7 +97,8 @@ impl Grid {
             let cells = self.rows.iter().filter_map(|row| row.get(at)).map(Cell::width);
             cells.max().unwrap_or(0).max(text::width(column.title))
         };
-        let mut widths: Vec<_> = self.columns.iter().enumerate().map(|(at, column)| Some(natural(at, column))).collect();
+        let mut widths: Vec<_> =
+            self.columns.iter().enumerate().map(|(at, column)| Some(natural(at, column)).filter(|&wide| wide > 0)).collect();
         let Some(width) = width else { return widths };
         let last = widths.len().saturating_sub(1);
         loop {

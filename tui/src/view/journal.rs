@@ -5,7 +5,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 
-use super::{Canvas, Size, beside, first_row, put, wide_line};
+use super::{Canvas, Size, beside, first_row, put, selected_line};
 use crate::state::List;
 use crate::text;
 use crate::theme::Role;
@@ -38,7 +38,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let lines = (first..len.min(first + room)).filter_map(|row| {
         let event = model.event_row(row)?;
         let line = line(canvas, event, width, now == Some(event.seq));
-        Some(if row == cursor { wide_line(line, width).patch_style(canvas.theme.selected()) } else { line })
+        Some(if row == cursor { selected_line(line, width, canvas.theme) } else { line })
     });
     put(frame, inner, lines.collect());
 }

@@ -196,7 +196,7 @@ impl Canvas<'_> {
         if self.model.list() == list
             && let Some(line) = lines.get_mut(cursor + 1)
         {
-            *line = wide_line(std::mem::take(line), usize::from(inner.width)).patch_style(self.theme.selected());
+            *line = selected_line(std::mem::take(line), usize::from(inner.width), self.theme);
         }
         lines.drain(1..=first.min(lines.len().saturating_sub(1)));
         put(frame, inner, lines);
@@ -252,6 +252,19 @@ impl Canvas<'_> {
 pub(crate) fn wide_line(mut line: Line<'static>, width: usize) -> Line<'static> {
     let pad = width.saturating_sub(line.width());
     line.spans.push(Span::raw(" ".repeat(pad)));
+    line
+}
+
+/// The row that keys act on: in reverse from end to end, without the colours of its parts; bars stay as they are.
+pub(crate) fn selected_line(line: Line<'static>, width: usize, theme: &Theme) -> Line<'static> {
+    let mut line = wide_line(line, width);
+    for span in &mut line.spans {
+        let bar = span.content.chars().any(|c| ('\u{2581}'..='\u{2593}').contains(&c));
+        if !bar {
+            let bold = span.style.add_modifier & ratatui::style::Modifier::BOLD;
+            span.style = theme.selected().add_modifier(bold);
+        }
+    }
     line
 }
 

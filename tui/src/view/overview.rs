@@ -112,11 +112,11 @@ fn words(parts: &[(&str, u64)], width: usize, theme: &Theme) -> Line<'static> {
     for (name, micros) in parts {
         let (sign, role) = chart::stage_look(name, theme);
         let name = format!("{name} {}  ", text::micros(*micros));
-        if text::width(&name) + 1 > room + 2 {
+        if text::width(&name) > room {
             break;
         }
-        room = room.saturating_sub(text::width(&name) + 1);
-        spans.push(Span::styled(sign, theme.style(role)));
+        room = room.saturating_sub(text::width(&name) + 2);
+        spans.push(Span::styled(format!("{sign} "), theme.style(role)));
         spans.push(Span::raw(name));
     }
     Line::from(spans)

@@ -71,7 +71,10 @@ pub(super) fn names_actor(event: &Event, path: &str) -> bool {
         | Event::IntensityExceeded { actor, .. }
         | Event::ActorRestartRequested { actor, .. }
         | Event::Escalated { actor, .. } => actor == path,
-        Event::RestartScheduled { actor, affected, .. } => actor == path || affected.iter().any(|affected| affected == path),
+        Event::RestartScheduled { actor, affected, .. } => {
+            actor == path
+                || affected.iter().any(|name| path.strip_prefix(actor.as_str()).and_then(|rest| rest.strip_prefix('/')) == Some(name))
+        }
         _ => false,
     }
 }
