@@ -90,7 +90,7 @@ enum Command {
     Resume(desire::Args),
     /// Show a running pipeline: path, partitions, actors, runs
     Status(status::Args),
-    /// Watch a running pipeline in the terminal
+    /// See a pipeline in the terminal: live, back in time, or recorded
     #[command(visible_alias = "top")]
     Monitor(monitor::Args),
     /// Show the topic and the dead-letter topic, with their partitions
@@ -138,7 +138,7 @@ fn main() -> ExitCode {
         Command::Dlq(args) => dlq::dlq(global, &talk, &args),
         Command::Tap(args) => tap::tap(global, &talk, &args),
         Command::Status(args) => status::status(global, &talk, &args),
-        Command::Monitor(args) => monitor::monitor(global, &args),
+        Command::Monitor(args) => monitor::monitor(global, &talk, &args),
         Command::Query(args) => query::query(global, &talk, &args),
         Command::Journal(args) => journal::journal(global, &talk, &args),
         Command::Replay(args) => replay::replay(global, &talk, &args),

@@ -25,8 +25,9 @@ pub(crate) fn status(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
         serde_json::to_string(&snapshot).expect("a snapshot is JSON")
     } else {
         use std::io::IsTerminal as _;
-        let colour = crate::talk::colour_wanted() && std::io::stdout().is_terminal();
-        forebay_tui::once(&snapshot, forebay_tui::Options { colour, ascii: false })
+        let options = crate::monitor::options_here();
+        let plain = forebay_tui::Options::default();
+        forebay_tui::once(&snapshot, if std::io::stdout().is_terminal() { options } else { plain })
     };
     talk.data(&text);
     Ok(())

@@ -69,6 +69,7 @@ pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End>
             .await
             .map_err(|cause| End::environment(format!("the demo's API can't listen on 127.0.0.1: {cause}"), ""))?;
         let pipeline = write_pipeline(args, &people.url)?;
+        let parts = Parts { journal: forebay_actors::pipeline::journal_dir(&pipeline), api: format!("http://{}", pipeline.api.listen) };
         let running = start(pipeline, Role::ALL.to_vec(), false).await?;
         let over = async {
             match args.duration {
@@ -80,7 +81,7 @@ pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End>
             tokio::select! { () = over => {}, () = asked_to_stop() => {} }
         };
         tokio::select! {
-            end = watch(talk, &running, live, enough) => end?,
+            end = watch(talk, &running, &parts, live, enough) => end?,
             exit = running.exited() => return Err(escalated(&exit)),
         }
         drain(talk, &running).await;
@@ -90,12 +91,21 @@ pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End>
     Ok(())
 }
 
-async fn watch(talk: &Talk, running: &Running, live: bool, enough: impl Future<Output = ()>) -> Result<(), End> {
+/// What the view reads beside looks.
+struct Parts {
+    journal: PathBuf,
+    api: String,
+}
+
+async fn watch(talk: &Talk, running: &Running, parts: &Parts, live: bool, enough: impl Future<Output = ()>) -> Result<(), End> {
     let viewer = running.viewer().clone();
     if live {
-        let source = forebay_tui::Source::InProcess(Arc::new(move || viewer.snapshot()));
-        let options = forebay_tui::Options { colour: talk::colour_wanted(), ascii: false };
-        let end = forebay_tui::live(source, options, enough).await;
+        let source = forebay_tui::Source::InProcess {
+            look: Arc::new(move || viewer.snapshot()),
+            events: Some(crate::monitor::events(&parts.journal)),
+            api: Some(forebay_tui::Api { url: parts.api.clone(), token: None }),
+        };
+        let end = forebay_tui::live(forebay_tui::Setup::new(source, crate::monitor::options_here()), enough).await;
         return end
             .map(|_| ())
             .map_err(|cause| End::environment(format!("the terminal can't be used: {cause}"), "try `forebay demo | cat`"));
@@ -174,7 +184,7 @@ fn write_pipeline(args: &Args, url: &str) -> Result<Pipeline, End> {
     let text = replace_value(&text, "every", &format!("every = \"{}ms\"", every.as_millis()))?;
     let text = replace_value(&text, "data_dir", "data_dir = \"data\"")?;
     let text = match free_port() {
-        Some(port) => format!("{text}\n[api]\nlisten = \"127.0.0.1:{port}\"\n"),
+        Some(port) => replace_value(&text, "listen", &format!("listen = \"127.0.0.1:{port}\""))?,
         None => text,
     };
     for (path, text) in [(&path, text.as_str()), (&dir.join(crate::init::SCHEMA_NAME), crate::init::SCHEMA)] {

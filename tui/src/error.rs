@@ -40,4 +40,12 @@ pub enum SourceError {
         /// Where it went wrong.
         cause: serde_json::Error,
     },
+    /// A recording can't be read.
+    #[error("{}: {why}", .path.display())]
+    Recording {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        why: String,
+    },
 }

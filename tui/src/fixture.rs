@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use forebay_schemas::api::Desired;
+use forebay_schemas::event::{Event, Origin, Place, Recorded, Start};
 use forebay_schemas::offset::{Range, Ranges};
 use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
-use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, EdgeView, PartitionView, RunTotals, Snapshot, StageView, Totals};
+use forebay_schemas::snapshot::{
+    ActorState, ActorView, AlertView, BatchView, EdgeView, NodeView, PartitionView, RunTotals, Snapshot, StageView, StoreView, Totals,
+};
 use forebay_schemas::summary::Latency;
+
+use proptest::prelude::*;
 
 use crate::state::Folded;
 
@@ -17,6 +23,199 @@ pub(crate) fn folded(looks: impl IntoIterator<Item = Snapshot>) -> Folded {
         folded.fold(Arc::new(look));
     }
     folded
+}
+
+/// Something that is wrong.
+pub(crate) fn alert() -> AlertView {
+    AlertView {
+        name: "ForebayLagGrows".to_owned(),
+        severity: "warning".to_owned(),
+        summary: "the lag has grown for 4 min: 2,712 records".to_owned(),
+        remedy: "see which edge holds, and whether Cassandra answers".to_owned(),
+        since: time("2026-11-24T10:27:00Z"),
+    }
+}
+
+/// What the process measures beside events, and what Cassandra says.
+pub(crate) fn measured(mut look: Snapshot) -> Snapshot {
+    let stage = |stage: &str, p50_micros: u64| StageView {
+        stage: stage.to_owned(),
+        count: 48_000,
+        sum_micros: 48_000 * p50_micros,
+        p50_micros,
+        p95_micros: p50_micros * 3,
+        p99_micros: p50_micros * 6,
+        max_micros: p50_micros * 11,
+        buckets: vec![(500, 0), (1_000, 9_000), (2_000, 21_000), (5_000, 44_000), (10_000, 47_500), (50_000, 48_000)],
+    };
+    look.stages = vec![
+        stage("fetch", 84_000),
+        stage("produce", 2_100),
+        stage("wait", 1_300),
+        stage("transform", 420),
+        stage("write", 3_400),
+        stage("commit", 310),
+    ];
+    let node = |n: u8, up: bool| NodeView {
+        address: format!("10.0.0.{n}:9042"),
+        datacenter: "dc1".to_owned(),
+        rack: format!("r{n}"),
+        up,
+        connections: if up { 4 } else { 0 },
+    };
+    look.store = Some(StoreView {
+        kind: "cassandra".to_owned(),
+        consistency: "LOCAL_QUORUM".to_owned(),
+        in_flight: 12,
+        statements: 4_211_000,
+        retries: [("write_timeout", 31), ("unavailable", 8), ("overloaded", 2), ("connection", 0), ("other", 0)]
+            .map(|(reason, n)| (reason.to_owned(), n))
+            .into(),
+        nodes: vec![node(1, true), node(2, true), node(3, false)],
+    });
+    look.alerts = vec![alert()];
+    look
+}
+
+/// A history of a small pipeline, of so many events: it starts, fetches, writes, and its writer fails now and then.
+pub(crate) fn history(events: usize) -> Vec<Recorded> {
+    let mut all = Vec::with_capacity(events);
+    let begin = time("2026-11-24T08:16:58Z");
+    let mut say = |event: Event| {
+        let seq = all.len() as u64 + 1;
+        let at = begin + TimeDelta::milliseconds(100 * (seq as i64 - 1));
+        all.push(Recorded::new(seq, at, event));
+    };
+    say(Event::PipelineStarted {
+        version: "0.1.0".to_owned(),
+        roles: ["ingest", "egress", "api"].map(str::to_owned).to_vec(),
+        topic: "users_stream".to_owned(),
+        group: "users".to_owned(),
+    });
+    say(Event::TransformActivated { sql: "SELECT id, name\nFROM input\nWHERE id IS NOT NULL".to_owned(), fingerprint: "9f2c".to_owned() });
+    let actors = ["root", "root/ingest", "root/ingest/producer", "root/egress", "root/egress/writer", "root/egress/consumer"];
+    actors.iter().for_each(|actor| say(Event::ChildStarted { actor: (*actor).to_owned(), incarnation: 1 }));
+    let place = |offset| Place { offset, clock: 0, lineage: 1 };
+    say(Event::PartitionsAssigned { starts: [0, 1].map(|p| (p, Start { place: place(0), origin: Origin::Begin })).into_iter().collect() });
+    let (mut offsets, mut batch, mut incarnation) = ([0_i64; 2], 0, 1);
+    for round in 0_u128.. {
+        let run = uuid_of(round / 3 + 1);
+        if round % 3 == 0 {
+            say(Event::RunRequested { run, key: format!("manual {}", round / 3), attempt: 1, spec: RunSpec::default() });
+            say(Event::RunStarted { run });
+        }
+        let p = usize::from(round % 2 == 1);
+        let range = Range { from: offsets[p], to: offsets[p] + 25 };
+        offsets[p] += 25;
+        let ranges: Ranges = [(p as i32, range)].into_iter().collect();
+        say(Event::PageFetched { run, records: 25, cursor: None });
+        say(Event::PageProduced { run, ranges: ranges.clone(), produced: 25, rejected: 0, cursor: None });
+        batch += 1;
+        say(Event::BatchWritten {
+            batch,
+            ranges,
+            rows: 24,
+            rejected: 1,
+            wait_micros: 1_000 + batch * 37 % 900,
+            transform_micros: 400,
+            write_micros: 2_000 + batch * 911 % 5_000,
+            written: [(p as i32, place(offsets[p]))].into_iter().collect(),
+        });
+        say(Event::OffsetsCommitted { offsets: [(p as i32, offsets[p])].into_iter().collect() });
+        if round % 3 == 2 {
+            say(Event::RunProduced { run });
+            say(Event::RunSucceeded { run });
+        }
+        if round % 7 == 6 {
+            let actor = "root/egress/writer".to_owned();
+            say(Event::ChildExited { actor: actor.clone(), incarnation, exit: "failed: write timed out after 5 s".to_owned() });
+            say(Event::RestartScheduled { actor: "root/egress".to_owned(), delay_millis: 200, affected: vec!["writer".to_owned()] });
+            incarnation += 1;
+            say(Event::ChildStarted { actor, incarnation });
+        }
+        if round as usize > events {
+            break;
+        }
+    }
+    all.truncate(events);
+    all
+}
+
+/// Events of every type with anything in them, in sequence.
+pub(crate) fn any_events(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Recorded>> {
+    proptest::collection::vec((any_event(), 1..4_u64, -1_000..100_000_i64), len).prop_map(|all| {
+        let mut seq = 0;
+        let recorded = |(event, gap, ms): (Event, u64, i64)| {
+            seq += gap;
+            Recorded::new(seq, chrono::DateTime::from_timestamp_millis(1_764_000_000_000 + ms).unwrap(), event)
+        };
+        all.into_iter().map(recorded).collect()
+    })
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let offset = || prop_oneof![Just(i64::MIN), Just(-1_i64), 0..1_000_000_i64, Just(i64::MAX)];
+    let number = || prop_oneof![0..10_000_u64, Just(u64::MAX)];
+    let ranges = || {
+        let range = (offset(), offset()).prop_map(|(from, to)| Range { from, to });
+        proptest::collection::btree_map(-1..70_i32, range, 0..4).prop_map(forebay_schemas::offset::ByPartition)
+    };
+    let places = || {
+        let place = offset().prop_map(|offset| Place { offset, clock: 0, lineage: 1 });
+        proptest::collection::btree_map(0..70_i32, place, 0..4).prop_map(forebay_schemas::offset::ByPartition)
+    };
+    let run = || (1..9_u128).prop_map(uuid_of::<uuid::Uuid>);
+    let actor = || prop_oneof!["root", "root/egress/writer", "root/egress", "", "/", "[a-c/]{0,6}"];
+    let text = || "[a-z \\n日]{0,12}";
+    prop_oneof![
+        text().prop_map(|topic| Event::PipelineStarted { version: "1".to_owned(), roles: vec![], topic: topic.clone(), group: topic }),
+        any::<bool>().prop_map(|clean| Event::PipelineStopped { clean }),
+        (run(), text()).prop_map(|(run, key)| Event::RunRequested { run, key, attempt: 1, spec: RunSpec::default() }),
+        run().prop_map(|run| Event::RunStarted { run }),
+        (run(), number()).prop_map(|(run, records)| Event::PageFetched { run, records, cursor: None }),
+        (run(), ranges(), number()).prop_map(|(run, ranges, produced)| Event::PageProduced {
+            run,
+            ranges,
+            produced,
+            rejected: 1,
+            cursor: None
+        }),
+        run().prop_map(|run| Event::RunProduced { run }),
+        run().prop_map(|run| Event::RunSucceeded { run }),
+        (run(), text())
+            .prop_map(|(run, message)| Event::RunFailed { run, error: RunError { stage: "fetch".to_owned(), message, retryable: true } }),
+        (run(), text()).prop_map(|(run, reason)| Event::RunCancelled {
+            run,
+            cancelled: forebay_schemas::run::Cancelled { by: "operator".to_owned(), reason }
+        }),
+        number().prop_map(|millis| Event::SourceThrottled { millis, reason: "429".to_owned() }),
+        (number(), ranges(), number(), places()).prop_map(|(batch, ranges, micros, written)| Event::BatchWritten {
+            batch,
+            ranges,
+            rows: micros,
+            rejected: micros,
+            wait_micros: micros,
+            transform_micros: micros,
+            write_micros: micros,
+            written
+        }),
+        places().prop_map(|to| Event::OffsetsReset { by: "x".to_owned(), reason: "y".to_owned(), from: Default::default(), to }),
+        places().prop_map(|places| Event::PartitionsSeen { places }),
+        (places())
+            .prop_map(|places| Event::OffsetsCommitted { offsets: places.0.into_iter().map(|(p, place)| (p, place.offset)).collect() }),
+        places().prop_map(|places| Event::PartitionsAssigned {
+            starts: places.0.into_iter().map(|(p, place)| (p, Start { place, origin: Origin::Group })).collect()
+        }),
+        proptest::collection::vec(0..70_i32, 0..4).prop_map(|partitions| Event::PartitionsRevoked { partitions }),
+        (actor(), number()).prop_map(|(actor, incarnation)| Event::ChildStarted { actor, incarnation }),
+        (actor(), number(), text()).prop_map(|(actor, incarnation, exit)| Event::ChildExited { actor, incarnation, exit }),
+        (actor(), number()).prop_map(|(actor, silent_millis)| Event::ChildStuck { actor, silent_millis }),
+        (actor(), actor()).prop_map(|(actor, other)| Event::RestartScheduled { actor, delay_millis: 1, affected: vec![other] }),
+        (actor(), number()).prop_map(|(actor, restarts)| Event::IntensityExceeded { actor, restarts, within_millis: 1 }),
+        (actor(), text()).prop_map(|(actor, reason)| Event::Escalated { actor, reason }),
+        text().prop_map(|reason| Event::StateDesired { state: forebay_schemas::api::DesiredState::Paused, by: "x".to_owned(), reason }),
+        (offset(), offset()).prop_map(|(from, to)| Event::RangeLost { partition: 0, range: Range { from, to }, reason: String::new() }),
+    ]
 }
 
 fn time(text: &str) -> chrono::DateTime<chrono::Utc> {
@@ -45,7 +244,7 @@ fn run(n: u128, key: &str, state: RunState, requested_at: &str) -> Run {
     }
 }
 
-fn uuid_of<T: std::str::FromStr<Err: std::fmt::Debug>>(n: u128) -> T {
+pub(crate) fn uuid_of<T: std::str::FromStr<Err: std::fmt::Debug>>(n: u128) -> T {
     format!("01900000-0000-7000-8000-{n:012x}").parse().unwrap()
 }
 

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 
 use crate::state::{Folded, plain_findings};
 use crate::text;
-use crate::theme::{Options, Role, Theme, escaped};
+use crate::theme::{Options, Palette, Role, Theme, escaped};
 use crate::view;
 
 /// How many of the last batches are told.
@@ -17,7 +17,8 @@ const BATCHES: usize = 10;
 
 /// One look as text, its last line without a line feed. Rates need two looks and are not there.
 pub fn once(snapshot: &Snapshot, options: Options) -> String {
-    let theme = Theme::new(options);
+    // Where colours are cut off by a pager, nothing is to be lost.
+    let theme = Theme { solid: false, ..Theme::new(options) };
     let mut look = snapshot.clone();
     look.batches.truncate(BATCHES);
     let folded = Folded::of(Arc::new(look));
@@ -50,7 +51,13 @@ pub fn once(snapshot: &Snapshot, options: Options) -> String {
         let body = if grid.rows.is_empty() { vec![styled("none yet".to_owned(), Role::Muted)] } else { grid.lines(None, &theme) };
         section(name, body);
     }
-    lines.iter().map(|line| print(line, options.colour)).collect::<Vec<_>>().join("\n")
+    lines.iter().map(|line| print(line, options.palette != Palette::Mono)).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether nothing is wrong that a script should stop at: no alert, and nothing that does not work.
+pub fn healthy(snapshot: &Snapshot) -> bool {
+    let folded = Folded::of(Arc::new(snapshot.clone()));
+    snapshot.alerts.is_empty() && !plain_findings(&folded).iter().any(|finding| finding.bad)
 }
 
 /// From where to where, and how much of it.
@@ -103,19 +110,27 @@ mod tests {
 
     #[test]
     fn the_status_tells_what_is_wrong_first_and_then_everything() {
-        insta::assert_snapshot!(once(&fixture::busy(), Options { colour: false, ascii: false }));
+        insta::assert_snapshot!(once(&fixture::busy(), Options::default()));
     }
 
     #[test]
     fn the_status_of_a_quiet_pipeline_is_short_and_in_ascii_when_asked() {
-        let text = once(&fixture::quiet(), Options { colour: false, ascii: true });
+        let text = once(&fixture::quiet(), Options { ascii: true, ..Options::default() });
         assert!(text.is_ascii(), "{text}");
         assert!(text.contains("+ nothing is wrong\n"), "{text}");
     }
 
     #[test]
+    fn an_alert_or_what_does_not_work_is_not_healthy() {
+        assert!(healthy(&fixture::quiet()) && !healthy(&fixture::busy()));
+        let mut look = fixture::quiet();
+        look.alerts.push(fixture::alert());
+        assert!(!healthy(&look));
+    }
+
+    #[test]
     fn colour_only_adds_escapes() {
-        let colour = once(&fixture::busy(), Options { colour: true, ascii: false });
+        let colour = once(&fixture::busy(), Options { palette: Palette::Dark, ascii: false });
         assert!(colour.contains("\x1b[1;31m"));
         let mut bare = String::new();
         let mut rest = colour.as_str();
@@ -123,6 +138,6 @@ mod tests {
             bare += before;
             rest = after.split_once('m').unwrap().1;
         }
-        assert_eq!(bare + rest, once(&fixture::busy(), Options { colour: false, ascii: false }));
+        assert_eq!(bare + rest, once(&fixture::busy(), Options::default()));
     }
 }

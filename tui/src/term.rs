@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
 use crossterm::cursor::Show;
+use crossterm::event::{DisableMouseCapture, EnableMouseCapture};
 use crossterm::terminal::{
-    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode,
 };
 use crossterm::{execute, style};
 use ratatui::backend::CrosstermBackend;
@@ -44,10 +46,15 @@ impl Screen {
         style::force_color_output(true);
         enable_raw_mode()?;
         execute!(stdout(), EnterAlternateScreen)?;
+        Ok(Self { terminal: Self::blank()? })
+    }
+
+    /// An empty screen. `Terminal::clear` would ask the terminal where its cursor is, and wait for an answer that not every one gives.
+    fn blank() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
+        execute!(stdout(), Clear(ClearType::All))?;
         let mut terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
         terminal.hide_cursor()?;
-        terminal.clear()?;
-        Ok(Self { terminal })
+        Ok(terminal)
     }
 
     /// Draws a frame; the terminal shows it at once or not at all.
@@ -60,7 +67,8 @@ impl Screen {
 
     /// Makes the next frame draw every place anew.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        self.terminal = Self::blank()?;
+        Ok(())
     }
 }
 
@@ -70,12 +78,38 @@ impl Drop for Screen {
     }
 }
 
+/// Puts a text on the clipboard of the terminal, where it understands OSC 52.
+pub(crate) fn copy(text: &str) -> io::Result<()> {
+    let mut out = stdout();
+    write!(out, "\x1b]52;c;{}\x07", base64(text.as_bytes()))?;
+    out.flush()
+}
+
+/// Takes the mouse's wheel, or leaves the mouse to the terminal.
+pub(crate) fn mouse(on: bool) -> io::Result<()> {
+    if on { execute!(stdout(), EnableMouseCapture) } else { execute!(stdout(), DisableMouseCapture) }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let [a, b, c] = [0, 1, 2].map(|at| u32::from(chunk.get(at).copied().unwrap_or(0)));
+        let bits = a << 16 | b << 8 | c;
+        for at in 0..4 {
+            let sign = SIGNS[(bits >> (18 - 6 * at) & 63) as usize];
+            out.push(if at <= chunk.len() { char::from(sign) } else { '=' });
+        }
+    }
+    out
+}
+
 /// Gives the terminal back, once. Nothing can be done about errors here.
 fn leave() {
     if !HELD.swap(false, Ordering::SeqCst) {
         return;
     }
-    let _ = execute!(stdout(), EndSynchronizedUpdate, LeaveAlternateScreen, Show);
+    let _ = execute!(stdout(), DisableMouseCapture, EndSynchronizedUpdate, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
     for message in MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
         let _ = writeln!(stderr(), "{message}");
@@ -96,4 +130,16 @@ fn hook() {
             messages.push(info.to_string());
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_as_everybody_writes_it() {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("ÿ", "w78=")] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
 }

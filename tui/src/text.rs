@@ -15,6 +15,12 @@ pub(crate) fn count(n: u64) -> String {
     out
 }
 
+/// A number that was counted, but went through an average.
+pub(crate) fn count_f64(n: f64) -> String {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates, and is not negative")]
+    count(n.max(0.0).round() as u64)
+}
+
 /// An offset; `-` when it is not known (−1).
 pub(crate) fn offset(n: i64) -> String {
     u64::try_from(n).map_or_else(|_| "-".to_owned(), count)
@@ -122,6 +128,39 @@ pub(crate) fn cut(text: &str, columns: usize, mark: &str) -> String {
     out + mark
 }
 
+/// The text in lines of at most `columns`, broken at spaces where there are some; a sign that is wider than that has a line alone.
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(1);
+    let mut lines = Vec::new();
+    for part in text.lines() {
+        let mut line = String::new();
+        // Where the last space of the line is, and how wide the line is.
+        let (mut space, mut wide) = (None, 0);
+        for c in part.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+            let w = width(c.encode_utf8(&mut [0; 4]));
+            if wide + w > columns && !line.is_empty() {
+                let rest = match space.filter(|_| c != ' ') {
+                    Some(space) => line.split_off(space + 1),
+                    None => String::new(),
+                };
+                lines.push(std::mem::replace(&mut line, rest));
+                (space, wide) = (None, width(&line));
+                if c == ' ' {
+                    continue;
+                }
+            }
+            if c == ' ' {
+                space = Some(line.len());
+            }
+            line.push(c);
+            wide += w;
+        }
+        lines.push(line);
+    }
+    lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +209,15 @@ mod tests {
         assert_eq!(bytes(512), "512 B");
         assert_eq!(bytes(8 << 20), "8.0 MiB");
         assert_eq!(bytes(1_000_000), "977 KiB");
+    }
+
+    #[test]
+    fn a_wrapped_text_keeps_its_words_and_its_width() {
+        assert_eq!(wrap("write timed out at 127.0.0.1", 11), ["write timed", "out at", "127.0.0.1"]);
+        assert_eq!(wrap("abcdefgh\n\nx", 3), ["abc", "def", "gh", "", "x"]);
+        for columns in 0..8 {
+            assert!(wrap("Müller 日本 and more", columns).iter().all(|line| width(line) <= columns.max(2)), "{columns}");
+        }
     }
 
     #[test]

@@ -6,11 +6,41 @@
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::border;
 
+/// Which colours there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Palette {
+    /// None: bold, dim and reverse only.
+    #[default]
+    Mono,
+    /// The 16 of the terminal, on a dark background.
+    Dark,
+    /// The 16 of the terminal, on a light background.
+    Light,
+    /// Fixed colours, made for a dark background.
+    DarkTrue,
+    /// Fixed colours, made for a light background.
+    LightTrue,
+}
+
+impl Palette {
+    /// The palette of that name (`dark`, `light` or `mono`), with fixed colours where this one has them.
+    pub(crate) fn named(self, name: &str) -> Self {
+        let fixed = matches!(self, Self::DarkTrue | Self::LightTrue);
+        match (name, fixed) {
+            ("mono", _) => Self::Mono,
+            ("light", true) => Self::LightTrue,
+            ("light", false) => Self::Light,
+            (_, true) => Self::DarkTrue,
+            (_, false) => Self::Dark,
+        }
+    }
+}
+
 /// How the view may draw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Whether to use colour. The caller decides by flag, `NO_COLOR` and terminal.
-    pub colour: bool,
+    /// The colours. The caller decides by flag, `NO_COLOR` and terminal.
+    pub palette: Palette,
     /// Whether every sign of the view itself is ASCII.
     pub ascii: bool,
 }
@@ -26,9 +56,16 @@ pub(crate) enum Role {
     Bad,
     In,
     Out,
+    Lag,
+    Fetch,
     Wait,
     Transform,
     Write,
+    Commit,
+    /// A key of the last line.
+    Key,
+    /// The screen that is shown.
+    Tab,
 }
 
 /// The signs of the view.
@@ -52,8 +89,16 @@ pub(crate) struct Signs {
     pub(crate) branch: &'static str,
     pub(crate) last_branch: &'static str,
     pub(crate) trunk: &'static str,
-    pub(crate) stages: [&'static str; 3],
+    pub(crate) stages: [&'static str; 4],
     pub(crate) bars: [&'static str; 8],
+    /// A part of a bar that lies.
+    pub(crate) parts: [&'static str; 8],
+    pub(crate) rest: &'static str,
+    pub(crate) shades: [&'static str; 5],
+    pub(crate) knob: &'static str,
+    pub(crate) pause: &'static str,
+    pub(crate) trail: &'static str,
+    pub(crate) caret: &'static str,
 }
 
 const UNICODE: Signs = Signs {
@@ -75,8 +120,15 @@ const UNICODE: Signs = Signs {
     branch: "├ ",
     last_branch: "└ ",
     trunk: "│ ",
-    stages: ["░", "▒", "█"],
+    stages: ["░", "▒", "▓", "█"],
     bars: ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"],
+    parts: ["▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"],
+    rest: "·",
+    shades: ["·", "░", "▒", "▓", "█"],
+    knob: "●",
+    pause: "‖",
+    trail: "›",
+    caret: "▏",
 };
 
 const ASCII: Signs = Signs {
@@ -98,8 +150,15 @@ const ASCII: Signs = Signs {
     branch: "|-",
     last_branch: "`-",
     trunk: "| ",
-    stages: [".", "=", "#"],
+    stages: [".", "=", "#", "+"],
     bars: [".", ":", "-", "=", "+", "*", "%", "#"],
+    parts: ["-", "-", "-", "=", "=", "=", "#", "#"],
+    rest: ".",
+    shades: [".", ":", "+", "*", "#"],
+    knob: "O",
+    pause: "=",
+    trail: ">",
+    caret: "_",
 };
 
 const ASCII_BORDER: border::Set<'static> = border::Set {
@@ -116,38 +175,100 @@ const ASCII_BORDER: border::Set<'static> = border::Set {
 /// The signs and styles that the options ask for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Theme {
-    colour: bool,
+    pub(crate) palette: Palette,
+    pub(crate) ascii: bool,
+    /// Whether stages are told apart by colour alone in bars whose numbers stand beside; else by how dense they are, too.
+    pub(crate) solid: bool,
     pub(crate) signs: &'static Signs,
     pub(crate) border: border::Set<'static>,
 }
 
+const fn rgb(hex: u32) -> Color {
+    let [_, r, g, b] = hex.to_be_bytes();
+    Color::Rgb(r, g, b)
+}
+
 impl Theme {
     pub(crate) fn new(options: Options) -> Self {
-        let (signs, border) = if options.ascii { (&ASCII, ASCII_BORDER) } else { (&UNICODE, border::PLAIN) };
-        Self { colour: options.colour, signs, border }
+        let (signs, border) = if options.ascii { (&ASCII, ASCII_BORDER) } else { (&UNICODE, border::ROUNDED) };
+        let solid = options.palette != Palette::Mono && !options.ascii;
+        Self { palette: options.palette, ascii: options.ascii, solid, signs, border }
+    }
+
+    /// The same with other colours.
+    pub(crate) fn with(self, palette: Palette) -> Self {
+        Self { palette, solid: palette != Palette::Mono && !self.ascii, ..self }
     }
 
     pub(crate) fn style(&self, role: Role) -> Style {
         let style = match role {
-            Role::Title | Role::Bad => Style::new().add_modifier(Modifier::BOLD),
+            Role::Title | Role::Bad | Role::Key => Style::new().add_modifier(Modifier::BOLD),
+            Role::Tab => Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED),
             _ => Style::new(),
         };
-        let colour = match role {
-            Role::Text | Role::Title => return style,
-            Role::Muted => return style.add_modifier(Modifier::DIM),
-            Role::Good | Role::Out | Role::Write => Color::Green,
-            Role::Warn => Color::Yellow,
-            Role::Bad => Color::Red,
-            Role::In => Color::Blue,
-            Role::Transform => Color::Cyan,
-            Role::Wait => Color::Magenta,
+        let colour = match self.palette {
+            Palette::Mono => None,
+            Palette::Dark | Palette::Light => Self::of_sixteen(role, self.palette == Palette::Light),
+            Palette::DarkTrue => Self::fixed(role, false),
+            Palette::LightTrue => Self::fixed(role, true),
         };
-        if self.colour { style.fg(colour) } else { style }
+        match (role, colour) {
+            // The terminal's own dim is right on every background; a fixed grey is, where colours are fixed.
+            (Role::Muted, None) => style.add_modifier(Modifier::DIM),
+            (_, None) => style,
+            (_, Some(colour)) => style.fg(colour),
+        }
+    }
+
+    fn of_sixteen(role: Role, light: bool) -> Option<Color> {
+        Some(match role {
+            Role::Text | Role::Title | Role::Muted | Role::Tab => return None,
+            Role::Good | Role::Out | Role::Write => Color::Green,
+            // Yellow is not to be read on white.
+            Role::Warn | Role::Lag if light => Color::Magenta,
+            Role::Warn | Role::Lag => Color::Yellow,
+            Role::Bad => Color::Red,
+            Role::In | Role::Fetch => Color::Blue,
+            Role::Key if light => Color::Blue,
+            Role::Transform | Role::Key => Color::Cyan,
+            Role::Wait => Color::Magenta,
+            Role::Commit => Color::Blue,
+        })
+    }
+
+    fn fixed(role: Role, light: bool) -> Option<Color> {
+        let (dark, bright) = match role {
+            Role::Text | Role::Title | Role::Tab => return None,
+            Role::Muted => (0x7d_8a_99, 0x5c_6b_7a),
+            Role::Good | Role::Out => (0x5f_d7_a0, 0x0f_7b_4f),
+            Role::Warn => (0xf2_c1_4e, 0x9a_62_00),
+            Role::Bad => (0xff_6b_6b, 0xc4_1e_2c),
+            Role::In => (0x6c_b6_ff, 0x16_5d_b8),
+            Role::Lag => (0xf0_a0_5a, 0xa6_4b_00),
+            Role::Fetch => (0x8f_a6_ff, 0x3d_4f_c4),
+            Role::Wait => (0xb0_8c_e8, 0x72_3f_b8),
+            Role::Transform => (0x4f_c8_d8, 0x0b_74_85),
+            Role::Write => (0x5f_d7_a0, 0x0f_7b_4f),
+            Role::Commit => (0x6c_b6_ff, 0x16_5d_b8),
+            Role::Key => (0x4f_c8_d8, 0x0b_74_85),
+        };
+        Some(rgb(if light { bright } else { dark }))
     }
 
     /// The row that keys act on.
     pub(crate) fn selected(&self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
+    }
+
+    /// A place of a heat map: how hot, 0 to 1, or nothing known.
+    pub(crate) fn heat(&self, part: Option<f64>) -> (&'static str, Style) {
+        let Some(part) = part else { return (" ", Style::new()) };
+        let part = part.clamp(0.0, 1.0);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 4")]
+        let level = if part <= 0.0 { 0 } else { 1 + ((part * 3.999) as usize) };
+        let sign = self.signs.shades[level.min(4)];
+        let role = [Role::Muted, Role::Good, Role::Good, Role::Warn, Role::Bad][level.min(4)];
+        (sign, self.style(role))
     }
 }
 
@@ -159,14 +280,18 @@ pub(crate) fn escaped(text: &str, style: Style) -> String {
             codes.push(code);
         }
     }
-    codes.extend(style.fg.and_then(|colour| match colour {
-        Color::Red => Some("31"),
-        Color::Green => Some("32"),
-        Color::Yellow => Some("33"),
-        Color::Blue => Some("34"),
-        Color::Magenta => Some("35"),
-        Color::Cyan => Some("36"),
-        _ => None,
+    let mut codes: Vec<String> = codes.into_iter().map(str::to_owned).collect();
+    codes.extend(style.fg.and_then(|colour| {
+        Some(match colour {
+            Color::Red => "31".to_owned(),
+            Color::Green => "32".to_owned(),
+            Color::Yellow => "33".to_owned(),
+            Color::Blue => "34".to_owned(),
+            Color::Magenta => "35".to_owned(),
+            Color::Cyan => "36".to_owned(),
+            Color::Rgb(r, g, b) => format!("38;2;{r};{g};{b}"),
+            _ => return None,
+        })
     }));
     if codes.is_empty() || text.trim().is_empty() { text.to_owned() } else { format!("\x1b[{}m{text}\x1b[0m", codes.join(";")) }
 }
@@ -175,12 +300,55 @@ pub(crate) fn escaped(text: &str, style: Style) -> String {
 mod tests {
     use super::*;
 
+    const ROLES: [Role; 16] = [
+        Role::Text,
+        Role::Muted,
+        Role::Title,
+        Role::Good,
+        Role::Warn,
+        Role::Bad,
+        Role::In,
+        Role::Out,
+        Role::Lag,
+        Role::Fetch,
+        Role::Wait,
+        Role::Transform,
+        Role::Write,
+        Role::Commit,
+        Role::Key,
+        Role::Tab,
+    ];
+
+    fn theme(palette: Palette) -> Theme {
+        Theme::new(Options { palette, ascii: false })
+    }
+
     #[test]
-    fn without_colour_no_role_has_one() {
-        let theme = Theme::new(Options { colour: false, ascii: false });
-        for role in [Role::Good, Role::Warn, Role::Bad, Role::In, Role::Out, Role::Wait, Role::Transform, Role::Write, Role::Muted] {
-            assert_eq!(theme.style(role).fg, None);
+    fn without_colour_no_role_has_one_and_no_role_has_a_background() {
+        for role in ROLES {
+            assert_eq!(theme(Palette::Mono).style(role).fg, None);
+            for palette in [Palette::Mono, Palette::Dark, Palette::Light, Palette::DarkTrue, Palette::LightTrue] {
+                let style = theme(palette).style(role);
+                assert_eq!(style.bg, None);
+                assert!(
+                    ![Some(Color::White), Some(Color::Black), Some(Color::DarkGray), Some(Color::Gray)].contains(&style.fg),
+                    "{role:?}"
+                );
+            }
         }
+        assert!((0..=10).all(|n| theme(Palette::Mono).heat(Some(f64::from(n) / 10.0)).1.fg.is_none()));
+    }
+
+    #[test]
+    fn a_light_terminal_gets_no_yellow_and_fixed_colours_only_where_they_are_offered() {
+        for role in ROLES {
+            assert_ne!(theme(Palette::Light).style(role).fg, Some(Color::Yellow));
+            for palette in [Palette::Dark, Palette::Light] {
+                assert!(!matches!(theme(palette).style(role).fg, Some(Color::Rgb(..) | Color::Indexed(_))));
+            }
+        }
+        assert_eq!(Palette::DarkTrue.named("light"), Palette::LightTrue);
+        assert_eq!(Palette::Dark.named("mono"), Palette::Mono);
     }
 
     #[test]
@@ -190,7 +358,7 @@ mod tests {
 
     #[test]
     fn escapes_surround_only_what_has_a_style() {
-        let theme = Theme::new(Options { colour: true, ascii: false });
+        let theme = theme(Palette::Dark);
         assert_eq!(escaped("lag", theme.style(Role::Text)), "lag");
         assert_eq!(escaped("lag", theme.style(Role::Bad)), "\x1b[1;31mlag\x1b[0m");
     }

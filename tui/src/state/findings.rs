@@ -1,7 +1,8 @@
 //! What is wrong, worst first, in words. A rule each; no rule guesses.
 
+use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::run::RunState;
-use forebay_schemas::snapshot::{ActorState, ActorView, Snapshot};
+use forebay_schemas::snapshot::{ActorState, ActorView, AlertView, Snapshot};
 
 use super::{Folded, Link, Trend};
 use crate::text;
@@ -48,7 +49,9 @@ pub(crate) fn findings(folded: &Folded, link: &Link) -> Vec<Finding> {
 /// What is wrong with the pipeline itself, worst first.
 pub(crate) fn plain_findings(folded: &Folded) -> Vec<Finding> {
     let Some(look) = folded.newest() else { return Vec::new() };
-    let mut found: Vec<_> = look.actors.iter().filter_map(|actor| of_actor(actor, look)).collect();
+    let mut found: Vec<_> = look.alerts.iter().map(of_alert).collect();
+    found.extend(look.actors.iter().filter_map(|actor| of_actor(actor, look)));
+    found.extend(of_desired(look));
     if let Some(edge) = folded.holding() {
         found.push(warn(format!(
             "{} holds the rest: blocked {:.0} % of the time, {} of its budget in use",
@@ -74,6 +77,21 @@ pub(crate) fn plain_findings(folded: &Folded) -> Vec<Finding> {
     }
     found.sort_by_key(|finding| !finding.bad);
     found
+}
+
+fn of_alert(alert: &AlertView) -> Finding {
+    Finding { bad: alert.severity == "critical", text: format!("{}: {}", alert.name, alert.summary) }
+}
+
+/// A pipeline that somebody holds is no fault, but whoever wonders why nothing moves is to see it.
+fn of_desired(look: &Snapshot) -> Option<Finding> {
+    let Desired { state, by, reason, .. } = &look.desired;
+    let word = match state {
+        DesiredState::Running => return None,
+        DesiredState::Paused => "paused",
+        DesiredState::Drained => "drained",
+    };
+    Some(warn(format!("the pipeline is {word} by {by}: {reason}")))
 }
 
 fn of_actor(actor: &ActorView, look: &Snapshot) -> Option<Finding> {

@@ -85,6 +85,12 @@ impl Folded {
         }
     }
 
+    /// Puts another look in the place of the newest.
+    pub(crate) fn replace(&mut self, snapshot: Arc<Snapshot>) {
+        self.window.pop_back();
+        self.window.push_back(snapshot);
+    }
+
     /// Milliseconds from the look at `from` to the newest.
     fn span(&self, from: usize) -> i64 {
         match (self.window.get(from), self.window.back()) {
@@ -199,7 +205,7 @@ fn done(view: &PartitionView) -> Option<u64> {
 }
 
 fn lag(look: &Snapshot) -> u64 {
-    look.partitions.iter().map(PartitionView::lag).sum()
+    look.partitions.iter().map(PartitionView::lag).fold(0, u64::saturating_add)
 }
 
 fn per_second(from: &Snapshot, to: &Snapshot, total: impl Fn(&Snapshot) -> u64) -> Option<f64> {
@@ -210,7 +216,8 @@ fn per_second(from: &Snapshot, to: &Snapshot, total: impl Fn(&Snapshot) -> u64) 
 /// Records into the topic a second: what this process produced, or by how much the topic grew where others produce too.
 fn received(from: &Snapshot, to: &Snapshot) -> Option<f64> {
     let produced = per_second(from, to, |look| look.totals.produced)?;
-    let grown = per_second(from, to, |look| look.partitions.iter().filter_map(|view| u64::try_from(view.end).ok()).sum())?;
+    let grown =
+        per_second(from, to, |look| look.partitions.iter().filter_map(|view| u64::try_from(view.end).ok()).fold(0, u64::saturating_add))?;
     // A partition seen for the first time is no growth.
     Some(if from.partitions.len() == to.partitions.len() { produced.max(grown) } else { produced })
 }
@@ -219,9 +226,9 @@ fn received(from: &Snapshot, to: &Snapshot) -> Option<f64> {
 pub(crate) fn progress(run: &Run, partitions: &[PartitionView]) -> Option<f64> {
     let (mut all, mut written) = (0, 0);
     for (partition, range) in &run.ranges.0 {
-        all += range.len();
+        all = u64::saturating_add(all, super::world::len(*range));
         let at = partitions.iter().find(|view| view.partition == *partition).map_or(-1, |view| view.written.max(view.committed));
-        written += u64::try_from(at.min(range.to) - range.from).unwrap_or(0);
+        written = u64::saturating_add(written, u64::try_from(at.min(range.to).saturating_sub(range.from)).unwrap_or(0));
     }
     (all > 0).then(|| written as f64 / all as f64)
 }

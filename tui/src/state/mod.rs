@@ -1,71 +1,120 @@
-//! What the view knows: a fold over looks and keys.
+//! What the view knows: a fold over looks, events, answers and keys.
 //!
-//! Guarantee: pure; the same looks, keys and moments give the same model. It has no terminal, no clock (moments are passed in) and
-//! bounded memory: a window of looks and five minutes of history. Not guaranteed: that rates mean anything across a restart of the
-//! process; they begin anew.
+//! Guarantee: pure; the same looks, events, keys and moments give the same model. It has no terminal, no clock (moments are passed in), no
+//! input or output (what it wants done it leaves as an [`Effect`]) and bounded memory: a window of looks, five minutes of samples, 50,000
+//! events. Not guaranteed: that rates mean anything across a restart of the process; they begin anew.
 
+mod act;
 mod findings;
 mod folded;
 mod history;
+mod lists;
+pub(crate) mod operate;
+pub(crate) mod prompt;
+mod samples;
+mod screen;
+mod stages;
+pub(crate) mod timeline;
+mod travel;
+pub(crate) mod world;
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::api::{BatchTrace, DeadLetters, Plan, PlanRequest, RecordView, Records, Role, WhoAmI};
+use forebay_schemas::event::Recorded;
 use forebay_schemas::snapshot::{ActorState, Snapshot};
 
+pub(crate) use act::Action;
 pub(crate) use findings::{Finding, findings, plain_findings};
 pub(crate) use folded::{Folded, Pressure, Trend, downstream, progress};
-pub(crate) use history::Point;
+pub(crate) use history::{Point, SECONDS};
+pub(crate) use lists::batch_took;
+use operate::{Dialog, Order, Permission, Planned};
+use prompt::Prompt;
+use samples::Samples;
+pub(crate) use screen::{List, RowId, Screen};
+pub(crate) use stages::{Stage, stages};
+use timeline::Timeline;
+pub(crate) use travel::{Then, blank, way_of};
+use world::World;
 
 /// A source that has said nothing for so long is stale: four looks missed.
 const STALE_AFTER: Duration = Duration::from_secs(2);
+/// The most records that are held.
+const MOST_RECORDS: usize = 500;
 
-/// The panels that have rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Panel {
-    Partitions,
-    Actors,
-    Batches,
-    Runs,
+/// Where what is shown comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) enum Kind {
+    /// A running process.
+    #[default]
+    Process,
+    /// A folder of events, whether somebody writes it or not.
+    Folder,
+    /// A recording, so many times as fast as it was.
+    Recording(f64),
 }
 
-impl Panel {
-    pub(crate) const ALL: [Self; 4] = [Self::Partitions, Self::Actors, Self::Batches, Self::Runs];
-
-    pub(crate) fn name(self) -> &'static str {
-        ["partitions", "actors", "batches", "runs"][self as usize]
-    }
-
-    fn step(self, by: usize) -> Self {
-        Self::ALL[(self as usize + by) % Self::ALL.len()]
-    }
-
-    /// How many rows it has.
-    pub(crate) fn len(self, snapshot: &Snapshot) -> usize {
-        match self {
-            Self::Partitions => snapshot.partitions.len(),
-            Self::Actors => snapshot.actors.len(),
-            Self::Batches => snapshot.batches.len(),
-            Self::Runs => snapshot.runs.len(),
-        }
-    }
+/// Something new.
+#[derive(Debug)]
+pub(crate) enum Update {
+    /// A look at the pipeline.
+    Look(Arc<Snapshot>),
+    /// Events, in sequence.
+    Events(Vec<Arc<Recorded>>),
+    /// The events begin anew: it is another journal.
+    Anew,
+    /// The source failed; it is asked again.
+    Trouble(String),
+    /// An answer of the API.
+    Answer(Answer),
+    /// A recording is over.
+    Over,
 }
 
-/// What a key asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
-    Quit,
-    Help,
-    Back,
-    NextPanel,
-    PreviousPanel,
-    Focus(Panel),
-    /// So many rows on, or back.
-    Move(isize),
-    First,
-    Last,
-    Freeze,
+/// What is asked of the API.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Question {
+    WhoAmI,
+    Batch(u64),
+    Records,
+    Letters,
+    /// Of a pipeline.
+    Plan(String, PlanRequest),
+    /// Something that changes the pipeline; it has passed the gate.
+    Order(Order),
+}
+
+/// What the API answered.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    WhoAmI(Result<WhoAmI, String>),
+    Batch(u64, Result<Box<BatchTrace>, String>),
+    Records(Result<Records, String>),
+    Letters(Result<Box<DeadLetters>, String>),
+    Plan(Result<Box<Plan>, String>),
+    /// What came of an operation, in a line.
+    Order(Result<String, String>),
+}
+
+/// What is to be done outside the model.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Effect {
+    Ask(Question),
+    /// To the clipboard of the terminal.
+    Copy(String),
+    /// A file, and what it is to hold.
+    Save(String, String),
     Redraw,
+    Theme(String),
+    /// Look at once, not after the pause of a failing source.
+    Reconnect,
+    Mouse(bool),
 }
 
 /// How fresh the newest look is.
@@ -78,77 +127,286 @@ pub(crate) enum Link {
     Stale(Duration, Option<String>),
 }
 
+/// What the API answered, as far as it is shown.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    pub(crate) trace: Option<(u64, Result<Box<BatchTrace>, String>)>,
+    /// Newest first.
+    pub(crate) records: VecDeque<RecordView>,
+    pub(crate) records_trouble: Option<String>,
+    pub(crate) letters: Option<Result<Box<DeadLetters>, String>>,
+    /// The dead letters of the pipeline when they were asked for.
+    letters_of: u64,
+    /// Whether records, letters were asked for and did not come yet.
+    records_asked: bool,
+    letters_asked: bool,
+}
+
+/// A line that is said once, until the next key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) good: bool,
+}
+
+/// How the rows of a list are put.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sort {
+    pub(crate) by: usize,
+    pub(crate) reverse: bool,
+}
+
 /// Everything the view draws from.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
+    kind: Kind,
+    /// Whether there is an API to ask.
+    asks: bool,
     seen: Folded,
-    frozen: Option<Folded>,
+    samples: Samples,
+    timeline: Timeline,
+    then: Option<Box<Then>>,
     heard: Option<Instant>,
     trouble: Option<String>,
-    focus: Option<Panel>,
-    cursors: [Option<usize>; Panel::ALL.len()],
-    pub(crate) help: bool,
+    over: bool,
+    operate: bool,
+    role: Option<Role>,
+    pub(crate) answers: Answers,
+
+    pub(crate) screen: Screen,
+    focus: usize,
+    selected: [Option<RowId>; List::COUNT],
+    /// Where the selected row was, for when it goes.
+    places: [usize; List::COUNT],
+    sorts: [Sort; List::COUNT],
+    filters: [String; List::COUNT],
+    matches: lists::Matches,
+    pub(crate) follow: bool,
+    pub(crate) pages: Vec<RowId>,
+    pub(crate) scroll: usize,
+    pub(crate) prompt: Option<Prompt>,
+    pub(crate) dialog: Option<Dialog>,
+    pub(crate) help: Option<usize>,
+    pub(crate) said: Option<Said>,
+    pub(crate) marker: Option<u64>,
+    mouse: bool,
+    effects: Vec<Effect>,
     pub(crate) quit: bool,
 }
 
 impl Model {
-    /// A look came.
-    pub(crate) fn look(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
-        self.seen.fold(snapshot);
-        self.heard = Some(now);
-        self.trouble = None;
+    /// Of a source; `asks` when there is an API to ask, `operate` when whoever looks wants to change things.
+    pub(crate) fn new(kind: Kind, asks: bool, operate: bool) -> Self {
+        let mut model = Self { kind, asks, operate, follow: true, ..Self::default() };
+        if asks && operate {
+            model.effects.push(Effect::Ask(Question::WhoAmI));
+        }
+        model
     }
 
-    /// The source failed.
-    pub(crate) fn trouble(&mut self, why: String) {
-        self.trouble = Some(why);
+    /// Something came.
+    pub(crate) fn update(&mut self, update: Update, now: Instant) {
+        match update {
+            Update::Look(look) => self.look(look, now),
+            Update::Events(events) => self.events(&events, now),
+            Update::Anew => {
+                self.timeline = Timeline::default();
+                self.matches = lists::Matches::default();
+                self.marker = None;
+                if self.kind == Kind::Folder {
+                    self.seen = Folded::default();
+                }
+            }
+            Update::Trouble(why) => self.trouble = Some(why),
+            Update::Answer(answer) => self.answer(answer),
+            Update::Over => self.over = true,
+        }
+        self.wants();
+    }
+
+    fn look(&mut self, look: Arc<Snapshot>, now: Instant) {
+        self.samples.add(&look);
+        let rejected = look.totals.rejected;
+        self.seen.fold(look);
+        (self.heard, self.trouble) = (Some(now), None);
+        if rejected != self.answers.letters_of && !self.answers.letters_asked && matches!(self.answers.letters, Some(Ok(_))) {
+            self.answers.letters = None;
+        }
+    }
+
+    fn events(&mut self, events: &[Arc<Recorded>], now: Instant) {
+        let follows = self.follow && self.then.is_none();
+        for event in events {
+            if self.timeline.push(Arc::clone(event)) {
+                let first = self.timeline.get(0).map_or(0, |first| first.seq);
+                self.matches.saw(event, first);
+                if self.kind == Kind::Folder {
+                    self.look_at_head(false);
+                }
+            }
+        }
+        if self.kind == Kind::Folder {
+            self.look_at_head(true);
+            (self.heard, self.trouble) = (Some(now), None);
+        }
+        if follows {
+            self.selected[List::Events as usize] = None;
+        }
+    }
+
+    /// Where there are only events, looks are made of them: one a second of their time, and one after the last.
+    fn look_at_head(&mut self, last: bool) {
+        let head = self.timeline.head();
+        let Some(at) = head.at else { return };
+        let due = self.seen.newest().is_none_or(|newest| (at - newest.at).num_milliseconds().abs() >= 1_000);
+        if due || last {
+            let look = Arc::new(head.over(&blank(self.seen.newest(), head), head));
+            self.samples.add(&look);
+            self.seen.fold(look);
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::WhoAmI(Ok(who)) => self.role = Some(who.role),
+            Answer::WhoAmI(Err(why)) => self.say_bad(format!("the API did not say what you may do: {why}")),
+            Answer::Batch(id, trace) => self.answers.trace = Some((id, trace)),
+            Answer::Records(records) => {
+                self.answers.records_asked = false;
+                match records {
+                    Ok(records) => self.answers.take_records(records),
+                    Err(why) => self.answers.records_trouble = Some(why),
+                }
+            }
+            Answer::Letters(letters) => {
+                self.answers.letters_asked = false;
+                self.answers.letters = Some(letters);
+            }
+            Answer::Plan(plan) => {
+                if let Some(dialog) = &mut self.dialog {
+                    dialog.planned = plan.map_or_else(Planned::Failed, |plan| Planned::Ready(*plan));
+                }
+            }
+            Answer::Order(Ok(done)) => self.say(done),
+            Answer::Order(Err(why)) => self.say_bad(why),
+        }
+    }
+
+    /// Asks the API for what the screen needs and has not.
+    pub(crate) fn wants(&mut self) {
+        if !self.asks {
+            return;
+        }
+        let page = self.pages.last().cloned();
+        let mut asked = Vec::new();
+        if let Some(RowId::Batch(id)) = page
+            && self.answers.trace.as_ref().is_none_or(|(of, _)| *of != id)
+        {
+            // Its place is taken at once, so that it is asked for once.
+            self.answers.trace = Some((id, Err("asked for".to_owned())));
+            asked.push(Question::Batch(id));
+        }
+        let answers = &mut self.answers;
+        let first = answers.records.is_empty() && answers.records_trouble.is_none();
+        if self.screen == Screen::Records && !answers.records_asked && (first || (self.follow && self.then.is_none())) {
+            answers.records_asked = true;
+            asked.push(Question::Records);
+        }
+        if self.screen == Screen::Letters && answers.letters.is_none() && !answers.letters_asked {
+            answers.letters_asked = true;
+            answers.letters_of = self.seen.newest().map_or(0, |look| look.totals.rejected);
+            asked.push(Question::Letters);
+        }
+        self.effects.extend(asked.into_iter().map(Effect::Ask));
+    }
+
+    /// What is to be done, taken.
+    pub(crate) fn effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    pub(crate) fn say(&mut self, text: String) {
+        self.said = Some(Said { text, good: true });
+    }
+
+    pub(crate) fn say_bad(&mut self, text: String) {
+        self.said = Some(Said { text, good: false });
     }
 
     /// How fresh the newest look is.
     pub(crate) fn link(&self, now: Instant) -> Link {
         let Some(heard) = self.heard else { return Link::Connecting(self.trouble.clone()) };
         let silent = now.saturating_duration_since(heard);
-        if silent < STALE_AFTER { Link::Live } else { Link::Stale(silent, self.trouble.clone()) }
+        let lives = silent < STALE_AFTER || self.kind != Kind::Process;
+        if lives { Link::Live } else { Link::Stale(silent, self.trouble.clone()) }
     }
 
-    /// What is on the screen: the newest looks, or those at which the view was frozen.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether a recording is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether there is an API to ask.
+    pub(crate) fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// Whether the view was started to operate, and the role that the API said.
+    pub(crate) fn permission(&self) -> Permission {
+        Permission { operate: self.operate, role: self.role, live: self.then.is_none() && self.kind == Kind::Process }
+    }
+
+    /// What is on the screen: the newest looks, or those of the moment that was gone back to.
     pub(crate) fn shown(&self) -> &Folded {
-        self.frozen.as_ref().unwrap_or(&self.seen)
+        self.then.as_ref().map_or(&self.seen, |then| &then.folded)
     }
 
-    /// How far the pipeline has gone on since the view was frozen; none when it is not.
-    pub(crate) fn frozen_for(&self) -> Option<chrono::TimeDelta> {
-        Some(self.seen.newest()?.at - self.frozen.as_ref()?.newest()?.at)
+    /// The newest looks, whatever is shown.
+    pub(crate) fn newest(&self) -> Option<&Snapshot> {
+        self.seen.newest()
     }
 
-    /// The panel that keys act on.
-    pub(crate) fn focus(&self) -> Panel {
-        self.focus.unwrap_or(Panel::Actors)
+    /// The world at what is shown.
+    pub(crate) fn world(&self) -> &World {
+        self.then.as_ref().map_or_else(|| self.timeline.head(), |then| &then.world)
     }
 
-    /// The row that keys act on, inside what the panel now has. Until a key moves it, it is the first, or the actor worst off.
-    pub(crate) fn cursor(&self, panel: Panel) -> usize {
-        let Some(look) = self.shown().newest() else { return 0 };
-        let resting = || if panel == Panel::Actors { worst_actor(look) } else { 0 };
-        self.cursors[panel as usize].unwrap_or_else(resting).min(panel.len(look).saturating_sub(1))
+    /// The moment that was gone back to; none when what is shown is now.
+    pub(crate) fn then(&self) -> Option<&Then> {
+        self.then.as_deref()
     }
 
-    /// Does what a key asks for.
-    pub(crate) fn act(&mut self, action: Action) {
-        match action {
-            Action::Quit => self.quit = true,
-            Action::Help => self.help = !self.help,
-            Action::Back => self.help = false,
-            Action::NextPanel => self.focus = Some(self.focus().step(1)),
-            Action::PreviousPanel => self.focus = Some(self.focus().step(Panel::ALL.len() - 1)),
-            Action::Focus(panel) => self.focus = Some(panel),
-            Action::Move(by) => self.cursors[self.focus() as usize] = Some(self.cursor(self.focus()).saturating_add_signed(by)),
-            Action::First => self.cursors[self.focus() as usize] = Some(0),
-            Action::Last => self.cursors[self.focus() as usize] = Some(usize::MAX),
-            Action::Freeze if self.frozen.is_some() => self.frozen = None,
-            Action::Freeze if self.seen.newest().is_some() => self.frozen = Some(self.seen.clone()),
-            Action::Freeze | Action::Redraw => {}
+    /// Whether the numbers that no event holds are those of the moment that is shown.
+    pub(crate) fn measured(&self) -> bool {
+        self.kind != Kind::Folder && self.then.as_ref().is_none_or(|then| then.measured)
+    }
+
+    pub(crate) fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// The looks, one a second, up to what is shown.
+    pub(crate) fn sampled(&self) -> impl DoubleEndedIterator<Item = &Arc<Snapshot>> {
+        let upto = self.then.as_ref().map(|then| then.at);
+        self.samples.iter().filter(move |look| upto.is_none_or(|upto| look.at <= upto))
+    }
+}
+
+impl Answers {
+    fn take_records(&mut self, records: Records) {
+        self.records_trouble = None;
+        for record in records.records {
+            let place = (record.partition, record.offset);
+            if !self.records.iter().any(|have| (have.partition, have.offset) == place) {
+                self.records.push_front(record);
+            }
         }
+        self.records.make_contiguous().sort_by_key(|record| std::cmp::Reverse((record.timestamp_ms, record.offset, record.partition)));
+        self.records.truncate(MOST_RECORDS);
     }
 }
 
@@ -160,89 +418,5 @@ pub(crate) fn badness(state: ActorState) -> u8 {
         ActorState::Stuck => 2,
         ActorState::Restarting => 3,
         ActorState::Ended => 4,
-    }
-}
-
-/// The first of the actors that are worst off.
-fn worst_actor(look: &Snapshot) -> usize {
-    let actors = look.actors.iter().enumerate().rev();
-    actors.max_by_key(|(_, actor)| badness(actor.state)).map_or(0, |(at, _)| at)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture;
-
-    fn model(now: Instant) -> Model {
-        let mut model = Model::default();
-        model.look(Arc::new(fixture::busy()), now);
-        model
-    }
-
-    #[test]
-    fn a_model_is_connecting_then_live_then_stale_then_live_again() {
-        let now = Instant::now();
-        let mut model = Model::default();
-        assert_eq!(model.link(now), Link::Connecting(None));
-        model.trouble("refused".to_owned());
-        assert_eq!(model.link(now), Link::Connecting(Some("refused".to_owned())));
-        model.look(Arc::new(fixture::busy()), now);
-        assert_eq!(model.link(now + Duration::from_millis(1_999)), Link::Live);
-        model.trouble("timed out".to_owned());
-        let later = now + Duration::from_secs(12);
-        assert_eq!(model.link(later), Link::Stale(Duration::from_secs(12), Some("timed out".to_owned())));
-        model.look(Arc::new(fixture::busy()), later);
-        assert_eq!(model.link(later), Link::Live);
-    }
-
-    #[test]
-    fn a_frozen_view_shows_its_moment_while_looks_go_on() {
-        let now = Instant::now();
-        let mut model = model(now);
-        model.act(Action::Freeze);
-        model.look(Arc::new(fixture::later(30_000)), now);
-        assert_eq!(model.shown().newest().unwrap().at, fixture::busy().at);
-        assert_eq!(model.frozen_for().unwrap().num_seconds(), 30);
-        model.act(Action::Freeze);
-        assert_eq!(model.shown().newest().unwrap().at, fixture::later(30_000).at);
-        assert_eq!(model.frozen_for(), None);
-    }
-
-    #[test]
-    fn there_is_nothing_to_freeze_before_the_first_look() {
-        let mut model = Model::default();
-        model.act(Action::Freeze);
-        assert_eq!(model.frozen_for(), None);
-        assert!(model.frozen.is_none());
-    }
-
-    #[test]
-    fn the_cursor_stays_inside_the_rows() {
-        let mut model = model(Instant::now());
-        model.act(Action::Focus(Panel::Partitions));
-        model.act(Action::Move(-1));
-        assert_eq!(model.cursor(Panel::Partitions), 0);
-        model.act(Action::Last);
-        assert_eq!(model.cursor(Panel::Partitions), 3);
-        model.act(Action::Move(1));
-        model.act(Action::Move(-1));
-        assert_eq!(model.cursor(Panel::Partitions), 2);
-        model.act(Action::First);
-        assert_eq!(model.cursor(Panel::Partitions), 0);
-    }
-
-    #[test]
-    fn each_panel_keeps_its_own_cursor() {
-        let mut model = model(Instant::now());
-        model.act(Action::Focus(Panel::Partitions));
-        model.act(Action::Move(2));
-        model.act(Action::NextPanel);
-        assert_eq!(model.focus(), Panel::Actors);
-        assert_eq!(model.cursor(Panel::Actors), 8, "the writer, which waits");
-        model.act(Action::PreviousPanel);
-        assert_eq!(model.cursor(Panel::Partitions), 2);
-        model.act(Action::PreviousPanel);
-        assert_eq!(model.focus(), Panel::Runs);
     }
 }

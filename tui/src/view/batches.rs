@@ -1,57 +1,159 @@
 //! The last batches: how many records, and where their time went.
 
+use forebay_schemas::api::{BatchSpan, BatchTrace};
+use forebay_schemas::event::Event;
 use forebay_schemas::snapshot::{BatchView, Snapshot};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Rect};
+use ratatui::text::{Line, Span};
 
 use super::grid::{Cell, Column, Grid};
+use super::{Canvas, Size, beside, chart, page, split};
+use crate::state::{List, Stage, batch_took as took, stages};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// The longest bar, in columns.
+/// The longest bar of a row, in columns.
 const BAR: usize = 12;
+
+/// Where time goes, how it is spread, and the batches.
+pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
+    let Some(look) = canvas.look().filter(|_| canvas.size >= Size::Reduced) else { return list(frame, area, canvas, BAR) };
+    let full = canvas.size == Size::Full;
+    let [top, rest] = split(area, [Constraint::Length(if full { 9 } else { 7 }), Constraint::Min(0)]);
+    let [left, right] = beside(top, [Constraint::Percentage(55), Constraint::Min(0)]);
+    canvas.panel(frame, left, "stages: percentiles", |width| stage_lines(&stages(look), width, canvas.theme));
+    canvas.panel(frame, right, "how long a batch takes", |width| {
+        let spread = chart::histogram(look.batches.iter().map(took));
+        let mut lines = chart::histogram_lines(&spread, width, usize::from(right.height.saturating_sub(2)), canvas.theme);
+        if lines.is_empty() {
+            lines.push(canvas.styled("no batches yet".to_owned(), Role::Muted));
+        }
+        lines
+    });
+    if full && rest.height > 16 {
+        let [columns, rest] = split(rest, [Constraint::Length(7), Constraint::Min(0)]);
+        canvas.panel(frame, columns, "a column a batch, the newest right", |width| columns_of(look, width, 5, canvas.theme));
+        return list(frame, rest, canvas, 24);
+    }
+    list(frame, rest, canvas, if full { 24 } else { BAR });
+}
+
+/// The batches in a frame.
+pub(super) fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, bar: usize) {
+    canvas
+        .list(frame, area, List::Batches, |order, _| canvas.look().map_or_else(Grid::default, |look| some(look, order, bar, canvas.theme)));
+}
+
+/// A line a stage: its name, its percentiles, and how long its p95 is beside the others'.
+pub(super) fn stage_lines(stages: &[Stage], width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    if stages.iter().all(|stage| stage.count == 0) {
+        return vec![Line::from(Span::styled("no batches yet", theme.style(Role::Muted)))];
+    }
+    // The bars are on the scale of a batch; a fetch is no part of one.
+    let of_batch = |stage: &Stage| !["fetch", "produce"].contains(&stage.name.as_str());
+    let longest = stages.iter().filter(|stage| of_batch(stage)).map(|stage| stage.p95).max().unwrap_or(0).max(1);
+    let bar = width.saturating_sub(11 + 4 * 9);
+    let title = format!("{:<11}{:>9}{:>9}{:>9}{:>9}", "", "p50", "p95", "p99", "max");
+    let mut lines = vec![Line::from(Span::styled(title, theme.style(Role::Muted)))];
+    for stage in stages {
+        let (sign, role) = chart::stage_look(&stage.name, theme);
+        let numbers: String =
+            [stage.p50, stage.p95, stage.p99, stage.max].into_iter().map(|micros| format!("{:>9}", text::micros(micros))).collect();
+        let mut spans = vec![Span::styled(format!("{sign} {:<9}", text::cut(&stage.name, 9, "")), theme.style(role)), Span::raw(numbers)];
+        if bar >= 4 && of_batch(stage) {
+            spans.push(Span::raw(" "));
+            spans.push(Span::styled(chart::lying(stage.p95 as f64 / longest as f64, bar - 1, theme).0, theme.style(role)));
+        }
+        lines.push(Line::from(spans));
+    }
+    lines
+}
+
+/// A column a batch, as high as it took, in the colours of its stages.
+fn columns_of(look: &Snapshot, width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let shown: Vec<&BatchView> = look.batches.iter().take(width.saturating_sub(10)).collect();
+    let longest = shown.iter().map(|batch| took(batch)).max().unwrap_or(0).max(1);
+    let mut columns: Vec<Vec<(String, Role)>> = shown
+        .iter()
+        .rev()
+        .map(|batch| {
+            let mut cells: Vec<(String, Role)> = Vec::new();
+            for (piece, role) in chart::stacked(&parts(batch), longest, height, theme) {
+                cells.extend(piece.chars().map(|sign| (sign.to_string(), role)));
+            }
+            if cells.is_empty() {
+                cells.push((theme.signs.bars[0].to_owned(), Role::Muted));
+            }
+            cells
+        })
+        .collect();
+    columns.iter_mut().for_each(|column| column.resize(height, (" ".to_owned(), Role::Text)));
+    (0..height)
+        .rev()
+        .map(|row| {
+            let scale = if row + 1 == height { text::micros(longest) } else { String::new() };
+            let mut spans = vec![Span::styled(format!("{scale:>9} "), theme.style(Role::Muted))];
+            spans.extend(columns.iter().map(|column| Span::styled(column[row].0.clone(), theme.style(column[row].1))));
+            Line::from(spans)
+        })
+        .collect()
+}
+
+fn parts(batch: &BatchView) -> [(&'static str, u64); 4] {
+    [("wait", batch.wait_micros), ("transform", batch.transform_micros), ("write", batch.write_micros), ("commit", batch.commit_micros)]
+}
 
 /// A row a batch, newest first, the bars on one scale.
 pub(crate) fn grid(look: &Snapshot, theme: &Theme) -> Grid {
+    some(look, &(0..look.batches.len()).collect::<Vec<_>>(), BAR, theme)
+}
+
+/// Rows for some batches, in an order.
+fn some(look: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
+    // Of a process that does not tell them there is no column.
+    let ranges = order.iter().filter_map(|&at| look.batches.get(at)).any(|batch| !batch.ranges.0.is_empty());
     let columns = vec![
         Column::right("batch", 0),
         Column::right("ago", 6),
+        Column::left(if ranges { "offsets" } else { "" }, 7),
         Column::right("records", 0),
         Column::right("rows", 5),
         Column::right("rejected", 3),
         Column::right("took", 0),
         Column::left("wait transform write", 1),
     ];
-    let longest = look.batches.iter().map(took).max().unwrap_or(0);
+    let longest = order.iter().filter_map(|&at| look.batches.get(at)).map(took).max().unwrap_or(0);
     let row = |batch: &BatchView| {
         vec![
             Cell::from(batch.id.to_string()),
             Cell::from(text::ago(look.at - batch.at)),
+            offsets(batch),
             Cell::from(text::count(batch.records)),
             Cell::from(text::count(batch.rows)),
             Cell::new(text::count(batch.rejected), if batch.rejected > 0 { Role::Warn } else { Role::Muted }),
             Cell::from(text::micros(took(batch))),
-            bar(batch, longest, theme),
+            stages_bar(batch, longest, bar, theme),
         ]
     };
-    Grid { columns, least: 20, rows: look.batches.iter().map(row).collect() }
+    Grid { columns, least: 20, rows: order.iter().filter_map(|&at| look.batches.get(at)).map(row).collect() }
 }
 
-fn took(batch: &BatchView) -> u64 {
-    batch.wait_micros + batch.transform_micros + batch.write_micros
-}
-
-/// A bar of the three stages, then their numbers.
-fn bar(batch: &BatchView, longest: u64, theme: &Theme) -> Cell {
-    let stages = [(batch.wait_micros, Role::Wait), (batch.transform_micros, Role::Transform), (batch.write_micros, Role::Write)];
-    let mut cell = Cell::default();
-    let (mut passed, mut drawn) = (0, 0);
-    for ((micros, role), sign) in stages.into_iter().zip(theme.signs.stages) {
-        passed += micros;
-        // The end of each stage is rounded, not its length, so that the whole bar is right.
-        let end = (passed * BAR as u64 + longest / 2).checked_div(longest).map_or(0, |end| usize::try_from(end).unwrap_or(BAR));
-        cell = cell.and(sign.repeat(end.saturating_sub(drawn)), role);
-        drawn = end.max(drawn);
+fn offsets(batch: &BatchView) -> Cell {
+    let mut ranges = batch.ranges.0.iter();
+    match (ranges.next(), ranges.len()) {
+        (None, _) => Cell::new("", Role::Muted),
+        (Some((partition, range)), 0) => Cell::new(format!("p{partition} {range}"), Role::Muted),
+        (Some((partition, range)), more) => Cell::new(format!("p{partition} {range} +{more}"), Role::Muted),
     }
-    let numbers = stages.map(|(micros, _)| text::micros(micros).trim_end_matches(" ms").to_owned());
+}
+
+/// A bar of the stages, then their numbers.
+fn stages_bar(batch: &BatchView, longest: u64, bar: usize, theme: &Theme) -> Cell {
+    let pieces = chart::stacked(&parts(batch)[..3], longest, bar, theme);
+    let drawn: usize = pieces.iter().map(|(piece, _)| text::width(piece)).sum();
+    let cell = pieces.into_iter().fold(Cell::default(), |cell, (piece, role)| cell.and(piece, role));
+    let numbers: Vec<_> = parts(batch)[..3].iter().map(|(_, micros)| text::micros(*micros).trim_end_matches(" ms").to_owned()).collect();
     cell.and(format!("{} {}", if drawn == 0 { theme.signs.level } else { "" }, numbers.join(" ")), Role::Muted)
 }
 
@@ -68,4 +170,108 @@ pub(crate) fn sentence(batch: &BatchView) -> String {
         text::micros(batch.transform_micros),
         text::micros(batch.write_micros),
     )
+}
+
+/// All that is known of one batch: as the API tells it, else as its event does.
+pub(super) fn page(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'static>> {
+    let look = canvas.look();
+    let trace = match &canvas.model.answers.trace {
+        Some((of, Ok(trace))) if *of == id => Some(trace.as_ref()),
+        _ => None,
+    };
+    let Some(batch) = trace.map(|trace| &trace.batch).or_else(|| look.and_then(|look| look.batches.iter().find(|batch| batch.id == id)))
+    else {
+        return vec![canvas.styled("this batch is not among those that are held".to_owned(), Role::Warn)];
+    };
+    let theme = canvas.theme;
+    let mut lines = vec![canvas.styled(sentence(batch), Role::Text)];
+    for (partition, range) in &batch.ranges.0 {
+        let n = crate::state::world::len(*range);
+        lines.push(page::fact(canvas, &format!("partition {partition}"), &format!("{range}  {} offsets", text::count(n)), Role::Text));
+    }
+    if batch.retries > 0 {
+        lines.push(page::fact(canvas, "retries", &text::count(batch.retries), Role::Warn));
+    }
+    lines.push(Line::default());
+    lines.push(canvas.styled("where its time went".to_owned(), Role::Title));
+    lines.extend(waterfall(&spans(batch, trace), width, theme));
+    if let Some(trace) = trace {
+        if !trace.rejects.is_empty() {
+            lines.push(Line::default());
+            lines.push(canvas.styled(format!("{} rejected; 8 shows them", text::count(batch.rejected)), Role::Title));
+            for reject in &trace.rejects {
+                let text = format!("p{} {} at {}: {}", reject.partition, reject.offset, reject.stage, reject.reason);
+                lines.push(canvas.styled(text::cut(&text, width, theme.signs.cut), Role::Warn));
+            }
+        }
+        lines.push(Line::default());
+        lines.push(canvas.styled(format!("SQL {}", trace.fingerprint), Role::Title));
+        lines.extend(trace.sql.lines().flat_map(|line| text::wrap(line, width)).map(|line| canvas.styled(line, Role::Text)));
+        lines.push(Line::default());
+        lines.push(canvas.styled("its plan".to_owned(), Role::Title));
+        lines.extend(trace.plan.lines().map(|line| canvas.styled(text::cut(line, width, theme.signs.cut), Role::Muted)));
+    } else {
+        let why = match &canvas.model.answers.trace {
+            _ if !canvas.model.asks() => "no API is there to ask for its plan and rejects".to_owned(),
+            Some((of, Err(why))) if *of == id => format!("the API tells no more of it: {why}"),
+            _ => String::new(),
+        };
+        lines.push(Line::default());
+        lines.push(canvas.styled(text::cut(&why, width, theme.signs.cut), Role::Muted));
+        if !canvas.world.sql.fingerprint.is_empty() {
+            lines.push(canvas.styled(format!("SQL {}", canvas.world.sql.fingerprint), Role::Title));
+            lines
+                .extend(canvas.world.sql.text.lines().flat_map(|line| text::wrap(line, width)).map(|line| canvas.styled(line, Role::Text)));
+        }
+    }
+    lines.push(Line::default());
+    lines.push(canvas.styled("its events; t goes there".to_owned(), Role::Title));
+    let ranges = batch.ranges.clone();
+    lines.extend(page::events(canvas, width, 8, |event| match event {
+        Event::BatchWritten { batch, .. } => *batch == id,
+        Event::PageProduced { ranges: page, .. } => {
+            page.0.iter().any(|(partition, page)| ranges.0.get(partition).is_some_and(|range| page.from < range.to && range.from < page.to))
+        }
+        _ => false,
+    }));
+    lines
+}
+
+/// What was done, in order: as the API says, else the stages one after the other.
+fn spans(batch: &BatchView, trace: Option<&BatchTrace>) -> Vec<BatchSpan> {
+    if let Some(trace) = trace.filter(|trace| !trace.spans.is_empty()) {
+        return trace.spans.clone();
+    }
+    let mut start_micros = 0_u64;
+    let mut out = Vec::new();
+    for (stage, micros) in parts(batch) {
+        if micros > 0 || stage != "commit" {
+            out.push(BatchSpan { stage: stage.to_owned(), start_micros, micros, detail: String::new() });
+        }
+        start_micros = start_micros.saturating_add(micros);
+    }
+    out
+}
+
+/// A line a span, each where it began.
+fn waterfall(spans: &[BatchSpan], width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let end = spans.iter().map(|span| span.start_micros.saturating_add(span.micros)).max().unwrap_or(0).max(1);
+    let details = spans.iter().map(|span| text::width(&span.detail)).max().unwrap_or(0).min(width / 3);
+    let room = width.saturating_sub(11 + 10 + details + 1).clamp(1, 80);
+    let line = |span: &BatchSpan| {
+        let (sign, role) = chart::stage_look(&span.stage, theme);
+        let place = |micros: u64| usize::try_from(u128::from(micros) * room as u128 / u128::from(end)).unwrap_or(room).min(room);
+        let (from, to) = (place(span.start_micros), place(span.start_micros.saturating_add(span.micros)));
+        let from = from.min(room - 1);
+        let long = to.saturating_sub(from).max(1);
+        Line::from(vec![
+            Span::styled(format!("{:<11}", span.stage), theme.style(role)),
+            Span::styled(theme.signs.rest.repeat(from), theme.style(Role::Muted)),
+            Span::styled(sign.repeat(long), theme.style(role)),
+            Span::styled(theme.signs.rest.repeat(room.saturating_sub(from + long)), theme.style(Role::Muted)),
+            Span::raw(format!("{:>10} ", text::micros(span.micros))),
+            Span::styled(text::cut(&span.detail, details, theme.signs.cut), theme.style(Role::Muted)),
+        ])
+    };
+    spans.iter().map(line).collect()
 }

@@ -1,58 +1,176 @@
-//! The last lines: the selected row in full, and what keys do.
+//! The last lines: what is selected in a sentence, the scrubber while one is back in time, what is typed, and keys.
 
+use ratatui::Frame;
+use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
+use ratatui::widgets::Clear;
 
-use crate::state::{Folded, Model, Panel};
+use super::{Canvas, Size, put, rows};
+use crate::input;
+use crate::state::prompt::{self, Prompt};
+use crate::state::{RowId, Screen};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// The hints, the most needed first.
-const HINTS: [(&str, &str); 5] = [("q", "leave"), ("?", "help"), ("space", "freeze"), ("tab", "panel"), ("j k", "row")];
-
-/// Two lines: the row under the cursor, and the keys.
-pub(crate) fn lines(model: &Model, folded: &Folded, theme: &Theme, width: usize) -> Vec<Line<'static>> {
-    let row = selected(model, folded, theme).map(|row| text::cut(&format!(" {row}"), width, theme.signs.cut)).unwrap_or_default();
-    let mut spans = Vec::new();
-    let mut room = width;
-    for (key, what) in HINTS {
-        let wide = key.len() + what.len() + 3;
-        if wide > room {
-            break;
-        }
-        room -= wide;
-        spans.push(Span::styled(format!(" {key}"), theme.style(Role::Title)));
-        spans.push(Span::styled(format!(" {what} "), theme.style(Role::Muted)));
+/// A line or two: what is typed, said, gone back to or selected; then the keys.
+pub(crate) fn lines(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    let model = canvas.model;
+    if model.then().is_some() || (model.screen == Screen::Journal && model.timeline().len() > 0) {
+        lines.push(scrubber(canvas, width));
     }
-    vec![Line::from(row), Line::from(spans)]
+    let theme = canvas.theme;
+    let said = model.said.as_ref().map(|said| {
+        let (sign, role) = if said.good { (theme.signs.done, Role::Good) } else { (theme.signs.ended, Role::Bad) };
+        canvas.styled(text::cut(&format!(" {sign} {}", said.text), width, theme.signs.cut), role)
+    });
+    let second = prompt(canvas, width).or(said).or_else(|| {
+        let roomy = canvas.size >= Size::Reduced;
+        (roomy && model.pages.is_empty())
+            .then(|| canvas.styled(text::cut(&format!(" {}", sentence(canvas)), width, theme.signs.cut), Role::Text))
+    });
+    lines.extend(second);
+    lines.push(keys(canvas, width));
+    lines
 }
 
-fn selected(model: &Model, folded: &Folded, theme: &Theme) -> Option<String> {
-    let look = folded.newest()?;
-    let at = model.cursor(model.focus());
-    Some(match model.focus() {
-        Panel::Partitions => {
-            let view = look.partitions.get(at)?;
-            let state = match (view.assigned, view.paused) {
-                (_, true) => "paused for want of budget",
-                (true, false) => "read by this process",
-                (false, false) => "not read by this process",
-            };
+/// What is being typed.
+pub(crate) fn prompt(canvas: &Canvas<'_>, width: usize) -> Option<Line<'static>> {
+    let theme = canvas.theme;
+    let (sign, line) = match canvas.model.prompt.as_ref()? {
+        Prompt::Filter(line) => ("/", line),
+        Prompt::Palette(line, _) => (":", line),
+    };
+    let (before, after) = line.parts();
+    let room = width.saturating_sub(4);
+    let from = before.chars().count().saturating_sub(room);
+    let before: String = before.chars().skip(from).collect();
+    Some(Line::from(vec![
+        Span::styled(format!(" {sign}"), theme.style(Role::Key)),
+        Span::raw(before),
+        Span::styled(theme.signs.caret, theme.style(Role::Key)),
+        Span::raw(after),
+    ]))
+}
+
+/// What the palette offers, over the lowest rows of the body.
+pub(crate) fn offers(frame: &mut Frame<'_>, body: Rect, canvas: &Canvas<'_>) {
+    let Some(Prompt::Palette(line, chosen)) = &canvas.model.prompt else { return };
+    let offers = prompt::complete(&line.text(), &canvas.model.known());
+    let height = rows(offers.len()).min(body.height);
+    let area = Rect { y: body.y + body.height - height, height, ..body };
+    frame.render_widget(Clear, area);
+    let width = usize::from(body.width);
+    let lines = offers.iter().enumerate().map(|(at, (text, what))| {
+        let text = text::cut(&format!("  {text:<24} {what}"), width, canvas.theme.signs.cut);
+        let line = canvas.styled(text, Role::Muted);
+        if *chosen == Some(at) { super::selected_line(line, width, canvas.theme) } else { line }
+    });
+    put(frame, area, lines.collect());
+}
+
+/// `◀ ├──────●───┤ ▶  17,950 of 18,204  10:31:07.412  BatchWritten …`
+fn scrubber(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
+    let (theme, model) = (canvas.theme, canvas.model);
+    let len = model.timeline().len();
+    let place = model.place().unwrap_or(0);
+    let bar = if width >= 100 { 40 } else { width / 3 };
+    let last = bar.saturating_sub(1);
+    let knob = place.saturating_mul(last).checked_div(len.saturating_sub(1)).unwrap_or(last).min(last);
+    let event = model.then().and_then(|then| then.event.clone()).or_else(|| model.timeline().get(place).cloned());
+    let says = event.map_or_else(
+        || "no journal: this moment only".to_owned(),
+        |event| {
             format!(
-                "partition {} of {}: {} of [{}..{}) not yet written, {state}",
-                view.partition,
-                look.topic,
-                text::count(view.lag()),
-                view.begin,
-                view.end
+                "{} of {}  {}  {} {}",
+                text::count(event.seq),
+                text::count(model.timeline().head().seq),
+                event.at.format("%H:%M:%S%.3f"),
+                event.event.kind(),
+                event.event
             )
+        },
+    );
+    let line = theme.signs.line;
+    let head = if model.then().is_some() { Role::Warn } else { Role::Good };
+    let mut spans = vec![
+        Span::styled(" { < ", theme.style(Role::Key)),
+        Span::styled(line.repeat(knob), theme.style(Role::Muted)),
+        Span::styled(theme.signs.knob, theme.style(head)),
+        Span::styled(line.repeat(last.saturating_sub(knob)), theme.style(Role::Muted)),
+        Span::styled(" > }  ", theme.style(Role::Key)),
+    ];
+    let room = width.saturating_sub(spans.iter().map(Span::width).sum());
+    spans.push(Span::raw(text::cut(&says, room, theme.signs.cut)));
+    Line::from(spans)
+}
+
+fn keys(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
+    let (theme, model) = (canvas.theme, canvas.model);
+    let mut spans = Vec::new();
+    let mut room = width;
+    let mut hint = |key: &str, what: &str, theme: &Theme| {
+        let wide = text::width(key) + text::width(what) + 3;
+        if wide <= room {
+            room -= wide;
+            spans.push(Span::styled(format!(" {key}"), theme.style(Role::Key)));
+            spans.push(Span::styled(format!(" {what} "), theme.style(Role::Muted)));
         }
-        Panel::Actors => {
-            let actor = look.actors.get(at)?;
-            let note = actor.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
-            let exit = actor.last_exit.as_ref().map(|exit| format!("; {} {exit}", theme.signs.restart)).unwrap_or_default();
-            format!("{} #{} since {}{note}{exit}", actor.path, actor.incarnation, actor.since.format("%F %T"))
+    };
+    if model.dialog.is_some() || model.prompt.is_some() {
+        hint("enter", "do it", theme);
+        hint("esc", "leave it", theme);
+        if matches!(model.prompt, Some(Prompt::Palette(..))) {
+            hint("tab", "complete", theme);
         }
-        Panel::Batches => super::batches::sentence(look.batches.get(at)?),
-        Panel::Runs => super::runs::sentence(look.runs.get(at)?),
-    })
+        return Line::from(spans);
+    }
+    if model.then().is_some() {
+        hint("\\", "live", theme);
+    }
+    if !model.pages.is_empty() {
+        hint("esc", "back", theme);
+    }
+    for binding in input::bindings(model.screen, model.permission().operate).filter(|binding| !binding.hint.is_empty()) {
+        let open = model.pages.is_empty() || !["open", "sort", "filter", "follow"].contains(&binding.hint);
+        match binding.hint.rsplit_once(' ') {
+            _ if !open => {}
+            Some((keys, what)) => hint(keys, what, theme),
+            None if binding.hint == "freeze" && model.then().is_some() => {}
+            None => hint(binding.shown.split("  ").next().unwrap_or_default(), binding.hint, theme),
+        }
+    }
+    Line::from(spans)
+}
+
+/// What is selected, in a sentence.
+fn sentence(canvas: &Canvas<'_>) -> String {
+    let Some(look) = canvas.look() else { return String::new() };
+    let said = match canvas.model.selected() {
+        Some(RowId::Partition(partition)) => {
+            look.partitions.iter().find(|view| view.partition == partition).map(|view| super::partitions::sentence(view, &look.topic))
+        }
+        Some(RowId::Actor(path)) => {
+            look.actors.iter().find(|actor| actor.path == path).map(|actor| super::actors::sentence(actor, canvas.theme))
+        }
+        Some(RowId::Batch(id)) => look.batches.iter().find(|batch| batch.id == id).map(super::batches::sentence),
+        Some(RowId::Run(id)) => look.runs.iter().find(|run| run.id == id).map(super::runs::sentence),
+        Some(RowId::Event(seq)) => {
+            canvas.model.timeline().index_of(seq).and_then(|index| canvas.model.timeline().get(index)).map(|event| event.event.to_string())
+        }
+        Some(RowId::Alert(name)) => {
+            look.alerts.iter().find(|alert| alert.name == name).map(|alert| format!("{}: {}", alert.name, alert.remedy))
+        }
+        Some(RowId::Node(address)) => Some(format!("node {address}; enter tells more of it")),
+        Some(RowId::Record(partition, offset)) => {
+            Some(format!("record {offset} of partition {partition}; enter shows its way from the page to the row"))
+        }
+        Some(RowId::Letter(partition, offset)) => {
+            let letter =
+                canvas.model.letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset));
+            letter.map(|letter| format!("found at {}: {}", letter.stage, letter.reason))
+        }
+        None => None,
+    };
+    said.unwrap_or_default()
 }

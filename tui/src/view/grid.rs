@@ -1,5 +1,6 @@
 //! Aligned rows, as wide as their content or as the terminal lets them be. The panels and the plain status share them.
 
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use crate::text;
@@ -28,15 +29,28 @@ impl Column {
 
 /// What stands at one place: pieces with their roles.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Cell(Vec<(String, Role)>);
+pub(crate) struct Cell(Vec<(String, Look)>);
+
+/// A role, or a style that has none.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    Role(Role),
+    Style(Style),
+}
 
 impl Cell {
     pub(crate) fn new(text: impl Into<String>, role: Role) -> Self {
-        Self(vec![(text.into(), role)])
+        Self(vec![(text.into(), Look::Role(role))])
     }
 
     pub(crate) fn and(mut self, text: impl Into<String>, role: Role) -> Self {
-        self.0.push((text.into(), role));
+        self.0.push((text.into(), Look::Role(role)));
+        self
+    }
+
+    /// A piece with a style of its own.
+    pub(crate) fn and_styled(mut self, (text, style): (&str, Style)) -> Self {
+        self.0.push((text.to_owned(), Look::Style(style)));
         self
     }
 
@@ -52,7 +66,7 @@ impl From<String> for Cell {
 }
 
 /// Rows and their columns. The last column takes what is left of the width and is cut at its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Grid {
     pub(crate) columns: Vec<Column>,
     pub(crate) rows: Vec<Vec<Cell>>,
@@ -64,6 +78,12 @@ pub(crate) struct Grid {
 const GAP: usize = 2;
 
 impl Grid {
+    /// How wide it is, if nothing is cut.
+    pub(crate) fn width(&self) -> usize {
+        let widths = self.widths(None);
+        widths.iter().flatten().sum::<usize>() + GAP * widths.len().saturating_sub(1)
+    }
+
     /// The titles and the rows, in `width` columns, or as wide as they are.
     pub(crate) fn lines(&self, width: Option<usize>, theme: &Theme) -> Vec<Line<'static>> {
         let widths = self.widths(width);
@@ -77,7 +97,8 @@ impl Grid {
             let cells = self.rows.iter().filter_map(|row| row.get(at)).map(Cell::width);
             cells.max().unwrap_or(0).max(text::width(column.title))
         };
-        let mut widths: Vec<_> = self.columns.iter().enumerate().map(|(at, column)| Some(natural(at, column))).collect();
+        let mut widths: Vec<_> =
+            self.columns.iter().enumerate().map(|(at, column)| Some(natural(at, column)).filter(|&wide| wide > 0)).collect();
         let Some(width) = width else { return widths };
         let last = widths.len().saturating_sub(1);
         loop {
@@ -110,10 +131,14 @@ impl Grid {
                 spans.push(Span::raw(" ".repeat(pad)));
             }
             let mut room = width;
-            for (piece, role) in cell.0 {
+            for (piece, look) in cell.0 {
                 let piece = text::cut(&piece, room, theme.signs.cut);
                 room -= text::width(&piece);
-                spans.push(Span::styled(piece, theme.style(role)));
+                let style = match look {
+                    Look::Role(role) => theme.style(role),
+                    Look::Style(style) => style,
+                };
+                spans.push(Span::styled(piece, style));
             }
             if Some(at) != end {
                 spans.push(Span::raw(" ".repeat(GAP + if column.right { 0 } else { pad })));
@@ -130,7 +155,7 @@ mod tests {
     use crate::theme::Options;
 
     fn plain(grid: &Grid, width: Option<usize>) -> Vec<String> {
-        grid.lines(width, &Theme::new(Options { colour: false, ascii: true })).iter().map(ToString::to_string).collect()
+        grid.lines(width, &Theme::new(Options { ascii: true, ..Options::default() })).iter().map(ToString::to_string).collect()
     }
 
     fn grid() -> Grid {

@@ -1,16 +1,27 @@
-//! What the screen shows. A file a panel; each panel is lines, so that the plain status can print the same.
+//! One file a screen. Everything here draws from the model and changes nothing.
 //!
-//! Guarantee: draws at any size, also none. The larger the terminal the more there is; what is wrong is there at every size.
+//! Guarantee: any size of terminal is drawn, down to nothing at all; columns and panels go by their rank when there is no room, and what is
+//! wrong goes last. Sizes: from 100x28 on all at once, from 70x20 on a panel or two, from 40x12 on one table, below a line a fact.
 
 mod actors;
+mod alerts;
 mod batches;
+mod chart;
+mod dialog;
 mod footer;
 pub(crate) mod grid;
 mod header;
+mod help;
+mod journal;
+mod letters;
+mod overview;
+mod page;
 mod partitions;
 mod path;
+mod records;
 mod runs;
-mod trend;
+mod store;
+mod topics;
 
 #[cfg(test)]
 mod tests;
@@ -22,119 +33,128 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Clear};
 
-pub(crate) use actors::grid as actors;
-pub(crate) use batches::grid as batches;
-pub(crate) use partitions::grid as partitions;
-pub(crate) use runs::grid as runs;
+use forebay_schemas::snapshot::Snapshot;
 
-use crate::state::{Folded, Link, Model, Panel, findings};
+pub(crate) use actors::{grid as actors, word as actor_word};
+pub(crate) use batches::grid as batches;
+pub(crate) use help::markdown as keys_markdown;
+pub(crate) use partitions::grid as partitions;
+pub(crate) use runs::{grid as runs, word as run_word};
+
+use grid::Grid;
+
+use crate::state::world::World;
+use crate::state::{Folded, Link, List, Model, Screen, findings};
 use crate::text;
 use crate::theme::{Role, Theme};
 
+/// How much room there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Size {
+    Facts,
+    Basic,
+    Reduced,
+    Full,
+}
+
+impl Size {
+    fn of(area: Rect) -> Self {
+        match (area.width, area.height) {
+            (100.., 28..) => Self::Full,
+            (70.., 20..) => Self::Reduced,
+            (40.., 12..) => Self::Basic,
+            _ => Self::Facts,
+        }
+    }
+}
+
 /// What every panel draws from.
-struct Canvas<'a> {
-    model: &'a Model,
-    folded: &'a Folded,
-    link: Link,
-    theme: &'a Theme,
+pub(crate) struct Canvas<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) folded: &'a Folded,
+    pub(crate) world: &'a World,
+    pub(crate) link: Link,
+    pub(crate) theme: &'a Theme,
+    pub(crate) size: Size,
 }
 
 /// Draws the model. `now` only tells how fresh it is.
 pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, theme: &Theme, now: Instant) {
     let area = frame.area();
-    let canvas = Canvas { model, folded: model.shown(), link: model.link(now), theme };
-    match (area.width, area.height) {
-        (0, _) | (_, 0) => return,
-        (100.., 28..) => canvas.full(frame, area),
-        (70.., 20..) => canvas.reduced(frame, area),
-        (40.., 12..) => canvas.basic(frame, area),
-        _ => canvas.facts(frame, area),
+    if area.width == 0 || area.height == 0 {
+        return;
     }
-    if model.help {
-        help(frame, area, theme);
+    let size = Size::of(area);
+    let canvas = Canvas { model, folded: model.shown(), world: model.world(), link: model.link(now), theme, size };
+    if size == Size::Facts {
+        canvas.facts(frame, area);
+    } else {
+        canvas.screen(frame, area);
+    }
+    if let Some(scroll) = model.help {
+        help::draw(frame, area, &canvas, scroll);
+    }
+    if let Some(open) = &model.dialog {
+        dialog::draw(frame, area, &canvas, open);
     }
 }
 
 impl Canvas<'_> {
-    /// Everything at once.
-    fn full(&self, frame: &mut Frame<'_>, area: Rect) {
-        let wrong = self.findings(usize::from(area.width));
-        let wrong_rows = rows(wrong.len().clamp(1, 3));
-        let [head, alarm, path, trends, rest, foot] = split(
-            area,
-            [
-                Constraint::Length(1),
-                Constraint::Length(wrong_rows),
-                Constraint::Length(8),
-                Constraint::Length(4),
-                Constraint::Min(0),
-                Constraint::Length(2),
-            ],
-        );
-        put(frame, head, vec![header::line(self.model, self.folded, &self.link, self.theme, usize::from(head.width))]);
-        put(frame, alarm, wrong);
-        let inner = self.frame(frame, path, vec![self.title("path", false)]);
-        put(frame, inner, path::picture(self.folded, self.theme, usize::from(inner.width)));
-        let [left, right] = halves(trends);
-        let inner = self.frame(frame, left, vec![self.title("records in, rows out, last 5 min", false)]);
-        put(frame, inner, trend::flow(self.folded, self.theme, usize::from(inner.width)));
-        let inner = self.frame(frame, right, vec![self.title("produced to written", false)]);
-        put(frame, inner, trend::latency(self.folded, self.theme, usize::from(inner.width)));
-
-        let [left, right] = halves(rest);
-        let look = self.folded.newest();
-        let shorter = |panel: u16| panel.min(rest.height / 2);
-        let partitions = rows(look.map_or(0, |look| look.partitions.len()) + 3);
-        let [upper, lower] = split_rows(left, [Constraint::Length(shorter(partitions.max(5))), Constraint::Min(0)]);
-        self.panel(frame, upper, Panel::Partitions, false);
-        self.panel(frame, lower, Panel::Batches, false);
-        let actors = rows(look.map_or(0, |look| look.actors.len()) + 3);
-        let runs = rest.height.saturating_sub(actors).max(shorter(5));
-        let [upper, lower] = split_rows(right, [Constraint::Min(0), Constraint::Length(runs)]);
-        self.panel(frame, upper, Panel::Actors, false);
-        self.panel(frame, lower, Panel::Runs, false);
-        put(frame, foot, footer::lines(self.model, self.folded, self.theme, usize::from(foot.width)));
+    /// The newest look of what is shown.
+    pub(crate) fn look(&self) -> Option<&Snapshot> {
+        self.folded.newest()
     }
 
-    /// The path in words, trends of one line, one panel at a time.
-    fn reduced(&self, frame: &mut Frame<'_>, area: Rect) {
-        let width = usize::from(area.width);
-        let mut top = vec![header::line(self.model, self.folded, &self.link, self.theme, width)];
-        top.extend(self.findings(width).into_iter().take(2));
-        let room = width.saturating_sub(2);
-        top.extend(indented(path::words(self.folded, self.theme, room)));
-        top.extend(indented(vec![path::totals(self.folded, self.theme, room)]));
-        top.extend(indented(trend::flow(self.folded, self.theme, room)));
-        top.extend(indented(trend::latency(self.folded, self.theme, room)).take(1));
-        self.with_one_panel(frame, area, top, 2);
-    }
-
-    /// The path in words, one line of numbers, one panel at a time.
-    fn basic(&self, frame: &mut Frame<'_>, area: Rect) {
-        let width = usize::from(area.width);
-        let mut top = vec![header::line(self.model, self.folded, &self.link, self.theme, width)];
-        top.extend(self.findings(width).into_iter().take(1));
-        let room = width.saturating_sub(2);
-        top.extend(indented(path::words(self.folded, self.theme, room)));
-        top.extend(indented(trend::latency(self.folded, self.theme, room)).take(1));
-        self.with_one_panel(frame, area, top, 1);
-    }
-
-    fn with_one_panel(&self, frame: &mut Frame<'_>, area: Rect, top: Vec<Line<'static>>, foot: u16) {
-        let [head, panel, foot] = split(area, [Constraint::Length(rows(top.len())), Constraint::Min(0), Constraint::Length(foot)]);
+    /// What the model draws, a header above and a footer below.
+    fn screen(&self, frame: &mut Frame<'_>, area: Rect) {
+        let wide = usize::from(area.width);
+        let alarms = match (self.size, self.model.screen) {
+            (_, Screen::Alerts) => 0,
+            (Size::Full, Screen::Overview) => 3,
+            (Size::Full, _) | (Size::Reduced, Screen::Overview) => 2,
+            _ => 1,
+        };
+        let mut top = vec![header::line(self, wide), header::tabs(self, wide)];
+        let mut wrong = self.findings(wide);
+        let hidden = wrong.len().saturating_sub(alarms);
+        wrong.truncate(alarms);
+        if hidden > 0
+            && let Some(last) = wrong.last_mut()
+        {
+            header::more(last, hidden, wide, self.theme);
+        }
+        top.extend(wrong);
+        let bottom = footer::lines(self, wide);
+        let [head, body, foot] =
+            split(area, [Constraint::Length(rows(top.len())), Constraint::Min(0), Constraint::Length(rows(bottom.len()))]);
         put(frame, head, top);
-        self.panel(frame, panel, self.model.focus(), true);
-        put(
-            frame,
-            foot,
-            footer::lines(self.model, self.folded, self.theme, usize::from(foot.width)).split_off(2 - usize::from(foot.height.min(2))),
-        );
+        put(frame, foot, bottom);
+        footer::offers(frame, body, self);
+        if let Some(page) = self.model.pages.last() {
+            return page::draw(frame, body, self, page);
+        }
+        match self.model.screen {
+            Screen::Overview => overview::draw(frame, body, self),
+            Screen::Topics => topics::draw(frame, body, self),
+            Screen::Batches => batches::draw(frame, body, self),
+            Screen::Store => store::draw(frame, body, self),
+            Screen::Actors => actors::draw(frame, body, self),
+            Screen::Runs => runs::draw(frame, body, self),
+            Screen::Records => records::draw(frame, body, self),
+            Screen::Letters => letters::draw(frame, body, self),
+            Screen::Journal => journal::draw(frame, body, self),
+            Screen::Alerts => alerts::draw(frame, body, self),
+        }
+        footer::offers(frame, body, self);
     }
 
     /// A line a fact, the most urgent first.
     fn facts(&self, frame: &mut Frame<'_>, area: Rect) {
         let width = usize::from(area.width);
-        let mut lines = vec![header::line(self.model, self.folded, &self.link, self.theme, width)];
+        let mut lines = vec![header::line(self, width)];
+        if let Some(line) = footer::prompt(self, width) {
+            lines.push(line);
+        }
         lines.extend(self.findings(width).into_iter().take(1));
         lines.extend(path::facts(self.folded, self.theme));
         put(frame, area, lines);
@@ -144,56 +164,68 @@ impl Canvas<'_> {
     fn findings(&self, width: usize) -> Vec<Line<'static>> {
         let found = findings(self.folded, &self.link);
         if found.is_empty() {
-            return vec![Line::from(Span::styled(format!(" {} nothing is wrong", self.theme.signs.done), self.theme.style(Role::Good)))];
+            return vec![self.styled(format!(" {} nothing is wrong", self.theme.signs.done), Role::Good)];
         }
         let line = |finding: &crate::state::Finding| {
             let (sign, role) = if finding.bad { (self.theme.signs.ended, Role::Bad) } else { (self.theme.signs.stuck, Role::Warn) };
-            let text = text::cut(&format!(" {sign} {}", finding.text), width, self.theme.signs.cut);
-            Line::from(Span::styled(text, self.theme.style(role)))
+            self.styled(text::cut(&format!(" {sign} {}", finding.text), width, self.theme.signs.cut), role)
         };
         found.iter().map(line).collect()
     }
 
-    /// A panel with rows: those around the cursor.
-    fn panel(&self, frame: &mut Frame<'_>, area: Rect, panel: Panel, tabs: bool) {
-        let focused = self.model.focus() == panel;
-        // The frame takes two rows, the titles of the columns one.
-        let (cursor, room) = (self.model.cursor(panel), usize::from(area.height).saturating_sub(3));
-        let len = self.folded.newest().map_or(0, |look| panel.len(look));
-        let first = first_row(cursor, len, room);
-        let part = if len > room && room > 0 { format!(" {}-{} of {len}", first + 1, first + room) } else { String::new() };
-        let title = |at: usize, tab: Panel| {
-            let name = if tabs { format!("{} {}", at + 1, tab.name()) } else { tab.name().to_owned() };
-            self.title(&format!("{name}{}", if tab == panel { part.as_str() } else { "" }), tab == panel && focused)
-        };
-        let shown = Panel::ALL.into_iter().enumerate().filter(|(_, tab)| tabs || *tab == panel);
-        let inner = self.frame(frame, area, shown.map(|(at, tab)| title(at, tab)).collect());
-        let Some(look) = self.folded.newest() else { return };
-        let grid = match panel {
-            Panel::Partitions => partitions(self.folded, self.theme),
-            Panel::Actors => actors(look, self.theme),
-            Panel::Batches => batches(look, self.theme),
-            Panel::Runs => runs(look, self.theme),
-        };
-        let mut lines = grid.lines(Some(usize::from(inner.width)), self.theme);
-        if lines.len() == 1 {
-            lines = vec![Line::from(Span::styled(format!("no {} yet", panel.name()), self.theme.style(Role::Muted)))];
-            return put(frame, inner, lines);
+    /// A line of one role.
+    pub(crate) fn styled(&self, text: String, role: Role) -> Line<'static> {
+        Line::from(Span::styled(text, self.theme.style(role)))
+    }
+
+    /// A list in a frame: the rows around the cursor. `grid` makes rows of the places it is given.
+    pub(crate) fn list(&self, frame: &mut Frame<'_>, area: Rect, list: List, grid: impl FnOnce(&[usize], usize) -> Grid) {
+        let order = self.model.order(list);
+        let (cursor, room) = (self.model.cursor(list), usize::from(area.height).saturating_sub(3));
+        let first = first_row(cursor, order.len(), room);
+        let inner = self.frame_of_list(frame, area, list, order.len(), first, room);
+        let mut lines = grid(&order, usize::from(inner.width)).lines(Some(usize::from(inner.width)), self.theme);
+        if order.is_empty() {
+            let none = if self.model.filter(list).is_empty() {
+                format!("no {} yet", list.name())
+            } else {
+                format!("no {} with these words", list.name())
+            };
+            return put(frame, inner, vec![self.styled(none, Role::Muted)]);
         }
-        if focused && let Some(line) = lines.get_mut(cursor + 1) {
-            *line = std::mem::take(line).patch_style(self.theme.selected());
+        if self.model.list() == list
+            && let Some(line) = lines.get_mut(cursor + 1)
+        {
+            *line = selected_line(std::mem::take(line), usize::from(inner.width), self.theme);
         }
-        lines.drain(1..=first);
+        lines.drain(1..=first.min(lines.len().saturating_sub(1)));
         put(frame, inner, lines);
     }
 
-    fn title(&self, name: &str, focused: bool) -> Line<'static> {
+    /// The frame of a list, with its name, filter, order and part.
+    pub(crate) fn frame_of_list(&self, frame: &mut Frame<'_>, area: Rect, list: List, len: usize, first: usize, room: usize) -> Rect {
+        let focused = self.model.list() == list && self.model.screen.lists().len() > 1;
+        let mut name = list.name().to_owned();
+        if len > room && room > 0 {
+            name += &format!(" {}-{} of {len}", first + 1, first + room);
+        }
+        let sort = self.model.sort(list);
+        if sort.by > 0 || sort.reverse {
+            name += &format!(" by {}{}", list.sorts()[sort.by], if sort.reverse { ", reversed" } else { "" });
+        }
+        if !self.model.filter(list).is_empty() {
+            name += &format!(" /{}", self.model.filter(list));
+        }
+        self.frame(frame, area, vec![self.title(&name, focused)])
+    }
+
+    pub(crate) fn title(&self, name: &str, focused: bool) -> Line<'static> {
         let mark = if focused { format!("{} ", self.theme.signs.focus) } else { String::new() };
-        Line::from(Span::styled(format!(" {mark}{name} "), self.theme.style(if focused { Role::Title } else { Role::Muted })))
+        self.styled(format!(" {mark}{name} "), if focused { Role::Title } else { Role::Muted })
     }
 
     /// Draws a border and gives the room inside, with a column free on either side.
-    fn frame(&self, frame: &mut Frame<'_>, area: Rect, titles: Vec<Line<'static>>) -> Rect {
+    pub(crate) fn frame(&self, frame: &mut Frame<'_>, area: Rect, titles: Vec<Line<'static>>) -> Rect {
         let mut block = Block::bordered().border_set(self.theme.border).border_style(self.theme.style(Role::Muted));
         for title in titles {
             block = block.title(title);
@@ -203,52 +235,69 @@ impl Canvas<'_> {
         let free = u16::from(inner.width > 2);
         Rect { x: inner.x + free, width: inner.width.saturating_sub(2 * free), ..inner }
     }
+
+    /// A panel of lines.
+    pub(crate) fn panel(&self, frame: &mut Frame<'_>, area: Rect, name: &str, lines: impl FnOnce(usize) -> Vec<Line<'static>>) {
+        let inner = self.frame(frame, area, vec![self.title(name, false)]);
+        put(frame, inner, lines(usize::from(inner.width)));
+    }
+
+    /// What stands where nothing is known of what no event holds.
+    pub(crate) fn unmeasured(&self) -> Line<'static> {
+        self.styled("not held by events: unknown then".to_owned(), Role::Muted)
+    }
+}
+
+/// The line as wide as the room, so that its style is seen up to the end.
+pub(crate) fn wide_line(mut line: Line<'static>, width: usize) -> Line<'static> {
+    let pad = width.saturating_sub(line.width());
+    line.spans.push(Span::raw(" ".repeat(pad)));
+    line
+}
+
+/// The row that keys act on: in reverse from end to end, without the colours of its parts; bars stay as they are.
+pub(crate) fn selected_line(line: Line<'static>, width: usize, theme: &Theme) -> Line<'static> {
+    let mut line = wide_line(line, width);
+    for span in &mut line.spans {
+        let bar = span.content.chars().any(|c| ('\u{2581}'..='\u{2593}').contains(&c));
+        if !bar {
+            let bold = span.style.add_modifier & ratatui::style::Modifier::BOLD;
+            span.style = theme.selected().add_modifier(bold);
+        }
+    }
+    line
 }
 
 /// The first of `len` rows to show in `room` so that the cursor is in the middle, where it can be.
-fn first_row(cursor: usize, len: usize, room: usize) -> usize {
+pub(crate) fn first_row(cursor: usize, len: usize, room: usize) -> usize {
     cursor.saturating_sub(room / 2).min(len.saturating_sub(room))
 }
 
-fn help(frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
-    let lines: Vec<_> = crate::input::HELP
-        .iter()
-        .map(|(keys, what)| Line::from(vec![Span::styled(format!(" {keys:<16}"), theme.style(Role::Title)), Span::raw((*what).to_owned())]))
-        .collect();
-    let (width, height) = (area.width.min(74), area.height.min(rows(lines.len() + 2)));
-    let place = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
-    frame.render_widget(Clear, place);
-    let block = Block::bordered().border_set(theme.border).title(Span::styled(" help ", theme.style(Role::Title)));
-    let inner = block.inner(place);
-    frame.render_widget(block, place);
-    put(frame, inner, lines);
+/// Room in the middle for something over all else, cleared.
+pub(crate) fn over(frame: &mut Frame<'_>, area: Rect, (width, height): (usize, usize)) -> Rect {
+    let (width, height) = (rows(width).min(area.width), rows(height).min(area.height));
+    let room = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
+    frame.render_widget(Clear, room);
+    room
 }
 
-/// A column free before each line, as in a frame.
-fn indented(lines: Vec<Line<'static>>) -> impl Iterator<Item = Line<'static>> {
-    lines.into_iter().map(|mut line| {
-        line.spans.insert(0, Span::raw(" "));
-        line
-    })
-}
-
-/// Puts lines at the top left of an area; what does not fit is not drawn.
-fn put(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'static>>) {
+/// Draws lines from the top of a place on.
+pub(crate) fn put(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'static>>) {
     frame.render_widget(Text::from(lines), area);
 }
 
-fn rows(n: usize) -> u16 {
+pub(crate) fn rows(n: usize) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
 }
 
-fn split<const N: usize>(area: Rect, constraints: [Constraint; N]) -> [Rect; N] {
+pub(crate) fn split<const N: usize>(area: Rect, constraints: [Constraint; N]) -> [Rect; N] {
     Layout::vertical(constraints).areas(area)
 }
 
-fn split_rows(area: Rect, constraints: [Constraint; 2]) -> [Rect; 2] {
-    split(area, constraints)
+pub(crate) fn beside<const N: usize>(area: Rect, constraints: [Constraint; N]) -> [Rect; N] {
+    Layout::horizontal(constraints).areas(area)
 }
 
-fn halves(area: Rect) -> [Rect; 2] {
-    Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(area)
+pub(crate) fn halves(area: Rect) -> [Rect; 2] {
+    beside(area, [Constraint::Fill(1), Constraint::Fill(1)])
 }

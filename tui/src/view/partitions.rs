@@ -1,23 +1,37 @@
-//! The partitions of the topic: what they hold, how far they are, what is missing.
+//! The partitions of the topic: what they hold, how far each is, and how its lag went.
 
+use forebay_schemas::offset::Partition;
 use forebay_schemas::snapshot::PartitionView;
+use ratatui::text::Line;
 
 use super::grid::{Cell, Column, Grid};
-use crate::state::Folded;
+use super::{Canvas, page};
+use crate::state::{Folded, SECONDS};
 use crate::text;
 use crate::theme::{Role, Theme};
 
 /// A row a partition.
-pub(crate) fn grid(folded: &Folded, _theme: &Theme) -> Grid {
+pub(crate) fn grid(folded: &Folded, theme: &Theme) -> Grid {
+    let partitions = folded.newest().map_or(0, |look| look.partitions.len());
+    let mut grid = some(folded, &(0..partitions).collect::<Vec<_>>(), theme);
+    grid.columns.push(Column::left("state", 5));
+    if let Some(look) = folded.newest() {
+        grid.rows.iter_mut().zip(&look.partitions).for_each(|(row, view)| row.push(state(view)));
+    }
+    grid
+}
+
+/// Rows for some partitions, in an order.
+pub(super) fn some(folded: &Folded, order: &[usize], _theme: &Theme) -> Grid {
     let columns = vec![
         Column::right("p", 0),
-        Column::right("begin", 4),
-        Column::right("end", 2),
+        Column::right("begin", 6),
+        Column::right("end", 3),
         Column::right("written", 0),
-        Column::right("committed", 3),
+        Column::right("committed", 4),
         Column::right("lag", 0),
-        Column::right("r/s", 1),
-        Column::left("state", 5),
+        Column::right("behind", 2),
+        Column::right("rate", 1),
     ];
     let row = |view: &PartitionView| {
         let lag = view.lag();
@@ -28,11 +42,23 @@ pub(crate) fn grid(folded: &Folded, _theme: &Theme) -> Grid {
             Cell::from(text::offset(view.written)),
             Cell::from(text::offset(view.committed)),
             Cell::new(text::count(lag), if lag > 0 { Role::Title } else { Role::Muted }),
-            Cell::from(folded.partition_rate(view.partition).map_or_else(|| "-".to_owned(), text::short)),
-            state(view),
+            behind(view, folded),
+            Cell::from(text::rate(folded.partition_rate(view.partition))),
         ]
     };
-    Grid { columns, least: 8, rows: folded.newest().map_or_else(Vec::new, |look| look.partitions.iter().map(row).collect()) }
+    let rows = folded.newest().map_or_else(Vec::new, |look| order.iter().filter_map(|&at| look.partitions.get(at)).map(row).collect());
+    Grid { columns, least: 8, rows }
+}
+
+/// How long its oldest unwritten record waits: as the process says it, else by the rate.
+fn behind(view: &PartitionView, folded: &Folded) -> Cell {
+    let seconds = match (view.lag(), view.behind_ms, folded.partition_rate(view.partition)) {
+        (0, ..) => return Cell::new("-", Role::Muted),
+        (_, ms, _) if ms >= 0 => ms as f64 / 1000.0,
+        (lag, _, Some(rate)) if rate > 0.0 => lag as f64 / rate,
+        _ => return Cell::new("?", Role::Muted),
+    };
+    Cell::new(text::seconds(seconds), if seconds > 5.0 { Role::Warn } else { Role::Text })
 }
 
 /// Whether this process reads it.
@@ -42,4 +68,67 @@ pub(crate) fn state(view: &PartitionView) -> Cell {
         (true, false) => Cell::new("reading", Role::Good),
         (false, false) => Cell::new("other", Role::Muted),
     }
+}
+
+/// The lag of the last five minutes in so many columns, from the lightest to the heaviest of all partitions.
+pub(super) fn heat(canvas: &Canvas<'_>, columns: usize) -> std::collections::BTreeMap<Partition, Vec<Option<f64>>> {
+    let mut out = std::collections::BTreeMap::new();
+    let Some(newest) = canvas.model.sampled().next_back().map(|look| look.at.timestamp()) else { return out };
+    let Some(width) = i64::try_from(columns).ok().filter(|&width| width > 0) else { return out };
+    let each = (SECONDS + width - 1) / width;
+    let last = newest.div_euclid(each);
+    for look in canvas.model.sampled() {
+        let back = usize::try_from(last - look.at.timestamp().div_euclid(each)).unwrap_or(usize::MAX);
+        let Some(column) = columns.checked_sub(1).and_then(|end| end.checked_sub(back)) else { continue };
+        for view in &look.partitions {
+            let row: &mut Vec<Option<f64>> = out.entry(view.partition).or_insert_with(|| vec![None; columns]);
+            let lag = view.lag() as f64;
+            row[column] = Some(row[column].map_or(lag, |have| have.max(lag)));
+        }
+    }
+    out
+}
+
+/// One partition in a sentence.
+pub(super) fn sentence(view: &PartitionView, topic: &str) -> String {
+    let state = match (view.assigned, view.paused) {
+        (_, true) => "paused for want of budget",
+        (true, false) => "read by this process",
+        (false, false) => "not read by this process",
+    };
+    let clamped = if view.clamped > 0 { format!(", {} timestamps not believed", text::count(view.clamped)) } else { String::new() };
+    format!(
+        "partition {} of {topic}: {} of [{}..{}) not yet written, {state}{clamped}",
+        view.partition,
+        text::count(view.lag()),
+        view.begin,
+        view.end
+    )
+}
+
+/// What is known of one partition.
+pub(super) fn page(canvas: &Canvas<'_>, partition: Partition, width: usize) -> Vec<Line<'static>> {
+    let Some(look) = canvas.look() else { return Vec::new() };
+    let Some(view) = look.partitions.iter().find(|view| view.partition == partition) else {
+        return vec![canvas.styled("there is no such partition at this moment".to_owned(), Role::Warn)];
+    };
+    let mut lines = vec![canvas.styled(sentence(view, &look.topic), Role::Text), Line::default()];
+    for (name, offset) in [("begin", view.begin), ("committed", view.committed), ("written", view.written), ("end", view.end)] {
+        lines.push(page::fact(canvas, name, &text::offset(offset), Role::Text));
+    }
+    lines.push(page::fact(canvas, "lag", &text::count(view.lag()), Role::Title));
+    lines.push(page::fact(canvas, "rate", &text::rate(canvas.folded.partition_rate(partition)), Role::Text));
+    let columns = width.saturating_sub(14);
+    if let Some(lags) = heat(canvas, columns).remove(&partition) {
+        lines.push(Line::default());
+        lines.push(canvas.styled(format!("lag, last {} min", SECONDS / 60), Role::Title));
+        let scale = super::chart::greatest(&lags);
+        lines.extend(super::chart::tall(&lags, scale.max(1.0), 4, canvas.theme).into_iter().map(|row| canvas.styled(row, Role::Lag)));
+        lines.push(canvas.styled(format!("most {}", text::count_f64(scale)), Role::Muted));
+    }
+    lines.push(Line::default());
+    lines.push(canvas.styled("its last batches".to_owned(), Role::Title));
+    let batches = look.batches.iter().filter(|batch| batch.ranges.0.contains_key(&partition)).take(12);
+    lines.extend(batches.map(|batch| canvas.styled(super::batches::sentence(batch), Role::Text)));
+    lines
 }

@@ -39,7 +39,7 @@ fn nodes(folded: &Folded, look: &Snapshot, theme: &Theme) -> [Node; 6] {
     let counted = |n: u64, what: &str, role: Role| (format!("{} {what}", text::count(n)), if n > 0 { role } else { Role::Muted });
     let mean = |micros: fn(&forebay_schemas::snapshot::BatchView) -> u64| match look.batches.len() {
         0 => (String::new(), Role::Muted),
-        n => plain(format!("{} a batch", text::micros(look.batches.iter().map(micros).sum::<u64>() / n as u64))),
+        n => plain(format!("{} a batch", text::micros(look.batches.iter().map(micros).fold(0, u64::saturating_add) / n as u64))),
     };
     let actor = |name: &str| (state_of(look, name), state_of(look, name).is_some());
     let (fetcher, fetcher_here) = actor("fetcher");
@@ -51,7 +51,12 @@ fn nodes(folded: &Folded, look: &Snapshot, theme: &Theme) -> [Node; 6] {
         Trend::Level => theme.signs.level,
         Trend::Falling => theme.signs.down,
     };
-    let behind = folded.behind().map_or_else(|| plain("not moving".to_owned()), |s| plain(format!("{} behind", text::seconds(s))));
+    let caught_up = folded.lag() == 0;
+    let behind = if caught_up {
+        plain("caught up".to_owned())
+    } else {
+        folded.behind().map_or_else(|| plain("not moving".to_owned()), |s| plain(format!("{} behind", text::seconds(s))))
+    };
     [
         Node {
             name: "API".to_owned(),

@@ -1,50 +1,176 @@
 //! The runs: who asked, how far it is, how it ended.
 
+use forebay_schemas::offset::Partition;
 use forebay_schemas::run::{Run, RunState};
 use forebay_schemas::snapshot::Snapshot;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use uuid::Uuid;
 
 use super::grid::{Cell, Column, Grid};
-use crate::state::progress;
+use super::{Canvas, Size, chart, page};
+use crate::state::{List, progress};
 use crate::text;
 use crate::theme::{Role, Theme};
 
+/// The runs.
+pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
+    let bar = if canvas.size == Size::Full { 20 } else { 10 };
+    list(frame, area, canvas, bar);
+}
+
+/// The runs in a frame, how far each is being a bar.
+pub(super) fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, bar: usize) {
+    canvas.list(frame, area, List::Runs, |order, _| canvas.look().map_or_else(Grid::default, |look| some(look, order, bar, canvas.theme)));
+}
+
 /// A row a run, newest first.
 pub(crate) fn grid(look: &Snapshot, theme: &Theme) -> Grid {
+    some(look, &(0..look.runs.len()).collect::<Vec<_>>(), 0, theme)
+}
+
+fn some(look: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
     let columns = vec![
         Column::left("run", 0),
-        Column::right("try", 4),
+        Column::right("try", 5),
         Column::left("state", 0),
+        Column::right("pages", 6),
+        Column::right("fetched", 7),
         Column::right("produced", 2),
+        Column::right("rejected", 8),
         Column::right("took", 3),
         Column::left("why", 1),
     ];
     let row = |run: &Run| {
         let took = run.ended_at.unwrap_or(look.at) - run.requested_at;
-        let why = run.error.as_ref().map(|error| format!("{}: {}", error.stage, error.message)).unwrap_or_default();
         vec![
-            Cell::from(run.key.clone()),
+            Cell::from(name(run)),
             Cell::from(run.attempt.to_string()),
-            state(run, look, theme),
+            state(run, look, bar, theme),
+            Cell::from(text::count(run.counts.pages)),
+            Cell::from(text::count(run.counts.fetched)),
             Cell::from(text::count(run.counts.produced)),
+            Cell::new(text::count(run.counts.rejected), if run.counts.rejected > 0 { Role::Warn } else { Role::Muted }),
             Cell::from(text::ago(took)),
-            Cell::new(why, Role::Warn),
+            why(run),
         ]
     };
-    Grid { columns, least: 12, rows: look.runs.iter().map(row).collect() }
+    Grid { columns, least: 12, rows: order.iter().filter_map(|&at| look.runs.get(at)).map(row).collect() }
 }
 
-fn state(run: &Run, look: &Snapshot, theme: &Theme) -> Cell {
-    let (sign, word, role) = match run.state {
-        RunState::Requested => (theme.signs.waiting, "requested", Role::Muted),
-        RunState::Running => (theme.signs.head, "running", Role::Text),
-        RunState::Draining => (theme.signs.head, "draining", Role::Text),
-        RunState::Succeeded => (theme.signs.done, "succeeded", Role::Good),
-        RunState::Failed => (theme.signs.ended, "FAILED", Role::Bad),
-        RunState::Cancelled => (theme.signs.ended, "cancelled", Role::Muted),
-    };
+/// Its key; the fetches of the schedule have none.
+fn name(run: &Run) -> String {
+    if run.key.is_empty() { format!("{:.8}", run.id.simple().to_string()) } else { run.key.clone() }
+}
+
+/// Why it failed, else whose it is.
+fn why(run: &Run) -> Cell {
+    if let Some(error) = &run.error {
+        return Cell::new(format!("{}: {}", error.stage, error.message), Role::Warn);
+    }
+    if let Some(cancelled) = &run.cancelled {
+        return Cell::new(format!("by {}: {}", cancelled.by, cancelled.reason), Role::Muted);
+    }
+    let labels: Vec<String> = run.spec.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Cell::new(labels.join(" "), Role::Muted)
+}
+
+pub(crate) fn word(state: RunState) -> &'static str {
+    match state {
+        RunState::Requested => "requested",
+        RunState::Running => "running",
+        RunState::Draining => "draining",
+        RunState::Succeeded => "succeeded",
+        RunState::Failed => "FAILED",
+        RunState::Cancelled => "cancelled",
+    }
+}
+
+fn sign(state: RunState, theme: &Theme) -> (&'static str, Role) {
+    match state {
+        RunState::Requested => (theme.signs.waiting, Role::Muted),
+        RunState::Running | RunState::Draining => (theme.signs.head, Role::In),
+        RunState::Succeeded => (theme.signs.done, Role::Good),
+        RunState::Failed => (theme.signs.ended, Role::Bad),
+        RunState::Cancelled => (theme.signs.ended, Role::Muted),
+    }
+}
+
+fn state(run: &Run, look: &Snapshot, bar: usize, theme: &Theme) -> Cell {
+    let (sign, role) = sign(run.state, theme);
+    let cell = Cell::new(format!("{sign} {}", word(run.state)), role);
     let part = if run.terminal { None } else { progress(run, &look.partitions) };
-    let part = part.map(|part| format!(" {:.0} %", (part * 100.0).floor())).unwrap_or_default();
-    Cell::new(format!("{sign} {word}{part}"), role)
+    let Some(part) = part else { return cell };
+    let cell = if bar > 0 {
+        let (done, rest) = chart::lying(part, bar, theme);
+        cell.and(" ", Role::Text).and(done, Role::Good).and(rest, Role::Muted)
+    } else {
+        cell
+    };
+    cell.and(format!(" {:.0} %", (part * 100.0).floor()), Role::Text)
+}
+
+/// All that is known of one run.
+pub(super) fn page(canvas: &Canvas<'_>, id: Uuid, width: usize) -> Vec<Line<'static>> {
+    let Some(look) = canvas.look() else { return Vec::new() };
+    let Some(run) = look.runs.iter().find(|run| run.id == id) else {
+        return vec![canvas.styled("there is no such run at this moment".to_owned(), Role::Warn)];
+    };
+    let (sign, role) = sign(run.state, canvas.theme);
+    let mut lines = vec![
+        page::fact(canvas, "key", &name(run), Role::Title),
+        page::fact(canvas, "identifier", &run.id.to_string(), Role::Text),
+        page::fact(canvas, "state", &format!("{sign} {}, attempt {}", word(run.state), run.attempt), role),
+        page::fact(canvas, "asked for", &run.requested_at.format("%F %T%.3f").to_string(), Role::Text),
+    ];
+    let took = run.ended_at.unwrap_or(look.at) - run.requested_at;
+    lines.push(page::fact(canvas, if run.terminal { "took" } else { "since" }, &text::ago(took), Role::Text));
+    let counts = run.counts;
+    let counts = format!(
+        "{} pages, {} fetched, {} produced, {} rejected",
+        counts.pages,
+        text::count(counts.fetched),
+        text::count(counts.produced),
+        text::count(counts.rejected)
+    );
+    lines.push(page::fact(canvas, "counts", &counts, Role::Text));
+    for (name, pairs) in [("labels", &run.spec.labels), ("params", &run.spec.params)] {
+        if !pairs.is_empty() {
+            let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            lines.extend(page::wrapped(canvas, name, &pairs.join("  "), width));
+        }
+    }
+    if let Some(error) = &run.error {
+        lines.extend(page::wrapped(canvas, "failed at", &format!("{}: {}", error.stage, error.message), width));
+    }
+    if let Some(cancelled) = &run.cancelled {
+        lines.extend(page::wrapped(canvas, "called off", &format!("by {}: {}", cancelled.by, cancelled.reason), width));
+    }
+    lines.push(Line::default());
+    lines.push(canvas.styled("its partitions: how much of it is readable".to_owned(), Role::Title));
+    lines.extend(run.ranges.0.keys().map(|&partition| of_partition(canvas, run, look, partition, width)));
+    if run.ranges.0.is_empty() {
+        lines.push(canvas.styled("nothing produced yet".to_owned(), Role::Muted));
+    }
+    lines.push(Line::default());
+    lines.push(canvas.styled("its events; t goes to the newest".to_owned(), Role::Title));
+    lines.extend(page::events(canvas, width, 16, |event| event.run() == Some(id)));
+    lines
+}
+
+fn of_partition(canvas: &Canvas<'_>, run: &Run, look: &Snapshot, partition: Partition, width: usize) -> Line<'static> {
+    let mut alone = run.clone();
+    alone.ranges.0.retain(|of, _| *of == partition);
+    let part = progress(&alone, &look.partitions).unwrap_or(0.0);
+    let range = run.ranges.0.get(&partition).map(ToString::to_string).unwrap_or_default();
+    let (done, rest) = chart::lying(part, width.saturating_sub(44).clamp(4, 40), canvas.theme);
+    Line::from(vec![
+        Span::styled(format!("p{partition:<4} {range:<26} "), canvas.theme.style(Role::Muted)),
+        Span::styled(done, canvas.theme.style(Role::Good)),
+        Span::styled(rest, canvas.theme.style(Role::Muted)),
+        Span::raw(format!(" {:>3.0} %", (part * 100.0).floor())),
+    ])
 }
 
 /// One run in a sentence.
@@ -54,7 +180,7 @@ pub(crate) fn sentence(run: &Run) -> String {
     let why = run.error.as_ref().map(|error| format!("; {}: {}", error.stage, error.message)).unwrap_or_default();
     format!(
         "run {} {}: {} pages, {} fetched, {} produced, {} rejected{ranges}{why}",
-        run.key,
+        name(run),
         run.id,
         run.counts.pages,
         text::count(run.counts.fetched),

@@ -1,116 +1,269 @@
-//! The whole screen, as text at each class of size, and at every size without a panic.
+//! Every screen, as text and styles at each class of size, and at every size after any keys without a panic.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::api::{DeadLetter, DeadLetters, RecordView, Records};
+use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use ratatui::buffer::Buffer;
 
 use super::draw;
 use crate::fixture;
-use crate::state::{Action, Model, Panel};
-use crate::theme::{Options, Theme};
+use crate::input::BINDINGS;
+use crate::state::prompt::Stroke;
+use crate::state::{Action, Answer, Kind, List, Model, RowId, Screen, Update};
+use crate::theme::{Options, Palette, Theme};
 
-const PLAIN: Options = Options { colour: false, ascii: false };
+const SIZES: [(u16, u16); 4] = [(120, 34), (80, 24), (60, 16), (20, 5)];
+const PLAIN: Options = Options { palette: Palette::Mono, ascii: false };
 
-/// A minute of looks.
+/// A minute of looks, a history of events, and what the API answers.
 fn busy(now: Instant) -> Model {
-    let mut model = Model::default();
-    for n in 0..120 {
-        model.look(Arc::new(fixture::later(n * 500)), now);
+    let mut model = Model::new(Kind::Process, true, true);
+    let history = fixture::history(600);
+    model.update(Update::Events(history.into_iter().map(Arc::new).collect()), now);
+    for n in 0..=120 {
+        model.update(Update::Look(Arc::new(fixture::measured(fixture::later(n * 500)))), now);
     }
-    // The age of batches and restarts stays readable.
-    model.look(Arc::new(fixture::later(60_000)), now);
+    let record = |partition: i32, offset: i64| RecordView {
+        partition,
+        offset,
+        timestamp_ms: 1_795_516_266_000 + offset,
+        key: Some(format!("user-{offset}")),
+        value: serde_json::json!({ "id": offset, "name": { "first": "Ada", "last": "L." }, "email": "***" }),
+        value_bytes: 412,
+        truncated: false,
+        headers: [("forebay-run".to_owned(), "manual 3".to_owned())].into(),
+    };
+    let records = Records { topic: "users_stream".to_owned(), records: (0..6).map(|n| record(n % 2, 100 + i64::from(n))).collect() };
+    model.update(Update::Answer(Answer::Records(Ok(records))), now);
+    let letter = |n: i64, stage: &str, reason: &str| DeadLetter {
+        record: record(0, n),
+        stage: stage.to_owned(),
+        reason: reason.to_owned(),
+        sql_fingerprint: Some("9f2c".to_owned()),
+        origin: Some((1, 40 + n)),
+    };
+    let letters = vec![
+        letter(2, "transform", "id is null"),
+        letter(1, "write", "column dob: \"soon\" is no timestamp"),
+        letter(0, "transform", "id is null"),
+    ];
+    let letters = DeadLetters { topic: "users_stream.dlq".to_owned(), total: 12, letters };
+    model.update(Update::Answer(Answer::Letters(Ok(Box::new(letters)))), now);
+    let who = forebay_schemas::api::WhoAmI { role: forebay_schemas::api::Role::Admin, by: "loopback".to_owned() };
+    model.update(Update::Answer(Answer::WhoAmI(Ok(who))), now);
     model
 }
 
-fn screen(model: &Model, options: Options, now: Instant, (width, height): (u16, u16)) -> TestBackend {
+fn screen(model: &Model, options: Options, now: Instant, (width, height): (u16, u16)) -> Buffer {
     let theme = Theme::new(options);
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| draw(frame, model, &theme, now)).unwrap();
-    terminal.backend().clone()
+    terminal.backend().buffer().clone()
+}
+
+fn lines(buffer: &Buffer) -> Vec<String> {
+    let row = |row: &[ratatui::buffer::Cell]| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>().trim_end().to_owned();
+    buffer.content().chunks(usize::from(buffer.area.width)).map(row).collect()
+}
+
+/// Each run of one style, with what stands in it: `TestBackend` shows text only.
+fn styles(buffer: &Buffer) -> String {
+    let mut out = String::new();
+    for (y, row) in buffer.content().chunks(usize::from(buffer.area.width)).enumerate() {
+        let mut runs: Vec<(String, String)> = Vec::new();
+        for cell in row {
+            let colour = if cell.fg == ratatui::style::Color::Reset { String::new() } else { format!("{} ", cell.fg) };
+            let style =
+                format!("{colour}{:?}", cell.modifier).replace("Modifier", "").replace("(0x0)", "").replace("NONE", "").trim().to_owned();
+            assert_eq!(cell.bg, ratatui::style::Color::Reset, "no role has a background");
+            match runs.last_mut() {
+                Some((last, text)) if *last == style => text.push_str(cell.symbol()),
+                _ => runs.push((style, cell.symbol().to_owned())),
+            }
+        }
+        for (style, text) in runs.into_iter().filter(|(style, text)| !style.is_empty() && !text.trim().is_empty()) {
+            out += &format!("{y:>2} {style}: {}\n", text.trim_end());
+        }
+    }
+    out
 }
 
 #[test]
-fn a_large_terminal_shows_everything_at_once() {
+fn every_screen_at_four_sizes() {
     let now = Instant::now();
-    insta::assert_snapshot!(screen(&busy(now), PLAIN, now, (120, 34)));
+    for shown in Screen::ALL {
+        let mut model = busy(now);
+        model.act(Action::Show(shown));
+        for size in SIZES {
+            let text = lines(&screen(&model, PLAIN, now, size)).join("\n");
+            insta::assert_snapshot!(format!("{}_{}x{}", shown.name().replace(' ', "_"), size.0, size.1), text);
+        }
+    }
 }
 
 #[test]
-fn an_ordinary_terminal_shows_the_path_in_words_and_a_panel_at_a_time() {
+fn every_screen_in_three_palettes() {
     let now = Instant::now();
-    let mut model = busy(now);
-    model.act(Action::Focus(Panel::Partitions));
-    insta::assert_snapshot!(screen(&model, PLAIN, now, (80, 24)));
+    for shown in Screen::ALL {
+        let mut model = busy(now);
+        model.act(Action::Show(shown));
+        let all = [Palette::Dark, Palette::Mono, Palette::Light];
+        let text: String = all
+            .iter()
+            .map(|&palette| format!("== {palette:?}\n{}", styles(&screen(&model, Options { palette, ascii: false }, now, (100, 28)))))
+            .collect();
+        insta::assert_snapshot!(format!("{}_styles", shown.name().replace(' ', "_")), text);
+    }
 }
 
 #[test]
-fn a_small_terminal_shows_the_path_and_a_table() {
+fn every_page() {
     let now = Instant::now();
-    let mut model = busy(now);
-    model.act(Action::Focus(Panel::Batches));
-    insta::assert_snapshot!(screen(&model, PLAIN, now, (60, 16)));
+    let pages = [
+        RowId::Partition(1),
+        RowId::Actor("root/egress/writer".to_owned()),
+        RowId::Run(fixture::uuid_of(3)),
+        RowId::Batch(4_710),
+        RowId::Record(1, 101),
+        RowId::Letter(0, 1),
+        RowId::Event(55),
+        RowId::Alert("ForebayLagGrows".to_owned()),
+        RowId::Node("10.0.0.3:9042".to_owned()),
+    ];
+    for page in pages {
+        let mut model = busy(now);
+        model.open(page.clone());
+        let name: String = page.title().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(24).collect();
+        insta::assert_snapshot!(format!("page_{name}"), lines(&screen(&model, PLAIN, now, (100, 30))).join("\n"));
+    }
 }
 
 #[test]
-fn the_smallest_terminal_shows_a_line_a_fact() {
-    let now = Instant::now();
-    insta::assert_snapshot!(screen(&busy(now), PLAIN, now, (20, 5)));
-}
-
-#[test]
-fn ascii_and_colours_and_a_long_silence_are_seen() {
-    let now = Instant::now();
-    let mut model = busy(now);
-    model.trouble("no answer from http://127.0.0.1:7070/v1/snapshot: connection refused".to_owned());
-    model.act(Action::Help);
-    let screen = screen(&model, Options { colour: true, ascii: true }, now + Duration::from_secs(12), (120, 34));
-    assert!(screen.to_string().is_ascii(), "{screen}");
-    insta::assert_snapshot!(screen);
-}
-
-#[test]
-fn before_the_first_look_the_screen_says_what_it_waits_for() {
-    let now = Instant::now();
-    let mut model = Model::default();
-    model.trouble("no answer from http://127.0.0.1:7070/v1/snapshot: connection refused".to_owned());
-    let screen = screen(&model, PLAIN, now, (80, 24)).to_string();
-    assert!(screen.contains("CONNECTING") && screen.contains("connection refused"), "{screen}");
-}
-
-#[test]
-fn a_frozen_screen_says_so_and_how_far_the_pipeline_has_gone_on() {
+fn going_back_the_header_says_so_and_what_is_not_known_is_marked() {
     let now = Instant::now();
     let mut model = busy(now);
     model.act(Action::Freeze);
-    model.look(Arc::new(fixture::later(72_000)), now);
-    let screen = screen(&model, PLAIN, now, (120, 34)).to_string();
-    assert!(screen.contains("FROZEN +12 s"), "{screen}");
+    model.act(Action::StepBatch(false));
+    insta::assert_snapshot!(lines(&screen(&model, PLAIN, now, (120, 34))).join("\n"));
+    model.act(Action::Show(Screen::Store));
+    let text = lines(&screen(&model, PLAIN, now, (120, 34))).join("\n");
+    assert!(text.contains("‖ FROZEN") && text.contains("unknown then"), "{text}");
 }
 
 #[test]
-fn without_colour_the_screen_has_none() {
+fn help_palette_and_a_dialog_lie_over_the_screen() {
     let now = Instant::now();
-    let screen = screen(&busy(now), PLAIN, now, (120, 34));
-    assert!(screen.buffer().content.iter().all(|cell| cell.fg == ratatui::style::Color::Reset && cell.bg == ratatui::style::Color::Reset));
+    let mut model = busy(now);
+    model.act(Action::Help);
+    insta::assert_snapshot!("help", lines(&screen(&model, PLAIN, now, (100, 60))).join("\n"));
+    model.act(Action::Back);
+    model.act(Action::Palette);
+    "re".chars().for_each(|c| model.stroke(Stroke::Char(c)));
+    model.stroke(Stroke::Tab);
+    insta::assert_snapshot!("palette", lines(&screen(&model, PLAIN, now, (80, 24))).join("\n"));
+    model.stroke(Stroke::Escape);
+    model.act(Action::Show(Screen::Runs));
+    model.act(Action::Cancel);
+    "too old".chars().for_each(|c| model.stroke(Stroke::Char(c)));
+    insta::assert_snapshot!("dialog", lines(&screen(&model, PLAIN, now, (80, 24))).join("\n"));
 }
 
 #[test]
-fn the_view_draws_at_every_size_with_every_panel_and_never_panics() {
+fn ascii_is_ascii_and_silence_is_seen() {
     let now = Instant::now();
-    let mut quiet = Model::default();
-    quiet.look(Arc::new(fixture::quiet()), now);
-    for mut model in [Model::default(), quiet, busy(now)] {
-        for width in (0..=14).chain((15..=140).step_by(5)) {
-            for height in (0..=8).chain((9..=45).step_by(3)) {
-                model.act(Action::NextPanel);
-                model.act(Action::Last);
-                if width % 2 == 0 {
-                    model.act(Action::Help);
-                }
-                screen(&model, Options { colour: true, ascii: height % 2 == 0 }, now, (width, height));
+    let mut model = busy(now);
+    for shown in Screen::ALL {
+        model.act(Action::Show(shown));
+        let text = lines(&screen(&model, Options { ascii: true, ..PLAIN }, now, (120, 34))).join("\n");
+        // µs stands in the event's own words.
+        assert!(text.replace('µ', "u").is_ascii(), "{text}");
+    }
+    model.update(Update::Trouble("timed out after 2 s".to_owned()), now);
+    let text = lines(&screen(&model, PLAIN, now + Duration::from_secs(12), (120, 34))).join("\n");
+    assert!(text.contains("! STALE 12 s") && text.contains("all below is 12 s old: timed out after 2 s"), "{text}");
+}
+
+#[test]
+fn nothing_at_all_is_drawn_too() {
+    let now = Instant::now();
+    for kind in [Kind::Process, Kind::Folder, Kind::Recording(2.0)] {
+        let mut model = Model::new(kind, false, false);
+        for shown in Screen::ALL {
+            model.act(Action::Show(shown));
+            SIZES.iter().for_each(|&size| drop(screen(&model, PLAIN, now, size)));
+        }
+    }
+}
+
+#[test]
+fn every_screen_at_every_size() {
+    let now = Instant::now();
+    let mut model = busy(now);
+    for (n, shown) in Screen::ALL.into_iter().enumerate() {
+        model.act(Action::Show(shown));
+        for width in (1..160).step_by(7) {
+            for height in (1..50).step_by(3) {
+                drop(screen(&model, PLAIN, now, (width + n as u16 % 7, height)));
             }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Input {
+    Key(usize),
+    Type(char),
+    Stroke(Stroke),
+    Look(i64),
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let strokes = prop_oneof![
+        Just(Stroke::Enter),
+        Just(Stroke::Escape),
+        Just(Stroke::Tab),
+        Just(Stroke::Up),
+        Just(Stroke::Word),
+        Just(Stroke::Backspace)
+    ];
+    prop_oneof![
+        8 => (0..BINDINGS.len()).prop_map(Input::Key),
+        2 => any::<char>().prop_map(Input::Type),
+        2 => strokes.prop_map(Input::Stroke),
+        1 => (0..100_000_i64).prop_map(Input::Look),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_keys_at_any_size_are_survived(
+        events in fixture::any_events(0..80),
+        inputs in proptest::collection::vec((any_input(), 1..140_u16, 1..45_u16), 1..60),
+        kind in prop_oneof![Just(Kind::Process), Just(Kind::Folder)],
+    ) {
+        let now = Instant::now();
+        let mut model = if kind == Kind::Process { busy(now) } else { Model::new(kind, false, false) };
+        model.update(Update::Anew, now);
+        model.update(Update::Events(events.into_iter().map(Arc::new).collect()), now);
+        for (input, width, height) in inputs {
+            match input {
+                Input::Key(at) if !model.types() => model.act(BINDINGS[at].action),
+                Input::Type(c) => model.stroke(Stroke::Char(c)),
+                Input::Stroke(stroke) if model.types() => model.stroke(stroke),
+                Input::Look(ms) => model.update(Update::Look(Arc::new(fixture::later(ms))), now),
+                Input::Key(_) | Input::Stroke(_) => {}
+            }
+            drop(screen(&model, PLAIN, now, (width, height)));
+            drop(model.effects());
+        }
+        for list in [List::Events, List::Partitions, List::Actors] {
+            prop_assert!(model.cursor(list) <= model.len(list));
         }
     }
 }

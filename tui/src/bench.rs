@@ -1,0 +1,120 @@
+//! What the view costs; used by `benches/monitor.rs`, no part of the view.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta};
+use forebay_schemas::event::{Event, Place, Recorded};
+use forebay_schemas::offset::Range;
+use forebay_schemas::snapshot::{PartitionView, Snapshot};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+use crate::state::{Action, Kind, Model, Screen, Update};
+use crate::theme::{Options, Palette, Theme};
+use crate::view;
+
+/// Folds so many events over so many partitions, looks of five minutes, steps back and draws every screen; a line of text a number.
+pub fn run(events: u64, partitions: i32) -> Vec<String> {
+    let mut out = Vec::new();
+    let now = Instant::now();
+    let mut model = Model::new(Kind::Process, false, false);
+    let begin = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+    let at = |seq: u64| begin + TimeDelta::milliseconds(i64::try_from(seq).unwrap_or(0) * 10);
+
+    let (mut folded, mut made) = (Duration::ZERO, 0);
+    while made < events {
+        let some: Vec<_> = (0..1_000.min(events - made)).map(|n| Arc::new(event(made + n + 1, at(made + n + 1), partitions))).collect();
+        made += some.len() as u64;
+        let start = Instant::now();
+        model.update(Update::Events(some), now);
+        folded += start.elapsed();
+    }
+    out.push(format!(
+        "fold          {events} events, {partitions} partitions: {:.2} s, {:.2} µs an event, {} held",
+        folded.as_secs_f64(),
+        folded.as_secs_f64() * 1e6 / events as f64,
+        model.timeline().len()
+    ));
+
+    let last = at(events);
+    let looks = 600;
+    let start = Instant::now();
+    for n in 0..looks {
+        model.update(Update::Look(Arc::new(look(last - TimeDelta::milliseconds(500 * (looks - n)), partitions, events))), now);
+    }
+    out.push(format!("looks         {looks}: {:.0} µs a look", start.elapsed().as_secs_f64() * 1e6 / looks as f64));
+
+    let theme = Theme::new(Options { palette: Palette::DarkTrue, ascii: false });
+    let mut terminal = match Terminal::new(TestBackend::new(160, 50)) {
+        Ok(terminal) => terminal,
+        Err(never) => match never {},
+    };
+    let mut worst = 0.0_f64;
+    for screen in Screen::ALL {
+        model.act(Action::Show(screen));
+        const FRAMES: u32 = 50;
+        let start = Instant::now();
+        for _ in 0..FRAMES {
+            match terminal.draw(|frame| view::draw(frame, &model, &theme, now)) {
+                Ok(_) => {}
+                Err(never) => match never {},
+            }
+        }
+        let each = start.elapsed().as_secs_f64() / f64::from(FRAMES);
+        worst = worst.max(each);
+        out.push(format!(
+            "draw          {:<12} {:>7.0} µs a frame, {:.2} % of a core at 10 a second",
+            screen.name(),
+            each * 1e6,
+            each * 1_000.0
+        ));
+    }
+    out.push(format!("draw          the worst screen takes {:.2} % of a core at 10 frames a second", worst * 1_000.0));
+
+    for (name, action, times) in
+        [("back", Action::Step(-1), 200_u32), ("forward", Action::Step(1), 200), ("batch back", Action::StepBatch(false), 200)]
+    {
+        let start = Instant::now();
+        (0..times).for_each(|_| model.act(action));
+        out.push(format!("step          {name:<12} {:>7.0} µs", start.elapsed().as_secs_f64() * 1e6 / f64::from(times)));
+    }
+    out
+}
+
+fn event(seq: u64, at: DateTime<chrono::Utc>, partitions: i32) -> Recorded {
+    let n = i64::try_from(seq).unwrap_or(0);
+    let partition = i32::try_from(n % i64::from(partitions)).unwrap_or(0);
+    let event = if seq.is_multiple_of(2) {
+        Event::OffsetsCommitted { offsets: [(partition, n)].into_iter().collect() }
+    } else {
+        Event::BatchWritten {
+            batch: seq,
+            ranges: [(partition, Range { from: n, to: n + 100 })].into_iter().collect(),
+            rows: 100,
+            rejected: 0,
+            wait_micros: 1_000 + seq % 700,
+            transform_micros: 400,
+            write_micros: 2_000 + seq % 3_000,
+            written: [(partition, Place { offset: n + 100, clock: 0, lineage: 1 })].into_iter().collect(),
+        }
+    };
+    Recorded::new(seq, at, event)
+}
+
+fn look(at: DateTime<chrono::Utc>, partitions: i32, seq: u64) -> Snapshot {
+    let world = crate::state::world::World::default();
+    let ms = at.timestamp_millis();
+    let views = (0..partitions).map(|partition| PartitionView {
+        partition,
+        begin: 0,
+        end: ms,
+        written: ms - 100,
+        committed: ms - 150,
+        assigned: true,
+        paused: false,
+        clamped: 0,
+        behind_ms: 12,
+    });
+    Snapshot { at, partitions: views.collect(), seq, ..crate::state::blank(None, &world) }
+}

@@ -1,0 +1,304 @@
+//! Pictures of the view for the documentation, out of a recording: SVG files from the very buffer that a terminal would get, and an asciicast.
+//! Used by `tui/examples/pictures.rs`; no part of the view.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::{Buffer, Cell};
+use ratatui::style::{Color, Modifier};
+
+use crate::error::SourceError;
+use crate::input;
+use crate::source::Player;
+use crate::state::prompt::Stroke;
+use crate::state::{Kind, Model, Update};
+use crate::theme::{Options, Palette, Theme};
+use crate::view;
+
+/// A cell of a picture, in its units.
+const CELL: (f64, f64) = (8.4, 18.0);
+/// Round the picture.
+const MARGIN: f64 = 14.0;
+
+/// A recording that is shown bit by bit, with keys between.
+pub struct Film {
+    player: Player,
+    model: Model,
+    /// What was read and comes later.
+    next: Option<Update>,
+    first: Option<DateTime<Utc>>,
+    now: Instant,
+    names: Vec<Stroke>,
+}
+
+impl std::fmt::Debug for Film {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Film").finish_non_exhaustive()
+    }
+}
+
+impl Film {
+    /// Of a recording.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let model = Model::new(Kind::Process, false, false);
+        Ok(Self { player: Player::open(path)?, model, next: None, first: None, now: Instant::now(), names: Vec::new() })
+    }
+
+    /// Plays up to so many seconds after the first look; whether there is more.
+    pub fn play(&mut self, upto: f64) -> bool {
+        loop {
+            let Some(update) = self.next.take().or_else(|| self.player.next().ok().flatten()) else { return false };
+            let at = match &update {
+                Update::Look(look) => Some(look.at),
+                Update::Events(events) => events.first().map(|event| event.at),
+                _ => None,
+            };
+            if matches!(update, Update::Look(_)) && self.first.is_none() {
+                self.first = at;
+            }
+            if let (Some(first), Some(at)) = (self.first, at)
+                && (at - first).as_seconds_f64() > upto
+            {
+                self.next = Some(update);
+                return true;
+            }
+            self.model.update(update, self.now);
+        }
+    }
+
+    /// Presses keys: each sign is one, `\n` is enter, `\x1b` escape, `\t` tab.
+    pub fn keys(&mut self, keys: &str) {
+        for key in keys.chars() {
+            let code = match key {
+                '\n' => crossterm::event::KeyCode::Enter,
+                '\x1b' => crossterm::event::KeyCode::Esc,
+                '\t' => crossterm::event::KeyCode::Tab,
+                key => crossterm::event::KeyCode::Char(key),
+            };
+            let event = crossterm::event::Event::Key(code.into());
+            if self.model.types() {
+                self.names.extend(input::stroke(&event));
+                self.names.drain(..).for_each(|stroke| self.model.stroke(stroke));
+            } else if let Some(action) = input::action(&event, self.model.screen) {
+                self.model.act(action);
+            }
+            drop(self.model.effects());
+        }
+    }
+
+    /// What a terminal of that size gets.
+    fn buffer(&self, (width, height): (u16, u16), palette: Palette) -> Buffer {
+        let theme = Theme::new(Options { palette, ascii: false });
+        let mut terminal = match Terminal::new(TestBackend::new(width, height)) {
+            Ok(terminal) => terminal,
+            Err(never) => match never {},
+        };
+        match terminal.draw(|frame| view::draw(frame, &self.model, &theme, self.now)) {
+            Ok(_) => {}
+            Err(never) => match never {},
+        }
+        terminal.backend().buffer().clone()
+    }
+
+    /// A picture.
+    pub fn svg(&self, size: (u16, u16), palette: Palette) -> String {
+        svg(&self.buffer(size, palette), matches!(palette, Palette::Light | Palette::LightTrue))
+    }
+
+    /// What a terminal is sent to show it, all of it, as the 16 colours or the fixed ones.
+    pub fn escapes(&self, size: (u16, u16), palette: Palette) -> String {
+        escapes(&self.buffer(size, palette))
+    }
+}
+
+/// The table of the keys that work on one screen only (by its name), or everywhere, as Markdown.
+pub fn keys_of(screen: Option<&str>) -> String {
+    let screen = screen.and_then(|name| crate::state::Screen::ALL.into_iter().find(|screen| screen.name() == name));
+    view::keys_markdown(screen)
+}
+
+/// Ground and ink of a picture, and its sixteen colours as far as the view uses them.
+fn colour(colour: Color, light: bool) -> String {
+    let (dark, bright) = match colour {
+        Color::Rgb(r, g, b) => return format!("#{r:02x}{g:02x}{b:02x}"),
+        Color::Red => ("#ff6b6b", "#c4202e"),
+        Color::Green => ("#5fd7a0", "#0f7b4f"),
+        Color::Yellow => ("#f2c14e", "#9a6200"),
+        Color::Blue => ("#6cb6ff", "#165db8"),
+        Color::Magenta => ("#c79bf2", "#8a2fb0"),
+        Color::Cyan => ("#4fc8d8", "#0b7485"),
+        _ => ("#d7dde5", "#1f2933"),
+    };
+    (if light { bright } else { dark }).to_owned()
+}
+
+fn ground(light: bool) -> &'static str {
+    if light { "#fbfbf8" } else { "#11161d" }
+}
+
+fn svg(buffer: &Buffer, light: bool) -> String {
+    let (columns, lines) = (f64::from(buffer.area.width), f64::from(buffer.area.height));
+    let (width, height) = (columns * CELL.0 + 2.0 * MARGIN, lines * CELL.1 + 2.0 * MARGIN);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\" \
+         font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" font-size=\"14\">\n\
+         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{}\"/>\n",
+        ground(light)
+    );
+    for (y, row) in buffer.content().chunks(usize::from(buffer.area.width).max(1)).enumerate() {
+        line(&mut out, y, row, light);
+    }
+    out + "</svg>\n"
+}
+
+/// A run of cells with one look.
+fn line(out: &mut String, y: usize, row: &[Cell], light: bool) {
+    let top = MARGIN + y as f64 * CELL.1;
+    let mut x = 0;
+    while x < row.len() {
+        let look = |cell: &Cell| (cell.fg, cell.modifier);
+        let end = (x..row.len()).find(|&at| look(&row[at]) != look(&row[x])).unwrap_or(row.len());
+        let (fg, modifier) = look(&row[x]);
+        let reversed = modifier.contains(Modifier::REVERSED);
+        let left = MARGIN + x as f64 * CELL.0;
+        if reversed {
+            let width = (end - x) as f64 * CELL.0;
+            let _ = writeln!(
+                out,
+                "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{:.1}\" fill=\"{}\"/>",
+                CELL.1,
+                colour(fg, light)
+            );
+        }
+        let ink = if reversed { ground(light).to_owned() } else { colour(fg, light) };
+        let dim = if modifier.contains(Modifier::DIM) { " opacity=\"0.62\"" } else { "" };
+        let bold = if modifier.contains(Modifier::BOLD) { " font-weight=\"bold\"" } else { "" };
+        let mut text = String::new();
+        let mut shapes = String::new();
+        let mut begin = x;
+        let flush = |text: &mut String, begin: usize, at: usize, out: &mut String| {
+            if !text.trim().is_empty() {
+                let from = MARGIN + begin as f64 * CELL.0;
+                let long = (at - begin) as f64 * CELL.0;
+                let _ = writeln!(
+                    out,
+                    "<text x=\"{from:.1}\" y=\"{:.1}\" textLength=\"{long:.1}\" lengthAdjust=\"spacingAndGlyphs\" xml:space=\"preserve\" fill=\"{ink}\"{dim}{bold}>{}</text>",
+                    top + CELL.1 * 0.74,
+                    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+                );
+            }
+            text.clear();
+        };
+        for (at, cell) in row.iter().enumerate().take(end).skip(x) {
+            if let Some(shape) = shape(cell.symbol(), MARGIN + at as f64 * CELL.0, top, &ink) {
+                flush(&mut text, begin, at, out);
+                begin = at + 1;
+                shapes += &shape;
+            } else {
+                if text.is_empty() {
+                    begin = at;
+                }
+                text += cell.symbol();
+            }
+        }
+        flush(&mut text, begin, end, out);
+        if !shapes.is_empty() {
+            let _ = writeln!(out, "<g{dim} shape-rendering=\"crispEdges\">{shapes}</g>");
+        }
+        x = end;
+    }
+}
+
+/// Blocks and lines as shapes, so that they meet whatever the font.
+fn shape(symbol: &str, x: f64, y: f64, ink: &str) -> Option<String> {
+    let (w, h) = CELL;
+    let rect = |x: f64, y: f64, w: f64, h: f64, opacity: f64| {
+        let opacity = if opacity < 1.0 { format!(" opacity=\"{opacity}\"") } else { String::new() };
+        format!("<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{w:.2}\" height=\"{h:.2}\" fill=\"{ink}\"{opacity}/>")
+    };
+    let path = |d: String| format!("<path d=\"{d}\" fill=\"none\" stroke=\"{ink}\" shape-rendering=\"auto\"/>");
+    let (cx, cy, right, bottom) = (x + w / 2.0, y + h / 2.0, x + w, y + h);
+    let upright = "▁▂▃▄▅▆▇█";
+    let lying = "▏▎▍▌▋▊▉";
+    let c = symbol.chars().next().filter(|_| symbol.chars().count() == 1)?;
+    if let Some(level) = upright.chars().position(|block| block == c) {
+        let part = (level + 1) as f64 / 8.0;
+        // A hair between bars, as between rows of text.
+        return Some(rect(x, bottom - h * part, w + 0.05, h * part, 1.0));
+    }
+    if let Some(level) = lying.chars().position(|block| block == c) {
+        return Some(rect(x, y, w * (level + 1) as f64 / 8.0, h, 1.0));
+    }
+    Some(match c {
+        '░' => rect(x, y, w, h, 0.3),
+        '▒' => rect(x, y, w, h, 0.55),
+        '▓' => rect(x, y, w, h, 0.8),
+        '─' => path(format!("M{x:.1} {cy:.1}H{right:.1}")),
+        '│' => path(format!("M{cx:.1} {y:.1}V{bottom:.1}")),
+        '╭' => path(format!("M{cx:.1} {bottom:.1}V{:.1}Q{cx:.1} {cy:.1} {right:.1} {cy:.1}", cy + 4.0)),
+        '╮' => path(format!("M{x:.1} {cy:.1}Q{cx:.1} {cy:.1} {cx:.1} {:.1}V{bottom:.1}", cy + 4.0)),
+        '╰' => path(format!("M{cx:.1} {y:.1}V{:.1}Q{cx:.1} {cy:.1} {right:.1} {cy:.1}", cy - 4.0)),
+        '╯' => path(format!("M{x:.1} {cy:.1}Q{cx:.1} {cy:.1} {cx:.1} {:.1}V{y:.1}", cy - 4.0)),
+        '├' => path(format!("M{cx:.1} {y:.1}V{bottom:.1}M{cx:.1} {cy:.1}H{right:.1}")),
+        '└' => path(format!("M{cx:.1} {y:.1}V{cy:.1}H{right:.1}")),
+        _ => return None,
+    })
+}
+
+/// All of a buffer for a terminal, from its first place on.
+fn escapes(buffer: &Buffer) -> String {
+    let mut out = String::new();
+    for (y, row) in buffer.content().chunks(usize::from(buffer.area.width).max(1)).enumerate() {
+        let _ = write!(out, "\x1b[{};1H", y + 1);
+        let mut before = None;
+        for cell in row {
+            let look = (cell.fg, cell.modifier);
+            if before != Some(look) {
+                out += "\x1b[0";
+                for (modifier, code) in [(Modifier::BOLD, ";1"), (Modifier::DIM, ";2"), (Modifier::REVERSED, ";7")] {
+                    out += if cell.modifier.contains(modifier) { code } else { "" };
+                }
+                let _ = match cell.fg {
+                    Color::Rgb(r, g, b) => write!(out, ";38;2;{r};{g};{b}m"),
+                    Color::Red => write!(out, ";31m"),
+                    Color::Green => write!(out, ";32m"),
+                    Color::Yellow => write!(out, ";33m"),
+                    Color::Blue => write!(out, ";34m"),
+                    Color::Magenta => write!(out, ";35m"),
+                    Color::Cyan => write!(out, ";36m"),
+                    _ => write!(out, "m"),
+                };
+                before = Some(look);
+            }
+            out += cell.symbol();
+        }
+    }
+    out + "\x1b[0m"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratatui::layout::Rect;
+    use ratatui::style::Style;
+
+    #[test]
+    fn a_picture_has_text_as_text_and_blocks_as_shapes() {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, 12, 1));
+        buffer.set_string(0, 0, "lag <3 ▄█ ─│", Style::new().fg(Color::Red).add_modifier(Modifier::BOLD));
+        let picture = svg(&buffer, false);
+        assert!(
+            picture.contains(">lag &lt;3 </text>") && picture.contains("font-weight=\"bold\"") && picture.contains("#ff6b6b"),
+            "{picture}"
+        );
+        assert_eq!(picture.matches("<path").count(), 2);
+        assert_eq!(escapes(&buffer), "\x1b[1;1H\x1b[0;1;31mlag <3 ▄█ ─│\x1b[0m");
+    }
+}

@@ -1,0 +1,444 @@
+//! The API of a running process: looks, events and answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_schemas::api::{Applied, ApplyRequest, Reason, StateRequest};
+use forebay_schemas::event::{Recorded, decode};
+use forebay_schemas::run::{Problem, Run};
+use forebay_schemas::snapshot::Snapshot;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, mpsc};
+
+use super::sse::Parser;
+use super::{EVERY, pause};
+use crate::error::SourceError;
+use crate::state::operate::{Operation, Order};
+use crate::state::{Answer, Question, Update};
+
+/// The most time an answer may take.
+const TIME_OUT: Duration = Duration::from_secs(2);
+/// The most time that what changes the pipeline may take.
+const ORDER_TIME_OUT: Duration = Duration::from_secs(30);
+/// The API says something at least every 15 s; silence for so long is no connection.
+const SILENCE: Duration = Duration::from_secs(40);
+/// The largest answer that is read: far above a snapshot of thousands of partitions.
+const LARGEST: usize = 16 << 20;
+/// How many events of the past are asked for at first.
+const PAST: u64 = 20_000;
+/// The most events that are handed on at once.
+const AT_ONCE: usize = 1_000;
+/// How many records, dead letters are asked for.
+const RECORDS: usize = 50;
+const LETTERS: usize = 200;
+
+/// An API of Forebay.
+#[derive(Clone)]
+pub struct Api {
+    /// Its address, such as `http://127.0.0.1:7070` or `unix:/run/forebay.sock`.
+    pub url: String,
+    /// Who asks; none where the address says enough.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// One look, now.
+    ///
+    /// # Errors
+    /// Whatever kept it from answering.
+    pub async fn look(&self) -> Result<Snapshot, SourceError> {
+        Client::new(self)?.look().await
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: String,
+    /// As the user wrote it.
+    shown: String,
+    token: Option<String>,
+}
+
+impl Client {
+    pub(super) fn new(api: &Api) -> Result<Self, SourceError> {
+        let builder = reqwest::Client::builder().no_proxy().connect_timeout(TIME_OUT);
+        let url = api.url.trim_end_matches('/');
+        let (builder, base) = match url.strip_prefix("unix:") {
+            Some(path) => (builder.unix_socket(path.trim_start_matches("//")), "http://localhost".to_owned()),
+            None if url.contains("://") => (builder, url.to_owned()),
+            None => (builder, format!("http://{url}")),
+        };
+        let http = builder.build().map_err(SourceError::Client)?;
+        Ok(Self { http, base, shown: url.to_owned(), token: api.token.clone() })
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> SourceError {
+        SourceError::Unreachable { url: self.shown.clone(), cause: innermost(error) }
+    }
+
+    async fn look(&self) -> Result<Snapshot, SourceError> {
+        let response = self.request(Method::GET, "/v1/snapshot").timeout(TIME_OUT).send().await;
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        if response.status() != StatusCode::OK {
+            return Err(SourceError::Status { url: self.shown.clone(), status: response.status().as_u16() });
+        }
+        let body = self.body(response).await?;
+        serde_json::from_slice(&body).map_err(|cause| SourceError::NotASnapshot { url: self.shown.clone(), cause })
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, SourceError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            if body.len() + chunk.len() > LARGEST {
+                return Err(SourceError::TooLarge { url: self.shown.clone(), limit: LARGEST });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// Looks, one after the other.
+    pub(super) async fn poll(self, updates: mpsc::Sender<Update>, nudge: Arc<Notify>) {
+        let mut failures = 0_u32;
+        loop {
+            let update = match self.look().await {
+                Ok(look) => {
+                    failures = 0;
+                    Update::Look(Arc::new(look))
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    Update::Trouble(error.to_string())
+                }
+            };
+            if updates.send(update).await.is_err() {
+                return;
+            }
+            wait(if failures == 0 { EVERY } else { pause(failures - 1) }, &nudge).await;
+        }
+    }
+
+    /// Events, for ever.
+    pub(super) async fn follow(self, updates: mpsc::Sender<Update>, nudge: Arc<Notify>) {
+        let mut last: Option<Arc<Recorded>> = None;
+        let mut failures = 0_u32;
+        while !updates.is_closed() {
+            let before = last.as_ref().map(|last| last.seq);
+            // What kept it is said by whoever takes looks; events only come later for it.
+            let _ = self.events(&mut last, &updates).await;
+            failures = if last.as_ref().map(|last| last.seq) == before { failures.saturating_add(1) } else { 0 };
+            wait(pause(failures), &nudge).await;
+        }
+    }
+
+    /// One connection for events.
+    async fn events(&self, last: &mut Option<Arc<Recorded>>, updates: &mpsc::Sender<Update>) -> Result<(), String> {
+        let newest = self.look().await.map_err(|error| error.to_string())?.seq;
+        // The last event that came is asked for once more: if it is another one, so is the journal.
+        let mut known = last.clone().filter(|last| last.seq <= newest);
+        if last.is_some() && known.is_none() {
+            *last = None;
+            anew(updates).await?;
+        }
+        let from = known.as_ref().map_or_else(|| newest.saturating_sub(PAST) + 1, |last| last.seq);
+        let response = self.request(Method::GET, &format!("/v1/events?from={from}")).send();
+        let mut response =
+            tokio::time::timeout(TIME_OUT, response).await.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("{} answered {}", self.shown, response.status()));
+        }
+        let mut parser = Parser::default();
+        loop {
+            let chunk = tokio::time::timeout(SILENCE, response.chunk())
+                .await
+                .map_err(|_| "silence".to_owned())?
+                .map_err(|error| error.to_string())?;
+            let Some(chunk) = chunk else { return Ok(()) };
+            let mut events = Vec::new();
+            for json in parser.feed(&chunk)? {
+                let event = decode(&json).map_err(|error| error.to_string())?;
+                if let Some(known) = known.take() {
+                    if *known == event {
+                        continue;
+                    }
+                    *last = None;
+                    anew(updates).await?;
+                    return Err("it is another journal".to_owned());
+                }
+                events.push(Arc::new(event));
+            }
+            for events in events.chunks(AT_ONCE) {
+                *last = events.last().cloned();
+                updates.send(Update::Events(events.to_vec())).await.map_err(|_| "nobody looks".to_owned())?;
+            }
+        }
+    }
+
+    /// Answers questions, one after the other.
+    pub(super) async fn answer(self, mut questions: mpsc::Receiver<Question>, updates: mpsc::Sender<Update>) {
+        while let Some(question) = questions.recv().await {
+            let answer = match question {
+                Question::WhoAmI => Answer::WhoAmI(self.get("/v1/whoami").await),
+                Question::Batch(id) => Answer::Batch(id, self.get(&format!("/v1/batches/{id}")).await.map(Box::new)),
+                Question::Records => Answer::Records(self.get(&format!("/v1/records?limit={RECORDS}")).await),
+                Question::Letters => Answer::Letters(self.get(&format!("/v1/dlq?limit={LETTERS}")).await.map(Box::new)),
+                Question::Plan(pipeline, request) => {
+                    let path = format!("/v1/pipelines/{}/plans", encoded(&pipeline));
+                    Answer::Plan(self.send(Method::POST, &path, &request).await.map(Box::new))
+                }
+                Question::Order(order) => Answer::Order(self.order(&order).await),
+            };
+            if updates.send(Update::Answer(answer)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn order(&self, order: &Order) -> Result<String, String> {
+        let reason = Reason { reason: order.reason.clone() };
+        let done = order.operation.title();
+        match (&order.operation, &order.plan) {
+            (Operation::State(state), _) => {
+                let path = format!("/v1/pipelines/{}/state", encoded(&order.pipeline));
+                let request = StateRequest { state: *state, reason: order.reason.clone() };
+                self.send::<serde_json::Value>(Method::PUT, &path, &request).await?;
+            }
+            (Operation::Restart(actor), _) => {
+                let path: Vec<String> = actor.split('/').map(encoded).collect();
+                self.send::<serde_json::Value>(Method::POST, &format!("/v1/actors/{}/restart", path.join("/")), &reason).await?;
+            }
+            (Operation::Cancel(run), _) => {
+                let run: Run = self.send(Method::POST, &format!("/v1/runs/{run}/cancel"), &reason).await?;
+                return Ok(format!("done: run {} is {:?}", run.key, run.state).to_lowercase());
+            }
+            (Operation::Redrive(_) | Operation::Replay(_), Some((plan, hash))) => {
+                let request = ApplyRequest { hash: hash.clone(), reason: order.reason.clone() };
+                let applied: Applied = self.send(Method::POST, &format!("/v1/plans/{plan}/apply"), &request).await?;
+                return Ok(format!("done: {done}, {} records", applied.records));
+            }
+            (Operation::Redrive(_) | Operation::Replay(_), None) => return Err("there is no plan to apply".to_owned()),
+        }
+        Ok(format!("done: {done}"))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        self.result(self.request(Method::GET, path).timeout(TIME_OUT * 2)).await
+    }
+
+    async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: &(impl Serialize + Sync)) -> Result<T, String> {
+        self.result(self.request(method, path).timeout(ORDER_TIME_OUT).json(body)).await
+    }
+
+    async fn result<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, String> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error).to_string())?;
+        let status = response.status();
+        let body = self.body(response).await.map_err(|error| error.to_string())?;
+        if status.is_success() {
+            let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+            return serde_json::from_slice(body)
+                .map_err(|cause| format!("{} answered what this version does not understand: {cause}", self.shown));
+        }
+        Err(match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => {
+                let parts = [problem.title, problem.detail, problem.remedy];
+                parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
+            }
+            Err(_) => format!("{} answered {status}", self.shown),
+        })
+    }
+}
+
+async fn anew(updates: &mpsc::Sender<Update>) -> Result<(), String> {
+    updates.send(Update::Anew).await.map_err(|_| "nobody looks".to_owned())
+}
+
+async fn wait(pause: Duration, nudge: &Notify) {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = nudge.notified() => {}
+    }
+}
+
+/// A part of a path.
+fn encoded(part: &str) -> String {
+    let mut out = String::new();
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The cause that says most: reqwest's own message only repeats the address.
+fn innermost(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("timed out after {} s", TIME_OUT.as_secs());
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Answers each request with what `answer` says to its first line, and closes; says where.
+    async fn server(mut answer: impl FnMut(&str) -> String + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                let n = stream.read(&mut request).await.unwrap();
+                let text = String::from_utf8_lossy(&request[..n]).into_owned();
+                let _ = stream.write_all(answer(&text).as_bytes()).await;
+            }
+        });
+        url
+    }
+
+    fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    }
+
+    fn api(url: String) -> Api {
+        Api { url, token: Some("secret".to_owned()) }
+    }
+
+    #[tokio::test]
+    async fn a_look_over_http_is_the_look_itself_and_the_token_goes_with_it() {
+        let url = server(|request| {
+            assert!(request.to_lowercase().contains("authorization: bearer secret"), "{request}");
+            ok(&serde_json::to_string(&fixture::busy()).unwrap())
+        });
+        let url = url.await;
+        let bare = url.trim_start_matches("http://").to_owned();
+        assert_eq!(api(url.clone()).look().await.unwrap(), fixture::busy());
+        assert_eq!(api(bare).look().await.unwrap(), fixture::busy(), "an address may lack the scheme");
+        assert!(!format!("{:?}", api(url)).contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_snapshot_says_so_and_what_to_check() {
+        let error = api(server(|_| ok("{}")).await).look().await.unwrap_err().to_string();
+        assert!(error.contains("something else than a snapshot") && error.contains("one version"), "{error}");
+        let error =
+            api(server(|_| "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned()).await).look().await.unwrap_err().to_string();
+        assert!(error.contains("answered 404"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_nobody_listens_on_is_named_with_the_cause() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let error = api(url.clone()).look().await.unwrap_err().to_string();
+        assert!(error.contains(&url) && error.contains("refused"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_an_address_too() {
+        let dir = std::env::temp_dir().join(format!("forebay-tui-{}", std::process::id()));
+        let _ = std::fs::remove_file(&dir);
+        let listener = tokio::net::UnixListener::bind(&dir).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await.unwrap();
+            stream.write_all(ok(&serde_json::to_string(&fixture::busy()).unwrap()).as_bytes()).await.unwrap();
+        });
+        assert_eq!(api(format!("unix:{}", dir.display())).look().await.unwrap(), fixture::busy());
+        let _ = std::fs::remove_file(&dir);
+    }
+
+    fn stream(events: &[Recorded]) -> String {
+        let text: String =
+            events.iter().map(|event| format!("id: {}\ndata: {}\n\n", event.seq, String::from_utf8(event.encode()).unwrap())).collect();
+        ok(&text)
+    }
+
+    #[tokio::test]
+    async fn events_go_on_after_a_lost_connection_each_once_and_begin_anew_in_another_journal() {
+        let history = fixture::history(9);
+        let mut connections = 0;
+        let url = server(move |request| {
+            let look = |seq| ok(&serde_json::to_string(&Snapshot { seq, ..fixture::busy() }).unwrap());
+            if request.starts_with("GET /v1/snapshot") {
+                return look(if connections < 2 { 6 } else { 3 });
+            }
+            connections += 1;
+            match connections {
+                1 => {
+                    assert!(request.contains("?from=1 "), "{request}");
+                    stream(&history[..4])
+                }
+                2 => {
+                    assert!(request.contains("?from=4 "), "{request}");
+                    stream(&history[3..6])
+                }
+                _ => {
+                    assert!(request.contains("?from=1 "), "a shorter journal is another one: {request}");
+                    stream(&history[..3])
+                }
+            }
+        })
+        .await;
+        let (sender, mut updates) = mpsc::channel(8);
+        let nudge = Arc::new(Notify::new());
+        let task = tokio::spawn(Client::new(&api(url)).unwrap().follow(sender, Arc::clone(&nudge)));
+        let mut seqs = Vec::new();
+        while seqs.len() < 10 {
+            nudge.notify_waiters();
+            match updates.recv().await.unwrap() {
+                Update::Events(events) => seqs.extend(events.iter().map(|event| event.seq)),
+                Update::Anew => seqs.push(0),
+                other => panic!("{other:?}"),
+            }
+        }
+        task.abort();
+        assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 0, 1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_what_the_api_says() {
+        let problem =
+            r#"{"type":"auth.forbidden","title":"not allowed","status":403,"detail":"viewer may look","remedy":"use another token"}"#;
+        let url =
+            server(move |_| format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{problem}", problem.len()))
+                .await;
+        let why = Client::new(&api(url)).unwrap().get::<Snapshot>("/v1/whoami").await.unwrap_err();
+        assert_eq!(why, "not allowed; viewer may look; use another token");
+    }
+
+    #[test]
+    fn parts_of_a_path_are_encoded() {
+        assert_eq!(encoded("a b/ü~"), "a%20b%2F%C3%BC~");
+    }
+}

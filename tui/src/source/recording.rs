@@ -1,0 +1,219 @@
+//! Recordings: what a view was given, in a file, and given again from it.
+//!
+//! A recording is lines of JSON: first `{"forebay_recording":1,"version":…}`, then `{"look":…}` (one a second at most), `{"event":…}`, and what
+//! the API answered to whoever looked (`{"records":…}`, `{"letters":…}`, `{"trace":…}`), as they came. A line that is cut at the end of the file
+//! (the recorder was killed) is left out.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use forebay_schemas::api::{BatchTrace, DeadLetters, Records};
+use forebay_schemas::event::decode;
+use forebay_schemas::snapshot::Snapshot;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use crate::error::SourceError;
+use crate::state::{Answer, Update};
+
+/// The format that is written.
+const FORMAT: u32 = 1;
+/// Looks are recorded so far apart.
+const APART: TimeDelta = TimeDelta::milliseconds(900);
+/// Events that are handed on at once.
+const AT_ONCE: usize = 1_000;
+/// The longest that a replay waits between two lines, whatever their times say.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Writes a recording.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    file: BufWriter<File>,
+    last: Option<DateTime<Utc>>,
+}
+
+impl Recorder {
+    /// # Errors
+    /// The file can't be made, or is there already.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let mut file = BufWriter::new(File::create_new(path)?);
+        writeln!(file, r#"{{"forebay_recording":{FORMAT},"version":"{}"}}"#, env!("CARGO_PKG_VERSION"))?;
+        Ok(Self { file, last: None })
+    }
+
+    /// Writes what a recording is of; the rest is passed over.
+    pub(crate) fn write(&mut self, update: &Update) -> io::Result<()> {
+        match update {
+            Update::Look(look) if self.last.is_none_or(|last| (look.at - last).abs() >= APART) => {
+                self.last = Some(look.at);
+                self.line("look", look.as_ref())
+            }
+            Update::Events(events) => events.iter().try_for_each(|event| self.line("event", event.as_ref())),
+            Update::Answer(Answer::Records(Ok(records))) => self.line("records", records),
+            Update::Answer(Answer::Letters(Ok(letters))) => self.line("letters", letters),
+            Update::Answer(Answer::Batch(_, Ok(trace))) => self.line("trace", trace),
+            _ => Ok(()),
+        }
+    }
+
+    fn line(&mut self, name: &str, value: &impl serde::Serialize) -> io::Result<()> {
+        write!(self.file, "{{\"{name}\":")?;
+        serde_json::to_writer(&mut self.file, value)?;
+        self.file.write_all(b"}\n")
+    }
+
+    /// To the disk's cache, so that a kill loses little.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Reads a recording.
+pub(crate) struct Player {
+    path: PathBuf,
+    lines: BufReader<File>,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    forebay_recording: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Entry {
+    Look(Box<Snapshot>),
+    Event(Box<serde_json::value::RawValue>),
+    Records(Box<Records>),
+    Letters(Box<DeadLetters>),
+    Trace(Box<BatchTrace>),
+}
+
+impl Player {
+    pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
+        let wrong = |why: String| SourceError::Recording { path: path.to_owned(), why };
+        let mut lines = BufReader::new(File::open(path).map_err(|cause| wrong(cause.to_string()))?);
+        let mut first = String::new();
+        lines.read_line(&mut first).map_err(|cause| wrong(cause.to_string()))?;
+        match serde_json::from_str::<Head>(&first) {
+            Ok(head) if head.forebay_recording == FORMAT => Ok(Self { path: path.to_owned(), lines }),
+            Ok(head) => Err(wrong(format!("it has format {}, this version reads {FORMAT}", head.forebay_recording))),
+            Err(_) => Err(wrong("its first line is not that of a recording".to_owned())),
+        }
+    }
+
+    /// The next line; none at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Update>, String> {
+        let mut line = String::new();
+        if self.lines.read_line(&mut line).map_err(|cause| cause.to_string())? == 0 || !line.ends_with('\n') {
+            return Ok(None);
+        }
+        let entry: Entry = serde_json::from_str(&line).map_err(|cause| format!("{}: {cause}", self.path.display()))?;
+        Ok(Some(match entry {
+            Entry::Look(look) => Update::Look(Arc::from(look)),
+            Entry::Records(records) => Update::Answer(Answer::Records(Ok(*records))),
+            Entry::Letters(letters) => Update::Answer(Answer::Letters(Ok(letters))),
+            Entry::Trace(trace) => Update::Answer(Answer::Batch(trace.batch.id, Ok(trace))),
+            Entry::Event(json) => Update::Events(vec![Arc::new(decode(json.get().as_bytes()).map_err(|error| error.to_string())?)]),
+        }))
+    }
+
+    /// Gives it all again, at its pace times `speed`.
+    pub(super) async fn play(mut self, speed: f64, updates: mpsc::Sender<Update>) {
+        let mut last: Option<DateTime<Utc>> = None;
+        let mut looked = false;
+        let mut events = Vec::new();
+        let end = loop {
+            // A line is a few kilobytes from the disk's cache: not worth a thread.
+            let update = match self.next() {
+                Ok(Some(update)) => update,
+                Ok(None) => break Update::Over,
+                Err(why) => break Update::Trouble(why),
+            };
+            let at = match &update {
+                Update::Look(look) => Some(look.at),
+                Update::Events(events) => events.first().map(|event| event.at),
+                _ => None,
+            };
+            // What was before the first look comes at once: it was the past then, too.
+            let due = last.zip(at).map_or(TimeDelta::zero(), |(last, at)| at - last);
+            let wait = due.to_std().unwrap_or_default().div_f64(speed.clamp(0.01, 1_000.0)).min(LONGEST_WAIT);
+            let waits = looked && wait > Duration::from_millis(1);
+            if looked && (waits || last.is_none()) || !matches!(update, Update::Events(_)) {
+                last = at.or(last);
+            }
+            if (waits || !matches!(update, Update::Events(_)) || events.len() >= AT_ONCE)
+                && !events.is_empty()
+                && updates.send(Update::Events(std::mem::take(&mut events))).await.is_err()
+            {
+                return;
+            }
+            if waits {
+                tokio::time::sleep(wait).await;
+            }
+            match update {
+                Update::Events(new) => events.extend(new),
+                look => {
+                    looked = true;
+                    if updates.send(look).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        if !events.is_empty() && updates.send(Update::Events(events)).await.is_err() {
+            return;
+        }
+        // Nobody left to tell is fine.
+        let _ = updates.send(end).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    async fn played(path: &Path) -> (usize, Vec<u64>, bool) {
+        let (sender, mut updates) = mpsc::channel(4);
+        tokio::spawn(Player::open(path).unwrap().play(1_000.0, sender));
+        let (mut looks, mut seqs, mut over) = (0, Vec::new(), false);
+        while let Some(update) = updates.recv().await {
+            match update {
+                Update::Look(_) => looks += 1,
+                Update::Events(events) => seqs.extend(events.iter().map(|event| event.seq)),
+                Update::Over => over = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        (looks, seqs, over)
+    }
+
+    #[tokio::test]
+    async fn a_recording_gives_again_what_was_recorded_and_forgives_a_cut_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("demo.ndjson");
+        let mut recorder = Recorder::create(&path).unwrap();
+        let history = fixture::history(40);
+        recorder.write(&Update::Events(history[..20].iter().cloned().map(Arc::new).collect())).unwrap();
+        for n in 0..6 {
+            recorder.write(&Update::Look(Arc::new(fixture::later(n * 500)))).unwrap();
+        }
+        recorder.write(&Update::Events(history[20..].iter().cloned().map(Arc::new).collect())).unwrap();
+        recorder.write(&Update::Over).unwrap();
+        recorder.flush().unwrap();
+        let all: Vec<u64> = (1..=40).collect();
+        assert_eq!(played(&path).await, (3, all, true), "looks are a second apart");
+        assert!(Recorder::create(&path).is_err(), "a recording is not written over");
+
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 20]).unwrap();
+        assert_eq!(played(&path).await.1.len(), 39);
+        std::fs::write(&path, "{\"something\":1}\n").unwrap();
+        assert!(Player::open(&path).is_err_and(|error| error.to_string().contains("not that of a recording")));
+    }
+}

@@ -1,0 +1,283 @@
+//! Rows: which there are, in which order, and which one keys act on.
+//!
+//! The cursor is on a row, not on a number, so that it stays where it is while rows come and go. The rows of the journal are many, so its
+//! filter is kept up to date event by event; the other lists are small and put in order when they are drawn.
+
+use std::collections::VecDeque;
+
+use forebay_schemas::event::Recorded;
+use forebay_schemas::snapshot::{BatchView, Snapshot};
+
+use super::prompt::passes;
+use super::{List, Model, RowId, Screen, badness};
+
+/// The events that pass the journal's filter.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Matches {
+    filter: String,
+    seqs: VecDeque<u64>,
+}
+
+impl Matches {
+    /// An event came; those before `first` are not held any more.
+    pub(crate) fn saw(&mut self, event: &Recorded, first: u64) {
+        if !self.filter.is_empty() && passes(&event_text(event), &self.filter) {
+            self.seqs.push_back(event.seq);
+        }
+        while self.seqs.front().is_some_and(|&seq| seq < first) {
+            self.seqs.pop_front();
+        }
+    }
+}
+
+/// All that a filter sees of an event.
+pub(crate) fn event_text(event: &Recorded) -> String {
+    let run = event.event.run().map(|run| format!(" run {run}")).unwrap_or_default();
+    format!("{} {} {}{run}", event.seq, event.event.kind(), event.event)
+}
+
+/// Microseconds of all stages of a batch.
+pub(crate) fn batch_took(batch: &BatchView) -> u64 {
+    [batch.wait_micros, batch.transform_micros, batch.write_micros].into_iter().fold(0, u64::saturating_add)
+}
+
+/// What rows are sorted by.
+#[derive(PartialEq, PartialOrd)]
+enum Key {
+    Number(f64),
+    Place(usize),
+}
+
+impl Model {
+    /// The list that keys act on.
+    pub(crate) fn list(&self) -> List {
+        let lists = self.screen.lists();
+        lists[self.focus % lists.len()]
+    }
+
+    pub(crate) fn filter(&self, list: List) -> &str {
+        &self.filters[list as usize]
+    }
+
+    pub(crate) fn sort(&self, list: List) -> super::Sort {
+        self.sorts[list as usize]
+    }
+
+    /// Filters a list.
+    pub(crate) fn set_filter(&mut self, list: List, filter: String) {
+        if list == List::Events && self.matches.filter != filter {
+            let timeline = &self.timeline;
+            let all = (0..timeline.len()).filter_map(|index| timeline.get(index));
+            let seqs = if filter.is_empty() {
+                VecDeque::new()
+            } else {
+                all.filter(|event| passes(&event_text(event), &filter)).map(|event| event.seq).collect()
+            };
+            self.matches = Matches { filter: filter.clone(), seqs };
+        }
+        self.filters[list as usize] = filter;
+        self.places[list as usize] = 0;
+    }
+
+    pub(crate) fn cycle_sort(&mut self, list: List) {
+        let sort = &mut self.sorts[list as usize];
+        sort.by = (sort.by + 1) % list.sorts().len();
+        sort.reverse = false;
+    }
+
+    pub(crate) fn reverse_sort(&mut self, list: List) {
+        self.sorts[list as usize].reverse ^= true;
+    }
+
+    /// The rows of a list other than the journal: places in what is shown, filtered and in order.
+    pub(crate) fn order(&self, list: List) -> Vec<usize> {
+        let Some(look) = self.shown().newest() else { return Vec::new() };
+        let filter = self.filter(list);
+        let len = match list {
+            List::Partitions => look.partitions.len(),
+            List::Actors => look.actors.len(),
+            List::Runs => look.runs.len(),
+            List::Batches => look.batches.len(),
+            List::Nodes => look.store.as_ref().map_or(0, |store| store.nodes.len()),
+            List::Records => self.answers.records.len(),
+            List::Letters => self.letters().len(),
+            List::Alerts => look.alerts.len(),
+            List::Events => 0,
+        };
+        let mut order: Vec<usize> = (0..len).filter(|&at| filter.is_empty() || passes(&self.row_text(list, look, at), filter)).collect();
+        let sort = self.sort(list);
+        if sort.by > 0 {
+            let key = |at: usize| self.sort_key(list, look, at, sort.by);
+            order.sort_by(|&a, &b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal));
+        }
+        if sort.reverse {
+            order.reverse();
+        }
+        order
+    }
+
+    pub(crate) fn letters(&self) -> &[forebay_schemas::api::DeadLetter] {
+        match &self.answers.letters {
+            Some(Ok(letters)) => &letters.letters,
+            _ => &[],
+        }
+    }
+
+    fn row_text(&self, list: List, look: &Snapshot, at: usize) -> String {
+        match list {
+            List::Partitions => look.partitions.get(at).map_or_else(String::new, |view| {
+                let state = if view.paused {
+                    "paused"
+                } else if view.assigned {
+                    "reading"
+                } else {
+                    "other"
+                };
+                format!("p{} {} {state} lag {}", view.partition, view.partition, view.lag())
+            }),
+            List::Actors => look.actors.get(at).map_or_else(String::new, |view| {
+                format!("{} {:?} {} {}", view.path, view.state, view.note.as_deref().unwrap_or(""), view.last_exit.as_deref().unwrap_or(""))
+            }),
+            List::Runs => look.runs.get(at).map_or_else(String::new, |run| {
+                let error = run.error.as_ref().map(|error| error.message.as_str()).unwrap_or("");
+                format!("{} {} {:?} {error} {:?} {:?}", run.key, run.id, run.state, run.spec.labels, run.spec.params)
+            }),
+            List::Batches => look.batches.get(at).map_or_else(String::new, |batch| {
+                let ranges: String = batch.ranges.0.iter().map(|(partition, range)| format!("p{partition} {range} ")).collect();
+                let rejected = if batch.rejected > 0 { "rejected" } else { "" };
+                format!("{} {ranges}{rejected}", batch.id)
+            }),
+            List::Nodes => look.store.as_ref().and_then(|store| store.nodes.get(at)).map_or_else(String::new, |node| {
+                format!("{} {} {} {}", node.address, node.datacenter, node.rack, if node.up { "up" } else { "down" })
+            }),
+            List::Records => self.answers.records.get(at).map_or_else(String::new, |record| {
+                format!("p{} {} {} {}", record.partition, record.offset, record.key.as_deref().unwrap_or(""), record.value)
+            }),
+            List::Letters => self.letters().get(at).map_or_else(String::new, |letter| {
+                format!("{} {} {} {}", letter.stage, letter.reason, letter.record.key.as_deref().unwrap_or(""), letter.record.value)
+            }),
+            List::Alerts => {
+                look.alerts.get(at).map_or_else(String::new, |alert| format!("{} {} {}", alert.name, alert.severity, alert.summary))
+            }
+            List::Events => String::new(),
+        }
+    }
+
+    fn sort_key(&self, list: List, look: &Snapshot, at: usize, by: usize) -> Key {
+        let down = |n: f64| Key::Number(-n);
+        match (list, by) {
+            (List::Partitions, 1) => down(look.partitions[at].lag() as f64),
+            (List::Partitions, 2) => down(look.partitions[at].behind_ms as f64),
+            (List::Partitions, 3) => down(self.shown().partition_rate(look.partitions[at].partition).unwrap_or(-1.0)),
+            (List::Actors, 1) => down(look.actors[at].incarnation as f64),
+            (List::Actors, 2) => down(look.actors[at].mailbox as f64),
+            (List::Actors, 3) => down(look.actors[at].since.timestamp_millis() as f64),
+            (List::Runs, 1) => Key::Number(f64::from(u8::from(look.runs[at].terminal)) * 10.0 + f64::from(look.runs[at].state as u8)),
+            (List::Runs, 2) => down(look.runs[at].counts.produced as f64),
+            (List::Batches, 1) => down(batch_took(&look.batches[at]) as f64),
+            (List::Batches, 2) => down(look.batches[at].records as f64),
+            (List::Batches, 3) => down(look.batches[at].rejected as f64),
+            _ => Key::Place(at),
+        }
+    }
+
+    /// How many rows a list has.
+    pub(crate) fn len(&self, list: List) -> usize {
+        match list {
+            List::Events if self.matches.filter.is_empty() => self.timeline.len(),
+            List::Events => self.matches.seqs.len(),
+            list => self.order(list).len(),
+        }
+    }
+
+    /// The event in a row of the journal, the newest in the last.
+    pub(crate) fn event_row(&self, row: usize) -> Option<&std::sync::Arc<Recorded>> {
+        if self.matches.filter.is_empty() {
+            return self.timeline.get(row);
+        }
+        self.timeline.get(self.timeline.index_of(*self.matches.seqs.get(row)?)?)
+    }
+
+    fn id_at(&self, list: List, row: usize) -> Option<RowId> {
+        if list == List::Events {
+            return self.event_row(row).map(|event| RowId::Event(event.seq));
+        }
+        let look = self.shown().newest()?;
+        let at = *self.order(list).get(row)?;
+        self.id_of(list, look, at)
+    }
+
+    fn id_of(&self, list: List, look: &Snapshot, at: usize) -> Option<RowId> {
+        Some(match list {
+            List::Partitions => RowId::Partition(look.partitions.get(at)?.partition),
+            List::Actors => RowId::Actor(look.actors.get(at)?.path.clone()),
+            List::Runs => RowId::Run(look.runs.get(at)?.id),
+            List::Batches => RowId::Batch(look.batches.get(at)?.id),
+            List::Nodes => RowId::Node(look.store.as_ref()?.nodes.get(at)?.address.clone()),
+            List::Records => self.answers.records.get(at).map(|record| RowId::Record(record.partition, record.offset))?,
+            List::Letters => self.letters().get(at).map(|letter| RowId::Letter(letter.record.partition, letter.record.offset))?,
+            List::Alerts => RowId::Alert(look.alerts.get(at)?.name.clone()),
+            List::Events => return None,
+        })
+    }
+
+    fn row_of(&self, list: List, id: &RowId) -> Option<usize> {
+        if let (List::Events, RowId::Event(seq)) = (list, id) {
+            if self.matches.filter.is_empty() {
+                return self.timeline.index_of(*seq);
+            }
+            return self.matches.seqs.partition_point(|have| have <= seq).checked_sub(1);
+        }
+        let look = self.shown().newest()?;
+        self.order(list).into_iter().position(|at| self.id_of(list, look, at).as_ref() == Some(id))
+    }
+
+    /// The row that keys act on. Until a key moves it, it is the newest, or the actor that is worst off.
+    pub(crate) fn cursor(&self, list: List) -> usize {
+        let len = self.len(list);
+        let row = match &self.selected[list as usize] {
+            Some(id) => self.row_of(list, id).unwrap_or(self.places[list as usize]),
+            None if list == List::Events => len,
+            None if list == List::Actors => self.worst_actor(),
+            None => self.places[list as usize],
+        };
+        row.min(len.saturating_sub(1))
+    }
+
+    /// The row that keys act on, as what it is.
+    pub(crate) fn selected(&self) -> Option<RowId> {
+        let list = self.list();
+        self.id_at(list, self.cursor(list))
+    }
+
+    /// Puts the cursor on a row.
+    pub(crate) fn select(&mut self, list: List, row: usize) {
+        let len = self.len(list);
+        let row = row.min(len.saturating_sub(1));
+        self.places[list as usize] = row;
+        self.selected[list as usize] = self.id_at(list, row);
+        // At the newest row the list goes on by itself.
+        let newest = if list == List::Events { row + 1 == len } else { row == 0 };
+        if matches!(list, List::Events | List::Batches | List::Records) {
+            self.follow = newest;
+            if newest {
+                self.selected[list as usize] = None;
+                self.places[list as usize] = 0;
+            }
+        }
+    }
+
+    /// Shows a screen.
+    pub(crate) fn show(&mut self, screen: Screen) {
+        (self.screen, self.focus, self.scroll) = (screen, 0, 0);
+        self.pages.clear();
+    }
+
+    /// The first of the actors that are worst off.
+    fn worst_actor(&self) -> usize {
+        let Some(look) = self.shown().newest() else { return 0 };
+        let order = self.order(List::Actors);
+        let rows = order.into_iter().enumerate().rev();
+        rows.max_by_key(|&(_, at)| badness(look.actors[at].state)).map_or(0, |(row, _)| row)
+    }
+}

@@ -1,0 +1,71 @@
+//! A look a second, for five minutes: what heat maps and moments gone back to are drawn from.
+//!
+//! Guarantee: at most [`SECONDS`] looks. A clock that is set back, or another process, begins anew.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use forebay_schemas::snapshot::Snapshot;
+
+use super::folded::Folded;
+use super::history::SECONDS;
+
+/// A moment is known from a sample that is at most so many milliseconds older.
+const NEAR_MS: i64 = 2_000;
+
+/// Looks, a second apart.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Samples(VecDeque<Arc<Snapshot>>);
+
+impl Samples {
+    pub(crate) fn add(&mut self, look: &Arc<Snapshot>) {
+        if let Some(newest) = self.0.back() {
+            let passed = look.at - newest.at;
+            if newest.started_at != look.started_at || passed < TimeDelta::zero() {
+                self.0.clear();
+            } else if passed < TimeDelta::milliseconds(900) {
+                return;
+            }
+        }
+        self.0.push_back(Arc::clone(look));
+        while self.0.len() as i64 > SECONDS {
+            self.0.pop_front();
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Snapshot>> {
+        self.0.iter()
+    }
+
+    /// What the looks up to a moment come to; none when the last of them is too far from it.
+    pub(crate) fn folded_at(&self, at: DateTime<Utc>) -> Option<Folded> {
+        let upto = self.0.partition_point(|look| look.at <= at);
+        let last = self.0.get(upto.checked_sub(1)?)?;
+        if (at - last.at).num_milliseconds() > NEAR_MS {
+            return None;
+        }
+        let mut folded = Folded::default();
+        self.0.iter().take(upto).for_each(|look| folded.fold(Arc::clone(look)));
+        Some(folded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn a_moment_is_known_from_the_looks_before_it_and_only_while_they_are_held() {
+        let mut samples = Samples::default();
+        for n in 0..2_000 {
+            samples.add(&Arc::new(fixture::later(n * 500)));
+        }
+        assert_eq!(samples.iter().count(), 300);
+        let newest = samples.iter().next_back().unwrap().at;
+        assert!(samples.folded_at(newest).unwrap().rate(|look| look.totals.written).is_some());
+        assert_eq!(samples.folded_at(newest - TimeDelta::seconds(10)).unwrap().newest().unwrap().at, newest - TimeDelta::seconds(10));
+        assert!(samples.folded_at(newest + TimeDelta::seconds(10)).is_none() && samples.folded_at(newest - TimeDelta::hours(1)).is_none());
+    }
+}

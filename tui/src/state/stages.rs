@@ -1,0 +1,44 @@
+//! How long each stage of the way takes: what the process measured, or what the batches say where it measured nothing.
+
+use forebay_schemas::snapshot::{BatchView, Snapshot};
+
+/// One stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stage {
+    pub(crate) name: String,
+    pub(crate) p50: u64,
+    pub(crate) p95: u64,
+    pub(crate) p99: u64,
+    pub(crate) max: u64,
+    /// How often, of those that are counted.
+    pub(crate) count: u64,
+}
+
+/// The stages in the order of the way.
+pub(crate) fn stages(look: &Snapshot) -> Vec<Stage> {
+    if !look.stages.is_empty() {
+        let stage = |view: &forebay_schemas::snapshot::StageView| Stage {
+            name: view.stage.clone(),
+            p50: view.p50_micros,
+            p95: view.p95_micros,
+            p99: view.p99_micros,
+            max: view.max_micros,
+            count: view.count,
+        };
+        return look.stages.iter().map(stage).collect();
+    }
+    let parts: [(&str, fn(&BatchView) -> u64); 4] = [
+        ("wait", |batch| batch.wait_micros),
+        ("transform", |batch| batch.transform_micros),
+        ("write", |batch| batch.write_micros),
+        ("commit", |batch| batch.commit_micros),
+    ];
+    let of = |(name, pick): (&str, fn(&BatchView) -> u64)| {
+        let mut all: Vec<u64> = look.batches.iter().map(pick).collect();
+        all.sort_unstable();
+        let at = |percent: usize| all.get((all.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0);
+        let count = all.len() as u64;
+        Stage { name: name.to_owned(), p50: at(50), p95: at(95), p99: at(99), max: at(100), count }
+    };
+    parts.into_iter().map(of).filter(|stage| stage.name != "commit" || stage.max > 0).collect()
+}

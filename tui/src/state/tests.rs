@@ -1,0 +1,289 @@
+//! The model as a whole.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forebay_schemas::snapshot::ActorState;
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixture::{self, any_events};
+
+fn model(now: Instant) -> Model {
+    let mut model = Model::new(Kind::Process, false, false);
+    model.update(Update::Look(Arc::new(fixture::busy())), now);
+    model
+}
+
+fn arcs(events: &[Recorded]) -> Vec<Arc<Recorded>> {
+    events.iter().cloned().map(Arc::new).collect()
+}
+
+fn with_history(events: usize) -> Model {
+    let now = Instant::now();
+    let mut model = Model::new(Kind::Process, false, false);
+    model.update(Update::Events(arcs(&fixture::history(events))), now);
+    model.update(Update::Look(Arc::new(fixture::busy())), now);
+    model
+}
+
+#[test]
+fn a_model_is_connecting_then_live_then_stale_then_live_again() {
+    let now = Instant::now();
+    let mut model = Model::new(Kind::Process, false, false);
+    assert_eq!(model.link(now), Link::Connecting(None));
+    model.update(Update::Trouble("refused".to_owned()), now);
+    assert_eq!(model.link(now), Link::Connecting(Some("refused".to_owned())));
+    model.update(Update::Look(Arc::new(fixture::busy())), now);
+    assert_eq!(model.link(now + Duration::from_millis(1_999)), Link::Live);
+    model.update(Update::Trouble("timed out".to_owned()), now);
+    let later = now + Duration::from_secs(12);
+    assert_eq!(model.link(later), Link::Stale(Duration::from_secs(12), Some("timed out".to_owned())));
+    model.update(Update::Look(Arc::new(fixture::busy())), later);
+    assert_eq!(model.link(later), Link::Live);
+}
+
+#[test]
+fn a_frozen_view_shows_its_moment_while_looks_go_on() {
+    let now = Instant::now();
+    let mut model = model(now);
+    model.act(Action::Freeze);
+    model.update(Update::Look(Arc::new(fixture::later(30_000))), now);
+    assert_eq!(model.shown().newest().unwrap().at, fixture::busy().at);
+    assert_eq!(model.behind().unwrap().1.num_seconds(), 30);
+    model.act(Action::Freeze);
+    assert_eq!(model.shown().newest().unwrap().at, fixture::later(30_000).at);
+    assert_eq!(model.behind(), None);
+}
+
+#[test]
+fn there_is_nothing_to_freeze_before_the_first_look() {
+    let mut model = Model::new(Kind::Process, false, false);
+    model.act(Action::Freeze);
+    model.act(Action::Step(-1));
+    assert!(model.then().is_none());
+}
+
+#[test]
+fn the_cursor_stays_on_its_row_while_rows_come_and_go() {
+    let now = Instant::now();
+    let mut model = model(now);
+    model.act(Action::Show(Screen::Batches));
+    model.act(Action::Move(1));
+    assert_eq!(model.selected(), Some(RowId::Batch(4_710)));
+    let mut next = fixture::later(500);
+    let mut newer = next.batches[0].clone();
+    newer.id = 4_712;
+    next.batches.insert(0, newer);
+    model.update(Update::Look(Arc::new(next)), now);
+    assert_eq!((model.selected(), model.cursor(List::Batches)), (Some(RowId::Batch(4_710)), 2));
+    model.act(Action::First);
+    assert_eq!(model.selected(), Some(RowId::Batch(4_712)));
+}
+
+#[test]
+fn the_cursor_stays_inside_the_rows_and_each_list_keeps_its_own() {
+    let mut model = model(Instant::now());
+    model.act(Action::Move(-1));
+    assert_eq!(model.cursor(List::Partitions), 0);
+    model.act(Action::Last);
+    assert_eq!(model.cursor(List::Partitions), 3);
+    model.act(Action::Move(1));
+    model.act(Action::Move(-1));
+    assert_eq!(model.cursor(List::Partitions), 2);
+    model.act(Action::NextPanel);
+    assert_eq!((model.list(), model.cursor(List::Actors)), (List::Actors, 8), "the writer, which waits");
+    model.act(Action::PreviousPanel);
+    assert_eq!((model.list(), model.cursor(List::Partitions)), (List::Partitions, 2));
+    model.act(Action::PreviousPanel);
+    assert_eq!(model.list(), List::Batches);
+}
+
+#[test]
+fn rows_are_filtered_and_sorted() {
+    let mut model = model(Instant::now());
+    model.act(Action::Show(Screen::Actors));
+    model.act(Action::Filter);
+    "waiting".chars().for_each(|c| model.stroke(prompt::Stroke::Char(c)));
+    assert_eq!(model.selected(), Some(RowId::Actor("root/egress/writer".to_owned())));
+    assert_eq!(model.len(List::Actors), 1);
+    model.stroke(prompt::Stroke::Escape);
+    assert_eq!(model.len(List::Actors), 13);
+    model.act(Action::Show(Screen::Topics));
+    model.act(Action::Sort);
+    let first = |model: &Model| model.order(List::Partitions)[0];
+    assert_eq!(first(&model), 3, "the greatest lag");
+    model.act(Action::Reverse);
+    assert_eq!(first(&model), 2);
+}
+
+#[test]
+fn going_back_shows_the_pipeline_as_events_had_decided_it_and_what_they_do_not_hold_as_unknown() {
+    let mut model = with_history(60);
+    let restart = (0..60).find(|&at| model.timeline().get(at).is_some_and(|event| event.event.kind() == "RestartScheduled")).unwrap();
+    model.go(restart);
+    let look = model.shown().newest().unwrap();
+    let writer = look.actors.iter().find(|actor| actor.path == "root/egress/writer").unwrap();
+    assert_eq!((writer.state, writer.incarnation), (ActorState::Restarting, 1));
+    assert!(!model.measured(), "no look was taken then");
+    assert!(look.edges.is_empty() && look.store.is_none());
+    model.act(Action::Step(1));
+    let look = model.shown().newest().unwrap();
+    let writer = look.actors.iter().find(|actor| actor.path == "root/egress/writer").unwrap();
+    assert_eq!((writer.state, writer.incarnation), (ActorState::Up, 2));
+    model.act(Action::Live);
+    assert!(model.measured() && model.then().is_none());
+}
+
+#[test]
+fn what_no_event_holds_is_shown_as_it_was_when_a_look_was_taken_then() {
+    let now = Instant::now();
+    let mut model = Model::new(Kind::Process, false, false);
+    let history = fixture::history(200);
+    model.update(Update::Events(arcs(&history)), now);
+    for second in 0..20 {
+        let mut look = fixture::later(second * 1_000);
+        look.started_at = history[0].at;
+        look.at = history[0].at + chrono::TimeDelta::seconds(second);
+        model.update(Update::Look(Arc::new(look)), now);
+    }
+    model.go(100);
+    assert!(model.measured());
+    let look = model.shown().newest().unwrap();
+    assert_eq!(look.at, history[0].at + chrono::TimeDelta::seconds(10));
+    assert_eq!(look.totals, model.world().totals, "events decide totals");
+    assert!(!look.edges.is_empty() && model.shown().rate(|look| look.totals.pages).is_some());
+}
+
+#[test]
+fn batches_and_minutes_are_stepped_over_and_the_ends_hold() {
+    let mut model = with_history(400);
+    model.act(Action::StepBatch(false));
+    assert!(matches!(model.then().unwrap().event.as_ref().unwrap().event, forebay_schemas::event::Event::BatchWritten { .. }));
+    let seq = model.then().unwrap().seq;
+    model.act(Action::StepBatch(false));
+    model.act(Action::StepBatch(true));
+    assert_eq!(model.then().unwrap().seq, seq);
+    model.act(Action::StepSeconds(-60));
+    assert_eq!(model.then().unwrap().seq, 1, "the history is 40 s long");
+    model.act(Action::Step(-1));
+    assert_eq!(model.then().unwrap().seq, 1);
+    model.act(Action::Step(1_000));
+    assert_eq!(model.then().unwrap().seq, 400);
+}
+
+#[test]
+fn a_journal_alone_is_shown_as_it_grows() {
+    let now = Instant::now();
+    let mut model = Model::new(Kind::Folder, false, false);
+    let history = fixture::history(300);
+    model.update(Update::Events(arcs(&history[..200])), now);
+    let look = model.newest().unwrap();
+    assert_eq!((look.topic.as_str(), look.seq, look.runs.is_empty()), ("users_stream", 200, false));
+    assert!(model.shown().rate(|look| look.totals.written).is_some_and(|rate| rate > 0.0));
+    model.update(Update::Events(arcs(&history[200..])), now);
+    assert_eq!(model.newest().unwrap().seq, 300);
+    assert!(!model.measured());
+}
+
+#[test]
+fn the_filter_of_the_journal_is_kept_as_events_come() {
+    let now = Instant::now();
+    let mut model = Model::new(Kind::Folder, false, false);
+    let history = fixture::history(300);
+    model.update(Update::Events(arcs(&history[..150])), now);
+    model.set_filter(List::Events, "ChildExited".to_owned());
+    model.update(Update::Events(arcs(&history[150..])), now);
+    let expected: Vec<u64> = history.iter().filter(|event| event.event.kind() == "ChildExited").map(|event| event.seq).collect();
+    let rows: Vec<u64> = (0..model.len(List::Events)).map(|row| model.event_row(row).unwrap().seq).collect();
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn a_new_journal_begins_a_new_history() {
+    let mut model = with_history(50);
+    model.update(Update::Anew, Instant::now());
+    assert_eq!(model.timeline().len(), 0);
+    model.update(Update::Events(arcs(&fixture::history(3))), Instant::now());
+    assert_eq!(model.timeline().head().seq, 3);
+}
+
+#[test]
+fn whoever_only_looks_asks_the_api_for_nothing_that_changes_it() {
+    for operate in [false, true] {
+        let mut model = Model::new(Kind::Process, true, operate);
+        model.update(Update::Look(Arc::new(fixture::busy())), Instant::now());
+        model.update(Update::Answer(Answer::WhoAmI(Ok(WhoAmI { role: Role::Viewer, by: "token".to_owned() }))), Instant::now());
+        for screen in Screen::ALL {
+            model.act(Action::Show(screen));
+            for action in [Action::Pause, Action::Drain, Action::Restart, Action::Cancel, Action::Redrive] {
+                model.act(action);
+                assert!(model.dialog.is_none() && model.said.as_ref().is_some_and(|said| !said.good), "{action:?} on {screen:?}");
+            }
+        }
+        for command in ["pause", "resume", "drain", "restart writer", "cancel manual", "redrive", "replay begin"] {
+            model.act(Action::Palette);
+            command.chars().for_each(|c| model.stroke(prompt::Stroke::Char(c)));
+            model.stroke(prompt::Stroke::Enter);
+            assert!(model.dialog.is_none() && model.said.as_ref().is_some_and(|said| !said.good), "{command}");
+        }
+        let changes = |effect: &Effect| matches!(effect, Effect::Ask(Question::Order(_) | Question::Plan(..)));
+        assert!(!model.effects().iter().any(changes));
+    }
+}
+
+#[test]
+fn an_operator_says_why_and_the_order_goes_out_once() {
+    let mut model = Model::new(Kind::Process, true, true);
+    assert_eq!(model.effects(), [Effect::Ask(Question::WhoAmI)]);
+    model.update(Update::Look(Arc::new(fixture::busy())), Instant::now());
+    model.update(Update::Answer(Answer::WhoAmI(Ok(WhoAmI { role: Role::Admin, by: "loopback".to_owned() }))), Instant::now());
+    model.act(Action::Pause);
+    model.stroke(prompt::Stroke::Enter);
+    assert!(model.dialog.as_ref().unwrap().trouble.as_ref().unwrap().contains("say why"));
+    "night".chars().for_each(|c| model.stroke(prompt::Stroke::Char(c)));
+    model.stroke(prompt::Stroke::Enter);
+    let effects = model.effects();
+    assert!(
+        matches!(&effects[..], [Effect::Ask(Question::Order(order))] if order.reason == "night" && order.pipeline == "users"),
+        "{effects:?}"
+    );
+    assert!(model.dialog.is_none());
+    // What is shown has to be now.
+    model.act(Action::Freeze);
+    model.act(Action::Pause);
+    assert!(model.dialog.is_none());
+}
+
+#[test]
+fn a_selection_is_exported_with_its_moment() {
+    let mut model = with_history(40);
+    model.act(Action::Show(Screen::Journal));
+    model.act(Action::Export);
+    let effects = model.effects();
+    let [Effect::Save(name, text)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(name, "forebay-event-40-at-40.json");
+    let value: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!((value["seq"].as_u64(), value["selection"]["seq"].as_u64()), (Some(40), Some(40)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn stepping_back_and_forward_again_is_the_identity(events in any_events(2..400), from in 0.0..1.0_f64, by in 1..60_isize) {
+        let now = Instant::now();
+        let mut model = Model::new(Kind::Folder, false, false);
+        model.update(Update::Events(arcs(&events)), now);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place among a few hundred")]
+        let from = (from * events.len() as f64) as usize;
+        model.go(from);
+        let (seq, world, look) = (model.then().unwrap().seq, model.world().clone(), model.shown().newest().cloned());
+        let by = by.min(from as isize);
+        (0..by).for_each(|_| model.act(Action::Step(-1)));
+        (0..by).for_each(|_| model.act(Action::Step(1)));
+        prop_assert_eq!(model.then().unwrap().seq, seq);
+        prop_assert_eq!(model.world(), &world);
+        prop_assert_eq!(model.shown().newest().cloned(), look);
+    }
+}

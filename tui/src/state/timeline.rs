@@ -1,0 +1,165 @@
+//! The events that are held, and the world at any of them.
+//!
+//! Guarantee: at most [`MOST_EVENTS`] events and as many worlds as blocks of [`BLOCK`], whatever comes; the world at an event is found by
+//! folding at most [`BLOCK`] events. An event that was held before is passed over, so that a reconnect may tell some twice.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use forebay_schemas::event::{Event, Recorded};
+
+use super::world::World;
+
+/// The most events that are held.
+pub(crate) const MOST_EVENTS: usize = 50_000;
+/// A world is kept before each so many events.
+pub(crate) const BLOCK: usize = 1_000;
+
+#[derive(Debug, Clone)]
+struct Block {
+    /// The world before the first of its events.
+    before: Arc<World>,
+    events: Vec<Arc<Recorded>>,
+}
+
+/// Events in sequence, and the worlds they make.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Timeline {
+    blocks: VecDeque<Block>,
+    head: World,
+    /// Events that were held and are not any more.
+    pub(crate) dropped: u64,
+}
+
+impl Timeline {
+    /// Adds an event; says whether it is a new one.
+    pub(crate) fn push(&mut self, recorded: Arc<Recorded>) -> bool {
+        if recorded.seq <= self.head.seq {
+            return false;
+        }
+        if self.blocks.back().is_none_or(|block| block.events.len() >= BLOCK) {
+            self.blocks.push_back(Block { before: Arc::new(self.head.clone()), events: Vec::with_capacity(BLOCK) });
+            if self.blocks.len() > MOST_EVENTS / BLOCK {
+                self.blocks.pop_front();
+                self.dropped += BLOCK as u64;
+            }
+        }
+        self.head.apply(&recorded);
+        if let Some(block) = self.blocks.back_mut() {
+            block.events.push(recorded);
+        }
+        true
+    }
+
+    /// The world at the newest event.
+    pub(crate) fn head(&self) -> &World {
+        &self.head
+    }
+
+    /// How many events are held.
+    pub(crate) fn len(&self) -> usize {
+        self.blocks.len().saturating_sub(1) * BLOCK + self.blocks.back().map_or(0, |block| block.events.len())
+    }
+
+    /// The event at a place, from 0, oldest first.
+    pub(crate) fn get(&self, index: usize) -> Option<&Arc<Recorded>> {
+        self.blocks.get(index / BLOCK)?.events.get(index % BLOCK)
+    }
+
+    /// Where the last event up to a sequence is; none when all are later.
+    pub(crate) fn index_of(&self, seq: u64) -> Option<usize> {
+        let block = self.blocks.partition_point(|block| block.events.first().is_some_and(|first| first.seq <= seq)).checked_sub(1)?;
+        let within = self.blocks[block].events.partition_point(|event| event.seq <= seq).checked_sub(1)?;
+        Some(block * BLOCK + within)
+    }
+
+    /// Where the first event at a moment or later is; the last one when all are earlier.
+    pub(crate) fn index_at(&self, at: DateTime<Utc>) -> Option<usize> {
+        let last = self.len().checked_sub(1)?;
+        // Clocks may step back, so the order by time is nearly right only: good enough to look around from.
+        let (mut low, mut high) = (0, last);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.get(middle).is_some_and(|event| event.at < at) { low = middle + 1 } else { high = middle }
+        }
+        Some(low)
+    }
+
+    /// The world after the event at a place.
+    pub(crate) fn world_at(&self, index: usize) -> World {
+        let Some(block) = self.blocks.get(index / BLOCK) else { return self.head.clone() };
+        let mut world = World::clone(&block.before);
+        block.events.iter().take(index % BLOCK + 1).for_each(|event| world.apply(event));
+        world
+    }
+
+    /// The next event, in a direction, for which something holds.
+    pub(crate) fn find(&self, from: usize, forward: bool, wanted: impl Fn(&Event) -> bool) -> Option<usize> {
+        let holds = |&index: &usize| self.get(index).is_some_and(|event| wanted(&event.event));
+        if forward { (from + 1..self.len()).find(holds) } else { (0..from.min(self.len())).rev().find(holds) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::any_events;
+    use proptest::prelude::*;
+
+    fn timeline(events: &[Recorded]) -> Timeline {
+        let mut timeline = Timeline::default();
+        for event in events {
+            timeline.push(Arc::new(event.clone()));
+        }
+        timeline
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_world_from_a_checkpoint_is_the_world_from_the_start(events in any_events(1..2_500), at in 0.0..1.0_f64) {
+            let timeline = timeline(&events);
+            prop_assert_eq!(timeline.len(), events.len());
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place among a few thousand")]
+            let index = (at * events.len() as f64) as usize;
+            let mut world = World::default();
+            events[..=index].iter().for_each(|event| world.apply(event));
+            prop_assert_eq!(timeline.world_at(index), world);
+        }
+
+        #[test]
+        fn an_event_is_found_by_its_sequence_and_told_twice_it_counts_once(events in any_events(1..200)) {
+            let mut timeline = timeline(&events);
+            let head = timeline.head().clone();
+            for (index, event) in events.iter().enumerate() {
+                prop_assert_eq!(timeline.index_of(event.seq), Some(index));
+                prop_assert!(!timeline.push(Arc::new(event.clone())));
+            }
+            prop_assert_eq!(timeline.head(), &head);
+            prop_assert_eq!(timeline.index_of(0), None);
+        }
+    }
+
+    #[test]
+    fn only_so_many_events_are_held_and_the_world_at_the_oldest_is_still_right() {
+        let mut timeline = Timeline::default();
+        let mut world = World::default();
+        let mut at_oldest = None;
+        let total = MOST_EVENTS as u64 + 2_500;
+        for seq in 1..=total {
+            let event =
+                Recorded::new(seq, DateTime::UNIX_EPOCH, Event::ChildStarted { actor: format!("root/{}", seq % 7), incarnation: seq });
+            world.apply(&event);
+            timeline.push(Arc::new(event));
+            if seq == 3_001 {
+                at_oldest = Some(world.clone());
+            }
+        }
+        assert_eq!((timeline.len(), timeline.dropped), (MOST_EVENTS - 500, 3_000));
+        assert_eq!(timeline.get(0).unwrap().seq, 3_001);
+        assert_eq!(Some(timeline.world_at(0)), at_oldest);
+        assert_eq!(timeline.head(), &world);
+    }
+}

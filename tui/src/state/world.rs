@@ -1,0 +1,566 @@
+//! What the journal says of a pipeline: a fold of its events, in any order they may come.
+//!
+//! Guarantee: pure and total (no event, in no order, makes it fail), every collection bounded, and the same events give the same world,
+//! whether they are folded from the start or from a copy on the way. Not guaranteed: what happened before the first event that it was given;
+//! [`World::whole`] says whether that was the start of the process.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use forebay_schemas::api::Desired;
+use forebay_schemas::event::{Event, Recorded};
+use forebay_schemas::offset::{Offset, Partition, Range};
+use forebay_schemas::run::{Run, RunCounts, RunState};
+use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, PartitionView, Snapshot, Totals};
+use uuid::Uuid;
+
+/// The most runs that are known.
+pub(crate) const MOST_RUNS: usize = 200;
+/// The most batches that are known.
+pub(crate) const MOST_BATCHES: usize = 128;
+/// The most restarts that are known.
+pub(crate) const MOST_RESTARTS: usize = 128;
+/// The most actors that are known; a tree has a few dozen.
+const MOST_ACTORS: usize = 1_024;
+/// The most partitions that are known.
+const MOST_PARTITIONS: usize = 10_000;
+
+/// What is known of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The end of what this process produced into it; −1 when it did not.
+    pub(crate) produced: Offset,
+    /// All before it is written; −1 when not known.
+    pub(crate) written: Offset,
+    /// What the group committed; −1 when not known.
+    pub(crate) committed: Offset,
+    /// Whether this process has it.
+    pub(crate) assigned: bool,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { produced: -1, written: -1, committed: -1, assigned: false }
+    }
+}
+
+/// A restart of an actor: why, and how long it was away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Restart {
+    /// The event that ended the incarnation before.
+    pub(crate) seq: u64,
+    /// When it ended.
+    pub(crate) at: DateTime<Utc>,
+    /// The path of the actor.
+    pub(crate) actor: String,
+    /// The incarnation that ended.
+    pub(crate) incarnation: u64,
+    /// Why it ended.
+    pub(crate) why: String,
+    /// When the next incarnation began; none while it has not.
+    pub(crate) back_at: Option<DateTime<Utc>>,
+}
+
+impl Restart {
+    /// How long the actor was away.
+    pub(crate) fn away(&self) -> Option<TimeDelta> {
+        self.back_at.map(|back| back - self.at)
+    }
+}
+
+/// The SQL that is active.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sql {
+    pub(crate) fingerprint: String,
+    pub(crate) text: std::sync::Arc<str>,
+}
+
+/// What the events come to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct World {
+    /// The last event; 0 before there is one.
+    pub(crate) seq: u64,
+    /// When it was decided.
+    pub(crate) at: Option<DateTime<Utc>>,
+    /// When the process started, if that is among the events.
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    /// When it stopped, if it did.
+    pub(crate) stopped_at: Option<DateTime<Utc>>,
+    pub(crate) version: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) topic: String,
+    pub(crate) group: String,
+    pub(crate) sql: Sql,
+    pub(crate) desired: Desired,
+    pub(crate) totals: Totals,
+    pub(crate) partitions: BTreeMap<Partition, Place>,
+    /// By path, a parent before its children: a slash sorts before every other sign.
+    pub(crate) actors: BTreeMap<Path, ActorView>,
+    /// Oldest first.
+    pub(crate) runs: VecDeque<Run>,
+    /// Oldest first.
+    pub(crate) batches: VecDeque<BatchView>,
+    /// Oldest first.
+    pub(crate) restarts: VecDeque<Restart>,
+    /// How often the source asked to be left alone, and for how many milliseconds.
+    pub(crate) throttled: (u64, u64),
+    /// Ranges that can't be read any more.
+    pub(crate) lost: u64,
+}
+
+/// A path that sorts as the tree is drawn.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Path(Vec<String>);
+
+impl Path {
+    fn of(path: &str) -> Self {
+        Self(path.split('/').map(str::to_owned).collect())
+    }
+}
+
+/// How many offsets lie in a range, whatever it says.
+pub(crate) fn len(range: Range) -> u64 {
+    u64::try_from(range.to.saturating_sub(range.from)).unwrap_or(0)
+}
+
+fn bounded<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
+    if queue.len() >= most {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+impl World {
+    /// Whether the start of the process is among the events, so that totals are totals.
+    pub(crate) fn whole(&self) -> bool {
+        self.started_at.is_some()
+    }
+
+    /// Adds an event.
+    pub(crate) fn apply(&mut self, recorded: &Recorded) {
+        self.seq = recorded.seq;
+        self.at = Some(recorded.at);
+        let at = recorded.at;
+        match &recorded.event {
+            Event::PipelineStarted { version, roles, topic, group } => {
+                (self.started_at, self.stopped_at) = (Some(at), None);
+                (self.version, self.roles, self.topic, self.group) = (version.clone(), roles.clone(), topic.clone(), group.clone());
+                self.totals = Totals::default();
+                self.actors.clear();
+                for place in self.partitions.values_mut() {
+                    place.assigned = false;
+                }
+            }
+            Event::PipelineStopped { .. } => self.stopped_at = Some(at),
+            Event::TransformActivated { sql, fingerprint } => {
+                self.sql = Sql { fingerprint: fingerprint.clone(), text: sql.as_str().into() };
+            }
+            Event::StateDesired { state, by, reason } => {
+                self.desired = Desired { state: *state, by: by.clone(), reason: reason.clone(), since: Some(at) };
+            }
+            Event::SourceThrottled { millis, .. } => {
+                self.throttled = (self.throttled.0 + 1, self.throttled.1.saturating_add(*millis));
+                self.totals.fetch_failures += 1;
+            }
+            Event::RangeLost { .. } => self.lost += 1,
+            Event::BatchWritten { .. } => self.batch(at, &recorded.event),
+            Event::OffsetsCommitted { offsets } => {
+                for (&partition, &offset) in &offsets.0 {
+                    self.place(partition, |place| place.committed = offset);
+                }
+            }
+            Event::PartitionsAssigned { starts } => {
+                for (&partition, start) in &starts.0 {
+                    self.place(partition, |place| {
+                        place.assigned = true;
+                        place.written = place.written.max(start.place.offset);
+                    });
+                }
+            }
+            Event::PartitionsRevoked { partitions } => {
+                for &partition in partitions {
+                    self.place(partition, |place| place.assigned = false);
+                }
+            }
+            Event::PartitionsSeen { places } => {
+                for (&partition, seen) in &places.0 {
+                    self.place(partition, |place| place.committed = place.committed.max(seen.offset));
+                }
+            }
+            Event::OffsetsReset { to, .. } => {
+                for (&partition, reset) in &to.0 {
+                    self.place(partition, |place| (place.written, place.committed) = (reset.offset, reset.offset));
+                }
+            }
+            Event::TimestampClamped { .. } | Event::ActorRestartRequested { .. } | Event::LettersRedriven { .. } => {}
+            event if event.run().is_some() => self.run(at, event),
+            event => self.actor(recorded.seq, at, event),
+        }
+    }
+
+    fn place(&mut self, partition: Partition, change: impl FnOnce(&mut Place)) {
+        if self.partitions.len() < MOST_PARTITIONS || self.partitions.contains_key(&partition) {
+            let place = self.partitions.entry(partition).or_default();
+            change(place);
+            // What a journal says is not believed so far that an arithmetic on it could fail.
+            for offset in [&mut place.produced, &mut place.written, &mut place.committed] {
+                *offset = (*offset).max(-1);
+            }
+        }
+    }
+
+    fn batch(&mut self, at: DateTime<Utc>, event: &Event) {
+        let Event::BatchWritten { batch, ranges, rows, rejected, wait_micros, transform_micros, write_micros, written } = event else {
+            return;
+        };
+        for (&partition, to) in &written.0 {
+            self.place(partition, |place| place.written = place.written.max(to.offset));
+        }
+        let records: u64 = ranges.0.values().fold(0, |sum, range| sum.saturating_add(len(*range)));
+        let totals = &mut self.totals;
+        totals.consumed = totals.consumed.saturating_add(records);
+        totals.written = totals.written.saturating_add(*rows);
+        totals.rejected = totals.rejected.saturating_add(*rejected);
+        let view = BatchView {
+            id: *batch,
+            at,
+            records,
+            rows: *rows,
+            rejected: *rejected,
+            wait_micros: *wait_micros,
+            transform_micros: *transform_micros,
+            write_micros: *write_micros,
+            commit_micros: 0,
+            ranges: ranges.clone(),
+            retries: 0,
+        };
+        bounded(&mut self.batches, MOST_BATCHES, view);
+    }
+
+    /// The run, if somebody asked for it: pages of the schedule have an identifier, and are no run.
+    fn known_run(&mut self, id: Uuid) -> Option<&mut Run> {
+        self.runs.iter_mut().rfind(|run| run.id == id)
+    }
+
+    /// The run, made up when its request is not among the events.
+    fn the_run(&mut self, id: Uuid, at: DateTime<Utc>) -> &mut Run {
+        let found = self.runs.iter().rposition(|run| run.id == id);
+        let index = found.unwrap_or_else(|| {
+            let run = Run {
+                id,
+                key: String::new(),
+                attempt: 1,
+                spec: forebay_schemas::run::RunSpec::default(),
+                state: RunState::Requested,
+                terminal: false,
+                counts: RunCounts::default(),
+                kept: RunCounts::default(),
+                ranges: forebay_schemas::offset::Ranges::default(),
+                error: None,
+                requested_at: at,
+                ended_at: None,
+                cancelled: None,
+            };
+            bounded(&mut self.runs, MOST_RUNS, run);
+            self.runs.len() - 1
+        });
+        &mut self.runs[index]
+    }
+
+    fn run(&mut self, at: DateTime<Utc>, event: &Event) {
+        let Some(id) = event.run() else { return };
+        let ends = |run: &mut Run, state: RunState| {
+            (run.state, run.terminal, run.ended_at) = (state, true, Some(at));
+        };
+        match event {
+            Event::RunRequested { key, attempt, spec, .. } => {
+                let run = self.the_run(id, at);
+                (run.key, run.attempt, run.spec, run.requested_at) = (key.clone(), *attempt, spec.clone(), at);
+            }
+            Event::RunStarted { .. } => {
+                let run = self.the_run(id, at);
+                (run.state, run.counts) = (RunState::Running, run.kept);
+            }
+            Event::PageFetched { records, .. } => {
+                if let Some(run) = self.known_run(id) {
+                    run.counts.pages += 1;
+                    run.counts.fetched = run.counts.fetched.saturating_add(*records);
+                }
+                self.totals.pages += 1;
+                self.totals.fetched = self.totals.fetched.saturating_add(*records);
+            }
+            Event::PageProduced { ranges, produced, rejected, cursor, .. } => {
+                if let Some(run) = self.known_run(id) {
+                    run.counts.produced = run.counts.produced.saturating_add(*produced);
+                    run.counts.rejected = run.counts.rejected.saturating_add(*rejected);
+                    run.ranges.merge(ranges);
+                    if cursor.is_some() {
+                        run.kept = run.counts;
+                    }
+                }
+                self.totals.produced = self.totals.produced.saturating_add(*produced);
+                self.totals.rejected = self.totals.rejected.saturating_add(*rejected);
+                for (&partition, range) in &ranges.0 {
+                    self.place(partition, |place| place.produced = place.produced.max(range.to));
+                }
+            }
+            Event::RunProduced { .. } => self.the_run(id, at).state = RunState::Draining,
+            Event::RunSucceeded { .. } => ends(self.the_run(id, at), RunState::Succeeded),
+            Event::RunFailed { error, .. } => {
+                let run = self.the_run(id, at);
+                ends(run, RunState::Failed);
+                run.error = Some(error.clone());
+            }
+            Event::RunCancelled { cancelled, .. } => {
+                let run = self.the_run(id, at);
+                ends(run, RunState::Cancelled);
+                run.cancelled = Some(cancelled.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn the_actor(&mut self, path: &str, at: DateTime<Utc>) -> Option<&mut ActorView> {
+        let key = Path::of(path);
+        if self.actors.len() >= MOST_ACTORS && !self.actors.contains_key(&key) {
+            return None;
+        }
+        Some(self.actors.entry(key).or_insert_with(|| ActorView {
+            path: path.to_owned(),
+            state: ActorState::Up,
+            incarnation: 1,
+            since: at,
+            last_exit: None,
+            note: None,
+            restarts: 0,
+            mailbox: 0,
+        }))
+    }
+
+    fn actor(&mut self, seq: u64, at: DateTime<Utc>, event: &Event) {
+        match event {
+            Event::ChildStarted { actor, incarnation } => {
+                if let Some(restart) = self.restarts.iter_mut().rev().find(|restart| restart.actor == *actor) {
+                    restart.back_at.get_or_insert(at);
+                }
+                let Some(view) = self.the_actor(actor, at) else { return };
+                (view.state, view.incarnation, view.since, view.note) = (ActorState::Up, *incarnation, at, None);
+                view.restarts = incarnation.saturating_sub(1);
+                if *incarnation > 1 {
+                    self.totals.restarts += 1;
+                }
+            }
+            Event::ChildExited { actor, incarnation, exit } => {
+                let Some(view) = self.the_actor(actor, at) else { return };
+                (view.state, view.incarnation, view.since) = (ActorState::Ended, *incarnation, at);
+                view.last_exit = Some(exit.clone());
+                let restart = Restart { seq, at, actor: actor.clone(), incarnation: *incarnation, why: exit.clone(), back_at: None };
+                bounded(&mut self.restarts, MOST_RESTARTS, restart);
+            }
+            Event::ChildStuck { actor, silent_millis } => {
+                let Some(view) = self.the_actor(actor, at) else { return };
+                view.state = ActorState::Stuck;
+                view.note = Some(format!("no progress for {silent_millis} ms"));
+            }
+            // Children, by their names under the supervisor.
+            Event::RestartScheduled { actor, delay_millis, affected } => {
+                for name in affected.iter().take(MOST_ACTORS) {
+                    let Some(view) = self.the_actor(&format!("{actor}/{name}"), at) else { continue };
+                    view.state = ActorState::Restarting;
+                    view.note = Some(format!("restarts in {delay_millis} ms"));
+                }
+            }
+            Event::IntensityExceeded { actor, restarts, within_millis } => {
+                let Some(view) = self.the_actor(actor, at) else { return };
+                view.note = Some(format!("{restarts} restarts in {within_millis} ms are too many"));
+            }
+            Event::Escalated { actor, reason } => {
+                let Some(view) = self.the_actor(actor, at) else { return };
+                (view.state, view.note) = (ActorState::Ended, Some(format!("gave up: {reason}")));
+            }
+            _ => {}
+        }
+    }
+
+    /// Restarts that are over or under way: an end that nothing came back from while the process stopped is none.
+    pub(crate) fn true_restarts(&self) -> impl DoubleEndedIterator<Item = &Restart> {
+        self.restarts.iter().filter(|restart| restart.back_at.is_some() || self.stopped_at.is_none())
+    }
+
+    /// What these events say, put over a look that was taken elsewhen: all that events decide is as they say, the rest is the look's.
+    /// `now` is the world at the newest event: what it does not know of has not changed since.
+    pub(crate) fn over(&self, look: &Snapshot, now: &Self) -> Snapshot {
+        let mut shown = look.clone();
+        shown.seq = self.seq;
+        shown.at = self.at.unwrap_or(shown.at);
+        shown.started_at = self.started_at.or(now.started_at).unwrap_or(shown.started_at).min(shown.at);
+        if !self.topic.is_empty() {
+            shown.topic.clone_from(&self.topic);
+        }
+        if !self.version.is_empty() {
+            (shown.version, shown.roles) = (self.version.clone(), self.roles.clone());
+        }
+        if self.whole() {
+            shown.totals = self.totals;
+        }
+        shown.desired =
+            if self.desired.since.is_some() || now.desired.since.is_some() { self.desired.clone() } else { look.desired.clone() };
+        shown.runs = self.runs.iter().rev().cloned().collect();
+        shown.batches = self.batches.iter().rev().cloned().collect();
+        shown.partitions = self.partitions_over(look, now);
+        shown.actors = self.actors_over(look, now);
+        shown
+    }
+
+    fn partitions_over(&self, look: &Snapshot, now: &Self) -> Vec<PartitionView> {
+        let mut all: BTreeMap<Partition, PartitionView> = look.partitions.iter().map(|view| (view.partition, *view)).collect();
+        for &partition in self.partitions.keys() {
+            let unknown = PartitionView {
+                partition,
+                begin: 0,
+                end: -1,
+                written: -1,
+                committed: -1,
+                assigned: false,
+                paused: false,
+                clamped: 0,
+                behind_ms: -1,
+            };
+            all.entry(partition).or_insert(unknown);
+        }
+        for (partition, view) in &mut all {
+            let (then, known_now) = (self.partitions.get(partition), now.partitions.get(partition));
+            match then {
+                None if known_now.is_none() => {}
+                None => (view.end, view.written, view.committed, view.assigned) = (-1, -1, -1, false),
+                Some(place) => {
+                    (view.written, view.committed, view.assigned) = (place.written, place.committed, place.assigned);
+                    view.end = place.produced.max(place.written).max(place.committed);
+                }
+            }
+            (view.paused, view.behind_ms) = (false, -1);
+        }
+        all.into_values().collect()
+    }
+
+    fn actors_over(&self, look: &Snapshot, now: &Self) -> Vec<ActorView> {
+        let mut all = Vec::with_capacity(look.actors.len());
+        let mut seen = std::collections::BTreeSet::new();
+        for view in &look.actors {
+            let path = Path::of(&view.path);
+            let mut view = view.clone();
+            match self.actors.get(&path) {
+                Some(then) => view = then.clone(),
+                // It came later, or nothing happened to it between then and now.
+                None if !now.actors.contains_key(&path) => {}
+                None if self.whole() => continue,
+                None => {
+                    view.note = Some("not known at this event".to_owned());
+                    (view.last_exit, view.since) = (None, self.at.unwrap_or(view.since));
+                    (view.incarnation, view.restarts, view.mailbox) = (0, 0, 0);
+                }
+            }
+            seen.insert(path);
+            all.push(view);
+        }
+        // Those that are not there any more come after their brothers.
+        for (path, view) in self.actors.iter().filter(|(path, _)| !seen.contains(path)) {
+            let parent = &path.0[..path.0.len().saturating_sub(1)];
+            let place = all.iter().rposition(|other| !parent.is_empty() && Path::of(&other.path).0.starts_with(parent));
+            all.insert(place.map_or(all.len(), |place| place + 1), view.clone());
+        }
+        all
+    }
+
+    /// Each fact by its name, for the difference between two worlds.
+    fn facts(&self) -> BTreeMap<String, String> {
+        let mut facts = BTreeMap::new();
+        let mut say = |name: String, value: String| drop(facts.insert(name, value));
+        for (partition, place) in &self.partitions {
+            say(format!("partition {partition} written"), crate::text::offset(place.written));
+            say(format!("partition {partition} committed"), crate::text::offset(place.committed));
+            say(format!("partition {partition} produced"), crate::text::offset(place.produced));
+            say(format!("partition {partition} assigned"), place.assigned.to_string());
+        }
+        for view in self.actors.values() {
+            say(format!("actor {}", view.path), format!("#{} {}", view.incarnation, crate::view::actor_word(view.state)));
+        }
+        for run in &self.runs {
+            let key = if run.key.is_empty() { run.id.to_string() } else { run.key.clone() };
+            let counts = format!("{} pages, {} fetched, {} produced", run.counts.pages, run.counts.fetched, run.counts.produced);
+            say(format!("run {key}#{}", run.attempt), format!("{}, {counts}", crate::view::run_word(run.state)));
+        }
+        let totals = self.totals;
+        let pairs = [
+            ("fetched", totals.fetched),
+            ("produced", totals.produced),
+            ("consumed", totals.consumed),
+            ("written", totals.written),
+            ("rejected", totals.rejected),
+            ("restarts", totals.restarts),
+            ("batches", self.batches.back().map_or(0, |batch| batch.id)),
+        ];
+        for (name, value) in pairs {
+            say(format!("total {name}"), crate::text::count(value));
+        }
+        say("SQL".to_owned(), self.sql.fingerprint.clone());
+        say("desired".to_owned(), format!("{:?}", self.desired.state).to_lowercase());
+        facts
+    }
+
+    /// What changed from this world to a later one: the fact, before, after.
+    pub(crate) fn diff(&self, later: &Self) -> Vec<(String, String, String)> {
+        let (before, after) = (self.facts(), later.facts());
+        let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let value = |facts: &BTreeMap<String, String>, name: &String| facts.get(name).cloned().unwrap_or_else(|| "-".to_owned());
+        let all = names.into_iter().map(|name| (name.clone(), value(&before, name), value(&after, name)));
+        all.filter(|(_, before, after)| before != after).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world(events: impl IntoIterator<Item = Event>) -> World {
+        let mut world = World::default();
+        for (seq, event) in (1..).zip(events) {
+            world.apply(&Recorded::new(seq, DateTime::from_timestamp_millis(1_000 * seq as i64).unwrap(), event));
+        }
+        world
+    }
+
+    #[test]
+    fn a_restart_says_why_and_how_long_the_actor_was_away() {
+        let writer = || "root/egress/writer".to_owned();
+        let world = world([
+            Event::ChildStarted { actor: writer(), incarnation: 1 },
+            Event::ChildExited { actor: writer(), incarnation: 1, exit: "failed: write timed out".to_owned() },
+            Event::RestartScheduled { actor: "root/egress".to_owned(), delay_millis: 200, affected: vec!["writer".to_owned()] },
+            Event::ChildStarted { actor: writer(), incarnation: 2 },
+        ]);
+        let restart = world.restarts.back().unwrap();
+        assert_eq!((restart.why.as_str(), restart.away().unwrap().num_seconds()), ("failed: write timed out", 2));
+        let view = world.actors.values().next().unwrap();
+        assert_eq!((view.state, view.incarnation, view.restarts, view.note.as_deref()), (ActorState::Up, 2, 1, None));
+        assert_eq!(world.totals.restarts, 1);
+    }
+
+    #[test]
+    fn pages_of_the_schedule_are_no_run() {
+        let run = Uuid::nil();
+        let pages = [Event::PageFetched { run, records: 5, cursor: None }];
+        let world = world(pages);
+        assert!(world.runs.is_empty() && world.totals.fetched == 5);
+    }
+
+    #[test]
+    fn the_difference_between_two_worlds_names_each_fact_that_changed() {
+        let before = world([Event::ChildStarted { actor: "root".to_owned(), incarnation: 1 }]);
+        let mut after = before.clone();
+        let ended = Event::ChildExited { actor: "root".to_owned(), incarnation: 1, exit: "shutdown".to_owned() };
+        after.apply(&Recorded::new(2, DateTime::UNIX_EPOCH, ended));
+        assert_eq!(before.diff(&after), [("actor root".to_owned(), "#1 up".to_owned(), "#1 ENDED".to_owned())]);
+        assert_eq!(after.diff(&after), []);
+    }
+}

@@ -1,0 +1,52 @@
+//! What is wrong now: the rules of the process, which its Prometheus alerts have too; then what the view itself finds.
+
+use forebay_schemas::snapshot::AlertView;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Rect};
+use ratatui::text::Line;
+
+use super::grid::{Cell, Column, Grid};
+use super::{Canvas, page, rows, split};
+use crate::state::List;
+use crate::text;
+use crate::theme::Role;
+
+pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
+    let found = rows(canvas.findings(usize::from(area.width)).len() + 2).min(area.height / 2);
+    let [upper, lower] = split(area, [Constraint::Min(0), Constraint::Length(found)]);
+    canvas.list(frame, upper, List::Alerts, |order, _| {
+        let Some(look) = canvas.look() else { return Grid::default() };
+        let columns =
+            vec![Column::left("alert", 0), Column::left("severity", 2), Column::right("for", 1), Column::left("what is wrong", 0)];
+        let row = |alert: &AlertView| {
+            let (sign, role) = mark(alert, canvas);
+            vec![
+                Cell::new(format!("{sign} {}", alert.name), role),
+                Cell::new(alert.severity.clone(), role),
+                Cell::from(text::ago(look.at - alert.since)),
+                Cell::from(alert.summary.clone()),
+            ]
+        };
+        Grid { columns, least: 20, rows: order.iter().filter_map(|&at| look.alerts.get(at)).map(row).collect() }
+    });
+    canvas.panel(frame, lower, "what this view finds, worst first", |width| canvas.findings(width));
+}
+
+fn mark(alert: &AlertView, canvas: &Canvas<'_>) -> (&'static str, Role) {
+    if alert.severity == "critical" { (canvas.theme.signs.ended, Role::Bad) } else { (canvas.theme.signs.stuck, Role::Warn) }
+}
+
+/// One alert: what is wrong, since when, and what to do.
+pub(super) fn page(canvas: &Canvas<'_>, name: &str, width: usize) -> Vec<Line<'static>> {
+    let Some(alert) = canvas.look().and_then(|look| look.alerts.iter().find(|alert| alert.name == name)) else {
+        return vec![canvas.styled(format!("{} it is not wrong any more", canvas.theme.signs.done), Role::Good)];
+    };
+    let (sign, role) = mark(alert, canvas);
+    let mut lines = vec![page::fact(canvas, "severity", &format!("{sign} {}", alert.severity), role)];
+    lines.extend(page::wrapped(canvas, "what", &alert.summary, width));
+    lines.extend(page::wrapped(canvas, "what to do", &alert.remedy, width));
+    lines.push(page::fact(canvas, "since", &alert.since.format("%F %T").to_string(), Role::Text));
+    lines.push(Line::default());
+    lines.push(canvas.styled("t goes to the moment when it began".to_owned(), Role::Muted));
+    lines
+}

@@ -1,0 +1,181 @@
+//! Bars of all kinds, as lines of text. Pure.
+
+use ratatui::text::{Line, Span};
+
+use crate::state::{Folded, Point};
+use crate::text;
+use crate::theme::{Role, Theme};
+
+/// The greatest of what is known; 0 when nothing is.
+pub(crate) fn greatest(columns: &[Option<f64>]) -> f64 {
+    columns.iter().flatten().copied().fold(0.0, f64::max)
+}
+
+/// A sign a column, as high as its part of `scale`; a gap where nothing is known. What is small but there is not drawn as nothing.
+pub(crate) fn bars(columns: &[Option<f64>], scale: f64, theme: &Theme) -> String {
+    tall(columns, scale, 1, theme).pop().unwrap_or_default()
+}
+
+/// The same over some rows, the upper first.
+pub(crate) fn tall(columns: &[Option<f64>], scale: f64, height: usize, theme: &Theme) -> Vec<String> {
+    let signs = &theme.signs.bars;
+    let levels = signs.len() * height;
+    let level = |value: f64| {
+        let part = if scale > 0.0 { value / scale } else { 0.0 };
+        // As many levels as reach it, and one at least.
+        1 + (1..levels).filter(|&level| part * levels as f64 > level as f64).count()
+    };
+    let row = |row: usize| {
+        let below = (height - 1 - row) * signs.len();
+        let sign = |column: &Option<f64>| match column.map(level) {
+            Some(level) if level > below => signs[(level - below).min(signs.len()) - 1],
+            _ => " ",
+        };
+        columns.iter().map(sign).collect()
+    };
+    (0..height).map(row).collect()
+}
+
+/// A bar that lies, `part` of `width` long, and what is left of the width.
+pub(crate) fn lying(part: f64, width: usize, theme: &Theme) -> (String, String) {
+    let parts = &theme.signs.parts;
+    let part = if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most eight times the width of a terminal")]
+    let eighths = (part * (width * parts.len()) as f64).round() as usize;
+    let mut bar = parts[parts.len() - 1].repeat(eighths / parts.len());
+    if eighths % parts.len() > 0 {
+        bar += parts[eighths % parts.len() - 1];
+    }
+    let left = width.saturating_sub(text::width(&bar));
+    (bar, theme.signs.rest.repeat(left))
+}
+
+/// A named line: what, how much, and how it went.
+pub(crate) fn trend(name: &str, number: &str, columns: &[Option<f64>], scale: f64, role: Role, theme: &Theme) -> Line<'static> {
+    Line::from(vec![
+        Span::styled(format!("{name:<4}"), theme.style(Role::Muted)),
+        Span::styled(format!("{number:>9}  "), theme.style(if role == Role::Lag { Role::Title } else { Role::Text })),
+        Span::styled(bars(columns, scale, theme), theme.style(role)),
+    ])
+}
+
+/// Columns that [`trend`] leaves to the bars.
+pub(crate) fn trend_columns(width: usize) -> usize {
+    width.saturating_sub(15)
+}
+
+/// Records in, rows out on one scale, and the lag on its own.
+pub(crate) fn flow(folded: &Folded, theme: &Theme, width: usize) -> Vec<Line<'static>> {
+    let (received, written) = (folded.received(), folded.rate(|look| look.totals.written));
+    let columns = |pick: fn(&Point) -> f64| folded.history().columns(trend_columns(width), pick);
+    let (ins, outs, lags) = (columns(|point| point.received), columns(|point| point.written), columns(|point| point.lag));
+    let scale = greatest(&ins).max(greatest(&outs));
+    vec![
+        trend("in", &text::rate(received), &ins, scale, Role::In, theme),
+        trend("out", &text::rate(written), &outs, scale, Role::Out, theme),
+        trend("lag", &text::short(folded.lag() as f64), &lags, greatest(&lags).max(10.0), Role::Lag, theme),
+    ]
+}
+
+/// The sign and the role of a stage.
+pub(crate) fn stage_look(name: &str, theme: &Theme) -> (&'static str, Role) {
+    // Colour tells them apart where there is some, else how dense they are.
+    let solid = theme.signs.parts[7];
+    let signs = if theme.solid { [solid; 4] } else { theme.signs.stages };
+    let [wait, transform, write, commit] = signs;
+    match name {
+        "fetch" | "produce" => (wait, Role::Fetch),
+        "wait" => (wait, Role::Wait),
+        "transform" => (transform, Role::Transform),
+        "write" => (write, Role::Write),
+        _ => (commit, Role::Commit),
+    }
+}
+
+/// Parts of one whole side by side, `longest` being the whole width. The end of each part is rounded, not its length, so that the whole is right.
+pub(crate) fn stacked(parts: &[(&str, u64)], longest: u64, width: usize, theme: &Theme) -> Vec<(String, Role)> {
+    let (mut passed, mut drawn) = (0_u128, 0);
+    let mut pieces = Vec::new();
+    for (name, micros) in parts {
+        passed += u128::from(*micros);
+        let end = (passed * width as u128 + u128::from(longest) / 2).checked_div(u128::from(longest)).unwrap_or(0);
+        let end = usize::try_from(end).unwrap_or(width).min(width);
+        let (sign, role) = stage_look(name, theme);
+        pieces.push((sign.repeat(end.saturating_sub(drawn)), role));
+        drawn = end.max(drawn);
+    }
+    pieces
+}
+
+/// How many values lie in each power of two of a unit, from the least to the greatest that has some: the lower end of each, and how many.
+pub(crate) fn histogram(values: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
+    let mut counts = [0_u64; 64];
+    for value in values {
+        counts[value.max(1).ilog2() as usize] += 1;
+    }
+    let (first, last) = (counts.iter().position(|&n| n > 0), counts.iter().rposition(|&n| n > 0));
+    match (first, last) {
+        (Some(first), Some(last)) => (first..=last).map(|at| (1 << at, counts[at])).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A histogram of microseconds as lines, a bucket a line, those with nothing between others too.
+pub(crate) fn histogram_lines(buckets: &[(u64, u64)], width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
+    // When there are more buckets than rows, neighbours are one.
+    let each = buckets.len().div_ceil(height.max(1)).max(1);
+    let joined: Vec<(u64, u64)> = buckets.chunks(each).map(|chunk| (chunk[0].0, chunk.iter().map(|(_, n)| n).sum())).collect();
+    let most = joined.iter().map(|(_, n)| *n).max().unwrap_or(0).max(1);
+    let room = width.saturating_sub(20);
+    let line = |(from, n): &(u64, u64)| {
+        let (bar, _) = lying(*n as f64 / most as f64, room, theme);
+        let role = if *n == 0 { Role::Muted } else { Role::Text };
+        Line::from(vec![
+            Span::styled(format!("{:>9} ", text::micros(*from)), theme.style(Role::Muted)),
+            Span::styled(bar, theme.style(Role::Write)),
+            Span::styled(format!(" {}", text::count(*n)), theme.style(role)),
+        ])
+    };
+    joined.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::theme::Options;
+
+    fn theme() -> Theme {
+        Theme::new(Options::default())
+    }
+
+    #[test]
+    fn bars_are_as_high_as_their_part_of_the_scale_and_gaps_are_gaps() {
+        assert_eq!(bars(&[Some(0.0), None, Some(0.5), Some(1.0)], 1.0, &theme()), "▁ ▄█");
+        assert_eq!(bars(&[Some(0.0), Some(0.0)], 0.0, &theme()), "▁▁");
+        assert_eq!(tall(&[Some(0.0), None, Some(0.75), Some(1.0)], 1.0, 2, &theme()), ["  ▄█", "▁ ██"]);
+    }
+
+    #[test]
+    fn a_lying_bar_and_its_rest_are_as_wide_as_the_room() {
+        for part in [0.0, 0.01, 0.33, 0.5, 0.99, 1.0, 7.0, f64::NAN] {
+            let (bar, rest) = lying(part, 10, &theme());
+            assert_eq!(text::width(&bar) + text::width(&rest), 10, "{part}");
+        }
+        assert_eq!(lying(0.55, 10, &theme()).0, "█████▌");
+    }
+
+    #[test]
+    fn stacked_parts_end_where_the_whole_ends() {
+        let pieces = stacked(&[("wait", 1), ("transform", 1), ("write", 1)], 3, 10, &theme());
+        assert_eq!(pieces.iter().map(|(piece, _)| text::width(piece)).sum::<usize>(), 10);
+        assert_eq!(stacked(&[("wait", u64::MAX), ("write", u64::MAX)], u64::MAX, 4, &theme()).len(), 2);
+        assert_eq!(stacked(&[("wait", 0)], 0, 4, &theme())[0].0, "");
+    }
+
+    #[test]
+    fn a_histogram_has_a_bucket_a_power_of_two() {
+        assert_eq!(histogram([0, 1, 5, 5, 9]), [(1, 2), (2, 0), (4, 2), (8, 1)]);
+        assert_eq!(histogram([]), []);
+        assert_eq!(histogram_lines(&histogram([1, 5, 9, u64::MAX]), 40, 3, &theme()).len(), 3);
+    }
+}

@@ -1,0 +1,148 @@
+//! The journal: every decision, and what it changed.
+
+use forebay_schemas::event::{Event, Recorded};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Rect};
+use ratatui::text::{Line, Span};
+
+use super::{Canvas, Size, beside, first_row, put, selected_line};
+use crate::state::List;
+use crate::text;
+use crate::theme::Role;
+
+pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
+    if canvas.size == Size::Full {
+        let [left, right] = beside(area, [Constraint::Min(0), Constraint::Percentage(38)]);
+        list(frame, left, canvas);
+        let model = canvas.model;
+        let seq = model.event_row(model.cursor(List::Events)).map(|event| event.seq);
+        let title = seq.map_or_else(|| "event".to_owned(), |seq| format!("event {}", text::count(seq)));
+        return canvas.panel(frame, right, &title, |width| seq.map_or_else(Vec::new, |seq| self::page(canvas, seq, width)));
+    }
+    list(frame, area, canvas);
+}
+
+fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
+    let model = canvas.model;
+    let len = model.len(List::Events);
+    let (cursor, room) = (model.cursor(List::Events), usize::from(area.height).saturating_sub(2));
+    let first = first_row(cursor, len, room);
+    let inner = canvas.frame_of_list(frame, area, List::Events, len, first, room);
+    if len == 0 {
+        let none =
+            if model.filter(List::Events).is_empty() { "no events yet: they come from the journal" } else { "no events with these words" };
+        return put(frame, inner, vec![canvas.styled(none.to_owned(), Role::Muted)]);
+    }
+    let width = usize::from(inner.width);
+    let now = model.then().map(|then| then.seq);
+    let lines = (first..len.min(first + room)).filter_map(|row| {
+        let event = model.event_row(row)?;
+        let line = line(canvas, event, width, now == Some(event.seq));
+        Some(if row == cursor { selected_line(line, width, canvas.theme) } else { line })
+    });
+    put(frame, inner, lines.collect());
+}
+
+/// What an event's kind looks like: what goes wrong stands out, what is daily does not.
+pub(super) fn role(event: &Event) -> Role {
+    match event {
+        Event::RunFailed { .. }
+        | Event::ChildExited { .. }
+        | Event::ChildStuck { .. }
+        | Event::IntensityExceeded { .. }
+        | Event::Escalated { .. }
+        | Event::RangeLost { .. } => Role::Bad,
+        Event::RestartScheduled { .. }
+        | Event::SourceThrottled { .. }
+        | Event::TimestampClamped { .. }
+        | Event::RunCancelled { .. }
+        | Event::OffsetsReset { .. } => Role::Warn,
+        Event::StateDesired { .. } | Event::ActorRestartRequested { .. } | Event::LettersRedriven { .. } => Role::Key,
+        Event::BatchWritten { .. } => Role::Write,
+        Event::OffsetsCommitted { .. } => Role::Commit,
+        Event::PageFetched { .. } | Event::PageProduced { .. } => Role::Fetch,
+        Event::RunSucceeded { .. } | Event::ChildStarted { .. } => Role::Good,
+        _ => Role::Text,
+    }
+}
+
+pub(super) fn line(canvas: &Canvas<'_>, event: &Recorded, width: usize, now: bool) -> Line<'static> {
+    let theme = canvas.theme;
+    let mark = if now {
+        theme.signs.head
+    } else if canvas.model.marker == Some(event.seq) {
+        "'"
+    } else {
+        " "
+    };
+    let head = if width >= 70 {
+        format!("{mark}{:>8} {}  ", event.seq, event.at.format("%H:%M:%S%.3f"))
+    } else {
+        format!("{mark}{:>6} {} ", event.seq, event.at.format("%H:%M:%S"))
+    };
+    let kind = if width >= 60 { format!("{:<18} ", event.event.kind()) } else { String::new() };
+    let room = width.saturating_sub(text::width(&head) + text::width(&kind));
+    let role = role(&event.event);
+    let says = text::cut(&event.event.to_string(), room, theme.signs.cut);
+    let (kind_role, says_role) = if kind.is_empty() { (role, role) } else { (role, Role::Text) };
+    Line::from(vec![
+        Span::styled(head, theme.style(if now { Role::Warn } else { Role::Muted })),
+        Span::styled(kind, theme.style(kind_role)),
+        Span::styled(says, theme.style(says_role)),
+    ])
+}
+
+/// One event: what it says, what it changed, all of it as it stands in the journal.
+pub(super) fn page(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'static>> {
+    let timeline = canvas.model.timeline();
+    let Some((index, event)) =
+        timeline.index_of(seq).and_then(|index| Some((index, timeline.get(index)?))).filter(|(_, event)| event.seq == seq)
+    else {
+        return vec![canvas.styled("this event is not held any more".to_owned(), Role::Warn)];
+    };
+    let mut lines = vec![canvas.styled(event.event.kind().to_owned(), role(&event.event))];
+    lines.push(canvas.styled(event.at.format("%F %T%.6f").to_string(), Role::Muted));
+    lines.extend(text::wrap(&event.event.to_string(), width).into_iter().map(|line| canvas.styled(line, Role::Text)));
+    lines.push(Line::default());
+    let after = timeline.world_at(index);
+    let marked = canvas.model.marker.filter(|&marker| marker != seq).and_then(|marker| timeline.index_of(marker));
+    let before = match marked {
+        Some(marked) => timeline.world_at(marked),
+        None => index.checked_sub(1).map(|before| timeline.world_at(before)).unwrap_or_default(),
+    };
+    let changes = if marked.is_some_and(|marked| marked > index) { after.diff(&before) } else { before.diff(&after) };
+    let title = if marked.is_some() { "changed between it and the marked one" } else { "what it changed" };
+    lines.push(canvas.styled(format!("{title}: {}", changes.len()), Role::Title));
+    for (name, before, after) in changes.iter().take(100) {
+        let change = format!("{before} {} {after}", canvas.theme.signs.to);
+        lines.push(Line::from(vec![
+            Span::styled(format!("{} ", text::cut(name, width / 2, canvas.theme.signs.cut)), canvas.theme.style(Role::Muted)),
+            Span::raw(text::cut(&change, width.saturating_sub(text::width(name).min(width / 2) + 1), canvas.theme.signs.cut)),
+        ]));
+    }
+    lines.push(Line::default());
+    lines.push(canvas.styled("t goes there, enter opens what it is about, m marks it".to_owned(), Role::Muted));
+    lines.push(Line::default());
+    if let Ok(value) = serde_json::to_value(event.as_ref()) {
+        lines.extend(super::records::pretty(canvas, &value, width));
+    }
+    lines
+}
+
+/// The last events for which something holds, oldest first.
+pub(super) fn last(canvas: &Canvas<'_>, width: usize, most: usize, wanted: impl Fn(&Event) -> bool) -> Vec<Line<'static>> {
+    let timeline = canvas.model.timeline();
+    let mut from = canvas.model.place().map_or(0, |place| place + 1);
+    let mut found = Vec::new();
+    while found.len() < most
+        && let Some(index) = timeline.find(from, false, &wanted)
+    {
+        found.extend(timeline.get(index));
+        from = index;
+    }
+    found.reverse();
+    if found.is_empty() {
+        return vec![canvas.styled("none among the events that are held".to_owned(), Role::Muted)];
+    }
+    found.into_iter().map(|event| line(canvas, event, width, false)).collect()
+}

@@ -1,0 +1,144 @@
+//! Records of the topic as they come; and one of them, from its page of the API to its row.
+
+use chrono::DateTime;
+use forebay_schemas::api::RecordView;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Rect};
+use ratatui::text::{Line, Span};
+use serde_json::Value;
+
+use super::grid::{Cell, Column, Grid};
+use super::{Canvas, page, put, split};
+use crate::state::{List, way_of};
+use crate::text;
+use crate::theme::Role;
+
+pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
+    let answers = &canvas.model.answers;
+    let why = match &answers.records_trouble {
+        _ if !canvas.model.asks() && answers.records.is_empty() => {
+            Some("records are read from the API of a running pipeline; this is none".to_owned())
+        }
+        Some(why) => Some(why.clone()),
+        None => None,
+    };
+    let [head, rest] = split(area, [Constraint::Length(1), Constraint::Min(0)]);
+    let line = match why {
+        Some(why) => canvas.styled(text::cut(&format!(" {why}"), usize::from(area.width), canvas.theme.signs.cut), Role::Warn),
+        None => {
+            let follows = if canvas.model.follow { "follows the newest; f stops" } else { "holds; f follows the newest" };
+            canvas.styled(format!(" the newest of the topic, masked as [api] mask says; / finds a key; {follows}"), Role::Muted)
+        }
+    };
+    put(frame, head, vec![line]);
+    canvas.list(frame, rest, List::Records, |order, _| {
+        let columns = vec![
+            Column::right("p", 0),
+            Column::right("offset", 0),
+            Column::left("time", 2),
+            Column::left("key", 0),
+            Column::right("bytes", 3),
+            Column::left("value", 1),
+        ];
+        Grid { columns, least: 16, rows: order.iter().filter_map(|&at| answers.records.get(at)).map(row).collect() }
+    });
+}
+
+pub(super) fn row(record: &RecordView) -> Vec<Cell> {
+    vec![
+        Cell::from(record.partition.to_string()),
+        Cell::from(text::offset(record.offset)),
+        Cell::new(time(record.timestamp_ms), Role::Muted),
+        Cell::from(record.key.clone().unwrap_or_default()),
+        Cell::from(text::count(record.value_bytes)),
+        Cell::new(record.value.to_string(), Role::Muted),
+    ]
+}
+
+pub(super) fn time(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms).filter(|_| ms >= 0).map_or_else(|| "-".to_owned(), |at| at.format("%H:%M:%S%.3f").to_string())
+}
+
+/// A value with its structure, a line a field.
+pub(super) fn pretty(canvas: &Canvas<'_>, value: &Value, width: usize) -> Vec<Line<'static>> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        value => format!("{value:#}"),
+    };
+    let line = |line: &str| {
+        // A field's name stands out from its value.
+        let indent = line.len() - line.trim_start().len();
+        match line.trim_start().split_once(": ").filter(|(name, _)| name.starts_with('"')) {
+            Some((name, value)) => Line::from(vec![
+                Span::styled(format!("{}{name}: ", " ".repeat(indent)), canvas.theme.style(Role::Key)),
+                Span::raw(text::cut(value, width.saturating_sub(indent + text::width(name) + 2), canvas.theme.signs.cut)),
+            ]),
+            None => canvas.styled(text::cut(line, width, canvas.theme.signs.cut), Role::Text),
+        }
+    };
+    text.lines().take(500).map(line).collect()
+}
+
+/// All that is known of one record: where it came from, what wrote it, what it says.
+pub(super) fn page(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
+    let record = canvas.model.answers.records.iter().find(|record| (record.partition, record.offset) == (partition, offset));
+    let mut lines = Vec::new();
+    if let Some(record) = record {
+        lines.push(page::fact(canvas, "key", record.key.as_deref().unwrap_or("none"), Role::Title));
+        lines.push(page::fact(canvas, "timestamp", &time(record.timestamp_ms), Role::Text));
+        lines.push(page::fact(
+            canvas,
+            "bytes",
+            &format!("{}{}", text::count(record.value_bytes), if record.truncated { ", cut here" } else { "" }),
+            Role::Text,
+        ));
+        lines.extend(record.headers.iter().map(|(name, value)| page::fact(canvas, &format!("header {name}"), value, Role::Muted)));
+    }
+    lines.push(Line::default());
+    lines.push(canvas.styled("its way".to_owned(), Role::Title));
+    lines.extend(way(canvas, partition, offset, width));
+    lines.push(Line::default());
+    lines.push(canvas.styled("its value".to_owned(), Role::Title));
+    match record {
+        Some(record) => lines.extend(pretty(canvas, &record.value, width)),
+        None => lines.push(canvas.styled("not among the records that are held; 7 reads the newest".to_owned(), Role::Muted)),
+    }
+    lines
+}
+
+/// From the page to the row: a line a step, with how long after the one before.
+pub(super) fn way(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
+    let way = way_of(canvas.model.timeline(), partition, offset);
+    let view = canvas.look().and_then(|look| look.partitions.iter().find(|view| view.partition == partition));
+    let mut lines = Vec::new();
+    let mut before: Option<DateTime<chrono::Utc>> = None;
+    let theme = canvas.theme;
+    for (what, event) in [("in the topic", &way.page), ("in the table", &way.batch), ("committed", &way.committed)] {
+        let (sign, text, role) = match event {
+            Some(event) => {
+                let after = before
+                    .map(|before| format!("  +{}", text::millis((event.at - before).num_microseconds().unwrap_or(0) as f64 / 1000.0)))
+                    .unwrap_or_default();
+                before = Some(event.at);
+                (theme.signs.done, format!("{}{after}  {}", event.at.format("%H:%M:%S%.3f"), event.event), Role::Good)
+            }
+            None => {
+                let passed = match what {
+                    "in the topic" => true,
+                    "in the table" => view.is_some_and(|view| view.written > offset),
+                    _ => view.is_some_and(|view| view.committed > offset),
+                };
+                if passed {
+                    (theme.signs.done, "before the events that are held".to_owned(), Role::Muted)
+                } else {
+                    (theme.signs.waiting, "not yet".to_owned(), Role::Warn)
+                }
+            }
+        };
+        lines.push(Line::from(vec![
+            Span::styled(format!("{sign} {what:<13}"), theme.style(role)),
+            Span::raw(text::cut(&text, width.saturating_sub(15), theme.signs.cut)),
+        ]));
+    }
+    lines
+}

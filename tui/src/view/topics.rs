@@ -1,0 +1,114 @@
+//! The topic, partition by partition, with a heat map of the lag beside each row.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Rect};
+use ratatui::text::{Line, Span};
+
+use super::grid::{Cell, Column, Grid};
+use super::{Canvas, Size, chart, partitions, put, rows, split};
+use crate::state::{List, SECONDS, Trend};
+use crate::text;
+use crate::theme::Role;
+
+pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
+    let Some(look) = canvas.look().filter(|_| canvas.size >= Size::Reduced) else { return list(frame, area, canvas) };
+    let wanted = rows(look.partitions.len() + 3).max(6);
+    let [head, table, below] =
+        split(area, [Constraint::Length(2), Constraint::Length(wanted.min(area.height.saturating_sub(2))), Constraint::Min(0)]);
+    put(frame, head, facts(canvas));
+    list(frame, table, canvas);
+    if below.height >= 5 {
+        canvas.panel(frame, below, &format!("records in, rows out, lag: last {} min", SECONDS / 60), |width| {
+            let height = usize::from(below.height.saturating_sub(2));
+            tall_flow(canvas, width, height)
+        });
+    }
+}
+
+/// Which topic, and what it comes to.
+fn facts(canvas: &Canvas<'_>) -> Vec<Line<'static>> {
+    let Some(look) = canvas.look() else { return Vec::new() };
+    let trend = match canvas.folded.lag_trend() {
+        Trend::Rising => "rising",
+        Trend::Level => "level",
+        Trend::Falling => "falling",
+    };
+    let behind = match canvas.folded.behind() {
+        _ if canvas.folded.lag() == 0 => "caught up".to_owned(),
+        Some(seconds) => format!("{} behind", text::seconds(seconds)),
+        None => "not moving".to_owned(),
+    };
+    let group = if canvas.world.group.is_empty() { String::new() } else { format!(", read by group {}", canvas.world.group) };
+    let letters = format!("{} dead letters", text::count(look.totals.rejected));
+    vec![
+        Line::from(vec![
+            Span::styled(format!(" {}", look.topic), canvas.theme.style(Role::Title)),
+            Span::raw(format!(" at {}: {} partitions{group}", look.kafka, look.partitions.len())),
+        ]),
+        Line::from(vec![
+            Span::styled(format!(" lag {} {trend}, {behind}", text::count(canvas.folded.lag())), canvas.theme.style(Role::Title)),
+            Span::raw(format!(
+                "   in {}   out {}   {letters}",
+                text::rate(canvas.folded.received()),
+                text::rate(canvas.folded.rate(|look| look.totals.consumed))
+            )),
+        ]),
+    ]
+}
+
+fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
+    canvas.list(frame, area, List::Partitions, |order, width| {
+        let mut grid: Grid = partitions::some(canvas.folded, order, canvas.theme);
+        let Some(look) = canvas.look() else { return grid };
+        grid.columns.push(Column::left("state", 5));
+        let room = width.saturating_sub(grid.width() + 12).min(60);
+        let heat = partitions::heat(canvas, room);
+        let hottest = heat.values().map(|lags| chart::greatest(lags)).fold(0.0, f64::max).max(1.0);
+        grid.columns.push(Column::left(if room >= 20 { "lag, last 5 min: light to heavy" } else { "lag" }, 7));
+        grid.least = 8;
+        for (row, &at) in grid.rows.iter_mut().zip(order) {
+            let Some(view) = look.partitions.get(at) else { continue };
+            row.push(partitions::state(view));
+            let lags = heat.get(&view.partition).map_or(&[][..], Vec::as_slice);
+            row.push(lags.iter().fold(Cell::default(), |cell, lag| cell.and_styled(canvas.theme.heat(lag.map(|lag| lag / hottest)))));
+        }
+        grid
+    });
+}
+
+/// Each of the three over some rows.
+fn tall_flow(canvas: &Canvas<'_>, width: usize, height: usize) -> Vec<Line<'static>> {
+    let each = (height / 3).clamp(1, 5);
+    if each == 1 {
+        return chart::flow(canvas.folded, canvas.theme, width);
+    }
+    let history = canvas.folded.history();
+    let columns = chart::trend_columns(width);
+    let (ins, outs, lags) = (
+        history.columns(columns, |point| point.received),
+        history.columns(columns, |point| point.written),
+        history.columns(columns, |point| point.lag),
+    );
+    let scale = chart::greatest(&ins).max(chart::greatest(&outs));
+    let folded = canvas.folded;
+    let rows = [
+        ("in", text::rate(folded.received()), ins, scale, Role::In),
+        ("out", text::rate(folded.rate(|look| look.totals.written)), outs, scale, Role::Out),
+        ("lag", text::short(folded.lag() as f64), lags.clone(), chart::greatest(&lags).max(10.0), Role::Lag),
+    ];
+    let mut lines = Vec::new();
+    for (name, number, columns, scale, role) in rows {
+        for (at, row) in chart::tall(&columns, scale, each, canvas.theme).into_iter().enumerate() {
+            let head = match at {
+                0 => format!("{name:<4}{number:>9}  "),
+                at if at + 1 == each => format!("{:>13}  ", format!("of {}", text::short(scale))),
+                _ => " ".repeat(15),
+            };
+            lines.push(Line::from(vec![
+                Span::styled(head, canvas.theme.style(if at == 0 { Role::Text } else { Role::Muted })),
+                Span::styled(row, canvas.theme.style(role)),
+            ]));
+        }
+    }
+    lines
+}
