@@ -195,7 +195,7 @@ fn package(venv: &Path, folder: &Path) -> Result<PathBuf> {
 fn reaper(home: &Path) -> Result<Child> {
     // Its first line is the group, where Airflow came so far. Some of the group overwrite their environment to show a title; the others are sought twice,
     // since one that is starting another at that moment may be missed.
-    const SCRIPT: &str = "read -r group; cat >/dev/null; [ -z \"$group\" ] || kill -9 -- \"-$group\"; \
+    const SCRIPT: &str = "read -r group; cat >/dev/null; [ -z \"$group\" ] || kill -9 \"-$group\"; \
         for round in 1 2; do for process in /proc/[0-9]*; do \
         if tr '\\0' '\\n' <\"$process/environ\" 2>/dev/null | grep -qxF \"AIRFLOW_HOME=$1\"; then kill -9 \"${process#/proc/}\"; fi; done; done";
     let mut command = Command::new("sh");
