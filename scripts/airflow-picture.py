@@ -25,6 +25,8 @@ with sync_playwright() as playwright:
     page = context.new_page()
     expect.set_options(timeout=60_000)
 
+    page.goto(url)  # the first visit logs in, and forgets where it was to go
+    expect(page.get_by_text("Dag Runs").or_(page.get_by_text("Dags")).first).to_be_visible()
     page.goto(f"{url}/dags/{dag}/runs/{quote(run)}")
     for task in ("fetch", "check_rows", "report"):
         expect(page.get_by_text(task, exact=True).first).to_be_visible()
@@ -32,7 +34,7 @@ with sync_playwright() as playwright:
     page.wait_for_timeout(2_000)  # what moves comes to rest
     page.screenshot(path=picture)
 
-    page.goto(f"{url}/dags/{dag}/runs/{quote(run)}/tasks/fetch")
+    page.goto(f"{url}/dags/{dag}/runs/{quote(run)}/tasks/fetch/details")
     link = page.get_by_text("Forebay run").first
     expect(link).to_be_visible()
     with context.expect_page() as opened:

@@ -1,8 +1,8 @@
 //! Apache Airflow from PyPI: scheduler, triggerer, DAG processor and API server as `airflow standalone` starts them, with SQLite, for whoever asks.
 //!
 //! The provider package of the tree is built and installed anew for each server, so its entry point is what Airflow finds. None of its
-//! processes outlives the one that started it, though they start others in their turn: each carries the folder it was started for in its
-//! environment, and those are ended by it.
+//! processes outlives the one that started it, though they start others in their turn: all are of one process group, but for those of tasks, and
+//! these carry the folder they were started for in their environment.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -89,10 +89,13 @@ impl Airflow {
             command.arg("standalone").envs(settings.iter().map(|(name, value)| (name, value)));
             Ok(command)
         };
-        let reaper = Some(reaper(&home)?);
+        let mut reaper = reaper(&home)?;
         let ready = "Airflow is ready";
         let process = Process::start(folder, Launch { command: Box::new(command), ready, port })?;
-        let mut airflow = Self { token: String::new(), process, reaper };
+        if let (Some(group), Some(input)) = (process.process_id(), &mut reaper.stdin) {
+            writeln!(input, "{group}").map_err(|cause| format!("can't tell sh of Airflow: {cause}"))?;
+        }
+        let mut airflow = Self { token: String::new(), process, reaper: Some(reaper) };
         let (status, answer) = airflow.request("GET", "/auth/token", "");
         let token = answer.split('"').skip_while(|word| *word != "access_token").nth(2).map(str::to_owned);
         airflow.token = token.ok_or_else(|| format!("Airflow gives no token: {status} {answer}"))?;
@@ -190,8 +193,10 @@ fn package(venv: &Path, folder: &Path) -> Result<PathBuf> {
 
 /// Ends every process that was started for a folder, once this process lets go of it, however that comes.
 fn reaper(home: &Path) -> Result<Child> {
-    // Twice, since one that is starting another at that moment may be missed.
-    const SCRIPT: &str = "cat >/dev/null; for round in 1 2; do for process in /proc/[0-9]*; do \
+    // Its first line is the group, where Airflow came so far. Some of the group overwrite their environment to show a title; the others are sought twice,
+    // since one that is starting another at that moment may be missed.
+    const SCRIPT: &str = "read -r group; cat >/dev/null; [ -z \"$group\" ] || kill -9 \"-$group\"; \
+        for round in 1 2; do for process in /proc/[0-9]*; do \
         if tr '\\0' '\\n' <\"$process/environ\" 2>/dev/null | grep -qxF \"AIRFLOW_HOME=$1\"; then kill -9 \"${process#/proc/}\"; fi; done; done";
     let mut command = Command::new("sh");
     command.args(["-c", SCRIPT, "sh"]).arg(home).env_remove("AIRFLOW_HOME");
