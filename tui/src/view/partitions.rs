@@ -6,7 +6,7 @@ use ratatui::text::Line;
 
 use super::grid::{Cell, Column, Grid};
 use super::{Canvas, page};
-use crate::state::{Folded, SECONDS};
+use crate::state::{Folded, span};
 use crate::text;
 use crate::theme::{Role, Theme};
 
@@ -70,12 +70,13 @@ pub(crate) fn state(view: &PartitionView) -> Cell {
     }
 }
 
-/// The lag of the last five minutes in so many columns, from the lightest to the heaviest of all partitions.
+/// The lag of the last minutes in so many columns, from the lightest to the heaviest of all partitions.
 pub(super) fn heat(canvas: &Canvas<'_>, columns: usize) -> std::collections::BTreeMap<Partition, Vec<Option<f64>>> {
     let mut out = std::collections::BTreeMap::new();
     let Some(newest) = canvas.model.sampled().next_back().map(|look| look.at.timestamp()) else { return out };
     let Some(width) = i64::try_from(columns).ok().filter(|&width| width > 0) else { return out };
-    let each = (SECONDS + width - 1) / width;
+    let oldest = canvas.model.sampled().next().map_or(newest, |look| look.at.timestamp());
+    let each = (span(newest - oldest) + width - 1) / width;
     let last = newest.div_euclid(each);
     for look in canvas.model.sampled() {
         let back = usize::try_from(last - look.at.timestamp().div_euclid(each)).unwrap_or(usize::MAX);
@@ -121,7 +122,7 @@ pub(super) fn page(canvas: &Canvas<'_>, partition: Partition, width: usize) -> V
     let columns = width.saturating_sub(14);
     if let Some(lags) = heat(canvas, columns).remove(&partition) {
         lines.push(Line::default());
-        lines.push(canvas.styled(format!("lag, last {} min", SECONDS / 60), Role::Title));
+        lines.push(canvas.styled(format!("lag, last {} min", canvas.model.minutes()), Role::Title));
         let scale = super::chart::greatest(&lags);
         lines.extend(super::chart::tall(&lags, scale.max(1.0), 4, canvas.theme).into_iter().map(|row| canvas.styled(row, Role::Lag)));
         lines.push(canvas.styled(format!("most {}", text::count_f64(scale)), Role::Muted));
