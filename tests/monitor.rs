@@ -244,7 +244,9 @@ fn a_restart_is_seen_within_a_second() {
     view.wait_for("‖ FROZEN");
     view.escape();
     view.press("5");
-    view.wait("the writer is down then", |text| text.lines().any(|line| line.contains("writer") && line.contains("ENDED")));
+    view.wait("the writer is down then", |text| {
+        text.lines().any(|line| line.contains("writer") && (line.contains("ENDED") || line.contains("RESTARTING")))
+    });
     view.press("\\");
     view.wait("the writer is up now", second);
 }

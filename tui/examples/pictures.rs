@@ -55,7 +55,10 @@ fn pictures(recording: &Path, folder: &Path) -> Result<(), Any> {
         } else {
             film.keys(keys);
         }
-        for (tone, palette) in [("dark", Palette::DarkTrue), ("light", Palette::LightTrue)] {
+        let tones = [("dark", Palette::DarkTrue), ("light", Palette::LightTrue)];
+        // Every screen in the dark, some in the light, too.
+        let light = ["overview", "overview-small", "batches", "journal"].contains(name);
+        for (tone, palette) in tones.into_iter().take(if light { 2 } else { 1 }) {
             std::fs::write(folder.join(format!("monitor-{name}-{tone}.svg")), film.svg(*size, palette))?;
         }
     }

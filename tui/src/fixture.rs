@@ -83,7 +83,7 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
     let begin = time("2026-11-24T08:16:58Z");
     let mut say = |event: Event| {
         let seq = all.len() as u64 + 1;
-        let at = begin + TimeDelta::milliseconds(100 * (seq as i64 - 1));
+        let at = begin + TimeDelta::milliseconds(100 * (seq.cast_signed() - 1));
         all.push(Recorded::new(seq, at, event));
     };
     say(Event::PipelineStarted {
@@ -104,10 +104,10 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
             say(Event::RunRequested { run, key: format!("manual {}", round / 3), attempt: 1, spec: RunSpec::default() });
             say(Event::RunStarted { run });
         }
-        let p = usize::from(round % 2 == 1);
+        let (p, partition) = if round % 2 == 1 { (1, 1) } else { (0_usize, 0_i32) };
         let range = Range { from: offsets[p], to: offsets[p] + 25 };
         offsets[p] += 25;
-        let ranges: Ranges = [(p as i32, range)].into_iter().collect();
+        let ranges: Ranges = [(partition, range)].into_iter().collect();
         say(Event::PageFetched { run, records: 25, cursor: None });
         say(Event::PageProduced { run, ranges: ranges.clone(), produced: 25, rejected: 0, cursor: None });
         batch += 1;
@@ -119,9 +119,9 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
             wait_micros: 1_000 + batch * 37 % 900,
             transform_micros: 400,
             write_micros: 2_000 + batch * 911 % 5_000,
-            written: [(p as i32, place(offsets[p]))].into_iter().collect(),
+            written: [(partition, place(offsets[p]))].into_iter().collect(),
         });
-        say(Event::OffsetsCommitted { offsets: [(p as i32, offsets[p])].into_iter().collect() });
+        say(Event::OffsetsCommitted { offsets: [(partition, offsets[p])].into_iter().collect() });
         if round % 3 == 2 {
             say(Event::RunProduced { run });
             say(Event::RunSucceeded { run });

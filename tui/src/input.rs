@@ -15,7 +15,7 @@ pub(crate) enum Where {
 }
 
 /// A key and what it does.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Binding {
     keys: &'static [(KeyCode, KeyModifiers)],
     /// The keys as people write them.

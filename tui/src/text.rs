@@ -105,11 +105,18 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
 
 /// How many columns the text takes.
 pub(crate) fn width(text: &str) -> usize {
+    if text.is_ascii() {
+        return text.len();
+    }
     Span::raw(text).width()
 }
 
 /// The text on one line and in at most `columns`, its end replaced by `mark` when it does not fit.
 pub(crate) fn cut(text: &str, columns: usize, mark: &str) -> String {
+    // The most are short and plain.
+    if text.len() <= columns && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return text.to_owned();
+    }
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if width(&text) <= columns {
         return text;

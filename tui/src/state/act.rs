@@ -204,10 +204,7 @@ impl Model {
                 self.timeline.index_of(*seq).and_then(|index| self.timeline.get(index)).and_then(|event| leads_to(&event.event))
             }
             Some(RowId::Record(partition, offset)) => {
-                match way_of(&self.timeline, *partition, *offset).batch.map(|event| leads_to(&event.event)) {
-                    Some(page) => page,
-                    None => None,
-                }
+                way_of(&self.timeline, *partition, *offset).batch.and_then(|event| leads_to(&event.event))
             }
             Some(RowId::Letter(partition, offset)) => {
                 let letter = self.letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (*partition, *offset));

@@ -7,6 +7,11 @@ use std::collections::VecDeque;
 /// How far the history goes back, in seconds.
 pub(crate) const SECONDS: i64 = 300;
 
+/// How many seconds are drawn when there are so many: a minute, two, or all, so that a young view is no empty one.
+pub(crate) fn span(seconds: i64) -> i64 {
+    [60, 120].into_iter().find(|&span| seconds < span).unwrap_or(SECONDS)
+}
+
 /// What passed in one second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Point {
@@ -61,14 +66,19 @@ impl History {
         }
     }
 
-    /// The whole history in so many columns, oldest first, each the mean of its seconds; none where there was no look. The columns keep
+    /// How many seconds are drawn.
+    pub(crate) fn span(&self) -> i64 {
+        span(self.0.back().zip(self.0.front()).map_or(0, |(newest, oldest)| newest.at - oldest.at))
+    }
+
+    /// The history of [`History::span`] seconds in so many columns, oldest first, each the mean of its seconds; none where there was no look. The columns keep
     /// to the same seconds while time goes on, so that the picture moves but does not flicker.
     pub(crate) fn columns(&self, columns: usize, pick: impl Fn(&Point) -> f64) -> Vec<Option<f64>> {
         let mut out = vec![(0.0, 0.0); columns];
         let (Some(newest), Some(width)) = (self.0.back(), i64::try_from(columns).ok().filter(|&width| width > 0)) else {
             return vec![None; columns];
         };
-        let each = (SECONDS + width - 1) / width;
+        let each = (self.span() + width - 1) / width;
         let last = newest.at.div_euclid(each);
         for second in &self.0 {
             let back = usize::try_from(last - second.at.div_euclid(each)).unwrap_or(usize::MAX);
@@ -130,7 +140,7 @@ mod tests {
         history.add(101, point(101.0));
         let after = history.columns(60, |point| point.received);
         assert_eq!(before[..59], after[..59]);
-        history.add(105, point(105.0));
+        history.add(103, point(103.0));
         assert_eq!(after[40..59], history.columns(60, |point| point.received)[39..58]);
     }
 

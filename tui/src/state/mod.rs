@@ -32,7 +32,7 @@ use forebay_schemas::snapshot::{ActorState, Snapshot};
 pub(crate) use act::Action;
 pub(crate) use findings::{Finding, findings, plain_findings};
 pub(crate) use folded::{Folded, Pressure, Trend, downstream, progress};
-pub(crate) use history::{Point, SECONDS};
+pub(crate) use history::{Point, span};
 pub(crate) use lists::batch_took;
 use operate::{Dialog, Order, Permission, Planned};
 use prompt::Prompt;
@@ -387,6 +387,11 @@ impl Model {
 
     pub(crate) fn timeline(&self) -> &Timeline {
         &self.timeline
+    }
+
+    /// How many minutes of history are drawn.
+    pub(crate) fn minutes(&self) -> i64 {
+        self.shown().history().span() / 60
     }
 
     /// The looks, one a second, up to what is shown.

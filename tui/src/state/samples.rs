@@ -1,6 +1,6 @@
 //! A look a second, for five minutes: what heat maps and moments gone back to are drawn from.
 //!
-//! Guarantee: at most [`SECONDS`] looks. A clock that is set back, or another process, begins anew.
+//! Guarantee: at most as many looks as there are seconds in the history. A clock that is set back, or another process, begins anew.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use forebay_schemas::snapshot::Snapshot;
 
 use super::folded::Folded;
-use super::history::SECONDS;
+
+/// The most looks: one for each second of the history.
+const MOST: usize = 300;
 
 /// A moment is known from a sample that is at most so many milliseconds older.
 const NEAR_MS: i64 = 2_000;
@@ -29,7 +31,7 @@ impl Samples {
             }
         }
         self.0.push_back(Arc::clone(look));
-        while self.0.len() as i64 > SECONDS {
+        while self.0.len() > MOST {
             self.0.pop_front();
         }
     }

@@ -27,13 +27,14 @@ pub(crate) fn stages(look: &Snapshot) -> Vec<Stage> {
         };
         return look.stages.iter().map(stage).collect();
     }
-    let parts: [(&str, fn(&BatchView) -> u64); 4] = [
+    type Pick = fn(&BatchView) -> u64;
+    let parts: [(&str, Pick); 4] = [
         ("wait", |batch| batch.wait_micros),
         ("transform", |batch| batch.transform_micros),
         ("write", |batch| batch.write_micros),
         ("commit", |batch| batch.commit_micros),
     ];
-    let of = |(name, pick): (&str, fn(&BatchView) -> u64)| {
+    let of = |(name, pick): (&str, Pick)| {
         let mut all: Vec<u64> = look.batches.iter().map(pick).collect();
         all.sort_unstable();
         let at = |percent: usize| all.get((all.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0);

@@ -279,7 +279,7 @@ proptest! {
         let from = (from * events.len() as f64) as usize;
         model.go(from);
         let (seq, world, look) = (model.then().unwrap().seq, model.world().clone(), model.shown().newest().cloned());
-        let by = by.min(from as isize);
+        let by = by.min(from.cast_signed());
         (0..by).for_each(|_| model.act(Action::Step(-1)));
         (0..by).for_each(|_| model.act(Action::Step(1)));
         prop_assert_eq!(model.then().unwrap().seq, seq);

@@ -352,7 +352,11 @@ impl World {
             }
             Event::ChildExited { actor, incarnation, exit } => {
                 let Some(view) = self.the_actor(actor, at) else { return };
-                (view.state, view.incarnation, view.since) = (ActorState::Ended, *incarnation, at);
+                // One that ends while its supervisor is about to restart it comes back.
+                if view.state != ActorState::Restarting {
+                    (view.state, view.note) = (ActorState::Ended, None);
+                }
+                (view.incarnation, view.since) = (*incarnation, at);
                 view.last_exit = Some(exit.clone());
                 let restart = Restart { seq, at, actor: actor.clone(), incarnation: *incarnation, why: exit.clone(), back_at: None };
                 bounded(&mut self.restarts, MOST_RESTARTS, restart);
@@ -525,7 +529,7 @@ mod tests {
     fn world(events: impl IntoIterator<Item = Event>) -> World {
         let mut world = World::default();
         for (seq, event) in (1..).zip(events) {
-            world.apply(&Recorded::new(seq, DateTime::from_timestamp_millis(1_000 * seq as i64).unwrap(), event));
+            world.apply(&Recorded::new(seq, DateTime::from_timestamp_millis(1_000 * seq.cast_signed()).unwrap(), event));
         }
         world
     }

@@ -31,7 +31,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
 pub(super) fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     canvas.list(frame, area, List::Actors, |order, _| {
         canvas.look().map_or_else(Grid::default, |look| {
-            let tree = canvas.model.sort(List::Actors) == crate::state::Sort::default() && order.len() == look.actors.len();
+            let tree = canvas.model.sort(List::Actors) == crate::state::Sort::default() && canvas.model.filter(List::Actors).is_empty();
             let mut grid = grid(look, canvas.theme);
             grid.rows = order
                 .iter()

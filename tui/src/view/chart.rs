@@ -43,7 +43,7 @@ pub(crate) fn lying(part: f64, width: usize, theme: &Theme) -> (String, String) 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most eight times the width of a terminal")]
     let eighths = (part * (width * parts.len()) as f64).round() as usize;
     let mut bar = parts[parts.len() - 1].repeat(eighths / parts.len());
-    if eighths % parts.len() > 0 {
+    if !eighths.is_multiple_of(parts.len()) {
         bar += parts[eighths % parts.len() - 1];
     }
     let left = width.saturating_sub(text::width(&bar));

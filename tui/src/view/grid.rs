@@ -50,7 +50,10 @@ impl Cell {
 
     /// A piece with a style of its own.
     pub(crate) fn and_styled(mut self, (text, style): (&str, Style)) -> Self {
-        self.0.push((text.to_owned(), Look::Style(style)));
+        match self.0.last_mut() {
+            Some((last, Look::Style(before))) if *before == style => last.push_str(text),
+            _ => self.0.push((text.to_owned(), Look::Style(style))),
+        }
         self
     }
 

@@ -104,11 +104,19 @@ pub(super) fn page(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'sta
     lines.push(canvas.styled(event.at.format("%F %T%.6f").to_string(), Role::Muted));
     lines.extend(text::wrap(&event.event.to_string(), width).into_iter().map(|line| canvas.styled(line, Role::Text)));
     lines.push(Line::default());
-    let after = timeline.world_at(index);
     let marked = canvas.model.marker.filter(|&marker| marker != seq).and_then(|marker| timeline.index_of(marker));
-    let before = match marked {
-        Some(marked) => timeline.world_at(marked),
-        None => index.checked_sub(1).map(|before| timeline.world_at(before)).unwrap_or_default(),
+    let before = match (marked, index.checked_sub(1)) {
+        (Some(marked), _) => timeline.world_at(marked),
+        (None, Some(before)) => timeline.world_at(before),
+        (None, None) => crate::state::world::World::default(),
+    };
+    let after = match marked {
+        Some(_) => timeline.world_at(index),
+        None => {
+            let mut after = before.clone();
+            after.apply(event);
+            after
+        }
     };
     let changes = if marked.is_some_and(|marked| marked > index) { after.diff(&before) } else { before.diff(&after) };
     let title = if marked.is_some() { "changed between it and the marked one" } else { "what it changed" };

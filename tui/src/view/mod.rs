@@ -184,7 +184,11 @@ impl Canvas<'_> {
         let (cursor, room) = (self.model.cursor(list), usize::from(area.height).saturating_sub(3));
         let first = first_row(cursor, order.len(), room);
         let inner = self.frame_of_list(frame, area, list, order.len(), first, room);
-        let mut lines = grid(&order, usize::from(inner.width)).lines(Some(usize::from(inner.width)), self.theme);
+        // What is not seen is not made, but a few screens more, so that columns keep their width while one scrolls a little.
+        let begin = first.saturating_sub(room);
+        let shown = &order[begin..order.len().min(first + 2 * room)];
+        let (cursor, first) = (cursor - begin.min(cursor), first - begin);
+        let mut lines = grid(shown, usize::from(inner.width)).lines(Some(usize::from(inner.width)), self.theme);
         if order.is_empty() {
             let none = if self.model.filter(list).is_empty() {
                 format!("no {} yet", list.name())

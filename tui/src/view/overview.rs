@@ -24,7 +24,9 @@ fn full(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let [path, trends, rest, last] = split(area, [Constraint::Length(8), Constraint::Length(5), Constraint::Min(0), Constraint::Length(1)]);
     canvas.panel(frame, path, "path", |width| path::picture(canvas.folded, canvas.theme, width));
     let [left, right] = halves(trends);
-    canvas.panel(frame, left, "records in, rows out, lag: last 5 min", |width| chart::flow(canvas.folded, canvas.theme, width));
+    canvas.panel(frame, left, &format!("records in, rows out, lag: last {} min", canvas.model.minutes()), |width| {
+        chart::flow(canvas.folded, canvas.theme, width)
+    });
     canvas.panel(frame, right, "from produced to readable", |width| latency(canvas, width));
     // The tables get what they need, as far as there is room, the upper ones at least half.
     let least = rest.height / 2;

@@ -6,7 +6,7 @@ use ratatui::text::Line;
 
 use super::grid::{Cell, Column, Grid};
 use super::{Canvas, page};
-use crate::state::{Folded, SECONDS};
+use crate::state::{Folded, span};
 use crate::text;
 use crate::theme::{Role, Theme};
 
@@ -70,23 +70,33 @@ pub(crate) fn state(view: &PartitionView) -> Cell {
     }
 }
 
-/// The lag of the last five minutes in so many columns, from the lightest to the heaviest of all partitions.
+/// The lag of the last minutes in so many columns, from the lightest to the heaviest of all partitions.
 pub(super) fn heat(canvas: &Canvas<'_>, columns: usize) -> std::collections::BTreeMap<Partition, Vec<Option<f64>>> {
-    let mut out = std::collections::BTreeMap::new();
-    let Some(newest) = canvas.model.sampled().next_back().map(|look| look.at.timestamp()) else { return out };
-    let Some(width) = i64::try_from(columns).ok().filter(|&width| width > 0) else { return out };
-    let each = (SECONDS + width - 1) / width;
+    let mut rows: Vec<(Partition, Vec<Option<f64>>)> = Vec::new();
+    let Some(newest) = canvas.model.sampled().next_back().map(|look| look.at.timestamp()) else { return std::collections::BTreeMap::new() };
+    let Some(width) = i64::try_from(columns).ok().filter(|&width| width > 0) else { return std::collections::BTreeMap::new() };
+    let oldest = canvas.model.sampled().next().map_or(newest, |look| look.at.timestamp());
+    let each = (span(newest - oldest) + width - 1) / width;
     let last = newest.div_euclid(each);
     for look in canvas.model.sampled() {
         let back = usize::try_from(last - look.at.timestamp().div_euclid(each)).unwrap_or(usize::MAX);
         let Some(column) = columns.checked_sub(1).and_then(|end| end.checked_sub(back)) else { continue };
-        for view in &look.partitions {
-            let row: &mut Vec<Option<f64>> = out.entry(view.partition).or_insert_with(|| vec![None; columns]);
+        for (at, view) in look.partitions.iter().enumerate() {
+            // They come in order, so that the row is nearly always at the same place.
+            let place = match rows.get(at) {
+                Some((partition, _)) if *partition == view.partition => Some(at),
+                _ => rows.iter().position(|(partition, _)| *partition == view.partition),
+            };
+            let place = place.unwrap_or_else(|| {
+                rows.push((view.partition, vec![None; columns]));
+                rows.len() - 1
+            });
             let lag = view.lag() as f64;
-            row[column] = Some(row[column].map_or(lag, |have| have.max(lag)));
+            let cell = &mut rows[place].1[column];
+            *cell = Some(cell.map_or(lag, |have| have.max(lag)));
         }
     }
-    out
+    rows.into_iter().collect()
 }
 
 /// One partition in a sentence.
@@ -121,7 +131,7 @@ pub(super) fn page(canvas: &Canvas<'_>, partition: Partition, width: usize) -> V
     let columns = width.saturating_sub(14);
     if let Some(lags) = heat(canvas, columns).remove(&partition) {
         lines.push(Line::default());
-        lines.push(canvas.styled(format!("lag, last {} min", SECONDS / 60), Role::Title));
+        lines.push(canvas.styled(format!("lag, last {} min", canvas.model.minutes()), Role::Title));
         let scale = super::chart::greatest(&lags);
         lines.extend(super::chart::tall(&lags, scale.max(1.0), 4, canvas.theme).into_iter().map(|row| canvas.styled(row, Role::Lag)));
         lines.push(canvas.styled(format!("most {}", text::count_f64(scale)), Role::Muted));

@@ -26,7 +26,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     canvas.panel(frame, right, "retries by reason", |width| retries(canvas, look, width));
     if full {
         let [left, right] = beside(middle, [Constraint::Percentage(50), Constraint::Min(0)]);
-        canvas.panel(frame, left, "rows a second, last 5 min", |width| inserts(canvas, width, 7));
+        canvas.panel(frame, left, &format!("rows a second, last {} min", canvas.model.minutes()), |width| inserts(canvas, width, 7));
         canvas.panel(frame, right, "how long a write takes", |width| spread(canvas, look, width, 7));
     }
     nodes(frame, below, canvas);

@@ -203,11 +203,11 @@ fn nothing_at_all_is_drawn_too() {
 fn every_screen_at_every_size() {
     let now = Instant::now();
     let mut model = busy(now);
-    for (n, shown) in Screen::ALL.into_iter().enumerate() {
+    for (n, shown) in (0_u16..).zip(Screen::ALL) {
         model.act(Action::Show(shown));
         for width in (1..160).step_by(7) {
             for height in (1..50).step_by(3) {
-                drop(screen(&model, PLAIN, now, (width + n as u16 % 7, height)));
+                drop(screen(&model, PLAIN, now, (width + n % 7, height)));
             }
         }
     }

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 
 use super::grid::{Cell, Column, Grid};
 use super::{Canvas, Size, chart, partitions, put, rows, split};
-use crate::state::{List, SECONDS, Trend};
+use crate::state::{List, Trend};
 use crate::text;
 use crate::theme::Role;
 
@@ -18,7 +18,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     put(frame, head, facts(canvas));
     list(frame, table, canvas);
     if below.height >= 5 {
-        canvas.panel(frame, below, &format!("records in, rows out, lag: last {} min", SECONDS / 60), |width| {
+        canvas.panel(frame, below, &format!("records in, rows out, lag: last {} min", canvas.model.minutes()), |width| {
             let height = usize::from(below.height.saturating_sub(2));
             tall_flow(canvas, width, height)
         });
@@ -64,7 +64,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
         let room = width.saturating_sub(grid.width() + 12).min(60);
         let heat = partitions::heat(canvas, room);
         let hottest = heat.values().map(|lags| chart::greatest(lags)).fold(0.0, f64::max).max(1.0);
-        grid.columns.push(Column::left(if room >= 20 { "lag, last 5 min: light to heavy" } else { "lag" }, 7));
+        grid.columns.push(Column::left(if room >= 20 { "its lag, as long: light to heavy" } else { "lag" }, 7));
         grid.least = 8;
         for (row, &at) in grid.rows.iter_mut().zip(order) {
             let Some(view) = look.partitions.get(at) else { continue };
