@@ -45,9 +45,6 @@ pub(crate) struct Args {
     /// Let keys change the pipeline, as far as your role lets them
     #[arg(long, conflicts_with_all = ["journal", "replay"])]
     operate: bool,
-    /// A token of [api] tokens, where the address does not say enough
-    #[arg(long, value_name = "TOKEN", env = "FOREBAY_TOKEN", hide_env_values = true)]
-    token: Option<String>,
     /// Show the journal in this folder
     #[arg(long, value_name = "FOLDER", conflicts_with = "replay")]
     journal: Option<PathBuf>,
@@ -164,7 +161,7 @@ fn scripted(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
 }
 
 fn api(global: &Global, args: &Args) -> Result<Api, End> {
-    Ok(Api { url: args.target.url(global)?, token: args.token.clone() })
+    Ok(Api { url: args.target.url(global)?, token: args.target.token.clone() })
 }
 
 fn source(global: &Global, args: &Args) -> Result<Source, End> {
