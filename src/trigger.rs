@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// The attempt at this key, from 1; a higher one starts anew after a failed run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     attempt: u32,
-    /// A query parameter of the API's address for this run; one that [fetcher] params names
+    /// A query parameter of the API's address for this run; one that `[fetcher] params` names
     #[arg(long, value_name = "NAME=VALUE", value_parser = crate::pair)]
     param: Vec<(String, String)>,
     /// Call the run off when nobody has asked for it for so long; 10s to 24h

@@ -1,6 +1,6 @@
 //! Tells a collector of batches and runs, as spans over OTLP/HTTP with the JSON encoding. Off unless the pipeline file has `[traces]`.
 //!
-//! Guarantee: the pipeline never waits for it; it reads the journal behind the pipeline and holds [`SPANS_MOST`] spans at most. Not guaranteed: that a span
+//! Guarantee: the pipeline never waits for it; it reads the journal behind the pipeline and holds `SPANS_MOST` spans at most. Not guaranteed: that a span
 //! arrives. One that the collector does not take at the first try is left out, and what happened while nobody followed is not told of.
 
 use std::convert::Infallible;

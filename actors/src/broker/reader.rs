@@ -1,6 +1,6 @@
 //! Reads records of a topic for whoever wants to look at them, by a client of the moment.
 //!
-//! Guarantee: what is read moves no group's offset and joins no group; a read ends within [`PATIENCE`], or with so many records or bytes as it was
+//! Guarantee: what is read moves no group's offset and joins no group; a read ends within `PATIENCE`, or with so many records or bytes as it was
 //! allowed. Not guaranteed: that all that was wanted has come by then; whoever needs all asks on from where it ends.
 
 use std::collections::BTreeMap;

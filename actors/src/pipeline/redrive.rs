@@ -1,7 +1,7 @@
 //! Putting dead letters into the topic again, as new records.
 //!
 //! Guarantee: a letter counts as redriven only when Kafka has acknowledged its record and the journal has that on the disk, and such a letter is not
-//! redriven again; key and value are the record's own bytes. A crash in between redrives the last [`CHUNK`] letters again, which the table
+//! redriven again; key and value are the record's own bytes. A crash in between redrives the last `CHUNK` letters again, which the table
 //! does not show. Not guaranteed: the headers that the record had before it was a dead letter, which the writer does not keep; nor that rows
 //! written since for the same key stay, for a record that is produced again is the newest of its key.
 //!
