@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use forebay_schemas::pipeline::{ApiTable, Pipeline};
 use forebay_schemas::run::{Problem, Run, RunRequest};
 use forebay_schemas::snapshot::Snapshot;
 use reqwest::{Method, Response, StatusCode, Url};
@@ -46,24 +47,25 @@ impl Target {
         if let Some(url) = &self.url {
             return Ok(url.trim_end_matches('/').to_owned());
         }
-        let api = match crate::pipeline_path(global) {
-            Ok(path) => {
-                let pipeline = forebay_schemas::pipeline::load(&path)?;
-                if let Some(socket) = pipeline.api.socket() {
-                    return Ok(format!("unix:{}", pipeline.relative(Path::new(socket)).display()));
-                }
-                pipeline.api
-            }
-            Err(_) if global.config.is_none() => forebay_schemas::pipeline::ApiTable::default(),
-            Err(end) => return Err(end),
-        };
-        // Who listens on all addresses listens on loopback.
-        Ok(format!("http://{}", api.listen.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1)))
+        match crate::pipeline_path(global) {
+            Ok(path) => Ok(address_of(&forebay_schemas::pipeline::load(&path)?)),
+            Err(_) if global.config.is_none() => Ok(format!("http://{}", ApiTable::default().listen)),
+            Err(end) => Err(end),
+        }
     }
 
     /// A client of it.
     pub(crate) fn client(&self, global: &crate::Global) -> Result<ApiClient, End> {
         ApiClient::new(self.url(global)?, self.token.clone())
+    }
+}
+
+/// Where the API of a pipeline is asked from this machine.
+pub(crate) fn address_of(pipeline: &Pipeline) -> String {
+    match pipeline.api.socket() {
+        Some(socket) => format!("unix:{}", pipeline.relative(Path::new(socket)).display()),
+        // Who listens on all addresses listens on loopback.
+        None => format!("http://{}", pipeline.api.listen.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1)),
     }
 }
 

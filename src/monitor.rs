@@ -2,15 +2,18 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_actors::journal::{Follower, JournalError, segment};
 use forebay_actors::ledger::LedgerError;
+use forebay_actors::pipeline::{Running, journal_dir};
 use forebay_schemas::event::decode;
+use forebay_schemas::pipeline::Pipeline;
 use forebay_tui::{Api, EventReader, Options, Palette, Setup, Source};
 
 use crate::Global;
-use crate::api_client::Target;
+use crate::api_client::{Target, address_of};
 use crate::end::End;
 use crate::talk::Talk;
 
@@ -197,9 +200,24 @@ fn options(theme: ThemeArg, light: bool, ascii: bool) -> Options {
     Options { palette, ascii }
 }
 
-/// How the view of a pipeline in this process may draw.
+/// How a view may draw where nobody said.
 pub(crate) fn options_here() -> Options {
     options(ThemeArg::Auto, false, false)
+}
+
+/// Shows a pipeline of this process until it is left, or `enough` comes. What only the API tells is asked there, with the token of the environment.
+///
+/// # Errors
+/// When the terminal can't be used.
+pub(crate) async fn in_process(running: &Running, pipeline: &Pipeline, enough: impl Future<Output = ()>) -> Result<(), End> {
+    let viewer = running.viewer().clone();
+    let source = Source::InProcess {
+        look: Arc::new(move || viewer.snapshot()),
+        events: Some(events(&journal_dir(pipeline))),
+        api: Some(Api { url: address_of(pipeline), token: std::env::var("FOREBAY_TOKEN").ok() }),
+    };
+    let shown = forebay_tui::live(Setup::new(source, options_here()), enough).await;
+    shown.map(|_| ()).map_err(|cause| End::environment(format!("the terminal can't be used: {cause}"), "leave the view out: pipe stdout"))
 }
 
 /// The most events that are read at once.
@@ -219,7 +237,7 @@ impl From<JournalError> for Halt {
 }
 
 /// Reads the events of a journal, and those that come.
-pub(crate) fn events(folder: &Path) -> EventReader {
+fn events(folder: &Path) -> EventReader {
     let mut follower = Follower::new(folder, 1);
     Box::new(move || {
         let mut events = Vec::new();

@@ -1,6 +1,7 @@
 //! `forebay run`: runs the pipeline until it is told to stop, or until it is idle.
 
 use std::fs::Permissions;
+use std::io::IsTerminal as _;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -28,12 +29,16 @@ use crate::talk::{self, Talk};
 Examples:
   forebay run                                  until SIGTERM or ctrl-c, which drain and commit
   forebay run -c users.toml --log-format json  for a service
+  forebay run --monitor 2>forebay.log          watched here, for as long as it is
   forebay run --until-idle --json              fetch once, write all there is, print a summary
   forebay run --roles egress                   only from the topic into the table; more such processes share the partitions")]
 pub(crate) struct Args {
     /// Fetch once where there is a fetcher, and stop when every record up to the topic's ends is written
     #[arg(long)]
     until_idle: bool,
+    /// Show the view of `forebay monitor` here; leaving it stops the pipeline in order. Log lines are left out unless stderr is a file
+    #[arg(long, conflicts_with = "until_idle")]
+    monitor: bool,
     /// The parts of the tree to run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = RoleArg::value_variants().to_vec())]
     roles: Vec<RoleArg>,
@@ -64,11 +69,19 @@ const IDLE_CHECK: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
-    talk::start_logging(global.log_format, "info");
+    if args.monitor && !std::io::stdout().is_terminal() {
+        return Err(End::usage(
+            "--monitor shows a view, and stdout is no terminal",
+            "leave it out, and look with `forebay monitor` from elsewhere",
+        ));
+    }
+    // Log lines would tear the picture.
+    let quiet = args.monitor && std::io::stderr().is_terminal();
+    talk::start_logging(global.log_format, if quiet { "off" } else { "info" });
     let pipeline = crate::load_pipeline(global)?;
     let roles = args.roles.iter().copied().map(Role::from).collect();
     let summary = on_actor_thread(async {
-        let running = start(pipeline, roles, args.until_idle).await?;
+        let running = start(pipeline.clone(), roles, args.until_idle).await?;
         let idle = async {
             if !args.until_idle {
                 std::future::pending::<()>().await;
@@ -85,7 +98,14 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
             }
             running.held().await
         };
+        let left = async {
+            if !args.monitor {
+                std::future::pending::<()>().await;
+            }
+            crate::monitor::in_process(&running, &pipeline, std::future::pending()).await
+        };
         let stopped = tokio::select! {
+            end = left => end,
             desired = held => Err(never_idle(&desired)),
             end = idle => end,
             () = asked_to_stop() => if args.until_idle { Err(End::failed("stopped before it was idle", "run it again: it goes on where it was")) } else { Ok(()) },

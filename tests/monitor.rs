@@ -27,9 +27,14 @@ struct Terminal {
 impl Terminal {
     /// Runs `forebay monitor` with these arguments.
     fn monitor(args: &str, env: &[(&str, &str)]) -> Self {
+        Self::forebay(&format!("monitor {args}"), env)
+    }
+
+    /// Runs the program with these arguments.
+    fn forebay(args: &str, env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let command = format!(
-            "stty rows 34 cols 120; tty > tty; stty -g > before; {} monitor {args}; echo ended with $?; stty -g > after; sleep 60",
+            "stty rows 34 cols 120; tty > tty; stty -g > before; {} {args}; echo ended with $?; stty -g > after; sleep 60",
             env!("CARGO_BIN_EXE_forebay")
         );
         let mut child = Command::new("script")
@@ -249,6 +254,54 @@ fn a_restart_is_seen_within_a_second() {
     });
     view.press("\\");
     view.wait("the writer is up now", second);
+}
+
+#[test]
+fn who_may_operate_pauses_resumes_and_restarts_with_a_reason_and_who_only_looks_does_not() {
+    let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("100ms"));
+    let running = job.start(&[], &[]);
+    let desired = |look: &Value| (look["desired"]["state"].to_string(), look["desired"]["reason"].to_string());
+    let mut looker = Terminal::monitor(&format!("--url {}", running.url()), &[]);
+    looker.wait_for("● LIVE");
+    looker.press("P");
+    looker.wait_for("this view only looks");
+
+    let mut view = Terminal::monitor(&format!("--operate --url {}", running.url()), &[]);
+    view.wait_for("● LIVE");
+    view.wait_for("operate: admin");
+    view.press("P");
+    view.wait_for("the lag grows meanwhile");
+    view.press("the table is rebuilt\r");
+    running.wait_until("it is paused", |look| desired(look) == ("\"paused\"".to_owned(), "\"the table is rebuilt\"".to_owned()));
+    view.wait_for("paused");
+    view.press("P");
+    view.wait_for("resume the pipeline");
+    view.press("it is rebuilt\r");
+    running.wait_until("it is resumed", |look| desired(look).0 == "\"running\"");
+
+    view.press(":restart writer\r");
+    view.wait_for("restart root/egress/writer");
+    view.press("new credentials\r");
+    running.wait_until("the writer has restarted", |look| support::Running::actor(look, "root/egress/writer")["incarnation"] == 2);
+    view.press("9/ActorRestart\r");
+    view.wait_for("new credentials");
+}
+
+#[test]
+fn run_shows_the_view_of_its_own_pipeline_and_leaving_it_stops_the_pipeline_in_order() {
+    let (_api, job) = a_thousand_users();
+    let path = job.write();
+    let mut view = Terminal::forebay(&format!("run --monitor -c {}", path.display()), &[]);
+    view.wait("all is written", |text| text.contains("● LIVE") && text.contains("written 1,000"));
+    view.press("q");
+    view.wait_for("ended with 0");
+    let events = String::from_utf8(job.forebay(&["journal", "show", "--json"]).stdout).unwrap();
+    assert!(events.lines().last().unwrap().contains("PipelineStopped"), "{events}");
+    let mut command = forebay();
+    command.args(["run", "--monitor", "-c"]).arg(path);
+    let end = output(command);
+    assert!(end.status.code() == Some(2) && String::from_utf8_lossy(&end.stderr).contains("no terminal"), "{end:?}");
 }
 
 #[test]

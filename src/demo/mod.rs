@@ -7,7 +7,6 @@ mod people;
 use std::io::IsTerminal as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_actors::pipeline::{Role, Running};
@@ -69,8 +68,7 @@ pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End>
             .await
             .map_err(|cause| End::environment(format!("the demo's API can't listen on 127.0.0.1: {cause}"), ""))?;
         let pipeline = write_pipeline(args, &people.url)?;
-        let parts = Parts { journal: forebay_actors::pipeline::journal_dir(&pipeline), api: format!("http://{}", pipeline.api.listen) };
-        let running = start(pipeline, Role::ALL.to_vec(), false).await?;
+        let running = start(pipeline.clone(), Role::ALL.to_vec(), false).await?;
         let over = async {
             match args.duration {
                 Some(duration) => tokio::time::sleep(duration).await,
@@ -81,7 +79,7 @@ pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End>
             tokio::select! { () = over => {}, () = asked_to_stop() => {} }
         };
         tokio::select! {
-            end = watch(talk, &running, &parts, live, enough) => end?,
+            end = watch(talk, &running, &pipeline, live, enough) => end?,
             exit = running.exited() => return Err(escalated(&exit)),
         }
         drain(talk, &running).await;
@@ -91,25 +89,11 @@ pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End>
     Ok(())
 }
 
-/// What the view reads beside looks.
-struct Parts {
-    journal: PathBuf,
-    api: String,
-}
-
-async fn watch(talk: &Talk, running: &Running, parts: &Parts, live: bool, enough: impl Future<Output = ()>) -> Result<(), End> {
-    let viewer = running.viewer().clone();
+async fn watch(talk: &Talk, running: &Running, pipeline: &Pipeline, live: bool, enough: impl Future<Output = ()>) -> Result<(), End> {
     if live {
-        let source = forebay_tui::Source::InProcess {
-            look: Arc::new(move || viewer.snapshot()),
-            events: Some(crate::monitor::events(&parts.journal)),
-            api: Some(forebay_tui::Api { url: parts.api.clone(), token: None }),
-        };
-        let end = forebay_tui::live(forebay_tui::Setup::new(source, crate::monitor::options_here()), enough).await;
-        return end
-            .map(|_| ())
-            .map_err(|cause| End::environment(format!("the terminal can't be used: {cause}"), "try `forebay demo | cat`"));
+        return crate::monitor::in_process(running, pipeline, enough).await;
     }
+    let viewer = running.viewer();
     let mut enough = std::pin::pin!(enough);
     loop {
         tokio::select! {

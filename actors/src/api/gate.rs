@@ -5,6 +5,7 @@
 //! asks for no role (`/healthz`) needs none. Whoever can open the unix socket owns the process, and may do all. Not guaranteed: secrecy of a
 //! token on its way; off this machine that is a TLS proxy's part.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use actix_web::body::MessageBody;
@@ -12,6 +13,8 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, web};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use forebay_schemas::api::Role;
 use forebay_schemas::pipeline::{ApiTable, Pipeline, SecretError};
 use forebay_schemas::problem;
@@ -133,10 +136,11 @@ impl Gate {
         let Some(shown) = text(header::AUTHORIZATION) else {
             return Err(Refusal::new(&problem::TOKEN_MISSING, "there is no Authorization header"));
         };
-        let token = shown.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-        let Some(token) = token else { return Err(Refusal::new(&problem::TOKEN_MISSING, "the Authorization header is no bearer token")) };
+        let Some(token) = token_of(shown) else {
+            return Err(Refusal::new(&problem::TOKEN_MISSING, "the Authorization header is neither a bearer token nor a name and a token"));
+        };
         // All of them are compared, so that the time says nothing.
-        let roles = self.tokens.iter().filter(|(_, known)| is_same(known, token)).map(|(role, _)| *role);
+        let roles = self.tokens.iter().filter(|(_, known)| is_same(known, &token)).map(|(role, _)| *role);
         let Some(role) = roles.fold(None, |best, role| best.max(Some(role))) else {
             return Err(Refusal::new(&problem::TOKEN_WRONG, "no role has that token"));
         };
@@ -151,6 +155,17 @@ impl Gate {
         let loopback = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         loopback || self.hosts.iter().any(|known| known == host || (!has_port(known) && known == name))
     }
+}
+
+/// The token in an Authorization header: a bearer token, or the password of a basic one (RFC 7617) of any user, which is what a browser can be asked
+/// for, so that a link to a run opens.
+fn token_of(shown: &str) -> Option<Cow<'_, str>> {
+    let (scheme, rest) = shown.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.trim().into());
+    }
+    let pair = BASE64_STANDARD.decode(rest.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    Some(String::from_utf8(pair).ok()?.split_once(':')?.1.to_owned().into())
 }
 
 /// The name in a Host header, without the port.
@@ -259,6 +274,12 @@ mod tests {
         assert_eq!(with(VIEWER, Role::Operator), Err(403));
         assert_eq!(with(OPERATOR, Role::Operator), Ok(Role::Operator));
         assert_eq!(with(OPERATOR, Role::Admin), Err(403));
+        let basic = |pair: &str| {
+            let shown = format!("Basic {}", BASE64_STANDARD.encode(pair));
+            ask(&guarded(), &[(header::AUTHORIZATION, &shown)], Role::Viewer)
+        };
+        assert_eq!(basic(&format!("anybody:{VIEWER}")), Ok(Role::Viewer), "a browser's way to show it");
+        assert_eq!((basic(VIEWER), basic("anybody:no"), basic("")), (Err(401), Err(401), Err(401)));
         assert!(guarded().admit(&HeaderMap::from_iter([(header::HOST, "localhost".parse().unwrap())]), None).is_ok(), "health needs none");
     }
 

@@ -93,7 +93,7 @@ impl ResponseError for Refusal {
         }
         if self.of.status == 401 {
             let wrong = if self.of == &problem::TOKEN_WRONG { ", error=\"invalid_token\"" } else { "" };
-            answer.insert_header((header::WWW_AUTHENTICATE, format!("Bearer realm=\"forebay\"{wrong}")));
+            answer.insert_header((header::WWW_AUTHENTICATE, format!("Bearer realm=\"forebay\"{wrong}, Basic realm=\"forebay\"")));
         }
         if let Some(methods) = &self.allow {
             answer.insert_header((header::ALLOW, methods.as_str()));
