@@ -13,7 +13,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use forebay_schemas::problem;
 use futures_util::stream::{Stream, unfold};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::ask::Asked;
 use super::problem::Refusal;
@@ -24,6 +24,8 @@ use crate::journal::{Durable, Follower, JournalError};
 const CHUNK: usize = 16 << 10;
 /// After an event, how long more of them are waited for, so that a thousand clients don't read the journal at each.
 const GATHER: Duration = Duration::from_millis(25);
+/// How many clients read the journal's files at the same moment; each read holds a thread, and what the system's allocator keeps for it.
+pub(super) const READ_AT_ONCE: usize = 2;
 /// A line that says nothing comes so often when nothing happens, so that whoever is between does not end the connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -33,6 +35,8 @@ pub(super) struct Feed {
     durable: watch::Receiver<Durable>,
     /// The last event that was given.
     given: u64,
+    /// Whose turn it is to read.
+    turns: Arc<Semaphore>,
     /// One of the clients that there may be at once.
     _one: Option<OwnedSemaphorePermit>,
 }
@@ -56,7 +60,7 @@ pub(super) async fn follow(state: web::Data<State>, asked: Asked, request: HttpR
     };
     let ledger = &state.parts.ledger;
     let from = last.map(|last| last.saturating_add(1)).or(asked.whole("from")).unwrap_or_else(|| ledger.last_event() + 1);
-    let feed = Feed { _one: Some(one), ..Feed::new(folder, from.max(1), ledger.durable()) };
+    let feed = Feed { _one: Some(one), ..Feed::new(folder, from.max(1), ledger.durable(), Arc::clone(&state.turns)) };
     Ok(HttpResponse::Ok().content_type("text/event-stream").insert_header((header::CACHE_CONTROL, "no-store")).streaming(feed.stream()))
 }
 
@@ -75,8 +79,8 @@ impl From<JournalError> for Halt {
 
 impl Feed {
     /// The events of the journal in a folder from `from` on.
-    pub(super) fn new(folder: &Path, from: u64, durable: watch::Receiver<Durable>) -> Self {
-        Self { follower: Follower::new(folder, from), durable, given: from.saturating_sub(1), _one: None }
+    fn new(folder: &Path, from: u64, durable: watch::Receiver<Durable>, turns: Arc<Semaphore>) -> Self {
+        Self { follower: Follower::new(folder, from), durable, given: from.saturating_sub(1), turns, _one: None }
     }
 
     /// Its events as they come, until the journal ends.
@@ -85,8 +89,10 @@ impl Feed {
             loop {
                 let Durable::Upto(upto) = *feed.durable.borrow_and_update() else { return None };
                 if upto > feed.given {
+                    let turn = Arc::clone(&feed.turns).acquire_owned().await.ok()?;
                     let read = tokio::task::spawn_blocking(move || (feed.read(upto), feed)).await;
                     let (text, back) = read.ok()?;
+                    drop(turn);
                     feed = back;
                     match text {
                         Ok(text) if text.is_empty() => {}
@@ -154,7 +160,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ledger = ledger(dir.path());
         happen(&ledger, 5_000);
-        let mut events = Box::pin(Feed::new(dir.path(), 11, ledger.durable()).stream());
+        let mut events = Box::pin(Feed::new(dir.path(), 11, ledger.durable(), Arc::new(Semaphore::new(READ_AT_ONCE))).stream());
         let (mut seen, mut pieces) = (Vec::new(), 0);
         while seen.len() < 4_990 {
             let piece = events.next().await.unwrap().unwrap();

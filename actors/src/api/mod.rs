@@ -63,12 +63,19 @@ pub(super) struct State {
     parts: ApiParts,
     plans: plans::Plans,
     streams: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     reads: Semaphore,
 }
 
 impl State {
     fn new(parts: ApiParts) -> Self {
-        Self { parts, plans: plans::Plans::default(), streams: Arc::new(Semaphore::new(STREAMS_MOST)), reads: Semaphore::new(READS_MOST) }
+        Self {
+            parts,
+            plans: plans::Plans::default(),
+            streams: Arc::new(Semaphore::new(STREAMS_MOST)),
+            turns: Arc::new(Semaphore::new(events::READ_AT_ONCE)),
+            reads: Semaphore::new(READS_MOST),
+        }
     }
 }
 
