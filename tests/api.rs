@@ -276,7 +276,7 @@ fn with_tokens_everybody_shows_one_loopback_too_and_does_no_more_than_its_role()
     }
     let missing = http.get("/v1/snapshot");
     assert!(missing.problem(401, "token.missing").contains("FOREBAY_TOKEN"));
-    assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"forebay\"");
+    assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"forebay\", Basic realm=\"forebay\"");
     http.get("/v1/nothing").problem(401, "token.missing");
     http.get("/metrics").problem(401, "token.missing");
     assert_eq!(http.get("/healthz").status, 200);
