@@ -6,6 +6,7 @@ use std::time::Duration;
 use forebay_schemas::pipeline::{ApiTable, Pipeline};
 use forebay_schemas::run::{Problem, Run, RunRequest};
 use forebay_schemas::snapshot::Snapshot;
+use forebay_tui::root_cause;
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -179,13 +180,4 @@ impl ApiClient {
             "start it with `forebay run` or `forebay demo`, or name its address with --url",
         )
     }
-}
-
-/// The innermost cause of an error, which is the one that says something.
-pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

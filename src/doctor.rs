@@ -148,7 +148,7 @@ async fn api(url: &str, timeout: Duration) -> Finding {
     let found = match reqwest::Client::new().get(url).timeout(timeout).send().await {
         Ok(answer) if answer.status().is_success() => Ok(format!("answers {}", answer.status())),
         Ok(answer) => Err(format!("answers {}; look at [fetcher] url and headers", answer.status())),
-        Err(cause) => Err(format!("{}; look at [fetcher] url", crate::api_client::root_cause(&cause))),
+        Err(cause) => Err(format!("{}; look at [fetcher] url", forebay_tui::root_cause(&cause))),
     };
     Finding { what: format!("API {url}"), found }
 }

@@ -235,6 +235,11 @@ fn unknown() -> i64 {
 }
 
 impl PartitionView {
+    /// A partition of which nothing is known.
+    pub fn unknown(partition: Partition) -> Self {
+        Self { partition, begin: 0, end: -1, written: -1, committed: -1, assigned: false, paused: false, clamped: 0, behind_ms: -1 }
+    }
+
     /// Records in the partition that are not yet written.
     pub fn lag(&self) -> u64 {
         let done = self.written.max(self.committed).max(self.begin);

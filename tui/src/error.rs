@@ -49,3 +49,12 @@ pub enum SourceError {
         why: String,
     },
 }
+
+/// The innermost cause of an error, which is the one that says something.
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -27,7 +27,7 @@ mod view;
 mod fixture;
 
 pub use app::{Ended, Setup, frame, live, screens};
-pub use error::SourceError;
+pub use error::{SourceError, root_cause};
 pub use source::{Api, EventReader, Source};
 pub use status::{healthy, once};
 pub use theme::{Options, Palette};

@@ -16,7 +16,7 @@ use actix_web::{HttpMessage as _, web};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use forebay_schemas::api::Role;
-use forebay_schemas::pipeline::{ApiTable, Pipeline, SecretError};
+use forebay_schemas::pipeline::{ApiTable, Pipeline, SecretError, is_loopback};
 use forebay_schemas::problem;
 
 use super::State;
@@ -152,8 +152,7 @@ impl Gate {
 
     fn serves(&self, host: &str) -> bool {
         let name = host_name(host);
-        let loopback = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        loopback || self.hosts.iter().any(|known| known == host || (!has_port(known) && known == name))
+        is_loopback(name) || self.hosts.iter().any(|known| known == host || (!has_port(known) && known == name))
     }
 }
 

@@ -179,17 +179,7 @@ impl Telemetry {
 
     fn known(&self, partition: Partition, change: impl FnOnce(&mut Known)) {
         let mut partitions = lock(&self.partitions);
-        let view = PartitionView {
-            partition,
-            begin: 0,
-            end: 0,
-            written: -1,
-            committed: -1,
-            assigned: false,
-            paused: false,
-            clamped: 0,
-            behind_ms: -1,
-        };
+        let view = PartitionView { end: 0, ..PartitionView::unknown(partition) };
         let known = partitions.entry(partition).or_insert(Known { view, oldest_ms: None });
         change(known);
         // Kafka tells the end once a second only; what is written was there.

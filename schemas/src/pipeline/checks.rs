@@ -308,8 +308,7 @@ fn check_api(p: &Pipeline) -> Result<(), FileError> {
     }
     check_servers(p, key, std::iter::once(p.api.listen.as_str()))?;
     let host = p.api.listen.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if loopback || !p.api.tokens.is_empty() {
+    if is_loopback(host) || !p.api.tokens.is_empty() {
         return Ok(());
     }
     Err(p.error_at(
@@ -317,6 +316,11 @@ fn check_api(p: &Pipeline) -> Result<(), FileError> {
         format!("{host:?} is not a loopback address, and the API has no token"),
         "add tokens, such as `tokens = { operator = { env = \"FOREBAY_TOKEN\" } }`, or listen on 127.0.0.1, [::1], localhost or \"unix:PATH\"",
     ))
+}
+
+/// Whether a host, without brackets or port, is this machine's loopback: its name, or one of its addresses.
+pub fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// An address that something is posted to; `such` is an example, `otherwise` what to do with a user in it.

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use checks::is_loopback;
 pub use error::{FileError, Spot, nearest};
 pub use nulls::{Nulls, NullsTable};
 pub use secret::{Secret, SecretError};

@@ -294,11 +294,7 @@ fn innermost(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("timed out after {} s", TIME_OUT.as_secs());
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
+    crate::error::root_cause(error)
 }
 
 #[cfg(test)]

@@ -419,18 +419,7 @@ impl World {
     fn partitions_over(&self, look: &Snapshot, now: &Self) -> Vec<PartitionView> {
         let mut all: BTreeMap<Partition, PartitionView> = look.partitions.iter().map(|view| (view.partition, *view)).collect();
         for &partition in self.partitions.keys() {
-            let unknown = PartitionView {
-                partition,
-                begin: 0,
-                end: -1,
-                written: -1,
-                committed: -1,
-                assigned: false,
-                paused: false,
-                clamped: 0,
-                behind_ms: -1,
-            };
-            all.entry(partition).or_insert(unknown);
+            all.entry(partition).or_insert_with(|| PartitionView::unknown(partition));
         }
         for (partition, view) in &mut all {
             let (then, known_now) = (self.partitions.get(partition), now.partitions.get(partition));
