@@ -4,14 +4,8 @@
 
 mod support;
 
-use std::process::Output;
-
 use serde_json::Value;
-use support::{Job, forebay, output};
-
-fn said(end: &Output) -> String {
-    String::from_utf8_lossy(&end.stderr).into_owned()
-}
+use support::{Job, forebay, output, said};
 
 #[test]
 fn init_writes_files_that_check_accepts() {

@@ -223,12 +223,24 @@ impl Job {
         Running { child, url: self.url(), log, stdout }
     }
 
+    /// The events of a type, as `forebay journal show --json` has them.
+    pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
+        let end = self.forebay(&["journal", "show", "--json", "--type", kind]);
+        assert!(end.status.success(), "{}", said(&end));
+        String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// The rows that `forebay query` gives.
     pub(crate) fn query(&self, statement: &str) -> Vec<Value> {
         let end = self.forebay(&["query", "--json", statement]);
         assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
         String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// What a command said on stderr.
+pub(crate) fn said(end: &Output) -> String {
+    String::from_utf8_lossy(&end.stderr).into_owned()
 }
 
 /// The SQL of the example.

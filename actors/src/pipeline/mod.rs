@@ -20,5 +20,5 @@ mod running;
 mod view;
 
 pub use blueprint::Blueprint;
-pub use running::{Options, Role, Running, StartError, journal_dir, start};
+pub use running::{Options, Role, Running, StartError, is_running, journal_dir, start};
 pub use view::Viewer;
