@@ -91,6 +91,8 @@ fn bad_input_is_refused_with_a_status_a_type_and_a_remedy_each() {
     // Foreign hosts and origins.
     assert!(http.ask("GET", "/v1/snapshot", &[("host", "evil.example")], "").problem(403, "host").contains("[api] hosts"));
     http.ask("PUT", &format!("{RUNS}/k"), &[("origin", "https://evil.example")], "").problem(403, "origin");
+    let first = [("origin", "https://evil.example"), ("access-control-request-method", "PUT")];
+    http.ask("OPTIONS", &format!("{RUNS}/k"), &first, "").problem(403, "origin");
     assert!(running.stop().success());
 }
 
@@ -308,7 +310,8 @@ fn an_actor_is_restarted_on_request_with_those_that_hang_on_it_and_nothing_is_lo
 #[test]
 fn with_tokens_everybody_shows_one_loopback_too_and_does_no_more_than_its_role() {
     let job = Job::new("embedded", "embedded")
-        .with("tokens = { viewer = { env = \"VIEWER\" }, operator = { env = \"OPERATOR\" } }\nmask = [\"/name\"]");
+        .with("tokens = { viewer = { env = \"VIEWER\" }, operator = { env = \"OPERATOR\" } }\nmask = [\"/name\"]")
+        .with("origins = [\"https://ops.example.org\"]");
     let tokens = [("VIEWER", "viewer-0123456789"), ("OPERATOR", "operator-0123456789"), ("FOREBAY_TOKEN", "viewer-0123456789")];
     let running = job.start(&[], &tokens);
     let http = Http::new(running.url());
@@ -327,6 +330,18 @@ fn with_tokens_everybody_shows_one_loopback_too_and_does_no_more_than_its_role()
     };
     with("guessed-0123456789", "GET", "/v1/snapshot", "").problem(401, "token.wrong");
     assert_eq!(with("viewer-0123456789", "GET", "/v1/whoami", "").body, json!({ "role": "viewer", "by": "token" }));
+    // A page of an origin that the file names: its browser asks first, without a token, and may show what the page was refused for.
+    let page = ("origin", "https://ops.example.org");
+    let may = http.ask("OPTIONS", "/v1/pipelines/users/state", &[page, ("access-control-request-method", "PUT")], "");
+    assert_eq!((may.status, may.header("access-control-allow-origin")), (204, page.1));
+    assert!(
+        may.header("access-control-allow-methods").contains("PUT") && may.header("access-control-allow-headers").contains("authorization")
+    );
+    let refused = http.ask("GET", "/v1/snapshot", &[page], "");
+    refused.problem(401, "token.missing");
+    assert_eq!(refused.header("access-control-allow-origin"), page.1);
+    http.ask("OPTIONS", "/v1/snapshot", &[page], "").problem(401, "token.missing");
+
     let pause = "{\"state\": \"paused\", \"reason\": \"x\"}";
     let refused = with("viewer-0123456789", "PUT", "/v1/pipelines/users/state", pause);
     refused.problem(403, "role");
