@@ -38,16 +38,17 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let mut bench = Bench { job: &job, running: &running, bootstrap: kafka.bootstrap(), http: reqwest::Client::new(), produced: 0 };
-        let (mut with, mut without) = (Duration::ZERO, Duration::ZERO);
+        let (mut with, mut without, mut most) = (Duration::ZERO, Duration::ZERO, [0; 2]);
         for round in 0..=ROUNDS {
             let mut took = [Duration::ZERO; 2];
             for crowd in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
                 let readers = if crowd == 1 { bench.readers().await } else { Vec::new() };
-                took[crowd] = bench.round().await;
-                let memory = bench.memory();
+                let memory;
+                (took[crowd], memory) = bench.round().await;
+                most[crowd] = most[crowd].max(memory);
                 let kind = if round == 0 { "warm-up" } else { "round" };
                 let rate = f64::from(RECORDS) / took[crowd].as_secs_f64();
-                println!("{kind} {round}: {} readers: {rate:.0} rows/s, {} MB resident", readers.len(), memory >> 20);
+                println!("{kind} {round}: {} readers: {rate:.0} rows/s, at most {} MB resident", readers.len(), memory / 1_000_000);
                 readers.iter().for_each(JoinHandle::abort);
             }
             if round > 0 {
@@ -56,6 +57,7 @@ fn main() {
             }
         }
         println!("throughput with {READERS} slow readers over throughput without: {:.3}", without.as_secs_f64() / with.as_secs_f64());
+        println!("at most resident without readers: {} MB, with them: {} MB", most[0] / 1_000_000, most[1] / 1_000_000);
     });
 }
 
@@ -68,18 +70,19 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// From the resume until all of a filled topic is in the table.
-    async fn round(&mut self) -> Duration {
+    /// From the resume until all of a filled topic is in the table: how long it takes, and the most memory that the process has meanwhile.
+    async fn round(&mut self) -> (Duration, u64) {
         self.desire("paused").await;
         let (from, to) = (self.produced, self.produced + RECORDS);
         produce(self.bootstrap, &self.job.topic, (from..to).map(|n| (user_id(n), user(n, 1).into_bytes())));
         self.produced = to;
-        let began = Instant::now();
+        let (began, mut most) = (Instant::now(), 0);
         self.desire("running").await;
         while self.snapshot().await["totals"]["written"].as_u64().unwrap() < u64::from(to) {
+            most = most.max(self.memory());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        began.elapsed()
+        (began.elapsed(), most)
     }
 
     async fn desire(&self, state: &str) {

@@ -31,6 +31,11 @@ use forebay_schemas::api::DesiredState;
 use crate::end::End;
 use crate::talk::{LogFormat, Talk};
 
+/// For Rust and for the libraries written in C (librdkafka, SQLite): batches come and go by the megabyte on several threads, and the system's own
+/// allocator keeps for each thread what that once had.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Records from an HTTP API, through Kafka, through micro-batches of SQL, into Cassandra: effectively once.
 #[derive(Parser)]
 #[command(name = "forebay", version, max_term_width = 110, arg_required_else_help = true, after_help = EXAMPLES)]

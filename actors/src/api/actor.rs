@@ -11,6 +11,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use forebay_schemas::pipeline::Pipeline;
 
+use super::events::CHUNK;
 use super::gate::{Gate, gate};
 use super::{State, Triggers, router};
 use crate::broker::Access;
@@ -85,6 +86,8 @@ impl Actor for Api {
         let app = move || App::new().app_data(state.clone()).wrap(from_fn(gate)).configure(router::configure);
         let server = HttpServer::new(app)
             .workers(1)
+            // A client that reads slowly holds so much of what was already read for it.
+            .h1_write_buffer_size(CHUNK)
             .max_connections(CONNECTIONS_MOST)
             .client_request_timeout(HEAD_TIMEOUT)
             .shutdown_timeout(1)

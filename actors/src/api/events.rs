@@ -1,7 +1,7 @@
 //! `GET /v1/events`: the journal as it grows, as server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 //!
 //! Guarantee: events come in sequence, each with its sequence as `id`, and only once they are on the disk, so that no crash takes one back;
-//! `Last-Event-ID` goes on after the last one that came. A client that reads slowly holds [`CHUNK`] bytes here, one event more, and nothing up:
+//! `Last-Event-ID` goes on after the last one that came. A client that reads slowly holds less than twice [`CHUNK`] bytes here, one event more, and nothing up:
 //! what it has not asked for stays in the journal. Not guaranteed: events that `[journal] keep` has removed; the ids show the gap.
 
 use std::path::Path;
@@ -21,7 +21,7 @@ use super::{Answer, State};
 use crate::journal::{Durable, Follower, JournalError};
 
 /// How much is read ahead of a client.
-const CHUNK: usize = 16 << 10;
+pub(super) const CHUNK: usize = 8 << 10;
 /// After an event, how long more of them are waited for, so that a thousand clients don't read the journal at each.
 const GATHER: Duration = Duration::from_millis(25);
 /// How many clients read the journal's files at the same moment; each read holds a thread, and what the system's allocator keeps for it.

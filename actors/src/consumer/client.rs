@@ -66,7 +66,7 @@ fn configure(base: &ClientConfig, group: &str) -> ClientConfig {
         ("isolation.level", "read_committed"),
         ("check.crcs", "true"),
         // Bounded, and asked for again soon after it was full.
-        ("queued.max.messages.kbytes", "16384"),
+        ("queued.max.messages.kbytes", "8192"),
         ("fetch.queue.backoff.ms", "10"),
         ("fetch.min.bytes", "1"),
         ("statistics.interval.ms", "1000"),

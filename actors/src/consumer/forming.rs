@@ -150,18 +150,21 @@ impl Forming {
         piece.clock = clock;
     }
 
-    /// Takes what there is, in vectors that are not much larger than what they hold; none when there is nothing.
+    /// Takes what there is, in vectors that hold little more, since the budget counts what is in them; none when there is nothing.
     pub(crate) fn cut(&mut self) -> Option<(Filled, Instant)> {
         let since = self.since.take()?;
         let mut filled = std::mem::take(&mut self.filled);
-        if filled.arena.capacity() / 2 > filled.arena.len() {
-            filled.arena.shrink_to_fit();
-        }
-        if filled.records.capacity() / 2 > filled.records.len() {
-            filled.records.shrink_to_fit();
-        }
+        fit(&mut filled.arena);
+        fit(&mut filled.records);
         self.before = (filled.arena.len(), filled.records.len());
         Some((filled, since))
+    }
+}
+
+/// Gives back what is more than an eighth too much.
+fn fit<T>(vector: &mut Vec<T>) {
+    if vector.capacity() - vector.len() > vector.len() / 8 {
+        vector.shrink_to_fit();
     }
 }
 

@@ -12,7 +12,7 @@
 //!   they are lost nothing is committed, and what settles late changes nothing.
 //!
 //! Not guaranteed: that a record is read once. What was in flight at a crash is read again, and written again with the same
-//! timestamp. Beside the budget it keeps one record in hand, and Kafka's client up to 16 MiB that it fetched ahead. Gaps at the very end
+//! timestamp. Beside the budget it keeps one record in hand, and Kafka's client up to 8 MiB that it fetched ahead. Gaps at the very end
 //! of a partition (the markers of transactions) are not committed over, so such a partition shows a lag of a few.
 //!
 //! ```text

@@ -148,7 +148,7 @@ pub struct ConsumerTable {
     /// When a micro-batch is cut.
     #[serde(default)]
     pub batch: BatchTable,
-    /// The most bytes of records read from the topic and not yet written. Default 64 MiB.
+    /// The most bytes of records read from the topic and not yet written. Default 32 MiB.
     #[serde(default = "default_consumer_budget")]
     pub budget: Bytes,
 }
@@ -386,7 +386,7 @@ fn default_producer_budget() -> Bytes {
     Bytes(32 << 20)
 }
 fn default_consumer_budget() -> Bytes {
-    Bytes(64 << 20)
+    Bytes(32 << 20)
 }
 fn default_batch_rows() -> usize {
     50
