@@ -233,6 +233,57 @@ fn whoever_only_looks_asks_the_api_for_nothing_that_changes_it() {
 }
 
 #[test]
+fn log_lines_are_asked_for_where_they_are_shown_and_everywhere_while_it_is_recorded() {
+    let asks = |model: &mut Model| {
+        model.update(Update::Look(Arc::new(fixture::busy())), Instant::now());
+        model.effects().iter().any(|effect| matches!(effect, Effect::Ask(Question::Logs(0))))
+    };
+    let mut model = Model::new(Kind::Process, true, false);
+    assert!(!asks(&mut model));
+    model.act(Action::Show(Screen::Logs));
+    assert_eq!(model.effects(), [Effect::Ask(Question::Logs(0))]);
+    let mut recorded = Model { recorded: true, ..Model::new(Kind::Process, true, false) };
+    assert!(asks(&mut recorded) && !asks(&mut recorded), "once, until there is an answer");
+}
+
+#[test]
+fn records_are_asked_for_once_a_look_however_fast_the_answers_come() {
+    let mut model = Model::new(Kind::Process, true, false);
+    model.act(Action::Show(Screen::Records));
+    for _ in 0..2 {
+        model.update(Update::Look(Arc::new(fixture::busy())), Instant::now());
+        assert_eq!(model.effects(), [Effect::Ask(Question::Records)]);
+        let none = Records { topic: "users_stream".to_owned(), records: Vec::new() };
+        model.update(Update::Answer(Answer::Records(Ok(none))), Instant::now());
+        assert_eq!(model.effects(), []);
+    }
+}
+
+#[test]
+fn the_log_follows_its_newest_line_until_a_key_leaves_it() {
+    let mut model = with_history(600);
+    model.update(Update::Answer(Answer::Logs(Ok(fixture::logs()))), Instant::now());
+    model.act(Action::Show(Screen::Logs));
+    let since = fixture::logs().since;
+    assert_eq!(model.selected(), Some(RowId::Log(since, 10)));
+    model.act(Action::Move(-1));
+    model.update(
+        Update::Answer(Answer::Logs(Ok(Logs { lines: vec![fixture::log_line(11, "x")], upto: 11, lost: 0, since }))),
+        Instant::now(),
+    );
+    assert_eq!((model.selected(), model.follow), (Some(RowId::Log(since, 9)), false));
+    model.act(Action::Follow);
+    assert_eq!(model.selected(), Some(RowId::Log(since, 11)));
+    model.act(Action::First);
+    model.act(Action::Level);
+    assert_eq!(model.len(List::Logs), 3);
+    model.act(Action::Last);
+    model.act(Action::Enter);
+    model.act(Action::Enter);
+    assert_eq!(model.pages, [RowId::Log(since, 9), RowId::Actor("root/egress/writer".to_owned())]);
+}
+
+#[test]
 fn an_operator_says_why_and_the_order_goes_out_once() {
     let mut model = Model::new(Kind::Process, true, true);
     assert_eq!(model.effects(), [Effect::Ask(Question::WhoAmI)]);
