@@ -43,21 +43,21 @@ fn says(canvas: &Canvas<'_>) -> (String, Role) {
         _ => {}
     }
     let from = match book.level() {
-        LogLevel::Info => "all that is kept, from info on",
+        LogLevel::Info => "all from info on",
         LogLevel::Warn => "warnings and errors",
         LogLevel::Error => "errors only",
     };
     let now = match model.until() {
         Some(until) => {
             let later = book.rows(None) - model.len(List::Logs);
-            format!("up to {}, {} later ones are held", until.format("%H:%M:%S%.3f"), text::count(later as u64))
+            format!("up to {}; {} more since then", until.format("%H:%M:%S%.3f"), text::count(later as u64))
         }
-        None if model.follow => "follows the newest; f stops".to_owned(),
-        None => "holds; f follows the newest".to_owned(),
+        None if model.follow => "follows the newest (f)".to_owned(),
+        None => "holds (f)".to_owned(),
     };
     let missing = (0..model.len(List::Logs)).filter_map(|row| book.row(row)).any(|held| held.before.is_some());
-    let missing = if missing { "; ! is where lines are missing" } else { "" };
-    (format!("{from}; v changes it; {now}{missing}"), Role::Muted)
+    let missing = if missing { "; ! where lines are missing" } else { "" };
+    (format!("{from} (v); {now}{missing}"), Role::Muted)
 }
 
 fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
@@ -125,30 +125,26 @@ pub(super) fn page(canvas: &Canvas<'_>, since: DateTime<Utc>, seq: u64, width: u
     lines
 }
 
+/// How it is shown whole: what it says, what is to be known of it, and what it is about, which may be long.
 fn whole(canvas: &Canvas<'_>, held: &Held, width: usize) -> Vec<Line<'static>> {
     let line = &held.line;
     let mut lines = page::wrapped(canvas, "message", &line.message, width);
-    lines.extend(line.fields.iter().flat_map(|(name, value)| page::wrapped(canvas, name, &logs::plain(value), width)));
     lines.push(page::fact(canvas, "level", line.level.word(), role(line.level)));
     lines.push(page::fact(canvas, "at", &line.timestamp.format("%F %T%.6f").to_string(), Role::Text));
-    lines.extend(page::wrapped(canvas, "target", &line.target, width));
+    let before = match held.before {
+        Some(Break::Lost(lost)) => Some(format!("{} lines are lost", text::count(lost))),
+        Some(Break::Process) => Some("another process; this one began here".to_owned()),
+        None => None,
+    };
+    lines.extend(before.map(|before| page::fact(canvas, "before it", &before, Role::Warn)));
     if line.repeated > 0 {
-        lines.push(page::fact(
-            canvas,
-            "repeated",
-            &format!("left out {} times since it was last said", text::count(line.repeated)),
-            Role::Text,
-        ));
+        let times = format!("left out {} times since it was last said", text::count(line.repeated));
+        lines.push(page::fact(canvas, "repeated", &times, Role::Text));
     }
     if line.cut {
         lines.push(page::fact(canvas, "cut", "it was longer than 4 KiB", Role::Warn));
     }
-    match held.before {
-        Some(Break::Lost(lost)) => {
-            lines.push(page::fact(canvas, "before it", &format!("{} lines are lost", text::count(lost)), Role::Warn));
-        }
-        Some(Break::Process) => lines.push(page::fact(canvas, "before it", "another process; this one began here", Role::Warn)),
-        None => {}
-    }
+    lines.extend(line.fields.iter().flat_map(|(name, value)| page::wrapped(canvas, name, &logs::plain(value), width)));
+    lines.extend(page::wrapped(canvas, "target", &line.target, width));
     lines
 }

@@ -164,10 +164,10 @@ fn log_lines_of_a_moment_are_those_until_then_and_where_there_are_none_it_says_w
     model.act(Action::Show(Screen::Logs));
     model.act(Action::Freeze);
     let mut later = fixture::logs();
-    later.lines = vec![fixture::log_line(100, "said after that")];
+    later.lines = vec![fixture::log_line(1_000, "said after that")];
     model.update(Update::Answer(Answer::Logs(Ok(later))), now);
     let frozen = text(&model);
-    assert!(frozen.contains("1 later ones are held") && frozen.contains("run succeeded") && !frozen.contains("said after"), "{frozen}");
+    assert!(frozen.contains("; 1 more since then") && frozen.contains("run succeeded") && !frozen.contains("said after"), "{frozen}");
     model.act(Action::Live);
     assert!(text(&model).contains("said after that"));
     let why = |kind, asks| {
