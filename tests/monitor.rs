@@ -365,7 +365,7 @@ fn log_lines_are_shown_as_they_come_filtered_followed_recorded_and_given_again()
     view.wait("its restart is told of", |text| text.contains("topic is ready") && text.contains("will restart"));
     view.press("v");
     view.wait("warnings alone are left", |text| {
-        text.contains("warnings and errors;") && !text.contains("topic is ready") && text.contains("WARN  ended")
+        text.contains("warnings and errors (v)") && !text.contains("topic is ready") && text.contains("WARN  ended")
     });
     view.press("/writer\r");
     view.wait_for("/writer");
