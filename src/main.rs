@@ -173,9 +173,7 @@ fn pipeline_path(global: &Global) -> Result<PathBuf, End> {
 
 /// The pipeline file, read and checked.
 fn load_pipeline(global: &Global) -> Result<forebay_schemas::pipeline::Pipeline, End> {
-    let pipeline = forebay_schemas::pipeline::load(&pipeline_path(global)?)?;
-    logging::name_pipeline(&pipeline.meta.name);
-    Ok(pipeline)
+    Ok(forebay_schemas::pipeline::load(&pipeline_path(global)?)?)
 }
 
 /// `NAME=VALUE`, as a flag takes it.

@@ -68,7 +68,11 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let inner = canvas.frame_of_list(frame, area, List::Logs, len, first, room);
     if len == 0 {
         let all = model.filter(List::Logs).is_empty() && model.answers.logs.level() == LogLevel::Info;
-        let none = if all { "no log lines yet" } else { "no log lines of this level and with these words" };
+        let none = match (all, model.asks()) {
+            (false, _) => "no log lines of this level with these words",
+            (true, true) => "no log lines yet",
+            (true, false) => "none here",
+        };
         return put(frame, inner, vec![canvas.styled(none.to_owned(), Role::Muted)]);
     }
     let width = usize::from(inner.width);
