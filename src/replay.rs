@@ -70,7 +70,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn replay(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
     talk::start_logging(global.log_format, "warn");
     let pipeline = crate::load_pipeline(global)?;
-    crate::logging::name_pipeline(&pipeline.meta.name);
     let from = match &args.from {
         Wanted::At(from) => from.clone(),
         Wanted::Ago(ago) => From::Time(Utc::now() - *ago),
