@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::api::LogLine;
 use forebay_schemas::snapshot::ActorState;
 use proptest::prelude::*;
 
@@ -281,6 +282,27 @@ fn the_log_follows_its_newest_line_until_a_key_leaves_it() {
     model.act(Action::Enter);
     model.act(Action::Enter);
     assert_eq!(model.pages, [RowId::Log(since, 9), RowId::Actor("root/egress/writer".to_owned())]);
+}
+
+#[test]
+fn from_a_log_line_one_goes_to_its_moment_and_sees_the_lines_until_then() {
+    let mut model = with_history(60);
+    let at = |place: usize, millis: i64| model.timeline().get(place).unwrap().at + chrono::TimeDelta::milliseconds(millis);
+    let times = [at(10, 5), at(30, 50), at(50, 0)];
+    let lines = (1..).zip(times).map(|(seq, timestamp)| LogLine { timestamp, ..fixture::log_line(seq, "said") }).collect();
+    let since = fixture::logs().since;
+    model.update(Update::Answer(Answer::Logs(Ok(Logs { lines, upto: 3, lost: 0, since }))), Instant::now());
+    model.act(Action::Show(Screen::Logs));
+    model.act(Action::Move(-1));
+    model.act(Action::Travel);
+    let then = model.then().unwrap();
+    assert_eq!((then.seq, model.len(List::Logs), model.selected()), (32, 2, Some(RowId::Log(since, 2))));
+    model.act(Action::Step(-1));
+    assert_eq!(model.len(List::Logs), 2, "it was said before the next event");
+    model.act(Action::Step(-1));
+    assert_eq!((model.len(List::Logs), model.selected()), (1, Some(RowId::Log(since, 1))));
+    model.act(Action::Live);
+    assert_eq!(model.len(List::Logs), 3);
 }
 
 #[test]
