@@ -19,7 +19,7 @@ use crate::talk::Talk;
 /// The longest that an answer other than a long poll may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one long poll waits for a change.
-const POLL: Duration = Duration::from_secs(20);
+pub(crate) const POLL: Duration = Duration::from_secs(20);
 /// How long applying a plan may take.
 const APPLY: Duration = Duration::from_secs(600);
 
@@ -120,9 +120,14 @@ impl ApiClient {
 
     /// Waits for a run to change, a while at most; gives it as it is then.
     pub(crate) async fn poll_run(&self, id: Uuid, at_most: Duration) -> Result<Run, End> {
+        self.poll(&["v1", "runs", &id.to_string()], &[], at_most).await
+    }
+
+    /// What is at a path, which the API waits with, a while at most.
+    pub(crate) async fn poll<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)], at_most: Duration) -> Result<T, End> {
         let wait = at_most.min(POLL);
-        let query = [("wait", format!("{}ms", wait.as_millis()))];
-        self.ask(Method::GET, &["v1", "runs", &id.to_string()], &query, None::<&()>, wait + TIMEOUT).await
+        let query = [query, &[("wait", format!("{}ms", wait.as_millis()))]].concat();
+        self.ask(Method::GET, path, &query, None::<&()>, wait + TIMEOUT).await
     }
 
     /// Has something planned, and says what it would do; with a reason it is done, and what it came to is given.

@@ -1,187 +1,97 @@
-//! Log lines as JSON objects, and the same trouble not over and over.
-//!
-//! Guarantee: each line is one object with the keys `timestamp` (RFC 3339, UTC, microseconds), `level`, `target`, `message`, and `pipeline` once its file
-//! is read; an error stands under `error`, an actor's path under `actor`, whatever the code calls it; numbers and truths stay such. `docs/OPERATIONS.md`
-//! has the table. A warning or an error that is the same in every word as one of the last [`QUIET`] is left out, and the next line of it says how
-//! often in `repeated`. Not guaranteed: the words of a message.
+//! `forebay logs`: the last log lines of a running pipeline, and those that come.
 
-use std::cell::Cell;
-use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::fmt::{self, Write as _};
-use std::hash::{Hash as _, Hasher as _};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::fmt::Write as _;
 
-use chrono::{SecondsFormat, Utc};
-use serde_json::{Map, Value};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::{Context, Filter};
-use tracing_subscriber::registry::LookupSpan;
+use chrono::SecondsFormat;
+use forebay_schemas::api::{LogLevel, LogLine, Logs};
+use serde_json::Value;
 
-/// For how long the same line is left out.
-const QUIET: Duration = Duration::from_secs(10);
-/// How many different lines are remembered for that.
-const REMEMBERED: usize = 256;
-/// Keys that a line has by itself.
-const OWN: [&str; 6] = ["timestamp", "level", "target", "message", "pipeline", "repeated"];
-/// What the code calls things, and what they are called in a line.
-const CALLED: [(&str, &str); 7] = [
-    ("cause", "error"),
-    ("failed", "error"),
-    ("refused", "error"),
-    ("rejection", "error"),
-    ("trouble", "error"),
-    ("why", "error"),
-    ("supervisor", "actor"),
-];
+use crate::Global;
+use crate::api_client::{ApiClient, POLL, Target};
+use crate::end::End;
+use crate::talk::Talk;
 
-static PIPELINE: OnceLock<String> = OnceLock::new();
+/// Lines in one answer while following.
+const MOST: u16 = 1_000;
 
-thread_local! {
-    /// How often the line that is being written was left out before.
-    static REPEATED: Cell<u64> = const { Cell::new(0) };
+/// Flags of `logs`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+The process keeps its last 2,000 lines, of 1 MiB together, from info on, whatever its stderr gets. With --json a line is what --log-format json
+writes, and its number.
+
+Examples:
+  forebay logs                                     the last hundred
+  forebay logs --level warn --limit 1000           what went wrong
+  forebay logs --follow                            and then what comes
+  forebay logs --json | jq 'select(.actor == \"root/egress/writer\")'")]
+pub(crate) struct Args {
+    /// Go on with what comes
+    #[arg(long, short = 'f')]
+    follow: bool,
+    /// Only lines of this level or a graver one
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = clap::builder::PossibleValuesParser::new(LogLevel::ALL.map(LogLevel::word)))]
+    level: String,
+    /// The last so many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    limit: u16,
+    #[command(flatten)]
+    target: Target,
 }
 
-/// Names the pipeline in every line from here on. The first name stays.
-pub(crate) fn name_pipeline(name: &str) {
-    let _ = PIPELINE.set(name.to_owned());
-}
-
-/// Writes a line as JSON.
-pub(crate) struct Json;
-
-impl<S, N> FormatEvent<S, N> for Json
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
-        let line = line(timestamp, event, PIPELINE.get().map(String::as_str), REPEATED.take());
-        writeln!(writer, "{line}")
-    }
-}
-
-fn line(timestamp: String, event: &Event<'_>, pipeline: Option<&str>, repeated: u64) -> Value {
-    let mut fields = Fields::default();
-    event.record(&mut fields);
-    let metadata = event.metadata();
-    let mut line = Map::new();
-    line.insert("timestamp".into(), timestamp.into());
-    line.insert("level".into(), metadata.level().as_str().into());
-    line.insert("target".into(), metadata.target().into());
-    line.insert("message".into(), fields.message.into());
-    line.extend(pipeline.map(|name| ("pipeline".to_owned(), name.into())));
-    if repeated > 0 {
-        line.insert("repeated".into(), repeated.into());
-    }
-    line.extend(fields.others);
-    Value::Object(line)
-}
-
-/// The fields of an event.
-#[derive(Default)]
-struct Fields {
-    message: String,
-    others: Map<String, Value>,
-}
-
-impl Fields {
-    fn put(&mut self, field: &Field, value: Value) {
-        let name = CALLED.iter().find(|(code, _)| *code == field.name()).map_or(field.name(), |(_, line)| line);
-        let name = if OWN.contains(&name) { format!("{name}_") } else { name.to_owned() };
-        self.others.insert(name, value);
-    }
-}
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            // Writing to a string does not fail.
-            let _ = write!(self.message, "{value:?}");
-        } else {
-            self.put(field, format!("{value:?}").into());
+/// Runs the command.
+pub(crate) fn logs(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
+    let client = args.target.client(global)?;
+    crate::block_on(async {
+        let last = [("level", args.level.clone()), ("limit", args.limit.to_string())];
+        let mut logs: Logs = client.get(&["v1", "logs"], &last).await?;
+        show(talk, &logs);
+        if !args.follow {
+            return Ok(());
         }
-    }
+        loop {
+            logs = next(&client, talk, &args.level, &logs).await?;
+            show(talk, &logs);
+        }
+    })
+}
 
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" { value.clone_into(&mut self.message) } else { self.put(field, value.into()) }
+/// What comes after an answer; of another process all that it has kept.
+async fn next(client: &ApiClient, talk: &Talk, level: &str, before: &Logs) -> Result<Logs, End> {
+    let after = |upto: u64| [("after", upto.to_string()), ("level", level.to_owned()), ("limit", MOST.to_string())];
+    let logs: Logs = client.poll(&["v1", "logs"], &after(before.upto), POLL).await?;
+    if logs.since == before.since {
+        return Ok(logs);
     }
+    talk.say("another process answers now; these are its lines");
+    client.get(&["v1", "logs"], &after(0)).await
+}
 
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value.into());
+fn show(talk: &Talk, logs: &Logs) {
+    if logs.lost > 0 {
+        talk.say(&format!("{} lines are missing here: the process keeps only its last ones", logs.lost));
     }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value.into());
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value.into());
+    for line in &logs.lines {
+        talk.data(&if talk.json() { serde_json::to_string(line).expect("a line is JSON") } else { text(line) });
     }
 }
 
-/// Leaves out warnings and errors that were said just now.
-#[derive(Default)]
-pub(crate) struct Repeats(Mutex<Said>);
-
-impl<S> Filter<S> for Repeats {
-    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        true
+/// A line for a person: one line, whatever stands in it.
+fn text(line: &LogLine) -> String {
+    let at = line.timestamp.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let level = line.level.word().to_uppercase();
+    let mut text = format!("{at}  {level:<5}  {}", line.message);
+    for (name, value) in &line.fields {
+        // Writing to a string does not fail.
+        let _ = match value {
+            Value::String(word) if word.chars().all(|sign| sign.is_ascii_graphic() && sign != '"') => write!(text, "  {name}={word}"),
+            value => write!(text, "  {name}={value}"),
+        };
     }
-
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
-        let metadata = event.metadata();
-        if *metadata.level() > Level::WARN {
-            return true;
-        }
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let mut hasher = DefaultHasher::new();
-        (metadata.target(), fields.message).hash(&mut hasher);
-        for (name, value) in &fields.others {
-            (name, value.to_string()).hash(&mut hasher);
-        }
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner).again(hasher.finish(), Instant::now());
-        if let Some(repeated) = said {
-            REPEATED.set(repeated);
-        }
-        said.is_some()
+    if line.repeated > 0 {
+        let _ = write!(text, "  repeated={}", line.repeated);
     }
-}
-
-/// Which lines were said when, and how often they were left out since.
-#[derive(Default)]
-struct Said(HashMap<u64, (Instant, u64)>);
-
-impl Said {
-    /// Whether a line is said now: how often it was left out before, or nothing when it is left out.
-    fn again(&mut self, line: u64, now: Instant) -> Option<u64> {
-        if let Some((at, left_out)) = self.0.get_mut(&line) {
-            if now.saturating_duration_since(*at) < QUIET {
-                *left_out += 1;
-                return None;
-            }
-            *at = now;
-            return Some(std::mem::take(left_out));
-        }
-        if self.0.len() >= REMEMBERED {
-            self.0.retain(|_, (at, left_out)| *left_out > 0 && now.saturating_duration_since(*at) < 10 * QUIET);
-        }
-        if self.0.len() >= REMEMBERED {
-            self.0.clear();
-        }
-        self.0.insert(line, (now, 0));
-        Some(0)
-    }
+    text.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).collect()
 }
 
 #[cfg(test)]
@@ -189,25 +99,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_line_is_said_once_in_ten_seconds_and_then_with_how_often_it_was_left_out() {
-        let (mut said, now) = (Said::default(), Instant::now());
-        let at = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(said.again(1, at(0)), Some(0));
-        assert_eq!(said.again(1, at(1)), None);
-        assert_eq!(said.again(2, at(1)), Some(0), "another line is another");
-        assert_eq!(said.again(1, at(9)), None);
-        assert_eq!(said.again(1, at(10)), Some(2));
-        assert_eq!(said.again(1, at(11)), None);
-        assert_eq!(said.again(1, at(40)), Some(1));
-    }
-
-    #[test]
-    fn what_is_remembered_of_lines_is_bounded() {
-        let (mut said, now) = (Said::default(), Instant::now());
-        for line in 0..100_000 {
-            said.again(line, now);
-            said.again(line, now);
-            assert!(said.0.len() <= REMEMBERED);
-        }
+    fn a_line_is_one_line_and_what_has_spaces_is_quoted() {
+        let json = r#"{"seq":7,"timestamp":"2026-11-24T10:31:07.412345Z","level":"WARN","target":"forebay_actors::writer","message":"write\nfailed",
+            "repeated":3,"error":"no\u001b[31m answer","actor":"root/egress/writer","partition":2}"#;
+        let line: LogLine = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            text(&line),
+            r#"2026-11-24T10:31:07.412Z  WARN   write failed  error="no\u001b[31m answer"  actor=root/egress/writer  partition=2  repeated=3"#
+        );
     }
 }

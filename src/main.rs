@@ -10,6 +10,7 @@ mod doctor;
 mod end;
 mod init;
 mod journal;
+mod logging;
 mod logs;
 mod monitor;
 mod query;
@@ -106,6 +107,8 @@ enum Command {
     Dlq(dlq::Args),
     /// Show records of the topic as they come
     Tap(tap::Args),
+    /// Read the last log lines of a running pipeline, and those that come
+    Logs(logs::Args),
     /// Read the table with SQL (CQL where Cassandra is the store)
     Query(query::Args),
     /// Read the events of a pipeline: what was decided, what happened, and the state that they make
@@ -142,6 +145,7 @@ fn main() -> ExitCode {
         Command::Actors(args) => actors::actors(global, &talk, &args),
         Command::Dlq(args) => dlq::dlq(global, &talk, &args),
         Command::Tap(args) => tap::tap(global, &talk, &args),
+        Command::Logs(args) => logs::logs(global, &talk, &args),
         Command::Status(args) => status::status(global, &talk, &args),
         Command::Monitor(args) => monitor::monitor(global, &talk, &args),
         Command::Query(args) => query::query(global, &talk, &args),
@@ -174,9 +178,7 @@ fn pipeline_path(global: &Global) -> Result<PathBuf, End> {
 
 /// The pipeline file, read and checked.
 fn load_pipeline(global: &Global) -> Result<forebay_schemas::pipeline::Pipeline, End> {
-    let pipeline = forebay_schemas::pipeline::load(&pipeline_path(global)?)?;
-    logs::name_pipeline(&pipeline.meta.name);
-    Ok(pipeline)
+    Ok(forebay_schemas::pipeline::load(&pipeline_path(global)?)?)
 }
 
 /// `NAME=VALUE`, as a flag takes it.

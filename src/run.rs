@@ -138,6 +138,7 @@ pub(crate) fn on_actor_thread<T>(work: impl Future<Output = T>) -> T {
 
 /// Starts a pipeline after everything that can be checked is checked.
 pub(crate) async fn start(pipeline: Pipeline, roles: Vec<Role>, fetch_once: bool) -> Result<Running, End> {
+    crate::logging::name_pipeline(&pipeline.meta.name);
     let listener = if roles.contains(&Role::Api) { Some(listen(&pipeline)?) } else { None };
     let blueprint = Blueprint::draw(pipeline)?;
     let options = Options { roles, fetch_once, listener, clock: Arc::new(SystemClock), seed: rand::random() };

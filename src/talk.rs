@@ -2,12 +2,14 @@
 
 use std::io::{IsTerminal, Write};
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::logs::{Json, Repeats};
+use crate::logging::{Json, Keep, Repeats};
 
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -79,18 +81,21 @@ pub(crate) fn colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Starts logging on stderr: Forebay's own lines from `level` on, and no other crate's, unless `FOREBAY_LOG` says otherwise.
+/// Starts logging: on stderr Forebay's own lines from `level` on, and no other crate's, unless `FOREBAY_LOG` says otherwise. Those from `info` on are
+/// kept for who asks later, whatever stderr gets.
 pub(crate) fn start_logging(format: LogFormat, level: &str) {
     let filter = std::env::var("FOREBAY_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new(format!("forebay={level},forebay_actors={level}")));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
+    let own = Targets::new().with_target("forebay", LevelFilter::INFO);
+    let registry = tracing_subscriber::registry().with(Keep::default().with_filter(own));
     // A second start in one process keeps the first: that is fine.
     let _ = match format {
-        LogFormat::Json => registry.with(lines.event_format(Json).with_filter(Repeats::default())).try_init(),
+        LogFormat::Json => registry.with(lines.event_format(Json).with_filter(Repeats::default()).with_filter(filter)).try_init(),
         LogFormat::Text => {
             let colour = colour_wanted() && std::io::stderr().is_terminal();
-            registry.with(lines.with_ansi(colour).with_target(false).compact().with_filter(Repeats::default())).try_init()
+            let lines = lines.with_ansi(colour).with_target(false).compact();
+            registry.with(lines.with_filter(Repeats::default()).with_filter(filter)).try_init()
         }
     };
 }

@@ -72,6 +72,9 @@ fn bad_input_is_refused_with_a_status_a_type_and_a_remedy_each() {
     http.get(&format!("/v1/runs/{unknown}?wait=soon")).problem(400, "query");
     http.get("/v1/records?from=3").problem(422, "records.place");
     http.get("/v1/records?partition=99").problem(422, "records.place");
+    for query in ["level=debug", "level=WARN", "after=-1", "after=9007199254740992", "limit=1001", "wait=soon", "from=1"] {
+        http.get(&format!("/v1/logs?{query}")).problem(400, "query");
+    }
     let before = "{\"action\": \"replay\", \"from\": {\"time\": \"1969-01-01T00:00:00Z\"}}";
     assert_eq!(http.post("/v1/pipelines/users/plans", before).status, 201, "a time before all records");
     http.get("/v1/nothing").problem(404, "path.unknown");
@@ -324,6 +327,7 @@ fn with_tokens_everybody_shows_one_loopback_too_and_does_no_more_than_its_role()
     assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"forebay\", Basic realm=\"forebay\"");
     http.get("/v1/nothing").problem(401, "token.missing");
     http.get("/metrics").problem(401, "token.missing");
+    http.get("/v1/logs").problem(401, "token.missing");
     assert_eq!(http.get("/healthz").status, 200);
     let with = |token: &str, method: &str, path: &str, body: &str| {
         http.ask(method, path, &[("authorization", &format!("Bearer {token}"))], body.to_owned())
@@ -341,6 +345,9 @@ fn with_tokens_everybody_shows_one_loopback_too_and_does_no_more_than_its_role()
     refused.problem(401, "token.missing");
     assert_eq!(refused.header("access-control-allow-origin"), page.1);
     http.ask("OPTIONS", "/v1/snapshot", &[page], "").problem(401, "token.missing");
+    let log = with("viewer-0123456789", "GET", "/v1/logs?limit=1000", "");
+    assert!(log.status == 200 && !log.body["lines"].as_array().unwrap().is_empty(), "{log:?}");
+    assert!(!log.body.to_string().contains("0123456789"), "no token is logged");
 
     let pause = "{\"state\": \"paused\", \"reason\": \"x\"}";
     let refused = with("viewer-0123456789", "PUT", "/v1/pipelines/users/state", pause);
@@ -400,5 +407,38 @@ fn records_are_shown_as_they_are_but_for_what_the_file_masks() {
     let batch = http.get("/v1/batches?limit=1").body["batches"][0].clone();
     let trace = http.get(&format!("/v1/batches/{}", batch["id"])).body;
     assert!(trace["sql"].as_str().unwrap().contains("SELECT") && trace["plan"].as_str().unwrap().contains("Scan: "), "{trace}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn the_last_log_lines_are_kept_whatever_stderr_gets_and_those_that_come_are_waited_for() {
+    let job = Job::new("embedded", "embedded");
+    let running = job.start(&[], &[("FOREBAY_LOG", "off")]);
+    running.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
+    let http = Http::new(running.url());
+    let seqs = |logs: &Value| logs["lines"].as_array().unwrap().iter().map(|line| line["seq"].as_u64().unwrap()).collect::<Vec<_>>();
+    let all = http.get("/v1/logs?after=0&limit=1000").body;
+    let upto = all["upto"].as_u64().unwrap();
+    assert_eq!((seqs(&all), &all["lost"]), ((1..=upto).collect(), &json!(0)), "{all}");
+    let ready = all["lines"].as_array().unwrap().iter().find(|line| line["message"] == "topic is ready").unwrap();
+    assert_eq!((&ready["level"], &ready["pipeline"], &ready["topic"]), (&json!("INFO"), &json!("users"), &json!(job.topic)));
+    assert_eq!(seqs(&http.get("/v1/logs?limit=2").body).len(), 2);
+    let grave = http.get("/v1/logs?level=error&after=0").body;
+    assert_eq!((&grave["lines"], grave["upto"].as_u64() >= Some(upto)), (&json!([]), true), "{grave}");
+    let other = http.get("/v1/logs?after=9007199254740991&wait=60s").body;
+    assert!(seqs(&other).is_empty() && other["upto"].as_u64() < Some(1_000) && other["since"] == all["since"], "{other}");
+
+    let url = running.url().to_owned();
+    let newest = http.get("/v1/logs").body["upto"].as_u64().unwrap();
+    let waiting = std::thread::spawn(move || Http::new(&url).get(&format!("/v1/logs?after={newest}&wait=60s")).body);
+    let paused = http.put("/v1/pipelines/users/state", "{\"state\": \"paused\", \"reason\": \"x\"}");
+    assert_eq!(paused.status, 200);
+    let come = waiting.join().unwrap();
+    assert_eq!(seqs(&come).first(), Some(&(newest + 1)), "{come}");
+
+    let shown = job.forebay(&["logs", "--json", "--limit", "1000"]);
+    let lines: Vec<Value> = String::from_utf8(shown.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[..all["lines"].as_array().unwrap().len()], all["lines"].as_array().unwrap()[..]);
+    assert_eq!(running.log(), "", "stderr gets nothing");
     assert!(running.stop().success());
 }

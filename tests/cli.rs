@@ -5,6 +5,7 @@
 mod support;
 
 use serde_json::Value;
+use support::api::{Answer, TestApi};
 use support::{Job, forebay, output, said};
 
 #[test]
@@ -75,7 +76,7 @@ fn without_a_pipeline_file_it_says_how_to_get_one() {
 
 #[test]
 fn without_a_running_pipeline_status_and_trigger_say_how_to_start_one() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 11] = [
         &["status"],
         &["trigger"],
         &["runs"],
@@ -83,6 +84,8 @@ fn without_a_running_pipeline_status_and_trigger_say_how_to_start_one() {
         &["actors"],
         &["dlq"],
         &["tap"],
+        &["logs"],
+        &["logs", "--follow", "--json"],
         &["pause", "--reason", "x"],
         &["dlq", "redrive"],
     ];
@@ -91,8 +94,49 @@ fn without_a_running_pipeline_status_and_trigger_say_how_to_start_one() {
         command_line.args(command).args(["--url", "http://127.0.0.1:9"]);
         let end = output(command_line);
         assert_eq!(end.status.code(), Some(3));
-        assert!(said(&end).contains("forebay run"), "{}", said(&end));
+        let told = format!("{}{}", said(&end), String::from_utf8_lossy(&end.stdout));
+        assert!(told.contains("forebay run"), "{told}");
     }
+}
+
+/// An answer about log lines, of the process that counts since then.
+fn logs(since: &str, seqs: std::ops::Range<u64>, lost: u64) -> Answer {
+    let line = |seq: u64| {
+        let message = format!("line {seq} of {since}");
+        serde_json::json!({
+            "seq": seq, "timestamp": "2026-11-24T10:31:07.412345Z", "level": "WARN", "target": "forebay_actors::writer", "message": message,
+            "error": "no answer\u{1b}[2J", "actor": "root/egress/writer",
+        })
+    };
+    let since = format!("2026-11-24T08:00:0{since}Z");
+    let (upto, lines) = (seqs.end - 1, seqs.map(line).collect::<Vec<_>>());
+    Answer::ok(serde_json::json!({ "lines": lines, "upto": upto, "lost": lost, "since": since }).to_string())
+}
+
+#[test]
+fn logs_that_are_followed_come_once_each_and_what_is_missing_is_said() {
+    let api = TestApi::start(|n| match n {
+        0 => logs("1", 1..3, 0),
+        1 => logs("1", 9..10, 6),
+        2 => logs("2", 10..10, 0),
+        3 => logs("2", 1..2, 0),
+        _ => Answer::unavailable(),
+    });
+    let mut command = forebay();
+    command.args(["logs", "--follow", "--level", "warn", "--limit", "2", "--url", &api.url]);
+    let end = output(command);
+    let lines = String::from_utf8(end.stdout.clone()).unwrap();
+    let shown: Vec<&str> = lines.lines().filter_map(|line| line.split("  ").nth(2)).map(str::trim).collect();
+    assert_eq!(shown, ["line 1 of 1", "line 2 of 1", "line 9 of 1", "line 1 of 2"], "{lines}");
+    assert!(lines.starts_with("2026-11-24T10:31:07.412Z  WARN   line 1 of 1  error=\"no answer\\u001b[2J\"  actor=root/egress/writer\n"));
+    assert!(said(&end).contains("6 lines are missing here") && said(&end).contains("another process answers now"), "{}", said(&end));
+    assert_eq!(end.status.code(), Some(3), "it ends when the pipeline does not answer any more");
+    let asked = api.asked();
+    assert_eq!(asked[0], "/v1/logs?level=warn&limit=2");
+    assert_eq!(asked[1], "/v1/logs?after=2&level=warn&limit=1000&wait=20000ms");
+    assert_eq!(asked[2], "/v1/logs?after=9&level=warn&limit=1000&wait=20000ms");
+    assert_eq!(asked[3], "/v1/logs?after=0&level=warn&limit=1000");
+    assert_eq!(asked[4], "/v1/logs?after=1&level=warn&limit=1000&wait=20000ms");
 }
 
 #[test]
@@ -117,7 +161,7 @@ fn doctor_finds_nothing_missing_where_all_is_embedded() {
 fn every_command_has_help_with_examples() {
     for command in [
         "demo", "run", "check", "doctor", "trigger", "runs", "pause", "drain", "resume", "status", "monitor", "topics", "actors", "dlq",
-        "tap", "query", "init",
+        "tap", "logs", "query", "init",
     ] {
         let mut command_line = forebay();
         command_line.args([command, "--help"]);

@@ -7,6 +7,7 @@ mod support;
 use serde_json::Value;
 use support::Job;
 use support::api::{Answer, TestApi};
+use support::http::Http;
 
 const SECRET: &str = "hunter2-is-no-word";
 
@@ -33,6 +34,23 @@ fn each_line_of_the_log_is_an_object_with_the_keys_that_are_documented_and_no_se
         assert!(std::time::Instant::now() < until, "{lines:#?}");
         std::thread::sleep(std::time::Duration::from_millis(50));
     };
+    let kept = Http::new(&job.url()).get("/v1/logs?after=0&limit=1000").body;
+    let bare = |line: &Value| {
+        let mut line = line.as_object().unwrap().clone();
+        line.retain(|key, _| key != "seq" && key != "timestamp");
+        Value::Object(line)
+    };
+    // Of threads that log at once one may come first here and the other there.
+    let written =
+        || std::fs::read_to_string(&log).unwrap().lines().filter_map(|line| serde_json::from_str(line).ok()).collect::<Vec<Value>>();
+    for line in kept["lines"].as_array().unwrap() {
+        while !written().iter().any(|written| bare(written) == bare(line)) {
+            assert!(std::time::Instant::now() < until, "what is kept is what is written: {line}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+    assert!(kept.to_string().contains("fetch failed") && !kept.to_string().contains(SECRET), "{kept}");
+    assert!(!kept.to_string().contains("DEBUG"), "{kept}");
     child.kill().unwrap();
     child.wait().unwrap();
 

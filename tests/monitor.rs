@@ -353,3 +353,40 @@ fn find(folder: &std::path::Path, name: &str) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
     entries.into_iter().find_map(|path| if path.ends_with(name) { Some(path) } else { find(&path, name) })
 }
+
+#[test]
+fn log_lines_are_shown_as_they_come_filtered_followed_recorded_and_given_again() {
+    let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("100ms"));
+    let running = job.start(&[], &[("FAILPOINTS", "writer::before_write=20*off->1*panic->off")]);
+    let mut view = Terminal::monitor(&format!("--record seen.ndjson --url {}", running.url()), &[]);
+    view.wait_for("● LIVE");
+    view.press("L");
+    view.wait("its restart is told of", |text| text.contains("topic is ready") && text.contains("will restart"));
+    view.press("v");
+    view.wait("warnings alone are left", |text| {
+        text.contains("warnings and errors (v)") && !text.contains("topic is ready") && text.contains("WARN  ended")
+    });
+    view.press("/writer\r");
+    view.wait_for("/writer");
+    view.press("\r");
+    view.wait("one line is whole", |text| text.contains("› log line") && text.contains("enter opens root/egress/writer"));
+    view.press("\r");
+    view.wait_for("› root/egress/writer");
+    view.press("q");
+    view.wait_for("ended with 0");
+
+    let recording = view.dir.path().join("seen.ndjson");
+    let mut again = Terminal::monitor(&format!("--replay {} --speed 1000 --screen logs", recording.display()), &[]);
+    again.wait("the recording has them", |text| text.contains("REPLAY over") && text.contains("topic is ready"));
+    again.resize(16, 60);
+    again.wait("a short form of them", |text| text.contains(" W ended"));
+    again.resize(1, 40);
+    again.wait("the header alone", |text| text.lines().count() <= 1 && text.contains("REPLAY"));
+    again.press("q");
+
+    let mut command = forebay();
+    command.args(["monitor", "--once", "--screen", "logs", "--journal"]).arg(find(job.dir(), "journal").expect("there is a journal"));
+    let offline = String::from_utf8(output(command).stdout).unwrap();
+    assert!(offline.contains("a journal holds no log lines"), "{offline}");
+}

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::event::Offsets;
@@ -375,4 +375,82 @@ pub struct DeadLetters {
     pub total: u64,
     /// The last of them, newest first.
     pub letters: Vec<DeadLetter>,
+}
+
+/// How grave a log line is; the later ones are graver. Lines below `INFO` are not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "UPPERCASE")]
+pub enum LogLevel {
+    /// It goes on as it should.
+    Info,
+    /// It goes on, but not as it should.
+    Warn,
+    /// Something was given up.
+    Error,
+}
+
+impl LogLevel {
+    /// Every level.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warn, Self::Error];
+    /// The words for them, as a query and the command line have them.
+    pub const WORDS: &'static [&'static str] = &["info", "warn", "error"];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        Self::WORDS[self as usize]
+    }
+
+    /// The level of a word, if it is one.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.word() == word)
+    }
+}
+
+/// A line of the log: what `--log-format json` writes of it, and its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LogLine {
+    /// Its place among the lines that this process has kept, from 1 on.
+    pub seq: u64,
+    /// When, in microseconds.
+    pub timestamp: DateTime<Utc>,
+    /// How grave it is.
+    pub level: LogLevel,
+    /// The part of the program, such as `forebay_actors::writer::client`.
+    pub target: String,
+    /// What happened, in words that may change.
+    pub message: String,
+    /// The pipeline, once its file is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    /// How often the same line was left out since it was last said.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repeated: u64,
+    /// Whether a part of it is cut; `…` stands where.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+    /// What it is about, such as `error`, `actor`, `run`, `topic`: keys of the line itself.
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
+}
+
+/// Whether a count says nothing.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// The answer of `GET /v1/logs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Logs {
+    /// The lines, oldest first.
+    pub lines: Vec<LogLine>,
+    /// How far this answer tells, lines of other levels included: the `after` to go on with.
+    pub upto: u64,
+    /// How many lines after `after` are not kept any more, of whatever level.
+    pub lost: u64,
+    /// When this process began to count its lines. Another time: another process, whose lines begin at 1 again.
+    pub since: DateTime<Utc>,
 }

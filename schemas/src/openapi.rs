@@ -141,6 +141,7 @@ fn document() -> Value {
     add::<api::Actors>(&mut generator);
     add::<api::Records>(&mut generator);
     add::<api::DeadLetters>(&mut generator);
+    add::<api::Logs>(&mut generator);
     add::<api::Alerts>(&mut generator);
     add::<api::Version>(&mut generator);
     add::<api::WhoAmI>(&mut generator);

@@ -1,7 +1,7 @@
 //! The table of the control API's routes. The router is built from it, requests are checked against it, and the OpenAPI file
 //! (`json/openapi.json`) is written from it, so the three can't differ.
 
-use crate::api::Role;
+use crate::api::{LogLevel, Role};
 use crate::problem as p;
 use crate::problem::ProblemType;
 
@@ -346,6 +346,24 @@ pub const ROUTES: &[Route] = &[
         query: &[LIMIT],
         problems: &[&p::KAFKA_AWAY, &p::API_BUSY],
         ..look("/v1/dlq", "readDeadLetters", "The last dead letters, newest first.", &[json(200, "DeadLetters", "The dead letters")])
+    },
+    Route {
+        query: &[
+            Param {
+                name: "after",
+                kind: Kind::Whole(0, WHOLE_MOST),
+                what: "Those after this line, oldest first; when left out, the last ones",
+            },
+            Param { name: "level", kind: Kind::Word(LogLevel::WORDS), what: "Only those of this level or a graver one" },
+            Param { name: "wait", kind: Kind::Span, what: "While there is none, wait so long for one, a minute at most" },
+            LIMIT,
+        ],
+        ..look(
+            "/v1/logs",
+            "readLogs",
+            "The last log lines of this process, from info on; with `after` those that came since, and how many are lost.",
+            &[json(200, "Logs", "The lines, oldest first")],
+        )
     },
     look("/v1/alerts", "listAlerts", "What is wrong now.", &[json(200, "Alerts", "The alerts")]),
     look("/v1/version", "getVersion", "The program and its version.", &[json(200, "Version", "The version")]),

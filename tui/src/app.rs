@@ -55,6 +55,7 @@ impl Setup {
 
     fn model(&self) -> Model {
         let mut model = Model::new(self.source.kind(), self.source.asks(), self.operate);
+        model.recorded = self.record.is_some();
         if let Some(screen) = Screen::ALL.into_iter().find(|screen| self.screen.as_deref() == Some(screen.name())) {
             model.show(screen);
         }
@@ -63,7 +64,7 @@ impl Setup {
 }
 
 /// The names of the screens, as [`Setup::screen`] takes them.
-pub fn screens() -> [&'static str; 10] {
+pub fn screens() -> [&'static str; 11] {
     Screen::ALL.map(Screen::name)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use forebay_schemas::api::Desired;
+use forebay_schemas::api::{Desired, LogLevel, LogLine, Logs};
 use forebay_schemas::event::{Event, Origin, Place, Recorded, Start};
 use forebay_schemas::offset::{Range, Ranges};
 use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
@@ -34,6 +34,55 @@ pub(crate) fn alert() -> AlertView {
         remedy: "see which edge holds, and whether Cassandra answers".to_owned(),
         since: time("2026-11-24T10:27:00Z"),
     }
+}
+
+/// A line of the log, a second after the one before it.
+pub(crate) fn log_line(seq: u64, message: &str) -> LogLine {
+    LogLine {
+        seq,
+        timestamp: time("2026-11-24T10:30:00Z") + TimeDelta::milliseconds(1_000 * seq.cast_signed() + 123),
+        level: LogLevel::Info,
+        target: "forebay_actors::kernel::root".to_owned(),
+        message: message.to_owned(),
+        pipeline: Some("users".to_owned()),
+        repeated: 0,
+        cut: false,
+        fields: serde_json::Map::new(),
+    }
+}
+
+/// A log with something of everything.
+pub(crate) fn logs() -> Logs {
+    let with = |line: LogLine, level, fields: serde_json::Value| LogLine {
+        level,
+        fields: fields.as_object().cloned().unwrap_or_default(),
+        ..line
+    };
+    let writer = "root/egress/writer";
+    let mut lines = vec![
+        with(log_line(4, "topic is ready"), LogLevel::Info, serde_json::json!({ "topic": "users_stream", "partitions": 4 })),
+        with(
+            log_line(5, "fetcher is up"),
+            LogLevel::Info,
+            serde_json::json!({ "api": "http://127.0.0.1:8080/api", "schedule": "Every(100ms)" }),
+        ),
+        with(log_line(6, "fetch failed"), LogLevel::Warn, serde_json::json!({ "error": "http://127.0.0.1:8080/api answered 503" })),
+        with(
+            log_line(7, "ended"),
+            LogLevel::Warn,
+            serde_json::json!({ "actor": writer, "incarnation": 2, "exit": "failed: write timed out after 5 s at 127.0.0.1:9042" }),
+        ),
+        with(log_line(8, "will restart"), LogLevel::Info, serde_json::json!({ "actor": "root/egress", "delay": "200ms" })),
+        with(
+            log_line(9, "owes progress and makes none"),
+            LogLevel::Error,
+            serde_json::json!({ "actor": writer, "silent": "31s", "detail": "waits\nfor ".repeat(20) }),
+        ),
+        log_line(10, "run succeeded"),
+    ];
+    lines[2].repeated = 12;
+    lines[5].cut = true;
+    Logs { lines, upto: 10, lost: 3, since: time("2026-11-24T08:16:58Z") }
 }
 
 /// What the process measures beside events, and what Cassandra says.

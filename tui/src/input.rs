@@ -61,7 +61,7 @@ const fn operate(binding: Binding) -> Binding {
 }
 
 const SORTED: &[Screen] = &[Screen::Overview, Screen::Topics, Screen::Batches, Screen::Actors, Screen::Runs];
-const FOLLOWED: &[Screen] = &[Screen::Batches, Screen::Records, Screen::Journal];
+const FOLLOWED: &[Screen] = &[Screen::Batches, Screen::Records, Screen::Journal, Screen::Logs];
 
 /// All keys, the most needed first.
 pub(crate) const BINDINGS: &[Binding] = &[
@@ -93,6 +93,7 @@ pub(crate) const BINDINGS: &[Binding] = &[
     on(SORTED, bind(&[c('s')], "s", "sort", "sort by the next column", Action::Sort)),
     on(SORTED, bind(&[c('S')], "S", "", "the other way round", Action::Reverse)),
     on(FOLLOWED, bind(&[c('f')], "f", "follow", "stay at the newest, or not", Action::Follow)),
+    on(&[Screen::Logs], bind(&[c('v')], "v", "level", "only warnings and errors, only errors, all lines", Action::Level)),
     bind(&[c('c'), c('y')], "c  y", "", "copy what is selected (OSC 52)", Action::Copy),
     bind(&[c('x')], "x", "", "write what is selected to a file, as JSON", Action::Export),
     bind(&[c('%')], "%", "", "give the wheel of the mouse to the view, and back to the terminal", Action::Mouse),
@@ -108,6 +109,7 @@ pub(crate) const BINDINGS: &[Binding] = &[
     bind(&[c('8')], "8", "", "dead letters", Action::Show(Screen::Letters)),
     bind(&[c('9')], "9", "", "journal", Action::Show(Screen::Journal)),
     bind(&[c('0')], "0", "", "alerts", Action::Show(Screen::Alerts)),
+    bind(&[c('L')], "L", "", "logs", Action::Show(Screen::Logs)),
     operate(bind(&[c('P')], "P", "pause", "pause the pipeline, or resume it", Action::Pause)),
     operate(bind(&[c('D')], "D", "drain", "drain the pipeline", Action::Drain)),
     operate(bind(&[c('R')], "R", "restart", "restart the selected actor", Action::Restart)),
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn each_screen_has_its_number() {
+    fn each_screen_has_its_key() {
         for screen in Screen::ALL {
             assert_eq!(press(KeyCode::Char(screen.key()), NONE, Screen::Journal), Some(Action::Show(screen)));
         }

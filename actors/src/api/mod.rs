@@ -13,6 +13,7 @@
 //! | `looks` | snapshot, batches, topics, actors and their restart, alerts, version, who one is |
 //! | `records` | records and dead letters out of Kafka |
 //! | `events` | the journal as server-sent events |
+//! | `logs` | the last log lines, and those that come |
 //! | `health` | `/healthz`, `/readyz`, `/openapi.json` |
 //! | `metrics` | `/metrics` |
 
@@ -21,6 +22,7 @@ mod ask;
 mod events;
 mod gate;
 mod health;
+mod logs;
 mod looks;
 mod metrics;
 mod pipelines;
@@ -33,6 +35,7 @@ mod runs;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use tokio::sync::Semaphore;
@@ -47,6 +50,8 @@ use self::problem::Refusal;
 const STREAMS_MOST: usize = 1_024;
 /// The most reads of Kafka at once.
 const READS_MOST: usize = 4;
+/// The longest that one request waits for something to change.
+const WAIT_MOST: Duration = Duration::from_secs(60);
 
 /// Hands runs to the fetcher; there when this process fetches.
 pub(crate) trait Triggers: Send + Sync {

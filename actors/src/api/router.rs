@@ -7,7 +7,7 @@ use forebay_schemas::routes::{ROUTES, Route};
 
 use super::ask::pattern;
 use super::problem::Refusal;
-use super::{Answer, events, health, looks, metrics, pipelines, plans, records, runs};
+use super::{Answer, events, health, logs, looks, metrics, pipelines, plans, records, runs};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
     let mut paths: Vec<&str> = Vec::new();
@@ -51,6 +51,7 @@ fn handler(route: &Route) -> actix_web::Route {
         "restartActor" => to.to(looks::restart),
         "readRecords" => to.to(records::records),
         "readDeadLetters" => to.to(records::dead_letters),
+        "readLogs" => to.to(logs::logs),
         "listAlerts" => to.to(looks::alerts),
         "getVersion" => to.to(looks::version),
         "whoAmI" => to.to(looks::who_am_i),

@@ -2,8 +2,6 @@
 //!
 //! Guarantee: nothing is answered that a crash could take back. A request for a run, and a look at it for as long as it waits, keep its lease.
 
-use std::time::Duration;
-
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use forebay_schemas::api::{Reason, Runs};
@@ -15,11 +13,8 @@ use super::ask::{Asked, OptionalBody, reason};
 use super::gate::Caller;
 use super::pipelines::this_one;
 use super::problem::Refusal;
-use super::{Answer, State};
+use super::{Answer, State, WAIT_MOST};
 use crate::ledger::{Accepted, Command, Rejection};
-
-/// The longest that one request waits for a run to change.
-const WAIT_MOST: Duration = Duration::from_secs(60);
 
 pub(super) async fn request(state: web::Data<State>, asked: Asked, body: OptionalBody<RunRequest>) -> Answer {
     this_one(&state, &asked)?;

@@ -4,9 +4,10 @@
 //! record's age, of which a whole batch is recorded under one lock. Not guaranteed: that two numbers of one look were true at the same instant.
 //!
 //! * [`Meter`]: how long something takes.    * [`memory`]: what the process has in use.
-//! * [`Sentinel`]: tells what is wrong.
+//! * [`Sentinel`]: tells what is wrong.         * [`LogRing`]: the last lines of the log.
 
 mod commits;
+mod log;
 pub mod memory;
 mod meter;
 mod sentinel;
@@ -23,6 +24,7 @@ use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::snapshot::{AlertView, BatchView, PartitionView, SourceView, StageView, StoreView, Totals};
 use forebay_schemas::summary::Latency;
 
+pub use self::log::LogRing;
 pub use self::meter::{BOUNDS_MICROS, Meter};
 pub use self::sentinel::Sentinel;
 pub use self::store::{Glance, Glimpse};

@@ -33,6 +33,8 @@ const AT_ONCE: usize = 1_000;
 /// How many records, dead letters are asked for.
 const RECORDS: usize = 50;
 const LETTERS: usize = 200;
+/// How many log lines at once.
+const LOGS: usize = 1_000;
 
 /// An API of Forebay.
 #[derive(Clone)]
@@ -199,6 +201,7 @@ impl Client {
                 Question::Batch(id) => Answer::Batch(id, self.get(&format!("/v1/batches/{id}")).await.map(Box::new)),
                 Question::Records => Answer::Records(self.get(&format!("/v1/records?limit={RECORDS}")).await),
                 Question::Letters => Answer::Letters(self.get(&format!("/v1/dlq?limit={LETTERS}")).await.map(Box::new)),
+                Question::Logs(after) => Answer::Logs(self.get(&format!("/v1/logs?after={after}&limit={LOGS}")).await),
                 Question::Plan(pipeline, request) => {
                     let path = format!("/v1/pipelines/{}/plans", encoded(&pipeline));
                     Answer::Plan(self.send(Method::POST, &path, &request).await.map(Box::new))

@@ -1,7 +1,7 @@
 //! Recordings: what a view was given, in a file, and given again from it.
 //!
 //! A recording is lines of JSON: first `{"forebay_recording":1,"version":…}`, then `{"look":…}` (one a second at most), `{"event":…}`, and what
-//! the API answered to whoever looked (`{"records":…}`, `{"letters":…}`, `{"trace":…}`), as they came. A line that is cut at the end of the file
+//! the API answered: log lines (`{"logs":…}`), and to whoever looked `{"records":…}`, `{"letters":…}`, `{"trace":…}`, as they came. A line that is cut at the end of the file
 //! (the recorder was killed) is left out.
 
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use forebay_schemas::api::{BatchTrace, DeadLetters, Records};
+use forebay_schemas::api::{BatchTrace, DeadLetters, Logs, Records};
 use forebay_schemas::event::decode;
 use forebay_schemas::snapshot::Snapshot;
 use serde::Deserialize;
@@ -55,6 +55,7 @@ impl Recorder {
             Update::Events(events) => events.iter().try_for_each(|event| self.line("event", event.as_ref())),
             Update::Answer(Answer::Records(Ok(records))) => self.line("records", records),
             Update::Answer(Answer::Letters(Ok(letters))) => self.line("letters", letters),
+            Update::Answer(Answer::Logs(Ok(logs))) if !logs.lines.is_empty() => self.line("logs", logs),
             Update::Answer(Answer::Batch(_, Ok(trace))) => self.line("trace", trace),
             _ => Ok(()),
         }
@@ -90,6 +91,7 @@ enum Entry {
     Event(Box<serde_json::value::RawValue>),
     Records(Box<Records>),
     Letters(Box<DeadLetters>),
+    Logs(Box<Logs>),
     Trace(Box<BatchTrace>),
 }
 
@@ -117,6 +119,7 @@ impl Player {
             Entry::Look(look) => Update::Look(Arc::from(look)),
             Entry::Records(records) => Update::Answer(Answer::Records(Ok(*records))),
             Entry::Letters(letters) => Update::Answer(Answer::Letters(Ok(letters))),
+            Entry::Logs(logs) => Update::Answer(Answer::Logs(Ok(*logs))),
             Entry::Trace(trace) => Update::Answer(Answer::Batch(trace.batch.id, Ok(trace))),
             Entry::Event(json) => Update::Events(vec![Arc::new(decode(json.get().as_bytes()).map_err(|error| error.to_string())?)]),
         }))
@@ -191,6 +194,22 @@ mod tests {
             }
         }
         (looks, seqs, over)
+    }
+
+    #[test]
+    fn log_lines_are_recorded_and_an_answer_without_any_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs.ndjson");
+        let mut recorder = Recorder::create(&path).unwrap();
+        let none = Logs { lines: Vec::new(), ..fixture::logs() };
+        for logs in [none, fixture::logs()] {
+            recorder.write(&Update::Answer(Answer::Logs(Ok(logs)))).unwrap();
+        }
+        recorder.flush().unwrap();
+        let mut player = Player::open(&path).unwrap();
+        let Ok(Some(Update::Answer(Answer::Logs(Ok(logs))))) = player.next() else { panic!("no log lines") };
+        assert_eq!(logs, fixture::logs());
+        assert!(player.next().unwrap().is_none());
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::operate::{Dialog, Operation};
 use super::prompt::{self, Known, Line, Prompt, Stroke};
 use super::travel::way_of;
-use super::{Effect, List, Model, Question, RowId, Screen};
+use super::{Effect, Held, List, Model, Question, RowId, Screen};
 
 /// What a key asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub(crate) enum Action {
     Sort,
     Reverse,
     Follow,
+    Level,
     Copy,
     Export,
     Reconnect,
@@ -82,7 +83,7 @@ impl Model {
             Action::StepSeconds(seconds) => self.step_seconds(seconds),
             Action::Live => {
                 self.live();
-                self.selected[List::Events as usize] = None;
+                (self.selected[List::Events as usize], self.selected[List::Logs as usize]) = (None, None);
             }
             Action::Travel => self.travel(),
             Action::Mark => {
@@ -109,6 +110,7 @@ impl Model {
                     self.selected[list as usize] = self.selected();
                 }
             }
+            Action::Level => self.answers.logs.cycle_level(),
             Action::Copy => match self.text_of_selected() {
                 Some(text) => {
                     self.effects.push(Effect::Copy(text));
@@ -210,6 +212,7 @@ impl Model {
                 let letter = self.letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (*partition, *offset));
                 letter.and_then(|letter| letter.origin).map(|(partition, offset)| RowId::Record(partition, offset))
             }
+            Some(RowId::Log(since, seq)) => self.answers.logs.find(*since, *seq).and_then(Held::leads_to),
             Some(_) => None,
         };
         if let Some(next) = next {
@@ -252,6 +255,7 @@ impl Model {
                     self.shown().newest().and_then(|look| look.alerts.iter().find(|alert| alert.name == name)).map(|alert| alert.since);
                 since.and_then(|since| self.timeline.index_at(since))
             }
+            Some(RowId::Log(since, seq)) => self.answers.logs.find(since, seq).and_then(|held| self.timeline.index_at(held.line.timestamp)),
             _ => None,
         };
         match place {
@@ -415,6 +419,7 @@ impl Model {
                 to_json(self.letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset))?)
             }
             RowId::Event(seq) => events(self.timeline.index_of(seq)),
+            RowId::Log(since, seq) => to_json(&self.answers.logs.find(since, seq)?.line),
             RowId::Alert(name) => to_json(look.alerts.iter().find(|alert| alert.name == name)?),
         }
     }

@@ -1,7 +1,7 @@
 //! Rows: which there are, in which order, and which one keys act on.
 //!
-//! The cursor is on a row, not on a number, so that it stays where it is while rows come and go. The rows of the journal are many, so its
-//! filter is kept up to date event by event; the other lists are small and put in order when they are drawn.
+//! The cursor is on a row, not on a number, so that it stays where it is while rows come and go. The rows of the journal and of the log are many, so
+//! their filters are kept up to date one by one; the other lists are small and put in order when they are drawn.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use forebay_schemas::event::Recorded;
 use forebay_schemas::snapshot::{BatchView, Snapshot};
 
 use super::prompt::passes;
-use super::{List, Model, RowId, Screen, badness};
+use super::{Held, List, Model, RowId, Screen, badness};
 
 /// The events that pass the journal's filter.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +65,9 @@ impl Model {
 
     /// Filters a list.
     pub(crate) fn set_filter(&mut self, list: List, filter: String) {
+        if list == List::Logs {
+            self.answers.logs.set_filter(filter.clone());
+        }
         if list == List::Events && self.matches.filter != filter {
             let timeline = &self.timeline;
             let all = (0..timeline.len()).filter_map(|index| timeline.get(index));
@@ -89,7 +92,7 @@ impl Model {
         self.sorts[list as usize].reverse ^= true;
     }
 
-    /// The rows of a list other than the journal: places in what is shown, filtered and in order.
+    /// The rows of a list other than events and log lines: places in what is shown, filtered and in order.
     pub(crate) fn order(&self, list: List) -> Vec<usize> {
         let Some(look) = self.shown().newest() else { return Vec::new() };
         let filter = self.filter(list);
@@ -102,7 +105,7 @@ impl Model {
             List::Records => self.answers.records.len(),
             List::Letters => self.letters().len(),
             List::Alerts => look.alerts.len(),
-            List::Events => 0,
+            List::Events | List::Logs => 0,
         };
         let mut order: Vec<usize> = (0..len).filter(|&at| filter.is_empty() || passes(&self.row_text(list, look, at), filter)).collect();
         let sort = self.sort(list);
@@ -159,7 +162,7 @@ impl Model {
             List::Alerts => {
                 look.alerts.get(at).map_or_else(String::new, |alert| format!("{} {} {}", alert.name, alert.severity, alert.summary))
             }
-            List::Events => String::new(),
+            List::Events | List::Logs => String::new(),
         }
     }
 
@@ -186,6 +189,7 @@ impl Model {
         match list {
             List::Events if self.matches.filter.is_empty() => self.timeline.len(),
             List::Events => self.matches.seqs.len(),
+            List::Logs => self.answers.logs.rows(self.until()),
             list => self.order(list).len(),
         }
     }
@@ -199,8 +203,10 @@ impl Model {
     }
 
     fn id_at(&self, list: List, row: usize) -> Option<RowId> {
-        if list == List::Events {
-            return self.event_row(row).map(|event| RowId::Event(event.seq));
+        match list {
+            List::Events => return self.event_row(row).map(|event| RowId::Event(event.seq)),
+            List::Logs => return self.answers.logs.row(row).map(Held::id),
+            _ => {}
         }
         let look = self.shown().newest()?;
         let at = *self.order(list).get(row)?;
@@ -217,7 +223,7 @@ impl Model {
             List::Records => self.answers.records.get(at).map(|record| RowId::Record(record.partition, record.offset))?,
             List::Letters => self.letters().get(at).map(|letter| RowId::Letter(letter.record.partition, letter.record.offset))?,
             List::Alerts => RowId::Alert(look.alerts.get(at)?.name.clone()),
-            List::Events => return None,
+            List::Events | List::Logs => return None,
         })
     }
 
@@ -228,6 +234,9 @@ impl Model {
             }
             return self.matches.seqs.partition_point(|have| have <= seq).checked_sub(1);
         }
+        if let (List::Logs, RowId::Log(since, seq)) = (list, id) {
+            return self.answers.logs.row_of(*since, *seq);
+        }
         let look = self.shown().newest()?;
         self.order(list).into_iter().position(|at| self.id_of(list, look, at).as_ref() == Some(id))
     }
@@ -237,7 +246,7 @@ impl Model {
         let len = self.len(list);
         let row = match &self.selected[list as usize] {
             Some(id) => self.row_of(list, id).unwrap_or(self.places[list as usize]),
-            None if list == List::Events => len,
+            None if list.newest_last() => len,
             None if list == List::Actors => self.worst_actor(),
             None => self.places[list as usize],
         };
@@ -257,8 +266,8 @@ impl Model {
         self.places[list as usize] = row;
         self.selected[list as usize] = self.id_at(list, row);
         // At the newest row the list goes on by itself.
-        let newest = if list == List::Events { row + 1 == len } else { row == 0 };
-        if matches!(list, List::Events | List::Batches | List::Records) {
+        let newest = if list.newest_last() { row + 1 == len } else { row == 0 };
+        if matches!(list, List::Events | List::Logs | List::Batches | List::Records) {
             self.follow = newest;
             if newest {
                 self.selected[list as usize] = None;

@@ -2,13 +2,14 @@
 //!
 //! Guarantee: pure; the same looks, events, keys and moments give the same model. It has no terminal, no clock (moments are passed in), no
 //! input or output (what it wants done it leaves as an [`Effect`]) and bounded memory: a window of looks, five minutes of samples, 50,000
-//! events. Not guaranteed: that rates mean anything across a restart of the process; they begin anew.
+//! events, 2,000 log lines. Not guaranteed: that rates mean anything across a restart of the process; they begin anew.
 
 mod act;
 mod findings;
 mod folded;
 mod history;
 mod lists;
+pub(crate) mod logs;
 pub(crate) mod operate;
 pub(crate) mod prompt;
 mod samples;
@@ -25,7 +26,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_schemas::api::{BatchTrace, DeadLetters, Plan, PlanRequest, RecordView, Records, Role, WhoAmI};
+use chrono::{DateTime, Utc};
+use forebay_schemas::api::{BatchTrace, DeadLetters, Logs, Plan, PlanRequest, RecordView, Records, Role, WhoAmI};
 use forebay_schemas::event::Recorded;
 use forebay_schemas::snapshot::{ActorState, Snapshot};
 
@@ -34,6 +36,7 @@ pub(crate) use findings::{Finding, findings, plain_findings};
 pub(crate) use folded::{Folded, Pressure, Trend, downstream, progress};
 pub(crate) use history::{Point, span};
 pub(crate) use lists::batch_took;
+pub(crate) use logs::{Break, Held, LogBook};
 use operate::{Dialog, Order, Permission, Planned};
 use prompt::Prompt;
 use samples::Samples;
@@ -84,6 +87,8 @@ pub(crate) enum Question {
     Batch(u64),
     Records,
     Letters,
+    /// Those after a line.
+    Logs(u64),
     /// Of a pipeline.
     Plan(String, PlanRequest),
     /// Something that changes the pipeline; it has passed the gate.
@@ -97,6 +102,7 @@ pub(crate) enum Answer {
     Batch(u64, Result<Box<BatchTrace>, String>),
     Records(Result<Records, String>),
     Letters(Result<Box<DeadLetters>, String>),
+    Logs(Result<Logs, String>),
     Plan(Result<Box<Plan>, String>),
     /// What came of an operation, in a line.
     Order(Result<String, String>),
@@ -137,6 +143,9 @@ pub(crate) struct Answers {
     pub(crate) letters: Option<Result<Box<DeadLetters>, String>>,
     /// The dead letters of the pipeline when they were asked for.
     letters_of: u64,
+    pub(crate) logs: LogBook,
+    /// Whether a look came since records were asked for: they are asked for once a look at most.
+    records_due: bool,
     /// Whether records, letters were asked for and did not come yet.
     records_asked: bool,
     letters_asked: bool,
@@ -170,6 +179,8 @@ pub(crate) struct Model {
     trouble: Option<String>,
     over: bool,
     operate: bool,
+    /// Whether what is answered is recorded, so that log lines are read on every screen.
+    pub(crate) recorded: bool,
     role: Option<Role>,
     pub(crate) answers: Answers,
 
@@ -229,6 +240,8 @@ impl Model {
         let rejected = look.totals.rejected;
         self.seen.fold(look);
         (self.heard, self.trouble) = (Some(now), None);
+        self.answers.logs.looked();
+        self.answers.records_due = true;
         if rejected != self.answers.letters_of && !self.answers.letters_asked && matches!(self.answers.letters, Some(Ok(_))) {
             self.answers.letters = None;
         }
@@ -282,6 +295,7 @@ impl Model {
                 self.answers.letters_asked = false;
                 self.answers.letters = Some(letters);
             }
+            Answer::Logs(logs) => self.answers.logs.answered(logs),
             Answer::Plan(plan) => {
                 if let Some(dialog) = &mut self.dialog {
                     dialog.planned = plan.map_or_else(Planned::Failed, |plan| Planned::Ready(*plan));
@@ -308,14 +322,20 @@ impl Model {
         }
         let answers = &mut self.answers;
         let first = answers.records.is_empty() && answers.records_trouble.is_none();
-        if self.screen == Screen::Records && !answers.records_asked && (first || (self.follow && self.then.is_none())) {
-            answers.records_asked = true;
+        let news = first || (self.follow && self.then.is_none());
+        if self.screen == Screen::Records && answers.records_due && !answers.records_asked && news {
+            (answers.records_due, answers.records_asked) = (false, true);
             asked.push(Question::Records);
         }
         if self.screen == Screen::Letters && answers.letters.is_none() && !answers.letters_asked {
             answers.letters_asked = true;
             answers.letters_of = self.seen.newest().map_or(0, |look| look.totals.rejected);
             asked.push(Question::Letters);
+        }
+        if (self.screen == Screen::Logs || self.recorded)
+            && let Some(after) = answers.logs.wants()
+        {
+            asked.push(Question::Logs(after));
         }
         self.effects.extend(asked.into_iter().map(Effect::Ask));
     }
@@ -383,6 +403,11 @@ impl Model {
     /// Whether the numbers that no event holds are those of the moment that is shown.
     pub(crate) fn measured(&self) -> bool {
         self.kind != Kind::Folder && self.then.as_ref().is_none_or(|then| then.measured)
+    }
+
+    /// The log lines up to there are those of what is shown; none when it is now.
+    pub(crate) fn until(&self) -> Option<DateTime<Utc>> {
+        self.then.as_ref().map(|then| then.until)
     }
 
     pub(crate) fn timeline(&self) -> &Timeline {

@@ -1,9 +1,10 @@
 //! The screens, their lists and what a row is.
 
+use chrono::{DateTime, Utc};
 use forebay_schemas::offset::{Offset, Partition};
 use uuid::Uuid;
 
-/// A screen, by its number key.
+/// A screen, by its key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Screen {
     #[default]
@@ -17,10 +18,11 @@ pub(crate) enum Screen {
     Letters,
     Journal,
     Alerts,
+    Logs,
 }
 
 impl Screen {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Overview,
         Self::Topics,
         Self::Batches,
@@ -31,16 +33,18 @@ impl Screen {
         Self::Letters,
         Self::Journal,
         Self::Alerts,
+        Self::Logs,
     ];
 
     /// The key that shows it.
     pub(crate) fn key(self) -> char {
-        ['1', '2', '3', '4', '5', '6', '7', '8', '9', '0'][self as usize]
+        ['1', '2', '3', '4', '5', '6', '7', '8', '9', '0', 'L'][self as usize]
     }
 
     /// Its name, which the palette takes.
     pub(crate) fn name(self) -> &'static str {
-        ["overview", "topics", "batches", "cassandra", "actors", "runs", "records", "dead letters", "journal", "alerts"][self as usize]
+        ["overview", "topics", "batches", "cassandra", "actors", "runs", "records", "dead letters", "journal", "alerts", "logs"]
+            [self as usize]
     }
 
     /// What it shows.
@@ -56,6 +60,7 @@ impl Screen {
             "records that are no rows, and why",
             "every decision, and the way back to it",
             "what is wrong now, since when, and what to do",
+            "the last log lines of the process, and those that come",
         ][self as usize]
     }
 
@@ -72,6 +77,7 @@ impl Screen {
             Self::Letters => &[List::Letters],
             Self::Journal => &[List::Events],
             Self::Alerts => &[List::Alerts],
+            Self::Logs => &[List::Logs],
         }
     }
 }
@@ -88,13 +94,19 @@ pub(crate) enum List {
     Letters,
     Events,
     Alerts,
+    Logs,
 }
 
 impl List {
-    pub(crate) const COUNT: usize = 9;
+    pub(crate) const COUNT: usize = 10;
 
     pub(crate) fn name(self) -> &'static str {
-        ["partitions", "actors", "runs", "batches", "nodes", "records", "dead letters", "events", "alerts"][self as usize]
+        ["partitions", "actors", "runs", "batches", "nodes", "records", "dead letters", "events", "alerts", "log lines"][self as usize]
+    }
+
+    /// Whether its newest row is the last.
+    pub(crate) fn newest_last(self) -> bool {
+        matches!(self, Self::Events | Self::Logs)
     }
 
     /// By what its rows can be sorted; the first is how they come.
@@ -104,7 +116,7 @@ impl List {
             Self::Actors => &["tree", "restarts", "mailbox", "youngest"],
             Self::Runs => &["newest", "state", "produced"],
             Self::Batches => &["newest", "took", "records", "rejected"],
-            Self::Nodes | Self::Records | Self::Letters | Self::Events | Self::Alerts => &["newest"],
+            Self::Nodes | Self::Records | Self::Letters | Self::Events | Self::Alerts | Self::Logs => &["newest"],
         }
     }
 }
@@ -121,6 +133,8 @@ pub(crate) enum RowId {
     Letter(Partition, Offset),
     Event(u64),
     Alert(String),
+    /// Of the process that counts its lines since then.
+    Log(DateTime<Utc>, u64),
 }
 
 impl RowId {
@@ -136,6 +150,7 @@ impl RowId {
             Self::Letter(partition, offset) => format!("dead letter {partition}/{offset}"),
             Self::Event(seq) => format!("event {seq}"),
             Self::Alert(name) => name.clone(),
+            Self::Log(_, seq) => format!("log line {seq}"),
         }
     }
 }

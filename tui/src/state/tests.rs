@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::api::LogLine;
 use forebay_schemas::snapshot::ActorState;
 use proptest::prelude::*;
 
@@ -230,6 +231,78 @@ fn whoever_only_looks_asks_the_api_for_nothing_that_changes_it() {
         let changes = |effect: &Effect| matches!(effect, Effect::Ask(Question::Order(_) | Question::Plan(..)));
         assert!(!model.effects().iter().any(changes));
     }
+}
+
+#[test]
+fn log_lines_are_asked_for_where_they_are_shown_and_everywhere_while_it_is_recorded() {
+    let asks = |model: &mut Model| {
+        model.update(Update::Look(Arc::new(fixture::busy())), Instant::now());
+        model.effects().iter().any(|effect| matches!(effect, Effect::Ask(Question::Logs(0))))
+    };
+    let mut model = Model::new(Kind::Process, true, false);
+    assert!(!asks(&mut model));
+    model.act(Action::Show(Screen::Logs));
+    assert_eq!(model.effects(), [Effect::Ask(Question::Logs(0))]);
+    let mut recorded = Model { recorded: true, ..Model::new(Kind::Process, true, false) };
+    assert!(asks(&mut recorded) && !asks(&mut recorded), "once, until there is an answer");
+}
+
+#[test]
+fn records_are_asked_for_once_a_look_however_fast_the_answers_come() {
+    let mut model = Model::new(Kind::Process, true, false);
+    model.act(Action::Show(Screen::Records));
+    for _ in 0..2 {
+        model.update(Update::Look(Arc::new(fixture::busy())), Instant::now());
+        assert_eq!(model.effects(), [Effect::Ask(Question::Records)]);
+        let none = Records { topic: "users_stream".to_owned(), records: Vec::new() };
+        model.update(Update::Answer(Answer::Records(Ok(none))), Instant::now());
+        assert_eq!(model.effects(), []);
+    }
+}
+
+#[test]
+fn the_log_follows_its_newest_line_until_a_key_leaves_it() {
+    let mut model = with_history(600);
+    model.update(Update::Answer(Answer::Logs(Ok(fixture::logs()))), Instant::now());
+    model.act(Action::Show(Screen::Logs));
+    let since = fixture::logs().since;
+    assert_eq!(model.selected(), Some(RowId::Log(since, 10)));
+    model.act(Action::Move(-1));
+    model.update(
+        Update::Answer(Answer::Logs(Ok(Logs { lines: vec![fixture::log_line(11, "x")], upto: 11, lost: 0, since }))),
+        Instant::now(),
+    );
+    assert_eq!((model.selected(), model.follow), (Some(RowId::Log(since, 9)), false));
+    model.act(Action::Follow);
+    assert_eq!(model.selected(), Some(RowId::Log(since, 11)));
+    model.act(Action::First);
+    model.act(Action::Level);
+    assert_eq!(model.len(List::Logs), 3);
+    model.act(Action::Last);
+    model.act(Action::Enter);
+    model.act(Action::Enter);
+    assert_eq!(model.pages, [RowId::Log(since, 9), RowId::Actor("root/egress/writer".to_owned())]);
+}
+
+#[test]
+fn from_a_log_line_one_goes_to_its_moment_and_sees_the_lines_until_then() {
+    let mut model = with_history(60);
+    let at = |place: usize, millis: i64| model.timeline().get(place).unwrap().at + chrono::TimeDelta::milliseconds(millis);
+    let times = [at(10, 5), at(30, 50), at(50, 0)];
+    let lines = (1..).zip(times).map(|(seq, timestamp)| LogLine { timestamp, ..fixture::log_line(seq, "said") }).collect();
+    let since = fixture::logs().since;
+    model.update(Update::Answer(Answer::Logs(Ok(Logs { lines, upto: 3, lost: 0, since }))), Instant::now());
+    model.act(Action::Show(Screen::Logs));
+    model.act(Action::Move(-1));
+    model.act(Action::Travel);
+    let then = model.then().unwrap();
+    assert_eq!((then.seq, model.len(List::Logs), model.selected()), (32, 2, Some(RowId::Log(since, 2))));
+    model.act(Action::Step(-1));
+    assert_eq!(model.len(List::Logs), 2, "it was said before the next event");
+    model.act(Action::Step(-1));
+    assert_eq!((model.len(List::Logs), model.selected()), (1, Some(RowId::Log(since, 1))));
+    model.act(Action::Live);
+    assert_eq!(model.len(List::Logs), 3);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Then {
     /// The event; 0 where there is no journal.
     pub(crate) seq: u64,
     pub(crate) at: DateTime<Utc>,
+    /// When the next event came, or the newest look before one went back.
+    pub(crate) until: DateTime<Utc>,
     /// The event itself; none where there is no journal.
     pub(crate) event: Option<Arc<Recorded>>,
     pub(crate) folded: Folded,
@@ -77,6 +79,7 @@ impl Model {
         self.then = Some(Box::new(Then {
             seq: event.as_ref().map_or(look.seq, |event| event.seq),
             at: look.at,
+            until: look.at,
             event,
             folded: self.seen.clone(),
             world: self.timeline.head().clone(),
@@ -125,7 +128,9 @@ impl Model {
             }
             None => (Folded::of(Arc::new(world.over(&blank(self.seen.newest(), head), head))), false),
         };
-        self.then = Some(Box::new(Then { seq: event.seq, at: event.at, event: Some(event), folded, world, measured }));
+        let newest = || self.seen.newest().map_or(event.at, |look| look.at);
+        let until = self.timeline.get(index + 1).map_or_else(newest, |next| next.at).max(event.at);
+        self.then = Some(Box::new(Then { seq: event.seq, at: event.at, until, event: Some(event), folded, world, measured }));
         self.selected[super::List::Events as usize] = self.then.as_ref().map(|then| RowId::Event(then.seq));
     }
 

@@ -161,6 +161,7 @@ fn sentence(canvas: &Canvas<'_>) -> String {
         Some(RowId::Alert(name)) => {
             look.alerts.iter().find(|alert| alert.name == name).map(|alert| format!("{}: {}", alert.name, alert.remedy))
         }
+        Some(RowId::Log(since, seq)) => canvas.model.answers.logs.find(since, seq).map(|held| super::logs::sentence(&held.line)),
         Some(RowId::Node(address)) => Some(format!("node {address}; enter tells more of it")),
         Some(RowId::Record(partition, offset)) => {
             Some(format!("record {offset} of partition {partition}; enter shows its way from the page to the row"))

@@ -85,7 +85,12 @@ pub(crate) fn tabs(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
     let theme = canvas.theme;
     let alerts = canvas.look().map_or(0, |look| look.alerts.len());
     let shown = canvas.model.screen;
-    let name = |screen: Screen| if screen == Screen::Alerts && alerts > 0 { format!("alerts {alerts}") } else { screen.name().to_owned() };
+    let name = |screen: Screen| match screen {
+        Screen::Alerts if alerts > 0 => format!("alerts {alerts}"),
+        // All of them are to fit into 120 columns.
+        Screen::Letters => "letters".to_owned(),
+        screen => screen.name().to_owned(),
+    };
     let long: usize = Screen::ALL.into_iter().map(|screen| name(screen).len() + 4).sum();
     let trail: String = canvas.model.pages.iter().map(|page| format!(" {} {}", theme.signs.trail, page.title())).collect();
     let mut spans = vec![Span::raw(" ")];

@@ -14,6 +14,7 @@ mod header;
 mod help;
 mod journal;
 mod letters;
+mod logs;
 mod overview;
 mod page;
 mod partitions;
@@ -144,6 +145,7 @@ impl Canvas<'_> {
             Screen::Letters => letters::draw(frame, body, self),
             Screen::Journal => journal::draw(frame, body, self),
             Screen::Alerts => alerts::draw(frame, body, self),
+            Screen::Logs => logs::draw(frame, body, self),
         }
         footer::offers(frame, body, self);
     }

@@ -5,7 +5,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Canvas, actors, alerts, batches, journal, letters, partitions, put, records, runs};
+use super::{Canvas, actors, alerts, batches, journal, letters, logs, partitions, put, records, runs};
 use crate::state::RowId;
 use crate::text;
 use crate::theme::Role;
@@ -20,6 +20,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, id: &
         RowId::Record(partition, offset) => records::page(canvas, *partition, *offset, width),
         RowId::Letter(partition, offset) => letters::page(canvas, *partition, *offset, width),
         RowId::Event(seq) => journal::page(canvas, *seq, width),
+        RowId::Log(since, seq) => logs::page(canvas, *since, *seq, width),
         RowId::Alert(name) => alerts::page(canvas, name, width),
         RowId::Node(address) => node(canvas, address),
     };

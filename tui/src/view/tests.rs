@@ -53,6 +53,7 @@ fn busy(now: Instant) -> Model {
     ];
     let letters = DeadLetters { topic: "users_stream.dlq".to_owned(), total: 12, letters };
     model.update(Update::Answer(Answer::Letters(Ok(Box::new(letters)))), now);
+    model.update(Update::Answer(Answer::Logs(Ok(fixture::logs()))), now);
     let who = forebay_schemas::api::WhoAmI { role: forebay_schemas::api::Role::Admin, by: "loopback".to_owned() };
     model.update(Update::Answer(Answer::WhoAmI(Ok(who))), now);
     model
@@ -133,6 +134,7 @@ fn every_page() {
         RowId::Event(55),
         RowId::Alert("ForebayLagGrows".to_owned()),
         RowId::Node("10.0.0.3:9042".to_owned()),
+        RowId::Log(fixture::logs().since, 9),
     ];
     for page in pages {
         let mut model = busy(now);
@@ -152,6 +154,32 @@ fn going_back_the_header_says_so_and_what_is_not_known_is_marked() {
     model.act(Action::Show(Screen::Store));
     let text = lines(&screen(&model, PLAIN, now, (120, 34))).join("\n");
     assert!(text.contains("‖ FROZEN") && text.contains("unknown then"), "{text}");
+}
+
+#[test]
+fn log_lines_of_a_moment_are_those_until_then_and_where_there_are_none_it_says_why() {
+    let now = Instant::now();
+    let text = |model: &Model| lines(&screen(model, PLAIN, now, (120, 34))).join("\n");
+    let mut model = busy(now);
+    model.act(Action::Show(Screen::Logs));
+    model.act(Action::Freeze);
+    let mut later = fixture::logs();
+    later.lines = vec![fixture::log_line(1_000, "said after that")];
+    model.update(Update::Answer(Answer::Logs(Ok(later))), now);
+    let frozen = text(&model);
+    assert!(frozen.contains("; 1 more since then") && frozen.contains("run succeeded") && !frozen.contains("said after"), "{frozen}");
+    model.act(Action::Live);
+    assert!(text(&model).contains("said after that"));
+    let why = |kind, asks| {
+        let mut model = Model::new(kind, asks, false);
+        model.update(Update::Look(Arc::new(fixture::busy())), now);
+        model.act(Action::Show(Screen::Logs));
+        text(&model)
+    };
+    assert!(why(Kind::Folder, false).contains("a journal holds no log lines"));
+    assert!(why(Kind::Recording(1.0), false).contains("this recording has no log lines up to here"));
+    assert!(why(Kind::Process, false).contains("this process has none"));
+    assert!(why(Kind::Process, true).contains("no log lines yet"));
 }
 
 #[test]

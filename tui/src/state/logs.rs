@@ -1,0 +1,318 @@
+//! Log lines as the API gives them: which pass the level and the filter, and where some are missing. Pure.
+//!
+//! Guarantee: at most [`MOST`] lines are held, the oldest go first; a line comes in once. Lines of a process that was started anew follow those of the
+//! one before. Not guaranteed: that no line is missing; where some are, the next one says how many.
+
+use std::collections::VecDeque;
+
+use chrono::{DateTime, Utc};
+use forebay_schemas::api::{LogLevel, LogLine, Logs};
+use serde_json::Value;
+
+use super::RowId;
+use super::prompt::passes;
+
+/// The most lines that are held: as many as the process keeps.
+const MOST: usize = 2_000;
+
+/// What is before a line, when it is not the line before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Break {
+    /// So many lines, which are lost.
+    Lost(u64),
+    /// Another process.
+    Process,
+}
+
+/// A line that is held.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    /// Since when its process counts its lines.
+    pub(crate) since: DateTime<Utc>,
+    pub(crate) line: LogLine,
+    pub(crate) before: Option<Break>,
+}
+
+impl Held {
+    pub(crate) fn id(&self) -> RowId {
+        RowId::Log(self.since, self.line.seq)
+    }
+
+    /// The page of what it is about.
+    pub(crate) fn leads_to(&self) -> Option<RowId> {
+        let field = |name: &str| self.line.fields.get(name).and_then(Value::as_str);
+        let run = || field("run")?.parse().ok().map(RowId::Run);
+        field("actor").map(|path| RowId::Actor(path.to_owned())).or_else(run)
+    }
+}
+
+/// The fields of a line as text: `error=… actor=…`.
+pub(crate) fn fields(line: &LogLine) -> String {
+    let field = |(name, value): (&String, &Value)| format!("{name}={}", plain(value));
+    line.fields.iter().map(field).collect::<Vec<_>>().join("  ")
+}
+
+/// A value, texts without quotes.
+pub(crate) fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The log lines.
+#[derive(Debug)]
+pub(crate) struct LogBook {
+    held: VecDeque<Held>,
+    /// How many were held before the first that is held: lines have places that stay.
+    gone: u64,
+    /// The places of those that pass.
+    passing: VecDeque<u64>,
+    filter: String,
+    level: LogLevel,
+    /// The process that the last answer was of, and how far it told.
+    read: Option<(DateTime<Utc>, u64)>,
+    /// Why there was no answer to the last question.
+    pub(crate) trouble: Option<String>,
+    /// Whether it is time to ask, and whether there is a question without an answer.
+    due: bool,
+    asked: bool,
+}
+
+impl Default for LogBook {
+    fn default() -> Self {
+        Self {
+            held: VecDeque::new(),
+            gone: 0,
+            passing: VecDeque::new(),
+            filter: String::new(),
+            level: LogLevel::Info,
+            read: None,
+            trouble: None,
+            due: false,
+            asked: false,
+        }
+    }
+}
+
+impl LogBook {
+    /// A look came: it is time to ask again.
+    pub(super) fn looked(&mut self) {
+        self.due = true;
+    }
+
+    /// The line after which the next ones are to be asked for, if it is time.
+    pub(super) fn wants(&mut self) -> Option<u64> {
+        let asks = self.due && !self.asked;
+        if asks {
+            (self.due, self.asked) = (false, true);
+        }
+        asks.then(|| self.read.map_or(0, |(_, upto)| upto))
+    }
+
+    /// An answer came, or why there is none.
+    pub(super) fn answered(&mut self, logs: Result<Logs, String>) {
+        self.asked = false;
+        match logs {
+            Ok(logs) => self.take(logs),
+            Err(why) => self.trouble = Some(why),
+        }
+    }
+
+    fn take(&mut self, logs: Logs) {
+        self.trouble = None;
+        let before = self.read.filter(|(since, _)| *since == logs.since);
+        let begins = logs.lines.first().is_some_and(|first| first.seq == logs.lost + 1);
+        if before.is_none() && self.read.is_some() && !begins {
+            // Another process, which was asked for what is after a line of the one before.
+            (self.read, self.due) = (Some((logs.since, 0)), true);
+            return;
+        }
+        let seen = before.map_or(0, |(_, upto)| upto);
+        let other = self.held.back().is_some_and(|last| last.since != logs.since);
+        let mut gap = match logs.lost {
+            0 => other.then_some(Break::Process),
+            lost => Some(Break::Lost(lost)),
+        };
+        for line in logs.lines.into_iter().filter(|line| line.seq > seen) {
+            self.push(Held { since: logs.since, line, before: gap.take() });
+        }
+        self.read = Some((logs.since, logs.upto.max(seen)));
+    }
+
+    fn push(&mut self, held: Held) {
+        if self.held.len() == MOST {
+            self.held.pop_front();
+            self.gone += 1;
+            if self.passing.front().is_some_and(|&place| place < self.gone) {
+                self.passing.pop_front();
+            }
+        }
+        if self.passes(&held.line) {
+            self.passing.push_back(self.gone + self.held.len() as u64);
+        }
+        self.held.push_back(held);
+    }
+
+    fn passes(&self, line: &LogLine) -> bool {
+        let text = || format!("{} {} {} {}", line.level.word(), line.target, line.message, fields(line));
+        line.level >= self.level && (self.filter.is_empty() || passes(&text(), &self.filter))
+    }
+
+    fn sift(&mut self) {
+        let places = (self.gone..).zip(&self.held);
+        self.passing = places.filter(|(_, held)| self.passes(&held.line)).map(|(place, _)| place).collect();
+    }
+
+    pub(super) fn set_filter(&mut self, filter: String) {
+        if self.filter != filter {
+            self.filter = filter;
+            self.sift();
+        }
+    }
+
+    /// Only graver ones; after the gravest all.
+    pub(super) fn cycle_level(&mut self) {
+        let next = LogLevel::ALL.into_iter().find(|level| *level > self.level);
+        self.level = next.unwrap_or(LogLevel::Info);
+        self.sift();
+    }
+
+    pub(crate) fn level(&self) -> LogLevel {
+        self.level
+    }
+
+    fn at(&self, place: u64) -> Option<&Held> {
+        self.held.get(usize::try_from(place.checked_sub(self.gone)?).ok()?)
+    }
+
+    /// How many lines pass that were said until then.
+    pub(crate) fn rows(&self, until: Option<DateTime<Utc>>) -> usize {
+        let Some(until) = until else { return self.passing.len() };
+        self.passing.partition_point(|&place| self.at(place).is_some_and(|held| held.line.timestamp <= until))
+    }
+
+    /// A line that passes, the newest in the last row.
+    pub(crate) fn row(&self, row: usize) -> Option<&Held> {
+        self.at(*self.passing.get(row)?)
+    }
+
+    /// The row of a line, or of the last one before it that passes.
+    pub(super) fn row_of(&self, since: DateTime<Utc>, seq: u64) -> Option<usize> {
+        let place = self.gone + self.held.iter().position(|held| held.is(since, seq))? as u64;
+        self.passing.partition_point(|&passing| passing <= place).checked_sub(1)
+    }
+
+    pub(crate) fn find(&self, since: DateTime<Utc>, seq: u64) -> Option<&Held> {
+        self.held.iter().rev().find(|held| held.is(since, seq))
+    }
+
+    /// Whether there is none at all, whatever the level and the filter.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+impl Held {
+    fn is(&self, since: DateTime<Utc>, seq: u64) -> bool {
+        self.line.seq == seq && self.since == since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{log_line, logs};
+
+    fn since(n: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(n)
+    }
+
+    fn answer(of: i64, seqs: std::ops::RangeInclusive<u64>, lost: u64) -> Result<Logs, String> {
+        let upto = *seqs.end();
+        Ok(Logs { lines: seqs.map(|seq| log_line(seq, "said")).collect(), upto, lost, since: since(of) })
+    }
+
+    fn rows(book: &LogBook) -> Vec<(u64, Option<Break>)> {
+        (0..book.rows(None)).map(|row| book.row(row).unwrap()).map(|held| (held.line.seq, held.before)).collect()
+    }
+
+    /// What is asked for at the next look.
+    fn asks(book: &mut LogBook) -> Option<u64> {
+        book.looked();
+        book.wants()
+    }
+
+    #[test]
+    fn lines_are_asked_for_once_a_look_after_the_last_that_came() {
+        let mut book = LogBook::default();
+        assert_eq!((book.wants(), asks(&mut book), asks(&mut book)), (None, Some(0), None), "not before the answer");
+        book.answered(answer(1, 1..=3, 0));
+        assert_eq!(asks(&mut book), Some(3));
+        book.answered(Err("away".to_owned()));
+        assert_eq!(book.trouble.as_deref(), Some("away"));
+        assert_eq!(asks(&mut book), Some(3));
+        book.answered(answer(1, 2..=4, 0));
+        assert_eq!(rows(&book).iter().map(|row| row.0).collect::<Vec<_>>(), [1, 2, 3, 4], "each once");
+        assert_eq!(book.trouble, None);
+    }
+
+    #[test]
+    fn where_lines_are_lost_the_next_one_says_how_many() {
+        let mut book = LogBook::default();
+        book.answered(answer(1, 1..=2, 0));
+        book.answered(answer(1, 10..=11, 7));
+        assert_eq!(rows(&book), [(1, None), (2, None), (10, Some(Break::Lost(7))), (11, None)]);
+    }
+
+    #[test]
+    fn lines_of_a_new_process_follow_from_their_first_on() {
+        let mut book = LogBook::default();
+        book.answered(answer(1, 1..=5, 0));
+        let _ = asks(&mut book);
+        book.answered(answer(2, 6..=7, 0));
+        assert_eq!((rows(&book).len(), book.wants()), (5, Some(0)), "all of it is asked for, at once");
+        book.answered(answer(2, 1..=7, 0));
+        assert_eq!((rows(&book).len(), rows(&book)[5]), (12, (1, Some(Break::Process))));
+        assert_eq!(book.row_of(since(1), 1), Some(0));
+        assert_eq!(book.row_of(since(2), 1), Some(5));
+    }
+
+    #[test]
+    fn level_and_filter_leave_lines_out_also_of_those_that_come() {
+        let mut book = LogBook::default();
+        book.answered(Ok(logs()));
+        let all = book.rows(None);
+        book.cycle_level();
+        assert!((0..book.rows(None)).all(|row| book.row(row).unwrap().line.level >= LogLevel::Warn));
+        book.cycle_level();
+        assert_eq!((book.level(), book.rows(None)), (LogLevel::Error, 1));
+        book.cycle_level();
+        assert_eq!(book.rows(None), all);
+        book.set_filter("writer !restart".to_owned());
+        let before = book.rows(None);
+        assert!(before > 0 && before < all);
+        let upto = logs().upto;
+        let come = vec![log_line(upto + 1, "the writer waits"), log_line(upto + 2, "something else")];
+        book.answered(Ok(Logs { lines: come, upto: upto + 2, ..logs() }));
+        assert_eq!(book.rows(None), before + 1);
+    }
+
+    #[test]
+    fn what_was_said_after_a_moment_is_not_shown_of_it() {
+        let mut book = LogBook::default();
+        book.answered(Ok(logs()));
+        let moment = book.row(2).unwrap().line.timestamp;
+        assert_eq!(book.rows(Some(moment)), 3);
+        assert_eq!(book.rows(Some(moment - chrono::TimeDelta::microseconds(1))), 2);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_a_line_keeps_its_row_as_the_first_go() {
+        let mut book = LogBook::default();
+        book.set_filter("said".to_owned());
+        for n in 0..10 {
+            book.answered(answer(1, n * 300 + 1..=n * 300 + 300, 0));
+        }
+        assert_eq!((book.held.len(), book.passing.len()), (MOST, MOST));
+        assert_eq!((rows(&book)[0].0, book.row_of(since(1), 3_000), book.row_of(since(1), 1)), (1_001, Some(MOST - 1), None));
+        assert_eq!(book.find(since(1), 1_001).unwrap().line.seq, 1_001);
+    }
+}
