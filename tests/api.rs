@@ -192,6 +192,14 @@ fn dead_letters_are_redriven_once_by_a_plan_that_is_still_true() {
 }
 
 #[test]
+fn a_letter_that_is_redriven_is_the_record_as_it_was_to_its_last_header() {
+    let job = Job::new("embedded", "embedded").with_partitions(1);
+    let (running, _) = running(&job);
+    support::redriven_as_it_was(&job, &running, &running.broker());
+    assert!(running.stop().success());
+}
+
+#[test]
 fn a_paused_pipeline_fetches_and_reads_nothing_over_restarts_and_a_drained_one_writes() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
@@ -344,4 +352,71 @@ fn records_are_shown_as_they_are_but_for_what_the_file_masks() {
     let trace = http.get(&format!("/v1/batches/{}", batch["id"])).body;
     assert!(trace["sql"].as_str().unwrap().contains("SELECT") && trace["plan"].as_str().unwrap().contains("Scan: "), "{trace}");
     assert!(running.stop().success());
+}
+
+#[test]
+fn what_is_masked_is_in_no_answer_no_event_and_no_line_of_the_log() {
+    const SECRET: &str = "hunter2";
+    let person = |n: u32, first: &str, last: &str, date: &str| {
+        let text = user(n, 1).replace(&format!("First{n}"), first).replace("Last1", last);
+        text.replace("1992-03-08T15:13:16.688Z", date).replace("\"password\":\"p\"", &format!("\"password\":\"{SECRET}\""))
+    };
+    let (good, date) = (user_id(1), "1992-03-08T15:13:16.688Z");
+    let page = [
+        person(1, "7", &good, date),
+        person(2, "7", &good, &format!("{SECRET} decode")),
+        person(3, &format!("{SECRET} transform"), &good, date),
+        person(4, "7", &format!("{SECRET} write"), date),
+    ];
+    let api = TestApi::start(move |n| match n {
+        0 => Answer::ok(format!("{{\"results\":[{}]}}", page.join(","))),
+        _ => Answer::ok(format!("{{\"results\":[{{\"name\":\"{SECRET}\"x}}]}}")),
+    });
+    let job = Job::new("embedded", "embedded")
+        .fetching(&api.url, None)
+        .with("mask = [\"/name\", \"/login\", \"/dob/date\"]")
+        .with_sql("login['uuid']         AS id", "name['last'] AS id, CAST(name['first'] AS BIGINT) AS number");
+    let running = job.start(&[], &[("FOREBAY_LOG", "forebay=trace,forebay_actors=trace")]);
+    let http = Http::new(running.url());
+    running.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
+    let run = |key: &str| ended(&http, &http.put(&format!("{RUNS}/{key}"), "").body);
+    assert_eq!(run("one")["state"], "succeeded");
+    let failed = run("two");
+    assert!(failed["error"]["message"].as_str().unwrap().contains("near ***"), "{failed}");
+
+    let reasons: Vec<String> =
+        letters(&http).iter().map(|letter| format!("{}: {}", letter["stage"], letter["reason"]).replace('"', "")).collect();
+    for reason in ["decode: `/dob/date` must be a date-time such as", "transform: column `number`: ***", "write: column id: *** is no uuid"]
+    {
+        assert!(reasons.iter().any(|said| said.starts_with(reason)), "{reason} in {reasons:#?}");
+    }
+    let batches = http.get("/v1/batches").body["batches"].as_array().unwrap().clone();
+    let mut shown: Vec<String> = batches.iter().map(|batch| http.get(&format!("/v1/batches/{}", batch["id"])).body.to_string()).collect();
+    assert!(shown.iter().any(|batch| batch.contains("*** is no uuid")), "{shown:#?}");
+    for path in ["/v1/dlq", "/v1/records", "/v1/snapshot", "/v1/runs", "/v1/batches", "/v1/actors", "/metrics"] {
+        shown.push(format!("{path}: {:?}", http.get(path)));
+    }
+    let commands: [&[&str]; 7] = [
+        &["dlq"],
+        &["dlq", "--json"],
+        &["dlq", "redrive"],
+        &["tap", "--last", "9", "--json"],
+        &["runs"],
+        &["status"],
+        &["journal", "show", "--json"],
+    ];
+    for command in commands {
+        shown.push(format!("{command:?}: {:?}", job.forebay(command)));
+    }
+    let bootstrap = running.broker();
+    let full = support::read_all(&bootstrap, &format!("{}.dead", job.topic), 1);
+    assert!(running.stop().success());
+    shown.push(std::fs::read_to_string(job.dir().join("forebay.log")).unwrap());
+    for entry in std::fs::read_dir(job.dir().join(".forebay/journal")).unwrap() {
+        shown.push(String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap()).into_owned());
+    }
+    for shown in shown {
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+    assert_eq!(full.iter().filter(|(_, _, headers)| headers["forebay-reason"].contains(SECRET)).count(), 3, "in Kafka it is all: {full:?}");
 }

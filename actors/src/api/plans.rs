@@ -22,7 +22,7 @@ use super::gate::Caller;
 use super::pipelines::this_one;
 use super::problem::Refusal;
 use super::{Answer, State};
-use crate::pipeline::redrive::{self, Redrive, RedriveError};
+use crate::pipeline::redrive::{self, Redrive, RedriveError, Redriver};
 use crate::pipeline::replay;
 
 /// How many plans are kept.
@@ -116,8 +116,15 @@ pub(super) async fn apply(state: web::Data<State>, asked: Asked, caller: web::Re
         async move {
             let _one = _one;
             let parts = &state.parts;
-            let (dead, topic) = (parts.pipeline.kafka.dead_letter_topic(), parts.pipeline.kafka.topic.clone());
-            redrive::apply(&parts.access, (&dead, &topic), &parts.ledger, &redrive, (by, &why)).await
+            let redriver = Redriver {
+                access: &parts.access,
+                dead_letter_topic: &parts.pipeline.kafka.dead_letter_topic(),
+                topic: &parts.pipeline.kafka.topic,
+                ledger: &parts.ledger,
+                by,
+                reason: &why,
+            };
+            redriver.apply(&redrive).await
         }
     };
     // A task of its own, so that it is not left half done when its client goes away.
