@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forebay_actors::broker;
 use forebay_actors::pipeline::Blueprint;
-use forebay_actors::store::Store;
+use forebay_actors::store::{Store, StoreError};
 use forebay_schemas::pipeline::Pipeline;
 use serde_json::json;
 
@@ -128,6 +128,18 @@ pub(crate) fn kafka_of(pipeline: &Pipeline) -> String {
     if pipeline.kafka.is_embedded() { "Kafka, embedded".into() } else { format!("Kafka {}", pipeline.kafka.bootstrap) }
 }
 
+/// What the store answers; else why it does not, and what to do.
+pub(crate) async fn store_in_time<T>(timeout: Duration, asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
+    let key = "[cassandra] contact_points";
+    let asked = async {
+        asked.await.map_err(|error| match error {
+            StoreError::Unavailable { .. } => format!("{error}; start it, or name it in {key}"),
+            error => error.to_string(),
+        })
+    };
+    in_time(timeout, key, asked).await
+}
+
 /// What a server answers; else why it does not, and what to do. `key` is where the file names it.
 pub(crate) async fn in_time<T, E: std::fmt::Display>(
     timeout: Duration,
@@ -149,7 +161,7 @@ async fn store(blueprint: &Blueprint, timeout: Duration) -> Finding {
             _ => Ok(()),
         }
     };
-    let found = in_time(timeout, "[cassandra] contact_points", asked).await.map(|()| "answers".into());
+    let found = store_in_time(timeout, asked).await.map(|()| "answers".into());
     Finding { what: format!("Cassandra {}", Store::describe_of(&blueprint.pipeline)), found }
 }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use forebay_actors::broker;
 use forebay_actors::ledger::fold;
 use forebay_actors::pipeline::{Blueprint, journal_dir, outlook};
-use forebay_actors::store::Store;
+use forebay_actors::store::{Store, TableLook};
 use forebay_schemas::api::DesiredState;
 use forebay_schemas::event::Origin;
 use forebay_schemas::plan::{FetchPlan, GroupPlan, RunPlan, StartPlan, Step, TablePlan, TopicPlan};
 
 use crate::Global;
-use crate::doctor::{in_time, kafka_of};
+use crate::doctor::{in_time, kafka_of, store_in_time};
 use crate::end::End;
 use crate::talk::Talk;
 
@@ -57,10 +57,10 @@ async fn kafka(blueprint: &Blueprint, timeout: Duration) -> Result<broker::Look,
     in_time(timeout, "[kafka] bootstrap", broker::look(&blueprint.pipeline)).await.map_err(|why| format!("{what}: {why}"))
 }
 
-async fn table(blueprint: &Blueprint, timeout: Duration) -> Option<Result<forebay_actors::store::TableLook, String>> {
+async fn table(blueprint: &Blueprint, timeout: Duration) -> Option<Result<TableLook, String>> {
     let spec = blueprint.table.as_deref()?;
     let asked = async { Store::connect(&blueprint.pipeline, None).await?.look(spec).await };
-    let look = in_time(timeout, "[cassandra] contact_points", asked).await;
+    let look = store_in_time(timeout, asked).await;
     Some(look.map_err(|why| format!("Cassandra {}: {why}", Store::describe_of(&blueprint.pipeline))))
 }
 

@@ -435,7 +435,7 @@ mod tests {
         };
         assert_eq!(url("127.0.0.1:7070/"), "http://127.0.0.1:7070/v1/a%20b%2F%C3%BC%3F?limit=5");
         assert_eq!(url("unix:/run/forebay.sock"), "http://localhost/v1/a%20b%2F%C3%BC%3F?limit=5");
-        for wrong in ["ftp://example.org", "http://"] {
+        for wrong in ["ftp://example.org", "http://a b"] {
             assert!(matches!(Client::new(&api(wrong.to_owned())), Err(SourceError::Address { .. })), "{wrong}");
         }
     }

@@ -118,7 +118,7 @@ fn a_masked_reason_says_where_and_quotes_nothing_of_the_record() {
             "WHERE: ***",
             "column `amount`: ***",
             "column `part`: ***",
-            "not JSON: at byte 21 expected `,` or `}`, found ***",
+            "not JSON: at byte 22 expected `,` or `}`, found ***",
         ]
     );
     assert!(out.rejects.iter().filter(|reject| reject.reason.full().contains("777")).count() > 3, "{:?}", out.rejects);
