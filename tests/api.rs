@@ -114,13 +114,21 @@ fn a_replay_is_planned_while_the_pipeline_runs_and_its_remedy_is_the_command_tha
 
 #[test]
 fn a_run_s_parameters_reach_the_api_also_when_the_process_was_killed_in_between() {
-    let api = TestApi::start(|_| Answer::users(0, 5));
+    let (answered, is_answered) = std::sync::mpsc::channel();
+    let api = TestApi::start(move |n| {
+        if n == 0 {
+            // The process is killed when the page comes; by then it has answered who asked for the run.
+            is_answered.recv().unwrap();
+        }
+        Answer::users(0, 5)
+    });
     let job = Job::new("embedded", "embedded").fetching(&format!("{}?results=100&nat=ch", api.url), None);
     let job = job.with_fetcher("params = [\"results\"]");
     let first = job.start(&[], &[("FAILPOINTS", "fetcher::after_fetch=return(kill)")]);
     first.snapshot();
     let http = Http::new(first.url());
     let run = http.put(&format!("{RUNS}/k"), "{\"params\": {\"results\": \"5\"}}").body;
+    answered.send(()).unwrap();
     first.end_by_kill("when the page came");
     let second = job.start(&[], &[]);
     second.snapshot();

