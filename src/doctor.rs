@@ -4,9 +4,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use forebay_actors::broker::{self, Access};
+use forebay_actors::broker;
 use forebay_actors::pipeline::Blueprint;
-use forebay_actors::store::Store;
+use forebay_actors::store::{Store, StoreError};
 use forebay_schemas::pipeline::Pipeline;
 use serde_json::json;
 
@@ -112,19 +112,44 @@ async fn kafka(pipeline: &Pipeline, timeout: Duration) -> Finding {
         } else {
             Err("this build has none; name a real one in [kafka] bootstrap".into())
         };
-        return Finding { what: "Kafka, embedded".into(), found };
+        return Finding { what: kafka_of(pipeline), found };
     }
+    let topic = &pipeline.kafka.topic;
+    let found = in_time(timeout, "[kafka] bootstrap", broker::look(pipeline)).await;
+    let found = found.map(|look| match look.topics.first().and_then(|(_, there)| there.as_ref()) {
+        None => format!("answers; topic {topic} is made at the first run"),
+        Some(there) => format!("answers; topic {topic} has {} partitions", there.ends.len()),
+    });
+    Finding { what: kafka_of(pipeline), found }
+}
+
+/// How Kafka is named.
+pub(crate) fn kafka_of(pipeline: &Pipeline) -> String {
+    if pipeline.kafka.is_embedded() { "Kafka, embedded".into() } else { format!("Kafka {}", pipeline.kafka.bootstrap) }
+}
+
+/// What the store answers; else why it does not, and what to do.
+pub(crate) async fn store_in_time<T>(timeout: Duration, asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
+    let key = "[cassandra] contact_points";
     let asked = async {
-        let access = Access::new(pipeline, None)?;
-        broker::ends(&access, &pipeline.kafka.topic).await
+        asked.await.map_err(|error| match error {
+            StoreError::Unavailable { .. } => format!("{error}; start it, or name it in {key}"),
+            error => error.to_string(),
+        })
     };
-    let found = match tokio::time::timeout(timeout, asked).await {
-        Ok(Ok(ends)) if ends.is_empty() => Ok(format!("answers; topic {} is made at the first run", pipeline.kafka.topic)),
-        Ok(Ok(ends)) => Ok(format!("answers; topic {} has {} partitions", pipeline.kafka.topic, ends.len())),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer in {timeout:?}; start it, or name it in [kafka] bootstrap")),
-    };
-    Finding { what: format!("Kafka {}", pipeline.kafka.bootstrap), found }
+    in_time(timeout, key, asked).await
+}
+
+/// What a server answers; else why it does not, and what to do. `key` is where the file names it.
+pub(crate) async fn in_time<T, E: std::fmt::Display>(
+    timeout: Duration,
+    key: &str,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(timeout, asked).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer in {timeout:?}; start it, or name it in {key}")),
+    }
 }
 
 async fn store(blueprint: &Blueprint, timeout: Duration) -> Finding {
@@ -136,11 +161,7 @@ async fn store(blueprint: &Blueprint, timeout: Duration) -> Finding {
             _ => Ok(()),
         }
     };
-    let found = match tokio::time::timeout(timeout, asked).await {
-        Ok(Ok(())) => Ok("answers".into()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer in {timeout:?}; start it, or name it in [cassandra] contact_points")),
-    };
+    let found = store_in_time(timeout, asked).await.map(|()| "answers".into());
     Finding { what: format!("Cassandra {}", Store::describe_of(&blueprint.pipeline)), found }
 }
 

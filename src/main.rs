@@ -13,6 +13,7 @@ mod journal;
 mod logging;
 mod logs;
 mod monitor;
+mod plan;
 mod query;
 mod replay;
 mod run;
@@ -51,6 +52,7 @@ const EXAMPLES: &str = "\
 Examples:
   forebay demo                                   everything on this machine, watched live
   forebay init && forebay check                  write a pipeline file, and check it
+  forebay plan                                   what `run` would make, and where it would go on
   forebay run                                    run the pipeline of ./forebay.toml
   forebay run --until-idle --json                fetch once, write all there is, say what was done
   forebay trigger --wait                         ask a running pipeline for a fetch; done when readable in the table
@@ -84,6 +86,8 @@ enum Command {
     Check(check::Args),
     /// Ask whether the servers, ports and folders that the pipeline needs are there
     Doctor(doctor::Args),
+    /// Say what `run` would do, and do none of it
+    Plan(plan::Args),
     /// Ask a running pipeline for a fetch
     Trigger(trigger::Args),
     /// List the runs, show one, call one off
@@ -136,6 +140,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(global, &talk, &args),
         Command::Check(args) => check::check(global, &talk, &args),
         Command::Doctor(args) => doctor::doctor(global, &talk, &args),
+        Command::Plan(args) => plan::plan(global, &talk, &args),
         Command::Trigger(args) => trigger::trigger(global, &talk, &args),
         Command::Runs(args) => runs::runs(global, &talk, &args),
         Command::Pause(args) => desire::desire(global, &talk, &args, DesiredState::Paused),

@@ -161,13 +161,21 @@ fn a_replay_whose_process_dies_before_kafka_heard_of_it_is_none() {
 
 #[test]
 fn a_run_s_parameters_reach_the_api_also_when_the_process_was_killed_in_between() {
-    let api = TestApi::start(|_| Answer::users(0, 5));
+    let (answered, is_answered) = std::sync::mpsc::channel();
+    let api = TestApi::start(move |n| {
+        if n == 0 {
+            // The process is killed when the page comes; by then it has answered who asked for the run.
+            is_answered.recv().unwrap();
+        }
+        Answer::users(0, 5)
+    });
     let job = Job::new("embedded", "embedded").fetching(&format!("{}?results=100&nat=ch", api.url), None);
     let job = job.with_fetcher("params = [\"results\"]");
     let first = job.start(&[], &[("FAILPOINTS", "fetcher::after_fetch=return(kill)")]);
     first.snapshot();
     let http = Http::new(first.url());
     let run = http.put(&format!("{RUNS}/k"), "{\"params\": {\"results\": \"5\"}}").body;
+    answered.send(()).unwrap();
     first.end_by_kill("when the page came");
     let second = job.start(&[], &[]);
     second.snapshot();
@@ -235,6 +243,14 @@ fn dead_letters_are_redriven_once_by_a_plan_that_is_still_true() {
     assert_eq!(text.lines().count(), 1, "{text}");
     let end = job.forebay(&["dlq", "redrive"]);
     assert!(end.status.success() && String::from_utf8_lossy(&end.stderr).contains("dry run"), "{end:?}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_letter_that_is_redriven_is_the_record_as_it_was_to_its_last_header() {
+    let job = Job::new("embedded", "embedded").with_partitions(1);
+    let (running, _) = running(&job);
+    support::redriven_as_it_was(&job, &running, &running.broker());
     assert!(running.stop().success());
 }
 
@@ -441,4 +457,71 @@ fn the_last_log_lines_are_kept_whatever_stderr_gets_and_those_that_come_are_wait
     assert_eq!(lines[..all["lines"].as_array().unwrap().len()], all["lines"].as_array().unwrap()[..]);
     assert_eq!(running.log(), "", "stderr gets nothing");
     assert!(running.stop().success());
+}
+
+#[test]
+fn what_is_masked_is_in_no_answer_no_event_and_no_line_of_the_log() {
+    const SECRET: &str = "hunter2";
+    let person = |n: u32, first: &str, last: &str, date: &str| {
+        let text = user(n, 1).replace(&format!("First{n}"), first).replace("Last1", last);
+        text.replace("1992-03-08T15:13:16.688Z", date).replace("\"password\":\"p\"", &format!("\"password\":\"{SECRET}\""))
+    };
+    let (good, date) = (user_id(1), "1992-03-08T15:13:16.688Z");
+    let page = [
+        person(1, "7", &good, date),
+        person(2, "7", &good, &format!("{SECRET} decode")),
+        person(3, &format!("{SECRET} transform"), &good, date),
+        person(4, "7", &format!("{SECRET} write"), date),
+    ];
+    let api = TestApi::start(move |n| match n {
+        0 => Answer::ok(format!("{{\"results\":[{}]}}", page.join(","))),
+        _ => Answer::ok(format!("{{\"results\":[{{\"name\":\"{SECRET}\"x}}]}}")),
+    });
+    let job = Job::new("embedded", "embedded")
+        .fetching(&api.url, None)
+        .with("mask = [\"/name\", \"/login\", \"/dob/date\"]")
+        .with_sql("login['uuid']         AS id", "name['last'] AS id, CAST(name['first'] AS BIGINT) AS number");
+    let running = job.start(&[], &[("FOREBAY_LOG", "forebay=trace,forebay_actors=trace")]);
+    let http = Http::new(running.url());
+    running.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
+    let run = |key: &str| ended(&http, &http.put(&format!("{RUNS}/{key}"), "").body);
+    assert_eq!(run("one")["state"], "succeeded");
+    let failed = run("two");
+    assert!(failed["error"]["message"].as_str().unwrap().contains("near ***"), "{failed}");
+
+    let reasons: Vec<String> =
+        letters(&http).iter().map(|letter| format!("{}: {}", letter["stage"], letter["reason"]).replace('"', "")).collect();
+    for reason in ["decode: `/dob/date` must be a date-time such as", "transform: column `number`: ***", "write: column id: *** is no uuid"]
+    {
+        assert!(reasons.iter().any(|said| said.starts_with(reason)), "{reason} in {reasons:#?}");
+    }
+    let batches = http.get("/v1/batches").body["batches"].as_array().unwrap().clone();
+    let mut shown: Vec<String> = batches.iter().map(|batch| http.get(&format!("/v1/batches/{}", batch["id"])).body.to_string()).collect();
+    assert!(shown.iter().any(|batch| batch.contains("*** is no uuid")), "{shown:#?}");
+    for path in ["/v1/dlq", "/v1/records", "/v1/snapshot", "/v1/runs", "/v1/batches", "/v1/actors", "/v1/logs?limit=1000", "/metrics"] {
+        shown.push(format!("{path}: {:?}", http.get(path)));
+    }
+    let commands: [&[&str]; 7] = [
+        &["dlq"],
+        &["dlq", "--json"],
+        &["dlq", "redrive"],
+        &["tap", "--last", "9", "--json"],
+        &["runs"],
+        &["status"],
+        &["journal", "show", "--json"],
+    ];
+    for command in commands {
+        shown.push(format!("{command:?}: {:?}", job.forebay(command)));
+    }
+    let bootstrap = running.broker();
+    let full = support::read_all(&bootstrap, &format!("{}.dead", job.topic), 1);
+    assert!(running.stop().success());
+    shown.push(std::fs::read_to_string(job.dir().join("forebay.log")).unwrap());
+    for entry in std::fs::read_dir(job.dir().join(".forebay/journal")).unwrap() {
+        shown.push(String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap()).into_owned());
+    }
+    for shown in shown {
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+    assert_eq!(full.iter().filter(|(_, _, headers)| headers["forebay-reason"].contains(SECRET)).count(), 3, "in Kafka it is all: {full:?}");
 }

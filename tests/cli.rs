@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::Value;
 use support::api::{Answer, TestApi};
-use support::{Job, forebay, output, said};
+use support::{Job, forebay, output, plan, said};
 
 #[test]
 fn init_writes_files_that_check_accepts() {
@@ -158,10 +158,97 @@ fn doctor_finds_nothing_missing_where_all_is_embedded() {
 }
 
 #[test]
+fn a_plan_names_the_servers_that_are_away_with_their_remedies_and_exits_with_3() {
+    let job = Job::new("127.0.0.1:9", "127.0.0.1:9").fetching("http://127.0.0.1:9/", Some("10s"));
+    let (code, plan) = plan(&job, &["--timeout", "4s"]);
+    assert_eq!(code, 3);
+    let away: Vec<&str> = plan["away"].as_array().unwrap().iter().map(|away| away.as_str().unwrap()).collect();
+    assert!(away[0].starts_with("Kafka 127.0.0.1:9: ") && away[0].contains("bootstrap"), "{plan:#}");
+    assert!(away[1].starts_with("Cassandra 127.0.0.1:9: ") && away[1].contains("[cassandra] contact_points"), "{plan:#}");
+    assert_eq!(away.len(), 2);
+    assert_eq!((&plan["fetch"]["api"], &plan["fetch"]["every"]), (&"http://127.0.0.1:9/".into(), &"10s".into()), "what is known is said");
+    assert!(!job.dir().join(".forebay").exists(), "nothing is made");
+    let end = job.forebay(&["plan", "--timeout", "4s"]);
+    assert_eq!(end.status.code(), Some(3));
+    assert!(said(&end).contains("2 servers did not answer"), "{}", said(&end));
+    let wrong = Job::new("embedded", "embedded").with("[nonsense]").forebay(&["plan", "--json"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn a_plan_of_an_embedded_pipeline_tells_of_the_first_run_of_the_next_and_of_another_sql_and_makes_nothing() {
+    let api = TestApi::start(|n| Answer::users_and_next(n * 10, n * 10 + 10, n + 1));
+    let cursor = "cursor = { next = \"/info/next\", param = \"since\", start = \"0\" }\nmax_pages = 1";
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h")).with_fetcher(cursor);
+    job.write();
+    let files = || {
+        let mut files: Vec<_> = walk(job.dir()).into_iter().filter(|path| !path.ends_with("api.port")).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let (code, first) = plan(&job, &[]);
+    assert_eq!((code, files()), (0, before), "nothing is made");
+    let changes = |plan: &Value| plan["changes"].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let all = changes(&first);
+    for change in ["begin a journal in", &format!("make topic {}: 4 partitions", job.topic), "make table users_stream of 12", "use the SQL"]
+    {
+        assert!(all.iter().any(|it| it.starts_with(change)), "{change} in {all:#?}");
+    }
+    assert_eq!((&first["topics"][1]["kind"], &first["topics"][1]["partitions"]), (&"dead_letters".into(), &1.into()));
+    assert_eq!((&first["fetch"]["cursor"]["value"], &first["fetch"]["cursor"]["origin"]), (&"0".into(), &"start".into()));
+    assert_eq!((&first["group"]["partitions"][3]["from"], &first["group"]["partitions"][3]["origin"]), (&0.into(), &"begin".into()));
+    assert!(!api.asked().iter().any(|path| path.contains("since")), "the API is not asked");
+
+    assert_eq!(job.run_until_idle()["written"], 10);
+    let after = files();
+    let (code, next) = plan(&job, &[]);
+    assert_eq!((code, changes(&next)), (0, vec![]), "{next:#}");
+    assert!(files().iter().all(|file| after.contains(file)), "nothing is made: {:#?} of {after:#?}", files());
+    let starts = next["group"]["partitions"].as_array().unwrap();
+    assert!(starts.iter().all(|start| start["from"] == start["end"] && start["origin"] == "group"), "{next:#}");
+    assert_eq!(starts.iter().map(|start| start["end"].as_i64().unwrap()).sum::<i64>(), 10);
+    assert_eq!((&next["fetch"]["cursor"]["value"], &next["fetch"]["cursor"]["origin"]), (&"1".into(), &"journal".into()));
+    assert_eq!((&next["sql"]["changed"], &next["table"]["step"]), (&false.into(), &"keep".into()));
+    let text = String::from_utf8(job.forebay(&["plan"]).stdout).unwrap();
+    assert!(text.contains("nothing to change") && text.contains("goes on with since=1"), "{text}");
+
+    let job = job.with_sql("gender,", "gender, nat,");
+    let (code, other) = plan(&job, &[]);
+    assert_eq!(
+        (code, &other["sql"]["changed"], &other["sql"]["before"]),
+        (2, &Value::Null, &Value::Null),
+        "the schema has no nat: {other}"
+    );
+    let job = job.with_sql("gender,", "gender AS sex,");
+    let (code, other) = plan(&job, &[]);
+    assert_eq!((code, &other["sql"]["changed"], &other["sql"]["before"]), (1, &true.into(), &next["sql"]["fingerprint"]));
+    assert!(other["problems"][0].as_str().unwrap().contains("no column sex") && other["table"]["step"] == "refuse", "{other:#}");
+    assert_eq!(other["table"]["untouched"], serde_json::json!(["gender"]));
+    assert!(changes(&other)[0].contains("in place of"), "{other:#}");
+    let running = job.with_sql("gender,", "upper(gender) AS gender,");
+    let started = running.start(&[], &[]);
+    started.wait_until("it is up", |s| !s["partitions"].as_array().unwrap().is_empty());
+    let (code, live) = plan(&running, &[]);
+    assert_eq!(
+        (code, &live["topics"][0]["step"], &live["sql"]["changed"]),
+        (0, &"keep".into(), &false.into()),
+        "beside the process: {live:#}"
+    );
+    assert!(started.stop().success());
+}
+
+/// All files under a folder.
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
 fn every_command_has_help_with_examples() {
     for command in [
-        "demo", "run", "check", "doctor", "trigger", "runs", "pause", "drain", "resume", "status", "monitor", "topics", "actors", "dlq",
-        "tap", "logs", "query", "init",
+        "demo", "run", "check", "doctor", "plan", "trigger", "runs", "pause", "drain", "resume", "status", "monitor", "topics", "actors",
+        "dlq", "tap", "logs", "query", "init",
     ] {
         let mut command_line = forebay();
         command_line.args([command, "--help"]);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_test_services::{Cassandra, Kafka, tools};
 use support::api::{Answer, TestApi};
-use support::{Job, Running, committed, ends, produce, read_all, unique, user, user_id, users};
+use support::{Job, Running, committed, ends, plan, produce, read_all, unique, user, user_id, users};
 
 fn job() -> Job {
     Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
@@ -45,10 +45,8 @@ fn kafkas_own_consumer_reads_the_embedded_broker() {
     let api = TestApi::start(|_| Answer::users(0, 50));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h"));
     let running = job.start(&[], &[]);
-    let snapshot = running.wait_until("all is written", |s| s["totals"]["written"] == 50);
-    let at = snapshot["kafka"].as_str().unwrap().to_owned();
-    let bootstrap = at.split_once('(').and_then(|(_, rest)| rest.split_once(')')).expect("embedded (host:port)").0;
-    let read: BTreeSet<String> = tools::console_consumer(bootstrap, &job.topic, 50).into_iter().collect();
+    running.wait_until("all is written", |s| s["totals"]["written"] == 50);
+    let read: BTreeSet<String> = tools::console_consumer(&running.broker(), &job.topic, 50).into_iter().collect();
     assert_eq!(read, (0..50).map(|n| user(n, 1)).collect());
     assert!(running.stop().success());
     assert_eq!(job.query("SELECT count(*) AS n FROM users_stream")[0]["n"], 50);
@@ -114,6 +112,15 @@ fn bad_records_are_dead_letters_with_their_reasons_and_the_rest_are_rows() {
             headers["forebay-reason"].len() > 10 && headers.contains_key("forebay-offset") && headers.contains_key("forebay-partition")
         );
     }
+}
+
+#[test]
+fn a_letter_that_is_redriven_is_the_record_as_it_was_to_its_last_header() {
+    let job = job().with_partitions(1);
+    let running = job.start(&[], &[]);
+    running.wait_until("it reads its topic", |s| s["partitions"].as_array().unwrap().iter().any(|p| p["assigned"] == true));
+    support::redriven_as_it_was(&job, &running, Kafka::shared().bootstrap());
+    assert!(running.stop().success());
 }
 
 #[test]
@@ -193,4 +200,79 @@ fn a_table_that_does_not_fit_is_said_and_nothing_is_skipped() {
     let said = String::from_utf8_lossy(&end.stderr);
     assert!(said.contains("first_name") && said.contains("int") && said.contains("text"), "{said}");
     assert!(committed(Kafka::shared().bootstrap(), &job.group, &job.topic, 4).is_empty());
+}
+
+#[test]
+fn a_plan_tells_of_the_first_run_of_the_next_and_of_another_sql_and_makes_nothing() {
+    let api = TestApi::start(|n| Answer::users(n * 40, n * 40 + 40));
+    let job = job().fetching(&api.url, None);
+    let (kafka, cassandra) = (Kafka::shared(), Cassandra::shared());
+    // All that a plan could make.
+    let all = || {
+        let keyspaces = cassandra.cqlsh("SELECT keyspace_name FROM system_schema.keyspaces");
+        let tables = cassandra.cqlsh(&format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{}'", job.keyspace));
+        let mine = |names: Vec<String>| names.into_iter().filter(|name| name.contains(&job.topic)).collect::<Vec<_>>();
+        let keyspace = keyspaces.contains(&job.keyspace);
+        (mine(kafka.topics()), mine(groups(kafka.bootstrap())), keyspace, tables, job.dir().join(".forebay").exists())
+    };
+    let before = all();
+    assert!(before.0.is_empty() && before.1.is_empty() && !before.2 && !before.4, "{before:?}");
+    let (code, first) = plan(&job, &[]);
+    assert_eq!((code, all()), (0, before), "{first:#}");
+    let steps = |plan: &serde_json::Value| {
+        [&plan["topics"][0]["step"], &plan["topics"][1]["step"], &plan["table"]["keyspace_step"], &plan["table"]["step"]]
+            .map(ToString::to_string)
+    };
+    assert_eq!(steps(&first), ["\"make\""; 4], "{first:#}");
+    assert_eq!(first["topics"][0]["settings"][0], serde_json::json!({ "name": "message.timestamp.type", "asked": "LogAppendTime" }));
+    assert!(first["table"]["cql"][1].as_str().unwrap().starts_with("CREATE TABLE"), "{first:#}");
+    let tombstones = first["table"]["columns"].as_array().unwrap().iter().filter(|column| column["tombstone"] == true).count();
+    let check: serde_json::Value = serde_json::from_slice(&job.forebay(&["check", "--json"]).stdout).unwrap();
+    assert_eq!(tombstones, check["tombstones"].as_array().unwrap().len());
+    let doctor = job.forebay(&["doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stderr);
+    assert!(said.contains("is made at the first run"), "{said}");
+
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let trigger = |key: &str| {
+        let end = job.forebay(&["trigger", "--wait", "--key", key]);
+        assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+    };
+    trigger("one");
+    let (code, beside) = plan(&job, &[]);
+    assert_eq!((code, &beside["group"]["members"], &beside["group"]["name"]), (0, &1.into(), &job.group.as_str().into()), "{beside:#}");
+    assert!(running.stop().success());
+    let made = all();
+    let (code, next) = plan(&job, &[]);
+    assert_eq!((code, &next["changes"], all()), (0, &serde_json::json!([]), made), "{next:#}");
+    assert_eq!(steps(&next), ["\"keep\""; 4]);
+    assert_eq!(
+        (&next["topics"][0]["differences"], &next["topics"][0]["settings"][0]["there"]),
+        (&serde_json::json!([]), &"LogAppendTime".into())
+    );
+    let committed = committed(kafka.bootstrap(), &job.group, &job.topic, 4);
+    for start in next["group"]["partitions"].as_array().unwrap() {
+        let partition = i32::try_from(start["partition"].as_i64().unwrap()).unwrap();
+        assert_eq!((start["from"].as_i64(), &start["origin"]), (committed.get(&partition).copied(), &"group".into()), "{next:#}");
+    }
+
+    let job = job.with_sql("gender,", "upper(gender) AS gender,");
+    produce(kafka.bootstrap(), &job.topic, users(5));
+    let (code, other) = plan(&job, &[]);
+    assert_eq!((code, &other["sql"]["changed"], &other["sql"]["before"]), (0, &true.into(), &next["sql"]["fingerprint"]), "{other:#}");
+    assert!(other["sql"]["follows"].as_str().unwrap().contains("5 offsets wait"), "{other:#}");
+    let job = job.with_sql("gender,", "gender AS sex, 1 AS email_2,");
+    let (code, unfit) = plan(&job, &[]);
+    assert_eq!((code, unfit["problems"].as_array().unwrap().len()), (1, 2), "each column is named: {unfit:#}");
+    assert!(unfit["problems"][0].as_str().unwrap().contains("ALTER TABLE"), "{unfit:#}");
+    assert_eq!(unfit["table"]["untouched"], serde_json::json!(["gender"]));
+}
+
+/// The consumer groups that Kafka knows.
+fn groups(bootstrap: &str) -> Vec<String> {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    let asker: BaseConsumer = rdkafka::ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let list = asker.fetch_group_list(None, std::time::Duration::from_secs(20)).unwrap();
+    list.groups().iter().map(|group| group.name().to_owned()).collect()
 }

@@ -12,6 +12,10 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 pub mod headers;
+pub mod letter;
+mod reason;
+
+pub use reason::{MASK, Reason};
 
 /// A fixed number of bytes that each record weighs in a budget beside its key and value, for what Forebay keeps about it.
 pub const RECORD_OVERHEAD: usize = 64;
@@ -77,7 +81,7 @@ pub struct RawRecord {
     pub key: Option<Slice<u32>>,
     /// Where its value is in the arena; none for a tombstone.
     pub value: Option<Slice<u32>>,
-    /// Where its headers are in the arena, as [`headers`] puts them; empty when it has none, or when the SQL does not ask for them.
+    /// Where its headers are in the arena, as [`headers`] puts them; empty when it has none.
     pub headers: Slice<u32>,
 }
 
@@ -87,7 +91,7 @@ impl RawBatch {
         record.key.as_ref().map(|at| &self.arena[at.start as usize..at.end as usize])
     }
 
-    /// A record's headers as [`headers`] puts them; see [`RawRecord::headers`].
+    /// A record's headers as [`headers`] puts them.
     pub fn headers(&self, record: &RawRecord) -> &[u8] {
         &self.arena[record.headers.start as usize..record.headers.end as usize]
     }
@@ -122,8 +126,8 @@ pub struct Reject {
     pub record: u32,
     /// Where it was found to be bad.
     pub stage: Stage,
-    /// What is wrong, for a person to read.
-    pub reason: String,
+    /// What is wrong.
+    pub reason: Reason,
 }
 
 /// Where a record was found to be bad. Goes into the dead letter's header `forebay-stage`.

@@ -264,7 +264,7 @@ pub struct BatchReject {
     pub offset: Offset,
     /// `decode`, `transform` or `write`.
     pub stage: String,
-    /// Why.
+    /// Why; with `***` for what it quotes of the record where `[api] mask` is set.
     pub reason: String,
 }
 
@@ -355,7 +355,7 @@ pub struct DeadLetter {
     pub record: RecordView,
     /// Where it was found to be bad: `produce`, `decode`, `transform`, `write`.
     pub stage: String,
-    /// Why.
+    /// Why; with `***` for what it quotes of the record where `[api] mask` is set.
     pub reason: String,
     /// The fingerprint of the SQL that it did not pass, if it came so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@
 //! * [`metrics`]: every metric and alert, read from a snapshot.
 //! * [`record`]: the JSON Schema of one record, as far as Forebay enforces it.
 //! * [`problem`], [`routes`]: the control API's errors and its paths; the OpenAPI file follows from them.
+//! * [`plan`]: what `run` would do, as `forebay plan` says it.
 //! * [`offset`]: offsets and half-open ranges `[from, to)` of a partition.
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
 //! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
@@ -24,6 +25,7 @@ pub mod offset;
 #[cfg(test)]
 mod openapi;
 pub mod pipeline;
+pub mod plan;
 pub mod problem;
 pub mod record;
 pub mod routes;

@@ -47,6 +47,8 @@ pub(crate) struct Job {
     listen: Option<String>,
     /// What the SQL of the example has, and what it is to have instead.
     sql: Option<(String, String)>,
+    /// What the topic is made with.
+    partitions: u32,
 }
 
 impl Job {
@@ -67,7 +69,14 @@ impl Job {
             fetcher: String::new(),
             listen: None,
             sql: None,
+            partitions: 4,
         }
+    }
+
+    /// With a topic of so many partitions, where it is made.
+    pub(crate) fn with_partitions(mut self, partitions: u32) -> Self {
+        self.partitions = partitions;
+        self
     }
 
     /// The same topic, group and table for another process.
@@ -86,6 +95,7 @@ impl Job {
             fetcher: self.fetcher.clone(),
             listen: self.listen.clone(),
             sql: self.sql.clone(),
+            partitions: self.partitions,
         }
     }
 
@@ -145,7 +155,7 @@ impl Job {
             format!("[fetcher]\nurl = {url:?}\nrecords = \"/results\"\n{every}\n{fetcher}\n[producer]\nkey = \"/login/uuid\"\n")
         });
         let text = format!(
-            "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = {kafka}\ntopic = {topic:?}\npartitions = 4\n\
+            "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = {kafka}\ntopic = {topic:?}\npartitions = {partitions}\n\
              [cassandra]\ncontact_points = {cassandra}\nkeyspace = {keyspace:?}\ncreate = true\n{fetch}\
              [consumer]\ngroup = {group:?}\n{batch}\n{budget}\n\
              [transformer]\nschema = \"users.schema.json\"\nsql = \"\"\"{sql}\"\"\"\n\
@@ -153,6 +163,7 @@ impl Job {
              [api]\nlisten = {listen:?}\n{more}",
             kafka = self.kafka,
             topic = self.topic,
+            partitions = self.partitions,
             cassandra = self.cassandra,
             keyspace = self.keyspace,
             group = self.group,
@@ -243,6 +254,12 @@ pub(crate) fn said(end: &Output) -> String {
     String::from_utf8_lossy(&end.stderr).into_owned()
 }
 
+/// `forebay plan --json`: its exit code and what it says.
+pub(crate) fn plan(job: &Job, args: &[&str]) -> (i32, Value) {
+    let end = job.forebay(&[&["plan", "--json"], args].concat());
+    (end.status.code().unwrap(), serde_json::from_slice(&end.stdout).unwrap_or_else(|_| panic!("{}", said(&end))))
+}
+
 /// The SQL of the example.
 fn sql_of(text: &str) -> String {
     let file: toml::Value = toml::from_str(text).unwrap();
@@ -330,6 +347,12 @@ impl Running {
         assert!(status.success(), "{status}: {}", self.log());
         let said = std::fs::read_to_string(&self.stdout).unwrap();
         serde_json::from_str(&said).unwrap_or_else(|_| panic!("no summary: {said}"))
+    }
+
+    /// Where its embedded broker listens.
+    pub(crate) fn broker(&self) -> String {
+        let at = self.snapshot()["kafka"].as_str().unwrap().to_owned();
+        at.split_once('(').and_then(|(_, rest)| rest.split_once(')')).expect("embedded (host:port)").0.to_owned()
     }
 
     /// SIGKILL.
@@ -480,8 +503,23 @@ pub(crate) fn ends(bootstrap: &str, topic: &str, partitions: i32) -> BTreeMap<i3
 /// A record's key, value and headers.
 pub(crate) type Read = (Option<Vec<u8>>, Option<Vec<u8>>, BTreeMap<String, String>);
 
-/// Every record of a topic.
+/// Every record of a topic, its headers as text by their names.
 pub(crate) fn read_all(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Read> {
+    let text = |(name, value): (String, Option<Vec<u8>>)| (name, String::from_utf8_lossy(&value.unwrap_or_default()).into_owned());
+    let read = |record: Whole| (record.key, record.value, record.headers.into_iter().map(text).collect());
+    read_whole(bootstrap, topic, partitions).into_iter().map(read).collect()
+}
+
+/// A record to its last byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Whole {
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// Every record of a topic, to its last byte.
+pub(crate) fn read_whole(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Whole> {
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
     use rdkafka::message::{Headers as _, Message as _};
     let consumer: BaseConsumer =
@@ -499,11 +537,62 @@ pub(crate) fn read_all(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Rea
         assert!(Instant::now() < until, "read {} of {total} records of {topic}", all.len());
         let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
         let message = message.unwrap();
-        let headers = message.headers().map_or_else(BTreeMap::new, |headers| {
-            let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
-            headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
+        let headers = message.headers().map_or_else(Vec::new, |headers| {
+            headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         });
-        all.push((message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec), headers));
+        all.push(Whole { key: message.key().map(<[u8]>::to_vec), value: message.payload().map(<[u8]>::to_vec), headers });
     }
     all
+}
+
+/// Puts one record into a topic, to its last byte.
+pub(crate) fn produce_whole(bootstrap: &str, topic: &str, record: &Whole) {
+    use rdkafka::message::{Header, OwnedHeaders};
+    let producer: ThreadedProducer<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).set("acks", "all").create().unwrap();
+    let add = |all: OwnedHeaders, (key, value): &(String, Option<Vec<u8>>)| all.insert(Header { key, value: value.as_deref() });
+    let mut it: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(record.headers.iter().fold(OwnedHeaders::new(), add));
+    (it.key, it.payload) = (record.key.as_deref(), record.value.as_deref());
+    producer.send(it).map_err(|(error, _)| error).unwrap();
+    producer.flush(PATIENCE).unwrap();
+}
+
+/// A bad record with headers of every sort becomes a letter, is redriven by the command line, and is in the topic again with the key, the value and the
+/// headers that it had. The topic of `job` has one partition, and `running` is at work on it.
+pub(crate) fn redriven_as_it_was(job: &Job, running: &Running, bootstrap: &str) {
+    let header = |name: &str, value: &[u8]| (name.to_owned(), Some(value.to_vec()));
+    let record = Whole {
+        key: Some(b"\xffkey".to_vec()),
+        value: Some(bad_user(1, 1).into_bytes()),
+        headers: vec![
+            header("trace", b"\xff\x00"),
+            header("forebay-run", b"another"),
+            header("trace", b"again"),
+            header("forebay-reason", b"of long ago"),
+            header("empty", b""),
+        ],
+    };
+    produce_whole(bootstrap, &job.topic, &record);
+    running.wait_until("it is a dead letter", |s| s["totals"]["rejected"] == 1);
+    let dead = format!("{}.dead", job.topic);
+    let letter = read_whole(bootstrap, &dead, 1).remove(0);
+    assert_eq!((&letter.key, &letter.value), (&record.key, &record.value));
+    let (own, more) = letter.headers.split_at(record.headers.len());
+    assert_eq!(own, record.headers);
+    let names: Vec<&str> = more.iter().map(|(name, _)| name.as_str()).collect();
+    let of_the_letter = ["reason", "masked-reason", "stage", "topic", "partition", "offset", "timestamp", "sql"];
+    assert_eq!(names, of_the_letter.map(|name| format!("forebay-{name}")));
+
+    let end = job.forebay(&["dlq", "redrive", "--reason", "again", "--yes"]);
+    assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+    running.wait_until("it is rejected again", |s| s["totals"]["rejected"] == 2);
+    let again = read_whole(bootstrap, &job.topic, 1).remove(1);
+    let mut wanted = record.clone();
+    wanted.headers.push(header("forebay-redriven", b"0:0"));
+    assert_eq!(again, wanted);
+
+    let end = job.forebay(&["dlq", "redrive", "--reason", "once more", "--yes"]);
+    assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+    running.wait_until("it is rejected once more", |s| s["totals"]["rejected"] == 3);
+    *wanted.headers.last_mut().unwrap() = header("forebay-redriven", b"0:1");
+    assert_eq!(read_whole(bootstrap, &job.topic, 1).remove(2), wanted, "only of the last letter it says that it was one");
 }

@@ -8,6 +8,12 @@ pub enum SourceError {
     /// The client could not be made.
     #[error("cannot make an HTTP client: {0}")]
     Client(#[source] reqwest::Error),
+    /// The address is none that can be asked.
+    #[error("{url:?} is not an HTTP address; write it as http://127.0.0.1:7070, or unix:PATH")]
+    Address {
+        /// As it was written.
+        url: String,
+    },
     /// Nobody answered, or not within the time-out.
     #[error("no answer from {url}: {cause}; is `forebay run` up, with the role api?")]
     Unreachable {

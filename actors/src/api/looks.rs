@@ -14,6 +14,7 @@ use super::gate::Caller;
 use super::problem::Refusal;
 use super::{Answer, State, records};
 use crate::broker;
+use crate::message::letter;
 
 /// How many rejects of a batch are shown.
 const REJECTS_SHOWN: usize = 20;
@@ -71,17 +72,15 @@ fn spans(batch: &BatchView) -> Vec<BatchSpan> {
 
 async fn rejects(state: &State, batch: &BatchView) -> Result<Vec<BatchReject>, Refusal> {
     let letters = records::last_letters(state, LETTERS_SEARCHED).await?;
+    let mask = records::Mask::of(state);
     let reject = |letter: &broker::reader::Stored| {
-        let number = |name: &str| letter.header(name)?.parse::<i64>().ok();
-        let partition = Partition::try_from(number("forebay-partition")?).ok()?;
-        let offset = number("forebay-offset")?;
+        let (partition, offset) = records::origin(letter)?;
         let range = batch.ranges.0.get(&partition)?;
-        let text = |name: &str| letter.header(name).unwrap_or_default().to_owned();
         (range.from..range.to).contains(&offset).then(|| BatchReject {
             partition,
             offset,
-            stage: text("forebay-stage"),
-            reason: text("forebay-reason"),
+            stage: letter.header(letter::STAGE).unwrap_or_default().to_owned(),
+            reason: mask.reason(letter),
         })
     };
     let mut rejects: Vec<_> = letters.iter().filter_map(reject).collect();

@@ -22,7 +22,7 @@ use super::pipelines::this_one;
 use super::problem::Refusal;
 use super::{Answer, State};
 use crate::consumer::{NotSetBack, SetBack};
-use crate::pipeline::redrive::{self, Redrive, RedriveError};
+use crate::pipeline::redrive::{self, Redrive, RedriveError, Redriver};
 use crate::pipeline::replay;
 
 /// How many plans are kept.
@@ -134,8 +134,15 @@ async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<u64
     let parts = &state.parts;
     match draft.work {
         Work::Redrive(redrive) => {
-            let (dead, topic) = (parts.pipeline.kafka.dead_letter_topic(), parts.pipeline.kafka.topic.clone());
-            let end = redrive::apply(&parts.access, (&dead, &topic), &parts.ledger, &redrive, (by, &why)).await;
+            let redriver = Redriver {
+                access: &parts.access,
+                dead_letter_topic: &parts.pipeline.kafka.dead_letter_topic(),
+                topic: &parts.pipeline.kafka.topic,
+                ledger: &parts.ledger,
+                by,
+                reason: &why,
+            };
+            let end = redriver.apply(&redrive).await;
             end.map_err(|error| match error {
                 RedriveError::Journal(error) => error.into(),
                 error => Refusal::new(&problem::KAFKA_AWAY, error.to_string()),

@@ -1,8 +1,8 @@
 //! Records and dead letters, read out of Kafka for whoever wants to see some.
 //!
-//! Guarantee: what `[api] mask` names is not shown: in a value, nor in a key that is made of it; where masks are set, a value in which they can't be found
-//! is not shown at all. A value is shown up to [`VALUE_SHOWN`] bytes, an answer is of [`READ_BYTES`] of the topic at most. Not guaranteed: that the
-//! reason of a dead letter does not tell of the value it is about.
+//! Guarantee: what `[api] mask` names is not shown: in a value, nor in a key that is made of it, nor in the reason of a dead letter. Where masks are set, a
+//! value in which they can't be found is not shown at all, and a reason is the one that quotes nothing of the record. A value is shown up to
+//! [`VALUE_SHOWN`] bytes, an answer is of [`READ_BYTES`] of the topic at most. Not guaranteed: that the record's own headers do not tell of its value.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ use super::problem::Refusal;
 use super::{Answer, State};
 use crate::broker;
 use crate::broker::reader::{Most, Stored, read};
+use crate::message::{MASK, letter};
 
 /// How much of a value is shown, bytes of its JSON.
 const VALUE_SHOWN: usize = 16 << 10;
@@ -24,8 +25,6 @@ const VALUE_SHOWN: usize = 16 << 10;
 const KEY_SHOWN: usize = 1 << 10;
 /// The most bytes of the topic that one answer is made of.
 const READ_BYTES: usize = 4 << 20;
-/// What stands in the place of what is masked.
-const MASK: &str = "***";
 
 pub(super) async fn records(state: web::Data<State>, asked: Asked) -> Answer {
     let (limit, partition) = (asked.limit(), asked.whole("partition").and_then(|number| Partition::try_from(number).ok()));
@@ -105,21 +104,24 @@ async fn look(state: &State, topic: &str, wanted: BTreeMap<Partition, Range>, re
 }
 
 /// What is not shown.
-struct Mask<'a> {
+pub(super) struct Mask<'a> {
     pointers: &'a [String],
     /// Where the key comes from.
     key: Option<&'a str>,
 }
 
 impl<'a> Mask<'a> {
-    fn of(state: &'a State) -> Self {
+    pub(super) fn of(state: &'a State) -> Self {
         let pipeline = &state.parts.pipeline;
         Self { pointers: &pipeline.api.mask, key: pipeline.producer.as_ref().map(|producer| producer.key.as_str()) }
     }
 
     fn view(&self, record: &Stored) -> RecordView {
         let (value, truncated) = self.value(record.value.as_deref());
-        let header = |(name, value): &(String, Option<Vec<u8>>)| (name.clone(), shown(value.as_deref().unwrap_or_default()));
+        let header = |(name, value): &(String, Option<Vec<u8>>)| {
+            let hidden = name == letter::REASON && self.hides_any();
+            (name.clone(), if hidden { MASK.to_owned() } else { shown(value.as_deref().unwrap_or_default()) })
+        };
         RecordView {
             partition: record.partition,
             offset: record.offset,
@@ -133,23 +135,30 @@ impl<'a> Mask<'a> {
     }
 
     fn letter(&self, letter: &Stored) -> DeadLetter {
-        let text = |name: &str| letter.header(name).unwrap_or_default().to_owned();
-        let number = |name: &str| letter.header(name)?.parse::<i64>().ok();
-        let partition = number("forebay-partition").and_then(|number| Partition::try_from(number).ok());
         DeadLetter {
-            stage: text("forebay-stage"),
-            reason: text("forebay-reason"),
-            sql_fingerprint: letter.header("forebay-sql").map(str::to_owned),
-            origin: partition.zip(number("forebay-offset")),
+            stage: letter.header(letter::STAGE).unwrap_or_default().to_owned(),
+            reason: self.reason(letter),
+            sql_fingerprint: letter.header(letter::SQL).map(str::to_owned),
+            origin: origin(letter),
             record: self.view(letter),
         }
+    }
+
+    /// Why a letter is one.
+    pub(super) fn reason(&self, letter: &Stored) -> String {
+        let reason = if self.hides_any() { letter.header(letter::MASKED_REASON).or(Some(MASK)) } else { letter.header(letter::REASON) };
+        reason.unwrap_or_default().to_owned()
+    }
+
+    fn hides_any(&self) -> bool {
+        !self.pointers.is_empty()
     }
 
     /// The key is what a masked pointer finds, or lies in it. Where it is made by others, nobody knows what it is.
     fn hides_key(&self) -> bool {
         let within =
             |key: &str, pointer: &String| key.strip_prefix(pointer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        !self.pointers.is_empty() && self.key.is_none_or(|key| self.pointers.iter().any(|pointer| within(key, pointer)))
+        self.hides_any() && self.key.is_none_or(|key| self.pointers.iter().any(|pointer| within(key, pointer)))
     }
 
     /// A value as it is shown, and whether it is cut.
@@ -164,7 +173,7 @@ impl<'a> Mask<'a> {
                 }
                 value
             }
-            Err(_) if !self.pointers.is_empty() => return (MASK.into(), false),
+            Err(_) if self.hides_any() => return (MASK.into(), false),
             Err(_) => Value::String(String::from_utf8_lossy(bytes).into_owned()),
         };
         if bytes.len() <= VALUE_SHOWN {
@@ -177,6 +186,11 @@ impl<'a> Mask<'a> {
         let cut = text.len() > VALUE_SHOWN;
         (Value::String(cut_to(&text, VALUE_SHOWN).to_owned()), cut)
     }
+}
+
+/// Where a letter's record was in the topic, if it ever was.
+pub(super) fn origin(letter: &Stored) -> Option<(Partition, Offset)> {
+    Some((letter.header(letter::PARTITION)?.parse().ok()?, letter.header(letter::OFFSET)?.parse().ok()?))
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -193,9 +207,11 @@ fn cut_to(text: &str, most: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::message::Headers as _;
     use serde_json::json;
 
     use super::*;
+    use crate::message::{Reason, Stage};
 
     fn stored(key: &str, value: &[u8]) -> Stored {
         let headers = vec![("forebay-stage".to_owned(), Some(b"transform".to_vec()))];
@@ -211,6 +227,25 @@ mod tests {
         assert_eq!(view.key.as_deref(), Some(MASK));
         assert_eq!(Mask { pointers: &pointers, key: Some("/id") }.view(&record).key.as_deref(), Some("secret-key"));
         assert_eq!(Mask { pointers: &pointers, key: None }.view(&record).key.as_deref(), Some(MASK), "nobody knows what it is made of");
+    }
+
+    #[test]
+    fn the_reason_of_a_letter_is_the_masked_one_where_masks_are_set_in_its_headers_too() {
+        let mut letter = stored("k", b"{\"age\":\"secret\"}");
+        let reason = Reason::quoting("\"secret\"", |value| format!("`/age` must be a number, but is {value}"));
+        letter.headers = letter::headers(std::iter::empty(), (Stage::Decode, &reason), &[(letter::PARTITION, "3"), (letter::OFFSET, "40")])
+            .iter()
+            .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+            .collect();
+        let pointers = vec!["/age".to_owned()];
+        let mask = Mask { pointers: &pointers, key: Some("/id") };
+        let view = mask.letter(&letter);
+        assert_eq!((view.reason.as_str(), view.origin), ("`/age` must be a number, but is ***", Some((3, 40))));
+        assert!(!serde_json::to_string(&view).unwrap().contains("secret"), "{view:?}");
+        let open = Mask { pointers: &[], key: Some("/id") }.letter(&letter);
+        assert_eq!(open.reason, "`/age` must be a number, but is \"secret\"");
+        letter.headers.retain(|(name, _)| name != letter::MASKED_REASON);
+        assert_eq!(mask.letter(&letter).reason, MASK, "nobody knows what it quotes");
     }
 
     #[test]

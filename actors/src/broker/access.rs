@@ -73,7 +73,7 @@ impl Access {
             base.set(name, value);
         }
         base.set("bootstrap.servers", &servers);
-        let max_record_bytes = pipeline.producer.as_ref().map_or(1_000_000, |producer| producer.max_record_bytes.0);
+        let max_record_bytes = max_record_bytes(pipeline);
         Ok(Self(Arc::new(Inner { base, servers, description, max_record_bytes, embedded: data_dir, asking: OnceLock::new() })))
     }
 
@@ -137,11 +137,6 @@ impl Access {
         self.0.embedded.as_ref()
     }
 
-    /// The largest record, bytes.
-    pub(super) fn max_record_bytes(&self) -> u64 {
-        self.0.max_record_bytes
-    }
-
     /// The one client that asks about topics, made at the first question. It is no member of a group.
     pub(super) fn asking(&self) -> Result<&BaseConsumer<Quiet>, BrokerError> {
         if let Some(asking) = self.0.asking.get() {
@@ -151,7 +146,7 @@ impl Access {
         Ok(self.0.asking.get_or_init(|| asking))
     }
 
-    /// A client that makes topics, for the moment.
+    /// A client that makes topics, or asks for their settings, for the moment.
     pub(super) fn making(&self) -> Result<AdminClient<Quiet>, BrokerError> {
         self.0.base.create_with_context(Quiet::default()).map_err(|cause| self.error("make a client", cause, None))
     }
@@ -178,6 +173,11 @@ impl Access {
         }
         config
     }
+}
+
+/// The largest record of a pipeline, bytes.
+pub(super) fn max_record_bytes(pipeline: &Pipeline) -> u64 {
+    pipeline.producer.as_ref().map_or(1_000_000, |producer| producer.max_record_bytes.0)
 }
 
 /// Where it leads; no property, for one may be a secret.

@@ -13,16 +13,20 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::IsError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::access::{Access, Quiet};
+use super::access::{Access, Quiet, max_record_bytes};
 use super::embedded;
 use super::error::{BrokerError, is_denied};
 
 /// The time-out of one question.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a new topic may take until each partition has a leader.
 const ELECTION: Duration = Duration::from_secs(15);
 /// Between two looks at a topic that is being made.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Whose clock a record's timestamp is of.
+const TIMESTAMPS: &str = "message.timestamp.type";
+/// The largest record batch.
+const LARGEST: &str = "max.message.bytes";
 /// Records up to this size fit the brokers' own limit, with room for key and headers.
 const USUAL_RECORD: u64 = 1_000_000;
 
@@ -50,6 +54,31 @@ impl fmt::Display for TopicState {
     }
 }
 
+/// A topic as it is made where it is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedTopic {
+    /// Its name.
+    pub name: String,
+    /// Its partitions.
+    pub partitions: i32,
+    /// Its replicas.
+    pub replication: i32,
+    /// Its settings, as Kafka names them.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// The topic of a pipeline, and the dead-letter topic, of one partition.
+pub fn wanted_topics(pipeline: &Pipeline) -> [WantedTopic; 2] {
+    let kafka = &pipeline.kafka;
+    let mut settings = vec![(TIMESTAMPS, "LogAppendTime".to_owned())];
+    let largest = max_record_bytes(pipeline);
+    if largest > USUAL_RECORD {
+        settings.push((LARGEST, largest.saturating_add(64 << 10).to_string()));
+    }
+    let wanted = |name, partitions| WantedTopic { name, partitions, replication: kafka.replication, settings: settings.clone() };
+    [wanted(kafka.topic.clone(), kafka.partitions), wanted(kafka.dead_letter_topic(), 1)]
+}
+
 /// What a group has committed for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
@@ -59,34 +88,32 @@ pub struct Committed {
     pub metadata: String,
 }
 
-/// Makes the topic and the dead-letter topic (of one partition) where they are missing, with the broker's timestamps, and waits until
-/// they have leaders.
+/// Makes the topic and the dead-letter topic where they are missing, with the broker's timestamps, and waits until they have leaders.
 ///
 /// # Errors
 /// Transient while the broker is away; fatal when it refuses this client or the topic as the file asks for it.
 pub async fn ensure_topics(access: &Access, pipeline: &Pipeline) -> Result<TopicState, BrokerError> {
-    let kafka = &pipeline.kafka;
-    let (topic, dead, asked, replication) = (kafka.topic.clone(), kafka.dead_letter_topic(), kafka.partitions, kafka.replication);
+    let (topic, asked) = (pipeline.kafka.topic.clone(), pipeline.kafka.partitions);
     let mut missing = Vec::new();
-    for (name, partitions) in [(&topic, asked), (&dead, 1)] {
+    for wanted in wanted_topics(pipeline) {
         if ask(access, {
-            let name = name.clone();
+            let name = wanted.name.clone();
             move |access| partitions_of(access, &name)
         })
         .await?
         .is_empty()
         {
-            missing.push((name.as_str(), partitions));
+            missing.push(wanted);
         }
     }
     let mut made = false;
-    for &(name, partitions) in &missing {
-        made |= make(access, name, partitions, replication).await? && name == topic;
+    for wanted in &missing {
+        made |= make(access, wanted).await? && wanted.name == topic;
     }
     let deadline = Instant::now() + ELECTION;
     loop {
         let ready = ask(access, {
-            let names: Vec<_> = missing.iter().map(|(name, _)| (*name).to_owned()).collect();
+            let names: Vec<_> = missing.iter().map(|wanted| wanted.name.clone()).collect();
             let topic = topic.clone();
             move |access| {
                 for name in &names {
@@ -121,18 +148,19 @@ pub async fn ensure_topics(access: &Access, pipeline: &Pipeline) -> Result<Topic
 /// Transient while the broker is away or the topic is missing; fatal when it refuses this client.
 pub async fn ends(access: &Access, topic: &str) -> Result<BTreeMap<Partition, (Offset, Offset)>, BrokerError> {
     let topic = topic.to_owned();
-    ask(access, move |access| {
-        let asking = access.asking()?;
-        let deadline = Instant::now() + PATIENCE;
-        let mut ends = BTreeMap::new();
-        for (partition, _) in existing(access, &topic)? {
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let watermarks = asking.fetch_watermarks(&topic, partition, left);
-            ends.insert(partition, watermarks.map_err(|cause| access.error("say where the topic ends", cause, Some(asking)))?);
-        }
-        Ok(ends)
-    })
-    .await
+    ask(access, move |access| ends_now(access, &topic)).await
+}
+
+pub(super) fn ends_now(access: &Access, topic: &str) -> Result<BTreeMap<Partition, (Offset, Offset)>, BrokerError> {
+    let asking = access.asking()?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut ends = BTreeMap::new();
+    for (partition, _) in existing(access, topic)? {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let watermarks = asking.fetch_watermarks(topic, partition, left);
+        ends.insert(partition, watermarks.map_err(|cause| access.error("say where the topic ends", cause, Some(asking)))?);
+    }
+    Ok(ends)
 }
 
 /// What a group has committed; a partition it hasn't committed is absent.
@@ -151,14 +179,19 @@ pub async fn committed(access: &Access, group: &str, topic: &str) -> Result<BTre
 /// As [`ends`].
 pub async fn committed_with_metadata(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<Partition, Committed>, BrokerError> {
     let (group, topic) = (group.to_owned(), topic.to_owned());
-    ask(access, move |access| {
-        let mut committed = committed_now(access, &group, &topic)?;
-        for (partition, (offset, metadata)) in kept_commits(access, &group, &topic)? {
-            committed.insert(partition, Committed { offset, metadata });
-        }
-        Ok(committed)
-    })
-    .await
+    ask(access, move |access| committed_with_metadata_now(access, &group, &topic)).await
+}
+
+pub(super) fn committed_with_metadata_now(
+    access: &Access,
+    group: &str,
+    topic: &str,
+) -> Result<BTreeMap<Partition, Committed>, BrokerError> {
+    let mut committed = committed_now(access, group, topic)?;
+    for (partition, (offset, metadata)) in kept_commits(access, group, topic)? {
+        committed.insert(partition, Committed { offset, metadata });
+    }
+    Ok(committed)
 }
 
 /// The first offset of each partition whose record has this timestamp (milliseconds since the epoch) or a later one; a partition without one is
@@ -257,7 +290,7 @@ pub(super) async fn ask<T: Send + 'static>(
 }
 
 /// Each partition of a topic and its leader, less than 0 for none; nothing when there is no such topic.
-fn partitions_of(access: &Access, topic: &str) -> Result<BTreeMap<Partition, i32>, BrokerError> {
+pub(super) fn partitions_of(access: &Access, topic: &str) -> Result<BTreeMap<Partition, i32>, BrokerError> {
     let asking = access.asking()?;
     let metadata =
         asking.fetch_metadata(Some(topic), PATIENCE).map_err(|cause| access.error("say which topics there are", cause, Some(asking)))?;
@@ -290,15 +323,12 @@ fn is_led(partitions: &BTreeMap<Partition, i32>) -> bool {
 }
 
 /// Makes a topic; says whether it was this call that did. A broker that knows none of the settings makes it without.
-async fn make(access: &Access, topic: &str, partitions: i32, replication: i32) -> Result<bool, BrokerError> {
-    let largest = access.max_record_bytes().saturating_add(64 << 10).to_string();
-    let mut settings = vec![("message.timestamp.type", "LogAppendTime")];
-    if access.max_record_bytes() > USUAL_RECORD {
-        settings.push(("max.message.bytes", largest.as_str()));
-    }
+async fn make(access: &Access, wanted: &WantedTopic) -> Result<bool, BrokerError> {
+    let &WantedTopic { name: ref topic, partitions, replication, ref settings } = wanted;
+    let mut settings = settings.as_slice();
     loop {
         let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
-        for &(name, value) in &settings {
+        for (name, value) in settings {
             new = new.set(name, value);
         }
         let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
@@ -308,7 +338,7 @@ async fn make(access: &Access, topic: &str, partitions: i32, replication: i32) -
             Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
             Some(Err((_, Code::InvalidConfig))) if !settings.is_empty() => {
                 tracing::warn!(topic, ?settings, "broker knows not these settings of a topic; making it without them");
-                settings.clear();
+                settings = &[];
                 continue;
             }
             Some(Err((_, code))) if is_denied(code) => {
@@ -316,7 +346,7 @@ async fn make(access: &Access, topic: &str, partitions: i32, replication: i32) -
             }
             Some(Err((_, cause))) => Err(BrokerError::CantMakeTopic {
                 servers: access.servers().to_owned(),
-                topic: topic.to_owned(),
+                topic: topic.clone(),
                 partitions,
                 replication,
                 cause,

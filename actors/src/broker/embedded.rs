@@ -125,8 +125,17 @@ pub(super) fn commits(_data_dir: &Path, _group: &str, _topic: &str) -> Result<BT
 #[cfg(feature = "embedded-broker")]
 pub use server::serve;
 
+/// The partitions of each topic in the file of a broker that does not run: the first offset that it holds, and the one that the next record gets.
+#[cfg(not(feature = "embedded-broker"))]
+pub(super) fn topics(_data_dir: &Path) -> Result<BTreeMap<String, Ends>, BrokerError> {
+    Err(BrokerError::NotBuiltIn)
+}
+
+/// Of each partition the first offset that is held, and the one that the next record gets.
+pub(super) type Ends = BTreeMap<Partition, (Offset, Offset)>;
+
 #[cfg(feature = "embedded-broker")]
-pub(super) use server::commits;
+pub(super) use server::{commits, topics};
 
 #[cfg(feature = "embedded-broker")]
 mod server {
@@ -180,7 +189,49 @@ mod server {
         group: &str,
         topic: &str,
     ) -> Result<BTreeMap<Partition, (Offset, String)>, BrokerError> {
-        let failed = |cause: &dyn fmt::Display| BrokerError::Embedded { what: "read its commits".into(), cause: cause.to_string() };
+        let sql = "select tp.partition, co.committed_offset, co.metadata from cluster c \
+                   join consumer_group cg on cg.cluster = c.id join topic t on t.cluster = c.id \
+                   join topition tp on tp.topic = t.id \
+                   join consumer_offset co on co.consumer_group = cg.id and co.topition = tp.id \
+                   where c.name = ?1 and cg.name = ?2 and t.name = ?3";
+        let mut commits = BTreeMap::new();
+        read(data_dir, "read its commits", sql, (CLUSTER, group, topic), |row| {
+            let metadata = row.get::<Option<String>>(2)?.unwrap_or_default();
+            commits.insert(row.get::<i32>(0)?, (row.get::<i64>(1)?, metadata));
+            Ok(())
+        })?;
+        Ok(commits)
+    }
+
+    /// The partitions of each topic in the file of a broker that does not run: none where there is no file.
+    pub(in crate::broker) fn topics(data_dir: &Path) -> Result<BTreeMap<String, Ends>, BrokerError> {
+        if !directory(data_dir).join(DATABASE).exists() {
+            return Ok(BTreeMap::new());
+        }
+        // Retention removes records and leaves the low watermark as it is.
+        let sql = "select t.name, tp.partition, w.high, \
+                   (select min(r.offset_id) from record r where r.topition = tp.id and r.offset_id >= coalesce(w.low, 0)) \
+                   from cluster c join topic t on t.cluster = c.id join topition tp on tp.topic = t.id \
+                   left join watermark w on w.topition = tp.id where c.name = ?1";
+        let mut topics: BTreeMap<String, Ends> = BTreeMap::new();
+        read(data_dir, "read its topics", sql, [CLUSTER], |row| {
+            let end = row.get::<Option<i64>>(2)?.unwrap_or(0);
+            let begin = row.get::<Option<i64>>(3)?.unwrap_or(end);
+            topics.entry(row.get(0)?).or_default().insert(row.get::<i32>(1)?, (begin, end));
+            Ok(())
+        })?;
+        Ok(topics)
+    }
+
+    /// Reads the broker's file, whether it runs or not.
+    fn read(
+        data_dir: &Path,
+        what: &str,
+        sql: &str,
+        params: impl libsql::params::IntoParams,
+        mut each: impl FnMut(&libsql::Row) -> libsql::Result<()>,
+    ) -> Result<(), BrokerError> {
+        let failed = |cause: &dyn fmt::Display| BrokerError::Embedded { what: what.to_owned(), cause: cause.to_string() };
         let file = directory(data_dir).join(DATABASE);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|cause| failed(&cause))?;
         runtime
@@ -188,22 +239,11 @@ mod server {
                 let database = libsql::Builder::new_local(file).flags(libsql::OpenFlags::SQLITE_OPEN_READ_WRITE).build().await?;
                 let connection = database.connect()?;
                 connection.busy_timeout(BUSY)?;
-                let mut rows = connection
-                    .query(
-                        "select tp.partition, co.committed_offset, co.metadata from cluster c \
-                         join consumer_group cg on cg.cluster = c.id join topic t on t.cluster = c.id \
-                         join topition tp on tp.topic = t.id \
-                         join consumer_offset co on co.consumer_group = cg.id and co.topition = tp.id \
-                         where c.name = ?1 and cg.name = ?2 and t.name = ?3",
-                        (CLUSTER, group, topic),
-                    )
-                    .await?;
-                let mut commits = BTreeMap::new();
+                let mut rows = connection.query(sql, params).await?;
                 while let Some(row) = rows.next().await? {
-                    let metadata = row.get::<Option<String>>(2)?.unwrap_or_default();
-                    commits.insert(row.get::<i32>(0)?, (row.get::<i64>(1)?, metadata));
+                    each(&row)?;
                 }
-                Ok(commits)
+                Ok(())
             })
             .map_err(|cause: libsql::Error| failed(&cause))
     }

@@ -14,11 +14,16 @@ mod actor;
 mod admin;
 pub mod embedded;
 mod error;
+mod look;
 pub mod reader;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use access::{Access, Quiet};
 pub use actor::Broker;
-pub use admin::{Committed, TopicState, commit, committed, committed_with_metadata, ends, ensure_topics, kept_commits, offsets_at};
+pub use admin::{
+    Committed, TopicState, WantedTopic, commit, committed, committed_with_metadata, ends, ensure_topics, kept_commits, offsets_at,
+    wanted_topics,
+};
 pub use error::BrokerError;
+pub use look::{Look, TopicLook, look};

@@ -39,8 +39,6 @@ pub struct ConsumerParams {
     pub topic: String,
     /// The consumer group.
     pub group: String,
-    /// Whether records come with their headers, which costs a copy of them; else they come with none.
-    pub headers: bool,
     /// When a batch is cut.
     pub batch: BatchTable,
     /// The most bytes of records that are read and not yet written.

@@ -42,5 +42,5 @@ mod tests;
 pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata};
 pub use error::ConsumerError;
 pub use set_back::{Desk, NotSetBack, SetBack};
-pub use start::{clock_of, metadata_of, place_of};
+pub use start::{clock_of, metadata_of, place_of, would_start};
 pub use write_clock::{Tick, WriteClock};

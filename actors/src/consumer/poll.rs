@@ -148,7 +148,7 @@ impl Loop<'_> {
         }
         // Nothing comes of paused partitions; what does all the same is kept.
         if let Some(message) = self.client.poll(LONGEST_QUIET) {
-            self.wait = Some(Wait::new(&incoming(&message, self.params.headers, &mut Vec::new()), &self.params.budget, self.now()));
+            self.wait = Some(Wait::new(&incoming(&message, &mut Vec::new()), &self.params.budget, self.now()));
         } else {
             self.send()?;
         }
@@ -207,7 +207,7 @@ impl Loop<'_> {
             if let Some(message) = client.poll(wait) {
                 (self.quiet, wait) = (0, Duration::ZERO);
                 self.all_is_well();
-                let record = incoming(&message, self.params.headers, &mut headers);
+                let record = incoming(&message, &mut headers);
                 if !self.admit(&record)? {
                     self.wait = Some(Wait::new(&record, &self.params.budget, self.now()));
                     break;
@@ -306,7 +306,7 @@ impl Loop<'_> {
         }
         // Nothing comes of paused partitions; what does all the same is kept.
         if let Some(message) = self.client.poll(LONGEST_QUIET) {
-            wait.push(&incoming(&message, self.params.headers, &mut Vec::new()));
+            wait.push(&incoming(&message, &mut Vec::new()));
         }
         wait.looked = self.look_at_ends(wait.looked);
         self.wait = Some(wait);
@@ -356,12 +356,10 @@ fn add(credit: &mut Option<Credit>, more: Credit) -> usize {
     credit.as_ref().map_or(0, Credit::bytes)
 }
 
-/// The record of a message, with its headers if they are asked for: `scratch` holds them.
-fn incoming<'a>(message: &'a BorrowedMessage<'_>, with_headers: bool, scratch: &'a mut Vec<u8>) -> Incoming<'a> {
+/// The record of a message; `scratch` holds its headers.
+fn incoming<'a>(message: &'a BorrowedMessage<'_>, scratch: &'a mut Vec<u8>) -> Incoming<'a> {
     scratch.clear();
-    if with_headers {
-        put_headers(message, scratch);
-    }
+    put_headers(message, scratch);
     Incoming {
         partition: message.partition(),
         offset: message.offset(),

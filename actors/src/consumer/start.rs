@@ -68,6 +68,16 @@ pub(crate) struct Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfRange(pub(crate) Offset);
 
+/// Where a partition would be read from, were it assigned now: `committed` is the group's offset with its metadata, `known` the journal's place, and
+/// Kafka holds `[begin, end)`. A lineage that would begin is 0 here.
+///
+/// # Errors
+/// The group's offset, when the topic does not hold it.
+pub fn would_start(committed: Option<(Offset, &str)>, known: Option<Place>, ends: (Offset, Offset)) -> Result<Start, Offset> {
+    let committed = committed.map(|(offset, metadata)| Committed { offset, mark: mark_of(metadata) });
+    find(committed, known, ends, 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
+}
+
 /// Decides where to start; Kafka holds `[begin, end)`, and `fresh` is a lineage that nobody has used.
 pub(crate) fn find(
     committed: Option<Committed>,

@@ -218,6 +218,8 @@ impl Fetcher {
                 if let Some(class) = error.status_class() {
                     self.to.telemetry.answered(class);
                 }
+                // It goes into the log and the journal.
+                let error = if self.pipeline.api.mask.is_empty() { error } else { error.masked() };
                 let failure = Failure { class: error.class(), retry_after: error.retry_after(), message: error.to_string() };
                 let effects = self.state.failed(failure, rand::random(), now, fresh);
                 self.act(effects, cx);

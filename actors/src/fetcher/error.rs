@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 
 use super::page::PageError;
 use crate::kernel::Class;
+use crate::message::MASK;
 
 /// A fetch that gave no page.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +124,20 @@ impl FetchError {
         }
     }
 
+    /// The same without what it quotes of the answer, where values of records may stand.
+    #[must_use]
+    pub fn masked(self) -> Self {
+        let excerpt = MASK.to_owned();
+        match self {
+            Self::Status { api, status, retry_after, .. } => Self::Status { api, status, excerpt, retry_after },
+            Self::ContentType { api, content_type, .. } => Self::ContentType { api, content_type, excerpt },
+            Self::Page { api, cause: PageError::NotJson { cause, line, column, .. } } => {
+                Self::Page { api, cause: PageError::NotJson { cause, line, column, excerpt } }
+            }
+            other => other,
+        }
+    }
+
     /// How long the API asks to be left alone, if it does.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -167,5 +182,20 @@ mod tests {
         assert_eq!(FetchError::TimedOut { api: api.clone(), within: Duration::ZERO }.status_class(), Some("none"));
         assert_eq!(FetchError::TooLarge { api, most: 1 }.status_class(), Some("2xx"));
         assert_eq!(FetchError::Journal(String::new()).status_class(), None, "it was not asked");
+    }
+
+    #[test]
+    fn masked_it_quotes_nothing_of_the_answer() {
+        let (api, excerpt) = ("http://api.example/".to_owned(), "{\"name\":\"secret\"".to_owned());
+        let not_json = PageError::NotJson { cause: "expected `,`".into(), line: 1, column: 17, excerpt: excerpt.clone() };
+        for error in [
+            FetchError::Status { api: api.clone(), status: StatusCode::BAD_REQUEST, excerpt: excerpt.clone(), retry_after: None },
+            FetchError::ContentType { api: api.clone(), content_type: "text/csv".into(), excerpt },
+            FetchError::Page { api, cause: not_json },
+        ] {
+            assert!(error.to_string().contains("secret"), "{error}");
+            let (class, masked) = (error.class(), error.masked());
+            assert!(masked.class() == class && masked.to_string().contains(MASK) && !masked.to_string().contains("secret"), "{masked}");
+        }
     }
 }

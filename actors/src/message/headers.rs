@@ -1,4 +1,5 @@
-//! A record's headers as bytes in the arena of its batch: put there by the consumer, read by the SQL's `_headers`.
+//! A record's headers as bytes in the arena of its batch: put there by the consumer, read by the SQL's `_headers`, and
+//! carried on by a dead letter.
 //!
 //! Guarantee: [`read`] gives the headers that were [`put`], in their order, those of the same name also. Not guaranteed: anything about bytes
 //! that were not made by [`put`], but that reading them ends.

@@ -14,11 +14,13 @@
 
 mod blueprint;
 mod links;
+mod outlook;
 pub mod redrive;
 pub mod replay;
 mod running;
 mod view;
 
 pub use blueprint::Blueprint;
+pub use outlook::outlook;
 pub use running::{Options, Role, Running, StartError, is_running, journal_dir, start};
 pub use view::Viewer;

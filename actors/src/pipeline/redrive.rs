@@ -1,9 +1,9 @@
 //! Putting dead letters into the topic again, as new records.
 //!
 //! Guarantee: a letter counts as redriven only when Kafka has acknowledged its record and the journal has that on the disk, and such a letter is not
-//! redriven again; key and value are the record's own bytes. A crash in between redrives the last `CHUNK` letters again, which the table
-//! does not show. Not guaranteed: the headers that the record had before it was a dead letter, which the writer does not keep; nor that rows
-//! written since for the same key stay, for a record that is produced again is the newest of its key.
+//! redriven again. Key, value and headers are the record's own, and one header more says which letter it was: see [`letter`](crate::message::letter).
+//! A crash in between redrives the last `CHUNK` letters again, which the table does not show. Not guaranteed: that rows written since for the same key
+//! stay, for a record that is produced again is the newest of its key.
 //!
 //! The dead-letter topic is a log: the letters stay in it until Kafka removes them.
 
@@ -19,6 +19,7 @@ use crate::broker::reader::{Most, Stored, read};
 use crate::broker::{self, Access, BrokerError};
 use crate::journal::JournalError;
 use crate::ledger::Ledger;
+use crate::message::letter;
 
 /// How many letters are produced before the journal hears of them.
 const CHUNK: usize = 500;
@@ -26,9 +27,6 @@ const CHUNK: usize = 500;
 const CHUNK_BYTES: usize = 8 << 20;
 /// The most letters of one redrive.
 pub const LETTERS_MOST: u64 = 10_000;
-/// The headers that say why a record is a dead letter; the record that is produced again does not have them.
-const OF_THE_LETTER: [&str; 7] =
-    ["forebay-reason", "forebay-stage", "forebay-topic", "forebay-partition", "forebay-offset", "forebay-timestamp", "forebay-sql"];
 
 /// What a redrive would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,69 +117,71 @@ fn choose(held: BTreeMap<Partition, Range>, wanted: Option<&Ranges>, without: im
     Redrive { held, letters, left }
 }
 
-/// Does what was planned; gives how many records are in the topic again.
-///
-/// # Errors
-/// When Kafka is away or refuses, or the journal can't be written. What was done until then is in the journal.
-pub async fn apply(
-    access: &Access,
-    (dead_letter_topic, topic): (&str, &str),
-    ledger: &Ledger,
-    redrive: &Redrive,
-    (by, reason): (&str, &str),
-) -> Result<u64, RedriveError> {
-    let mut config = access.producer();
-    // Somebody waits for the answer; what was not delivered by then is tried again by the next redrive.
-    config.set("message.timeout.ms", "30000");
-    let producer: FutureProducer = config.create().map_err(|cause| access.error("make a client", cause, None))?;
-    let end = apply_by(&producer, access, (dead_letter_topic, topic), ledger, redrive, (by, reason)).await;
-    // Dropping it waits for its thread.
-    tokio::task::spawn_blocking(move || drop(producer));
-    end
+/// The topics and the journal of a redrive, and who wants it.
+pub struct Redriver<'a> {
+    /// How to reach Kafka.
+    pub access: &'a Access,
+    /// Where the letters are.
+    pub dead_letter_topic: &'a str,
+    /// Where they go.
+    pub topic: &'a str,
+    /// Keeps what was done.
+    pub ledger: &'a Ledger,
+    /// Who asks for it.
+    pub by: &'a str,
+    /// Why.
+    pub reason: &'a str,
 }
 
-async fn apply_by(
-    producer: &FutureProducer,
-    access: &Access,
-    (dead_letter_topic, topic): (&str, &str),
-    ledger: &Ledger,
-    redrive: &Redrive,
-    (by, reason): (&str, &str),
-) -> Result<u64, RedriveError> {
-    let mut done = 0;
-    for &(partition, range) in &redrive.letters {
-        let mut at = range.from;
-        while at < range.to {
-            let most = Most { records: CHUNK, bytes: CHUNK_BYTES };
-            let wanted = BTreeMap::from([(partition, Range { from: at, to: range.to })]);
-            let letters = read(access, dead_letter_topic, wanted, most).await?;
-            let Some(last) = letters.last() else {
-                return Err(RedriveError::Slow { done, left: Range { from: at, to: range.to }.len() });
-            };
-            let next = last.offset + 1;
-            let acknowledged = join_all(letters.iter().map(|letter| produce(producer, topic, letter))).await;
-            if let Some(cause) = acknowledged.into_iter().find_map(Result::err) {
-                return Err(RedriveError::Produce { done, cause });
-            }
-            let records = letters.len() as u64;
-            done += records;
-            ledger.saw(Event::LettersRedriven {
-                letters: [(partition, Range { from: at, to: next })].into_iter().collect(),
-                records,
-                by: by.to_owned(),
-                reason: reason.to_owned(),
-            });
-            ledger.settled().await?;
-            at = next;
-        }
+impl Redriver<'_> {
+    /// Does what was planned; gives how many records are in the topic again.
+    ///
+    /// # Errors
+    /// When Kafka is away or refuses, or the journal can't be written. What was done until then is in the journal.
+    pub async fn apply(&self, redrive: &Redrive) -> Result<u64, RedriveError> {
+        let mut config = self.access.producer();
+        // Somebody waits for the answer; what was not delivered by then is tried again by the next redrive.
+        config.set("message.timeout.ms", "30000");
+        let producer: FutureProducer = config.create().map_err(|cause| self.access.error("make a client", cause, None))?;
+        let end = self.apply_by(&producer, redrive).await;
+        // Dropping it waits for its thread.
+        tokio::task::spawn_blocking(move || drop(producer));
+        end
     }
-    Ok(done)
+
+    async fn apply_by(&self, producer: &FutureProducer, redrive: &Redrive) -> Result<u64, RedriveError> {
+        let mut done = 0;
+        for &(partition, range) in &redrive.letters {
+            let mut left = range;
+            while !left.is_empty() {
+                let most = Most { records: CHUNK, bytes: CHUNK_BYTES };
+                let letters = read(self.access, self.dead_letter_topic, BTreeMap::from([(partition, left)]), most).await?;
+                let Some(last) = letters.last() else {
+                    return Err(RedriveError::Slow { done, left: left.len() });
+                };
+                let chunk = Range { to: last.offset + 1, ..left };
+                let acknowledged = join_all(letters.iter().map(|letter| produce(producer, self.topic, letter))).await;
+                if let Some(cause) = acknowledged.into_iter().find_map(Result::err) {
+                    return Err(RedriveError::Produce { done, cause });
+                }
+                let records = letters.len() as u64;
+                done += records;
+                self.ledger.saw(Event::LettersRedriven {
+                    letters: [(partition, chunk)].into_iter().collect(),
+                    records,
+                    by: self.by.to_owned(),
+                    reason: self.reason.to_owned(),
+                });
+                self.ledger.settled().await?;
+                left.from = chunk.to;
+            }
+        }
+        Ok(done)
+    }
 }
 
 async fn produce(producer: &FutureProducer, topic: &str, letter: &Stored) -> Result<(), String> {
-    let place = format!("{}:{}", letter.partition, letter.offset);
-    let headers = headers(letter).insert(Header { key: "forebay-redriven", value: Some(&place) });
-    let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
+    let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers(letter));
     (record.key, record.payload) = (letter.key.as_deref(), letter.value.as_deref());
     match producer.send(record, std::time::Duration::from_secs(30)).await {
         Ok(_) => Ok(()),
@@ -189,15 +189,21 @@ async fn produce(producer: &FutureProducer, topic: &str, letter: &Stored) -> Res
     }
 }
 
-/// The letter's headers but for those that say why it is one.
+/// The record's own headers, as they were, and last which letter it was.
 fn headers(letter: &Stored) -> OwnedHeaders {
-    let own = letter.headers.iter().filter(|(name, _)| !OF_THE_LETTER.contains(&name.as_str()) && name != "forebay-redriven");
+    let place = format!("{}:{}", letter.partition, letter.offset);
+    // One of before it became this letter says less.
+    let own = letter::own(&letter.headers).iter().filter(|(name, _)| name != letter::REDRIVEN);
     own.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: value.as_deref() }))
+        .insert(Header { key: letter::REDRIVEN, value: Some(&place) })
 }
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::message::Headers as _;
+
     use super::*;
+    use crate::message::{Reason, Stage};
 
     fn range(from: i64, to: i64) -> Range {
         Range { from, to }
@@ -226,18 +232,21 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_produced_again_has_its_own_headers_and_none_of_the_letter_s() {
-        use rdkafka::message::Headers as _;
-        let header = |name: &str| (name.to_owned(), Some(b"x".to_vec()));
-        let letter = Stored {
-            partition: 0,
-            offset: 7,
-            timestamp_ms: None,
-            key: None,
-            value: None,
-            headers: ["forebay-run", "forebay-reason", "trace", "forebay-sql"].map(header).into(),
+    fn a_record_that_is_produced_again_has_the_headers_that_it_had_and_says_which_letter_it_was() {
+        let named = |name: &str, value: &[u8]| (name.to_owned(), Some(value.to_vec()));
+        let own = [named("forebay-run", b"1"), named("trace", b"\xff"), named("trace", b""), ("none".to_owned(), None)];
+        let before = own.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+        let headers_of_letter = letter::headers(
+            before.chain([(letter::REDRIVEN, Some(&b"0:1"[..]))]),
+            (Stage::Decode, &Reason::plain("not JSON")),
+            &[(letter::SQL, "9f2c")],
+        );
+        let named_all = |headers: &OwnedHeaders| -> Vec<(String, Option<Vec<u8>>)> {
+            headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         };
-        let headers = headers(&letter);
-        assert_eq!(headers.iter().map(|header| header.key).collect::<Vec<_>>(), ["forebay-run", "trace"]);
+        let letter = Stored { partition: 0, offset: 7, timestamp_ms: None, key: None, value: None, headers: named_all(&headers_of_letter) };
+        let again = named_all(&headers(&letter));
+        assert_eq!(again[..4], own);
+        assert_eq!(again[4..], [named(letter::REDRIVEN, b"0:7")]);
     }
 }

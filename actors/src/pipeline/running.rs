@@ -250,6 +250,15 @@ fn open_ledger(pipeline: &Pipeline, clock: SharedClock) -> Result<Ledger, Ledger
 
 /// Tells the ledger of this process.
 fn begin(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
+    for command in first_commands(blueprint, roles) {
+        if let Err(rejection) = ledger.submit(command) {
+            tracing::error!(%rejection, "the ledger does not take the start of the process");
+        }
+    }
+}
+
+/// What the ledger is told when a process begins.
+pub(super) fn first_commands(blueprint: &Blueprint, roles: &[Role]) -> Vec<Command> {
     let pipeline = &blueprint.pipeline;
     let mut commands = vec![Command::Begin {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -260,11 +269,7 @@ fn begin(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
     if let (Some(plan), Some(table)) = (&blueprint.plan, &pipeline.transformer) {
         commands.push(Command::Activate { sql: table.sql.clone(), fingerprint: plan.fingerprint() });
     }
-    for command in commands {
-        if let Err(rejection) = ledger.submit(command) {
-            tracing::error!(%rejection, "the ledger does not take the start of the process");
-        }
-    }
+    commands
 }
 
 /// The lock that makes a process the only one to write into a data directory.
@@ -344,7 +349,6 @@ impl Common {
         move || {
             let plan = blueprint.plan.clone().expect("a pipeline that writes has a plan");
             let table = blueprint.table.clone().expect("a pipeline that writes has a table");
-            let headers = plan.reads_headers();
             let (to_writer, to_transformer) = (Handover::default(), Handover::default());
 
             let writer = {
@@ -373,14 +377,14 @@ impl Common {
                 let common = self.clone();
                 let budget = budget.clone();
                 ChildSpec::actor("consumer", Restart::Permanent, self.shutdown(), move |_| {
-                    Consumer::new(common.consumer(&budget, headers, to_transformer.get()))
+                    Consumer::new(common.consumer(&budget, to_transformer.get()))
                 })
             };
             SupervisorSpec { strategy: Strategy::RestForOne, limits: self.limits(), children: vec![writer, transformer, consumer] }
         }
     }
 
-    fn consumer(&self, budget: &Budget, headers: bool, to: Mailbox<Lease<RawBatch>>) -> ConsumerParams {
+    fn consumer(&self, budget: &Budget, to: Mailbox<Lease<RawBatch>>) -> ConsumerParams {
         let table = self.pipeline.consumer.as_ref().expect("a pipeline that writes has a consumer");
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
         let (broker, group, topic) = (self.access.clone(), table.group.clone(), self.pipeline.kafka.topic.clone());
@@ -388,7 +392,6 @@ impl Common {
             kafka: self.access.consumer(&table.group),
             topic: self.pipeline.kafka.topic.clone(),
             group: table.group.clone(),
-            headers,
             batch: table.batch.clone(),
             budget: budget.clone(),
             to,

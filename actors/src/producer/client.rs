@@ -20,7 +20,7 @@ use super::key::{Planned, Recipe};
 use super::state::{Destination, Tally};
 use crate::broker::{Access, BrokerError, Quiet};
 use crate::kernel::Progress;
-use crate::message::{Page, PageProduced, PageRefused, Stage};
+use crate::message::{Page, PageProduced, PageRefused, Stage, letter};
 
 /// How long to wait for room in librdkafka's queue before looking again.
 const QUEUE_FULL: Duration = Duration::from_millis(2);
@@ -95,12 +95,16 @@ impl Client {
         let mut cut_short = None;
         for record in &page.records {
             let sent = match inner.recipe.plan(record, &mut scratch) {
-                Planned::Record { key, event } => inner.send(&inner.topic, &topic, Some(&key), record, || headers(&run, event, 2)),
+                Planned::Record { key, event } => inner.send(&inner.topic, &topic, Some(&key), record, || {
+                    let mut text = Uuid::encode_buffer();
+                    own_headers(&run, event, &mut text)
+                        .into_iter()
+                        .fold(OwnedHeaders::new_with_capacity(2), |all, (key, value)| all.insert(Header { key, value }))
+                }),
                 Planned::DeadLetter { reason, event } => inner.send(&inner.dead_letter_topic, &dead, None, record, || {
-                    headers(&run, event, 5)
-                        .insert(Header { key: "forebay-stage", value: Some(&Stage::Produce.to_string()) })
-                        .insert(Header { key: "forebay-topic", value: Some(&inner.topic) })
-                        .insert(Header { key: "forebay-reason", value: Some(&reason) })
+                    let mut text = Uuid::encode_buffer();
+                    let own = own_headers(&run, event, &mut text).into_iter();
+                    letter::headers(own, (Stage::Produce, &reason), &[(letter::TOPIC, &inner.topic)])
                 }),
             };
             if let Err(error) = sent {
@@ -182,12 +186,10 @@ fn too_large(at: usize, bytes: usize, most: usize) -> PageRefused {
     ))
 }
 
-fn headers(run: &str, event: Uuid, how_many: usize) -> OwnedHeaders {
-    let mut text = Uuid::encode_buffer();
-    let event: &str = event.as_hyphenated().encode_lower(&mut text);
-    OwnedHeaders::new_with_capacity(how_many)
-        .insert(Header { key: "forebay-run", value: Some(run) })
-        .insert(Header { key: "forebay-event-id", value: Some(event) })
+/// The headers that a record has in the topic; `text` is for that of its event.
+fn own_headers<'a>(run: &'a str, event: Uuid, text: &'a mut [u8]) -> [(&'static str, Option<&'a [u8]>); 2] {
+    let event: &str = event.as_hyphenated().encode_lower(text);
+    [("forebay-run", Some(run.as_bytes())), ("forebay-event-id", Some(event.as_bytes()))]
 }
 
 /// What a record carries through librdkafka: its page, and where it was sent. Two a page, shared by its records.

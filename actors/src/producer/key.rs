@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use crate::fetcher::pointer::{Pointer, kind};
+use crate::message::Reason;
 
 /// How keys and identifiers are made; one for a pipeline and topic.
 #[derive(Debug, Clone)]
@@ -28,8 +29,8 @@ pub(super) enum Planned<'a> {
     },
     /// A dead letter.
     DeadLetter {
-        /// What is wrong with the record, for a person to read.
-        reason: String,
+        /// What is wrong with the record.
+        reason: Reason,
         /// The same for the same content, for ever.
         event: Uuid,
     },
@@ -52,22 +53,25 @@ impl Recipe {
         }
     }
 
-    fn key_of<'a>(&self, record: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
+    fn key_of<'a>(&self, record: &'a [u8]) -> Result<Cow<'a, [u8]>, Reason> {
         if record.trim_ascii_start().first() != Some(&b'{') {
-            return Err(format!("the record is {}, not an object", kind(record)));
+            return Err(Reason::plain(format!("the record is {}, not an object", kind(record))));
         }
         let Some(found) = self.key.find_first(record) else {
-            return Err(format!("the record has no key: producer.key = \"{}\" finds nothing; {}", self.key, self.key.explain(record)));
+            let why = self.key.explain(record);
+            return Err(Reason::plain(format!("the record has no key: producer.key = \"{}\" finds nothing; {why}", self.key)));
         };
         let text = found.get();
         match text.as_bytes() {
             [b'"', plain @ .., b'"'] if !plain.contains(&b'\\') => Ok(Cow::Borrowed(plain)),
             [b'"', ..] => match serde_json::from_str::<String>(text) {
                 Ok(text) => Ok(Cow::Owned(text.into_bytes())),
-                Err(cause) => Err(format!("the key at producer.key = \"{}\" is no text: {cause}", self.key)),
+                Err(cause) => Err(Reason::plain(format!("the key at producer.key = \"{}\" is no text: {cause}", self.key))),
             },
             [b'-' | b'0'..=b'9', ..] => Ok(Cow::Borrowed(text.as_bytes())),
-            other => Err(format!("the key at producer.key = \"{}\" is {}; a key is a string or a number", self.key, kind(other))),
+            other => {
+                Err(Reason::plain(format!("the key at producer.key = \"{}\" is {}; a key is a string or a number", self.key, kind(other))))
+            }
         }
     }
 
@@ -87,7 +91,7 @@ mod tests {
     fn plan(key: &str, record: &str) -> (Option<String>, String, Uuid) {
         match Recipe::new("users", "users_stream", key).plan(record.as_bytes(), &mut Vec::new()) {
             Planned::Record { key, event } => (Some(String::from_utf8(key.into_owned()).unwrap()), String::new(), event),
-            Planned::DeadLetter { reason, event } => (None, reason, event),
+            Planned::DeadLetter { reason, event } => (None, reason.full().to_owned(), event),
         }
     }
 

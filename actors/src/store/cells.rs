@@ -18,6 +18,7 @@ use datafusion::arrow::util::display::array_value_to_string;
 use uuid::Uuid;
 
 use super::cql_type::CqlType;
+use crate::message::Reason;
 
 /// The most characters of a bad value that a reason quotes.
 const QUOTED: usize = 48;
@@ -74,7 +75,7 @@ pub(super) enum Value<'a> {
 }
 
 /// A cell that does not fit its column: its row and why.
-pub(super) type Misfit = (usize, String);
+pub(super) type Misfit = (usize, Reason);
 
 macro_rules! or_null {
     ($array:expr, $row:expr, $value:expr) => {
@@ -228,7 +229,8 @@ fn cast(array: &ArrayRef, to: &DataType, cql: &CqlType) -> Result<(ArrayRef, Vec
         let before = array.logical_nulls();
         for row in (0..array.len()).filter(|&row| done.is_null(row)) {
             if before.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
-                misfits.push((row, format!("{} is no {cql}", quoted(&array_value_to_string(array, row).unwrap_or_default()))));
+                let value = quoted(&array_value_to_string(array, row).unwrap_or_default());
+                misfits.push((row, Reason::quoting(&value, |value| format!("{value} is no {cql}"))));
             }
         }
     }
@@ -245,7 +247,7 @@ fn text(array: &ArrayRef) -> Result<(Cells, Vec<Misfit>), NotPlanned> {
 
 fn not_ascii(cells: &Cells, rows: usize) -> impl Iterator<Item = Misfit> {
     (0..rows).filter_map(|row| match cells.value(row) {
-        Value::Text(text) if !text.is_ascii() => Some((row, format!("{} is not ascii", quoted(text)))),
+        Value::Text(text) if !text.is_ascii() => Some((row, Reason::quoting(&quoted(text), |value| format!("{value} is not ascii")))),
         _ => None,
     })
 }
@@ -264,7 +266,7 @@ fn uuids(array: &ArrayRef, time_based: bool) -> Result<(Cells, Vec<Misfit>), Not
             Value::Text(text) => match Uuid::try_parse(text) {
                 Ok(uuid) => Some(uuid),
                 Err(_) => {
-                    misfits.push((row, format!("{} is no {name}", quoted(text))));
+                    misfits.push((row, Reason::quoting(&quoted(text), |value| format!("{value} is no {name}"))));
                     None
                 }
             },
@@ -274,7 +276,8 @@ fn uuids(array: &ArrayRef, time_based: bool) -> Result<(Cells, Vec<Misfit>), Not
         let read = read.filter(|uuid| {
             let fits = !time_based || uuid.get_version_num() == 1;
             if !fits {
-                misfits.push((row, format!("{} is a uuid of version {}, no timeuuid", quoted(&uuid.to_string()), uuid.get_version_num())));
+                let value = format!("{}, a uuid of version {},", quoted(&uuid.to_string()), uuid.get_version_num());
+                misfits.push((row, Reason::quoting(&value, |value| format!("{value} is no timeuuid"))));
             }
             fits
         });
@@ -297,7 +300,7 @@ fn list(array: &ArrayRef, element: &CqlType) -> Result<(Cells, Vec<Misfit>), Not
     let mut misfits: Vec<Misfit> = Vec::new();
     for (at, why) in inner {
         let row = offsets.partition_point(|&offset| usize::try_from(offset).unwrap_or(0) <= at).saturating_sub(1);
-        misfits.push((row, format!("an element of the list: {why}")));
+        misfits.push((row, why.within(|why| format!("an element of the list: {why}"))));
     }
     let nulls = list.nulls().cloned();
     let cells = Cells::List { offsets, nulls, elements: Box::new(elements) };
@@ -306,7 +309,7 @@ fn list(array: &ArrayRef, element: &CqlType) -> Result<(Cells, Vec<Misfit>), Not
             && (from..to).any(|at| elements.value(at).is_null())
             && !misfits.iter().any(|(bad, _)| *bad == row)
         {
-            misfits.push((row, "a list holds no null in Cassandra".to_owned()));
+            misfits.push((row, Reason::plain("a list holds no null in Cassandra")));
         }
     }
     Ok((cells, misfits))

@@ -21,7 +21,7 @@ use super::cql_type::CqlType;
 use super::error::{Reason, StoreError};
 use super::rows::{Refusal, RowSet};
 use super::spec::TableSpec;
-use super::{QueryRow, WriteEnd, render};
+use super::{QueryRow, TableLook, WriteEnd, render};
 use crate::telemetry::{Glance, Glimpse};
 
 /// How long another process may hold the file.
@@ -72,24 +72,43 @@ impl Embedded {
             let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
             if here.real_columns(&writer.connection, &spec.table, io)?.is_empty() {
                 if !spec.create {
-                    return Err(StoreError::Schema {
-                        server: here.name(),
-                        what: format!("there is no table {}", spec.table),
-                        remedy: "set create = true in [cassandra]".to_owned(),
-                    });
+                    let (what, remedy) = no_table(&spec);
+                    return Err(StoreError::Schema { server: here.name(), what, remedy });
                 }
                 io.block_on(writer.connection.execute(&create_table(&spec), ())).map_err(|error| here.fault(&error))?;
             }
             let real = here.real_columns(&writer.connection, &spec.table, io)?;
-            compare(&spec, &real).map_err(|what| StoreError::Schema {
-                server: here.name(),
-                what,
-                remedy: format!("change the pipeline, name another table, or remove {} to start anew", here.file.display()),
-            })?;
+            if let Some((what, remedy)) = here.differences(&spec, &real).into_iter().next() {
+                return Err(StoreError::Schema { server: here.name(), what, remedy });
+            }
             writer.upsert = Some(io.block_on(writer.connection.prepare(&upsert(&spec))).map_err(|error| here.fault(&error))?);
             Ok(())
         })
         .await
+    }
+
+    /// The table as it is, and all that would keep [`Self::prepare`] from taking it; makes nothing.
+    pub(super) async fn look(&self, spec: &TableSpec) -> Result<TableLook, StoreError> {
+        let (here, spec) = (self.clone(), spec.clone());
+        self.blocking(move |io| {
+            let real = match here.file.exists() {
+                true => here.real_columns(&here.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, io)?, &spec.table, io)?,
+                false => Vec::new(),
+            };
+            let differences = match real.is_empty() {
+                false => here.differences(&spec, &real),
+                true if spec.create => Vec::new(),
+                true => vec![no_table(&spec)],
+            };
+            let columns = real.into_iter().map(|(name, declared, _)| (name, declared)).filter(|(name, _)| name != TS).collect();
+            Ok(TableLook { keyspace: None, columns, differences })
+        })
+        .await
+    }
+
+    fn differences(&self, spec: &TableSpec, real: &[(String, String, i64)]) -> Vec<(String, String)> {
+        let remedy = format!("change the pipeline, name another table, or remove {} to start anew", self.file.display());
+        differences(spec, real).into_iter().map(|what| (what, remedy.clone())).collect()
     }
 
     pub(super) async fn write(&self, rows: &RowSet) -> Result<WriteEnd, StoreError> {
@@ -121,7 +140,7 @@ impl Embedded {
             upsert.reset();
             match result.map_err(|error| self.fault(&error)) {
                 Ok(_) => end.written += 1,
-                Err(StoreError::Refused { what, .. }) => end.rejected.push(Refusal { row, reason: what }),
+                Err(error @ StoreError::Refused { .. }) => end.rejected.push(Refusal { row, reason: error.of_row() }),
                 Err(other) => return Err(other),
             }
             Ok(())
@@ -318,18 +337,22 @@ fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
-/// What does not match, if something does not.
-fn compare(spec: &TableSpec, real: &[(String, String, i64)]) -> Result<(), String> {
+fn no_table(spec: &TableSpec) -> (String, String) {
+    (format!("there is no table {}", spec.table), "set create = true in [cassandra]".to_owned())
+}
+
+/// All that does not match.
+fn differences(spec: &TableSpec, real: &[(String, String, i64)]) -> Vec<String> {
+    let mut differences = Vec::new();
     for column in &spec.columns {
-        let Some((_, there, _)) = real.iter().find(|(name, _, _)| *name == column.name) else {
-            return Err(format!("table {} has no column {}", spec.table, column.name));
-        };
         let planned = declared(&column.cql);
-        if there != planned {
-            return Err(format!(
+        match real.iter().find(|(name, _, _)| *name == column.name).map(|(_, there, _)| there) {
+            Some(there) if there == planned => {}
+            Some(there) => differences.push(format!(
                 "column {} of table {} is {there}, the pipeline writes {} as {planned}",
                 column.name, spec.table, column.cql
-            ));
+            )),
+            None => differences.push(format!("table {} has no column {}", spec.table, column.name)),
         }
     }
     let mut key: Vec<(i64, &str)> =
@@ -337,7 +360,7 @@ fn compare(spec: &TableSpec, real: &[(String, String, i64)]) -> Result<(), Strin
     key.sort_unstable();
     let names: Vec<_> = key.into_iter().map(|(_, name)| name).collect();
     if names != spec.key_names() {
-        return Err(format!(
+        differences.push(format!(
             "the primary key of table {} is ({}), the pipeline's is ({})",
             spec.table,
             names.join(", "),
@@ -345,9 +368,9 @@ fn compare(spec: &TableSpec, real: &[(String, String, i64)]) -> Result<(), Strin
         ));
     }
     if !real.iter().any(|(name, _, _)| name == TS) {
-        return Err(format!("table {} was not made by Forebay: it has no column {TS}", spec.table));
+        differences.push(format!("table {} was not made by Forebay: it has no column {TS}", spec.table));
     }
-    Ok(())
+    differences
 }
 
 fn value(cell: &Cell<'_>) -> libsql::Value {

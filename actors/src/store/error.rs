@@ -4,6 +4,7 @@ use forebay_schemas::pipeline::SecretError;
 use thiserror::Error;
 
 use crate::kernel::Class;
+use crate::message;
 
 /// Something wrong with the store: which one, what, and what to do about it.
 #[derive(Debug, Error)]
@@ -93,6 +94,14 @@ impl StoreError {
         match self {
             Self::Unavailable { reason, .. } => *reason,
             _ => Reason::Other,
+        }
+    }
+
+    /// Why a row was refused by the server, which may quote the row.
+    pub(super) fn of_row(&self) -> message::Reason {
+        match self {
+            Self::Refused { server, what } => message::Reason::quoting(what, |what| format!("{server} refuses it: {what}")),
+            other => message::Reason::quoting(&other.to_string(), str::to_owned),
         }
     }
 

@@ -56,6 +56,17 @@ pub struct QueryRows {
     pub rows: Vec<QueryRow>,
 }
 
+/// A table as it is, beside the one that is planned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableLook {
+    /// Whether its keyspace is there; none in a store that has no keyspaces.
+    pub keyspace: Option<bool>,
+    /// The columns that are there, and their types in the store's words; none when there is no such table.
+    pub columns: Vec<(String, String)>,
+    /// What would keep the pipeline from writing to it, and what to do about that.
+    pub differences: Vec<(String, String)>,
+}
+
 /// What became of a micro-batch of rows: each is written, refused or unwritten.
 #[derive(Debug, Default)]
 pub struct WriteEnd {
@@ -102,6 +113,17 @@ impl Store {
         match self {
             Self::Cassandra(cassandra) => cassandra.prepare(spec).await,
             Self::Embedded(embedded) => embedded.prepare(spec).await,
+        }
+    }
+
+    /// Looks at the table that [`Self::prepare`] would prepare, and makes nothing.
+    ///
+    /// # Errors
+    /// When the store can't be asked.
+    pub async fn look(&self, spec: &TableSpec) -> Result<TableLook, StoreError> {
+        match self {
+            Self::Cassandra(cassandra) => cassandra.look(spec).await,
+            Self::Embedded(embedded) => embedded.look(spec).await,
         }
     }
 

@@ -12,6 +12,7 @@ use super::cells::{Cells, Value, convert, quoted};
 use super::cql_type::CqlType;
 use super::error::StoreError;
 use super::spec::TableSpec;
+use crate::message::Reason;
 
 /// The longest partition key, and the longest clustering column, that Cassandra takes.
 const LONGEST_KEY: u32 = 65_535;
@@ -41,8 +42,8 @@ struct Data {
 pub struct Refusal {
     /// Its index in the batch.
     pub row: u32,
-    /// What is wrong, for a person to read; names the column and the value.
-    pub reason: String,
+    /// What is wrong: the column, and in full its value.
+    pub reason: Reason,
 }
 
 impl RowSet {
@@ -62,22 +63,22 @@ impl RowSet {
             )));
         }
         let count = u32::try_from(batch.num_rows()).map_err(|_| broken(format!("a batch of {} rows", batch.num_rows())))?;
-        let mut reasons: Vec<Option<String>> = Vec::new();
-        let mut refuse = |row: usize, reason: &dyn Fn() -> String| {
+        let mut reasons: Vec<Option<Reason>> = Vec::new();
+        let mut refuse = |row: usize, column: &str, why: Reason| {
             reasons.resize(batch.num_rows(), None);
-            reasons[row].get_or_insert_with(reason);
+            reasons[row].get_or_insert_with(|| why.within(|why| format!("column {column}: {why}")));
         };
         let mut columns = Vec::with_capacity(spec.columns.len());
         let mut sizes = vec![ROW_OVERHEAD; batch.num_rows()];
         for (at, (column, array)) in spec.columns.iter().zip(batch.columns()).enumerate() {
             let (cells, misfits) = convert(array, &column.cql).map_err(|why| broken(format!("column {}: {why}", column.name)))?;
             for (row, why) in misfits {
-                refuse(row, &|| format!("column {}: {why}", column.name));
+                refuse(row, &column.name, why);
             }
             if let Some(place) = spec.primary_key.iter().position(|&key| key == at) {
                 for row in 0..batch.num_rows() {
                     if let Some(why) = unfit_key(&cells.value(row), place, &column.cql, spec.primary_key.len()) {
-                        refuse(row, &|| format!("column {}: {why}", column.name));
+                        refuse(row, &column.name, why);
                     }
                 }
             }
@@ -138,20 +139,21 @@ impl RowSet {
 }
 
 /// Why a value can't stand in the primary key at a place, if it can't.
-fn unfit_key(value: &Value<'_>, place: usize, cql: &CqlType, parts: usize) -> Option<String> {
+fn unfit_key(value: &Value<'_>, place: usize, cql: &CqlType, parts: usize) -> Option<Reason> {
     let what = if place == 0 { "the partition key" } else { "the primary key" };
     match value {
-        Value::Null => Some(format!("null in {what}")),
-        Value::Text("") | Value::Blob([]) if place == 0 => Some(format!("empty {cql} as {what}")),
-        Value::Double(number) if number.is_nan() => Some(format!("not a number in {what}")),
-        Value::Float(number) if number.is_nan() => Some(format!("not a number in {what}")),
+        Value::Null => Some(Reason::plain(format!("null in {what}"))),
+        Value::Text("") | Value::Blob([]) if place == 0 => Some(Reason::plain(format!("empty {cql} as {what}"))),
+        Value::Double(number) if number.is_nan() => Some(Reason::plain(format!("not a number in {what}"))),
+        Value::Float(number) if number.is_nan() => Some(Reason::plain(format!("not a number in {what}"))),
         value if value.size() > LONGEST_KEY => {
             let start = match value {
                 Value::Text(text) => quoted(text),
                 _ => format!("a {cql}"),
             };
             let most = if parts == 1 || place == 0 { "a partition key" } else { "a clustering column" };
-            Some(format!("{start} of {} bytes is longer than the {LONGEST_KEY} that {most} may have", value.size()))
+            let size = value.size();
+            Some(Reason::quoting(&start, |start| format!("{start} of {size} bytes is longer than the {LONGEST_KEY} that {most} may have")))
         }
         _ => None,
     }

@@ -33,7 +33,7 @@ fn check(key: &str, ids: ArrayRef, column: Option<(&str, ArrayRef)>) -> Vec<(u32
     let (fit, refusals) = RowSet::check(&spec, &batch, &vec![0; rows]).unwrap();
     assert_eq!(fit.len() + refusals.len(), rows);
     assert!(refusals.iter().all(|refusal| !fit.rows().contains(&refusal.row)));
-    refusals.into_iter().map(|Refusal { row, reason }| (row, reason)).collect()
+    refusals.into_iter().map(|Refusal { row, reason }| (row, reason.full().to_owned())).collect()
 }
 
 #[test]
@@ -109,6 +109,24 @@ fn a_key_that_is_null_empty_or_too_long_refuses_its_row() {
     assert_eq!(refused[0].1, "column id: null in the partition key");
     assert_eq!(refused[1].1, "column id: empty text as the partition key");
     assert!(refused[2].1.len() < 200 && refused[2].1.contains("65536 bytes"), "{}", refused[2].1);
+}
+
+#[test]
+fn a_masked_reason_names_the_column_and_quotes_no_value() {
+    let masked = |cql: &str, values: ArrayRef| {
+        let schema = Schema::new(vec![Field::new("id", values.data_type().clone(), true)]);
+        let writer = format!("table = \"t\"\nprimary_key = [\"id\"]\ncolumns = {{ id = \"{cql}\" }}");
+        let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "k", &writer), &schema).unwrap();
+        let (_, refusals) = RowSet::check(&spec, &RecordBatch::try_new(Arc::new(schema), vec![values]).unwrap(), &[0]).unwrap();
+        refusals[0].reason.masked().to_owned()
+    };
+    let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+    assert_eq!(masked("uuid", text("secret")), "column id: *** is no uuid");
+    assert_eq!(masked("timeuuid", text("0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a001")), "column id: *** is no timeuuid");
+    assert_eq!(masked("ascii", text("größe")), "column id: *** is not ascii");
+    assert_eq!(masked("int", Arc::new(Int64Array::from(vec![3_000_000_000]))), "column id: *** is no int");
+    let long = masked("text", text(&"secret".repeat(20_000)));
+    assert_eq!(long, "column id: *** of 120000 bytes is longer than the 65535 that a partition key may have");
 }
 
 #[test]

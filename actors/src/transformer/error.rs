@@ -4,13 +4,19 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
 use super::plan::MAX_ROWS_OF_RECORD;
+use crate::message::Reason;
 
 /// Why the SQL fails. All of them are the record's fault or the SQL's, so trying again gives the same.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransformError {
     /// An expression has no value: a cast that can't be made, a number out of range, a division by zero.
-    #[error("{}", reason(.0))]
-    Expression(#[from] DataFusionError),
+    #[error("{place}: {}", reason(cause))]
+    Expression {
+        /// Which expression: a column of the SELECT, or WHERE.
+        place: String,
+        /// What is wrong; it may quote the record.
+        cause: DataFusionError,
+    },
     /// `unnest` made more rows of one record than there are write timestamps for.
     #[error("makes more than {MAX_ROWS_OF_RECORD} rows of one record, which is the most that can be told apart by their write timestamps")]
     TooManyRows,
@@ -21,7 +27,24 @@ pub(super) enum TransformError {
 
 impl From<ArrowError> for TransformError {
     fn from(error: ArrowError) -> Self {
-        Self::Expression(error.into())
+        DataFusionError::from(error).into()
+    }
+}
+
+impl From<DataFusionError> for TransformError {
+    fn from(cause: DataFusionError) -> Self {
+        Self::Expression { place: "the SQL".into(), cause }
+    }
+}
+
+impl TransformError {
+    /// Why the record at fault has no row. What a library says of it may quote the record, or what the SQL has made of it.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Expression { place, cause } => Reason::quoting(&reason(cause), |said| format!("{place}: {said}")),
+            Self::TooManyRows => Reason::plain(self.to_string()),
+            Self::Panicked(said) => Reason::quoting(said, |said| Self::Panicked(said.to_owned()).to_string()),
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::message::Reason;
+
 /// How deep a value may nest.
 pub(super) const MAX_DEPTH: usize = 128;
 /// How many characters of a value an error shows.
@@ -18,14 +20,19 @@ pub(super) type Result<T> = std::result::Result<T, Box<Bad>>;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Bad {
     /// It is not JSON.
-    Syntax(String),
+    Syntax(Reason),
     /// The value at this path, innermost step first, is not what the schema says.
-    Unfit { path: Vec<String>, why: String },
+    Unfit { path: Vec<String>, why: Reason },
 }
 
 impl Bad {
+    /// Says nothing of the value.
     pub(super) fn unfit(why: impl Into<String>) -> Box<Self> {
-        Box::new(Self::Unfit { path: Vec::new(), why: why.into() })
+        Self::because(Reason::plain(why))
+    }
+
+    fn because(why: Reason) -> Box<Self> {
+        Box::new(Self::Unfit { path: Vec::new(), why })
     }
 
     /// The same, seen from the object or array around it.
@@ -37,13 +44,13 @@ impl Bad {
     }
 
     /// For a person to read.
-    pub(super) fn reason(&self) -> String {
+    pub(super) fn reason(self) -> Reason {
         match self {
-            Self::Syntax(why) => format!("not JSON: {why}"),
-            Self::Unfit { path, why } if path.is_empty() => format!("the record {why}"),
+            Self::Syntax(why) => why.within(|why| format!("not JSON: {why}")),
+            Self::Unfit { path, why } if path.is_empty() => why.within(|why| format!("the record {why}")),
             Self::Unfit { path, why } => {
                 let pointer: String = path.iter().rev().map(|step| format!("/{}", step.replace('~', "~0").replace('/', "~1"))).collect();
-                format!("`{pointer}` {why}")
+                why.within(|why| format!("`{pointer}` {why}"))
             }
         }
     }
@@ -111,11 +118,12 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn unexpected(&self, expected: &str) -> Box<Bad> {
-        let found = match self.text[floor(self.text, self.at)..].chars().next() {
-            Some(found) => format!("found {found:?}"),
-            None => "but the record ends".into(),
-        };
-        Box::new(Bad::Syntax(format!("at byte {} expected {expected}, {found}", self.at)))
+        let found = self.text[floor(self.text, self.at)..].chars().next();
+        let place = format!("at byte {} expected {expected}", self.at);
+        Box::new(Bad::Syntax(match found {
+            Some(found) => Reason::quoting(&format!("{found:?}"), |found| format!("{place}, found {found}")),
+            None => Reason::plain(format!("{place}, but the record ends")),
+        }))
     }
 
     /// The value that begins here is not what was expected of it.
@@ -129,7 +137,7 @@ impl<'a> Cursor<'a> {
 
     /// The value from there to here is not what was expected of it.
     pub(super) fn unfit_from(&self, start: usize, expected: &str) -> Box<Bad> {
-        Bad::unfit(format!("must be {expected}, but is {}", shorten(&self.text[start..self.at])))
+        Bad::because(Reason::quoting(&shorten(&self.text[start..self.at]), |value| format!("must be {expected}, but is {value}")))
     }
 
     pub(super) fn position(&self) -> usize {
@@ -465,12 +473,12 @@ mod tests {
     fn nesting_ends_in_an_error_and_not_in_a_full_stack() {
         assert!(accepts(&format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH))));
         let deep = "[".repeat(1_000_000);
-        assert_eq!(Cursor::new(&deep).skip(0).unwrap_err().reason(), "the record nests deeper than 128");
+        assert_eq!(Cursor::new(&deep).skip(0).unwrap_err().reason().full(), "the record nests deeper than 128");
     }
 
     #[test]
     fn an_error_says_where_and_what() {
-        let error = |text: &str| Cursor::new(text).skip(0).unwrap_err().reason();
+        let error = |text: &str| Cursor::new(text).skip(0).unwrap_err().reason().full().to_owned();
         assert_eq!(error("{\"a\" 1}"), "not JSON: at byte 5 expected `:`, found '1'");
         assert_eq!(error("{\"a\":"), "not JSON: at byte 5 expected a value, but the record ends");
         assert_eq!(error("[tru]"), "not JSON: at byte 4 expected `true`, found ']'");

@@ -63,11 +63,6 @@ impl Plan {
         Arc::clone(&self.program.output)
     }
 
-    /// Whether the SQL looks at `_headers`, so that records are to come with them.
-    pub fn reads_headers(&self) -> bool {
-        self.program.sources.iter().any(|source| matches!(source, Source::Origin(Origin::Headers)))
-    }
-
     /// A short name of this SQL: eight hexadecimal digits that follow from its text.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.clone()
@@ -136,11 +131,7 @@ impl Plan {
         match step::run(&self.program.steps, scan).and_then(check_count) {
             Ok(result) => results.push(result),
             Err(error) if scan.num_rows() <= 1 => {
-                rejects.extend(origins(scan).into_iter().map(|record| Reject {
-                    record,
-                    stage: Stage::Transform,
-                    reason: error.to_string(),
-                }));
+                rejects.extend(origins(scan).into_iter().map(|record| Reject { record, stage: Stage::Transform, reason: error.reason() }));
                 results.push(RecordBatch::new_empty(Arc::clone(&self.program.result)));
             }
             Err(_) => {

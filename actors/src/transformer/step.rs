@@ -67,13 +67,13 @@ impl Step {
     fn run(&self, batch: RecordBatch) -> Result<RecordBatch, TransformError> {
         match self {
             Self::Filter(predicate) => {
-                let mask = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
+                let mask = evaluate(predicate, &batch, || "WHERE".into())?;
                 let mask = mask.as_boolean_opt().ok_or_else(|| DataFusionError::Execution("WHERE is not true or false".into()))?;
                 Ok(filter_record_batch(&batch, mask)?)
             }
             Self::Project { exprs, schema } => {
-                let column = |expr: &Arc<dyn PhysicalExpr>| expr.evaluate(&batch)?.into_array(batch.num_rows());
-                let columns = exprs.iter().map(column).collect::<Result<_, _>>()?;
+                let column = |(expr, field): (_, &Arc<Field>)| evaluate(expr, &batch, || format!("column `{}`", field.name()));
+                let columns = exprs.iter().zip(schema.fields()).map(column).collect::<Result<_, _>>()?;
                 Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
             }
             Self::Unnest { lists, structs, schema, options } => {
@@ -84,6 +84,12 @@ impl Step {
             }
         }
     }
+}
+
+/// The values of an expression; `place` names it for the error.
+fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, place: impl Fn() -> String) -> Result<ArrayRef, TransformError> {
+    let values = expr.evaluate(batch).and_then(|values| values.into_array(batch.num_rows()));
+    values.map_err(|cause| TransformError::Expression { place: place(), cause })
 }
 
 /// DataFusion's own `unnest`, which is to be had as an execution plan only.

@@ -1,7 +1,7 @@
 //! Bad records on their way into the dead-letter topic.
 //!
-//! Guarantee: [`DeadLetters::send`] gives only what Kafka did not acknowledge back. Key and value are the record's own bytes; what is wrong
-//! and where the record comes from are headers. Not guaranteed: that a letter given back is not in the topic.
+//! Guarantee: [`DeadLetters::send`] gives only what Kafka did not acknowledge back. Key, value and headers are the record's own, and more headers say
+//! what is wrong and where the record comes from: see [`letter`]. Not guaranteed: that a letter given back is not in the topic.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -9,18 +9,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
 use super::error::WriterError;
-use crate::message::{RawBatch, Reject};
+use crate::message::{RawBatch, Reject, headers, letter};
 
 /// How many letters are on their way at a time.
 const AT_ONCE: usize = 1_000;
 /// How long Kafka may take before the wait is said. The letters stay on their way meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The most bytes of a reason.
-const LONGEST_REASON: usize = 2_048;
 
 /// The producer into the dead-letter topic; made when there is something to send.
 pub(super) struct DeadLetters {
@@ -124,21 +122,16 @@ impl DeadLetters {
         it
     }
 
-    fn headers(&self, raw: &RawBatch, letter: &Reject) -> OwnedHeaders {
-        let record = &raw.records[letter.record as usize];
-        let reason = shortened(&letter.reason);
-        let headers = [
-            ("forebay-reason", reason.to_owned()),
-            ("forebay-stage", letter.stage.to_string()),
-            ("forebay-topic", self.source.clone()),
-            ("forebay-partition", record.partition.to_string()),
-            ("forebay-offset", record.offset.to_string()),
-            ("forebay-timestamp", record.timestamp_ms.to_string()),
-            ("forebay-sql", self.sql.clone()),
+    fn headers(&self, raw: &RawBatch, reject: &Reject) -> OwnedHeaders {
+        let record = &raw.records[reject.record as usize];
+        let origin = [
+            (letter::TOPIC, self.source.as_str()),
+            (letter::PARTITION, &record.partition.to_string()),
+            (letter::OFFSET, &record.offset.to_string()),
+            (letter::TIMESTAMP, &record.timestamp_ms.to_string()),
+            (letter::SQL, &self.sql),
         ];
-        headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
-            all.insert(Header { key, value: Some(value.as_bytes()) })
-        })
+        letter::headers(headers::read(raw.headers(record)), (reject.stage, &reject.reason), &origin)
     }
 
     fn trouble(&self, error: &KafkaError) -> WriterError {
@@ -161,14 +154,6 @@ impl DeadLetters {
             None => WriterError::Kafka { topic, what },
         }
     }
-}
-
-fn shortened(reason: &str) -> &str {
-    let mut end = reason.len().min(LONGEST_REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    &reason[..end]
 }
 
 /// Dropping a producer waits for its thread and for what it has in flight, up to a second.

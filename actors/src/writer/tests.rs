@@ -20,7 +20,7 @@ use crate::kernel::{
     Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, Strategy, SupervisorSpec,
     SystemClock, block_on, start,
 };
-use crate::message::{BatchDone, RawBatch, RawRecord, Receipt, Reject, RowBatch, Stage};
+use crate::message::{BatchDone, RawBatch, RawRecord, Reason, Receipt, Reject, RowBatch, Stage, headers};
 use crate::store::testing::{pipeline, small};
 use crate::store::{EMBEDDED_FILE, Store};
 use crate::telemetry::Telemetry;
@@ -126,6 +126,9 @@ fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>) -> (RowBatch, one
     let values = StringArray::from(pairs.iter().map(|pair| Some(pair.1)).collect::<Vec<_>>());
     let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(values)]).unwrap();
     let count = u32::try_from(pairs.len()).unwrap();
+    let mut arena = b"keyvalue".to_vec();
+    headers::put("trace", Some(b"of the record"), &mut arena);
+    let own = u32::try_from(arena.len()).unwrap();
     // One record more than there are rows: the one that is bad already.
     let records = (0..=count)
         .map(|n| RawRecord {
@@ -135,19 +138,11 @@ fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>) -> (RowBatch, one
             write_ts: 16,
             key: Some(0..3),
             value: Some(3..8),
-            headers: 0..0,
+            headers: 8..own,
         })
         .collect();
     let (receipt, done) = Receipt::new();
-    let raw = RawBatch {
-        id: 1,
-        arena: b"keyvalue".to_vec(),
-        records,
-        ranges: Ranges::default(),
-        waited: Duration::ZERO,
-        cut_at: Instant::now(),
-        receipt,
-    };
+    let raw = RawBatch { id: 1, arena, records, ranges: Ranges::default(), waited: Duration::ZERO, cut_at: Instant::now(), receipt };
     (RowBatch { raw, rows, origin: (0..count).collect(), write_ts: vec![16; pairs.len()], rejects, transform: Duration::ZERO }, done)
 }
 
@@ -183,12 +178,12 @@ fn a_batch_is_settled_when_its_rows_are_in_the_table_and_its_budget_goes_home() 
 }
 
 #[test]
-fn a_bad_record_becomes_a_dead_letter_with_its_bytes_untouched_and_the_rest_goes_on() {
+fn a_bad_record_becomes_a_dead_letter_with_its_bytes_and_headers_untouched_and_the_rest_goes_on() {
     let bench = Bench::new();
     run(async {
         let root = bench.start();
         tokio::task::yield_now().await;
-        let early = Reject { record: 2, stage: Stage::Decode, reason: "not JSON".to_owned() };
+        let early = Reject { record: 2, stage: Stage::Decode, reason: Reason::quoting("'x'", |found| format!("not JSON: found {found}")) };
         let done = bench.post(&[(Some("a"), "1"), (None, "2")], vec![early]).await;
         assert_eq!(counts(done.await), (1, 2));
         assert_eq!(bench.table().await, ["a"]);
@@ -200,7 +195,9 @@ fn a_bad_record_becomes_a_dead_letter_with_its_bytes_untouched_and_the_rest_goes
     let header = |letter: usize, name: &str| letters[letter].2[name].clone();
     assert_eq!(header(0, "forebay-reason"), "column id: null in the partition key");
     assert_eq!((header(0, "forebay-stage"), header(0, "forebay-offset")), ("write".to_owned(), "41".to_owned()));
-    assert_eq!((header(1, "forebay-reason"), header(1, "forebay-stage")), ("not JSON".to_owned(), "decode".to_owned()));
+    assert_eq!((header(1, "forebay-reason"), header(1, "forebay-stage")), ("not JSON: found 'x'".to_owned(), "decode".to_owned()));
+    assert_eq!(header(1, "forebay-masked-reason"), "not JSON: found ***");
+    assert!(letters.iter().all(|(_, _, headers)| headers["trace"] == "of the record"), "{letters:?}");
     assert_eq!((header(1, "forebay-topic"), header(1, "forebay-partition")), ("t".to_owned(), "3".to_owned()));
     assert_eq!((header(1, "forebay-timestamp"), header(1, "forebay-sql")), ("1000".to_owned(), "abc123".to_owned()));
 }

@@ -7,7 +7,7 @@ use forebay_schemas::api::{Applied, ApplyRequest, Reason, StateRequest};
 use forebay_schemas::event::{Recorded, decode};
 use forebay_schemas::run::{Problem, Run};
 use forebay_schemas::snapshot::Snapshot;
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
@@ -64,7 +64,7 @@ impl Api {
 #[derive(Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
-    base: String,
+    base: Url,
     /// As the user wrote it.
     shown: String,
     token: Option<String>,
@@ -80,11 +80,18 @@ impl Client {
             None => (builder, format!("http://{url}")),
         };
         let http = builder.build().map_err(SourceError::Client)?;
+        let base = Url::parse(&base).ok().filter(|base| matches!(base.scheme(), "http" | "https"));
+        let base = base.ok_or_else(|| SourceError::Address { url: url.to_owned() })?;
         Ok(Self { http, base, shown: url.to_owned(), token: api.token.clone() })
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base));
+    fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("an HTTP address has a path").pop_if_empty().extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = self.http.request(method, url);
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -96,7 +103,7 @@ impl Client {
     }
 
     async fn look(&self) -> Result<Snapshot, SourceError> {
-        let response = self.request(Method::GET, "/v1/snapshot").timeout(TIME_OUT).send().await;
+        let response = self.request(Method::GET, &["v1", "snapshot"], &[]).timeout(TIME_OUT).send().await;
         let response = response.map_err(|error| self.unreachable(&error))?;
         if response.status() != StatusCode::OK {
             return Err(SourceError::Status { url: self.shown.clone(), status: response.status().as_u16() });
@@ -160,7 +167,7 @@ impl Client {
             anew(updates).await?;
         }
         let from = known.as_ref().map_or_else(|| newest.saturating_sub(PAST) + 1, |last| last.seq);
-        let response = self.request(Method::GET, &format!("/v1/events?from={from}")).send();
+        let response = self.request(Method::GET, &["v1", "events"], &[("from", from.to_string())]).send();
         let mut response =
             tokio::time::timeout(TIME_OUT, response).await.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
         if response.status() != StatusCode::OK {
@@ -197,13 +204,15 @@ impl Client {
     pub(super) async fn answer(self, mut questions: mpsc::Receiver<Question>, updates: mpsc::Sender<Update>) {
         while let Some(question) = questions.recv().await {
             let answer = match question {
-                Question::WhoAmI => Answer::WhoAmI(self.get("/v1/whoami").await),
-                Question::Batch(id) => Answer::Batch(id, self.get(&format!("/v1/batches/{id}")).await.map(Box::new)),
-                Question::Records => Answer::Records(self.get(&format!("/v1/records?limit={RECORDS}")).await),
-                Question::Letters => Answer::Letters(self.get(&format!("/v1/dlq?limit={LETTERS}")).await.map(Box::new)),
-                Question::Logs(after) => Answer::Logs(self.get(&format!("/v1/logs?after={after}&limit={LOGS}")).await),
+                Question::WhoAmI => Answer::WhoAmI(self.get(&["v1", "whoami"], &[]).await),
+                Question::Batch(id) => Answer::Batch(id, self.get(&["v1", "batches", &id.to_string()], &[]).await.map(Box::new)),
+                Question::Records => Answer::Records(self.get(&["v1", "records"], &[("limit", RECORDS.to_string())]).await),
+                Question::Letters => Answer::Letters(self.get(&["v1", "dlq"], &[("limit", LETTERS.to_string())]).await.map(Box::new)),
+                Question::Logs(after) => {
+                    Answer::Logs(self.get(&["v1", "logs"], &[("after", after.to_string()), ("limit", LOGS.to_string())]).await)
+                }
                 Question::Plan(pipeline, request) => {
-                    let path = format!("/v1/pipelines/{}/plans", encoded(&pipeline));
+                    let path = ["v1", "pipelines", &pipeline, "plans"];
                     Answer::Plan(self.send(Method::POST, &path, &request).await.map(Box::new))
                 }
                 Question::Order(order) => Answer::Order(self.order(&order).await),
@@ -219,21 +228,21 @@ impl Client {
         let done = order.operation.title();
         match (&order.operation, &order.plan) {
             (Operation::State(state), _) => {
-                let path = format!("/v1/pipelines/{}/state", encoded(&order.pipeline));
+                let path = ["v1", "pipelines", &order.pipeline, "state"];
                 let request = StateRequest { state: *state, reason: order.reason.clone() };
                 self.send::<serde_json::Value>(Method::PUT, &path, &request).await?;
             }
             (Operation::Restart(actor), _) => {
-                let path: Vec<String> = actor.split('/').map(encoded).collect();
-                self.send::<serde_json::Value>(Method::POST, &format!("/v1/actors/{}/restart", path.join("/")), &reason).await?;
+                let path: Vec<&str> = ["v1", "actors"].into_iter().chain(actor.split('/')).chain(["restart"]).collect();
+                self.send::<serde_json::Value>(Method::POST, &path, &reason).await?;
             }
             (Operation::Cancel(run), _) => {
-                let run: Run = self.send(Method::POST, &format!("/v1/runs/{run}/cancel"), &reason).await?;
+                let run: Run = self.send(Method::POST, &["v1", "runs", &run.to_string(), "cancel"], &reason).await?;
                 return Ok(format!("done: run {} is {:?}", run.key, run.state).to_lowercase());
             }
             (Operation::Redrive(_) | Operation::Replay(_), Some((plan, hash))) => {
                 let request = ApplyRequest { hash: hash.clone(), reason: order.reason.clone() };
-                let applied: Applied = self.send(Method::POST, &format!("/v1/plans/{plan}/apply"), &request).await?;
+                let applied: Applied = self.send(Method::POST, &["v1", "plans", &plan.to_string(), "apply"], &request).await?;
                 return Ok(format!("done: {done}, {} records", applied.records));
             }
             (Operation::Redrive(_) | Operation::Replay(_), None) => return Err("there is no plan to apply".to_owned()),
@@ -241,12 +250,12 @@ impl Client {
         Ok(format!("done: {done}"))
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
-        self.result(self.request(Method::GET, path).timeout(TIME_OUT * 2)).await
+    async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, String> {
+        self.result(self.request(Method::GET, path, query).timeout(TIME_OUT * 2)).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: &(impl Serialize + Sync)) -> Result<T, String> {
-        self.result(self.request(method, path).timeout(ORDER_TIME_OUT).json(body)).await
+    async fn send<T: DeserializeOwned>(&self, method: Method, path: &[&str], body: &(impl Serialize + Sync)) -> Result<T, String> {
+        self.result(self.request(method, path, &[]).timeout(ORDER_TIME_OUT).json(body)).await
     }
 
     async fn result<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, String> {
@@ -277,19 +286,6 @@ async fn wait(pause: Duration, nudge: &Notify) {
         () = tokio::time::sleep(pause) => {}
         () = nudge.notified() => {}
     }
-}
-
-/// A part of a path.
-fn encoded(part: &str) -> String {
-    let mut out = String::new();
-    for byte in part.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 /// The cause that says most: reqwest's own message only repeats the address.
@@ -432,12 +428,20 @@ mod tests {
         let url =
             server(move |_| format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{problem}", problem.len()))
                 .await;
-        let why = Client::new(&api(url)).unwrap().get::<Snapshot>("/v1/whoami").await.unwrap_err();
+        let why = Client::new(&api(url)).unwrap().get::<Snapshot>(&["v1", "whoami"], &[]).await.unwrap_err();
         assert_eq!(why, "not allowed; viewer may look; use another token");
     }
 
     #[test]
-    fn parts_of_a_path_are_encoded() {
-        assert_eq!(encoded("a b/ü~"), "a%20b%2F%C3%BC~");
+    fn parts_of_a_path_stay_parts_of_it_and_an_address_that_is_none_says_so() {
+        let url = |base: &str| {
+            let client = Client::new(&api(base.to_owned())).unwrap();
+            client.request(Method::GET, &["v1", "a b/ü?"], &[("limit", "5".to_owned())]).build().unwrap().url().to_string()
+        };
+        assert_eq!(url("127.0.0.1:7070/"), "http://127.0.0.1:7070/v1/a%20b%2F%C3%BC%3F?limit=5");
+        assert_eq!(url("unix:/run/forebay.sock"), "http://localhost/v1/a%20b%2F%C3%BC%3F?limit=5");
+        for wrong in ["ftp://example.org", "http://a b"] {
+            assert!(matches!(Client::new(&api(wrong.to_owned())), Err(SourceError::Address { .. })), "{wrong}");
+        }
     }
 }

@@ -43,7 +43,7 @@ use self::request::Part;
 use super::error::StoreError;
 use super::rows::{Refusal, RowSet};
 use super::spec::TableSpec;
-use super::{QueryRow, WriteEnd};
+use super::{QueryRow, TableLook, WriteEnd};
 use crate::kernel::Class;
 use crate::telemetry::{Glance, Glimpse};
 
@@ -150,6 +150,10 @@ impl Cassandra {
         let table = Table { full: batch_of(&insert, *batch_rows), insert, partition_key, name: spec.table.clone() };
         *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(table));
         Ok(())
+    }
+
+    pub(super) async fn look(&self, spec: &TableSpec) -> Result<TableLook, StoreError> {
+        schema::look(&self.0.server, &self.0.session(), spec).await
     }
 
     pub(super) async fn write(&self, rows: &RowSet, moved: &(dyn Fn() + Send + Sync)) -> Result<WriteEnd, StoreError> {
@@ -306,10 +310,11 @@ impl Inner {
         let halves = matches!(fault, Fault::TooLarge(_));
         let error = fault.into_error();
         match (error.class(), count, part.rows()) {
-            (Class::Rejected, 1, [row]) => Sent::Refused(Refusal { row: *row, reason: error.to_string() }),
+            (Class::Rejected, 1, [row]) => Sent::Refused(Refusal { row: *row, reason: error.of_row() }),
             (Class::Rejected, _, _) => {
                 let (first, second) = part.halves();
-                tracing::debug!(rows = count, too_large = halves, %error, "a batch is refused and goes on in halves");
+                // What the server says may quote a value.
+                tracing::debug!(rows = count, too_large = halves, "a batch is refused and goes on in halves");
                 Sent::Halves(first, second)
             }
             _ => Sent::Failed(range, error),

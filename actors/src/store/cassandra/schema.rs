@@ -7,6 +7,7 @@ use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
 
 use super::fault;
+use crate::store::TableLook;
 use crate::store::error::{Reason, StoreError};
 use crate::store::spec::TableSpec;
 
@@ -23,15 +24,10 @@ pub(super) struct RealColumn {
 /// Makes keyspace and table where the spec says so and they are missing, then checks the table. Gives its partition key as indexes of
 /// the spec's columns.
 pub(super) async fn ensure(server: &str, session: &Session, spec: &TableSpec) -> Result<Vec<usize>, StoreError> {
-    let missing = |what: String, cql: String| StoreError::Schema {
-        server: server.to_owned(),
-        what,
-        remedy: format!("set create = true in [cassandra], or make it by hand: {}", cql.split_whitespace().collect::<Vec<_>>().join(" ")),
-    };
-    let keyspaces = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
-    if !any(server, session, keyspaces, &[&spec.keyspace]).await? {
+    let refused = |(what, remedy)| StoreError::Schema { server: server.to_owned(), what, remedy };
+    if !has_keyspace(server, session, spec).await? {
         if !spec.create {
-            return Err(missing(format!("there is no keyspace {}", spec.keyspace), spec.create_keyspace_cql()));
+            return Err(refused(no_keyspace(spec)));
         }
         define(server, session, spec.create_keyspace_cql()).await?;
         tracing::info!(keyspace = spec.keyspace, "made the keyspace");
@@ -39,13 +35,46 @@ pub(super) async fn ensure(server: &str, session: &Session, spec: &TableSpec) ->
     let mut real = columns(server, session, spec).await?;
     if real.is_empty() {
         if !spec.create {
-            return Err(missing(format!("there is no table {}.{}", spec.keyspace, spec.table), spec.create_table_cql()));
+            return Err(refused(no_table(spec)));
         }
         define(server, session, spec.create_table_cql()).await?;
         tracing::info!(keyspace = spec.keyspace, table = spec.table, "made the table");
         real = columns(server, session, spec).await?;
     }
-    compare(spec, &real).map_err(|(what, remedy)| StoreError::Schema { server: server.to_owned(), what, remedy })
+    compare(spec, &real).map_err(refused)
+}
+
+/// The table as it is, and all that would keep [`ensure`] from taking it; makes nothing.
+pub(super) async fn look(server: &str, session: &Session, spec: &TableSpec) -> Result<TableLook, StoreError> {
+    let keyspace = has_keyspace(server, session, spec).await?;
+    let real = if keyspace { columns(server, session, spec).await? } else { Vec::new() };
+    let differences = match (keyspace, real.is_empty()) {
+        (_, false) => differences(spec, &real),
+        _ if spec.create => Vec::new(),
+        (true, true) => vec![no_table(spec)],
+        (false, true) => vec![no_keyspace(spec)],
+    };
+    let columns = real.into_iter().map(|column| (column.name, column.cql)).collect();
+    Ok(TableLook { keyspace: Some(keyspace), columns, differences })
+}
+
+async fn has_keyspace(server: &str, session: &Session, spec: &TableSpec) -> Result<bool, StoreError> {
+    any(server, session, "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?", &[&spec.keyspace]).await
+}
+
+/// What is not as it should be, and what to do.
+type Difference = (String, String);
+
+fn no_keyspace(spec: &TableSpec) -> Difference {
+    (format!("there is no keyspace {}", spec.keyspace), by_hand(&spec.create_keyspace_cql()))
+}
+
+fn no_table(spec: &TableSpec) -> Difference {
+    (format!("there is no table {}.{}", spec.keyspace, spec.table), by_hand(&spec.create_table_cql()))
+}
+
+fn by_hand(cql: &str) -> String {
+    format!("set create = true in [cassandra], or make it by hand: {}", cql.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// Each node knows the whole schema; the consistency level of the rows is of no use here.
@@ -92,32 +121,42 @@ async fn columns(server: &str, session: &Session, spec: &TableSpec) -> Result<Ve
     Ok(columns)
 }
 
-/// The partition key as indexes of the spec's columns, or what does not match and what to change.
-pub(super) fn compare(spec: &TableSpec, real: &[RealColumn]) -> Result<Vec<usize>, (String, String)> {
+/// The partition key as indexes of the spec's columns, or the first that does not match.
+pub(super) fn compare(spec: &TableSpec, real: &[RealColumn]) -> Result<Vec<usize>, Difference> {
+    if let Some(first) = differences(spec, real).into_iter().next() {
+        return Err(first);
+    }
+    let parts = real.iter().filter(|there| there.kind == "partition_key").count();
+    Ok(spec.primary_key[..parts].to_vec())
+}
+
+/// All that does not match.
+fn differences(spec: &TableSpec, real: &[RealColumn]) -> Vec<Difference> {
     let table = format!("{}.{}", spec.keyspace, spec.table);
+    let mut differences = Vec::new();
     for column in &spec.columns {
-        let Some(there) = real.iter().find(|there| there.name == column.name) else {
-            return Err((
-                format!("table {table} has no column {}", column.name),
-                format!("add it (ALTER TABLE {table} ADD {} {};), or leave it out of the SELECT", column.name, column.cql),
-            ));
-        };
-        if there.cql != column.cql.to_string() {
-            return Err((
-                format!("column {} of table {table} is {}, the pipeline writes {}", column.name, there.cql, column.cql),
-                format!("say columns = {{ {} = \"{}\" }} in [writer], or name another table", column.name, there.cql),
-            ));
+        let there = real.iter().find(|there| there.name == column.name).map(|there| there.cql.as_str());
+        let (name, cql) = (&column.name, column.cql.to_string());
+        match there {
+            Some(there) if there == cql => {}
+            Some(there) => differences.push((
+                format!("column {name} of table {table} is {there}, the pipeline writes {cql}"),
+                format!("say columns = {{ {name} = \"{there}\" }} in [writer], or name another table"),
+            )),
+            None => differences.push((
+                format!("table {table} has no column {name}"),
+                format!("add it (ALTER TABLE {table} ADD {name} {cql};), or leave it out of the SELECT"),
+            )),
         }
     }
     let mut key: Vec<&RealColumn> = real.iter().filter(|there| there.kind == "partition_key" || there.kind == "clustering").collect();
     key.sort_by_key(|there| (there.kind != "partition_key", there.position));
     let names: Vec<&str> = key.iter().map(|there| there.name.as_str()).collect();
     if names != spec.key_names() {
-        return Err((
+        differences.push((
             format!("the primary key of table {table} is ({}), the pipeline's is ({})", names.join(", "), spec.key_names().join(", ")),
             format!("say primary_key = {names:?} in [writer], or name another table: a primary key can't be altered"),
         ));
     }
-    let parts = key.iter().filter(|there| there.kind == "partition_key").count();
-    Ok(spec.primary_key[..parts].to_vec())
+    differences
 }

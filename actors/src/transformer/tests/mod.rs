@@ -83,5 +83,5 @@ fn rows(batch: &RowBatch) -> Vec<(u32, Value)> {
 }
 
 fn reasons(rejects: &[Reject]) -> Vec<(u32, String)> {
-    rejects.iter().map(|reject| (reject.record, format!("{}: {}", reject.stage, reject.reason))).collect()
+    rejects.iter().map(|reject| (reject.record, format!("{}: {}", reject.stage, reject.reason.full()))).collect()
 }

@@ -1,0 +1,452 @@
+use super::*;
+
+const EVERY: Duration = Duration::from_secs(10);
+
+struct Rig {
+    state: State,
+    start: Instant,
+    next: u128,
+}
+
+/// Runs are numbered: triggered ones by the test, scheduled ones from 1,001.
+impl Rig {
+    fn new(schedule: Schedule) -> Self {
+        let start = Instant::now();
+        Self { state: State::new(schedule, start, []), start, next: 1_000 }
+    }
+    fn at(&self, seconds: f64) -> Instant {
+        self.start + Duration::from_secs_f64(seconds)
+    }
+    fn fresh(&mut self) -> Uuid {
+        self.next += 1;
+        Uuid::from_u128(self.next)
+    }
+    fn wake(&mut self, seconds: f64) -> Vec<Effect> {
+        let (now, fresh) = (self.at(seconds), self.fresh());
+        self.state.wake(now, fresh)
+    }
+    /// For an API that gives cursors.
+    fn with_cursor(schedule: Schedule, cursor: Option<&str>, max_pages: u32) -> Self {
+        let Self { state, start, next } = Self::new(schedule);
+        Self { state: state.with_cursor(cursor.map(str::to_owned), max_pages), start, next }
+    }
+    fn trigger(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
+        let (now, fresh) = (self.at(seconds), self.fresh());
+        self.state.trigger(Uuid::from_u128(run), now, fresh)
+    }
+    fn cancel(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
+        let (now, fresh) = (self.at(seconds), self.fresh());
+        self.state.cancel(Uuid::from_u128(run), now, fresh)
+    }
+    fn fetched(&mut self, seconds: f64) -> (bool, Vec<Effect>) {
+        let (now, fresh) = (self.at(seconds), self.fresh());
+        self.state.fetched(100, now, fresh, None)
+    }
+    /// A page of so many records that says what the next one is to be asked with.
+    fn page(&mut self, records: u64, next: Option<&str>, seconds: f64) -> Vec<Effect> {
+        let (now, fresh) = (self.at(seconds), self.fresh());
+        let (produce, effects) = self.state.fetched(records, now, fresh, next.map(str::to_owned));
+        assert!(produce);
+        effects
+    }
+    /// The same, from the answer until it is in Kafka.
+    fn whole_page(&mut self, next: Option<&str>, seconds: f64) -> Vec<Effect> {
+        self.page(100, next, seconds);
+        self.produced(seconds)
+    }
+    fn failed(&mut self, class: Class, retry_after: Option<u64>, seconds: f64) -> Vec<Effect> {
+        let (now, fresh) = (self.at(seconds), self.fresh());
+        let failure = Failure { class, retry_after: retry_after.map(Duration::from_secs), message: "no".into() };
+        self.state.failed(failure, 0.0, now, fresh)
+    }
+    fn produced(&mut self, seconds: f64) -> Vec<Effect> {
+        let (now, fresh) = (self.at(seconds), self.fresh());
+        self.state.produced(PageProduced::default(), now, fresh)
+    }
+    /// A scheduled fetch from its start to its end.
+    fn whole_fetch(&mut self, start: f64, end: f64) -> Vec<Effect> {
+        assert!(fetches(&self.wake(start)), "a fetch is due at {start}");
+        assert!(self.fetched(end).0);
+        self.produced(end)
+    }
+}
+
+fn fetches(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Fetch(_)))
+}
+fn fetch_of(effects: &[Effect], run: u128) -> bool {
+    effects.contains(&Effect::Fetch(Uuid::from_u128(run)))
+}
+fn wakes_at(effects: &[Effect]) -> Option<Instant> {
+    effects.iter().find_map(|effect| if let Effect::WakeAt(at) = effect { Some(*at) } else { None })
+}
+fn run_error(effects: &[Effect], run: u128) -> Option<&RunError> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Report(Report::Failed(failed, error)) if *failed == Uuid::from_u128(run) => Some(error),
+        _ => None,
+    })
+}
+
+#[test]
+fn scheduled_fetches_keep_to_a_grid_however_long_each_takes() {
+    let mut rig = Rig::new(Schedule::Every(EVERY));
+    assert_eq!(wakes_at(&rig.whole_fetch(0.0, 3.0)), Some(rig.at(10.0)));
+    assert_eq!(wakes_at(&rig.whole_fetch(10.1, 14.0)), Some(rig.at(20.0)));
+}
+
+#[test]
+fn missed_ticks_become_one_fetch_at_once_and_the_grid_goes_on() {
+    let mut rig = Rig::new(Schedule::Every(EVERY));
+    assert!(fetches(&rig.wake(0.0)));
+    assert!(rig.fetched(35.0).0);
+    assert!(fetches(&rig.produced(35.0)), "three ticks were missed");
+    assert!(rig.fetched(36.0).0);
+    assert_eq!(wakes_at(&rig.produced(36.0)), Some(rig.at(40.0)));
+}
+
+#[test]
+fn a_tick_during_a_fetch_starts_no_second_one() {
+    let mut rig = Rig::new(Schedule::Every(EVERY));
+    assert!(fetches(&rig.wake(0.0)));
+    assert!(!fetches(&rig.wake(10.0)));
+    assert!(rig.fetched(11.0).0);
+    assert!(!fetches(&rig.wake(12.0)), "it is being produced");
+}
+
+#[test]
+fn once_means_once() {
+    let mut rig = Rig::new(Schedule::Once);
+    let end = rig.whole_fetch(0.0, 1.0);
+    assert_eq!(end.last(), Some(&Effect::Report(Report::ScheduledDone)));
+    assert_eq!(rig.wake(100.0), []);
+}
+
+#[test]
+fn a_fetcher_without_a_schedule_waits_to_be_asked() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    assert_eq!(rig.wake(0.0), []);
+    let effects = rig.trigger(1, 5.0);
+    assert_eq!(effects, [Effect::Report(Report::Started(Uuid::from_u128(1))), Effect::Fetch(Uuid::from_u128(1))]);
+}
+
+#[test]
+fn triggered_runs_wait_for_each_other_and_for_the_scheduled_fetch() {
+    let mut rig = Rig::new(Schedule::Every(EVERY));
+    assert!(fetches(&rig.wake(0.0)));
+    assert_eq!(rig.trigger(1, 1.0), []);
+    assert_eq!(rig.trigger(2, 1.0), []);
+    assert_eq!(rig.trigger(1, 1.0), [], "the same run is the same run");
+    assert!(rig.fetched(2.0).0);
+    assert!(fetch_of(&rig.produced(3.0), 1));
+    assert!(rig.fetched(4.0).0);
+    let effects = rig.produced(5.0);
+    assert_eq!(effects[1], Effect::Report(Report::Finished(Uuid::from_u128(1))));
+    assert!(fetch_of(&effects, 2));
+}
+
+#[test]
+fn runs_beyond_the_queues_bound_are_refused_as_retryable() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    for run in 1..=MOST_WAITING as u128 + 1 {
+        assert!(run_error(&rig.trigger(run, 0.0), run).is_none());
+    }
+    assert!(run_error(&rig.trigger(5_000, 0.0), 5_000).unwrap().retryable);
+}
+
+#[test]
+fn a_scheduled_fetch_is_tried_again_with_longer_waits_and_ticks_do_not_shorten_them() {
+    let mut rig = Rig::new(Schedule::Every(Duration::from_secs(1)));
+    assert!(fetches(&rig.wake(0.0)));
+    let mut now = 0.0;
+    for wait in [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
+        let effects = rig.failed(Class::Transient, None, now);
+        assert_eq!(wakes_at(&effects), Some(rig.at(now + wait)));
+        now += wait;
+        assert!(fetches(&rig.wake(now)));
+    }
+    let (produce, effects) = rig.fetched(now);
+    assert!(produce);
+    assert_eq!(effects[0], Effect::Well);
+    assert!(rig.produced(now).iter().any(|effect| matches!(effect, Effect::WakeAt(_))));
+}
+
+#[test]
+fn a_scheduled_fetch_that_would_fail_the_same_way_waits_for_the_next_tick() {
+    let mut rig = Rig::new(Schedule::Every(EVERY));
+    assert!(fetches(&rig.wake(0.0)));
+    let effects = rig.failed(Class::Rejected, None, 1.0);
+    assert_eq!(wakes_at(&effects), Some(rig.at(10.0)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Report(Report::ScheduledFailed(error)) if !error.retryable)));
+}
+
+#[test]
+fn a_triggered_run_goes_before_a_scheduled_fetch_that_is_backing_off() {
+    let mut rig = Rig::new(Schedule::Every(EVERY));
+    assert!(fetches(&rig.wake(0.0)));
+    rig.failed(Class::Transient, None, 0.0);
+    assert!(fetch_of(&rig.trigger(1, 0.1), 1));
+}
+
+#[test]
+fn an_api_that_asks_to_be_left_alone_is_left_alone_by_all() {
+    let mut rig = Rig::new(Schedule::Every(EVERY));
+    assert!(fetches(&rig.wake(0.0)));
+    assert_eq!(wakes_at(&rig.failed(Class::Transient, Some(30), 0.0)), Some(rig.at(30.0)));
+    assert_eq!(rig.trigger(1, 1.0), [Effect::WakeAt(rig.at(30.0))]);
+    assert!(fetch_of(&rig.wake(30.0), 1));
+}
+
+#[test]
+fn a_triggered_run_fails_at_once_when_asking_again_would_not_help() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    assert!(!run_error(&rig.failed(Class::Rejected, None, 1.0), 1).unwrap().retryable);
+}
+
+#[test]
+fn a_triggered_run_is_patient_for_five_minutes_and_then_fails_as_retryable() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    let mut now = 0.0;
+    let error = loop {
+        let effects = rig.failed(Class::Transient, None, now);
+        if let Some(error) = run_error(&effects, 1) {
+            break error.clone();
+        }
+        now = (wakes_at(&effects).unwrap() - rig.start).as_secs_f64();
+        assert!(fetch_of(&rig.wake(now), 1));
+    };
+    assert!(error.retryable);
+    assert!(now > 200.0 && now <= 300.0, "gave up at {now}");
+}
+
+#[test]
+fn a_run_that_would_have_to_wait_longer_than_its_patience_fails_at_once() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    assert!(run_error(&rig.failed(Class::Transient, Some(600), 0.0), 1).unwrap().retryable);
+}
+
+#[test]
+fn a_refused_page_fails_the_run_for_good() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    assert!(rig.fetched(1.0).0);
+    let (now, fresh) = (rig.at(2.0), rig.fresh());
+    let effects = rig.state.refused(PageRefused("too big".into()), now, fresh);
+    let error = run_error(&effects, 1).unwrap();
+    assert_eq!((error.stage.as_str(), error.retryable), ("produce", false));
+}
+
+#[test]
+fn a_cancelled_run_is_not_heard_of_again() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    rig.trigger(2, 0.0);
+    rig.trigger(3, 0.0);
+    rig.cancel(2, 0.5);
+    rig.cancel(1, 0.5);
+    let (produce, effects) = rig.fetched(1.0);
+    assert!(!produce, "its page is dropped");
+    assert!(fetch_of(&effects, 3), "and the one after the cancelled one begins");
+    rig.failed(Class::Transient, None, 1.0);
+    assert_eq!(rig.cancel(3, 1.1), [], "nothing is left to do");
+    assert!(rig.state.is_idle());
+}
+
+#[test]
+fn a_fetcher_that_stops_lets_the_page_through_and_begins_nothing_more() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    rig.trigger(2, 0.0);
+    rig.state.stop();
+    assert!(rig.fetched(1.0).0);
+    assert!(!fetches(&rig.produced(2.0)));
+    assert!(rig.state.is_idle());
+}
+
+fn moved(run: u128, next: Option<&str>) -> Effect {
+    Effect::Report(Report::Produced(Uuid::from_u128(run), PageProduced::default(), next.map(str::to_owned)))
+}
+fn finished(run: u128) -> Effect {
+    Effect::Report(Report::Finished(Uuid::from_u128(run)))
+}
+
+#[test]
+fn pages_follow_each_other_and_the_cursor_moves_when_a_page_is_in_kafka() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("0"), 100);
+    rig.trigger(1, 0.0);
+    assert_eq!(rig.state.cursor(), Some("0"));
+    let fetched = rig.page(100, Some("100"), 1.0);
+    assert_eq!(fetched, [Effect::Report(Report::Fetched(Uuid::from_u128(1), 100, Some("0".into())))]);
+    assert_eq!(rig.state.cursor(), Some("0"), "it is not in Kafka yet");
+    assert_eq!(rig.produced(2.0), [moved(1, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
+    assert_eq!(rig.state.cursor(), Some("100"));
+    assert!(fetch_of(&rig.whole_page(Some("200"), 3.0), 1));
+    assert_eq!(rig.whole_page(None, 4.0), [moved(1, None), finished(1)]);
+    assert_eq!(rig.state.cursor(), Some("200"), "the last page moves it no further");
+    assert!(fetch_of(&rig.trigger(2, 5.0), 2), "and the next fetch goes on from there");
+}
+
+#[test]
+fn the_cursor_just_used_and_a_page_without_records_are_the_end_too() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+    rig.trigger(1, 0.0);
+    assert!(fetch_of(&rig.whole_page(Some("a"), 1.0), 1));
+    assert_eq!(rig.whole_page(Some("a"), 2.0), [moved(1, None), finished(1)]);
+    rig.trigger(2, 3.0);
+    rig.page(0, Some("b"), 4.0);
+    assert_eq!(rig.produced(5.0), [moved(2, Some("b")), finished(2)], "where to go on it says all the same");
+}
+
+#[test]
+fn a_scheduled_fetch_has_pages_too_and_is_done_once() {
+    let mut rig = Rig::with_cursor(Schedule::Once, None, 100);
+    assert!(fetches(&rig.wake(0.0)));
+    let effects = rig.whole_page(Some("a"), 1.0);
+    assert!(fetches(&effects) && !effects.contains(&Effect::Report(Report::ScheduledDone)));
+    let effects = rig.whole_page(None, 2.0);
+    assert!(!fetches(&effects) && effects.contains(&Effect::Report(Report::ScheduledDone)));
+}
+
+#[test]
+fn what_is_beyond_the_most_pages_waits_for_the_next_fetch() {
+    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 2);
+    assert!(fetches(&rig.wake(0.0)));
+    assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
+    let end = rig.whole_page(Some("b"), 2.0);
+    assert!(end.contains(&Effect::Report(Report::ScheduledDone)) && wakes_at(&end) == Some(rig.at(10.0)), "{end:?}");
+    assert!(fetches(&rig.wake(10.0)));
+    assert_eq!(rig.state.cursor(), Some("b"));
+}
+
+#[test]
+fn a_page_that_fails_in_the_midst_is_tried_again_by_itself_with_waits_from_the_first() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+    rig.trigger(1, 0.0);
+    rig.failed(Class::Transient, None, 0.0);
+    assert!(fetch_of(&rig.wake(0.5), 1));
+    assert!(fetch_of(&rig.whole_page(Some("a"), 299.0), 1));
+    let effects = rig.failed(Class::Transient, None, 299.5);
+    assert!(run_error(&effects, 1).is_none(), "its patience is for each page");
+    assert_eq!(wakes_at(&effects), Some(rig.at(300.0)));
+    assert!(fetch_of(&rig.wake(300.0), 1));
+    assert_eq!(rig.state.cursor(), Some("a"));
+    assert!(run_error(&rig.failed(Class::Rejected, None, 301.0), 1).is_some());
+    rig.trigger(2, 302.0);
+    assert_eq!(rig.state.cursor(), Some("a"), "the next run begins at the page that failed");
+}
+
+#[test]
+fn a_scheduled_fetch_that_fails_in_the_midst_goes_on_there_and_its_pages_count_on() {
+    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 2);
+    assert!(fetches(&rig.wake(0.0)));
+    assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
+    assert_eq!(wakes_at(&rig.failed(Class::Transient, Some(3), 2.0)), Some(rig.at(5.0)));
+    assert!(fetches(&rig.wake(5.0)));
+    assert_eq!(rig.state.cursor(), Some("a"));
+    assert!(rig.whole_page(Some("b"), 6.0).contains(&Effect::Report(Report::ScheduledDone)), "it was its second page");
+}
+
+#[test]
+fn a_run_cancelled_in_the_midst_asks_for_no_further_page_and_leaves_the_cursor_where_the_ledger_has_it() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+    rig.trigger(1, 0.0);
+    assert!(fetch_of(&rig.whole_page(Some("a"), 1.0), 1));
+    rig.page(100, Some("b"), 2.0);
+    rig.cancel(1, 2.5);
+    assert_eq!(rig.produced(3.0), [], "a page of a cancelled run is not reported");
+    assert_eq!(rig.state.cursor(), Some("a"), "so it moves no cursor");
+    rig.trigger(2, 4.0);
+    rig.trigger(3, 4.0);
+    assert!(fetch_of(&rig.whole_page(Some("b"), 5.0), 2));
+    rig.cancel(2, 5.5);
+    let (now, fresh) = (rig.at(6.0), rig.fresh());
+    let (produce, effects) = rig.state.fetched(100, now, fresh, Some("c".into()));
+    assert!(!produce && fetch_of(&effects, 3));
+    assert_eq!(rig.state.cursor(), Some("b"));
+}
+
+#[test]
+fn a_page_that_is_refused_in_the_midst_moves_no_cursor() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("a"), 100);
+    rig.trigger(1, 0.0);
+    rig.page(100, Some("b"), 1.0);
+    let (now, fresh) = (rig.at(2.0), rig.fresh());
+    let effects = rig.state.refused(PageRefused("too big".into()), now, fresh);
+    assert!(run_error(&effects, 1).is_some());
+    assert_eq!(rig.state.cursor(), Some("a"));
+}
+
+#[test]
+fn a_fetcher_that_stops_in_the_midst_neither_finishes_nor_fails_and_reports_the_page_it_had() {
+    for schedule in [Schedule::OnTrigger, Schedule::Once] {
+        let mut rig = Rig::with_cursor(schedule, None, 100);
+        rig.wake(0.0);
+        rig.trigger(1, 0.0);
+        assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
+        rig.state.stop();
+        assert!(!rig.state.is_idle());
+        let effects = rig.whole_page(Some("b"), 2.0);
+        assert!(matches!(&effects[..], [Effect::Report(Report::Produced(_, _, Some(next)))] if next == "b"), "{effects:?}");
+        assert!(rig.state.is_idle());
+    }
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+    rig.trigger(1, 0.0);
+    rig.state.stop();
+    assert_eq!(rig.whole_page(None, 1.0), [moved(1, None), finished(1)], "its last page ends a run all the same");
+}
+
+#[test]
+fn a_schedule_on_hold_asks_for_no_further_page_and_a_run_does() {
+    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
+    assert!(fetches(&rig.wake(0.0)));
+    rig.state.hold();
+    assert!(rig.whole_page(Some("a"), 1.0).contains(&Effect::Report(Report::ScheduledDone)));
+    rig.trigger(1, 2.0);
+    assert!(fetch_of(&rig.whole_page(Some("b"), 3.0), 1));
+}
+
+#[test]
+fn while_paused_no_page_is_asked_for_and_afterwards_all_goes_on_where_it_was() {
+    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
+    rig.wake(0.0);
+    let pause = |rig: &mut Rig, paused: bool, seconds: f64| {
+        let (now, fresh) = (rig.at(seconds), rig.fresh());
+        rig.state.pause(paused, now, fresh)
+    };
+    assert_eq!(pause(&mut rig, true, 0.5), []);
+    assert!(!fetches(&rig.whole_page(Some("a"), 1.0)), "the page under way is produced, the next is not asked for");
+    assert!(rig.state.is_idle());
+    assert!(!fetches(&rig.trigger(1, 2.0)) && !fetches(&rig.wake(60.0)), "neither a run nor the schedule begins");
+    assert!(fetches(&pause(&mut rig, false, 61.0)));
+    assert_eq!(rig.state.cursor(), Some("a"));
+    assert!(rig.whole_page(None, 62.0).contains(&Effect::Report(Report::Started(Uuid::from_u128(1)))), "and then the run has its turn");
+}
+
+#[test]
+fn a_run_that_is_called_off_while_paused_asks_for_nothing_when_resumed() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+    rig.trigger(1, 0.0);
+    let (now, fresh) = (rig.at(0.5), rig.fresh());
+    rig.state.pause(true, now, fresh);
+    rig.whole_page(Some("a"), 1.0);
+    let (now, fresh) = (rig.at(2.0), rig.fresh());
+    assert_eq!(rig.state.cancel(Uuid::from_u128(1), now, fresh), []);
+    let (now, fresh) = (rig.at(3.0), rig.fresh());
+    assert_eq!(rig.state.pause(false, now, fresh), []);
+}
+
+#[test]
+fn without_cursors_a_fetch_is_one_page_whatever_it_says() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    assert_eq!(rig.whole_page(None, 1.0), [moved(1, None), finished(1)]);
+}
+
+#[test]
+fn runs_of_an_incarnation_before_are_fetched_first() {
+    let start = Instant::now();
+    let mut state = State::new(Schedule::Every(EVERY), start, [Uuid::from_u128(7)]);
+    assert!(fetch_of(&state.wake(start, Uuid::from_u128(1)), 7));
+}

@@ -1,0 +1,350 @@
+//! What a start of the pipeline would do, out of the file, the journal, and what Kafka and the store hold.
+//!
+//! Pure. Guarantee: it decides by what the start itself decides by: the same topics, the same check of the table, the same commands to the ledger, the same
+//! rule for where a partition begins. Not guaranteed: that things are as they were when the start comes.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use forebay_schemas::event::{Event, Origin, Place, Recorded};
+use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::plan::{
+    ColumnPlan, CursorPlan, FetchPlan, GroupPlan, JournalPlan, RunPlan, SettingPlan, SqlPlan, StartPlan, Step, TablePlan, TopicPlan,
+};
+
+use super::blueprint::Blueprint;
+use super::running::{Role, first_commands, journal_dir};
+use crate::broker::{Committed, Look, TopicLook, TopicState, WantedTopic};
+use crate::consumer::{ConsumerError, would_start};
+use crate::fetcher::without_secrets;
+use crate::ledger::State;
+use crate::store::{Store, TableLook, TableSpec};
+
+/// What a start would do. `before` is the fold of the journal; of Kafka and the store either what they hold is given, or why they did not say; a pipeline that
+/// does not write has no table.
+pub fn outlook(blueprint: &Blueprint, before: &State, kafka: Result<Look, String>, table: Option<Result<TableLook, String>>) -> RunPlan {
+    let pipeline = &blueprint.pipeline;
+    let (after, events) = started(blueprint, before);
+    let mut plan = RunPlan { pipeline: pipeline.meta.name.clone(), journal: journal(pipeline, before), ..RunPlan::default() };
+    if before.seq == 0 {
+        plan.changes.push(format!("begin a journal in {}", plan.journal.folder));
+    }
+    match kafka {
+        Ok(look) => {
+            plan.topics = look.topics.iter().map(|(wanted, there)| topic(pipeline, wanted, there.as_ref())).collect();
+            plan.changes.extend(plan.topics.iter().filter(|topic| topic.step == Step::Make).map(made));
+            if let Some(consumer) = &pipeline.consumer {
+                plan.group = Some(group(&consumer.group, &look, &after, &mut plan.problems));
+            }
+        }
+        Err(away) => plan.away.push(away),
+    }
+    match (table, blueprint.table.as_deref()) {
+        (Some(Ok(look)), Some(spec)) => {
+            let there = self::table(pipeline, spec, &look);
+            if there.keyspace_step == Some(Step::Make) {
+                plan.changes.push(format!("make keyspace {}, {} replicas a datacenter", spec.keyspace, spec.replication));
+            }
+            if there.step == Step::Make {
+                let (columns, key) = (spec.columns.len(), spec.key_names().join(", "));
+                plan.changes.push(format!("make table {} of {columns} columns, primary key ({key})", there.name));
+            }
+            plan.problems.extend(look.differences.iter().map(|(what, remedy)| format!("{what}; {remedy}")));
+            plan.table = Some(there);
+        }
+        (Some(Err(away)), _) => plan.away.push(away),
+        _ => {}
+    }
+    plan.sql = sql(blueprint, before, plan.group.as_ref());
+    plan.changes.extend(events.iter().filter_map(|event| match event {
+        Event::PipelineStarted { .. } => None,
+        Event::TransformActivated { fingerprint, .. } => Some(match &before.sql {
+            Some(sql) => format!("use the SQL {fingerprint} in place of {}", sql.fingerprint),
+            None => format!("use the SQL {fingerprint}"),
+        }),
+        other => Some(other.to_string()),
+    }));
+    let again = plan.group.iter().flat_map(|group| &group.partitions).filter(|start| start.origin == Some(Origin::Again));
+    plan.changes
+        .extend(again.map(|start| format!("read partition {} again from its begin: the group has no offset of it", start.partition)));
+    plan.fetch = fetch(pipeline, &after);
+    plan
+}
+
+/// The state that the start's commands leave, and their events.
+fn started(blueprint: &Blueprint, before: &State) -> (State, Vec<Event>) {
+    let (mut state, mut all) = (before.clone(), Vec::new());
+    for command in first_commands(blueprint, &Role::ALL) {
+        for event in state.decide(command).unwrap_or_default() {
+            let recorded = Recorded::new(state.seq + 1, DateTime::UNIX_EPOCH, event);
+            state.evolve(&recorded);
+            all.push(recorded.event);
+        }
+    }
+    (state, all)
+}
+
+fn journal(pipeline: &Pipeline, before: &State) -> JournalPlan {
+    JournalPlan { folder: journal_dir(pipeline).display().to_string(), last: before.seq, desired: before.desired.clone() }
+}
+
+fn topic(pipeline: &Pipeline, wanted: &WantedTopic, there: Option<&TopicLook>) -> TopicPlan {
+    let WantedTopic { name, partitions: asked, replication, settings } = wanted;
+    let is_records = *name == pipeline.kafka.topic;
+    let setting = |(setting, asked): &(&str, String)| {
+        let there = there.and_then(|there| there.settings.get(*setting).cloned());
+        SettingPlan { name: (*setting).to_owned(), asked: asked.clone(), there }
+    };
+    let mut plan = TopicPlan {
+        name: name.clone(),
+        kind: if is_records { "records" } else { "dead_letters" }.to_owned(),
+        step: Step::Make,
+        partitions: *asked,
+        replication: Some(*replication),
+        settings: settings.iter().map(setting).collect(),
+        differences: Vec::new(),
+    };
+    let Some(there) = there else { return plan };
+    (plan.step, plan.replication) = (Step::Keep, None);
+    plan.partitions = i32::try_from(there.ends.len()).unwrap_or(i32::MAX);
+    if is_records && plan.partitions != *asked {
+        plan.differences.push(TopicState { topic: name.clone(), partitions: plan.partitions, asked: *asked, made: false }.to_string());
+    }
+    let differing = |setting: &SettingPlan| {
+        let there = setting.there.as_ref().filter(|there| **there != setting.asked)?;
+        Some(format!("{} is {there}; a topic made by forebay has {}", setting.name, setting.asked))
+    };
+    plan.differences.extend(plan.settings.iter().filter_map(differing));
+    plan
+}
+
+fn made(topic: &TopicPlan) -> String {
+    let settings: String = topic.settings.iter().map(|setting| format!(", {} = {}", setting.name, setting.asked)).collect();
+    format!("make topic {}: {} partitions, {} replicas{settings}", topic.name, topic.partitions, topic.replication.unwrap_or(1))
+}
+
+fn group(name: &str, look: &Look, after: &State, problems: &mut Vec<String>) -> GroupPlan {
+    let places = after.places();
+    let Some((wanted, there)) = look.topics.first() else { return GroupPlan::default() };
+    let ends: BTreeMap<Partition, (Offset, Offset)> = match there {
+        Some(there) => there.ends.clone(),
+        None => (0..wanted.partitions).map(|partition| (partition, (0, 0))).collect(),
+    };
+    let mut partitions = Vec::with_capacity(ends.len());
+    for (partition, (begin, end)) in ends {
+        let (committed, known): (Option<&Committed>, Option<&Place>) = (look.committed.get(&partition), places.get(&partition));
+        let found = would_start(committed.map(|it| (it.offset, it.metadata.as_str())), known.copied(), (begin, end));
+        if let Err(committed) = found {
+            let (group, topic) = (name.to_owned(), wanted.name.clone());
+            problems.push(ConsumerError::OutOfRange { group, topic, partition, committed, begin, end }.to_string());
+        }
+        partitions.push(StartPlan {
+            partition,
+            begin,
+            end,
+            committed: committed.map(|it| it.offset),
+            written: known.map(|place| place.offset),
+            from: found.ok().map(|start| start.place.offset),
+            origin: found.ok().map(|start| start.origin),
+        });
+    }
+    GroupPlan { name: name.to_owned(), members: look.members.map(|members| members as u64), partitions }
+}
+
+fn table(pipeline: &Pipeline, spec: &TableSpec, look: &TableLook) -> TablePlan {
+    let missing = if spec.create { Step::Make } else { Step::Refuse };
+    let keyspace_step = look.keyspace.map(|there| if there { Step::Keep } else { missing });
+    let step = match (look.columns.is_empty(), look.differences.is_empty()) {
+        (true, _) => missing,
+        (false, true) => Step::Keep,
+        (false, false) => Step::Refuse,
+    };
+    let in_cassandra = look.keyspace.is_some();
+    let cql = [(keyspace_step, spec.create_keyspace_cql()), (Some(step), spec.create_table_cql())];
+    let tombstones: Vec<&str> = spec.tombstones().filter(|_| in_cassandra).map(|column| column.name.as_str()).collect();
+    let there = |name: &str| look.columns.iter().find(|(other, _)| other == name).map(|(_, there)| there.clone());
+    let columns = spec.columns.iter().enumerate().map(|(at, column)| ColumnPlan {
+        name: column.name.clone(),
+        cql: column.cql.to_string(),
+        there: there(&column.name),
+        key: spec.is_key(at),
+        tombstone: tombstones.contains(&column.name.as_str()),
+    });
+    let is_written = |name: &String| spec.columns.iter().any(|column| column.name == *name);
+    TablePlan {
+        store: Store::describe_of(pipeline),
+        keyspace: spec.keyspace.clone(),
+        keyspace_step,
+        name: if in_cassandra { format!("{}.{}", spec.keyspace, spec.table) } else { spec.table.clone() },
+        step,
+        cql: cql.into_iter().filter(|(step, _)| in_cassandra && *step == Some(Step::Make)).map(|(_, cql)| cql).collect(),
+        columns: columns.collect(),
+        untouched: look.columns.iter().map(|(name, _)| name.clone()).filter(|name| !is_written(name)).collect(),
+    }
+}
+
+fn sql(blueprint: &Blueprint, before: &State, group: Option<&GroupPlan>) -> Option<SqlPlan> {
+    let fingerprint = blueprint.plan.as_ref()?.fingerprint();
+    let before = before.sql.as_ref().map(|sql| sql.fingerprint.clone());
+    let changed = before.as_ref().is_some_and(|before| *before != fingerprint);
+    let waiting: u64 = group.iter().flat_map(|group| &group.partitions).map(StartPlan::waiting).sum();
+    let follows = match (&before, changed) {
+        (None, _) => "it is the first that this journal knows of".to_owned(),
+        (Some(_), false) => "it is the one that was in use".to_owned(),
+        (Some(_), true) => format!(
+            "it holds for what is read from here on, {waiting} offsets wait; rows in the table stay as the SQL before made them, until \
+             `forebay replay --from begin` has their records read again"
+        ),
+    };
+    Some(SqlPlan { fingerprint, before, changed, follows })
+}
+
+fn fetch(pipeline: &Pipeline, after: &State) -> Option<FetchPlan> {
+    let table = pipeline.fetcher.as_ref()?;
+    let cursor = table.cursor.as_ref().and_then(|cursor| {
+        let (value, origin) = match (&after.cursor, &cursor.start) {
+            (Some(value), _) => (value, "journal"),
+            (None, Some(value)) => (value, "start"),
+            (None, None) => return None,
+        };
+        Some(CursorPlan { param: cursor.param.clone(), value: value.clone(), origin: origin.to_owned() })
+    });
+    Some(FetchPlan {
+        api: without_secrets(&table.url),
+        every: table.every.map(|every| every.to_string()),
+        cursor,
+        open_runs: after.runs.unfetched().len() as u64,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_schemas::event::{Start, Starts};
+
+    use super::*;
+    use crate::consumer::metadata_of;
+
+    const FILE: &str = r#"
+[pipeline]
+name = "users"
+[kafka]
+bootstrap = "127.0.0.1:9"
+topic = "users"
+partitions = 4
+[cassandra]
+contact_points = ["127.0.0.1:9"]
+keyspace = "k"
+create = true
+[consumer]
+group = "g"
+[transformer]
+schema = "users.schema.json"
+sql = "SELECT id, name FROM users"
+[writer]
+table = "t"
+primary_key = ["id"]
+"#;
+    const SCHEMA: &str = r#"{"type":"object","required":["id"],"properties":{"id":{"type":"string"},"name":{"type":["string","null"]}}}"#;
+
+    fn blueprint(folder: &tempfile::TempDir, from: &str, to: &str) -> Blueprint {
+        std::fs::write(folder.path().join("users.schema.json"), SCHEMA).unwrap();
+        let file = FILE.replace(from, to);
+        Blueprint::draw(forebay_schemas::pipeline::parse(&folder.path().join("forebay.toml"), file).unwrap()).unwrap()
+    }
+
+    /// A topic that is there, with these ends, and what the group has committed of it.
+    fn look(blueprint: &Blueprint, ends: &[(Offset, Offset)], committed: &[(Partition, Place)]) -> Look {
+        let [records, dead] = crate::broker::wanted_topics(&blueprint.pipeline);
+        let settings = BTreeMap::from([("message.timestamp.type".to_owned(), "CreateTime".to_owned())]);
+        let there = TopicLook { ends: (0..).zip(ends.iter().copied()).collect(), settings };
+        let commit =
+            |(partition, place): &(Partition, Place)| (*partition, Committed { offset: place.offset, metadata: metadata_of(place) });
+        Look { topics: vec![(records, Some(there)), (dead, None)], committed: committed.iter().map(commit).collect(), members: Some(0) }
+    }
+
+    /// A journal of a process that had these places, and another SQL.
+    fn before(places: &[(Partition, Place)]) -> State {
+        let starts: Starts = places.iter().map(|&(partition, place)| (partition, Start { place, origin: Origin::Group })).collect();
+        let mut state = State::default();
+        for event in [
+            Event::PipelineStarted { version: "1".into(), roles: vec![], topic: "users".into(), group: "g".into() },
+            Event::TransformActivated { sql: "SELECT 1".into(), fingerprint: "0badcafe".into() },
+            Event::PartitionsAssigned { starts },
+        ] {
+            state.evolve(&Recorded::new(state.seq + 1, DateTime::UNIX_EPOCH, event));
+        }
+        state
+    }
+
+    fn place(offset: Offset, lineage: u32) -> Place {
+        Place { offset, clock: 1, lineage }
+    }
+
+    #[test]
+    fn partitions_begin_where_the_rule_of_the_consumer_has_them_and_one_without_a_begin_is_a_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        let blueprint = blueprint(&folder, "", "");
+        let before = before(&[(0, place(9, 7)), (1, place(9, 7)), (2, place(9, 7))]);
+        let kafka = look(&blueprint, &[(0, 20), (0, 20), (0, 20), (5, 20)], &[(0, place(4, 7)), (1, place(4, 8)), (3, place(4, 7))]);
+        let plan = outlook(&blueprint, &before, Ok(kafka), Some(Ok(TableLook { keyspace: Some(false), ..TableLook::default() })));
+        let group = plan.group.unwrap();
+        let starts: Vec<_> = group.partitions.iter().map(|start| (start.from, start.origin, start.waiting())).collect();
+        assert_eq!(
+            starts,
+            [(Some(9), Some(Origin::Journal), 11), (Some(4), Some(Origin::Group), 16), (Some(0), Some(Origin::Again), 20), (None, None, 0)]
+        );
+        assert!(plan.problems[0].contains("offset 4 of users[3]") && plan.problems[0].contains("forebay replay"), "{:?}", plan.problems);
+        assert_eq!(
+            plan.changes,
+            [
+                "make topic users.dead: 1 partitions, 1 replicas, message.timestamp.type = LogAppendTime".to_owned(),
+                "make keyspace k, 1 replicas a datacenter".to_owned(),
+                "make table k.t of 2 columns, primary key (id)".to_owned(),
+                format!("use the SQL {} in place of 0badcafe", plan.sql.as_ref().unwrap().fingerprint),
+                "read partition 2 again from its begin: the group has no offset of it".to_owned(),
+            ]
+        );
+        assert!(plan.sql.unwrap().follows.contains("47 offsets wait"));
+    }
+
+    #[test]
+    fn a_topic_and_a_table_that_are_otherwise_say_how_and_a_table_that_is_not_made_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let blueprint = blueprint(&folder, "create = true", "create = false");
+        let table = TableLook {
+            keyspace: Some(true),
+            columns: vec![("id".into(), "text".into()), ("more".into(), "int".into())],
+            differences: vec![("table k.t has no column name".into(), "add it".into())],
+        };
+        let kafka = look(&blueprint, &[(0, 0)], &[]);
+        let plan = outlook(&blueprint, &before(&[]), Ok(kafka.clone()), Some(Ok(table)));
+        assert_eq!(
+            plan.topics[0].differences,
+            [
+                "users, 1 partitions (kafka.partitions says 4; the topic's own number counts)",
+                "message.timestamp.type is CreateTime; a topic made by forebay has LogAppendTime",
+            ]
+        );
+        let there = plan.table.unwrap();
+        assert_eq!(
+            (there.step, there.keyspace_step, there.untouched.as_slice()),
+            (Step::Refuse, Some(Step::Keep), &["more".to_owned()][..])
+        );
+        let name = &there.columns[1];
+        assert!(name.tombstone && !name.key && name.there.is_none() && there.columns[0].there.as_deref() == Some("text"));
+        assert_eq!((plan.problems, there.cql), (vec!["table k.t has no column name; add it".to_owned()], vec![]));
+        let missing = TableLook { keyspace: Some(false), ..TableLook::default() };
+        let there = outlook(&blueprint, &before(&[]), Ok(kafka), Some(Ok(missing))).table.unwrap();
+        assert_eq!((there.step, there.keyspace_step, there.cql), (Step::Refuse, Some(Step::Refuse), vec![]));
+    }
+
+    #[test]
+    fn of_servers_that_are_away_nothing_is_said_but_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = outlook(&blueprint(&folder, "", ""), &State::default(), Err("kafka".into()), Some(Err("cassandra".into())));
+        assert_eq!((plan.away.as_slice(), plan.problems.len()), (&["kafka".to_owned(), "cassandra".to_owned()][..], 0));
+        assert!(plan.topics.is_empty() && plan.table.is_none() && plan.group.is_none() && plan.fetch.is_none());
+        assert!(plan.changes[0].starts_with("begin a journal in ") && plan.changes[1].starts_with("use the SQL "), "{:?}", plan.changes);
+    }
+}
