@@ -16,6 +16,7 @@ use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::Snapshot;
 
 use crate::Global;
+use crate::api_client::address_of;
 use crate::end::End;
 use crate::run::{asked_to_stop, escalated, on_actor_thread, say_summary, start, stop};
 use crate::talk::{self, LogFormat, Talk};
@@ -79,6 +80,9 @@ pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End>
             .map_err(|cause| End::environment(format!("the demo's API can't listen on 127.0.0.1: {cause}"), ""))?;
         let pipeline = write_pipeline(args, &people.url)?;
         let running = start(pipeline.clone(), Role::ALL.to_vec(), false).await?;
+        if !live && global.log_format == LogFormat::Text {
+            talk.say(&format!("its API is at {}", address_of(&pipeline)));
+        }
         let over = async {
             match args.duration {
                 Some(duration) => tokio::time::sleep(duration).await,

@@ -14,13 +14,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, dialo
     let theme = canvas.theme;
     let width = usize::from(area.width).min(86);
     let inside = width.saturating_sub(4);
-    // What is below the effects: two empty lines, the line that says what enter does, and the fields.
+    // Below the effects there are two empty lines, the fields, and the line that says what enter does.
     let below = if dialog.operation.dangerous() { 5 } else { 4 };
+    let room = |above: usize| usize::from(area.height).saturating_sub(2 + above + below);
     let mut lines = vec![];
     match &dialog.planned {
-        Planned::Known => {
-            lines.extend(bullets(canvas, &dialog.operation.effects(), inside, usize::from(area.height).saturating_sub(below + 2)))
-        }
+        Planned::Known => lines = bullets(canvas, &dialog.operation.effects(), inside, room(0)),
         Planned::Asked => lines.push(canvas.styled("the plan is being made".to_owned(), Role::Muted)),
         Planned::Failed(why) => lines.push(canvas.styled(text::cut(why, inside, theme.signs.cut), Role::Bad)),
         Planned::Ready(plan) => {
@@ -28,7 +27,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, dialo
                 format!("{} records; the plan holds until {}", text::count(plan.records), plan.expires_at.format("%H:%M:%S")),
                 Role::Title,
             ));
-            lines.extend(bullets(canvas, &plan.effects, inside, usize::from(area.height).saturating_sub(below + 3)));
+            lines.extend(bullets(canvas, &plan.effects, inside, room(1)));
         }
     }
     lines.push(Line::default());

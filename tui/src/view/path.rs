@@ -47,7 +47,7 @@ fn nodes(folded: &Folded, look: &Snapshot, theme: &Theme, room: usize) -> [Node;
     };
     let transform = {
         let (mean, role) = mean(|batch| batch.transform_micros);
-        let trigger = super::batches::trigger(look).map(|trigger| format!("{mean}, trigger {}", text::micros(trigger)));
+        let trigger = super::batches::trigger(look).map(|trigger| format!("{mean}, trigger {}", text::whole_micros(trigger)));
         (trigger.filter(|both| !mean.is_empty() && text::width(both) <= room).unwrap_or(mean), role)
     };
     let actor = |name: &str| (state_of(look, name), state_of(look, name).is_some());
