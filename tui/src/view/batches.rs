@@ -21,7 +21,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let Some(look) = canvas.look().filter(|_| canvas.size >= Size::Reduced) else { return list(frame, area, canvas, BAR) };
     let full = canvas.size == Size::Full;
     let [top, rest] = split(area, [Constraint::Length(if full { 9 } else { 7 }), Constraint::Min(0)]);
-    let [left, right] = beside(top, [Constraint::Percentage(55), Constraint::Min(0)]);
+    let [left, right] = beside(top, [Constraint::Percentage(54), Constraint::Min(0)]);
     canvas.panel(frame, left, "stages: percentiles", |width| stage_lines(&stages(look), width, canvas.theme));
     canvas.panel(frame, right, "how long a batch takes", |width| {
         spread_lines(look, width, usize::from(right.height.saturating_sub(2)), canvas.theme)
