@@ -216,7 +216,10 @@ pub(crate) async fn in_process(running: &Running, pipeline: &Pipeline, enough: i
         events: Some(events(&journal_dir(pipeline))),
         api: Some(Api { url: address_of(pipeline), token: std::env::var("FOREBAY_TOKEN").ok() }),
     };
-    let shown = forebay_tui::live(Setup::new(source, options_here()), enough).await;
+    let until = async {
+        tokio::select! { () = enough => {}, () = for_ever() => {} }
+    };
+    let shown = forebay_tui::live(Setup::new(source, options_here()), until).await;
     shown.map(|_| ()).map_err(|cause| End::environment(format!("the terminal can't be used: {cause}"), "leave the view out: pipe stdout"))
 }
 

@@ -40,6 +40,28 @@ fn the_demo_ends_with_counts_that_meet_and_a_table_that_can_be_queried() {
 }
 
 #[test]
+fn a_broken_person_of_the_demo_is_a_dead_letter_and_none_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = forebay();
+    command.args(["demo", "--duration", "3s", "--json", "--rate", "500", "--bad-every", "7"]).current_dir(dir.path());
+    let end = output(command);
+    assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+    let summary: Value = serde_json::from_slice(&end.stdout).unwrap();
+    let count = |key: &str| summary[key].as_u64().unwrap();
+    let broken = count("fetched") / 7;
+    assert!(broken > 20, "{summary}");
+    assert_eq!((count("rejected"), count("written")), (broken, count("fetched") - broken), "{summary}");
+    // Every fifth of them, from the fourth on, has no key and never gets into the topic.
+    let keyless = (broken + 1) / 5;
+    assert_eq!((count("produced"), count("consumed")), (count("fetched") - keyless, count("fetched") - keyless), "{summary}");
+
+    let mut command = forebay();
+    command.args(["query", "-c", ".forebay/demo/forebay.toml", "--json", "SELECT count(*) AS n FROM users_stream"]).current_dir(dir.path());
+    let rows: Value = serde_json::from_slice(&output(command).stdout).unwrap();
+    assert_eq!(rows["n"].as_u64().unwrap(), count("written"));
+}
+
+#[test]
 fn a_stop_drains_and_the_next_run_goes_on_where_it_was() {
     let api = TestApi::start(|n| Answer::users(n * 100, n * 100 + 100));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));

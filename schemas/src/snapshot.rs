@@ -76,6 +76,10 @@ pub struct Snapshot {
     /// How many runs are open, and how many ended since the process started.
     #[serde(default)]
     pub run_totals: RunTotals,
+    /// The trigger of micro-batches, `[consumer] batch.max_wait`, microseconds; 0 when no batch waits for more records. Absent where this process
+    /// does not read the topic, and in older recordings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger_micros: Option<u64>,
 }
 
 /// How many runs there are.
@@ -333,4 +337,24 @@ pub struct EdgeView {
     pub budget_bytes: u64,
     /// Microseconds that the upstream actor has waited for budget since the start.
     pub blocked_micros: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_of_the_first_version_decodes_and_what_it_did_not_tell_is_unknown() {
+        let first = r#"{
+            "pipeline": "users", "version": "0.0.1", "started_at": "2026-01-01T00:00:00Z", "at": "2026-01-01T00:00:01Z",
+            "roles": ["egress"], "kafka": "k", "cassandra": "c", "topic": "t", "table": "t",
+            "totals": { "pages": 1, "fetch_failures": 0, "fetched": 1, "produced": 1, "consumed": 1, "written": 1, "rejected": 0,
+                        "write_retries": 0, "restarts": 0 },
+            "partitions": [], "latency_ms": { "p50": 1.0, "p99": 2.0 }, "batches": [], "actors": [], "runs": [], "edges": []
+        }"#;
+        let look: Snapshot = serde_json::from_str(first).unwrap();
+        assert_eq!((look.trigger_micros, look.seq, look.stages.len()), (None, 0, 0));
+        let again = serde_json::to_value(&look).unwrap();
+        assert!(again.get("trigger_micros").is_none(), "unknown is not told as if it were known: {again}");
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! `GET /api/?results=N&page=P&seed=S&inc=name,location` gives `N` people (1 to 5000, default 1). With `page` the answer depends on the
 //! request alone and has an `ETag`; without, each request gets the next people of the seed's endless sequence, so that a schedule always
-//! finds new ones. Mistakes get 400 and `{"error": …}`. It can be told to limit the rate (429, `Retry-After`) and to fail now and then (503).
+//! finds new ones. Mistakes get 400 and `{"error": …}`. It can be told to limit the rate (429, `Retry-After`), to fail now and then (503), and to
+//! give people with a flaw among the others.
 //!
 //! Guarantee: the same seed gives the same people in the same order. Not guaranteed: parameters other than those above; they are ignored.
 
@@ -18,7 +19,7 @@ use actix_web::http::header::{ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::json;
 
-use super::people::{Chosen, FIELDS, Person, Seed, hash};
+use super::people::{Chosen, FIELDS, Person, Seed, hash, spoiled};
 
 /// The most people a page has, as in the original.
 const MOST_RESULTS: u64 = 5_000;
@@ -50,11 +51,13 @@ pub(crate) struct ApiOptions {
     pub(crate) rate_limit: Option<RateLimit>,
     /// Every so many-th request is answered with 503; none when absent.
     pub(crate) fail_every: Option<NonZeroU64>,
+    /// Every so many-th person of a seed has a flaw; none when absent.
+    pub(crate) bad_every: Option<NonZeroU64>,
 }
 
 impl Default for ApiOptions {
     fn default() -> Self {
-        Self { port: 0, seed: "forebay".to_owned(), rate_limit: None, fail_every: None }
+        Self { port: 0, seed: "forebay".to_owned(), rate_limit: None, fail_every: None, bad_every: None }
     }
 }
 
@@ -223,7 +226,7 @@ fn answer(request: &HttpRequest, api: &Api) -> Result<HttpResponse, Refusal> {
     {
         return Ok(HttpResponse::NotModified().insert_header((ETAG, tag.as_str())).finish());
     }
-    let body = page(seed, first, &asked).map_err(|error| Refusal::Bad(error.to_string()))?;
+    let body = page(seed, first, &asked, api.options.bad_every).map_err(|error| Refusal::Bad(error.to_string()))?;
     let mut response = HttpResponse::Ok();
     if let Some(tag) = tag {
         response.insert_header((ETAG, tag));
@@ -237,7 +240,7 @@ fn known(request: &HttpRequest, tag: &str) -> bool {
     headers.flat_map(|value| value.split(',')).map(str::trim).any(|value| value == "*" || value.trim_start_matches("W/") == tag)
 }
 
-fn page(seed: &str, first: u64, asked: &Query) -> serde_json::Result<Vec<u8>> {
+fn page(seed: &str, first: u64, asked: &Query, bad_every: Option<NonZeroU64>) -> serde_json::Result<Vec<u8>> {
     let mut body = Vec::with_capacity(usize::try_from(asked.results).unwrap_or(0) * BYTES_A_PERSON + 128);
     body.extend_from_slice(b"{\"results\":[");
     let ready = Seed::new(seed);
@@ -245,7 +248,11 @@ fn page(seed: &str, first: u64, asked: &Query) -> serde_json::Result<Vec<u8>> {
         if index > first {
             body.push(b',');
         }
-        serde_json::to_writer(&mut body, &Person::new(ready, index, asked.chosen))?;
+        let person = Person::new(ready, index, asked.chosen);
+        match bad_every.filter(|every| (index + 1).is_multiple_of(every.get())) {
+            Some(every) => serde_json::to_writer(&mut body, &spoiled(&person, index / every)?)?,
+            None => serde_json::to_writer(&mut body, &person)?,
+        }
     }
     body.extend_from_slice(b"],\"info\":");
     let page = first / asked.results + 1;
@@ -384,6 +391,19 @@ mod tests {
         }
         assert!(matches!(state.take("one more", 1), Err(Refusal::Bad(_))));
         assert_eq!(state.take("0", 1), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn every_so_many_th_person_has_a_flaw_when_told_so_and_the_others_have_none() {
+        let (_api, whole) = running(ApiOptions::default()).await;
+        let (_other, spoiled) = running(ApiOptions { bad_every: NonZeroU64::new(4), ..ApiOptions::default() }).await;
+        let people =
+            async |url: &str, page: u64| get(&format!("{url}?results=10&page={page}")).await.1["results"].as_array().unwrap().clone();
+        for page in 1..=2 {
+            let (whole, spoiled) = (people(&whole, page).await, people(&spoiled, page).await);
+            let differ: Vec<_> = (0..10).filter(|&at| whole[at] != spoiled[at]).collect();
+            assert_eq!(differ, if page == 1 { vec![3, 7] } else { vec![1, 5, 9] }, "persons 4, 8, 12, 16 and 20 of the seed");
+        }
     }
 
     #[tokio::test]

@@ -5,15 +5,18 @@ pub(crate) mod api;
 mod people;
 
 use std::io::IsTerminal as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay_actors::pipeline::{Role, Running};
+use forebay_schemas::api::DesiredState;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::Snapshot;
 
 use crate::Global;
+use crate::api_client::address_of;
 use crate::end::End;
 use crate::run::{asked_to_stop, escalated, on_actor_thread, say_summary, start, stop};
 use crate::talk::{self, LogFormat, Talk};
@@ -30,7 +33,9 @@ The demo writes into .forebay/demo of this folder and begins afresh each time. W
 Examples:
   forebay demo
   forebay demo --duration 20s --json             twenty seconds, then a summary on stdout
-  forebay demo --rate 5000")]
+  forebay demo --rate 5000
+  forebay demo --bad-every 100                   one person of a hundred is broken: see `forebay dlq`, and 8 in the view
+  forebay demo --listen 127.0.0.1:7071           and from elsewhere: forebay monitor --url http://127.0.0.1:7071")]
 pub(crate) struct Args {
     /// Stop after so long, such as 20s; default: at q or ctrl-c
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -38,6 +43,12 @@ pub(crate) struct Args {
     /// Records a second
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
+    /// Let every Nth person of the API be broken in one way or another; those become dead letters
+    #[arg(long, value_name = "N")]
+    bad_every: Option<NonZeroU64>,
+    /// Where the pipeline's API listens, port 0 being a free one; default: 127.0.0.1:7070, or a free port where that is taken
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// Where the demo keeps its pipeline file, broker and table
     #[arg(long, value_name = "FOLDER", default_value = ".forebay/demo")]
     dir: PathBuf,
@@ -64,11 +75,14 @@ pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End>
         talk.say(&format!("demo: {} records/s from a local API, through the embedded broker, into {}", args.rate, args.dir.display()));
     }
     let summary = on_actor_thread(async {
-        let people = api::start(api::ApiOptions::default())
+        let people = api::start(api::ApiOptions { bad_every: args.bad_every, ..api::ApiOptions::default() })
             .await
             .map_err(|cause| End::environment(format!("the demo's API can't listen on 127.0.0.1: {cause}"), ""))?;
         let pipeline = write_pipeline(args, &people.url)?;
         let running = start(pipeline.clone(), Role::ALL.to_vec(), false).await?;
+        if !live && global.log_format == LogFormat::Text {
+            talk.say(&format!("its API is at {}", address_of(&pipeline)));
+        }
         let over = async {
             match args.duration {
                 Some(duration) => tokio::time::sleep(duration).await,
@@ -107,11 +121,12 @@ fn progress(snapshot: &Snapshot) -> String {
     let totals = snapshot.totals;
     let lag: u64 = snapshot.partitions.iter().map(forebay_schemas::snapshot::PartitionView::lag).sum();
     let mut line = format!(
-        "{:>6.1} s  fetched {}  produced {}  written {}  lag {lag}  p50 {:.1} ms  p99 {:.1} ms",
+        "{:>6.1} s  fetched {}  produced {}  written {}  rejected {}  lag {lag}  p50 {:.1} ms  p99 {:.1} ms",
         (snapshot.at - snapshot.started_at).as_seconds_f64(),
         totals.fetched,
         totals.produced,
         totals.written,
+        totals.rejected,
         snapshot.latency_ms.p50,
         snapshot.latency_ms.p99
     );
@@ -123,16 +138,26 @@ fn progress(snapshot: &Snapshot) -> String {
     line
 }
 
-/// Holds the schedule and waits until all that was fetched is written, so that the counts meet.
+/// Holds the schedule and waits until all that was fetched is written or a dead letter, so that the counts meet.
 async fn drain(talk: &Talk, running: &Running) {
     running.hold();
     let settled = async {
         loop {
+            // Before the first look, too: the hold is a message, which comes after those that are there.
+            tokio::time::sleep(DRAIN_CHECK).await;
+            let snapshot = running.viewer().snapshot();
+            if snapshot.desired.state == DesiredState::Paused {
+                return talk.say("the pipeline is paused; what is not written is in the topic");
+            }
+            if snapshot.edges.iter().any(|edge| edge.used_bytes > 0) {
+                continue;
+            }
+            running.settled(DRAIN_CHECK).await;
+            // A page that is handed over anew is in no budget meanwhile.
             let totals = running.viewer().snapshot().totals;
-            if totals.fetched == totals.produced && totals.consumed == totals.produced {
+            if totals.fetched <= totals.written + totals.rejected {
                 return;
             }
-            tokio::time::sleep(DRAIN_CHECK).await;
         }
     };
     if tokio::time::timeout(DRAIN_MOST, settled).await.is_err() {
@@ -167,8 +192,8 @@ fn write_pipeline(args: &Args, url: &str) -> Result<Pipeline, End> {
     let text = replace_value(&text, "url", &fetcher)?;
     let text = replace_value(&text, "every", &format!("every = \"{}ms\"", every.as_millis()))?;
     let text = replace_value(&text, "data_dir", "data_dir = \"data\"")?;
-    let text = match free_port() {
-        Some(port) => replace_value(&text, "listen", &format!("listen = \"127.0.0.1:{port}\""))?,
+    let text = match listen(args.listen)? {
+        Some(address) => replace_value(&text, "listen", &format!("listen = \"{address}\""))?,
         None => text,
     };
     for (path, text) in [(&path, text.as_str()), (&dir.join(crate::init::SCHEMA_NAME), crate::init::SCHEMA)] {
@@ -204,23 +229,47 @@ fn pace(rate: u32) -> (Duration, u32) {
     }
 }
 
-/// A port for the API when the default one is taken, so that a demo beside a running pipeline works.
-fn free_port() -> Option<u16> {
-    let default = forebay_schemas::pipeline::ApiTable::default().listen;
-    if TcpListener::bind(&default).is_ok() {
-        return None;
+/// Where the API listens, when not at the example's address: as it was asked for, port 0 being a free one; or at a free port where the example's is
+/// taken, so that a demo beside a running pipeline works.
+fn listen(asked: Option<SocketAddr>) -> Result<Option<SocketAddr>, End> {
+    let bound = |address: SocketAddr| TcpListener::bind(address).and_then(|listener| listener.local_addr());
+    match asked {
+        Some(address) => bound(address).map(Some).map_err(|cause| {
+            let help = "name another port with --listen, or 0 for a free one";
+            End::environment(format!("the pipeline's API can't listen on {address}: {cause}"), help)
+        }),
+        None if TcpListener::bind(forebay_schemas::pipeline::ApiTable::default().listen).is_ok() => Ok(None),
+        None => Ok(bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).ok()),
     }
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).ok().map(|address| address.port())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn args(dir: PathBuf) -> Args {
+        Args { duration: None, rate: 500, bad_every: None, listen: None, dir }
+    }
+
+    #[test]
+    fn the_api_listens_where_it_is_told_to_and_at_a_free_port_for_port_0() {
+        let dir = tempfile::tempdir().unwrap();
+        let listens = |address: &str| {
+            let args = Args { listen: Some(address.parse().unwrap()), ..args(dir.path().join("demo")) };
+            write_pipeline(&args, "http://127.0.0.1:1").map(|pipeline| pipeline.api.listen)
+        };
+        let free = listens("127.0.0.1:0").unwrap();
+        assert!(free.starts_with("127.0.0.1:") && !free.ends_with(":0"), "{free}");
+        let taken = TcpListener::bind(&free).unwrap();
+        assert!(listens(&free).is_err());
+        drop(taken);
+        assert_eq!(listens(&free).unwrap(), free);
+    }
+
     #[test]
     fn the_demo_s_pipeline_file_is_the_example_with_its_own_ends() {
         let dir = tempfile::tempdir().unwrap();
-        let args = Args { duration: None, rate: 500, dir: dir.path().join("demo") };
+        let args = args(dir.path().join("demo"));
         let pipeline = write_pipeline(&args, "http://127.0.0.1:1").unwrap();
         assert_eq!(pipeline.fetcher.as_ref().unwrap().url, "http://127.0.0.1:1/api/?results=50");
         assert!(pipeline.kafka.is_embedded() && pipeline.cassandra.as_ref().unwrap().is_embedded());
@@ -232,7 +281,7 @@ mod tests {
     fn a_folder_that_is_not_the_demo_s_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("precious"), "1").unwrap();
-        let args = Args { duration: None, rate: 500, dir: dir.path().into() };
+        let args = args(dir.path().into());
         assert!(write_pipeline(&args, "http://127.0.0.1:1").is_err());
         assert!(dir.path().join("precious").exists());
     }

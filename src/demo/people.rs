@@ -4,12 +4,14 @@
 //! version 4 UUIDs that differ from person to person; first names fit the gender, and letters, postcodes and phones the country.
 //! Not guaranteed: that the hashes hash anything; they are random digits of the right length.
 
+mod flaws;
 mod layout;
 mod places;
 
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Datelike as _, Timelike as _};
+pub(super) use flaws::spoiled;
 use layout::Login;
 pub(super) use layout::{Chosen, FIELDS};
 use places::{COUNTRIES, City, Country, Postcode};

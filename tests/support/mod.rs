@@ -185,7 +185,7 @@ impl Job {
         if let Ok(port) = std::fs::read_to_string(&file) {
             return port.parse().unwrap();
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         std::fs::write(file, port.to_string()).unwrap();
         port
     }
@@ -225,13 +225,9 @@ impl Job {
     /// The program running on this job until it is told to stop.
     pub(crate) fn start(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
         let path = self.write();
-        let log = self.dir.path().join("forebay.log");
         let mut command = forebay();
-        command.arg("run").args(args).arg("-c").arg(path).envs(env.iter().copied()).current_dir(self.dir.path());
-        let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let stdout = self.dir.path().join("forebay.out");
-        let child = command.stdout(File::create(&stdout).unwrap()).stderr(stderr).spawn().unwrap();
-        Running { child, url: self.url(), log, stdout }
+        command.arg("run").args(args).arg("-c").arg(path).envs(env.iter().copied());
+        Running::of(command, self.dir.path(), self.url())
     }
 
     /// The events of a type, as `forebay journal show --json` has them.
@@ -258,6 +254,44 @@ pub(crate) fn said(end: &Output) -> String {
 pub(crate) fn plan(job: &Job, args: &[&str]) -> (i32, Value) {
     let end = job.forebay(&[&["plan", "--json"], args].concat());
     (end.status.code().unwrap(), serde_json::from_slice(&end.stdout).unwrap_or_else(|_| panic!("{}", said(&end))))
+}
+
+/// A port that nobody listens at.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// `forebay demo` in a folder of its own, at an address that it keeps when it is started again.
+pub(crate) struct Demo {
+    dir: TempDir,
+    address: String,
+}
+
+impl Demo {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), address: format!("127.0.0.1:{}", free_port()) }
+    }
+
+    /// Its arguments, with more.
+    pub(crate) fn args<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        [["demo", "--listen", &self.address].as_slice(), more].concat()
+    }
+
+    /// Starts it without a view.
+    pub(crate) fn start(&self, more: &[&str], env: &[(&str, &str)]) -> Running {
+        let mut command = forebay();
+        command.args(self.args(more)).arg("--json").envs(env.iter().copied());
+        Running::of(command, self.dir.path(), self.url())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its pipeline file, once it has been started.
+    pub(crate) fn pipeline(&self) -> PathBuf {
+        self.dir.path().join(".forebay/demo/forebay.toml")
+    }
 }
 
 /// The SQL of the example.
@@ -301,6 +335,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts a command in a folder, whose API will be at that address.
+    fn of(mut command: Command, dir: &Path, url: String) -> Self {
+        let (log, stdout) = (dir.join("forebay.log"), dir.join("forebay.out"));
+        let stderr = File::options().create(true).append(true).open(&log).unwrap();
+        let child = command.current_dir(dir).stdout(File::create(&stdout).unwrap()).stderr(stderr).spawn().unwrap();
+        Self { child, url, log, stdout }
+    }
+
     /// `forebay status --json`, once the API answers.
     pub(crate) fn snapshot(&self) -> Value {
         let until = Instant::now() + PATIENCE;

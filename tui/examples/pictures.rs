@@ -24,6 +24,7 @@ const SHOTS: &[(&str, &str, (u16, u16))] = &[
     ("records", "7", (120, 28)),
     ("record", "7jj\n", (120, 28)),
     ("letters", "8", (120, 28)),
+    ("letter", "8jj\n", (120, 34)),
     ("journal", "9", (120, 34)),
     ("travel", "5\\:event 1\n\x1b5", (120, 32)),
     ("alerts", "0", (120, 28)),

@@ -399,6 +399,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
         end_to_end: StageView::default(),
         durable_seq: 18_204,
         run_totals: RunTotals { open: 1, succeeded: 1, failed: 1, cancelled: 0 },
+        trigger_micros: Some(5_000),
     };
     let writer = &mut look.actors[8];
     writer.last_exit = Some("failed: write timed out after 5 s at 127.0.0.1:9042".to_owned());

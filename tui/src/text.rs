@@ -60,6 +60,11 @@ pub(crate) fn micros(us: u64) -> String {
     millis(us as f64 / 1000.0)
 }
 
+/// Microseconds that somebody chose: whole milliseconds without figures that nobody wrote.
+pub(crate) fn whole_micros(us: u64) -> String {
+    if us < 1_000_000 && us.is_multiple_of(1_000) { format!("{} ms", us / 1_000) } else { micros(us) }
+}
+
 /// Seconds, or the largest unit that says as much.
 pub(crate) fn seconds(s: f64) -> String {
     match s.max(0.0) {
@@ -200,6 +205,7 @@ mod tests {
 
     #[test]
     fn durations_take_the_unit_that_fits() {
+        assert_eq!([5_000, 500, 1_500, 1_000_000].map(whole_micros), ["5 ms", "0.50 ms", "1.5 ms", "1.0 s"]);
         assert_eq!(micros(420), "0.42 ms");
         assert_eq!(micros(5_100), "5.1 ms");
         assert_eq!(micros(1_234_000), "1.2 s");

@@ -23,6 +23,7 @@ use crate::consumer::{Consumer, ConsumerError, ConsumerParams, Desk, place_of};
 use crate::failpoint::journal_is_off;
 use crate::fetcher::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
 use crate::journal::{RealDisk, Settings};
+use crate::kernel::clock::micros;
 use crate::kernel::{
     Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, SharedClock, Strategy,
     SupervisorSpec,
@@ -196,6 +197,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         registry: registry.clone(),
         ledger: Arc::clone(&ledger),
         edges,
+        trigger_micros: pipeline.consumer.as_ref().filter(|_| has(Role::Egress)).map(|consumer| micros(consumer.batch.max_wait.0)),
     }));
     let api = options.listener.filter(|_| has(Role::Api)).map(|listener| ApiParts {
         pipeline: Arc::clone(pipeline),

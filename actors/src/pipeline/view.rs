@@ -31,6 +31,7 @@ pub(super) struct Sources {
     pub(super) registry: Registry,
     pub(super) ledger: Arc<Ledger>,
     pub(super) edges: Vec<Budget>,
+    pub(super) trigger_micros: Option<u64>,
 }
 
 impl Viewer {
@@ -66,6 +67,7 @@ impl Viewer {
             end_to_end,
             durable_seq: from.ledger.durable_seq(),
             run_totals: from.ledger.run_totals(),
+            trigger_micros: from.trigger_micros,
         }
     }
 }

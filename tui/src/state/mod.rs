@@ -224,6 +224,9 @@ impl Model {
                 self.timeline = Timeline::default();
                 self.matches = lists::Matches::default();
                 self.marker = None;
+                // What was answered was of the pipeline before; what is asked for is still to come.
+                let Answers { letters_of, records_asked, letters_asked, .. } = self.answers;
+                self.answers = Answers { letters_of, records_asked, letters_asked, ..Answers::default() };
                 if self.kind == Kind::Folder {
                     self.seen = Folded::default();
                 }

@@ -210,6 +210,33 @@ fn a_new_journal_begins_a_new_history() {
 }
 
 #[test]
+fn records_and_letters_of_the_pipeline_before_are_not_those_of_the_next_one_at_its_address() {
+    let now = Instant::now();
+    let mut model = Model::new(Kind::Process, true, false);
+    let page = |key: &str| {
+        let record = RecordView {
+            partition: 0,
+            offset: 7,
+            timestamp_ms: 1,
+            key: Some(key.to_owned()),
+            value: serde_json::Value::Null,
+            value_bytes: 4,
+            truncated: false,
+            headers: Default::default(),
+        };
+        Update::Answer(Answer::Records(Ok(Records { topic: "users_stream".to_owned(), records: vec![record] })))
+    };
+    let letters = DeadLetters { topic: "users_stream.dead".to_owned(), total: 3, letters: Vec::new() };
+    model.update(page("before"), now);
+    model.update(Update::Answer(Answer::Letters(Ok(Box::new(letters)))), now);
+    model.update(Update::Anew, now);
+    assert!(model.answers.letters.is_none());
+    model.update(page("after"), now);
+    let keys: Vec<_> = model.answers.records.iter().map(|record| record.key.as_deref()).collect();
+    assert_eq!(keys, [Some("after")]);
+}
+
+#[test]
 fn whoever_only_looks_asks_the_api_for_nothing_that_changes_it() {
     for operate in [false, true] {
         let mut model = Model::new(Kind::Process, true, operate);

@@ -62,6 +62,7 @@ pub(crate) fn blank(look: Option<&Snapshot>, world: &World) -> Snapshot {
         end_to_end: StageView::default(),
         durable_seq: 0,
         run_totals: RunTotals::default(),
+        trigger_micros: None,
     });
     blank.latency_ms = Latency::default();
     blank.edges.clear();

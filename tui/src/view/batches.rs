@@ -21,15 +21,10 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let Some(look) = canvas.look().filter(|_| canvas.size >= Size::Reduced) else { return list(frame, area, canvas, BAR) };
     let full = canvas.size == Size::Full;
     let [top, rest] = split(area, [Constraint::Length(if full { 9 } else { 7 }), Constraint::Min(0)]);
-    let [left, right] = beside(top, [Constraint::Percentage(55), Constraint::Min(0)]);
+    let [left, right] = beside(top, [Constraint::Percentage(54), Constraint::Min(0)]);
     canvas.panel(frame, left, "stages: percentiles", |width| stage_lines(&stages(look), width, canvas.theme));
     canvas.panel(frame, right, "how long a batch takes", |width| {
-        let spread = chart::histogram(look.batches.iter().map(took));
-        let mut lines = chart::histogram_lines(&spread, width, usize::from(right.height.saturating_sub(2)), canvas.theme);
-        if lines.is_empty() {
-            lines.push(canvas.styled("no batches yet".to_owned(), Role::Muted));
-        }
-        lines
+        spread_lines(look, width, usize::from(right.height.saturating_sub(2)), canvas.theme)
     });
     if full && rest.height > 16 {
         let [columns, rest] = split(rest, [Constraint::Length(7), Constraint::Min(0)]);
@@ -68,6 +63,29 @@ pub(super) fn stage_lines(stages: &[Stage], width: usize, theme: &Theme) -> Vec<
         lines.push(Line::from(spans));
     }
     lines
+}
+
+/// How batches are spread over how long they take: how many took longer than the trigger, then the histogram with a mark where the trigger is.
+fn spread_lines(look: &Snapshot, width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
+    if look.batches.is_empty() {
+        return vec![Line::from(Span::styled("no batches yet", theme.style(Role::Muted)))];
+    }
+    let buckets = chart::histogram(look.batches.iter().map(took));
+    let Some(trigger) = trigger(look) else { return chart::histogram_lines(&buckets, None, width, height, theme) };
+    let longer = look.batches.iter().filter(|batch| took(batch) > trigger).count();
+    let (all, time) = (look.batches.len(), text::whole_micros(trigger));
+    let whole = format!("{longer} of the last {all} took longer than the trigger {time}");
+    let said = if text::width(&whole) <= width { whole } else { format!("{longer} of {all} over the trigger {time}") };
+    let room = height.saturating_sub(1);
+    let buckets = chart::reaching(buckets, trigger, room);
+    let mut lines = vec![Line::from(Span::styled(text::cut(&said, width, theme.signs.cut), theme.style(Role::Title)))];
+    lines.extend(chart::histogram_lines(&buckets, Some(trigger), width, room, theme));
+    lines
+}
+
+/// The trigger of micro-batches, microseconds, where it is known and batches wait at all.
+pub(super) fn trigger(look: &Snapshot) -> Option<u64> {
+    look.trigger_micros.filter(|&micros| micros > 0)
 }
 
 /// A column a batch, as high as it took, in the colours of its stages.

@@ -120,23 +120,42 @@ pub(crate) fn histogram(values: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)
     }
 }
 
-/// A histogram of microseconds as lines, a bucket a line, those with nothing between others too.
-pub(crate) fn histogram_lines(buckets: &[(u64, u64)], width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
+/// The buckets of a [`histogram`] and, if that makes no more than `most` of them, those up to the one of `value`, which have nothing.
+pub(crate) fn reaching(buckets: Vec<(u64, u64)>, value: u64, most: usize) -> Vec<(u64, u64)> {
+    let (Some(&(first, _)), Some(&(last, _))) = (buckets.first(), buckets.last()) else { return buckets };
+    let power = value.max(1).ilog2();
+    let empty = |powers: std::ops::Range<u32>| powers.map(|power| (1 << power, 0));
+    let whole: Vec<_> = empty(power..first.ilog2()).chain(buckets.iter().copied()).chain(empty(last.ilog2() + 1..power + 1)).collect();
+    if whole.len() <= most { whole } else { buckets }
+}
+
+/// A histogram of microseconds as lines, a bucket a line, those with nothing between others too. The bucket that `marked` is in has a mark before it.
+pub(crate) fn histogram_lines(
+    buckets: &[(u64, u64)],
+    marked: Option<u64>,
+    width: usize,
+    height: usize,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
     // When there are more buckets than rows, neighbours are one.
     let each = buckets.len().div_ceil(height.max(1)).max(1);
     let joined: Vec<(u64, u64)> = buckets.chunks(each).map(|chunk| (chunk[0].0, chunk.iter().map(|(_, n)| n).sum())).collect();
     let most = joined.iter().map(|(_, n)| *n).max().unwrap_or(0).max(1);
     let room = width.saturating_sub(20);
-    let line = |(from, n): &(u64, u64)| {
+    let end = buckets.last().map_or(0, |(from, _)| from.saturating_mul(2));
+    let ends = joined.iter().skip(1).map(|(from, _)| *from).chain([end]);
+    let line = |((from, n), end): (&(u64, u64), u64)| {
         let (bar, _) = lying(*n as f64 / most as f64, room, theme);
         let role = if *n == 0 { Role::Muted } else { Role::Text };
+        let mark = if marked.is_some_and(|marked| (*from..end).contains(&marked)) { theme.signs.focus } else { " " };
         Line::from(vec![
-            Span::styled(format!("{:>9} ", text::micros(*from)), theme.style(Role::Muted)),
+            Span::styled(mark, theme.style(Role::Key)),
+            Span::styled(format!("{:>8} ", text::micros(*from)), theme.style(Role::Muted)),
             Span::styled(bar, theme.style(Role::Write)),
             Span::styled(format!(" {}", text::count(*n)), theme.style(role)),
         ])
     };
-    joined.iter().map(line).collect()
+    joined.iter().zip(ends).map(line).collect()
 }
 
 #[cfg(test)]
@@ -176,6 +195,30 @@ mod tests {
     fn a_histogram_has_a_bucket_a_power_of_two() {
         assert_eq!(histogram([0, 1, 5, 5, 9]), [(1, 2), (2, 0), (4, 2), (8, 1)]);
         assert_eq!(histogram([]), []);
-        assert_eq!(histogram_lines(&histogram([1, 5, 9, u64::MAX]), 40, 3, &theme()).len(), 3);
+        assert_eq!(histogram_lines(&histogram([1, 5, 9, u64::MAX]), None, 40, 3, &theme()).len(), 3);
+    }
+
+    #[test]
+    fn a_mark_stands_at_the_bucket_that_has_its_value_and_at_none_where_none_has() {
+        let marked = |value: u64, height: usize| {
+            let lines = histogram_lines(&histogram([1, 5, 9]), Some(value), 40, height, &theme());
+            lines.iter().position(|line| line.to_string().starts_with(theme().signs.focus))
+        };
+        assert_eq!(
+            [0, 1, 3, 4, 7, 8, 15, 16].map(|value| marked(value, 4)),
+            [None, Some(0), Some(1), Some(2), Some(2), Some(3), Some(3), None]
+        );
+        assert_eq!([1, 3, 4, 15].map(|value| marked(value, 2)), [Some(0), Some(0), Some(1), Some(1)], "two buckets a line");
+    }
+
+    #[test]
+    fn a_histogram_reaches_a_value_beside_it_where_there_is_room() {
+        let buckets = histogram([5, 9]);
+        assert_eq!(reaching(buckets.clone(), 1, 4), [(1, 0), (2, 0), (4, 1), (8, 1)]);
+        assert_eq!(reaching(buckets.clone(), 1, 3), buckets);
+        assert_eq!(reaching(buckets.clone(), 20, 4), [(4, 1), (8, 1), (16, 0)]);
+        assert_eq!(reaching(buckets.clone(), 6, 2), buckets);
+        assert_eq!(reaching(histogram([u64::MAX]), u64::MAX, 9), [(1 << 63, 1)]);
+        assert_eq!(reaching(Vec::new(), 5, 9), []);
     }
 }

@@ -14,10 +14,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, dialo
     let theme = canvas.theme;
     let width = usize::from(area.width).min(86);
     let inside = width.saturating_sub(4);
-    let bullet = |text: &str| canvas.styled(text::cut(&format!("{} {text}", theme.signs.level), inside, theme.signs.cut), Role::Text);
+    // Below the effects there are two empty lines, the fields, and the line that says what enter does.
+    let below = if dialog.operation.dangerous() { 5 } else { 4 };
+    let room = |above: usize| usize::from(area.height).saturating_sub(2 + above + below);
     let mut lines = vec![];
     match &dialog.planned {
-        Planned::Known => lines.extend(dialog.operation.effects().iter().map(|effect| bullet(effect))),
+        Planned::Known => lines = bullets(canvas, &dialog.operation.effects(), inside, room(0)),
         Planned::Asked => lines.push(canvas.styled("the plan is being made".to_owned(), Role::Muted)),
         Planned::Failed(why) => lines.push(canvas.styled(text::cut(why, inside, theme.signs.cut), Role::Bad)),
         Planned::Ready(plan) => {
@@ -25,10 +27,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, dialo
                 format!("{} records; the plan holds until {}", text::count(plan.records), plan.expires_at.format("%H:%M:%S")),
                 Role::Title,
             ));
-            lines.extend(plan.effects.iter().take(8).map(|effect| bullet(effect)));
-            if plan.effects.len() > 8 {
-                lines.push(canvas.styled(format!("and {} more", plan.effects.len() - 8), Role::Muted));
-            }
+            lines.extend(bullets(canvas, &plan.effects, inside, room(1)));
         }
     }
     lines.push(Line::default());
@@ -44,6 +43,25 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, dialo
     let room = over(frame, area, (width, lines.len() + 2));
     let inner = canvas.frame(frame, room, vec![canvas.title(&dialog.operation.title(), true)]);
     put(frame, inner, lines);
+}
+
+/// The effects whole, a few lines each where it takes them; those for which the room is too small are counted.
+fn bullets(canvas: &Canvas<'_>, effects: &[String], width: usize, room: usize) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    for (at, effect) in effects.iter().enumerate() {
+        let wrapped = text::wrap(effect, width.saturating_sub(2));
+        // The line that counts the rest takes one, too.
+        let more = usize::from(at + 1 < effects.len());
+        if lines.len() + wrapped.len() + more > room {
+            lines.push(canvas.styled(format!("and {} more", effects.len() - at), Role::Muted));
+            break;
+        }
+        for (nth, line) in wrapped.into_iter().enumerate() {
+            let sign = if nth == 0 { canvas.theme.signs.level } else { " " };
+            lines.push(canvas.styled(format!("{sign} {line}"), Role::Text));
+        }
+    }
+    lines
 }
 
 fn field(canvas: &Canvas<'_>, name: &str, line: &Typed, focused: bool, width: usize) -> Line<'static> {

@@ -27,7 +27,8 @@ fn full(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     canvas.panel(frame, left, &format!("records in, rows out, lag: last {} min", canvas.model.minutes()), |width| {
         chart::flow(canvas.folded, canvas.theme, width)
     });
-    canvas.panel(frame, right, "from produced to readable", |width| latency(canvas, width));
+    let trigger = look.and_then(batches::trigger).map_or_else(String::new, |trigger| format!("; trigger {}", text::whole_micros(trigger)));
+    canvas.panel(frame, right, &format!("from produced to readable{trigger}"), |width| latency(canvas, width));
     // The tables get what they need, as far as there is room, the upper ones at least half.
     let least = rest.height / 2;
     let [left, right] = halves(rest);

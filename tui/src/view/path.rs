@@ -8,6 +8,9 @@ use crate::state::{Folded, Pressure, Trend, badness, downstream};
 use crate::text;
 use crate::theme::{Role, Theme};
 
+/// How many stations the way has.
+const STATIONS: usize = 6;
+
 /// A station of the way.
 struct Node {
     name: String,
@@ -33,13 +36,19 @@ fn edge_to(look: &Snapshot, to: &str) -> Option<EdgeView> {
     look.edges.iter().rfind(|edge| downstream(edge) == to).cloned()
 }
 
-fn nodes(folded: &Folded, look: &Snapshot, theme: &Theme) -> [Node; 6] {
+/// The stations; `room` is how many columns a fact may take.
+fn nodes(folded: &Folded, look: &Snapshot, theme: &Theme, room: usize) -> [Node; STATIONS] {
     let totals = &look.totals;
     let plain = |text: String| (text, Role::Text);
     let counted = |n: u64, what: &str, role: Role| (format!("{} {what}", text::count(n)), if n > 0 { role } else { Role::Muted });
     let mean = |micros: fn(&forebay_schemas::snapshot::BatchView) -> u64| match look.batches.len() {
         0 => (String::new(), Role::Muted),
         n => plain(format!("{} a batch", text::micros(look.batches.iter().map(micros).fold(0, u64::saturating_add) / n as u64))),
+    };
+    let transform = {
+        let (mean, role) = mean(|batch| batch.transform_micros);
+        let trigger = super::batches::trigger(look).map(|trigger| format!("{mean}, trigger {}", text::whole_micros(trigger)));
+        (trigger.filter(|both| !mean.is_empty() && text::width(both) <= room).unwrap_or(mean), role)
     };
     let actor = |name: &str| (state_of(look, name), state_of(look, name).is_some());
     let (fetcher, fetcher_here) = actor("fetcher");
@@ -90,7 +99,7 @@ fn nodes(folded: &Folded, look: &Snapshot, theme: &Theme) -> [Node; 6] {
             state: transformer,
             here: transformer_here,
             flow: text::rate(folded.rate(|look| look.totals.consumed)),
-            facts: [mean(|batch| batch.transform_micros), counted(totals.rejected, "rejected", Role::Warn)],
+            facts: [transform, counted(totals.rejected, "rejected", Role::Warn)],
             edge: edge_to(look, "transformer"),
         },
         Node {
@@ -128,8 +137,8 @@ impl Node {
 /// The picture: six columns of a station each, five lines, and the totals.
 pub(crate) fn picture(folded: &Folded, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let Some(look) = folded.newest() else { return Vec::new() };
-    let nodes = nodes(folded, look, theme);
-    let each = width / nodes.len();
+    let each = width / STATIONS;
+    let nodes = nodes(folded, look, theme, each.saturating_sub(1));
     // Where the arrows have room to say which edge holds.
     let roomy = each >= 19;
     let holding = folded.holding().map(|edge| edge.name.clone());
@@ -202,7 +211,7 @@ pub(crate) fn words(folded: &Folded, theme: &Theme, width: usize) -> Vec<Line<'s
     let holding = folded.holding().map(|edge| edge.name.clone());
     let mut lines = vec![Vec::new()];
     let mut taken = 0;
-    for node in nodes(folded, look, theme) {
+    for node in nodes(folded, look, theme, 0) {
         let mut pieces = Vec::new();
         if let Some(edge) = &node.edge
             && folded.pressure(&edge.name) > Pressure::Ok

@@ -121,7 +121,7 @@ fn spread(canvas: &Canvas<'_>, look: &Snapshot, width: usize, height: usize) -> 
     if buckets.is_empty() {
         return vec![canvas.styled("nothing was written yet".to_owned(), Role::Muted)];
     }
-    chart::histogram_lines(&buckets, width, height, canvas.theme)
+    chart::histogram_lines(&buckets, None, width, height, canvas.theme)
 }
 
 fn nodes(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_schemas::api::{DeadLetter, DeadLetters, RecordView, Records};
+use forebay_schemas::api::{DeadLetter, DeadLetters, Plan, PlanRequest, RecordView, Records};
 use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -198,6 +198,57 @@ fn help_palette_and_a_dialog_lie_over_the_screen() {
     model.act(Action::Cancel);
     "too old".chars().for_each(|c| model.stroke(Stroke::Char(c)));
     insta::assert_snapshot!("dialog", lines(&screen(&model, PLAIN, now, (80, 24))).join("\n"));
+}
+
+#[test]
+fn a_plan_is_shown_whole_where_there_is_room_and_what_is_asked_is_shown_in_any_case() {
+    let now = Instant::now();
+    let shown = |partitions: usize, size: (u16, u16)| {
+        let mut model = busy(now);
+        model.act(Action::Redrive);
+        let effect =
+            |n| format!("users_stream.dead p{n}: letters [0..1,200) into users_stream again, 1,200 of them at the very most, not one more");
+        let plan = Plan {
+            id: fixture::uuid_of(9),
+            request: PlanRequest::Redrive { letters: None },
+            hash: "h".to_owned(),
+            effects: (0..partitions).map(effect).collect(),
+            records: 1_200,
+            ranges: Default::default(),
+            expires_at: Default::default(),
+        };
+        model.update(Update::Answer(Answer::Plan(Ok(Box::new(plan)))), now);
+        lines(&screen(&model, PLAIN, now, size)).join("\n")
+    };
+    let text = shown(4, (80, 24));
+    assert_eq!((text.matches("p3: letters").count(), text.matches("not one more").count()), (1, 4), "{text}");
+    for size in [(120, 34), (80, 24), (40, 12)] {
+        let text = shown(64, size);
+        for part in ["1,200 records", "and ", "reason", "type users", "enter does it"] {
+            assert!(text.contains(part), "{part} at {size:?}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn the_trigger_is_named_where_it_is_known_and_batches_wait_at_all() {
+    let now = Instant::now();
+    let shown = |trigger_micros: Option<u64>, screen_of: Screen, size: (u16, u16)| {
+        let mut model = Model::new(Kind::Process, false, false);
+        model.update(Update::Look(Arc::new(forebay_schemas::snapshot::Snapshot { trigger_micros, ..fixture::busy() })), now);
+        model.act(Action::Show(screen_of));
+        lines(&screen(&model, PLAIN, now, size)).join("\n")
+    };
+    let trigger = Some(5_000);
+    assert!(shown(trigger, Screen::Batches, (120, 34)).contains("2 of the last 4 took longer than the trigger 5 ms"));
+    assert!(shown(trigger, Screen::Batches, (70, 20)).contains("2 of 4 over the trigger 5"));
+    assert!(shown(trigger, Screen::Overview, (120, 34)).contains("readable; trigger 5 ms"));
+    assert!(shown(trigger, Screen::Overview, (200, 50)).contains("a batch, trigger 5 ms"));
+    for unknown in [None, Some(0)] {
+        for shown_of in [Screen::Batches, Screen::Overview] {
+            assert!(!shown(unknown, shown_of, (200, 50)).contains("trigger"), "{unknown:?}");
+        }
+    }
 }
 
 #[test]

@@ -105,6 +105,7 @@ fn look(seconds: i64) -> Snapshot {
         end_to_end: stage("end_to_end", 289),
         durable_seq: 39,
         run_totals: RunTotals { open: 1, succeeded: 2, failed: 0, cancelled: 0 },
+        trigger_micros: Some(5_000),
     }
 }
 
