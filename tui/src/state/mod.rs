@@ -229,12 +229,8 @@ impl Model {
 
     fn look(&mut self, look: Arc<Snapshot>, now: Instant) {
         self.samples.add(&look);
-        let rejected = look.totals.rejected;
         self.seen.fold(look);
         (self.heard, self.trouble) = (Some(now), None);
-        if rejected != self.answers.letters_of && !self.answers.letters_asked && matches!(self.answers.letters, Some(Ok(_))) {
-            self.answers.letters = None;
-        }
     }
 
     fn events(&mut self, events: &[Arc<Recorded>], now: Instant) {
@@ -315,9 +311,11 @@ impl Model {
             answers.records_asked = true;
             asked.push(Question::Records);
         }
-        if self.screen == Screen::Letters && answers.letters.is_none() && !answers.letters_asked {
-            answers.letters_asked = true;
-            answers.letters_of = self.seen.newest().map_or(0, |look| look.totals.rejected);
+        // Those that are there stay until newer ones come.
+        let rejected = self.seen.newest().map_or(0, |look| look.totals.rejected);
+        let wanted = answers.letters.is_none() || answers.letters_of != rejected;
+        if self.screen == Screen::Letters && wanted && !answers.letters_asked {
+            (answers.letters_asked, answers.letters_of) = (true, rejected);
             asked.push(Question::Letters);
         }
         self.effects.extend(asked.into_iter().map(Effect::Ask));
