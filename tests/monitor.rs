@@ -239,7 +239,7 @@ fn each_screen_says_what_the_api_says(view: &mut Terminal, http: &Http, look: &V
     view.wait(&format!("{longer} of the last {all} took longer than the trigger"), |text| {
         // In short where the numbers have many digits.
         text.contains(&format!("{longer} of the last {all} took longer than the trigger"))
-            || text.contains(&format!("{longer} of {all} over the trigger"))
+            || text.contains(&format!("{longer} of {all} over trigger"))
     });
 
     view.show("cassandra");

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     bad_every: Option<NonZeroU64>,
     /// Where the pipeline's API listens, port 0 being a free one; default: 127.0.0.1:7070, or a free port where that is taken
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
     /// Where the demo keeps its pipeline file, broker and table
     #[arg(long, value_name = "FOLDER", default_value = ".forebay/demo")]

@@ -11,13 +11,16 @@ use forebay_tui::pictures::{Film, keys_of};
 
 type Any = Box<dyn std::error::Error>;
 
+/// What stands in keys for the number of the batch that was opened while it was recorded: of no other is the plan known.
+const BATCH: &str = "BATCH";
+
 /// A picture: its name, the keys that lead to it, its columns and rows.
 const SHOTS: &[(&str, &str, (u16, u16))] = &[
     ("overview", "1", (120, 36)),
     ("overview-small", "1", (80, 24)),
     ("topics", "2", (120, 30)),
     ("batches", "3", (120, 34)),
-    ("batch", "3jjj\n", (120, 34)),
+    ("batch", "3:batch BATCH\n", (120, 44)),
     ("cassandra", "4", (120, 30)),
     ("actors", "5", (120, 32)),
     ("runs", "6", (120, 28)),
@@ -54,16 +57,26 @@ fn pictures(recording: &Path, folder: &Path) -> Result<(), Any> {
             // To the last restart of the recording: the journal's filter finds it.
             film.keys("9/ChildExited\nGt\x1b5");
         } else {
-            film.keys(keys);
+            press(&mut film, keys)?;
         }
         let tones = [("dark", Palette::DarkTrue), ("light", Palette::LightTrue)];
         // Every screen in the dark, some in the light, too.
-        let light = ["overview", "overview-small", "batches", "journal"].contains(name);
+        let light = ["overview", "overview-small", "batches", "letters", "letter", "journal"].contains(name);
         for (tone, palette) in tones.into_iter().take(if light { 2 } else { 1 }) {
             std::fs::write(folder.join(format!("monitor-{name}-{tone}.svg")), film.svg(*size, palette))?;
         }
     }
     std::fs::write(folder.join("monitor.cast"), cast(recording)?)?;
+    Ok(())
+}
+
+fn press(film: &mut Film, keys: &str) -> Result<(), Any> {
+    if !keys.contains(BATCH) {
+        film.keys(keys);
+        return Ok(());
+    }
+    let batch = film.told_batch().ok_or("nobody opened a batch while it was recorded")?;
+    film.keys(&keys.replace(BATCH, &batch.to_string()));
     Ok(())
 }
 
@@ -73,7 +86,7 @@ const SCENES: &[(f64, &str)] = &[
     (8.0, "2"),
     (11.0, "3"),
     (13.0, "jj"),
-    (14.0, "\n"),
+    (14.0, ":batch BATCH\n"),
     (17.0, "\x1b5"),
     (21.0, "9"),
     (22.0, "<"),
@@ -99,7 +112,7 @@ fn cast(recording: &Path) -> Result<String, Any> {
         while let Some((due, keys)) = next
             && *due <= at
         {
-            film.keys(keys);
+            press(&mut film, keys)?;
             next = scenes.next();
         }
         let more = film.play(at);

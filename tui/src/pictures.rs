@@ -93,6 +93,11 @@ impl Film {
         }
     }
 
+    /// The last batch of which the API told all; none when nobody had opened one.
+    pub fn told_batch(&self) -> Option<u64> {
+        self.model.answers.trace.as_ref().filter(|(_, trace)| trace.is_ok()).map(|(id, _)| *id)
+    }
+
     /// What a terminal of that size gets.
     fn buffer(&self, (width, height): (u16, u16), palette: Palette) -> Buffer {
         let theme = Theme::new(Options { palette, ascii: false });

@@ -240,14 +240,10 @@ impl Model {
 
     fn look(&mut self, look: Arc<Snapshot>, now: Instant) {
         self.samples.add(&look);
-        let rejected = look.totals.rejected;
         self.seen.fold(look);
         (self.heard, self.trouble) = (Some(now), None);
         self.answers.logs.looked();
         self.answers.records_due = true;
-        if rejected != self.answers.letters_of && !self.answers.letters_asked && matches!(self.answers.letters, Some(Ok(_))) {
-            self.answers.letters = None;
-        }
     }
 
     fn events(&mut self, events: &[Arc<Recorded>], now: Instant) {
@@ -330,9 +326,11 @@ impl Model {
             (answers.records_due, answers.records_asked) = (false, true);
             asked.push(Question::Records);
         }
-        if self.screen == Screen::Letters && answers.letters.is_none() && !answers.letters_asked {
-            answers.letters_asked = true;
-            answers.letters_of = self.seen.newest().map_or(0, |look| look.totals.rejected);
+        // Those that are there stay until newer ones come.
+        let rejected = self.seen.newest().map_or(0, |look| look.totals.rejected);
+        let wanted = answers.letters.is_none() || answers.letters_of != rejected;
+        if self.screen == Screen::Letters && wanted && !answers.letters_asked {
+            (answers.letters_asked, answers.letters_of) = (true, rejected);
             asked.push(Question::Letters);
         }
         if (self.screen == Screen::Logs || self.recorded)

@@ -210,6 +210,34 @@ fn a_new_journal_begins_a_new_history() {
 }
 
 #[test]
+fn dead_letters_stay_until_newer_ones_come_which_are_asked_for_when_there_are_more() {
+    let now = Instant::now();
+    let mut model = Model::new(Kind::Process, true, false);
+    let look = |rejected: u64| {
+        let mut look = fixture::busy();
+        look.totals.rejected = rejected;
+        Update::Look(Arc::new(look))
+    };
+    let answer = |total: u64| {
+        Update::Answer(Answer::Letters(Ok(Box::new(DeadLetters { topic: "users_stream.dead".to_owned(), total, letters: Vec::new() }))))
+    };
+    let asked = |model: &mut Model| model.effects().iter().filter(|effect| matches!(effect, Effect::Ask(Question::Letters))).count();
+    model.update(look(12), now);
+    model.act(Action::Show(Screen::Letters));
+    assert_eq!(asked(&mut model), 1);
+    model.update(answer(12), now);
+    model.update(look(12), now);
+    assert_eq!(asked(&mut model), 0, "there are no more");
+    model.update(look(13), now);
+    model.update(look(14), now);
+    assert_eq!(asked(&mut model), 1, "one question at a time");
+    assert!(matches!(&model.answers.letters, Some(Ok(letters)) if letters.total == 12));
+    model.update(answer(13), now);
+    assert!(matches!(&model.answers.letters, Some(Ok(letters)) if letters.total == 13));
+    assert_eq!(asked(&mut model), 1, "there was one more by then");
+}
+
+#[test]
 fn records_and_letters_of_the_pipeline_before_are_not_those_of_the_next_one_at_its_address() {
     let now = Instant::now();
     let mut model = Model::new(Kind::Process, true, false);

@@ -75,7 +75,7 @@ fn spread_lines(look: &Snapshot, width: usize, height: usize, theme: &Theme) -> 
     let longer = look.batches.iter().filter(|batch| took(batch) > trigger).count();
     let (all, time) = (look.batches.len(), text::whole_micros(trigger));
     let whole = format!("{longer} of the last {all} took longer than the trigger {time}");
-    let said = if text::width(&whole) <= width { whole } else { format!("{longer} of {all} over the trigger {time}") };
+    let said = if text::width(&whole) <= width { whole } else { format!("{longer} of {all} over trigger {time}") };
     let room = height.saturating_sub(1);
     let buckets = chart::reaching(buckets, trigger, room);
     let mut lines = vec![Line::from(Span::styled(text::cut(&said, width, theme.signs.cut), theme.style(Role::Title)))];

@@ -71,9 +71,12 @@ fn reasons(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-    let line =
-        |(reason, n): (String, u64)| canvas.styled(text::cut(&format!("{n:>5}  {reason}"), width, canvas.theme.signs.cut), Role::Text);
-    counts.into_iter().map(line).collect()
+    let lines = |(reason, n): (String, u64)| {
+        let head = |at: usize| if at == 0 { format!("{n:>5}  ") } else { " ".repeat(7) };
+        let wrapped = text::wrap(&reason, width.saturating_sub(7)).into_iter().enumerate();
+        wrapped.map(|(at, part)| canvas.styled(format!("{}{part}", head(at)), Role::Text)).collect::<Vec<_>>()
+    };
+    counts.into_iter().flat_map(lines).collect()
 }
 
 /// One dead letter: why, where it was, what it says.

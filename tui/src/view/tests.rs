@@ -241,7 +241,7 @@ fn the_trigger_is_named_where_it_is_known_and_batches_wait_at_all() {
     };
     let trigger = Some(5_000);
     assert!(shown(trigger, Screen::Batches, (120, 34)).contains("2 of the last 4 took longer than the trigger 5 ms"));
-    assert!(shown(trigger, Screen::Batches, (70, 20)).contains("2 of 4 over the trigger 5"));
+    assert!(shown(trigger, Screen::Batches, (70, 20)).contains("2 of 4 over trigger 5 ms"));
     assert!(shown(trigger, Screen::Overview, (120, 34)).contains("readable; trigger 5 ms"));
     assert!(shown(trigger, Screen::Overview, (200, 50)).contains("a batch, trigger 5 ms"));
     for unknown in [None, Some(0)] {
