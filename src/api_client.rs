@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use forebay_schemas::api::{Applied, ApplyRequest, Plan, PlanRequest};
 use forebay_schemas::pipeline::{ApiTable, Pipeline};
 use forebay_schemas::run::{Problem, Run, RunRequest};
 use forebay_schemas::snapshot::Snapshot;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::end::End;
+use crate::talk::Talk;
 
 /// The longest that an answer other than a long poll may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -121,6 +123,29 @@ impl ApiClient {
         let wait = at_most.min(POLL);
         let query = [("wait", format!("{}ms", wait.as_millis()))];
         self.ask(Method::GET, &["v1", "runs", &id.to_string()], &query, None::<&()>, wait + TIMEOUT).await
+    }
+
+    /// Has something planned, and says what it would do; with a reason it is done, and what it came to is given.
+    pub(crate) async fn plan(&self, talk: &Talk, request: &PlanRequest, reason: Option<&str>) -> Result<Option<Applied>, End> {
+        let name = self.snapshot().await?.pipeline;
+        let plan: Plan = self.post(&["v1", "pipelines", &name, "plans"], request).await?;
+        if !talk.json() {
+            plan.effects.iter().for_each(|effect| talk.data(effect));
+        }
+        let Some(reason) = reason else {
+            if talk.json() {
+                talk.data(&serde_json::to_string(&plan).expect("a plan is JSON"));
+            } else {
+                talk.say("a dry run: nothing was done; with --reason and --yes it is");
+            }
+            return Ok(None);
+        };
+        let body = ApplyRequest { hash: plan.hash, reason: reason.to_owned() };
+        let applied: Applied = self.post(&["v1", "plans", &plan.id.to_string(), "apply"], &body).await?;
+        if talk.json() {
+            talk.data(&serde_json::to_string(&applied).expect("what was applied is JSON"));
+        }
+        Ok(Some(applied))
     }
 
     async fn ask<T: DeserializeOwned>(

@@ -1,6 +1,6 @@
 //! `forebay dlq`: the dead letters of a running pipeline, and putting them into the topic again.
 
-use forebay_schemas::api::{Applied, ApplyRequest, DeadLetter, DeadLetters, Plan, PlanRequest};
+use forebay_schemas::api::{DeadLetter, DeadLetters, PlanRequest};
 
 use crate::Global;
 use crate::api_client::Target;
@@ -69,27 +69,9 @@ fn line(letter: &DeadLetter) -> String {
 /// With a reason it is done, else said.
 fn redrive(global: &Global, talk: &Talk, target: &Target, reason: Option<&str>) -> Result<(), End> {
     let client = target.client(global)?;
-    crate::block_on(async {
-        let name = client.snapshot().await?.pipeline;
-        let plan: Plan = client.post(&["v1", "pipelines", &name, "plans"], &PlanRequest::Redrive { letters: None }).await?;
-        if !talk.json() {
-            plan.effects.iter().for_each(|effect| talk.data(effect));
-        }
-        let Some(reason) = reason else {
-            if talk.json() {
-                talk.data(&serde_json::to_string(&plan).expect("a plan is JSON"));
-            } else {
-                talk.say("a dry run: nothing was done; with --reason and --yes it is");
-            }
-            return Ok(());
-        };
-        let body = ApplyRequest { hash: plan.hash.clone(), reason: reason.to_owned() };
-        let applied: Applied = client.post(&["v1", "plans", &plan.id.to_string(), "apply"], &body).await?;
-        talk.data(&if talk.json() {
-            serde_json::to_string(&applied).expect("what was applied is JSON")
-        } else {
-            format!("done: {} records are in the topic again", applied.records)
-        });
-        Ok(())
-    })
+    let applied = crate::block_on(client.plan(talk, &PlanRequest::Redrive { letters: None }, reason))?;
+    if let Some(applied) = applied.filter(|_| !talk.json()) {
+        talk.data(&format!("done: {} records are in the topic again", applied.records));
+    }
+    Ok(())
 }

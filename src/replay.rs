@@ -1,23 +1,29 @@
 //! `forebay replay`: reads records again, from an earlier offset on. Explicit, journaled, and a dry run unless told otherwise.
+//!
+//! Of a pipeline that runs it asks the API, for only who reads the partitions may set them back; else it moves the group's offsets itself.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use forebay_actors::pipeline::Running;
 use forebay_actors::pipeline::replay::{From, Move, ReplayError};
+use forebay_actors::pipeline::{Running, is_running};
+use forebay_schemas::api::{PlanRequest, ReplayFrom};
+use forebay_schemas::offset::ByPartition;
 use serde_json::json;
 
 use crate::Global;
+use crate::api_client::Target;
 use crate::end::End;
 use crate::talk::{self, Talk};
 
 /// Flags of `replay`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Moves the consumer group's offsets back, so that the next `forebay run` reads those records again and writes them over what stands in the
-table; for records of the SQL's old version, or for a table that was lost. The pipeline must be stopped. Without --yes nothing moves.
-Until the replay has caught up, rows may look older than they were; rows deleted by hand come back.
+Moves the consumer group's offsets back, so that the pipeline, or the next `forebay run`, reads those records again and writes them over
+what stands in the table; for records of the SQL's old version, or for a table that was lost. Without --yes nothing moves. Of a pipeline that
+runs it asks the API; with several processes on the consumer group, stop them first. Until the replay has caught up, rows may look older
+than they were; rows deleted by hand come back.
 
 Examples:
   forebay replay --from begin                                     what it would do
@@ -35,6 +41,8 @@ pub(crate) struct Args {
     /// Do it
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// From where, as it stands on the command line.
@@ -74,6 +82,9 @@ pub(crate) fn replay(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
         Wanted::At(from) => from.clone(),
         Wanted::Ago(ago) => From::Time(Utc::now() - *ago),
     };
+    if args.target.url.is_some() || is_running(&pipeline) {
+        return ask(global, talk, args, from);
+    }
     let moves = crate::run::on_actor_thread(async {
         let running = crate::run::start(pipeline, Vec::new(), false).await?;
         let end = async {
@@ -92,6 +103,21 @@ pub(crate) fn replay(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
         end
     })?;
     say(talk, args.yes, &moves);
+    Ok(())
+}
+
+/// Has the pipeline that runs set back.
+fn ask(global: &Global, talk: &Talk, args: &Args, from: From) -> Result<(), End> {
+    let from = match from {
+        From::Begin => ReplayFrom::Begin,
+        From::Time(time) => ReplayFrom::Time(time),
+        From::Offsets(offsets) => ReplayFrom::Offsets(ByPartition(offsets)),
+    };
+    let client = args.target.client(global)?;
+    let applied = crate::block_on(client.plan(talk, &PlanRequest::Replay { from }, args.reason.as_deref().filter(|_| args.yes)))?;
+    if let Some(applied) = applied.filter(|_| !talk.json()) {
+        talk.say(&format!("done: {} offsets are read again", applied.records));
+    }
     Ok(())
 }
 

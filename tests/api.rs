@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 use support::api::{Answer, TestApi};
-use support::http::Http;
-use support::{Job, Running, bad_user, user, user_id};
+use support::http::{Http, Said};
+use support::{Job, Running, bad_user, said, user, user_id};
 
 const RUNS: &str = "/v1/pipelines/users/runs";
 
@@ -91,24 +91,68 @@ fn bad_input_is_refused_with_a_status_a_type_and_a_remedy_each() {
     // Foreign hosts and origins.
     assert!(http.ask("GET", "/v1/snapshot", &[("host", "evil.example")], "").problem(403, "host").contains("[api] hosts"));
     http.ask("PUT", &format!("{RUNS}/k"), &[("origin", "https://evil.example")], "").problem(403, "origin");
+    let first = [("origin", "https://evil.example"), ("access-control-request-method", "PUT")];
+    http.ask("OPTIONS", &format!("{RUNS}/k"), &first, "").problem(403, "origin");
     assert!(running.stop().success());
 }
 
+/// Five records that are written and committed.
+fn written(job: &Job, args: &[&str], env: &[(&str, &str)]) -> (Running, Http) {
+    let running = job.start(args, env);
+    running.wait_until("it is written and committed", |s| committed(s) == 5);
+    let http = Http::new(running.url());
+    (running, http)
+}
+
+fn committed(snapshot: &Value) -> i64 {
+    snapshot["partitions"].as_array().unwrap().iter().map(|p| p["committed"].as_i64().unwrap().max(0)).sum()
+}
+
+/// The path that applies a plan, and the body to it.
+fn to_apply(plan: &Said) -> (String, String) {
+    let body = json!({ "hash": plan.body["hash"], "reason": "the SQL cut addresses" }).to_string();
+    (format!("/v1/plans/{}/apply", plan.body["id"].as_str().unwrap()), body)
+}
+
 #[test]
-fn a_replay_is_planned_while_the_pipeline_runs_and_its_remedy_is_the_command_that_does_it() {
+fn a_replay_of_a_running_pipeline_reads_again_from_where_the_plan_says() {
     let api = TestApi::start(|_| Answer::users(0, 5));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h"));
-    let (running, http) = running(&job);
-    running.wait_until("it is written and committed", |s| {
-        let committed = s["partitions"].as_array().unwrap().iter().map(|p| p["committed"].as_i64().unwrap().max(0)).sum::<i64>();
-        committed == 5
-    });
+    let (running, http) = written(&job, &[], &[]);
     let plan = http.post("/v1/pipelines/users/plans", "{\"action\": \"replay\", \"from\": \"begin\"}");
     assert_eq!((plan.status, &plan.body["records"]), (201, &json!(5)), "{plan:?}");
-    let apply = format!("/v1/plans/{}/apply", plan.body["id"].as_str().unwrap());
-    http.post(&apply, "{\"hash\": \"other\", \"reason\": \"x\"}").problem(409, "plan.stale");
-    let body = json!({ "hash": plan.body["hash"], "reason": "x" }).to_string();
-    assert!(http.post(&apply, &body).problem(409, "replay.offline").contains("forebay replay --from begin"));
+    let (path, body) = to_apply(&plan);
+    http.post(&path, "{\"hash\": \"other\", \"reason\": \"x\"}").problem(409, "plan.stale");
+    let applied = http.post(&path, &body);
+    assert_eq!((applied.status, &applied.body["records"]), (200, &json!(5)), "{applied:?}");
+    running.wait_until("it is written again and committed", |s| s["totals"]["consumed"] == 10 && committed(s) == 5);
+
+    // By the command, which sees that the pipeline runs.
+    let dry = job.forebay(&["replay", "--from", "begin"]);
+    assert!(said(&dry).contains("a dry run"), "{}", said(&dry));
+    let done = job.forebay(&["replay", "--from", "begin", "--reason", "once more", "--yes"]);
+    assert!(done.status.success() && said(&done).contains("5 offsets are read again"), "{}", said(&done));
+    let end = running.wait_until("it is written again and committed", |s| s["totals"]["consumed"] == 15 && committed(s) == 5);
+    assert_eq!(end["totals"]["fetched"], 5);
+
+    let none = http.post("/v1/pipelines/users/plans", "{\"action\": \"replay\", \"from\": {\"time\": \"2099-01-01T00:00:00Z\"}}");
+    let (path, body) = to_apply(&none);
+    assert_eq!(http.post(&path, &body).body["records"], 0);
+    assert!(running.stop().success());
+    let resets: Vec<_> = job.events("OffsetsReset").into_iter().map(|event| event["data"]["reason"].clone()).collect();
+    assert_eq!(resets, ["the SQL cut addresses", "once more"]);
+}
+
+#[test]
+fn a_replay_whose_process_dies_before_kafka_heard_of_it_is_none() {
+    let api = TestApi::start(|_| Answer::users(0, 5));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h"));
+    let (running, _) = written(&job, &[], &[("FAILPOINTS", "consumer::before_set_back=return(kill)")]);
+    assert_eq!(job.forebay(&["replay", "--from", "begin", "--reason", "x", "--yes"]).status.code(), Some(3));
+    running.end_by_kill("when the journal had it");
+    assert_eq!(job.events("OffsetsReset").len(), 1);
+    let (running, _) = written(&job, &["--roles", "egress,api"], &[]);
+    assert_eq!(running.snapshot()["totals"]["consumed"], 0);
     assert!(running.stop().success());
 }
 
@@ -282,7 +326,8 @@ fn an_actor_is_restarted_on_request_with_those_that_hang_on_it_and_nothing_is_lo
 #[test]
 fn with_tokens_everybody_shows_one_loopback_too_and_does_no_more_than_its_role() {
     let job = Job::new("embedded", "embedded")
-        .with("tokens = { viewer = { env = \"VIEWER\" }, operator = { env = \"OPERATOR\" } }\nmask = [\"/name\"]");
+        .with("tokens = { viewer = { env = \"VIEWER\" }, operator = { env = \"OPERATOR\" } }\nmask = [\"/name\"]")
+        .with("origins = [\"https://ops.example.org\"]");
     let tokens = [("VIEWER", "viewer-0123456789"), ("OPERATOR", "operator-0123456789"), ("FOREBAY_TOKEN", "viewer-0123456789")];
     let running = job.start(&[], &tokens);
     let http = Http::new(running.url());
@@ -301,6 +346,18 @@ fn with_tokens_everybody_shows_one_loopback_too_and_does_no_more_than_its_role()
     };
     with("guessed-0123456789", "GET", "/v1/snapshot", "").problem(401, "token.wrong");
     assert_eq!(with("viewer-0123456789", "GET", "/v1/whoami", "").body, json!({ "role": "viewer", "by": "token" }));
+    // A page of an origin that the file names: its browser asks first, without a token, and may show what the page was refused for.
+    let page = ("origin", "https://ops.example.org");
+    let may = http.ask("OPTIONS", "/v1/pipelines/users/state", &[page, ("access-control-request-method", "PUT")], "");
+    assert_eq!((may.status, may.header("access-control-allow-origin")), (204, page.1));
+    assert!(
+        may.header("access-control-allow-methods").contains("PUT") && may.header("access-control-allow-headers").contains("authorization")
+    );
+    let refused = http.ask("GET", "/v1/snapshot", &[page], "");
+    refused.problem(401, "token.missing");
+    assert_eq!(refused.header("access-control-allow-origin"), page.1);
+    http.ask("OPTIONS", "/v1/snapshot", &[page], "").problem(401, "token.missing");
+
     let pause = "{\"state\": \"paused\", \"reason\": \"x\"}";
     let refused = with("viewer-0123456789", "PUT", "/v1/pipelines/users/state", pause);
     refused.problem(403, "role");

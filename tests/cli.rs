@@ -4,15 +4,9 @@
 
 mod support;
 
-use std::process::Output;
-
 use serde_json::Value;
 use support::api::{Answer, TestApi};
-use support::{Job, forebay, output, plan};
-
-fn said(end: &Output) -> String {
-    String::from_utf8_lossy(&end.stderr).into_owned()
-}
+use support::{Job, forebay, output, plan, said};
 
 #[test]
 fn init_writes_files_that_check_accepts() {

@@ -6,7 +6,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use forebay_test_services::{Cassandra, Kafka};
 use rdkafka::ClientConfig;
@@ -14,7 +14,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use serde_json::Value;
 use support::api::{Answer, TestApi};
-use support::{Job, committed, ends, produce, user, user_id, users};
+use support::{Job, committed, ends, produce, said, user, user_id, users};
 
 fn job() -> Job {
     Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
@@ -39,17 +39,6 @@ fn versions(job: &Job) -> BTreeMap<String, usize> {
         *versions.entry(row["last_name"].as_str().unwrap().to_owned()).or_default() += 1;
     }
     versions
-}
-
-fn said(end: &Output) -> String {
-    String::from_utf8_lossy(&end.stderr).into_owned()
-}
-
-/// `forebay journal show --json`, the events of a type.
-fn events(job: &Job, kind: &str) -> Vec<Value> {
-    let end = job.forebay(&["journal", "show", "--json", "--type", kind]);
-    assert!(end.status.success(), "{}", said(&end));
-    String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
@@ -110,7 +99,7 @@ fn a_topic_made_anew_is_read_from_its_begin_and_its_rows_win() {
     assert!(end.status.success(), "{}", said(&end));
     assert!(said(&end).contains("made anew"), "{}", said(&end));
     assert_eq!(versions(&job), BTreeMap::from([("Last2".into(), 200)]));
-    let starts = events(&job, "PartitionsAssigned").pop().unwrap();
+    let starts = job.events("PartitionsAssigned").pop().unwrap();
     assert_eq!(starts["data"]["starts"]["0"]["origin"], "again");
 }
 
@@ -135,7 +124,7 @@ fn records_that_retention_removed_unread_stop_the_pipeline_until_somebody_says_g
     let done = job.forebay(&["replay", "--from", "begin", "--reason", "retention", "--yes"]);
     assert!(done.status.success(), "{}", said(&done));
     assert_eq!(job.run_until_idle()["consumed"], 50);
-    let lost = events(&job, "RangeLost");
+    let lost = job.events("RangeLost");
     assert_eq!(lost[0]["data"]["range"], serde_json::json!({ "from": 100, "to": 150 }));
 }
 
@@ -172,9 +161,38 @@ fn a_replay_writes_what_the_new_sql_makes_over_what_the_old_one_made() {
     assert!(job.forebay(&["replay", "--from", "begin", "--yes", "--reason", "upper case"]).status.success());
     assert_eq!(job.run_until_idle()["consumed"], 120);
     assert_eq!(versions(&job), BTreeMap::from([("LAST1".into(), 80), ("LAST2".into(), 20)]));
-    let reset = events(&job, "OffsetsReset").pop().unwrap();
+    let reset = job.events("OffsetsReset").pop().unwrap();
     assert_eq!((&reset["data"]["reason"], &reset["data"]["by"]), (&"upper case".into(), &"forebay replay".into()));
-    assert_eq!(events(&job, "TransformActivated").len(), 2);
+    assert_eq!(job.events("TransformActivated").len(), 2);
+}
+
+#[test]
+fn a_pipeline_that_runs_is_set_back_by_who_reads_all_of_it_and_not_while_another_reads_a_part() {
+    let job = job();
+    let kafka = Kafka::shared();
+    kafka.create_topic(&job.topic, 4);
+    produce(kafka.bootstrap(), &job.topic, users(100).chain(version(20, 2)));
+    let running = job.start(&[], &[]);
+    let assigned = |s: &Value| s["partitions"].as_array().unwrap().iter().filter(|p| p["assigned"] == true).count();
+    running.wait_until("all is written", |s| s["totals"]["consumed"] == 120 && assigned(s) == 4);
+    let replay = || job.forebay(&["replay", "--from", "begin", "--reason", "to see", "--yes"]);
+
+    let twin = job.twin();
+    let other = twin.start(&["--roles", "egress"], &[]);
+    running.wait_until("another reads a part", |s| assigned(s) == 2);
+    let refused = replay();
+    assert!(refused.status.code() == Some(1) && said(&refused).contains("does not read all the partitions"), "{}", said(&refused));
+    assert!(other.stop().success());
+    running.wait_until("it reads all again", |s| assigned(s) == 4);
+
+    let done = replay();
+    assert!(done.status.success(), "{}", said(&done));
+    let end = running.wait_until("all is written again", |s| s["totals"]["consumed"] == 240);
+    assert_eq!(end["totals"]["rejected"], 0);
+    assert!(running.stop().success());
+    assert_eq!(versions(&job), BTreeMap::from([("Last1".into(), 80), ("Last2".into(), 20)]));
+    assert_eq!(committed(kafka.bootstrap(), &job.group, &job.topic, 4), ends(kafka.bootstrap(), &job.topic, 4));
+    assert_eq!(job.events("OffsetsReset").len(), 1);
 }
 
 #[test]

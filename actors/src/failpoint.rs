@@ -27,6 +27,7 @@ pub const POINTS: &[&str] = &[
     "consumer::after_commit",
     "consumer::before_revoke",
     "consumer::after_revoke",
+    "consumer::before_set_back",
     "journal::before_append",
     "journal::after_append",
     "journal::after_sync",

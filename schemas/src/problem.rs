@@ -55,7 +55,7 @@ problems! {
     ACTOR_STATE = ("actor.state", 409, true, "The actor is not up, or carries this API.", "GET /v1/actors says how it is; whole trees are restarted by restarting the process"),
     PLAN_STALE = ("plan.stale", 409, false, "Things have moved on since the plan was made.", "make the plan again, look at it, and apply that one"),
     PLAN_BUSY = ("plan.busy", 409, true, "Another plan is being applied.", "apply it again when the other is done"),
-    REPLAY_OFFLINE = ("replay.offline", 409, false, "A replay can't be applied while the pipeline runs.", "stop the pipeline and use `forebay replay`"),
+    REPLAY_GROUP = ("replay.group", 409, false, "This process does not read all the partitions that the replay would move.", "stop the other processes of the consumer group and apply it again, or stop all of them and use `forebay replay`"),
     PLAN_EXPIRED = ("plan.expired", 410, false, "The plan is too old.", "make the plan again, look at it, and apply that one"),
     BODY_TOO_LARGE = ("body.too_large", 413, false, "The body is too large.", "64 KiB are taken; send less"),
     RUN_KEY = ("run.key", 422, false, "The key or the attempt is none.", "a key has 1 to 512 characters, and attempts count from 1"),
@@ -69,6 +69,7 @@ problems! {
     API_BUSY = ("api.busy", 503, true, "Too many are being answered at once.", "ask again in a moment"),
     KAFKA_AWAY = ("kafka.away", 503, true, "Kafka does not answer.", "`forebay doctor` says whether it is there; the pipeline goes on when it is"),
     JOURNAL_FAILED = ("journal.failed", 503, false, "The journal can't be written.", "free the disk, or mend it, and start the pipeline again"),
+    REPLAY_BUSY = ("replay.busy", 503, true, "The consumer is not where it could be set back.", "apply it again when GET /v1/actors shows the consumer at work; or stop the pipeline and use `forebay replay`"),
     PIPELINE_NOT_READY = ("pipeline.not_ready", 503, true, "Not every actor is at work.", "the detail says which are not, and why"),
 }
 

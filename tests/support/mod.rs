@@ -234,6 +234,13 @@ impl Job {
         Running { child, url: self.url(), log, stdout }
     }
 
+    /// The events of a type, as `forebay journal show --json` has them.
+    pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
+        let end = self.forebay(&["journal", "show", "--json", "--type", kind]);
+        assert!(end.status.success(), "{}", said(&end));
+        String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// The rows that `forebay query` gives.
     pub(crate) fn query(&self, statement: &str) -> Vec<Value> {
         let end = self.forebay(&["query", "--json", statement]);
@@ -247,6 +254,11 @@ pub(crate) fn plan(job: &Job, args: &[&str]) -> (i32, Value) {
     let end = job.forebay(&[&["plan", "--json"], args].concat());
     let said = serde_json::from_slice(&end.stdout);
     (end.status.code().unwrap(), said.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&end.stderr))))
+}
+
+/// What a command said on stderr.
+pub(crate) fn said(end: &Output) -> String {
+    String::from_utf8_lossy(&end.stderr).into_owned()
 }
 
 /// The SQL of the example.

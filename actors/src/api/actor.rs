@@ -14,6 +14,7 @@ use forebay_schemas::pipeline::Pipeline;
 use super::gate::{Gate, gate};
 use super::{State, Triggers, router};
 use crate::broker::Access;
+use crate::consumer::Desk;
 use crate::kernel::{Actor, Cx, Exit, Registry, SharedClock};
 use crate::ledger::Ledger;
 use crate::pipeline::Viewer;
@@ -56,6 +57,8 @@ pub struct ApiParts {
     pub access: Access,
     /// The clock.
     pub clock: SharedClock,
+    /// Where the consumer is asked to set partitions back, when this process has one.
+    pub desk: Option<Desk>,
     /// The fetcher, when this process has one.
     pub(crate) triggers: Option<Arc<dyn Triggers>>,
 }

@@ -10,9 +10,10 @@ use std::fmt;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage as _, web};
+use actix_web::{HttpMessage as _, HttpResponse, ResponseError as _, web};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use forebay_schemas::api::Role;
@@ -113,27 +114,34 @@ impl Gate {
         Ok(Self { tokens, hosts, origins: origins.clone(), socket })
     }
 
-    /// Lets a request in that needs a role, or says why not.
-    fn admit(&self, headers: &HeaderMap, needed: Option<Role>) -> Result<Caller, Refusal> {
-        let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    /// Looks at where a request goes to, and what page it comes from.
+    fn look_at(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         if self.socket {
-            return Ok(Caller { role: Role::Admin, by: "socket" });
+            return Ok(());
         }
-        let host = text(header::HOST).unwrap_or_default();
+        let host = text(headers, header::HOST).unwrap_or_default();
         if !self.serves(host) {
             return Err(Refusal::new(&problem::HOST, format!("Host is {host:?}")));
         }
         if headers.contains_key(header::ORIGIN) {
-            let origin = text(header::ORIGIN).unwrap_or_default();
+            let origin = text(headers, header::ORIGIN).unwrap_or_default();
             if !is_origin_of(origin, host) && !self.origins.iter().any(|known| known == origin) {
                 return Err(Refusal::new(&problem::ORIGIN, format!("Origin is {origin:?}")));
             }
+        }
+        Ok(())
+    }
+
+    /// Lets a request in that needs a role, or says why not.
+    fn admit(&self, headers: &HeaderMap, needed: Option<Role>) -> Result<Caller, Refusal> {
+        if self.socket {
+            return Ok(Caller { role: Role::Admin, by: "socket" });
         }
         let Some(needed) = needed else { return Ok(Caller { role: Role::Viewer, by: "loopback" }) };
         if self.tokens.is_empty() {
             return Ok(Caller { role: Role::Admin, by: "loopback" });
         }
-        let Some(shown) = text(header::AUTHORIZATION) else {
+        let Some(shown) = text(headers, header::AUTHORIZATION) else {
             return Err(Refusal::new(&problem::TOKEN_MISSING, "there is no Authorization header"));
         };
         let Some(token) = token_of(shown) else {
@@ -154,6 +162,10 @@ impl Gate {
         let name = host_name(host);
         is_loopback(name) || self.hosts.iter().any(|known| known == host || (!has_port(known) && known == name))
     }
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// The token in an Authorization header: a bearer token, or the password of a basic one (RFC 7617) of any user, which is what a browser can be asked
@@ -195,25 +207,49 @@ fn is_same(known: &str, shown: &str) -> bool {
 }
 
 /// Stands before everything.
-pub(super) async fn gate<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, actix_web::Error> {
+pub(super) async fn gate(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse, actix_web::Error> {
     let state = request.app_data::<web::Data<State>>().expect("the app has its state").clone();
-    // Paths and methods that are not in the table are answered to those only who may look.
-    let needed = route_of(request.method().as_str(), request.match_pattern().as_deref()).map_or(Some(Role::Viewer), |route| route.role);
-    let caller = state.parts.gate.admit(request.headers(), needed)?;
-    request.extensions_mut().insert(caller);
+    let gate = &state.parts.gate;
+    gate.look_at(request.headers())?;
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut answer = next.call(request).await?;
+    let mut answer = if origin.is_some() && asks_first(&request) {
+        request.into_response(may_ask())
+    } else {
+        // Paths and methods that are not in the table are answered to those only who may look.
+        let needed = route_of(request.method().as_str(), request.match_pattern().as_deref()).map_or(Some(Role::Viewer), |route| route.role);
+        match gate.admit(request.headers(), needed) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                next.call(request).await?.map_into_boxed_body()
+            }
+            Err(refusal) => request.into_response(refusal.error_response()),
+        }
+    };
     if let Some(origin) = origin {
-        answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        answer.headers_mut().append(header::VARY, header::HeaderValue::from_static("Origin"));
+        let headers = answer.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("location, retry-after, www-authenticate"));
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
     Ok(answer)
 }
 
+/// Whether a browser asks if it may ask (the preflight of the Fetch standard, which comes without a token).
+fn asks_first(request: &ServiceRequest) -> bool {
+    request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// It may; what then comes is looked at by itself.
+fn may_ask() -> HttpResponse {
+    HttpResponse::NoContent()
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, last-event-id"))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
+        .finish()
+}
+
 #[cfg(test)]
 mod tests {
-    use actix_web::ResponseError as _;
-
     use super::*;
 
     const OPERATOR: &str = "operator-0123456789";
@@ -231,7 +267,10 @@ mod tests {
         let mut map = HeaderMap::new();
         map.insert(header::HOST, "localhost:7070".parse().unwrap());
         headers.iter().for_each(|(name, value)| drop(map.insert(name.clone(), value.parse().unwrap())));
-        gate.admit(&map, Some(needed)).map(|caller| caller.role).map_err(|refusal| refusal.status_code().as_u16())
+        gate.look_at(&map)
+            .and_then(|()| gate.admit(&map, Some(needed)))
+            .map(|caller| caller.role)
+            .map_err(|refusal| refusal.status_code().as_u16())
     }
 
     #[test]

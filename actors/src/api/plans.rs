@@ -2,18 +2,17 @@
 //!
 //! Guarantee: a plan is applied only with its own hash, which is of all that it would do; what has moved on since makes another one, and that is refused. One
 //! is applied at a time, and goes on when its client has gone. Bounded: [`KEPT_MOST`] plans, [`FRESH`] long; they are gone when the process is.
-//! Not guaranteed: a replay while the pipeline runs. The group's offsets are its members' to set, and a reader that is set back in its midst
-//! would mix two lineages; `forebay replay` does it on a stopped pipeline.
+//! Not guaranteed: a replay of partitions that another process reads, or that nobody does; `forebay replay` does it when all are stopped.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use forebay_schemas::api::{Applied, ApplyRequest, Plan, PlanRequest, ReplayFrom};
-use forebay_schemas::offset::{Partition, Ranges};
-use forebay_schemas::problem;
+use forebay_schemas::offset::{Offset, Partition, Ranges};
+use forebay_schemas::problem::{self, ProblemType};
 use forebay_schemas::routes::WHOLE_MOST;
 use uuid::Uuid;
 
@@ -22,6 +21,7 @@ use super::gate::Caller;
 use super::pipelines::this_one;
 use super::problem::Refusal;
 use super::{Answer, State};
+use crate::consumer::{NotSetBack, SetBack};
 use crate::pipeline::redrive::{self, Redrive, RedriveError, Redriver};
 use crate::pipeline::replay;
 
@@ -70,13 +70,23 @@ struct Draft {
     effects: Vec<String>,
     records: u64,
     ranges: Ranges,
-    redrive: Option<Redrive>,
+    work: Work,
+}
+
+enum Work {
+    Redrive(Redrive),
+    /// The places that partitions are set back to.
+    Replay(BTreeMap<Partition, Offset>),
 }
 
 impl Draft {
+    /// Of all that it would do; for a replay of where it goes back to, since how far that is changes with each record that is written.
     fn hash(&self, request: &PlanRequest) -> String {
-        let all = serde_json::to_vec(&(request, &self.effects, self.records, &self.ranges)).expect("a plan is JSON");
-        Uuid::new_v5(&HASHES, &all).simple().to_string()
+        let all = match &self.work {
+            Work::Redrive(_) => serde_json::to_vec(&(request, &self.effects, self.records, &self.ranges)),
+            Work::Replay(to) => serde_json::to_vec(&(request, to)),
+        };
+        Uuid::new_v5(&HASHES, &all.expect("a plan is JSON")).simple().to_string()
     }
 }
 
@@ -96,12 +106,6 @@ pub(super) async fn apply(state: web::Data<State>, asked: Asked, caller: web::Re
     let Body(ApplyRequest { hash, reason: why }) = body;
     let why = reason(&why)?;
     let plan = state.plans.find(asked.id(), &hash, now(&state))?;
-    if let PlanRequest::Replay { from } = &plan.request {
-        let command = format!("stop the pipeline, and `forebay replay --from {} --reason '…' --yes`", on_the_command_line(from));
-        return Err(
-            Refusal::new(&problem::REPLAY_OFFLINE, "only members of the group can set its offsets while it has some").remedy(command)
-        );
-    }
     let Ok(_one) = Arc::clone(&state.plans.applying).try_lock_owned() else {
         return Err(Refusal::new(&problem::PLAN_BUSY, "plans are applied one at a time"));
     };
@@ -109,13 +113,27 @@ pub(super) async fn apply(state: web::Data<State>, asked: Asked, caller: web::Re
     if draft.hash(&plan.request) != plan.hash {
         return Err(Refusal::new(&problem::PLAN_STALE, format!("now it would: {}", draft.effects.join("; "))));
     }
-    let redrive = draft.redrive.expect("what is no replay is a redrive");
     let by = caller.name();
     let work = {
         let state = state.clone();
         async move {
             let _one = _one;
-            let parts = &state.parts;
+            do_it(&state, draft, by, why).await
+        }
+    };
+    // A task of its own, so that it is not left half done when its client goes away.
+    let records = match tokio::spawn(work).await {
+        Ok(end) => end?,
+        Err(failed) => return Err(Refusal::new(&problem::KAFKA_AWAY, format!("it broke off: {failed}"))),
+    };
+    Ok(HttpResponse::Ok().json(Applied { plan: plan.id, records }))
+}
+
+/// Says how many records are read or produced again.
+async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<u64, Refusal> {
+    let parts = &state.parts;
+    match draft.work {
+        Work::Redrive(redrive) => {
             let redriver = Redriver {
                 access: &parts.access,
                 dead_letter_topic: &parts.pipeline.kafka.dead_letter_topic(),
@@ -124,21 +142,29 @@ pub(super) async fn apply(state: web::Data<State>, asked: Asked, caller: web::Re
                 by,
                 reason: &why,
             };
-            redriver.apply(&redrive).await
+            redriver.apply(&redrive).await.map_err(|error| match error {
+                RedriveError::Journal(error) => error.into(),
+                error => Refusal::new(&problem::KAFKA_AWAY, error.to_string()),
+            })
         }
-    };
-    // A task of its own, so that it is not left half done when its client goes away.
-    let records = match tokio::spawn(work).await {
-        Ok(end) => end.map_err(refusal)?,
-        Err(failed) => return Err(Refusal::new(&problem::KAFKA_AWAY, format!("it broke off: {failed}"))),
-    };
-    Ok(HttpResponse::Ok().json(Applied { plan: plan.id, records }))
+        Work::Replay(to) if to.is_empty() => Ok(0),
+        Work::Replay(to) => {
+            let Some(desk) = &parts.desk else {
+                return Err(Refusal::new(&problem::REPLAY_GROUP, "it has not the role `egress`, so it reads none"));
+            };
+            let end = desk.ask(SetBack { to, by: by.to_owned(), reason: why }).await;
+            end.map(|_| draft.records).map_err(|error| Refusal::new(not_set_back(&error), error.to_string()))
+        }
+    }
 }
 
-fn refusal(error: RedriveError) -> Refusal {
+fn not_set_back(error: &NotSetBack) -> &'static ProblemType {
     match error {
-        RedriveError::Journal(error) => error.into(),
-        error => Refusal::new(&problem::KAFKA_AWAY, error.to_string()),
+        NotSetBack::Elsewhere(_) => &problem::REPLAY_GROUP,
+        NotSetBack::NotReading | NotSetBack::InFlight => &problem::REPLAY_BUSY,
+        NotSetBack::Removed { .. } => &problem::PLAN_STALE,
+        NotSetBack::Unanswered(_) | NotSetBack::Unsure(_) => &problem::KAFKA_AWAY,
+        NotSetBack::Journal(_) => &problem::JOURNAL_FAILED,
     }
 }
 
@@ -177,7 +203,7 @@ async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, Refusal
         effects: moves.iter().map(ToString::to_string).collect(),
         records: moves.iter().map(|each| each.again).sum(),
         ranges: moves.iter().filter_map(range).collect(),
-        redrive: None,
+        work: Work::Replay(moves.iter().filter_map(|each| Some((each.partition, each.to?))).collect()),
     })
 }
 
@@ -209,7 +235,7 @@ async fn draft_redrive(state: &State, wanted: Option<&Ranges>) -> Result<Draft, 
     }
     let mut ranges = Ranges::default();
     redrive.letters.iter().for_each(|&(partition, range)| ranges.add(partition, range));
-    Ok(Draft { effects, records: redrive.len(), ranges, redrive: Some(redrive) })
+    Ok(Draft { effects, records: redrive.len(), ranges, work: Work::Redrive(redrive) })
 }
 
 fn is_offset(offset: i64) -> bool {
@@ -224,17 +250,6 @@ fn named_are_there<'a>(
     match named.find(|partition| !there(partition)) {
         Some(partition) => Err(Refusal::new(&problem::PLAN_SPEC, format!("{topic} has no partition {partition}"))),
         None => Ok(()),
-    }
-}
-
-/// As `forebay replay --from` takes it.
-fn on_the_command_line(from: &ReplayFrom) -> String {
-    match from {
-        ReplayFrom::Begin => "begin".into(),
-        ReplayFrom::Time(time) => time.to_rfc3339(),
-        ReplayFrom::Offsets(offsets) => {
-            offsets.0.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect::<Vec<_>>().join(",")
-        }
     }
 }
 
@@ -269,16 +284,22 @@ mod tests {
 
     #[test]
     fn the_hash_is_of_the_request_and_of_all_that_would_be_done() {
-        let draft = |effects: &str, records| Draft { effects: vec![effects.into()], records, ranges: Ranges::default(), redrive: None };
+        let draft = |effects: &str, records, work| Draft { effects: vec![effects.into()], records, ranges: Ranges::default(), work };
+        let redrive = || Work::Redrive(Redrive { held: BTreeMap::new(), letters: vec![], left: 0 });
         let request = PlanRequest::Redrive { letters: None };
-        let hash = draft("a", 1).hash(&request);
-        assert_eq!(hash, draft("a", 1).hash(&request));
-        for other in [
-            draft("b", 1).hash(&request),
-            draft("a", 2).hash(&request),
-            draft("a", 1).hash(&PlanRequest::Replay { from: ReplayFrom::Begin }),
-        ] {
-            assert_ne!(hash, other);
-        }
+        let hash = draft("a", 1, redrive()).hash(&request);
+        assert_eq!(hash, draft("a", 1, redrive()).hash(&request));
+        assert_ne!(hash, draft("b", 1, redrive()).hash(&request));
+        assert_ne!(hash, draft("a", 2, redrive()).hash(&request));
+
+        let replay = |to| Work::Replay(BTreeMap::from([(0, to)]));
+        let request = PlanRequest::Replay { from: ReplayFrom::Begin };
+        let hash = draft("a", 1, replay(0)).hash(&request);
+        assert_ne!(hash, draft("a", 1, replay(1)).hash(&request));
+        assert_eq!(
+            hash,
+            draft("b", 2, replay(0)).hash(&request),
+            "how many records follow is no part of it: while the pipeline runs that grows"
+        );
     }
 }

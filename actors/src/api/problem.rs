@@ -19,7 +19,6 @@ const RETRY_AFTER: &str = "5";
 pub(super) struct Refusal {
     of: &'static ProblemType,
     detail: String,
-    remedy: Option<String>,
     /// The methods that the path takes.
     allow: Option<String>,
 }
@@ -27,12 +26,7 @@ pub(super) struct Refusal {
 impl Refusal {
     /// A problem of a kind; `detail` says what was wrong with this very request.
     pub(super) fn new(of: &'static ProblemType, detail: impl Into<String>) -> Self {
-        Self { of, detail: detail.into(), remedy: None, allow: None }
-    }
-
-    /// With another remedy than all of its kind have.
-    pub(super) fn remedy(self, remedy: impl Into<String>) -> Self {
-        Self { remedy: Some(remedy.into()), ..self }
+        Self { of, detail: detail.into(), allow: None }
     }
 
     /// Of a method that the path does not take; it takes these.
@@ -84,7 +78,7 @@ impl ResponseError for Refusal {
             title: self.of.title.to_owned(),
             status: self.of.status,
             detail: self.detail.clone(),
-            remedy: self.remedy.clone().unwrap_or_else(|| self.of.remedy.to_owned()),
+            remedy: self.of.remedy.to_owned(),
             retryable: self.of.retryable,
         };
         let mut answer = HttpResponse::build(self.status_code());

@@ -14,6 +14,7 @@ use rdkafka::ClientConfig;
 
 use super::error::ConsumerError;
 use super::poll;
+use super::set_back::Desk;
 use crate::kernel::{Actor, Backoff, Budget, Class, Cx, Exit, Lease, Mailbox, SharedClock};
 use crate::ledger::Ledger;
 use crate::message::RawBatch;
@@ -54,6 +55,8 @@ pub struct ConsumerParams {
     pub ensure: Ensure,
     /// Where the write clock is when the broker does not give it back.
     pub kept: KeptMetadata,
+    /// Where it is asked to set partitions back.
+    pub desk: Desk,
 }
 
 impl fmt::Debug for ConsumerParams {

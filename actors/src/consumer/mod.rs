@@ -19,6 +19,7 @@
 //!  actor.rs   shell: topic, thread, drain          poll.rs + poll/  the loop on its thread   client.rs  Kafka's client and callbacks
 //!  state.rs   pure: positions, flights, commits    forming.rs  pure: the batch being filled    committer.rs  commits, on a thread of their own
 //!  intake.rs  the wait for budget                  write_clock.rs  pure: what rows are written with    start.rs  pure: where a partition starts
+//!  set_back.rs  a replay's question to it
 //! ```
 
 mod actor;
@@ -28,6 +29,7 @@ mod error;
 pub(crate) mod forming;
 mod intake;
 mod poll;
+mod set_back;
 pub(crate) mod start;
 pub(crate) mod state;
 mod write_clock;
@@ -39,5 +41,6 @@ mod tests;
 
 pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata};
 pub use error::ConsumerError;
+pub use set_back::{Desk, NotSetBack, SetBack};
 pub use start::{clock_of, metadata_of, place_of, would_start};
 pub use write_clock::{Tick, WriteClock};

@@ -4,6 +4,7 @@
 //! back to polling within [`PATIENCE`], the time of a drain or a question's time-out, whatever downstream does, so the group keeps this member.
 //! Not guaranteed: that batches in flight are done when partitions are lost, or not drained in time; who reads them again writes the same.
 
+mod back;
 mod group;
 mod settle;
 
@@ -79,7 +80,7 @@ struct Sent {
     end: Receiver<BatchDone>,
 }
 
-/// Reads the topic until `drain` is true and all that was taken is settled and committed, or until `cancel`.
+/// Reads the topic until `drain` is true, or partitions were set back, and all that was taken is settled and committed; or until `cancel`.
 pub(super) fn run(params: &ConsumerParams, progress: &Progress, drain: &AtomicBool, cancel: &Cancel) -> Result<(), ConsumerError> {
     let client = Client::connect(params)?;
     let _working = progress.working();
@@ -121,6 +122,9 @@ impl Loop<'_> {
             self.look_around()?;
             self.handle_events()?;
             self.commit()?;
+            if self.asked_back()? {
+                return Ok(());
+            }
             if self.wait.is_some() {
                 self.wait_for_room()?;
             } else if self.params.ledger.is_paused() {

@@ -254,6 +254,11 @@ impl State {
         }
     }
 
+    /// Up to where an assigned partition is written.
+    pub(crate) fn written(&self, partition: Partition) -> Option<Place> {
+        self.tracks.get(&partition).map(Track::place)
+    }
+
     /// What is written and Kafka was not yet asked to commit.
     pub(crate) fn to_commit(&self) -> Vec<Commit> {
         let due = self.tracks.iter().filter(|(_, track)| track.written > track.asked);

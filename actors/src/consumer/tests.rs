@@ -20,6 +20,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::poll;
+use super::set_back::{Desk, NotSetBack, SetBack};
 use super::{Consumer, ConsumerError, ConsumerParams, Ensure, WriteClock, metadata_of};
 use crate::kernel::{
     self, Backoff, Budget, Cancel, ChildSpec, Class, Environment, Exit, Lease, Limits, Mailbox, Progress, Registry, Restart, Strategy,
@@ -78,6 +79,7 @@ struct Rig {
     budget: Budget,
     ledger: Arc<Ledger>,
     progress: Progress,
+    desk: Desk,
 }
 
 impl Rig {
@@ -97,13 +99,14 @@ impl Rig {
             ledger: Arc::clone(&ledger),
             ensure: Arc::new(|| async { Ok(()) }.boxed()),
             kept: Arc::new(|| Ok(BTreeMap::new())),
+            desk: Desk::default(),
         };
         change(&mut params);
         let (drain, telemetry, budget) = (Arc::new(AtomicBool::new(false)), Arc::clone(&params.telemetry), params.budget.clone());
-        let progress = Progress::default();
+        let (progress, desk) = (Progress::default(), params.desk.clone());
         let (asked, tells) = (Arc::clone(&drain), progress.clone());
         let thread = thread::spawn(move || poll::run(&params, &tells, &asked, &Cancel::default()));
-        Self { thread, inbox, drain, telemetry, budget, ledger, progress }
+        Self { thread, inbox, drain, telemetry, budget, ledger, progress, desk }
     }
 
     fn try_batch(&mut self) -> Option<Lease<RawBatch>> {
@@ -129,6 +132,14 @@ impl Rig {
 
     fn paused(&self) -> bool {
         self.telemetry.partitions().iter().any(|view| view.paused)
+    }
+
+    /// Asks for partitions to be set back; the answer comes by the thread.
+    fn ask_back(&self, to: &[(Partition, Offset)]) -> JoinHandle<Result<usize, NotSetBack>> {
+        let set_back = SetBack { to: to.iter().copied().collect(), by: "a test".to_owned(), reason: "to see".to_owned() };
+        let desk = self.desk.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        thread::spawn(move || runtime.block_on(desk.ask(set_back)))
     }
 
     fn stop(self) -> Result<(), ConsumerError> {
@@ -354,6 +365,60 @@ fn a_second_consumer_takes_over_without_loss_and_starts_behind_what_the_first_ha
 }
 
 #[test]
+fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_with_later_timestamps() {
+    let cluster = cluster(2);
+    produce(&cluster, 0, 20);
+    produce(&cluster, 1, 5);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let batches = rig.batches(25);
+    let last = batches.iter().flat_map(|batch| &batch.body.records).rfind(|record| record.partition == 0).unwrap().write_ts;
+    let asked = rig.ask_back(&[(0, 5), (1, 9)]);
+    thread::sleep(Duration::from_millis(50));
+    assert!(!asked.is_finished(), "what is in flight comes first");
+    batches.into_iter().for_each(|batch| drop(settle(batch)));
+    assert_eq!(asked.join().unwrap(), Ok(1), "a partition that was not read so far stays where it is");
+    let (ledger, telemetry) = (Arc::clone(&rig.ledger), Arc::clone(&rig.telemetry));
+    rig.thread.join().unwrap().unwrap();
+    let place = ledger.places()[&0];
+    assert_eq!((place.offset, place.clock), (5, last));
+    let committed = commits(&cluster, 2);
+    assert_eq!((&committed[&0], committed[&1].0), (&(5, metadata_of(&place)), 5));
+    assert_eq!(telemetry.written(), BTreeMap::from([(0, 5), (1, 5)]));
+
+    let mut rig = Rig::start(&cluster, 1 << 20, |params| params.ledger = ledger);
+    let again: Vec<_> = rig.batches(15).into_iter().flat_map(|batch| batch.body.records.clone()).collect();
+    assert_eq!(again.iter().map(|record| record.offset).collect::<Vec<_>>(), (5..20).collect::<Vec<_>>());
+    assert!(again.iter().all(|record| record.write_ts > last));
+    drop(rig.thread);
+}
+
+#[test]
+fn what_kafka_does_not_confirm_ends_the_incarnation_and_what_another_member_reads_is_not_set_back() {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 5);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    settle(rig.batch());
+    until("the commit", || rig.telemetry.partitions().iter().any(|view| view.committed == 5).then_some(()));
+    assert_eq!(rig.ask_back(&[(0, 0), (7, 0)]).join().unwrap(), Err(NotSetBack::Elsewhere(vec![7])));
+    produce(&cluster, 0, 1);
+    settle(rig.batch());
+    until("the commit", || rig.telemetry.partitions().iter().any(|view| view.committed == 6).then_some(()));
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 3]);
+    assert!(matches!(rig.ask_back(&[(0, 0)]).join().unwrap(), Err(NotSetBack::Unsure(_))));
+    rig.thread.join().unwrap().unwrap();
+    assert_eq!(commits(&cluster, 1)[&0].0, 6);
+}
+
+#[test]
+fn nobody_is_set_back_where_nobody_reads() {
+    let desk = Desk::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let set_back = SetBack { to: BTreeMap::from([(0, 0)]), by: String::new(), reason: String::new() };
+    assert_eq!(runtime.block_on(desk.ask(set_back)), Err(NotSetBack::NotReading));
+    assert!(desk.take().is_none(), "it is withdrawn");
+}
+
+#[test]
 fn a_commit_that_kafka_refuses_is_made_again() {
     let cluster = cluster(1);
     produce(&cluster, 0, 1);
@@ -466,6 +531,7 @@ fn the_shell_waits_for_the_topic_and_a_stop_ends_it_when_all_is_settled() {
         ledger: Arc::new(Ledger::in_memory(SystemClock::shared())),
         ensure,
         kept: Arc::new(|| Ok(BTreeMap::new())),
+        desk: Desk::default(),
     };
     let backoff = Backoff { min: Duration::from_millis(1), max: Duration::from_millis(1) };
     let limits = Limits { max_restarts: 0, within: EVER, backoff, backoff_reset: EVER };

@@ -220,13 +220,26 @@ impl Ledger {
     /// # Errors
     /// When the journal has failed: nobody knows then what is.
     pub async fn settled(&self) -> Result<(), JournalError> {
-        let upto = self.inner().state.seq;
+        let upto = self.last_event();
         let mut durable = self.durable.clone();
         let there = |durable: &Durable| !matches!(durable, Durable::Upto(seq) if *seq < upto);
-        match durable.wait_for(there).await.as_deref() {
-            Ok(Durable::Upto(_)) => Ok(()),
-            Ok(Durable::Failed(why)) => Err(JournalError::Closed(why.clone())),
-            Err(_) => Err(JournalError::Closed("its writer is gone".into())),
+        // Its writer is gone, which is looked at below.
+        let _ = durable.wait_for(there).await;
+        match self.is_durable(upto) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(JournalError::Closed("its writer is gone".into())),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Whether an event and all before it are on the disk, or there is no journal. For who can't wait as [`Ledger::settled`] does.
+    ///
+    /// # Errors
+    /// When the journal has failed.
+    pub fn is_durable(&self, event: u64) -> Result<bool, JournalError> {
+        match &*self.durable.borrow() {
+            Durable::Upto(seq) => Ok(*seq >= event),
+            Durable::Failed(why) => Err(JournalError::Closed(why.clone())),
         }
     }
 

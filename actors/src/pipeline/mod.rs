@@ -22,5 +22,5 @@ mod view;
 
 pub use blueprint::Blueprint;
 pub use outlook::outlook;
-pub use running::{Options, Role, Running, StartError, journal_dir, start};
+pub use running::{Options, Role, Running, StartError, is_running, journal_dir, start};
 pub use view::Viewer;

@@ -19,7 +19,7 @@ use super::view::{Sources, Viewer};
 use crate::api::{Api, ApiParts, Gate, Listener, TokenError, Triggers};
 use crate::broker::embedded::{Address, Claim};
 use crate::broker::{self, Access, Broker, BrokerError};
-use crate::consumer::{Consumer, ConsumerError, ConsumerParams, place_of};
+use crate::consumer::{Consumer, ConsumerError, ConsumerParams, Desk, place_of};
 use crate::failpoint::journal_is_off;
 use crate::fetcher::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
 use crate::journal::{RealDisk, Settings};
@@ -36,6 +36,9 @@ use crate::telemetry::{Sentinel, Telemetry};
 use crate::traces::{Traces, TracesParts};
 use crate::transformer::Transformer;
 use crate::writer::{Writer, WriterParts};
+
+/// The file in the data directory that the process on it holds locked.
+const LOCK: &str = "LOCK";
 
 /// A part of the tree that a process may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,6 +149,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         telemetry: Arc::clone(&telemetry),
         ledger: Arc::clone(&ledger),
         clock: Arc::clone(&options.clock),
+        desk: Desk::default(),
     };
 
     let fetcher = FetcherLink::default();
@@ -163,7 +167,8 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
             Broker::new(address.clone(), data_dir.clone())
         }));
     }
-    if has(Role::Egress) && pipeline.writes() {
+    let reads_here = has(Role::Egress) && pipeline.writes();
+    if reads_here {
         let (kind, consistency) = Store::kind_of(pipeline);
         telemetry.writes_to(kind, &consistency);
         let budget = Budget::new("consumer -> writer", common.egress_budget());
@@ -203,6 +208,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         clock: Arc::clone(&options.clock),
         ledger: Arc::clone(&ledger),
         journal: (!journal_is_off()).then(|| journal_dir(pipeline)),
+        desk: reads_here.then(|| common.desk.clone()),
         triggers: fetches_here.then(|| Arc::new(fetcher.clone()) as Arc<dyn Triggers>),
     });
     let lineage = (pipeline.lineage.is_some() && !journal_is_off()).then(|| LineageParts {
@@ -271,12 +277,18 @@ fn lock_data_dir(pipeline: &Pipeline) -> Result<File, StartError> {
     let path = pipeline.data_dir();
     let unusable = |cause| StartError::DataDir { path: path.clone(), cause };
     std::fs::create_dir_all(&path).map_err(unusable)?;
-    let lock = File::options().create(true).truncate(false).write(true).open(path.join("LOCK")).map_err(unusable)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked(path)),
         Err(std::fs::TryLockError::Error(cause)) => Err(unusable(cause)),
     }
+}
+
+/// Whether a process runs on the pipeline's data directory.
+pub fn is_running(pipeline: &Pipeline) -> bool {
+    let lock = File::open(pipeline.data_dir().join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
 /// What every part of the tree is made with.
@@ -287,6 +299,7 @@ struct Common {
     telemetry: Arc<Telemetry>,
     ledger: Arc<Ledger>,
     clock: SharedClock,
+    desk: Desk,
 }
 
 impl Common {
@@ -393,6 +406,7 @@ impl Common {
                     ready.map_err(|error| ConsumerError::Topic { topic, class: error.class(), reason: error.to_string() })
                 })
             }),
+            desk: self.desk.clone(),
             kept: Arc::new(move || broker::kept_commits(&broker, &group, &topic).map_err(|error| error.to_string())),
         }
     }

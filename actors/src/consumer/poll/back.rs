@@ -1,0 +1,112 @@
+//! Setting partitions back while they are read, which only the member of the group that reads them may do.
+//!
+//! Guarantee: what was read before is written and committed first, the journal has the act on the disk before Kafka hears of it, and a place that
+//! is set back begins a lineage; so nothing of the time before is ever taken for one of the time after. The incarnation ends with it, and the next one
+//! begins where the group says, as after a crash: there is no other way into a partition. Refused, it reads on as if nobody had asked.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use forebay_schemas::event::{Event, Offsets, Place, Places};
+use forebay_schemas::offset::{Offset, Partition};
+
+use super::super::set_back::{NotSetBack, Question, SetBack};
+use super::super::state::Commit;
+use super::settle::DRAIN_WITHIN;
+use super::{End, Loop, STEP};
+use crate::failpoint::point;
+
+/// How long the journal may take to have the act on the disk.
+const KEPT_WITHIN: Duration = Duration::from_secs(10);
+
+impl Loop<'_> {
+    /// Answers whoever asks for partitions to be set back. True when this incarnation is done.
+    pub(super) fn asked_back(&mut self) -> Result<bool, End> {
+        // Between an assignment and where it starts nobody knows yet what is read here.
+        if self.unanswered.is_some() {
+            return Ok(false);
+        }
+        let Some(Question { set_back, answer }) = self.params.desk.take() else { return Ok(false) };
+        let end = self.set_back(&set_back)?;
+        let done = matches!(end, Ok(1..) | Err(NotSetBack::Unsure(_)));
+        // Who asked may have gone.
+        let _ = answer.send(end);
+        Ok(done)
+    }
+
+    fn set_back(&mut self, SetBack { to, by, reason }: &SetBack) -> Result<Result<usize, NotSetBack>, End> {
+        let partitions: Vec<Partition> = to.keys().copied().collect();
+        let elsewhere: Vec<_> = partitions.iter().copied().filter(|partition| !self.state.is_assigned(*partition)).collect();
+        if !elsewhere.is_empty() {
+            return Ok(Err(NotSetBack::Elsewhere(elsewhere)));
+        }
+        self.send()?;
+        self.drain(&partitions, Some(self.now() + DRAIN_WITHIN))?;
+        self.commit_last(&partitions)?;
+        if self.state.flies_of(&partitions) || !self.state.unconfirmed(&partitions).is_empty() {
+            return Ok(Err(NotSetBack::InFlight));
+        }
+        for (&partition, &offset) in to {
+            match self.client.ends(partition) {
+                Ok((begin, _)) if begin > offset => return Ok(Err(NotSetBack::Removed { partition, begin })),
+                Ok(_) => {}
+                Err(error) => return Ok(Err(NotSetBack::Unanswered(error.to_string()))),
+            }
+        }
+        let lineage = rand::random();
+        let from: BTreeMap<Partition, Place> =
+            partitions.iter().filter_map(|&partition| Some((partition, self.state.written(partition)?))).collect();
+        let back = |(&partition, &offset): (&Partition, &Offset)| {
+            let before = from.get(&partition).filter(|before| offset < before.offset)?;
+            Some((partition, Place { offset, clock: before.clock, lineage }))
+        };
+        let places: Places = to.iter().filter_map(back).collect();
+        if places.0.is_empty() {
+            return Ok(Ok(0));
+        }
+        if let Err(refused) = self.keep(Event::OffsetsReset {
+            by: by.clone(),
+            reason: reason.clone(),
+            from: places.0.keys().map(|partition| (*partition, from[partition].offset)).collect::<Offsets>(),
+            to: places.clone(),
+        })? {
+            return Ok(Err(refused));
+        }
+        Ok(self.begin_again(&places).map(|()| places.0.len()))
+    }
+
+    /// Has the journal keep an event, and waits until it is on the disk.
+    fn keep(&mut self, event: Event) -> Result<Result<(), NotSetBack>, End> {
+        let ledger = &self.params.ledger;
+        ledger.saw(event);
+        let (upto, deadline) = (ledger.last_event(), self.now() + KEPT_WITHIN);
+        loop {
+            match self.params.ledger.is_durable(upto) {
+                Ok(true) => return Ok(Ok(())),
+                Ok(false) if self.now() < deadline => {}
+                Ok(false) => return Ok(Err(NotSetBack::Journal(format!("the journal is not on the disk in {KEPT_WITHIN:?}")))),
+                Err(failed) => return Ok(Err(NotSetBack::Journal(failed.to_string()))),
+            }
+            self.look_around()?;
+            thread::sleep(STEP);
+        }
+    }
+
+    /// Commits the places, after which this incarnation reads none of their partitions any more.
+    fn begin_again(&mut self, places: &Places) -> Result<(), NotSetBack> {
+        point("consumer::before_set_back");
+        let commits: Vec<_> = places.0.iter().map(|(&partition, &place)| Commit { partition, place }).collect();
+        let partitions: Vec<_> = places.0.keys().copied().collect();
+        let end = self.client.commit(&commits).map_err(|error| NotSetBack::Unsure(error.to_string()));
+        if end.is_ok() {
+            for (&partition, place) in &places.0 {
+                self.params.telemetry.partition(partition, |view| (view.written, view.committed) = (place.offset, place.offset));
+            }
+            tracing::info!(topic = self.params.topic, ?partitions, "set back; reading begins again");
+        }
+        self.state.revoke(&partitions);
+        self.gone(&partitions);
+        end
+    }
+}
