@@ -98,6 +98,9 @@ fn text(plan: &RunPlan) -> String {
         0 => put(&mut text, &format!("journal {}: begins", journal.folder)),
         last => put(&mut text, &format!("journal {}: goes on after event {last}", journal.folder)),
     }
+    if journal.running {
+        put(&mut text, "  a process runs on it: this is what a start would do once that has stopped");
+    }
     let does = match journal.desired.state {
         DesiredState::Running => return text,
         DesiredState::Paused => "paused: it fetches and reads nothing",

@@ -235,6 +235,7 @@ fn a_plan_of_an_embedded_pipeline_tells_of_the_first_run_of_the_next_and_of_anot
         (0, &"keep".into(), &false.into()),
         "beside the process: {live:#}"
     );
+    assert_eq!((&live["journal"]["running"], &next["journal"]["running"]), (&true.into(), &false.into()));
     assert!(started.stop().success());
 }
 

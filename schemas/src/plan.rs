@@ -219,6 +219,8 @@ pub struct JournalPlan {
     pub folder: String,
     /// Its last event; 0 when it would begin.
     pub last: u64,
+    /// Whether a process runs on it now; another `run` would be refused until it has stopped.
+    pub running: bool,
     /// What the pipeline is meant to do: paused it reads and fetches nothing, drained it fetches nothing.
     pub desired: Desired,
 }

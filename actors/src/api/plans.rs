@@ -142,8 +142,7 @@ async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<u64
                 by,
                 reason: &why,
             };
-            let end = redriver.apply(&redrive).await;
-            end.map_err(|error| match error {
+            redriver.apply(&redrive).await.map_err(|error| match error {
                 RedriveError::Journal(error) => error.into(),
                 error => Refusal::new(&problem::KAFKA_AWAY, error.to_string()),
             })

@@ -1,6 +1,6 @@
 //! What a start of the pipeline would do, out of the file, the journal, and what Kafka and the store hold.
 //!
-//! Pure. Guarantee: it decides by what the start itself decides by: the same topics, the same check of the table, the same commands to the ledger, the same
+//! Asks no server, and writes nothing. Guarantee: it decides by what the start itself decides by: the same topics, the same check of the table, the same commands to the ledger, the same
 //! rule for where a partition begins. Not guaranteed: that things are as they were when the start comes.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use forebay_schemas::plan::{
 };
 
 use super::blueprint::Blueprint;
-use super::running::{Role, first_commands, journal_dir};
+use super::running::{Role, first_commands, is_running, journal_dir};
 use crate::broker::{Committed, Look, TopicLook, TopicState, WantedTopic};
 use crate::consumer::{ConsumerError, would_start};
 use crate::fetcher::without_secrets;
@@ -86,7 +86,12 @@ fn started(blueprint: &Blueprint, before: &State) -> (State, Vec<Event>) {
 }
 
 fn journal(pipeline: &Pipeline, before: &State) -> JournalPlan {
-    JournalPlan { folder: journal_dir(pipeline).display().to_string(), last: before.seq, desired: before.desired.clone() }
+    JournalPlan {
+        folder: journal_dir(pipeline).display().to_string(),
+        last: before.seq,
+        running: is_running(pipeline),
+        desired: before.desired.clone(),
+    }
 }
 
 fn topic(pipeline: &Pipeline, wanted: &WantedTopic, there: Option<&TopicLook>) -> TopicPlan {

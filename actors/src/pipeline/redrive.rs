@@ -1,7 +1,7 @@
 //! Putting dead letters into the topic again, as new records.
 //!
 //! Guarantee: a letter counts as redriven only when Kafka has acknowledged its record and the journal has that on the disk, and such a letter is not
-//! redriven again. Key, value and headers are the record's own, and one header more says which letter it was: see [`letter`](crate::message::letter).
+//! redriven again. Key, value and headers are the record's own, and one header more says which letter it was: see [`letter`].
 //! A crash in between redrives the last `CHUNK` letters again, which the table does not show. Not guaranteed: that rows written since for the same key
 //! stay, for a record that is produced again is the newest of its key.
 //!
