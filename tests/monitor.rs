@@ -574,6 +574,27 @@ fn dead_letters_of_a_demo_are_redriven_from_the_view_after_their_plan_was_shown(
     assert_eq!((by_reason("the schema takes them now"), by_reason("only this one")), (all, 1), "{events:#?}");
 }
 
+#[test]
+fn a_demo_that_runs_reads_its_records_again_from_the_view_after_the_plan_was_shown() {
+    let demo = Demo::new();
+    let running = demo.start(&["--rate", "200"], &[]);
+    let http = Http::new(&demo.url());
+    running.wait_until("it flows", |look| number(&look["totals"]["written"]) > 100);
+    let all = number(&held(&http, "drained")["totals"]["consumed"]);
+    let mut view = Terminal::monitor(&format!("--operate --url {}", demo.url()), &[]);
+    view.wait_for("operate: admin");
+    view.press("Ybegin\r");
+    view.wait_for(&format!("{} records; the plan holds until", count(all)));
+    say_why(&mut view, "the SQL cut addresses");
+    view.wait_for(&format!("done: read records again, {all} records"));
+    let settled = |look: &Value| list(&look["partitions"]).iter().all(|partition| partition["committed"] == partition["end"]);
+    running.wait_until("all is written again", |look| number(&look["totals"]["consumed"]) == 2 * all && settled(look));
+    view.show("journal");
+    view.press("/OffsetsReset\r");
+    view.wait_for("the SQL cut addresses");
+    assert_eq!(journal(&demo, "OffsetsReset").len(), 1);
+}
+
 /// Events of a type in the journal of a demo.
 fn journal(demo: &Demo, kind: &str) -> Vec<Value> {
     let mut command = forebay();

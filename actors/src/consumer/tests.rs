@@ -397,7 +397,7 @@ fn what_kafka_does_not_confirm_ends_the_incarnation_and_what_another_member_read
     let cluster = cluster(1);
     produce(&cluster, 0, 5);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    settle(rig.batch());
+    rig.batches(5).into_iter().for_each(|batch| drop(settle(batch)));
     until("the commit", || rig.telemetry.partitions().iter().any(|view| view.committed == 5).then_some(()));
     assert_eq!(rig.ask_back(&[(0, 0), (7, 0)]).join().unwrap(), Err(NotSetBack::Elsewhere(vec![7])));
     produce(&cluster, 0, 1);
