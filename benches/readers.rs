@@ -2,7 +2,7 @@
 //! against real Kafka and real Cassandra on this machine.
 //!
 //! Each round pauses the pipeline, fills the topic, and measures from the resume until all of it is in the table. Rounds with and without
-//! readers alternate. `make bench` prints each round, and the ratio of all rounds.
+//! readers alternate. `make bench` prints each round, and the ratio of the pairs of rounds: the servers share the machine and vary by more than what is asked.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails by the one and speaks by the other")]
 
@@ -23,10 +23,12 @@ const READERS: usize = 1_000;
 /// How much a reader reads at a time, and how long it waits then: 512 bytes a second, far less than happens.
 const PIECE: usize = 512;
 const BETWEEN: Duration = Duration::from_secs(1);
+/// How long the process has to let readers go.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
 /// Records a round.
 const RECORDS: u32 = 60_000;
 /// Pairs of rounds after the one that warms the servers up.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 16;
 
 fn main() {
     let kafka = Kafka::start_sized(Size::Bench, None);
@@ -38,7 +40,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let mut bench = Bench { job: &job, running: &running, bootstrap: kafka.bootstrap(), http: reqwest::Client::new(), produced: 0 };
-        let (mut with, mut without, mut most) = (Duration::ZERO, Duration::ZERO, [0; 2]);
+        let (mut ratios, mut most) = (Vec::new(), [0; 2]);
         for round in 0..=ROUNDS {
             let mut took = [Duration::ZERO; 2];
             for crowd in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
@@ -50,14 +52,28 @@ fn main() {
                 let rate = f64::from(RECORDS) / took[crowd].as_secs_f64();
                 println!("{kind} {round}: {} readers: {rate:.0} rows/s, at most {} MB resident", readers.len(), memory / 1_000_000);
                 readers.iter().for_each(JoinHandle::abort);
+                // The next round is to begin without them.
+                tokio::time::sleep(GONE_WITHIN).await;
             }
             if round > 0 {
-                without += took[0];
-                with += took[1];
+                ratios.push(took[0].as_secs_f64() / took[1].as_secs_f64());
             }
         }
-        println!("throughput with {READERS} slow readers over throughput without: {:.3}", without.as_secs_f64() / with.as_secs_f64());
-        println!("at most resident without readers: {} MB, with them: {} MB", most[0] / 1_000_000, most[1] / 1_000_000);
+        ratios.sort_by(f64::total_cmp);
+        let at = |part: usize| ratios[(ratios.len() - 1) * part / 4];
+        println!(
+            "throughput with {READERS} slow readers over throughput without, of {} pairs of rounds: median {:.3}, quartiles {:.3} and {:.3}",
+            ratios.len(),
+            at(2),
+            at(1),
+            at(3)
+        );
+        println!(
+            "at most resident without readers: {} MB, with them: {} MB; {} MB of it are pages of the program's file",
+            most[0] / 1_000_000,
+            most[1] / 1_000_000,
+            bench.status("RssFile:") / 1_000_000
+        );
     });
 }
 
@@ -118,8 +134,13 @@ impl Bench<'_> {
 
     /// Bytes that the process has in memory.
     fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// Bytes, as the system tells them of the process (`man 5 proc_pid_status`).
+    fn status(&self, what: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 }

@@ -11,7 +11,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use forebay_schemas::pipeline::Pipeline;
 
-use super::events::CHUNK;
+use super::events::{CHUNK, FOLLOWERS_MOST};
 use super::gate::{Gate, gate};
 use super::{State, Triggers, router};
 use crate::broker::Access;
@@ -22,7 +22,7 @@ use crate::pipeline::Viewer;
 use crate::transformer::Plan;
 
 /// The most connections at once: every stream of events, and room for those who ask for something.
-const CONNECTIONS_MOST: usize = super::STREAMS_MOST + 256;
+const CONNECTIONS_MOST: usize = FOLLOWERS_MOST + 256;
 /// How long a client may take to send its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -88,6 +88,8 @@ impl Actor for Api {
             .workers(1)
             // A client that reads slowly holds so much of what was already read for it.
             .h1_write_buffer_size(CHUNK)
+            // A client that closed its end has gone, and its place is free, also while it waits for an event.
+            .h1_allow_half_closed(false)
             .max_connections(CONNECTIONS_MOST)
             .client_request_timeout(HEAD_TIMEOUT)
             .shutdown_timeout(1)

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -24,10 +24,32 @@ use crate::journal::{Durable, Follower, JournalError};
 pub(super) const CHUNK: usize = 8 << 10;
 /// After an event, how long more of them are waited for, so that a thousand clients don't read the journal at each.
 const GATHER: Duration = Duration::from_millis(25);
-/// How many clients read the journal's files at the same moment; each read holds a thread, and what the system's allocator keeps for it.
-pub(super) const READ_AT_ONCE: usize = 2;
+/// The most clients that follow the events at once.
+pub(super) const FOLLOWERS_MOST: usize = 1_024;
+/// With several who follow nobody reads for so many times as long as the last read took, at the most: all of them together get a twentieth of a core,
+/// so that a thousand who begin with the first event don't slow the pipeline down.
+const REST_MOST: u32 = 19;
 /// A line that says nothing comes so often when nothing happens, so that whoever is between does not end the connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Those who follow at once: how many there may be, and whose turn it is to read.
+#[derive(Clone)]
+pub(super) struct Crowd {
+    places: Arc<Semaphore>,
+    turn: Arc<Semaphore>,
+}
+
+impl Crowd {
+    pub(super) fn new() -> Self {
+        Self { places: Arc::new(Semaphore::new(FOLLOWERS_MOST)), turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// How long nobody reads after a read that took so long.
+    fn rest(&self, took: Duration) -> Duration {
+        let others = FOLLOWERS_MOST.saturating_sub(self.places.available_permits() + 1);
+        took * u32::try_from(others).map_or(REST_MOST, |others| others.min(REST_MOST))
+    }
+}
 
 /// The journal from one event on, as far as it is on the disk.
 pub(super) struct Feed {
@@ -35,10 +57,9 @@ pub(super) struct Feed {
     durable: watch::Receiver<Durable>,
     /// The last event that was given.
     given: u64,
-    /// Whose turn it is to read.
-    turns: Arc<Semaphore>,
-    /// One of the clients that there may be at once.
-    _one: Option<OwnedSemaphorePermit>,
+    crowd: Crowd,
+    /// Its place in the crowd.
+    _place: OwnedSemaphorePermit,
 }
 
 /// From the event asked for on, or after the last one that came, or what happens from here on.
@@ -55,12 +76,12 @@ pub(super) async fn follow(state: web::Data<State>, asked: Asked, request: HttpR
                 .ok_or_else(|| Refusal::new(&problem::EVENT_ID, format!("it is {text:?}")))?,
         ),
     };
-    let Ok(one) = Arc::clone(&state.streams).try_acquire_owned() else {
+    let Ok(place) = Arc::clone(&state.crowd.places).try_acquire_owned() else {
         return Err(Refusal::new(&problem::API_BUSY, "as many clients follow the events as may at once"));
     };
     let ledger = &state.parts.ledger;
     let from = last.map(|last| last.saturating_add(1)).or(asked.whole("from")).unwrap_or_else(|| ledger.last_event() + 1);
-    let feed = Feed { _one: Some(one), ..Feed::new(folder, from.max(1), ledger.durable(), Arc::clone(&state.turns)) };
+    let feed = Feed::new(folder, from.max(1), ledger.durable(), state.crowd.clone(), place);
     Ok(HttpResponse::Ok().content_type("text/event-stream").insert_header((header::CACHE_CONTROL, "no-store")).streaming(feed.stream()))
 }
 
@@ -79,8 +100,8 @@ impl From<JournalError> for Halt {
 
 impl Feed {
     /// The events of the journal in a folder from `from` on.
-    fn new(folder: &Path, from: u64, durable: watch::Receiver<Durable>, turns: Arc<Semaphore>) -> Self {
-        Self { follower: Follower::new(folder, from), durable, given: from.saturating_sub(1), turns, _one: None }
+    fn new(folder: &Path, from: u64, durable: watch::Receiver<Durable>, crowd: Crowd, place: OwnedSemaphorePermit) -> Self {
+        Self { follower: Follower::new(folder, from), durable, given: from.saturating_sub(1), crowd, _place: place }
     }
 
     /// Its events as they come, until the journal ends.
@@ -89,11 +110,20 @@ impl Feed {
             loop {
                 let Durable::Upto(upto) = *feed.durable.borrow_and_update() else { return None };
                 if upto > feed.given {
-                    let turn = Arc::clone(&feed.turns).acquire_owned().await.ok()?;
-                    let read = tokio::task::spawn_blocking(move || (feed.read(upto), feed)).await;
-                    let (text, back) = read.ok()?;
-                    drop(turn);
+                    let turn = Arc::clone(&feed.crowd.turn).acquire_owned().await.ok()?;
+                    let read = tokio::task::spawn_blocking(move || {
+                        let began = Instant::now();
+                        (feed.read(upto), began.elapsed(), feed)
+                    });
+                    let (text, took, back) = read.await.ok()?;
                     feed = back;
+                    let rest = feed.crowd.rest(took);
+                    if !rest.is_zero() {
+                        tokio::spawn(async move {
+                            tokio::time::sleep(rest).await;
+                            drop(turn);
+                        });
+                    }
                     match text {
                         Ok(text) if text.is_empty() => {}
                         Ok(text) => return Some((Ok(text.into()), feed)),
@@ -155,12 +185,26 @@ mod tests {
         lines.filter_map(|line| line.strip_prefix("id: ")).map(|id| id.parse().unwrap()).collect()
     }
 
+    #[test]
+    fn a_crowd_reads_a_twentieth_of_the_time() {
+        let crowd = Crowd::new();
+        let enter = || Arc::clone(&crowd.places).try_acquire_owned().unwrap();
+        let (_one, _two) = (enter(), enter());
+        assert_eq!(crowd.rest(Duration::from_millis(2)), Duration::from_millis(2));
+        let _more: Vec<_> = (2..FOLLOWERS_MOST).map(|_| enter()).collect();
+        assert_eq!(crowd.rest(Duration::from_millis(2)), Duration::from_millis(38));
+        assert!(Arc::clone(&crowd.places).try_acquire_owned().is_err(), "and no more than so many");
+    }
+
     #[tokio::test]
     async fn what_is_there_comes_first_and_then_what_happens_each_once_and_in_pieces() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = ledger(dir.path());
         happen(&ledger, 5_000);
-        let mut events = Box::pin(Feed::new(dir.path(), 11, ledger.durable(), Arc::new(Semaphore::new(READ_AT_ONCE))).stream());
+        let crowd = Crowd::new();
+        let place = Arc::clone(&crowd.places).try_acquire_owned().unwrap();
+        let mut events = Box::pin(Feed::new(dir.path(), 11, ledger.durable(), crowd.clone(), place).stream());
+        assert_eq!(crowd.rest(Duration::from_millis(1)), Duration::ZERO, "nobody else waits");
         let (mut seen, mut pieces) = (Vec::new(), 0);
         while seen.len() < 4_990 {
             let piece = events.next().await.unwrap().unwrap();

@@ -34,7 +34,6 @@ mod runs;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -46,8 +45,6 @@ pub use gate::{Gate, TokenError};
 
 use self::problem::Refusal;
 
-/// The most clients that follow the events at once.
-const STREAMS_MOST: usize = 1_024;
 /// The most reads of Kafka at once.
 const READS_MOST: usize = 4;
 /// The longest that one request waits for something to change.
@@ -67,20 +64,13 @@ pub(crate) trait Triggers: Send + Sync {
 pub(super) struct State {
     parts: ApiParts,
     plans: plans::Plans,
-    streams: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
+    crowd: events::Crowd,
     reads: Semaphore,
 }
 
 impl State {
     fn new(parts: ApiParts) -> Self {
-        Self {
-            parts,
-            plans: plans::Plans::default(),
-            streams: Arc::new(Semaphore::new(STREAMS_MOST)),
-            turns: Arc::new(Semaphore::new(events::READ_AT_ONCE)),
-            reads: Semaphore::new(READS_MOST),
-        }
+        Self { parts, plans: plans::Plans::default(), crowd: events::Crowd::new(), reads: Semaphore::new(READS_MOST) }
     }
 }
 
