@@ -34,6 +34,9 @@ const REVOKE: &[&str] = &["consumer::before_revoke", "consumer::after_revoke"];
 const JOURNAL: &[&str] =
     &["journal::before_append", "journal::after_append", "journal::after_sync", "journal::before_snapshot", "journal::after_snapshot"];
 
+/// Only a replay passes it: `a_replay_whose_process_dies_before_kafka_heard_of_it_is_none`.
+const SET_BACK: &[&str] = &["consumer::before_set_back"];
+
 /// How often a place is passed before the process is killed there: so often that records are under way everywhere.
 fn passes(point: &str) -> u32 {
     match point {
@@ -221,7 +224,7 @@ fn killed_while_it_writes_its_journal_the_next_life_reads_it() {
 
 #[test]
 fn there_is_a_kill_at_every_place() {
-    let killed = [INTO_THE_TOPIC, OUT_OF_THE_TOPIC, INTO_THE_TABLE, DEAD_LETTERS, SETTLE_AND_COMMIT, REVOKE, JOURNAL].concat();
+    let killed = [INTO_THE_TOPIC, OUT_OF_THE_TOPIC, INTO_THE_TABLE, DEAD_LETTERS, SETTLE_AND_COMMIT, REVOKE, JOURNAL, SET_BACK].concat();
     assert_eq!(killed.iter().collect::<BTreeSet<_>>(), POINTS.iter().collect());
 }
 

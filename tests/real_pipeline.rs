@@ -7,8 +7,9 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_test_services::{Cassandra, Kafka, tools};
+use rdkafka::admin::{NewTopic, TopicReplication};
 use support::api::{Answer, TestApi};
-use support::{Job, Running, committed, ends, plan, produce, read_all, unique, user, user_id, users};
+use support::{Job, Running, admin, committed, ends, plan, produce, read_all, unique, user, user_id, users};
 
 fn job() -> Job {
     Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
@@ -121,6 +122,22 @@ fn a_letter_that_is_redriven_is_the_record_as_it_was_to_its_last_header() {
     running.wait_until("it reads its topic", |s| s["partitions"].as_array().unwrap().iter().any(|p| p["assigned"] == true));
     support::redriven_as_it_was(&job, &running, Kafka::shared().bootstrap());
     assert!(running.stop().success());
+}
+
+#[test]
+fn a_broken_record_larger_than_any_of_this_pipeline_is_a_dead_letter_where_the_topic_takes_it() {
+    let job = job();
+    let (kafka, dead) = (Kafka::shared().bootstrap(), format!("{}.dead", job.topic));
+    admin(kafka, async |kafka, options| {
+        let topic = |name| NewTopic::new(name, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "6000000");
+        kafka.create_topics(&[topic(&job.topic), topic(&dead)], options).await.unwrap();
+    });
+    let broken = format!("{{\"gender\": \"{}\"", "x".repeat(5_000_000));
+    produce(kafka, &job.topic, [("k".to_owned(), broken.clone().into_bytes())].into_iter().chain(users(3)));
+    let end = job.run_until_idle();
+    assert_eq!((&end["written"], &end["rejected"]), (&3.into(), &1.into()), "{end}");
+    let letters = support::read_whole(kafka, &dead, 1);
+    assert_eq!((letters.len(), letters[0].value.as_deref()), (1, Some(broken.as_bytes())));
 }
 
 #[test]

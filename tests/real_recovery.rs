@@ -9,22 +9,13 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use forebay_test_services::{Cassandra, Kafka};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::NewPartitions;
 use serde_json::Value;
 use support::api::{Answer, TestApi};
-use support::{Job, committed, ends, produce, said, user, user_id, users};
+use support::{Job, admin, committed, ends, produce, said, user, user_id, users};
 
 fn job() -> Job {
     Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
-}
-
-/// Asks Kafka to change something.
-fn admin<T>(change: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
-    let client: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", Kafka::shared().bootstrap()).create().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(change(&client, &AdminOptions::new()))
 }
 
 /// Users `0..n` in a version.
@@ -86,7 +77,7 @@ fn a_topic_made_anew_is_read_from_its_begin_and_its_rows_win() {
     kafka.create_topic(&job.topic, 4);
     produce(kafka.bootstrap(), &job.topic, users(100));
     job.run_until_idle();
-    admin(async |kafka, options| kafka.delete_topics(&[&job.topic], options).await.unwrap());
+    admin(kafka.bootstrap(), async |kafka, options| kafka.delete_topics(&[&job.topic], options).await.unwrap());
     let until = std::time::Instant::now() + support::PATIENCE;
     while kafka.topics().contains(&job.topic) {
         assert!(std::time::Instant::now() < until, "the topic is not deleted");
@@ -111,7 +102,7 @@ fn records_that_retention_removed_unread_stop_the_pipeline_until_somebody_says_g
     produce(kafka.bootstrap(), &job.topic, users(100));
     job.run_until_idle();
     produce(kafka.bootstrap(), &job.topic, version(100, 2));
-    admin(async |kafka, options| {
+    admin(kafka.bootstrap(), async |kafka, options| {
         let mut upto = rdkafka::TopicPartitionList::new();
         upto.add_partition_offset(&job.topic, 0, rdkafka::Offset::Offset(150)).unwrap();
         kafka.delete_records(&upto, options).await.unwrap();
@@ -136,7 +127,7 @@ fn partitions_that_are_added_are_read_from_their_begin() {
     produce(kafka.bootstrap(), &job.topic, users(50));
     let running = job.start(&[], &[]);
     running.wait_until("the first are written", |s| s["totals"]["consumed"] == 50);
-    admin(async |kafka, options| kafka.create_partitions(&[NewPartitions::new(&job.topic, 5)], options).await.unwrap());
+    admin(kafka.bootstrap(), async |kafka, options| kafka.create_partitions(&[NewPartitions::new(&job.topic, 5)], options).await.unwrap());
     produce(kafka.bootstrap(), &job.topic, (50..200).map(|n| (user_id(n), user(n, 1).into_bytes())));
     running.wait_until("all are written", |s| s["totals"]["consumed"] == 200);
     assert!(running.stop().success());

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -489,6 +491,8 @@ pub(crate) fn produce(bootstrap: &str, topic: &str, records: impl Iterator<Item 
         .set("acks", "all")
         .set("linger.ms", "20")
         .set("queue.buffering.max.messages", "1000000")
+        // The topic says how large a record may be.
+        .set("message.max.bytes", "67108864")
         .create()
         .unwrap();
     for (key, value) in records {
@@ -550,6 +554,13 @@ pub(crate) fn read_all(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Rea
     let text = |(name, value): (String, Option<Vec<u8>>)| (name, String::from_utf8_lossy(&value.unwrap_or_default()).into_owned());
     let read = |record: Whole| (record.key, record.value, record.headers.into_iter().map(text).collect());
     read_whole(bootstrap, topic, partitions).into_iter().map(read).collect()
+}
+
+/// Asks Kafka to change something.
+pub(crate) fn admin<T>(bootstrap: &str, change: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
+    let client: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(change(&client, &AdminOptions::new()))
 }
 
 /// A record to its last byte.

@@ -21,6 +21,8 @@ use super::error::BrokerError;
 const QUEUE_KIB: u64 = 32 << 10;
 /// What a record's key, headers and framing weigh at most beside its value, for the largest message the client lets out.
 const MESSAGE_OVERHEAD: u64 = 64 << 10;
+/// The largest record that goes from one topic into another; brokers take 1 MiB unless told otherwise.
+const LARGEST_AGAIN: u64 = 64 << 20;
 /// How many events of a client are served to learn of its trouble.
 const EVENTS: usize = 64;
 /// The most librdkafka allows for `message.max.bytes`.
@@ -80,7 +82,16 @@ impl Access {
     /// A producer's properties: acknowledged by all replicas in sync, idempotent, tried again for ever, and keys in the partitions
     /// where Java's clients put them.
     pub fn producer(&self) -> ClientConfig {
-        let message = self.0.max_record_bytes.saturating_add(MESSAGE_OVERHEAD).min(LARGEST_MESSAGE);
+        self.producer_of(self.0.max_record_bytes)
+    }
+
+    /// The same for records that were in a topic already, whoever wrote them: how large one may be is for the topic to say.
+    pub fn producer_again(&self) -> ClientConfig {
+        self.producer_of(LARGEST_AGAIN.max(self.0.max_record_bytes))
+    }
+
+    fn producer_of(&self, record: u64) -> ClientConfig {
+        let message = record.saturating_add(MESSAGE_OVERHEAD).min(LARGEST_MESSAGE);
         // On loopback a codec costs more than it saves, and the embedded broker undoes it record by record.
         let codec = if self.is_embedded() { "none" } else { "lz4" };
         let mut config = self.with_defaults(&[

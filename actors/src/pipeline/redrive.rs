@@ -139,7 +139,7 @@ impl Redriver<'_> {
     /// # Errors
     /// When Kafka is away or refuses, or the journal can't be written. What was done until then is in the journal.
     pub async fn apply(&self, redrive: &Redrive) -> Result<u64, RedriveError> {
-        let mut config = self.access.producer();
+        let mut config = self.access.producer_again();
         // Somebody waits for the answer; what was not delivered by then is tried again by the next redrive.
         config.set("message.timeout.ms", "30000");
         let producer: FutureProducer = config.create().map_err(|cause| self.access.error("make a client", cause, None))?;

@@ -357,7 +357,7 @@ impl Common {
                 let parts = WriterParts {
                     pipeline: Arc::clone(&self.pipeline),
                     spec: table,
-                    dead_letters: self.access.producer(),
+                    dead_letters: self.access.producer_again(),
                     sql_fingerprint: plan.fingerprint(),
                     telemetry: Arc::clone(&self.telemetry),
                     clock: Arc::clone(&self.clock),

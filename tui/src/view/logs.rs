@@ -37,7 +37,7 @@ fn says(canvas: &Canvas<'_>) -> (String, Role) {
         (None, Kind::Recording(_)) if book.is_empty() => {
             return ("this recording has no log lines up to here; --record takes them with the rest".to_owned(), Role::Warn);
         }
-        (None, Kind::Process) if !model.asks() => {
+        (None, Kind::Process) if book.is_empty() && !model.asks() => {
             return ("log lines are read from the API, and this process has none".to_owned(), Role::Warn);
         }
         _ => {}
