@@ -2,14 +2,12 @@
 //!
 //! Of a pipeline that runs it asks the API, for only who reads the partitions may set them back; else it moves the group's offsets itself.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-use forebay_actors::pipeline::replay::{From, Move, ReplayError};
+use chrono::Utc;
+use forebay_actors::pipeline::replay::{Move, ReplayError};
 use forebay_actors::pipeline::{Running, is_running};
-use forebay_schemas::api::{PlanRequest, ReplayFrom};
-use forebay_schemas::offset::ByPartition;
+use forebay_schemas::api::{NotFrom, PlanRequest, ReplayFrom};
 use serde_json::json;
 
 use crate::Global;
@@ -48,27 +46,15 @@ pub(crate) struct Args {
 /// From where, as it stands on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Wanted {
-    At(From),
+    At(ReplayFrom),
     Ago(Duration),
 }
 
 fn parse(text: &str) -> Result<Wanted, String> {
-    if text == "begin" {
-        return Ok(Wanted::At(From::Begin));
-    }
-    if let Ok(time) = text.parse::<DateTime<Utc>>() {
-        return Ok(Wanted::At(From::Time(time)));
-    }
     if let Some(ago) = humantime::parse_duration(text).ok().filter(|ago| !ago.is_zero()) {
         return Ok(Wanted::Ago(ago));
     }
-    let offsets = text.split(',').map(|pair| {
-        let (partition, offset) = pair.split_once(':')?;
-        Some((partition.trim().parse().ok()?, offset.trim().parse().ok().filter(|offset: &i64| *offset >= 0)?))
-    });
-    let offsets = offsets.collect::<Option<BTreeMap<i32, i64>>>();
-    let what = "it is neither begin, nor PARTITION:OFFSET,…, nor a time such as 2026-11-24T06:00:00Z, nor how long ago, such as 2h";
-    Ok(Wanted::At(From::Offsets(offsets.ok_or(what)?)))
+    text.parse().map(Wanted::At).map_err(|why: NotFrom| format!("{why}, nor how long ago, such as 2h"))
 }
 
 /// How long the broker may take to answer at first; the embedded one starts with this command.
@@ -80,7 +66,7 @@ pub(crate) fn replay(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
     let pipeline = crate::load_pipeline(global)?;
     let from = match &args.from {
         Wanted::At(from) => from.clone(),
-        Wanted::Ago(ago) => From::Time(Utc::now() - *ago),
+        Wanted::Ago(ago) => ReplayFrom::Time(Utc::now() - *ago),
     };
     if args.target.url.is_some() || is_running(&pipeline) {
         return ask(global, talk, args, from);
@@ -107,12 +93,7 @@ pub(crate) fn replay(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
 }
 
 /// Has the pipeline that runs set back.
-fn ask(global: &Global, talk: &Talk, args: &Args, from: From) -> Result<(), End> {
-    let from = match from {
-        From::Begin => ReplayFrom::Begin,
-        From::Time(time) => ReplayFrom::Time(time),
-        From::Offsets(offsets) => ReplayFrom::Offsets(ByPartition(offsets)),
-    };
+fn ask(global: &Global, talk: &Talk, args: &Args, from: ReplayFrom) -> Result<(), End> {
     let client = args.target.client(global)?;
     let applied = crate::block_on(client.plan(talk, &PlanRequest::Replay { from }, args.reason.as_deref().filter(|_| args.yes)))?;
     if let Some(applied) = applied.filter(|_| !talk.json()) {
@@ -121,7 +102,7 @@ fn ask(global: &Global, talk: &Talk, args: &Args, from: From) -> Result<(), End>
     Ok(())
 }
 
-async fn plan(running: &Running, from: &From) -> Result<Vec<Move>, End> {
+async fn plan(running: &Running, from: &ReplayFrom) -> Result<Vec<Move>, End> {
     let until = Instant::now() + PATIENCE;
     loop {
         match running.plan_replay(from).await {
@@ -161,10 +142,10 @@ mod tests {
 
     #[test]
     fn from_is_a_word_offsets_a_time_or_how_long_ago() {
-        assert_eq!(parse("begin"), Ok(Wanted::At(From::Begin)));
-        assert_eq!(parse("0:1200, 3:900"), Ok(Wanted::At(From::Offsets(BTreeMap::from([(0, 1200), (3, 900)])))));
+        assert_eq!(parse("begin"), Ok(Wanted::At(ReplayFrom::Begin)));
+        assert_eq!(parse("0:1200, 3:900"), Ok(Wanted::At(ReplayFrom::Offsets([(0, 1200), (3, 900)].into_iter().collect()))));
         assert_eq!(parse("2h"), Ok(Wanted::Ago(Duration::from_secs(7_200))));
-        assert!(matches!(parse("2026-11-24T06:00:00Z"), Ok(Wanted::At(From::Time(_)))));
+        assert!(matches!(parse("2026-11-24T06:00:00Z"), Ok(Wanted::At(ReplayFrom::Time(_)))));
         for wrong in ["", "end", "0", "0:", "a:1", "0:-1"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -3,6 +3,7 @@
 //! Additive changes only: a client ignores keys that it does not know, and a key that is there once stays.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -168,6 +169,30 @@ pub enum ReplayFrom {
     Offsets(Offsets),
     /// The first record of each partition with this timestamp or a later one.
     Time(DateTime<Utc>),
+}
+
+/// Text that says no place to read from again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is neither begin, nor PARTITION:OFFSET,…, nor a time such as 2026-11-24T06:00:00Z")]
+pub struct NotFrom;
+
+/// As a person types it: `begin`, `0:1200,3:900`, or a time of RFC 3339.
+impl FromStr for ReplayFrom {
+    type Err = NotFrom;
+
+    fn from_str(text: &str) -> Result<Self, NotFrom> {
+        if text == "begin" {
+            return Ok(Self::Begin);
+        }
+        if let Ok(time) = text.parse() {
+            return Ok(Self::Time(time));
+        }
+        let pair = |pair: &str| {
+            let (partition, offset) = pair.split_once(':')?;
+            Some((partition.trim().parse().ok()?, offset.trim().parse().ok().filter(|offset: &i64| *offset >= 0)?))
+        };
+        text.split(',').map(pair).collect::<Option<Offsets>>().map(Self::Offsets).ok_or(NotFrom)
+    }
 }
 
 /// A plan: what would be done, exactly, and the hash that says that it still would.

@@ -184,13 +184,8 @@ async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, Refusal
     let Some(consumer) = &parts.pipeline.consumer else {
         return Err(Refusal::new(&problem::PIPELINE_NO_CONSUMER, "it has no [consumer] whose offsets could be moved"));
     };
-    let wanted = match from {
-        ReplayFrom::Begin => replay::From::Begin,
-        ReplayFrom::Time(time) => replay::From::Time(*time),
-        ReplayFrom::Offsets(offsets) => replay::From::Offsets(offsets.0.clone()),
-    };
     let topic = &parts.pipeline.kafka.topic;
-    let moves = replay::plan_all(&parts.access, (&consumer.group, topic), &parts.ledger.places(), &wanted).await?;
+    let moves = replay::plan_all(&parts.access, (&consumer.group, topic), &parts.ledger.places(), from).await?;
     if let ReplayFrom::Offsets(offsets) = from {
         let there = |partition: &Partition| moves.iter().any(|each| each.partition == *partition);
         named_are_there(topic, offsets.0.keys(), there)?;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use forebay_schemas::api::ReplayFrom;
 use forebay_schemas::event::{Event, Place};
 use forebay_schemas::offset::{Offset, Partition, Range};
 use serde::Serialize;
@@ -17,17 +17,6 @@ use super::running::Running;
 use crate::broker::{self, Access, BrokerError, Committed};
 use crate::consumer::{clock_of, metadata_of};
 use crate::journal::JournalError;
-
-/// From where records are to be read again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
-    /// From the first that Kafka holds.
-    Begin,
-    /// From these offsets on; partitions that are not named stay where they are.
-    Offsets(BTreeMap<Partition, Offset>),
-    /// From the first record of each partition with this timestamp or a later one.
-    Time(DateTime<Utc>),
-}
 
 /// What is to become of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -105,18 +94,18 @@ pub(crate) async fn plan_all(
     access: &Access,
     (group, topic): (&str, &str),
     known: &BTreeMap<Partition, Place>,
-    from: &From,
+    from: &ReplayFrom,
 ) -> Result<Vec<Move>, BrokerError> {
     let ends = broker::ends(access, topic).await?;
     let committed = broker::committed_with_metadata(access, group, topic).await?;
     let at_time = match from {
-        From::Time(time) => broker::offsets_at(access, topic, time.timestamp_millis()).await?,
+        ReplayFrom::Time(time) => broker::offsets_at(access, topic, time.timestamp_millis()).await?,
         _ => BTreeMap::new(),
     };
     let wanted = |partition: &Partition, begin: Offset| match from {
-        From::Begin => Some(begin),
-        From::Offsets(offsets) => offsets.get(partition).copied(),
-        From::Time(_) => at_time.get(partition).copied(),
+        ReplayFrom::Begin => Some(begin),
+        ReplayFrom::Offsets(offsets) => offsets.0.get(partition).copied(),
+        ReplayFrom::Time(_) => at_time.get(partition).copied(),
     };
     let moves = ends.iter().map(|(partition, &(begin, end))| {
         plan(*partition, (begin, end), committed.get(partition), wanted(partition, begin), known.get(partition).copied())
@@ -129,7 +118,7 @@ impl Running {
     ///
     /// # Errors
     /// When Kafka is away, or the pipeline reads no topic.
-    pub async fn plan_replay(&self, from: &From) -> Result<Vec<Move>, ReplayError> {
+    pub async fn plan_replay(&self, from: &ReplayFrom) -> Result<Vec<Move>, ReplayError> {
         let group = self.group().ok_or(ReplayError::NoConsumer)?;
         Ok(plan_all(self.access(), (group, self.topic()), &self.ledger().places(), from).await?)
     }

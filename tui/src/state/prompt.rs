@@ -1,7 +1,6 @@
 //! Lines that are typed: the filter and the command palette, with its completion. Pure.
 
-use forebay_schemas::api::{DesiredState, ReplayFrom};
-use forebay_schemas::event::Offsets;
+use forebay_schemas::api::DesiredState;
 
 use super::operate::Operation;
 use super::screen::{RowId, Screen};
@@ -190,27 +189,13 @@ pub(crate) fn parse(text: &str, known: &Known) -> Result<Option<Order>, String> 
         "restart" => Order::Operate(Operation::Restart(known.actor(rest)?)),
         "cancel" => Order::Operate(Operation::Cancel(known.run(rest)?)),
         "redrive" => bare(Order::Operate(Operation::Redrive(None)))?,
-        "replay" => Order::Operate(Operation::Replay(replay(rest)?)),
+        "replay" => {
+            let what = |_| "replay takes begin, PARTITION:OFFSET,… or a time such as 2026-11-24T06:00:00Z".to_owned();
+            Order::Operate(Operation::Replay(rest.parse().map_err(what)?))
+        }
         _ => return Err(format!("there is no command {word:?}; tab shows those there are")),
     };
     Ok(Some(order))
-}
-
-fn replay(text: &str) -> Result<ReplayFrom, String> {
-    if text == "begin" {
-        return Ok(ReplayFrom::Begin);
-    }
-    if let Ok(time) = text.parse() {
-        return Ok(ReplayFrom::Time(time));
-    }
-    let pair = |pair: &str| {
-        let (partition, offset) = pair.split_once(':')?;
-        Some((partition.trim().parse().ok()?, offset.trim().parse().ok().filter(|offset: &i64| *offset >= 0)?))
-    };
-    let offsets: Option<Offsets> = text.split(',').map(pair).collect();
-    offsets
-        .map(ReplayFrom::Offsets)
-        .ok_or_else(|| "replay takes begin, PARTITION:OFFSET,… or a time such as 2026-11-24T06:00:00Z".to_owned())
 }
 
 /// What the line may become: the whole text, and what it does.
@@ -262,6 +247,8 @@ pub(crate) fn passes(text: &str, filter: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use forebay_schemas::api::ReplayFrom;
+
     use super::*;
 
     fn known() -> Known {

@@ -4,12 +4,11 @@
 //! is set back begins a lineage; so nothing of the time before is ever taken for one of the time after. The incarnation ends with it, and the next one
 //! begins where the group says, as after a crash: there is no other way into a partition. Refused, it reads on as if nobody had asked.
 
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
 use forebay_schemas::event::{Event, Offsets, Place, Places};
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::offset::Partition;
 
 use super::super::set_back::{NotSetBack, Question, SetBack};
 use super::super::state::Commit;
@@ -55,22 +54,18 @@ impl Loop<'_> {
             }
         }
         let lineage = rand::random();
-        let from: BTreeMap<Partition, Place> =
-            partitions.iter().filter_map(|&partition| Some((partition, self.state.written(partition)?))).collect();
-        let back = |(&partition, &offset): (&Partition, &Offset)| {
-            let before = from.get(&partition).filter(|before| offset < before.offset)?;
-            Some((partition, Place { offset, clock: before.clock, lineage }))
-        };
-        let places: Places = to.iter().filter_map(back).collect();
+        let (mut from, mut places) = (Offsets::default(), Places::default());
+        for (&partition, &offset) in to {
+            if let Some(before) = self.state.written(partition).filter(|before| offset < before.offset) {
+                from.0.insert(partition, before.offset);
+                places.0.insert(partition, Place { offset, clock: before.clock, lineage });
+            }
+        }
         if places.0.is_empty() {
             return Ok(Ok(0));
         }
-        if let Err(refused) = self.keep(Event::OffsetsReset {
-            by: by.clone(),
-            reason: reason.clone(),
-            from: places.0.keys().map(|partition| (*partition, from[partition].offset)).collect::<Offsets>(),
-            to: places.clone(),
-        })? {
+        let reset = Event::OffsetsReset { by: by.clone(), reason: reason.clone(), from, to: places.clone() };
+        if let Err(refused) = self.keep(reset)? {
             return Ok(Err(refused));
         }
         Ok(self.begin_again(&places).map(|()| places.0.len()))
