@@ -145,7 +145,7 @@ pub struct StoreView {
     pub in_flight: u64,
     /// Statements that were acknowledged since the start: a CQL batch is one.
     pub statements: u64,
-    /// Attempts made again, by reason: `write_timeout`, `unavailable`, `overloaded`, `connection`, `other`.
+    /// Attempts made again, by reason: `write_timeout`, `unavailable`, `overloaded`, `connection`, `policy`, `disk_full`, `other`.
     pub retries: BTreeMap<String, u64>,
     /// The nodes; one when embedded.
     pub nodes: Vec<NodeView>,

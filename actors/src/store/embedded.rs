@@ -238,11 +238,15 @@ impl Embedded {
 
     fn fault(&self, error: &libsql::Error) -> StoreError {
         // SQLite's primary result codes; the extended ones carry them in the lowest byte.
-        const BUSY_CODES: &[i32] = &[5, 6, 10, 13];
+        const BUSY_CODES: &[i32] = &[5, 6, 10];
+        const FULL: i32 = 13;
         const ROW_CODES: &[i32] = &[18, 19, 20];
         match error {
             libsql::Error::SqliteFailure(code, what) if BUSY_CODES.contains(&(code & 0xff)) => {
                 StoreError::Unavailable { server: self.name(), what: what.clone(), reason: Reason::Overloaded }
+            }
+            libsql::Error::SqliteFailure(code, what) if code & 0xff == FULL => {
+                StoreError::Unavailable { server: self.name(), what: what.clone(), reason: Reason::DiskFull }
             }
             libsql::Error::SqliteFailure(code, what) if ROW_CODES.contains(&(code & 0xff)) => self.refused(what.clone()),
             libsql::Error::SqliteFailure(_, what) => self.broken(what.clone()),

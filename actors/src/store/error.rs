@@ -9,7 +9,8 @@ use crate::message;
 /// Something wrong with the store: which one, what, and what to do about it.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The server is away, slow or busy. Whether the write took effect is not known; the same write may be made again.
+    /// The server is away, slow or busy, or refuses for now whatever is written. Whether the write took effect is not known; the same write may be
+    /// made again.
     #[error("{server}: {what}")]
     Unavailable {
         /// Which store.
@@ -71,6 +72,10 @@ pub enum Reason {
     Overloaded,
     /// There is no connection, or it broke.
     Connection,
+    /// A rule of the cluster refuses all writes, or may do.
+    Policy,
+    /// The disks of the nodes are full.
+    DiskFull,
     /// Anything else.
     Other,
 }
@@ -83,6 +88,8 @@ impl Reason {
             Self::Unavailable => "unavailable",
             Self::Overloaded => "overloaded",
             Self::Connection => "connection",
+            Self::Policy => "policy",
+            Self::DiskFull => "disk_full",
             Self::Other => "other",
         }
     }

@@ -282,7 +282,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_db_retries_total",
         "attempts",
         &["db_system", "reason"],
-        "Attempts to write that were made again, by reason: write_timeout, unavailable, overloaded, connection, other.",
+        "Attempts to write that were made again, by reason: write_timeout, unavailable, overloaded, connection, policy, disk_full, other.",
         |s, to| {
             if let Some(store) = &s.store {
                 store.retries.iter().for_each(|(reason, &count)| to.put(&[&store.kind, reason], count as f64));

@@ -1,4 +1,4 @@
-//! Apache Cassandra: one node, without authentication.
+//! Apache Cassandra: one node, without authentication unless it is asked for.
 
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ impl Cassandra {
     #[track_caller]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Result<Cassandra>> = OnceLock::new();
-        let shared = SHARED.get_or_init(|| Self::launch(CommitlogSync::Periodic, Size::Test, None));
+        let shared = SHARED.get_or_init(|| Self::launch(CommitlogSync::Periodic, Size::Test, None, &[]));
         shared.as_ref().unwrap_or_else(|trouble| panic!("{trouble}"))
     }
 
@@ -90,15 +90,26 @@ impl Cassandra {
     /// When it can't be started, with what to install.
     #[track_caller]
     pub fn start_sized(sync: CommitlogSync, size: Size, port: Option<u16>) -> Self {
-        must(Self::launch(sync, size, port))
+        must(Self::launch(sync, size, port, &[]))
     }
 
-    fn launch(sync: CommitlogSync, size: Size, port: Option<u16>) -> Result<Self> {
+    /// A server of the caller's own, small, with these lines of `cassandra.yaml` in the place of those of their keys. With an `authenticator` its superuser
+    /// is `cassandra`, with that as its password, and [`Self::cqlsh`] is not let in.
+    ///
+    /// # Panics
+    /// When it can't be started, with what to install.
+    #[track_caller]
+    pub fn start_with(sync: CommitlogSync, lines: &[(&str, &str)]) -> Self {
+        must(Self::launch(sync, Size::Test, None, lines))
+    }
+
+    fn launch(sync: CommitlogSync, size: Size, port: Option<u16>, lines: &[(&str, &str)]) -> Result<Self> {
         let lib = cache::jars(&format!("cassandra-{VERSION}"), JARS, |_| Ok(()))?.join("lib");
         let shell = cache::venv("cqlsh-6.2.2", SHELL)?.join("bin/cqlsh");
         let folder = Folder::new("cassandra")?;
         let port = port.unwrap_or_else(ports::free);
-        let yaml = folder.write("cassandra.yaml", &yaml(sync, size, port, ports::free(), &folder.data()))?;
+        let yaml = with(&yaml(sync, size, port, ports::free(), &folder.data()), lines);
+        let yaml = folder.write("cassandra.yaml", &yaml)?;
         let logback = folder.write("logback.xml", LOGBACK)?;
         let (home, data) = (folder.path().to_owned(), folder.data());
         let command = move || {
@@ -113,6 +124,7 @@ impl Cassandra {
                 .arg(format!("-Dcassandra.config=file://{}", yaml.display()))
                 .arg(format!("-Dlogback.configurationFile={}", logback.display()))
                 .arg(format!("-Dcassandra.storagedir={}", data.display()))
+                .arg("-Dcassandra.superuser_setup_delay_ms=0")
                 .args(["-Dcassandra-foreground=yes", "-Dcassandra.skip_wait_for_gossip_to_settle=0", "-Dcassandra.ring_delay_ms=0"])
                 .arg("org.apache.cassandra.service.CassandraDaemon");
             Ok(command)
@@ -193,6 +205,13 @@ fn yaml(sync: CommitlogSync, size: Size, port: u16, storage: u16, data: &Path) -
          auto_snapshot: false\n\
          range_request_timeout: 60000ms\n"
     )
+}
+
+/// The same text with these lines in the place of those of their keys.
+fn with(yaml: &str, lines: &[(&str, &str)]) -> String {
+    let key = |line: &str| line.split_once(':').map_or_else(String::new, |(key, _)| key.to_owned());
+    let kept = yaml.lines().filter(|line| lines.iter().all(|(name, _)| key(line) != *name)).map(str::to_owned);
+    kept.chain(lines.iter().map(|(name, value)| format!("{name}: {value}"))).map(|line| line + "\n").collect()
 }
 
 const LOGBACK: &str = r#"<configuration>

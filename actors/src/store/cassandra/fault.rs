@@ -7,39 +7,39 @@ use scylla::errors::{
     NextPageError, PagerExecutionError, PrepareError, RequestAttemptError, RequestError, UseKeyspaceError,
 };
 
+use super::words::{self, About};
 use crate::store::error::{Reason, StoreError};
-
-/// What a server says of rows that it will never take. An `Invalid` with other words is about the table or the statement, and stops the
-/// pipeline: better than to call every row bad.
-const ABOUT_THE_ROW: &[&str] = &[
-    "too large",
-    "too long",
-    "too big",
-    "longer than",
-    "larger than",
-    "exceed",
-    "may not be empty",
-    "guardrail",
-    "didn't validate",
-    "constraint",
-    "out of bound",
-    "out of range",
-];
 
 /// A failure of one request.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// Too large a batch: its halves may pass.
     TooLarge(StoreError),
+    /// A row of it is beyond a limit of Cassandra's own.
+    Row(StoreError),
+    /// A value of it is beyond a limit that an operator sets.
+    Value(StoreError),
+    /// It is refused, in words that are not known.
+    Unknown(StoreError),
     /// Anything else.
     Other(StoreError),
 }
 
 impl Fault {
+    /// The error where no row was sent, so that no row can be at fault.
     pub(super) fn into_error(self) -> StoreError {
         match self {
-            Self::TooLarge(error) | Self::Other(error) => error,
+            Self::Unknown(StoreError::Refused { server, what }) => schema(&server, &what),
+            Self::TooLarge(error) | Self::Row(error) | Self::Value(error) | Self::Unknown(error) | Self::Other(error) => error,
         }
+    }
+}
+
+fn schema(server: &str, said: &str) -> StoreError {
+    StoreError::Schema {
+        server: server.to_owned(),
+        what: one_line(said),
+        remedy: "bring keyspace, table and pipeline file together; `forebay check --cql` shows what the pipeline needs".to_owned(),
     }
 }
 
@@ -163,21 +163,23 @@ fn of_attempt(server: &str, error: &RequestAttemptError) -> Fault {
 
 fn of_server(server: &str, error: &DbError, said: &str) -> Fault {
     let to_server = || server.to_owned();
-    let lower = said.to_ascii_lowercase();
+    let refused = || StoreError::Refused { server: to_server(), what: one_line(said) };
     Fault::Other(match error {
-        DbError::Invalid if lower.contains("batch too large") => {
-            return Fault::TooLarge(StoreError::Refused { server: to_server(), what: one_line(said) });
-        }
-        DbError::Invalid if ABOUT_THE_ROW.iter().any(|words| lower.contains(words)) => {
-            StoreError::Refused { server: to_server(), what: one_line(said) }
-        }
-        DbError::Invalid | DbError::SyntaxError | DbError::ConfigError => StoreError::Schema {
-            server: to_server(),
-            what: one_line(said),
-            remedy: "bring keyspace, table and pipeline file together; `forebay check --cql` shows what the pipeline needs".to_owned(),
+        DbError::Invalid => match words::about(said) {
+            About::Batch => return Fault::TooLarge(refused()),
+            About::Row => return Fault::Row(refused()),
+            About::Value => return Fault::Value(refused()),
+            About::Unknown => return Fault::Unknown(refused()),
+            // An operator lifts it, or makes room, while the pipeline runs; so it is waited for.
+            About::Disk(guardrail) => to_wait_for(server, said, guardrail, Reason::DiskFull),
+            About::Rule(guardrail) => to_wait_for(server, said, guardrail, Reason::Policy),
+            About::Table => schema(server, said),
         },
+        // Some versions take the limit of a mutation for an error of their own.
+        DbError::ServerError if said.contains("Mutation of ") && words::about(said) == About::Row => return Fault::Row(refused()),
+        DbError::SyntaxError | DbError::ConfigError => schema(server, said),
         // A server that can't read its own tables of users answers so too, while it starts.
-        DbError::AuthenticationError | DbError::Unauthorized if lower.contains("unable to perform") => {
+        DbError::AuthenticationError | DbError::Unauthorized if said.to_ascii_lowercase().contains("unable to perform") => {
             unavailable(server, &said, Reason::Unavailable)
         }
         DbError::AuthenticationError | DbError::Unauthorized => StoreError::Denied { server: to_server(), what: one_line(said) },
@@ -185,6 +187,12 @@ fn of_server(server: &str, error: &DbError, said: &str) -> Fault {
         other if said.is_empty() => unavailable(server, other, reason_of(other)),
         other => unavailable(server, &format!("{other}: {said}"), reason_of(other)),
     })
+}
+
+/// What is no fault of the rows: they are written when it is lifted.
+fn to_wait_for(server: &str, said: &str, guardrail: &str, reason: Reason) -> StoreError {
+    let remedy = words::remedy(guardrail);
+    unavailable(server, &format!("{said}: no fault of the rows, none is set aside; {remedy}"), reason)
 }
 
 fn reason_of(error: &DbError) -> Reason {
@@ -216,14 +224,40 @@ mod tests {
     }
 
     #[test]
-    fn words_about_the_row_give_up_on_the_row_only() {
+    fn limits_of_cassandra_itself_give_up_on_the_row_only() {
         assert!(matches!(class(&DbError::Invalid, "Key may not be empty"), Class::Rejected));
+        assert!(matches!(of_server("x", &DbError::Invalid, "Key may not be empty"), Fault::Row(_)));
         assert!(matches!(of_server("x", &DbError::Invalid, "Batch too large"), Fault::TooLarge(_)));
+        let oversized = "java.lang.IllegalArgumentException: Mutation of 20.000MiB is too large for the maximum size of 16.000MiB";
+        assert!(matches!(of_server("x", &DbError::ServerError, oversized), Fault::Row(_)));
+        assert!(matches!(of_server("x", &DbError::Invalid, "made up tomorrow: it exceeds what is allowed"), Fault::Unknown(_)));
+        let value = "Guardrail column_value_size violated: Value of column 'v' has size 2KiB, this exceeds the failure threshold of 1KiB.";
+        assert!(matches!(of_server("x", &DbError::Invalid, value), Fault::Value(_)));
+    }
+
+    #[test]
+    fn a_rule_of_the_cluster_and_a_full_disk_are_waited_for_with_what_lifts_them() {
+        let rule =
+            "Guardrail write_consistency_levels violated: Provided values [LOCAL_QUORUM] are not allowed for write consistency levels";
+        let disk = "Guardrail replica_disk_usage violated: Write request failed because disk usage exceeds failure threshold";
+        let stamps = "Guardrail user_timestamps violated: User provided timestamps (USING TIMESTAMP) is not allowed";
+        for (said, reason, remedy) in [
+            (rule, Reason::Policy, "[writer] consistency"),
+            (disk, Reason::DiskFull, "free disk space"),
+            (stamps, Reason::Policy, "user_timestamps_enabled"),
+            ("Guardrail made_tomorrow violated: it exceeds what is allowed", Reason::Policy, "lift the guardrail made_tomorrow"),
+        ] {
+            let error = of_server("x", &DbError::Invalid, said).into_error();
+            assert!(matches!(error.class(), Class::Transient), "{error}");
+            assert_eq!(error.reason(), reason);
+            assert!(error.to_string().contains(remedy) && error.to_string().contains("no fault of the rows"), "{error}");
+        }
     }
 
     #[test]
     fn words_about_the_table_give_up() {
         assert!(matches!(class(&DbError::Invalid, "table t does not exist"), Class::Fatal));
+        assert!(matches!(class(&DbError::Invalid, "words that nobody knows, where no row was sent"), Class::Fatal));
         assert!(matches!(class(&DbError::AuthenticationError, "Provided username x and/or password are incorrect"), Class::Fatal));
         assert!(matches!(class(&DbError::Unauthorized, "User x has no MODIFY permission"), Class::Fatal));
     }

@@ -8,43 +8,42 @@
 mod fault;
 #[cfg(test)]
 mod outage;
+mod proof;
 mod query;
+#[cfg(test)]
+mod refusals;
 mod request;
 mod schema;
 #[cfg(test)]
 pub(super) mod tests;
+mod words;
+mod write;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use forebay_schemas::pipeline::{CassandraTable, ConsistencyLevel, ContactPoints, Pipeline};
 use forebay_schemas::snapshot::NodeView;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::Node;
-use scylla::errors::ExecutionError;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
 
-use self::fault::Fault;
-use self::request::Part;
+use self::request::Kept;
 use super::error::StoreError;
-use super::rows::{Refusal, RowSet};
+use super::rows::RowSet;
 use super::spec::TableSpec;
 use super::{QueryRow, TableLook, WriteEnd};
-use crate::kernel::Class;
 use crate::telemetry::{Glance, Glimpse};
 
 /// The largest batch, as Cassandra measures it; it refuses 50 KiB (`batch_size_fail_threshold`).
@@ -77,6 +76,8 @@ struct Inner {
     /// Held by the micro-batch whose turn it is to send.
     turn: Mutex<()>,
     table: RwLock<Option<Arc<Table>>>,
+    /// The last row that the server took, to hold others against that it refuses.
+    good: RwLock<Option<Kept>>,
 }
 
 /// What writing needs to know, made by [`Cassandra::prepare`].
@@ -87,14 +88,6 @@ struct Table {
     /// The partition key's columns, as indexes of the spec's.
     partition_key: Vec<usize>,
     name: String,
-}
-
-/// How a request ended.
-enum Sent {
-    Written(u64),
-    Halves(Range<usize>, Range<usize>),
-    Refused(Refusal),
-    Failed(Range<usize>, StoreError),
 }
 
 impl Cassandra {
@@ -136,6 +129,7 @@ impl Cassandra {
             in_flight,
             turn: Mutex::new(()),
             table: RwLock::new(None),
+            good: RwLock::new(None),
         })))
     }
 
@@ -149,6 +143,7 @@ impl Cassandra {
         insert.set_is_idempotent(true);
         let table = Table { full: batch_of(&insert, *batch_rows), insert, partition_key, name: spec.table.clone() };
         *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(table));
+        *self.0.good.write().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
@@ -157,62 +152,7 @@ impl Cassandra {
     }
 
     pub(super) async fn write(&self, rows: &RowSet, moved: &(dyn Fn() + Send + Sync)) -> Result<WriteEnd, StoreError> {
-        let inner = self.0.as_ref();
-        let table = inner.table.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(table) = table else {
-            return Err(StoreError::Broken { server: inner.server.clone(), what: "the table was not prepared".to_owned() });
-        };
-        // The turn is given up as soon as all requests are on their way: the next batch may follow while these are answered.
-        let mut turn = Some(inner.turn.lock().await);
-        if let Err(trouble) = inner.find_again().await {
-            return Ok(WriteEnd { unwritten: Some((rows.clone(), trouble)), ..WriteEnd::default() });
-        }
-        let session = inner.session();
-        let mut groups = groups(&session, &inner.keyspace, &table, rows);
-        let group = groups.as_mut().map(|group| group as &mut dyn FnMut(u32) -> u32);
-        let (rows, mut left) = request::plan(rows, group, inner.batch_rows, BATCH_BYTES);
-        left.reverse();
-
-        let mut end = WriteEnd::default();
-        let mut unwritten: Vec<Range<usize>> = Vec::new();
-        let mut trouble: Option<StoreError> = None;
-        let mut flying = FuturesUnordered::new();
-        loop {
-            if trouble.is_none()
-                && flying.len() < inner.in_flight
-                && let Some(range) = left.pop()
-            {
-                let part = Part { rows: rows.clone(), range };
-                tokio::select! {
-                    biased;
-                    permit = inner.slots.acquire() => flying.push(inner.send(&session, &table, part, permit.ok())),
-                    Some(sent) = flying.next() => {
-                        left.push(part.range);
-                        moved();
-                        settle(sent, &mut end, &mut left, &mut unwritten, &mut trouble)?;
-                    }
-                }
-                continue;
-            }
-            if left.is_empty() || trouble.is_some() {
-                turn = None;
-            }
-            match flying.next().await {
-                Some(sent) => {
-                    moved();
-                    settle(sent, &mut end, &mut left, &mut unwritten, &mut trouble)?;
-                }
-                None => break,
-            }
-        }
-        drop(turn);
-        if let Some(trouble) = trouble {
-            unwritten.extend(left);
-            let mut still: Vec<u32> = unwritten.into_iter().flat_map(|range| rows.rows()[range].to_vec()).collect();
-            still.sort_unstable();
-            end.unwritten = Some((rows.only(still), trouble));
-        }
-        Ok(end)
+        self.0.write(rows, moved).await
     }
 
     pub(super) async fn query(&self, cql: &str, each: &mut (dyn FnMut(QueryRow) + Send)) -> Result<Vec<String>, StoreError> {
@@ -248,31 +188,6 @@ fn node_view(node: &Node, lost: bool) -> NodeView {
     }
 }
 
-fn settle(
-    sent: Sent,
-    end: &mut WriteEnd,
-    left: &mut Vec<Range<usize>>,
-    unwritten: &mut Vec<Range<usize>>,
-    trouble: &mut Option<StoreError>,
-) -> Result<(), StoreError> {
-    match sent {
-        Sent::Written(rows) => {
-            end.written += rows;
-            end.statements += 1;
-        }
-        Sent::Halves(first, second) => left.extend([second, first]),
-        Sent::Refused(refusal) => end.rejected.push(refusal),
-        Sent::Failed(range, error) => match error.class() {
-            Class::Fatal => return Err(error),
-            _ => {
-                unwritten.push(range);
-                trouble.get_or_insert(error);
-            }
-        },
-    }
-    Ok(())
-}
-
 impl Inner {
     fn session(&self) -> Arc<Session> {
         Arc::clone(&self.session.read().unwrap_or_else(PoisonError::into_inner))
@@ -286,39 +201,6 @@ impl Inner {
             self.lost.store(false, Ordering::Relaxed);
         }
         Ok(())
-    }
-
-    async fn send(&self, session: &Session, table: &Table, part: Part, permit: Option<SemaphorePermit<'_>>) -> Sent {
-        let (range, count) = (part.range.clone(), part.len());
-        let result = if count == 1 {
-            session.execute_unpaged(&table.insert, &part).await.map(|_| ())
-        } else if count == table.full.statements.len() {
-            session.batch(&table.full, &part).await.map(|_| ())
-        } else {
-            session.batch(&batch_of(&table.insert, count), &part).await.map(|_| ())
-        };
-        drop(permit);
-        let fault = match result {
-            Ok(()) => return Sent::Written(count as u64),
-            Err(error) => {
-                if matches!(error, ExecutionError::ConnectionPoolError(_)) {
-                    self.lost.store(true, Ordering::Relaxed);
-                }
-                fault::of_execution(&self.server, &error)
-            }
-        };
-        let halves = matches!(fault, Fault::TooLarge(_));
-        let error = fault.into_error();
-        match (error.class(), count, part.rows()) {
-            (Class::Rejected, 1, [row]) => Sent::Refused(Refusal { row: *row, reason: error.of_row() }),
-            (Class::Rejected, _, _) => {
-                let (first, second) = part.halves();
-                // What the server says may quote a value.
-                tracing::debug!(rows = count, too_large = halves, "a batch is refused and goes on in halves");
-                Sent::Halves(first, second)
-            }
-            _ => Sent::Failed(range, error),
-        }
     }
 }
 

@@ -1,15 +1,17 @@
-//! A real Cassandra behind a proxy of the test's own, which lets connections die in every way.
+//! A real Cassandra behind a proxy of the test's own, which lets connections die in every way, and refuses writes in words of the test's own.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::kernel::Class;
 use crate::store::Store;
 use crate::store::testing::{pairs, pipeline, small};
 
@@ -24,9 +26,11 @@ enum Line {
     Cut,
 }
 
-struct Proxy {
+pub(super) struct Proxy {
     address: SocketAddr,
     line: watch::Sender<Line>,
+    /// What each write is answered with in the server's place: that it is invalid, in these words.
+    pub(super) rule: watch::Sender<Option<&'static str>>,
     task: JoinHandle<()>,
 }
 
@@ -35,15 +39,16 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (line, seen) = watch::channel(Line::Open);
+        let (rule, ruled) = watch::channel(None);
         let task = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 if *seen.borrow() != Line::Cut {
-                    tokio::spawn(carry(client, server.clone(), seen.clone()));
+                    tokio::spawn(carry(client, server.clone(), seen.clone(), ruled.clone()));
                 }
             }
         });
-        Self { address, line, task }
+        Self { address, line, rule, task }
     }
 }
 
@@ -53,28 +58,75 @@ impl Drop for Proxy {
     }
 }
 
-async fn carry(client: TcpStream, server: String, mut line: watch::Receiver<Line>) {
+type Client = Arc<Mutex<OwnedWriteHalf>>;
+
+async fn carry(client: TcpStream, server: String, mut line: watch::Receiver<Line>, rule: watch::Receiver<Option<&'static str>>) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    let always = line.clone();
+    let (always, to_client) = (line.clone(), Arc::new(Mutex::new(to_client)));
     tokio::select! {
-        () = pump(from_client, to_server, None) => {}
-        () = pump(from_server, to_client, Some(always)) => {}
+        _ = requests(from_client, to_server, Arc::clone(&to_client), rule) => {}
+        _ = answers(from_server, to_client, always) => {}
         _ = line.wait_for(|line| *line == Line::Cut) => {}
     }
 }
 
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, line: Option<watch::Receiver<Line>>) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        let lost = line.as_ref().is_some_and(|line| *line.borrow() == Line::Deaf);
-        if !lost && to.write_all(&buffer[..read]).await.is_err() {
-            break;
+/// The opcodes of requests that write, and that of an error.
+const WRITES: [u8; 2] = [0x0a, 0x0d];
+const ERROR: u8 = 0x00;
+const INVALID: [u8; 4] = [0, 0, 0x22, 0];
+
+/// Carries requests, frame by frame, and answers those that a rule is for.
+async fn requests(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    back: Client,
+    rule: watch::Receiver<Option<&'static str>>,
+) -> std::io::Result<()> {
+    loop {
+        let (head, body) = frame(&mut from).await?;
+        let [_, _, stream, id, opcode, ..] = head;
+        let said = rule.borrow().filter(|_| WRITES.contains(&opcode));
+        if let Some(said) = said {
+            let text = [&u16::try_from(said.len()).unwrap().to_be_bytes()[..], said.as_bytes()].concat();
+            let length = u32::try_from(INVALID.len() + text.len()).unwrap().to_be_bytes();
+            let answer = [&[0x84, 0, stream, id, ERROR][..], &length, &INVALID, &text].concat();
+            back.lock().await.write_all(&answer).await?;
+        } else {
+            to.write_all(&[&head[..], &body].concat()).await?;
         }
     }
 }
 
-async fn behind(keyspace: &str) -> (Proxy, Store, TableSpec, Session) {
+/// What the server says of a value that is too long for an index, and the same in words that nobody knows.
+const KNOWN: &[u8] = b"Cannot index value of size";
+pub(super) const UNHEARD: &str = "Nobody knows words like it";
+
+async fn answers(mut from: OwnedReadHalf, to: Client, line: watch::Receiver<Line>) -> std::io::Result<()> {
+    loop {
+        let (head, mut body) = frame(&mut from).await?;
+        if *line.borrow() == Line::Deaf {
+            continue;
+        }
+        if let Some(at) = body.windows(KNOWN.len()).position(|window| window == KNOWN) {
+            body[at..at + KNOWN.len()].copy_from_slice(UNHEARD.as_bytes());
+        }
+        to.lock().await.write_all(&[&head[..], &body].concat()).await?;
+    }
+}
+
+/// The next frame: its head, and its body.
+async fn frame(from: &mut OwnedReadHalf) -> std::io::Result<([u8; 9], Vec<u8>)> {
+    let mut head = [0; 9];
+    from.read_exact(&mut head).await?;
+    let [.., a, b, c, d] = head;
+    let mut body = vec![0; usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap()];
+    from.read_exact(&mut body).await?;
+    Ok((head, body))
+}
+
+/// A store behind a proxy, with its table of [`small`], and a session with the server itself.
+pub(super) async fn behind(keyspace: &str) -> (Proxy, Store, TableSpec, Session) {
     let server = forebay_test_services::Cassandra::shared().contact_point();
     let direct = SessionBuilder::new().known_node(&server).build().await.unwrap();
     direct.query_unpaged(format!("DROP KEYSPACE IF EXISTS {keyspace}"), ()).await.unwrap();

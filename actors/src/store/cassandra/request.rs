@@ -93,6 +93,47 @@ impl SerializeRow for Part {
     }
 }
 
+/// One row's values as they go over the wire, apart from the batch that they are of.
+#[derive(Debug, Clone)]
+pub(super) struct Kept(Vec<u8>);
+
+impl Kept {
+    /// A copy of a row; none of one that can't be sent.
+    pub(super) fn of(rows: &RowSet, row: u32) -> Option<Self> {
+        let mut bytes = Vec::new();
+        write_row(rows, row, &mut RowWriter::new(&mut bytes)).ok()?;
+        Some(Self(bytes))
+    }
+}
+
+/// The length in front of a value that is null, and of one that is not set.
+const NULL: i32 = -1;
+const UNSET: i32 = -2;
+
+impl SerializeRow for Kept {
+    fn serialize(&self, _: &RowSerializationContext<'_>, writer: &mut RowWriter<'_>) -> Result<(), SerializationError> {
+        let mut left = self.0.as_slice();
+        while let Some((length, rest)) = left.split_first_chunk() {
+            left = rest;
+            let cell = writer.make_cell_writer();
+            match i32::from_be_bytes(*length) {
+                NULL => drop(cell.set_null()),
+                UNSET => drop(cell.set_unset()),
+                length => {
+                    let (value, rest) = left.split_at(usize::try_from(length).unwrap_or_default().min(left.len()));
+                    left = rest;
+                    cell.set_value(value).map_err(SerializationError::new)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
 /// All rows as the values of as many INSERTs.
 impl BatchValues for Part {
     type BatchValuesIter<'r> = PartIter<'r>;

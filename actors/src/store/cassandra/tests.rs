@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use super::request::plan;
+use super::request::{Part, plan};
 use super::schema::{RealColumn, compare};
+use super::write::{Sent, Whole};
 use super::*;
+use crate::kernel::Class;
 use crate::store::testing::{ID, WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
 use crate::store::{RowSet, Store};
 
@@ -109,7 +111,7 @@ async fn real_cassandra_a_batch_too_large_goes_on_in_halves() {
     // The same with no limit of our own: the server refuses the whole, and it is halved until it passes.
     let table = cassandra.0.table.read().unwrap().clone().unwrap();
     let whole = Part { rows: rows.clone(), range: 0..500 };
-    let sent = cassandra.0.send(&cassandra.0.session(), &table, whole, None).await;
+    let sent = cassandra.0.send(&cassandra.0.session(), &table, whole, Whole::Leave, None).await;
     assert!(matches!(sent, Sent::Halves(first, second) if first == (0..250) && second == (250..500)));
     let one = pairs(&spec, &[("big", Some(&"y".repeat(200_000)))], 1);
     assert_eq!(write(&store, &one).await.written, 1, "one row is no batch");
