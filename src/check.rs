@@ -38,11 +38,12 @@ pub(crate) fn check(global: &Global, talk: &Talk, args: &Args) -> Result<(), End
     let in_cassandra = pipeline.cassandra.as_ref().is_some_and(|cassandra| !cassandra.is_embedded());
     let tables = blueprint.table.iter().filter(|_| in_cassandra);
     let tombstones: Vec<&str> = tables.flat_map(|table| table.tombstones()).map(|column| column.name.as_str()).collect();
+    let warnings = blueprint.warnings();
     if talk.json() {
         let columns: serde_json::Map<_, _> = columns.iter().map(|(name, cql)| ((*name).to_owned(), json!(cql))).collect();
-        talk.data(
-            &json!({ "ok": true, "pipeline": pipeline.meta.name, "columns": columns, "tombstones": tombstones, "cql": cql }).to_string(),
-        );
+        let (name, ok) = (&pipeline.meta.name, true);
+        let answer = json!({ "ok": ok, "pipeline": name, "columns": columns, "tombstones": tombstones, "warnings": warnings, "cql": cql });
+        talk.data(&answer.to_string());
         return Ok(());
     }
     if args.cql {
@@ -58,6 +59,9 @@ pub(crate) fn check(global: &Global, talk: &Talk, args: &Args) -> Result<(), End
     if !tombstones.is_empty() {
         let names = tombstones.join(", ");
         talk.say(&format!("   a null is written, as a tombstone, in {names}; `nulls = \"unset\"` in [writer] leaves the old value there"));
+    }
+    for warning in &warnings {
+        talk.say(&format!("   warning: {}", warning.what));
     }
     Ok(())
 }

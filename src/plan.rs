@@ -83,6 +83,7 @@ fn text(plan: &RunPlan) -> String {
     for (mark, lines) in [('+', &plan.changes), ('!', &plan.problems), ('?', &plan.away)] {
         lines.iter().for_each(|line| put(&mut text, &format!("  {mark} {line}")));
     }
+    plan.warnings.iter().for_each(|warning| put(&mut text, &format!("  warning: {}", warning.what)));
     if plan.changes.is_empty() && plan.problems.is_empty() && plan.away.is_empty() {
         put(&mut text, "  nothing to change: it goes on where it was");
     }

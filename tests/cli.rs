@@ -51,6 +51,23 @@ fn sql_that_does_not_plan_is_shown_where_it_stands() {
 }
 
 #[test]
+fn check_and_plan_say_which_rows_stay_where_the_sql_leaves_records_out() {
+    let job = Job::new("embedded", "embedded").with_sql("FROM users_stream", "FROM users_stream\nWHERE gender = 'female'");
+    let end = job.forebay(&["check"]);
+    assert!(end.status.success() && said(&end).contains("warning: WHERE leaves records out and deletes nothing"), "{}", said(&end));
+    let warnings = |job: &Job| {
+        let answer: Value = serde_json::from_slice(&job.forebay(&["check", "--json"]).stdout).unwrap();
+        answer["warnings"].clone()
+    };
+    assert_eq!(warnings(&job)[0]["code"], "where_keeps_rows");
+    let (code, said) = plan(&job, &[]);
+    assert_eq!((code, &said["warnings"]), (0, &warnings(&job)));
+    let text = job.forebay(&["plan"]).stdout;
+    assert!(String::from_utf8_lossy(&text).contains("warning: WHERE leaves records out"), "{}", String::from_utf8_lossy(&text));
+    assert_eq!(warnings(&Job::new("embedded", "embedded")), serde_json::json!([]));
+}
+
+#[test]
 fn a_primary_key_column_that_the_select_lacks_is_named() {
     let job = Job::new("embedded", "embedded");
     let path = job.write();

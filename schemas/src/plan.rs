@@ -18,6 +18,9 @@ pub struct RunPlan {
     pub problems: Vec<String>,
     /// Servers that did not answer, each with the remedy; what they hold is not in the plan.
     pub away: Vec<String>,
+    /// What follows from the file and is easily overlooked; `run` does it all the same.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
     /// The topic, and the dead-letter topic; empty when Kafka is away.
     pub topics: Vec<TopicPlan>,
     /// The table; absent where the pipeline ends at the topic, and when the store is away.
@@ -34,6 +37,16 @@ pub struct RunPlan {
     pub fetch: Option<FetchPlan>,
     /// The journal.
     pub journal: JournalPlan,
+}
+
+/// Something that follows from the file and is easily overlooked. `forebay check --json` has them too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Warning {
+    /// Which one: `where_keeps_rows`, `unnest_keeps_rows`. There may be more with a later version.
+    pub code: String,
+    /// What it is, what of the table stays as it is, and what to do where that is not meant.
+    pub what: String,
 }
 
 /// What becomes of something that `run` needs.
@@ -260,6 +273,7 @@ mod tests {
             table: Some(TablePlan { columns: vec![ColumnPlan::default()], ..TablePlan::default() }),
             sql: Some(SqlPlan::default()),
             group: Some(GroupPlan { partitions: vec![start], ..GroupPlan::default() }),
+            warnings: vec![Warning::default()],
             fetch: Some(FetchPlan { cursor: Some(CursorPlan::default()), ..FetchPlan::default() }),
             ..RunPlan::default()
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use forebay_schemas::pipeline::{FileError, Pipeline};
+use forebay_schemas::plan::Warning;
 
 use crate::store::TableSpec;
 use crate::transformer::Plan;
@@ -32,5 +33,10 @@ impl Blueprint {
             (None, None)
         };
         Ok(Self { pipeline: Arc::new(pipeline), plan, table })
+    }
+
+    /// What follows from the file and is easily overlooked, for `check` and `plan` to say.
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.plan.iter().flat_map(|plan| plan.warnings()).collect()
     }
 }

@@ -18,6 +18,8 @@ mod outlook;
 pub mod redrive;
 pub mod replay;
 mod running;
+#[cfg(test)]
+mod stale_tests;
 mod view;
 
 pub use blueprint::Blueprint;

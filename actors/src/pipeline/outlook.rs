@@ -26,7 +26,12 @@ use crate::store::{Store, TableLook, TableSpec};
 pub fn outlook(blueprint: &Blueprint, before: &State, kafka: Result<Look, String>, table: Option<Result<TableLook, String>>) -> RunPlan {
     let pipeline = &blueprint.pipeline;
     let (after, events) = started(blueprint, before);
-    let mut plan = RunPlan { pipeline: pipeline.meta.name.clone(), journal: journal(pipeline, before), ..RunPlan::default() };
+    let mut plan = RunPlan {
+        pipeline: pipeline.meta.name.clone(),
+        warnings: blueprint.warnings(),
+        journal: journal(pipeline, before),
+        ..RunPlan::default()
+    };
     if before.seq == 0 {
         plan.changes.push(format!("begin a journal in {}", plan.journal.folder));
     }
@@ -342,6 +347,21 @@ primary_key = ["id"]
         let missing = TableLook { keyspace: Some(false), ..TableLook::default() };
         let there = outlook(&blueprint, &before(&[]), Ok(kafka), Some(Ok(missing))).table.unwrap();
         assert_eq!((there.step, there.keyspace_step, there.cql), (Step::Refuse, Some(Step::Refuse), vec![]));
+    }
+
+    #[test]
+    fn where_and_unnest_are_warned_of_and_a_select_without_them_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for (from, to, codes) in [
+            ("", "", &[][..]),
+            ("FROM users\"", "FROM users WHERE name <> 'x'\"", &["where_keeps_rows"]),
+            ("id, name FROM", "id, unnest(string_to_array(name, ',')) AS name FROM", &["unnest_keeps_rows"]),
+        ] {
+            let plan = outlook(&blueprint(&folder, from, to), &State::default(), Err("kafka".into()), None);
+            assert_eq!(plan.warnings.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(), codes);
+            assert!(plan.warnings.iter().all(|warning| warning.what.contains("stay")), "{:?}", plan.warnings);
+            assert!(plan.problems.is_empty(), "it is no problem: {:?}", plan.problems);
+        }
     }
 
     #[test]

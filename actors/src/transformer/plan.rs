@@ -12,17 +12,31 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{SchemaRef, UInt32Type};
 use forebay_schemas::pipeline::{FileError, FileText, Pipeline};
+use forebay_schemas::plan::Warning;
 use forebay_schemas::record::RecordSchema;
 
 use super::decode::{self, Decoded, Shape};
 use super::error::TransformError;
 use super::schema::{Origin, UTC, header_entries, header_fields, record_fields};
 use super::sql::{self, Program, Source};
-use super::step;
+use super::step::{self, Step};
 use crate::message::{RawBatch, RawRecord, Reject, RowBatch, Stage, headers};
 
 /// How many rows one record can become. Write timestamps of neighbouring records are this far apart at least.
 pub const MAX_ROWS_OF_RECORD: usize = 16;
+
+/// Codes and words of [`Plan::warnings`].
+const WHERE_KEEPS_ROWS: (&str, &str) = (
+    "where_keeps_rows",
+    "WHERE leaves records out and deletes nothing: where it leaves out the newest record of a key, the row that an earlier record of that key made stays in \
+     the table as it was. To see in the table that a record is no longer meant, write it with a column that says so, and ask for that where the \
+     table is read",
+);
+const UNNEST_KEEPS_ROWS: (&str, &str) = (
+    "unnest_keeps_rows",
+    "unnest makes a row an item and deletes nothing: where the newest record of a key has fewer items than an earlier one, the rows of the items that are \
+     gone stay in the table as they were. To have them go with the record, write the whole array into one column",
+);
 
 /// A pipeline's schema and SQL, ready to run.
 #[derive(Debug)]
@@ -75,6 +89,16 @@ impl Plan {
         let scan = format!("Scan: {}", names.join(", "));
         let line = |(depth, step): (usize, String)| format!("{}{step}", "  ".repeat(depth));
         steps.chain([scan]).enumerate().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What of the SQL leaves rows in the table that the newest record of their key would not make.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let steps = &self.program.steps;
+        let filters = steps.iter().any(|step| matches!(step, Step::Filter(_)));
+        let unnests = steps.iter().any(|step| matches!(step, Step::Unnest { lists, .. } if !lists.is_empty()));
+        let warning = |(code, what): (&str, &str)| Warning { code: code.to_owned(), what: what.to_owned() };
+        let all = [filters.then_some(WHERE_KEEPS_ROWS), unnests.then_some(UNNEST_KEEPS_ROWS)];
+        all.into_iter().flatten().map(warning).collect()
     }
 
     /// The schema that records are held to.

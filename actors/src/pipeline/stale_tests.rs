@@ -1,0 +1,84 @@
+//! What becomes of a row whose newest record makes none.
+
+use std::time::{Duration, Instant};
+
+use forebay_schemas::offset::Ranges;
+use forebay_schemas::pipeline::parse;
+
+use super::Blueprint;
+use crate::message::{RawBatch, RawRecord, Receipt};
+use crate::store::{RowSet, Store};
+
+const FILE: &str = r#"
+[pipeline]
+name = "users"
+[kafka]
+bootstrap = "embedded"
+topic = "users"
+[cassandra]
+contact_points = "embedded"
+keyspace = "k"
+create = true
+[consumer]
+group = "g"
+[transformer]
+schema = "users.schema.json"
+[writer]
+table = "users"
+"#;
+
+const SCHEMA: &str = r#"{"type":"object","required":["id"],"properties":{
+    "id":{"type":"string"},"status":{"type":"string"},"items":{"type":"array","items":{"type":"string"}}}}"#;
+
+/// The table after these records, one micro-batch each, and the codes of the warnings.
+async fn table_after(sql: &str, key: &str, records: &[&str]) -> (Vec<String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("users.schema.json"), SCHEMA).unwrap();
+    let file = format!("{FILE}primary_key = {key}\n").replace("[writer]", &format!("sql = \"{sql}\"\n[writer]"));
+    let blueprint = Blueprint::draw(parse(&folder.path().join("forebay.toml"), file).unwrap()).unwrap();
+    let (plan, spec) = (blueprint.plan.clone().unwrap(), blueprint.table.clone().unwrap());
+    let store = Store::connect(&blueprint.pipeline, Some(&spec)).await.unwrap();
+    for (offset, record) in (0..).zip(records) {
+        let end = u32::try_from(record.len()).unwrap();
+        let record = (
+            record.as_bytes().to_vec(),
+            RawRecord { partition: 0, offset, timestamp_ms: 1, write_ts: offset * 16, key: None, value: Some(0..end), headers: end..end },
+        );
+        let (receipt, cut_at) = (Receipt::new().0, Instant::now());
+        let raw = RawBatch {
+            id: 1,
+            arena: record.0,
+            records: vec![record.1],
+            ranges: Ranges::default(),
+            waited: Duration::ZERO,
+            cut_at,
+            receipt,
+        };
+        let batch = plan.run(raw);
+        assert!(batch.rejects.is_empty(), "{:?}", batch.rejects);
+        let (rows, refused) = RowSet::check(&spec, &batch.rows, &batch.write_ts).unwrap();
+        assert!(refused.is_empty(), "{refused:?}");
+        assert!(store.write(&rows, &|| ()).await.unwrap().unwritten.is_none());
+    }
+    let answer = store.query("SELECT * FROM users ORDER BY 1, 2").await.unwrap();
+    let text = |row: &crate::store::QueryRow| row.values().map(|value| value.as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ");
+    (answer.rows.iter().map(text).collect(), blueprint.warnings().into_iter().map(|warning| warning.code).collect())
+}
+
+#[tokio::test]
+async fn a_row_whose_newest_record_where_leaves_out_stays_as_it_was_and_a_warning_says_so() {
+    let sql = "SELECT id, status FROM users WHERE status <> 'deleted'";
+    let records = [r#"{"id":"a","status":"active"}"#, r#"{"id":"b","status":"active"}"#, r#"{"id":"a","status":"deleted"}"#];
+    let (table, warnings) = table_after(sql, r#"["id"]"#, &records).await;
+    assert_eq!(table, ["a active", "b active"]);
+    assert_eq!(warnings, ["where_keeps_rows"]);
+}
+
+#[tokio::test]
+async fn rows_of_items_that_the_newest_record_no_longer_has_stay_and_a_warning_says_so() {
+    let sql = "SELECT id, unnest(items) AS item FROM users";
+    let records = [r#"{"id":"a","items":["x","y","z"]}"#, r#"{"id":"a","items":["x"]}"#];
+    let (table, warnings) = table_after(sql, r#"["id", "item"]"#, &records).await;
+    assert_eq!(table, ["a x", "a y", "a z"]);
+    assert_eq!(warnings, ["unnest_keeps_rows"]);
+}
