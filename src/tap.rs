@@ -92,7 +92,9 @@ fn show(talk: &Talk, records: &[RecordView], next: &mut BTreeMap<Partition, Offs
         } else {
             let cut = if record.truncated { "…" } else { "" };
             let key = record.key.as_deref().unwrap_or("-");
-            talk.data(&format!("p{}:{}  key {key}  {}{cut}", record.partition, record.offset, record.value));
+            let left_out =
+                record.headers_left_out.map_or_else(String::new, |count| format!("  ({count} headers whose names are not UTF-8)"));
+            talk.data(&format!("p{}:{}  key {key}  {}{cut}{left_out}", record.partition, record.offset, record.value));
         }
     }
 }

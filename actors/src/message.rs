@@ -11,8 +11,11 @@ use forebay_schemas::offset::{Offset, Partition, Ranges};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+pub mod client_headers;
 pub mod headers;
 pub mod letter;
+#[cfg(test)]
+pub(crate) mod raw_produce;
 mod reason;
 
 pub use reason::{MASK, Reason};

@@ -360,6 +360,9 @@ pub struct RecordView {
     /// Its headers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// How many more headers it has, whose names are not UTF-8, so that they can't be shown; absent when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_left_out: Option<u64>,
 }
 
 /// The answer of `GET /v1/records`: records of the topic.

@@ -131,6 +131,7 @@ impl<'a> Mask<'a> {
             value_bytes: record.value.as_ref().map_or(0, |value| value.len() as u64),
             truncated,
             headers: record.headers.iter().map(header).collect(),
+            headers_left_out: Some(record.unreadable_headers).filter(|&count| count > 0),
         }
     }
 
@@ -215,7 +216,8 @@ mod tests {
 
     fn stored(key: &str, value: &[u8]) -> Stored {
         let headers = vec![("forebay-stage".to_owned(), Some(b"transform".to_vec()))];
-        Stored { partition: 1, offset: 7, timestamp_ms: Some(5), key: Some(key.into()), value: Some(value.into()), headers }
+        let (key, value) = (Some(key.into()), Some(value.into()));
+        Stored { partition: 1, offset: 7, timestamp_ms: Some(5), key, value, headers, unreadable_headers: 0 }
     }
 
     #[test]
@@ -246,6 +248,14 @@ mod tests {
         assert_eq!(open.reason, "`/age` must be a number, but is \"secret\"");
         letter.headers.retain(|(name, _)| name != letter::MASKED_REASON);
         assert_eq!(mask.letter(&letter).reason, MASK, "nobody knows what it quotes");
+    }
+
+    #[test]
+    fn headers_that_cannot_be_shown_are_counted() {
+        let record = Stored { unreadable_headers: 2, ..stored("k", b"1") };
+        let view = Mask { pointers: &[], key: None }.view(&record);
+        assert_eq!((view.headers_left_out, view.headers.len()), (Some(2), 1));
+        assert!(!serde_json::to_string(&Mask { pointers: &[], key: None }.view(&stored("k", b"1"))).unwrap().contains("left_out"));
     }
 
     #[test]

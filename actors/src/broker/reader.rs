@@ -10,11 +10,12 @@ use forebay_schemas::offset::{Offset, Partition, Range};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 
 use super::access::{Access, Quiet};
 use super::admin::ask;
 use super::error::BrokerError;
+use crate::message::client_headers;
 
 /// How long a read may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,6 +46,8 @@ pub struct Stored {
     pub value: Option<Vec<u8>>,
     /// Its headers, in order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// How many more it has, whose names are not UTF-8.
+    pub unreadable_headers: u64,
 }
 
 impl Stored {
@@ -122,13 +125,9 @@ fn read_now(access: &Access, topic: &str, mut wanted: BTreeMap<Partition, Range>
 }
 
 fn stored(message: &BorrowedMessage<'_>) -> Stored {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        // A header whose name is not UTF-8 is left out, as the consumer does; the client can't give it.
-        (0..headers.count())
-            .filter_map(|at| headers.try_get(at))
-            .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
-            .collect()
-    });
+    let mut headers = Vec::new();
+    let put = |name: &str, value: Option<&[u8]>| headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
+    let unreadable_headers = message.headers().map_or(0, |all| client_headers::each(all, put));
     Stored {
         partition: message.partition(),
         offset: message.offset(),
@@ -136,5 +135,33 @@ fn stored(message: &BorrowedMessage<'_>) -> Stored {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers,
+        unreadable_headers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+    use crate::message::raw_produce::produce;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_record_with_a_header_whose_name_is_not_utf_8_is_read_without_that_header_and_says_so() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let servers = cluster.bootstrap_servers();
+        let text = format!(
+            "[pipeline]\nname = \"p\"\n[kafka]\nbootstrap = \"{servers}\"\ntopic = \"t\"\n[fetcher]\nurl = \"http://x/\"\n[producer]\nkey = \"/id\"\n"
+        );
+        let access = Access::new(&forebay_schemas::pipeline::parse(std::path::Path::new("f.toml"), text).unwrap(), None).unwrap();
+        let values: Vec<Vec<u8>> = (0..500).map(|n| format!("{{\"n\":{n}}}").into_bytes()).collect();
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        produce(&servers, "t", 0, &values, &[(b"a", b"1"), (b"caf\xe9", b"2"), (b"b", b"\xff")]);
+        let wanted = BTreeMap::from([(0, Range { from: 0, to: 500 })]);
+        let records = read(&access, "t", wanted, Most { records: 1_000, bytes: 1 << 20 }).await.unwrap();
+        assert_eq!(records.iter().map(|record| record.value.as_deref().unwrap()).collect::<Vec<_>>(), values);
+        let left = [("a".to_owned(), Some(b"1".to_vec())), ("b".to_owned(), Some(vec![0xff]))];
+        assert!(records.iter().all(|record| record.headers == left && record.unreadable_headers == 1), "{:?}", records[0]);
     }
 }

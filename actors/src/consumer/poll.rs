@@ -8,13 +8,12 @@ mod back;
 mod group;
 mod settle;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::offset::Ranges;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::oneshot::Receiver;
 
 use self::group::{Note, Unanswered};
@@ -27,7 +26,7 @@ use super::intake::Wait;
 use super::state::{Fate, MOST_IN_FLIGHT, PATIENCE, Pace, State};
 use crate::failpoint::point;
 use crate::kernel::{Cancel, Credit, Lease, Progress};
-use crate::message::{BatchDone, RawBatch, Receipt, headers};
+use crate::message::{BatchDone, RawBatch, Receipt, client_headers, headers};
 
 /// Records read before the loop looks at everything else again.
 const BURST: usize = 256;
@@ -359,7 +358,10 @@ fn add(credit: &mut Option<Credit>, more: Credit) -> usize {
 /// The record of a message; `scratch` holds its headers.
 fn incoming<'a>(message: &'a BorrowedMessage<'_>, scratch: &'a mut Vec<u8>) -> Incoming<'a> {
     scratch.clear();
-    put_headers(message, scratch);
+    if let Some(all) = message.headers() {
+        let unreadable = client_headers::each(all, |name, value| headers::put(name, value, scratch));
+        headers::left_out(unreadable, scratch);
+    }
     Incoming {
         partition: message.partition(),
         offset: message.offset(),
@@ -367,15 +369,5 @@ fn incoming<'a>(message: &'a BorrowedMessage<'_>, scratch: &'a mut Vec<u8>) -> I
         key: message.key(),
         value: message.payload(),
         headers: scratch,
-    }
-}
-
-/// A header whose name is not UTF-8 is left out: Kafka's protocol has none such, and the client panics over it.
-fn put_headers(message: &BorrowedMessage<'_>, to: &mut Vec<u8>) {
-    let Some(all) = message.headers() else { return };
-    for at in 0..all.count() {
-        if let Ok(Some(header)) = catch_unwind(AssertUnwindSafe(|| all.try_get(at))) {
-            headers::put(header.key, header.value, to);
-        }
     }
 }

@@ -27,7 +27,7 @@ use crate::kernel::{
     SupervisorSpec, SystemClock,
 };
 use crate::ledger::Ledger;
-use crate::message::{BatchDone, RECORD_OVERHEAD, RawBatch, headers};
+use crate::message::{BatchDone, RECORD_OVERHEAD, RawBatch, headers, raw_produce};
 use crate::telemetry::Telemetry;
 
 const TOPIC: &str = "users";
@@ -218,6 +218,22 @@ fn produce_with(cluster: &Cluster, timestamp_ms: i64, headers: &[(&str, Option<&
     let record = BaseRecord::<(), [u8]>::to(TOPIC).partition(0).payload(&VALUE[..]).timestamp(timestamp_ms).headers(headers);
     producer.send(record).map_err(|(error, _)| error).unwrap();
     producer.flush(EVER).unwrap();
+}
+
+#[test]
+fn a_record_with_a_header_whose_name_is_not_utf_8_comes_with_its_other_headers_and_with_how_many_are_not_there() {
+    let cluster = cluster(1);
+    let names: [raw_produce::Header<'_>; 4] = [(b"\xff\xfe", b"1"), (b"run", b"2"), (b"caf\xe9", b"3"), (b"caf\xc3\xa9", b"4")];
+    raw_produce::produce(&cluster.bootstrap_servers(), TOPIC, 0, &[&VALUE], &names);
+    produce(&cluster, 0, 1);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let batches = rig.batches(2);
+    let batch = &batches[0].body;
+    let headers = batch.headers(&batch.records[0]);
+    assert_eq!(headers::read(headers).collect::<Vec<_>>(), [("run", Some(&b"2"[..])), ("café", Some(&b"4"[..]))]);
+    assert_eq!(headers::unreadable(headers), 2);
+    batches.into_iter().for_each(|batch| drop(settle(batch)));
+    rig.stop().unwrap();
 }
 
 #[test]

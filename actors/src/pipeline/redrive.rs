@@ -189,13 +189,17 @@ async fn produce(producer: &FutureProducer, topic: &str, letter: &Stored) -> Res
     }
 }
 
-/// The record's own headers, as they were, and last which letter it was.
+/// The record's own headers, as they were, how many of them are lost, and last which letter it was.
 fn headers(letter: &Stored) -> OwnedHeaders {
     let place = format!("{}:{}", letter.partition, letter.offset);
-    // One of before it became this letter says less.
-    let own = letter::own(&letter.headers).iter().filter(|(name, _)| name != letter::REDRIVEN);
-    own.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: value.as_deref() }))
-        .insert(Header { key: letter::REDRIVEN, value: Some(&place) })
+    // What an earlier redrive said is said again here, or no longer true.
+    let own = letter::own(&letter.headers).iter().filter(|(name, _)| name != letter::REDRIVEN && name != letter::LEFT_OUT);
+    let all = own.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: value.as_deref() }));
+    let counts = letter.headers.iter().filter(|(name, _)| name == letter::LEFT_OUT);
+    let count = |value: &Option<Vec<u8>>| std::str::from_utf8(value.as_deref()?).ok()?.parse::<u64>().ok();
+    let lost = counts.filter_map(|(_, value)| count(value)).fold(letter.unreadable_headers, u64::saturating_add);
+    let all = if lost > 0 { all.insert(Header { key: letter::LEFT_OUT, value: Some(&lost.to_string()) }) } else { all };
+    all.insert(Header { key: letter::REDRIVEN, value: Some(&place) })
 }
 
 #[cfg(test)]
@@ -244,9 +248,36 @@ mod tests {
         let named_all = |headers: &OwnedHeaders| -> Vec<(String, Option<Vec<u8>>)> {
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         };
-        let letter = Stored { partition: 0, offset: 7, timestamp_ms: None, key: None, value: None, headers: named_all(&headers_of_letter) };
+        let letter = Stored {
+            partition: 0,
+            offset: 7,
+            timestamp_ms: None,
+            key: None,
+            value: None,
+            headers: named_all(&headers_of_letter),
+            unreadable_headers: 0,
+        };
         let again = named_all(&headers(&letter));
         assert_eq!(again[..4], own);
         assert_eq!(again[4..], [named(letter::REDRIVEN, b"0:7")]);
+    }
+
+    #[test]
+    fn a_record_that_is_produced_again_says_how_many_of_its_headers_are_lost() {
+        let count = |number: &str| (letter::LEFT_OUT.to_owned(), Some(number.as_bytes().to_vec()));
+        let headers_of_letter =
+            vec![("trace".to_owned(), None), count("2"), (letter::REASON.to_owned(), Some(b"not JSON".to_vec())), count("3")];
+        let letter = Stored {
+            partition: 0,
+            offset: 7,
+            timestamp_ms: None,
+            key: None,
+            value: None,
+            headers: headers_of_letter,
+            unreadable_headers: 1,
+        };
+        let again = headers(&letter);
+        let names: Vec<_> = again.iter().map(|header| (header.key, header.value.map(<[u8]>::to_vec))).collect();
+        assert_eq!(names, [("trace", None), (letter::LEFT_OUT, Some(b"6".to_vec())), (letter::REDRIVEN, Some(b"0:7".to_vec()))]);
     }
 }

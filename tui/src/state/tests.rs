@@ -251,6 +251,7 @@ fn records_and_letters_of_the_pipeline_before_are_not_those_of_the_next_one_at_i
             value_bytes: 4,
             truncated: false,
             headers: Default::default(),
+            headers_left_out: None,
         };
         Update::Answer(Answer::Records(Ok(Records { topic: "users_stream".to_owned(), records: vec![record] })))
     };

@@ -95,6 +95,7 @@ pub(super) fn page(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usiz
         lines.push(page::fact(canvas, "was at", &format!("partition {partition}, offset {offset}; enter shows its way"), Role::Text));
     }
     lines.extend(letter.record.headers.iter().map(|(name, value)| page::fact(canvas, &format!("header {name}"), value, Role::Muted)));
+    lines.extend(records::headers_left_out(canvas, &letter.record));
     lines.push(Line::default());
     lines.push(canvas.styled("the record as it was".to_owned(), Role::Title));
     lines.extend(records::pretty(canvas, &letter.record.value, width));

@@ -93,6 +93,7 @@ pub(super) fn page(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usiz
             Role::Text,
         ));
         lines.extend(record.headers.iter().map(|(name, value)| page::fact(canvas, &format!("header {name}"), value, Role::Muted)));
+        lines.extend(headers_left_out(canvas, record));
     }
     lines.push(Line::default());
     lines.push(canvas.styled("its way".to_owned(), Role::Title));
@@ -104,6 +105,12 @@ pub(super) fn page(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usiz
         None => lines.push(canvas.styled("not among the records that are held; 7 reads the newest".to_owned(), Role::Muted)),
     }
     lines
+}
+
+/// A line about headers that can't be shown.
+pub(super) fn headers_left_out(canvas: &Canvas<'_>, record: &RecordView) -> Option<Line<'static>> {
+    let count = record.headers_left_out?;
+    Some(page::fact(canvas, "headers left out", &format!("{}, whose names are not UTF-8", text::count(count)), Role::Warn))
 }
 
 /// From the page to the row: a line a step, with how long after the one before.

@@ -36,6 +36,7 @@ fn busy(now: Instant) -> Model {
         value_bytes: 412,
         truncated: false,
         headers: [("forebay-run".to_owned(), "manual 3".to_owned())].into(),
+        headers_left_out: None,
     };
     let records = Records { topic: "users_stream".to_owned(), records: (0..6).map(|n| record(n % 2, 100 + i64::from(n))).collect() };
     model.update(Update::Answer(Answer::Records(Ok(records))), now);
