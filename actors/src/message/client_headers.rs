@@ -1,7 +1,7 @@
 //! The headers of a record as Kafka's client gives them.
 //!
-//! Guarantee: each header whose name is UTF-8 is given, in order, and the others are counted, for every record and without a word on stderr. Not
-//! guaranteed: anything of a header whose name is not UTF-8. Kafka's protocol has none such, yet its brokers keep them; the client panics over one.
+//! Guarantee: each header whose name is UTF-8 is given, in order, and the others are counted, with nothing written to stderr for them. Not
+//! guaranteed: anything of a header whose name is not UTF-8. Kafka's protocol does not allow one, its brokers keep it, and the client panics.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -10,10 +10,10 @@ use std::sync::Once;
 use rdkafka::message::Headers;
 
 thread_local! {
-    /// Whether a panic of this thread is expected, and nobody is to hear of it.
+    /// Whether a panic of this thread is expected, and is not to be reported.
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
-    /// Whether the hook kept one back.
-    static KEPT_BACK: Cell<bool> = const { Cell::new(false) };
+    /// Whether the hook has not reported one.
+    static SILENCED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Gives each header of a record to `each`, and then how many have no readable name.
@@ -32,23 +32,23 @@ pub fn each(headers: &impl Headers, mut each: impl FnMut(&str, Option<&[u8]>)) -
 /// What `work` gives; none where it panics, of which the hook says nothing.
 fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
     static FIRST: Once = Once::new();
-    FIRST.call_once(keep_back);
+    FIRST.call_once(silence);
     EXPECTED.set(true);
     let done = catch_unwind(AssertUnwindSafe(work));
     EXPECTED.set(false);
-    // Somebody has put another hook before this one since: the next panic is kept back.
-    if done.is_err() && !KEPT_BACK.take() {
-        keep_back();
+    // Another hook was put before this one since. The next panic is silent again.
+    if done.is_err() && !SILENCED.take() {
+        silence();
     }
     done.ok()
 }
 
-/// Puts a hook before all others that keeps panics back which are expected.
-fn keep_back() {
+/// Puts a hook before all others that does not report panics that are expected.
+fn silence() {
     let others = take_hook();
     set_hook(Box::new(move |panic| {
         if EXPECTED.get() {
-            KEPT_BACK.set(true);
+            SILENCED.set(true);
         } else {
             others(panic);
         }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_that_is_expected_is_kept_back_and_any_other_is_not() {
+    fn a_panic_that_is_expected_is_silent_and_any_other_is_not() {
         static HEARD: AtomicUsize = AtomicUsize::new(0);
         const MARK: &str = "a panic of this test";
         let others = take_hook();
@@ -70,7 +70,7 @@ mod tests {
             Some(&MARK) => drop(HEARD.fetch_add(1, Ordering::Relaxed)),
             _ => others(panic),
         }));
-        // The first may be heard: this hook was set after the one that keeps panics back.
+        // The first may be heard: this hook was set after the one that silences.
         for _ in 0..100 {
             assert_eq!(quietly(|| -> u8 { std::panic::panic_any(MARK) }), None);
         }

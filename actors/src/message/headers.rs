@@ -1,11 +1,11 @@
 //! A record's headers as bytes in the arena of its batch: put there by the consumer, read by the SQL's `_headers`, and
 //! carried on by a dead letter.
 //!
-//! Guarantee: [`read`] gives the headers that were [`put`], in their order, those of the same name also; [`unreadable`] says how many were [`left_out`]. Not
-//! guaranteed: anything about bytes that were not made by these, but that reading them ends.
+//! Guarantee: [`read`] gives the headers that were [`put`], in their order, those of the same name also; [`unreadable`] says how many were
+//! [`left_out`]. Not guaranteed: anything about bytes that were not made by these, but that reading them ends.
 
-/// In the place of a value's length: there is no value, which is not the same as an empty one. In the place of a name's: there is no header, and one that
-/// could not be read was left out.
+/// In the place of a value's length: there is no value, which is not the same as an empty one. In the place of a name's: a header that could
+/// not be read is left out here.
 const NONE: u32 = u32::MAX;
 
 /// Appends one header.
@@ -16,7 +16,7 @@ pub fn put(name: &str, value: Option<&[u8]>, to: &mut Vec<u8>) {
     to.extend_from_slice(value.unwrap_or_default());
 }
 
-/// Notes that so many headers are left out, since they can't be read.
+/// Notes that `count` headers are left out, since they can't be read.
 pub fn left_out(count: u64, to: &mut Vec<u8>) {
     (0..count).for_each(|_| to.extend_from_slice(&NONE.to_le_bytes()));
 }

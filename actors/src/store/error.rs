@@ -9,8 +9,8 @@ use crate::message;
 /// Something wrong with the store: which one, what, and what to do about it.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The server is away, slow or busy, or refuses for now whatever is written. Whether the write took effect is not known; the same write may be
-    /// made again.
+    /// The server is away, slow or busy, or refuses for now whatever is written. Whether the write took effect is not known; the same write
+    /// may be made again.
     #[error("{server}: {what}")]
     Unavailable {
         /// Which store.

@@ -28,14 +28,14 @@ pub const MAX_ROWS_OF_RECORD: usize = 16;
 /// Codes and words of [`Plan::warnings`].
 const WHERE_KEEPS_ROWS: (&str, &str) = (
     "where_keeps_rows",
-    "WHERE leaves records out and deletes nothing: where it leaves out the newest record of a key, the row that an earlier record of that key made stays in \
-     the table as it was. To see in the table that a record is no longer meant, write it with a column that says so, and ask for that where the \
-     table is read",
+    "WHERE leaves records out and deletes nothing: where it leaves out the newest record of a key, the row that an earlier record of that \
+     key made stays in the table as it was. To see in the table that a record is no longer meant, write it with a column that says so, \
+     and ask for that column where the table is read",
 );
 const UNNEST_KEEPS_ROWS: (&str, &str) = (
     "unnest_keeps_rows",
-    "unnest makes a row an item and deletes nothing: where the newest record of a key has fewer items than an earlier one, the rows of the items that are \
-     gone stay in the table as they were. To have them go with the record, write the whole array into one column",
+    "unnest makes a row an item and deletes nothing: where the newest record of a key has fewer items than an earlier one, the rows of \
+     the items that are gone stay in the table as they were. To have them go with the record, write the whole array into one column",
 );
 
 /// A pipeline's schema and SQL, ready to run.

@@ -93,8 +93,8 @@ impl Cassandra {
         must(Self::launch(sync, size, port, &[]))
     }
 
-    /// A server of the caller's own, small, with these lines of `cassandra.yaml` in the place of those of their keys. With an `authenticator` its superuser
-    /// is `cassandra`, with that as its password, and [`Self::cqlsh`] is not let in.
+    /// A server of the caller's own, small, with these lines of `cassandra.yaml` in the place of those of their keys. With an `authenticator`
+    /// its superuser is `cassandra`, with that as its password, and [`Self::cqlsh`] does not get in.
     ///
     /// # Panics
     /// When it can't be started, with what to install.

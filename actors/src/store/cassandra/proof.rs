@@ -1,13 +1,13 @@
 //! Whether a refusal whose words do not settle it is the row's: decided by what the server does with a row that it is known to take.
 //!
-//! Pure; who asks the server is [`write`](super::write). Guarantee: a row counts as refused for its own sake only when a node refuses it between two moments
-//! at which the same node takes the row that is known to be good, and no node takes it. So a rule for all writes, whatever its words, also one that begins
-//! while it is asked, never makes a row a dead letter. Not guaranteed: that a rule for some rows alone, in words that are not known (of one partition, one
-//! replica), is told from a fault of the row.
+//! Pure; [`write`](super::write) asks the server. Guarantee: a row is at fault only when a node refuses it between two moments at which the
+//! same node takes the row that is known to be good, and no node takes it. So a rule for all writes, whatever its words, also one that begins
+//! or ends while nodes are asked, never makes a row a dead letter. Not guaranteed: that a rule for some rows alone (those of one replica), in
+//! words that are not known, is told from a fault of the row.
 
 use crate::store::error::StoreError;
 
-/// A micro-batch of more rows of which the server takes none is not believed to be at fault as a whole, by whatever limit of values.
+/// Of a micro-batch of more rows, of which the server takes none, it is not believed that all are at fault.
 pub(super) const WHOLE: usize = 16;
 /// The most nodes that are asked about one row.
 pub(super) const NODES: usize = 3;
@@ -23,8 +23,8 @@ pub(super) struct Doubt {
     pub(super) error: StoreError,
 }
 
-/// Parts the doubts that are settled from those that the server has to be asked about. Settled are those by a limit of values, where the rest of the
-/// batch passes; and where no row is `known` to be good to hold them against, as long as they are few.
+/// Parts the doubts that are settled from those that the server has to be asked about. Settled are those by a limit of values, where other
+/// rows of the batch pass; and where no row is `known` to be good that they can be compared with, up to [`WHOLE`] of them.
 pub(super) fn settled(doubts: Vec<Doubt>, written: u64, known: bool) -> (Vec<Doubt>, Vec<Doubt>) {
     let believed = written > 0 || (!known && doubts.len() <= WHOLE);
     doubts.into_iter().partition(|doubt| doubt.of_values && believed)
@@ -50,7 +50,7 @@ pub(super) enum Answer {
 
 /// Whose a refusal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Finding {
     /// The row's.
     Row,
     /// Nobody's: the row is written now.
@@ -74,20 +74,20 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    /// A trial by so many nodes.
+    /// A trial by this number of nodes.
     pub(super) fn new(nodes: usize) -> Self {
         Self { nodes, ask: Ask::Good(0), refused_here: false, proven: false, unclear: nodes == 0, written: false }
     }
 
     /// What to ask for next, or what has come out.
-    pub(super) fn next(&self) -> Result<Ask, Verdict> {
+    pub(super) fn next(&self) -> Result<Ask, Finding> {
         let (Ask::Good(node) | Ask::Doubtful(node)) = self.ask;
         match self {
-            Self { written: true, .. } => Err(Verdict::Written),
+            Self { written: true, .. } => Err(Finding::Written),
             _ if node < self.nodes => Ok(self.ask),
-            Self { proven: true, .. } => Err(Verdict::Row),
-            Self { unclear: true, .. } => Err(Verdict::Unclear),
-            _ => Err(Verdict::NotTheRow),
+            Self { proven: true, .. } => Err(Finding::Row),
+            Self { unclear: true, .. } => Err(Finding::Unclear),
+            _ => Err(Finding::NotTheRow),
         }
     }
 
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// A node: whether it is away, what it refuses of its own, and from which question of the trial on, or up to which, a rule refuses all writes.
+    /// A node: whether it is away, whether it refuses the row in doubt, and from which question of the trial to which a rule refuses all writes.
     #[derive(Debug, Clone)]
     struct Node {
         away: bool,
@@ -132,13 +132,13 @@ mod tests {
         rule_to: usize,
     }
 
-    /// The verdict, and how many questions it took.
-    fn verdict(nodes: &[Node]) -> (Verdict, usize) {
+    /// The finding, and how many questions it took.
+    fn finding(nodes: &[Node]) -> (Finding, usize) {
         let mut trial = Trial::new(nodes.len());
         for question in 0.. {
             let ask = match trial.next() {
                 Ok(ask) => ask,
-                Err(verdict) => return (verdict, question),
+                Err(finding) => return (finding, question),
             };
             let (Ask::Good(at) | Ask::Doubtful(at)) = ask;
             let node = &nodes[at];
@@ -166,22 +166,22 @@ mod tests {
 
     #[test]
     fn a_row_that_is_refused_beside_a_good_row_that_is_taken_is_at_fault() {
-        assert_eq!(verdict(&[node(false, true, NEVER)]), (Verdict::Row, 3));
-        assert_eq!(verdict(&[node(true, true, NEVER), node(false, true, NEVER)]).0, Verdict::Row, "a node that is away proves nothing");
-        assert_eq!(verdict(&[node(false, true, ALWAYS), node(false, true, NEVER)]).0, Verdict::Row, "nor one with a rule of its own");
+        assert_eq!(finding(&[node(false, true, NEVER)]), (Finding::Row, 3));
+        assert_eq!(finding(&[node(true, true, NEVER), node(false, true, NEVER)]).0, Finding::Row, "a node that is away proves nothing");
+        assert_eq!(finding(&[node(false, true, ALWAYS), node(false, true, NEVER)]).0, Finding::Row, "nor one with a rule of its own");
     }
 
     #[test]
     fn a_row_that_is_refused_where_the_good_row_is_refused_too_is_not_at_fault() {
-        assert_eq!(verdict(&[node(false, false, ALWAYS)]), (Verdict::NotTheRow, 1));
-        assert_eq!(verdict(&vec![node(false, true, ALWAYS); 3]).0, Verdict::NotTheRow);
-        assert_eq!(verdict(&[node(true, true, NEVER)]).0, Verdict::Unclear);
-        assert_eq!(verdict(&[]).0, Verdict::Unclear, "nobody was asked");
+        assert_eq!(finding(&[node(false, false, ALWAYS)]), (Finding::NotTheRow, 1));
+        assert_eq!(finding(&vec![node(false, true, ALWAYS); 3]).0, Finding::NotTheRow);
+        assert_eq!(finding(&[node(true, true, NEVER)]).0, Finding::Unclear);
+        assert_eq!(finding(&[]).0, Finding::Unclear, "nobody was asked");
     }
 
     #[test]
     fn a_row_that_one_node_takes_is_written() {
-        assert_eq!(verdict(&[node(false, true, NEVER), node(false, false, NEVER)]).0, Verdict::Written);
+        assert_eq!(finding(&[node(false, true, NEVER), node(false, false, NEVER)]).0, Finding::Written);
     }
 
     #[test]
@@ -205,8 +205,8 @@ mod tests {
                 .into_iter()
                 .map(|(away, from, until)| node(away, false, until.map_or((from, usize::MAX), |until| (0, until))))
                 .collect();
-            let (verdict, questions) = verdict(&nodes);
-            prop_assert_ne!(verdict, Verdict::Row);
+            let (finding, questions) = finding(&nodes);
+            prop_assert_ne!(finding, Finding::Row);
             prop_assert!(questions <= 3 * NODES);
         }
 
@@ -217,7 +217,7 @@ mod tests {
         ) {
             let mut nodes: Vec<Node> = away.into_iter().map(|away| node(away, true, if away { NEVER } else { ALWAYS })).collect();
             nodes.insert(at.min(nodes.len()), node(false, true, NEVER));
-            prop_assert_eq!(verdict(&nodes).0, Verdict::Row);
+            prop_assert_eq!(finding(&nodes).0, Finding::Row);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::kernel::Class;
 use crate::store::testing::{pairs, pipeline, small};
 use crate::store::{Reason, Store};
 
-/// So many rows, whose keys begin with `prefix`, each with this value.
+/// `count` rows, whose keys begin with `prefix`, each with this value.
 fn many(spec: &TableSpec, prefix: &str, count: usize, value: &str) -> RowSet {
     let names: Vec<String> = (0..count).map(|n| format!("{prefix}-{n}")).collect();
     pairs(spec, &names.iter().map(|name| (name.as_str(), Some(value))).collect::<Vec<_>>(), 7)
@@ -27,7 +27,7 @@ fn refused(end: &WriteEnd) -> (Vec<u32>, &str) {
     (rows, end.rejected.first().map_or("", |refusal| refusal.reason.full()))
 }
 
-/// Asserts that all of so many rows wait, and gives the trouble.
+/// Asserts that all `rows` wait, and gives the trouble.
 #[track_caller]
 fn waits(end: &WriteEnd, rows: usize, reason: Reason) -> String {
     assert_eq!((end.written, refused(end).0), (0, vec![]), "{end:?}");
@@ -176,7 +176,7 @@ async fn real_cassandra_limits_of_values_set_their_rows_aside_and_rules_set_none
     direct.query_unpaged("REVOKE MODIFY ON KEYSPACE fb_limits FROM forebay", ()).await.unwrap();
     let mut error = None;
     for _ in 0..100 {
-        // The server knows its users' rights by heart for two seconds.
+        // The server caches permissions for two seconds.
         match user.write(&many(&spec, "m", 3, "v"), &|| ()).await {
             Err(it) => error = Some(it),
             Ok(end) => assert!(end.rejected.is_empty(), "{end:?}"),

@@ -1,8 +1,8 @@
 //! What Cassandra's words about a refused write are about: the row, its table, or a rule of the cluster.
 //!
-//! Guarantee: only what the server itself names decides. The words are those of Cassandra 5.0 and what is known of 3.x to 6.0, looked for where the
-//! server puts them, so that a value that the server quotes decides nothing. Not guaranteed: that all words are known; those that are not are
-//! [`About::Unknown`], and who asks has to find out.
+//! Guarantee: only what the server itself names decides. The words are those of Cassandra 5.0 and what is known of 3.x to 6.0, looked for
+//! where the server puts them, so that a value that the server quotes decides nothing. Not guaranteed: that all words are known; those that
+//! are not are [`About::Unknown`], and the caller has to find out.
 
 use crate::message::MASK;
 
@@ -114,8 +114,8 @@ pub(super) fn remedy(guardrail: &str) -> String {
 /// A value that is shorter stands in most texts by chance.
 const SHORTEST_MASKED: usize = 3;
 
-/// Words of the server for log, note and journal, where no value of a record may stand: each of `values` that they quote is masked, and each word with
-/// a digit in it.
+/// Words of the server for log, note and journal, where no value of a record may stand: each of `values` that they quote is masked, and each
+/// word with a digit in it.
 pub(super) fn masked<'a>(said: &str, values: impl Iterator<Item = &'a str>) -> String {
     let mut said = said.to_owned();
     for value in values.filter(|value| value.len() >= SHORTEST_MASKED) {

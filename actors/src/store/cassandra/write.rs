@@ -1,9 +1,9 @@
 //! One micro-batch of rows on its way into the table.
 //!
-//! Guarantee: each row is written, refused or unwritten when it ends; a row is refused only when the server's words settle that it is the row's fault, or
-//! [`proof`] shows it. Rows that the server refuses for another reason are unwritten, with what to wait for. The row that is
-//! known to be good is written again with the values and the timestamp that it has in the table, which changes nothing there (in a table with a default
-//! time to live that row lives on from then). Not guaranteed: that a request reported as failed had no effect.
+//! Guarantee: each row is written, refused or unwritten when it ends; a row is refused only when the server's words settle that it is the
+//! row's fault, or [`proof`] shows it. Rows that the server refuses for another reason are unwritten, with what to wait for. The row that is
+//! known to be good is written again with the values and the timestamp that it has in the table, which changes nothing there; in a table
+//! with a default time to live the time of that row begins again. Not guaranteed: that a request reported as failed had no effect.
 
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
@@ -19,7 +19,7 @@ use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::{MutexGuard, SemaphorePermit};
 
 use super::fault::{self, Fault};
-use super::proof::{self, Answer, Ask, Doubt, Trial, Verdict};
+use super::proof::{self, Answer, Ask, Doubt, Finding, Trial};
 use super::request::{self, Kept, Part};
 use super::{BATCH_BYTES, Inner, Table, batch_of, groups, words};
 use crate::kernel::Class;
@@ -70,7 +70,7 @@ struct Course<'a> {
 
 /// What came out of asking about rows in doubt.
 #[derive(Default)]
-struct Judged {
+struct Proved {
     written: u64,
     refused: Vec<Refusal>,
     /// Rows to try again, and why.
@@ -105,7 +105,7 @@ impl Inner {
         };
         self.send_all(&mut course, ranges, Whole::Leave, Some(turn)).await?;
         self.halve_doubtful(&mut course).await?;
-        self.judge_doubtful(&mut course).await?;
+        self.prove_doubtful(&mut course).await?;
         Ok(self.ended(course))
     }
 
@@ -236,7 +236,7 @@ impl Inner {
     }
 
     /// Finds out whose fault it is that rows were refused in words that do not say it.
-    async fn judge_doubtful(&self, course: &mut Course<'_>) -> Result<(), StoreError> {
+    async fn prove_doubtful(&self, course: &mut Course<'_>) -> Result<(), StoreError> {
         let doubtful = std::mem::take(&mut course.doubtful);
         if course.trouble.is_some() {
             course.unwritten.extend(doubtful.into_iter().map(|(range, ..)| range));
@@ -252,17 +252,17 @@ impl Inner {
         if doubts.is_empty() {
             return Ok(());
         }
-        let judged = match good {
-            Some(good) => self.judge(course, &good, doubts).await?,
+        let proved = match good {
+            Some(good) => self.prove(course, &good, doubts).await?,
             None => {
                 let trouble = doubts.first().map(|doubt| self.nothing_known(course, &doubt.error));
-                Judged { unwritten: trouble.map(|trouble| (doubts.iter().map(|doubt| doubt.row).collect(), trouble)), ..Judged::default() }
+                Proved { unwritten: trouble.map(|trouble| (doubts.iter().map(|doubt| doubt.row).collect(), trouble)), ..Proved::default() }
             }
         };
-        course.end.written += judged.written;
-        course.end.statements += judged.written;
-        course.end.rejected.extend(judged.refused);
-        if let Some((rows, trouble)) = judged.unwritten {
+        course.end.written += proved.written;
+        course.end.statements += proved.written;
+        course.end.rejected.extend(proved.refused);
+        if let Some((rows, trouble)) = proved.unwritten {
             let places = |row: &u32| course.rows.rows().iter().position(|other| other == row);
             course.unwritten.extend(rows.iter().filter_map(places).map(|at| at..at + 1));
             course.trouble = Some(trouble);
@@ -271,37 +271,37 @@ impl Inner {
     }
 
     /// Asks the server about one row after the other, each beside the good one.
-    async fn judge(&self, course: &Course<'_>, good: &Kept, doubts: Vec<Doubt>) -> Result<Judged, StoreError> {
-        let mut judged = Judged::default();
+    async fn prove(&self, course: &Course<'_>, good: &Kept, doubts: Vec<Doubt>) -> Result<Proved, StoreError> {
+        let mut proved = Proved::default();
         let mut values_proven = false;
         let mut doubts = doubts.into_iter();
         while let Some(doubt) = doubts.next() {
             if doubt.of_values && values_proven {
-                judged.refused.push(refusal(doubt));
+                proved.refused.push(refusal(doubt));
                 continue;
             }
-            let (verdict, trouble) = self.verdict(course, good, doubt.row).await?;
-            let trouble = match verdict {
-                Verdict::Row => {
+            let (finding, trouble) = self.finding(course, good, doubt.row).await?;
+            let trouble = match finding {
+                Finding::Row => {
                     values_proven |= doubt.of_values;
-                    judged.refused.push(refusal(doubt));
+                    proved.refused.push(refusal(doubt));
                     continue;
                 }
-                Verdict::Written => {
-                    judged.written += 1;
+                Finding::Written => {
+                    proved.written += 1;
                     continue;
                 }
-                Verdict::NotTheRow => self.not_the_rows(course, &doubt.error),
-                Verdict::Unclear => trouble.unwrap_or_else(|| self.no_node()),
+                Finding::NotTheRow => self.not_the_rows(course, &doubt.error),
+                Finding::Unclear => trouble.unwrap_or_else(|| self.no_node()),
             };
             let left = std::iter::once(doubt.row).chain(doubts.map(|doubt| doubt.row)).collect();
-            judged.unwritten = Some((left, trouble));
+            proved.unwritten = Some((left, trouble));
             break;
         }
-        Ok(judged)
+        Ok(proved)
     }
 
-    async fn verdict(&self, course: &Course<'_>, good: &Kept, row: u32) -> Result<(Verdict, Option<StoreError>), StoreError> {
+    async fn finding(&self, course: &Course<'_>, good: &Kept, row: u32) -> Result<(Finding, Option<StoreError>), StoreError> {
         let nodes = nodes(&course.session);
         let inserts: Vec<PreparedStatement> = nodes.iter().map(|node| insert_by(&course.session, course.table, node)).collect();
         let mut trial = Trial::new(inserts.len());
@@ -313,7 +313,7 @@ impl Inner {
                     let at = course.rows.rows().iter().position(|other| *other == row).unwrap_or_default();
                     self.ask(course, &inserts[node], &Part { rows: course.rows.clone(), range: at..at + 1 }).await?
                 }
-                Err(verdict) => return Ok((verdict, trouble)),
+                Err(finding) => return Ok((finding, trouble)),
             };
             trouble = trouble.or(error);
             trial.answer(answer);
