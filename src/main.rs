@@ -3,6 +3,7 @@
 mod actors;
 mod api_client;
 mod check;
+mod cursor;
 mod demo;
 mod desire;
 mod dlq;
@@ -119,6 +120,8 @@ enum Command {
     Journal(journal::Args),
     /// Read records again, from an earlier offset on
     Replay(replay::Args),
+    /// Show where each read of the source is, or set its cursor
+    Cursor(cursor::Args),
     /// Write a commented pipeline file and its schema
     Init(init::Args),
     /// Print a completion script for a shell
@@ -156,6 +159,7 @@ fn main() -> ExitCode {
         Command::Query(args) => query::query(global, &talk, &args),
         Command::Journal(args) => journal::journal(global, &talk, &args),
         Command::Replay(args) => replay::replay(global, &talk, &args),
+        Command::Cursor(args) => cursor::cursor(global, &talk, &args),
         Command::Init(args) => init::init(&talk, &args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

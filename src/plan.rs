@@ -175,5 +175,7 @@ fn fetch(text: &mut String, fetch: &FetchPlan) {
         None => String::new(),
     };
     let runs = if fetch.open_runs > 0 { format!("; {} runs that were asked for go first", fetch.open_runs) } else { String::new() };
-    put(text, &format!("fetch of {} {when}{cursor}{runs}", fetch.api));
+    let others = fetch.reads.saturating_sub(u64::from(fetch.cursor.as_ref().is_some_and(|cursor| cursor.origin == "journal")));
+    let reads = if others > 0 { format!(", {others} reads with params at cursors of their own") } else { String::new() };
+    put(text, &format!("fetch of {} {when}{cursor}{reads}{runs}", fetch.api));
 }

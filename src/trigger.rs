@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use forebay_schemas::read::ReadMode;
 use forebay_schemas::run::{Run, RunRequest, RunState};
 
 use crate::Global;
@@ -17,6 +18,7 @@ Examples:
   forebay trigger --wait                           stay until its records are readable in the table
   forebay trigger --key daily-2026-11-24 --wait    the same key is the same run: safe to repeat
   forebay trigger --param results=500              with another query parameter of the API's address
+  forebay trigger --param day=2026-01-01 --read again   all of that day once more, from its first page on
   forebay trigger --wait --timeout 5m --json       for scripts; 1 failed, 4 cancelled, 5 still running")]
 pub(crate) struct Args {
     /// The run's key; the same key and attempt is the same run for ever. Default: a fresh one
@@ -28,6 +30,10 @@ pub(crate) struct Args {
     /// A query parameter of the API's address for this run; one that `[fetcher] params` names
     #[arg(long, value_name = "NAME=VALUE", value_parser = crate::pair)]
     param: Vec<(String, String)>,
+    /// Whether it goes on where its read is, or reads again from the first page. Default: it goes on, and a new attempt after one that
+    /// succeeded reads again from where the first began
+    #[arg(long, value_enum)]
+    read: Option<ReadArg>,
     /// Call the run off when nobody has asked for it for so long; 10s to 24h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     lease: Option<Duration>,
@@ -41,6 +47,23 @@ pub(crate) struct Args {
     target: Target,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ReadArg {
+    /// From the cursor of the read on
+    Continue,
+    /// From the first page of the read on; its cursor stays where it is
+    Again,
+}
+
+impl From<ReadArg> for ReadMode {
+    fn from(read: ReadArg) -> Self {
+        match read {
+            ReadArg::Continue => Self::Continue,
+            ReadArg::Again => Self::Again,
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn trigger(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
     let client = args.target.client(global)?;
@@ -48,6 +71,7 @@ pub(crate) fn trigger(global: &Global, talk: &Talk, args: &Args) -> Result<(), E
     let request = RunRequest {
         attempt: args.attempt,
         params: args.param.iter().cloned().collect(),
+        read: args.read.map(ReadMode::from),
         lease_seconds: args.lease.map(|lease| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX)),
         ..RunRequest::default()
     };

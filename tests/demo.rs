@@ -132,7 +132,7 @@ fn a_fetch_goes_page_after_page_and_the_next_asks_for_what_is_new_only() {
     assert_eq!(api.asked(), asked([100, 107]));
     assert_eq!(rows(&job), 107);
     let state: Value = serde_json::from_slice(&job.forebay(&["journal", "state", "--json"]).stdout).unwrap();
-    assert_eq!(state["cursor"], "107");
+    assert_eq!(state["cursors"][""]["cursor"], "107");
 }
 
 #[test]

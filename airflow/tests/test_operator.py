@@ -49,6 +49,15 @@ def test_a_run_that_succeeds_is_summed_up(forebay: FakeForebay) -> None:
     assert body == {"attempt": 1, "params": {"nat": "ch", "seed": "7", "lego": "true"}, "labels": labels, "lease_seconds": 900}
 
 
+def test_whether_a_run_reads_again_is_asked_for_only_when_it_is_told(forebay: FakeForebay) -> None:
+    for attempt, read in enumerate(["again", "continue", None, ""], 1):
+        forebay.end_soon(f"run-{attempt}")
+        operator(read=read).execute(Task(try_number=attempt).context())
+    assert [(body or {}).get("read") for body in forebay.asked("PUT", "/runs/")] == ["again", "continue", None, None]
+    with pytest.raises(AirflowFailException, match="'twice'; it is one of continue, again, or None"):
+        operator(read="twice").execute(Task(try_number=5).context())
+
+
 def test_keys_say_which_task_it_is_and_never_which_try() -> None:
     assert task_key(Task().context()) == "pipe/manual__2026-01-01T00:00:00+00:00/fetch"
     assert task_key(Task(try_number=3, map_index=2).context()) == task_key(Task(map_index=2).context())

@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use crate::event::Offsets;
 use crate::offset::{Offset, Partition, Ranges};
+use crate::read::Position;
 use crate::run::Run;
-use crate::snapshot::{ActorView, AlertView, BatchView, PartitionView};
+use crate::snapshot::{ActorView, AlertView, BatchView, CursorView, PartitionView};
 
 /// What a caller of the API may do. Each may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -155,6 +156,16 @@ pub enum PlanRequest {
         #[cfg_attr(test, schemars(schema_with = "crate::openapi::ranges"))]
         letters: Option<Ranges>,
     },
+    /// Set the cursor of a read.
+    Cursor {
+        /// The params that make the read, of those that `[fetcher] params` names; none: the read of scheduled fetches and of runs without
+        /// params.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[cfg_attr(test, schemars(schema_with = "crate::openapi::params"))]
+        params: BTreeMap<String, String>,
+        /// Where its next fetch begins.
+        to: Position,
+    },
 }
 
 /// From where records are read again.
@@ -291,6 +302,16 @@ pub struct BatchReject {
     pub stage: String,
     /// Why; with `***` for what it quotes of the record where `[api] mask` is set.
     pub reason: String,
+}
+
+/// The answer of `GET /v1/cursors`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Cursors {
+    /// The reads of the source that are not at their begin, the one that moved last first.
+    pub cursors: Vec<CursorView>,
+    /// How many there are in all.
+    pub total: u64,
 }
 
 /// The answer of `GET /v1/runs`.

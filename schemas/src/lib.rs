@@ -12,6 +12,7 @@
 //! * [`problem`], [`routes`]: the control API's errors and its paths; the OpenAPI file follows from them.
 //! * [`plan`]: what `run` would do, as `forebay plan` says it.
 //! * [`offset`]: offsets and half-open ranges `[from, to)` of a partition.
+//! * [`read`]: what a sequence of pages is of, and how far it has come.
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
 //! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
 //! * [`traces`]: batches and runs as spans of OpenTelemetry.
@@ -27,6 +28,7 @@ mod openapi;
 pub mod pipeline;
 pub mod plan;
 pub mod problem;
+pub mod read;
 pub mod record;
 pub mod routes;
 pub mod run;

@@ -128,6 +128,7 @@ fn document() -> Value {
     add::<run::RunRequest>(&mut generator);
     add::<Problem>(&mut generator);
     add::<api::Runs>(&mut generator);
+    add::<api::Cursors>(&mut generator);
     add::<api::Reason>(&mut generator);
     add::<api::Pipelines>(&mut generator);
     add::<api::StateRequest>(&mut generator);

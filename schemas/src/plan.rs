@@ -205,9 +205,12 @@ pub struct FetchPlan {
     /// How often it is asked; absent when only triggered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<String>,
-    /// What the next page is asked with; absent when it is asked for as the file has it.
+    /// What the next page of the read without params is asked with; absent when it is asked for as the file has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<CursorPlan>,
+    /// How many reads go on at a cursor of their own, this one among them.
+    #[serde(default)]
+    pub reads: u64,
     /// Runs that were asked for and have not ended, which go on first.
     pub open_runs: u64,
 }

@@ -222,6 +222,16 @@ pub const ROUTES: &[Route] = &[
             &[json(200, "Run", "The run as it is now")],
         )
     },
+    Route {
+        query: &[LIMIT],
+        problems: &[&p::JOURNAL_FAILED],
+        ..look(
+            "/v1/cursors",
+            "listCursors",
+            "Where each read of the source is, the one that moved last first; a read at its begin is left out.",
+            &[json(200, "Cursors", "The reads")],
+        )
+    },
     look("/v1/pipelines", "listPipelines", "The pipelines of this process: one.", &[json(200, "Pipelines", "The pipelines")]),
     Route {
         path_params: &[PIPELINE],
@@ -246,11 +256,11 @@ pub const ROUTES: &[Route] = &[
         role: Some(Role::Admin),
         path_params: &[PIPELINE],
         body: Some(Body { schema: "PlanRequest", required: true }),
-        problems: &[&p::PIPELINE_UNKNOWN, &p::PIPELINE_NO_CONSUMER, &p::PLAN_SPEC, &p::KAFKA_AWAY],
+        problems: &[&p::PIPELINE_UNKNOWN, &p::PIPELINE_NO_CONSUMER, &p::PIPELINE_NO_FETCHER, &p::PLAN_SPEC, &p::KAFKA_AWAY],
         ..look(
             "/v1/pipelines/{pipeline}/plans",
             "makePlan",
-            "Say what a replay or a redrive would do. Nothing is done.",
+            "Say what a replay, a redrive or setting a cursor would do. Nothing is done.",
             &[json(201, "Plan", "The plan")],
         )
     },
@@ -267,6 +277,7 @@ pub const ROUTES: &[Route] = &[
             &p::REPLAY_GROUP,
             &p::REPLAY_BUSY,
             &p::PIPELINE_NO_CONSUMER,
+            &p::PIPELINE_NO_FETCHER,
             &p::PLAN_SPEC,
             &p::REASON,
             &p::KAFKA_AWAY,

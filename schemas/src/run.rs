@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::offset::Ranges;
+use crate::read::{Position, ReadMode};
 
 /// Where a run stands. `Succeeded` means end to end: the written offsets have passed the run's last produced offset on every
 /// partition, so each record is in the table or in the dead-letter topic.
@@ -81,6 +82,10 @@ pub struct RunSpec {
     /// Call the run off when nobody has asked for it, by `PUT` or `GET /v1/runs/{id}`, for so many seconds: 10 to 86,400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_seconds: Option<u32>,
+    /// Whether it goes on where its read is, or reads again; absent: it goes on, and a new attempt after one that succeeded whole reads
+    /// again from where the first attempt at the key began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<ReadMode>,
 }
 
 /// A run, as `GET /v1/runs/{id}` answers it.
@@ -102,11 +107,20 @@ pub struct Run {
     pub terminal: bool,
     /// How far its records are.
     pub counts: RunCounts,
-    /// The part of `counts` that is behind the source's cursor, so that it is not fetched again when the run is begun again.
+    /// The part of `counts` that is behind `position`, so that it is not fetched again when the run is begun again.
     #[serde(default, skip_serializing_if = "RunCounts::is_nothing")]
     pub kept: RunCounts,
     /// What it produced, a range a partition.
     pub ranges: Ranges,
+    /// Whether it reads again what was read before; the cursor of its read stays where it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
+    /// Where the first attempt at its key began; absent before it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Position>,
+    /// Where its next page is; absent before it has begun, and when it has succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<RunError>,
@@ -151,6 +165,9 @@ pub struct RunRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(range(min = 10, max = 86_400)))]
     pub lease_seconds: Option<u32>,
+    /// See [`RunSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<ReadMode>,
 }
 
 /// What of a run is out of its bounds.
@@ -206,7 +223,7 @@ impl RunSpec {
 impl RunRequest {
     /// What it asks for, beside the attempt.
     pub fn spec(self) -> RunSpec {
-        RunSpec { params: self.params, labels: self.labels, lease_seconds: self.lease_seconds }
+        RunSpec { params: self.params, labels: self.labels, lease_seconds: self.lease_seconds, read: self.read }
     }
 }
 
@@ -216,7 +233,7 @@ fn first_attempt() -> u32 {
 
 impl Default for RunRequest {
     fn default() -> Self {
-        Self { attempt: first_attempt(), params: BTreeMap::new(), labels: BTreeMap::new(), lease_seconds: None }
+        Self { attempt: first_attempt(), params: BTreeMap::new(), labels: BTreeMap::new(), lease_seconds: None, read: None }
     }
 }
 

@@ -128,9 +128,28 @@ pub struct SourceView {
     pub statuses: BTreeMap<String, u64>,
     /// How long it was left alone since the start because it asked for that or failed, microseconds.
     pub throttled_micros: u64,
-    /// What the next page is asked with, if the API gives cursors.
+    /// What the next page of the read without params is asked with, if the API gives cursors; cut when it is long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// How many reads are not at their begin.
+    #[serde(default)]
+    pub reads: u64,
+    /// The last of them that moved, newest first; all of them: `GET /v1/cursors`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cursors: Vec<CursorView>,
+}
+
+/// Where a read of the source is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CursorView {
+    /// The params of its fetches as the query of an address, sorted by name; empty without params.
+    pub read: String,
+    /// What its next page is asked with; in a snapshot cut when it is long.
+    pub cursor: String,
+    /// When it moved there; absent when that was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_at: Option<DateTime<Utc>>,
 }
 
 /// The store that rows go to.

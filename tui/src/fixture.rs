@@ -150,15 +150,22 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
     for round in 0_u128.. {
         let run = uuid_of(round / 3 + 1);
         if round % 3 == 0 {
-            say(Event::RunRequested { run, key: format!("manual {}", round / 3), attempt: 1, spec: RunSpec::default() });
-            say(Event::RunStarted { run });
+            say(Event::RunRequested {
+                run,
+                key: format!("manual {}", round / 3),
+                attempt: 1,
+                spec: RunSpec::default(),
+                from: None,
+                began: None,
+            });
+            say(Event::RunStarted { run, at: None });
         }
         let (p, partition) = if round % 2 == 1 { (1, 1) } else { (0_usize, 0_i32) };
         let range = Range { from: offsets[p], to: offsets[p] + 25 };
         offsets[p] += 25;
         let ranges: Ranges = [(partition, range)].into_iter().collect();
         say(Event::PageFetched { run, records: 25, cursor: None });
-        say(Event::PageProduced { run, ranges: ranges.clone(), produced: 25, rejected: 0, cursor: None });
+        say(Event::PageProduced { run, ranges: ranges.clone(), produced: 25, rejected: 0, cursor: None, moves: None });
         batch += 1;
         say(Event::BatchWritten {
             batch,
@@ -219,15 +226,23 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         text().prop_map(|topic| Event::PipelineStarted { version: "1".to_owned(), roles: vec![], topic: topic.clone(), group: topic }),
         any::<bool>().prop_map(|clean| Event::PipelineStopped { clean }),
-        (run(), text()).prop_map(|(run, key)| Event::RunRequested { run, key, attempt: 1, spec: RunSpec::default() }),
-        run().prop_map(|run| Event::RunStarted { run }),
+        (run(), text()).prop_map(|(run, key)| Event::RunRequested {
+            run,
+            key,
+            attempt: 1,
+            spec: RunSpec::default(),
+            from: None,
+            began: None
+        }),
+        run().prop_map(|run| Event::RunStarted { run, at: None }),
         (run(), number()).prop_map(|(run, records)| Event::PageFetched { run, records, cursor: None }),
         (run(), ranges(), number()).prop_map(|(run, ranges, produced)| Event::PageProduced {
             run,
             ranges,
             produced,
             rejected: 1,
-            cursor: None
+            cursor: None,
+            moves: None
         }),
         run().prop_map(|run| Event::RunProduced { run }),
         run().prop_map(|run| Event::RunSucceeded { run }),
@@ -285,6 +300,9 @@ fn run(n: u128, key: &str, state: RunState, requested_at: &str) -> Run {
         counts: RunCounts { pages: 50, fetched: 5_000, produced: 5_000, rejected: 0 },
         kept: RunCounts::default(),
         ranges: Ranges::default(),
+        again: false,
+        began: None,
+        position: None,
         error: None,
         requested_at: time(requested_at),
         ended_at: None,

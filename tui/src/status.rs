@@ -14,6 +14,8 @@ use crate::view;
 
 /// How many of the last batches are told.
 const BATCHES: usize = 10;
+/// How many of the reads that moved last are told.
+const READS: usize = 3;
 
 /// One look as text, its last line without a line feed. Rates need two looks and are not there.
 pub fn once(snapshot: &Snapshot, options: Options) -> String {
@@ -82,6 +84,12 @@ fn path(folded: &Folded, look: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
         ("latency", format!("p50 {}, p99 {}", text::millis(look.latency_ms.p50), text::millis(look.latency_ms.p99))),
         ("restarts", text::count(t.restarts)),
     ];
+    if let Some(source) = look.source.as_ref().filter(|source| source.reads > 0) {
+        let shown = source.cursors.iter().take(READS);
+        let each: Vec<String> =
+            shown.map(|at| format!("{} at {:?}", if at.read.is_empty() { "no params" } else { &at.read }, at.cursor)).collect();
+        rows.push(("cursors", format!("{} reads; the last that moved: {}", text::count(source.reads), each.join(", "))));
+    }
     for edge in &look.edges {
         let name = edge.name.replace("->", to);
         let used = format!(

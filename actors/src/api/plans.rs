@@ -1,4 +1,4 @@
-//! Plans: what a replay or a redrive would do, said first, and done only when it still would do exactly that.
+//! Plans: what a replay, a redrive or setting a cursor would do, said first, and done only when it still would do exactly that.
 //!
 //! Guarantee: a plan is applied only with its own hash, which is of all that it would do; what has moved on since makes another one, and that is refused. One
 //! is applied at a time, and goes on when its client has gone. Bounded: [`KEPT_MOST`] plans, [`FRESH`] long; they are gone when the process is.
@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use forebay_schemas::api::{Applied, ApplyRequest, Plan, PlanRequest, ReplayFrom};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::problem::{self, ProblemType};
+use forebay_schemas::read::Position;
 use forebay_schemas::routes::WHOLE_MOST;
 use uuid::Uuid;
 
@@ -22,6 +23,8 @@ use super::pipelines::this_one;
 use super::problem::Refusal;
 use super::{Answer, State};
 use crate::consumer::{NotSetBack, SetBack};
+use crate::ledger::Command;
+use crate::pipeline::cursor::Setting;
 use crate::pipeline::redrive::{self, Redrive, RedriveError, Redriver};
 use crate::pipeline::replay;
 
@@ -77,14 +80,17 @@ enum Work {
     Redrive(Redrive),
     /// The places that partitions are set back to.
     Replay(BTreeMap<Partition, Offset>),
+    Cursor(Setting),
 }
 
 impl Draft {
-    /// Of all that it would do; for a replay of where it goes back to, since how far that is changes with each record that is written.
+    /// Of all that it would do; for a replay of where it goes back to, since how far that is changes with each record that is written, and
+    /// for a cursor of where it is set to, since where it is changes with each page.
     fn hash(&self, request: &PlanRequest) -> String {
         let all = match &self.work {
             Work::Redrive(_) => serde_json::to_vec(&(request, &self.effects, self.records, &self.ranges)),
             Work::Replay(to) => serde_json::to_vec(&(request, to)),
+            Work::Cursor(_) => serde_json::to_vec(request),
         };
         Uuid::new_v5(&HASHES, &all.expect("a plan is JSON")).simple().to_string()
     }
@@ -147,6 +153,11 @@ async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<u64
                 error => Refusal::new(&problem::KAFKA_AWAY, error.to_string()),
             })
         }
+        Work::Cursor(Setting { read, to, .. }) => {
+            parts.ledger.submit(Command::SetCursor { read, to, by: by.to_owned(), reason: why })?;
+            parts.ledger.settled().await?;
+            Ok(0)
+        }
         Work::Replay(to) if to.is_empty() => Ok(0),
         Work::Replay(to) => {
             let Some(desk) = &parts.desk else {
@@ -176,7 +187,18 @@ async fn draft(state: &State, request: &PlanRequest) -> Result<Draft, Refusal> {
     match request {
         PlanRequest::Replay { from } => draft_replay(state, from).await,
         PlanRequest::Redrive { letters } => draft_redrive(state, letters.as_ref()).await,
+        PlanRequest::Cursor { params, to } => draft_cursor(state, params, to),
     }
+}
+
+fn draft_cursor(state: &State, params: &BTreeMap<String, String>, to: &Position) -> Result<Draft, Refusal> {
+    let parts = &state.parts;
+    if parts.triggers.is_none() {
+        return Err(Refusal::new(&problem::PIPELINE_NO_FETCHER, "it has no [fetcher], or runs without the role `ingest`"));
+    }
+    let setting = Setting::plan(&parts.pipeline, &parts.ledger.cursors(), params, to.clone());
+    let setting = setting.map_err(|error| Refusal::new(&problem::PLAN_SPEC, error.to_string()))?;
+    Ok(Draft { effects: setting.effects(), records: 0, ranges: Ranges::default(), work: Work::Cursor(setting) })
 }
 
 async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, Refusal> {

@@ -42,6 +42,7 @@ fn handler(route: &Route) -> actix_web::Route {
         "setState" => to.to(pipelines::set_state),
         "makePlan" => to.to(plans::make),
         "applyPlan" => to.to(plans::apply),
+        "listCursors" => to.to(runs::cursors),
         "getSnapshot" => to.to(looks::snapshot),
         "followEvents" => to.to(events::follow),
         "listBatches" => to.to(looks::batches),

@@ -1,10 +1,10 @@
-//! Runs: ask for one, list them, look at one and wait for it, call one off.
+//! Runs: ask for one, list them, look at one and wait for it, call one off; and where the reads are that they are of.
 //!
 //! Guarantee: nothing is answered that a crash could take back. A request for a run, and a look at it for as long as it waits, keep its lease.
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
-use forebay_schemas::api::{Reason, Runs};
+use forebay_schemas::api::{Cursors, Reason, Runs};
 use forebay_schemas::problem;
 use forebay_schemas::run::{Cancelled, Run, RunRequest, RunState};
 use uuid::Uuid;
@@ -15,6 +15,7 @@ use super::pipelines::this_one;
 use super::problem::Refusal;
 use super::{Answer, State, WAIT_MOST};
 use crate::ledger::{Accepted, Command, Rejection};
+use crate::pipeline::cursors_of;
 
 pub(super) async fn request(state: web::Data<State>, asked: Asked, body: OptionalBody<RunRequest>) -> Answer {
     this_one(&state, &asked)?;
@@ -72,6 +73,12 @@ pub(super) async fn list(state: web::Data<State>, asked: Asked) -> Answer {
     let runs = state.parts.ledger.recent_where(asked.limit(), is_wanted);
     state.parts.ledger.settled().await?;
     Ok(HttpResponse::Ok().json(Runs { runs }))
+}
+
+pub(super) async fn cursors(state: web::Data<State>, asked: Asked) -> Answer {
+    let cursors = state.parts.ledger.cursors();
+    state.parts.ledger.settled().await?;
+    Ok(HttpResponse::Ok().json(Cursors { cursors: cursors_of(&cursors, asked.limit()), total: cursors.len() as u64 }))
 }
 
 pub(super) async fn cancel(state: web::Data<State>, asked: Asked, caller: web::ReqData<Caller>, body: OptionalBody<Reason>) -> Answer {

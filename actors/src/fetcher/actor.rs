@@ -1,6 +1,6 @@
 //! The shell: asks the API when the state says so, hands pages to the producer and tells the runs' ledger. Guarantee: no page is asked for
 //! before the budget has room for it, nor, where the API gives cursors, before the page before it is in Kafka and the ledger has that on the
-//! disk; a run accepted is told of as open until it ends, so the next incarnation fetches it again, from the ledger's cursor on.
+//! disk; a run accepted is told of as open until it ends, so the next incarnation fetches it again, from where the ledger says that it is.
 //! Not guaranteed: that a page fetched again gives the same records; that is the API's to say.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_schemas::pipeline::{FetcherTable, Pipeline};
+use forebay_schemas::read::Position;
 use forebay_schemas::run::RunError;
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
@@ -56,10 +57,10 @@ pub trait RunReports: Send + Sync {
     fn started(&self, run: Uuid);
     /// A page of it is here; `cursor` is what it was asked with.
     fn fetched(&self, run: Uuid, records: u64, cursor: Option<&str>);
-    /// The page is in Kafka; `cursor` is what the next is to be asked with, if that changed.
-    fn produced(&self, run: Uuid, page: &PageProduced, cursor: Option<&str>);
-    /// What the next page is to be asked with, as the last page that was told of as produced had it: what an incarnation begins with.
-    fn cursor(&self) -> Option<String>;
+    /// The page that was asked for at `asked` is in Kafka; `cursor` is what the next is to be asked with, if that changed.
+    fn produced(&self, run: Uuid, page: &PageProduced, asked: &Position, cursor: Option<&str>);
+    /// Where the next page of a fetch is that begins, or goes on in another incarnation: what was told of as produced is before it.
+    fn begins(&self, run: Uuid) -> Position;
     /// The query parameters that a run sets for its pages; none of a scheduled fetch.
     fn params(&self, run: Uuid) -> BTreeMap<String, String>;
     /// Whether no page is to be asked for.
@@ -134,7 +135,7 @@ impl Fetcher {
         if let Some(table) = &pipeline.fetcher
             && let Some(cursor) = &table.cursor
         {
-            state = state.with_cursor(to.reports.cursor().or_else(|| cursor.start.clone()), table.max_pages);
+            state = state.with_cursors(cursor.start.clone(), table.max_pages);
         }
         Self { pipeline, schedule, to, state, asks: None, note: None, wake: 0, stopping: false }
     }
@@ -163,7 +164,6 @@ impl Fetcher {
                 }
             }
         }
-        self.to.telemetry.cursor(self.state.cursor());
         if self.stopping && self.state.is_idle() {
             cx.exit(Exit::Shutdown);
         }
@@ -182,6 +182,8 @@ impl Fetcher {
 
     fn fetch(&mut self, run: Uuid, cx: &mut Cx<'_, Self>) {
         let Some(asks) = self.asks.clone() else { return };
+        let begins = || if asks.next.is_some() { self.to.reports.begins(run) } else { Position::Begin };
+        let position = self.state.position(begins);
         let (cursor, params) = (self.state.cursor().map(str::to_owned), self.to.reports.params(run));
         tracing::debug!(%run, api = asks.client.api(), cursor, "fetching");
         let progress = cx.progress();
@@ -190,7 +192,7 @@ impl Fetcher {
                 asks.settled().await?;
                 let credit = asks.budget.reserve(asks.max_page_bytes).await;
                 let _working = progress.working();
-                asks.page(credit, &params, cursor.as_deref()).await
+                asks.page(credit, &params, cursor.as_deref()).await.map_err(|error| error.at(&position, &params))
             },
             move |actor, fetched, cx| actor.fetched(run, fetched, cx),
         );
@@ -251,7 +253,7 @@ impl Fetcher {
         match report {
             Report::Started(run) => to.started(run),
             Report::Fetched(run, records, cursor) => to.fetched(run, records, cursor.as_deref()),
-            Report::Produced(run, page, cursor) => to.produced(run, &page, cursor.as_deref()),
+            Report::Produced(run, page, asked, cursor) => to.produced(run, &page, &asked, cursor.as_deref()),
             Report::Finished(run) => to.finished(run),
             Report::Failed(run, error) => to.failed(run, error),
             Report::Throttled(wait, reason) => {
@@ -273,7 +275,7 @@ impl Actor for Fetcher {
         let next = table.cursor.as_ref().map(|cursor| Pointer::parse(&cursor.next));
         match Client::new(&self.pipeline, table) {
             Ok(client) => {
-                tracing::info!(api = client.api(), schedule = ?self.schedule, cursor = self.state.cursor(), "fetcher is up");
+                tracing::info!(api = client.api(), schedule = ?self.schedule, "fetcher is up");
                 self.to.telemetry.fetches_from(client.api());
                 let (budget, reports, clock) = (self.to.budget.clone(), Arc::clone(&self.to.reports), self.to.clock.clone());
                 self.asks = Some(Asks { client, pointer, next, max_page_bytes, budget, reports, clock });

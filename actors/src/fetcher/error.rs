@@ -1,9 +1,11 @@
 //! What can go wrong with a fetch. Guarantee: a message names the API (without the query of its address, which may hold a key), says what
 //! it answered and what to do. Not guaranteed: that an API's own explanation makes sense.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay_schemas::pipeline::SecretError;
+use forebay_schemas::read::{Position, shown};
 use reqwest::StatusCode;
 
 use super::page::PageError;
@@ -66,6 +68,23 @@ pub enum FetchError {
         /// How long the API asks to be left alone.
         retry_after: Option<Duration>,
     },
+    /// It refuses a page that was asked for with a cursor: the cursor is too old for it, or it never was one.
+    #[error(
+        "{api} answered {status} to cursor {}: {excerpt}; where the API takes that cursor no more, `forebay cursor reset{flags}` has the next \
+         fetch of this read begin at its first page (a run that reads again is to be asked for with --read again)", shown(.cursor)
+    )]
+    Cursor {
+        /// The API.
+        api: String,
+        /// The status.
+        status: StatusCode,
+        /// The beginning of the body.
+        excerpt: String,
+        /// The cursor.
+        cursor: String,
+        /// The flags of the command that name the read.
+        flags: String,
+    },
     /// It sends the client somewhere it won't go.
     #[error("{api} redirects {cause}; write the address it redirects to into fetcher.url")]
     Redirect {
@@ -119,7 +138,7 @@ impl FetchError {
             Self::Address(_) | Self::Secret { .. } | Self::Header { .. } | Self::Client(_) | Self::Journal(_) => None,
             Self::Unreachable { .. } | Self::TimedOut { .. } => Some("none"),
             Self::Redirect { .. } => Some("3xx"),
-            Self::Status { status, .. } => Some(class_of(*status)),
+            Self::Status { status, .. } | Self::Cursor { status, .. } => Some(class_of(*status)),
             Self::ContentType { .. } | Self::TooLarge { .. } | Self::Page { .. } => Some("2xx"),
         }
     }
@@ -130,11 +149,25 @@ impl FetchError {
         let excerpt = MASK.to_owned();
         match self {
             Self::Status { api, status, retry_after, .. } => Self::Status { api, status, excerpt, retry_after },
+            Self::Cursor { api, status, cursor, flags, .. } => Self::Cursor { api, status, excerpt, cursor, flags },
             Self::ContentType { api, content_type, .. } => Self::ContentType { api, content_type, excerpt },
             Self::Page { api, cause: PageError::NotJson { cause, line, column, .. } } => {
                 Self::Page { api, cause: PageError::NotJson { cause, line, column, excerpt } }
             }
             other => other,
+        }
+    }
+
+    /// The same of a page that was asked for at a position by a fetch with these params: where that may be why, it says so.
+    #[must_use]
+    pub fn at(self, position: &Position, params: &BTreeMap<String, String>) -> Self {
+        match (self, position) {
+            (Self::Status { api, status, excerpt, .. }, Position::Cursor(cursor)) if may_mean_a_cursor(status) => {
+                let flag = |(name, value): (&String, &String)| format!(" --param {}", quoted(&format!("{name}={value}")));
+                let flags = params.iter().map(flag).collect();
+                Self::Cursor { api, status, excerpt, cursor: cursor.clone(), flags }
+            }
+            (error, _) => error,
         }
     }
 
@@ -145,6 +178,17 @@ impl FetchError {
             _ => None,
         }
     }
+}
+
+/// Whether an API may say with it that it does not take a cursor any more.
+fn may_mean_a_cursor(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::UNPROCESSABLE_ENTITY)
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "=-_.,:/@%+".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 fn is_passing(status: StatusCode) -> bool {
@@ -185,11 +229,41 @@ mod tests {
     }
 
     #[test]
+    fn a_cursor_that_the_api_refuses_is_named_with_the_command_that_resets_its_read() {
+        let answered = |status: u16, position: &Position, params: &[(&str, &str)]| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let params = params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let error = FetchError::Status { api: "http://api.example/".into(), status, excerpt: "no".into(), retry_after: None };
+            let error = error.at(position, &params);
+            (error.class(), error.to_string())
+        };
+        let at = Position::of(Some(&"x".repeat(1_000)));
+        for status in [400, 404, 410, 422] {
+            let (class, text) = answered(status, &at, &[("day", "2026-01-01"), ("q", "it's a")]);
+            assert_eq!(class, Class::Rejected);
+            assert!(
+                text.contains(&format!("answered {status} ")) && text.contains("\"xxx") && text.contains("(1000 bytes): no;"),
+                "{text}"
+            );
+            let command = "`forebay cursor reset --param day=2026-01-01 --param 'q=it'\\''s a'`";
+            assert!(text.contains(command) && text.len() < 600, "{text}");
+        }
+        assert!(answered(410, &at, &[]).1.contains("`forebay cursor reset`"));
+        assert!(!answered(404, &Position::Begin, &[]).1.contains("cursor"), "it was asked for with none, or with the file's own");
+        for (status, class) in [(401, Class::Rejected), (429, Class::Transient), (500, Class::Transient)] {
+            let (found, text) = answered(status, &at, &[]);
+            assert!(found == class && !text.contains("cursor"), "{text}");
+        }
+    }
+
+    #[test]
     fn masked_it_quotes_nothing_of_the_answer() {
         let (api, excerpt) = ("http://api.example/".to_owned(), "{\"name\":\"secret\"".to_owned());
         let not_json = PageError::NotJson { cause: "expected `,`".into(), line: 1, column: 17, excerpt: excerpt.clone() };
         for error in [
             FetchError::Status { api: api.clone(), status: StatusCode::BAD_REQUEST, excerpt: excerpt.clone(), retry_after: None },
+            FetchError::Status { api: api.clone(), status: StatusCode::GONE, excerpt: excerpt.clone(), retry_after: None }
+                .at(&Position::of(Some("7")), &BTreeMap::new()),
             FetchError::ContentType { api: api.clone(), content_type: "text/csv".into(), excerpt },
             FetchError::Page { api, cause: not_json },
         ] {

@@ -2,14 +2,13 @@
 //! slice of it, byte for byte as the API sent it; no nesting overflows the stack. Not guaranteed: that a record is an object.
 
 use bytes::Bytes;
+use forebay_schemas::read::CURSOR_MOST;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::pointer::{Leaf, Pointer, kind};
 use crate::message::RECORD_OVERHEAD;
 
-/// The longest cursor, in bytes: it is sent in an address, and kept in the journal with each page.
-const CURSOR_MOST: usize = 4 << 10;
 /// How much of an answer a message shows, to either side of the place.
 const EXCERPT: usize = 40;
 

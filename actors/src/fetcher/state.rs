@@ -1,13 +1,15 @@
 //! When to fetch, and for whom. Pure: it is told the time, the jitter and what happened, and says what to do.
 //!
-//! Guarantee: at most one fetch at a time, scheduled or triggered; a fixed grid of scheduled fetches, of which missed ones are not made
-//! up for; every triggered run ends in exactly one report, unless it is cancelled or the process stops; an API that asks to be left alone
-//! is left alone by all. Where the API gives cursors a fetch goes page after page; the cursor moves only when its page is in Kafka, and is one
-//! for all fetches. While paused no page is asked for, and nothing that is under way is forgotten. Not guaranteed: that a triggered run starts soon, since those before it go first.
+//! Guarantee: at most one fetch at a time, scheduled or triggered; a fixed grid of scheduled fetches, of which missed ones are not made up
+//! for; every triggered run ends in exactly one report, unless it is cancelled or the process stops; an API that asks to be left alone is
+//! left alone by all. Where the API gives cursors a fetch goes page after page; it has a position of its own, which moves only when its
+//! page is in Kafka. Where a fetch begins is not kept here: the ledger is asked when it does. While paused no page is asked for, and
+//! nothing that is under way is forgotten. Not guaranteed: that a triggered run starts soon, since those before it go first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::read::Position;
 use forebay_schemas::run::RunError;
 use uuid::Uuid;
 
@@ -36,7 +38,7 @@ pub enum Schedule {
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
-    /// Fetch the page at [`State::cursor`] for a run, once all that was reported is kept, and say what came of it.
+    /// Fetch the page at [`State::position`] for a run, once all that was reported is kept, and say what came of it.
     Fetch(Uuid),
     /// Call [`State::wake`] at that time. Replaces the wish before it.
     WakeAt(Instant),
@@ -55,8 +57,8 @@ pub(crate) enum Report {
     Started(Uuid),
     /// A page of it, or of a scheduled fetch, is here, of so many records; and what it was asked with.
     Fetched(Uuid, u64, Option<String>),
-    /// The page is in Kafka; and what the next one is to be asked with, if that changed.
-    Produced(Uuid, PageProduced, Option<String>),
+    /// The page that was asked for there is in Kafka; and what the next one is to be asked with, if that changed.
+    Produced(Uuid, PageProduced, Position, Option<String>),
     /// All of the run is in Kafka.
     Finished(Uuid),
     /// The run failed.
@@ -92,8 +94,8 @@ pub(crate) struct State {
     current: Option<Work>,
     /// The API asked to be left alone until then.
     quiet_until: Option<Instant>,
-    /// What the next page is asked with.
-    cursor: Option<String>,
+    /// What the first page of a read is asked with.
+    start: Option<String>,
     /// Pages in one fetch, at most.
     max_pages: u32,
     troubled: bool,
@@ -102,7 +104,7 @@ pub(crate) struct State {
     stopping: bool,
 }
 
-/// A scheduled fetch that goes on later.
+/// A scheduled fetch that goes on later, where its read is then: another fetch of the read, or somebody, may have moved that.
 #[derive(Debug, Clone, Copy)]
 struct Retry {
     at: Instant,
@@ -123,6 +125,8 @@ struct Work {
     attempt: u32,
     /// The pages before it that are in Kafka.
     pages: u32,
+    /// Where the page is; none until it was asked where the fetch begins.
+    position: Option<Position>,
     /// What the page says the next one is to be asked with, if that is news.
     next: Option<String>,
     /// Whether the page says that there are more.
@@ -151,7 +155,7 @@ impl State {
             waiting,
             current: None,
             quiet_until: None,
-            cursor: None,
+            start: None,
             max_pages: 1,
             troubled: false,
             held: false,
@@ -160,14 +164,21 @@ impl State {
         }
     }
 
-    /// The same for an API that gives cursors: its first page is asked for with `cursor`, and a fetch has `max_pages` pages at most.
-    pub(crate) fn with_cursor(self, cursor: Option<String>, max_pages: u32) -> Self {
-        Self { cursor, max_pages, ..self }
+    /// The same for an API that gives cursors: the first page of a read is asked for with `start`, and a fetch has `max_pages` pages at
+    /// most.
+    pub(crate) fn with_cursors(self, start: Option<String>, max_pages: u32) -> Self {
+        Self { start, max_pages, ..self }
     }
 
-    /// What the next page is asked with.
+    /// Where the page is that is to be fetched; the first of a fetch is where `begins` says.
+    pub(crate) fn position(&mut self, begins: impl FnOnce() -> Position) -> Position {
+        self.current.as_mut().map(|work| work.position.get_or_insert_with(begins).clone()).unwrap_or_default()
+    }
+
+    /// What the page that is to be fetched is asked with.
     pub(crate) fn cursor(&self) -> Option<&str> {
-        self.cursor.as_deref()
+        let position = self.current.as_ref()?.position.as_ref()?;
+        position.cursor().or(self.start.as_deref())
     }
 
     /// Whether nothing is being fetched or produced.
@@ -274,6 +285,7 @@ impl State {
 
     /// A page came, and said what to ask the next one with. Says whether it is to be produced.
     pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, next: Option<String>) -> (bool, Vec<Effect>) {
+        let asked = self.cursor().map(str::to_owned);
         let Some(work) = &mut self.current else { return (false, Vec::new()) };
         let mut effects = self.troubled.then_some(Effect::Well).into_iter().collect::<Vec<_>>();
         self.troubled = false;
@@ -284,9 +296,9 @@ impl State {
             return (false, effects);
         }
         work.phase = Phase::Producing;
-        work.next = next.filter(|next| self.cursor.as_ref() != Some(next));
+        work.next = next.filter(|next| asked.as_ref() != Some(next));
         work.more = work.next.is_some() && records > 0;
-        effects.push(Effect::Report(Report::Fetched(work.run, records, self.cursor.clone())));
+        effects.push(Effect::Report(Report::Fetched(work.run, records, asked)));
         (true, effects)
     }
 
@@ -335,11 +347,9 @@ impl State {
         let Some(mut work) = self.current.take() else { return Vec::new() };
         let mut effects = Vec::new();
         if !work.cancelled {
-            let next = work.next.take();
-            if next.is_some() {
-                self.cursor.clone_from(&next);
-            }
-            effects.push(Effect::Report(Report::Produced(work.run, page, next)));
+            let (asked, next) = (work.position.take().unwrap_or_default(), work.next.take());
+            work.position = Some(next.as_deref().map_or_else(|| asked.clone(), |next| Position::of(Some(next))));
+            effects.push(Effect::Report(Report::Produced(work.run, page, asked, next)));
             work.pages += 1;
             let more = work.more && work.pages < self.max_pages && (work.triggered || !self.held);
             if more && self.stopping {
@@ -379,7 +389,8 @@ impl State {
 
     fn begin(&mut self, run: Uuid, triggered: bool, (attempt, pages): (u32, u32), now: Instant) {
         let phase = Phase::Fetching;
-        self.current = Some(Work { run, triggered, cancelled: false, since: now, attempt, pages, next: None, more: false, phase });
+        let (position, next) = (None, None);
+        self.current = Some(Work { run, triggered, cancelled: false, since: now, attempt, pages, position, next, more: false, phase });
     }
 
     /// When the next scheduled fetch may begin: a failed one again, else at the grid's next point.

@@ -6,13 +6,15 @@ struct Rig {
     state: State,
     start: Instant,
     next: u128,
+    /// Where the ledger has the read that all fetches of the test are of.
+    kept: Option<String>,
 }
 
 /// Runs are numbered: triggered ones by the test, scheduled ones from 1,001.
 impl Rig {
     fn new(schedule: Schedule) -> Self {
         let start = Instant::now();
-        Self { state: State::new(schedule, start, []), start, next: 1_000 }
+        Self { state: State::new(schedule, start, []), start, next: 1_000, kept: None }
     }
     fn at(&self, seconds: f64) -> Instant {
         self.start + Duration::from_secs_f64(seconds)
@@ -21,33 +23,52 @@ impl Rig {
         self.next += 1;
         Uuid::from_u128(self.next)
     }
+    /// Does as the shell does: keeps where the read is, and says where a fetch begins.
+    fn done(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+        for effect in &effects {
+            match effect {
+                Effect::Report(Report::Produced(_, _, _, Some(next))) => self.kept = Some(next.clone()),
+                Effect::Fetch(_) => drop(self.state.position(|| Position::of(self.kept.as_deref()))),
+                _ => {}
+            }
+        }
+        effects
+    }
+    /// What the page that is to be fetched is asked with; while there is none, what the ledger has.
+    fn cursor(&self) -> Option<&str> {
+        self.state.cursor().or(self.kept.as_deref())
+    }
     fn wake(&mut self, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        self.state.wake(now, fresh)
+        let effects = self.state.wake(now, fresh);
+        self.done(effects)
     }
     /// For an API that gives cursors.
-    fn with_cursor(schedule: Schedule, cursor: Option<&str>, max_pages: u32) -> Self {
-        let Self { state, start, next } = Self::new(schedule);
-        Self { state: state.with_cursor(cursor.map(str::to_owned), max_pages), start, next }
+    fn with_cursor(schedule: Schedule, start: Option<&str>, max_pages: u32) -> Self {
+        let rig = Self::new(schedule);
+        Self { state: rig.state.with_cursors(start.map(str::to_owned), max_pages), ..rig }
     }
     fn trigger(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        self.state.trigger(Uuid::from_u128(run), now, fresh)
+        let effects = self.state.trigger(Uuid::from_u128(run), now, fresh);
+        self.done(effects)
     }
     fn cancel(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        self.state.cancel(Uuid::from_u128(run), now, fresh)
+        let effects = self.state.cancel(Uuid::from_u128(run), now, fresh);
+        self.done(effects)
     }
     fn fetched(&mut self, seconds: f64) -> (bool, Vec<Effect>) {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        self.state.fetched(100, now, fresh, None)
+        let (produce, effects) = self.state.fetched(100, now, fresh, None);
+        (produce, self.done(effects))
     }
     /// A page of so many records that says what the next one is to be asked with.
     fn page(&mut self, records: u64, next: Option<&str>, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
         let (produce, effects) = self.state.fetched(records, now, fresh, next.map(str::to_owned));
         assert!(produce);
-        effects
+        self.done(effects)
     }
     /// The same, from the answer until it is in Kafka.
     fn whole_page(&mut self, next: Option<&str>, seconds: f64) -> Vec<Effect> {
@@ -57,11 +78,13 @@ impl Rig {
     fn failed(&mut self, class: Class, retry_after: Option<u64>, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
         let failure = Failure { class, retry_after: retry_after.map(Duration::from_secs), message: "no".into() };
-        self.state.failed(failure, 0.0, now, fresh)
+        let effects = self.state.failed(failure, 0.0, now, fresh);
+        self.done(effects)
     }
     fn produced(&mut self, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        self.state.produced(PageProduced::default(), now, fresh)
+        let effects = self.state.produced(PageProduced::default(), now, fresh);
+        self.done(effects)
     }
     /// A scheduled fetch from its start to its end.
     fn whole_fetch(&mut self, start: f64, end: f64) -> Vec<Effect> {
@@ -265,8 +288,9 @@ fn a_fetcher_that_stops_lets_the_page_through_and_begins_nothing_more() {
     assert!(rig.state.is_idle());
 }
 
-fn moved(run: u128, next: Option<&str>) -> Effect {
-    Effect::Report(Report::Produced(Uuid::from_u128(run), PageProduced::default(), next.map(str::to_owned)))
+fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
+    let asked = Position::of(asked);
+    Effect::Report(Report::Produced(Uuid::from_u128(run), PageProduced::default(), asked, next.map(str::to_owned)))
 }
 fn finished(run: u128) -> Effect {
     Effect::Report(Report::Finished(Uuid::from_u128(run)))
@@ -276,16 +300,17 @@ fn finished(run: u128) -> Effect {
 fn pages_follow_each_other_and_the_cursor_moves_when_a_page_is_in_kafka() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("0"), 100);
     rig.trigger(1, 0.0);
-    assert_eq!(rig.state.cursor(), Some("0"));
+    assert_eq!(rig.cursor(), Some("0"));
     let fetched = rig.page(100, Some("100"), 1.0);
     assert_eq!(fetched, [Effect::Report(Report::Fetched(Uuid::from_u128(1), 100, Some("0".into())))]);
-    assert_eq!(rig.state.cursor(), Some("0"), "it is not in Kafka yet");
-    assert_eq!(rig.produced(2.0), [moved(1, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
-    assert_eq!(rig.state.cursor(), Some("100"));
+    assert_eq!(rig.cursor(), Some("0"), "it is not in Kafka yet");
+    assert_eq!(rig.produced(2.0), [moved(1, None, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
+    assert_eq!(rig.cursor(), Some("100"));
     assert!(fetch_of(&rig.whole_page(Some("200"), 3.0), 1));
-    assert_eq!(rig.whole_page(None, 4.0), [moved(1, None), finished(1)]);
-    assert_eq!(rig.state.cursor(), Some("200"), "the last page moves it no further");
+    assert_eq!(rig.whole_page(None, 4.0), [moved(1, Some("200"), None), finished(1)]);
+    assert_eq!(rig.cursor(), Some("200"), "the last page moves it no further");
     assert!(fetch_of(&rig.trigger(2, 5.0), 2), "and the next fetch goes on from there");
+    assert_eq!(rig.state.cursor(), Some("200"));
 }
 
 #[test]
@@ -293,10 +318,25 @@ fn the_cursor_just_used_and_a_page_without_records_are_the_end_too() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     assert!(fetch_of(&rig.whole_page(Some("a"), 1.0), 1));
-    assert_eq!(rig.whole_page(Some("a"), 2.0), [moved(1, None), finished(1)]);
+    assert_eq!(rig.whole_page(Some("a"), 2.0), [moved(1, Some("a"), None), finished(1)]);
     rig.trigger(2, 3.0);
     rig.page(0, Some("b"), 4.0);
-    assert_eq!(rig.produced(5.0), [moved(2, Some("b")), finished(2)], "where to go on it says all the same");
+    assert_eq!(rig.produced(5.0), [moved(2, Some("a"), Some("b")), finished(2)], "where to go on it says all the same");
+}
+
+#[test]
+fn each_fetch_begins_where_the_ledger_says_and_goes_on_at_its_own_page() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("0"), 100);
+    rig.trigger(1, 0.0);
+    rig.trigger(2, 0.0);
+    assert_eq!(rig.whole_page(Some("100"), 1.0), [moved(1, None, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
+    rig.kept = Some("7".into());
+    assert_eq!(rig.state.cursor(), Some("100"), "where its read is moved to meanwhile is not where it goes on");
+    rig.failed(Class::Transient, None, 2.0);
+    assert!(fetch_of(&rig.wake(10.0), 1));
+    assert_eq!(rig.state.cursor(), Some("100"), "nor after a failure");
+    assert!(rig.whole_page(None, 11.0).starts_with(&[moved(1, Some("100"), None), finished(1)]));
+    assert_eq!(rig.state.cursor(), Some("7"), "the next one begins there");
 }
 
 #[test]
@@ -317,7 +357,7 @@ fn what_is_beyond_the_most_pages_waits_for_the_next_fetch() {
     let end = rig.whole_page(Some("b"), 2.0);
     assert!(end.contains(&Effect::Report(Report::ScheduledDone)) && wakes_at(&end) == Some(rig.at(10.0)), "{end:?}");
     assert!(fetches(&rig.wake(10.0)));
-    assert_eq!(rig.state.cursor(), Some("b"));
+    assert_eq!(rig.cursor(), Some("b"));
 }
 
 #[test]
@@ -331,10 +371,10 @@ fn a_page_that_fails_in_the_midst_is_tried_again_by_itself_with_waits_from_the_f
     assert!(run_error(&effects, 1).is_none(), "its patience is for each page");
     assert_eq!(wakes_at(&effects), Some(rig.at(300.0)));
     assert!(fetch_of(&rig.wake(300.0), 1));
-    assert_eq!(rig.state.cursor(), Some("a"));
+    assert_eq!(rig.cursor(), Some("a"));
     assert!(run_error(&rig.failed(Class::Rejected, None, 301.0), 1).is_some());
     rig.trigger(2, 302.0);
-    assert_eq!(rig.state.cursor(), Some("a"), "the next run begins at the page that failed");
+    assert_eq!(rig.cursor(), Some("a"), "the next run begins at the page that failed");
 }
 
 #[test]
@@ -344,7 +384,7 @@ fn a_scheduled_fetch_that_fails_in_the_midst_goes_on_there_and_its_pages_count_o
     assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
     assert_eq!(wakes_at(&rig.failed(Class::Transient, Some(3), 2.0)), Some(rig.at(5.0)));
     assert!(fetches(&rig.wake(5.0)));
-    assert_eq!(rig.state.cursor(), Some("a"));
+    assert_eq!(rig.cursor(), Some("a"));
     assert!(rig.whole_page(Some("b"), 6.0).contains(&Effect::Report(Report::ScheduledDone)), "it was its second page");
 }
 
@@ -356,26 +396,27 @@ fn a_run_cancelled_in_the_midst_asks_for_no_further_page_and_leaves_the_cursor_w
     rig.page(100, Some("b"), 2.0);
     rig.cancel(1, 2.5);
     assert_eq!(rig.produced(3.0), [], "a page of a cancelled run is not reported");
-    assert_eq!(rig.state.cursor(), Some("a"), "so it moves no cursor");
+    assert_eq!(rig.cursor(), Some("a"), "so it moves no cursor");
     rig.trigger(2, 4.0);
     rig.trigger(3, 4.0);
     assert!(fetch_of(&rig.whole_page(Some("b"), 5.0), 2));
     rig.cancel(2, 5.5);
     let (now, fresh) = (rig.at(6.0), rig.fresh());
     let (produce, effects) = rig.state.fetched(100, now, fresh, Some("c".into()));
-    assert!(!produce && fetch_of(&effects, 3));
-    assert_eq!(rig.state.cursor(), Some("b"));
+    assert!(!produce && fetch_of(&rig.done(effects), 3));
+    assert_eq!(rig.cursor(), Some("b"));
 }
 
 #[test]
 fn a_page_that_is_refused_in_the_midst_moves_no_cursor() {
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("a"), 100);
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+    rig.kept = Some("a".into());
     rig.trigger(1, 0.0);
     rig.page(100, Some("b"), 1.0);
     let (now, fresh) = (rig.at(2.0), rig.fresh());
     let effects = rig.state.refused(PageRefused("too big".into()), now, fresh);
     assert!(run_error(&effects, 1).is_some());
-    assert_eq!(rig.state.cursor(), Some("a"));
+    assert_eq!(rig.cursor(), Some("a"));
 }
 
 #[test]
@@ -388,13 +429,13 @@ fn a_fetcher_that_stops_in_the_midst_neither_finishes_nor_fails_and_reports_the_
         rig.state.stop();
         assert!(!rig.state.is_idle());
         let effects = rig.whole_page(Some("b"), 2.0);
-        assert!(matches!(&effects[..], [Effect::Report(Report::Produced(_, _, Some(next)))] if next == "b"), "{effects:?}");
+        assert!(matches!(&effects[..], [Effect::Report(Report::Produced(_, _, _, Some(next)))] if next == "b"), "{effects:?}");
         assert!(rig.state.is_idle());
     }
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     rig.state.stop();
-    assert_eq!(rig.whole_page(None, 1.0), [moved(1, None), finished(1)], "its last page ends a run all the same");
+    assert_eq!(rig.whole_page(None, 1.0), [moved(1, None, None), finished(1)], "its last page ends a run all the same");
 }
 
 #[test]
@@ -413,14 +454,15 @@ fn while_paused_no_page_is_asked_for_and_afterwards_all_goes_on_where_it_was() {
     rig.wake(0.0);
     let pause = |rig: &mut Rig, paused: bool, seconds: f64| {
         let (now, fresh) = (rig.at(seconds), rig.fresh());
-        rig.state.pause(paused, now, fresh)
+        let effects = rig.state.pause(paused, now, fresh);
+        rig.done(effects)
     };
     assert_eq!(pause(&mut rig, true, 0.5), []);
     assert!(!fetches(&rig.whole_page(Some("a"), 1.0)), "the page under way is produced, the next is not asked for");
     assert!(rig.state.is_idle());
     assert!(!fetches(&rig.trigger(1, 2.0)) && !fetches(&rig.wake(60.0)), "neither a run nor the schedule begins");
     assert!(fetches(&pause(&mut rig, false, 61.0)));
-    assert_eq!(rig.state.cursor(), Some("a"));
+    assert_eq!(rig.cursor(), Some("a"));
     assert!(rig.whole_page(None, 62.0).contains(&Effect::Report(Report::Started(Uuid::from_u128(1)))), "and then the run has its turn");
 }
 
@@ -441,7 +483,7 @@ fn a_run_that_is_called_off_while_paused_asks_for_nothing_when_resumed() {
 fn without_cursors_a_fetch_is_one_page_whatever_it_says() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
-    assert_eq!(rig.whole_page(None, 1.0), [moved(1, None), finished(1)]);
+    assert_eq!(rig.whole_page(None, 1.0), [moved(1, None, None), finished(1)]);
 }
 
 #[test]

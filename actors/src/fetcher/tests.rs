@@ -207,6 +207,7 @@ mod actor {
 
     use std::sync::{Arc, Mutex};
 
+    use forebay_schemas::read::Position;
     use forebay_schemas::run::RunError;
     use futures_util::FutureExt as _;
     use futures_util::future::BoxFuture;
@@ -262,13 +263,15 @@ mod actor {
             let at = cursor.map_or_else(String::new, |cursor| format!(" at {cursor}"));
             self.add(format!("{} fetched {records}{at}", run.as_u128()));
         }
-        fn produced(&self, run: Uuid, page: &PageProduced, cursor: Option<&str>) {
+        fn produced(&self, run: Uuid, page: &PageProduced, _: &Position, cursor: Option<&str>) {
             let next = cursor.map_or_else(String::new, |cursor| format!(", next {cursor}"));
             self.add(format!("{} produced {}{next}", run.as_u128(), page.produced));
-            *self.cursor.lock().unwrap() = cursor.map(str::to_owned).or_else(|| self.cursor());
+            if let Some(cursor) = cursor {
+                *self.cursor.lock().unwrap() = Some(cursor.to_owned());
+            }
         }
-        fn cursor(&self) -> Option<String> {
-            self.cursor.lock().unwrap().clone()
+        fn begins(&self, _: Uuid) -> Position {
+            Position::of(self.cursor.lock().unwrap().as_deref())
         }
         fn params(&self, _: Uuid) -> BTreeMap<String, String> {
             BTreeMap::new()

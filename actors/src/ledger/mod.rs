@@ -9,7 +9,10 @@
 //! waited for outlives a crash; batches and commits are such, for what they say follows from Kafka as well.
 
 mod actor;
+pub mod cursors;
 mod leases;
+#[cfg(test)]
+mod reads_tests;
 pub mod redriven;
 pub mod runs;
 pub mod state;
@@ -26,12 +29,14 @@ use std::time::Duration;
 use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::event::{Event, Place, Recorded, Undecodable, decode};
 use forebay_schemas::offset::Partition;
+use forebay_schemas::read::Position;
 use forebay_schemas::run::{Cancelled, Run, RunSpec};
 use forebay_schemas::snapshot::RunTotals;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use actor::{CallOff, Keeper, Lookout};
+pub use cursors::Cursors;
 pub use redriven::Redriven;
 pub use runs::{Accepted, Rejection, Runs};
 pub use state::{Command, State};
@@ -167,7 +172,8 @@ impl Ledger {
                 DesiredState::Paused => return Err(Rejection::Paused("paused")),
                 DesiredState::Drained => return Err(Rejection::Paused("drained")),
             }
-            self.apply(&mut inner, vec![Event::RunRequested { run: id, key: key.to_owned(), attempt, spec }]);
+            let requested = inner.state.runs.requested(id, (key, attempt), spec, inner.state.source.since);
+            self.apply(&mut inner, vec![requested]);
         }
         Ok(accepted)
     }
@@ -287,9 +293,14 @@ impl Ledger {
         self.inner().state.runs.unfetched()
     }
 
-    /// What the source's next page is asked with, if one was ever produced that said so.
-    pub fn cursor(&self) -> Option<String> {
-        self.inner().state.cursor.clone()
+    /// Where the next page of a fetch is; one that is no run is of the read without params.
+    pub fn begins(&self, run: Uuid) -> Position {
+        self.inner().state.begins(run)
+    }
+
+    /// Where each read of the source is.
+    pub fn cursors(&self) -> Cursors {
+        self.inner().state.cursors.clone()
     }
 
     /// How far each partition of the topic is written, as far as is known here.
@@ -415,8 +426,10 @@ fn count_end(event: &Event, ended: &mut RunTotals) {
 fn say(event: &Event) {
     match event {
         Event::PageFetched { .. } | Event::PageProduced { .. } => tracing::debug!("{event}"),
-        Event::PartitionsAssigned { .. } | Event::PartitionsRevoked { .. } | Event::OffsetsReset { .. } => tracing::info!("{event}"),
-        Event::RangeLost { .. } => tracing::warn!("{event}"),
+        Event::PartitionsAssigned { .. } | Event::PartitionsRevoked { .. } | Event::OffsetsReset { .. } | Event::CursorSet { .. } => {
+            tracing::info!("{event}");
+        }
+        Event::RangeLost { .. } | Event::CursorForgotten { .. } => tracing::warn!("{event}"),
         _ => match event.run() {
             Some(run) => tracing::info!(%run, "{event}"),
             None => tracing::debug!("{event}"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use forebay_schemas::event::Event;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
+use forebay_schemas::read::{Position, Read, ReadMode};
 use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -59,7 +60,7 @@ pub enum Rejection {
     #[error("a run's key has 1 to {KEY_MOST} characters, and attempts count from 1")]
     BadKey,
     /// The key and attempt mean a run that was asked for with something else.
-    #[error("run {0} was asked for with other params, labels or lease")]
+    #[error("run {0} was asked for with other params, labels, lease or read")]
     Mismatch(Uuid),
     /// The pipeline is meant to fetch nothing.
     #[error("the pipeline is {0}")]
@@ -146,41 +147,82 @@ impl Runs {
         }
     }
 
+    /// The event of a new run: where it begins when it reads again.
+    ///
+    /// A run that is told to reads again from the begin of its read. So does a new attempt at a key whose last one succeeded whole (a task
+    /// is cleared to be done again), but from where the first began. After one that did not, a run that read again goes on where that one
+    /// was, for nobody else reads the rest of it; any other goes on where its read is. What ended before `since` was of another source, so
+    /// where it was says nothing.
+    pub fn requested(&self, run: Uuid, (key, attempt): (&str, u32), spec: RunSpec, since: Option<DateTime<Utc>>) -> Event {
+        let last = self.by_key.get(key).and_then(|attempts| attempts.last()).and_then(|id| self.runs.get(id));
+        let of_now = |run: &&Run| since.is_none_or(|since| run.ended_at.is_some_and(|ended| ended >= since));
+        let place = |of: fn(&Run) -> &Option<Position>| last.filter(of_now).and_then(|last| of(last).clone());
+        let (began, position) = (place(|last| &last.began), place(|last| &last.position));
+        let from = match (spec.read, last) {
+            (Some(ReadMode::Again), _) => Some(Position::Begin),
+            (Some(ReadMode::Continue), _) | (None, None) => None,
+            (None, Some(last)) if is_whole(last) => Some(began.clone().unwrap_or_default()),
+            (None, Some(last)) => last.again.then(|| position.unwrap_or_default()),
+        };
+        Event::RunRequested { run, key: key.to_owned(), attempt, spec, from, began }
+    }
+
+    /// The events of the begin of a run, or of its going on after a restart, at a page.
+    ///
+    /// # Errors
+    /// When there is no such run, or it is in the topic already.
+    pub fn start(&self, run: Uuid, at: Position) -> Result<Vec<Event>, Rejection> {
+        match self.unended(run)?.state {
+            RunState::Requested | RunState::Running => Ok(vec![Event::RunStarted { run, at: Some(at) }]),
+            state => Err(Rejection::OutOfTurn(run, state)),
+        }
+    }
+
+    /// Whether a page may be of this: a run that is under way, or a fetch that nobody asked for, which is no run.
+    ///
+    /// # Errors
+    /// When it is a run that is not under way.
+    pub fn running_or_scheduled(&self, run: Uuid) -> Result<(), Rejection> {
+        if self.runs.contains_key(&run) { self.running(run).map(drop) } else { Ok(()) }
+    }
+
+    /// Whether a page moved the one cursor that all fetches had once, though it was of a run with params: where that came to says nothing
+    /// of any read.
+    pub fn is_of_one_cursor(&self, run: Uuid, moves: &Read) -> bool {
+        moves.is_plain() && self.runs.get(&run).is_some_and(|run| !run.spec.params.is_empty())
+    }
+
+    fn unended(&self, id: Uuid) -> Result<&Run, Rejection> {
+        match self.runs.get(&id) {
+            None => Err(Rejection::Unknown(id)),
+            Some(run) if run.terminal => Err(Rejection::Ended(id, run.state)),
+            Some(run) => Ok(run),
+        }
+    }
+
+    fn running(&self, id: Uuid) -> Result<&Run, Rejection> {
+        match self.unended(id)? {
+            run if run.state == RunState::Running => Ok(run),
+            run => Err(Rejection::OutOfTurn(id, run.state)),
+        }
+    }
+
     /// The events that follow from a command on a run; nothing from any other.
     ///
     /// # Errors
     /// When the state does not allow the command.
     pub fn decide(&self, command: Command) -> Result<Vec<Event>, Rejection> {
-        let open = |id: Uuid| match self.runs.get(&id) {
-            None => Err(Rejection::Unknown(id)),
-            Some(run) if run.terminal => Err(Rejection::Ended(id, run.state)),
-            Some(run) => Ok(run),
-        };
-        let running = |id: Uuid| match open(id)? {
-            run if run.state == RunState::Running => Ok(run),
-            run => Err(Rejection::OutOfTurn(id, run.state)),
-        };
-        // A page of a fetch that nobody asked for belongs to no run.
-        let running_or_scheduled = |id: Uuid| if self.runs.contains_key(&id) { running(id).map(drop) } else { Ok(()) };
         Ok(match command {
-            Command::Start { run } => match open(run)?.state {
-                RunState::Requested | RunState::Running => vec![Event::RunStarted { run }],
-                state => return Err(Rejection::OutOfTurn(run, state)),
-            },
             Command::PageFetched { run, records, cursor } => {
-                running_or_scheduled(run)?;
+                self.running_or_scheduled(run)?;
                 vec![Event::PageFetched { run, records, cursor }]
             }
-            Command::PageProduced { run, ranges, produced, rejected, cursor } => {
-                running_or_scheduled(run)?;
-                vec![Event::PageProduced { run, ranges, produced, rejected, cursor }]
-            }
             Command::AllProduced { run } => {
-                running(run)?;
+                self.running(run)?;
                 vec![Event::RunProduced { run }]
             }
             Command::Fail { run, error } => {
-                open(run)?;
+                self.unended(run)?;
                 vec![Event::RunFailed { run, error }]
             }
             Command::Cancel { run, cancelled } => match self.runs.get(&run) {
@@ -231,18 +273,21 @@ impl Runs {
 
     /// Applies an event that was decided on this state.
     ///
-    /// A run begun again goes on at the cursor, and so do its counts: they go back to what they were when a page of it last moved the cursor,
+    /// A run begun again goes on at its position, and so do its counts: they go back to what they were when a page of it last moved that,
     /// for all since then is fetched again. Without cursors that is nothing, and all of it. What it produced is waited for all the same.
     pub fn evolve(&mut self, event: &Event, now: DateTime<Utc>) {
-        if let Event::RunRequested { run, key, attempt, spec } = event {
-            self.add(*run, key, *attempt, spec, now);
+        if let Event::RunRequested { run, key, attempt, spec, from, began } = event {
+            self.add(*run, (key, *attempt), spec, (from.clone(), began.clone()), now);
             return;
         }
+        let of_one_cursor = matches!(event, Event::PageProduced { run, moves: Some(read), .. } if self.is_of_one_cursor(*run, read));
         let Some(run) = event.run().and_then(|id| self.runs.get_mut(&id)).filter(|run| !run.terminal) else { return };
         match event {
-            Event::RunStarted { .. } => {
+            Event::RunStarted { at, .. } => {
                 run.state = RunState::Running;
                 run.counts = run.kept;
+                run.began = run.began.take().or_else(|| at.clone());
+                run.position = run.position.take().or_else(|| at.clone());
             }
             Event::PageFetched { records, .. } => {
                 run.counts.pages += 1;
@@ -252,8 +297,9 @@ impl Runs {
                 run.ranges.merge(ranges);
                 run.counts.produced += produced;
                 run.counts.rejected += rejected;
-                if cursor.is_some() {
+                if let Some(cursor) = cursor.as_deref().filter(|_| !of_one_cursor) {
                     run.kept = run.counts;
+                    run.position = Some(Position::of(Some(cursor)));
                 }
             }
             Event::RunProduced { .. } => run.state = RunState::Draining,
@@ -271,12 +317,29 @@ impl Runs {
         if run.state.is_terminal() {
             run.terminal = true;
             run.ended_at = Some(now);
+            // Only where the next attempt goes on at it is it of any use.
+            run.position = run.position.take().filter(|_| run.again && !is_whole(run));
             self.open -= 1;
             self.forget_oldest();
         }
     }
 
-    fn add(&mut self, id: Uuid, key: &str, attempt: u32, spec: &RunSpec, now: DateTime<Utc>) {
+    /// The source is another one: where open runs were in the one before says nothing. Those that have ended stay as they are.
+    pub(super) fn forget_positions(&mut self) {
+        for run in self.runs.values_mut().filter(|run| !run.terminal) {
+            (run.began, run.kept) = (None, RunCounts::default());
+            run.position = run.again.then(Position::default);
+        }
+    }
+
+    fn add(
+        &mut self,
+        id: Uuid,
+        (key, attempt): (&str, u32),
+        spec: &RunSpec,
+        (from, began): (Option<Position>, Option<Position>),
+        now: DateTime<Utc>,
+    ) {
         let run = Run {
             id,
             key: key.to_owned(),
@@ -287,6 +350,9 @@ impl Runs {
             counts: RunCounts::default(),
             kept: RunCounts::default(),
             ranges: Ranges::default(),
+            again: from.is_some(),
+            began,
+            position: from,
             error: None,
             requested_at: now,
             ended_at: None,
@@ -315,6 +381,11 @@ impl Runs {
     }
 }
 
+/// Whether all that there was to read has been read, and is in the table.
+fn is_whole(run: &Run) -> bool {
+    run.state == RunState::Succeeded
+}
+
 #[cfg(test)]
 mod tests {
     use forebay_schemas::offset::Range;
@@ -333,13 +404,22 @@ mod tests {
     fn request(runs: &mut Runs, key: &str, attempt: u32, fresh: u128) -> Accepted {
         let accepted = runs.request(key, attempt, &RunSpec::default(), id(fresh)).unwrap();
         if let Accepted::New(run) = accepted {
-            runs.evolve(&Event::RunRequested { run, key: key.into(), attempt, spec: RunSpec::default() }, now());
+            runs.evolve(&Event::RunRequested { run, key: key.into(), attempt, spec: RunSpec::default(), from: None, began: None }, now());
         }
         accepted
     }
 
     fn submit(runs: &mut Runs, command: Command) -> Result<(), Rejection> {
-        for event in runs.decide(command)? {
+        // What a state adds is where a run begins, and whose cursor moves.
+        let events = match command {
+            Command::Start { run } => runs.start(run, runs.get(run).and_then(|run| run.position.clone()).unwrap_or_default())?,
+            Command::PageProduced { run, ranges, produced, rejected, cursor, .. } => {
+                runs.running_or_scheduled(run)?;
+                vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves: None }]
+            }
+            command => runs.decide(command)?,
+        };
+        for event in events {
             runs.evolve(&event, now());
         }
         Ok(())
@@ -356,7 +436,8 @@ mod tests {
         ranges.add(partition, range);
         submit(runs, Command::Start { run }).unwrap();
         submit(runs, Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
-        submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, cursor: None }).unwrap();
+        submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked: Position::Begin, cursor: None })
+            .unwrap();
         submit(runs, Command::AllProduced { run }).unwrap();
     }
 
@@ -366,7 +447,8 @@ mod tests {
         ranges.add(0, range);
         submit(runs, Command::PageFetched { run: id(1), records: range.len(), cursor: None }).unwrap();
         let cursor = cursor.map(str::to_owned);
-        submit(runs, Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0, cursor }).unwrap();
+        submit(runs, Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0, asked: Position::Begin, cursor })
+            .unwrap();
     }
 
     #[test]
@@ -499,7 +581,10 @@ mod tests {
             if n < OPEN_MOST {
                 submit(&mut runs, Command::Cancel { run: id(n as u128), cancelled: Cancelled::default() }).unwrap();
             }
-            runs.evolve(&Event::RunRequested { run, key: format!("later{n}"), attempt: 1, spec: RunSpec::default() }, now());
+            runs.evolve(
+                &Event::RunRequested { run, key: format!("later{n}"), attempt: 1, spec: RunSpec::default(), from: None, began: None },
+                now(),
+            );
             submit(&mut runs, Command::Cancel { run, cancelled: Cancelled::default() }).unwrap();
         }
         assert_eq!(runs.order.len(), ENDED_KEPT);

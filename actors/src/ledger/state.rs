@@ -9,10 +9,12 @@ use chrono::{DateTime, Utc};
 use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::event::{Event, Origin, Place, Places, Recorded, Starts};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
+use forebay_schemas::read::{Position, Read};
 use forebay_schemas::run::{Cancelled, RunError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::cursors::{Cursors, Source};
 use super::redriven::Redriven;
 use super::runs::{Rejection, Runs};
 
@@ -22,14 +24,18 @@ use super::runs::{Rejection, Runs};
 pub enum Command {
     /// A process begins.
     Begin { version: String, roles: Vec<String>, topic: String, group: String },
+    /// What is fetched from here on.
+    Fetch { source: String },
     /// The SQL that is in use from here on.
     Activate { sql: String, fingerprint: String },
     /// The fetcher began; again, after a restart, for a run that is under way.
     Start { run: Uuid },
     /// The API answered a page, of a run or of a scheduled fetch.
     PageFetched { run: Uuid, records: u64, cursor: Option<String> },
-    /// Kafka acknowledged a page, and the next is to be asked for with `cursor`, if that changed.
-    PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64, cursor: Option<String> },
+    /// Kafka acknowledged a page that was asked for at `asked`, and the next is to be asked for with `cursor`, if that changed.
+    PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64, asked: Position, cursor: Option<String> },
+    /// Somebody sets the cursor of a read.
+    SetCursor { read: Read, to: Position, by: String, reason: String },
     /// Every page of it is produced.
     AllProduced { run: Uuid },
     /// It can't go on.
@@ -67,9 +73,12 @@ pub struct State {
     pub actors: BTreeMap<String, ActorState>,
     /// The runs.
     pub runs: Runs,
-    /// What the source's next page is asked with: the last that [`Event::PageProduced`] said, so that it is never past a page that is not in the
-    /// topic. One for all fetches, of runs or scheduled.
-    pub cursor: Option<String>,
+    /// Where each read of the source is: never past a page of it that is not in the topic, but where somebody has set it so.
+    #[serde(default, alias = "cursor")]
+    pub cursors: Cursors,
+    /// The source that they are of.
+    #[serde(default)]
+    pub source: Source,
     /// What the pipeline is meant to do.
     #[serde(default)]
     pub desired: Desired,
@@ -199,6 +208,18 @@ impl State {
             }
             Command::Desire { state, .. } if state == self.desired.state => vec![],
             Command::Desire { state, by, reason } => vec![Event::StateDesired { state, by, reason }],
+            Command::Fetch { source } if source == self.source.name => vec![],
+            Command::Fetch { source } => vec![Event::SourceNamed { source }],
+            Command::SetCursor { read, to, by, reason } => match self.cursors.position(&read) {
+                from if from == to => vec![],
+                from => vec![Event::CursorSet { read, from, to, by, reason }],
+            },
+            Command::Start { run } => self.runs.start(run, self.begins(run))?,
+            Command::PageProduced { run, ranges, produced, rejected, asked, cursor } => {
+                self.runs.running_or_scheduled(run)?;
+                let moves = self.moved_by(run, &asked).filter(|_| cursor.is_some());
+                vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves }]
+            }
             Command::Saw(event) => vec![event],
             command => self.runs.decide(command)?,
         })
@@ -210,10 +231,31 @@ impl State {
         self.partitions.get(&partition).is_some_and(|known| known.written.lineage != lineage)
     }
 
+    /// Where the next page of a fetch is: a run that has begun, or that reads again, has a position of its own; any other fetch begins
+    /// where its read is. A fetch that nobody asked for is of the read without params.
+    pub fn begins(&self, run: Uuid) -> Position {
+        let own = self.runs.get(run).and_then(|run| run.position.clone());
+        own.unwrap_or_else(|| self.cursors.position(&self.read_of(run)))
+    }
+
+    /// The read whose cursor a page moves. Only from where it was asked for: the page of a run that is elsewhere (it reads again, or
+    /// somebody has set the cursor meanwhile) moves none.
+    fn moved_by(&self, run: Uuid, asked: &Position) -> Option<Read> {
+        let again = self.runs.get(run).is_some_and(|run| run.again);
+        Some(self.read_of(run)).filter(|read| !again && self.cursors.position(read) == *asked)
+    }
+
+    fn read_of(&self, run: Uuid) -> Read {
+        self.runs.get(run).map(|run| Read::of(&run.spec.params)).unwrap_or_default()
+    }
+
     /// The events that have become due by the last ones; to be asked until there are none. Partitions that this process neither reads nor has
     /// seen since don't count: nobody here knows whether the topic is still the one that was written. A pipeline that ends at the
     /// topic has nothing to wait for.
     pub fn due(&self) -> Vec<Event> {
+        if let Some((read, cursor)) = self.cursors.one_too_many() {
+            return vec![Event::CursorForgotten { read: read.clone(), cursor: cursor.cursor.clone() }];
+        }
         if !self.runs.any_open() {
             return Vec::new();
         }
@@ -259,13 +301,22 @@ impl State {
                 totals.pages += 1;
                 totals.fetched += records;
             }
-            Event::PageProduced { produced, rejected, cursor, .. } => {
+            Event::PageProduced { run, produced, rejected, cursor, moves, .. } => {
                 totals.produced += produced;
                 totals.refused += rejected;
-                if cursor.is_some() {
-                    self.cursor.clone_from(cursor);
+                if let (Some(cursor), Some(read)) = (cursor, moves)
+                    && !self.runs.is_of_one_cursor(*run, read)
+                {
+                    self.cursors.put(read, &Position::Cursor(cursor.clone()), recorded.seq, recorded.at);
                 }
             }
+            Event::SourceNamed { source } => {
+                if self.source.turn(source, recorded.at, &mut self.cursors) {
+                    self.runs.forget_positions();
+                }
+            }
+            Event::CursorSet { read, to, .. } => self.cursors.put(read, to, recorded.seq, recorded.at),
+            Event::CursorForgotten { read, .. } => self.cursors.put(read, &Position::Begin, recorded.seq, recorded.at),
             Event::BatchWritten { rows, rejected, written, .. } => {
                 totals.batches += 1;
                 totals.rows += rows;

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use forebay_schemas::event::{Origin, Start};
 use forebay_schemas::offset::{Range, Ranges};
+use forebay_schemas::read::{Position, Read, ReadMode};
 use forebay_schemas::run::{Cancelled, RunSpec, RunState};
 use proptest::prelude::*;
 
+use super::reads_tests::params;
 use super::*;
 use crate::journal::RealDisk;
 use crate::kernel::{ManualClock, SystemClock};
@@ -17,16 +19,16 @@ fn settings(segment_bytes: u64) -> Settings {
     Settings { pipeline: "users".into(), segment_bytes, keep_bytes: 1 << 20 }
 }
 
-fn open(folder: &Path) -> Result<Ledger, LedgerError> {
+pub(super) fn open(folder: &Path) -> Result<Ledger, LedgerError> {
     Ledger::open(folder, RealDisk, settings(64 << 10), SystemClock::shared())
 }
 
-fn begin(ledger: &Ledger, topic: &str) {
+pub(super) fn begin(ledger: &Ledger, topic: &str) {
     let begin = Command::Begin { version: "0".into(), roles: vec!["egress".into()], topic: topic.into(), group: "g".into() };
     ledger.submit(begin).unwrap();
 }
 
-fn wait<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
@@ -60,7 +62,7 @@ fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
     ranges.add(0, range);
     ledger.submit(Command::Start { run }).unwrap();
     ledger.submit(Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
-    ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, cursor: None }).unwrap();
+    ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked: Position::Begin, cursor: None }).unwrap();
     ledger.submit(Command::AllProduced { run }).unwrap();
     run
 }
@@ -94,31 +96,6 @@ fn what_was_waited_for_is_in_a_copy_of_the_folder_made_at_that_moment() {
         let state = fold(dir.path(), u64::MAX).unwrap();
         assert!(state.runs.get(run).is_some(), "run {n}");
     }
-}
-
-#[test]
-fn the_cursor_is_that_of_the_last_page_in_the_topic_and_outlives_the_process() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = open(dir.path()).unwrap();
-    begin(&ledger, "t");
-    assert_eq!(ledger.cursor(), None);
-    let run = ledger.request("k", 1, RunSpec::default()).unwrap().id();
-    let page = |run, cursor: Option<&str>| {
-        let cursor = cursor.map(str::to_owned);
-        ledger.submit(Command::PageProduced { run, ranges: Ranges::default(), produced: 0, rejected: 0, cursor })
-    };
-    assert!(page(run, Some("never")).is_err() && ledger.cursor().is_none(), "a page that is out of turn moves nothing");
-    ledger.submit(Command::Start { run }).unwrap();
-    ledger.submit(Command::PageFetched { run, records: 3, cursor: Some("0".into()) }).unwrap();
-    assert_eq!(ledger.cursor(), None, "a page that is fetched is not in the topic");
-    page(run, Some("3")).unwrap();
-    page(run, None).unwrap();
-    assert_eq!(ledger.cursor().as_deref(), Some("3"), "the last page moves it no further");
-    page(Uuid::now_v7(), Some("6")).unwrap();
-    assert_eq!(ledger.cursor().as_deref(), Some("6"), "and a scheduled fetch goes on from there");
-    wait(ledger.settled()).unwrap();
-    drop(ledger);
-    assert_eq!(open(dir.path()).unwrap().cursor().as_deref(), Some("6"));
 }
 
 #[test]
@@ -322,6 +299,8 @@ fn a_journal_that_fails_answers_nobody_any_more() {
 #[derive(Debug, Clone)]
 enum Happening {
     Request(u8),
+    /// Somebody sets the cursor of one of two reads.
+    Cursor(u8),
     Run(u8, u8),
     Assigned(Partition, u32),
     Written(Partition, i64, u32),
@@ -334,6 +313,7 @@ enum Happening {
 fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     let one = prop_oneof![
         2 => (0..6u8).prop_map(Happening::Request),
+        1 => (0..4u8).prop_map(Happening::Cursor),
         6 => (0..6u8, 0..6u8).prop_map(|(run, what)| Happening::Run(run, what)),
         2 => (0..3, 1..3u32).prop_map(|(partition, lineage)| Happening::Assigned(partition, lineage)),
         4 => (0..3, 0..40i64, 1..3u32).prop_map(|(partition, offset, lineage)| Happening::Written(partition, offset, lineage)),
@@ -348,7 +328,15 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
 fn happen(ledger: &Ledger, happening: &Happening) {
     let run = |n: u8| ledger.recent(100).get(usize::from(n)).map(|run| run.id);
     match *happening {
-        Happening::Request(key) => drop(ledger.request(&format!("k{key}"), 1 + u32::from(key % 2), RunSpec::default())),
+        Happening::Request(key) => {
+            let read = [None, Some(ReadMode::Again), Some(ReadMode::Continue)][usize::from(key % 3)];
+            let spec = RunSpec { params: params(&[("key", &(key % 2).to_string())]), read, ..RunSpec::default() };
+            drop(ledger.request(&format!("k{}", key % 4), 1 + u32::from(key), spec));
+        }
+        Happening::Cursor(key) => {
+            let (read, to) = (Read::of(&params(&[("key", &(key % 2).to_string())])), Position::of((key > 1).then_some("set")));
+            ledger.submit(Command::SetCursor { read, to, by: "admin".into(), reason: "why".into() }).unwrap();
+        }
         Happening::Run(n, what) => {
             let Some(run) = run(n) else { return };
             let mut ranges = Ranges::default();
@@ -356,7 +344,10 @@ fn happen(ledger: &Ledger, happening: &Happening) {
             let _ = ledger.submit(match what {
                 0 => Command::Start { run },
                 1 => Command::PageFetched { run, records: 3, cursor: None },
-                2 => Command::PageProduced { run, ranges, produced: 3, rejected: 1, cursor: (n > 2).then(|| format!("cursor{n}")) },
+                2 => {
+                    let (asked, cursor) = (ledger.begins(run), (n > 2).then(|| format!("cursor{n}")));
+                    Command::PageProduced { run, ranges, produced: 3, rejected: 1, asked, cursor }
+                }
                 3 => Command::AllProduced { run },
                 4 => Command::Fail {
                     run,

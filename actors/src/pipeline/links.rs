@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use forebay_schemas::event::Event;
+use forebay_schemas::read::Position;
 use forebay_schemas::run::RunError;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -81,13 +82,14 @@ impl RunReports for Reports {
         self.submit(Command::PageFetched { run, records, cursor: cursor.map(str::to_owned) });
     }
 
-    fn produced(&self, run: Uuid, page: &PageProduced, cursor: Option<&str>) {
+    fn produced(&self, run: Uuid, page: &PageProduced, asked: &Position, cursor: Option<&str>) {
         let PageProduced { ranges, produced, rejected } = page.clone();
-        self.submit(Command::PageProduced { run, ranges, produced, rejected, cursor: cursor.map(str::to_owned) });
+        let (asked, cursor) = (asked.clone(), cursor.map(str::to_owned));
+        self.submit(Command::PageProduced { run, ranges, produced, rejected, asked, cursor });
     }
 
-    fn cursor(&self) -> Option<String> {
-        self.ledger.cursor()
+    fn begins(&self, run: Uuid) -> Position {
+        self.ledger.begins(run)
     }
 
     fn params(&self, run: Uuid) -> BTreeMap<String, String> {

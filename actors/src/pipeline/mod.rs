@@ -13,6 +13,7 @@
 //! Within `egress` and `ingest` the sink comes first: whoever dies takes those with it that hold its address, and no others.
 
 mod blueprint;
+pub mod cursor;
 mod links;
 mod outlook;
 pub mod redrive;
@@ -25,4 +26,4 @@ mod view;
 pub use blueprint::Blueprint;
 pub use outlook::outlook;
 pub use running::{Options, Role, Running, StartError, is_running, journal_dir, start};
-pub use view::Viewer;
+pub use view::{Viewer, cursors_of};

@@ -12,6 +12,7 @@ use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::plan::{
     ColumnPlan, CursorPlan, FetchPlan, GroupPlan, JournalPlan, RunPlan, SettingPlan, SqlPlan, StartPlan, Step, TablePlan, TopicPlan,
 };
+use forebay_schemas::read::Read;
 
 use super::blueprint::Blueprint;
 use super::running::{Role, first_commands, is_running, journal_dir};
@@ -64,6 +65,7 @@ pub fn outlook(blueprint: &Blueprint, before: &State, kafka: Result<Look, String
     plan.sql = sql(blueprint, before, plan.group.as_ref());
     plan.changes.extend(events.iter().filter_map(|event| match event {
         Event::PipelineStarted { .. } => None,
+        Event::SourceNamed { .. } if before.source.name.is_empty() => None,
         Event::TransformActivated { fingerprint, .. } => Some(match &before.sql {
             Some(sql) => format!("use the SQL {fingerprint} in place of {}", sql.fingerprint),
             None => format!("use the SQL {fingerprint}"),
@@ -213,17 +215,19 @@ fn sql(blueprint: &Blueprint, before: &State, group: Option<&GroupPlan>) -> Opti
 fn fetch(pipeline: &Pipeline, after: &State) -> Option<FetchPlan> {
     let table = pipeline.fetcher.as_ref()?;
     let cursor = table.cursor.as_ref().and_then(|cursor| {
-        let (value, origin) = match (&after.cursor, &cursor.start) {
+        let known = after.cursors.position(&Read::default());
+        let (value, origin) = match (known.cursor(), &cursor.start) {
             (Some(value), _) => (value, "journal"),
-            (None, Some(value)) => (value, "start"),
+            (None, Some(value)) => (value.as_str(), "start"),
             (None, None) => return None,
         };
-        Some(CursorPlan { param: cursor.param.clone(), value: value.clone(), origin: origin.to_owned() })
+        Some(CursorPlan { param: cursor.param.clone(), value: value.to_owned(), origin: origin.to_owned() })
     });
     Some(FetchPlan {
         api: without_secrets(&table.url),
         every: table.every.map(|every| every.to_string()),
         cursor,
+        reads: if table.cursor.is_some() { after.cursors.len() as u64 } else { 0 },
         open_runs: after.runs.unfetched().len() as u64,
     })
 }

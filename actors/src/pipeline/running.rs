@@ -14,6 +14,7 @@ use forebay_schemas::summary::Summary;
 use tokio::sync::watch;
 
 use super::blueprint::Blueprint;
+use super::cursor::source_of;
 use super::links::{FetcherLink, Fetches, Reports, Sightings};
 use super::view::{Sources, Viewer};
 use crate::api::{Api, ApiParts, Gate, Listener, TokenError, Triggers};
@@ -197,6 +198,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         registry: registry.clone(),
         ledger: Arc::clone(&ledger),
         edges,
+        cursor: pipeline.fetcher.as_ref().and_then(|fetcher| fetcher.cursor.clone()),
         trigger_micros: pipeline.consumer.as_ref().filter(|_| has(Role::Egress)).map(|consumer| micros(consumer.batch.max_wait.0)),
     }));
     let api = options.listener.filter(|_| has(Role::Api)).map(|listener| ApiParts {
@@ -268,6 +270,7 @@ pub(super) fn first_commands(blueprint: &Blueprint, roles: &[Role]) -> Vec<Comma
         topic: pipeline.kafka.topic.clone(),
         group: pipeline.consumer.as_ref().map(|consumer| consumer.group.clone()).unwrap_or_default(),
     }];
+    commands.extend(source_of(pipeline).map(|source| Command::Fetch { source }));
     if let (Some(plan), Some(table)) = (&blueprint.plan, &pipeline.transformer) {
         commands.push(Command::Activate { sql: table.sql.clone(), fingerprint: plan.fingerprint() });
     }

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::snapshot::Snapshot;
+use forebay_schemas::pipeline::CursorTable;
+use forebay_schemas::read::Read;
+use forebay_schemas::snapshot::{CursorView, Snapshot, SourceView};
 use forebay_schemas::summary::Latency;
 
 use crate::kernel::{Budget, Registry, SharedClock};
-use crate::ledger::Ledger;
+use crate::ledger::{Cursors, Ledger};
 use crate::telemetry::{Telemetry, memory};
 
 /// How many runs a look shows.
 const RUNS_SHOWN: usize = 50;
+/// How many reads of the source a look shows.
+const READS_SHOWN: usize = 10;
+/// The longest cursor that is shown, in characters.
+const CURSOR_MOST: usize = 256;
 
 /// Takes looks at a running pipeline; cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -32,6 +38,8 @@ pub(super) struct Sources {
     pub(super) ledger: Arc<Ledger>,
     pub(super) edges: Vec<Budget>,
     pub(super) trigger_micros: Option<u64>,
+    /// How the source gives cursors, if it does.
+    pub(super) cursor: Option<CursorTable>,
 }
 
 impl Viewer {
@@ -60,7 +68,7 @@ impl Viewer {
             seq: from.ledger.last_event(),
             desired: from.ledger.desired(),
             stages: from.telemetry.stages(),
-            source: from.telemetry.source_view(),
+            source: from.telemetry.source_view().map(|view| from.with_cursors(view)),
             store: from.telemetry.store_view(),
             alerts: from.telemetry.alerts(),
             memory_bytes: memory::resident_bytes(),
@@ -69,5 +77,38 @@ impl Viewer {
             run_totals: from.ledger.run_totals(),
             trigger_micros: from.trigger_micros,
         }
+    }
+}
+
+impl Sources {
+    fn with_cursors(&self, view: SourceView) -> SourceView {
+        let Some(table) = &self.cursor else { return view };
+        let cursors = self.ledger.cursors();
+        let cursor = cursors.position(&Read::default());
+        let cursor = cursor.cursor().or(table.start.as_deref()).map(cut);
+        let mut newest = cursors_of(&cursors, READS_SHOWN);
+        newest.iter_mut().for_each(|view| view.cursor = cut(&view.cursor));
+        SourceView { cursor, reads: cursors.len() as u64, cursors: newest, ..view }
+    }
+}
+
+/// The reads that moved last, newest first, with their whole cursors.
+pub fn cursors_of(cursors: &Cursors, most: usize) -> Vec<CursorView> {
+    let newest = cursors.newest_first().into_iter().take(most);
+    newest.map(|(read, known)| CursorView { read: read.text().to_owned(), cursor: known.cursor.clone(), moved_at: known.at }).collect()
+}
+
+fn cut(cursor: &str) -> String {
+    cursor.chars().take(CURSOR_MOST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_cursor_is_cut() {
+        assert_eq!(cut(&"ä".repeat(1_000)).chars().count(), CURSOR_MOST);
+        assert_eq!(cut("7"), "7");
     }
 }

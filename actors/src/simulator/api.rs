@@ -7,6 +7,8 @@ use forebay_schemas::offset::Partition;
 
 /// Keys of a partition. A key stays in its partition, as the guarantee asks for.
 pub(super) const KEYS: usize = 3;
+/// Reads: one without params, and some with.
+pub(super) const READS: usize = 3;
 
 /// A record, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,41 +45,50 @@ impl Content {
 /// The API.
 #[derive(Debug, Default)]
 pub(super) struct Api {
-    served: Vec<Vec<Content>>,
+    /// The pages of each read.
+    served: [Vec<Vec<Content>>; READS],
     last_event: u64,
 }
 
 impl Api {
     /// A page of at most `most` records, for a topic of so many partitions.
     pub(super) fn page(&mut self, most: usize, partitions: usize, rng: &mut StdRng) -> Vec<Content> {
-        if !self.served.is_empty() && rng.random_ratio(1, 6) {
-            return self.served[rng.random_range(0..self.served.len())].clone();
+        let served = &self.served[0];
+        if !served.is_empty() && rng.random_ratio(1, 6) {
+            return served[rng.random_range(0..served.len())].clone();
         }
-        self.fresh(most, partitions, rng)
+        self.fresh(0, most, partitions, rng)
     }
 
-    /// The page at a cursor, the same whenever it is asked for, and the cursor of the next one; none when there is nothing more for now.
-    pub(super) fn page_at(&mut self, cursor: usize, most: usize, partitions: usize, rng: &mut StdRng) -> (Vec<Content>, Option<usize>) {
-        while self.served.len() <= cursor {
-            self.fresh(most, partitions, rng);
+    /// The page of a read at a cursor, the same whenever it is asked for, and the cursor of the next one; none when there is nothing more
+    /// for now.
+    pub(super) fn page_at(
+        &mut self,
+        (read, cursor): (usize, usize),
+        most: usize,
+        partitions: usize,
+        rng: &mut StdRng,
+    ) -> (Vec<Content>, Option<usize>) {
+        while self.served[read].len() <= cursor {
+            self.fresh(read, most, partitions, rng);
         }
-        let more = cursor + 1 < self.served.len() || rng.random_ratio(2, 3);
-        (self.served[cursor].clone(), more.then_some(cursor + 1))
+        let more = cursor + 1 < self.served[read].len() || rng.random_ratio(2, 3);
+        (self.served[read][cursor].clone(), more.then_some(cursor + 1))
     }
 
-    /// The pages before a cursor.
-    pub(super) fn before(&self, cursor: usize) -> impl Iterator<Item = &Content> {
-        self.served.iter().take(cursor).flatten()
+    /// The pages of a read before a cursor.
+    pub(super) fn before(&self, read: usize, cursor: usize) -> impl Iterator<Item = &Content> {
+        self.served[read].iter().take(cursor).flatten()
     }
 
-    fn fresh(&mut self, most: usize, partitions: usize, rng: &mut StdRng) -> Vec<Content> {
+    fn fresh(&mut self, read: usize, most: usize, partitions: usize, rng: &mut StdRng) -> Vec<Content> {
         let records = (0..rng.random_range(0..=most)).map(|_| {
             self.last_event += 1;
             let key = rng.random_range(0..partitions * KEYS) as u16;
             Content { key: (!rng.random_ratio(1, 24)).then_some(key), event: self.last_event, bad: rng.random_ratio(1, 16) }
         });
         let page: Vec<_> = records.collect();
-        self.served.push(page.clone());
+        self.served[read].push(page.clone());
         page
     }
 }

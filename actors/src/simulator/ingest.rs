@@ -1,15 +1,17 @@
 //! A process's way in: the fetcher and the producer, with the least of a shell around them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay_schemas::event::Event;
+use forebay_schemas::read::{Position, Read, ReadMode};
 use forebay_schemas::run::{Cancelled, RunSpec};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use uuid::Uuid;
 
 use super::Fault;
-use super::api::Content;
+use super::api::{Content, READS};
 use super::broker::At;
 use super::invariants::{Acknowledged, Kept};
 use super::process::Process;
@@ -17,7 +19,7 @@ use super::world::Env;
 use crate::fetcher::Schedule;
 use crate::fetcher::state::{Effect, Failure, Report, State as Fetcher};
 use crate::kernel::Class;
-use crate::ledger::{Accepted, Command};
+use crate::ledger::{Accepted, Command, State as Ledger};
 use crate::message::{PageProduced, PageRefused};
 use crate::producer::ProduceError;
 use crate::producer::state::{Destination, Tally};
@@ -44,13 +46,46 @@ impl Page {
     }
 }
 
-/// A fetcher that begins at the ledger's cursor, where the API gives any.
-pub(super) fn new_fetcher(env: &Env, fetcher: Fetcher, cursor: Option<&str>) -> Fetcher {
-    if !env.weather.cursors {
-        return fetcher;
+/// A fetcher that goes page after page, where the API gives cursors.
+pub(super) fn new_fetcher(env: &Env, fetcher: Fetcher) -> Fetcher {
+    if env.weather.cursors { fetcher.with_cursors(None, 3) } else { fetcher }
+}
+
+/// The params of a run of a read.
+fn params(read: usize) -> BTreeMap<String, String> {
+    if read == 0 { BTreeMap::new() } else { BTreeMap::from([("r".to_owned(), read.to_string())]) }
+}
+
+/// A read by its number.
+pub(super) fn read(number: usize) -> Read {
+    Read::of(&params(number))
+}
+
+/// The number of the read that a fetch is of.
+pub(super) fn read_of(ledger: &Ledger, run: Uuid) -> usize {
+    ledger.runs.get(run).and_then(|run| run.spec.params.get("r")).map_or(0, |number| number.parse().expect("reads are numbered"))
+}
+
+/// The page that a position means.
+pub(super) fn page_of(position: &Position) -> usize {
+    position.cursor().map_or(0, number)
+}
+
+/// Where a fetch begins, by the ledger; or by a fault.
+fn begins(env: &Env, ledger: &Ledger, run: Uuid) -> Position {
+    let begins = ledger.begins(run);
+    let at = |page: usize| Position::of(Some(&page.to_string()));
+    match begins {
+        Position::Cursor(cursor) if env.has(Fault::SkipPage) => at(number(&cursor) + 1),
+        _ if env.has(Fault::ShareCursor) => {
+            let furthest = (0..READS).map(|read| page_of(&ledger.cursors.position(&self::read(read)))).max();
+            furthest.filter(|&page| page > 0).map_or(begins, at)
+        }
+        _ if env.has(Fault::AgainGoesOnAtCursor) && ledger.runs.get(run).is_some_and(|run| run.again && run.counts.pages > 0) => {
+            ledger.cursors.position(&read(read_of(ledger, run)))
+        }
+        begins => begins,
     }
-    let cursor = cursor.map(|cursor| number(cursor) + usize::from(env.has(Fault::SkipPage)));
-    fetcher.with_cursor(cursor.map(|cursor| cursor.to_string()), 3)
 }
 
 /// The page that a cursor means.
@@ -60,11 +95,20 @@ pub(super) fn number(cursor: &str) -> usize {
 
 impl Process {
     /// Somebody asks for a run.
-    pub(super) fn request(&mut self, who: usize, env: &mut Env, key: &str, attempt: u32) -> Kept {
+    pub(super) fn request(&mut self, who: usize, env: &mut Env, key: u32, attempt: u32) -> Kept {
         let fresh = env.fresh();
-        let Ok(accepted) = self.live().ledger.runs.request(key, attempt, &RunSpec::default(), fresh) else { return Ok(()) };
+        let mode = match (key, attempt) {
+            (0, 2) | (4, 1) => Some(ReadMode::Again),
+            (1, 3) => Some(ReadMode::Continue),
+            _ => None,
+        };
+        let spec = RunSpec { params: params(key as usize % READS), read: mode, ..RunSpec::default() };
+        let key = format!("k{key}");
+        let runs = &self.live().ledger.runs;
+        let Ok(accepted) = runs.request(&key, attempt, &spec, fresh) else { return Ok(()) };
         if let Accepted::New(run) = accepted {
-            self.apply(who, env, vec![Event::RunRequested { run, key: key.to_owned(), attempt, spec: RunSpec::default() }])?;
+            let requested = runs.requested(run, (&key, attempt), spec, None);
+            self.apply(who, env, vec![requested])?;
             let (now, fresh) = (env.now(), env.fresh());
             let effects = self.live().fetcher.trigger(run, now, fresh);
             self.act(who, env, effects)?;
@@ -72,6 +116,17 @@ impl Process {
         let seq = self.live().ledger.seq;
         env.truth.asked.push((who, accepted.id(), seq));
         Ok(())
+    }
+
+    /// Somebody sets a read back.
+    pub(super) fn set_cursor(&mut self, who: usize, env: &mut Env) -> Kept {
+        let read = read(env.rng.random_range(0..READS));
+        let before = page_of(&self.live().ledger.cursors.position(&read));
+        let to = match env.rng.random_range(0..=before) {
+            0 => Position::Begin,
+            page => Position::of(Some(&page.to_string())),
+        };
+        self.submit(who, env, Command::SetCursor { read, to, by: "admin".into(), reason: "to be read again".into() })
     }
 
     /// Somebody calls a run off.
@@ -99,7 +154,11 @@ impl Process {
     fn act(&mut self, who: usize, env: &mut Env, effects: Vec<Effect>) -> Kept {
         for effect in effects {
             match effect {
-                Effect::Fetch(run) => self.live().fetching = Some(run),
+                Effect::Fetch(run) => {
+                    let live = self.live();
+                    live.fetching = Some(run);
+                    live.fetcher.position(|| begins(env, &live.ledger, run));
+                }
                 Effect::WakeAt(at) => self.live().wake_at = Some(at),
                 Effect::Report(report) => self.report(who, env, report)?,
                 Effect::Trouble(_) | Effect::Well => {}
@@ -112,8 +171,14 @@ impl Process {
         let command = match report {
             Report::Started(run) => Command::Start { run },
             Report::Fetched(run, records, cursor) => Command::PageFetched { run, records, cursor },
-            Report::Produced(run, PageProduced { ranges, produced, rejected }, cursor) => {
-                Command::PageProduced { run, ranges, produced, rejected, cursor }
+            Report::Produced(run, PageProduced { ranges, produced, rejected }, asked, cursor) => {
+                let again = self.live().ledger.runs.get(run).is_some_and(|run| run.again);
+                let moves =
+                    (again && cursor.is_some() && env.has(Fault::AgainMovesCursor)).then(|| read(read_of(&self.live().ledger, run)));
+                if moves.is_some() {
+                    return self.apply(who, env, vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves }]);
+                }
+                Command::PageProduced { run, ranges, produced, rejected, asked, cursor }
             }
             Report::Finished(run) => Command::AllProduced { run },
             Report::Failed(run, error) => Command::Fail { run, error },
@@ -138,8 +203,9 @@ impl Process {
         let partitions = env.broker.partitions();
         let (most, rng) = (env.weather.page, &mut env.rng);
         let (records, next) = if env.weather.cursors {
-            let cursor = self.live().fetcher.cursor().map_or(0, number);
-            env.api.page_at(cursor, most, partitions, rng)
+            let live = self.live();
+            let at = (read_of(&live.ledger, run), live.fetcher.cursor().map_or(0, number));
+            env.api.page_at(at, most, partitions, rng)
         } else {
             (env.api.page(most, partitions, rng), None)
         };
@@ -222,6 +288,7 @@ impl Process {
         let effects = match end {
             Ok(produced) => {
                 let (run, report) = (page.run, Some((who, self.live().ledger.seq + 1)));
+                env.truth.seen.extend(page.acknowledged.iter().map(|&(_, event)| event));
                 env.truth.acknowledged.extend(page.acknowledged.iter().map(|&(at, event)| Acknowledged { run, at, event, report }));
                 self.live().fetcher.produced(produced, now, fresh)
             }
@@ -246,7 +313,7 @@ impl Process {
         let open = self.live().ledger.runs.unfetched();
         let schedule = if env.weather.scheduled && env.trouble { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
         let now = env.now();
-        let fetcher = new_fetcher(env, Fetcher::new(schedule, now, open), self.live().ledger.cursor.as_deref());
+        let fetcher = new_fetcher(env, Fetcher::new(schedule, now, open));
         let live = self.live();
         (live.page, live.fetching) = (None, None);
         live.fetcher = fetcher;

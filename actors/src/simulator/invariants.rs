@@ -1,16 +1,18 @@
 //! What must hold, by name. Checked where it can first be seen to fail: at a write, a commit, an event, after a step, or at the end.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use forebay_schemas::event::{Event, Origin};
 use forebay_schemas::run::RunState;
 use uuid::Uuid;
 
+use super::api::{Content, READS};
 use super::broker::At;
-use super::ingest::number;
+use super::ingest::{number, page_of, read, read_of};
 use super::process::{Live, RECORD_WEIGHT};
 use super::world::{Env, World};
 use crate::consumer::state::MOST_IN_FLIGHT;
+use crate::ledger::State as Ledger;
 
 /// The invariants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +28,13 @@ pub(super) enum Invariant {
     CommitsCoverTheWritten,
     /// A run is in the topic only when all its records are acknowledged, and has succeeded only when all of them are in the store.
     RunsAreHonest,
-    /// Every record of a page before a ledger's cursor was acknowledged.
+    /// Every record of a page before the cursor that a ledger has of a read was acknowledged.
     CursorIsProduced,
+    /// The cursor of a read goes back by nobody's word but a person's.
+    CursorGoesOn,
+    /// A page of a read is fetched only when every page before it was produced; by the run itself, from where it began, when that reads
+    /// again.
+    ReadsLeaveNothingOut,
     /// Batches in flight, and records in the one that is being filled, are never more than allowed.
     MemoryIsBounded,
     /// The fold of the journal's events is the state of the ledger, by way of a snapshot too.
@@ -79,13 +86,43 @@ pub(super) struct Truth {
     pub(super) promised: Vec<(usize, Uuid)>,
     /// Partitions of which a journal says since the topic was made that they are read from their begin.
     pub(super) announced: Vec<bool>,
+    /// The events of all records that were ever acknowledged.
+    pub(super) seen: HashSet<u64>,
+    /// The page that each run which reads again has come to, of each process.
+    pub(super) reached: HashMap<(usize, Uuid), usize>,
     /// How often events of each kind that the checks depend on were seen; a simulator that does nothing breaks nothing.
     pub(super) succeeded: u64,
 }
 
-/// [`Invariant::RunsAreHonest`], at an event of process `who`; and what else is to be learned from it.
-pub(super) fn at_event(env: &mut Env, who: usize, event: &Event) -> Kept {
+/// What must hold at an event of process `who`, before its ledger has it; and what else is to be learned from it.
+pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event) -> Kept {
     match event {
+        Event::RunRequested { run, from: Some(from), .. } => {
+            env.truth.reached.insert((who, *run), page_of(from));
+            Ok(())
+        }
+        Event::PageFetched { run, cursor, .. } if env.weather.cursors => {
+            let (of, page) = (read_of(ledger, *run), cursor.as_deref().map_or(0, number));
+            if let Some(&reached) = env.truth.reached.get(&(who, *run)) {
+                return holds(Invariant::ReadsLeaveNothingOut, page <= reached, || {
+                    format!("run {run} reads again, has come to page {reached}, and goes on at {page}")
+                });
+            }
+            let missing = missing_before(env, of, page);
+            holds(Invariant::ReadsLeaveNothingOut, missing.is_none(), || {
+                format!("page {page} of read {of} is fetched, and {missing:?} before it was never acknowledged")
+            })
+        }
+        Event::PageProduced { run, cursor: Some(cursor), moves, .. } if env.weather.cursors => {
+            let to = number(cursor);
+            if let Some(reached) = env.truth.reached.get_mut(&(who, *run)) {
+                *reached = (*reached).max(to);
+            }
+            let before = moves.as_ref().map_or(0, |read| page_of(&ledger.cursors.position(read)));
+            holds(Invariant::CursorGoesOn, moves.is_none() || before < to, || {
+                format!("the cursor of read {moves:?} goes from page {before} back to {to} by run {run}")
+            })
+        }
         Event::RunProduced { run } => {
             let missing = env.truth.unacknowledged[who];
             holds(Invariant::RunsAreHonest, missing == 0, || {
@@ -144,12 +181,20 @@ pub(super) fn at_the_end(world: &World) -> Kept {
 
 /// [`Invariant::CursorIsProduced`].
 fn cursor(env: &Env, live: &Live) -> Kept {
-    let acknowledged: HashSet<u64> = env.truth.acknowledged.iter().map(|record| record.event).collect();
-    let before = live.ledger.cursor.as_deref().map_or(0, number);
-    let missing = env.api.before(before).find(|record| record.key.is_some() && !acknowledged.contains(&record.event));
-    holds(Invariant::CursorIsProduced, missing.is_none(), || {
-        format!("the cursor is at page {before}, and {missing:?} before it was never acknowledged")
-    })
+    for number in 0..READS {
+        let before = page_of(&live.ledger.cursors.position(&read(number)));
+        let missing = missing_before(env, number, before);
+        holds(Invariant::CursorIsProduced, missing.is_none(), || {
+            format!("the cursor of read {number} is at page {before}, and {missing:?} before it was never acknowledged")
+        })?;
+    }
+    Ok(())
+}
+
+/// A record of the pages of a read before one that was never acknowledged.
+fn missing_before(env: &Env, read: usize, page: usize) -> Option<u64> {
+    let missing = |record: &&Content| record.key.is_some() && !env.truth.seen.contains(&record.event);
+    env.api.before(read, page).find(missing).map(|record| record.event)
 }
 
 /// [`Invariant::NoRecordLost`].

@@ -1,8 +1,8 @@
 //! A simulator of the core: the real pure state machines, driven through models of Kafka, the table, the API and the disk, by a seeded scheduler.
 //!
-//! One seed is one history of a hundred to some hundred steps: pages are fetched, produced, polled, cut, written and committed, in any order that is
-//! possible; and processes crash, are paused and come back, partitions move, commits are lost, topics are made anew. Then all is mended, what is left
-//! is done, and the end is looked at. What must hold is in [`invariants`], by name.
+//! One seed is one history of a hundred to some hundred steps: pages of several reads are fetched, produced, polled, cut, written and
+//! committed, in any order that is possible; and processes crash, are paused and come back, partitions move, commits are lost, topics are
+//! made anew. Then all is mended, what is left is done, and the end is looked at. What must hold is in [`invariants`], by name.
 //!
 //! Real are: the ledger's `State` (decide, evolve, due, and its JSON), the consumer's `State` with `Forming`, `WriteClock`, `Pace`, `find` and the
 //! commits' metadata, the fetcher's `State`, the producer's `Tally` and the writer's `Desk`. The shells around them are written again in
@@ -71,4 +71,10 @@ enum Fault {
     ForgetOpenRuns,
     /// A fetcher begins at the page after the ledger's cursor.
     SkipPage,
+    /// All reads have one cursor.
+    ShareCursor,
+    /// A run that reads again moves the cursor of its read.
+    AgainMovesCursor,
+    /// A run that reads again goes on at its read's cursor after a restart.
+    AgainGoesOnAtCursor,
 }

@@ -69,7 +69,7 @@ impl Process {
         let ledger = self.journal.fold(forgotten);
         let open = if env.has(Fault::ForgetOpenRuns) { Vec::new() } else { ledger.runs.unfetched() };
         let schedule = if env.weather.scheduled { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
-        let fetcher = new_fetcher(env, Fetcher::new(schedule, env.now(), open), ledger.cursor.as_deref());
+        let fetcher = new_fetcher(env, Fetcher::new(schedule, env.now(), open));
         self.live = Some(Live {
             ledger,
             consumer: new_consumer(env),
@@ -118,7 +118,7 @@ impl Process {
             let mut early = Vec::new();
             for event in events {
                 env.note(|| format!("  event: {event:?}"));
-                invariants::at_event(env, who, &event)?;
+                invariants::at_event(env, who, &self.live().ledger, &event)?;
                 if let Event::RunProduced { run } = event
                     && env.has(Fault::SucceedAtDraining)
                 {

@@ -42,9 +42,10 @@ impl World {
             Step::Sync(who) => processes[who].sync(who, env),
             Step::Request(who) => {
                 let (key, attempt) = (env.rng.random_range(0..6), env.rng.random_range(1..4));
-                return processes[who].request(who, env, &format!("k{key}"), attempt);
+                return processes[who].request(who, env, key, attempt);
             }
             Step::Cancel(who) => return processes[who].cancel(who, env),
+            Step::SetCursor(who) => return processes[who].set_cursor(who, env),
             Step::Wake(who) => return processes[who].wake(who, env),
             Step::ApiAnswers(who) => return processes[who].answered(who, env),
             Step::Append(who) => processes[who].append(env),

@@ -117,7 +117,7 @@ fn found(fault: Fault, seeds: u64) -> Option<(u64, Broken)> {
 #[allow(clippy::print_stderr, reason = "said to whoever runs it by hand")]
 fn every_broken_rule_is_found_and_the_invariant_named() {
     use Invariant::*;
-    let faults: [(Fault, &[Invariant], u64); 14] = [
+    let faults: [(Fault, &[Invariant], u64); 17] = [
         (Fault::DropRecord, &[NoRecordLost], 200),
         (Fault::ForgetClock, &[NoDuplicateEffect], 400),
         (Fault::WallClock, &[ReadsNeverGoBack], 400),
@@ -125,13 +125,16 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::SettleBeforeWrite, &[CommitsCoverTheWritten, RunsAreHonest], 100),
         (Fault::JournalWins, &[CommitsCoverTheWritten], 400),
         (Fault::SucceedAtDraining, &[RunsAreHonest], 100),
-        (Fault::ProducedEarly, &[RunsAreHonest], 100),
+        (Fault::ProducedEarly, &[RunsAreHonest, ReadsLeaveNothingOut], 100),
         (Fault::UnboundedFlights, &[MemoryIsBounded], 400),
         (Fault::ForgetEvent, &[FoldIsState], 100),
         (Fault::CountAttempts, &[MetricsReconcile], 100),
         (Fault::NeverAskAgain, &[Liveness], 4_000),
         (Fault::ForgetOpenRuns, &[Liveness], 200),
-        (Fault::SkipPage, &[CursorIsProduced], 200),
+        (Fault::SkipPage, &[ReadsLeaveNothingOut], 200),
+        (Fault::ShareCursor, &[ReadsLeaveNothingOut], 200),
+        (Fault::AgainMovesCursor, &[CursorGoesOn], 400),
+        (Fault::AgainGoesOnAtCursor, &[ReadsLeaveNothingOut], 1_000),
     ];
     let mut unnamed = Vec::new();
     for (fault, invariants, seeds) in faults {

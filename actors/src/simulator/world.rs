@@ -132,6 +132,7 @@ pub(super) enum Step {
     Sync(usize),
     Request(usize),
     Cancel(usize),
+    SetCursor(usize),
     Wake(usize),
     ApiAnswers(usize),
     Append(usize),
@@ -322,6 +323,7 @@ impl World {
             may(Step::ProducerBreaks(who), 2, trouble && live.page.is_some());
             may(Step::Request(who), 5, trouble);
             may(Step::Cancel(who), 1, trouble);
+            may(Step::SetCursor(who), 1, trouble && env.weather.cursors);
             may(Step::Fold(who), 1, trouble);
             may(Step::Sync(who), 6, process.journal.loose() > 0);
             may(Step::Wake(who), 12, live.wake_at.is_some_and(|at| at <= env.now()));

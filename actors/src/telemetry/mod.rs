@@ -285,11 +285,6 @@ impl Telemetry {
         self.source(|source| source.throttled(now, wait));
     }
 
-    /// What the next page is asked with.
-    pub fn cursor(&self, cursor: Option<&str>) {
-        self.source(|source| source.cursor(cursor));
-    }
-
     fn source(&self, change: impl FnOnce(&mut Source)) {
         change(lock(&self.source).get_or_insert_with(|| Source::new("")));
     }

@@ -10,15 +10,11 @@ use forebay_schemas::snapshot::SourceView;
 
 use crate::kernel::clock::micros;
 
-/// The longest cursor that is shown, in characters.
-const CURSOR_MOST: usize = 256;
-
 /// The API that is fetched from.
 #[derive(Debug, Default)]
 pub(super) struct Source {
     url: String,
     statuses: BTreeMap<&'static str, u64>,
-    cursor: Option<String>,
     throttled: Duration,
     /// The wait of now: from, until.
     waiting: Option<(Instant, Instant)>,
@@ -42,12 +38,6 @@ impl Source {
         self.waiting = Some((now, now + wait));
     }
 
-    pub(super) fn cursor(&mut self, cursor: Option<&str>) {
-        if self.cursor.as_deref() != cursor {
-            self.cursor = cursor.map(|cursor| cursor.chars().take(CURSOR_MOST).collect());
-        }
-    }
-
     fn waited(&self, now: Instant) -> Duration {
         self.throttled + self.waiting.map_or(Duration::ZERO, |(from, until)| now.min(until).saturating_duration_since(from))
     }
@@ -57,7 +47,8 @@ impl Source {
             url: self.url.clone(),
             statuses: self.statuses.iter().map(|(&class, &count)| (class.to_owned(), count)).collect(),
             throttled_micros: micros(self.waited(now)),
-            cursor: self.cursor.clone(),
+            // Where reads are is the ledger's to say.
+            ..SourceView::default()
         }
     }
 }
@@ -81,14 +72,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_cursor_is_cut_and_statuses_are_counted() {
+    fn statuses_are_counted() {
         let (mut source, now) = (Source::new("http://x/"), Instant::now());
-        source.cursor(Some(&"ä".repeat(1_000)));
         source.answered("2xx");
         source.answered("2xx");
         source.answered("none");
         let view = source.view(now);
-        assert_eq!(view.cursor.unwrap().chars().count(), CURSOR_MOST);
         assert_eq!(view.statuses, BTreeMap::from([("2xx".to_owned(), 2), ("none".to_owned(), 1)]));
     }
 }

@@ -115,6 +115,7 @@ def start_run(
     params: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
     lease_seconds: int | None = None,
+    read: str | None = None,
 ) -> Request:
     """Ask for a run, or for the one that this key and attempt mean already, or for the open one of an earlier attempt."""
     body: dict[str, Any] = {"attempt": attempt}
@@ -124,6 +125,8 @@ def start_run(
         body["labels"] = dict(labels)
     if lease_seconds is not None:
         body["lease_seconds"] = lease_seconds
+    if read is not None:
+        body["read"] = read
     return Request("PUT", f"/v1/pipelines/{quote(pipeline, safe='')}/runs/{quote(key, safe='')}", body=body)
 
 

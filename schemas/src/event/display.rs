@@ -5,6 +5,7 @@ use std::fmt;
 use super::{Event, Origin};
 use crate::api::DesiredState;
 use crate::offset::{ByPartition, Partition};
+use crate::read::{Position, shown};
 use crate::run::Cancelled;
 
 impl fmt::Display for Event {
@@ -16,15 +17,29 @@ impl fmt::Display for Event {
             Self::PipelineStopped { clean: true } => f.write_str("pipeline stopped, all in flight settled"),
             Self::PipelineStopped { clean: false } => f.write_str("pipeline stopped with work in flight, which is read again"),
             Self::TransformActivated { fingerprint, .. } => write!(f, "SQL {fingerprint} is active"),
-            Self::RunRequested { key, attempt, .. } => write!(f, "run {key:?} requested, attempt {attempt}"),
-            Self::RunStarted { .. } => f.write_str("run started"),
+            Self::RunRequested { key, attempt, from, .. } => {
+                write!(f, "run {key:?} requested, attempt {attempt}")?;
+                from.as_ref().map_or(Ok(()), |from| write!(f, ", which reads again from {from}"))
+            }
+            Self::RunStarted { at: None | Some(Position::Begin), .. } => f.write_str("run started"),
+            Self::RunStarted { at: Some(at), .. } => write!(f, "run started at {at}"),
             Self::PageFetched { records, cursor, .. } => {
                 write!(f, "page of {records} records fetched")?;
-                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, " at cursor {cursor:?}"))
+                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, " at cursor {}", shown(cursor)))
             }
-            Self::PageProduced { produced, rejected, cursor, .. } => {
+            Self::PageProduced { produced, rejected, cursor, moves, .. } => {
                 write!(f, "page produced: {produced} records, {rejected} rejected")?;
-                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, ", next cursor {cursor:?}"))
+                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, ", next cursor {}", shown(cursor)))?;
+                moves.as_ref().filter(|read| !read.is_plain()).map_or(Ok(()), |read| write!(f, " of the read {read}"))
+            }
+            Self::SourceNamed { .. } => {
+                f.write_str("the source is another one: its reads begin where it was last fetched from, or at their begin")
+            }
+            Self::CursorSet { read, from, to, by, reason } => {
+                write!(f, "read of {read} set from {from} to {to} by {by} ({reason})")
+            }
+            Self::CursorForgotten { read, cursor } => {
+                write!(f, "cursor {} of the read {read} is forgotten: the next fetch of it begins at its begin", shown(cursor))
             }
             Self::RunProduced { .. } => f.write_str("run is in the topic"),
             Self::RunSucceeded { .. } => f.write_str("run succeeded"),

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::api::DesiredState;
 use crate::offset::{ByPartition, Offset, Partition, Range, Ranges};
+use crate::read::{Position, Read};
 use crate::run::{Cancelled, RunError, RunSpec};
 
 /// What happened.
@@ -29,16 +30,26 @@ pub enum Event {
     PipelineStopped { clean: bool },
     /// The SQL that turns records into rows from here on; its fingerprint is in dead letters.
     TransformActivated { sql: String, fingerprint: String },
-    /// Somebody asked for a run, under a key.
+    /// Somebody asked for a run, under a key. `from` is where it begins when it reads again what was read before; absent: at the cursor of
+    /// its read. `began` is where the first attempt at the key did, if one has.
     RunRequested {
         run: Uuid,
         key: String,
         attempt: u32,
         #[serde(flatten)]
         spec: RunSpec,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Position>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        began: Option<Position>,
     },
-    /// The fetcher is at work on it; again after a restart, and then from the source's cursor on, which is its first page where there are none.
-    RunStarted { run: Uuid },
+    /// The fetcher is at work on it, from here on; again after a restart, and then from the page on that it had come to. Version 1 did not
+    /// say from where.
+    RunStarted {
+        run: Uuid,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Position>,
+    },
     /// The API answered a page of so many records; `cursor` is what it was asked with.
     PageFetched {
         run: Uuid,
@@ -46,8 +57,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     },
-    /// Kafka acknowledged a page: so many records in the topic, at these ranges, and so many dead letters. `cursor` is what the next page is to
-    /// be asked with, absent when that did not change.
+    /// Kafka acknowledged a page: so many records in the topic, at these ranges, and so many dead letters. `cursor` is what the next page
+    /// of this fetch is to be asked with, absent when that did not change; `moves` is the read whose cursor becomes that.
     PageProduced {
         run: Uuid,
         ranges: Ranges,
@@ -55,7 +66,16 @@ pub enum Event {
         rejected: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moves: Option<Read>,
     },
+    /// The source is this one from here on, by a hash of its address and of how it gives cursors: its reads are where they were when it was
+    /// last fetched from.
+    SourceNamed { source: String },
+    /// Somebody set the cursor of a read, or set the read back to its begin.
+    CursorSet { read: Read, from: Position, to: Position, by: String, reason: String },
+    /// The cursor of a read is not kept any more, since too many moved after it: the next fetch of the read begins at its begin.
+    CursorForgotten { read: Read, cursor: String },
     /// All of the run is in the topic.
     RunProduced { run: Uuid },
     /// All of it is readable in the table, or a dead letter.
@@ -168,7 +188,7 @@ impl Event {
     pub fn run(&self) -> Option<Uuid> {
         match self {
             Self::RunRequested { run, .. }
-            | Self::RunStarted { run }
+            | Self::RunStarted { run, .. }
             | Self::PageFetched { run, .. }
             | Self::PageProduced { run, .. }
             | Self::RunProduced { run }
@@ -189,6 +209,9 @@ impl Event {
             Self::RunStarted { .. } => "RunStarted",
             Self::PageFetched { .. } => "PageFetched",
             Self::PageProduced { .. } => "PageProduced",
+            Self::SourceNamed { .. } => "SourceNamed",
+            Self::CursorSet { .. } => "CursorSet",
+            Self::CursorForgotten { .. } => "CursorForgotten",
             Self::RunProduced { .. } => "RunProduced",
             Self::RunSucceeded { .. } => "RunSucceeded",
             Self::RunFailed { .. } => "RunFailed",
@@ -215,7 +238,7 @@ impl Event {
     }
 
     /// The names of all types, in the order of their declaration.
-    pub const KINDS: [&str; 29] = [
+    pub const KINDS: [&str; 32] = [
         "PipelineStarted",
         "PipelineStopped",
         "TransformActivated",
@@ -223,6 +246,9 @@ impl Event {
         "RunStarted",
         "PageFetched",
         "PageProduced",
+        "SourceNamed",
+        "CursorSet",
+        "CursorForgotten",
         "RunProduced",
         "RunSucceeded",
         "RunFailed",
@@ -256,7 +282,8 @@ impl Event {
 /// The version of a type's data that is written today.
 fn version_of(kind: &str) -> u32 {
     match kind {
-        "PipelineStarted" | "RunRequested" | "RunCancelled" | "PageFetched" | "PageProduced" | "BatchWritten" | "PartitionsAssigned" => 2,
+        "RunRequested" | "PageProduced" => 3,
+        "PipelineStarted" | "RunStarted" | "RunCancelled" | "PageFetched" | "BatchWritten" | "PartitionsAssigned" => 2,
         _ => 1,
     }
 }

@@ -3,7 +3,11 @@ use std::collections::BTreeSet;
 use super::*;
 
 /// Every version that was ever written, oldest first.
-const FIXTURES: [&str; 2] = [include_str!("../../fixtures/events.v1.ndjson"), include_str!("../../fixtures/events.v2.ndjson")];
+const FIXTURES: [&str; 3] = [
+    include_str!("../../fixtures/events.v1.ndjson"),
+    include_str!("../../fixtures/events.v2.ndjson"),
+    include_str!("../../fixtures/events.v3.ndjson"),
+];
 
 #[test]
 fn every_event_ever_written_decodes_and_is_itself_in_the_newest_version() {
@@ -40,11 +44,24 @@ fn old_versions_become_new_ones() {
     let old = br#"{"seq":4,"at":"2026-01-01T00:00:00Z","v":1,"type":"PageFetched","data":{"run":"0192f0c1-7a00-7000-8000-000000000001","records":10}}"#;
     let page = decode(old).unwrap();
     assert!(page.v == 2 && matches!(page.event, Event::PageFetched { records: 10, cursor: None, .. }), "{page:?}");
+    let produced = |cursor: &str| {
+        let text = format!(
+            r#"{{"seq":5,"at":"2026-01-01T00:00:00Z","v":2,"type":"PageProduced","data":{{"run":"0192f0c1-7a00-7000-8000-000000000001","ranges":{{}},"produced":1,"rejected":0{cursor}}}}}"#
+        );
+        let Event::PageProduced { cursor, moves, .. } = decode(text.as_bytes()).unwrap().event else { panic!("{text}") };
+        (cursor, moves)
+    };
+    assert_eq!(
+        produced(r#","cursor":"7""#),
+        (Some("7".into()), Some(Read::default())),
+        "the one cursor was that of the read without params"
+    );
+    assert_eq!(produced(""), (None, None));
 }
 
 #[test]
 fn an_unknown_type_and_a_newer_version_are_refused_by_their_sequence() {
-    let newer = decode(br#"{"seq":9,"at":"2026-01-01T00:00:00Z","v":2,"type":"RunStarted","data":{}}"#).unwrap_err();
+    let newer = decode(br#"{"seq":9,"at":"2026-01-01T00:00:00Z","v":3,"type":"RunStarted","data":{}}"#).unwrap_err();
     assert!(newer.seq == 9 && newer.to_string().contains("newer"), "{newer}");
     let unknown = decode(br#"{"seq":8,"at":"2026-01-01T00:00:00Z","v":1,"type":"RunPainted","data":{}}"#).unwrap_err();
     assert!(unknown.seq == 8 && unknown.why.contains("RunPainted"), "{unknown}");

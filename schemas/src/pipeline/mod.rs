@@ -22,9 +22,9 @@ pub use error::{FileError, Spot, nearest};
 pub use nulls::{Nulls, NullsTable};
 pub use secret::{Secret, SecretError};
 pub use tables::{
-    ApiTable, BatchTable, CassandraTable, ConsistencyLevel, ConsumerTable, ContactPoints, FetcherTable, JournalTable, KafkaTable,
-    LineageTable, PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TokensTable, TracesTable, TransformerTable,
-    WriterTable,
+    ApiTable, BatchTable, CassandraTable, ConsistencyLevel, ConsumerTable, ContactPoints, CursorTable, FetcherTable, JournalTable,
+    KafkaTable, LineageTable, PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TokensTable, TracesTable,
+    TransformerTable, WriterTable,
 };
 pub use units::{Bytes, Span};
 

@@ -256,6 +256,9 @@ impl World {
                 counts: RunCounts::default(),
                 kept: RunCounts::default(),
                 ranges: forebay_schemas::offset::Ranges::default(),
+                again: false,
+                began: None,
+                position: None,
                 error: None,
                 requested_at: at,
                 ended_at: None,
@@ -273,9 +276,10 @@ impl World {
             (run.state, run.terminal, run.ended_at) = (state, true, Some(at));
         };
         match event {
-            Event::RunRequested { key, attempt, spec, .. } => {
+            Event::RunRequested { key, attempt, spec, from, .. } => {
                 let run = self.the_run(id, at);
                 (run.key, run.attempt, run.spec, run.requested_at) = (key.clone(), *attempt, spec.clone(), at);
+                run.again = from.is_some();
             }
             Event::RunStarted { .. } => {
                 let run = self.the_run(id, at);

@@ -4,7 +4,7 @@ Runs of a Forebay pipeline as tasks.
 Guarantee: a task is one run, however often it is tried, its worker dies or an answer is lost, for the run's key says which task it is and its
 attempt which try. The task succeeds when all records of the run are readable in Cassandra or are dead letters with their reason. When the task
 is killed, the run is cancelled; where Airflow does not tell, the run's lease does.
-Not guaranteed: that a record is fetched once. A run tried again fetches again; the table has one row a key all the same.
+Not guaranteed: that a record is fetched once. A task that is cleared reads again what its first try read; the table has one row a key all the same.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 KEY_BYTES = 512
 LABEL_BYTES = 256
 LEASE_SECONDS = range(10, 86_401)
+READ_MODES = ("continue", "again")
 KILL_SECONDS = 4.0
 """What `on_kill` may take: Airflow ends the process 5 seconds after it has asked it to end."""
 POLL_PAUSE_SECONDS = 0.5
@@ -47,6 +48,8 @@ class ForebayRunOperator(BaseOperator):
 
     :param pipeline: the pipeline's name. (templated)
     :param fetch_params: query parameters of the source's address for this run, of those that `[fetcher] params` names. (templated)
+    :param read: where the API gives cursors, `continue` goes on where the read (the source with these `fetch_params`) is, and `again` reads from its
+        first page on. None: it goes on, and a task that is cleared after its success reads again from where its first try began. (templated)
     :param labels: more labels of the run, beside `dag_id`, `run_id`, `task_id` and `map_index`. They must not change from try to try. (templated)
     :param run_key: the run's key, when it is not to be that of the task: the same key is the same run, whoever asks. (templated)
     :param forebay_conn_id: the connection.
@@ -61,7 +64,7 @@ class ForebayRunOperator(BaseOperator):
     :param cancel_on_kill: cancel the run when the task is killed: marked as failed or as success, or cleared.
     """
 
-    template_fields: Sequence[str] = ("pipeline", "fetch_params", "labels", "run_key", "forebay_conn_id")
+    template_fields: Sequence[str] = ("pipeline", "fetch_params", "read", "labels", "run_key", "forebay_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"fetch_params": "json", "labels": "json"}
     operator_extra_links = (ForebayRunLink(),)
     ui_color = "#d5e8e4"
@@ -71,6 +74,7 @@ class ForebayRunOperator(BaseOperator):
         *,
         pipeline: str,
         fetch_params: Mapping[str, Any] | str | None = None,
+        read: str | None = None,
         labels: Mapping[str, Any] | None = None,
         run_key: str | None = None,
         forebay_conn_id: str = ForebayHook.default_conn_name,
@@ -89,6 +93,7 @@ class ForebayRunOperator(BaseOperator):
             raise ValueError(f"lease is {lease}; it is 10 seconds to a day, or None")
         self.pipeline = pipeline
         self.fetch_params = fetch_params
+        self.read = read
         self.labels = labels
         self.run_key = run_key
         self.forebay_conn_id = forebay_conn_id
@@ -154,6 +159,7 @@ class ForebayRunOperator(BaseOperator):
             params=_texts("fetch_params", self.fetch_params),
             labels=task_labels(context) | _texts("labels", self.labels),
             lease_seconds=int(self.lease.total_seconds()) if self.lease and self.wait else None,
+            read=_read(self.read),
         )
         try:
             run = self.hook.send(request, self.outage.total_seconds())
@@ -250,6 +256,15 @@ def _index(ti: Any) -> list[str]:
 
 def _attempt(context: Context) -> int:
     return max(1, context["ti"].try_number)
+
+
+def _read(mode: str | None) -> str | None:
+    """Check whether a run goes on or reads again; an empty template says nothing."""
+    if not mode:
+        return None
+    if mode not in READ_MODES:
+        raise AirflowFailException(f"read is {mode!r}; it is one of {', '.join(READ_MODES)}, or None")
+    return mode
 
 
 def _cut(text: str, size: int) -> str:

@@ -90,7 +90,7 @@ fn look(seconds: i64) -> Snapshot {
             url: "http://127.0.0.1/".to_owned(),
             statuses: [("2xx".to_owned(), 3), ("429".to_owned(), 1)].into(),
             throttled_micros: 2_000_000,
-            cursor: None,
+            ..SourceView::default()
         }),
         store: Some(StoreView {
             kind: "cassandra".to_owned(),

@@ -1,0 +1,169 @@
+//! A read: what one sequence of pages is of, and how far it has come.
+//!
+//! Guarantee: runs with the same params are of the same read, and runs with other params are of another one; the text of a read has
+//! [`TEXT_MOST`] bytes at most. Not guaranteed: that the text alone says all params; one that is too long ends in a hash of the whole.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The longest text of a read, in bytes.
+pub const TEXT_MOST: usize = 256;
+/// How much of a longer one stays before its hash.
+const TEXT_KEPT: usize = 200;
+/// The longest cursor, in bytes: it is sent in an address, and kept in the journal with each page.
+pub const CURSOR_MOST: usize = 4 << 10;
+/// How much of a cursor a message shows, in characters.
+const SHOWN_MOST: usize = 120;
+/// The name space of the hashes.
+const HASHES: Uuid = Uuid::from_u128(0x8a3c_1f4e_6b0d_4a5b_9d6e_2c71_f0b8_35e6);
+
+/// What the pages of a fetch are of: the params that a run sets, as the query of an address: sorted by name, percent-encoded. Empty: those
+/// of a scheduled fetch, or of a run without params.
+#[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct Read(String);
+
+impl Read {
+    /// The read of a run with these params.
+    pub fn of(params: &BTreeMap<String, String>) -> Self {
+        let pairs = params.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        let text = pairs.collect::<Vec<_>>().join("&");
+        if text.len() <= TEXT_MOST {
+            return Self(text);
+        }
+        let hash = Uuid::new_v5(&HASHES, text.as_bytes()).simple().to_string();
+        // All of it is ASCII, so it can be cut anywhere.
+        Self(format!("{}~{hash}", &text[..TEXT_KEPT]))
+    }
+
+    /// Whether it is the one without params.
+    pub fn is_plain(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Its text; empty without params.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Read {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_plain() { "no params" } else { &self.0 })
+    }
+}
+
+/// All but the letters, digits and marks that mean only themselves in an address.
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+/// Where a read or a run is: what its next page is asked for with.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Position {
+    /// The first page: with `[fetcher] cursor.start`, or with no cursor where the file has none.
+    #[default]
+    Begin,
+    /// With this cursor.
+    Cursor(#[cfg_attr(test, schemars(length(min = 1, max = 4_096)))] String),
+}
+
+impl Position {
+    /// Of a cursor, or of none.
+    pub fn of(cursor: Option<&str>) -> Self {
+        cursor.map_or(Self::Begin, |cursor| Self::Cursor(cursor.to_owned()))
+    }
+
+    /// The cursor; none at the begin.
+    pub fn cursor(&self) -> Option<&str> {
+        match self {
+            Self::Begin => None,
+            Self::Cursor(cursor) => Some(cursor),
+        }
+    }
+}
+
+/// `its begin`, or `cursor "300"`, cut when it is long.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begin => f.write_str("its begin"),
+            Self::Cursor(cursor) => write!(f, "cursor {}", shown(cursor)),
+        }
+    }
+}
+
+/// A cursor as a message shows it: in quotes, without control characters, cut when it is long.
+pub fn shown(cursor: &str) -> String {
+    let cut: String = cursor.chars().take(SHOWN_MOST).collect();
+    let more = if cut.len() < cursor.len() { format!("… ({} bytes)", cursor.len()) } else { String::new() };
+    format!("{cut:?}{more}")
+}
+
+/// Whether a run goes on where its read is, or reads again what was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ReadMode {
+    /// From the read's cursor on, which moves with the pages.
+    Continue,
+    /// From the read's first page on; the read's cursor stays where it is.
+    Again,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(params: &[(&str, &str)]) -> Read {
+        Read::of(&params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    #[test]
+    fn a_read_is_its_params_sorted_and_encoded() {
+        assert_eq!(of(&[("nat", "ch"), ("day", "2026-01-01")]).text(), "day=2026-01-01&nat=ch");
+        assert_eq!(of(&[("q", "a=b&c d/é%")]).text(), "q=a%3Db%26c%20d%2F%C3%A9%25");
+        assert!(of(&[]).is_plain() && of(&[]) == Read::default() && of(&[]).to_string() == "no params");
+        assert_ne!(of(&[("a", "")]), of(&[]));
+    }
+
+    #[test]
+    fn a_long_one_is_cut_and_told_from_its_neighbour_by_a_hash() {
+        let long = |end: &str| of(&[("q", &("x".repeat(1_000) + end))]);
+        assert!(long("1").text().len() <= TEXT_MOST && long("1") != long("2"));
+        assert_eq!(long("1"), long("1"));
+    }
+
+    #[test]
+    fn a_long_cursor_is_shown_cut_and_with_its_length_and_controls_are_escaped() {
+        assert_eq!(shown("a\u{1b}b"), "\"a\\u{1b}b\"");
+        let text = shown(&"ä".repeat(1_000));
+        assert!(text.ends_with("\"… (2000 bytes)") && text.chars().count() < 150, "{text}");
+        assert_eq!(Position::Begin.to_string() + &Position::of(Some("3")).to_string(), "its begincursor \"3\"");
+    }
+
+    proptest! {
+        #[test]
+        fn other_params_are_another_read(
+            one in prop::collection::btree_map("[a-z&=%~ ]{1,4}", "[a-z&=%~ ]{0,4}", 0..4),
+            other in prop::collection::btree_map("[a-z&=%~ ]{1,4}", "[a-z&=%~ ]{0,4}", 0..4),
+        ) {
+            prop_assert_eq!(one == other, Read::of(&one) == Read::of(&other));
+        }
+    }
+}

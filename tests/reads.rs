@@ -1,0 +1,280 @@
+//! Reads over the whole program, embedded: an API whose pages are filtered by a param, runs that read again, cursors that are set. No
+//! server.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod support;
+
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+use support::api::{Answer, TestApi};
+use support::http::Http;
+use support::{Job, Running, said, user};
+
+/// Users on a page.
+const PAGE: u32 = 10;
+/// Users of a day.
+const DAY: u32 = 30;
+
+/// What a request of the API of days asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ask {
+    /// 0 without the param.
+    day: u32,
+    since: u32,
+}
+
+fn ask(path: &str) -> Ask {
+    let of = |name: &str| path.split(['?', '&']).find_map(|pair| pair.strip_prefix(name)?.parse().ok()).unwrap_or(0);
+    Ask { day: of("day="), since: of("since=") }
+}
+
+/// A page of the users of a day, in a version, and the number of users before the next page; none after the last.
+fn page(Ask { day, since }: Ask, version: u32) -> Answer {
+    let users: Vec<_> = (since..(since + PAGE).min(DAY)).map(|n| user(day * 1_000 + n, version)).collect();
+    let next = if since + PAGE < DAY { json!(since + PAGE) } else { Value::Null };
+    Answer::ok(format!("{{\"results\":[{}],\"info\":{{\"next\":{next}}}}}", users.join(",")))
+}
+
+/// An API of days whose users are in a version that the test chooses, and a job that fetches from it.
+fn days(version: &Arc<AtomicU32>) -> (TestApi, Job) {
+    let version = Arc::clone(version);
+    let api = TestApi::answering(move |_, path| page(ask(path), version.load(Ordering::SeqCst)));
+    let job = job(&api);
+    (api, job)
+}
+
+fn job(api: &TestApi) -> Job {
+    let lines = "params = [\"day\"]\ncursor = { next = \"/info/next\", param = \"since\" }";
+    Job::new("embedded", "embedded").fetching(&api.url, None).with_fetcher(lines)
+}
+
+fn up(job: &Job, env: &[(&str, &str)]) -> Running {
+    let running = job.start(&[], env);
+    running.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
+    running
+}
+
+/// Asks for a run, waits for its end, and gives it.
+#[track_caller]
+fn run(job: &Job, args: &[&str]) -> Value {
+    let end = job.forebay(&[&["trigger", "--wait", "--json"], args].concat());
+    assert!(end.status.success(), "{}", said(&end));
+    serde_json::from_slice(&end.stdout).unwrap()
+}
+
+fn asked(api: &TestApi) -> Vec<(u32, u32)> {
+    api.asked().iter().map(|path| ask(path)).map(|Ask { day, since }| (day, since)).collect()
+}
+
+fn pages(day: u32) -> Vec<(u32, u32)> {
+    [0, 10, 20].map(|since| (day, since)).to_vec()
+}
+
+/// How many rows there are of each version.
+fn versions(job: &Job) -> Vec<(String, u64)> {
+    let rows = job.query("SELECT last_name AS version, count(*) AS n FROM users_stream GROUP BY last_name ORDER BY last_name");
+    rows.iter().map(|row| (row["version"].as_str().unwrap().to_owned(), row["n"].as_u64().unwrap())).collect()
+}
+
+fn out(end: &Output) -> String {
+    assert!(end.status.success(), "{}", said(end));
+    String::from_utf8_lossy(&end.stdout).into_owned()
+}
+
+#[test]
+fn runs_with_other_params_and_the_schedule_each_read_all_of_their_own_pages() {
+    let (api, job) = days(&Arc::new(AtomicU32::new(1)));
+    let running = up(&job, &[]);
+    for day in [1, 2] {
+        let run = run(&job, &["--param", &format!("day={day}")]);
+        assert_eq!((&run["counts"]["fetched"], asked(&api)), (&json!(DAY), pages(day)));
+    }
+    assert_eq!((run(&job, &[])["counts"]["fetched"].as_u64(), asked(&api)), (Some(DAY.into()), pages(0)));
+    run(&job, &["--param", "day=1"]);
+    assert_eq!(asked(&api), [(1, 20)], "another run of a read goes on where that is");
+    assert_eq!(versions(&job), [("Last1".to_owned(), u64::from(3 * DAY))]);
+    let source = running.snapshot()["source"].clone();
+    assert_eq!((&source["reads"], &source["cursors"][0]["read"], &source["cursor"]), (&json!(3), &json!(""), &json!("20")));
+    let status = out(&job.forebay(&["status"]));
+    assert!(status.contains("3 reads; the last that moved: no params at \"20\", day=2 at \"20\""), "{status}");
+    assert!(running.stop().success());
+    let plan = out(&job.forebay(&["plan"]));
+    assert!(plan.contains("goes on with since=20, 2 reads with params at cursors of their own"), "{plan}");
+}
+
+#[test]
+fn a_task_that_is_cleared_reads_again_what_its_first_attempt_read_and_the_cursor_stays() {
+    let version = Arc::new(AtomicU32::new(1));
+    let (api, job) = days(&version);
+    let running = up(&job, &[]);
+    let attempt = |attempt: &str, more: &[&str]| run(&job, &[&["--key", "daily", "--attempt", attempt], more].concat());
+    attempt("1", &[]);
+    assert_eq!(asked(&api), pages(0));
+    version.store(2, Ordering::SeqCst);
+    let cleared = attempt("2", &[]);
+    assert_eq!((&cleared["again"], &cleared["began"], asked(&api)), (&json!(true), &json!("begin"), pages(0)));
+    assert_eq!(versions(&job), [("Last2".to_owned(), u64::from(DAY))], "the corrected names are in the table");
+    version.store(3, Ordering::SeqCst);
+    attempt("3", &["--read", "continue"]);
+    assert_eq!(asked(&api), [(0, 20)], "what says so goes on");
+    attempt("4", &["--read", "again"]);
+    assert_eq!((asked(&api), versions(&job)), (pages(0), vec![("Last3".to_owned(), u64::from(DAY))]));
+    run(&job, &[]);
+    assert_eq!(asked(&api), [(0, 20)], "reading again has not moved the cursor");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn killed_while_it_reads_again_a_run_goes_on_at_its_own_page() {
+    let (api, job) = days(&Arc::new(AtomicU32::new(1)));
+    let running = up(&job, &[("FAILPOINTS", "fetcher::after_fetch=4*off->return(kill)")]);
+    run(&job, &["--key", "daily"]);
+    let again = ["trigger", "--key", "daily", "--attempt", "2", "--wait", "--json"];
+    assert!(!job.forebay(&again).status.success(), "nobody is there any more to say how the run ends");
+    running.end_by_kill("after the second page came again");
+    assert_eq!(asked(&api), [pages(0), vec![(0, 0), (0, 10)]].concat());
+    let running = up(&job, &[]);
+    let ended: Value = serde_json::from_str(&out(&job.forebay(&again))).unwrap();
+    assert_eq!((asked(&api), &ended["counts"]["fetched"]), (vec![(0, 10), (0, 20)], &json!(DAY)));
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_cursor_is_shown_and_set_whether_the_pipeline_runs_or_not_and_the_journal_says_who_and_why() {
+    let (api, job) = days(&Arc::new(AtomicU32::new(1)));
+    let show = |more: &[&str]| -> Vec<(String, String)> {
+        let text = out(&job.forebay(&[&["cursor", "show", "--json"], more].concat()));
+        let view = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+        let pair = |view: Value| (view["read"].as_str().unwrap().to_owned(), view["cursor"].as_str().unwrap().to_owned());
+        text.lines().map(view).map(pair).collect()
+    };
+    let at = |read: &str, cursor: &str| (read.to_owned(), cursor.to_owned());
+    assert_eq!(show(&[]), [], "before there is a journal");
+    let running = up(&job, &[]);
+    run(&job, &["--param", "day=1"]);
+    run(&job, &[]);
+    assert_eq!(show(&[]), [at("", "20"), at("day=1", "20")]);
+    assert_eq!(show(&["--param", "day=1"]), [at("day=1", "20")]);
+
+    let reset = ["cursor", "reset", "--param", "day=1"];
+    let dry = out(&job.forebay(&reset));
+    assert!(dry.contains("the read of day=1: from cursor \"20\" to its begin") && show(&["--param", "day=1"]).len() == 1, "{dry}");
+    assert_eq!(job.forebay(&[&reset[..], &["--yes"]].concat()).status.code(), Some(2), "why, it asks");
+    out(&job.forebay(&[&reset[..], &["--reason", "corrected at the source", "--yes"]].concat()));
+    assert_eq!(show(&[]), [at("", "20")]);
+    asked(&api);
+    run(&job, &["--param", "day=1"]);
+    assert_eq!(asked(&api), pages(1), "the next fetch of the read begins at its begin");
+    let wrong = job.forebay(&["cursor", "reset", "--param", "nat=ch"]);
+    assert!(!wrong.status.success() && said(&wrong).contains("no run can set \"nat\""), "{}", said(&wrong));
+    assert!(running.stop().success());
+
+    let set = ["cursor", "set", "10"];
+    let dry = job.forebay(&set);
+    assert!(said(&dry).contains("a dry run") && show(&[]).contains(&at("", "20")), "{}", said(&dry));
+    out(&job.forebay(&[&set[..], &["--reason", "its second page again", "--yes"]].concat()));
+    assert!(show(&[]).contains(&at("", "10")));
+    let nothing = job.forebay(&[&set[..], &["--reason", "once more", "--yes"]].concat());
+    assert!(out(&nothing).contains("already") && said(&nothing).contains("nothing to do"));
+    job.run_until_idle();
+    assert_eq!(asked(&api), [(0, 10), (0, 20)]);
+    let acts: Vec<_> = job.events("CursorSet").into_iter().map(|event| event["data"].clone()).collect();
+    let act = |read: &str, from: &str, to: Value, by: &str, reason: &str| json!({ "read": read, "from": { "cursor": from }, "to": to, "by": by, "reason": reason });
+    assert_eq!(
+        acts,
+        [
+            act("day=1", "20", json!("begin"), "admin", "corrected at the source"),
+            act("", "20", json!({ "cursor": "10" }), "forebay cursor", "its second page again"),
+        ]
+    );
+}
+
+#[test]
+fn a_cursor_that_is_reset_while_a_fetch_of_its_read_is_under_way_stays_reset() {
+    let (came, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let api = {
+        let (came, go_on) = (Arc::clone(&came), Arc::clone(&go_on));
+        TestApi::answering(move |_, path| {
+            if ask(path).since == 10 {
+                came.store(true, Ordering::SeqCst);
+                wait_for(&go_on);
+            }
+            page(ask(path), 1)
+        })
+    };
+    let job = job(&api);
+    let running = up(&job, &[]);
+    out(&job.forebay(&["trigger", "--key", "k"]));
+    wait_for(&came);
+    out(&job.forebay(&["cursor", "reset", "--reason", "from the begin", "--yes"]));
+    go_on.store(true, Ordering::SeqCst);
+    assert_eq!(run(&job, &["--key", "k"])["counts"]["fetched"], DAY, "the fetch under way goes on where it is");
+    assert!(said(&job.forebay(&["cursor", "show"])).contains("every read is at its begin"));
+    asked(&api);
+    run(&job, &[]);
+    assert_eq!(asked(&api), pages(0));
+    assert!(running.stop().success());
+}
+
+fn wait_for(flag: &AtomicBool) {
+    let until = std::time::Instant::now() + support::PATIENCE;
+    while !flag.load(Ordering::SeqCst) {
+        assert!(std::time::Instant::now() < until, "waited in vain");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_cursor_that_the_api_refuses_is_said_with_the_command_that_gets_out_of_it() {
+    let expired = Arc::new(AtomicBool::new(false));
+    let api = {
+        let expired = Arc::clone(&expired);
+        TestApi::answering(move |_, path| match ask(path) {
+            Ask { since: 20, .. } if expired.load(Ordering::SeqCst) => Answer { status: "410 Gone", body: "cursor expired".into() },
+            ask => page(ask, 1),
+        })
+    };
+    let job = job(&api);
+    let running = up(&job, &[]);
+    run(&job, &["--param", "day=1"]);
+    expired.store(true, Ordering::SeqCst);
+    let end = job.forebay(&["trigger", "--wait", "--param", "day=1"]);
+    assert_eq!(end.status.code(), Some(1));
+    let said = said(&end);
+    assert!(said.contains("answered 410 Gone to cursor \"20\": cursor expired"), "{said}");
+    assert!(said.contains("`forebay cursor reset --param day=1`"), "{said}");
+    out(&job.forebay(&["cursor", "reset", "--param", "day=1", "--reason", "it expired", "--yes"]));
+    expired.store(false, Ordering::SeqCst);
+    asked(&api);
+    run(&job, &["--param", "day=1"]);
+    assert_eq!(asked(&api), pages(1));
+    assert!(running.stop().success());
+}
+
+#[test]
+fn the_api_lists_cursors_plans_setting_one_and_refuses_what_no_run_can_read() {
+    let (_api, job) = days(&Arc::new(AtomicU32::new(1)));
+    let running = up(&job, &[]);
+    let http = Http::new(running.url());
+    run(&job, &["--param", "day=1"]);
+    let cursors = http.get("/v1/cursors").body;
+    assert_eq!((&cursors["total"], &cursors["cursors"][0]["cursor"]), (&json!(1), &json!("20")));
+    let plans = "/v1/pipelines/users/plans";
+    let plan = |params: Value, to: Value| http.post(plans, &json!({ "action": "cursor", "params": params, "to": to }).to_string());
+    plan(json!({ "nat": "ch" }), json!("begin")).problem(422, "plan.spec");
+    plan(json!({}), json!({ "cursor": "" })).problem(422, "plan.spec");
+    plan(json!({}), json!({ "cursor": "x".repeat(5_000) })).problem(422, "plan.spec");
+    plan(json!({}), json!("end")).problem(400, "body");
+    http.put("/v1/pipelines/users/runs/k", "{\"read\": \"once\"}").problem(400, "body");
+    let made = plan(json!({ "day": "1" }), json!("begin"));
+    assert_eq!(made.status, 201);
+    let apply = format!("/v1/plans/{}/apply", made.body["id"].as_str().unwrap());
+    http.post(&apply, &json!({ "hash": made.body["hash"], "reason": "" }).to_string()).problem(422, "reason");
+    assert_eq!(http.post(&apply, &json!({ "hash": made.body["hash"], "reason": "why" }).to_string()).status, 200);
+    assert_eq!(http.get("/v1/cursors").body["total"], 0);
+    assert!(running.stop().success());
+}
