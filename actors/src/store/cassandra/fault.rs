@@ -191,7 +191,7 @@ fn of_server(server: &str, error: &DbError, said: &str) -> Fault {
 
 /// What is no fault of the rows: they are written when it is lifted.
 fn to_wait_for(server: &str, said: &str, guardrail: &str, reason: Reason) -> StoreError {
-    let remedy = words::remedy(guardrail);
+    let (said, remedy) = (words::of_rule(guardrail, said), words::remedy(guardrail));
     unavailable(server, &format!("{said}: no fault of the rows, none is set aside; {remedy}"), reason)
 }
 

@@ -98,6 +98,21 @@ fn is_missing(said: &str) -> bool {
     name.is_some_and(|name| !name.contains(char::is_whitespace))
 }
 
+/// Guardrails whose words quote no value of a record.
+const QUOTE_NOTHING: &[&str] = &[
+    "write_consistency_levels",
+    "user_timestamps",
+    "maximum_timestamp",
+    "minimum_timestamp",
+    "replica_disk_usage",
+    "local_data_disk_usage",
+];
+
+/// What the server says of a guardrail that is a rule for all writes, without values of records.
+pub(super) fn of_rule(guardrail: &str, said: &str) -> String {
+    if QUOTE_NOTHING.contains(&guardrail) { said.to_owned() } else { format!("Guardrail {guardrail} violated") }
+}
+
 /// What lifts a guardrail that is a rule for all writes.
 pub(super) fn remedy(guardrail: &str) -> String {
     match guardrail {
@@ -197,6 +212,8 @@ mod tests {
 
     #[test]
     fn words_in_the_log_have_no_value_of_the_record() {
+        let partition = "Guardrail partition_size violated: Partition k.t:Ann Meyer has size 2GiB";
+        assert_eq!(of_rule("partition_size", partition), "Guardrail partition_size violated");
         let said = masked("Unable to make long from 'Ann Meyer', got 41 of k.t(name)", ["Ann Meyer", "a"].into_iter());
         assert_eq!(said, "Unable to make long from '***', got *** of k.t(name)");
     }

@@ -248,7 +248,7 @@ impl Inner {
             .collect();
         let good = self.good(course);
         let (settled, doubts) = proof::settled(doubts, course.end.written, good.is_some());
-        course.end.rejected.extend(settled.into_iter().map(refusal));
+        course.end.rejected.extend(settled.iter().map(refusal));
         if doubts.is_empty() {
             return Ok(());
         }
@@ -277,14 +277,14 @@ impl Inner {
         let mut doubts = doubts.into_iter();
         while let Some(doubt) = doubts.next() {
             if doubt.of_values && values_proven {
-                proved.refused.push(refusal(doubt));
+                proved.refused.push(refusal(&doubt));
                 continue;
             }
             let (finding, trouble) = self.finding(course, good, doubt.row).await?;
             let trouble = match finding {
                 Finding::Row => {
                     values_proven |= doubt.of_values;
-                    proved.refused.push(refusal(doubt));
+                    proved.refused.push(refusal(&doubt));
                     continue;
                 }
                 Finding::Written => {
@@ -410,7 +410,7 @@ impl Course<'_> {
     }
 }
 
-fn refusal(doubt: Doubt) -> Refusal {
+fn refusal(doubt: &Doubt) -> Refusal {
     Refusal { row: doubt.row, reason: doubt.error.of_row() }
 }
 
