@@ -68,7 +68,7 @@ struct Of {
 struct Act {
     #[command(flatten)]
     of: Of,
-    /// Why, for whoever reads the journal
+    /// Why; it is kept in the journal
     #[arg(long, value_name = "TEXT", required_if_eq("yes", "true"))]
     reason: Option<String>,
     /// Do it

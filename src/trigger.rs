@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// The run's key; the same key and attempt is the same run for ever. Default: a fresh one
     #[arg(long)]
     key: Option<String>,
-    /// The attempt at this key, from 1; a higher one starts anew after a failed run
+    /// The attempt at this key, from 1; a higher one is a new run after one that has ended
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     attempt: u32,
     /// A query parameter of the API's address for this run; one that `[fetcher] params` names

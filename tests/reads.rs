@@ -194,6 +194,22 @@ fn a_cursor_is_shown_and_set_whether_the_pipeline_runs_or_not_and_the_journal_sa
 }
 
 #[test]
+fn another_address_in_the_file_is_another_source_whose_reads_begin_at_their_begin_and_plan_says_so() {
+    let (api, job) = days(&Arc::new(AtomicU32::new(1)));
+    job.run_until_idle();
+    assert_eq!(asked(&api), pages(0));
+    let other = job.fetching(&format!("{}?limit=20", api.url), None);
+    let plan = out(&other.forebay(&["plan"]));
+    assert!(plan.contains("the source is another one"), "{plan}");
+    assert!(said(&other.forebay(&["cursor", "show"])).contains("every read is at its begin"));
+    other.run_until_idle();
+    assert_eq!(asked(&api), pages(0));
+    let back = other.fetching(&api.url, None);
+    back.run_until_idle();
+    assert_eq!(asked(&api), [(0, 20)], "changed back, it goes on where it was");
+}
+
+#[test]
 fn a_cursor_that_is_reset_while_a_fetch_of_its_read_is_under_way_stays_reset() {
     let (came, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let api = {

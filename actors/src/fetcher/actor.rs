@@ -1,6 +1,6 @@
 //! The shell: asks the API when the state says so, hands pages to the producer and tells the runs' ledger. Guarantee: no page is asked for
 //! before the budget has room for it, nor, where the API gives cursors, before the page before it is in Kafka and the ledger has that on the
-//! disk; a run accepted is told of as open until it ends, so the next incarnation fetches it again, from where the ledger says that it is.
+//! disk; a run accepted is reported as open until it ends, so the next incarnation fetches it again, from where the ledger says that it is.
 //! Not guaranteed: that a page fetched again gives the same records; that is the API's to say.
 
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ pub trait RunReports: Send + Sync {
     fn fetched(&self, run: Uuid, records: u64, cursor: Option<&str>);
     /// The page that was asked for at `asked` is in Kafka; `cursor` is what the next is to be asked with, if that changed.
     fn produced(&self, run: Uuid, page: &PageProduced, asked: &Position, cursor: Option<&str>);
-    /// Where the next page of a fetch is that begins, or goes on in another incarnation: what was told of as produced is before it.
+    /// Where the next page of a fetch is that begins, or goes on in another incarnation: each page that was reported as produced is before it.
     fn begins(&self, run: Uuid) -> Position;
     /// The query parameters that a run sets for its pages; none of a scheduled fetch.
     fn params(&self, run: Uuid) -> BTreeMap<String, String>;

@@ -71,7 +71,7 @@ pub enum FetchError {
     /// It refuses a page that was asked for with a cursor: the cursor is too old for it, or it never was one.
     #[error(
         "{api} answered {status} to cursor {}: {excerpt}; where the API takes that cursor no more, `forebay cursor reset{flags}` has the next \
-         fetch of this read begin at its first page (a run that reads again is to be asked for with --read again)", shown(.cursor)
+         fetch of this read begin at its first page (a run that reads again begins over at its next attempt)", shown(.cursor)
     )]
     Cursor {
         /// The API.

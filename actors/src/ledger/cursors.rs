@@ -1,7 +1,7 @@
 //! Where each read of the source is, pure.
 //!
 //! Guarantee: the cursor of a read moves only by events that name the read; [`CURSORS_MOST`] reads with params are remembered, and the one
-//! without params always is. Not guaranteed: that a read is remembered for ever; of too many the one that moved first is forgotten, which
+//! without params always is. Not guaranteed: that a read is always remembered; of too many the one that moved first is forgotten, which
 //! an event says, and its next fetch begins at its begin. That costs time and loses no record.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -12,7 +12,7 @@ pub(super) fn params(params: &[(&str, &str)]) -> std::collections::BTreeMap<Stri
     params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// A run with these params, and what it is told of reading.
+/// A run with these params, and whether it is to read again.
 fn run_of(ledger: &Ledger, (key, attempt): (&str, u32), of: &[(&str, &str)], read: Option<ReadMode>) -> Uuid {
     let run = ledger.request(key, attempt, RunSpec { params: params(of), read, ..RunSpec::default() }).unwrap().id();
     ledger.submit(Command::Start { run }).unwrap();
@@ -102,10 +102,11 @@ fn a_new_attempt_after_success_reads_again_from_where_the_first_began_and_moves_
 #[test]
 fn a_new_attempt_after_a_failure_goes_on_where_the_read_is_and_after_one_that_read_again_where_that_was() {
     let ledger = Ledger::in_memory(SystemClock::shared());
-    let fail = |run| {
-        let error = RunError { stage: "fetch".into(), message: "no".into(), retryable: true };
+    let fail_as = |run, retryable| {
+        let error = RunError { stage: "fetch".into(), message: "no".into(), retryable };
         ledger.submit(Command::Fail { run, error }).unwrap();
     };
+    let fail = |run| fail_as(run, true);
     let first = run_of(&ledger, ("task", 1), &[], None);
     page(&ledger, first, Some("2"));
     fail(first);
@@ -119,7 +120,12 @@ fn a_new_attempt_after_a_failure_goes_on_where_the_read_is_and_after_one_that_re
     let retried = run_of(&ledger, ("task", 4), &[], None);
     assert_eq!(ledger.begins(retried), Position::of(Some("2")), "nobody else reads the rest again");
     whole(&ledger, retried, &["3"]);
-    assert_eq!(ledger.begins(run_of(&ledger, ("task", 5), &[], None)), Position::Begin, "where the first attempt began");
+    let cleared = run_of(&ledger, ("task", 5), &[], None);
+    assert_eq!(ledger.begins(cleared), Position::Begin, "where the first attempt began");
+    page(&ledger, cleared, Some("2"));
+    fail_as(cleared, false);
+    let over = run_of(&ledger, ("task", 6), &[], None);
+    assert_eq!((ledger.begins(over), ledger.run(over).unwrap().again), (Position::Begin, true), "a cursor that is refused stays refused");
     assert_eq!(kept(&ledger, &[]).as_deref(), Some("3"));
 }
 

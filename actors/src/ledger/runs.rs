@@ -149,10 +149,10 @@ impl Runs {
 
     /// The event of a new run: where it begins when it reads again.
     ///
-    /// A run that is told to reads again from the begin of its read. So does a new attempt at a key whose last one succeeded whole (a task
-    /// is cleared to be done again), but from where the first began. After one that did not, a run that read again goes on where that one
-    /// was, for nobody else reads the rest of it; any other goes on where its read is. What ended before `since` was of another source, so
-    /// where it was says nothing.
+    /// A run that is told to reads again from the begin of its read. So does a new attempt at a key whose last one succeeded whole (a task is
+    /// cleared to be done again), but from where the first began. After one that did not, a run that read again goes on where that one was, for
+    /// nobody else reads the rest of it, or begins over where asking the same again would not help; any other goes on where its read is. What
+    /// ended before `since` was of another source, so where it was says nothing.
     pub fn requested(&self, run: Uuid, (key, attempt): (&str, u32), spec: RunSpec, since: Option<DateTime<Utc>>) -> Event {
         let last = self.by_key.get(key).and_then(|attempts| attempts.last()).and_then(|id| self.runs.get(id));
         let of_now = |run: &&Run| since.is_none_or(|since| run.ended_at.is_some_and(|ended| ended >= since));
@@ -162,7 +162,11 @@ impl Runs {
             (Some(ReadMode::Again), _) => Some(Position::Begin),
             (Some(ReadMode::Continue), _) | (None, None) => None,
             (None, Some(last)) if is_whole(last) => Some(began.clone().unwrap_or_default()),
-            (None, Some(last)) => last.again.then(|| position.unwrap_or_default()),
+            (None, Some(last)) if last.again => {
+                let over = last.error.as_ref().is_some_and(|error| !error.retryable);
+                Some(if over { began.clone() } else { position }.unwrap_or_default())
+            }
+            (None, Some(_)) => None,
         };
         Event::RunRequested { run, key: key.to_owned(), attempt, spec, from, began }
     }

@@ -311,7 +311,8 @@ impl State {
                 }
             }
             Event::SourceNamed { source } => {
-                if self.source.turn(source, recorded.at, &mut self.cursors) {
+                let another = self.source.turn(source, recorded.at, &mut self.cursors);
+                if another {
                     self.runs.forget_positions();
                 }
             }

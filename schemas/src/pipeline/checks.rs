@@ -223,7 +223,11 @@ fn check_params(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> {
             ));
         }
         if fetcher.cursor.as_ref().is_some_and(|cursor| cursor.param == *param) {
-            return Err(p.error_at(key, format!("`{param}` is the cursor's"), "leave it out: a run goes on where the last fetch ended"));
+            return Err(p.error_at(
+                key,
+                format!("`{param}` is the cursor's"),
+                "leave it out: a run goes on where its read is; `forebay cursor set` moves that",
+            ));
         }
     }
     Ok(())
