@@ -42,7 +42,7 @@ fn replace(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transformed<A
             Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo => {
                 let result = binary.data_type(schema)?;
                 let failing = BinaryExpr::new(Arc::clone(left), *binary.op(), Arc::clone(right)).with_fail_on_overflow(true);
-                Ok(Transformed::yes(bounded(Arc::new(failing), result)))
+                Ok(Transformed::yes(bounded(Arc::new(failing), &result)))
             }
             Operator::BitwiseShiftLeft => of(Kind::ShiftLeft, vec![left, right]),
             Operator::BitwiseShiftRight => of(Kind::ShiftRight, vec![left, right]),
@@ -80,7 +80,7 @@ fn replace(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transformed<A
             }
             _ => {
                 let result = expr.data_type(schema)?;
-                Ok(Transformed::yes(bounded(expr, result)))
+                Ok(Transformed::yes(bounded(expr, &result)))
             }
         };
     }
@@ -88,10 +88,10 @@ fn replace(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transformed<A
 }
 
 /// The expression, held to the bounds that its type has.
-fn bounded(expr: Arc<dyn PhysicalExpr>, result: DataType) -> Arc<dyn PhysicalExpr> {
+fn bounded(expr: Arc<dyn PhysicalExpr>, result: &DataType) -> Arc<dyn PhysicalExpr> {
     let kind = match result {
         DataType::Float32 | DataType::Float64 => Kind::Finite,
-        DataType::Decimal128(precision, _) => Kind::Precision(precision),
+        DataType::Decimal128(precision, _) => Kind::Precision(*precision),
         _ => return expr,
     };
     Arc::new(Checked { kind, args: vec![expr] })

@@ -66,8 +66,11 @@ fn loss(from: &DataType, to: &DataType) -> Option<(String, &'static str)> {
             Some(("a double becomes a float of 32 bits, which holds 6 to 9 digits".into(), "leave it a DOUBLE"))
         }
         (Float32 | Float64, Utf8 | Utf8View) => {
-            let what = format!("a double becomes text: its shortest form, of at most 17 digits and not as the record has it");
-            Some((what, "make the field a string in the schema and the source, or cast it to a DECIMAL first, which is done by its digits"))
+            let what = "a double becomes text: its shortest form, of at most 17 digits and not as the record has it";
+            Some((
+                what.to_owned(),
+                "make the field a string in the schema and the source, or cast it to a DECIMAL first, which is done by its digits",
+            ))
         }
         (Decimal128(digits, _) | Decimal256(digits, _), Float16 | Float32 | Float64) if *digits > DIGITS_OF_DOUBLE => {
             Some((format!("{from} becomes a double, which holds {DIGITS_OF_DOUBLE} to 17 digits"), "compute with decimals on both sides"))

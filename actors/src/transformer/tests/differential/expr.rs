@@ -123,7 +123,9 @@ impl Expr {
                     _ => right,
                 };
                 let op = if *op == "/" && kind != Type::Real { "//" } else { op };
-                match (kind, format!("({} {op} {right})", of(left))) {
+                // Both sides are evaluated, also where the first is NULL.
+                let done = given(&format!("{{'l': {}, 'r': {right}}}", of(left)), &format!("v.l {op} v.r"));
+                match (kind, done) {
                     (Type::Real, done) => given(&done, "CASE WHEN v IS NULL OR isfinite(v) THEN v ELSE error('out of range') END"),
                     (_, done) => done,
                 }
@@ -373,7 +375,7 @@ fn cast(inner: &Expr, to: Type, word: &str, dialect: Dialect) -> String {
 }
 
 /// In the other dialect: an expression with `v` in it, where `v` is another one that is evaluated once.
-fn given(expr: &str, body: &str) -> String {
+pub(super) fn given(expr: &str, body: &str) -> String {
     format!("list_transform([{expr}], lambda v: {body})[1]")
 }
 

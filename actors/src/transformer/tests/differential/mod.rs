@@ -39,7 +39,9 @@ impl Statement {
     fn sql(&self, dialect: Dialect) -> String {
         let columns: Vec<_> = self.columns.iter().enumerate().map(|(at, column)| format!("{} AS v{at}", column.sql(dialect))).collect();
         let id = if dialect == Dialect::Forebay { "id, " } else { "" };
-        let filter = self.filter.iter().map(|filter| format!(" WHERE {}", filter.sql(dialect))).collect::<String>();
+        // A condition that is NULL by its left side is evaluated whole.
+        let whole = |sql: String| if dialect == Dialect::DuckDb { expr::given(&sql, "v") } else { sql };
+        let filter = self.filter.iter().map(|filter| format!(" WHERE {}", whole(filter.sql(dialect)))).collect::<String>();
         format!("SELECT {id}{} FROM topic{filter}", columns.join(", "))
     }
 
