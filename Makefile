@@ -50,6 +50,12 @@ endif
 simulate: needs-build
 	@FOREBAY_SEEDS=$(SEEDS) FOREBAY_SEED=$(SEED) cargo test $(ALL) --lib -- ten_thousand_seeds --nocapture
 
+## differential  random SQL over random records, against its plain reading and DuckDB: SEEDS=100000 for hours, or SEED=123 for one
+.PHONY: differential
+differential: setup-fast
+	@FOREBAY_SEEDS=$(or $(SEEDS),10000) FOREBAY_SEED=$(SEED) $(STEP) "Differential" \
+		cargo test $(ALL) --package forebay-actors --lib -- differential_statements real_duckdb --nocapture
+
 ## chaos      kills the program 200 times at random moments under load, after the other crash tests; CHAOS_KILLS=20, FOREBAY_SEED=… to repeat
 .PHONY: chaos
 chaos: setup

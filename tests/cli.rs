@@ -68,6 +68,18 @@ fn check_and_plan_say_which_rows_stay_where_the_sql_leaves_records_out() {
 }
 
 #[test]
+fn check_says_where_a_value_can_lose_digits() {
+    let third = ", CAST(CAST(location['street']['number'] AS DOUBLE) / 3 AS DECIMAL(9,2)) AS third\nFROM users_stream";
+    let job = Job::new("embedded", "embedded").with_sql("FROM users_stream", third);
+    let end = job.forebay(&["check"]);
+    assert!(end.status.success() && said(&end).contains("column `third`: a double becomes Decimal128(9, 2)"), "{}", said(&end));
+    let answer: Value = serde_json::from_slice(&job.forebay(&["check", "--json"]).stdout).unwrap();
+    assert_eq!(answer["warnings"][0]["code"], "loses_digits");
+    let what = answer["warnings"][0]["what"].as_str().unwrap();
+    assert!(what.starts_with("line ") && what.contains("by its digits"), "{what}");
+}
+
+#[test]
 fn a_primary_key_column_that_the_select_lacks_is_named() {
     let job = Job::new("embedded", "embedded");
     let path = job.write();

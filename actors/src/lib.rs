@@ -22,6 +22,7 @@
 pub mod api;
 pub mod broker;
 pub mod consumer;
+mod decimal;
 pub mod failpoint;
 pub mod fetcher;
 pub mod journal;

@@ -43,9 +43,9 @@ pub struct RunPlan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Warning {
-    /// Which one: `where_keeps_rows`, `unnest_keeps_rows`. There may be more with a later version.
+    /// Which one: `where_keeps_rows`, `unnest_keeps_rows`, `loses_digits`, `narrow_column`. There may be more with a later version.
     pub code: String,
-    /// What it is, what of the table stays as it is, and what to do where that is not meant.
+    /// What it is, with the line of the file where it has one, and what to do where that is not meant.
     pub what: String,
 }
 

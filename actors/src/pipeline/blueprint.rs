@@ -5,7 +5,7 @@ use std::sync::Arc;
 use forebay_schemas::pipeline::{FileError, Pipeline};
 use forebay_schemas::plan::Warning;
 
-use crate::store::TableSpec;
+use crate::store::{Column, TableSpec};
 use crate::transformer::Plan;
 
 /// A pipeline that is known to make sense, before anything of it runs.
@@ -37,6 +37,11 @@ impl Blueprint {
 
     /// What follows from the file and is easily overlooked, for `check` and `plan` to say.
     pub fn warnings(&self) -> Vec<Warning> {
-        self.plan.iter().flat_map(|plan| plan.warnings()).collect()
+        let narrow = |(column, what): (&Column, &str)| {
+            let what = format!("column `{}` is {} in the SQL and `{}` in the table: {what}", column.name, column.arrow, column.cql);
+            Warning { code: "narrow_column".to_owned(), what }
+        };
+        let narrow = self.table.iter().flat_map(|table| table.losses().map(narrow));
+        self.plan.iter().flat_map(|plan| plan.warnings()).chain(narrow).collect()
     }
 }

@@ -17,8 +17,10 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::util::display::array_value_to_string;
 use uuid::Uuid;
 
-use super::cql_type::CqlType;
+use super::cql_type::{CqlType, is_text};
+use crate::decimal::{self, Unfit};
 use crate::message::Reason;
+use crate::transformer::floor;
 
 /// The most characters of a bad value that a reason quotes.
 const QUOTED: usize = 48;
@@ -31,10 +33,16 @@ pub(super) enum Cells {
     Boolean(BooleanArray),
     Date(Date32Array),
     Decimal(Decimal128Array),
+    /// Decimals out of text, each with its own scale.
+    Digits(Vec<Option<(i128, i32)>>),
     Double(Float64Array),
     Float(Float32Array),
     Int(Int32Array),
-    List { offsets: OffsetBuffer<i32>, nulls: Option<NullBuffer>, elements: Box<Cells> },
+    List {
+        offsets: OffsetBuffer<i32>,
+        nulls: Option<NullBuffer>,
+        elements: Box<Cells>,
+    },
     Smallint(Int16Array),
     Text(StringArray),
     TextView(StringViewArray),
@@ -102,6 +110,7 @@ impl Cells {
             Self::Smallint(array) => or_null!(array, row, Value::Smallint),
             Self::Tinyint(array) => or_null!(array, row, Value::Tinyint),
             Self::Decimal(array) => or_null!(array, row, |unscaled| Value::Decimal { unscaled, scale: i32::from(array.scale()) }),
+            Self::Digits(values) => values[row].map_or(Value::Null, |(unscaled, scale)| Value::Decimal { unscaled, scale }),
             Self::List { offsets, nulls, elements } => {
                 if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
                     return Value::Null;
@@ -121,7 +130,7 @@ impl Cells {
             Self::Int(_) | Self::Date(_) | Self::Float(_) => add(sizes, 4),
             Self::Bigint(_) | Self::Timestamp(_) | Self::Double(_) => add(sizes, 8),
             Self::Uuid(_) => add(sizes, 16),
-            Self::Decimal(_) => add(sizes, 20),
+            Self::Decimal(_) | Self::Digits(_) => add(sizes, 20),
             Self::Text(_) | Self::TextView(_) | Self::Blob(_) | Self::List { .. } => {
                 for (row, size) in sizes.iter_mut().enumerate() {
                     *size = size.saturating_add(self.value(row).size());
@@ -198,14 +207,17 @@ pub(super) fn convert(array: &ArrayRef, cql: &CqlType) -> Result<(Cells, Vec<Mis
         CqlType::Int => plain(cast(array, &DataType::Int32, cql)?, |a| Cells::Int(a.as_primitive::<Int32Type>().clone())),
         CqlType::Smallint => plain(cast(array, &DataType::Int16, cql)?, |a| Cells::Smallint(a.as_primitive::<Int16Type>().clone())),
         CqlType::Tinyint => plain(cast(array, &DataType::Int8, cql)?, |a| Cells::Tinyint(a.as_primitive::<Int8Type>().clone())),
-        CqlType::Float => plain(cast(array, &DataType::Float32, cql)?, |a| Cells::Float(a.as_primitive::<Float32Type>().clone())),
+        CqlType::Float => plain(floats(array, cql)?, |a| Cells::Float(a.as_primitive::<Float32Type>().clone())),
         CqlType::Double => plain(cast(array, &DataType::Float64, cql)?, |a| Cells::Double(a.as_primitive::<Float64Type>().clone())),
         CqlType::Boolean => plain(cast(array, &DataType::Boolean, cql)?, |a| Cells::Boolean(a.as_boolean().clone())),
         CqlType::Blob => plain(cast(array, &DataType::Binary, cql)?, |a| Cells::Blob(a.as_binary::<i32>().clone())),
         CqlType::Date => plain(cast(array, &DataType::Date32, cql)?, |a| Cells::Date(a.as_primitive::<Date32Type>().clone())),
-        CqlType::Timestamp => plain(cast(array, &DataType::Timestamp(TimeUnit::Millisecond, None), cql)?, |a| {
-            Cells::Timestamp(a.as_primitive::<TimestampMillisecondType>().clone())
-        }),
+        CqlType::Timestamp => {
+            plain(cast(&floor(array, TimeUnit::Millisecond), &DataType::Timestamp(TimeUnit::Millisecond, None), cql)?, |a| {
+                Cells::Timestamp(a.as_primitive::<TimestampMillisecondType>().clone())
+            })
+        }
+        CqlType::Decimal if is_text(array.data_type()) => digits(array)?,
         CqlType::Decimal => {
             let same = match array.data_type() {
                 DataType::Decimal128(_, _) => array.data_type().clone(),
@@ -235,6 +247,34 @@ fn cast(array: &ArrayRef, to: &DataType, cql: &CqlType) -> Result<(ArrayRef, Vec
         }
     }
     Ok((done, misfits))
+}
+
+/// Doubles as floats of 32 bits. One that is too large for them does not fit; else its last digits are rounded.
+fn floats(array: &ArrayRef, cql: &CqlType) -> Result<(ArrayRef, Vec<Misfit>), NotPlanned> {
+    let (floats, mut misfits) = cast(array, &DataType::Float32, cql)?;
+    let Some(wide) = array.as_primitive_opt::<Float64Type>() else { return Ok((floats, misfits)) };
+    let narrow = floats.as_primitive::<Float32Type>();
+    for row in (0..array.len()).filter(|&row| narrow.is_valid(row) && narrow.value(row).is_infinite() && wide.value(row).is_finite()) {
+        misfits.push((row, Reason::quoting(&quoted(&wide.value(row).to_string()), |value| format!("{value} is no {cql}"))));
+    }
+    Ok((floats, misfits))
+}
+
+/// Text as the decimals that it is, by its digits.
+fn digits(array: &ArrayRef) -> Result<(Cells, Vec<Misfit>), NotPlanned> {
+    let (cells, mut misfits) = text(array)?;
+    let read = |row: usize| {
+        let Value::Text(text) = cells.value(row) else { return None };
+        let why = match decimal::exact(text) {
+            Ok(value) => return Some(value),
+            Err(Unfit::NotANumber) => "is no decimal".to_owned(),
+            Err(Unfit::OutOfRange) => format!("has more than {} digits", decimal::MAX_DIGITS),
+        };
+        misfits.push((row, Reason::quoting(&quoted(text), |value| format!("{value} {why}"))));
+        None
+    };
+    let values = (0..array.len()).map(read).collect();
+    Ok((Cells::Digits(values), misfits))
 }
 
 fn text(array: &ArrayRef) -> Result<(Cells, Vec<Misfit>), NotPlanned> {

@@ -127,8 +127,8 @@ impl CqlType {
         match arrow {
             DataType::Null => true,
             DataType::Dictionary(_, value) => self.takes(value),
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-                matches!(self, Self::Text | Self::Ascii | Self::Uuid | Self::Timeuuid | Self::Timestamp | Self::Date)
+            text if is_text(text) => {
+                matches!(self, Self::Text | Self::Ascii | Self::Decimal | Self::Uuid | Self::Timeuuid | Self::Timestamp | Self::Date)
             }
             integer if integer.is_integer() => matches!(self, Self::Tinyint | Self::Smallint | Self::Int | Self::Bigint),
             float if float.is_floating() => matches!(self, Self::Float | Self::Double),
@@ -140,6 +140,11 @@ impl CqlType {
             other => Self::of(other).as_ref() == Some(self),
         }
     }
+}
+
+/// Whether an Arrow type is one of those of text.
+pub(super) fn is_text(arrow: &DataType) -> bool {
+    matches!(arrow, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 #[cfg(test)]
@@ -166,6 +171,7 @@ mod tests {
     fn text_becomes_what_is_spelt_in_text_and_nothing_else() {
         assert!(CqlType::Uuid.takes(&DataType::Utf8View));
         assert!(CqlType::Timestamp.takes(&DataType::Utf8));
+        assert!(CqlType::Decimal.takes(&DataType::Utf8));
         assert!(!CqlType::Int.takes(&DataType::Utf8));
         assert!(!CqlType::Text.takes(&DataType::Int64));
         assert!(!CqlType::Double.takes(&DataType::Int64));

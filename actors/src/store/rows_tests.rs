@@ -2,13 +2,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampSecondArray, UInt64Array,
+    Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray, TimestampSecondArray,
+    UInt64Array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 
+use super::super::cells::{Value, convert};
 use super::{Refusal, RowSet};
-use crate::store::TableSpec;
 use crate::store::testing::{WRITER, every_type, pipeline, rows};
+use crate::store::{CqlType, TableSpec};
 
 /// The refusals of a table with key `id` and one column more, of `cql`, for these values.
 fn refusals(cql: &str, values: ArrayRef) -> Vec<(u32, String)> {
@@ -72,6 +74,56 @@ fn a_time_that_is_none_or_does_not_fit_refuses_its_row() {
     let seconds = TimestampSecondArray::from(vec![0, i64::MAX]);
     assert_eq!(seconds.data_type(), &DataType::Timestamp(TimeUnit::Second, None));
     assert_eq!(refusals("timestamp", Arc::new(seconds))[0].0, 1);
+}
+
+#[test]
+fn a_double_too_large_for_a_float_refuses_its_row() {
+    let refused = refusals("float", Arc::new(Float64Array::from(vec![Some(0.1), Some(1e39), None, Some(-1e300)])));
+    assert_eq!(refused.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 3]);
+    assert!(refused[0].1.contains("is no float"), "{refused:?}");
+}
+
+#[test]
+fn a_decimal_out_of_text_has_its_digits_and_its_scale() {
+    let digits = "12345678901234567890123456789012345.678";
+    let texts = StringArray::from(vec![Some(digits), Some("-1.10"), Some("1e-7"), None, Some("12,5"), Some(&"9".repeat(39))]);
+    let (cells, misfits) = convert(&(Arc::new(texts) as ArrayRef), &CqlType::Decimal).unwrap();
+    let decimal = |row| match cells.value(row) {
+        Value::Decimal { unscaled, scale } => Some((unscaled, scale)),
+        _ => None,
+    };
+    let unscaled = 12_345_678_901_234_567_890_123_456_789_012_345_678;
+    assert_eq!((0..4).map(decimal).collect::<Vec<_>>(), [Some((unscaled, 3)), Some((-110, 2)), Some((1, 7)), None]);
+    let reasons: Vec<_> = misfits.iter().map(|(row, why)| (*row, why.full())).collect();
+    assert_eq!(reasons[0], (4, "\"12,5\" is no decimal"));
+    assert!(reasons[1].0 == 5 && reasons[1].1.ends_with("has more than 38 digits"), "{reasons:?}");
+}
+
+#[test]
+fn a_time_before_1970_is_cut_towards_the_past() {
+    let times = TimestampMicrosecondArray::from(vec![-1, -1_000, -1_500, 1_500]);
+    let (cells, _) = convert(&(Arc::new(times) as ArrayRef), &CqlType::Timestamp).unwrap();
+    let millis = |row| match cells.value(row) {
+        Value::Timestamp(at) => at,
+        _ => i64::MIN,
+    };
+    assert_eq!((0..4).map(millis).collect::<Vec<_>>(), [-1, -1, -2, 1]);
+}
+
+#[test]
+fn a_column_narrower_than_what_the_select_gives_is_said() {
+    let field = |name: &str, kind: DataType| Field::new(name, kind, true);
+    let schema = Schema::new(vec![
+        field("id", DataType::Utf8),
+        field("a", DataType::Int64),
+        field("b", DataType::Int64),
+        field("c", DataType::Float64),
+        field("d", DataType::Float64),
+        field("e", DataType::Int16),
+    ]);
+    let writer = "table = \"t\"\nprimary_key = [\"id\"]\ncolumns = { a = \"int\", c = \"float\", e = \"bigint\" }";
+    let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "k", writer), &schema).unwrap();
+    assert_eq!(spec.losses().map(|(column, _)| column.name.as_str()).collect::<Vec<_>>(), ["a", "c"]);
 }
 
 #[test]

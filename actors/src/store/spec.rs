@@ -90,6 +90,11 @@ impl TableSpec {
         self.primary_key.contains(&column)
     }
 
+    /// The columns whose type, as `[writer]` declares it, does not hold every value that the SELECT gives; and what becomes of the others.
+    pub fn losses(&self) -> impl Iterator<Item = (&Column, &'static str)> {
+        self.columns.iter().filter_map(|column| Some((column, loss(&column.arrow, &column.cql)?)))
+    }
+
     /// The columns whose nulls are written, each of them a tombstone in Cassandra.
     pub fn tombstones(&self) -> impl Iterator<Item = &Column> {
         let columns = self.columns.iter().enumerate();
@@ -151,6 +156,34 @@ fn plan_columns(pipeline: &Pipeline, writer: &WriterTable, output: &Schema) -> R
         columns.push(Column { name: name.clone(), arrow: arrow.clone(), cql, nullable: field.is_nullable(), nulls });
     }
     Ok(columns)
+}
+
+/// What becomes of values that do not fit.
+fn loss(arrow: &DataType, cql: &CqlType) -> Option<&'static str> {
+    match (arrow, cql) {
+        (DataType::List(item), CqlType::List(element)) => loss(item.data_type(), element),
+        (DataType::Float64, CqlType::Float) => Some("a double is rounded to the 6 to 9 digits of a float"),
+        (integer, narrow) if integer.is_integer() && CqlType::of(integer).as_ref() != Some(narrow) => match narrow {
+            CqlType::Tinyint | CqlType::Smallint | CqlType::Int if width(integer) > width_of(narrow) => {
+                Some("a record with an integer out of its range becomes a dead letter")
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn width(integer: &DataType) -> usize {
+    integer.primitive_width().unwrap_or(0)
+}
+
+fn width_of(cql: &CqlType) -> usize {
+    match cql {
+        CqlType::Tinyint => 1,
+        CqlType::Smallint => 2,
+        CqlType::Int => 4,
+        _ => 8,
+    }
 }
 
 /// Cassandra's own rule for unquoted names, in lower case; nothing else is ever put into a statement.

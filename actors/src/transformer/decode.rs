@@ -16,7 +16,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
 use forebay_schemas::record::{Field, Kind, RecordSchema};
 
 use super::json::{Bad, Cursor, Result, Text};
-use super::schema::UTC;
+use super::schema::{UTC, twin_of};
 use super::time;
 use crate::message::{RawBatch, Reject, Stage};
 
@@ -38,7 +38,13 @@ pub(super) struct Shape {
 #[derive(Debug)]
 enum Inner {
     None,
-    Object { fields: Vec<Shape>, index: HashMap<Box<[u8]>, usize> },
+    Object {
+        /// The fields of the schema, then their twins.
+        fields: Vec<Shape>,
+        index: HashMap<Box<[u8]>, usize>,
+        /// For each field of the schema the index of its twin, where the digits of its numbers go as they are written.
+        twins: Vec<Option<usize>>,
+    },
     Array(Box<Shape>),
 }
 
@@ -51,7 +57,7 @@ pub(super) struct Decoded {
     pub(super) rejects: Vec<Reject>,
 }
 
-/// The shape of a whole record; its fields are those of [`super::schema::record_fields`].
+/// The shape of a whole record; its fields are those of [`super::schema::record_fields`], or of [`super::schema::with_digits`].
 pub(super) fn shape(schema: &RecordSchema, fields: &Fields) -> Shape {
     let arrow = Arc::new(datafusion::arrow::datatypes::Field::new("record", DataType::Struct(fields.clone()), false));
     Shape::new(&Kind::Object(schema.fields.clone()), false, false, &(arrow as FieldRef))
@@ -63,7 +69,14 @@ impl Shape {
             (Kind::Object(fields), DataType::Struct(arrows)) => {
                 let shape = |(field, arrow): (&Field, &FieldRef)| Self::new(&field.kind, field.optional, field.null, arrow);
                 let index = fields.iter().enumerate().map(|(at, field)| (field.name.as_bytes().into(), at)).collect();
-                Inner::Object { fields: fields.iter().zip(arrows).map(shape).collect(), index }
+                let beside = |arrow: &FieldRef| Self::new(&Kind::Text, arrow.is_nullable(), arrow.is_nullable(), arrow);
+                let added = || arrows.iter().enumerate().skip(fields.len());
+                let twin = |field: &Field| added().find(|(_, arrow)| twin_of(arrow.name()) == Some(&field.name)).map(|(at, _)| at);
+                Inner::Object {
+                    fields: fields.iter().zip(arrows).map(shape).chain(added().map(|(_, arrow)| beside(arrow))).collect(),
+                    index,
+                    twins: fields.iter().map(twin).collect(),
+                }
             }
             (Kind::Array(item), DataType::List(arrow)) => Inner::Array(Box::new(Self::new(&item.kind, false, item.null, arrow))),
             _ => Inner::None,
@@ -234,8 +247,8 @@ impl<'a> Column<'a> {
                 values.append(false);
             }
             (Data::Object { columns, members }, b'{') => {
-                let Inner::Object { index, .. } = &shape.inner else { unreachable!("made of an object") };
-                decode_object(columns, members, index, self.len, json)?;
+                let Inner::Object { index, twins, .. } = &shape.inner else { unreachable!("made of an object") };
+                decode_object(columns, members, index, twins, self.len, json)?;
             }
             (Data::Array { ends, item }, b'[') => {
                 json.items(|json, at| item.decode(json).map_err(|bad| bad.within(at.to_string())))?;
@@ -262,6 +275,20 @@ impl<'a> Column<'a> {
         }
         self.len += 1;
         self.nulls.as_mut().expect("a column that can be NULL is nullable").append_null();
+    }
+
+    /// Appends a number as it is written, or NULL for `null`.
+    fn push_digits(&mut self, raw: &str) {
+        let Data::Text { ends, bytes } = &mut self.data else { unreachable!("a twin is text") };
+        if raw == "null" {
+            return self.push_null();
+        }
+        bytes.extend_from_slice(raw.as_bytes());
+        ends.push(end(bytes.len()));
+        self.len += 1;
+        if let Some(nulls) = &mut self.nulls {
+            nulls.append_non_null();
+        }
     }
 
     /// Cuts off all but the first `len` rows.
@@ -314,22 +341,28 @@ fn decode_object<'a>(
     columns: &mut [Column<'a>],
     members: &mut Members<'a>,
     index: &HashMap<Box<[u8]>, usize>,
+    twins: &[Option<usize>],
     row: usize,
     json: &mut Cursor<'a>,
 ) -> Result<()> {
-    let (mut place, mut missing) = (0, columns.len());
+    let (mut place, mut missing) = (0, twins.len());
     json.members(|json, name| {
         let column = members.column(place, name, index);
         place += 1;
-        let Some(column) = column else { return json.skip(1) };
-        let column = &mut columns[column];
+        let Some(at) = column else { return json.skip(1) };
+        let column = &mut columns[at];
         let path = |bad: Box<Bad>| bad.within(column.shape.arrow.name().as_str());
         if column.len != row {
             return Err(path(Bad::unfit("stands twice in its object")));
         }
         missing -= 1;
         let shape = column.shape;
-        column.decode(json).map_err(|bad| bad.within(shape.arrow.name().as_str()))
+        let Some(twin) = twins[at] else { return column.decode(json).map_err(|bad| bad.within(shape.arrow.name().as_str())) };
+        json.peek("a value")?;
+        let start = json.position();
+        column.decode(json).map_err(|bad| bad.within(shape.arrow.name().as_str()))?;
+        columns[twin].push_digits(json.since(start));
+        Ok(())
     })?;
     if missing > 0 {
         for column in columns.iter_mut().filter(|column| column.len == row) {

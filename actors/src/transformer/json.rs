@@ -144,6 +144,11 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    /// The text from there to here.
+    pub(super) fn since(&self, start: usize) -> &'a str {
+        &self.text[start..self.at]
+    }
+
     pub(super) fn literal(&mut self, word: &'static str) -> Result<()> {
         for byte in word.bytes() {
             if self.byte() != Some(byte) {
@@ -368,10 +373,10 @@ impl Number<'_> {
         (value.fract() == 0.0 && value.abs() < EXACT).then_some(value as i64)
     }
 
-    /// Its value, when it is finite.
+    /// Its value, when it is finite; there is one zero.
     #[inline]
     pub(super) fn float(self) -> Option<f64> {
-        self.raw.parse().ok().filter(|value: &f64| value.is_finite())
+        self.raw.parse().ok().filter(|value: &f64| value.is_finite()).map(|value: f64| value + 0.0)
     }
 }
 

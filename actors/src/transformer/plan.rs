@@ -37,6 +37,8 @@ const UNNEST_KEEPS_ROWS: (&str, &str) = (
     "unnest makes a row an item and deletes nothing: where the newest record of a key has fewer items than an earlier one, the rows of \
      the items that are gone stay in the table as they were. To have them go with the record, write the whole array into one column",
 );
+/// The code of a warning that digits can be lost.
+const LOSES_DIGITS: &str = "loses_digits";
 
 /// A pipeline's schema and SQL, ready to run.
 #[derive(Debug)]
@@ -69,7 +71,7 @@ impl Plan {
         let fields = record_fields(&record);
         let program = sql::compile(pipeline, &transformer.sql, &fields)?;
         let fingerprint = format!("{:08x}", crc32c::crc32c(transformer.sql.as_bytes()));
-        Ok(Self { shape: decode::shape(&record, &fields), record, program, fingerprint })
+        Ok(Self { shape: decode::shape(&record, &program.record), record, program, fingerprint })
     }
 
     /// The columns of the rows: those of the SELECT.
@@ -91,14 +93,23 @@ impl Plan {
         steps.chain([scan]).enumerate().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// What of the SQL leaves rows in the table that the newest record of their key would not make.
+    /// What of the SQL leaves rows in the table that the newest record of their key would not make, and where values can lose digits.
     pub fn warnings(&self) -> Vec<Warning> {
         let steps = &self.program.steps;
         let filters = steps.iter().any(|step| matches!(step, Step::Filter(_)));
         let unnests = steps.iter().any(|step| matches!(step, Step::Unnest { lists, .. } if !lists.is_empty()));
         let warning = |(code, what): (&str, &str)| Warning { code: code.to_owned(), what: what.to_owned() };
         let all = [filters.then_some(WHERE_KEEPS_ROWS), unnests.then_some(UNNEST_KEEPS_ROWS)];
-        all.into_iter().flatten().map(warning).collect()
+        let loss = |loss: &FileError| {
+            let place = loss.line().map(|line| format!("line {line}: ")).unwrap_or_default();
+            warning((LOSES_DIGITS, &format!("{place}{loss}; {}", loss.remedy().unwrap_or_default())))
+        };
+        all.into_iter().flatten().map(warning).chain(self.losses().iter().map(loss)).collect()
+    }
+
+    /// Where a value can lose digits on its way through the SQL: what it becomes, its place in the file, and what to write instead.
+    pub(super) fn losses(&self) -> &[FileError] {
+        &self.program.losses
     }
 
     /// The schema that records are held to.
@@ -160,8 +171,8 @@ impl Plan {
             }
             Err(_) => {
                 let half = scan.num_rows() / 2;
-                self.isolate(&scan.slice(0, half), results, rejects);
-                self.isolate(&scan.slice(half, scan.num_rows() - half), results, rejects);
+                self.isolate(&step::part(scan, 0, half), results, rejects);
+                self.isolate(&step::part(scan, half, scan.num_rows() - half), results, rejects);
             }
         }
     }

@@ -3,10 +3,13 @@
 //! Guarantee: a field is nullable in Arrow whenever SQL can see it as NULL, which includes every field of an object that may be absent:
 //! DataFusion takes a field out of a struct without looking whether the struct itself is NULL.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use forebay_schemas::record::{self, Kind, RecordSchema};
+
+use super::sql::Wanted;
 
 /// The column that tells which record a row came from; the SQL can't see it.
 pub(super) const ROW: &str = "_row";
@@ -66,6 +69,39 @@ pub(super) fn header_fields() -> Fields {
 /// The same as the map has them.
 pub(super) fn header_entries() -> FieldRef {
     Arc::new(Field::new("entries", DataType::Struct(header_fields()), false))
+}
+
+/// What the name of a number's twin ends in: the column or field beside it that has its digits as text.
+const TWIN: &str = "#digits";
+
+/// The name of the twin of a number.
+pub(super) fn twin(name: &str) -> String {
+    format!("{name}{TWIN}")
+}
+
+/// The name of the number whose twin this is.
+pub(super) fn twin_of(name: &str) -> Option<&str> {
+    name.strip_suffix(TWIN)
+}
+
+/// The fields, with a twin after them for each number whose digits are wanted. A field of the record's own that has the twin's name
+/// leaves no place for it.
+pub(super) fn with_digits(fields: &Fields, wanted: &Wanted) -> Fields {
+    fn add(fields: &Fields, names: &BTreeSet<String>, wanted: &Wanted) -> Fields {
+        let number = |field: &&FieldRef| *field.data_type() == DataType::Float64 && names.contains(field.name());
+        let beside = |field: &FieldRef| Arc::new(Field::new(twin(field.name()), DataType::Utf8, field.is_nullable()));
+        let twins = fields.iter().filter(number).map(beside).filter(|twin| fields.find(twin.name()).is_none());
+        fields.iter().map(|field| inside(field, wanted)).chain(twins).collect()
+    }
+    fn inside(field: &FieldRef, wanted: &Wanted) -> FieldRef {
+        let data_type = match field.data_type() {
+            DataType::Struct(members) => DataType::Struct(add(members, &wanted.members, wanted)),
+            DataType::List(item) => DataType::List(inside(item, wanted)),
+            _ => return Arc::clone(field),
+        };
+        Arc::new(field.as_ref().clone().with_data_type(data_type))
+    }
+    if wanted.is_empty() { fields.clone() } else { add(fields, &wanted.columns, wanted) }
 }
 
 /// The columns of a record's own fields.

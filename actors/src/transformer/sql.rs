@@ -2,27 +2,33 @@
 //!
 //! Guarantee: what passes here is one SELECT from the topic that treats each record by itself and gives the same rows each time; what
 //! does not is refused with its place in the pipeline file and what to do instead. Names are taken as they are written, since those of
-//! JSON are told apart by case.
+//! JSON are told apart by case. Expressions are evaluated as they are written: no rule of DataFusion's optimiser rewrites them.
 //!
 //! The hidden column [`ROW`] says which record a row came from. The SQL is planned without it, so that it can neither see nor lose it;
 //! then each part of the plan is made to pass it on.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, Fields, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     AggregateUDF, Expr, Filter, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, Projection, ScalarUDF, SubqueryAlias, TableSource, Unnest,
     WindowUDF,
 };
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
@@ -31,16 +37,24 @@ use datafusion::sql::sqlparser::ast::{
 };
 use forebay_schemas::pipeline::{FileError, Pipeline};
 
-use super::schema::{Origin, ROW, table};
+use super::schema::{Origin, ROW, table, twin, with_digits};
 use super::step::{self, Step};
+use crate::store::CqlType;
 
+pub(crate) mod cast;
+mod checked;
+mod digits;
+mod losses;
 mod refuse;
 
+pub(super) use digits::Wanted;
 use refuse::Refusals;
 
 /// The SQL, ready to run.
 #[derive(Debug)]
 pub(super) struct Program {
+    /// The record's fields as they are decoded, with the twins of numbers whose digits are wanted.
+    pub(super) record: Fields,
     /// What to scan; the last is the hidden column.
     pub(super) sources: Vec<Source>,
     /// The scan's columns.
@@ -50,6 +64,8 @@ pub(super) struct Program {
     pub(super) result: SchemaRef,
     /// The columns of the SELECT.
     pub(super) output: SchemaRef,
+    /// Where a value can lose digits on its way, each at its place in the file.
+    pub(super) losses: Vec<FileError>,
 }
 
 /// Where a column of the scan comes from.
@@ -76,23 +92,91 @@ pub(super) fn compile(pipeline: &Pipeline, sql: &str, record: &Fields) -> Result
         .map_err(|error| refusals.planning(&error, tables.unknown.take(), &tables.schema))?;
     refusals.check(&plan)?;
 
-    let origins = [&Origin::VISIBLE[..], &[Origin::Row]].concat();
-    let carrying = Arc::new(Topic(table(record, &origins))) as Arc<dyn TableSource>;
-    let plan = carry(&plan, &carrying).map_err(|error| refusals.planning(&error, None, &tables.schema))?;
-    let plan = state.optimize(&plan).map_err(|error| refusals.planning(&error, None, &tables.schema))?;
-    refusals.check_optimized(&plan)?;
+    let failed = |error: DataFusionError| refusals.planning(&error, None, &tables.schema);
+    let declared = pipeline.writer.iter().flat_map(|writer| &writer.columns);
+    let decimals: BTreeSet<&str> =
+        declared.filter(|(_, cql)| CqlType::parse(cql) == Ok(CqlType::Decimal)).map(|(name, _)| name.as_str()).collect();
+    let mut fields = record.clone();
+    let mut analyzed = analyze(&plan, &fields, &state).map_err(failed)?;
+    let wanted = digits::wanted(&analyzed, &decimals).map_err(failed)?;
+    if !wanted.is_empty() {
+        fields = with_digits(record, &wanted);
+        analyzed = analyze(&plan, &fields, &state).map_err(failed)?;
+    }
+    let losses = losses::find(&analyzed, &refusals);
+    let plan = digits::apply(analyzed, &decimals).map_err(failed)?;
 
     let mut lowering = Lowering { state: &state, scan: None, steps: Vec::new() };
-    lowering.lower(&plan).map_err(|error| refusals.planning(&error, None, &tables.schema))?;
+    let result = lowering.lower(&plan).map_err(failed)?;
+    refusals.check_steps(&lowering.steps)?;
     let (scan, columns) = lowering.scan.expect("a plan that was checked has one scan");
-    let source = |at: usize| if at < record.len() { Source::Field(at) } else { Source::Origin(origins[at - record.len()]) };
-    let result: SchemaRef = Arc::clone(plan.schema().inner());
+    let source = |at: usize| if at < fields.len() { Source::Field(at) } else { Source::Origin(ORIGINS[at - fields.len()]) };
     let output = result.project(&(0..result.fields().len() - 1).collect::<Vec<_>>()).expect("the hidden column is the last");
-    let program =
-        Program { sources: columns.into_iter().map(source).collect(), scan, steps: lowering.steps, result, output: output.into() };
+    let program = Program {
+        sources: columns.into_iter().map(source).collect(),
+        record: fields.clone(),
+        scan,
+        steps: lowering.steps,
+        result,
+        output: output.into(),
+        losses,
+    };
     step::run(&program.steps, &RecordBatch::new_empty(Arc::clone(&program.scan)))
         .map_err(|error| refusals.at(None, error.to_string(), ""))?;
     Ok(program)
+}
+
+/// The columns beside the record's fields, as the plan has them.
+const ORIGINS: [Origin; Origin::VISIBLE.len() + 1] = {
+    let [a, b, c, d, e] = Origin::VISIBLE;
+    [a, b, c, d, e, Origin::Row]
+};
+
+/// The plan over these fields, with the hidden column, with types brought together where an operation asks for it, and with functions that
+/// stand for CASE or CAST replaced by them. Nothing else is rewritten: no rule of DataFusion's optimiser is run, since there are some that drop records, take other branches of CASE than the SQL
+/// says, or evaluate what a branch guards.
+fn analyze(plan: &LogicalPlan, fields: &Fields, state: &SessionState) -> Result<LogicalPlan> {
+    let mut names = BTreeSet::from([ROW.to_owned()]);
+    plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Column(column) = expr {
+                    names.extend([column.name.clone(), twin(&column.name)]);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    let schema = table(fields, &ORIGINS);
+    let used = schema.fields().iter().enumerate().filter(|(_, field)| names.contains(field.name())).map(|(at, _)| at).collect();
+    let carried = carry(plan, &Scan { source: Arc::new(Topic(schema)), used }, true)?;
+    let analyzed = state.analyzer().execute_and_check(carried, state.config_options(), |_, _| {})?;
+    choose(analyzed, state)
+}
+
+/// Functions that DataFusion evaluates as what they stand for, CASE or CAST, and not by themselves.
+const STAND_FOR: &[&str] = &["coalesce", "nvl", "ifnull", "nvl2", "arrow_cast", "arrow_try_cast", "cast_to_type", "try_cast_to_type"];
+
+/// The plan with [`STAND_FOR`] replaced.
+fn choose(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    let plan = plan.transform_up(|node| {
+        let Some(schema) = node.inputs().first().map(|input| Arc::clone(input.schema())) else { return Ok(Transformed::no(node)) };
+        let context = SimplifyContext::builder().with_schema(schema).with_config_options(Arc::clone(state.config_options())).build();
+        node.map_expressions(|expr| {
+            expr.transform_up(|expr| match expr {
+                Expr::ScalarFunction(function) if STAND_FOR.contains(&function.func.name()) => {
+                    match function.func.simplify(function.args, &context)? {
+                        ExprSimplifyResult::Simplified(expr) => Ok(Transformed::yes(expr)),
+                        ExprSimplifyResult::Original(args) => {
+                            Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction::new_udf(function.func, args))))
+                        }
+                    }
+                }
+                expr => Ok(Transformed::no(expr)),
+            })
+        })
+    })?;
+    Ok(plan.data)
 }
 
 /// The functions and rules of DataFusion; for one batch at a time, on one thread.
@@ -235,11 +319,21 @@ impl ContextProvider for Tables<'_> {
     }
 }
 
-/// The same plan over a source that has the hidden column, which each part passes on as its last.
-fn carry(plan: &LogicalPlan, source: &Arc<dyn TableSource>) -> Result<LogicalPlan> {
-    let input = |plan: &Arc<LogicalPlan>| carry(plan, source).map(Arc::new);
+/// What to read instead of the table that the SQL sees.
+struct Scan {
+    source: Arc<dyn TableSource>,
+    /// The columns that are used.
+    used: Vec<usize>,
+}
+
+/// The same plan over a source that has the hidden column, which each part passes on as its last, and twins of numbers, which each part
+/// but the `top` one passes on beside them.
+fn carry(plan: &LogicalPlan, scan: &Scan, top: bool) -> Result<LogicalPlan> {
+    let input = |plan: &Arc<LogicalPlan>| carry(plan, scan, false).map(Arc::new);
     match plan {
-        LogicalPlan::TableScan(scan) => LogicalPlanBuilder::scan(scan.table_name.clone(), Arc::clone(source), None)?.build(),
+        LogicalPlan::TableScan(table) => {
+            LogicalPlanBuilder::scan(table.table_name.clone(), Arc::clone(&scan.source), Some(scan.used.clone()))?.build()
+        }
         LogicalPlan::Filter(filter) => Ok(LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), input(&filter.input)?)?)),
         LogicalPlan::SubqueryAlias(alias) => {
             Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input(&alias.input)?, alias.alias.clone())?))
@@ -247,6 +341,14 @@ fn carry(plan: &LogicalPlan, source: &Arc<dyn TableSource>) -> Result<LogicalPla
         LogicalPlan::Projection(projection) => {
             let input = input(&projection.input)?;
             let mut exprs = projection.expr.clone();
+            let twins = projection.expr.iter().filter(|_| !top).filter_map(|expr| {
+                let digits = digits::twin_of(expr, input.schema())?;
+                match expr {
+                    Expr::Column(_) => Some(digits),
+                    named => Some(digits.alias(twin(&named.qualified_name().1))),
+                }
+            });
+            exprs.extend(twins);
             exprs.push(Expr::Column(Column::from(input.schema().qualified_field_with_unqualified_name(ROW)?)));
             Ok(LogicalPlan::Projection(Projection::try_new(exprs, input)?))
         }
@@ -257,7 +359,7 @@ fn carry(plan: &LogicalPlan, source: &Arc<dyn TableSource>) -> Result<LogicalPla
     }
 }
 
-/// From an optimised plan to steps.
+/// From an analysed plan to steps.
 struct Lowering<'a> {
     state: &'a SessionState,
     /// The scan's columns, and their indices in the source.
@@ -266,41 +368,51 @@ struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
-    /// Appends the plan's steps, its input's first.
-    fn lower(&mut self, plan: &LogicalPlan) -> Result<()> {
+    /// Appends the plan's steps, its input's first, and says what columns they give.
+    fn lower(&mut self, plan: &LogicalPlan) -> Result<SchemaRef> {
         match plan {
             LogicalPlan::TableScan(scan) if scan.filters.is_empty() && scan.fetch.is_none() => {
                 let all = || (0..scan.source.schema().fields().len()).collect();
                 let columns = scan.projection.clone().unwrap_or_else(all);
-                self.scan = Some((Arc::clone(scan.projected_schema.inner()), columns));
+                let schema = Arc::clone(scan.projected_schema.inner());
+                self.scan = Some((Arc::clone(&schema), columns));
+                Ok(schema)
             }
-            LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input)?,
+            LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Filter(filter) => {
-                self.lower(&filter.input)?;
+                let schema = self.lower(&filter.input)?;
                 let predicate = self.expression(&filter.predicate, filter.input.schema())?;
                 self.steps.push(Step::Filter(predicate));
+                Ok(schema)
             }
             LogicalPlan::Projection(projection) => {
-                self.lower(&projection.input)?;
+                let input = self.lower(&projection.input)?;
                 let expression = |expr: &Expr| self.expression(expr, projection.input.schema());
-                let exprs = projection.expr.iter().map(expression).collect::<Result<_>>()?;
-                self.steps.push(Step::Project { exprs, schema: Arc::clone(projection.schema.inner()) });
+                let exprs = projection.expr.iter().map(expression).collect::<Result<Vec<_>>>()?;
+                let field =
+                    |(expr, field): (&Arc<dyn PhysicalExpr>, &FieldRef)| Ok(field.as_ref().clone().with_data_type(expr.data_type(&input)?));
+                let fields = exprs.iter().zip(projection.schema.fields()).map(field).collect::<Result<Fields>>()?;
+                let schema = Arc::new(Schema::new(fields));
+                self.steps.push(Step::Project { exprs, schema: Arc::clone(&schema) });
+                Ok(schema)
             }
             LogicalPlan::Unnest(unnest) => {
                 self.lower(&unnest.input)?;
+                let schema = Arc::clone(unnest.schema.inner());
                 self.steps.push(Step::Unnest {
                     lists: unnest.list_type_columns.iter().map(|(at, list)| (*at, list.depth)).collect(),
                     structs: unnest.struct_type_columns.clone(),
-                    schema: Arc::clone(unnest.schema.inner()),
+                    schema: Arc::clone(&schema),
                     options: unnest.options.clone(),
                 });
+                Ok(schema)
             }
-            other => return Err(DataFusionError::NotImplemented(format!("{} is not supported", other.display()))),
+            other => Err(DataFusionError::NotImplemented(format!("{} is not supported", other.display()))),
         }
-        Ok(())
     }
 
-    fn expression(&self, expr: &Expr, input: &DFSchema) -> Result<Arc<dyn datafusion::physical_expr::PhysicalExpr>> {
-        self.state.create_physical_expr(expr.clone(), input)
+    fn expression(&self, expr: &Expr, input: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        let made = create_physical_expr(expr, input, self.state.execution_props(), &PhysicalPlanningContext::default())?;
+        checked::checked(made, input.as_arrow())
     }
 }

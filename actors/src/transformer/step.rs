@@ -8,7 +8,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, MutableArrayData, OffsetSizeTrait, RecordBatch, make_array};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{concat_batches, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
@@ -56,6 +56,22 @@ impl fmt::Display for Step {
 pub(super) fn run(steps: &[Step], batch: &RecordBatch) -> Result<RecordBatch, TransformError> {
     let all = || steps.iter().try_fold(batch.clone(), |batch, step| step.run(batch));
     catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|panic| Err(TransformError::Panicked(message(&*panic))))
+}
+
+/// Some rows of a batch, by themselves: a slice of a list still holds the items of all rows, and an expression that looks at every item
+/// would fail on those of a neighbour.
+pub(super) fn part(batch: &RecordBatch, from: usize, rows: usize) -> RecordBatch {
+    let own = |column: &ArrayRef| match column.data_type().is_nested() {
+        true => {
+            let data = column.to_data();
+            let mut copy = MutableArrayData::new(vec![&data], false, rows);
+            copy.try_extend(0, from, from + rows).expect("a part is no larger than the whole");
+            make_array(copy.freeze())
+        }
+        false => column.slice(from, rows),
+    };
+    let columns = batch.columns().iter().map(own).collect();
+    RecordBatch::try_new(batch.schema(), columns).expect("a part of a batch has its schema")
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

@@ -26,6 +26,7 @@
 mod airflow;
 mod cache;
 mod cassandra;
+pub mod duckdb;
 mod java;
 mod kafka;
 mod ports;

@@ -1,16 +1,20 @@
 //! What SQL is refused, and in what words: where it stands in the pipeline file, why, and what to write instead.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use datafusion::arrow::array::{AsArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Location, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_expr::utils::collect_columns;
 use forebay_schemas::pipeline::{FileError, Pipeline, Spot, nearest};
 
 use crate::transformer::error::reason;
 use crate::transformer::schema::ROW;
+use crate::transformer::step::Step;
 
 const KEY: &[&str] = &["transformer", "sql"];
 /// Why whatever looks at more than one record is refused.
@@ -212,13 +216,28 @@ impl Refusals<'_> {
         Some(self.at(part, message, help))
     }
 
-    /// What the optimiser may still find.
-    pub(super) fn check_optimized(&self, plan: &LogicalPlan) -> Result<(), FileError> {
-        let empty = plan.exists(|node| Ok(matches!(node, LogicalPlan::EmptyRelation(_)))).unwrap_or(false);
-        if empty {
+    /// Refuses a WHERE that looks at no column and is not true: no record would ever pass.
+    pub(super) fn check_steps(&self, steps: &[Step]) -> Result<(), FileError> {
+        let row = RecordBatchOptions::new().with_row_count(Some(1));
+        let nothing = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &row).expect("a row without columns");
+        let never = |step: &Step| match step {
+            Step::Filter(predicate) if collect_columns(predicate).is_empty() => {
+                let value = predicate.evaluate(&nothing).and_then(|value| value.into_array(1));
+                value.is_ok_and(|value| value.as_boolean_opt().is_some_and(|value| !value.has_true()))
+            }
+            _ => false,
+        };
+        if steps.iter().any(never) {
             return Err(self.at(self.word("WHERE"), "no record passes: WHERE is always false", "say in WHERE which records become rows"));
         }
         Ok(())
+    }
+
+    /// Where a column of an expression stands in the SQL.
+    pub(super) fn place(&self, expr: &Expr) -> Option<Range<usize>> {
+        let columns = expr.column_refs();
+        let spans = columns.iter().filter_map(|column| column.spans.first());
+        spans.map(|span| self.offset(span.start)..self.offset(span.end)).min_by_key(|place| place.start)
     }
 
     fn columns(&self, schema: &Schema) -> String {

@@ -1,6 +1,8 @@
 //! Behaviour of the whole transformation.
 
 mod actor;
+mod differential;
+mod numbers;
 mod records;
 mod refusals;
 mod users;

@@ -1,0 +1,67 @@
+"""Runs statements in DuckDB, without its optimiser, over one record at a time.
+
+In: a line of JSON for each statement, with its SQL, the columns and the records as text. Out: a line of JSON for each, with a record's
+columns as text, null when it is filtered out, or what is wrong.
+"""
+
+import json
+import sys
+
+import duckdb
+
+connection = duckdb.connect()
+connection.execute("PRAGMA disable_optimizer")
+connection.execute("SET threads = 1")
+connection.execute("SET ieee_floating_point_ops = false")
+connection.execute("SET TimeZone = 'UTC'")
+
+
+def load(columns, record):
+    """The table `topic` with this one record; a number also by its digits."""
+    cells = []
+    for name, kind in columns:
+        text = record[name]
+        quoted = "NULL" if text is None else "'" + text.replace("'", "''") + "'"
+        if kind == "TIMESTAMP" and text is not None:
+            quoted = "'" + text.replace("T", " ").rstrip("Z") + "'"
+        cells.append(f"CAST({quoted} AS {kind}) AS {name}")
+        if kind == "DOUBLE":
+            cells.append(f"CAST({quoted} AS VARCHAR) AS {name}_digits")
+    connection.execute("CREATE OR REPLACE TEMP TABLE topic AS SELECT " + ", ".join(cells))
+
+
+def shown(value):
+    """A cell as text: times as microseconds, floats so that they read as the same float."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value)
+    return str(value)
+
+
+def answer(sql, times):
+    """What becomes of the record in the table."""
+    try:
+        result = connection.execute(f"SELECT {', '.join(times)} FROM ({sql})").fetchall()
+    except duckdb.Error as error:
+        return str(error).splitlines()[0]
+    return [shown(value) for value in result[0]] if result else None
+
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    answers = []
+    times = None
+    for record in asked["records"]:
+        load(asked["columns"], record)
+        if times is None:
+            try:
+                described = connection.execute(f"DESCRIBE {asked['sql']}").fetchall()
+            except duckdb.Error as error:
+                answers = [str(error).splitlines()[0]] * len(asked["records"])
+                break
+            times = [f"epoch_us({name})" if kind.startswith("TIMESTAMP") else name for name, kind, *_ in described]
+        answers.append(answer(asked["sql"], times))
+    print(json.dumps(answers), flush=True)
