@@ -1,5 +1,6 @@
 //! `forebay check`: everything that can be known to be wrong before anything starts, and without any server.
 
+use forebay_actors::fetcher::without_secrets;
 use forebay_actors::pipeline::Blueprint;
 use forebay_schemas::pipeline::Pipeline;
 use serde_json::json;
@@ -69,7 +70,7 @@ pub(crate) fn check(global: &Global, talk: &Talk, args: &Args) -> Result<(), End
 /// The way of a record through the pipeline, in a line.
 fn way(pipeline: &Pipeline) -> String {
     let mut way = Vec::new();
-    way.extend(pipeline.fetcher.as_ref().map(|fetcher| fetcher.url.clone()));
+    way.extend(pipeline.fetcher.as_ref().map(|fetcher| without_secrets(&fetcher.url)));
     way.push(format!("topic {}", pipeline.kafka.topic));
     if let (Some(cassandra), Some(writer)) = (&pipeline.cassandra, &pipeline.writer) {
         way.push(format!("table {}.{}", cassandra.keyspace, writer.table));

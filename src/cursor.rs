@@ -144,7 +144,7 @@ fn set(global: &Global, talk: &Talk, act: &Act, to: &Position) -> Result<(), End
     let done = reason.is_some() && setting.changes();
     if let Some(reason) = reason.filter(|_| done) {
         crate::run::on_actor_thread(async {
-            let running = crate::run::start(pipeline, Vec::new(), false).await?;
+            let running = crate::run::start(pipeline, Vec::new(), false, None).await?;
             let end = running.set_cursor(&setting, reason).await.map_err(|error| failed(&error));
             crate::run::stop(&running).await?;
             end

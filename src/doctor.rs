@@ -2,12 +2,13 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use forebay_actors::broker;
-use forebay_actors::pipeline::Blueprint;
+use forebay_actors::fetcher::without_secrets;
+use forebay_actors::pipeline::{Blueprint, Probe, probe};
 use forebay_actors::store::{Store, StoreError};
-use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::pipeline::{Bytes, FetcherTable, Pipeline};
 use serde_json::json;
 
 use crate::Global;
@@ -17,7 +18,8 @@ use crate::talk::Talk;
 /// Flags of `doctor`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Asks Kafka, Cassandra and the API, tries the data directory and the API's port. Exit code 3 when something is missing.
+Asks Kafka and Cassandra, takes the first page of the API as a fetch would (nothing of it is kept), tries the data directory, its disk and
+the API's port. Exit code 3 when something is missing.
 
 Examples:
   forebay doctor
@@ -43,6 +45,7 @@ pub(crate) fn doctor(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
         let mut findings = vec![
             Finding { what: format!("pipeline file {}", pipeline.source.path.display()), found: Ok("it makes sense".into()) },
             data_dir(&pipeline.data_dir()),
+            room(&pipeline.data_dir()),
             api_port(pipeline),
             kafka(pipeline, args.timeout).await,
         ];
@@ -50,7 +53,7 @@ pub(crate) fn doctor(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
             findings.push(store(&blueprint, args.timeout).await);
         }
         if let Some(fetcher) = &pipeline.fetcher {
-            findings.push(api(&fetcher.url, args.timeout).await);
+            findings.push(api(&blueprint, fetcher, args.timeout).await);
         }
         Ok::<_, End>(findings)
     })?;
@@ -165,11 +168,41 @@ async fn store(blueprint: &Blueprint, timeout: Duration) -> Finding {
     Finding { what: format!("Cassandra {}", Store::describe_of(&blueprint.pipeline)), found }
 }
 
-async fn api(url: &str, timeout: Duration) -> Finding {
-    let found = match reqwest::Client::new().get(url).timeout(timeout).send().await {
-        Ok(answer) if answer.status().is_success() => Ok(format!("answers {}", answer.status())),
-        Ok(answer) => Err(format!("answers {}; look at [fetcher] url and headers", answer.status())),
-        Err(cause) => Err(format!("{}; look at [fetcher] url", forebay_tui::root_cause(&cause))),
+/// The first page, asked for and read as the fetcher, the producer and the transformer would.
+async fn api(blueprint: &Blueprint, fetcher: &FetcherTable, timeout: Duration) -> Finding {
+    let asked = async {
+        let taken = probe(blueprint, SystemTime::now()).await.unwrap_or_else(|| Ok(Probe::default()));
+        taken.map_err(|error| format!("{error}; look at [fetcher]"))
     };
-    Finding { what: format!("API {url}"), found }
+    let found = in_time(timeout, "[fetcher] url", asked).await.and_then(|probe| judged(&probe));
+    Finding { what: format!("API {}", without_secrets(&fetcher.url)), found }
+}
+
+/// What came of the first page. That some of its records are bad is said; that all are is a mistake in the pipeline file.
+fn judged(probe: &Probe) -> Result<String, String> {
+    let Probe { records, has_next, rejected, reason, rows } = probe;
+    let next = if *has_next { ", and names a next page" } else { "" };
+    let bad = reason.as_ref().map(|reason| format!("; {rejected} would be dead letters, the first: {reason}")).unwrap_or_default();
+    match (records, rows) {
+        (0, _) => Ok(format!("answers a page without records{next}; keys, schema and SQL are not tried")),
+        (records, _) if rejected == records => {
+            Err(format!("answers {records} records, and each would be a dead letter, the first: {}", reason.as_deref().unwrap_or_default()))
+        }
+        (records, Some(rows)) => Ok(format!("answers {records} records, which make {rows} rows{next}{bad}")),
+        (records, None) => Ok(format!("answers {records} records, each with a key{next}{bad}")),
+    }
+}
+
+/// The least room on the disk that is no reason for a word: as the alert ForebayDiskFills has it.
+const ROOM: u64 = 1 << 30;
+
+fn room(path: &Path) -> Finding {
+    let found = match forebay_actors::telemetry::free_bytes(path) {
+        None => Ok("the system does not say".into()),
+        Some(free) if free < ROOM => {
+            Err(format!("{} are left; the journal and the embedded ends need more than that to go on", Bytes(free)))
+        }
+        Some(free) => Ok(format!("{} are left", Bytes(free))),
+    };
+    Finding { what: format!("disk of {}", path.display()), found }
 }

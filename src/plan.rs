@@ -9,7 +9,8 @@ use forebay_actors::pipeline::{Blueprint, journal_dir, outlook};
 use forebay_actors::store::{Store, TableLook};
 use forebay_schemas::api::DesiredState;
 use forebay_schemas::event::Origin;
-use forebay_schemas::plan::{FetchPlan, GroupPlan, RunPlan, StartPlan, Step, TablePlan, TopicPlan};
+use forebay_schemas::pipeline::{Bytes, Span};
+use forebay_schemas::plan::{FetchPlan, GroupPlan, RetentionPlan, RunPlan, StartPlan, Step, TablePlan, TopicPlan};
 
 use crate::Global;
 use crate::doctor::{in_time, kafka_of, store_in_time};
@@ -94,6 +95,10 @@ fn text(plan: &RunPlan) -> String {
     }
     plan.group.iter().for_each(|it| group(&mut text, it));
     plan.fetch.iter().for_each(|it| fetch(&mut text, it));
+    if let Some(RetentionPlan { bytes, seconds }) = plan.retention {
+        let (bytes, time) = (Bytes(bytes), Span(Duration::from_secs(seconds)));
+        put(&mut text, &format!("retention of the embedded topics: {bytes}, {time}; a record that is not written stays"));
+    }
     let journal = &plan.journal;
     match journal.last {
         0 => put(&mut text, &format!("journal {}: begins", journal.folder)),

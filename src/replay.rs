@@ -72,7 +72,7 @@ pub(crate) fn replay(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
         return ask(global, talk, args, from);
     }
     let moves = crate::run::on_actor_thread(async {
-        let running = crate::run::start(pipeline, Vec::new(), false).await?;
+        let running = crate::run::start(pipeline, Vec::new(), false, None).await?;
         let end = async {
             let moves = plan(&running, &from).await?;
             if args.yes && moves.iter().any(|each| each.to.is_some()) {

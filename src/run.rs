@@ -13,11 +13,11 @@ use clap::ValueEnum;
 use forebay_actors::api::Listener;
 use forebay_actors::kernel::Exit;
 use forebay_actors::kernel::clock::SystemClock;
-use forebay_actors::pipeline::{Blueprint, Options, Role, Running, StartError};
+use forebay_actors::pipeline::{Blueprint, DataDirLock, Options, Role, Running, StartError};
 use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::summary::Summary;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Global;
 use crate::end::End;
@@ -27,7 +27,7 @@ use crate::talk::{self, Talk};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  forebay run                                  until SIGTERM or ctrl-c, which drain and commit
+  forebay run                                  until SIGTERM, SIGHUP or ctrl-c, which drain and commit
   forebay run -c users.toml --log-format json  for a service
   forebay run --monitor 2>forebay.log          watched here, for as long as it is
   forebay run --until-idle --json              fetch once, write all there is, print a summary
@@ -81,7 +81,8 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
     let pipeline = crate::load_pipeline(global)?;
     let roles = args.roles.iter().copied().map(Role::from).collect();
     let summary = on_actor_thread(async {
-        let running = start(pipeline.clone(), roles, args.until_idle).await?;
+        let stop_signals = StopSignals::catch()?;
+        let running = start(pipeline.clone(), roles, args.until_idle, None).await?;
         let idle = async {
             if !args.until_idle {
                 std::future::pending::<()>().await;
@@ -108,7 +109,7 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
             end = left => end,
             desired = held => Err(never_idle(&desired)),
             end = idle => end,
-            () = asked_to_stop() => if args.until_idle { Err(End::failed("stopped before it was idle", "run it again: it goes on where it was")) } else { Ok(()) },
+            () = stop_signals.received() => if args.until_idle { Err(End::failed("stopped before it was idle", "run it again: it goes on where it was")) } else { Ok(()) },
             exit = running.exited() => return Err(escalated(&exit)),
         };
         let summary = stop(&running).await?;
@@ -137,16 +138,23 @@ pub(crate) fn on_actor_thread<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Starts a pipeline after everything that can be checked is checked.
-pub(crate) async fn start(pipeline: Pipeline, roles: Vec<Role>, fetch_once: bool) -> Result<Running, End> {
+///
+/// `held` is the lock of the data directory, where the caller has it already.
+pub(crate) async fn start(pipeline: Pipeline, roles: Vec<Role>, fetch_once: bool, held: Option<DataDirLock>) -> Result<Running, End> {
     crate::logging::name_pipeline(&pipeline.meta.name);
     let listener = if roles.contains(&Role::Api) { Some(listen(&pipeline)?) } else { None };
     let blueprint = Blueprint::draw(pipeline)?;
-    let options = Options { roles, fetch_once, listener, clock: Arc::new(SystemClock), seed: rand::random() };
-    forebay_actors::pipeline::start(&blueprint, options).map_err(|error| match error {
+    let options = Options { roles, fetch_once, listener, clock: Arc::new(SystemClock), seed: rand::random(), held };
+    forebay_actors::pipeline::start(&blueprint, options).map_err(|error| unstartable(&error))
+}
+
+/// The end of a pipeline that can't start at all.
+pub(crate) fn unstartable(error: &StartError) -> End {
+    match error {
         StartError::DataDir { .. } => End::environment(error.to_string(), "set [pipeline] data_dir to a folder that you may write to"),
         StartError::Locked(_) | StartError::Broker(_) | StartError::Ledger(_) => End::environment(error.to_string(), ""),
         StartError::Token(_) => End::usage(error.to_string(), "see [api] tokens"),
-    })
+    }
 }
 
 /// Takes the API's port, so that a taken one is an error before anything starts.
@@ -189,17 +197,41 @@ fn listen_at(path: &Path) -> Result<Listener, End> {
     Ok(Listener::Unix(Arc::new(listener)))
 }
 
-/// Comes back at ctrl-c or SIGTERM. A second one ends the process at once: the next start redoes what was in flight.
-pub(crate) async fn asked_to_stop() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        tracing::error!("signals can't be caught; stop the process by SIGKILL");
-        return std::future::pending().await;
-    };
-    let code = tokio::select! { _ = interrupt.recv() => 130, _ = terminate.recv() => 143 };
-    tokio::spawn(async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        std::process::exit(code);
-    });
+/// The signals that ask for an ordered stop: SIGINT (ctrl-c), SIGTERM, and SIGHUP, which comes when the terminal is closed.
+pub(crate) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl StopSignals {
+    /// Catches the signals from here on. To be called before anything starts, so that one that comes during the start is not lost, nor
+    /// ends the process without a drain.
+    ///
+    /// # Errors
+    /// When the system does not let them be caught.
+    pub(crate) fn catch() -> Result<Self, End> {
+        let catch = |kind| signal(kind).map_err(|cause| End::environment(format!("signals can't be caught: {cause}"), ""));
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            hang_up: catch(SignalKind::hangup())?,
+        })
+    }
+
+    /// Comes back at the first signal. A second one ends the process at once: the next start does again what was in flight. A second
+    /// SIGHUP does not, since a terminal that is closed sends it to each process of its session, and so does the shell.
+    pub(crate) async fn received(mut self) {
+        let code = tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+            _ = self.hang_up.recv() => 129,
+        };
+        tokio::spawn(async move {
+            tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
+            std::process::exit(code);
+        });
+    }
 }
 
 /// Stops the pipeline in order: what is in flight is written and committed first.

@@ -187,6 +187,61 @@ fn doctor_finds_nothing_missing_where_all_is_embedded() {
 }
 
 #[test]
+fn doctor_asks_as_a_fetch_does_and_reads_the_answer_up_to_the_rows() {
+    let api = TestApi::for_who_shows("authorization: Bearer of-the-file", |_| Answer::users(0, 3));
+    let headers = "headers = { Authorization = \"Bearer of-the-file\" }";
+    let found = |job: &Job, key: &str| {
+        let end = job.forebay(&["doctor", "--json"]);
+        let answer: Value = serde_json::from_slice(&end.stdout).unwrap();
+        let finding = answer["findings"].as_array().unwrap().iter().find(|f| f["what"].as_str().unwrap().starts_with(key)).unwrap().clone();
+        (end.status.code().unwrap(), finding["says"].as_str().unwrap().to_owned())
+    };
+    let job = || Job::new("embedded", "embedded").fetching(&api.url, None);
+    assert_eq!(found(&job().with_fetcher(headers), "API http"), (0, "answers 3 records, which make 3 rows".to_owned()));
+    let (code, says) = found(&job(), "API http");
+    assert!(code == 3 && says.contains("401") && says.contains("[fetcher]"), "{says}");
+
+    let nowhere = TestApi::start(|_| Answer::ok("{\"items\":[]}".to_owned()));
+    let (code, says) = found(&Job::new("embedded", "embedded").fetching(&nowhere.url, None), "API http");
+    assert!(code == 3 && says.contains("fetcher.records = \"/results\" finds nothing"), "{says}");
+
+    let keyless = TestApi::start(|_| Answer::ok("{\"results\":[{\"id\":1},{\"id\":2}]}".to_owned()));
+    let (code, says) = found(&Job::new("embedded", "embedded").fetching(&keyless.url, None), "API http");
+    assert!(code == 3 && says.contains("2 records, and each would be a dead letter") && says.contains("no key"), "{says}");
+
+    let half = TestApi::start(|n| Answer::ok(format!("{{\"results\":[{},{{\"id\":{n}}}]}}", support::user(1, 1))));
+    let (code, says) = found(&Job::new("embedded", "embedded").fetching(&half.url, None), "API http");
+    assert!(code == 0 && says.contains("2 records, which make 1 rows; 1 would be dead letters"), "{says}");
+}
+
+#[test]
+fn neither_check_nor_doctor_says_what_is_secret_in_an_address() {
+    let job = Job::new("embedded", "embedded").fetching("http://user:S3cretPw@127.0.0.1:9/weather?q=Lyon&appid=SECRETKEY123", None);
+    for args in [&["check"][..], &["check", "--json"], &["doctor", "--timeout", "3s"], &["doctor", "--timeout", "3s", "--json"]] {
+        let end = job.forebay(args);
+        let all = format!("{}{}", String::from_utf8_lossy(&end.stdout), said(&end));
+        assert!(!all.contains("S3cretPw") && !all.contains("SECRETKEY123"), "{args:?}: {all}");
+    }
+}
+
+#[test]
+fn a_retention_belongs_to_the_embedded_broker_and_has_its_bounds() {
+    let check = |kafka: &str, retention: &str| {
+        let end = Job::new(kafka, "embedded").with(&format!("[kafka.retention]\n{retention}")).forebay(&["check"]);
+        (end.status.code().unwrap(), said(&end))
+    };
+    assert_eq!(check("embedded", "bytes = \"200MiB\"\ntime = \"1h\"").0, 0);
+    for (kafka, retention, says) in [
+        ("127.0.0.1:9092", "bytes = \"200MiB\"", "is of the embedded broker"),
+        ("embedded", "bytes = \"1MiB\"", "use 16.0 MiB to"),
+        ("embedded", "time = \"1s\"", "use 1m to"),
+    ] {
+        let (code, said) = check(kafka, retention);
+        assert!(code == 2 && said.contains(says), "{said}");
+    }
+}
+
+#[test]
 fn a_plan_names_the_servers_that_are_away_with_their_remedies_and_exits_with_3() {
     let job = Job::new("127.0.0.1:9", "127.0.0.1:9").fetching("http://127.0.0.1:9/", Some("10s"));
     let (code, plan) = plan(&job, &["--timeout", "4s"]);

@@ -62,6 +62,87 @@ fn a_broken_person_of_the_demo_is_a_dead_letter_and_none_is_lost() {
 }
 
 #[test]
+fn a_second_demo_in_a_folder_leaves_the_data_of_the_first_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = |duration: &'static str| {
+        let mut command = forebay();
+        command.args(["demo", "--duration", duration, "--json", "--rate", "500"]).current_dir(dir.path());
+        command
+    };
+    let first = std::thread::spawn({
+        let command = demo("6s");
+        move || output(command)
+    });
+    let table = dir.path().join(".forebay/demo/data/store.db");
+    while !table.exists() {
+        assert!(!first.is_finished(), "the first demo ended early");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let second = output(demo("1s"));
+    assert_eq!(second.status.code(), Some(3));
+    let refused = String::from_utf8_lossy(&second.stdout).into_owned();
+    assert!(refused.contains("another demo runs in") && refused.contains("--dir"), "{refused}");
+    let first = first.join().unwrap();
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    let summary: Value = serde_json::from_slice(&first.stdout).unwrap();
+    let mut command = forebay();
+    command.args(["query", "-c", ".forebay/demo/forebay.toml", "--json", "SELECT count(*) AS n FROM users_stream"]).current_dir(dir.path());
+    let rows: Value = serde_json::from_slice(&output(command).stdout).unwrap();
+    assert_eq!(rows["n"], summary["written"], "all that the first one wrote is there");
+}
+
+#[test]
+fn a_terminal_that_is_closed_drains_as_sigterm_does() {
+    let api = TestApi::start(|n| Answer::users(n * 100, n * 100 + 100));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
+    let running = job.start(&[], &[]);
+    running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    let status = running.stop_by("-HUP");
+    assert!(status.success(), "{status}");
+    assert_eq!(job.events("PipelineStopped").last().unwrap()["data"]["clean"], true);
+}
+
+#[test]
+fn a_process_is_ready_only_when_the_topics_and_the_table_are_there() {
+    let ready = |running: &support::Running| support::http::Http::new(running.url()).get("/readyz");
+    let job = Job::new("127.0.0.1:9", "embedded");
+    let away = job.start(&[], &[]);
+    away.wait_until("it answers", |_| true);
+    let not_yet = ready(&away);
+    not_yet.problem(503, "pipeline.not_ready");
+    assert!(not_yet.body["detail"].as_str().unwrap().contains("the topic and its dead-letter topic are not found yet"), "{not_yet:?}");
+    let job = Job::new("embedded", "embedded");
+    let there = job.start(&[], &[]);
+    there.wait_until("it is ready", |_| ready(&there).status == 200);
+    assert!(there.stop().success());
+}
+
+#[test]
+fn the_embedded_topic_is_bounded_and_gives_up_only_what_is_written() {
+    const PAGE: u32 = 500;
+    let last = 60_000 / PAGE;
+    let api = TestApi::start(move |n| Answer::users(n.min(last) * PAGE, (n.min(last) + 1) * PAGE));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("20ms")).with("[kafka.retention]\nbytes = \"16MiB\"");
+    let running = job.start(&[], &[]);
+    let bytes = |s: &Value, key: &str| s["disk"]["topic"][key].as_u64().unwrap_or(0);
+    let all = u64::from((last + 1) * PAGE);
+    running.wait_until("all users are written and the first of their records are gone", |s| {
+        s["totals"]["written"].as_u64().unwrap() >= all && bytes(s, "removed_records") > 10_000
+    });
+    running.wait_until("the topic is under its bound", |s| {
+        let held: i64 = s["partitions"].as_array().unwrap().iter().map(|p| p["end"].as_i64().unwrap() - p["begin"].as_i64().unwrap()).sum();
+        held < 40_000
+    });
+    assert!(running.stop().success());
+    let rows = job.query("SELECT count(DISTINCT id) AS n FROM users_stream")[0]["n"].as_u64().unwrap();
+    assert_eq!(rows, all, "what was removed had been written");
+    let summary = job.run_until_idle();
+    assert_eq!(summary["restarts"], 0, "the next process goes on behind what was removed");
+    let plan = support::plan(&job, &[]).1;
+    assert_eq!(plan["retention"], serde_json::json!({ "bytes": 16 << 20, "seconds": 7 * 24 * 60 * 60 }));
+}
+
+#[test]
 fn a_stop_drains_and_the_next_run_goes_on_where_it_was() {
     let api = TestApi::start(|n| Answer::users(n * 100, n * 100 + 100));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));

@@ -138,6 +138,50 @@ fn cassandra_restarted_in_mid_run_costs_no_row() {
     complete(running, &job, kafka.bootstrap(), &cassandra);
 }
 
+/// What must be said of a server that is frozen within ten seconds, with the time of a look.
+const FROZEN: Duration = Duration::from_secs(11);
+
+#[test]
+fn a_kafka_that_is_frozen_is_said_within_ten_seconds_and_costs_no_record() {
+    let mut kafka = Kafka::start();
+    let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
+    let job = Job::new(kafka.bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("20ms"));
+    let running = job.start(&[], &[]);
+    running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    kafka.pause();
+    std::thread::sleep(FROZEN);
+    let snapshot = running.snapshot();
+    for actor in ["root/egress/consumer", "root/ingest/producer"] {
+        let actor = Running::actor(&snapshot, actor);
+        assert!(actor["note"].as_str().unwrap_or_default().contains("has not answered for"), "{actor:#}");
+    }
+    kafka.resume();
+    let before = running.snapshot()["totals"]["written"].as_u64().unwrap();
+    running.wait_until("it flows again", |s| s["totals"]["written"].as_u64().unwrap() > before + 500);
+    running.wait_until("it says so no longer", |s| !says(s, "has not answered"));
+    complete(running, &job, kafka.bootstrap(), Cassandra::shared());
+}
+
+#[test]
+fn a_cassandra_that_is_frozen_is_said_within_ten_seconds_also_while_there_is_nothing_to_write() {
+    let mut cassandra = Cassandra::start(CommitlogSync::Batch);
+    let kafka = Kafka::shared();
+    let job = Job::new(kafka.bootstrap(), &cassandra.contact_point());
+    kafka.create_topic(&job.topic, 4);
+    produce(kafka.bootstrap(), &job.topic, users(100));
+    let running = job.start(&["--roles", "egress,api"], &[]);
+    running.wait_until("all is written", |s| s["totals"]["written"] == 100);
+    cassandra.pause();
+    std::thread::sleep(FROZEN);
+    let writer = Running::actor(&running.snapshot(), "root/egress/writer");
+    assert!(writer["note"].as_str().unwrap_or_default().contains("no node is connected"), "{writer:#}");
+    cassandra.resume();
+    running.wait_until("it says so no longer", |s| !says(s, "cassandra"));
+    produce(kafka.bootstrap(), &job.topic, (100..200).map(|n| (support::user_id(n), user(n, 1).into_bytes())));
+    running.wait_until("the rest is written", |s| s["totals"]["written"] == 200);
+    assert!(running.stop().success());
+}
+
 #[test]
 fn servers_that_are_away_at_the_start_are_waited_for() {
     let mut cassandra = Cassandra::start(CommitlogSync::Batch);

@@ -35,6 +35,9 @@ pub struct RunPlan {
     /// The fetch; absent where the pipeline begins at the topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch: Option<FetchPlan>,
+    /// What the embedded broker keeps of its topics; absent with a real one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionPlan>,
     /// The journal.
     pub journal: JournalPlan,
 }
@@ -47,6 +50,16 @@ pub struct Warning {
     pub code: String,
     /// What it is, with the line of the file where it has one, and what to do where that is not meant.
     pub what: String,
+}
+
+/// What the embedded broker keeps of its topics. A record that is not written stays, whatever this says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RetentionPlan {
+    /// The bytes that the topics may take together.
+    pub bytes: u64,
+    /// How long a record is kept, seconds.
+    pub seconds: u64,
 }
 
 /// What becomes of something that `run` needs.

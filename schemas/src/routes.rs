@@ -388,8 +388,8 @@ pub const ROUTES: &[Route] = &[
         ..look(
             "/readyz",
             "readyz",
-            "Whether every actor is at work.",
-            &[Answer { status: 200, content: Content::Text, what: "Every one is" }],
+            "Whether the topics and the table are there and every actor is at work.",
+            &[Answer { status: 200, content: Content::Text, what: "They are" }],
         )
     },
     look(

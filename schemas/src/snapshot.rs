@@ -80,6 +80,41 @@ pub struct Snapshot {
     /// does not read the topic, and in older recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger_micros: Option<u64>,
+    /// What the process has on the disk; absent before it was first measured, and in older recordings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskView>,
+}
+
+/// What a process has on the disk, and how much room is left there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct DiskView {
+    /// Bytes that the process may still take on the file system of its data directory; absent where the system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+    /// All bytes of that file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    /// Bytes of the journal.
+    pub journal_bytes: u64,
+    /// The embedded broker's topics; absent with a real broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<TopicDiskView>,
+    /// Bytes of the embedded table; absent with Cassandra.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_bytes: Option<u64>,
+}
+
+/// The topics of the embedded broker on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TopicDiskView {
+    /// Bytes of its files, free room in them included.
+    pub bytes: u64,
+    /// `[kafka] retention.bytes`: what the records may take. The files can be larger while more than that waits to be written, and stay so.
+    pub limit_bytes: u64,
+    /// Records that were removed since the process started because they were over `[kafka] retention`.
+    pub removed_records: u64,
 }
 
 /// How many runs there are.

@@ -4,13 +4,14 @@
 pub(crate) mod api;
 mod people;
 
+use std::ffi::OsStr;
 use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forebay_actors::pipeline::{Role, Running};
+use forebay_actors::pipeline::{DataDirLock, Role, Running, StartError};
 use forebay_schemas::api::DesiredState;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::Snapshot;
@@ -18,7 +19,7 @@ use forebay_schemas::snapshot::Snapshot;
 use crate::Global;
 use crate::api_client::address_of;
 use crate::end::End;
-use crate::run::{asked_to_stop, escalated, on_actor_thread, say_summary, start, stop};
+use crate::run::{StopSignals, escalated, on_actor_thread, say_summary, start, stop, unstartable};
 use crate::talk::{self, LogFormat, Talk};
 
 /// Flags of `demo`.
@@ -75,11 +76,12 @@ pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End>
         talk.say(&format!("demo: {} records/s from a local API, through the embedded broker, into {}", args.rate, args.dir.display()));
     }
     let summary = on_actor_thread(async {
+        let stop_signals = StopSignals::catch()?;
         let people = api::start(api::ApiOptions { bad_every: args.bad_every, ..api::ApiOptions::default() })
             .await
             .map_err(|cause| End::environment(format!("the demo's API can't listen on 127.0.0.1: {cause}"), ""))?;
-        let pipeline = write_pipeline(args, &people.url)?;
-        let running = start(pipeline.clone(), Role::ALL.to_vec(), false).await?;
+        let (pipeline, lock) = write_pipeline(args, &people.url)?;
+        let running = start(pipeline.clone(), Role::ALL.to_vec(), false, Some(lock)).await?;
         if !live && global.log_format == LogFormat::Text {
             talk.say(&format!("its API is at {}", address_of(&pipeline)));
         }
@@ -90,7 +92,7 @@ pub(crate) fn demo(global: &Global, talk: &Talk, args: &Args) -> Result<(), End>
             }
         };
         let enough = async {
-            tokio::select! { () = over => {}, () = asked_to_stop() => {} }
+            tokio::select! { () = over => {}, () = stop_signals.received() => {} }
         };
         tokio::select! {
             end = watch(talk, &running, &pipeline, live, enough) => end?,
@@ -165,15 +167,19 @@ async fn drain(talk: &Talk, running: &Running) {
     }
 }
 
-/// Writes the example's pipeline file with the demo's ends, in a folder begun afresh.
-fn write_pipeline(args: &Args, url: &str) -> Result<Pipeline, End> {
+/// The demo's data directory, in its folder.
+const DATA_DIR: &str = "data";
+
+/// Writes the example's pipeline file with the demo's ends, in a folder begun afresh. The data directory stays locked from before anything
+/// of an earlier demo is removed: that of a demo that still runs is left alone.
+fn write_pipeline(args: &Args, url: &str) -> Result<(Pipeline, DataDirLock), End> {
     let dir = &args.dir;
     let unwritable = |path: &Path, cause: &std::io::Error| {
         End::environment(format!("can't write {}: {cause}", path.display()), "name another folder with --dir FOLDER")
     };
     let path = dir.join("forebay.toml");
     match std::fs::read_to_string(&path) {
-        Ok(text) if text.starts_with(MARK) => std::fs::remove_dir_all(dir).map_err(|cause| unwritable(dir, &cause))?,
+        Ok(text) if text.starts_with(MARK) => {}
         Ok(_) => {
             return Err(End::usage(
                 format!("{} holds a pipeline file that is not the demo's", dir.display()),
@@ -185,13 +191,21 @@ fn write_pipeline(args: &Args, url: &str) -> Result<Pipeline, End> {
         }
         Err(_) => {}
     }
-    std::fs::create_dir_all(dir).map_err(|cause| unwritable(dir, &cause))?;
+    let data_dir = dir.join(DATA_DIR);
+    let lock = DataDirLock::take(&data_dir).map_err(|error| match error {
+        StartError::Locked(_) => End::environment(
+            format!("another demo runs in {}, and its data is left alone", dir.display()),
+            "stop it, or name another folder with --dir FOLDER",
+        ),
+        error => unstartable(&error),
+    })?;
+    clear(dir, DATA_DIR.as_ref()).and_then(|()| clear(&data_dir, DataDirLock::FILE.as_ref())).map_err(|cause| unwritable(dir, &cause))?;
     let (every, results) = pace(args.rate);
     let fetcher = format!("url = \"{url}/api/?results={results}\"");
     let text = format!("{MARK}\n{}", crate::init::PIPELINE);
     let text = replace_value(&text, "url", &fetcher)?;
     let text = replace_value(&text, "every", &format!("every = \"{}ms\"", every.as_millis()))?;
-    let text = replace_value(&text, "data_dir", "data_dir = \"data\"")?;
+    let text = replace_value(&text, "data_dir", &format!("data_dir = \"{DATA_DIR}\""))?;
     let text = match listen(args.listen)? {
         Some(address) => replace_value(&text, "listen", &format!("listen = \"{address}\""))?,
         None => text,
@@ -199,7 +213,23 @@ fn write_pipeline(args: &Args, url: &str) -> Result<Pipeline, End> {
     for (path, text) in [(&path, text.as_str()), (&dir.join(crate::init::SCHEMA_NAME), crate::init::SCHEMA)] {
         std::fs::write(path, text).map_err(|cause| unwritable(path, &cause))?;
     }
-    Ok(forebay_schemas::pipeline::load(&path)?)
+    Ok((forebay_schemas::pipeline::load(&path)?, lock))
+}
+
+/// Removes all that is in a folder but one entry.
+fn clear(dir: &Path, kept: &OsStr) -> std::io::Result<()> {
+    for entry in dir.read_dir()? {
+        let entry = entry?;
+        if entry.file_name() == kept {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts a line in place of the one of the example that sets `key`.
@@ -256,7 +286,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let listens = |address: &str| {
             let args = Args { listen: Some(address.parse().unwrap()), ..args(dir.path().join("demo")) };
-            write_pipeline(&args, "http://127.0.0.1:1").map(|pipeline| pipeline.api.listen)
+            write_pipeline(&args, "http://127.0.0.1:1").map(|(pipeline, _)| pipeline.api.listen)
         };
         let free = listens("127.0.0.1:0").unwrap();
         assert!(free.starts_with("127.0.0.1:") && !free.ends_with(":0"), "{free}");
@@ -270,11 +300,22 @@ mod tests {
     fn the_demo_s_pipeline_file_is_the_example_with_its_own_ends() {
         let dir = tempfile::tempdir().unwrap();
         let args = args(dir.path().join("demo"));
-        let pipeline = write_pipeline(&args, "http://127.0.0.1:1").unwrap();
+        let (pipeline, lock) = write_pipeline(&args, "http://127.0.0.1:1").unwrap();
         assert_eq!(pipeline.fetcher.as_ref().unwrap().url, "http://127.0.0.1:1/api/?results=50");
         assert!(pipeline.kafka.is_embedded() && pipeline.cassandra.as_ref().unwrap().is_embedded());
         assert!(pipeline.data_dir().starts_with(dir.path()));
-        write_pipeline(&args, "http://127.0.0.1:2").expect("a folder of the demo is begun afresh");
+        let table = pipeline.data_dir().join("store.db");
+        std::fs::write(&table, "rows").unwrap();
+        let second = write_pipeline(&args, "http://127.0.0.1:2").expect_err("the first one runs");
+        assert!(format!("{second:?}").contains("another demo runs in"), "{second:?}");
+        assert_eq!(std::fs::read_to_string(&table).unwrap(), "rows", "what a demo that runs has written is left alone");
+        assert_eq!(
+            forebay_schemas::pipeline::load(&args.dir.join("forebay.toml")).unwrap().fetcher.unwrap().url,
+            "http://127.0.0.1:1/api/?results=50"
+        );
+        drop(lock);
+        write_pipeline(&args, "http://127.0.0.1:2").expect("a folder of a demo that ended is begun afresh");
+        assert!(!table.exists());
     }
 
     #[test]

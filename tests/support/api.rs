@@ -71,8 +71,20 @@ impl TestApi {
         Self::answering(move |n, _| answer(n))
     }
 
+    /// The same for who shows a header, such as `authorization: Bearer x`; anybody else gets a 401.
+    pub(crate) fn for_who_shows(header: &'static str, answer: impl Fn(u32) -> Answer + Send + 'static) -> Self {
+        Self::hearing(move |n, _, headers| match headers.iter().any(|shown| shown.eq_ignore_ascii_case(header)) {
+            true => answer(n),
+            false => Answer { status: "401 Unauthorized", body: "who are you?".into() },
+        })
+    }
+
     /// The same; `answer` gets what was asked for also, such as `/?since=7`.
     pub(crate) fn answering(answer: impl Fn(u32, &str) -> Answer + Send + 'static) -> Self {
+        Self::hearing(move |n, path, _| answer(n, path))
+    }
+
+    fn hearing(answer: impl Fn(u32, &str, &[String]) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicU32::new(0));
@@ -81,9 +93,9 @@ impl TestApi {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let n = count.fetch_add(1, Ordering::SeqCst);
-                let _ = serve(stream, |path| {
+                let _ = serve(stream, |path, headers| {
                     asked.lock().unwrap().push(path.to_owned());
-                    answer(n, path)
+                    answer(n, path, headers)
                 });
             }
         });
@@ -101,16 +113,18 @@ impl TestApi {
     }
 }
 
-fn serve(stream: TcpStream, answer: impl FnOnce(&str) -> Answer) -> std::io::Result<()> {
+fn serve(stream: TcpStream, answer: impl FnOnce(&str, &[String]) -> Answer) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut headers = Vec::new();
     line.clear();
     while reader.read_line(&mut line)? > 2 {
+        headers.push(line.trim_end().to_owned());
         line.clear();
     }
-    let answer = answer(&path);
+    let answer = answer(&path, &headers);
     let mut stream = stream;
     write!(
         stream,

@@ -379,8 +379,13 @@ impl Running {
     }
 
     /// SIGTERM, and the exit status.
-    pub(crate) fn stop(mut self) -> ExitStatus {
-        self.signal("-TERM");
+    pub(crate) fn stop(self) -> ExitStatus {
+        self.stop_by("-TERM")
+    }
+
+    /// A signal that asks for a stop, and the exit status.
+    pub(crate) fn stop_by(mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
         self.ended()
     }
 

@@ -8,7 +8,8 @@ use forebay_schemas::event::{Event, Origin, Place, Recorded, Start};
 use forebay_schemas::offset::{Range, Ranges};
 use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
 use forebay_schemas::snapshot::{
-    ActorState, ActorView, AlertView, BatchView, EdgeView, NodeView, PartitionView, RunTotals, Snapshot, StageView, StoreView, Totals,
+    ActorState, ActorView, AlertView, BatchView, DiskView, EdgeView, NodeView, PartitionView, RunTotals, Snapshot, StageView, StoreView,
+    Totals,
 };
 use forebay_schemas::summary::Latency;
 
@@ -418,6 +419,13 @@ pub(crate) fn later(ms: i64) -> Snapshot {
         durable_seq: 18_204,
         run_totals: RunTotals { open: 1, succeeded: 1, failed: 1, cancelled: 0 },
         trigger_micros: Some(5_000),
+        disk: Some(DiskView {
+            free_bytes: Some(80 << 30),
+            total_bytes: Some(250 << 30),
+            journal_bytes: 12 << 20,
+            topic: None,
+            table_bytes: None,
+        }),
     };
     let writer = &mut look.actors[8];
     writer.last_exit = Some("failed: write timed out after 5 s at 127.0.0.1:9042".to_owned());

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use forebay_schemas::snapshot::Snapshot;
+use forebay_schemas::snapshot::{DiskView, Snapshot};
 use ratatui::text::{Line, Span};
 
 use crate::state::{Folded, plain_findings};
@@ -90,6 +90,9 @@ fn path(folded: &Folded, look: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
             shown.map(|at| format!("{} at {:?}", if at.read.is_empty() { "no params" } else { &at.read }, at.cursor)).collect();
         rows.push(("cursors", format!("{} reads; the last that moved: {}", text::count(source.reads), each.join(", "))));
     }
+    if let Some(disk) = &look.disk {
+        rows.push(("disk", on_disk(disk)));
+    }
     for edge in &look.edges {
         let name = edge.name.replace("->", to);
         let used = format!(
@@ -103,6 +106,20 @@ fn path(folded: &Folded, look: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
     let line =
         |(name, value): (&str, String)| Line::from(vec![Span::styled(format!("{name:<9}"), theme.style(Role::Muted)), Span::raw(value)]);
     rows.into_iter().map(line).collect()
+}
+
+fn on_disk(disk: &DiskView) -> String {
+    let mut parts = vec![format!("journal {}", text::bytes(disk.journal_bytes))];
+    if let Some(topic) = disk.topic {
+        let removed = match topic.removed_records {
+            0 => String::new(),
+            records => format!(", {} removed", text::count(records)),
+        };
+        parts.push(format!("topics {} (retention {}{removed})", text::bytes(topic.bytes), text::bytes(topic.limit_bytes)));
+    }
+    parts.extend(disk.table_bytes.map(|bytes| format!("table {}", text::bytes(bytes))));
+    parts.extend(disk.free_bytes.map(|free| format!("{} free", text::bytes(free))));
+    parts.join(", ")
 }
 
 fn print(line: &Line<'_>, colour: bool) -> String {

@@ -15,14 +15,15 @@ pub(super) async fn healthz(_: Asked) -> Answer {
     Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n"))
 }
 
-/// Ready when every actor is at work; else 503, and which are not.
+/// Ready when the topics and the table are there and every actor is at work; else 503, and what is not.
 pub(super) async fn readyz(state: web::Data<State>, _: Asked) -> Answer {
     let actors = state.parts.viewer.snapshot().actors;
-    let away: Vec<String> = actors
+    let missing = state.parts.viewer.missing().into_iter().map(|need| need.missing().to_owned());
+    let actors = actors
         .into_iter()
         .filter(|actor| !matches!(actor.state, ActorState::Up | ActorState::Ended))
-        .map(|actor| format!("{} is {:?}: {}", actor.path, actor.state, actor.note.or(actor.last_exit).unwrap_or_default()))
-        .collect();
+        .map(|actor| format!("{} is {:?}: {}", actor.path, actor.state, actor.note.or(actor.last_exit).unwrap_or_default()));
+    let away: Vec<String> = missing.chain(actors).collect();
     if away.is_empty() {
         return Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n"));
     }

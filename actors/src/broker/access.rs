@@ -12,6 +12,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::embedded;
@@ -102,6 +103,8 @@ impl Access {
         ]);
         config
             .set("acks", "all")
+            // By these a broker that is connected and does not answer is found out.
+            .set("statistics.interval.ms", "1000")
             .set("enable.idempotence", "true")
             // For ever: a time-out would leave a gap, and may leave the record in the topic all the same.
             .set("message.timeout.ms", "0")
@@ -196,6 +199,24 @@ impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Access({})", self.0.description)
     }
+}
+
+/// How long a broker may leave a request without an answer until it is said to be silent. Shorter than librdkafka's own time-out of 60 s, and
+/// longer than any answer of a broker that works: a fetch is answered within `fetch.wait.max.ms`.
+const SILENT: Duration = Duration::from_secs(5);
+
+/// How long a broker that is connected has sent nothing though it owes an answer, when that is longer than [`SILENT`]: it is frozen, or the
+/// network lost it. The coordinator's connection is left out, since joining a group waits for other members.
+pub(crate) fn silent_for(statistics: &Statistics) -> Option<Duration> {
+    let owes = |broker: &&Broker| broker.state == "UP" && broker.source != "logical" && broker.waitresp_cnt > 0;
+    // A connection that has sent nothing yet says −1.
+    let idle = |broker: &Broker| Duration::from_micros(u64::try_from(broker.rxidle.min(broker.stateage)).unwrap_or(0));
+    statistics.brokers.values().filter(owes).map(idle).filter(|idle| *idle >= SILENT).max()
+}
+
+/// What is said of a broker that is silent for that long.
+pub(crate) fn silence(kafka: &str, silent: Duration) -> String {
+    format!("kafka {kafka} is connected and has not answered for {} s", silent.as_secs())
 }
 
 /// A client's context that sends librdkafka's talk to `tracing` at debug level and keeps its last complaint about a connection, since

@@ -1,24 +1,66 @@
-//! The actor that serves the embedded broker. Guarantee: it ends with [`Exit::Failed`] when the broker does, so that its supervisor
+//! The actor that serves the embedded broker, and removes what is over `[kafka] retention`. Guarantee: it ends with [`Exit::Failed`] when the broker does, so that its supervisor
 //! starts it again on the same files and port; an acknowledged record outlives it. Not guaranteed: that clients are answered while it
 //! starts; they try again by themselves.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use forebay_schemas::pipeline::Pipeline;
+
+use super::access::Access;
 use super::embedded::{self, Address};
-use crate::kernel::{Actor, Class, Cx, Exit};
+use super::retention::{self, Keep, Removed};
+use crate::kernel::{Actor, Class, Cx, Exit, SharedClock};
+use crate::telemetry::Telemetry;
+
+/// How often it looks whether the topics are over their limits.
+const RETAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// The embedded broker.
-#[derive(Debug)]
 pub struct Broker {
     address: Address,
     data_dir: PathBuf,
+    access: Access,
+    keep: Keep,
+    telemetry: Arc<Telemetry>,
+    clock: SharedClock,
+    /// The last trouble of a removal that was said.
+    said: Option<String>,
 }
 
 impl Broker {
-    /// A broker with its files under `data_dir`, to listen at `address`.
-    pub fn new(address: Address, data_dir: PathBuf) -> Self {
-        Self { address, data_dir }
+    /// The broker of a pipeline, to listen at `address`, which `access` reaches.
+    pub fn new(pipeline: &Pipeline, address: Address, access: Access, telemetry: Arc<Telemetry>, clock: SharedClock) -> Self {
+        Self { address, data_dir: pipeline.data_dir(), access, keep: Keep::of(pipeline), telemetry, clock, said: None }
+    }
+
+    /// Removes what is over `[kafka] retention`, and does so again after a while.
+    fn retain(&mut self, cx: &mut Cx<'_, Self>) {
+        let (access, keep, wall) = (self.access.clone(), self.keep.clone(), self.clock.wall());
+        cx.offload(async move { retention::apply(&access, &keep, wall).await }, |broker, removed, cx| {
+            match removed {
+                Ok(Removed { records, letters }) => {
+                    broker.said = None;
+                    broker.telemetry.removed(records + letters);
+                    if records > 0 {
+                        tracing::debug!(records, "records that are written were removed: over [kafka] retention");
+                    }
+                    if letters > 0 {
+                        tracing::warn!(records = letters, "dead letters older than [kafka] retention.time were removed");
+                    }
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if broker.said.as_ref() != Some(&error) {
+                        tracing::warn!(%error, "records over [kafka] retention are not removed; trying again");
+                    }
+                    broker.said = Some(error);
+                }
+            }
+            cx.after(RETAIN_EVERY, Self::retain);
+        });
     }
 }
 
@@ -35,6 +77,7 @@ impl Actor for Broker {
                 Err(error) => Exit::Failed(error.to_string()),
             });
         });
+        cx.after(RETAIN_EVERY, Self::retain);
     }
 
     fn handle(&mut self, message: Infallible, _: &mut Cx<'_, Self>) {

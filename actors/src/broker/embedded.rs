@@ -91,7 +91,8 @@ impl Claim {
     }
 }
 
-fn directory(data_dir: &Path) -> PathBuf {
+/// The folder of a data directory that holds the broker's files.
+pub(crate) fn directory(data_dir: &Path) -> PathBuf {
     data_dir.join("broker")
 }
 
@@ -131,11 +132,17 @@ pub(super) fn topics(_data_dir: &Path) -> Result<BTreeMap<String, Ends>, BrokerE
     Err(BrokerError::NotBuiltIn)
 }
 
+/// The bytes of a broker's file that hold something; 0 where there is no file.
+#[cfg(not(feature = "embedded-broker"))]
+pub(super) fn used_bytes(_data_dir: &Path) -> Result<u64, BrokerError> {
+    Err(BrokerError::NotBuiltIn)
+}
+
 /// Of each partition the first offset that is held, and the one that the next record gets.
 pub(super) type Ends = BTreeMap<Partition, (Offset, Offset)>;
 
 #[cfg(feature = "embedded-broker")]
-pub(super) use server::{commits, topics};
+pub(super) use server::{commits, topics, used_bytes};
 
 #[cfg(feature = "embedded-broker")]
 mod server {
@@ -221,6 +228,21 @@ mod server {
             Ok(())
         })?;
         Ok(topics)
+    }
+
+    /// The bytes of a broker's file that hold something, without its free pages; 0 where there is no file.
+    pub(in crate::broker) fn used_bytes(data_dir: &Path) -> Result<u64, BrokerError> {
+        if !directory(data_dir).join(DATABASE).exists() {
+            return Ok(0);
+        }
+        let sql = "select (page_count - freelist_count) * page_size \
+                   from pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
+        let mut used = 0;
+        read(data_dir, "measure its file", sql, (), |row| {
+            used = u64::try_from(row.get::<i64>(0)?).unwrap_or(0);
+            Ok(())
+        })?;
+        Ok(used)
     }
 
     /// Reads the broker's file, whether it runs or not.

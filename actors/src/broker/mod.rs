@@ -16,10 +16,12 @@ pub mod embedded;
 mod error;
 mod look;
 pub mod reader;
+mod retention;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use access::{Access, Quiet};
+pub(crate) use access::{silence, silent_for};
 pub use actor::Broker;
 pub use admin::{
     Committed, TopicState, WantedTopic, commit, committed, committed_with_metadata, ends, ensure_topics, kept_commits, offsets_at,

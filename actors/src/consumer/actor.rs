@@ -18,7 +18,7 @@ use super::set_back::Desk;
 use crate::kernel::{Actor, Backoff, Budget, Class, Cx, Exit, Lease, Mailbox, SharedClock};
 use crate::ledger::Ledger;
 use crate::message::RawBatch;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Need, Telemetry};
 
 /// Delays between attempts to make sure of the topic.
 const ENSURE_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(30) };
@@ -91,6 +91,7 @@ impl Consumer {
                 if consumer.attempts > 0 {
                     cx.progress().clear();
                 }
+                consumer.params.telemetry.there(Need::Topics);
                 consumer.read(cx);
             }
             Err(error) if error.class() == Class::Transient => {

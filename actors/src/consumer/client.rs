@@ -24,6 +24,7 @@ use super::actor::{ConsumerParams, KeptMetadata};
 use super::error::{ConsumerError, Trouble};
 use super::start::{Committed, Found, OutOfRange, find, mark_of, metadata_of};
 use super::state::Commit;
+use crate::broker::silent_for;
 
 /// How long one question to Kafka may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -39,8 +40,8 @@ pub(super) enum Event {
     Revoked { partitions: Vec<Partition>, lost: bool },
     /// An error, and what is known of it.
     Trouble(KafkaError, String),
-    /// The first and the next offset of partitions, and whether any broker is connected.
-    Statistics { ends: Vec<(Partition, Offset, Offset)>, connected: bool },
+    /// The first and the next offset of partitions; whether any broker is connected; and for how long one owes an answer, when that is long.
+    Statistics { ends: Vec<(Partition, Offset, Offset)>, connected: bool, silent: Option<Duration> },
 }
 
 /// Where an assigned partition starts, and what Kafka holds of it.
@@ -114,7 +115,7 @@ impl ClientContext for Callbacks {
         let partitions = statistics.topics.get(&self.topic).map(|topic| topic.partitions.values());
         let known = partitions.into_iter().flatten().filter(|partition| partition.lo_offset >= 0 && partition.hi_offset >= 0);
         let ends = known.map(|partition| (partition.partition, partition.lo_offset, partition.hi_offset)).collect();
-        self.tell(Event::Statistics { ends, connected });
+        self.tell(Event::Statistics { ends, connected, silent: silent_for(&statistics) });
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

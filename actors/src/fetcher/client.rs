@@ -179,7 +179,7 @@ pub(crate) fn without_query(url: &Url) -> String {
 }
 
 /// An address without user, password and query, as it may be shown.
-pub(crate) fn without_secrets(url: &str) -> String {
+pub fn without_secrets(url: &str) -> String {
     Url::parse(url).map_or_else(|_| String::new(), |url| without_query(&url))
 }
 

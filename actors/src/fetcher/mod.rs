@@ -22,11 +22,14 @@ pub(crate) mod page;
 pub(crate) mod pointer;
 #[cfg(test)]
 pub(crate) mod rig;
+mod sample;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
 pub use actor::{Connections, Fetcher, FetcherMessage, RunReports};
-pub(crate) use client::{without_query, without_secrets};
+pub(crate) use client::without_query;
+pub use client::without_secrets;
 pub use error::FetchError;
+pub(crate) use sample::sample;
 pub use state::{MOST_WAITING, RUN_PATIENCE, Schedule};

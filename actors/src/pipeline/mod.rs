@@ -16,6 +16,7 @@ mod blueprint;
 pub mod cursor;
 mod links;
 mod outlook;
+mod probe;
 pub mod redrive;
 pub mod replay;
 mod running;
@@ -25,5 +26,6 @@ mod view;
 
 pub use blueprint::Blueprint;
 pub use outlook::outlook;
-pub use running::{Options, Role, Running, StartError, is_running, journal_dir, start};
+pub use probe::{Probe, probe};
+pub use running::{DataDirLock, Options, Role, Running, StartError, is_running, journal_dir, start};
 pub use view::{Viewer, cursors_of};

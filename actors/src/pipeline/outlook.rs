@@ -10,7 +10,8 @@ use forebay_schemas::event::{Event, Origin, Place, Recorded};
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::plan::{
-    ColumnPlan, CursorPlan, FetchPlan, GroupPlan, JournalPlan, RunPlan, SettingPlan, SqlPlan, StartPlan, Step, TablePlan, TopicPlan,
+    ColumnPlan, CursorPlan, FetchPlan, GroupPlan, JournalPlan, RetentionPlan, RunPlan, SettingPlan, SqlPlan, StartPlan, Step, TablePlan,
+    TopicPlan,
 };
 use forebay_schemas::read::Read;
 
@@ -76,6 +77,10 @@ pub fn outlook(blueprint: &Blueprint, before: &State, kafka: Result<Look, String
     plan.changes
         .extend(again.map(|start| format!("read partition {} again from its begin: the group has no offset of it", start.partition)));
     plan.fetch = fetch(pipeline, &after);
+    plan.retention = pipeline.kafka.is_embedded().then(|| {
+        let retention = pipeline.kafka.retention();
+        RetentionPlan { bytes: retention.bytes.0, seconds: retention.time.0.as_secs() }
+    });
     plan
 }
 

@@ -1,7 +1,7 @@
 //! Starts the tree, and holds what a command needs of it: stop it, wait for it, look at it, see whether it is idle.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,13 +34,10 @@ use crate::lineage::{Lineage, LineageParts};
 use crate::message::RawBatch;
 use crate::producer::Producer;
 use crate::store::Store;
-use crate::telemetry::{Sentinel, Telemetry};
+use crate::telemetry::{DataPlaces, Need, Sentinel, Telemetry};
 use crate::traces::{Traces, TracesParts};
 use crate::transformer::Transformer;
 use crate::writer::{Writer, WriterParts};
-
-/// The file in the data directory that the process on it holds locked.
-const LOCK: &str = "LOCK";
 
 /// A part of the tree that a process may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +76,8 @@ pub struct Options {
     pub clock: SharedClock,
     /// For the jitter of restarts.
     pub seed: u64,
+    /// The data directory, where the caller holds it already.
+    pub held: Option<DataDirLock>,
 }
 
 /// Why a pipeline can't start at all. What may yet come, such as a server that is away, is waited for instead.
@@ -117,7 +116,7 @@ pub struct Running {
     fetches: watch::Receiver<Fetches>,
     fetcher: FetcherLink,
     /// Held for as long as the pipeline runs.
-    _held: (File, Option<Claim>),
+    _held: (DataDirLock, Option<Claim>),
 }
 
 /// Starts the pipeline. To be called on the actor thread.
@@ -126,7 +125,10 @@ pub struct Running {
 /// When it can't start at all.
 pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartError> {
     let pipeline = &blueprint.pipeline;
-    let lock = lock_data_dir(pipeline)?;
+    let lock = match options.held {
+        Some(held) => held,
+        None => DataDirLock::take(&pipeline.data_dir())?,
+    };
     let (embedded, claim) = match pipeline.kafka.is_embedded() {
         true => Address::pick(&pipeline.data_dir()).map(|(address, claim)| (Some(address), Some(claim)))?,
         false => (None, None),
@@ -164,15 +166,17 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     }];
     let mut edges = Vec::new();
     if let Some(address) = embedded {
-        let data_dir = pipeline.data_dir();
+        let here = common.clone();
         children.push(ChildSpec::actor("broker", Restart::Permanent, common.shutdown(), move |_| {
-            Broker::new(address.clone(), data_dir.clone())
+            Broker::new(&here.pipeline, address.clone(), here.access.clone(), Arc::clone(&here.telemetry), Arc::clone(&here.clock))
         }));
     }
     let reads_here = has(Role::Egress) && pipeline.writes();
     if reads_here {
         let (kind, consistency) = Store::kind_of(pipeline);
         telemetry.writes_to(kind, &consistency);
+        telemetry.needs(Need::Topics);
+        telemetry.needs(Need::Table);
         let budget = Budget::new("consumer -> writer", common.egress_budget());
         edges.push(budget.clone());
         children.push(common.supervisor("egress", common.clone().egress(blueprint.clone(), budget)));
@@ -180,6 +184,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     let (fetches, fetched) = watch::channel(Fetches::default());
     let fetches_here = has(Role::Ingest) && pipeline.ingests();
     if fetches_here {
+        telemetry.needs(Need::Topics);
         let budget = Budget::new("fetcher -> producer", common.ingest_budget());
         edges.push(budget.clone());
         let reports = Arc::new(Reports { ledger: Arc::clone(&ledger), fetches });
@@ -277,22 +282,33 @@ pub(super) fn first_commands(blueprint: &Blueprint, roles: &[Role]) -> Vec<Comma
     commands
 }
 
-/// The lock that makes a process the only one to write into a data directory.
-fn lock_data_dir(pipeline: &Pipeline) -> Result<File, StartError> {
-    let path = pipeline.data_dir();
-    let unusable = |cause| StartError::DataDir { path: path.clone(), cause };
-    std::fs::create_dir_all(&path).map_err(unusable)?;
-    let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked(path)),
-        Err(std::fs::TryLockError::Error(cause)) => Err(unusable(cause)),
+/// The lock that makes a process the only one to write into a data directory, for as long as this is held.
+#[derive(Debug)]
+pub struct DataDirLock(#[expect(dead_code, reason = "it is held, not read")] File);
+
+impl DataDirLock {
+    /// The file in the data directory that is locked.
+    pub const FILE: &str = "LOCK";
+
+    /// Locks a data directory, which is made where it is missing.
+    ///
+    /// # Errors
+    /// When another process holds it, or it can't be used.
+    pub fn take(data_dir: &Path) -> Result<Self, StartError> {
+        let unusable = |cause| StartError::DataDir { path: data_dir.to_owned(), cause };
+        std::fs::create_dir_all(data_dir).map_err(unusable)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(data_dir.join(Self::FILE)).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self(lock)),
+            Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked(data_dir.to_owned())),
+            Err(std::fs::TryLockError::Error(cause)) => Err(unusable(cause)),
+        }
     }
 }
 
 /// Whether a process runs on the pipeline's data directory.
 pub fn is_running(pipeline: &Pipeline) -> bool {
-    let lock = File::open(pipeline.data_dir().join(LOCK));
+    let lock = File::open(pipeline.data_dir().join(DataDirLock::FILE));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
@@ -460,8 +476,11 @@ impl Common {
         let (common, limits, shutdown) = (self.clone(), self.limits(), self.shutdown());
         ChildSpec::supervisor("observers", Restart::Temporary, shutdown * 2, move || {
             let mut children = vec![{
-                let (viewer, telemetry) = (viewer.clone(), Arc::clone(&common.telemetry));
-                ChildSpec::actor("alerts", Restart::Permanent, shutdown, move |_| Sentinel::new(viewer.clone(), Arc::clone(&telemetry)))
+                let (viewer, telemetry, places) =
+                    (viewer.clone(), Arc::clone(&common.telemetry), DataPlaces::of(&common.pipeline, journal_dir(&common.pipeline)));
+                ChildSpec::actor("alerts", Restart::Permanent, shutdown, move |_| {
+                    Sentinel::new(viewer.clone(), Arc::clone(&telemetry), places.clone())
+                })
             }];
             if let Some(lineage) = lineage.clone() {
                 children.push(ChildSpec::actor("lineage", Restart::Permanent, shutdown, move |_| Lineage::new(lineage.clone())));

@@ -10,7 +10,7 @@ use forebay_schemas::summary::Latency;
 
 use crate::kernel::{Budget, Registry, SharedClock};
 use crate::ledger::{Cursors, Ledger};
-use crate::telemetry::{Telemetry, memory};
+use crate::telemetry::{Need, Telemetry, memory};
 
 /// How many runs a look shows.
 const RUNS_SHOWN: usize = 50;
@@ -43,6 +43,11 @@ pub(super) struct Sources {
 }
 
 impl Viewer {
+    /// What the process needs outside of it and has not found yet.
+    pub fn missing(&self) -> Vec<Need> {
+        self.0.telemetry.missing()
+    }
+
     /// The pipeline as it is now.
     pub fn snapshot(&self) -> Snapshot {
         let from = &self.0;
@@ -76,6 +81,7 @@ impl Viewer {
             durable_seq: from.ledger.durable_seq(),
             run_totals: from.ledger.run_totals(),
             trigger_micros: from.trigger_micros,
+            disk: from.telemetry.disk(),
         }
     }
 }

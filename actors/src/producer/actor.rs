@@ -15,7 +15,7 @@ use crate::broker::{self, Access};
 use crate::failpoint::point;
 use crate::kernel::{Actor, Backoff, Class, Cx, Exit, Lease, Progress, Working};
 use crate::message::{Page, PageRefused};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Need, Telemetry};
 
 /// Between two tries to find or make the topic.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
@@ -147,7 +147,10 @@ impl Actor for Producer {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let ready = ready(self.access.clone(), self.pipeline.clone(), cx.progress());
         cx.offload(ready, |actor, ready, cx| match ready {
-            Ok(()) => actor.connect(cx),
+            Ok(()) => {
+                actor.telemetry.there(Need::Topics);
+                actor.connect(cx);
+            }
             Err(fatal) => cx.exit(Exit::Fatal(fatal)),
         });
     }

@@ -11,6 +11,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use super::error::ProduceError;
 use super::key::{Planned, Recipe};
 use super::state::{Destination, Tally};
-use crate::broker::{Access, BrokerError, Quiet};
+use crate::broker::{Access, BrokerError, Quiet, silence, silent_for};
 use crate::kernel::Progress;
 use crate::message::{Page, PageProduced, PageRefused, Stage, letter};
 
@@ -240,18 +241,31 @@ impl ClientContext for Context {
         self.0.quiet.log(level, facility, line);
     }
 
+    fn stats(&self, statistics: Statistics) {
+        if let Some(silent) = silent_for(&statistics) {
+            self.wait(silence(&self.0.kafka, silent), "no answer");
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(Code::Fatal) => self.broke(reason.to_owned()),
             Some(Code::AllBrokersDown) => {
                 let cause = self.0.quiet.trouble().unwrap_or_else(|| reason.to_owned());
-                if !self.0.away.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(kafka = self.0.kafka, cause, "kafka is not reachable; records wait");
-                }
-                self.0.progress.waiting(format!("kafka {} is not reachable: {cause}", self.0.kafka));
+                self.wait(format!("kafka {} is not reachable: {cause}", self.0.kafka), &cause);
             }
             _ => self.0.quiet.error(error, reason),
         }
+    }
+}
+
+impl Context {
+    /// Remembers that records wait, and says so where that is news.
+    fn wait(&self, note: String, cause: &str) {
+        if !self.0.away.swap(true, Ordering::Relaxed) {
+            tracing::warn!(kafka = self.0.kafka, cause, "kafka takes no records; they wait");
+        }
+        self.0.progress.waiting(note);
     }
 }
 
@@ -263,7 +277,7 @@ impl ProducerContext for Context {
             Ok(message) => {
                 self.0.progress.tick();
                 if self.0.away.load(Ordering::Relaxed) && self.0.away.swap(false, Ordering::Relaxed) {
-                    tracing::info!(kafka = self.0.kafka, "kafka is reachable again");
+                    tracing::info!(kafka = self.0.kafka, "kafka takes records again");
                     self.0.progress.clear();
                 }
                 delivery.settle(|tally| tally.acked(delivery.to, message.partition(), message.offset()));

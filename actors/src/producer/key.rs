@@ -12,14 +12,14 @@ use crate::message::Reason;
 
 /// How keys and identifiers are made; one for a pipeline and topic.
 #[derive(Debug, Clone)]
-pub(super) struct Recipe {
+pub(crate) struct Recipe {
     key: Pointer,
     namespace: Uuid,
 }
 
 /// What a record becomes in the topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Planned<'a> {
+pub(crate) enum Planned<'a> {
     /// A record with this key.
     Record {
         /// A string's text, or a number's digits as the API wrote them.
@@ -38,12 +38,12 @@ pub(super) enum Planned<'a> {
 
 impl Recipe {
     /// The recipe of a pipeline and topic; `key` is `producer.key`.
-    pub(super) fn new(pipeline: &str, topic: &str, key: &str) -> Self {
+    pub(crate) fn new(pipeline: &str, topic: &str, key: &str) -> Self {
         Self { key: Pointer::parse(key), namespace: Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("forebay:{pipeline}/{topic}").as_bytes()) }
     }
 
     /// What becomes of a record. `scratch` is overwritten; it spares an allocation a record.
-    pub(super) fn plan<'a>(&self, record: &'a [u8], scratch: &mut Vec<u8>) -> Planned<'a> {
+    pub(crate) fn plan<'a>(&self, record: &'a [u8], scratch: &mut Vec<u8>) -> Planned<'a> {
         match self.key_of(record) {
             Ok(key) => {
                 let event = self.event(&key, record, scratch);

@@ -18,7 +18,7 @@
 mod actor;
 mod client;
 mod error;
-mod key;
+pub(crate) mod key;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;

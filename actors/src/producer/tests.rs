@@ -17,7 +17,7 @@ use super::key::Recipe;
 use crate::broker::tests::{Served, pick, read};
 use crate::broker::{Access, Broker};
 use crate::fetcher::rig::{eventually, with_tree};
-use crate::kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Progress, Restart};
+use crate::kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Progress, Restart, SystemClock};
 use crate::message::{Page, PageProduced, PageRefused, Receipt};
 use crate::telemetry::Telemetry;
 
@@ -141,9 +141,10 @@ fn parts(dir: &std::path::Path) -> Parts {
     let address = pick(&pipeline.data_dir());
     let access = Access::new(&pipeline, Some(&address)).unwrap();
     let (mailbox, telemetry) = (Handover::default(), Arc::new(Telemetry::default()));
-    let data_dir = pipeline.data_dir();
-    let broker =
-        ChildSpec::actor("broker", Restart::Permanent, Duration::from_secs(1), move |_| Broker::new(address.clone(), data_dir.clone()));
+    let (of, reaching, counts) = (Arc::clone(&pipeline), access.clone(), Arc::clone(&telemetry));
+    let broker = ChildSpec::actor("broker", Restart::Permanent, Duration::from_secs(1), move |_| {
+        Broker::new(&of, address.clone(), reaching.clone(), Arc::clone(&counts), SystemClock::shared())
+    });
     let (to, with, totals) = (mailbox.clone(), access.clone(), telemetry.clone());
     let producer = ChildSpec::actor("producer", Restart::Permanent, Duration::from_secs(5), move |mailbox| {
         to.set(mailbox.clone());

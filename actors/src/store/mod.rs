@@ -175,6 +175,14 @@ impl Store {
         }
     }
 
+    /// Why nothing can be written now, as far as the connections tell: none of the nodes is connected.
+    pub fn unreachable(&self) -> Option<StoreError> {
+        let nodes = self.glance()()?.nodes;
+        let none = !nodes.is_empty() && nodes.iter().all(|node| !node.up);
+        let what = "no node is connected".to_owned();
+        none.then(|| StoreError::Unavailable { server: format!("cassandra {}", self.describe()), what, reason: Reason::Connection })
+    }
+
     /// The kind of store that a pipeline names, and the consistency level of its writes; empty where there is none.
     pub fn kind_of(pipeline: &Pipeline) -> (&'static str, String) {
         match pipeline.cassandra.as_ref().map(CassandraTable::is_embedded) {

@@ -7,6 +7,7 @@
 //! * [`Sentinel`]: tells what is wrong.         * [`LogRing`]: the last lines of the log.
 
 mod commits;
+mod disk;
 mod log;
 pub mod memory;
 mod meter;
@@ -21,9 +22,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use forebay_schemas::offset::{Offset, Partition};
-use forebay_schemas::snapshot::{AlertView, BatchView, PartitionView, SourceView, StageView, StoreView, Totals};
+use forebay_schemas::snapshot::{AlertView, BatchView, DiskView, PartitionView, SourceView, StageView, StoreView, Totals};
 use forebay_schemas::summary::Latency;
 
+pub use self::disk::{DataPlaces, free_bytes};
 pub use self::log::LogRing;
 pub use self::meter::{BOUNDS_MICROS, Meter};
 pub use self::sentinel::Sentinel;
@@ -113,6 +115,30 @@ pub struct Telemetry {
     source: Mutex<Option<Source>>,
     store: Mutex<Option<StoreMeter>>,
     alerts: Mutex<Vec<AlertView>>,
+    disk: Mutex<Option<DiskView>>,
+    /// Records that retention has removed.
+    removed: Counter,
+    /// What must be there before the process is ready, and whether it is.
+    needs: Mutex<BTreeMap<Need, bool>>,
+}
+
+/// Something outside the process that must be there before it is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// The topic and the dead-letter topic, with a leader a partition.
+    Topics,
+    /// The table, with the columns that are written.
+    Table,
+}
+
+impl Need {
+    /// What is said while it is missing.
+    pub fn missing(self) -> &'static str {
+        match self {
+            Self::Topics => "the topic and its dead-letter topic are not found yet",
+            Self::Table => "the table is not found yet",
+        }
+    }
 }
 
 /// What is known of a partition.
@@ -161,6 +187,9 @@ impl Telemetry {
             source: Mutex::default(),
             store: Mutex::default(),
             alerts: Mutex::default(),
+            disk: Mutex::default(),
+            removed: Counter::default(),
+            needs: Mutex::default(),
             clock,
         }
     }
@@ -325,6 +354,37 @@ impl Telemetry {
         lock(&self.store).as_ref().map(StoreMeter::view)
     }
 
+    /// Records of the embedded topics were removed, for they were over their retention.
+    pub fn removed(&self, records: u64) {
+        self.removed.add(records);
+    }
+
+    /// Measures what is on the disk. Blocks as long as the file system does.
+    pub fn measure(&self, places: &DataPlaces) {
+        let look = places.look(self.removed.get());
+        *lock(&self.disk) = Some(look);
+    }
+
+    /// What is on the disk, as it was last measured.
+    pub fn disk(&self) -> Option<DiskView> {
+        lock(&self.disk).clone()
+    }
+
+    /// The process is not ready before [`Telemetry::there`] is called for this.
+    pub fn needs(&self, need: Need) {
+        lock(&self.needs).entry(need).or_default();
+    }
+
+    /// Something was found to be there, or was made.
+    pub fn there(&self, need: Need) {
+        lock(&self.needs).insert(need, true);
+    }
+
+    /// What the process needs and has not found yet.
+    pub fn missing(&self) -> Vec<Need> {
+        lock(&self.needs).iter().filter(|(_, there)| !**there).map(|(&need, _)| need).collect()
+    }
+
     /// What is wrong, as of now.
     pub fn set_alerts(&self, alerts: Vec<AlertView>) {
         *lock(&self.alerts) = alerts;
@@ -403,6 +463,19 @@ mod tests {
         let sums: Vec<_> = telemetry.stages().into_iter().map(|stage| (stage.stage, stage.sum_micros)).collect();
         let expected = [("fetch", 0), ("produce", 0), ("wait", 2_000), ("transform", 3_000), ("write", 4_000), ("commit", 20_000)];
         assert_eq!(sums, expected.map(|(stage, sum)| (stage.to_owned(), sum)));
+    }
+
+    #[test]
+    fn what_is_needed_is_missing_until_it_is_found() {
+        let telemetry = Telemetry::default();
+        assert_eq!(telemetry.missing(), [], "a process without roles needs nothing");
+        telemetry.needs(Need::Topics);
+        telemetry.needs(Need::Table);
+        telemetry.there(Need::Table);
+        assert_eq!(telemetry.missing(), [Need::Topics]);
+        telemetry.there(Need::Topics);
+        telemetry.needs(Need::Topics);
+        assert_eq!(telemetry.missing(), [], "what was found stays found");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use forebay_schemas::metrics::alerts::Judgement;
 use forebay_schemas::snapshot::AlertView;
 
-use super::Telemetry;
+use super::{DataPlaces, Telemetry};
 use crate::kernel::{Actor, Cx, Exit};
 use crate::pipeline::Viewer;
 
@@ -22,22 +22,29 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub struct Sentinel {
     viewer: Viewer,
     telemetry: Arc<Telemetry>,
+    places: DataPlaces,
     judgement: Judgement,
     /// What was wrong at the last look: the first summary of each rule.
     said: BTreeMap<String, String>,
 }
 
 impl Sentinel {
-    /// Looks through `viewer` and tells `telemetry`.
-    pub fn new(viewer: Viewer, telemetry: Arc<Telemetry>) -> Self {
-        Self { viewer, telemetry, judgement: Judgement::default(), said: BTreeMap::new() }
+    /// Looks through `viewer` and at what is on the disk at `places`, and tells `telemetry`.
+    pub fn new(viewer: Viewer, telemetry: Arc<Telemetry>, places: DataPlaces) -> Self {
+        Self { viewer, telemetry, places, judgement: Judgement::default(), said: BTreeMap::new() }
+    }
+
+    /// Measures off this thread, judges, and does so again after a while. A disk that does not answer ends the judging, not the pipeline.
+    fn measure(&mut self, cx: &mut Cx<'_, Self>) {
+        let (telemetry, places) = (Arc::clone(&self.telemetry), self.places.clone());
+        cx.compute(move || telemetry.measure(&places), |sentinel, (), cx| sentinel.look(cx));
     }
 
     fn look(&mut self, cx: &mut Cx<'_, Self>) {
         let alerts = self.judgement.judge(&self.viewer.snapshot());
         self.say(&alerts);
         self.telemetry.set_alerts(alerts);
-        cx.after(LOOK_EVERY, Self::look);
+        cx.after(LOOK_EVERY, Self::measure);
     }
 
     fn say(&mut self, alerts: &[AlertView]) {
@@ -59,7 +66,7 @@ impl Actor for Sentinel {
     type Message = Infallible;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        self.look(cx);
+        self.measure(cx);
     }
 
     fn handle(&mut self, message: Infallible, _: &mut Cx<'_, Self>) {

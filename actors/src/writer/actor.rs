@@ -8,7 +8,7 @@ use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::BatchView;
 use rdkafka::ClientConfig;
 
-use super::client::{Client, Waiting, Written, check, connect};
+use super::client::{Client, Ticket, Waiting, Written, check, connect};
 use super::dead_letters::DeadLetters;
 use super::error::WriterError;
 use super::state::Desk;
@@ -17,10 +17,12 @@ use crate::kernel::clock::micros;
 use crate::kernel::{Actor, Class, Credit, Cx, Exit, Lease, SharedClock};
 use crate::message::{BatchDone, RowBatch};
 use crate::store::{Store, TableSpec};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Need, Telemetry};
 
 /// How often a writer that should stop looks whether waiting on makes sense.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often a writer looks whether its store is connected, so that a store that is away is said while there is nothing to write, too.
+const LOOK_AT_STORE: Duration = Duration::from_secs(1);
 
 /// What a writer is made of.
 #[derive(Clone)]
@@ -47,12 +49,14 @@ pub struct Writer {
     client: Option<Arc<Client>>,
     /// There once the incarnation began.
     waiting: Option<Arc<Waiting>>,
+    /// Says that the store is away while there is nothing to write.
+    idle: Option<Ticket>,
 }
 
 impl Writer {
     /// A writer that connects when it starts. Batches may come before that.
     pub fn new(parts: WriterParts) -> Self {
-        Self { parts, desk: Desk::default(), client: None, waiting: None }
+        Self { parts, desk: Desk::default(), client: None, waiting: None, idle: None }
     }
 
     fn connected(&mut self, store: Result<Store, WriterError>, waiting: Arc<Waiting>, cx: &mut Cx<'_, Self>) {
@@ -64,6 +68,7 @@ impl Writer {
         let WriterParts { pipeline, dead_letters, sql_fingerprint, telemetry, clock, .. } = self.parts.clone();
         let topic = pipeline.kafka.dead_letter_topic();
         self.parts.telemetry.connected(store.glance());
+        self.parts.telemetry.there(Need::Table);
         self.client = Some(Arc::new(Client {
             store,
             dead_letters: DeadLetters::new(dead_letters, topic, pipeline.kafka.topic.clone(), sql_fingerprint),
@@ -73,6 +78,20 @@ impl Writer {
             waiting,
         }));
         self.advance(cx);
+        self.look_at_store(cx);
+    }
+
+    fn look_at_store(&mut self, cx: &mut Cx<'_, Self>) {
+        if let (Some(client), Some(ticket)) = (&self.client, &self.idle) {
+            match client.store.unreachable() {
+                Some(error) => {
+                    let error = WriterError::from(error);
+                    ticket.say(&error, error.to_string());
+                }
+                None => ticket.over(),
+            }
+        }
+        cx.after(LOOK_AT_STORE, Self::look_at_store);
     }
 
     /// Begins what may begin.
@@ -118,6 +137,7 @@ impl Actor for Writer {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let waiting = Arc::new(Waiting::new(cx.progress()));
         self.waiting = Some(Arc::clone(&waiting));
+        self.idle = Some(waiting.ticket());
         let (pipeline, spec, here) = (Arc::clone(&self.parts.pipeline), Arc::clone(&self.parts.spec), Arc::clone(&waiting));
         cx.offload(async move { connect(&pipeline, &spec, &here).await }, move |this: &mut Self, store, cx| {
             this.connected(store, waiting, cx);

@@ -37,19 +37,19 @@ impl Waiting {
         self.outages.lock().unwrap_or_else(PoisonError::into_inner).any()
     }
 
-    fn ticket(self: &Arc<Self>) -> Ticket {
+    pub(super) fn ticket(self: &Arc<Self>) -> Ticket {
         Ticket { number: self.number.fetch_add(1, Ordering::Relaxed), waiting: Arc::clone(self) }
     }
 }
 
 /// One who may wait; waits no longer when it is dropped.
-struct Ticket {
+pub(super) struct Ticket {
     number: u64,
     waiting: Arc<Waiting>,
 }
 
 impl Ticket {
-    fn say(&self, trouble: &WriterError, note: String) {
+    pub(super) fn say(&self, trouble: &WriterError, note: String) {
         let said = trouble.to_string();
         let say = self.waiting.outages.lock().unwrap_or_else(PoisonError::into_inner).wait(self.number, &said);
         self.waiting.progress.waiting(note);
@@ -65,7 +65,7 @@ impl Ticket {
         }
     }
 
-    fn over(&self) {
+    pub(super) fn over(&self) {
         let say = self.waiting.outages.lock().unwrap_or_else(PoisonError::into_inner).over(self.number);
         if say == Say::Passed {
             self.waiting.progress.clear();

@@ -26,6 +26,10 @@ const BLOCKED_SHARE: f64 = 0.9;
 const JOURNAL_EVENTS: u64 = 10_000;
 /// Retries of writes that are still taken for chance.
 const RETRIES: u64 = 10;
+/// Room on the disk from which on somebody should look.
+const DISK_BYTES: u64 = 1 << 30;
+/// How often the embedded topics may be over their retention, in percent: what waits to be written stays.
+const RETENTION_PERCENT: u64 = 150;
 /// Memory beside the budgets, and how often the budgets may be in it.
 const MEMORY_BYTES: u64 = 1 << 30;
 const MEMORY_BUDGETS: u64 = 4;
@@ -210,6 +214,28 @@ pub const RULES: &[Rule] = &[
         summary: "{{ $value }} events of {{ $labels.pipeline }} wait for the disk",
         remedy: "The disk of data_dir is slow or full.",
         judge: Some(journal_behind),
+    },
+    Rule {
+        name: "ForebayDiskFills",
+        severity: Severity::Critical,
+        hold: Duration::ZERO,
+        expr: || format!("min by (pipeline, instance) (forebay_disk_free_bytes) < {DISK_BYTES}"),
+        summary: "{{ $labels.pipeline }} has {{ $value | humanize1024 }}B left on its disk",
+        remedy: "Make room on the disk of data_dir before it ends: the process stops when its journal can't be written. With embedded ends, lower [kafka] retention.",
+        judge: Some(disk_fills),
+    },
+    Rule {
+        name: "ForebayRetentionExceeded",
+        severity: Severity::Warning,
+        hold: Duration::from_secs(300),
+        expr: || {
+            format!(
+                "forebay_disk_used_bytes{{part=\"topics\"}} * 100 > on (pipeline, instance) {RETENTION_PERCENT} * forebay_disk_retention_bytes"
+            )
+        },
+        summary: "The embedded topics of {{ $labels.pipeline }} take more than their retention",
+        remedy: "What is not written yet is kept: see why the lag does not shrink. The file keeps the size of its largest backlog.",
+        judge: Some(retention_exceeded),
     },
     Rule {
         name: "ForebayMemory",
@@ -436,6 +462,20 @@ fn store_retries(past: &Past, now: &Snapshot) -> Vec<(String, String)> {
 fn journal_behind(_: &Past, now: &Snapshot) -> Vec<(String, String)> {
     let waiting = if now.durable_seq == 0 { 0 } else { now.seq.saturating_sub(now.durable_seq) };
     whole(waiting > JOURNAL_EVENTS, || format!("{waiting} events wait for the disk"))
+}
+
+fn disk_fills(_: &Past, now: &Snapshot) -> Vec<(String, String)> {
+    let free = now.disk.as_ref().and_then(|disk| disk.free_bytes).unwrap_or(u64::MAX);
+    whole(free < DISK_BYTES, || format!("{} MiB are left on the disk of the data directory", free >> 20))
+}
+
+fn retention_exceeded(_: &Past, now: &Snapshot) -> Vec<(String, String)> {
+    let Some(topic) = now.disk.as_ref().and_then(|disk| disk.topic) else { return Vec::new() };
+    let over = topic.bytes.saturating_mul(100) > topic.limit_bytes.saturating_mul(RETENTION_PERCENT);
+    whole(over, || {
+        let (takes, limit) = (topic.bytes >> 20, topic.limit_bytes >> 20);
+        format!("the embedded topics take {takes} MiB, over their retention of {limit} MiB; {} records are not written yet", lag(now))
+    })
 }
 
 fn memory(_: &Past, now: &Snapshot) -> Vec<(String, String)> {

@@ -335,6 +335,46 @@ pub const CATALOGUE: &[Metric] = &[
     counter("forebay_backpressure_seconds_total", "seconds", &["edge"], "How long the upstream actor waited for budget.", |s, to| {
         s.edges.iter().for_each(|edge| to.put(&[&edge.name], seconds(edge.blocked_micros)));
     }),
+    // The disk
+    gauge(
+        "forebay_disk_free_bytes",
+        "bytes",
+        &[],
+        "What the process may still take on the file system of its data directory; absent where the system does not tell.",
+        |s, to| {
+            if let Some(free) = s.disk.as_ref().and_then(|disk| disk.free_bytes) {
+                to.count(free);
+            }
+        },
+    ),
+    gauge(
+        "forebay_disk_used_bytes",
+        "bytes",
+        &["part"],
+        "What the journal, the embedded topics and the embedded table take on the disk; a part that is elsewhere is absent.",
+        |s, to| {
+            let Some(disk) = &s.disk else { return };
+            let parts =
+                [("journal", Some(disk.journal_bytes)), ("topics", disk.topic.map(|topic| topic.bytes)), ("table", disk.table_bytes)];
+            parts.iter().filter_map(|(part, bytes)| Some((part, (*bytes)?))).for_each(|(part, bytes)| to.put(&[part], bytes as f64));
+        },
+    ),
+    gauge("forebay_disk_retention_bytes", "bytes", &[], "What the embedded topics may take; absent with a real broker.", |s, to| {
+        if let Some(topic) = s.disk.as_ref().and_then(|disk| disk.topic) {
+            to.count(topic.limit_bytes);
+        }
+    }),
+    counter(
+        "forebay_records_expired_total",
+        "records",
+        &[],
+        "Records that were removed from the embedded topics because they were over their retention; absent with a real broker.",
+        |s, to| {
+            if let Some(topic) = s.disk.as_ref().and_then(|disk| disk.topic) {
+                to.count(topic.removed_records);
+            }
+        },
+    ),
     // Runs and the journal
     gauge("forebay_runs_open", "runs", &[], "Runs that have not ended.", |s, to| to.count(s.run_totals.open)),
     counter("forebay_runs_ended_total", "runs", &["state"], "Runs that ended since the process started, by how.", |s, to| {

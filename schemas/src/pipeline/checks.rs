@@ -137,6 +137,18 @@ fn check_kafka(p: &Pipeline) -> Result<(), FileError> {
         ));
     }
     in_range(p, &["kafka", "partitions"], i64::from(kafka.partitions), 1, 10_000)?;
+    if let Some(retention) = &kafka.retention {
+        if !kafka.is_embedded() {
+            return Err(p.error_at(
+                &["kafka", "retention"],
+                "[kafka] retention is of the embedded broker, and kafka.bootstrap names a real one",
+                "leave it out, and set retention.ms and retention.bytes of the topics with Kafka's own tools",
+            ));
+        }
+        bytes_in_range(p, &["kafka", "retention", "bytes"], retention.bytes, 16 << 20, 1 << 50)?;
+        let year = Duration::from_secs(365 * 24 * 60 * 60);
+        span_in_range(p, &["kafka", "retention", "time"], retention.time, Duration::from_secs(60), 100 * year)?;
+    }
     in_range(p, &["kafka", "replication"], i64::from(kafka.replication), 1, 100)?;
     if let Some(name) = kafka.properties.keys().find(|name| RESERVED_PROPERTIES.contains(&name.as_str())) {
         return Err(p.error_at(

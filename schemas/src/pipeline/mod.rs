@@ -23,8 +23,8 @@ pub use nulls::{Nulls, NullsTable};
 pub use secret::{Secret, SecretError};
 pub use tables::{
     ApiTable, BatchTable, CassandraTable, ConsistencyLevel, ConsumerTable, ContactPoints, CursorTable, FetcherTable, JournalTable,
-    KafkaTable, LineageTable, PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, SupervisorTable, TokensTable, TracesTable,
-    TransformerTable, WriterTable,
+    KafkaTable, LineageTable, PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, RetentionTable, SupervisorTable, TokensTable,
+    TracesTable, TransformerTable, WriterTable,
 };
 pub use units::{Bytes, Span};
 

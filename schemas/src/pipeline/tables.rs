@@ -38,9 +38,21 @@ pub struct KafkaTable {
     pub replication: i32,
     /// The dead-letter topic. Default: the topic's name and `.dead`.
     pub dead_letter_topic: Option<String>,
+    /// What the embedded broker keeps of its topics; with a real one the topics' own settings say that. Default: see [`RetentionTable`].
+    pub retention: Option<RetentionTable>,
     /// More properties of librdkafka for every client, such as `security.protocol`; the ones Forebay's guarantees rest on are refused.
     #[serde(default)]
     pub properties: BTreeMap<String, Property>,
+}
+
+/// `[kafka] retention`: what the embedded broker keeps of its topics. A record that the pipeline has not written stays, whatever these say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionTable {
+    /// The bytes that the topics may take together, with their indexes; 16 MiB to 1 PiB. Default 1 GiB.
+    pub bytes: Bytes,
+    /// How long a record is kept, a dead letter too; a minute to 100 years. Default 7 days.
+    pub time: Span,
 }
 
 /// A value in `[kafka.properties]`: text in the open, or a reference to a secret.
@@ -342,6 +354,12 @@ impl Default for BatchTable {
     }
 }
 
+impl Default for RetentionTable {
+    fn default() -> Self {
+        Self { bytes: Bytes(1 << 30), time: Span(Duration::from_secs(7 * 24 * 60 * 60)) }
+    }
+}
+
 impl Default for SupervisorTable {
     fn default() -> Self {
         Self {
@@ -418,6 +436,11 @@ impl KafkaTable {
     /// Whether the broker is inside the process.
     pub fn is_embedded(&self) -> bool {
         self.bootstrap == "embedded"
+    }
+
+    /// What the embedded broker keeps of its topics.
+    pub fn retention(&self) -> RetentionTable {
+        self.retention.unwrap_or_default()
     }
 
     /// The dead-letter topic.

@@ -63,6 +63,7 @@ pub(crate) fn blank(look: Option<&Snapshot>, world: &World) -> Snapshot {
         durable_seq: 0,
         run_totals: RunTotals::default(),
         trigger_micros: None,
+        disk: None,
     });
     blank.latency_ms = Latency::default();
     blank.edges.clear();

@@ -16,6 +16,7 @@ use super::super::forming::Incoming;
 use super::super::start::Found;
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop};
+use crate::broker::silence;
 use crate::failpoint::point;
 use crate::kernel::{Backoff, Class};
 use crate::ledger::Command;
@@ -34,6 +35,7 @@ pub(super) struct Unanswered {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Note {
     Brokers,
+    Silent,
     Topic,
 }
 
@@ -46,9 +48,11 @@ impl Loop<'_> {
                 }
                 Told::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
                 Told::Trouble(error, reason) => self.trouble(&error, &reason)?,
-                Told::Statistics { ends, connected } => {
+                Told::Statistics { ends, connected, silent } => {
                     self.show_ends(&ends);
-                    if connected && self.note == Some(Note::Brokers) {
+                    if let Some(silent) = silent {
+                        self.silent(silent);
+                    } else if connected && matches!(self.note, Some(Note::Brokers | Note::Silent)) {
                         self.all_is_well();
                     }
                 }
@@ -146,11 +150,21 @@ impl Loop<'_> {
         Ok(())
     }
 
+    /// A broker that is connected does not answer.
+    fn silent(&mut self, silent: Duration) {
+        let text = silence(self.params.kafka.get("bootstrap.servers").unwrap_or_default(), silent);
+        self.say(Note::Silent, text);
+    }
+
     pub(super) fn waiting(&mut self, note: Note, reason: &str) {
         let text = match note {
-            Note::Brokers => format!("kafka {} is not reachable: {reason}", self.params.kafka.get("bootstrap.servers").unwrap_or_default()),
             Note::Topic => format!("kafka has no topic {}: {reason}", self.params.topic),
+            _ => format!("kafka {} is not reachable: {reason}", self.params.kafka.get("bootstrap.servers").unwrap_or_default()),
         };
+        self.say(note, text);
+    }
+
+    fn say(&mut self, note: Note, text: String) {
         if self.note.replace(note) != Some(note) {
             tracing::warn!("{text}");
         }

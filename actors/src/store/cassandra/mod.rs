@@ -52,8 +52,11 @@ const BATCH_BYTES: u32 = 40_000;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often, and for how long, a silent connection is asked whether it lives.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+/// How long a connection may be silent until it is asked whether it lives, and how long the answer may take. Together they are less than the
+/// ten seconds in which a server that is frozen is to be said to be away.
+const KEEPALIVE: Duration = Duration::from_secs(3);
+/// See [`KEEPALIVE`]. Longer than the pauses of a server that collects garbage.
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(5);
 /// Connections a node: one more than its requests need, so that a large one holds up no small one.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
 
@@ -112,7 +115,7 @@ impl Cassandra {
             .pool_size(PoolSize::PerHost(CONNECTIONS))
             .connection_timeout(CONNECT_TIMEOUT)
             .keepalive_interval(KEEPALIVE)
-            .keepalive_timeout(KEEPALIVE)
+            .keepalive_timeout(KEEPALIVE_ANSWER)
             .keyspaces_to_fetch([table.keyspace.as_str()]);
         if let (Some(username), Some(password)) = (&table.username, &table.password) {
             builder = builder.user(username.reveal(&pipeline.source.path)?, password.reveal(&pipeline.source.path)?);

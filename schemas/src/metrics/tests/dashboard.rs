@@ -64,6 +64,22 @@ const ROWS: &[(&str, &[Panel])] = &[
             ),
             ("Memory", "bytes", Line, &[("forebay_memory_resident_bytes{$p}", "{{pipeline}} {{instance}}")]),
             (
+                "Disk",
+                "bytes",
+                Line,
+                &[
+                    ("forebay_disk_used_bytes{$p}", "{{pipeline}} {{part}}"),
+                    ("forebay_disk_retention_bytes{$p}", "{{pipeline}} retention of the topics"),
+                    ("forebay_disk_free_bytes{$p}", "{{pipeline}} left"),
+                ],
+            ),
+            (
+                "Records removed by retention",
+                "recps",
+                Line,
+                &[("rate(forebay_records_expired_total{$p}[$__rate_interval])", "{{pipeline}}")],
+            ),
+            (
                 "Fetch failures",
                 "short",
                 Line,

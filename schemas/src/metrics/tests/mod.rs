@@ -12,7 +12,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::*;
 use crate::api::Desired;
 use crate::snapshot::{
-    ActorState, ActorView, BatchView, EdgeView, NodeView, PartitionView, RunTotals, Snapshot, SourceView, StageView, StoreView, Totals,
+    ActorState, ActorView, BatchView, DiskView, EdgeView, NodeView, PartitionView, RunTotals, Snapshot, SourceView, StageView, StoreView,
+    TopicDiskView, Totals,
 };
 use crate::summary::Latency;
 
@@ -106,6 +107,13 @@ fn look(seconds: i64) -> Snapshot {
         durable_seq: 39,
         run_totals: RunTotals { open: 1, succeeded: 2, failed: 0, cancelled: 0 },
         trigger_micros: Some(5_000),
+        disk: Some(DiskView {
+            free_bytes: Some(80 << 30),
+            total_bytes: Some(250 << 30),
+            journal_bytes: 1_000,
+            topic: Some(TopicDiskView { bytes: 2_000, limit_bytes: 1 << 30, removed_records: 3 }),
+            table_bytes: Some(4_000),
+        }),
     }
 }
 
@@ -125,7 +133,7 @@ fn names_and_labels_follow_prometheus_and_each_is_there_once() {
         assert!(metric.name.starts_with("forebay_") || metric.name.starts_with("messaging_client_"), "{}", metric.name);
         let bounded =
             ["version", "role", "state", "status_class", "topic", "partition", "stage", "db_system", "reason", "node", "datacenter"];
-        let bounded = bounded.iter().chain(&["actor", "edge"]).collect::<BTreeSet<_>>();
+        let bounded = bounded.iter().chain(&["actor", "edge", "part"]).collect::<BTreeSet<_>>();
         assert!(metric.labels.iter().all(|label| bounded.contains(label)), "{:?} of {}", metric.labels, metric.name);
     }
 }

@@ -1,0 +1,42 @@
+//! One page, asked for as the fetcher asks. Guarantee: the same address, headers, redirects, limits and pointers as a fetch; nothing is
+//! produced and no cursor moves. Not guaranteed: that the next page is like it.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use forebay_schemas::pipeline::{FetcherTable, Pipeline};
+
+use super::client::Client;
+use super::error::FetchError;
+use super::page;
+use super::pointer::Pointer;
+
+/// The first page of an API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sample {
+    /// The API, without the query of its address.
+    pub(crate) api: String,
+    /// The records of the page.
+    pub(crate) records: Vec<Bytes>,
+    /// What the next page is asked with, if there is one.
+    pub(crate) next: Option<String>,
+}
+
+/// Asks for the first page.
+///
+/// # Errors
+/// As a fetch fails.
+pub(crate) async fn sample(pipeline: &Pipeline, table: &FetcherTable, wall: SystemTime) -> Result<Sample, FetchError> {
+    let client = Client::new(pipeline, table)?;
+    let api = client.api().to_owned();
+    let start = table.cursor.as_ref().and_then(|cursor| cursor.start.as_deref());
+    let body = client.fetch(wall, &BTreeMap::new(), start).await?;
+    let no_page = |cause| FetchError::Page { api: api.clone(), cause };
+    let records = page::extract(&body, &Pointer::parse(&table.records), table.max_page_bytes.as_usize()).map_err(no_page)?;
+    let next = match &table.cursor {
+        Some(cursor) => page::next_cursor(&body, &Pointer::parse(&cursor.next)).map_err(no_page)?,
+        None => None,
+    };
+    Ok(Sample { api, records, next })
+}
