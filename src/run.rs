@@ -90,8 +90,7 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
             if let Err(error) = running.fetched_once().await {
                 return Err(End::failed(error.message, "mend the API, or [fetcher] in the pipeline file, and run it again"));
             }
-            running.settled(IDLE_CHECK).await;
-            Ok(())
+            Ok(running.settled(IDLE_CHECK).await)
         };
         let held = async {
             if !args.until_idle {
@@ -106,14 +105,14 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
             crate::monitor::in_process(&running, &pipeline, std::future::pending()).await
         };
         let stopped = tokio::select! {
-            end = left => end,
+            end = left => end.map(|()| Vec::new()),
             desired = held => Err(never_idle(&desired)),
             end = idle => end,
-            () = stop_signals.received() => if args.until_idle { Err(End::failed("stopped before it was idle", "run it again: it goes on where it was")) } else { Ok(()) },
+            () = stop_signals.received() => if args.until_idle { Err(End::failed("stopped before it was idle", "run it again: it goes on where it was")) } else { Ok(Vec::new()) },
             exit = running.exited() => return Err(escalated(&exit)),
         };
         let summary = stop(&running).await?;
-        stopped.map(|()| summary)
+        stopped.map(|held_back| Summary { held_back, ..summary })
     })?;
     if args.until_idle || talk.json() {
         say_summary(talk, &summary);
@@ -254,10 +253,13 @@ pub(crate) fn say_summary(talk: &Talk, summary: &Summary) {
         talk.data(&serde_json::to_string(summary).expect("a summary is JSON"));
         return;
     }
-    let Summary { fetched, produced, consumed, written, rejected, restarts, latency_ms } = summary;
+    let Summary { fetched, produced, consumed, written, rejected, restarts, latency_ms, held_back } = summary;
     talk.say(&format!(
         "fetched {fetched}, produced {produced}, consumed {consumed}, written {written}, rejected {rejected}, restarts {restarts}; \
          produced to written p50 {:.1} ms, p99 {:.1} ms",
         latency_ms.p50, latency_ms.p99
     ));
+    for held in held_back {
+        talk.say(&format!("{held}; they are not read before it ends"));
+    }
 }

@@ -71,7 +71,7 @@ fn without_its_journal_a_pipeline_goes_on_where_the_group_is() {
 }
 
 #[test]
-fn a_topic_made_anew_is_read_from_its_begin_and_its_rows_win() {
+fn a_topic_recreated_while_nobody_reads_it_is_read_from_its_begin_and_its_rows_win() {
     let job = job();
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 4);
@@ -88,10 +88,11 @@ fn a_topic_made_anew_is_read_from_its_begin_and_its_rows_win() {
     produce(kafka.bootstrap(), &job.topic, version(200, 2));
     let end = job.forebay(&["run", "--until-idle", "--json"]);
     assert!(end.status.success(), "{}", said(&end));
-    assert!(said(&end).contains("made anew"), "{}", said(&end));
+    assert!(said(&end).contains("deleted and created again"), "{}", said(&end));
     assert_eq!(versions(&job), BTreeMap::from([("Last2".into(), 200)]));
     let starts = job.events("PartitionsAssigned").pop().unwrap();
     assert_eq!(starts["data"]["starts"]["0"]["origin"], "again");
+    assert_eq!(job.events("TopicRecreated").len(), 1);
 }
 
 #[test]

@@ -16,6 +16,7 @@
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
 //! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
 //! * [`traces`]: batches and runs as spans of OpenTelemetry.
+//! * [`topic`]: the id of a topic.
 //! * [`summary`]: what `demo` and `run --until-idle` say at the end.
 
 pub mod api;
@@ -34,4 +35,5 @@ pub mod routes;
 pub mod run;
 pub mod snapshot;
 pub mod summary;
+pub mod topic;
 pub mod traces;

@@ -269,7 +269,7 @@ pub struct PartitionView {
     pub partition: Partition,
     /// The first offset Kafka still holds.
     pub begin: Offset,
-    /// The offset the next record will get.
+    /// Where reading ends: the offset the next record will get, or the first one of a transaction that is open.
     pub end: Offset,
     /// All before it is in the table or a dead letter; −1 when this process does not know.
     pub written: Offset,
@@ -286,6 +286,9 @@ pub struct PartitionView {
     /// How long ago the oldest record that is not written came into the topic, milliseconds: 0 without lag, −1 when not known.
     #[serde(default = "unknown")]
     pub behind_ms: i64,
+    /// How many offsets from `end` on were written all the same: a transaction that is open holds them back, and they can't be read before it ends.
+    #[serde(default)]
+    pub held_back: u64,
 }
 
 fn unknown() -> i64 {
@@ -295,10 +298,21 @@ fn unknown() -> i64 {
 impl PartitionView {
     /// A partition of which nothing is known.
     pub fn unknown(partition: Partition) -> Self {
-        Self { partition, begin: 0, end: -1, written: -1, committed: -1, assigned: false, paused: false, clamped: 0, behind_ms: -1 }
+        Self {
+            partition,
+            begin: 0,
+            end: -1,
+            written: -1,
+            committed: -1,
+            assigned: false,
+            paused: false,
+            clamped: 0,
+            behind_ms: -1,
+            held_back: 0,
+        }
     }
 
-    /// Records in the partition that are not yet written.
+    /// Records in the partition that can be read and are not yet written.
     pub fn lag(&self) -> u64 {
         let done = self.written.max(self.committed).max(self.begin);
         u64::try_from(self.end - done).unwrap_or(0)

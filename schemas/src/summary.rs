@@ -1,6 +1,10 @@
 //! The closing summary of `demo` and `run --until-idle`.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use crate::offset::{Partition, Range};
 
 /// What a process did from its start to its end. Serialises to one JSON object; its keys are stable.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +23,27 @@ pub struct Summary {
     pub restarts: u64,
     /// From the record's timestamp in the topic until its row was acknowledged.
     pub latency_ms: Latency,
+    /// What transactions held back that were still open at the end of `run --until-idle`, a partition; absent when there was none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<HeldBack>,
+}
+
+/// Offsets of a partition that were written and can't be read before a transaction ends: its own, and those behind its first record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// The partition.
+    pub partition: Partition,
+    /// The first offset of the open transaction, and the offset that the next record gets.
+    #[serde(flatten)]
+    pub range: Range,
+}
+
+/// `an open transaction at offset 7 of partition 0 holds back 3 offsets`.
+impl fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { partition, range } = self;
+        write!(f, "an open transaction at offset {} of partition {partition} holds back {} offsets", range.from, range.len())
+    }
 }
 
 /// Percentiles of a duration, in milliseconds; zero when nothing was measured.

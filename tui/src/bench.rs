@@ -115,6 +115,7 @@ fn look(at: DateTime<chrono::Utc>, partitions: i32, seq: u64) -> Snapshot {
         paused: false,
         clamped: 0,
         behind_ms: 12,
+        held_back: 0,
     });
     Snapshot { at, partitions: views.collect(), seq, ..crate::state::blank(None, &world) }
 }

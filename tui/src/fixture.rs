@@ -334,6 +334,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
         paused: partition == 1,
         clamped: 0,
         behind_ms: behind * 1_000 / 300,
+        held_back: 0,
     };
     let edge = |name: &str, used_bytes, budget_bytes, blocked: i64| EdgeView {
         name: name.to_owned(),

@@ -156,8 +156,18 @@ impl Access {
         if let Some(asking) = self.0.asking.get() {
             return Ok(asking);
         }
-        let asking = self.0.base.create_with_context(Quiet::default()).map_err(|cause| self.error("make a client", cause, None))?;
+        let mut config = self.0.base.clone();
+        // The end of a partition is where its reading ends.
+        config.set("isolation.level", "read_committed");
+        let asking = config.create_with_context(Quiet::default()).map_err(|cause| self.error("make a client", cause, None))?;
         Ok(self.0.asking.get_or_init(|| asking))
+    }
+
+    /// A short-lived client for which open transactions end nothing: its end of a partition is the high watermark.
+    pub(super) fn asking_for_all(&self) -> Result<BaseConsumer<Quiet>, BrokerError> {
+        let mut config = self.0.base.clone();
+        config.set("isolation.level", "read_uncommitted");
+        config.create_with_context(Quiet::default()).map_err(|cause| self.error("make a client", cause, None))
     }
 
     /// A client that makes topics, or asks for their settings, for the moment.

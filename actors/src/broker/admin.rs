@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::offset::{Offset, Partition, Range};
 use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::topic::TopicId;
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -14,6 +15,7 @@ use rdkafka::error::IsError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::access::{Access, Quiet, max_record_bytes};
+use super::describe;
 use super::embedded;
 use super::error::{BrokerError, is_denied};
 
@@ -142,7 +144,56 @@ pub async fn ensure_topics(access: &Access, pipeline: &Pipeline) -> Result<Topic
     }
 }
 
-/// The first offset Kafka still holds and the offset the next record gets, a partition.
+/// The id of a topic, which changes when the topic is deleted and created again; none from a broker that gives no ids.
+///
+/// # Errors
+/// As [`ends`].
+pub async fn topic_id(access: &Access, topic: &str) -> Result<Option<TopicId>, BrokerError> {
+    let topic = topic.to_owned();
+    ask(access, move |access| topic_id_now(access, &topic, PATIENCE)).await
+}
+
+/// The same on the caller's thread, which waits for it.
+///
+/// # Errors
+/// As [`ends`].
+pub fn topic_id_now(access: &Access, topic: &str, within: Duration) -> Result<Option<TopicId>, BrokerError> {
+    let asking = access.asking()?;
+    describe::topic_id(asking.client(), topic, within).map_err(|cause| match cause.rdkafka_error_code() {
+        Some(Code::UnknownTopicOrPartition) => BrokerError::NoTopic { servers: access.servers().to_owned(), topic: topic.to_owned() },
+        _ => access.error("say which topic it is", cause, Some(asking)),
+    })
+}
+
+/// What an open transaction holds back of a topic, a partition: its first offset, and how many offsets from there on were written. They can't be read
+/// before the transaction ends, by commit or abort or by its time-out.
+///
+/// # Errors
+/// As [`ends`].
+pub async fn held_back(access: &Access, topic: &str) -> Result<BTreeMap<Partition, Range>, BrokerError> {
+    let topic = topic.to_owned();
+    ask(access, move |access| held_back_now(access, &topic)).await
+}
+
+pub(super) fn held_back_now(access: &Access, topic: &str) -> Result<BTreeMap<Partition, Range>, BrokerError> {
+    // Asked first: what is written between the two questions would else look as if it were held back.
+    let written = access.asking_for_all()?;
+    let mut high = BTreeMap::new();
+    for (partition, _) in existing(access, topic)? {
+        let ends = written.fetch_watermarks(topic, partition, PATIENCE);
+        let (_, end) = ends.map_err(|cause| access.error("say where the topic ends", cause, Some(&written)))?;
+        high.insert(partition, end);
+    }
+    let readable = ends_now(access, topic)?;
+    let held = |(partition, to): (Partition, Offset)| {
+        let held = Range { from: readable.get(&partition)?.1, to };
+        (!held.is_empty()).then_some((partition, held))
+    };
+    Ok(high.into_iter().filter_map(held).collect())
+}
+
+/// The first offset Kafka still holds and the end of what can be read, a partition: the offset the next record gets, or the first one of a
+/// transaction that is open.
 ///
 /// # Errors
 /// Transient while the broker is away or the topic is missing; fatal when it refuses this client.

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::offset::{Offset, Partition, Range};
 use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::topic::TopicId;
 use rdkafka::admin::{AdminOptions, ResourceSpecifier};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -33,8 +34,12 @@ pub struct Look {
 /// A topic that is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicLook {
-    /// Its partitions: the first offset that Kafka holds, and the one that the next record gets.
+    /// Its id; none from a broker that gives no ids, and where the embedded broker does not run.
+    pub id: Option<TopicId>,
+    /// Its partitions: the first offset that Kafka holds, and where reading ends.
     pub ends: BTreeMap<Partition, (Offset, Offset)>,
+    /// What open transactions hold back.
+    pub held_back: BTreeMap<Partition, Range>,
     /// Those of its settings that are known.
     pub settings: BTreeMap<String, String>,
 }
@@ -72,12 +77,15 @@ async fn topic(access: &Access, name: &str) -> Result<Option<TopicLook>, BrokerE
     let asked = name.to_owned();
     let ends = ask(access, move |access| match admin::partitions_of(access, &asked)?.is_empty() {
         true => Ok(None),
-        false => admin::ends_now(access, &asked).map(Some),
+        false => {
+            let id = admin::topic_id_now(access, &asked, PATIENCE)?;
+            Ok(Some((id, admin::ends_now(access, &asked)?, admin::held_back_now(access, &asked)?)))
+        }
     });
-    let Some(ends) = ends.await? else { return Ok(None) };
+    let Some((id, ends, held_back)) = ends.await? else { return Ok(None) };
     // The embedded broker has no settings.
     let settings = if access.is_embedded() { BTreeMap::new() } else { settings(access, name).await? };
-    Ok(Some(TopicLook { ends, settings }))
+    Ok(Some(TopicLook { id, ends, held_back, settings }))
 }
 
 async fn settings(access: &Access, topic: &str) -> Result<BTreeMap<String, String>, BrokerError> {

@@ -209,6 +209,27 @@ async fn the_metadata_of_a_commit_comes_back_though_the_broker_does_not_send_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_keeps_its_id_until_it_is_deleted_and_created_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let first = topic_id(&served.access, TOPIC).await.unwrap().unwrap();
+    let dead = topic_id(&served.access, &served.pipeline.kafka.dead_letter_topic()).await.unwrap();
+    assert!(topic_id(&served.access, TOPIC).await.unwrap() == Some(first) && dead != Some(first));
+    served.kill().await;
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    assert_eq!(topic_id(&served.access, TOPIC).await.unwrap(), Some(first));
+    let deleted = served.access.making().unwrap().delete_topics(&[TOPIC], &rdkafka::admin::AdminOptions::new()).await.unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    let error = topic_id(&served.access, TOPIC).await.unwrap_err();
+    assert!(matches!(error, BrokerError::NoTopic { .. }), "{error}");
+    assert!(served.topics().await.made);
+    let second = topic_id(&served.access, TOPIC).await.unwrap();
+    assert!(second.is_some() && second != Some(first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_with_a_space_in_its_path_serves_too() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("my data é#1");

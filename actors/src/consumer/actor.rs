@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::BatchTable;
+use forebay_schemas::topic::TopicId;
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
@@ -29,6 +30,9 @@ pub type Ensure = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ConsumerError>> 
 /// The offset and metadata that the group has committed a partition, where the broker keeps them but does not give the metadata back over the
 /// wire; empty for a broker that does. Called on the poll thread, at each assignment.
 pub type KeptMetadata = Arc<dyn Fn() -> Result<BTreeMap<Partition, (Offset, String)>, String> + Send + Sync>;
+
+/// Asks Kafka for the id of the topic; none from a broker that gives no ids. Called on the poll thread, at each assignment.
+pub type WhichTopic = Arc<dyn Fn() -> Result<Option<TopicId>, String> + Send + Sync>;
 
 /// What a consumer needs.
 #[derive(Clone)]
@@ -55,6 +59,8 @@ pub struct ConsumerParams {
     pub ensure: Ensure,
     /// Where the write clock is when the broker does not give it back.
     pub kept: KeptMetadata,
+    /// Which topic there is now.
+    pub which: WhichTopic,
     /// Where it is asked to set partitions back.
     pub desk: Desk,
 }

@@ -5,12 +5,13 @@
 //! that does not is left behind with a warning, for its broker is away and the group will notice by itself.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use forebay_schemas::event::Place;
 use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::topic::TopicId;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
@@ -18,9 +19,9 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
-use super::actor::{ConsumerParams, KeptMetadata};
+use super::actor::{ConsumerParams, KeptMetadata, WhichTopic};
 use super::error::{ConsumerError, Trouble};
 use super::start::{Committed, Found, OutOfRange, find, mark_of, metadata_of};
 use super::state::Commit;
@@ -40,8 +41,22 @@ pub(super) enum Event {
     Revoked { partitions: Vec<Partition>, lost: bool },
     /// An error, and what is known of it.
     Trouble(KafkaError, String),
-    /// The first and the next offset of partitions; whether any broker is connected; and for how long one owes an answer, when that is long.
-    Statistics { ends: Vec<(Partition, Offset, Offset)>, connected: bool, silent: Option<Duration> },
+    /// Every record of a partition before an offset was given, and it ends there for now. Markers of transactions, records of aborted ones and those
+    /// that compaction has removed are passed over without a word, so the offset may be after the last record that was given.
+    End { partition: Partition, offset: Offset },
+    /// What Kafka holds of partitions; whether any broker is connected; and for how long one owes an answer, when that is long.
+    Statistics { ends: Vec<Ends>, connected: bool, silent: Option<Duration> },
+}
+
+/// What Kafka holds of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub(super) partition: Partition,
+    pub(super) begin: Offset,
+    /// Where reading ends: the offset that the next record gets, or the first one of a transaction that is open.
+    pub(super) end: Offset,
+    /// How many offsets from there on were written all the same; they can't be read before the transaction ends.
+    pub(super) held_back: u64,
 }
 
 /// Where an assigned partition starts, and what Kafka holds of it.
@@ -65,6 +80,8 @@ fn configure(base: &ClientConfig, group: &str) -> ClientConfig {
         ("auto.offset.reset", "error"),
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("isolation.level", "read_committed"),
+        // Where a partition ends is said by nothing else: its last offset may be one that no consumer is given.
+        ("enable.partition.eof", "true"),
         ("check.crcs", "true"),
         // Bounded, and asked for again soon after it was full.
         ("queued.max.messages.kbytes", "8192"),
@@ -88,6 +105,8 @@ struct Callbacks {
     any: AtomicBool,
     /// Nobody handles events any more: rebalances are answered at once.
     closing: AtomicBool,
+    /// The offset of the end that is being reported; −1 for none.
+    end: AtomicI64,
 }
 
 impl Callbacks {
@@ -114,13 +133,31 @@ impl ClientContext for Callbacks {
         let connected = statistics.brokers.values().any(|broker| broker.state == "UP");
         let partitions = statistics.topics.get(&self.topic).map(|topic| topic.partitions.values());
         let known = partitions.into_iter().flatten().filter(|partition| partition.lo_offset >= 0 && partition.hi_offset >= 0);
-        let ends = known.map(|partition| (partition.partition, partition.lo_offset, partition.hi_offset)).collect();
+        let ends = known.map(|known| {
+            // A broker that knows no transactions says no last stable offset.
+            let end = if known.ls_offset >= 0 { known.ls_offset.min(known.hi_offset) } else { known.hi_offset };
+            let held_back = u64::try_from(known.hi_offset - end).unwrap_or(0);
+            Ends { partition: known.partition, begin: known.lo_offset, end, held_back }
+        });
+        let ends = ends.collect();
         self.tell(Event::Statistics { ends, connected, silent: silent_for(&statistics) });
     }
 
+    /// Of an end of a partition the client gives the offset here, and the partition as the result of the poll that this is called in.
     fn error(&self, error: KafkaError, reason: &str) {
-        self.tell(Event::Trouble(error, reason.to_owned()));
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            self.end.store(end_of(reason).unwrap_or(-1), Ordering::Relaxed);
+        } else {
+            self.tell(Event::Trouble(error, reason.to_owned()));
+        }
     }
+}
+
+/// The offset out of what librdkafka says at the end of a partition, `Fetch from broker 1 reached end of partition at offset 7 (HighwaterMark 9)`, as
+/// its place for it is not given on by the Rust client. A text that says none costs nothing but that the end is not known.
+fn end_of(reason: &str) -> Option<Offset> {
+    let (_, rest) = reason.split_once("end of partition at offset ")?;
+    rest.split_once(' ').map_or(rest, |(offset, _)| offset).parse().ok()
 }
 
 impl ConsumerContext for Callbacks {
@@ -148,17 +185,24 @@ pub(super) struct Client {
     topic: String,
     group: String,
     kept: KeptMetadata,
+    which: WhichTopic,
 }
 
 impl Client {
     /// Makes the client and joins the group. It does not wait for a server.
     pub(super) fn connect(params: &ConsumerParams) -> Result<Self, ConsumerError> {
-        let ConsumerParams { kafka, topic, group, kept, .. } = params;
-        let callbacks =
-            Callbacks { topic: topic.clone(), events: Mutex::default(), any: AtomicBool::new(false), closing: AtomicBool::new(false) };
+        let ConsumerParams { kafka, topic, group, kept, which, .. } = params;
+        let callbacks = Callbacks {
+            topic: topic.clone(),
+            events: Mutex::default(),
+            any: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            end: AtomicI64::new(-1),
+        };
         let refused = |error: KafkaError| ConsumerError::Client { reason: error.to_string() };
         let consumer: BaseConsumer<Callbacks> = configure(kafka, group).create_with_context(callbacks).map_err(refused)?;
-        let client = Self { consumer: Some(consumer), topic: topic.clone(), group: group.clone(), kept: Arc::clone(kept) };
+        let client =
+            Self { consumer: Some(consumer), topic: topic.clone(), group: group.clone(), kept: Arc::clone(kept), which: Arc::clone(which) };
         client.consumer().subscribe(&[topic]).map_err(refused)?;
         Ok(client)
     }
@@ -167,9 +211,23 @@ impl Client {
         self.consumer.as_ref().expect("the consumer is taken in drop only")
     }
 
-    /// The next record, waiting up to `wait` for it. Returns early when something else happened; errors come as events.
-    pub(super) fn poll(&self, wait: Duration) -> Option<BorrowedMessage<'_>> {
-        self.consumer().poll(wait)?.ok()
+    /// The next record, waiting up to `wait` for it. Returns early when something else happened; errors, and ends of partitions, come as events.
+    pub(super) fn poll(&self, mut wait: Duration) -> Option<BorrowedMessage<'_>> {
+        loop {
+            match self.consumer().poll(wait)? {
+                Ok(message) => return Some(message),
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    let callbacks = self.consumer().context();
+                    let offset = callbacks.end.swap(-1, Ordering::Relaxed);
+                    if offset >= 0 {
+                        callbacks.tell(Event::End { partition, offset });
+                    }
+                    // Others may have records behind it.
+                    wait = Duration::ZERO;
+                }
+                Err(_) => return None,
+            }
+        }
     }
 
     /// What has happened since the last call.
@@ -181,8 +239,18 @@ impl Client {
         }
     }
 
-    /// Looks up where `partitions` start, out of the group's commits and of what is `known` otherwise.
-    pub(super) fn find(&self, partitions: &[Partition], known: &BTreeMap<Partition, Place>) -> Result<Vec<Assigned>, ConsumerError> {
+    /// The id of the topic as it is now; none from a broker that gives no ids.
+    pub(super) fn topic_id(&self) -> Result<Option<TopicId>, ConsumerError> {
+        (self.which)().map_err(|reason| ConsumerError::Unanswered { reason })
+    }
+
+    /// Looks up where `partitions` start, out of the group's commits and of what is `known` otherwise. The topic of that id is there.
+    pub(super) fn find(
+        &self,
+        partitions: &[Partition],
+        known: &BTreeMap<Partition, Place>,
+        topic: Option<TopicId>,
+    ) -> Result<Vec<Assigned>, ConsumerError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -202,25 +270,25 @@ impl Client {
                 }
                 _ => None,
             };
-            let start = find(committed, known.get(&partition).copied(), (begin, end), rand::random());
+            let start = find(committed, known.get(&partition).copied(), (begin, end), topic, rand::random());
             let start = start.map_err(|OutOfRange(committed)| {
                 let (group, topic) = (self.group.clone(), self.topic.clone());
                 ConsumerError::OutOfRange { group, topic, partition, committed, begin, end }
             })?;
             found.push(Assigned { partition, found: start, begin, end });
         }
-        self.begin_lineages(&mut found)?;
+        self.begin_lineages(&mut found, topic)?;
         Ok(found)
     }
 
-    /// Commits the starts that begin a lineage, before anything is read from them: a place in the journal always has a commit of its lineage in
-    /// the group, unless somebody removed that.
-    fn begin_lineages(&self, assigned: &mut [Assigned]) -> Result<(), ConsumerError> {
+    /// Commits the starts that begin a lineage, or of which the group does not say the topic, before anything is read from them: a place in the journal
+    /// always has a commit of its lineage in the group, unless somebody removed that.
+    fn begin_lineages(&self, assigned: &mut [Assigned], topic: Option<TopicId>) -> Result<(), ConsumerError> {
         let new = |assigned: &&mut Assigned| assigned.found.committed.is_none();
         let commit = |new: &mut Assigned| {
             let place = new.found.start.place;
             new.found.committed = Some(place.offset);
-            Commit { partition: new.partition, place }
+            Commit { partition: new.partition, place, topic }
         };
         let commits: Vec<_> = assigned.iter_mut().filter(new).map(commit).collect();
         if commits.is_empty() {
@@ -229,7 +297,7 @@ impl Client {
         self.commit(&commits).map_err(|error| self.unanswered("commit of where to start", &error))
     }
 
-    /// The first offset Kafka holds of a partition, and the next one it will give.
+    /// The first offset Kafka holds of a partition, and where reading it ends.
     pub(super) fn ends(&self, partition: Partition) -> Result<(Offset, Offset), ConsumerError> {
         let ends = self.consumer().fetch_watermarks(&self.topic, partition, ANSWER_WITHIN);
         ends.map_err(|error| self.unanswered("offsets of the topic", &error))
@@ -274,10 +342,10 @@ impl Client {
 
     fn places(&self, commits: &[Commit]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(commits.len());
-        for Commit { partition, place } in commits {
+        for Commit { partition, place, topic } in commits {
             let mut element = list.add_partition(&self.topic, *partition);
             element.set_offset(Position::Offset(place.offset)).expect("a place is not negative");
-            element.set_metadata(metadata_of(place));
+            element.set_metadata(metadata_of(place, *topic));
         }
         list
     }
@@ -316,5 +384,17 @@ impl Drop for Client {
                 drop(consumer.poll(Duration::from_millis(100)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offset_of_an_end_is_read_out_of_what_the_client_says() {
+        assert_eq!(end_of("Fetch from broker 1 reached end of partition at offset 17 (HighwaterMark 19)"), Some(17));
+        assert_eq!(end_of("Broker: No more messages"), None);
+        assert_eq!(end_of("end of partition at offset INVALID"), None);
     }
 }

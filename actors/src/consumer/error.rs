@@ -27,7 +27,7 @@ pub enum ConsumerError {
     /// The group's committed offset is not in the topic.
     #[error(
         "group {group} has committed offset {committed} of {topic}[{partition}], but kafka holds only [{begin}..{end}): records were deleted \
-         before they were written, or the topic was made anew; to go on from what kafka holds, stop forebay and say so: \
+         before they were written, or the topic was cut short; to go on from what kafka holds, stop forebay and say so: \
          forebay replay --from begin --reason '…' --yes"
     )]
     OutOfRange {

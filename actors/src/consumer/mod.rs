@@ -8,12 +8,13 @@
 //!   are paused, and polling goes on, so the group keeps this member however long the table is away.
 //! * **Write timestamps follow from the log.** See [`WriteClock`]: the same record gets the same one, in whichever batch and process. The clock
 //!   travels in the metadata of the commits.
+//! * **A topic that was deleted and created again is read from its begin.** Its id is in each commit, and is looked at about once a second.
 //! * **Partitions go in order.** When some are taken away, what is in flight of them is waited for (up to 10 s) and committed before they go. When
 //!   they are lost nothing is committed, and what settles late changes nothing.
 //!
 //! Not guaranteed: that a record is read once. What was in flight at a crash is read again, and written again with the same
-//! timestamp. Beside the budget it keeps one record in hand, and Kafka's client up to 8 MiB that it fetched ahead. Gaps at the very end
-//! of a partition (the markers of transactions) are not committed over, so such a partition shows a lag of a few.
+//! timestamp. Beside the budget it keeps one record in hand, and Kafka's client up to 8 MiB that it fetched ahead. Records in an open transaction, and
+//! those behind it, are not read before it ends; they are no lag until then, and the partition says how many they are.
 //!
 //! ```text
 //!  actor.rs   shell: topic, thread, drain          poll.rs + poll/  the loop on its thread   client.rs  Kafka's client and callbacks
@@ -39,8 +40,8 @@ mod state_tests;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata};
+pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata, WhichTopic};
 pub use error::ConsumerError;
 pub use set_back::{Desk, NotSetBack, SetBack};
-pub use start::{clock_of, metadata_of, place_of, would_start};
+pub use start::{clock_of, is_of_topic, metadata_of, place_of, would_start};
 pub use write_clock::{Tick, WriteClock};

@@ -8,11 +8,12 @@ mod back;
 mod group;
 mod settle;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forebay_schemas::offset::Ranges;
+use forebay_schemas::offset::{Offset, Partition, Ranges};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::oneshot::Receiver;
 
@@ -69,6 +70,10 @@ struct Loop<'a> {
     quiet: u32,
     /// While the pipeline is paused: when the ends of the partitions were last asked for.
     held: Option<Instant>,
+    /// How often the topic had been recreated when this incarnation began to read it.
+    recreations: u64,
+    /// Ends of partitions that Kafka's client has reported and the state does not know yet.
+    ends: BTreeMap<Partition, Offset>,
 }
 
 /// A batch in flight.
@@ -79,7 +84,8 @@ struct Sent {
     end: Receiver<BatchDone>,
 }
 
-/// Reads the topic until `drain` is true, or partitions were set back, and all that was taken is settled and committed; or until `cancel`.
+/// Reads the topic until `drain` is true, partitions were set back or the topic was recreated, and all that was taken is settled and committed; or until
+/// `cancel`.
 pub(super) fn run(params: &ConsumerParams, progress: &Progress, drain: &AtomicBool, cancel: &Cancel) -> Result<(), ConsumerError> {
     let client = Client::connect(params)?;
     let _working = progress.working();
@@ -99,6 +105,8 @@ pub(super) fn run(params: &ConsumerParams, progress: &Progress, drain: &AtomicBo
             note: None,
             quiet: 0,
             held: None,
+            recreations: params.ledger.recreations(),
+            ends: BTreeMap::new(),
         };
         let end = this.read_until(drain).and_then(|()| this.finish());
         let assigned: Vec<_> = this.state.assigned().collect();
@@ -121,7 +129,8 @@ impl Loop<'_> {
             self.look_around()?;
             self.handle_events()?;
             self.commit()?;
-            if self.asked_back()? {
+            // What was read of a topic that was recreated is committed as of that one, and the next incarnation begins at the new one's begin.
+            if self.asked_back()? || self.params.ledger.recreations() != self.recreations {
                 return Ok(());
             }
             if self.wait.is_some() {
@@ -173,9 +182,10 @@ impl Loop<'_> {
         if now.saturating_duration_since(looked) < LOOK_EVERY {
             return looked;
         }
-        let ends =
-            self.state.assigned().map_while(|partition| self.client.ends(partition).ok().map(|(begin, end)| (partition, begin, end)));
-        self.show_ends(&ends.collect::<Vec<_>>());
+        for partition in self.state.assigned() {
+            let Ok((begin, end)) = self.client.ends(partition) else { break };
+            self.params.telemetry.partition(partition, |view| (view.begin, view.end) = (view.begin.max(begin), view.end.max(end)));
+        }
         now
     }
 

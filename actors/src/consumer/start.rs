@@ -3,17 +3,20 @@
 //! Pure. Guarantee: never past a record that is not written: the journal counts only where the group's commit belongs to the same **lineage**, and then
 //! whichever is further on. A lineage is a number that travels in the metadata of the commits; it begins anew when a partition is read from its
 //! begin, and with every act that moves the group's offsets by hand. So a journal that knows of another topic of the same name, or of a time
-//! before a reset, is not believed. Reading again never hurts; the write clock goes on from the highest that is known, so that what is read
-//! again, or for the first time, wins over what stands in the table.
+//! before a reset, is not believed. The metadata has the topic's id too, so a commit of a topic that was deleted and created again since is not
+//! believed either, whatever the new one holds at that offset. Reading again never hurts; the write clock goes on from the highest that is known,
+//! so that what is read again, or for the first time, wins over what stands in the table.
 
 use forebay_schemas::event::{Origin, Place, Start};
 use forebay_schemas::offset::Offset;
+use forebay_schemas::topic::TopicId;
 
 use super::write_clock::WriteClock;
 
-/// How the commit metadata opens; the number is its version. Version 1 had no lineage.
-const METADATA: &str = "forebay:2:";
+/// How the commit metadata opens; the number is its version. Version 1 had no lineage, version 2 no id of the topic.
+const METADATA: &str = "forebay:3:";
 const METADATA_1: &str = "forebay:1:";
+const METADATA_2: &str = "forebay:2:";
 
 /// What the group has committed of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,26 +32,48 @@ pub(crate) struct Mark {
     pub(crate) clock: WriteClock,
     /// None in a commit of version 1.
     pub(crate) lineage: Option<u32>,
+    /// The topic that the offset is of; none in a commit of version 1 or 2, and where the broker gives no ids.
+    pub(crate) topic: Option<TopicId>,
 }
 
-/// The metadata to commit beside a place.
-pub fn metadata_of(place: &Place) -> String {
-    format!("{METADATA}{}:{:08x}", place.clock, place.lineage)
+/// The metadata to commit beside a place of a topic.
+pub fn metadata_of(place: &Place, topic: Option<TopicId>) -> String {
+    let topic = topic.map_or_else(String::new, |topic| topic.to_string());
+    format!("{METADATA}{}:{:08x}:{topic}", place.clock, place.lineage)
 }
 
 /// The mark out of a commit's metadata.
 pub(crate) fn mark_of(metadata: &str) -> Option<Mark> {
-    if let Some(clock) = metadata.strip_prefix(METADATA_1) {
-        return Some(Mark { clock: WriteClock::from_micros(clock.parse().ok()?)?, lineage: None });
+    let clock = |text: &str| WriteClock::from_micros(text.parse().ok()?);
+    let lineage = |text: &str| u32::from_str_radix(text, 16).ok();
+    if let Some(text) = metadata.strip_prefix(METADATA_1) {
+        return Some(Mark { clock: clock(text)?, lineage: None, topic: None });
     }
-    let (clock, lineage) = metadata.strip_prefix(METADATA)?.split_once(':')?;
-    Some(Mark { clock: WriteClock::from_micros(clock.parse().ok()?)?, lineage: Some(u32::from_str_radix(lineage, 16).ok()?) })
+    if let Some((text, of)) = metadata.strip_prefix(METADATA_2).and_then(|rest| rest.split_once(':')) {
+        return Some(Mark { clock: clock(text)?, lineage: Some(lineage(of)?), topic: None });
+    }
+    let (text, rest) = metadata.strip_prefix(METADATA)?.split_once(':')?;
+    let (of, topic) = rest.split_once(':')?;
+    let topic = if topic.is_empty() { None } else { Some(topic.parse().ok()?) };
+    Some(Mark { clock: clock(text)?, lineage: Some(lineage(of)?), topic })
 }
 
-/// The place out of a commit and its metadata; none when that says no lineage.
-pub fn place_of(offset: Offset, metadata: &str) -> Option<Place> {
-    let Mark { clock, lineage } = mark_of(metadata)?;
-    Some(Place { offset, clock: clock.micros(), lineage: lineage? })
+/// The place out of a commit and its metadata; none when that says no lineage, or that it is of another topic than `topic`.
+pub fn place_of(offset: Offset, metadata: &str, topic: Option<TopicId>) -> Option<Place> {
+    let mark = mark_of(metadata).filter(|mark| !mark.is_of_another(topic))?;
+    Some(Place { offset, clock: mark.clock.micros(), lineage: mark.lineage? })
+}
+
+/// Whether a commit with that metadata may be of the topic that there is now: it is not when it names another one.
+pub fn is_of_topic(metadata: &str, topic: Option<TopicId>) -> bool {
+    mark_of(metadata).is_none_or(|mark| !mark.is_of_another(topic))
+}
+
+impl Mark {
+    /// Whether it is of another topic than the one that Kafka has now, as far as both are known.
+    fn is_of_another(&self, topic: Option<TopicId>) -> bool {
+        self.topic.zip(topic).is_some_and(|(of, now)| of != now)
+    }
 }
 
 /// The write clock out of a commit's metadata, microseconds; none when it is not Forebay's.
@@ -69,32 +94,42 @@ pub(crate) struct Found {
 pub(crate) struct OutOfRange(pub(crate) Offset);
 
 /// Where a partition would be read from, were it assigned now: `committed` is the group's offset with its metadata, `known` the journal's place, and
-/// Kafka holds `[begin, end)`. A lineage that would begin is 0 here.
+/// Kafka holds `[begin, end)` of the topic of that id. A lineage that would begin is 0 here.
 ///
 /// # Errors
 /// The group's offset, when the topic does not hold it.
-pub fn would_start(committed: Option<(Offset, &str)>, known: Option<Place>, ends: (Offset, Offset)) -> Result<Start, Offset> {
+pub fn would_start(
+    committed: Option<(Offset, &str)>,
+    known: Option<Place>,
+    ends: (Offset, Offset),
+    topic: Option<TopicId>,
+) -> Result<Start, Offset> {
     let committed = committed.map(|(offset, metadata)| Committed { offset, mark: mark_of(metadata) });
-    find(committed, known, ends, 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
+    find(committed, known, ends, topic, 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
 }
 
-/// Decides where to start; Kafka holds `[begin, end)`, and `fresh` is a lineage that nobody has used.
+/// Decides where to start; Kafka holds `[begin, end)` of the topic of that id, and `fresh` is a lineage that nobody has used.
 pub(crate) fn find(
     committed: Option<Committed>,
     known: Option<Place>,
     (begin, end): (Offset, Offset),
+    topic: Option<TopicId>,
     fresh: u32,
 ) -> Result<Found, OutOfRange> {
     let known_clock = known.map_or(0, |place| place.clock);
-    let Some(Committed { offset, mark }) = committed else {
-        let origin = if known.is_some() { Origin::Again } else { Origin::Begin };
-        let place = Place { offset: begin, clock: known_clock, lineage: fresh };
+    let stale = committed.and_then(|committed| committed.mark).filter(|mark| mark.is_of_another(topic));
+    let Some(Committed { offset, mark }) = committed.filter(|_| stale.is_none()) else {
+        let origin = if known.is_some() || stale.is_some() { Origin::Again } else { Origin::Begin };
+        let clock = known_clock.max(stale.map_or(0, |mark| mark.clock.micros()));
+        let place = Place { offset: begin, clock, lineage: fresh };
         return Ok(Found { start: Start { place, origin }, committed: None });
     };
     let lineage = mark.and_then(|mark| mark.lineage);
+    // A commit that does not say which topic it is of is made again before anything is read.
+    let says_all = lineage.is_some() && (topic.is_none() || mark.is_some_and(|mark| mark.topic.is_some()));
     let same = known.filter(|place| Some(place.lineage) == lineage);
     if let Some(place) = same.filter(|place| place.offset > offset && (begin..=end).contains(&place.offset)) {
-        return Ok(Found { start: Start { place, origin: Origin::Journal }, committed: Some(offset) });
+        return Ok(Found { start: Start { place, origin: Origin::Journal }, committed: says_all.then_some(offset) });
     }
     if !(begin..=end).contains(&offset) {
         return Err(OutOfRange(offset));
@@ -104,7 +139,7 @@ pub(crate) fn find(
     let ahead = same.is_some_and(|place| place.offset > offset) || mark.is_none();
     let clock = if ahead { clock.max(known_clock) } else { clock };
     let place = Place { offset, clock, lineage: lineage.unwrap_or(fresh) };
-    Ok(Found { start: Start { place, origin: Origin::Group }, committed: lineage.map(|_| offset) })
+    Ok(Found { start: Start { place, origin: Origin::Group }, committed: says_all.then_some(offset) })
 }
 
 #[cfg(test)]
@@ -118,12 +153,16 @@ mod tests {
         Place { offset, clock, lineage }
     }
 
+    fn topic(bits: u128) -> Option<TopicId> {
+        TopicId::from_bits(bits)
+    }
+
     fn committed(offset: Offset, clock: i64, lineage: u32) -> Option<Committed> {
-        Some(Committed { offset, mark: mark_of(&metadata_of(&place(offset, clock, lineage))) })
+        Some(Committed { offset, mark: mark_of(&metadata_of(&place(offset, clock, lineage), topic(1))) })
     }
 
     fn start(committed: Option<Committed>, known: Option<Place>) -> (Place, Origin) {
-        let found = find(committed, known, (10, 100), FRESH).unwrap();
+        let found = find(committed, known, (10, 100), topic(1), FRESH).unwrap();
         (found.start.place, found.start.origin)
     }
 
@@ -140,7 +179,7 @@ mod tests {
     #[test]
     fn the_larger_of_commit_and_journal_counts_within_a_lineage() {
         let ahead = place(60, 6_000, OURS);
-        let found = find(committed(50, 5_000, OURS), Some(ahead), (10, 100), FRESH).unwrap();
+        let found = find(committed(50, 5_000, OURS), Some(ahead), (10, 100), topic(1), FRESH).unwrap();
         assert_eq!((found.start.place, found.start.origin), (ahead, Origin::Journal));
         assert_eq!(found.committed, Some(50), "so that the group hears of it at once");
         assert_eq!(start(committed(50, 5_000, OURS), Some(place(40, 4_000, OURS))), (place(50, 5_000, OURS), Origin::Group));
@@ -159,15 +198,15 @@ mod tests {
     #[test]
     fn offsets_set_by_hand_count_and_begin_a_lineage() {
         let by_hand = Some(Committed { offset: 20, mark: mark_of("") });
-        let found = find(by_hand, Some(place(90, 9_000, OURS)), (10, 100), FRESH).unwrap();
+        let found = find(by_hand, Some(place(90, 9_000, OURS)), (10, 100), topic(1), FRESH).unwrap();
         assert_eq!((found.start.place, found.start.origin), (place(20, 9_000, FRESH), Origin::Group));
         assert_eq!(found.committed, None, "so that the lineage is in the group at once");
     }
 
     #[test]
     fn an_offset_that_the_topic_no_longer_holds_is_refused_unless_the_journal_is_past_the_loss() {
-        assert_eq!(find(committed(5, 500, OURS), None, (10, 100), FRESH), Err(OutOfRange(5)));
-        assert_eq!(find(committed(101, 500, OURS), None, (10, 100), FRESH), Err(OutOfRange(101)));
+        assert_eq!(find(committed(5, 500, OURS), None, (10, 100), topic(1), FRESH), Err(OutOfRange(5)));
+        assert_eq!(find(committed(101, 500, OURS), None, (10, 100), topic(1), FRESH), Err(OutOfRange(101)));
         assert_eq!(start(committed(5, 500, OURS), Some(place(10, 600, OURS))), (place(10, 600, OURS), Origin::Journal));
     }
 
@@ -177,12 +216,48 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_of_a_topic_that_was_recreated_is_not_believed_whatever_the_new_one_holds_there() {
+        let of_before = committed(50, 5_000, OURS);
+        let find = |known, ends, topic| find(of_before, known, ends, topic, FRESH).unwrap();
+        let found = find(None, (10, 100), topic(2));
+        assert_eq!((found.start.place, found.start.origin, found.committed), (place(10, 5_000, FRESH), Origin::Again, None));
+        let known = Some(place(60, 6_000, OURS));
+        assert_eq!(find(known, (0, 100), topic(2)).start.place, place(0, 6_000, FRESH), "the journal is of the topic of before too");
+        assert_eq!(find(known, (0, 20), topic(2)).start.place, place(0, 6_000, FRESH), "and it is no loss when the new one is shorter");
+        assert_eq!(find(None, (10, 100), None).start.place, place(50, 5_000, OURS), "a broker without ids says nothing against it");
+        assert_eq!(place_of(50, &metadata_of(&place(50, 5_000, OURS), topic(1)), topic(2)), None);
+    }
+
+    #[test]
+    fn a_commit_that_does_not_say_its_topic_is_made_again_before_anything_is_read() {
+        let of_version_2 = Some(Committed { offset: 50, mark: mark_of("forebay:2:5000:00000007") });
+        let found = |topic| find(of_version_2, None, (10, 100), topic, FRESH).unwrap();
+        assert_eq!((found(topic(1)).start.place, found(topic(1)).committed), (place(50, 5_000, OURS), None));
+        assert_eq!(found(None).committed, Some(50), "but not for a broker that gives no ids");
+    }
+
+    #[test]
     fn metadata_reads_back_and_that_of_others_is_no_mark() {
         let mark = mark_of("forebay:2:1700000000000000:0000002a").unwrap();
-        assert_eq!((mark.clock.micros(), mark.lineage), (1_700_000_000_000_000, Some(42)));
+        assert_eq!((mark.clock.micros(), mark.lineage, mark.topic), (1_700_000_000_000_000, Some(42), None));
         assert_eq!(mark_of("forebay:1:77").unwrap().lineage, None);
-        for metadata in ["", "forebay:1:", "forebay:3:5:1", "forebay:2:5", "forebay:2:-5:1", "forebay:1:9223372036854775807", "NO_METADATA"]
-        {
+        let place = place(9, 77, 42);
+        assert_eq!(metadata_of(&place, topic(1)), "forebay:3:77:0000002a:AAAAAAAAAAAAAAAAAAAAAQ");
+        for topic in [None, topic(1)] {
+            let mark = mark_of(&metadata_of(&place, topic)).unwrap();
+            assert_eq!((mark.clock.micros(), mark.lineage, mark.topic), (77, Some(42), topic));
+        }
+        for metadata in [
+            "",
+            "forebay:1:",
+            "forebay:3:5:1",
+            "forebay:3:5:1:short",
+            "forebay:4:5:1:",
+            "forebay:2:5",
+            "forebay:2:-5:1",
+            "forebay:1:9223372036854775807",
+            "NO_METADATA",
+        ] {
             assert_eq!(mark_of(metadata), None, "{metadata}");
         }
     }

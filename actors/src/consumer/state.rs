@@ -3,7 +3,8 @@
 //!
 //! Pure. Guarantees, whatever the order in which batches settle and partitions come and go:
 //! * What [`State::to_commit`] names is never past a record that is not settled, never lower than what was committed under the same
-//!   assignment, and is the end of what was read when everything is settled.
+//!   assignment, and is the end of what was read when everything is settled: also where that ends in offsets that no consumer is given, such as
+//!   the markers of transactions, once [`State::ends_at`] has them. The write clock is of the last record all the same.
 //! * What settles after its partition was taken away changes nothing: each assignment is a generation of its own.
 //! * A record is taken once in an assignment: one below the position is refused.
 //!
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use forebay_schemas::event::Place;
 use forebay_schemas::offset::{Offset, Partition, Range, Ranges};
+use forebay_schemas::topic::TopicId;
 
 use super::forming::{Filled, Forming, Incoming, Limits, Piece};
 use super::write_clock::WriteClock;
@@ -46,6 +48,8 @@ pub(crate) enum Fate {
 pub(crate) struct Commit {
     pub(crate) partition: Partition,
     pub(crate) place: Place,
+    /// The topic that it is of; none where the broker gives no ids.
+    pub(crate) topic: Option<TopicId>,
 }
 
 /// A batch that was cut and is in flight now.
@@ -72,7 +76,7 @@ struct Track {
     generation: u64,
     /// The lineage of the group's commits that this assignment goes on.
     lineage: u32,
-    /// The offset after the last record taken.
+    /// The offset after the last record taken, or a later one that is known to be the end.
     position: Offset,
     clock: WriteClock,
     /// How many timestamps were not believed under this assignment.
@@ -110,6 +114,7 @@ struct Flight {
 #[derive(Debug)]
 pub(crate) struct State {
     tracks: BTreeMap<Partition, Track>,
+    topic: Option<TopicId>,
     generation: u64,
     forming: Forming,
     flights: VecDeque<Flight>,
@@ -118,7 +123,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { tracks: BTreeMap::new(), generation: 0, forming: Forming::new(limits), flights: VecDeque::new(), last_id: 0 }
+        Self { tracks: BTreeMap::new(), topic: None, generation: 0, forming: Forming::new(limits), flights: VecDeque::new(), last_id: 0 }
     }
 
     pub(crate) fn forming(&self) -> &Forming {
@@ -137,6 +142,16 @@ impl State {
 
     pub(crate) fn is_assigned(&self, partition: Partition) -> bool {
         self.tracks.contains_key(&partition)
+    }
+
+    /// All that is read is of the topic of that id.
+    pub(crate) fn reads(&mut self, topic: Option<TopicId>) {
+        self.topic = topic;
+    }
+
+    /// The topic that is read.
+    pub(crate) fn topic(&self) -> Option<TopicId> {
+        self.topic
     }
 
     /// A partition is assigned to this consumer, and read from a place on, of which Kafka has `confirmed` so much.
@@ -237,11 +252,20 @@ impl State {
             while let Some(leg) = track.flying.pop_front_if(|leg| leg.settled) {
                 (track.written, track.written_clock) = (leg.to, leg.clock);
             }
+            track.catch_up();
             if track.written > before {
                 moved.push((partition, track.place()));
             }
         }
         Settled { records: flight.records, moved }
+    }
+
+    /// Every record of a partition before `offset` was given to [`State::fate`], and there are no more for now. Gives the written end, when that moved
+    /// by it.
+    pub(crate) fn ends_at(&mut self, partition: Partition, offset: Offset) -> Option<Place> {
+        let track = self.tracks.get_mut(&partition)?;
+        track.position = track.position.max(offset);
+        track.catch_up().then(|| track.place())
     }
 
     /// The timestamp of the oldest record of a partition that was read and is not written, if there is one and it has any.
@@ -262,7 +286,7 @@ impl State {
     /// What is written and Kafka was not yet asked to commit.
     pub(crate) fn to_commit(&self) -> Vec<Commit> {
         let due = self.tracks.iter().filter(|(_, track)| track.written > track.asked);
-        due.map(|(&partition, track)| Commit { partition, place: track.place() }).collect()
+        due.map(|(&partition, track)| Commit { partition, place: track.place(), topic: self.topic }).collect()
     }
 
     /// What is written of `partitions` and Kafka has not confirmed, for a last commit before they go.
@@ -270,7 +294,7 @@ impl State {
         let tracks = partitions.iter().filter_map(|partition| self.tracks.get(partition).map(|track| (*partition, track)));
         tracks
             .filter(|(_, track)| track.written > track.confirmed)
-            .map(|(partition, track)| Commit { partition, place: track.place() })
+            .map(|(partition, track)| Commit { partition, place: track.place(), topic: self.topic })
             .collect()
     }
 
@@ -302,6 +326,15 @@ impl State {
 impl Track {
     fn place(&self) -> Place {
         Place { offset: self.written, clock: self.written_clock.micros(), lineage: self.lineage }
+    }
+
+    /// Where all that was taken is settled, the position is the written end. True when that moved it.
+    fn catch_up(&mut self) -> bool {
+        let moves = self.flying.is_empty() && self.piece.is_none() && self.written < self.position;
+        if moves {
+            self.written = self.position;
+        }
+        moves
     }
 }
 

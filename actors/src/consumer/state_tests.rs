@@ -85,6 +85,28 @@ fn a_batch_covers_each_partition_from_its_position_to_after_its_last_record() {
 }
 
 #[test]
+fn an_end_behind_the_last_record_is_committed_once_all_before_it_is_settled_and_moves_no_clock() {
+    let mut state = state();
+    start(&mut state, 0, 5);
+    take(&mut state, 0, 5);
+    assert_eq!(state.ends_at(0, 8), None, "a record before it forms a batch");
+    assert_eq!(state.fate(0, 7), Fate::Repeated, "nothing before the end is to come");
+    let clock = state.cut().unwrap().filled.pieces[0].clock.micros();
+    assert_eq!((state.ends_at(0, 9), state.to_commit().len()), (None, 0), "it is in flight");
+    assert_eq!(ends(&state.settled(1)), [(0, 9)]);
+    assert_eq!(state.to_commit()[0].place, Place { offset: 9, clock, lineage: 1 });
+    assert_eq!(state.ends_at(0, 12), Some(Place { offset: 12, clock, lineage: 1 }), "with nothing in flight at once");
+    assert_eq!(
+        (state.ends_at(0, 12), state.ends_at(0, 3), state.ends_at(7, 3)),
+        (None, None, None),
+        "what is known, or not read, moves nothing"
+    );
+    take(&mut state, 0, 14);
+    assert_eq!(state.cut().unwrap().ranges.0[&0], Range { from: 12, to: 15 });
+    assert_eq!(ends(&state.settled(2)), [(0, 15)]);
+}
+
+#[test]
 fn a_tombstone_and_a_record_without_key_are_told_from_empty_ones() {
     let mut state = state();
     start(&mut state, 0, 0);
@@ -221,6 +243,7 @@ fn partitions_are_resumed_with_a_quarter_of_the_budget_or_what_the_record_needs(
 #[derive(Debug, Clone)]
 enum Step {
     Read { partition: Partition, gap: Offset, stamp: Option<i64> },
+    End { partition: Partition, gap: Offset },
     Cut,
     Settle { which: prop::sample::Index },
     Revoke { partition: Partition },
@@ -234,6 +257,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let partition = 0..3;
     let step = prop_oneof![
         8 => (partition.clone(), 0..3i64, prop::option::of(0..10_000i64)).prop_map(|(partition, gap, stamp)| Step::Read { partition, gap, stamp }),
+        2 => (partition.clone(), 0..3i64).prop_map(|(partition, gap)| Step::End { partition, gap }),
         4 => Just(Step::Cut),
         4 => any::<prop::sample::Index>().prop_map(|which| Step::Settle { which }),
         1 => partition.clone().prop_map(|partition| Step::Revoke { partition }),
@@ -249,6 +273,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Debug, Default)]
 struct Topic {
     log: Vec<(Offset, Option<i64>)>,
+    /// The offset that the next record gets, or a later one.
+    end: Offset,
     commit: Option<Place>,
 }
 
@@ -284,12 +310,12 @@ proptest! {
             done.extend(records);
             state.settled(id);
         }} }
-        macro_rules! commit { ($commits:expr) => { for &Commit { partition, place } in $commits {
+        macro_rules! commit { ($commits:expr) => { for &Commit { partition, place, .. } in $commits {
             let topic = topics.get_mut(&partition).unwrap();
             prop_assert!(topic.log.iter().all(|&(offset, _)| offset >= place.offset || done.contains(&(partition, offset))));
             prop_assert!(topic.commit.is_none_or(|before| before.offset <= place.offset), "a commit never goes back");
             let last = topic.log.iter().rev().find(|&&(offset, _)| offset < place.offset).map(|&(offset, _)| topic.write_ts()[&offset]);
-            prop_assert_eq!(last, Some(place.clock));
+            prop_assert_eq!(last.unwrap_or(0), place.clock);
             topic.commit = Some(place);
             state.confirmed(partition, place.offset);
         } } }
@@ -315,14 +341,24 @@ proptest! {
                     let position = positions[&partition];
                     let next = topic.log.iter().copied().find(|&(offset, _)| offset >= position);
                     let (offset, stamp) = next.unwrap_or_else(|| {
-                        let offset = topic.log.last().map_or(0, |&(offset, _)| offset + 1) + gap;
+                        let offset = topic.end + gap;
                         topic.log.push((offset, stamp));
+                        topic.end = offset + 1;
                         (offset, stamp)
                     });
                     prop_assert_eq!(state.fate(partition, offset), Fate::Take);
                     state.take(&Incoming { timestamp_ms: stamp, ..record(partition, offset) }, Instant::now);
                     prop_assert_eq!(state.fate(partition, offset), Fate::Repeated);
                     positions.insert(partition, offset + 1);
+                }
+                Step::End { partition, gap } if state.is_assigned(partition) => {
+                    // A marker, say, after the last record; reported only when all before it was given.
+                    let topic = topics.get_mut(&partition).unwrap();
+                    if topic.log.iter().all(|&(offset, _)| offset < positions[&partition]) {
+                        topic.end += gap;
+                        state.ends_at(partition, topic.end);
+                        positions.insert(partition, topic.end.max(positions[&partition]));
+                    }
                 }
                 Step::Cut => cut!(),
                 Step::Settle { which } if !flying.is_empty() => settle!(which.index(flying.len())),

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use forebay_schemas::event::Place;
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::{BatchTable, Bytes, Span};
+use forebay_schemas::topic::TopicId;
 use futures_util::FutureExt as _;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -99,6 +101,7 @@ impl Rig {
             ledger: Arc::clone(&ledger),
             ensure: Arc::new(|| async { Ok(()) }.boxed()),
             kept: Arc::new(|| Ok(BTreeMap::new())),
+            which: Arc::new(|| Ok(TopicId::from_bits(2))),
             desk: Desk::default(),
         };
         change(&mut params);
@@ -195,9 +198,10 @@ fn what_is_settled_is_committed_and_the_next_process_goes_on_from_there_with_the
     assert_eq!((rig.telemetry.totals().consumed, rig.budget.used()), (155, 0));
     let rig_ledger = Arc::clone(&rig.ledger);
     rig.stop().unwrap();
-    let place = rig_ledger.places()[&0];
+    let (place, topic) = (rig_ledger.places()[&0], rig_ledger.state().topic_id);
+    assert!(topic.is_some());
     assert_eq!((place.offset, place.clock), (150, last.write_ts));
-    assert_eq!(commits(&cluster, 2)[&0], (150, metadata_of(&place)));
+    assert_eq!(commits(&cluster, 2)[&0], (150, metadata_of(&place, topic)));
 
     produce(&cluster, 0, 1);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
@@ -398,7 +402,7 @@ fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_wit
     let place = ledger.places()[&0];
     assert_eq!((place.offset, place.clock), (5, last));
     let committed = commits(&cluster, 2);
-    assert_eq!((&committed[&0], committed[&1].0), (&(5, metadata_of(&place)), 5));
+    assert_eq!((&committed[&0], committed[&1].0), (&(5, metadata_of(&place, ledger.state().topic_id)), 5));
     assert_eq!(telemetry.written(), BTreeMap::from([(0, 5), (1, 5)]));
 
     let mut rig = Rig::start(&cluster, 1 << 20, |params| params.ledger = ledger);
@@ -406,6 +410,33 @@ fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_wit
     assert_eq!(again.iter().map(|record| record.offset).collect::<Vec<_>>(), (5..20).collect::<Vec<_>>());
     assert!(again.iter().all(|record| record.write_ts > last));
     drop(rig.thread);
+}
+
+#[test]
+fn a_topic_that_was_recreated_ends_the_incarnation_behind_all_that_was_in_flight_and_is_read_from_its_begin() {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 9);
+    // What was committed is of the topic that was there before, which held as many records and more.
+    let of_before = Place { offset: 5, clock: 7_000_000_000_000_000, lineage: 3 };
+    let other: BaseConsumer = config(&cluster).set("group.id", GROUP).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    let mut element = list.add_partition(TOPIC, 0);
+    element.set_offset(Position::Offset(of_before.offset)).unwrap();
+    element.set_metadata(metadata_of(&of_before, TopicId::from_bits(1)));
+    other.commit(&list, CommitMode::Sync).unwrap();
+    drop(other);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let batches = rig.batches(9);
+    let read: Vec<_> = batches.iter().flat_map(|batch| &batch.body.records).map(|record| (record.offset, record.write_ts)).collect();
+    assert_eq!(read, (0..9).map(|n| (n, of_before.clock + (n + 1) * WriteClock::SLOTS)).collect::<Vec<_>>());
+
+    assert_eq!(rig.ledger.saw_topic(TopicId::from_bits(3)), Some(1));
+    thread::sleep(Duration::from_millis(50));
+    assert!(!rig.thread.is_finished(), "what is in flight comes first");
+    batches.into_iter().for_each(|batch| drop(settle(batch)));
+    let ledger = Arc::clone(&rig.ledger);
+    rig.thread.join().unwrap().unwrap();
+    assert_eq!(ledger.places()[&0].clock, read[8].1);
 }
 
 #[test]
@@ -547,6 +578,7 @@ fn the_shell_waits_for_the_topic_and_a_stop_ends_it_when_all_is_settled() {
         ledger: Arc::new(Ledger::in_memory(SystemClock::shared())),
         ensure,
         kept: Arc::new(|| Ok(BTreeMap::new())),
+        which: Arc::new(|| Ok(None)),
         desk: Desk::default(),
     };
     let backoff = Backoff { min: Duration::from_millis(1), max: Duration::from_millis(1) };

@@ -1,11 +1,13 @@
-//! The shell: a child that ends as fatal when the journal has failed, for nothing may go on whose traces would be lost; and that looks at what the
-//! group has committed for as long as a run waits for partitions that other processes read; and calls off runs whose lease is over.
+//! The shell: a child that ends as fatal when the journal has failed, for nothing may go on whose traces would be lost; that asks Kafka about once a
+//! second which topic there is, and at once when a run waits for nothing else; that looks at what the group has committed for as long as a run waits
+//! for partitions that other processes read; and that calls off runs whose lease is over.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::event::Places;
+use forebay_schemas::topic::TopicId;
 use futures_util::future::BoxFuture;
 
 use uuid::Uuid;
@@ -13,11 +15,24 @@ use uuid::Uuid;
 use super::{Command, Ledger};
 use crate::kernel::{Actor, Cx, Exit};
 
-/// How often it looks, while a run waits.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same while a run waits for partitions that other processes read.
+const LOOK_AT_OTHERS_EVERY: Duration = Duration::from_millis(500);
+/// The least time after a look that gave no answer.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Asks what the group has committed, in lineages.
-pub type Lookout = Arc<dyn Fn() -> BoxFuture<'static, Result<Places, String>> + Send + Sync>;
+/// What Kafka says at a look.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The topic that there is now; none from a broker that gives no ids.
+    pub topic: Option<TopicId>,
+    /// What the group has committed of that topic, in lineages, where that was asked for.
+    pub places: Places,
+}
+
+/// Asks which topic there is, and, where that is wanted, what the group has committed of it.
+pub type Lookout = Arc<dyn Fn(bool) -> BoxFuture<'static, Result<Seen, String>> + Send + Sync>;
 
 /// Told of a run that was called off, so that nobody goes on with it.
 pub type CallOff = Arc<dyn Fn(Uuid) + Send + Sync>;
@@ -27,30 +42,49 @@ pub struct Keeper {
     ledger: Arc<Ledger>,
     lookout: Lookout,
     call_off: CallOff,
+    /// Whether it has looked at all.
+    looked: bool,
 }
 
 impl Keeper {
     /// Watches the journal of `ledger`.
     pub fn new(ledger: Arc<Ledger>, lookout: Lookout, call_off: CallOff) -> Self {
-        Self { ledger, lookout, call_off }
+        Self { ledger, lookout, call_off, looked: false }
     }
 
     fn look(&mut self, cx: &mut Cx<'_, Self>) {
         self.ledger.call_off_overdue().into_iter().for_each(|run| (self.call_off)(run));
-        if !self.ledger.waits_for_others() {
-            cx.after(LOOK_EVERY, Self::look);
-            return;
-        }
-        cx.offload((self.lookout)(), |keeper, seen, cx| {
+        let (ledger, lookout) = (Arc::clone(&self.ledger), Arc::clone(&self.lookout));
+        let others = self.ledger.waits_for_others();
+        let every = match std::mem::replace(&mut self.looked, true) {
+            false => Duration::ZERO,
+            true if others => LOOK_AT_OTHERS_EVERY,
+            true => LOOK_EVERY,
+        };
+        let look = async move {
+            ledger.look_is_due(every).await;
+            // Before the question: what is written while it is on its way is of the topic of before as well as of the one that the answer names.
+            let written = ledger.written();
+            (lookout(others).await, written)
+        };
+        cx.offload(look, |keeper, (seen, written), cx| {
+            let ledger = &keeper.ledger;
             match seen {
-                Ok(places) => {
-                    if let Err(rejection) = keeper.ledger.submit(Command::Seen { places }) {
+                Ok(Seen { topic, places }) => {
+                    ledger.looked_at_topic(topic, written);
+                    if ledger.saw_topic(topic).is_some()
+                        && !places.0.is_empty()
+                        && let Err(rejection) = ledger.submit(Command::Seen { places })
+                    {
                         tracing::error!(%rejection, "the ledger does not take what the group has committed");
                     }
+                    keeper.look(cx);
                 }
-                Err(trouble) => tracing::debug!(trouble, "can't look at what the group has committed"),
+                Err(trouble) => {
+                    tracing::debug!(trouble, "can't look at the topic, or at what the group has committed");
+                    cx.after(LOOK_AGAIN, Self::look);
+                }
             }
-            cx.after(LOOK_EVERY, Self::look);
         });
     }
 }

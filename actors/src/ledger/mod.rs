@@ -22,20 +22,21 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::event::{Event, Place, Recorded, Undecodable, decode};
-use forebay_schemas::offset::Partition;
+use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::read::Position;
 use forebay_schemas::run::{Cancelled, Run, RunSpec};
 use forebay_schemas::snapshot::RunTotals;
+use forebay_schemas::topic::TopicId;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use actor::{CallOff, Keeper, Lookout};
+pub use actor::{CallOff, Keeper, Lookout, Seen};
 pub use cursors::Cursors;
 pub use redriven::Redriven;
 pub use runs::{Accepted, Rejection, Runs};
@@ -114,11 +115,15 @@ pub struct Ledger {
     clock: SharedClock,
     /// Whether the consumer is to read nothing; beside the state, for it is asked for all the time.
     paused: AtomicBool,
+    /// How often the topic was found to be recreated since the process started; beside the state, as `paused` is.
+    recreations: AtomicU64,
     leases: Mutex<Leases>,
 }
 
 struct Inner {
     state: State,
+    /// How far each partition was written when the topic was last found to be the one that is known here; none before Kafka was asked.
+    looked: Option<BTreeMap<Partition, Offset>>,
     /// Runs that ended since the process started.
     ended: RunTotals,
     journal: Option<Journal>,
@@ -148,7 +153,8 @@ impl Ledger {
         Self {
             paused: AtomicBool::new(state.desired.state == DesiredState::Paused),
             changed: watch::Sender::new(state.seq),
-            inner: Mutex::new(Inner { state, ended: RunTotals::default(), journal }),
+            recreations: AtomicU64::new(0),
+            inner: Mutex::new(Inner { state, looked: None, ended: RunTotals::default(), journal }),
             durable,
             clock,
             leases: Mutex::default(),
@@ -196,6 +202,10 @@ impl Ledger {
 
     fn apply(&self, inner: &mut Inner, mut events: Vec<Event>) {
         let (mut lines, mut count, mut urgent) = (Vec::new(), 0, false);
+        for event in &events {
+            self.recreations.fetch_add(u64::from(matches!(event, Event::TopicRecreated { .. })), Ordering::Relaxed);
+            forget_looks(event, &mut inner.looked);
+        }
         while !events.is_empty() {
             for event in events {
                 say(&event);
@@ -206,7 +216,7 @@ impl Ledger {
                 inner.state.evolve(&recorded);
                 count += 1;
             }
-            events = inner.state.due();
+            events = inner.state.due(inner.looked.as_ref());
         }
         if count == 0 {
             return;
@@ -306,6 +316,61 @@ impl Ledger {
     /// How far each partition of the topic is written, as far as is known here.
     pub fn places(&self) -> BTreeMap<Partition, Place> {
         self.inner().state.places()
+    }
+
+    /// Kafka says which topic there is now; none when it gives no ids. Says how often it was recreated since the process started, as
+    /// [`Ledger::recreations`]; none when the answer is of a broker that does not know yet of the topic that others know of.
+    pub fn saw_topic(&self, id: Option<TopicId>) -> Option<u64> {
+        let mut inner = self.inner();
+        if let Some(id) = id {
+            // From the first answer on nothing is taken to be of that topic but what a later answer is about.
+            inner.looked.get_or_insert_with(BTreeMap::new);
+            let events = inner.state.decide(Command::Identified { id }).unwrap_or_default();
+            self.apply(&mut inner, events);
+            if inner.state.topic_id != Some(id) {
+                return None;
+            }
+        }
+        Some(self.recreations())
+    }
+
+    /// The same, of a look that began when the partitions were `written` so far: runs that waited for no more than that have succeeded.
+    pub fn looked_at_topic(&self, id: Option<TopicId>, written: BTreeMap<Partition, Offset>) {
+        let before = self.recreations();
+        // Where this look, or another since, has found a newer topic, what was written says nothing of it.
+        if self.saw_topic(id) != Some(before) {
+            return;
+        }
+        let mut inner = self.inner();
+        inner.looked = id.map(|_| written);
+        let due = inner.state.due(inner.looked.as_ref());
+        self.apply(&mut inner, due);
+    }
+
+    /// How often the topic was found to be recreated since the process started. Cheap.
+    pub fn recreations(&self) -> u64 {
+        self.recreations.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the topic is to be looked at: a run waits for nothing else, or `every` has passed.
+    pub async fn look_is_due(&self, every: Duration) {
+        let mut changes = self.watch();
+        let waits = async {
+            // The ledger is held, so its changes go on.
+            while !self.waits_for_a_look() && changes.changed().await.is_ok() {}
+        };
+        // Either is a reason to look.
+        let _ = tokio::time::timeout(every, waits).await;
+    }
+
+    fn waits_for_a_look(&self) -> bool {
+        let inner = self.inner();
+        inner.looked.is_some() && !inner.state.due(None).is_empty()
+    }
+
+    /// How far each partition is written, offsets alone.
+    pub fn written(&self) -> BTreeMap<Partition, Offset> {
+        self.inner().state.written()
     }
 
     /// What the pipeline is meant to do.
@@ -413,6 +478,17 @@ pub(crate) fn is_waited_for(event: &Event) -> bool {
     !matches!(event, Event::BatchWritten { .. } | Event::OffsetsCommitted { .. } | Event::PageFetched { .. })
 }
 
+/// What was found of a partition's records counts no more when the topic is another one, or the partition is read from elsewhere.
+pub(crate) fn forget_looks(event: &Event, looked: &mut Option<BTreeMap<Partition, Offset>>) {
+    let Some(looked) = looked else { return };
+    match event {
+        Event::TopicRecreated { .. } => looked.clear(),
+        Event::PartitionsAssigned { starts } => looked.retain(|partition, _| !starts.0.contains_key(partition)),
+        Event::OffsetsReset { to, .. } => looked.retain(|partition, _| !to.0.contains_key(partition)),
+        _ => {}
+    }
+}
+
 fn count_end(event: &Event, ended: &mut RunTotals) {
     match event {
         Event::RunSucceeded { .. } => ended.succeeded += 1,
@@ -429,7 +505,7 @@ fn say(event: &Event) {
         Event::PartitionsAssigned { .. } | Event::PartitionsRevoked { .. } | Event::OffsetsReset { .. } | Event::CursorSet { .. } => {
             tracing::info!("{event}");
         }
-        Event::RangeLost { .. } | Event::CursorForgotten { .. } => tracing::warn!("{event}"),
+        Event::RangeLost { .. } | Event::TopicRecreated { .. } | Event::CursorForgotten { .. } => tracing::warn!("{event}"),
         _ => match event.run() {
             Some(run) => tracing::info!(%run, "{event}"),
             None => tracing::debug!("{event}"),

@@ -251,12 +251,13 @@ impl Runs {
 
     /// The runs that can't succeed any more, since what they produced to these partitions is gone.
     pub fn bereft(&self, gone: impl Fn(Partition) -> bool, why: &str) -> Vec<Event> {
-        let bereft = self.open().filter(|run| run.ranges.0.keys().any(|&partition| gone(partition)));
-        let failed = |run: &Run| {
-            let error = RunError { stage: "consume".into(), message: why.to_owned(), retryable: true };
-            Event::RunFailed { run: run.id, error }
-        };
-        bereft.map(failed).collect()
+        self.open().filter(|run| run.ranges.0.keys().any(|&partition| gone(partition))).map(|run| unwritten(run, why)).collect()
+    }
+
+    /// The runs that can't succeed any more, since the topic was deleted and created again: all that have begun, for a page may be on its way of which
+    /// a part is gone.
+    pub fn recreated(&self, why: &str) -> Vec<Event> {
+        self.open().filter(|run| run.state != RunState::Requested).map(|run| unwritten(run, why)).collect()
     }
 
     /// Whether any run is open.
@@ -388,6 +389,11 @@ impl Runs {
 /// Whether all that there was to read has been read, and is in the table.
 fn is_whole(run: &Run) -> bool {
     run.state == RunState::Succeeded
+}
+
+fn unwritten(run: &Run, why: &str) -> Event {
+    let error = RunError { stage: "consume".into(), message: why.to_owned(), retryable: true };
+    Event::RunFailed { run: run.id, error }
 }
 
 #[cfg(test)]

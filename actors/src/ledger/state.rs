@@ -11,6 +11,7 @@ use forebay_schemas::event::{Event, Origin, Place, Places, Recorded, Starts};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::read::{Position, Read};
 use forebay_schemas::run::{Cancelled, RunError};
+use forebay_schemas::topic::TopicId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -44,6 +45,8 @@ pub enum Command {
     Cancel { run: Uuid, cancelled: Cancelled },
     /// The group gave partitions, and here they are read from.
     Assigned { starts: Starts },
+    /// Kafka says which topic there is now.
+    Identified { id: TopicId },
     /// What the group has committed, of whichever partitions.
     Seen { places: Places },
     /// Somebody says what the pipeline is meant to do.
@@ -61,6 +64,12 @@ pub struct State {
     pub process: Process,
     /// The topic that the partitions are of.
     pub topic: String,
+    /// The id of that topic, as far as Kafka has said.
+    #[serde(default)]
+    pub topic_id: Option<TopicId>,
+    /// The ids of topics of that name that there were before, the last [`IDS_KEPT`].
+    #[serde(default)]
+    pub topic_ids_before: Vec<TopicId>,
     /// The consumer group that they are read by.
     pub group: String,
     /// The SQL in use.
@@ -122,6 +131,9 @@ pub struct PartitionState {
     /// Whether another does, and what that has committed was looked at after the last run had come to wait.
     #[serde(default)]
     pub seen: bool,
+    /// Whether its place is of a topic that was recreated since, so that nothing but its write clock still means anything.
+    #[serde(default)]
+    pub recreated: bool,
 }
 
 /// Sums over all of history.
@@ -156,7 +168,11 @@ pub struct ActorState {
     pub last_exit: Option<String>,
 }
 
-const BEGUN_AGAIN: &str = "the topic was made anew, or its group's offsets were removed or moved, before this run was written";
+/// How many ids of topics that are gone are remembered, so that a broker that has not heard of the new one is not believed.
+const IDS_KEPT: usize = 16;
+
+const BEGUN_AGAIN: &str = "its group's offsets were removed or moved before this run was written";
+const RECREATED: &str = "the topic was deleted and created again before this run was written";
 
 impl State {
     /// The first unwritten offset of each partition.
@@ -187,9 +203,20 @@ impl State {
                 Some(active) if active.fingerprint == fingerprint => vec![],
                 _ => vec![Event::TransformActivated { sql, fingerprint }],
             },
+            Command::Identified { id } => match self.topic_id {
+                None => vec![Event::TopicIdentified { id }],
+                Some(from) if from == id || self.topic_ids_before.contains(&id) => vec![],
+                Some(from) => {
+                    let mut events = self.runs.recreated(RECREATED);
+                    events.push(Event::TopicRecreated { from, to: id });
+                    events
+                }
+            },
             Command::Assigned { starts } => {
+                // The runs of a topic that was recreated have failed by that; those that are open have begun since.
+                let known = |partition| !self.partitions.get(&partition).is_some_and(|known| known.recreated);
                 let again = |partition| {
-                    let start = starts.0.get(&partition);
+                    let start = starts.0.get(&partition).filter(|_| known(partition));
                     start.is_some_and(|start| start.origin == Origin::Again || self.is_another(partition, start.place.lineage))
                 };
                 let mut events = self.runs.bereft(again, BEGUN_AGAIN);
@@ -226,9 +253,9 @@ impl State {
     }
 
     /// Whether a partition is known by another lineage: somebody else, or this process before a crash that the journal does not know of, has begun
-    /// again. Where that was with another topic, the offsets of before mean other records now.
+    /// again.
     fn is_another(&self, partition: Partition, lineage: u32) -> bool {
-        self.partitions.get(&partition).is_some_and(|known| known.written.lineage != lineage)
+        self.partitions.get(&partition).is_some_and(|known| known.written.lineage != lineage && !known.recreated)
     }
 
     /// Where the next page of a fetch is: a run that has begun, or that reads again, has a position of its own; any other fetch begins
@@ -252,15 +279,22 @@ impl State {
     /// The events that have become due by the last ones; to be asked until there are none. Partitions that this process neither reads nor has
     /// seen since don't count: nobody here knows whether the topic is still the one that was written. A pipeline that ends at the
     /// topic has nothing to wait for.
-    pub fn due(&self) -> Vec<Event> {
+    ///
+    /// `looked` is how far each partition was written when the topic was last found to be the one that is known here. What was written later does not
+    /// count yet: it may be of another topic, in which the records of a run are not. None where the broker was not asked, or gives no ids.
+    pub fn due(&self, looked: Option<&BTreeMap<Partition, Offset>>) -> Vec<Event> {
         if let Some((read, cursor)) = self.cursors.one_too_many() {
             return vec![Event::CursorForgotten { read: read.clone(), cursor: cursor.cursor.clone() }];
         }
         if !self.runs.any_open() {
             return Vec::new();
         }
-        let current = self.partitions.iter().filter(|(_, state)| state.assigned || state.seen);
-        let current = current.map(|(&partition, state)| (partition, state.written.offset)).collect();
+        let current = self.partitions.iter().filter(|(_, state)| (state.assigned || state.seen) && !state.recreated);
+        let certain = |(&partition, state): (&Partition, &PartitionState)| {
+            let written = state.written.offset;
+            looked.map_or(Some(written), |looked| looked.get(&partition).map(|&at| at.min(written))).map(|at| (partition, at))
+        };
+        let current = current.filter_map(certain).collect();
         self.runs.succeeded(if self.group.is_empty() { None } else { Some(&current) })
     }
 
@@ -278,6 +312,10 @@ impl State {
             Event::PipelineStarted { version, roles, topic, group } => {
                 if self.topic != *topic || self.group != *group {
                     self.partitions.clear();
+                }
+                if self.topic != *topic {
+                    self.topic_id = None;
+                    self.topic_ids_before.clear();
                 }
                 (self.topic, self.group) = (topic.clone(), group.clone());
                 self.process = Process {
@@ -335,11 +373,21 @@ impl State {
                     }
                 }
             }
+            Event::TopicIdentified { id } => self.topic_id = Some(*id),
+            Event::TopicRecreated { from, to } => {
+                self.topic_id = Some(*to);
+                if self.topic_ids_before.len() >= IDS_KEPT {
+                    self.topic_ids_before.remove(0);
+                }
+                self.topic_ids_before.push(*from);
+                self.partitions.values_mut().for_each(|partition| partition.recreated = true);
+            }
             Event::PartitionsAssigned { starts } => {
                 for (&partition, start) in &starts.0 {
                     let before = self.partitions.get(&partition).filter(|known| known.written.lineage == start.place.lineage);
                     let committed = before.and_then(|known| known.committed);
-                    self.partitions.insert(partition, PartitionState { written: start.place, committed, assigned: true, seen: false });
+                    let known = PartitionState { written: start.place, committed, assigned: true, seen: false, recreated: false };
+                    self.partitions.insert(partition, known);
                 }
             }
             Event::PartitionsRevoked { partitions } => {
@@ -353,12 +401,13 @@ impl State {
             Event::PartitionsSeen { places } => {
                 for (&partition, &written) in &places.0 {
                     let committed = Some(written.offset);
-                    self.partitions.insert(partition, PartitionState { written, committed, assigned: false, seen: true });
+                    self.partitions.insert(partition, PartitionState { written, committed, assigned: false, seen: true, recreated: false });
                 }
             }
             Event::OffsetsReset { to, .. } => {
                 for (&partition, &written) in &to.0 {
-                    self.partitions.insert(partition, PartitionState { written, committed: None, assigned: false, seen: false });
+                    let known = PartitionState { written, committed: None, assigned: false, seen: false, recreated: false };
+                    self.partitions.insert(partition, known);
                 }
             }
             Event::StateDesired { state, by, reason } => {

@@ -175,8 +175,64 @@ fn the_state_at_any_event_is_the_fold_up_to_it() {
     assert_eq!(fold(dir.path(), 9).unwrap().runs.get(run).unwrap().state, Succeeded);
 }
 
+fn id(bits: u128) -> Option<TopicId> {
+    TopicId::from_bits(bits)
+}
+
 #[test]
-fn runs_of_a_topic_that_was_made_anew_or_is_read_no_more_fail_and_say_why() {
+fn runs_that_had_begun_fail_when_the_topic_was_recreated_and_those_that_begin_then_do_not() {
+    let ledger = Ledger::in_memory(SystemClock::shared());
+    begin(&ledger, "t");
+    assert_eq!((ledger.saw_topic(id(1)), ledger.saw_topic(id(1))), (Some(0), Some(0)), "the first id that is known is no other one");
+    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    let waits = produced(&ledger, "waits", Range { from: 0, to: 10 });
+    let elsewhere = ledger.request("its pages are on their way", 1, RunSpec::default()).unwrap().id();
+    ledger.submit(Command::Start { run: elsewhere }).unwrap();
+    let requested = ledger.request("not begun", 1, RunSpec::default()).unwrap().id();
+    assert_eq!(ledger.saw_topic(id(2)), Some(1));
+    for run in [waits, elsewhere] {
+        let error = ledger.run(run).unwrap().error.unwrap();
+        assert!(error.retryable && error.message.contains("deleted and created again"), "{error:?}");
+    }
+    assert_eq!(ledger.run(requested).unwrap().state, RunState::Requested);
+    assert_eq!(ledger.saw_topic(id(1)), None, "a broker that has not heard of it yet is not believed");
+    // What is written still, of the topic of before, says nothing of the new one, but for the clock.
+    written(&ledger, 0, 50, 1);
+    let new = produced(&ledger, "new", Range { from: 0, to: 10 });
+    assert_eq!(ledger.run(new).unwrap().state, RunState::Draining);
+    assert_eq!(ledger.places()[&0].clock, 800);
+    ledger.submit(assigned(0, 0, 2, Origin::Again)).unwrap();
+    assert_eq!(ledger.run(new).unwrap().state, RunState::Draining, "it is of the topic that is read from its begin now");
+    written(&ledger, 0, 10, 2);
+    ledger.looked_at_topic(id(2), ledger.written());
+    assert_eq!(ledger.run(new).unwrap().state, RunState::Succeeded);
+}
+
+#[test]
+fn a_run_succeeds_when_the_topic_was_looked_at_after_its_last_record_was_written() {
+    let ledger = Ledger::in_memory(SystemClock::shared());
+    begin(&ledger, "t");
+    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    ledger.looked_at_topic(id(1), ledger.written());
+    let run = produced(&ledger, "k", Range { from: 0, to: 10 });
+    let before = ledger.written();
+    written(&ledger, 0, 10, 1);
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "what was read may be of another topic");
+    ledger.looked_at_topic(id(1), before);
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "that look had begun before it was written");
+    wait(ledger.look_is_due(Duration::from_secs(3_600)));
+    ledger.looked_at_topic(id(2), ledger.written());
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Failed, "it is another topic");
+    ledger.submit(assigned(0, 0, 2, Origin::Again)).unwrap();
+    let run = produced(&ledger, "again", Range { from: 0, to: 10 });
+    written(&ledger, 0, 10, 2);
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "the look that found it was not about what is written of it");
+    ledger.looked_at_topic(id(2), ledger.written());
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Succeeded);
+}
+
+#[test]
+fn runs_of_a_topic_whose_offsets_are_gone_or_that_is_read_no_more_fail_and_say_why() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
     ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
@@ -192,7 +248,7 @@ fn runs_of_a_topic_that_was_made_anew_or_is_read_no_more_fail_and_say_why() {
 
 #[test]
 fn runs_fail_when_somebody_else_has_begun_a_lineage_since() {
-    // Another process was assigned the partition of the topic that was made anew, or this one was and crashed before its journal knew.
+    // Another process was assigned the partition after the group's offsets were removed, or this one was and crashed before its journal knew.
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
     ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
@@ -203,12 +259,12 @@ fn runs_fail_when_somebody_else_has_begun_a_lineage_since() {
 
 #[test]
 fn what_was_written_before_a_start_counts_for_a_run_only_when_the_partition_is_assigned_again() {
-    // Between a start and an assignment the topic may be another one, whose offsets begin anew.
+    // Between a start and an assignment the topic may be another one, whose offsets mean other records.
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
     ledger.submit(assigned(0, 100, 1, Origin::Group)).unwrap();
     begin(&ledger, "t");
-    let runs = [produced(&ledger, "anew", Range { from: 0, to: 5 }), produced(&ledger, "anew too", Range { from: 5, to: 9 })];
+    let runs = [produced(&ledger, "first", Range { from: 0, to: 5 }), produced(&ledger, "second", Range { from: 5, to: 9 })];
     assert!(runs.iter().all(|&run| ledger.run(run).unwrap().state == RunState::Draining));
     ledger.submit(assigned(0, 100, 1, Origin::Group)).unwrap();
     assert!(runs.iter().all(|&run| ledger.run(run).unwrap().state == RunState::Succeeded));

@@ -14,6 +14,7 @@ use forebay_schemas::plan::{
     TopicPlan,
 };
 use forebay_schemas::read::Read;
+use forebay_schemas::summary::HeldBack;
 
 use super::blueprint::Blueprint;
 use super::running::{Role, first_commands, is_running, journal_dir};
@@ -41,6 +42,14 @@ pub fn outlook(blueprint: &Blueprint, before: &State, kafka: Result<Look, String
         Ok(look) => {
             plan.topics = look.topics.iter().map(|(wanted, there)| topic(pipeline, wanted, there.as_ref())).collect();
             plan.changes.extend(plan.topics.iter().filter(|topic| topic.step == Step::Make).map(made));
+            let same_name = before.topic == pipeline.kafka.topic;
+            let id = look.topics.first().and_then(|(_, there)| there.as_ref()?.id);
+            if let Some((before, now)) = before.topic_id.zip(id).filter(|(before, now)| before != now && same_name) {
+                plan.changes.push(format!(
+                    "read {} from its begin: it was deleted and created again, its id is {now} and was {before}; open runs fail, retryable",
+                    pipeline.kafka.topic
+                ));
+            }
             if let Some(consumer) = &pipeline.consumer {
                 plan.group = Some(group(&consumer.group, &look, &after, &mut plan.problems));
             }
@@ -74,8 +83,9 @@ pub fn outlook(blueprint: &Blueprint, before: &State, kafka: Result<Look, String
         other => Some(other.to_string()),
     }));
     let again = plan.group.iter().flat_map(|group| &group.partitions).filter(|start| start.origin == Some(Origin::Again));
-    plan.changes
-        .extend(again.map(|start| format!("read partition {} again from its begin: the group has no offset of it", start.partition)));
+    plan.changes.extend(
+        again.map(|start| format!("read partition {} again from its begin: the group has no offset of it as it is now", start.partition)),
+    );
     plan.fetch = fetch(pipeline, &after);
     plan.retention = pipeline.kafka.is_embedded().then(|| {
         let retention = pipeline.kafka.retention();
@@ -133,6 +143,8 @@ fn topic(pipeline: &Pipeline, wanted: &WantedTopic, there: Option<&TopicLook>) -
         Some(format!("{} is {there}; a topic made by forebay has {}", setting.name, setting.asked))
     };
     plan.differences.extend(plan.settings.iter().filter_map(differing));
+    let held = there.held_back.iter().map(|(&partition, &range)| HeldBack { partition, range });
+    plan.differences.extend(held.map(|held| format!("{held}, which are not read before it ends")));
     plan
 }
 
@@ -144,6 +156,7 @@ fn made(topic: &TopicPlan) -> String {
 fn group(name: &str, look: &Look, after: &State, problems: &mut Vec<String>) -> GroupPlan {
     let places = after.places();
     let Some((wanted, there)) = look.topics.first() else { return GroupPlan::default() };
+    let id = there.as_ref().and_then(|there| there.id);
     let ends: BTreeMap<Partition, (Offset, Offset)> = match there {
         Some(there) => there.ends.clone(),
         None => (0..wanted.partitions).map(|partition| (partition, (0, 0))).collect(),
@@ -151,7 +164,7 @@ fn group(name: &str, look: &Look, after: &State, problems: &mut Vec<String>) -> 
     let mut partitions = Vec::with_capacity(ends.len());
     for (partition, (begin, end)) in ends {
         let (committed, known): (Option<&Committed>, Option<&Place>) = (look.committed.get(&partition), places.get(&partition));
-        let found = would_start(committed.map(|it| (it.offset, it.metadata.as_str())), known.copied(), (begin, end));
+        let found = would_start(committed.map(|it| (it.offset, it.metadata.as_str())), known.copied(), (begin, end), id);
         if let Err(committed) = found {
             let (group, topic) = (name.to_owned(), wanted.name.clone());
             problems.push(ConsumerError::OutOfRange { group, topic, partition, committed, begin, end }.to_string());
@@ -240,6 +253,8 @@ fn fetch(pipeline: &Pipeline, after: &State) -> Option<FetchPlan> {
 #[cfg(test)]
 mod tests {
     use forebay_schemas::event::{Start, Starts};
+    use forebay_schemas::offset::Range;
+    use forebay_schemas::topic::TopicId;
 
     use super::*;
     use crate::consumer::metadata_of;
@@ -272,13 +287,17 @@ primary_key = ["id"]
         Blueprint::draw(forebay_schemas::pipeline::parse(&folder.path().join("forebay.toml"), file).unwrap()).unwrap()
     }
 
+    fn id() -> Option<TopicId> {
+        TopicId::from_bits(7)
+    }
+
     /// A topic that is there, with these ends, and what the group has committed of it.
     fn look(blueprint: &Blueprint, ends: &[(Offset, Offset)], committed: &[(Partition, Place)]) -> Look {
         let [records, dead] = crate::broker::wanted_topics(&blueprint.pipeline);
         let settings = BTreeMap::from([("message.timestamp.type".to_owned(), "CreateTime".to_owned())]);
-        let there = TopicLook { ends: (0..).zip(ends.iter().copied()).collect(), settings };
+        let there = TopicLook { id: id(), ends: (0..).zip(ends.iter().copied()).collect(), held_back: BTreeMap::new(), settings };
         let commit =
-            |(partition, place): &(Partition, Place)| (*partition, Committed { offset: place.offset, metadata: metadata_of(place) });
+            |(partition, place): &(Partition, Place)| (*partition, Committed { offset: place.offset, metadata: metadata_of(place, id()) });
         Look { topics: vec![(records, Some(there)), (dead, None)], committed: committed.iter().map(commit).collect(), members: Some(0) }
     }
 
@@ -321,10 +340,30 @@ primary_key = ["id"]
                 "make keyspace k, 1 replicas a datacenter".to_owned(),
                 "make table k.t of 2 columns, primary key (id)".to_owned(),
                 format!("use the SQL {} in place of 0badcafe", plan.sql.as_ref().unwrap().fingerprint),
-                "read partition 2 again from its begin: the group has no offset of it".to_owned(),
+                "read partition 2 again from its begin: the group has no offset of it as it is now".to_owned(),
             ]
         );
         assert!(plan.sql.unwrap().follows.contains("47 offsets wait"));
+    }
+
+    #[test]
+    fn a_topic_that_was_recreated_is_read_from_its_begin_and_what_a_transaction_holds_back_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let blueprint = blueprint(&folder, "", "");
+        let mut before = before(&[(0, place(9, 7))]);
+        let known = Event::TopicIdentified { id: TopicId::from_bits(1).unwrap() };
+        before.evolve(&Recorded::new(before.seq + 1, DateTime::UNIX_EPOCH, known));
+        let mut kafka = look(&blueprint, &[(0, 20)], &[]);
+        let of_before = Committed { offset: 9, metadata: metadata_of(&place(9, 7), TopicId::from_bits(1)) };
+        kafka.committed.insert(0, of_before);
+        kafka.topics[0].1.as_mut().unwrap().held_back.insert(0, Range { from: 20, to: 23 });
+        let plan = outlook(&blueprint, &before, Ok(kafka), None);
+        let start = &plan.group.unwrap().partitions[0];
+        assert_eq!((start.from, start.origin, start.waiting()), (Some(0), Some(Origin::Again), 20));
+        assert!(plan.changes.iter().any(|change| change.contains("it was deleted and created again")), "{:?}", plan.changes);
+        let differences = &plan.topics[0].differences;
+        let told = "an open transaction at offset 20 of partition 0 holds back 3 offsets, which are not read before it ends";
+        assert!(differences.iter().any(|difference| difference == told), "{differences:?}");
     }
 
     #[test]

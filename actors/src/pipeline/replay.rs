@@ -11,11 +11,12 @@ use std::fmt;
 use forebay_schemas::api::ReplayFrom;
 use forebay_schemas::event::{Event, Place};
 use forebay_schemas::offset::{Offset, Partition, Range};
+use forebay_schemas::topic::TopicId;
 use serde::Serialize;
 
 use super::running::Running;
 use crate::broker::{self, Access, BrokerError, Committed};
-use crate::consumer::{clock_of, metadata_of};
+use crate::consumer::{clock_of, is_of_topic, metadata_of};
 use crate::journal::JournalError;
 
 /// What is to become of one partition.
@@ -69,15 +70,17 @@ impl fmt::Display for Move {
     }
 }
 
-/// What is to become of a partition. Only backwards, unless the group's offset is not in the topic any more.
+/// What is to become of a partition. Only backwards, unless the group's offset is not in the topic any more. An offset of a topic that was deleted and
+/// created again since is none: the next start reads the new one from its begin.
 fn plan(
     partition: Partition,
     (begin, end): (Offset, Offset),
     committed: Option<&Committed>,
     wanted: Option<Offset>,
     known: Option<Place>,
+    topic: Option<TopicId>,
 ) -> Move {
-    let offset = committed.map(|committed| committed.offset);
+    let offset = committed.filter(|committed| is_of_topic(&committed.metadata, topic)).map(|committed| committed.offset);
     let clock = committed.and_then(|committed| clock_of(&committed.metadata)).unwrap_or(0).max(known.map_or(0, |place| place.clock));
     let lost = offset.filter(|&offset| offset < begin).map(|from| Range { from, to: begin });
     let stray = offset.is_some_and(|offset| !(begin..=end).contains(&offset));
@@ -97,6 +100,7 @@ pub(crate) async fn plan_all(
     from: &ReplayFrom,
 ) -> Result<Vec<Move>, BrokerError> {
     let ends = broker::ends(access, topic).await?;
+    let id = broker::topic_id(access, topic).await?;
     let committed = broker::committed_with_metadata(access, group, topic).await?;
     let at_time = match from {
         ReplayFrom::Time(time) => broker::offsets_at(access, topic, time.timestamp_millis()).await?,
@@ -108,7 +112,7 @@ pub(crate) async fn plan_all(
         ReplayFrom::Time(_) => at_time.get(partition).copied(),
     };
     let moves = ends.iter().map(|(partition, &(begin, end))| {
-        plan(*partition, (begin, end), committed.get(partition), wanted(partition, begin), known.get(partition).copied())
+        plan(*partition, (begin, end), committed.get(partition), wanted(partition, begin), known.get(partition).copied(), id)
     });
     Ok(moves.collect())
 }
@@ -129,6 +133,7 @@ impl Running {
     /// When the journal can't be written, Kafka is away, or the group has members.
     pub async fn replay(&self, moves: &[Move], reason: &str, lineage: u32) -> Result<(), ReplayError> {
         let group = self.group().ok_or(ReplayError::NoConsumer)?;
+        let id = broker::topic_id(self.access(), self.topic()).await?;
         let moving = || moves.iter().filter_map(|a| a.to.map(|to| (a.partition, Place { offset: to, clock: a.clock, lineage })));
         for Move { partition, lost, .. } in moves.iter().filter(|a| a.to.is_some()) {
             if let Some(range) = *lost {
@@ -146,7 +151,7 @@ impl Running {
             to: moving().collect(),
         });
         self.ledger().settled().await?;
-        let commits = moving().map(|(partition, place)| (partition, place.offset, metadata_of(&place))).collect();
+        let commits = moving().map(|(partition, place)| (partition, place.offset, metadata_of(&place, id))).collect();
         Ok(broker::commit(self.access(), group, self.topic(), commits).await?)
     }
 }
@@ -160,7 +165,7 @@ mod tests {
     }
 
     fn to(begin_end: (Offset, Offset), at: Option<Offset>, wanted: Offset) -> (Option<Offset>, u64) {
-        let planned = plan(0, begin_end, at.map(committed).as_ref(), Some(wanted), None);
+        let planned = plan(0, begin_end, at.map(committed).as_ref(), Some(wanted), None, None);
         (planned.to, planned.again)
     }
 
@@ -174,15 +179,23 @@ mod tests {
 
     #[test]
     fn an_offset_outside_of_the_topic_is_moved_into_it_and_the_loss_is_named() {
-        let overtaken = plan(0, (50, 100), Some(&committed(20)), Some(50), None);
+        let overtaken = plan(0, (50, 100), Some(&committed(20)), Some(50), None, None);
         assert_eq!((overtaken.to, overtaken.lost), (Some(50), Some(Range { from: 20, to: 50 })));
-        let anew = plan(0, (0, 10), Some(&committed(60)), Some(0), None);
+        let anew = plan(0, (0, 10), Some(&committed(60)), Some(0), None, None);
         assert_eq!((anew.to, anew.again, anew.lost), (Some(0), 10, None));
     }
 
     #[test]
+    fn an_offset_of_a_topic_that_was_recreated_is_none_and_its_clock_counts() {
+        let of = |bits| TopicId::from_bits(bits);
+        let of_before = Committed { offset: 60, metadata: metadata_of(&Place { offset: 60, clock: 5_000, lineage: 7 }, of(1)) };
+        let planned = plan(0, (0, 100), Some(&of_before), Some(0), None, of(2));
+        assert_eq!((planned.to, planned.committed, planned.clock), (None, None, 5_000));
+    }
+
+    #[test]
     fn the_write_clock_goes_on_from_the_highest_that_is_known() {
-        let clock = |known| plan(0, (0, 100), Some(&committed(60)), Some(0), known).clock;
+        let clock = |known| plan(0, (0, 100), Some(&committed(60)), Some(0), known, None).clock;
         assert_eq!(clock(None), 5_000);
         assert_eq!(clock(Some(Place { offset: 70, clock: 9_000, lineage: 1 })), 9_000);
     }

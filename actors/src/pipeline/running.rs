@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::api::{Desired, DesiredState};
-use forebay_schemas::event::Places;
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::run::RunError;
-use forebay_schemas::summary::Summary;
+use forebay_schemas::summary::{HeldBack, Summary};
 use tokio::sync::watch;
 
 use super::blueprint::Blueprint;
@@ -19,7 +18,7 @@ use super::links::{FetcherLink, Fetches, Reports, Sightings};
 use super::view::{Sources, Viewer};
 use crate::api::{Api, ApiParts, Gate, Listener, TokenError, Triggers};
 use crate::broker::embedded::{Address, Claim};
-use crate::broker::{self, Access, Broker, BrokerError};
+use crate::broker::{self, Access, Broker, BrokerError, Committed};
 use crate::consumer::{Consumer, ConsumerError, ConsumerParams, Desk, place_of};
 use crate::failpoint::journal_is_off;
 use crate::fetcher::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
@@ -29,7 +28,7 @@ use crate::kernel::{
     Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, SharedClock, Strategy,
     SupervisorSpec,
 };
-use crate::ledger::{CallOff, Command, Keeper, Ledger, LedgerError, Lookout};
+use crate::ledger::{CallOff, Command, Keeper, Ledger, LedgerError, Lookout, Seen};
 use crate::lineage::{Lineage, LineageParts};
 use crate::message::RawBatch;
 use crate::producer::Producer;
@@ -38,6 +37,9 @@ use crate::telemetry::{DataPlaces, Need, Sentinel, Telemetry};
 use crate::traces::{Traces, TracesParts};
 use crate::transformer::Transformer;
 use crate::writer::{Writer, WriterParts};
+
+/// How long the poll loop waits for the id of the topic.
+const TOPIC_WITHIN: Duration = Duration::from_secs(2);
 
 /// A part of the tree that a process may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -346,16 +348,18 @@ impl Common {
         self.pipeline.producer.as_ref().map_or(0, |producer| producer.budget.as_usize())
     }
 
-    /// What the group has committed, in lineages; nothing where the pipeline ends at the topic.
+    /// Which topic there is, and what the group has committed of it, in lineages; nothing where the pipeline ends at the topic.
     fn lookout(&self) -> Lookout {
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
-        Arc::new(move || {
+        Arc::new(move |others| {
             let (access, pipeline) = (access.clone(), Arc::clone(&pipeline));
             Box::pin(async move {
-                let Some(consumer) = &pipeline.consumer else { return Ok(Places::default()) };
-                let committed = broker::committed_with_metadata(&access, &consumer.group, &pipeline.kafka.topic).await;
-                let committed = committed.map_err(|error| error.to_string())?;
-                Ok(committed.into_iter().filter_map(|(at, it)| Some((at, place_of(it.offset, &it.metadata)?))).collect())
+                let name = &pipeline.kafka.topic;
+                let topic = broker::topic_id(&access, name).await.map_err(|error| error.to_string())?;
+                let Some(consumer) = pipeline.consumer.as_ref().filter(|_| others) else { return Ok(Seen { topic, ..Seen::default() }) };
+                let committed = broker::committed_with_metadata(&access, &consumer.group, name).await.map_err(|error| error.to_string())?;
+                let place = |(at, it): (Partition, Committed)| Some((at, place_of(it.offset, &it.metadata, topic)?));
+                Ok(Seen { topic, places: committed.into_iter().filter_map(place).collect() })
             })
         })
     }
@@ -409,6 +413,7 @@ impl Common {
         let table = self.pipeline.consumer.as_ref().expect("a pipeline that writes has a consumer");
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
         let (broker, group, topic) = (self.access.clone(), table.group.clone(), self.pipeline.kafka.topic.clone());
+        let (asked, name) = (self.access.clone(), topic.clone());
         ConsumerParams {
             kafka: self.access.consumer(&table.group),
             topic: self.pipeline.kafka.topic.clone(),
@@ -428,6 +433,7 @@ impl Common {
                 })
             }),
             desk: self.desk.clone(),
+            which: Arc::new(move || broker::topic_id_now(&asked, &name, TOPIC_WITHIN).map_err(|error| error.to_string())),
             kept: Arc::new(move || broker::kept_commits(&broker, &group, &topic).map_err(|error| error.to_string())),
         }
     }
@@ -441,7 +447,8 @@ impl Common {
                 let slot = to_producer.clone();
                 ChildSpec::actor("producer", Restart::Permanent, self.shutdown(), move |mailbox| {
                     slot.set(mailbox.clone());
-                    Producer::new(Arc::clone(&common.pipeline), common.access.clone(), Arc::clone(&common.telemetry))
+                    let (pipeline, access) = (Arc::clone(&common.pipeline), common.access.clone());
+                    Producer::new(pipeline, access, Arc::clone(&common.telemetry), Arc::clone(&common.ledger))
                 })
             };
             let fetcher = {
@@ -545,6 +552,7 @@ impl Running {
             rejected: totals.rejected,
             restarts: totals.restarts,
             latency_ms: self.telemetry.latency(),
+            held_back: Vec::new(),
         }
     }
 
@@ -584,13 +592,16 @@ impl Running {
         }
     }
 
-    /// Waits until every record that the topic holds by then is settled: the group's committed offsets are at the topic's ends.
-    /// While Kafka is away it waits on.
-    pub async fn settled(&self, every: Duration) {
-        let Some(consumer) = &self.pipeline.consumer else { return };
+    /// Waits until every record that can be read of the topic by then is settled: the group's committed offsets are where reading ends. While Kafka
+    /// is away it waits on. Says what transactions hold back that are open then; it does not wait for their ends.
+    pub async fn settled(&self, every: Duration) -> Vec<HeldBack> {
+        let Some(consumer) = &self.pipeline.consumer else { return Vec::new() };
         loop {
             match self.lag(&consumer.group).await {
-                Ok(0) => return,
+                Ok(0) => match broker::held_back(&self.access, &self.pipeline.kafka.topic).await {
+                    Ok(held) => return held.into_iter().map(|(partition, range)| HeldBack { partition, range }).collect(),
+                    Err(error) => tracing::debug!(%error, "can't tell whether a transaction is open"),
+                },
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "can't tell the lag"),
             }
@@ -601,9 +612,12 @@ impl Running {
     async fn lag(&self, group: &str) -> Result<u64, BrokerError> {
         let topic = &self.pipeline.kafka.topic;
         let ends = broker::ends(&self.access, topic).await?;
-        let committed = broker::committed(&self.access, group, topic).await?;
+        // Of a topic that was recreated what was committed before says nothing.
+        let id = broker::topic_id(&self.access, topic).await?;
+        let committed = broker::committed_with_metadata(&self.access, group, topic).await?;
         let behind = |(partition, (begin, end)): (&Partition, &(Offset, Offset))| {
-            let done = committed.get(partition).copied().unwrap_or(*begin).max(*begin);
+            let committed = committed.get(partition).filter(|it| id.is_none() || place_of(it.offset, &it.metadata, id).is_some());
+            let done = committed.map_or(*begin, |it| it.offset.max(*begin));
             u64::try_from(end - done).unwrap_or(0)
         };
         Ok(ends.iter().map(behind).sum())

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::topic::TopicId;
 
 use super::client::{Client, PageEnd, Target};
 use super::error::ProduceError;
 use super::key::Recipe;
-use crate::broker::{self, Access};
+use crate::broker::{self, Access, BrokerError};
 use crate::failpoint::point;
 use crate::kernel::{Actor, Backoff, Class, Cx, Exit, Lease, Progress, Working};
+use crate::ledger::Ledger;
 use crate::message::{Page, PageRefused};
 use crate::telemetry::{Need, Telemetry};
 
@@ -25,6 +27,7 @@ pub struct Producer {
     pipeline: Arc<Pipeline>,
     access: Access,
     telemetry: Arc<Telemetry>,
+    ledger: Arc<Ledger>,
     client: Option<Client>,
     waiting: VecDeque<Lease<Page>>,
     sending: bool,
@@ -34,12 +37,14 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// A producer for the pipeline's topic. Whoever makes it hands its mailbox to the fetchers.
-    pub fn new(pipeline: Arc<Pipeline>, access: Access, telemetry: Arc<Telemetry>) -> Self {
+    /// A producer for the pipeline's topic. The ledger is told which topic that is before anything is put into it. The caller hands its mailbox
+    /// to the fetchers.
+    pub fn new(pipeline: Arc<Pipeline>, access: Access, telemetry: Arc<Telemetry>, ledger: Arc<Ledger>) -> Self {
         Self {
             pipeline,
             access,
             telemetry,
+            ledger,
             client: None,
             waiting: VecDeque::new(),
             sending: false,
@@ -147,7 +152,9 @@ impl Actor for Producer {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let ready = ready(self.access.clone(), self.pipeline.clone(), cx.progress());
         cx.offload(ready, |actor, ready, cx| match ready {
-            Ok(()) => {
+            Ok(topic) => {
+                // A broker that has not heard of a newer topic says nothing new; the next look does.
+                let _ = actor.ledger.saw_topic(topic);
                 actor.telemetry.there(Need::Topics);
                 actor.connect(cx);
             }
@@ -179,12 +186,17 @@ impl Drop for Producer {
     }
 }
 
-/// Makes sure of the topic, for as long as it takes. The error is one that trying again won't mend.
-async fn ready(access: Access, pipeline: Arc<Pipeline>, progress: Progress) -> Result<(), String> {
+/// Makes sure of the topic, for as long as it takes, and says which it is; none from a broker that gives no ids. The error is one that trying again
+/// won't mend.
+async fn ready(access: Access, pipeline: Arc<Pipeline>, progress: Progress) -> Result<Option<TopicId>, String> {
     let mut said = String::new();
-    for attempt in 0.. {
-        match broker::ensure_topics(&access, &pipeline).await {
-            Ok(_) => break,
+    let mut attempt = 0_u32;
+    loop {
+        match ensured(&access, &pipeline).await {
+            Ok(topic) => {
+                progress.clear();
+                return Ok(topic);
+            }
             Err(error) if error.class() == Class::Fatal => return Err(error.to_string()),
             Err(error) => {
                 let error = error.to_string();
@@ -196,9 +208,13 @@ async fn ready(access: Access, pipeline: Arc<Pipeline>, progress: Progress) -> R
                 progress.waiting(error);
                 let delay = BACKOFF.delay(attempt, rand::random());
                 tokio::time::sleep(delay).await;
+                attempt = attempt.saturating_add(1);
             }
         }
     }
-    progress.clear();
-    Ok(())
+}
+
+async fn ensured(access: &Access, pipeline: &Pipeline) -> Result<Option<TopicId>, BrokerError> {
+    broker::ensure_topics(access, pipeline).await?;
+    broker::topic_id(access, &pipeline.kafka.topic).await
 }

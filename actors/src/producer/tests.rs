@@ -18,6 +18,7 @@ use crate::broker::tests::{Served, pick, read};
 use crate::broker::{Access, Broker};
 use crate::fetcher::rig::{eventually, with_tree};
 use crate::kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Progress, Restart, SystemClock};
+use crate::ledger::Ledger;
 use crate::message::{Page, PageProduced, PageRefused, Receipt};
 use crate::telemetry::Telemetry;
 
@@ -148,7 +149,7 @@ fn parts(dir: &std::path::Path) -> Parts {
     let (to, with, totals) = (mailbox.clone(), access.clone(), telemetry.clone());
     let producer = ChildSpec::actor("producer", Restart::Permanent, Duration::from_secs(5), move |mailbox| {
         to.set(mailbox.clone());
-        Producer::new(pipeline.clone(), with.clone(), totals.clone())
+        Producer::new(pipeline.clone(), with.clone(), totals.clone(), Arc::new(Ledger::in_memory(SystemClock::shared())))
     });
     Parts { broker, producer, mailbox, access, telemetry, budget: Budget::new("fetcher -> producer", 1_000) }
 }

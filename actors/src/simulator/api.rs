@@ -81,6 +81,17 @@ impl Api {
         self.served[read].iter().take(cursor).flatten()
     }
 
+    /// Records that another producer has, with keys that recur here too.
+    pub(super) fn foreign(&mut self, most: usize, partitions: usize, rng: &mut StdRng) -> Vec<Content> {
+        let count = rng.random_range(1..=most);
+        let record = |_| {
+            self.last_event += 1;
+            let key = Some(rng.random_range(0..partitions * KEYS) as u16);
+            Content { key, event: self.last_event, bad: rng.random_ratio(1, 16) }
+        };
+        (0..count).map(record).collect()
+    }
+
     fn fresh(&mut self, read: usize, most: usize, partitions: usize, rng: &mut StdRng) -> Vec<Content> {
         let records = (0..rng.random_range(0..=most)).map(|_| {
             self.last_event += 1;

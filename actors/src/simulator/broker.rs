@@ -1,9 +1,10 @@
-//! A model of Kafka: one topic at a time, its logs, one group's commits, and who owns what.
+//! A model of Kafka: one topic at a time, its logs with transactions and compaction, one group's commits, and who owns what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_schemas::event::Place;
 use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::topic::TopicId;
 
 use super::api::Content;
 use super::invariants::{Broken, Invariant, Kept, broken};
@@ -24,12 +25,18 @@ pub(super) struct Stored {
     pub(super) stamp: Option<i64>,
 }
 
-/// A place of a log: a record, or a gap as the markers of transactions leave it.
+/// A place of a log: a record, or a marker of a transaction, which no consumer is given.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     stored: Option<Stored>,
-    /// Whether its effect is in the store.
+    /// Whether its effect is in the store, or there is none to come.
     done: bool,
+    /// Whether it was appended in a transaction.
+    transactional: bool,
+    /// Whether that was aborted: no consumer is given it.
+    aborted: bool,
+    /// Whether compaction has removed it, for there is a newer record of its key.
+    compacted: bool,
 }
 
 /// A partition's log.
@@ -39,6 +46,10 @@ pub(super) struct Log {
     slots: Vec<Slot>,
     /// All before is done: what was found by earlier checks.
     done_to: usize,
+    /// The first offset of the transaction that is open.
+    open: Option<Offset>,
+    /// Whether the client gives out what is in open and in aborted transactions: a fault.
+    uncommitted: bool,
 }
 
 impl Log {
@@ -50,19 +61,27 @@ impl Log {
         self.slots.len() as Offset
     }
 
-    fn append(&mut self, stored: Option<Stored>) -> Offset {
-        self.slots.push(Slot { stored, done: stored.is_none() });
+    /// Where reading ends: before the first record of an open transaction.
+    pub(super) fn readable(&self) -> Offset {
+        self.open.filter(|_| !self.uncommitted).unwrap_or_else(|| self.end())
+    }
+
+    fn append(&mut self, stored: Option<Stored>, transactional: bool) -> Offset {
+        self.slots.push(Slot { stored, done: stored.is_none(), transactional, aborted: false, compacted: false });
         self.end() - 1
     }
 
-    /// The first record at `from` or after it.
+    /// The first record at `from` or after it that a consumer is given.
     pub(super) fn next(&self, from: Offset) -> Option<(Offset, Stored)> {
-        let from = from.max(self.begin) as usize;
-        self.slots.get(from..)?.iter().enumerate().find_map(|(at, slot)| slot.stored.map(|stored| ((from + at) as Offset, stored)))
+        let (from, to) = (from.max(self.begin) as usize, self.readable() as usize);
+        let given = |slot: &Slot| slot.stored.filter(|_| !slot.compacted && (!slot.aborted || self.uncommitted));
+        self.slots.get(from..to)?.iter().enumerate().find_map(|(at, slot)| given(slot).map(|stored| ((from + at) as Offset, stored)))
     }
 
+    /// The record at an offset, compacted or not, unless its transaction was aborted.
     pub(super) fn at(&self, offset: Offset) -> Option<Stored> {
-        self.slots.get(offset as usize)?.stored
+        let slot = self.slots.get(offset as usize)?;
+        slot.stored.filter(|_| !slot.aborted)
     }
 
     pub(super) fn is_done(&self, offset: Offset) -> bool {
@@ -80,6 +99,34 @@ impl Log {
     /// Retention: what is before `to` can't be read any more.
     pub(super) fn remove_to(&mut self, to: Offset) {
         self.begin = self.begin.max(to);
+    }
+
+    /// Whether a transaction is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Ends the open transaction. Its marker takes an offset.
+    pub(super) fn close(&mut self, commit: bool) {
+        let Some(from) = self.open.take() else { return };
+        if !commit {
+            for slot in self.slots[from as usize..].iter_mut().filter(|slot| slot.transactional) {
+                (slot.done, slot.aborted) = (true, true);
+            }
+        }
+        self.append(None, false);
+    }
+
+    /// Compaction: of the records before `to` only the newest of each key stays. Kafka leaves what is behind an open transaction as it is.
+    pub(super) fn compact(&mut self, to: Offset) {
+        let to = to.min(self.readable()) as usize;
+        let mut newer = BTreeSet::new();
+        for slot in self.slots[..to].iter_mut().rev().filter(|slot| !slot.aborted && !slot.compacted) {
+            let Some(content) = slot.stored.map(|stored| stored.content).filter(|content| !content.bad) else { continue };
+            if !newer.insert(content.key) {
+                (slot.compacted, slot.done) = (true, true);
+            }
+        }
     }
 }
 
@@ -104,24 +151,38 @@ pub(super) struct Broker {
     pub(super) generation: u64,
     dating: Dating,
     last_stamp: i64,
+    /// See [`Log::uncommitted`].
+    uncommitted: bool,
 }
 
 impl Broker {
-    pub(super) fn new(partitions: usize, dating: Dating) -> Self {
+    pub(super) fn new(partitions: usize, dating: Dating, uncommitted: bool) -> Self {
+        let log = |_| Log { uncommitted, ..Log::default() };
         Self {
-            topics: vec![(0..partitions).map(|_| Log::default()).collect()],
+            topics: vec![(0..partitions).map(log).collect()],
             group: BTreeMap::new(),
             owners: vec![None; partitions],
             wanted: vec![0; partitions],
             generation: 1,
             dating,
             last_stamp: 0,
+            uncommitted,
         }
     }
 
     /// The number of the topic that there is now.
     pub(super) fn topic(&self) -> u32 {
         self.topics.len() as u32 - 1
+    }
+
+    /// Its id.
+    pub(super) fn topic_id(&self) -> TopicId {
+        TopicId::from_bits(self.topics.len() as u128).expect("there is a topic")
+    }
+
+    /// Whether the records' dates rise, so that what was written of a record that is gone is behind every newer one.
+    pub(super) fn dates_rise(&self) -> bool {
+        self.dating == Dating::Append
     }
 
     pub(super) fn partitions(&self) -> usize {
@@ -147,6 +208,23 @@ impl Broker {
 
     /// Appends a record, now and then after a gap. `roll` is random.
     pub(super) fn append(&mut self, partition: Partition, content: Content, now_ms: i64, roll: u32) -> Offset {
+        let stored = Some(self.dated(content, now_ms, roll));
+        let log = self.log_mut(partition);
+        if roll.is_multiple_of(41) {
+            log.append(None, false);
+        }
+        log.append(stored, false)
+    }
+
+    /// Appends a record of a transaction, which begins with it where none is open.
+    pub(super) fn append_in_transaction(&mut self, partition: Partition, content: Content, now_ms: i64, roll: u32) {
+        let stored = Some(self.dated(content, now_ms, roll));
+        let log = self.log_mut(partition);
+        let at = log.append(stored, true);
+        log.open.get_or_insert(at);
+    }
+
+    fn dated(&mut self, content: Content, now_ms: i64, roll: u32) -> Stored {
         let stamp = match self.dating {
             Dating::Append => {
                 self.last_stamp = now_ms.max(self.last_stamp + 20);
@@ -160,11 +238,7 @@ impl Broker {
                 _ => Some(now_ms - 5_000 + i64::from(roll % 10_000)),
             },
         };
-        let log = self.log_mut(partition);
-        if roll.is_multiple_of(41) {
-            log.append(None);
-        }
-        log.append(Some(Stored { content, stamp }))
+        Stored { content, stamp }
     }
 
     /// The effect of a record is in the store.
@@ -181,8 +255,13 @@ impl Broker {
         self.topics[at.topic as usize].get(at.partition as usize).is_some_and(|log| log.is_done(at.offset))
     }
 
-    /// Takes a commit, and checks it: see [`Invariant::CommitsCoverTheWritten`].
+    /// Takes a commit, and checks it: see [`Invariant::CommitsCoverTheWritten`]. One that says it is of a topic that is gone is nobody's to believe.
     pub(super) fn commit(&mut self, partition: Partition, place: Place, metadata: String) -> Kept {
+        let topic = mark_of(&metadata).and_then(|mark| mark.topic);
+        if topic.is_some_and(|topic| topic != self.topic_id()) {
+            self.group.insert(partition, (place, metadata));
+            return Ok(());
+        }
         let undone = self.log_mut(partition).undone();
         if place.offset > undone {
             return broken(Invariant::CommitsCoverTheWritten, || {
@@ -209,23 +288,25 @@ impl Broker {
         self.group.clear();
     }
 
-    /// The topic is made anew, with as many partitions.
-    pub(super) fn make_anew(&mut self) {
-        let logs = (0..self.partitions()).map(|_| Log::default()).collect();
+    /// The topic is deleted and created again, with as many partitions. Kafka forgets the group's offsets with it, others do not.
+    pub(super) fn recreate(&mut self, forget_offsets: bool) {
+        let logs = (0..self.partitions()).map(|_| Log { uncommitted: self.uncommitted, ..Log::default() }).collect();
         self.topics.push(logs);
-        self.group.clear();
+        if forget_offsets {
+            self.group.clear();
+        }
     }
 
     pub(super) fn add_partition(&mut self, reader: usize) {
         let topic = self.topics.len() - 1;
-        self.topics[topic].push(Log::default());
+        self.topics[topic].push(Log { uncommitted: self.uncommitted, ..Log::default() });
         self.owners.push(None);
         self.wanted.push(reader);
     }
 
-    /// How many offsets of a partition the group has yet to commit.
+    /// How many offsets of a partition that can be read the group has yet to commit.
     pub(super) fn lag(&self, partition: Partition) -> Offset {
         let log = self.log(partition);
-        log.end() - self.group.get(&partition).map_or(log.begin(), |(place, _)| place.offset)
+        log.readable() - self.group.get(&partition).map_or(log.begin(), |(place, _)| place.offset)
     }
 }

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 
 use super::Fault;
 use super::api::Content;
-use super::broker::At;
+use super::broker::{At, Stored};
 use super::invariants::{self, Invariant, Kept, broken};
 use super::process::{Live, Process};
 use super::store::Write;
@@ -51,20 +51,30 @@ pub(super) fn new_consumer(env: &Env) -> Consumer {
 impl Process {
     /// Partitions are given to it, as in `Loop::assigned` and `Client::find`.
     pub(super) fn assigned(&mut self, who: usize, env: &mut Env, partitions: &[Partition]) -> Kept {
-        let (known, topic) = (self.live().ledger.places(), env.broker.topic());
+        self.saw_topic(who, env)?;
+        let live = self.live();
+        if live.consumer.assigned().next().is_none() {
+            live.begun_with = live.recreations;
+        } else if live.begun_with != live.recreations {
+            // This incarnation ends, and the next one asks again.
+            return Ok(());
+        }
+        let topic = (!env.has(Fault::IgnoreTopicId)).then(|| env.broker.topic_id());
+        live.consumer.reads(topic);
+        let known = live.ledger.places();
         let mut starts = BTreeMap::new();
         for &partition in partitions {
             let log = env.broker.log(partition);
-            let (begin, end, committed) = (log.begin(), log.end(), env.broker.committed(partition));
+            let (begin, end, committed) = (log.begin(), log.readable(), env.broker.committed(partition));
             let fresh = env.rng.random();
             let known = known.get(&partition).copied();
-            let found = match find(committed, known, (begin, end), fresh) {
+            let found = match find(committed, known, (begin, end), topic, fresh) {
                 Ok(found) => found,
                 Err(out) => return broken(Invariant::Liveness, || format!("[{partition}] has no start: {out:?}, of {begin}..{end}")),
             };
             let Found { mut start, committed } = self.as_the_fault_has_it(env, found, known);
             if committed.is_none() {
-                env.broker.commit(partition, start.place, metadata_of(&start.place))?;
+                env.broker.commit(partition, start.place, metadata_of(&start.place, topic))?;
             }
             if env.has(Fault::ForgetClock) {
                 start.place.clock = 0;
@@ -73,7 +83,7 @@ impl Process {
             let live = self.live();
             live.consumer.assign(partition, start.place, committed.unwrap_or(start.place.offset));
             live.positions.insert(partition, start.place.offset);
-            live.lineages.insert(partition, (start.place.lineage, topic));
+            live.lineages.insert(partition, start.place.lineage);
             env.broker.owners[partition as usize] = Some(who);
             starts.insert(partition, start);
         }
@@ -93,11 +103,11 @@ impl Process {
     pub(super) fn poll(&mut self, env: &mut Env) {
         for _ in 0..env.rng.random_range(1..=env.weather.burst) {
             let live = self.live.as_mut().expect("up");
-            let ready = |(partition, position): (&Partition, &Offset)| {
-                env.broker.log(*partition).next(*position).map(|(offset, stored)| (*partition, offset, stored))
-            };
             let count = live.positions.len().max(1);
             let skip = env.rng.random_range(0..count);
+            let ready = |(&partition, &position): (&Partition, &Offset)| {
+                next(env, partition, position).map(|(offset, stored)| (partition, offset, stored))
+            };
             let Some((partition, offset, stored)) = live.positions.iter().cycle().skip(skip).take(count).find_map(ready) else { return };
             let key = stored.content.key.expect("a record in the topic has a key").to_be_bytes();
             let value = stored.content.value();
@@ -109,6 +119,15 @@ impl Process {
             let again = env.rng.random_ratio(1, 32);
             self.live().positions.insert(partition, if again { offset } else { offset + 1 });
         }
+    }
+
+    /// Kafka's client says that a partition ends, as in `Client::poll` and `Loop::reach_ends`.
+    pub(super) fn end(&mut self, env: &mut Env) {
+        let Some((partition, end)) = self.live().at_an_end(env) else { return };
+        let live = self.live();
+        live.positions.insert(partition, end);
+        let written = live.consumer.ends_at(partition, end);
+        env.note(|| format!("  [{partition}] ends at {end}: {written:?}"));
     }
 
     /// As in `Loop::admit`, with all the budget there can be.
@@ -124,7 +143,9 @@ impl Process {
             self.send(env);
             return false;
         }
-        let now = env.now();
+        let (now, topic) = (env.now(), env.broker.topic());
+        // The client reads on in whatever has that name.
+        self.live().read_from.insert((record.partition, record.offset), topic);
         let _ = self.live().consumer.take(record, || now);
         if self.live().consumer.forming().is_full() {
             self.send(env);
@@ -142,7 +163,8 @@ impl Process {
         };
         let writes = cut.filled.records.iter().map(|record| {
             let content = Content::read(bytes(&record.key), bytes(&record.value));
-            let (lineage, topic) = live.lineages.get(&record.partition).copied().unwrap_or_default();
+            let lineage = live.lineages.get(&record.partition).copied().unwrap_or_default();
+            let topic = live.read_from.remove(&(record.partition, record.offset)).unwrap_or_default();
             let at = At { topic, partition: record.partition, offset: record.offset };
             let key = content.key.unwrap_or_default();
             Write { at, lineage, key, event: content.event, bad: content.bad, ts: record.write_ts }
@@ -321,6 +343,7 @@ impl Process {
         (live.consumer, live.birth, live.pace, live.answer, live.desk) = (consumer, birth, Pace::default(), None, Desk::default());
         live.revoking.clear();
         live.positions.clear();
+        live.read_from.clear();
         for partition in &partitions {
             let owner = &mut env.broker.owners[*partition as usize];
             *owner = owner.filter(|&owner| owner != who);
@@ -349,11 +372,33 @@ impl Live {
         }
     }
 
+    /// A partition whose records were all given, and the end that its consumer does not know of.
+    pub(super) fn at_an_end(&self, env: &Env) -> Option<(Partition, Offset)> {
+        let ended = |(&partition, &position): (&Partition, &Offset)| {
+            let end = env.broker.log(partition).readable();
+            (position < end && env.broker.log(partition).next(position).is_none()).then_some((partition, end))
+        };
+        self.positions.iter().find_map(ended).filter(|_| self.revoking.is_empty() && !env.has(Fault::EndAtLastRecord))
+    }
+
+    /// Whether the topic was found to be another one since the consumer began.
+    pub(super) fn reads_another(&self) -> bool {
+        self.begun_with != self.recreations && self.revoking.is_empty() && self.consumer.assigned().next().is_some()
+    }
+
+    /// Whether a partition that it reads ends before what it would read next, as one of another topic may.
+    pub(super) fn lost_its_place(&self, env: &Env) -> bool {
+        self.revoking.is_empty() && self.positions.iter().any(|(&partition, &position)| position > env.broker.log(partition).end())
+    }
+
     /// Whether a record is to be had.
     pub(super) fn may_poll(&self, env: &Env) -> bool {
         let bounded = self.consumer.in_flight() < MOST_IN_FLIGHT || env.has(Fault::UnboundedFlights);
-        bounded
-            && self.revoking.is_empty()
-            && self.positions.iter().any(|(&partition, &position)| env.broker.log(partition).next(position).is_some())
+        bounded && self.revoking.is_empty() && self.positions.iter().any(|(&partition, &position)| next(env, partition, position).is_some())
     }
+}
+
+/// What a consumer is given next.
+fn next(env: &Env, partition: Partition, position: Offset) -> Option<(Offset, Stored)> {
+    env.broker.log(partition).next(position).filter(|&(offset, _)| offset == position || !env.has(Fault::WaitForEveryOffset))
 }

@@ -217,6 +217,10 @@ impl Process {
 
     /// A page is handed to the producer, for the first time or again.
     fn produce(&mut self, who: usize, env: &mut Env, run: Uuid, records: Vec<Content>) -> Kept {
+        // As a producer does before it takes pages.
+        if self.live().looked.is_none() {
+            self.saw_topic(who, env)?;
+        }
         env.truth.unacknowledged[who] = records.len();
         let mut page = Page::new(run, records);
         page.records.iter().for_each(|_| page.tally.sent());
@@ -297,14 +301,6 @@ impl Process {
             Err(_) => return self.produce(who, env, page.run, page.records),
         };
         self.act(who, env, effects)
-    }
-
-    /// The producer's client broke, and nothing of the page counts: it is handed over again.
-    pub(super) fn hand_over_again(&mut self, who: usize, env: &mut Env) -> Kept {
-        match self.live().page.take() {
-            Some(page) => self.produce(who, env, page.run, page.records),
-            None => Ok(()),
-        }
     }
 
     /// The fetcher and the producer begin anew; what the producer has sent may arrive.

@@ -17,8 +17,8 @@ use crate::ledger::State as Ledger;
 /// The invariants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Invariant {
-    /// A record that was acknowledged to a page that was reported produced is in the topic, and its effect in the store, unless its topic was made
-    /// anew; and then a start from the begin says so in a journal.
+    /// A record that was acknowledged to a page that was reported produced is in the topic, and its effect in the store, unless its topic was recreated;
+    /// and then a start from the begin says so in a journal.
     NoRecordLost,
     /// The row of a key is the one record of the highest offset in its partition.
     NoDuplicateEffect,

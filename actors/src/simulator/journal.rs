@@ -50,13 +50,6 @@ impl Journal {
         state
     }
 
-    /// What is left after a crash for certain.
-    pub(super) fn certain(&self) -> State {
-        let mut state = State::default();
-        self.events[..self.durable].iter().for_each(|event| state.evolve(event));
-        state
-    }
-
     /// The fold by way of the bytes: every event is encoded and decoded, and after `cut` events the state is, as in a snapshot.
     fn fold_of_bytes(&self, cut: usize) -> State {
         let mut state = State::default();

@@ -17,7 +17,7 @@ use super::world::Env;
 use crate::consumer::state::{Commit, Pace, State as Consumer};
 use crate::fetcher::Schedule;
 use crate::fetcher::state::State as Fetcher;
-use crate::ledger::{Command, State as Ledger, is_waited_for};
+use crate::ledger::{Command, State as Ledger, forget_looks, is_waited_for};
 use crate::message::RECORD_OVERHEAD;
 use crate::writer::state::Desk;
 
@@ -40,8 +40,15 @@ pub(super) struct Live {
     pub(super) pace: Pace,
     /// What Kafka's client gives next.
     pub(super) positions: BTreeMap<Partition, Offset>,
-    /// The lineage and the topic of each assignment.
-    pub(super) lineages: BTreeMap<Partition, (u32, u32)>,
+    /// The lineage of each assignment.
+    pub(super) lineages: BTreeMap<Partition, u32>,
+    /// Of which topic the records in the forming batch are, in truth.
+    pub(super) read_from: BTreeMap<(Partition, Offset), u32>,
+    /// How often the topic was found to be another one since the process began, and since before its consumer did.
+    pub(super) recreations: u64,
+    pub(super) begun_with: u64,
+    /// See `Ledger::looked_at_topic`.
+    pub(super) looked: Option<BTreeMap<Partition, Offset>>,
     /// Which incarnation of the consumer it is, of all there are in the history.
     pub(super) birth: u64,
     pub(super) generation: u64,
@@ -76,6 +83,10 @@ impl Process {
             pace: Pace::default(),
             positions: BTreeMap::new(),
             lineages: BTreeMap::new(),
+            read_from: BTreeMap::new(),
+            recreations: 0,
+            begun_with: 0,
+            looked: None,
             birth: env.fresh_birth(),
             generation: 0,
             revoking: Vec::new(),
@@ -119,6 +130,8 @@ impl Process {
             for event in events {
                 env.note(|| format!("  event: {event:?}"));
                 invariants::at_event(env, who, &self.live().ledger, &event)?;
+                self.live().recreations += u64::from(matches!(event, Event::TopicRecreated { .. }));
+                forget_looks(&event, &mut self.live().looked);
                 if let Event::RunProduced { run } = event
                     && env.has(Fault::SucceedAtDraining)
                 {
@@ -131,10 +144,44 @@ impl Process {
                 env.urgent[who] |= is_waited_for(&recorded.event);
                 self.journal.append(recorded);
             }
-            early.extend(self.live().ledger.due());
+            early.extend(self.due(env));
             events = early;
         }
         Ok(())
+    }
+
+    fn due(&self, env: &Env) -> Vec<Event> {
+        let Some(live) = &self.live else { return Vec::new() };
+        live.ledger.due(live.looked.as_ref().filter(|_| !env.has(Fault::SucceedUnlooked)))
+    }
+
+    /// As in `Ledger::saw_topic`.
+    pub(super) fn saw_topic(&mut self, who: usize, env: &mut Env) -> Kept {
+        if env.has(Fault::IgnoreTopicId) {
+            return Ok(());
+        }
+        let id = env.broker.topic_id();
+        self.live().looked.get_or_insert_with(BTreeMap::new);
+        self.submit(who, env, Command::Identified { id })
+    }
+
+    /// As in `Keeper::look` and `Ledger::looked_at_topic`.
+    pub(super) fn look(&mut self, who: usize, env: &mut Env) -> Kept {
+        let (before, written) = (self.live().recreations, self.live().ledger.written());
+        self.saw_topic(who, env)?;
+        if self.live().recreations != before {
+            return Ok(());
+        }
+        self.live().looked = Some(written);
+        let due = self.due(env);
+        self.apply(who, env, due)
+    }
+
+    /// Whether there is something to be learned by a look at the topic.
+    pub(super) fn wants_a_look(&self, env: &Env) -> bool {
+        let Some(live) = &self.live else { return false };
+        let another = live.ledger.topic_id != Some(env.broker.topic_id());
+        !env.has(Fault::LookWhenAssigned) && (another || !live.ledger.due(None).is_empty()) && !env.has(Fault::IgnoreTopicId)
     }
 
     /// Some of what was appended becomes durable.

@@ -6,7 +6,6 @@ use forebay_schemas::offset::Partition;
 use rand::Rng;
 
 use super::invariants::Kept;
-use super::process::Process;
 use super::world::{Ask, Step, World};
 use crate::consumer::metadata_of;
 
@@ -76,13 +75,47 @@ impl World {
                 }
                 return env.write(write);
             }
-            Step::TopicAnew => return self.topic_anew(),
+            Step::TopicRecreated => {
+                env.removable = true;
+                let forget = env.rng.random_bool(0.5);
+                env.broker.recreate(forget);
+                env.truth.announced.clear();
+            }
+            Step::Look(who) => return processes[who].look(who, env),
+            Step::End(who) => processes[who].end(env),
+            Step::BeginAgain(who) => {
+                let assigned = processes[who].live().consumer.assigned().collect();
+                processes[who].revoke(env, assigned);
+            }
+            Step::PlaceLost(who) => return processes[who].restart_consumer(who, env),
             Step::OffsetsRemoved => return self.offsets_removed(),
             Step::Retention => {
-                let partition = env.rng.random_range(0..env.broker.partitions()) as Partition;
-                if let Some(committed) = env.broker.committed(partition) {
-                    env.broker.log_mut(partition).remove_to(committed.offset);
+                let partition = env.any_partition();
+                if let Some(committed) = env.committed_now(partition) {
+                    env.broker.log_mut(partition).remove_to(committed);
                 }
+            }
+            Step::Compaction => {
+                let partition = env.any_partition();
+                // Where dates rise, also what was read and is not committed; see the module's own words.
+                let to = if env.broker.dates_rise() { Some(env.broker.log(partition).end()) } else { env.committed_now(partition) };
+                env.broker.log_mut(partition).compact(to.unwrap_or_default());
+            }
+            Step::Transaction => {
+                let partitions = env.broker.partitions();
+                for content in env.api.foreign(3, partitions, &mut env.rng) {
+                    let (now, roll) = (env.now_ms(), env.rng.random());
+                    if let Some(partition) = content.partition() {
+                        env.broker.append_in_transaction(partition, content, now, roll);
+                        env.note(|| format!("  [{partition}] {content:?} in a transaction"));
+                    }
+                }
+            }
+            Step::TransactionEnds => {
+                let open: Vec<_> = env.broker.each().filter(|&partition| env.broker.log(partition).is_open()).collect();
+                let (partition, commit) = (open[env.rng.random_range(0..open.len())], env.rng.random_bool(0.5));
+                env.note(|| format!("  [{partition}] commit {commit}"));
+                env.broker.log_mut(partition).close(commit);
             }
             Step::PartitionAdded => {
                 let reader = env.rng.random_range(0..env.weather.processes);
@@ -173,7 +206,7 @@ impl World {
         let taken = generation == env.broker.generation && !lost;
         if taken {
             for commit in &commits {
-                env.broker.commit(commit.partition, commit.place, metadata_of(&commit.place))?;
+                env.broker.commit(commit.partition, commit.place, metadata_of(&commit.place, commit.topic))?;
             }
         }
         let said = taken && !(env.trouble && env.rng.random_ratio(1, 8));
@@ -198,23 +231,6 @@ impl World {
             }
         }
         self.next_generation();
-        Ok(())
-    }
-
-    /// The topic is deleted and made again, with the group's offsets gone. What was being produced is produced again.
-    fn topic_anew(&mut self) -> Kept {
-        if !self.processes.iter().all(Process::knows_what_its_runs_wait_for) {
-            return Ok(());
-        }
-        self.env.removable = true;
-        self.all_lost()?;
-        self.env.broker.make_anew();
-        self.env.truth.announced.clear();
-        for (who, process) in self.processes.iter_mut().enumerate() {
-            if process.live.as_ref().is_some_and(|live| live.page.is_some()) {
-                process.hand_over_again(who, &mut self.env)?;
-            }
-        }
         Ok(())
     }
 

@@ -117,7 +117,7 @@ fn found(fault: Fault, seeds: u64) -> Option<(u64, Broken)> {
 #[allow(clippy::print_stderr, reason = "said to whoever runs it by hand")]
 fn every_broken_rule_is_found_and_the_invariant_named() {
     use Invariant::*;
-    let faults: [(Fault, &[Invariant], u64); 17] = [
+    let faults: [(Fault, &[Invariant], u64); 23] = [
         (Fault::DropRecord, &[NoRecordLost], 200),
         (Fault::ForgetClock, &[NoDuplicateEffect], 400),
         (Fault::WallClock, &[ReadsNeverGoBack], 400),
@@ -134,7 +134,13 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::SkipPage, &[ReadsLeaveNothingOut], 200),
         (Fault::ShareCursor, &[ReadsLeaveNothingOut], 200),
         (Fault::AgainMovesCursor, &[CursorGoesOn], 400),
-        (Fault::AgainGoesOnAtCursor, &[ReadsLeaveNothingOut], 1_000),
+        (Fault::AgainGoesOnAtCursor, &[ReadsLeaveNothingOut], 10_000),
+        (Fault::IgnoreTopicId, &[NoRecordLost, CommitsCoverTheWritten], 400),
+        (Fault::LookWhenAssigned, &[Liveness], 400),
+        (Fault::SucceedUnlooked, &[RunsAreHonest], 4_000),
+        (Fault::EndAtLastRecord, &[Liveness], 200),
+        (Fault::ReadUncommitted, &[NoDuplicateEffect, CommitsCoverTheWritten], 200),
+        (Fault::WaitForEveryOffset, &[NoRecordLost, Liveness], 200),
     ];
     let mut unnamed = Vec::new();
     for (fault, invariants, seeds) in faults {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
+use forebay_schemas::offset::{Offset, Partition};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
@@ -26,8 +27,10 @@ const BEGIN_MS: i64 = 1_700_000_000_000;
 pub(super) struct Weather {
     pub(super) steps: u32,
     pub(super) processes: usize,
-    /// Whether somebody makes topics anew and removes offsets.
+    /// Whether somebody recreates topics and removes offsets.
     operator: bool,
+    /// Whether others write to the topic, in transactions.
+    transactions: bool,
     /// Whether the store takes nothing for most of the time.
     stalled: bool,
     pub(super) scheduled: bool,
@@ -101,6 +104,17 @@ impl Env {
         self.births
     }
 
+    pub(super) fn any_partition(&mut self) -> Partition {
+        self.rng.random_range(0..self.broker.partitions()) as Partition
+    }
+
+    /// What the group has committed of a partition of the topic that there is now.
+    pub(super) fn committed_now(&self, partition: Partition) -> Option<Offset> {
+        let committed = self.broker.committed(partition)?;
+        let topic = committed.mark.and_then(|mark| mark.topic);
+        topic.is_none_or(|topic| topic == self.broker.topic_id()).then_some(committed.offset)
+    }
+
     /// Says something in the trace, if there is one.
     pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
@@ -150,7 +164,14 @@ pub(super) enum Step {
     SessionEnds(usize),
     Assign,
     Zombie,
-    TopicAnew,
+    TopicRecreated,
+    Look(usize),
+    End(usize),
+    BeginAgain(usize),
+    PlaceLost(usize),
+    Transaction,
+    TransactionEnds,
+    Compaction,
     OffsetsRemoved,
     Retention,
     PartitionAdded,
@@ -198,6 +219,7 @@ impl World {
             steps: rng.random_range(100..300),
             processes: rng.random_range(1..=2),
             operator,
+            transactions: rng.random_bool(0.4),
             stalled,
             scheduled: rng.random_bool(0.5),
             cursors: rng.random_bool(0.5),
@@ -207,7 +229,7 @@ impl World {
             burst: if stalled { 16 } else { 6 },
         };
         let dating = if !operator && rng.random_bool(0.6) { Dating::Wild } else { Dating::Append };
-        let broker = Broker::new(rng.random_range(1..4), dating);
+        let broker = Broker::new(rng.random_range(1..4), dating, fault == Some(Fault::ReadUncommitted));
         let env = Env {
             rng,
             weather,
@@ -331,6 +353,11 @@ impl World {
             may(Step::Append(who), 12, live.page.as_ref().is_some_and(|page| page.to_append() > 0));
             may(Step::Acks(who), 12, live.page.as_ref().is_some_and(|page| !page.acks.is_empty()));
             may(Step::Poll(who), 16, live.may_poll(env));
+            may(Step::End(who), 8, live.at_an_end(env).is_some());
+            may(Step::Look(who), 6, process.wants_a_look(env));
+            may(Step::Look(who), 1, trouble && !env.has(Fault::LookWhenAssigned));
+            may(Step::BeginAgain(who), 12, live.reads_another());
+            may(Step::PlaceLost(who), 8, live.lost_its_place(env));
             may(Step::Cut(who), 10, !live.consumer.forming().is_empty());
             may(Step::Transform(who), 14, live.batches.iter().any(|batch| batch.stage == Stage::Raw));
             may(Step::Write(who), 20, writes && live.batches.iter().any(|batch| batch.stage == Stage::UnderWay));
@@ -348,7 +375,11 @@ impl World {
         may(Step::Rebalance, 3, trouble && !revoking);
         may(Step::Retention, 1, trouble);
         may(Step::PartitionAdded, 1, trouble && env.broker.partitions() < 5);
-        may(Step::TopicAnew, 1, trouble && env.weather.operator);
+        may(Step::Compaction, 1, trouble);
+        may(Step::Transaction, 3, trouble && env.weather.transactions);
+        let open = env.broker.each().any(|partition| env.broker.log(partition).is_open());
+        may(Step::TransactionEnds, 2, open);
+        may(Step::TopicRecreated, 1, trouble && env.weather.operator);
         may(Step::OffsetsRemoved, 1, trouble && env.weather.operator && env.removable);
     }
 
@@ -370,17 +401,6 @@ impl World {
 impl Process {
     pub(super) fn is_up(&self) -> bool {
         self.live.is_some() && !self.paused
-    }
-
-    /// Whether its disk knows a lineage of each partition that an open run of it has produced to. If not, it can't tell later that the topic is
-    /// another one: it never read that partition, or a crash may take its knowledge.
-    pub(super) fn knows_what_its_runs_wait_for(&self) -> bool {
-        let certain = self.journal.certain();
-        let ended = |id| certain.runs.get(id).is_some_and(|run| run.terminal);
-        let mut runs = certain.runs.recent(1_000);
-        runs.extend(self.live.iter().flat_map(|live| live.ledger.runs.recent(1_000)));
-        let mut open = runs.iter().filter(|run| !ended(run.id));
-        open.all(|run| run.ranges.0.keys().all(|partition| certain.partitions.contains_key(partition)))
     }
 }
 

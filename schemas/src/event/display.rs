@@ -76,6 +76,10 @@ impl fmt::Display for Event {
                 write!(f, "{} ({origin})", start.place.offset)
             }),
             Self::PartitionsRevoked { partitions } => write!(f, "partitions {partitions:?} revoked"),
+            Self::TopicIdentified { id } => write!(f, "the topic's id is {id}"),
+            Self::TopicRecreated { from, to } => {
+                write!(f, "the topic was deleted and created again: its id is {to}, and was {from}; it is read from its begin")
+            }
             Self::PartitionsSeen { places } => {
                 each(f, "partitions of other processes seen", places, |f, place| write!(f, "{}", place.offset))
             }

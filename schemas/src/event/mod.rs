@@ -16,6 +16,7 @@ use crate::api::DesiredState;
 use crate::offset::{ByPartition, Offset, Partition, Range, Ranges};
 use crate::read::{Position, Read};
 use crate::run::{Cancelled, RunError, RunSpec};
+use crate::topic::TopicId;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +115,11 @@ pub enum Event {
     PartitionsAssigned { starts: Starts },
     /// The group took partitions from this process.
     PartitionsRevoked { partitions: Vec<Partition> },
+    /// The id that Kafka has given the topic; the first that this journal knows of.
+    TopicIdentified { id: TopicId },
+    /// The topic was deleted and created again with the same name: offsets of before mean other records now, or none. All of its partitions are read
+    /// from their begin, and runs that had begun before have failed, retryable.
+    TopicRecreated { from: TopicId, to: TopicId },
     /// What the group has committed of partitions that other processes read; looked at while a run waits for them.
     PartitionsSeen { places: Places },
     /// Somebody moved the place from which partitions are read: `from` is the first unwritten offset before.
@@ -171,8 +177,8 @@ pub enum Origin {
     Journal,
     /// The partition's begin: nobody has read it before.
     Begin,
-    /// The partition's begin once more: the group has no offset though this journal knows of one, so the topic was made anew, or the
-    /// group's offsets are gone.
+    /// The partition's begin once more: the group's offset is of a topic that was deleted and created again since, or the group has no offset
+    /// though this journal knows of one.
     Again,
 }
 
@@ -224,6 +230,8 @@ impl Event {
             Self::OffsetsCommitted { .. } => "OffsetsCommitted",
             Self::PartitionsAssigned { .. } => "PartitionsAssigned",
             Self::PartitionsRevoked { .. } => "PartitionsRevoked",
+            Self::TopicIdentified { .. } => "TopicIdentified",
+            Self::TopicRecreated { .. } => "TopicRecreated",
             Self::PartitionsSeen { .. } => "PartitionsSeen",
             Self::OffsetsReset { .. } => "OffsetsReset",
             Self::RangeLost { .. } => "RangeLost",
@@ -238,7 +246,7 @@ impl Event {
     }
 
     /// The names of all types, in the order of their declaration.
-    pub const KINDS: [&str; 32] = [
+    pub const KINDS: [&str; 34] = [
         "PipelineStarted",
         "PipelineStopped",
         "TransformActivated",
@@ -261,6 +269,8 @@ impl Event {
         "OffsetsCommitted",
         "PartitionsAssigned",
         "PartitionsRevoked",
+        "TopicIdentified",
+        "TopicRecreated",
         "PartitionsSeen",
         "OffsetsReset",
         "RangeLost",

@@ -52,6 +52,14 @@ pub(crate) fn plain_findings(folded: &Folded) -> Vec<Finding> {
     let mut found: Vec<_> = look.alerts.iter().map(of_alert).collect();
     found.extend(look.actors.iter().filter_map(|actor| of_actor(actor, look)));
     found.extend(of_desired(look));
+    found.extend(look.partitions.iter().filter(|view| view.held_back > 0).map(|view| {
+        warn(format!(
+            "an open transaction at offset {} of partition {} holds back {} offsets, which are not read before it ends",
+            view.end,
+            view.partition,
+            text::count(view.held_back)
+        ))
+    }));
     if let Some(edge) = folded.holding() {
         found.push(warn(format!(
             "{} holds the rest: blocked {:.0} % of the time, {} of its budget in use",
@@ -138,6 +146,15 @@ mod tests {
             found.iter().any(|finding| finding.text.starts_with("consumer restarted 22 s ago (#2): failed: group rebalance")),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn what_an_open_transaction_holds_back_is_told() {
+        let mut look = fixture::busy();
+        (look.partitions[0].end, look.partitions[0].held_back) = (7, 3);
+        let found = plain_findings(&folded([look]));
+        let told = "an open transaction at offset 7 of partition 0 holds back 3 offsets, which are not read before it ends";
+        assert!(found.iter().any(|finding| finding.text == told), "{found:?}");
     }
 
     #[test]

@@ -192,7 +192,11 @@ impl World {
                     self.place(partition, |place| (place.written, place.committed) = (reset.offset, reset.offset));
                 }
             }
-            Event::TimestampClamped { .. } | Event::ActorRestartRequested { .. } | Event::LettersRedriven { .. } => {}
+            Event::TopicRecreated { .. } => self.partitions.clear(),
+            Event::TimestampClamped { .. }
+            | Event::ActorRestartRequested { .. }
+            | Event::LettersRedriven { .. }
+            | Event::TopicIdentified { .. } => {}
             event if event.run().is_some() => self.run(at, event),
             event => self.actor(recorded.seq, at, event),
         }

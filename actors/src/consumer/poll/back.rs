@@ -91,7 +91,8 @@ impl Loop<'_> {
     /// Commits the places, after which this incarnation reads none of their partitions any more.
     fn begin_again(&mut self, places: &Places) -> Result<(), NotSetBack> {
         point("consumer::before_set_back");
-        let commits: Vec<_> = places.0.iter().map(|(&partition, &place)| Commit { partition, place }).collect();
+        let topic = self.state.topic();
+        let commits: Vec<_> = places.0.iter().map(|(&partition, &place)| Commit { partition, place, topic }).collect();
         let partitions: Vec<_> = places.0.keys().copied().collect();
         let end = self.client.commit(&commits).map_err(|error| NotSetBack::Unsure(error.to_string()));
         if end.is_ok() {

@@ -7,11 +7,11 @@
 use std::time::{Duration, Instant};
 
 use forebay_schemas::event::{Event, Origin};
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::offset::Partition;
 use rdkafka::error::KafkaError;
 
-use super::super::client::{Assigned, Event as Told};
-use super::super::error::Trouble;
+use super::super::client::{Assigned, Ends, Event as Told};
+use super::super::error::{ConsumerError, Trouble};
 use super::super::forming::Incoming;
 use super::super::start::Found;
 use super::settle::DRAIN_WITHIN;
@@ -48,6 +48,7 @@ impl Loop<'_> {
                 }
                 Told::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
                 Told::Trouble(error, reason) => self.trouble(&error, &reason)?,
+                Told::End { partition, offset } => drop(self.ends.insert(partition, offset)),
                 Told::Statistics { ends, connected, silent } => {
                     self.show_ends(&ends);
                     if let Some(silent) = silent {
@@ -58,16 +59,46 @@ impl Loop<'_> {
                 }
             }
         }
+        self.reach_ends();
         match self.unanswered.take_if(|unanswered| unanswered.not_before <= self.params.clock.now()) {
             Some(unanswered) => self.assigned(unanswered),
             None => Ok(()),
         }
     }
 
+    /// Partitions end where Kafka's client has said, unless a record before that is held until there is room for it.
+    fn reach_ends(&mut self) {
+        if self.ends.is_empty() || self.wait.is_some() {
+            return;
+        }
+        for (partition, offset) in std::mem::take(&mut self.ends) {
+            if let Some(place) = self.state.ends_at(partition, offset) {
+                self.params.telemetry.partition(partition, |view| view.written = view.written.max(place.offset));
+            }
+        }
+    }
+
+    /// Where partitions start, of the topic that there is now. None when the topic was recreated since this incarnation began to read, which ends it.
+    fn find(&mut self, partitions: &[Partition]) -> Result<Option<Vec<Assigned>>, ConsumerError> {
+        let (topic, ledger) = (self.client.topic_id()?, &self.params.ledger);
+        let Some(recreations) = ledger.saw_topic(topic) else {
+            let reason = "its brokers do not agree yet which topic of that name there is".to_owned();
+            return Err(ConsumerError::Unanswered { reason });
+        };
+        if self.state.assigned().next().is_none() {
+            self.recreations = recreations;
+            self.state.reads(topic);
+        } else if self.recreations != recreations {
+            return Ok(None);
+        }
+        self.client.find(partitions, &ledger.places(), topic).map(Some)
+    }
+
     /// Partitions were given to this consumer. Until Kafka has told where they start, it is asked again.
     pub(super) fn assigned(&mut self, unanswered: Unanswered) -> Result<(), End> {
-        let found = match self.client.find(&unanswered.partitions, &self.params.ledger.places()) {
-            Ok(found) => found,
+        let found = match self.find(&unanswered.partitions) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(()),
             Err(error) if error.class() == Class::Transient => {
                 self.waiting(Note::Brokers, &error.to_string());
                 let not_before = self.now() + FIND_BACKOFF.delay(unanswered.attempts, rand::random());
@@ -88,14 +119,16 @@ impl Loop<'_> {
             self.params.telemetry.partition(partition, |view| {
                 (view.assigned, view.paused) = (true, paused);
                 (view.begin, view.end) = (begin, end);
-                view.written = view.written.max(start.place.offset);
-                view.committed = view.committed.max(committed);
+                // From the begin nothing of before counts: another topic may have been there.
+                let from_begin = matches!(start.origin, Origin::Begin | Origin::Again);
+                view.written = if from_begin { start.place.offset } else { view.written.max(start.place.offset) };
+                view.committed = if from_begin { committed } else { view.committed.max(committed) };
             });
             if start.origin == Origin::Again {
                 let (group, topic) = (&self.params.group, &self.params.topic);
                 tracing::warn!(
-                    "group {group} has no offset of {topic}[{partition}], though it was written from here before: the topic was made anew, or the \
-                     group's offsets were removed; it is read again from its begin, offset {begin}"
+                    "group {group} has no offset of {topic}[{partition}] as it is now, though it has read it before: the topic was deleted and created \
+                     again, or the group's offsets were removed; it is read from its begin, offset {begin}"
                 );
             }
         }
@@ -115,6 +148,7 @@ impl Loop<'_> {
         tracing::debug!(?partitions, lost, "revoked");
         point("consumer::before_revoke");
         self.unanswered = None;
+        self.ends.retain(|partition, _| !partitions.contains(partition));
         if let Some(wait) = &mut self.wait {
             wait.forget(partitions);
         }
@@ -206,9 +240,12 @@ impl Loop<'_> {
         }
     }
 
-    pub(super) fn show_ends(&self, ends: &[(Partition, Offset, Offset)]) {
-        for &(partition, begin, end) in ends.iter().filter(|(partition, ..)| self.state.is_assigned(*partition)) {
-            self.params.telemetry.partition(partition, |view| (view.begin, view.end) = (view.begin.max(begin), view.end.max(end)));
+    fn show_ends(&self, ends: &[Ends]) {
+        for &Ends { partition, begin, end, held_back } in ends.iter().filter(|ends| self.state.is_assigned(ends.partition)) {
+            self.params.telemetry.partition(partition, |view| {
+                (view.begin, view.end) = (view.begin.max(begin), view.end.max(end));
+                view.held_back = held_back;
+            });
         }
     }
 }

@@ -89,7 +89,7 @@ impl Loop<'_> {
     pub(super) fn committed(&mut self, answer: &Answer) {
         match &answer.result {
             Ok(()) => {
-                for &Commit { partition, place } in &answer.commits {
+                for &Commit { partition, place, .. } in &answer.commits {
                     self.state.confirmed(partition, place.offset);
                 }
                 let offsets: Offsets = answer.commits.iter().map(|commit| (commit.partition, commit.place.offset)).collect();

@@ -49,6 +49,7 @@ fn partition(number: i32) -> PartitionView {
         paused: false,
         clamped: 1,
         behind_ms: 1_500,
+        held_back: 0,
     }
 }
 

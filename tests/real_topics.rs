@@ -1,0 +1,195 @@
+//! A topic that is not as it was, or not as it seems, against real Kafka and real Cassandra: deleted and created again under a pipeline that runs, and
+//! written by transactions.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use forebay_test_services::{Cassandra, Kafka};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{NewTopic, TopicReplication};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use serde_json::{Value, json};
+use support::api::{Answer, TestApi};
+use support::{Job, PATIENCE, admin, committed, ends, produce, said, user, user_id, users};
+
+fn job() -> Job {
+    Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
+}
+
+/// Users `0..n` in version 2.
+fn second(n: u32) -> impl Iterator<Item = (String, Vec<u8>)> {
+    (0..n).map(|n| (user_id(n), user(n, 2).into_bytes()))
+}
+
+/// How many rows have each last name; it says the version.
+fn versions(job: &Job) -> BTreeMap<String, usize> {
+    let mut versions = BTreeMap::new();
+    for row in job.query("SELECT last_name FROM users_stream") {
+        *versions.entry(row["last_name"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    versions
+}
+
+/// Deletes a topic and creates it again at once.
+fn recreate(topic: &str, partitions: i32) {
+    admin(Kafka::shared().bootstrap(), async |kafka, options| {
+        assert!(kafka.delete_topics(&[topic], options).await.unwrap()[0].is_ok());
+        loop {
+            let made = kafka.create_topics(&[NewTopic::new(topic, partitions, TopicReplication::Fixed(1))], options).await.unwrap();
+            if made[0].is_ok() {
+                return;
+            }
+        }
+    });
+}
+
+fn sum(look: &Value, of: &str) -> i64 {
+    look["partitions"].as_array().unwrap().iter().map(|partition| partition[of].as_i64().unwrap()).sum()
+}
+
+fn lag(look: &Value) -> i64 {
+    let behind = |p: &Value| (p["end"].as_i64().unwrap() - p["written"].as_i64().unwrap().max(p["committed"].as_i64().unwrap())).max(0);
+    look["partitions"].as_array().unwrap().iter().map(behind).sum()
+}
+
+#[test]
+fn a_topic_recreated_and_refilled_under_a_running_pipeline_is_read_from_its_begin_and_its_rows_win() {
+    let job = job();
+    let kafka = Kafka::shared();
+    kafka.create_topic(&job.topic, 4);
+    produce(kafka.bootstrap(), &job.topic, users(100));
+    let running = job.start(&[], &[]);
+    running.wait_until("all is written and committed", |s| s["totals"]["consumed"] == 100 && sum(s, "committed") == 100);
+    recreate(&job.topic, 4);
+    // More records than before, so that the old positions lie within the new topic.
+    produce(kafka.bootstrap(), &job.topic, second(300));
+    running.wait_until("the log says it", |_| running.log().contains("WARN the topic was deleted and created again"));
+    // What was read of it before that, from the old positions on, is read again.
+    running.wait_until("the new topic is read from its begin", |s| {
+        let begun = s["partitions"].as_array().unwrap().iter().all(|partition| partition["assigned"] == true);
+        begun && s["totals"]["restarts"].as_u64() >= Some(1) && sum(s, "written") == 300 && sum(s, "committed") == 300 && lag(s) == 0
+    });
+    assert!(running.stop().success());
+    assert_eq!(versions(&job), BTreeMap::from([("Last2".into(), 300)]));
+    let recreated = job.events("TopicRecreated");
+    assert_eq!(recreated.len(), 1, "{recreated:?}");
+    assert_ne!(recreated[0]["data"]["from"], recreated[0]["data"]["to"]);
+    let starts = job.events("PartitionsAssigned").pop().unwrap();
+    assert!(starts["data"]["starts"].as_object().unwrap().values().all(|start| start["origin"] == "again"), "{starts}");
+    assert_eq!(job.run_until_idle()["consumed"], 0, "and the next start goes on from there");
+}
+
+#[test]
+fn a_run_whose_records_went_with_the_topic_fails_retryable_also_where_another_process_reads_it() {
+    let api = TestApi::start(|_| Answer::users(0, 30));
+    let job = job().fetching(&api.url, None);
+    let running = job.start(&["--roles", "ingest,api"], &[]);
+    running.snapshot();
+    let trigger = |key: &str| {
+        let end = job.forebay(&["trigger", "--key", key, "--json"]);
+        assert!(end.status.success(), "{}", said(&end));
+    };
+    let newest = |s: &Value| s["runs"][0]["state"].as_str().unwrap_or_default().to_owned();
+    trigger("before");
+    running.wait_until("it is in the topic", |s| newest(s) == "draining");
+    recreate(&job.topic, 4);
+    let look = running.wait_until("the run has ended", |s| newest(s) == "failed");
+    assert_eq!(look["runs"][0]["error"]["retryable"], true, "{look:#}");
+    trigger("after");
+    running.wait_until("it is in the topic", |s| newest(s) == "draining");
+    // Another process reads the new topic.
+    let twin = job.twin();
+    let other = twin.start(&["--roles", "egress"], &[]);
+    running.wait_until("the other has written it", |s| newest(s) == "succeeded");
+    assert!(other.stop().success() && running.stop().success());
+    assert_eq!(versions(&job), BTreeMap::from([("Last1".into(), 30)]));
+}
+
+/// A producer that writes in transactions.
+struct Transactional {
+    producer: BaseProducer,
+    topic: String,
+}
+
+impl Transactional {
+    fn of(job: &Job) -> Self {
+        let (bootstrap, topic) = (Kafka::shared().bootstrap(), job.topic.clone());
+        let config = ClientConfig::new().set("bootstrap.servers", bootstrap).set("transactional.id", &topic).clone();
+        let producer: BaseProducer = config.create().unwrap();
+        producer.init_transactions(PATIENCE).unwrap();
+        Self { producer, topic }
+    }
+
+    /// Begins a transaction, and writes users into partitions.
+    fn begin(&self, records: &[(i32, u32)]) -> &Self {
+        self.producer.begin_transaction().unwrap();
+        for &(partition, n) in records {
+            let (key, value) = (user_id(n), user(n, 1));
+            let record = BaseRecord::to(&self.topic).partition(partition).key(&key).payload(&value);
+            self.producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        self.producer.flush(PATIENCE).unwrap();
+        self
+    }
+
+    fn commit(&self) {
+        self.producer.commit_transaction(PATIENCE).unwrap();
+    }
+
+    fn abort(&self) {
+        self.producer.abort_transaction(PATIENCE).unwrap();
+    }
+}
+
+/// A user into a partition, in no transaction.
+fn plain(job: &Job, partition: i32, n: u32) {
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", Kafka::shared().bootstrap()).create().unwrap();
+    let (key, value) = (user_id(n), user(n, 1));
+    let record = BaseRecord::to(&job.topic).partition(partition).key(&key).payload(&value);
+    producer.send(record).map_err(|(error, _)| error).unwrap();
+    producer.flush(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_topic_of_transactions_is_idle_without_lag_at_its_markers_and_an_open_transaction_is_told_and_not_waited_for() {
+    let job = job().with_partitions(2);
+    let bootstrap = Kafka::shared().bootstrap();
+    Kafka::shared().create_topic(&job.topic, 2);
+    let transactions = Transactional::of(&job);
+    transactions.begin(&[(0, 1), (1, 2)]).commit();
+    transactions.begin(&[(0, 3), (1, 4)]).abort();
+    transactions.begin(&[(0, 5), (1, 6)]).commit();
+    plain(&job, 1, 7);
+    // Partition 0 ends in a marker, partition 1 in a record.
+    let summary = job.run_until_idle();
+    assert_eq!((&summary["consumed"], &summary["held_back"]), (&5.into(), &Value::Null));
+    let rows = |expected: u64| assert_eq!(Cassandra::shared().count(&format!("{}.users_stream", job.keyspace)), expected);
+    rows(5);
+    assert_eq!(ends(bootstrap, &job.topic, 2), BTreeMap::from([(0, 6), (1, 7)]));
+    assert_eq!(committed(bootstrap, &job.group, &job.topic, 2), ends(bootstrap, &job.topic, 2), "Kafka's own tools show no lag either");
+    let running = job.start(&[], &[]);
+    running.wait_until("it has no lag", |s| lag(s) == 0 && sum(s, "end") == 13);
+
+    transactions.begin(&[(0, 8)]);
+    plain(&job, 0, 9);
+    let look = running.wait_until("what is held back is told", |s| sum(s, "held_back") == 2);
+    assert_eq!((lag(&look), sum(&look, "end")), (0, 13), "what can't be read is no lag");
+    let told = "an open transaction at offset 6 of partition 0 holds back 2 offsets";
+    let status = job.forebay(&["status"]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains(told), "{}", String::from_utf8_lossy(&status.stdout));
+    assert!(running.stop().success());
+    let summary = job.run_until_idle();
+    assert_eq!((&summary["consumed"], &summary["held_back"]), (&0.into(), &json!([{ "partition": 0, "from": 6, "to": 8 }])));
+    let plan = job.forebay(&["plan"]);
+    assert!(String::from_utf8_lossy(&plan.stdout).contains(told), "{}", String::from_utf8_lossy(&plan.stdout));
+
+    let running = job.start(&[], &[]);
+    running.wait_until("it has no lag", |s| lag(s) == 0 && sum(s, "held_back") == 2);
+    transactions.commit();
+    running.wait_until("all is read and nothing is held back", |s| s["totals"]["consumed"] == 2 && lag(s) == 0 && sum(s, "held_back") == 0);
+    assert!(running.stop().success());
+    rows(7);
+}
