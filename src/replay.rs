@@ -2,10 +2,10 @@
 //!
 //! Of a pipeline that runs it asks the API, for only who reads the partitions may set them back; else it moves the group's offsets itself.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::Utc;
-use forebay_actors::pipeline::replay::{Move, ReplayError};
+use forebay_actors::pipeline::replay::{FOLLOWS, Move, ReplayError};
 use forebay_actors::pipeline::{Running, is_running};
 use forebay_schemas::api::{NotFrom, PlanRequest, ReplayFrom};
 use serde_json::json;
@@ -21,7 +21,8 @@ use crate::talk::{self, Talk};
 Moves the consumer group's offsets back, so that the pipeline, or the next `forebay run`, reads those records again and writes them over
 what stands in the table; for records of the SQL's old version, or for a table that was lost. Without --yes nothing moves. Of a pipeline that
 runs it asks the API; with several processes on the consumer group, stop them first. Until the replay has caught up, rows may look older
-than they were; rows deleted by hand come back.
+than they were. Rows deleted by hand come back, and rows changed by hand get their record's values. Of a key whose records are in several
+partitions (partitions were added, or records have no key) the row is afterwards that of one of them, which need not be the newest.
 
 Examples:
   forebay replay --from begin                                     what it would do
@@ -77,7 +78,7 @@ pub(crate) fn replay(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
             let moves = plan(&running, &from).await?;
             if args.yes && moves.iter().any(|each| each.to.is_some()) {
                 let reason = args.reason.as_deref().unwrap_or_default();
-                running.replay(&moves, reason, rand::random()).await.map_err(|error| failed(&error))?;
+                running.replay(&moves, reason, rand::random(), SystemTime::now()).await.map_err(|error| failed(&error))?;
             }
             Ok(moves)
         };
@@ -131,7 +132,7 @@ fn say(talk: &Talk, done: bool, moves: &[Move]) {
     let again: u64 = moves.iter().map(|each| each.again).sum();
     talk.say(&match (moves.iter().any(|each| each.to.is_some()), done) {
         (false, _) => "nothing to move: a replay goes back only".to_owned(),
-        (true, false) => format!("a dry run: nothing was moved; {again} offsets would be read again, with --reason and --yes"),
+        (true, false) => format!("{FOLLOWS}\na dry run: nothing was moved; {again} offsets would be read again, with --reason and --yes"),
         (true, true) => format!("done: the next `forebay run` reads {again} offsets again"),
     });
 }

@@ -279,10 +279,14 @@ pub struct PartitionView {
     pub assigned: bool,
     /// Whether the consumer has paused it for want of budget.
     pub paused: bool,
-    /// Records read since the process started whose timestamp lies after the year 2099: a mistake (nanoseconds, say), which counts as none so
-    /// that it does not decide which row is the newest.
+    /// Records read since the process started whose timestamp lies before the year 2000 or after 2099: a mistake (seconds or nanoseconds, say), which
+    /// counts as none so that it does not decide which row is the newest.
     #[serde(default)]
     pub clamped: u64,
+    /// Records read since the process started that have no key: those of one row may be in several partitions, and then its row is that of one of
+    /// them, which need not be the newest.
+    #[serde(default)]
+    pub unkeyed: u64,
     /// How long ago the oldest record that is not written came into the topic, milliseconds: 0 without lag, −1 when not known.
     #[serde(default = "unknown")]
     pub behind_ms: i64,
@@ -307,6 +311,7 @@ impl PartitionView {
             assigned: false,
             paused: false,
             clamped: 0,
+            unkeyed: 0,
             behind_ms: -1,
             held_back: 0,
         }

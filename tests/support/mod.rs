@@ -515,6 +515,31 @@ pub(crate) fn produce(bootstrap: &str, topic: &str, records: impl Iterator<Item 
     producer.flush(PATIENCE).unwrap();
 }
 
+/// A record as a producer of others may send it.
+pub(crate) struct Sent {
+    pub(crate) key: Option<String>,
+    pub(crate) value: String,
+    pub(crate) partition: i32,
+    /// Its time, milliseconds since the epoch.
+    pub(crate) at: i64,
+}
+
+/// Produces records with what their producer sets, in their order within each partition.
+pub(crate) fn send(bootstrap: &str, topic: &str, records: &[Sent]) {
+    let producer: ThreadedProducer<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).set("acks", "all").create().unwrap();
+    for Sent { key, value, partition, at } in records {
+        let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload(value.as_str()).partition(*partition).timestamp(*at);
+        record.key = key.as_deref();
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> i64 {
+    i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap()
+}
+
 /// Users `0..n`, keyed by their identifier.
 pub(crate) fn users(n: u32) -> impl Iterator<Item = (String, Vec<u8>)> {
     (0..n).map(|n| (user_id(n), user(n, 1).into_bytes()))

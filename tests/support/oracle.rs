@@ -98,7 +98,9 @@ impl Topic {
                 self.letters.insert((i32::try_from(number("forebay-partition")).unwrap(), number("forebay-offset")));
             } else {
                 let clock = self.clocks.entry(partition).or_default();
-                *clock = (*clock + 16).max(message.timestamp().to_millis().unwrap() * 1_000);
+                let least = (*clock + 16).max(message.timestamp().to_millis().unwrap() * 1_000);
+                // Of the first eight partitions each has every 16th microsecond.
+                *clock = least + (i64::from(partition) * 2 - least).rem_euclid(16);
                 let value: Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
                 let (user, version) = (user_of(&value["login"]["uuid"]), version_of(&value["name"]["last"]));
                 let bad = value["dob"]["date"] == super::NO_DATE;

@@ -114,6 +114,7 @@ fn look(at: DateTime<chrono::Utc>, partitions: i32, seq: u64) -> Snapshot {
         assigned: true,
         paused: false,
         clamped: 0,
+        unkeyed: 0,
         behind_ms: 12,
         held_back: 0,
     });

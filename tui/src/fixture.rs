@@ -333,6 +333,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
         assigned: partition != 3,
         paused: partition == 1,
         clamped: 0,
+        unkeyed: 0,
         behind_ms: behind * 1_000 / 300,
         held_back: 0,
     };

@@ -113,6 +113,7 @@ fn partitions(ends: &BTreeMap<Partition, (Offset, Offset)>, known: &[PartitionVi
             assigned: false,
             paused: false,
             clamped: 0,
+            unkeyed: 0,
             behind_ms: -1,
             held_back: 0,
         };

@@ -216,8 +216,12 @@ async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, Refusal
         }
     }
     let range = |each: &replay::Move| each.to.map(|from| (each.partition, forebay_schemas::offset::Range { from, to: each.end }));
+    let mut effects: Vec<String> = moves.iter().map(ToString::to_string).collect();
+    if moves.iter().any(|each| each.to.is_some()) {
+        effects.push(replay::FOLLOWS.to_owned());
+    }
     Ok(Draft {
-        effects: moves.iter().map(ToString::to_string).collect(),
+        effects,
         records: moves.iter().map(|each| each.again).sum(),
         ranges: moves.iter().filter_map(range).collect(),
         work: Work::Replay(moves.iter().filter_map(|each| Some((each.partition, each.to?))).collect()),

@@ -4,7 +4,7 @@
 //! the answer to an assignment or a revocation, so handling it a moment later is as good. Not guaranteed: that a client closes in time; one
 //! that does not is left behind with a warning, for its broker is away and the group will notice by itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,12 +18,12 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
-use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::actor::{ConsumerParams, KeptMetadata, WhichTopic};
 use super::error::{ConsumerError, Trouble};
-use super::start::{Committed, Found, OutOfRange, find, mark_of, metadata_of};
+use super::start::{Committed, Found, Mark, OutOfRange, find, largest_clock, mark_of, metadata_of};
 use super::state::Commit;
 use crate::broker::silent_for;
 
@@ -95,6 +95,16 @@ fn configure(base: &ClientConfig, group: &str) -> ClientConfig {
         config.set("fetch.wait.max.ms", "100");
     }
     config
+}
+
+/// What a broker keeps of commits and does not give back over the wire.
+type Kept = BTreeMap<Partition, (Offset, String)>;
+
+/// What the group has committed of a partition.
+fn committed_of(commit: &TopicPartitionListElem<'_>, kept: &Kept) -> Option<Committed> {
+    let Position::Offset(offset) = commit.offset() else { return None };
+    let kept = kept.get(&commit.partition()).filter(|(at, _)| *at == offset).map(|(_, metadata)| metadata.as_str());
+    Some(Committed { offset, mark: mark_of(kept.unwrap_or(commit.metadata())) })
 }
 
 /// The callbacks.
@@ -244,12 +254,14 @@ impl Client {
         (self.which)().map_err(|reason| ConsumerError::Unanswered { reason })
     }
 
-    /// Looks up where `partitions` start, out of the group's commits and of what is `known` otherwise. The topic of that id is there.
+    /// Looks up where `partitions` start, out of the group's commits and of what is `known` otherwise. The topic of that id is there, and `latest` is the
+    /// largest write clock of the partitions that are read already.
     pub(super) fn find(
         &self,
         partitions: &[Partition],
         known: &BTreeMap<Partition, Place>,
         topic: Option<TopicId>,
+        latest: i64,
     ) -> Result<Vec<Assigned>, ConsumerError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
@@ -257,20 +269,22 @@ impl Client {
         let list = self.list(partitions.iter().copied());
         let commits =
             self.consumer().committed_offsets(list, ANSWER_WITHIN).map_err(|error| self.unanswered("committed offsets", &error))?;
-        let kept = (self.kept)().map_err(|reason| ConsumerError::Unanswered { reason })?;
-        let mut found = Vec::with_capacity(partitions.len());
+        let kept = self.kept()?;
+        let mut committed = Vec::with_capacity(partitions.len());
         for commit in commits.elements() {
             commit.error().map_err(|error| self.unanswered("committed offsets", &error))?;
-            let partition = commit.partition();
+            committed.push((commit.partition(), committed_of(&commit, &kept)));
+        }
+        // What the commits say is gone on from; only where one says nothing are all the others asked for.
+        let says = |mark: Mark| !mark.is_of_another(topic);
+        let largest = match committed.iter().all(|(_, committed)| committed.and_then(|committed| committed.mark).is_some_and(says)) {
+            true => 0,
+            false => self.largest_clock(partitions, known)?.max(latest),
+        };
+        let mut found = Vec::with_capacity(partitions.len());
+        for (partition, committed) in committed {
             let (begin, end) = self.ends(partition)?;
-            let committed = match commit.offset() {
-                Position::Offset(offset) => {
-                    let kept = kept.get(&partition).filter(|(at, _)| *at == offset).map(|(_, metadata)| metadata.as_str());
-                    Some(Committed { offset, mark: mark_of(kept.unwrap_or(commit.metadata())) })
-                }
-                _ => None,
-            };
-            let start = find(committed, known.get(&partition).copied(), (begin, end), topic, rand::random());
+            let start = find(committed, known.get(&partition).copied(), (begin, end), topic, rand::random(), largest);
             let start = start.map_err(|OutOfRange(committed)| {
                 let (group, topic) = (self.group.clone(), self.topic.clone());
                 ConsumerError::OutOfRange { group, topic, partition, committed, begin, end }
@@ -279,6 +293,32 @@ impl Client {
         }
         self.begin_lineages(&mut found, topic)?;
         Ok(found)
+    }
+
+    fn kept(&self) -> Result<Kept, ConsumerError> {
+        (self.kept)().map_err(|reason| ConsumerError::Unanswered { reason })
+    }
+
+    /// The largest write clock that the group's commits and the journal know of any partition of the topic, `assigned` or not.
+    pub(super) fn largest_clock(&self, assigned: &[Partition], known: &BTreeMap<Partition, Place>) -> Result<i64, ConsumerError> {
+        let all: BTreeSet<Partition> = (0..self.partitions()?).chain(assigned.iter().copied()).collect();
+        let commits = self.consumer().committed_offsets(self.list(all.into_iter()), ANSWER_WITHIN);
+        let commits = commits.map_err(|error| self.unanswered("committed offsets", &error))?;
+        let commits = commits.elements();
+        if let Some(error) = commits.iter().find_map(|commit| commit.error().err()) {
+            return Err(self.unanswered("committed offsets", &error));
+        }
+        let kept = self.kept()?;
+        let kept = kept.values().map(|(_, metadata)| metadata.as_str());
+        Ok(largest_clock(commits.iter().map(|commit| commit.metadata()).chain(kept), known))
+    }
+
+    /// How many partitions the topic has.
+    pub(super) fn partitions(&self) -> Result<Partition, ConsumerError> {
+        let metadata = self.consumer().fetch_metadata(Some(&self.topic), ANSWER_WITHIN);
+        let metadata = metadata.map_err(|error| self.unanswered("partitions of the topic", &error))?;
+        let count = metadata.topics().iter().find(|topic| topic.name() == self.topic).map_or(0, |topic| topic.partitions().len());
+        Ok(Partition::try_from(count).unwrap_or(Partition::MAX))
     }
 
     /// Commits the starts that begin a lineage, or of which the group does not say the topic, before anything is read from them: a place in the journal

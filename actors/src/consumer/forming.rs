@@ -62,6 +62,8 @@ pub(crate) struct Piece {
     pub(crate) first_ms: Option<i64>,
     /// The write clock after its last record.
     pub(crate) clock: WriteClock,
+    /// How many of its records have no key.
+    pub(crate) unkeyed: u64,
 }
 
 /// A batch as it was cut.
@@ -148,6 +150,7 @@ impl Forming {
         let piece = &mut filled.pieces[piece];
         piece.range.to = record.offset + 1;
         piece.clock = clock;
+        piece.unkeyed += u64::from(record.key.is_none());
     }
 
     /// Takes what there is, in vectors that hold little more, since the budget counts what is in them; none when there is nothing.

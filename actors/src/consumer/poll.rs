@@ -74,6 +74,8 @@ struct Loop<'a> {
     recreations: u64,
     /// Ends of partitions that Kafka's client has reported and the state does not know yet.
     ends: BTreeMap<Partition, Offset>,
+    /// Whether it was said that records have no key.
+    said_unkeyed: bool,
 }
 
 /// A batch in flight.
@@ -107,6 +109,7 @@ pub(super) fn run(params: &ConsumerParams, progress: &Progress, drain: &AtomicBo
             held: None,
             recreations: params.ledger.recreations(),
             ends: BTreeMap::new(),
+            said_unkeyed: false,
         };
         let end = this.read_until(drain).and_then(|()| this.finish());
         let assigned: Vec<_> = this.state.assigned().collect();
@@ -347,6 +350,7 @@ impl Loop<'_> {
         for &partition in cut.ranges.0.keys() {
             self.show_oldest(partition);
         }
+        self.show_unkeyed(&cut.filled.pieces);
         self.sent.push(Sent { id: cut.id, ranges: cut.ranges.clone(), waited, end });
         let batch =
             RawBatch { id: cut.id, arena: cut.filled.arena, records: cut.filled.records, ranges: cut.ranges, waited, cut_at: now, receipt };

@@ -4,11 +4,16 @@
 //! whichever is further on. A lineage is a number that travels in the metadata of the commits; it begins anew when a partition is read from its
 //! begin, and with every act that moves the group's offsets by hand. So a journal that knows of another topic of the same name, or of a time
 //! before a reset, is not believed. The metadata has the topic's id too, so a commit of a topic that was deleted and created again since is not
-//! believed either, whatever the new one holds at that offset. Reading again never hurts; the write clock goes on from the highest that is known,
-//! so that what is read again, or for the first time, wins over what stands in the table.
+//! believed either, whatever the new one holds at that offset. Reading again never hurts; the write clock goes on from the highest that is known
+//! **of any partition**, so that what is read again, or for the first time, wins over what stands in the table: also over rows of keys that were in
+//! another partition before. Not guaranteed: what other processes have written and not committed at that moment, and what an old partition still
+//! holds unread, is not known.
 
-use forebay_schemas::event::{Origin, Place, Start};
-use forebay_schemas::offset::Offset;
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use forebay_schemas::event::{Origin, Place, Start, is_believed};
+use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::topic::TopicId;
 
 use super::write_clock::WriteClock;
@@ -71,13 +76,13 @@ pub fn is_of_topic(metadata: &str, topic: Option<TopicId>) -> bool {
 
 impl Mark {
     /// Whether it is of another topic than the one that Kafka has now, as far as both are known.
-    fn is_of_another(&self, topic: Option<TopicId>) -> bool {
+    pub(super) fn is_of_another(&self, topic: Option<TopicId>) -> bool {
         self.topic.zip(topic).is_some_and(|(of, now)| of != now)
     }
 }
 
 /// The write clock out of a commit's metadata, microseconds; none when it is not Forebay's.
-pub fn clock_of(metadata: &str) -> Option<i64> {
+fn clock_of(metadata: &str) -> Option<i64> {
     mark_of(metadata).map(|mark| mark.clock.micros())
 }
 
@@ -93,8 +98,23 @@ pub(crate) struct Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfRange(pub(crate) Offset);
 
+/// The largest write clock that is known of a topic, microseconds; 0 when none is: of the metadata of the group's commits, of all partitions, and of
+/// the journal's places.
+pub fn largest_clock<'a>(metadata: impl IntoIterator<Item = &'a str>, known: &BTreeMap<Partition, Place>) -> i64 {
+    let committed = metadata.into_iter().filter_map(clock_of).max().unwrap_or(0);
+    known.values().map(|place| place.clock).fold(committed, i64::max)
+}
+
+/// The write clock that a replay begins at, microseconds: after the largest that is known of the topic, so that what is read again wins over all that
+/// was written from there, and after the time it is now, so that it wins over what was deleted or changed by hand until then. A time of day that
+/// is not believed counts as none.
+pub fn clock_of_replay(largest: i64, now: SystemTime) -> i64 {
+    let now = now.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_micros()).ok());
+    now.filter(|micros| is_believed(micros / 1_000)).map_or(largest, |micros| micros.max(largest))
+}
+
 /// Where a partition would be read from, were it assigned now: `committed` is the group's offset with its metadata, `known` the journal's place, and
-/// Kafka holds `[begin, end)` of the topic of that id. A lineage that would begin is 0 here.
+/// Kafka holds `[begin, end)` of the topic of that id. A lineage that would begin is 0 here, and its write clock is not that of the topic.
 ///
 /// # Errors
 /// The group's offset, when the topic does not hold it.
@@ -105,23 +125,25 @@ pub fn would_start(
     topic: Option<TopicId>,
 ) -> Result<Start, Offset> {
     let committed = committed.map(|(offset, metadata)| Committed { offset, mark: mark_of(metadata) });
-    find(committed, known, ends, topic, 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
+    find(committed, known, ends, topic, 0, 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
 }
 
-/// Decides where to start; Kafka holds `[begin, end)` of the topic of that id, and `fresh` is a lineage that nobody has used.
+/// Decides where to start; Kafka holds `[begin, end)` of the topic of that id, `fresh` is a lineage that nobody has used, and `largest` is the largest
+/// write clock that is known of any partition of the topic: where no commit says where this one's clock was, it begins there.
 pub(crate) fn find(
     committed: Option<Committed>,
     known: Option<Place>,
     (begin, end): (Offset, Offset),
     topic: Option<TopicId>,
     fresh: u32,
+    largest: i64,
 ) -> Result<Found, OutOfRange> {
     let known_clock = known.map_or(0, |place| place.clock);
     let stale = committed.and_then(|committed| committed.mark).filter(|mark| mark.is_of_another(topic));
+    let largest = largest.max(known_clock).max(stale.map_or(0, |mark| mark.clock.micros()));
     let Some(Committed { offset, mark }) = committed.filter(|_| stale.is_none()) else {
         let origin = if known.is_some() || stale.is_some() { Origin::Again } else { Origin::Begin };
-        let clock = known_clock.max(stale.map_or(0, |mark| mark.clock.micros()));
-        let place = Place { offset: begin, clock, lineage: fresh };
+        let place = Place { offset: begin, clock: largest, lineage: fresh };
         return Ok(Found { start: Start { place, origin }, committed: None });
     };
     let lineage = mark.and_then(|mark| mark.lineage);
@@ -134,16 +156,21 @@ pub(crate) fn find(
     if !(begin..=end).contains(&offset) {
         return Err(OutOfRange(offset));
     }
-    let clock = mark.map_or(0, |mark| mark.clock.micros());
-    // A clock of the same lineage that is ahead stands for records that Kafka has lost since; by hand, nobody says where the clock was.
-    let ahead = same.is_some_and(|place| place.offset > offset) || mark.is_none();
-    let clock = if ahead { clock.max(known_clock) } else { clock };
+    let clock = match mark {
+        // By hand, nobody says where the clock was.
+        None => largest,
+        // A clock of the same lineage that is ahead stands for records that Kafka has lost since.
+        Some(mark) if same.is_some_and(|place| place.offset > offset) => mark.clock.micros().max(known_clock),
+        Some(mark) => mark.clock.micros(),
+    };
     let place = Place { offset, clock, lineage: lineage.unwrap_or(fresh) };
     Ok(Found { start: Start { place, origin: Origin::Group }, committed: says_all.then_some(offset) })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const FRESH: u32 = 99;
@@ -162,13 +189,46 @@ mod tests {
     }
 
     fn start(committed: Option<Committed>, known: Option<Place>) -> (Place, Origin) {
-        let found = find(committed, known, (10, 100), topic(1), FRESH).unwrap();
+        let found = find(committed, known, (10, 100), topic(1), FRESH, 0).unwrap();
         (found.start.place, found.start.origin)
     }
 
     #[test]
     fn a_partition_that_nobody_has_read_starts_at_its_begin() {
         assert_eq!(start(None, None), (place(10, 0, FRESH), Origin::Begin));
+    }
+
+    #[test]
+    fn where_no_commit_says_it_the_clock_begins_at_the_largest_that_is_known_of_any_partition() {
+        let clock = |committed, known| find(committed, known, (10, 100), topic(1), FRESH, 7_000).unwrap().start.place.clock;
+        assert_eq!(clock(None, None), 7_000, "a partition that was added: keys that move there win with their newer records");
+        assert_eq!(clock(None, Some(place(90, 5_000, OURS))), 7_000);
+        assert_eq!(clock(None, Some(place(90, 9_000, OURS))), 9_000);
+        let by_hand = Some(Committed { offset: 20, mark: mark_of("") });
+        assert_eq!(clock(by_hand, None), 7_000);
+        assert_eq!(
+            clock(committed(50, 5_000, OURS), None),
+            5_000,
+            "what a commit says is gone on from, so that each record gets its timestamp again"
+        );
+    }
+
+    #[test]
+    fn a_replay_begins_after_the_largest_clock_and_after_the_time_it_is() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        assert_eq!(clock_of_replay(5_000, now), 1_700_000_000_000_000, "later than a row deleted by hand until now");
+        assert_eq!(clock_of_replay(1_700_000_000_000_001, now), 1_700_000_000_000_001, "later than a record that was dated ahead");
+        for odd in [UNIX_EPOCH, UNIX_EPOCH - Duration::from_secs(9), UNIX_EPOCH + Duration::from_secs(7_258_118_400)] {
+            assert_eq!(clock_of_replay(5_000, odd), 5_000, "a machine whose time is not set");
+        }
+    }
+
+    #[test]
+    fn the_largest_clock_is_that_of_any_commit_or_place() {
+        let known = BTreeMap::from([(0, place(1, 300, OURS)), (4, place(1, 500, OURS))]);
+        assert_eq!(largest_clock(["forebay:2:400:00000007", "", "forebay:1:450"], &known), 500);
+        assert_eq!(largest_clock(["forebay:2:600:00000007", "of somebody else"], &known), 600);
+        assert_eq!(largest_clock([], &BTreeMap::new()), 0);
     }
 
     #[test]
@@ -179,7 +239,7 @@ mod tests {
     #[test]
     fn the_larger_of_commit_and_journal_counts_within_a_lineage() {
         let ahead = place(60, 6_000, OURS);
-        let found = find(committed(50, 5_000, OURS), Some(ahead), (10, 100), topic(1), FRESH).unwrap();
+        let found = find(committed(50, 5_000, OURS), Some(ahead), (10, 100), topic(1), FRESH, 0).unwrap();
         assert_eq!((found.start.place, found.start.origin), (ahead, Origin::Journal));
         assert_eq!(found.committed, Some(50), "so that the group hears of it at once");
         assert_eq!(start(committed(50, 5_000, OURS), Some(place(40, 4_000, OURS))), (place(50, 5_000, OURS), Origin::Group));
@@ -198,15 +258,15 @@ mod tests {
     #[test]
     fn offsets_set_by_hand_count_and_begin_a_lineage() {
         let by_hand = Some(Committed { offset: 20, mark: mark_of("") });
-        let found = find(by_hand, Some(place(90, 9_000, OURS)), (10, 100), topic(1), FRESH).unwrap();
+        let found = find(by_hand, Some(place(90, 9_000, OURS)), (10, 100), topic(1), FRESH, 0).unwrap();
         assert_eq!((found.start.place, found.start.origin), (place(20, 9_000, FRESH), Origin::Group));
         assert_eq!(found.committed, None, "so that the lineage is in the group at once");
     }
 
     #[test]
     fn an_offset_that_the_topic_no_longer_holds_is_refused_unless_the_journal_is_past_the_loss() {
-        assert_eq!(find(committed(5, 500, OURS), None, (10, 100), topic(1), FRESH), Err(OutOfRange(5)));
-        assert_eq!(find(committed(101, 500, OURS), None, (10, 100), topic(1), FRESH), Err(OutOfRange(101)));
+        assert_eq!(find(committed(5, 500, OURS), None, (10, 100), topic(1), FRESH, 0), Err(OutOfRange(5)));
+        assert_eq!(find(committed(101, 500, OURS), None, (10, 100), topic(1), FRESH, 0), Err(OutOfRange(101)));
         assert_eq!(start(committed(5, 500, OURS), Some(place(10, 600, OURS))), (place(10, 600, OURS), Origin::Journal));
     }
 
@@ -218,7 +278,7 @@ mod tests {
     #[test]
     fn a_commit_of_a_topic_that_was_recreated_is_not_believed_whatever_the_new_one_holds_there() {
         let of_before = committed(50, 5_000, OURS);
-        let find = |known, ends, topic| find(of_before, known, ends, topic, FRESH).unwrap();
+        let find = |known, ends, topic| find(of_before, known, ends, topic, FRESH, 0).unwrap();
         let found = find(None, (10, 100), topic(2));
         assert_eq!((found.start.place, found.start.origin, found.committed), (place(10, 5_000, FRESH), Origin::Again, None));
         let known = Some(place(60, 6_000, OURS));
@@ -231,7 +291,7 @@ mod tests {
     #[test]
     fn a_commit_that_does_not_say_its_topic_is_made_again_before_anything_is_read() {
         let of_version_2 = Some(Committed { offset: 50, mark: mark_of("forebay:2:5000:00000007") });
-        let found = |topic| find(of_version_2, None, (10, 100), topic, FRESH).unwrap();
+        let found = |topic| find(of_version_2, None, (10, 100), topic, FRESH, 0).unwrap();
         assert_eq!((found(topic(1)).start.place, found(topic(1)).committed), (place(50, 5_000, OURS), None));
         assert_eq!(found(None).committed, Some(50), "but not for a broker that gives no ids");
     }

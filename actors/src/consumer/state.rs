@@ -18,7 +18,7 @@ use forebay_schemas::offset::{Offset, Partition, Range, Ranges};
 use forebay_schemas::topic::TopicId;
 
 use super::forming::{Filled, Forming, Incoming, Limits, Piece};
-use super::write_clock::WriteClock;
+use super::write_clock::{Lane, WriteClock};
 use crate::kernel::Backoff;
 
 /// Batches in flight, at most; one more when partitions are taken away in the middle of a batch.
@@ -78,6 +78,7 @@ struct Track {
     lineage: u32,
     /// The offset after the last record taken, or a later one that is known to be the end.
     position: Offset,
+    lane: Lane,
     clock: WriteClock,
     /// How many timestamps were not believed under this assignment.
     clamped: u64,
@@ -162,6 +163,7 @@ impl State {
             generation: self.generation,
             lineage: start.lineage,
             position: start.offset,
+            lane: Lane::of(partition),
             clock,
             clamped: 0,
             piece: None,
@@ -208,9 +210,9 @@ impl State {
         let piece = *track.piece.get_or_insert_with(|| {
             let range = Range { from: track.position, to: track.position };
             let (partition, first_ms) = (record.partition, record.timestamp_ms);
-            self.forming.start_piece(Piece { partition, generation: track.generation, range, first_ms, clock: track.clock })
+            self.forming.start_piece(Piece { partition, generation: track.generation, range, first_ms, clock: track.clock, unkeyed: 0 })
         });
-        let tick = track.clock.advance(record.timestamp_ms);
+        let tick = track.clock.advance(track.lane, record.timestamp_ms);
         track.position = record.offset + 1;
         track.clamped += u64::from(tick.clamped);
         self.forming.add(record, piece, track.clock, tick.write_ts, now);
@@ -276,6 +278,11 @@ impl State {
             (None, Some(piece)) => self.forming.pieces()[piece].first_ms,
             (None, None) => None,
         }
+    }
+
+    /// The largest write timestamp that a record of an assigned partition was given, microseconds; 0 when none was.
+    pub(crate) fn latest_clock(&self) -> i64 {
+        self.tracks.values().map(|track| track.clock.micros()).max().unwrap_or(0)
     }
 
     /// Up to where an assigned partition is written.

@@ -9,8 +9,11 @@ use proptest::prelude::*;
 
 use super::forming::{Incoming, Limits};
 use super::state::{Commit, Fate, Pace, Settled, State, to_resume};
-use super::write_clock::WriteClock;
+use super::write_clock::{Lane, WriteClock};
 use crate::message::RECORD_OVERHEAD;
+
+/// A time that is believed, in milliseconds.
+const NOW: i64 = 1_700_000_000_000;
 
 fn limits(records: usize, bytes: u64) -> Limits {
     Limits::of(&forebay_schemas::pipeline::BatchTable {
@@ -118,6 +121,18 @@ fn a_tombstone_and_a_record_without_key_are_told_from_empty_ones() {
 }
 
 #[test]
+fn records_without_a_key_are_counted_by_partition() {
+    let mut state = state();
+    start(&mut state, 0, 0);
+    start(&mut state, 1, 0);
+    for (partition, offset, key) in [(0, 0, None), (0, 1, Some(&b"key"[..])), (0, 2, None), (1, 0, Some(&b""[..]))] {
+        state.take(&Incoming { key, ..record(partition, offset) }, Instant::now);
+    }
+    let unkeyed: Vec<_> = state.cut().unwrap().filled.pieces.iter().map(|piece| (piece.partition, piece.unkeyed)).collect();
+    assert_eq!(unkeyed, [(0, 2), (1, 0)]);
+}
+
+#[test]
 fn headers_are_in_the_arena_and_in_the_weight() {
     let mut state = state();
     start(&mut state, 0, 0);
@@ -135,12 +150,13 @@ fn timestamps_that_are_not_believed_are_counted_by_assignment() {
     start(&mut state, 0, 0);
     let mut clamped = |offset, ms| state.take(&Incoming { timestamp_ms: Some(ms), ..record(0, offset) }, Instant::now);
     let in_2200 = 7_258_118_400_000;
-    assert_eq!([clamped(0, 1_000), clamped(1, in_2200), clamped(2, 2_000), clamped(3, i64::MAX)], [None, Some(1), None, Some(2)]);
-    let stamps: Vec<_> = state.cut().unwrap().filled.records.iter().map(|record| record.write_ts).collect();
-    assert_eq!(stamps, [1_000_000, 1_000_016, 2_000_000, 2_000_016]);
+    let all = [clamped(0, NOW), clamped(1, in_2200), clamped(2, NOW + 2), clamped(3, i64::MAX), clamped(4, NOW / 1_000)];
+    assert_eq!(all, [None, Some(1), None, Some(2), Some(3)]);
+    let stamps: Vec<_> = state.cut().unwrap().filled.records.iter().map(|record| record.write_ts - NOW * 1_000).collect();
+    assert_eq!(stamps, [0, 16, 2_000, 2_016, 2_032]);
     state.revoke(&[0]);
-    start(&mut state, 0, 4);
-    assert_eq!(state.take(&Incoming { timestamp_ms: Some(in_2200), ..record(0, 4) }, Instant::now), Some(1));
+    start(&mut state, 0, 5);
+    assert_eq!(state.take(&Incoming { timestamp_ms: Some(in_2200), ..record(0, 5) }, Instant::now), Some(1));
 }
 
 #[test]
@@ -256,7 +272,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let partition = 0..3;
     let step = prop_oneof![
-        8 => (partition.clone(), 0..3i64, prop::option::of(0..10_000i64)).prop_map(|(partition, gap, stamp)| Step::Read { partition, gap, stamp }),
+        8 => (partition.clone(), 0..3i64, prop::option::of(NOW..NOW + 10_000)).prop_map(|(partition, gap, stamp)| Step::Read { partition, gap, stamp }),
         2 => (partition.clone(), 0..3i64).prop_map(|(partition, gap)| Step::End { partition, gap }),
         4 => Just(Step::Cut),
         4 => any::<prop::sample::Index>().prop_map(|which| Step::Settle { which }),
@@ -280,9 +296,9 @@ struct Topic {
 
 impl Topic {
     /// The timestamps the records must be written with.
-    fn write_ts(&self) -> BTreeMap<Offset, i64> {
+    fn write_ts(&self, partition: Partition) -> BTreeMap<Offset, i64> {
         let mut clock = WriteClock::default();
-        self.log.iter().map(|&(offset, stamp)| (offset, clock.advance(stamp).write_ts)).collect()
+        self.log.iter().map(|&(offset, stamp)| (offset, clock.advance(Lane::of(partition), stamp).write_ts)).collect()
     }
 }
 
@@ -314,7 +330,7 @@ proptest! {
             let topic = topics.get_mut(&partition).unwrap();
             prop_assert!(topic.log.iter().all(|&(offset, _)| offset >= place.offset || done.contains(&(partition, offset))));
             prop_assert!(topic.commit.is_none_or(|before| before.offset <= place.offset), "a commit never goes back");
-            let last = topic.log.iter().rev().find(|&&(offset, _)| offset < place.offset).map(|&(offset, _)| topic.write_ts()[&offset]);
+            let last = topic.log.iter().rev().find(|&&(offset, _)| offset < place.offset).map(|&(offset, _)| topic.write_ts(partition)[&offset]);
             prop_assert_eq!(last.unwrap_or(0), place.clock);
             topic.commit = Some(place);
             state.confirmed(partition, place.offset);
@@ -391,8 +407,8 @@ proptest! {
             prop_assert_eq!(topics[&partition].commit.map_or(0, |place| place.offset), positions[&partition]);
         }
         prop_assert_eq!(state.in_flight(), 0);
-        for topic in topics.values() {
-            prop_assert!(topic.write_ts().values().collect::<Vec<_>>().windows(2).all(|pair| pair[0] < pair[1]));
+        for (&partition, topic) in &topics {
+            prop_assert!(topic.write_ts(partition).values().collect::<Vec<_>>().windows(2).all(|pair| pair[0] < pair[1]));
         }
     }
 }

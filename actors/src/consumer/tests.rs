@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use forebay_schemas::event::Place;
 use forebay_schemas::offset::{Offset, Partition};
@@ -208,7 +208,8 @@ fn what_is_settled_is_committed_and_the_next_process_goes_on_from_there_with_the
     let batch = rig.batch();
     let record = &batch.body.records[0];
     assert_eq!((record.partition, record.offset), (0, 150));
-    assert_eq!(record.write_ts, (last.write_ts + WriteClock::SLOTS).max(record.timestamp_ms * 1_000));
+    let least = (last.write_ts + WriteClock::STEP).max(record.timestamp_ms * 1_000);
+    assert!((least..least + 16).contains(&record.write_ts), "{least} {}", record.write_ts);
     assert_eq!(rig.telemetry.written(), BTreeMap::from([(0, 150), (1, 5)]), "what was committed is known to be written");
     settle(batch);
     rig.stop().unwrap();
@@ -260,12 +261,39 @@ fn a_record_comes_with_its_headers_as_they_are_and_in_their_order() {
 fn a_timestamp_that_is_not_believed_shows_on_its_partition() {
     let cluster = cluster(2);
     produce_with(&cluster, 7_258_118_400_000, &[]);
-    produce_with(&cluster, 7_258_118_400_000, &[]);
+    produce_with(&cluster, 1_700_000_000, &[]);
     produce(&cluster, 1, 1);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(3);
     let clamped: Vec<_> = rig.telemetry.partitions().iter().map(|view| (view.partition, view.clamped)).collect();
-    assert_eq!(clamped, [(0, 2), (1, 0)]);
+    assert_eq!(clamped, [(0, 2), (1, 0)], "one in the year 2200, and seconds for milliseconds");
+    let unkeyed: Vec<_> = rig.telemetry.partitions().iter().map(|view| (view.partition, view.unkeyed)).collect();
+    assert_eq!(unkeyed, [(0, 2), (1, 1)], "none of them has a key");
+    batches.into_iter().for_each(|batch| drop(settle(batch)));
+    rig.stop().unwrap();
+}
+
+#[test]
+fn a_partition_that_was_added_begins_after_the_largest_clock_of_all_others() {
+    let cluster = cluster(3);
+    // The group has read all but the last, one of it ahead of time.
+    let ahead = i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap() + 3_000_000_000;
+    let asker: BaseConsumer = config(&cluster).set("group.id", GROUP).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    for (partition, clock) in [(0, ahead), (1, 5_000)] {
+        let mut element = list.add_partition(TOPIC, partition);
+        element.set_offset(Position::Offset(0)).unwrap();
+        element.set_metadata(metadata_of(&Place { offset: 0, clock, lineage: 7 }, None));
+    }
+    asker.commit(&list, CommitMode::Sync).unwrap();
+    produce(&cluster, 2, 1);
+    produce(&cluster, 1, 1);
+    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
+    let batches = rig.batches(2);
+    let written: BTreeMap<_, _> =
+        batches.iter().flat_map(|batch| &batch.body.records).map(|record| (record.partition, record.write_ts)).collect();
+    assert!(written[&2] > ahead, "a key that moved there wins over what was written of it: {written:?}");
+    assert!(written[&1] < ahead, "what was read before goes on with its own clock: {written:?}");
     batches.into_iter().for_each(|batch| drop(settle(batch)));
     rig.stop().unwrap();
 }
@@ -392,6 +420,7 @@ fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_wit
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(25);
     let last = batches.iter().flat_map(|batch| &batch.body.records).rfind(|record| record.partition == 0).unwrap().write_ts;
+    let now = i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap();
     let asked = rig.ask_back(&[(0, 5), (1, 9)]);
     thread::sleep(Duration::from_millis(50));
     assert!(!asked.is_finished(), "what is in flight comes first");
@@ -400,7 +429,12 @@ fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_wit
     let (ledger, telemetry) = (Arc::clone(&rig.ledger), Arc::clone(&rig.telemetry));
     rig.thread.join().unwrap().unwrap();
     let place = ledger.places()[&0];
-    assert_eq!((place.offset, place.clock), (5, last));
+    assert_eq!(place.offset, 5);
+    assert!(
+        place.clock >= now && place.clock >= last,
+        "after all that was written, and after what was deleted by hand until now: {}",
+        place.clock
+    );
     let committed = commits(&cluster, 2);
     assert_eq!((&committed[&0], committed[&1].0), (&(5, metadata_of(&place, ledger.state().topic_id)), 5));
     assert_eq!(telemetry.written(), BTreeMap::from([(0, 5), (1, 5)]));
@@ -408,7 +442,7 @@ fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_wit
     let mut rig = Rig::start(&cluster, 1 << 20, |params| params.ledger = ledger);
     let again: Vec<_> = rig.batches(15).into_iter().flat_map(|batch| batch.body.records.clone()).collect();
     assert_eq!(again.iter().map(|record| record.offset).collect::<Vec<_>>(), (5..20).collect::<Vec<_>>());
-    assert!(again.iter().all(|record| record.write_ts > last));
+    assert!(again.iter().all(|record| record.write_ts > last && record.write_ts > now));
     drop(rig.thread);
 }
 
@@ -428,7 +462,7 @@ fn a_topic_that_was_recreated_ends_the_incarnation_behind_all_that_was_in_flight
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(9);
     let read: Vec<_> = batches.iter().flat_map(|batch| &batch.body.records).map(|record| (record.offset, record.write_ts)).collect();
-    assert_eq!(read, (0..9).map(|n| (n, of_before.clock + (n + 1) * WriteClock::SLOTS)).collect::<Vec<_>>());
+    assert_eq!(read, (0..9).map(|n| (n, of_before.clock + (n + 1) * WriteClock::STEP)).collect::<Vec<_>>());
 
     assert_eq!(rig.ledger.saw_topic(TopicId::from_bits(3)), Some(1));
     thread::sleep(Duration::from_millis(50));

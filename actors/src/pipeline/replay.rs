@@ -1,12 +1,15 @@
 //! Going back: the group's offsets are set to where records are to be read from again, and the journal keeps who did it and why.
 //!
 //! Guarantee: nothing moves before [`Running::replay`] is called with a plan that was looked at; the journal has the act on the disk before Kafka
-//! hears of it, and a crash between the two leaves all as it was. What is read again is written with later timestamps than all before it, so it
-//! wins over what stands in the table, and the newest record of a key wins in the end. Not guaranteed: that rows do not look older for
-//! as long as the replay takes; and rows that were deleted by hand come back.
+//! hears of it, and a crash between the two leaves all as it was. What is read again is written with later timestamps than all that was written from
+//! the topic before, and than the time of day of the replay: so it wins over what stands in the table, over rows that were deleted by hand (they come
+//! back) and changed by hand, and the newest record of a key in its partition wins in the end. Not guaranteed: that rows do not look older for as
+//! long as the replay takes; that of a key whose records are in several partitions (it moved when partitions were added, or has no key in the
+//! topic) the newest wins, for the order between partitions is not kept; and a write by hand whose clock is ahead of this machine's stays.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::SystemTime;
 
 use forebay_schemas::api::ReplayFrom;
 use forebay_schemas::event::{Event, Place};
@@ -16,8 +19,12 @@ use serde::Serialize;
 
 use super::running::Running;
 use crate::broker::{self, Access, BrokerError, Committed};
-use crate::consumer::{clock_of, is_of_topic, metadata_of};
+use crate::consumer::{clock_of_replay, is_of_topic, largest_clock, metadata_of};
 use crate::journal::JournalError;
+
+/// What a replay comes to, for the person who is about to do it.
+pub const FOLLOWS: &str = "rows deleted or changed by hand are as their records say again; of a key with records in several partitions the row is that of \
+    one of them, which need not be the newest";
 
 /// What is to become of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,8 +43,9 @@ pub struct Move {
     pub again: u64,
     /// Records that the group has not read and Kafka no longer holds.
     pub lost: Option<Range>,
+    /// The largest write clock that is known of any partition.
     #[serde(skip)]
-    clock: i64,
+    largest: i64,
 }
 
 /// Why a replay can't be.
@@ -77,16 +85,15 @@ fn plan(
     (begin, end): (Offset, Offset),
     committed: Option<&Committed>,
     wanted: Option<Offset>,
-    known: Option<Place>,
     topic: Option<TopicId>,
+    largest: i64,
 ) -> Move {
     let offset = committed.filter(|committed| is_of_topic(&committed.metadata, topic)).map(|committed| committed.offset);
-    let clock = committed.and_then(|committed| clock_of(&committed.metadata)).unwrap_or(0).max(known.map_or(0, |place| place.clock));
     let lost = offset.filter(|&offset| offset < begin).map(|from| Range { from, to: begin });
     let stray = offset.is_some_and(|offset| !(begin..=end).contains(&offset));
     let to = wanted.map(|wanted| wanted.clamp(begin, end)).filter(|&to| stray || offset.is_some_and(|offset| to < offset));
     let again = to.map_or(0, |to| Range { from: to, to: offset.unwrap_or(end).clamp(begin, end) }.len());
-    Move { partition, begin, end, committed: offset, to, again, lost, clock }
+    Move { partition, begin, end, committed: offset, to, again, lost, largest }
 }
 
 /// What a replay of the topic would do to a group. Moves nothing.
@@ -111,9 +118,10 @@ pub(crate) async fn plan_all(
         ReplayFrom::Offsets(offsets) => offsets.0.get(partition).copied(),
         ReplayFrom::Time(_) => at_time.get(partition).copied(),
     };
-    let moves = ends.iter().map(|(partition, &(begin, end))| {
-        plan(*partition, (begin, end), committed.get(partition), wanted(partition, begin), known.get(partition).copied(), id)
-    });
+    let largest = largest_clock(committed.values().map(|committed| committed.metadata.as_str()), known);
+    let moves = ends
+        .iter()
+        .map(|(partition, &(begin, end))| plan(*partition, (begin, end), committed.get(partition), wanted(partition, begin), id, largest));
     Ok(moves.collect())
 }
 
@@ -127,14 +135,17 @@ impl Running {
         Ok(plan_all(self.access(), (group, self.topic()), &self.ledger().places(), from).await?)
     }
 
-    /// Does what was planned: the journal first, then the group. `lineage` is a number that no lineage has had.
+    /// Does what was planned: the journal first, then the group. `lineage` is a number that no lineage has had, `now` the time of day, after which what
+    /// is read again is written.
     ///
     /// # Errors
     /// When the journal can't be written, Kafka is away, or the group has members.
-    pub async fn replay(&self, moves: &[Move], reason: &str, lineage: u32) -> Result<(), ReplayError> {
+    pub async fn replay(&self, moves: &[Move], reason: &str, lineage: u32, now: SystemTime) -> Result<(), ReplayError> {
         let group = self.group().ok_or(ReplayError::NoConsumer)?;
         let id = broker::topic_id(self.access(), self.topic()).await?;
-        let moving = || moves.iter().filter_map(|a| a.to.map(|to| (a.partition, Place { offset: to, clock: a.clock, lineage })));
+        let largest = moves.iter().map(|a| a.largest).max().unwrap_or(0);
+        let clock = clock_of_replay(largest, now);
+        let moving = || moves.iter().filter_map(|a| a.to.map(|to| (a.partition, Place { offset: to, clock, lineage })));
         for Move { partition, lost, .. } in moves.iter().filter(|a| a.to.is_some()) {
             if let Some(range) = *lost {
                 self.ledger().saw(Event::RangeLost {
@@ -165,7 +176,7 @@ mod tests {
     }
 
     fn to(begin_end: (Offset, Offset), at: Option<Offset>, wanted: Offset) -> (Option<Offset>, u64) {
-        let planned = plan(0, begin_end, at.map(committed).as_ref(), Some(wanted), None, None);
+        let planned = plan(0, begin_end, at.map(committed).as_ref(), Some(wanted), None, 0);
         (planned.to, planned.again)
     }
 
@@ -179,24 +190,17 @@ mod tests {
 
     #[test]
     fn an_offset_outside_of_the_topic_is_moved_into_it_and_the_loss_is_named() {
-        let overtaken = plan(0, (50, 100), Some(&committed(20)), Some(50), None, None);
+        let overtaken = plan(0, (50, 100), Some(&committed(20)), Some(50), None, 0);
         assert_eq!((overtaken.to, overtaken.lost), (Some(50), Some(Range { from: 20, to: 50 })));
-        let anew = plan(0, (0, 10), Some(&committed(60)), Some(0), None, None);
+        let anew = plan(0, (0, 10), Some(&committed(60)), Some(0), None, 0);
         assert_eq!((anew.to, anew.again, anew.lost), (Some(0), 10, None));
     }
 
     #[test]
-    fn an_offset_of_a_topic_that_was_recreated_is_none_and_its_clock_counts() {
+    fn an_offset_of_a_topic_that_was_recreated_is_none() {
         let of = |bits| TopicId::from_bits(bits);
         let of_before = Committed { offset: 60, metadata: metadata_of(&Place { offset: 60, clock: 5_000, lineage: 7 }, of(1)) };
-        let planned = plan(0, (0, 100), Some(&of_before), Some(0), None, of(2));
-        assert_eq!((planned.to, planned.committed, planned.clock), (None, None, 5_000));
-    }
-
-    #[test]
-    fn the_write_clock_goes_on_from_the_highest_that_is_known() {
-        let clock = |known| plan(0, (0, 100), Some(&committed(60)), Some(0), known, None).clock;
-        assert_eq!(clock(None), 5_000);
-        assert_eq!(clock(Some(Place { offset: 70, clock: 9_000, lineage: 1 })), 9_000);
+        let planned = plan(0, (0, 100), Some(&of_before), Some(0), of(2), 5_000);
+        assert_eq!((planned.to, planned.committed), (None, None));
     }
 }

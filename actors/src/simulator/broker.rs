@@ -23,6 +23,8 @@ pub(super) struct At {
 pub(super) struct Stored {
     pub(super) content: Content,
     pub(super) stamp: Option<i64>,
+    /// Its place among all records that were ever appended, over all partitions.
+    pub(super) nth: u64,
 }
 
 /// A place of a log: a record, or a marker of a transaction, which no consumer is given.
@@ -149,10 +151,11 @@ pub(super) struct Broker {
     /// Which process is to read a partition.
     pub(super) wanted: Vec<usize>,
     pub(super) generation: u64,
-    dating: Dating,
+    pub(super) dating: Dating,
     last_stamp: i64,
     /// See [`Log::uncommitted`].
     uncommitted: bool,
+    appended: u64,
 }
 
 impl Broker {
@@ -167,6 +170,7 @@ impl Broker {
             dating,
             last_stamp: 0,
             uncommitted,
+            appended: 0,
         }
     }
 
@@ -206,6 +210,22 @@ impl Broker {
         self.group.get(&partition).map(|(place, metadata)| Committed { offset: place.offset, mark: mark_of(metadata) })
     }
 
+    /// The metadata of the group's commits.
+    pub(super) fn metadata(&self) -> impl Iterator<Item = &str> {
+        self.group.values().map(|(_, metadata)| metadata.as_str())
+    }
+
+    /// The records of a key in the topic, from the very begin, also those that retention has removed, and those that become dead letters: their
+    /// partitions and offsets.
+    pub(super) fn records_of(&self, key: u16) -> impl Iterator<Item = (Partition, Offset, Stored)> {
+        self.each().flat_map(move |partition| {
+            let log = self.log(partition);
+            (0..log.end())
+                .filter_map(move |offset| Some((partition, offset, log.at(offset)?)))
+                .filter(move |(.., it)| it.content.key == Some(key))
+        })
+    }
+
     /// Appends a record, now and then after a gap. `roll` is random.
     pub(super) fn append(&mut self, partition: Partition, content: Content, now_ms: i64, roll: u32) -> Offset {
         let stored = Some(self.dated(content, now_ms, roll));
@@ -235,10 +255,14 @@ impl Broker {
                 1 => Some(now_ms + 3_600_000),
                 2 => Some(i64::MAX),
                 3 => Some(-5),
+                4 => Some(now_ms / 1_000),
+                // Many in one millisecond, in all partitions.
+                5..=9 => Some(now_ms - now_ms % 4_000),
                 _ => Some(now_ms - 5_000 + i64::from(roll % 10_000)),
             },
         };
-        Stored { content, stamp }
+        self.appended += 1;
+        Stored { content, stamp, nth: self.appended }
     }
 
     /// The effect of a record is in the store.

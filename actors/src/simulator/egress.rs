@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use forebay_schemas::event::{Event, Place, Start};
+use forebay_schemas::event::{Event, Offsets, Place, Places, Start};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::pipeline::{BatchTable, Bytes};
 use rand::Rng;
@@ -11,14 +11,14 @@ use rand::seq::SliceRandom;
 use super::Fault;
 use super::api::Content;
 use super::broker::{At, Stored};
-use super::invariants::{self, Invariant, Kept, broken};
+use super::invariants::{self, Broken, Invariant, Kept, broken};
 use super::process::{Live, Process};
 use super::store::Write;
 use super::world::{Ask, Env};
 use crate::consumer::forming::{Incoming, Limits};
-use crate::consumer::metadata_of;
 use crate::consumer::start::{Found, find};
 use crate::consumer::state::{Commit, Fate, MOST_IN_FLIGHT, Pace, State as Consumer};
+use crate::consumer::{clock_of_replay, largest_clock, metadata_of};
 use crate::ledger::Command;
 use crate::writer::state::Desk;
 
@@ -62,13 +62,16 @@ impl Process {
         let topic = (!env.has(Fault::IgnoreTopicId)).then(|| env.broker.topic_id());
         live.consumer.reads(topic);
         let known = live.ledger.places();
+        // Where no commit says it, as in `Client::find`.
+        let largest = largest_clock(env.broker.metadata(), &known).max(live.consumer.latest_clock());
+        let largest = if env.has(Fault::NewPartitionClockZero) { 0 } else { largest };
         let mut starts = BTreeMap::new();
         for &partition in partitions {
             let log = env.broker.log(partition);
             let (begin, end, committed) = (log.begin(), log.readable(), env.broker.committed(partition));
             let fresh = env.rng.random();
             let known = known.get(&partition).copied();
-            let found = match find(committed, known, (begin, end), topic, fresh) {
+            let found = match find(committed, known, (begin, end), topic, fresh, largest) {
                 Ok(found) => found,
                 Err(out) => return broken(Invariant::Liveness, || format!("[{partition}] has no start: {out:?}, of {begin}..{end}")),
             };
@@ -109,9 +112,10 @@ impl Process {
                 next(env, partition, position).map(|(offset, stored)| (partition, offset, stored))
             };
             let Some((partition, offset, stored)) = live.positions.iter().cycle().skip(skip).take(count).find_map(ready) else { return };
-            let key = stored.content.key.expect("a record in the topic has a key").to_be_bytes();
+            let key = stored.content.key.filter(|_| !stored.content.unkeyed).map(u16::to_be_bytes);
+            let key = key.as_ref().map(<[u8; 2]>::as_slice);
             let value = stored.content.value();
-            let record = Incoming { partition, offset, timestamp_ms: stored.stamp, key: Some(&key), value: Some(&value), headers: &[] };
+            let record = Incoming { partition, offset, timestamp_ms: stored.stamp, key, value: Some(&value), headers: &[] };
             if !self.admit(env, &record) {
                 return;
             }
@@ -157,17 +161,15 @@ impl Process {
     pub(super) fn send(&mut self, env: &mut Env) {
         let live = self.live();
         let Some(cut) = live.consumer.cut() else { return };
-        let bytes = |at: &Option<std::ops::Range<u32>>| {
-            let at = at.as_ref().expect("a record in the topic has a key and a value");
-            &cut.filled.arena[at.start as usize..at.end as usize]
-        };
+        let bytes = |at: &Option<std::ops::Range<u32>>| at.as_ref().map(|at| &cut.filled.arena[at.start as usize..at.end as usize]);
         let writes = cut.filled.records.iter().map(|record| {
-            let content = Content::read(bytes(&record.key), bytes(&record.value));
+            let content = Content::read(bytes(&record.key), bytes(&record.value).expect("a record has a value"));
             let lineage = live.lineages.get(&record.partition).copied().unwrap_or_default();
             let topic = live.read_from.remove(&(record.partition, record.offset)).unwrap_or_default();
             let at = At { topic, partition: record.partition, offset: record.offset };
             let key = content.key.unwrap_or_default();
-            Write { at, lineage, key, event: content.event, bad: content.bad, ts: record.write_ts }
+            let ts = if env.has(Fault::TieAcrossPartitions) { record.write_ts & !15 } else { record.write_ts };
+            Write { at, lineage, key, event: content.event, bad: content.bad, ts }
         });
         let left: Vec<_> = writes.collect();
         env.note(|| format!("  batch {} is cut: {:?}", cut.id, cut.ranges.0));
@@ -349,6 +351,49 @@ impl Process {
             *owner = owner.filter(|&owner| owner != who);
         }
         if partitions.is_empty() { Ok(()) } else { self.apply(who, env, vec![Event::PartitionsRevoked { partitions }]) }
+    }
+
+    /// Sets all partitions back, as in `Loop::set_back`: each to its begin, or to anywhere before what is written. Only who reads all of them and has
+    /// nothing in flight may; whether it did is said. In trouble it may die before Kafka hears of it.
+    pub(super) fn replay(&mut self, who: usize, env: &mut Env, to_begin: bool) -> Result<bool, Broken> {
+        let all: Vec<Partition> = env.broker.each().collect();
+        let on_its_way = env.asks.iter().any(|ask| ask.who == who);
+        let live = self.live();
+        let idle = live.batches.is_empty() && live.consumer.forming().is_empty() && live.consumer.unconfirmed(&all).is_empty();
+        let quiet = idle && live.answer.is_none() && live.revoking.is_empty() && !live.fenced && !on_its_way;
+        if !quiet
+            || !all.iter().all(|&partition| live.consumer.is_assigned(partition) && env.broker.owners[partition as usize] == Some(who))
+        {
+            return Ok(false);
+        }
+        let largest = largest_clock(env.broker.metadata(), &live.ledger.places()).max(live.consumer.latest_clock());
+        let clock = if env.has(Fault::ReplayWithoutWallClock) { largest } else { clock_of_replay(largest, env.wall().into()) };
+        let (lineage, mut from, mut to) = (env.rng.random(), Offsets::default(), Places::default());
+        for &partition in &all {
+            let (begin, written) = (env.broker.log(partition).begin(), live.consumer.written(partition).map_or(0, |place| place.offset));
+            if begin < written {
+                let offset = if to_begin { begin } else { env.rng.random_range(begin..written) };
+                from.0.insert(partition, written);
+                to.0.insert(partition, Place { offset, clock, lineage });
+            }
+        }
+        if to.0.is_empty() {
+            return Ok(true);
+        }
+        env.truth.order_is_lost();
+        let places = to.0.clone();
+        self.apply(who, env, vec![Event::OffsetsReset { by: "somebody".into(), reason: "to see".into(), from, to }])?;
+        env.urgent[who] = true;
+        self.sync(who, env);
+        if env.trouble && env.rng.random_ratio(1, 4) {
+            env.note(|| "  it ends before kafka hears of it".to_owned());
+        } else {
+            for (partition, place) in places {
+                env.broker.commit(partition, place, metadata_of(&place, Some(env.broker.topic_id())))?;
+            }
+        }
+        self.restart_consumer(who, env)?;
+        Ok(true)
     }
 
     /// Nobody waits any more for the batches in flight; some of their writes are on their way.

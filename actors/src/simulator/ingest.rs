@@ -200,14 +200,13 @@ impl Process {
             let effects = self.live().fetcher.failed(Failure { class, retry_after, message: "away".into() }, 0.5, now, fresh);
             return self.act(who, env, effects);
         }
-        let partitions = env.broker.partitions();
         let (most, rng) = (env.weather.page, &mut env.rng);
         let (records, next) = if env.weather.cursors {
             let live = self.live();
             let at = (read_of(&live.ledger, run), live.fetcher.cursor().map_or(0, number));
-            env.api.page_at(at, most, partitions, rng)
+            env.api.page_at(at, most, rng)
         } else {
-            (env.api.page(most, partitions, rng), None)
+            (env.api.page(most, rng), None)
         };
         let next = next.map(|next| next.to_string());
         let (produce, effects) = self.live().fetcher.fetched(records.len() as u64, now, fresh, next);
@@ -234,7 +233,8 @@ impl Process {
         let Some(page) = &mut self.live.as_mut().expect("up").page else { return };
         let more = env.rng.random_range(0..=page.to_append());
         for &content in &page.records[page.appended..page.appended + more] {
-            let Some(partition) = content.partition() else {
+            let roll = env.rng.random();
+            let Some(partition) = content.partition(env.broker.partitions(), roll) else {
                 page.acks.push((Destination::DeadLetters, At::default(), content.event));
                 continue;
             };

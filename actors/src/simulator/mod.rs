@@ -2,8 +2,9 @@
 //!
 //! One seed is one history of a hundred to some hundred steps: pages of several reads are fetched, produced, polled, cut, written and committed, in any order that is
 //! possible; and processes crash, are paused and come back, partitions move, commits are lost, other producers' transactions are opened, committed and
-//! aborted, logs are compacted, and topics are deleted and created again while clients go on reading and producing by name. Then all is mended, what is
-//! left is done, and the end is looked at. What must hold is in [`invariants`], by name.
+//! aborted, logs are compacted, topics are deleted and created again while clients go on reading and producing by name, partitions are added so that keys
+//! move, records have no key, people delete and change rows by hand, and records are read again. Then all is mended, what is left is done, and the end
+//! is looked at. What must hold is in [`invariants`], by name.
 //!
 //! Real are: the ledger's `State` (decide, evolve, due, and its JSON), the consumer's `State` with `Forming`, `WriteClock`, `Pace`, `find` and the
 //! commits' metadata, the fetcher's `State`, the producer's `Tally` and the writer's `Desk`. The shells around them are written again in
@@ -16,6 +17,8 @@
 //! * Producers' own dates that are ahead of time, together with a topic that is recreated or a group whose offsets are removed; and offsets that are
 //!   removed twice with the journal's word of the first time lost: the write clock may then be behind what is in the table.
 //! * The same dates together with compaction of records that were written and not committed when a process died.
+//! * The order of records of one key in several partitions, where records are dated back and forth and a partition that was added can't know of them, where
+//!   they have no key, and after they were read again: then the row must be that of one of the partitions, whole.
 //!
 //! Left out: offsets set by hand, retention of what is not committed, actors that are restarted by themselves in the middle of a message, and the
 //! budgets, which the kernel's own tests look at.
@@ -88,4 +91,10 @@ enum Fault {
     ReadUncommitted,
     /// The consumer waits for the very next offset.
     WaitForEveryOffset,
+    /// The write clock of a partition that was added begins at 0.
+    NewPartitionClockZero,
+    /// All partitions have one lane.
+    TieAcrossPartitions,
+    /// A replay begins at the largest write clock that is known, whatever the time of day.
+    ReplayWithoutWallClock,
 }

@@ -9,6 +9,7 @@ use rand::Rng;
 use uuid::Uuid;
 
 use super::Fault;
+use super::api::VALUE;
 use super::egress::{Batch, new_consumer};
 use super::ingest::{Page, new_fetcher};
 use super::invariants::{self, Kept};
@@ -21,8 +22,8 @@ use crate::ledger::{Command, State as Ledger, forget_looks, is_waited_for};
 use crate::message::RECORD_OVERHEAD;
 use crate::writer::state::Desk;
 
-/// What each record weighs: a key of two bytes, a value of nine.
-pub(super) const RECORD_WEIGHT: usize = 2 + 9 + RECORD_OVERHEAD;
+/// What a record weighs at least: a value, and no key.
+pub(super) const RECORD_WEIGHT: usize = VALUE + RECORD_OVERHEAD;
 
 /// A process, up or down, and its disk.
 #[derive(Debug, Default)]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use forebay_schemas::offset::Partition;
+use forebay_schemas::offset::{Offset, Partition};
 use rand::Rng;
 
+use super::api::{KEYS, partition_of};
+use super::broker::{Broker, Dating, Stored};
 use super::invariants::Kept;
 use super::world::{Ask, Step, World};
 use crate::consumer::metadata_of;
@@ -103,9 +105,9 @@ impl World {
             }
             Step::Transaction => {
                 let partitions = env.broker.partitions();
-                for content in env.api.foreign(3, partitions, &mut env.rng) {
+                for content in env.api.foreign(3, &mut env.rng) {
                     let (now, roll) = (env.now_ms(), env.rng.random());
-                    if let Some(partition) = content.partition() {
+                    if let Some(partition) = content.partition(partitions, roll) {
                         env.broker.append_in_transaction(partition, content, now, roll);
                         env.note(|| format!("  [{partition}] {content:?} in a transaction"));
                     }
@@ -119,7 +121,27 @@ impl World {
             }
             Step::PartitionAdded => {
                 let reader = env.rng.random_range(0..env.weather.processes);
+                let before = env.broker.partitions();
                 env.broker.add_partition(reader);
+                if env.broker.dating == Dating::Wild {
+                    let unordered: Vec<u16> = (0..KEYS).filter(|&key| may_lose_its_order(&env.broker, key, before)).collect();
+                    env.truth.unordered.extend(unordered);
+                }
+            }
+            Step::ByHand => {
+                let (key, ts) = (env.rng.random_range(0..KEYS), env.now_ms() * 1_000 + env.rng.random_range(0..1_000));
+                let deleted = env.rng.random_bool(0.5);
+                env.note(|| format!("  row {key} at {ts}, deleted {deleted}"));
+                if deleted {
+                    env.store.delete(key, ts)
+                } else {
+                    env.store.change(key, ts)
+                }
+                env.truth.by_hand.insert(key);
+            }
+            Step::Replay(who) => {
+                let done = processes[who].replay(who, env, false)?;
+                env.note(|| format!("  done {done}"));
             }
             Step::Fold(who) => {
                 let process = &processes[who];
@@ -238,6 +260,19 @@ impl World {
         self.env.removable = false;
         self.all_lost()?;
         self.env.broker.remove_offsets();
+        // All is read again.
+        self.env.truth.order_is_lost();
         Ok(())
     }
+}
+
+/// Whether the newest record of a key may lose when a partition is added to those before, where records are dated back and forth: when it moves away from
+/// records that the group has not committed yet, whose dates are not known; and when it moves to a partition that was there before, whose clock may be
+/// behind.
+fn may_lose_its_order(broker: &Broker, key: u16, before: usize) -> bool {
+    let to = partition_of(key, before + 1);
+    let is_unread = |(partition, offset, _): (Partition, Offset, Stored)| {
+        broker.committed(partition).is_none_or(|committed| offset >= committed.offset)
+    };
+    to != partition_of(key, before) && (to < before || broker.records_of(key).any(is_unread))
 }

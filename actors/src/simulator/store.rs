@@ -1,4 +1,5 @@
-//! A model of the table: rows by key, upserts with a write timestamp of which the newest wins.
+//! A model of the table: rows of two cells by key. Of writes of a cell the newest timestamp wins, and of equal ones the greater value, as in Cassandra;
+//! people write into it, too, with the time of day.
 
 use super::api::KEYS;
 use super::broker::At;
@@ -17,35 +18,91 @@ pub(super) struct Write {
     pub(super) ts: i64,
 }
 
+/// What stands in a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cell {
+    ts: i64,
+    value: u64,
+    /// The record it is of; none when it was written by hand.
+    of: Option<Write>,
+}
+
+/// A row. One cell rises with the event and the other falls, so that a tie takes them from different records.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Row {
+    cells: [Option<Cell>; 2],
+    /// What was written until then is deleted.
+    deleted: i64,
+}
+
+impl Row {
+    fn put(&mut self, at: usize, cell: Cell) {
+        let older = |have: Cell| (have.ts, have.value) < (cell.ts, cell.value);
+        if cell.ts > self.deleted && self.cells[at].is_none_or(older) {
+            self.cells[at] = Some(cell);
+        }
+    }
+
+    /// The record that the row is of, whole; none when there is no row, or people wrote into it.
+    pub(super) fn record(&self) -> Option<Write> {
+        match self.cells.map(|cell| cell.and_then(|cell| cell.of)) {
+            [Some(first), Some(second)] if first.event == second.event => Some(first),
+            _ => None,
+        }
+    }
+}
+
+/// Whether two writes of a partition are of two lineages, of which the later knew nothing of the earlier one's write: then they may tie until the
+/// record is read in the later lineage, too. In the end no row is so.
+fn are_strangers(first: &Write, second: &Write) -> bool {
+    first.at.partition == second.at.partition && first.lineage != second.lineage
+}
+
 /// The table.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    rows: Vec<Option<Write>>,
+    rows: [Row; KEYS as usize],
 }
 
 impl Store {
-    pub(super) fn row(&self, key: u16) -> Option<&Write> {
-        self.rows.get(usize::from(key))?.as_ref()
+    pub(super) fn row(&self, key: u16) -> &Row {
+        &self.rows[usize::from(key)]
     }
 
-    /// An upsert, and the check of what a reader sees by it: see [`Invariant::ReadsNeverGoBack`].
+    /// An upsert, and the checks of what a reader sees by it: see [`Invariant::ReadsNeverGoBack`] and [`Invariant::RowsAreWhole`].
     pub(super) fn upsert(&mut self, write: Write) -> Kept {
-        let key = usize::from(write.key);
-        if self.rows.len() <= key {
-            self.rows.resize((key + 1).next_multiple_of(KEYS), None);
+        let row = &mut self.rows[usize::from(write.key)];
+        let before = row.record();
+        row.put(0, Cell { ts: write.ts, value: write.event, of: Some(write) });
+        row.put(1, Cell { ts: write.ts, value: u64::MAX - write.event, of: Some(write) });
+        if let [Some(Cell { of: Some(first), .. }), Some(Cell { of: Some(second), .. })] = row.cells
+            && first.event != second.event
+            && !are_strangers(&first, &second)
+        {
+            return broken(Invariant::RowsAreWhole, || format!("key {} has a cell of {first:?} and one of {second:?}", write.key));
         }
-        let row = &mut self.rows[key];
-        if let Some(row) = row {
-            if write.ts < row.ts || (write.ts == row.ts && write.event <= row.event) {
-                return Ok(());
-            }
-            if write.lineage == row.lineage && write.at < row.at {
-                return broken(Invariant::ReadsNeverGoBack, || {
-                    format!("key {key} was read as of {:?}, and is read as of {:?} now, in lineage {}", row.at, write.at, write.lineage)
-                });
-            }
+        if let (Some(before), Some(now)) = (before, row.record())
+            && (before.lineage, before.at.partition) == (now.lineage, now.at.partition)
+            && now.at < before.at
+        {
+            return broken(Invariant::ReadsNeverGoBack, || {
+                format!("key {} was read as of {:?}, and is read as of {:?} now, in lineage {}", now.key, before.at, now.at, now.lineage)
+            });
         }
-        *row = Some(write);
         Ok(())
+    }
+
+    /// Somebody changes one cell of a row by hand.
+    pub(super) fn change(&mut self, key: u16, ts: i64) {
+        self.rows[usize::from(key)].put(1, Cell { ts, value: 0, of: None });
+    }
+
+    /// Somebody deletes a row by hand.
+    pub(super) fn delete(&mut self, key: u16, ts: i64) {
+        let row = &mut self.rows[usize::from(key)];
+        row.deleted = row.deleted.max(ts);
+        for cell in &mut row.cells {
+            *cell = cell.filter(|cell| cell.ts > ts);
+        }
     }
 }

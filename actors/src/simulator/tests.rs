@@ -117,10 +117,10 @@ fn found(fault: Fault, seeds: u64) -> Option<(u64, Broken)> {
 #[allow(clippy::print_stderr, reason = "said to whoever runs it by hand")]
 fn every_broken_rule_is_found_and_the_invariant_named() {
     use Invariant::*;
-    let faults: [(Fault, &[Invariant], u64); 23] = [
+    let faults: [(Fault, &[Invariant], u64); 26] = [
         (Fault::DropRecord, &[NoRecordLost], 200),
         (Fault::ForgetClock, &[NoDuplicateEffect], 400),
-        (Fault::WallClock, &[ReadsNeverGoBack], 400),
+        (Fault::WallClock, &[ReadsNeverGoBack, RowsAreWhole], 400),
         (Fault::CommitOnePast, &[CommitsCoverTheWritten], 100),
         (Fault::SettleBeforeWrite, &[CommitsCoverTheWritten, RunsAreHonest], 100),
         (Fault::JournalWins, &[CommitsCoverTheWritten], 400),
@@ -141,6 +141,9 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::EndAtLastRecord, &[Liveness], 200),
         (Fault::ReadUncommitted, &[NoDuplicateEffect, CommitsCoverTheWritten], 200),
         (Fault::WaitForEveryOffset, &[NoRecordLost, Liveness], 200),
+        (Fault::NewPartitionClockZero, &[NoDuplicateEffect], 8_000),
+        (Fault::TieAcrossPartitions, &[RowsAreWhole], 4_000),
+        (Fault::ReplayWithoutWallClock, &[NoDuplicateEffect], 400),
     ];
     let mut unnamed = Vec::new();
     for (fault, invariants, seeds) in faults {

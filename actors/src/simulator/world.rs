@@ -31,6 +31,8 @@ pub(super) struct Weather {
     operator: bool,
     /// Whether others write to the topic, in transactions.
     transactions: bool,
+    /// Whether people write into the table by hand; in the end all is read again.
+    by_hand: bool,
     /// Whether the store takes nothing for most of the time.
     stalled: bool,
     pub(super) scheduled: bool,
@@ -175,6 +177,8 @@ pub(super) enum Step {
     OffsetsRemoved,
     Retention,
     PartitionAdded,
+    ByHand,
+    Replay(usize),
     Fold(usize),
 }
 
@@ -220,6 +224,7 @@ impl World {
             processes: rng.random_range(1..=2),
             operator,
             transactions: rng.random_bool(0.4),
+            by_hand: rng.random_ratio(1, 4),
             stalled,
             scheduled: rng.random_bool(0.5),
             cursors: rng.random_bool(0.5),
@@ -229,6 +234,7 @@ impl World {
             burst: if stalled { 16 } else { 6 },
         };
         let dating = if !operator && rng.random_bool(0.6) { Dating::Wild } else { Dating::Append };
+        let unkeyed = rng.random_ratio(1, 4);
         let broker = Broker::new(rng.random_range(1..4), dating, fault == Some(Fault::ReadUncommitted));
         let env = Env {
             rng,
@@ -238,7 +244,7 @@ impl World {
             passed: Duration::ZERO,
             broker,
             store: Store::default(),
-            api: Api::default(),
+            api: Api::new(unkeyed),
             truth: Truth::default(),
             asks: Vec::new(),
             zombies: Vec::new(),
@@ -287,7 +293,21 @@ impl World {
             self.rest()?;
         }
         self.rest()?;
+        if self.env.weather.by_hand {
+            self.read_all_again()?;
+        }
         invariants::at_the_end(self)
+    }
+
+    /// Reads all records again, after which people's writes by hand are gone.
+    fn read_all_again(&mut self) -> Kept {
+        self.env.note(|| "all is read again".to_owned());
+        let who = self.env.weather.processes - 1;
+        if !self.processes[who].replay(who, &mut self.env, true)? {
+            return broken(Invariant::Liveness, || format!("process {who} does not read all partitions, or has something in flight"));
+        }
+        self.env.truth.by_hand.clear();
+        self.rest()
     }
 
     /// Goes on until nothing is left to do.
@@ -347,6 +367,7 @@ impl World {
             may(Step::Cancel(who), 1, trouble);
             may(Step::SetCursor(who), 1, trouble && env.weather.cursors);
             may(Step::Fold(who), 1, trouble);
+            may(Step::Replay(who), 1, trouble && owns);
             may(Step::Sync(who), 6, process.journal.loose() > 0);
             may(Step::Wake(who), 12, live.wake_at.is_some_and(|at| at <= env.now()));
             may(Step::ApiAnswers(who), 12, live.fetching.is_some());
@@ -373,13 +394,14 @@ impl World {
         may(Step::Zombie, 6, !env.zombies.is_empty());
         may(Step::Tick, 12, trouble);
         may(Step::Rebalance, 3, trouble && !revoking);
-        may(Step::Retention, 1, trouble);
-        may(Step::PartitionAdded, 1, trouble && env.broker.partitions() < 5);
+        may(Step::Retention, 1, trouble && !env.weather.by_hand);
+        may(Step::PartitionAdded, 2, trouble && env.broker.partitions() < 5);
         may(Step::Compaction, 1, trouble);
         may(Step::Transaction, 3, trouble && env.weather.transactions);
         let open = env.broker.each().any(|partition| env.broker.log(partition).is_open());
         may(Step::TransactionEnds, 2, open);
         may(Step::TopicRecreated, 1, trouble && env.weather.operator);
+        may(Step::ByHand, 4, trouble && env.weather.by_hand);
         may(Step::OffsetsRemoved, 1, trouble && env.weather.operator && env.removable);
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::cassandra::tests::keyspace;
 use super::testing::{Person, people, persons, pipeline};
 use super::{Store, TableSpec};
-use crate::consumer::WriteClock;
+use crate::consumer::{Lane, WriteClock};
 
 /// A second, in microseconds.
 const SECOND: i64 = 1_000_000;
@@ -99,7 +99,7 @@ async fn the_whole_key_is_the_identity(process: &Process) {
     assert_eq!(process.read("b", 1).await, person("b1", Some("3")));
 }
 
-/// Names of one key in the order of their offsets, and their records' timestamps in milliseconds.
+/// Names of one key in the order of their offsets, and their records' timestamps in milliseconds, or what somebody took for milliseconds.
 fn a_partition_with_a_bad_clock(now_ms: i64) -> Vec<(&'static str, Option<i64>)> {
     vec![
         ("n0", Some(now_ms - 60_000)),
@@ -108,6 +108,8 @@ fn a_partition_with_a_bad_clock(now_ms: i64) -> Vec<(&'static str, Option<i64>)>
         ("n3", None),
         ("n4", Some(now_ms * 1_000_000)),
         ("n5", Some(0)),
+        ("n6", Some(now_ms / 1_000)),
+        ("n7", Some(-5)),
     ]
 }
 
@@ -115,7 +117,7 @@ fn a_partition_with_a_bad_clock(now_ms: i64) -> Vec<(&'static str, Option<i64>)>
 async fn offsets_decide_and_not_timestamps(process: &Process) {
     let mut clock = WriteClock::default();
     let records = a_partition_with_a_bad_clock(now() / 1_000);
-    let stamped: Vec<(&str, i64)> = records.iter().map(|&(name, at)| (name, clock.advance(at).write_ts)).collect();
+    let stamped: Vec<(&str, i64)> = records.iter().map(|&(name, at)| (name, clock.advance(Lane::of(0), at).write_ts)).collect();
     for &(name, ts) in &stamped {
         process.write(&[(("forward", 1, Some(name), None), ts)]).await;
     }
@@ -123,7 +125,7 @@ async fn offsets_decide_and_not_timestamps(process: &Process) {
         process.write(&[(("backward", 1, Some(name), None), ts)]).await;
     }
     for id in ["forward", "backward"] {
-        assert_eq!(process.read(id, 1).await, person("n5", None), "{id}");
+        assert_eq!(process.read(id, 1).await, person("n7", None), "{id}");
     }
 }
 

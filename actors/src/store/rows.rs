@@ -1,13 +1,16 @@
 //! Rows checked against their table: each either fits, or is refused with a reason that names the column.
 //!
-//! Guarantee: what a [`RowSet`] holds the table takes, as far as can be known without asking it. A `RowSet` is cheap to clone and to
-//! narrow to some of its rows.
+//! Guarantee: what a [`RowSet`] holds the table takes, as far as can be known without asking it; and of rows that follow each other with one timestamp
+//! and one key, which are of one record, it holds the last alone, so that no row is made of the cells of two. A `RowSet` is cheap to clone and
+//! to narrow to some of its rows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use forebay_schemas::pipeline::Nulls;
 
+use super::cassandra::put_cell;
 use super::cells::{Cells, Value, convert, quoted};
 use super::cql_type::CqlType;
 use super::error::StoreError;
@@ -87,10 +90,12 @@ impl RowSet {
             columns.push(cells);
         }
         let good = |row: &u32| reasons.get(*row as usize).is_none_or(Option::is_none);
-        let rows: Arc<[u32]> = (0..count).filter(good).collect();
+        let rows: Vec<u32> = (0..count).filter(good).collect();
+        let keys = spec.primary_key.iter().map(|&key| &columns[key]);
+        let rows = last_of_each_key(rows, write_ts, &keys.collect::<Vec<_>>());
         let refusals = (0..count).zip(reasons).filter_map(|(row, reason)| Some(Refusal { row, reason: reason? })).collect();
         let unset = spec.columns.iter().map(|column| column.nulls == Nulls::Unset).collect();
-        Ok((Self { data: Arc::new(Data { columns, unset, write_ts: write_ts.to_vec(), sizes }), rows }, refusals))
+        Ok((Self { data: Arc::new(Data { columns, unset, write_ts: write_ts.to_vec(), sizes }), rows: rows.into() }, refusals))
     }
 
     /// Which rows of the batch these are.
@@ -136,6 +141,25 @@ impl RowSet {
     pub(super) fn size(&self, row: u32) -> u32 {
         self.data.sizes[row as usize]
     }
+}
+
+/// Of neighbouring rows with one timestamp, the last of each key. They would tie in the table, which then takes the larger value of each cell.
+fn last_of_each_key(rows: Vec<u32>, write_ts: &[i64], keys: &[&Cells]) -> Vec<u32> {
+    if write_ts.windows(2).all(|pair| pair[0] != pair[1]) {
+        return rows;
+    }
+    let mut last = Vec::with_capacity(rows.len());
+    for of_record in rows.chunk_by(|a, b| write_ts[*a as usize] == write_ts[*b as usize]) {
+        let from = last.len();
+        let mut seen = HashSet::with_capacity(of_record.len());
+        last.extend(of_record.iter().rev().filter(|row| {
+            let mut key = Vec::new();
+            keys.iter().for_each(|cells| put_cell(cells.value(**row as usize), &mut key));
+            seen.insert(key)
+        }));
+        last[from..].reverse();
+    }
+    last
 }
 
 /// Why a value can't stand in the primary key at a place, if it can't.

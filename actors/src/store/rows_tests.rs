@@ -32,7 +32,7 @@ fn check(key: &str, ids: ArrayRef, column: Option<(&str, ArrayRef)>) -> Vec<(u32
     let writer = format!("table = \"t\"\nprimary_key = [\"id\"]\ncolumns = {{ {types} }}");
     let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "k", &writer), &schema).unwrap();
     let batch = RecordBatch::try_new(Arc::new(schema), arrays).unwrap();
-    let (fit, refusals) = RowSet::check(&spec, &batch, &vec![0; rows]).unwrap();
+    let (fit, refusals) = RowSet::check(&spec, &batch, &(0..).take(rows).collect::<Vec<_>>()).unwrap();
     assert_eq!(fit.len() + refusals.len(), rows);
     assert!(refusals.iter().all(|refusal| !fit.rows().contains(&refusal.row)));
     refusals.into_iter().map(|Refusal { row, reason }| (row, reason.full().to_owned())).collect()
@@ -185,4 +185,23 @@ fn a_masked_reason_names_the_column_and_quotes_no_value() {
 fn a_batch_that_was_not_planned_is_an_error() {
     let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "k", WRITER), &every_type()).unwrap();
     assert!(RowSet::check(&spec, &rows(), &[1]).is_err());
+}
+
+#[test]
+fn of_the_rows_of_one_record_with_one_key_the_last_alone_is_written() {
+    let writer = "table = \"t\"\nprimary_key = [\"id\", \"seq\"]";
+    let fields = vec![Field::new("id", DataType::Utf8, false), Field::new("seq", DataType::Int64, false)];
+    let schema = Arc::new(Schema::new(fields));
+    let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "k", writer), &schema).unwrap();
+    let fit = |rows: &[(&str, i64, i64)]| {
+        let ids: StringArray = rows.iter().map(|(id, ..)| Some(*id)).collect();
+        let seqs: Int64Array = rows.iter().map(|&(_, seq, _)| Some(seq)).collect();
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids), Arc::new(seqs)]).unwrap();
+        let (fit, refused) = RowSet::check(&spec, &batch, &rows.iter().map(|&(.., ts)| ts).collect::<Vec<_>>()).unwrap();
+        assert_eq!(refused.iter().map(|refusal| refusal.row).collect::<Vec<_>>(), [] as [u32; 0]);
+        fit.rows().to_vec()
+    };
+    assert_eq!(fit(&[("a", 1, 16), ("a", 2, 16), ("a", 1, 16), ("b", 1, 16)]), [1, 2, 3]);
+    assert_eq!(fit(&[("a", 1, 16), ("a", 1, 32), ("a", 1, 48)]), [0, 1, 2], "rows of several records have times of their own");
+    assert_eq!(fit(&[("a", 1, 16), ("a", 1, 16), ("a", 1, 32), ("a", 1, 32)]), [1, 3]);
 }

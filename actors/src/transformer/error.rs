@@ -18,7 +18,7 @@ pub(super) enum TransformError {
         cause: DataFusionError,
     },
     /// `unnest` made more rows of one record than there are write timestamps for.
-    #[error("makes more than {MAX_ROWS_OF_RECORD} rows of one record, which is the most that can be told apart by their write timestamps")]
+    #[error("makes more than {MAX_ROWS_OF_RECORD} rows of one record, which is the most; unnest a shorter array, or split the record")]
     TooManyRows,
     /// An expression panicked, which is an error of the library that evaluates it.
     #[error("evaluating the SQL panicked: {0}")]

@@ -21,6 +21,7 @@ mod time;
 
 pub use actor::Transformer;
 pub use plan::{MAX_ROWS_OF_RECORD, Plan};
+pub use sql::MadeOf;
 pub(crate) use sql::cast::floor;
 
 #[cfg(test)]

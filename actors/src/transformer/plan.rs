@@ -16,14 +16,13 @@ use forebay_schemas::plan::Warning;
 use forebay_schemas::record::RecordSchema;
 
 use super::decode::{self, Decoded, Shape};
-use super::error::TransformError;
 use super::schema::{Origin, UTC, header_entries, header_fields, record_fields};
-use super::sql::{self, Program, Source};
+use super::sql::{self, MadeOf, Program, Source};
 use super::step::{self, Step};
 use crate::message::{RawBatch, RawRecord, Reject, RowBatch, Stage, headers};
 
-/// How many rows one record can become. Write timestamps of neighbouring records are this far apart at least.
-pub const MAX_ROWS_OF_RECORD: usize = 16;
+/// The most rows that one record can become.
+pub const MAX_ROWS_OF_RECORD: usize = 10_000;
 
 /// Codes and words of [`Plan::warnings`].
 const WHERE_KEEPS_ROWS: (&str, &str) = (
@@ -77,6 +76,11 @@ impl Plan {
     /// The columns of the rows: those of the SELECT.
     pub fn output(&self) -> SchemaRef {
         Arc::clone(&self.program.output)
+    }
+
+    /// What each column is made of, in their order; none where that is not one field of the record, nor its key.
+    pub fn made_of(&self) -> &[Option<MadeOf>] {
+        &self.program.made_of
     }
 
     /// A short name of this SQL: eight hexadecimal digits that follow from its text.
@@ -163,7 +167,7 @@ impl Plan {
     /// Runs the SQL. Where it fails, halves the batch until the records at fault stand alone: whether a record fails is then its own
     /// affair, even where an expression is evaluated for more rows of a batch than it would be for one.
     fn isolate(&self, scan: &RecordBatch, results: &mut Vec<RecordBatch>, rejects: &mut Vec<Reject>) {
-        match step::run(&self.program.steps, scan).and_then(check_count) {
+        match step::run(&self.program.steps, scan) {
             Ok(result) => results.push(result),
             Err(error) if scan.num_rows() <= 1 => {
                 rejects.extend(origins(scan).into_iter().map(|record| Reject { record, stage: Stage::Transform, reason: error.reason() }));
@@ -204,16 +208,7 @@ fn origins(batch: &RecordBatch) -> Vec<u32> {
     batch.columns().last().expect("the hidden column is always there").as_primitive::<UInt32Type>().values().to_vec()
 }
 
-/// Rows of one record stand together, in its order.
-fn check_count(result: RecordBatch) -> Result<RecordBatch, TransformError> {
-    match origins(&result).chunk_by(PartialEq::eq).all(|rows| rows.len() <= MAX_ROWS_OF_RECORD) {
-        true => Ok(result),
-        false => Err(TransformError::TooManyRows),
-    }
-}
-
-/// The record's own for its first row, and one more for each that follows.
+/// For each row the timestamp of its record. Rows of one record have the same; where they also have the same key, the table keeps the last.
 fn write_timestamps(raw: &RawBatch, origin: &[u32]) -> Vec<i64> {
-    let rows = origin.chunk_by(PartialEq::eq).flat_map(|rows| (0_i64..).zip(rows));
-    rows.map(|(sub, record)| raw.records[*record as usize].write_ts + sub).collect()
+    origin.iter().map(|record| raw.records[*record as usize].write_ts).collect()
 }

@@ -44,10 +44,12 @@ use crate::store::CqlType;
 pub(crate) mod cast;
 mod checked;
 mod digits;
+mod follow;
 mod losses;
 mod refuse;
 
 pub(super) use digits::Wanted;
+pub use follow::MadeOf;
 use refuse::Refusals;
 
 /// The SQL, ready to run.
@@ -66,6 +68,8 @@ pub(super) struct Program {
     pub(super) output: SchemaRef,
     /// Where a value can lose digits on its way, each at its place in the file.
     pub(super) losses: Vec<FileError>,
+    /// What each of them is made of; none where that is not one field.
+    pub(super) made_of: Vec<Option<MadeOf>>,
 }
 
 /// Where a column of the scan comes from.
@@ -91,6 +95,7 @@ pub(super) fn compile(pipeline: &Pipeline, sql: &str, record: &Fields) -> Result
         .sql_statement_to_plan(statement)
         .map_err(|error| refusals.planning(&error, tables.unknown.take(), &tables.schema))?;
     refusals.check(&plan)?;
+    let made_of = follow::follow(&plan);
 
     let failed = |error: DataFusionError| refusals.planning(&error, None, &tables.schema);
     let declared = pipeline.writer.iter().flat_map(|writer| &writer.columns);
@@ -120,6 +125,7 @@ pub(super) fn compile(pipeline: &Pipeline, sql: &str, record: &Fields) -> Result
         result,
         output: output.into(),
         losses,
+        made_of,
     };
     step::run(&program.steps, &RecordBatch::new_empty(Arc::clone(&program.scan)))
         .map_err(|error| refusals.at(None, error.to_string(), ""))?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, MutableArrayData, OffsetSizeTrait, RecordBatch, make_array};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{concat_batches, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef, UInt32Type};
 use datafusion::common::UnnestOptions;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
@@ -93,9 +93,7 @@ impl Step {
                 Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
             }
             Self::Unnest { lists, structs, schema, options } => {
-                for (list, depth) in lists {
-                    check_lengths(batch.column(*list), *depth)?;
-                }
+                check_rows(&batch, lists, options)?;
                 unnest(batch, lists, structs, schema, options)
             }
         }
@@ -126,23 +124,45 @@ fn unnest(
     Ok(concat_batches(schema, &batches)?)
 }
 
-/// No list may be longer than a record may have rows. This is looked at before the rows are made: a record of a megabyte with a long list
+/// No record may become more rows than [`MAX_ROWS_OF_RECORD`]. This is looked at before the rows are made: a record of a megabyte with a long list
 /// would be a megabyte for each of its items.
-fn check_lengths(list: &ArrayRef, depth: usize) -> Result<(), TransformError> {
-    fn longest<O: OffsetSizeTrait>(offsets: &OffsetBuffer<O>) -> usize {
-        offsets.lengths().max().unwrap_or(0)
-    }
-    let mut list = list;
-    for _ in 0..depth {
-        let (longest, items) = match list.data_type() {
-            DataType::List(_) => (longest(list.as_list::<i32>().offsets()), list.as_list::<i32>().values()),
-            DataType::LargeList(_) => (longest(list.as_list::<i64>().offsets()), list.as_list::<i64>().values()),
-            _ => return Ok(()),
-        };
-        if longest > MAX_ROWS_OF_RECORD {
+fn check_rows(batch: &RecordBatch, lists: &[(usize, usize)], options: &UnnestOptions) -> Result<(), TransformError> {
+    let record = batch.columns().last().expect("the hidden column is always the last").as_primitive::<UInt32Type>().values();
+    let least = usize::from(options.preserve_nulls() || lists.is_empty());
+    // Lists side by side give as many rows as the longest has items; where some are unnested more than once, at most the product of all.
+    let side_by_side = lists.iter().all(|&(_, depth)| depth == 1);
+    let rows_of = |row: usize| {
+        let items = lists.iter().map(|&(list, depth)| items(batch.column(list), depth, row));
+        let rows = if side_by_side { items.max().unwrap_or(1) } else { items.map(|items| items.max(1)).fold(1, usize::saturating_mul) };
+        rows.max(least)
+    };
+    let mut from = 0;
+    for rows in record.chunk_by(PartialEq::eq) {
+        let to = from + rows.len();
+        if (from..to).map(rows_of).fold(0, usize::saturating_add) > MAX_ROWS_OF_RECORD {
             return Err(TransformError::TooManyRows);
         }
-        list = items;
+        from = to;
     }
     Ok(())
+}
+
+/// How many items a row of a list has, `depth` lists deep.
+fn items(list: &ArrayRef, depth: usize, row: usize) -> usize {
+    fn within<O: OffsetSizeTrait>(offsets: &OffsetBuffer<O>, from: usize, to: usize) -> (usize, usize) {
+        (offsets[from].as_usize(), offsets[to].as_usize())
+    }
+    let (mut list, mut from, mut to) = (list, row, row + 1);
+    for _ in 0..depth {
+        (from, to) = match list.data_type() {
+            DataType::List(_) => within(list.as_list::<i32>().offsets(), from, to),
+            DataType::LargeList(_) => within(list.as_list::<i64>().offsets(), from, to),
+            _ => break,
+        };
+        list = match list.data_type() {
+            DataType::List(_) => list.as_list::<i32>().values(),
+            _ => list.as_list::<i64>().values(),
+        };
+    }
+    to - from
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Event, Origin};
+use super::{Event, Origin, not_believed};
 use crate::api::DesiredState;
 use crate::offset::{ByPartition, Partition};
 use crate::read::{Position, shown};
@@ -88,7 +88,8 @@ impl fmt::Display for Event {
             }
             Self::RangeLost { partition, range, reason } => write!(f, "p{partition} {range} can't be read any more: {reason}"),
             Self::TimestampClamped { partition, offset, timestamp_ms } => {
-                write!(f, "p{partition} offset {offset} has timestamp {timestamp_ms} ms, which is not believed")
+                write!(f, "p{partition} offset {offset} has timestamp {timestamp_ms} ms, which is not believed")?;
+                not_believed(*timestamp_ms).map_or(Ok(()), |why| write!(f, ": it lies {why}"))
             }
             Self::ChildStarted { actor, incarnation } => write!(f, "{actor} started, incarnation {incarnation}"),
             Self::ChildExited { actor, incarnation, exit } => write!(f, "{actor} ended, incarnation {incarnation}: {exit}"),

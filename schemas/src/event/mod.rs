@@ -4,8 +4,11 @@
 //! ([`Event::version`]); [`decode`] brings every version that was ever written to the newest one (`upcast.rs`), so nobody else knows of old
 //! ones. What each version looks like stands in `fixtures/events.v*.ndjson`, and decodes for ever.
 
+mod believed;
 mod display;
 mod upcast;
+
+pub use believed::{BELIEVED_MILLIS, is_believed, not_believed};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -126,8 +129,8 @@ pub enum Event {
     OffsetsReset { by: String, reason: String, from: Offsets, to: Places },
     /// Records that can't be read any more, and were not written by this pipeline as far as it knows.
     RangeLost { partition: Partition, range: Range, reason: String },
-    /// A record's own timestamp was not believed, for it lies too far ahead; it is written in the order of its offset all the same. The first of its
-    /// partition in an assignment.
+    /// A record's own timestamp was not believed, for it lies before the year 2000 or after 2099; it is written in the order of its offset all the
+    /// same. The first of its partition in an assignment.
     TimestampClamped { partition: Partition, offset: Offset, timestamp_ms: i64 },
     /// An incarnation of an actor began.
     ChildStarted { actor: String, incarnation: u64 },

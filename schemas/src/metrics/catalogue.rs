@@ -221,9 +221,18 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_kafka_clamped_timestamps_total",
         "records",
         &["topic", "partition"],
-        "Records whose timestamp lies after the year 2099, and counts as none.",
+        "Records whose timestamp lies before the year 2000 or after 2099, and counts as none.",
         |s, to| {
             partitions(s, to, |view| Some(view.clamped as f64));
+        },
+    ),
+    counter(
+        "forebay_kafka_unkeyed_records_total",
+        "records",
+        &["topic", "partition"],
+        "Records without a key; those of one row may be in several partitions, and then which is the newest is not known.",
+        |s, to| {
+            partitions(s, to, |view| Some(view.unkeyed as f64));
         },
     ),
     // Batches

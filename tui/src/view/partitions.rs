@@ -106,9 +106,11 @@ pub(super) fn sentence(view: &PartitionView, topic: &str) -> String {
         (true, false) => "read by this process",
         (false, false) => "not read by this process",
     };
-    let clamped = if view.clamped > 0 { format!(", {} timestamps not believed", text::count(view.clamped)) } else { String::new() };
+    let counted = |count: u64, what: &str| if count > 0 { format!(", {} {what}", text::count(count)) } else { String::new() };
+    let clamped = counted(view.clamped, "timestamps not believed");
+    let unkeyed = counted(view.unkeyed, "records without a key");
     format!(
-        "partition {} of {topic}: {} of [{}..{}) not yet written, {state}{clamped}",
+        "partition {} of {topic}: {} of [{}..{}) not yet written, {state}{clamped}{unkeyed}",
         view.partition,
         text::count(view.lag()),
         view.begin,

@@ -2,7 +2,8 @@
 //!
 //! Guarantee: what was read before is written and committed first, the journal has the act on the disk before Kafka hears of it, and a place that
 //! is set back begins a lineage; so nothing of the time before is ever taken for one of the time after. The incarnation ends with it, and the next one
-//! begins where the group says, as after a crash: there is no other way into a partition. Refused, it reads on as if nobody had asked.
+//! begins where the group says, as after a crash: there is no other way into a partition. Refused, it reads on as if nobody had asked. What is read
+//! again is written with later timestamps than all that was written from the topic, and than what was deleted or changed by hand until then.
 
 use std::thread;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use forebay_schemas::event::{Event, Offsets, Place, Places};
 use forebay_schemas::offset::Partition;
 
+use super::super::clock_of_replay;
 use super::super::set_back::{NotSetBack, Question, SetBack};
 use super::super::state::Commit;
 use super::settle::DRAIN_WITHIN;
@@ -53,12 +55,16 @@ impl Loop<'_> {
                 Err(error) => return Ok(Err(NotSetBack::Unanswered(error.to_string()))),
             }
         }
-        let lineage = rand::random();
+        let largest = match self.client.largest_clock(&partitions, &self.params.ledger.places()) {
+            Ok(largest) => largest.max(self.state.latest_clock()),
+            Err(error) => return Ok(Err(NotSetBack::Unanswered(error.to_string()))),
+        };
+        let (clock, lineage) = (clock_of_replay(largest, self.params.clock.wall()), rand::random());
         let (mut from, mut places) = (Offsets::default(), Places::default());
         for (&partition, &offset) in to {
             if let Some(before) = self.state.written(partition).filter(|before| offset < before.offset) {
                 from.0.insert(partition, before.offset);
-                places.0.insert(partition, Place { offset, clock: before.clock, lineage });
+                places.0.insert(partition, Place { offset, clock, lineage });
             }
         }
         if places.0.is_empty() {

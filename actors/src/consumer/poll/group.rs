@@ -6,13 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-use forebay_schemas::event::{Event, Origin};
+use forebay_schemas::event::{Event, Origin, not_believed};
 use forebay_schemas::offset::Partition;
 use rdkafka::error::KafkaError;
 
 use super::super::client::{Assigned, Ends, Event as Told};
 use super::super::error::{ConsumerError, Trouble};
-use super::super::forming::Incoming;
+use super::super::forming::{Incoming, Piece};
 use super::super::start::Found;
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop};
@@ -91,7 +91,7 @@ impl Loop<'_> {
         } else if self.recreations != recreations {
             return Ok(None);
         }
-        self.client.find(partitions, &ledger.places(), topic).map(Some)
+        self.client.find(partitions, &ledger.places(), topic, self.state.latest_clock()).map(Some)
     }
 
     /// Partitions were given to this consumer. Until Kafka has told where they start, it is asked again.
@@ -234,8 +234,26 @@ impl Loop<'_> {
                 partition,
                 offset,
                 timestamp_ms,
-                "a record's timestamp lies after the year 2099 and counts as none; is its producer's clock or unit wrong? Others that follow in \
-                 this partition are only counted"
+                "a record's timestamp counts as none, for it lies {}. Others that follow in this partition are only counted",
+                not_believed(timestamp_ms.unwrap_or_default()).unwrap_or_default()
+            );
+        }
+    }
+
+    /// Counts the records of a batch that have no key. The first time it says what follows, where the topic has more than one partition.
+    pub(super) fn show_unkeyed(&mut self, pieces: &[Piece]) {
+        let mut unkeyed = 0;
+        for piece in pieces.iter().filter(|piece| piece.unkeyed > 0) {
+            unkeyed += piece.unkeyed;
+            self.params.telemetry.partition(piece.partition, |view| view.unkeyed += piece.unkeyed);
+        }
+        // Where Kafka does not say how many partitions there are, it is said all the same.
+        if unkeyed > 0 && !std::mem::replace(&mut self.said_unkeyed, true) && !matches!(self.client.partitions(), Ok(0 | 1)) {
+            tracing::warn!(
+                topic = self.params.topic,
+                unkeyed,
+                "records have no key, so those of one row may be in several partitions: its row is then that of one of them, whole, and need not be \
+                 the newest; `unkeyed` of each partition counts them"
             );
         }
     }

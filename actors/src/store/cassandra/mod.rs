@@ -40,6 +40,7 @@ use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
 
 use self::request::Kept;
+pub(super) use self::request::put_cell;
 use super::error::StoreError;
 use super::rows::RowSet;
 use super::spec::TableSpec;

@@ -221,6 +221,12 @@ fn write_value(value: Value<'_>, cell: CellWriter<'_>) -> Result<(), CellOverflo
     }
 }
 
+/// Appends a cell as it goes over the wire, its length first.
+pub(in crate::store) fn put_cell(value: Value<'_>, to: &mut Vec<u8>) {
+    // A value too long for a cell is no key: `RowSet::check` refuses it.
+    let _ = write_value(value, CellWriter::new(to));
+}
+
 /// A number in two's complement, big-endian, without the leading bytes that say nothing.
 fn shortest(bytes: &[u8]) -> &[u8] {
     let mut bytes = bytes;

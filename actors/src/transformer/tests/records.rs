@@ -230,7 +230,7 @@ fn a_division_guarded_by_the_same_record_is_not_failed_by_a_neighbour() {
 }
 
 #[test]
-fn the_items_of_an_array_are_rows_with_timestamps_of_their_own() {
+fn the_items_of_an_array_are_rows_with_the_timestamp_of_their_record() {
     let plan = plan(SCHEMA, "SELECT id, unnest(tags) AS tag FROM topic");
     let out = plan.run(texts(&[
         r#"{"id":1,"amount":"","tags":["a","b",null]}"#,
@@ -240,7 +240,7 @@ fn the_items_of_an_array_are_rows_with_timestamps_of_their_own() {
     ]));
     let expected = [(0, json!({"id":1,"tag":"a"})), (0, json!({"id":1,"tag":"b"})), (0, json!({"id":1})), (3, json!({"id":4,"tag":"c"}))];
     assert_eq!(rows(&out), expected);
-    assert_eq!(out.write_ts, [1_000_000, 1_000_001, 1_000_002, 1_000_048]);
+    assert_eq!(out.write_ts, [1_000_000, 1_000_000, 1_000_000, 1_000_048]);
 }
 
 #[test]
@@ -251,13 +251,27 @@ fn objects_in_an_array_can_be_unnested_and_taken_apart() {
 }
 
 #[test]
-fn a_record_of_more_than_sixteen_rows_is_a_reject() {
+fn a_record_may_become_ten_thousand_rows_and_one_more_is_a_reject() {
     let plan = plan(SCHEMA, "SELECT id, unnest(tags) AS tag FROM topic");
     let of = |n: usize| format!(r#"{{"id":1,"amount":"","tags":[{}]}}"#, vec!["\"x\""; n].join(","));
-    let out = plan.run(texts(&[&of(16), &of(17), &of(1)]));
-    assert_eq!(out.origin.len(), 17);
-    let reason = "transform: makes more than 16 rows of one record, which is the most that can be told apart by their write timestamps";
-    assert_eq!(reasons(&out.rejects), [(1, reason.to_owned())]);
+    let out = plan.run(texts(&[&of(17), &of(100), &of(10_000), &of(10_001), &of(0), &of(1)]));
+    let count = |record: u32| out.origin.iter().filter(|origin| **origin == record).count();
+    assert_eq!([0, 1, 2, 3, 4, 5].map(count), [17, 100, 10_000, 0, 0, 1]);
+    let reason = "transform: makes more than 10000 rows of one record, which is the most; unnest a shorter array, or split the record";
+    assert_eq!(reasons(&out.rejects), [(3, reason.to_owned())]);
+}
+
+#[test]
+fn rows_of_a_record_are_counted_over_all_that_is_unnested_of_it_before_they_are_made() {
+    let sql = "SELECT id, unnest(tags) AS tag, n FROM (SELECT id, tags, unnest(lines)['n'] AS n FROM topic) AS t";
+    let plan = plan(SCHEMA, sql);
+    let of = |tags: usize, lines: usize| {
+        json!({"id": 1, "amount": "", "tags": vec!["x"; tags], "lines": vec![json!({"n": 1}); lines]}).to_string()
+    };
+    let out = plan.run(texts(&[&of(100, 100), &of(101, 100), &of(9_000, 9_000), &of(2, 3)]));
+    let count = |record: u32| out.origin.iter().filter(|origin| **origin == record).count();
+    assert_eq!([0, 1, 2, 3].map(count), [10_000, 0, 0, 6]);
+    assert_eq!(out.rejects.iter().map(|reject| reject.record).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]
@@ -311,8 +325,9 @@ proptest! {
         }
         prop_assert_eq!(rows(&together), all_rows);
         prop_assert_eq!(reasons(&together.rejects), all_reasons);
-        for pair in together.write_ts.windows(2) {
-            prop_assert!(pair[0] < pair[1]);
+        for (pair, of) in together.write_ts.windows(2).zip(together.origin.windows(2)) {
+            let follows = if of[0] == of[1] { pair[0] == pair[1] } else { pair[0] < pair[1] };
+            prop_assert!(follows, "{pair:?} of {of:?}");
         }
     }
 

@@ -48,6 +48,7 @@ fn partition(number: i32) -> PartitionView {
         assigned: true,
         paused: false,
         clamped: 1,
+        unkeyed: 2,
         behind_ms: 1_500,
         held_back: 0,
     }
