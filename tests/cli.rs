@@ -64,7 +64,23 @@ fn check_and_plan_say_which_rows_stay_where_the_sql_leaves_records_out() {
     assert_eq!((code, &said["warnings"]), (0, &warnings(&job)));
     let text = job.forebay(&["plan"]).stdout;
     assert!(String::from_utf8_lossy(&text).contains("warning: WHERE leaves records out"), "{}", String::from_utf8_lossy(&text));
-    assert_eq!(warnings(&Job::new("embedded", "embedded")), serde_json::json!([]));
+    let plain = warnings(&Job::new("embedded", "embedded"));
+    assert_eq!((plain.as_array().unwrap().len(), &plain[0]["code"]), (1, &"topic_key_not_known".into()), "others fill the topic");
+}
+
+#[test]
+fn check_and_plan_say_where_the_topics_key_does_not_decide_the_primary_key() {
+    let job = Job::new("embedded", "embedded").fetching("http://127.0.0.1:9/", None);
+    let codes = || {
+        let answer: Value = serde_json::from_slice(&job.forebay(&["check", "--json"]).stdout).unwrap();
+        answer["warnings"].as_array().unwrap().iter().map(|warning| warning["code"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(), [] as [&str; 0], "the producer's key is the primary key");
+    let job = job.with_sql("login['uuid']", "lower(login['uuid'])");
+    let end = job.forebay(&["check"]);
+    assert!(said(&end).contains("[producer] key is /login/uuid, and id is no field of its own"), "{}", said(&end));
+    let (code, plan) = plan(&job, &[]);
+    assert_eq!((code, &plan["warnings"][0]["code"]), (0, &"primary_key_not_of_topic_key".into()), "{plan}");
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub struct RunPlan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Warning {
-    /// Which one: `where_keeps_rows`, `unnest_keeps_rows`, `loses_digits`, `narrow_column`. There may be more with a later version.
+    /// `where_keeps_rows`, `unnest_keeps_rows`, `loses_digits`, `narrow_column`, `primary_key_not_of_topic_key`, `topic_key_not_known`.
     pub code: String,
     /// What it is, with the line of the file where it has one, and what to do where that is not meant.
     pub what: String,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use forebay_schemas::pipeline::{FileError, Pipeline};
 use forebay_schemas::plan::Warning;
 
+use super::keys;
 use crate::store::{Column, TableSpec};
 use crate::transformer::Plan;
 
@@ -41,7 +42,8 @@ impl Blueprint {
             let what = format!("column `{}` is {} in the SQL and `{}` in the table: {what}", column.name, column.arrow, column.cql);
             Warning { code: "narrow_column".to_owned(), what }
         };
+        let keys = self.plan.as_deref().zip(self.table.as_deref()).and_then(|(plan, table)| keys::warning(&self.pipeline, plan, table));
         let narrow = self.table.iter().flat_map(|table| table.losses().map(narrow));
-        self.plan.iter().flat_map(|plan| plan.warnings()).chain(narrow).collect()
+        self.plan.iter().flat_map(|plan| plan.warnings()).chain(narrow).chain(keys).collect()
     }
 }

@@ -14,6 +14,7 @@
 
 mod blueprint;
 pub mod cursor;
+mod keys;
 mod links;
 mod outlook;
 mod probe;

@@ -71,7 +71,7 @@ async fn a_row_whose_newest_record_where_leaves_out_stays_as_it_was_and_a_warnin
     let records = [r#"{"id":"a","status":"active"}"#, r#"{"id":"b","status":"active"}"#, r#"{"id":"a","status":"deleted"}"#];
     let (table, warnings) = table_after(sql, r#"["id"]"#, &records).await;
     assert_eq!(table, ["a active", "b active"]);
-    assert_eq!(warnings, ["where_keeps_rows"]);
+    assert_eq!(warnings, ["where_keeps_rows", "topic_key_not_known"]);
 }
 
 #[tokio::test]
@@ -80,5 +80,27 @@ async fn rows_of_items_that_the_newest_record_no_longer_has_stay_and_a_warning_s
     let records = [r#"{"id":"a","items":["x","y","z"]}"#, r#"{"id":"a","items":["x"]}"#];
     let (table, warnings) = table_after(sql, r#"["id", "item"]"#, &records).await;
     assert_eq!(table, ["a x", "a y", "a z"]);
-    assert_eq!(warnings, ["unnest_keeps_rows"]);
+    assert_eq!(warnings, ["unnest_keeps_rows", "topic_key_not_known"]);
+}
+
+/// A record with a number of items.
+fn pack(id: &str, items: usize) -> String {
+    let items: Vec<String> = (0..items).map(|at| format!("\"{id}{at:03}\"")).collect();
+    format!(r#"{{"id":"{id}","items":[{}]}}"#, items.join(","))
+}
+
+#[tokio::test]
+async fn a_record_of_seventeen_and_one_of_a_hundred_items_have_a_row_for_each() {
+    let sql = "SELECT id, unnest(items) AS item FROM users";
+    let records = [pack("a", 16), pack("b", 17), pack("c", 100), pack("d", 0)];
+    let (table, _) = table_after(sql, r#"["id", "item"]"#, &records.each_ref().map(String::as_str)).await;
+    let count = |id: &str| table.iter().filter(|row| row.starts_with(id)).count();
+    assert_eq!(["a", "b", "c", "d"].map(count), [16, 17, 100, 0]);
+}
+
+#[tokio::test]
+async fn of_the_items_of_a_record_that_have_one_key_the_last_is_the_row_and_a_later_record_wins_over_all_of_them() {
+    let sql = "SELECT id, unnest(items) AS item FROM users";
+    let (table, _) = table_after(sql, r#"["id"]"#, &[&pack("a", 100), &pack("b", 100), r#"{"id":"a","items":["later"]}"#]).await;
+    assert_eq!(table, ["a later", "b b099"]);
 }

@@ -2,7 +2,7 @@
 
 use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::run::RunState;
-use forebay_schemas::snapshot::{ActorState, ActorView, AlertView, Snapshot};
+use forebay_schemas::snapshot::{ActorState, ActorView, AlertView, PartitionView, Snapshot};
 
 use super::{Folded, Link, Trend};
 use crate::text;
@@ -79,6 +79,7 @@ pub(crate) fn plain_findings(folded: &Folded) -> Vec<Finding> {
     found.extend(risen("dead letters", |look| look.totals.rejected));
     found.extend(risen("failed fetches", |look| look.totals.fetch_failures));
     found.extend(risen("writes made again", |look| look.totals.write_retries));
+    found.extend(of_records(look));
     if let Some(run) = look.runs.first().filter(|run| run.state == RunState::Failed) {
         let why = run.error.as_ref().map(|error| format!(" in {}: {}", error.stage, error.message)).unwrap_or_default();
         found.push(warn(format!("the newest run {} failed{why}", run.key)));
@@ -89,6 +90,20 @@ pub(crate) fn plain_findings(folded: &Folded) -> Vec<Finding> {
 
 fn of_alert(alert: &AlertView) -> Finding {
     Finding { bad: alert.severity == "critical", text: format!("{}: {}", alert.name, alert.summary) }
+}
+
+/// Records whose order is not known, or is not by their own timestamps.
+fn of_records(look: &Snapshot) -> Vec<Finding> {
+    let sum = |count: fn(&PartitionView) -> u64| look.partitions.iter().map(count).sum::<u64>();
+    let (unkeyed, clamped) = (sum(|view| view.unkeyed), sum(|view| view.clamped));
+    let mut found = Vec::new();
+    if unkeyed > 0 && look.partitions.len() > 1 {
+        found.push(warn(format!("{} records have no key: which record of a row is the newest is not known", text::count(unkeyed))));
+    }
+    if clamped > 0 {
+        found.push(warn(format!("{} timestamps lie before the year 2000 or after 2099 and count as none", text::count(clamped))));
+    }
+    found
 }
 
 /// A pipeline that somebody holds is no fault, but whoever wonders why nothing moves is to see it.
@@ -155,6 +170,19 @@ mod tests {
         let found = plain_findings(&folded([look]));
         let told = "an open transaction at offset 7 of partition 0 holds back 3 offsets, which are not read before it ends";
         assert!(found.iter().any(|finding| finding.text == told), "{found:?}");
+    }
+
+    #[test]
+    fn records_without_a_key_and_timestamps_that_are_not_believed_are_told_with_their_count() {
+        let mut look = fixture::quiet();
+        look.partitions = (0..2).map(PartitionView::unknown).collect();
+        (look.partitions[0].unkeyed, look.partitions[1].unkeyed, look.partitions[1].clamped) = (3, 4, 5);
+        let found = plain_findings(&folded([look.clone()]));
+        let told = |text: &str| found.iter().any(|finding| finding.text.starts_with(text));
+        assert!(told("7 records have no key") && told("5 timestamps lie before the year 2000 or after 2099"), "{found:?}");
+        look.partitions.truncate(1);
+        let alone = plain_findings(&folded([look]));
+        assert!(!alone.iter().any(|finding| finding.text.contains("no key")), "in one partition the order is known: {alone:?}");
     }
 
     #[test]
