@@ -64,6 +64,11 @@ fn keys_that_move_to_a_partition_that_was_added_have_their_newest_record() {
     produce(Kafka::shared().bootstrap(), &job.topic, version(50, 3));
     job.run_until_idle();
     assert_eq!(versions(&job), BTreeMap::from([("Last2".into(), 1), ("Last3".into(), 50)]));
+    // Read again from the begin, their newest records win again.
+    let done = job.forebay(&["replay", "--from", "begin", "--reason", "to see", "--yes"]);
+    assert!(done.status.success(), "{}", said(&done));
+    assert_eq!(job.run_until_idle()["consumed"], 151);
+    assert_eq!(versions(&job), BTreeMap::from([("Last2".into(), 1), ("Last3".into(), 50)]));
 }
 
 #[test]

@@ -43,5 +43,5 @@ mod tests;
 pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata, WhichTopic};
 pub use error::ConsumerError;
 pub use set_back::{Desk, NotSetBack, SetBack};
-pub use start::{clock_of_replay, is_of_topic, largest_clock, metadata_of, place_of, would_start};
+pub use start::{clock_of_replay, clocks_of_replay, is_of_topic, largest_clock, metadata_of, place_of, would_start};
 pub use write_clock::{Lane, Tick, WriteClock};

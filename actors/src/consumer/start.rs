@@ -16,12 +16,15 @@ use forebay_schemas::event::{Origin, Place, Start, is_believed};
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::topic::TopicId;
 
-use super::write_clock::WriteClock;
+use super::write_clock::{Lane, WriteClock};
 
 /// How the commit metadata opens; the number is its version. Version 1 had no lineage, version 2 no id of the topic.
 const METADATA: &str = "forebay:3:";
 const METADATA_1: &str = "forebay:1:";
 const METADATA_2: &str = "forebay:2:";
+
+/// The most that the clocks of a replay are apart, microseconds: an hour. What is deleted by hand meanwhile loses for as long.
+const APART_MOST: i64 = 3_600_000_000;
 
 /// What the group has committed of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +114,19 @@ pub fn largest_clock<'a>(metadata: impl IntoIterator<Item = &'a str>, known: &BT
 pub fn clock_of_replay(largest: i64, now: SystemTime) -> i64 {
     let now = now.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_micros()).ok());
     now.filter(|micros| is_believed(micros / 1_000)).map_or(largest, |micros| micros.max(largest))
+}
+
+/// Where the write clocks of partitions begin that are read again from `begin` on, of each that number of offsets: after all that is read again of those with
+/// lower numbers. Keys that moved when the number of partitions was multiplied moved to higher ones, so their newest records win again. At most
+/// [`APART_MOST`] after the first, which a replay of many millions of records exceeds: beyond that the order between partitions is not kept.
+pub fn clocks_of_replay(begin: i64, again: &BTreeMap<Partition, Offset>) -> BTreeMap<Partition, i64> {
+    let mut next = begin;
+    let mut clock = |(&partition, &offsets): (&Partition, &Offset)| {
+        let clock = next.min(begin + APART_MOST);
+        next = next.saturating_add(Lane::of(partition).span(offsets));
+        (partition, clock)
+    };
+    again.iter().map(&mut clock).collect()
 }
 
 /// Where a partition would be read from, were it assigned now: `committed` is the group's offset with its metadata, `known` the journal's place, and
@@ -221,6 +237,20 @@ mod tests {
         for odd in [UNIX_EPOCH, UNIX_EPOCH - Duration::from_secs(9), UNIX_EPOCH + Duration::from_secs(7_258_118_400)] {
             assert_eq!(clock_of_replay(5_000, odd), 5_000, "a machine whose time is not set");
         }
+    }
+
+    #[test]
+    fn a_replay_writes_each_partition_after_all_of_those_before_it_up_to_an_hour_apart() {
+        let begin = 1_700_000_000_000_003;
+        let clocks = clocks_of_replay(begin, &BTreeMap::from([(0, 1_000), (3, 0), (9, 50), (12, 1)]));
+        let last = |partition, records: usize| {
+            let mut clock = WriteClock::from_micros(clocks[&partition]).unwrap();
+            (0..records).map(|_| clock.advance(Lane::of(partition), None).write_ts).last().unwrap_or(clocks[&partition])
+        };
+        assert_eq!(clocks[&0], begin);
+        assert!(last(0, 1_000) <= clocks[&3] && last(3, 0) <= clocks[&9] && last(9, 50) <= clocks[&12], "{clocks:?}");
+        let many = clocks_of_replay(begin, &BTreeMap::from([(0, 1_000_000_000), (1, Offset::MAX), (2, 1)]));
+        assert_eq!((many[&1], many[&2]), (begin + APART_MOST, begin + APART_MOST));
     }
 
     #[test]

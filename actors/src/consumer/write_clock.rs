@@ -40,6 +40,11 @@ impl Lane {
         Self { step: WriteClock::STEP << (3 * tier), first: (at << (tier + 1)) | ((1 << tier) - 1) }
     }
 
+    /// The microseconds that a number of records take of it, at most, where none is dated after the clock.
+    pub fn span(self, records: i64) -> i64 {
+        self.step.saturating_mul(records.saturating_add(1))
+    }
+
     /// Its first timestamp at a time or after it.
     fn at_or_after(self, micros: i64) -> i64 {
         micros + ((self.first - micros) & (self.step - 1))

@@ -3,9 +3,10 @@
 //! Guarantee: nothing moves before [`Running::replay`] is called with a plan that was looked at; the journal has the act on the disk before Kafka
 //! hears of it, and a crash between the two leaves all as it was. What is read again is written with later timestamps than all that was written from
 //! the topic before, and than the time of day of the replay: so it wins over what stands in the table, over rows that were deleted by hand (they come
-//! back) and changed by hand, and the newest record of a key in its partition wins in the end. Not guaranteed: that rows do not look older for as
-//! long as the replay takes; that of a key whose records are in several partitions (it moved when partitions were added, or has no key in the
-//! topic) the newest wins, for the order between partitions is not kept; and a write by hand whose clock is ahead of this machine's stays.
+//! back) and changed by hand, and the newest record of a key in its partition wins in the end. Of a key that moved to a partition with a higher number, as all
+//! do that move when the number of partitions is multiplied, that of the higher one wins. Not guaranteed: that rows do not look older for as
+//! long as the replay takes; that of a key whose records are in several partitions otherwise (it moved to one with a lower number, or has no key in the
+//! topic) the newest wins; and a write by hand whose clock is ahead of this machine's stays.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +20,7 @@ use serde::Serialize;
 
 use super::running::Running;
 use crate::broker::{self, Access, BrokerError, Committed};
-use crate::consumer::{clock_of_replay, is_of_topic, largest_clock, metadata_of};
+use crate::consumer::{clock_of_replay, clocks_of_replay, is_of_topic, largest_clock, metadata_of};
 use crate::journal::JournalError;
 
 /// What a replay comes to, for the person who is about to do it.
@@ -144,8 +145,10 @@ impl Running {
         let group = self.group().ok_or(ReplayError::NoConsumer)?;
         let id = broker::topic_id(self.access(), self.topic()).await?;
         let largest = moves.iter().map(|a| a.largest).max().unwrap_or(0);
-        let clock = clock_of_replay(largest, now);
-        let moving = || moves.iter().filter_map(|a| a.to.map(|to| (a.partition, Place { offset: to, clock, lineage })));
+        let again = moves.iter().filter_map(|a| a.to.map(|to| (a.partition, a.end - to))).collect();
+        let clocks = clocks_of_replay(clock_of_replay(largest, now), &again);
+        let place = |a: &Move, offset| (a.partition, Place { offset, clock: clocks[&a.partition], lineage });
+        let moving = || moves.iter().filter_map(|a| a.to.map(|to| place(a, to)));
         for Move { partition, lost, .. } in moves.iter().filter(|a| a.to.is_some()) {
             if let Some(range) = *lost {
                 self.ledger().saw(Event::RangeLost {

@@ -18,7 +18,7 @@ use super::world::{Ask, Env};
 use crate::consumer::forming::{Incoming, Limits};
 use crate::consumer::start::{Found, find};
 use crate::consumer::state::{Commit, Fate, MOST_IN_FLIGHT, Pace, State as Consumer};
-use crate::consumer::{clock_of_replay, largest_clock, metadata_of};
+use crate::consumer::{clock_of_replay, clocks_of_replay, largest_clock, metadata_of};
 use crate::ledger::Command;
 use crate::writer::state::Desk;
 
@@ -368,13 +368,15 @@ impl Process {
         }
         let largest = largest_clock(env.broker.metadata(), &live.ledger.places()).max(live.consumer.latest_clock());
         let clock = if env.has(Fault::ReplayWithoutWallClock) { largest } else { clock_of_replay(largest, env.wall().into()) };
+        let again = all.iter().map(|&partition| (partition, env.broker.log(partition).end())).collect();
+        let clocks = clocks_of_replay(clock, &again);
         let (lineage, mut from, mut to) = (env.rng.random(), Offsets::default(), Places::default());
         for &partition in &all {
             let (begin, written) = (env.broker.log(partition).begin(), live.consumer.written(partition).map_or(0, |place| place.offset));
             if begin < written {
                 let offset = if to_begin { begin } else { env.rng.random_range(begin..written) };
                 from.0.insert(partition, written);
-                to.0.insert(partition, Place { offset, clock, lineage });
+                to.0.insert(partition, Place { offset, clock: clocks[&partition], lineage });
             }
         }
         if to.0.is_empty() {

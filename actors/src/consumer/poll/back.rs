@@ -5,15 +5,16 @@
 //! begins where the group says, as after a crash: there is no other way into a partition. Refused, it reads on as if nobody had asked. What is read
 //! again is written with later timestamps than all that was written from the topic, and than what was deleted or changed by hand until then.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
 use forebay_schemas::event::{Event, Offsets, Place, Places};
 use forebay_schemas::offset::Partition;
 
-use super::super::clock_of_replay;
 use super::super::set_back::{NotSetBack, Question, SetBack};
 use super::super::state::Commit;
+use super::super::{clock_of_replay, clocks_of_replay};
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop, STEP};
 use crate::failpoint::point;
@@ -48,9 +49,13 @@ impl Loop<'_> {
         if self.state.flies_of(&partitions) || !self.state.unconfirmed(&partitions).is_empty() {
             return Ok(Err(NotSetBack::InFlight));
         }
+        let mut again = BTreeMap::new();
         for (&partition, &offset) in to {
             match self.client.ends(partition) {
                 Ok((begin, _)) if begin > offset => return Ok(Err(NotSetBack::Removed { partition, begin })),
+                Ok((_, end)) if self.state.written(partition).is_some_and(|before| offset < before.offset) => {
+                    again.insert(partition, end - offset);
+                }
                 Ok(_) => {}
                 Err(error) => return Ok(Err(NotSetBack::Unanswered(error.to_string()))),
             }
@@ -59,13 +64,12 @@ impl Loop<'_> {
             Ok(largest) => largest.max(self.state.latest_clock()),
             Err(error) => return Ok(Err(NotSetBack::Unanswered(error.to_string()))),
         };
-        let (clock, lineage) = (clock_of_replay(largest, self.params.clock.wall()), rand::random());
+        let clocks = clocks_of_replay(clock_of_replay(largest, self.params.clock.wall()), &again);
+        let lineage = rand::random();
         let (mut from, mut places) = (Offsets::default(), Places::default());
-        for (&partition, &offset) in to {
-            if let Some(before) = self.state.written(partition).filter(|before| offset < before.offset) {
-                from.0.insert(partition, before.offset);
-                places.0.insert(partition, Place { offset, clock, lineage });
-            }
+        for (partition, clock) in clocks {
+            from.0.extend(self.state.written(partition).map(|before| (partition, before.offset)));
+            places.0.insert(partition, Place { offset: to[&partition], clock, lineage });
         }
         if places.0.is_empty() {
             return Ok(Ok(0));
