@@ -33,7 +33,7 @@ fn main() {
         if n % 1_000 == 0 {
             let run = ledger.request(&format!("run-{n}"), 1, RunSpec::default()).unwrap().id();
             ledger.submit(Command::Start { run }).unwrap();
-            ledger.submit(Command::AllProduced { run }).unwrap();
+            ledger.submit(Command::AllProduced { run, stop: None }).unwrap();
         }
     }
     let live = ledger.state();

@@ -117,7 +117,10 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
     if args.until_idle || talk.json() {
         say_summary(talk, &summary);
     }
-    Ok(())
+    match summary.stop.filter(|stop| args.until_idle && !stop.complete) {
+        Some(stop) => Err(End::cut_short(&stop)),
+        None => Ok(()),
+    }
 }
 
 /// The end of a wait for an idleness that does not come.
@@ -253,11 +256,13 @@ pub(crate) fn say_summary(talk: &Talk, summary: &Summary) {
         talk.data(&serde_json::to_string(summary).expect("a summary is JSON"));
         return;
     }
-    let Summary { fetched, produced, consumed, written, rejected, restarts, latency_ms, held_back } = summary;
+    let Summary { fetched, produced, consumed, written, rejected, restarts, latency_ms, held_back, stop } = summary;
     talk.say(&format!(
         "fetched {fetched}, produced {produced}, consumed {consumed}, written {written}, rejected {rejected}, restarts {restarts}; \
-         produced to written p50 {:.1} ms, p99 {:.1} ms",
-        latency_ms.p50, latency_ms.p99
+         produced to written p50 {:.1} ms, p99 {:.1} ms{}",
+        latency_ms.p50,
+        latency_ms.p99,
+        stop.as_ref().map(|stop| format!("; stopped: {}", stop.reason.word())).unwrap_or_default()
     ));
     for held in held_back {
         talk.say(&format!("{held}; they are not read before it ends"));

@@ -19,7 +19,7 @@ Examples:
   forebay trigger --key daily-2026-11-24 --wait    the same key is the same run: safe to repeat
   forebay trigger --param results=500              with another query parameter of the API's address
   forebay trigger --param day=2026-01-01 --read again   all of that day once more, from its first page on
-  forebay trigger --wait --timeout 5m --json       for scripts; 1 failed, 4 cancelled, 5 still running")]
+  forebay trigger --wait --timeout 5m --json       for scripts; 1 failed, 4 cancelled, 5 still running, 7 cut short")]
 pub(crate) struct Args {
     /// The run's key; the same key and attempt is the same run for ever. Default: a fresh one
     #[arg(long)]
@@ -91,6 +91,7 @@ pub(crate) fn trigger(global: &Global, talk: &Talk, args: &Args) -> Result<(), E
             state if args.wait && !state.is_terminal() => {
                 Err(End::timed_out(format!("the run is {state:?} still"), "it goes on; ask again with the same --key"))
             }
+            RunState::Succeeded => run.cut_short().map_or(Ok(()), |stop| Err(End::cut_short(stop))),
             _ => Ok(()),
         }
     })
@@ -117,8 +118,9 @@ async fn wait(client: &ApiClient, talk: &Talk, mut run: Run, timeout: Duration) 
 pub(crate) fn line(run: &Run) -> String {
     let counts = run.counts;
     let state = format!("{:?}", run.state).to_lowercase();
+    let stop = run.stop.as_ref().map(|stop| format!("; stopped: {stop}")).unwrap_or_default();
     format!(
-        "run {} {state}: {} fetched, {} produced, {} rejected (key {})",
+        "run {} {state}: {} fetched, {} produced, {} rejected (key {}){stop}",
         run.id, counts.fetched, counts.produced, counts.rejected, run.key
     )
 }

@@ -68,6 +68,63 @@ pub struct RunError {
     pub retryable: bool,
 }
 
+/// Why a fetch asked for no further page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The last page names no next cursor, or the pipeline file names no place of one.
+    NoNext,
+    /// The last page says by `cursor.has_more` that it is the last.
+    HasMoreFalse,
+    /// `cursor.max_empty_pages` pages in a row had no records, and the last of them names a further one.
+    EmptyPage,
+    /// `max_pages` pages are read, and the last of them names a further one.
+    MaxPages,
+    /// The last page names the cursor it was asked with as the next one.
+    SameCursor,
+    /// The last page names a cursor as the next one that an earlier page was asked with.
+    CursorCycle,
+}
+
+impl StopReason {
+    /// The word for it, as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoNext => "no_next",
+            Self::HasMoreFalse => "has_more_false",
+            Self::EmptyPage => "empty_page",
+            Self::MaxPages => "max_pages",
+            Self::SameCursor => "same_cursor",
+            Self::CursorCycle => "cursor_cycle",
+        }
+    }
+}
+
+/// How a fetch ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Stop {
+    /// Why no further page was asked for.
+    pub reason: StopReason,
+    /// Whether the source has no more to give, as far as it says. False: the fetch was cut short, and `detail` says what is left and what to do.
+    pub complete: bool,
+    /// What the source's next page is asked with, where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// What is to be known of the end; empty when that is nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// The reason, and what is to be known of it.
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", if self.complete { "" } else { "cut short, " }, self.reason.word())?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
+}
+
 /// What a client asks of a run, beside its key. The same key and attempt with another one is a mistake, and refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -112,6 +169,9 @@ pub struct Run {
     pub kept: RunCounts,
     /// What it produced, a range a partition.
     pub ranges: Ranges,
+    /// Why it asked for no further page, and whether it was cut short; absent until all of it is in the topic, and where it failed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
     /// Whether it reads again what was read before; the cursor of its read stays where it is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
@@ -168,6 +228,13 @@ pub struct RunRequest {
     /// See [`RunSpec`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<ReadMode>,
+}
+
+impl Run {
+    /// How its fetch was cut short, if it was: the source has more than was read.
+    pub fn cut_short(&self) -> Option<&Stop> {
+        self.stop.as_ref().filter(|stop| !stop.complete)
+    }
 }
 
 /// What of a run is out of its bounds.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::Desired;
 use crate::offset::{Offset, Partition, Ranges};
-use crate::run::Run;
+use crate::run::{Run, Stop};
 use crate::summary::Latency;
 
 /// A whole pipeline at one moment.
@@ -172,6 +172,9 @@ pub struct SourceView {
     /// The last of them that moved, newest first; all of them: `GET /v1/cursors`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cursors: Vec<CursorView>,
+    /// How the last fetch ended, of a run or of the schedule; absent before one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
 }
 
 /// Where a read of the source is.

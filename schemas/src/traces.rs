@@ -266,6 +266,7 @@ mod tests {
             counts: RunCounts { pages: 1, fetched: 7, produced: 7, rejected: 0 },
             kept: RunCounts::default(),
             ranges: Ranges::default(),
+            stop: None,
             again: false,
             began: None,
             position: None,

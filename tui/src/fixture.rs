@@ -180,7 +180,7 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
         });
         say(Event::OffsetsCommitted { offsets: [(partition, offsets[p])].into_iter().collect() });
         if round % 3 == 2 {
-            say(Event::RunProduced { run });
+            say(Event::RunProduced { run, stop: None });
             say(Event::RunSucceeded { run });
         }
         if round % 7 == 6 {
@@ -245,7 +245,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             cursor: None,
             moves: None
         }),
-        run().prop_map(|run| Event::RunProduced { run }),
+        run().prop_map(|run| Event::RunProduced { run, stop: None }),
         run().prop_map(|run| Event::RunSucceeded { run }),
         (run(), text())
             .prop_map(|(run, message)| Event::RunFailed { run, error: RunError { stage: "fetch".to_owned(), message, retryable: true } }),
@@ -301,6 +301,7 @@ fn run(n: u128, key: &str, state: RunState, requested_at: &str) -> Run {
         counts: RunCounts { pages: 50, fetched: 5_000, produced: 5_000, rejected: 0 },
         kept: RunCounts::default(),
         ranges: Ranges::default(),
+        stop: None,
         again: false,
         began: None,
         position: None,

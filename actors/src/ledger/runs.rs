@@ -221,9 +221,9 @@ impl Runs {
                 self.running_or_scheduled(run)?;
                 vec![Event::PageFetched { run, records, cursor }]
             }
-            Command::AllProduced { run } => {
+            Command::AllProduced { run, stop } => {
                 self.running(run)?;
-                vec![Event::RunProduced { run }]
+                vec![Event::RunProduced { run, stop }]
             }
             Command::Fail { run, error } => {
                 self.unended(run)?;
@@ -307,7 +307,10 @@ impl Runs {
                     run.position = Some(Position::of(Some(cursor)));
                 }
             }
-            Event::RunProduced { .. } => run.state = RunState::Draining,
+            Event::RunProduced { stop, .. } => {
+                run.state = RunState::Draining;
+                run.stop.clone_from(stop);
+            }
             Event::RunSucceeded { .. } => run.state = RunState::Succeeded,
             Event::RunFailed { error, .. } => {
                 run.state = RunState::Failed;
@@ -355,6 +358,7 @@ impl Runs {
             counts: RunCounts::default(),
             kept: RunCounts::default(),
             ranges: Ranges::default(),
+            stop: None,
             again: from.is_some(),
             began,
             position: from,
@@ -388,7 +392,7 @@ impl Runs {
 
 /// Whether all that there was to read has been read, and is in the table.
 fn is_whole(run: &Run) -> bool {
-    run.state == RunState::Succeeded
+    run.state == RunState::Succeeded && run.cut_short().is_none()
 }
 
 fn unwritten(run: &Run, why: &str) -> Event {
@@ -448,7 +452,7 @@ mod tests {
         submit(runs, Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
         submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked: Position::Begin, cursor: None })
             .unwrap();
-        submit(runs, Command::AllProduced { run }).unwrap();
+        submit(runs, Command::AllProduced { run, stop: None }).unwrap();
     }
 
     /// A page of run 1, fetched and produced.
@@ -520,9 +524,24 @@ mod tests {
         let mut runs = Runs::default();
         request(&mut runs, "k", 1, 1);
         submit(&mut runs, Command::Start { run: id(1) }).unwrap();
-        submit(&mut runs, Command::AllProduced { run: id(1) }).unwrap();
+        submit(&mut runs, Command::AllProduced { run: id(1), stop: None }).unwrap();
         written(&mut runs, 0, 0);
         assert_eq!(runs.get(id(1)).unwrap().state, RunState::Succeeded);
+    }
+
+    #[test]
+    fn a_run_keeps_why_it_asked_for_no_further_page_and_whether_it_was_cut_short() {
+        use forebay_schemas::run::{Stop, StopReason};
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+        let stop = Stop { reason: StopReason::MaxPages, complete: false, cursor: Some("7".into()), detail: "more".into() };
+        submit(&mut runs, Command::AllProduced { run: id(1), stop: Some(stop.clone()) }).unwrap();
+        written(&mut runs, 0, 0);
+        let run = runs.get(id(1)).unwrap();
+        assert_eq!((run.state, run.cut_short()), (RunState::Succeeded, Some(&stop)), "what it read is readable, and it was not all");
+        let again: Runs = serde_json::from_str(&serde_json::to_string(&runs).unwrap()).unwrap();
+        assert_eq!(again, runs);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::event::{Event, Origin, Place, Places, Recorded, Starts};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::read::{Position, Read};
-use forebay_schemas::run::{Cancelled, RunError};
+use forebay_schemas::run::{Cancelled, RunError, Stop};
 use forebay_schemas::topic::TopicId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -37,8 +37,8 @@ pub enum Command {
     PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64, asked: Position, cursor: Option<String> },
     /// Somebody sets the cursor of a read.
     SetCursor { read: Read, to: Position, by: String, reason: String },
-    /// Every page of it is produced.
-    AllProduced { run: Uuid },
+    /// Every page of it is produced, and why no further one was asked for.
+    AllProduced { run: Uuid, stop: Option<Stop> },
     /// It can't go on.
     Fail { run: Uuid, error: RunError },
     /// Somebody calls it off.

@@ -63,7 +63,7 @@ fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
     ledger.submit(Command::Start { run }).unwrap();
     ledger.submit(Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
     ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked: Position::Begin, cursor: None }).unwrap();
-    ledger.submit(Command::AllProduced { run }).unwrap();
+    ledger.submit(Command::AllProduced { run, stop: None }).unwrap();
     run
 }
 
@@ -404,7 +404,7 @@ fn happen(ledger: &Ledger, happening: &Happening) {
                     let (asked, cursor) = (ledger.begins(run), (n > 2).then(|| format!("cursor{n}")));
                     Command::PageProduced { run, ranges, produced: 3, rejected: 1, asked, cursor }
                 }
-                3 => Command::AllProduced { run },
+                3 => Command::AllProduced { run, stop: None },
                 4 => Command::Fail {
                     run,
                     error: forebay_schemas::run::RunError { stage: "fetch".into(), message: "no".into(), retryable: true },

@@ -553,6 +553,7 @@ impl Running {
             restarts: totals.restarts,
             latency_ms: self.telemetry.latency(),
             held_back: Vec::new(),
+            stop: self.fetches.borrow().stop.clone(),
         }
     }
 
@@ -587,7 +588,7 @@ impl Running {
         let mut fetches = self.fetches.clone();
         let ended = fetches.wait_for(|fetches| fetches.done > 0 || fetches.failed.is_some()).await;
         match ended.as_deref() {
-            Ok(Fetches { done: 0, failed: Some(error) }) => Err(error.clone()),
+            Ok(Fetches { done: 0, failed: Some(error), .. }) => Err(error.clone()),
             _ => Ok(()),
         }
     }

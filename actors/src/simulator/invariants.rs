@@ -123,7 +123,7 @@ pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event
                 format!("the cursor of read {moves:?} goes from page {before} back to {to} by run {run}")
             })
         }
-        Event::RunProduced { run } => {
+        Event::RunProduced { run, .. } => {
             let missing = env.truth.unacknowledged[who];
             holds(Invariant::RunsAreHonest, missing == 0, || {
                 format!("run {run} is said to be in the topic, and {missing} records of it are not")

@@ -22,6 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::run::Stop;
 use forebay_schemas::snapshot::{AlertView, BatchView, DiskView, PartitionView, SourceView, StageView, StoreView, Totals};
 use forebay_schemas::summary::Latency;
 
@@ -312,6 +313,11 @@ impl Telemetry {
     pub fn throttled(&self, wait: Duration) {
         let now = self.now();
         self.source(|source| source.throttled(now, wait));
+    }
+
+    /// A fetch ended, and how.
+    pub fn stopped(&self, stop: &Stop) {
+        self.source(|source| source.stopped(stop));
     }
 
     fn source(&self, change: impl FnOnce(&mut Source)) {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::api::DesiredState;
 use crate::offset::{ByPartition, Offset, Partition, Range, Ranges};
 use crate::read::{Position, Read};
-use crate::run::{Cancelled, RunError, RunSpec};
+use crate::run::{Cancelled, RunError, RunSpec, Stop};
 use crate::topic::TopicId;
 
 /// What happened.
@@ -77,8 +77,12 @@ pub enum Event {
     CursorSet { read: Read, from: Position, to: Position, by: String, reason: String },
     /// The cursor of a read is not kept any more, since too many moved after it: the next fetch of the read begins at its begin.
     CursorForgotten { read: Read, cursor: String },
-    /// All of the run is in the topic.
-    RunProduced { run: Uuid },
+    /// All of the run is in the topic, and why no further page was asked for; version 1 did not say that.
+    RunProduced {
+        run: Uuid,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop: Option<Stop>,
+    },
     /// All of it is readable in the table, or a dead letter.
     RunSucceeded { run: Uuid },
     /// It ended without success.
@@ -197,7 +201,7 @@ impl Event {
             | Self::RunStarted { run, .. }
             | Self::PageFetched { run, .. }
             | Self::PageProduced { run, .. }
-            | Self::RunProduced { run }
+            | Self::RunProduced { run, .. }
             | Self::RunSucceeded { run }
             | Self::RunFailed { run, .. }
             | Self::RunCancelled { run, .. } => Some(*run),
@@ -293,7 +297,7 @@ impl Event {
 fn version_of(kind: &str) -> u32 {
     match kind {
         "RunRequested" | "PageProduced" => 3,
-        "PipelineStarted" | "RunStarted" | "RunCancelled" | "PageFetched" | "BatchWritten" | "PartitionsAssigned" => 2,
+        "PipelineStarted" | "RunStarted" | "RunProduced" | "RunCancelled" | "PageFetched" | "BatchWritten" | "PartitionsAssigned" => 2,
         _ => 1,
     }
 }

@@ -24,6 +24,8 @@ pub(super) fn newest(kind: &str, mut version: u32, mut event: Value) -> Value {
                     data["moves"] = json!("");
                 }
             }
+            // Version 2 says why no further page was asked for; version 1 did not know.
+            ("RunProduced", 1) => {}
             // Version 2 says who, and why.
             ("RunCancelled", 1) => (data["by"], data["reason"]) = (json!("operator"), json!("")),
             // Version 2 says which written ends moved.

@@ -189,6 +189,15 @@ pub const RULES: &[Rule] = &[
         judge: Some(source_fails),
     },
     Rule {
+        name: "ForebayFetchCutShort",
+        severity: Severity::Warning,
+        hold: Duration::ZERO,
+        expr: || "min by (pipeline, reason) (forebay_fetch_complete) == 0".to_owned(),
+        summary: "The last fetch of {{ $labels.pipeline }} was cut short: {{ $labels.reason }}",
+        remedy: "forebay status and the run say what is left; raise max_pages, or mend [fetcher] cursor. A cursor_cycle is the API's.",
+        judge: Some(fetch_cut_short),
+    },
+    Rule {
         name: "ForebayBudgetExhausted",
         severity: Severity::Warning,
         hold: Duration::from_secs(300),
@@ -441,6 +450,11 @@ fn source_fails(past: &Past, now: &Snapshot) -> Vec<(String, String)> {
     whole(answers > 0 && failures as f64 / answers as f64 > FAILING_SHARE, || {
         format!("{failures} of the last {answers} answers of the API were failures")
     })
+}
+
+fn fetch_cut_short(_: &Past, now: &Snapshot) -> Vec<(String, String)> {
+    let stop = now.source.as_ref().and_then(|source| source.stop.as_ref()).filter(|stop| !stop.complete);
+    stop.map(|stop| (stop.reason.word().to_owned(), format!("the last fetch was {stop}"))).into_iter().collect()
 }
 
 fn budget_exhausted(past: &Past, now: &Snapshot) -> Vec<(String, String)> {

@@ -106,7 +106,8 @@ pub struct FetcherTable {
     pub records: String,
     /// Where the API says how to ask for the page after this one; absent: a fetch is one page.
     pub cursor: Option<CursorTable>,
-    /// Pages in one fetch, at most; 1 to 100,000. What is left waits for the next fetch. Default 100.
+    /// Pages in one fetch, at most; 1 to 100,000. What is left waits for the next fetch, and the fetch says that it was cut short. Default
+    /// 100,000.
     #[serde(default = "default_max_pages")]
     pub max_pages: u32,
     /// The fixed time from one scheduled fetch to the next; absent: only when triggered.
@@ -129,12 +130,19 @@ pub struct FetcherTable {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CursorTable {
-    /// JSON pointer (RFC 6901) to the next page's cursor in the answer: a string or a number; null, empty or absent on the last page.
+    /// JSON pointer (RFC 6901) to the next page's cursor in the answer: a string or a number; null, false, empty or absent on the last page.
+    /// A cursor that is an address on the same host is asked as it is.
     pub next: String,
     /// The query parameter that a cursor is sent in.
     pub param: String,
     /// The cursor of the very first page; absent: that page is asked for with the url as it is.
     pub start: Option<String>,
+    /// JSON pointer (RFC 6901) to what says whether there is a further page: false ends a fetch whatever `next` leads to. Absent: the next
+    /// cursor alone says it.
+    pub has_more: Option<String>,
+    /// Pages without records that are followed in a row, at most; 0 to 10,000. 0: such a page is the end. Default 10.
+    #[serde(default = "default_max_empty_pages")]
+    pub max_empty_pages: u32,
 }
 
 /// `[producer]`: into the topic.
@@ -389,7 +397,11 @@ fn default_replication() -> i32 {
     1
 }
 fn default_max_pages() -> u32 {
-    100
+    100_000
+}
+
+fn default_max_empty_pages() -> u32 {
+    10
 }
 fn default_fetch_timeout() -> Span {
     Span(Duration::from_secs(30))

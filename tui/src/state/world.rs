@@ -260,6 +260,7 @@ impl World {
                 counts: RunCounts::default(),
                 kept: RunCounts::default(),
                 ranges: forebay_schemas::offset::Ranges::default(),
+                stop: None,
                 again: false,
                 began: None,
                 position: None,
@@ -312,7 +313,11 @@ impl World {
                     self.place(partition, |place| place.produced = place.produced.max(range.to));
                 }
             }
-            Event::RunProduced { .. } => self.the_run(id, at).state = RunState::Draining,
+            Event::RunProduced { stop, .. } => {
+                let run = self.the_run(id, at);
+                run.state = RunState::Draining;
+                run.stop.clone_from(stop);
+            }
             Event::RunSucceeded { .. } => ends(self.the_run(id, at), RunState::Succeeded),
             Event::RunFailed { error, .. } => {
                 let run = self.the_run(id, at);
