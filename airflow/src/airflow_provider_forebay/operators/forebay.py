@@ -42,8 +42,8 @@ class ForebayRunOperator(BaseOperator):
     """
     Ask a Forebay pipeline for a run, and stay until its records are readable in the table.
 
-    The return value (XCom) is a dict: `run_id`, `run_url`, `key`, `attempt`, `reattached`, `state`, `counts`, `offsets` (`{partition: [from, to]}`),
-    `requested_at`, `ended_at`, `seconds`. `run_id` and `run_url` are XComs of their own as soon as the run is asked for. Each asset in `outlets`
+    The return value (XCom) is a dict: `run_id`, `run_url`, `key`, `attempt`, `reattached`, `state`, `stop` (why the run asked for no further page,
+    and whether it was cut short), `counts`, `offsets` (`{partition: [from, to]}`), `requested_at`, `ended_at`, `seconds`. `run_id` and `run_url` are XComs of their own as soon as the run is asked for. Each asset in `outlets`
     gets an event with the same dict as its extra.
 
     :param pipeline: the pipeline's name. (templated)
@@ -62,6 +62,8 @@ class ForebayRunOperator(BaseOperator):
     :param lease: Forebay cancels the run by itself when no one has asked for it for so long, 10 s to a day; None: never. Longer than the way
         from a dead worker to the task's next try, else that try starts over.
     :param cancel_on_kill: cancel the run when the task is killed: marked as failed or as success, or cleared.
+    :param accept_cut_short: take a run that was cut short (by `max_pages`, say) for a success. Without, the task fails, and its next try goes on
+        where the run ended.
     """
 
     template_fields: Sequence[str] = ("pipeline", "fetch_params", "read", "labels", "run_key", "forebay_conn_id")
@@ -85,6 +87,7 @@ class ForebayRunOperator(BaseOperator):
         outage: timedelta = timedelta(minutes=5),
         lease: timedelta | None = timedelta(minutes=15),
         cancel_on_kill: bool = True,
+        accept_cut_short: bool = False,
         **kwargs: Any,
     ) -> None:
         """Take what the task is to do; nothing is asked yet."""
@@ -104,6 +107,7 @@ class ForebayRunOperator(BaseOperator):
         self.outage = outage
         self.lease = lease
         self.cancel_on_kill = cancel_on_kill
+        self.accept_cut_short = accept_cut_short
         self._hook: ForebayHook | None = None
         self._run_id: str | None = None
         self._killed = False
@@ -214,7 +218,7 @@ class ForebayRunOperator(BaseOperator):
         if superseded(run, attempt) and not self._killed:
             self.log.info("run %s was called off with try %s of the task; this is try %s", run["id"], run["attempt"], attempt)
             run = self._wait(self._ask(context), deadline)
-        conclude(run, retry_cancelled=self._killed)
+        conclude(run, retry_cancelled=self._killed, accept_cut_short=self.accept_cut_short)
         result = summary(run, self.hook.endpoint.run_url(run["id"]), attempt)
         for outlet in self.outlets or ():
             if isinstance(outlet, Asset):
