@@ -114,18 +114,18 @@ impl Trail {
                 String::new()
             } else {
                 format!(
-                    "{} pages in a row had no records, and the last of them names a further one; what is after it is not read: the next fetch \
+                    "{} in a row had no records, and the last of them names a further one; what is after it is not read: the next fetch \
                      goes on there; raise fetcher.cursor.max_empty_pages, or set it to 0 where an empty page is the end",
-                    self.empty
+                    pages(self.empty)
                 )
             };
             return Turn::Stop(stop(StopReason::EmptyPage, complete, &next, detail), Some(next));
         }
         if self.pages >= limits.max_pages {
             let detail = format!(
-                "{} pages were read, the most that fetcher.max_pages allows, and the last of them names a further one; how many are left is not \
+                "{} read, the most that fetcher.max_pages allows, and the last of them names a further one; how many are left is not \
                  known: the next fetch goes on there; raise fetcher.max_pages to read more in one",
-                self.pages
+                if self.pages == 1 { "1 page was".to_owned() } else { format!("{} were", pages(self.pages)) }
             );
             return Turn::Stop(stop(StopReason::MaxPages, false, &next, detail), Some(next));
         }
@@ -161,6 +161,10 @@ fn no_next(said: &Said) -> Stop {
         _ => (true, String::new()),
     };
     Stop { reason: StopReason::NoNext, complete, cursor: None, detail }
+}
+
+fn pages(count: u32) -> String {
+    format!("{count} page{}", if count == 1 { "" } else { "s" })
 }
 
 fn ignored_cursor(cursor: &str) -> String {
