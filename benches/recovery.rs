@@ -77,5 +77,6 @@ fn event(n: i64) -> Event {
         transform_micros: 400,
         write_micros: 3_200,
         written: [(partition, place)].into_iter().collect(),
+        runs: Vec::new(),
     }
 }

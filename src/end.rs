@@ -53,6 +53,11 @@ impl End {
         Self::new(5, message, help)
     }
 
+    /// All went its way, and more records were rejected than may be.
+    pub(crate) fn rejected(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(6, message, help)
+    }
+
     /// It was done, and the source has more than was read.
     pub(crate) fn cut_short(stop: &Stop) -> Self {
         let goes_on = matches!(stop.reason, StopReason::MaxPages | StopReason::EmptyPage);

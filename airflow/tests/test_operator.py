@@ -261,6 +261,13 @@ def test_without_waiting_the_task_ends_and_holds_no_lease(forebay: FakeForebay) 
     assert "lease_seconds" not in forebay.asked("PUT", "/runs/")[0]
 
 
+def test_how_many_records_may_be_rejected_is_the_run_s_to_say(forebay: FakeForebay) -> None:
+    asked = [("5%", "5%"), (10, 10), ("10", 10), (0, 0), (None, None), ("", None)]
+    for given, _ in asked:
+        operator(wait=False, max_rejected=given).execute(Task().context())
+    assert [body.get("max_rejected") for body in forebay.asked("PUT", "/runs/")] == [wanted for _, wanted in asked]
+
+
 def test_bad_arguments_are_refused(forebay: FakeForebay) -> None:
     with pytest.raises(ValueError, match="10 seconds to a day"):
         operator(lease=timedelta(seconds=9))

@@ -16,13 +16,12 @@ use uuid::Uuid;
 
 use super::client::Client;
 use super::error::FetchError;
-use super::page::{self, PageError, Ways};
+use super::page::{self, Extracted, PageError, Ways};
 use super::paging::{Limits, Next, Said};
-use super::pointer::Pointer;
 use super::state::{Effect, Failure, Report, Schedule, State};
 use crate::failpoint::{point, point_async};
 use crate::kernel::{Actor, Budget, Credit, Cx, Exit, Handover, Lease, Mailbox, SharedClock};
-use crate::message::{Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
+use crate::message::{BadRecord, Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
 use crate::telemetry::{Stage, Telemetry};
 
 /// Between two tries to hand a page to a producer that is being restarted.
@@ -120,9 +119,16 @@ struct Asks {
     clock: SharedClock,
 }
 
+/// The records of a page, and which of them are no JSON.
+#[derive(Clone)]
+struct Found {
+    records: Vec<Bytes>,
+    bad: Vec<BadRecord>,
+}
+
 /// A page, and the budget it holds.
 struct Fetched {
-    records: Vec<Bytes>,
+    found: Found,
     said: Said,
     /// From asking for it until its records were found.
     took: Duration,
@@ -204,9 +210,9 @@ impl Fetcher {
         let (now, fresh) = (self.to.clock.now(), Uuid::now_v7());
         cx.progress().tick();
         match fetched {
-            Ok(Fetched { records, said, took, credit }) => {
+            Ok(Fetched { found, said, took, credit }) => {
                 point("fetcher::after_fetch");
-                let count = records.len() as u64;
+                let count = found.records.len() as u64;
                 self.to.telemetry.pages.add(1);
                 self.to.telemetry.fetched.add(count);
                 self.to.telemetry.answered("2xx");
@@ -214,7 +220,7 @@ impl Fetcher {
                 let (produce, effects) = self.state.fetched(count, now, fresh, said);
                 self.act(effects, cx);
                 if produce {
-                    self.produce(run, records, credit, cx);
+                    self.produce(run, found, credit, cx);
                 }
             }
             Err(error) => {
@@ -232,9 +238,9 @@ impl Fetcher {
         }
     }
 
-    fn produce(&mut self, run: Uuid, records: Vec<Bytes>, credit: Credit, cx: &mut Cx<'_, Self>) {
+    fn produce(&mut self, run: Uuid, found: Found, credit: Credit, cx: &mut Cx<'_, Self>) {
         let (producer, budget, began) = (self.to.producer.clone(), self.to.budget.clone(), self.to.clock.now());
-        cx.offload(deliver(run, records, credit, producer, budget), move |actor, end, cx| {
+        cx.offload(deliver(run, found, credit, producer, budget), move |actor, end, cx| {
             let (now, fresh) = (actor.to.clock.now(), Uuid::now_v7());
             cx.progress().tick();
             let effects = match end {
@@ -291,12 +297,7 @@ impl Actor for Fetcher {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let table = self.table();
         let max_page_bytes = table.max_page_bytes.as_usize();
-        let cursor = table.cursor.as_ref();
-        let ways = Ways {
-            records: Pointer::parse(&table.records),
-            next: cursor.map(|cursor| Pointer::parse(&cursor.next)),
-            has_more: cursor.and_then(|cursor| cursor.has_more.as_deref()).map(Pointer::parse),
-        };
+        let ways = Ways::of(table);
         match Client::new(&self.pipeline, table) {
             Ok(client) => {
                 tracing::info!(api = client.api(), schedule = ?self.schedule, "fetcher is up");
@@ -367,15 +368,17 @@ impl Asks {
             let cause = if is_lines { PageError::LineDelimited } else { cause };
             FetchError::Page { api: self.client.api().to_owned(), cause, wait: answer.wait }
         };
-        let (records, mut said) = read.map_err(failed)?;
+        let (Extracted { records, bad, .. }, mut said) = read.map_err(failed)?;
+        let found = Found { records, bad };
         said.link = answer.link;
         if let Next::Cursor(next) = said.next {
             said.next = Next::Cursor(self.client.next(&answer, next)?);
         }
         drop(answer);
         let took = self.clock.now().saturating_duration_since(began);
-        // The records are slices of the body, so all of it stays.
-        let weight = bytes + records.len() * RECORD_OVERHEAD;
+        // The records are slices of the body, so all of it stays; bad ones are copies of a part of it.
+        let copies: usize = found.bad.iter().map(|bad| found.records[bad.at].len()).sum();
+        let weight = bytes + copies + found.records.len() * RECORD_OVERHEAD;
         if weight <= credit.bytes() {
             credit.shrink_to(weight);
         } else {
@@ -383,14 +386,14 @@ impl Asks {
             drop(credit);
             credit = self.budget.reserve(weight).await;
         }
-        Ok(Fetched { records, said, took, credit })
+        Ok(Fetched { found, said, took, credit })
     }
 }
 
 /// Hands a page to the producer until one incarnation of it sees the page through.
 async fn deliver(
     run: Uuid,
-    records: Vec<Bytes>,
+    found: Found,
     credit: Credit,
     producer: Handover<Mailbox<Lease<Page>>>,
     budget: Budget,
@@ -403,7 +406,8 @@ async fn deliver(
             None => budget.reserve(weight).await,
         };
         let (receipt, end) = Receipt::new();
-        let lease = Lease::new(Page { run, records: records.clone(), receipt }, held);
+        let Found { records, bad } = found.clone();
+        let lease = Lease::new(Page { run, records, bad, receipt }, held);
         if producer.get().post(lease).is_ok()
             && let Ok(end) = end.await
         {

@@ -29,6 +29,7 @@ pub(crate) mod pointer;
 #[cfg(test)]
 pub(crate) mod rig;
 mod sample;
+mod split;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,20 @@
-//! From the bytes of an answer to records, and to what it says of the next page. Guarantee: one pass for the records; the answer is JSON from its first byte to its last, and each record is a
-//! slice of it, byte for byte as the API sent it; no nesting overflows the stack. Not guaranteed: that a record is an object.
+//! From the bytes of an answer to records, and to what it says of the next page. Guarantee: one pass for the records; the answer is JSON from its
+//! first byte to its last, and each record is a slice of it, byte for byte as the API sent it; no nesting overflows the stack. Where it is not JSON, and
+//! only for records of it that are not, those are bad and the others are found as if the bad ones were not there: see [`split`]. Not guaranteed: that a
+//! record is an object.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bytes::Bytes;
+use forebay_schemas::pipeline::FetcherTable;
 use forebay_schemas::read::CURSOR_MOST;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::hints;
 use super::paging::{Next, Said};
 use super::pointer::{Leaf, Pointer, contents, kind};
-use crate::message::RECORD_OVERHEAD;
+use super::{hints, split};
+use crate::message::{BadRecord, RECORD_OVERHEAD};
 
 /// How much of an answer a message shows, to either side of the place.
 const EXCERPT: usize = 40;
@@ -120,29 +123,42 @@ pub(crate) struct Ways {
     pub has_more: Option<Pointer>,
 }
 
+impl Ways {
+    /// Where the answers to a pipeline's fetches have what is read of them.
+    pub(crate) fn of(table: &FetcherTable) -> Self {
+        let cursor = table.cursor.as_ref();
+        Self {
+            records: Pointer::parse(&table.records),
+            next: cursor.map(|cursor| Pointer::parse(&cursor.next)),
+            has_more: cursor.and_then(|cursor| cursor.has_more.as_deref()).map(Pointer::parse),
+        }
+    }
+}
+
 /// The records of an answer, and what it says beside them. An answer that is empty, or has null where the array is expected, is a page without
 /// records. The first page of a fetch is held to naming its next cursor where the pipeline file says.
 ///
 /// # Errors
 /// When it holds no page.
-pub(crate) fn read(body: &Bytes, ways: &Ways, is_first: bool, max_page_bytes: usize) -> Result<(Vec<Bytes>, Said), PageError> {
+pub(crate) fn read(body: &Bytes, ways: &Ways, is_first: bool, max_page_bytes: usize) -> Result<(Extracted, Said), PageError> {
     let json = body.strip_prefix(BOM).unwrap_or(body);
     let mut said = Said { next: if ways.next.is_some() { Next::Absent } else { Next::NotSought }, ..Said::default() };
     if json.trim_ascii().is_empty() {
-        return Ok((Vec::new(), said));
+        return Ok((Extracted::default(), said));
     }
-    let records = match extract(body, &ways.records, max_page_bytes) {
+    let found = match extract(body.clone(), &ways.records, max_page_bytes) {
         Err(error @ (PageError::NotFound { .. } | PageError::NotArray { .. })) => {
             let said = hints::error_of(json).or_else(|| hints::message_of(json));
             return Err(said.map_or(error, |said| PageError::Failure { said }));
         }
         other => other?,
     };
-    if records.is_empty()
+    if found.records.is_empty()
         && let Some(said) = hints::error_of(json)
     {
         return Err(PageError::Failure { said });
     }
+    let json = found.body.as_ref();
     if let Some(pointer) = &ways.next {
         said.next = next_cursor(json, pointer)?;
         if said.next == Next::Absent
@@ -156,9 +172,9 @@ pub(crate) fn read(body: &Bytes, ways: &Ways, is_first: bool, max_page_bytes: us
             None if matches!(said.next, Next::Cursor(_)) => None,
             None => hints::more_beside(pointer, json).map(|name| (name, true)),
         };
-        said.digest = digest(&records);
+        said.digest = digest(&found.records);
     }
-    Ok((records, said))
+    Ok((found, said))
 }
 
 /// A hash of the records, for telling a page from the one before it.
@@ -208,25 +224,55 @@ fn next_cursor(json: &[u8], pointer: &Pointer) -> Result<Next, PageError> {
     Ok(if cursor.trim().is_empty() { Next::Nothing } else { Next::Cursor(cursor) })
 }
 
+/// What an answer holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Extracted {
+    /// The records, byte for byte.
+    pub(crate) records: Vec<Bytes>,
+    /// Those of them that are no JSON, in order.
+    pub(crate) bad: Vec<BadRecord>,
+    /// The answer as JSON: as it came, but that each bad record is a 0. What else is to be found in the answer is to be looked for here.
+    pub(crate) body: Bytes,
+}
+
 /// The records of an answer, at most `max_page_bytes / RECORD_OVERHEAD` of them.
 ///
 /// # Errors
-/// When the answer isn't JSON, the pointer leads to no array in it, or the array is too long.
-pub(crate) fn extract(body: &Bytes, pointer: &Pointer, max_page_bytes: usize) -> Result<Vec<Bytes>, PageError> {
-    let body = if body.starts_with(BOM) { body.slice(BOM.len()..) } else { body.clone() };
+/// When the answer without its bad records isn't JSON, the pointer leads to no array in it, or the array is too long.
+pub(crate) fn extract(body: Bytes, pointer: &Pointer, max_page_bytes: usize) -> Result<Extracted, PageError> {
+    let body = if body.starts_with(BOM) { body.slice(BOM.len()..) } else { body };
     let most = (max_page_bytes / RECORD_OVERHEAD).max(1);
-    let mut leaf = Records { body: &body, most, found: Found::Nothing };
-    pointer.visit(&body, &mut leaf).map_err(|cause| not_json(&body, &cause))?;
+    match sound(&body, pointer, most) {
+        Ok(records) => Ok(Extracted { records, bad: Vec::new(), body }),
+        Err(error @ PageError::NotJson { .. }) => {
+            let split::Blanked { body, bad } = split::blank(body, pointer).ok_or(error)?;
+            let mut records = sound(&body, pointer, most)?;
+            let reasons = bad.into_iter().filter_map(|(at, bytes)| {
+                let reason = split::wrong(&bytes);
+                *records.get_mut(at)? = bytes;
+                Some(BadRecord { at, reason })
+            });
+            let bad = reasons.collect();
+            Ok(Extracted { records, bad, body })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The records of an answer that is JSON.
+fn sound(body: &Bytes, pointer: &Pointer, most: usize) -> Result<Vec<Bytes>, PageError> {
+    let mut leaf = Records { body, most, found: Found::Nothing };
+    pointer.visit(body, &mut leaf).map_err(|cause| not_json(body, &cause))?;
     match leaf.found {
         Found::Other("null") => Ok(Vec::new()),
-        Found::Nothing if pointer.meets_null(&body) => Ok(Vec::new()),
+        Found::Nothing if pointer.meets_null(body) => Ok(Vec::new()),
         Found::Records(records) if records.len() > most => Err(PageError::TooMany { most }),
         Found::Records(records) => Ok(records),
         Found::Other(kind) => {
-            let remedy = if kind == "an object" { one_object(&body, pointer) } else { String::new() };
+            let remedy = if kind == "an object" { one_object(body, pointer) } else { String::new() };
             Err(PageError::NotArray { pointer: pointer.to_string(), kind, remedy })
         }
-        Found::Nothing => Err(PageError::NotFound { pointer: pointer.to_string(), cause: pointer.explain(&body) }),
+        Found::Nothing => Err(PageError::NotFound { pointer: pointer.to_string(), cause: pointer.explain(body) }),
     }
 }
 
@@ -333,7 +379,8 @@ mod tests {
 
     fn page(pointer: &str, body: &str) -> Result<Vec<String>, PageError> {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let records = extract(&body, &Pointer::parse(pointer), 1 << 20)?;
+        let Extracted { records, bad, .. } = extract(body, &Pointer::parse(pointer), 1 << 20)?;
+        assert_eq!(bad, []);
         Ok(records.into_iter().map(|record| String::from_utf8(record.to_vec()).unwrap()).collect())
     }
 
@@ -348,13 +395,13 @@ mod tests {
     #[test]
     fn a_record_shares_the_bodys_buffer() {
         let body = Bytes::from_static(br#"[{"a":1}]"#);
-        let records = extract(&body, &Pointer::parse(""), 1 << 20).unwrap();
+        let records = extract(body.clone(), &Pointer::parse(""), 1 << 20).unwrap().records;
         assert_eq!(records[0].as_ptr(), body[1..].as_ptr());
     }
 
     #[test]
     fn an_answer_that_is_not_json_says_where() {
-        let error = page("/results", "{\"results\": [\n  {\"a\": 1},\n  oops\n]}").unwrap_err();
+        let error = page("/results", "{\"results\": [\n  {\"a\": 1}],\n  oops\n}").unwrap_err();
         let PageError::NotJson { line, column, ref excerpt, .. } = error else { panic!("{error}") };
         assert_eq!((line, column), (3, 3));
         assert!(excerpt.contains("oops"), "{excerpt}");
@@ -403,8 +450,8 @@ mod tests {
     #[test]
     fn a_page_of_more_records_than_its_weight_allows_is_refused() {
         let body = Bytes::from(format!("[{}1]", "1,".repeat(100)));
-        assert_eq!(extract(&body, &Pointer::parse(""), 100 * RECORD_OVERHEAD), Err(PageError::TooMany { most: 100 }));
-        assert_eq!(extract(&body, &Pointer::parse(""), 101 * RECORD_OVERHEAD).unwrap().len(), 101);
+        assert_eq!(extract(body.clone(), &Pointer::parse(""), 100 * RECORD_OVERHEAD), Err(PageError::TooMany { most: 100 }));
+        assert_eq!(extract(body, &Pointer::parse(""), 101 * RECORD_OVERHEAD).unwrap().records.len(), 101);
     }
 
     fn next(pointer: &str, body: &str) -> Result<Option<String>, PageError> {
@@ -475,7 +522,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = extract(&Bytes::from(bytes), &Pointer::parse("/a/0"), 1 << 20);
+            let _ = extract(Bytes::from(bytes), &Pointer::parse("/a/0"), 1 << 20);
         }
     }
 }

@@ -6,7 +6,7 @@ fn ways(next: Option<&str>, has_more: Option<&str>) -> Ways {
     Ways { records: Pointer::parse("/rows"), next: next.map(Pointer::parse), has_more: has_more.map(Pointer::parse) }
 }
 fn first(ways: &Ways, body: &str) -> Result<(usize, Said), PageError> {
-    read(&Bytes::copy_from_slice(body.as_bytes()), ways, true, 1 << 20).map(|(records, said)| (records.len(), said))
+    read(&Bytes::copy_from_slice(body.as_bytes()), ways, true, 1 << 20).map(|(found, said)| (found.records.len(), said))
 }
 fn cursor(text: &str) -> Next {
     Next::Cursor(text.to_owned())

@@ -2,6 +2,7 @@
 
 use forebay_schemas::offset::Ranges;
 use forebay_schemas::read::{Position, Read, ReadMode};
+use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{RunError, RunSpec, RunState};
 
 use super::tests::{begin, open, wait};
@@ -26,7 +27,15 @@ fn page(ledger: &Ledger, run: Uuid, cursor: Option<&str>) {
 
 fn page_at(ledger: &Ledger, run: Uuid, asked: Position, cursor: Option<&str>) -> Result<(), Rejection> {
     let cursor = cursor.map(str::to_owned);
-    ledger.submit(Command::PageProduced { run, ranges: Ranges::default(), produced: 0, rejected: 0, asked, cursor })
+    ledger.submit(Command::PageProduced {
+        run,
+        ranges: Ranges::default(),
+        produced: 0,
+        rejected: 0,
+        asked,
+        cursor,
+        rejects: Rejects::default(),
+    })
 }
 
 /// All of a run: pages up to the one that says these cursors, in the topic and in the table.

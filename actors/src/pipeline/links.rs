@@ -85,9 +85,9 @@ impl RunReports for Reports {
     }
 
     fn produced(&self, run: Uuid, page: &PageProduced, asked: &Position, cursor: Option<&str>) {
-        let PageProduced { ranges, produced, rejected } = page.clone();
+        let PageProduced { ranges, produced, rejected, rejects } = page.clone();
         let (asked, cursor) = (asked.clone(), cursor.map(str::to_owned));
-        self.submit(Command::PageProduced { run, ranges, produced, rejected, asked, cursor });
+        self.submit(Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects });
     }
 
     fn begins(&self, run: Uuid) -> Position {

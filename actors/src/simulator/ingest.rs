@@ -172,14 +172,14 @@ impl Process {
         let command = match report {
             Report::Started(run) => Command::Start { run },
             Report::Fetched(run, records, cursor) => Command::PageFetched { run, records, cursor },
-            Report::Produced(run, PageProduced { ranges, produced, rejected }, asked, cursor) => {
+            Report::Produced(run, PageProduced { ranges, produced, rejected, rejects }, asked, cursor) => {
                 let again = self.live().ledger.runs.get(run).is_some_and(|run| run.again);
                 let moves =
                     (again && cursor.is_some() && env.has(Fault::AgainMovesCursor)).then(|| read(read_of(&self.live().ledger, run)));
                 if moves.is_some() {
-                    return self.apply(who, env, vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves }]);
+                    return self.apply(who, env, vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves, rejects }]);
                 }
-                Command::PageProduced { run, ranges, produced, rejected, asked, cursor }
+                Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects }
             }
             Report::Finished(run, stop) => Command::AllProduced { run, stop },
             Report::Failed(run, error) => Command::Fail { run, error },
@@ -253,7 +253,9 @@ impl Process {
                 env.broker.append(partition, content, now, roll)
             };
             env.note(|| format!("  [{partition}] {offset} is {content:?}"));
-            page.acks.push((Destination::Topic, At { topic, partition, offset }, content.event));
+            let at = At { topic, partition, offset };
+            env.truth.of_runs.insert(at, page.run);
+            page.acks.push((Destination::Topic, at, content.event));
         }
         page.appended += more;
     }

@@ -1,9 +1,9 @@
 //! What must hold, by name. Checked where it can first be seen to fail: at a write, a commit, an event, after a step, or at the end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use forebay_schemas::event::{Event, Origin};
-use forebay_schemas::run::RunState;
+use forebay_schemas::run::{RunCounts, RunState};
 use uuid::Uuid;
 
 use super::api::{Content, READS};
@@ -39,7 +39,8 @@ pub(super) enum Invariant {
     MemoryIsBounded,
     /// The fold of the journal's events is the state of the ledger, by way of a snapshot too.
     FoldIsState,
-    /// Rows and dead letters in the events of a process are those that the store acknowledged to it.
+    /// Rows and dead letters in the events of a process are those that the store acknowledged to it; and no record of a run is counted twice by a
+    /// process, as long as nobody removes topics or offsets.
     MetricsReconcile,
     /// When all is well again nothing is left to do: no lag, no open run, and every run that was promised is known.
     Liveness,
@@ -90,6 +91,8 @@ pub(super) struct Truth {
     pub(super) seen: HashSet<u64>,
     /// The page that each run which reads again has come to, of each process.
     pub(super) reached: HashMap<(usize, Uuid), usize>,
+    /// The run that each record of the topic is of.
+    pub(super) of_runs: BTreeMap<At, Uuid>,
     /// How often events of each kind that the checks depend on were seen; a simulator that does nothing breaks nothing.
     pub(super) succeeded: u64,
 }
@@ -157,6 +160,21 @@ pub(super) fn metrics(live: &Live) -> Kept {
     })
 }
 
+/// [`Invariant::MetricsReconcile`], of runs.
+fn counts(env: &Env, live: &Live) -> Kept {
+    if env.weather.operator {
+        return Ok(());
+    }
+    for run in live.ledger.runs.recent(1_000) {
+        let RunCounts { written, filtered, rejected, refused, .. } = run.counts;
+        let (counted, in_topic) = (written + filtered + rejected - refused, env.truth.of_runs.values().filter(|&&of| of == run.id).count());
+        holds(Invariant::MetricsReconcile, counted <= in_topic as u64, || {
+            format!("run {} has {in_topic} records in the topic, and {counted} of it are counted", run.id)
+        })?;
+    }
+    Ok(())
+}
+
 /// [`Invariant::MemoryIsBounded`].
 pub(super) fn memory(env: &Env, live: &Live) -> Kept {
     let flights = live.consumer.in_flight();
@@ -172,6 +190,7 @@ pub(super) fn at_the_end(world: &World) -> Kept {
     for process in &world.processes {
         if let Some(live) = &process.live {
             metrics(live)?;
+            counts(&world.env, live)?;
             cursor(&world.env, live)?;
             process.journal.check(&live.ledger, world.env.weather.bytes.then(|| process.journal.len() / 2))?;
         }

@@ -135,7 +135,7 @@ pub const RULES: &[Rule] = &[
         hold: Duration::ZERO,
         expr: || format!("sum by (pipeline) (increase(forebay_records_rejected_total[{}])) > 0", span(5 * MINUTE)),
         summary: "{{ $labels.pipeline }} rejected {{ $value | humanize }} records in 5 minutes",
-        remedy: "Read the reasons in the dead-letter topic (header forebay-reason); mend the schema, the SQL or the source.",
+        remedy: "forebay dlq shows them with their reasons, forebay status the most frequent ones; mend the schema, the SQL or the source.",
         judge: Some(dead_letters),
     },
     Rule {
@@ -418,7 +418,10 @@ fn rise(past: &Past, now: &Snapshot, window: Duration, read: fn(&Look) -> u64) -
 
 fn dead_letters(past: &Past, now: &Snapshot) -> Vec<(String, String)> {
     let rejected = rise(past, now, 5 * MINUTE, |look| look.rejected);
-    whole(rejected > 0, || format!("{rejected} records became dead letters in the last 5 minutes, {} since the start", now.totals.rejected))
+    let most = now.rejects.most_frequent().map(|most| format!("; most often, {most}")).unwrap_or_default();
+    whole(rejected > 0, || {
+        format!("{rejected} records became dead letters in the last 5 minutes, {} since the start{most}", now.totals.rejected)
+    })
 }
 
 fn actor_restarts(past: &Past, now: &Snapshot) -> Vec<(String, String)> {

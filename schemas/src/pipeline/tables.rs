@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Bytes, NullsTable, Secret, Span};
+use crate::run::MaxRejected;
 
 /// `[pipeline]`: what the pipeline is called and where it keeps what must outlive the process.
 #[derive(Debug, Clone, Deserialize)]
@@ -124,6 +125,9 @@ pub struct FetcherTable {
     /// The query parameters of `url` that a run may set for its own pages. Default none.
     #[serde(default)]
     pub params: Vec<String>,
+    /// The most records of a run that may become dead letters, as a number or as a share of those fetched such as `"5%"`; a run may say otherwise.
+    /// Absent: a run fails of which every record is rejected.
+    pub max_rejected: Option<MaxRejected>,
 }
 
 /// `[fetcher] cursor`: from one page to the next, and from one fetch to the next.

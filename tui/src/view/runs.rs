@@ -129,15 +129,10 @@ pub(super) fn page(canvas: &Canvas<'_>, id: Uuid, width: usize) -> Vec<Line<'sta
     ];
     let took = run.ended_at.unwrap_or(look.at) - run.requested_at;
     lines.push(page::fact(canvas, if run.terminal { "took" } else { "since" }, &text::ago(took), Role::Text));
-    let counts = run.counts;
-    let counts = format!(
-        "{} pages, {} fetched, {} produced, {} rejected",
-        counts.pages,
-        text::count(counts.fetched),
-        text::count(counts.produced),
-        text::count(counts.rejected)
-    );
-    lines.push(page::fact(canvas, "counts", &counts, Role::Text));
+    lines.extend(page::wrapped(canvas, "counts", &counts(run), width));
+    for reject in run.rejects.iter() {
+        lines.extend(page::wrapped(canvas, "rejected", &format!("{reject}; forebay dlq shows them"), width));
+    }
     for (name, pairs) in [("labels", &run.spec.labels), ("params", &run.spec.params)] {
         if !pairs.is_empty() {
             let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -181,19 +176,21 @@ fn of_partition(canvas: &Canvas<'_>, run: &Run, look: &Snapshot, partition: Part
     ])
 }
 
+/// How many records of a run reached which stage.
+fn counts(run: &Run) -> String {
+    let of = &run.counts;
+    let always =
+        [(of.fetched, "fetched"), (of.produced, "produced"), (of.filtered, "filtered"), (of.rejected, "rejected"), (of.written, "written")];
+    let seldom = [(of.elsewhere, "counted elsewhere"), (of.again, "produced again")].into_iter().filter(|(count, _)| *count > 0);
+    let each = always.into_iter().chain(seldom).map(|(count, what)| format!(", {} {what}", text::count(count)));
+    format!("{} pages{}", of.pages, each.collect::<String>())
+}
+
 /// One run in a sentence.
 pub(crate) fn sentence(run: &Run) -> String {
     let ranges: Vec<_> = run.ranges.0.iter().map(|(partition, range)| format!("p{partition} {range}")).collect();
     let ranges = if ranges.is_empty() { String::new() } else { format!("; {}", ranges.join(" ")) };
     let error = run.error.as_ref().map(|error| format!("; {}: {}", error.stage, error.message));
     let why = error.or_else(|| run.stop.as_ref().map(|stop| format!("; stopped: {stop}"))).unwrap_or_default();
-    format!(
-        "run {} {}: {} pages, {} fetched, {} produced, {} rejected{ranges}{why}",
-        name(run),
-        run.id,
-        run.counts.pages,
-        text::count(run.counts.fetched),
-        text::count(run.counts.produced),
-        text::count(run.counts.rejected),
-    )
+    format!("run {} {}: {}{ranges}{why}", name(run), run.id, counts(run))
 }

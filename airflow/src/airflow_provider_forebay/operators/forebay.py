@@ -61,12 +61,14 @@ class ForebayRunOperator(BaseOperator):
     :param outage: how long the control API may be away, at first or in between, before the task fails (and may be retried, which joins the run).
     :param lease: Forebay cancels the run by itself when no one has asked for it for so long, 10 s to a day; None: never. Longer than the way
         from a dead worker to the task's next try, else that try starts over.
+    :param max_rejected: the most records of the run that may become dead letters, as a number or as a share of those fetched such as `"5%"`; a run
+        with more fails for good, and so does the task. None: `[fetcher] max_rejected` of the pipeline, else not all of them. (templated)
     :param cancel_on_kill: cancel the run when the task is killed: marked as failed or as success, or cleared.
     :param accept_cut_short: take a run that was cut short (by `max_pages`, say) for a success. Without, the task fails, and its next try goes on
         where the run ended.
     """
 
-    template_fields: Sequence[str] = ("pipeline", "fetch_params", "read", "labels", "run_key", "forebay_conn_id")
+    template_fields: Sequence[str] = ("pipeline", "fetch_params", "read", "labels", "run_key", "max_rejected", "forebay_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"fetch_params": "json", "labels": "json"}
     operator_extra_links = (ForebayRunLink(),)
     ui_color = "#d5e8e4"
@@ -86,6 +88,7 @@ class ForebayRunOperator(BaseOperator):
         timeout: timedelta | None = None,
         outage: timedelta = timedelta(minutes=5),
         lease: timedelta | None = timedelta(minutes=15),
+        max_rejected: int | str | None = None,
         cancel_on_kill: bool = True,
         accept_cut_short: bool = False,
         **kwargs: Any,
@@ -106,6 +109,7 @@ class ForebayRunOperator(BaseOperator):
         self.timeout = timeout
         self.outage = outage
         self.lease = lease
+        self.max_rejected = max_rejected
         self.cancel_on_kill = cancel_on_kill
         self.accept_cut_short = accept_cut_short
         self._hook: ForebayHook | None = None
@@ -164,6 +168,7 @@ class ForebayRunOperator(BaseOperator):
             labels=task_labels(context) | _texts("labels", self.labels),
             lease_seconds=int(self.lease.total_seconds()) if self.lease and self.wait else None,
             read=_read(self.read),
+            max_rejected=_most(self.max_rejected),
         )
         try:
             run = self.hook.send(request, self.outage.total_seconds())
@@ -274,6 +279,13 @@ def _read(mode: str | None) -> str | None:
 def _cut(text: str, size: int) -> str:
     """Cut a text to so many bytes, not in the midst of a character."""
     return text.encode()[:size].decode(errors="ignore")
+
+
+def _most(max_rejected: int | str | None) -> int | str | None:
+    """Make the most rejects of what a template gave: a number where it is one, else a share such as `5%`."""
+    if isinstance(max_rejected, str) and max_rejected.isdecimal():
+        return int(max_rejected)
+    return None if max_rejected == "" else max_rejected
 
 
 def _texts(name: str, values: Any) -> dict[str, str]:

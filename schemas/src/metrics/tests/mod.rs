@@ -117,6 +117,7 @@ fn look(seconds: i64) -> Snapshot {
             topic: Some(TopicDiskView { bytes: 2_000, limit_bytes: 1 << 30, removed_records: 3 }),
             table_bytes: Some(4_000),
         }),
+        rejects: crate::rejects::Rejects::default(),
     }
 }
 
