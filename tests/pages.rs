@@ -1,5 +1,7 @@
 //! From one page to the next, and why a fetch stops: the whole program against an API whose pages the test chooses.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 mod support;
 
 use std::process::Output;

@@ -91,7 +91,7 @@ fn more_empty_pages_in_a_row_than_are_allowed_cut_the_fetch_short_and_the_next_g
 fn empty_pages_with_records_between_them_are_no_row() {
     let page = |cursor: Option<&str>| {
         let at = number(cursor);
-        (u64::from(at % 10 == 0), if at < 95 { to(&(at + 1).to_string()) } else { ends(Next::Absent) })
+        (u64::from(at.is_multiple_of(10)), if at < 95 { to(&(at + 1).to_string()) } else { ends(Next::Absent) })
     };
     assert_eq!(read(WIDE, None, page).0.reason, StopReason::NoNext);
 }
