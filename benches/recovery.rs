@@ -33,7 +33,7 @@ fn main() {
         if n % 1_000 == 0 {
             let run = ledger.request(&format!("run-{n}"), 1, RunSpec::default()).unwrap().id();
             ledger.submit(Command::Start { run }).unwrap();
-            ledger.submit(Command::AllProduced { run }).unwrap();
+            ledger.submit(Command::AllProduced { run, stop: None }).unwrap();
         }
     }
     let live = ledger.state();
@@ -77,5 +77,6 @@ fn event(n: i64) -> Event {
         transform_micros: 400,
         write_micros: 3_200,
         written: [(partition, place)].into_iter().collect(),
+        runs: Vec::new(),
     }
 }

@@ -72,6 +72,12 @@ fn redrive(global: &Global, talk: &Talk, target: &Target, reason: Option<&str>) 
     let applied = crate::block_on(client.plan(talk, &PlanRequest::Redrive { letters: None }, reason))?;
     if let Some(applied) = applied.filter(|_| !talk.json()) {
         talk.data(&format!("done: {} records are in the topic again", applied.records));
+        if applied.cut > 0 {
+            talk.say(&format!(
+                "{} letters are left: their value is cut, and the topic does not hold the record any more; ask the source for it again",
+                applied.cut
+            ));
+        }
     }
     Ok(())
 }

@@ -121,7 +121,10 @@ async fn kafka(pipeline: &Pipeline, timeout: Duration) -> Finding {
     let found = in_time(timeout, "[kafka] bootstrap", broker::look(pipeline)).await;
     let found = found.map(|look| match look.topics.first().and_then(|(_, there)| there.as_ref()) {
         None => format!("answers; topic {topic} is made at the first run"),
-        Some(there) => format!("answers; topic {topic} has {} partitions", there.ends.len()),
+        Some(there) => {
+            let cuts = look.cuts_letters().map(|cuts| format!("; {cuts}")).unwrap_or_default();
+            format!("answers; topic {topic} has {} partitions{cuts}", there.ends.len())
+        }
     });
     Finding { what: kafka_of(pipeline), found }
 }

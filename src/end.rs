@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use forebay_schemas::pipeline::FileError;
+use forebay_schemas::run::{Stop, StopReason};
 use serde_json::json;
 
 use crate::talk::Talk;
@@ -50,6 +51,17 @@ impl End {
     /// The wait timed out; what was waited for goes on.
     pub(crate) fn timed_out(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self::new(5, message, help)
+    }
+
+    /// All went its way, and more records were rejected than may be.
+    pub(crate) fn rejected(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(6, message, help)
+    }
+
+    /// It was done, and the source has more than was read.
+    pub(crate) fn cut_short(stop: &Stop) -> Self {
+        let goes_on = matches!(stop.reason, StopReason::MaxPages | StopReason::EmptyPage);
+        Self::new(7, format!("the fetch was {stop}"), if goes_on { "ask for another run, which goes on where this one ended" } else { "" })
     }
 
     /// The supervisor gave up.

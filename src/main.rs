@@ -61,7 +61,7 @@ Examples:
   forebay journal show --follow                  what is decided and what happens, as it happens
 
 Exit codes: 0 done, 1 failed, 2 usage or pipeline file, 3 environment (a server is away, a port is taken),
-            4 the run was cancelled, 5 the wait timed out, 70 the supervisor gave up";
+            4 the run was cancelled, 5 the wait timed out, 6 too many records were rejected, 70 the supervisor gave up";
 
 /// What every command takes.
 #[derive(clap::Args, Clone)]

@@ -16,6 +16,7 @@ use forebay_actors::kernel::clock::SystemClock;
 use forebay_actors::pipeline::{Blueprint, DataDirLock, Options, Role, Running, StartError};
 use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::run::MaxRejected;
 use forebay_schemas::summary::Summary;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -31,11 +32,16 @@ Examples:
   forebay run -c users.toml --log-format json  for a service
   forebay run --monitor 2>forebay.log          watched here, for as long as it is
   forebay run --until-idle --json              fetch once, write all there is, print a summary
+  forebay run --until-idle --max-rejected 5%   exit code 6 when more of the records are dead letters
   forebay run --roles egress                   only from the topic into the table; more such processes share the partitions")]
 pub(crate) struct Args {
     /// Fetch once where there is a fetcher, and stop when every record up to the topic's ends is written
     #[arg(long)]
     until_idle: bool,
+    /// The most records that may become dead letters, as a number or a share such as 5%; more are exit code 6. Default: [fetcher] max_rejected, else
+    /// not all of them
+    #[arg(long, value_name = "N|N%", requires = "until_idle")]
+    max_rejected: Option<MaxRejected>,
     /// Show the view of `forebay monitor` here; leaving it stops the pipeline in order. Log lines are left out unless stderr is a file
     #[arg(long, conflicts_with = "until_idle")]
     monitor: bool,
@@ -80,7 +86,8 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
     talk::start_logging(global.log_format, if quiet { "off" } else { "info" });
     let pipeline = crate::load_pipeline(global)?;
     let roles = args.roles.iter().copied().map(Role::from).collect();
-    let summary = on_actor_thread(async {
+    let max_rejected = args.max_rejected.or(pipeline.fetcher.as_ref().and_then(|fetcher| fetcher.max_rejected));
+    let (summary, too_many) = on_actor_thread(async {
         let stop_signals = StopSignals::catch()?;
         let running = start(pipeline.clone(), roles, args.until_idle, None).await?;
         let idle = async {
@@ -112,12 +119,19 @@ pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> 
             exit = running.exited() => return Err(escalated(&exit)),
         };
         let summary = stop(&running).await?;
-        stopped.map(|held_back| Summary { held_back, ..summary })
+        let too_many = if args.until_idle { running.too_many_rejected(max_rejected) } else { None };
+        stopped.map(|held_back| (Summary { held_back, ..summary }, too_many))
     })?;
     if args.until_idle || talk.json() {
         say_summary(talk, &summary);
     }
-    Ok(())
+    if let Some(why) = too_many {
+        return Err(End::rejected(why, "mend the source, the schema or the SQL, and redrive them; or allow more with --max-rejected"));
+    }
+    match summary.stop.filter(|stop| args.until_idle && !stop.complete) {
+        Some(stop) => Err(End::cut_short(&stop)),
+        None => Ok(()),
+    }
 }
 
 /// The end of a wait for an idleness that does not come.
@@ -253,11 +267,13 @@ pub(crate) fn say_summary(talk: &Talk, summary: &Summary) {
         talk.data(&serde_json::to_string(summary).expect("a summary is JSON"));
         return;
     }
-    let Summary { fetched, produced, consumed, written, rejected, restarts, latency_ms, held_back } = summary;
+    let Summary { fetched, produced, consumed, written, rejected, restarts, latency_ms, held_back, stop } = summary;
     talk.say(&format!(
         "fetched {fetched}, produced {produced}, consumed {consumed}, written {written}, rejected {rejected}, restarts {restarts}; \
-         produced to written p50 {:.1} ms, p99 {:.1} ms",
-        latency_ms.p50, latency_ms.p99
+         produced to written p50 {:.1} ms, p99 {:.1} ms{}",
+        latency_ms.p50,
+        latency_ms.p99,
+        stop.as_ref().map(|stop| format!("; stopped: {}", stop.reason.word())).unwrap_or_default()
     ));
     for held in held_back {
         talk.say(&format!("{held}; they are not read before it ends"));

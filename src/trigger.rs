@@ -1,9 +1,10 @@
 //! `forebay trigger`: asks a running pipeline for a fetch, and with `--wait` stays until its records are readable in the table.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::read::ReadMode;
-use forebay_schemas::run::{Run, RunRequest, RunState};
+use forebay_schemas::run::{MaxRejected, REJECTED, Run, RunRequest, RunState};
 
 use crate::Global;
 use crate::api_client::{ApiClient, Target};
@@ -19,7 +20,8 @@ Examples:
   forebay trigger --key daily-2026-11-24 --wait    the same key is the same run: safe to repeat
   forebay trigger --param results=500              with another query parameter of the API's address
   forebay trigger --param day=2026-01-01 --read again   all of that day once more, from its first page on
-  forebay trigger --wait --timeout 5m --json       for scripts; 1 failed, 4 cancelled, 5 still running")]
+  forebay trigger --wait --max-rejected 5%         exit code 6 when more of its records are dead letters
+  forebay trigger --wait --timeout 5m --json       for scripts; 1 failed, 4 cancelled, 5 still running, 6 too many rejected, 7 cut short")]
 pub(crate) struct Args {
     /// The run's key; the same key and attempt is the same run for ever. Default: a fresh one
     #[arg(long)]
@@ -37,6 +39,10 @@ pub(crate) struct Args {
     /// Call the run off when nobody has asked for it for so long; 10s to 24h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     lease: Option<Duration>,
+    /// The most records that may become dead letters, as a number or a share such as 5%; with more the run fails. Default: [fetcher] max_rejected, else
+    /// not all of them
+    #[arg(long, value_name = "N|N%")]
+    max_rejected: Option<MaxRejected>,
     /// Stay until the run has ended
     #[arg(long)]
     wait: bool,
@@ -73,6 +79,7 @@ pub(crate) fn trigger(global: &Global, talk: &Talk, args: &Args) -> Result<(), E
         params: args.param.iter().cloned().collect(),
         read: args.read.map(ReadMode::from),
         lease_seconds: args.lease.map(|lease| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX)),
+        max_rejected: args.max_rejected,
         ..RunRequest::default()
     };
     crate::block_on(async {
@@ -84,6 +91,12 @@ pub(crate) fn trigger(global: &Global, talk: &Talk, args: &Args) -> Result<(), E
         talk.data(&if talk.json() { serde_json::to_string(&run).expect("a run is JSON") } else { line(&run) });
         match run.state {
             RunState::Failed => {
+                if let Some(error) = run.error.as_ref().filter(|error| error.stage == REJECTED) {
+                    return Err(End::rejected(
+                        format!("the run failed: {}", error.message),
+                        "mend the source, the schema or the SQL, and redrive them",
+                    ));
+                }
                 let error = run.error.map(|error| format!("at {}: {}", error.stage, error.message)).unwrap_or_default();
                 Err(End::failed(format!("the run failed {error}"), ""))
             }
@@ -91,6 +104,7 @@ pub(crate) fn trigger(global: &Global, talk: &Talk, args: &Args) -> Result<(), E
             state if args.wait && !state.is_terminal() => {
                 Err(End::timed_out(format!("the run is {state:?} still"), "it goes on; ask again with the same --key"))
             }
+            RunState::Succeeded => run.cut_short().map_or(Ok(()), |stop| Err(End::cut_short(stop))),
             _ => Ok(()),
         }
     })
@@ -117,8 +131,16 @@ async fn wait(client: &ApiClient, talk: &Talk, mut run: Run, timeout: Duration) 
 pub(crate) fn line(run: &Run) -> String {
     let counts = run.counts;
     let state = format!("{:?}", run.state).to_lowercase();
-    format!(
-        "run {} {state}: {} fetched, {} produced, {} rejected (key {})",
-        run.id, counts.fetched, counts.produced, counts.rejected, run.key
-    )
+    let stop = run.stop.as_ref().map(|stop| format!("; stopped: {stop}")).unwrap_or_default();
+    let mut line = format!(
+        "run {} {state}: {} fetched, {} produced, {} filtered, {} rejected, {} written",
+        run.id, counts.fetched, counts.produced, counts.filtered, counts.rejected, counts.written
+    );
+    for (count, what) in [(counts.elsewhere, "counted by other processes"), (counts.again, "produced again after a crash")] {
+        if count > 0 {
+            let _ = write!(line, ", {count} {what}");
+        }
+    }
+    let _ = write!(line, " (key {}){stop}", run.key);
+    line
 }

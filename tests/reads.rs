@@ -250,7 +250,7 @@ fn a_cursor_that_the_api_refuses_is_said_with_the_command_that_gets_out_of_it() 
     let api = {
         let expired = Arc::clone(&expired);
         TestApi::answering(move |_, path| match ask(path) {
-            Ask { since: 20, .. } if expired.load(Ordering::SeqCst) => Answer { status: "410 Gone", body: "cursor expired".into() },
+            Ask { since: 20, .. } if expired.load(Ordering::SeqCst) => Answer::of("410 Gone", "cursor expired"),
             ask => page(ask, 1),
         })
     };

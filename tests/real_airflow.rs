@@ -261,7 +261,7 @@ impl World {
                     let mode = *mode.lock().unwrap();
                     match mode {
                         Mode::Well => return Answer::users(n * PAGE, (n + 1) * PAGE),
-                        Mode::Refuses(status) => return Answer { status, body: "no".into() },
+                        Mode::Refuses(status) => return Answer::of(status, "no"),
                         Mode::Hangs => std::thread::sleep(Duration::from_millis(20)),
                     }
                 }

@@ -140,6 +140,95 @@ fn a_broken_record_larger_than_any_of_this_pipeline_is_a_dead_letter_where_the_t
     assert_eq!((letters.len(), letters[0].value.as_deref()), (1, Some(broken.as_bytes())));
 }
 
+/// So many bytes of text that no codec makes smaller.
+fn noise(bytes: usize) -> String {
+    let mut state = 7_u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + u8::try_from(state >> 58).unwrap())
+    };
+    std::iter::repeat_with(next).map(|letter| if letter == '\\' { 'z' } else { letter }).take(bytes).collect()
+}
+
+/// A record of so many bytes that is no JSON.
+fn broken(bytes: usize) -> Vec<u8> {
+    format!("{{\"gender\": \"{}", noise(bytes - 12)).into_bytes()
+}
+
+#[test]
+fn a_broken_record_that_fits_the_topic_and_not_its_letter_is_a_dead_letter_with_all_defaults() {
+    let job = job();
+    let (kafka, dead) = (Kafka::shared().bootstrap(), format!("{}.dead", job.topic));
+    // Made by the first start, as a letter's topic is.
+    assert_eq!(job.run_until_idle()["rejected"], 0);
+    let largest = [1_048_393, 1_048_380].map(broken);
+    produce(kafka, &job.topic, largest.iter().map(|value| ("k".to_owned(), value.clone())).chain(users(3)));
+    let end = job.run_until_idle();
+    assert_eq!((&end["written"], &end["rejected"]), (&3.into(), &2.into()), "{end}");
+    let letters = support::read_whole(kafka, &dead, 1);
+    let values: Vec<_> = letters.iter().map(|letter| letter.value.clone().unwrap()).collect();
+    assert_eq!(values, largest, "whole, for the dead-letter topic takes more than the topic");
+}
+
+#[test]
+fn a_letter_that_does_not_fit_a_dead_letter_topic_of_others_is_cut_and_redriven_from_the_topic() {
+    let job = job().with_partitions(1);
+    let (kafka, dead) = (Kafka::shared().bootstrap(), format!("{}.dead", job.topic));
+    Kafka::shared().create_topic(&job.topic, 1);
+    Kafka::shared().create_topic(&dead, 1);
+    let broken = broken(1_048_393);
+    produce(kafka, &job.topic, [("k".to_owned(), broken.clone())].into_iter().chain(users(3)));
+    let running = job.start(&[], &[]);
+    running.wait_until("the letter is there", |s| s["totals"]["rejected"] == 1 && s["totals"]["written"] == 3);
+    let letters = support::read_whole(kafka, &dead, 1);
+    let header = |name: &str| {
+        let value = letters[0].headers.iter().find(|(other, _)| other == name).and_then(|(_, value)| value.clone());
+        String::from_utf8(value.unwrap_or_default()).unwrap()
+    };
+    let value = letters[0].value.as_deref().unwrap();
+    assert!(letters.len() == 1 && broken.starts_with(value) && value.len() > 900_000, "{} letters", letters.len());
+    assert_eq!((header("forebay-value-bytes"), header("forebay-value-cut")), (broken.len().to_string(), value.len().to_string()));
+
+    let end = job.forebay(&["dlq", "redrive", "--reason", "again", "--yes"]);
+    assert!(String::from_utf8_lossy(&end.stdout).contains("done: 1 records"), "{end:?}");
+    running.wait_until("it is rejected again", |s| s["totals"]["rejected"] == 2);
+    let again = support::read_whole(kafka, &job.topic, 1).pop().unwrap();
+    assert_eq!((again.key.as_deref(), again.value), (Some(&b"k"[..]), Some(broken)), "whole, out of the topic");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_dead_letter_topic_that_is_removed_is_made_again_and_the_letters_go_into_it() {
+    let job = job().with_partitions(1);
+    let (kafka, dead) = (Kafka::shared().bootstrap(), format!("{}.dead", job.topic));
+    let running = job.start(&[], &[]);
+    running.wait_until("it reads its topic", |s| s["partitions"].as_array().unwrap().iter().any(|p| p["assigned"] == true));
+    produce(kafka, &job.topic, [("k".to_owned(), b"{".to_vec())].into_iter());
+    running.wait_until("a letter is there", |s| s["totals"]["rejected"] == 1);
+    admin(kafka, async |kafka, options| kafka.delete_topics(&[&dead], options).await.unwrap());
+    produce(kafka, &job.topic, [("k".to_owned(), b"[".to_vec())].into_iter());
+    running.wait_until("another letter is there", |s| s["totals"]["rejected"] == 2);
+    assert!(running.log().contains("the dead-letter topic was missing and is made again"), "{}", running.log());
+    let letters = support::read_whole(kafka, &dead, 1);
+    assert_eq!(letters.iter().map(|letter| letter.value.as_deref().unwrap()).collect::<Vec<_>>(), [b"["]);
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_record_larger_than_the_topic_takes_is_a_dead_letter_and_its_page_goes_on() {
+    let api = TestApi::start(|n| match n {
+        0 => Answer::ok(format!("{{\"results\":[{},{},{}]}}", user(1, 1), user(2, 1).replace("Main Street", &noise(200_000)), user(3, 1))),
+        _ => Answer::users(3, 3),
+    });
+    let job = job().with_partitions(1).fetching(&api.url, None);
+    admin(Kafka::shared().bootstrap(), async |kafka, options| {
+        let topic = NewTopic::new(&job.topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "100000");
+        kafka.create_topics(&[topic], options).await.unwrap();
+    });
+    let end = job.run_until_idle();
+    assert_eq!(["fetched", "produced", "rejected", "written"].map(|key| end[key].as_u64().unwrap()), [3, 2, 1, 2], "{end}");
+}
+
 #[test]
 fn two_processes_share_the_partitions() {
     let job = job().batches("{ max_records = 100 }", "8MiB");

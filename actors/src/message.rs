@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
+use forebay_schemas::rejects::Rejects;
+use forebay_schemas::run::RunWritten;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -17,6 +19,8 @@ pub mod letter;
 #[cfg(test)]
 pub(crate) mod raw_produce;
 mod reason;
+pub mod rejects;
+pub mod runs;
 
 pub use reason::{MASK, Reason};
 
@@ -26,12 +30,23 @@ pub const RECORD_OVERHEAD: usize = 64;
 /// A page of records on its way from the API into the topic.
 #[derive(Debug)]
 pub struct Page {
-    /// The fetch that found it: a run's identifier, or one made for a scheduled fetch. Goes into the header `forebay-run`.
+    /// The fetch that found it: a run's identifier, or one made for a scheduled fetch. Goes into the header [`runs::RUN`].
     pub run: Uuid,
-    /// Each record's own bytes of JSON, as the API sent them; slices of one buffer.
+    /// Each record's own bytes, as the API sent them; slices of one buffer, but for bad ones.
     pub records: Vec<Bytes>,
+    /// The records that are no JSON, in order.
+    pub bad: Vec<BadRecord>,
     /// Settled when Kafka has acknowledged every record.
     pub receipt: Receipt<Result<PageProduced, PageRefused>>,
+}
+
+/// A record of a page that is no JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRecord {
+    /// Its index among the page's records.
+    pub at: usize,
+    /// What is wrong, and where in the record.
+    pub reason: Reason,
 }
 
 /// A page whose records Kafka has acknowledged, each in the topic or in the dead-letter topic.
@@ -43,6 +58,18 @@ pub struct PageProduced {
     pub produced: u64,
     /// How many are in the dead-letter topic.
     pub rejected: u64,
+    /// Why.
+    pub rejects: Rejects,
+}
+
+impl PageProduced {
+    /// Adds another part of the same page.
+    pub fn merge(&mut self, other: &Self) {
+        self.ranges.merge(&other.ranges);
+        self.produced += other.produced;
+        self.rejected += other.rejected;
+        self.rejects.merge(&other.rejects);
+    }
 }
 
 /// A page that can't be produced as it is: trying the same bytes again gives the same.
@@ -146,19 +173,26 @@ pub enum Stage {
     Write,
 }
 
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Stage {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
             Self::Produce => "produce",
             Self::Decode => "decode",
             Self::Transform => "transform",
             Self::Write => "write",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 
 /// A micro-batch whose every record is a row in the table, filtered out by the SQL, or an acknowledged dead letter.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BatchDone {
     /// Rows the table acknowledged.
     pub rows: u64,
@@ -168,6 +202,8 @@ pub struct BatchDone {
     pub transform: Duration,
     /// Time until the last acknowledgement.
     pub write: Duration,
+    /// What became of the records of open runs, by partition.
+    pub runs: Vec<(Partition, RunWritten)>,
 }
 
 /// The sender's way to learn the end of a message. Dropped unsettled, it says that the message was abandoned.

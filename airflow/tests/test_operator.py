@@ -110,6 +110,42 @@ def test_a_run_that_a_person_cancels_is_not_retried_but_one_whose_lease_ended_is
     assert isinstance(caught.value, AirflowFailException) is not retried
 
 
+def cut_short(reason: str) -> dict[str, Any]:
+    return {"reason": reason, "complete": False, "cursor": "7", "detail": "2 pages were read"}
+
+
+def test_a_run_that_was_cut_short_fails_the_task_and_its_next_try_is_a_new_run_that_goes_on(forebay: FakeForebay) -> None:
+    forebay.end_soon("run-1", stop=cut_short("max_pages"))
+    with pytest.raises(AirflowException, match="run run-1 was cut short, max_pages: 2 pages were read") as caught:
+        operator().execute(Task().context())
+    assert not isinstance(caught.value, AirflowFailException)
+    forebay.end_soon("run-2", stop={"reason": "no_next", "complete": True})
+    result = operator().execute(Task(try_number=2).context())
+    assert (result["run_id"], result["attempt"], result["stop"]) == ("run-2", 2, {"reason": "no_next", "complete": True})
+
+
+def test_a_run_that_was_cut_short_is_a_success_where_the_task_accepts_it(forebay: FakeForebay) -> None:
+    forebay.end_soon("run-1", stop=cut_short("empty_page"))
+    result = operator(accept_cut_short=True).execute(Task().context())
+    assert result["stop"] == cut_short("empty_page")
+
+
+@pytest.mark.parametrize("reason", ["cursor_cycle", "same_cursor", "no_next"])
+def test_a_run_that_the_next_one_would_not_go_on_from_is_not_retried(forebay: FakeForebay, reason: str) -> None:
+    forebay.end_soon("run-1", stop=cut_short(reason))
+    with pytest.raises(AirflowFailException, match=reason):
+        operator().execute(Task().context())
+
+
+def test_the_sensor_takes_a_run_that_was_cut_short_as_the_operator_does(forebay: FakeForebay) -> None:
+    forebay.end_soon("run-1", stop=cut_short("max_pages"))
+    run_id = operator(wait=False).execute(Task().context())["run_id"]
+    with pytest.raises(AirflowException, match="was cut short"):
+        ForebayRunSensor(task_id="wait", run_id=run_id, deferrable=False, poke_interval=0.1, timeout=10).execute(Task().context())
+    sensor = ForebayRunSensor(task_id="wait", run_id=run_id, deferrable=False, poke_interval=0.1, timeout=10, accept_cut_short=True)
+    assert sensor.execute(Task().context())["stop"]["reason"] == "max_pages"
+
+
 def test_an_unknown_end_is_no_success(forebay: FakeForebay) -> None:
     forebay.end_soon("run-1", "evaporated")
     with pytest.raises(AirflowException, match="evaporated"):
@@ -223,6 +259,13 @@ def test_a_kill_before_there_is_a_run_or_when_the_api_is_away_harms_nothing(fore
 def test_without_waiting_the_task_ends_and_holds_no_lease(forebay: FakeForebay) -> None:
     assert operator(wait=False).execute(Task().context())["state"] == "running"
     assert "lease_seconds" not in forebay.asked("PUT", "/runs/")[0]
+
+
+def test_how_many_records_may_be_rejected_is_the_run_s_to_say(forebay: FakeForebay) -> None:
+    asked = [("5%", "5%"), (10, 10), ("10", 10), (0, 0), (None, None), ("", None)]
+    for given, _ in asked:
+        operator(wait=False, max_rejected=given).execute(Task().context())
+    assert [body.get("max_rejected") for body in forebay.asked("PUT", "/runs/")] == [wanted for _, wanted in asked]
 
 
 def test_bad_arguments_are_refused(forebay: FakeForebay) -> None:

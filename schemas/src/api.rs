@@ -247,6 +247,9 @@ pub struct Applied {
     pub plan: Uuid,
     /// Records that are read again, or were produced again.
     pub records: u64,
+    /// Dead letters that were left: their value is cut, and the topic does not hold the record any more.
+    #[serde(default)]
+    pub cut: u64,
 }
 
 /// The answer of `GET /v1/batches`.

@@ -13,6 +13,7 @@
 //! * [`plan`]: what `run` would do, as `forebay plan` says it.
 //! * [`offset`]: offsets and half-open ranges `[from, to)` of a partition.
 //! * [`read`]: what a sequence of pages is of, and how far it has come.
+//! * [`rejects`]: why records are dead letters, counted.
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
 //! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
 //! * [`traces`]: batches and runs as spans of OpenTelemetry.
@@ -31,6 +32,7 @@ pub mod plan;
 pub mod problem;
 pub mod read;
 pub mod record;
+pub mod rejects;
 pub mod routes;
 pub mod run;
 pub mod snapshot;

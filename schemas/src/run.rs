@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::offset::Ranges;
 use crate::read::{Position, ReadMode};
+use crate::rejects::Rejects;
+
+mod max_rejected;
+
+pub use max_rejected::{MaxRejected, NotMaxRejected, Tried};
 
 /// Where a run stands. `Succeeded` means end to end: the written offsets have passed the run's last produced offset on every
 /// partition, so each record is in the table or in the dead-letter topic.
@@ -35,7 +40,8 @@ impl RunState {
     }
 }
 
-/// How many records of a run reached which stage.
+/// How many records of a run reached which stage. All that were fetched are in the topic or rejected before it, and all of a run that succeeded
+/// which are in the topic are written, filtered, rejected after it, or counted `elsewhere`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunCounts {
@@ -45,8 +51,30 @@ pub struct RunCounts {
     pub fetched: u64,
     /// Records that Kafka acknowledged in the topic.
     pub produced: u64,
-    /// Records that went to the dead-letter topic before they reached the topic.
+    /// Records that became dead letters, at any stage.
     pub rejected: u64,
+    /// The part of `rejected` that never reached the topic.
+    #[serde(default)]
+    pub refused: u64,
+    /// Records of which the SQL gave no row: its WHERE left them out, or its `unnest` found nothing.
+    #[serde(default)]
+    pub filtered: u64,
+    /// Records whose rows are all in the table.
+    #[serde(default)]
+    pub written: u64,
+    /// Rows of the run that the table acknowledged.
+    #[serde(default)]
+    pub rows: u64,
+    /// Of a run that is over: records in the topic that this process did not count, because another one of the group had their partition.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub elsewhere: u64,
+    /// Of a run that is over: records that were counted beyond those produced, because a page that was under way in a crash was produced again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub again: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl RunCounts {
@@ -54,18 +82,111 @@ impl RunCounts {
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Records of the topic whose end is counted.
+    fn settled(&self) -> u64 {
+        let rejected = self.rejected.saturating_sub(self.refused);
+        self.written.saturating_add(self.filtered).saturating_add(rejected)
+    }
+}
+
+/// What became of records of a run in a micro-batch, once all before them is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RunWritten {
+    /// The run.
+    pub run: uuid::Uuid,
+    /// As in [`RunCounts`].
+    pub filtered: u64,
+    /// Dead letters out of the topic.
+    pub rejected: u64,
+    /// As in [`RunCounts`].
+    pub written: u64,
+    /// As in [`RunCounts`].
+    pub rows: u64,
+    /// Why records were rejected.
+    #[serde(default, skip_serializing_if = "Rejects::is_empty")]
+    pub rejects: Rejects,
+}
+
+impl RunWritten {
+    /// Adds what became of others of the same run.
+    pub fn merge(&mut self, other: &Self) {
+        self.filtered = self.filtered.saturating_add(other.filtered);
+        self.rejected = self.rejected.saturating_add(other.rejected);
+        self.written = self.written.saturating_add(other.written);
+        self.rows = self.rows.saturating_add(other.rows);
+        self.rejects.merge(&other.rejects);
+    }
 }
 
 /// Why a run failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunError {
-    /// A bounded set of words: `fetch`, `produce`, `transform`, `write`.
+    /// A bounded set of words: `fetch`, `produce`, `consume`, `transform`, `write`, `rejected` (more records are dead letters than may be).
     pub stage: String,
     /// What happened, and what to do.
     pub message: String,
     /// Whether the same run may succeed when it is tried again.
     pub retryable: bool,
+}
+
+/// Why a fetch asked for no further page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The last page names no next cursor, or the pipeline file names no place of one.
+    NoNext,
+    /// The last page says by `cursor.has_more` that it is the last.
+    HasMoreFalse,
+    /// `cursor.max_empty_pages` pages in a row had no records, and the last of them names a further one.
+    EmptyPage,
+    /// `max_pages` pages are read, and the last of them names a further one.
+    MaxPages,
+    /// The last page names the cursor it was asked with as the next one.
+    SameCursor,
+    /// The last page names a cursor as the next one that an earlier page was asked with.
+    CursorCycle,
+}
+
+impl StopReason {
+    /// The word for it, as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoNext => "no_next",
+            Self::HasMoreFalse => "has_more_false",
+            Self::EmptyPage => "empty_page",
+            Self::MaxPages => "max_pages",
+            Self::SameCursor => "same_cursor",
+            Self::CursorCycle => "cursor_cycle",
+        }
+    }
+}
+
+/// How a fetch ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Stop {
+    /// Why no further page was asked for.
+    pub reason: StopReason,
+    /// Whether the source has no more to give, as far as it says. False: the fetch was cut short, and `detail` says what is left and what to do.
+    pub complete: bool,
+    /// What the source's next page is asked with, where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// What is to be known of the end; empty when that is nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// The reason, and what is to be known of it.
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", if self.complete { "" } else { "cut short, " }, self.reason.word())?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
 }
 
 /// What a client asks of a run, beside its key. The same key and attempt with another one is a mistake, and refused.
@@ -86,6 +207,10 @@ pub struct RunSpec {
     /// again from where the first attempt at the key began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<ReadMode>,
+    /// The most records that may become dead letters, as a number or as a share of those fetched such as `"5%"`: a run with more fails once it is
+    /// complete. Absent: `[fetcher] max_rejected`; without that a run fails of which every record is rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rejected: Option<MaxRejected>,
 }
 
 /// A run, as `GET /v1/runs/{id}` answers it.
@@ -110,8 +235,17 @@ pub struct Run {
     /// The part of `counts` that is behind `position`, so that it is not fetched again when the run is begun again.
     #[serde(default, skip_serializing_if = "RunCounts::is_nothing")]
     pub kept: RunCounts,
+    /// Why records of it are dead letters, the most frequent reason first.
+    #[serde(default, skip_serializing_if = "Rejects::is_empty")]
+    pub rejects: Rejects,
+    /// The part of `rejects` that is behind the source's cursor.
+    #[serde(default, skip_serializing_if = "Rejects::is_empty")]
+    pub kept_rejects: Rejects,
     /// What it produced, a range a partition.
     pub ranges: Ranges,
+    /// Why it asked for no further page, and whether it was cut short; absent until all of it is in the topic, and where it failed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
     /// Whether it reads again what was read before; the cursor of its read stays where it is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
@@ -133,6 +267,76 @@ pub struct Run {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<Cancelled>,
 }
+
+/// The stage of the error of a run that failed because too many of its records were rejected.
+pub const REJECTED: &str = "rejected";
+
+impl Run {
+    /// It begins, or begins again: at the cursor, and so do its counts. They go back to what they were when a page of it last moved the cursor, for all
+    /// since then is fetched again. Without cursors that is nothing, and all of it. What is written of it stays counted.
+    pub fn begin(&mut self) {
+        let kept = &self.kept;
+        let counts = &mut self.counts;
+        (counts.pages, counts.fetched, counts.produced) = (kept.pages, kept.fetched, kept.produced);
+        counts.rejected = counts.rejected.saturating_sub(counts.refused).saturating_add(kept.refused);
+        counts.refused = kept.refused;
+        self.rejects.retain(|each| each.stage != PRODUCE);
+        self.rejects.merge(&self.kept_rejects);
+    }
+
+    /// A page of it came.
+    pub fn page_fetched(&mut self, records: u64) {
+        self.counts.pages = self.counts.pages.saturating_add(1);
+        self.counts.fetched = self.counts.fetched.saturating_add(records);
+    }
+
+    /// A page of it is in Kafka, and the cursor has moved past it or not.
+    pub fn page_produced(&mut self, ranges: &Ranges, (produced, refused): (u64, u64), rejects: &Rejects, moved: bool) {
+        self.ranges.merge(ranges);
+        let counts = &mut self.counts;
+        counts.produced = counts.produced.saturating_add(produced);
+        counts.refused = counts.refused.saturating_add(refused);
+        counts.rejected = counts.rejected.saturating_add(refused);
+        self.rejects.merge(rejects);
+        if moved {
+            let RunCounts { pages, fetched, produced, refused, .. } = self.counts;
+            self.kept = RunCounts { pages, fetched, produced, rejected: refused, refused, ..RunCounts::default() };
+            self.kept_rejects = self.rejects.clone();
+            self.kept_rejects.retain(|each| each.stage == PRODUCE);
+        }
+    }
+
+    /// Records of it are settled.
+    pub fn records_settled(&mut self, settled: &RunWritten) {
+        let counts = &mut self.counts;
+        counts.filtered = counts.filtered.saturating_add(settled.filtered);
+        counts.rejected = counts.rejected.saturating_add(settled.rejected);
+        counts.written = counts.written.saturating_add(settled.written);
+        counts.rows = counts.rows.saturating_add(settled.rows);
+        self.rejects.merge(&settled.rejects);
+    }
+
+    /// All that it produced is settled, here or elsewhere.
+    pub fn complete(&mut self) {
+        let (produced, settled) = (self.counts.produced, self.counts.settled());
+        self.counts.elsewhere = produced.saturating_sub(settled);
+        self.counts.again = settled.saturating_sub(produced);
+    }
+
+    /// Why it has failed though all of it is settled, if it has: more of its records are rejected than may be. `is_read` when the pipeline reads the
+    /// topic; else a record in it has arrived.
+    pub fn too_many_rejected(&self, is_read: bool) -> Option<RunError> {
+        let RunCounts { fetched, produced, rejected, filtered, written, .. } = self.counts;
+        let elsewhere = produced.saturating_sub(self.counts.settled());
+        let good = if is_read { written.saturating_add(filtered).saturating_add(elsewhere) } else { produced };
+        let tried = Tried { records: fetched.max(rejected), good, rejected };
+        let message = MaxRejected::judge(self.spec.max_rejected, tried, &self.rejects)?;
+        Some(RunError { stage: REJECTED.to_owned(), message, retryable: false })
+    }
+}
+
+/// The stage at which records are rejected before they reach the topic.
+const PRODUCE: &str = "produce";
 
 /// Who called a run off, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +372,16 @@ pub struct RunRequest {
     /// See [`RunSpec`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<ReadMode>,
+    /// See [`RunSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rejected: Option<MaxRejected>,
+}
+
+impl Run {
+    /// How its fetch was cut short, if it was: the source has more than was read.
+    pub fn cut_short(&self) -> Option<&Stop> {
+        self.stop.as_ref().filter(|stop| !stop.complete)
+    }
 }
 
 /// What of a run is out of its bounds.
@@ -223,7 +437,8 @@ impl RunSpec {
 impl RunRequest {
     /// What it asks for, beside the attempt.
     pub fn spec(self) -> RunSpec {
-        RunSpec { params: self.params, labels: self.labels, lease_seconds: self.lease_seconds, read: self.read }
+        let Self { params, labels, lease_seconds, read, max_rejected, .. } = self;
+        RunSpec { params, labels, lease_seconds, read, max_rejected }
     }
 }
 
@@ -233,7 +448,8 @@ fn first_attempt() -> u32 {
 
 impl Default for RunRequest {
     fn default() -> Self {
-        Self { attempt: first_attempt(), params: BTreeMap::new(), labels: BTreeMap::new(), lease_seconds: None, read: None }
+        let (params, labels) = (BTreeMap::new(), BTreeMap::new());
+        Self { attempt: first_attempt(), params, labels, lease_seconds: None, read: None, max_rejected: None }
     }
 }
 

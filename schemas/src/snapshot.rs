@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::Desired;
 use crate::offset::{Offset, Partition, Ranges};
-use crate::run::Run;
+use crate::rejects::Rejects;
+use crate::run::{Run, Stop};
 use crate::summary::Latency;
 
 /// A whole pipeline at one moment.
@@ -80,6 +81,10 @@ pub struct Snapshot {
     /// does not read the topic, and in older recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger_micros: Option<u64>,
+    /// Why records are dead letters since the process started, the most frequent reason first, without the records' values; `forebay dlq` shows the
+    /// letters.
+    #[serde(default, skip_serializing_if = "Rejects::is_empty")]
+    pub rejects: Rejects,
     /// What the process has on the disk; absent before it was first measured, and in older recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskView>,
@@ -172,6 +177,9 @@ pub struct SourceView {
     /// The last of them that moved, newest first; all of them: `GET /v1/cursors`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cursors: Vec<CursorView>,
+    /// How the last fetch ended, of a run or of the schedule; absent before one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
 }
 
 /// Where a read of the source is.

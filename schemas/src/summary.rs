@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::offset::{Partition, Range};
+use crate::run::Stop;
 
 /// What a process did from its start to its end. Serialises to one JSON object; its keys are stable.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Summary {
     pub restarts: u64,
     /// From the record's timestamp in the topic until its row was acknowledged.
     pub latency_ms: Latency,
+    /// How the last fetch of the schedule ended, the one fetch of `run --until-idle` among them; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
     /// What transactions held back that were still open at the end of `run --until-idle`, a partition; absent when there was none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_back: Vec<HeldBack>,

@@ -220,6 +220,7 @@ mod tests {
             transform_micros: 2_000,
             write_micros: 4_000,
             written: crate::event::Places::default(),
+            runs: Vec::new(),
         };
         Recorded::new(seq, DateTime::UNIX_EPOCH + TimeDelta::seconds(1), event)
     }
@@ -263,9 +264,12 @@ mod tests {
             spec: RunSpec { labels, ..RunSpec::default() },
             state: if error.is_some() { RunState::Failed } else { RunState::Succeeded },
             terminal: true,
-            counts: RunCounts { pages: 1, fetched: 7, produced: 7, rejected: 0 },
+            counts: RunCounts { pages: 1, fetched: 7, produced: 7, ..RunCounts::default() },
             kept: RunCounts::default(),
+            rejects: crate::rejects::Rejects::default(),
+            kept_rejects: crate::rejects::Rejects::default(),
             ranges: Ranges::default(),
+            stop: None,
             again: false,
             began: None,
             position: None,

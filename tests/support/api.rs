@@ -10,17 +10,34 @@ pub(crate) struct TestApi {
     pub(crate) url: String,
     requests: Arc<AtomicU32>,
     paths: Arc<Mutex<Vec<String>>>,
+    tokens: Arc<Mutex<Vec<String>>>,
 }
 
 /// One answer.
 pub(crate) struct Answer {
     pub(crate) status: &'static str,
+    /// Its content type.
+    pub(crate) kind: &'static str,
+    /// More headers, each with its line end.
+    pub(crate) headers: String,
     pub(crate) body: String,
 }
 
 impl Answer {
     pub(crate) fn ok(body: String) -> Self {
-        Self { status: "200 OK", body }
+        Self { status: "200 OK", kind: "application/json", headers: String::new(), body }
+    }
+
+    /// The same with a header more.
+    pub(crate) fn with(mut self, header: &str) -> Self {
+        self.headers.push_str(header);
+        self.headers.push_str("\r\n");
+        self
+    }
+
+    /// Of another status.
+    pub(crate) fn of(status: &'static str, body: &str) -> Self {
+        Self { status, ..Self::ok(body.to_owned()) }
     }
 
     /// Users `from..to`, as randomuser.me would send them.
@@ -49,7 +66,7 @@ impl Answer {
     }
 
     pub(crate) fn unavailable() -> Self {
-        Self { status: "503 Service Unavailable", body: "come back later".into() }
+        Self::of("503 Service Unavailable", "come back later")
     }
 }
 
@@ -89,22 +106,33 @@ impl TestApi {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicU32::new(0));
         let paths = Arc::new(Mutex::new(Vec::new()));
-        let (count, asked) = (Arc::clone(&requests), Arc::clone(&paths));
+        let tokens = Arc::new(Mutex::new(Vec::new()));
+        let (count, asked, shown) = (Arc::clone(&requests), Arc::clone(&paths), Arc::clone(&tokens));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let n = count.fetch_add(1, Ordering::SeqCst);
                 let _ = serve(stream, |path, headers| {
                     asked.lock().unwrap().push(path.to_owned());
+                    let token = |line: &String| {
+                        let (name, value) = line.split_once(": ")?;
+                        name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
+                    };
+                    shown.lock().unwrap().extend(headers.iter().find_map(token));
                     answer(n, path, headers)
                 });
             }
         });
-        Self { url, requests, paths }
+        Self { url, requests, paths, tokens }
     }
 
     /// How many requests have come.
     pub(crate) fn requests(&self) -> u32 {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// The values of `Authorization` that it was asked with, in their order.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        self.tokens.lock().unwrap().clone()
     }
 
     /// What was asked for since the last look, in its order.
@@ -128,9 +156,11 @@ fn serve(stream: TcpStream, answer: impl FnOnce(&str, &[String]) -> Answer) -> s
     let mut stream = stream;
     write!(
         stream,
-        "HTTP/1.1 {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n{}\r\n{}",
         answer.status,
+        answer.kind,
         answer.body.len(),
+        answer.headers,
         answer.body
     )?;
     stream.flush()

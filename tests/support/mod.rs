@@ -107,6 +107,12 @@ impl Job {
         self
     }
 
+    /// The same job, as if it had no API.
+    pub(crate) fn without_fetching(mut self) -> Self {
+        self.fetch = None;
+        self
+    }
+
     /// With more lines at the end of the pipeline file.
     pub(crate) fn with(mut self, more: &str) -> Self {
         self.more.push_str(more);

@@ -97,6 +97,7 @@ fn event(seq: u64, at: DateTime<chrono::Utc>, partitions: i32) -> Recorded {
             transform_micros: 400,
             write_micros: 2_000 + seq % 3_000,
             written: [(partition, Place { offset: n + 100, clock: 0, lineage: 1 })].into_iter().collect(),
+            runs: Vec::new(),
         }
     };
     Recorded::new(seq, at, event)

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use forebay_schemas::api::{Desired, LogLevel, LogLine, Logs};
 use forebay_schemas::event::{Event, Origin, Place, Recorded, Start};
 use forebay_schemas::offset::{Range, Ranges};
+use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
 use forebay_schemas::snapshot::{
     ActorState, ActorView, AlertView, BatchView, DiskView, EdgeView, NodeView, PartitionView, RunTotals, Snapshot, StageView, StoreView,
@@ -166,7 +167,15 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
         offsets[p] += 25;
         let ranges: Ranges = [(partition, range)].into_iter().collect();
         say(Event::PageFetched { run, records: 25, cursor: None });
-        say(Event::PageProduced { run, ranges: ranges.clone(), produced: 25, rejected: 0, cursor: None, moves: None });
+        say(Event::PageProduced {
+            run,
+            ranges: ranges.clone(),
+            produced: 25,
+            rejected: 0,
+            cursor: None,
+            moves: None,
+            rejects: Rejects::default(),
+        });
         batch += 1;
         say(Event::BatchWritten {
             batch,
@@ -177,10 +186,11 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
             transform_micros: 400,
             write_micros: 2_000 + batch * 911 % 5_000,
             written: [(partition, place(offsets[p]))].into_iter().collect(),
+            runs: Vec::new(),
         });
         say(Event::OffsetsCommitted { offsets: [(partition, offsets[p])].into_iter().collect() });
         if round % 3 == 2 {
-            say(Event::RunProduced { run });
+            say(Event::RunProduced { run, stop: None });
             say(Event::RunSucceeded { run });
         }
         if round % 7 == 6 {
@@ -243,9 +253,10 @@ fn any_event() -> impl Strategy<Value = Event> {
             produced,
             rejected: 1,
             cursor: None,
-            moves: None
+            moves: None,
+            rejects: Rejects::default(),
         }),
-        run().prop_map(|run| Event::RunProduced { run }),
+        run().prop_map(|run| Event::RunProduced { run, stop: None }),
         run().prop_map(|run| Event::RunSucceeded { run }),
         (run(), text())
             .prop_map(|(run, message)| Event::RunFailed { run, error: RunError { stage: "fetch".to_owned(), message, retryable: true } }),
@@ -262,7 +273,8 @@ fn any_event() -> impl Strategy<Value = Event> {
             wait_micros: micros,
             transform_micros: micros,
             write_micros: micros,
-            written
+            written,
+            runs: Vec::new(),
         }),
         places().prop_map(|to| Event::OffsetsReset { by: "x".to_owned(), reason: "y".to_owned(), from: Default::default(), to }),
         places().prop_map(|places| Event::PartitionsSeen { places }),
@@ -298,9 +310,12 @@ fn run(n: u128, key: &str, state: RunState, requested_at: &str) -> Run {
         attempt: 1,
         state,
         terminal: state.is_terminal(),
-        counts: RunCounts { pages: 50, fetched: 5_000, produced: 5_000, rejected: 0 },
+        counts: RunCounts { pages: 50, fetched: 5_000, produced: 5_000, written: 5_000, rows: 5_000, ..RunCounts::default() },
         kept: RunCounts::default(),
+        rejects: Rejects::default(),
+        kept_rejects: Rejects::default(),
         ranges: Ranges::default(),
+        stop: None,
         again: false,
         began: None,
         position: None,
@@ -428,6 +443,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
             topic: None,
             table_bytes: None,
         }),
+        rejects: Rejects::default(),
     };
     let writer = &mut look.actors[8];
     writer.last_exit = Some("failed: write timed out after 5 s at 127.0.0.1:9042".to_owned());
@@ -435,7 +451,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
     look.actors[10].last_exit = Some("failed: group rebalance".to_owned());
     look.runs[0].ranges.add(0, Range { from: 210_030, to: 210_050 });
     look.runs[1].ended_at = Some(time("2026-11-24T10:20:08Z"));
-    look.runs[2].counts = RunCounts { pages: 1, fetched: 0, produced: 0, rejected: 0 };
+    look.runs[2].counts = RunCounts { pages: 1, ..RunCounts::default() };
     look.runs[2].ended_at = Some(time("2026-11-24T10:10:31Z"));
     look.runs[2].error =
         Some(RunError { stage: "fetch".to_owned(), message: "http://127.0.0.1:8080/api answered 503".to_owned(), retryable: true });

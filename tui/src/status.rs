@@ -53,6 +53,11 @@ pub fn once(snapshot: &Snapshot, options: Options) -> String {
         let body = if grid.rows.is_empty() { vec![styled("none yet".to_owned(), Role::Muted)] } else { grid.lines(None, &theme) };
         section(name, body);
     }
+    if !look.rejects.is_empty() {
+        let mut reasons: Vec<_> = look.rejects.iter().map(|each| styled(each.to_string(), Role::Warn)).collect();
+        reasons.push(styled("forebay dlq shows them".to_owned(), Role::Muted));
+        section("dead letters", reasons);
+    }
     lines.iter().map(|line| print(line, options.palette != Palette::Mono)).collect::<Vec<_>>().join("\n")
 }
 
@@ -143,6 +148,16 @@ mod tests {
         let text = once(&fixture::quiet(), Options { ascii: true, ..Options::default() });
         assert!(text.is_ascii(), "{text}");
         assert!(text.contains("+ nothing is wrong\n"), "{text}");
+    }
+
+    #[test]
+    fn the_reasons_of_dead_letters_are_told_the_most_frequent_first_and_how_to_see_them() {
+        let mut look = fixture::quiet();
+        assert!(!once(&look, Options::default()).contains("forebay dlq"));
+        look.rejects.add("decode", "not JSON", 2);
+        look.rejects.add("write", "null in the key", 7);
+        let text = once(&look, Options::default());
+        assert!(text.ends_with("dead letters\n  7 at write: null in the key\n  2 at decode: not JSON\n  forebay dlq shows them"), "{text}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{Answer, State};
 use crate::consumer::{NotSetBack, SetBack};
 use crate::ledger::Command;
 use crate::pipeline::cursor::Setting;
-use crate::pipeline::redrive::{self, Redrive, RedriveError, Redriver};
+use crate::pipeline::redrive::{self, Redrive, RedriveError, Redriven, Redriver};
 use crate::pipeline::replay;
 
 /// How many plans are kept.
@@ -128,15 +128,15 @@ pub(super) async fn apply(state: web::Data<State>, asked: Asked, caller: web::Re
         }
     };
     // A task of its own, so that it is not left half done when its client goes away.
-    let records = match tokio::spawn(work).await {
+    let Redriven { records, cut } = match tokio::spawn(work).await {
         Ok(end) => end?,
         Err(failed) => return Err(Refusal::new(&problem::KAFKA_AWAY, format!("it broke off: {failed}"))),
     };
-    Ok(HttpResponse::Ok().json(Applied { plan: plan.id, records }))
+    Ok(HttpResponse::Ok().json(Applied { plan: plan.id, records, cut }))
 }
 
 /// Says how many records are read or produced again.
-async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<u64, Refusal> {
+async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<Redriven, Refusal> {
     let parts = &state.parts;
     match draft.work {
         Work::Redrive(redrive) => {
@@ -156,15 +156,15 @@ async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<u64
         Work::Cursor(Setting { read, to, .. }) => {
             parts.ledger.submit(Command::SetCursor { read, to, by: by.to_owned(), reason: why })?;
             parts.ledger.settled().await?;
-            Ok(0)
+            Ok(Redriven::default())
         }
-        Work::Replay(to) if to.is_empty() => Ok(0),
+        Work::Replay(to) if to.is_empty() => Ok(Redriven::default()),
         Work::Replay(to) => {
             let Some(desk) = &parts.desk else {
                 return Err(Refusal::new(&problem::REPLAY_GROUP, "it has not the role `egress`, so it reads none"));
             };
             let end = desk.ask(SetBack { to, by: by.to_owned(), reason: why }).await;
-            end.map(|_| draft.records).map_err(|error| Refusal::new(not_set_back(&error), error.to_string()))
+            end.map(|_| Redriven { records: draft.records, cut: 0 }).map_err(|error| Refusal::new(not_set_back(&error), error.to_string()))
         }
     }
 }
@@ -250,6 +250,8 @@ async fn draft_redrive(state: &State, wanted: Option<&Ranges>) -> Result<Draft, 
     } else {
         effects.push("each counts as a new record: it wins over what was written since for its key".into());
         effects.push(format!("the letters stay in {dead}, and the journal keeps that they were redriven"));
+        effects
+            .push(format!("of a letter whose value is cut the record is taken from {topic}, or left where that does not hold it any more"));
     }
     if redrive.left > 0 {
         effects.push(format!("{} more are left for another plan", redrive.left));

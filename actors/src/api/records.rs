@@ -235,7 +235,9 @@ mod tests {
     fn the_reason_of_a_letter_is_the_masked_one_where_masks_are_set_in_its_headers_too() {
         let mut letter = stored("k", b"{\"age\":\"secret\"}");
         let reason = Reason::quoting("\"secret\"", |value| format!("`/age` must be a number, but is {value}"));
-        letter.headers = letter::headers(std::iter::empty(), (Stage::Decode, &reason), &[(letter::PARTITION, "3"), (letter::OFFSET, "40")])
+        let it = letter::Letter { key: None, value: None, stage: Stage::Decode, reason: &reason, cut: letter::Cut::WHOLE, unreadable: 0 };
+        letter.headers = it
+            .headers(std::iter::empty(), &[(letter::PARTITION, "3"), (letter::OFFSET, "40")])
             .iter()
             .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
             .collect();

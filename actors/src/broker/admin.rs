@@ -18,6 +18,8 @@ use super::access::{Access, Quiet, max_record_bytes};
 use super::describe;
 use super::embedded;
 use super::error::{BrokerError, is_denied};
+use super::look::settings;
+use crate::message::letter;
 
 /// The time-out of one question.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,9 +30,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Whose clock a record's timestamp is of.
 const TIMESTAMPS: &str = "message.timestamp.type";
 /// The largest record batch.
-const LARGEST: &str = "max.message.bytes";
+pub(super) const LARGEST: &str = "max.message.bytes";
 /// Records up to this size fit the brokers' own limit, with room for key and headers.
 const USUAL_RECORD: u64 = 1_000_000;
+/// The brokers' own limit, where nobody has set another one.
+const USUAL_LARGEST: u64 = 1_048_588;
 
 /// The topic as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,16 +73,23 @@ pub struct WantedTopic {
     pub settings: Vec<(&'static str, String)>,
 }
 
-/// The topic of a pipeline, and the dead-letter topic, of one partition.
+/// The topic of a pipeline, and the dead-letter topic, of one partition, which takes a letter of any record that the topic takes.
 pub fn wanted_topics(pipeline: &Pipeline) -> [WantedTopic; 2] {
     let kafka = &pipeline.kafka;
     let mut settings = vec![(TIMESTAMPS, "LogAppendTime".to_owned())];
     let largest = max_record_bytes(pipeline);
+    let topic_takes = if largest > USUAL_RECORD { largest.saturating_add(64 << 10) } else { USUAL_LARGEST };
+    let dead_settings = vec![settings[0].clone(), (LARGEST, with_room(topic_takes).to_string())];
     if largest > USUAL_RECORD {
-        settings.push((LARGEST, largest.saturating_add(64 << 10).to_string()));
+        settings.push((LARGEST, topic_takes.to_string()));
     }
-    let wanted = |name, partitions| WantedTopic { name, partitions, replication: kafka.replication, settings: settings.clone() };
-    [wanted(kafka.topic.clone(), kafka.partitions), wanted(kafka.dead_letter_topic(), 1)]
+    let wanted = |name, partitions, settings| WantedTopic { name, partitions, replication: kafka.replication, settings };
+    [wanted(kafka.topic.clone(), kafka.partitions, settings), wanted(kafka.dead_letter_topic(), 1, dead_settings)]
+}
+
+/// What a dead-letter topic is to take where the topic takes records of `largest` bytes.
+pub(super) fn with_room(largest: u64) -> u64 {
+    largest.saturating_add(letter::ROOM as u64)
 }
 
 /// What a group has committed for a partition.
@@ -109,7 +120,10 @@ pub async fn ensure_topics(access: &Access, pipeline: &Pipeline) -> Result<Topic
         }
     }
     let mut made = false;
-    for wanted in &missing {
+    for wanted in &mut missing {
+        if wanted.name != topic {
+            give_room(access, &topic, wanted).await;
+        }
         made |= make(access, wanted).await? && wanted.name == topic;
     }
     let deadline = Instant::now() + ELECTION;
@@ -141,6 +155,34 @@ pub async fn ensure_topics(access: &Access, pipeline: &Pipeline) -> Result<Topic
             return Err(BrokerError::NoTopic { servers: access.servers().to_owned(), topic });
         }
         tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Makes the dead-letter topic where it is missing, and says whether it was.
+///
+/// # Errors
+/// As [`ensure_topics`].
+pub async fn ensure_dead_letter_topic(access: &Access, pipeline: &Pipeline) -> Result<bool, BrokerError> {
+    let [records, mut dead] = wanted_topics(pipeline);
+    let name = dead.name.clone();
+    if !ask(access, move |access| partitions_of(access, &name)).await?.is_empty() {
+        return Ok(false);
+    }
+    give_room(access, &records.name, &mut dead).await;
+    make(access, &dead).await
+}
+
+/// Has a dead-letter topic take more than the topic as that is set now. Where nobody may ask how it is set, what was wanted stays.
+async fn give_room(access: &Access, topic: &str, dead: &mut WantedTopic) {
+    if access.is_embedded() {
+        return;
+    }
+    let Ok(settings) = settings(access, topic).await else { return };
+    let Some(room) = settings.get(LARGEST).and_then(|largest| largest.parse().ok()).map(with_room) else { return };
+    if let Some((_, largest)) = dead.settings.iter_mut().find(|(name, _)| *name == LARGEST)
+        && largest.parse().is_ok_and(|wanted: u64| wanted < room)
+    {
+        *largest = room.to_string();
     }
 }
 

@@ -44,6 +44,20 @@ pub struct TopicLook {
     pub settings: BTreeMap<String, String>,
 }
 
+impl Look {
+    /// What is to be said of a dead-letter topic that does not take every letter of a record that the topic takes: such a letter holds the
+    /// beginning of its record only.
+    pub fn cuts_letters(&self) -> Option<String> {
+        let largest = |there: &Option<TopicLook>| there.as_ref()?.settings.get(admin::LARGEST)?.parse::<u64>().ok();
+        let [(records, topic), (dead, dead_letters)] = self.topics.as_slice() else { return None };
+        let (room, has) = (admin::with_room(largest(topic)?), largest(dead_letters)?);
+        (has < room).then(|| {
+            let (records, dead, largest) = (&records.name, &dead.name, admin::LARGEST);
+            format!("{dead} takes {has} bytes, and a letter of the largest record of {records} may have {room}: its value is cut then; set {largest} of {dead} to {room}")
+        })
+    }
+}
+
 /// Looks at the topics and the group of a pipeline.
 ///
 /// # Errors
@@ -88,7 +102,7 @@ async fn topic(access: &Access, name: &str) -> Result<Option<TopicLook>, BrokerE
     Ok(Some(TopicLook { id, ends, held_back, settings }))
 }
 
-async fn settings(access: &Access, topic: &str) -> Result<BTreeMap<String, String>, BrokerError> {
+pub(super) async fn settings(access: &Access, topic: &str) -> Result<BTreeMap<String, String>, BrokerError> {
     let client = access.making()?;
     let options = AdminOptions::new().request_timeout(Some(PATIENCE));
     let answer = client.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;

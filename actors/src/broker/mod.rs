@@ -25,8 +25,8 @@ pub use access::{Access, Quiet};
 pub(crate) use access::{silence, silent_for};
 pub use actor::Broker;
 pub use admin::{
-    Committed, TopicState, WantedTopic, commit, committed, committed_with_metadata, ends, ensure_topics, held_back, kept_commits,
-    offsets_at, topic_id, topic_id_now, wanted_topics,
+    Committed, TopicState, WantedTopic, commit, committed, committed_with_metadata, ends, ensure_dead_letter_topic, ensure_topics,
+    held_back, kept_commits, offsets_at, topic_id, topic_id_now, wanted_topics,
 };
 pub use error::BrokerError;
 pub use look::{Look, TopicLook, look};

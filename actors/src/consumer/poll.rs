@@ -62,6 +62,9 @@ struct Loop<'a> {
     /// The budget of the forming batch; not less than its weight, unless one record is heavier than the whole budget.
     credit: Option<Credit>,
     sent: Vec<Sent>,
+    /// The last event that tells what became of records of runs; 0 before the first. What it covers is committed once it is on the disk, so that a
+    /// crash takes no count.
+    told: u64,
     wait: Option<Wait>,
     unanswered: Option<Unanswered>,
     pace: Pace,
@@ -101,6 +104,7 @@ pub(super) fn run(params: &ConsumerParams, progress: &Progress, drain: &AtomicBo
             state: State::new(Limits::of(&params.batch)),
             credit: None,
             sent: Vec::new(),
+            told: 0,
             wait: None,
             unanswered: None,
             pace: Pace::default(),

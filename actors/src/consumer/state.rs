@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use forebay_schemas::event::Place;
 use forebay_schemas::offset::{Offset, Partition, Range, Ranges};
+use forebay_schemas::run::RunWritten;
 use forebay_schemas::topic::TopicId;
 
 use super::forming::{Filled, Forming, Incoming, Limits, Piece};
@@ -68,6 +69,8 @@ pub(crate) struct Settled {
     pub(crate) records: u64,
     /// The new contiguous written end of each partition whose end moved.
     pub(crate) moved: Vec<(Partition, Place)>,
+    /// What became of the records of runs which those ends have passed, one each run.
+    pub(crate) runs: Vec<RunWritten>,
 }
 
 /// One assigned partition.
@@ -102,6 +105,9 @@ struct Leg {
     first_ms: Option<i64>,
     clock: WriteClock,
     settled: bool,
+    /// What became of the records of runs in it, once it is settled. Told when the written end passes it, so that a start that reads it again
+    /// counts it once.
+    runs: Vec<RunWritten>,
 }
 
 #[derive(Debug)]
@@ -231,7 +237,7 @@ impl State {
             if let Some(track) = track {
                 track.piece = None;
                 let Piece { range, first_ms, clock, .. } = *piece;
-                track.flying.push_back(Leg { batch: id, to: range.to, first_ms, clock, settled: false });
+                track.flying.push_back(Leg { batch: id, to: range.to, first_ms, clock, settled: false, runs: Vec::new() });
             }
         }
         let legs = filled.pieces.iter().map(|piece| (piece.partition, piece.generation)).collect();
@@ -239,27 +245,35 @@ impl State {
         Some(Cut { id, filled, ranges, since })
     }
 
-    /// A batch is done. What it held of partitions that are gone, or came back since, is ignored.
-    pub(crate) fn settled(&mut self, id: u64) -> Settled {
+    /// A batch is done, and of the records of runs in it became this. What it held of partitions that are gone, or came back since, is ignored.
+    pub(crate) fn settled(&mut self, id: u64, mut of_runs: Vec<(Partition, RunWritten)>) -> Settled {
         let Some(flight) = self.flights.iter().position(|flight| flight.id == id).and_then(|at| self.flights.remove(at)) else {
             return Settled::default();
         };
         let mut moved = Vec::with_capacity(flight.legs.len());
+        let mut runs: Vec<RunWritten> = Vec::new();
         for (partition, generation) in flight.legs {
             let Some(track) = self.tracks.get_mut(&partition).filter(|track| track.generation == generation) else { continue };
             if let Some(leg) = track.flying.iter_mut().find(|leg| leg.batch == id) {
                 leg.settled = true;
+                leg.runs.extend(of_runs.extract_if(.., |(of, _)| *of == partition).map(|(_, of_run)| of_run));
             }
             let before = track.written;
             while let Some(leg) = track.flying.pop_front_if(|leg| leg.settled) {
                 (track.written, track.written_clock) = (leg.to, leg.clock);
+                for of_run in leg.runs {
+                    match runs.iter_mut().find(|known| known.run == of_run.run) {
+                        Some(known) => known.merge(&of_run),
+                        None => runs.push(of_run),
+                    }
+                }
             }
             track.catch_up();
             if track.written > before {
                 moved.push((partition, track.place()));
             }
         }
-        Settled { records: flight.records, moved }
+        Settled { records: flight.records, moved, runs }
     }
 
     /// Every record of a partition before `offset` was given to [`State::fate`], and there are no more for now. Gives the written end, when that moved

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use forebay_schemas::event::Place;
 use forebay_schemas::offset::{Offset, Partition, Range};
+use forebay_schemas::run::RunWritten;
 use proptest::prelude::*;
 
 use super::forming::{Incoming, Limits};
@@ -60,12 +61,12 @@ fn the_oldest_unwritten_record_is_the_first_of_the_first_batch_that_is_not_settl
     take(&mut state, 0, 7);
     state.cut();
     take(&mut state, 0, 8);
-    state.settled(2);
+    state.settled(2, Vec::new());
     assert_eq!(state.oldest_unwritten(0), Some(1_005), "the second is done, the first is not");
-    state.settled(1);
+    state.settled(1, Vec::new());
     assert_eq!(state.oldest_unwritten(0), Some(1_008));
     state.cut();
-    state.settled(3);
+    state.settled(3, Vec::new());
     assert_eq!((state.oldest_unwritten(0), state.oldest_unwritten(9)), (None, None));
 }
 
@@ -167,9 +168,9 @@ fn the_written_end_waits_for_the_batch_before() {
     let first = state.cut().unwrap().id;
     take(&mut state, 0, 1);
     let second = state.cut().unwrap().id;
-    assert_eq!(state.settled(second).moved, []);
+    assert_eq!(state.settled(second, Vec::new()).moved, []);
     assert_eq!(state.to_commit(), []);
-    assert_eq!(ends(&state.settled(first)), [(0, 2)]);
+    assert_eq!(ends(&state.settled(first, Vec::new())), [(0, 2)]);
     assert_eq!(offsets(&state.to_commit()), BTreeMap::from([(0, 2)]));
 }
 
@@ -180,7 +181,7 @@ fn a_commit_is_asked_for_once_and_again_when_it_is_refused() {
     assert_eq!(state.to_commit(), [], "the begin of a partition needs no commit");
     take(&mut state, 0, 0);
     let id = state.cut().unwrap().id;
-    state.settled(id);
+    state.settled(id, Vec::new());
     let places = state.to_commit();
     state.asked(&places);
     assert_eq!(state.to_commit(), []);
@@ -202,7 +203,7 @@ fn what_settles_after_its_partition_went_away_is_ignored_even_when_it_came_back(
     state.revoke(&[0]);
     assert_eq!(state.fate(0, 1), Fate::Foreign);
     start(&mut state, 0, 0);
-    assert_eq!(state.settled(id).moved, []);
+    assert_eq!(state.settled(id, Vec::new()).moved, []);
     assert_eq!((state.in_flight(), state.to_commit()), (0, vec![]));
 }
 
@@ -324,7 +325,7 @@ proptest! {
         macro_rules! settle { ($at:expr) => {{
             let (id, records) = flying.remove($at);
             done.extend(records);
-            state.settled(id);
+            state.settled(id, Vec::new());
         }} }
         macro_rules! commit { ($commits:expr) => { for &Commit { partition, place, .. } in $commits {
             let topic = topics.get_mut(&partition).unwrap();
@@ -411,4 +412,26 @@ proptest! {
             prop_assert!(topic.write_ts(partition).values().collect::<Vec<_>>().windows(2).all(|pair| pair[0] < pair[1]));
         }
     }
+}
+
+#[test]
+fn what_became_of_the_records_of_runs_is_told_once_when_the_written_end_passes_them() {
+    let mut state = state();
+    start(&mut state, 0, 0);
+    start(&mut state, 1, 0);
+    let of = |n: u128, written: u64| RunWritten { run: uuid::Uuid::from_u128(n), written, ..RunWritten::default() };
+    let cut = |state: &mut State, records: &[(Partition, Offset)]| {
+        records.iter().for_each(|&(partition, offset)| take(state, partition, offset));
+        state.cut().unwrap().id
+    };
+    let first = cut(&mut state, &[(0, 0), (1, 0)]);
+    let second = cut(&mut state, &[(0, 1), (0, 2)]);
+    let third = cut(&mut state, &[(1, 1), (1, 2)]);
+    let told = |settled: Settled| settled.runs.iter().map(|of| (of.run.as_u128(), of.written)).collect::<Vec<_>>();
+    assert_eq!(told(state.settled(second, vec![(0, of(1, 2))])), [], "the first is not settled: it would be read again, and this one too");
+    assert_eq!(told(state.settled(first, vec![(0, of(1, 1)), (1, of(2, 1))])), [(1, 3), (2, 1)]);
+    assert_eq!(told(state.settled(third, vec![(1, of(2, 2))])), [(2, 2)]);
+    let gone = cut(&mut state, &[(0, 3)]);
+    state.revoke(&[0]);
+    assert_eq!(told(state.settled(gone, vec![(0, of(1, 1))])), [], "who gets the partition next counts it");
 }

@@ -10,18 +10,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_schemas::pipeline::{FetcherTable, Pipeline};
 use forebay_schemas::read::Position;
-use forebay_schemas::run::RunError;
+use forebay_schemas::run::{RunError, Stop};
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::client::Client;
 use super::error::FetchError;
-use super::page;
-use super::pointer::Pointer;
+use super::page::{self, Extracted, PageError, Ways};
+use super::paging::{Limits, Next, Said};
 use super::state::{Effect, Failure, Report, Schedule, State};
 use crate::failpoint::{point, point_async};
 use crate::kernel::{Actor, Budget, Credit, Cx, Exit, Handover, Lease, Mailbox, SharedClock};
-use crate::message::{Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
+use crate::message::{BadRecord, Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
 use crate::telemetry::{Stage, Telemetry};
 
 /// Between two tries to hand a page to a producer that is being restarted.
@@ -67,14 +67,14 @@ pub trait RunReports: Send + Sync {
     fn is_paused(&self) -> bool;
     /// Waits until all that was told so far outlives the process; an error says why it can't.
     fn settled(&self) -> BoxFuture<'_, Result<(), String>>;
-    /// All of it is in Kafka.
-    fn finished(&self, run: Uuid);
+    /// All of it is in Kafka, and why no further page was asked for.
+    fn finished(&self, run: Uuid, stop: Option<Stop>);
     /// It ended without success.
     fn failed(&self, run: Uuid, error: RunError);
     /// The API is left alone for a while.
     fn throttled(&self, wait: Duration, reason: String);
-    /// A scheduled fetch is in Kafka.
-    fn scheduled_done(&self);
+    /// A scheduled fetch is in Kafka, and why no further page was asked for; nothing when the schedule was put on hold.
+    fn scheduled_done(&self, stop: Option<Stop>);
     /// A scheduled fetch gave nothing that can be produced, and asking again at once would give the same.
     fn scheduled_failed(&self, error: RunError);
 }
@@ -102,6 +102,8 @@ pub struct Fetcher {
     state: State,
     asks: Option<Asks>,
     note: Option<String>,
+    /// How the last fetch was cut short, if it was; said once for all those that end alike.
+    cut: Option<Stop>,
     wake: u64,
     stopping: bool,
 }
@@ -110,19 +112,24 @@ pub struct Fetcher {
 #[derive(Clone)]
 struct Asks {
     client: Client,
-    pointer: Pointer,
-    /// Where the next cursor is, if the API gives cursors.
-    next: Option<Pointer>,
+    ways: Ways,
     max_page_bytes: usize,
     budget: Budget,
     reports: Arc<dyn RunReports>,
     clock: SharedClock,
 }
 
+/// The records of a page, and which of them are no JSON.
+#[derive(Clone)]
+struct Found {
+    records: Vec<Bytes>,
+    bad: Vec<BadRecord>,
+}
+
 /// A page, and the budget it holds.
 struct Fetched {
-    records: Vec<Bytes>,
-    next: Option<String>,
+    found: Found,
+    said: Said,
     /// From asking for it until its records were found.
     took: Duration,
     credit: Credit,
@@ -135,9 +142,10 @@ impl Fetcher {
         if let Some(table) = &pipeline.fetcher
             && let Some(cursor) = &table.cursor
         {
-            state = state.with_cursors(cursor.start.clone(), table.max_pages);
+            let limits = Limits { max_pages: table.max_pages, max_empty_pages: cursor.max_empty_pages };
+            state = state.with_cursors(cursor.start.clone(), limits);
         }
-        Self { pipeline, schedule, to, state, asks: None, note: None, wake: 0, stopping: false }
+        Self { pipeline, schedule, to, state, asks: None, note: None, cut: None, wake: 0, stopping: false }
     }
 
     fn table(&self) -> &FetcherTable {
@@ -182,17 +190,17 @@ impl Fetcher {
 
     fn fetch(&mut self, run: Uuid, cx: &mut Cx<'_, Self>) {
         let Some(asks) = self.asks.clone() else { return };
-        let begins = || if asks.next.is_some() { self.to.reports.begins(run) } else { Position::Begin };
+        let begins = || if asks.ways.next.is_some() { self.to.reports.begins(run) } else { Position::Begin };
         let position = self.state.position(begins);
         let (cursor, params) = (self.state.cursor().map(str::to_owned), self.to.reports.params(run));
         tracing::debug!(%run, api = asks.client.api(), cursor, "fetching");
-        let progress = cx.progress();
+        let (progress, is_first) = (cx.progress(), self.state.is_first());
         cx.offload(
             async move {
                 asks.settled().await?;
                 let credit = asks.budget.reserve(asks.max_page_bytes).await;
                 let _working = progress.working();
-                asks.page(credit, &params, cursor.as_deref()).await.map_err(|error| error.at(&position, &params))
+                asks.page(credit, &params, cursor.as_deref(), is_first).await.map_err(|error| error.at(&position, &params))
             },
             move |actor, fetched, cx| actor.fetched(run, fetched, cx),
         );
@@ -202,17 +210,17 @@ impl Fetcher {
         let (now, fresh) = (self.to.clock.now(), Uuid::now_v7());
         cx.progress().tick();
         match fetched {
-            Ok(Fetched { records, next, took, credit }) => {
+            Ok(Fetched { found, said, took, credit }) => {
                 point("fetcher::after_fetch");
-                let count = records.len() as u64;
+                let count = found.records.len() as u64;
                 self.to.telemetry.pages.add(1);
                 self.to.telemetry.fetched.add(count);
                 self.to.telemetry.answered("2xx");
                 self.to.telemetry.stage(Stage::Fetch, took);
-                let (produce, effects) = self.state.fetched(count, now, fresh, next);
+                let (produce, effects) = self.state.fetched(count, now, fresh, said);
                 self.act(effects, cx);
                 if produce {
-                    self.produce(run, records, credit, cx);
+                    self.produce(run, found, credit, cx);
                 }
             }
             Err(error) => {
@@ -222,16 +230,17 @@ impl Fetcher {
                 }
                 // It goes into the log and the journal.
                 let error = if self.pipeline.api.mask.is_empty() { error } else { error.masked() };
-                let failure = Failure { class: error.class(), retry_after: error.retry_after(), message: error.to_string() };
+                let (class, retryable, retry_after) = (error.class(), error.is_retryable(), error.retry_after());
+                let failure = Failure { class, retryable, retry_after, message: error.to_string() };
                 let effects = self.state.failed(failure, rand::random(), now, fresh);
                 self.act(effects, cx);
             }
         }
     }
 
-    fn produce(&mut self, run: Uuid, records: Vec<Bytes>, credit: Credit, cx: &mut Cx<'_, Self>) {
+    fn produce(&mut self, run: Uuid, found: Found, credit: Credit, cx: &mut Cx<'_, Self>) {
         let (producer, budget, began) = (self.to.producer.clone(), self.to.budget.clone(), self.to.clock.now());
-        cx.offload(deliver(run, records, credit, producer, budget), move |actor, end, cx| {
+        cx.offload(deliver(run, found, credit, producer, budget), move |actor, end, cx| {
             let (now, fresh) = (actor.to.clock.now(), Uuid::now_v7());
             cx.progress().tick();
             let effects = match end {
@@ -248,21 +257,37 @@ impl Fetcher {
         });
     }
 
-    fn report(&self, report: Report) {
+    fn report(&mut self, report: Report) {
+        if let Report::Finished(_, stop) | Report::ScheduledDone(stop) = &report {
+            self.stopped(stop.as_ref());
+        }
         let to = &self.to.reports;
         match report {
             Report::Started(run) => to.started(run),
             Report::Fetched(run, records, cursor) => to.fetched(run, records, cursor.as_deref()),
             Report::Produced(run, page, asked, cursor) => to.produced(run, &page, &asked, cursor.as_deref()),
-            Report::Finished(run) => to.finished(run),
+            Report::Finished(run, stop) => to.finished(run, stop),
             Report::Failed(run, error) => to.failed(run, error),
             Report::Throttled(wait, reason) => {
                 self.to.telemetry.throttled(wait);
                 to.throttled(wait, reason);
             }
-            Report::ScheduledDone => to.scheduled_done(),
+            Report::ScheduledDone(stop) => to.scheduled_done(stop),
             Report::ScheduledFailed(error) => to.scheduled_failed(error),
         }
+    }
+
+    /// Says how a fetch ended: what was cut short is in the log, once for all fetches in a row that end alike.
+    fn stopped(&mut self, stop: Option<&Stop>) {
+        let Some(stop) = stop else { return };
+        self.to.telemetry.stopped(stop);
+        let cut = (!stop.complete).then_some(stop);
+        if let Some(cut) = cut
+            && self.cut.as_ref().is_none_or(|before| before.reason != cut.reason)
+        {
+            tracing::warn!(reason = cut.reason.word(), cursor = cut.cursor, detail = cut.detail, "fetch was cut short");
+        }
+        self.cut = cut.cloned();
     }
 }
 
@@ -271,14 +296,14 @@ impl Actor for Fetcher {
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let table = self.table();
-        let (pointer, max_page_bytes) = (Pointer::parse(&table.records), table.max_page_bytes.as_usize());
-        let next = table.cursor.as_ref().map(|cursor| Pointer::parse(&cursor.next));
+        let max_page_bytes = table.max_page_bytes.as_usize();
+        let ways = Ways::of(table);
         match Client::new(&self.pipeline, table) {
             Ok(client) => {
                 tracing::info!(api = client.api(), schedule = ?self.schedule, "fetcher is up");
                 self.to.telemetry.fetches_from(client.api());
                 let (budget, reports, clock) = (self.to.budget.clone(), Arc::clone(&self.to.reports), self.to.clock.clone());
-                self.asks = Some(Asks { client, pointer, next, max_page_bytes, budget, reports, clock });
+                self.asks = Some(Asks { client, ways, max_page_bytes, budget, reports, clock });
                 let effects = self.state.pause(self.to.reports.is_paused(), self.to.clock.now(), Uuid::now_v7());
                 self.act(effects, cx);
             }
@@ -313,32 +338,47 @@ impl Actor for Fetcher {
 impl Asks {
     /// Waits until the cursor that will be asked with outlives the process; without cursors there is nothing to wait for.
     async fn settled(&self) -> Result<(), FetchError> {
-        match self.next {
+        match self.ways.next {
             Some(_) => self.reports.settled().await.map_err(FetchError::Journal),
             None => Ok(()),
         }
     }
 
-    async fn page(&self, mut credit: Credit, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<Fetched, FetchError> {
+    async fn page(
+        &self,
+        mut credit: Credit,
+        params: &BTreeMap<String, String>,
+        cursor: Option<&str>,
+        is_first: bool,
+    ) -> Result<Fetched, FetchError> {
         point_async("fetcher::before_fetch").await;
         let began = self.clock.now();
-        let body = self.client.fetch(self.clock.wall(), params, cursor).await?;
-        let bytes = body.len();
-        let (pointer, next, most) = (self.pointer.clone(), self.next.clone(), self.max_page_bytes);
-        let extract = move || {
-            let records = page::extract(&body, &pointer, most)?;
-            let next = next.map_or(Ok(None), |next| page::next_cursor(&body, &next))?;
-            Ok((records, next))
-        };
-        let extracted = if bytes < LARGE {
-            extract()
+        let answer = self.client.fetch(self.clock.wall(), params, cursor).await?;
+        let bytes = answer.body.len();
+        let (body, ways, most) = (answer.body.clone(), self.ways.clone(), self.max_page_bytes);
+        let read = move || page::read(&body, &ways, is_first, most);
+        let read = if bytes < LARGE {
+            read()
         } else {
-            tokio::task::spawn_blocking(extract).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+            tokio::task::spawn_blocking(read).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
         };
-        let (records, next) = extracted.map_err(|cause| FetchError::Page { api: self.client.api().to_owned(), cause })?;
+        let failed = |cause| {
+            let is_lines =
+                answer.lines && matches!(cause, PageError::NotJson { .. } | PageError::NotFound { .. } | PageError::NotArray { .. });
+            let cause = if is_lines { PageError::LineDelimited } else { cause };
+            FetchError::Page { api: self.client.api().to_owned(), cause, wait: answer.wait }
+        };
+        let (Extracted { records, bad, .. }, mut said) = read.map_err(failed)?;
+        let found = Found { records, bad };
+        said.link = answer.link;
+        if let Next::Cursor(next) = said.next {
+            said.next = Next::Cursor(self.client.next(&answer, next)?);
+        }
+        drop(answer);
         let took = self.clock.now().saturating_duration_since(began);
-        // The records are slices of the body, so all of it stays.
-        let weight = bytes + records.len() * RECORD_OVERHEAD;
+        // The records are slices of the body, so all of it stays; bad ones are copies of a part of it.
+        let copies: usize = found.bad.iter().map(|bad| found.records[bad.at].len()).sum();
+        let weight = bytes + copies + found.records.len() * RECORD_OVERHEAD;
         if weight <= credit.bytes() {
             credit.shrink_to(weight);
         } else {
@@ -346,14 +386,14 @@ impl Asks {
             drop(credit);
             credit = self.budget.reserve(weight).await;
         }
-        Ok(Fetched { records, next, took, credit })
+        Ok(Fetched { found, said, took, credit })
     }
 }
 
 /// Hands a page to the producer until one incarnation of it sees the page through.
 async fn deliver(
     run: Uuid,
-    records: Vec<Bytes>,
+    found: Found,
     credit: Credit,
     producer: Handover<Mailbox<Lease<Page>>>,
     budget: Budget,
@@ -366,7 +406,8 @@ async fn deliver(
             None => budget.reserve(weight).await,
         };
         let (receipt, end) = Receipt::new();
-        let lease = Lease::new(Page { run, records: records.clone(), receipt }, held);
+        let Found { records, bad } = found.clone();
+        let lease = Lease::new(Page { run, records, bad, receipt }, held);
         if producer.get().post(lease).is_ok()
             && let Ok(end) = end.await
         {

@@ -1,19 +1,23 @@
 //! The HTTP client. Guarantee: an answer is read up to its limit and its time, whatever its length says and however it is compressed; it
-//! comes from the host the file names; no cookie is kept and no secret is logged. Not guaranteed: that the API says the same twice.
+//! comes from the host the file names; secrets are read again before each request; no cookie is kept and no secret is logged. Not guaranteed: that
+//! the API says the same twice.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use chrono::DateTime;
 use forebay_schemas::pipeline::{FetcherTable, Pipeline, Property};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client as Http, Response, Url};
+use reqwest::{Client as Http, Response, StatusCode, Url};
 
 use super::error::FetchError;
+use super::limit::Limit;
+use super::next;
 
 /// Redirects followed, all on the same host.
 const REDIRECTS: usize = 3;
@@ -21,8 +25,6 @@ const REDIRECTS: usize = 3;
 const CONNECT: Duration = Duration::from_secs(10);
 /// How much of an error's body is shown.
 const EXCERPT: usize = 200;
-/// The longest an API may ask to be left alone; it is asked again after that.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// A client of the one API.
 #[derive(Debug, Clone)]
@@ -34,10 +36,29 @@ pub(super) struct Client {
     api: String,
     timeout: Duration,
     max_page_bytes: usize,
+    /// The file's headers; secrets as references.
+    headers: Arc<BTreeMap<String, Property>>,
+    /// The pipeline file, beside which secrets lie.
+    file: PathBuf,
+}
+
+/// What the API answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The body; empty where there is nothing new.
+    pub(super) body: Bytes,
+    /// The address that the answer is from.
+    url: Url,
+    /// Whether a header names a next page.
+    pub(super) link: bool,
+    /// Whether it says that it is JSON line by line.
+    pub(super) lines: bool,
+    /// How long the API asks to be left alone.
+    pub(super) wait: Option<Duration>,
 }
 
 impl Client {
-    /// A client of the API that `[fetcher]` names. Secrets are revealed here.
+    /// A client of the API that `[fetcher]` names. That secrets can be had is seen here.
     ///
     /// # Errors
     /// When the address, a header or a secret can't be used.
@@ -46,7 +67,6 @@ impl Client {
         let api = without_query(&url);
         let mut builder = Http::builder()
             .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers(pipeline, fetcher)?)
             .timeout(fetcher.timeout.0)
             .connect_timeout(CONNECT.min(fetcher.timeout.0))
             .redirect(Policy::custom(follow))
@@ -56,8 +76,18 @@ impl Client {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|cause| FetchError::Client(reasons(cause)))?;
-        let param = fetcher.cursor.as_ref().map(|cursor| cursor.param.clone());
-        Ok(Self { http, url, param, api, timeout: fetcher.timeout.0, max_page_bytes: fetcher.max_page_bytes.as_usize() })
+        let client = Self {
+            http,
+            url,
+            param: fetcher.cursor.as_ref().map(|cursor| cursor.param.clone()),
+            api,
+            timeout: fetcher.timeout.0,
+            max_page_bytes: fetcher.max_page_bytes.as_usize(),
+            headers: Arc::new(fetcher.headers.clone()),
+            file: pipeline.source.path.clone(),
+        };
+        client.headers()?;
+        Ok(client)
     }
 
     /// The API, as messages name it: its address without the query.
@@ -65,7 +95,8 @@ impl Client {
         &self.api
     }
 
-    /// Asks for a page, with these query parameters in place of those of the same name, and a cursor if there is one. `wall` is the time by which an HTTP date in `Retry-After` is read.
+    /// Asks for a page, with these query parameters in place of those of the same name, and a cursor if there is one. `wall` is the time by which an
+    /// HTTP date in `Retry-After` is read. A refusal of secrets that have changed meanwhile is followed by one more request, with the new ones.
     ///
     /// # Errors
     /// When no answer comes in time, or it is no success, not JSON by its own account, or too large.
@@ -74,21 +105,80 @@ impl Client {
         wall: SystemTime,
         params: &BTreeMap<String, String>,
         cursor: Option<&str>,
-    ) -> Result<Bytes, FetchError> {
-        let mut url = params.iter().fold(self.url.clone(), |url, (name, value)| with_param(&url, name, value));
-        if let (Some(param), Some(cursor)) = (&self.param, cursor) {
-            url = with_param(&url, param, cursor);
+    ) -> Result<Answer, FetchError> {
+        let url = self.address(params, cursor)?;
+        let headers = self.headers()?;
+        let answer = self.ask(&url, headers.clone(), wall).await;
+        if let Err(FetchError::Status { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. }) = &answer
+            && let Ok(renewed) = self.headers()
+            && renewed != headers
+        {
+            return self.ask(&url, renewed, wall).await;
         }
-        let mut response = self.http.get(url).send().await.map_err(|cause| self.failed(cause))?;
+        answer
+    }
+
+    /// The address of a page.
+    fn address(&self, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<Url, FetchError> {
+        if let Some(cursor) = cursor
+            && let Some(address) = next::address(cursor, &self.url, &self.url)
+        {
+            return Ok(next::whole(&self.checked(address)?, &self.url));
+        }
+        let url = params.iter().fold(self.url.clone(), |url, (name, value)| with_param(&url, name, value));
+        Ok(match (&self.param, cursor) {
+            (Some(param), Some(cursor)) => with_param(&url, param, cursor),
+            _ => url,
+        })
+    }
+
+    /// An address that the API gave, if it may be asked.
+    fn checked(&self, address: Result<Url, String>) -> Result<Url, FetchError> {
+        let refused = |cause| FetchError::NextAddress { api: self.api.clone(), cause };
+        let url = address.map_err(|cause| refused(format!("nowhere: {cause}")))?;
+        next::same_host(&self.url, &url).map_err(refused)?;
+        Ok(url)
+    }
+
+    /// The next cursor of an answer, as it is kept and asked with; an address is whole, whatever it was relative to, but for what is the file's own.
+    ///
+    /// # Errors
+    /// When it is an address that must not be asked.
+    pub(super) fn next(&self, answer: &Answer, cursor: String) -> Result<String, FetchError> {
+        match next::address(&cursor, &self.url, &answer.url) {
+            Some(address) => Ok(next::kept(&self.checked(address)?, &self.url)),
+            None => Ok(cursor),
+        }
+    }
+
+    async fn ask(&self, url: &Url, headers: HeaderMap, wall: SystemTime) -> Result<Answer, FetchError> {
+        let is_conditional = headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
+        let mut response = self.http.get(url.clone()).headers(headers).send().await.map_err(|cause| self.failed(cause))?;
         let status = response.status();
-        if !status.is_success() {
-            let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value, wall));
-            let excerpt = excerpt(&mut response).await;
-            return Err(FetchError::Status { api: self.api.clone(), status, excerpt, retry_after });
+        let answer = |response: &Response, body: Bytes, wait| Answer {
+            body,
+            url: response.url().clone(),
+            link: next::links_next(response.headers(), response.url()),
+            lines: is_lines(response.headers()),
+            wait,
+        };
+        if matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) || status == StatusCode::NOT_MODIFIED && is_conditional {
+            return Ok(answer(&response, Bytes::new(), None));
         }
+        if !status.is_success() {
+            let headers = response.headers().clone();
+            let excerpt = excerpt(&mut response).await;
+            let limit = Limit::of(status, &headers, &excerpt, wall);
+            return Err(FetchError::Status { api: self.api.clone(), status, excerpt: or_no_body(excerpt), limit });
+        }
+        let limit = Limit::of(status, response.headers(), "", wall);
         if let Some(content_type) = not_json(response.headers()) {
             let excerpt = excerpt(&mut response).await;
-            return Err(FetchError::ContentType { api: self.api.clone(), content_type, excerpt });
+            // Some servers give a type to an answer that is none.
+            if !excerpt.is_empty() || status == StatusCode::ACCEPTED {
+                return Err(FetchError::ContentType { api: self.api.clone(), content_type, excerpt: or_no_body(excerpt) });
+            }
+            return Ok(answer(&response, Bytes::new(), limit.wait));
         }
         let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let mut body = Vec::with_capacity(announced.min(self.max_page_bytes));
@@ -98,8 +188,32 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
+        if status == StatusCode::ACCEPTED && (limit.passes || body.trim_ascii().is_empty()) {
+            let excerpt = or_no_body(on_a_line(&body[..body.len().min(EXCERPT)]));
+            return Err(FetchError::Status { api: self.api.clone(), status, excerpt, limit });
+        }
         // Boxed, so that the records don't hold the vector's spare room.
-        Ok(Bytes::from(body.into_boxed_slice()))
+        Ok(answer(&response, Bytes::from(body.into_boxed_slice()), limit.wait))
+    }
+
+    /// The headers of a request, with the secrets as they are now.
+    fn headers(&self) -> Result<HeaderMap, FetchError> {
+        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        for (name, value) in &*self.headers {
+            let header = |cause: String| FetchError::Header { name: name.clone(), cause };
+            let key = HeaderName::from_bytes(name.as_bytes()).map_err(|cause| header(cause.to_string()))?;
+            let value = match value {
+                Property::Plain(text) => HeaderValue::from_str(text).map_err(|cause| header(cause.to_string()))?,
+                Property::Secret(secret) => {
+                    let text = secret.reveal(&self.file).map_err(|cause| FetchError::Secret { name: name.clone(), cause })?;
+                    let mut value = HeaderValue::from_str(&text).map_err(|cause| header(cause.to_string()))?;
+                    value.set_sensitive(true);
+                    value
+                }
+            };
+            headers.insert(key, value);
+        }
+        Ok(headers)
     }
 
     fn failed(&self, cause: reqwest::Error) -> FetchError {
@@ -114,25 +228,6 @@ impl Client {
     }
 }
 
-fn headers(pipeline: &Pipeline, fetcher: &FetcherTable) -> Result<HeaderMap, FetchError> {
-    let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
-    for (name, value) in &fetcher.headers {
-        let header = |cause: String| FetchError::Header { name: name.clone(), cause };
-        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|cause| header(cause.to_string()))?;
-        let value = match value {
-            Property::Plain(text) => HeaderValue::from_str(text).map_err(|cause| header(cause.to_string()))?,
-            Property::Secret(secret) => {
-                let text = secret.reveal(&pipeline.source.path).map_err(|cause| FetchError::Secret { name: name.clone(), cause })?;
-                let mut value = HeaderValue::from_str(&text).map_err(|cause| header(cause.to_string()))?;
-                value.set_sensitive(true);
-                value
-            }
-        };
-        headers.insert(key, value);
-    }
-    Ok(headers)
-}
-
 /// Follows a redirect on the same host, not from TLS to plain text, and not for ever: the file's headers may hold a secret, and they
 /// go along.
 fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
@@ -141,10 +236,8 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     let Some(from) = from else { return attempt.follow() };
     if attempt.previous().len() > REDIRECTS {
         attempt.error(format!("more than {REDIRECTS} times"))
-    } else if from.host() != to.host() || from.port_or_known_default() != to.port_or_known_default() && from.scheme() == to.scheme() {
-        attempt.error(format!("to another host, {}", without_query(&to)))
-    } else if from.scheme() == "https" && to.scheme() != "https" {
-        attempt.error(format!("to plain text, {}", without_query(&to)))
+    } else if let Err(cause) = next::same_host(&from, &to) {
+        attempt.error(cause)
     } else {
         attempt.follow()
     }
@@ -202,25 +295,26 @@ fn reasons(error: reqwest::Error) -> String {
     text
 }
 
+/// What the answer says it is, in lower case and without parameters; empty when it says nothing.
+fn content_type(headers: &HeaderMap) -> String {
+    let said = headers.get(CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
+    said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether it says that it is JSON line by line.
+fn is_lines(headers: &HeaderMap) -> bool {
+    let kind = content_type(headers);
+    ["ndjson", "jsonl", "jsonlines", "json-lines", "json-seq", "stream+json"].iter().any(|word| kind.contains(word))
+}
+
 /// What the answer says it is, if that can't be JSON. Many APIs say `text/plain`, or nothing.
 fn not_json(headers: &HeaderMap) -> Option<String> {
-    let said = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let kind = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = content_type(headers);
     let may_be = kind.is_empty()
         || kind.contains("json")
         || kind.contains("javascript")
         || matches!(kind.as_str(), "text/plain" | "application/octet-stream");
     (!may_be).then_some(kind)
-}
-
-/// How long the API asks to be left alone: seconds, or until a date.
-fn retry_after(value: &HeaderValue, wall: SystemTime) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => SystemTime::from(DateTime::parse_from_rfc2822(text).ok()?).duration_since(wall).unwrap_or_default(),
-    };
-    Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
 /// The beginning of a body, on one line, as far as it comes.
@@ -233,27 +327,21 @@ async fn excerpt(response: &mut Response) -> String {
         }
     }
     body.truncate(EXCERPT);
-    if body.is_empty() {
-        return "no body".to_owned();
-    }
-    let text = String::from_utf8_lossy(&body);
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    on_a_line(&body)
+}
+
+fn on_a_line(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// An excerpt as a message has it.
+fn or_no_body(excerpt: String) -> String {
+    if excerpt.is_empty() { "no body".to_owned() } else { excerpt }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_and_ten_minutes_at_most() {
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_445_412_480);
-        let wait = |text| retry_after(&HeaderValue::from_static(text), wall);
-        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("86400"), Some(Duration::from_secs(600)));
-        assert_eq!(wait("Wed, 21 Oct 2015 07:28:30 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(wait("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(wait("soon"), None);
-    }
 
     #[test]
     fn a_cursor_takes_the_place_of_its_parameter_and_leaves_the_others_as_they_are() {

@@ -8,6 +8,7 @@ use forebay_schemas::pipeline::SecretError;
 use forebay_schemas::read::{Position, shown};
 use reqwest::StatusCode;
 
+use super::limit::Limit;
 use super::page::PageError;
 use crate::kernel::Class;
 use crate::message::MASK;
@@ -65,8 +66,19 @@ pub enum FetchError {
         status: StatusCode,
         /// The beginning of the body.
         excerpt: String,
-        /// How long the API asks to be left alone.
-        retry_after: Option<Duration>,
+        /// Whether it says that the same request may be made later, and when.
+        limit: Limit,
+    },
+    /// It names the next page by an address that is not asked.
+    #[error(
+        "{api}: the next cursor is an address, and leads {cause}; an address is followed on the host and port of fetcher.url alone, since the \
+         file's headers go along: set fetcher.cursor.next to a cursor that is sent in fetcher.cursor.param, or fetcher.url to that host"
+    )]
+    NextAddress {
+        /// The API.
+        api: String,
+        /// Where, and why not.
+        cause: String,
     },
     /// It refuses a page that was asked for with a cursor: the cursor is too old for it, or it never was one.
     #[error(
@@ -118,17 +130,31 @@ pub enum FetchError {
         api: String,
         /// What is wrong with it.
         cause: PageError,
+        /// How long the API asks to be left alone.
+        wait: Option<Duration>,
     },
 }
 
 impl FetchError {
-    /// Whether asking again may help: the API is away or busy. Anything else comes back the same until somebody changes something.
+    /// Whether asking again may help: the API is away, busy, or says an error in place of records, or a secret's file is being written. Anything
+    /// else comes back the same until somebody changes something.
     pub fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::TimedOut { .. } => Class::Transient,
-            Self::Status { status, .. } if is_passing(*status) => Class::Transient,
-            Self::Address(_) | Self::Secret { .. } | Self::Header { .. } | Self::Client(_) | Self::Journal(_) => Class::Fatal,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Secret { .. } | Self::Header { .. } => Class::Transient,
+            Self::Status { status, limit, .. } if limit.passes || is_passing(*status) => Class::Transient,
+            Self::Page { cause: PageError::CutShort { .. } | PageError::Failure { .. }, .. } => Class::Transient,
+            Self::Address(_) | Self::Client(_) | Self::Journal(_) => Class::Fatal,
             _ => Class::Rejected,
+        }
+    }
+
+    /// Whether the same run may succeed when it is tried again later, though asking again at once does not help: beside what passes, a secret that is
+    /// renewed, and a page for people in place of JSON, as APIs have it that are being mended.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Status { status, .. } if *status == StatusCode::UNAUTHORIZED => true,
+            Self::ContentType { content_type, .. } => content_type.contains("html"),
+            error => error.class() == Class::Transient,
         }
     }
 
@@ -139,7 +165,7 @@ impl FetchError {
             Self::Unreachable { .. } | Self::TimedOut { .. } => Some("none"),
             Self::Redirect { .. } => Some("3xx"),
             Self::Status { status, .. } | Self::Cursor { status, .. } => Some(class_of(*status)),
-            Self::ContentType { .. } | Self::TooLarge { .. } | Self::Page { .. } => Some("2xx"),
+            Self::ContentType { .. } | Self::TooLarge { .. } | Self::Page { .. } | Self::NextAddress { .. } => Some("2xx"),
         }
     }
 
@@ -148,11 +174,17 @@ impl FetchError {
     pub fn masked(self) -> Self {
         let excerpt = MASK.to_owned();
         match self {
-            Self::Status { api, status, retry_after, .. } => Self::Status { api, status, excerpt, retry_after },
+            Self::Status { api, status, limit, .. } => Self::Status { api, status, excerpt, limit },
             Self::Cursor { api, status, cursor, flags, .. } => Self::Cursor { api, status, excerpt, cursor, flags },
             Self::ContentType { api, content_type, .. } => Self::ContentType { api, content_type, excerpt },
-            Self::Page { api, cause: PageError::NotJson { cause, line, column, .. } } => {
-                Self::Page { api, cause: PageError::NotJson { cause, line, column, excerpt } }
+            Self::Page { api, cause, wait } => {
+                let cause = match cause {
+                    PageError::NotJson { cause, line, column, .. } => PageError::NotJson { cause, line, column, excerpt },
+                    PageError::CutShort { bytes, .. } => PageError::CutShort { bytes, excerpt },
+                    PageError::Failure { .. } => PageError::Failure { said: excerpt },
+                    cause => cause,
+                };
+                Self::Page { api, cause, wait }
             }
             other => other,
         }
@@ -162,7 +194,7 @@ impl FetchError {
     #[must_use]
     pub fn at(self, position: &Position, params: &BTreeMap<String, String>) -> Self {
         match (self, position) {
-            (Self::Status { api, status, excerpt, .. }, Position::Cursor(cursor)) if may_mean_a_cursor(status) => {
+            (Self::Status { api, status, excerpt, limit }, Position::Cursor(cursor)) if may_mean_a_cursor(status) && !limit.passes => {
                 let flag = |(name, value): (&String, &String)| format!(" --param {}", quoted(&format!("{name}={value}")));
                 let flags = params.iter().map(flag).collect();
                 Self::Cursor { api, status, excerpt, cursor: cursor.clone(), flags }
@@ -174,7 +206,8 @@ impl FetchError {
     /// How long the API asks to be left alone, if it does.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Status { retry_after, .. } => *retry_after,
+            Self::Status { limit, .. } => limit.wait,
+            Self::Page { wait, .. } if self.class() == Class::Transient => *wait,
             _ => None,
         }
     }
@@ -191,9 +224,10 @@ fn quoted(word: &str) -> String {
     if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
+/// 202 is no success of a fetch: the API will have an answer later.
 fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
-        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY)
+        || matches!(status, StatusCode::ACCEPTED | StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY)
 }
 
 /// A class of status; those that say something of their own are their own.
@@ -233,7 +267,7 @@ mod tests {
         let answered = |status: u16, position: &Position, params: &[(&str, &str)]| {
             let status = StatusCode::from_u16(status).unwrap();
             let params = params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-            let error = FetchError::Status { api: "http://api.example/".into(), status, excerpt: "no".into(), retry_after: None };
+            let error = FetchError::Status { api: "http://api.example/".into(), status, excerpt: "no".into(), limit: Limit::default() };
             let error = error.at(position, &params);
             (error.class(), error.to_string())
         };
@@ -260,16 +294,52 @@ mod tests {
     fn masked_it_quotes_nothing_of_the_answer() {
         let (api, excerpt) = ("http://api.example/".to_owned(), "{\"name\":\"secret\"".to_owned());
         let not_json = PageError::NotJson { cause: "expected `,`".into(), line: 1, column: 17, excerpt: excerpt.clone() };
+        let page = |cause| FetchError::Page { api: api.clone(), cause, wait: Some(Duration::from_secs(7)) };
         for error in [
-            FetchError::Status { api: api.clone(), status: StatusCode::BAD_REQUEST, excerpt: excerpt.clone(), retry_after: None },
-            FetchError::Status { api: api.clone(), status: StatusCode::GONE, excerpt: excerpt.clone(), retry_after: None }
+            FetchError::Status { api: api.clone(), status: StatusCode::BAD_REQUEST, excerpt: excerpt.clone(), limit: Limit::default() },
+            FetchError::Status { api: api.clone(), status: StatusCode::GONE, excerpt: excerpt.clone(), limit: Limit::default() }
                 .at(&Position::of(Some("7")), &BTreeMap::new()),
-            FetchError::ContentType { api: api.clone(), content_type: "text/csv".into(), excerpt },
-            FetchError::Page { api, cause: not_json },
+            FetchError::ContentType { api: api.clone(), content_type: "text/csv".into(), excerpt: excerpt.clone() },
+            page(not_json),
+            page(PageError::CutShort { bytes: 16, excerpt: excerpt.clone() }),
+            page(PageError::Failure { said: excerpt.clone() }),
         ] {
             assert!(error.to_string().contains("secret"), "{error}");
-            let (class, masked) = (error.class(), error.masked());
-            assert!(masked.class() == class && masked.to_string().contains(MASK) && !masked.to_string().contains("secret"), "{masked}");
+            let (class, wait, masked) = (error.class(), error.retry_after(), error.masked());
+            assert_eq!((masked.class(), masked.retry_after()), (class, wait));
+            assert!(masked.to_string().contains(MASK) && !masked.to_string().contains("secret"), "{masked}");
+        }
+    }
+
+    #[test]
+    fn what_passes_is_retryable_and_what_comes_back_the_same_is_not() {
+        let api = || "http://api.example/".to_owned();
+        let status = |status, passes| FetchError::Status {
+            api: api(),
+            status: StatusCode::from_u16(status).expect("a status"),
+            excerpt: String::new(),
+            limit: Limit { passes, wait: None },
+        };
+        let page = |cause| FetchError::Page { api: api(), cause, wait: None };
+        let content = |kind: &str| FetchError::ContentType { api: api(), content_type: kind.to_owned(), excerpt: String::new() };
+        for (error, class, retryable) in [
+            (status(403, true), Class::Transient, true),
+            (status(403, false), Class::Rejected, false),
+            (status(404, true), Class::Transient, true),
+            (status(404, false), Class::Rejected, false),
+            (status(401, false), Class::Rejected, true),
+            (status(202, false), Class::Transient, true),
+            (status(503, false), Class::Transient, true),
+            (status(501, false), Class::Rejected, false),
+            (page(PageError::CutShort { bytes: 1, excerpt: String::new() }), Class::Transient, true),
+            (page(PageError::Failure { said: "busy".into() }), Class::Transient, true),
+            (page(PageError::LineDelimited), Class::Rejected, false),
+            (content("text/html"), Class::Rejected, true),
+            (content("text/csv"), Class::Rejected, false),
+            (FetchError::NextAddress { api: api(), cause: "to another host".into() }, Class::Rejected, false),
+            (FetchError::Header { name: "x".into(), cause: "no".into() }, Class::Transient, true),
+        ] {
+            assert_eq!((error.class(), error.is_retryable()), (class, retryable), "{error}");
         }
     }
 }

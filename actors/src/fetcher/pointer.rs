@@ -24,6 +24,32 @@ impl Pointer {
         Self { text: text.to_owned(), parts }
     }
 
+    /// The pointer that goes this way and then to `last`.
+    pub(super) fn of(way: &[String], last: &str) -> Self {
+        let parts: Vec<String> = way.iter().cloned().chain([last.to_owned()]).collect();
+        Self { text: String::new(), parts }
+    }
+
+    /// The names on its way.
+    pub(super) fn parts(&self) -> &[String] {
+        &self.parts
+    }
+
+    /// The pointer to what holds the value it leads to; that to the whole document is its own.
+    pub(super) fn parent(&self) -> Self {
+        Self { text: String::new(), parts: self.parts[..self.parts.len().saturating_sub(1)].to_vec() }
+    }
+
+    /// Whether there is a null where it leads, or on its way.
+    pub(super) fn meets_null(&self, json: &[u8]) -> bool {
+        let mut at: Option<&RawValue> = serde_json::from_slice(json).ok();
+        for part in &self.parts {
+            let Some(here) = at.filter(|here| here.get() != "null") else { break };
+            at = Self::of(&[], part).find_first(here.get().as_bytes());
+        }
+        at.is_some_and(|here| here.get() == "null")
+    }
+
     /// The value it leads to. Stops there: what follows the value is not looked at.
     pub(crate) fn find_first<'a>(&self, json: &'a [u8]) -> Option<&'a RawValue> {
         let mut found = None;
@@ -45,7 +71,7 @@ impl Pointer {
         let mut at: Option<&RawValue> = serde_json::from_slice(json).ok();
         for (depth, part) in self.parts.iter().enumerate() {
             let Some(parent) = at else { break };
-            let next = Self { text: String::new(), parts: vec![part.clone()] }.find_first(parent.get().as_bytes());
+            let next = Self::of(&[], part).find_first(parent.get().as_bytes());
             if next.is_none() {
                 let whole = "the answer";
                 let parent_name = if depth == 0 { whole.to_owned() } else { format!("`/{}`", self.parts[..depth].join("/")) };
@@ -77,7 +103,7 @@ pub(crate) fn kind(json: &[u8]) -> &'static str {
 }
 
 /// What a value holds, for a message.
-fn contents(value: &RawValue) -> String {
+pub(super) fn contents(value: &RawValue) -> String {
     struct Names;
     impl<'de> Visitor<'de> for Names {
         type Value = Vec<String>;
@@ -257,6 +283,17 @@ mod tests {
     fn deep_nesting_beside_the_way_does_not_overflow_the_stack() {
         let deep = ["[".repeat(200_000), "]".repeat(200_000)].concat();
         assert_eq!(find("/id", &format!(r#"{{"x": {deep}, "id": 7}}"#)).as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn a_null_on_the_way_is_met_and_a_name_that_is_not_there_is_none() {
+        let meets = |pointer: &str, json: &str| Pointer::parse(pointer).meets_null(json.as_bytes());
+        for (pointer, json) in [("", "null"), ("/r", "null"), ("/r", r#"{"r": null}"#), ("/d/r", r#"{"d": null}"#), ("/0", "[null]")] {
+            assert!(meets(pointer, json), "{pointer} in {json}");
+        }
+        for (pointer, json) in [("", "[]"), ("/r", "{}"), ("/r", r#"{"x": null}"#), ("/d/r", r#"{"d": {"x": null}}"#), ("/r", "oops")] {
+            assert!(!meets(pointer, json), "{pointer} in {json}");
+        }
     }
 
     #[test]

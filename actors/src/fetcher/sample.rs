@@ -9,8 +9,8 @@ use forebay_schemas::pipeline::{FetcherTable, Pipeline};
 
 use super::client::Client;
 use super::error::FetchError;
-use super::page;
-use super::pointer::Pointer;
+use super::page::{self, Ways};
+use super::paging::Next;
 
 /// The first page of an API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +31,12 @@ pub(crate) async fn sample(pipeline: &Pipeline, table: &FetcherTable, wall: Syst
     let client = Client::new(pipeline, table)?;
     let api = client.api().to_owned();
     let start = table.cursor.as_ref().and_then(|cursor| cursor.start.as_deref());
-    let body = client.fetch(wall, &BTreeMap::new(), start).await?;
-    let no_page = |cause| FetchError::Page { api: api.clone(), cause };
-    let records = page::extract(&body, &Pointer::parse(&table.records), table.max_page_bytes.as_usize()).map_err(no_page)?;
-    let next = match &table.cursor {
-        Some(cursor) => page::next_cursor(&body, &Pointer::parse(&cursor.next)).map_err(no_page)?,
-        None => None,
+    let answer = client.fetch(wall, &BTreeMap::new(), start).await?;
+    let no_page = |cause| FetchError::Page { api: api.clone(), cause, wait: answer.wait };
+    let (found, said) = page::read(&answer.body, &Ways::of(table), true, table.max_page_bytes.as_usize()).map_err(no_page)?;
+    let next = match said.next {
+        Next::Cursor(next) => Some(client.next(&answer, next)?),
+        _ => None,
     };
-    Ok(Sample { api, records, next })
+    Ok(Sample { api, records: found.records, next })
 }

@@ -3,23 +3,25 @@
 //! Guarantee: at most one fetch at a time, scheduled or triggered; a fixed grid of scheduled fetches, of which missed ones are not made up
 //! for; every triggered run ends in exactly one report, unless it is cancelled or the process stops; an API that asks to be left alone is
 //! left alone by all. Where the API gives cursors a fetch goes page after page; it has a position of its own, which moves only when its
-//! page is in Kafka. Where a fetch begins is not kept here: the ledger is asked when it does. While paused no page is asked for, and
-//! nothing that is under way is forgotten. Not guaranteed: that a triggered run starts soon, since those before it go first.
+//! page is in Kafka. Each fetch that ends says why, and whether it was cut short. Where a fetch begins is not kept here: the ledger is asked
+//! when it does. While paused no page is asked for, and nothing that is under way is forgotten. Not guaranteed: that a triggered run starts
+//! soon, since those before it go first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::read::Position;
-use forebay_schemas::run::RunError;
+use forebay_schemas::run::{RunError, Stop};
 use uuid::Uuid;
 
+use super::paging::{Limits, Said, Trail, Turn};
 use crate::kernel::clock::millis;
 use crate::kernel::{Backoff, Class};
 use crate::message::{PageProduced, PageRefused};
 
 /// Triggered runs that may wait.
 pub const MOST_WAITING: usize = 1_000;
-/// How long a triggered run tries an API that is away before it is reported failed.
+/// How long a triggered run, or the one fetch of [`Schedule::Once`], tries an API that is away before it is reported failed.
 pub const RUN_PATIENCE: Duration = Duration::from_secs(300);
 /// Between two tries of an API that is away.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_secs(60) };
@@ -59,14 +61,14 @@ pub(crate) enum Report {
     Fetched(Uuid, u64, Option<String>),
     /// The page that was asked for there is in Kafka; and what the next one is to be asked with, if that changed.
     Produced(Uuid, PageProduced, Position, Option<String>),
-    /// All of the run is in Kafka.
-    Finished(Uuid),
+    /// All of the run is in Kafka, and why no further page was asked for.
+    Finished(Uuid, Option<Stop>),
     /// The run failed.
     Failed(Uuid, RunError),
     /// The API is left alone for so long, and why.
     Throttled(Duration, String),
-    /// A scheduled fetch is in Kafka.
-    ScheduledDone,
+    /// A scheduled fetch is in Kafka, and why no further page was asked for; nothing when the schedule is on hold.
+    ScheduledDone(Option<Stop>),
     /// A scheduled fetch gave no page, and asking again at once would give none.
     ScheduledFailed(RunError),
 }
@@ -76,6 +78,8 @@ pub(crate) enum Report {
 pub(crate) struct Failure {
     /// Whether asking again may help.
     pub class: Class,
+    /// Whether the same run may succeed when it is asked for again later.
+    pub retryable: bool,
     /// How long the API asks to be left alone.
     pub retry_after: Option<Duration>,
     /// What happened.
@@ -96,8 +100,11 @@ pub(crate) struct State {
     quiet_until: Option<Instant>,
     /// What the first page of a read is asked with.
     start: Option<String>,
-    /// Pages in one fetch, at most.
-    max_pages: u32,
+    /// How far one fetch goes.
+    limits: Limits,
+    /// What the fetch after the last one that was cut short is asked with, and the pages before: one that goes on there is in the same
+    /// circle, if it is one.
+    cut: Option<(Option<String>, Trail)>,
     troubled: bool,
     held: bool,
     paused: bool,
@@ -105,13 +112,15 @@ pub(crate) struct State {
 }
 
 /// A scheduled fetch that goes on later, where its read is then: another fetch of the read, or somebody, may have moved that.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Retry {
     at: Instant,
+    /// When its next page was first asked for.
+    since: Instant,
     /// How often its next page was tried.
     attempt: u32,
     /// The pages of it that are in Kafka.
-    pages: u32,
+    trail: Trail,
 }
 
 #[derive(Debug)]
@@ -123,14 +132,12 @@ struct Work {
     since: Instant,
     /// How often the page was tried.
     attempt: u32,
-    /// The pages before it that are in Kafka.
-    pages: u32,
+    /// The pages of the fetch so far.
+    trail: Trail,
     /// Where the page is; none until it was asked where the fetch begins.
     position: Option<Position>,
-    /// What the page says the next one is to be asked with, if that is news.
-    next: Option<String>,
-    /// Whether the page says that there are more.
-    more: bool,
+    /// What follows from the page once it is in Kafka.
+    turn: Option<Turn>,
     phase: Phase,
 }
 
@@ -156,7 +163,8 @@ impl State {
             current: None,
             quiet_until: None,
             start: None,
-            max_pages: 1,
+            limits: Limits::ONE,
+            cut: None,
             troubled: false,
             held: false,
             paused: false,
@@ -164,10 +172,14 @@ impl State {
         }
     }
 
-    /// The same for an API that gives cursors: the first page of a read is asked for with `start`, and a fetch has `max_pages` pages at
-    /// most.
-    pub(crate) fn with_cursors(self, start: Option<String>, max_pages: u32) -> Self {
-        Self { start, max_pages, ..self }
+    /// The same for an API that gives cursors: the first page of a read is asked for with `start`, and a fetch goes as far as its limits.
+    pub(crate) fn with_cursors(self, start: Option<String>, limits: Limits) -> Self {
+        Self { start, limits, ..self }
+    }
+
+    /// Whether the page that is to be fetched is the first of its fetch.
+    pub(crate) fn is_first(&self) -> bool {
+        self.current.as_ref().is_none_or(|work| work.trail.is_first())
     }
 
     /// Where the page is that is to be fetched; the first of a fetch is where `begins` says.
@@ -191,6 +203,7 @@ impl State {
         if !paused && self.paused {
             // The time of the pause is not the API's.
             self.current.iter_mut().for_each(|work| work.since = now);
+            self.retry.iter_mut().for_each(|retry| retry.since = now);
         }
         self.paused = paused;
         self.wake(now, fresh)
@@ -236,14 +249,14 @@ impl State {
             return effects;
         }
         if let Some(run) = self.waiting.pop_front() {
-            self.begin(run, true, (0, 0), now);
+            self.begin(run, true, None, now);
             effects.extend([Effect::Report(Report::Started(run)), Effect::Fetch(run)]);
             return effects;
         }
         match self.due() {
             Some(due) if due > now => effects.push(Effect::WakeAt(due)),
             Some(_) => {
-                let before = self.retry.take().map_or((0, 0), |retry| (retry.attempt, retry.pages));
+                let before = self.retry.take();
                 self.advance_tick(now);
                 self.begin(fresh, false, before, now);
                 effects.push(Effect::Fetch(fresh));
@@ -283,8 +296,8 @@ impl State {
         }
     }
 
-    /// A page came, and said what to ask the next one with. Says whether it is to be produced.
-    pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, next: Option<String>) -> (bool, Vec<Effect>) {
+    /// A page came, and said what it says of the next one. Says whether it is to be produced.
+    pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, said: Said) -> (bool, Vec<Effect>) {
         let asked = self.cursor().map(str::to_owned);
         let Some(work) = &mut self.current else { return (false, Vec::new()) };
         let mut effects = self.troubled.then_some(Effect::Well).into_iter().collect::<Vec<_>>();
@@ -296,8 +309,12 @@ impl State {
             return (false, effects);
         }
         work.phase = Phase::Producing;
-        work.next = next.filter(|next| asked.as_ref() != Some(next));
-        work.more = work.next.is_some() && records > 0;
+        if work.trail.is_first()
+            && let Some((_, before)) = self.cut.take_if(|(at, _)| *at == asked)
+        {
+            work.trail = before.gone_on();
+        }
+        work.turn = Some(work.trail.turn(self.limits, asked.as_deref(), records, said));
         effects.push(Effect::Report(Report::Fetched(work.run, records, asked)));
         (true, effects)
     }
@@ -324,18 +341,20 @@ impl State {
             effects.extend(self.wake(now, fresh));
             return effects;
         }
+        let is_patient = transient && again - work.since <= RUN_PATIENCE;
+        let failed = error("fetch", failure.message, failure.retryable);
         if work.triggered {
-            if transient && again - work.since <= RUN_PATIENCE {
+            if is_patient {
                 work.attempt += 1;
                 work.phase = Phase::BackingOff(again);
                 self.current = Some(work);
             } else {
-                effects.push(Effect::Report(Report::Failed(work.run, error("fetch", failure.message, transient))));
+                effects.push(Effect::Report(Report::Failed(work.run, failed)));
             }
-        } else if transient {
-            self.retry = Some(Retry { at: again, attempt: work.attempt + 1, pages: work.pages });
+        } else if is_patient || transient && self.schedule != Schedule::Once {
+            self.retry = Some(Retry { at: again, since: work.since, attempt: work.attempt + 1, trail: work.trail });
         } else {
-            effects.push(Effect::Report(Report::ScheduledFailed(error("fetch", failure.message, false))));
+            effects.push(Effect::Report(Report::ScheduledFailed(failed)));
         }
         effects.extend(self.wake(now, fresh));
         effects
@@ -347,11 +366,21 @@ impl State {
         let Some(mut work) = self.current.take() else { return Vec::new() };
         let mut effects = Vec::new();
         if !work.cancelled {
-            let (asked, next) = (work.position.take().unwrap_or_default(), work.next.take());
-            work.position = Some(next.as_deref().map_or_else(|| asked.clone(), |next| Position::of(Some(next))));
+            let asked = work.position.take().unwrap_or_default();
+            let (next, stop) = match work.turn.take() {
+                Some(Turn::On(next)) => (Some(next), None),
+                Some(Turn::Stop(stop, next)) => {
+                    (next.filter(|next| asked.cursor().or(self.start.as_deref()) != Some(next.as_str())), Some(stop))
+                }
+                None => (None, None),
+            };
+            let position = next.as_deref().map_or_else(|| asked.clone(), |next| Position::of(Some(next)));
+            if stop.as_ref().is_some_and(|stop| !stop.complete) {
+                self.cut = Some((position.cursor().or(self.start.as_deref()).map(str::to_owned), std::mem::take(&mut work.trail)));
+            }
+            work.position = Some(position);
             effects.push(Effect::Report(Report::Produced(work.run, page, asked, next)));
-            work.pages += 1;
-            let more = work.more && work.pages < self.max_pages && (work.triggered || !self.held);
+            let more = stop.is_none() && (work.triggered || !self.held);
             if more && self.stopping {
                 return effects;
             }
@@ -366,7 +395,7 @@ impl State {
                 self.current = Some(work);
                 return effects;
             }
-            effects.push(Effect::Report(if work.triggered { Report::Finished(work.run) } else { Report::ScheduledDone }));
+            effects.push(Effect::Report(if work.triggered { Report::Finished(work.run, stop) } else { Report::ScheduledDone(stop) }));
         }
         effects.extend(self.wake(now, fresh));
         effects
@@ -387,15 +416,16 @@ impl State {
         effects
     }
 
-    fn begin(&mut self, run: Uuid, triggered: bool, (attempt, pages): (u32, u32), now: Instant) {
-        let phase = Phase::Fetching;
-        let (position, next) = (None, None);
-        self.current = Some(Work { run, triggered, cancelled: false, since: now, attempt, pages, position, next, more: false, phase });
+    /// Begins a fetch, or goes on with one that failed before.
+    fn begin(&mut self, run: Uuid, triggered: bool, before: Option<Retry>, now: Instant) {
+        let (since, attempt, trail) = before.map_or((now, 0, Trail::default()), |retry| (retry.since, retry.attempt, retry.trail));
+        let (position, turn, phase) = (None, None, Phase::Fetching);
+        self.current = Some(Work { run, triggered, cancelled: false, since, attempt, trail, position, turn, phase });
     }
 
     /// When the next scheduled fetch may begin: a failed one again, else at the grid's next point.
     fn due(&self) -> Option<Instant> {
-        self.retry.map(|retry| retry.at).or(self.tick)
+        self.retry.as_ref().map(|retry| retry.at).or(self.tick)
     }
 
     /// Moves on to the grid's first point after `now`.

@@ -1,3 +1,6 @@
+use forebay_schemas::run::StopReason;
+
+use super::super::paging::Next;
 use super::*;
 
 const EVERY: Duration = Duration::from_secs(10);
@@ -46,7 +49,8 @@ impl Rig {
     /// For an API that gives cursors.
     fn with_cursor(schedule: Schedule, start: Option<&str>, max_pages: u32) -> Self {
         let rig = Self::new(schedule);
-        Self { state: rig.state.with_cursors(start.map(str::to_owned), max_pages), ..rig }
+        let limits = Limits { max_pages, max_empty_pages: 2 };
+        Self { state: rig.state.with_cursors(start.map(str::to_owned), limits), ..rig }
     }
     fn trigger(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
@@ -60,13 +64,16 @@ impl Rig {
     }
     fn fetched(&mut self, seconds: f64) -> (bool, Vec<Effect>) {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        let (produce, effects) = self.state.fetched(100, now, fresh, None);
+        let (produce, effects) = self.state.fetched(100, now, fresh, Said::default());
         (produce, self.done(effects))
     }
     /// A page of so many records that says what the next one is to be asked with.
     fn page(&mut self, records: u64, next: Option<&str>, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        let (produce, effects) = self.state.fetched(records, now, fresh, next.map(str::to_owned));
+        let next = next.map_or(Next::Absent, |next| Next::Cursor(next.to_owned()));
+        // Pages differ in what they hold.
+        let said = Said { next, digest: fresh.as_u64_pair().1, ..Said::default() };
+        let (produce, effects) = self.state.fetched(records, now, fresh, said);
         assert!(produce);
         self.done(effects)
     }
@@ -77,7 +84,8 @@ impl Rig {
     }
     fn failed(&mut self, class: Class, retry_after: Option<u64>, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        let failure = Failure { class, retry_after: retry_after.map(Duration::from_secs), message: "no".into() };
+        let retryable = class == Class::Transient;
+        let failure = Failure { class, retryable, retry_after: retry_after.map(Duration::from_secs), message: "no".into() };
         let effects = self.state.failed(failure, 0.0, now, fresh);
         self.done(effects)
     }
@@ -140,7 +148,7 @@ fn a_tick_during_a_fetch_starts_no_second_one() {
 fn once_means_once() {
     let mut rig = Rig::new(Schedule::Once);
     let end = rig.whole_fetch(0.0, 1.0);
-    assert_eq!(end.last(), Some(&Effect::Report(Report::ScheduledDone)));
+    assert!(matches!(end.last(), Some(Effect::Report(Report::ScheduledDone(Some(stop)))) if stop.reason == StopReason::NoNext), "{end:?}");
     assert_eq!(rig.wake(100.0), []);
 }
 
@@ -163,7 +171,7 @@ fn triggered_runs_wait_for_each_other_and_for_the_scheduled_fetch() {
     assert!(fetch_of(&rig.produced(3.0), 1));
     assert!(rig.fetched(4.0).0);
     let effects = rig.produced(5.0);
-    assert_eq!(effects[1], Effect::Report(Report::Finished(Uuid::from_u128(1))));
+    assert!(finished(&effects[1..], 1).is_some());
     assert!(fetch_of(&effects, 2));
 }
 
@@ -292,8 +300,23 @@ fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
     let asked = Position::of(asked);
     Effect::Report(Report::Produced(Uuid::from_u128(run), PageProduced::default(), asked, next.map(str::to_owned)))
 }
-fn finished(run: u128) -> Effect {
-    Effect::Report(Report::Finished(Uuid::from_u128(run)))
+/// How a run ended, if it did.
+fn finished(effects: &[Effect], run: u128) -> Option<&Stop> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Report(Report::Finished(finished, stop)) if *finished == Uuid::from_u128(run) => stop.as_ref(),
+        _ => None,
+    })
+}
+/// How a run ended that was not cut short.
+fn ends(effects: &[Effect], run: u128, asked: Option<&str>) -> StopReason {
+    assert_eq!(effects[0], moved(run, asked, None));
+    let stop = finished(effects, run).unwrap_or_else(|| panic!("{effects:?}"));
+    assert!(effects.len() == 2 && stop.complete, "{effects:?}");
+    stop.reason
+}
+/// Whether a scheduled fetch has ended.
+fn scheduled_done(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Report(Report::ScheduledDone(_))))
 }
 
 #[test]
@@ -307,21 +330,22 @@ fn pages_follow_each_other_and_the_cursor_moves_when_a_page_is_in_kafka() {
     assert_eq!(rig.produced(2.0), [moved(1, None, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
     assert_eq!(rig.cursor(), Some("100"));
     assert!(fetch_of(&rig.whole_page(Some("200"), 3.0), 1));
-    assert_eq!(rig.whole_page(None, 4.0), [moved(1, Some("200"), None), finished(1)]);
+    assert_eq!(ends(&rig.whole_page(None, 4.0), 1, Some("200")), StopReason::NoNext);
     assert_eq!(rig.cursor(), Some("200"), "the last page moves it no further");
     assert!(fetch_of(&rig.trigger(2, 5.0), 2), "and the next fetch goes on from there");
     assert_eq!(rig.state.cursor(), Some("200"));
 }
 
 #[test]
-fn the_cursor_just_used_and_a_page_without_records_are_the_end_too() {
+fn the_cursor_just_used_is_the_end_too_and_a_page_without_records_is_not() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     assert!(fetch_of(&rig.whole_page(Some("a"), 1.0), 1));
-    assert_eq!(rig.whole_page(Some("a"), 2.0), [moved(1, Some("a"), None), finished(1)]);
+    assert_eq!(ends(&rig.whole_page(Some("a"), 2.0), 1, Some("a")), StopReason::SameCursor);
     rig.trigger(2, 3.0);
     rig.page(0, Some("b"), 4.0);
-    assert_eq!(rig.produced(5.0), [moved(2, Some("a"), Some("b")), finished(2)], "where to go on it says all the same");
+    assert_eq!(rig.produced(5.0), [moved(2, Some("a"), Some("b")), Effect::Fetch(Uuid::from_u128(2))]);
+    assert_eq!(ends(&rig.whole_page(None, 6.0), 2, Some("b")), StopReason::NoNext);
 }
 
 #[test]
@@ -335,8 +359,88 @@ fn each_fetch_begins_where_the_ledger_says_and_goes_on_at_its_own_page() {
     rig.failed(Class::Transient, None, 2.0);
     assert!(fetch_of(&rig.wake(10.0), 1));
     assert_eq!(rig.state.cursor(), Some("100"), "nor after a failure");
-    assert!(rig.whole_page(None, 11.0).starts_with(&[moved(1, Some("100"), None), finished(1)]));
+    let effects = rig.whole_page(None, 11.0);
+    assert!(effects[0] == moved(1, Some("100"), None) && finished(&effects, 1).is_some(), "{effects:?}");
     assert_eq!(rig.state.cursor(), Some("7"), "the next one begins there");
+}
+
+#[test]
+fn empty_pages_beyond_the_most_in_a_row_cut_a_run_short_and_the_next_goes_on_behind_them() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
+    rig.trigger(1, 0.0);
+    for next in ["a", "b"] {
+        rig.page(0, Some(next), 1.0);
+        assert!(fetch_of(&rig.produced(1.0), 1));
+    }
+    rig.page(0, Some("c"), 2.0);
+    let effects = rig.produced(2.0);
+    let stop = finished(&effects, 1).unwrap();
+    assert_eq!((stop.reason, stop.complete, stop.cursor.as_deref()), (StopReason::EmptyPage, false, Some("c")));
+    rig.trigger(2, 3.0);
+    assert_eq!(rig.cursor(), Some("c"));
+}
+
+#[test]
+fn a_schedule_whose_api_leads_in_a_circle_asks_for_one_page_a_time_and_goes_on_when_it_is_mended() {
+    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
+    let cut = |effects: &[Effect]| match effects.iter().find(|effect| matches!(effect, Effect::Report(Report::ScheduledDone(_)))) {
+        Some(Effect::Report(Report::ScheduledDone(Some(stop)))) => Some((stop.reason, stop.complete)),
+        _ => None,
+    };
+    rig.wake(0.0);
+    for next in ["a", "b", "c"] {
+        assert_eq!(cut(&rig.whole_page(Some(next), 1.0)), None);
+    }
+    assert_eq!(cut(&rig.whole_page(Some("a"), 2.0)), Some((StopReason::CursorCycle, false)));
+    for tick in 1..4 {
+        assert!(fetches(&rig.wake(f64::from(tick) * 10.0)));
+        assert_eq!(rig.cursor(), Some("c"));
+        let effects = rig.whole_page(Some("a"), f64::from(tick) * 10.0 + 1.0);
+        assert_eq!((cut(&effects), fetches(&effects)), (Some((StopReason::CursorCycle, false)), false), "tick {tick}");
+    }
+    assert!(fetches(&rig.wake(40.0)));
+    assert!(fetches(&rig.whole_page(Some("d"), 41.0)));
+    assert_eq!(cut(&rig.whole_page(None, 42.0)), Some((StopReason::NoNext, true)));
+}
+
+#[test]
+fn a_read_that_begins_elsewhere_is_not_in_the_circle_of_one_that_was_cut_short() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 2);
+    rig.trigger(1, 0.0);
+    rig.whole_page(Some("a"), 1.0);
+    let effects = rig.whole_page(Some("b"), 2.0);
+    assert_eq!(finished(&effects, 1).map(|stop| stop.reason), Some(StopReason::MaxPages));
+    rig.kept = None;
+    rig.trigger(2, 3.0);
+    assert!(fetch_of(&rig.whole_page(Some("a"), 4.0), 2), "it reads again from its first page");
+}
+
+#[test]
+fn the_one_fetch_of_a_process_is_given_up_after_five_minutes_as_retryable() {
+    let mut rig = Rig::new(Schedule::Once);
+    assert!(fetches(&rig.wake(0.0)));
+    let mut now = 0.0;
+    let error = loop {
+        let effects = rig.failed(Class::Transient, None, now);
+        let failed =
+            effects.iter().find_map(|effect| if let Effect::Report(Report::ScheduledFailed(error)) = effect { Some(error) } else { None });
+        if let Some(error) = failed {
+            break error.clone();
+        }
+        now = (wakes_at(&effects).unwrap() - rig.start).as_secs_f64();
+        assert!(fetches(&rig.wake(now)));
+    };
+    assert!(error.retryable && now > 200.0 && now <= 300.0, "gave up at {now}");
+}
+
+#[test]
+fn what_may_be_asked_for_again_later_is_retryable_though_asking_at_once_does_not_help() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    let (now, fresh) = (rig.at(1.0), rig.fresh());
+    let failure = Failure { class: Class::Rejected, retryable: true, retry_after: None, message: "the secret is old".into() };
+    let effects = rig.state.failed(failure, 0.0, now, fresh);
+    assert!(run_error(&effects, 1).unwrap().retryable && !fetches(&effects));
 }
 
 #[test]
@@ -344,9 +448,9 @@ fn a_scheduled_fetch_has_pages_too_and_is_done_once() {
     let mut rig = Rig::with_cursor(Schedule::Once, None, 100);
     assert!(fetches(&rig.wake(0.0)));
     let effects = rig.whole_page(Some("a"), 1.0);
-    assert!(fetches(&effects) && !effects.contains(&Effect::Report(Report::ScheduledDone)));
+    assert!(fetches(&effects) && !scheduled_done(&effects));
     let effects = rig.whole_page(None, 2.0);
-    assert!(!fetches(&effects) && effects.contains(&Effect::Report(Report::ScheduledDone)));
+    assert!(!fetches(&effects) && scheduled_done(&effects));
 }
 
 #[test]
@@ -355,7 +459,7 @@ fn what_is_beyond_the_most_pages_waits_for_the_next_fetch() {
     assert!(fetches(&rig.wake(0.0)));
     assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
     let end = rig.whole_page(Some("b"), 2.0);
-    assert!(end.contains(&Effect::Report(Report::ScheduledDone)) && wakes_at(&end) == Some(rig.at(10.0)), "{end:?}");
+    assert!(scheduled_done(&end) && wakes_at(&end) == Some(rig.at(10.0)), "{end:?}");
     assert!(fetches(&rig.wake(10.0)));
     assert_eq!(rig.cursor(), Some("b"));
 }
@@ -385,7 +489,7 @@ fn a_scheduled_fetch_that_fails_in_the_midst_goes_on_there_and_its_pages_count_o
     assert_eq!(wakes_at(&rig.failed(Class::Transient, Some(3), 2.0)), Some(rig.at(5.0)));
     assert!(fetches(&rig.wake(5.0)));
     assert_eq!(rig.cursor(), Some("a"));
-    assert!(rig.whole_page(Some("b"), 6.0).contains(&Effect::Report(Report::ScheduledDone)), "it was its second page");
+    assert!(scheduled_done(&rig.whole_page(Some("b"), 6.0)), "it was its second page");
 }
 
 #[test]
@@ -402,7 +506,7 @@ fn a_run_cancelled_in_the_midst_asks_for_no_further_page_and_leaves_the_cursor_w
     assert!(fetch_of(&rig.whole_page(Some("b"), 5.0), 2));
     rig.cancel(2, 5.5);
     let (now, fresh) = (rig.at(6.0), rig.fresh());
-    let (produce, effects) = rig.state.fetched(100, now, fresh, Some("c".into()));
+    let (produce, effects) = rig.state.fetched(100, now, fresh, Said { next: Next::Cursor("c".into()), ..Said::default() });
     assert!(!produce && fetch_of(&rig.done(effects), 3));
     assert_eq!(rig.cursor(), Some("b"));
 }
@@ -435,7 +539,7 @@ fn a_fetcher_that_stops_in_the_midst_neither_finishes_nor_fails_and_reports_the_
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     rig.state.stop();
-    assert_eq!(rig.whole_page(None, 1.0), [moved(1, None, None), finished(1)], "its last page ends a run all the same");
+    assert_eq!(ends(&rig.whole_page(None, 1.0), 1, None), StopReason::NoNext, "its last page ends a run all the same");
 }
 
 #[test]
@@ -443,7 +547,7 @@ fn a_schedule_on_hold_asks_for_no_further_page_and_a_run_does() {
     let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
     assert!(fetches(&rig.wake(0.0)));
     rig.state.hold();
-    assert!(rig.whole_page(Some("a"), 1.0).contains(&Effect::Report(Report::ScheduledDone)));
+    assert!(rig.whole_page(Some("a"), 1.0).contains(&Effect::Report(Report::ScheduledDone(None))), "it is not the source that ends it");
     rig.trigger(1, 2.0);
     assert!(fetch_of(&rig.whole_page(Some("b"), 3.0), 1));
 }
@@ -483,7 +587,13 @@ fn a_run_that_is_called_off_while_paused_asks_for_nothing_when_resumed() {
 fn without_cursors_a_fetch_is_one_page_whatever_it_says() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
-    assert_eq!(rig.whole_page(None, 1.0), [moved(1, None, None), finished(1)]);
+    assert!(fetched_with(&mut rig, Next::NotSought).complete);
+}
+
+fn fetched_with(rig: &mut Rig, next: Next) -> Stop {
+    let (now, fresh) = (rig.at(1.0), rig.fresh());
+    rig.state.fetched(100, now, fresh, Said { next, ..Said::default() });
+    finished(&rig.produced(1.0), 1).unwrap().clone()
 }
 
 #[test]

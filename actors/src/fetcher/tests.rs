@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::error::FetchError;
 use crate::kernel::Class;
 
 /// A server that answers each request with `answer(path)`, raw.
-async fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
+pub(super) async fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -26,7 +26,7 @@ async fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
     address
 }
 
-async fn request(stream: &mut TcpStream) -> String {
+pub(super) async fn request(stream: &mut TcpStream) -> String {
     let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
     while !request.windows(4).any(|four| four == b"\r\n\r\n") {
         match stream.read(&mut buffer).await {
@@ -37,23 +37,28 @@ async fn request(stream: &mut TcpStream) -> String {
     String::from_utf8(request).unwrap()
 }
 
-fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}\r\n").into_bytes();
     answer.extend_from_slice(body);
     answer
 }
 
-fn client(url: &str, more: &str) -> Client {
+pub(super) fn client(url: &str, more: &str) -> Client {
     let text = format!(
         "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"users_stream\"\n[fetcher]\nurl = \"{url}\"\n{more}\n\
          [producer]\nkey = \"/id\"\n"
     );
+    // A file named in it is looked for beside the pipeline file.
     let pipeline = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text).unwrap();
     Client::new(&pipeline, pipeline.fetcher.as_ref().unwrap()).unwrap()
 }
 
-async fn fetch(client: &Client) -> Result<Vec<u8>, FetchError> {
-    client.fetch(SystemTime::UNIX_EPOCH, &BTreeMap::new(), None).await.map(|body| body.to_vec())
+pub(super) async fn fetch(client: &Client) -> Result<Vec<u8>, FetchError> {
+    fetch_at(client, None).await.map(|answer| answer.body.to_vec())
+}
+
+pub(super) async fn fetch_at(client: &Client, cursor: Option<&str>) -> Result<Answer, FetchError> {
+    client.fetch(SystemTime::UNIX_EPOCH, &BTreeMap::new(), cursor).await
 }
 
 /// Zeros, compressed 158 to 1: one literal and then copies of 258 bytes, in deflate's fixed code.
@@ -208,7 +213,7 @@ mod actor {
     use std::sync::{Arc, Mutex};
 
     use forebay_schemas::read::Position;
-    use forebay_schemas::run::RunError;
+    use forebay_schemas::run::{RunError, Stop};
     use futures_util::FutureExt as _;
     use futures_util::future::BoxFuture;
     use tokio::sync::watch;
@@ -284,14 +289,18 @@ mod actor {
             let kept = async move { kept.wait_for(|kept| *kept != Kept::NotYet).await.unwrap().clone() };
             kept.map(|kept| if kept == Kept::Never { Err("the disk is full".to_owned()) } else { Ok(()) }).boxed()
         }
-        fn finished(&self, run: Uuid) {
+        fn finished(&self, run: Uuid, stop: Option<Stop>) {
+            let stop = stop.unwrap();
+            if !stop.complete {
+                self.add(format!("{} cut short, {}", run.as_u128(), stop.reason.word()));
+            }
             self.add(format!("{} finished", run.as_u128()));
         }
         fn failed(&self, run: Uuid, error: RunError) {
             self.add(format!("{} failed in {}, retryable {}", run.as_u128(), error.stage, error.retryable));
         }
         fn throttled(&self, _: Duration, _: String) {}
-        fn scheduled_done(&self) {
+        fn scheduled_done(&self, _: Option<Stop>) {
             self.add("scheduled".to_owned());
         }
         fn scheduled_failed(&self, error: RunError) {
@@ -484,6 +493,92 @@ mod actor {
             },
         );
         assert_eq!((rig.telemetry.fetch_failures.get(), rig.budget.used()), (1, 0));
+    }
+
+    /// What a run of an API comes to that answers like this.
+    fn told_of(answers: impl Fn(&str) -> Vec<u8> + Send + 'static, cursor: bool) -> Vec<String> {
+        let path = if cursor { "/?since=none" } else { "/" };
+        let (rig, _) = in_tree(
+            async move || server(answers).await + path,
+            Schedule::OnTrigger,
+            async |rig| {
+                rig.fetcher.get().post(FetcherMessage::Trigger { run: RUN }).unwrap();
+                loop {
+                    let ended = |told: &String| told.ends_with(" finished") || told.contains(" failed ");
+                    tokio::select! {
+                        lease = rig.pages.recv() => {
+                            let Lease { body: page, credit } = lease.unwrap();
+                            drop(credit);
+                            page.receipt.settle(Ok(PageProduced { produced: page.records.len() as u64, ..PageProduced::default() }));
+                        }
+                        () = eventually(|| rig.told.all().iter().any(ended).then_some(())) => break,
+                    }
+                }
+            },
+        );
+        rig.told.all()
+    }
+
+    #[test]
+    fn an_empty_page_that_names_a_next_one_is_followed() {
+        let page = |path: &str| {
+            let body: &[u8] = match path.rsplit_once("since=").unwrap().1 {
+                "0" => br#"{"r": [1, 2], "next": "b"}"#,
+                "b" => br#"{"r": null, "next": "c"}"#,
+                _ => br#"{"r": [3], "next": null}"#,
+            };
+            answer("200 OK", "", body)
+        };
+        let told = told_of(page, true);
+        assert_eq!(
+            told[1..],
+            [
+                "1 fetched 2 at 0",
+                "1 produced 2, next b",
+                "1 fetched 0 at b",
+                "1 produced 0, next c",
+                "1 fetched 1 at c",
+                "1 produced 1",
+                "1 finished"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_next_address_is_followed_to_the_last_page_and_one_elsewhere_fails_the_run_before_its_page_is_produced() {
+        let page = |path: &str| {
+            let next = match path.rsplit_once("page=").map(|(_, page)| page) {
+                None => "\"/?since=none&page=2\"",
+                Some("2") => "\"/?since=none&page=3\"",
+                Some(_) => "null",
+            };
+            answer("200 OK", "", format!("{{\"r\": [{path:?}], \"next\": {next}}}").as_bytes())
+        };
+        let told = told_of(page, true);
+        assert_eq!(told.iter().filter(|told| told.contains(" produced 1")).count(), 3, "{told:?}");
+        assert_eq!(told.last().unwrap(), "1 finished");
+        let told = told_of(|_| answer("200 OK", "", br#"{"r": [1], "next": "http://evil.example/?page=2"}"#), true);
+        assert_eq!(told, ["1 started", "1 failed in fetch, retryable false"]);
+    }
+
+    #[test]
+    fn a_link_that_is_not_followed_makes_the_run_one_that_was_cut_short() {
+        let told = told_of(|_| answer("200 OK", "link: </?page=2>; rel=next\r\n", br#"{"r": [1]}"#), false);
+        assert_eq!(told[3..], ["1 cut short, no_next", "1 finished"]);
+    }
+
+    #[test]
+    fn a_cursor_that_is_misspelt_fails_the_run_at_its_first_page() {
+        let told = told_of(|_| answer("200 OK", "", br#"{"r": [1], "Next": 2}"#), true);
+        assert_eq!(told, ["1 started", "1 failed in fetch, retryable false"]);
+    }
+
+    #[test]
+    fn what_passes_is_asked_for_again_until_it_has() {
+        let bodies: [&[u8]; 3] = [br#"{"r": [{"id": 1}, {"i"#, br#"{"error": "backend timed out"}"#, br#"{"r": [1]}"#];
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let told = told_of(move |_| answer("200 OK", "", bodies[asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed).min(2)]), false);
+        assert_eq!(told, ["1 started", "1 fetched 1", "1 produced 1", "1 finished"]);
     }
 
     #[test]

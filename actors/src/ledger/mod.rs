@@ -30,7 +30,7 @@ use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::event::{Event, Place, Recorded, Undecodable, decode};
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::read::Position;
-use forebay_schemas::run::{Cancelled, Run, RunSpec};
+use forebay_schemas::run::{Cancelled, MaxRejected, Run, RunSpec};
 use forebay_schemas::snapshot::RunTotals;
 use forebay_schemas::topic::TopicId;
 use tokio::sync::watch;
@@ -117,7 +117,11 @@ pub struct Ledger {
     paused: AtomicBool,
     /// How often the topic was found to be recreated since the process started; beside the state, as `paused` is.
     recreations: AtomicU64,
+    /// Whether any run is open; asked for with each batch.
+    any_open: AtomicBool,
     leases: Mutex<Leases>,
+    /// Of runs that don't say otherwise.
+    max_rejected: Option<MaxRejected>,
 }
 
 struct Inner {
@@ -152,24 +156,33 @@ impl Ledger {
     fn of(state: State, journal: Option<Journal>, durable: watch::Receiver<Durable>, clock: SharedClock) -> Self {
         Self {
             paused: AtomicBool::new(state.desired.state == DesiredState::Paused),
+            any_open: AtomicBool::new(state.runs.any_open()),
             changed: watch::Sender::new(state.seq),
             recreations: AtomicU64::new(0),
             inner: Mutex::new(Inner { state, looked: None, ended: RunTotals::default(), journal }),
             durable,
             clock,
             leases: Mutex::default(),
+            max_rejected: None,
         }
+    }
+
+    /// The same, whose runs may have so many records rejected where they don't say otherwise.
+    #[must_use]
+    pub fn with_max_rejected(self, max_rejected: Option<MaxRejected>) -> Self {
+        Self { max_rejected, ..self }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for a run: a new one, or the one that the key and attempt already mean.
+    /// Asks for a run: a new one, or the one that the key and attempt already mean. A new one that does not say how many of its records may be rejected
+    /// gets what [`Ledger::with_max_rejected`] was told.
     ///
     /// # Errors
     /// When too many runs are open, the key is no key or means a run with another spec, or it is a new run and the pipeline is not meant to fetch.
-    pub fn request(&self, key: &str, attempt: u32, spec: RunSpec) -> Result<Accepted, Rejection> {
+    pub fn request(&self, key: &str, attempt: u32, mut spec: RunSpec) -> Result<Accepted, Rejection> {
         let mut inner = self.inner();
         let accepted = inner.state.runs.request(key, attempt, &spec, Uuid::now_v7())?;
         if let Accepted::New(id) = accepted {
@@ -178,6 +191,7 @@ impl Ledger {
                 DesiredState::Paused => return Err(Rejection::Paused("paused")),
                 DesiredState::Drained => return Err(Rejection::Paused("drained")),
             }
+            spec.max_rejected = spec.max_rejected.or(self.max_rejected);
             let requested = inner.state.runs.requested(id, (key, attempt), spec, inner.state.source.since);
             self.apply(&mut inner, vec![requested]);
         }
@@ -222,6 +236,7 @@ impl Ledger {
             return;
         }
         self.paused.store(inner.state.desired.state == DesiredState::Paused, Ordering::Relaxed);
+        self.any_open.store(inner.state.runs.any_open(), Ordering::Relaxed);
         if let Some(journal) = &inner.journal {
             journal.append(lines, count, urgent);
             if journal.wants_snapshot() {
@@ -381,6 +396,16 @@ impl Ledger {
     /// Whether the consumer is to read nothing.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Whether any run is open, whose records are to be counted.
+    pub fn any_open(&self) -> bool {
+        self.any_open.load(Ordering::Relaxed)
+    }
+
+    /// Whether a run is known and has not ended.
+    pub fn is_open(&self, run: Uuid) -> bool {
+        self.inner().state.runs.is_open(run)
     }
 
     /// Whether the fetcher is to ask for nothing.

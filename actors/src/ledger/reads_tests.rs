@@ -2,6 +2,7 @@
 
 use forebay_schemas::offset::Ranges;
 use forebay_schemas::read::{Position, Read, ReadMode};
+use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{RunError, RunSpec, RunState};
 
 use super::tests::{begin, open, wait};
@@ -26,14 +27,22 @@ fn page(ledger: &Ledger, run: Uuid, cursor: Option<&str>) {
 
 fn page_at(ledger: &Ledger, run: Uuid, asked: Position, cursor: Option<&str>) -> Result<(), Rejection> {
     let cursor = cursor.map(str::to_owned);
-    ledger.submit(Command::PageProduced { run, ranges: Ranges::default(), produced: 0, rejected: 0, asked, cursor })
+    ledger.submit(Command::PageProduced {
+        run,
+        ranges: Ranges::default(),
+        produced: 0,
+        rejected: 0,
+        asked,
+        cursor,
+        rejects: Rejects::default(),
+    })
 }
 
 /// All of a run: pages up to the one that says these cursors, in the topic and in the table.
 fn whole(ledger: &Ledger, run: Uuid, cursors: &[&str]) {
     cursors.iter().for_each(|cursor| page(ledger, run, Some(cursor)));
     page(ledger, run, None);
-    ledger.submit(Command::AllProduced { run }).unwrap();
+    ledger.submit(Command::AllProduced { run, stop: None }).unwrap();
     assert_eq!(ledger.run(run).unwrap().state, RunState::Succeeded);
 }
 
@@ -97,6 +106,23 @@ fn a_new_attempt_after_success_reads_again_from_where_the_first_began_and_moves_
         whole(&ledger, cleared, &["4", "5", "6"]);
         assert_eq!(kept(&ledger, &of).as_deref(), Some("6"));
     }
+}
+
+#[test]
+fn a_new_attempt_after_one_that_was_cut_short_goes_on_and_one_after_the_whole_reads_again_from_the_first() {
+    use forebay_schemas::run::{Stop, StopReason};
+    let ledger = Ledger::in_memory(SystemClock::shared());
+    let first = run_of(&ledger, ("task", 1), &[], None);
+    page(&ledger, first, Some("2"));
+    page(&ledger, first, Some("3"));
+    let stop = Stop { reason: StopReason::MaxPages, complete: false, cursor: Some("3".into()), detail: String::new() };
+    ledger.submit(Command::AllProduced { run: first, stop: Some(stop) }).unwrap();
+    assert_eq!(ledger.run(first).unwrap().state, RunState::Succeeded);
+    let second = run_of(&ledger, ("task", 2), &[], None);
+    assert_eq!((ledger.begins(second), ledger.run(second).unwrap().again), (Position::of(Some("3")), false));
+    whole(&ledger, second, &["4"]);
+    let cleared = run_of(&ledger, ("task", 3), &[], None);
+    assert_eq!((ledger.begins(cleared), ledger.run(cleared).unwrap().again), (Position::Begin, true));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use chrono::{DateTime, Utc};
 use forebay_schemas::event::Event;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::read::{Position, Read, ReadMode};
-use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
+use forebay_schemas::rejects::Rejects;
+use forebay_schemas::run::{REJECTED, Run, RunCounts, RunError, RunSpec, RunState};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -60,7 +61,7 @@ pub enum Rejection {
     #[error("a run's key has 1 to {KEY_MOST} characters, and attempts count from 1")]
     BadKey,
     /// The key and attempt mean a run that was asked for with something else.
-    #[error("run {0} was asked for with other params, labels, lease or read")]
+    #[error("run {0} was asked for with other params, labels, lease, read or max_rejected")]
     Mismatch(Uuid),
     /// The pipeline is meant to fetch nothing.
     #[error("the pipeline is {0}")]
@@ -136,7 +137,12 @@ impl Runs {
             return Err(Rejection::BadKey);
         }
         let attempts = || self.by_key.get(key).into_iter().flatten().filter_map(|id| self.runs.get(id));
-        let same = |run: &Run| if run.spec == *spec { Ok(Accepted::Same(run.id)) } else { Err(Rejection::Mismatch(run.id)) };
+        let same = |run: &Run| {
+            // Who does not say how many may be rejected means what the run has.
+            let max_rejected = spec.max_rejected.or(run.spec.max_rejected);
+            let is_same = run.spec == RunSpec { max_rejected, ..spec.clone() };
+            if is_same { Ok(Accepted::Same(run.id)) } else { Err(Rejection::Mismatch(run.id)) }
+        };
         if let Some(known) = attempts().rev().find(|run| run.attempt == attempt) {
             return same(known);
         }
@@ -221,9 +227,9 @@ impl Runs {
                 self.running_or_scheduled(run)?;
                 vec![Event::PageFetched { run, records, cursor }]
             }
-            Command::AllProduced { run } => {
+            Command::AllProduced { run, stop } => {
                 self.running(run)?;
-                vec![Event::RunProduced { run }]
+                vec![Event::RunProduced { run, stop }]
             }
             Command::Fail { run, error } => {
                 self.unended(run)?;
@@ -238,10 +244,15 @@ impl Runs {
         })
     }
 
-    /// The runs that have succeeded now that the partitions are written so far; without that, all that are in the topic.
-    pub fn succeeded(&self, written: Option<&BTreeMap<Partition, Offset>>) -> Vec<Event> {
-        let succeeds = |run: &&Run| written.is_none_or(|written| run.ranges.passed_by(written));
-        self.draining().filter(succeeds).map(|run| Event::RunSucceeded { run: run.id }).collect()
+    /// The runs that are over now that the partitions are written so far; without that, all that are in the topic. A run of which more is rejected than
+    /// may be has failed, the others have succeeded.
+    pub fn complete(&self, written: Option<&BTreeMap<Partition, Offset>>) -> Vec<Event> {
+        let is_complete = |run: &&Run| written.is_none_or(|written| run.ranges.passed_by(written));
+        let end = |run: &Run| match run.too_many_rejected(written.is_some()) {
+            Some(error) => Event::RunFailed { run: run.id, error },
+            None => Event::RunSucceeded { run: run.id },
+        };
+        self.draining().filter(is_complete).map(end).collect()
     }
 
     /// The runs that are in the topic and wait for the table.
@@ -258,6 +269,11 @@ impl Runs {
     /// a part is gone.
     pub fn recreated(&self, why: &str) -> Vec<Event> {
         self.open().filter(|run| run.state != RunState::Requested).map(|run| unwritten(run, why)).collect()
+    }
+
+    /// Whether a run is known and has not ended.
+    pub fn is_open(&self, id: Uuid) -> bool {
+        self.runs.get(&id).is_some_and(|run| !run.terminal)
     }
 
     /// Whether any run is open.
@@ -277,12 +293,17 @@ impl Runs {
     }
 
     /// Applies an event that was decided on this state.
-    ///
-    /// A run begun again goes on at its position, and so do its counts: they go back to what they were when a page of it last moved that,
-    /// for all since then is fetched again. Without cursors that is nothing, and all of it. What it produced is waited for all the same.
     pub fn evolve(&mut self, event: &Event, now: DateTime<Utc>) {
         if let Event::RunRequested { run, key, attempt, spec, from, began } = event {
             self.add(*run, (key, *attempt), spec, (from.clone(), began.clone()), now);
+            return;
+        }
+        if let Event::BatchWritten { runs, .. } = event {
+            for settled in runs {
+                if let Some(run) = self.runs.get_mut(&settled.run).filter(|run| !run.terminal) {
+                    run.records_settled(settled);
+                }
+            }
             return;
         }
         let of_one_cursor = matches!(event, Event::PageProduced { run, moves: Some(read), .. } if self.is_of_one_cursor(*run, read));
@@ -290,28 +311,32 @@ impl Runs {
         match event {
             Event::RunStarted { at, .. } => {
                 run.state = RunState::Running;
-                run.counts = run.kept;
+                run.begin();
                 run.began = run.began.take().or_else(|| at.clone());
                 run.position = run.position.take().or_else(|| at.clone());
             }
-            Event::PageFetched { records, .. } => {
-                run.counts.pages += 1;
-                run.counts.fetched += records;
-            }
-            Event::PageProduced { ranges, produced, rejected, cursor, .. } => {
-                run.ranges.merge(ranges);
-                run.counts.produced += produced;
-                run.counts.rejected += rejected;
-                if let Some(cursor) = cursor.as_deref().filter(|_| !of_one_cursor) {
-                    run.kept = run.counts;
+            Event::PageFetched { records, .. } => run.page_fetched(*records),
+            Event::PageProduced { ranges, produced, rejected, cursor, rejects, .. } => {
+                let moved = cursor.as_deref().filter(|_| !of_one_cursor);
+                run.page_produced(ranges, (*produced, *rejected), rejects, moved.is_some());
+                if let Some(cursor) = moved {
                     run.position = Some(Position::of(Some(cursor)));
                 }
             }
-            Event::RunProduced { .. } => run.state = RunState::Draining,
-            Event::RunSucceeded { .. } => run.state = RunState::Succeeded,
+            Event::RunProduced { stop, .. } => {
+                run.state = RunState::Draining;
+                run.stop.clone_from(stop);
+            }
+            Event::RunSucceeded { .. } => {
+                run.state = RunState::Succeeded;
+                run.complete();
+            }
             Event::RunFailed { error, .. } => {
                 run.state = RunState::Failed;
                 run.error = Some(error.clone());
+                if error.stage == REJECTED {
+                    run.complete();
+                }
             }
             Event::RunCancelled { cancelled, .. } => {
                 run.state = RunState::Cancelled;
@@ -332,7 +357,7 @@ impl Runs {
     /// The source is another one: where open runs were in the one before says nothing. Those that have ended stay as they are.
     pub(super) fn forget_positions(&mut self) {
         for run in self.runs.values_mut().filter(|run| !run.terminal) {
-            (run.began, run.kept) = (None, RunCounts::default());
+            (run.began, run.kept, run.kept_rejects) = (None, RunCounts::default(), Rejects::default());
             run.position = run.again.then(Position::default);
         }
     }
@@ -354,7 +379,10 @@ impl Runs {
             terminal: false,
             counts: RunCounts::default(),
             kept: RunCounts::default(),
+            rejects: Rejects::default(),
+            kept_rejects: Rejects::default(),
             ranges: Ranges::default(),
+            stop: None,
             again: from.is_some(),
             began,
             position: from,
@@ -388,7 +416,7 @@ impl Runs {
 
 /// Whether all that there was to read has been read, and is in the table.
 fn is_whole(run: &Run) -> bool {
-    run.state == RunState::Succeeded
+    run.state == RunState::Succeeded && run.cut_short().is_none()
 }
 
 fn unwritten(run: &Run, why: &str) -> Event {
@@ -399,7 +427,7 @@ fn unwritten(run: &Run, why: &str) -> Event {
 #[cfg(test)]
 mod tests {
     use forebay_schemas::offset::Range;
-    use forebay_schemas::run::Cancelled;
+    use forebay_schemas::run::{Cancelled, RunWritten};
 
     use super::*;
 
@@ -423,9 +451,9 @@ mod tests {
         // What a state adds is where a run begins, and whose cursor moves.
         let events = match command {
             Command::Start { run } => runs.start(run, runs.get(run).and_then(|run| run.position.clone()).unwrap_or_default())?,
-            Command::PageProduced { run, ranges, produced, rejected, cursor, .. } => {
+            Command::PageProduced { run, ranges, produced, rejected, cursor, rejects, .. } => {
                 runs.running_or_scheduled(run)?;
-                vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves: None }]
+                vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves: None, rejects }]
             }
             command => runs.decide(command)?,
         };
@@ -436,7 +464,7 @@ mod tests {
     }
 
     fn written(runs: &mut Runs, partition: Partition, offset: Offset) {
-        for event in runs.succeeded(Some(&BTreeMap::from([(partition, offset)]))) {
+        for event in runs.complete(Some(&BTreeMap::from([(partition, offset)]))) {
             runs.evolve(&event, now());
         }
     }
@@ -446,9 +474,9 @@ mod tests {
         ranges.add(partition, range);
         submit(runs, Command::Start { run }).unwrap();
         submit(runs, Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
-        submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked: Position::Begin, cursor: None })
-            .unwrap();
-        submit(runs, Command::AllProduced { run }).unwrap();
+        let (asked, rejects) = (Position::Begin, Rejects::default());
+        submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, cursor: None, rejects }).unwrap();
+        submit(runs, Command::AllProduced { run, stop: None }).unwrap();
     }
 
     /// A page of run 1, fetched and produced.
@@ -457,8 +485,8 @@ mod tests {
         ranges.add(0, range);
         submit(runs, Command::PageFetched { run: id(1), records: range.len(), cursor: None }).unwrap();
         let cursor = cursor.map(str::to_owned);
-        submit(runs, Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0, asked: Position::Begin, cursor })
-            .unwrap();
+        let (asked, rejects) = (Position::Begin, Rejects::default());
+        submit(runs, Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0, asked, cursor, rejects }).unwrap();
     }
 
     #[test]
@@ -520,9 +548,24 @@ mod tests {
         let mut runs = Runs::default();
         request(&mut runs, "k", 1, 1);
         submit(&mut runs, Command::Start { run: id(1) }).unwrap();
-        submit(&mut runs, Command::AllProduced { run: id(1) }).unwrap();
+        submit(&mut runs, Command::AllProduced { run: id(1), stop: None }).unwrap();
         written(&mut runs, 0, 0);
         assert_eq!(runs.get(id(1)).unwrap().state, RunState::Succeeded);
+    }
+
+    #[test]
+    fn a_run_keeps_why_it_asked_for_no_further_page_and_whether_it_was_cut_short() {
+        use forebay_schemas::run::{Stop, StopReason};
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+        let stop = Stop { reason: StopReason::MaxPages, complete: false, cursor: Some("7".into()), detail: "more".into() };
+        submit(&mut runs, Command::AllProduced { run: id(1), stop: Some(stop.clone()) }).unwrap();
+        written(&mut runs, 0, 0);
+        let run = runs.get(id(1)).unwrap();
+        assert_eq!((run.state, run.cut_short()), (RunState::Succeeded, Some(&stop)), "what it read is readable, and it was not all");
+        let again: Runs = serde_json::from_str(&serde_json::to_string(&runs).unwrap()).unwrap();
+        assert_eq!(again, runs);
     }
 
     #[test]
@@ -554,6 +597,138 @@ mod tests {
         assert_eq!(counts(&runs).pages, 2, "the third is in the topic, but moved no cursor, so it is fetched again");
         page(&mut runs, Range { from: 30, to: 40 }, None);
         assert_eq!((counts(&runs).pages, counts(&runs).fetched, counts(&runs).produced), (3, 30, 30));
+    }
+
+    /// What became of records of run 1.
+    fn settled(runs: &mut Runs, [filtered, rejected, written, rows]: [u64; 4]) {
+        let mut rejects = Rejects::default();
+        rejects.add("decode", "not JSON", rejected);
+        let settled = RunWritten { run: id(1), filtered, rejected, written, rows, rejects };
+        let event = Event::BatchWritten {
+            batch: 1,
+            ranges: Ranges::default(),
+            rows,
+            rejected,
+            wait_micros: 0,
+            transform_micros: 0,
+            write_micros: 0,
+            written: forebay_schemas::event::Places::default(),
+            runs: vec![settled],
+        };
+        runs.evolve(&event, now());
+    }
+
+    /// Run 1 of ten records, of which so many are no records of the topic; it may have so many rejected.
+    fn ten(max_rejected: &str, refused: u64) -> Runs {
+        let mut runs = Runs::default();
+        let max_rejected = (!max_rejected.is_empty()).then(|| max_rejected.parse().unwrap());
+        let spec = RunSpec { max_rejected, ..RunSpec::default() };
+        runs.evolve(&Event::RunRequested { run: id(1), key: "k".into(), attempt: 1, spec, from: None, began: None }, now());
+        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+        submit(&mut runs, Command::PageFetched { run: id(1), records: 10, cursor: None }).unwrap();
+        let produced = 10 - refused;
+        let ranges = [(0, Range { from: 0, to: i64::try_from(produced).unwrap() })].into_iter().collect();
+        let mut rejects = Rejects::default();
+        rejects.add("produce", "no key", refused);
+        submit(
+            &mut runs,
+            Command::PageProduced { run: id(1), ranges, produced, rejected: refused, asked: Position::Begin, cursor: None, rejects },
+        )
+        .unwrap();
+        submit(&mut runs, Command::AllProduced { run: id(1), stop: None }).unwrap();
+        runs
+    }
+
+    #[test]
+    fn the_counts_of_a_run_are_whole_and_say_what_was_counted_elsewhere() {
+        let mut runs = ten("", 2);
+        settled(&mut runs, [1, 1, 3, 6]);
+        settled(&mut runs, [0, 1, 0, 0]);
+        written(&mut runs, 0, 8);
+        let run = runs.get(id(1)).unwrap();
+        let of = run.counts;
+        let all = [of.fetched, of.produced, of.rejected, of.refused, of.filtered, of.written, of.rows, of.elsewhere, of.again];
+        assert_eq!(all, [10, 8, 4, 2, 1, 3, 6, 2, 0]);
+        assert_eq!(of.fetched, of.produced + of.refused);
+        assert_eq!(of.produced, of.filtered + (of.rejected - of.refused) + of.written + of.elsewhere);
+        assert_eq!(run.state, RunState::Succeeded);
+        let reasons: Vec<_> = run.rejects.iter().map(ToString::to_string).collect();
+        assert_eq!(reasons, ["2 at produce: no key", "2 at decode: not JSON"]);
+        let mut runs = ten("", 0);
+        settled(&mut runs, [0, 0, 12, 12]);
+        written(&mut runs, 0, 10);
+        assert_eq!(runs.get(id(1)).unwrap().counts.again, 2, "a page was produced again");
+    }
+
+    #[test]
+    fn a_run_of_which_too_many_records_are_rejected_fails_once_it_is_complete() {
+        for (limit, rejected, fails) in
+            [("", 9, false), ("", 10, true), ("3", 3, false), ("3", 4, true), ("30%", 3, false), ("30%", 4, true), ("100%", 10, false)]
+        {
+            let mut runs = ten(limit, 1);
+            settled(&mut runs, [0, rejected - 1, 10 - rejected, 10 - rejected]);
+            assert_eq!(runs.get(id(1)).unwrap().state, RunState::Draining, "not before all of it is settled");
+            written(&mut runs, 0, 9);
+            let run = runs.get(id(1)).unwrap();
+            assert_eq!(run.state == RunState::Failed, fails, "{limit} of {rejected}: {run:?}");
+            if fails {
+                let RunError { stage, message, retryable } = run.error.clone().unwrap();
+                assert_eq!((stage.as_str(), retryable), ("rejected", false));
+                assert!(message.contains(&format!("{rejected} of 10")) && message.contains("at decode: not JSON"), "{message}");
+                assert!(message.ends_with("`forebay dlq` shows them"), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipeline_that_ends_at_the_topic_fails_a_run_of_which_nothing_came_into_it() {
+        for (refused, fails) in [(10, true), (9, false), (0, false)] {
+            let mut runs = ten("", refused);
+            for event in runs.complete(None) {
+                runs.evolve(&event, now());
+            }
+            assert_eq!(runs.get(id(1)).unwrap().state == RunState::Failed, fails, "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_was_rejected_elsewhere_is_not_known_and_fails_no_run() {
+        let mut runs = ten("", 1);
+        written(&mut runs, 0, 9);
+        let run = runs.get(id(1)).unwrap();
+        assert_eq!((run.state, run.counts.elsewhere), (RunState::Succeeded, 9));
+    }
+
+    #[test]
+    fn a_run_begun_again_forgets_what_was_rejected_on_its_way_into_the_topic_and_nothing_that_was_settled() {
+        let mut runs = ten("", 2);
+        settled(&mut runs, [1, 1, 0, 0]);
+        submit(&mut runs, Command::Start { run: id(1) }).unwrap_err();
+        let mut runs = Runs::default();
+        request(&mut runs, "k", 1, 1);
+        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+        submit(&mut runs, Command::PageFetched { run: id(1), records: 3, cursor: None }).unwrap();
+        let mut rejects = Rejects::default();
+        rejects.add("produce", "no key", 1);
+        let ranges = Ranges::default();
+        submit(
+            &mut runs,
+            Command::PageProduced { run: id(1), ranges, produced: 2, rejected: 1, asked: Position::Begin, cursor: None, rejects },
+        )
+        .unwrap();
+        settled(&mut runs, [1, 1, 0, 0]);
+        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+        let run = runs.get(id(1)).unwrap();
+        assert_eq!((run.counts.rejected, run.counts.refused, run.counts.filtered), (1, 0, 1));
+        assert_eq!(run.rejects.iter().map(ToString::to_string).collect::<Vec<_>>(), ["1 at decode: not JSON"]);
+    }
+
+    #[test]
+    fn a_request_that_does_not_say_how_many_may_be_rejected_means_the_run_as_it_is() {
+        let runs = ten("5%", 0);
+        assert_eq!(runs.request("k", 1, &RunSpec::default(), id(2)), Ok(Accepted::Same(id(1))));
+        let other = RunSpec { max_rejected: Some("6%".parse().unwrap()), ..RunSpec::default() };
+        assert_eq!(runs.request("k", 1, &other, id(2)), Err(Rejection::Mismatch(id(1))));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::event::{Event, Origin, Place, Places, Recorded, Starts};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::read::{Position, Read};
-use forebay_schemas::run::{Cancelled, RunError};
+use forebay_schemas::rejects::Rejects;
+use forebay_schemas::run::{Cancelled, RunError, Stop};
 use forebay_schemas::topic::TopicId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -34,11 +35,11 @@ pub enum Command {
     /// The API answered a page, of a run or of a scheduled fetch.
     PageFetched { run: Uuid, records: u64, cursor: Option<String> },
     /// Kafka acknowledged a page that was asked for at `asked`, and the next is to be asked for with `cursor`, if that changed.
-    PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64, asked: Position, cursor: Option<String> },
+    PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64, asked: Position, cursor: Option<String>, rejects: Rejects },
     /// Somebody sets the cursor of a read.
     SetCursor { read: Read, to: Position, by: String, reason: String },
-    /// Every page of it is produced.
-    AllProduced { run: Uuid },
+    /// Every page of it is produced, and why no further one was asked for.
+    AllProduced { run: Uuid, stop: Option<Stop> },
     /// It can't go on.
     Fail { run: Uuid, error: RunError },
     /// Somebody calls it off.
@@ -242,10 +243,10 @@ impl State {
                 from => vec![Event::CursorSet { read, from, to, by, reason }],
             },
             Command::Start { run } => self.runs.start(run, self.begins(run))?,
-            Command::PageProduced { run, ranges, produced, rejected, asked, cursor } => {
+            Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects } => {
                 self.runs.running_or_scheduled(run)?;
                 let moves = self.moved_by(run, &asked).filter(|_| cursor.is_some());
-                vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves }]
+                vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves, rejects }]
             }
             Command::Saw(event) => vec![event],
             command => self.runs.decide(command)?,
@@ -291,11 +292,12 @@ impl State {
         }
         let current = self.partitions.iter().filter(|(_, state)| (state.assigned || state.seen) && !state.recreated);
         let certain = |(&partition, state): (&Partition, &PartitionState)| {
-            let written = state.written.offset;
+            // Of what others read only what was seen last counts, though this journal may know of more.
+            let written = state.committed.filter(|_| state.seen).unwrap_or(state.written.offset);
             looked.map_or(Some(written), |looked| looked.get(&partition).map(|&at| at.min(written))).map(|at| (partition, at))
         };
         let current = current.filter_map(certain).collect();
-        self.runs.succeeded(if self.group.is_empty() { None } else { Some(&current) })
+        self.runs.complete(if self.group.is_empty() { None } else { Some(&current) })
     }
 
     /// Whether a run waits for partitions that other processes read.
@@ -399,8 +401,11 @@ impl State {
             }
             Event::RunProduced { .. } => self.partitions.values_mut().for_each(|partition| partition.seen = false),
             Event::PartitionsSeen { places } => {
-                for (&partition, &written) in &places.0 {
-                    let committed = Some(written.offset);
+                for (&partition, &seen) in &places.0 {
+                    // Within a lineage the larger counts, as at a start: what is written and not yet committed is written all the same.
+                    let known = self.partitions.get(&partition).filter(|known| !known.recreated).map(|known| known.written);
+                    let written = known.filter(|known| known.lineage == seen.lineage && known.offset > seen.offset).unwrap_or(seen);
+                    let committed = Some(seen.offset);
                     self.partitions.insert(partition, PartitionState { written, committed, assigned: false, seen: true, recreated: false });
                 }
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use forebay_schemas::event::{Origin, Start};
 use forebay_schemas::offset::{Range, Ranges};
 use forebay_schemas::read::{Position, Read, ReadMode};
+use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Cancelled, RunSpec, RunState};
 use proptest::prelude::*;
 
@@ -52,6 +53,7 @@ fn batch(partition: Partition, offset: i64, lineage: u32) -> Event {
         transform_micros: 1,
         write_micros: 1,
         written: [(partition, place)].into_iter().collect(),
+        runs: Vec::new(),
     }
 }
 
@@ -62,8 +64,9 @@ fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
     ranges.add(0, range);
     ledger.submit(Command::Start { run }).unwrap();
     ledger.submit(Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
-    ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked: Position::Begin, cursor: None }).unwrap();
-    ledger.submit(Command::AllProduced { run }).unwrap();
+    let (asked, rejects) = (Position::Begin, Rejects::default());
+    ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, cursor: None, rejects }).unwrap();
+    ledger.submit(Command::AllProduced { run, stop: None }).unwrap();
     run
 }
 
@@ -402,9 +405,9 @@ fn happen(ledger: &Ledger, happening: &Happening) {
                 1 => Command::PageFetched { run, records: 3, cursor: None },
                 2 => {
                     let (asked, cursor) = (ledger.begins(run), (n > 2).then(|| format!("cursor{n}")));
-                    Command::PageProduced { run, ranges, produced: 3, rejected: 1, asked, cursor }
+                    Command::PageProduced { run, ranges, produced: 3, rejected: 1, asked, cursor, rejects: Rejects::default() }
                 }
-                3 => Command::AllProduced { run },
+                3 => Command::AllProduced { run, stop: None },
                 4 => Command::Fail {
                     run,
                     error: forebay_schemas::run::RunError { stage: "fetch".into(), message: "no".into(), retryable: true },
@@ -425,6 +428,21 @@ fn happen(ledger: &Ledger, happening: &Happening) {
         }
         Happening::Exited => ledger.saw(Event::ChildExited { actor: "root/x".into(), incarnation: 1, exit: "panicked".into() }),
     }
+}
+
+#[test]
+fn what_the_group_has_committed_sets_nothing_back_that_the_journal_knows_to_be_written_in_the_same_lineage() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path()).unwrap();
+    begin(&ledger, "t");
+    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    written(&ledger, 0, 7, 1);
+    ledger.saw(Event::PartitionsRevoked { partitions: vec![0] });
+    let place = |offset| Place { offset, clock: 0, lineage: 1 };
+    ledger.submit(Command::Seen { places: [(0, place(4))].into_iter().collect() }).unwrap();
+    assert_eq!(ledger.places()[&0].offset, 7, "read again from 4, its records would be counted twice");
+    ledger.submit(Command::Seen { places: [(0, place(9))].into_iter().collect() }).unwrap();
+    assert_eq!(ledger.places()[&0].offset, 9, "another process has written on");
 }
 
 proptest! {

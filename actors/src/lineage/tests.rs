@@ -165,7 +165,7 @@ fn events_of_anything_but_a_runs_begin_and_end_are_not_told_of() {
     use forebay_schemas::event::Recorded;
     let recorded = |event| Recorded::new(3, chrono::DateTime::UNIX_EPOCH, event);
     let run = Uuid::nil();
-    for event in [Event::RunStarted { run, at: None }, Event::RunProduced { run }, Event::PipelineStopped { clean: true }] {
+    for event in [Event::RunStarted { run, at: None }, Event::RunProduced { run, stop: None }, Event::PipelineStopped { clean: true }] {
         assert_eq!(super::follow::told(recorded(event)), None);
     }
     assert_eq!(super::follow::told(recorded(Event::RunSucceeded { run })).unwrap().seq, 3);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forebay_schemas::event::Event;
 use forebay_schemas::read::Position;
-use forebay_schemas::run::RunError;
+use forebay_schemas::run::{RunError, Stop};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -55,6 +55,8 @@ impl Triggers for FetcherLink {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fetches {
     pub(super) done: u64,
+    /// How the last of them ended.
+    pub(super) stop: Option<Stop>,
     pub(super) failed: Option<RunError>,
 }
 
@@ -83,9 +85,9 @@ impl RunReports for Reports {
     }
 
     fn produced(&self, run: Uuid, page: &PageProduced, asked: &Position, cursor: Option<&str>) {
-        let PageProduced { ranges, produced, rejected } = page.clone();
+        let PageProduced { ranges, produced, rejected, rejects } = page.clone();
         let (asked, cursor) = (asked.clone(), cursor.map(str::to_owned));
-        self.submit(Command::PageProduced { run, ranges, produced, rejected, asked, cursor });
+        self.submit(Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects });
     }
 
     fn begins(&self, run: Uuid) -> Position {
@@ -104,8 +106,8 @@ impl RunReports for Reports {
         self.ledger.settled().map(|settled| settled.map_err(|failed| failed.to_string())).boxed()
     }
 
-    fn finished(&self, run: Uuid) {
-        self.submit(Command::AllProduced { run });
+    fn finished(&self, run: Uuid, stop: Option<Stop>) {
+        self.submit(Command::AllProduced { run, stop });
     }
 
     fn failed(&self, run: Uuid, error: RunError) {
@@ -120,8 +122,8 @@ impl RunReports for Reports {
         self.ledger.saw(Event::SourceThrottled { millis: millis(wait), reason });
     }
 
-    fn scheduled_done(&self) {
-        self.fetches.send_modify(|fetches| fetches.done += 1);
+    fn scheduled_done(&self, stop: Option<Stop>) {
+        self.fetches.send_modify(|fetches| (fetches.done, fetches.stop) = (fetches.done + 1, stop));
     }
 
     fn scheduled_failed(&self, error: RunError) {

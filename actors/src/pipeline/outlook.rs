@@ -336,7 +336,8 @@ primary_key = ["id"]
         assert_eq!(
             plan.changes,
             [
-                "make topic users.dead: 1 partitions, 1 replicas, message.timestamp.type = LogAppendTime".to_owned(),
+                "make topic users.dead: 1 partitions, 1 replicas, message.timestamp.type = LogAppendTime, max.message.bytes = 1114124"
+                    .to_owned(),
                 "make keyspace k, 1 replicas a datacenter".to_owned(),
                 "make table k.t of 2 columns, primary key (id)".to_owned(),
                 format!("use the SQL {} in place of 0badcafe", plan.sql.as_ref().unwrap().fingerprint),

@@ -1,7 +1,8 @@
 //! Putting dead letters into the topic again, as new records.
 //!
 //! Guarantee: a letter counts as redriven only when Kafka has acknowledged its record and the journal has that on the disk, and such a letter is not
-//! redriven again. Key, value and headers are the record's own, and one header more says which letter it was: see [`letter`].
+//! redriven again. Key, value and headers are the record's own, and one header more says which letter it was: see [`letter`]. Of a letter whose value
+//! is cut the record is taken from the topic, where that still holds it; else the letter is left, and counted.
 //! A crash in between redrives the last `CHUNK` letters again, which the table does not show. Not guaranteed: that rows written since for the same key
 //! stay, for a record that is produced again is the newest of its key.
 //!
@@ -10,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use forebay_schemas::event::Event;
-use forebay_schemas::offset::{Partition, Range, Ranges};
+use forebay_schemas::offset::{Offset, Partition, Range, Ranges};
 use futures_util::future::join_all;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -133,12 +134,21 @@ pub struct Redriver<'a> {
     pub reason: &'a str,
 }
 
+/// What a redrive came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Redriven {
+    /// Records that are in the topic again.
+    pub records: u64,
+    /// Letters that were left, since their value is cut and the topic does not hold the record any more.
+    pub cut: u64,
+}
+
 impl Redriver<'_> {
-    /// Does what was planned; gives how many records are in the topic again.
+    /// Does what was planned.
     ///
     /// # Errors
     /// When Kafka is away or refuses, or the journal can't be written. What was done until then is in the journal.
-    pub async fn apply(&self, redrive: &Redrive) -> Result<u64, RedriveError> {
+    pub async fn apply(&self, redrive: &Redrive) -> Result<Redriven, RedriveError> {
         let mut config = self.access.producer_again();
         // Somebody waits for the answer; what was not delivered by then is tried again by the next redrive.
         config.set("message.timeout.ms", "30000");
@@ -149,41 +159,83 @@ impl Redriver<'_> {
         end
     }
 
-    async fn apply_by(&self, producer: &FutureProducer, redrive: &Redrive) -> Result<u64, RedriveError> {
-        let mut done = 0;
+    async fn apply_by(&self, producer: &FutureProducer, redrive: &Redrive) -> Result<Redriven, RedriveError> {
+        let mut all = Redriven::default();
         for &(partition, range) in &redrive.letters {
             let mut left = range;
             while !left.is_empty() {
                 let most = Most { records: CHUNK, bytes: CHUNK_BYTES };
                 let letters = read(self.access, self.dead_letter_topic, BTreeMap::from([(partition, left)]), most).await?;
                 let Some(last) = letters.last() else {
-                    return Err(RedriveError::Slow { done, left: left.len() });
+                    return Err(RedriveError::Slow { done: all.records, left: left.len() });
                 };
                 let chunk = Range { to: last.offset + 1, ..left };
-                let acknowledged = join_all(letters.iter().map(|letter| produce(producer, self.topic, letter))).await;
-                if let Some(cause) = acknowledged.into_iter().find_map(Result::err) {
-                    return Err(RedriveError::Produce { done, cause });
+                let mut whole = Vec::with_capacity(letters.len());
+                for letter in &letters {
+                    whole.push(if letter::is_cut(&letter.headers) { self.in_the_topic(letter).await? } else { Some(None) });
                 }
-                let records = letters.len() as u64;
-                done += records;
-                self.ledger.saw(Event::LettersRedriven {
-                    letters: [(partition, chunk)].into_iter().collect(),
-                    records,
-                    by: self.by.to_owned(),
-                    reason: self.reason.to_owned(),
-                });
+                let again =
+                    letters.iter().zip(&whole).filter_map(|(letter, whole)| Some((letter, whole.as_ref()?.as_ref().unwrap_or(letter))));
+                let acknowledged = join_all(again.map(|(letter, record)| produce(producer, self.topic, letter, record))).await;
+                if let Some(cause) = acknowledged.into_iter().find_map(Result::err) {
+                    return Err(RedriveError::Produce { done: all.records, cause });
+                }
+                let cut: Vec<Offset> =
+                    letters.iter().zip(&whole).filter(|(_, whole)| whole.is_none()).map(|(letter, _)| letter.offset).collect();
+                for range in without(chunk, &cut) {
+                    let records = letters.iter().filter(|letter| (range.from..range.to).contains(&letter.offset)).count() as u64;
+                    all.records += records;
+                    let letters = [(partition, range)].into_iter().collect();
+                    self.ledger.saw(Event::LettersRedriven { letters, records, by: self.by.to_owned(), reason: self.reason.to_owned() });
+                }
+                all.cut += cut.len() as u64;
                 self.ledger.settled().await?;
                 left.from = chunk.to;
             }
         }
-        Ok(done)
+        Ok(all)
+    }
+
+    /// The record of a letter whose value is cut, when the topic still holds it at the letter's origin, with the length and hash that the letter says.
+    async fn in_the_topic(&self, letter: &Stored) -> Result<Option<Option<Stored>>, RedriveError> {
+        let number = |name| letter.header(name).and_then(|text| text.parse::<Offset>().ok());
+        let partition = number(letter::PARTITION).and_then(|partition| Partition::try_from(partition).ok());
+        let (Some(partition), Some(offset)) = (partition, number(letter::OFFSET)) else { return Ok(None) };
+        if letter.header(letter::TOPIC) != Some(self.topic) {
+            return Ok(None);
+        }
+        let ends = broker::ends(self.access, self.topic).await?;
+        if !ends.get(&partition).is_some_and(|&(begin, end)| (begin..end).contains(&offset)) {
+            return Ok(None);
+        }
+        let place = BTreeMap::from([(partition, Range { from: offset, to: offset + 1 })]);
+        let found = read(self.access, self.topic, place, Most { records: 1, bytes: CHUNK_BYTES }).await?;
+        let is_it = |record: &Stored| {
+            let value = record.value.as_deref().unwrap_or_default();
+            letter.header(letter::VALUE_SHA256).is_some_and(|hash| hash == letter::sha256(value))
+        };
+        Ok(found.into_iter().find(is_it).map(Some))
     }
 }
 
-async fn produce(producer: &FutureProducer, topic: &str, letter: &Stored) -> Result<(), String> {
-    let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers(letter));
-    (record.key, record.payload) = (letter.key.as_deref(), letter.value.as_deref());
-    match producer.send(record, std::time::Duration::from_secs(30)).await {
+/// A range without these offsets, in order.
+fn without(range: Range, cut: &[Offset]) -> Vec<Range> {
+    let mut from = range.from;
+    let mut parts = Vec::new();
+    for &offset in cut {
+        parts.push(Range { from, to: offset });
+        from = offset + 1;
+    }
+    parts.push(Range { from, to: range.to });
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+/// Produces the record of a letter, with the key and the value of `record`.
+async fn produce(producer: &FutureProducer, topic: &str, letter: &Stored, record: &Stored) -> Result<(), String> {
+    let mut again: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers(letter));
+    (again.key, again.payload) = (record.key.as_deref(), record.value.as_deref());
+    match producer.send(again, std::time::Duration::from_secs(30)).await {
         Ok(_) => Ok(()),
         Err((error, _)) => Err(error.to_string()),
     }
@@ -228,6 +280,13 @@ mod tests {
     }
 
     #[test]
+    fn letters_that_are_left_are_in_no_range_of_those_that_were_redriven() {
+        assert_eq!(without(range(5, 9), &[]), [range(5, 9)]);
+        assert_eq!(without(range(5, 9), &[5, 7]), [range(6, 7), range(8, 9)]);
+        assert_eq!(without(range(5, 6), &[5]), []);
+    }
+
+    #[test]
     fn one_redrive_is_of_ten_thousand_letters_at_most_and_says_how_many_are_left() {
         let held = BTreeMap::from([(0, range(0, 9_000)), (1, range(0, 9_000))]);
         let redrive = choose(held, None, all);
@@ -240,11 +299,9 @@ mod tests {
         let named = |name: &str, value: &[u8]| (name.to_owned(), Some(value.to_vec()));
         let own = [named("forebay-run", b"1"), named("trace", b"\xff"), named("trace", b""), ("none".to_owned(), None)];
         let before = own.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
-        let headers_of_letter = letter::headers(
-            before.chain([(letter::REDRIVEN, Some(&b"0:1"[..]))]),
-            (Stage::Decode, &Reason::plain("not JSON")),
-            &[(letter::SQL, "9f2c")],
-        );
+        let reason = Reason::plain("not JSON");
+        let it = letter::Letter { key: None, value: None, stage: Stage::Decode, reason: &reason, cut: letter::Cut::WHOLE, unreadable: 0 };
+        let headers_of_letter = it.headers(before.chain([(letter::REDRIVEN, Some(&b"0:1"[..]))]), &[(letter::SQL, "9f2c")]);
         let named_all = |headers: &OwnedHeaders| -> Vec<(String, Option<Vec<u8>>)> {
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         };

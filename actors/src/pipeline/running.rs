@@ -8,7 +8,7 @@ use std::time::Duration;
 use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
-use forebay_schemas::run::RunError;
+use forebay_schemas::run::{MaxRejected, RunError, Tried};
 use forebay_schemas::summary::{HeldBack, Summary};
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ use crate::store::Store;
 use crate::telemetry::{DataPlaces, Need, Sentinel, Telemetry};
 use crate::traces::{Traces, TracesParts};
 use crate::transformer::Transformer;
-use crate::writer::{Writer, WriterParts};
+use crate::writer::{Remake, Writer, WriterParts};
 
 /// How long the poll loop waits for the id of the topic.
 const TOPIC_WITHIN: Duration = Duration::from_secs(2);
@@ -117,6 +117,8 @@ pub struct Running {
     ledger: Arc<Ledger>,
     fetches: watch::Receiver<Fetches>,
     fetcher: FetcherLink,
+    /// Whether this process reads the topic.
+    reads_here: bool,
     /// Held for as long as the pipeline runs.
     _held: (DataDirLock, Option<Claim>),
 }
@@ -141,7 +143,8 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
 
     let telemetry = Arc::new(Telemetry::new(Arc::clone(&options.clock)));
     let registry = Registry::default();
-    let ledger = Arc::new(open_ledger(pipeline, Arc::clone(&options.clock))?);
+    let max_rejected = pipeline.fetcher.as_ref().and_then(|fetcher| fetcher.max_rejected);
+    let ledger = Arc::new(open_ledger(pipeline, Arc::clone(&options.clock))?.with_max_rejected(max_rejected));
     begin(&ledger, blueprint, &options.roles);
     let environment = Environment {
         clock: Arc::clone(&options.clock),
@@ -236,7 +239,8 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     children.push(common.observers(viewer.clone(), lineage, traces, api));
     let limits = Limits { max_restarts: 3, within: Duration::from_secs(300), ..common.limits() };
     let root = crate::kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
-    Ok(Running { root, viewer, telemetry, access, pipeline: Arc::clone(pipeline), ledger, fetches: fetched, fetcher, _held: (lock, claim) })
+    let pipeline = Arc::clone(pipeline);
+    Ok(Running { root, viewer, telemetry, access, pipeline, ledger, fetches: fetched, fetcher, reads_here, _held: (lock, claim) })
 }
 
 /// The folder of a pipeline's journal.
@@ -381,7 +385,9 @@ impl Common {
                     pipeline: Arc::clone(&self.pipeline),
                     spec: table,
                     dead_letters: self.access.producer_again(),
+                    remake: self.remake(),
                     sql_fingerprint: plan.fingerprint(),
+                    ledger: Arc::clone(&self.ledger),
                     telemetry: Arc::clone(&self.telemetry),
                     clock: Arc::clone(&self.clock),
                 };
@@ -436,6 +442,15 @@ impl Common {
             which: Arc::new(move || broker::topic_id_now(&asked, &name, TOPIC_WITHIN).map_err(|error| error.to_string())),
             kept: Arc::new(move || broker::kept_commits(&broker, &group, &topic).map_err(|error| error.to_string())),
         }
+    }
+
+    /// Makes the dead-letter topic where it is missing.
+    fn remake(&self) -> Remake {
+        let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
+        Arc::new(move || {
+            let (access, pipeline) = (access.clone(), Arc::clone(&pipeline));
+            Box::pin(async move { broker::ensure_dead_letter_topic(&access, &pipeline).await.map_err(|error| error.to_string()) })
+        })
     }
 
     /// Producer, then the fetcher that feeds it.
@@ -553,7 +568,18 @@ impl Running {
             restarts: totals.restarts,
             latency_ms: self.telemetry.latency(),
             held_back: Vec::new(),
+            stop: self.fetches.borrow().stop.clone(),
         }
+    }
+
+    /// Why too many of the records that this process has settled since its start are dead letters, if they are; without a limit that is so when all
+    /// are.
+    pub fn too_many_rejected(&self, limit: Option<MaxRejected>) -> Option<String> {
+        let totals = self.telemetry.totals();
+        let in_topic = if self.reads_here { totals.consumed } else { totals.produced };
+        let records = (in_topic + self.telemetry.refused.get()).max(totals.rejected);
+        let tried = Tried { records, good: records - totals.rejected, rejected: totals.rejected };
+        MaxRejected::judge(limit, tried, &self.telemetry.reject_counts())
     }
 
     /// Holds the schedule: no more fetches but triggered ones.
@@ -587,7 +613,7 @@ impl Running {
         let mut fetches = self.fetches.clone();
         let ended = fetches.wait_for(|fetches| fetches.done > 0 || fetches.failed.is_some()).await;
         match ended.as_deref() {
-            Ok(Fetches { done: 0, failed: Some(error) }) => Err(error.clone()),
+            Ok(Fetches { done: 0, failed: Some(error), .. }) => Err(error.clone()),
             _ => Ok(()),
         }
     }

@@ -82,6 +82,7 @@ impl Viewer {
             run_totals: from.ledger.run_totals(),
             trigger_micros: from.trigger_micros,
             disk: from.telemetry.disk(),
+            rejects: from.telemetry.reject_counts(),
         }
     }
 }

@@ -92,16 +92,26 @@ impl Producer {
             },
             |actor, (page, end), cx| {
                 actor.sending = false;
-                match end {
-                    Ok(end) => cx.spawn(end, |actor, end, cx| {
-                        let topic = &actor.pipeline.kafka.topic;
-                        let end = end.unwrap_or_else(|_| Err(ProduceError::Stopped { topic: topic.clone() }));
-                        actor.ended(page, end, cx);
-                    }),
-                    Err(refused) => actor.ended(page, Err(refused.into()), cx),
-                }
+                cx.spawn(end, |actor, end, cx| {
+                    let topic = &actor.pipeline.kafka.topic;
+                    let end = end.unwrap_or_else(|_| Err(ProduceError::Stopped { topic: topic.clone() }));
+                    actor.ended(page, end, cx);
+                });
                 actor.send_next(cx);
             },
+        );
+    }
+
+    /// Sends a page again of which Kafka has refused a record, to find out which.
+    fn send_in_parts(&mut self, page: Lease<Page>, cx: &mut Cx<'_, Self>) {
+        let Some(client) = self.client.clone() else { return };
+        self.in_flight += 1;
+        cx.compute(
+            move || {
+                let end = client.produce_in_parts(&page.body);
+                (page, end)
+            },
+            |actor, (page, end), cx| actor.ended(page, end, cx),
         );
     }
 
@@ -112,13 +122,19 @@ impl Producer {
                 point("producer::after_produce");
                 self.telemetry.produced.add(produced.produced);
                 self.telemetry.rejected.add(produced.rejected);
-                if produced.rejected > 0 {
+                self.telemetry.refused.add(produced.rejected);
+                if let Some(said) = self.telemetry.rejects(&produced.rejects) {
                     let topic = self.pipeline.kafka.dead_letter_topic();
-                    tracing::warn!(run = %page.body.run, records = produced.rejected, topic, "records without a key went to the dead-letter topic");
+                    let (records, stage, reason) = (said.records, said.top.stage, said.top.reason);
+                    tracing::warn!(run = %page.body.run, records, topic, stage, reason, "records became dead letters; forebay dlq shows them");
                 }
                 page.body.receipt.settle(Ok(produced));
             }
             Err(ProduceError::Refused(refused)) => self.refuse(page, refused),
+            Err(error @ ProduceError::Record { .. }) => {
+                tracing::warn!(run = %page.body.run, %error, "the page is produced again in parts, to find out which record it is");
+                return self.send_in_parts(page, cx);
+            }
             Err(error) => {
                 // The receipt is dropped, which says that the page was abandoned.
                 let message = error.to_string();

@@ -1,11 +1,14 @@
 //! The producing client. Guarantee: acknowledged by all replicas in sync, each record once however often librdkafka sends it, in the order
-//! of the page a partition; a page ends when each of its records is answered for. Not guaranteed: that the records of a page that
-//! failed are not in the topic; producing it again gives them the same keys and identifiers.
+//! of the page a partition; a page ends when each of its records is answered for; a record that is too large, for the file or for Kafka, costs that
+//! record. Not guaranteed: that the records of a page that failed are not in the topic; producing it again gives them the same keys and identifiers.
 
+use std::ops::Range as Slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use forebay_schemas::pipeline;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
@@ -14,6 +17,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedPro
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use uuid::Uuid;
 
 use super::error::ProduceError;
@@ -21,7 +25,8 @@ use super::key::{Planned, Recipe};
 use super::state::{Destination, Tally};
 use crate::broker::{Access, BrokerError, Quiet, silence, silent_for};
 use crate::kernel::Progress;
-use crate::message::{Page, PageProduced, PageRefused, Stage, letter};
+use crate::message::letter::{Cut, Letter, is_too_large};
+use crate::message::{Page, PageProduced, PageRefused, Reason, Stage, letter, runs};
 
 /// How long to wait for room in librdkafka's queue before looking again.
 const QUEUE_FULL: Duration = Duration::from_millis(2);
@@ -77,44 +82,14 @@ impl Client {
     }
 
     /// Sends a page, waiting for room in the queue: call it where a thread may wait. The receiver gets the page's end.
-    ///
-    /// # Errors
-    /// When a record is too large; then nothing of the page is sent.
-    pub(super) fn produce(&self, page: &Page) -> Result<oneshot::Receiver<PageEnd>, PageRefused> {
-        let inner = &*self.0;
-        for (at, record) in page.records.iter().enumerate() {
-            if record.len() > inner.max_record_bytes {
-                return Err(too_large(at, record.len(), inner.max_record_bytes));
-            }
-        }
-        let (sender, end) = oneshot::channel();
-        let tally = Arc::new(Mutex::new((Tally::default(), Some(sender))));
-        let topic = Arc::new(Delivery { page: tally.clone(), to: Destination::Topic });
-        let dead = Arc::new(Delivery { page: tally, to: Destination::DeadLetters });
-        let run = page.run.as_hyphenated().to_string();
-        let mut scratch = Vec::new();
-        let mut cut_short = None;
-        for record in &page.records {
-            let sent = match inner.recipe.plan(record, &mut scratch) {
-                Planned::Record { key, event } => inner.send(&inner.topic, &topic, Some(&key), record, || {
-                    let mut text = Uuid::encode_buffer();
-                    own_headers(&run, event, &mut text)
-                        .into_iter()
-                        .fold(OwnedHeaders::new_with_capacity(2), |all, (key, value)| all.insert(Header { key, value }))
-                }),
-                Planned::DeadLetter { reason, event } => inner.send(&inner.dead_letter_topic, &dead, None, record, || {
-                    let mut text = Uuid::encode_buffer();
-                    let own = own_headers(&run, event, &mut text).into_iter();
-                    letter::headers(own, (Stage::Produce, &reason), &[(letter::TOPIC, &inner.topic)])
-                }),
-            };
-            if let Err(error) = sent {
-                cut_short = Some(error);
-                break;
-            }
-        }
-        topic.settle(|tally| tally.seal(cut_short));
-        Ok(end)
+    pub(super) fn produce(&self, page: &Page) -> oneshot::Receiver<PageEnd> {
+        self.0.send_all(page, 0..page.records.len(), None)
+    }
+
+    /// Sends a page of which Kafka has refused a record, and waits for its end: in parts, each when the one before it is acknowledged, so that the order
+    /// stays, down to the one record that is refused alone, which becomes a dead letter. What was acknowledged the first time is in the topic twice.
+    pub(super) fn produce_in_parts(&self, page: &Page) -> PageEnd {
+        self.0.send_part(page, 0..page.records.len())
     }
 
     /// Whether no broker is reachable, as far as the client knows.
@@ -128,13 +103,110 @@ impl Client {
     }
 }
 
+/// How the one record of a part is sent that was refused before.
+struct Amended {
+    /// What is wrong with it; none when it was a letter already.
+    reason: Option<Reason>,
+    cut: Cut,
+}
+
 impl Inner {
+    /// Sends the records of a part of a page; the receiver gets the part's end. `amended` is for the record of a part of one.
+    fn send_all(&self, page: &Page, part: Slice<usize>, amended: Option<&Amended>) -> oneshot::Receiver<PageEnd> {
+        let (sender, end) = oneshot::channel();
+        let tally = Arc::new(Mutex::new((Tally::default(), Some(sender))));
+        let topic = Arc::new(Delivery { page: tally.clone(), to: Destination::Topic });
+        let dead = Arc::new(Delivery { page: tally, to: Destination::DeadLetters });
+        let run = page.run.as_hyphenated().to_string();
+        let first = part.start;
+        let mut bad = page.bad.iter().skip_while(|bad| bad.at < first).peekable();
+        let mut scratch = Vec::new();
+        let mut cut_short = None;
+        for at in part {
+            let record = &page.records[at];
+            let mut planned = match bad.next_if(|bad| bad.at == at) {
+                Some(bad) => self.recipe.letter(record, bad.reason.clone(), &mut scratch),
+                None => self.recipe.plan(record, &mut scratch),
+            };
+            if let Planned::Record { key, event } = planned {
+                let amended = amended.and_then(|amended| amended.reason.clone());
+                let too_large = || (record.len() > self.max_record_bytes).then(|| too_large(record.len(), self.max_record_bytes));
+                planned = match amended.or_else(too_large) {
+                    Some(reason) => Planned::DeadLetter { key: Some(key), reason, event },
+                    None => Planned::Record { key, event },
+                };
+            }
+            let mut text = Uuid::encode_buffer();
+            let sent = match planned {
+                Planned::Record { key, event } => self.send(&self.topic, &topic, (Some(&key), record), || {
+                    own_headers(&run, event, &mut text)
+                        .into_iter()
+                        .fold(OwnedHeaders::new_with_capacity(2), |all, (key, value)| all.insert(Header { key, value }))
+                }),
+                Planned::DeadLetter { key, reason, event } => {
+                    let cut = amended.map_or(Cut::to(self.max_record_bytes), |amended| amended.cut);
+                    let it =
+                        Letter { key: key.as_deref(), value: Some(record), stage: Stage::Produce, reason: &reason, cut, unreadable: 0 };
+                    lock(&dead.page).0.because(&reason);
+                    self.send(&self.dead_letter_topic, &dead, (it.key(), it.value().unwrap_or_default()), || {
+                        it.headers(own_headers(&run, event, &mut text).into_iter(), &[(letter::TOPIC, &self.topic)])
+                    })
+                }
+            };
+            if let Err(error) = sent {
+                cut_short = Some(error);
+                break;
+            }
+        }
+        topic.settle(|tally| tally.seal(cut_short));
+        end
+    }
+
+    fn send_part(&self, page: &Page, part: Slice<usize>) -> PageEnd {
+        let mut amended: Option<Amended> = None;
+        loop {
+            let end = self.wait(self.send_all(page, part.clone(), amended.as_ref()));
+            let Err(ProduceError::Record { topic, bytes, cause }) = end else { return end };
+            if part.len() > 1 {
+                let middle = part.start + part.len() / 2;
+                let mut produced = self.send_part(page, part.start..middle)?;
+                produced.merge(&self.send_part(page, middle..part.end)?);
+                return Ok(produced);
+            }
+            let record = page.records.get(part.start).map(Bytes::as_ref);
+            let is_letter = topic == self.dead_letter_topic;
+            let Amended { reason, cut } = amended.take().unwrap_or(Amended { reason: None, cut: Cut::to(self.max_record_bytes) });
+            amended = if !is_letter {
+                Some(Amended { reason: Some(refused(&topic, bytes, cause)), cut })
+            } else {
+                let less = if is_too_large(cause) { cut.next(record) } else { None };
+                less.map(|cut| Amended { reason, cut })
+            };
+            if amended.is_none() {
+                let why = format!("kafka refuses the dead letter of a record for {topic}: {cause}; look at the settings of that topic");
+                return Err(PageRefused(why).into());
+            }
+        }
+    }
+
+    /// Waits for the end of a part, for as long as the client is not stopped.
+    fn wait(&self, mut end: oneshot::Receiver<PageEnd>) -> PageEnd {
+        let stopped = || Err(ProduceError::Stopped { topic: self.topic.clone() });
+        loop {
+            match end.try_recv() {
+                Ok(end) => return end,
+                Err(TryRecvError::Closed) => return stopped(),
+                Err(TryRecvError::Empty) if self.context.0.stopped.load(Ordering::Relaxed) => return stopped(),
+                Err(TryRecvError::Empty) => std::thread::sleep(QUEUE_FULL),
+            }
+        }
+    }
+
     fn send(
         &self,
         topic: &str,
         delivery: &Arc<Delivery>,
-        key: Option<&[u8]>,
-        record: &[u8],
+        (key, record): (Option<&[u8]>, &[u8]),
         headers: impl FnOnce() -> OwnedHeaders,
     ) -> Result<(), ProduceError> {
         let producer = self.producer.as_ref().expect("a client has its producer until it is dropped");
@@ -177,20 +249,30 @@ impl Drop for Inner {
     }
 }
 
-fn too_large(at: usize, bytes: usize, most: usize) -> PageRefused {
-    use forebay_schemas::pipeline::Bytes;
-    let (bytes, most) = (Bytes(bytes as u64), Bytes(most as u64));
-    PageRefused(format!(
-        "record {} of the page is {bytes}, over producer.max_record_bytes ({most}): raise it and the topic's max.message.bytes, or ask the \
-         API for smaller records",
-        at + 1
+/// What is wrong with a record over the limit.
+fn too_large(bytes: usize, most: usize) -> Reason {
+    let (bytes, most) = (pipeline::Bytes(bytes as u64), pipeline::Bytes(most as u64));
+    Reason::plain(format!(
+        "the record is {bytes}, over producer.max_record_bytes ({most}): raise it and the topic's max.message.bytes, or ask the API for smaller records"
     ))
+}
+
+/// What is wrong with a record that Kafka refuses.
+fn refused(topic: &str, bytes: usize, cause: Code) -> Reason {
+    let bytes = pipeline::Bytes(bytes as u64);
+    Reason::plain(if is_too_large(cause) {
+        format!(
+            "the record is {bytes}, and kafka refuses it as too large for {topic}: raise the topic's max.message.bytes, or ask the API for smaller records"
+        )
+    } else {
+        format!("kafka refuses the record for {topic}: {cause}")
+    })
 }
 
 /// The headers that a record has in the topic; `text` is for that of its event.
 fn own_headers<'a>(run: &'a str, event: Uuid, text: &'a mut [u8]) -> [(&'static str, Option<&'a [u8]>); 2] {
     let event: &str = event.as_hyphenated().encode_lower(text);
-    [("forebay-run", Some(run.as_bytes())), ("forebay-event-id", Some(event.as_bytes()))]
+    [(runs::RUN, Some(run.as_bytes())), (runs::EVENT, Some(event.as_bytes()))]
 }
 
 /// What a record carries through librdkafka: its page, and where it was sent. Two a page, shared by its records.

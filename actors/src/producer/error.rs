@@ -5,6 +5,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::kernel::Class;
 use crate::message::PageRefused;
+use crate::message::letter::is_too_large;
 
 /// A page that isn't in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,6 +13,16 @@ pub enum ProduceError {
     /// The page can't be produced as it is.
     #[error(transparent)]
     Refused(#[from] PageRefused),
+    /// Kafka, or the client for it, refuses a record, or the batch that it was in: each has to be sent alone to know which.
+    #[error("kafka refuses a record of {bytes} bytes for {topic}: {cause}")]
+    Record {
+        /// The topic.
+        topic: String,
+        /// The bytes of the record's value.
+        bytes: usize,
+        /// Why.
+        cause: Code,
+    },
     /// Kafka refuses this client.
     #[error("kafka refuses records for {topic}: {cause}; see to the credentials in [kafka.properties] and the topic's ACLs")]
     Denied {
@@ -40,7 +51,7 @@ impl ProduceError {
     /// Whether the same page may be produced by the next incarnation.
     pub fn class(&self) -> Class {
         match self {
-            Self::Refused(_) => Class::Rejected,
+            Self::Refused(_) | Self::Record { .. } => Class::Rejected,
             Self::Denied { .. } => Class::Fatal,
             Self::Broken { .. } | Self::Stopped { .. } => Class::Transient,
         }
@@ -49,11 +60,8 @@ impl ProduceError {
     /// The error of a record that Kafka, or the client for it, gave back.
     pub(super) fn of_delivery(topic: &str, bytes: usize, cause: Code) -> Self {
         match cause {
-            Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => Self::Refused(PageRefused(format!(
-                "kafka refuses a record of {bytes} bytes as too large for {topic}: raise the topic's max.message.bytes, or lower \
-                 producer.max_record_bytes below it"
-            ))),
-            Code::InvalidMessage | Code::InvalidRecord | Code::InvalidTimestamp => {
+            cause if is_too_large(cause) || cause == Code::InvalidRecord => Self::Record { topic: topic.to_owned(), bytes, cause },
+            Code::InvalidMessage | Code::InvalidTimestamp => {
                 Self::Refused(PageRefused(format!("kafka refuses a record of {bytes} bytes for {topic}: {cause}")))
             }
             Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Self::Denied { topic: topic.to_owned(), cause },

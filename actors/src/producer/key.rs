@@ -29,6 +29,8 @@ pub(crate) enum Planned<'a> {
     },
     /// A dead letter.
     DeadLetter {
+        /// The record's key, where it has one all the same.
+        key: Option<Cow<'a, [u8]>>,
         /// What is wrong with the record.
         reason: Reason,
         /// The same for the same content, for ever.
@@ -49,8 +51,13 @@ impl Recipe {
                 let event = self.event(&key, record, scratch);
                 Planned::Record { key, event }
             }
-            Err(reason) => Planned::DeadLetter { reason, event: self.event(b"", record, scratch) },
+            Err(reason) => self.letter(record, reason, scratch),
         }
+    }
+
+    /// What becomes of a record that is bad for this reason.
+    pub(super) fn letter<'a>(&self, record: &[u8], reason: Reason, scratch: &mut Vec<u8>) -> Planned<'a> {
+        Planned::DeadLetter { key: None, reason, event: self.event(b"", record, scratch) }
     }
 
     fn key_of<'a>(&self, record: &'a [u8]) -> Result<Cow<'a, [u8]>, Reason> {
@@ -91,7 +98,7 @@ mod tests {
     fn plan(key: &str, record: &str) -> (Option<String>, String, Uuid) {
         match Recipe::new("users", "users_stream", key).plan(record.as_bytes(), &mut Vec::new()) {
             Planned::Record { key, event } => (Some(String::from_utf8(key.into_owned()).unwrap()), String::new(), event),
-            Planned::DeadLetter { reason, event } => (None, reason.full().to_owned(), event),
+            Planned::DeadLetter { reason, event, .. } => (None, reason.full().to_owned(), event),
         }
     }
 

@@ -6,7 +6,7 @@
 use forebay_schemas::offset::{Offset, Partition, Range};
 
 use super::error::ProduceError;
-use crate::message::PageProduced;
+use crate::message::{PageProduced, Reason, Stage, rejects};
 
 /// Where a record was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,11 @@ impl Tally {
     pub(crate) fn sent(&mut self) {
         debug_assert!(!self.sealed, "a sealed page gets no more records");
         self.in_flight += 1;
+    }
+
+    /// A record is on its way into the dead-letter topic for this reason.
+    pub(crate) fn because(&mut self, reason: &Reason) {
+        rejects::count(&mut self.page.rejects, Stage::Produce, reason);
     }
 
     /// A record that was said to be on its way isn't.
@@ -87,13 +92,15 @@ impl Tally {
     }
 }
 
-/// A refusal outweighs what a new client may mend, since the new client would meet it again.
+/// A refusal outweighs what a new client may mend, since the new client would meet it again; that one record is refused, which sending each alone
+/// mends, is outweighed by both.
 fn gravity(error: &ProduceError) -> u8 {
     match error {
         ProduceError::Stopped { .. } => 0,
-        ProduceError::Broken { .. } => 1,
-        ProduceError::Refused(_) => 2,
-        ProduceError::Denied { .. } => 3,
+        ProduceError::Record { .. } => 1,
+        ProduceError::Broken { .. } => 2,
+        ProduceError::Refused(_) => 3,
+        ProduceError::Denied { .. } => 4,
     }
 }
 

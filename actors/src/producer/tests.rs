@@ -7,19 +7,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_schemas::offset::Range;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers, Message, OwnedMessage};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::Producer;
 use super::client::{Client, PageEnd, Target};
 use super::key::Recipe;
+use super::{ProduceError, Producer};
 use crate::broker::tests::{Served, pick, read};
 use crate::broker::{Access, Broker};
 use crate::fetcher::rig::{eventually, with_tree};
 use crate::kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Progress, Restart, SystemClock};
 use crate::ledger::Ledger;
-use crate::message::{Page, PageProduced, PageRefused, Receipt};
+use crate::message::{BadRecord, Page, PageProduced, PageRefused, Reason, Receipt};
 use crate::telemetry::Telemetry;
 
 const RUN: Uuid = Uuid::from_u128(7);
@@ -27,7 +31,8 @@ type End = oneshot::Receiver<Result<PageProduced, PageRefused>>;
 
 fn page(records: &[&str]) -> (Page, End) {
     let (receipt, end) = Receipt::new();
-    (Page { run: RUN, records: records.iter().map(|record| Bytes::copy_from_slice(record.as_bytes())).collect(), receipt }, end)
+    let records = records.iter().map(|record| Bytes::copy_from_slice(record.as_bytes())).collect();
+    (Page { run: RUN, records, bad: Vec::new(), receipt }, end)
 }
 
 fn client(access: &Access, max_record_bytes: usize) -> Client {
@@ -40,12 +45,14 @@ fn client(access: &Access, max_record_bytes: usize) -> Client {
     Client::new(access, target, Progress::default()).unwrap().0
 }
 
-async fn produce(client: &Client, records: &[&str]) -> Result<PageEnd, PageRefused> {
+async fn produce(client: &Client, records: &[&str]) -> PageEnd {
     let (client, (page, _)) = (client.clone(), page(records));
-    match tokio::task::spawn_blocking(move || client.produce(&page)).await.unwrap() {
-        Ok(end) => Ok(end.await.unwrap()),
-        Err(refused) => Err(refused),
-    }
+    tokio::task::spawn_blocking(move || client.produce(&page)).await.unwrap().await.unwrap()
+}
+
+async fn produce_in_parts(client: &Client, records: &[&str]) -> PageEnd {
+    let (client, (page, _)) = (client.clone(), page(records));
+    tokio::task::spawn_blocking(move || client.produce_in_parts(&page)).await.unwrap()
 }
 
 fn headers(message: &OwnedMessage) -> BTreeMap<String, String> {
@@ -66,7 +73,7 @@ async fn a_page_ends_when_all_of_it_is_in_the_topic_with_keys_where_java_puts_th
     let client = client(&served.access, 1_000_000);
     // Hashes from the tests of Kafka's own client: the first is even, the second odd.
     let records = [r#"{"id": "a-little-bit-long-string"}"#, r#"{"id":"a-little-bit-longer-string","n":1}"#, r#"{"id":21}"#];
-    let produced = produce(&client, &records).await.unwrap().unwrap();
+    let produced = produce(&client, &records).await.unwrap();
     assert_eq!((produced.produced, produced.rejected), (3, 0));
     assert_eq!(produced.ranges.0, BTreeMap::from([(0, Range { from: 0, to: 2 }), (1, Range { from: 0, to: 1 })]));
     let messages = read_all(&served.access, "users_stream", &[(0, 0), (1, 0)], 3).await;
@@ -85,7 +92,7 @@ async fn records_without_a_key_are_dead_letters_with_their_reason_and_the_others
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
     let client = client(&served.access, 1_000_000);
-    let produced = produce(&client, &[r#"{"id":1}"#, r#"{"name":"x"}"#, "[]", r#"{"id":2}"#]).await.unwrap().unwrap();
+    let produced = produce(&client, &[r#"{"id":1}"#, r#"{"name":"x"}"#, "[]", r#"{"id":2}"#]).await.unwrap();
     assert_eq!((produced.produced, produced.rejected), (2, 2));
     let dead = read_all(&served.access, "users_stream.dead", &[(0, 0)], 2).await;
     assert_eq!(dead[0].payload(), Some(&br#"{"name":"x"}"#[..]));
@@ -98,17 +105,84 @@ async fn records_without_a_key_are_dead_letters_with_their_reason_and_the_others
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_over_the_limit_refuses_the_page_before_anything_of_it_is_produced() {
+async fn a_record_over_the_limit_is_a_dead_letter_cut_to_it_and_its_neighbours_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
     let client = client(&served.access, 100);
     let large = format!(r#"{{"id":2,"x":"{}"}}"#, "x".repeat(200));
-    let PageRefused(reason) = produce(&client, &[r#"{"id":1}"#, &large]).await.unwrap_err();
-    assert!(reason.starts_with("record 2 of the page is 215 B, over producer.max_record_bytes (100 B): raise it"), "{reason}");
-    assert_eq!(produce(&client, &[r#"{"id":3}"#]).await.unwrap().unwrap().produced, 1);
-    let ends = crate::broker::ends(&served.access, "users_stream").await.unwrap();
-    assert_eq!(ends.values().map(|(_, end)| end).sum::<i64>(), 1);
+    let produced = produce(&client, &[r#"{"id":1}"#, &large, r#"{"id":3}"#]).await.unwrap();
+    assert_eq!((produced.produced, produced.rejected), (2, 1));
+    let why = "1 at produce: the record is N B, over producer.max_record_bytes (N B): raise it and the topic's max.message.bytes, or ask the API for \
+               smaller records";
+    assert_eq!(produced.rejects.most_frequent().unwrap().to_string(), why);
+    let dead = read_all(&served.access, "users_stream.dead", &[(0, 0)], 1).await;
+    assert_eq!((dead[0].key(), dead[0].payload()), (Some(&b"2"[..]), Some(&large.as_bytes()[..100])));
+    let headers = headers(&dead[0]);
+    assert!(headers["forebay-reason"].starts_with("the record is 215 B, over producer.max_record_bytes (100 B)"), "{headers:?}");
+    assert_eq!((headers["forebay-value-cut"].as_str(), headers["forebay-value-bytes"].as_str()), ("100", "215"));
+    assert_eq!(headers["forebay-value-sha256"], crate::message::letter::sha256(large.as_bytes()));
+    assert_eq!(headers["forebay-run"], RUN.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_no_json_is_a_dead_letter_with_its_bytes_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let client = client(&served.access, 1_000_000);
+    let mut page = page(&[r#"{"id":1}"#, r#"{"id":2,"x":NaN}"#, r#"{"id":3}"#]).0;
+    page.bad.push(BadRecord { at: 1, reason: Reason::plain("NaN is no JSON") });
+    let sending = client.clone();
+    let produced = tokio::task::spawn_blocking(move || sending.produce(&page)).await.unwrap().await.unwrap().unwrap();
+    assert_eq!((produced.produced, produced.rejected), (2, 1));
+    let dead = read_all(&served.access, "users_stream.dead", &[(0, 0)], 1).await;
+    assert_eq!(dead[0].payload(), Some(&br#"{"id":2,"x":NaN}"#[..]));
+    assert_eq!(headers(&dead[0])["forebay-reason"], "NaN is no JSON");
+}
+
+/// A cluster that refuses the next so many requests to produce for their size.
+fn refusing(times: usize) -> (MockCluster<'static, DefaultProducerContext>, Client) {
+    let kafka = MockCluster::new(1).unwrap();
+    kafka.create_topic("users_stream", 1, 1).unwrap();
+    kafka.create_topic("users_stream.dead", 1, 1).unwrap();
+    kafka.request_errors(RDKafkaApiKey::Produce, &vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; times]);
+    let text = format!(
+        "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = {:?}\ntopic = \"users_stream\"\n[fetcher]\nurl = \"http://127.0.0.1:1/\"\n[producer]\nkey = \"/id\"\n",
+        kafka.bootstrap_servers()
+    );
+    let pipeline = forebay_schemas::pipeline::parse(std::path::Path::new("forebay.toml"), text).unwrap();
+    let client = client(&Access::new(&pipeline, None).unwrap(), 1_000_000);
+    (kafka, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_kafka_refuses_for_its_size_is_sent_in_parts_and_no_record_of_it_is_rejected() {
+    let (_kafka, client) = refusing(2);
+    let records = [r#"{"id":1}"#, r#"{"id":2}"#, r#"{"id":3}"#];
+    let end = produce(&client, &records).await;
+    assert!(matches!(end, Err(ProduceError::Record { .. })), "{end:?}");
+    // The whole again, which is refused, and then its halves.
+    let produced = produce_in_parts(&client, &records).await.unwrap();
+    assert_eq!((produced.produced, produced.rejected), (3, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_kafka_refuses_alone_is_a_dead_letter_which_is_cut_where_that_is_refused_too() {
+    let (kafka, client) = refusing(3);
+    // The record, its letter, and the letter with half of the value.
+    let produced = produce_in_parts(&client, &[r#"{"id":1,"x":"0123456789"}"#]).await.unwrap();
+    assert_eq!((produced.produced, produced.rejected), (0, 1));
+    let reader: BaseConsumer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", kafka.bootstrap_servers()).set("group.id", "g").create().unwrap();
+    let mut from_the_start = rdkafka::TopicPartitionList::new();
+    from_the_start.add_partition_offset("users_stream.dead", 0, rdkafka::Offset::Beginning).unwrap();
+    reader.assign(&from_the_start).unwrap();
+    let letter = eventually(|| reader.poll(Duration::from_millis(100)).map(|message| message.unwrap().detach())).await;
+    assert_eq!((letter.key(), letter.payload()), (Some(&b"1"[..]), Some(&br#"{"id":"#[..])));
+    let headers = headers(&letter);
+    assert_eq!((headers["forebay-value-cut"].as_str(), headers["forebay-value-bytes"].as_str()), ("6", "25"));
+    assert!(headers["forebay-reason"].starts_with("the record is 25 B, and kafka refuses it as too large for users_stream"), "{headers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +193,7 @@ async fn a_page_larger_than_the_queue_waits_for_room_and_keeps_its_order() {
     let client = client(&served.access, 1_000_000);
     let records: Vec<String> = (0..500).map(|n| format!(r#"{{"id":"same","n":{n}}}"#)).collect();
     let records: Vec<&str> = records.iter().map(String::as_str).collect();
-    assert_eq!(produce(&client, &records).await.unwrap().unwrap().produced, 500);
+    assert_eq!(produce(&client, &records).await.unwrap().produced, 500);
     let messages = read_all(&served.access, "users_stream", &[(0, 0), (1, 0)], 500).await;
     let values: Vec<_> = messages.iter().map(|message| std::str::from_utf8(message.payload().unwrap()).unwrap()).collect();
     assert_eq!(values, records);
@@ -158,18 +232,19 @@ fn parts(dir: &std::path::Path) -> Parts {
 fn the_actor_makes_the_topic_settles_receipts_and_gives_the_budget_back() {
     let dir = tempfile::tempdir().unwrap();
     let Parts { broker, producer, mailbox, telemetry, budget, .. } = parts(dir.path());
-    let ((produced, refused), exit) = with_tree(vec![broker, producer], async |_, _| {
+    let ((produced, large), exit) = with_tree(vec![broker, producer], async |_, _| {
         let (good, end) = page(&[r#"{"id":1}"#, r#"{"id":2}"#, "null"]);
         mailbox.get().post(Lease::new(good, budget.reserve(700).await)).unwrap();
         let produced = end.await.unwrap().unwrap();
         let large = format!(r#"{{"id":"{}"}}"#, "x".repeat(1_000_000));
         let (bad, end) = page(&[&large]);
         mailbox.get().post(Lease::new(bad, budget.reserve(700).await)).unwrap();
-        (produced, end.await.unwrap())
+        (produced, end.await.unwrap().unwrap())
     });
     assert_eq!((produced.produced, produced.rejected), (2, 1));
-    assert!(refused.unwrap_err().0.starts_with("record 1 of the page is 976.6 KiB, over"));
-    assert_eq!((telemetry.produced.get(), telemetry.rejected.get(), budget.used()), (2, 1, 0));
+    assert_eq!((large.produced, large.rejected), (0, 1), "a record over the limit costs that record");
+    assert_eq!((telemetry.produced.get(), telemetry.rejected.get(), budget.used()), (2, 2, 0));
+    assert_eq!(telemetry.reject_counts().count(), 2);
     assert_eq!(exit, Exit::Shutdown);
 }
 
@@ -206,13 +281,13 @@ async fn a_broker_that_dies_under_a_page_has_each_record_once_when_it_is_back() 
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
     let client = client(&served.access, 1_000_000);
-    assert!(produce(&client, &[r#"{"id":0}"#]).await.unwrap().is_ok());
+    assert!(produce(&client, &[r#"{"id":0}"#]).await.is_ok());
     let access = served.access.clone();
     served.kill().await;
     let records: Vec<String> = (1..=200).map(|n| format!(r#"{{"id":{n}}}"#)).collect();
     let records: Vec<&str> = records.iter().map(String::as_str).collect();
     let (waiting, page) = (client.clone(), page(&records).0);
-    let end = tokio::task::spawn_blocking(move || waiting.produce(&page)).await.unwrap().unwrap();
+    let end = tokio::task::spawn_blocking(move || waiting.produce(&page)).await.unwrap();
     eventually(|| client.is_away().then_some(())).await;
     let _served = Served::start(dir.path(), "").await;
     assert_eq!(end.await.unwrap().unwrap().produced, 200);

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use forebay_schemas::event::{Event, Offsets, Place, Places, Start};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::pipeline::{BatchTable, Bytes};
+use forebay_schemas::run::RunWritten;
 use rand::Rng;
 use rand::seq::SliceRandom;
+use uuid::Uuid;
 
 use super::Fault;
 use super::api::Content;
@@ -32,6 +34,8 @@ pub(super) struct Batch {
     rows: u64,
     rejected: u64,
     attempts: u64,
+    /// The run of each of its records, and whether it is a dead letter.
+    of_runs: Vec<(Partition, Uuid, bool)>,
     pub(super) stage: Stage,
 }
 
@@ -172,8 +176,10 @@ impl Process {
             Write { at, lineage, key, event: content.event, bad: content.bad, ts }
         });
         let left: Vec<_> = writes.collect();
+        let of_run = |write: &Write| env.truth.of_runs.get(&write.at).map(|&run| (write.at.partition, run, write.bad));
+        let of_runs = left.iter().filter_map(of_run).collect();
         env.note(|| format!("  batch {} is cut: {:?}", cut.id, cut.ranges.0));
-        live.batches.push(Batch { id: cut.id, ranges: cut.ranges, left, rows: 0, rejected: 0, attempts: 0, stage: Stage::Raw });
+        live.batches.push(Batch { id: cut.id, ranges: cut.ranges, left, rows: 0, rejected: 0, attempts: 0, of_runs, stage: Stage::Raw });
     }
 
     /// The transformer is done with a batch, and the writer begins it when it may.
@@ -224,7 +230,11 @@ impl Process {
     /// As in `Loop::settled`.
     fn settle(&mut self, who: usize, env: &mut Env, batch: Batch) -> Kept {
         let live = self.live();
-        let settled = live.consumer.settled(batch.id);
+        let of_runs = batch.of_runs.into_iter().filter(|(_, run, _)| live.ledger.runs.is_open(*run));
+        let mut of_runs: Vec<_> = of_runs.map(|(partition, run, bad)| (partition, count_of(run, bad))).collect();
+        let out_of_turn = if env.has(Fault::CountOutOfTurn) { std::mem::take(&mut of_runs) } else { Vec::new() };
+        let mut settled = live.consumer.settled(batch.id, of_runs);
+        settled.runs.extend(out_of_turn.into_iter().map(|(_, of_run)| of_run));
         let rows = if env.has(Fault::CountAttempts) { batch.attempts } else { batch.rows };
         live.acknowledged = (live.acknowledged.0 + batch.rows, live.acknowledged.1 + batch.rejected);
         live.counted = (live.counted.0 + rows, live.counted.1 + batch.rejected);
@@ -238,6 +248,7 @@ impl Process {
             transform_micros: 0,
             write_micros: 0,
             written,
+            runs: settled.runs,
         };
         self.apply(who, env, vec![event])?;
         invariants::metrics(self.live())
@@ -408,6 +419,12 @@ impl Process {
             }
         }
     }
+}
+
+/// One record of a run, written or rejected.
+fn count_of(run: Uuid, bad: bool) -> RunWritten {
+    let (written, rejected) = if bad { (0, 1) } else { (1, 0) };
+    RunWritten { run, written, rejected, rows: written, ..RunWritten::default() }
 }
 
 impl Live {

@@ -17,6 +17,7 @@ use super::invariants::{Acknowledged, Kept};
 use super::process::Process;
 use super::world::Env;
 use crate::fetcher::Schedule;
+use crate::fetcher::paging::{Limits, Next, Said};
 use crate::fetcher::state::{Effect, Failure, Report, State as Fetcher};
 use crate::kernel::Class;
 use crate::ledger::{Accepted, Command, State as Ledger};
@@ -48,7 +49,7 @@ impl Page {
 
 /// A fetcher that goes page after page, where the API gives cursors.
 pub(super) fn new_fetcher(env: &Env, fetcher: Fetcher) -> Fetcher {
-    if env.weather.cursors { fetcher.with_cursors(None, 3) } else { fetcher }
+    if env.weather.cursors { fetcher.with_cursors(None, Limits { max_pages: 3, max_empty_pages: 2 }) } else { fetcher }
 }
 
 /// The params of a run of a read.
@@ -171,21 +172,21 @@ impl Process {
         let command = match report {
             Report::Started(run) => Command::Start { run },
             Report::Fetched(run, records, cursor) => Command::PageFetched { run, records, cursor },
-            Report::Produced(run, PageProduced { ranges, produced, rejected }, asked, cursor) => {
+            Report::Produced(run, PageProduced { ranges, produced, rejected, rejects }, asked, cursor) => {
                 let again = self.live().ledger.runs.get(run).is_some_and(|run| run.again);
                 let moves =
                     (again && cursor.is_some() && env.has(Fault::AgainMovesCursor)).then(|| read(read_of(&self.live().ledger, run)));
                 if moves.is_some() {
-                    return self.apply(who, env, vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves }]);
+                    return self.apply(who, env, vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves, rejects }]);
                 }
-                Command::PageProduced { run, ranges, produced, rejected, asked, cursor }
+                Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects }
             }
-            Report::Finished(run) => Command::AllProduced { run },
+            Report::Finished(run, stop) => Command::AllProduced { run, stop },
             Report::Failed(run, error) => Command::Fail { run, error },
             Report::Throttled(wait, reason) => {
                 return self.apply(who, env, vec![Event::SourceThrottled { millis: wait.as_millis() as u64, reason }]);
             }
-            Report::ScheduledDone | Report::ScheduledFailed(_) => return Ok(()),
+            Report::ScheduledDone(_) | Report::ScheduledFailed(_) => return Ok(()),
         };
         self.submit(who, env, command)
     }
@@ -197,7 +198,12 @@ impl Process {
         if env.trouble && env.rng.random_ratio(1, 4) {
             let class = if env.rng.random_ratio(1, 8) { Class::Rejected } else { Class::Transient };
             let retry_after = env.rng.random_ratio(1, 3).then(|| Duration::from_secs(env.rng.random_range(1..20)));
-            let effects = self.live().fetcher.failed(Failure { class, retry_after, message: "away".into() }, 0.5, now, fresh);
+            let effects = self.live().fetcher.failed(
+                Failure { class, retryable: class == Class::Transient, retry_after, message: "away".into() },
+                0.5,
+                now,
+                fresh,
+            );
             return self.act(who, env, effects);
         }
         let (most, rng) = (env.weather.page, &mut env.rng);
@@ -208,8 +214,9 @@ impl Process {
         } else {
             (env.api.page(most, rng), None)
         };
-        let next = next.map(|next| next.to_string());
-        let (produce, effects) = self.live().fetcher.fetched(records.len() as u64, now, fresh, next);
+        let next = next.map_or(Next::Absent, |next| Next::Cursor(next.to_string()));
+        let said = Said { next, ..Said::default() };
+        let (produce, effects) = self.live().fetcher.fetched(records.len() as u64, now, fresh, said);
         self.act(who, env, effects)?;
         if produce { self.produce(who, env, run, records) } else { Ok(()) }
     }
@@ -246,7 +253,9 @@ impl Process {
                 env.broker.append(partition, content, now, roll)
             };
             env.note(|| format!("  [{partition}] {offset} is {content:?}"));
-            page.acks.push((Destination::Topic, At { topic, partition, offset }, content.event));
+            let at = At { topic, partition, offset };
+            env.truth.of_runs.insert(at, page.run);
+            page.acks.push((Destination::Topic, at, content.event));
         }
         page.appended += more;
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use forebay_schemas::event::{Event, Origin};
-use forebay_schemas::run::RunState;
+use forebay_schemas::run::{RunCounts, RunState};
 use uuid::Uuid;
 
 use super::api::{Content, KEYS, READS};
@@ -42,7 +42,8 @@ pub(super) enum Invariant {
     MemoryIsBounded,
     /// The fold of the journal's events is the state of the ledger, by way of a snapshot too.
     FoldIsState,
-    /// Rows and dead letters in the events of a process are those that the store acknowledged to it.
+    /// Rows and dead letters in the events of a process are those that the store acknowledged to it; and no record of a run is counted twice by a
+    /// process, as long as nobody removes topics or offsets.
     MetricsReconcile,
     /// When all is well again nothing is left to do: no lag, no open run, and every run that was promised is known.
     Liveness,
@@ -97,6 +98,8 @@ pub(super) struct Truth {
     pub(super) unordered: BTreeSet<u16>,
     /// Keys whose rows people deleted or changed by hand, and whose records were not read again since.
     pub(super) by_hand: BTreeSet<u16>,
+    /// The run that each record of the topic is of.
+    pub(super) of_runs: BTreeMap<At, Uuid>,
     /// How often events of each kind that the checks depend on were seen; a simulator that does nothing breaks nothing.
     pub(super) succeeded: u64,
 }
@@ -142,7 +145,7 @@ pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event
                 format!("the cursor of read {moves:?} goes from page {before} back to {to} by run {run}")
             })
         }
-        Event::RunProduced { run } => {
+        Event::RunProduced { run, .. } => {
             let missing = env.truth.unacknowledged[who];
             holds(Invariant::RunsAreHonest, missing == 0, || {
                 format!("run {run} is said to be in the topic, and {missing} records of it are not")
@@ -176,6 +179,21 @@ pub(super) fn metrics(live: &Live) -> Kept {
     })
 }
 
+/// [`Invariant::MetricsReconcile`], of runs.
+fn counts(env: &Env, live: &Live) -> Kept {
+    if env.weather.operator {
+        return Ok(());
+    }
+    for run in live.ledger.runs.recent(1_000) {
+        let RunCounts { written, filtered, rejected, refused, .. } = run.counts;
+        let (counted, in_topic) = (written + filtered + rejected - refused, env.truth.of_runs.values().filter(|&&of| of == run.id).count());
+        holds(Invariant::MetricsReconcile, counted <= in_topic as u64, || {
+            format!("run {} has {in_topic} records in the topic, and {counted} of it are counted", run.id)
+        })?;
+    }
+    Ok(())
+}
+
 /// [`Invariant::MemoryIsBounded`].
 pub(super) fn memory(env: &Env, live: &Live) -> Kept {
     let flights = live.consumer.in_flight();
@@ -191,6 +209,7 @@ pub(super) fn at_the_end(world: &World) -> Kept {
     for process in &world.processes {
         if let Some(live) = &process.live {
             metrics(live)?;
+            counts(&world.env, live)?;
             cursor(&world.env, live)?;
             process.journal.check(&live.ledger, world.env.weather.bytes.then(|| process.journal.len() / 2))?;
         }

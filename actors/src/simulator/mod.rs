@@ -67,6 +67,8 @@ enum Fault {
     ForgetEvent,
     /// Rows are counted by attempts.
     CountAttempts,
+    /// What became of a run's records is told when their batch settles, whatever is in flight before it.
+    CountOutOfTurn,
     /// A commit that was refused is not asked for again.
     NeverAskAgain,
     /// A fetcher does not begin with the runs that were open.

@@ -133,7 +133,7 @@ impl Process {
                 invariants::at_event(env, who, &self.live().ledger, &event)?;
                 self.live().recreations += u64::from(matches!(event, Event::TopicRecreated { .. }));
                 forget_looks(&event, &mut self.live().looked);
-                if let Event::RunProduced { run } = event
+                if let Event::RunProduced { run, .. } = event
                     && env.has(Fault::SucceedAtDraining)
                 {
                     early.push(Event::RunSucceeded { run });

@@ -117,7 +117,7 @@ fn found(fault: Fault, seeds: u64) -> Option<(u64, Broken)> {
 #[allow(clippy::print_stderr, reason = "said to whoever runs it by hand")]
 fn every_broken_rule_is_found_and_the_invariant_named() {
     use Invariant::*;
-    let faults: [(Fault, &[Invariant], u64); 26] = [
+    let faults: [(Fault, &[Invariant], u64); 27] = [
         (Fault::DropRecord, &[NoRecordLost], 200),
         (Fault::ForgetClock, &[NoDuplicateEffect], 400),
         (Fault::WallClock, &[ReadsNeverGoBack, RowsAreWhole], 400),
@@ -129,6 +129,7 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::UnboundedFlights, &[MemoryIsBounded], 400),
         (Fault::ForgetEvent, &[FoldIsState], 100),
         (Fault::CountAttempts, &[MetricsReconcile], 100),
+        (Fault::CountOutOfTurn, &[MetricsReconcile], 4_000),
         (Fault::NeverAskAgain, &[Liveness], 4_000),
         (Fault::ForgetOpenRuns, &[Liveness], 200),
         (Fault::SkipPage, &[ReadsLeaveNothingOut], 200),

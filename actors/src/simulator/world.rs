@@ -28,7 +28,7 @@ pub(super) struct Weather {
     pub(super) steps: u32,
     pub(super) processes: usize,
     /// Whether somebody recreates topics and removes offsets.
-    operator: bool,
+    pub(super) operator: bool,
     /// Whether others write to the topic, in transactions.
     transactions: bool,
     /// Whether people write into the table by hand; in the end all is read again.

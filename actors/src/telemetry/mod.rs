@@ -11,6 +11,7 @@ mod disk;
 mod log;
 pub mod memory;
 mod meter;
+mod rejects;
 mod sentinel;
 mod source;
 mod store;
@@ -22,16 +23,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::rejects::Rejects;
+use forebay_schemas::run::Stop;
 use forebay_schemas::snapshot::{AlertView, BatchView, DiskView, PartitionView, SourceView, StageView, StoreView, Totals};
 use forebay_schemas::summary::Latency;
 
 pub use self::disk::{DataPlaces, free_bytes};
 pub use self::log::LogRing;
 pub use self::meter::{BOUNDS_MICROS, Meter};
+pub use self::rejects::Said;
 pub use self::sentinel::Sentinel;
 pub use self::store::{Glance, Glimpse};
 
 use self::commits::Batches;
+use self::rejects::RejectMeter;
 use self::source::Source;
 use self::store::StoreMeter;
 use crate::kernel::{SharedClock, SystemClock};
@@ -102,6 +107,8 @@ pub struct Telemetry {
     pub written: Counter,
     /// Dead letters acknowledged.
     pub rejected: Counter,
+    /// Those of them that never reached the topic.
+    pub refused: Counter,
     /// Writes made again.
     pub write_retries: Counter,
     /// Restarts of actors.
@@ -115,6 +122,7 @@ pub struct Telemetry {
     source: Mutex<Option<Source>>,
     store: Mutex<Option<StoreMeter>>,
     alerts: Mutex<Vec<AlertView>>,
+    rejects: Mutex<RejectMeter>,
     disk: Mutex<Option<DiskView>>,
     /// Records that retention has removed.
     removed: Counter,
@@ -178,6 +186,7 @@ impl Telemetry {
             consumed: Counter::default(),
             written: Counter::default(),
             rejected: Counter::default(),
+            refused: Counter::default(),
             write_retries: Counter::default(),
             restarts: Counter::default(),
             partitions: Mutex::default(),
@@ -190,6 +199,7 @@ impl Telemetry {
             disk: Mutex::default(),
             removed: Counter::default(),
             needs: Mutex::default(),
+            rejects: Mutex::default(),
             clock,
         }
     }
@@ -314,6 +324,11 @@ impl Telemetry {
         self.source(|source| source.throttled(now, wait));
     }
 
+    /// A fetch ended, and how.
+    pub fn stopped(&self, stop: &Stop) {
+        self.source(|source| source.stopped(stop));
+    }
+
     fn source(&self, change: impl FnOnce(&mut Source)) {
         change(lock(&self.source).get_or_insert_with(|| Source::new("")));
     }
@@ -352,6 +367,16 @@ impl Telemetry {
     /// The store that is written to, if one is.
     pub fn store_view(&self) -> Option<StoreView> {
         lock(&self.store).as_ref().map(StoreMeter::view)
+    }
+
+    /// Records are dead letters for these reasons. Gives what the log is to say, which is said at once and then now and then.
+    pub fn rejects(&self, rejects: &Rejects) -> Option<Said> {
+        if rejects.is_empty() { None } else { lock(&self.rejects).add(rejects, self.now()) }
+    }
+
+    /// Why records are dead letters since the start, the most frequent reason first.
+    pub fn reject_counts(&self) -> Rejects {
+        lock(&self.rejects).all().clone()
     }
 
     /// Records of the embedded topics were removed, for they were over their retention.

@@ -6,15 +6,21 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::run::Stop;
 use forebay_schemas::snapshot::SourceView;
 
 use crate::kernel::clock::micros;
+
+/// The longest cursor that is shown, in characters.
+const CURSOR_MOST: usize = 256;
 
 /// The API that is fetched from.
 #[derive(Debug, Default)]
 pub(super) struct Source {
     url: String,
     statuses: BTreeMap<&'static str, u64>,
+    /// How the last fetch ended.
+    stop: Option<Stop>,
     throttled: Duration,
     /// The wait of now: from, until.
     waiting: Option<(Instant, Instant)>,
@@ -38,6 +44,11 @@ impl Source {
         self.waiting = Some((now, now + wait));
     }
 
+    pub(super) fn stopped(&mut self, stop: &Stop) {
+        let cursor = stop.cursor.as_ref().map(|cursor| cursor.chars().take(CURSOR_MOST).collect());
+        self.stop = Some(Stop { cursor, ..stop.clone() });
+    }
+
     fn waited(&self, now: Instant) -> Duration {
         self.throttled + self.waiting.map_or(Duration::ZERO, |(from, until)| now.min(until).saturating_duration_since(from))
     }
@@ -47,6 +58,7 @@ impl Source {
             url: self.url.clone(),
             statuses: self.statuses.iter().map(|(&class, &count)| (class.to_owned(), count)).collect(),
             throttled_micros: micros(self.waited(now)),
+            stop: self.stop.clone(),
             // Where reads are is the ledger's to say.
             ..SourceView::default()
         }

@@ -9,12 +9,13 @@ use forebay_schemas::snapshot::BatchView;
 use rdkafka::ClientConfig;
 
 use super::client::{Client, Ticket, Waiting, Written, check, connect};
-use super::dead_letters::DeadLetters;
+use super::dead_letters::{DeadLetters, Remake};
 use super::error::WriterError;
 use super::state::Desk;
 use crate::failpoint::point;
 use crate::kernel::clock::micros;
 use crate::kernel::{Actor, Class, Credit, Cx, Exit, Lease, SharedClock};
+use crate::ledger::Ledger;
 use crate::message::{BatchDone, RowBatch};
 use crate::store::{Store, TableSpec};
 use crate::telemetry::{Need, Telemetry};
@@ -33,8 +34,12 @@ pub struct WriterParts {
     pub spec: Arc<TableSpec>,
     /// How to reach the dead-letter topic: an idempotent producer's configuration, with `acks=all`.
     pub dead_letters: ClientConfig,
+    /// Makes the dead-letter topic where it is missing.
+    pub remake: Remake,
     /// A short hash of the SQL, for the dead letters' header `forebay-sql`.
     pub sql_fingerprint: String,
+    /// Knows which runs are open.
+    pub ledger: Arc<Ledger>,
     /// What others see.
     pub telemetry: Arc<Telemetry>,
     /// Tells the time.
@@ -65,17 +70,18 @@ impl Writer {
             Err(error) => return cx.exit(exit_of(&error)),
         };
         tracing::info!(table = self.parts.spec.table, store = store.describe(), "connected, and the table is as it should be");
-        let WriterParts { pipeline, dead_letters, sql_fingerprint, telemetry, clock, .. } = self.parts.clone();
+        let WriterParts { pipeline, dead_letters, remake, sql_fingerprint, ledger, telemetry, clock, .. } = self.parts.clone();
         let topic = pipeline.kafka.dead_letter_topic();
         self.parts.telemetry.connected(store.glance());
         self.parts.telemetry.there(Need::Table);
         self.client = Some(Arc::new(Client {
             store,
-            dead_letters: DeadLetters::new(dead_letters, topic, pipeline.kafka.topic.clone(), sql_fingerprint),
+            dead_letters: DeadLetters::new(dead_letters, remake, topic, pipeline.kafka.topic.clone(), sql_fingerprint),
             telemetry,
             clock,
             progress: cx.progress(),
             waiting,
+            ledger,
         }));
         self.advance(cx);
         self.look_at_store(cx);
@@ -156,11 +162,15 @@ impl Actor for Writer {
 
 /// Tells what became of a batch, first to those who look on, then to whoever sent it.
 fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
-    let Written { batch, rows, rejected, retries, write } = written;
+    let Written { batch, rows, rejected, runs, retries, write } = written;
     let now_micros = micros(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     let records = batch.raw.records.len() as u64;
     telemetry.written.add(rows);
     telemetry.rejected.add(rejected);
+    if let Some(said) = telemetry.rejects(&batch.reasons()) {
+        let (records, stage, reason) = (said.records, said.top.stage, said.top.reason);
+        tracing::warn!(records, stage, reason, "records became dead letters; forebay dlq shows them");
+    }
     telemetry.latencies(batch.rows.rows().iter().filter_map(|&row| {
         let record = batch.raw.records.get(*batch.origin.get(row as usize)? as usize)?;
         let produced = u64::try_from(record.timestamp_ms).ok()?.checked_mul(1_000)?;
@@ -179,7 +189,7 @@ fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
         ranges: batch.raw.ranges.clone(),
         retries,
     });
-    batch.raw.receipt.settle(BatchDone { rows, rejected, transform: batch.transform, write });
+    batch.raw.receipt.settle(BatchDone { rows, rejected, transform: batch.transform, write, runs });
     point("writer::after_settle");
 }
 

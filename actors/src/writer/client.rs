@@ -1,11 +1,15 @@
 //! One micro-batch, from checked rows to the last acknowledgement.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use forebay_schemas::offset::Partition;
 use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::rejects::Rejects;
+use forebay_schemas::run::RunWritten;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -14,7 +18,9 @@ use super::error::WriterError;
 use super::state::{Attempts, Outages, Say, letters};
 use crate::failpoint::point_async;
 use crate::kernel::{Class, Progress, SharedClock};
-use crate::message::{RawBatch, Reject, RowBatch, Stage};
+use crate::ledger::Ledger;
+use crate::message::runs::{self, Outcome};
+use crate::message::{RawBatch, Reject, RowBatch, Stage, rejects};
 use crate::store::{Refusal, RowSet, Store, TableSpec};
 use crate::telemetry::Telemetry;
 
@@ -93,6 +99,16 @@ pub(super) struct Checked {
     pub(super) transform: Duration,
 }
 
+impl Checked {
+    /// Why records of it are dead letters.
+    pub(super) fn reasons(&self) -> Rejects {
+        let mut all = Rejects::default();
+        let first = letters(&self.rejects, &mut HashSet::new());
+        first.iter().for_each(|reject| rejects::count(&mut all, reject.stage, &reject.reason));
+        all
+    }
+}
+
 /// Checks the rows of a batch against the table; CPU work.
 pub(super) fn check(spec: &TableSpec, clock: &SharedClock, batch: RowBatch) -> Result<Checked, WriterError> {
     let start = clock.now();
@@ -113,6 +129,8 @@ pub(super) struct Written {
     pub(super) rows: u64,
     /// Dead letters that Kafka acknowledged.
     pub(super) rejected: u64,
+    /// What became of the records of open runs.
+    pub(super) runs: Vec<(Partition, RunWritten)>,
     /// Attempts to write that were made again.
     pub(super) retries: u64,
     /// Until the last acknowledgement.
@@ -127,6 +145,8 @@ pub(super) struct Client {
     pub(super) clock: SharedClock,
     pub(super) progress: Progress,
     pub(super) waiting: Arc<Waiting>,
+    /// Knows which runs are open.
+    pub(super) ledger: Arc<Ledger>,
 }
 
 /// Connects to the store and prepares the table, however long that takes.
@@ -164,12 +184,27 @@ impl Client {
         let (rows, refused, retries) = self.write(&ticket, &batch.rows).await?;
         point_async("writer::after_write").await;
 
+        let refused_rows: HashSet<u32> = refused.iter().map(|refusal| refusal.row).collect();
         let late: Vec<Reject> = refused.into_iter().map(|refusal| reject(&batch.origin, refusal)).collect();
         self.bury(&ticket, &batch.raw, &late, &mut sent).await?;
         batch.rejects.extend(late);
         let write = self.since(start);
         point_async("writer::before_settle").await;
-        Ok(Written { batch, rows, rejected: sent.len() as u64, retries, write })
+        let runs = self.of_runs(&batch, &refused_rows);
+        Ok(Written { batch, rows, rejected: sent.len() as u64, runs, retries, write })
+    }
+
+    /// What became of the records of open runs; of rows those that the store refused late are not written.
+    fn of_runs(&self, batch: &Checked, refused: &HashSet<u32>) -> Vec<(Partition, RunWritten)> {
+        if !self.ledger.any_open() {
+            return Vec::new();
+        }
+        let mut written = Cow::Borrowed(batch.rows.rows());
+        if !refused.is_empty() {
+            written.to_mut().retain(|row| !refused.contains(row));
+        }
+        let outcome = Outcome { origin: &batch.origin, written: &written, rejects: &batch.rejects };
+        runs::tally(&batch.raw, outcome, |run| self.ledger.is_open(run))
     }
 
     fn since(&self, start: Instant) -> Duration {

@@ -2,7 +2,8 @@
 //!
 //! Guarantees:
 //! * A micro-batch is settled when each of its records is a row that the table acknowledged, was filtered out by the SQL, or is a dead letter
-//!   that Kafka acknowledged with its key and value untouched. Its budget goes home only then.
+//!   that Kafka acknowledged with its key and value untouched; a value that does not fit is cut, and its letter says so. Its budget goes home
+//!   only then.
 //! * Trouble that may pass is waited out: only what failed is tried again, with a back-off of 100 ms to 10 s, for ever, and the status note
 //!   says for what. A row that the table will never take becomes a dead letter; the rest of its batch is written.
 //! * A restart changes nothing but time: what was in flight is read again, and written with the same timestamps.
@@ -24,4 +25,5 @@ pub(crate) mod state;
 mod tests;
 
 pub use self::actor::{Writer, WriterParts};
+pub use self::dead_letters::Remake;
 pub use self::error::WriterError;

@@ -54,7 +54,9 @@ impl Bench {
             pipeline: Arc::new(pipeline(&folder.path().join("f.toml"), "\"embedded\"", "k", writer)),
             spec: Arc::new(small("k", "t")),
             dead_letters,
+            remake: Arc::new(|| Box::pin(async { Ok(false) })),
             sql_fingerprint: "abc123".to_owned(),
+            ledger: Arc::new(crate::ledger::Ledger::in_memory(SystemClock::shared())),
             telemetry: Arc::default(),
             clock: SystemClock::shared(),
         };
@@ -200,6 +202,29 @@ fn a_bad_record_becomes_a_dead_letter_with_its_bytes_and_headers_untouched_and_t
     assert!(letters.iter().all(|(_, _, headers)| headers["trace"] == "of the record"), "{letters:?}");
     assert_eq!((header(1, "forebay-topic"), header(1, "forebay-partition")), ("t".to_owned(), "3".to_owned()));
     assert_eq!((header(1, "forebay-timestamp"), header(1, "forebay-sql")), ("1000".to_owned(), "abc123".to_owned()));
+}
+
+#[test]
+fn a_letter_that_its_topic_refuses_for_its_size_goes_again_alone_and_then_cut_until_it_fits() {
+    let bench = Bench::new();
+    let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    // As it is, and then alone.
+    bench.kafka.request_errors(rdkafka::types::RDKafkaApiKey::Produce, &[too_large, too_large]);
+    run(async {
+        let root = bench.start();
+        tokio::task::yield_now().await;
+        let early = Reject { record: 2, stage: Stage::Decode, reason: Reason::plain("not JSON") };
+        let done = bench.post(&[(Some("a"), "1"), (Some("b"), "2")], vec![early]).await;
+        assert_eq!(counts(done.await), (2, 1));
+        root.stop();
+        assert_eq!(root.exited().await, Exit::Shutdown, "no size is fatal");
+    });
+    let letters = bench.letters(1);
+    let (key, value, headers) = &letters[0];
+    assert_eq!((key.as_deref(), value.as_deref()), (Some(&b"key"[..]), Some(&b"val"[..])));
+    assert_eq!((headers["forebay-value-cut"].as_str(), headers["forebay-value-bytes"].as_str()), ("3", "5"));
+    assert_eq!(headers["forebay-value-sha256"], crate::message::letter::sha256(b"value"));
+    assert_eq!((headers["trace"].as_str(), headers["forebay-reason"].as_str()), ("of the record", "not JSON"));
 }
 
 #[test]

@@ -116,6 +116,7 @@ def start_run(
     labels: Mapping[str, str] | None = None,
     lease_seconds: int | None = None,
     read: str | None = None,
+    max_rejected: int | str | None = None,
 ) -> Request:
     """Ask for a run, or for the one that this key and attempt mean already, or for the open one of an earlier attempt."""
     body: dict[str, Any] = {"attempt": attempt}
@@ -127,6 +128,8 @@ def start_run(
         body["lease_seconds"] = lease_seconds
     if read is not None:
         body["read"] = read
+    if max_rejected is not None:
+        body["max_rejected"] = max_rejected
     return Request("PUT", f"/v1/pipelines/{quote(pipeline, safe='')}/runs/{quote(key, safe='')}", body=body)
 
 

@@ -9,6 +9,10 @@ from airflow_provider_forebay.client import ForebayError, Run
 from airflow_provider_forebay.compat import AirflowException, AirflowFailException
 
 
+SAME_AGAIN = frozenset({"no_next", "same_cursor", "cursor_cycle"})
+"""Why a run was cut short where another one would be cut short at the same place."""
+
+
 def summary(run: Run, url: str, attempt: int | None = None) -> dict[str, Any]:
     """
     Say what a run came to, as JSON for XCom and for asset events.
@@ -24,6 +28,7 @@ def summary(run: Run, url: str, attempt: int | None = None) -> dict[str, Any]:
         "attempt": run.get("attempt"),
         "reattached": attempt is not None and run.get("attempt", attempt) < attempt,
         "state": run["state"],
+        "stop": run.get("stop"),
         "counts": run.get("counts", {}),
         "offsets": {partition: [range_["from"], range_["to"]] for partition, range_ in (run.get("ranges") or {}).items()},
         "requested_at": asked,
@@ -32,16 +37,21 @@ def summary(run: Run, url: str, attempt: int | None = None) -> dict[str, Any]:
     }
 
 
-def conclude(run: Run, *, retry_cancelled: bool = False) -> None:
+def conclude(run: Run, *, retry_cancelled: bool = False, accept_cut_short: bool = False) -> None:
     """
     Raise what a run that has ended without success means for its task.
 
     AirflowFailException when a try again makes no sense: the run failed for good, or a person called it off. AirflowException, which Airflow may
-    retry, when it does: the failure is a passing one, or the run's lease ended while nobody looked.
+    retry, when it does: the failure is a passing one, the run's lease ended while nobody looked, or the run was cut short where the next one goes
+    on. A run that was cut short has succeeded with what it read, and the source has more: that is no success of a task that does not accept it.
     """
     state = run["state"]
     if state == "succeeded":
-        return
+        stop = run.get("stop") or {}
+        if stop.get("complete", True) or accept_cut_short:
+            return
+        said = f"run {run['id']} was cut short, {stop.get('reason', '?')}: {stop.get('detail') or 'the source has more'}"
+        raise (AirflowFailException if stop.get("reason") in SAME_AGAIN else AirflowException)(said)
     if state == "failed":
         error = run.get("error") or {}
         said = f"run {run['id']} failed at {error.get('stage', '?')}: {error.get('message', 'no reason is given')}"

@@ -41,7 +41,10 @@ impl fmt::Display for Event {
             Self::CursorForgotten { read, cursor } => {
                 write!(f, "cursor {} of the read {read} is forgotten: the next fetch of it begins at its begin", shown(cursor))
             }
-            Self::RunProduced { .. } => f.write_str("run is in the topic"),
+            Self::RunProduced { stop, .. } => {
+                f.write_str("run is in the topic")?;
+                stop.as_ref().map_or(Ok(()), |stop| write!(f, " ({stop})"))
+            }
             Self::RunSucceeded { .. } => f.write_str("run succeeded"),
             Self::RunFailed { error, .. } => write!(f, "run failed at {}: {}", error.stage, error.message),
             Self::RunCancelled { cancelled: Cancelled { by, reason }, .. } => write!(f, "run cancelled by {by} ({reason})"),

@@ -18,7 +18,8 @@ use uuid::Uuid;
 use crate::api::DesiredState;
 use crate::offset::{ByPartition, Offset, Partition, Range, Ranges};
 use crate::read::{Position, Read};
-use crate::run::{Cancelled, RunError, RunSpec};
+use crate::rejects::Rejects;
+use crate::run::{Cancelled, RunError, RunSpec, RunWritten, Stop};
 use crate::topic::TopicId;
 
 /// What happened.
@@ -61,7 +62,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     },
-    /// Kafka acknowledged a page: so many records in the topic, at these ranges, and so many dead letters. `cursor` is what the next page
+    /// Kafka acknowledged a page: so many records in the topic, at these ranges, and so many dead letters, for these reasons. `cursor` is what the next page
     /// of this fetch is to be asked with, absent when that did not change; `moves` is the read whose cursor becomes that.
     PageProduced {
         run: Uuid,
@@ -72,6 +73,8 @@ pub enum Event {
         cursor: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         moves: Option<Read>,
+        #[serde(default, skip_serializing_if = "Rejects::is_empty")]
+        rejects: Rejects,
     },
     /// The source is this one from here on, by a hash of its address and of how it gives cursors: its reads are where they were when it was
     /// last fetched from.
@@ -80,8 +83,12 @@ pub enum Event {
     CursorSet { read: Read, from: Position, to: Position, by: String, reason: String },
     /// The cursor of a read is not kept any more, since too many moved after it: the next fetch of the read begins at its begin.
     CursorForgotten { read: Read, cursor: String },
-    /// All of the run is in the topic.
-    RunProduced { run: Uuid },
+    /// All of the run is in the topic, and why no further page was asked for; version 1 did not say that.
+    RunProduced {
+        run: Uuid,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop: Option<Stop>,
+    },
     /// All of it is readable in the table, or a dead letter.
     RunSucceeded { run: Uuid },
     /// It ended without success.
@@ -101,7 +108,8 @@ pub enum Event {
     /// The API asked to be left alone for a while, or could not be reached.
     SourceThrottled { millis: u64, reason: String },
     /// A micro-batch is in the table: its offsets, its rows and dead letters, and the microseconds of its stages. `written` are the partitions
-    /// whose written end moved by it; batches before it may still be in flight, and then none does.
+    /// whose written end moved by it; batches before it may still be in flight, and then none does. `runs` is what became of the records of open runs
+    /// which those ends have passed by that, of this batch and of those before it; so no record is in two events of one lineage.
     BatchWritten {
         batch: u64,
         ranges: Ranges,
@@ -111,6 +119,8 @@ pub enum Event {
         transform_micros: u64,
         write_micros: u64,
         written: Places,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        runs: Vec<RunWritten>,
     },
     /// Kafka confirmed that the group has committed these offsets.
     OffsetsCommitted { offsets: Offsets },
@@ -200,7 +210,7 @@ impl Event {
             | Self::RunStarted { run, .. }
             | Self::PageFetched { run, .. }
             | Self::PageProduced { run, .. }
-            | Self::RunProduced { run }
+            | Self::RunProduced { run, .. }
             | Self::RunSucceeded { run }
             | Self::RunFailed { run, .. }
             | Self::RunCancelled { run, .. } => Some(*run),
@@ -295,8 +305,8 @@ impl Event {
 /// The version of a type's data that is written today.
 fn version_of(kind: &str) -> u32 {
     match kind {
-        "RunRequested" | "PageProduced" => 3,
-        "PipelineStarted" | "RunStarted" | "RunCancelled" | "PageFetched" | "BatchWritten" | "PartitionsAssigned" => 2,
+        "RunRequested" | "PageProduced" | "BatchWritten" => 3,
+        "PipelineStarted" | "RunStarted" | "RunProduced" | "RunCancelled" | "PageFetched" | "PartitionsAssigned" => 2,
         _ => 1,
     }
 }

@@ -135,7 +135,7 @@ pub const RULES: &[Rule] = &[
         hold: Duration::ZERO,
         expr: || format!("sum by (pipeline) (increase(forebay_records_rejected_total[{}])) > 0", span(5 * MINUTE)),
         summary: "{{ $labels.pipeline }} rejected {{ $value | humanize }} records in 5 minutes",
-        remedy: "Read the reasons in the dead-letter topic (header forebay-reason); mend the schema, the SQL or the source.",
+        remedy: "forebay dlq shows them with their reasons, forebay status the most frequent ones; mend the schema, the SQL or the source.",
         judge: Some(dead_letters),
     },
     Rule {
@@ -187,6 +187,15 @@ pub const RULES: &[Rule] = &[
         summary: "{{ $value | humanizePercentage }} of the API's answers to {{ $labels.pipeline }} are failures",
         remedy: "forebay status names the answer; 4xx wants a mended pipeline file, 429 a longer every, the rest the API's owner.",
         judge: Some(source_fails),
+    },
+    Rule {
+        name: "ForebayFetchCutShort",
+        severity: Severity::Warning,
+        hold: Duration::ZERO,
+        expr: || "min by (pipeline, reason) (forebay_fetch_complete) == 0".to_owned(),
+        summary: "The last fetch of {{ $labels.pipeline }} was cut short: {{ $labels.reason }}",
+        remedy: "forebay status and the run say what is left; raise max_pages, or mend [fetcher] cursor. A cursor_cycle is the API's.",
+        judge: Some(fetch_cut_short),
     },
     Rule {
         name: "ForebayBudgetExhausted",
@@ -409,7 +418,10 @@ fn rise(past: &Past, now: &Snapshot, window: Duration, read: fn(&Look) -> u64) -
 
 fn dead_letters(past: &Past, now: &Snapshot) -> Vec<(String, String)> {
     let rejected = rise(past, now, 5 * MINUTE, |look| look.rejected);
-    whole(rejected > 0, || format!("{rejected} records became dead letters in the last 5 minutes, {} since the start", now.totals.rejected))
+    let most = now.rejects.most_frequent().map(|most| format!("; most often, {most}")).unwrap_or_default();
+    whole(rejected > 0, || {
+        format!("{rejected} records became dead letters in the last 5 minutes, {} since the start{most}", now.totals.rejected)
+    })
 }
 
 fn actor_restarts(past: &Past, now: &Snapshot) -> Vec<(String, String)> {
@@ -441,6 +453,11 @@ fn source_fails(past: &Past, now: &Snapshot) -> Vec<(String, String)> {
     whole(answers > 0 && failures as f64 / answers as f64 > FAILING_SHARE, || {
         format!("{failures} of the last {answers} answers of the API were failures")
     })
+}
+
+fn fetch_cut_short(_: &Past, now: &Snapshot) -> Vec<(String, String)> {
+    let stop = now.source.as_ref().and_then(|source| source.stop.as_ref()).filter(|stop| !stop.complete);
+    stop.map(|stop| (stop.reason.word().to_owned(), format!("the last fetch was {stop}"))).into_iter().collect()
 }
 
 fn budget_exhausted(past: &Past, now: &Snapshot) -> Vec<(String, String)> {

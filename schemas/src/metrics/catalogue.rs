@@ -139,6 +139,17 @@ pub const CATALOGUE: &[Metric] = &[
             }
         },
     ),
+    gauge(
+        "forebay_fetch_complete",
+        "1",
+        &["reason"],
+        "1 when the last fetch read all that the API had to give, 0 when it was cut short; the label is why it asked for no further page.",
+        |s, to| {
+            if let Some(stop) = s.source.as_ref().and_then(|source| source.stop.as_ref()) {
+                to.put(&[stop.reason.word()], truth(stop.complete));
+            }
+        },
+    ),
     counter("forebay_pages_total", "pages", &[], "Pages the API answered.", |s, to| to.count(s.totals.pages)),
     counter("forebay_fetch_failures_total", "fetches", &[], "Fetches that gave no page that can be produced.", |s, to| {
         to.count(s.totals.fetch_failures);

@@ -203,6 +203,14 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> 
                 return Err(p.error_at(&["fetcher", "cursor", key], format!("the cursor's `{key}` is empty"), remedy));
             }
         }
+        if let Some(has_more) = &cursor.has_more {
+            check_pointer(p, &["fetcher", "cursor", "has_more"], has_more)?;
+            if has_more.is_empty() {
+                let remedy = "say where the API has it, such as \"/has_more\"; leave it out where the next cursor alone says it";
+                return Err(p.error_at(&["fetcher", "cursor", "has_more"], "the cursor's `has_more` is empty", remedy));
+            }
+        }
+        in_range(p, &["fetcher", "cursor", "max_empty_pages"], i64::from(cursor.max_empty_pages), 0, 10_000)?;
     }
     check_params(p, fetcher)?;
     in_range(p, &["fetcher", "max_pages"], i64::from(fetcher.max_pages), 1, 100_000)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Bytes, NullsTable, Secret, Span};
+use crate::run::MaxRejected;
 
 /// `[pipeline]`: what the pipeline is called and where it keeps what must outlive the process.
 #[derive(Debug, Clone, Deserialize)]
@@ -106,7 +107,8 @@ pub struct FetcherTable {
     pub records: String,
     /// Where the API says how to ask for the page after this one; absent: a fetch is one page.
     pub cursor: Option<CursorTable>,
-    /// Pages in one fetch, at most; 1 to 100,000. What is left waits for the next fetch. Default 100.
+    /// Pages in one fetch, at most; 1 to 100,000. What is left waits for the next fetch, and the fetch says that it was cut short. Default
+    /// 100,000.
     #[serde(default = "default_max_pages")]
     pub max_pages: u32,
     /// The fixed time from one scheduled fetch to the next; absent: only when triggered.
@@ -123,18 +125,28 @@ pub struct FetcherTable {
     /// The query parameters of `url` that a run may set for its own pages. Default none.
     #[serde(default)]
     pub params: Vec<String>,
+    /// The most records of a run that may become dead letters, as a number or as a share of those fetched such as `"5%"`; a run may say otherwise.
+    /// Absent: a run fails of which every record is rejected.
+    pub max_rejected: Option<MaxRejected>,
 }
 
 /// `[fetcher] cursor`: from one page to the next, and from one fetch to the next.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CursorTable {
-    /// JSON pointer (RFC 6901) to the next page's cursor in the answer: a string or a number; null, empty or absent on the last page.
+    /// JSON pointer (RFC 6901) to the next page's cursor in the answer: a string or a number; null, false, empty or absent on the last page.
+    /// A cursor that is an address on the same host is asked as it is.
     pub next: String,
     /// The query parameter that a cursor is sent in.
     pub param: String,
     /// The cursor of the very first page; absent: that page is asked for with the url as it is.
     pub start: Option<String>,
+    /// JSON pointer (RFC 6901) to what says whether there is a further page: false ends a fetch whatever `next` leads to. Absent: the next
+    /// cursor alone says it.
+    pub has_more: Option<String>,
+    /// Pages without records that are followed in a row, at most; 0 to 10,000. 0: such a page is the end. Default 10.
+    #[serde(default = "default_max_empty_pages")]
+    pub max_empty_pages: u32,
 }
 
 /// `[producer]`: into the topic.
@@ -389,7 +401,11 @@ fn default_replication() -> i32 {
     1
 }
 fn default_max_pages() -> u32 {
-    100
+    100_000
+}
+
+fn default_max_empty_pages() -> u32 {
+    10
 }
 fn default_fetch_timeout() -> Span {
     Span(Duration::from_secs(30))

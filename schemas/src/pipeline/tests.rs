@@ -120,16 +120,22 @@ fn a_cursor_is_read_and_what_is_wrong_with_one_is_shown_at_its_place() {
     let records = "records = \"/results\"";
     let fetcher = |line: &str| parse_text(&USERS.replace(records, &format!("{records}\n{line}"))).map(|p| p.fetcher.unwrap());
     let none = fetcher("").unwrap();
-    assert!(none.cursor.is_none() && none.max_pages == 100);
+    assert!(none.cursor.is_none() && none.max_pages == 100_000);
     let some = fetcher("cursor = { next = \"/info/next\", param = \"since\" }\nmax_pages = 7").unwrap();
     let cursor = some.cursor.unwrap();
     assert_eq!((cursor.next.as_str(), cursor.param.as_str(), cursor.start, some.max_pages), ("/info/next", "since", None, 7));
+    assert_eq!((cursor.has_more, cursor.max_empty_pages), (None, 10));
+    let more = fetcher("cursor = { next = \"/next\", param = \"p\", has_more = \"/more\", max_empty_pages = 0 }").unwrap().cursor.unwrap();
+    assert_eq!((more.has_more.as_deref(), more.max_empty_pages), (Some("/more"), 0));
     let line = 1 + USERS.lines().position(|line| line == records).unwrap() + 1;
     for (text, remedy) in [
         ("cursor = { next = \"info.next\", param = \"since\" }", "begins with a slash: \"/info/next\""),
         ("cursor = { next = \"\", param = \"since\" }", "such as \"/info/next\""),
         ("cursor = { next = \"/info/next\", param = \"\" }", "such as \"since\""),
         ("cursor = { next = \"/info/next\", parm = \"since\" }", "did you mean `param`?"),
+        ("cursor = { next = \"/next\", param = \"p\", has_more = \"more\" }", "begins with a slash: \"/more\""),
+        ("cursor = { next = \"/next\", param = \"p\", has_more = \"\" }", "leave it out"),
+        ("cursor = { next = \"/next\", param = \"p\", max_empty_pages = 10001 }", "use 0 to 10000"),
         ("max_pages = 0", "use 1 to 100000"),
         ("max_pages = 100001", "use 1 to 100000"),
     ] {

@@ -76,7 +76,10 @@ pub(crate) fn plain_findings(folded: &Folded) -> Vec<Finding> {
         0 => None,
         rise => Some(warn(format!("{} {name} in the last seconds, {} in all", text::count(rise), text::count(total(look))))),
     };
-    found.extend(risen("dead letters", |look| look.totals.rejected));
+    found.extend(risen("dead letters", |look| look.totals.rejected).map(|letters| match look.rejects.most_frequent() {
+        Some(most) => warn(format!("{}; most often, {most}; forebay dlq shows them", letters.text)),
+        None => letters,
+    }));
     found.extend(risen("failed fetches", |look| look.totals.fetch_failures));
     found.extend(risen("writes made again", |look| look.totals.write_retries));
     found.extend(of_records(look));
@@ -191,5 +194,11 @@ mod tests {
         worse.totals.rejected += 3;
         let found = plain_findings(&folded([fixture::later(0), worse]));
         assert!(found.iter().any(|finding| finding.text == "3 dead letters in the last seconds, 15 in all"), "{found:?}");
+        let mut worse = fixture::later(500);
+        worse.totals.rejected += 3;
+        worse.rejects.add("decode", "not JSON", 15);
+        let found = plain_findings(&folded([fixture::later(0), worse]));
+        let text = "3 dead letters in the last seconds, 15 in all; most often, 15 at decode: not JSON; forebay dlq shows them";
+        assert!(found.iter().any(|finding| finding.text == text), "{found:?}");
     }
 }

@@ -64,6 +64,7 @@ pub(crate) fn blank(look: Option<&Snapshot>, world: &World) -> Snapshot {
         run_totals: RunTotals::default(),
         trigger_micros: None,
         disk: None,
+        rejects: forebay_schemas::rejects::Rejects::default(),
     });
     blank.latency_ms = Latency::default();
     blank.edges.clear();

@@ -10,7 +10,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use forebay_schemas::api::Desired;
 use forebay_schemas::event::{Event, Recorded};
 use forebay_schemas::offset::{Offset, Partition, Range};
-use forebay_schemas::run::{Run, RunCounts, RunState};
+use forebay_schemas::rejects::Rejects;
+use forebay_schemas::run::{REJECTED, Run, RunCounts, RunState};
 use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, PartitionView, Snapshot, Totals};
 use uuid::Uuid;
 
@@ -214,11 +215,17 @@ impl World {
     }
 
     fn batch(&mut self, at: DateTime<Utc>, event: &Event) {
-        let Event::BatchWritten { batch, ranges, rows, rejected, wait_micros, transform_micros, write_micros, written } = event else {
+        let Event::BatchWritten { batch, ranges, rows, rejected, wait_micros, transform_micros, write_micros, written, runs } = event
+        else {
             return;
         };
         for (&partition, to) in &written.0 {
             self.place(partition, |place| place.written = place.written.max(to.offset));
+        }
+        for settled in runs {
+            if let Some(run) = self.known_run(settled.run) {
+                run.records_settled(settled);
+            }
         }
         let records: u64 = ranges.0.values().fold(0, |sum, range| sum.saturating_add(len(*range)));
         let totals = &mut self.totals;
@@ -259,7 +266,10 @@ impl World {
                 terminal: false,
                 counts: RunCounts::default(),
                 kept: RunCounts::default(),
+                rejects: Rejects::default(),
+                kept_rejects: Rejects::default(),
                 ranges: forebay_schemas::offset::Ranges::default(),
+                stop: None,
                 again: false,
                 began: None,
                 position: None,
@@ -287,24 +297,19 @@ impl World {
             }
             Event::RunStarted { .. } => {
                 let run = self.the_run(id, at);
-                (run.state, run.counts) = (RunState::Running, run.kept);
+                run.state = RunState::Running;
+                run.begin();
             }
             Event::PageFetched { records, .. } => {
                 if let Some(run) = self.known_run(id) {
-                    run.counts.pages += 1;
-                    run.counts.fetched = run.counts.fetched.saturating_add(*records);
+                    run.page_fetched(*records);
                 }
                 self.totals.pages += 1;
                 self.totals.fetched = self.totals.fetched.saturating_add(*records);
             }
-            Event::PageProduced { ranges, produced, rejected, cursor, .. } => {
+            Event::PageProduced { ranges, produced, rejected, cursor, rejects, .. } => {
                 if let Some(run) = self.known_run(id) {
-                    run.counts.produced = run.counts.produced.saturating_add(*produced);
-                    run.counts.rejected = run.counts.rejected.saturating_add(*rejected);
-                    run.ranges.merge(ranges);
-                    if cursor.is_some() {
-                        run.kept = run.counts;
-                    }
+                    run.page_produced(ranges, (*produced, *rejected), rejects, cursor.is_some());
                 }
                 self.totals.produced = self.totals.produced.saturating_add(*produced);
                 self.totals.rejected = self.totals.rejected.saturating_add(*rejected);
@@ -312,12 +317,23 @@ impl World {
                     self.place(partition, |place| place.produced = place.produced.max(range.to));
                 }
             }
-            Event::RunProduced { .. } => self.the_run(id, at).state = RunState::Draining,
-            Event::RunSucceeded { .. } => ends(self.the_run(id, at), RunState::Succeeded),
+            Event::RunProduced { stop, .. } => {
+                let run = self.the_run(id, at);
+                run.state = RunState::Draining;
+                run.stop.clone_from(stop);
+            }
+            Event::RunSucceeded { .. } => {
+                let run = self.the_run(id, at);
+                ends(run, RunState::Succeeded);
+                run.complete();
+            }
             Event::RunFailed { error, .. } => {
                 let run = self.the_run(id, at);
                 ends(run, RunState::Failed);
                 run.error = Some(error.clone());
+                if error.stage == REJECTED {
+                    run.complete();
+                }
             }
             Event::RunCancelled { cancelled, .. } => {
                 let run = self.the_run(id, at);

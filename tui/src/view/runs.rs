@@ -64,10 +64,13 @@ fn name(run: &Run) -> String {
     if run.key.is_empty() { format!("{:.8}", run.id.simple().to_string()) } else { run.key.clone() }
 }
 
-/// Why it failed, else whose it is.
+/// Why it failed or was cut short, else whose it is.
 fn why(run: &Run) -> Cell {
     if let Some(error) = &run.error {
         return Cell::new(format!("{}: {}", error.stage, error.message), Role::Warn);
+    }
+    if let Some(stop) = run.cut_short() {
+        return Cell::new(stop.to_string(), Role::Warn);
     }
     if let Some(cancelled) = &run.cancelled {
         return Cell::new(format!("by {}: {}", cancelled.by, cancelled.reason), Role::Muted);
@@ -87,18 +90,18 @@ pub(crate) fn word(state: RunState) -> &'static str {
     }
 }
 
-fn sign(state: RunState, theme: &Theme) -> (&'static str, Role) {
-    match state {
+fn sign(run: &Run, theme: &Theme) -> (&'static str, Role) {
+    match run.state {
         RunState::Requested => (theme.signs.waiting, Role::Muted),
         RunState::Running | RunState::Draining => (theme.signs.head, Role::In),
-        RunState::Succeeded => (theme.signs.done, Role::Good),
+        RunState::Succeeded => (theme.signs.done, if run.cut_short().is_some() { Role::Warn } else { Role::Good }),
         RunState::Failed => (theme.signs.ended, Role::Bad),
         RunState::Cancelled => (theme.signs.ended, Role::Muted),
     }
 }
 
 fn state(run: &Run, look: &Snapshot, bar: usize, theme: &Theme) -> Cell {
-    let (sign, role) = sign(run.state, theme);
+    let (sign, role) = sign(run, theme);
     let cell = Cell::new(format!("{sign} {}", word(run.state)), role);
     let part = if run.terminal { None } else { progress(run, &look.partitions) };
     let Some(part) = part else { return cell };
@@ -117,7 +120,7 @@ pub(super) fn page(canvas: &Canvas<'_>, id: Uuid, width: usize) -> Vec<Line<'sta
     let Some(run) = look.runs.iter().find(|run| run.id == id) else {
         return vec![canvas.styled("there is no such run at this moment".to_owned(), Role::Warn)];
     };
-    let (sign, role) = sign(run.state, canvas.theme);
+    let (sign, role) = sign(run, canvas.theme);
     let mut lines = vec![
         page::fact(canvas, "key", &name(run), Role::Title),
         page::fact(canvas, "identifier", &run.id.to_string(), Role::Text),
@@ -126,20 +129,20 @@ pub(super) fn page(canvas: &Canvas<'_>, id: Uuid, width: usize) -> Vec<Line<'sta
     ];
     let took = run.ended_at.unwrap_or(look.at) - run.requested_at;
     lines.push(page::fact(canvas, if run.terminal { "took" } else { "since" }, &text::ago(took), Role::Text));
-    let counts = run.counts;
-    let counts = format!(
-        "{} pages, {} fetched, {} produced, {} rejected",
-        counts.pages,
-        text::count(counts.fetched),
-        text::count(counts.produced),
-        text::count(counts.rejected)
-    );
-    lines.push(page::fact(canvas, "counts", &counts, Role::Text));
+    lines.extend(page::wrapped(canvas, "counts", &counts(run), width));
+    for reject in run.rejects.iter() {
+        lines.extend(page::wrapped(canvas, "rejected", &format!("{reject}; forebay dlq shows them"), width));
+    }
     for (name, pairs) in [("labels", &run.spec.labels), ("params", &run.spec.params)] {
         if !pairs.is_empty() {
             let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
             lines.extend(page::wrapped(canvas, name, &pairs.join("  "), width));
         }
+    }
+    if let Some(stop) = &run.stop {
+        lines.extend(page::wrapped(canvas, "stopped", &stop.to_string(), width));
+        let cursor = stop.cursor.as_ref().map(|cursor| page::wrapped(canvas, "next cursor", cursor, width));
+        lines.extend(cursor.into_iter().flatten());
     }
     if let Some(error) = &run.error {
         lines.extend(page::wrapped(canvas, "failed at", &format!("{}: {}", error.stage, error.message), width));
@@ -173,18 +176,21 @@ fn of_partition(canvas: &Canvas<'_>, run: &Run, look: &Snapshot, partition: Part
     ])
 }
 
+/// How many records of a run reached which stage.
+fn counts(run: &Run) -> String {
+    let of = &run.counts;
+    let always =
+        [(of.fetched, "fetched"), (of.produced, "produced"), (of.filtered, "filtered"), (of.rejected, "rejected"), (of.written, "written")];
+    let seldom = [(of.elsewhere, "counted elsewhere"), (of.again, "produced again")].into_iter().filter(|(count, _)| *count > 0);
+    let each = always.into_iter().chain(seldom).map(|(count, what)| format!(", {} {what}", text::count(count)));
+    format!("{} pages{}", of.pages, each.collect::<String>())
+}
+
 /// One run in a sentence.
 pub(crate) fn sentence(run: &Run) -> String {
     let ranges: Vec<_> = run.ranges.0.iter().map(|(partition, range)| format!("p{partition} {range}")).collect();
     let ranges = if ranges.is_empty() { String::new() } else { format!("; {}", ranges.join(" ")) };
-    let why = run.error.as_ref().map(|error| format!("; {}: {}", error.stage, error.message)).unwrap_or_default();
-    format!(
-        "run {} {}: {} pages, {} fetched, {} produced, {} rejected{ranges}{why}",
-        name(run),
-        run.id,
-        run.counts.pages,
-        text::count(run.counts.fetched),
-        text::count(run.counts.produced),
-        text::count(run.counts.rejected),
-    )
+    let error = run.error.as_ref().map(|error| format!("; {}: {}", error.stage, error.message));
+    let why = error.or_else(|| run.stop.as_ref().map(|stop| format!("; stopped: {stop}"))).unwrap_or_default();
+    format!("run {} {}: {}{ranges}{why}", name(run), run.id, counts(run))
 }

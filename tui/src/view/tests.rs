@@ -347,3 +347,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_run_that_was_cut_short_says_so_in_the_list_on_its_page_and_in_a_sentence() {
+    use forebay_schemas::run::{RunState, Stop, StopReason};
+    let (now, mut look) = (Instant::now(), fixture::busy());
+    let run = &mut look.runs[0];
+    (run.state, run.terminal, run.error, run.cancelled) = (RunState::Succeeded, true, None, None);
+    run.stop = Some(Stop { reason: StopReason::MaxPages, complete: false, cursor: Some("c7".into()), detail: "2 pages were read".into() });
+    let sentence = super::runs::sentence(run);
+    assert!(sentence.ends_with("; stopped: cut short, max_pages: 2 pages were read"), "{sentence}");
+    let id = run.id;
+    let mut model = Model::new(Kind::Process, true, true);
+    model.update(Update::Look(Arc::new(look)), now);
+    model.act(Action::Show(Screen::Runs));
+    let list = lines(&screen(&model, PLAIN, now, (160, 34))).join("\n");
+    assert!(list.contains("cut short, max_pages"), "{list}");
+    model.open(RowId::Run(id));
+    let page = lines(&screen(&model, PLAIN, now, (120, 34))).join("\n");
+    assert!(page.contains("cut short, max_pages: 2 pages were read") && page.contains("c7"), "{page}");
+}

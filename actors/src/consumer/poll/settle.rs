@@ -32,7 +32,7 @@ impl Loop<'_> {
             match sent.end.try_recv() {
                 Ok(done) => {
                     let sent = self.sent.remove(at);
-                    self.settled(sent, &done);
+                    self.settled(sent, done);
                     self.quiet = 0;
                 }
                 Err(TryRecvError::Empty) => at += 1,
@@ -43,14 +43,15 @@ impl Loop<'_> {
     }
 
     /// A batch is done: what is known of its partitions moves on, here and in the ledger.
-    fn settled(&mut self, Sent { id, ranges, waited, .. }: Sent, done: &BatchDone) {
+    fn settled(&mut self, Sent { id, ranges, waited, .. }: Sent, done: BatchDone) {
         let telemetry = &self.params.telemetry;
-        let settled = self.state.settled(id);
+        let settled = self.state.settled(id, done.runs);
         telemetry.consumed.add(settled.records);
         for (partition, place) in &settled.moved {
             telemetry.partition(*partition, |view| view.written = view.written.max(place.offset));
             self.show_oldest(*partition);
         }
+        let of_runs = !settled.runs.is_empty();
         self.params.ledger.saw(Event::BatchWritten {
             batch: id,
             ranges,
@@ -60,7 +61,11 @@ impl Loop<'_> {
             transform_micros: micros(done.transform),
             write_micros: micros(done.write),
             written: settled.moved.into_iter().collect(),
+            runs: settled.runs,
         });
+        if of_runs {
+            self.told = self.params.ledger.last_event();
+        }
     }
 
     /// Commits what was written since the last time, when it is time for that.
@@ -69,11 +74,16 @@ impl Loop<'_> {
             self.committed(&answer);
         }
         let now = self.now();
-        if !self.pace.is_due(now, self.state.in_flight() == 0) {
+        if !self.pace.is_due(now, self.state.in_flight() == 0) || !self.is_kept() {
             return Ok(());
         }
         let commits = self.state.to_commit();
         self.ask_to_commit(commits, now)
+    }
+
+    /// Whether what was told of runs is on the disk; a journal that has failed ends the process, and keeps nobody waiting.
+    fn is_kept(&self) -> bool {
+        self.told == 0 || self.params.ledger.is_durable(self.told).unwrap_or(true)
     }
 
     pub(super) fn ask_to_commit(&mut self, commits: Vec<Commit>, now: Instant) -> Result<(), End> {
@@ -121,7 +131,9 @@ impl Loop<'_> {
                 if commits.is_empty() {
                     return Ok(());
                 }
-                self.ask_to_commit(commits, self.now())?;
+                if self.is_kept() {
+                    self.ask_to_commit(commits, self.now())?;
+                }
             }
             if self.now() >= deadline {
                 tracing::warn!(

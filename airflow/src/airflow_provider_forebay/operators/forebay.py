@@ -42,8 +42,8 @@ class ForebayRunOperator(BaseOperator):
     """
     Ask a Forebay pipeline for a run, and stay until its records are readable in the table.
 
-    The return value (XCom) is a dict: `run_id`, `run_url`, `key`, `attempt`, `reattached`, `state`, `counts`, `offsets` (`{partition: [from, to]}`),
-    `requested_at`, `ended_at`, `seconds`. `run_id` and `run_url` are XComs of their own as soon as the run is asked for. Each asset in `outlets`
+    The return value (XCom) is a dict: `run_id`, `run_url`, `key`, `attempt`, `reattached`, `state`, `stop` (why the run asked for no further page,
+    and whether it was cut short), `counts`, `offsets` (`{partition: [from, to]}`), `requested_at`, `ended_at`, `seconds`. `run_id` and `run_url` are XComs of their own as soon as the run is asked for. Each asset in `outlets`
     gets an event with the same dict as its extra.
 
     :param pipeline: the pipeline's name. (templated)
@@ -61,10 +61,14 @@ class ForebayRunOperator(BaseOperator):
     :param outage: how long the control API may be away, at first or in between, before the task fails (and may be retried, which joins the run).
     :param lease: Forebay cancels the run by itself when no one has asked for it for so long, 10 s to a day; None: never. Longer than the way
         from a dead worker to the task's next try, else that try starts over.
+    :param max_rejected: the most records of the run that may become dead letters, as a number or as a share of those fetched such as `"5%"`; a run
+        with more fails for good, and so does the task. None: `[fetcher] max_rejected` of the pipeline, else not all of them. (templated)
     :param cancel_on_kill: cancel the run when the task is killed: marked as failed or as success, or cleared.
+    :param accept_cut_short: take a run that was cut short (by `max_pages`, say) for a success. Without, the task fails, and its next try goes on
+        where the run ended.
     """
 
-    template_fields: Sequence[str] = ("pipeline", "fetch_params", "read", "labels", "run_key", "forebay_conn_id")
+    template_fields: Sequence[str] = ("pipeline", "fetch_params", "read", "labels", "run_key", "max_rejected", "forebay_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"fetch_params": "json", "labels": "json"}
     operator_extra_links = (ForebayRunLink(),)
     ui_color = "#d5e8e4"
@@ -84,7 +88,9 @@ class ForebayRunOperator(BaseOperator):
         timeout: timedelta | None = None,
         outage: timedelta = timedelta(minutes=5),
         lease: timedelta | None = timedelta(minutes=15),
+        max_rejected: int | str | None = None,
         cancel_on_kill: bool = True,
+        accept_cut_short: bool = False,
         **kwargs: Any,
     ) -> None:
         """Take what the task is to do; nothing is asked yet."""
@@ -103,7 +109,9 @@ class ForebayRunOperator(BaseOperator):
         self.timeout = timeout
         self.outage = outage
         self.lease = lease
+        self.max_rejected = max_rejected
         self.cancel_on_kill = cancel_on_kill
+        self.accept_cut_short = accept_cut_short
         self._hook: ForebayHook | None = None
         self._run_id: str | None = None
         self._killed = False
@@ -160,6 +168,7 @@ class ForebayRunOperator(BaseOperator):
             labels=task_labels(context) | _texts("labels", self.labels),
             lease_seconds=int(self.lease.total_seconds()) if self.lease and self.wait else None,
             read=_read(self.read),
+            max_rejected=_most(self.max_rejected),
         )
         try:
             run = self.hook.send(request, self.outage.total_seconds())
@@ -214,7 +223,7 @@ class ForebayRunOperator(BaseOperator):
         if superseded(run, attempt) and not self._killed:
             self.log.info("run %s was called off with try %s of the task; this is try %s", run["id"], run["attempt"], attempt)
             run = self._wait(self._ask(context), deadline)
-        conclude(run, retry_cancelled=self._killed)
+        conclude(run, retry_cancelled=self._killed, accept_cut_short=self.accept_cut_short)
         result = summary(run, self.hook.endpoint.run_url(run["id"]), attempt)
         for outlet in self.outlets or ():
             if isinstance(outlet, Asset):
@@ -270,6 +279,13 @@ def _read(mode: str | None) -> str | None:
 def _cut(text: str, size: int) -> str:
     """Cut a text to so many bytes, not in the midst of a character."""
     return text.encode()[:size].decode(errors="ignore")
+
+
+def _most(max_rejected: int | str | None) -> int | str | None:
+    """Make the most rejects of what a template gave: a number where it is one, else a share such as `5%`."""
+    if isinstance(max_rejected, str) and max_rejected.isdecimal():
+        return int(max_rejected)
+    return None if max_rejected == "" else max_rejected
 
 
 def _texts(name: str, values: Any) -> dict[str, str]:

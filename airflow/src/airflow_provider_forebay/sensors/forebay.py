@@ -28,19 +28,27 @@ class ForebayRunSensor(BaseSensorOperator):
     :param run_id: the run, such as the XCom `run_id` of a ForebayRunOperator with `wait=False`. (templated)
     :param forebay_conn_id: the connection.
     :param deferrable: wait in the triggerer, not in a worker slot.
+    :param accept_cut_short: take a run that was cut short for a success, as ForebayRunOperator does by the argument of that name.
     """
 
     template_fields: Sequence[str] = ("run_id", "forebay_conn_id")
     ui_color = "#d5e8e4"
 
     def __init__(
-        self, *, run_id: str, forebay_conn_id: str = ForebayHook.default_conn_name, deferrable: bool = True, **kwargs: Any
+        self,
+        *,
+        run_id: str,
+        forebay_conn_id: str = ForebayHook.default_conn_name,
+        deferrable: bool = True,
+        accept_cut_short: bool = False,
+        **kwargs: Any,
     ) -> None:
         """Take what to wait for."""
         super().__init__(**kwargs)
         self.run_id = run_id
         self.forebay_conn_id = forebay_conn_id
         self.deferrable = deferrable
+        self.accept_cut_short = accept_cut_short
 
     def execute(self, context: Context) -> Any:
         """Look once, then wait in the triggerer; or look again and again here."""
@@ -73,5 +81,5 @@ class ForebayRunSensor(BaseSensorOperator):
             raise failure(error) from error
 
     def _end(self, run: Run) -> dict[str, Any]:
-        conclude(run)
+        conclude(run, accept_cut_short=self.accept_cut_short)
         return summary(run, ForebayHook(self.forebay_conn_id).endpoint.run_url(run["id"]))

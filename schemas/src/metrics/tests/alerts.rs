@@ -145,6 +145,28 @@ fn an_api_that_fails_more_than_it_answers_is_told() {
 }
 
 #[test]
+fn a_fetch_that_was_cut_short_is_told_until_one_is_whole() {
+    let cut = |second, look: &mut Snapshot| {
+        goes_on(second, look);
+        let detail = if second < 100 { "3 pages were read" } else { "" };
+        let stop = crate::run::Stop {
+            reason: crate::run::StopReason::MaxPages,
+            complete: second >= 100,
+            cursor: Some("7".to_owned()),
+            detail: detail.to_owned(),
+        };
+        look.source.as_mut().unwrap().stop = Some(stop);
+    };
+    assert_eq!(fired(0, cut), ["ForebayFetchCutShort"]);
+    assert_eq!(fired(90, cut), ["ForebayFetchCutShort"]);
+    assert_eq!(fired(100, cut), none());
+    let mut first = look(0);
+    cut(0, &mut first);
+    let alerts = Judgement::default().judge(&first);
+    assert_eq!(alerts[0].summary, "the last fetch was cut short, max_pages: 3 pages were read");
+}
+
+#[test]
 fn a_budget_without_room_a_store_that_is_tried_again_a_slow_disk_and_much_memory_are_told() {
     let blocked = |share: u64| {
         move |second: i64, look: &mut Snapshot| {

@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 use crate::api::Desired;
+use crate::run::{Stop, StopReason};
 use crate::snapshot::{
     ActorState, ActorView, BatchView, DiskView, EdgeView, NodeView, PartitionView, RunTotals, Snapshot, SourceView, StageView, StoreView,
     TopicDiskView, Totals,
@@ -93,6 +94,7 @@ fn look(seconds: i64) -> Snapshot {
             url: "http://127.0.0.1/".to_owned(),
             statuses: [("2xx".to_owned(), 3), ("429".to_owned(), 1)].into(),
             throttled_micros: 2_000_000,
+            stop: Some(Stop { reason: StopReason::NoNext, complete: true, cursor: None, detail: String::new() }),
             ..SourceView::default()
         }),
         store: Some(StoreView {
@@ -116,6 +118,7 @@ fn look(seconds: i64) -> Snapshot {
             topic: Some(TopicDiskView { bytes: 2_000, limit_bytes: 1 << 30, removed_records: 3 }),
             table_bytes: Some(4_000),
         }),
+        rejects: crate::rejects::Rejects::default(),
     }
 }
 
@@ -171,6 +174,7 @@ fn what_is_not_known_is_absent() {
         "forebay_kafka_committed_offset",
         "forebay_kafka_lag_seconds",
         "forebay_http_responses_total",
+        "forebay_fetch_complete",
         "forebay_db_statements_total",
         "forebay_memory_resident_bytes",
         "forebay_journal_durable_sequence",

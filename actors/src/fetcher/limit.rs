@@ -1,0 +1,161 @@
+//! What an answer says about the rate at which the API may be asked. Pure.
+//!
+//! Guarantee: a wait is never longer than [`LONGEST_WAIT`], whatever the headers say. Not guaranteed: that every API's own headers are known; those
+//! that are not are no limit.
+
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, NaiveDateTime};
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+/// The longest an API may ask to be left alone; it is asked again after that.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// A number of seconds from here on is a time since 1970; before, it is a length.
+const EPOCH_SECONDS: f64 = 1e9;
+/// A number from here on is a time in milliseconds.
+const EPOCH_MILLIS: f64 = 1e12;
+
+/// What the headers of an answer ask of its client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// Whether the answer says that the same request may be made later.
+    pub passes: bool,
+    /// How long the API asks to be left alone.
+    pub wait: Option<Duration>,
+}
+
+impl Limit {
+    /// What an answer with this status and these headers says, `wall` being the time by which a date in them is read; `excerpt` is the beginning
+    /// of its body.
+    pub(super) fn of(status: StatusCode, headers: &HeaderMap, excerpt: &str, wall: SystemTime) -> Self {
+        let retry_after = headers.get(RETRY_AFTER).map(|value| value.to_str().ok().and_then(|text| wait_until(text, wall)));
+        if let Some(wait) = retry_after {
+            return Self { passes: true, wait };
+        }
+        let used_up = number(headers, "remaining").is_some_and(|left| left <= 0.0);
+        if used_up {
+            let reset = fields(headers, "reset").find_map(|text| wait_until(text, wall));
+            return Self { passes: true, wait: reset };
+        }
+        Self { passes: status == StatusCode::FORBIDDEN && names_a_limit(excerpt), wait: None }
+    }
+}
+
+/// The values of the headers that say this of the rate limit: the draft standard's, and those that came before it.
+fn fields<'h>(headers: &'h HeaderMap, what: &'static str) -> impl Iterator<Item = &'h str> {
+    let names = ["ratelimit-", "x-ratelimit-", "x-rate-limit-", "rate-limit-"];
+    let own = names.into_iter().flat_map(move |name| headers.get_all(format!("{name}{what}"))).filter_map(|value| value.to_str().ok());
+    // `RateLimit: limit=100, remaining=0, reset=50`, and `RateLimit: "default";r=0;t=50`.
+    let letter = if what == "remaining" { "r" } else { "t" };
+    let joined = headers.get_all("ratelimit").into_iter().filter_map(|value| value.to_str().ok());
+    let parts = joined.flat_map(|text| text.split([',', ';'])).filter_map(|part| part.trim().split_once('='));
+    own.chain(parts.filter(move |(name, _)| *name == what || *name == letter).map(|(_, value)| value))
+}
+
+fn number(headers: &HeaderMap, what: &'static str) -> Option<f64> {
+    fields(headers, what).find_map(|text| text.split([',', ';']).next()?.trim().parse().ok())
+}
+
+/// From now until the time that a text means: seconds, whole or not, or a date; seconds and milliseconds since 1970 are told by their size. A time
+/// that has passed is no wait.
+fn wait_until(text: &str, wall: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let now = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let seconds = match text.parse::<f64>() {
+        Ok(number) if number >= EPOCH_MILLIS => number / 1e3 - now,
+        Ok(number) if number >= EPOCH_SECONDS => number - now,
+        Ok(number) => number,
+        Err(_) => date(text)? - now,
+    };
+    if !seconds.is_finite() {
+        return None;
+    }
+    Some(Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_WAIT.as_secs_f64())))
+}
+
+/// A date of HTTP in its three forms, or of RFC 3339, in seconds since 1970.
+fn date(text: &str) -> Option<f64> {
+    let aware = DateTime::parse_from_rfc2822(text).or_else(|_| DateTime::parse_from_rfc3339(text)).map(|date| date.timestamp_millis());
+    let naive = || {
+        let forms = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+        forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok()).map(|date| date.and_utc().timestamp_millis())
+    };
+    Some(aware.ok().or_else(naive)? as f64 / 1e3)
+}
+
+/// Whether the text of a refusal speaks of a rate limit.
+fn names_a_limit(text: &str) -> bool {
+    let letters: String = text.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+    ["ratelimit", "toomanyrequests", "throttl"].iter().any(|word| letters.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    /// 21 October 2015, 07:28:00.
+    const WALL: u64 = 1_445_412_480;
+
+    fn limit(status: u16, headers: &[(&'static str, &str)], body: &str) -> Limit {
+        let header = |&(name, value): &(&'static str, &str)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(WALL);
+        Limit::of(StatusCode::from_u16(status).unwrap(), &headers.iter().map(header).collect(), body, wall)
+    }
+    fn after(text: &str) -> Option<f64> {
+        let limit = limit(403, &[("retry-after", text)], "");
+        assert!(limit.passes, "{text}: whatever its value, it says that the request may be made later");
+        limit.wait.map(|wait| wait.as_secs_f64())
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_in_any_form_and_ten_minutes_at_most() {
+        for (text, wait) in [
+            ("7", 7.0),
+            (" 7 ", 7.0),
+            ("0", 0.0),
+            ("1.5", 1.5),
+            ("86400", 600.0),
+            ("-3", 0.0),
+            ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0),
+            ("Wednesday, 21-Oct-15 07:28:30 GMT", 30.0),
+            ("Wed Oct 21 07:28:30 2015", 30.0),
+            ("2015-10-21T07:28:30Z", 30.0),
+            ("Wed, 21 Oct 2015 07:00:00 GMT", 0.0),
+        ] {
+            assert_eq!(after(text), Some(wait), "{text}");
+        }
+        for text in ["soon", "", "NaN", "inf"] {
+            assert_eq!(after(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_used_up_is_waited_for_until_it_is_reset() {
+        let remaining = |name, left| (name, left);
+        for (headers, wait) in [
+            (vec![remaining("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1445412490")], Some(10)),
+            (vec![remaining("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1445412490000")], Some(10)),
+            (vec![remaining("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1445412000")], Some(0)),
+            (vec![remaining("ratelimit-remaining", "0"), ("ratelimit-reset", "5")], Some(5)),
+            (vec![remaining("x-rate-limit-remaining", " 0 "), ("x-rate-limit-reset", "1445412483")], Some(3)),
+            (vec![remaining("x-ratelimit-remaining", "0")], None),
+            (vec![("ratelimit", "limit=100, remaining=0, reset=50")], Some(50)),
+            (vec![("ratelimit", "\"default\";r=0;t=20")], Some(20)),
+        ] {
+            let limit = limit(403, &headers, "");
+            assert_eq!((limit.passes, limit.wait), (true, wait.map(Duration::from_secs)), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_without_a_limit_is_a_refusal() {
+        assert!(!limit(403, &[("x-ratelimit-remaining", "4999"), ("x-ratelimit-reset", "1445412490")], "Forbidden").passes);
+        assert!(!limit(403, &[], "you may not read this").passes);
+        assert!(!limit(404, &[], "no rate limit of that name").passes, "only a refusal speaks of its client");
+        assert!(limit(403, &[], "{\"message\": \"You have exceeded a secondary rate limit.\"}").passes);
+        assert!(limit(403, &[], "{\"reason\": \"userRateLimitExceeded\"}").passes);
+    }
+}

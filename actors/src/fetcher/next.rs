@@ -1,0 +1,272 @@
+//! Where a next page is when an answer names it by an address: as its next cursor, or in a `Link` header (RFC 8288). Pure.
+//!
+//! Guarantee: an address is asked only on the host of `fetcher.url`, by the rule that redirects have, since the file's headers go along; its form
+//! for the journal has neither user, password nor any parameter of the file's own query, so that a key in `fetcher.url` is not kept with it. Not
+//! guaranteed: that other secrets in an address the API gives are left out; they are kept and shown as cursors are.
+
+use reqwest::Url;
+use reqwest::header::{HeaderMap, LINK};
+
+use super::client::without_query;
+
+/// Where a text leads, if it is an address and no mere cursor: `http://…`, `https://…`, `//HOST/…` of the same host, `?NAME=VALUE…`, and a path that
+/// has a query or begins as that of `fetcher.url`. A cursor that merely holds a slash is none.
+///
+/// `base` is what a relative address is relative to.
+pub(super) fn address(text: &str, file: &Url, base: &Url) -> Option<Result<Url, String>> {
+    let text = text.trim();
+    let is_absolute =
+        ["http://", "https://"].iter().any(|scheme| text.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme)));
+    let is_relative = || match text.as_bytes() {
+        [b'/', b'/', ..] => file.host_str().is_some_and(|host| text[2..].starts_with(host)) || text.contains('?'),
+        [b'/', ..] => text.contains('?') || first_part(text).is_some_and(|part| first_part(file.path()) == Some(part)),
+        [b'?', ..] => text.contains('='),
+        _ => {
+            let last = base.path().rsplit('/').next().unwrap_or_default();
+            !last.is_empty() && text.strip_prefix(last).is_some_and(|rest| rest.starts_with('?'))
+        }
+    };
+    if !is_absolute && !is_relative() {
+        return None;
+    }
+    Some(base.join(text).map_err(|cause| cause.to_string()))
+}
+
+/// The first part of a path, if it has one.
+fn first_part(path: &str) -> Option<&str> {
+    path.strip_prefix('/')?.split(['/', '?', '#']).next().filter(|part| !part.is_empty())
+}
+
+/// Whether what is sent to one address may be sent to another: on the same host and port, and not from TLS to plain text; from plain text to TLS at
+/// the ports that are theirs.
+pub(super) fn same_host(from: &Url, to: &Url) -> Result<(), String> {
+    let to_tls = from.scheme() == "http" && to.scheme() == "https" && from.port().is_none() && to.port().is_none();
+    if from.host() != to.host() {
+        Err(format!("to another host, {}", without_query(to)))
+    } else if from.scheme() == "https" && to.scheme() != "https" {
+        Err(format!("to plain text, {}", without_query(to)))
+    } else if !matches!(to.scheme(), "http" | "https") || from.port_or_known_default() != to.port_or_known_default() && !to_tls {
+        Err(format!("to another port, {}", without_query(to)))
+    } else {
+        Ok(())
+    }
+}
+
+/// The parameters of a query, as they stand.
+fn pairs(url: &Url) -> impl Iterator<Item = &str> {
+    url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty())
+}
+
+/// The name of a parameter, as it stands.
+fn name(pair: &str) -> &str {
+    pair.split('=').next().unwrap_or_default()
+}
+
+/// An address as it is kept: each parameter that stands in the file's own address with the same value is `{NAME}`.
+pub(super) fn kept(url: &Url, file: &Url) -> String {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    let own: Vec<&str> = pairs(file).filter(|pair| pair.contains('=')).collect();
+    let brief: Vec<String> =
+        pairs(&url).map(|pair| if own.contains(&pair) { format!("{{{}}}", name(pair)) } else { pair.to_owned() }).collect();
+    if url.query().is_some() {
+        url.set_query(Some(&brief.join("&")));
+    }
+    url.to_string()
+}
+
+/// The address to ask of one that was [`kept`]: with the file's parameters, user and password.
+pub(super) fn whole(kept: &Url, file: &Url) -> Url {
+    let mut url = kept.clone();
+    let own = |pair: &str| {
+        let sought = pair.strip_prefix('{')?.strip_suffix('}')?;
+        pairs(file).find(|pair| name(pair) == sought)
+    };
+    let full: Vec<&str> = pairs(kept).map(|pair| own(pair).unwrap_or(pair)).collect();
+    if kept.query().is_some() {
+        url.set_query(Some(&full.join("&")));
+    }
+    let _ = url.set_username(file.username());
+    let _ = url.set_password(file.password());
+    url
+}
+
+/// Whether a `Link` header names a next page: another one than that which was asked for.
+pub(super) fn links_next(headers: &HeaderMap, asked: &Url) -> bool {
+    let texts = headers.get_all(LINK).into_iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(links).filter(|link| link.is_next).any(|link| asked.join(link.target).is_ok_and(|to| to != *asked))
+}
+
+struct Link<'t> {
+    target: &'t str,
+    /// Whether it is the next page of this answer.
+    is_next: bool,
+}
+
+/// The links of a header; as far as it is one.
+fn links(mut text: &str) -> Vec<Link<'_>> {
+    let mut links = Vec::new();
+    while let Some((_, rest)) = text.split_once('<') {
+        let Some((target, rest)) = rest.split_once('>') else { break };
+        let (parameters, rest) = parameters(rest);
+        let of = |sought: &str| parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case(sought)).map(|(_, value)| value.as_str());
+        let is_next = of("rel").is_some_and(|rel| rel.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next")));
+        links.push(Link { target: target.trim(), is_next: is_next && of("anchor").is_none() });
+        text = rest;
+    }
+    links
+}
+
+/// The parameters of a link, and what comes after them: the next link.
+fn parameters(text: &str) -> (Vec<(&str, String)>, &str) {
+    let (mut all, mut rest) = (Vec::new(), text);
+    loop {
+        rest = rest.trim_start();
+        let Some(parameter) = rest.strip_prefix(';') else { return (all, rest) };
+        let end = parameter.find(['=', ';', ',']).unwrap_or(parameter.len());
+        let (name, after) = parameter.split_at(end);
+        let Some(value) = after.strip_prefix('=').map(str::trim_start) else {
+            rest = after;
+            continue;
+        };
+        let (value, after) = match value.strip_prefix('"') {
+            Some(quoted) => quoted_text(quoted),
+            None => {
+                let end = value.find([';', ',']).unwrap_or(value.len());
+                (value[..end].trim().to_owned(), &value[end..])
+            }
+        };
+        all.push((name.trim(), value));
+        rest = after;
+    }
+}
+
+/// A text up to its closing quote, and what comes after that.
+fn quoted_text(text: &str) -> (String, &str) {
+    let (mut said, mut escaped) = (String::new(), false);
+    for (at, letter) in text.char_indices() {
+        if !escaped && letter == '"' {
+            return (said, &text[at + 1..]);
+        }
+        escaped = !escaped && letter == '\\';
+        if !escaped {
+            said.push(letter);
+        }
+    }
+    (said, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+    fn leads(text: &str) -> Option<String> {
+        let file = url("https://api.example/v2/people?size=2");
+        address(text, &file, &file).map(|url| url.map_or_else(|cause| format!("error: {cause}"), |url| url.to_string()))
+    }
+
+    #[test]
+    fn an_address_is_told_from_a_cursor_that_holds_a_slash() {
+        for (text, to) in [
+            ("https://api.example/v2/people?page=2", "https://api.example/v2/people?page=2"),
+            (" HTTPS://API.example:443/v2/people?page=2 ", "https://api.example/v2/people?page=2"),
+            ("http://other.example/", "http://other.example/"),
+            ("//api.example/v2/people?page=2", "https://api.example/v2/people?page=2"),
+            ("/v2/people/page/2", "https://api.example/v2/people/page/2"),
+            ("/v2/other", "https://api.example/v2/other"),
+            ("/people?page=2", "https://api.example/people?page=2"),
+            ("?page=2", "https://api.example/v2/people?page=2"),
+            ("people?page=2", "https://api.example/v2/people?page=2"),
+        ] {
+            assert_eq!(leads(text).as_deref(), Some(to), "{text}");
+        }
+        for text in
+            ["2", "a/b", "/wEPDwUK+x/8=", "//8BAAE=", "/", "?", "abc=", "users/7", "ftp://api.example/", "page=2", "peopled", "http:/x"]
+        {
+            assert_eq!(leads(text), None, "{text}");
+        }
+        assert!(leads("http://[/").is_some_and(|said| said.starts_with("error")), "it is meant as an address");
+    }
+
+    #[test]
+    fn the_file_and_what_it_holds_go_to_its_own_host_and_port_and_not_into_plain_text() {
+        let may = |from: &str, to: &str| same_host(&url(from), &url(to));
+        for (from, to) in [
+            ("http://a.example/x", "http://a.example/y?z"),
+            ("http://a.example/", "https://a.example/"),
+            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080/next"),
+            ("https://a.example/", "https://a.example:443/"),
+        ] {
+            assert_eq!(may(from, to), Ok(()), "{from} {to}");
+        }
+        for (from, to, why) in [
+            ("http://a.example/", "http://b.example/?k=v", "to another host, http://b.example/"),
+            ("http://a.example/", "http://a.example.evil/", "to another host, http://a.example.evil/"),
+            ("http://a.example/", "http://a.example:8080/", "to another port, http://a.example:8080/"),
+            ("http://a.example/", "https://a.example:8443/", "to another port, https://a.example:8443/"),
+            ("http://a.example:8080/", "https://a.example/", "to another port, https://a.example/"),
+            ("https://a.example/", "http://a.example/", "to plain text, http://a.example/"),
+        ] {
+            assert_eq!(may(from, to), Err(why.to_owned()), "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_an_address_holds_none_of_the_files_secrets_and_is_asked_with_them() {
+        let file = url("https://me:hunter2@api.example/people?size=2&appid=S3CRET&flag");
+        let next = url("https://api.example/people?page=2&size=2&appid=S3CRET&flag&since=2#top");
+        let kept_form = kept(&next, &file);
+        assert_eq!(kept_form, "https://api.example/people?page=2&{size}&{appid}&flag&since=2");
+        assert_eq!(
+            whole(&url(&kept_form), &file).as_str(),
+            "https://me:hunter2@api.example/people?page=2&size=2&appid=S3CRET&flag&since=2"
+        );
+        let renewed = url("https://api.example/people?size=2&appid=NEW");
+        assert!(whole(&url(&kept_form), &renewed).as_str().contains("appid=NEW"), "a key that is renewed is asked with");
+        assert_eq!(kept(&url("https://x:y@api.example/people"), &file), "https://api.example/people");
+        assert_eq!(kept(&url("https://api.example/people?size=3"), &file), "https://api.example/people?size=3", "it is the API's own");
+    }
+
+    fn is_linked(values: &[&str]) -> bool {
+        let headers = values.iter().map(|value| (LINK, HeaderValue::from_str(value).unwrap())).collect();
+        links_next(&headers, &url("https://api.example/issues?page=1"))
+    }
+
+    #[test]
+    fn a_link_header_names_a_next_page_in_all_the_ways_it_can() {
+        for value in [
+            "<https://api.example/issues?page=2>; rel=\"next\", <https://api.example/issues?page=9>; rel=\"last\"",
+            "</issues?page=2>;REL=Next",
+            "<?page=2>; title=\"a, b; c\\\"\"; rel=\"prefetch next\"",
+            "<https://api.example/a,b;c>; rel=next",
+        ] {
+            assert!(is_linked(&[value]), "{value}");
+        }
+        assert!(is_linked(&["<?page=9>; rel=last", "<?page=2>; rel=next"]));
+    }
+
+    #[test]
+    fn other_links_are_no_next_page() {
+        for value in [
+            "<?page=0>; rel=\"prev\"",
+            "<?page=2>; rel=\"nextish\"",
+            "<?page=2>",
+            "<?page=2>; title=\"rel=next\"",
+            "<?page=2>; rel=prev; rel=next",
+            "<?page=2>; rel=next; anchor=\"/other\"",
+            "<https://api.example/issues?page=1>; rel=next",
+            "<?page=2; rel=next",
+            "nonsense",
+            "",
+        ] {
+            assert!(!is_linked(&[value]), "{value}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! How many records of a run may be rejected.
+//!
+//! Guarantee: a share is told to four digits after the point, and what is written is what was read. A run of which nothing was rejected is never
+//! judged to have too many.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+
+use crate::rejects::Rejects;
+
+/// The most records that may become dead letters: a number, or a share such as `5%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxRejected {
+    /// So many records.
+    Records(u64),
+    /// So many of a million.
+    Millionths(u32),
+}
+
+/// Text that says no such number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is neither a number of records such as 10 nor a share such as 5%, of 0% to 100% with at most four digits after the point")]
+pub struct NotMaxRejected;
+
+/// The largest number of records, what every client of JSON can tell from its neighbour.
+const RECORDS_MOST: u64 = crate::routes::WHOLE_MOST;
+/// Digits after the point of a share.
+const DIGITS: usize = 4;
+
+/// What became of records, all of which are settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// All of them.
+    pub records: u64,
+    /// Those that are written, filtered out, or not known to be rejected.
+    pub good: u64,
+    /// Those that are dead letters.
+    pub rejected: u64,
+}
+
+impl MaxRejected {
+    /// Why too many are rejected, if they are; without a limit that is so when all are.
+    pub fn judge(limit: Option<Self>, tried: Tried, reasons: &Rejects) -> Option<String> {
+        let Tried { records, good, rejected } = tried;
+        let allowed = match limit {
+            Some(limit) if limit.is_exceeded(rejected, records) => format!(", and max_rejected is {limit}"),
+            None if rejected > 0 && good == 0 => "; max_rejected = \"100%\" allows that".to_owned(),
+            _ => return None,
+        };
+        let what = if good == 0 { "every record was rejected" } else { "too many records were rejected" };
+        let most = reasons.most_frequent().map(|most| format!("; most often, {most}")).unwrap_or_default();
+        Some(format!("{what}, {rejected} of {records}{allowed}{most}; `forebay dlq` shows them"))
+    }
+
+    fn is_exceeded(self, rejected: u64, records: u64) -> bool {
+        match self {
+            Self::Records(most) => rejected > most,
+            Self::Millionths(share) => u128::from(rejected) * 1_000_000 > u128::from(share) * u128::from(records),
+        }
+    }
+}
+
+impl FromStr for MaxRejected {
+    type Err = NotMaxRejected;
+
+    fn from_str(text: &str) -> Result<Self, NotMaxRejected> {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let Some(share) = text.strip_suffix('%') else {
+            let records = text.parse().ok().filter(|records| digits(text) && *records <= RECORDS_MOST);
+            return records.map(Self::Records).ok_or(NotMaxRejected);
+        };
+        let (whole, part) = share.split_once('.').unwrap_or((share, "0"));
+        if !digits(whole) || !digits(part) || part.len() > DIGITS {
+            return Err(NotMaxRejected);
+        }
+        let number = |text: &str| text.parse::<u32>().map_err(|_| NotMaxRejected);
+        let millionths = number(whole)?.checked_mul(10_000).and_then(|whole| whole.checked_add(number(&format!("{part:0<DIGITS$}")).ok()?));
+        millionths.filter(|&share| share <= 1_000_000).map(Self::Millionths).ok_or(NotMaxRejected)
+    }
+}
+
+impl fmt::Display for MaxRejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Records(records) => write!(f, "{records}"),
+            Self::Millionths(share) => {
+                let text = format!("{}.{:04}", share / 10_000, share % 10_000);
+                write!(f, "{}%", text.trim_end_matches('0').trim_end_matches('.'))
+            }
+        }
+    }
+}
+
+impl Serialize for MaxRejected {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Records(records) => serializer.serialize_u64(*records),
+            Self::Millionths(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MaxRejected {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl Visitor<'_> for Words {
+            type Value = MaxRejected;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of records, or a share such as \"5%\"")
+            }
+            fn visit_u64<E: de::Error>(self, records: u64) -> Result<MaxRejected, E> {
+                if records <= RECORDS_MOST { Ok(MaxRejected::Records(records)) } else { Err(E::custom(NotMaxRejected)) }
+            }
+            fn visit_i64<E: de::Error>(self, records: i64) -> Result<MaxRejected, E> {
+                u64::try_from(records).map_err(|_| E::custom(NotMaxRejected)).and_then(|records| self.visit_u64(records))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<MaxRejected, E> {
+                match text.parse() {
+                    Ok(share @ MaxRejected::Millionths(_)) => Ok(share),
+                    _ => Err(E::custom(NotMaxRejected)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Words)
+    }
+}
+
+#[cfg(test)]
+impl schemars::JsonSchema for MaxRejected {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "MaxRejected".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "The most records that may become dead letters: a number, or a share such as `5%`.",
+            "oneOf": [
+                { "type": "integer", "minimum": 0, "maximum": RECORDS_MOST },
+                { "type": "string", "pattern": "^(100(\\.0{1,4})?|[0-9]{1,2}(\\.[0-9]{1,4})?)%$" },
+            ],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_shares_are_read_and_written_the_same_way() {
+        for (text, is, again) in [
+            ("0", MaxRejected::Records(0), "0"),
+            ("10", MaxRejected::Records(10), "10"),
+            ("5%", MaxRejected::Millionths(50_000), "5%"),
+            ("0.5%", MaxRejected::Millionths(5_000), "0.5%"),
+            ("99.9999%", MaxRejected::Millionths(999_999), "99.9999%"),
+            ("100.0%", MaxRejected::Millionths(1_000_000), "100%"),
+            ("0%", MaxRejected::Millionths(0), "0%"),
+        ] {
+            assert_eq!(text.parse(), Ok(is));
+            assert_eq!(is.to_string(), again);
+            let json = serde_json::to_string(&is).unwrap();
+            assert_eq!(serde_json::from_str::<MaxRejected>(&json).unwrap(), is, "{json}");
+        }
+        for text in ["", "%", "-1", "+1", "1.5", "101%", "100.0001%", "5 %", "1.23456%", ".5%", "5.%", "1e2", "99999999999999999999"] {
+            assert_eq!(text.parse::<MaxRejected>(), Err(NotMaxRejected), "{text}");
+        }
+        for json in ["-1", "1.5", "\"10\"", "true", "\"x\"", "9007199254740992"] {
+            assert!(serde_json::from_str::<MaxRejected>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_exceeded_by_one_more_and_without_one_only_when_all_are_rejected() {
+        let mut reasons = Rejects::default();
+        reasons.add("decode", "not JSON", 5);
+        let judge = |limit: &str, records, rejected| {
+            let limit = (!limit.is_empty()).then(|| limit.parse().unwrap());
+            MaxRejected::judge(limit, Tried { records, good: records - rejected, rejected }, &reasons)
+        };
+        assert_eq!(judge("5", 100, 5), None);
+        assert_eq!(
+            judge("5", 100, 6).unwrap(),
+            "too many records were rejected, 6 of 100, and max_rejected is 5; most often, 5 at decode: not JSON; `forebay dlq` shows them"
+        );
+        assert_eq!((judge("5%", 100, 5), judge("5%", 99, 5).is_some(), judge("0%", 10, 1).is_some()), (None, true, true));
+        assert_eq!((judge("", 5, 4), judge("", 0, 0), judge("100%", 5, 5), judge("0", 5, 0)), (None, None, None, None));
+        assert_eq!(
+            judge("", 5, 5).unwrap(),
+            "every record was rejected, 5 of 5; max_rejected = \"100%\" allows that; most often, 5 at decode: not JSON; `forebay dlq` shows them"
+        );
+    }
+}

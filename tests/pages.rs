@@ -1,0 +1,310 @@
+//! From one page to the next, and why a fetch stops: the whole program against an API whose pages the test chooses.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod support;
+
+use std::process::Output;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+use support::api::{Answer, TestApi};
+use support::{Job, said, user};
+
+/// The users of a page, as JSON.
+fn users(of: impl IntoIterator<Item = u32>) -> String {
+    of.into_iter().map(|n| user(n, 1)).collect::<Vec<_>>().join(",")
+}
+
+/// A page of users, and what stands beside them, such as `"next": 2`.
+fn page(of: impl IntoIterator<Item = u32>, beside: &str) -> Answer {
+    Answer::ok(format!("{{\"results\": [{}]{}{beside}}}", users(of), if beside.is_empty() { "" } else { ", " }))
+}
+
+/// The number in a parameter of what was asked for.
+fn number(path: &str, name: &str) -> Option<u32> {
+    let query = path.split_once('?')?.1;
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).and_then(|value| value.parse().ok())
+}
+
+/// A job that reads the pages of an API, with these lines in `[fetcher]`.
+fn reading(api: &TestApi, lines: &str) -> Job {
+    Job::new("embedded", "embedded").fetching(&api.url, None).with_fetcher(lines)
+}
+
+const CURSOR: &str = "cursor = { next = \"/next\", param = \"page\" }";
+
+/// An API of pages of one user each, from page 1 to the last; the cursor is the number of the page.
+fn pages(last: u32) -> TestApi {
+    TestApi::answering(move |_, path| {
+        let at = number(path, "page").unwrap_or(1);
+        let next = if at < last { format!("\"next\": {}", at + 1) } else { "\"next\": null".to_owned() };
+        page([at], &next)
+    })
+}
+
+/// `run --until-idle --json`: its exit code, its summary, and what it says besides.
+fn until_idle(job: &Job) -> (i32, Value, String) {
+    let end = job.forebay(&["run", "--until-idle", "--json"]);
+    let lines: Vec<Value> = lines(&end);
+    let summary = lines.iter().find(|line| line.get("written").is_some()).cloned().unwrap_or_default();
+    (end.status.code().unwrap(), summary, format!("{}{}", said(&end), String::from_utf8_lossy(&end.stdout)))
+}
+
+fn lines(end: &Output) -> Vec<Value> {
+    String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn rows(job: &Job) -> u64 {
+    job.query("SELECT count(*) AS n FROM users_stream")[0]["n"].as_u64().unwrap()
+}
+
+#[test]
+fn a_run_that_was_cut_short_says_so_everywhere_and_the_next_goes_on_where_it_ended() {
+    let api = pages(5);
+    let job = reading(&api, &format!("{CURSOR}\nmax_pages = 2"));
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let trigger = |args: &[&str]| job.forebay(&[&["trigger", "--wait"], args].concat());
+    let first = trigger(&["--key", "first", "--json"]);
+    assert_eq!(first.status.code(), Some(7), "{}", said(&first));
+    let [run, error] = &lines(&first)[..] else { panic!("{first:?}") };
+    assert_eq!((&run["state"], &run["counts"]["pages"]), (&"succeeded".into(), &2.into()));
+    assert_eq!(
+        (&run["stop"]["reason"], &run["stop"]["complete"], &run["stop"]["cursor"]),
+        (&"max_pages".into(), &false.into(), &"3".into())
+    );
+    assert!(error["error"]["message"].as_str().unwrap().contains("fetcher.max_pages"), "{error}");
+
+    let listed = job.forebay(&["runs"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("stopped: cut short, max_pages: 2 pages were read"), "{listed:?}");
+    let snapshot = running.snapshot();
+    assert_eq!((&snapshot["source"]["stop"]["reason"], &snapshot["runs"][0]["stop"]["complete"]), (&"max_pages".into(), &false.into()));
+    running.wait_until("an alert says it", |look| {
+        look["alerts"].as_array().unwrap().iter().any(|alert| alert["name"] == "ForebayFetchCutShort")
+    });
+    let status = job.forebay(&["status"]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains("max_pages"), "{status:?}");
+
+    let second = trigger(&["--key", "second"]);
+    assert_eq!(second.status.code(), Some(7));
+    let said_second = said(&second);
+    assert!(said_second.contains("cut short, max_pages") && said_second.contains("goes on where this one ended"), "{said_second}");
+    let third = trigger(&["--key", "third", "--json"]);
+    assert!(third.status.success(), "{third:?}");
+    assert_eq!(lines(&third)[0]["stop"], serde_json::json!({ "reason": "no_next", "complete": true }));
+    assert_eq!(api.asked(), ["/", "/?page=2", "/?page=3", "/?page=4", "/?page=5"]);
+    assert!(running.stop().success());
+    assert_eq!(rows(&job), 5);
+    let stops: Vec<Value> = job.events("RunProduced").into_iter().map(|event| event["data"]["stop"]["reason"].clone()).collect();
+    assert_eq!(stops, ["max_pages", "max_pages", "no_next"]);
+}
+
+#[test]
+fn run_until_idle_of_a_fetch_that_was_cut_short_ends_with_an_exit_code_of_its_own() {
+    let api = pages(3);
+    let job = reading(&api, &format!("{CURSOR}\nmax_pages = 2"));
+    let (code, summary, said) = until_idle(&job);
+    assert_eq!((code, &summary["written"]), (7, &2.into()), "{said}");
+    assert_eq!((&summary["stop"]["reason"], &summary["stop"]["complete"]), (&"max_pages".into(), &false.into()));
+    let text = job.forebay(&["run", "--until-idle"]);
+    assert!(text.status.success() && support::said(&text).contains("stopped: no_next"), "{}", support::said(&text));
+    assert_eq!(rows(&job), 3);
+}
+
+#[test]
+fn a_limit_that_nobody_set_does_not_end_a_read_of_many_pages() {
+    let api = pages(230);
+    let (code, summary, said) = until_idle(&reading(&api, CURSOR));
+    assert_eq!((code, &summary["written"], &summary["stop"]["reason"]), (0, &230.into(), &"no_next".into()), "{said}");
+}
+
+#[test]
+fn null_in_place_of_the_records_and_pages_without_any_are_followed_to_the_last() {
+    let api = TestApi::answering(|_, path| match number(path, "page").unwrap_or(1) {
+        1 => page([1, 2], "\"next\": 2"),
+        2 => Answer::ok("{\"results\": null, \"next\": 3}".into()),
+        3 => page([], "\"next\": 4"),
+        4 => page([3], "\"next\": 5"),
+        _ => Answer::ok("{\"results\": null, \"next\": null}".into()),
+    });
+    let job = reading(&api, CURSOR);
+    for written in [3, 0] {
+        let (code, summary, said) = until_idle(&job);
+        assert_eq!((code, &summary["written"], &summary["stop"]["reason"]), (0, &written.into(), &"no_next".into()), "{said}");
+    }
+    assert_eq!(rows(&job), 3);
+}
+
+#[test]
+fn an_api_whose_pages_are_all_empty_is_left_after_some_and_that_is_said() {
+    let api = TestApi::answering(|_, path| page([], &format!("\"next\": {}", number(path, "page").unwrap_or(1) + 1)));
+    let job = reading(&api, "cursor = { next = \"/next\", param = \"page\", max_empty_pages = 3 }");
+    let (code, summary, said) = until_idle(&job);
+    assert_eq!((code, &summary["stop"]["reason"], api.requests()), (7, &"empty_page".into(), 4), "{said}");
+}
+
+#[test]
+fn has_more_ends_a_read_and_an_api_that_says_more_without_a_cursor_is_not_believed_to_be_read_whole() {
+    let api = TestApi::answering(|_, path| match number(path, "page").unwrap_or(1) {
+        1 => page([1], "\"more\": true, \"next\": 2"),
+        _ => page([2], "\"more\": false, \"next\": 3"),
+    });
+    let job = reading(&api, "cursor = { next = \"/next\", param = \"page\", has_more = \"/more\" }");
+    let (code, summary, said) = until_idle(&job);
+    assert_eq!((code, &summary["stop"]["reason"], api.requests()), (0, &"has_more_false".into(), 2), "{said}");
+    let api = TestApi::start(|_| page([1], "\"has_more\": true, \"next\": null"));
+    let (code, summary, said) = until_idle(&reading(&api, CURSOR));
+    assert!(code == 7 && summary["stop"]["detail"].as_str().unwrap().contains("has_more"), "{said}");
+}
+
+#[test]
+fn cursors_that_lead_in_a_circle_end_the_run_and_a_schedule_asks_for_one_page_a_time_from_then_on() {
+    let circle = || {
+        TestApi::answering(|_, path| {
+            let at = number(path, "page").unwrap_or(1);
+            page([at], &format!("\"next\": {}", at % 3 + 1))
+        })
+    };
+    let api = circle();
+    let (code, summary, said) = until_idle(&reading(&api, CURSOR));
+    assert_eq!((code, &summary["stop"]["reason"], &summary["written"]), (7, &"cursor_cycle".into(), &4.into()), "{said}");
+    assert_eq!(api.asked(), ["/", "/?page=2", "/?page=3", "/?page=1"]);
+    let api = circle();
+    let job = Job::new("embedded", "embedded").fetching(&api.url, Some("100ms")).with_fetcher(CURSOR);
+    let running = job.start(&[], &[]);
+    running.wait_until("it was asked some times", |look| api.requests() >= 8 && look["source"]["stop"]["reason"] == "cursor_cycle");
+    assert!(running.stop().success());
+    let asked = api.asked();
+    assert!(asked[4..].iter().all(|path| path == &asked[3]), "{asked:?}");
+}
+
+#[test]
+fn a_next_cursor_that_is_an_address_is_followed_on_its_host_and_refused_elsewhere() {
+    let (host, seen) = (std::sync::Arc::new(std::sync::OnceLock::<String>::new()), std::sync::Arc::new(AtomicU32::new(0)));
+    let (of_api, strict) = (std::sync::Arc::clone(&host), std::sync::Arc::clone(&seen));
+    let api = TestApi::answering(move |_, path| {
+        if !path.contains("size=1") {
+            strict.fetch_add(1, Ordering::SeqCst);
+            return Answer::of("404 Not Found", "{\"detail\": \"Invalid page.\"}");
+        }
+        let at = number(path, "page").unwrap_or(1);
+        let host = of_api.get().unwrap();
+        page(
+            [at],
+            &if at < 3 { format!("\"next\": \"{host}people?page={}&size=1&key=S3cret\"", at + 1) } else { "\"next\": null".to_owned() },
+        )
+    });
+    host.set(api.url.clone()).unwrap();
+    let job = Job::new("embedded", "embedded").fetching(&format!("{}people?size=1&key=S3cret", api.url), None).with_fetcher(CURSOR);
+    let (code, summary, said) = until_idle(&job);
+    assert_eq!((code, &summary["written"], seen.load(Ordering::SeqCst)), (0, &3.into(), 0), "{said}");
+    assert_eq!(api.asked()[1..], ["/people?page=2&size=1&key=S3cret", "/people?page=3&size=1&key=S3cret"]);
+    let journal = job.forebay(&["journal", "show", "--json"]);
+    assert!(!String::from_utf8_lossy(&journal.stdout).contains("S3cret"), "what is the file's own is not kept with a cursor");
+
+    let api = TestApi::start(|_| page([1], "\"next\": \"http://elsewhere.example/people?page=2\""));
+    let (code, _, said) = until_idle(&reading(&api, CURSOR));
+    assert!(code == 1 && said.contains("the next cursor is an address") && said.contains("elsewhere.example"), "{said}");
+    assert_eq!(api.requests(), 1);
+}
+
+#[test]
+fn a_cursor_whose_name_is_misspelt_fails_at_the_first_page_and_the_right_name_is_said() {
+    let api = TestApi::start(|_| page([1], "\"meta\": {\"next_page\": 2}"));
+    let (code, _, said) = until_idle(&reading(&api, "cursor = { next = \"/meta/nextPage\", param = \"page\" }"));
+    assert!(code == 1 && said.contains("/meta/next_page"), "{said}");
+    let api = TestApi::answering(|_, path| page([number(path, "page").unwrap_or(1)], "\"next\": 2"));
+    let job = reading(&api, "cursor = { next = \"/next\", param = \"pgae\" }");
+    let (code, summary, said) = until_idle(&job);
+    assert_eq!((code, &summary["stop"]["reason"]), (7, &"same_cursor".into()), "the API knows no such parameter: {said}");
+}
+
+#[test]
+fn a_link_to_a_next_page_that_is_not_followed_cuts_the_run_short() {
+    let api = TestApi::start(|_| page([1], "").with("Link: </?page=2>; rel=\"next\""));
+    let (code, summary, said) = until_idle(&reading(&api, ""));
+    assert!(code == 7 && said.contains("Link") && summary["written"] == 1, "{said}");
+    assert_eq!((&summary["stop"]["reason"], &summary["stop"]["complete"]), (&"no_next".into(), &false.into()));
+}
+
+#[test]
+fn what_passes_is_waited_for_and_the_run_succeeds() {
+    let api = TestApi::start(|n| match n {
+        0 => Answer::of("403 Forbidden", "{\"message\": \"slow down\"}").with("Retry-After: 1"),
+        1 => Answer::of("403 Forbidden", "{}").with("X-RateLimit-Remaining: 0").with("X-RateLimit-Reset: 1"),
+        2 => Answer::ok("{\"results\": [{\"id\": 1}, {\"na".into()),
+        3 => Answer::ok("{\"error\": {\"message\": \"backend timed out\"}}".into()),
+        _ => page([1], ""),
+    });
+    let job = reading(&api, "");
+    let (code, summary, said) = until_idle(&job);
+    assert_eq!((code, &summary["written"], api.requests()), (0, &1.into(), 5), "{said}");
+    let throttled = job.events("SourceThrottled");
+    let why = |n: usize| throttled[n]["data"]["reason"].as_str().unwrap().to_owned();
+    assert!(why(2).contains("cut short") && why(3).contains("backend timed out"), "{throttled:?}");
+}
+
+#[test]
+fn no_content_and_an_empty_body_are_a_page_without_records() {
+    let api = TestApi::start(|n| match n {
+        0 => Answer::of("204 No Content", ""),
+        1 => Answer::ok(String::new()),
+        _ => page([1], ""),
+    });
+    let job = reading(&api, "");
+    for written in [0, 0, 1] {
+        let (code, summary, said) = until_idle(&job);
+        assert_eq!((code, &summary["written"], &summary["stop"]["complete"]), (0, &written.into(), &true.into()), "{said}");
+    }
+}
+
+#[test]
+fn a_token_that_is_renewed_is_sent_from_the_next_request_on_and_one_that_is_old_is_retryable() {
+    let api = TestApi::start(|_| page([1], ""));
+    let job = reading(&api, "headers = { Authorization = { file = \"auth\" } }");
+    let write = |token: &str| std::fs::write(job.dir().join("auth"), token).unwrap();
+    write("Bearer a");
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let trigger = || job.forebay(&["trigger", "--wait", "--json"]);
+    assert!(trigger().status.success());
+    write("Bearer b\n");
+    assert!(trigger().status.success());
+    std::fs::remove_file(job.dir().join("auth")).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(trigger);
+        running.wait_until("the fetcher says what it waits for", |look| look["actors"].to_string().contains("secret's file"));
+        write("Bearer c");
+        assert!(waits.join().unwrap().status.success(), "a file that is away for a moment is waited for");
+    });
+    assert!(running.stop().success());
+    assert_eq!(api.tokens(), ["Bearer a", "Bearer b", "Bearer c"]);
+
+    let refuses = TestApi::start(|_| Answer::of("401 Unauthorized", "{\"message\": \"expired\"}"));
+    let job = reading(&refuses, "headers = { Authorization = { file = \"auth\" } }");
+    std::fs::write(job.dir().join("auth"), "Bearer a").unwrap();
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let end = job.forebay(&["trigger", "--wait", "--json"]);
+    let run = &lines(&end)[0];
+    assert_eq!((end.status.code(), &run["error"]["retryable"]), (Some(1), &true.into()), "{run}");
+    assert_eq!(refuses.requests(), 1);
+    assert!(running.stop().success());
+}
+
+#[test]
+fn an_answer_that_is_no_list_says_what_it_is_and_what_to_do() {
+    let said_of = |body: &'static str| {
+        let api = TestApi::start(move |_| Answer::ok(body.into()));
+        let (code, _, said) = until_idle(&reading(&api, ""));
+        assert_eq!(code, 1, "{said}");
+        said
+    };
+    let one = said_of("{\"results\": {\"id\": 7}}");
+    assert!(one.contains("an object, not to an array") && one.contains("ask the address that gives a list"), "{one}");
+    assert!(said_of("{\"id\": 1}\n{\"id\": 2}\n").contains("NDJSON"));
+    let api = TestApi::start(|_| Answer { kind: "application/x-ndjson", ..Answer::ok("{\"id\": 1}\n".into()) });
+    let (code, _, said) = until_idle(&reading(&api, ""));
+    assert!(code == 1 && said.contains("NDJSON"), "{said}");
+}

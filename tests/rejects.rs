@@ -1,0 +1,224 @@
+//! A bad record costs that record, wherever it is found to be bad, and a run says how many there were; embedded: no server, no network.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod support;
+
+use serde_json::Value;
+use support::api::{Answer, TestApi};
+use support::{Job, bad_user, said, user};
+
+/// A page of these records.
+fn page(records: &[String]) -> Answer {
+    Answer::ok(format!("{{\"results\":[{}],\"info\":{{\"next\":null}}}}", records.join(",")))
+}
+
+/// The last dead letters, newest first.
+fn letters(job: &Job) -> Vec<Value> {
+    let end = job.forebay(&["dlq", "--json"]);
+    assert!(end.status.success(), "{}", said(&end));
+    String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The header of a letter.
+fn header<'a>(letter: &'a Value, name: &str) -> &'a str {
+    letter["record"]["headers"][name].as_str().unwrap_or_else(|| panic!("no {name} in {letter:#}"))
+}
+
+#[test]
+fn a_record_with_nan_costs_that_record_and_the_page_and_the_pages_after_it_go_on() {
+    let api = TestApi::answering(|_, path| {
+        let second = path.contains("since=2");
+        let users: Vec<String> = if second {
+            (10..13).map(|n| user(n, 1)).collect()
+        } else {
+            let nan = user(1, 1).replace("\"age\":30", "\"age\":NaN");
+            let text = user(2, 1).replace("Main Street", "Main\nStreet");
+            vec![user(0, 1), nan, text, user(3, 1)]
+        };
+        Answer::ok(format!("{{\"results\":[{}],\"info\":{{\"next\":{}}}}}", users.join(","), if second { "null" } else { "2" }))
+    });
+    let cursor = "[fetcher.cursor]\nnext = \"/info/next\"\nparam = \"since\"";
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None).with(cursor);
+    let summary = job.run_until_idle();
+    let counts = ["fetched", "produced", "rejected", "written"].map(|key| summary[key].as_u64().unwrap());
+    assert_eq!(counts, [7, 5, 2, 5], "{summary}");
+    assert_eq!(api.asked(), ["/", "/?since=2"]);
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let letters = letters(&job);
+    let reasons: Vec<&str> = letters.iter().rev().map(|letter| letter["reason"].as_str().unwrap()).collect();
+    assert!(reasons[0].contains("NaN is no JSON, at line 1, column "), "{reasons:?}");
+    assert!(reasons[1].contains("control character"), "{reasons:?}");
+    assert!(letters.iter().all(|letter| letter["stage"] == "produce"), "{letters:#?}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_record_that_is_too_large_is_a_dead_letter_with_its_beginning_and_the_pages_after_it_go_on() {
+    let large = user(1, 1).replace("Main Street", &"x".repeat(1_200_000));
+    let body = large.clone();
+    let api = TestApi::answering(move |_, path| {
+        let second = path.contains("since=2");
+        let users = if second { vec![user(10, 1)] } else { vec![user(0, 1), body.clone(), user(2, 1)] };
+        Answer::ok(format!("{{\"results\":[{}],\"info\":{{\"next\":{}}}}}", users.join(","), if second { "null" } else { "2" }))
+    });
+    let cursor = "[fetcher.cursor]\nnext = \"/info/next\"\nparam = \"since\"";
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None).with(cursor);
+    let summary = job.run_until_idle();
+    let counts = ["fetched", "produced", "rejected", "written"].map(|key| summary[key].as_u64().unwrap());
+    assert_eq!(counts, [4, 3, 1, 3], "{summary}");
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let letters = letters(&job);
+    assert_eq!((letters.len(), &letters[0]["record"]["key"]), (1, &support::user_id(1).into()));
+    assert!(letters[0]["reason"].as_str().unwrap().contains("over producer.max_record_bytes"), "{:#}", letters[0]["reason"]);
+    assert_eq!(header(&letters[0], "forebay-value-bytes"), large.len().to_string());
+    assert_eq!(header(&letters[0], "forebay-value-cut"), "1000000");
+    assert_eq!(header(&letters[0], "forebay-value-sha256").len(), 64);
+
+    let end = job.forebay(&["dlq", "redrive", "--reason", "again", "--yes"]);
+    assert!(end.status.success(), "{}", said(&end));
+    assert!(String::from_utf8_lossy(&end.stdout).contains("0 records are in the topic again"), "{end:?}");
+    assert!(said(&end).contains("1 letters are left: their value is cut"), "{}", said(&end));
+    assert!(running.stop().success());
+}
+
+/// Users `0..sound`, and after them bad ones.
+fn users(sound: u32, bad: u32) -> Answer {
+    page(&(0..sound).map(|n| user(n, 1)).chain((sound..sound + bad).map(|n| bad_user(n, 1))).collect::<Vec<_>>())
+}
+
+/// The run of `forebay trigger --wait --json` with more arguments, and its exit code.
+fn trigger(job: &Job, args: &[&str]) -> (Value, i32) {
+    let end = job.forebay(&[&["trigger", "--wait", "--json"], args].concat());
+    let run = String::from_utf8_lossy(&end.stdout).lines().next().map(|line| serde_json::from_str(line).unwrap());
+    (run.unwrap_or_else(|| panic!("{}", said(&end))), end.status.code().unwrap())
+}
+
+fn counts<const N: usize>(of: &Value, names: [&str; N]) -> [u64; N] {
+    names.map(|name| of[name].as_u64().unwrap_or_else(|| panic!("no {name} in {of}")))
+}
+
+#[test]
+fn a_run_of_which_every_record_is_rejected_fails_with_an_exit_code_of_its_own_and_the_most_frequent_reason() {
+    let api = TestApi::start(|_| users(0, 5));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None);
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let (run, code) = trigger(&job, &[]);
+    assert_eq!(
+        (&run["state"], &run["error"]["stage"], &run["error"]["retryable"], code),
+        (&"failed".into(), &"rejected".into(), &false.into(), 6)
+    );
+    let message = run["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("every record was rejected, 5 of 5; ") && message.contains("forebay dlq"), "{message}");
+    assert!(!message.contains(support::NO_DATE), "a reason quotes no value: {message}");
+    assert_eq!(counts(&run["counts"], ["fetched", "produced", "rejected", "refused", "written"]), [5, 5, 5, 0, 0]);
+    let rejects = run["rejects"].as_array().unwrap();
+    assert_eq!((rejects.len(), &rejects[0]["count"]), (1, &5.into()), "{run}");
+    assert!(message.contains(rejects[0]["reason"].as_str().unwrap()), "{message}");
+
+    let look = running.snapshot();
+    assert_eq!(look["rejects"], run["rejects"]);
+    let status = job.forebay(&["status"]);
+    let status = String::from_utf8_lossy(&status.stdout);
+    assert!(status.contains("forebay dlq shows them") && status.contains(rejects[0]["reason"].as_str().unwrap()), "{status}");
+    let log = running.log();
+    assert!(log.contains("records became dead letters; forebay dlq shows them") && log.contains("date"), "{log}");
+    assert_eq!(trigger(&job, &["--max-rejected", "100%"]).1, 0, "that is allowed");
+    assert!(running.stop().success());
+
+    let other = Job::new("embedded", "embedded").fetching(&api.url, None);
+    let end = other.forebay(&["run", "--until-idle", "--json"]);
+    assert_eq!(end.status.code(), Some(6), "{}", said(&end));
+    let lines: Vec<Value> = String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["rejected"], 5);
+    assert!(lines[1]["error"]["message"].as_str().unwrap().starts_with("every record was rejected, 5 of 5"), "{lines:?}");
+}
+
+#[test]
+fn more_rejects_than_may_be_fail_a_run_by_number_by_share_and_by_the_pipeline_file() {
+    let api = TestApi::start(|_| users(9, 1));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None).with_fetcher("max_rejected = \"5%\"");
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    for (args, code) in [
+        (&[][..], 6),
+        (&["--max-rejected", "10%"], 0),
+        (&["--max-rejected", "9.9%"], 6),
+        (&["--max-rejected", "1"], 0),
+        (&["--max-rejected", "0"], 6),
+    ] {
+        let (run, ended) = trigger(&job, args);
+        assert_eq!(ended, code, "{args:?}: {run}");
+        assert_eq!(counts(&run["counts"], ["fetched", "rejected", "written"]), [10, 1, 9]);
+    }
+    let wrong = job.forebay(&["trigger", "--max-rejected", "5 %"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(said(&wrong).contains("neither a number of records such as 10 nor a share such as 5%"), "{}", said(&wrong));
+    assert!(running.stop().success());
+    assert_eq!(job.forebay(&["run", "--until-idle"]).status.code(), Some(6), "the file says so");
+    assert_eq!(job.forebay(&["run", "--until-idle", "--max-rejected", "1"]).status.code(), Some(0));
+}
+
+#[test]
+fn the_counts_of_a_run_are_whole_with_a_where_and_rejects_at_every_stage() {
+    let api = TestApi::start(|_| {
+        let keyless = user(50, 1).replace("\"uuid\"", "\"other\"");
+        let nan = user(51, 1).replace("\"age\":30", "\"age\":NaN");
+        page(&(0..20).map(|n| user(n, 1)).chain([keyless, nan, bad_user(52, 1)]).collect::<Vec<_>>())
+    });
+    let job = Job::new("embedded", "embedded")
+        .fetching(&api.url, None)
+        .with_sql("FROM users_stream", "FROM users_stream WHERE gender = 'female'");
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let (run, code) = trigger(&job, &[]);
+    assert_eq!(code, 0, "{run}");
+    let names = ["pages", "fetched", "produced", "refused", "rejected", "filtered", "written", "rows"];
+    assert_eq!(counts(&run["counts"], names), [1, 23, 21, 2, 3, 10, 10, 10]);
+    assert!(run["counts"].get("elsewhere").is_none() && run["counts"].get("again").is_none(), "{run}");
+    let stages: Vec<_> = run["rejects"].as_array().unwrap().iter().map(|each| each["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages.iter().filter(|stage| **stage == "produce").count(), 2, "{run}");
+    let line = job.forebay(&["trigger", "--wait"]);
+    let line = String::from_utf8_lossy(&line.stdout);
+    assert!(line.contains("23 fetched, 21 produced, 10 filtered, 3 rejected, 10 written"), "{line}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_batch_that_is_in_the_journal_counts_once_though_the_process_dies_before_its_commit() {
+    let api = TestApi::start(|_| users(40, 2));
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None).batches("{ max_records = 5 }", "8MiB");
+    let running = job.start(&[], &[("FAILPOINTS", "consumer::before_commit=return(kill)")]);
+    running.snapshot();
+    job.forebay(&["trigger", "--key", "daily"]);
+    running.end_by_kill("before a commit");
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let (run, code) = trigger(&job, &["--key", "daily"]);
+    assert_eq!(code, 0, "{run}");
+    let of = &run["counts"];
+    let [produced, rejected, written, rows] = counts(of, ["produced", "rejected", "written", "rows"]);
+    // A page that was under way in the crash is fetched and produced again, and says so.
+    let again = of.get("again").and_then(Value::as_u64).unwrap_or(0);
+    assert_eq!(of.get("elsewhere"), None, "{run}");
+    assert_eq!((produced, written + rejected, rows), (42, 42 + again, written), "{run}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_pipeline_without_a_source_counts_what_its_process_consumed() {
+    let fetched = TestApi::start(|_| users(3, 2));
+    let ingest = Job::new("embedded", "embedded").fetching(&fetched.url, None);
+    let running = ingest.start(&["--roles", "ingest,api"], &[]);
+    running.snapshot();
+    ingest.forebay(&["trigger"]);
+    running.wait_until("all is in the topic", |s| s["totals"]["produced"] == 5);
+    assert!(running.stop().success());
+    let job = ingest.without_fetching();
+    let end = job.forebay(&["run", "--until-idle", "--max-rejected", "1"]);
+    assert_eq!(end.status.code(), Some(6), "{}", said(&end));
+    assert!(said(&end).contains("too many records were rejected, 2 of 5, and max_rejected is 1"), "{}", said(&end));
+}
