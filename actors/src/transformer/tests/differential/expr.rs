@@ -130,6 +130,10 @@ impl Expr {
                     (_, done) => done,
                 }
             }
+            // The same for comparisons: what is NULL on one side does not hide what the other is.
+            Self::Compare(op, left, right) if dialect == Dialect::DuckDb => {
+                given(&format!("{{'l': {}, 'r': {}}}", of(left), of(right)), &format!("v.l {op} v.r"))
+            }
             Self::Math(op, left, right) | Self::Compare(op, left, right) => format!("({} {op} {})", of(left), of(right)),
             // The right side is evaluated unless the left side decides, which NULL does not.
             Self::And(left, right) if dialect == Dialect::DuckDb => {

@@ -218,7 +218,8 @@ fn real_duckdb_gives_the_same_rows() {
     alone.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     alone.iter().take(8).for_each(|(what, count)| eprintln!("{count} records have no value in DuckDB alone: {what}"));
     if let Some((seed, what)) = wrong.first() {
-        panic!("{what}\n{} records differ; repeat with: make differential SEED={seed}", wrong.len());
+        let others: std::collections::BTreeSet<u64> = wrong.iter().map(|(seed, _)| *seed).collect();
+        panic!("{what}\n{} records differ, of seeds {others:?}; repeat with: make differential SEED={seed}", wrong.len());
     }
     let least = (seeds.end - seeds.start) * u64::try_from(RECORDS).unwrap() / 2;
     let empty = agreed < least || both_fail < least / 20;
