@@ -92,7 +92,7 @@ impl TestApi {
     pub(crate) fn for_who_shows(header: &'static str, answer: impl Fn(u32) -> Answer + Send + 'static) -> Self {
         Self::hearing(move |n, _, headers| match headers.iter().any(|shown| shown.eq_ignore_ascii_case(header)) {
             true => answer(n),
-            false => Answer { status: "401 Unauthorized", body: "who are you?".into() },
+            false => Answer::of("401 Unauthorized", "who are you?"),
         })
     }
 

@@ -97,7 +97,7 @@ fn an_end_behind_the_last_record_is_committed_once_all_before_it_is_settled_and_
     assert_eq!(state.fate(0, 7), Fate::Repeated, "nothing before the end is to come");
     let clock = state.cut().unwrap().filled.pieces[0].clock.micros();
     assert_eq!((state.ends_at(0, 9), state.to_commit().len()), (None, 0), "it is in flight");
-    assert_eq!(ends(&state.settled(1)), [(0, 9)]);
+    assert_eq!(ends(&state.settled(1, Vec::new())), [(0, 9)]);
     assert_eq!(state.to_commit()[0].place, Place { offset: 9, clock, lineage: 1 });
     assert_eq!(state.ends_at(0, 12), Some(Place { offset: 12, clock, lineage: 1 }), "with nothing in flight at once");
     assert_eq!(
@@ -107,7 +107,7 @@ fn an_end_behind_the_last_record_is_committed_once_all_before_it_is_settled_and_
     );
     take(&mut state, 0, 14);
     assert_eq!(state.cut().unwrap().ranges.0[&0], Range { from: 12, to: 15 });
-    assert_eq!(ends(&state.settled(2)), [(0, 15)]);
+    assert_eq!(ends(&state.settled(2, Vec::new())), [(0, 15)]);
 }
 
 #[test]
