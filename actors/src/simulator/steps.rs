@@ -133,9 +133,9 @@ impl World {
                 let deleted = env.rng.random_bool(0.5);
                 env.note(|| format!("  row {key} at {ts}, deleted {deleted}"));
                 if deleted {
-                    env.store.delete(key, ts)
+                    env.store.delete(key, ts);
                 } else {
-                    env.store.change(key, ts)
+                    env.store.change(key, ts);
                 }
                 env.truth.by_hand.insert(key);
             }
