@@ -401,8 +401,10 @@ impl Process {
         if env.trouble && env.rng.random_ratio(1, 4) {
             env.note(|| "  it ends before kafka hears of it".to_owned());
         } else {
+            // As a topic that was recreated meanwhile has another id, the commit is none of the new one.
+            let topic = self.live().consumer.topic();
             for (partition, place) in places {
-                env.broker.commit(partition, place, metadata_of(&place, Some(env.broker.topic_id())))?;
+                env.broker.commit(partition, place, metadata_of(&place, topic))?;
             }
         }
         self.restart_consumer(who, env)?;
