@@ -1,6 +1,6 @@
 //! From records to rows: JSON to Arrow columns, then the pipeline's SQL, planned once.
 //!
-//! Guarantee: the [`Parts`] of a batch are a function of the batch's records alone, record by record: every record is the origin of 1 to 16 rows, or
+//! Guarantee: the [`Parts`] of a batch are a function of the batch's records alone, record by record: every record is the origin of 1 to 10,000 rows, or
 //! filtered out by the SQL's WHERE, or a reject with its reason, and which of the three it is does not depend on its neighbours or on
 //! where the batch was cut. [`Plan::new`] refuses SQL for which that could not hold (aggregates, joins, ordering, clocks, chance). What a
 //! record takes of memory and time, as columns and in the SQL, is bounded; over that it is a reject.

@@ -8,7 +8,7 @@ use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::BatchView;
 use rdkafka::ClientConfig;
 
-use super::client::{Client, Ticket, Waiting, Written, check, connect};
+use super::client::{Client, Ticket, Waiting, WholeWritten, Written, check, connect, reasons};
 use super::dead_letters::{DeadLetters, Remake};
 use super::error::WriterError;
 use super::state::Desk;

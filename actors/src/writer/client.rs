@@ -1,6 +1,5 @@
 //! One micro-batch, from checked rows to the last acknowledgement.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
