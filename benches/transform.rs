@@ -1,4 +1,4 @@
-//! JSON to rows: microseconds a record of [`Plan::run`], for the job of `examples/users` and for flat records of 430 bytes.
+//! JSON to rows: microseconds a record of a [`Plan`], for the job of `examples/users` and for flat records of 430 bytes.
 //!
 //! The best of many rounds, for the machine is shared. Whatever it prints is for `docs/`; nothing is asserted.
 
@@ -6,8 +6,9 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use forebay_actors::kernel::{Budget, Lease};
 use forebay_actors::message::{RawBatch, RawRecord, Receipt};
-use forebay_actors::transformer::Plan;
+use forebay_actors::transformer::{Parts, Plan};
 use forebay_schemas::offset::Ranges;
 use forebay_schemas::pipeline::{load, parse};
 
@@ -68,11 +69,15 @@ fn flat_plan() -> Plan {
 
 fn measure(what: &str, plan: &Plan, records: &[String]) {
     let rounds = (RECORDS_A_MEASUREMENT / records.len()).clamp(LEAST_ROUNDS, 3_000);
+    let budget = Budget::new("bench", 1);
     let round = || {
-        let raw = batch(records);
-        let started = Instant::now();
-        let out = black_box(plan.run(raw));
-        assert_eq!(out.rows.num_rows(), records.len(), "{:?}", out.rejects.first());
+        let mut parts = Parts::of(Lease::new(batch(records), budget.try_reserve(1).expect("a round holds it at a time")));
+        let (started, mut rows) = (Instant::now(), 0);
+        while !parts.is_done() {
+            let out = black_box(parts.next(plan, &|| {}));
+            rows += out.rows.num_rows();
+        }
+        assert_eq!(rows, records.len());
         started.elapsed()
     };
     let best = (0..rounds).map(|_| round()).min().unwrap_or_default().as_secs_f64() * 1e6;

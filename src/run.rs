@@ -72,6 +72,8 @@ impl From<RoleArg> for Role {
 
 /// How often an idle pipeline is looked for.
 const IDLE_CHECK: Duration = Duration::from_millis(100);
+/// How long the end of the process waits for work on its threads that nobody waits for any more.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
@@ -143,11 +145,16 @@ fn never_idle(desired: &Desired) -> End {
     )
 }
 
-/// Runs work on the thread that the actors share, with a runtime of threads beside it for all else.
+/// Runs work on the thread that the actors share, with a runtime of threads beside it for all else. A computation that can't be ended does not keep
+/// the process from its end.
 pub(crate) fn on_actor_thread<T>(work: impl Future<Output = T>) -> T {
     let io = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let io = io.expect("threads for the runtime can be started at the start of the process");
-    forebay_actors::kernel::block_on(&Arc::new(io), work)
+    let io = Arc::new(io.expect("threads for the runtime can be started at the start of the process"));
+    let end = forebay_actors::kernel::block_on(&io, work);
+    if let Some(io) = Arc::into_inner(io) {
+        io.shutdown_timeout(LEAVE);
+    }
+    end
 }
 
 /// Starts a pipeline after everything that can be checked is checked.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::ops::Range as Slice;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,8 +22,10 @@ pub(crate) mod raw_produce;
 mod reason;
 pub mod rejects;
 pub mod runs;
+pub(crate) mod whole;
 
 pub use reason::{MASK, Reason};
+pub use whole::{Share, Whole};
 
 /// A fixed number of bytes that each record weighs in a budget beside its key and value, for what Forebay keeps about it.
 pub const RECORD_OVERHEAD: usize = 64;
@@ -132,11 +135,11 @@ impl RawBatch {
     }
 }
 
-/// A micro-batch after the SQL.
+/// A micro-batch after the SQL, or a part of it: the rows and the rejects of some of its records, of no others and of these all.
 #[derive(Debug)]
 pub struct RowBatch {
     /// What it was made of; a dead letter's bytes come from here.
-    pub raw: RawBatch,
+    pub raw: Arc<Whole>,
     /// The rows, a column a column of the SELECT.
     pub rows: RecordBatch,
     /// For each row the index of its record in `raw.records`.

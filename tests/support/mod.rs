@@ -49,6 +49,8 @@ pub(crate) struct Job {
     listen: Option<String>,
     /// What the SQL of the example has, and what it is to have instead.
     sql: Option<(String, String)>,
+    /// A schema and SQL of its own in place of the example's, for a table of the name `own`.
+    own: Option<(String, String)>,
     /// What the topic is made with.
     partitions: u32,
 }
@@ -71,6 +73,7 @@ impl Job {
             fetcher: String::new(),
             listen: None,
             sql: None,
+            own: None,
             partitions: 4,
         }
     }
@@ -97,6 +100,7 @@ impl Job {
             fetcher: self.fetcher.clone(),
             listen: self.listen.clone(),
             sql: self.sql.clone(),
+            own: self.own.clone(),
             partitions: self.partitions,
         }
     }
@@ -138,6 +142,12 @@ impl Job {
         self
     }
 
+    /// With records of its own, read by SQL `FROM users_stream` into a table `own` of the primary key `id`.
+    pub(crate) fn of_records(mut self, schema: &str, sql: &str) -> Self {
+        self.own = Some((schema.to_owned(), sql.to_owned()));
+        self
+    }
+
     /// With its own limits of a batch and a budget, as they stand in `[consumer]`.
     pub(crate) fn batches(mut self, batch: &str, budget: &str) -> Self {
         self.batch = format!("batch = {batch}");
@@ -153,6 +163,10 @@ impl Job {
     pub(crate) fn write(&self) -> PathBuf {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/users");
         let mut sql = sql_of(&std::fs::read_to_string(example.join("forebay.toml")).unwrap());
+        let mut table = "table = \"users_stream\"\nprimary_key = [\"id\"]\ncolumns = { id = \"uuid\" }";
+        if let Some((_, own)) = &self.own {
+            (sql, table) = (own.clone(), "table = \"own\"\nprimary_key = [\"id\"]");
+        }
         if let Some((from, to)) = &self.sql {
             assert!(sql.contains(from), "{sql}");
             sql = sql.replace(from, to);
@@ -167,7 +181,7 @@ impl Job {
              [cassandra]\ncontact_points = {cassandra}\nkeyspace = {keyspace:?}\ncreate = true\n{fetch}\
              [consumer]\ngroup = {group:?}\n{batch}\n{budget}\n\
              [transformer]\nschema = \"users.schema.json\"\nsql = \"\"\"{sql}\"\"\"\n\
-             [writer]\ntable = \"users_stream\"\nprimary_key = [\"id\"]\ncolumns = {{ id = \"uuid\" }}\n\
+             [writer]\n{table}\n\
              [api]\nlisten = {listen:?}\n{more}",
             kafka = self.kafka,
             topic = self.topic,
@@ -183,7 +197,11 @@ impl Job {
         );
         let path = self.dir.path().join("forebay.toml");
         std::fs::write(&path, text).unwrap();
-        std::fs::copy(example.join("users.schema.json"), self.dir.path().join("users.schema.json")).unwrap();
+        let schema = match &self.own {
+            Some((schema, _)) => schema.clone(),
+            None => std::fs::read_to_string(example.join("users.schema.json")).unwrap(),
+        };
+        std::fs::write(self.dir.path().join("users.schema.json"), schema).unwrap();
         path
     }
 

@@ -35,7 +35,7 @@ use crate::producer::Producer;
 use crate::store::Store;
 use crate::telemetry::{DataPlaces, Need, Sentinel, Telemetry};
 use crate::traces::{Traces, TracesParts};
-use crate::transformer::Transformer;
+use crate::transformer::{ROWS_BUDGET, Transformer};
 use crate::writer::{Remake, Writer, WriterParts};
 
 /// How long the poll loop waits for the id of the topic.
@@ -183,8 +183,9 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         telemetry.needs(Need::Topics);
         telemetry.needs(Need::Table);
         let budget = Budget::new("consumer -> writer", common.egress_budget());
-        edges.push(budget.clone());
-        children.push(common.supervisor("egress", common.clone().egress(blueprint.clone(), budget)));
+        let rows = Budget::new("transformer -> writer", ROWS_BUDGET);
+        edges.extend([budget.clone(), rows.clone()]);
+        children.push(common.supervisor("egress", common.clone().egress(blueprint.clone(), budget, rows)));
     }
     let (fetches, fetched) = watch::channel(Fetches::default());
     let fetches_here = has(Role::Ingest) && pipeline.ingests();
@@ -374,7 +375,7 @@ impl Common {
     }
 
     /// Writer, transformer, consumer: each started with the mailbox of the one before it.
-    fn egress(self, blueprint: Blueprint, budget: Budget) -> impl FnMut() -> SupervisorSpec {
+    fn egress(self, blueprint: Blueprint, budget: Budget, rows: Budget) -> impl FnMut() -> SupervisorSpec {
         move || {
             let plan = blueprint.plan.clone().expect("a pipeline that writes has a plan");
             let table = blueprint.table.clone().expect("a pipeline that writes has a table");
@@ -398,10 +399,10 @@ impl Common {
                 })
             };
             let transformer = {
-                let slot = to_transformer.clone();
+                let (slot, rows) = (to_transformer.clone(), rows.clone());
                 ChildSpec::actor("transformer", Restart::Permanent, self.shutdown(), move |mailbox| {
                     slot.set(mailbox.clone());
-                    Transformer::new(Arc::clone(&plan), to_writer.get())
+                    Transformer::new(Arc::clone(&plan), to_writer.get(), rows.clone())
                 })
             };
             let consumer = {

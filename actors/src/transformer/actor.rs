@@ -1,55 +1,75 @@
-//! The shell: one batch at a time through [`Plan::run`] on the blocking pool, in the order they came.
+//! The shell: one batch at a time, part by part, on the blocking pool, in the order they came.
+//!
+//! A part is sent once its rows hold their bytes of the budget of rows; only the transformer reserves of it, and only the writer's progress gives it
+//! back, so that neither waits for the other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Plan;
+use super::{Parts, Plan, sizes};
 use crate::failpoint::point;
-use crate::kernel::{Actor, Closed, Cx, Exit, Lease, Mailbox, Working};
+use crate::kernel::{Actor, Budget, Closed, Credit, Cx, Exit, Lease, Mailbox, Working};
 use crate::message::{RawBatch, RowBatch};
 
 /// The transformer. Its queue holds no more than the budget of the leases in it, which the consumer reserved.
 pub struct Transformer {
     plan: Arc<Plan>,
     writer: Mailbox<Lease<RowBatch>>,
+    /// The budget of rows that are on their way to the table.
+    rows: Budget,
     queue: VecDeque<Lease<RawBatch>>,
-    /// Held while a batch is being computed.
+    /// Held while a part is being computed.
     working: Option<Working>,
-    stopping: bool,
+    /// Whether a part waits for budget.
+    waiting: bool,
 }
 
 impl Transformer {
-    /// A transformer that sends its rows to `writer`.
-    pub fn new(plan: Arc<Plan>, writer: Mailbox<Lease<RowBatch>>) -> Self {
-        Self { plan, writer, queue: VecDeque::new(), working: None, stopping: false }
+    /// A transformer that sends its rows to `writer`, and has `rows` of them under way at most, beside one part.
+    pub fn new(plan: Arc<Plan>, writer: Mailbox<Lease<RowBatch>>, rows: Budget) -> Self {
+        Self { plan, writer, rows, queue: VecDeque::new(), working: None, waiting: false }
     }
 
     fn next(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.working.is_some() {
+        if self.working.is_some() || self.waiting {
             return;
         }
-        let Some(batch) = self.queue.pop_front() else {
-            if self.stopping {
-                cx.exit(Exit::Shutdown);
-            }
-            return;
-        };
-        self.working = Some(cx.progress().working());
-        let plan = Arc::clone(&self.plan);
-        let work = move || {
-            point("transformer::before_transform");
-            let rows = batch.map(|raw| plan.run(raw));
-            point("transformer::after_transform");
-            rows
-        };
-        cx.compute(work, Self::computed);
+        if let Some(batch) = self.queue.pop_front() {
+            self.compute(Parts::of(batch), cx);
+        }
     }
 
-    fn computed(&mut self, rows: Lease<RowBatch>, cx: &mut Cx<'_, Self>) {
+    fn compute(&mut self, mut parts: Parts, cx: &mut Cx<'_, Self>) {
+        self.working = Some(cx.progress().working());
+        let (plan, progress) = (Arc::clone(&self.plan), cx.progress());
+        let work = move || {
+            point("transformer::before_transform");
+            let part = parts.next(&plan, &|| progress.tick());
+            point("transformer::after_transform");
+            (parts, part)
+        };
+        cx.compute(work, |this, (parts, part), cx| this.computed(parts, part, cx));
+    }
+
+    fn computed(&mut self, parts: Parts, part: RowBatch, cx: &mut Cx<'_, Self>) {
         self.working = None;
         cx.progress().tick();
-        match self.writer.post(rows) {
-            Ok(()) => self.next(cx),
+        let bytes = usize::try_from(sizes::of_batch(&part.rows)).unwrap_or(usize::MAX);
+        if let Some(credit) = self.rows.try_reserve(bytes) {
+            return self.send(parts, part, credit, cx);
+        }
+        self.waiting = true;
+        let rows = self.rows.clone();
+        cx.spawn(async move { rows.reserve(bytes).await }, |this, credit, cx| {
+            this.waiting = false;
+            this.send(parts, part, credit, cx);
+        });
+    }
+
+    fn send(&mut self, parts: Parts, part: RowBatch, credit: Credit, cx: &mut Cx<'_, Self>) {
+        match self.writer.post(Lease::new(part, credit)) {
+            Ok(()) if parts.is_done() => self.next(cx),
+            Ok(()) => self.compute(parts, cx),
             Err(Closed(_)) => cx.exit(Exit::DownstreamClosed),
         }
     }
@@ -63,8 +83,9 @@ impl Actor for Transformer {
         self.next(cx);
     }
 
+    /// The consumer has stopped before: it has waited for all it sent, or given that up, and then what is left here is read again and commits
+    /// nothing now. So there is nothing to finish, least of all a computation that takes long.
     fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
-        self.stopping = true;
-        self.next(cx);
+        cx.exit(Exit::Shutdown);
     }
 }

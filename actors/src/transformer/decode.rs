@@ -1,8 +1,8 @@
 //! Records to columns, in one pass over their text.
 //!
 //! Guarantee: a record is a row of the columns if and only if it is JSON (RFC 8259) and fits the schema; otherwise it is one reject
-//! that names the field, what was expected and what was there, and leaves no trace in the columns. Fields that the schema does not
-//! name are read over. A field that stands twice in an object makes the record bad, since readers differ on which one counts.
+//! that names the field, what was expected and what was there, and leaves no trace in the columns. What a record takes as columns is bounded, and
+//! so is what is decoded at a time (see [`limits`](super::limits)). Fields that the schema does not name are read over. A field that stands twice in an object makes the record bad, since readers differ on which one counts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
 use forebay_schemas::record::{Field, Kind, RecordSchema};
 
 use super::json::{Bad, Cursor, Result, Text};
+use super::limits::{SLICE_BYTES, columns_of};
 use super::schema::{UTC, twin_of};
 use super::time;
 use crate::message::{RawBatch, Reject, Stage};
@@ -33,6 +34,8 @@ pub(super) struct Shape {
     null: bool,
     arrow: FieldRef,
     inner: Inner,
+    /// The bytes that each takes in the columns beside its text and the items of its arrays, whatever of it is absent.
+    fixed: usize,
 }
 
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub(super) struct Decoded {
     /// For each row the index of its record.
     pub(super) rows: Vec<u32>,
     pub(super) rejects: Vec<Reject>,
+    /// The index of the first record after them.
+    pub(super) next: usize,
 }
 
 /// The shape of a whole record; its fields are those of [`super::schema::record_fields`], or of [`super::schema::with_digits`].
@@ -81,41 +86,84 @@ impl Shape {
             (Kind::Array(item), DataType::List(arrow)) => Inner::Array(Box::new(Self::new(&item.kind, false, item.null, arrow))),
             _ => Inner::None,
         };
-        Self { kind: kind.clone(), optional, null, arrow: Arc::clone(arrow), inner }
+        // With a byte for whether it is null.
+        let fixed = 1 + match &inner {
+            Inner::Object { fields, .. } => fields.iter().map(|field| field.fixed).sum(),
+            Inner::Array(_) => 4,
+            Inner::None => arrow.data_type().primitive_width().unwrap_or(4),
+        };
+        Self { kind: kind.clone(), optional, null, arrow: Arc::clone(arrow), inner, fixed }
     }
 }
 
-/// Decodes a batch.
-pub(super) fn decode(shape: &Shape, raw: &RawBatch) -> Decoded {
-    let count = raw.records.len();
-    let mut record = Column::new(shape, count);
-    let mut rows = Vec::with_capacity(count);
+/// Decodes records of a batch from an index on: as many as come to at most [`SLICE_BYTES`], and one at least.
+pub(super) fn decode(shape: &Shape, raw: &RawBatch, from: usize) -> Decoded {
+    let records = raw.records.get(from..).unwrap_or_default();
+    let mut record = Column::new(shape, records.len().min(SLICE_BYTES / shape.fixed));
+    let mut rows = Vec::with_capacity(records.len());
     let mut rejects = Vec::new();
-    for (index, record_at) in (0_u32..).zip(&raw.records) {
+    let mut left = SLICE_BYTES;
+    let mut next = from;
+    for record_at in records {
+        let index = u32::try_from(next).expect("a batch has less than 2^32 records");
         let outcome = match raw.value(record_at) {
-            Some(value) => decode_one(&mut record, value),
-            None => Err(Bad::unfit("has no value (a tombstone), and there is no SQL for a deletion")),
+            Some(value) => {
+                let (most, alone) = (columns_of(value.len()), rows.is_empty());
+                let room = if alone { most } else { most.min(left) };
+                match decode_one(&mut record, value, room) {
+                    Outcome::Fits(takes) => {
+                        left = left.saturating_sub(takes);
+                        Ok(())
+                    }
+                    Outcome::Bad(bad) => Err(bad.reason()),
+                    Outcome::Full(_) if room < most => {
+                        // It begins the next slice.
+                        record.truncate(rows.len());
+                        break;
+                    }
+                    Outcome::Full(bad) => Err(bad.reason().within(|said| format!("{said}: {most}, for {} bytes of JSON", value.len()))),
+                }
+            }
+            None => Err(Bad::unfit("has no value (a tombstone), and there is no SQL for a deletion").reason()),
         };
+        next += 1;
         match outcome {
             Ok(()) => rows.push(index),
-            Err(bad) => {
+            Err(reason) => {
                 record.truncate(rows.len());
-                rejects.push(Reject { record: index, stage: Stage::Decode, reason: bad.reason() });
+                rejects.push(Reject { record: index, stage: Stage::Decode, reason });
             }
         }
     }
     let Data::Object { columns, .. } = record.data else { unreachable!("a record is an object") };
-    Decoded { columns: columns.into_iter().map(Column::finish).collect(), rows, rejects }
+    Decoded { columns: columns.into_iter().map(Column::finish).collect(), rows, rejects, next }
 }
 
-fn decode_one<'a>(record: &mut Column<'a>, value: &'a [u8]) -> Result<()> {
+/// How the decoding of one record ends.
+enum Outcome {
+    /// It is a row, and takes so many bytes.
+    Fits(usize),
+    Bad(Box<Bad>),
+    /// It takes more room than there was.
+    Full(Box<Bad>),
+}
+
+fn decode_one<'a>(record: &mut Column<'a>, value: &'a [u8], room: usize) -> Outcome {
     if value.is_empty() {
-        return Err(Bad::unfit("has an empty value"));
+        return Outcome::Bad(Bad::unfit("has an empty value"));
     }
-    let text = str::from_utf8(value).map_err(|error| Bad::unfit(format!("is not UTF-8, at byte {}", error.valid_up_to())))?;
-    let mut json = Cursor::new(text);
-    record.decode(&mut json)?;
-    json.end()
+    let text = match str::from_utf8(value) {
+        Ok(text) => text,
+        Err(error) => return Outcome::Bad(Bad::unfit(format!("is not UTF-8, at byte {}", error.valid_up_to()))),
+    };
+    let mut json = Cursor::new(text, room);
+    // Its text is never longer there than it is here.
+    let taken = json.take_room(value.len().saturating_add(record.shape.fixed));
+    match (taken.and_then(|()| record.decode(&mut json)).and_then(|()| json.end()), json.room()) {
+        (Ok(()), left) => Outcome::Fits(room - left.unwrap_or(0)),
+        (Err(bad), Some(_)) => Outcome::Bad(bad),
+        (Err(bad), None) => Outcome::Full(bad),
+    }
 }
 
 /// A column as it grows. Only rows below `len` count; a record that turns out bad is cut off again.
@@ -251,7 +299,8 @@ impl<'a> Column<'a> {
                 decode_object(columns, members, index, twins, self.len, json)?;
             }
             (Data::Array { ends, item }, b'[') => {
-                json.items(|json, at| item.decode(json).map_err(|bad| bad.within(at.to_string())))?;
+                let fixed = item.shape.fixed;
+                json.items(|json, at| json.take_room(fixed).and_then(|()| item.decode(json)).map_err(|bad| bad.within(at.to_string())))?;
                 ends.push(end(item.len));
             }
             _ => return Err(json.unfit(expected())),
@@ -375,7 +424,7 @@ fn decode_object<'a>(
     Ok(())
 }
 
-/// A length as Arrow keeps it. The consumer's batches end at 1 GiB, and text here is never longer than it was there.
+/// A length as Arrow keeps it: what is decoded at a time is far smaller, or one record and eight times its size at most.
 fn end(len: usize) -> i32 {
     i32::try_from(len).expect("a batch has less than 2 GiB")
 }

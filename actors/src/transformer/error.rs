@@ -17,6 +17,14 @@ pub(super) enum TransformError {
         /// What is wrong; it may quote the record.
         cause: DataFusionError,
     },
+    /// The SQL makes more than it may, or takes longer than it may.
+    #[error("{place}: {said}")]
+    TooMuch {
+        /// Which expression: a column of the SELECT, or WHERE.
+        place: String,
+        /// What is too much, with the sizes; it quotes nothing.
+        said: String,
+    },
     /// `unnest` made more rows of one record than there are write timestamps for.
     #[error("makes more than {MAX_ROWS_OF_RECORD} rows of one record, which is the most; unnest a shorter array, or split the record")]
     TooManyRows,
@@ -33,16 +41,24 @@ impl From<ArrowError> for TransformError {
 
 impl From<DataFusionError> for TransformError {
     fn from(cause: DataFusionError) -> Self {
-        Self::Expression { place: "the SQL".into(), cause }
+        Self::at("the SQL", cause)
     }
 }
 
 impl TransformError {
+    /// What went wrong in an expression.
+    pub(super) fn at(place: impl Into<String>, cause: DataFusionError) -> Self {
+        match cause.find_root() {
+            DataFusionError::ResourcesExhausted(said) => Self::TooMuch { place: place.into(), said: said.clone() },
+            _ => Self::Expression { place: place.into(), cause },
+        }
+    }
+
     /// Why the record at fault has no row. What a library says of it may quote the record, or what the SQL has made of it.
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Expression { place, cause } => Reason::quoting(&reason(cause), |said| format!("{place}: {said}")),
-            Self::TooManyRows => Reason::plain(self.to_string()),
+            Self::TooMuch { .. } | Self::TooManyRows => Reason::plain(self.to_string()),
             Self::Panicked(said) => Reason::quoting(said, |said| Self::Panicked(said.to_owned()).to_string()),
         }
     }

@@ -75,11 +75,28 @@ pub(super) struct Number<'a> {
 pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
+    /// How many bytes of columns the record may still take; none once it took more than that.
+    room: Option<usize>,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+    pub(super) fn new(text: &'a str, room: usize) -> Self {
+        Self { text, at: 0, room: Some(room) }
+    }
+
+    /// Takes room for bytes of columns.
+    #[inline]
+    pub(super) fn take_room(&mut self, bytes: usize) -> Result<()> {
+        self.room = self.room.and_then(|room| room.checked_sub(bytes));
+        match self.room {
+            Some(_) => Ok(()),
+            None => Err(Bad::unfit("is where the record takes more bytes as columns than it may")),
+        }
+    }
+
+    /// The room that is left; none when there was too little.
+    pub(super) fn room(&self) -> Option<usize> {
+        self.room
     }
 
     #[inline]
@@ -426,12 +443,12 @@ mod tests {
     use super::*;
 
     fn accepts(text: &str) -> bool {
-        let mut json = Cursor::new(text);
+        let mut json = Cursor::new(text, 0);
         json.skip(0).and_then(|()| json.end()).is_ok()
     }
 
     fn string_of(text: &str) -> String {
-        String::from_utf8(Cursor::new(text).string().unwrap().resolved().into_owned()).unwrap()
+        String::from_utf8(Cursor::new(text, 0).string().unwrap().resolved().into_owned()).unwrap()
     }
 
     #[test]
@@ -478,12 +495,12 @@ mod tests {
     fn nesting_ends_in_an_error_and_not_in_a_full_stack() {
         assert!(accepts(&format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH))));
         let deep = "[".repeat(1_000_000);
-        assert_eq!(Cursor::new(&deep).skip(0).unwrap_err().reason().full(), "the record nests deeper than 128");
+        assert_eq!(Cursor::new(&deep, 0).skip(0).unwrap_err().reason().full(), "the record nests deeper than 128");
     }
 
     #[test]
     fn an_error_says_where_and_what() {
-        let error = |text: &str| Cursor::new(text).skip(0).unwrap_err().reason().full().to_owned();
+        let error = |text: &str| Cursor::new(text, 0).skip(0).unwrap_err().reason().full().to_owned();
         assert_eq!(error("{\"a\" 1}"), "not JSON: at byte 5 expected `:`, found '1'");
         assert_eq!(error("{\"a\":"), "not JSON: at byte 5 expected a value, but the record ends");
         assert_eq!(error("[tru]"), "not JSON: at byte 4 expected `true`, found ']'");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use datafusion::arrow::array::{
     ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, MapArray, RecordBatch, StringBuilder, StructArray, TimestampMillisecondArray,
@@ -11,15 +11,19 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{SchemaRef, UInt32Type};
+use datafusion::arrow::error::ArrowError;
 use forebay_schemas::pipeline::{FileError, FileText, Pipeline};
 use forebay_schemas::plan::Warning;
 use forebay_schemas::record::RecordSchema;
 
 use super::decode::{self, Decoded, Shape};
+use super::error::TransformError;
+use super::limits::{SQL_BYTES, sql_of};
 use super::schema::{Origin, UTC, header_entries, header_fields, record_fields};
+use super::sizes;
 use super::sql::{self, MadeOf, Program, Source};
 use super::step::{self, Step};
-use crate::message::{RawBatch, RawRecord, Reject, RowBatch, Stage, headers};
+use crate::message::{RawBatch, RawRecord, Reject, RowBatch, Whole, headers};
 
 /// The most rows that one record can become.
 pub const MAX_ROWS_OF_RECORD: usize = 10_000;
@@ -121,29 +125,6 @@ impl Plan {
         &self.record
     }
 
-    /// Makes rows of a batch. Every record is the origin of rows, filtered out, or a reject.
-    pub fn run(&self, raw: RawBatch) -> RowBatch {
-        let started = Instant::now();
-        let Decoded { columns, rows, mut rejects } = decode::decode(&self.shape, &raw);
-        let scan = self.scan(&raw, &columns, &rows);
-        let mut results = Vec::with_capacity(1);
-        self.isolate(&scan, &mut results, &mut rejects);
-        let result = match <[RecordBatch; 1]>::try_from(results) {
-            Ok([one]) => one,
-            Err(several) => concat_batches(&self.program.result, &several).expect("results of one program have one schema"),
-        };
-        rejects.sort_unstable_by_key(|reject| reject.record);
-        let origin = origins(&result);
-        RowBatch {
-            write_ts: write_timestamps(&raw, &origin),
-            rows: self.visible(&result),
-            origin,
-            raw,
-            rejects,
-            transform: started.elapsed(),
-        }
-    }
-
     /// The columns that the SQL reads, for the records that fit.
     fn scan(&self, raw: &RawBatch, columns: &[ArrayRef], rows: &[u32]) -> RecordBatch {
         let records = || rows.iter().map(|row| &raw.records[*row as usize]);
@@ -164,21 +145,38 @@ impl Plan {
         RecordBatch::try_new(Arc::clone(&self.program.scan), columns).expect("decoding gives the columns of the scan")
     }
 
-    /// Runs the SQL. Where it fails, halves the batch until the records at fault stand alone: whether a record fails is then its own
-    /// affair, even where an expression is evaluated for more rows of a batch than it would be for one.
-    fn isolate(&self, scan: &RecordBatch, results: &mut Vec<RecordBatch>, rejects: &mut Vec<Reject>) {
-        match step::run(&self.program.steps, scan) {
-            Ok(result) => results.push(result),
-            Err(error) if scan.num_rows() <= 1 => {
-                rejects.extend(origins(scan).into_iter().map(|record| Reject { record, stage: Stage::Transform, reason: error.reason() }));
-                results.push(RecordBatch::new_empty(Arc::clone(&self.program.result)));
-            }
-            Err(_) => {
-                let half = scan.num_rows() / 2;
-                self.isolate(&step::part(scan, 0, half), results, rejects);
-                self.isolate(&step::part(scan, half, scan.num_rows() - half), results, rejects);
-            }
+    /// Decodes records from an index on: as many as come to at most [`SLICE_BYTES`](super::limits::SLICE_BYTES) as columns, and one at least.
+    pub(super) fn decode(&self, raw: &RawBatch, from: usize) -> Slice {
+        let Decoded { columns, rows, rejects, next } = decode::decode(&self.shape, raw, from);
+        Slice { scan: self.scan(raw, &columns, &rows), rejects, next }
+    }
+
+    /// Runs the SQL on records that were decoded. Rows of one record stand together, in its order.
+    pub(super) fn transform(&self, raw: &RawBatch, scan: &RecordBatch) -> Result<RecordBatch, TransformError> {
+        let most = match origins(scan).as_slice() {
+            [alone] => sql_of(raw.value(&raw.records[*alone as usize]).map_or(0, <[u8]>::len)),
+            _ => SQL_BYTES,
+        };
+        let result = step::run(&self.program.steps, scan, most)?;
+        check_size(&result, most)?;
+        Ok(result)
+    }
+
+    /// One result of several, or of none.
+    pub(super) fn join(&self, results: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+        match results {
+            [] => Ok(RecordBatch::new_empty(Arc::clone(&self.program.result))),
+            [one] => Ok(one.clone()),
+            several => concat_batches(&self.program.result, several),
         }
+    }
+
+    /// A part of a batch: the rows of a result, and the rejects beside them.
+    pub(super) fn part(&self, raw: Arc<Whole>, result: &RecordBatch, mut rejects: Vec<Reject>) -> RowBatch {
+        rejects.sort_unstable_by_key(|reject| reject.record);
+        let origin = origins(result);
+        let (write_ts, rows) = (write_timestamps(&raw, &origin), self.visible(result));
+        RowBatch { raw, rows, origin, write_ts, rejects, transform: Duration::ZERO }
     }
 
     /// The columns of the SELECT alone.
@@ -203,9 +201,36 @@ fn header_maps<'a>(raw: &RawBatch, records: impl Iterator<Item = &'a RawRecord>)
     MapArray::new(header_entries(), OffsetBuffer::from_lengths(lengths), entries, None, false)
 }
 
+/// Records of a batch as columns.
+pub(super) struct Slice {
+    /// What the SQL reads of those that fit.
+    pub(super) scan: RecordBatch,
+    pub(super) rejects: Vec<Reject>,
+    /// The index of the first record after them.
+    pub(super) next: usize,
+}
+
 /// For each row the index of its record: the hidden column, which is the last one of a scan and of a result.
-fn origins(batch: &RecordBatch) -> Vec<u32> {
+pub(super) fn origins(batch: &RecordBatch) -> Vec<u32> {
     batch.columns().last().expect("the hidden column is always there").as_primitive::<UInt32Type>().values().to_vec()
+}
+
+/// The rows of one record take no more than the SQL may make of it, those values included that it takes as they are.
+fn check_size(result: &RecordBatch, most: u64) -> Result<(), TransformError> {
+    if sizes::of_batch(result) <= most {
+        return Ok(());
+    }
+    let row = |row: usize| result.columns().iter().map(|column| sizes::of_row(column, row)).sum::<u64>();
+    let mut next = 0;
+    for rows in origins(result).chunk_by(PartialEq::eq) {
+        let bytes: u64 = (next..next + rows.len()).map(row).sum();
+        next += rows.len();
+        if bytes > most {
+            let said = format!("its rows take {bytes} bytes, and the rows of one record may take {most}");
+            return Err(TransformError::TooMuch { place: "the SQL".into(), said });
+        }
+    }
+    Ok(())
 }
 
 /// For each row the timestamp of its record. Rows of one record have the same; where they also have the same key, the table keeps the last.

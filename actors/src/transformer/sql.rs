@@ -37,15 +37,19 @@ use datafusion::sql::sqlparser::ast::{
 };
 use forebay_schemas::pipeline::{FileError, Pipeline};
 
+use super::limits::SQL_BYTES;
 use super::schema::{Origin, ROW, table, twin, with_digits};
 use super::step::{self, Step};
 use crate::store::CqlType;
 
+mod bounded;
 pub(crate) mod cast;
 mod checked;
+mod cost;
 mod digits;
 mod follow;
 mod losses;
+mod pattern;
 mod refuse;
 
 pub(super) use digits::Wanted;
@@ -127,7 +131,7 @@ pub(super) fn compile(pipeline: &Pipeline, sql: &str, record: &Fields) -> Result
         losses,
         made_of,
     };
-    step::run(&program.steps, &RecordBatch::new_empty(Arc::clone(&program.scan)))
+    step::run(&program.steps, &RecordBatch::new_empty(Arc::clone(&program.scan)), SQL_BYTES)
         .map_err(|error| refusals.at(None, error.to_string(), ""))?;
     Ok(program)
 }
@@ -419,6 +423,6 @@ impl Lowering<'_> {
 
     fn expression(&self, expr: &Expr, input: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         let made = create_physical_expr(expr, input, self.state.execution_props(), &PhysicalPlanningContext::default())?;
-        checked::checked(made, input.as_arrow())
+        checked::checked(bounded::bounded(made, input.as_arrow())?, input.as_arrow())
     }
 }

@@ -1,17 +1,17 @@
 //! The SQL as steps over a batch of columns.
 //!
 //! Guarantee: a step keeps the order of rows, keeps no state between batches, and costs microseconds beside the work on the rows
-//! themselves: expressions are compiled once and evaluated straight on the columns, without DataFusion's execution machinery.
+//! themselves: expressions are compiled once and evaluated straight on the columns, without DataFusion's execution machinery. What the steps make of
+//! a batch, and the work of it, is within the limits of the [`meter`], or an error.
 
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, MutableArrayData, OffsetSizeTrait, RecordBatch, make_array};
-use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::array::{ArrayRef, AsArray, MutableArrayData, RecordBatch, make_array};
 use datafusion::arrow::compute::{concat_batches, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Field, SchemaRef, UInt32Type};
+use datafusion::arrow::datatypes::{Field, SchemaRef, UInt32Type};
 use datafusion::common::UnnestOptions;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
@@ -23,6 +23,7 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::error::TransformError;
 use super::plan::MAX_ROWS_OF_RECORD;
+use super::{meter, sizes};
 
 /// One step of the SQL.
 #[derive(Debug)]
@@ -52,8 +53,9 @@ impl fmt::Display for Step {
     }
 }
 
-/// Runs the steps. A panic in them is an error like any other, so that the record at fault can be found and set aside.
-pub(super) fn run(steps: &[Step], batch: &RecordBatch) -> Result<RecordBatch, TransformError> {
+/// Runs the steps on records of which they may make so many bytes. A panic in them is an error like any other, so that the record at fault can be found and set aside.
+pub(super) fn run(steps: &[Step], batch: &RecordBatch, most: u64) -> Result<RecordBatch, TransformError> {
+    meter::reset(most);
     let all = || steps.iter().try_fold(batch.clone(), |batch, step| step.run(batch));
     catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|panic| Err(TransformError::Panicked(message(&*panic))))
 }
@@ -103,7 +105,7 @@ impl Step {
 /// The values of an expression; `place` names it for the error.
 fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, place: impl Fn() -> String) -> Result<ArrayRef, TransformError> {
     let values = expr.evaluate(batch).and_then(|values| values.into_array(batch.num_rows()));
-    values.map_err(|cause| TransformError::Expression { place: place(), cause })
+    values.map_err(|cause| TransformError::at(place(), cause))
 }
 
 /// DataFusion's own `unnest`, which is to be had as an execution plan only.
@@ -120,19 +122,21 @@ fn unnest(
     let exec = UnnestExec::new(input, lists, structs.to_vec(), Arc::clone(schema), options.clone())?;
     let stream = exec.execute(0, Arc::new(TaskContext::default()))?;
     let batches = stream.collect::<Vec<_>>().now_or_never().expect("a stream over columns in memory never waits");
-    let batches = batches.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(concat_batches(schema, &batches)?)
+    match <[RecordBatch; 1]>::try_from(batches.into_iter().collect::<Result<Vec<_>, _>>()?) {
+        Ok([one]) => Ok(one),
+        Err(several) => Ok(concat_batches(schema, &several)?),
+    }
 }
 
 /// No record may become more rows than [`MAX_ROWS_OF_RECORD`]. This is looked at before the rows are made: a record of a megabyte with a long list
-/// would be a megabyte for each of its items.
+/// would be a megabyte for each of its items. What stands beside the lists is there for each item, and is charged for.
 fn check_rows(batch: &RecordBatch, lists: &[(usize, usize)], options: &UnnestOptions) -> Result<(), TransformError> {
     let record = batch.columns().last().expect("the hidden column is always the last").as_primitive::<UInt32Type>().values();
     let least = usize::from(options.preserve_nulls() || lists.is_empty());
     // Lists side by side give as many rows as the longest has items; where some are unnested more than once, at most the product of all.
     let side_by_side = lists.iter().all(|&(_, depth)| depth == 1);
     let rows_of = |row: usize| {
-        let items = lists.iter().map(|&(list, depth)| items(batch.column(list), depth, row));
+        let items = lists.iter().map(|&(list, depth)| sizes::items(batch.column(list), row, depth));
         let rows = if side_by_side { items.max().unwrap_or(1) } else { items.map(|items| items.max(1)).fold(1, usize::saturating_mul) };
         rows.max(least)
     };
@@ -144,25 +148,15 @@ fn check_rows(batch: &RecordBatch, lists: &[(usize, usize)], options: &UnnestOpt
         }
         from = to;
     }
-    Ok(())
-}
-
-/// How many items a row of a list has, `depth` lists deep.
-fn items(list: &ArrayRef, depth: usize, row: usize) -> usize {
-    fn within<O: OffsetSizeTrait>(offsets: &OffsetBuffer<O>, from: usize, to: usize) -> (usize, usize) {
-        (offsets[from].as_usize(), offsets[to].as_usize())
+    let (unnested, beside): (Vec<_>, Vec<_>) =
+        batch.columns().iter().enumerate().partition(|(at, _)| lists.iter().any(|(list, _)| list == at));
+    let sum = |columns: &[(usize, &ArrayRef)]| columns.iter().map(|(_, column)| sizes::of_array(column)).sum::<u64>();
+    // Exactly only where it matters, since that looks at each value.
+    let most = (0..batch.num_rows()).map(rows_of).max().unwrap_or(0) as u64;
+    let mut bytes = sum(&unnested).saturating_add(sum(&beside).saturating_mul(most));
+    if bytes > meter::room() {
+        let of_row = |row| beside.iter().map(|(_, column)| sizes::of_row(column, row)).sum::<u64>().saturating_mul(rows_of(row) as u64);
+        bytes = (0..batch.num_rows()).map(of_row).fold(sum(&unnested), u64::saturating_add);
     }
-    let (mut list, mut from, mut to) = (list, row, row + 1);
-    for _ in 0..depth {
-        (from, to) = match list.data_type() {
-            DataType::List(_) => within(list.as_list::<i32>().offsets(), from, to),
-            DataType::LargeList(_) => within(list.as_list::<i64>().offsets(), from, to),
-            _ => break,
-        };
-        list = match list.data_type() {
-            DataType::List(_) => list.as_list::<i32>().values(),
-            _ => list.as_list::<i64>().values(),
-        };
-    }
-    to - from
+    Ok(meter::charge_bytes("`unnest`", bytes)?)
 }

@@ -8,7 +8,7 @@ use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::BatchView;
 use rdkafka::ClientConfig;
 
-use super::client::{Client, Ticket, Waiting, Written, check, connect};
+use super::client::{Client, Ticket, Waiting, WholeWritten, Written, check, connect, reasons};
 use super::dead_letters::{DeadLetters, Remake};
 use super::error::WriterError;
 use super::state::Desk;
@@ -16,7 +16,7 @@ use crate::failpoint::point;
 use crate::kernel::clock::micros;
 use crate::kernel::{Actor, Class, Credit, Cx, Exit, Lease, SharedClock};
 use crate::ledger::Ledger;
-use crate::message::{BatchDone, RowBatch};
+use crate::message::{BatchDone, RowBatch, Share};
 use crate::store::{Store, TableSpec};
 use crate::telemetry::{Need, Telemetry};
 
@@ -160,36 +160,37 @@ impl Actor for Writer {
     }
 }
 
-/// Tells what became of a batch, first to those who look on, then to whoever sent it.
+/// Tells what became of a batch when its last part is done, first to those who look on, then to whoever sent it.
 fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
-    let Written { batch, rows, rejected, runs, retries, write } = written;
+    let Written { batch, whole } = written;
     let now_micros = micros(now.duration_since(UNIX_EPOCH).unwrap_or_default());
-    let records = batch.raw.records.len() as u64;
-    telemetry.written.add(rows);
-    telemetry.rejected.add(rejected);
-    if let Some(said) = telemetry.rejects(&batch.reasons()) {
-        let (records, stage, reason) = (said.records, said.top.stage, said.top.reason);
-        tracing::warn!(records, stage, reason, "records became dead letters; forebay dlq shows them");
-    }
     telemetry.latencies(batch.rows.rows().iter().filter_map(|&row| {
         let record = batch.raw.records.get(*batch.origin.get(row as usize)? as usize)?;
         let produced = u64::try_from(record.timestamp_ms).ok()?.checked_mul(1_000)?;
         Some(Duration::from_micros(now_micros.saturating_sub(produced)))
     }));
+    let Some(WholeWritten { sum, runs }) = whole else { return };
+    let Share { rows, rejected, retries, transform, write, rejects, .. } = sum;
+    telemetry.written.add(rows);
+    telemetry.rejected.add(rejected);
+    if let Some(said) = telemetry.rejects(&reasons(&rejects)) {
+        let (records, stage, reason) = (said.records, said.top.stage, said.top.reason);
+        tracing::warn!(records, stage, reason, "records became dead letters; forebay dlq shows them");
+    }
     telemetry.batch(BatchView {
         id: batch.raw.id,
         at: DateTime::<Utc>::from(now),
-        records,
+        records: batch.raw.records.len() as u64,
         rows,
         rejected,
         wait_micros: micros(batch.raw.waited),
-        transform_micros: micros(batch.transform),
+        transform_micros: micros(transform),
         write_micros: micros(write),
         commit_micros: 0,
         ranges: batch.raw.ranges.clone(),
         retries,
     });
-    batch.raw.receipt.settle(BatchDone { rows, rejected, transform: batch.transform, write, runs });
+    batch.raw.settle(BatchDone { rows, rejected, transform, write, runs });
     point("writer::after_settle");
 }
 

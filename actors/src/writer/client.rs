@@ -1,6 +1,5 @@
 //! One micro-batch, from checked rows to the last acknowledgement.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +19,7 @@ use crate::failpoint::point_async;
 use crate::kernel::{Class, Progress, SharedClock};
 use crate::ledger::Ledger;
 use crate::message::runs::{self, Outcome};
-use crate::message::{RawBatch, Reject, RowBatch, Stage, rejects};
+use crate::message::{RawBatch, Reject, RowBatch, Share, Stage, Whole, rejects};
 use crate::store::{Refusal, RowSet, Store, TableSpec};
 use crate::telemetry::Telemetry;
 
@@ -86,9 +85,9 @@ impl Drop for Ticket {
     }
 }
 
-/// A batch whose rows are checked.
+/// A batch whose rows are checked, or a part of one.
 pub(super) struct Checked {
-    pub(super) raw: RawBatch,
+    pub(super) raw: Arc<Whole>,
     /// For each row the index of its record.
     pub(super) origin: Vec<u32>,
     /// The rows that fit.
@@ -99,14 +98,12 @@ pub(super) struct Checked {
     pub(super) transform: Duration,
 }
 
-impl Checked {
-    /// Why records of it are dead letters.
-    pub(super) fn reasons(&self) -> Rejects {
-        let mut all = Rejects::default();
-        let first = letters(&self.rejects, &mut HashSet::new());
-        first.iter().for_each(|reject| rejects::count(&mut all, reject.stage, &reject.reason));
-        all
-    }
+/// Why records are dead letters.
+pub(super) fn reasons(bad: &[Reject]) -> Rejects {
+    let mut all = Rejects::default();
+    let first = letters(bad, &mut HashSet::new());
+    first.iter().for_each(|reject| rejects::count(&mut all, reject.stage, &reject.reason));
+    all
 }
 
 /// Checks the rows of a batch against the table; CPU work.
@@ -122,19 +119,17 @@ fn reject(origin: &[u32], Refusal { row, reason }: Refusal) -> Reject {
     Reject { record: origin.get(row as usize).copied().unwrap_or_default(), stage: Stage::Write, reason }
 }
 
-/// What became of a batch.
+/// What became of a part of a batch, and of the batch if that was its last.
 pub(super) struct Written {
     pub(super) batch: Checked,
-    /// Rows that the table acknowledged.
-    pub(super) rows: u64,
-    /// Dead letters that Kafka acknowledged.
-    pub(super) rejected: u64,
+    pub(super) whole: Option<WholeWritten>,
+}
+
+/// What became of a batch.
+pub(super) struct WholeWritten {
+    pub(super) sum: Share,
     /// What became of the records of open runs.
     pub(super) runs: Vec<(Partition, RunWritten)>,
-    /// Attempts to write that were made again.
-    pub(super) retries: u64,
-    /// Until the last acknowledgement.
-    pub(super) write: Duration,
 }
 
 /// What a batch needs to be written.
@@ -190,21 +185,28 @@ impl Client {
         batch.rejects.extend(late);
         let write = self.since(start);
         point_async("writer::before_settle").await;
-        let runs = self.of_runs(&batch, &refused_rows);
-        Ok(Written { batch, rows, rejected: sent.len() as u64, runs, retries, write })
+        let written = batch.rows.rows().iter().filter(|row| !refused_rows.contains(row));
+        let share = Share {
+            rows,
+            rejected: sent.len() as u64,
+            retries,
+            transform: batch.transform,
+            write,
+            written: written.filter_map(|row| batch.origin.get(*row as usize).copied()).collect(),
+            rejects: std::mem::take(&mut batch.rejects),
+        };
+        let whole = batch.raw.done(share).map(|sum| WholeWritten { runs: self.of_runs(&batch.raw, &sum), sum });
+        Ok(Written { batch, whole })
     }
 
-    /// What became of the records of open runs; of rows those that the store refused late are not written.
-    fn of_runs(&self, batch: &Checked, refused: &HashSet<u32>) -> Vec<(Partition, RunWritten)> {
+    /// What became of the records of open runs.
+    fn of_runs(&self, raw: &RawBatch, sum: &Share) -> Vec<(Partition, RunWritten)> {
         if !self.ledger.any_open() {
             return Vec::new();
         }
-        let mut written = Cow::Borrowed(batch.rows.rows());
-        if !refused.is_empty() {
-            written.to_mut().retain(|row| !refused.contains(row));
-        }
-        let outcome = Outcome { origin: &batch.origin, written: &written, rejects: &batch.rejects };
-        runs::tally(&batch.raw, outcome, |run| self.ledger.is_open(run))
+        let written: Vec<u32> = (0..).take(sum.written.len()).collect();
+        let outcome = Outcome { origin: &sum.written, written: &written, rejects: &sum.rejects };
+        runs::tally(raw, outcome, |run| self.ledger.is_open(run))
     }
 
     fn since(&self, start: Instant) -> Duration {

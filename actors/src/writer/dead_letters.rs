@@ -21,6 +21,8 @@ use crate::message::{RawBatch, RawRecord, Reject, headers, letter};
 
 /// How many letters are on their way at a time.
 const AT_ONCE: usize = 1_000;
+/// How many bytes of values, beside one: Kafka's client keeps a copy of each until it is acknowledged.
+const AT_ONCE_BYTES: usize = 1 << 20;
 /// How long Kafka may take before the wait is said. The letters stay on their way meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -79,10 +81,13 @@ impl DeadLetters {
         let mut trouble: Option<KafkaError> = None;
         while !waiting.is_empty() && trouble.is_none() {
             let mut on_their_way: Vec<(Outgoing, Result<DeliveryFuture, KafkaError>)> = Vec::new();
-            let may_follow = |before: &Vec<(Outgoing, _)>, next: &Outgoing| {
-                before.is_empty() || (before.len() < AT_ONCE && !next.alone && before.iter().all(|(before, _)| !before.alone))
+            let mut bytes = 0;
+            let may_follow = |before: &Vec<(Outgoing, _)>, bytes: usize, next: &Outgoing| {
+                before.is_empty()
+                    || (before.len() < AT_ONCE && bytes < AT_ONCE_BYTES && !next.alone && before.iter().all(|(before, _)| !before.alone))
             };
-            while let Some(outgoing) = waiting.pop_front_if(|next| may_follow(&on_their_way, next)) {
+            while let Some(outgoing) = waiting.pop_front_if(|next| may_follow(&on_their_way, bytes, next)) {
+                bytes += raw.value(&raw.records[outgoing.reject.record as usize]).map_or(0, <[u8]>::len);
                 let sent = producer.send_result(self.record(raw, &outgoing, now)).map_err(|(error, _)| error);
                 let failed = sent.is_err();
                 on_their_way.push((outgoing, sent));

@@ -17,10 +17,10 @@ use tokio::sync::oneshot;
 
 use super::{Writer, WriterParts};
 use crate::kernel::{
-    Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, Strategy, SupervisorSpec,
-    SystemClock, block_on, start,
+    Backoff, Budget, ChildSpec, Credit, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, Strategy,
+    SupervisorSpec, SystemClock, block_on, start,
 };
-use crate::message::{BatchDone, RawBatch, RawRecord, Reason, Receipt, Reject, RowBatch, Stage, headers};
+use crate::message::{BatchDone, RawBatch, RawRecord, Reason, Receipt, Reject, RowBatch, Stage, Whole, headers};
 use crate::store::testing::{pipeline, small};
 use crate::store::{EMBEDDED_FILE, Store};
 use crate::telemetry::Telemetry;
@@ -35,6 +35,8 @@ struct Bench {
     kafka: Kafka,
     parts: WriterParts,
     budget: Budget,
+    /// Of the rows of parts.
+    rows: Budget,
     registry: Registry,
     mailbox: Handover<Mailbox<Lease<RowBatch>>>,
     /// Fail points are the process's: tests with them go one after the other.
@@ -65,6 +67,7 @@ impl Bench {
             kafka,
             parts,
             budget: Budget::new("b", 1_000),
+            rows: Budget::new("rows", 1_000),
             registry: Registry::default(),
             mailbox: Handover::default(),
             #[cfg(feature = "failpoints")]
@@ -90,9 +93,10 @@ impl Bench {
 
     /// Posts a batch of pairs; a key of none makes a row that the table does not take.
     async fn post(&self, pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>) -> oneshot::Receiver<BatchDone> {
-        let (batch, done) = batch(pairs, rejects);
         let credit = self.budget.reserve(100).await;
-        self.mailbox.get().post(Lease::new(batch, credit)).expect("the writer is up");
+        let (batch, done) = batch(pairs, rejects, credit);
+        let rows = self.rows.reserve(10).await;
+        self.mailbox.get().post(Lease::new(batch, rows)).expect("the writer is up");
         done
     }
 
@@ -122,7 +126,7 @@ impl Bench {
     }
 }
 
-fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>) -> (RowBatch, oneshot::Receiver<BatchDone>) {
+fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>, credit: Credit) -> (RowBatch, oneshot::Receiver<BatchDone>) {
     let schema = Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("v", DataType::Utf8, true)]);
     let ids = StringArray::from(pairs.iter().map(|pair| pair.0).collect::<Vec<_>>());
     let values = StringArray::from(pairs.iter().map(|pair| Some(pair.1)).collect::<Vec<_>>());
@@ -145,6 +149,8 @@ fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>) -> (RowBatch, one
         .collect();
     let (receipt, done) = Receipt::new();
     let raw = RawBatch { id: 1, arena, records, ranges: Ranges::default(), waited: Duration::ZERO, cut_at: Instant::now(), receipt };
+    let raw = Whole::new(Lease::new(raw, credit));
+    raw.send(true);
     (RowBatch { raw, rows, origin: (0..count).collect(), write_ts: vec![16; pairs.len()], rejects, transform: Duration::ZERO }, done)
 }
 
@@ -289,6 +295,31 @@ fn a_store_that_is_away_is_waited_for_with_a_note_and_the_budget_stays_held() {
     assert!(Path::new(bench.folder.path()).exists());
 }
 
+#[test]
+fn a_batch_in_parts_is_settled_with_the_sum_of_them_when_the_last_is_done() {
+    let bench = Bench::new();
+    run(async {
+        let root = bench.start();
+        tokio::task::yield_now().await;
+        let (first, done) = batch(&[(Some("a"), "1"), (Some("b"), "2")], vec![], bench.budget.reserve(100).await);
+        let (mut second, _) = batch(&[(Some("c"), "3")], vec![], bench.budget.reserve(100).await);
+        // The other one is the last of two.
+        first.raw.send(true);
+        second.raw = Arc::clone(&first.raw);
+        bench.mailbox.get().post(Lease::new(first, bench.rows.reserve(5).await)).expect("the writer is up");
+        while bench.rows.used() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!((bench.budget.used(), bench.telemetry().totals().written), (100, 0), "the other part is still to come");
+        bench.mailbox.get().post(Lease::new(second, bench.rows.reserve(5).await)).expect("the writer is up");
+        assert_eq!(counts(done.await), (3, 0));
+        assert_eq!(bench.table().await, ["a", "b", "c"]);
+        root.stop();
+        root.exited().await;
+        assert_eq!((bench.budget.used(), bench.telemetry().totals().written), (0, 3));
+    });
+}
+
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_writer_that_dies_after_the_write_is_started_again_and_the_same_batch_changes_nothing() {
@@ -301,7 +332,7 @@ fn a_writer_that_dies_after_the_write_is_started_again_and_the_same_batch_change
         tokio::task::yield_now().await;
         for _ in 0..2 {
             assert!(bench.post(&[(Some("a"), "1")], vec![]).await.await.is_err(), "abandoned");
-            while !bench.mailbox.get().is_open() || bench.budget.used() > 0 {
+            while !bench.mailbox.get().is_open() || bench.budget.used() > 0 || bench.rows.used() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }

@@ -1,6 +1,7 @@
 //! Behaviour of the whole transformation.
 
 mod actor;
+mod bounds;
 mod differential;
 mod numbers;
 mod records;
@@ -15,7 +16,8 @@ use forebay_schemas::offset::Ranges;
 use forebay_schemas::pipeline::{FileError, Pipeline, parse};
 use serde_json::Value;
 
-use super::Plan;
+use super::{Parts, Plan};
+use crate::kernel::{Budget, Lease};
 use crate::message::{RawBatch, RawRecord, Receipt, Reject, RowBatch};
 
 const HEAD: &str = r#"[pipeline]
@@ -51,6 +53,25 @@ fn try_plan(schema: &str, sql: &str) -> Result<Plan, FileError> {
 
 fn plan(schema: &str, sql: &str) -> Plan {
     try_plan(schema, sql).unwrap()
+}
+
+impl Plan {
+    /// All parts of a batch.
+    fn parts(&self, raw: RawBatch) -> Vec<RowBatch> {
+        let credit = Budget::new("edge", 10).try_reserve(10).unwrap();
+        let mut parts = Parts::of(Lease::new(raw, credit));
+        let mut all = Vec::new();
+        while !parts.is_done() {
+            all.push(parts.next(self, &|| {}));
+        }
+        all
+    }
+
+    /// The one part of a batch that is small.
+    pub(crate) fn run(&self, raw: RawBatch) -> RowBatch {
+        let [one] = <[RowBatch; 1]>::try_from(self.parts(raw)).expect("a small batch is one part");
+        one
+    }
 }
 
 /// A record without key, in partition 0.

@@ -337,7 +337,7 @@ proptest! {
         let record = RecordSchema::parse(&FileText { path: "s".into(), text: SCHEMA.into() }).unwrap();
         let fields = schema::record_fields(&record);
         let raw = batch(records.iter().map(String::as_bytes));
-        let ours = decode::decode(&decode::shape(&record, &fields), &raw);
+        let ours = decode::decode(&decode::shape(&record, &fields), &raw, 0);
         prop_assert_eq!(reasons(&ours.rejects), vec![]);
         let arrow = std::sync::Arc::new(Schema::new(fields));
         let ours = RecordBatch::try_new(arrow.clone(), ours.columns).unwrap();
