@@ -72,8 +72,12 @@ impl Keeper {
             match seen {
                 Ok(Seen { topic, places }) => {
                     ledger.looked_at_topic(topic, written);
-                    if ledger.saw_topic(topic).is_some()
-                        && !places.0.is_empty()
+                    if ledger.saw_topic(topic).is_none() {
+                        // Brokers that do not agree yet are not asked without a pause.
+                        cx.after(LOOK_AGAIN, Self::look);
+                        return;
+                    }
+                    if !places.0.is_empty()
                         && let Err(rejection) = ledger.submit(Command::Seen { places })
                     {
                         tracing::error!(%rejection, "the ledger does not take what the group has committed");
