@@ -10,9 +10,10 @@ use forebay_schemas::offset::Ranges;
 
 use super::blueprint::Blueprint;
 use crate::fetcher::{FetchError, sample};
+use crate::kernel::{Budget, Lease};
 use crate::message::{RawBatch, RawRecord, Reason, Receipt, Reject};
 use crate::producer::key::{Planned, Recipe};
-use crate::transformer::Plan;
+use crate::transformer::{Parts, Plan};
 
 /// What came of the first page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,9 +57,13 @@ fn look(records: &[Bytes], has_next: bool, recipe: &Recipe, plan: Option<&Plan>,
         }
     }
     let rows = plan.map(|plan| {
-        let rows = plan.run(batch.finish());
-        reasons.extend(rows.rejects.into_iter().map(|Reject { reason, .. }| reason));
-        rows.rows.num_rows()
+        let (mut parts, mut rows) = (Parts::of(batch.finish()), 0);
+        while !parts.is_done() {
+            let part = parts.next(plan, &|| {});
+            reasons.extend(part.rejects.into_iter().map(|Reject { reason, .. }| reason));
+            rows += part.rows.num_rows();
+        }
+        rows
     });
     let shown = |reason: &Reason| if masked { reason.masked() } else { reason.full() }.to_owned();
     Probe { records: records.len(), has_next, rejected: reasons.len(), reason: reasons.first().map(shown), rows }
@@ -84,9 +89,11 @@ impl Batch {
         self.records.push(RawRecord { partition: 0, offset, timestamp_ms: 0, write_ts: 0, key, value, headers: 0..0 });
     }
 
-    fn finish(self) -> RawBatch {
+    fn finish(self) -> Lease<RawBatch> {
         let Self { arena, records } = self;
         let receipt = Receipt::new().0;
-        RawBatch { id: 1, arena, records, ranges: Ranges::default(), waited: Duration::ZERO, cut_at: Instant::now(), receipt }
+        let raw = RawBatch { id: 1, arena, records, ranges: Ranges::default(), waited: Duration::ZERO, cut_at: Instant::now(), receipt };
+        let credit = Budget::new("first page", 1).try_reserve(1).expect("a budget of its own is free");
+        Lease::new(raw, credit)
     }
 }
