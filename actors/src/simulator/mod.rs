@@ -16,7 +16,8 @@
 //! Known not to hold, and so left out; docs/RECOVERY.md says what a user sees of it:
 //! * Producers' own dates that are ahead of time, together with a topic that is recreated or a group whose offsets are removed; and offsets that are
 //!   removed twice with the journal's word of the first time lost: the write clock may then be behind what is in the table.
-//! * The same dates together with compaction of records that were written and not committed when a process died.
+//! * The same dates, or a clock ahead of all dates as after a replay, together with compaction of records that were written and not committed when a
+//!   process died.
 //! * The order of records of one key in several partitions, where records are dated back and forth and a partition that was added can't know of them, where
 //!   they have no key, and after they were read again: then the row must be that of one of the partitions, whole.
 //!

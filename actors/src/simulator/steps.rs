@@ -99,8 +99,9 @@ impl World {
             }
             Step::Compaction => {
                 let partition = env.any_partition();
-                // Where dates rise, also what was read and is not committed; see the module's own words.
-                let to = if env.broker.dates_rise() { Some(env.broker.log(partition).end()) } else { env.committed_now(partition) };
+                // Where dates rise and decide, also what was read and is not committed; see the module's own words. Of what is read again they do not.
+                let dates_decide = env.broker.dates_rise() && env.truth.unordered.is_empty();
+                let to = if dates_decide { Some(env.broker.log(partition).end()) } else { env.committed_now(partition) };
                 env.broker.log_mut(partition).compact(to.unwrap_or_default());
             }
             Step::Transaction => {
