@@ -523,5 +523,5 @@ fn what_is_masked_is_in_no_answer_no_event_and_no_line_of_the_log() {
     for shown in shown {
         assert!(!shown.contains(SECRET), "{shown}");
     }
-    assert_eq!(full.iter().filter(|(_, _, headers)| headers["forebay-reason"].contains(SECRET)).count(), 3, "in Kafka it is all: {full:?}");
+    assert_eq!(full.iter().filter(|(_, _, headers)| headers["forebay-reason"].contains(SECRET)).count(), 4, "in Kafka it is all: {full:?}");
 }

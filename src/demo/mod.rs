@@ -4,7 +4,6 @@
 pub(crate) mod api;
 mod people;
 
-use std::ffi::OsStr;
 use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::num::NonZeroU64;
@@ -169,6 +168,8 @@ async fn drain(talk: &Talk, running: &Running) {
 
 /// The demo's data directory, in its folder.
 const DATA_DIR: &str = "data";
+/// The demo's pipeline file, in its folder.
+const PIPELINE_FILE: &str = "forebay.toml";
 
 /// Writes the example's pipeline file with the demo's ends, in a folder begun afresh. The data directory stays locked from before anything
 /// of an earlier demo is removed: that of a demo that still runs is left alone.
@@ -177,7 +178,8 @@ fn write_pipeline(args: &Args, url: &str) -> Result<(Pipeline, DataDirLock), End
     let unwritable = |path: &Path, cause: &std::io::Error| {
         End::environment(format!("can't write {}: {cause}", path.display()), "name another folder with --dir FOLDER")
     };
-    let path = dir.join("forebay.toml");
+    let path = dir.join(PIPELINE_FILE);
+    let listen = listen(args.listen)?;
     match std::fs::read_to_string(&path) {
         Ok(text) if text.starts_with(MARK) => {}
         Ok(_) => {
@@ -199,14 +201,17 @@ fn write_pipeline(args: &Args, url: &str) -> Result<(Pipeline, DataDirLock), End
         ),
         error => unstartable(&error),
     })?;
-    clear(dir, DATA_DIR.as_ref()).and_then(|()| clear(&data_dir, DataDirLock::FILE.as_ref())).map_err(|cause| unwritable(dir, &cause))?;
+    // The pipeline file is overwritten: a folder without it would not be known as the demo's.
+    clear(dir, &[DATA_DIR, PIPELINE_FILE])
+        .and_then(|()| clear(&data_dir, &[DataDirLock::FILE]))
+        .map_err(|cause| unwritable(dir, &cause))?;
     let (every, results) = pace(args.rate);
     let fetcher = format!("url = \"{url}/api/?results={results}\"");
     let text = format!("{MARK}\n{}", crate::init::PIPELINE);
     let text = replace_value(&text, "url", &fetcher)?;
     let text = replace_value(&text, "every", &format!("every = \"{}ms\"", every.as_millis()))?;
     let text = replace_value(&text, "data_dir", &format!("data_dir = \"{DATA_DIR}\""))?;
-    let text = match listen(args.listen)? {
+    let text = match listen {
         Some(address) => replace_value(&text, "listen", &format!("listen = \"{address}\""))?,
         None => text,
     };
@@ -216,11 +221,11 @@ fn write_pipeline(args: &Args, url: &str) -> Result<(Pipeline, DataDirLock), End
     Ok((forebay_schemas::pipeline::load(&path)?, lock))
 }
 
-/// Removes all that is in a folder but one entry.
-fn clear(dir: &Path, kept: &OsStr) -> std::io::Result<()> {
+/// Removes all that is in a folder but some entries.
+fn clear(dir: &Path, kept: &[&str]) -> std::io::Result<()> {
     for entry in dir.read_dir()? {
         let entry = entry?;
-        if entry.file_name() == kept {
+        if kept.iter().any(|kept| entry.file_name() == *kept) {
             continue;
         }
         if entry.file_type()?.is_dir() {
