@@ -30,19 +30,31 @@ table = "users"
 const SCHEMA: &str = r#"{"type":"object","required":["id"],"properties":{
     "id":{"type":"string"},"status":{"type":"string"},"items":{"type":"array","items":{"type":"string"}}}}"#;
 
-/// The table after these records, one micro-batch each, and the codes of the warnings.
-async fn table_after(sql: &str, key: &str, records: &[&str]) -> (Vec<String>, Vec<String>) {
+/// A record without a value.
+const TOMBSTONE: &str = "";
+
+/// The table after these records, one micro-batch each, the codes of the warnings, and how many records were rejected.
+async fn table_after(sql: &str, key: &str, records: &[&str]) -> (Vec<String>, Vec<String>, usize) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("users.schema.json"), SCHEMA).unwrap();
     let file = format!("{FILE}primary_key = {key}\n").replace("[writer]", &format!("sql = \"{sql}\"\n[writer]"));
     let blueprint = Blueprint::draw(parse(&folder.path().join("forebay.toml"), file).unwrap()).unwrap();
     let (plan, spec) = (blueprint.plan.clone().unwrap(), blueprint.table.clone().unwrap());
     let store = Store::connect(&blueprint.pipeline, Some(&spec)).await.unwrap();
+    let mut rejected = 0;
     for (offset, record) in (0..).zip(records) {
         let end = u32::try_from(record.len()).unwrap();
         let record = (
             record.as_bytes().to_vec(),
-            RawRecord { partition: 0, offset, timestamp_ms: 1, write_ts: offset * 16, key: None, value: Some(0..end), headers: end..end },
+            RawRecord {
+                partition: 0,
+                offset,
+                timestamp_ms: 1,
+                write_ts: offset * 16,
+                key: None,
+                value: (*record != TOMBSTONE).then_some(0..end),
+                headers: end..end,
+            },
         );
         let (receipt, cut_at) = (Receipt::new().0, Instant::now());
         let raw = RawBatch {
@@ -55,32 +67,34 @@ async fn table_after(sql: &str, key: &str, records: &[&str]) -> (Vec<String>, Ve
             receipt,
         };
         let batch = plan.run(raw);
-        assert!(batch.rejects.is_empty(), "{:?}", batch.rejects);
+        rejected += batch.rejects.len();
         let (rows, refused) = RowSet::check(&spec, &batch.rows, &batch.write_ts).unwrap();
         assert!(refused.is_empty(), "{refused:?}");
         assert!(store.write(&rows, &|| ()).await.unwrap().unwritten.is_none());
     }
     let answer = store.query("SELECT * FROM users ORDER BY 1, 2").await.unwrap();
     let text = |row: &crate::store::QueryRow| row.values().map(|value| value.as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ");
-    (answer.rows.iter().map(text).collect(), blueprint.warnings().into_iter().map(|warning| warning.code).collect())
+    (answer.rows.iter().map(text).collect(), blueprint.warnings().into_iter().map(|warning| warning.code).collect(), rejected)
 }
 
 #[tokio::test]
 async fn a_row_whose_newest_record_where_leaves_out_stays_as_it_was_and_a_warning_says_so() {
     let sql = "SELECT id, status FROM users WHERE status <> 'deleted'";
     let records = [r#"{"id":"a","status":"active"}"#, r#"{"id":"b","status":"active"}"#, r#"{"id":"a","status":"deleted"}"#];
-    let (table, warnings) = table_after(sql, r#"["id"]"#, &records).await;
+    let (table, warnings, rejected) = table_after(sql, r#"["id"]"#, &records).await;
     assert_eq!(table, ["a active", "b active"]);
     assert_eq!(warnings, ["where_keeps_rows", "topic_key_not_known"]);
+    assert_eq!(rejected, 0);
 }
 
 #[tokio::test]
 async fn rows_of_items_that_the_newest_record_no_longer_has_stay_and_a_warning_says_so() {
     let sql = "SELECT id, unnest(items) AS item FROM users";
     let records = [r#"{"id":"a","items":["x","y","z"]}"#, r#"{"id":"a","items":["x"]}"#];
-    let (table, warnings) = table_after(sql, r#"["id", "item"]"#, &records).await;
+    let (table, warnings, rejected) = table_after(sql, r#"["id", "item"]"#, &records).await;
     assert_eq!(table, ["a x", "a y", "a z"]);
     assert_eq!(warnings, ["unnest_keeps_rows", "topic_key_not_known"]);
+    assert_eq!(rejected, 0);
 }
 
 /// A record with a number of items.
@@ -93,7 +107,7 @@ fn pack(id: &str, items: usize) -> String {
 async fn a_record_of_seventeen_and_one_of_a_hundred_items_have_a_row_for_each() {
     let sql = "SELECT id, unnest(items) AS item FROM users";
     let records = [pack("a", 16), pack("b", 17), pack("c", 100), pack("d", 0)];
-    let (table, _) = table_after(sql, r#"["id", "item"]"#, &records.each_ref().map(String::as_str)).await;
+    let (table, ..) = table_after(sql, r#"["id", "item"]"#, &records.each_ref().map(String::as_str)).await;
     let count = |id: &str| table.iter().filter(|row| row.starts_with(id)).count();
     assert_eq!(["a", "b", "c", "d"].map(count), [16, 17, 100, 0]);
 }
@@ -101,6 +115,14 @@ async fn a_record_of_seventeen_and_one_of_a_hundred_items_have_a_row_for_each() 
 #[tokio::test]
 async fn of_the_items_of_a_record_that_have_one_key_the_last_is_the_row_and_a_later_record_wins_over_all_of_them() {
     let sql = "SELECT id, unnest(items) AS item FROM users";
-    let (table, _) = table_after(sql, r#"["id"]"#, &[&pack("a", 100), &pack("b", 100), r#"{"id":"a","items":["later"]}"#]).await;
+    let (table, ..) = table_after(sql, r#"["id"]"#, &[&pack("a", 100), &pack("b", 100), r#"{"id":"a","items":["later"]}"#]).await;
     assert_eq!(table, ["a later", "b b099"]);
+}
+
+#[tokio::test]
+async fn a_row_whose_newest_record_is_a_dead_letter_stays_as_it_was() {
+    let records = [r#"{"id":"a","status":"active"}"#, r#"{"id":"b","status":"active"}"#, r#"{"id":"a","status":7}"#, TOMBSTONE];
+    let (table, warnings, rejected) = table_after("SELECT id, status FROM users", r#"["id"]"#, &records).await;
+    assert_eq!(table, ["a active", "b active"]);
+    assert_eq!((warnings, rejected), (vec!["topic_key_not_known".to_owned()], 2));
 }
