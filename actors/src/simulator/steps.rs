@@ -141,6 +141,7 @@ impl World {
                 env.truth.by_hand.insert(key);
             }
             Step::Replay(who) => {
+                env.truth.replayed = true;
                 let done = processes[who].replay(who, env, false)?;
                 env.note(|| format!("  done {done}"));
             }

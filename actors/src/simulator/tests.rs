@@ -136,7 +136,7 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::ShareCursor, &[ReadsLeaveNothingOut], 200),
         (Fault::AgainMovesCursor, &[CursorGoesOn], 400),
         (Fault::AgainGoesOnAtCursor, &[ReadsLeaveNothingOut], 10_000),
-        (Fault::IgnoreTopicId, &[NoRecordLost, CommitsCoverTheWritten], 400),
+        (Fault::IgnoreTopicId, &[NoRecordLost, CommitsCoverTheWritten, Liveness], 400),
         (Fault::LookWhenAssigned, &[Liveness], 400),
         (Fault::SucceedUnlooked, &[RunsAreHonest], 4_000),
         (Fault::EndAtLastRecord, &[Liveness], 200),
