@@ -8,7 +8,6 @@ from typing import Any
 from airflow_provider_forebay.client import ForebayError, Run
 from airflow_provider_forebay.compat import AirflowException, AirflowFailException
 
-
 SAME_AGAIN = frozenset({"no_next", "same_cursor", "cursor_cycle"})
 """Why a run was cut short where another one would be cut short at the same place."""
 
