@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Fetch once where there is a fetcher, and stop when every record up to the topic's ends is written
     #[arg(long)]
     until_idle: bool,
-    /// The most records that may become dead letters, as a number or a share such as 5%; more are exit code 6. Default: [fetcher] max_rejected, else
+    /// The most records that may become dead letters, as a number or a share such as 5%; more are exit code 6. Default: fetcher.max_rejected, else
     /// not all of them
     #[arg(long, value_name = "N|N%", requires = "until_idle")]
     max_rejected: Option<MaxRejected>,

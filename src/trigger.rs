@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Call the run off when nobody has asked for it for so long; 10s to 24h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     lease: Option<Duration>,
-    /// The most records that may become dead letters, as a number or a share such as 5%; with more the run fails. Default: [fetcher] max_rejected, else
+    /// The most records that may become dead letters, as a number or a share such as 5%; with more the run fails. Default: fetcher.max_rejected, else
     /// not all of them
     #[arg(long, value_name = "N|N%")]
     max_rejected: Option<MaxRejected>,

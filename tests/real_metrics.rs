@@ -187,6 +187,10 @@ fn promtool_takes_the_alert_rules_and_they_fire_on_series_that_call_for_it() {
         series("forebay_journal_durable_sequence", "", "10x40"),
         series("forebay_memory_resident_bytes", "", "9000000000x40"),
         series("forebay_edge_budget_bytes", ",edge=\"a -> b\"", "1000x40"),
+        series("forebay_fetch_complete", "", "0x40"),
+        series("forebay_disk_free_bytes", "", "1000x40"),
+        series("forebay_disk_used_bytes", ",part=\"topics\"", "9000000000x40"),
+        series("forebay_disk_retention_bytes", "", "1000000000x40"),
     ];
     let text = std::fs::read_to_string(&rules).unwrap();
     let names: Vec<_> = text.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();

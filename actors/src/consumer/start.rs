@@ -118,7 +118,7 @@ pub fn clock_of_replay(largest: i64, now: SystemTime) -> i64 {
 
 /// Where the write clocks of partitions begin that are read again from `begin` on, of each that number of offsets: after all that is read again of those with
 /// lower numbers. Keys that moved when the number of partitions was multiplied moved to higher ones, so their newest records win again. At most
-/// [`APART_MOST`] after the first, which a replay of many millions of records exceeds: beyond that the order between partitions is not kept.
+/// an hour after the first, which a replay of many millions of records exceeds: beyond that the order between partitions is not kept.
 pub fn clocks_of_replay(begin: i64, again: &BTreeMap<Partition, Offset>) -> BTreeMap<Partition, i64> {
     let mut next = begin;
     let mut clock = |(&partition, &offsets): (&Partition, &Offset)| {

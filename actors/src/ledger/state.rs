@@ -68,7 +68,7 @@ pub struct State {
     /// The id of that topic, as far as Kafka has said.
     #[serde(default)]
     pub topic_id: Option<TopicId>,
-    /// The ids of topics of that name that there were before, the last [`IDS_KEPT`].
+    /// The ids of topics of that name that there were before, the last 16.
     #[serde(default)]
     pub topic_ids_before: Vec<TopicId>,
     /// The consumer group that they are read by.

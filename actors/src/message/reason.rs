@@ -43,7 +43,7 @@ impl Reason {
         &self.masked
     }
 
-    /// What records that are wrong in the same way have in common: no values, nor numbers that say where, each an `N`; [`KIND_MOST`] bytes at most.
+    /// What records that are wrong in the same way have in common: no values, nor numbers that say where, each an `N`; 200 bytes at most.
     pub fn kind(&self) -> String {
         let mut kind = String::with_capacity(self.masked.len().min(KIND_MOST));
         let mut rest = self.masked.as_str();

@@ -138,7 +138,7 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::AgainGoesOnAtCursor, &[ReadsLeaveNothingOut], 10_000),
         (Fault::IgnoreTopicId, &[NoRecordLost, CommitsCoverTheWritten, Liveness], 400),
         (Fault::LookWhenAssigned, &[Liveness], 400),
-        (Fault::SucceedUnlooked, &[RunsAreHonest], 4_000),
+        (Fault::SucceedUnlooked, &[RunsAreHonest], 40_000),
         (Fault::EndAtLastRecord, &[Liveness], 200),
         (Fault::ReadUncommitted, &[NoDuplicateEffect, CommitsCoverTheWritten], 200),
         (Fault::WaitForEveryOffset, &[NoRecordLost, Liveness], 200),
