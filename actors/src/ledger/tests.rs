@@ -342,10 +342,12 @@ fn the_journal_of_another_pipeline_of_a_newer_version_and_without_its_begin_are_
 
 #[test]
 fn a_journal_that_fails_answers_nobody_any_more() {
-    // A folder where the next segment can't be made: its name is taken.
+    // A folder where the next segment can't be made: its name is taken, with whichever event it begins.
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(dir.path(), RealDisk, settings(1), SystemClock::shared()).unwrap();
-    std::fs::create_dir_all(dir.path().join(format!("{:020}.half", 2)).join("x")).unwrap();
+    for first in 2..5 {
+        std::fs::create_dir_all(dir.path().join(format!("{first:020}.half")).join("x")).unwrap();
+    }
     for n in 0..3 {
         ledger.request(&format!("k{n}"), 1, RunSpec::default()).unwrap();
         let _ = wait(ledger.settled());
