@@ -8,6 +8,7 @@ use forebay_actors::broker;
 use forebay_actors::fetcher::without_secrets;
 use forebay_actors::pipeline::{Blueprint, Probe, probe};
 use forebay_actors::store::{Store, StoreError};
+use forebay_schemas::metrics::alerts::DISK_BYTES;
 use forebay_schemas::pipeline::{Bytes, FetcherTable, Pipeline};
 use serde_json::json;
 
@@ -196,13 +197,10 @@ fn judged(probe: &Probe) -> Result<String, String> {
     }
 }
 
-/// The least room on the disk that is no reason for a word: as the alert ForebayDiskFills has it.
-const ROOM: u64 = 1 << 30;
-
 fn room(path: &Path) -> Finding {
     let found = match forebay_actors::telemetry::free_bytes(path) {
         None => Ok("the system does not say".into()),
-        Some(free) if free < ROOM => {
+        Some(free) if free < DISK_BYTES => {
             Err(format!("{} are left; the journal and the embedded ends need more than that to go on", Bytes(free)))
         }
         Some(free) => Ok(format!("{} are left", Bytes(free))),

@@ -12,24 +12,10 @@ use forebay_test_services::{Cassandra, Kafka};
 use rdkafka::admin::NewPartitions;
 use serde_json::Value;
 use support::api::{Answer, TestApi};
-use support::{Job, admin, committed, ends, produce, said, user, user_id, users};
+use support::{Job, admin, committed, ends, produce, said, user, user_id, users, version, versions};
 
 fn job() -> Job {
     Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
-}
-
-/// Users `0..n` in a version.
-fn version(n: u32, version: u32) -> impl Iterator<Item = (String, Vec<u8>)> {
-    (0..n).map(move |n| (user_id(n), user(n, version).into_bytes()))
-}
-
-/// How many rows have each last name; it says the version.
-fn versions(job: &Job) -> BTreeMap<String, usize> {
-    let mut versions = BTreeMap::new();
-    for row in job.query("SELECT last_name FROM users_stream") {
-        *versions.entry(row["last_name"].as_str().unwrap().to_owned()).or_default() += 1;
-    }
-    versions
 }
 
 #[test]

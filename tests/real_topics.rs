@@ -13,24 +13,10 @@ use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::{Value, json};
 use support::api::{Answer, TestApi};
-use support::{Job, PATIENCE, admin, committed, ends, produce, said, user, user_id, users};
+use support::{Job, PATIENCE, admin, committed, ends, produce, said, user, user_id, users, version, versions};
 
 fn job() -> Job {
     Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
-}
-
-/// Users `0..n` in version 2.
-fn second(n: u32) -> impl Iterator<Item = (String, Vec<u8>)> {
-    (0..n).map(|n| (user_id(n), user(n, 2).into_bytes()))
-}
-
-/// How many rows have each last name; it says the version.
-fn versions(job: &Job) -> BTreeMap<String, usize> {
-    let mut versions = BTreeMap::new();
-    for row in job.query("SELECT last_name FROM users_stream") {
-        *versions.entry(row["last_name"].as_str().unwrap().to_owned()).or_default() += 1;
-    }
-    versions
 }
 
 /// Deletes a topic and creates it again at once.
@@ -65,7 +51,7 @@ fn a_topic_recreated_and_refilled_under_a_running_pipeline_is_read_from_its_begi
     running.wait_until("all is written and committed", |s| s["totals"]["consumed"] == 100 && sum(s, "committed") == 100);
     recreate(&job.topic, 4);
     // More records than before, so that the old positions lie within the new topic.
-    produce(kafka.bootstrap(), &job.topic, second(300));
+    produce(kafka.bootstrap(), &job.topic, version(300, 2));
     running.wait_until("the log says it", |_| running.log().contains("WARN the topic was deleted and created again"));
     // What was read of it before that, from the old positions on, is read again.
     running.wait_until("the new topic is read from its begin", |s| {

@@ -564,6 +564,20 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap()
 }
 
+/// Users `0..n` in a version, keyed.
+pub(crate) fn version(n: u32, version: u32) -> impl Iterator<Item = (String, Vec<u8>)> {
+    (0..n).map(move |n| (user_id(n), user(n, version).into_bytes()))
+}
+
+/// How many rows of a job's table have each last name, which says the version.
+pub(crate) fn versions(job: &Job) -> BTreeMap<String, usize> {
+    let mut versions = BTreeMap::new();
+    for row in job.query("SELECT last_name FROM users_stream") {
+        *versions.entry(row["last_name"].as_str().unwrap_or("none").to_owned()).or_default() += 1;
+    }
+    versions
+}
+
 /// Users `0..n`, keyed by their identifier.
 pub(crate) fn users(n: u32) -> impl Iterator<Item = (String, Vec<u8>)> {
     (0..n).map(|n| (user_id(n), user(n, 1).into_bytes()))

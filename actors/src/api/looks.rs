@@ -104,19 +104,7 @@ pub(super) async fn topics(state: web::Data<State>, _: Asked) -> Answer {
 
 fn partitions(ends: &BTreeMap<Partition, (Offset, Offset)>, known: &[PartitionView]) -> Vec<PartitionView> {
     let view = |(&partition, &(begin, end)): (&Partition, &(Offset, Offset))| {
-        let unknown = PartitionView {
-            partition,
-            begin,
-            end,
-            written: -1,
-            committed: -1,
-            assigned: false,
-            paused: false,
-            clamped: 0,
-            unkeyed: 0,
-            behind_ms: -1,
-            held_back: 0,
-        };
+        let unknown = PartitionView { begin, end, ..PartitionView::unknown(partition) };
         let known = known.iter().find(|view| view.partition == partition).copied().unwrap_or(unknown);
         PartitionView { begin, end: end.max(known.written), ..known }
     };

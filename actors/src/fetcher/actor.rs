@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::client::Client;
 use super::error::FetchError;
-use super::page::{self, Extracted, PageError, Ways};
-use super::paging::{Limits, Next, Said};
+use super::page::{self, Extracted, Ways};
+use super::paging::{Limits, Said};
 use super::state::{Effect, Failure, Report, Schedule, State};
 use crate::failpoint::{point, point_async};
 use crate::kernel::{Actor, Budget, Credit, Cx, Exit, Handover, Lease, Mailbox, SharedClock};
@@ -362,19 +362,9 @@ impl Asks {
         } else {
             tokio::task::spawn_blocking(read).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
         };
-        let failed = |cause| {
-            let is_lines =
-                answer.lines && matches!(cause, PageError::NotJson { .. } | PageError::NotFound { .. } | PageError::NotArray { .. });
-            let cause = if is_lines { PageError::LineDelimited } else { cause };
-            FetchError::Page { api: self.client.api().to_owned(), cause, wait: answer.wait }
-        };
-        let (Extracted { records, bad, .. }, mut said) = read.map_err(failed)?;
-        let found = Found { records, bad };
-        said.link = answer.link;
-        if let Next::Cursor(next) = said.next {
-            said.next = Next::Cursor(self.client.next(&answer, next)?);
-        }
+        let (Extracted { records, bad, .. }, said) = self.client.page(&answer, read)?;
         drop(answer);
+        let found = Found { records, bad };
         let took = self.clock.now().saturating_duration_since(began);
         // The records are slices of the body, so all of it stays; bad ones are copies of a part of it.
         let copies: usize = found.bad.iter().map(|bad| found.records[bad.at].len()).sum();

@@ -18,6 +18,8 @@ use reqwest::{Client as Http, Response, StatusCode, Url};
 use super::error::FetchError;
 use super::limit::Limit;
 use super::next;
+use super::page::{Extracted, PageError};
+use super::paging::{Next, Said};
 
 /// Redirects followed, all on the same host.
 const REDIRECTS: usize = 3;
@@ -149,6 +151,24 @@ impl Client {
             Some(address) => Ok(next::kept(&self.checked(address)?, &self.url)),
             None => Ok(cursor),
         }
+    }
+
+    /// What was read of an answer: its records, and what it says of the next page, as that is kept and asked with.
+    ///
+    /// # Errors
+    /// When it was no page, or names a next one that must not be asked.
+    pub(super) fn page(&self, answer: &Answer, read: Result<(Extracted, Said), PageError>) -> Result<(Extracted, Said), FetchError> {
+        let (found, mut said) = read.map_err(|cause| {
+            let is_lines =
+                answer.lines && matches!(cause, PageError::NotJson { .. } | PageError::NotFound { .. } | PageError::NotArray { .. });
+            let cause = if is_lines { PageError::LineDelimited } else { cause };
+            FetchError::Page { api: self.api.clone(), cause, wait: answer.wait }
+        })?;
+        said.link = answer.link;
+        if let Next::Cursor(next) = said.next {
+            said.next = Next::Cursor(self.next(answer, next)?);
+        }
+        Ok((found, said))
     }
 
     async fn ask(&self, url: &Url, headers: HeaderMap, wall: SystemTime) -> Result<Answer, FetchError> {

@@ -32,10 +32,10 @@ pub(crate) async fn sample(pipeline: &Pipeline, table: &FetcherTable, wall: Syst
     let api = client.api().to_owned();
     let start = table.cursor.as_ref().and_then(|cursor| cursor.start.as_deref());
     let answer = client.fetch(wall, &BTreeMap::new(), start).await?;
-    let no_page = |cause| FetchError::Page { api: api.clone(), cause, wait: answer.wait };
-    let (found, said) = page::read(&answer.body, &Ways::of(table), true, table.max_page_bytes.as_usize()).map_err(no_page)?;
+    let read = page::read(&answer.body, &Ways::of(table), true, table.max_page_bytes.as_usize());
+    let (found, said) = client.page(&answer, read)?;
     let next = match said.next {
-        Next::Cursor(next) => Some(client.next(&answer, next)?),
+        Next::Cursor(next) => Some(next),
         _ => None,
     };
     Ok(Sample { api, records: found.records, next })

@@ -36,10 +36,10 @@ impl DataPlaces {
 
     /// Measures. Blocks as long as the file system does.
     pub(super) fn look(&self, removed_records: u64) -> DiskView {
-        let room = rustix::fs::statvfs(&self.data_dir).ok();
+        let room = room(&self.data_dir);
         DiskView {
-            free_bytes: room.as_ref().map(|of| of.f_bavail.saturating_mul(of.f_frsize)),
-            total_bytes: room.as_ref().map(|of| of.f_blocks.saturating_mul(of.f_frsize)),
+            free_bytes: room.map(|(free, _)| free),
+            total_bytes: room.map(|(_, total)| total),
             journal_bytes: folder(&self.journal, |_| true),
             topic: self.broker.as_ref().map(|broker| TopicDiskView {
                 bytes: folder(broker, |_| true),
@@ -57,8 +57,13 @@ impl DataPlaces {
 
 /// Bytes that this process may still take on the file system of a path; none when the system does not say.
 pub fn free_bytes(path: &Path) -> Option<u64> {
+    room(path).map(|(free, _)| free)
+}
+
+/// The bytes of the file system of a path that this process may still take, and all that it has.
+fn room(path: &Path) -> Option<(u64, u64)> {
     let of = rustix::fs::statvfs(path).ok()?;
-    Some(of.f_bavail.saturating_mul(of.f_frsize))
+    Some((of.f_bavail.saturating_mul(of.f_frsize), of.f_blocks.saturating_mul(of.f_frsize)))
 }
 
 /// The bytes of the files in a folder whose names are wanted; not of folders in it.

@@ -27,7 +27,7 @@ const JOURNAL_EVENTS: u64 = 10_000;
 /// Retries of writes that are still taken for chance.
 const RETRIES: u64 = 10;
 /// Room on the disk from which on somebody should look.
-const DISK_BYTES: u64 = 1 << 30;
+pub const DISK_BYTES: u64 = 1 << 30;
 /// How often the embedded topics may be over their retention, in percent: what waits to be written stays.
 const RETENTION_PERCENT: u64 = 150;
 /// Memory beside the budgets, and how often the budgets may be in it.
