@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use forebay_actors::journal::{RealDisk, Settings};
-use forebay_actors::kernel::SystemClock;
 use forebay_actors::ledger::{Command, Ledger, fold};
+use forebay_kernel::SystemClock;
 use forebay_schemas::event::{Event, Origin, Place, Start};
 use forebay_schemas::offset::{Range, Ranges};
 use forebay_schemas::run::RunSpec;

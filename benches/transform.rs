@@ -1,15 +1,13 @@
-//! JSON to rows: microseconds a record of a [`Plan`], for the job of `examples/users` and for flat records of 430 bytes.
+//! JSON to rows: microseconds a record of a [`Transform`], for the job of `examples/users` and for flat records of 430 bytes.
 //!
 //! The best of many rounds, for the machine is shared. Whatever it prints is for `docs/`; nothing is asserted.
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use forebay_actors::kernel::{Budget, Lease};
-use forebay_actors::message::{RawBatch, RawRecord, Receipt};
-use forebay_actors::transformer::{Parts, Plan};
-use forebay_schemas::offset::Ranges;
+use forebay_dataplane::transform::{Parts, Transform};
+use forebay_dataplane::{NewRecord, RawBatch};
 use forebay_schemas::pipeline::{load, parse};
 
 const RECORDS: usize = 10_000;
@@ -44,7 +42,7 @@ primary_key = ["id"]
 fn main() {
     let people: Vec<String> = (0..RECORDS).map(|n| PERSON.replace("7a0eed16", &format!("{n:08x}"))).collect();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/users/forebay.toml");
-    let users = Plan::new(&load(&example).expect("the example is right")).expect("the example plans");
+    let users = Transform::new(&load(&example).expect("the example is right")).expect("the example plans");
     measure("users", &users, &people);
 
     let records: Vec<String> = (0..RECORDS).map(|n| FLAT.replacen('@', &format!("{n:08x}"), 1)).collect();
@@ -55,7 +53,7 @@ fn main() {
     }
 }
 
-fn flat_plan() -> Plan {
+fn flat_plan() -> Transform {
     let text = |name: &str| format!(r#""{name}":{{"type":"string"}}"#);
     let time = |name: &str| format!(r#""{name}":{{"type":"string","format":"date-time"}}"#);
     let texts = ["id", "first_name", "last_name", "gender", "address", "post_code", "email", "username", "phone", "picture"];
@@ -64,17 +62,17 @@ fn flat_plan() -> Plan {
     let schema = format!(r#"{{"type":"object","properties":{{{}}}}}"#, properties.join(","));
     std::fs::write(directory.path().join("flat.schema.json"), schema).expect("a temporary file");
     let pipeline = parse(&directory.path().join("forebay.toml"), FLAT_PIPELINE.to_owned()).expect("the pipeline is right");
-    Plan::new(&pipeline).expect("the SQL plans")
+    Transform::new(&pipeline).expect("the SQL plans")
 }
 
-fn measure(what: &str, plan: &Plan, records: &[String]) {
+fn measure(what: &str, plan: &Transform, records: &[String]) {
     let rounds = (RECORDS_A_MEASUREMENT / records.len()).clamp(LEAST_ROUNDS, 3_000);
-    let budget = Budget::new("bench", 1);
+    let raw = batch(records);
     let round = || {
-        let mut parts = Parts::of(Lease::new(batch(records), budget.try_reserve(1).expect("a round holds it at a time")));
+        let mut parts = Parts::default();
         let (started, mut rows) = (Instant::now(), 0);
         while !parts.is_done() {
-            let out = black_box(parts.next(plan, &|| {}));
+            let out = black_box(parts.next(plan, &raw, &|| {}));
             rows += out.rows.num_rows();
         }
         assert_eq!(rows, records.len());
@@ -94,15 +92,9 @@ fn measure(what: &str, plan: &Plan, records: &[String]) {
 }
 
 fn batch(values: &[String]) -> RawBatch {
-    let mut arena = Vec::new();
-    let mut records = Vec::new();
-    let at = |arena: &Vec<u8>| u32::try_from(arena.len()).expect("a small arena");
+    let mut raw = RawBatch::default();
     for (offset, value) in (0_i64..).zip(values) {
-        let start = at(&arena);
-        arena.extend_from_slice(value.as_bytes());
-        let value = Some(start..at(&arena));
-        records.push(RawRecord { partition: 0, offset, timestamp_ms: offset, write_ts: offset * 16, key: None, value, headers: 0..0 });
+        raw.push(&NewRecord { offset, timestamp_ms: offset, write_ts: offset * 16, value: Some(value.as_bytes()), ..NewRecord::default() });
     }
-    let receipt = Receipt::new().0;
-    RawBatch { id: 1, arena, records, ranges: Ranges::default(), waited: Duration::ZERO, cut_at: Instant::now(), receipt }
+    raw
 }

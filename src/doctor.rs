@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use forebay_actors::broker;
 use forebay_actors::fetcher::without_secrets;
 use forebay_actors::pipeline::{Blueprint, Probe, probe};
-use forebay_actors::store::{Store, StoreError};
+use forebay_dataplane::store::{Store, StoreError};
 use forebay_schemas::metrics::alerts::DISK_BYTES;
 use forebay_schemas::pipeline::{Bytes, FetcherTable, Pipeline};
 use serde_json::json;

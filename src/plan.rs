@@ -6,7 +6,7 @@ use std::time::Duration;
 use forebay_actors::broker;
 use forebay_actors::ledger::fold;
 use forebay_actors::pipeline::{Blueprint, journal_dir, outlook};
-use forebay_actors::store::{Store, TableLook};
+use forebay_dataplane::store::{Store, TableLook};
 use forebay_schemas::api::DesiredState;
 use forebay_schemas::event::Origin;
 use forebay_schemas::pipeline::{Bytes, Span};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay_actors::store::Store;
+use forebay_dataplane::store::Store;
 
 use crate::Global;
 use crate::end::End;
@@ -50,8 +50,8 @@ pub(crate) fn query(global: &Global, talk: &Talk, args: &Args) -> Result<(), End
 }
 
 /// The end that an error of the store means for a command.
-pub(crate) fn store_end(error: &forebay_actors::store::StoreError) -> End {
-    use forebay_actors::kernel::Class;
+pub(crate) fn store_end(error: &forebay_dataplane::store::StoreError) -> End {
+    use forebay_schemas::failure::Class;
     match error.class() {
         Class::Transient => End::environment(error.to_string(), "start the server, or name it in [cassandra] contact_points"),
         Class::Rejected => End::failed(error.to_string(), ""),

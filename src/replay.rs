@@ -108,7 +108,7 @@ async fn plan(running: &Running, from: &ReplayFrom) -> Result<Vec<Move>, End> {
     loop {
         match running.plan_replay(from).await {
             Ok(moves) => return Ok(moves),
-            Err(ReplayError::Broker(error)) if error.class() == forebay_actors::kernel::Class::Transient && Instant::now() < until => {
+            Err(ReplayError::Broker(error)) if error.class() == forebay_schemas::failure::Class::Transient && Instant::now() < until => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => return Err(failed(&error)),

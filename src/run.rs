@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use forebay_actors::api::Listener;
-use forebay_actors::kernel::Exit;
-use forebay_actors::kernel::clock::SystemClock;
 use forebay_actors::pipeline::{Blueprint, DataDirLock, Options, Role, Running, StartError};
+use forebay_kernel::Exit;
+use forebay_kernel::clock::SystemClock;
 use forebay_schemas::api::{Desired, DesiredState};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::run::MaxRejected;
@@ -150,7 +150,7 @@ fn never_idle(desired: &Desired) -> End {
 pub(crate) fn on_actor_thread<T>(work: impl Future<Output = T>) -> T {
     let io = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let io = Arc::new(io.expect("threads for the runtime can be started at the start of the process"));
-    let end = forebay_actors::kernel::block_on(&io, work);
+    let end = forebay_kernel::block_on(&io, work);
     if let Some(io) = Arc::into_inner(io) {
         io.shutdown_timeout(LEAVE);
     }

@@ -5,15 +5,14 @@
 //!             Lease<Page>                             Lease<RawBatch>  Lease<RowBatch>  └▶ dead-letter topic
 //! ```
 //!
-//! Each arrow between actors carries a [`kernel::Lease`]: the message and the bytes of budget it holds until its effect is done.
+//! Each arrow between actors carries a [`Lease`](forebay_kernel::Lease): the message and the bytes of budget it holds until its effect is done.
 //!
-//! * [`kernel`] runs actors: exit reasons, supervision, budgets, watchdog. The only place that names actix.
 //! * [`fetcher`], [`producer`], [`consumer`], [`transformer`], [`writer`]: one folder an actor; `mod.rs` says what it guarantees,
 //!   `actor.rs` is the shell, `state.rs` is pure, `client.rs` talks to servers, `error.rs` says what can go wrong.
 //! * [`message`]: what they send each other. [`telemetry`]: what they let others see.
-//! * [`broker`] and [`store`]: Kafka and Cassandra, external or inside the process, behind one interface each.
+//! * [`broker`]: Kafka, external or inside the process, behind one interface.
 //! * [`ledger`]: decisions and visible facts, as events; the state of runs is their fold.
-//! * [`journal`]: append-only, checksummed files of events. The ledger does not write to them yet.
+//! * [`journal`]: append-only, checksummed files of events.
 //! * [`lineage`]: runs as events of OpenLineage, told to others. [`traces`]: batches and runs as spans, over OTLP.
 //! * [`failpoint`]: places where tests make the program fail.
 //! * `simulator`, in tests only: the pure parts of all of these, through random histories with faults.
@@ -22,11 +21,9 @@
 pub mod api;
 pub mod broker;
 pub mod consumer;
-mod decimal;
 pub mod failpoint;
 pub mod fetcher;
 pub mod journal;
-pub mod kernel;
 pub mod ledger;
 pub mod lineage;
 pub mod message;
@@ -34,8 +31,9 @@ pub mod pipeline;
 pub mod producer;
 #[cfg(test)]
 mod simulator;
-pub mod store;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod traces;
 pub mod transformer;
 pub mod writer;

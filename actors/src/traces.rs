@@ -16,9 +16,9 @@ use reqwest::{Client, Url};
 use serde_json::Value;
 
 use crate::fetcher::without_query;
-use crate::kernel::{Actor, Cx, Exit, Progress};
 use crate::ledger::{Ledger, Tail, upto};
-use crate::store::Store;
+use forebay_dataplane::store::Store;
+use forebay_kernel::{Actor, Cx, Exit, Progress};
 
 /// How long the collector may take.
 const TIMEOUT: Duration = Duration::from_secs(10);

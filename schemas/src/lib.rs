@@ -22,6 +22,7 @@
 
 pub mod api;
 pub mod event;
+pub mod failure;
 pub mod lineage;
 pub mod metrics;
 pub mod offset;

@@ -16,10 +16,10 @@ use super::gate::{Gate, gate};
 use super::{State, Triggers, router};
 use crate::broker::Access;
 use crate::consumer::Desk;
-use crate::kernel::{Actor, Cx, Exit, Registry, SharedClock};
 use crate::ledger::Ledger;
 use crate::pipeline::Viewer;
-use crate::transformer::Plan;
+use forebay_dataplane::transform::Transform;
+use forebay_kernel::{Actor, Cx, Exit, Registry, SharedClock};
 
 /// The most connections at once: every stream of events, and room for those who ask for something.
 const CONNECTIONS_MOST: usize = FOLLOWERS_MOST + 256;
@@ -41,7 +41,7 @@ pub struct ApiParts {
     /// The pipeline file.
     pub pipeline: Arc<Pipeline>,
     /// The SQL, planned; there when the pipeline writes.
-    pub plan: Option<Arc<Plan>>,
+    pub plan: Option<Arc<Transform>>,
     /// Where it listens.
     pub listener: Listener,
     /// Who is let in.

@@ -168,8 +168,8 @@ mod tests {
 
     use super::*;
     use crate::journal::{RealDisk, Settings};
-    use crate::kernel::SystemClock;
     use crate::ledger::Ledger;
+    use forebay_kernel::SystemClock;
 
     fn ledger(folder: &Path) -> Ledger {
         let settings = Settings { pipeline: "users".into(), segment_bytes: 64 << 10, keep_bytes: 1 << 30 };

@@ -14,7 +14,7 @@ use super::gate::Caller;
 use super::problem::Refusal;
 use super::{Answer, State, records};
 use crate::broker;
-use crate::message::letter;
+use forebay_dataplane::dead_letter;
 
 /// How many rejects of a batch are shown.
 const REJECTS_SHOWN: usize = 20;
@@ -79,7 +79,7 @@ async fn rejects(state: &State, batch: &BatchView) -> Result<Vec<BatchReject>, R
         (range.from..range.to).contains(&offset).then(|| BatchReject {
             partition,
             offset,
-            stage: letter.header(letter::STAGE).unwrap_or_default().to_owned(),
+            stage: letter.header(dead_letter::STAGE).unwrap_or_default().to_owned(),
             reason: mask.reason(letter),
         })
     };

@@ -17,7 +17,7 @@ use super::problem::Refusal;
 use super::{Answer, State};
 use crate::broker;
 use crate::broker::reader::{Most, Stored, read};
-use crate::message::{MASK, letter};
+use forebay_dataplane::{MASK, dead_letter};
 
 /// How much of a value is shown, bytes of its JSON.
 const VALUE_SHOWN: usize = 16 << 10;
@@ -119,7 +119,7 @@ impl<'a> Mask<'a> {
     fn view(&self, record: &Stored) -> RecordView {
         let (value, truncated) = self.value(record.value.as_deref());
         let header = |(name, value): &(String, Option<Vec<u8>>)| {
-            let hidden = name == letter::REASON && self.hides_any();
+            let hidden = name == dead_letter::REASON && self.hides_any();
             (name.clone(), if hidden { MASK.to_owned() } else { shown(value.as_deref().unwrap_or_default()) })
         };
         RecordView {
@@ -137,9 +137,9 @@ impl<'a> Mask<'a> {
 
     fn letter(&self, letter: &Stored) -> DeadLetter {
         DeadLetter {
-            stage: letter.header(letter::STAGE).unwrap_or_default().to_owned(),
+            stage: letter.header(dead_letter::STAGE).unwrap_or_default().to_owned(),
             reason: self.reason(letter),
-            sql_fingerprint: letter.header(letter::SQL).map(str::to_owned),
+            sql_fingerprint: letter.header(dead_letter::SQL).map(str::to_owned),
             origin: origin(letter),
             record: self.view(letter),
         }
@@ -147,7 +147,8 @@ impl<'a> Mask<'a> {
 
     /// Why a letter is one.
     pub(super) fn reason(&self, letter: &Stored) -> String {
-        let reason = if self.hides_any() { letter.header(letter::MASKED_REASON).or(Some(MASK)) } else { letter.header(letter::REASON) };
+        let reason =
+            if self.hides_any() { letter.header(dead_letter::MASKED_REASON).or(Some(MASK)) } else { letter.header(dead_letter::REASON) };
         reason.unwrap_or_default().to_owned()
     }
 
@@ -191,7 +192,7 @@ impl<'a> Mask<'a> {
 
 /// Where a letter's record was in the topic, if it ever was.
 pub(super) fn origin(letter: &Stored) -> Option<(Partition, Offset)> {
-    Some((letter.header(letter::PARTITION)?.parse().ok()?, letter.header(letter::OFFSET)?.parse().ok()?))
+    Some((letter.header(dead_letter::PARTITION)?.parse().ok()?, letter.header(dead_letter::OFFSET)?.parse().ok()?))
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -208,11 +209,10 @@ fn cut_to(text: &str, most: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::message::Headers as _;
     use serde_json::json;
 
     use super::*;
-    use crate::message::{Reason, Stage};
+    use forebay_dataplane::{Reason, Stage};
 
     fn stored(key: &str, value: &[u8]) -> Stored {
         let headers = vec![("forebay-stage".to_owned(), Some(b"transform".to_vec()))];
@@ -235,12 +235,16 @@ mod tests {
     fn the_reason_of_a_letter_is_the_masked_one_where_masks_are_set_in_its_headers_too() {
         let mut letter = stored("k", b"{\"age\":\"secret\"}");
         let reason = Reason::quoting("\"secret\"", |value| format!("`/age` must be a number, but is {value}"));
-        let it = letter::Letter { key: None, value: None, stage: Stage::Decode, reason: &reason, cut: letter::Cut::WHOLE, unreadable: 0 };
-        letter.headers = it
-            .headers(std::iter::empty(), &[(letter::PARTITION, "3"), (letter::OFFSET, "40")])
-            .iter()
-            .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
-            .collect();
+        let it = dead_letter::Letter {
+            key: None,
+            value: None,
+            stage: Stage::Decode,
+            reason: &reason,
+            cut: dead_letter::Cut::WHOLE,
+            unreadable: 0,
+        };
+        let origin = [(dead_letter::PARTITION, "3"), (dead_letter::OFFSET, "40")];
+        it.headers(std::iter::empty(), &origin, |name, value| letter.headers.push((name.to_owned(), value.map(<[u8]>::to_vec))));
         let pointers = vec!["/age".to_owned()];
         let mask = Mask { pointers: &pointers, key: Some("/id") };
         let view = mask.letter(&letter);
@@ -248,7 +252,7 @@ mod tests {
         assert!(!serde_json::to_string(&view).unwrap().contains("secret"), "{view:?}");
         let open = Mask { pointers: &[], key: Some("/id") }.letter(&letter);
         assert_eq!(open.reason, "`/age` must be a number, but is \"secret\"");
-        letter.headers.retain(|(name, _)| name != letter::MASKED_REASON);
+        letter.headers.retain(|(name, _)| name != dead_letter::MASKED_REASON);
         assert_eq!(mask.letter(&letter).reason, MASK, "nobody knows what it quotes");
     }
 

@@ -12,8 +12,9 @@ use forebay_schemas::pipeline::Pipeline;
 use super::access::Access;
 use super::embedded::{self, Address};
 use super::retention::{self, Keep, Removed};
-use crate::kernel::{Actor, Class, Cx, Exit, SharedClock};
 use crate::telemetry::Telemetry;
+use forebay_kernel::{Actor, Cx, Exit, SharedClock};
+use forebay_schemas::failure::Class;
 
 /// How often it looks whether the topics are over their limits.
 const RETAIN_EVERY: Duration = Duration::from_secs(10);

@@ -15,11 +15,10 @@ use rdkafka::error::IsError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::access::{Access, Quiet, max_record_bytes};
-use super::describe;
-use super::embedded;
 use super::error::{BrokerError, is_denied};
 use super::look::settings;
-use crate::message::letter;
+use super::{describe, embedded};
+use forebay_dataplane::dead_letter;
 
 /// The time-out of one question.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -89,7 +88,7 @@ pub fn wanted_topics(pipeline: &Pipeline) -> [WantedTopic; 2] {
 
 /// What a dead-letter topic is to take where the topic takes records of `largest` bytes.
 pub(super) fn with_room(largest: u64) -> u64 {
-    largest.saturating_add(letter::ROOM as u64)
+    largest.saturating_add(dead_letter::ROOM as u64)
 }
 
 /// What a group has committed for a partition.

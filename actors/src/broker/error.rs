@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
+use forebay_schemas::failure::Class;
 use forebay_schemas::pipeline::SecretError;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
-
-use crate::kernel::Class;
 
 /// A broker that can't be reached, or refuses.
 #[derive(Debug, thiserror::Error)]

@@ -12,10 +12,14 @@
 mod access;
 mod actor;
 mod admin;
+pub(crate) mod client_headers;
+pub(crate) mod dead_letter;
 mod describe;
 pub mod embedded;
 mod error;
 mod look;
+#[cfg(test)]
+pub(crate) mod raw_produce;
 pub mod reader;
 mod retention;
 #[cfg(test)]

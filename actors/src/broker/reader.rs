@@ -15,7 +15,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use super::access::{Access, Quiet};
 use super::admin::ask;
 use super::error::BrokerError;
-use crate::message::client_headers;
+use crate::broker::client_headers;
 
 /// How long a read may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -144,7 +144,7 @@ mod tests {
     use rdkafka::mocking::MockCluster;
 
     use super::*;
-    use crate::message::raw_produce::produce;
+    use crate::broker::raw_produce::produce;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_record_with_a_header_whose_name_is_not_utf_8_is_read_without_that_header_and_says_so() {

@@ -17,7 +17,7 @@ use super::access::Access;
 use super::admin::{self, PATIENCE, ask};
 use super::embedded;
 use super::error::BrokerError;
-use crate::kernel::clock::millis;
+use forebay_kernel::clock::millis;
 
 /// Offsets of one partition that one request removes, at most: the broker takes no records meanwhile.
 const STEP: i64 = 10_000;

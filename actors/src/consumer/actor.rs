@@ -16,10 +16,11 @@ use rdkafka::ClientConfig;
 use super::error::ConsumerError;
 use super::poll;
 use super::set_back::Desk;
-use crate::kernel::{Actor, Backoff, Budget, Class, Cx, Exit, Lease, Mailbox, SharedClock};
 use crate::ledger::Ledger;
-use crate::message::RawBatch;
+use crate::message::PolledBatch;
 use crate::telemetry::{Need, Telemetry};
+use forebay_kernel::{Actor, Backoff, Budget, Cx, Exit, Lease, Mailbox, SharedClock};
+use forebay_schemas::failure::Class;
 
 /// Delays between attempts to make sure of the topic.
 const ENSURE_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(30) };
@@ -48,7 +49,7 @@ pub struct ConsumerParams {
     /// The most bytes of records that are read and not yet written.
     pub budget: Budget,
     /// Where batches go.
-    pub to: Mailbox<Lease<RawBatch>>,
+    pub to: Mailbox<Lease<PolledBatch>>,
     /// What others see.
     pub telemetry: Arc<Telemetry>,
     /// Tells the time.

@@ -23,9 +23,10 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::actor::{ConsumerParams, KeptMetadata, WhichTopic};
 use super::error::{ConsumerError, Trouble};
-use super::start::{Committed, Found, Mark, OutOfRange, find, largest_clock, mark_of, metadata_of};
+use super::start_offset::{Committed, Found, OutOfRange, find};
 use super::state::Commit;
 use crate::broker::silent_for;
+use forebay_dataplane::commit_metadata::{Mark, largest_clock, mark_of, metadata_of};
 
 /// How long one question to Kafka may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);

@@ -1,9 +1,10 @@
 //! What can go wrong when reading from the topic, and what to do about it.
 
+use forebay_schemas::failure::Class;
 use forebay_schemas::offset::{Offset, Partition};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::kernel::{Class, Exit};
+use forebay_kernel::Exit;
 
 /// Why the consumer can't go on, or has to wait.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,11 +5,11 @@
 
 use std::time::Instant;
 
+use crate::message::RECORD_OVERHEAD;
+use forebay_dataplane::write_clock::WriteClock;
+use forebay_dataplane::{NewRecord, RawBatch};
 use forebay_schemas::offset::{Offset, Partition, Range};
 use forebay_schemas::pipeline::BatchTable;
-
-use super::write_clock::WriteClock;
-use crate::message::{RECORD_OVERHEAD, RawRecord};
 
 /// No batch is larger, whatever the limits say: places in the arena are 32 bits.
 const LARGEST_ARENA: usize = 1 << 30;
@@ -23,7 +23,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) timestamp_ms: Option<i64>,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
-    /// As [`headers`](crate::message::headers) puts them.
+    /// As [`headers`](forebay_dataplane::headers) puts them.
     pub(crate) headers: &'a [u8],
 }
 
@@ -69,8 +69,7 @@ pub(crate) struct Piece {
 /// A batch as it was cut.
 #[derive(Debug, Default)]
 pub(crate) struct Filled {
-    pub(crate) arena: Vec<u8>,
-    pub(crate) records: Vec<RawRecord>,
+    pub(crate) raw: RawBatch,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) weight: usize,
 }
@@ -91,17 +90,17 @@ impl Forming {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.filled.records.is_empty()
+        self.filled.raw.records.is_empty()
     }
 
     /// Whether it is to be cut now.
     pub(crate) fn is_full(&self) -> bool {
-        self.filled.records.len() >= self.limits.records || self.filled.arena.len() >= self.limits.bytes
+        self.filled.raw.records.len() >= self.limits.records || self.filled.raw.arena.len() >= self.limits.bytes
     }
 
     /// Whether `record` fits in; a record larger than the limit fits into an empty batch, alone.
     pub(crate) fn fits(&self, record: &Incoming<'_>) -> bool {
-        self.is_empty() || (!self.is_full() && self.filled.arena.len() + record.bytes() <= self.limits.bytes)
+        self.is_empty() || (!self.is_full() && self.filled.raw.arena.len() + record.bytes() <= self.limits.bytes)
     }
 
     pub(crate) fn weight(&self) -> usize {
@@ -127,25 +126,12 @@ impl Forming {
     pub(crate) fn add(&mut self, record: &Incoming<'_>, piece: usize, clock: WriteClock, write_ts: i64, now: impl FnOnce() -> Instant) {
         if self.since.is_none() {
             self.since = Some(now());
-            self.filled.arena.reserve(self.before.0);
-            self.filled.records.reserve(self.before.1);
+            self.filled.raw.arena.reserve(self.before.0);
+            self.filled.raw.records.reserve(self.before.1);
         }
         let filled = &mut self.filled;
-        let mut put = |bytes: &[u8]| {
-            let from = place(filled.arena.len());
-            filled.arena.extend_from_slice(bytes);
-            from..place(filled.arena.len())
-        };
-        let (key, value, headers) = (record.key.map(&mut put), record.value.map(&mut put), put(record.headers));
-        filled.records.push(RawRecord {
-            partition: record.partition,
-            offset: record.offset,
-            timestamp_ms: record.timestamp_ms.unwrap_or(0),
-            write_ts,
-            key,
-            value,
-            headers,
-        });
+        let &Incoming { partition, offset, timestamp_ms, key, value, headers } = record;
+        filled.raw.push(&NewRecord { partition, offset, timestamp_ms: timestamp_ms.unwrap_or(0), write_ts, key, value, headers });
         filled.weight += record.weight();
         let piece = &mut filled.pieces[piece];
         piece.range.to = record.offset + 1;
@@ -157,9 +143,9 @@ impl Forming {
     pub(crate) fn cut(&mut self) -> Option<(Filled, Instant)> {
         let since = self.since.take()?;
         let mut filled = std::mem::take(&mut self.filled);
-        fit(&mut filled.arena);
-        fit(&mut filled.records);
-        self.before = (filled.arena.len(), filled.records.len());
+        fit(&mut filled.raw.arena);
+        fit(&mut filled.raw.records);
+        self.before = (filled.raw.arena.len(), filled.raw.records.len());
         Some((filled, since))
     }
 }
@@ -169,8 +155,4 @@ fn fit<T>(vector: &mut Vec<T>) {
     if vector.capacity() - vector.len() > vector.len() / 8 {
         vector.shrink_to_fit();
     }
-}
-
-fn place(at: usize) -> u32 {
-    u32::try_from(at).expect("a batch holds at most 1 GiB beside one record, and Kafka's largest record is under 2 GiB")
 }

@@ -12,7 +12,7 @@ use forebay_schemas::offset::{Offset, Partition};
 
 use super::forming::Incoming;
 use super::state::to_resume;
-use crate::kernel::{Budget, Credit};
+use forebay_kernel::{Budget, Credit};
 
 /// A record's own copy.
 #[derive(Debug)]

@@ -31,9 +31,8 @@ pub(crate) mod forming;
 mod intake;
 mod poll;
 mod set_back;
-pub(crate) mod start;
+pub(crate) mod start_offset;
 pub(crate) mod state;
-mod write_clock;
 
 #[cfg(test)]
 mod state_tests;
@@ -43,5 +42,4 @@ mod tests;
 pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata, WhichTopic};
 pub use error::ConsumerError;
 pub use set_back::{Desk, NotSetBack, SetBack};
-pub use start::{clock_of_replay, clocks_of_replay, is_of_topic, largest_clock, metadata_of, place_of, would_start};
-pub use write_clock::{Lane, Tick, WriteClock};
+pub use start_offset::would_start;

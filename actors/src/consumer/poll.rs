@@ -25,9 +25,11 @@ use super::error::ConsumerError;
 use super::forming::{Incoming, Limits};
 use super::intake::Wait;
 use super::state::{Fate, MOST_IN_FLIGHT, PATIENCE, Pace, State};
+use crate::broker::client_headers;
 use crate::failpoint::point;
-use crate::kernel::{Cancel, Credit, Lease, Progress};
-use crate::message::{BatchDone, RawBatch, Receipt, client_headers, headers};
+use crate::message::{BatchDone, PolledBatch, Receipt};
+use forebay_dataplane::headers;
+use forebay_kernel::{Cancel, Credit, Lease, Progress};
 
 /// Records read before the loop looks at everything else again.
 const BURST: usize = 256;
@@ -356,8 +358,7 @@ impl Loop<'_> {
         }
         self.show_unkeyed(&cut.filled.pieces);
         self.sent.push(Sent { id: cut.id, ranges: cut.ranges.clone(), waited, end });
-        let batch =
-            RawBatch { id: cut.id, arena: cut.filled.arena, records: cut.filled.records, ranges: cut.ranges, waited, cut_at: now, receipt };
+        let batch = PolledBatch { id: cut.id, raw: cut.filled.raw, ranges: cut.ranges, waited, sealed_at: now, receipt };
         self.params.to.post(Lease::new(batch, credit)).map_err(|_| ConsumerError::Downstream)?;
         point("consumer::after_send");
         Ok(())

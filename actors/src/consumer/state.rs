@@ -19,8 +19,8 @@ use forebay_schemas::run::RunWritten;
 use forebay_schemas::topic::TopicId;
 
 use super::forming::{Filled, Forming, Incoming, Limits, Piece};
-use super::write_clock::{Lane, WriteClock};
-use crate::kernel::Backoff;
+use forebay_dataplane::write_clock::{Lane, WriteClock};
+use forebay_kernel::Backoff;
 
 /// Batches in flight, at most; one more when partitions are taken away in the middle of a batch.
 pub(crate) const MOST_IN_FLIGHT: usize = 64;
@@ -241,7 +241,7 @@ impl State {
             }
         }
         let legs = filled.pieces.iter().map(|piece| (piece.partition, piece.generation)).collect();
-        self.flights.push_back(Flight { id, records: filled.records.len() as u64, legs });
+        self.flights.push_back(Flight { id, records: filled.raw.records.len() as u64, legs });
         Some(Cut { id, filled, ranges, since })
     }
 

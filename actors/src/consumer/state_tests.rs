@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::forming::{Incoming, Limits};
 use super::state::{Commit, Fate, Pace, Settled, State, to_resume};
-use super::write_clock::{Lane, WriteClock};
 use crate::message::RECORD_OVERHEAD;
+use forebay_dataplane::write_clock::{Lane, WriteClock};
 
 /// A time that is believed, in milliseconds.
 const NOW: i64 = 1_700_000_000_000;
@@ -79,10 +79,10 @@ fn a_batch_covers_each_partition_from_its_position_to_after_its_last_record() {
     take(&mut state, 1, 0);
     take(&mut state, 0, 9);
     let cut = state.cut().unwrap();
-    assert_eq!((cut.id, cut.filled.records.len()), (1, 3));
+    assert_eq!((cut.id, cut.filled.raw.records.len()), (1, 3));
     assert_eq!(cut.ranges.0, BTreeMap::from([(0, Range { from: 5, to: 10 }), (1, Range { from: 0, to: 1 })]));
     assert_eq!(cut.filled.weight, 3 * (8 + RECORD_OVERHEAD));
-    assert_eq!(cut.filled.arena, b"keyvaluekeyvaluekeyvalue");
+    assert_eq!(cut.filled.raw.arena, b"keyvaluekeyvaluekeyvalue");
     take(&mut state, 0, 10);
     assert_eq!(state.cut().unwrap().ranges.0, BTreeMap::from([(0, Range { from: 10, to: 11 })]));
     assert!(state.cut().is_none(), "an empty batch is never cut");
@@ -116,7 +116,7 @@ fn a_tombstone_and_a_record_without_key_are_told_from_empty_ones() {
     start(&mut state, 0, 0);
     state.take(&Incoming { key: None, value: Some(b""), ..record(0, 0) }, Instant::now);
     state.take(&Incoming { key: Some(b""), value: None, ..record(0, 1) }, Instant::now);
-    let records = state.cut().unwrap().filled.records;
+    let records = state.cut().unwrap().filled.raw.records;
     assert_eq!((&records[0].key, &records[0].value), (&None, &Some(0..0)));
     assert_eq!((&records[1].key, &records[1].value), (&Some(0..0), &None));
 }
@@ -141,7 +141,9 @@ fn headers_are_in_the_arena_and_in_the_weight() {
     take(&mut state, 0, 1);
     let filled = state.cut().unwrap().filled;
     assert_eq!(filled.weight, 2 * (8 + RECORD_OVERHEAD) + 7);
-    let arena = |record: usize| &filled.arena[filled.records[record].headers.start as usize..filled.records[record].headers.end as usize];
+    let arena = |record: usize| {
+        &filled.raw.arena[filled.raw.records[record].headers.start as usize..filled.raw.records[record].headers.end as usize]
+    };
     assert_eq!((arena(0), arena(1)), (&b"headers"[..], &b""[..]));
 }
 
@@ -153,7 +155,7 @@ fn timestamps_that_are_not_believed_are_counted_by_assignment() {
     let in_2200 = 7_258_118_400_000;
     let all = [clamped(0, NOW), clamped(1, in_2200), clamped(2, NOW + 2), clamped(3, i64::MAX), clamped(4, NOW / 1_000)];
     assert_eq!(all, [None, Some(1), None, Some(2), Some(3)]);
-    let stamps: Vec<_> = state.cut().unwrap().filled.records.iter().map(|record| record.write_ts - NOW * 1_000).collect();
+    let stamps: Vec<_> = state.cut().unwrap().filled.raw.records.iter().map(|record| record.write_ts - NOW * 1_000).collect();
     assert_eq!(stamps, [0, 16, 2_000, 2_016, 2_032]);
     state.revoke(&[0]);
     start(&mut state, 0, 5);
@@ -316,11 +318,11 @@ proptest! {
         let mut asked: Vec<Commit> = Vec::new();
 
         macro_rules! cut { () => { if let Some(cut) = state.cut() {
-            for record in &cut.filled.records {
+            for record in &cut.filled.raw.records {
                 let ts = *written_with.entry((record.partition, record.offset)).or_insert(record.write_ts);
                 prop_assert_eq!(ts, record.write_ts, "a record read again is written with the same timestamp");
             }
-            flying.push((cut.id, cut.filled.records.iter().map(|record| (record.partition, record.offset)).collect()));
+            flying.push((cut.id, cut.filled.raw.records.iter().map(|record| (record.partition, record.offset)).collect()));
         } } }
         macro_rules! settle { ($at:expr) => {{
             let (id, records) = flying.remove($at);

@@ -21,16 +21,21 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::poll;
 use super::set_back::{Desk, NotSetBack, SetBack};
-use super::{Consumer, ConsumerError, ConsumerParams, Ensure, WriteClock, metadata_of};
-use crate::kernel::{
-    self, Backoff, Budget, Cancel, ChildSpec, Class, Environment, Exit, Lease, Limits, Mailbox, Progress, Registry, Restart, Strategy,
-    SupervisorSpec, SystemClock,
-};
+use super::{Consumer, ConsumerError, ConsumerParams, Ensure, poll};
+use crate::broker::raw_produce;
 use crate::ledger::Ledger;
-use crate::message::{BatchDone, RECORD_OVERHEAD, RawBatch, headers, raw_produce};
+use crate::message::{BatchDone, PolledBatch, RECORD_OVERHEAD};
 use crate::telemetry::Telemetry;
+use forebay_dataplane::commit_metadata::metadata_of;
+use forebay_dataplane::headers;
+use forebay_dataplane::write_clock::WriteClock;
+use forebay_kernel as kernel;
+use forebay_kernel::{
+    Backoff, Budget, Cancel, ChildSpec, Environment, Exit, Lease, Limits, Mailbox, Progress, Registry, Restart, Strategy, SupervisorSpec,
+    SystemClock,
+};
+use forebay_schemas::failure::Class;
 
 const TOPIC: &str = "users";
 const GROUP: &str = "readers";
@@ -75,7 +80,7 @@ fn commits(cluster: &Cluster, partitions: i32) -> BTreeMap<Partition, (Offset, S
 /// A consumer on its thread, and the test in the place of the transformer.
 struct Rig {
     thread: JoinHandle<Result<(), ConsumerError>>,
-    inbox: UnboundedReceiver<Lease<RawBatch>>,
+    inbox: UnboundedReceiver<Lease<PolledBatch>>,
     drain: Arc<AtomicBool>,
     telemetry: Arc<Telemetry>,
     budget: Budget,
@@ -112,7 +117,7 @@ impl Rig {
         Self { thread, inbox, drain, telemetry, budget, ledger, progress, desk }
     }
 
-    fn try_batch(&mut self) -> Option<Lease<RawBatch>> {
+    fn try_batch(&mut self) -> Option<Lease<PolledBatch>> {
         match self.inbox.try_recv() {
             Ok(batch) => Some(batch),
             Err(TryRecvError::Empty) => None,
@@ -120,14 +125,14 @@ impl Rig {
         }
     }
 
-    fn batch(&mut self) -> Lease<RawBatch> {
+    fn batch(&mut self) -> Lease<PolledBatch> {
         until("a batch", || self.try_batch())
     }
 
     /// As many batches as hold `count` records.
-    fn batches(&mut self, count: usize) -> Vec<Lease<RawBatch>> {
-        let mut batches: Vec<Lease<RawBatch>> = Vec::new();
-        while batches.iter().map(|batch| batch.body.records.len()).sum::<usize>() < count {
+    fn batches(&mut self, count: usize) -> Vec<Lease<PolledBatch>> {
+        let mut batches: Vec<Lease<PolledBatch>> = Vec::new();
+        while batches.iter().map(|batch| batch.body.raw.records.len()).sum::<usize>() < count {
             batches.push(self.batch());
         }
         batches
@@ -174,8 +179,8 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn settle(batch: Lease<RawBatch>) -> Vec<(Partition, Offset)> {
-    let records = batch.body.records.iter().map(|record| (record.partition, record.offset)).collect();
+fn settle(batch: Lease<PolledBatch>) -> Vec<(Partition, Offset)> {
+    let records = batch.body.raw.records.iter().map(|record| (record.partition, record.offset)).collect();
     batch.body.receipt.settle(BatchDone::default());
     records
 }
@@ -187,11 +192,11 @@ fn what_is_settled_is_committed_and_the_next_process_goes_on_from_there_with_the
     produce(&cluster, 1, 5);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(155);
-    assert!(batches.iter().all(|batch| batch.credit.bytes() == batch.body.records.len() * WEIGHT), "a batch holds exactly its weight");
-    assert!(batches.iter().all(|batch| batch.body.records.len() <= 100));
+    assert!(batches.iter().all(|batch| batch.credit.bytes() == batch.body.raw.records.len() * WEIGHT), "a batch holds exactly its weight");
+    assert!(batches.iter().all(|batch| batch.body.raw.records.len() <= 100));
     assert_eq!(batches.iter().map(|batch| batch.body.id).collect::<Vec<_>>(), (1..=batches.len() as u64).collect::<Vec<_>>());
-    let last = batches.iter().flat_map(|batch| &batch.body.records).rfind(|record| record.partition == 0).unwrap().clone();
-    assert_eq!(batches[0].body.value(&batches[0].body.records[0]), Some(&VALUE[..]));
+    let last = batches.iter().flat_map(|batch| &batch.body.raw.records).rfind(|record| record.partition == 0).unwrap().clone();
+    assert_eq!(batches[0].body.raw.value(&batches[0].body.raw.records[0]), Some(&VALUE[..]));
     batches.into_iter().for_each(|batch| drop(settle(batch)));
     until("written ends", || (rig.ledger.state().written() == BTreeMap::from([(0, 150), (1, 5)])).then_some(()));
     until("commits", || (rig.telemetry.partitions().iter().map(|view| view.committed).sum::<i64>() == 155).then_some(()));
@@ -206,7 +211,7 @@ fn what_is_settled_is_committed_and_the_next_process_goes_on_from_there_with_the
     produce(&cluster, 0, 1);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batch = rig.batch();
-    let record = &batch.body.records[0];
+    let record = &batch.body.raw.records[0];
     assert_eq!((record.partition, record.offset), (0, 150));
     let least = (last.write_ts + WriteClock::STEP).max(record.timestamp_ms * 1_000);
     assert!((least..least + 16).contains(&record.write_ts), "{least} {}", record.write_ts);
@@ -234,7 +239,7 @@ fn a_record_with_a_header_whose_name_is_not_utf_8_comes_with_its_other_headers_a
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(2);
     let batch = &batches[0].body;
-    let headers = batch.headers(&batch.records[0]);
+    let headers = batch.raw.headers(&batch.raw.records[0]);
     assert_eq!(headers::read(headers).collect::<Vec<_>>(), [("run", Some(&b"2"[..])), ("café", Some(&b"4"[..]))]);
     assert_eq!(headers::unreadable(headers), 2);
     batches.into_iter().for_each(|batch| drop(settle(batch)));
@@ -250,9 +255,9 @@ fn a_record_comes_with_its_headers_as_they_are_and_in_their_order() {
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(2);
     let batch = &batches[0].body;
-    assert_eq!(headers::read(batch.headers(&batch.records[0])).collect::<Vec<_>>(), sent);
+    assert_eq!(headers::read(batch.raw.headers(&batch.raw.records[0])).collect::<Vec<_>>(), sent);
     let last = &batches[batches.len() - 1].body;
-    assert_eq!(last.headers(&last.records[last.records.len() - 1]), b"", "no headers are none");
+    assert_eq!(last.raw.headers(&last.raw.records[last.raw.records.len() - 1]), b"", "no headers are none");
     batches.into_iter().for_each(|batch| drop(settle(batch)));
     rig.stop().unwrap();
 }
@@ -291,7 +296,7 @@ fn a_partition_that_was_added_begins_after_the_largest_clock_of_all_others() {
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(2);
     let written: BTreeMap<_, _> =
-        batches.iter().flat_map(|batch| &batch.body.records).map(|record| (record.partition, record.write_ts)).collect();
+        batches.iter().flat_map(|batch| &batch.body.raw.records).map(|record| (record.partition, record.write_ts)).collect();
     assert!(written[&2] > ahead, "a key that moved there wins over what was written of it: {written:?}");
     assert!(written[&1] < ahead, "what was read before goes on with its own clock: {written:?}");
     batches.into_iter().for_each(|batch| drop(settle(batch)));
@@ -419,7 +424,7 @@ fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_wit
     produce(&cluster, 1, 5);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(25);
-    let last = batches.iter().flat_map(|batch| &batch.body.records).rfind(|record| record.partition == 0).unwrap().write_ts;
+    let last = batches.iter().flat_map(|batch| &batch.body.raw.records).rfind(|record| record.partition == 0).unwrap().write_ts;
     let now = i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap();
     let asked = rig.ask_back(&[(0, 5), (1, 9)]);
     thread::sleep(Duration::from_millis(50));
@@ -440,7 +445,7 @@ fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_wit
     assert_eq!(telemetry.written(), BTreeMap::from([(0, 5), (1, 5)]));
 
     let mut rig = Rig::start(&cluster, 1 << 20, |params| params.ledger = ledger);
-    let again: Vec<_> = rig.batches(15).into_iter().flat_map(|batch| batch.body.records.clone()).collect();
+    let again: Vec<_> = rig.batches(15).into_iter().flat_map(|batch| batch.body.raw.records.clone()).collect();
     assert_eq!(again.iter().map(|record| record.offset).collect::<Vec<_>>(), (5..20).collect::<Vec<_>>());
     assert!(again.iter().all(|record| record.write_ts > last && record.write_ts > now));
     drop(rig.thread);
@@ -461,7 +466,7 @@ fn a_topic_that_was_recreated_ends_the_incarnation_behind_all_that_was_in_flight
     drop(other);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(9);
-    let read: Vec<_> = batches.iter().flat_map(|batch| &batch.body.records).map(|record| (record.offset, record.write_ts)).collect();
+    let read: Vec<_> = batches.iter().flat_map(|batch| &batch.body.raw.records).map(|record| (record.offset, record.write_ts)).collect();
     assert_eq!(read, (0..9).map(|n| (n, of_before.clock + (n + 1) * WriteClock::STEP)).collect::<Vec<_>>());
 
     assert_eq!(rig.ledger.saw_topic(TopicId::from_bits(3)), Some(1));

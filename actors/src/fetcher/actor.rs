@@ -20,9 +20,9 @@ use super::page::{self, Extracted, Ways};
 use super::paging::{Limits, Said};
 use super::state::{Effect, Failure, Report, Schedule, State};
 use crate::failpoint::{point, point_async};
-use crate::kernel::{Actor, Budget, Credit, Cx, Exit, Handover, Lease, Mailbox, SharedClock};
 use crate::message::{BadRecord, Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
 use crate::telemetry::{Stage, Telemetry};
+use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Handover, Lease, Mailbox, SharedClock};
 
 /// Between two tries to hand a page to a producer that is being restarted.
 const HAND_OVER: Duration = Duration::from_millis(100);

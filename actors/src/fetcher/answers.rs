@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::error::FetchError;
 use super::tests::{answer, client, fetch, fetch_at, request, server};
-use crate::kernel::Class;
+use forebay_schemas::failure::Class;
 
 #[tokio::test]
 async fn a_refusal_that_speaks_of_a_limit_is_waited_for_as_a_busy_api_is() {

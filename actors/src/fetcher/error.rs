@@ -10,8 +10,8 @@ use reqwest::StatusCode;
 
 use super::limit::Limit;
 use super::page::PageError;
-use crate::kernel::Class;
-use crate::message::MASK;
+use forebay_dataplane::MASK;
+use forebay_schemas::failure::Class;
 
 /// A fetch that gave no page.
 #[derive(Debug, thiserror::Error)]

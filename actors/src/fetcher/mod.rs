@@ -26,8 +26,6 @@ mod next;
 pub(crate) mod page;
 pub(crate) mod paging;
 pub(crate) mod pointer;
-#[cfg(test)]
-pub(crate) mod rig;
 mod sample;
 mod split;
 pub(crate) mod state;

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 
 use super::pointer::Pointer;
-use crate::message::Reason;
+use forebay_dataplane::Reason;
 
 /// How much of a record a reason quotes, to either side of the place.
 const EXCERPT: usize = 20;

@@ -15,9 +15,10 @@ use forebay_schemas::run::{RunError, Stop};
 use uuid::Uuid;
 
 use super::paging::{Limits, Said, Trail, Turn};
-use crate::kernel::clock::millis;
-use crate::kernel::{Backoff, Class};
 use crate::message::{PageProduced, PageRefused};
+use forebay_kernel::Backoff;
+use forebay_kernel::clock::millis;
+use forebay_schemas::failure::Class;
 
 /// Triggered runs that may wait.
 pub const MOST_WAITING: usize = 1_000;

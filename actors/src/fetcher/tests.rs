@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::client::{Answer, Client};
 use super::error::FetchError;
-use crate::kernel::Class;
+use forebay_schemas::failure::Class;
 
 /// A server that answers each request with `answer(path)`, raw.
 pub(super) async fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
@@ -219,12 +219,12 @@ mod actor {
     use tokio::sync::watch;
     use uuid::Uuid;
 
-    use super::super::rig::{eventually, with_tree};
     use super::super::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
     use super::*;
-    use crate::kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Restart, SystemClock};
     use crate::message::{Page, PageProduced, PageRefused};
     use crate::telemetry::Telemetry;
+    use crate::testing::{eventually, with_tree};
+    use forebay_kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Restart, SystemClock};
 
     const RUN: Uuid = Uuid::from_u128(1);
 

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{Command, Ledger};
-use crate::kernel::{Actor, Cx, Exit};
+use forebay_kernel::{Actor, Cx, Exit};
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

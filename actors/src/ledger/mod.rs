@@ -45,7 +45,7 @@ pub(crate) use tail::{Tail, upto};
 
 use self::leases::Leases;
 use crate::journal::{self, Disk, Durable, Journal, JournalError, Settings, frame, snapshot};
-use crate::kernel::SharedClock;
+use forebay_kernel::SharedClock;
 
 /// Why the state can't be had from a journal.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use forebay_schemas::run::{RunError, RunSpec, RunState};
 
 use super::tests::{begin, open, wait};
 use super::*;
-use crate::kernel::SystemClock;
+use forebay_kernel::SystemClock;
 
 pub(super) fn params(params: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
     params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use super::reads_tests::params;
 use super::*;
 use crate::journal::RealDisk;
-use crate::kernel::{ManualClock, SystemClock};
+use forebay_kernel::{ManualClock, SystemClock};
 
 fn settings(segment_bytes: u64) -> Settings {
     Settings { pipeline: "users".into(), segment_bytes, keep_bytes: 1 << 20 }

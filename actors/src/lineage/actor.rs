@@ -11,9 +11,9 @@ use forebay_schemas::pipeline::{ContactPoints, Pipeline};
 use super::follow::{Follow, begin};
 use super::receiver::Receiver;
 use crate::fetcher::without_query;
-use crate::kernel::{Actor, Cx, Exit};
 use crate::ledger::Ledger;
-use crate::store::{EMBEDDED_FILE, TableSpec};
+use forebay_dataplane::store::{EMBEDDED_FILE, TableSpec};
+use forebay_kernel::{Actor, Cx, Exit};
 
 /// How long it may still tell when it is asked to stop.
 const LAST_WORDS: Duration = Duration::from_millis(200);

@@ -13,8 +13,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::receiver::{Receiver, Untold};
-use crate::kernel::{Backoff, Progress};
 use crate::ledger::{Ledger, Tail, upto};
+use forebay_kernel::{Backoff, Progress};
 
 /// Delays while the receiver is away.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_secs(60) };

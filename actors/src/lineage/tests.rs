@@ -12,8 +12,8 @@ use super::actor::job_of;
 use super::follow::{Follow, begin};
 use super::receiver::{Receiver, Untold};
 use crate::journal::{RealDisk, Settings};
-use crate::kernel::{Progress, SystemClock};
 use crate::ledger::{Accepted, Command, Ledger};
+use forebay_kernel::{Progress, SystemClock};
 
 const PIPELINE: &str = r#"
 [pipeline]

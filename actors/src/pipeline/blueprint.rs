@@ -6,8 +6,8 @@ use forebay_schemas::pipeline::{FileError, Pipeline};
 use forebay_schemas::plan::Warning;
 
 use super::keys;
-use crate::store::{Column, TableSpec};
-use crate::transformer::Plan;
+use forebay_dataplane::store::{Column, TableSpec};
+use forebay_dataplane::transform::Transform;
 
 /// A pipeline that is known to make sense, before anything of it runs.
 #[derive(Clone)]
@@ -15,7 +15,7 @@ pub struct Blueprint {
     /// The file.
     pub pipeline: Arc<Pipeline>,
     /// The SQL, planned; there when the pipeline writes.
-    pub plan: Option<Arc<Plan>>,
+    pub plan: Option<Arc<Transform>>,
     /// The table that the SQL's columns make; there when the pipeline writes.
     pub table: Option<Arc<TableSpec>>,
 }
@@ -27,7 +27,7 @@ impl Blueprint {
     /// When the schema can't be read, the SQL does not plan, or its columns don't fit the table; the error points at the place.
     pub fn draw(pipeline: Pipeline) -> Result<Self, FileError> {
         let (plan, table) = if pipeline.writes() {
-            let plan = Plan::new(&pipeline)?;
+            let plan = Transform::new(&pipeline)?;
             let table = TableSpec::plan(&pipeline, &plan.output())?;
             (Some(Arc::new(plan)), Some(Arc::new(table)))
         } else {

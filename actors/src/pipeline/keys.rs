@@ -6,15 +6,15 @@
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::plan::Warning;
 
-use crate::store::TableSpec;
-use crate::transformer::{MadeOf, Plan};
+use forebay_dataplane::store::TableSpec;
+use forebay_dataplane::transform::{MadeOf, Transform};
 
 /// What follows where records of one row may be in several partitions.
 const FOLLOWS: &str =
     "records of one row may then be in several partitions, and its row is that of one of them, whole, which need not be the newest";
 
 /// Says so when the primary key does not follow from the topic's key, or when that is not known.
-pub(super) fn warning(pipeline: &Pipeline, plan: &Plan, table: &TableSpec) -> Option<Warning> {
+pub(super) fn warning(pipeline: &Pipeline, plan: &Transform, table: &TableSpec) -> Option<Warning> {
     let made_of: Vec<Option<&MadeOf>> = table.primary_key.iter().map(|&at| plan.made_of().get(at).and_then(Option::as_ref)).collect();
     if made_of.contains(&Some(&MadeOf::Key)) {
         return None;

@@ -14,11 +14,11 @@ use uuid::Uuid;
 
 use crate::api::Triggers;
 use crate::fetcher::{FetcherMessage, RunReports};
-use crate::kernel::clock::millis;
-use crate::kernel::{Mailbox, Sighting, What, Witness};
 use crate::ledger::{Command, Ledger};
 use crate::message::PageProduced;
 use crate::telemetry::Telemetry;
+use forebay_kernel::clock::millis;
+use forebay_kernel::{Mailbox, Sighting, What, Witness};
 
 /// The fetcher of the moment, for those outside the tree.
 #[derive(Clone, Default)]

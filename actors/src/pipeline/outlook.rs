@@ -22,7 +22,7 @@ use crate::broker::{Committed, Look, TopicLook, TopicState, WantedTopic};
 use crate::consumer::{ConsumerError, would_start};
 use crate::fetcher::without_secrets;
 use crate::ledger::State;
-use crate::store::{Store, TableLook, TableSpec};
+use forebay_dataplane::store::{Store, TableLook, TableSpec};
 
 /// What a start would do. `before` is the fold of the journal; of Kafka and the store either what they hold is given, or why they did not say; a pipeline that
 /// does not write has no table.
@@ -257,7 +257,7 @@ mod tests {
     use forebay_schemas::topic::TopicId;
 
     use super::*;
-    use crate::consumer::metadata_of;
+    use forebay_dataplane::commit_metadata::metadata_of;
 
     const FILE: &str = r#"
 [pipeline]

@@ -20,7 +20,7 @@ use crate::broker::reader::{Most, Stored, read};
 use crate::broker::{self, Access, BrokerError};
 use crate::journal::JournalError;
 use crate::ledger::Ledger;
-use crate::message::letter;
+use forebay_dataplane::dead_letter;
 
 /// How many letters are produced before the journal hears of them.
 const CHUNK: usize = 500;
@@ -172,7 +172,7 @@ impl Redriver<'_> {
                 let chunk = Range { to: last.offset + 1, ..left };
                 let mut whole = Vec::with_capacity(letters.len());
                 for letter in &letters {
-                    whole.push(if letter::is_cut(&letter.headers) { self.in_the_topic(letter).await? } else { Some(None) });
+                    whole.push(if dead_letter::is_cut(&letter.headers) { self.in_the_topic(letter).await? } else { Some(None) });
                 }
                 let again =
                     letters.iter().zip(&whole).filter_map(|(letter, whole)| Some((letter, whole.as_ref()?.as_ref().unwrap_or(letter))));
@@ -199,9 +199,9 @@ impl Redriver<'_> {
     /// The record of a letter whose value is cut, when the topic still holds it at the letter's origin, with the length and hash that the letter says.
     async fn in_the_topic(&self, letter: &Stored) -> Result<Option<Option<Stored>>, RedriveError> {
         let number = |name| letter.header(name).and_then(|text| text.parse::<Offset>().ok());
-        let partition = number(letter::PARTITION).and_then(|partition| Partition::try_from(partition).ok());
-        let (Some(partition), Some(offset)) = (partition, number(letter::OFFSET)) else { return Ok(None) };
-        if letter.header(letter::TOPIC) != Some(self.topic) {
+        let partition = number(dead_letter::PARTITION).and_then(|partition| Partition::try_from(partition).ok());
+        let (Some(partition), Some(offset)) = (partition, number(dead_letter::OFFSET)) else { return Ok(None) };
+        if letter.header(dead_letter::TOPIC) != Some(self.topic) {
             return Ok(None);
         }
         let ends = broker::ends(self.access, self.topic).await?;
@@ -212,7 +212,7 @@ impl Redriver<'_> {
         let found = read(self.access, self.topic, place, Most { records: 1, bytes: CHUNK_BYTES }).await?;
         let is_it = |record: &Stored| {
             let value = record.value.as_deref().unwrap_or_default();
-            letter.header(letter::VALUE_SHA256).is_some_and(|hash| hash == letter::sha256(value))
+            letter.header(dead_letter::VALUE_SHA256).is_some_and(|hash| hash == dead_letter::sha256(value))
         };
         Ok(found.into_iter().find(is_it).map(Some))
     }
@@ -245,13 +245,13 @@ async fn produce(producer: &FutureProducer, topic: &str, letter: &Stored, record
 fn headers(letter: &Stored) -> OwnedHeaders {
     let place = format!("{}:{}", letter.partition, letter.offset);
     // What an earlier redrive said is said again here, or no longer true.
-    let own = letter::own(&letter.headers).iter().filter(|(name, _)| name != letter::REDRIVEN && name != letter::LEFT_OUT);
+    let own = dead_letter::own(&letter.headers).iter().filter(|(name, _)| name != dead_letter::REDRIVEN && name != dead_letter::LEFT_OUT);
     let all = own.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: value.as_deref() }));
-    let counts = letter.headers.iter().filter(|(name, _)| name == letter::LEFT_OUT);
+    let counts = letter.headers.iter().filter(|(name, _)| name == dead_letter::LEFT_OUT);
     let count = |value: &Option<Vec<u8>>| std::str::from_utf8(value.as_deref()?).ok()?.parse::<u64>().ok();
     let lost = counts.filter_map(|(_, value)| count(value)).fold(letter.unreadable_headers, u64::saturating_add);
-    let all = if lost > 0 { all.insert(Header { key: letter::LEFT_OUT, value: Some(&lost.to_string()) }) } else { all };
-    all.insert(Header { key: letter::REDRIVEN, value: Some(&place) })
+    let all = if lost > 0 { all.insert(Header { key: dead_letter::LEFT_OUT, value: Some(&lost.to_string()) }) } else { all };
+    all.insert(Header { key: dead_letter::REDRIVEN, value: Some(&place) })
 }
 
 #[cfg(test)]
@@ -259,7 +259,7 @@ mod tests {
     use rdkafka::message::Headers as _;
 
     use super::*;
-    use crate::message::{Reason, Stage};
+    use forebay_dataplane::{Reason, Stage};
 
     fn range(from: i64, to: i64) -> Range {
         Range { from, to }
@@ -300,8 +300,16 @@ mod tests {
         let own = [named("forebay-run", b"1"), named("trace", b"\xff"), named("trace", b""), ("none".to_owned(), None)];
         let before = own.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
         let reason = Reason::plain("not JSON");
-        let it = letter::Letter { key: None, value: None, stage: Stage::Decode, reason: &reason, cut: letter::Cut::WHOLE, unreadable: 0 };
-        let headers_of_letter = it.headers(before.chain([(letter::REDRIVEN, Some(&b"0:1"[..]))]), &[(letter::SQL, "9f2c")]);
+        let it = dead_letter::Letter {
+            key: None,
+            value: None,
+            stage: Stage::Decode,
+            reason: &reason,
+            cut: dead_letter::Cut::WHOLE,
+            unreadable: 0,
+        };
+        let before = before.chain([(dead_letter::REDRIVEN, Some(&b"0:1"[..]))]);
+        let headers_of_letter = crate::broker::dead_letter::headers(&it, before, &[(dead_letter::SQL, "9f2c")]);
         let named_all = |headers: &OwnedHeaders| -> Vec<(String, Option<Vec<u8>>)> {
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         };
@@ -316,14 +324,14 @@ mod tests {
         };
         let again = named_all(&headers(&letter));
         assert_eq!(again[..4], own);
-        assert_eq!(again[4..], [named(letter::REDRIVEN, b"0:7")]);
+        assert_eq!(again[4..], [named(dead_letter::REDRIVEN, b"0:7")]);
     }
 
     #[test]
     fn a_record_that_is_produced_again_says_how_many_of_its_headers_are_lost() {
-        let count = |number: &str| (letter::LEFT_OUT.to_owned(), Some(number.as_bytes().to_vec()));
+        let count = |number: &str| (dead_letter::LEFT_OUT.to_owned(), Some(number.as_bytes().to_vec()));
         let headers_of_letter =
-            vec![("trace".to_owned(), None), count("2"), (letter::REASON.to_owned(), Some(b"not JSON".to_vec())), count("3")];
+            vec![("trace".to_owned(), None), count("2"), (dead_letter::REASON.to_owned(), Some(b"not JSON".to_vec())), count("3")];
         let letter = Stored {
             partition: 0,
             offset: 7,
@@ -335,6 +343,6 @@ mod tests {
         };
         let again = headers(&letter);
         let names: Vec<_> = again.iter().map(|header| (header.key, header.value.map(<[u8]>::to_vec))).collect();
-        assert_eq!(names, [("trace", None), (letter::LEFT_OUT, Some(b"6".to_vec())), (letter::REDRIVEN, Some(b"0:7".to_vec()))]);
+        assert_eq!(names, [("trace", None), (dead_letter::LEFT_OUT, Some(b"6".to_vec())), (dead_letter::REDRIVEN, Some(b"0:7".to_vec()))]);
     }
 }

@@ -20,8 +20,9 @@ use serde::Serialize;
 
 use super::running::Running;
 use crate::broker::{self, Access, BrokerError, Committed};
-use crate::consumer::{clock_of_replay, clocks_of_replay, is_of_topic, largest_clock, metadata_of};
 use crate::journal::JournalError;
+use forebay_dataplane::commit_metadata::{is_of_topic, largest_clock, metadata_of};
+use forebay_dataplane::write_clock::{clock_of_replay, clocks_of_replay};
 
 /// What a replay comes to, for the person who is about to do it.
 pub const FOLLOWS: &str = "rows deleted or changed by hand are as their records say again; of a key with records in several partitions the row is that of \

@@ -19,24 +19,26 @@ use super::view::{Sources, Viewer};
 use crate::api::{Api, ApiParts, Gate, Listener, TokenError, Triggers};
 use crate::broker::embedded::{Address, Claim};
 use crate::broker::{self, Access, Broker, BrokerError, Committed};
-use crate::consumer::{Consumer, ConsumerError, ConsumerParams, Desk, place_of};
+use crate::consumer::{Consumer, ConsumerError, ConsumerParams, Desk};
 use crate::failpoint::journal_is_off;
 use crate::fetcher::{Connections, Fetcher, FetcherMessage, RunReports, Schedule};
 use crate::journal::{RealDisk, Settings};
-use crate::kernel::clock::micros;
-use crate::kernel::{
+use crate::ledger::{CallOff, Command, Keeper, Ledger, LedgerError, Lookout, Seen};
+use crate::lineage::{Lineage, LineageParts};
+use crate::message::PolledBatch;
+use crate::producer::Producer;
+use crate::telemetry::{DataPlaces, Need, Sentinel, Telemetry};
+use crate::traces::{Traces, TracesParts};
+use crate::transformer::Transformer;
+use crate::writer::{Remake, Writer, WriterParts};
+use forebay_dataplane::commit_metadata::place_of;
+use forebay_dataplane::store::Store;
+use forebay_dataplane::transform::ROWS_BUDGET;
+use forebay_kernel::clock::micros;
+use forebay_kernel::{
     Backoff, Budget, ChildSpec, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, SharedClock, Strategy,
     SupervisorSpec,
 };
-use crate::ledger::{CallOff, Command, Keeper, Ledger, LedgerError, Lookout, Seen};
-use crate::lineage::{Lineage, LineageParts};
-use crate::message::RawBatch;
-use crate::producer::Producer;
-use crate::store::Store;
-use crate::telemetry::{DataPlaces, Need, Sentinel, Telemetry};
-use crate::traces::{Traces, TracesParts};
-use crate::transformer::{ROWS_BUDGET, Transformer};
-use crate::writer::{Remake, Writer, WriterParts};
 
 /// How long the poll loop waits for the id of the topic.
 const TOPIC_WITHIN: Duration = Duration::from_secs(2);
@@ -239,7 +241,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     });
     children.push(common.observers(viewer.clone(), lineage, traces, api));
     let limits = Limits { max_restarts: 3, within: Duration::from_secs(300), ..common.limits() };
-    let root = crate::kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
+    let root = forebay_kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
     let pipeline = Arc::clone(pipeline);
     Ok(Running { root, viewer, telemetry, access, pipeline, ledger, fetches: fetched, fetcher, reads_here, _held: (lock, claim) })
 }
@@ -416,7 +418,7 @@ impl Common {
         }
     }
 
-    fn consumer(&self, budget: &Budget, to: Mailbox<Lease<RawBatch>>) -> ConsumerParams {
+    fn consumer(&self, budget: &Budget, to: Mailbox<Lease<PolledBatch>>) -> ConsumerParams {
         let table = self.pipeline.consumer.as_ref().expect("a pipeline that writes has a consumer");
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
         let (broker, group, topic) = (self.access.clone(), table.group.clone(), self.pipeline.kafka.topic.clone());

@@ -1,13 +1,11 @@
 //! What becomes of a row whose newest record makes none.
 
-use std::time::{Duration, Instant};
-
-use forebay_schemas::offset::Ranges;
 use forebay_schemas::pipeline::parse;
 
 use super::Blueprint;
-use crate::message::{RawBatch, RawRecord, Receipt};
-use crate::store::{RowSet, Store};
+use forebay_dataplane::store::{RowSet, Store};
+use forebay_dataplane::transform::Parts;
+use forebay_dataplane::{NewRecord, RawBatch};
 
 const FILE: &str = r#"
 [pipeline]
@@ -43,37 +41,19 @@ async fn table_after(sql: &str, key: &str, records: &[&str]) -> (Vec<String>, Ve
     let store = Store::connect(&blueprint.pipeline, Some(&spec)).await.unwrap();
     let mut rejected = 0;
     for (offset, record) in (0..).zip(records) {
-        let end = u32::try_from(record.len()).unwrap();
-        let record = (
-            record.as_bytes().to_vec(),
-            RawRecord {
-                partition: 0,
-                offset,
-                timestamp_ms: 1,
-                write_ts: offset * 16,
-                key: None,
-                value: (*record != TOMBSTONE).then_some(0..end),
-                headers: end..end,
-            },
-        );
-        let (receipt, cut_at) = (Receipt::new().0, Instant::now());
-        let raw = RawBatch {
-            id: 1,
-            arena: record.0,
-            records: vec![record.1],
-            ranges: Ranges::default(),
-            waited: Duration::ZERO,
-            cut_at,
-            receipt,
-        };
-        let batch = plan.run(raw);
+        let value = (*record != TOMBSTONE).then_some(record.as_bytes());
+        let mut raw = RawBatch::default();
+        raw.push(&NewRecord { offset, timestamp_ms: 1, write_ts: offset * 16, value, ..NewRecord::default() });
+        let batch = Parts::default().next(&plan, &raw, &|| {});
         rejected += batch.rejects.len();
         let (rows, refused) = RowSet::check(&spec, &batch.rows, &batch.write_ts).unwrap();
         assert!(refused.is_empty(), "{refused:?}");
         assert!(store.write(&rows, &|| ()).await.unwrap().unwritten.is_none());
     }
     let answer = store.query("SELECT * FROM users ORDER BY 1, 2").await.unwrap();
-    let text = |row: &crate::store::QueryRow| row.values().map(|value| value.as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ");
+    let text = |row: &forebay_dataplane::store::QueryRow| {
+        row.values().map(|value| value.as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
     (answer.rows.iter().map(text).collect(), blueprint.warnings().into_iter().map(|warning| warning.code).collect(), rejected)
 }
 

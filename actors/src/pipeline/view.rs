@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use forebay_kernel::Budget;
 use forebay_schemas::pipeline::CursorTable;
 use forebay_schemas::read::Read;
 use forebay_schemas::snapshot::{CursorView, Snapshot, SourceView};
 use forebay_schemas::summary::Latency;
 
-use crate::kernel::{Budget, Registry, SharedClock};
+use forebay_kernel::Registry;
+
 use crate::ledger::{Cursors, Ledger};
 use crate::telemetry::{Need, Telemetry, memory};
+use forebay_kernel::SharedClock;
 
 /// How many runs a look shows.
 const RUNS_SHOWN: usize = 50;

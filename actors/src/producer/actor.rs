@@ -14,10 +14,11 @@ use super::error::ProduceError;
 use super::key::Recipe;
 use crate::broker::{self, Access, BrokerError};
 use crate::failpoint::point;
-use crate::kernel::{Actor, Backoff, Class, Cx, Exit, Lease, Progress, Working};
 use crate::ledger::Ledger;
 use crate::message::{Page, PageRefused};
 use crate::telemetry::{Need, Telemetry};
+use forebay_kernel::{Actor, Backoff, Cx, Exit, Lease, Progress, Working};
+use forebay_schemas::failure::Class;
 
 /// Between two tries to find or make the topic.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };

@@ -23,10 +23,11 @@ use uuid::Uuid;
 use super::error::ProduceError;
 use super::key::{Planned, Recipe};
 use super::state::{Destination, Tally};
-use crate::broker::{Access, BrokerError, Quiet, silence, silent_for};
-use crate::kernel::Progress;
-use crate::message::letter::{Cut, Letter, is_too_large};
-use crate::message::{Page, PageProduced, PageRefused, Reason, Stage, letter, runs};
+use crate::broker::{self, Access, BrokerError, Quiet, dead_letter::is_too_large, silence, silent_for};
+use crate::message::{Page, PageProduced, PageRefused};
+use forebay_dataplane::dead_letter::{Cut, Letter};
+use forebay_dataplane::{Reason, Stage, dead_letter, run_counts};
+use forebay_kernel::Progress;
 
 /// How long to wait for room in librdkafka's queue before looking again.
 const QUEUE_FULL: Duration = Duration::from_millis(2);
@@ -149,7 +150,11 @@ impl Inner {
                         Letter { key: key.as_deref(), value: Some(record), stage: Stage::Produce, reason: &reason, cut, unreadable: 0 };
                     lock(&dead.page).0.because(&reason);
                     self.send(&self.dead_letter_topic, &dead, (it.key(), it.value().unwrap_or_default()), || {
-                        it.headers(own_headers(&run, event, &mut text).into_iter(), &[(letter::TOPIC, &self.topic)])
+                        broker::dead_letter::headers(
+                            &it,
+                            own_headers(&run, event, &mut text).into_iter(),
+                            &[(dead_letter::TOPIC, &self.topic)],
+                        )
                     })
                 }
             };
@@ -272,7 +277,7 @@ fn refused(topic: &str, bytes: usize, cause: Code) -> Reason {
 /// The headers that a record has in the topic; `text` is for that of its event.
 fn own_headers<'a>(run: &'a str, event: Uuid, text: &'a mut [u8]) -> [(&'static str, Option<&'a [u8]>); 2] {
     let event: &str = event.as_hyphenated().encode_lower(text);
-    [(runs::RUN, Some(run.as_bytes())), (runs::EVENT, Some(event.as_bytes()))]
+    [(run_counts::RUN, Some(run.as_bytes())), (run_counts::EVENT, Some(event.as_bytes()))]
 }
 
 /// What a record carries through librdkafka: its page, and where it was sent. Two a page, shared by its records.

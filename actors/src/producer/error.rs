@@ -1,11 +1,10 @@
 //! What can go wrong with producing. Guarantee: a message names the topic and the remedy. Not guaranteed: that Kafka's own reason for a
 //! refusal is the whole one; its log has the rest.
 
-use rdkafka::types::RDKafkaErrorCode as Code;
-
-use crate::kernel::Class;
+use crate::broker::dead_letter::is_too_large;
 use crate::message::PageRefused;
-use crate::message::letter::is_too_large;
+use forebay_schemas::failure::Class;
+use rdkafka::types::RDKafkaErrorCode as Code;
 
 /// A page that isn't in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

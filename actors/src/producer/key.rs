@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use crate::fetcher::pointer::{Pointer, kind};
-use crate::message::Reason;
+use forebay_dataplane::Reason;
 
 /// How keys and identifiers are made; one for a pipeline and topic.
 #[derive(Debug, Clone)]

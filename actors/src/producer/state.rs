@@ -6,7 +6,8 @@
 use forebay_schemas::offset::{Offset, Partition, Range};
 
 use super::error::ProduceError;
-use crate::message::{PageProduced, Reason, Stage, rejects};
+use crate::message::PageProduced;
+use forebay_dataplane::{Reason, Stage, rejects};
 
 /// Where a record was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,11 +20,12 @@ use super::key::Recipe;
 use super::{ProduceError, Producer};
 use crate::broker::tests::{Served, pick, read};
 use crate::broker::{Access, Broker};
-use crate::fetcher::rig::{eventually, with_tree};
-use crate::kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Progress, Restart, SystemClock};
 use crate::ledger::Ledger;
-use crate::message::{BadRecord, Page, PageProduced, PageRefused, Reason, Receipt};
+use crate::message::{BadRecord, Page, PageProduced, PageRefused, Receipt};
 use crate::telemetry::Telemetry;
+use crate::testing::{eventually, with_tree};
+use forebay_dataplane::Reason;
+use forebay_kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Progress, Restart, SystemClock};
 
 const RUN: Uuid = Uuid::from_u128(7);
 type End = oneshot::Receiver<Result<PageProduced, PageRefused>>;
@@ -121,7 +122,7 @@ async fn a_record_over_the_limit_is_a_dead_letter_cut_to_it_and_its_neighbours_g
     let headers = headers(&dead[0]);
     assert!(headers["forebay-reason"].starts_with("the record is 215 B, over producer.max_record_bytes (100 B)"), "{headers:?}");
     assert_eq!((headers["forebay-value-cut"].as_str(), headers["forebay-value-bytes"].as_str()), ("100", "215"));
-    assert_eq!(headers["forebay-value-sha256"], crate::message::letter::sha256(large.as_bytes()));
+    assert_eq!(headers["forebay-value-sha256"], forebay_dataplane::dead_letter::sha256(large.as_bytes()));
     assert_eq!(headers["forebay-run"], RUN.to_string());
 }
 

@@ -8,7 +8,8 @@ use forebay_schemas::topic::TopicId;
 
 use super::api::Content;
 use super::invariants::{Broken, Invariant, Kept, broken};
-use crate::consumer::start::{Committed, mark_of};
+use crate::consumer::start_offset::Committed;
+use forebay_dataplane::commit_metadata::mark_of;
 
 /// Where a record is: the topic's number in the history, its partition, its offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -18,11 +18,12 @@ use super::process::{Live, Process};
 use super::store::Write;
 use super::world::{Ask, Env};
 use crate::consumer::forming::{Incoming, Limits};
-use crate::consumer::start::{Found, find};
+use crate::consumer::start_offset::{Found, find};
 use crate::consumer::state::{Commit, Fate, MOST_IN_FLIGHT, Pace, State as Consumer};
-use crate::consumer::{clock_of_replay, clocks_of_replay, largest_clock, metadata_of};
 use crate::ledger::Command;
 use crate::writer::state::Desk;
+use forebay_dataplane::commit_metadata::{largest_clock, metadata_of};
+use forebay_dataplane::write_clock::{clock_of_replay, clocks_of_replay};
 
 /// A batch in flight.
 #[derive(Debug)]
@@ -165,8 +166,8 @@ impl Process {
     pub(super) fn send(&mut self, env: &mut Env) {
         let live = self.live();
         let Some(cut) = live.consumer.cut() else { return };
-        let bytes = |at: &Option<std::ops::Range<u32>>| at.as_ref().map(|at| &cut.filled.arena[at.start as usize..at.end as usize]);
-        let writes = cut.filled.records.iter().map(|record| {
+        let bytes = |at: &Option<std::ops::Range<u32>>| at.as_ref().map(|at| &cut.filled.raw.arena[at.start as usize..at.end as usize]);
+        let writes = cut.filled.raw.records.iter().map(|record| {
             let content = Content::read(bytes(&record.key), bytes(&record.value).expect("a record has a value"));
             let lineage = live.lineages.get(&record.partition).copied().unwrap_or_default();
             let topic = live.read_from.remove(&(record.partition, record.offset)).unwrap_or_default();

@@ -19,11 +19,11 @@ use super::world::Env;
 use crate::fetcher::Schedule;
 use crate::fetcher::paging::{Limits, Next, Said};
 use crate::fetcher::state::{Effect, Failure, Report, State as Fetcher};
-use crate::kernel::Class;
 use crate::ledger::{Accepted, Command, State as Ledger};
 use crate::message::{PageProduced, PageRefused};
 use crate::producer::ProduceError;
 use crate::producer::state::{Destination, Tally};
+use forebay_schemas::failure::Class;
 
 /// A page on its way into the topic.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use super::api::{KEYS, partition_of};
 use super::broker::{Broker, Dating, Stored};
 use super::invariants::Kept;
 use super::world::{Ask, Step, World};
-use crate::consumer::metadata_of;
+use forebay_dataplane::commit_metadata::metadata_of;
 
 impl World {
     pub(super) fn perform(&mut self, step: Step) -> Kept {

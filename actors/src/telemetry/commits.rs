@@ -6,10 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use forebay_kernel::clock::micros;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::snapshot::BatchView;
-
-use crate::kernel::clock::micros;
 
 /// How many finished batches are kept for a look.
 const BATCHES_KEPT: usize = 64;

@@ -8,7 +8,7 @@ use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::{DiskView, TopicDiskView};
 
 use crate::broker::embedded;
-use crate::store;
+use forebay_dataplane::store;
 
 /// Files of one folder that are counted, at most.
 const FILES: usize = 100_000;

@@ -6,10 +6,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use forebay_kernel::clock::micros;
 use forebay_schemas::snapshot::StageView;
 use hdrhistogram::Histogram;
-
-use crate::kernel::clock::micros;
 
 /// The bounds of the buckets, microseconds: OpenTelemetry's of `db.client.operation.duration` (1 ms to 10 s), and three below.
 pub const BOUNDS_MICROS: [u64; 12] = [100, 250, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000, 10_000_000];

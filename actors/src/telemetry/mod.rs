@@ -33,13 +33,13 @@ pub use self::log::LogRing;
 pub use self::meter::{BOUNDS_MICROS, Meter};
 pub use self::rejects::Said;
 pub use self::sentinel::Sentinel;
-pub use self::store::{Glance, Glimpse};
 
 use self::commits::Batches;
 use self::rejects::RejectMeter;
 use self::source::Source;
 use self::store::StoreMeter;
-use crate::kernel::{SharedClock, SystemClock};
+use forebay_dataplane::store::Glance;
+use forebay_kernel::{SharedClock, SystemClock};
 
 /// A counter that only rises.
 #[derive(Debug, Default)]
@@ -441,7 +441,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::kernel::{Clock as _, ManualClock};
+    use forebay_kernel::{Clock as _, ManualClock};
 
     #[test]
     fn how_far_behind_a_partition_is_follows_its_oldest_unwritten_record() {

@@ -12,8 +12,8 @@ use forebay_schemas::metrics::alerts::Judgement;
 use forebay_schemas::snapshot::AlertView;
 
 use super::{DataPlaces, Telemetry};
-use crate::kernel::{Actor, Cx, Exit};
 use crate::pipeline::Viewer;
+use forebay_kernel::{Actor, Cx, Exit};
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);

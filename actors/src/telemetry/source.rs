@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use forebay_kernel::clock::micros;
 use forebay_schemas::run::Stop;
 use forebay_schemas::snapshot::SourceView;
-
-use crate::kernel::clock::micros;
 
 /// The longest cursor that is shown, in characters.
 const CURSOR_MOST: usize = 256;

@@ -5,21 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
-use forebay_schemas::snapshot::{NodeView, StoreView};
-
-/// What a connected store shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Glimpse {
-    /// Statements that were sent and are not answered.
-    pub in_flight: u64,
-    /// Its nodes.
-    pub nodes: Vec<NodeView>,
-}
-
-/// Takes a glimpse of a connected store without waiting; none when it is gone.
-pub type Glance = Arc<dyn Fn() -> Option<Glimpse> + Send + Sync>;
+use forebay_dataplane::store::{Glance, Glimpse};
+use forebay_schemas::snapshot::StoreView;
 
 /// The store that rows go to.
 #[derive(Default)]

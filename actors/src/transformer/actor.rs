@@ -6,18 +6,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Parts, Plan, sizes};
+use forebay_dataplane::transform::{Parts, Transform, bytes_of};
+
 use crate::failpoint::point;
-use crate::kernel::{Actor, Budget, Closed, Credit, Cx, Exit, Lease, Mailbox, Working};
-use crate::message::{RawBatch, RowBatch};
+use crate::message::{BatchPart, PolledBatch, SharedBatch};
+use forebay_kernel::{Actor, Budget, Closed, Credit, Cx, Exit, Lease, Mailbox, Working};
 
 /// The transformer. Its queue holds no more than the budget of the leases in it, which the consumer reserved.
 pub struct Transformer {
-    plan: Arc<Plan>,
-    writer: Mailbox<Lease<RowBatch>>,
+    plan: Arc<Transform>,
+    writer: Mailbox<Lease<BatchPart>>,
     /// The budget of rows that are on their way to the table.
     rows: Budget,
-    queue: VecDeque<Lease<RawBatch>>,
+    queue: VecDeque<Lease<PolledBatch>>,
     /// Held while a part is being computed.
     working: Option<Working>,
     /// Whether a part waits for budget.
@@ -26,7 +27,7 @@ pub struct Transformer {
 
 impl Transformer {
     /// A transformer that sends its rows to `writer`, and has `rows` of them under way at most, beside one part.
-    pub fn new(plan: Arc<Plan>, writer: Mailbox<Lease<RowBatch>>, rows: Budget) -> Self {
+    pub fn new(plan: Arc<Transform>, writer: Mailbox<Lease<BatchPart>>, rows: Budget) -> Self {
         Self { plan, writer, rows, queue: VecDeque::new(), working: None, waiting: false }
     }
 
@@ -35,26 +36,27 @@ impl Transformer {
             return;
         }
         if let Some(batch) = self.queue.pop_front() {
-            self.compute(Parts::of(batch), cx);
+            self.compute(SharedBatch::new(batch), Parts::default(), cx);
         }
     }
 
-    fn compute(&mut self, mut parts: Parts, cx: &mut Cx<'_, Self>) {
+    fn compute(&mut self, batch: Arc<SharedBatch>, mut parts: Parts, cx: &mut Cx<'_, Self>) {
         self.working = Some(cx.progress().working());
         let (plan, progress) = (Arc::clone(&self.plan), cx.progress());
         let work = move || {
             point("transformer::before_transform");
-            let part = parts.next(&plan, &|| progress.tick());
+            let rows = parts.next(&plan, &batch, &|| progress.tick());
+            batch.send(parts.is_done());
             point("transformer::after_transform");
-            (parts, part)
+            (parts, BatchPart { batch, rows })
         };
         cx.compute(work, |this, (parts, part), cx| this.computed(parts, part, cx));
     }
 
-    fn computed(&mut self, parts: Parts, part: RowBatch, cx: &mut Cx<'_, Self>) {
+    fn computed(&mut self, parts: Parts, part: BatchPart, cx: &mut Cx<'_, Self>) {
         self.working = None;
         cx.progress().tick();
-        let bytes = usize::try_from(sizes::of_batch(&part.rows)).unwrap_or(usize::MAX);
+        let bytes = usize::try_from(bytes_of(&part.rows.rows)).unwrap_or(usize::MAX);
         if let Some(credit) = self.rows.try_reserve(bytes) {
             return self.send(parts, part, credit, cx);
         }
@@ -66,19 +68,20 @@ impl Transformer {
         });
     }
 
-    fn send(&mut self, parts: Parts, part: RowBatch, credit: Credit, cx: &mut Cx<'_, Self>) {
+    fn send(&mut self, parts: Parts, part: BatchPart, credit: Credit, cx: &mut Cx<'_, Self>) {
+        let batch = Arc::clone(&part.batch);
         match self.writer.post(Lease::new(part, credit)) {
             Ok(()) if parts.is_done() => self.next(cx),
-            Ok(()) => self.compute(parts, cx),
+            Ok(()) => self.compute(batch, parts, cx),
             Err(Closed(_)) => cx.exit(Exit::DownstreamClosed),
         }
     }
 }
 
 impl Actor for Transformer {
-    type Message = Lease<RawBatch>;
+    type Message = Lease<PolledBatch>;
 
-    fn handle(&mut self, batch: Lease<RawBatch>, cx: &mut Cx<'_, Self>) {
+    fn handle(&mut self, batch: Lease<PolledBatch>, cx: &mut Cx<'_, Self>) {
         self.queue.push_back(batch);
         self.next(cx);
     }

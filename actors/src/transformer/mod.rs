@@ -1,36 +1,14 @@
-//! From records to rows: JSON to Arrow columns, then the pipeline's SQL, planned once.
+//! The actor that turns records into rows: JSON to Arrow columns, then the pipeline's SQL.
 //!
-//! Guarantee: the [`Parts`] of a batch are a function of the batch's records alone, record by record: every record is the origin of 1 to 10,000 rows, or
-//! filtered out by the SQL's WHERE, or a reject with its reason, and which of the three it is does not depend on its neighbours or on
-//! where the batch was cut. [`Plan::new`] refuses SQL for which that could not hold (aggregates, joins, ordering, clocks, chance). What a
-//! record takes of memory and time, as columns and in the SQL, is bounded; over that it is a reject.
-//! Not guaranteed: that a row fits the table; the writer checks that.
+//! The work itself is [`forebay_dataplane::transform`]; this actor runs it on the blocking pool and paces it.
 //!
-//! * `json`: a strict cursor over JSON text. `time`: RFC 3339. `decode`: records to columns, in one pass.
-//! * `schema`: the columns as Arrow types. `sql`: from the text of the SQL to steps, or to an error at its line. `step`: one step of it.
-//! * `limits`: the bounds. `sizes`: what columns take. `meter`: what the SQL has made so far. `sql/bounded`, `sql/cost`, `sql/pattern`: what it may make.
-//! * [`Plan`] ties them together, [`Parts`] are a batch on its way through it; [`Transformer`] is the actor.
+//! Guarantees:
+//! * Batches are transformed one at a time, in the order in which they arrived.
+//! * A part is sent only when its rows hold their bytes of the budget of rows.
+//! * A stop does not wait for a computation.
 
 mod actor;
-mod decode;
-mod error;
-mod json;
-mod limits;
-mod meter;
-mod parts;
-mod plan;
-mod schema;
-mod sizes;
-mod sql;
-mod step;
-mod time;
-
-pub use actor::Transformer;
-pub use limits::ROWS_BUDGET;
-pub use parts::Parts;
-pub use plan::{MAX_ROWS_OF_RECORD, Plan};
-pub use sql::MadeOf;
-pub(crate) use sql::cast::floor;
-
 #[cfg(test)]
 mod tests;
+
+pub use actor::Transformer;

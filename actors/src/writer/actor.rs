@@ -13,12 +13,13 @@ use super::dead_letters::{DeadLetters, Remake};
 use super::error::WriterError;
 use super::state::Desk;
 use crate::failpoint::point;
-use crate::kernel::clock::micros;
-use crate::kernel::{Actor, Class, Credit, Cx, Exit, Lease, SharedClock};
 use crate::ledger::Ledger;
-use crate::message::{BatchDone, RowBatch, Share};
-use crate::store::{Store, TableSpec};
+use crate::message::{BatchDone, BatchPart, Share};
 use crate::telemetry::{Need, Telemetry};
+use forebay_dataplane::store::{Store, TableSpec};
+use forebay_kernel::clock::micros;
+use forebay_kernel::{Actor, Credit, Cx, Exit, Lease, SharedClock};
+use forebay_schemas::failure::Class;
 
 /// How often a writer that should stop looks whether waiting on makes sense.
 const LOOK: Duration = Duration::from_millis(100);
@@ -49,7 +50,7 @@ pub struct WriterParts {
 /// The writer.
 pub struct Writer {
     parts: WriterParts,
-    desk: Desk<Lease<RowBatch>>,
+    desk: Desk<Lease<BatchPart>>,
     /// There once the store is connected and the table prepared.
     client: Option<Arc<Client>>,
     /// There once the incarnation began.
@@ -138,7 +139,7 @@ impl Writer {
 }
 
 impl Actor for Writer {
-    type Message = Lease<RowBatch>;
+    type Message = Lease<BatchPart>;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let waiting = Arc::new(Waiting::new(cx.progress()));
@@ -150,7 +151,7 @@ impl Actor for Writer {
         });
     }
 
-    fn handle(&mut self, message: Lease<RowBatch>, cx: &mut Cx<'_, Self>) {
+    fn handle(&mut self, message: Lease<BatchPart>, cx: &mut Cx<'_, Self>) {
         self.desk.arrive(message);
         self.advance(cx);
     }

@@ -16,12 +16,14 @@ use super::dead_letters::{DeadLetters, Undelivered};
 use super::error::WriterError;
 use super::state::{Attempts, Outages, Say, letters};
 use crate::failpoint::point_async;
-use crate::kernel::{Class, Progress, SharedClock};
 use crate::ledger::Ledger;
-use crate::message::runs::{self, Outcome};
-use crate::message::{RawBatch, Reject, RowBatch, Share, Stage, Whole, rejects};
-use crate::store::{Refusal, RowSet, Store, TableSpec};
+use crate::message::{BatchPart, Share, SharedBatch};
 use crate::telemetry::Telemetry;
+use forebay_dataplane::run_counts::{self, Outcome};
+use forebay_dataplane::store::{Refusal, RowSet, Store, TableSpec};
+use forebay_dataplane::{RawBatch, Reject, RowBatch, Stage, rejects};
+use forebay_kernel::{Progress, SharedClock};
+use forebay_schemas::failure::Class;
 
 /// Who waits for what, and the status note that says so.
 pub(super) struct Waiting {
@@ -87,7 +89,7 @@ impl Drop for Ticket {
 
 /// A batch whose rows are checked, or a part of one.
 pub(super) struct Checked {
-    pub(super) raw: Arc<Whole>,
+    pub(super) raw: Arc<SharedBatch>,
     /// For each row the index of its record.
     pub(super) origin: Vec<u32>,
     /// The rows that fit.
@@ -107,9 +109,9 @@ pub(super) fn reasons(bad: &[Reject]) -> Rejects {
 }
 
 /// Checks the rows of a batch against the table; CPU work.
-pub(super) fn check(spec: &TableSpec, clock: &SharedClock, batch: RowBatch) -> Result<Checked, WriterError> {
+pub(super) fn check(spec: &TableSpec, clock: &SharedClock, part: BatchPart) -> Result<Checked, WriterError> {
     let start = clock.now();
-    let RowBatch { raw, rows, origin, write_ts, mut rejects, transform } = batch;
+    let BatchPart { batch: raw, rows: RowBatch { rows, origin, write_ts, mut rejects, transform } } = part;
     let (rows, refusals) = RowSet::check(spec, &rows, &write_ts)?;
     rejects.extend(refusals.into_iter().map(|refusal| reject(&origin, refusal)));
     Ok(Checked { raw, origin, rows, rejects, transform: transform + clock.now().saturating_duration_since(start) })
@@ -206,7 +208,7 @@ impl Client {
         }
         let written: Vec<u32> = (0..).take(sum.written.len()).collect();
         let outcome = Outcome { origin: &sum.written, written: &written, rejects: &sum.rejects };
-        runs::tally(raw, outcome, |run| self.ledger.is_open(run))
+        run_counts::tally(raw, outcome, |run| self.ledger.is_open(run))
     }
 
     fn since(&self, start: Instant) -> Duration {

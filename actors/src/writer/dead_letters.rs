@@ -16,8 +16,9 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
 use super::error::WriterError;
-use crate::message::letter::{Cut, Letter, is_too_large};
-use crate::message::{RawBatch, RawRecord, Reject, headers, letter};
+use crate::broker::{self, dead_letter::is_too_large};
+use forebay_dataplane::dead_letter::{Cut, Letter};
+use forebay_dataplane::{RawBatch, RawRecord, Reject, dead_letter, headers};
 
 /// How many letters are on their way at a time.
 const AT_ONCE: usize = 1_000;
@@ -195,13 +196,13 @@ impl DeadLetters {
 
     fn headers(&self, raw: &RawBatch, record: &RawRecord, letter: &Letter<'_>) -> OwnedHeaders {
         let origin = [
-            (letter::TOPIC, self.source.as_str()),
-            (letter::PARTITION, &record.partition.to_string()),
-            (letter::OFFSET, &record.offset.to_string()),
-            (letter::TIMESTAMP, &record.timestamp_ms.to_string()),
-            (letter::SQL, &self.sql),
+            (dead_letter::TOPIC, self.source.as_str()),
+            (dead_letter::PARTITION, &record.partition.to_string()),
+            (dead_letter::OFFSET, &record.offset.to_string()),
+            (dead_letter::TIMESTAMP, &record.timestamp_ms.to_string()),
+            (dead_letter::SQL, &self.sql),
         ];
-        letter.headers(headers::read(raw.headers(record)), &origin)
+        broker::dead_letter::headers(letter, headers::read(raw.headers(record)), &origin)
     }
 
     fn trouble(&self, error: &KafkaError) -> WriterError {

@@ -1,9 +1,8 @@
 //! What can go wrong in the writer.
 
+use forebay_dataplane::store::StoreError;
+use forebay_schemas::failure::Class;
 use thiserror::Error;
-
-use crate::kernel::Class;
-use crate::store::StoreError;
 
 /// Something wrong with the table or with the dead-letter topic.
 #[derive(Debug, Error)]

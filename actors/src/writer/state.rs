@@ -1,10 +1,9 @@
 //! What the writer decides, without doing it: which batches are under way, how long to wait, what to say of it.
 
+use forebay_dataplane::Reject;
+use forebay_kernel::Backoff;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
-
-use crate::kernel::Backoff;
-use crate::message::Reject;
 
 /// Delays between attempts.
 pub(crate) const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
@@ -132,7 +131,7 @@ pub(crate) fn letters(rejects: &[Reject], sent: &mut HashSet<u32>) -> Vec<Reject
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Reason, Stage};
+    use forebay_dataplane::{Reason, Stage};
 
     #[test]
     fn batches_begin_in_order_and_only_so_many_at_a_time() {

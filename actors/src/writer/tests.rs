@@ -3,8 +3,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::array::{RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use forebay_dataplane::arrow::array::{RecordBatch, StringArray};
+use forebay_dataplane::arrow::datatypes::{DataType, Field, Schema};
 use forebay_schemas::offset::Ranges;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -16,14 +16,15 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::{Writer, WriterParts};
-use crate::kernel::{
+use crate::message::{BatchDone, BatchPart, PolledBatch, Receipt, SharedBatch};
+use crate::telemetry::Telemetry;
+use forebay_dataplane::store::testing::{pipeline, small};
+use forebay_dataplane::store::{EMBEDDED_FILE, Store};
+use forebay_dataplane::{NewRecord, RawBatch, Reason, Reject, RowBatch, Stage, headers};
+use forebay_kernel::{
     Backoff, Budget, ChildSpec, Credit, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, Strategy,
     SupervisorSpec, SystemClock, block_on, start,
 };
-use crate::message::{BatchDone, RawBatch, RawRecord, Reason, Receipt, Reject, RowBatch, Stage, Whole, headers};
-use crate::store::testing::{pipeline, small};
-use crate::store::{EMBEDDED_FILE, Store};
-use crate::telemetry::Telemetry;
 
 /// Key, value and headers.
 type Letter = (Option<Vec<u8>>, Option<Vec<u8>>, BTreeMap<String, String>);
@@ -38,7 +39,7 @@ struct Bench {
     /// Of the rows of parts.
     rows: Budget,
     registry: Registry,
-    mailbox: Handover<Mailbox<Lease<RowBatch>>>,
+    mailbox: Handover<Mailbox<Lease<BatchPart>>>,
     /// Fail points are the process's: tests with them go one after the other.
     #[cfg(feature = "failpoints")]
     _one_at_a_time: fail::FailScenario<'static>,
@@ -126,32 +127,26 @@ impl Bench {
     }
 }
 
-fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>, credit: Credit) -> (RowBatch, oneshot::Receiver<BatchDone>) {
+fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>, credit: Credit) -> (BatchPart, oneshot::Receiver<BatchDone>) {
     let schema = Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("v", DataType::Utf8, true)]);
     let ids = StringArray::from(pairs.iter().map(|pair| pair.0).collect::<Vec<_>>());
     let values = StringArray::from(pairs.iter().map(|pair| Some(pair.1)).collect::<Vec<_>>());
     let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(values)]).unwrap();
     let count = u32::try_from(pairs.len()).unwrap();
-    let mut arena = b"keyvalue".to_vec();
-    headers::put("trace", Some(b"of the record"), &mut arena);
-    let own = u32::try_from(arena.len()).unwrap();
+    let mut own = Vec::new();
+    headers::put("trace", Some(b"of the record"), &mut own);
+    let mut raw = RawBatch::default();
     // One record more than there are rows: the one that is bad already.
-    let records = (0..=count)
-        .map(|n| RawRecord {
-            partition: 3,
-            offset: 40 + i64::from(n),
-            timestamp_ms: 1_000,
-            write_ts: 16,
-            key: Some(0..3),
-            value: Some(3..8),
-            headers: 8..own,
-        })
-        .collect();
+    for offset in 40..=40 + i64::from(count) {
+        let (key, value) = (Some(&b"key"[..]), Some(&b"value"[..]));
+        raw.push(&NewRecord { partition: 3, offset, timestamp_ms: 1_000, write_ts: 16, key, value, headers: &own });
+    }
     let (receipt, done) = Receipt::new();
-    let raw = RawBatch { id: 1, arena, records, ranges: Ranges::default(), waited: Duration::ZERO, cut_at: Instant::now(), receipt };
-    let raw = Whole::new(Lease::new(raw, credit));
-    raw.send(true);
-    (RowBatch { raw, rows, origin: (0..count).collect(), write_ts: vec![16; pairs.len()], rejects, transform: Duration::ZERO }, done)
+    let polled = PolledBatch { id: 1, raw, ranges: Ranges::default(), waited: Duration::ZERO, sealed_at: Instant::now(), receipt };
+    let batch = SharedBatch::new(Lease::new(polled, credit));
+    batch.send(true);
+    let rows = RowBatch { rows, origin: (0..count).collect(), write_ts: vec![16; pairs.len()], rejects, transform: Duration::ZERO };
+    (BatchPart { batch, rows }, done)
 }
 
 fn run<F: Future>(test: F) -> F::Output {
@@ -229,7 +224,7 @@ fn a_letter_that_its_topic_refuses_for_its_size_goes_again_alone_and_then_cut_un
     let (key, value, headers) = &letters[0];
     assert_eq!((key.as_deref(), value.as_deref()), (Some(&b"key"[..]), Some(&b"val"[..])));
     assert_eq!((headers["forebay-value-cut"].as_str(), headers["forebay-value-bytes"].as_str()), ("3", "5"));
-    assert_eq!(headers["forebay-value-sha256"], crate::message::letter::sha256(b"value"));
+    assert_eq!(headers["forebay-value-sha256"], forebay_dataplane::dead_letter::sha256(b"value"));
     assert_eq!((headers["trace"].as_str(), headers["forebay-reason"].as_str()), ("of the record", "not JSON"));
 }
 
@@ -304,8 +299,8 @@ fn a_batch_in_parts_is_settled_with_the_sum_of_them_when_the_last_is_done() {
         let (first, done) = batch(&[(Some("a"), "1"), (Some("b"), "2")], vec![], bench.budget.reserve(100).await);
         let (mut second, _) = batch(&[(Some("c"), "3")], vec![], bench.budget.reserve(100).await);
         // The other one is the last of two.
-        first.raw.send(true);
-        second.raw = Arc::clone(&first.raw);
+        first.batch.send(true);
+        second.batch = Arc::clone(&first.batch);
         bench.mailbox.get().post(Lease::new(first, bench.rows.reserve(5).await)).expect("the writer is up");
         while bench.rows.used() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;

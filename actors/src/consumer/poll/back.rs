@@ -9,15 +9,14 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use forebay_schemas::event::{Event, Offsets, Place, Places};
-use forebay_schemas::offset::Partition;
-
 use super::super::set_back::{NotSetBack, Question, SetBack};
 use super::super::state::Commit;
-use super::super::{clock_of_replay, clocks_of_replay};
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop, STEP};
 use crate::failpoint::point;
+use forebay_dataplane::write_clock::{clock_of_replay, clocks_of_replay};
+use forebay_schemas::event::{Event, Offsets, Place, Places};
+use forebay_schemas::offset::Partition;
 
 /// How long the journal may take to have the act on the disk.
 const KEPT_WITHIN: Duration = Duration::from_secs(10);

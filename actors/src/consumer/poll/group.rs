@@ -13,13 +13,14 @@ use rdkafka::error::KafkaError;
 use super::super::client::{Assigned, Ends, Event as Told};
 use super::super::error::{ConsumerError, Trouble};
 use super::super::forming::{Incoming, Piece};
-use super::super::start::Found;
+use super::super::start_offset::Found;
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop};
 use crate::broker::silence;
 use crate::failpoint::point;
-use crate::kernel::{Backoff, Class};
 use crate::ledger::Command;
+use forebay_kernel::Backoff;
+use forebay_schemas::failure::Class;
 
 /// Delays between questions for where assigned partitions start.
 const FIND_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(5) };

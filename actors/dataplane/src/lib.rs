@@ -1,0 +1,27 @@
+//! The data plane of Forebay: what a record goes through, with no actor, broker, journal or HTTP server involved.
+//!
+//! ```text
+//!  RawBatch ── Transform, Parts ──▶ RowBatch ── RowSet::check ──▶ Store::write ──▶ table
+//!                    └─ rejects ─────────────────── rejects ─┴──▶ DeadLetter
+//! ```
+//!
+//! * [`transform`]: JSON to Arrow columns, then the pipeline's SQL, compiled once.
+//! * [`store`]: the table in Cassandra or in a local file: its plan, the check of rows, the writers.
+//! * [`dead_letter`]: what a record becomes that can't be a row.
+//! * [`write_clock`] and [`commit_metadata`]: the timestamps that rows are written with, and how they continue from a commit.
+
+mod batch;
+pub mod commit_metadata;
+pub mod dead_letter;
+mod decimal;
+pub mod headers;
+mod reason;
+pub mod rejects;
+pub mod run_counts;
+pub mod store;
+pub mod transform;
+pub mod write_clock;
+
+pub use batch::{NewRecord, RawBatch, RawRecord, Reject, RowBatch, Stage};
+pub use datafusion::arrow;
+pub use reason::{MASK, Reason};

@@ -1,0 +1,146 @@
+//! The table in Cassandra: pure parts, and tests named `real_…` against a real server.
+
+use std::path::Path;
+
+use super::request::{Part, plan};
+use super::schema::{RealColumn, compare};
+use super::write::{Sent, Whole};
+use super::*;
+use crate::store::testing::{ID, WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
+use crate::store::{RowSet, Store};
+use forebay_schemas::failure::Class;
+
+#[test]
+fn requests_hold_each_row_once_and_keep_to_their_limits() {
+    let spec = small("k", "t");
+    let names: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+    let values: Vec<(&str, Option<&str>)> = names.iter().map(|name| (name.as_str(), Some("v"))).collect();
+    let all = pairs(&spec, &values, 1);
+    assert_eq!(plan(&all, None, 4, u32::MAX).1, [0..4, 4..8, 8..10]);
+    assert_eq!(plan(&all, None, 100, 1).1.len(), 10, "a row larger than the limit goes alone");
+    let two = all.size(0) + all.size(1);
+    assert_eq!(plan(&all, None, 100, two).1, [0..2, 2..4, 4..6, 6..8, 8..10]);
+}
+
+#[test]
+fn rows_of_different_replica_sets_share_no_request() {
+    let spec = small("k", "t");
+    let all = pairs(&spec, &[("a", None), ("b", None), ("c", None), ("d", None), ("e", None)], 1);
+    let (ordered, cuts) = plan(&all, Some(&mut |row| row % 2), 2, u32::MAX);
+    assert_eq!(ordered.rows(), [0, 2, 4, 1, 3]);
+    assert_eq!(cuts, [0..2, 2..3, 3..5]);
+}
+
+fn real(name: &str, kind: &str, cql: &str) -> RealColumn {
+    RealColumn { name: name.into(), kind: kind.into(), position: 0, cql: cql.into() }
+}
+
+#[test]
+fn a_table_may_have_more_columns_but_none_less_or_other() {
+    let spec = small("k", "t");
+    let (id, v) = (real("id", "partition_key", "text"), real("v", "regular", "text"));
+    assert_eq!(compare(&spec, &[id.clone(), v.clone(), real("more", "regular", "int")]), Ok(vec![0]));
+    assert!(compare(&spec, std::slice::from_ref(&id)).unwrap_err().1.contains("ALTER TABLE k.t ADD v text"));
+    assert!(compare(&spec, &[id.clone(), real("v", "regular", "int")]).unwrap_err().1.contains("columns = { v = \"int\" }"));
+    assert!(compare(&spec, &[id, real("v", "clustering", "text")]).unwrap_err().1.contains("primary_key = [\"id\", \"v\"]"));
+}
+
+/// A keyspace of its own for a test, on the server that the tests of this process share.
+pub(in crate::store) async fn keyspace(name: &str) -> (String, Session) {
+    let server = forebay_test_services::Cassandra::shared().contact_point();
+    let session = SessionBuilder::new().known_node(&server).build().await.unwrap();
+    session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {name}"), ()).await.unwrap();
+    (format!("[\"{server}\"]"), session)
+}
+
+async fn small_store(keyspace_name: &str, more: &str) -> (Store, TableSpec) {
+    let (server, _) = keyspace(keyspace_name).await;
+    let writer = format!("table = \"t\"\nprimary_key = [\"id\"]\nconsistency = \"LOCAL_QUORUM\"\n{more}");
+    let spec = small(keyspace_name, "t");
+    let store = Store::connect(&pipeline(Path::new("f.toml"), &server, keyspace_name, &writer), Some(&spec)).await.unwrap();
+    (store, spec)
+}
+
+async fn write(store: &Store, rows: &RowSet) -> WriteEnd {
+    let end = store.write(rows, &|| ()).await.unwrap();
+    assert!(end.unwritten.is_none(), "{end:?}");
+    end
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_cassandra_every_type_reads_back_as_it_was_written() {
+    let (server, _) = keyspace("fb_types").await;
+    let pipeline = pipeline(Path::new("f.toml"), &server, "fb_types", WRITER);
+    let spec = TableSpec::plan(&pipeline, &every_type()).unwrap();
+    let store = Store::connect(&pipeline, Some(&spec)).await.unwrap();
+    let (fit, _) = RowSet::check(&spec, &rows(), &[10, 20]).unwrap();
+    assert_eq!(write(&store, &fit).await.written, 2);
+    assert_eq!(write(&store, &fit.only(vec![0])).await.written, 1);
+
+    let reader = Store::connect(&pipeline, None).await.unwrap();
+    let columns = spec.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+    let answer = reader.query(&format!("SELECT {columns} FROM t WHERE id = {ID}")).await.unwrap();
+    assert_eq!(answer.rows.into_iter().map(serde_json::Value::Object).collect::<Vec<_>>(), [first_row_as_json()]);
+    let nulls = reader.query("SELECT * FROM fb_types.t WHERE seq = -2 ALLOW FILTERING").await.unwrap();
+    assert_eq!(nulls.rows[0].values().filter(|value| value.is_null()).count(), 15);
+    assert!(reader.query("DROP TABLE t").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_cassandra_the_newest_timestamp_wins_and_a_replay_changes_nothing() {
+    let (store, spec) = small_store("fb_newest", "").await;
+    let batches = [pairs(&spec, &[("a", Some("new")), ("b", None)], 20), pairs(&spec, &[("a", Some("old")), ("b", Some("gone"))], 10)];
+    for batch in [&batches[0], &batches[1], &batches[0], &batches[1]] {
+        write(&store, batch).await;
+    }
+    let answer = store.query("SELECT id, v, writetime(v) AS at FROM t WHERE id IN ('a', 'b')").await.unwrap();
+    let json = serde_json::to_value(&answer.rows).unwrap();
+    assert_eq!(json, serde_json::json!([{ "id": "a", "v": "new", "at": 20 }, { "id": "b", "v": null, "at": null }]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_cassandra_a_batch_too_large_goes_on_in_halves() {
+    let (store, spec) = small_store("fb_large", "batch_rows = 500").await;
+    let Store::Cassandra(cassandra) = &store else { panic!("not Cassandra") };
+    let value = "x".repeat(2_000);
+    let names: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    let values: Vec<(&str, Option<&str>)> = names.iter().map(|name| (name.as_str(), Some(value.as_str()))).collect();
+    let rows = pairs(&spec, &values, 1);
+    assert_eq!(write(&store, &rows).await.written, 500);
+
+    // The same with no limit of our own: the server refuses the whole, and it is halved until it passes.
+    let table = cassandra.0.table.read().unwrap().clone().unwrap();
+    let whole = Part { rows: rows.clone(), range: 0..500 };
+    let sent = cassandra.0.send(&cassandra.0.session(), &table, whole, Whole::Leave, None).await;
+    assert!(matches!(sent, Sent::Halves(first, second) if first == (0..250) && second == (250..500)));
+    let one = pairs(&spec, &[("big", Some(&"y".repeat(200_000)))], 1);
+    assert_eq!(write(&store, &one).await.written, 1, "one row is no batch");
+    let names: Vec<&str> = vec!["a", "too big", "c"];
+    let huge = "z".repeat(20_000_000);
+    let values: Vec<_> = names.iter().map(|name| (*name, Some(if *name == "too big" { huge.as_str() } else { "z" }))).collect();
+    let end = write(&store, &pairs(&spec, &values, 1)).await;
+    assert_eq!((end.written, end.rejected.len(), end.rejected[0].row), (2, 1, 1), "{end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_cassandra_a_table_that_does_not_match_is_refused_with_what_to_change() {
+    let (store, mut spec) = small_store("fb_schema", "").await;
+    spec.columns[1].cql = super::super::CqlType::Bigint;
+    let error = store.prepare(&spec).await.unwrap_err();
+    assert_eq!(error.class(), Class::Fatal);
+    assert!(error.to_string().contains("column v of table fb_schema.t is text, the pipeline writes bigint"), "{error}");
+    spec.table = "other".to_owned();
+    spec.create = false;
+    assert!(store.prepare(&spec).await.unwrap_err().to_string().contains("CREATE TABLE IF NOT EXISTS fb_schema.other"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_cassandra_a_table_dropped_under_the_writes_is_fatal_and_no_row_is_refused() {
+    let (store, spec) = small_store("fb_dropped", "").await;
+    let rows = pairs(&spec, &[("a", None), ("b", None)], 1);
+    write(&store, &rows).await;
+    let (_, session) = keyspace("fb_none").await;
+    session.query_unpaged("DROP TABLE fb_dropped.t", ()).await.unwrap();
+    let error = store.write(&rows, &|| ()).await.unwrap_err();
+    assert_eq!(error.class(), Class::Fatal, "{error}");
+}

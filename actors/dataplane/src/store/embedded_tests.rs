@@ -1,0 +1,132 @@
+use std::path::Path;
+
+use super::*;
+use crate::store::testing::{WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
+use crate::store::{RowSet, Store};
+use forebay_schemas::failure::Class;
+
+/// A store in a folder, with the small table.
+async fn opened(folder: &Path) -> (Embedded, TableSpec) {
+    let spec = small("forebay", "users");
+    let embedded = Embedded::open(&folder.join("store.db"), "forebay", true).await.unwrap();
+    embedded.prepare(&spec).await.unwrap();
+    (embedded, spec)
+}
+
+/// What the small table holds for a key.
+async fn read(embedded: &Embedded, id: &str) -> Vec<serde_json::Value> {
+    let mut rows = Vec::new();
+    let sql = format!("SELECT v, _ts FROM users WHERE id = '{id}'");
+    embedded.query(&sql, &mut |row| rows.push(serde_json::Value::Object(row))).await.unwrap();
+    rows
+}
+
+async fn write(embedded: &Embedded, rows: &RowSet) -> u64 {
+    let end = embedded.write(rows).await.unwrap();
+    assert!(end.rejected.is_empty() && end.unwritten.is_none());
+    end.written
+}
+
+#[tokio::test]
+async fn every_type_reads_back_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = pipeline(&folder.path().join("f.toml"), "\"embedded\"", "forebay", WRITER);
+    let spec = TableSpec::plan(&pipeline, &every_type()).unwrap();
+    let store = Store::connect(&pipeline, Some(&spec)).await.unwrap();
+    let (fit, _) = RowSet::check(&spec, &rows(), &[10, 20]).unwrap();
+    assert_eq!(store.write(&fit, &|| ()).await.unwrap().written, 2);
+
+    let reader = Store::connect(&pipeline, None).await.unwrap();
+    let answer = reader.query("SELECT * FROM forebay.t ORDER BY seq DESC").await.unwrap();
+    assert_eq!(serde_json::Value::Object(answer.rows[0].clone()), first_row_as_json());
+    assert_eq!(answer.columns.len(), 17);
+    assert!(answer.rows[1].iter().all(|(name, value)| value.is_null() != (name == "id" || name == "seq")), "{:?}", answer.rows[1]);
+}
+
+#[tokio::test]
+async fn the_newest_timestamp_wins_in_whatever_order_writes_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let (embedded, spec) = opened(folder.path()).await;
+    write(&embedded, &pairs(&spec, &[("a", Some("new"))], 20)).await;
+    write(&embedded, &pairs(&spec, &[("a", Some("old"))], 10)).await;
+    assert_eq!(read(&embedded, "a").await, [serde_json::json!({ "v": "new", "_ts": 20 })]);
+}
+
+#[tokio::test]
+async fn an_equal_timestamp_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (embedded, spec) = opened(folder.path()).await;
+    write(&embedded, &pairs(&spec, &[("a", Some("first"))], 20)).await;
+    write(&embedded, &pairs(&spec, &[("a", Some("second"))], 20)).await;
+    assert_eq!(read(&embedded, "a").await, [serde_json::json!({ "v": "first", "_ts": 20 })]);
+}
+
+#[tokio::test]
+async fn a_replay_gives_the_same_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let (embedded, spec) = opened(folder.path()).await;
+    let batches = [pairs(&spec, &[("a", Some("1")), ("b", Some("1"))], 10), pairs(&spec, &[("a", Some("2")), ("c", None)], 20)];
+    for batch in [&batches[0], &batches[1], &batches[0], &batches[1], &batches[0]] {
+        assert_eq!(write(&embedded, batch).await, 2);
+    }
+    assert_eq!(read(&embedded, "a").await, [serde_json::json!({ "v": "2", "_ts": 20 })]);
+    assert_eq!(read(&embedded, "b").await, [serde_json::json!({ "v": "1", "_ts": 10 })]);
+    assert_eq!(read(&embedded, "c").await, [serde_json::json!({ "v": null, "_ts": 20 })]);
+}
+
+#[tokio::test]
+async fn a_null_takes_the_place_of_a_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let (embedded, spec) = opened(folder.path()).await;
+    write(&embedded, &pairs(&spec, &[("a", Some("x"))], 10)).await;
+    write(&embedded, &pairs(&spec, &[("a", None)], 20)).await;
+    assert_eq!(read(&embedded, "a").await, [serde_json::json!({ "v": null, "_ts": 20 })]);
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_when_the_file_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (embedded, spec) = opened(folder.path()).await;
+    write(&embedded, &pairs(&spec, &[("a", Some("x"))], 10)).await;
+    drop(embedded);
+    let (again, _) = opened(folder.path()).await;
+    assert_eq!(read(&again, "a").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_match_is_refused_with_what_to_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let (embedded, mut spec) = opened(folder.path()).await;
+    spec.columns[1].cql = CqlType::Bigint;
+    let error = embedded.prepare(&spec).await.unwrap_err();
+    assert_eq!(error.class(), Class::Fatal);
+    assert!(error.to_string().contains("column v of table users is TEXT, the pipeline writes bigint"), "{error}");
+    spec.columns.remove(1);
+    spec.table = "others".to_owned();
+    spec.create = false;
+    assert!(embedded.prepare(&spec).await.unwrap_err().to_string().contains("set create = true"));
+}
+
+#[tokio::test]
+async fn a_query_only_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let (embedded, _) = opened(folder.path()).await;
+    for sql in ["DELETE FROM users", "PRAGMA query_only = OFF", "WITH x AS (SELECT 1) DELETE FROM users"] {
+        let error = embedded.query(sql, &mut |_| ()).await.unwrap_err();
+        assert_eq!(error.class(), Class::Rejected, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_another_process_holds_is_trouble_that_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (embedded, spec) = opened(folder.path()).await;
+    embedded.writer().unwrap().lock().unwrap().connection.busy_timeout(Duration::ZERO).unwrap();
+    let other = Builder::new_local(folder.path().join("store.db")).build().await.unwrap().connect().unwrap();
+    other.execute("BEGIN IMMEDIATE", ()).await.unwrap();
+    let end = embedded.write(&pairs(&spec, &[("a", None)], 1)).await.unwrap();
+    let (rows, trouble) = end.unwritten.unwrap();
+    assert_eq!((rows.len(), trouble.class()), (1, Class::Transient));
+    other.execute("ROLLBACK", ()).await.unwrap();
+    assert_eq!(write(&embedded, &rows).await, 1);
+}

@@ -1,0 +1,157 @@
+//! What the tests of the store share: a pipeline file, a SELECT's schema with every type, and rows for it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array,
+    Int64Array, ListArray, RecordBatch, StringArray, StringViewArray, TimestampMicrosecondArray,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+use forebay_schemas::pipeline::{Pipeline, parse};
+
+use super::{RowSet, TableSpec};
+
+/// A pipeline whose store is `contact_points` and whose `[writer]` is `writer`.
+pub fn pipeline(path: &Path, contact_points: &str, keyspace: &str, writer: &str) -> Pipeline {
+    let text = format!(
+        r#"
+[pipeline]
+name = "t"
+[kafka]
+bootstrap = "embedded"
+topic = "t"
+[cassandra]
+contact_points = {contact_points}
+keyspace = "{keyspace}"
+create = true
+[consumer]
+group = "t"
+[transformer]
+schema = "t.json"
+sql = "SELECT 1"
+[writer]
+{writer}
+"#
+    );
+    parse(path, text).expect("the pipeline file of the tests is right")
+}
+
+/// A SELECT of every type.
+pub fn every_type() -> Schema {
+    Schema::new(vec![
+        Field::new("id", DataType::Utf8View, false),
+        Field::new("seq", DataType::Int64, false),
+        Field::new("name", DataType::Utf8, true),
+        Field::new("plain", DataType::Utf8, true),
+        Field::new("small", DataType::Int16, true),
+        Field::new("tiny", DataType::Int8, true),
+        Field::new("age", DataType::Int32, true),
+        Field::new("score", DataType::Float64, true),
+        Field::new("ratio", DataType::Float32, true),
+        Field::new("ok", DataType::Boolean, true),
+        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+        Field::new("seen", DataType::Utf8, true),
+        Field::new("born", DataType::Date32, true),
+        Field::new("price", DataType::Decimal128(10, 2), true),
+        Field::new("raw", DataType::Binary, true),
+        Field::new("numbers", DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true))), true),
+        Field::new("once", DataType::Utf8, true),
+    ])
+}
+
+/// The `[writer]` for [`every_type`].
+pub const WRITER: &str = r#"
+table = "t"
+primary_key = ["id", "seq"]
+columns = { id = "uuid", plain = "ascii", seen = "timestamp", once = "timeuuid" }
+consistency = "LOCAL_ONE"
+"#;
+
+/// The first id of [`rows`].
+pub const ID: &str = "0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a001";
+
+/// Two rows of [`every_type`]: all values, and all nulls but the key.
+pub fn rows() -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringViewArray::from(vec![ID, "0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a002"])),
+        Arc::new(Int64Array::from(vec![1, -2])),
+        Arc::new(StringArray::from(vec![Some("Łukasz"), None])),
+        Arc::new(StringArray::from(vec![Some("plain"), None])),
+        Arc::new(Int16Array::from(vec![Some(-300), None])),
+        Arc::new(Int8Array::from(vec![Some(-7), None])),
+        Arc::new(Int32Array::from(vec![Some(41), None])),
+        Arc::new(Float64Array::from(vec![Some(1.5), None])),
+        Arc::new(Float32Array::from(vec![Some(0.1), None])),
+        Arc::new(BooleanArray::from(vec![Some(true), None])),
+        Arc::new(TimestampMicrosecondArray::from(vec![Some(1_700_000_000_123_456), None])),
+        Arc::new(StringArray::from(vec![Some("1969-12-31T23:59:59.999Z"), None])),
+        Arc::new(Date32Array::from(vec![Some(-1), None])),
+        Arc::new(Decimal128Array::from(vec![Some(-129), None]).with_precision_and_scale(10, 2).expect("fits")),
+        Arc::new(BinaryArray::from_opt_vec(vec![Some(&[0, 255]), None])),
+        Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), Some(-1)]), None])),
+        Arc::new(StringArray::from(vec![Some("d2177dd0-eaa2-11de-a572-001b779c76e3"), None])),
+    ];
+    RecordBatch::try_new(Arc::new(every_type()), columns).expect("the rows of the tests are of their schema")
+}
+
+/// What [`rows`] reads as, from either store.
+pub fn first_row_as_json() -> serde_json::Value {
+    serde_json::json!({
+        "id": ID, "seq": 1, "name": "Łukasz", "plain": "plain", "small": -300, "tiny": -7, "age": 41, "score": 1.5, "ratio": 0.1,
+        "ok": true, "at": "2023-11-14T22:13:20.123Z", "seen": "1969-12-31T23:59:59.999Z", "born": "1969-12-31", "price": "-1.29",
+        "raw": "0x00ff", "numbers": [1, -1], "once": "d2177dd0-eaa2-11de-a572-001b779c76e3",
+    })
+}
+
+/// A table of a key, a value and a number of its own, all text but the last.
+pub fn small(keyspace: &str, table: &str) -> TableSpec {
+    let schema = Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("v", DataType::Utf8, true)]);
+    let writer = format!("table = \"{table}\"\nprimary_key = [\"id\"]\nconsistency = \"LOCAL_ONE\"");
+    let pipeline = pipeline(Path::new("t.toml"), "\"embedded\"", keyspace, &writer);
+    TableSpec::plan(&pipeline, &schema).expect("the small table is right")
+}
+
+/// Rows of [`small`], each key with its value, all written at `ts`.
+pub fn pairs(spec: &TableSpec, pairs: &[(&str, Option<&str>)], ts: i64) -> RowSet {
+    let schema = Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("v", DataType::Utf8, true)]);
+    let ids = StringArray::from(pairs.iter().map(|pair| Some(pair.0)).collect::<Vec<_>>());
+    let values = StringArray::from(pairs.iter().map(|pair| pair.1).collect::<Vec<_>>());
+    let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(values)]).expect("pairs are of their schema");
+    let (rows, refusals) = RowSet::check(spec, &batch, &vec![ts; pairs.len()]).expect("pairs are as planned");
+    assert!(refusals.is_empty(), "{refusals:?}");
+    rows
+}
+
+fn people_schema() -> Schema {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    Schema::new(vec![text("id"), Field::new("seq", DataType::Int64, true), text("name"), text("phone")])
+}
+
+/// A table `t` of people: `id` and `seq` are the key, `name` and `phone` may be null; `more` goes into `[writer]`.
+pub fn people(keyspace: &str, more: &str) -> TableSpec {
+    let writer = format!("table = \"t\"\nprimary_key = [\"id\", \"seq\"]\n{more}");
+    let pipeline = pipeline(Path::new("t.toml"), "\"embedded\"", keyspace, &writer);
+    TableSpec::plan(&pipeline, &people_schema()).expect("the table of people is right")
+}
+
+/// One of [`people`]: its key, its name and its phone.
+pub type Person<'a> = (&'a str, i64, Option<&'a str>, Option<&'a str>);
+
+/// Rows of [`people`], each with the timestamp it is written at.
+pub fn persons(spec: &TableSpec, persons: &[(Person<'_>, i64)]) -> RowSet {
+    let text = |of: fn(&Person<'_>) -> Option<String>| -> ArrayRef {
+        Arc::new(StringArray::from(persons.iter().map(|(person, _)| of(person)).collect::<Vec<_>>()))
+    };
+    let columns: Vec<ArrayRef> = vec![
+        text(|person| Some(person.0.to_owned())),
+        Arc::new(Int64Array::from(persons.iter().map(|(person, _)| person.1).collect::<Vec<_>>())),
+        text(|person| person.2.map(str::to_owned)),
+        text(|person| person.3.map(str::to_owned)),
+    ];
+    let batch = RecordBatch::try_new(Arc::new(people_schema()), columns).expect("persons are of their schema");
+    let timestamps: Vec<i64> = persons.iter().map(|(_, ts)| *ts).collect();
+    let (rows, refusals) = RowSet::check(spec, &batch, &timestamps).expect("persons are as planned");
+    assert!(refusals.is_empty(), "{refusals:?}");
+    rows
+}

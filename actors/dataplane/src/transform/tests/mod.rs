@@ -1,0 +1,100 @@
+//! Behaviour of the whole transformation.
+
+mod bounds;
+mod differential;
+mod numbers;
+mod records;
+mod refusals;
+mod users;
+
+use std::path::Path;
+
+use arrow_json::LineDelimitedWriter;
+use forebay_schemas::pipeline::{FileError, Pipeline, parse};
+use serde_json::Value;
+
+use super::{Parts, Transform};
+use crate::{NewRecord, RawBatch, Reject, RowBatch};
+
+const HEAD: &str = r#"[pipeline]
+name = "test"
+[kafka]
+bootstrap = "embedded"
+topic = "topic"
+[cassandra]
+contact_points = "embedded"
+keyspace = "forebay"
+[consumer]
+group = "test"
+[writer]
+table = "rows"
+primary_key = ["id"]
+[transformer]
+schema = "record.schema.json"
+"#;
+
+/// The line of the pipeline file on which the SQL's first word stands.
+const SQL_LINE: usize = 16;
+
+/// A pipeline in a directory of its own, with this schema and SQL.
+fn pipeline(directory: &Path, schema: &str, sql: &str) -> Pipeline {
+    std::fs::write(directory.join("record.schema.json"), schema).unwrap();
+    parse(&directory.join("forebay.toml"), format!("{HEAD}sql = '''{sql}'''\n")).unwrap()
+}
+
+fn try_plan(schema: &str, sql: &str) -> Result<Transform, FileError> {
+    let directory = tempfile::tempdir().unwrap();
+    Transform::new(&pipeline(directory.path(), schema, sql))
+}
+
+fn plan(schema: &str, sql: &str) -> Transform {
+    try_plan(schema, sql).unwrap()
+}
+
+impl Transform {
+    /// All parts of a batch.
+    fn parts(&self, raw: &RawBatch) -> Vec<RowBatch> {
+        let mut parts = Parts::default();
+        let mut all = Vec::new();
+        while !parts.is_done() {
+            all.push(parts.next(self, raw, &|| {}));
+        }
+        all
+    }
+
+    /// The one part of a batch that is small.
+    fn run(&self, raw: &RawBatch) -> RowBatch {
+        let [one] = <[RowBatch; 1]>::try_from(self.parts(raw)).expect("a small batch is one part");
+        one
+    }
+}
+
+/// Records without keys, in partition 0.
+fn batch<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> RawBatch {
+    let mut raw = RawBatch::default();
+    for (offset, value) in (0_i64..).zip(values) {
+        let (timestamp_ms, write_ts) = (1_000 + offset, 1_000_000 + offset * 16);
+        raw.push(&NewRecord { offset, timestamp_ms, write_ts, value: Some(value), ..NewRecord::default() });
+    }
+    raw
+}
+
+fn texts<'a>(values: &'a [&'a str]) -> RawBatch {
+    batch(values.iter().map(|text| text.as_bytes()))
+}
+
+/// The rows as JSON, with their origin.
+fn rows(batch: &RowBatch) -> Vec<(u32, Value)> {
+    assert_eq!(batch.origin.len(), batch.rows.num_rows());
+    assert_eq!(batch.write_ts.len(), batch.rows.num_rows());
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    writer.write(&batch.rows).unwrap();
+    writer.finish().unwrap();
+    let lines = String::from_utf8(writer.into_inner()).unwrap();
+    let rows = lines.lines().map(|line| serde_json::from_str(line).unwrap());
+    batch.origin.iter().copied().zip(rows).collect()
+}
+
+fn reasons(rejects: &[Reject]) -> Vec<(u32, String)> {
+    rejects.iter().map(|reject| (reject.record, format!("{}: {}", reject.stage, reject.reason.full()))).collect()
+}
