@@ -144,15 +144,15 @@ fn scripted(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
     let api = api(global, args)?;
     crate::block_on(async {
         loop {
-            let look = api.look().await.map_err(|error| End::environment(error.to_string(), ""))?;
+            let look = api.snapshot().await.map_err(|error| End::environment(error.to_string(), ""))?;
             if talk.json() || args.watch {
                 talk.data(&serde_json::to_string(&look).expect("a snapshot is JSON"));
             } else {
                 let colour =
                     if std::io::stdout().is_terminal() { options(args.theme, args.light, args.ascii).palette } else { Palette::Mono };
-                talk.data(&forebay_tui::once(&look, Options { palette: colour, ascii: args.ascii }));
+                talk.data(&forebay_tui::status_text(&look, Options { palette: colour, ascii: args.ascii }));
             }
-            if args.exit_code && !forebay_tui::healthy(&look) {
+            if args.exit_code && !forebay_tui::is_healthy(&look) {
                 return Err(End::silent(1));
             }
             if !args.watch {
@@ -173,7 +173,7 @@ fn source(global: &Global, args: &Args) -> Result<Source, End> {
             let help = "it is the folder `journal` in [pipeline] data_dir";
             return Err(End::environment(format!("there is no journal in {}", folder.display()), help));
         }
-        return Ok(Source::Folder(events(folder)));
+        return Ok(Source::Journal(events(folder)));
     }
     if let Some(path) = &args.replay {
         return Ok(Source::Recording { path: path.clone(), speed: args.speed });
@@ -212,7 +212,7 @@ pub(crate) fn options_here() -> Options {
 pub(crate) async fn in_process(running: &Running, pipeline: &Pipeline, enough: impl Future<Output = ()>) -> Result<(), End> {
     let viewer = running.viewer().clone();
     let source = Source::InProcess {
-        look: Arc::new(move || viewer.snapshot()),
+        snapshot: Arc::new(move || viewer.snapshot()),
         events: Some(events(&journal_dir(pipeline))),
         api: Some(Api { url: address_of(pipeline), token: std::env::var("FOREBAY_TOKEN").ok() }),
     };

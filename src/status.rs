@@ -27,7 +27,7 @@ pub(crate) fn status(global: &Global, talk: &Talk, args: &Args) -> Result<(), En
         use std::io::IsTerminal as _;
         let options = crate::monitor::options_here();
         let plain = forebay_tui::Options::default();
-        forebay_tui::once(&snapshot, if std::io::stdout().is_terminal() { options } else { plain })
+        forebay_tui::status_text(&snapshot, if std::io::stdout().is_terminal() { options } else { plain })
     };
     talk.data(&text);
     Ok(())

@@ -76,7 +76,7 @@ fn press(film: &mut Film, keys: &str) -> Result<(), Any> {
         film.keys(keys);
         return Ok(());
     }
-    let batch = film.told_batch().ok_or("nobody opened a batch while it was recorded")?;
+    let batch = film.traced_batch().ok_or("nobody opened a batch while it was recorded")?;
     film.keys(&keys.replace(BATCH, &batch.to_string()));
     Ok(())
 }

@@ -17,20 +17,20 @@ use tokio::time::MissedTickBehavior;
 use crate::error::SourceError;
 use crate::source::{Feed, Recorder, Source};
 use crate::state::{Effect, Link, Model, Screen, Update};
-use crate::term;
+use crate::terminal;
 use crate::theme::{Options, Theme};
 use crate::{input, view};
 
 /// The least time between two frames that updates cause.
-const FRAME: Duration = Duration::from_millis(100);
+const FRAME_INTERVAL: Duration = Duration::from_millis(100);
 /// The least time between two frames that keys cause.
-const KEY_FRAME: Duration = Duration::from_millis(25);
+const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(25);
 /// How often it is looked whether silence is to be shown, and a recording is flushed.
-const TICK: Duration = Duration::from_millis(500);
+const TICK_INTERVAL: Duration = Duration::from_millis(500);
 /// The most keys that one frame answers, so that a pasted text cannot keep it from being drawn.
-const KEYS_A_FRAME: usize = 64;
+const MAX_KEYS_PER_FRAME: usize = 64;
 /// The most updates that are taken in before keys are looked at again.
-const UPDATES_AT_ONCE: usize = 8;
+const MAX_UPDATES_PER_TURN: usize = 8;
 
 /// How a view is to be.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Setup {
     }
 
     fn model(&self) -> Model {
-        let mut model = Model::new(self.source.kind(), self.source.asks(), self.operate);
+        let mut model = Model::new(self.source.kind(), self.source.has_api(), self.operate);
         model.recorded = self.record.is_some();
         if let Some(screen) = Screen::ALL.into_iter().find(|screen| self.screen.as_deref() == Some(screen.name())) {
             model.show(screen);
@@ -70,14 +70,14 @@ pub fn screens() -> [&'static str; 11] {
 
 /// How the view ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum Exit {
     /// The user left it.
     Quit,
     /// What the caller waited for has come.
-    Done,
+    Completed,
 }
 
-fn failed(error: SourceError) -> io::Error {
+fn source_error(error: SourceError) -> io::Error {
     io::Error::other(error)
 }
 
@@ -86,14 +86,14 @@ fn failed(error: SourceError) -> io::Error {
 ///
 /// # Errors
 /// The terminal cannot be taken, read or written, a recording not opened or written. The terminal is given back all the same.
-pub async fn live(setup: Setup, until: impl Future<Output = ()>) -> io::Result<Ended> {
+pub async fn live(setup: Setup, until: impl Future<Output = ()>) -> io::Result<Exit> {
     let mut model = setup.model();
     let mut theme = Theme::new(setup.options);
     let mut recorder = setup.record.as_deref().map(Recorder::create).transpose()?;
-    let mut feed = setup.source.follow().map_err(failed)?;
-    let mut screen = term::Screen::enter()?;
+    let mut feed = setup.source.follow().map_err(source_error)?;
+    let mut screen = terminal::Screen::enter()?;
     let mut keys = EventStream::new();
-    let mut tick = tokio::time::interval(TICK);
+    let mut tick = tokio::time::interval(TICK_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut until = pin!(until);
     // When the next frame is to be drawn; none while nothing has changed.
@@ -112,23 +112,23 @@ pub async fn live(setup: Setup, until: impl Future<Output = ()>) -> io::Result<E
         };
         tokio::select! {
             biased;
-            () = &mut until => return Ok(Ended::Done),
+            () = &mut until => return Ok(Exit::Completed),
             event = keys.next() => {
                 let mut next = Some(event);
-                let mut answered = 0;
+                let mut handled = 0;
                 while let Some(event) = next {
                     // The terminal is gone.
-                    let Some(event) = event else { return Ok(Ended::Quit) };
+                    let Some(event) = event else { return Ok(Exit::Quit) };
                     key(&mut model, &event?);
-                    answered += 1;
-                    next = if answered < KEYS_A_FRAME { keys.next().now_or_never() } else { None };
+                    handled += 1;
+                    next = if handled < MAX_KEYS_PER_FRAME { keys.next().now_or_never() } else { None };
                 }
-                due = Some(drawn + KEY_FRAME);
+                due = Some(drawn + KEY_FRAME_INTERVAL);
             }
             () = draw => {}
             update = feed.next() => {
                 let mut next = Some(update);
-                for _ in 0..UPDATES_AT_ONCE {
+                for _ in 0..MAX_UPDATES_PER_TURN {
                     let Some(update) = next else { break };
                     if let Some(recorder) = &mut recorder {
                         recorder.write(&update)?;
@@ -139,46 +139,46 @@ pub async fn live(setup: Setup, until: impl Future<Output = ()>) -> io::Result<E
                 if let Some(update) = next {
                     model.update(update, Instant::now());
                 }
-                due = due.or(Some(drawn + FRAME));
+                due = due.or(Some(drawn + FRAME_INTERVAL));
             }
             _ = tick.tick() => {
                 if let Some(recorder) = &mut recorder {
                     recorder.flush()?;
                 }
                 if model.link(Instant::now()) != Link::Live {
-                    due = due.or(Some(drawn + FRAME));
+                    due = due.or(Some(drawn + FRAME_INTERVAL));
                 }
             }
         }
         for effect in model.effects() {
             match effect {
                 Effect::Redraw => screen.clear()?,
-                Effect::Copy(text) => term::copy(&text)?,
-                Effect::Mouse(on) => term::mouse(on)?,
+                Effect::Copy(text) => terminal::copy(&text)?,
+                Effect::Mouse(on) => terminal::mouse(on)?,
                 Effect::Theme(name) => theme = theme.with(theme.palette.named(&name)),
-                Effect::Reconnect => feed.nudge(),
+                Effect::Reconnect => feed.reconnect(),
                 Effect::Save(path, text) => save(&mut model, &path, &text),
-                Effect::Ask(question) => {
-                    if !feed.ask(question) {
-                        model.say_bad("too many questions at once; try again".to_owned());
+                Effect::Request(request) => {
+                    if !feed.request(request) {
+                        model.show_error("too many request at once; try again".to_owned());
                     }
                 }
             }
         }
         if model.quit {
-            return Ok(Ended::Quit);
+            return Ok(Exit::Quit);
         }
     }
 }
 
 /// What an event of the terminal does.
 fn key(model: &mut Model, event: &crossterm::event::Event) {
-    if model.types() {
-        if let Some(stroke) = input::stroke(event) {
-            model.stroke(stroke);
+    if model.is_typing() {
+        if let Some(key) = input::edit_key(event) {
+            model.press(key);
         }
     } else if let Some(action) = input::action(event, model.screen) {
-        model.act(action);
+        model.perform(action);
     }
 }
 
@@ -186,31 +186,31 @@ fn key(model: &mut Model, event: &crossterm::event::Event) {
 fn save(model: &mut Model, path: &str, text: &str) {
     let written = std::fs::File::create_new(path).and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
     match written {
-        Ok(()) => model.say(format!("written to {path}")),
-        Err(cause) => model.say_bad(format!("{path}: {cause}")),
+        Ok(()) => model.show_info(format!("written to {path}")),
+        Err(cause) => model.show_error(format!("{path}: {cause}")),
     }
 }
 
-/// How long looks are gathered for a frame that is printed, so that there are rates.
-const GATHER: Duration = Duration::from_millis(1_300);
+/// How long snapshots are gathered for a frame that is printed, so that there are rates.
+const SAMPLE_TIME: Duration = Duration::from_millis(1_300);
 /// The longest that a recording or a folder is read for one.
-const READ_MOST: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One frame as text, its lines without trailing spaces: of `size` columns and rows, without colours.
 ///
 /// # Errors
-/// Nothing answered, or a recording can't be read.
+/// Nothing handled, or a recording can't be read.
 pub async fn frame(setup: Setup, (width, height): (u16, u16)) -> io::Result<String> {
     let mut model = setup.model();
     let theme = Theme::new(Options { palette: crate::theme::Palette::Mono, ..setup.options });
-    let whole = !matches!(setup.source, Source::Attached(_) | Source::InProcess { .. });
+    let finite = !matches!(setup.source, Source::Attached(_) | Source::InProcess { .. });
     let source = match setup.source {
         Source::Recording { path, .. } => Source::Recording { path, speed: 1_000.0 },
         source => source,
     };
-    let folder = matches!(source, Source::Folder(_));
-    let mut feed = source.follow().map_err(failed)?;
-    gather(&mut model, &mut feed, whole, folder).await?;
+    let journal = matches!(source, Source::Journal(_));
+    let mut feed = source.follow().map_err(source_error)?;
+    collect(&mut model, &mut feed, finite, journal).await?;
     let mut terminal = Terminal::new(TestBackend::new(width, height)).map_err(io::Error::other)?;
     terminal.draw(|frame| view::draw(frame, &model, &theme, Instant::now())).map_err(io::Error::other)?;
     let buffer = terminal.backend().buffer();
@@ -221,17 +221,17 @@ pub async fn frame(setup: Setup, (width, height): (u16, u16)) -> io::Result<Stri
     Ok(lines.collect::<Vec<_>>().join("\n").trim_end().to_owned())
 }
 
-async fn gather(model: &mut Model, feed: &mut Feed, whole: bool, folder: bool) -> io::Result<()> {
-    let until = tokio::time::Instant::now() + if whole && !folder { READ_MOST } else { GATHER };
+async fn collect(model: &mut Model, feed: &mut Feed, finite: bool, journal: bool) -> io::Result<()> {
+    let until = tokio::time::Instant::now() + if finite && !journal { READ_TIMEOUT } else { SAMPLE_TIME };
     let mut last = None;
     loop {
         let update = match tokio::time::timeout_at(until, feed.next()).await {
-            Ok(Update::Over) => return Ok(()),
+            Ok(Update::Finished) => return Ok(()),
             Ok(update) => update,
             Err(_) if model.newest().is_some() => return Ok(()),
             Err(_) => return Err(io::Error::other(last.unwrap_or_else(|| "nothing there to show".to_owned()))),
         };
-        if let Update::Trouble(why) = &update {
+        if let Update::SourceFailed(why) = &update {
             if model.newest().is_none() {
                 return Err(io::Error::other(why.clone()));
             }
@@ -239,8 +239,8 @@ async fn gather(model: &mut Model, feed: &mut Feed, whole: bool, folder: bool) -
         }
         model.update(update, Instant::now());
         for effect in model.effects() {
-            if let Effect::Ask(question) = effect {
-                feed.ask(question);
+            if let Effect::Request(request) = effect {
+                feed.request(request);
             }
         }
     }

@@ -10,40 +10,40 @@ use forebay_schemas::snapshot::{PartitionView, Snapshot};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use crate::state::{Action, Kind, Model, Screen, Update};
+use crate::state::{Action, Model, Screen, SourceKind, Update};
 use crate::theme::{Options, Palette, Theme};
 use crate::view;
 
-/// Folds so many events over so many partitions, looks of five minutes, steps back and draws every screen; a line of text a number.
+/// Folds so many events over so many partitions, snapshots of five minutes, steps back and draws every screen; a line of text a number.
 pub fn run(events: u64, partitions: i32) -> Vec<String> {
     let mut out = Vec::new();
     let now = Instant::now();
-    let mut model = Model::new(Kind::Process, false, false);
+    let mut model = Model::new(SourceKind::Process, false, false);
     let begin = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
     let at = |seq: u64| begin + TimeDelta::milliseconds(i64::try_from(seq).unwrap_or(0) * 10);
 
-    let (mut folded, mut made) = (Duration::ZERO, 0);
+    let (mut window, mut made) = (Duration::ZERO, 0);
     while made < events {
         let some: Vec<_> = (0..1_000.min(events - made)).map(|n| Arc::new(event(made + n + 1, at(made + n + 1), partitions))).collect();
         made += some.len() as u64;
         let start = Instant::now();
         model.update(Update::Events(some), now);
-        folded += start.elapsed();
+        window += start.elapsed();
     }
     out.push(format!(
         "fold          {events} events, {partitions} partitions: {:.2} s, {:.2} µs an event, {} held",
-        folded.as_secs_f64(),
-        folded.as_secs_f64() * 1e6 / events as f64,
+        window.as_secs_f64(),
+        window.as_secs_f64() * 1e6 / events as f64,
         model.timeline().len()
     ));
 
     let last = at(events);
-    let looks = 600;
+    let snapshots = 600;
     let start = Instant::now();
-    for n in 0..looks {
-        model.update(Update::Look(Arc::new(look(last - TimeDelta::milliseconds(500 * (looks - n)), partitions, events))), now);
+    for n in 0..snapshots {
+        model.update(Update::Snapshot(Arc::new(snapshot(last - TimeDelta::milliseconds(500 * (snapshots - n)), partitions, events))), now);
     }
-    out.push(format!("looks         {looks}: {:.0} µs a look", start.elapsed().as_secs_f64() * 1e6 / looks as f64));
+    out.push(format!("snapshots         {snapshots}: {:.0} µs a snapshot", start.elapsed().as_secs_f64() * 1e6 / snapshots as f64));
 
     let theme = Theme::new(Options { palette: Palette::DarkTrue, ascii: false });
     let mut terminal = match Terminal::new(TestBackend::new(160, 50)) {
@@ -52,7 +52,7 @@ pub fn run(events: u64, partitions: i32) -> Vec<String> {
     };
     let mut worst = 0.0_f64;
     for screen in Screen::ALL {
-        model.act(Action::Show(screen));
+        model.perform(Action::Show(screen));
         const FRAMES: u32 = 50;
         let start = Instant::now();
         for _ in 0..FRAMES {
@@ -76,7 +76,7 @@ pub fn run(events: u64, partitions: i32) -> Vec<String> {
         [("back", Action::Step(-1), 200_u32), ("forward", Action::Step(1), 200), ("batch back", Action::StepBatch(false), 200)]
     {
         let start = Instant::now();
-        (0..times).for_each(|_| model.act(action));
+        (0..times).for_each(|_| model.perform(action));
         out.push(format!("step          {name:<12} {:>7.0} µs", start.elapsed().as_secs_f64() * 1e6 / f64::from(times)));
     }
     out
@@ -103,8 +103,8 @@ fn event(seq: u64, at: DateTime<chrono::Utc>, partitions: i32) -> Recorded {
     Recorded::new(seq, at, event)
 }
 
-fn look(at: DateTime<chrono::Utc>, partitions: i32, seq: u64) -> Snapshot {
-    let world = crate::state::world::World::default();
+fn snapshot(at: DateTime<chrono::Utc>, partitions: i32, seq: u64) -> Snapshot {
+    let projection = crate::state::projection::Projection::default();
     let ms = at.timestamp_millis();
     let views = (0..partitions).map(|partition| PartitionView {
         partition,
@@ -119,5 +119,5 @@ fn look(at: DateTime<chrono::Utc>, partitions: i32, seq: u64) -> Snapshot {
         behind_ms: 12,
         held_back: 0,
     });
-    Snapshot { at, partitions: views.collect(), seq, ..crate::state::blank(None, &world) }
+    Snapshot { at, partitions: views.collect(), seq, ..crate::state::blank(None, &projection) }
 }

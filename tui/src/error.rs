@@ -1,8 +1,8 @@
-//! Why there was no look at the pipeline. Each is passing: the view says it and asks again.
+//! Why there was no snapshot at the pipeline. Each is passing: the view says it and asks again.
 
 use thiserror::Error;
 
-/// Why a look failed.
+/// Why a snapshot failed.
 #[derive(Debug, Error)]
 pub enum SourceError {
     /// The client could not be made.
@@ -30,7 +30,7 @@ pub enum SourceError {
         /// The HTTP status.
         status: u16,
     },
-    /// The answer is larger than any look.
+    /// The answer is larger than any snapshot.
     #[error("{url} answered with more than {limit} bytes; is it the [api] address of forebay?")]
     TooLarge {
         /// What was asked.
@@ -38,7 +38,7 @@ pub enum SourceError {
         /// The most bytes that are read.
         limit: usize,
     },
-    /// The answer is no look, or one of another version.
+    /// The answer is no snapshot, or one of another version.
     #[error("{url} answered something else than a snapshot ({cause}); are both sides of one version?")]
     NotASnapshot {
         /// What was asked.

@@ -2,15 +2,15 @@
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseEventKind};
 
-use crate::state::prompt::Stroke;
+use crate::state::line_editor::EditKey;
 use crate::state::{Action, Screen};
 
-/// Where a key works.
+/// Scope a key works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Where {
+pub(crate) enum Scope {
     Everywhere,
     On(&'static [Screen]),
-    /// Where the view was started to operate.
+    /// Scope the view was started to operate.
     Operating,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Binding {
     /// A word for the last line; empty for none.
     pub(crate) hint: &'static str,
     pub(crate) action: Action,
-    pub(crate) place: Where,
+    pub(crate) scope: Scope,
 }
 
 const NONE: KeyModifiers = KeyModifiers::NONE;
@@ -49,15 +49,15 @@ const fn bind(
     what: &'static str,
     action: Action,
 ) -> Binding {
-    Binding { keys, shown, what, hint, action, place: Where::Everywhere }
+    Binding { keys, shown, what, hint, action, scope: Scope::Everywhere }
 }
 
 const fn on(screens: &'static [Screen], binding: Binding) -> Binding {
-    Binding { place: Where::On(screens), ..binding }
+    Binding { scope: Scope::On(screens), ..binding }
 }
 
 const fn operate(binding: Binding) -> Binding {
-    Binding { place: Where::Operating, ..binding }
+    Binding { scope: Scope::Operating, ..binding }
 }
 
 const SORTED: &[Screen] = &[Screen::Overview, Screen::Topics, Screen::Batches, Screen::Actors, Screen::Runs];
@@ -77,9 +77,9 @@ pub(crate) const BINDINGS: &[Binding] = &[
     bind(&[c('(')], "(", "", "a minute back", Action::StepSeconds(-60)),
     bind(&[c(')')], ")", "", "a minute on", Action::StepSeconds(60)),
     bind(&[c('\\')], "\\", "", "back to live", Action::Live),
-    bind(&[c('t')], "t", "", "go to the moment of what is selected", Action::Travel),
+    bind(&[c('t')], "t", "", "go to the moment of what is selected", Action::GoToSelected),
     bind(&[c('m')], "m", "", "mark this event", Action::Mark),
-    bind(&[c('\'')], "'", "", "go to the marked event", Action::ToMark),
+    bind(&[c('\'')], "'", "", "go to the marked event", Action::GoToMark),
     bind(&[c('/')], "/", "filter", "show only rows with these words; !word leaves out", Action::Filter),
     bind(&[c(':')], ":", "command", "commands, with completion by tab", Action::Palette),
     bind(&[k(KeyCode::Tab)], "tab", "", "next panel, or next screen", Action::NextPanel),
@@ -106,7 +106,7 @@ pub(crate) const BINDINGS: &[Binding] = &[
     bind(&[c('5')], "5", "", "actors", Action::Show(Screen::Actors)),
     bind(&[c('6')], "6", "", "runs", Action::Show(Screen::Runs)),
     bind(&[c('7')], "7", "", "records", Action::Show(Screen::Records)),
-    bind(&[c('8')], "8", "", "dead letters", Action::Show(Screen::Letters)),
+    bind(&[c('8')], "8", "", "dead letters", Action::Show(Screen::DeadLetters)),
     bind(&[c('9')], "9", "", "journal", Action::Show(Screen::Journal)),
     bind(&[c('0')], "0", "", "alerts", Action::Show(Screen::Alerts)),
     bind(&[c('L')], "L", "", "logs", Action::Show(Screen::Logs)),
@@ -115,29 +115,29 @@ pub(crate) const BINDINGS: &[Binding] = &[
     operate(bind(&[c('R')], "R", "restart", "restart the selected actor", Action::Restart)),
     operate(bind(&[c('X')], "X", "cancel", "call the selected run off", Action::Cancel)),
     operate(bind(&[c('B')], "B", "redrive", "put dead letters into the topic again", Action::Redrive)),
-    operate(bind(&[c('Y')], "Y", "replay", "read records again from an earlier place", Action::Replay)),
+    operate(bind(&[c('Y')], "Y", "replay", "read records again from an earlier scope", Action::Replay)),
 ];
 
 impl Binding {
     /// Whether it works on a screen.
     pub(crate) fn works(&self, screen: Screen) -> bool {
-        match self.place {
-            Where::On(screens) => screens.contains(&screen),
-            Where::Everywhere | Where::Operating => true,
+        match self.scope {
+            Scope::On(screens) => screens.contains(&screen),
+            Scope::Everywhere | Scope::Operating => true,
         }
     }
 }
 
 /// The bindings of a screen; those that operate only where that is wanted.
 pub(crate) fn bindings(screen: Screen, operates: bool) -> impl Iterator<Item = &'static Binding> {
-    BINDINGS.iter().filter(move |binding| binding.works(screen) && (operates || binding.place != Where::Operating))
+    BINDINGS.iter().filter(move |binding| binding.works(screen) && (operates || binding.scope != Scope::Operating))
 }
 
 /// What an event asks for on a screen. A new size asks for nothing: each event is followed by a draw. Keys that operate are looked up
 /// always: the gate says why it refuses.
 pub(crate) fn action(event: &Event, screen: Screen) -> Option<Action> {
     match event {
-        Event::Key(key) if key.kind != KeyEventKind::Release => of_key(*key, screen),
+        Event::Key(key) if key.kind != KeyEventKind::Release => action_of_key(*key, screen),
         Event::Mouse(mouse) => match mouse.kind {
             MouseEventKind::ScrollDown => Some(Action::Move(3)),
             MouseEventKind::ScrollUp => Some(Action::Move(-3)),
@@ -147,41 +147,41 @@ pub(crate) fn action(event: &Event, screen: Screen) -> Option<Action> {
     }
 }
 
-fn of_key(key: KeyEvent, screen: Screen) -> Option<Action> {
-    // Shift is in the sign already; some terminals say it, others don't.
+fn action_of_key(key: KeyEvent, screen: Screen) -> Option<Action> {
+    // Shift is in the symbol already; some terminals say it, others don't.
     let pressed = (key.code, key.modifiers & (KeyModifiers::CONTROL | KeyModifiers::ALT));
     BINDINGS.iter().find(|binding| binding.works(screen) && binding.keys.contains(&pressed)).map(|binding| binding.action)
 }
 
 /// What a key does to a line that is being typed.
-pub(crate) fn stroke(event: &Event) -> Option<Stroke> {
+pub(crate) fn edit_key(event: &Event) -> Option<EditKey> {
     let Event::Key(key) = event else { return None };
     if key.kind == KeyEventKind::Release {
         return None;
     }
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     Some(match key.code {
-        KeyCode::Char('c') if control => Stroke::Escape,
-        KeyCode::Char('u') if control => Stroke::Clear,
-        KeyCode::Char('w') if control => Stroke::Word,
-        KeyCode::Char('a') if control => Stroke::Home,
-        KeyCode::Char('e') if control => Stroke::End,
-        KeyCode::Char('n') if control => Stroke::Down,
-        KeyCode::Char('p') if control => Stroke::Up,
+        KeyCode::Char('c') if control => EditKey::Escape,
+        KeyCode::Char('u') if control => EditKey::Clear,
+        KeyCode::Char('w') if control => EditKey::Word,
+        KeyCode::Char('a') if control => EditKey::Home,
+        KeyCode::Char('e') if control => EditKey::End,
+        KeyCode::Char('n') if control => EditKey::Down,
+        KeyCode::Char('p') if control => EditKey::Up,
         KeyCode::Char(_) if control || key.modifiers.contains(KeyModifiers::ALT) => return None,
-        KeyCode::Char(c) => Stroke::Char(c),
-        KeyCode::Enter => Stroke::Enter,
-        KeyCode::Esc => Stroke::Escape,
-        KeyCode::Tab => Stroke::Tab,
-        KeyCode::BackTab => Stroke::BackTab,
-        KeyCode::Backspace => Stroke::Backspace,
-        KeyCode::Delete => Stroke::Delete,
-        KeyCode::Left => Stroke::Left,
-        KeyCode::Right => Stroke::Right,
-        KeyCode::Up => Stroke::Up,
-        KeyCode::Down => Stroke::Down,
-        KeyCode::Home => Stroke::Home,
-        KeyCode::End => Stroke::End,
+        KeyCode::Char(c) => EditKey::Char(c),
+        KeyCode::Enter => EditKey::Enter,
+        KeyCode::Esc => EditKey::Escape,
+        KeyCode::Tab => EditKey::Tab,
+        KeyCode::BackTab => EditKey::BackTab,
+        KeyCode::Backspace => EditKey::Backspace,
+        KeyCode::Delete => EditKey::Delete,
+        KeyCode::Left => EditKey::Left,
+        KeyCode::Right => EditKey::Right,
+        KeyCode::Up => EditKey::Up,
+        KeyCode::Down => EditKey::Down,
+        KeyCode::Home => EditKey::Home,
+        KeyCode::End => EditKey::End,
         _ => return None,
     })
 }

@@ -5,7 +5,7 @@
 //! folded, a file a screen; `input` is the one table of keys; `app` is the one loop; `term` gives the terminal back whatever happens.
 //!
 //! Guarantee: it changes nothing in the pipeline unless it was started to operate, the API lets it, and somebody says why in a dialog; it draws
-//! at any size of terminal, and restores the terminal on return, error and panic. Not guaranteed: that every look of the process is drawn; a
+//! at any size of terminal, and restores the terminal on return, error and panic. Not guaranteed: that every snapshot of the process is drawn; a
 //! slow terminal skips to the newest.
 
 mod app;
@@ -18,16 +18,16 @@ pub mod pictures;
 mod source;
 mod state;
 mod status;
-mod term;
+mod terminal;
 mod text;
 mod theme;
 mod view;
 
 #[cfg(test)]
-mod fixture;
+mod test_data;
 
-pub use app::{Ended, Setup, frame, live, screens};
+pub use app::{Exit, Setup, frame, live, screens};
 pub use error::{SourceError, root_cause};
 pub use source::{Api, EventReader, Source};
-pub use status::{healthy, once};
+pub use status::{is_healthy, status_text};
 pub use theme::{Options, Palette};

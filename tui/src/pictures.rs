@@ -14,8 +14,8 @@ use ratatui::style::{Color, Modifier};
 use crate::error::SourceError;
 use crate::input;
 use crate::source::Player;
-use crate::state::prompt::Stroke;
-use crate::state::{Kind, Model, Update};
+use crate::state::line_editor::EditKey;
+use crate::state::{Model, SourceKind, Update};
 use crate::theme::{Options, Palette, Theme};
 use crate::view;
 
@@ -32,7 +32,7 @@ pub struct Film {
     next: Option<Update>,
     first: Option<DateTime<Utc>>,
     now: Instant,
-    names: Vec<Stroke>,
+    names: Vec<EditKey>,
 }
 
 impl std::fmt::Debug for Film {
@@ -47,20 +47,20 @@ impl Film {
     /// # Errors
     /// It can't be read.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
-        let model = Model::new(Kind::Process, false, false);
+        let model = Model::new(SourceKind::Process, false, false);
         Ok(Self { player: Player::open(path)?, model, next: None, first: None, now: Instant::now(), names: Vec::new() })
     }
 
-    /// Plays up to so many seconds after the first look; whether there is more.
+    /// Plays up to so many seconds after the first snapshot; whether there is more.
     pub fn play(&mut self, upto: f64) -> bool {
         loop {
             let Some(update) = self.next.take().or_else(|| self.player.next().ok().flatten()) else { return false };
             let at = match &update {
-                Update::Look(look) => Some(look.at),
+                Update::Snapshot(snapshot) => Some(snapshot.at),
                 Update::Events(events) => events.first().map(|event| event.at),
                 _ => None,
             };
-            if matches!(update, Update::Look(_)) && self.first.is_none() {
+            if matches!(update, Update::Snapshot(_)) && self.first.is_none() {
                 self.first = at;
             }
             if let (Some(first), Some(at)) = (self.first, at)
@@ -73,7 +73,7 @@ impl Film {
         }
     }
 
-    /// Presses keys: each sign is one, `\n` is enter, `\x1b` escape, `\t` tab.
+    /// Presses keys: each symbol is one, `\n` is enter, `\x1b` escape, `\t` tab.
     pub fn keys(&mut self, keys: &str) {
         for key in keys.chars() {
             let code = match key {
@@ -83,19 +83,19 @@ impl Film {
                 key => crossterm::event::KeyCode::Char(key),
             };
             let event = crossterm::event::Event::Key(code.into());
-            if self.model.types() {
-                self.names.extend(input::stroke(&event));
-                self.names.drain(..).for_each(|stroke| self.model.stroke(stroke));
+            if self.model.is_typing() {
+                self.names.extend(input::edit_key(&event));
+                self.names.drain(..).for_each(|key| self.model.press(key));
             } else if let Some(action) = input::action(&event, self.model.screen) {
-                self.model.act(action);
+                self.model.perform(action);
             }
             drop(self.model.effects());
         }
     }
 
     /// The last batch of which the API told all; none when nobody had opened one.
-    pub fn told_batch(&self) -> Option<u64> {
-        self.model.answers.trace.as_ref().filter(|(_, trace)| trace.is_ok()).map(|(id, _)| *id)
+    pub fn traced_batch(&self) -> Option<u64> {
+        self.model.api_data.trace.as_ref().filter(|(_, trace)| trace.is_ok()).map(|(id, _)| *id)
     }
 
     /// What a terminal of that size gets.
@@ -163,14 +163,14 @@ fn svg(buffer: &Buffer, light: bool) -> String {
     out + "</svg>\n"
 }
 
-/// A run of cells with one look.
+/// A run of cells with one snapshot.
 fn line(out: &mut String, y: usize, row: &[Cell], light: bool) {
     let top = MARGIN + y as f64 * CELL.1;
     let mut x = 0;
     while x < row.len() {
-        let look = |cell: &Cell| (cell.fg, cell.modifier);
-        let end = (x..row.len()).find(|&at| look(&row[at]) != look(&row[x])).unwrap_or(row.len());
-        let (fg, modifier) = look(&row[x]);
+        let snapshot = |cell: &Cell| (cell.fg, cell.modifier);
+        let end = (x..row.len()).find(|&at| snapshot(&row[at]) != snapshot(&row[x])).unwrap_or(row.len());
+        let (fg, modifier) = snapshot(&row[x]);
         let reversed = modifier.contains(Modifier::REVERSED);
         let left = MARGIN + x as f64 * CELL.0;
         if reversed {
@@ -228,7 +228,7 @@ fn shape(symbol: &str, x: f64, y: f64, ink: &str) -> Option<String> {
         let opacity = if opacity < 1.0 { format!(" opacity=\"{opacity}\"") } else { String::new() };
         format!("<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{w:.2}\" height=\"{h:.2}\" fill=\"{ink}\"{opacity}/>")
     };
-    let path = |d: String| format!("<path d=\"{d}\" fill=\"none\" stroke=\"{ink}\" shape-rendering=\"auto\"/>");
+    let path = |d: String| format!("<path d=\"{d}\" fill=\"none\" key=\"{ink}\" shape-rendering=\"auto\"/>");
     let (cx, cy, right, bottom) = (x + w / 2.0, y + h / 2.0, x + w, y + h);
     let upright = "▁▂▃▄▅▆▇█";
     let lying = "▏▎▍▌▋▊▉";
@@ -264,8 +264,8 @@ fn escapes(buffer: &Buffer) -> String {
         let _ = write!(out, "\x1b[{};1H", y + 1);
         let mut before = None;
         for cell in row {
-            let look = (cell.fg, cell.modifier);
-            if before != Some(look) {
+            let snapshot = (cell.fg, cell.modifier);
+            if before != Some(snapshot) {
                 out += "\x1b[0";
                 for (modifier, code) in [(Modifier::BOLD, ";1"), (Modifier::DIM, ";2"), (Modifier::REVERSED, ";7")] {
                     out += if cell.modifier.contains(modifier) { code } else { "" };
@@ -280,7 +280,7 @@ fn escapes(buffer: &Buffer) -> String {
                     Color::Cyan => write!(out, ";36m"),
                     _ => write!(out, "m"),
                 };
-                before = Some(look);
+                before = Some(snapshot);
             }
             out += cell.symbol();
         }

@@ -1,4 +1,4 @@
-//! The plain text of one look, for `forebay status`: what is wrong first, then the same facts as the view.
+//! The plain text of one snapshot, for `forebay status`: what is wrong first, then the same facts as the view.
 //!
 //! Guarantee: nothing is cut, columns are aligned, and no escape is there unless colour was asked for.
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use forebay_schemas::snapshot::{DiskView, Snapshot};
 use ratatui::text::{Line, Span};
 
-use crate::state::{Folded, plain_findings};
+use crate::state::{SnapshotWindow, plain_findings};
 use crate::text;
 use crate::theme::{Options, Palette, Role, Theme, escaped};
 use crate::view;
@@ -17,26 +17,28 @@ const BATCHES: usize = 10;
 /// How many of the reads that moved last are told.
 const READS: usize = 3;
 
-/// One look as text, its last line without a line feed. Rates need two looks and are not there.
-pub fn once(snapshot: &Snapshot, options: Options) -> String {
+/// One snapshot as text, its last line without a line feed. Rates need two snapshots and are not there.
+pub fn status_text(snapshot: &Snapshot, options: Options) -> String {
     // Where colours are cut off by a pager, nothing is to be lost.
     let theme = Theme { solid: false, ..Theme::new(options) };
-    let mut look = snapshot.clone();
-    look.batches.truncate(BATCHES);
-    let folded = Folded::of(Arc::new(look));
-    let Some(look) = folded.newest() else { return String::new() };
+    let mut snapshot = snapshot.clone();
+    snapshot.batches.truncate(BATCHES);
+    let window = SnapshotWindow::of(Arc::new(snapshot));
+    let Some(snapshot) = window.newest() else { return String::new() };
     let styled = |text: String, role| Line::from(Span::styled(text, theme.style(role)));
 
-    let up = text::clock(look.at - look.started_at);
-    let mut lines =
-        vec![styled(format!("forebay {}  up {up}  roles {}  v{}", look.pipeline, look.roles.join(","), look.version), Role::Title)];
-    let wrong = plain_findings(&folded);
+    let up = text::clock(snapshot.at - snapshot.started_at);
+    let mut lines = vec![styled(
+        format!("forebay {}  up {up}  roles {}  v{}", snapshot.pipeline, snapshot.roles.join(","), snapshot.version),
+        Role::Title,
+    )];
+    let wrong = plain_findings(&window);
     lines.extend(wrong.iter().map(|finding| {
-        let (sign, role) = if finding.bad { (theme.signs.ended, Role::Bad) } else { (theme.signs.stuck, Role::Warn) };
-        styled(format!("{sign} {}", finding.text), role)
+        let (symbol, role) = if finding.bad { (theme.symbols.ended, Role::Bad) } else { (theme.symbols.stuck, Role::Warn) };
+        styled(format!("{symbol} {}", finding.text), role)
     }));
     if wrong.is_empty() {
-        lines.push(styled(format!("{} nothing is wrong", theme.signs.done), Role::Good));
+        lines.push(styled(format!("{} nothing is wrong", theme.symbols.done), Role::Good));
     }
     let mut section = |name: &str, body: Vec<Line<'static>>| {
         lines.push(Line::default());
@@ -46,15 +48,15 @@ pub fn once(snapshot: &Snapshot, options: Options) -> String {
             line
         }));
     };
-    section("path", path(&folded, look, &theme));
-    section("partitions", view::partitions(&folded, &theme).lines(None, &theme));
-    section("actors", view::actors(look, &theme).lines(None, &theme));
-    for (name, grid) in [("runs", view::runs(look, &theme)), ("last batches", view::batches(look, &theme))] {
+    section("path", path(&window, snapshot, &theme));
+    section("partitions", view::partitions(&window, &theme).lines(None, &theme));
+    section("actors", view::actors(snapshot, &theme).lines(None, &theme));
+    for (name, grid) in [("runs", view::runs(snapshot, &theme)), ("last batches", view::batches(snapshot, &theme))] {
         let body = if grid.rows.is_empty() { vec![styled("none yet".to_owned(), Role::Muted)] } else { grid.lines(None, &theme) };
         section(name, body);
     }
-    if !look.rejects.is_empty() {
-        let mut reasons: Vec<_> = look.rejects.iter().map(|each| styled(each.to_string(), Role::Warn)).collect();
+    if !snapshot.rejects.is_empty() {
+        let mut reasons: Vec<_> = snapshot.rejects.iter().map(|each| styled(each.to_string(), Role::Warn)).collect();
         reasons.push(styled("forebay dlq shows them".to_owned(), Role::Muted));
         section("dead letters", reasons);
     }
@@ -62,43 +64,46 @@ pub fn once(snapshot: &Snapshot, options: Options) -> String {
 }
 
 /// Whether nothing is wrong that a script should stop at: no alert, and nothing that does not work.
-pub fn healthy(snapshot: &Snapshot) -> bool {
-    let folded = Folded::of(Arc::new(snapshot.clone()));
-    snapshot.alerts.is_empty() && !plain_findings(&folded).iter().any(|finding| finding.bad)
+pub fn is_healthy(snapshot: &Snapshot) -> bool {
+    let window = SnapshotWindow::of(Arc::new(snapshot.clone()));
+    snapshot.alerts.is_empty() && !plain_findings(&window).iter().any(|finding| finding.bad)
 }
 
 /// From where to where, and how much of it.
-fn path(folded: &Folded, look: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
-    let t = &look.totals;
-    let to = theme.signs.to;
+fn path(window: &SnapshotWindow, snapshot: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
+    let t = &snapshot.totals;
+    let to = theme.symbols.to;
     let mut rows = vec![
         ("api", format!("{} pages, {} records, {} failed", text::count(t.pages), text::count(t.fetched), text::count(t.fetch_failures))),
-        ("topic", format!("{} at {}: {} produced, {} consumed", look.topic, look.kafka, text::count(t.produced), text::count(t.consumed))),
+        (
+            "topic",
+            format!("{} at {}: {} produced, {} consumed", snapshot.topic, snapshot.kafka, text::count(t.produced), text::count(t.consumed)),
+        ),
         (
             "table",
             format!(
                 "{} at {}: {} written, {} rejected, {} retries",
-                look.table,
-                look.cassandra,
+                snapshot.table,
+                snapshot.cassandra,
                 text::count(t.written),
                 text::count(t.rejected),
                 text::count(t.write_retries)
             ),
         ),
-        ("lag", text::count(folded.lag())),
-        ("latency", format!("p50 {}, p99 {}", text::millis(look.latency_ms.p50), text::millis(look.latency_ms.p99))),
+        ("lag", text::count(window.lag())),
+        ("latency", format!("p50 {}, p99 {}", text::millis(snapshot.latency_ms.p50), text::millis(snapshot.latency_ms.p99))),
         ("restarts", text::count(t.restarts)),
     ];
-    if let Some(source) = look.source.as_ref().filter(|source| source.reads > 0) {
+    if let Some(source) = snapshot.source.as_ref().filter(|source| source.reads > 0) {
         let shown = source.cursors.iter().take(READS);
         let each: Vec<String> =
             shown.map(|at| format!("{} at {:?}", if at.read.is_empty() { "no params" } else { &at.read }, at.cursor)).collect();
         rows.push(("cursors", format!("{} reads; the last that moved: {}", text::count(source.reads), each.join(", "))));
     }
-    if let Some(disk) = &look.disk {
+    if let Some(disk) = &snapshot.disk {
         rows.push(("disk", on_disk(disk)));
     }
-    for edge in &look.edges {
+    for edge in &snapshot.edges {
         let name = edge.name.replace("->", to);
         let used = format!(
             "{} of {} ({})",
@@ -136,41 +141,41 @@ fn print(line: &Line<'_>, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use crate::test_data;
 
     #[test]
     fn the_status_tells_what_is_wrong_first_and_then_everything() {
-        insta::assert_snapshot!(once(&fixture::busy(), Options::default()));
+        insta::assert_snapshot!(status_text(&test_data::busy(), Options::default()));
     }
 
     #[test]
     fn the_status_of_a_quiet_pipeline_is_short_and_in_ascii_when_asked() {
-        let text = once(&fixture::quiet(), Options { ascii: true, ..Options::default() });
+        let text = status_text(&test_data::quiet(), Options { ascii: true, ..Options::default() });
         assert!(text.is_ascii(), "{text}");
         assert!(text.contains("+ nothing is wrong\n"), "{text}");
     }
 
     #[test]
     fn the_reasons_of_dead_letters_are_told_the_most_frequent_first_and_how_to_see_them() {
-        let mut look = fixture::quiet();
-        assert!(!once(&look, Options::default()).contains("forebay dlq"));
-        look.rejects.add("decode", "not JSON", 2);
-        look.rejects.add("write", "null in the key", 7);
-        let text = once(&look, Options::default());
+        let mut snapshot = test_data::quiet();
+        assert!(!status_text(&snapshot, Options::default()).contains("forebay dlq"));
+        snapshot.rejects.add("decode", "not JSON", 2);
+        snapshot.rejects.add("write", "null in the key", 7);
+        let text = status_text(&snapshot, Options::default());
         assert!(text.ends_with("dead letters\n  7 at write: null in the key\n  2 at decode: not JSON\n  forebay dlq shows them"), "{text}");
     }
 
     #[test]
     fn an_alert_or_what_does_not_work_is_not_healthy() {
-        assert!(healthy(&fixture::quiet()) && !healthy(&fixture::busy()));
-        let mut look = fixture::quiet();
-        look.alerts.push(fixture::alert());
-        assert!(!healthy(&look));
+        assert!(is_healthy(&test_data::quiet()) && !is_healthy(&test_data::busy()));
+        let mut snapshot = test_data::quiet();
+        snapshot.alerts.push(test_data::alert());
+        assert!(!is_healthy(&snapshot));
     }
 
     #[test]
     fn colour_only_adds_escapes() {
-        let colour = once(&fixture::busy(), Options { palette: Palette::Dark, ascii: false });
+        let colour = status_text(&test_data::busy(), Options { palette: Palette::Dark, ascii: false });
         assert!(colour.contains("\x1b[1;31m"));
         let mut bare = String::new();
         let mut rest = colour.as_str();
@@ -178,6 +183,6 @@ mod tests {
             bare += before;
             rest = after.split_once('m').unwrap().1;
         }
-        assert_eq!(bare + rest, once(&fixture::busy(), Options::default()));
+        assert_eq!(bare + rest, status_text(&test_data::busy(), Options::default()));
     }
 }

@@ -1,5 +1,7 @@
 //! Numbers, durations and cuts as people read them. Pure.
 
+use forebay_schemas::run::RunState;
+use forebay_schemas::snapshot::ActorState;
 use ratatui::text::Span;
 
 /// `8412009` as `8,412,009`.
@@ -140,7 +142,7 @@ pub(crate) fn cut(text: &str, columns: usize, mark: &str) -> String {
     out + mark
 }
 
-/// The text in lines of at most `columns`, broken at spaces where there are some; a sign that is wider than that has a line alone.
+/// The text in lines of at most `columns`, broken at spaces where there are some; a symbol that is wider than that has a line alone.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let mut lines = Vec::new();
@@ -171,6 +173,29 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     }
     lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
     lines
+}
+
+/// The word that is shown for the state of an actor; upper case where it needs attention.
+pub(crate) fn actor_state(state: ActorState) -> &'static str {
+    match state {
+        ActorState::Up => "up",
+        ActorState::Waiting => "WAITING",
+        ActorState::Stuck => "STUCK",
+        ActorState::Restarting => "RESTARTING",
+        ActorState::Ended => "ENDED",
+    }
+}
+
+/// The word that is shown for the state of a run.
+pub(crate) fn run_state(state: RunState) -> &'static str {
+    match state {
+        RunState::Requested => "requested",
+        RunState::Running => "running",
+        RunState::Draining => "draining",
+        RunState::Succeeded => "succeeded",
+        RunState::Failed => "FAILED",
+        RunState::Cancelled => "cancelled",
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Roles of text, and the signs and colours they get.
+//! Roles of text, and the symbols and colours they get.
 //!
 //! Guarantee: colour only repeats what the text says; without colour nothing is lost. Colours are the 16 of the terminal's own
 //! palette, never fixed ones, so that light and dark terminals both work.
@@ -41,7 +41,7 @@ impl Palette {
 pub struct Options {
     /// The colours. The caller decides by flag, `NO_COLOR` and terminal.
     pub palette: Palette,
-    /// Whether every sign of the view itself is ASCII.
+    /// Whether every symbol of the view itself is ASCII.
     pub ascii: bool,
 }
 
@@ -68,9 +68,9 @@ pub(crate) enum Role {
     Tab,
 }
 
-/// The signs of the view.
+/// The symbols of the view.
 #[derive(Debug)]
-pub(crate) struct Signs {
+pub(crate) struct Symbols {
     pub(crate) dot: &'static str,
     pub(crate) elsewhere: &'static str,
     pub(crate) waiting: &'static str,
@@ -101,7 +101,7 @@ pub(crate) struct Signs {
     pub(crate) caret: &'static str,
 }
 
-const UNICODE: Signs = Signs {
+const UNICODE: Symbols = Symbols {
     dot: "●",
     elsewhere: "○",
     waiting: "◌",
@@ -131,7 +131,7 @@ const UNICODE: Signs = Signs {
     caret: "▏",
 };
 
-const ASCII: Signs = Signs {
+const ASCII: Symbols = Symbols {
     dot: "*",
     elsewhere: "o",
     waiting: "~",
@@ -172,14 +172,14 @@ const ASCII_BORDER: border::Set<'static> = border::Set {
     horizontal_bottom: "-",
 };
 
-/// The signs and styles that the options ask for.
+/// The symbols and styles that the options ask for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Theme {
     pub(crate) palette: Palette,
     pub(crate) ascii: bool,
     /// Whether stages are told apart by colour alone in bars whose numbers stand beside; else by how dense they are, too.
     pub(crate) solid: bool,
-    pub(crate) signs: &'static Signs,
+    pub(crate) symbols: &'static Symbols,
     pub(crate) border: border::Set<'static>,
 }
 
@@ -190,9 +190,9 @@ const fn rgb(hex: u32) -> Color {
 
 impl Theme {
     pub(crate) fn new(options: Options) -> Self {
-        let (signs, border) = if options.ascii { (&ASCII, ASCII_BORDER) } else { (&UNICODE, border::ROUNDED) };
+        let (symbols, border) = if options.ascii { (&ASCII, ASCII_BORDER) } else { (&UNICODE, border::ROUNDED) };
         let solid = options.palette != Palette::Mono && !options.ascii;
-        Self { palette: options.palette, ascii: options.ascii, solid, signs, border }
+        Self { palette: options.palette, ascii: options.ascii, solid, symbols, border }
     }
 
     /// The same with other colours.
@@ -266,9 +266,9 @@ impl Theme {
         let part = part.clamp(0.0, 1.0);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 4")]
         let level = if part <= 0.0 { 0 } else { 1 + ((part * 3.999) as usize) };
-        let sign = self.signs.shades[level.min(4)];
+        let symbol = self.symbols.shades[level.min(4)];
         let role = [Role::Muted, Role::Good, Role::Good, Role::Warn, Role::Bad][level.min(4)];
-        (sign, self.style(role))
+        (symbol, self.style(role))
     }
 }
 

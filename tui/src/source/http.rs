@@ -1,4 +1,4 @@
-//! The API of a running process: looks, events and answers.
+//! The API of a running process: snapshots, events and answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,28 +13,28 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 
 use super::sse::Parser;
-use super::{EVERY, pause};
+use super::{POLL_INTERVAL, retry_delay};
 use crate::error::SourceError;
-use crate::state::operate::{Operation, Order};
-use crate::state::{Answer, Question, Update};
+use crate::state::operations::{ConfirmedOperation, Operation};
+use crate::state::{ApiRequest, ApiResponse, Update};
 
 /// The most time an answer may take.
-const TIME_OUT: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most time that what changes the pipeline may take.
-const ORDER_TIME_OUT: Duration = Duration::from_secs(30);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// The API says something at least every 15 s; silence for so long is no connection.
-const SILENCE: Duration = Duration::from_secs(40);
+const STREAM_TIMEOUT: Duration = Duration::from_secs(40);
 /// The largest answer that is read: far above a snapshot of thousands of partitions.
-const LARGEST: usize = 16 << 20;
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
 /// How many events of the past are asked for at first.
-const PAST: u64 = 20_000;
+const MAX_PAST_EVENTS: u64 = 20_000;
 /// The most events that are handed on at once.
-const AT_ONCE: usize = 1_000;
+const MAX_EVENTS_PER_UPDATE: usize = 1_000;
 /// How many records, dead letters are asked for.
-const RECORDS: usize = 50;
-const LETTERS: usize = 200;
+const RECORD_LIMIT: usize = 50;
+const DEAD_LETTER_LIMIT: usize = 200;
 /// How many log lines at once.
-const LOGS: usize = 1_000;
+const LOG_LIMIT: usize = 1_000;
 
 /// An API of Forebay.
 #[derive(Clone)]
@@ -52,12 +52,12 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    /// One look, now.
+    /// One snapshot, now.
     ///
     /// # Errors
     /// Whatever kept it from answering.
-    pub async fn look(&self) -> Result<Snapshot, SourceError> {
-        Client::new(self)?.look().await
+    pub async fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        Client::new(self)?.snapshot().await
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(api: &Api) -> Result<Self, SourceError> {
-        let builder = reqwest::Client::builder().no_proxy().connect_timeout(TIME_OUT);
+        let builder = reqwest::Client::builder().no_proxy().connect_timeout(REQUEST_TIMEOUT);
         let url = api.url.trim_end_matches('/');
         let (builder, base) = match url.strip_prefix("unix:") {
             Some(path) => (builder.unix_socket(path.trim_start_matches("//")), "http://localhost".to_owned()),
@@ -99,11 +99,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> SourceError {
-        SourceError::Unreachable { url: self.shown.clone(), cause: innermost(error) }
+        SourceError::Unreachable { url: self.shown.clone(), cause: describe(error) }
     }
 
-    async fn look(&self) -> Result<Snapshot, SourceError> {
-        let response = self.request(Method::GET, &["v1", "snapshot"], &[]).timeout(TIME_OUT).send().await;
+    async fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        let response = self.request(Method::GET, &["v1", "snapshot"], &[]).timeout(REQUEST_TIMEOUT).send().await;
         let response = response.map_err(|error| self.unreachable(&error))?;
         if response.status() != StatusCode::OK {
             return Err(SourceError::Status { url: self.shown.clone(), status: response.status().as_u16() });
@@ -115,8 +115,8 @@ impl Client {
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, SourceError> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
-            if body.len() + chunk.len() > LARGEST {
-                return Err(SourceError::TooLarge { url: self.shown.clone(), limit: LARGEST });
+            if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
+                return Err(SourceError::TooLarge { url: self.shown.clone(), limit: MAX_RESPONSE_BYTES });
             }
             body.extend_from_slice(&chunk);
         }
@@ -124,58 +124,60 @@ impl Client {
     }
 
     /// Looks, one after the other.
-    pub(super) async fn poll(self, updates: mpsc::Sender<Update>, nudge: Arc<Notify>) {
+    pub(super) async fn poll(self, updates: mpsc::Sender<Update>, reconnect: Arc<Notify>) {
         let mut failures = 0_u32;
         loop {
-            let update = match self.look().await {
-                Ok(look) => {
+            let update = match self.snapshot().await {
+                Ok(snapshot) => {
                     failures = 0;
-                    Update::Look(Arc::new(look))
+                    Update::Snapshot(Arc::new(snapshot))
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
-                    Update::Trouble(error.to_string())
+                    Update::SourceFailed(error.to_string())
                 }
             };
             if updates.send(update).await.is_err() {
                 return;
             }
-            wait(if failures == 0 { EVERY } else { pause(failures - 1) }, &nudge).await;
+            wait(if failures == 0 { POLL_INTERVAL } else { retry_delay(failures - 1) }, &reconnect).await;
         }
     }
 
     /// Events, for ever.
-    pub(super) async fn follow(self, updates: mpsc::Sender<Update>, nudge: Arc<Notify>) {
+    pub(super) async fn follow(self, updates: mpsc::Sender<Update>, reconnect: Arc<Notify>) {
         let mut last: Option<Arc<Recorded>> = None;
         let mut failures = 0_u32;
         while !updates.is_closed() {
             let before = last.as_ref().map(|last| last.seq);
-            // What kept it is said by whoever takes looks; events only come later for it.
+            // What kept it is said by whoever takes snapshots; events only come later for it.
             let _ = self.events(&mut last, &updates).await;
             failures = if last.as_ref().map(|last| last.seq) == before { failures.saturating_add(1) } else { 0 };
-            wait(pause(failures), &nudge).await;
+            wait(retry_delay(failures), &reconnect).await;
         }
     }
 
     /// One connection for events.
     async fn events(&self, last: &mut Option<Arc<Recorded>>, updates: &mpsc::Sender<Update>) -> Result<(), String> {
-        let newest = self.look().await.map_err(|error| error.to_string())?.seq;
+        let newest = self.snapshot().await.map_err(|error| error.to_string())?.seq;
         // The last event that came is asked for once more: if it is another one, so is the journal.
         let mut known = last.clone().filter(|last| last.seq <= newest);
         if last.is_some() && known.is_none() {
             *last = None;
-            anew(updates).await?;
+            journal_replaced(updates).await?;
         }
-        let from = known.as_ref().map_or_else(|| newest.saturating_sub(PAST) + 1, |last| last.seq);
+        let from = known.as_ref().map_or_else(|| newest.saturating_sub(MAX_PAST_EVENTS) + 1, |last| last.seq);
         let response = self.request(Method::GET, &["v1", "events"], &[("from", from.to_string())]).send();
-        let mut response =
-            tokio::time::timeout(TIME_OUT, response).await.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
+        let mut response = tokio::time::timeout(REQUEST_TIMEOUT, response)
+            .await
+            .map_err(|_| "no answer".to_owned())?
+            .map_err(|error| error.to_string())?;
         if response.status() != StatusCode::OK {
             return Err(format!("{} answered {}", self.shown, response.status()));
         }
         let mut parser = Parser::default();
         loop {
-            let chunk = tokio::time::timeout(SILENCE, response.chunk())
+            let chunk = tokio::time::timeout(STREAM_TIMEOUT, response.chunk())
                 .await
                 .map_err(|_| "silence".to_owned())?
                 .map_err(|error| error.to_string())?;
@@ -188,48 +190,50 @@ impl Client {
                         continue;
                     }
                     *last = None;
-                    anew(updates).await?;
+                    journal_replaced(updates).await?;
                     return Err("it is another journal".to_owned());
                 }
                 events.push(Arc::new(event));
             }
-            for events in events.chunks(AT_ONCE) {
+            for events in events.chunks(MAX_EVENTS_PER_UPDATE) {
                 *last = events.last().cloned();
                 updates.send(Update::Events(events.to_vec())).await.map_err(|_| "nobody looks".to_owned())?;
             }
         }
     }
 
-    /// Answers questions, one after the other.
-    pub(super) async fn answer(self, mut questions: mpsc::Receiver<Question>, updates: mpsc::Sender<Update>) {
-        while let Some(question) = questions.recv().await {
-            let answer = match question {
-                Question::WhoAmI => Answer::WhoAmI(self.get(&["v1", "whoami"], &[]).await),
-                Question::Batch(id) => Answer::Batch(id, self.get(&["v1", "batches", &id.to_string()], &[]).await.map(Box::new)),
-                Question::Records => Answer::Records(self.get(&["v1", "records"], &[("limit", RECORDS.to_string())]).await),
-                Question::Letters => Answer::Letters(self.get(&["v1", "dlq"], &[("limit", LETTERS.to_string())]).await.map(Box::new)),
-                Question::Logs(after) => {
-                    Answer::Logs(self.get(&["v1", "logs"], &[("after", after.to_string()), ("limit", LOGS.to_string())]).await)
+    /// ApiData requests, one after the other.
+    pub(super) async fn serve_requests(self, mut requests: mpsc::Receiver<ApiRequest>, updates: mpsc::Sender<Update>) {
+        while let Some(request) = requests.recv().await {
+            let answer = match request {
+                ApiRequest::WhoAmI => ApiResponse::WhoAmI(self.get(&["v1", "whoami"], &[]).await),
+                ApiRequest::Batch(id) => ApiResponse::Batch(id, self.get(&["v1", "batches", &id.to_string()], &[]).await.map(Box::new)),
+                ApiRequest::Records => ApiResponse::Records(self.get(&["v1", "records"], &[("limit", RECORD_LIMIT.to_string())]).await),
+                ApiRequest::DeadLetters => {
+                    ApiResponse::DeadLetters(self.get(&["v1", "dlq"], &[("limit", DEAD_LETTER_LIMIT.to_string())]).await.map(Box::new))
                 }
-                Question::Plan(pipeline, request) => {
+                ApiRequest::Logs(after) => {
+                    ApiResponse::Logs(self.get(&["v1", "logs"], &[("after", after.to_string()), ("limit", LOG_LIMIT.to_string())]).await)
+                }
+                ApiRequest::Plan(pipeline, request) => {
                     let path = ["v1", "pipelines", &pipeline, "plans"];
-                    Answer::Plan(self.send(Method::POST, &path, &request).await.map(Box::new))
+                    ApiResponse::Plan(self.send(Method::POST, &path, &request).await.map(Box::new))
                 }
-                Question::Order(order) => Answer::Order(self.order(&order).await),
+                ApiRequest::Operate(confirmed) => ApiResponse::Operated(self.operate(&confirmed).await),
             };
-            if updates.send(Update::Answer(answer)).await.is_err() {
+            if updates.send(Update::Response(answer)).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn order(&self, order: &Order) -> Result<String, String> {
-        let reason = Reason { reason: order.reason.clone() };
-        let done = order.operation.title();
-        match (&order.operation, &order.plan) {
+    async fn operate(&self, confirmed: &ConfirmedOperation) -> Result<String, String> {
+        let reason = Reason { reason: confirmed.reason.clone() };
+        let done = confirmed.operation.title();
+        match (&confirmed.operation, &confirmed.plan) {
             (Operation::State(state), _) => {
-                let path = ["v1", "pipelines", &order.pipeline, "state"];
-                let request = StateRequest { state: *state, reason: order.reason.clone() };
+                let path = ["v1", "pipelines", &confirmed.pipeline, "state"];
+                let request = StateRequest { state: *state, reason: confirmed.reason.clone() };
                 self.send::<serde_json::Value>(Method::PUT, &path, &request).await?;
             }
             (Operation::Restart(actor), _) => {
@@ -241,7 +245,7 @@ impl Client {
                 return Ok(format!("done: run {} is {:?}", run.key, run.state).to_lowercase());
             }
             (Operation::Redrive(_) | Operation::Replay(_), Some((plan, hash))) => {
-                let request = ApplyRequest { hash: hash.clone(), reason: order.reason.clone() };
+                let request = ApplyRequest { hash: hash.clone(), reason: confirmed.reason.clone() };
                 let applied: Applied = self.send(Method::POST, &["v1", "plans", &plan.to_string(), "apply"], &request).await?;
                 return Ok(format!("done: {done}, {} records", applied.records));
             }
@@ -251,11 +255,11 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, String> {
-        self.result(self.request(Method::GET, path, query).timeout(TIME_OUT * 2)).await
+        self.result(self.request(Method::GET, path, query).timeout(REQUEST_TIMEOUT * 2)).await
     }
 
     async fn send<T: DeserializeOwned>(&self, method: Method, path: &[&str], body: &(impl Serialize + Sync)) -> Result<T, String> {
-        self.result(self.request(method, path, &[]).timeout(ORDER_TIME_OUT).json(body)).await
+        self.result(self.request(method, path, &[]).timeout(OPERATION_TIMEOUT).json(body)).await
     }
 
     async fn result<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, String> {
@@ -277,21 +281,21 @@ impl Client {
     }
 }
 
-async fn anew(updates: &mpsc::Sender<Update>) -> Result<(), String> {
-    updates.send(Update::Anew).await.map_err(|_| "nobody looks".to_owned())
+async fn journal_replaced(updates: &mpsc::Sender<Update>) -> Result<(), String> {
+    updates.send(Update::JournalReplaced).await.map_err(|_| "nobody looks".to_owned())
 }
 
-async fn wait(pause: Duration, nudge: &Notify) {
+async fn wait(delay: Duration, reconnect: &Notify) {
     tokio::select! {
-        () = tokio::time::sleep(pause) => {}
-        () = nudge.notified() => {}
+        () = tokio::time::sleep(delay) => {}
+        () = reconnect.notified() => {}
     }
 }
 
 /// The cause that says most: reqwest's own message only repeats the address.
-fn innermost(error: &reqwest::Error) -> String {
+fn describe(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return format!("timed out after {} s", TIME_OUT.as_secs());
+        return format!("timed out after {} s", REQUEST_TIMEOUT.as_secs());
     }
     crate::error::root_cause(error)
 }
@@ -299,11 +303,11 @@ fn innermost(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use crate::test_data;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// Answers each request with what `answer` says to its first line, and closes; says where.
+    /// ApiData each request with what `answer` says to its first line, and closes; says where.
     async fn server(mut answer: impl FnMut(&str) -> String + Send + 'static) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -331,21 +335,24 @@ mod tests {
     async fn a_look_over_http_is_the_look_itself_and_the_token_goes_with_it() {
         let url = server(|request| {
             assert!(request.to_lowercase().contains("authorization: bearer secret"), "{request}");
-            ok(&serde_json::to_string(&fixture::busy()).unwrap())
+            ok(&serde_json::to_string(&test_data::busy()).unwrap())
         });
         let url = url.await;
         let bare = url.trim_start_matches("http://").to_owned();
-        assert_eq!(api(url.clone()).look().await.unwrap(), fixture::busy());
-        assert_eq!(api(bare).look().await.unwrap(), fixture::busy(), "an address may lack the scheme");
+        assert_eq!(api(url.clone()).snapshot().await.unwrap(), test_data::busy());
+        assert_eq!(api(bare).snapshot().await.unwrap(), test_data::busy(), "an address may lack the scheme");
         assert!(!format!("{:?}", api(url)).contains("secret"));
     }
 
     #[tokio::test]
     async fn an_answer_that_is_no_snapshot_says_so_and_what_to_check() {
-        let error = api(server(|_| ok("{}")).await).look().await.unwrap_err().to_string();
+        let error = api(server(|_| ok("{}")).await).snapshot().await.unwrap_err().to_string();
         assert!(error.contains("something else than a snapshot") && error.contains("one version"), "{error}");
-        let error =
-            api(server(|_| "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned()).await).look().await.unwrap_err().to_string();
+        let error = api(server(|_| "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned()).await)
+            .snapshot()
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("answered 404"), "{error}");
     }
 
@@ -354,7 +361,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let error = api(url.clone()).look().await.unwrap_err().to_string();
+        let error = api(url.clone()).snapshot().await.unwrap_err().to_string();
         assert!(error.contains(&url) && error.contains("refused"), "{error}");
     }
 
@@ -367,9 +374,9 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 4096];
             let _ = stream.read(&mut request).await.unwrap();
-            stream.write_all(ok(&serde_json::to_string(&fixture::busy()).unwrap()).as_bytes()).await.unwrap();
+            stream.write_all(ok(&serde_json::to_string(&test_data::busy()).unwrap()).as_bytes()).await.unwrap();
         });
-        assert_eq!(api(format!("unix:{}", dir.display())).look().await.unwrap(), fixture::busy());
+        assert_eq!(api(format!("unix:{}", dir.display())).snapshot().await.unwrap(), test_data::busy());
         let _ = std::fs::remove_file(&dir);
     }
 
@@ -381,12 +388,12 @@ mod tests {
 
     #[tokio::test]
     async fn events_go_on_after_a_lost_connection_each_once_and_begin_anew_in_another_journal() {
-        let history = fixture::history(9);
+        let history = test_data::history(9);
         let mut connections = 0;
         let url = server(move |request| {
-            let look = |seq| ok(&serde_json::to_string(&Snapshot { seq, ..fixture::busy() }).unwrap());
+            let snapshot = |seq| ok(&serde_json::to_string(&Snapshot { seq, ..test_data::busy() }).unwrap());
             if request.starts_with("GET /v1/snapshot") {
-                return look(if connections < 2 { 6 } else { 3 });
+                return snapshot(if connections < 2 { 6 } else { 3 });
             }
             connections += 1;
             match connections {
@@ -406,14 +413,14 @@ mod tests {
         })
         .await;
         let (sender, mut updates) = mpsc::channel(8);
-        let nudge = Arc::new(Notify::new());
-        let task = tokio::spawn(Client::new(&api(url)).unwrap().follow(sender, Arc::clone(&nudge)));
+        let reconnect = Arc::new(Notify::new());
+        let task = tokio::spawn(Client::new(&api(url)).unwrap().follow(sender, Arc::clone(&reconnect)));
         let mut seqs = Vec::new();
         while seqs.len() < 10 {
-            nudge.notify_waiters();
+            reconnect.notify_waiters();
             match updates.recv().await.unwrap() {
                 Update::Events(events) => seqs.extend(events.iter().map(|event| event.seq)),
-                Update::Anew => seqs.push(0),
+                Update::JournalReplaced => seqs.push(0),
                 other => panic!("{other:?}"),
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! Guarantee: keys never wait for any of it (each source works in tasks of its own, and what they give waits in a bounded queue of its own),
 //! and a source that fails is asked again for ever, ever less often, from 0.5 s up to 5 s apart. Events come in sequence; after a gap in the
-//! connection they go on after the last one that came, and begin anew when the journal is another one. Not guaranteed: that each look is
+//! connection they go on after the last one that came, and begin anew when the journal is another one. Not guaranteed: that each snapshot is
 //! seen.
 
 mod http;
@@ -20,21 +20,21 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::error::SourceError;
-use crate::state::{Kind, Question, Update};
+use crate::state::{ApiRequest, SourceKind, Update};
 
 pub use http::Api;
 pub(crate) use recording::{Player, Recorder};
 
-/// From one look to the next.
-const EVERY: Duration = Duration::from_millis(500);
+/// From one snapshot to the next.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The longest pause while a source fails.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// How often a folder of events is read.
-const READ_EVERY: Duration = Duration::from_millis(100);
+const READ_INTERVAL: Duration = Duration::from_millis(100);
 /// Updates that wait to be taken in; a source waits while there are so many.
-const WAITING: usize = 64;
+const UPDATE_CAPACITY: usize = 64;
 /// Questions that wait to be asked.
-const QUESTIONS: usize = 32;
+const REQUEST_CAPACITY: usize = 32;
 
 /// Gives the events that came since it was called the last time, a few thousand at most; none when there is nothing new. Called from a
 /// thread that may block.
@@ -44,17 +44,17 @@ pub type EventReader = Box<dyn FnMut() -> Result<Vec<Recorded>, String> + Send>;
 pub enum Source {
     /// The same process.
     InProcess {
-        /// Takes a look.
-        look: Arc<dyn Fn() -> Snapshot + Send + Sync>,
+        /// Takes a snapshot.
+        snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
         /// Reads its journal, if it keeps one.
         events: Option<EventReader>,
-        /// Its API, for what is asked beside looks and events, if it has one.
+        /// Its API, for what is asked beside snapshots and events, if it has one.
         api: Option<Api>,
     },
     /// A process elsewhere, by its API.
     Attached(Api),
     /// A folder of events.
-    Folder(EventReader),
+    Journal(EventReader),
     /// What `--record` wrote.
     Recording {
         /// The file.
@@ -69,7 +69,7 @@ impl fmt::Debug for Source {
         match self {
             Self::InProcess { .. } => f.write_str("InProcess"),
             Self::Attached(api) => f.debug_tuple("Attached").field(api).finish(),
-            Self::Folder(_) => f.write_str("Folder"),
+            Self::Journal(_) => f.write_str("Journal"),
             Self::Recording { path, speed } => f.debug_struct("Recording").field("path", path).field("speed", speed).finish(),
         }
     }
@@ -77,16 +77,16 @@ impl fmt::Debug for Source {
 
 impl Source {
     /// What the model is to know of it.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> SourceKind {
         match self {
-            Self::InProcess { .. } | Self::Attached(_) => Kind::Process,
-            Self::Folder(_) => Kind::Folder,
-            Self::Recording { speed, .. } => Kind::Recording(*speed),
+            Self::InProcess { .. } | Self::Attached(_) => SourceKind::Process,
+            Self::Journal(_) => SourceKind::Journal,
+            Self::Recording { speed, .. } => SourceKind::Recording(*speed),
         }
     }
 
     /// Whether there is an API to ask.
-    pub(crate) fn asks(&self) -> bool {
+    pub(crate) fn has_api(&self) -> bool {
         matches!(self, Self::Attached(_) | Self::InProcess { api: Some(_), .. })
     }
 
@@ -95,38 +95,38 @@ impl Source {
     /// # Errors
     /// The address is none, or a recording can't be opened.
     pub(crate) fn follow(self) -> Result<Feed, SourceError> {
-        let (sender, updates) = mpsc::channel(WAITING);
-        let (questions, asked) = mpsc::channel(QUESTIONS);
-        let nudge = Arc::new(Notify::new());
+        let (sender, updates) = mpsc::channel(UPDATE_CAPACITY);
+        let (requests, request_receiver) = mpsc::channel(REQUEST_CAPACITY);
+        let reconnect = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
         match self {
-            Self::InProcess { look, events, api } => {
+            Self::InProcess { snapshot, events, api } => {
                 if let Some(events) = events {
-                    tasks.spawn(read(events, sender.clone()));
+                    tasks.spawn(read_journal(events, sender.clone()));
                 }
                 if let Some(api) = api {
-                    tasks.spawn(http::Client::new(&api)?.answer(asked, sender.clone()));
+                    tasks.spawn(http::Client::new(&api)?.serve_requests(request_receiver, sender.clone()));
                 }
-                tasks.spawn(poll_here(look, sender));
+                tasks.spawn(poll_in_process(snapshot, sender));
             }
             Self::Attached(api) => {
                 let client = http::Client::new(&api)?;
-                tasks.spawn(client.clone().poll(sender.clone(), Arc::clone(&nudge)));
-                tasks.spawn(client.clone().follow(sender.clone(), Arc::clone(&nudge)));
-                tasks.spawn(client.answer(asked, sender));
+                tasks.spawn(client.clone().poll(sender.clone(), Arc::clone(&reconnect)));
+                tasks.spawn(client.clone().follow(sender.clone(), Arc::clone(&reconnect)));
+                tasks.spawn(client.serve_requests(request_receiver, sender));
             }
-            Self::Folder(events) => drop(tasks.spawn(read(events, sender))),
+            Self::Journal(events) => drop(tasks.spawn(read_journal(events, sender))),
             Self::Recording { path, speed } => drop(tasks.spawn(Player::open(&path)?.play(speed, sender))),
         }
-        Ok(Feed { updates, questions, nudge, _tasks: tasks })
+        Ok(Feed { updates, requests, reconnect, _tasks: tasks })
     }
 }
 
 /// What a source gives, until this is dropped.
 pub(crate) struct Feed {
     updates: mpsc::Receiver<Update>,
-    questions: mpsc::Sender<Question>,
-    nudge: Arc<Notify>,
+    requests: mpsc::Sender<ApiRequest>,
+    reconnect: Arc<Notify>,
     _tasks: JoinSet<()>,
 }
 
@@ -144,29 +144,29 @@ impl Feed {
         self.updates.try_recv().ok()
     }
 
-    /// Asks; whether there was room for the question.
-    pub(crate) fn ask(&self, question: Question) -> bool {
-        self.questions.try_send(question).is_ok()
+    /// Asks; whether there was room for the request.
+    pub(crate) fn request(&self, request: ApiRequest) -> bool {
+        self.requests.try_send(request).is_ok()
     }
 
     /// Ends the pause of a failing source.
-    pub(crate) fn nudge(&self) {
-        self.nudge.notify_waiters();
+    pub(crate) fn reconnect(&self) {
+        self.reconnect.notify_waiters();
     }
 }
 
 /// The pause before the next try, after so many failures in a row.
-fn pause(failures: u32) -> Duration {
-    EVERY.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_PAUSE)
+fn retry_delay(failures: u32) -> Duration {
+    POLL_INTERVAL.saturating_mul(2_u32.saturating_pow(failures)).min(MAX_RETRY_DELAY)
 }
 
-async fn poll_here(look: Arc<dyn Fn() -> Snapshot + Send + Sync>, updates: mpsc::Sender<Update>) {
-    while updates.send(Update::Look(Arc::new(look()))).await.is_ok() {
-        tokio::time::sleep(EVERY).await;
+async fn poll_in_process(snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>, updates: mpsc::Sender<Update>) {
+    while updates.send(Update::Snapshot(Arc::new(snapshot()))).await.is_ok() {
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-async fn read(mut events: EventReader, updates: mpsc::Sender<Update>) {
+async fn read_journal(mut events: EventReader, updates: mpsc::Sender<Update>) {
     let mut failures = 0;
     loop {
         let read = tokio::task::spawn_blocking(move || (events(), events)).await;
@@ -176,7 +176,7 @@ async fn read(mut events: EventReader, updates: mpsc::Sender<Update>) {
         let (update, wait) = match read {
             Ok(new) if new.is_empty() => {
                 failures = 0;
-                (None, READ_EVERY)
+                (None, READ_INTERVAL)
             }
             Ok(new) => {
                 failures = 0;
@@ -184,7 +184,7 @@ async fn read(mut events: EventReader, updates: mpsc::Sender<Update>) {
             }
             Err(why) => {
                 failures += 1;
-                (Some(Update::Trouble(why)), pause(failures))
+                (Some(Update::SourceFailed(why)), retry_delay(failures))
             }
         };
         if let Some(update) = update
@@ -199,27 +199,27 @@ async fn read(mut events: EventReader, updates: mpsc::Sender<Update>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use crate::test_data;
 
     #[test]
     fn a_failing_source_is_asked_ever_less_often_up_to_five_seconds() {
-        let pauses: Vec<_> = (0..6).map(|failures| pause(failures).as_millis()).collect();
+        let pauses: Vec<_> = (0..6).map(|failures| retry_delay(failures).as_millis()).collect();
         assert_eq!(pauses, [500, 1000, 2000, 4000, 5000, 5000]);
-        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+        assert_eq!(retry_delay(u32::MAX), MAX_RETRY_DELAY);
     }
 
     #[tokio::test]
     async fn a_source_in_the_process_gives_its_looks_and_its_events() {
-        let mut left = fixture::history(7);
+        let mut left = test_data::history(7);
         let events: EventReader = Box::new(move || Ok(left.drain(..left.len().min(5)).collect()));
-        let source = Source::InProcess { look: Arc::new(fixture::busy), events: Some(events), api: None };
+        let source = Source::InProcess { snapshot: Arc::new(test_data::busy), events: Some(events), api: None };
         let mut feed = source.follow().unwrap();
-        let (mut looks, mut seqs) = (0, Vec::new());
-        while looks == 0 || seqs.len() < 7 {
+        let (mut snapshots, mut seqs) = (0, Vec::new());
+        while snapshots == 0 || seqs.len() < 7 {
             match feed.next().await {
-                Update::Look(look) => {
-                    assert_eq!(*look, fixture::busy());
-                    looks += 1;
+                Update::Snapshot(snapshot) => {
+                    assert_eq!(*snapshot, test_data::busy());
+                    snapshots += 1;
                 }
                 Update::Events(events) => seqs.extend(events.iter().map(|event| event.seq)),
                 other => panic!("{other:?}"),

@@ -1,7 +1,7 @@
 //! Recordings: what a view was given, in a file, and given again from it.
 //!
 //! A recording is lines of JSON: first `{"forebay_recording":1,"version":…}`, then `{"look":…}` (one a second at most), `{"event":…}`, and what
-//! the API answered: log lines (`{"logs":…}`), and to whoever looked `{"records":…}`, `{"letters":…}`, `{"trace":…}`, as they came. A line that is cut at the end of the file
+//! the API answered: log lines (`{"logs":…}`), and to whoever started `{"records":…}`, `{"letters":…}`, `{"trace":…}`, as they came. A line that is cut at the end of the file
 //! (the recorder was killed) is left out.
 
 use std::fs::File;
@@ -18,16 +18,16 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::error::SourceError;
-use crate::state::{Answer, Update};
+use crate::state::{ApiResponse, Update};
 
 /// The format that is written.
 const FORMAT: u32 = 1;
 /// Looks are recorded so far apart.
-const APART: TimeDelta = TimeDelta::milliseconds(900);
+const SNAPSHOT_INTERVAL: TimeDelta = TimeDelta::milliseconds(900);
 /// Events that are handed on at once.
-const AT_ONCE: usize = 1_000;
+const MAX_EVENTS_PER_UPDATE: usize = 1_000;
 /// The longest that a replay waits between two lines, whatever their times say.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// Writes a recording.
 #[derive(Debug)]
@@ -48,15 +48,15 @@ impl Recorder {
     /// Writes what a recording is of; the rest is passed over.
     pub(crate) fn write(&mut self, update: &Update) -> io::Result<()> {
         match update {
-            Update::Look(look) if self.last.is_none_or(|last| (look.at - last).abs() >= APART) => {
-                self.last = Some(look.at);
-                self.line("look", look.as_ref())
+            Update::Snapshot(snapshot) if self.last.is_none_or(|last| (snapshot.at - last).abs() >= SNAPSHOT_INTERVAL) => {
+                self.last = Some(snapshot.at);
+                self.line("look", snapshot.as_ref())
             }
             Update::Events(events) => events.iter().try_for_each(|event| self.line("event", event.as_ref())),
-            Update::Answer(Answer::Records(Ok(records))) => self.line("records", records),
-            Update::Answer(Answer::Letters(Ok(letters))) => self.line("letters", letters),
-            Update::Answer(Answer::Logs(Ok(logs))) if !logs.lines.is_empty() => self.line("logs", logs),
-            Update::Answer(Answer::Batch(_, Ok(trace))) => self.line("trace", trace),
+            Update::Response(ApiResponse::Records(Ok(records))) => self.line("records", records),
+            Update::Response(ApiResponse::DeadLetters(Ok(letters))) => self.line("letters", letters),
+            Update::Response(ApiResponse::Logs(Ok(logs))) if !logs.lines.is_empty() => self.line("logs", logs),
+            Update::Response(ApiResponse::Batch(_, Ok(trace))) => self.line("trace", trace),
             _ => Ok(()),
         }
     }
@@ -80,14 +80,15 @@ pub(crate) struct Player {
 }
 
 #[derive(Deserialize)]
-struct Head {
+struct Header {
     forebay_recording: u32,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Entry {
-    Look(Box<Snapshot>),
+    #[serde(rename = "look")]
+    Snapshot(Box<Snapshot>),
     Event(Box<serde_json::value::RawValue>),
     Records(Box<Records>),
     Letters(Box<DeadLetters>),
@@ -101,7 +102,7 @@ impl Player {
         let mut lines = BufReader::new(File::open(path).map_err(|cause| wrong(cause.to_string()))?);
         let mut first = String::new();
         lines.read_line(&mut first).map_err(|cause| wrong(cause.to_string()))?;
-        match serde_json::from_str::<Head>(&first) {
+        match serde_json::from_str::<Header>(&first) {
             Ok(head) if head.forebay_recording == FORMAT => Ok(Self { path: path.to_owned(), lines }),
             Ok(head) => Err(wrong(format!("it has format {}, this version reads {FORMAT}", head.forebay_recording))),
             Err(_) => Err(wrong("its first line is not that of a recording".to_owned())),
@@ -116,11 +117,11 @@ impl Player {
         }
         let entry: Entry = serde_json::from_str(&line).map_err(|cause| format!("{}: {cause}", self.path.display()))?;
         Ok(Some(match entry {
-            Entry::Look(look) => Update::Look(Arc::from(look)),
-            Entry::Records(records) => Update::Answer(Answer::Records(Ok(*records))),
-            Entry::Letters(letters) => Update::Answer(Answer::Letters(Ok(letters))),
-            Entry::Logs(logs) => Update::Answer(Answer::Logs(Ok(*logs))),
-            Entry::Trace(trace) => Update::Answer(Answer::Batch(trace.batch.id, Ok(trace))),
+            Entry::Snapshot(snapshot) => Update::Snapshot(Arc::from(snapshot)),
+            Entry::Records(records) => Update::Response(ApiResponse::Records(Ok(*records))),
+            Entry::Letters(letters) => Update::Response(ApiResponse::DeadLetters(Ok(letters))),
+            Entry::Logs(logs) => Update::Response(ApiResponse::Logs(Ok(*logs))),
+            Entry::Trace(trace) => Update::Response(ApiResponse::Batch(trace.batch.id, Ok(trace))),
             Entry::Event(json) => Update::Events(vec![Arc::new(decode(json.get().as_bytes()).map_err(|error| error.to_string())?)]),
         }))
     }
@@ -128,28 +129,28 @@ impl Player {
     /// Gives it all again, at its pace times `speed`.
     pub(super) async fn play(mut self, speed: f64, updates: mpsc::Sender<Update>) {
         let mut last: Option<DateTime<Utc>> = None;
-        let mut looked = false;
+        let mut started = false;
         let mut events = Vec::new();
         let end = loop {
             // A line is a few kilobytes from the disk's cache: not worth a thread.
             let update = match self.next() {
                 Ok(Some(update)) => update,
-                Ok(None) => break Update::Over,
-                Err(why) => break Update::Trouble(why),
+                Ok(None) => break Update::Finished,
+                Err(why) => break Update::SourceFailed(why),
             };
             let at = match &update {
-                Update::Look(look) => Some(look.at),
+                Update::Snapshot(snapshot) => Some(snapshot.at),
                 Update::Events(events) => events.first().map(|event| event.at),
                 _ => None,
             };
-            // What was before the first look comes at once: it was the past then, too.
+            // What was before the first snapshot comes at once: it was the past then, too.
             let due = last.zip(at).map_or(TimeDelta::zero(), |(last, at)| at - last);
-            let wait = due.to_std().unwrap_or_default().div_f64(speed.clamp(0.01, 1_000.0)).min(LONGEST_WAIT);
-            let waits = looked && wait > Duration::from_millis(1);
-            if looked && (waits || last.is_none()) || !matches!(update, Update::Events(_)) {
+            let wait = due.to_std().unwrap_or_default().div_f64(speed.clamp(0.01, 1_000.0)).min(MAX_WAIT);
+            let waits = started && wait > Duration::from_millis(1);
+            if started && (waits || last.is_none()) || !matches!(update, Update::Events(_)) {
                 last = at.or(last);
             }
-            if (waits || !matches!(update, Update::Events(_)) || events.len() >= AT_ONCE)
+            if (waits || !matches!(update, Update::Events(_)) || events.len() >= MAX_EVENTS_PER_UPDATE)
                 && !events.is_empty()
                 && updates.send(Update::Events(std::mem::take(&mut events))).await.is_err()
             {
@@ -160,9 +161,9 @@ impl Player {
             }
             match update {
                 Update::Events(new) => events.extend(new),
-                look => {
-                    looked = true;
-                    if updates.send(look).await.is_err() {
+                snapshot => {
+                    started = true;
+                    if updates.send(snapshot).await.is_err() {
                         return;
                     }
                 }
@@ -179,21 +180,21 @@ impl Player {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use crate::test_data;
 
     async fn played(path: &Path) -> (usize, Vec<u64>, bool) {
         let (sender, mut updates) = mpsc::channel(4);
         tokio::spawn(Player::open(path).unwrap().play(1_000.0, sender));
-        let (mut looks, mut seqs, mut over) = (0, Vec::new(), false);
+        let (mut snapshots, mut seqs, mut over) = (0, Vec::new(), false);
         while let Some(update) = updates.recv().await {
             match update {
-                Update::Look(_) => looks += 1,
+                Update::Snapshot(_) => snapshots += 1,
                 Update::Events(events) => seqs.extend(events.iter().map(|event| event.seq)),
-                Update::Over => over = true,
+                Update::Finished => over = true,
                 other => panic!("{other:?}"),
             }
         }
-        (looks, seqs, over)
+        (snapshots, seqs, over)
     }
 
     #[test]
@@ -201,14 +202,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("logs.ndjson");
         let mut recorder = Recorder::create(&path).unwrap();
-        let none = Logs { lines: Vec::new(), ..fixture::logs() };
-        for logs in [none, fixture::logs()] {
-            recorder.write(&Update::Answer(Answer::Logs(Ok(logs)))).unwrap();
+        let none = Logs { lines: Vec::new(), ..test_data::logs() };
+        for logs in [none, test_data::logs()] {
+            recorder.write(&Update::Response(ApiResponse::Logs(Ok(logs)))).unwrap();
         }
         recorder.flush().unwrap();
         let mut player = Player::open(&path).unwrap();
-        let Ok(Some(Update::Answer(Answer::Logs(Ok(logs))))) = player.next() else { panic!("no log lines") };
-        assert_eq!(logs, fixture::logs());
+        let Ok(Some(Update::Response(ApiResponse::Logs(Ok(logs))))) = player.next() else { panic!("no log lines") };
+        assert_eq!(logs, test_data::logs());
         assert!(player.next().unwrap().is_none());
     }
 
@@ -217,16 +218,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("demo.ndjson");
         let mut recorder = Recorder::create(&path).unwrap();
-        let history = fixture::history(40);
+        let history = test_data::history(40);
         recorder.write(&Update::Events(history[..20].iter().cloned().map(Arc::new).collect())).unwrap();
         for n in 0..6 {
-            recorder.write(&Update::Look(Arc::new(fixture::later(n * 500)))).unwrap();
+            recorder.write(&Update::Snapshot(Arc::new(test_data::later(n * 500)))).unwrap();
         }
         recorder.write(&Update::Events(history[20..].iter().cloned().map(Arc::new).collect())).unwrap();
-        recorder.write(&Update::Over).unwrap();
+        recorder.write(&Update::Finished).unwrap();
         recorder.flush().unwrap();
         let all: Vec<u64> = (1..=40).collect();
-        assert_eq!(played(&path).await, (3, all, true), "looks are a second apart");
+        assert_eq!(played(&path).await, (3, all, true), "snapshots are a second apart");
         assert!(Recorder::create(&path).is_err(), "a recording is not written over");
 
         let whole = std::fs::read(&path).unwrap();

@@ -1,9 +1,9 @@
 //! Server-sent events, as far as `GET /v1/events` uses them: what stands in `data:` lines, up to an empty one. Pure.
 
 /// The longest event that is taken; one of the journal is far below.
-const LONGEST: usize = 4 << 20;
+const MAX_EVENT_BYTES: usize = 4 << 20;
 
-/// Puts the pieces of a stream together.
+/// Puts the chunks of a stream together.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     rest: Vec<u8>,
@@ -11,12 +11,12 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    /// The data of each event that is whole with this piece.
+    /// The data of each event that is whole with this chunk.
     ///
     /// # Errors
-    /// When an event has no end within [`LONGEST`] bytes.
-    pub(super) fn feed(&mut self, piece: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-        self.rest.extend_from_slice(piece);
+    /// When an event has no end within [`MAX_EVENT_BYTES`] bytes.
+    pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+        self.rest.extend_from_slice(chunk);
         let mut events = Vec::new();
         let mut from = 0;
         while let Some(end) = self.rest[from..].iter().position(|&byte| byte == b'\n') {
@@ -34,8 +34,8 @@ impl Parser {
             from += end + 1;
         }
         self.rest.drain(..from);
-        if self.rest.len() + self.data.len() > LONGEST {
-            return Err(format!("an event has no end within {LONGEST} bytes"));
+        if self.rest.len() + self.data.len() > MAX_EVENT_BYTES {
+            return Err(format!("an event has no end within {MAX_EVENT_BYTES} bytes"));
         }
         Ok(events)
     }
@@ -51,7 +51,7 @@ mod tests {
     fn events_are_the_same_however_the_stream_is_cut() {
         for size in 1..STREAM.len() {
             let mut parser = Parser::default();
-            let events: Vec<_> = STREAM.chunks(size).flat_map(|piece| parser.feed(piece).unwrap()).collect();
+            let events: Vec<_> = STREAM.chunks(size).flat_map(|chunk| parser.feed(chunk).unwrap()).collect();
             assert_eq!(events, [b"{\"a\":1}".to_vec(), b"b\nc".to_vec()], "{size}");
         }
     }

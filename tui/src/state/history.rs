@@ -1,15 +1,15 @@
 //! Five minutes of what passed, a point a second.
 //!
-//! Guarantee: at most [`SECONDS`] points. A second without a look is a gap, not a zero.
+//! Guarantee: at most [`HISTORY_SECONDS`] points. A second without a snapshot is a gap, not a zero.
 
 use std::collections::VecDeque;
 
 /// How far the history goes back, in seconds.
-pub(crate) const SECONDS: i64 = 300;
+pub(crate) const HISTORY_SECONDS: i64 = 300;
 
 /// How many seconds are drawn when there are so many: a minute, two, or all, so that a young view is no empty one.
 pub(crate) fn span(seconds: i64) -> i64 {
-    [60, 120].into_iter().find(|&span| seconds < span).unwrap_or(SECONDS)
+    [60, 120].into_iter().find(|&span| seconds < span).unwrap_or(HISTORY_SECONDS)
 }
 
 /// What passed in one second.
@@ -40,7 +40,7 @@ impl Point {
 struct Second {
     at: i64,
     sum: Point,
-    looks: f64,
+    snapshots: f64,
 }
 
 /// Five minutes of what passed.
@@ -48,20 +48,20 @@ struct Second {
 pub(crate) struct History(VecDeque<Second>);
 
 impl History {
-    /// Adds what a look found at `second` since the epoch. A second before the newest means that the clock was set back: all is
+    /// Adds what a snapshot found at `second` since the epoch. A second before the newest means that the clock was set back: all is
     /// forgotten, since its order is not known any more.
     pub(crate) fn add(&mut self, second: i64, point: Point) {
         match self.0.back_mut() {
             Some(newest) if newest.at == second => {
                 newest.sum = newest.sum.zip(point, |a, b| a + b);
-                newest.looks += 1.0;
+                newest.snapshots += 1.0;
                 return;
             }
             Some(newest) if newest.at > second => self.0.clear(),
             _ => {}
         }
-        self.0.push_back(Second { at: second, sum: point, looks: 1.0 });
-        while self.0.front().is_some_and(|oldest| oldest.at <= second - SECONDS) {
+        self.0.push_back(Second { at: second, sum: point, snapshots: 1.0 });
+        while self.0.front().is_some_and(|oldest| oldest.at <= second - HISTORY_SECONDS) {
             self.0.pop_front();
         }
     }
@@ -71,7 +71,7 @@ impl History {
         span(self.0.back().zip(self.0.front()).map_or(0, |(newest, oldest)| newest.at - oldest.at))
     }
 
-    /// The history of [`History::span`] seconds in so many columns, oldest first, each the mean of its seconds; none where there was no look. The columns keep
+    /// The history of [`History::span`] seconds in so many columns, oldest first, each the mean of its seconds; none where there was no snapshot. The columns keep
     /// to the same seconds while time goes on, so that the picture moves but does not flicker.
     pub(crate) fn columns(&self, columns: usize, pick: impl Fn(&Point) -> f64) -> Vec<Option<f64>> {
         let mut out = vec![(0.0, 0.0); columns];
@@ -84,17 +84,17 @@ impl History {
             let back = usize::try_from(last - second.at.div_euclid(each)).unwrap_or(usize::MAX);
             if let Some(column) = columns.checked_sub(1).and_then(|end| end.checked_sub(back)) {
                 out[column].0 += pick(&second.sum);
-                out[column].1 += second.looks;
+                out[column].1 += second.snapshots;
             }
         }
-        out.into_iter().map(|(sum, looks)| (looks > 0.0).then(|| sum / looks)).collect()
+        out.into_iter().map(|(sum, snapshots)| (snapshots > 0.0).then(|| sum / snapshots)).collect()
     }
 
     /// The point of the newest second, and the one that is `seconds` older or the oldest after it.
     pub(crate) fn since(&self, seconds: i64, pick: impl Fn(&Point) -> f64) -> Option<(f64, f64)> {
         let newest = self.0.back()?;
         let then = self.0.iter().find(|second| second.at >= newest.at - seconds)?;
-        Some((pick(&then.sum) / then.looks, pick(&newest.sum) / newest.looks))
+        Some((pick(&then.sum) / then.snapshots, pick(&newest.sum) / newest.snapshots))
     }
 
     #[cfg(test)]

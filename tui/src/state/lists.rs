@@ -8,20 +8,20 @@ use std::collections::VecDeque;
 use forebay_schemas::event::Recorded;
 use forebay_schemas::snapshot::{BatchView, Snapshot};
 
-use super::prompt::passes;
-use super::{Held, List, Model, RowId, Screen, badness};
+use super::prompt::matches_filter;
+use super::{List, Model, RowId, Screen, StoredLine, severity};
 
 /// The events that pass the journal's filter.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Matches {
+pub(crate) struct EventMatches {
     filter: String,
     seqs: VecDeque<u64>,
 }
 
-impl Matches {
+impl EventMatches {
     /// An event came; those before `first` are not held any more.
-    pub(crate) fn saw(&mut self, event: &Recorded, first: u64) {
-        if !self.filter.is_empty() && passes(&event_text(event), &self.filter) {
+    pub(crate) fn push(&mut self, event: &Recorded, first: u64) {
+        if !self.filter.is_empty() && matches_filter(&event_text(event), &self.filter) {
             self.seqs.push_back(event.seq);
         }
         while self.seqs.front().is_some_and(|&seq| seq < first) {
@@ -45,7 +45,7 @@ pub(crate) fn batch_took(batch: &BatchView) -> u64 {
 #[derive(PartialEq, PartialOrd)]
 enum Key {
     Number(f64),
-    Place(usize),
+    Index(usize),
 }
 
 impl Model {
@@ -66,7 +66,7 @@ impl Model {
     /// Filters a list.
     pub(crate) fn set_filter(&mut self, list: List, filter: String) {
         if list == List::Logs {
-            self.answers.logs.set_filter(filter.clone());
+            self.api_data.logs.set_filter(filter.clone());
         }
         if list == List::Events && self.matches.filter != filter {
             let timeline = &self.timeline;
@@ -74,12 +74,12 @@ impl Model {
             let seqs = if filter.is_empty() {
                 VecDeque::new()
             } else {
-                all.filter(|event| passes(&event_text(event), &filter)).map(|event| event.seq).collect()
+                all.filter(|event| matches_filter(&event_text(event), &filter)).map(|event| event.seq).collect()
             };
-            self.matches = Matches { filter: filter.clone(), seqs };
+            self.matches = EventMatches { filter: filter.clone(), seqs };
         }
         self.filters[list as usize] = filter;
-        self.places[list as usize] = 0;
+        self.last_rows[list as usize] = 0;
     }
 
     pub(crate) fn cycle_sort(&mut self, list: List) {
@@ -94,23 +94,24 @@ impl Model {
 
     /// The rows of a list other than events and log lines: places in what is shown, filtered and in order.
     pub(crate) fn order(&self, list: List) -> Vec<usize> {
-        let Some(look) = self.shown().newest() else { return Vec::new() };
+        let Some(snapshot) = self.shown().newest() else { return Vec::new() };
         let filter = self.filter(list);
         let len = match list {
-            List::Partitions => look.partitions.len(),
-            List::Actors => look.actors.len(),
-            List::Runs => look.runs.len(),
-            List::Batches => look.batches.len(),
-            List::Nodes => look.store.as_ref().map_or(0, |store| store.nodes.len()),
-            List::Records => self.answers.records.len(),
-            List::Letters => self.letters().len(),
-            List::Alerts => look.alerts.len(),
+            List::Partitions => snapshot.partitions.len(),
+            List::Actors => snapshot.actors.len(),
+            List::Runs => snapshot.runs.len(),
+            List::Batches => snapshot.batches.len(),
+            List::Nodes => snapshot.store.as_ref().map_or(0, |store| store.nodes.len()),
+            List::Records => self.api_data.records.len(),
+            List::DeadLetters => self.dead_letters().len(),
+            List::Alerts => snapshot.alerts.len(),
             List::Events | List::Logs => 0,
         };
-        let mut order: Vec<usize> = (0..len).filter(|&at| filter.is_empty() || passes(&self.row_text(list, look, at), filter)).collect();
+        let mut order: Vec<usize> =
+            (0..len).filter(|&at| filter.is_empty() || matches_filter(&self.row_text(list, snapshot, at), filter)).collect();
         let sort = self.sort(list);
         if sort.by > 0 {
-            let key = |at: usize| self.sort_key(list, look, at, sort.by);
+            let key = |at: usize| self.sort_key(list, snapshot, at, sort.by);
             order.sort_by(|&a, &b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal));
         }
         if sort.reverse {
@@ -119,16 +120,16 @@ impl Model {
         order
     }
 
-    pub(crate) fn letters(&self) -> &[forebay_schemas::api::DeadLetter] {
-        match &self.answers.letters {
+    pub(crate) fn dead_letters(&self) -> &[forebay_schemas::api::DeadLetter] {
+        match &self.api_data.dead_letters {
             Some(Ok(letters)) => &letters.letters,
             _ => &[],
         }
     }
 
-    fn row_text(&self, list: List, look: &Snapshot, at: usize) -> String {
+    fn row_text(&self, list: List, snapshot: &Snapshot, at: usize) -> String {
         match list {
-            List::Partitions => look.partitions.get(at).map_or_else(String::new, |view| {
+            List::Partitions => snapshot.partitions.get(at).map_or_else(String::new, |view| {
                 let state = if view.paused {
                     "paused"
                 } else if view.assigned {
@@ -138,49 +139,51 @@ impl Model {
                 };
                 format!("p{} {} {state} lag {}", view.partition, view.partition, view.lag())
             }),
-            List::Actors => look.actors.get(at).map_or_else(String::new, |view| {
+            List::Actors => snapshot.actors.get(at).map_or_else(String::new, |view| {
                 format!("{} {:?} {} {}", view.path, view.state, view.note.as_deref().unwrap_or(""), view.last_exit.as_deref().unwrap_or(""))
             }),
-            List::Runs => look.runs.get(at).map_or_else(String::new, |run| {
+            List::Runs => snapshot.runs.get(at).map_or_else(String::new, |run| {
                 let error = run.error.as_ref().map(|error| error.message.as_str()).unwrap_or("");
                 format!("{} {} {:?} {error} {:?} {:?}", run.key, run.id, run.state, run.spec.labels, run.spec.params)
             }),
-            List::Batches => look.batches.get(at).map_or_else(String::new, |batch| {
+            List::Batches => snapshot.batches.get(at).map_or_else(String::new, |batch| {
                 let ranges: String = batch.ranges.0.iter().map(|(partition, range)| format!("p{partition} {range} ")).collect();
                 let rejected = if batch.rejected > 0 { "rejected" } else { "" };
                 format!("{} {ranges}{rejected}", batch.id)
             }),
-            List::Nodes => look.store.as_ref().and_then(|store| store.nodes.get(at)).map_or_else(String::new, |node| {
+            List::Nodes => snapshot.store.as_ref().and_then(|store| store.nodes.get(at)).map_or_else(String::new, |node| {
                 format!("{} {} {} {}", node.address, node.datacenter, node.rack, if node.up { "up" } else { "down" })
             }),
-            List::Records => self.answers.records.get(at).map_or_else(String::new, |record| {
+            List::Records => self.api_data.records.get(at).map_or_else(String::new, |record| {
                 format!("p{} {} {} {}", record.partition, record.offset, record.key.as_deref().unwrap_or(""), record.value)
             }),
-            List::Letters => self.letters().get(at).map_or_else(String::new, |letter| {
+            List::DeadLetters => self.dead_letters().get(at).map_or_else(String::new, |letter| {
                 format!("{} {} {} {}", letter.stage, letter.reason, letter.record.key.as_deref().unwrap_or(""), letter.record.value)
             }),
             List::Alerts => {
-                look.alerts.get(at).map_or_else(String::new, |alert| format!("{} {} {}", alert.name, alert.severity, alert.summary))
+                snapshot.alerts.get(at).map_or_else(String::new, |alert| format!("{} {} {}", alert.name, alert.severity, alert.summary))
             }
             List::Events | List::Logs => String::new(),
         }
     }
 
-    fn sort_key(&self, list: List, look: &Snapshot, at: usize, by: usize) -> Key {
+    fn sort_key(&self, list: List, snapshot: &Snapshot, at: usize, by: usize) -> Key {
         let down = |n: f64| Key::Number(-n);
         match (list, by) {
-            (List::Partitions, 1) => down(look.partitions[at].lag() as f64),
-            (List::Partitions, 2) => down(look.partitions[at].behind_ms as f64),
-            (List::Partitions, 3) => down(self.shown().partition_rate(look.partitions[at].partition).unwrap_or(-1.0)),
-            (List::Actors, 1) => down(look.actors[at].incarnation as f64),
-            (List::Actors, 2) => down(look.actors[at].mailbox as f64),
-            (List::Actors, 3) => down(look.actors[at].since.timestamp_millis() as f64),
-            (List::Runs, 1) => Key::Number(f64::from(u8::from(look.runs[at].terminal)) * 10.0 + f64::from(look.runs[at].state as u8)),
-            (List::Runs, 2) => down(look.runs[at].counts.produced as f64),
-            (List::Batches, 1) => down(batch_took(&look.batches[at]) as f64),
-            (List::Batches, 2) => down(look.batches[at].records as f64),
-            (List::Batches, 3) => down(look.batches[at].rejected as f64),
-            _ => Key::Place(at),
+            (List::Partitions, 1) => down(snapshot.partitions[at].lag() as f64),
+            (List::Partitions, 2) => down(snapshot.partitions[at].behind_ms as f64),
+            (List::Partitions, 3) => down(self.shown().partition_rate(snapshot.partitions[at].partition).unwrap_or(-1.0)),
+            (List::Actors, 1) => down(snapshot.actors[at].incarnation as f64),
+            (List::Actors, 2) => down(snapshot.actors[at].mailbox as f64),
+            (List::Actors, 3) => down(snapshot.actors[at].since.timestamp_millis() as f64),
+            (List::Runs, 1) => {
+                Key::Number(f64::from(u8::from(snapshot.runs[at].terminal)) * 10.0 + f64::from(snapshot.runs[at].state as u8))
+            }
+            (List::Runs, 2) => down(snapshot.runs[at].counts.produced as f64),
+            (List::Batches, 1) => down(batch_took(&snapshot.batches[at]) as f64),
+            (List::Batches, 2) => down(snapshot.batches[at].records as f64),
+            (List::Batches, 3) => down(snapshot.batches[at].rejected as f64),
+            _ => Key::Index(at),
         }
     }
 
@@ -189,7 +192,7 @@ impl Model {
         match list {
             List::Events if self.matches.filter.is_empty() => self.timeline.len(),
             List::Events => self.matches.seqs.len(),
-            List::Logs => self.answers.logs.rows(self.until()),
+            List::Logs => self.api_data.logs.rows(self.until()),
             list => self.order(list).len(),
         }
     }
@@ -205,24 +208,26 @@ impl Model {
     fn id_at(&self, list: List, row: usize) -> Option<RowId> {
         match list {
             List::Events => return self.event_row(row).map(|event| RowId::Event(event.seq)),
-            List::Logs => return self.answers.logs.row(row).map(Held::id),
+            List::Logs => return self.api_data.logs.row(row).map(StoredLine::id),
             _ => {}
         }
-        let look = self.shown().newest()?;
+        let snapshot = self.shown().newest()?;
         let at = *self.order(list).get(row)?;
-        self.id_of(list, look, at)
+        self.id_of(list, snapshot, at)
     }
 
-    fn id_of(&self, list: List, look: &Snapshot, at: usize) -> Option<RowId> {
+    fn id_of(&self, list: List, snapshot: &Snapshot, at: usize) -> Option<RowId> {
         Some(match list {
-            List::Partitions => RowId::Partition(look.partitions.get(at)?.partition),
-            List::Actors => RowId::Actor(look.actors.get(at)?.path.clone()),
-            List::Runs => RowId::Run(look.runs.get(at)?.id),
-            List::Batches => RowId::Batch(look.batches.get(at)?.id),
-            List::Nodes => RowId::Node(look.store.as_ref()?.nodes.get(at)?.address.clone()),
-            List::Records => self.answers.records.get(at).map(|record| RowId::Record(record.partition, record.offset))?,
-            List::Letters => self.letters().get(at).map(|letter| RowId::Letter(letter.record.partition, letter.record.offset))?,
-            List::Alerts => RowId::Alert(look.alerts.get(at)?.name.clone()),
+            List::Partitions => RowId::Partition(snapshot.partitions.get(at)?.partition),
+            List::Actors => RowId::Actor(snapshot.actors.get(at)?.path.clone()),
+            List::Runs => RowId::Run(snapshot.runs.get(at)?.id),
+            List::Batches => RowId::Batch(snapshot.batches.get(at)?.id),
+            List::Nodes => RowId::Node(snapshot.store.as_ref()?.nodes.get(at)?.address.clone()),
+            List::Records => self.api_data.records.get(at).map(|record| RowId::Record(record.partition, record.offset))?,
+            List::DeadLetters => {
+                self.dead_letters().get(at).map(|letter| RowId::DeadLetter(letter.record.partition, letter.record.offset))?
+            }
+            List::Alerts => RowId::Alert(snapshot.alerts.get(at)?.name.clone()),
             List::Events | List::Logs => return None,
         })
     }
@@ -235,20 +240,20 @@ impl Model {
             return self.matches.seqs.partition_point(|have| have <= seq).checked_sub(1);
         }
         if let (List::Logs, RowId::Log(since, seq)) = (list, id) {
-            return self.answers.logs.row_of(*since, *seq);
+            return self.api_data.logs.row_of(*since, *seq);
         }
-        let look = self.shown().newest()?;
-        self.order(list).into_iter().position(|at| self.id_of(list, look, at).as_ref() == Some(id))
+        let snapshot = self.shown().newest()?;
+        self.order(list).into_iter().position(|at| self.id_of(list, snapshot, at).as_ref() == Some(id))
     }
 
     /// The row that keys act on. Until a key moves it, it is the newest, or the actor that is worst off.
     pub(crate) fn cursor(&self, list: List) -> usize {
         let len = self.len(list);
         let row = match &self.selected[list as usize] {
-            Some(id) => self.row_of(list, id).unwrap_or(self.places[list as usize]),
+            Some(id) => self.row_of(list, id).unwrap_or(self.last_rows[list as usize]),
             None if list.newest_last() => len,
             None if list == List::Actors => self.worst_actor(),
-            None => self.places[list as usize],
+            None => self.last_rows[list as usize],
         };
         row.min(len.saturating_sub(1))
     }
@@ -263,7 +268,7 @@ impl Model {
     pub(crate) fn select(&mut self, list: List, row: usize) {
         let len = self.len(list);
         let row = row.min(len.saturating_sub(1));
-        self.places[list as usize] = row;
+        self.last_rows[list as usize] = row;
         self.selected[list as usize] = self.id_at(list, row);
         // At the newest row the list goes on by itself.
         let newest = if list.newest_last() { row + 1 == len } else { row == 0 };
@@ -271,7 +276,7 @@ impl Model {
             self.follow = newest;
             if newest {
                 self.selected[list as usize] = None;
-                self.places[list as usize] = 0;
+                self.last_rows[list as usize] = 0;
             }
         }
     }
@@ -279,14 +284,14 @@ impl Model {
     /// Shows a screen.
     pub(crate) fn show(&mut self, screen: Screen) {
         (self.screen, self.focus, self.scroll) = (screen, 0, 0);
-        self.pages.clear();
+        self.details.clear();
     }
 
     /// The first of the actors that are worst off.
     fn worst_actor(&self) -> usize {
-        let Some(look) = self.shown().newest() else { return 0 };
+        let Some(snapshot) = self.shown().newest() else { return 0 };
         let order = self.order(List::Actors);
         let rows = order.into_iter().enumerate().rev();
-        rows.max_by_key(|&(_, at)| badness(look.actors[at].state)).map_or(0, |(row, _)| row)
+        rows.max_by_key(|&(_, at)| severity(snapshot.actors[at].state)).map_or(0, |(row, _)| row)
     }
 }

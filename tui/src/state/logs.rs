@@ -1,6 +1,6 @@
 //! Log lines as the API gives them: which pass the level and the filter, and where some are missing. Pure.
 //!
-//! Guarantee: at most [`MOST`] lines are held, the oldest go first; a line comes in once. Lines of a process that was started anew follow those of the
+//! Guarantee: at most [`MAX_LINES`] lines are held, the oldest go first; a line comes in once. Lines of a process that was started anew follow those of the
 //! one before. Not guaranteed: that no line is missing; where some are, the next one says how many.
 
 use std::collections::VecDeque;
@@ -10,36 +10,36 @@ use forebay_schemas::api::{LogLevel, LogLine, Logs};
 use serde_json::Value;
 
 use super::RowId;
-use super::prompt::passes;
+use super::prompt::matches_filter;
 
 /// The most lines that are held: as many as the process keeps.
-const MOST: usize = 2_000;
+const MAX_LINES: usize = 2_000;
 
 /// What is before a line, when it is not the line before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Break {
+pub(crate) enum Gap {
     /// So many lines, which are lost.
     Lost(u64),
     /// Another process.
-    Process,
+    OtherProcess,
 }
 
 /// A line that is held.
 #[derive(Debug, Clone)]
-pub(crate) struct Held {
+pub(crate) struct StoredLine {
     /// Since when its process counts its lines.
     pub(crate) since: DateTime<Utc>,
     pub(crate) line: LogLine,
-    pub(crate) before: Option<Break>,
+    pub(crate) before: Option<Gap>,
 }
 
-impl Held {
+impl StoredLine {
     pub(crate) fn id(&self) -> RowId {
         RowId::Log(self.since, self.line.seq)
     }
 
     /// The page of what it is about.
-    pub(crate) fn leads_to(&self) -> Option<RowId> {
+    pub(crate) fn linked_detail(&self) -> Option<RowId> {
         let field = |name: &str| self.line.fields.get(name).and_then(Value::as_str);
         let run = || field("run")?.parse().ok().map(RowId::Run);
         field("actor").map(|path| RowId::Actor(path.to_owned())).or_else(run)
@@ -59,65 +59,65 @@ pub(crate) fn plain(value: &Value) -> String {
 
 /// The log lines.
 #[derive(Debug)]
-pub(crate) struct LogBook {
-    held: VecDeque<Held>,
+pub(crate) struct LogBuffer {
+    lines: VecDeque<StoredLine>,
     /// How many were held before the first that is held: lines have places that stay.
-    gone: u64,
+    dropped: u64,
     /// The places of those that pass.
-    passing: VecDeque<u64>,
+    visible: VecDeque<u64>,
     filter: String,
     level: LogLevel,
     /// The process that the last answer was of, and how far it told.
     read: Option<(DateTime<Utc>, u64)>,
     /// Why there was no answer to the last question.
-    pub(crate) trouble: Option<String>,
+    pub(crate) error: Option<String>,
     /// Whether it is time to ask, and whether there is a question without an answer.
     due: bool,
-    asked: bool,
+    requested: bool,
 }
 
-impl Default for LogBook {
+impl Default for LogBuffer {
     fn default() -> Self {
         Self {
-            held: VecDeque::new(),
-            gone: 0,
-            passing: VecDeque::new(),
+            lines: VecDeque::new(),
+            dropped: 0,
+            visible: VecDeque::new(),
             filter: String::new(),
             level: LogLevel::Info,
             read: None,
-            trouble: None,
+            error: None,
             due: false,
-            asked: false,
+            requested: false,
         }
     }
 }
 
-impl LogBook {
-    /// A look came: it is time to ask again.
-    pub(super) fn looked(&mut self) {
+impl LogBuffer {
+    /// A snapshot came: it is time to ask again.
+    pub(super) fn snapshot_received(&mut self) {
         self.due = true;
     }
 
     /// The line after which the next ones are to be asked for, if it is time.
-    pub(super) fn wants(&mut self) -> Option<u64> {
-        let asks = self.due && !self.asked;
+    pub(super) fn next_request(&mut self) -> Option<u64> {
+        let asks = self.due && !self.requested;
         if asks {
-            (self.due, self.asked) = (false, true);
+            (self.due, self.requested) = (false, true);
         }
         asks.then(|| self.read.map_or(0, |(_, upto)| upto))
     }
 
     /// An answer came, or why there is none.
-    pub(super) fn answered(&mut self, logs: Result<Logs, String>) {
-        self.asked = false;
+    pub(super) fn response_received(&mut self, logs: Result<Logs, String>) {
+        self.requested = false;
         match logs {
             Ok(logs) => self.take(logs),
-            Err(why) => self.trouble = Some(why),
+            Err(why) => self.error = Some(why),
         }
     }
 
     fn take(&mut self, logs: Logs) {
-        self.trouble = None;
+        self.error = None;
         let before = self.read.filter(|(since, _)| *since == logs.since);
         let begins = logs.lines.first().is_some_and(|first| first.seq == logs.lost + 1);
         if before.is_none() && self.read.is_some() && !begins {
@@ -126,45 +126,45 @@ impl LogBook {
             return;
         }
         let seen = before.map_or(0, |(_, upto)| upto);
-        let other = self.held.back().is_some_and(|last| last.since != logs.since);
+        let other = self.lines.back().is_some_and(|last| last.since != logs.since);
         let mut gap = match logs.lost {
-            0 => other.then_some(Break::Process),
-            lost => Some(Break::Lost(lost)),
+            0 => other.then_some(Gap::OtherProcess),
+            lost => Some(Gap::Lost(lost)),
         };
         for line in logs.lines.into_iter().filter(|line| line.seq > seen) {
-            self.push(Held { since: logs.since, line, before: gap.take() });
+            self.push(StoredLine { since: logs.since, line, before: gap.take() });
         }
         self.read = Some((logs.since, logs.upto.max(seen)));
     }
 
-    fn push(&mut self, held: Held) {
-        if self.held.len() == MOST {
-            self.held.pop_front();
-            self.gone += 1;
-            if self.passing.front().is_some_and(|&place| place < self.gone) {
-                self.passing.pop_front();
+    fn push(&mut self, held: StoredLine) {
+        if self.lines.len() == MAX_LINES {
+            self.lines.pop_front();
+            self.dropped += 1;
+            if self.visible.front().is_some_and(|&index| index < self.dropped) {
+                self.visible.pop_front();
             }
         }
         if self.passes(&held.line) {
-            self.passing.push_back(self.gone + self.held.len() as u64);
+            self.visible.push_back(self.dropped + self.lines.len() as u64);
         }
-        self.held.push_back(held);
+        self.lines.push_back(held);
     }
 
     fn passes(&self, line: &LogLine) -> bool {
         let text = || format!("{} {} {} {}", line.level.word(), line.target, line.message, fields(line));
-        line.level >= self.level && (self.filter.is_empty() || passes(&text(), &self.filter))
+        line.level >= self.level && (self.filter.is_empty() || matches_filter(&text(), &self.filter))
     }
 
-    fn sift(&mut self) {
-        let places = (self.gone..).zip(&self.held);
-        self.passing = places.filter(|(_, held)| self.passes(&held.line)).map(|(place, _)| place).collect();
+    fn refilter(&mut self) {
+        let indexed = (self.dropped..).zip(&self.lines);
+        self.visible = indexed.filter(|(_, held)| self.passes(&held.line)).map(|(index, _)| index).collect();
     }
 
     pub(super) fn set_filter(&mut self, filter: String) {
         if self.filter != filter {
             self.filter = filter;
-            self.sift();
+            self.refilter();
         }
     }
 
@@ -172,45 +172,45 @@ impl LogBook {
     pub(super) fn cycle_level(&mut self) {
         let next = LogLevel::ALL.into_iter().find(|level| *level > self.level);
         self.level = next.unwrap_or(LogLevel::Info);
-        self.sift();
+        self.refilter();
     }
 
     pub(crate) fn level(&self) -> LogLevel {
         self.level
     }
 
-    fn at(&self, place: u64) -> Option<&Held> {
-        self.held.get(usize::try_from(place.checked_sub(self.gone)?).ok()?)
+    fn at(&self, index: u64) -> Option<&StoredLine> {
+        self.lines.get(usize::try_from(index.checked_sub(self.dropped)?).ok()?)
     }
 
     /// How many lines pass that were said until then.
     pub(crate) fn rows(&self, until: Option<DateTime<Utc>>) -> usize {
-        let Some(until) = until else { return self.passing.len() };
-        self.passing.partition_point(|&place| self.at(place).is_some_and(|held| held.line.timestamp <= until))
+        let Some(until) = until else { return self.visible.len() };
+        self.visible.partition_point(|&index| self.at(index).is_some_and(|held| held.line.timestamp <= until))
     }
 
     /// A line that passes, the newest in the last row.
-    pub(crate) fn row(&self, row: usize) -> Option<&Held> {
-        self.at(*self.passing.get(row)?)
+    pub(crate) fn row(&self, row: usize) -> Option<&StoredLine> {
+        self.at(*self.visible.get(row)?)
     }
 
     /// The row of a line, or of the last one before it that passes.
     pub(super) fn row_of(&self, since: DateTime<Utc>, seq: u64) -> Option<usize> {
-        let place = self.gone + self.held.iter().position(|held| held.is(since, seq))? as u64;
-        self.passing.partition_point(|&passing| passing <= place).checked_sub(1)
+        let index = self.dropped + self.lines.iter().position(|held| held.is(since, seq))? as u64;
+        self.visible.partition_point(|&visible| visible <= index).checked_sub(1)
     }
 
-    pub(crate) fn find(&self, since: DateTime<Utc>, seq: u64) -> Option<&Held> {
-        self.held.iter().rev().find(|held| held.is(since, seq))
+    pub(crate) fn find(&self, since: DateTime<Utc>, seq: u64) -> Option<&StoredLine> {
+        self.lines.iter().rev().find(|held| held.is(since, seq))
     }
 
     /// Whether there is none at all, whatever the level and the filter.
     pub(crate) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.lines.is_empty()
     }
 }
 
-impl Held {
+impl StoredLine {
     fn is(&self, since: DateTime<Utc>, seq: u64) -> bool {
         self.line.seq == seq && self.since == since
     }
@@ -219,7 +219,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{log_line, logs};
+    use crate::test_data::{log_line, logs};
 
     fn since(n: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(n)
@@ -230,55 +230,55 @@ mod tests {
         Ok(Logs { lines: seqs.map(|seq| log_line(seq, "said")).collect(), upto, lost, since: since(of) })
     }
 
-    fn rows(book: &LogBook) -> Vec<(u64, Option<Break>)> {
+    fn rows(book: &LogBuffer) -> Vec<(u64, Option<Gap>)> {
         (0..book.rows(None)).map(|row| book.row(row).unwrap()).map(|held| (held.line.seq, held.before)).collect()
     }
 
-    /// What is asked for at the next look.
-    fn asks(book: &mut LogBook) -> Option<u64> {
-        book.looked();
-        book.wants()
+    /// What is asked for at the next snapshot.
+    fn requests(book: &mut LogBuffer) -> Option<u64> {
+        book.snapshot_received();
+        book.next_request()
     }
 
     #[test]
     fn lines_are_asked_for_once_a_look_after_the_last_that_came() {
-        let mut book = LogBook::default();
-        assert_eq!((book.wants(), asks(&mut book), asks(&mut book)), (None, Some(0), None), "not before the answer");
-        book.answered(answer(1, 1..=3, 0));
-        assert_eq!(asks(&mut book), Some(3));
-        book.answered(Err("away".to_owned()));
-        assert_eq!(book.trouble.as_deref(), Some("away"));
-        assert_eq!(asks(&mut book), Some(3));
-        book.answered(answer(1, 2..=4, 0));
+        let mut book = LogBuffer::default();
+        assert_eq!((book.next_request(), requests(&mut book), requests(&mut book)), (None, Some(0), None), "not before the answer");
+        book.response_received(answer(1, 1..=3, 0));
+        assert_eq!(requests(&mut book), Some(3));
+        book.response_received(Err("away".to_owned()));
+        assert_eq!(book.error.as_deref(), Some("away"));
+        assert_eq!(requests(&mut book), Some(3));
+        book.response_received(answer(1, 2..=4, 0));
         assert_eq!(rows(&book).iter().map(|row| row.0).collect::<Vec<_>>(), [1, 2, 3, 4], "each once");
-        assert_eq!(book.trouble, None);
+        assert_eq!(book.error, None);
     }
 
     #[test]
     fn where_lines_are_lost_the_next_one_says_how_many() {
-        let mut book = LogBook::default();
-        book.answered(answer(1, 1..=2, 0));
-        book.answered(answer(1, 10..=11, 7));
-        assert_eq!(rows(&book), [(1, None), (2, None), (10, Some(Break::Lost(7))), (11, None)]);
+        let mut book = LogBuffer::default();
+        book.response_received(answer(1, 1..=2, 0));
+        book.response_received(answer(1, 10..=11, 7));
+        assert_eq!(rows(&book), [(1, None), (2, None), (10, Some(Gap::Lost(7))), (11, None)]);
     }
 
     #[test]
     fn lines_of_a_new_process_follow_from_their_first_on() {
-        let mut book = LogBook::default();
-        book.answered(answer(1, 1..=5, 0));
-        let _ = asks(&mut book);
-        book.answered(answer(2, 6..=7, 0));
-        assert_eq!((rows(&book).len(), book.wants()), (5, Some(0)), "all of it is asked for, at once");
-        book.answered(answer(2, 1..=7, 0));
-        assert_eq!((rows(&book).len(), rows(&book)[5]), (12, (1, Some(Break::Process))));
+        let mut book = LogBuffer::default();
+        book.response_received(answer(1, 1..=5, 0));
+        let _ = requests(&mut book);
+        book.response_received(answer(2, 6..=7, 0));
+        assert_eq!((rows(&book).len(), book.next_request()), (5, Some(0)), "all of it is asked for, at once");
+        book.response_received(answer(2, 1..=7, 0));
+        assert_eq!((rows(&book).len(), rows(&book)[5]), (12, (1, Some(Gap::OtherProcess))));
         assert_eq!(book.row_of(since(1), 1), Some(0));
         assert_eq!(book.row_of(since(2), 1), Some(5));
     }
 
     #[test]
     fn level_and_filter_leave_lines_out_also_of_those_that_come() {
-        let mut book = LogBook::default();
-        book.answered(Ok(logs()));
+        let mut book = LogBuffer::default();
+        book.response_received(Ok(logs()));
         let all = book.rows(None);
         book.cycle_level();
         assert!((0..book.rows(None)).all(|row| book.row(row).unwrap().line.level >= LogLevel::Warn));
@@ -291,14 +291,14 @@ mod tests {
         assert!(before > 0 && before < all);
         let upto = logs().upto;
         let come = vec![log_line(upto + 1, "the writer waits"), log_line(upto + 2, "something else")];
-        book.answered(Ok(Logs { lines: come, upto: upto + 2, ..logs() }));
+        book.response_received(Ok(Logs { lines: come, upto: upto + 2, ..logs() }));
         assert_eq!(book.rows(None), before + 1);
     }
 
     #[test]
     fn what_was_said_after_a_moment_is_not_shown_of_it() {
-        let mut book = LogBook::default();
-        book.answered(Ok(logs()));
+        let mut book = LogBuffer::default();
+        book.response_received(Ok(logs()));
         let moment = book.row(2).unwrap().line.timestamp;
         assert_eq!(book.rows(Some(moment)), 3);
         assert_eq!(book.rows(Some(moment - chrono::TimeDelta::microseconds(1))), 2);
@@ -306,13 +306,13 @@ mod tests {
 
     #[test]
     fn what_is_held_is_bounded_and_a_line_keeps_its_row_as_the_first_go() {
-        let mut book = LogBook::default();
+        let mut book = LogBuffer::default();
         book.set_filter("said".to_owned());
         for n in 0..10 {
-            book.answered(answer(1, n * 300 + 1..=n * 300 + 300, 0));
+            book.response_received(answer(1, n * 300 + 1..=n * 300 + 300, 0));
         }
-        assert_eq!((book.held.len(), book.passing.len()), (MOST, MOST));
-        assert_eq!((rows(&book)[0].0, book.row_of(since(1), 3_000), book.row_of(since(1), 1)), (1_001, Some(MOST - 1), None));
+        assert_eq!((book.lines.len(), book.visible.len()), (MAX_LINES, MAX_LINES));
+        assert_eq!((rows(&book)[0].0, book.row_of(since(1), 3_000), book.row_of(since(1), 1)), (1_001, Some(MAX_LINES - 1), None));
         assert_eq!(book.find(since(1), 1_001).unwrap().line.seq, 1_001);
     }
 }

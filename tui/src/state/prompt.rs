@@ -2,91 +2,18 @@
 
 use forebay_schemas::api::DesiredState;
 
-use super::operate::Operation;
+use super::line_editor::LineEditor;
+use super::operations::Operation;
 use super::screen::{RowId, Screen};
 
-/// The longest line, in characters.
-const LONGEST: usize = 500;
 /// How many completions are offered.
-pub(crate) const OFFERED: usize = 8;
-
-/// What a key does to a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stroke {
-    Char(char),
-    Enter,
-    Escape,
-    Tab,
-    BackTab,
-    Backspace,
-    Delete,
-    Left,
-    Right,
-    Up,
-    Down,
-    Home,
-    End,
-    /// Away with the line.
-    Clear,
-    /// Away with the word before the cursor.
-    Word,
-}
-
-/// A line that is being typed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Line {
-    text: Vec<char>,
-    cursor: usize,
-}
-
-impl Line {
-    pub(crate) fn of(text: &str) -> Self {
-        let text: Vec<char> = text.chars().take(LONGEST).collect();
-        Self { cursor: text.len(), text }
-    }
-
-    pub(crate) fn text(&self) -> String {
-        self.text.iter().collect()
-    }
-
-    /// What stands before the cursor, and after it.
-    pub(crate) fn parts(&self) -> (String, String) {
-        let (before, after) = self.text.split_at(self.cursor.min(self.text.len()));
-        (before.iter().collect(), after.iter().collect())
-    }
-
-    pub(crate) fn stroke(&mut self, stroke: Stroke) {
-        match stroke {
-            Stroke::Char(c) if !c.is_control() && self.text.len() < LONGEST => {
-                self.text.insert(self.cursor, c);
-                self.cursor += 1;
-            }
-            Stroke::Backspace if self.cursor > 0 => {
-                self.cursor -= 1;
-                self.text.remove(self.cursor);
-            }
-            Stroke::Delete if self.cursor < self.text.len() => drop(self.text.remove(self.cursor)),
-            Stroke::Left => self.cursor = self.cursor.saturating_sub(1),
-            Stroke::Right => self.cursor = (self.cursor + 1).min(self.text.len()),
-            Stroke::Home => self.cursor = 0,
-            Stroke::End => self.cursor = self.text.len(),
-            Stroke::Clear => *self = Self::default(),
-            Stroke::Word => {
-                let before = self.text[..self.cursor].iter().rposition(|c| !c.is_whitespace()).unwrap_or(0);
-                let start = self.text[..before].iter().rposition(|c| c.is_whitespace()).map_or(0, |at| at + 1);
-                self.text.drain(start..self.cursor);
-                self.cursor = start;
-            }
-            _ => {}
-        }
-    }
-}
+pub(crate) const MAX_COMPLETIONS: usize = 8;
 
 /// What a command asks for.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Order {
+pub(crate) enum Command {
     Screen(Screen),
-    Page(RowId),
+    Open(RowId),
     Event(u64),
     /// A time of day, `10:31:07`, to go back to.
     At(chrono::NaiveTime),
@@ -101,7 +28,7 @@ pub(crate) enum Order {
 }
 
 /// The words of the palette: the word, what follows it, what it does.
-pub(crate) const WORDS: &[(&str, &str, &str)] = &[
+pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     ("batch", "NUMBER", "open a batch"),
     ("run", "KEY", "open a run"),
     ("actor", "PATH", "open an actor"),
@@ -126,7 +53,7 @@ pub(crate) const WORDS: &[(&str, &str, &str)] = &[
 
 /// What the palette knows of what is shown, to complete and to look up by.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct KnownNames {
     pub(crate) actors: Vec<String>,
     /// Key and identifier.
     pub(crate) runs: Vec<(String, uuid::Uuid)>,
@@ -134,7 +61,7 @@ pub(crate) struct Known {
     pub(crate) partitions: Vec<i32>,
 }
 
-impl Known {
+impl KnownNames {
     fn run(&self, text: &str) -> Result<uuid::Uuid, String> {
         let found = self.runs.iter().find(|(key, id)| key == text || id.to_string() == text);
         found
@@ -154,59 +81,60 @@ impl Known {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn parse(text: &str, known: &Known) -> Result<Option<Order>, String> {
+pub(crate) fn parse(text: &str, known: &KnownNames) -> Result<Option<Command>, String> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
     }
-    if let Some(screen) = Screen::ALL.into_iter().find(|screen| screen.name() == text || (text == "dlq" && *screen == Screen::Letters)) {
-        return Ok(Some(Order::Screen(screen)));
+    if let Some(screen) = Screen::ALL.into_iter().find(|screen| screen.name() == text || (text == "dlq" && *screen == Screen::DeadLetters))
+    {
+        return Ok(Some(Command::Screen(screen)));
     }
     let (word, rest) = text.split_once(char::is_whitespace).map_or((text, ""), |(word, rest)| (word, rest.trim()));
     let number = || rest.parse::<u64>().map_err(|_| format!("{word} takes a number, not {rest:?}"));
-    let bare = |order: Order| if rest.is_empty() { Ok(order) } else { Err(format!("{word} takes nothing more")) };
-    let order = match word {
-        "batch" => Order::Page(RowId::Batch(number()?)),
-        "partition" => Order::Page(RowId::Partition(rest.parse().map_err(|_| format!("partition takes a number, not {rest:?}"))?)),
-        "run" => Order::Page(RowId::Run(known.run(rest)?)),
-        "actor" => Order::Page(RowId::Actor(known.actor(rest)?)),
-        "event" => Order::Event(number()?),
+    let bare = |command: Command| if rest.is_empty() { Ok(command) } else { Err(format!("{word} takes nothing more")) };
+    let command = match word {
+        "batch" => Command::Open(RowId::Batch(number()?)),
+        "partition" => Command::Open(RowId::Partition(rest.parse().map_err(|_| format!("partition takes a number, not {rest:?}"))?)),
+        "run" => Command::Open(RowId::Run(known.run(rest)?)),
+        "actor" => Command::Open(RowId::Actor(known.actor(rest)?)),
+        "event" => Command::Event(number()?),
         "at" => {
             let time = ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|form| chrono::NaiveTime::parse_from_str(rest, form).ok());
-            Order::At(time.ok_or_else(|| format!("{rest:?} is no time of day; write 14:03:20"))?)
+            Command::At(time.ok_or_else(|| format!("{rest:?} is no time of day; write 14:03:20"))?)
         }
-        "live" => bare(Order::Live)?,
-        "freeze" => bare(Order::Freeze)?,
-        "filter" => Order::Filter(rest.to_owned()),
-        "theme" if ["dark", "light", "mono"].contains(&rest) => Order::Theme(rest.to_owned()),
+        "live" => bare(Command::Live)?,
+        "freeze" => bare(Command::Freeze)?,
+        "filter" => Command::Filter(rest.to_owned()),
+        "theme" if ["dark", "light", "mono"].contains(&rest) => Command::Theme(rest.to_owned()),
         "theme" => return Err("theme takes dark, light or mono".to_owned()),
-        "export" => Order::Export((!rest.is_empty()).then(|| rest.to_owned())),
-        "help" => bare(Order::Help)?,
-        "quit" | "q" => bare(Order::Quit)?,
-        "pause" => bare(Order::Operate(Operation::State(DesiredState::Paused)))?,
-        "resume" => bare(Order::Operate(Operation::State(DesiredState::Running)))?,
-        "drain" => bare(Order::Operate(Operation::State(DesiredState::Drained)))?,
-        "restart" => Order::Operate(Operation::Restart(known.actor(rest)?)),
-        "cancel" => Order::Operate(Operation::Cancel(known.run(rest)?)),
-        "redrive" => bare(Order::Operate(Operation::Redrive(None)))?,
+        "export" => Command::Export((!rest.is_empty()).then(|| rest.to_owned())),
+        "help" => bare(Command::Help)?,
+        "quit" | "q" => bare(Command::Quit)?,
+        "pause" => bare(Command::Operate(Operation::State(DesiredState::Paused)))?,
+        "resume" => bare(Command::Operate(Operation::State(DesiredState::Running)))?,
+        "drain" => bare(Command::Operate(Operation::State(DesiredState::Drained)))?,
+        "restart" => Command::Operate(Operation::Restart(known.actor(rest)?)),
+        "cancel" => Command::Operate(Operation::Cancel(known.run(rest)?)),
+        "redrive" => bare(Command::Operate(Operation::Redrive(None)))?,
         "replay" => {
             let what = |_| "replay takes begin, PARTITION:OFFSET,… or a time such as 2026-11-24T06:00:00Z".to_owned();
-            Order::Operate(Operation::Replay(rest.parse().map_err(what)?))
+            Command::Operate(Operation::Replay(rest.parse().map_err(what)?))
         }
         _ => return Err(format!("there is no command {word:?}; tab shows those there are")),
     };
-    Ok(Some(order))
+    Ok(Some(command))
 }
 
 /// What the line may become: the whole text, and what it does.
-pub(crate) fn complete(text: &str, known: &Known) -> Vec<(String, String)> {
+pub(crate) fn complete(text: &str, known: &KnownNames) -> Vec<(String, String)> {
     let text = text.trim_start();
     let numbers =
         |word: &str, numbers: Vec<String>| numbers.into_iter().map(|n| (format!("{word} {n}"), String::new())).collect::<Vec<_>>();
     let all: Vec<(String, String)> = match text.split_once(' ') {
         None => {
             let screens = Screen::ALL.into_iter().map(|screen| (screen.name().to_owned(), screen.about().to_owned()));
-            screens.chain(WORDS.iter().map(|(word, _, what)| ((*word).to_owned(), (*what).to_owned()))).collect()
+            screens.chain(COMMANDS.iter().map(|(word, _, what)| ((*word).to_owned(), (*what).to_owned()))).collect()
         }
         Some((word @ ("actor" | "restart"), _)) => known.actors.iter().map(|path| (format!("{word} {path}"), String::new())).collect(),
         Some((word @ ("run" | "cancel"), _)) => known.runs.iter().map(|(key, _)| (format!("{word} {key}"), String::new())).collect(),
@@ -224,20 +152,20 @@ pub(crate) fn complete(text: &str, known: &Known) -> Vec<(String, String)> {
     if !part.is_empty() {
         found.extend(all.iter().filter(|whole| !close(whole) && whole.0.contains(part)).cloned());
     }
-    found.truncate(OFFERED);
+    found.truncate(MAX_COMPLETIONS);
     found
 }
 
 /// A line of the last row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Prompt {
-    Filter(Line),
+    Filter(LineEditor),
     /// The line, and which completion is chosen.
-    Palette(Line, Option<usize>),
+    Palette(LineEditor, Option<usize>),
 }
 
 /// Whether a text has all words of a filter, and none that it leaves out.
-pub(crate) fn passes(text: &str, filter: &str) -> bool {
+pub(crate) fn matches_filter(text: &str, filter: &str) -> bool {
     let text = text.to_lowercase();
     filter.split_whitespace().all(|word| {
         let word = word.to_lowercase();
@@ -251,8 +179,8 @@ mod tests {
 
     use super::*;
 
-    fn known() -> Known {
-        Known {
+    fn known() -> KnownNames {
+        KnownNames {
             actors: vec!["root".to_owned(), "root/egress/writer".to_owned()],
             runs: vec![("manual 10:30".to_owned(), uuid::Uuid::nil())],
             batches: vec![7],
@@ -262,48 +190,34 @@ mod tests {
 
     #[test]
     fn a_command_is_understood_or_says_what_it_takes() {
-        let order = |text: &str| parse(text, &known());
-        assert_eq!(order("topics"), Ok(Some(Order::Screen(Screen::Topics))));
-        assert_eq!(order("dead letters"), Ok(Some(Order::Screen(Screen::Letters))));
-        assert_eq!(order(" batch 7 "), Ok(Some(Order::Page(RowId::Batch(7)))));
-        assert_eq!(order("actor writer"), Ok(Some(Order::Page(RowId::Actor("root/egress/writer".to_owned())))));
-        assert_eq!(order("run 10:30"), Ok(Some(Order::Page(RowId::Run(uuid::Uuid::nil())))));
-        assert!(matches!(order("at 10:31"), Ok(Some(Order::At(_)))));
-        assert!(matches!(order("replay 0:12,3:9"), Ok(Some(Order::Operate(Operation::Replay(ReplayFrom::Offsets(_)))))));
-        assert_eq!(order(""), Ok(None));
+        let command = |text: &str| parse(text, &known());
+        assert_eq!(command("topics"), Ok(Some(Command::Screen(Screen::Topics))));
+        assert_eq!(command("dead letters"), Ok(Some(Command::Screen(Screen::DeadLetters))));
+        assert_eq!(command(" batch 7 "), Ok(Some(Command::Open(RowId::Batch(7)))));
+        assert_eq!(command("actor writer"), Ok(Some(Command::Open(RowId::Actor("root/egress/writer".to_owned())))));
+        assert_eq!(command("run 10:30"), Ok(Some(Command::Open(RowId::Run(uuid::Uuid::nil())))));
+        assert!(matches!(command("at 10:31"), Ok(Some(Command::At(_)))));
+        assert!(matches!(command("replay 0:12,3:9"), Ok(Some(Command::Operate(Operation::Replay(ReplayFrom::Offsets(_)))))));
+        assert_eq!(command(""), Ok(None));
         for wrong in ["batch x", "run nobody", "actor nobody", "paint", "live now", "theme pink", "at noon", "replay 0:-1"] {
-            assert!(order(wrong).is_err(), "{wrong}");
+            assert!(command(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn every_word_of_the_palette_is_a_command_and_completes_to_itself() {
-        for (word, _, _) in WORDS {
+        for (word, _, _) in COMMANDS {
             assert!(!parse(word, &known()).is_err_and(|why| why.contains("there is no command")), "{word}");
             assert_eq!(complete(word, &known())[0].0, *word);
         }
         assert_eq!(complete("restart wri", &known())[0].0, "restart root/egress/writer");
-        assert!(complete("", &known()).len() <= OFFERED);
+        assert!(complete("", &known()).len() <= MAX_COMPLETIONS);
     }
 
     #[test]
     fn a_filter_has_words_that_must_be_and_words_that_must_not() {
-        assert!(passes("BatchWritten p2 27 rows", "batch P2"));
-        assert!(!passes("BatchWritten p2 27 rows", "batch !p2"));
-        assert!(passes("anything", "") && passes("anything", "!"));
-    }
-
-    #[test]
-    fn a_line_is_edited_in_its_middle_and_never_fails() {
-        let mut line = Line::of("pause writer");
-        for stroke in [Stroke::Word, Stroke::Home, Stroke::Delete, Stroke::Char('P'), Stroke::End, Stroke::Backspace, Stroke::Char('é')] {
-            line.stroke(stroke);
-        }
-        assert_eq!(line.text(), "Pauseé");
-        line.stroke(Stroke::Clear);
-        for stroke in [Stroke::Backspace, Stroke::Delete, Stroke::Left, Stroke::Right, Stroke::Word] {
-            line.stroke(stroke);
-        }
-        assert_eq!(line.parts(), (String::new(), String::new()));
+        assert!(matches_filter("BatchWritten p2 27 rows", "batch P2"));
+        assert!(!matches_filter("BatchWritten p2 27 rows", "batch !p2"));
+        assert!(matches_filter("anything", "") && matches_filter("anything", "!"));
     }
 }

@@ -1,6 +1,6 @@
-//! A look a second, for five minutes: what heat maps and moments gone back to are drawn from.
+//! A snapshot a second, for five minutes: what heat maps and moments gone back to are drawn from.
 //!
-//! Guarantee: at most as many looks as there are seconds in the history. A clock that is set back, or another process, begins anew.
+//! Guarantee: at most as many snapshots as there are seconds in the history. A clock that is set back, or another process, begins anew.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,30 +8,30 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_schemas::snapshot::Snapshot;
 
-use super::folded::Folded;
+use super::rates::SnapshotWindow;
 
-/// The most looks: one for each second of the history.
-const MOST: usize = 300;
+/// The most snapshots: one for each second of the history.
+const MAX_SAMPLES: usize = 300;
 
 /// A moment is known from a sample that is at most so many milliseconds older.
-const NEAR_MS: i64 = 2_000;
+const MAX_SAMPLE_AGE_MS: i64 = 2_000;
 
 /// Looks, a second apart.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Samples(VecDeque<Arc<Snapshot>>);
 
 impl Samples {
-    pub(crate) fn add(&mut self, look: &Arc<Snapshot>) {
+    pub(crate) fn add(&mut self, snapshot: &Arc<Snapshot>) {
         if let Some(newest) = self.0.back() {
-            let passed = look.at - newest.at;
-            if newest.started_at != look.started_at || passed < TimeDelta::zero() {
+            let passed = snapshot.at - newest.at;
+            if newest.started_at != snapshot.started_at || passed < TimeDelta::zero() {
                 self.0.clear();
             } else if passed < TimeDelta::milliseconds(900) {
                 return;
             }
         }
-        self.0.push_back(Arc::clone(look));
-        while self.0.len() > MOST {
+        self.0.push_back(Arc::clone(snapshot));
+        while self.0.len() > MAX_SAMPLES {
             self.0.pop_front();
         }
     }
@@ -40,34 +40,34 @@ impl Samples {
         self.0.iter()
     }
 
-    /// What the looks up to a moment come to; none when the last of them is too far from it.
-    pub(crate) fn folded_at(&self, at: DateTime<Utc>) -> Option<Folded> {
-        let upto = self.0.partition_point(|look| look.at <= at);
+    /// What the snapshots up to a moment come to; none when the last of them is too far from it.
+    pub(crate) fn window_at(&self, at: DateTime<Utc>) -> Option<SnapshotWindow> {
+        let upto = self.0.partition_point(|snapshot| snapshot.at <= at);
         let last = self.0.get(upto.checked_sub(1)?)?;
-        if (at - last.at).num_milliseconds() > NEAR_MS {
+        if (at - last.at).num_milliseconds() > MAX_SAMPLE_AGE_MS {
             return None;
         }
-        let mut folded = Folded::default();
-        self.0.iter().take(upto).for_each(|look| folded.fold(Arc::clone(look)));
-        Some(folded)
+        let mut window = SnapshotWindow::default();
+        self.0.iter().take(upto).for_each(|snapshot| window.push(Arc::clone(snapshot)));
+        Some(window)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use crate::test_data;
 
     #[test]
     fn a_moment_is_known_from_the_looks_before_it_and_only_while_they_are_held() {
         let mut samples = Samples::default();
         for n in 0..2_000 {
-            samples.add(&Arc::new(fixture::later(n * 500)));
+            samples.add(&Arc::new(test_data::later(n * 500)));
         }
         assert_eq!(samples.iter().count(), 300);
         let newest = samples.iter().next_back().unwrap().at;
-        assert!(samples.folded_at(newest).unwrap().rate(|look| look.totals.written).is_some());
-        assert_eq!(samples.folded_at(newest - TimeDelta::seconds(10)).unwrap().newest().unwrap().at, newest - TimeDelta::seconds(10));
-        assert!(samples.folded_at(newest + TimeDelta::seconds(10)).is_none() && samples.folded_at(newest - TimeDelta::hours(1)).is_none());
+        assert!(samples.window_at(newest).unwrap().rate(|snapshot| snapshot.totals.written).is_some());
+        assert_eq!(samples.window_at(newest - TimeDelta::seconds(10)).unwrap().newest().unwrap().at, newest - TimeDelta::seconds(10));
+        assert!(samples.window_at(newest + TimeDelta::seconds(10)).is_none() && samples.window_at(newest - TimeDelta::hours(1)).is_none());
     }
 }

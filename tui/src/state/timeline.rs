@@ -1,7 +1,7 @@
-//! The events that are held, and the world at any of them.
+//! The events that are held, and the projection at any of them.
 //!
-//! Guarantee: at most [`MOST_EVENTS`] events and as many worlds as blocks of [`BLOCK`], whatever comes; the world at an event is found by
-//! folding at most [`BLOCK`] events. An event that was held before is passed over, so that a reconnect may tell some twice.
+//! Guarantee: at most [`MAX_EVENTS`] events and as many projections as blocks of [`BLOCK_SIZE`], whatever comes; the projection at an event is found by
+//! folding at most [`BLOCK_SIZE`] events. An event that was held before is passed over, so that a reconnect may tell some twice.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,25 +9,25 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use forebay_schemas::event::{Event, Recorded};
 
-use super::world::World;
+use super::projection::Projection;
 
 /// The most events that are held.
-pub(crate) const MOST_EVENTS: usize = 50_000;
-/// A world is kept before each so many events.
-pub(crate) const BLOCK: usize = 1_000;
+pub(crate) const MAX_EVENTS: usize = 50_000;
+/// A projection is kept before each so many events.
+pub(crate) const BLOCK_SIZE: usize = 1_000;
 
 #[derive(Debug, Clone)]
 struct Block {
-    /// The world before the first of its events.
-    before: Arc<World>,
+    /// The projection before the first of its events.
+    before: Arc<Projection>,
     events: Vec<Arc<Recorded>>,
 }
 
-/// Events in sequence, and the worlds they make.
+/// Events in sequence, and the projections they make.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timeline {
     blocks: VecDeque<Block>,
-    head: World,
+    head: Projection,
     /// Events that were held and are not any more.
     pub(crate) dropped: u64,
 }
@@ -38,11 +38,11 @@ impl Timeline {
         if recorded.seq <= self.head.seq {
             return false;
         }
-        if self.blocks.back().is_none_or(|block| block.events.len() >= BLOCK) {
-            self.blocks.push_back(Block { before: Arc::new(self.head.clone()), events: Vec::with_capacity(BLOCK) });
-            if self.blocks.len() > MOST_EVENTS / BLOCK {
+        if self.blocks.back().is_none_or(|block| block.events.len() >= BLOCK_SIZE) {
+            self.blocks.push_back(Block { before: Arc::new(self.head.clone()), events: Vec::with_capacity(BLOCK_SIZE) });
+            if self.blocks.len() > MAX_EVENTS / BLOCK_SIZE {
                 self.blocks.pop_front();
-                self.dropped += BLOCK as u64;
+                self.dropped += BLOCK_SIZE as u64;
             }
         }
         self.head.apply(&recorded);
@@ -52,26 +52,26 @@ impl Timeline {
         true
     }
 
-    /// The world at the newest event.
-    pub(crate) fn head(&self) -> &World {
+    /// The projection at the newest event.
+    pub(crate) fn head(&self) -> &Projection {
         &self.head
     }
 
     /// How many events are held.
     pub(crate) fn len(&self) -> usize {
-        self.blocks.len().saturating_sub(1) * BLOCK + self.blocks.back().map_or(0, |block| block.events.len())
+        self.blocks.len().saturating_sub(1) * BLOCK_SIZE + self.blocks.back().map_or(0, |block| block.events.len())
     }
 
     /// The event at a place, from 0, oldest first.
     pub(crate) fn get(&self, index: usize) -> Option<&Arc<Recorded>> {
-        self.blocks.get(index / BLOCK)?.events.get(index % BLOCK)
+        self.blocks.get(index / BLOCK_SIZE)?.events.get(index % BLOCK_SIZE)
     }
 
     /// Where the last event up to a sequence is; none when all are later.
     pub(crate) fn index_of(&self, seq: u64) -> Option<usize> {
         let block = self.blocks.partition_point(|block| block.events.first().is_some_and(|first| first.seq <= seq)).checked_sub(1)?;
         let within = self.blocks[block].events.partition_point(|event| event.seq <= seq).checked_sub(1)?;
-        Some(block * BLOCK + within)
+        Some(block * BLOCK_SIZE + within)
     }
 
     /// Where the first event at a moment or later is; the last one when all are earlier.
@@ -86,12 +86,12 @@ impl Timeline {
         Some(low)
     }
 
-    /// The world after the event at a place.
-    pub(crate) fn world_at(&self, index: usize) -> World {
-        let Some(block) = self.blocks.get(index / BLOCK) else { return self.head.clone() };
-        let mut world = World::clone(&block.before);
-        block.events.iter().take(index % BLOCK + 1).for_each(|event| world.apply(event));
-        world
+    /// The projection after the event at a place.
+    pub(crate) fn projection_at(&self, index: usize) -> Projection {
+        let Some(block) = self.blocks.get(index / BLOCK_SIZE) else { return self.head.clone() };
+        let mut projection = Projection::clone(&block.before);
+        block.events.iter().take(index % BLOCK_SIZE + 1).for_each(|event| projection.apply(event));
+        projection
     }
 
     /// The next event, in a direction, for which something holds.
@@ -104,7 +104,7 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::any_events;
+    use crate::test_data::any_events;
     use proptest::prelude::*;
 
     fn timeline(events: &[Recorded]) -> Timeline {
@@ -124,9 +124,9 @@ mod tests {
             prop_assert_eq!(timeline.len(), events.len());
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place among a few thousand")]
             let index = (at * events.len() as f64) as usize;
-            let mut world = World::default();
-            events[..=index].iter().for_each(|event| world.apply(event));
-            prop_assert_eq!(timeline.world_at(index), world);
+            let mut projection = Projection::default();
+            events[..=index].iter().for_each(|event| projection.apply(event));
+            prop_assert_eq!(timeline.projection_at(index), projection);
         }
 
         #[test]
@@ -145,21 +145,21 @@ mod tests {
     #[test]
     fn only_so_many_events_are_held_and_the_world_at_the_oldest_is_still_right() {
         let mut timeline = Timeline::default();
-        let mut world = World::default();
+        let mut projection = Projection::default();
         let mut at_oldest = None;
-        let total = MOST_EVENTS as u64 + 2_500;
+        let total = MAX_EVENTS as u64 + 2_500;
         for seq in 1..=total {
             let event =
                 Recorded::new(seq, DateTime::UNIX_EPOCH, Event::ChildStarted { actor: format!("root/{}", seq % 7), incarnation: seq });
-            world.apply(&event);
+            projection.apply(&event);
             timeline.push(Arc::new(event));
             if seq == 3_001 {
-                at_oldest = Some(world.clone());
+                at_oldest = Some(projection.clone());
             }
         }
-        assert_eq!((timeline.len(), timeline.dropped), (MOST_EVENTS - 500, 3_000));
+        assert_eq!((timeline.len(), timeline.dropped), (MAX_EVENTS - 500, 3_000));
         assert_eq!(timeline.get(0).unwrap().seq, 3_001);
-        assert_eq!(Some(timeline.world_at(0)), at_oldest);
-        assert_eq!(timeline.head(), &world);
+        assert_eq!(Some(timeline.projection_at(0)), at_oldest);
+        assert_eq!(timeline.head(), &projection);
     }
 }

@@ -7,9 +7,10 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 
+use super::fields::fact;
 use super::grid::{Cell, Column, Grid};
-use super::{Canvas, Size, beside, chart, page, split};
-use crate::state::{List, Stage, batch_took as took, stages};
+use super::{Canvas, Size, chart, split_columns, split_rows};
+use crate::state::{List, StageTimes, batch_took as took, stage_times};
 use crate::text;
 use crate::theme::{Role, Theme};
 
@@ -18,17 +19,17 @@ const BAR: usize = 12;
 
 /// Where time goes, how it is spread, and the batches.
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
-    let Some(look) = canvas.look().filter(|_| canvas.size >= Size::Reduced) else { return list(frame, area, canvas, BAR) };
+    let Some(snapshot) = canvas.snapshot().filter(|_| canvas.size >= Size::Reduced) else { return list(frame, area, canvas, BAR) };
     let full = canvas.size == Size::Full;
-    let [top, rest] = split(area, [Constraint::Length(if full { 9 } else { 7 }), Constraint::Min(0)]);
-    let [left, right] = beside(top, [Constraint::Percentage(54), Constraint::Min(0)]);
-    canvas.panel(frame, left, "stages: percentiles", |width| stage_lines(&stages(look), width, canvas.theme));
+    let [top, rest] = split_rows(area, [Constraint::Length(if full { 9 } else { 7 }), Constraint::Min(0)]);
+    let [left, right] = split_columns(top, [Constraint::Percentage(54), Constraint::Min(0)]);
+    canvas.panel(frame, left, "stages: percentiles", |width| stage_lines(&stage_times(snapshot), width, canvas.theme));
     canvas.panel(frame, right, "how long a batch takes", |width| {
-        spread_lines(look, width, usize::from(right.height.saturating_sub(2)), canvas.theme)
+        spread_lines(snapshot, width, usize::from(right.height.saturating_sub(2)), canvas.theme)
     });
     if full && rest.height > 16 {
-        let [columns, rest] = split(rest, [Constraint::Length(7), Constraint::Min(0)]);
-        canvas.panel(frame, columns, "a column a batch, the newest right", |width| columns_of(look, width, 5, canvas.theme));
+        let [columns, rest] = split_rows(rest, [Constraint::Length(7), Constraint::Min(0)]);
+        canvas.panel(frame, columns, "a column a batch, the newest right", |width| columns_of(snapshot, width, 5, canvas.theme));
         return list(frame, rest, canvas, 24);
     }
     list(frame, rest, canvas, if full { 24 } else { BAR });
@@ -36,29 +37,30 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
 
 /// The batches in a frame.
 pub(super) fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, bar: usize) {
-    canvas
-        .list(frame, area, List::Batches, |order, _| canvas.look().map_or_else(Grid::default, |look| some(look, order, bar, canvas.theme)));
+    canvas.list(frame, area, List::Batches, |order, _| {
+        canvas.snapshot().map_or_else(Grid::default, |snapshot| grid_of(snapshot, order, bar, canvas.theme))
+    });
 }
 
 /// A line a stage: its name, its percentiles, and how long its p95 is beside the others'.
-pub(super) fn stage_lines(stages: &[Stage], width: usize, theme: &Theme) -> Vec<Line<'static>> {
+pub(super) fn stage_lines(stages: &[StageTimes], width: usize, theme: &Theme) -> Vec<Line<'static>> {
     if stages.iter().all(|stage| stage.count == 0) {
         return vec![Line::from(Span::styled("no batches yet", theme.style(Role::Muted)))];
     }
     // The bars are on the scale of a batch; a fetch is no part of one.
-    let of_batch = |stage: &Stage| !["fetch", "produce"].contains(&stage.name.as_str());
+    let of_batch = |stage: &StageTimes| !["fetch", "produce"].contains(&stage.name.as_str());
     let longest = stages.iter().filter(|stage| of_batch(stage)).map(|stage| stage.p95).max().unwrap_or(0).max(1);
     let bar = width.saturating_sub(11 + 4 * 9);
     let title = format!("{:<11}{:>9}{:>9}{:>9}{:>9}", "", "p50", "p95", "p99", "max");
     let mut lines = vec![Line::from(Span::styled(title, theme.style(Role::Muted)))];
     for stage in stages {
-        let (sign, role) = chart::stage_look(&stage.name, theme);
+        let (symbol, role) = chart::stage_style(&stage.name, theme);
         let numbers: String =
             [stage.p50, stage.p95, stage.p99, stage.max].into_iter().map(|micros| format!("{:>9}", text::micros(micros))).collect();
-        let mut spans = vec![Span::styled(format!("{sign} {:<9}", text::cut(&stage.name, 9, "")), theme.style(role)), Span::raw(numbers)];
+        let mut spans = vec![Span::styled(format!("{symbol} {:<9}", text::cut(&stage.name, 9, "")), theme.style(role)), Span::raw(numbers)];
         if bar >= 4 && of_batch(stage) {
             spans.push(Span::raw(" "));
-            spans.push(Span::styled(chart::lying(stage.p95 as f64 / longest as f64, bar - 1, theme).0, theme.style(role)));
+            spans.push(Span::styled(chart::horizontal_bar(stage.p95 as f64 / longest as f64, bar - 1, theme).0, theme.style(role)));
         }
         lines.push(Line::from(spans));
     }
@@ -66,42 +68,42 @@ pub(super) fn stage_lines(stages: &[Stage], width: usize, theme: &Theme) -> Vec<
 }
 
 /// How batches are spread over how long they take: how many took longer than the trigger, then the histogram with a mark where the trigger is.
-fn spread_lines(look: &Snapshot, width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
-    if look.batches.is_empty() {
+fn spread_lines(snapshot: &Snapshot, width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
+    if snapshot.batches.is_empty() {
         return vec![Line::from(Span::styled("no batches yet", theme.style(Role::Muted)))];
     }
-    let buckets = chart::histogram(look.batches.iter().map(took));
-    let Some(trigger) = trigger(look) else { return chart::histogram_lines(&buckets, None, width, height, theme) };
-    let longer = look.batches.iter().filter(|batch| took(batch) > trigger).count();
-    let (all, time) = (look.batches.len(), text::whole_micros(trigger));
+    let buckets = chart::histogram(snapshot.batches.iter().map(took));
+    let Some(trigger) = trigger(snapshot) else { return chart::histogram_lines(&buckets, None, width, height, theme) };
+    let longer = snapshot.batches.iter().filter(|batch| took(batch) > trigger).count();
+    let (all, time) = (snapshot.batches.len(), text::whole_micros(trigger));
     let whole = format!("{longer} of the last {all} took longer than the trigger {time}");
     let said = if text::width(&whole) <= width { whole } else { format!("{longer} of {all} over trigger {time}") };
     let room = height.saturating_sub(1);
-    let buckets = chart::reaching(buckets, trigger, room);
-    let mut lines = vec![Line::from(Span::styled(text::cut(&said, width, theme.signs.cut), theme.style(Role::Title)))];
+    let buckets = chart::extend_to(buckets, trigger, room);
+    let mut lines = vec![Line::from(Span::styled(text::cut(&said, width, theme.symbols.cut), theme.style(Role::Title)))];
     lines.extend(chart::histogram_lines(&buckets, Some(trigger), width, room, theme));
     lines
 }
 
 /// The trigger of micro-batches, microseconds, where it is known and batches wait at all.
-pub(super) fn trigger(look: &Snapshot) -> Option<u64> {
-    look.trigger_micros.filter(|&micros| micros > 0)
+pub(super) fn trigger(snapshot: &Snapshot) -> Option<u64> {
+    snapshot.trigger_micros.filter(|&micros| micros > 0)
 }
 
 /// A column a batch, as high as it took, in the colours of its stages.
-fn columns_of(look: &Snapshot, width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
-    let shown: Vec<&BatchView> = look.batches.iter().take(width.saturating_sub(10)).collect();
+fn columns_of(snapshot: &Snapshot, width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let shown: Vec<&BatchView> = snapshot.batches.iter().take(width.saturating_sub(10)).collect();
     let longest = shown.iter().map(|batch| took(batch)).max().unwrap_or(0).max(1);
     let mut columns: Vec<Vec<(String, Role)>> = shown
         .iter()
         .rev()
         .map(|batch| {
             let mut cells: Vec<(String, Role)> = Vec::new();
-            for (piece, role) in chart::stacked(&parts(batch), longest, height, theme) {
-                cells.extend(piece.chars().map(|sign| (sign.to_string(), role)));
+            for (piece, role) in chart::stacked_bar(&parts(batch), longest, height, theme) {
+                cells.extend(piece.chars().map(|symbol| (symbol.to_string(), role)));
             }
             if cells.is_empty() {
-                cells.push((theme.signs.bars[0].to_owned(), Role::Muted));
+                cells.push((theme.symbols.bars[0].to_owned(), Role::Muted));
             }
             cells
         })
@@ -123,14 +125,14 @@ fn parts(batch: &BatchView) -> [(&'static str, u64); 4] {
 }
 
 /// A row a batch, newest first, the bars on one scale.
-pub(crate) fn grid(look: &Snapshot, theme: &Theme) -> Grid {
-    some(look, &(0..look.batches.len()).collect::<Vec<_>>(), BAR, theme)
+pub(crate) fn grid(snapshot: &Snapshot, theme: &Theme) -> Grid {
+    grid_of(snapshot, &(0..snapshot.batches.len()).collect::<Vec<_>>(), BAR, theme)
 }
 
 /// Rows for some batches, in an order.
-fn some(look: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
+fn grid_of(snapshot: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
     // Of a process that does not tell them there is no column.
-    let ranges = order.iter().filter_map(|&at| look.batches.get(at)).any(|batch| !batch.ranges.0.is_empty());
+    let ranges = order.iter().filter_map(|&at| snapshot.batches.get(at)).any(|batch| !batch.ranges.0.is_empty());
     let columns = vec![
         Column::right("batch", 0),
         Column::right("ago", 6),
@@ -141,11 +143,11 @@ fn some(look: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
         Column::right("took", 0),
         Column::left("wait transform write", 1),
     ];
-    let longest = order.iter().filter_map(|&at| look.batches.get(at)).map(took).max().unwrap_or(0);
+    let longest = order.iter().filter_map(|&at| snapshot.batches.get(at)).map(took).max().unwrap_or(0);
     let row = |batch: &BatchView| {
         vec![
             Cell::from(batch.id.to_string()),
-            Cell::from(text::ago(look.at - batch.at)),
+            Cell::from(text::ago(snapshot.at - batch.at)),
             offsets(batch),
             Cell::from(text::count(batch.records)),
             Cell::from(text::count(batch.rows)),
@@ -154,7 +156,7 @@ fn some(look: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
             stages_bar(batch, longest, bar, theme),
         ]
     };
-    Grid { columns, least: 20, rows: order.iter().filter_map(|&at| look.batches.get(at)).map(row).collect() }
+    Grid { columns, min_last: 20, rows: order.iter().filter_map(|&at| snapshot.batches.get(at)).map(row).collect() }
 }
 
 fn offsets(batch: &BatchView) -> Cell {
@@ -168,11 +170,11 @@ fn offsets(batch: &BatchView) -> Cell {
 
 /// A bar of the stages, then their numbers.
 fn stages_bar(batch: &BatchView, longest: u64, bar: usize, theme: &Theme) -> Cell {
-    let pieces = chart::stacked(&parts(batch)[..3], longest, bar, theme);
+    let pieces = chart::stacked_bar(&parts(batch)[..3], longest, bar, theme);
     let drawn: usize = pieces.iter().map(|(piece, _)| text::width(piece)).sum();
     let cell = pieces.into_iter().fold(Cell::default(), |cell, (piece, role)| cell.and(piece, role));
     let numbers: Vec<_> = parts(batch)[..3].iter().map(|(_, micros)| text::micros(*micros).trim_end_matches(" ms").to_owned()).collect();
-    cell.and(format!("{} {}", if drawn == 0 { theme.signs.level } else { "" }, numbers.join(" ")), Role::Muted)
+    cell.and(format!("{} {}", if drawn == 0 { theme.symbols.level } else { "" }, numbers.join(" ")), Role::Muted)
 }
 
 /// One batch in a sentence.
@@ -191,24 +193,25 @@ pub(crate) fn sentence(batch: &BatchView) -> String {
 }
 
 /// All that is known of one batch: as the API tells it, else as its event does.
-pub(super) fn page(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'static>> {
-    let look = canvas.look();
-    let trace = match &canvas.model.answers.trace {
+pub(super) fn detail(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'static>> {
+    let snapshot = canvas.snapshot();
+    let trace = match &canvas.model.api_data.trace {
         Some((of, Ok(trace))) if *of == id => Some(trace.as_ref()),
         _ => None,
     };
-    let Some(batch) = trace.map(|trace| &trace.batch).or_else(|| look.and_then(|look| look.batches.iter().find(|batch| batch.id == id)))
+    let Some(batch) =
+        trace.map(|trace| &trace.batch).or_else(|| snapshot.and_then(|snapshot| snapshot.batches.iter().find(|batch| batch.id == id)))
     else {
         return vec![canvas.styled("this batch is not among those that are held".to_owned(), Role::Warn)];
     };
     let theme = canvas.theme;
     let mut lines = vec![canvas.styled(sentence(batch), Role::Text)];
     for (partition, range) in &batch.ranges.0 {
-        let n = crate::state::world::len(*range);
-        lines.push(page::fact(canvas, &format!("partition {partition}"), &format!("{range}  {} offsets", text::count(n)), Role::Text));
+        let n = crate::state::projection::range_len(*range);
+        lines.push(fact(canvas, &format!("partition {partition}"), &format!("{range}  {} offsets", text::count(n)), Role::Text));
     }
     if batch.retries > 0 {
-        lines.push(page::fact(canvas, "retries", &text::count(batch.retries), Role::Warn));
+        lines.push(fact(canvas, "retries", &text::count(batch.retries), Role::Warn));
     }
     lines.push(Line::default());
     lines.push(canvas.styled("where its time went".to_owned(), Role::Title));
@@ -219,7 +222,7 @@ pub(super) fn page(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'stat
             lines.push(canvas.styled(format!("{} rejected; 8 shows them", text::count(batch.rejected)), Role::Title));
             for reject in &trace.rejects {
                 let text = format!("p{} {} at {}: {}", reject.partition, reject.offset, reject.stage, reject.reason);
-                lines.push(canvas.styled(text::cut(&text, width, theme.signs.cut), Role::Warn));
+                lines.push(canvas.styled(text::cut(&text, width, theme.symbols.cut), Role::Warn));
             }
         }
         lines.push(Line::default());
@@ -227,25 +230,26 @@ pub(super) fn page(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'stat
         lines.extend(trace.sql.lines().flat_map(|line| text::wrap(line, width)).map(|line| canvas.styled(line, Role::Text)));
         lines.push(Line::default());
         lines.push(canvas.styled("its plan".to_owned(), Role::Title));
-        lines.extend(trace.plan.lines().map(|line| canvas.styled(text::cut(line, width, theme.signs.cut), Role::Muted)));
+        lines.extend(trace.plan.lines().map(|line| canvas.styled(text::cut(line, width, theme.symbols.cut), Role::Muted)));
     } else {
-        let why = match &canvas.model.answers.trace {
-            _ if !canvas.model.asks() => "no API is there to ask for its plan and rejects".to_owned(),
+        let why = match &canvas.model.api_data.trace {
+            _ if !canvas.model.has_api() => "no API is there to ask for its plan and rejects".to_owned(),
             Some((of, Err(why))) if *of == id => format!("the API tells no more of it: {why}"),
             _ => String::new(),
         };
         lines.push(Line::default());
-        lines.push(canvas.styled(text::cut(&why, width, theme.signs.cut), Role::Muted));
-        if !canvas.world.sql.fingerprint.is_empty() {
-            lines.push(canvas.styled(format!("SQL {}", canvas.world.sql.fingerprint), Role::Title));
-            lines
-                .extend(canvas.world.sql.text.lines().flat_map(|line| text::wrap(line, width)).map(|line| canvas.styled(line, Role::Text)));
+        lines.push(canvas.styled(text::cut(&why, width, theme.symbols.cut), Role::Muted));
+        if !canvas.projection.sql.fingerprint.is_empty() {
+            lines.push(canvas.styled(format!("SQL {}", canvas.projection.sql.fingerprint), Role::Title));
+            lines.extend(
+                canvas.projection.sql.text.lines().flat_map(|line| text::wrap(line, width)).map(|line| canvas.styled(line, Role::Text)),
+            );
         }
     }
     lines.push(Line::default());
     lines.push(canvas.styled("its events; t goes there".to_owned(), Role::Title));
     let ranges = batch.ranges.clone();
-    lines.extend(page::events(canvas, width, 8, |event| match event {
+    lines.extend(super::journal::last(canvas, width, 8, |event| match event {
         Event::BatchWritten { batch, .. } => *batch == id,
         Event::PageProduced { ranges: page, .. } => {
             page.0.iter().any(|(partition, page)| ranges.0.get(partition).is_some_and(|range| page.from < range.to && range.from < page.to))
@@ -277,18 +281,18 @@ fn waterfall(spans: &[BatchSpan], width: usize, theme: &Theme) -> Vec<Line<'stat
     let details = spans.iter().map(|span| text::width(&span.detail)).max().unwrap_or(0).min(width / 3);
     let room = width.saturating_sub(11 + 10 + details + 1).clamp(1, 80);
     let line = |span: &BatchSpan| {
-        let (sign, role) = chart::stage_look(&span.stage, theme);
+        let (symbol, role) = chart::stage_style(&span.stage, theme);
         let place = |micros: u64| usize::try_from(u128::from(micros) * room as u128 / u128::from(end)).unwrap_or(room).min(room);
         let (from, to) = (place(span.start_micros), place(span.start_micros.saturating_add(span.micros)));
         let from = from.min(room - 1);
         let long = to.saturating_sub(from).max(1);
         Line::from(vec![
             Span::styled(format!("{:<11}", span.stage), theme.style(role)),
-            Span::styled(theme.signs.rest.repeat(from), theme.style(Role::Muted)),
-            Span::styled(sign.repeat(long), theme.style(role)),
-            Span::styled(theme.signs.rest.repeat(room.saturating_sub(from + long)), theme.style(Role::Muted)),
+            Span::styled(theme.symbols.rest.repeat(from), theme.style(Role::Muted)),
+            Span::styled(symbol.repeat(long), theme.style(role)),
+            Span::styled(theme.symbols.rest.repeat(room.saturating_sub(from + long)), theme.style(Role::Muted)),
             Span::raw(format!("{:>10} ", text::micros(span.micros))),
-            Span::styled(text::cut(&span.detail, details, theme.signs.cut), theme.style(Role::Muted)),
+            Span::styled(text::cut(&span.detail, details, theme.symbols.cut), theme.style(Role::Muted)),
         ])
     };
     spans.iter().map(line).collect()

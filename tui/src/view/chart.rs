@@ -2,43 +2,43 @@
 
 use ratatui::text::{Line, Span};
 
-use crate::state::{Folded, Point};
+use crate::state::{Point, SnapshotWindow};
 use crate::text;
 use crate::theme::{Role, Theme};
 
 /// The greatest of what is known; 0 when nothing is.
-pub(crate) fn greatest(columns: &[Option<f64>]) -> f64 {
+pub(crate) fn max_of(columns: &[Option<f64>]) -> f64 {
     columns.iter().flatten().copied().fold(0.0, f64::max)
 }
 
-/// A sign a column, as high as its part of `scale`; a gap where nothing is known. What is small but there is not drawn as nothing.
-pub(crate) fn bars(columns: &[Option<f64>], scale: f64, theme: &Theme) -> String {
-    tall(columns, scale, 1, theme).pop().unwrap_or_default()
+/// A symbol a column, as high as its part of `scale`; a gap where nothing is known. What is small but there is not drawn as nothing.
+pub(crate) fn sparkline(columns: &[Option<f64>], scale: f64, theme: &Theme) -> String {
+    bar_rows(columns, scale, 1, theme).pop().unwrap_or_default()
 }
 
 /// The same over some rows, the upper first.
-pub(crate) fn tall(columns: &[Option<f64>], scale: f64, height: usize, theme: &Theme) -> Vec<String> {
-    let signs = &theme.signs.bars;
-    let levels = signs.len() * height;
+pub(crate) fn bar_rows(columns: &[Option<f64>], scale: f64, height: usize, theme: &Theme) -> Vec<String> {
+    let symbols = &theme.symbols.bars;
+    let levels = symbols.len() * height;
     let level = |value: f64| {
         let part = if scale > 0.0 { value / scale } else { 0.0 };
         // As many levels as reach it, and one at least.
         1 + (1..levels).filter(|&level| part * levels as f64 > level as f64).count()
     };
     let row = |row: usize| {
-        let below = (height - 1 - row) * signs.len();
-        let sign = |column: &Option<f64>| match column.map(level) {
-            Some(level) if level > below => signs[(level - below).min(signs.len()) - 1],
+        let below = (height - 1 - row) * symbols.len();
+        let symbol = |column: &Option<f64>| match column.map(level) {
+            Some(level) if level > below => symbols[(level - below).min(symbols.len()) - 1],
             _ => " ",
         };
-        columns.iter().map(sign).collect()
+        columns.iter().map(symbol).collect()
     };
     (0..height).map(row).collect()
 }
 
 /// A bar that lies, `part` of `width` long, and what is left of the width.
-pub(crate) fn lying(part: f64, width: usize, theme: &Theme) -> (String, String) {
-    let parts = &theme.signs.parts;
+pub(crate) fn horizontal_bar(part: f64, width: usize, theme: &Theme) -> (String, String) {
+    let parts = &theme.symbols.parts;
     let part = if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 };
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most eight times the width of a terminal")]
     let eighths = (part * (width * parts.len()) as f64).round() as usize;
@@ -47,7 +47,7 @@ pub(crate) fn lying(part: f64, width: usize, theme: &Theme) -> (String, String) 
         bar += parts[eighths % parts.len() - 1];
     }
     let left = width.saturating_sub(text::width(&bar));
-    (bar, theme.signs.rest.repeat(left))
+    (bar, theme.symbols.rest.repeat(left))
 }
 
 /// A named line: what, how much, and how it went.
@@ -55,7 +55,7 @@ pub(crate) fn trend(name: &str, number: &str, columns: &[Option<f64>], scale: f6
     Line::from(vec![
         Span::styled(format!("{name:<4}"), theme.style(Role::Muted)),
         Span::styled(format!("{number:>9}  "), theme.style(if role == Role::Lag { Role::Title } else { Role::Text })),
-        Span::styled(bars(columns, scale, theme), theme.style(role)),
+        Span::styled(sparkline(columns, scale, theme), theme.style(role)),
     ])
 }
 
@@ -65,24 +65,24 @@ pub(crate) fn trend_columns(width: usize) -> usize {
 }
 
 /// Records in, rows out on one scale, and the lag on its own.
-pub(crate) fn flow(folded: &Folded, theme: &Theme, width: usize) -> Vec<Line<'static>> {
-    let (received, written) = (folded.received(), folded.rate(|look| look.totals.written));
-    let columns = |pick: fn(&Point) -> f64| folded.history().columns(trend_columns(width), pick);
+pub(crate) fn flow(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<Line<'static>> {
+    let (received, written) = (window.received(), window.rate(|snapshot| snapshot.totals.written));
+    let columns = |pick: fn(&Point) -> f64| window.history().columns(trend_columns(width), pick);
     let (ins, outs, lags) = (columns(|point| point.received), columns(|point| point.written), columns(|point| point.lag));
-    let scale = greatest(&ins).max(greatest(&outs));
+    let scale = max_of(&ins).max(max_of(&outs));
     vec![
         trend("in", &text::rate(received), &ins, scale, Role::In, theme),
         trend("out", &text::rate(written), &outs, scale, Role::Out, theme),
-        trend("lag", &text::short(folded.lag() as f64), &lags, greatest(&lags).max(10.0), Role::Lag, theme),
+        trend("lag", &text::short(window.lag() as f64), &lags, max_of(&lags).max(10.0), Role::Lag, theme),
     ]
 }
 
-/// The sign and the role of a stage.
-pub(crate) fn stage_look(name: &str, theme: &Theme) -> (&'static str, Role) {
+/// The symbol and the role of a stage.
+pub(crate) fn stage_style(name: &str, theme: &Theme) -> (&'static str, Role) {
     // Colour tells them apart where there is some, else how dense they are.
-    let solid = theme.signs.parts[7];
-    let signs = if theme.solid { [solid; 4] } else { theme.signs.stages };
-    let [wait, transform, write, commit] = signs;
+    let solid = theme.symbols.parts[7];
+    let symbols = if theme.solid { [solid; 4] } else { theme.symbols.stages };
+    let [wait, transform, write, commit] = symbols;
     match name {
         "fetch" | "produce" => (wait, Role::Fetch),
         "wait" => (wait, Role::Wait),
@@ -93,15 +93,15 @@ pub(crate) fn stage_look(name: &str, theme: &Theme) -> (&'static str, Role) {
 }
 
 /// Parts of one whole side by side, `longest` being the whole width. The end of each part is rounded, not its length, so that the whole is right.
-pub(crate) fn stacked(parts: &[(&str, u64)], longest: u64, width: usize, theme: &Theme) -> Vec<(String, Role)> {
+pub(crate) fn stacked_bar(parts: &[(&str, u64)], longest: u64, width: usize, theme: &Theme) -> Vec<(String, Role)> {
     let (mut passed, mut drawn) = (0_u128, 0);
     let mut pieces = Vec::new();
     for (name, micros) in parts {
         passed += u128::from(*micros);
         let end = (passed * width as u128 + u128::from(longest) / 2).checked_div(u128::from(longest)).unwrap_or(0);
         let end = usize::try_from(end).unwrap_or(width).min(width);
-        let (sign, role) = stage_look(name, theme);
-        pieces.push((sign.repeat(end.saturating_sub(drawn)), role));
+        let (symbol, role) = stage_style(name, theme);
+        pieces.push((symbol.repeat(end.saturating_sub(drawn)), role));
         drawn = end.max(drawn);
     }
     pieces
@@ -121,7 +121,7 @@ pub(crate) fn histogram(values: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)
 }
 
 /// The buckets of a [`histogram`] and, if that makes no more than `most` of them, those up to the one of `value`, which have nothing.
-pub(crate) fn reaching(buckets: Vec<(u64, u64)>, value: u64, most: usize) -> Vec<(u64, u64)> {
+pub(crate) fn extend_to(buckets: Vec<(u64, u64)>, value: u64, most: usize) -> Vec<(u64, u64)> {
     let (Some(&(first, _)), Some(&(last, _))) = (buckets.first(), buckets.last()) else { return buckets };
     let power = value.max(1).ilog2();
     let empty = |powers: std::ops::Range<u32>| powers.map(|power| (1 << power, 0));
@@ -145,9 +145,9 @@ pub(crate) fn histogram_lines(
     let end = buckets.last().map_or(0, |(from, _)| from.saturating_mul(2));
     let ends = joined.iter().skip(1).map(|(from, _)| *from).chain([end]);
     let line = |((from, n), end): (&(u64, u64), u64)| {
-        let (bar, _) = lying(*n as f64 / most as f64, room, theme);
+        let (bar, _) = horizontal_bar(*n as f64 / most as f64, room, theme);
         let role = if *n == 0 { Role::Muted } else { Role::Text };
-        let mark = if marked.is_some_and(|marked| (*from..end).contains(&marked)) { theme.signs.focus } else { " " };
+        let mark = if marked.is_some_and(|marked| (*from..end).contains(&marked)) { theme.symbols.focus } else { " " };
         Line::from(vec![
             Span::styled(mark, theme.style(Role::Key)),
             Span::styled(format!("{:>8} ", text::micros(*from)), theme.style(Role::Muted)),
@@ -169,26 +169,26 @@ mod tests {
 
     #[test]
     fn bars_are_as_high_as_their_part_of_the_scale_and_gaps_are_gaps() {
-        assert_eq!(bars(&[Some(0.0), None, Some(0.5), Some(1.0)], 1.0, &theme()), "▁ ▄█");
-        assert_eq!(bars(&[Some(0.0), Some(0.0)], 0.0, &theme()), "▁▁");
-        assert_eq!(tall(&[Some(0.0), None, Some(0.75), Some(1.0)], 1.0, 2, &theme()), ["  ▄█", "▁ ██"]);
+        assert_eq!(sparkline(&[Some(0.0), None, Some(0.5), Some(1.0)], 1.0, &theme()), "▁ ▄█");
+        assert_eq!(sparkline(&[Some(0.0), Some(0.0)], 0.0, &theme()), "▁▁");
+        assert_eq!(bar_rows(&[Some(0.0), None, Some(0.75), Some(1.0)], 1.0, 2, &theme()), ["  ▄█", "▁ ██"]);
     }
 
     #[test]
     fn a_lying_bar_and_its_rest_are_as_wide_as_the_room() {
         for part in [0.0, 0.01, 0.33, 0.5, 0.99, 1.0, 7.0, f64::NAN] {
-            let (bar, rest) = lying(part, 10, &theme());
+            let (bar, rest) = horizontal_bar(part, 10, &theme());
             assert_eq!(text::width(&bar) + text::width(&rest), 10, "{part}");
         }
-        assert_eq!(lying(0.55, 10, &theme()).0, "█████▌");
+        assert_eq!(horizontal_bar(0.55, 10, &theme()).0, "█████▌");
     }
 
     #[test]
     fn stacked_parts_end_where_the_whole_ends() {
-        let pieces = stacked(&[("wait", 1), ("transform", 1), ("write", 1)], 3, 10, &theme());
+        let pieces = stacked_bar(&[("wait", 1), ("transform", 1), ("write", 1)], 3, 10, &theme());
         assert_eq!(pieces.iter().map(|(piece, _)| text::width(piece)).sum::<usize>(), 10);
-        assert_eq!(stacked(&[("wait", u64::MAX), ("write", u64::MAX)], u64::MAX, 4, &theme()).len(), 2);
-        assert_eq!(stacked(&[("wait", 0)], 0, 4, &theme())[0].0, "");
+        assert_eq!(stacked_bar(&[("wait", u64::MAX), ("write", u64::MAX)], u64::MAX, 4, &theme()).len(), 2);
+        assert_eq!(stacked_bar(&[("wait", 0)], 0, 4, &theme())[0].0, "");
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
     fn a_mark_stands_at_the_bucket_that_has_its_value_and_at_none_where_none_has() {
         let marked = |value: u64, height: usize| {
             let lines = histogram_lines(&histogram([1, 5, 9]), Some(value), 40, height, &theme());
-            lines.iter().position(|line| line.to_string().starts_with(theme().signs.focus))
+            lines.iter().position(|line| line.to_string().starts_with(theme().symbols.focus))
         };
         assert_eq!(
             [0, 1, 3, 4, 7, 8, 15, 16].map(|value| marked(value, 4)),
@@ -214,11 +214,11 @@ mod tests {
     #[test]
     fn a_histogram_reaches_a_value_beside_it_where_there_is_room() {
         let buckets = histogram([5, 9]);
-        assert_eq!(reaching(buckets.clone(), 1, 4), [(1, 0), (2, 0), (4, 1), (8, 1)]);
-        assert_eq!(reaching(buckets.clone(), 1, 3), buckets);
-        assert_eq!(reaching(buckets.clone(), 20, 4), [(4, 1), (8, 1), (16, 0)]);
-        assert_eq!(reaching(buckets.clone(), 6, 2), buckets);
-        assert_eq!(reaching(histogram([u64::MAX]), u64::MAX, 9), [(1 << 63, 1)]);
-        assert_eq!(reaching(Vec::new(), 5, 9), []);
+        assert_eq!(extend_to(buckets.clone(), 1, 4), [(1, 0), (2, 0), (4, 1), (8, 1)]);
+        assert_eq!(extend_to(buckets.clone(), 1, 3), buckets);
+        assert_eq!(extend_to(buckets.clone(), 20, 4), [(4, 1), (8, 1), (16, 0)]);
+        assert_eq!(extend_to(buckets.clone(), 6, 2), buckets);
+        assert_eq!(extend_to(histogram([u64::MAX]), u64::MAX, 9), [(1 << 63, 1)]);
+        assert_eq!(extend_to(Vec::new(), 5, 9), []);
     }
 }

@@ -4,9 +4,9 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Canvas, over, put};
-use crate::state::operate::{Dialog, Planned};
-use crate::state::prompt::Line as Typed;
+use super::{Canvas, draw_lines, overlay};
+use crate::state::line_editor::LineEditor;
+use crate::state::operations::{Dialog, PlanStatus};
 use crate::text;
 use crate::theme::Role;
 
@@ -15,14 +15,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, dialo
     let width = usize::from(area.width).min(86);
     let inside = width.saturating_sub(4);
     // Below the effects there are two empty lines, the fields, and the line that says what enter does.
-    let below = if dialog.operation.dangerous() { 5 } else { 4 };
+    let below = if dialog.operation.needs_confirmation() { 5 } else { 4 };
     let room = |above: usize| usize::from(area.height).saturating_sub(2 + above + below);
     let mut lines = vec![];
-    match &dialog.planned {
-        Planned::Known => lines = bullets(canvas, &dialog.operation.effects(), inside, room(0)),
-        Planned::Asked => lines.push(canvas.styled("the plan is being made".to_owned(), Role::Muted)),
-        Planned::Failed(why) => lines.push(canvas.styled(text::cut(why, inside, theme.signs.cut), Role::Bad)),
-        Planned::Ready(plan) => {
+    match &dialog.plan {
+        PlanStatus::NotNeeded => lines = bullets(canvas, &dialog.operation.effects(), inside, room(0)),
+        PlanStatus::Requested => lines.push(canvas.styled("the plan is being made".to_owned(), Role::Muted)),
+        PlanStatus::Failed(why) => lines.push(canvas.styled(text::cut(why, inside, theme.symbols.cut), Role::Bad)),
+        PlanStatus::Ready(plan) => {
             lines.push(canvas.styled(
                 format!("{} records; the plan holds until {}", text::count(plan.records), plan.expires_at.format("%H:%M:%S")),
                 Role::Title,
@@ -31,18 +31,18 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, dialo
         }
     }
     lines.push(Line::default());
-    lines.push(field(canvas, "reason", &dialog.reason, !dialog.at_name, inside));
-    if dialog.operation.dangerous() {
-        lines.push(field(canvas, &format!("type {}", dialog.pipeline), &dialog.name, dialog.at_name, inside));
+    lines.push(field(canvas, "reason", &dialog.reason, !dialog.name_focused, inside));
+    if dialog.operation.needs_confirmation() {
+        lines.push(field(canvas, &format!("type {}", dialog.pipeline), &dialog.name, dialog.name_focused, inside));
     }
     lines.push(Line::default());
-    lines.push(match &dialog.trouble {
-        Some(why) => canvas.styled(text::cut(why, inside, theme.signs.cut), Role::Bad),
+    lines.push(match &dialog.error {
+        Some(why) => canvas.styled(text::cut(why, inside, theme.symbols.cut), Role::Bad),
         None => canvas.styled("enter does it, esc leaves it; it stands in the journal with your reason".to_owned(), Role::Muted),
     });
-    let room = over(frame, area, (width, lines.len() + 2));
+    let room = overlay(frame, area, (width, lines.len() + 2));
     let inner = canvas.frame(frame, room, vec![canvas.title(&dialog.operation.title(), true)]);
-    put(frame, inner, lines);
+    draw_lines(frame, inner, lines);
 }
 
 /// The effects whole, a few lines each where it takes them; those for which the room is too small are counted.
@@ -57,20 +57,20 @@ fn bullets(canvas: &Canvas<'_>, effects: &[String], width: usize, room: usize) -
             break;
         }
         for (nth, line) in wrapped.into_iter().enumerate() {
-            let sign = if nth == 0 { canvas.theme.signs.level } else { " " };
-            lines.push(canvas.styled(format!("{sign} {line}"), Role::Text));
+            let symbol = if nth == 0 { canvas.theme.symbols.level } else { " " };
+            lines.push(canvas.styled(format!("{symbol} {line}"), Role::Text));
         }
     }
     lines
 }
 
-fn field(canvas: &Canvas<'_>, name: &str, line: &Typed, focused: bool, width: usize) -> Line<'static> {
+fn field(canvas: &Canvas<'_>, name: &str, line: &LineEditor, focused: bool, width: usize) -> Line<'static> {
     let theme = canvas.theme;
     let name = format!("{name:<12} ");
     let room = width.saturating_sub(text::width(&name) + 2);
     let (before, after) = line.parts();
     let before: String = before.chars().skip(before.chars().count().saturating_sub(room)).collect();
-    let caret = if focused { theme.signs.caret } else { "" };
+    let caret = if focused { theme.symbols.caret } else { "" };
     Line::from(vec![
         Span::styled(name, theme.style(if focused { Role::Key } else { Role::Muted })),
         Span::raw(before),

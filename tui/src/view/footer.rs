@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 
-use super::{Canvas, Size, put, rows};
+use super::{Canvas, Size, draw_lines, rows};
 use crate::input;
 use crate::state::prompt::{self, Prompt};
 use crate::state::{RowId, Screen};
@@ -16,18 +16,18 @@ use crate::theme::{Role, Theme};
 pub(crate) fn lines(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let model = canvas.model;
-    if model.then().is_some() || (model.screen == Screen::Journal && model.timeline().len() > 0) {
+    if model.frozen().is_some() || (model.screen == Screen::Journal && model.timeline().len() > 0) {
         lines.push(scrubber(canvas, width));
     }
     let theme = canvas.theme;
-    let said = model.said.as_ref().map(|said| {
-        let (sign, role) = if said.good { (theme.signs.done, Role::Good) } else { (theme.signs.ended, Role::Bad) };
-        canvas.styled(text::cut(&format!(" {sign} {}", said.text), width, theme.signs.cut), role)
+    let said = model.message.as_ref().map(|said| {
+        let (symbol, role) = if said.good { (theme.symbols.done, Role::Good) } else { (theme.symbols.ended, Role::Bad) };
+        canvas.styled(text::cut(&format!(" {symbol} {}", said.text), width, theme.symbols.cut), role)
     });
     let second = prompt(canvas, width).or(said).or_else(|| {
         let roomy = canvas.size >= Size::Reduced;
-        (roomy && model.pages.is_empty())
-            .then(|| canvas.styled(text::cut(&format!(" {}", sentence(canvas)), width, theme.signs.cut), Role::Text))
+        (roomy && model.details.is_empty())
+            .then(|| canvas.styled(text::cut(&format!(" {}", sentence(canvas)), width, theme.symbols.cut), Role::Text))
     });
     lines.extend(second);
     lines.push(keys(canvas, width));
@@ -37,7 +37,7 @@ pub(crate) fn lines(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
 /// What is being typed.
 pub(crate) fn prompt(canvas: &Canvas<'_>, width: usize) -> Option<Line<'static>> {
     let theme = canvas.theme;
-    let (sign, line) = match canvas.model.prompt.as_ref()? {
+    let (symbol, line) = match canvas.model.prompt.as_ref()? {
         Prompt::Filter(line) => ("/", line),
         Prompt::Palette(line, _) => (":", line),
     };
@@ -46,9 +46,9 @@ pub(crate) fn prompt(canvas: &Canvas<'_>, width: usize) -> Option<Line<'static>>
     let from = before.chars().count().saturating_sub(room);
     let before: String = before.chars().skip(from).collect();
     Some(Line::from(vec![
-        Span::styled(format!(" {sign}"), theme.style(Role::Key)),
+        Span::styled(format!(" {symbol}"), theme.style(Role::Key)),
         Span::raw(before),
-        Span::styled(theme.signs.caret, theme.style(Role::Key)),
+        Span::styled(theme.symbols.caret, theme.style(Role::Key)),
         Span::raw(after),
     ]))
 }
@@ -56,28 +56,28 @@ pub(crate) fn prompt(canvas: &Canvas<'_>, width: usize) -> Option<Line<'static>>
 /// What the palette offers, over the lowest rows of the body.
 pub(crate) fn offers(frame: &mut Frame<'_>, body: Rect, canvas: &Canvas<'_>) {
     let Some(Prompt::Palette(line, chosen)) = &canvas.model.prompt else { return };
-    let offers = prompt::complete(&line.text(), &canvas.model.known());
+    let offers = prompt::complete(&line.text(), &canvas.model.known_names());
     let height = rows(offers.len()).min(body.height);
     let area = Rect { y: body.y + body.height - height, height, ..body };
     frame.render_widget(Clear, area);
     let width = usize::from(body.width);
     let lines = offers.iter().enumerate().map(|(at, (text, what))| {
-        let text = text::cut(&format!("  {text:<24} {what}"), width, canvas.theme.signs.cut);
+        let text = text::cut(&format!("  {text:<24} {what}"), width, canvas.theme.symbols.cut);
         let line = canvas.styled(text, Role::Muted);
         if *chosen == Some(at) { super::selected_line(line, width, canvas.theme) } else { line }
     });
-    put(frame, area, lines.collect());
+    draw_lines(frame, area, lines.collect());
 }
 
 /// `◀ ├──────●───┤ ▶  17,950 of 18,204  10:31:07.412  BatchWritten …`
 fn scrubber(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
     let (theme, model) = (canvas.theme, canvas.model);
     let len = model.timeline().len();
-    let place = model.place().unwrap_or(0);
+    let place = model.shown_index().unwrap_or(0);
     let bar = if width >= 100 { 40 } else { width / 3 };
     let last = bar.saturating_sub(1);
     let knob = place.saturating_mul(last).checked_div(len.saturating_sub(1)).unwrap_or(last).min(last);
-    let event = model.then().and_then(|then| then.event.clone()).or_else(|| model.timeline().get(place).cloned());
+    let event = model.frozen().and_then(|frozen| frozen.event.clone()).or_else(|| model.timeline().get(place).cloned());
     let says = event.map_or_else(
         || "no journal: this moment only".to_owned(),
         |event| {
@@ -91,17 +91,17 @@ fn scrubber(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
             )
         },
     );
-    let line = theme.signs.line;
-    let head = if model.then().is_some() { Role::Warn } else { Role::Good };
+    let line = theme.symbols.line;
+    let head = if model.frozen().is_some() { Role::Warn } else { Role::Good };
     let mut spans = vec![
         Span::styled(" { < ", theme.style(Role::Key)),
         Span::styled(line.repeat(knob), theme.style(Role::Muted)),
-        Span::styled(theme.signs.knob, theme.style(head)),
+        Span::styled(theme.symbols.knob, theme.style(head)),
         Span::styled(line.repeat(last.saturating_sub(knob)), theme.style(Role::Muted)),
         Span::styled(" > }  ", theme.style(Role::Key)),
     ];
     let room = width.saturating_sub(spans.iter().map(Span::width).sum());
-    spans.push(Span::raw(text::cut(&says, room, theme.signs.cut)));
+    spans.push(Span::raw(text::cut(&says, room, theme.symbols.cut)));
     Line::from(spans)
 }
 
@@ -125,18 +125,18 @@ fn keys(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
         }
         return Line::from(spans);
     }
-    if model.then().is_some() {
+    if model.frozen().is_some() {
         hint("\\", "live", theme);
     }
-    if !model.pages.is_empty() {
+    if !model.details.is_empty() {
         hint("esc", "back", theme);
     }
     for binding in input::bindings(model.screen, model.permission().operate).filter(|binding| !binding.hint.is_empty()) {
-        let open = model.pages.is_empty() || !["open", "sort", "filter", "follow"].contains(&binding.hint);
+        let open = model.details.is_empty() || !["open", "sort", "filter", "follow"].contains(&binding.hint);
         match binding.hint.rsplit_once(' ') {
             _ if !open => {}
             Some((keys, what)) => hint(keys, what, theme),
-            None if binding.hint == "freeze" && model.then().is_some() => {}
+            None if binding.hint == "freeze" && model.frozen().is_some() => {}
             None => hint(binding.shown.split("  ").next().unwrap_or_default(), binding.hint, theme),
         }
     }
@@ -145,30 +145,32 @@ fn keys(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
 
 /// What is selected, in a sentence.
 fn sentence(canvas: &Canvas<'_>) -> String {
-    let Some(look) = canvas.look() else { return String::new() };
+    let Some(snapshot) = canvas.snapshot() else { return String::new() };
     let said = match canvas.model.selected() {
-        Some(RowId::Partition(partition)) => {
-            look.partitions.iter().find(|view| view.partition == partition).map(|view| super::partitions::sentence(view, &look.topic))
-        }
+        Some(RowId::Partition(partition)) => snapshot
+            .partitions
+            .iter()
+            .find(|view| view.partition == partition)
+            .map(|view| super::partitions::sentence(view, &snapshot.topic)),
         Some(RowId::Actor(path)) => {
-            look.actors.iter().find(|actor| actor.path == path).map(|actor| super::actors::sentence(actor, canvas.theme))
+            snapshot.actors.iter().find(|actor| actor.path == path).map(|actor| super::actors::sentence(actor, canvas.theme))
         }
-        Some(RowId::Batch(id)) => look.batches.iter().find(|batch| batch.id == id).map(super::batches::sentence),
-        Some(RowId::Run(id)) => look.runs.iter().find(|run| run.id == id).map(super::runs::sentence),
+        Some(RowId::Batch(id)) => snapshot.batches.iter().find(|batch| batch.id == id).map(super::batches::sentence),
+        Some(RowId::Run(id)) => snapshot.runs.iter().find(|run| run.id == id).map(super::runs::sentence),
         Some(RowId::Event(seq)) => {
             canvas.model.timeline().index_of(seq).and_then(|index| canvas.model.timeline().get(index)).map(|event| event.event.to_string())
         }
         Some(RowId::Alert(name)) => {
-            look.alerts.iter().find(|alert| alert.name == name).map(|alert| format!("{}: {}", alert.name, alert.remedy))
+            snapshot.alerts.iter().find(|alert| alert.name == name).map(|alert| format!("{}: {}", alert.name, alert.remedy))
         }
-        Some(RowId::Log(since, seq)) => canvas.model.answers.logs.find(since, seq).map(|held| super::logs::sentence(&held.line)),
+        Some(RowId::Log(since, seq)) => canvas.model.api_data.logs.find(since, seq).map(|held| super::logs::sentence(&held.line)),
         Some(RowId::Node(address)) => Some(format!("node {address}; enter tells more of it")),
         Some(RowId::Record(partition, offset)) => {
             Some(format!("record {offset} of partition {partition}; enter shows its way from the page to the row"))
         }
-        Some(RowId::Letter(partition, offset)) => {
+        Some(RowId::DeadLetter(partition, offset)) => {
             let letter =
-                canvas.model.letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset));
+                canvas.model.dead_letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset));
             letter.map(|letter| format!("found at {}: {}", letter.stage, letter.reason))
         }
         None => None,

@@ -29,30 +29,30 @@ impl Column {
 
 /// What stands at one place: pieces with their roles.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Cell(Vec<(String, Look)>);
+pub(crate) struct Cell(Vec<(String, CellStyle)>);
 
 /// A role, or a style that has none.
 #[derive(Debug, Clone, Copy)]
-enum Look {
+enum CellStyle {
     Role(Role),
     Style(Style),
 }
 
 impl Cell {
     pub(crate) fn new(text: impl Into<String>, role: Role) -> Self {
-        Self(vec![(text.into(), Look::Role(role))])
+        Self(vec![(text.into(), CellStyle::Role(role))])
     }
 
     pub(crate) fn and(mut self, text: impl Into<String>, role: Role) -> Self {
-        self.0.push((text.into(), Look::Role(role)));
+        self.0.push((text.into(), CellStyle::Role(role)));
         self
     }
 
     /// A piece with a style of its own.
     pub(crate) fn and_styled(mut self, (text, style): (&str, Style)) -> Self {
         match self.0.last_mut() {
-            Some((last, Look::Style(before))) if *before == style => last.push_str(text),
-            _ => self.0.push((text.to_owned(), Look::Style(style))),
+            Some((last, CellStyle::Style(before))) if *before == style => last.push_str(text),
+            _ => self.0.push((text.to_owned(), CellStyle::Style(style))),
         }
         self
     }
@@ -73,8 +73,8 @@ impl From<String> for Cell {
 pub(crate) struct Grid {
     pub(crate) columns: Vec<Column>,
     pub(crate) rows: Vec<Vec<Cell>>,
-    /// The least that the last column gets before another has to go.
-    pub(crate) least: usize,
+    /// The min_last that the last column gets before another has to go.
+    pub(crate) min_last: usize,
 }
 
 /// Between two columns.
@@ -112,7 +112,7 @@ impl Grid {
             let droppable = (0..widths.len()).filter(|&at| widths[at].is_some() && self.columns[at].drop > 0);
             let next = droppable.max_by_key(|&at| self.columns[at].drop);
             match next {
-                Some(at) if taken + wanted.min(self.least) > width => widths[at] = None,
+                Some(at) if taken + wanted.min(self.min_last) > width => widths[at] = None,
                 _ => {
                     if let Some(Some(last)) = widths.get_mut(last) {
                         *last = wanted.min(width.saturating_sub(taken));
@@ -134,12 +134,12 @@ impl Grid {
                 spans.push(Span::raw(" ".repeat(pad)));
             }
             let mut room = width;
-            for (piece, look) in cell.0 {
-                let piece = text::cut(&piece, room, theme.signs.cut);
+            for (piece, snapshot) in cell.0 {
+                let piece = text::cut(&piece, room, theme.symbols.cut);
                 room -= text::width(&piece);
-                let style = match look {
-                    Look::Role(role) => theme.style(role),
-                    Look::Style(style) => style,
+                let style = match snapshot {
+                    CellStyle::Role(role) => theme.style(role),
+                    CellStyle::Style(style) => style,
                 };
                 spans.push(Span::styled(piece, style));
             }
@@ -166,7 +166,7 @@ mod tests {
         Grid {
             columns: vec![Column::left("p", 0), Column::right("lag", 1), Column::left("note", 0)],
             rows: vec![row("0", "1,073", "paused for want of budget"), row("10", "8", "")],
-            least: 8,
+            min_last: 8,
         }
     }
 

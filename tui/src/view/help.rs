@@ -4,8 +4,8 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Canvas, over, put};
-use crate::input::{self, Where};
+use super::{Canvas, draw_lines, overlay};
+use crate::input::{self, Scope};
 use crate::state::Screen;
 use crate::text;
 use crate::theme::Role;
@@ -13,32 +13,32 @@ use crate::theme::Role;
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, scroll: usize) {
     let theme = canvas.theme;
     let screen = canvas.model.screen;
-    let mut lines = vec![canvas.styled(text::cut(screen.about(), 90, theme.signs.cut), Role::Muted), Line::default()];
+    let mut lines = vec![canvas.styled(text::cut(screen.about(), 90, theme.symbols.cut), Role::Muted), Line::default()];
     for binding in input::bindings(screen, true) {
-        let more = if binding.place == Where::Operating { "operate: " } else { "" };
+        let more = if binding.scope == Scope::Operating { "operate: " } else { "" };
         lines.push(Line::from(vec![
             Span::styled(format!("{:<20}", binding.shown), theme.style(Role::Key)),
             Span::raw(format!("{more}{}", binding.what)),
         ]));
     }
     let width = lines.iter().map(Line::width).max().unwrap_or(0) + 4;
-    let room = over(frame, area, (width, lines.len() + 2));
+    let room = overlay(frame, area, (width, lines.len() + 2));
     let inner = canvas.frame(frame, room, vec![canvas.title(&format!("{}: keys   j k scroll, ? closes", screen.name()), true)]);
     let hidden = lines.len().saturating_sub(usize::from(inner.height));
     lines.drain(..scroll.min(hidden));
-    put(frame, inner, lines);
+    draw_lines(frame, inner, lines);
 }
 
 /// The keys that work on a screen and not everywhere, and those that work everywhere, as a table for the documentation.
 pub(crate) fn markdown(screen: Option<Screen>) -> String {
-    let rows = input::BINDINGS.iter().filter(|binding| match (binding.place, screen) {
-        (Where::On(screens), Some(screen)) => screens.contains(&screen),
-        (Where::Everywhere | Where::Operating, None) => true,
+    let rows = input::BINDINGS.iter().filter(|binding| match (binding.scope, screen) {
+        (Scope::On(screens), Some(screen)) => screens.contains(&screen),
+        (Scope::Everywhere | Scope::Operating, None) => true,
         _ => false,
     });
     let row = |binding: &input::Binding| {
         let keys: Vec<String> = binding.shown.split("  ").map(|key| format!("`{key}`")).collect();
-        let more = if binding.place == Where::Operating { " (with `--operate`)" } else { "" };
+        let more = if binding.scope == Scope::Operating { " (with `--operate`)" } else { "" };
         format!("| {} | {}{more} |\n", keys.join(" "), binding.what)
     };
     rows.map(row).collect()

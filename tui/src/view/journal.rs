@@ -5,19 +5,19 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 
-use super::{Canvas, Size, beside, first_row, put, selected_line};
+use super::{Canvas, Size, draw_lines, first_visible_row, selected_line, split_columns};
 use crate::state::List;
 use crate::text;
 use crate::theme::Role;
 
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     if canvas.size == Size::Full {
-        let [left, right] = beside(area, [Constraint::Min(0), Constraint::Percentage(38)]);
+        let [left, right] = split_columns(area, [Constraint::Min(0), Constraint::Percentage(38)]);
         list(frame, left, canvas);
         let model = canvas.model;
         let seq = model.event_row(model.cursor(List::Events)).map(|event| event.seq);
         let title = seq.map_or_else(|| "event".to_owned(), |seq| format!("event {}", text::count(seq)));
-        return canvas.panel(frame, right, &title, |width| seq.map_or_else(Vec::new, |seq| self::page(canvas, seq, width)));
+        return canvas.panel(frame, right, &title, |width| seq.map_or_else(Vec::new, |seq| self::detail(canvas, seq, width)));
     }
     list(frame, area, canvas);
 }
@@ -26,21 +26,21 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let model = canvas.model;
     let len = model.len(List::Events);
     let (cursor, room) = (model.cursor(List::Events), usize::from(area.height).saturating_sub(2));
-    let first = first_row(cursor, len, room);
+    let first = first_visible_row(cursor, len, room);
     let inner = canvas.frame_of_list(frame, area, List::Events, len, first, room);
     if len == 0 {
         let none =
             if model.filter(List::Events).is_empty() { "no events yet: they come from the journal" } else { "no events with these words" };
-        return put(frame, inner, vec![canvas.styled(none.to_owned(), Role::Muted)]);
+        return draw_lines(frame, inner, vec![canvas.styled(none.to_owned(), Role::Muted)]);
     }
     let width = usize::from(inner.width);
-    let now = model.then().map(|then| then.seq);
+    let now = model.frozen().map(|frozen| frozen.seq);
     let lines = (first..len.min(first + room)).filter_map(|row| {
         let event = model.event_row(row)?;
         let line = line(canvas, event, width, now == Some(event.seq));
         Some(if row == cursor { selected_line(line, width, canvas.theme) } else { line })
     });
-    put(frame, inner, lines.collect());
+    draw_lines(frame, inner, lines.collect());
 }
 
 /// What an event's kind looks like: what goes wrong stands out, what is daily does not.
@@ -69,7 +69,7 @@ pub(super) fn role(event: &Event) -> Role {
 pub(super) fn line(canvas: &Canvas<'_>, event: &Recorded, width: usize, now: bool) -> Line<'static> {
     let theme = canvas.theme;
     let mark = if now {
-        theme.signs.head
+        theme.symbols.head
     } else if canvas.model.marker == Some(event.seq) {
         "'"
     } else {
@@ -83,7 +83,7 @@ pub(super) fn line(canvas: &Canvas<'_>, event: &Recorded, width: usize, now: boo
     let kind = if width >= 60 { format!("{:<18} ", event.event.kind()) } else { String::new() };
     let room = width.saturating_sub(text::width(&head) + text::width(&kind));
     let role = role(&event.event);
-    let says = text::cut(&event.event.to_string(), room, theme.signs.cut);
+    let says = text::cut(&event.event.to_string(), room, theme.symbols.cut);
     let (kind_role, says_role) = if kind.is_empty() { (role, role) } else { (role, Role::Text) };
     Line::from(vec![
         Span::styled(head, theme.style(if now { Role::Warn } else { Role::Muted })),
@@ -93,7 +93,7 @@ pub(super) fn line(canvas: &Canvas<'_>, event: &Recorded, width: usize, now: boo
 }
 
 /// One event: what it says, what it changed, all of it as it stands in the journal.
-pub(super) fn page(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'static>> {
+pub(super) fn detail(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'static>> {
     let timeline = canvas.model.timeline();
     let Some((index, event)) =
         timeline.index_of(seq).and_then(|index| Some((index, timeline.get(index)?))).filter(|(_, event)| event.seq == seq)
@@ -106,12 +106,12 @@ pub(super) fn page(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'sta
     lines.push(Line::default());
     let marked = canvas.model.marker.filter(|&marker| marker != seq).and_then(|marker| timeline.index_of(marker));
     let before = match (marked, index.checked_sub(1)) {
-        (Some(marked), _) => timeline.world_at(marked),
-        (None, Some(before)) => timeline.world_at(before),
-        (None, None) => crate::state::world::World::default(),
+        (Some(marked), _) => timeline.projection_at(marked),
+        (None, Some(before)) => timeline.projection_at(before),
+        (None, None) => crate::state::projection::Projection::default(),
     };
     let after = match marked {
-        Some(_) => timeline.world_at(index),
+        Some(_) => timeline.projection_at(index),
         None => {
             let mut after = before.clone();
             after.apply(event);
@@ -122,10 +122,10 @@ pub(super) fn page(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'sta
     let title = if marked.is_some() { "changed between it and the marked one" } else { "what it changed" };
     lines.push(canvas.styled(format!("{title}: {}", changes.len()), Role::Title));
     for (name, before, after) in changes.iter().take(100) {
-        let change = format!("{before} {} {after}", canvas.theme.signs.to);
+        let change = format!("{before} {} {after}", canvas.theme.symbols.to);
         lines.push(Line::from(vec![
-            Span::styled(format!("{} ", text::cut(name, width / 2, canvas.theme.signs.cut)), canvas.theme.style(Role::Muted)),
-            Span::raw(text::cut(&change, width.saturating_sub(text::width(name).min(width / 2) + 1), canvas.theme.signs.cut)),
+            Span::styled(format!("{} ", text::cut(name, width / 2, canvas.theme.symbols.cut)), canvas.theme.style(Role::Muted)),
+            Span::raw(text::cut(&change, width.saturating_sub(text::width(name).min(width / 2) + 1), canvas.theme.symbols.cut)),
         ]));
     }
     lines.push(Line::default());
@@ -140,7 +140,7 @@ pub(super) fn page(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'sta
 /// The last events for which something holds, oldest first.
 pub(super) fn last(canvas: &Canvas<'_>, width: usize, most: usize, wanted: impl Fn(&Event) -> bool) -> Vec<Line<'static>> {
     let timeline = canvas.model.timeline();
-    let mut from = canvas.model.place().map_or(0, |place| place + 1);
+    let mut from = canvas.model.shown_index().map_or(0, |place| place + 1);
     let mut found = Vec::new();
     while found.len() < most
         && let Some(index) = timeline.find(from, false, &wanted)

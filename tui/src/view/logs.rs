@@ -6,8 +6,9 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 
-use super::{Canvas, Size, first_row, page, put, selected_line, split};
-use crate::state::{Break, Held, Kind, List, logs};
+use super::fields::{fact, wrapped};
+use super::{Canvas, Size, draw_lines, first_visible_row, selected_line, split_rows};
+use crate::state::{Gap, List, SourceKind, StoredLine, logs};
 use crate::text;
 use crate::theme::Role;
 
@@ -15,29 +16,29 @@ use crate::theme::Role;
 const BELOW: u16 = 10;
 
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
-    let [head, rest] = split(area, [Constraint::Length(1), Constraint::Min(0)]);
+    let [head, rest] = split_rows(area, [Constraint::Length(1), Constraint::Min(0)]);
     let (said, role) = says(canvas);
-    put(frame, head, vec![canvas.styled(text::cut(&format!(" {said}"), usize::from(area.width), canvas.theme.signs.cut), role)]);
-    let book = &canvas.model.answers.logs;
+    draw_lines(frame, head, vec![canvas.styled(text::cut(&format!(" {said}"), usize::from(area.width), canvas.theme.symbols.cut), role)]);
+    let book = &canvas.model.api_data.logs;
     let selected = book.row(canvas.model.cursor(List::Logs)).filter(|_| canvas.size == Size::Full && canvas.model.len(List::Logs) > 0);
     let Some(selected) = selected else { return list(frame, rest, canvas) };
-    let [upper, lower] = split(rest, [Constraint::Min(0), Constraint::Length(BELOW)]);
+    let [upper, lower] = split_rows(rest, [Constraint::Min(0), Constraint::Length(BELOW)]);
     list(frame, upper, canvas);
     canvas.panel(frame, lower, &selected.id().title(), |width| whole(canvas, selected, width));
 }
 
 /// What is shown, or why there is nothing.
 fn says(canvas: &Canvas<'_>) -> (String, Role) {
-    let (model, book) = (canvas.model, &canvas.model.answers.logs);
-    match (&book.trouble, model.kind()) {
+    let (model, book) = (canvas.model, &canvas.model.api_data.logs);
+    match (&book.error, model.kind()) {
         (Some(why), _) => return (why.clone(), Role::Warn),
-        (None, Kind::Folder) => {
+        (None, SourceKind::Journal) => {
             return ("a journal holds no log lines: a running pipeline has them, and a recording of one".to_owned(), Role::Warn);
         }
-        (None, Kind::Recording(_)) if book.is_empty() => {
+        (None, SourceKind::Recording(_)) if book.is_empty() => {
             return ("this recording has no log lines up to here; --record takes them with the rest".to_owned(), Role::Warn);
         }
-        (None, Kind::Process) if book.is_empty() && !model.asks() => {
+        (None, SourceKind::Process) if book.is_empty() && !model.has_api() => {
             return ("log lines are read from the API, and this process has none".to_owned(), Role::Warn);
         }
         _ => {}
@@ -64,23 +65,23 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let model = canvas.model;
     let len = model.len(List::Logs);
     let (cursor, room) = (model.cursor(List::Logs), usize::from(area.height).saturating_sub(2));
-    let first = first_row(cursor, len, room);
+    let first = first_visible_row(cursor, len, room);
     let inner = canvas.frame_of_list(frame, area, List::Logs, len, first, room);
     if len == 0 {
-        let all = model.filter(List::Logs).is_empty() && model.answers.logs.level() == LogLevel::Info;
-        let none = match (all, model.asks()) {
+        let all = model.filter(List::Logs).is_empty() && model.api_data.logs.level() == LogLevel::Info;
+        let none = match (all, model.has_api()) {
             (false, _) => "no log lines of this level with these words",
             (true, true) => "no log lines yet",
             (true, false) => "none here",
         };
-        return put(frame, inner, vec![canvas.styled(none.to_owned(), Role::Muted)]);
+        return draw_lines(frame, inner, vec![canvas.styled(none.to_owned(), Role::Muted)]);
     }
     let width = usize::from(inner.width);
     let lines = (first..len.min(first + room)).filter_map(|row| {
-        let line = line(canvas, model.answers.logs.row(row)?, width);
+        let line = line(canvas, model.api_data.logs.row(row)?, width);
         Some(if row == cursor { selected_line(line, width, canvas.theme) } else { line })
     });
-    put(frame, inner, lines.collect());
+    draw_lines(frame, inner, lines.collect());
 }
 
 fn role(level: LogLevel) -> Role {
@@ -91,21 +92,21 @@ fn role(level: LogLevel) -> Role {
     }
 }
 
-fn line(canvas: &Canvas<'_>, held: &Held, width: usize) -> Line<'static> {
+fn line(canvas: &Canvas<'_>, held: &StoredLine, width: usize) -> Line<'static> {
     let (theme, line) = (canvas.theme, &held.line);
     let mark = if held.before.is_some() { "!" } else { " " };
     let (at, level) = if width >= 70 { ("%H:%M:%S%.3f", 5) } else { ("%H:%M:%S", 1) };
     let at = format!("{mark}{} ", line.timestamp.format(at));
     let level = format!("{:<level$.level$} ", line.level.word().to_uppercase());
     let mut room = width.saturating_sub(text::width(&at) + text::width(&level));
-    let message = text::cut(&line.message, room, theme.signs.cut);
+    let message = text::cut(&line.message, room, theme.symbols.cut);
     room = room.saturating_sub(text::width(&message));
     let fields = if line.fields.is_empty() { String::new() } else { format!("  {}", logs::fields(line)) };
     Line::from(vec![
         Span::styled(at, theme.style(if held.before.is_some() { Role::Warn } else { Role::Muted })),
         Span::styled(level, theme.style(role(line.level))),
         Span::styled(message, theme.style(if line.level == LogLevel::Info { Role::Text } else { role(line.level) })),
-        Span::styled(text::cut(&fields, room, theme.signs.cut), theme.style(Role::Muted)),
+        Span::styled(text::cut(&fields, room, theme.symbols.cut), theme.style(Role::Muted)),
     ])
 }
 
@@ -115,13 +116,13 @@ pub(super) fn sentence(line: &LogLine) -> String {
 }
 
 /// One line, all of it.
-pub(super) fn page(canvas: &Canvas<'_>, since: DateTime<Utc>, seq: u64, width: usize) -> Vec<Line<'static>> {
-    let Some(held) = canvas.model.answers.logs.find(since, seq) else {
+pub(super) fn detail(canvas: &Canvas<'_>, since: DateTime<Utc>, seq: u64, width: usize) -> Vec<Line<'static>> {
+    let Some(held) = canvas.model.api_data.logs.find(since, seq) else {
         return vec![canvas.styled("this line is not held any more".to_owned(), Role::Warn)];
     };
     let mut lines = whole(canvas, held, width);
     lines.push(Line::default());
-    let leads = match held.leads_to() {
+    let leads = match held.linked_detail() {
         Some(page) => format!("t goes to its moment, enter opens {}", page.title()),
         None => "t goes to its moment".to_owned(),
     };
@@ -130,25 +131,25 @@ pub(super) fn page(canvas: &Canvas<'_>, since: DateTime<Utc>, seq: u64, width: u
 }
 
 /// How it is shown whole: what it says, what is to be known of it, and what it is about, which may be long.
-fn whole(canvas: &Canvas<'_>, held: &Held, width: usize) -> Vec<Line<'static>> {
+fn whole(canvas: &Canvas<'_>, held: &StoredLine, width: usize) -> Vec<Line<'static>> {
     let line = &held.line;
-    let mut lines = page::wrapped(canvas, "message", &line.message, width);
-    lines.push(page::fact(canvas, "level", line.level.word(), role(line.level)));
-    lines.push(page::fact(canvas, "at", &line.timestamp.format("%F %T%.6f").to_string(), Role::Text));
+    let mut lines = wrapped(canvas, "message", &line.message, width);
+    lines.push(fact(canvas, "level", line.level.word(), role(line.level)));
+    lines.push(fact(canvas, "at", &line.timestamp.format("%F %T%.6f").to_string(), Role::Text));
     let before = match held.before {
-        Some(Break::Lost(lost)) => Some(format!("{} lines are lost", text::count(lost))),
-        Some(Break::Process) => Some("another process; this one began here".to_owned()),
+        Some(Gap::Lost(lost)) => Some(format!("{} lines are lost", text::count(lost))),
+        Some(Gap::OtherProcess) => Some("another process; this one began here".to_owned()),
         None => None,
     };
-    lines.extend(before.map(|before| page::fact(canvas, "before it", &before, Role::Warn)));
+    lines.extend(before.map(|before| fact(canvas, "before it", &before, Role::Warn)));
     if line.repeated > 0 {
         let times = format!("left out {} times since it was last said", text::count(line.repeated));
-        lines.push(page::fact(canvas, "repeated", &times, Role::Text));
+        lines.push(fact(canvas, "repeated", &times, Role::Text));
     }
     if line.cut {
-        lines.push(page::fact(canvas, "cut", "it was longer than 4 KiB", Role::Warn));
+        lines.push(fact(canvas, "cut", "it was longer than 4 KiB", Role::Warn));
     }
-    lines.extend(line.fields.iter().flat_map(|(name, value)| page::wrapped(canvas, name, &logs::plain(value), width)));
-    lines.extend(page::wrapped(canvas, "target", &line.target, width));
+    lines.extend(line.fields.iter().flat_map(|(name, value)| wrapped(canvas, name, &logs::plain(value), width)));
+    lines.extend(wrapped(canvas, "target", &line.target, width));
     lines
 }

@@ -7,22 +7,23 @@ mod actors;
 mod alerts;
 mod batches;
 mod chart;
+mod dead_letters;
+mod detail;
 mod dialog;
+mod fields;
+mod flow;
 mod footer;
 pub(crate) mod grid;
 mod header;
 mod help;
 mod journal;
-mod letters;
 mod logs;
 mod overview;
-mod page;
 mod partitions;
-mod path;
 mod records;
 mod runs;
-mod store;
-mod topics;
+mod store_health;
+mod topic_lag;
 
 #[cfg(test)]
 mod tests;
@@ -36,23 +37,23 @@ use ratatui::widgets::{Block, Clear};
 
 use forebay_schemas::snapshot::Snapshot;
 
-pub(crate) use actors::{grid as actors, word as actor_word};
+pub(crate) use actors::grid as actors;
 pub(crate) use batches::grid as batches;
 pub(crate) use help::markdown as keys_markdown;
 pub(crate) use partitions::grid as partitions;
-pub(crate) use runs::{grid as runs, word as run_word};
+pub(crate) use runs::grid as runs;
 
 use grid::Grid;
 
-use crate::state::world::World;
-use crate::state::{Folded, Link, List, Model, Screen, findings};
+use crate::state::projection::Projection;
+use crate::state::{Link, List, Model, Screen, SnapshotWindow, findings};
 use crate::text;
 use crate::theme::{Role, Theme};
 
 /// How much room there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Size {
-    Facts,
+    Minimal,
     Basic,
     Reduced,
     Full,
@@ -64,7 +65,7 @@ impl Size {
             (100.., 28..) => Self::Full,
             (70.., 20..) => Self::Reduced,
             (40.., 12..) => Self::Basic,
-            _ => Self::Facts,
+            _ => Self::Minimal,
         }
     }
 }
@@ -72,8 +73,8 @@ impl Size {
 /// What every panel draws from.
 pub(crate) struct Canvas<'a> {
     pub(crate) model: &'a Model,
-    pub(crate) folded: &'a Folded,
-    pub(crate) world: &'a World,
+    pub(crate) window: &'a SnapshotWindow,
+    pub(crate) projection: &'a Projection,
     pub(crate) link: Link,
     pub(crate) theme: &'a Theme,
     pub(crate) size: Size,
@@ -86,8 +87,8 @@ pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, theme: &Theme, now: Ins
         return;
     }
     let size = Size::of(area);
-    let canvas = Canvas { model, folded: model.shown(), world: model.world(), link: model.link(now), theme, size };
-    if size == Size::Facts {
+    let canvas = Canvas { model, window: model.shown(), projection: model.projection(), link: model.link(now), theme, size };
+    if size == Size::Minimal {
         canvas.facts(frame, area);
     } else {
         canvas.screen(frame, area);
@@ -101,9 +102,9 @@ pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, theme: &Theme, now: Ins
 }
 
 impl Canvas<'_> {
-    /// The newest look of what is shown.
-    pub(crate) fn look(&self) -> Option<&Snapshot> {
-        self.folded.newest()
+    /// The newest snapshot of what is shown.
+    pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
+        self.window.newest()
     }
 
     /// What the model draws, a header above and a footer below.
@@ -127,22 +128,22 @@ impl Canvas<'_> {
         top.extend(wrong);
         let bottom = footer::lines(self, wide);
         let [head, body, foot] =
-            split(area, [Constraint::Length(rows(top.len())), Constraint::Min(0), Constraint::Length(rows(bottom.len()))]);
-        put(frame, head, top);
-        put(frame, foot, bottom);
+            split_rows(area, [Constraint::Length(rows(top.len())), Constraint::Min(0), Constraint::Length(rows(bottom.len()))]);
+        draw_lines(frame, head, top);
+        draw_lines(frame, foot, bottom);
         footer::offers(frame, body, self);
-        if let Some(page) = self.model.pages.last() {
-            return page::draw(frame, body, self, page);
+        if let Some(page) = self.model.details.last() {
+            return detail::draw(frame, body, self, page);
         }
         match self.model.screen {
             Screen::Overview => overview::draw(frame, body, self),
-            Screen::Topics => topics::draw(frame, body, self),
+            Screen::Topics => topic_lag::draw(frame, body, self),
             Screen::Batches => batches::draw(frame, body, self),
-            Screen::Store => store::draw(frame, body, self),
+            Screen::Store => store_health::draw(frame, body, self),
             Screen::Actors => actors::draw(frame, body, self),
             Screen::Runs => runs::draw(frame, body, self),
             Screen::Records => records::draw(frame, body, self),
-            Screen::Letters => letters::draw(frame, body, self),
+            Screen::DeadLetters => dead_letters::draw(frame, body, self),
             Screen::Journal => journal::draw(frame, body, self),
             Screen::Alerts => alerts::draw(frame, body, self),
             Screen::Logs => logs::draw(frame, body, self),
@@ -158,19 +159,19 @@ impl Canvas<'_> {
             lines.push(line);
         }
         lines.extend(self.findings(width).into_iter().take(1));
-        lines.extend(path::facts(self.folded, self.theme));
-        put(frame, area, lines);
+        lines.extend(flow::facts(self.window, self.theme));
+        draw_lines(frame, area, lines);
     }
 
     /// What is wrong, worst first, or that nothing is.
     fn findings(&self, width: usize) -> Vec<Line<'static>> {
-        let found = findings(self.folded, &self.link);
+        let found = findings(self.window, &self.link);
         if found.is_empty() {
-            return vec![self.styled(format!(" {} nothing is wrong", self.theme.signs.done), Role::Good)];
+            return vec![self.styled(format!(" {} nothing is wrong", self.theme.symbols.done), Role::Good)];
         }
         let line = |finding: &crate::state::Finding| {
-            let (sign, role) = if finding.bad { (self.theme.signs.ended, Role::Bad) } else { (self.theme.signs.stuck, Role::Warn) };
-            self.styled(text::cut(&format!(" {sign} {}", finding.text), width, self.theme.signs.cut), role)
+            let (symbol, role) = if finding.bad { (self.theme.symbols.ended, Role::Bad) } else { (self.theme.symbols.stuck, Role::Warn) };
+            self.styled(text::cut(&format!(" {symbol} {}", finding.text), width, self.theme.symbols.cut), role)
         };
         found.iter().map(line).collect()
     }
@@ -184,7 +185,7 @@ impl Canvas<'_> {
     pub(crate) fn list(&self, frame: &mut Frame<'_>, area: Rect, list: List, grid: impl FnOnce(&[usize], usize) -> Grid) {
         let order = self.model.order(list);
         let (cursor, room) = (self.model.cursor(list), usize::from(area.height).saturating_sub(3));
-        let first = first_row(cursor, order.len(), room);
+        let first = first_visible_row(cursor, order.len(), room);
         let inner = self.frame_of_list(frame, area, list, order.len(), first, room);
         // What is not seen is not made, but a few screens more, so that columns keep their width while one scrolls a little.
         let begin = first.saturating_sub(room);
@@ -197,7 +198,7 @@ impl Canvas<'_> {
             } else {
                 format!("no {} with these words", list.name())
             };
-            return put(frame, inner, vec![self.styled(none, Role::Muted)]);
+            return draw_lines(frame, inner, vec![self.styled(none, Role::Muted)]);
         }
         if self.model.list() == list
             && let Some(line) = lines.get_mut(cursor + 1)
@@ -205,7 +206,7 @@ impl Canvas<'_> {
             *line = selected_line(std::mem::take(line), usize::from(inner.width), self.theme);
         }
         lines.drain(1..=first.min(lines.len().saturating_sub(1)));
-        put(frame, inner, lines);
+        draw_lines(frame, inner, lines);
     }
 
     /// The frame of a list, with its name, filter, order and part.
@@ -226,7 +227,7 @@ impl Canvas<'_> {
     }
 
     pub(crate) fn title(&self, name: &str, focused: bool) -> Line<'static> {
-        let mark = if focused { format!("{} ", self.theme.signs.focus) } else { String::new() };
+        let mark = if focused { format!("{} ", self.theme.symbols.focus) } else { String::new() };
         self.styled(format!(" {mark}{name} "), if focused { Role::Title } else { Role::Muted })
     }
 
@@ -245,17 +246,17 @@ impl Canvas<'_> {
     /// A panel of lines.
     pub(crate) fn panel(&self, frame: &mut Frame<'_>, area: Rect, name: &str, lines: impl FnOnce(usize) -> Vec<Line<'static>>) {
         let inner = self.frame(frame, area, vec![self.title(name, false)]);
-        put(frame, inner, lines(usize::from(inner.width)));
+        draw_lines(frame, inner, lines(usize::from(inner.width)));
     }
 
     /// What stands where nothing is known of what no event holds.
-    pub(crate) fn unmeasured(&self) -> Line<'static> {
+    pub(crate) fn unknown(&self) -> Line<'static> {
         self.styled("not held by events: unknown then".to_owned(), Role::Muted)
     }
 }
 
 /// The line as wide as the room, so that its style is seen up to the end.
-pub(crate) fn wide_line(mut line: Line<'static>, width: usize) -> Line<'static> {
+pub(crate) fn pad_line(mut line: Line<'static>, width: usize) -> Line<'static> {
     let pad = width.saturating_sub(line.width());
     line.spans.push(Span::raw(" ".repeat(pad)));
     line
@@ -263,7 +264,7 @@ pub(crate) fn wide_line(mut line: Line<'static>, width: usize) -> Line<'static> 
 
 /// The row that keys act on: in reverse from end to end, without the colours of its parts; bars stay as they are.
 pub(crate) fn selected_line(line: Line<'static>, width: usize, theme: &Theme) -> Line<'static> {
-    let mut line = wide_line(line, width);
+    let mut line = pad_line(line, width);
     for span in &mut line.spans {
         let bar = span.content.chars().any(|c| ('\u{2581}'..='\u{2593}').contains(&c));
         if !bar {
@@ -275,12 +276,12 @@ pub(crate) fn selected_line(line: Line<'static>, width: usize, theme: &Theme) ->
 }
 
 /// The first of `len` rows to show in `room` so that the cursor is in the middle, where it can be.
-pub(crate) fn first_row(cursor: usize, len: usize, room: usize) -> usize {
+pub(crate) fn first_visible_row(cursor: usize, len: usize, room: usize) -> usize {
     cursor.saturating_sub(room / 2).min(len.saturating_sub(room))
 }
 
 /// Room in the middle for something over all else, cleared.
-pub(crate) fn over(frame: &mut Frame<'_>, area: Rect, (width, height): (usize, usize)) -> Rect {
+pub(crate) fn overlay(frame: &mut Frame<'_>, area: Rect, (width, height): (usize, usize)) -> Rect {
     let (width, height) = (rows(width).min(area.width), rows(height).min(area.height));
     let room = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     frame.render_widget(Clear, room);
@@ -288,7 +289,7 @@ pub(crate) fn over(frame: &mut Frame<'_>, area: Rect, (width, height): (usize, u
 }
 
 /// Draws lines from the top of a place on.
-pub(crate) fn put(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'static>>) {
+pub(crate) fn draw_lines(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'static>>) {
     frame.render_widget(Text::from(lines), area);
 }
 
@@ -296,14 +297,14 @@ pub(crate) fn rows(n: usize) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
 }
 
-pub(crate) fn split<const N: usize>(area: Rect, constraints: [Constraint; N]) -> [Rect; N] {
+pub(crate) fn split_rows<const N: usize>(area: Rect, constraints: [Constraint; N]) -> [Rect; N] {
     Layout::vertical(constraints).areas(area)
 }
 
-pub(crate) fn beside<const N: usize>(area: Rect, constraints: [Constraint; N]) -> [Rect; N] {
+pub(crate) fn split_columns<const N: usize>(area: Rect, constraints: [Constraint; N]) -> [Rect; N] {
     Layout::horizontal(constraints).areas(area)
 }
 
 pub(crate) fn halves(area: Rect) -> [Rect; 2] {
-    beside(area, [Constraint::Fill(1), Constraint::Fill(1)])
+    split_columns(area, [Constraint::Fill(1), Constraint::Fill(1)])
 }

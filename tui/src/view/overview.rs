@@ -1,11 +1,11 @@
-//! The whole way at one look: the path, what passes, partitions, actors, runs, batches.
+//! The whole way at one snapshot: the path, what passes, partitions, actors, runs, batches.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 
-use super::{Canvas, Size, actors, batches, chart, halves, partitions, path, put, rows, runs, split};
-use crate::state::{List, stages};
+use super::{Canvas, Size, actors, batches, chart, draw_lines, flow, halves, partitions, rows, runs, split_rows};
+use crate::state::{List, stage_times};
 use crate::text;
 use crate::theme::{Role, Theme};
 
@@ -17,47 +17,50 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
 }
 
 fn full(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
-    let look = canvas.look();
-    let partitions = look.map_or(0, |look| look.partitions.len());
-    let actors = look.map_or(0, |look| look.actors.len());
-    let runs = look.map_or(0, |look| look.runs.len());
-    let [path, trends, rest, last] = split(area, [Constraint::Length(8), Constraint::Length(5), Constraint::Min(0), Constraint::Length(1)]);
-    canvas.panel(frame, path, "path", |width| path::picture(canvas.folded, canvas.theme, width));
+    let snapshot = canvas.snapshot();
+    let partitions = snapshot.map_or(0, |snapshot| snapshot.partitions.len());
+    let actors = snapshot.map_or(0, |snapshot| snapshot.actors.len());
+    let runs = snapshot.map_or(0, |snapshot| snapshot.runs.len());
+    let [path, trends, rest, last] =
+        split_rows(area, [Constraint::Length(8), Constraint::Length(5), Constraint::Min(0), Constraint::Length(1)]);
+    canvas.panel(frame, path, "path", |width| flow::picture(canvas.window, canvas.theme, width));
     let [left, right] = halves(trends);
     canvas.panel(frame, left, &format!("records in, rows out, lag: last {} min", canvas.model.minutes()), |width| {
-        chart::flow(canvas.folded, canvas.theme, width)
+        chart::flow(canvas.window, canvas.theme, width)
     });
-    let trigger = look.and_then(batches::trigger).map_or_else(String::new, |trigger| format!("; trigger {}", text::whole_micros(trigger)));
+    let trigger =
+        snapshot.and_then(batches::trigger).map_or_else(String::new, |trigger| format!("; trigger {}", text::whole_micros(trigger)));
     canvas.panel(frame, right, &format!("from produced to readable{trigger}"), |width| latency(canvas, width));
     // The tables get what they need, as far as there is room, the upper ones at least half.
     let least = rest.height / 2;
     let [left, right] = halves(rest);
     let wanted = |n: usize| rows(n + 3).max(5).min(rest.height.saturating_sub(least.min(7)));
-    let [upper, lower] = split(left, [Constraint::Length(wanted(partitions).min(least.max(7))), Constraint::Min(0)]);
+    let [upper, lower] = split_rows(left, [Constraint::Length(wanted(partitions).min(least.max(7))), Constraint::Min(0)]);
     panel(frame, upper, canvas, List::Partitions);
     panel(frame, lower, canvas, List::Batches);
     // The tree is the longest: runs get a third at most.
     let below = rows(runs + 3).max(4).min((rest.height / 3).max(4));
-    let [upper, lower] = split(right, [Constraint::Length(rows(actors + 3).min(rest.height.saturating_sub(below))), Constraint::Min(0)]);
+    let [upper, lower] =
+        split_rows(right, [Constraint::Length(rows(actors + 3).min(rest.height.saturating_sub(below))), Constraint::Min(0)]);
     panel(frame, upper, canvas, List::Actors);
     panel(frame, lower, canvas, List::Runs);
-    put(frame, last, vec![last_restart(canvas, usize::from(last.width))]);
+    draw_lines(frame, last, vec![last_restart(canvas, usize::from(last.width))]);
 }
 
 /// The path in words, what passes, and one panel at a time.
 fn reduced(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let room = usize::from(area.width).saturating_sub(2);
     let roomy = canvas.size == Size::Reduced;
-    let mut top = path::words(canvas.folded, canvas.theme, room);
+    let mut top = flow::words(canvas.window, canvas.theme, room);
     if roomy {
-        top.push(path::totals(canvas.folded, canvas.theme, room));
-        top.extend(chart::flow(canvas.folded, canvas.theme, room));
+        top.push(flow::totals(canvas.window, canvas.theme, room));
+        top.extend(chart::flow(canvas.window, canvas.theme, room));
     }
     top.extend(latency(canvas, room).into_iter().take(1));
     let top: Vec<_> = top.into_iter().map(indented).collect();
     let height = rows(top.len()).min(area.height.saturating_sub(4));
-    let [head, rest] = split(area, [Constraint::Length(height), Constraint::Min(0)]);
-    put(frame, head, top);
+    let [head, rest] = split_rows(area, [Constraint::Length(height), Constraint::Min(0)]);
+    draw_lines(frame, head, top);
     let list = canvas.model.list();
     panel(frame, rest, canvas, list);
 }
@@ -72,36 +75,36 @@ fn panel(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, list: List) {
         List::Actors => actors::list(frame, area, canvas),
         List::Batches => batches::list(frame, area, canvas, 12),
         List::Runs => runs::list(frame, area, canvas, 10),
-        _ => canvas.list(frame, area, List::Partitions, |order, _| partitions::some(canvas.folded, order, canvas.theme)),
+        _ => canvas.list(frame, area, List::Partitions, |order, _| partitions::grid_of(canvas.window, order, canvas.theme)),
     }
 }
 
 /// Percentiles with their history, then where the time of a batch goes: in words, and as one bar.
 pub(super) fn latency(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
-    let Some(look) = canvas.look() else { return Vec::new() };
+    let Some(snapshot) = canvas.snapshot() else { return Vec::new() };
     let theme = canvas.theme;
-    let known = canvas.model.measured() && look.latency_ms != forebay_schemas::summary::Latency::default();
+    let known = canvas.model.measured() && snapshot.latency_ms != forebay_schemas::summary::Latency::default();
     let first = if known {
-        let name = format!("p50 {}  p99 {}  ", text::millis(look.latency_ms.p50), text::millis(look.latency_ms.p99));
-        let p99 = canvas.folded.history().columns(width.saturating_sub(text::width(&name)), |point| point.p99);
+        let name = format!("p50 {}  p99 {}  ", text::millis(snapshot.latency_ms.p50), text::millis(snapshot.latency_ms.p99));
+        let p99 = canvas.window.history().columns(width.saturating_sub(text::width(&name)), |point| point.p99);
         Line::from(vec![
             Span::styled(name, theme.style(Role::Title)),
-            Span::styled(chart::bars(&p99, chart::greatest(&p99), theme), theme.style(Role::Lag)),
+            Span::styled(chart::sparkline(&p99, chart::max_of(&p99), theme), theme.style(Role::Lag)),
         ])
     } else if canvas.model.measured() {
         canvas.styled("nothing was written lately".to_owned(), Role::Muted)
     } else {
-        canvas.unmeasured()
+        canvas.unknown()
     };
     let stages: Vec<_> =
-        stages(look).into_iter().filter(|stage| ["wait", "transform", "write", "commit"].contains(&stage.name.as_str())).collect();
+        stage_times(snapshot).into_iter().filter(|stage| ["wait", "transform", "write", "commit"].contains(&stage.name.as_str())).collect();
     let parts: Vec<(&str, u64)> = stages.iter().map(|stage| (stage.name.as_str(), stage.p50)).collect();
     let whole: u64 = parts.iter().map(|(_, micros)| *micros).fold(0, u64::saturating_add);
     vec![
         first,
         words(&parts, width, theme),
         Line::from(
-            chart::stacked(&parts, whole, width, theme)
+            chart::stacked_bar(&parts, whole, width, theme)
                 .into_iter()
                 .map(|(piece, role)| Span::styled(piece, theme.style(role)))
                 .collect::<Vec<_>>(),
@@ -113,13 +116,13 @@ fn words(parts: &[(&str, u64)], width: usize, theme: &Theme) -> Line<'static> {
     let mut spans = Vec::new();
     let mut room = width;
     for (name, micros) in parts {
-        let (sign, role) = chart::stage_look(name, theme);
+        let (symbol, role) = chart::stage_style(name, theme);
         let name = format!("{name} {}  ", text::micros(*micros));
         if text::width(&name) > room {
             break;
         }
         room = room.saturating_sub(text::width(&name) + 2);
-        spans.push(Span::styled(format!("{sign} "), theme.style(role)));
+        spans.push(Span::styled(format!("{symbol} "), theme.style(role)));
         spans.push(Span::raw(name));
     }
     Line::from(spans)
@@ -127,9 +130,9 @@ fn words(parts: &[(&str, u64)], width: usize, theme: &Theme) -> Line<'static> {
 
 /// What the last restart was, and what it cost.
 fn last_restart(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
-    let all = canvas.world.true_restarts().count();
-    let Some(restart) = canvas.world.true_restarts().next_back() else {
-        let text = if canvas.world.seq == 0 { "" } else { " no restart among the events that are held" };
+    let all = canvas.projection.actual_restarts().count();
+    let Some(restart) = canvas.projection.actual_restarts().next_back() else {
+        let text = if canvas.projection.seq == 0 { "" } else { " no restart among the events that are held" };
         return canvas.styled(text.to_owned(), Role::Muted);
     };
     let mut line = actors::restart_line(restart, width.saturating_sub(26), canvas.theme);

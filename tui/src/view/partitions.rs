@@ -4,25 +4,26 @@ use forebay_schemas::offset::Partition;
 use forebay_schemas::snapshot::PartitionView;
 use ratatui::text::Line;
 
+use super::Canvas;
+use super::fields::fact;
 use super::grid::{Cell, Column, Grid};
-use super::{Canvas, page};
-use crate::state::{Folded, span};
+use crate::state::{SnapshotWindow, span};
 use crate::text;
 use crate::theme::{Role, Theme};
 
 /// A row a partition.
-pub(crate) fn grid(folded: &Folded, theme: &Theme) -> Grid {
-    let partitions = folded.newest().map_or(0, |look| look.partitions.len());
-    let mut grid = some(folded, &(0..partitions).collect::<Vec<_>>(), theme);
+pub(crate) fn grid(window: &SnapshotWindow, theme: &Theme) -> Grid {
+    let partitions = window.newest().map_or(0, |snapshot| snapshot.partitions.len());
+    let mut grid = grid_of(window, &(0..partitions).collect::<Vec<_>>(), theme);
     grid.columns.push(Column::left("state", 5));
-    if let Some(look) = folded.newest() {
-        grid.rows.iter_mut().zip(&look.partitions).for_each(|(row, view)| row.push(state(view)));
+    if let Some(snapshot) = window.newest() {
+        grid.rows.iter_mut().zip(&snapshot.partitions).for_each(|(row, view)| row.push(state(view)));
     }
     grid
 }
 
 /// Rows for some partitions, in an order.
-pub(super) fn some(folded: &Folded, order: &[usize], _theme: &Theme) -> Grid {
+pub(super) fn grid_of(window: &SnapshotWindow, order: &[usize], _theme: &Theme) -> Grid {
     let columns = vec![
         Column::right("p", 0),
         Column::right("begin", 6),
@@ -42,17 +43,18 @@ pub(super) fn some(folded: &Folded, order: &[usize], _theme: &Theme) -> Grid {
             Cell::from(text::offset(view.written)),
             Cell::from(text::offset(view.committed)),
             Cell::new(text::count(lag), if lag > 0 { Role::Title } else { Role::Muted }),
-            behind(view, folded),
-            Cell::from(text::rate(folded.partition_rate(view.partition))),
+            behind(view, window),
+            Cell::from(text::rate(window.partition_rate(view.partition))),
         ]
     };
-    let rows = folded.newest().map_or_else(Vec::new, |look| order.iter().filter_map(|&at| look.partitions.get(at)).map(row).collect());
-    Grid { columns, least: 8, rows }
+    let rows =
+        window.newest().map_or_else(Vec::new, |snapshot| order.iter().filter_map(|&at| snapshot.partitions.get(at)).map(row).collect());
+    Grid { columns, min_last: 8, rows }
 }
 
 /// How long its oldest unwritten record waits: as the process says it, else by the rate.
-fn behind(view: &PartitionView, folded: &Folded) -> Cell {
-    let seconds = match (view.lag(), view.behind_ms, folded.partition_rate(view.partition)) {
+fn behind(view: &PartitionView, window: &SnapshotWindow) -> Cell {
+    let seconds = match (view.lag(), view.behind_ms, window.partition_rate(view.partition)) {
         (0, ..) => return Cell::new("-", Role::Muted),
         (_, ms, _) if ms >= 0 => ms as f64 / 1000.0,
         (lag, _, Some(rate)) if rate > 0.0 => lag as f64 / rate,
@@ -73,15 +75,17 @@ pub(crate) fn state(view: &PartitionView) -> Cell {
 /// The lag of the last minutes in so many columns, from the lightest to the heaviest of all partitions.
 pub(super) fn heat(canvas: &Canvas<'_>, columns: usize) -> std::collections::BTreeMap<Partition, Vec<Option<f64>>> {
     let mut rows: Vec<(Partition, Vec<Option<f64>>)> = Vec::new();
-    let Some(newest) = canvas.model.sampled().next_back().map(|look| look.at.timestamp()) else { return std::collections::BTreeMap::new() };
+    let Some(newest) = canvas.model.sampled().next_back().map(|snapshot| snapshot.at.timestamp()) else {
+        return std::collections::BTreeMap::new();
+    };
     let Some(width) = i64::try_from(columns).ok().filter(|&width| width > 0) else { return std::collections::BTreeMap::new() };
-    let oldest = canvas.model.sampled().next().map_or(newest, |look| look.at.timestamp());
+    let oldest = canvas.model.sampled().next().map_or(newest, |snapshot| snapshot.at.timestamp());
     let each = (span(newest - oldest) + width - 1) / width;
     let last = newest.div_euclid(each);
-    for look in canvas.model.sampled() {
-        let back = usize::try_from(last - look.at.timestamp().div_euclid(each)).unwrap_or(usize::MAX);
+    for snapshot in canvas.model.sampled() {
+        let back = usize::try_from(last - snapshot.at.timestamp().div_euclid(each)).unwrap_or(usize::MAX);
         let Some(column) = columns.checked_sub(1).and_then(|end| end.checked_sub(back)) else { continue };
-        for (at, view) in look.partitions.iter().enumerate() {
+        for (at, view) in snapshot.partitions.iter().enumerate() {
             // They come in order, so that the row is nearly always at the same place.
             let place = match rows.get(at) {
                 Some((partition, _)) if *partition == view.partition => Some(at),
@@ -119,28 +123,28 @@ pub(super) fn sentence(view: &PartitionView, topic: &str) -> String {
 }
 
 /// What is known of one partition.
-pub(super) fn page(canvas: &Canvas<'_>, partition: Partition, width: usize) -> Vec<Line<'static>> {
-    let Some(look) = canvas.look() else { return Vec::new() };
-    let Some(view) = look.partitions.iter().find(|view| view.partition == partition) else {
+pub(super) fn detail(canvas: &Canvas<'_>, partition: Partition, width: usize) -> Vec<Line<'static>> {
+    let Some(snapshot) = canvas.snapshot() else { return Vec::new() };
+    let Some(view) = snapshot.partitions.iter().find(|view| view.partition == partition) else {
         return vec![canvas.styled("there is no such partition at this moment".to_owned(), Role::Warn)];
     };
-    let mut lines = vec![canvas.styled(sentence(view, &look.topic), Role::Text), Line::default()];
+    let mut lines = vec![canvas.styled(sentence(view, &snapshot.topic), Role::Text), Line::default()];
     for (name, offset) in [("begin", view.begin), ("committed", view.committed), ("written", view.written), ("end", view.end)] {
-        lines.push(page::fact(canvas, name, &text::offset(offset), Role::Text));
+        lines.push(fact(canvas, name, &text::offset(offset), Role::Text));
     }
-    lines.push(page::fact(canvas, "lag", &text::count(view.lag()), Role::Title));
-    lines.push(page::fact(canvas, "rate", &text::rate(canvas.folded.partition_rate(partition)), Role::Text));
+    lines.push(fact(canvas, "lag", &text::count(view.lag()), Role::Title));
+    lines.push(fact(canvas, "rate", &text::rate(canvas.window.partition_rate(partition)), Role::Text));
     let columns = width.saturating_sub(14);
     if let Some(lags) = heat(canvas, columns).remove(&partition) {
         lines.push(Line::default());
         lines.push(canvas.styled(format!("lag, last {} min", canvas.model.minutes()), Role::Title));
-        let scale = super::chart::greatest(&lags);
-        lines.extend(super::chart::tall(&lags, scale.max(1.0), 4, canvas.theme).into_iter().map(|row| canvas.styled(row, Role::Lag)));
+        let scale = super::chart::max_of(&lags);
+        lines.extend(super::chart::bar_rows(&lags, scale.max(1.0), 4, canvas.theme).into_iter().map(|row| canvas.styled(row, Role::Lag)));
         lines.push(canvas.styled(format!("most {}", text::count_f64(scale)), Role::Muted));
     }
     lines.push(Line::default());
     lines.push(canvas.styled("its last batches".to_owned(), Role::Title));
-    let batches = look.batches.iter().filter(|batch| batch.ranges.0.contains_key(&partition)).take(12);
+    let batches = snapshot.batches.iter().filter(|batch| batch.ranges.0.contains_key(&partition)).take(12);
     lines.extend(batches.map(|batch| canvas.styled(super::batches::sentence(batch), Role::Text)));
     lines
 }

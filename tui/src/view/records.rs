@@ -7,30 +7,31 @@ use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 use serde_json::Value;
 
+use super::fields::fact;
 use super::grid::{Cell, Column, Grid};
-use super::{Canvas, page, put, split};
-use crate::state::{List, way_of};
+use super::{Canvas, draw_lines, split_rows};
+use crate::state::{List, record_path};
 use crate::text;
 use crate::theme::Role;
 
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
-    let answers = &canvas.model.answers;
-    let why = match &answers.records_trouble {
-        _ if !canvas.model.asks() && answers.records.is_empty() => {
+    let answers = &canvas.model.api_data;
+    let why = match &answers.records_error {
+        _ if !canvas.model.has_api() && answers.records.is_empty() => {
             Some("records are read from the API of a running pipeline; this is none".to_owned())
         }
         Some(why) => Some(why.clone()),
         None => None,
     };
-    let [head, rest] = split(area, [Constraint::Length(1), Constraint::Min(0)]);
+    let [head, rest] = split_rows(area, [Constraint::Length(1), Constraint::Min(0)]);
     let line = match why {
-        Some(why) => canvas.styled(text::cut(&format!(" {why}"), usize::from(area.width), canvas.theme.signs.cut), Role::Warn),
+        Some(why) => canvas.styled(text::cut(&format!(" {why}"), usize::from(area.width), canvas.theme.symbols.cut), Role::Warn),
         None => {
             let follows = if canvas.model.follow { "follows the newest; f stops" } else { "holds; f follows the newest" };
             canvas.styled(format!(" the newest of the topic, masked as [api] mask says; / finds a key; {follows}"), Role::Muted)
         }
     };
-    put(frame, head, vec![line]);
+    draw_lines(frame, head, vec![line]);
     canvas.list(frame, rest, List::Records, |order, _| {
         let columns = vec![
             Column::right("p", 0),
@@ -40,7 +41,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
             Column::right("bytes", 3),
             Column::left("value", 1),
         ];
-        Grid { columns, least: 16, rows: order.iter().filter_map(|&at| answers.records.get(at)).map(row).collect() }
+        Grid { columns, min_last: 16, rows: order.iter().filter_map(|&at| answers.records.get(at)).map(row).collect() }
     });
 }
 
@@ -71,28 +72,28 @@ pub(super) fn pretty(canvas: &Canvas<'_>, value: &Value, width: usize) -> Vec<Li
         match line.trim_start().split_once(": ").filter(|(name, _)| name.starts_with('"')) {
             Some((name, value)) => Line::from(vec![
                 Span::styled(format!("{}{name}: ", " ".repeat(indent)), canvas.theme.style(Role::Key)),
-                Span::raw(text::cut(value, width.saturating_sub(indent + text::width(name) + 2), canvas.theme.signs.cut)),
+                Span::raw(text::cut(value, width.saturating_sub(indent + text::width(name) + 2), canvas.theme.symbols.cut)),
             ]),
-            None => canvas.styled(text::cut(line, width, canvas.theme.signs.cut), Role::Text),
+            None => canvas.styled(text::cut(line, width, canvas.theme.symbols.cut), Role::Text),
         }
     };
     text.lines().take(500).map(line).collect()
 }
 
 /// All that is known of one record: where it came from, what wrote it, what it says.
-pub(super) fn page(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
-    let record = canvas.model.answers.records.iter().find(|record| (record.partition, record.offset) == (partition, offset));
+pub(super) fn detail(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
+    let record = canvas.model.api_data.records.iter().find(|record| (record.partition, record.offset) == (partition, offset));
     let mut lines = Vec::new();
     if let Some(record) = record {
-        lines.push(page::fact(canvas, "key", record.key.as_deref().unwrap_or("none"), Role::Title));
-        lines.push(page::fact(canvas, "timestamp", &time(record.timestamp_ms), Role::Text));
-        lines.push(page::fact(
+        lines.push(fact(canvas, "key", record.key.as_deref().unwrap_or("none"), Role::Title));
+        lines.push(fact(canvas, "timestamp", &time(record.timestamp_ms), Role::Text));
+        lines.push(fact(
             canvas,
             "bytes",
             &format!("{}{}", text::count(record.value_bytes), if record.truncated { ", cut here" } else { "" }),
             Role::Text,
         ));
-        lines.extend(record.headers.iter().map(|(name, value)| page::fact(canvas, &format!("header {name}"), value, Role::Muted)));
+        lines.extend(record.headers.iter().map(|(name, value)| fact(canvas, &format!("header {name}"), value, Role::Muted)));
         lines.extend(headers_left_out(canvas, record));
     }
     lines.push(Line::default());
@@ -110,24 +111,24 @@ pub(super) fn page(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usiz
 /// A line about headers that can't be shown.
 pub(super) fn headers_left_out(canvas: &Canvas<'_>, record: &RecordView) -> Option<Line<'static>> {
     let count = record.headers_left_out?;
-    Some(page::fact(canvas, "headers left out", &format!("{}, whose names are not UTF-8", text::count(count)), Role::Warn))
+    Some(fact(canvas, "headers left out", &format!("{}, whose names are not UTF-8", text::count(count)), Role::Warn))
 }
 
 /// From the page to the row: a line a step, with how long after the one before.
 pub(super) fn way(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
-    let way = way_of(canvas.model.timeline(), partition, offset);
-    let view = canvas.look().and_then(|look| look.partitions.iter().find(|view| view.partition == partition));
+    let way = record_path(canvas.model.timeline(), partition, offset);
+    let view = canvas.snapshot().and_then(|snapshot| snapshot.partitions.iter().find(|view| view.partition == partition));
     let mut lines = Vec::new();
     let mut before: Option<DateTime<chrono::Utc>> = None;
     let theme = canvas.theme;
     for (what, event) in [("in the topic", &way.page), ("in the table", &way.batch), ("committed", &way.committed)] {
-        let (sign, text, role) = match event {
+        let (symbol, text, role) = match event {
             Some(event) => {
                 let after = before
                     .map(|before| format!("  +{}", text::millis((event.at - before).num_microseconds().unwrap_or(0) as f64 / 1000.0)))
                     .unwrap_or_default();
                 before = Some(event.at);
-                (theme.signs.done, format!("{}{after}  {}", event.at.format("%H:%M:%S%.3f"), event.event), Role::Good)
+                (theme.symbols.done, format!("{}{after}  {}", event.at.format("%H:%M:%S%.3f"), event.event), Role::Good)
             }
             None => {
                 let passed = match what {
@@ -136,15 +137,15 @@ pub(super) fn way(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize
                     _ => view.is_some_and(|view| view.committed > offset),
                 };
                 if passed {
-                    (theme.signs.done, "before the events that are held".to_owned(), Role::Muted)
+                    (theme.symbols.done, "before the events that are held".to_owned(), Role::Muted)
                 } else {
-                    (theme.signs.waiting, "not yet".to_owned(), Role::Warn)
+                    (theme.symbols.waiting, "not yet".to_owned(), Role::Warn)
                 }
             }
         };
         lines.push(Line::from(vec![
-            Span::styled(format!("{sign} {what:<13}"), theme.style(role)),
-            Span::raw(text::cut(&text, width.saturating_sub(15), theme.signs.cut)),
+            Span::styled(format!("{symbol} {what:<13}"), theme.style(role)),
+            Span::raw(text::cut(&text, width.saturating_sub(15), theme.symbols.cut)),
         ]));
     }
     lines

@@ -8,8 +8,9 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use uuid::Uuid;
 
+use super::fields::{fact, wrapped};
 use super::grid::{Cell, Column, Grid};
-use super::{Canvas, Size, chart, page};
+use super::{Canvas, Size, chart};
 use crate::state::{List, progress};
 use crate::text;
 use crate::theme::{Role, Theme};
@@ -22,15 +23,17 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
 
 /// The runs in a frame, how far each is being a bar.
 pub(super) fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, bar: usize) {
-    canvas.list(frame, area, List::Runs, |order, _| canvas.look().map_or_else(Grid::default, |look| some(look, order, bar, canvas.theme)));
+    canvas.list(frame, area, List::Runs, |order, _| {
+        canvas.snapshot().map_or_else(Grid::default, |snapshot| grid_of(snapshot, order, bar, canvas.theme))
+    });
 }
 
 /// A row a run, newest first.
-pub(crate) fn grid(look: &Snapshot, theme: &Theme) -> Grid {
-    some(look, &(0..look.runs.len()).collect::<Vec<_>>(), 0, theme)
+pub(crate) fn grid(snapshot: &Snapshot, theme: &Theme) -> Grid {
+    grid_of(snapshot, &(0..snapshot.runs.len()).collect::<Vec<_>>(), 0, theme)
 }
 
-fn some(look: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
+fn grid_of(snapshot: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
     let columns = vec![
         Column::left("run", 0),
         Column::right("try", 5),
@@ -43,11 +46,11 @@ fn some(look: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
         Column::left("why", 1),
     ];
     let row = |run: &Run| {
-        let took = run.ended_at.unwrap_or(look.at) - run.requested_at;
+        let took = run.ended_at.unwrap_or(snapshot.at) - run.requested_at;
         vec![
             Cell::from(name(run)),
             Cell::from(run.attempt.to_string()),
-            state(run, look, bar, theme),
+            state(run, snapshot, bar, theme),
             Cell::from(text::count(run.counts.pages)),
             Cell::from(text::count(run.counts.fetched)),
             Cell::from(text::count(run.counts.produced)),
@@ -56,7 +59,7 @@ fn some(look: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
             why(run),
         ]
     };
-    Grid { columns, least: 12, rows: order.iter().filter_map(|&at| look.runs.get(at)).map(row).collect() }
+    Grid { columns, min_last: 12, rows: order.iter().filter_map(|&at| snapshot.runs.get(at)).map(row).collect() }
 }
 
 /// Its key; the fetches of the schedule have none.
@@ -79,34 +82,23 @@ fn why(run: &Run) -> Cell {
     Cell::new(labels.join(" "), Role::Muted)
 }
 
-pub(crate) fn word(state: RunState) -> &'static str {
-    match state {
-        RunState::Requested => "requested",
-        RunState::Running => "running",
-        RunState::Draining => "draining",
-        RunState::Succeeded => "succeeded",
-        RunState::Failed => "FAILED",
-        RunState::Cancelled => "cancelled",
-    }
-}
-
-fn sign(run: &Run, theme: &Theme) -> (&'static str, Role) {
+fn symbol(run: &Run, theme: &Theme) -> (&'static str, Role) {
     match run.state {
-        RunState::Requested => (theme.signs.waiting, Role::Muted),
-        RunState::Running | RunState::Draining => (theme.signs.head, Role::In),
-        RunState::Succeeded => (theme.signs.done, if run.cut_short().is_some() { Role::Warn } else { Role::Good }),
-        RunState::Failed => (theme.signs.ended, Role::Bad),
-        RunState::Cancelled => (theme.signs.ended, Role::Muted),
+        RunState::Requested => (theme.symbols.waiting, Role::Muted),
+        RunState::Running | RunState::Draining => (theme.symbols.head, Role::In),
+        RunState::Succeeded => (theme.symbols.done, if run.cut_short().is_some() { Role::Warn } else { Role::Good }),
+        RunState::Failed => (theme.symbols.ended, Role::Bad),
+        RunState::Cancelled => (theme.symbols.ended, Role::Muted),
     }
 }
 
-fn state(run: &Run, look: &Snapshot, bar: usize, theme: &Theme) -> Cell {
-    let (sign, role) = sign(run, theme);
-    let cell = Cell::new(format!("{sign} {}", word(run.state)), role);
-    let part = if run.terminal { None } else { progress(run, &look.partitions) };
+fn state(run: &Run, snapshot: &Snapshot, bar: usize, theme: &Theme) -> Cell {
+    let (symbol, role) = symbol(run, theme);
+    let cell = Cell::new(format!("{symbol} {}", text::run_state(run.state)), role);
+    let part = if run.terminal { None } else { progress(run, &snapshot.partitions) };
     let Some(part) = part else { return cell };
     let cell = if bar > 0 {
-        let (done, rest) = chart::lying(part, bar, theme);
+        let (done, rest) = chart::horizontal_bar(part, bar, theme);
         cell.and(" ", Role::Text).and(done, Role::Good).and(rest, Role::Muted)
     } else {
         cell
@@ -115,59 +107,59 @@ fn state(run: &Run, look: &Snapshot, bar: usize, theme: &Theme) -> Cell {
 }
 
 /// All that is known of one run.
-pub(super) fn page(canvas: &Canvas<'_>, id: Uuid, width: usize) -> Vec<Line<'static>> {
-    let Some(look) = canvas.look() else { return Vec::new() };
-    let Some(run) = look.runs.iter().find(|run| run.id == id) else {
+pub(super) fn detail(canvas: &Canvas<'_>, id: Uuid, width: usize) -> Vec<Line<'static>> {
+    let Some(snapshot) = canvas.snapshot() else { return Vec::new() };
+    let Some(run) = snapshot.runs.iter().find(|run| run.id == id) else {
         return vec![canvas.styled("there is no such run at this moment".to_owned(), Role::Warn)];
     };
-    let (sign, role) = sign(run, canvas.theme);
+    let (symbol, role) = symbol(run, canvas.theme);
     let mut lines = vec![
-        page::fact(canvas, "key", &name(run), Role::Title),
-        page::fact(canvas, "identifier", &run.id.to_string(), Role::Text),
-        page::fact(canvas, "state", &format!("{sign} {}, attempt {}", word(run.state), run.attempt), role),
-        page::fact(canvas, "asked for", &run.requested_at.format("%F %T%.3f").to_string(), Role::Text),
+        fact(canvas, "key", &name(run), Role::Title),
+        fact(canvas, "identifier", &run.id.to_string(), Role::Text),
+        fact(canvas, "state", &format!("{symbol} {}, attempt {}", text::run_state(run.state), run.attempt), role),
+        fact(canvas, "asked for", &run.requested_at.format("%F %T%.3f").to_string(), Role::Text),
     ];
-    let took = run.ended_at.unwrap_or(look.at) - run.requested_at;
-    lines.push(page::fact(canvas, if run.terminal { "took" } else { "since" }, &text::ago(took), Role::Text));
-    lines.extend(page::wrapped(canvas, "counts", &counts(run), width));
+    let took = run.ended_at.unwrap_or(snapshot.at) - run.requested_at;
+    lines.push(fact(canvas, if run.terminal { "took" } else { "since" }, &text::ago(took), Role::Text));
+    lines.extend(wrapped(canvas, "counts", &counts(run), width));
     for reject in run.rejects.iter() {
-        lines.extend(page::wrapped(canvas, "rejected", &format!("{reject}; forebay dlq shows them"), width));
+        lines.extend(wrapped(canvas, "rejected", &format!("{reject}; forebay dlq shows them"), width));
     }
     for (name, pairs) in [("labels", &run.spec.labels), ("params", &run.spec.params)] {
         if !pairs.is_empty() {
             let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            lines.extend(page::wrapped(canvas, name, &pairs.join("  "), width));
+            lines.extend(wrapped(canvas, name, &pairs.join("  "), width));
         }
     }
     if let Some(stop) = &run.stop {
-        lines.extend(page::wrapped(canvas, "stopped", &stop.to_string(), width));
-        let cursor = stop.cursor.as_ref().map(|cursor| page::wrapped(canvas, "next cursor", cursor, width));
+        lines.extend(wrapped(canvas, "stopped", &stop.to_string(), width));
+        let cursor = stop.cursor.as_ref().map(|cursor| wrapped(canvas, "next cursor", cursor, width));
         lines.extend(cursor.into_iter().flatten());
     }
     if let Some(error) = &run.error {
-        lines.extend(page::wrapped(canvas, "failed at", &format!("{}: {}", error.stage, error.message), width));
+        lines.extend(wrapped(canvas, "failed at", &format!("{}: {}", error.stage, error.message), width));
     }
     if let Some(cancelled) = &run.cancelled {
-        lines.extend(page::wrapped(canvas, "called off", &format!("by {}: {}", cancelled.by, cancelled.reason), width));
+        lines.extend(wrapped(canvas, "called off", &format!("by {}: {}", cancelled.by, cancelled.reason), width));
     }
     lines.push(Line::default());
     lines.push(canvas.styled("its partitions: how much of it is readable".to_owned(), Role::Title));
-    lines.extend(run.ranges.0.keys().map(|&partition| of_partition(canvas, run, look, partition, width)));
+    lines.extend(run.ranges.0.keys().map(|&partition| of_partition(canvas, run, snapshot, partition, width)));
     if run.ranges.0.is_empty() {
         lines.push(canvas.styled("nothing produced yet".to_owned(), Role::Muted));
     }
     lines.push(Line::default());
     lines.push(canvas.styled("its events; t goes to the newest".to_owned(), Role::Title));
-    lines.extend(page::events(canvas, width, 16, |event| event.run() == Some(id)));
+    lines.extend(super::journal::last(canvas, width, 16, |event| event.run() == Some(id)));
     lines
 }
 
-fn of_partition(canvas: &Canvas<'_>, run: &Run, look: &Snapshot, partition: Partition, width: usize) -> Line<'static> {
+fn of_partition(canvas: &Canvas<'_>, run: &Run, snapshot: &Snapshot, partition: Partition, width: usize) -> Line<'static> {
     let mut alone = run.clone();
     alone.ranges.0.retain(|of, _| *of == partition);
-    let part = progress(&alone, &look.partitions).unwrap_or(0.0);
+    let part = progress(&alone, &snapshot.partitions).unwrap_or(0.0);
     let range = run.ranges.0.get(&partition).map(ToString::to_string).unwrap_or_default();
-    let (done, rest) = chart::lying(part, width.saturating_sub(44).clamp(4, 40), canvas.theme);
+    let (done, rest) = chart::horizontal_bar(part, width.saturating_sub(44).clamp(4, 40), canvas.theme);
     Line::from(vec![
         Span::styled(format!("p{partition:<4} {range:<26} "), canvas.theme.style(Role::Muted)),
         Span::styled(done, canvas.theme.style(Role::Good)),

@@ -10,22 +10,22 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 
 use super::draw;
-use crate::fixture;
 use crate::input::BINDINGS;
-use crate::state::prompt::Stroke;
-use crate::state::{Action, Answer, Kind, List, Model, RowId, Screen, Update};
+use crate::state::line_editor::EditKey;
+use crate::state::{Action, ApiResponse, List, Model, RowId, Screen, SourceKind, Update};
+use crate::test_data;
 use crate::theme::{Options, Palette, Theme};
 
 const SIZES: [(u16, u16); 4] = [(120, 34), (80, 24), (60, 16), (20, 5)];
 const PLAIN: Options = Options { palette: Palette::Mono, ascii: false };
 
-/// A minute of looks, a history of events, and what the API answers.
+/// A minute of snapshots, a history of events, and what the API answers.
 fn busy(now: Instant) -> Model {
-    let mut model = Model::new(Kind::Process, true, true);
-    let history = fixture::history(600);
+    let mut model = Model::new(SourceKind::Process, true, true);
+    let history = test_data::history(600);
     model.update(Update::Events(history.into_iter().map(Arc::new).collect()), now);
     for n in 0..=120 {
-        model.update(Update::Look(Arc::new(fixture::measured(fixture::later(n * 500)))), now);
+        model.update(Update::Snapshot(Arc::new(test_data::measured(test_data::later(n * 500)))), now);
     }
     let record = |partition: i32, offset: i64| RecordView {
         partition,
@@ -39,7 +39,7 @@ fn busy(now: Instant) -> Model {
         headers_left_out: None,
     };
     let records = Records { topic: "users_stream".to_owned(), records: (0..6).map(|n| record(n % 2, 100 + i64::from(n))).collect() };
-    model.update(Update::Answer(Answer::Records(Ok(records))), now);
+    model.update(Update::Response(ApiResponse::Records(Ok(records))), now);
     let letter = |n: i64, stage: &str, reason: &str| DeadLetter {
         record: record(0, n),
         stage: stage.to_owned(),
@@ -53,10 +53,10 @@ fn busy(now: Instant) -> Model {
         letter(0, "transform", "id is null"),
     ];
     let letters = DeadLetters { topic: "users_stream.dlq".to_owned(), total: 12, letters };
-    model.update(Update::Answer(Answer::Letters(Ok(Box::new(letters)))), now);
-    model.update(Update::Answer(Answer::Logs(Ok(fixture::logs()))), now);
+    model.update(Update::Response(ApiResponse::DeadLetters(Ok(Box::new(letters)))), now);
+    model.update(Update::Response(ApiResponse::Logs(Ok(test_data::logs()))), now);
     let who = forebay_schemas::api::WhoAmI { role: forebay_schemas::api::Role::Admin, by: "loopback".to_owned() };
-    model.update(Update::Answer(Answer::WhoAmI(Ok(who))), now);
+    model.update(Update::Response(ApiResponse::WhoAmI(Ok(who))), now);
     model
 }
 
@@ -99,7 +99,7 @@ fn every_screen_at_four_sizes() {
     let now = Instant::now();
     for shown in Screen::ALL {
         let mut model = busy(now);
-        model.act(Action::Show(shown));
+        model.perform(Action::Show(shown));
         for size in SIZES {
             let text = lines(&screen(&model, PLAIN, now, size)).join("\n");
             insta::assert_snapshot!(format!("{}_{}x{}", shown.name().replace(' ', "_"), size.0, size.1), text);
@@ -112,7 +112,7 @@ fn every_screen_in_three_palettes() {
     let now = Instant::now();
     for shown in Screen::ALL {
         let mut model = busy(now);
-        model.act(Action::Show(shown));
+        model.perform(Action::Show(shown));
         let all = [Palette::Dark, Palette::Mono, Palette::Light];
         let text: String = all
             .iter()
@@ -128,14 +128,14 @@ fn every_page() {
     let pages = [
         RowId::Partition(1),
         RowId::Actor("root/egress/writer".to_owned()),
-        RowId::Run(fixture::uuid_of(3)),
+        RowId::Run(test_data::uuid_of(3)),
         RowId::Batch(4_710),
         RowId::Record(1, 101),
-        RowId::Letter(0, 1),
+        RowId::DeadLetter(0, 1),
         RowId::Event(55),
         RowId::Alert("ForebayLagGrows".to_owned()),
         RowId::Node("10.0.0.3:9042".to_owned()),
-        RowId::Log(fixture::logs().since, 9),
+        RowId::Log(test_data::logs().since, 9),
     ];
     for page in pages {
         let mut model = busy(now);
@@ -149,10 +149,10 @@ fn every_page() {
 fn going_back_the_header_says_so_and_what_is_not_known_is_marked() {
     let now = Instant::now();
     let mut model = busy(now);
-    model.act(Action::Freeze);
-    model.act(Action::StepBatch(false));
+    model.perform(Action::Freeze);
+    model.perform(Action::StepBatch(false));
     insta::assert_snapshot!(lines(&screen(&model, PLAIN, now, (120, 34))).join("\n"));
-    model.act(Action::Show(Screen::Store));
+    model.perform(Action::Show(Screen::Store));
     let text = lines(&screen(&model, PLAIN, now, (120, 34))).join("\n");
     assert!(text.contains("‖ FROZEN") && text.contains("unknown then"), "{text}");
 }
@@ -162,42 +162,42 @@ fn log_lines_of_a_moment_are_those_until_then_and_where_there_are_none_it_says_w
     let now = Instant::now();
     let text = |model: &Model| lines(&screen(model, PLAIN, now, (120, 34))).join("\n");
     let mut model = busy(now);
-    model.act(Action::Show(Screen::Logs));
-    model.act(Action::Freeze);
-    let mut later = fixture::logs();
-    later.lines = vec![fixture::log_line(1_000, "said after that")];
-    model.update(Update::Answer(Answer::Logs(Ok(later))), now);
+    model.perform(Action::Show(Screen::Logs));
+    model.perform(Action::Freeze);
+    let mut later = test_data::logs();
+    later.lines = vec![test_data::log_line(1_000, "said after that")];
+    model.update(Update::Response(ApiResponse::Logs(Ok(later))), now);
     let frozen = text(&model);
     assert!(frozen.contains("; 1 more since then") && frozen.contains("run succeeded") && !frozen.contains("said after"), "{frozen}");
-    model.act(Action::Live);
+    model.perform(Action::Live);
     assert!(text(&model).contains("said after that"));
     let why = |kind, asks| {
         let mut model = Model::new(kind, asks, false);
-        model.update(Update::Look(Arc::new(fixture::busy())), now);
-        model.act(Action::Show(Screen::Logs));
+        model.update(Update::Snapshot(Arc::new(test_data::busy())), now);
+        model.perform(Action::Show(Screen::Logs));
         text(&model)
     };
-    assert!(why(Kind::Folder, false).contains("a journal holds no log lines"));
-    assert!(why(Kind::Recording(1.0), false).contains("this recording has no log lines up to here"));
-    assert!(why(Kind::Process, false).contains("this process has none"));
-    assert!(why(Kind::Process, true).contains("no log lines yet"));
+    assert!(why(SourceKind::Journal, false).contains("a journal holds no log lines"));
+    assert!(why(SourceKind::Recording(1.0), false).contains("this recording has no log lines up to here"));
+    assert!(why(SourceKind::Process, false).contains("this process has none"));
+    assert!(why(SourceKind::Process, true).contains("no log lines yet"));
 }
 
 #[test]
 fn help_palette_and_a_dialog_lie_over_the_screen() {
     let now = Instant::now();
     let mut model = busy(now);
-    model.act(Action::Help);
+    model.perform(Action::Help);
     insta::assert_snapshot!("help", lines(&screen(&model, PLAIN, now, (100, 60))).join("\n"));
-    model.act(Action::Back);
-    model.act(Action::Palette);
-    "re".chars().for_each(|c| model.stroke(Stroke::Char(c)));
-    model.stroke(Stroke::Tab);
+    model.perform(Action::Back);
+    model.perform(Action::Palette);
+    "re".chars().for_each(|c| model.press(EditKey::Char(c)));
+    model.press(EditKey::Tab);
     insta::assert_snapshot!("palette", lines(&screen(&model, PLAIN, now, (80, 24))).join("\n"));
-    model.stroke(Stroke::Escape);
-    model.act(Action::Show(Screen::Runs));
-    model.act(Action::Cancel);
-    "too old".chars().for_each(|c| model.stroke(Stroke::Char(c)));
+    model.press(EditKey::Escape);
+    model.perform(Action::Show(Screen::Runs));
+    model.perform(Action::Cancel);
+    "too old".chars().for_each(|c| model.press(EditKey::Char(c)));
     insta::assert_snapshot!("dialog", lines(&screen(&model, PLAIN, now, (80, 24))).join("\n"));
 }
 
@@ -206,11 +206,11 @@ fn a_plan_is_shown_whole_where_there_is_room_and_what_is_asked_is_shown_in_any_c
     let now = Instant::now();
     let shown = |partitions: usize, size: (u16, u16)| {
         let mut model = busy(now);
-        model.act(Action::Redrive);
+        model.perform(Action::Redrive);
         let effect =
             |n| format!("users_stream.dead p{n}: letters [0..1,200) into users_stream again, 1,200 of them at the very most, not one more");
         let plan = Plan {
-            id: fixture::uuid_of(9),
+            id: test_data::uuid_of(9),
             request: PlanRequest::Redrive { letters: None },
             hash: "h".to_owned(),
             effects: (0..partitions).map(effect).collect(),
@@ -218,7 +218,7 @@ fn a_plan_is_shown_whole_where_there_is_room_and_what_is_asked_is_shown_in_any_c
             ranges: Default::default(),
             expires_at: Default::default(),
         };
-        model.update(Update::Answer(Answer::Plan(Ok(Box::new(plan)))), now);
+        model.update(Update::Response(ApiResponse::Plan(Ok(Box::new(plan)))), now);
         lines(&screen(&model, PLAIN, now, size)).join("\n")
     };
     let text = shown(4, (80, 24));
@@ -235,9 +235,9 @@ fn a_plan_is_shown_whole_where_there_is_room_and_what_is_asked_is_shown_in_any_c
 fn the_trigger_is_named_where_it_is_known_and_batches_wait_at_all() {
     let now = Instant::now();
     let shown = |trigger_micros: Option<u64>, screen_of: Screen, size: (u16, u16)| {
-        let mut model = Model::new(Kind::Process, false, false);
-        model.update(Update::Look(Arc::new(forebay_schemas::snapshot::Snapshot { trigger_micros, ..fixture::busy() })), now);
-        model.act(Action::Show(screen_of));
+        let mut model = Model::new(SourceKind::Process, false, false);
+        model.update(Update::Snapshot(Arc::new(forebay_schemas::snapshot::Snapshot { trigger_micros, ..test_data::busy() })), now);
+        model.perform(Action::Show(screen_of));
         lines(&screen(&model, PLAIN, now, size)).join("\n")
     };
     let trigger = Some(5_000);
@@ -257,12 +257,12 @@ fn ascii_is_ascii_and_silence_is_seen() {
     let now = Instant::now();
     let mut model = busy(now);
     for shown in Screen::ALL {
-        model.act(Action::Show(shown));
+        model.perform(Action::Show(shown));
         let text = lines(&screen(&model, Options { ascii: true, ..PLAIN }, now, (120, 34))).join("\n");
         // µs stands in the event's own words.
         assert!(text.replace('µ', "u").is_ascii(), "{text}");
     }
-    model.update(Update::Trouble("timed out after 2 s".to_owned()), now);
+    model.update(Update::SourceFailed("timed out after 2 s".to_owned()), now);
     let text = lines(&screen(&model, PLAIN, now + Duration::from_secs(12), (120, 34))).join("\n");
     assert!(text.contains("! STALE 12 s") && text.contains("all below is 12 s old: timed out after 2 s"), "{text}");
 }
@@ -270,10 +270,10 @@ fn ascii_is_ascii_and_silence_is_seen() {
 #[test]
 fn nothing_at_all_is_drawn_too() {
     let now = Instant::now();
-    for kind in [Kind::Process, Kind::Folder, Kind::Recording(2.0)] {
+    for kind in [SourceKind::Process, SourceKind::Journal, SourceKind::Recording(2.0)] {
         let mut model = Model::new(kind, false, false);
         for shown in Screen::ALL {
-            model.act(Action::Show(shown));
+            model.perform(Action::Show(shown));
             SIZES.iter().for_each(|&size| drop(screen(&model, PLAIN, now, size)));
         }
     }
@@ -284,7 +284,7 @@ fn every_screen_at_every_size() {
     let now = Instant::now();
     let mut model = busy(now);
     for (n, shown) in (0_u16..).zip(Screen::ALL) {
-        model.act(Action::Show(shown));
+        model.perform(Action::Show(shown));
         for width in (1..160).step_by(7) {
             for height in (1..50).step_by(3) {
                 drop(screen(&model, PLAIN, now, (width + n % 7, height)));
@@ -297,24 +297,24 @@ fn every_screen_at_every_size() {
 enum Input {
     Key(usize),
     Type(char),
-    Stroke(Stroke),
-    Look(i64),
+    Edit(EditKey),
+    Snapshot(i64),
 }
 
 fn any_input() -> impl Strategy<Value = Input> {
-    let strokes = prop_oneof![
-        Just(Stroke::Enter),
-        Just(Stroke::Escape),
-        Just(Stroke::Tab),
-        Just(Stroke::Up),
-        Just(Stroke::Word),
-        Just(Stroke::Backspace)
+    let edits = prop_oneof![
+        Just(EditKey::Enter),
+        Just(EditKey::Escape),
+        Just(EditKey::Tab),
+        Just(EditKey::Up),
+        Just(EditKey::Word),
+        Just(EditKey::Backspace)
     ];
     prop_oneof![
         8 => (0..BINDINGS.len()).prop_map(Input::Key),
         2 => any::<char>().prop_map(Input::Type),
-        2 => strokes.prop_map(Input::Stroke),
-        1 => (0..100_000_i64).prop_map(Input::Look),
+        2 => edits.prop_map(Input::Edit),
+        1 => (0..100_000_i64).prop_map(Input::Snapshot),
     ]
 }
 
@@ -323,21 +323,21 @@ proptest! {
 
     #[test]
     fn any_keys_at_any_size_are_survived(
-        events in fixture::any_events(0..80),
+        events in test_data::any_events(0..80),
         inputs in proptest::collection::vec((any_input(), 1..140_u16, 1..45_u16), 1..60),
-        kind in prop_oneof![Just(Kind::Process), Just(Kind::Folder)],
+        kind in prop_oneof![Just(SourceKind::Process), Just(SourceKind::Journal)],
     ) {
         let now = Instant::now();
-        let mut model = if kind == Kind::Process { busy(now) } else { Model::new(kind, false, false) };
-        model.update(Update::Anew, now);
+        let mut model = if kind == SourceKind::Process { busy(now) } else { Model::new(kind, false, false) };
+        model.update(Update::JournalReplaced, now);
         model.update(Update::Events(events.into_iter().map(Arc::new).collect()), now);
         for (input, width, height) in inputs {
             match input {
-                Input::Key(at) if !model.types() => model.act(BINDINGS[at].action),
-                Input::Type(c) => model.stroke(Stroke::Char(c)),
-                Input::Stroke(stroke) if model.types() => model.stroke(stroke),
-                Input::Look(ms) => model.update(Update::Look(Arc::new(fixture::later(ms))), now),
-                Input::Key(_) | Input::Stroke(_) => {}
+                Input::Key(at) if !model.is_typing() => model.perform(BINDINGS[at].action),
+                Input::Type(c) => model.press(EditKey::Char(c)),
+                Input::Edit(key) if model.is_typing() => model.press(key),
+                Input::Snapshot(ms) => model.update(Update::Snapshot(Arc::new(test_data::later(ms))), now),
+                Input::Key(_) | Input::Edit(_) => {}
             }
             drop(screen(&model, PLAIN, now, (width, height)));
             drop(model.effects());
@@ -351,16 +351,16 @@ proptest! {
 #[test]
 fn a_run_that_was_cut_short_says_so_in_the_list_on_its_page_and_in_a_sentence() {
     use forebay_schemas::run::{RunState, Stop, StopReason};
-    let (now, mut look) = (Instant::now(), fixture::busy());
-    let run = &mut look.runs[0];
+    let (now, mut snapshot) = (Instant::now(), test_data::busy());
+    let run = &mut snapshot.runs[0];
     (run.state, run.terminal, run.error, run.cancelled) = (RunState::Succeeded, true, None, None);
     run.stop = Some(Stop { reason: StopReason::MaxPages, complete: false, cursor: Some("c7".into()), detail: "2 pages were read".into() });
     let sentence = super::runs::sentence(run);
     assert!(sentence.ends_with("; stopped: cut short, max_pages: 2 pages were read"), "{sentence}");
     let id = run.id;
-    let mut model = Model::new(Kind::Process, true, true);
-    model.update(Update::Look(Arc::new(look)), now);
-    model.act(Action::Show(Screen::Runs));
+    let mut model = Model::new(SourceKind::Process, true, true);
+    model.update(Update::Snapshot(Arc::new(snapshot)), now);
+    model.perform(Action::Show(Screen::Runs));
     let list = lines(&screen(&model, PLAIN, now, (160, 34))).join("\n");
     assert!(list.contains("cut short, max_pages"), "{list}");
     model.open(RowId::Run(id));

@@ -4,7 +4,7 @@ use forebay_schemas::snapshot::{BatchView, Snapshot};
 
 /// One stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stage {
+pub(crate) struct StageTimes {
     pub(crate) name: String,
     pub(crate) p50: u64,
     pub(crate) p95: u64,
@@ -15,9 +15,9 @@ pub(crate) struct Stage {
 }
 
 /// The stages in the order of the way.
-pub(crate) fn stages(look: &Snapshot) -> Vec<Stage> {
-    if !look.stages.is_empty() {
-        let stage = |view: &forebay_schemas::snapshot::StageView| Stage {
+pub(crate) fn stage_times(snapshot: &Snapshot) -> Vec<StageTimes> {
+    if !snapshot.stages.is_empty() {
+        let stage = |view: &forebay_schemas::snapshot::StageView| StageTimes {
             name: view.stage.clone(),
             p50: view.p50_micros,
             p95: view.p95_micros,
@@ -25,7 +25,7 @@ pub(crate) fn stages(look: &Snapshot) -> Vec<Stage> {
             max: view.max_micros,
             count: view.count,
         };
-        return look.stages.iter().map(stage).collect();
+        return snapshot.stages.iter().map(stage).collect();
     }
     type Pick = fn(&BatchView) -> u64;
     let parts: [(&str, Pick); 4] = [
@@ -35,11 +35,11 @@ pub(crate) fn stages(look: &Snapshot) -> Vec<Stage> {
         ("commit", |batch| batch.commit_micros),
     ];
     let of = |(name, pick): (&str, Pick)| {
-        let mut all: Vec<u64> = look.batches.iter().map(pick).collect();
+        let mut all: Vec<u64> = snapshot.batches.iter().map(pick).collect();
         all.sort_unstable();
         let at = |percent: usize| all.get((all.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0);
         let count = all.len() as u64;
-        Stage { name: name.to_owned(), p50: at(50), p95: at(95), p99: at(99), max: at(100), count }
+        StageTimes { name: name.to_owned(), p50: at(50), p95: at(95), p99: at(99), max: at(100), count }
     };
     parts.into_iter().map(of).filter(|stage| stage.name != "commit" || stage.max > 0).collect()
 }

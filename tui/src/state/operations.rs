@@ -8,10 +8,10 @@ use forebay_schemas::api::{DesiredState, Plan, PlanRequest, ReplayFrom, Role};
 use forebay_schemas::offset::Ranges;
 use uuid::Uuid;
 
-use super::prompt::Line;
+use super::line_editor::LineEditor;
 
 /// The longest reason that the API takes, in bytes.
-const REASON_MOST: usize = 500;
+const MAX_REASON_BYTES: usize = 500;
 
 /// Something that changes the pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Operation {
     }
 
     /// Whether the pipeline's name is to be typed: what it does can't be taken back by doing the opposite.
-    pub(crate) fn dangerous(&self) -> bool {
+    pub(crate) fn needs_confirmation(&self) -> bool {
         matches!(self, Self::Redrive(_) | Self::Replay(_) | Self::Cancel(_))
     }
 }
@@ -113,18 +113,18 @@ pub(crate) fn permit(operation: &Operation, permission: Permission) -> Result<()
 
 /// How far the plan of a dialog is.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Planned {
+pub(crate) enum PlanStatus {
     /// There is none to be had; the operation says itself what it does.
-    Known,
+    NotNeeded,
     /// The API was asked.
-    Asked,
+    Requested,
     Ready(Plan),
     Failed(String),
 }
 
 /// A question to the API that changes something; only [`Dialog::send`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Order {
+pub(crate) struct ConfirmedOperation {
     /// The pipeline's name.
     pub(crate) pipeline: String,
     pub(crate) operation: Operation,
@@ -138,16 +138,16 @@ pub(crate) struct Order {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Dialog {
     pub(crate) operation: Operation,
-    pub(crate) planned: Planned,
-    pub(crate) reason: Line,
-    /// The pipeline's name as typed; used where the operation is dangerous.
-    pub(crate) name: Line,
+    pub(crate) plan: PlanStatus,
+    pub(crate) reason: LineEditor,
+    /// The pipeline's name as typed; used where the operation is needs_confirmation.
+    pub(crate) name: LineEditor,
     /// Whether the name is being typed, not the reason.
-    pub(crate) at_name: bool,
+    pub(crate) name_focused: bool,
     /// The pipeline's name.
     pub(crate) pipeline: String,
     /// Why it was not sent.
-    pub(crate) trouble: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 impl Dialog {
@@ -155,46 +155,46 @@ impl Dialog {
     /// The gate's.
     pub(crate) fn open(operation: Operation, pipeline: &str, permission: Permission) -> Result<Self, String> {
         permit(&operation, permission)?;
-        let planned = if operation.plan().is_some() { Planned::Asked } else { Planned::Known };
+        let plan = if operation.plan().is_some() { PlanStatus::Requested } else { PlanStatus::NotNeeded };
         Ok(Self {
             operation,
-            planned,
-            reason: Line::default(),
-            name: Line::default(),
-            at_name: false,
+            plan,
+            reason: LineEditor::default(),
+            name: LineEditor::default(),
+            name_focused: false,
             pipeline: pipeline.to_owned(),
-            trouble: None,
+            error: None,
         })
     }
 
     /// The line that is being typed.
-    pub(crate) fn line(&mut self) -> &mut Line {
-        if self.at_name { &mut self.name } else { &mut self.reason }
+    pub(crate) fn line(&mut self) -> &mut LineEditor {
+        if self.name_focused { &mut self.name } else { &mut self.reason }
     }
 
     /// The order, if all is said that has to be.
     ///
     /// # Errors
     /// What is missing, or the gate's.
-    pub(crate) fn send(&self, permission: Permission) -> Result<Order, String> {
+    pub(crate) fn send(&self, permission: Permission) -> Result<ConfirmedOperation, String> {
         permit(&self.operation, permission)?;
         let reason = self.reason.text().trim().to_owned();
         if reason.is_empty() {
             return Err("say why: the reason is kept in the journal".to_owned());
         }
-        if reason.len() > REASON_MOST {
-            return Err(format!("the reason is {} bytes long, {REASON_MOST} are the most", reason.len()));
+        if reason.len() > MAX_REASON_BYTES {
+            return Err(format!("the reason is {} bytes long, {MAX_REASON_BYTES} are the most", reason.len()));
         }
-        if self.operation.dangerous() && self.name.text().trim() != self.pipeline {
+        if self.operation.needs_confirmation() && self.name.text().trim() != self.pipeline {
             return Err(format!("type the pipeline's name, {}, to say that you mean it", self.pipeline));
         }
-        let plan = match &self.planned {
-            Planned::Known => None,
-            Planned::Ready(plan) => Some((plan.id, plan.hash.clone())),
-            Planned::Asked => return Err("the plan is not there yet".to_owned()),
-            Planned::Failed(why) => return Err(format!("there is no plan: {why}")),
+        let plan = match &self.plan {
+            PlanStatus::NotNeeded => None,
+            PlanStatus::Ready(plan) => Some((plan.id, plan.hash.clone())),
+            PlanStatus::Requested => return Err("the plan is not there yet".to_owned()),
+            PlanStatus::Failed(why) => return Err(format!("there is no plan: {why}")),
         };
-        Ok(Order { pipeline: self.pipeline.clone(), operation: self.operation.clone(), reason, plan, _gate: () })
+        Ok(ConfirmedOperation { pipeline: self.pipeline.clone(), operation: self.operation.clone(), reason, plan, _gate: () })
     }
 }
 
@@ -232,9 +232,9 @@ mod tests {
                 assert!(permit(&operation, permission).is_err(), "{operation:?} {permission:?}");
                 assert!(Dialog::open(operation.clone(), "users", permission).is_err());
                 let mut dialog = Dialog::open(operation.clone(), "users", all()).unwrap();
-                dialog.planned = Planned::Known;
-                dialog.reason = Line::of("because");
-                dialog.name = Line::of("users");
+                dialog.plan = PlanStatus::NotNeeded;
+                dialog.reason = LineEditor::of("because");
+                dialog.name = LineEditor::of("users");
                 assert!(dialog.send(all()).is_ok(), "{operation:?}");
                 assert!(dialog.send(permission).is_err(), "a permission that is gone meanwhile");
             }
@@ -253,15 +253,18 @@ mod tests {
     fn nothing_is_sent_without_a_reason_and_what_is_dangerous_not_without_the_name() {
         for operation in every_operation() {
             let mut dialog = Dialog::open(operation.clone(), "users", all()).unwrap();
-            dialog.planned = Planned::Known;
-            dialog.name = Line::of("users");
+            dialog.plan = PlanStatus::NotNeeded;
+            dialog.name = LineEditor::of("users");
             assert!(dialog.send(all()).unwrap_err().contains("say why"));
-            dialog.reason = Line::of("because");
-            dialog.name = Line::of("user");
-            assert_eq!(dialog.send(all()).is_err(), operation.dangerous(), "{operation:?}");
+            dialog.reason = LineEditor::of("because");
+            dialog.name = LineEditor::of("user");
+            assert_eq!(dialog.send(all()).is_err(), operation.needs_confirmation(), "{operation:?}");
         }
-        let dialog =
-            Dialog { reason: Line::of("r"), name: Line::of("users"), ..Dialog::open(Operation::Redrive(None), "users", all()).unwrap() };
+        let dialog = Dialog {
+            reason: LineEditor::of("r"),
+            name: LineEditor::of("users"),
+            ..Dialog::open(Operation::Redrive(None), "users", all()).unwrap()
+        };
         assert!(dialog.send(all()).unwrap_err().contains("not there yet"), "no plan, no order");
     }
 }

@@ -20,9 +20,9 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::{Frame, Terminal};
 
 /// How many messages of panics are kept; more of them say nothing new.
-const MOST_MESSAGES: usize = 8;
+const MAX_PANIC_MESSAGES: usize = 8;
 
-static HELD: AtomicBool = AtomicBool::new(false);
+static ACTIVE: AtomicBool = AtomicBool::new(false);
 static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static HOOK: Once = Once::new();
 
@@ -35,7 +35,7 @@ impl Screen {
     /// Takes the terminal.
     pub(crate) fn enter() -> io::Result<Self> {
         HOOK.call_once(hook);
-        if HELD.swap(true, Ordering::SeqCst) {
+        if ACTIVE.swap(true, Ordering::SeqCst) {
             return Err(io::Error::other("the live view is already on the screen"));
         }
         Self::take().inspect_err(|_| leave())
@@ -91,14 +91,14 @@ pub(crate) fn mouse(on: bool) -> io::Result<()> {
 }
 
 fn base64(bytes: &[u8]) -> String {
-    const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let [a, b, c] = [0, 1, 2].map(|at| u32::from(chunk.get(at).copied().unwrap_or(0)));
         let bits = a << 16 | b << 8 | c;
         for at in 0..4 {
-            let sign = SIGNS[(bits >> (18 - 6 * at) & 63) as usize];
-            out.push(if at <= chunk.len() { char::from(sign) } else { '=' });
+            let symbol = ALPHABET[(bits >> (18 - 6 * at) & 63) as usize];
+            out.push(if at <= chunk.len() { char::from(symbol) } else { '=' });
         }
     }
     out
@@ -106,7 +106,7 @@ fn base64(bytes: &[u8]) -> String {
 
 /// Gives the terminal back, once. Nothing can be done about errors here.
 fn leave() {
-    if !HELD.swap(false, Ordering::SeqCst) {
+    if !ACTIVE.swap(false, Ordering::SeqCst) {
         return;
     }
     let _ = execute!(stdout(), DisableMouseCapture, EndSynchronizedUpdate, LeaveAlternateScreen, Show);
@@ -122,11 +122,11 @@ fn hook() {
         if cfg!(panic = "abort") {
             leave();
         }
-        if !HELD.load(Ordering::SeqCst) {
+        if !ACTIVE.load(Ordering::SeqCst) {
             return before(info);
         }
         let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
-        if messages.len() < MOST_MESSAGES {
+        if messages.len() < MAX_PANIC_MESSAGES {
             messages.push(info.to_string());
         }
     }));

@@ -16,15 +16,15 @@ use forebay_schemas::summary::Latency;
 
 use proptest::prelude::*;
 
-use crate::state::Folded;
+use crate::state::SnapshotWindow;
 
-/// What these looks come to, one after the other.
-pub(crate) fn folded(looks: impl IntoIterator<Item = Snapshot>) -> Folded {
-    let mut folded = Folded::default();
-    for look in looks {
-        folded.fold(Arc::new(look));
+/// What these snapshots come to, one after the other.
+pub(crate) fn window(snapshots: impl IntoIterator<Item = Snapshot>) -> SnapshotWindow {
+    let mut window = SnapshotWindow::default();
+    for snapshot in snapshots {
+        window.push(Arc::new(snapshot));
     }
-    folded
+    window
 }
 
 /// Something that is wrong.
@@ -88,7 +88,7 @@ pub(crate) fn logs() -> Logs {
 }
 
 /// What the process measures beside events, and what Cassandra says.
-pub(crate) fn measured(mut look: Snapshot) -> Snapshot {
+pub(crate) fn measured(mut snapshot: Snapshot) -> Snapshot {
     let stage = |stage: &str, p50_micros: u64| StageView {
         stage: stage.to_owned(),
         count: 48_000,
@@ -99,7 +99,7 @@ pub(crate) fn measured(mut look: Snapshot) -> Snapshot {
         max_micros: p50_micros * 11,
         buckets: vec![(500, 0), (1_000, 9_000), (2_000, 21_000), (5_000, 44_000), (10_000, 47_500), (50_000, 48_000)],
     };
-    look.stages = vec![
+    snapshot.stages = vec![
         stage("fetch", 84_000),
         stage("produce", 2_100),
         stage("wait", 1_300),
@@ -114,7 +114,7 @@ pub(crate) fn measured(mut look: Snapshot) -> Snapshot {
         up,
         connections: if up { 4 } else { 0 },
     };
-    look.store = Some(StoreView {
+    snapshot.store = Some(StoreView {
         kind: "cassandra".to_owned(),
         consistency: "LOCAL_QUORUM".to_owned(),
         in_flight: 12,
@@ -124,8 +124,8 @@ pub(crate) fn measured(mut look: Snapshot) -> Snapshot {
             .into(),
         nodes: vec![node(1, true), node(2, true), node(3, false)],
     });
-    look.alerts = vec![alert()];
-    look
+    snapshot.alerts = vec![alert()];
+    snapshot
 }
 
 /// A history of a small pipeline, of so many events: it starts, fetches, writes, and its writer fails now and then.
@@ -371,7 +371,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
         ranges: Ranges::default(),
         retries: 0,
     };
-    let mut look = Snapshot {
+    let mut snapshot = Snapshot {
         pipeline: "users".to_owned(),
         version: "0.1.0".to_owned(),
         started_at: time("2026-11-24T08:16:58Z"),
@@ -445,27 +445,27 @@ pub(crate) fn later(ms: i64) -> Snapshot {
         }),
         rejects: Rejects::default(),
     };
-    let writer = &mut look.actors[8];
+    let writer = &mut snapshot.actors[8];
     writer.last_exit = Some("failed: write timed out after 5 s at 127.0.0.1:9042".to_owned());
     writer.note = Some("waiting for cassandra 127.0.0.1:9042: connection refused (attempt 4, next in 2.1 s)".to_owned());
-    look.actors[10].last_exit = Some("failed: group rebalance".to_owned());
-    look.runs[0].ranges.add(0, Range { from: 210_030, to: 210_050 });
-    look.runs[1].ended_at = Some(time("2026-11-24T10:20:08Z"));
-    look.runs[2].counts = RunCounts { pages: 1, ..RunCounts::default() };
-    look.runs[2].ended_at = Some(time("2026-11-24T10:10:31Z"));
-    look.runs[2].error =
+    snapshot.actors[10].last_exit = Some("failed: group rebalance".to_owned());
+    snapshot.runs[0].ranges.add(0, Range { from: 210_030, to: 210_050 });
+    snapshot.runs[1].ended_at = Some(time("2026-11-24T10:20:08Z"));
+    snapshot.runs[2].counts = RunCounts { pages: 1, ..RunCounts::default() };
+    snapshot.runs[2].ended_at = Some(time("2026-11-24T10:10:31Z"));
+    snapshot.runs[2].error =
         Some(RunError { stage: "fetch".to_owned(), message: "http://127.0.0.1:8080/api answered 503".to_owned(), retryable: true });
-    look
+    snapshot
 }
 
 /// A pipeline with nothing wrong and nothing to do.
 pub(crate) fn quiet() -> Snapshot {
-    let mut look = busy();
-    look.actors.retain(|actor| actor.incarnation == 1);
-    look.edges.truncate(1);
-    look.runs.clear();
-    look.batches.clear();
-    look.totals = Totals::default();
-    look.partitions.clear();
-    look
+    let mut snapshot = busy();
+    snapshot.actors.retain(|actor| actor.incarnation == 1);
+    snapshot.edges.truncate(1);
+    snapshot.runs.clear();
+    snapshot.batches.clear();
+    snapshot.totals = Totals::default();
+    snapshot.partitions.clear();
+    snapshot
 }

@@ -1,8 +1,8 @@
 //! What the journal says of a pipeline: a fold of its events, in any order they may come.
 //!
-//! Guarantee: pure and total (no event, in no order, makes it fail), every collection bounded, and the same events give the same world,
+//! Guarantee: pure and total (no event, in no order, makes it fail), every collection bounded, and the same events give the same projection,
 //! whether they are folded from the start or from a copy on the way. Not guaranteed: what happened before the first event that it was given;
-//! [`World::whole`] says whether that was the start of the process.
+//! [`Projection::whole`] says whether that was the start of the process.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,19 +16,19 @@ use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, PartitionView,
 use uuid::Uuid;
 
 /// The most runs that are known.
-pub(crate) const MOST_RUNS: usize = 200;
+pub(crate) const MAX_RUNS: usize = 200;
 /// The most batches that are known.
-pub(crate) const MOST_BATCHES: usize = 128;
+pub(crate) const MAX_BATCHES: usize = 128;
 /// The most restarts that are known.
-pub(crate) const MOST_RESTARTS: usize = 128;
+pub(crate) const MAX_RESTARTS: usize = 128;
 /// The most actors that are known; a tree has a few dozen.
-const MOST_ACTORS: usize = 1_024;
+const MAX_ACTORS: usize = 1_024;
 /// The most partitions that are known.
-const MOST_PARTITIONS: usize = 10_000;
+const MAX_PARTITIONS: usize = 10_000;
 
 /// What is known of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct PartitionProgress {
     /// The end of what this process produced into it; −1 when it did not.
     pub(crate) produced: Offset,
     /// All before it is written; −1 when not known.
@@ -39,7 +39,7 @@ pub(crate) struct Place {
     pub(crate) assigned: bool,
 }
 
-impl Default for Place {
+impl Default for PartitionProgress {
     fn default() -> Self {
         Self { produced: -1, written: -1, committed: -1, assigned: false }
     }
@@ -59,13 +59,13 @@ pub(crate) struct Restart {
     /// Why it ended.
     pub(crate) why: String,
     /// When the next incarnation began; none while it has not.
-    pub(crate) back_at: Option<DateTime<Utc>>,
+    pub(crate) restarted_at: Option<DateTime<Utc>>,
 }
 
 impl Restart {
     /// How long the actor was away.
-    pub(crate) fn away(&self) -> Option<TimeDelta> {
-        self.back_at.map(|back| back - self.at)
+    pub(crate) fn downtime(&self) -> Option<TimeDelta> {
+        self.restarted_at.map(|back| back - self.at)
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Sql {
 
 /// What the events come to.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct World {
+pub(crate) struct Projection {
     /// The last event; 0 before there is one.
     pub(crate) seq: u64,
     /// When it was decided.
@@ -94,8 +94,8 @@ pub(crate) struct World {
     pub(crate) sql: Sql,
     pub(crate) desired: Desired,
     pub(crate) totals: Totals,
-    pub(crate) partitions: BTreeMap<Partition, Place>,
-    /// By path, a parent before its children: a slash sorts before every other sign.
+    pub(crate) partitions: BTreeMap<Partition, PartitionProgress>,
+    /// By path, a parent before its children: a slash sorts before every other symbol.
     pub(crate) actors: BTreeMap<Path, ActorView>,
     /// Oldest first.
     pub(crate) runs: VecDeque<Run>,
@@ -120,20 +120,20 @@ impl Path {
 }
 
 /// How many offsets lie in a range, whatever it says.
-pub(crate) fn len(range: Range) -> u64 {
+pub(crate) fn range_len(range: Range) -> u64 {
     u64::try_from(range.to.saturating_sub(range.from)).unwrap_or(0)
 }
 
-fn bounded<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
-    if queue.len() >= most {
+fn push_bounded<T>(queue: &mut VecDeque<T>, max: usize, item: T) {
+    if queue.len() >= max {
         queue.pop_front();
     }
     queue.push_back(item);
 }
 
-impl World {
+impl Projection {
     /// Whether the start of the process is among the events, so that totals are totals.
-    pub(crate) fn whole(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.started_at.is_some()
     }
 
@@ -148,8 +148,8 @@ impl World {
                 (self.version, self.roles, self.topic, self.group) = (version.clone(), roles.clone(), topic.clone(), group.clone());
                 self.totals = Totals::default();
                 self.actors.clear();
-                for place in self.partitions.values_mut() {
-                    place.assigned = false;
+                for progress in self.partitions.values_mut() {
+                    progress.assigned = false;
                 }
             }
             Event::PipelineStopped { .. } => self.stopped_at = Some(at),
@@ -164,33 +164,33 @@ impl World {
                 self.totals.fetch_failures += 1;
             }
             Event::RangeLost { .. } => self.lost += 1,
-            Event::BatchWritten { .. } => self.batch(at, &recorded.event),
+            Event::BatchWritten { .. } => self.batch_written(at, &recorded.event),
             Event::OffsetsCommitted { offsets } => {
                 for (&partition, &offset) in &offsets.0 {
-                    self.place(partition, |place| place.committed = offset);
+                    self.partition(partition, |progress| progress.committed = offset);
                 }
             }
             Event::PartitionsAssigned { starts } => {
                 for (&partition, start) in &starts.0 {
-                    self.place(partition, |place| {
-                        place.assigned = true;
-                        place.written = place.written.max(start.place.offset);
+                    self.partition(partition, |progress| {
+                        progress.assigned = true;
+                        progress.written = progress.written.max(start.place.offset);
                     });
                 }
             }
             Event::PartitionsRevoked { partitions } => {
                 for &partition in partitions {
-                    self.place(partition, |place| place.assigned = false);
+                    self.partition(partition, |progress| progress.assigned = false);
                 }
             }
             Event::PartitionsSeen { places } => {
                 for (&partition, seen) in &places.0 {
-                    self.place(partition, |place| place.committed = place.committed.max(seen.offset));
+                    self.partition(partition, |progress| progress.committed = progress.committed.max(seen.offset));
                 }
             }
             Event::OffsetsReset { to, .. } => {
                 for (&partition, reset) in &to.0 {
-                    self.place(partition, |place| (place.written, place.committed) = (reset.offset, reset.offset));
+                    self.partition(partition, |progress| (progress.written, progress.committed) = (reset.offset, reset.offset));
                 }
             }
             Event::TopicRecreated { .. } => self.partitions.clear(),
@@ -203,31 +203,31 @@ impl World {
         }
     }
 
-    fn place(&mut self, partition: Partition, change: impl FnOnce(&mut Place)) {
-        if self.partitions.len() < MOST_PARTITIONS || self.partitions.contains_key(&partition) {
-            let place = self.partitions.entry(partition).or_default();
-            change(place);
+    fn partition(&mut self, partition: Partition, change: impl FnOnce(&mut PartitionProgress)) {
+        if self.partitions.len() < MAX_PARTITIONS || self.partitions.contains_key(&partition) {
+            let progress = self.partitions.entry(partition).or_default();
+            change(progress);
             // What a journal says is not believed so far that an arithmetic on it could fail.
-            for offset in [&mut place.produced, &mut place.written, &mut place.committed] {
+            for offset in [&mut progress.produced, &mut progress.written, &mut progress.committed] {
                 *offset = (*offset).max(-1);
             }
         }
     }
 
-    fn batch(&mut self, at: DateTime<Utc>, event: &Event) {
+    fn batch_written(&mut self, at: DateTime<Utc>, event: &Event) {
         let Event::BatchWritten { batch, ranges, rows, rejected, wait_micros, transform_micros, write_micros, written, runs } = event
         else {
             return;
         };
         for (&partition, to) in &written.0 {
-            self.place(partition, |place| place.written = place.written.max(to.offset));
+            self.partition(partition, |progress| progress.written = progress.written.max(to.offset));
         }
         for settled in runs {
-            if let Some(run) = self.known_run(settled.run) {
+            if let Some(run) = self.find_run(settled.run) {
                 run.records_settled(settled);
             }
         }
-        let records: u64 = ranges.0.values().fold(0, |sum, range| sum.saturating_add(len(*range)));
+        let records: u64 = ranges.0.values().fold(0, |sum, range| sum.saturating_add(range_len(*range)));
         let totals = &mut self.totals;
         totals.consumed = totals.consumed.saturating_add(records);
         totals.written = totals.written.saturating_add(*rows);
@@ -245,16 +245,16 @@ impl World {
             ranges: ranges.clone(),
             retries: 0,
         };
-        bounded(&mut self.batches, MOST_BATCHES, view);
+        push_bounded(&mut self.batches, MAX_BATCHES, view);
     }
 
     /// The run, if somebody asked for it: pages of the schedule have an identifier, and are no run.
-    fn known_run(&mut self, id: Uuid) -> Option<&mut Run> {
+    fn find_run(&mut self, id: Uuid) -> Option<&mut Run> {
         self.runs.iter_mut().rfind(|run| run.id == id)
     }
 
     /// The run, made up when its request is not among the events.
-    fn the_run(&mut self, id: Uuid, at: DateTime<Utc>) -> &mut Run {
+    fn run_or_new(&mut self, id: Uuid, at: DateTime<Utc>) -> &mut Run {
         let found = self.runs.iter().rposition(|run| run.id == id);
         let index = found.unwrap_or_else(|| {
             let run = Run {
@@ -278,7 +278,7 @@ impl World {
                 ended_at: None,
                 cancelled: None,
             };
-            bounded(&mut self.runs, MOST_RUNS, run);
+            push_bounded(&mut self.runs, MAX_RUNS, run);
             self.runs.len() - 1
         });
         &mut self.runs[index]
@@ -291,44 +291,44 @@ impl World {
         };
         match event {
             Event::RunRequested { key, attempt, spec, from, .. } => {
-                let run = self.the_run(id, at);
+                let run = self.run_or_new(id, at);
                 (run.key, run.attempt, run.spec, run.requested_at) = (key.clone(), *attempt, spec.clone(), at);
                 run.again = from.is_some();
             }
             Event::RunStarted { .. } => {
-                let run = self.the_run(id, at);
+                let run = self.run_or_new(id, at);
                 run.state = RunState::Running;
                 run.begin();
             }
             Event::PageFetched { records, .. } => {
-                if let Some(run) = self.known_run(id) {
+                if let Some(run) = self.find_run(id) {
                     run.page_fetched(*records);
                 }
                 self.totals.pages += 1;
                 self.totals.fetched = self.totals.fetched.saturating_add(*records);
             }
             Event::PageProduced { ranges, produced, rejected, cursor, rejects, .. } => {
-                if let Some(run) = self.known_run(id) {
+                if let Some(run) = self.find_run(id) {
                     run.page_produced(ranges, (*produced, *rejected), rejects, cursor.is_some());
                 }
                 self.totals.produced = self.totals.produced.saturating_add(*produced);
                 self.totals.rejected = self.totals.rejected.saturating_add(*rejected);
                 for (&partition, range) in &ranges.0 {
-                    self.place(partition, |place| place.produced = place.produced.max(range.to));
+                    self.partition(partition, |progress| progress.produced = progress.produced.max(range.to));
                 }
             }
             Event::RunProduced { stop, .. } => {
-                let run = self.the_run(id, at);
+                let run = self.run_or_new(id, at);
                 run.state = RunState::Draining;
                 run.stop.clone_from(stop);
             }
             Event::RunSucceeded { .. } => {
-                let run = self.the_run(id, at);
+                let run = self.run_or_new(id, at);
                 ends(run, RunState::Succeeded);
                 run.complete();
             }
             Event::RunFailed { error, .. } => {
-                let run = self.the_run(id, at);
+                let run = self.run_or_new(id, at);
                 ends(run, RunState::Failed);
                 run.error = Some(error.clone());
                 if error.stage == REJECTED {
@@ -336,7 +336,7 @@ impl World {
                 }
             }
             Event::RunCancelled { cancelled, .. } => {
-                let run = self.the_run(id, at);
+                let run = self.run_or_new(id, at);
                 ends(run, RunState::Cancelled);
                 run.cancelled = Some(cancelled.clone());
             }
@@ -344,9 +344,9 @@ impl World {
         }
     }
 
-    fn the_actor(&mut self, path: &str, at: DateTime<Utc>) -> Option<&mut ActorView> {
+    fn actor_or_new(&mut self, path: &str, at: DateTime<Utc>) -> Option<&mut ActorView> {
         let key = Path::of(path);
-        if self.actors.len() >= MOST_ACTORS && !self.actors.contains_key(&key) {
+        if self.actors.len() >= MAX_ACTORS && !self.actors.contains_key(&key) {
             return None;
         }
         Some(self.actors.entry(key).or_insert_with(|| ActorView {
@@ -365,9 +365,9 @@ impl World {
         match event {
             Event::ChildStarted { actor, incarnation } => {
                 if let Some(restart) = self.restarts.iter_mut().rev().find(|restart| restart.actor == *actor) {
-                    restart.back_at.get_or_insert(at);
+                    restart.restarted_at.get_or_insert(at);
                 }
-                let Some(view) = self.the_actor(actor, at) else { return };
+                let Some(view) = self.actor_or_new(actor, at) else { return };
                 (view.state, view.incarnation, view.since, view.note) = (ActorState::Up, *incarnation, at, None);
                 view.restarts = incarnation.saturating_sub(1);
                 if *incarnation > 1 {
@@ -375,35 +375,35 @@ impl World {
                 }
             }
             Event::ChildExited { actor, incarnation, exit } => {
-                let Some(view) = self.the_actor(actor, at) else { return };
+                let Some(view) = self.actor_or_new(actor, at) else { return };
                 // One that ends while its supervisor is about to restart it comes back.
                 if view.state != ActorState::Restarting {
                     (view.state, view.note) = (ActorState::Ended, None);
                 }
                 (view.incarnation, view.since) = (*incarnation, at);
                 view.last_exit = Some(exit.clone());
-                let restart = Restart { seq, at, actor: actor.clone(), incarnation: *incarnation, why: exit.clone(), back_at: None };
-                bounded(&mut self.restarts, MOST_RESTARTS, restart);
+                let restart = Restart { seq, at, actor: actor.clone(), incarnation: *incarnation, why: exit.clone(), restarted_at: None };
+                push_bounded(&mut self.restarts, MAX_RESTARTS, restart);
             }
             Event::ChildStuck { actor, silent_millis } => {
-                let Some(view) = self.the_actor(actor, at) else { return };
+                let Some(view) = self.actor_or_new(actor, at) else { return };
                 view.state = ActorState::Stuck;
                 view.note = Some(format!("no progress for {silent_millis} ms"));
             }
             // Children, by their names under the supervisor.
             Event::RestartScheduled { actor, delay_millis, affected } => {
-                for name in affected.iter().take(MOST_ACTORS) {
-                    let Some(view) = self.the_actor(&format!("{actor}/{name}"), at) else { continue };
+                for name in affected.iter().take(MAX_ACTORS) {
+                    let Some(view) = self.actor_or_new(&format!("{actor}/{name}"), at) else { continue };
                     view.state = ActorState::Restarting;
                     view.note = Some(format!("restarts in {delay_millis} ms"));
                 }
             }
             Event::IntensityExceeded { actor, restarts, within_millis } => {
-                let Some(view) = self.the_actor(actor, at) else { return };
+                let Some(view) = self.actor_or_new(actor, at) else { return };
                 view.note = Some(format!("{restarts} restarts in {within_millis} ms are too many"));
             }
             Event::Escalated { actor, reason } => {
-                let Some(view) = self.the_actor(actor, at) else { return };
+                let Some(view) = self.actor_or_new(actor, at) else { return };
                 (view.state, view.note) = (ActorState::Ended, Some(format!("gave up: {reason}")));
             }
             _ => {}
@@ -411,14 +411,14 @@ impl World {
     }
 
     /// Restarts that are over or under way: an end that nothing came back from while the process stopped is none.
-    pub(crate) fn true_restarts(&self) -> impl DoubleEndedIterator<Item = &Restart> {
-        self.restarts.iter().filter(|restart| restart.back_at.is_some() || self.stopped_at.is_none())
+    pub(crate) fn actual_restarts(&self) -> impl DoubleEndedIterator<Item = &Restart> {
+        self.restarts.iter().filter(|restart| restart.restarted_at.is_some() || self.stopped_at.is_none())
     }
 
-    /// What these events say, put over a look that was taken elsewhen: all that events decide is as they say, the rest is the look's.
-    /// `now` is the world at the newest event: what it does not know of has not changed since.
-    pub(crate) fn over(&self, look: &Snapshot, now: &Self) -> Snapshot {
-        let mut shown = look.clone();
+    /// What these events say, put over a snapshot that was taken elsewhen: all that events decide is as they say, the rest is the snapshot's.
+    /// `now` is the projection at the newest event: what it does not know of has not changed since.
+    pub(crate) fn overlay(&self, snapshot: &Snapshot, now: &Self) -> Snapshot {
+        let mut shown = snapshot.clone();
         shown.seq = self.seq;
         shown.at = self.at.unwrap_or(shown.at);
         shown.started_at = self.started_at.or(now.started_at).unwrap_or(shown.started_at).min(shown.at);
@@ -428,20 +428,20 @@ impl World {
         if !self.version.is_empty() {
             (shown.version, shown.roles) = (self.version.clone(), self.roles.clone());
         }
-        if self.whole() {
+        if self.is_complete() {
             shown.totals = self.totals;
         }
         shown.desired =
-            if self.desired.since.is_some() || now.desired.since.is_some() { self.desired.clone() } else { look.desired.clone() };
+            if self.desired.since.is_some() || now.desired.since.is_some() { self.desired.clone() } else { snapshot.desired.clone() };
         shown.runs = self.runs.iter().rev().cloned().collect();
         shown.batches = self.batches.iter().rev().cloned().collect();
-        shown.partitions = self.partitions_over(look, now);
-        shown.actors = self.actors_over(look, now);
+        shown.partitions = self.overlay_partitions(snapshot, now);
+        shown.actors = self.overlay_actors(snapshot, now);
         shown
     }
 
-    fn partitions_over(&self, look: &Snapshot, now: &Self) -> Vec<PartitionView> {
-        let mut all: BTreeMap<Partition, PartitionView> = look.partitions.iter().map(|view| (view.partition, *view)).collect();
+    fn overlay_partitions(&self, snapshot: &Snapshot, now: &Self) -> Vec<PartitionView> {
+        let mut all: BTreeMap<Partition, PartitionView> = snapshot.partitions.iter().map(|view| (view.partition, *view)).collect();
         for &partition in self.partitions.keys() {
             all.entry(partition).or_insert_with(|| PartitionView::unknown(partition));
         }
@@ -450,9 +450,9 @@ impl World {
             match then {
                 None if known_now.is_none() => {}
                 None => (view.end, view.written, view.committed, view.assigned) = (-1, -1, -1, false),
-                Some(place) => {
-                    (view.written, view.committed, view.assigned) = (place.written, place.committed, place.assigned);
-                    view.end = place.produced.max(place.written).max(place.committed);
+                Some(progress) => {
+                    (view.written, view.committed, view.assigned) = (progress.written, progress.committed, progress.assigned);
+                    view.end = progress.produced.max(progress.written).max(progress.committed);
                 }
             }
             (view.paused, view.behind_ms) = (false, -1);
@@ -460,17 +460,17 @@ impl World {
         all.into_values().collect()
     }
 
-    fn actors_over(&self, look: &Snapshot, now: &Self) -> Vec<ActorView> {
-        let mut all = Vec::with_capacity(look.actors.len());
+    fn overlay_actors(&self, snapshot: &Snapshot, now: &Self) -> Vec<ActorView> {
+        let mut all = Vec::with_capacity(snapshot.actors.len());
         let mut seen = std::collections::BTreeSet::new();
-        for view in &look.actors {
+        for view in &snapshot.actors {
             let path = Path::of(&view.path);
             let mut view = view.clone();
             match self.actors.get(&path) {
                 Some(then) => view = then.clone(),
                 // It came later, or nothing happened to it between then and now.
                 None if !now.actors.contains_key(&path) => {}
-                None if self.whole() => continue,
+                None if self.is_complete() => continue,
                 None => {
                     view.note = Some("not known at this event".to_owned());
                     (view.last_exit, view.since) = (None, self.at.unwrap_or(view.since));
@@ -483,29 +483,29 @@ impl World {
         // Those that are not there any more come after their brothers.
         for (path, view) in self.actors.iter().filter(|(path, _)| !seen.contains(path)) {
             let parent = &path.0[..path.0.len().saturating_sub(1)];
-            let place = all.iter().rposition(|other| !parent.is_empty() && Path::of(&other.path).0.starts_with(parent));
-            all.insert(place.map_or(all.len(), |place| place + 1), view.clone());
+            let sibling = all.iter().rposition(|other| !parent.is_empty() && Path::of(&other.path).0.starts_with(parent));
+            all.insert(sibling.map_or(all.len(), |sibling| sibling + 1), view.clone());
         }
         all
     }
 
-    /// Each fact by its name, for the difference between two worlds.
+    /// Each fact by its name, for the difference between two projections.
     fn facts(&self) -> BTreeMap<String, String> {
         let mut facts = BTreeMap::new();
-        let mut say = |name: String, value: String| drop(facts.insert(name, value));
-        for (partition, place) in &self.partitions {
-            say(format!("partition {partition} written"), crate::text::offset(place.written));
-            say(format!("partition {partition} committed"), crate::text::offset(place.committed));
-            say(format!("partition {partition} produced"), crate::text::offset(place.produced));
-            say(format!("partition {partition} assigned"), place.assigned.to_string());
+        let mut add = |name: String, value: String| drop(facts.insert(name, value));
+        for (partition, progress) in &self.partitions {
+            add(format!("partition {partition} written"), crate::text::offset(progress.written));
+            add(format!("partition {partition} committed"), crate::text::offset(progress.committed));
+            add(format!("partition {partition} produced"), crate::text::offset(progress.produced));
+            add(format!("partition {partition} assigned"), progress.assigned.to_string());
         }
         for view in self.actors.values() {
-            say(format!("actor {}", view.path), format!("#{} {}", view.incarnation, crate::view::actor_word(view.state)));
+            add(format!("actor {}", view.path), format!("#{} {}", view.incarnation, crate::text::actor_state(view.state)));
         }
         for run in &self.runs {
             let key = if run.key.is_empty() { run.id.to_string() } else { run.key.clone() };
             let counts = format!("{} pages, {} fetched, {} produced", run.counts.pages, run.counts.fetched, run.counts.produced);
-            say(format!("run {key}#{}", run.attempt), format!("{}, {counts}", crate::view::run_word(run.state)));
+            add(format!("run {key}#{}", run.attempt), format!("{}, {counts}", crate::text::run_state(run.state)));
         }
         let totals = self.totals;
         let pairs = [
@@ -518,14 +518,14 @@ impl World {
             ("batches", self.batches.back().map_or(0, |batch| batch.id)),
         ];
         for (name, value) in pairs {
-            say(format!("total {name}"), crate::text::count(value));
+            add(format!("total {name}"), crate::text::count(value));
         }
-        say("SQL".to_owned(), self.sql.fingerprint.clone());
-        say("desired".to_owned(), format!("{:?}", self.desired.state).to_lowercase());
+        add("SQL".to_owned(), self.sql.fingerprint.clone());
+        add("desired".to_owned(), format!("{:?}", self.desired.state).to_lowercase());
         facts
     }
 
-    /// What changed from this world to a later one: the fact, before, after.
+    /// What changed from this projection to a later one: the fact, before, after.
     pub(crate) fn diff(&self, later: &Self) -> Vec<(String, String, String)> {
         let (before, after) = (self.facts(), later.facts());
         let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -539,41 +539,41 @@ impl World {
 mod tests {
     use super::*;
 
-    fn world(events: impl IntoIterator<Item = Event>) -> World {
-        let mut world = World::default();
+    fn projection(events: impl IntoIterator<Item = Event>) -> Projection {
+        let mut projection = Projection::default();
         for (seq, event) in (1..).zip(events) {
-            world.apply(&Recorded::new(seq, DateTime::from_timestamp_millis(1_000 * seq.cast_signed()).unwrap(), event));
+            projection.apply(&Recorded::new(seq, DateTime::from_timestamp_millis(1_000 * seq.cast_signed()).unwrap(), event));
         }
-        world
+        projection
     }
 
     #[test]
     fn a_restart_says_why_and_how_long_the_actor_was_away() {
         let writer = || "root/egress/writer".to_owned();
-        let world = world([
+        let projection = projection([
             Event::ChildStarted { actor: writer(), incarnation: 1 },
             Event::ChildExited { actor: writer(), incarnation: 1, exit: "failed: write timed out".to_owned() },
             Event::RestartScheduled { actor: "root/egress".to_owned(), delay_millis: 200, affected: vec!["writer".to_owned()] },
             Event::ChildStarted { actor: writer(), incarnation: 2 },
         ]);
-        let restart = world.restarts.back().unwrap();
-        assert_eq!((restart.why.as_str(), restart.away().unwrap().num_seconds()), ("failed: write timed out", 2));
-        let view = world.actors.values().next().unwrap();
+        let restart = projection.restarts.back().unwrap();
+        assert_eq!((restart.why.as_str(), restart.downtime().unwrap().num_seconds()), ("failed: write timed out", 2));
+        let view = projection.actors.values().next().unwrap();
         assert_eq!((view.state, view.incarnation, view.restarts, view.note.as_deref()), (ActorState::Up, 2, 1, None));
-        assert_eq!(world.totals.restarts, 1);
+        assert_eq!(projection.totals.restarts, 1);
     }
 
     #[test]
     fn pages_of_the_schedule_are_no_run() {
         let run = Uuid::nil();
         let pages = [Event::PageFetched { run, records: 5, cursor: None }];
-        let world = world(pages);
-        assert!(world.runs.is_empty() && world.totals.fetched == 5);
+        let projection = projection(pages);
+        assert!(projection.runs.is_empty() && projection.totals.fetched == 5);
     }
 
     #[test]
     fn the_difference_between_two_worlds_names_each_fact_that_changed() {
-        let before = world([Event::ChildStarted { actor: "root".to_owned(), incarnation: 1 }]);
+        let before = projection([Event::ChildStarted { actor: "root".to_owned(), incarnation: 1 }]);
         let mut after = before.clone();
         let ended = Event::ChildExited { actor: "root".to_owned(), incarnation: 1, exit: "shutdown".to_owned() };
         after.apply(&Recorded::new(2, DateTime::UNIX_EPOCH, ended));

@@ -5,22 +5,23 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::Line;
 
+use super::fields::{fact, wrapped};
 use super::grid::{Cell, Column, Grid};
-use super::{Canvas, Size, beside, chart, page, put, records, split};
+use super::{Canvas, Size, chart, draw_lines, records, split_columns, split_rows};
 use crate::state::List;
 use crate::text;
 use crate::theme::Role;
 
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
-    let [head, rest] = split(area, [Constraint::Length(1), Constraint::Min(0)]);
-    let rejected = canvas.look().map_or(0, |look| look.totals.rejected);
-    let line = match &canvas.model.answers.letters {
-        None if !canvas.model.asks() => {
+    let [head, rest] = split_rows(area, [Constraint::Length(1), Constraint::Min(0)]);
+    let rejected = canvas.snapshot().map_or(0, |snapshot| snapshot.totals.rejected);
+    let line = match &canvas.model.api_data.dead_letters {
+        None if !canvas.model.has_api() => {
             (format!(" {} in all; they are read from the API of a running pipeline, and this is none", text::count(rejected)), Role::Muted)
         }
         None => (" asking for them".to_owned(), Role::Muted),
         Some(Err(why)) => (format!(" {why}"), Role::Warn),
-        Some(Ok(letters)) if letters.total == 0 => (format!(" {} {} is empty", canvas.theme.signs.done, letters.topic), Role::Good),
+        Some(Ok(letters)) if letters.total == 0 => (format!(" {} {} is empty", canvas.theme.symbols.done, letters.topic), Role::Good),
         Some(Ok(letters)) => (
             format!(
                 " {} in {}; the last {} here, newest first; enter tells why, B redrives",
@@ -31,9 +32,9 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
             Role::Text,
         ),
     };
-    put(frame, head, vec![canvas.styled(text::cut(&line.0, usize::from(area.width), canvas.theme.signs.cut), line.1)]);
-    if canvas.size == Size::Full && !canvas.model.letters().is_empty() {
-        let [left, right] = beside(rest, [Constraint::Min(0), Constraint::Length(40)]);
+    draw_lines(frame, head, vec![canvas.styled(text::cut(&line.0, usize::from(area.width), canvas.theme.symbols.cut), line.1)]);
+    if canvas.size == Size::Full && !canvas.model.dead_letters().is_empty() {
+        let [left, right] = split_columns(rest, [Constraint::Min(0), Constraint::Length(40)]);
         canvas.panel(frame, right, "reasons", |width| reasons(canvas, width));
         return list(frame, left, canvas);
     }
@@ -41,7 +42,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
 }
 
 fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
-    canvas.list(frame, area, List::Letters, |order, _| {
+    canvas.list(frame, area, List::DeadLetters, |order, _| {
         let columns = vec![
             Column::left("time", 3),
             Column::left("stage", 0),
@@ -52,20 +53,20 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
         let row = |letter: &DeadLetter| {
             vec![
                 Cell::new(records::time(letter.record.timestamp_ms), Role::Muted),
-                Cell::new(letter.stage.clone(), chart::stage_look(&letter.stage, canvas.theme).1),
+                Cell::new(letter.stage.clone(), chart::stage_style(&letter.stage, canvas.theme).1),
                 Cell::from(letter.origin.map_or_else(|| "-".to_owned(), |(partition, offset)| format!("p{partition} {offset}"))),
                 Cell::from(letter.record.key.clone().unwrap_or_default()),
                 Cell::new(letter.reason.clone(), Role::Warn),
             ]
         };
-        Grid { columns, least: 16, rows: order.iter().filter_map(|&at| canvas.model.letters().get(at)).map(row).collect() }
+        Grid { columns, min_last: 16, rows: order.iter().filter_map(|&at| canvas.model.dead_letters().get(at)).map(row).collect() }
     });
 }
 
 /// How many of each reason, the most first. Numbers and quoted parts are left out of it, so that like is with like.
 fn reasons(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     let mut counts = std::collections::BTreeMap::<String, u64>::new();
-    for letter in canvas.model.letters() {
+    for letter in canvas.model.dead_letters() {
         let plain: String = letter.reason.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
         *counts.entry(format!("{}: {plain}", letter.stage)).or_default() += 1;
     }
@@ -80,21 +81,22 @@ fn reasons(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
 }
 
 /// One dead letter: why, where it was, what it says.
-pub(super) fn page(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
-    let Some(letter) = canvas.model.letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset))
+pub(super) fn detail(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
+    let Some(letter) =
+        canvas.model.dead_letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset))
     else {
         return vec![canvas.styled("this dead letter is not among those that are held".to_owned(), Role::Warn)];
     };
-    let mut lines = page::wrapped(canvas, "why", &letter.reason, width);
-    lines.push(page::fact(canvas, "found at", &letter.stage, chart::stage_look(&letter.stage, canvas.theme).1));
+    let mut lines = wrapped(canvas, "why", &letter.reason, width);
+    lines.push(fact(canvas, "found at", &letter.stage, chart::stage_style(&letter.stage, canvas.theme).1));
     if let Some(fingerprint) = &letter.sql_fingerprint {
-        lines.push(page::fact(canvas, "SQL", fingerprint, Role::Text));
+        lines.push(fact(canvas, "SQL", fingerprint, Role::Text));
     }
-    lines.push(page::fact(canvas, "key", letter.record.key.as_deref().unwrap_or("none"), Role::Text));
+    lines.push(fact(canvas, "key", letter.record.key.as_deref().unwrap_or("none"), Role::Text));
     if let Some((partition, offset)) = letter.origin {
-        lines.push(page::fact(canvas, "was at", &format!("partition {partition}, offset {offset}; enter shows its way"), Role::Text));
+        lines.push(fact(canvas, "was at", &format!("partition {partition}, offset {offset}; enter shows its way"), Role::Text));
     }
-    lines.extend(letter.record.headers.iter().map(|(name, value)| page::fact(canvas, &format!("header {name}"), value, Role::Muted)));
+    lines.extend(letter.record.headers.iter().map(|(name, value)| fact(canvas, &format!("header {name}"), value, Role::Muted)));
     lines.extend(records::headers_left_out(canvas, &letter.record));
     lines.push(Line::default());
     lines.push(canvas.styled("the record as it was".to_owned(), Role::Title));

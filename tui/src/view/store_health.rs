@@ -6,41 +6,45 @@ use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 
 use super::grid::{Cell, Column, Grid};
-use super::{Canvas, Size, beside, chart, page, put, split};
-use crate::state::{List, stages};
+use super::{Canvas, Size, chart, draw_lines, fields, split_columns, split_rows};
+use crate::state::{List, stage_times};
 use crate::text;
 use crate::theme::Role;
 
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
-    let Some(look) = canvas.look() else { return };
+    let Some(snapshot) = canvas.snapshot() else { return };
     if canvas.size < Size::Reduced {
-        let [head, rest] = split(area, [Constraint::Length(4.min(area.height)), Constraint::Min(0)]);
-        put(frame, head, facts(canvas, look).into_iter().take(4).collect());
+        let [head, rest] = split_rows(area, [Constraint::Length(4.min(area.height)), Constraint::Min(0)]);
+        draw_lines(frame, head, facts(canvas, snapshot).into_iter().take(4).collect());
         return nodes(frame, rest, canvas);
     }
     let full = canvas.size == Size::Full;
     let [top, middle, below] =
-        split(area, [Constraint::Length(if full { 9 } else { 7 }), Constraint::Length(if full { 9 } else { 0 }), Constraint::Min(0)]);
-    let [left, right] = beside(top, [Constraint::Percentage(50), Constraint::Min(0)]);
-    canvas.panel(frame, left, &format!("table {}", look.table), |_| facts(canvas, look));
-    canvas.panel(frame, right, "retries by reason", |width| retries(canvas, look, width));
+        split_rows(area, [Constraint::Length(if full { 9 } else { 7 }), Constraint::Length(if full { 9 } else { 0 }), Constraint::Min(0)]);
+    let [left, right] = split_columns(top, [Constraint::Percentage(50), Constraint::Min(0)]);
+    canvas.panel(frame, left, &format!("table {}", snapshot.table), |_| facts(canvas, snapshot));
+    canvas.panel(frame, right, "retries by reason", |width| retries(canvas, snapshot, width));
     if full {
-        let [left, right] = beside(middle, [Constraint::Percentage(50), Constraint::Min(0)]);
+        let [left, right] = split_columns(middle, [Constraint::Percentage(50), Constraint::Min(0)]);
         canvas.panel(frame, left, &format!("rows a second, last {} min", canvas.model.minutes()), |width| inserts(canvas, width, 7));
-        canvas.panel(frame, right, "how long a write takes", |width| spread(canvas, look, width, 7));
+        canvas.panel(frame, right, "how long a write takes", |width| spread(canvas, snapshot, width, 7));
     }
     nodes(frame, below, canvas);
 }
 
-fn facts(canvas: &Canvas<'_>, look: &Snapshot) -> Vec<Line<'static>> {
-    let fact = |name: &str, value: String, role| page::fact(canvas, name, &value, role);
-    let batches = look.batches.len().max(1) as u64;
-    let rows = look.batches.iter().map(|batch| batch.rows).fold(0, u64::saturating_add) / batches;
-    let write = stages(look).into_iter().find(|stage| stage.name == "write");
-    let statements = canvas.folded.rate(|look| look.store.as_ref().map_or(0, |store| store.statements));
+fn facts(canvas: &Canvas<'_>, snapshot: &Snapshot) -> Vec<Line<'static>> {
+    let fact = |name: &str, value: String, role| fields::fact(canvas, name, &value, role);
+    let batches = snapshot.batches.len().max(1) as u64;
+    let rows = snapshot.batches.iter().map(|batch| batch.rows).fold(0, u64::saturating_add) / batches;
+    let write = stage_times(snapshot).into_iter().find(|stage| stage.name == "write");
+    let statements = canvas.window.rate(|snapshot| snapshot.store.as_ref().map_or(0, |store| store.statements));
     let mut lines = vec![fact(
         "inserts",
-        format!("{} rows, {} in all", text::rate(canvas.folded.rate(|look| look.totals.written)), text::count(look.totals.written)),
+        format!(
+            "{} rows, {} in all",
+            text::rate(canvas.window.rate(|snapshot| snapshot.totals.written)),
+            text::count(snapshot.totals.written)
+        ),
         Role::Title,
     )];
     if let Some(write) = write {
@@ -48,7 +52,7 @@ fn facts(canvas: &Canvas<'_>, look: &Snapshot) -> Vec<Line<'static>> {
         lines.push(fact("write", numbers, Role::Text));
     }
     lines.push(fact("a batch", format!("{} rows on average", text::count(rows)), Role::Text));
-    match &look.store {
+    match &snapshot.store {
         Some(store) => {
             let consistency = if store.consistency.is_empty() { String::new() } else { format!(", consistency {}", store.consistency) };
             lines.push(fact("store", format!("{}{consistency}", store.kind), Role::Text));
@@ -58,22 +62,22 @@ fn facts(canvas: &Canvas<'_>, look: &Snapshot) -> Vec<Line<'static>> {
                 Role::Text,
             ));
         }
-        None if canvas.model.measured() => lines.push(fact("store", look.cassandra.clone(), Role::Text)),
-        None => lines.push(canvas.unmeasured()),
+        None if canvas.model.measured() => lines.push(fact("store", snapshot.cassandra.clone(), Role::Text)),
+        None => lines.push(canvas.unknown()),
     }
-    let retries = look.totals.write_retries;
+    let retries = snapshot.totals.write_retries;
     lines.push(fact("retries", text::count(retries), if retries > 0 { Role::Warn } else { Role::Muted }));
     lines
 }
 
-fn retries(canvas: &Canvas<'_>, look: &Snapshot, width: usize) -> Vec<Line<'static>> {
-    let Some(store) = &look.store else {
+fn retries(canvas: &Canvas<'_>, snapshot: &Snapshot, width: usize) -> Vec<Line<'static>> {
+    let Some(store) = &snapshot.store else {
         let text = if canvas.model.measured() { "this process says no reasons".to_owned() } else { String::new() };
-        return vec![if text.is_empty() { canvas.unmeasured() } else { canvas.styled(text, Role::Muted) }];
+        return vec![if text.is_empty() { canvas.unknown() } else { canvas.styled(text, Role::Muted) }];
     };
     let most = store.retries.values().max().copied().unwrap_or(0).max(1);
     let line = |(reason, n): (&String, &u64)| {
-        let (bar, _) = chart::lying(*n as f64 / most as f64, width.saturating_sub(28), canvas.theme);
+        let (bar, _) = chart::horizontal_bar(*n as f64 / most as f64, width.saturating_sub(28), canvas.theme);
         let role = if *n > 0 { Role::Warn } else { Role::Muted };
         Line::from(vec![
             Span::styled(format!("{reason:<15}"), canvas.theme.style(Role::Muted)),
@@ -82,15 +86,15 @@ fn retries(canvas: &Canvas<'_>, look: &Snapshot, width: usize) -> Vec<Line<'stat
         ])
     };
     if store.retries.values().all(|n| *n == 0) {
-        return vec![canvas.styled(format!("{} none", canvas.theme.signs.done), Role::Good)];
+        return vec![canvas.styled(format!("{} none", canvas.theme.symbols.done), Role::Good)];
     }
     store.retries.iter().map(line).collect()
 }
 
 fn inserts(canvas: &Canvas<'_>, width: usize, height: usize) -> Vec<Line<'static>> {
-    let columns = canvas.folded.history().columns(width.saturating_sub(10), |point| point.written);
-    let scale = chart::greatest(&columns).max(1.0);
-    let rows = chart::tall(&columns, scale, height, canvas.theme).into_iter().enumerate();
+    let columns = canvas.window.history().columns(width.saturating_sub(10), |point| point.written);
+    let scale = chart::max_of(&columns).max(1.0);
+    let rows = chart::bar_rows(&columns, scale, height, canvas.theme).into_iter().enumerate();
     let line = |(at, row): (usize, String)| {
         let head = if at == 0 { text::short(scale) } else { String::new() };
         Line::from(vec![
@@ -102,8 +106,8 @@ fn inserts(canvas: &Canvas<'_>, width: usize, height: usize) -> Vec<Line<'static
 }
 
 /// The measured histogram since the start, else that of the batches that are held.
-fn spread(canvas: &Canvas<'_>, look: &Snapshot, width: usize, height: usize) -> Vec<Line<'static>> {
-    let measured = look.stages.iter().find(|stage| stage.stage == "write").filter(|stage| !stage.buckets.is_empty());
+fn spread(canvas: &Canvas<'_>, snapshot: &Snapshot, width: usize, height: usize) -> Vec<Line<'static>> {
+    let measured = snapshot.stages.iter().find(|stage| stage.stage == "write").filter(|stage| !stage.buckets.is_empty());
     let buckets: Vec<(u64, u64)> = match measured {
         Some(stage) => {
             let mut before = 0;
@@ -116,7 +120,7 @@ fn spread(canvas: &Canvas<'_>, look: &Snapshot, width: usize, height: usize) -> 
             let (first, last) = (all.iter().position(|(_, n)| *n > 0), all.iter().rposition(|(_, n)| *n > 0));
             first.zip(last).map_or_else(Vec::new, |(first, last)| all[first..=last].to_vec())
         }
-        None => chart::histogram(look.batches.iter().map(|batch| batch.write_micros)),
+        None => chart::histogram(snapshot.batches.iter().map(|batch| batch.write_micros)),
     };
     if buckets.is_empty() {
         return vec![canvas.styled("nothing was written yet".to_owned(), Role::Muted)];
@@ -134,17 +138,17 @@ fn nodes(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
             Column::right("connections", 1),
         ];
         let row = |node: &NodeView| {
-            let (sign, word, role) =
-                if node.up { (canvas.theme.signs.dot, "up", Role::Good) } else { (canvas.theme.signs.ended, "DOWN", Role::Bad) };
+            let (symbol, word, role) =
+                if node.up { (canvas.theme.symbols.dot, "up", Role::Good) } else { (canvas.theme.symbols.ended, "DOWN", Role::Bad) };
             vec![
                 Cell::from(node.address.clone()),
-                Cell::new(format!("{sign} {word}"), role),
+                Cell::new(format!("{symbol} {word}"), role),
                 Cell::from(node.datacenter.clone()),
                 Cell::from(node.rack.clone()),
                 Cell::from(text::count(node.connections)),
             ]
         };
-        let nodes = canvas.look().and_then(|look| look.store.as_ref()).map_or(&[][..], |store| &store.nodes);
-        Grid { columns, least: 4, rows: order.iter().filter_map(|&at| nodes.get(at)).map(row).collect() }
+        let nodes = canvas.snapshot().and_then(|snapshot| snapshot.store.as_ref()).map_or(&[][..], |store| &store.nodes);
+        Grid { columns, min_last: 4, rows: order.iter().filter_map(|&at| nodes.get(at)).map(row).collect() }
     });
 }

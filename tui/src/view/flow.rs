@@ -4,15 +4,15 @@ use forebay_schemas::snapshot::{ActorState, EdgeView, Snapshot};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use crate::state::{Folded, Pressure, Trend, badness, downstream};
+use crate::state::{Pressure, SnapshotWindow, Trend, downstream, severity};
 use crate::text;
 use crate::theme::{Role, Theme};
 
 /// How many stations the way has.
-const STATIONS: usize = 6;
+const COMPONENTS: usize = 6;
 
 /// A station of the way.
-struct Node {
+struct Component {
     name: String,
     /// The actor that works there; none for what is no actor.
     state: Option<ActorState>,
@@ -26,160 +26,164 @@ struct Node {
 }
 
 /// The state of the worst of the actors that have `name` in their path; none when there is no such actor.
-fn state_of(look: &Snapshot, name: &str) -> Option<ActorState> {
-    let named = look.actors.iter().filter(|actor| actor.path.split('/').any(|part| part == name));
-    named.map(|actor| actor.state).max_by_key(|&state| badness(state))
+fn state_of(snapshot: &Snapshot, name: &str) -> Option<ActorState> {
+    let named = snapshot.actors.iter().filter(|actor| actor.path.split('/').any(|part| part == name));
+    named.map(|actor| actor.state).max_by_key(|&state| severity(state))
 }
 
 /// The edge whose downstream end is `to`.
-fn edge_to(look: &Snapshot, to: &str) -> Option<EdgeView> {
-    look.edges.iter().rfind(|edge| downstream(edge) == to).cloned()
+fn edge_to(snapshot: &Snapshot, to: &str) -> Option<EdgeView> {
+    snapshot.edges.iter().rfind(|edge| downstream(edge) == to).cloned()
 }
 
 /// The stations; `room` is how many columns a fact may take.
-fn nodes(folded: &Folded, look: &Snapshot, theme: &Theme, room: usize) -> [Node; STATIONS] {
-    let totals = &look.totals;
+fn components(window: &SnapshotWindow, snapshot: &Snapshot, theme: &Theme, room: usize) -> [Component; COMPONENTS] {
+    let totals = &snapshot.totals;
     let plain = |text: String| (text, Role::Text);
     let counted = |n: u64, what: &str, role: Role| (format!("{} {what}", text::count(n)), if n > 0 { role } else { Role::Muted });
-    let mean = |micros: fn(&forebay_schemas::snapshot::BatchView) -> u64| match look.batches.len() {
+    let mean = |micros: fn(&forebay_schemas::snapshot::BatchView) -> u64| match snapshot.batches.len() {
         0 => (String::new(), Role::Muted),
-        n => plain(format!("{} a batch", text::micros(look.batches.iter().map(micros).fold(0, u64::saturating_add) / n as u64))),
+        n => plain(format!("{} a batch", text::micros(snapshot.batches.iter().map(micros).fold(0, u64::saturating_add) / n as u64))),
     };
     let transform = {
         let (mean, role) = mean(|batch| batch.transform_micros);
-        let trigger = super::batches::trigger(look).map(|trigger| format!("{mean}, trigger {}", text::whole_micros(trigger)));
+        let trigger = super::batches::trigger(snapshot).map(|trigger| format!("{mean}, trigger {}", text::whole_micros(trigger)));
         (trigger.filter(|both| !mean.is_empty() && text::width(both) <= room).unwrap_or(mean), role)
     };
-    let actor = |name: &str| (state_of(look, name), state_of(look, name).is_some());
+    let actor = |name: &str| (state_of(snapshot, name), state_of(snapshot, name).is_some());
     let (fetcher, fetcher_here) = actor("fetcher");
     let (producer, producer_here) = actor("producer");
     let (transformer, transformer_here) = actor("transformer");
     let (writer, writer_here) = actor("writer");
-    let trend = match folded.lag_trend() {
-        Trend::Rising => theme.signs.up,
-        Trend::Level => theme.signs.level,
-        Trend::Falling => theme.signs.down,
+    let trend = match window.lag_trend() {
+        Trend::Rising => theme.symbols.up,
+        Trend::Steady => theme.symbols.level,
+        Trend::Falling => theme.symbols.down,
     };
-    let caught_up = folded.lag() == 0;
+    let caught_up = window.lag() == 0;
     let behind = if caught_up {
         plain("caught up".to_owned())
     } else {
-        folded.behind().map_or_else(|| plain("not moving".to_owned()), |s| plain(format!("{} behind", text::seconds(s))))
+        window.behind().map_or_else(|| plain("not moving".to_owned()), |s| plain(format!("{} behind", text::seconds(s))))
     };
     [
-        Node {
+        Component {
             name: "API".to_owned(),
             state: fetcher,
             here: fetcher_here,
-            flow: text::rate(folded.rate(|look| look.totals.fetched)),
+            flow: text::rate(window.rate(|snapshot| snapshot.totals.fetched)),
             facts: [
-                plain(format!("{} pages/s", folded.rate(|look| look.totals.pages).map_or("-".to_owned(), text::short))),
+                plain(format!("{} pages/s", window.rate(|snapshot| snapshot.totals.pages).map_or("-".to_owned(), text::short))),
                 counted(totals.fetch_failures, "failed", Role::Warn),
             ],
             edge: None,
         },
-        Node {
+        Component {
             name: "producer".to_owned(),
             state: producer,
             here: producer_here,
-            flow: text::rate(folded.rate(|look| look.totals.produced)),
+            flow: text::rate(window.rate(|snapshot| snapshot.totals.produced)),
             facts: [plain(format!("{} acked", text::short(totals.produced as f64))), plain(String::new())],
-            edge: edge_to(look, "producer"),
+            edge: edge_to(snapshot, "producer"),
         },
-        Node {
-            name: format!("topic {}", look.topic),
-            state: state_of(look, "consumer"),
+        Component {
+            name: format!("topic {}", snapshot.topic),
+            state: state_of(snapshot, "consumer"),
             here: true,
-            flow: text::rate(folded.rate(|look| look.totals.consumed)),
-            facts: [(format!("lag {} {trend}", text::count(folded.lag())), Role::Title), behind],
-            edge: edge_to(look, "topic"),
+            flow: text::rate(window.rate(|snapshot| snapshot.totals.consumed)),
+            facts: [(format!("lag {} {trend}", text::count(window.lag())), Role::Title), behind],
+            edge: edge_to(snapshot, "topic"),
         },
-        Node {
+        Component {
             name: "transformer".to_owned(),
             state: transformer,
             here: transformer_here,
-            flow: text::rate(folded.rate(|look| look.totals.consumed)),
+            flow: text::rate(window.rate(|snapshot| snapshot.totals.consumed)),
             facts: [transform, counted(totals.rejected, "rejected", Role::Warn)],
-            edge: edge_to(look, "transformer"),
+            edge: edge_to(snapshot, "transformer"),
         },
-        Node {
+        Component {
             name: "writer".to_owned(),
             state: writer,
             here: writer_here,
-            flow: text::rate(folded.rate(|look| look.totals.written)),
+            flow: text::rate(window.rate(|snapshot| snapshot.totals.written)),
             facts: [mean(|batch| batch.write_micros), counted(totals.write_retries, "retries", Role::Warn)],
-            edge: edge_to(look, "writer"),
+            edge: edge_to(snapshot, "writer"),
         },
-        Node {
-            name: format!("table {}", look.table.rsplit('.').next().unwrap_or(&look.table)),
+        Component {
+            name: format!("table {}", snapshot.table.rsplit('.').next().unwrap_or(&snapshot.table)),
             state: None,
             here: true,
             flow: format!("{} rows", text::short(totals.written as f64)),
             facts: [
-                plain(format!("p50 {}", text::millis(look.latency_ms.p50))),
-                plain(format!("p99 {}", text::millis(look.latency_ms.p99))),
+                plain(format!("p50 {}", text::millis(snapshot.latency_ms.p50))),
+                plain(format!("p99 {}", text::millis(snapshot.latency_ms.p99))),
             ],
-            edge: edge_to(look, "table"),
+            edge: edge_to(snapshot, "table"),
         },
     ]
 }
 
-impl Node {
-    fn sign(&self, theme: &Theme) -> (&'static str, Role) {
+impl Component {
+    fn symbol(&self, theme: &Theme) -> (&'static str, Role) {
         match self.state {
-            _ if !self.here => (theme.signs.elsewhere, Role::Muted),
-            None | Some(ActorState::Up) => (theme.signs.dot, Role::Good),
-            Some(state) => super::actors::sign(state, theme),
+            _ if !self.here => (theme.symbols.elsewhere, Role::Muted),
+            None | Some(ActorState::Up) => (theme.symbols.dot, Role::Good),
+            Some(state) => super::actors::symbol(state, theme),
         }
     }
 }
 
 /// The picture: six columns of a station each, five lines, and the totals.
-pub(crate) fn picture(folded: &Folded, theme: &Theme, width: usize) -> Vec<Line<'static>> {
-    let Some(look) = folded.newest() else { return Vec::new() };
-    let each = width / STATIONS;
-    let nodes = nodes(folded, look, theme, each.saturating_sub(1));
+pub(crate) fn picture(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<Line<'static>> {
+    let Some(snapshot) = window.newest() else { return Vec::new() };
+    let each = width / COMPONENTS;
+    let components = components(window, snapshot, theme, each.saturating_sub(1));
     // Where the arrows have room to say which edge holds.
     let roomy = each >= 19;
-    let holding = folded.holding().map(|edge| edge.name.clone());
-    let holds = |node: Option<&Node>| node.and_then(|node| node.edge.as_ref()).is_some_and(|edge| Some(&edge.name) == holding.as_ref());
+    let holding = window.bottleneck().map(|edge| edge.name.clone());
+    let holds = |component: Option<&Component>| {
+        component.and_then(|component| component.edge.as_ref()).is_some_and(|edge| Some(&edge.name) == holding.as_ref())
+    };
     let mut lines = vec![Vec::new(); 5];
-    for (at, node) in nodes.iter().enumerate() {
+    for (at, component) in components.iter().enumerate() {
         let style = |role| theme.style(role);
-        let next = nodes.get(at + 1);
-        lines[0].extend(padded(&node.name, each, style(Role::Title), theme));
-        let (sign, role) = node.sign(theme);
-        let flow = format!(" {} ", text::cut(&node.flow, each.saturating_sub(3), theme.signs.cut));
-        let room = each.saturating_sub(text::width(sign) + text::width(&flow));
-        lines[1].extend([Span::styled(sign, style(role)), Span::raw(flow)]);
+        let next = components.get(at + 1);
+        lines[0].extend(padded(&component.name, each, style(Role::Title), theme));
+        let (symbol, role) = component.symbol(theme);
+        let flow = format!(" {} ", text::cut(&component.flow, each.saturating_sub(3), theme.symbols.cut));
+        let room = each.saturating_sub(text::width(symbol) + text::width(&flow));
+        lines[1].extend([Span::styled(symbol, style(role)), Span::raw(flow)]);
         if next.is_some() {
             let held = holds(next);
             lines[1].push(Span::styled(arrow(room, held, theme), style(if held { Role::Bad } else { Role::Muted })));
         }
-        for (line, (fact, role)) in node.facts.iter().enumerate() {
+        for (line, (fact, role)) in component.facts.iter().enumerate() {
             lines[2 + line].extend(padded(fact, each, style(*role), theme));
         }
-        let (mut pressure, role) =
-            node.edge.as_ref().map_or_else(Default::default, |edge| budget(folded, edge, !roomy && Some(&edge.name) == holding.as_ref()));
+        let (mut pressure, role) = component
+            .edge
+            .as_ref()
+            .map_or_else(Default::default, |edge| budget(window, edge, !roomy && Some(&edge.name) == holding.as_ref()));
         if roomy && !pressure.is_empty() {
             pressure.insert_str(0, "budget ");
         }
         lines[4].extend(padded(&pressure, each, style(role.unwrap_or(Role::Muted)), theme));
     }
     let mut lines: Vec<_> = lines.into_iter().map(Line::from).collect();
-    lines.push(totals(folded, theme, width));
+    lines.push(totals(window, theme, width));
     lines
 }
 
 fn padded(what: &str, width: usize, style: Style, theme: &Theme) -> [Span<'static>; 2] {
-    let cut = text::cut(what, width.saturating_sub(1), theme.signs.cut);
+    let cut = text::cut(what, width.saturating_sub(1), theme.symbols.cut);
     let pad = width.saturating_sub(text::width(&cut));
     [Span::styled(cut, style), Span::raw(" ".repeat(pad))]
 }
 
 /// An arrow of `room` columns with a space after it, that says when it holds.
 fn arrow(room: usize, held: bool, theme: &Theme) -> String {
-    let shaft = room.saturating_sub(1 + text::width(theme.signs.head));
+    let shaft = room.saturating_sub(1 + text::width(theme.symbols.head));
     let word = match shaft {
         9.. if held => " holds ",
         5.. if held => "holds",
@@ -190,44 +194,48 @@ fn arrow(room: usize, held: bool, theme: &Theme) -> String {
     if room < 2 {
         return " ".repeat(room);
     }
-    format!("{}{word}{}{} ", theme.signs.line.repeat(before), theme.signs.line.repeat(after), theme.signs.head)
+    format!("{}{word}{}{} ", theme.symbols.line.repeat(before), theme.symbols.line.repeat(after), theme.symbols.head)
 }
 
 /// What an edge says of itself.
-fn budget(folded: &Folded, edge: &EdgeView, holds: bool) -> (String, Option<Role>) {
-    let pressure = folded.pressure(&edge.name);
+fn budget(window: &SnapshotWindow, edge: &EdgeView, holds: bool) -> (String, Option<Role>) {
+    let pressure = window.pressure(&edge.name);
     let role = match pressure {
         Pressure::Ok => Role::Muted,
         Pressure::Low => Role::Warn,
         Pressure::High => Role::Bad,
     };
-    let word = if holds { format!("{} holds", pressure.word()) } else { pressure.word().to_owned() };
+    let word = if holds { format!("{} holds", pressure.as_str()) } else { pressure.as_str().to_owned() };
     (format!("{} {word}", text::percent(edge.used_bytes, edge.budget_bytes)), Some(role))
 }
 
 /// The way in words, as many lines as it takes; nothing is broken inside a station.
-pub(crate) fn words(folded: &Folded, theme: &Theme, width: usize) -> Vec<Line<'static>> {
-    let Some(look) = folded.newest() else { return Vec::new() };
-    let holding = folded.holding().map(|edge| edge.name.clone());
+pub(crate) fn words(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<Line<'static>> {
+    let Some(snapshot) = window.newest() else { return Vec::new() };
+    let holding = window.bottleneck().map(|edge| edge.name.clone());
     let mut lines = vec![Vec::new()];
     let mut taken = 0;
-    for node in nodes(folded, look, theme, 0) {
+    for component in components(window, snapshot, theme, 0) {
         let mut pieces = Vec::new();
-        if let Some(edge) = &node.edge
-            && folded.pressure(&edge.name) > Pressure::Ok
+        if let Some(edge) = &component.edge
+            && window.pressure(&edge.name) > Pressure::Ok
         {
-            let (what, role) = budget(folded, edge, Some(&edge.name) == holding.as_ref());
-            pieces.push((format!("{}{} ", theme.signs.line, what), role.unwrap_or(Role::Muted)));
+            let (what, role) = budget(window, edge, Some(&edge.name) == holding.as_ref());
+            pieces.push((format!("{}{} ", theme.symbols.line, what), role.unwrap_or(Role::Muted)));
         }
         if taken > 0 || lines.len() > 1 {
-            pieces.push((format!("{} ", theme.signs.head), Role::Muted));
+            pieces.push((format!("{} ", theme.symbols.head), Role::Muted));
         }
-        let (sign, role) = node.sign(theme);
+        let (symbol, role) = component.symbol(theme);
         if role != Role::Good {
-            pieces.push((format!("{sign} "), role));
+            pieces.push((format!("{symbol} "), role));
         }
-        pieces.push((format!("{} ", node.name.split(' ').next_back().unwrap_or_default()), Role::Title));
-        let lag = if node.name.starts_with("topic ") { format!("lag {} ", text::count(folded.lag())) } else { format!("{} ", node.flow) };
+        pieces.push((format!("{} ", component.name.split(' ').next_back().unwrap_or_default()), Role::Title));
+        let lag = if component.name.starts_with("topic ") {
+            format!("lag {} ", text::count(window.lag()))
+        } else {
+            format!("{} ", component.flow)
+        };
         pieces.push((lag, Role::Text));
         let wide: usize = pieces.iter().map(|(piece, _)| text::width(piece)).sum();
         if taken > 0 && taken + wide > width {
@@ -242,9 +250,9 @@ pub(crate) fn words(folded: &Folded, theme: &Theme, width: usize) -> Vec<Line<'s
 }
 
 /// What came to what since the start.
-pub(crate) fn totals(folded: &Folded, theme: &Theme, width: usize) -> Line<'static> {
-    let Some(look) = folded.newest() else { return Line::default() };
-    let t = &look.totals;
+pub(crate) fn totals(window: &SnapshotWindow, theme: &Theme, width: usize) -> Line<'static> {
+    let Some(snapshot) = window.newest() else { return Line::default() };
+    let t = &snapshot.totals;
     let trouble = |n: u64| if n > 0 { Role::Warn } else { Role::Muted };
     let all = [
         ("pages", t.pages, Role::Text),
@@ -282,19 +290,19 @@ pub(crate) fn totals(folded: &Folded, theme: &Theme, width: usize) -> Line<'stat
 }
 
 /// A line a fact, the most urgent first, for the smallest terminals and the plain status.
-pub(crate) fn facts(folded: &Folded, theme: &Theme) -> Vec<Line<'static>> {
-    let Some(look) = folded.newest() else { return Vec::new() };
+pub(crate) fn facts(window: &SnapshotWindow, theme: &Theme) -> Vec<Line<'static>> {
+    let Some(snapshot) = window.newest() else { return Vec::new() };
     let trouble = |n: u64| if n > 0 { Role::Warn } else { Role::Text };
     let facts = [
-        ("lag", text::count(folded.lag()), Role::Title),
-        ("behind", folded.behind().map_or_else(|| "-".to_owned(), text::seconds), Role::Text),
-        ("in", text::rate(folded.received()), Role::Text),
-        ("out", text::rate(folded.rate(|look| look.totals.written)), Role::Text),
-        ("written", text::count(look.totals.written), Role::Text),
-        ("rejected", text::count(look.totals.rejected), trouble(look.totals.rejected)),
-        ("p50", text::millis(look.latency_ms.p50), Role::Text),
-        ("p99", text::millis(look.latency_ms.p99), Role::Text),
-        ("restarts", text::count(look.totals.restarts), trouble(look.totals.restarts)),
+        ("lag", text::count(window.lag()), Role::Title),
+        ("behind", window.behind().map_or_else(|| "-".to_owned(), text::seconds), Role::Text),
+        ("in", text::rate(window.received()), Role::Text),
+        ("out", text::rate(window.rate(|snapshot| snapshot.totals.written)), Role::Text),
+        ("written", text::count(snapshot.totals.written), Role::Text),
+        ("rejected", text::count(snapshot.totals.rejected), trouble(snapshot.totals.rejected)),
+        ("p50", text::millis(snapshot.latency_ms.p50), Role::Text),
+        ("p99", text::millis(snapshot.latency_ms.p99), Role::Text),
+        ("restarts", text::count(snapshot.totals.restarts), trouble(snapshot.totals.restarts)),
     ];
     let line = |(name, value, role): (&str, String, Role)| {
         Line::from(vec![Span::styled(format!(" {name:<9}"), theme.style(Role::Muted)), Span::styled(value, theme.style(role))])

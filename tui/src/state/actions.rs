@@ -7,10 +7,11 @@ use forebay_schemas::api::DesiredState;
 use forebay_schemas::snapshot::Snapshot;
 use serde_json::{Value, json};
 
-use super::operate::{Dialog, Operation};
-use super::prompt::{self, Known, Line, Prompt, Stroke};
-use super::travel::way_of;
-use super::{Effect, Held, List, Model, Question, RowId, Screen};
+use super::line_editor::{EditKey, LineEditor};
+use super::operations::{Dialog, Operation};
+use super::prompt::{self, KnownNames, Prompt};
+use super::time_travel::record_path;
+use super::{ApiRequest, Effect, List, Model, RowId, Screen, StoredLine};
 
 /// What a key asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +36,9 @@ pub(crate) enum Action {
     StepSeconds(i64),
     Live,
     /// To the moment of the selected row.
-    Travel,
+    GoToSelected,
     Mark,
-    ToMark,
+    GoToMark,
     Filter,
     Palette,
     Sort,
@@ -59,9 +60,9 @@ pub(crate) enum Action {
 
 impl Model {
     /// Does what a key asks for.
-    pub(crate) fn act(&mut self, action: Action) {
-        self.said = None;
-        if self.help.is_some() && self.act_on_help(action) {
+    pub(crate) fn perform(&mut self, action: Action) {
+        self.message = None;
+        if self.help.is_some() && self.perform_on_help(action) {
             return;
         }
         let list = self.list();
@@ -76,7 +77,7 @@ impl Model {
             Action::Move(by) => self.move_by(by),
             Action::First => self.move_to(0),
             Action::Last => self.move_to(usize::MAX),
-            Action::Freeze if self.then.is_some() => self.live(),
+            Action::Freeze if self.frozen.is_some() => self.live(),
             Action::Freeze => self.freeze(),
             Action::Step(by) => self.step(by),
             Action::StepBatch(forward) => self.step_batch(forward),
@@ -85,38 +86,38 @@ impl Model {
                 self.live();
                 (self.selected[List::Events as usize], self.selected[List::Logs as usize]) = (None, None);
             }
-            Action::Travel => self.travel(),
+            Action::GoToSelected => self.go_to_selected(),
             Action::Mark => {
-                self.marker = Some(self.then.as_ref().map_or(self.timeline.head().seq, |then| then.seq));
-                self.say(format!(
+                self.marker = Some(self.frozen.as_ref().map_or(self.timeline.head().seq, |frozen| frozen.seq));
+                self.show_info(format!(
                     "event {} is marked; ' goes back to it, and an event's page shows what changed since",
                     self.marker.unwrap_or(0)
                 ));
             }
-            Action::ToMark => match self.marker {
-                Some(seq) => self.go_to(seq),
-                None => self.say_bad("no event is marked; m marks one".to_owned()),
+            Action::GoToMark => match self.marker {
+                Some(seq) => self.go_to_seq(seq),
+                None => self.show_error("no event is marked; m marks one".to_owned()),
             },
-            Action::Filter => self.prompt = Some(Prompt::Filter(Line::of(self.filter(list)))),
-            Action::Palette => self.prompt = Some(Prompt::Palette(Line::default(), None)),
+            Action::Filter => self.prompt = Some(Prompt::Filter(LineEditor::of(self.filter(list)))),
+            Action::Palette => self.prompt = Some(Prompt::Palette(LineEditor::default(), None)),
             Action::Sort => self.cycle_sort(list),
             Action::Reverse => self.reverse_sort(list),
             Action::Follow => {
                 self.follow = !self.follow;
                 if self.follow {
                     self.selected[list as usize] = None;
-                    self.places[list as usize] = 0;
+                    self.last_rows[list as usize] = 0;
                 } else {
                     self.selected[list as usize] = self.selected();
                 }
             }
-            Action::Level => self.answers.logs.cycle_level(),
+            Action::Level => self.api_data.logs.cycle_level(),
             Action::Copy => match self.text_of_selected() {
                 Some(text) => {
                     self.effects.push(Effect::Copy(text));
-                    self.say("copied, where the terminal lets it (OSC 52)".to_owned());
+                    self.show_info("copied, where the terminal lets it (OSC 52)".to_owned());
                 }
-                None => self.say_bad("nothing is selected".to_owned()),
+                None => self.show_error("nothing is selected".to_owned()),
             },
             Action::Export => self.export(None),
             Action::Reconnect => self.effects.push(Effect::Reconnect),
@@ -124,32 +125,32 @@ impl Model {
             Action::Mouse => {
                 self.mouse = !self.mouse;
                 self.effects.push(Effect::Mouse(self.mouse));
-                self.say(format!(
+                self.show_info(format!(
                     "the mouse is {}",
                     if self.mouse { "on: its wheel moves; % gives it back to the terminal" } else { "the terminal's" }
                 ));
             }
             Action::Pause => {
-                let running = self.seen.newest().is_none_or(|look| look.desired.state == DesiredState::Running);
+                let running = self.live_window.newest().is_none_or(|snapshot| snapshot.desired.state == DesiredState::Running);
                 self.operate(Operation::State(if running { DesiredState::Paused } else { DesiredState::Running }));
             }
             Action::Drain => self.operate(Operation::State(DesiredState::Drained)),
             Action::Restart => match self.subject() {
                 Some(RowId::Actor(path)) => self.operate(Operation::Restart(path)),
-                _ => self.say_bad("select an actor first: 5".to_owned()),
+                _ => self.show_error("select an actor first: 5".to_owned()),
             },
             Action::Cancel => match self.subject() {
                 Some(RowId::Run(id)) => self.operate(Operation::Cancel(id)),
-                _ => self.say_bad("select a run first: 6".to_owned()),
+                _ => self.show_error("select a run first: 6".to_owned()),
             },
-            Action::Redrive => self.operate(Operation::Redrive(self.letter_ranges())),
-            Action::Replay => self.prompt = Some(Prompt::Palette(Line::of("replay "), None)),
+            Action::Redrive => self.operate(Operation::Redrive(self.dead_letter_range())),
+            Action::Replay => self.prompt = Some(Prompt::Palette(LineEditor::of("replay "), None)),
         }
-        self.wants();
+        self.request_missing_data();
     }
 
     /// Keys while the help is shown; whether they are done with.
-    fn act_on_help(&mut self, action: Action) -> bool {
+    fn perform_on_help(&mut self, action: Action) -> bool {
         let Some(scroll) = self.help else { return false };
         match action {
             Action::Help | Action::Back | Action::Enter => self.help = None,
@@ -166,7 +167,7 @@ impl Model {
 
     fn back(&mut self) {
         self.scroll = 0;
-        if self.pages.pop().is_none() && !self.filter(self.list()).is_empty() {
+        if self.details.pop().is_none() && !self.filter(self.list()).is_empty() {
             self.set_filter(self.list(), String::new());
         }
     }
@@ -182,7 +183,7 @@ impl Model {
     }
 
     fn move_by(&mut self, by: isize) {
-        if self.pages.is_empty() {
+        if self.details.is_empty() {
             let list = self.list();
             self.select(list, self.cursor(list).saturating_add_signed(by));
         } else {
@@ -191,7 +192,7 @@ impl Model {
     }
 
     fn move_to(&mut self, row: usize) {
-        if self.pages.is_empty() {
+        if self.details.is_empty() {
             self.select(self.list(), row);
         } else {
             self.scroll = row.min(10_000);
@@ -200,19 +201,20 @@ impl Model {
 
     /// Opens what is selected; from a page, what it leads to.
     fn enter(&mut self) {
-        let next = match self.pages.last() {
+        let next = match self.details.last() {
             None => self.selected(),
             Some(RowId::Event(seq)) => {
-                self.timeline.index_of(*seq).and_then(|index| self.timeline.get(index)).and_then(|event| leads_to(&event.event))
+                self.timeline.index_of(*seq).and_then(|index| self.timeline.get(index)).and_then(|event| linked_detail(&event.event))
             }
             Some(RowId::Record(partition, offset)) => {
-                way_of(&self.timeline, *partition, *offset).batch.and_then(|event| leads_to(&event.event))
+                record_path(&self.timeline, *partition, *offset).batch.and_then(|event| linked_detail(&event.event))
             }
-            Some(RowId::Letter(partition, offset)) => {
-                let letter = self.letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (*partition, *offset));
+            Some(RowId::DeadLetter(partition, offset)) => {
+                let letter =
+                    self.dead_letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (*partition, *offset));
                 letter.and_then(|letter| letter.origin).map(|(partition, offset)| RowId::Record(partition, offset))
             }
-            Some(RowId::Log(since, seq)) => self.answers.logs.find(*since, *seq).and_then(Held::leads_to),
+            Some(RowId::Log(since, seq)) => self.api_data.logs.find(*since, *seq).and_then(StoredLine::linked_detail),
             Some(_) => None,
         };
         if let Some(next) = next {
@@ -223,18 +225,18 @@ impl Model {
     /// Opens a page.
     pub(crate) fn open(&mut self, page: RowId) {
         self.scroll = 0;
-        if self.pages.last() != Some(&page) && self.pages.len() < 32 {
-            self.pages.push(page);
+        if self.details.last() != Some(&page) && self.details.len() < 32 {
+            self.details.push(page);
         }
     }
 
     /// What keys that need one thing act on: the page, or the selected row.
     pub(crate) fn subject(&self) -> Option<RowId> {
-        self.pages.last().cloned().or_else(|| self.selected())
+        self.details.last().cloned().or_else(|| self.selected())
     }
 
     /// To the moment of what is selected.
-    fn travel(&mut self) {
+    fn go_to_selected(&mut self) {
         use forebay_schemas::event::Event;
         let last = self.timeline.len();
         let newest = |timeline: &super::Timeline, wanted: &dyn Fn(&Event) -> bool| timeline.find(last, false, wanted);
@@ -247,25 +249,30 @@ impl Model {
                 &|event| matches!(event, Event::ChildExited { actor, .. } | Event::ChildStarted { actor, .. } | Event::ChildStuck { actor, .. } if *actor == path),
             ),
             Some(RowId::Record(partition, offset)) => {
-                let way = way_of(&self.timeline, partition, offset);
+                let way = record_path(&self.timeline, partition, offset);
                 way.batch.or(way.page).and_then(|event| self.timeline.index_of(event.seq))
             }
             Some(RowId::Alert(name)) => {
-                let since =
-                    self.shown().newest().and_then(|look| look.alerts.iter().find(|alert| alert.name == name)).map(|alert| alert.since);
+                let since = self
+                    .shown()
+                    .newest()
+                    .and_then(|snapshot| snapshot.alerts.iter().find(|alert| alert.name == name))
+                    .map(|alert| alert.since);
                 since.and_then(|since| self.timeline.index_at(since))
             }
-            Some(RowId::Log(since, seq)) => self.answers.logs.find(since, seq).and_then(|held| self.timeline.index_at(held.line.timestamp)),
+            Some(RowId::Log(since, seq)) => {
+                self.api_data.logs.find(since, seq).and_then(|held| self.timeline.index_at(held.line.timestamp))
+            }
             _ => None,
         };
         match place {
-            Some(place) => self.go(place),
-            None => self.say_bad("no event of it is held".to_owned()),
+            Some(place) => self.go_to_index(place),
+            None => self.show_error("no event of it is held".to_owned()),
         }
     }
 
-    fn letter_ranges(&self) -> Option<forebay_schemas::offset::Ranges> {
-        let Some(RowId::Letter(partition, offset)) = self.pages.last() else { return None };
+    fn dead_letter_range(&self) -> Option<forebay_schemas::offset::Ranges> {
+        let Some(RowId::DeadLetter(partition, offset)) = self.details.last() else { return None };
         let mut ranges = forebay_schemas::offset::Ranges::default();
         ranges.add(*partition, forebay_schemas::offset::Range { from: *offset, to: offset.saturating_add(1) });
         Some(ranges)
@@ -273,154 +280,156 @@ impl Model {
 
     /// Opens the dialog of an operation, if the gate lets it.
     pub(crate) fn operate(&mut self, operation: Operation) {
-        let pipeline = self.seen.newest().map(|look| look.pipeline.clone()).unwrap_or_default();
+        let pipeline = self.live_window.newest().map(|snapshot| snapshot.pipeline.clone()).unwrap_or_default();
         match Dialog::open(operation, &pipeline, self.permission()) {
             Ok(dialog) => {
                 if let Some(request) = dialog.operation.plan() {
-                    self.effects.push(Effect::Ask(Question::Plan(dialog.pipeline.clone(), request)));
+                    self.effects.push(Effect::Request(ApiRequest::Plan(dialog.pipeline.clone(), request)));
                 }
                 self.dialog = Some(dialog);
             }
-            Err(why) => self.say_bad(why),
+            Err(why) => self.show_error(why),
         }
     }
 
     /// Whether keys are typed into a line.
-    pub(crate) fn types(&self) -> bool {
+    pub(crate) fn is_typing(&self) -> bool {
         self.prompt.is_some() || self.dialog.is_some()
     }
 
     /// A key for the line that is being typed.
-    pub(crate) fn stroke(&mut self, stroke: Stroke) {
-        self.said = None;
+    pub(crate) fn press(&mut self, key: EditKey) {
+        self.message = None;
         if self.dialog.is_some() {
-            self.stroke_dialog(stroke);
+            self.press_in_dialog(key);
         } else {
-            self.stroke_prompt(stroke);
+            self.press_in_prompt(key);
         }
-        self.wants();
+        self.request_missing_data();
     }
 
-    fn stroke_dialog(&mut self, stroke: Stroke) {
+    fn press_in_dialog(&mut self, key: EditKey) {
         let permission = self.permission();
         let Some(dialog) = &mut self.dialog else { return };
-        dialog.trouble = None;
-        match stroke {
-            Stroke::Escape => self.dialog = None,
-            Stroke::Tab | Stroke::BackTab | Stroke::Up | Stroke::Down if dialog.operation.dangerous() => dialog.at_name = !dialog.at_name,
-            Stroke::Enter if dialog.operation.dangerous() && !dialog.at_name => dialog.at_name = true,
-            Stroke::Enter => match dialog.send(permission) {
+        dialog.error = None;
+        match key {
+            EditKey::Escape => self.dialog = None,
+            EditKey::Tab | EditKey::BackTab | EditKey::Up | EditKey::Down if dialog.operation.needs_confirmation() => {
+                dialog.name_focused = !dialog.name_focused
+            }
+            EditKey::Enter if dialog.operation.needs_confirmation() && !dialog.name_focused => dialog.name_focused = true,
+            EditKey::Enter => match dialog.send(permission) {
                 Ok(order) => {
-                    self.effects.push(Effect::Ask(Question::Order(order)));
+                    self.effects.push(Effect::Request(ApiRequest::Operate(order)));
                     self.dialog = None;
                 }
-                Err(why) => dialog.trouble = Some(why),
+                Err(why) => dialog.error = Some(why),
             },
-            stroke => dialog.line().stroke(stroke),
+            key => dialog.line().press(key),
         }
     }
 
-    fn stroke_prompt(&mut self, stroke: Stroke) {
-        match (self.prompt.take(), stroke) {
+    fn press_in_prompt(&mut self, key: EditKey) {
+        match (self.prompt.take(), key) {
             (None, _) => {}
-            (Some(Prompt::Filter(_)), Stroke::Escape) => self.set_filter(self.list(), String::new()),
-            (Some(Prompt::Palette(..)), Stroke::Escape) | (Some(Prompt::Filter(_)), Stroke::Enter) => {}
-            (Some(Prompt::Filter(mut line)), stroke) => {
-                line.stroke(stroke);
+            (Some(Prompt::Filter(_)), EditKey::Escape) => self.set_filter(self.list(), String::new()),
+            (Some(Prompt::Palette(..)), EditKey::Escape) | (Some(Prompt::Filter(_)), EditKey::Enter) => {}
+            (Some(Prompt::Filter(mut line)), key) => {
+                line.press(key);
                 // Rows are filtered as one types.
                 self.set_filter(self.list(), line.text());
                 self.prompt = Some(Prompt::Filter(line));
             }
-            (Some(Prompt::Palette(line, chosen)), Stroke::Tab | Stroke::Down | Stroke::BackTab | Stroke::Up) => {
-                let offers = prompt::complete(&line.text(), &self.known());
-                let forward = matches!(stroke, Stroke::Tab | Stroke::Down);
+            (Some(Prompt::Palette(line, chosen)), EditKey::Tab | EditKey::Down | EditKey::BackTab | EditKey::Up) => {
+                let offers = prompt::complete(&line.text(), &self.known_names());
+                let forward = matches!(key, EditKey::Tab | EditKey::Down);
                 let chosen = match (chosen, offers.len()) {
                     (_, 0) => None,
                     (None, len) => Some(if forward { 0 } else { len - 1 }),
                     (Some(at), len) => Some((at + if forward { 1 } else { len - 1 }) % len),
                 };
                 // With one candidate there is nothing to choose.
-                let line = if offers.len() == 1 { Line::of(&offers[0].0) } else { line };
+                let line = if offers.len() == 1 { LineEditor::of(&offers[0].0) } else { line };
                 self.prompt = Some(Prompt::Palette(line, chosen.filter(|_| offers.len() > 1)));
             }
-            (Some(Prompt::Palette(line, chosen)), Stroke::Enter) => {
-                let known = self.known();
+            (Some(Prompt::Palette(line, chosen)), EditKey::Enter) => {
+                let known = self.known_names();
                 let offered = chosen.and_then(|at| prompt::complete(&line.text(), &known).into_iter().nth(at)).map(|(text, _)| text);
                 let text = offered.unwrap_or_else(|| line.text());
                 match prompt::parse(&text, &known) {
                     Ok(None) => {}
-                    Ok(Some(order)) => self.command(order),
+                    Ok(Some(command)) => self.run_command(command),
                     Err(why) => {
-                        self.say_bad(why);
-                        self.prompt = Some(Prompt::Palette(Line::of(&text), None));
+                        self.show_error(why);
+                        self.prompt = Some(Prompt::Palette(LineEditor::of(&text), None));
                     }
                 }
             }
-            (Some(Prompt::Palette(mut line, _)), stroke) => {
-                line.stroke(stroke);
+            (Some(Prompt::Palette(mut line, _)), key) => {
+                line.press(key);
                 self.prompt = Some(Prompt::Palette(line, None));
             }
         }
     }
 
     /// What the palette may complete.
-    pub(crate) fn known(&self) -> Known {
-        let Some(look) = self.shown().newest() else { return Known::default() };
-        Known {
-            actors: look.actors.iter().map(|actor| actor.path.clone()).collect(),
-            runs: look.runs.iter().map(|run| (run.key.clone(), run.id)).collect(),
-            batches: look.batches.iter().map(|batch| batch.id).collect(),
-            partitions: look.partitions.iter().map(|view| view.partition).collect(),
+    pub(crate) fn known_names(&self) -> KnownNames {
+        let Some(snapshot) = self.shown().newest() else { return KnownNames::default() };
+        KnownNames {
+            actors: snapshot.actors.iter().map(|actor| actor.path.clone()).collect(),
+            runs: snapshot.runs.iter().map(|run| (run.key.clone(), run.id)).collect(),
+            batches: snapshot.batches.iter().map(|batch| batch.id).collect(),
+            partitions: snapshot.partitions.iter().map(|view| view.partition).collect(),
         }
     }
 
-    fn command(&mut self, order: prompt::Order) {
-        match order {
-            prompt::Order::Screen(screen) => self.show(screen),
-            prompt::Order::Page(page) => self.open(page),
-            prompt::Order::Event(seq) => self.go_to(seq),
-            prompt::Order::At(time) => {
-                let day = self.seen.newest().map(|look| look.at.date_naive());
+    fn run_command(&mut self, command: prompt::Command) {
+        match command {
+            prompt::Command::Screen(screen) => self.show(screen),
+            prompt::Command::Open(id) => self.open(id),
+            prompt::Command::Event(seq) => self.go_to_seq(seq),
+            prompt::Command::At(time) => {
+                let day = self.live_window.newest().map(|snapshot| snapshot.at.date_naive());
                 match day.and_then(|day| self.timeline.index_at(day.and_time(time).and_utc())) {
-                    Some(index) => self.go(index),
-                    None => self.say_bad("there are no events to go back to".to_owned()),
+                    Some(index) => self.go_to_index(index),
+                    None => self.show_error("there are no events to go back to".to_owned()),
                 }
             }
-            prompt::Order::Live => self.live(),
-            prompt::Order::Freeze => self.freeze(),
-            prompt::Order::Filter(filter) => self.set_filter(self.list(), filter),
-            prompt::Order::Theme(theme) => self.effects.push(Effect::Theme(theme)),
-            prompt::Order::Export(file) => self.export(file),
-            prompt::Order::Help => self.help = Some(0),
-            prompt::Order::Quit => self.quit = true,
-            prompt::Order::Operate(operation) => self.operate(operation),
+            prompt::Command::Live => self.live(),
+            prompt::Command::Freeze => self.freeze(),
+            prompt::Command::Filter(filter) => self.set_filter(self.list(), filter),
+            prompt::Command::Theme(theme) => self.effects.push(Effect::Theme(theme)),
+            prompt::Command::Export(file) => self.export(file),
+            prompt::Command::Help => self.help = Some(0),
+            prompt::Command::Quit => self.quit = true,
+            prompt::Command::Operate(operation) => self.operate(operation),
         }
     }
 
     /// What is selected, as JSON.
     pub(crate) fn selected_json(&self) -> Option<Value> {
-        let look = self.shown().newest()?;
+        let snapshot = self.shown().newest()?;
         let events = |index: Option<usize>| {
             index.and_then(|index| self.timeline.get(index)).and_then(|event| serde_json::to_value(event.as_ref()).ok())
         };
         match self.subject()? {
-            RowId::Partition(partition) => to_json(look.partitions.iter().find(|view| view.partition == partition)?),
-            RowId::Actor(path) => to_json(look.actors.iter().find(|view| view.path == path)?),
-            RowId::Run(id) => to_json(look.runs.iter().find(|run| run.id == id)?),
-            RowId::Batch(id) => match &self.answers.trace {
+            RowId::Partition(partition) => to_json(snapshot.partitions.iter().find(|view| view.partition == partition)?),
+            RowId::Actor(path) => to_json(snapshot.actors.iter().find(|view| view.path == path)?),
+            RowId::Run(id) => to_json(snapshot.runs.iter().find(|run| run.id == id)?),
+            RowId::Batch(id) => match &self.api_data.trace {
                 Some((of, Ok(trace))) if *of == id => to_json(trace),
-                _ => to_json(look.batches.iter().find(|batch| batch.id == id)?),
+                _ => to_json(snapshot.batches.iter().find(|batch| batch.id == id)?),
             },
-            RowId::Node(address) => to_json(look.store.as_ref()?.nodes.iter().find(|node| node.address == address)?),
+            RowId::Node(address) => to_json(snapshot.store.as_ref()?.nodes.iter().find(|node| node.address == address)?),
             RowId::Record(partition, offset) => {
-                to_json(self.answers.records.iter().find(|record| (record.partition, record.offset) == (partition, offset))?)
+                to_json(self.api_data.records.iter().find(|record| (record.partition, record.offset) == (partition, offset))?)
             }
-            RowId::Letter(partition, offset) => {
-                to_json(self.letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset))?)
+            RowId::DeadLetter(partition, offset) => {
+                to_json(self.dead_letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset))?)
             }
             RowId::Event(seq) => events(self.timeline.index_of(seq)),
-            RowId::Log(since, seq) => to_json(&self.answers.logs.find(since, seq)?.line),
-            RowId::Alert(name) => to_json(look.alerts.iter().find(|alert| alert.name == name)?),
+            RowId::Log(since, seq) => to_json(&self.api_data.logs.find(since, seq)?.line),
+            RowId::Alert(name) => to_json(snapshot.alerts.iter().find(|alert| alert.name == name)?),
         }
     }
 
@@ -436,13 +445,13 @@ impl Model {
 
     /// Writes what is selected, and where it stands.
     fn export(&mut self, file: Option<String>) {
-        let Some(selected) = self.selected_json() else { return self.say_bad("nothing is selected".to_owned()) };
-        let look: Option<&Snapshot> = self.shown().newest();
-        let seq = self.then.as_ref().map_or(self.timeline.head().seq, |then| then.seq);
+        let Some(selected) = self.selected_json() else { return self.show_error("nothing is selected".to_owned()) };
+        let snapshot: Option<&Snapshot> = self.shown().newest();
+        let seq = self.frozen.as_ref().map_or(self.timeline.head().seq, |frozen| frozen.seq);
         let title = self.subject().map(|id| id.title()).unwrap_or_default();
         let whole = json!({
-            "pipeline": look.map(|look| look.pipeline.clone()),
-            "at": self.then.as_ref().map_or_else(|| look.map(|look| look.at), |then| Some(then.at)),
+            "pipeline": snapshot.map(|snapshot| snapshot.pipeline.clone()),
+            "at": self.frozen.as_ref().map_or_else(|| snapshot.map(|snapshot| snapshot.at), |frozen| Some(frozen.at)),
             "seq": seq,
             "what": title,
             "selection": selected,
@@ -460,7 +469,7 @@ fn to_json<T: serde::Serialize>(value: &T) -> Option<Value> {
 }
 
 /// The page that an event leads to.
-fn leads_to(event: &forebay_schemas::event::Event) -> Option<RowId> {
+fn linked_detail(event: &forebay_schemas::event::Event) -> Option<RowId> {
     use forebay_schemas::event::Event;
     match event {
         Event::BatchWritten { batch, .. } => Some(RowId::Batch(*batch)),
