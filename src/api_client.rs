@@ -1,4 +1,4 @@
-//! Talks to the control API of a running pipeline.
+//! Client of a running pipeline's control API.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,68 +13,68 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::end::End;
-use crate::talk::Talk;
+use crate::error::CliError;
+use crate::output::{DRY_RUN, Output};
 
-/// The longest that an answer other than a long poll may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time-out of a request that is not a long poll.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one long poll waits for a change.
-pub(crate) const POLL: Duration = Duration::from_secs(20);
-/// How long applying a plan may take.
-const APPLY: Duration = Duration::from_secs(600);
+pub(crate) const POLL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time-out of applying a plan.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The API of one running pipeline.
 pub(crate) struct ApiClient {
-    /// As it is shown.
+    /// The address, as messages show it.
     url: String,
-    /// What requests are made to.
+    /// The address of requests.
     base: Url,
     http: reqwest::Client,
     token: Option<String>,
 }
 
-/// Which API a command asks.
+/// Flags that select the API.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Target {
-    /// The API of the running pipeline, or unix:PATH; default: `[api] listen` of the pipeline file, else http://127.0.0.1:7070
+    /// API of the running pipeline: a URL, or unix:PATH. Default: `[api] listen` of the pipeline file, else http://127.0.0.1:7070
     #[arg(long, value_name = "URL", env = "FOREBAY_URL")]
     pub(crate) url: Option<String>,
-    /// The token to show, where the API asks for one; better given in the environment, where no list of processes shows it
+    /// Token for the API. Prefer the environment variable, which process lists do not show
     #[arg(long, value_name = "TOKEN", env = "FOREBAY_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
 }
 
 impl Target {
-    /// The address: the one named, else the pipeline file's, else the default.
-    pub(crate) fn url(&self, global: &crate::Global) -> Result<String, End> {
+    /// The address: that of `--url`, else that of the pipeline file, else the default.
+    pub(crate) fn url(&self, global: &crate::global::Global) -> Result<String, CliError> {
         if let Some(url) = &self.url {
             return Ok(url.trim_end_matches('/').to_owned());
         }
-        match crate::pipeline_path(global) {
+        match crate::global::pipeline_path(global) {
             Ok(path) => Ok(address_of(&forebay_schemas::pipeline::load(&path)?)),
             Err(_) if global.config.is_none() => Ok(format!("http://{}", ApiTable::default().listen)),
             Err(end) => Err(end),
         }
     }
 
-    /// A client of it.
-    pub(crate) fn client(&self, global: &crate::Global) -> Result<ApiClient, End> {
+    /// A client of the API.
+    pub(crate) fn client(&self, global: &crate::global::Global) -> Result<ApiClient, CliError> {
         ApiClient::new(self.url(global)?, self.token.clone())
     }
 }
 
-/// Where the API of a pipeline is asked from this machine.
+/// The address of a pipeline's API from this machine.
 pub(crate) fn address_of(pipeline: &Pipeline) -> String {
     match pipeline.api.socket() {
         Some(socket) => format!("unix:{}", pipeline.relative(Path::new(socket)).display()),
-        // Who listens on all addresses listens on loopback.
+        // All addresses include loopback.
         None => format!("http://{}", pipeline.api.listen.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1)),
     }
 }
 
 impl ApiClient {
-    /// Of the API at an address, or at a unix socket.
-    fn new(url: String, token: Option<String>) -> Result<Self, End> {
+    /// A client of the API at a URL or a unix socket.
+    fn new(url: String, token: Option<String>) -> Result<Self, CliError> {
         let mut builder = reqwest::Client::builder().no_proxy();
         let address = match url.strip_prefix("unix:") {
             Some(path) => {
@@ -87,82 +87,87 @@ impl ApiClient {
             .parse()
             .ok()
             .filter(|base: &Url| matches!(base.scheme(), "http" | "https"))
-            .ok_or_else(|| End::usage(format!("{url:?} is not an HTTP address"), "write it as http://127.0.0.1:7070, or unix:PATH"))?;
-        let http = builder.build().expect("a client with nothing to load can be built");
+            .ok_or_else(|| CliError::usage(format!("{url:?} is not an HTTP URL"), "write http://127.0.0.1:7070, or unix:PATH"))?;
+        let http = builder.build().expect("a client without certificates to load can be built");
         Ok(Self { url, base, http, token })
     }
 
-    /// What is at a path.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, End> {
-        self.ask(Method::GET, path, query, None::<&()>, TIMEOUT).await
+    /// Sends a GET request.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, CliError> {
+        self.send(Method::GET, path, query, None::<&()>, REQUEST_TIMEOUT).await
     }
 
-    /// Puts something at a path.
-    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, End> {
-        self.ask(Method::PUT, path, &[], Some(body), TIMEOUT).await
+    /// Sends a PUT request.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, CliError> {
+        self.send(Method::PUT, path, &[], Some(body), REQUEST_TIMEOUT).await
     }
 
-    /// Posts something to a path.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, End> {
-        let timeout = if path.last() == Some(&"apply") { APPLY } else { TIMEOUT };
-        self.ask(Method::POST, path, &[], Some(body), timeout).await
+    /// Sends a POST request.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, CliError> {
+        let timeout = if path.last() == Some(&"apply") { APPLY_TIMEOUT } else { REQUEST_TIMEOUT };
+        self.send(Method::POST, path, &[], Some(body), timeout).await
     }
 
-    /// The pipeline as it is now.
-    pub(crate) async fn snapshot(&self) -> Result<Snapshot, End> {
+    /// The pipeline's snapshot.
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, CliError> {
         self.get(&["v1", "snapshot"], &[]).await
     }
 
-    /// Asks for a run under a key.
-    pub(crate) async fn request_run(&self, pipeline: &str, key: &str, request: &RunRequest) -> Result<Run, End> {
+    /// Requests a run under a key.
+    pub(crate) async fn request_run(&self, pipeline: &str, key: &str, request: &RunRequest) -> Result<Run, CliError> {
         self.put(&["v1", "pipelines", pipeline, "runs", key], request).await
     }
 
-    /// Waits for a run to change, a while at most; gives it as it is then.
-    pub(crate) async fn poll_run(&self, id: Uuid, at_most: Duration) -> Result<Run, End> {
-        self.poll(&["v1", "runs", &id.to_string()], &[], at_most).await
+    /// Waits for a run to change, for `timeout` at most, and returns it.
+    pub(crate) async fn poll_run(&self, id: Uuid, timeout: Duration) -> Result<Run, CliError> {
+        self.poll(&["v1", "runs", &id.to_string()], &[], timeout).await
     }
 
-    /// What is at a path, which the API waits with, a while at most.
-    pub(crate) async fn poll<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)], at_most: Duration) -> Result<T, End> {
-        let wait = at_most.min(POLL);
+    /// Sends a GET request that the API answers at a change, or after `timeout`.
+    pub(crate) async fn poll<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        timeout: Duration,
+    ) -> Result<T, CliError> {
+        let wait = timeout.min(POLL_TIMEOUT);
         let query = [query, &[("wait", format!("{}ms", wait.as_millis()))]].concat();
-        self.ask(Method::GET, path, &query, None::<&()>, wait + TIMEOUT).await
+        self.send(Method::GET, path, &query, None::<&()>, wait + REQUEST_TIMEOUT).await
     }
 
-    /// Has something planned, and says what it would do; with a reason it is done, and what it came to is given.
-    pub(crate) async fn plan(&self, talk: &Talk, request: &PlanRequest, reason: Option<&str>) -> Result<Option<Applied>, End> {
+    /// Plans a change and prints it. With a reason, applies the change and returns the result.
+    pub(crate) async fn plan(&self, output: &Output, request: &PlanRequest, reason: Option<&str>) -> Result<Option<Applied>, CliError> {
         let name = self.snapshot().await?.pipeline;
         let plan: Plan = self.post(&["v1", "pipelines", &name, "plans"], request).await?;
-        if !talk.json() {
-            plan.effects.iter().for_each(|effect| talk.data(effect));
+        if !output.json() {
+            plan.effects.iter().for_each(|effect| output.print(effect));
         }
         let Some(reason) = reason else {
-            if talk.json() {
-                talk.data(&serde_json::to_string(&plan).expect("a plan is JSON"));
+            if output.json() {
+                output.print(&serde_json::to_string(&plan).expect("a plan is JSON"));
             } else {
-                talk.say("a dry run: nothing was done; with --reason and --yes it is");
+                output.message(DRY_RUN);
             }
             return Ok(None);
         };
         let body = ApplyRequest { hash: plan.hash, reason: reason.to_owned() };
         let applied: Applied = self.post(&["v1", "plans", &plan.id.to_string(), "apply"], &body).await?;
-        if talk.json() {
-            talk.data(&serde_json::to_string(&applied).expect("what was applied is JSON"));
+        if output.json() {
+            output.print(&serde_json::to_string(&applied).expect("the result of a plan is JSON"));
         }
         Ok(Some(applied))
     }
 
-    async fn ask<T: DeserializeOwned>(
+    async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[&str],
         query: &[(&str, String)],
         body: Option<&impl Serialize>,
         timeout: Duration,
-    ) -> Result<T, End> {
+    ) -> Result<T, CliError> {
         let mut url = self.base.clone();
-        url.path_segments_mut().expect("an HTTP address has a path").pop_if_empty().extend(path);
+        url.path_segments_mut().expect("an HTTP URL has a path").pop_if_empty().extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -173,41 +178,42 @@ impl ApiClient {
         if let Some(body) = body {
             request = request.json(body);
         }
-        self.body(request.send().await).await
+        self.parse(request.send().await).await
     }
 
-    async fn body<T: DeserializeOwned>(&self, answer: reqwest::Result<Response>) -> Result<T, End> {
-        let answer = answer.map_err(|cause| self.unreachable(&cause))?;
-        let status = answer.status();
-        let bytes = answer.bytes().await.map_err(|cause| self.unreachable(&cause))?;
+    async fn parse<T: DeserializeOwned>(&self, response: reqwest::Result<Response>) -> Result<T, CliError> {
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|cause| {
-                End::failed(
-                    format!("{} answers what this version does not understand: {cause}", self.url),
-                    "use the same version at both ends",
+            return serde_json::from_slice(&bytes).map_err(|error| {
+                CliError::failed(
+                    format!("{} sent an answer that this version can't read: {error}", self.url),
+                    "use the same version of Forebay on both sides",
                 )
             });
         }
         Err(self.problem(status, &bytes))
     }
 
-    fn problem(&self, status: StatusCode, body: &[u8]) -> End {
+    fn problem(&self, status: StatusCode, body: &[u8]) -> CliError {
         match serde_json::from_slice::<Problem>(body) {
             Ok(Problem { title, detail, remedy, .. }) => {
                 let message = format!("{}: {detail}", title.trim_end_matches('.'));
-                if status.is_server_error() { End::environment(message, remedy) } else { End::failed(message, remedy) }
+                if status.is_server_error() { CliError::environment(message, remedy) } else { CliError::failed(message, remedy) }
             }
-            Err(_) => {
-                End::environment(format!("{} answers {status}, and not as Forebay does", self.url), "is that the API of `forebay run`?")
-            }
+            Err(_) => CliError::environment(
+                format!("{} answers {status}, which is not an answer of Forebay", self.url),
+                "check that it is the API of `forebay run`",
+            ),
         }
     }
 
-    fn unreachable(&self, cause: &reqwest::Error) -> End {
-        let why = if cause.is_timeout() { "it does not answer in time".to_owned() } else { root_cause(cause) };
-        End::environment(
-            format!("no pipeline answers at {}: {why}", self.url),
-            "start it with `forebay run` or `forebay demo`, or name its address with --url",
+    fn unreachable(&self, error: &reqwest::Error) -> CliError {
+        let reason = if error.is_timeout() { "time-out".to_owned() } else { root_cause(error) };
+        CliError::environment(
+            format!("no pipeline answers at {}: {reason}", self.url),
+            "start one with `forebay run` or `forebay demo`, or name its address with --url",
         )
     }
 }

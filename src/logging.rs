@@ -1,15 +1,22 @@
-//! Log lines: on stderr as text or as JSON objects, and the last ones kept for those who ask later; the same trouble not over and over.
+//! Log lines: on stderr as text or as JSON objects, and the last ones in memory for the API.
 //!
-//! Guarantee: each line is one object with the keys `timestamp` (RFC 3339, UTC, microseconds), `level`, `target`, `message`, and `pipeline` once its file
-//! is read; an error stands under `error`, an actor's path under `actor`, whatever the code calls it; numbers and truths stay such. `docs/OPERATIONS.md`
-//! has the table. A warning or an error that is the same in every word as one of the last [`QUIET`] is left out, and the next line of it says how
-//! often in `repeated`. Forebay's own lines from `info` on are kept, whatever stderr gets. Not guaranteed: the words of a message.
+//! Guarantees:
+//! * A JSON line is one object with the keys `timestamp` (RFC 3339, UTC, microseconds), `level`,
+//!   `target`, `message`, and `pipeline` once the pipeline file has been read.
+//! * A failure has the key `error`, an actor's path the key `actor`. Numbers and booleans keep their
+//!   type. `docs/OPERATIONS.md` has the table of keys.
+//! * A warning or error that equals one of the last [`REPEAT_INTERVAL`] is dropped; the next one that is
+//!   written has the number of dropped lines in `repeated`.
+//! * Forebay's own lines of level `info` and above are kept in memory, whatever the level on stderr.
+//!
+//! Does not guarantee the wording of messages.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::{self, Write as _};
 use std::hash::{Hash as _, Hasher as _};
+use std::io::IsTerminal as _;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,21 +25,26 @@ use forebay_actors::telemetry::LogRing;
 use forebay_schemas::api::{LogLevel, LogLine};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::{Context, Filter};
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
 
-/// For how long the same line is left out.
-const QUIET: Duration = Duration::from_secs(10);
-/// How many different lines are remembered for that.
-const REMEMBERED: usize = 256;
-/// Keys that a line has by itself.
-const OWN: [&str; 8] = ["seq", "timestamp", "level", "target", "message", "pipeline", "repeated", "cut"];
-/// What the code calls things, and what they are called in a line.
-const CALLED: [(&str, &str); 7] = [
+use crate::output::colour_wanted;
+
+/// For how long an equal line is dropped.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// How many different lines are remembered to detect repeats.
+const MAX_REMEMBERED: usize = 256;
+/// Keys that every line may have. A field of the same name gets a trailing underscore.
+const RESERVED_KEYS: [&str; 8] = ["seq", "timestamp", "level", "target", "message", "pipeline", "repeated", "cut"];
+/// Field names in the code, and the key that they have in a line.
+const RENAMED_FIELDS: [(&str, &str); 7] = [
     ("cause", "error"),
     ("failed", "error"),
     ("refused", "error"),
@@ -45,13 +57,22 @@ const CALLED: [(&str, &str); 7] = [
 static PIPELINE: OnceLock<String> = OnceLock::new();
 
 thread_local! {
-    /// How often the line that is being written was left out before.
+    /// How often the line that is being written was dropped before.
     static REPEATED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Names the pipeline in every line from here on. The first name stays.
+/// Sets the `pipeline` of all further lines. Only the first call has an effect.
 pub(crate) fn name_pipeline(name: &str) {
     let _ = PIPELINE.set(name.to_owned());
+}
+
+/// Format of log lines.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object per line
+    Json,
 }
 
 /// Writes a line as JSON.
@@ -78,15 +99,15 @@ where
     }
 }
 
-/// Keeps lines for those who ask later: the same as [`Json`] writes.
+/// Keeps the lines that [`Json`] writes in memory, for the API.
 #[derive(Default)]
-pub(crate) struct Keep(Repeats);
+pub(crate) struct KeepInMemory(Repeats);
 
-impl<S: Subscriber> Layer<S> for Keep {
+impl<S: Subscriber> Layer<S> for KeepInMemory {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let fields = Fields::of(event);
         let metadata = event.metadata();
-        let Some(repeated) = self.0.says(metadata, &fields) else { return };
+        let Some(repeated) = self.0.admit(metadata, &fields) else { return };
         LogRing::of_process().keep(LogLine {
             seq: 0,
             timestamp: Utc::now().trunc_subsecs(6),
@@ -120,8 +141,8 @@ impl Fields {
     }
 
     fn put(&mut self, field: &Field, value: Value) {
-        let name = CALLED.iter().find(|(code, _)| *code == field.name()).map_or(field.name(), |(_, line)| line);
-        let name = if OWN.contains(&name) { format!("{name}_") } else { name.to_owned() };
+        let name = RENAMED_FIELDS.iter().find(|(code, _)| *code == field.name()).map_or(field.name(), |(_, line)| line);
+        let name = if RESERVED_KEYS.contains(&name) { format!("{name}_") } else { name.to_owned() };
         self.others.insert(name, value);
     }
 }
@@ -157,13 +178,13 @@ impl Visit for Fields {
     }
 }
 
-/// Leaves out warnings and errors that were said just now.
+/// Drops warnings and errors that repeat a recent one.
 #[derive(Default)]
-pub(crate) struct Repeats(Mutex<Said>);
+pub(crate) struct Repeats(Mutex<RecentLines>);
 
 impl Repeats {
-    /// How often a line was left out before, or nothing when it is left out.
-    fn says(&self, metadata: &Metadata<'_>, fields: &Fields) -> Option<u64> {
+    /// How often the line was dropped before; `None` when it is dropped now.
+    fn admit(&self, metadata: &Metadata<'_>, fields: &Fields) -> Option<u64> {
         if *metadata.level() > Level::WARN {
             return Some(0);
         }
@@ -172,7 +193,7 @@ impl Repeats {
         for (name, value) in &fields.others {
             (name, value.to_string()).hash(&mut hasher);
         }
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).again(hasher.finish(), Instant::now())
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(hasher.finish(), Instant::now())
     }
 }
 
@@ -182,31 +203,31 @@ impl<S> Filter<S> for Repeats {
     }
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
-        let said = self.says(event.metadata(), &Fields::of(event));
-        REPEATED.set(said.unwrap_or_default());
-        said.is_some()
+        let repeated = self.admit(event.metadata(), &Fields::of(event));
+        REPEATED.set(repeated.unwrap_or_default());
+        repeated.is_some()
     }
 }
 
-/// Which lines were said when, and how often they were left out since.
+/// When each recent line was written, and how often it was dropped since.
 #[derive(Default)]
-struct Said(HashMap<u64, (Instant, u64)>);
+struct RecentLines(HashMap<u64, (Instant, u64)>);
 
-impl Said {
-    /// Whether a line is said now: how often it was left out before, or nothing when it is left out.
-    fn again(&mut self, line: u64, now: Instant) -> Option<u64> {
-        if let Some((at, left_out)) = self.0.get_mut(&line) {
-            if now.saturating_duration_since(*at) < QUIET {
-                *left_out += 1;
+impl RecentLines {
+    /// How often the line was dropped before; `None` when it is dropped now.
+    fn admit(&mut self, line: u64, now: Instant) -> Option<u64> {
+        if let Some((at, dropped)) = self.0.get_mut(&line) {
+            if now.saturating_duration_since(*at) < REPEAT_INTERVAL {
+                *dropped += 1;
                 return None;
             }
             *at = now;
-            return Some(std::mem::take(left_out));
+            return Some(std::mem::take(dropped));
         }
-        if self.0.len() >= REMEMBERED {
-            self.0.retain(|_, (at, left_out)| *left_out > 0 && now.saturating_duration_since(*at) < 10 * QUIET);
+        if self.0.len() >= MAX_REMEMBERED {
+            self.0.retain(|_, (at, dropped)| *dropped > 0 && now.saturating_duration_since(*at) < 10 * REPEAT_INTERVAL);
         }
-        if self.0.len() >= REMEMBERED {
+        if self.0.len() >= MAX_REMEMBERED {
             self.0.clear();
         }
         self.0.insert(line, (now, 0));
@@ -214,30 +235,49 @@ impl Said {
     }
 }
 
+/// Starts logging: Forebay's own lines from `level` on go to stderr, and no other crate's, unless
+/// `FOREBAY_LOG` is set. Lines from `info` on are also kept in memory.
+pub(crate) fn start_logging(format: LogFormat, level: &str) {
+    let filter = std::env::var("FOREBAY_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(format!("forebay={level},forebay_actors={level}")));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let own = Targets::new().with_target("forebay", LevelFilter::INFO);
+    let registry = tracing_subscriber::registry().with(KeepInMemory::default().with_filter(own));
+    // A second call in one process has no effect.
+    let _ = match format {
+        LogFormat::Json => registry.with(lines.event_format(Json).with_filter(Repeats::default()).with_filter(filter)).try_init(),
+        LogFormat::Text => {
+            let colour = colour_wanted() && std::io::stderr().is_terminal();
+            let lines = lines.with_ansi(colour).with_target(false).compact();
+            registry.with(lines.with_filter(Repeats::default()).with_filter(filter)).try_init()
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_same_line_is_said_once_in_ten_seconds_and_then_with_how_often_it_was_left_out() {
-        let (mut said, now) = (Said::default(), Instant::now());
+    fn an_equal_line_is_written_once_in_ten_seconds_with_the_number_of_dropped_ones() {
+        let (mut lines, now) = (RecentLines::default(), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(said.again(1, at(0)), Some(0));
-        assert_eq!(said.again(1, at(1)), None);
-        assert_eq!(said.again(2, at(1)), Some(0), "another line is another");
-        assert_eq!(said.again(1, at(9)), None);
-        assert_eq!(said.again(1, at(10)), Some(2));
-        assert_eq!(said.again(1, at(11)), None);
-        assert_eq!(said.again(1, at(40)), Some(1));
+        assert_eq!(lines.admit(1, at(0)), Some(0));
+        assert_eq!(lines.admit(1, at(1)), None);
+        assert_eq!(lines.admit(2, at(1)), Some(0), "a different line is written");
+        assert_eq!(lines.admit(1, at(9)), None);
+        assert_eq!(lines.admit(1, at(10)), Some(2));
+        assert_eq!(lines.admit(1, at(11)), None);
+        assert_eq!(lines.admit(1, at(40)), Some(1));
     }
 
     #[test]
-    fn what_is_remembered_of_lines_is_bounded() {
-        let (mut said, now) = (Said::default(), Instant::now());
+    fn the_number_of_remembered_lines_is_bounded() {
+        let (mut lines, now) = (RecentLines::default(), Instant::now());
         for line in 0..100_000 {
-            said.again(line, now);
-            said.again(line, now);
-            assert!(said.0.len() <= REMEMBERED);
+            lines.admit(line, now);
+            lines.admit(line, now);
+            assert!(lines.0.len() <= MAX_REMEMBERED);
         }
     }
 }

@@ -7,8 +7,8 @@ mod support;
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-use support::api::{Answer, TestApi};
-use support::http::{Http, Said};
+use support::control_api::{Http, Said};
+use support::source_api::{Answer, TestApi};
 use support::{Job, Running, bad_user, said, user, user_id};
 
 const RUNS: &str = "/v1/pipelines/users/runs";
@@ -31,7 +31,7 @@ fn ended(http: &Http, run: &Value) -> Value {
 }
 
 #[test]
-fn bad_input_is_refused_with_a_status_a_type_and_a_remedy_each() {
+fn invalid_input_gets_a_status_a_problem_type_and_a_remedy() {
     let api = TestApi::start(|_| Answer::users(0, 5));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None);
     let (running, http) = running(&job);
@@ -118,7 +118,7 @@ fn to_apply(plan: &Said) -> (String, String) {
 }
 
 #[test]
-fn a_replay_of_a_running_pipeline_reads_again_from_where_the_plan_says() {
+fn a_replay_of_a_running_pipeline_starts_where_its_plan_says() {
     let api = TestApi::start(|_| Answer::users(0, 5));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h"));
     let (running, http) = written(&job, &[], &[]);
@@ -132,7 +132,7 @@ fn a_replay_of_a_running_pipeline_reads_again_from_where_the_plan_says() {
 
     // By the command, which sees that the pipeline runs.
     let dry = job.forebay(&["replay", "--from", "begin"]);
-    assert!(said(&dry).contains("a dry run"), "{}", said(&dry));
+    assert!(said(&dry).contains("dry run: nothing was changed"), "{}", said(&dry));
     let done = job.forebay(&["replay", "--from", "begin", "--reason", "once more", "--yes"]);
     assert!(done.status.success() && said(&done).contains("5 offsets are read again"), "{}", said(&done));
     let end = running.wait_until("it is written again and committed", |s| s["totals"]["consumed"] == 15 && committed(s) == 5);
@@ -147,7 +147,7 @@ fn a_replay_of_a_running_pipeline_reads_again_from_where_the_plan_says() {
 }
 
 #[test]
-fn a_replay_whose_process_dies_before_kafka_heard_of_it_is_none() {
+fn a_replay_interrupted_before_its_commit_has_no_effect() {
     let api = TestApi::start(|_| Answer::users(0, 5));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h"));
     let (running, _) = written(&job, &[], &[("FAILPOINTS", "consumer::before_set_back=return(kill)")]);
@@ -160,7 +160,7 @@ fn a_replay_whose_process_dies_before_kafka_heard_of_it_is_none() {
 }
 
 #[test]
-fn a_run_s_parameters_reach_the_api_also_when_the_process_was_killed_in_between() {
+fn params_of_a_run_reach_the_source_even_after_a_kill() {
     let (answered, is_answered) = std::sync::mpsc::channel();
     let api = TestApi::start(move |n| {
         if n == 0 {
@@ -186,7 +186,7 @@ fn a_run_s_parameters_reach_the_api_also_when_the_process_was_killed_in_between(
 }
 
 #[test]
-fn a_run_whose_client_is_gone_is_called_off_by_its_lease_and_not_while_somebody_waits() {
+fn an_expired_lease_cancels_a_run_unless_a_client_waits_for_it() {
     let api = TestApi::start(|_| Answer::unavailable());
     let job = Job::new("embedded", "embedded").fetching(&api.url, None);
     let (running, http) = running(&job);
@@ -211,7 +211,7 @@ fn letters(http: &Http) -> Vec<Value> {
 }
 
 #[test]
-fn dead_letters_are_redriven_once_by_a_plan_that_is_still_true() {
+fn dead_letters_are_redriven_once_and_only_by_a_current_plan() {
     let page = format!("{{\"results\":[{},{},{}]}}", user(1, 1), bad_user(2, 1), bad_user(3, 1));
     let api = TestApi::start(move |_| Answer::ok(page.clone()));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None);
@@ -247,7 +247,7 @@ fn dead_letters_are_redriven_once_by_a_plan_that_is_still_true() {
 }
 
 #[test]
-fn a_letter_that_is_redriven_is_the_record_as_it_was_to_its_last_header() {
+fn a_redriven_record_equals_the_original_to_its_last_header() {
     let job = Job::new("embedded", "embedded").with_partitions(1);
     let (running, _) = running(&job);
     support::redriven_as_it_was(&job, &running, &running.broker());
@@ -255,7 +255,7 @@ fn a_letter_that_is_redriven_is_the_record_as_it_was_to_its_last_header() {
 }
 
 #[test]
-fn a_paused_pipeline_fetches_and_reads_nothing_over_restarts_and_a_drained_one_writes() {
+fn pause_survives_a_restart_and_a_drained_pipeline_still_writes() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
     let (first, http) = running(&job);
@@ -308,7 +308,7 @@ fn a_paused_pipeline_fetches_and_reads_nothing_over_restarts_and_a_drained_one_w
 }
 
 #[test]
-fn an_actor_is_restarted_on_request_with_those_that_hang_on_it_and_nothing_is_lost() {
+fn a_requested_restart_includes_dependent_actors_and_loses_nothing() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
     let (running, _) = running(&job);
@@ -327,7 +327,7 @@ fn an_actor_is_restarted_on_request_with_those_that_hang_on_it_and_nothing_is_lo
 }
 
 #[test]
-fn with_tokens_everybody_shows_one_loopback_too_and_does_no_more_than_its_role() {
+fn every_client_needs_a_token_and_is_limited_to_its_role() {
     let job = Job::new("embedded", "embedded")
         .with("tokens = { viewer = { env = \"VIEWER\" }, operator = { env = \"OPERATOR\" } }\nmask = [\"/name\"]")
         .with("origins = [\"https://ops.example.org\"]");
@@ -381,7 +381,7 @@ fn with_tokens_everybody_shows_one_loopback_too_and_does_no_more_than_its_role()
 }
 
 #[test]
-fn an_address_off_this_machine_without_a_token_does_not_start() {
+fn a_non_loopback_address_without_tokens_does_not_start() {
     let end = Job::new("embedded", "embedded").listening("0.0.0.0:0").forebay(&["run"]);
     assert_eq!(end.status.code(), Some(2));
     let said = String::from_utf8_lossy(&end.stderr);
@@ -389,7 +389,7 @@ fn an_address_off_this_machine_without_a_token_does_not_start() {
 }
 
 #[test]
-fn on_a_unix_socket_its_owner_may_do_all_and_a_socket_left_over_makes_way() {
+fn a_unix_socket_needs_no_token_and_a_stale_one_is_replaced() {
     let job = Job::new("embedded", "embedded").listening("unix:forebay.sock");
     let first = job.start(&[], &[]);
     first.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
@@ -404,7 +404,7 @@ fn on_a_unix_socket_its_owner_may_do_all_and_a_socket_left_over_makes_way() {
 }
 
 #[test]
-fn records_are_shown_as_they_are_but_for_what_the_file_masks() {
+fn records_are_shown_with_masked_fields_hidden() {
     let api = TestApi::start(|_| Answer::users(0, 20));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None).with("mask = [\"/name\", \"/login/uuid\"]");
     let (running, http) = running(&job);
@@ -427,7 +427,7 @@ fn records_are_shown_as_they_are_but_for_what_the_file_masks() {
 }
 
 #[test]
-fn the_last_log_lines_are_kept_whatever_stderr_gets_and_those_that_come_are_waited_for() {
+fn log_lines_are_kept_whatever_stderr_gets_and_can_be_polled() {
     let job = Job::new("embedded", "embedded");
     let running = job.start(&[], &[("FOREBAY_LOG", "off")]);
     running.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
@@ -460,7 +460,7 @@ fn the_last_log_lines_are_kept_whatever_stderr_gets_and_those_that_come_are_wait
 }
 
 #[test]
-fn what_is_masked_is_in_no_answer_no_event_and_no_line_of_the_log() {
+fn masked_values_appear_in_no_answer_event_or_log_line() {
     const SECRET: &str = "hunter2";
     let person = |n: u32, first: &str, last: &str, date: &str| {
         let text = user(n, 1).replace(&format!("First{n}"), first).replace("Last1", last);

@@ -66,7 +66,7 @@ fn hostile(n: u32) -> Value {
 }
 
 #[test]
-fn resident_memory_stays_within_its_bound_whatever_the_records_are() {
+fn resident_memory_is_bounded_with_hostile_records() {
     // The broker is in a process of its own, so that what it holds of records is not counted.
     let elsewhere = Job::new("embedded", "embedded");
     let broker = elsewhere.start(&["--roles", "api"], &[]);
@@ -93,7 +93,7 @@ fn resident_memory_stays_within_its_bound_whatever_the_records_are() {
 
 #[test]
 #[cfg(feature = "failpoints")]
-fn sigterm_ends_the_process_though_a_computation_never_does() {
+fn sigterm_ends_the_process_despite_an_endless_computation() {
     let job = Job::new("embedded", "embedded");
     let running = job.start(&[], &[("FAILPOINTS", "transformer::before_transform=sleep(86400000)")]);
     produce(&running.broker(), &job.topic, support::users(1));

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::Value;
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, forebay, output, plan, said};
 
 #[test]
@@ -29,7 +29,7 @@ fn init_writes_files_that_check_accepts() {
 }
 
 #[test]
-fn a_mistake_in_the_file_is_shown_with_its_line_and_the_nearest_name() {
+fn an_error_in_the_pipeline_file_has_its_line_and_the_nearest_key() {
     let job = Job::new("embedded", "embedded").with("[supervisor]\nmax_restart = 3");
     let end = job.forebay(&["check"]);
     assert_eq!(end.status.code(), Some(2));
@@ -38,7 +38,7 @@ fn a_mistake_in_the_file_is_shown_with_its_line_and_the_nearest_name() {
 }
 
 #[test]
-fn sql_that_does_not_plan_is_shown_where_it_stands() {
+fn a_sql_error_is_shown_at_its_position() {
     let job = Job::new("embedded", "embedded");
     let path = job.write();
     let text = std::fs::read_to_string(&path).unwrap().replace("gender", "gendr");
@@ -51,7 +51,7 @@ fn sql_that_does_not_plan_is_shown_where_it_stands() {
 }
 
 #[test]
-fn check_and_plan_say_which_rows_stay_where_the_sql_leaves_records_out() {
+fn check_and_plan_warn_that_where_keeps_rows() {
     let job = Job::new("embedded", "embedded").with_sql("FROM users_stream", "FROM users_stream\nWHERE gender = 'female'");
     let end = job.forebay(&["check"]);
     assert!(end.status.success() && said(&end).contains("warning: WHERE leaves records out and deletes nothing"), "{}", said(&end));
@@ -69,7 +69,7 @@ fn check_and_plan_say_which_rows_stay_where_the_sql_leaves_records_out() {
 }
 
 #[test]
-fn check_and_plan_say_where_the_topics_key_does_not_decide_the_primary_key() {
+fn check_and_plan_warn_if_the_topic_key_does_not_decide_the_row() {
     let job = Job::new("embedded", "embedded").fetching("http://127.0.0.1:9/", None);
     let codes = || {
         let answer: Value = serde_json::from_slice(&job.forebay(&["check", "--json"]).stdout).unwrap();
@@ -84,7 +84,7 @@ fn check_and_plan_say_where_the_topics_key_does_not_decide_the_primary_key() {
 }
 
 #[test]
-fn check_says_where_a_value_can_lose_digits() {
+fn check_warns_where_a_value_can_lose_digits() {
     let third = ", CAST(CAST(location['street']['number'] AS DOUBLE) / 3 AS DECIMAL(9,2)) AS third\nFROM users_stream";
     let job = Job::new("embedded", "embedded").with_sql("FROM users_stream", third);
     let end = job.forebay(&["check"]);
@@ -96,7 +96,7 @@ fn check_says_where_a_value_can_lose_digits() {
 }
 
 #[test]
-fn a_primary_key_column_that_the_select_lacks_is_named() {
+fn a_primary_key_column_missing_from_the_select_is_named() {
     let job = Job::new("embedded", "embedded");
     let path = job.write();
     let text = std::fs::read_to_string(&path).unwrap().replace("primary_key = [\"id\"]", "primary_key = [\"user_id\"]");
@@ -110,7 +110,7 @@ fn a_primary_key_column_that_the_select_lacks_is_named() {
 }
 
 #[test]
-fn without_a_pipeline_file_it_says_how_to_get_one() {
+fn a_missing_pipeline_file_is_reported_with_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = forebay();
     command.arg("run").current_dir(dir.path());
@@ -120,7 +120,7 @@ fn without_a_pipeline_file_it_says_how_to_get_one() {
 }
 
 #[test]
-fn without_a_running_pipeline_status_and_trigger_say_how_to_start_one() {
+fn commands_without_a_running_pipeline_say_how_to_start_one() {
     let commands: [&[&str]; 11] = [
         &["status"],
         &["trigger"],
@@ -159,7 +159,7 @@ fn logs(since: &str, seqs: std::ops::Range<u64>, lost: u64) -> Answer {
 }
 
 #[test]
-fn logs_that_are_followed_come_once_each_and_what_is_missing_is_said() {
+fn followed_log_lines_are_printed_once_and_gaps_are_reported() {
     let api = TestApi::start(|n| match n {
         0 => logs("1", 1..3, 0),
         1 => logs("1", 9..10, 6),
@@ -168,13 +168,13 @@ fn logs_that_are_followed_come_once_each_and_what_is_missing_is_said() {
         _ => Answer::unavailable(),
     });
     let mut command = forebay();
-    command.args(["logs", "--follow", "--level", "warn", "--limit", "2", "--url", &api.url]);
+    command.args(["logs", "--follow", "--level", "warn", "--tail", "2", "--url", &api.url]);
     let end = output(command);
     let lines = String::from_utf8(end.stdout.clone()).unwrap();
     let shown: Vec<&str> = lines.lines().filter_map(|line| line.split("  ").nth(2)).map(str::trim).collect();
     assert_eq!(shown, ["line 1 of 1", "line 2 of 1", "line 9 of 1", "line 1 of 2"], "{lines}");
     assert!(lines.starts_with("2026-11-24T10:31:07.412Z  WARN   line 1 of 1  error=\"no answer\\u001b[2J\"  actor=root/egress/writer\n"));
-    assert!(said(&end).contains("6 lines are missing here") && said(&end).contains("another process answers now"), "{}", said(&end));
+    assert!(said(&end).contains("6 lines are missing here") && said(&end).contains("the process was restarted"), "{}", said(&end));
     assert_eq!(end.status.code(), Some(3), "it ends when the pipeline does not answer any more");
     let asked = api.asked();
     assert_eq!(asked[0], "/v1/logs?level=warn&limit=2");
@@ -185,7 +185,7 @@ fn logs_that_are_followed_come_once_each_and_what_is_missing_is_said() {
 }
 
 #[test]
-fn doctor_finds_what_is_missing_and_exits_with_3() {
+fn doctor_reports_what_is_missing_and_exits_with_3() {
     let job = Job::new("127.0.0.1:9", "127.0.0.1:9").fetching("http://127.0.0.1:9/", None);
     let end = job.forebay(&["doctor", "--timeout", "3s", "--json"]);
     assert_eq!(end.status.code(), Some(3));
@@ -197,13 +197,13 @@ fn doctor_finds_what_is_missing_and_exits_with_3() {
 }
 
 #[test]
-fn doctor_finds_nothing_missing_where_all_is_embedded() {
+fn doctor_succeeds_with_an_embedded_broker_and_store() {
     let end = Job::new("embedded", "embedded").forebay(&["doctor"]);
     assert!(end.status.success(), "{}", said(&end));
 }
 
 #[test]
-fn doctor_asks_as_a_fetch_does_and_reads_the_answer_up_to_the_rows() {
+fn doctor_fetches_a_page_and_transforms_it_into_rows() {
     let api = TestApi::for_who_shows("authorization: Bearer of-the-file", |_| Answer::users(0, 3));
     let headers = "headers = { Authorization = \"Bearer of-the-file\" }";
     let found = |job: &Job, key: &str| {
@@ -213,7 +213,7 @@ fn doctor_asks_as_a_fetch_does_and_reads_the_answer_up_to_the_rows() {
         (end.status.code().unwrap(), finding["says"].as_str().unwrap().to_owned())
     };
     let job = || Job::new("embedded", "embedded").fetching(&api.url, None);
-    assert_eq!(found(&job().with_fetcher(headers), "API http"), (0, "answers 3 records, which make 3 rows".to_owned()));
+    assert_eq!(found(&job().with_fetcher(headers), "API http"), (0, "answers 3 records, which give 3 rows".to_owned()));
     let (code, says) = found(&job(), "API http");
     assert!(code == 3 && says.contains("401") && says.contains("[fetcher]"), "{says}");
 
@@ -227,11 +227,11 @@ fn doctor_asks_as_a_fetch_does_and_reads_the_answer_up_to_the_rows() {
 
     let half = TestApi::start(|n| Answer::ok(format!("{{\"results\":[{},{{\"id\":{n}}}]}}", support::user(1, 1))));
     let (code, says) = found(&Job::new("embedded", "embedded").fetching(&half.url, None), "API http");
-    assert!(code == 0 && says.contains("2 records, which make 1 rows; 1 would be dead letters"), "{says}");
+    assert!(code == 0 && says.contains("2 records, which give 1 rows; 1 would be dead letters"), "{says}");
 }
 
 #[test]
-fn neither_check_nor_doctor_says_what_is_secret_in_an_address() {
+fn check_and_doctor_hide_secrets_in_urls() {
     let job = Job::new("embedded", "embedded").fetching("http://user:S3cretPw@127.0.0.1:9/weather?q=Lyon&appid=SECRETKEY123", None);
     for args in [&["check"][..], &["check", "--json"], &["doctor", "--timeout", "3s"], &["doctor", "--timeout", "3s", "--json"]] {
         let end = job.forebay(args);
@@ -241,7 +241,7 @@ fn neither_check_nor_doctor_says_what_is_secret_in_an_address() {
 }
 
 #[test]
-fn a_retention_belongs_to_the_embedded_broker_and_has_its_bounds() {
+fn retention_needs_the_embedded_broker_and_has_bounds() {
     let check = |kafka: &str, retention: &str| {
         let end = Job::new(kafka, "embedded").with(&format!("[kafka.retention]\n{retention}")).forebay(&["check"]);
         (end.status.code().unwrap(), said(&end))
@@ -258,7 +258,7 @@ fn a_retention_belongs_to_the_embedded_broker_and_has_its_bounds() {
 }
 
 #[test]
-fn a_plan_names_the_servers_that_are_away_with_their_remedies_and_exits_with_3() {
+fn plan_names_unreachable_servers_with_remedies_and_exits_with_3() {
     let job = Job::new("127.0.0.1:9", "127.0.0.1:9").fetching("http://127.0.0.1:9/", Some("10s"));
     let (code, plan) = plan(&job, &["--timeout", "4s"]);
     assert_eq!(code, 3);
@@ -276,7 +276,7 @@ fn a_plan_names_the_servers_that_are_away_with_their_remedies_and_exits_with_3()
 }
 
 #[test]
-fn a_plan_of_an_embedded_pipeline_tells_of_the_first_run_of_the_next_and_of_another_sql_and_makes_nothing() {
+fn an_embedded_plan_shows_both_runs_and_changed_sql_and_creates_nothing() {
     let api = TestApi::start(|n| Answer::users_and_next(n * 10, n * 10 + 10, n + 1));
     let cursor = "cursor = { next = \"/info/next\", param = \"since\", start = \"0\" }\nmax_pages = 1";
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h")).with_fetcher(cursor);
@@ -313,7 +313,7 @@ fn a_plan_of_an_embedded_pipeline_tells_of_the_first_run_of_the_next_and_of_anot
     assert_eq!((&next["fetch"]["cursor"]["value"], &next["fetch"]["cursor"]["origin"]), (&"1".into(), &"journal".into()));
     assert_eq!((&next["sql"]["changed"], &next["table"]["step"]), (&false.into(), &"keep".into()));
     let text = String::from_utf8(job.forebay(&["plan"]).stdout).unwrap();
-    assert!(text.contains("nothing to change") && text.contains("goes on with since=1"), "{text}");
+    assert!(text.contains("nothing to change") && text.contains("continues with since=1"), "{text}");
 
     let job = job.with_sql("gender,", "gender, nat,");
     let (code, other) = plan(&job, &[]);

@@ -84,7 +84,7 @@ fn table(path: &str) -> toml::Table {
 }
 
 #[test]
-fn every_image_has_a_tag_and_is_the_version_that_is_tested() {
+fn every_image_has_the_tag_of_the_tested_version() {
     let compose = compose();
     for (name, service) in &compose.services {
         let (_, tag) = service.image.split_once(':').unwrap_or_else(|| panic!("{name}: {} has no tag", service.image));
@@ -99,7 +99,7 @@ fn every_image_has_a_tag_and_is_the_version_that_is_tested() {
 }
 
 #[test]
-fn what_is_built_has_its_folder_and_its_dockerfile() {
+fn every_build_context_has_a_dockerfile() {
     for (name, service) in compose().services {
         let Some(build) = service.build else { continue };
         let context = root().join(build.context);
@@ -109,7 +109,7 @@ fn what_is_built_has_its_folder_and_its_dockerfile() {
 }
 
 #[test]
-fn every_mount_is_a_path_that_exists_or_a_volume_that_is_declared() {
+fn every_mount_is_an_existing_path_or_a_declared_volume() {
     let compose = compose();
     let mut used = Vec::new();
     for (name, service) in &compose.services {
@@ -129,7 +129,7 @@ fn every_mount_is_a_path_that_exists_or_a_volume_that_is_declared() {
 }
 
 #[test]
-fn whoever_depends_on_a_service_waits_for_its_health() {
+fn dependent_services_wait_for_a_health_check() {
     let compose = compose();
     for (name, service) in &compose.services {
         for (other, dependency) in &service.depends_on {
@@ -143,7 +143,7 @@ fn whoever_depends_on_a_service_waits_for_its_health() {
 }
 
 #[test]
-fn ports_are_published_to_this_machine_alone() {
+fn ports_are_published_on_loopback_only() {
     for (name, service) in compose().services {
         for port in service.ports {
             assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
@@ -152,7 +152,7 @@ fn ports_are_published_to_this_machine_alone() {
 }
 
 #[test]
-fn kafka_advertises_the_addresses_that_its_clients_are_told() {
+fn kafka_advertises_the_addresses_that_clients_use() {
     let compose = compose();
     let kafka = &compose.services["kafka"];
     let advertised = &kafka.environment["KAFKA_ADVERTISED_LISTENERS"];
@@ -193,7 +193,7 @@ fn everything_the_dockerfile_copies_exists_and_is_not_ignored() {
 }
 
 #[test]
-fn the_containers_pipeline_differs_from_the_example_only_in_where_things_are() {
+fn the_compose_pipeline_differs_from_the_example_only_in_addresses() {
     let places = [
         ("pipeline", "data_dir"),
         ("kafka", "bootstrap"),
@@ -214,7 +214,7 @@ fn the_containers_pipeline_differs_from_the_example_only_in_where_things_are() {
 }
 
 #[test]
-fn the_container_runs_a_pipeline_file_that_passes_the_check() {
+fn the_compose_pipeline_file_passes_check() {
     let compose = compose();
     let forebay = &compose.services["forebay"];
     assert_eq!(forebay.command, ["run", "-c", "/etc/forebay/compose.toml"]);
@@ -228,7 +228,7 @@ fn the_container_runs_a_pipeline_file_that_passes_the_check() {
 }
 
 #[test]
-fn airflow_is_told_where_forebay_and_the_table_are_and_has_a_token_that_may_ask_for_runs() {
+fn airflow_has_the_addresses_it_needs_and_an_operator_token() {
     let compose = compose();
     let (airflow, forebay) = (&compose.services["airflow"], &compose.services["forebay"]);
     let pipeline = table("examples/users/compose.toml");

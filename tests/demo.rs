@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::io::{BufRead as _, BufReader, Write as _};
 
 use serde_json::Value;
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, forebay, output, user};
 
 #[test]
-fn the_demo_ends_with_counts_that_meet_and_a_table_that_can_be_queried() {
+fn the_demo_ends_with_matching_counts_and_a_readable_table() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = forebay();
     command.args(["demo", "--duration", "5s", "--json", "--rate", "500"]).current_dir(dir.path());
@@ -40,7 +40,7 @@ fn the_demo_ends_with_counts_that_meet_and_a_table_that_can_be_queried() {
 }
 
 #[test]
-fn a_broken_person_of_the_demo_is_a_dead_letter_and_none_is_lost() {
+fn bad_records_of_the_demo_become_dead_letters_and_none_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = forebay();
     command.args(["demo", "--duration", "3s", "--json", "--rate", "500", "--bad-every", "7"]).current_dir(dir.path());
@@ -62,7 +62,7 @@ fn a_broken_person_of_the_demo_is_a_dead_letter_and_none_is_lost() {
 }
 
 #[test]
-fn a_second_demo_in_a_folder_leaves_the_data_of_the_first_alone() {
+fn a_second_demo_in_a_directory_leaves_the_first_one_alone() {
     let dir = tempfile::tempdir().unwrap();
     let demo = |duration: &'static str| {
         let mut command = forebay();
@@ -92,7 +92,7 @@ fn a_second_demo_in_a_folder_leaves_the_data_of_the_first_alone() {
 }
 
 #[test]
-fn a_terminal_that_is_closed_drains_as_sigterm_does() {
+fn sighup_drains_like_sigterm() {
     let api = TestApi::start(|n| Answer::users(n * 100, n * 100 + 100));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
     let running = job.start(&[], &[]);
@@ -103,8 +103,8 @@ fn a_terminal_that_is_closed_drains_as_sigterm_does() {
 }
 
 #[test]
-fn a_process_is_ready_only_when_the_topics_and_the_table_are_there() {
-    let ready = |running: &support::Running| support::http::Http::new(running.url()).get("/readyz");
+fn a_process_is_ready_only_once_topics_and_table_exist() {
+    let ready = |running: &support::Running| support::control_api::Http::new(running.url()).get("/readyz");
     let job = Job::new("127.0.0.1:9", "embedded");
     let away = job.start(&[], &[]);
     away.wait_until("it answers", |_| true);
@@ -118,7 +118,7 @@ fn a_process_is_ready_only_when_the_topics_and_the_table_are_there() {
 }
 
 #[test]
-fn the_embedded_topic_is_bounded_and_gives_up_only_what_is_written() {
+fn the_embedded_topic_is_bounded_and_drops_only_written_records() {
     const PAGE: u32 = 500;
     let last = 60_000 / PAGE;
     let api = TestApi::start(move |n| Answer::users(n.min(last) * PAGE, (n.min(last) + 1) * PAGE));
@@ -143,7 +143,7 @@ fn the_embedded_topic_is_bounded_and_gives_up_only_what_is_written() {
 }
 
 #[test]
-fn a_stop_drains_and_the_next_run_goes_on_where_it_was() {
+fn a_stop_drains_and_the_next_run_continues() {
     let api = TestApi::start(|n| Answer::users(n * 100, n * 100 + 100));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
     let running = job.start(&[], &[]);
@@ -157,7 +157,7 @@ fn a_stop_drains_and_the_next_run_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_killed_process_goes_on_where_it_was() {
+fn a_killed_process_continues_where_it_was() {
     let api = TestApi::start(|n| Answer::users(n * 100, n * 100 + 100));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("20ms"));
     for _ in 0..3 {
@@ -201,7 +201,7 @@ fn rows(job: &Job) -> u64 {
 }
 
 #[test]
-fn a_fetch_goes_page_after_page_and_the_next_asks_for_what_is_new_only() {
+fn a_fetch_reads_all_pages_and_the_next_one_only_new_records() {
     let users = Arc::new(AtomicU32::new(5 * PAGE));
     let (api, job) = paged(&users);
     let counts = |summary: &Value| ["fetched", "produced", "written"].map(|key| summary[key].as_u64().unwrap());
@@ -217,7 +217,7 @@ fn a_fetch_goes_page_after_page_and_the_next_asks_for_what_is_new_only() {
 }
 
 #[test]
-fn killed_between_two_pages_it_goes_on_at_the_cursor_and_asks_for_no_page_before_it() {
+fn a_process_killed_between_pages_continues_at_the_cursor() {
     let (api, job) = paged(&Arc::new(AtomicU32::new(5 * PAGE)));
     let running = job.start(&[], &[("FAILPOINTS", "fetcher::after_fetch=3*off->return(kill)")]);
     running.snapshot();
@@ -238,7 +238,7 @@ fn killed_between_two_pages_it_goes_on_at_the_cursor_and_asks_for_no_page_before
 }
 
 #[test]
-fn a_record_without_its_key_is_a_dead_letter_and_the_rest_of_its_page_goes_on() {
+fn a_record_without_a_key_is_a_dead_letter_and_its_page_continues() {
     let keyless = user(7, 1).replace("\"uuid\"", "\"other\"");
     let api = TestApi::start(move |_| Answer::ok(format!("{{\"results\":[{},{keyless},{}]}}", user(1, 1), user(2, 1))));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h"));
@@ -250,7 +250,7 @@ fn a_record_without_its_key_is_a_dead_letter_and_the_rest_of_its_page_goes_on() 
 }
 
 #[test]
-fn a_page_that_is_not_json_fails_the_run_with_the_place_and_is_not_retryable() {
+fn a_page_that_is_not_json_fails_the_run_with_its_position() {
     let api = TestApi::start(|_| Answer::ok("{\"results\": [{\"a\": 1},\n oops".into()));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None);
     let running = job.start(&[], &[]);
@@ -264,7 +264,7 @@ fn a_page_that_is_not_json_fails_the_run_with_the_place_and_is_not_retryable() {
 }
 
 #[test]
-fn a_pointer_that_finds_nothing_says_what_is_there() {
+fn a_pointer_without_a_match_is_reported_with_the_existing_keys() {
     let api = TestApi::start(|_| Answer::ok("{\"data\": [], \"info\": {}}".into()));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None);
     let running = job.start(&[], &[]);
@@ -290,7 +290,7 @@ fn a_second_process_on_the_same_data_directory_is_refused() {
 }
 
 #[test]
-fn a_scheduled_fetch_that_gives_no_page_ends_run_until_idle_with_the_reason() {
+fn run_until_idle_fails_with_the_reason_of_a_failed_fetch() {
     let api = TestApi::start(|_| Answer::ok("<html>busy</html>".into()));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None);
     let end = job.forebay(&["run", "--until-idle", "--json"]);
@@ -316,7 +316,7 @@ fn the_journal_of_another_pipeline_is_refused_before_anything_starts() {
 }
 
 #[test]
-fn the_journal_tells_what_happened_whether_the_pipeline_runs_or_not() {
+fn the_journal_is_readable_whether_the_pipeline_runs_or_not() {
     let api = TestApi::start(|_| Answer::users(0, 5));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None);
     let none = job.forebay(&["journal", "show"]);
@@ -329,7 +329,7 @@ fn the_journal_tells_what_happened_whether_the_pipeline_runs_or_not() {
     let kinds: Vec<&str> = runs.lines().map(|line| line.split_whitespace().nth(2).unwrap()).collect();
     assert_eq!(kinds, ["RunRequested", "RunStarted", "RunProduced", "RunSucceeded"]);
     assert!(running.stop().success());
-    assert!(text(&["journal", "verify"]).starts_with("sound: "));
+    assert!(text(&["journal", "verify"]).starts_with("intact: "));
     let requested: Value = serde_json::from_str(&text(&["journal", "show", "--json", "--type", "RunRequested"])).unwrap();
     let before = requested["seq"].as_u64().unwrap() - 1;
     let state = |at: u64| -> Value { serde_json::from_str(&text(&["journal", "state", "--json", "--at", &at.to_string()])).unwrap() };
@@ -341,7 +341,7 @@ fn the_journal_tells_what_happened_whether_the_pipeline_runs_or_not() {
 }
 
 #[test]
-fn events_are_served_as_they_come_and_go_on_after_the_last_one_that_was_seen() {
+fn events_are_streamed_and_resume_after_last_event_id() {
     let api = TestApi::start(|_| Answer::users(0, 5));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None);
     let running = job.start(&[], &[]);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, PATIENCE};
 
 fn lines(file: &Path) -> Vec<Value> {
@@ -31,7 +31,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 #[test]
-fn runs_are_told_of_with_their_way_and_those_that_happen_while_nobody_tells_are_told_by_the_next_process() {
+fn runs_are_exported_to_openlineage_and_missed_ones_by_the_next_process() {
     let api = TestApi::start(|n| if n < 2 { Answer::users(0, 7) } else { Answer::ok("{\"results\": 3}".into()) });
     let job =
         Job::new("embedded", "embedded").fetching(&format!("{}?key=secret", api.url), None).with("[lineage]\nfile = \"lineage.ndjson\"");
@@ -99,7 +99,7 @@ fn collector() -> (String, Arc<Mutex<Vec<Value>>>) {
 }
 
 #[test]
-fn a_collector_gets_a_span_of_each_batch_with_its_stages_and_of_the_run_though_it_refused_before() {
+fn a_collector_gets_spans_of_batches_and_runs_after_an_outage() {
     let (url, bodies) = collector();
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("100ms")).with(&format!("[traces]\nurl = \"{url}\""));

@@ -6,13 +6,13 @@ mod support;
 
 use serde_json::Value;
 use support::Job;
-use support::api::{Answer, TestApi};
-use support::http::Http;
+use support::control_api::Http;
+use support::source_api::{Answer, TestApi};
 
 const SECRET: &str = "hunter2-is-no-word";
 
 #[test]
-fn each_line_of_the_log_is_an_object_with_the_keys_that_are_documented_and_no_secret() {
+fn every_log_line_is_an_object_with_documented_keys_and_no_secret() {
     let api = TestApi::start(|n| if n == 1 { Answer::users(0, 5) } else { Answer::unavailable() });
     let url = format!("{}?key={SECRET}", api.url);
     let job = Job::new("embedded", "embedded").fetching(&url, Some("50ms"));

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::api::{Answer, TestApi};
-use support::http::Http;
+use support::control_api::Http;
+use support::source_api::{Answer, TestApi};
 use support::{Demo, Job, PATIENCE, Running, forebay, output};
 use tempfile::TempDir;
 
@@ -289,7 +289,7 @@ fn each_screen_says_what_the_api_says(view: &mut Terminal, http: &Http, look: &V
 }
 
 #[test]
-fn each_screen_shows_the_numbers_that_the_api_reports_and_what_is_old_is_called_stale() {
+fn screens_show_the_numbers_of_the_api_and_mark_stale_ones() {
     let (_api, job) = a_thousand_users();
     let running = job.start(&[], &[]);
     running.wait_until("all is written", all_written);
@@ -342,7 +342,7 @@ fn each_screen_shows_the_numbers_that_the_api_reports_and_what_is_old_is_called_
 }
 
 #[test]
-fn a_restart_is_seen_as_soon_as_the_view_looks_again() {
+fn a_restart_shows_in_the_next_refresh() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("100ms"));
     let running = job.start(&[], &[("FAILPOINTS", "writer::before_write=100*off->1*panic->off")]);
@@ -376,7 +376,7 @@ fn a_restart_is_seen_as_soon_as_the_view_looks_again() {
 }
 
 #[test]
-fn who_may_operate_pauses_resumes_and_restarts_with_a_reason_and_who_only_looks_does_not() {
+fn an_operator_pauses_resumes_and_restarts_and_a_viewer_can_not() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("100ms"));
     let running = job.start(&[], &[]);
@@ -408,7 +408,7 @@ fn who_may_operate_pauses_resumes_and_restarts_with_a_reason_and_who_only_looks_
 }
 
 #[test]
-fn the_demo_s_own_view_says_what_its_api_says_and_leaves_it_in_order_though_paused() {
+fn the_demo_s_view_matches_its_api_and_closes_gracefully_while_paused() {
     let demo = Demo::new();
     let mut view = Terminal::demo(&demo, &["--rate", "200", "--bad-every", "20"], &[]);
     view.wait_for("● LIVE");
@@ -435,7 +435,7 @@ fn has_letters(http: &Http, n: u64) {
 }
 
 #[test]
-fn a_view_of_a_demo_says_what_its_api_says_at_any_size_and_follows_the_next_demo_at_its_address() {
+fn a_view_matches_the_api_at_any_size_and_follows_the_next_demo() {
     let demo = Demo::new();
     let more = ["--rate", "200", "--bad-every", "20"];
     let first = demo.start(&more, &[]);
@@ -472,7 +472,7 @@ fn incarnation(look: &Value, path: &str) -> u64 {
 }
 
 #[test]
-fn an_actor_of_a_demo_that_dies_by_itself_or_by_the_operator_is_shown_with_the_reason() {
+fn an_actor_that_crashed_or_was_restarted_is_shown_with_the_reason() {
     let demo = Demo::new();
     let running = demo.start(&[], &[("FAILPOINTS", "transformer::before_transform=60*off->1*panic(told to)->off")]);
     running.snapshot();
@@ -517,7 +517,7 @@ fn say_why(view: &mut Terminal, reason: &str) {
 }
 
 #[test]
-fn dead_letters_of_a_demo_are_redriven_from_the_view_after_their_plan_was_shown() {
+fn dead_letters_are_redriven_from_the_view_after_showing_the_plan() {
     let demo = Demo::new();
     let running = demo.start(&["--rate", "200", "--bad-every", "20"], &[]);
     running.snapshot();
@@ -575,7 +575,7 @@ fn dead_letters_of_a_demo_are_redriven_from_the_view_after_their_plan_was_shown(
 }
 
 #[test]
-fn a_demo_that_runs_reads_its_records_again_from_the_view_after_the_plan_was_shown() {
+fn a_replay_starts_from_the_view_after_showing_the_plan() {
     let demo = Demo::new();
     let running = demo.start(&["--rate", "200"], &[]);
     let http = Http::new(&demo.url());
@@ -605,7 +605,7 @@ fn journal(demo: &Demo, kind: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_run_of_a_demo_is_called_off_from_the_view_with_a_reason() {
+fn a_run_is_cancelled_from_the_view_with_a_reason() {
     let demo = Demo::new();
     // Its rows are never readable, so that the run stays open.
     let running = demo.start(&["--rate", "20"], &[("FAILPOINTS", "writer::before_write=sleep(600000)")]);
@@ -634,7 +634,7 @@ fn a_run_of_a_demo_is_called_off_from_the_view_with_a_reason() {
 }
 
 #[test]
-fn run_shows_the_view_of_its_own_pipeline_and_leaving_it_stops_the_pipeline_in_order() {
+fn run_with_monitor_stops_the_pipeline_when_the_view_closes() {
     let (_api, job) = a_thousand_users();
     let path = job.write();
     let mut view = Terminal::forebay(&format!("run --monitor -c {}", path.display()), &[]);
@@ -646,11 +646,11 @@ fn run_shows_the_view_of_its_own_pipeline_and_leaving_it_stops_the_pipeline_in_o
     let mut command = forebay();
     command.args(["run", "--monitor", "-c"]).arg(path);
     let end = output(command);
-    assert!(end.status.code() == Some(2) && String::from_utf8_lossy(&end.stderr).contains("no terminal"), "{end:?}");
+    assert!(end.status.code() == Some(2) && String::from_utf8_lossy(&end.stderr).contains("needs a terminal"), "{end:?}");
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back_and_is_told() {
+fn a_panic_restores_the_terminal_and_is_printed() {
     let url = "http://127.0.0.1:9";
     let view = Terminal::monitor(&format!("--url {url}"), &[("FAILPOINTS", "monitor::shown=10*off->panic")]);
     view.wait_for("NO ANSWER");
@@ -659,7 +659,7 @@ fn a_panic_gives_the_terminal_back_and_is_told() {
 }
 
 #[test]
-fn a_panic_of_the_demo_s_own_view_gives_the_terminal_back_and_is_told() {
+fn a_panic_in_the_demo_s_view_restores_the_terminal_and_is_printed() {
     let demo = Demo::new();
     let view = Terminal::demo(&demo, &[], &[("FAILPOINTS", "monitor::shown=20*off->panic")]);
     view.wait_for("● LIVE");
@@ -668,7 +668,7 @@ fn a_panic_of_the_demo_s_own_view_gives_the_terminal_back_and_is_told() {
 }
 
 #[test]
-fn scripts_get_a_frame_looks_as_json_and_exit_codes() {
+fn scripts_get_a_frame_snapshots_as_json_and_exit_codes() {
     let (_api, job) = a_thousand_users();
     let running = job.start(&[], &[]);
     let look = running.wait_until("all is written", all_written);
@@ -706,7 +706,7 @@ fn find(folder: &std::path::Path, name: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn log_lines_are_shown_as_they_come_filtered_followed_recorded_and_given_again() {
+fn log_lines_are_shown_live_filtered_followed_and_recorded() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("100ms"));
     let running = job.start(&[], &[("FAILPOINTS", "writer::before_write=20*off->1*panic->off")]);

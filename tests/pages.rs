@@ -8,7 +8,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, said, user};
 
 /// The users of a page, as JSON.
@@ -60,7 +60,7 @@ fn rows(job: &Job) -> u64 {
 }
 
 #[test]
-fn a_run_that_was_cut_short_says_so_everywhere_and_the_next_goes_on_where_it_ended() {
+fn a_run_cut_short_is_reported_everywhere_and_the_next_one_continues() {
     let api = pages(5);
     let job = reading(&api, &format!("{CURSOR}\nmax_pages = 2"));
     let running = job.start(&[], &[]);
@@ -89,7 +89,7 @@ fn a_run_that_was_cut_short_says_so_everywhere_and_the_next_goes_on_where_it_end
     let second = trigger(&["--key", "second"]);
     assert_eq!(second.status.code(), Some(7));
     let said_second = said(&second);
-    assert!(said_second.contains("cut short, max_pages") && said_second.contains("goes on where this one ended"), "{said_second}");
+    assert!(said_second.contains("cut short, max_pages") && said_second.contains("continues where this one ended"), "{said_second}");
     let third = trigger(&["--key", "third", "--json"]);
     assert!(third.status.success(), "{third:?}");
     assert_eq!(lines(&third)[0]["stop"], serde_json::json!({ "reason": "no_next", "complete": true }));
@@ -101,7 +101,7 @@ fn a_run_that_was_cut_short_says_so_everywhere_and_the_next_goes_on_where_it_end
 }
 
 #[test]
-fn run_until_idle_of_a_fetch_that_was_cut_short_ends_with_an_exit_code_of_its_own() {
+fn run_until_idle_exits_with_7_after_a_fetch_cut_short() {
     let api = pages(3);
     let job = reading(&api, &format!("{CURSOR}\nmax_pages = 2"));
     let (code, summary, said) = until_idle(&job);
@@ -113,14 +113,14 @@ fn run_until_idle_of_a_fetch_that_was_cut_short_ends_with_an_exit_code_of_its_ow
 }
 
 #[test]
-fn a_limit_that_nobody_set_does_not_end_a_read_of_many_pages() {
+fn the_default_page_limit_does_not_end_a_read_of_many_pages() {
     let api = pages(230);
     let (code, summary, said) = until_idle(&reading(&api, CURSOR));
     assert_eq!((code, &summary["written"], &summary["stop"]["reason"]), (0, &230.into(), &"no_next".into()), "{said}");
 }
 
 #[test]
-fn null_in_place_of_the_records_and_pages_without_any_are_followed_to_the_last() {
+fn null_records_and_empty_pages_are_followed_to_the_last_page() {
     let api = TestApi::answering(|_, path| match number(path, "page").unwrap_or(1) {
         1 => page([1, 2], "\"next\": 2"),
         2 => Answer::ok("{\"results\": null, \"next\": 3}".into()),
@@ -137,7 +137,7 @@ fn null_in_place_of_the_records_and_pages_without_any_are_followed_to_the_last()
 }
 
 #[test]
-fn an_api_whose_pages_are_all_empty_is_left_after_some_and_that_is_said() {
+fn a_fetch_stops_after_too_many_empty_pages() {
     let api = TestApi::answering(|_, path| page([], &format!("\"next\": {}", number(path, "page").unwrap_or(1) + 1)));
     let job = reading(&api, "cursor = { next = \"/next\", param = \"page\", max_empty_pages = 3 }");
     let (code, summary, said) = until_idle(&job);
@@ -145,7 +145,7 @@ fn an_api_whose_pages_are_all_empty_is_left_after_some_and_that_is_said() {
 }
 
 #[test]
-fn has_more_ends_a_read_and_an_api_that_says_more_without_a_cursor_is_not_believed_to_be_read_whole() {
+fn has_more_ends_a_read_and_more_without_a_cursor_is_incomplete() {
     let api = TestApi::answering(|_, path| match number(path, "page").unwrap_or(1) {
         1 => page([1], "\"more\": true, \"next\": 2"),
         _ => page([2], "\"more\": false, \"next\": 3"),
@@ -159,7 +159,7 @@ fn has_more_ends_a_read_and_an_api_that_says_more_without_a_cursor_is_not_believ
 }
 
 #[test]
-fn cursors_that_lead_in_a_circle_end_the_run_and_a_schedule_asks_for_one_page_a_time_from_then_on() {
+fn a_cursor_cycle_ends_the_run_and_then_one_page_is_fetched_at_a_time() {
     let circle = || {
         TestApi::answering(|_, path| {
             let at = number(path, "page").unwrap_or(1);
@@ -180,7 +180,7 @@ fn cursors_that_lead_in_a_circle_end_the_run_and_a_schedule_asks_for_one_page_a_
 }
 
 #[test]
-fn a_next_cursor_that_is_an_address_is_followed_on_its_host_and_refused_elsewhere() {
+fn a_next_cursor_that_is_a_url_is_followed_only_on_the_same_host() {
     let (host, seen) = (std::sync::Arc::new(std::sync::OnceLock::<String>::new()), std::sync::Arc::new(AtomicU32::new(0)));
     let (of_api, strict) = (std::sync::Arc::clone(&host), std::sync::Arc::clone(&seen));
     let api = TestApi::answering(move |_, path| {
@@ -210,7 +210,7 @@ fn a_next_cursor_that_is_an_address_is_followed_on_its_host_and_refused_elsewher
 }
 
 #[test]
-fn a_cursor_whose_name_is_misspelt_fails_at_the_first_page_and_the_right_name_is_said() {
+fn a_misspelt_cursor_fails_at_the_first_page_and_names_the_right_one() {
     let api = TestApi::start(|_| page([1], "\"meta\": {\"next_page\": 2}"));
     let (code, _, said) = until_idle(&reading(&api, "cursor = { next = \"/meta/nextPage\", param = \"page\" }"));
     assert!(code == 1 && said.contains("/meta/next_page"), "{said}");
@@ -221,7 +221,7 @@ fn a_cursor_whose_name_is_misspelt_fails_at_the_first_page_and_the_right_name_is
 }
 
 #[test]
-fn a_link_to_a_next_page_that_is_not_followed_cuts_the_run_short() {
+fn an_unfollowed_link_to_a_next_page_cuts_the_run_short() {
     let api = TestApi::start(|_| page([1], "").with("Link: </?page=2>; rel=\"next\""));
     let (code, summary, said) = until_idle(&reading(&api, ""));
     assert!(code == 7 && said.contains("Link") && summary["written"] == 1, "{said}");
@@ -229,7 +229,7 @@ fn a_link_to_a_next_page_that_is_not_followed_cuts_the_run_short() {
 }
 
 #[test]
-fn what_passes_is_waited_for_and_the_run_succeeds() {
+fn transient_errors_of_the_source_are_retried_and_the_run_succeeds() {
     let api = TestApi::start(|n| match n {
         0 => Answer::of("403 Forbidden", "{\"message\": \"slow down\"}").with("Retry-After: 1"),
         1 => Answer::of("403 Forbidden", "{}").with("X-RateLimit-Remaining: 0").with("X-RateLimit-Reset: 1"),
@@ -260,7 +260,7 @@ fn no_content_and_an_empty_body_are_a_page_without_records() {
 }
 
 #[test]
-fn a_token_that_is_renewed_is_sent_from_the_next_request_on_and_one_that_is_old_is_retryable() {
+fn a_renewed_token_is_sent_at_once_and_an_expired_one_is_retryable() {
     let api = TestApi::start(|_| page([1], ""));
     let job = reading(&api, "headers = { Authorization = { file = \"auth\" } }");
     let write = |token: &str| std::fs::write(job.dir().join("auth"), token).unwrap();
@@ -294,7 +294,7 @@ fn a_token_that_is_renewed_is_sent_from_the_next_request_on_and_one_that_is_old_
 }
 
 #[test]
-fn an_answer_that_is_no_list_says_what_it_is_and_what_to_do() {
+fn an_answer_that_is_not_a_list_is_reported_with_the_remedy() {
     let said_of = |body: &'static str| {
         let api = TestApi::start(move |_| Answer::ok(body.into()));
         let (code, _, said) = until_idle(&reading(&api, ""));

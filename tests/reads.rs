@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::{Value, json};
-use support::api::{Answer, TestApi};
-use support::http::Http;
+use support::control_api::Http;
+use support::source_api::{Answer, TestApi};
 use support::{Job, Running, said, user};
 
 /// Users on a page.
@@ -86,7 +86,7 @@ fn out(end: &Output) -> String {
 }
 
 #[test]
-fn runs_with_other_params_and_the_schedule_each_read_all_of_their_own_pages() {
+fn each_set_of_params_is_a_read_of_its_own_with_all_its_pages() {
     let (api, job) = days(&Arc::new(AtomicU32::new(1)));
     let running = up(&job, &[]);
     for day in [1, 2] {
@@ -103,11 +103,11 @@ fn runs_with_other_params_and_the_schedule_each_read_all_of_their_own_pages() {
     assert!(status.contains("3 reads; the last that moved: no params at \"20\", day=2 at \"20\""), "{status}");
     assert!(running.stop().success());
     let plan = out(&job.forebay(&["plan"]));
-    assert!(plan.contains("goes on with since=20, 2 reads with params at cursors of their own"), "{plan}");
+    assert!(plan.contains("continues with since=20, 2 reads with params have their own cursors"), "{plan}");
 }
 
 #[test]
-fn a_task_that_is_cleared_reads_again_what_its_first_attempt_read_and_the_cursor_stays() {
+fn a_cleared_task_reads_the_same_pages_again_and_keeps_the_cursor() {
     let version = Arc::new(AtomicU32::new(1));
     let (api, job) = days(&version);
     let running = up(&job, &[]);
@@ -129,7 +129,7 @@ fn a_task_that_is_cleared_reads_again_what_its_first_attempt_read_and_the_cursor
 }
 
 #[test]
-fn killed_while_it_reads_again_a_run_goes_on_at_its_own_page() {
+fn a_run_killed_while_reading_again_continues_at_its_own_page() {
     let (api, job) = days(&Arc::new(AtomicU32::new(1)));
     let running = up(&job, &[("FAILPOINTS", "fetcher::after_fetch=4*off->return(kill)")]);
     run(&job, &["--key", "daily"]);
@@ -144,7 +144,7 @@ fn killed_while_it_reads_again_a_run_goes_on_at_its_own_page() {
 }
 
 #[test]
-fn a_cursor_is_shown_and_set_whether_the_pipeline_runs_or_not_and_the_journal_says_who_and_why() {
+fn cursors_are_shown_and_set_online_and_offline_and_journaled() {
     let (api, job) = days(&Arc::new(AtomicU32::new(1)));
     let show = |more: &[&str]| -> Vec<(String, String)> {
         let text = out(&job.forebay(&[&["cursor", "show", "--json"], more].concat()));
@@ -175,7 +175,7 @@ fn a_cursor_is_shown_and_set_whether_the_pipeline_runs_or_not_and_the_journal_sa
 
     let set = ["cursor", "set", "10"];
     let dry = job.forebay(&set);
-    assert!(said(&dry).contains("a dry run") && show(&[]).contains(&at("", "20")), "{}", said(&dry));
+    assert!(said(&dry).contains("dry run: nothing was changed") && show(&[]).contains(&at("", "20")), "{}", said(&dry));
     out(&job.forebay(&[&set[..], &["--reason", "its second page again", "--yes"]].concat()));
     assert!(show(&[]).contains(&at("", "10")));
     let nothing = job.forebay(&[&set[..], &["--reason", "once more", "--yes"]].concat());
@@ -194,14 +194,14 @@ fn a_cursor_is_shown_and_set_whether_the_pipeline_runs_or_not_and_the_journal_sa
 }
 
 #[test]
-fn another_address_in_the_file_is_another_source_whose_reads_begin_at_their_begin_and_plan_says_so() {
+fn a_changed_url_is_a_new_source_whose_reads_start_over() {
     let (api, job) = days(&Arc::new(AtomicU32::new(1)));
     job.run_until_idle();
     assert_eq!(asked(&api), pages(0));
     let other = job.fetching(&format!("{}?limit=20", api.url), None);
     let plan = out(&other.forebay(&["plan"]));
     assert!(plan.contains("the source is another one"), "{plan}");
-    assert!(said(&other.forebay(&["cursor", "show"])).contains("every read is at its begin"));
+    assert!(said(&other.forebay(&["cursor", "show"])).contains("every read is at its start"));
     other.run_until_idle();
     assert_eq!(asked(&api), pages(0));
     let back = other.fetching(&api.url, None);
@@ -210,7 +210,7 @@ fn another_address_in_the_file_is_another_source_whose_reads_begin_at_their_begi
 }
 
 #[test]
-fn a_cursor_that_is_reset_while_a_fetch_of_its_read_is_under_way_stays_reset() {
+fn a_cursor_reset_during_a_fetch_stays_reset() {
     let (came, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let api = {
         let (came, go_on) = (Arc::clone(&came), Arc::clone(&go_on));
@@ -229,7 +229,7 @@ fn a_cursor_that_is_reset_while_a_fetch_of_its_read_is_under_way_stays_reset() {
     out(&job.forebay(&["cursor", "reset", "--reason", "from the begin", "--yes"]));
     go_on.store(true, Ordering::SeqCst);
     assert_eq!(run(&job, &["--key", "k"])["counts"]["fetched"], DAY, "the fetch under way goes on where it is");
-    assert!(said(&job.forebay(&["cursor", "show"])).contains("every read is at its begin"));
+    assert!(said(&job.forebay(&["cursor", "show"])).contains("every read is at its start"));
     asked(&api);
     run(&job, &[]);
     assert_eq!(asked(&api), pages(0));
@@ -245,7 +245,7 @@ fn wait_for(flag: &AtomicBool) {
 }
 
 #[test]
-fn a_cursor_that_the_api_refuses_is_said_with_the_command_that_gets_out_of_it() {
+fn a_cursor_rejected_by_the_source_is_reported_with_the_remedy() {
     let expired = Arc::new(AtomicBool::new(false));
     let api = {
         let expired = Arc::clone(&expired);
@@ -272,7 +272,7 @@ fn a_cursor_that_the_api_refuses_is_said_with_the_command_that_gets_out_of_it() 
 }
 
 #[test]
-fn the_api_lists_cursors_plans_setting_one_and_refuses_what_no_run_can_read() {
+fn the_api_lists_and_sets_cursors_and_refuses_unreadable_ones() {
     let (_api, job) = days(&Arc::new(AtomicU32::new(1)));
     let running = up(&job, &[]);
     let http = Http::new(running.url());

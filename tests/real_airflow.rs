@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use forebay_test_services::{Airflow, Cassandra, Kafka};
 use serde_json::{Value, json};
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, PATIENCE, Running};
 
 const DAG: &str = "real_time_pipeline";
@@ -41,13 +41,13 @@ struct World {
 }
 
 #[test]
-fn the_packages_own_tests_pass_on_the_airflow_of_the_compose_file() {
+fn package_tests_pass_on_the_airflow_of_the_compose_file() {
     let said = Airflow::pytest(Airflow::VERSION);
     assert!(said.contains(" passed") && !said.contains("skipped"), "{said}");
 }
 
 #[test]
-fn the_packages_own_tests_pass_on_the_newest_airflow() {
+fn package_tests_pass_on_the_newest_airflow() {
     let said = Airflow::pytest(Airflow::NEWEST);
     assert!(said.contains(" passed") && !said.contains("skipped"), "{said}");
 }

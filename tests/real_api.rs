@@ -7,11 +7,11 @@ mod support;
 
 use std::path::Path;
 
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, bad_user, user};
 
 #[test]
-fn real_requests_of_all_kinds_are_answered_as_the_openapi_file_says() {
+fn real_requests_get_answers_that_match_the_openapi_file() {
     // Dead letters too, so that there is something to show, and to redrive.
     let api = TestApi::start(|n| match n {
         0..20 => Answer::ok(format!("{{\"results\":[{},{}]}}", user(n, 1), bad_user(n + 1_000, 1))),

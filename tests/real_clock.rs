@@ -42,7 +42,7 @@ fn ahead_of_time(job: &Job) {
 }
 
 #[test]
-fn keys_that_move_to_a_partition_that_was_added_have_their_newest_record() {
+fn keys_moved_to_an_added_partition_have_their_newest_record() {
     let job = job();
     ahead_of_time(&job);
     job.run_until_idle();
@@ -58,7 +58,7 @@ fn keys_that_move_to_a_partition_that_was_added_have_their_newest_record() {
 }
 
 #[test]
-fn keys_that_move_while_the_pipeline_runs_have_their_newest_record() {
+fn keys_moved_while_the_pipeline_runs_have_their_newest_record() {
     let job = job().with("[kafka.properties]\n\"topic.metadata.refresh.interval.ms\" = \"1000\"");
     ahead_of_time(&job);
     let running = job.start(&[], &[]);
@@ -71,7 +71,7 @@ fn keys_that_move_while_the_pipeline_runs_have_their_newest_record() {
 }
 
 #[test]
-fn records_without_a_key_never_mix_in_a_row() {
+fn records_without_a_key_are_never_mixed_in_one_row() {
     let job = job();
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 2);
@@ -101,7 +101,7 @@ fn records_without_a_key_never_mix_in_a_row() {
 }
 
 #[test]
-fn a_replay_brings_back_what_was_deleted_and_changed_by_hand() {
+fn a_replay_restores_rows_deleted_or_changed_by_hand() {
     let job = job();
     let (kafka, cassandra) = (Kafka::shared(), Cassandra::shared());
     kafka.create_topic(&job.topic, 2);

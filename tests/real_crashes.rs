@@ -20,8 +20,8 @@ use forebay_test_services::{Cassandra, CommitlogSync, Kafka};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
-use support::api::{Answer, TestApi, users_of_page};
 use support::oracle::{PARTITIONS, Row, Topic, rows};
+use support::source_api::{Answer, TestApi, users_of_page};
 use support::{Job, PATIENCE, Running, committed, ends, produce, user, user_id};
 
 const INTO_THE_TOPIC: &[&str] = &["fetcher::before_fetch", "fetcher::after_fetch", "producer::before_produce", "producer::after_produce"];
@@ -34,7 +34,7 @@ const REVOKE: &[&str] = &["consumer::before_revoke", "consumer::after_revoke"];
 const JOURNAL: &[&str] =
     &["journal::before_append", "journal::after_append", "journal::after_sync", "journal::before_snapshot", "journal::after_snapshot"];
 
-/// Only a replay passes it: `a_replay_whose_process_dies_before_kafka_heard_of_it_is_none`.
+/// Only a replay passes it: `a_replay_interrupted_before_its_commit_has_no_effect`.
 const SET_BACK: &[&str] = &["consumer::before_set_back"];
 
 /// How often a place is passed before the process is killed there: so often that records are under way everywhere.
@@ -188,48 +188,48 @@ fn killed_at(points: &[&str]) {
 }
 
 #[test]
-fn killed_while_it_fetches_and_produces_it_loses_no_page() {
+fn a_kill_during_fetch_or_produce_loses_no_page() {
     killed_at(INTO_THE_TOPIC);
 }
 
 #[test]
-fn killed_while_it_takes_partitions_and_reads_it_commits_nothing_unwritten() {
+fn a_kill_during_assignment_or_read_commits_nothing_unwritten() {
     killed_at(OUT_OF_THE_TOPIC);
 }
 
 #[test]
-fn killed_before_and_after_a_write_it_writes_the_same_again() {
+fn a_kill_around_a_write_repeats_the_same_write() {
     killed_at(INTO_THE_TABLE);
 }
 
 #[test]
-fn killed_before_and_after_a_dead_letter_it_has_letters_and_rows() {
+fn a_kill_around_a_dead_letter_loses_neither_letters_nor_rows() {
     killed_at(DEAD_LETTERS);
 }
 
 #[test]
-fn killed_before_and_after_it_settles_and_commits_it_goes_on_at_the_commit() {
+fn a_kill_around_a_commit_continues_at_the_commit() {
     killed_at(SETTLE_AND_COMMIT);
 }
 
 #[test]
-fn killed_while_partitions_are_taken_away_the_next_owner_has_it_all() {
+fn a_kill_during_revocation_leaves_everything_to_the_next_owner() {
     killed_at(REVOKE);
 }
 
 #[test]
-fn killed_while_it_writes_its_journal_the_next_life_reads_it() {
+fn a_kill_during_a_journal_write_leaves_a_readable_journal() {
     killed_at(JOURNAL);
 }
 
 #[test]
-fn there_is_a_kill_at_every_place() {
+fn the_process_is_killed_at_every_failpoint() {
     let killed = [INTO_THE_TOPIC, OUT_OF_THE_TOPIC, INTO_THE_TABLE, DEAD_LETTERS, SETTLE_AND_COMMIT, REVOKE, JOURNAL, SET_BACK].concat();
     assert_eq!(killed.iter().collect::<BTreeSet<_>>(), POINTS.iter().collect());
 }
 
 #[test]
-fn killed_at_random_moments_it_loses_and_repeats_nothing() {
+fn kills_at_random_moments_lose_and_repeat_nothing() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let kills = number("CHAOS_KILLS").unwrap_or(4);
     let seed = number("FOREBAY_SEED").unwrap_or_else(rand::random);
@@ -254,7 +254,7 @@ fn killed_at_random_moments_it_loses_and_repeats_nothing() {
 }
 
 #[test]
-fn sigterm_drains_what_was_taken_and_nothing_is_read_twice() {
+fn sigterm_drains_and_nothing_is_read_twice() {
     let mut lives = Lives::new();
     let mut consumed = 0;
     for life in 0..3 {
@@ -272,7 +272,7 @@ fn sigterm_drains_what_was_taken_and_nothing_is_read_twice() {
 }
 
 #[test]
-fn what_a_frozen_process_writes_when_it_wakes_changes_no_row() {
+fn late_writes_of_a_frozen_process_change_no_row() {
     const USERS: u32 = 400;
     let kafka = Kafka::shared();
     let job = Job::new(kafka.bootstrap(), &cassandra().contact_point())

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use forebay_test_services::{Cassandra, CommitlogSync, Kafka};
 use serde_json::Value;
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, Running, committed, ends, produce, user, users};
 
 /// Pages of the API in a panic test, and users on each.
@@ -48,7 +48,7 @@ fn a_panic_in_the_writer_restarts_writer_transformer_and_consumer() {
 }
 
 #[test]
-fn a_panic_in_the_writer_after_the_rows_are_written_loses_and_repeats_nothing() {
+fn a_panic_after_the_rows_are_written_loses_and_repeats_nothing() {
     let expected = restarts(&["root/egress/writer", "root/egress/transformer", "root/egress/consumer"]);
     assert_eq!(panic_at("writer::after_write", 5), expected);
 }
@@ -74,7 +74,7 @@ fn a_panic_in_the_fetcher_restarts_the_fetcher_alone() {
 }
 
 #[test]
-fn a_stalled_writer_holds_exactly_the_budget_and_the_consumer_stays_in_its_group() {
+fn a_stalled_writer_stops_the_consumer_at_its_budget_within_its_group() {
     // Records that all weigh the same: key, value and 64 bytes each; a batch is ten of them, the budget thirty-five.
     let kafka = Kafka::shared();
     let value = user(1, 1);
@@ -106,7 +106,7 @@ fn user_key(n: u32) -> String {
 }
 
 #[test]
-fn kafka_restarted_in_mid_run_costs_no_record() {
+fn a_kafka_restart_loses_no_record() {
     let mut kafka = Kafka::start();
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new(kafka.bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("20ms"));
@@ -122,7 +122,7 @@ fn kafka_restarted_in_mid_run_costs_no_record() {
 }
 
 #[test]
-fn cassandra_restarted_in_mid_run_costs_no_row() {
+fn a_cassandra_restart_loses_no_row() {
     let mut cassandra = Cassandra::start(CommitlogSync::Batch);
     let kafka = Kafka::shared();
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
@@ -142,7 +142,7 @@ fn cassandra_restarted_in_mid_run_costs_no_row() {
 const FROZEN: Duration = Duration::from_secs(11);
 
 #[test]
-fn a_kafka_that_is_frozen_is_said_within_ten_seconds_and_costs_no_record() {
+fn a_frozen_kafka_is_reported_within_ten_seconds_and_loses_no_record() {
     let mut kafka = Kafka::start();
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new(kafka.bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("20ms"));
@@ -163,7 +163,7 @@ fn a_kafka_that_is_frozen_is_said_within_ten_seconds_and_costs_no_record() {
 }
 
 #[test]
-fn a_cassandra_that_is_frozen_is_said_within_ten_seconds_also_while_there_is_nothing_to_write() {
+fn a_frozen_cassandra_is_reported_within_ten_seconds_even_when_idle() {
     let mut cassandra = Cassandra::start(CommitlogSync::Batch);
     let kafka = Kafka::shared();
     let job = Job::new(kafka.bootstrap(), &cassandra.contact_point());
@@ -183,7 +183,7 @@ fn a_cassandra_that_is_frozen_is_said_within_ten_seconds_also_while_there_is_not
 }
 
 #[test]
-fn servers_that_are_away_at_the_start_are_waited_for() {
+fn a_start_waits_for_unreachable_servers() {
     let mut cassandra = Cassandra::start(CommitlogSync::Batch);
     let kafka = Kafka::shared();
     let job = Job::new(kafka.bootstrap(), &cassandra.contact_point());
@@ -199,7 +199,7 @@ fn servers_that_are_away_at_the_start_are_waited_for() {
 }
 
 #[test]
-fn an_api_that_is_away_is_asked_again_and_the_run_goes_on_when_it_returns() {
+fn a_run_retries_an_unreachable_source_until_it_returns() {
     let api = TestApi::start(|n| if n < 3 { Answer::unavailable() } else { Answer::users(0, 40) });
     let job = Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("1h"));
     let summary = job.run_until_idle();

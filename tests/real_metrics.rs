@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use forebay_test_services::prometheus;
 use serde_json::Value;
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, PATIENCE, bad_user, user};
 
 /// By name and labels: type and value.
@@ -53,7 +53,7 @@ fn value(samples: &Samples, name: &str, labels: &[(&str, &str)]) -> f64 {
 }
 
 #[test]
-fn under_load_prometheus_takes_every_line_counters_only_rise_and_labels_are_bounded() {
+fn metrics_under_load_are_valid_monotonic_and_bounded() {
     let api = TestApi::start(|n| Answer::users(n * 50, n * 50 + 50));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("20ms"));
     let running = job.start(&[], &[]);
@@ -101,7 +101,7 @@ fn under_load_prometheus_takes_every_line_counters_only_rise_and_labels_are_boun
 }
 
 #[test]
-fn at_rest_the_metrics_say_what_the_snapshot_says() {
+fn metrics_at_rest_match_the_snapshot() {
     let bad_at = |n: u32| if n == 2 { bad_user(9, 2) } else { user(9 + n, 1) };
     let api = TestApi::start(move |n| match n {
         0..3 => Answer::ok(format!("{{\"results\":[{},{}]}}", user(n, 1), bad_at(n))),
@@ -158,7 +158,7 @@ fn at_rest_the_metrics_say_what_the_snapshot_says() {
 
 /// The rules that are shipped, on series that are made for them.
 #[test]
-fn promtool_takes_the_alert_rules_and_they_fire_on_series_that_call_for_it() {
+fn promtool_accepts_the_alert_rules_and_they_fire() {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/grafana/alerts.yml");
     let said = prometheus::check_rules(&rules);
     assert!(said.contains("SUCCESS"), "{said}");

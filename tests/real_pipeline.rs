@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_test_services::{Cassandra, Kafka, tools};
 use rdkafka::admin::{NewTopic, TopicReplication};
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, Running, admin, committed, ends, plan, produce, read_all, unique, user, user_id, users};
 
 fn job() -> Job {
@@ -20,7 +20,7 @@ fn count(job: &Job) -> u64 {
 }
 
 #[test]
-fn records_of_the_api_are_rows_in_cassandra_and_records_for_kafkas_own_consumer() {
+fn fetched_records_are_rows_in_cassandra_and_readable_in_kafka() {
     let api = TestApi::start(|_| Answer::users(0, 200));
     let job = job().fetching(&api.url, Some("1h"));
     let summary = job.run_until_idle();
@@ -54,7 +54,7 @@ fn kafkas_own_consumer_reads_the_embedded_broker() {
 }
 
 #[test]
-fn the_newest_version_of_a_key_wins_and_the_count_is_that_of_the_keys() {
+fn the_newest_version_of_a_key_wins_and_each_key_is_one_row() {
     let job = job();
     Kafka::shared().create_topic(&job.topic, 4);
     let versions = (1..=3).flat_map(|version| (0..500).map(move |n| (user_id(n), user(n, version).into_bytes())));
@@ -68,7 +68,7 @@ fn the_newest_version_of_a_key_wins_and_the_count_is_that_of_the_keys() {
 }
 
 #[test]
-fn a_topic_that_another_client_filled_is_written_whole() {
+fn a_topic_filled_by_another_client_is_written_completely() {
     let job = job();
     Kafka::shared().create_topic(&job.topic, 4);
     produce(Kafka::shared().bootstrap(), &job.topic, users(100_000));
@@ -79,7 +79,7 @@ fn a_topic_that_another_client_filled_is_written_whole() {
 }
 
 #[test]
-fn bad_records_are_dead_letters_with_their_reasons_and_the_rest_are_rows() {
+fn bad_records_are_dead_letters_with_reasons_and_the_rest_are_rows() {
     let job = job();
     Kafka::shared().create_topic(&job.topic, 4);
     let bad: BTreeMap<u32, (Vec<u8>, &str)> = BTreeMap::from([
@@ -116,7 +116,7 @@ fn bad_records_are_dead_letters_with_their_reasons_and_the_rest_are_rows() {
 }
 
 #[test]
-fn a_letter_that_is_redriven_is_the_record_as_it_was_to_its_last_header() {
+fn a_redriven_record_equals_the_original_to_its_last_header() {
     let job = job().with_partitions(1);
     let running = job.start(&[], &[]);
     running.wait_until("it reads its topic", |s| s["partitions"].as_array().unwrap().iter().any(|p| p["assigned"] == true));
@@ -125,7 +125,7 @@ fn a_letter_that_is_redriven_is_the_record_as_it_was_to_its_last_header() {
 }
 
 #[test]
-fn a_broken_record_larger_than_any_of_this_pipeline_is_a_dead_letter_where_the_topic_takes_it() {
+fn a_large_bad_record_of_another_client_is_a_dead_letter() {
     let job = job();
     let (kafka, dead) = (Kafka::shared().bootstrap(), format!("{}.dead", job.topic));
     admin(kafka, async |kafka, options| {
@@ -156,7 +156,7 @@ fn broken(bytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_broken_record_that_fits_the_topic_and_not_its_letter_is_a_dead_letter_with_all_defaults() {
+fn a_bad_record_of_the_topic_s_maximum_size_fits_the_dead_letter_topic() {
     let job = job();
     let (kafka, dead) = (Kafka::shared().bootstrap(), format!("{}.dead", job.topic));
     // Made by the first start, as a letter's topic is.
@@ -171,7 +171,7 @@ fn a_broken_record_that_fits_the_topic_and_not_its_letter_is_a_dead_letter_with_
 }
 
 #[test]
-fn a_letter_that_does_not_fit_a_dead_letter_topic_of_others_is_cut_and_redriven_from_the_topic() {
+fn a_truncated_dead_letter_is_redriven_from_the_topic() {
     let job = job().with_partitions(1);
     let (kafka, dead) = (Kafka::shared().bootstrap(), format!("{}.dead", job.topic));
     Kafka::shared().create_topic(&job.topic, 1);
@@ -198,7 +198,7 @@ fn a_letter_that_does_not_fit_a_dead_letter_topic_of_others_is_cut_and_redriven_
 }
 
 #[test]
-fn a_dead_letter_topic_that_is_removed_is_made_again_and_the_letters_go_into_it() {
+fn a_deleted_dead_letter_topic_is_created_again() {
     let job = job().with_partitions(1);
     let (kafka, dead) = (Kafka::shared().bootstrap(), format!("{}.dead", job.topic));
     let running = job.start(&[], &[]);
@@ -215,7 +215,7 @@ fn a_dead_letter_topic_that_is_removed_is_made_again_and_the_letters_go_into_it(
 }
 
 #[test]
-fn a_record_larger_than_the_topic_takes_is_a_dead_letter_and_its_page_goes_on() {
+fn a_record_over_the_topic_limit_is_a_dead_letter_and_its_page_continues() {
     let api = TestApi::start(|n| match n {
         0 => Answer::ok(format!("{{\"results\":[{},{},{}]}}", user(1, 1), user(2, 1).replace("Main Street", &noise(200_000)), user(3, 1))),
         _ => Answer::users(3, 3),
@@ -249,7 +249,7 @@ fn two_processes_share_the_partitions() {
 }
 
 #[test]
-fn a_triggered_run_has_succeeded_when_its_rows_are_readable() {
+fn a_triggered_run_succeeds_once_its_rows_are_readable() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = job().fetching(&api.url, None);
     let running = job.start(&[], &[]);
@@ -276,7 +276,7 @@ fn a_triggered_run_has_succeeded_when_its_rows_are_readable() {
 }
 
 #[test]
-fn a_run_of_a_process_that_only_fetches_succeeds_when_another_has_written_it() {
+fn a_run_of_an_ingest_process_succeeds_once_another_process_wrote_it() {
     let api = TestApi::start(|n| Answer::users(n * 40, n * 40 + 40));
     let job = job().fetching(&api.url, None);
     let twin = job.twin();
@@ -294,7 +294,7 @@ fn a_run_of_a_process_that_only_fetches_succeeds_when_another_has_written_it() {
 }
 
 #[test]
-fn a_table_that_does_not_fit_is_said_and_nothing_is_skipped() {
+fn a_table_that_does_not_fit_is_reported_and_nothing_is_skipped() {
     let job = job();
     let (keyspace, cassandra) = (&job.keyspace, Cassandra::shared());
     cassandra.cqlsh(&format!("CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"));
@@ -309,7 +309,7 @@ fn a_table_that_does_not_fit_is_said_and_nothing_is_skipped() {
 }
 
 #[test]
-fn a_plan_tells_of_the_first_run_of_the_next_and_of_another_sql_and_makes_nothing() {
+fn plan_shows_first_run_next_run_and_changed_sql_and_creates_nothing() {
     let api = TestApi::start(|n| Answer::users(n * 40, n * 40 + 40));
     let job = job().fetching(&api.url, None);
     let (kafka, cassandra) = (Kafka::shared(), Cassandra::shared());

@@ -11,7 +11,7 @@ use std::process::Command;
 use forebay_test_services::{Cassandra, Kafka};
 use rdkafka::admin::NewPartitions;
 use serde_json::Value;
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, admin, committed, ends, produce, said, user, user_id, users, version, versions};
 
 fn job() -> Job {
@@ -19,7 +19,7 @@ fn job() -> Job {
 }
 
 #[test]
-fn a_run_outlives_the_process_and_its_key_means_it_for_ever() {
+fn a_run_survives_the_process_and_its_key_always_names_it() {
     let api = TestApi::start(|n| if n == 0 { Answer::unavailable() } else { Answer::users(0, 30) });
     let job = job().fetching(&api.url, None);
     let running = job.start(&[], &[]);
@@ -44,7 +44,7 @@ fn a_run_outlives_the_process_and_its_key_means_it_for_ever() {
 }
 
 #[test]
-fn without_its_journal_a_pipeline_goes_on_where_the_group_is() {
+fn a_pipeline_without_its_journal_continues_at_the_group_s_offsets() {
     let job = job();
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 4);
@@ -57,7 +57,7 @@ fn without_its_journal_a_pipeline_goes_on_where_the_group_is() {
 }
 
 #[test]
-fn a_topic_recreated_while_nobody_reads_it_is_read_from_its_begin_and_its_rows_win() {
+fn a_topic_recreated_while_stopped_is_read_from_earliest_and_its_rows_win() {
     let job = job();
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 4);
@@ -82,7 +82,7 @@ fn a_topic_recreated_while_nobody_reads_it_is_read_from_its_begin_and_its_rows_w
 }
 
 #[test]
-fn records_that_retention_removed_unread_stop_the_pipeline_until_somebody_says_go_on() {
+fn records_lost_to_retention_stop_the_pipeline_until_a_replay() {
     let job = job();
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 1);
@@ -96,7 +96,7 @@ fn records_that_retention_removed_unread_stop_the_pipeline_until_somebody_says_g
     });
     let stopped = job.forebay(&["run", "--until-idle", "--json"]);
     assert_eq!(stopped.status.code(), Some(70), "{}", said(&stopped));
-    assert!(said(&stopped).contains("[150..200)") && said(&stopped).contains("forebay replay --from begin"), "{}", said(&stopped));
+    assert!(said(&stopped).contains("[150..200)") && said(&stopped).contains("forebay replay --from earliest"), "{}", said(&stopped));
     let dry = job.forebay(&["replay", "--from", "begin"]);
     assert!(dry.status.success() && String::from_utf8_lossy(&dry.stdout).contains("[100..150) are lost"), "{}", said(&dry));
     let done = job.forebay(&["replay", "--from", "begin", "--reason", "retention", "--yes"]);
@@ -107,7 +107,7 @@ fn records_that_retention_removed_unread_stop_the_pipeline_until_somebody_says_g
 }
 
 #[test]
-fn partitions_that_are_added_are_read_from_their_begin() {
+fn added_partitions_are_read_from_earliest() {
     let job = job().with("[kafka.properties]\n\"topic.metadata.refresh.interval.ms\" = \"1000\"");
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 2);
@@ -123,7 +123,7 @@ fn partitions_that_are_added_are_read_from_their_begin() {
 }
 
 #[test]
-fn a_replay_writes_what_the_new_sql_makes_over_what_the_old_one_made() {
+fn a_replay_overwrites_the_rows_of_the_old_sql() {
     let job = job();
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 4);
@@ -145,7 +145,7 @@ fn a_replay_writes_what_the_new_sql_makes_over_what_the_old_one_made() {
 }
 
 #[test]
-fn a_pipeline_that_runs_is_set_back_by_who_reads_all_of_it_and_not_while_another_reads_a_part() {
+fn a_replay_needs_a_process_that_owns_all_partitions() {
     let job = job();
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 4);
@@ -174,7 +174,7 @@ fn a_pipeline_that_runs_is_set_back_by_who_reads_all_of_it_and_not_while_another
 }
 
 #[test]
-fn offsets_that_kafkas_own_tools_set_count() {
+fn offsets_set_by_kafka_s_tools_are_used() {
     let job = job();
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 1);
@@ -185,7 +185,7 @@ fn offsets_that_kafkas_own_tools_set_count() {
 }
 
 #[test]
-fn a_disk_that_takes_no_more_ends_the_process_loudly_and_loses_nothing() {
+fn a_full_disk_ends_the_process_with_an_error_and_loses_nothing() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = job().fetching(&api.url, Some("20ms"));
     let path = job.write();

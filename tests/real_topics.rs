@@ -12,7 +12,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::{Value, json};
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, PATIENCE, admin, committed, ends, produce, said, user, user_id, users, version, versions};
 
 fn job() -> Job {
@@ -42,7 +42,7 @@ fn lag(look: &Value) -> i64 {
 }
 
 #[test]
-fn a_topic_recreated_and_refilled_under_a_running_pipeline_is_read_from_its_begin_and_its_rows_win() {
+fn a_topic_recreated_while_running_is_read_from_earliest_and_its_rows_win() {
     let job = job();
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 4);
@@ -69,7 +69,7 @@ fn a_topic_recreated_and_refilled_under_a_running_pipeline_is_read_from_its_begi
 }
 
 #[test]
-fn a_run_whose_records_went_with_the_topic_fails_retryable_also_where_another_process_reads_it() {
+fn a_run_whose_topic_was_deleted_fails_retryable_in_every_process() {
     let api = TestApi::start(|_| Answer::users(0, 30));
     let job = job().fetching(&api.url, None);
     let running = job.start(&["--roles", "ingest,api"], &[]);
@@ -140,7 +140,7 @@ fn plain(job: &Job, partition: i32, n: u32) {
 }
 
 #[test]
-fn a_topic_of_transactions_is_idle_without_lag_at_its_markers_and_an_open_transaction_is_told_and_not_waited_for() {
+fn a_transactional_topic_has_no_lag_and_open_transactions_are_reported() {
     let job = job().with_partitions(2);
     let bootstrap = Kafka::shared().bootstrap();
     Kafka::shared().create_topic(&job.topic, 2);

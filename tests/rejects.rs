@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::Value;
-use support::api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi};
 use support::{Job, bad_user, said, user};
 
 /// A page of these records.
@@ -26,7 +26,7 @@ fn header<'a>(letter: &'a Value, name: &str) -> &'a str {
 }
 
 #[test]
-fn a_record_with_nan_costs_that_record_and_the_page_and_the_pages_after_it_go_on() {
+fn a_record_with_nan_is_a_dead_letter_and_the_fetch_continues() {
     let api = TestApi::answering(|_, path| {
         let second = path.contains("since=2");
         let users: Vec<String> = if second {
@@ -55,7 +55,7 @@ fn a_record_with_nan_costs_that_record_and_the_page_and_the_pages_after_it_go_on
 }
 
 #[test]
-fn a_record_that_is_too_large_is_a_dead_letter_with_its_beginning_and_the_pages_after_it_go_on() {
+fn a_record_too_large_is_a_truncated_dead_letter_and_the_fetch_continues() {
     let large = user(1, 1).replace("Main Street", &"x".repeat(1_200_000));
     let body = large.clone();
     let api = TestApi::answering(move |_, path| {
@@ -80,7 +80,7 @@ fn a_record_that_is_too_large_is_a_dead_letter_with_its_beginning_and_the_pages_
     let end = job.forebay(&["dlq", "redrive", "--reason", "again", "--yes"]);
     assert!(end.status.success(), "{}", said(&end));
     assert!(String::from_utf8_lossy(&end.stdout).contains("0 records are in the topic again"), "{end:?}");
-    assert!(said(&end).contains("1 letters are left: their value is cut"), "{}", said(&end));
+    assert!(said(&end).contains("1 dead letters remain: their value is truncated"), "{}", said(&end));
     assert!(running.stop().success());
 }
 
@@ -101,7 +101,7 @@ fn counts<const N: usize>(of: &Value, names: [&str; N]) -> [u64; N] {
 }
 
 #[test]
-fn a_run_of_which_every_record_is_rejected_fails_with_an_exit_code_of_its_own_and_the_most_frequent_reason() {
+fn a_run_with_only_rejected_records_exits_with_6_and_the_main_reason() {
     let api = TestApi::start(|_| users(0, 5));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None);
     let running = job.start(&[], &[]);
@@ -138,7 +138,7 @@ fn a_run_of_which_every_record_is_rejected_fails_with_an_exit_code_of_its_own_an
 }
 
 #[test]
-fn more_rejects_than_may_be_fail_a_run_by_number_by_share_and_by_the_pipeline_file() {
+fn max_rejected_fails_a_run_by_number_share_and_pipeline_file() {
     let api = TestApi::start(|_| users(9, 1));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None).with_fetcher("max_rejected = \"5%\"");
     let running = job.start(&[], &[]);
@@ -163,7 +163,7 @@ fn more_rejects_than_may_be_fail_a_run_by_number_by_share_and_by_the_pipeline_fi
 }
 
 #[test]
-fn the_counts_of_a_run_are_whole_with_a_where_and_rejects_at_every_stage() {
+fn the_counts_of_a_run_add_up_with_where_and_rejects_at_every_stage() {
     let api = TestApi::start(|_| {
         let keyless = user(50, 1).replace("\"uuid\"", "\"other\"");
         let nan = user(51, 1).replace("\"age\":30", "\"age\":NaN");
@@ -188,7 +188,7 @@ fn the_counts_of_a_run_are_whole_with_a_where_and_rejects_at_every_stage() {
 }
 
 #[test]
-fn a_batch_that_is_in_the_journal_counts_once_though_the_process_dies_before_its_commit() {
+fn a_journaled_batch_counts_once_despite_a_kill_before_its_commit() {
     let api = TestApi::start(|_| users(40, 2));
     let job = Job::new("embedded", "embedded").fetching(&api.url, None).batches("{ max_records = 5 }", "8MiB");
     let running = job.start(&[], &[("FAILPOINTS", "consumer::before_commit=return(kill)")]);
@@ -209,7 +209,7 @@ fn a_batch_that_is_in_the_journal_counts_once_though_the_process_dies_before_its
 }
 
 #[test]
-fn a_pipeline_without_a_source_counts_what_its_process_consumed() {
+fn a_pipeline_without_a_source_counts_consumed_records() {
     let fetched = TestApi::start(|_| users(3, 2));
     let ingest = Job::new("embedded", "embedded").fetching(&fetched.url, None);
     let running = ingest.start(&["--roles", "ingest,api"], &[]);

@@ -184,15 +184,15 @@ pub enum ReplayFrom {
 
 /// Text that says no place to read from again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is neither begin, nor PARTITION:OFFSET,…, nor a time such as 2026-11-24T06:00:00Z")]
+#[error("it is neither earliest, nor PARTITION:OFFSET,…, nor a time such as 2026-11-24T06:00:00Z")]
 pub struct NotFrom;
 
-/// As a person types it: `begin`, `0:1200,3:900`, or a time of RFC 3339.
+/// As a person types it: `earliest` (or `begin`), `0:1200,3:900`, or a time of RFC 3339.
 impl FromStr for ReplayFrom {
     type Err = NotFrom;
 
     fn from_str(text: &str) -> Result<Self, NotFrom> {
-        if text == "begin" {
+        if matches!(text, "earliest" | "begin") {
             return Ok(Self::Begin);
         }
         if let Ok(time) = text.parse() {

@@ -1,30 +1,34 @@
-//! The people of the demo: person `n` of a seed, in the layout of randomuser.me.
+//! The people of the demo: person `n` of a seed, with the fields of randomuser.me.
 //!
-//! Guarantee: the same seed and `n` give the same person, byte for byte, in this version of the program; identifiers are well-formed
-//! version 4 UUIDs that differ from person to person; first names fit the gender, and letters, postcodes and phones the country.
-//! Not guaranteed: that the hashes hash anything; they are random digits of the right length.
+//! Guarantees, within one version of the program:
+//! * The same seed and `n` give the same person, byte for byte.
+//! * Identifiers are well-formed version 4 UUIDs, and differ from person to person.
+//! * First names fit the gender; names, postcodes and phone numbers fit the country.
+//!
+//! Does not guarantee that the hashes are hashes of anything: they are random digits of the right
+//! length.
 
+mod countries;
+mod fields;
 mod flaws;
-mod layout;
-mod places;
 
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Datelike as _, Timelike as _};
-pub(super) use flaws::spoiled;
-use layout::Login;
-pub(super) use layout::{Chosen, FIELDS};
-use places::{COUNTRIES, City, Country, Postcode};
+use countries::{COUNTRIES, City, Country, Postcode};
+use fields::Login;
+pub(super) use fields::{FIELDS, FieldSet};
+pub(super) use flaws::with_flaw;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 
-/// All ages are as of this moment, 2026-01-01T00:00:00Z, so that a person does not change from day to day.
+/// Ages are as of this moment, 2026-01-01T00:00:00Z, so that a person does not change from day to day.
 const AS_OF_MILLIS: i64 = 1_767_225_600_000;
 const DAY_MILLIS: i64 = 86_400_000;
-/// A mean year.
+/// The mean length of a year.
 const YEAR_MILLIS: i64 = 31_556_952_000;
 
-/// A seed, made ready.
+/// A seed, hashed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seed(u64);
 
@@ -34,14 +38,14 @@ impl Seed {
     }
 }
 
-/// FNV-1a: the same in every process, unlike the hash of the standard library.
+/// FNV-1a: stable across processes, unlike the hash of the standard library.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Person `index` of a seed, with the fields that are to be written.
+/// Person `index` of a seed, and the fields to serialize.
 pub(super) struct Person {
-    chosen: Chosen,
+    selected: FieldSet,
     gender: &'static str,
     title: &'static str,
     first: &'static str,
@@ -70,7 +74,7 @@ const PASSWORDS: [&str; 10] =
     ["sunshine", "trustno1", "guitar", "dragon1", "marlboro", "snoopy", "qwerty12", "penguin", "hello1", "buttercup"];
 
 impl Person {
-    pub(super) fn new(seed: Seed, index: u64, chosen: Chosen) -> Self {
+    pub(super) fn new(seed: Seed, index: u64, selected: FieldSet) -> Self {
         // An odd factor maps different indices to different states.
         let mut rng = StdRng::seed_from_u64(seed.0 ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let rng = &mut rng;
@@ -85,7 +89,7 @@ impl Person {
         let age = rng.random_range(18..=80);
         let member = rng.random_range(0..=18);
         Self {
-            chosen,
+            selected,
             gender,
             title,
             first,
@@ -100,7 +104,7 @@ impl Person {
             },
             latitude: degrees(rng, 90),
             longitude: degrees(rng, 180),
-            email: format!("{}.{}@example.com", plain(first), plain(last)),
+            email: format!("{}.{}@example.com", ascii(first), ascii(last)),
             login: Login {
                 uuid: uuid::Builder::from_random_bytes(rng.random()).into_uuid(),
                 username: format!("{}{}{}", pick(rng, &ADJECTIVES), pick(rng, &ANIMALS), rng.random_range(100..1_000)),
@@ -124,7 +128,7 @@ fn pick<T: Copy>(rng: &mut StdRng, from: &[T]) -> T {
     from[rng.random_range(0..from.len())]
 }
 
-/// `#` becomes a digit, `@` a letter; the first digit is no zero.
+/// Replaces each `#` by a digit and each `@` by a letter. The first digit is not zero.
 fn fill(rng: &mut StdRng, form: &str) -> String {
     let mut first = true;
     let mut out = String::with_capacity(form.len());
@@ -139,14 +143,14 @@ fn fill(rng: &mut StdRng, form: &str) -> String {
     out
 }
 
-fn degrees(rng: &mut StdRng, most: i32) -> String {
-    let (whole, part) = (rng.random_range(-most..most), rng.random_range(0..10_000));
+fn degrees(rng: &mut StdRng, max: i32) -> String {
+    let (whole, part) = (rng.random_range(-max..max), rng.random_range(0..10_000));
     format!("{whole}.{part:04}")
 }
 
 fn salt(rng: &mut StdRng) -> String {
-    const SIGNS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    (0..8).map(|_| char::from(pick(rng, SIGNS))).collect()
+    const CHARS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    (0..8).map(|_| char::from(pick(rng, CHARS))).collect()
 }
 
 fn hex<const N: usize>(rng: &mut StdRng) -> String {
@@ -161,9 +165,9 @@ fn hex<const N: usize>(rng: &mut StdRng) -> String {
     out
 }
 
-/// A moment of the year that ended so many years before all ages are told.
+/// A moment in the year that ended `years` years before [`AS_OF_MILLIS`].
 fn date(rng: &mut StdRng, years: u32) -> String {
-    // Two days from either end of the year, so that leap days cannot make the age wrong.
+    // Two days away from either end of the year, so that leap days can't change the age.
     let before = i64::from(years) * YEAR_MILLIS + rng.random_range(2 * DAY_MILLIS..363 * DAY_MILLIS);
     let mut out = String::with_capacity(24);
     let at = DateTime::from_timestamp_millis(AS_OF_MILLIS - before).unwrap_or_default();
@@ -172,8 +176,8 @@ fn date(rng: &mut StdRng, years: u32) -> String {
     out
 }
 
-/// The name in lower-case ASCII, as mail addresses have it.
-fn plain(name: &str) -> String {
+/// The name in lower-case ASCII, for an email address.
+fn ascii(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for c in name.chars() {
         match c {
@@ -206,20 +210,20 @@ mod tests {
     use std::collections::HashSet;
 
     fn json(seed: &str, index: u64) -> Value {
-        serde_json::to_value(Person::new(Seed::new(seed), index, Chosen::ALL)).unwrap()
+        serde_json::to_value(Person::new(Seed::new(seed), index, FieldSet::ALL)).unwrap()
     }
 
     #[test]
-    fn the_same_seed_and_number_are_the_same_person_and_others_are_others() {
+    fn a_seed_and_an_index_give_one_person_and_others_differ() {
         assert_eq!(json("forebay", 7), json("forebay", 7));
         assert_ne!(json("forebay", 7), json("forebay", 8));
         assert_ne!(json("forebay", 7), json("other", 7));
     }
 
     #[test]
-    fn a_hundred_thousand_people_have_as_many_identifiers_all_of_version_4() {
+    fn identifiers_of_100_000_people_are_distinct_and_version_4() {
         let seed = Seed::new("forebay");
-        let people = (0..100_000).map(|index| Person::new(seed, index, Chosen::ALL).login.uuid);
+        let people = (0..100_000).map(|index| Person::new(seed, index, FieldSet::ALL).login.uuid);
         let all: HashSet<_> = people.inspect(|uuid| assert_eq!(uuid.get_version_num(), 4)).collect();
         assert_eq!(all.len(), 100_000);
     }
@@ -279,34 +283,34 @@ mod tests {
     }
 
     #[test]
-    fn dates_fit_ages_and_are_utc_with_milliseconds() {
+    fn dates_match_ages_and_are_utc_with_milliseconds() {
         for index in 0..500 {
             let person = json("dates", index);
-            for of in ["dob", "registered"] {
-                let text = person[of]["date"].as_str().unwrap();
+            for field in ["dob", "registered"] {
+                let text = person[field]["date"].as_str().unwrap();
                 assert!(text.len() == 24 && text.ends_with('Z'), "{text}");
                 let date: DateTime<chrono::Utc> = text.parse().unwrap();
                 let as_of = DateTime::from_timestamp_millis(AS_OF_MILLIS).unwrap();
-                assert_eq!(as_of.years_since(date).map(u64::from), person[of]["age"].as_u64(), "{person}");
+                assert_eq!(as_of.years_since(date).map(u64::from), person[field]["age"].as_u64(), "{person}");
             }
         }
     }
 
     #[test]
-    fn first_names_fit_the_gender_and_no_name_is_of_both() {
+    fn first_names_fit_the_gender_and_no_name_is_shared() {
         for country in COUNTRIES {
             assert!(country.male.iter().all(|name| !country.female.contains(name)), "{}", country.nat);
         }
         for index in 0..500 {
-            let person = Person::new(Seed::new("names"), index, Chosen::ALL);
+            let person = Person::new(Seed::new("names"), index, FieldSet::ALL);
             assert_eq!(person.country.male.contains(&person.first), person.gender == "male");
         }
     }
 
     #[test]
-    fn mail_addresses_are_ascii_and_have_both_names() {
+    fn email_addresses_are_ascii_and_have_both_names() {
         for index in 0..2_000 {
-            let person = Person::new(Seed::new("mail"), index, Chosen::ALL);
+            let person = Person::new(Seed::new("mail"), index, FieldSet::ALL);
             let (first, last) = person.email.strip_suffix("@example.com").unwrap().split_once('.').unwrap();
             assert!(person.email.is_ascii() && !first.is_empty() && !last.is_empty(), "{} {}: {}", person.first, person.last, person.email);
         }
@@ -314,6 +318,8 @@ mod tests {
 
     #[test]
     fn every_city_has_a_time_zone_with_a_name() {
-        assert!(COUNTRIES.iter().flat_map(|country| country.cities).all(|city| places::ZONES.iter().any(|(zone, _)| *zone == city.offset)));
+        assert!(
+            COUNTRIES.iter().flat_map(|country| country.cities).all(|city| countries::ZONES.iter().any(|(zone, _)| *zone == city.offset))
+        );
     }
 }

@@ -29,7 +29,7 @@ pub enum ConsumerError {
     #[error(
         "group {group} has committed offset {committed} of {topic}[{partition}], but kafka holds only [{begin}..{end}): records were deleted \
          before they were written, or the topic was cut short; to go on from what kafka holds, stop forebay and say so: \
-         forebay replay --from begin --reason '…' --yes"
+         forebay replay --from earliest --reason '…' --yes"
     )]
     OutOfRange {
         /// The consumer group.

@@ -224,7 +224,7 @@ fn sql(blueprint: &Blueprint, before: &State, group: Option<&GroupPlan>) -> Opti
         (Some(_), false) => "it is the one that was in use".to_owned(),
         (Some(_), true) => format!(
             "it holds for what is read from here on, {waiting} offsets wait; rows in the table stay as the SQL before made them, until \
-             `forebay replay --from begin` has their records read again"
+             `forebay replay --from earliest` has their records read again"
         ),
     };
     Some(SqlPlan { fingerprint, before, changed, follows })

@@ -315,7 +315,7 @@ impl Model {
         match key {
             EditKey::Escape => self.dialog = None,
             EditKey::Tab | EditKey::BackTab | EditKey::Up | EditKey::Down if dialog.operation.needs_confirmation() => {
-                dialog.name_focused = !dialog.name_focused
+                dialog.name_focused = !dialog.name_focused;
             }
             EditKey::Enter if dialog.operation.needs_confirmation() && !dialog.name_focused => dialog.name_focused = true,
             EditKey::Enter => match dialog.send(permission) {

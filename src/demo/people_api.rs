@@ -1,11 +1,15 @@
-//! The API of the demo: it answers on loopback as `https://randomuser.me/api/` does.
+//! The API of the demo: it answers on loopback like `https://randomuser.me/api/`.
 //!
-//! `GET /api/?results=N&page=P&seed=S&inc=name,location` gives `N` people (1 to 5000, default 1). With `page` the answer depends on the
-//! request alone and has an `ETag`; without, each request gets the next people of the seed's endless sequence, so that a schedule always
-//! finds new ones. Mistakes get 400 and `{"error": …}`. It can be told to limit the rate (429, `Retry-After`), to fail now and then (503), and to
-//! give people with a flaw among the others.
+//! `GET /api/?results=N&page=P&seed=S&inc=name,location` returns `N` people (1 to 5000, default 1).
+//! With `page`, the answer depends on the request alone and has an `ETag`. Without it, each request
+//! returns the next people of the seed's endless sequence, so that a schedule always finds new ones.
+//! An invalid request gets 400 and `{"error": …}`. Options limit the rate (429 with `Retry-After`),
+//! make every Nth request fail, and make every Nth person bad.
 //!
-//! Guarantee: the same seed gives the same people in the same order. Not guaranteed: parameters other than those above; they are ignored.
+//! Guarantees:
+//! * The same seed gives the same people in the same order.
+//!
+//! Does not support parameters other than those above; it ignores them.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,25 +23,25 @@ use actix_web::http::header::{ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::json;
 
-use super::people::{Chosen, FIELDS, Person, Seed, hash, spoiled};
+use super::people::{FIELDS, FieldSet, Person, Seed, hash, with_flaw};
 
-/// The most people a page has, as in the original.
-const MOST_RESULTS: u64 = 5_000;
-/// The most seeds whose place in the sequence is remembered.
-const MOST_SEEDS: usize = 1_024;
-/// About how long a person is in JSON.
-const BYTES_A_PERSON: usize = 1_200;
-/// The version of the original that this is like.
+/// Maximum number of people on a page, as in the original.
+const MAX_RESULTS: u64 = 5_000;
+/// Maximum number of seeds whose position is remembered.
+const MAX_SEEDS: usize = 1_024;
+/// Approximate size of a person in JSON.
+const BYTES_PER_PERSON: usize = 1_200;
+/// The version of the original that this imitates.
 const VERSION: &str = "1.4";
 
-/// So many requests in each stretch of time; more are answered with 429.
+/// A limit on requests per window of time; further ones get 429.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(test), allow(dead_code, reason = "the demo does not limit itself; tests of clients do"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "only tests set a limit"))]
 pub(crate) struct RateLimit {
-    /// The most requests.
+    /// Maximum number of requests in a window.
     pub(crate) requests: u64,
-    /// In this time.
-    pub(crate) each: Duration,
+    /// Length of a window.
+    pub(crate) window: Duration,
 }
 
 /// How the API of the demo behaves.
@@ -45,13 +49,13 @@ pub(crate) struct RateLimit {
 pub(crate) struct ApiOptions {
     /// The port on 127.0.0.1; 0 takes a free one.
     pub(crate) port: u16,
-    /// The seed of requests that name none.
+    /// The seed of requests without one.
     pub(crate) seed: String,
-    /// How many requests it lets through; all when absent.
+    /// The limit on requests, if any.
     pub(crate) rate_limit: Option<RateLimit>,
-    /// Every so many-th request is answered with 503; none when absent.
+    /// Answers every Nth request with 503, if set.
     pub(crate) fail_every: Option<NonZeroU64>,
-    /// Every so many-th person of a seed has a flaw; none when absent.
+    /// Makes every Nth person of a seed bad, if set.
     pub(crate) bad_every: Option<NonZeroU64>,
 }
 
@@ -61,17 +65,17 @@ impl Default for ApiOptions {
     }
 }
 
-/// The API, answering until this is dropped.
+/// The running API. Dropping it stops the API.
 #[derive(Debug)]
 pub(crate) struct RunningApi {
-    /// Its address without a path, such as `http://127.0.0.1:41555`.
+    /// The URL without a path, such as `http://127.0.0.1:41555`.
     pub(crate) url: String,
     handle: ServerHandle,
 }
 
 impl Drop for RunningApi {
     fn drop(&mut self) {
-        // The command is sent at once; what it returns only waits for the end.
+        // `stop` sends the command at once; its future only waits for the end.
         drop(self.handle.stop(false));
     }
 }
@@ -89,12 +93,12 @@ pub(crate) async fn start(options: ApiOptions) -> io::Result<RunningApi> {
         actix_web::rt::System::new().block_on(async move {
             let app = move || {
                 let app = App::new().app_data(api.clone());
-                app.route("/api/", web::get().to(people)).route("/api", web::get().to(people)).default_service(web::to(nothing_here))
+                app.route("/api/", web::get().to(people)).route("/api", web::get().to(people)).default_service(web::to(not_found))
             };
             let server = HttpServer::new(app).workers(1).disable_signals().listen(listener).map(HttpServer::run);
             let _ = sender
                 .send(server.as_ref().map(actix_web::dev::Server::handle).map_err(|error| io::Error::new(error.kind(), error.to_string())));
-            // Its end is the end of the thread; there is nobody to tell.
+            // The thread ends with the server; nothing waits for its result.
             if let Ok(server) = server {
                 let _ = server.await;
             }
@@ -105,7 +109,7 @@ pub(crate) async fn start(options: ApiOptions) -> io::Result<RunningApi> {
     Ok(RunningApi { url, handle })
 }
 
-/// What the requests share.
+/// State that requests share.
 struct Api {
     options: ApiOptions,
     state: Mutex<State>,
@@ -117,116 +121,116 @@ impl Api {
     }
 }
 
-/// Counts, and where each seed is in its sequence.
+/// The number of requests, and the position of each seed in its sequence.
 #[derive(Debug, Default)]
 struct State {
     requests: u64,
-    /// Since when requests count against the limit, and how many did.
+    /// The start of the current window, and the requests in it.
     window: Option<(Instant, u64)>,
     next: HashMap<Arc<str>, u64>,
 }
 
-/// Why a request gets no people.
+/// Why a request is rejected.
 #[derive(Debug, PartialEq, Eq)]
-enum Refusal {
-    /// It is to come again after so many seconds.
+enum Rejection {
+    /// The rate limit is exceeded; retry after this many seconds.
     TooMany(u64),
     Unavailable,
     Bad(String),
 }
 
 impl State {
-    /// Counts a request, and lets it through or not.
-    fn admit(&mut self, options: &ApiOptions, now: Instant) -> Result<(), Refusal> {
+    /// Counts a request and applies the limit and the failures.
+    fn admit(&mut self, options: &ApiOptions, now: Instant) -> Result<(), Rejection> {
         self.requests += 1;
         if let Some(limit) = options.rate_limit {
-            let (since, used) = self.window.filter(|(since, _)| now.saturating_duration_since(*since) < limit.each).unwrap_or((now, 0));
+            let (since, used) = self.window.filter(|(since, _)| now.saturating_duration_since(*since) < limit.window).unwrap_or((now, 0));
             if used >= limit.requests {
-                let left = limit.each.saturating_sub(now.saturating_duration_since(since));
-                return Err(Refusal::TooMany(left.as_secs() + u64::from(left.subsec_nanos() > 0)));
+                let left = limit.window.saturating_sub(now.saturating_duration_since(since));
+                return Err(Rejection::TooMany(left.as_secs() + u64::from(left.subsec_nanos() > 0)));
             }
             self.window = Some((since, used + 1));
         }
         match options.fail_every {
-            Some(every) if self.requests.is_multiple_of(every.get()) => Err(Refusal::Unavailable),
+            Some(every) if self.requests.is_multiple_of(every.get()) => Err(Rejection::Unavailable),
             _ => Ok(()),
         }
     }
 
-    /// Takes the next `results` people of a seed's sequence.
-    fn take(&mut self, seed: &str, results: u64) -> Result<u64, Refusal> {
+    /// Takes the next `results` people of a seed, and returns the index of the first.
+    fn take(&mut self, seed: &str, results: u64) -> Result<u64, Rejection> {
         if let Some(next) = self.next.get_mut(seed) {
             let first = *next;
             *next += results;
             return Ok(first);
         }
-        if self.next.len() >= MOST_SEEDS {
-            return Err(Refusal::Bad(format!("no more than {MOST_SEEDS} seeds without a page; name a page")));
+        if self.next.len() >= MAX_SEEDS {
+            return Err(Rejection::Bad(format!("at most {MAX_SEEDS} seeds without a page; set `page`")));
         }
         self.next.insert(seed.into(), results);
         Ok(0)
     }
 }
 
-/// What a request asks for.
+/// The parameters of a request.
 #[derive(Debug, PartialEq, Eq)]
 struct Query {
     results: u64,
     page: Option<u64>,
     seed: Option<String>,
-    chosen: Chosen,
+    fields: FieldSet,
 }
 
 fn parse(query: &str) -> Result<Query, String> {
-    let pairs = web::Query::<Vec<(String, String)>>::from_query(query).map_err(|error| format!("the query cannot be read: {error}"))?;
-    let mut asked = Query { results: 1, page: None, seed: None, chosen: Chosen::ALL };
-    let number = |name: &str, text: &str, most: u64| {
-        let number = text.parse().ok().filter(|number| (1..=most).contains(number));
-        number.ok_or_else(|| format!("`{name}` is to be a whole number from 1 to {most}, not `{text}`"))
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query).map_err(|error| format!("invalid query: {error}"))?;
+    let mut query = Query { results: 1, page: None, seed: None, fields: FieldSet::ALL };
+    let number = |name: &str, text: &str, max: u64| {
+        let number = text.parse().ok().filter(|number| (1..=max).contains(number));
+        number.ok_or_else(|| format!("`{name}` must be an integer from 1 to {max}, not `{text}`"))
     };
     for (name, value) in pairs.into_inner() {
         match name.as_str() {
-            "results" => asked.results = number("results", &value, MOST_RESULTS)?,
-            "page" => asked.page = Some(number("page", &value, u64::from(u32::MAX))?),
-            "seed" if value.is_empty() || value.len() > 256 => return Err("`seed` is to have 1 to 256 bytes".to_owned()),
-            "seed" => asked.seed = Some(value),
+            "results" => query.results = number("results", &value, MAX_RESULTS)?,
+            "page" => query.page = Some(number("page", &value, u64::from(u32::MAX))?),
+            "seed" if value.is_empty() || value.len() > 256 => return Err("`seed` must have 1 to 256 bytes".to_owned()),
+            "seed" => query.seed = Some(value),
             "inc" => {
-                let unknown = |name: &str| format!("`inc` names `{name}`; the fields are {}", FIELDS.join(", "));
-                asked.chosen = Chosen::parse(&value).map_err(unknown)?;
+                let unknown = |name: &str| format!("`inc` has `{name}`; the fields are {}", FIELDS.join(", "));
+                query.fields = FieldSet::parse(&value).map_err(unknown)?;
             }
             _ => {}
         }
     }
-    Ok(asked)
+    Ok(query)
 }
 
 async fn people(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
     answer(&request, &api).unwrap_or_else(|refusal| match refusal {
-        Refusal::Bad(error) => HttpResponse::BadRequest().json(json!({ "error": error })),
-        Refusal::Unavailable => HttpResponse::ServiceUnavailable().json(json!({ "error": "this request was chosen to fail" })),
-        Refusal::TooMany(seconds) => HttpResponse::TooManyRequests()
+        Rejection::Bad(error) => HttpResponse::BadRequest().json(json!({ "error": error })),
+        Rejection::Unavailable => HttpResponse::ServiceUnavailable().json(json!({ "error": "this request fails on purpose" })),
+        Rejection::TooMany(seconds) => HttpResponse::TooManyRequests()
             .insert_header((RETRY_AFTER, seconds))
-            .json(json!({ "error": format!("too many requests; come again in {seconds} s") })),
+            .json(json!({ "error": format!("too many requests; retry in {seconds} s") })),
     })
 }
 
-fn answer(request: &HttpRequest, api: &Api) -> Result<HttpResponse, Refusal> {
+fn answer(request: &HttpRequest, api: &Api) -> Result<HttpResponse, Rejection> {
     let mut state = api.state.lock().unwrap_or_else(PoisonError::into_inner);
     state.admit(&api.options, Instant::now())?;
-    let asked = parse(request.query_string()).map_err(Refusal::Bad)?;
-    let seed = asked.seed.as_deref().unwrap_or(&api.options.seed);
-    let first = match asked.page {
-        Some(page) => (page - 1) * asked.results,
-        None => state.take(seed, asked.results)?,
+    let query = parse(request.query_string()).map_err(Rejection::Bad)?;
+    let seed = query.seed.as_deref().unwrap_or(&api.options.seed);
+    let first = match query.page {
+        Some(page) => (page - 1) * query.results,
+        None => state.take(seed, query.results)?,
     };
     drop(state);
-    let tag = asked.page.map(|_| format!("\"{:016x}\"", hash(format!("{VERSION} {seed:?} {asked:?}").as_bytes())));
+    let tag = query.page.map(|_| format!("\"{:016x}\"", hash(format!("{VERSION} {seed:?} {query:?}").as_bytes())));
     if let Some(tag) = &tag
-        && known(request, tag)
+        && is_cached(request, tag)
     {
         return Ok(HttpResponse::NotModified().insert_header((ETAG, tag.as_str())).finish());
     }
-    let body = page(seed, first, &asked, api.options.bad_every).map_err(|error| Refusal::Bad(error.to_string()))?;
+    let body = page(seed, first, &query, api.options.bad_every).map_err(|error| Rejection::Bad(error.to_string()))?;
     let mut response = HttpResponse::Ok();
     if let Some(tag) = tag {
         response.insert_header((ETAG, tag));
@@ -234,35 +238,35 @@ fn answer(request: &HttpRequest, api: &Api) -> Result<HttpResponse, Refusal> {
     Ok(response.content_type("application/json; charset=utf-8").body(body))
 }
 
-/// Whether the client has what `tag` stands for.
-fn known(request: &HttpRequest, tag: &str) -> bool {
+/// Whether the client has the page with this `ETag`.
+fn is_cached(request: &HttpRequest, tag: &str) -> bool {
     let headers = request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
     headers.flat_map(|value| value.split(',')).map(str::trim).any(|value| value == "*" || value.trim_start_matches("W/") == tag)
 }
 
-fn page(seed: &str, first: u64, asked: &Query, bad_every: Option<NonZeroU64>) -> serde_json::Result<Vec<u8>> {
-    let mut body = Vec::with_capacity(usize::try_from(asked.results).unwrap_or(0) * BYTES_A_PERSON + 128);
+fn page(seed: &str, first: u64, query: &Query, bad_every: Option<NonZeroU64>) -> serde_json::Result<Vec<u8>> {
+    let mut body = Vec::with_capacity(usize::try_from(query.results).unwrap_or(0) * BYTES_PER_PERSON + 128);
     body.extend_from_slice(b"{\"results\":[");
     let ready = Seed::new(seed);
-    for index in first..first + asked.results {
+    for index in first..first + query.results {
         if index > first {
             body.push(b',');
         }
-        let person = Person::new(ready, index, asked.chosen);
+        let person = Person::new(ready, index, query.fields);
         match bad_every.filter(|every| (index + 1).is_multiple_of(every.get())) {
-            Some(every) => serde_json::to_writer(&mut body, &spoiled(&person, index / every)?)?,
+            Some(every) => serde_json::to_writer(&mut body, &with_flaw(&person, index / every)?)?,
             None => serde_json::to_writer(&mut body, &person)?,
         }
     }
     body.extend_from_slice(b"],\"info\":");
-    let page = first / asked.results + 1;
-    serde_json::to_writer(&mut body, &json!({ "seed": seed, "results": asked.results, "page": page, "version": VERSION }))?;
+    let page = first / query.results + 1;
+    serde_json::to_writer(&mut body, &json!({ "seed": seed, "results": query.results, "page": page, "version": VERSION }))?;
     body.push(b'}');
     Ok(body)
 }
 
-async fn nothing_here() -> HttpResponse {
-    HttpResponse::NotFound().json(json!({ "error": "there is only GET /api/" }))
+async fn not_found() -> HttpResponse {
+    HttpResponse::NotFound().json(json!({ "error": "only GET /api/ exists" }))
 }
 
 #[cfg(test)]
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_same_page_is_the_same_answer_and_pages_do_not_overlap() {
+    async fn a_page_has_one_answer_and_pages_do_not_overlap() {
         let (_api, url) = running(ApiOptions::default()).await;
         let (status, first) = get(&format!("{url}?results=50&page=1&seed=abc")).await;
         assert_eq!(status, 200);
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_page_each_request_gets_the_next_people_in_the_order_of_the_pages() {
+    async fn requests_without_a_page_get_the_next_people_in_page_order() {
         let (_api, url) = running(ApiOptions::default()).await;
         for page in 1..=3 {
             let (_, next) = get(&format!("{url}?results=20")).await;
@@ -311,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_has_the_page_gets_304_and_no_body() {
+    async fn a_request_with_the_etag_gets_304_without_a_body() {
         let (_api, url) = running(ApiOptions::default()).await;
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let page = format!("{url}?results=5&page=2");
@@ -326,27 +330,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn mistakes_are_400_with_what_is_expected() {
+    async fn an_invalid_request_gets_400_with_what_is_expected() {
         let (_api, url) = running(ApiOptions::default()).await;
-        for (query, said) in [
+        for (query, expected) in [
             ("results=0", "from 1 to 5000, not `0`"),
             ("results=5001", "from 1 to 5000"),
             ("results=ten", "not `ten`"),
-            ("page=0&results=1", "`page` is to be"),
-            ("inc=name,shoe", "`inc` names `shoe`; the fields are gender, name"),
+            ("page=0&results=1", "`page` must be"),
+            ("inc=name,shoe", "`inc` has `shoe`; the fields are gender, name"),
             ("seed=", "1 to 256 bytes"),
         ] {
             let (status, answer) = get(&format!("{url}?{query}")).await;
             assert_eq!(status, 400, "{query}");
-            assert!(answer["error"].as_str().unwrap().contains(said), "{query}: {answer}");
+            assert!(answer["error"].as_str().unwrap().contains(expected), "{query}: {answer}");
         }
         let (status, answer) = get(&url.replace("/api/", "/people")).await;
-        assert_eq!((status, answer["error"].as_str()), (404, Some("there is only GET /api/")));
+        assert_eq!((status, answer["error"].as_str()), (404, Some("only GET /api/ exists")));
     }
 
     #[tokio::test]
-    async fn more_requests_than_allowed_are_429_with_the_time_to_wait() {
-        let limit = RateLimit { requests: 2, each: Duration::from_secs(3_600) };
+    async fn requests_over_the_limit_get_429_with_retry_after() {
+        let limit = RateLimit { requests: 2, window: Duration::from_secs(3_600) };
         let (_api, url) = running(ApiOptions { rate_limit: Some(limit), ..ApiOptions::default() }).await;
         assert_eq!(get(&url).await.0, 200);
         assert_eq!(get(&url).await.0, 200);
@@ -357,17 +361,17 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_opens_again_when_its_time_is_over() {
-        let limit = RateLimit { requests: 1, each: Duration::from_secs(10) };
+    fn the_rate_limit_resets_after_its_window() {
+        let limit = RateLimit { requests: 1, window: Duration::from_secs(10) };
         let options = ApiOptions { rate_limit: Some(limit), ..ApiOptions::default() };
         let (mut state, now) = (State::default(), Instant::now());
         assert_eq!(state.admit(&options, now), Ok(()));
-        assert_eq!(state.admit(&options, now + Duration::from_millis(2_500)), Err(Refusal::TooMany(8)));
+        assert_eq!(state.admit(&options, now + Duration::from_millis(2_500)), Err(Rejection::TooMany(8)));
         assert_eq!(state.admit(&options, now + Duration::from_secs(10)), Ok(()));
     }
 
     #[test]
-    fn every_third_request_fails_when_told_so() {
+    fn every_nth_request_fails() {
         let options = ApiOptions { fail_every: NonZeroU64::new(3), ..ApiOptions::default() };
         let (mut state, now) = (State::default(), Instant::now());
         let failed: Vec<_> = (0..6).map(|_| state.admit(&options, now).is_err()).collect();
@@ -384,30 +388,30 @@ mod tests {
     }
 
     #[test]
-    fn the_seeds_that_are_remembered_are_bounded() {
+    fn the_number_of_remembered_seeds_is_bounded() {
         let mut state = State::default();
-        for seed in 0..MOST_SEEDS {
+        for seed in 0..MAX_SEEDS {
             state.take(&seed.to_string(), 1).unwrap();
         }
-        assert!(matches!(state.take("one more", 1), Err(Refusal::Bad(_))));
+        assert!(matches!(state.take("one more", 1), Err(Rejection::Bad(_))));
         assert_eq!(state.take("0", 1), Ok(1));
     }
 
     #[tokio::test]
-    async fn every_so_many_th_person_has_a_flaw_when_told_so_and_the_others_have_none() {
-        let (_api, whole) = running(ApiOptions::default()).await;
-        let (_other, spoiled) = running(ApiOptions { bad_every: NonZeroU64::new(4), ..ApiOptions::default() }).await;
+    async fn every_nth_person_has_a_flaw_and_the_others_have_none() {
+        let (_api, good) = running(ApiOptions::default()).await;
+        let (_other, flawed) = running(ApiOptions { bad_every: NonZeroU64::new(4), ..ApiOptions::default() }).await;
         let people =
             async |url: &str, page: u64| get(&format!("{url}?results=10&page={page}")).await.1["results"].as_array().unwrap().clone();
         for page in 1..=2 {
-            let (whole, spoiled) = (people(&whole, page).await, people(&spoiled, page).await);
-            let differ: Vec<_> = (0..10).filter(|&at| whole[at] != spoiled[at]).collect();
-            assert_eq!(differ, if page == 1 { vec![3, 7] } else { vec![1, 5, 9] }, "persons 4, 8, 12, 16 and 20 of the seed");
+            let (good, flawed) = (people(&good, page).await, people(&flawed, page).await);
+            let differ: Vec<_> = (0..10).filter(|&at| good[at] != flawed[at]).collect();
+            assert_eq!(differ, if page == 1 { vec![3, 7] } else { vec![1, 5, 9] }, "people 4, 8, 12, 16 and 20 of the seed");
         }
     }
 
     #[tokio::test]
-    async fn the_api_ends_when_it_is_dropped() {
+    async fn dropping_the_api_stops_it() {
         let (api, url) = running(ApiOptions::default()).await;
         assert_eq!(get(&url).await.0, 200);
         drop(api);

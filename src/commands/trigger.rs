@@ -1,4 +1,5 @@
-//! `forebay trigger`: asks a running pipeline for a fetch, and with `--wait` stays until its records are readable in the table.
+//! `forebay trigger`: requests a run of a running pipeline. With `--wait`, stays until its records are
+//! readable in the table.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -6,47 +7,50 @@ use std::time::{Duration, Instant};
 use forebay_schemas::read::ReadMode;
 use forebay_schemas::run::{MaxRejected, REJECTED, Run, RunRequest, RunState};
 
-use crate::Global;
 use crate::api_client::{ApiClient, Target};
-use crate::end::End;
-use crate::talk::Talk;
+use crate::commands::flags::pair;
+use crate::error::{CliError, FIX_REJECTED};
+use crate::global::Global;
+use crate::output::Output;
+use crate::runtime::block_on;
 
 /// Flags of `trigger`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  forebay trigger                                  ask for a fetch and go
-  forebay trigger --wait                           stay until its records are readable in the table
+  forebay trigger                                  request a run, and return
+  forebay trigger --wait                           wait until its records are readable in the table
   forebay trigger --key daily-2026-11-24 --wait    the same key is the same run: safe to repeat
-  forebay trigger --param results=500              with another query parameter of the API's address
-  forebay trigger --param day=2026-01-01 --read again   all of that day once more, from its first page on
-  forebay trigger --wait --max-rejected 5%         exit code 6 when more of its records are dead letters
-  forebay trigger --wait --timeout 5m --json       for scripts; 1 failed, 4 cancelled, 5 still running, 6 too many rejected, 7 cut short")]
+  forebay trigger --param results=500              set a query parameter of the API's URL
+  forebay trigger --param day=2026-01-01 --read again   read all of that day again, from its first page
+  forebay trigger --wait --max-rejected 5%         exit with 6 when more of its records are dead letters
+  forebay trigger --wait --timeout 5m --json       for scripts
+
+Exit codes with --wait: 0 succeeded, 1 failed, 4 cancelled, 5 still running, 6 too many rejected, 7 the fetch stopped early")]
 pub(crate) struct Args {
-    /// The run's key; the same key and attempt is the same run for ever. Default: a fresh one
+    /// Key of the run; the same key and attempt is always the same run. Default: a new key
     #[arg(long)]
     key: Option<String>,
-    /// The attempt at this key, from 1; a higher one is a new run after one that has ended
+    /// Attempt at this key, from 1; a higher one is a new run, once the attempt before it has ended
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     attempt: u32,
-    /// A query parameter of the API's address for this run; one that `[fetcher] params` names
-    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::pair)]
+    /// Query parameter of the API's URL for this run, one of `[fetcher] params`
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     param: Vec<(String, String)>,
-    /// Whether it goes on where its read is, or reads again from the first page. Default: it goes on, and a new attempt after one that
-    /// succeeded reads again from where the first began
+    /// Where to start reading. Default: continue; a new attempt after one that succeeded reads again from where the first one started
     #[arg(long, value_enum)]
     read: Option<ReadArg>,
-    /// Call the run off when nobody has asked for it for so long; 10s to 24h
+    /// Cancel the run when no client has asked for it for this long; 10s to 24h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     lease: Option<Duration>,
-    /// The most records that may become dead letters, as a number or a share such as 5%; with more the run fails. Default: fetcher.max_rejected, else
-    /// not all of them
+    /// Fail the run when more of its records are dead letters than this number, or share such as 5%. Default: fetcher.max_rejected, else
+    /// fail when all are
     #[arg(long, value_name = "N|N%")]
     max_rejected: Option<MaxRejected>,
-    /// Stay until the run has ended
+    /// Wait until the run has ended
     #[arg(long)]
     wait: bool,
-    /// The longest stay, such as 30s or 5m
+    /// Give up waiting after this long, such as 30s or 5m; the run continues
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration, requires = "wait")]
     timeout: Duration,
     #[command(flatten)]
@@ -55,9 +59,9 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum ReadArg {
-    /// From the cursor of the read on
+    /// At the cursor of the read
     Continue,
-    /// From the first page of the read on; its cursor stays where it is
+    /// At the first page; the cursor does not change
     Again,
 }
 
@@ -71,7 +75,7 @@ impl From<ReadArg> for ReadMode {
 }
 
 /// Runs the command.
-pub(crate) fn trigger(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
+pub(crate) fn trigger(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
     let client = args.target.client(global)?;
     let key = args.key.clone().unwrap_or_else(|| format!("manual-{}", uuid::Uuid::now_v7()));
     let request = RunRequest {
@@ -82,43 +86,40 @@ pub(crate) fn trigger(global: &Global, talk: &Talk, args: &Args) -> Result<(), E
         max_rejected: args.max_rejected,
         ..RunRequest::default()
     };
-    crate::block_on(async {
+    block_on(async {
         let name = client.snapshot().await?.pipeline;
         let mut run = client.request_run(&name, &key, &request).await?;
         if args.wait {
-            run = wait(&client, talk, run, args.timeout).await?;
+            run = wait(&client, output, run, args.timeout).await?;
         }
-        talk.data(&if talk.json() { serde_json::to_string(&run).expect("a run is JSON") } else { line(&run) });
+        output.print(&if output.json() { serde_json::to_string(&run).expect("a run is JSON") } else { line(&run) });
         match run.state {
             RunState::Failed => {
                 if let Some(error) = run.error.as_ref().filter(|error| error.stage == REJECTED) {
-                    return Err(End::rejected(
-                        format!("the run failed: {}", error.message),
-                        "mend the source, the schema or the SQL, and redrive them",
-                    ));
+                    return Err(CliError::rejected(format!("the run failed: {}", error.message), FIX_REJECTED));
                 }
                 let error = run.error.map(|error| format!("at {}: {}", error.stage, error.message)).unwrap_or_default();
-                Err(End::failed(format!("the run failed {error}"), ""))
+                Err(CliError::failed(format!("the run failed {error}"), ""))
             }
-            RunState::Cancelled => Err(End::cancelled("the run was cancelled")),
+            RunState::Cancelled => Err(CliError::cancelled("the run was cancelled")),
             state if args.wait && !state.is_terminal() => {
-                Err(End::timed_out(format!("the run is {state:?} still"), "it goes on; ask again with the same --key"))
+                Err(CliError::timed_out(format!("the run is still {state:?}"), "it continues; wait again with the same --key"))
             }
-            RunState::Succeeded => run.cut_short().map_or(Ok(()), |stop| Err(End::cut_short(stop))),
+            RunState::Succeeded => run.cut_short().map_or(Ok(()), |stop| Err(CliError::cut_short(stop))),
             _ => Ok(()),
         }
     })
 }
 
-async fn wait(client: &ApiClient, talk: &Talk, mut run: Run, timeout: Duration) -> Result<Run, End> {
-    let until = Instant::now() + timeout;
-    let mut said = None;
+async fn wait(client: &ApiClient, output: &Output, mut run: Run, timeout: Duration) -> Result<Run, CliError> {
+    let deadline = Instant::now() + timeout;
+    let mut printed = None;
     while !run.terminal {
-        if said != Some((run.state, run.counts)) {
-            talk.say(&line(&run));
-            said = Some((run.state, run.counts));
+        if printed != Some((run.state, run.counts)) {
+            output.message(&line(&run));
+            printed = Some((run.state, run.counts));
         }
-        let left = until.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
         }
@@ -127,8 +128,8 @@ async fn wait(client: &ApiClient, talk: &Talk, mut run: Run, timeout: Duration) 
     Ok(run)
 }
 
-/// A run in a line.
-pub(crate) fn line(run: &Run) -> String {
+/// A run on one line.
+pub(super) fn line(run: &Run) -> String {
     let counts = run.counts;
     let state = format!("{:?}", run.state).to_lowercase();
     let stop = run.stop.as_ref().map(|stop| format!("; stopped: {stop}")).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Where the people of the demo live and what they are called: names by gender, cities with their state and time zone, and how each
-//! country writes postcodes, phones and identity numbers. Last names come from the crate `fake`.
+//! The countries of the demo's people: names by gender, cities with their state and time zone, and the
+//! formats of postcodes, phone numbers and identity numbers. Last names come from the crate `fake`.
 
 use fake::locales::{DE_DE, Data, EN, FR_FR, NL_NL, PT_BR, TR_TR};
 
@@ -12,9 +12,9 @@ pub(super) struct City {
     pub(super) offset: &'static str,
 }
 
-/// How a country writes postcodes.
+/// Format of a country's postcodes.
 pub(super) enum Postcode {
-    /// A number in JSON, from and to.
+    /// A number in JSON, in this range.
     Number(u32, u32),
     /// A string in JSON: `#` is a digit, `@` a letter.
     Text(&'static str),
@@ -34,7 +34,7 @@ pub(super) struct Country {
     pub(super) phone: &'static str,
     /// `#` is a digit.
     pub(super) cell: &'static str,
-    /// The name and the form of the identity number, where people have one: `#` is a digit, `@` a letter.
+    /// Name and format of the identity number, if there is one: `#` is a digit, `@` a letter.
     pub(super) id: Option<(&'static str, &'static str)>,
 }
 
@@ -42,7 +42,7 @@ const fn city(name: &'static str, state: &'static str, offset: &'static str) -> 
     City { name, state, offset }
 }
 
-/// What the time zones are called.
+/// Names of the time zones.
 pub(super) const ZONES: &[(&str, &str)] = &[
     ("-8:00", "Pacific Time (US & Canada)"),
     ("-7:00", "Mountain Time (US & Canada)"),
@@ -86,7 +86,7 @@ const ENGLISH_WOMEN: &[&str] = &[
     "Siân",
 ];
 
-/// All countries, each as likely as the others.
+/// The countries; each is equally likely.
 pub(super) const COUNTRIES: &[Country] = &[
     Country {
         nat: "US",

@@ -1,32 +1,32 @@
-//! How a person is written: the fields of randomuser.me, in its order, and no more of them than were asked for.
+//! Serializes a person: the selected fields of randomuser.me, in its order.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use super::Person;
-use super::places::ZONES;
+use super::countries::ZONES;
 
-/// The fields of a person, in their order.
+/// The fields of a person, in order.
 pub(in crate::demo) const FIELDS: [&str; 12] =
     ["gender", "name", "location", "email", "login", "dob", "registered", "phone", "cell", "id", "picture", "nat"];
 
-/// Which fields to write; bit `n` is field `n` of [`FIELDS`].
+/// A set of fields; bit `n` is field `n` of [`FIELDS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::demo) struct Chosen(u16);
+pub(in crate::demo) struct FieldSet(u16);
 
-impl Chosen {
+impl FieldSet {
     pub(in crate::demo) const ALL: Self = Self((1 << FIELDS.len()) - 1);
 
-    /// Those named, separated by commas.
+    /// Parses comma-separated field names.
     ///
     /// # Errors
-    /// The first name that is none of a field.
+    /// The first name that is not a field.
     pub(in crate::demo) fn parse(names: &str) -> Result<Self, &str> {
-        let mut chosen = 0;
+        let mut bits = 0;
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            chosen |= 1 << FIELDS.iter().position(|field| *field == name).ok_or(name)?;
+            bits |= 1 << FIELDS.iter().position(|field| *field == name).ok_or(name)?;
         }
-        Ok(Self(chosen))
+        Ok(Self(bits))
     }
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Login {
 
 impl Person {
     fn has(&self, field: usize) -> bool {
-        self.chosen.0 & (1 << field) != 0
+        self.selected.0 & (1 << field) != 0
     }
 }
 
@@ -102,7 +102,7 @@ struct Location<'a> {
     city: &'static str,
     state: &'static str,
     country: &'static str,
-    postcode: Number<'a>,
+    postcode: Postcode<'a>,
     coordinates: Coordinates<'a>,
     timezone: Timezone,
 }
@@ -113,10 +113,10 @@ struct Street {
     name: &'static str,
 }
 
-/// A postcode is a number in some countries and a string in others, as in the original.
+/// A postcode: a number in some countries and a string in others, as in the original.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Number<'a> {
+enum Postcode<'a> {
     Number(u32),
     Text(&'a str),
 }
@@ -141,7 +141,7 @@ impl<'a> Location<'a> {
             city: person.city.name,
             state: person.city.state,
             country: person.country.name,
-            postcode: person.postcode.as_ref().map_or_else(|text| Number::Text(text), |number| Number::Number(*number)),
+            postcode: person.postcode.as_ref().map_or_else(|text| Postcode::Text(text), |number| Postcode::Number(*number)),
             coordinates: Coordinates { latitude: &person.latitude, longitude: &person.longitude },
             timezone: Timezone { offset, description: ZONES.iter().find(|(zone, _)| *zone == offset).map_or("", |(_, name)| name) },
         }
@@ -169,8 +169,8 @@ struct Picture {
 
 impl Picture {
     fn of(person: &Person) -> Self {
-        let who = if person.gender == "male" { "men" } else { "women" };
-        let at = |size: &str| format!("https://randomuser.me/api/portraits/{size}{who}/{}.jpg", person.portrait);
+        let folder = if person.gender == "male" { "men" } else { "women" };
+        let at = |size: &str| format!("https://randomuser.me/api/portraits/{size}{folder}/{}.jpg", person.portrait);
         Self { large: at(""), medium: at("med/"), thumbnail: at("thumb/") }
     }
 }
@@ -181,10 +181,10 @@ mod tests {
     use crate::demo::people::Seed;
 
     #[test]
-    fn only_the_chosen_fields_are_written_in_their_order() {
-        let chosen = Chosen::parse("nat, gender").unwrap();
-        let person = serde_json::to_string(&Person::new(Seed::new("forebay"), 0, chosen)).unwrap();
+    fn only_the_selected_fields_are_written_in_order() {
+        let selected = FieldSet::parse("nat, gender").unwrap();
+        let person = serde_json::to_string(&Person::new(Seed::new("forebay"), 0, selected)).unwrap();
         assert!(person.starts_with(r#"{"gender":"#) && person.contains(r#","nat":"#) && person.len() < 40, "{person}");
-        assert_eq!(Chosen::parse("name,shoe"), Err("shoe"));
+        assert_eq!(FieldSet::parse("name,shoe"), Err("shoe"));
     }
 }

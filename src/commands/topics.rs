@@ -1,18 +1,19 @@
-//! `forebay topics`: the topic and the dead-letter topic of a running pipeline.
+//! `forebay topics`: prints the partitions of the topic and the dead-letter topic.
 
 use forebay_schemas::api::Topics;
 use forebay_schemas::snapshot::PartitionView;
 
-use crate::Global;
 use crate::api_client::Target;
-use crate::end::End;
-use crate::talk::Talk;
+use crate::error::CliError;
+use crate::global::Global;
+use crate::output::Output;
+use crate::runtime::block_on;
 
 /// Flags of `topics`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  forebay topics                                   a line a partition
+  forebay topics                                   one line per partition
   forebay topics --json | jq '.topics[0].partitions[].end'")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -20,23 +21,23 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn topics(global: &Global, talk: &Talk, args: &Args) -> Result<(), End> {
+pub(crate) fn topics(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
     let client = args.target.client(global)?;
-    let topics: Topics = crate::block_on(client.get(&["v1", "topics"], &[]))?;
-    if talk.json() {
-        talk.data(&serde_json::to_string(&topics).expect("topics are JSON"));
+    let topics: Topics = block_on(client.get(&["v1", "topics"], &[]))?;
+    if output.json() {
+        output.print(&serde_json::to_string(&topics).expect("topics are JSON"));
         return Ok(());
     }
     for topic in &topics.topics {
         for partition in &topic.partitions {
             let PartitionView { partition: number, begin, end, written, .. } = partition;
-            let reading = if topic.kind == "records" {
+            let progress = if topic.kind == "records" {
                 let written = if *written < 0 { "?".to_owned() } else { written.to_string() };
                 format!("  written {written}  lag {}", partition.lag())
             } else {
                 String::new()
             };
-            talk.data(&format!("{} p{number}  [{begin}..{end})  {} records{reading}", topic.name, end - begin));
+            output.print(&format!("{} p{number}  [{begin}..{end})  {} records{progress}", topic.name, end - begin));
         }
     }
     Ok(())

@@ -1,0 +1,184 @@
+//! `forebay doctor`: checks that `forebay run` would find what it needs.
+//!
+//! Asks servers. Writes nothing but a probe file, which it removes.
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use forebay_actors::broker;
+use forebay_actors::fetcher::without_secrets;
+use forebay_actors::pipeline::{Blueprint, Probe, probe};
+use forebay_dataplane::store::Store;
+use forebay_schemas::metrics::alerts::DISK_BYTES;
+use forebay_schemas::pipeline::{Bytes, FetcherTable, Pipeline};
+use serde_json::json;
+
+use crate::error::CliError;
+use crate::global::{Global, load_pipeline};
+use crate::output::Output;
+use crate::runtime::block_on;
+use crate::servers::{in_time, kafka_name, store_in_time};
+
+/// Flags of `doctor`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Asks Kafka and Cassandra, fetches the first page of the source API as a fetch would (and keeps nothing of it), and tries the data directory,
+its disk and the port of the pipeline's API. Exits with 3 when something is missing.
+
+Examples:
+  forebay doctor
+  forebay doctor -c forebay.toml --json")]
+pub(crate) struct Args {
+    /// Give up on a server after this long
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+/// The result of one check.
+struct Finding {
+    what: String,
+    result: Result<String, String>,
+}
+
+/// Runs the command.
+pub(crate) fn doctor(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
+    let pipeline = load_pipeline(global)?;
+    let findings = block_on(async {
+        let blueprint = Blueprint::draw(pipeline)?;
+        let pipeline = &blueprint.pipeline;
+        let mut findings = vec![
+            Finding { what: format!("pipeline file {}", pipeline.source.path.display()), result: Ok("valid".into()) },
+            data_dir(&pipeline.data_dir()),
+            disk(&pipeline.data_dir()),
+            api_port(pipeline),
+            kafka(pipeline, args.timeout).await,
+        ];
+        if pipeline.writes() {
+            findings.push(store(&blueprint, args.timeout).await);
+        }
+        if let Some(fetcher) = &pipeline.fetcher {
+            findings.push(source_api(&blueprint, fetcher, args.timeout).await);
+        }
+        Ok::<_, CliError>(findings)
+    })?;
+    let missing = findings.iter().filter(|finding| finding.result.is_err()).count();
+    if output.json() {
+        let findings: Vec<_> = findings
+            .iter()
+            .map(|Finding { what, result }| json!({ "what": what, "ok": result.is_ok(), "says": result.as_ref().unwrap_or_else(|error| error) }))
+            .collect();
+        output.print(&json!({ "ok": missing == 0, "findings": findings }).to_string());
+    } else {
+        for Finding { what, result } in &findings {
+            match result {
+                Ok(answer) => output.message(&format!("{} {what}: {answer}", output.green("ok     "))),
+                Err(error) => output.message(&format!("{} {what}: {error}", output.red("missing"))),
+            }
+        }
+    }
+    match missing {
+        0 => Ok(()),
+        _ if output.json() => Err(CliError::silent(3)),
+        n => Err(CliError::environment(format!("{n} of {} checks failed", findings.len()), "each line above has the remedy")),
+    }
+}
+
+fn data_dir(path: &Path) -> Finding {
+    let probe = path.join(".probe");
+    let tried = std::fs::create_dir_all(path).and_then(|()| std::fs::write(&probe, b"probe")).and_then(|()| std::fs::remove_file(&probe));
+    Finding {
+        what: format!("data directory {}", path.display()),
+        result: tried.map(|()| "writable".into()).map_err(|error| format!("{error}; set [pipeline] data_dir to a writable directory")),
+    }
+}
+
+fn disk(path: &Path) -> Finding {
+    let result = match forebay_actors::telemetry::free_bytes(path) {
+        None => Ok("free space unknown".into()),
+        Some(free) if free < DISK_BYTES => {
+            Err(format!("{} free; the journal and the embedded broker and store need at least {}", Bytes(free), Bytes(DISK_BYTES)))
+        }
+        Some(free) => Ok(format!("{} free", Bytes(free))),
+    };
+    Finding { what: format!("disk of {}", path.display()), result }
+}
+
+fn api_port(pipeline: &Pipeline) -> Finding {
+    let listen = &pipeline.api.listen;
+    if let Some(socket) = pipeline.api.socket() {
+        let path = pipeline.relative(Path::new(socket));
+        let result = match UnixStream::connect(&path) {
+            Ok(_) => Err("in use; is this pipeline running already? Else set [api] listen to another path".into()),
+            Err(_) => Ok("free".into()),
+        };
+        return Finding { what: format!("API socket {}", path.display()), result };
+    }
+    Finding {
+        what: format!("API port {listen}"),
+        result: TcpListener::bind(listen)
+            .map(|_| "free".into())
+            .map_err(|error| format!("{error}; is this pipeline running already? Else set [api] listen to another port")),
+    }
+}
+
+async fn kafka(pipeline: &Pipeline, timeout: Duration) -> Finding {
+    if pipeline.kafka.is_embedded() {
+        let result = if cfg!(feature = "embedded-broker") {
+            Ok("starts with the pipeline".into())
+        } else {
+            Err("not in this build; name a Kafka cluster in [kafka] bootstrap".into())
+        };
+        return Finding { what: kafka_name(pipeline), result };
+    }
+    let topic = &pipeline.kafka.topic;
+    let result = in_time(timeout, "[kafka] bootstrap", broker::look(pipeline)).await;
+    let result = result.map(|look| match look.topics.first().and_then(|(_, there)| there.as_ref()) {
+        None => format!("answers; topic {topic} is created at the first run"),
+        Some(there) => {
+            let cuts = look.cuts_letters().map(|cuts| format!("; {cuts}")).unwrap_or_default();
+            format!("answers; topic {topic} has {} partitions{cuts}", there.ends.len())
+        }
+    });
+    Finding { what: kafka_name(pipeline), result }
+}
+
+async fn store(blueprint: &Blueprint, timeout: Duration) -> Finding {
+    let table = blueprint.table.as_deref();
+    let answer = async {
+        let store = Store::connect(&blueprint.pipeline, None).await?;
+        match table {
+            Some(table) if !table.create => store.prepare(table).await,
+            _ => Ok(()),
+        }
+    };
+    let result = store_in_time(timeout, answer).await.map(|()| "answers".into());
+    Finding { what: format!("Cassandra {}", Store::describe_of(&blueprint.pipeline)), result }
+}
+
+/// Fetches the first page, and reads it as the fetcher, the producer and the transformer would.
+async fn source_api(blueprint: &Blueprint, fetcher: &FetcherTable, timeout: Duration) -> Finding {
+    let answer = async {
+        let page = probe(blueprint, SystemTime::now()).await.unwrap_or_else(|| Ok(Probe::default()));
+        page.map_err(|error| format!("{error}; check [fetcher]"))
+    };
+    let result = in_time(timeout, "[fetcher] url", answer).await.and_then(|probe| judge(&probe));
+    Finding { what: format!("API {}", without_secrets(&fetcher.url)), result }
+}
+
+/// Judges the first page. Some bad records are reported; only bad records are a mistake in the
+/// pipeline file.
+fn judge(probe: &Probe) -> Result<String, String> {
+    let Probe { records, has_next, rejected, reason, rows } = probe;
+    let next = if *has_next { ", and names a next page" } else { "" };
+    let bad = reason.as_ref().map(|reason| format!("; {rejected} would be dead letters, the first: {reason}")).unwrap_or_default();
+    match (records, rows) {
+        (0, _) => Ok(format!("answers a page without records{next}; keys, schema and SQL are not tested")),
+        (records, _) if rejected == records => {
+            Err(format!("answers {records} records, and each would be a dead letter, the first: {}", reason.as_deref().unwrap_or_default()))
+        }
+        (records, Some(rows)) => Ok(format!("answers {records} records, which give {rows} rows{next}{bad}")),
+        (records, None) => Ok(format!("answers {records} records, each with a key{next}{bad}")),
+    }
+}

@@ -1,0 +1,262 @@
+//! A pipeline under test: its pipeline file in a directory of its own, and the commands on it.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::{Running, forebay, free_port, output, said};
+use super::unique;
+
+/// The users example, with ends of the test's own.
+pub(crate) struct Job {
+    dir: TempDir,
+    pub(crate) topic: String,
+    pub(crate) keyspace: String,
+    pub(crate) group: String,
+    kafka: String,
+    cassandra: String,
+    fetch: Option<(String, Option<String>)>,
+    more: String,
+    batch: String,
+    budget: String,
+    /// More lines of `[fetcher]`.
+    fetcher: String,
+    /// Where the API listens, when not on a port of the job's own.
+    listen: Option<String>,
+    /// What the SQL of the example has, and what it is to have instead.
+    sql: Option<(String, String)>,
+    /// A schema and SQL of its own in place of the example's, for a table of the name `own`.
+    own: Option<(String, String)>,
+    /// What the topic is made with.
+    partitions: u32,
+}
+
+impl Job {
+    /// From a topic into a table.
+    pub(crate) fn new(kafka: &str, cassandra: &str) -> Self {
+        let topic = unique("users");
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            keyspace: topic.clone(),
+            group: topic.clone(),
+            topic,
+            kafka: format!("{kafka:?}"),
+            cassandra: if cassandra == "embedded" { "\"embedded\"".into() } else { format!("[{cassandra:?}]") },
+            fetch: None,
+            more: String::new(),
+            batch: String::new(),
+            budget: String::new(),
+            fetcher: String::new(),
+            listen: None,
+            sql: None,
+            own: None,
+            partitions: 4,
+        }
+    }
+
+    /// With a topic of so many partitions, where it is made.
+    pub(crate) fn with_partitions(mut self, partitions: u32) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// The same topic, group and table for another process.
+    pub(crate) fn twin(&self) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            topic: self.topic.clone(),
+            keyspace: self.keyspace.clone(),
+            group: self.group.clone(),
+            kafka: self.kafka.clone(),
+            cassandra: self.cassandra.clone(),
+            fetch: self.fetch.clone(),
+            more: self.more.clone(),
+            batch: self.batch.clone(),
+            budget: self.budget.clone(),
+            fetcher: self.fetcher.clone(),
+            listen: self.listen.clone(),
+            sql: self.sql.clone(),
+            own: self.own.clone(),
+            partitions: self.partitions,
+        }
+    }
+
+    /// Fetched from an API, too.
+    pub(crate) fn fetching(mut self, url: &str, every: Option<&str>) -> Self {
+        self.fetch = Some((url.to_owned(), every.map(str::to_owned)));
+        self
+    }
+
+    /// The same job, as if it had no API.
+    pub(crate) fn without_fetching(mut self) -> Self {
+        self.fetch = None;
+        self
+    }
+
+    /// With more lines at the end of the pipeline file.
+    pub(crate) fn with(mut self, more: &str) -> Self {
+        self.more.push_str(more);
+        self.more.push('\n');
+        self
+    }
+
+    /// With more lines in `[fetcher]`.
+    pub(crate) fn with_fetcher(mut self, lines: &str) -> Self {
+        self.fetcher = lines.to_owned();
+        self
+    }
+
+    /// With its API elsewhere.
+    pub(crate) fn listening(mut self, listen: &str) -> Self {
+        self.listen = Some(listen.to_owned());
+        self
+    }
+
+    /// With something else in place of a part of the SQL.
+    pub(crate) fn with_sql(mut self, from: &str, to: &str) -> Self {
+        self.sql = Some((from.to_owned(), to.to_owned()));
+        self
+    }
+
+    /// With records of its own, read by SQL `FROM users_stream` into a table `own` of the primary key `id`.
+    pub(crate) fn of_records(mut self, schema: &str, sql: &str) -> Self {
+        self.own = Some((schema.to_owned(), sql.to_owned()));
+        self
+    }
+
+    /// With its own limits of a batch and a budget, as they stand in `[consumer]`.
+    pub(crate) fn batches(mut self, batch: &str, budget: &str) -> Self {
+        self.batch = format!("batch = {batch}");
+        self.budget = format!("budget = {budget:?}");
+        self
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes the pipeline file and gives its path.
+    pub(crate) fn write(&self) -> PathBuf {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/users");
+        let mut sql = sql_of(&std::fs::read_to_string(example.join("forebay.toml")).unwrap());
+        let mut table = "table = \"users_stream\"\nprimary_key = [\"id\"]\ncolumns = { id = \"uuid\" }";
+        if let Some((_, own)) = &self.own {
+            (sql, table) = (own.clone(), "table = \"own\"\nprimary_key = [\"id\"]");
+        }
+        if let Some((from, to)) = &self.sql {
+            assert!(sql.contains(from), "{sql}");
+            sql = sql.replace(from, to);
+        }
+        let fetch = self.fetch.as_ref().map_or_else(String::new, |(url, every)| {
+            let every = every.as_ref().map_or_else(String::new, |every| format!("every = {every:?}"));
+            let fetcher = &self.fetcher;
+            format!("[fetcher]\nurl = {url:?}\nrecords = \"/results\"\n{every}\n{fetcher}\n[producer]\nkey = \"/login/uuid\"\n")
+        });
+        let text = format!(
+            "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = {kafka}\ntopic = {topic:?}\npartitions = {partitions}\n\
+             [cassandra]\ncontact_points = {cassandra}\nkeyspace = {keyspace:?}\ncreate = true\n{fetch}\
+             [consumer]\ngroup = {group:?}\n{batch}\n{budget}\n\
+             [transformer]\nschema = \"users.schema.json\"\nsql = \"\"\"{sql}\"\"\"\n\
+             [writer]\n{table}\n\
+             [api]\nlisten = {listen:?}\n{more}",
+            kafka = self.kafka,
+            topic = self.topic,
+            partitions = self.partitions,
+            cassandra = self.cassandra,
+            keyspace = self.keyspace,
+            group = self.group,
+            batch = self.batch,
+            budget = self.budget,
+            sql = sql.replace("users_stream", &self.topic),
+            listen = self.listen.clone().unwrap_or_else(|| format!("127.0.0.1:{}", self.port())),
+            more = self.more,
+        );
+        let path = self.dir.path().join("forebay.toml");
+        std::fs::write(&path, text).unwrap();
+        let schema = match &self.own {
+            Some((schema, _)) => schema.clone(),
+            None => std::fs::read_to_string(example.join("users.schema.json")).unwrap(),
+        };
+        std::fs::write(self.dir.path().join("users.schema.json"), schema).unwrap();
+        path
+    }
+
+    /// A port of the job's own: taken once when the job first needs it.
+    fn port(&self) -> u16 {
+        let file = self.dir.path().join("api.port");
+        if let Ok(port) = std::fs::read_to_string(&file) {
+            return port.parse().unwrap();
+        }
+        let port = free_port();
+        std::fs::write(file, port.to_string()).unwrap();
+        port
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self.listen.as_ref().and_then(|listen| listen.strip_prefix("unix:")) {
+            Some(path) => format!("unix:{}", self.dir.path().join(path).display()),
+            None => format!("http://127.0.0.1:{}", self.port()),
+        }
+    }
+
+    /// The program on this job, ended in time or the test fails.
+    pub(crate) fn forebay(&self, args: &[&str]) -> Output {
+        self.forebay_with(args, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn forebay_with(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
+        let path = self.write();
+        let mut command = forebay();
+        command.args(args).arg("-c").arg(path).envs(env.iter().copied()).current_dir(self.dir.path());
+        output(command)
+    }
+
+    /// `run --until-idle`: the summary it prints.
+    pub(crate) fn run_until_idle(&self) -> Value {
+        self.run_until_idle_with(&[])
+    }
+
+    /// The same with environment variables, such as `FAILPOINTS`.
+    pub(crate) fn run_until_idle_with(&self, env: &[(&str, &str)]) -> Value {
+        let end = self.forebay_with(&["run", "--until-idle", "--json"], env);
+        assert!(end.status.success(), "{}\n{}", end.status, String::from_utf8_lossy(&end.stderr));
+        serde_json::from_slice(&end.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&end.stdout)))
+    }
+
+    /// The program running on this job until it is told to stop.
+    pub(crate) fn start(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
+        let path = self.write();
+        let mut command = forebay();
+        command.arg("run").args(args).arg("-c").arg(path).envs(env.iter().copied());
+        Running::of(command, self.dir.path(), self.url())
+    }
+
+    /// The events of a type, as `forebay journal show --json` has them.
+    pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
+        let end = self.forebay(&["journal", "show", "--json", "--type", kind]);
+        assert!(end.status.success(), "{}", said(&end));
+        String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The rows that `forebay query` gives.
+    pub(crate) fn query(&self, statement: &str) -> Vec<Value> {
+        let end = self.forebay(&["query", "--json", statement]);
+        assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+        String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// `forebay plan --json`: its exit code and what it says.
+pub(crate) fn plan(job: &Job, args: &[&str]) -> (i32, Value) {
+    let end = job.forebay(&[&["plan", "--json"], args].concat());
+    (end.status.code().unwrap(), serde_json::from_slice(&end.stdout).unwrap_or_else(|_| panic!("{}", said(&end))))
+}
+
+/// The SQL of the example.
+fn sql_of(text: &str) -> String {
+    let file: toml::Value = toml::from_str(text).unwrap();
+    file["transformer"]["sql"].as_str().unwrap().to_owned()
+}
