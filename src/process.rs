@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use forebay_actors::api::Listener;
-use forebay_actors::pipeline::{Blueprint, DataDirLock, Options, Role, Running, StartError};
+use forebay_actors::data_dir::{DataDirLock, LockError};
+use forebay_actors::pipeline::{Blueprint, Options, Role, Running, StartError};
 use forebay_kernel::Exit;
 use forebay_kernel::clock::SystemClock;
 use forebay_schemas::pipeline::Pipeline;
@@ -32,8 +33,12 @@ pub(crate) async fn start(pipeline: Pipeline, roles: Vec<Role>, fetch_once: bool
 /// The error of a command whose pipeline can't start.
 pub(crate) fn start_error(error: &StartError) -> CliError {
     match error {
-        StartError::DataDir { .. } => CliError::environment(error.to_string(), "set [pipeline] data_dir to a writable directory"),
-        StartError::Locked(_) | StartError::Broker(_) | StartError::Ledger(_) => CliError::environment(error.to_string(), ""),
+        StartError::DataDir(LockError::Unusable { .. }) => {
+            CliError::environment(error.to_string(), "set [pipeline] data_dir to a writable directory")
+        }
+        StartError::DataDir(LockError::Locked(_)) | StartError::Broker(_) | StartError::Ledger(_) => {
+            CliError::environment(error.to_string(), "")
+        }
         StartError::Token(_) => CliError::usage(error.to_string(), "see [api] tokens"),
     }
 }

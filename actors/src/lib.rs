@@ -21,12 +21,14 @@
 pub mod api;
 pub mod broker;
 pub mod consumer;
+pub mod data_dir;
 pub mod failpoint;
 pub mod fetcher;
 pub mod journal;
 pub mod ledger;
-pub mod lineage;
 pub mod message;
+pub mod observers;
+pub mod operations;
 pub mod pipeline;
 pub mod producer;
 #[cfg(test)]
@@ -34,6 +36,5 @@ mod simulator;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
-pub mod traces;
 pub mod transformer;
 pub mod writer;

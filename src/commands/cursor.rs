@@ -4,8 +4,9 @@
 //! Asks the API when the pipeline runs. Otherwise it reads the journal, and writes to it as
 //! `forebay run` would.
 
-use forebay_actors::pipeline::cursor::{self, CursorError, Setting};
-use forebay_actors::pipeline::{cursors_of, is_running};
+use forebay_actors::data_dir::is_running;
+use forebay_actors::observers::cursors_of;
+use forebay_actors::operations::cursor::{self, CursorError, Setting};
 use forebay_schemas::api::{Cursors, PlanRequest};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::read::{Position, Read};

@@ -7,7 +7,9 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use forebay_actors::pipeline::{Role, Running};
+use forebay_actors::pipeline::Role;
+
+use forebay_actors::pipeline::Running;
 use forebay_schemas::api::DesiredState;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::Snapshot;

@@ -71,7 +71,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) fn journal(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
-        None => forebay_actors::pipeline::journal_dir(&load_pipeline(global)?),
+        None => forebay_actors::data_dir::journal_dir(&load_pipeline(global)?),
     };
     let follows = matches!(&args.action, Action::Show(show) if show.follow);
     if segment::list(&dir).map_err(unreadable)?.is_empty() && !follows {

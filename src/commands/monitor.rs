@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_actors::data_dir::journal_dir;
 use forebay_actors::journal::{Follower, JournalError, segment};
 use forebay_actors::ledger::LedgerError;
-use forebay_actors::pipeline::{Running, journal_dir};
+use forebay_actors::pipeline::Running;
 use forebay_schemas::event::decode;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_tui::{Api, EventReader, Options, Palette, Setup, Source};

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use forebay_actors::broker;
+use forebay_actors::data_dir::journal_dir;
 use forebay_actors::ledger::fold;
-use forebay_actors::pipeline::{Blueprint, journal_dir, outlook};
+use forebay_actors::pipeline::Blueprint;
 use forebay_dataplane::store::{Store, TableLook};
 use forebay_schemas::api::DesiredState;
 use forebay_schemas::event::Origin;
@@ -46,7 +47,7 @@ pub(crate) fn plan(global: &Global, output: &Output, args: &Args) -> Result<(), 
     let before = fold(&dir, u64::MAX).map_err(|error| CliError::environment(error.to_string(), "`forebay run` would not start either"))?;
     let plan = block_on(async {
         let (kafka, table) = tokio::join!(kafka(&blueprint, args.timeout), table(&blueprint, args.timeout));
-        outlook(&blueprint, &before, kafka, table)
+        forebay_actors::pipeline::plan(&blueprint, &before, kafka, table)
     });
     if output.json() {
         output.print(&serde_json::to_string(&plan).expect("a plan is JSON"));

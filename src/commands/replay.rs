@@ -7,8 +7,9 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::Utc;
-use forebay_actors::pipeline::replay::{FOLLOWS, Move, ReplayError};
-use forebay_actors::pipeline::{Running, is_running};
+use forebay_actors::data_dir::is_running;
+use forebay_actors::operations::replay::{FOLLOWS, Move, ReplayError};
+use forebay_actors::pipeline::Running;
 use forebay_schemas::api::{NotFrom, PlanRequest, ReplayFrom};
 use forebay_schemas::failure::Class;
 use serde_json::json;

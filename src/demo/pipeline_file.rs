@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
-use forebay_actors::pipeline::{DataDirLock, StartError};
+use forebay_actors::data_dir::{DataDirLock, LockError};
 use forebay_schemas::pipeline::{ApiTable, Pipeline};
 
 use crate::commands::init::{PIPELINE, SCHEMA, SCHEMA_NAME};
@@ -46,10 +46,10 @@ pub(crate) fn write(dir: &Path, api_url: &str, rate: u32, listen: Option<SocketA
     }
     let data_dir = dir.join(DATA_DIR);
     let lock = DataDirLock::take(&data_dir).map_err(|error| match error {
-        StartError::Locked(_) => {
+        LockError::Locked(_) => {
             CliError::environment(format!("another demo runs in {}", dir.display()), "stop it, or name another directory with --dir DIR")
         }
-        error => start_error(&error),
+        error => start_error(&error.into()),
     })?;
     // The pipeline file is overwritten, not removed: without it the directory is no longer the demo's.
     clear(dir, &[DATA_DIR, PIPELINE_FILE])

@@ -11,13 +11,13 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use forebay_schemas::pipeline::Pipeline;
 
+use super::auth::{Gate, gate};
 use super::events::{CHUNK, FOLLOWERS_MOST};
-use super::gate::{Gate, gate};
 use super::{State, Triggers, router};
 use crate::broker::Access;
 use crate::consumer::Desk;
 use crate::ledger::Ledger;
-use crate::pipeline::Viewer;
+use crate::observers::Viewer;
 use forebay_dataplane::transform::Transform;
 use forebay_kernel::{Actor, Cx, Exit, Registry, SharedClock};
 

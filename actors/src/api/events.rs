@@ -15,8 +15,8 @@ use forebay_schemas::problem;
 use futures_util::stream::{Stream, unfold};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::ask::Asked;
-use super::problem::Refusal;
+use super::error::ApiError;
+use super::extract::Asked;
 use super::{Answer, State};
 use crate::journal::{Durable, Follower, JournalError};
 
@@ -65,7 +65,7 @@ pub(super) struct Feed {
 /// From the event asked for on, or after the last one that came, or what happens from here on.
 pub(super) async fn follow(state: web::Data<State>, asked: Asked, request: HttpRequest) -> Answer {
     let Some(folder) = &state.parts.journal else {
-        return Err(Refusal::new(&problem::JOURNAL_OFF, "it was started without one"));
+        return Err(ApiError::new(&problem::JOURNAL_OFF, "it was started without one"));
     };
     let last = match request.headers().get("Last-Event-ID") {
         None => None,
@@ -73,11 +73,11 @@ pub(super) async fn follow(state: web::Data<State>, asked: Asked, request: HttpR
             text.to_str()
                 .ok()
                 .and_then(|text| text.trim().parse::<u64>().ok())
-                .ok_or_else(|| Refusal::new(&problem::EVENT_ID, format!("it is {text:?}")))?,
+                .ok_or_else(|| ApiError::new(&problem::EVENT_ID, format!("it is {text:?}")))?,
         ),
     };
     let Ok(place) = Arc::clone(&state.crowd.places).try_acquire_owned() else {
-        return Err(Refusal::new(&problem::API_BUSY, "as many clients follow the events as may at once"));
+        return Err(ApiError::new(&problem::API_BUSY, "as many clients follow the events as may at once"));
     };
     let ledger = &state.parts.ledger;
     let from = last.map(|last| last.saturating_add(1)).or(asked.whole("from")).unwrap_or_else(|| ledger.last_event() + 1);

@@ -4,8 +4,8 @@ use actix_web::{HttpResponse, web};
 use forebay_schemas::problem;
 use forebay_schemas::snapshot::ActorState;
 
-use super::ask::Asked;
-use super::problem::Refusal;
+use super::error::ApiError;
+use super::extract::Asked;
 use super::{Answer, State};
 
 /// The file is held against the table of routes by a test.
@@ -27,7 +27,7 @@ pub(super) async fn readyz(state: web::Data<State>, _: Asked) -> Answer {
     if away.is_empty() {
         return Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n"));
     }
-    Err(Refusal::new(&problem::PIPELINE_NOT_READY, away.join("; ")))
+    Err(ApiError::new(&problem::PIPELINE_NOT_READY, away.join("; ")))
 }
 
 pub(super) async fn openapi(_: Asked) -> Answer {

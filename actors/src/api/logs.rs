@@ -7,7 +7,7 @@
 use actix_web::HttpResponse;
 use forebay_schemas::api::LogLevel;
 
-use super::ask::Asked;
+use super::extract::Asked;
 use super::{Answer, WAIT_MOST};
 use crate::telemetry::LogRing;
 

@@ -4,7 +4,7 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use forebay_schemas::metrics::{Format, render};
 
-use super::ask::Asked;
+use super::extract::Asked;
 use super::{Answer, State};
 
 /// The metrics of a look at the pipeline as it is now.

@@ -18,21 +18,25 @@
 //! | `metrics` | `/metrics` |
 
 mod actor;
-mod ask;
+mod actors;
+mod auth;
+mod batches;
+mod error;
 mod events;
-mod gate;
+mod extract;
 mod health;
 mod logs;
-mod looks;
+mod meta;
 mod metrics;
 mod pipelines;
 mod plans;
-mod problem;
 mod records;
 mod router;
 mod runs;
+mod snapshot;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::time::Duration;
 
@@ -41,9 +45,9 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use actor::{Api, ApiParts, Listener};
-pub use gate::{Gate, TokenError};
+pub use auth::{Gate, TokenError};
 
-use self::problem::Refusal;
+use self::error::ApiError;
 
 /// The most reads of Kafka at once.
 const READS_MOST: usize = 4;
@@ -74,4 +78,4 @@ impl State {
     }
 }
 
-type Answer = Result<HttpResponse, Refusal>;
+type Answer = Result<HttpResponse, ApiError>;

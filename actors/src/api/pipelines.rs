@@ -5,9 +5,9 @@ use forebay_schemas::api::{PipelineView, Pipelines, StateRequest};
 use forebay_schemas::problem;
 use forebay_schemas::snapshot::PartitionView;
 
-use super::ask::{Asked, Body, reason};
-use super::gate::Caller;
-use super::problem::Refusal;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::{Asked, Body, reason};
 use super::{Answer, State};
 use crate::fetcher;
 use crate::ledger::Command;
@@ -34,9 +34,13 @@ pub(super) async fn set_state(state: web::Data<State>, asked: Asked, caller: web
 }
 
 /// Whether a request is for the pipeline that this process runs.
-pub(super) fn this_one(state: &State, asked: &Asked) -> Result<(), Refusal> {
+pub(super) fn this_one(state: &State, asked: &Asked) -> Result<(), ApiError> {
     let (here, named) = (&state.parts.pipeline.meta.name, asked.path("pipeline"));
-    if here == named { Ok(()) } else { Err(Refusal::new(&problem::PIPELINE_UNKNOWN, format!("this process runs {here:?}, not {named:?}"))) }
+    if here == named {
+        Ok(())
+    } else {
+        Err(ApiError::new(&problem::PIPELINE_UNKNOWN, format!("this process runs {here:?}, not {named:?}")))
+    }
 }
 
 fn view(state: &State) -> PipelineView {

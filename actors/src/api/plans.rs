@@ -17,16 +17,16 @@ use forebay_schemas::read::Position;
 use forebay_schemas::routes::WHOLE_MOST;
 use uuid::Uuid;
 
-use super::ask::{Asked, Body, reason};
-use super::gate::Caller;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::{Asked, Body, reason};
 use super::pipelines::this_one;
-use super::problem::Refusal;
 use super::{Answer, State};
 use crate::consumer::{NotSetBack, SetBack};
 use crate::ledger::Command;
-use crate::pipeline::cursor::Setting;
-use crate::pipeline::redrive::{self, Redrive, RedriveError, Redriven, Redriver};
-use crate::pipeline::replay;
+use crate::operations::cursor::Setting;
+use crate::operations::redrive::{self, Redrive, RedriveError, Redriven, Redriver};
+use crate::operations::replay;
 
 /// How many plans are kept.
 const KEPT_MOST: usize = 64;
@@ -54,15 +54,15 @@ impl Plans {
     }
 
     /// A plan that can be applied with this hash now.
-    fn find(&self, id: Uuid, hash: &str, now: DateTime<Utc>) -> Result<Plan, Refusal> {
+    fn find(&self, id: Uuid, hash: &str, now: DateTime<Utc>) -> Result<Plan, ApiError> {
         let Some(plan) = self.kept().iter().find(|plan| plan.id == id).cloned() else {
-            return Err(Refusal::new(&problem::PLAN_UNKNOWN, format!("no plan has the id {id}")));
+            return Err(ApiError::new(&problem::PLAN_UNKNOWN, format!("no plan has the id {id}")));
         };
         if plan.expires_at <= now {
-            return Err(Refusal::new(&problem::PLAN_EXPIRED, format!("it could be applied until {}", plan.expires_at)));
+            return Err(ApiError::new(&problem::PLAN_EXPIRED, format!("it could be applied until {}", plan.expires_at)));
         }
         if plan.hash != hash {
-            return Err(Refusal::new(&problem::PLAN_STALE, format!("the hash {hash:?} is not the plan's, {:?}", plan.hash)));
+            return Err(ApiError::new(&problem::PLAN_STALE, format!("the hash {hash:?} is not the plan's, {:?}", plan.hash)));
         }
         Ok(plan)
     }
@@ -113,11 +113,11 @@ pub(super) async fn apply(state: web::Data<State>, asked: Asked, caller: web::Re
     let why = reason(&why)?;
     let plan = state.plans.find(asked.id(), &hash, now(&state))?;
     let Ok(_one) = Arc::clone(&state.plans.applying).try_lock_owned() else {
-        return Err(Refusal::new(&problem::PLAN_BUSY, "plans are applied one at a time"));
+        return Err(ApiError::new(&problem::PLAN_BUSY, "plans are applied one at a time"));
     };
     let draft = draft(&state, &plan.request).await?;
     if draft.hash(&plan.request) != plan.hash {
-        return Err(Refusal::new(&problem::PLAN_STALE, format!("now it would: {}", draft.effects.join("; "))));
+        return Err(ApiError::new(&problem::PLAN_STALE, format!("now it would: {}", draft.effects.join("; "))));
     }
     let by = caller.name();
     let work = {
@@ -130,13 +130,13 @@ pub(super) async fn apply(state: web::Data<State>, asked: Asked, caller: web::Re
     // A task of its own, so that it is not left half done when its client goes away.
     let Redriven { records, cut } = match tokio::spawn(work).await {
         Ok(end) => end?,
-        Err(failed) => return Err(Refusal::new(&problem::KAFKA_AWAY, format!("it broke off: {failed}"))),
+        Err(failed) => return Err(ApiError::new(&problem::KAFKA_AWAY, format!("it broke off: {failed}"))),
     };
     Ok(HttpResponse::Ok().json(Applied { plan: plan.id, records, cut }))
 }
 
 /// Says how many records are read or produced again.
-async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<Redriven, Refusal> {
+async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<Redriven, ApiError> {
     let parts = &state.parts;
     match draft.work {
         Work::Redrive(redrive) => {
@@ -150,7 +150,7 @@ async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<Red
             };
             redriver.apply(&redrive).await.map_err(|error| match error {
                 RedriveError::Journal(error) => error.into(),
-                error => Refusal::new(&problem::KAFKA_AWAY, error.to_string()),
+                error => ApiError::new(&problem::KAFKA_AWAY, error.to_string()),
             })
         }
         Work::Cursor(Setting { read, to, .. }) => {
@@ -161,10 +161,10 @@ async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<Red
         Work::Replay(to) if to.is_empty() => Ok(Redriven::default()),
         Work::Replay(to) => {
             let Some(desk) = &parts.desk else {
-                return Err(Refusal::new(&problem::REPLAY_GROUP, "it has not the role `egress`, so it reads none"));
+                return Err(ApiError::new(&problem::REPLAY_GROUP, "it has not the role `egress`, so it reads none"));
             };
             let end = desk.ask(SetBack { to, by: by.to_owned(), reason: why }).await;
-            end.map(|_| Redriven { records: draft.records, cut: 0 }).map_err(|error| Refusal::new(not_set_back(&error), error.to_string()))
+            end.map(|_| Redriven { records: draft.records, cut: 0 }).map_err(|error| ApiError::new(not_set_back(&error), error.to_string()))
         }
     }
 }
@@ -183,7 +183,7 @@ fn now(state: &State) -> DateTime<Utc> {
     state.parts.clock.wall().into()
 }
 
-async fn draft(state: &State, request: &PlanRequest) -> Result<Draft, Refusal> {
+async fn draft(state: &State, request: &PlanRequest) -> Result<Draft, ApiError> {
     match request {
         PlanRequest::Replay { from } => draft_replay(state, from).await,
         PlanRequest::Redrive { letters } => draft_redrive(state, letters.as_ref()).await,
@@ -191,20 +191,20 @@ async fn draft(state: &State, request: &PlanRequest) -> Result<Draft, Refusal> {
     }
 }
 
-fn draft_cursor(state: &State, params: &BTreeMap<String, String>, to: &Position) -> Result<Draft, Refusal> {
+fn draft_cursor(state: &State, params: &BTreeMap<String, String>, to: &Position) -> Result<Draft, ApiError> {
     let parts = &state.parts;
     if parts.triggers.is_none() {
-        return Err(Refusal::new(&problem::PIPELINE_NO_FETCHER, "it has no [fetcher], or runs without the role `ingest`"));
+        return Err(ApiError::new(&problem::PIPELINE_NO_FETCHER, "it has no [fetcher], or runs without the role `ingest`"));
     }
     let setting = Setting::plan(&parts.pipeline, &parts.ledger.cursors(), params, to.clone());
-    let setting = setting.map_err(|error| Refusal::new(&problem::PLAN_SPEC, error.to_string()))?;
+    let setting = setting.map_err(|error| ApiError::new(&problem::PLAN_SPEC, error.to_string()))?;
     Ok(Draft { effects: setting.effects(), records: 0, ranges: Ranges::default(), work: Work::Cursor(setting) })
 }
 
-async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, Refusal> {
+async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, ApiError> {
     let parts = &state.parts;
     let Some(consumer) = &parts.pipeline.consumer else {
-        return Err(Refusal::new(&problem::PIPELINE_NO_CONSUMER, "it has no [consumer] whose offsets could be moved"));
+        return Err(ApiError::new(&problem::PIPELINE_NO_CONSUMER, "it has no [consumer] whose offsets could be moved"));
     };
     let topic = &parts.pipeline.kafka.topic;
     let moves = replay::plan_all(&parts.access, (&consumer.group, topic), &parts.ledger.places(), from).await?;
@@ -212,7 +212,7 @@ async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, Refusal
         let there = |partition: &Partition| moves.iter().any(|each| each.partition == *partition);
         named_are_there(topic, offsets.0.keys(), there)?;
         if let Some((partition, offset)) = offsets.0.iter().find(|(_, offset)| !is_offset(**offset)) {
-            return Err(Refusal::new(&problem::PLAN_SPEC, format!("{offset} of partition {partition} is not in 0 to {WHOLE_MOST}")));
+            return Err(ApiError::new(&problem::PLAN_SPEC, format!("{offset} of partition {partition} is not in 0 to {WHOLE_MOST}")));
         }
     }
     let range = |each: &replay::Move| each.to.map(|from| (each.partition, forebay_schemas::offset::Range { from, to: each.end }));
@@ -228,13 +228,13 @@ async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, Refusal
     })
 }
 
-async fn draft_redrive(state: &State, wanted: Option<&Ranges>) -> Result<Draft, Refusal> {
+async fn draft_redrive(state: &State, wanted: Option<&Ranges>) -> Result<Draft, ApiError> {
     let parts = &state.parts;
     let (dead, topic) = (parts.pipeline.kafka.dead_letter_topic(), &parts.pipeline.kafka.topic);
     if let Some((partition, range)) =
         wanted.and_then(|wanted| wanted.0.iter().find(|(_, range)| !is_offset(range.from) || !is_offset(range.to) || range.to < range.from))
     {
-        return Err(Refusal::new(&problem::PLAN_SPEC, format!("{range} of partition {partition} is no range of offsets")));
+        return Err(ApiError::new(&problem::PLAN_SPEC, format!("{range} of partition {partition} is no range of offsets")));
     }
     let redrive = redrive::plan(&parts.access, &dead, &parts.ledger, wanted).await?;
     if let Some(wanted) = wanted {
@@ -269,9 +269,9 @@ fn named_are_there<'a>(
     topic: &str,
     mut named: impl Iterator<Item = &'a Partition>,
     there: impl Fn(&Partition) -> bool,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiError> {
     match named.find(|partition| !there(partition)) {
-        Some(partition) => Err(Refusal::new(&problem::PLAN_SPEC, format!("{topic} has no partition {partition}"))),
+        Some(partition) => Err(ApiError::new(&problem::PLAN_SPEC, format!("{topic} has no partition {partition}"))),
         None => Ok(()),
     }
 }
@@ -287,7 +287,7 @@ mod tests {
         Plan { id: Uuid::from_u128(n), request, hash: "h".into(), effects: vec![], records: 0, ranges: Ranges::default(), expires_at }
     }
 
-    fn status(found: Result<Plan, Refusal>) -> u16 {
+    fn status(found: Result<Plan, ApiError>) -> u16 {
         found.map_or_else(|refusal| refusal.status_code().as_u16(), |_| 200)
     }
 

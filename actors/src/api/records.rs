@@ -12,8 +12,8 @@ use forebay_schemas::offset::{Offset, Partition, Range};
 use forebay_schemas::problem;
 use serde_json::Value;
 
-use super::ask::Asked;
-use super::problem::Refusal;
+use super::error::ApiError;
+use super::extract::Asked;
 use super::{Answer, State};
 use crate::broker;
 use crate::broker::reader::{Most, Stored, read};
@@ -30,7 +30,7 @@ pub(super) async fn records(state: web::Data<State>, asked: Asked) -> Answer {
     let (limit, partition) = (asked.limit(), asked.whole("partition").and_then(|number| Partition::try_from(number).ok()));
     let (from, last) = (asked.whole("from"), asked.whole("last"));
     let topic = &state.parts.pipeline.kafka.topic;
-    let wrong = |detail: &str| Err(Refusal::new(&problem::RECORDS_PLACE, detail));
+    let wrong = |detail: &str| Err(ApiError::new(&problem::RECORDS_PLACE, detail));
     if from.is_some() && last.is_some() {
         return wrong("from and last exclude each other");
     }
@@ -74,7 +74,7 @@ pub(super) async fn dead_letters(state: web::Data<State>, asked: Asked) -> Answe
 }
 
 /// The last dead letters of each partition, up to so many.
-pub(super) async fn last_letters(state: &State, most: u64) -> Result<Vec<Stored>, Refusal> {
+pub(super) async fn last_letters(state: &State, most: u64) -> Result<Vec<Stored>, ApiError> {
     let topic = state.parts.pipeline.kafka.dead_letter_topic();
     let ends = broker::ends(&state.parts.access, &topic).await?;
     look(state, &topic, tails(&ends, most), usize::MAX).await
@@ -96,9 +96,9 @@ fn latest(mut records: Vec<Stored>, most: usize) -> Vec<Stored> {
     records
 }
 
-async fn look(state: &State, topic: &str, wanted: BTreeMap<Partition, Range>, records: usize) -> Result<Vec<Stored>, Refusal> {
+async fn look(state: &State, topic: &str, wanted: BTreeMap<Partition, Range>, records: usize) -> Result<Vec<Stored>, ApiError> {
     let Ok(_one) = state.reads.try_acquire() else {
-        return Err(Refusal::new(&problem::API_BUSY, "others read records now, as many as may at a time"));
+        return Err(ApiError::new(&problem::API_BUSY, "others read records now, as many as may at a time"));
     };
     Ok(read(&state.parts.access, topic, wanted, Most { records, bytes: READ_BYTES }).await?)
 }

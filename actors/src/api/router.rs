@@ -5,9 +5,9 @@ use actix_web::{HttpRequest, Resource, web};
 use forebay_schemas::problem;
 use forebay_schemas::routes::{ROUTES, Route};
 
-use super::ask::pattern;
-use super::problem::Refusal;
-use super::{Answer, events, health, logs, looks, metrics, pipelines, plans, records, runs};
+use super::error::ApiError;
+use super::extract::pattern;
+use super::{Answer, actors, batches, events, health, logs, meta, metrics, pipelines, plans, records, runs, snapshot, topics};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
     let mut paths: Vec<&str> = Vec::new();
@@ -43,19 +43,19 @@ fn handler(route: &Route) -> actix_web::Route {
         "makePlan" => to.to(plans::make),
         "applyPlan" => to.to(plans::apply),
         "listCursors" => to.to(runs::cursors),
-        "getSnapshot" => to.to(looks::snapshot),
+        "getSnapshot" => to.to(snapshot::snapshot),
         "followEvents" => to.to(events::follow),
-        "listBatches" => to.to(looks::batches),
-        "getBatch" => to.to(looks::batch),
-        "listTopics" => to.to(looks::topics),
-        "listActors" => to.to(looks::actors),
-        "restartActor" => to.to(looks::restart),
+        "listBatches" => to.to(batches::batches),
+        "getBatch" => to.to(batches::batch),
+        "listTopics" => to.to(topics::topics),
+        "listActors" => to.to(actors::actors),
+        "restartActor" => to.to(actors::restart),
         "readRecords" => to.to(records::records),
         "readDeadLetters" => to.to(records::dead_letters),
         "readLogs" => to.to(logs::logs),
-        "listAlerts" => to.to(looks::alerts),
-        "getVersion" => to.to(looks::version),
-        "whoAmI" => to.to(looks::who_am_i),
+        "listAlerts" => to.to(snapshot::alerts),
+        "getVersion" => to.to(meta::version),
+        "whoAmI" => to.to(meta::who_am_i),
         "healthz" => to.to(health::healthz),
         "readyz" => to.to(health::readyz),
         "metrics" => to.to(metrics::metrics),
@@ -68,9 +68,9 @@ async fn wrong_method(request: HttpRequest) -> Answer {
     let matched = request.match_pattern().unwrap_or_default();
     let methods: Vec<_> = ROUTES.iter().filter(|route| pattern(route.path) == matched).map(|route| route.method.name()).collect();
     let methods = methods.join(", ");
-    Err(Refusal::new(&problem::METHOD, format!("{} takes {methods}, not {}", request.path(), request.method())).allow(methods))
+    Err(ApiError::new(&problem::METHOD, format!("{} takes {methods}, not {}", request.path(), request.method())).allow(methods))
 }
 
 async fn nothing_here(request: HttpRequest) -> Answer {
-    Err(Refusal::new(&problem::PATH_UNKNOWN, format!("no {} {} here", request.method(), request.path())))
+    Err(ApiError::new(&problem::PATH_UNKNOWN, format!("no {} {} here", request.method(), request.path())))
 }

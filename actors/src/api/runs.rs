@@ -9,26 +9,26 @@ use forebay_schemas::problem;
 use forebay_schemas::run::{Cancelled, Run, RunRequest, RunState};
 use uuid::Uuid;
 
-use super::ask::{Asked, OptionalBody, reason};
-use super::gate::Caller;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::{Asked, OptionalBody, reason};
 use super::pipelines::this_one;
-use super::problem::Refusal;
 use super::{Answer, State, WAIT_MOST};
 use crate::ledger::{Accepted, Command, Rejection};
-use crate::pipeline::cursors_of;
+use crate::observers::cursors_of;
 
 pub(super) async fn request(state: web::Data<State>, asked: Asked, body: OptionalBody<RunRequest>) -> Answer {
     this_one(&state, &asked)?;
     let OptionalBody(request) = body;
     let Some(triggers) = &state.parts.triggers else {
-        return Err(Refusal::new(&problem::PIPELINE_NO_FETCHER, "it has no [fetcher], or runs without the role `ingest`"));
+        return Err(ApiError::new(&problem::PIPELINE_NO_FETCHER, "it has no [fetcher], or runs without the role `ingest`"));
     };
     let (attempt, spec) = (request.attempt, request.spec());
-    spec.check().map_err(|error| Refusal::new(&problem::RUN_SPEC, error.to_string()))?;
+    spec.check().map_err(|error| ApiError::new(&problem::RUN_SPEC, error.to_string()))?;
     let allowed = state.parts.pipeline.fetcher.as_ref().map(|fetcher| fetcher.params.as_slice()).unwrap_or_default();
     if let Some(param) = spec.params.keys().find(|param| !allowed.contains(param)) {
         let allowed = if allowed.is_empty() { "[fetcher] params names none".to_owned() } else { allowed.join(", ") };
-        return Err(Refusal::new(&problem::RUN_PARAMS, format!("{param:?} can't be set; these can: {allowed}")));
+        return Err(ApiError::new(&problem::RUN_PARAMS, format!("{param:?} can't be set; these can: {allowed}")));
     }
     let accepted = state.parts.ledger.request(asked.path("key"), attempt, spec)?;
     let _hearing = state.parts.ledger.hear(accepted.id());
@@ -92,7 +92,7 @@ pub(super) async fn cancel(state: web::Data<State>, asked: Asked, caller: web::R
 }
 
 /// A run as it is on the disk.
-async fn known(state: &State, id: Uuid) -> Result<Run, Refusal> {
+async fn known(state: &State, id: Uuid) -> Result<Run, ApiError> {
     let run = state.parts.ledger.run(id).ok_or(Rejection::Unknown(id))?;
     state.parts.ledger.settled().await?;
     Ok(run)

@@ -16,7 +16,6 @@ mod reads_tests;
 pub mod redriven;
 pub mod runs;
 pub mod state;
-mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -41,7 +40,6 @@ pub use cursors::Cursors;
 pub use redriven::Redriven;
 pub use runs::{Accepted, Rejection, Runs};
 pub use state::{Command, State};
-pub(crate) use tail::{Tail, upto};
 
 use self::leases::Leases;
 use crate::journal::{self, Disk, Durable, Journal, JournalError, Settings, frame, snapshot};

@@ -16,9 +16,8 @@ use crate::api::Triggers;
 use crate::fetcher::{FetcherMessage, RunReports};
 use crate::ledger::{Command, Ledger};
 use crate::message::PageProduced;
-use crate::telemetry::Telemetry;
+use forebay_kernel::Mailbox;
 use forebay_kernel::clock::millis;
-use forebay_kernel::{Mailbox, Sighting, What, Witness};
 
 /// The fetcher of the moment, for those outside the tree.
 #[derive(Clone, Default)]
@@ -128,30 +127,5 @@ impl RunReports for Reports {
 
     fn scheduled_failed(&self, error: RunError) {
         self.fetches.send_modify(|fetches| fetches.failed = Some(error));
-    }
-}
-
-/// Counts restarts, and tells the ledger what happens in the tree.
-pub(super) struct Sightings {
-    pub(super) telemetry: Arc<Telemetry>,
-    pub(super) ledger: Arc<Ledger>,
-}
-
-impl Witness for Sightings {
-    fn saw(&self, sighting: &Sighting) {
-        if matches!(sighting.what, What::Started { incarnation } if incarnation > 1) {
-            self.telemetry.restarts.add(1);
-        }
-        let actor = sighting.path.clone();
-        self.ledger.saw(match sighting.what.clone() {
-            What::Started { incarnation } => Event::ChildStarted { actor, incarnation },
-            What::Exited { incarnation, exit } => Event::ChildExited { actor, incarnation, exit: exit.to_string() },
-            What::RestartScheduled { delay, affected } => Event::RestartScheduled { actor, delay_millis: millis(delay), affected },
-            What::IntensityExceeded { restarts, within } => {
-                Event::IntensityExceeded { actor, restarts: restarts.into(), within_millis: millis(within) }
-            }
-            What::Escalated { reason } => Event::Escalated { actor, reason },
-            What::Stuck { silent } => Event::ChildStuck { actor, silent_millis: millis(silent) },
-        });
     }
 }

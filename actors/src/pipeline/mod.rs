@@ -13,20 +13,20 @@
 //! Within `egress` and `ingest` the sink comes first: whoever dies takes those with it that hold its address, and no others.
 
 mod blueprint;
-pub mod cursor;
+mod handle;
 mod keys;
 mod links;
-mod outlook;
+mod options;
+mod plan;
 mod probe;
-pub mod redrive;
-pub mod replay;
-mod running;
 #[cfg(test)]
 mod stale_tests;
-mod view;
+mod start_commands;
+mod tree;
 
 pub use blueprint::Blueprint;
-pub use outlook::outlook;
+pub use handle::Running;
+pub use options::{Options, Role, StartError};
+pub use plan::plan;
 pub use probe::{Probe, probe};
-pub use running::{DataDirLock, Options, Role, Running, StartError, is_running, journal_dir, start};
-pub use view::{Viewer, cursors_of};
+pub use tree::start;

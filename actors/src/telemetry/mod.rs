@@ -4,7 +4,7 @@
 //! record's age, of which a whole batch is recorded under one lock. Not guaranteed: that two numbers of one look were true at the same instant.
 //!
 //! * [`Meter`]: how long something takes.    * [`memory`]: what the process has in use.
-//! * [`Sentinel`]: tells what is wrong.         * [`LogRing`]: the last lines of the log.
+//! * [`LogRing`]: the last lines of the log.
 
 mod commits;
 mod disk;
@@ -12,7 +12,6 @@ mod log;
 pub mod memory;
 mod meter;
 mod rejects;
-mod sentinel;
 mod source;
 mod store;
 
@@ -32,7 +31,6 @@ pub use self::disk::{DataPlaces, free_bytes};
 pub use self::log::LogRing;
 pub use self::meter::{BOUNDS_MICROS, Meter};
 pub use self::rejects::Said;
-pub use self::sentinel::Sentinel;
 
 use self::commits::Batches;
 use self::rejects::RejectMeter;

@@ -15,7 +15,7 @@ use forebay_schemas::run::RunSpec;
 use reqwest::Url;
 use uuid::Uuid;
 
-use super::running::{Running, journal_dir};
+use crate::data_dir::journal_dir;
 use crate::journal::JournalError;
 use crate::ledger::{Command, Cursors, LedgerError, Rejection, fold};
 
@@ -102,7 +102,7 @@ const SOURCES: Uuid = Uuid::from_u128(0x3b7e_9a02_54c1_4f1d_8e6a_90d7_21c5_bf38)
 
 /// What the source is by which its cursors are kept, if it gives any: its address with the query that the file has, and how it gives
 /// cursors. A hash, for there may be a secret in it; who may ask (user, password) is no part of it.
-pub(super) fn source_of(pipeline: &Pipeline) -> Option<String> {
+pub(crate) fn source_of(pipeline: &Pipeline) -> Option<String> {
     let (address, table) = (&pipeline.fetcher.as_ref()?.url, table(pipeline)?);
     let address = match Url::parse(address) {
         Ok(mut url) => {
@@ -131,23 +131,6 @@ pub fn kept(pipeline: &Pipeline) -> Result<Cursors, LedgerError> {
 
 fn table(pipeline: &Pipeline) -> Option<&CursorTable> {
     pipeline.fetcher.as_ref()?.cursor.as_ref()
-}
-
-impl Running {
-    /// Does what was planned, and keeps who did it and why.
-    ///
-    /// # Errors
-    /// When the journal can't be written.
-    pub async fn set_cursor(&self, setting: &Setting, reason: &str) -> Result<(), CursorError> {
-        let (read, to) = (setting.read.clone(), setting.to.clone());
-        self.ledger().submit(Command::SetCursor { read, to, by: "forebay cursor".into(), reason: reason.to_owned() })?;
-        Ok(self.ledger().settled().await?)
-    }
-
-    /// Where each read of the source is.
-    pub fn cursors(&self) -> Cursors {
-        self.ledger().cursors()
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// What telling of runs needs.
 #[derive(Clone)]
-pub struct LineageParts {
+pub(crate) struct LineageParts {
     /// The pipeline file, which has `[lineage]`.
     pub pipeline: Arc<Pipeline>,
     /// The table, if the pipeline writes.
@@ -32,14 +32,14 @@ pub struct LineageParts {
 }
 
 /// The actor that tells of runs. Nothing is posted to it.
-pub struct Lineage {
+pub(crate) struct Lineage {
     parts: LineageParts,
     begun: bool,
 }
 
 impl Lineage {
     /// Tells of the runs of `parts`.
-    pub fn new(parts: LineageParts) -> Self {
+    pub(crate) fn new(parts: LineageParts) -> Self {
         Self { parts, begun: false }
     }
 

@@ -14,4 +14,4 @@ mod receiver;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Lineage, LineageParts};
+pub(crate) use actor::{Lineage, LineageParts};

@@ -1,6 +1,6 @@
 //! Going back: the group's offsets are set to where records are to be read from again, and the journal keeps who did it and why.
 //!
-//! Guarantee: nothing moves before [`Running::replay`] is called with a plan that was looked at; the journal has the act on the disk before Kafka
+//! Guarantee: nothing moves before [`apply`] is called with a plan that was looked at; the journal has the act on the disk before Kafka
 //! hears of it, and a crash between the two leaves all as it was. What is read again is written with later timestamps than all that was written from
 //! the topic before, and than the time of day of the replay: so it wins over what stands in the table, over rows that were deleted by hand (they come
 //! back) and changed by hand, and the newest record of a key in its partition wins in the end. Of a key that moved to a partition with a higher number, as all
@@ -18,9 +18,9 @@ use forebay_schemas::offset::{Offset, Partition, Range};
 use forebay_schemas::topic::TopicId;
 use serde::Serialize;
 
-use super::running::Running;
 use crate::broker::{self, Access, BrokerError, Committed};
 use crate::journal::JournalError;
+use crate::ledger::Ledger;
 use forebay_dataplane::commit_metadata::{is_of_topic, largest_clock, metadata_of};
 use forebay_dataplane::write_clock::{clock_of_replay, clocks_of_replay};
 
@@ -127,48 +127,40 @@ pub(crate) async fn plan_all(
     Ok(moves.collect())
 }
 
-impl Running {
-    /// What a replay would do. Moves nothing.
-    ///
-    /// # Errors
-    /// When Kafka is away, or the pipeline reads no topic.
-    pub async fn plan_replay(&self, from: &ReplayFrom) -> Result<Vec<Move>, ReplayError> {
-        let group = self.group().ok_or(ReplayError::NoConsumer)?;
-        Ok(plan_all(self.access(), (group, self.topic()), &self.ledger().places(), from).await?)
-    }
-
-    /// Does what was planned: the journal first, then the group. `lineage` is a number that no lineage has had, `now` the time of day, after which what
-    /// is read again is written.
-    ///
-    /// # Errors
-    /// When the journal can't be written, Kafka is away, or the group has members.
-    pub async fn replay(&self, moves: &[Move], reason: &str, lineage: u32, now: SystemTime) -> Result<(), ReplayError> {
-        let group = self.group().ok_or(ReplayError::NoConsumer)?;
-        let id = broker::topic_id(self.access(), self.topic()).await?;
-        let largest = moves.iter().map(|a| a.largest).max().unwrap_or(0);
-        let again = moves.iter().filter_map(|a| a.to.map(|to| (a.partition, a.end - to))).collect();
-        let clocks = clocks_of_replay(clock_of_replay(largest, now), &again);
-        let place = |a: &Move, offset| (a.partition, Place { offset, clock: clocks[&a.partition], lineage });
-        let moving = || moves.iter().filter_map(|a| a.to.map(|to| place(a, to)));
-        for Move { partition, lost, .. } in moves.iter().filter(|a| a.to.is_some()) {
-            if let Some(range) = *lost {
-                self.ledger().saw(Event::RangeLost {
-                    partition: *partition,
-                    range,
-                    reason: "kafka had removed them before they were read".into(),
-                });
-            }
+/// Does what was planned: the journal first, then the group. `lineage` is a number that no lineage has had, `now` the time of day, after which what
+/// is read again is written.
+///
+/// # Errors
+/// When the journal can't be written, Kafka is away, or the group has members.
+pub(crate) async fn apply(
+    access: &Access,
+    (group, topic): (&str, &str),
+    ledger: &Ledger,
+    moves: &[Move],
+    reason: &str,
+    lineage: u32,
+    now: SystemTime,
+) -> Result<(), ReplayError> {
+    let id = broker::topic_id(access, topic).await?;
+    let largest = moves.iter().map(|a| a.largest).max().unwrap_or(0);
+    let again = moves.iter().filter_map(|a| a.to.map(|to| (a.partition, a.end - to))).collect();
+    let clocks = clocks_of_replay(clock_of_replay(largest, now), &again);
+    let place = |a: &Move, offset| (a.partition, Place { offset, clock: clocks[&a.partition], lineage });
+    let moving = || moves.iter().filter_map(|a| a.to.map(|to| place(a, to)));
+    for Move { partition, lost, .. } in moves.iter().filter(|a| a.to.is_some()) {
+        if let Some(range) = *lost {
+            ledger.saw(Event::RangeLost { partition: *partition, range, reason: "kafka had removed them before they were read".into() });
         }
-        self.ledger().saw(Event::OffsetsReset {
-            by: "forebay replay".into(),
-            reason: reason.to_owned(),
-            from: moves.iter().filter(|a| a.to.is_some()).filter_map(|a| a.committed.map(|offset| (a.partition, offset))).collect(),
-            to: moving().collect(),
-        });
-        self.ledger().settled().await?;
-        let commits = moving().map(|(partition, place)| (partition, place.offset, metadata_of(&place, id))).collect();
-        Ok(broker::commit(self.access(), group, self.topic(), commits).await?)
     }
+    ledger.saw(Event::OffsetsReset {
+        by: "forebay replay".into(),
+        reason: reason.to_owned(),
+        from: moves.iter().filter(|a| a.to.is_some()).filter_map(|a| a.committed.map(|offset| (a.partition, offset))).collect(),
+        to: moving().collect(),
+    });
+    ledger.settled().await?;
+    let commits = moving().map(|(partition, place)| (partition, place.offset, metadata_of(&place, id))).collect();
+    Ok(broker::commit(access, group, topic, commits).await?)
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::receiver::{Receiver, Untold};
-use crate::ledger::{Ledger, Tail, upto};
+use crate::ledger::Ledger;
+use crate::observers::export::{Tail, upto};
 use forebay_kernel::{Backoff, Progress};
 
 /// Delays while the receiver is away.

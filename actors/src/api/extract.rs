@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::problem::Refusal;
+use super::error::ApiError;
 
 /// How many rows a list has when nothing else is said.
 const LIST_USUAL: usize = 100;
@@ -41,7 +41,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn of(request: &HttpRequest) -> Result<Self, Refusal> {
+    fn of(request: &HttpRequest) -> Result<Self, ApiError> {
         let Some(route) = route_of(request.method().as_str(), request.match_pattern().as_deref()) else {
             return Ok(Self { path: BTreeMap::new(), query: BTreeMap::new() });
         };
@@ -51,25 +51,25 @@ impl Asked {
             let values: Vec<String> = request
                 .match_info()
                 .load()
-                .map_err(|cause| Refusal::new(&problem::PATH, format!("{} can't be read: {cause}", request.path())))?;
+                .map_err(|cause| ApiError::new(&problem::PATH, format!("{} can't be read: {cause}", request.path())))?;
             for (param, value) in route.path_params.iter().zip(values) {
                 check(param, &value)
-                    .map_err(|wanted| Refusal::new(&problem::PATH, format!("{} = {value:?} is not {wanted}", param.name)))?;
+                    .map_err(|wanted| ApiError::new(&problem::PATH, format!("{} = {value:?} is not {wanted}", param.name)))?;
                 path.insert(param.name, value);
             }
         }
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
-            .map_err(|cause| Refusal::new(&problem::QUERY, format!("{:?} can't be read: {cause}", request.query_string())))?;
+            .map_err(|cause| ApiError::new(&problem::QUERY, format!("{:?} can't be read: {cause}", request.query_string())))?;
         let mut query = BTreeMap::new();
         for (name, value) in pairs.into_inner() {
             let Some(param) = route.query.iter().find(|param| param.name == name) else {
                 let known: Vec<_> = route.query.iter().map(|param| param.name).collect();
                 let known = if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", known.join(", ")) };
-                return Err(Refusal::new(&problem::QUERY, format!("{} takes no parameter {name:?}; {known}", route.path)));
+                return Err(ApiError::new(&problem::QUERY, format!("{} takes no parameter {name:?}; {known}", route.path)));
             };
-            check(param, &value).map_err(|wanted| Refusal::new(&problem::QUERY, format!("{name} = {value:?} is not {wanted}")))?;
+            check(param, &value).map_err(|wanted| ApiError::new(&problem::QUERY, format!("{name} = {value:?} is not {wanted}")))?;
             if query.insert(name.clone(), value).is_some() {
-                return Err(Refusal::new(&problem::QUERY, format!("{name} is given twice")));
+                return Err(ApiError::new(&problem::QUERY, format!("{name} is given twice")));
             }
         }
         Ok(Self { path, query })
@@ -107,8 +107,8 @@ impl Asked {
 }
 
 impl FromRequest for Asked {
-    type Error = Refusal;
-    type Future = Ready<Result<Self, Refusal>>;
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(Self::of(request))
@@ -149,8 +149,8 @@ pub(super) struct Body<T>(pub(super) T);
 pub(super) struct OptionalBody<T>(pub(super) T);
 
 impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
-    type Error = Refusal;
-    type Future = LocalBoxFuture<'static, Result<Self, Refusal>>;
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = bytes(request, payload.take());
@@ -159,8 +159,8 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
 }
 
 impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
-    type Error = Refusal;
-    type Future = LocalBoxFuture<'static, Result<Self, Refusal>>;
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = bytes(request, payload.take());
@@ -173,11 +173,11 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).or_else(|cause| {
         let whole = serde_json::from_slice(body).ok().map(with_whole_numbers);
         let again = whole.and_then(|value| serde_json::from_value(value).ok());
-        again.ok_or_else(|| Refusal::new(&problem::BODY, cause.to_string()))
+        again.ok_or_else(|| ApiError::new(&problem::BODY, cause.to_string()))
     })
 }
 
@@ -196,8 +196,8 @@ fn with_whole_numbers(value: Value) -> Value {
     }
 }
 
-fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Result<Vec<u8>, Refusal>> + use<> {
-    let too_large = || Refusal::new(&problem::BODY_TOO_LARGE, format!("it has more than {BODY_MOST} bytes"));
+fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Result<Vec<u8>, ApiError>> + use<> {
+    let too_large = || ApiError::new(&problem::BODY_TOO_LARGE, format!("it has more than {BODY_MOST} bytes"));
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     async move {
         if announced.is_some_and(|length| length > BODY_MOST) {
@@ -205,7 +205,7 @@ fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Re
         }
         let mut body = Vec::new();
         while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|cause| Refusal::new(&problem::BODY, cause.to_string()))?;
+            let chunk = chunk.map_err(|cause| ApiError::new(&problem::BODY, cause.to_string()))?;
             if body.len() + chunk.len() > BODY_MOST {
                 return Err(too_large());
             }
@@ -219,10 +219,10 @@ fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Re
 ///
 /// # Errors
 /// When there is none, or it is too long.
-pub(super) fn reason(text: &str) -> Result<String, Refusal> {
+pub(super) fn reason(text: &str) -> Result<String, ApiError> {
     match text.chars().count() {
         1..=500 => Ok(text.to_owned()),
-        length => Err(Refusal::new(&problem::REASON, format!("it has {length} characters"))),
+        length => Err(ApiError::new(&problem::REASON, format!("it has {length} characters"))),
     }
 }
 

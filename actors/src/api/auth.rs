@@ -21,8 +21,8 @@ use forebay_schemas::pipeline::{ApiTable, Pipeline, SecretError, is_loopback};
 use forebay_schemas::problem;
 
 use super::State;
-use super::ask::route_of;
-use super::problem::Refusal;
+use super::error::ApiError;
+use super::extract::route_of;
 
 /// The fewest characters of a token.
 const TOKEN_LEAST: usize = 16;
@@ -115,25 +115,25 @@ impl Gate {
     }
 
     /// Looks at where a request goes to, and what page it comes from.
-    fn look_at(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn look_at(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         if self.socket {
             return Ok(());
         }
         let host = text(headers, header::HOST).unwrap_or_default();
         if !self.serves(host) {
-            return Err(Refusal::new(&problem::HOST, format!("Host is {host:?}")));
+            return Err(ApiError::new(&problem::HOST, format!("Host is {host:?}")));
         }
         if headers.contains_key(header::ORIGIN) {
             let origin = text(headers, header::ORIGIN).unwrap_or_default();
             if !is_origin_of(origin, host) && !self.origins.iter().any(|known| known == origin) {
-                return Err(Refusal::new(&problem::ORIGIN, format!("Origin is {origin:?}")));
+                return Err(ApiError::new(&problem::ORIGIN, format!("Origin is {origin:?}")));
             }
         }
         Ok(())
     }
 
     /// Lets a request in that needs a role, or says why not.
-    fn admit(&self, headers: &HeaderMap, needed: Option<Role>) -> Result<Caller, Refusal> {
+    fn admit(&self, headers: &HeaderMap, needed: Option<Role>) -> Result<Caller, ApiError> {
         if self.socket {
             return Ok(Caller { role: Role::Admin, by: "socket" });
         }
@@ -142,18 +142,21 @@ impl Gate {
             return Ok(Caller { role: Role::Admin, by: "loopback" });
         }
         let Some(shown) = text(headers, header::AUTHORIZATION) else {
-            return Err(Refusal::new(&problem::TOKEN_MISSING, "there is no Authorization header"));
+            return Err(ApiError::new(&problem::TOKEN_MISSING, "there is no Authorization header"));
         };
         let Some(token) = token_of(shown) else {
-            return Err(Refusal::new(&problem::TOKEN_MISSING, "the Authorization header is neither a bearer token nor a name and a token"));
+            return Err(ApiError::new(
+                &problem::TOKEN_MISSING,
+                "the Authorization header is neither a bearer token nor a name and a token",
+            ));
         };
         // All of them are compared, so that the time says nothing.
         let roles = self.tokens.iter().filter(|(_, known)| is_same(known, &token)).map(|(role, _)| *role);
         let Some(role) = roles.fold(None, |best, role| best.max(Some(role))) else {
-            return Err(Refusal::new(&problem::TOKEN_WRONG, "no role has that token"));
+            return Err(ApiError::new(&problem::TOKEN_WRONG, "no role has that token"));
         };
         if role < needed {
-            return Err(Refusal::new(&problem::ROLE, format!("it needs the role {}, and the token is of {}", word(needed), word(role))));
+            return Err(ApiError::new(&problem::ROLE, format!("it needs the role {}, and the token is of {}", word(needed), word(role))));
         }
         Ok(Caller { role, by: "token" })
     }

@@ -24,25 +24,25 @@ const CURSOR_MOST: usize = 256;
 
 /// Takes looks at a running pipeline; cheap to clone, usable from any thread.
 #[derive(Clone)]
-pub struct Viewer(pub(super) Arc<Sources>);
+pub struct Viewer(pub(crate) Arc<Sources>);
 
 /// Where a look comes from.
-pub(super) struct Sources {
-    pub(super) pipeline: String,
-    pub(super) topic: String,
-    pub(super) table: String,
-    pub(super) kafka: String,
-    pub(super) cassandra: String,
-    pub(super) roles: Vec<String>,
-    pub(super) started_at: DateTime<Utc>,
-    pub(super) clock: SharedClock,
-    pub(super) telemetry: Arc<Telemetry>,
-    pub(super) registry: Registry,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) edges: Vec<Budget>,
-    pub(super) trigger_micros: Option<u64>,
+pub(crate) struct Sources {
+    pub(crate) pipeline: String,
+    pub(crate) topic: String,
+    pub(crate) table: String,
+    pub(crate) kafka: String,
+    pub(crate) cassandra: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) clock: SharedClock,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) registry: Registry,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) edges: Vec<Budget>,
+    pub(crate) trigger_micros: Option<u64>,
     /// How the source gives cursors, if it does.
-    pub(super) cursor: Option<CursorTable>,
+    pub(crate) cursor: Option<CursorTable>,
 }
 
 impl Viewer {

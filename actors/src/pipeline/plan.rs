@@ -17,16 +17,18 @@ use forebay_schemas::read::Read;
 use forebay_schemas::summary::HeldBack;
 
 use super::blueprint::Blueprint;
-use super::running::{Role, first_commands, is_running, journal_dir};
+use super::options::Role;
+use super::start_commands::first_commands;
 use crate::broker::{Committed, Look, TopicLook, TopicState, WantedTopic};
 use crate::consumer::{ConsumerError, would_start};
+use crate::data_dir::{is_running, journal_dir};
 use crate::fetcher::without_secrets;
 use crate::ledger::State;
 use forebay_dataplane::store::{Store, TableLook, TableSpec};
 
 /// What a start would do. `before` is the fold of the journal; of Kafka and the store either what they hold is given, or why they did not say; a pipeline that
 /// does not write has no table.
-pub fn outlook(blueprint: &Blueprint, before: &State, kafka: Result<Look, String>, table: Option<Result<TableLook, String>>) -> RunPlan {
+pub fn plan(blueprint: &Blueprint, before: &State, kafka: Result<Look, String>, table: Option<Result<TableLook, String>>) -> RunPlan {
     let pipeline = &blueprint.pipeline;
     let (after, events) = started(blueprint, before);
     let mut plan = RunPlan {
@@ -325,7 +327,7 @@ primary_key = ["id"]
         let blueprint = blueprint(&folder, "", "");
         let before = before(&[(0, place(9, 7)), (1, place(9, 7)), (2, place(9, 7))]);
         let kafka = look(&blueprint, &[(0, 20), (0, 20), (0, 20), (5, 20)], &[(0, place(4, 7)), (1, place(4, 8)), (3, place(4, 7))]);
-        let plan = outlook(&blueprint, &before, Ok(kafka), Some(Ok(TableLook { keyspace: Some(false), ..TableLook::default() })));
+        let plan = super::plan(&blueprint, &before, Ok(kafka), Some(Ok(TableLook { keyspace: Some(false), ..TableLook::default() })));
         let group = plan.group.unwrap();
         let starts: Vec<_> = group.partitions.iter().map(|start| (start.from, start.origin, start.waiting())).collect();
         assert_eq!(
@@ -358,7 +360,7 @@ primary_key = ["id"]
         let of_before = Committed { offset: 9, metadata: metadata_of(&place(9, 7), TopicId::from_bits(1)) };
         kafka.committed.insert(0, of_before);
         kafka.topics[0].1.as_mut().unwrap().held_back.insert(0, Range { from: 20, to: 23 });
-        let plan = outlook(&blueprint, &before, Ok(kafka), None);
+        let plan = super::plan(&blueprint, &before, Ok(kafka), None);
         let start = &plan.group.unwrap().partitions[0];
         assert_eq!((start.from, start.origin, start.waiting()), (Some(0), Some(Origin::Again), 20));
         assert!(plan.changes.iter().any(|change| change.contains("it was deleted and created again")), "{:?}", plan.changes);
@@ -377,7 +379,7 @@ primary_key = ["id"]
             differences: vec![("table k.t has no column name".into(), "add it".into())],
         };
         let kafka = look(&blueprint, &[(0, 0)], &[]);
-        let plan = outlook(&blueprint, &before(&[]), Ok(kafka.clone()), Some(Ok(table)));
+        let plan = super::plan(&blueprint, &before(&[]), Ok(kafka.clone()), Some(Ok(table)));
         assert_eq!(
             plan.topics[0].differences,
             [
@@ -394,7 +396,7 @@ primary_key = ["id"]
         assert!(name.tombstone && !name.key && name.there.is_none() && there.columns[0].there.as_deref() == Some("text"));
         assert_eq!((plan.problems, there.cql), (vec!["table k.t has no column name; add it".to_owned()], vec![]));
         let missing = TableLook { keyspace: Some(false), ..TableLook::default() };
-        let there = outlook(&blueprint, &before(&[]), Ok(kafka), Some(Ok(missing))).table.unwrap();
+        let there = super::plan(&blueprint, &before(&[]), Ok(kafka), Some(Ok(missing))).table.unwrap();
         assert_eq!((there.step, there.keyspace_step, there.cql), (Step::Refuse, Some(Step::Refuse), vec![]));
     }
 
@@ -406,7 +408,7 @@ primary_key = ["id"]
             ("FROM users\"", "FROM users WHERE name <> 'x'\"", &["where_keeps_rows"]),
             ("id, name FROM", "id, unnest(string_to_array(name, ',')) AS name FROM", &["unnest_keeps_rows"]),
         ] {
-            let plan = outlook(&blueprint(&folder, from, to), &State::default(), Err("kafka".into()), None);
+            let plan = super::plan(&blueprint(&folder, from, to), &State::default(), Err("kafka".into()), None);
             // What is not known of the topic's key is said of each of them.
             let (of_keys, of_sql): (Vec<_>, Vec<_>) = plan.warnings.iter().partition(|warning| warning.code == "topic_key_not_known");
             assert_eq!((of_keys.len(), of_sql.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>()), (1, codes.to_vec()));
@@ -418,7 +420,7 @@ primary_key = ["id"]
     #[test]
     fn of_servers_that_are_away_nothing_is_said_but_that() {
         let folder = tempfile::tempdir().unwrap();
-        let plan = outlook(&blueprint(&folder, "", ""), &State::default(), Err("kafka".into()), Some(Err("cassandra".into())));
+        let plan = super::plan(&blueprint(&folder, "", ""), &State::default(), Err("kafka".into()), Some(Err("cassandra".into())));
         assert_eq!((plan.away.as_slice(), plan.problems.len()), (&["kafka".to_owned(), "cassandra".to_owned()][..], 0));
         assert!(plan.topics.is_empty() && plan.table.is_none() && plan.group.is_none() && plan.fetch.is_none());
         assert!(plan.changes[0].starts_with("begin a journal in ") && plan.changes[1].starts_with("use the SQL "), "{:?}", plan.changes);

@@ -11,15 +11,15 @@ use std::time::Duration;
 use forebay_schemas::metrics::alerts::Judgement;
 use forebay_schemas::snapshot::AlertView;
 
-use super::{DataPlaces, Telemetry};
-use crate::pipeline::Viewer;
+use super::Viewer;
+use crate::telemetry::{DataPlaces, Telemetry};
 use forebay_kernel::{Actor, Cx, Exit};
 
 /// How often it looks.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const EVALUATION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The actor that judges. Nothing is posted to it.
-pub struct Sentinel {
+pub(crate) struct AlertEvaluator {
     viewer: Viewer,
     telemetry: Arc<Telemetry>,
     places: DataPlaces,
@@ -28,23 +28,23 @@ pub struct Sentinel {
     said: BTreeMap<String, String>,
 }
 
-impl Sentinel {
+impl AlertEvaluator {
     /// Looks through `viewer` and at what is on the disk at `places`, and tells `telemetry`.
-    pub fn new(viewer: Viewer, telemetry: Arc<Telemetry>, places: DataPlaces) -> Self {
+    pub(crate) fn new(viewer: Viewer, telemetry: Arc<Telemetry>, places: DataPlaces) -> Self {
         Self { viewer, telemetry, places, judgement: Judgement::default(), said: BTreeMap::new() }
     }
 
     /// Measures off this thread, judges, and does so again after a while. A disk that does not answer ends the judging, not the pipeline.
     fn measure(&mut self, cx: &mut Cx<'_, Self>) {
         let (telemetry, places) = (Arc::clone(&self.telemetry), self.places.clone());
-        cx.compute(move || telemetry.measure(&places), |sentinel, (), cx| sentinel.look(cx));
+        cx.compute(move || telemetry.measure(&places), |this, (), cx| this.look(cx));
     }
 
     fn look(&mut self, cx: &mut Cx<'_, Self>) {
         let alerts = self.judgement.judge(&self.viewer.snapshot());
         self.say(&alerts);
         self.telemetry.set_alerts(alerts);
-        cx.after(LOOK_EVERY, Self::measure);
+        cx.after(EVALUATION_INTERVAL, Self::measure);
     }
 
     fn say(&mut self, alerts: &[AlertView]) {
@@ -62,7 +62,7 @@ impl Sentinel {
     }
 }
 
-impl Actor for Sentinel {
+impl Actor for AlertEvaluator {
     type Message = Infallible;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {

@@ -16,7 +16,8 @@ use reqwest::{Client, Url};
 use serde_json::Value;
 
 use crate::fetcher::without_query;
-use crate::ledger::{Ledger, Tail, upto};
+use crate::ledger::Ledger;
+use crate::observers::export::{Tail, upto};
 use forebay_dataplane::store::Store;
 use forebay_kernel::{Actor, Cx, Exit, Progress};
 
@@ -29,7 +30,7 @@ const SPANS_MOST: usize = 1_024;
 
 /// What telling of spans needs.
 #[derive(Clone)]
-pub struct TracesParts {
+pub(crate) struct TracesParts {
     /// The pipeline file, which has `[traces]`.
     pub pipeline: Arc<Pipeline>,
     /// Knows the runs.
@@ -39,13 +40,13 @@ pub struct TracesParts {
 }
 
 /// The actor that tells of spans. Nothing is posted to it.
-pub struct Traces {
+pub(crate) struct Traces {
     parts: TracesParts,
 }
 
 impl Traces {
     /// Tells of the batches and runs of `parts`.
-    pub fn new(parts: TracesParts) -> Self {
+    pub(crate) fn new(parts: TracesParts) -> Self {
         Self { parts }
     }
 }

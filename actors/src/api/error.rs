@@ -16,14 +16,14 @@ const RETRY_AFTER: &str = "5";
 
 /// An answer that is an error.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct ApiError {
     of: &'static ProblemType,
     detail: String,
     /// The methods that the path takes.
     allow: Option<String>,
 }
 
-impl Refusal {
+impl ApiError {
     /// A problem of a kind; `detail` says what was wrong with this very request.
     pub(super) fn new(of: &'static ProblemType, detail: impl Into<String>) -> Self {
         Self { of, detail: detail.into(), allow: None }
@@ -35,7 +35,7 @@ impl Refusal {
     }
 }
 
-impl From<Rejection> for Refusal {
+impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
         let of = match rejection {
             Rejection::Unknown(_) => &problem::RUN_UNKNOWN,
@@ -49,25 +49,25 @@ impl From<Rejection> for Refusal {
     }
 }
 
-impl From<JournalError> for Refusal {
+impl From<JournalError> for ApiError {
     fn from(error: JournalError) -> Self {
         Self::new(&problem::JOURNAL_FAILED, error.to_string())
     }
 }
 
-impl From<BrokerError> for Refusal {
+impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         Self::new(&problem::KAFKA_AWAY, error.to_string())
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.of.title, self.detail)
     }
 }
 
-impl ResponseError for Refusal {
+impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.of.status).expect("the table of problems has statuses of HTTP")
     }

@@ -1,0 +1,58 @@
+//! The data directory: its lock and its journal's folder.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use forebay_schemas::pipeline::Pipeline;
+
+/// The folder of a pipeline's journal.
+pub fn journal_dir(pipeline: &Pipeline) -> PathBuf {
+    pipeline.data_dir().join("journal")
+}
+
+/// Why a data directory can't be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// It can't be used.
+    #[error("the data directory {} can't be used: {cause}", path.display())]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// Another process has it.
+    #[error("another process runs on the data directory {}; stop it, or give this pipeline a data_dir of its own", .0.display())]
+    Locked(PathBuf),
+}
+
+/// The lock that makes a process the only one to write into a data directory, for as long as this is held.
+#[derive(Debug)]
+pub struct DataDirLock(#[expect(dead_code, reason = "it is held, not read")] File);
+
+impl DataDirLock {
+    /// The file in the data directory that is locked.
+    pub const FILE: &str = "LOCK";
+
+    /// Locks a data directory, which is made where it is missing.
+    ///
+    /// # Errors
+    /// When another process holds it, or it can't be used.
+    pub fn take(data_dir: &Path) -> Result<Self, LockError> {
+        let unusable = |cause| LockError::Unusable { path: data_dir.to_owned(), cause };
+        std::fs::create_dir_all(data_dir).map_err(unusable)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(data_dir.join(Self::FILE)).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self(lock)),
+            Err(std::fs::TryLockError::WouldBlock) => Err(LockError::Locked(data_dir.to_owned())),
+            Err(std::fs::TryLockError::Error(cause)) => Err(unusable(cause)),
+        }
+    }
+}
+
+/// Whether a process runs on the pipeline's data directory.
+pub fn is_running(pipeline: &Pipeline) -> bool {
+    let lock = File::open(pipeline.data_dir().join(DataDirLock::FILE));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}

@@ -1,0 +1,198 @@
+//! A running pipeline: stop it, wait for it, read its state, reset its offsets.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use forebay_schemas::api::{Desired, DesiredState, ReplayFrom};
+use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::run::{MaxRejected, RunError, Tried};
+use forebay_schemas::summary::{HeldBack, Summary};
+use tokio::sync::watch;
+
+use super::links::{FetcherLink, Fetches};
+use crate::broker::embedded::Claim;
+use crate::broker::{self, Access, BrokerError};
+use crate::data_dir::DataDirLock;
+use crate::fetcher::FetcherMessage;
+use crate::ledger::{Command, Cursors, Ledger};
+use crate::observers::Viewer;
+use crate::operations::cursor::{CursorError, Setting};
+use crate::operations::replay::{self, Move, ReplayError};
+use crate::telemetry::Telemetry;
+use forebay_dataplane::commit_metadata::place_of;
+use forebay_kernel::{Exit, Root};
+
+/// A running pipeline.
+pub struct Running {
+    pub(super) root: Root,
+    pub(super) viewer: Viewer,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) access: Access,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) fetches: watch::Receiver<Fetches>,
+    pub(super) fetcher: FetcherLink,
+    /// Whether this process reads the topic.
+    pub(super) reads_here: bool,
+    /// Held for as long as the pipeline runs.
+    pub(super) _held: (DataDirLock, Option<Claim>),
+}
+
+impl Running {
+    /// Asks for an ordered stop; [`Running::exited`] says when it is done.
+    pub fn stop(&self) {
+        self.root.stop();
+    }
+
+    /// Waits for the end of the tree, keeps it in the journal, and says why it ended.
+    pub async fn exited(&self) -> Exit {
+        let exit = self.root.exited().await;
+        let (ledger, clean) = (Arc::clone(&self.ledger), matches!(exit, Exit::Shutdown | Exit::Normal));
+        if let Err(failed) = tokio::task::spawn_blocking(move || ledger.close(clean)).await {
+            tracing::error!(%failed, "the journal was not closed");
+        }
+        exit
+    }
+
+    /// Takes looks at it.
+    pub fn viewer(&self) -> &Viewer {
+        &self.viewer
+    }
+
+    /// The consumer group, if the pipeline reads the topic.
+    fn group(&self) -> Option<&str> {
+        self.pipeline.consumer.as_ref().map(|consumer| consumer.group.as_str())
+    }
+
+    fn topic(&self) -> &str {
+        &self.pipeline.kafka.topic
+    }
+
+    /// What it has done since its start.
+    pub fn summary(&self) -> Summary {
+        let totals = self.telemetry.totals();
+        Summary {
+            fetched: totals.fetched,
+            produced: totals.produced,
+            consumed: totals.consumed,
+            written: totals.written,
+            rejected: totals.rejected,
+            restarts: totals.restarts,
+            latency_ms: self.telemetry.latency(),
+            held_back: Vec::new(),
+            stop: self.fetches.borrow().stop.clone(),
+        }
+    }
+
+    /// Why too many of the records that this process has settled since its start are dead letters, if they are; without a limit that is so when all
+    /// are.
+    pub fn too_many_rejected(&self, limit: Option<MaxRejected>) -> Option<String> {
+        let totals = self.telemetry.totals();
+        let in_topic = if self.reads_here { totals.consumed } else { totals.produced };
+        let records = (in_topic + self.telemetry.refused.get()).max(totals.rejected);
+        let tried = Tried { records, good: records - totals.rejected, rejected: totals.rejected };
+        MaxRejected::judge(limit, tried, &self.telemetry.reject_counts())
+    }
+
+    /// Holds the schedule: no more fetches but triggered ones.
+    pub fn hold(&self) {
+        self.fetcher.post(FetcherMessage::Hold);
+    }
+
+    /// Waits until the pipeline is meant to do less than it takes to become idle, and says what that is: paused it reads nothing, drained it fetches
+    /// nothing.
+    pub async fn held(&self) -> Desired {
+        let mut changes = self.ledger.watch();
+        loop {
+            let desired = self.ledger.desired();
+            let held = match desired.state {
+                DesiredState::Running => false,
+                DesiredState::Paused => true,
+                DesiredState::Drained => self.pipeline.ingests(),
+            };
+            // The ledger is held, so its changes go on.
+            if held || changes.changed().await.is_err() {
+                return desired;
+            }
+        }
+    }
+
+    /// Waits until a scheduled fetch is produced; at once when this process does not fetch.
+    ///
+    /// # Errors
+    /// When the fetch gave nothing that can be produced.
+    pub async fn fetched_once(&self) -> Result<(), RunError> {
+        let mut fetches = self.fetches.clone();
+        let ended = fetches.wait_for(|fetches| fetches.done > 0 || fetches.failed.is_some()).await;
+        match ended.as_deref() {
+            Ok(Fetches { done: 0, failed: Some(error), .. }) => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until every record that can be read of the topic by then is settled: the group's committed offsets are where reading ends. While Kafka
+    /// is away it waits on. Says what transactions hold back that are open then; it does not wait for their ends.
+    pub async fn settled(&self, every: Duration) -> Vec<HeldBack> {
+        let Some(consumer) = &self.pipeline.consumer else { return Vec::new() };
+        loop {
+            match self.lag(&consumer.group).await {
+                Ok(0) => match broker::held_back(&self.access, &self.pipeline.kafka.topic).await {
+                    Ok(held) => return held.into_iter().map(|(partition, range)| HeldBack { partition, range }).collect(),
+                    Err(error) => tracing::debug!(%error, "can't tell whether a transaction is open"),
+                },
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "can't tell the lag"),
+            }
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    async fn lag(&self, group: &str) -> Result<u64, BrokerError> {
+        let topic = &self.pipeline.kafka.topic;
+        let ends = broker::ends(&self.access, topic).await?;
+        // Of a topic that was recreated what was committed before says nothing.
+        let id = broker::topic_id(&self.access, topic).await?;
+        let committed = broker::committed_with_metadata(&self.access, group, topic).await?;
+        let behind = |(partition, (begin, end)): (&Partition, &(Offset, Offset))| {
+            let committed = committed.get(partition).filter(|it| id.is_none() || place_of(it.offset, &it.metadata, id).is_some());
+            let done = committed.map_or(*begin, |it| it.offset.max(*begin));
+            u64::try_from(end - done).unwrap_or(0)
+        };
+        Ok(ends.iter().map(behind).sum())
+    }
+
+    /// What a replay would do. Moves nothing.
+    ///
+    /// # Errors
+    /// When Kafka is away, or the pipeline reads no topic.
+    pub async fn plan_replay(&self, from: &ReplayFrom) -> Result<Vec<Move>, ReplayError> {
+        let group = self.group().ok_or(ReplayError::NoConsumer)?;
+        Ok(replay::plan_all(&self.access, (group, self.topic()), &self.ledger.places(), from).await?)
+    }
+
+    /// Does what was planned: the journal first, then the group. `lineage` is a number that no lineage has had, `now` the time of day, after which what
+    /// is read again is written.
+    ///
+    /// # Errors
+    /// When the journal can't be written, Kafka is away, or the group has members.
+    pub async fn replay(&self, moves: &[Move], reason: &str, lineage: u32, now: SystemTime) -> Result<(), ReplayError> {
+        let group = self.group().ok_or(ReplayError::NoConsumer)?;
+        replay::apply(&self.access, (group, self.topic()), &self.ledger, moves, reason, lineage, now).await
+    }
+
+    /// Does what was planned, and keeps who did it and why.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub async fn set_cursor(&self, setting: &Setting, reason: &str) -> Result<(), CursorError> {
+        let (read, to) = (setting.read.clone(), setting.to.clone());
+        self.ledger.submit(Command::SetCursor { read, to, by: "forebay cursor".into(), reason: reason.to_owned() })?;
+        Ok(self.ledger.settled().await?)
+    }
+
+    /// Where each read of the source is.
+    pub fn cursors(&self) -> Cursors {
+        self.ledger.cursors()
+    }
+}
