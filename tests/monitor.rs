@@ -384,7 +384,7 @@ fn an_operator_pauses_resumes_and_restarts_and_a_viewer_can_not() {
     let mut looker = Terminal::monitor(&format!("--url {}", running.url()), &[]);
     looker.wait_for("● LIVE");
     looker.press("P");
-    looker.wait_for("this view only looks");
+    looker.wait_for("the monitor is read-only");
 
     let mut view = Terminal::monitor(&format!("--operate --url {}", running.url()), &[]);
     view.wait_for("● LIVE");
@@ -494,7 +494,7 @@ fn an_actor_that_crashed_or_was_restarted_is_shown_with_the_reason() {
     view.press("R");
     view.wait_for("restart root/egress/writer");
     view.press("\r");
-    view.wait_for("say why");
+    view.wait_for("enter a reason");
     view.press("a new certificate\r");
     running.wait_until("the writer has restarted", |look| incarnation(look, "root/egress/writer") == 2);
     let since = Instant::now();
@@ -509,7 +509,7 @@ fn an_actor_that_crashed_or_was_restarted_is_shown_with_the_reason() {
 /// Fills a dialog in that asks for a reason and the pipeline's name, after it was tried without.
 fn say_why(view: &mut Terminal, reason: &str) {
     view.press("\r\r");
-    view.wait_for("say why");
+    view.wait_for("enter a reason");
     view.press(&format!("\t{reason}\r"));
     view.press("user\r");
     view.wait_for("type the pipeline's name");
@@ -532,7 +532,7 @@ fn dead_letters_are_redriven_from_the_view_after_showing_the_plan() {
     let mut looker = Terminal::monitor(&format!("--url {}", demo.url()), &[]);
     looker.wait_for("● LIVE");
     looker.press("B");
-    looker.wait_for("this view only looks");
+    looker.wait_for("the monitor is read-only");
     drop(looker);
 
     let mut view = Terminal::monitor(&format!("--operate --url {}", demo.url()), &[]);
@@ -540,7 +540,7 @@ fn dead_letters_are_redriven_from_the_view_after_showing_the_plan() {
     view.show("dead letters");
     view.wait_for(&format!("{all} in users_stream.dead"));
     view.press("B");
-    view.wait_for(&format!("{all} records; the plan holds until"));
+    view.wait_for(&format!("{all} records; the plan is valid until"));
     for effect in list(&plan()["effects"]) {
         // Long ones take two lines.
         view.wait(word(effect), |text| word(effect).split(' ').all(|word| text.contains(word)));
@@ -558,7 +558,7 @@ fn dead_letters_are_redriven_from_the_view_after_showing_the_plan() {
     view.press("\r");
     view.wait_for("the record as it was");
     view.press("B");
-    view.wait_for("1 records; the plan holds until");
+    view.wait_for("1 records; the plan is valid until");
     say_why(&mut view, "only this one");
     running.wait_until("it is a dead letter again", |look| number(&look["totals"]["rejected"]) == 2 * all + 1);
     assert_eq!(plan()["records"], all, "one less, and one more");
@@ -584,9 +584,9 @@ fn a_replay_starts_from_the_view_after_showing_the_plan() {
     let mut view = Terminal::monitor(&format!("--operate --url {}", demo.url()), &[]);
     view.wait_for("operate: admin");
     view.press("Ybegin\r");
-    view.wait_for(&format!("{} records; the plan holds until", count(all)));
+    view.wait_for(&format!("{} records; the plan is valid until", count(all)));
     say_why(&mut view, "the SQL cut addresses");
-    view.wait_for(&format!("done: read records again, {all} records"));
+    view.wait_for(&format!("done: replay records, {all} records"));
     let settled = |look: &Value| list(&look["partitions"]).iter().all(|partition| partition["committed"] == partition["end"]);
     running.wait_until("all is written again", |look| number(&look["totals"]["consumed"]) == 2 * all && settled(look));
     view.show("journal");
@@ -620,7 +620,7 @@ fn a_run_is_cancelled_from_the_view_with_a_reason() {
     view.show("runs");
     view.wait_for_row(&["daily", "draining"]);
     view.press("X");
-    view.wait_for(&format!("call off run {}", word(&asked["id"])));
+    view.wait_for(&format!("cancel run {}", word(&asked["id"])));
     view.wait_for("no further page of the run is fetched");
     say_why(&mut view, "wrong day");
     view.wait_for("done: run daily is cancelled");

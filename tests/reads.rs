@@ -100,7 +100,7 @@ fn each_set_of_params_is_a_read_of_its_own_with_all_its_pages() {
     let source = running.snapshot()["source"].clone();
     assert_eq!((&source["reads"], &source["cursors"][0]["read"], &source["cursor"]), (&json!(3), &json!(""), &json!("20")));
     let status = out(&job.forebay(&["status"]));
-    assert!(status.contains("3 reads; the last that moved: no params at \"20\", day=2 at \"20\""), "{status}");
+    assert!(status.contains("3 reads; last advanced: no params at \"20\", day=2 at \"20\""), "{status}");
     assert!(running.stop().success());
     let plan = out(&job.forebay(&["plan"]));
     assert!(plan.contains("continues with since=20, 2 reads with params have their own cursors"), "{plan}");

@@ -1,5 +1,6 @@
-//! Makes the pictures of docs/MONITOR.md, and an asciicast, out of a recording: `pictures RECORDING FOLDER`. `scripts/pictures` makes both.
-//! `pictures --keys [SCREEN]` prints the table of keys.
+//! Makes the pictures of docs/MONITOR.md and an asciicast from a recording: `pictures RECORDING
+//! FOLDER`. `scripts/pictures` records and calls it. `pictures --keys [SCREEN]` prints the key
+//! table.
 
 #![allow(clippy::print_stdout, reason = "it is a program")]
 
@@ -11,10 +12,11 @@ use forebay_tui::pictures::{Film, keys_of};
 
 type Any = Box<dyn std::error::Error>;
 
-/// What stands in keys for the number of the batch that was opened while it was recorded: of no other is the plan known.
+/// Placeholder for the number of the batch that was opened during the recording; only that one has
+/// a plan.
 const BATCH: &str = "BATCH";
 
-/// A picture: its name, the keys that lead to it, its columns and rows.
+/// A picture: its name, the keys that lead to it, and its columns and rows.
 const SHOTS: &[(&str, &str, (u16, u16))] = &[
     ("overview", "1", (120, 36)),
     ("overview-small", "1", (80, 24)),
@@ -35,7 +37,7 @@ const SHOTS: &[(&str, &str, (u16, u16))] = &[
     ("help", "1?", (120, 56)),
 ];
 
-/// The seconds of the recording at which pictures are taken.
+/// The second of the recording at which pictures are taken.
 const MOMENT: f64 = 24.0;
 
 fn main() -> Result<(), Any> {
@@ -55,13 +57,13 @@ fn pictures(recording: &Path, folder: &Path) -> Result<(), Any> {
         let mut film = Film::open(recording)?;
         film.play(MOMENT);
         if *name == "travel" {
-            // To the last restart of the recording: the journal's filter finds it.
+            // Go to the last restart of the recording, which the journal's filter finds.
             film.keys("9/ChildExited\nGt\x1b5");
         } else {
             press(&mut film, keys)?;
         }
         let tones = [("dark", Palette::DarkTrue), ("light", Palette::LightTrue)];
-        // Every screen in the dark, some in the light, too.
+        // Every screen in dark, some also in light.
         let light = ["overview", "overview-small", "batches", "letters", "letter", "journal"].contains(name);
         for (tone, palette) in tones.into_iter().take(if light { 2 } else { 1 }) {
             std::fs::write(folder.join(format!("monitor-{name}-{tone}.svg")), film.svg(*size, palette))?;
@@ -81,7 +83,7 @@ fn press(film: &mut Film, keys: &str) -> Result<(), Any> {
     Ok(())
 }
 
-/// What is pressed, and after how many seconds of the recording.
+/// Key presses, and the second of the recording at which they happen.
 const SCENES: &[(f64, &str)] = &[
     (4.0, ""),
     (8.0, "2"),
@@ -100,7 +102,8 @@ const SCENES: &[(f64, &str)] = &[
     (33.0, "1"),
 ];
 
-/// An asciicast (<https://docs.asciinema.org/manual/asciicast/v2/>), two frames a second, only what changed.
+/// An asciicast (<https://docs.asciinema.org/manual/asciicast/v2/>) with two frames a second and
+/// changed rows only.
 fn cast(recording: &Path) -> Result<String, Any> {
     const SIZE: (u16, u16) = (120, 34);
     let mut film = Film::open(recording)?;
@@ -138,7 +141,7 @@ fn escape(c: char) -> String {
     }
 }
 
-/// The rows of a frame that are not as they were.
+/// The rows of a frame that differ from the previous one.
 fn changed(before: &str, frame: &str) -> String {
     let rows = |text: &str| {
         text.split("\x1b[").fold(Vec::<String>::new(), |mut rows, piece| {

@@ -1,7 +1,10 @@
-//! The one loop: keys and updates in, frames out.
+//! The event loop: keys and updates in, frames out.
 //!
-//! Guarantee: a key is taken before any update and drawn at once; updates are drawn ten times a second at most, and nothing is drawn while
-//! nothing changes. It ends when the user leaves or the caller says so, and has given the terminal back by then.
+//! Guarantees:
+//! * Keys are handled before updates, and their effect is drawn at once.
+//! * Updates cause at most ten frames a second; nothing is drawn while nothing changes.
+//! * The loop ends when the user quits or the caller's future completes. The terminal is restored
+//!   by then.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,34 +24,34 @@ use crate::terminal;
 use crate::theme::{Options, Theme};
 use crate::{input, view};
 
-/// The least time between two frames that updates cause.
+/// The minimum time between two frames caused by updates.
 const FRAME_INTERVAL: Duration = Duration::from_millis(100);
-/// The least time between two frames that keys cause.
+/// The minimum time between two frames caused by keys.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(25);
-/// How often it is looked whether silence is to be shown, and a recording is flushed.
+/// How often staleness is checked and a recording is flushed.
 const TICK_INTERVAL: Duration = Duration::from_millis(500);
-/// The most keys that one frame answers, so that a pasted text cannot keep it from being drawn.
+/// The maximum number of keys handled per frame, so that pasted text cannot delay drawing.
 const MAX_KEYS_PER_FRAME: usize = 64;
-/// The most updates that are taken in before keys are looked at again.
+/// The maximum number of updates handled before keys are read again.
 const MAX_UPDATES_PER_TURN: usize = 8;
 
-/// How a view is to be.
+/// How the monitor starts.
 #[derive(Debug)]
 pub struct Setup {
-    /// Where what is shown comes from.
+    /// Where the data comes from.
     pub source: Source,
-    /// How it may draw.
+    /// Colours and symbols.
     pub options: Options,
-    /// Whether whoever looks wants to change things; the API decides whether they may.
+    /// Whether the user wants to change the pipeline. The API decides whether that is permitted.
     pub operate: bool,
-    /// A file to record into.
+    /// The file to record to.
     pub record: Option<PathBuf>,
-    /// The screen to begin with, by its name; the overview when there is none.
+    /// The name of the first screen; the overview if `None`.
     pub screen: Option<String>,
 }
 
 impl Setup {
-    /// A view that only looks.
+    /// A read-only monitor.
     pub fn new(source: Source, options: Options) -> Self {
         Self { source, options, operate: false, record: None, screen: None }
     }
@@ -63,17 +66,17 @@ impl Setup {
     }
 }
 
-/// The names of the screens, as [`Setup::screen`] takes them.
+/// The names of the screens, as [`Setup::screen`] accepts them.
 pub fn screens() -> [&'static str; 11] {
     Screen::ALL.map(Screen::name)
 }
 
-/// How the view ended.
+/// Why the monitor ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// The user left it.
+    /// The user quit.
     Quit,
-    /// What the caller waited for has come.
+    /// The caller's future completed.
     Completed,
 }
 
@@ -81,11 +84,14 @@ fn source_error(error: SourceError) -> io::Error {
     io::Error::other(error)
 }
 
-/// Shows the live view on the terminal until the user leaves or `until` completes. It wants stdin and stdout to be a terminal, a tokio
-/// runtime with I/O and time, and that nobody else writes to the terminal meanwhile: the caller sends logs elsewhere.
+/// Runs the monitor on the terminal until the user quits or `until` completes.
+///
+/// Requires a terminal on stdin and stdout and a tokio runtime with I/O and time. The caller must
+/// send its own output, such as logs, elsewhere meanwhile.
 ///
 /// # Errors
-/// The terminal cannot be taken, read or written, a recording not opened or written. The terminal is given back all the same.
+/// The terminal cannot be set up, read or written, or the recording cannot be opened or written.
+/// The terminal is restored in any case.
 pub async fn live(setup: Setup, until: impl Future<Output = ()>) -> io::Result<Exit> {
     let mut model = setup.model();
     let mut theme = Theme::new(setup.options);
@@ -96,7 +102,7 @@ pub async fn live(setup: Setup, until: impl Future<Output = ()>) -> io::Result<E
     let mut tick = tokio::time::interval(TICK_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut until = pin!(until);
-    // When the next frame is to be drawn; none while nothing has changed.
+    // When to draw the next frame; `None` while nothing has changed.
     let mut due = Some(Instant::now());
     let mut drawn = Instant::now();
     loop {
@@ -117,7 +123,7 @@ pub async fn live(setup: Setup, until: impl Future<Output = ()>) -> io::Result<E
                 let mut next = Some(event);
                 let mut handled = 0;
                 while let Some(event) = next {
-                    // The terminal is gone.
+                    // The terminal is closed.
                     let Some(event) = event else { return Ok(Exit::Quit) };
                     key(&mut model, &event?);
                     handled += 1;
@@ -160,7 +166,7 @@ pub async fn live(setup: Setup, until: impl Future<Output = ()>) -> io::Result<E
                 Effect::Save(path, text) => save(&mut model, &path, &text),
                 Effect::Request(request) => {
                     if !feed.request(request) {
-                        model.show_error("too many request at once; try again".to_owned());
+                        model.show_error("too many pending requests; try again".to_owned());
                     }
                 }
             }
@@ -171,7 +177,7 @@ pub async fn live(setup: Setup, until: impl Future<Output = ()>) -> io::Result<E
     }
 }
 
-/// What an event of the terminal does.
+/// Handles a terminal event.
 fn key(model: &mut Model, event: &crossterm::event::Event) {
     if model.is_typing() {
         if let Some(key) = input::edit_key(event) {
@@ -182,7 +188,7 @@ fn key(model: &mut Model, event: &crossterm::event::Event) {
     }
 }
 
-/// Writes a selection; what is there already is not written over.
+/// Writes a selection to a new file; never overwrites an existing one.
 fn save(model: &mut Model, path: &str, text: &str) {
     let written = std::fs::File::create_new(path).and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
     match written {
@@ -191,15 +197,15 @@ fn save(model: &mut Model, path: &str, text: &str) {
     }
 }
 
-/// How long snapshots are gathered for a frame that is printed, so that there are rates.
+/// How long snapshots are collected for a printed frame, so that it has rates.
 const SAMPLE_TIME: Duration = Duration::from_millis(1_300);
-/// The longest that a recording or a folder is read for one.
+/// The timeout for reading a recording or a journal for a printed frame.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One frame as text, its lines without trailing spaces: of `size` columns and rows, without colours.
+/// Renders one frame of `size` columns and rows as text, without colours and trailing spaces.
 ///
 /// # Errors
-/// Nothing handled, or a recording can't be read.
+/// The source does not answer, or the recording cannot be read.
 pub async fn frame(setup: Setup, (width, height): (u16, u16)) -> io::Result<String> {
     let mut model = setup.model();
     let theme = Theme::new(Options { palette: crate::theme::Palette::Mono, ..setup.options });
@@ -229,7 +235,7 @@ async fn collect(model: &mut Model, feed: &mut Feed, finite: bool, journal: bool
             Ok(Update::Finished) => return Ok(()),
             Ok(update) => update,
             Err(_) if model.newest().is_some() => return Ok(()),
-            Err(_) => return Err(io::Error::other(last.unwrap_or_else(|| "nothing there to show".to_owned()))),
+            Err(_) => return Err(io::Error::other(last.unwrap_or_else(|| "nothing to show".to_owned()))),
         };
         if let Update::SourceFailed(why) = &update {
             if model.newest().is_none() {

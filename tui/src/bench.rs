@@ -1,4 +1,4 @@
-//! What the view costs; used by `benches/monitor.rs`, no part of the view.
+//! Measures the cost of the monitor for `benches/monitor.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ use crate::state::{Action, Model, Screen, SourceKind, Update};
 use crate::theme::{Options, Palette, Theme};
 use crate::view;
 
-/// Folds so many events over so many partitions, snapshots of five minutes, steps back and draws every screen; a line of text a number.
+/// Folds `events` events over `partitions` partitions and five minutes of snapshots, steps back,
+/// and draws every screen. Returns one line per measurement.
 pub fn run(events: u64, partitions: i32) -> Vec<String> {
     let mut out = Vec::new();
     let now = Instant::now();
@@ -31,7 +32,7 @@ pub fn run(events: u64, partitions: i32) -> Vec<String> {
         window += start.elapsed();
     }
     out.push(format!(
-        "fold          {events} events, {partitions} partitions: {:.2} s, {:.2} µs an event, {} held",
+        "fold          {events} events, {partitions} partitions: {:.2} s, {:.2} µs an event, {} in memory",
         window.as_secs_f64(),
         window.as_secs_f64() * 1e6 / events as f64,
         model.timeline().len()

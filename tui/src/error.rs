@@ -1,62 +1,62 @@
-//! Why there was no snapshot at the pipeline. Each is passing: the view says it and asks again.
+//! Why a snapshot could not be read. Every error is transient: the monitor shows it and retries.
 
 use thiserror::Error;
 
-/// Why a snapshot failed.
+/// Why a snapshot could not be read.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// The client could not be made.
-    #[error("cannot make an HTTP client: {0}")]
+    /// The HTTP client could not be created.
+    #[error("failed to create an HTTP client: {0}")]
     Client(#[source] reqwest::Error),
-    /// The address is none that can be asked.
-    #[error("{url:?} is not an HTTP address; write it as http://127.0.0.1:7070, or unix:PATH")]
+    /// The address is not a valid URL.
+    #[error("{url:?} is not a valid address; use http://127.0.0.1:7070 or unix:PATH")]
     Address {
-        /// As it was written.
+        /// The address as the user wrote it.
         url: String,
     },
-    /// Nobody answered, or not within the time-out.
-    #[error("no answer from {url}: {cause}; is `forebay run` up, with the role api?")]
+    /// The server did not answer, or not within the timeout.
+    #[error("no answer from {url}: {cause}; check that `forebay run` is up and has the role api")]
     Unreachable {
-        /// What was asked.
+        /// The address.
         url: String,
-        /// The innermost cause.
+        /// The root cause.
         cause: String,
     },
-    /// Somebody answered, but not with 200.
-    #[error("{url} answered {status}; is it the [api] address of forebay?")]
+    /// The server answered with a status other than 200.
+    #[error("{url} answered {status}; check that it is the [api] address of Forebay")]
     Status {
-        /// What was asked.
+        /// The address.
         url: String,
         /// The HTTP status.
         status: u16,
     },
-    /// The answer is larger than any snapshot.
-    #[error("{url} answered with more than {limit} bytes; is it the [api] address of forebay?")]
+    /// The response exceeds the size limit.
+    #[error("{url} answered with more than {limit} bytes; check that it is the [api] address of Forebay")]
     TooLarge {
-        /// What was asked.
+        /// The address.
         url: String,
-        /// The most bytes that are read.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// The answer is no snapshot, or one of another version.
-    #[error("{url} answered something else than a snapshot ({cause}); are both sides of one version?")]
+    /// The response is not a snapshot, or a snapshot of another version.
+    #[error("{url} did not answer with a snapshot ({cause}); use the same version on both sides")]
     NotASnapshot {
-        /// What was asked.
+        /// The address.
         url: String,
-        /// Where it went wrong.
+        /// The parse error.
         cause: serde_json::Error,
     },
-    /// A recording can't be read.
+    /// A recording cannot be read.
     #[error("{}: {why}", .path.display())]
     Recording {
         /// The file.
         path: std::path::PathBuf,
-        /// Why not.
+        /// The cause.
         why: String,
     },
 }
 
-/// The innermost cause of an error, which is the one that says something.
+/// Returns the innermost cause of an error, which is the most specific one.
 pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {

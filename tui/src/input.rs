@@ -1,27 +1,28 @@
-//! Keys. One table makes what keys do, the help of each screen, the hints of the last line and the documentation.
+//! Key bindings. One table defines what keys do, the help of each screen, the hints in the footer,
+//! and the documentation.
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseEventKind};
 
 use crate::state::line_editor::EditKey;
 use crate::state::{Action, Screen};
 
-/// Scope a key works.
+/// Where a binding applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     Everywhere,
     On(&'static [Screen]),
-    /// Scope the view was started to operate.
+    /// When the monitor was started with `--operate`.
     Operating,
 }
 
-/// A key and what it does.
+/// A key binding.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Binding {
     keys: &'static [(KeyCode, KeyModifiers)],
-    /// The keys as people write them.
+    /// The keys as the help shows them.
     pub(crate) shown: &'static str,
     pub(crate) what: &'static str,
-    /// A word for the last line; empty for none.
+    /// The hint in the footer; empty for none.
     pub(crate) hint: &'static str,
     pub(crate) action: Action,
     pub(crate) scope: Scope,
@@ -63,42 +64,42 @@ const fn operate(binding: Binding) -> Binding {
 const SORTED: &[Screen] = &[Screen::Overview, Screen::Topics, Screen::Batches, Screen::Actors, Screen::Runs];
 const FOLLOWED: &[Screen] = &[Screen::Batches, Screen::Records, Screen::Journal, Screen::Logs];
 
-/// All keys, the most needed first.
+/// All bindings, the most used first.
 pub(crate) const BINDINGS: &[Binding] = &[
-    bind(&[c('q'), ctrl('c')], "q  ctrl-c", "leave", "leave the view; the pipeline goes on", Action::Quit),
-    bind(&[c('?'), k(KeyCode::F(1))], "?  F1", "help", "the keys of this screen, and away again", Action::Help),
-    bind(&[k(KeyCode::Enter), c('l')], "enter  l", "open", "open what is selected", Action::Enter),
-    bind(&[k(KeyCode::Esc), c('h')], "esc  h", "", "back: close the page, then the filter", Action::Back),
-    bind(&[c(' ')], "space", "freeze", "hold what is shown, and on again; the pipeline goes on", Action::Freeze),
+    bind(&[c('q'), ctrl('c')], "q  ctrl-c", "quit", "quit the monitor; the pipeline keeps running", Action::Quit),
+    bind(&[c('?'), k(KeyCode::F(1))], "?  F1", "help", "show or hide the keys of this screen", Action::Help),
+    bind(&[k(KeyCode::Enter), c('l')], "enter  l", "open", "open the selected item", Action::Enter),
+    bind(&[k(KeyCode::Esc), c('h')], "esc  h", "", "go back: close the details, then clear the filter", Action::Back),
+    bind(&[c(' ')], "space", "freeze", "freeze the view, or return to live; the pipeline keeps running", Action::Freeze),
     bind(&[c('<'), c(',')], "<  ,", "", "one event back", Action::Step(-1)),
-    bind(&[c('>'), c('.')], ">  .", "< > travel", "one event on", Action::Step(1)),
-    bind(&[c('{'), c('[')], "{  [", "", "to the batch before", Action::StepBatch(false)),
-    bind(&[c('}'), c(']')], "}  ]", "", "to the next batch", Action::StepBatch(true)),
-    bind(&[c('(')], "(", "", "a minute back", Action::StepSeconds(-60)),
-    bind(&[c(')')], ")", "", "a minute on", Action::StepSeconds(60)),
+    bind(&[c('>'), c('.')], ">  .", "< > step", "one event forward", Action::Step(1)),
+    bind(&[c('{'), c('[')], "{  [", "", "previous batch", Action::StepBatch(false)),
+    bind(&[c('}'), c(']')], "}  ]", "", "next batch", Action::StepBatch(true)),
+    bind(&[c('(')], "(", "", "one minute back", Action::StepSeconds(-60)),
+    bind(&[c(')')], ")", "", "one minute forward", Action::StepSeconds(60)),
     bind(&[c('\\')], "\\", "", "back to live", Action::Live),
-    bind(&[c('t')], "t", "", "go to the moment of what is selected", Action::GoToSelected),
+    bind(&[c('t')], "t", "", "go to the moment of the selected item", Action::GoToSelected),
     bind(&[c('m')], "m", "", "mark this event", Action::Mark),
     bind(&[c('\'')], "'", "", "go to the marked event", Action::GoToMark),
-    bind(&[c('/')], "/", "filter", "show only rows with these words; !word leaves out", Action::Filter),
-    bind(&[c(':')], ":", "command", "commands, with completion by tab", Action::Palette),
+    bind(&[c('/')], "/", "filter", "show only rows with these words; !word excludes", Action::Filter),
+    bind(&[c(':')], ":", "command", "command palette; tab completes", Action::Palette),
     bind(&[k(KeyCode::Tab)], "tab", "", "next panel, or next screen", Action::NextPanel),
-    bind(&[k(KeyCode::BackTab)], "shift-tab", "", "panel or screen before", Action::PreviousPanel),
+    bind(&[k(KeyCode::BackTab)], "shift-tab", "", "previous panel, or previous screen", Action::PreviousPanel),
     bind(&[c('j'), k(KeyCode::Down)], "j  down", "", "next row", Action::Move(1)),
-    bind(&[c('k'), k(KeyCode::Up)], "k  up", "", "row before", Action::Move(-1)),
-    bind(&[ctrl('d'), k(KeyCode::PageDown)], "ctrl-d  page down", "", "ten rows on", Action::Move(10)),
-    bind(&[ctrl('u'), k(KeyCode::PageUp)], "ctrl-u  page up", "", "ten rows back", Action::Move(-10)),
+    bind(&[c('k'), k(KeyCode::Up)], "k  up", "", "previous row", Action::Move(-1)),
+    bind(&[ctrl('d'), k(KeyCode::PageDown)], "ctrl-d  page down", "", "ten rows down", Action::Move(10)),
+    bind(&[ctrl('u'), k(KeyCode::PageUp)], "ctrl-u  page up", "", "ten rows up", Action::Move(-10)),
     bind(&[c('g'), k(KeyCode::Home)], "g  gg  home", "", "first row", Action::First),
     bind(&[c('G'), k(KeyCode::End)], "G  end", "", "last row", Action::Last),
     on(SORTED, bind(&[c('s')], "s", "sort", "sort by the next column", Action::Sort)),
-    on(SORTED, bind(&[c('S')], "S", "", "the other way round", Action::Reverse)),
-    on(FOLLOWED, bind(&[c('f')], "f", "follow", "stay at the newest, or not", Action::Follow)),
-    on(&[Screen::Logs], bind(&[c('v')], "v", "level", "only warnings and errors, only errors, all lines", Action::Level)),
-    bind(&[c('c'), c('y')], "c  y", "", "copy what is selected (OSC 52)", Action::Copy),
-    bind(&[c('x')], "x", "", "write what is selected to a file, as JSON", Action::Export),
-    bind(&[c('%')], "%", "", "give the wheel of the mouse to the view, and back to the terminal", Action::Mouse),
-    bind(&[ctrl('r')], "ctrl-r", "", "connect again at once", Action::Reconnect),
-    bind(&[ctrl('l')], "ctrl-l", "", "draw all anew", Action::Redraw),
+    on(SORTED, bind(&[c('S')], "S", "", "reverse the order", Action::Reverse)),
+    on(FOLLOWED, bind(&[c('f')], "f", "follow", "follow the newest row, or stop", Action::Follow)),
+    on(&[Screen::Logs], bind(&[c('v')], "v", "level", "minimum level: warnings, errors, or all lines", Action::Level)),
+    bind(&[c('c'), c('y')], "c  y", "", "copy the selected item (OSC 52)", Action::Copy),
+    bind(&[c('x')], "x", "", "export the selected item to a JSON file", Action::Export),
+    bind(&[c('%')], "%", "", "use the mouse wheel to scroll, or give the mouse back to the terminal", Action::Mouse),
+    bind(&[ctrl('r')], "ctrl-r", "", "reconnect now", Action::Reconnect),
+    bind(&[ctrl('l')], "ctrl-l", "", "redraw the screen", Action::Redraw),
     bind(&[c('1')], "1", "", "overview", Action::Show(Screen::Overview)),
     bind(&[c('2')], "2", "", "topics", Action::Show(Screen::Topics)),
     bind(&[c('3')], "3", "", "batches", Action::Show(Screen::Batches)),
@@ -113,13 +114,13 @@ pub(crate) const BINDINGS: &[Binding] = &[
     operate(bind(&[c('P')], "P", "pause", "pause the pipeline, or resume it", Action::Pause)),
     operate(bind(&[c('D')], "D", "drain", "drain the pipeline", Action::Drain)),
     operate(bind(&[c('R')], "R", "restart", "restart the selected actor", Action::Restart)),
-    operate(bind(&[c('X')], "X", "cancel", "call the selected run off", Action::Cancel)),
-    operate(bind(&[c('B')], "B", "redrive", "put dead letters into the topic again", Action::Redrive)),
-    operate(bind(&[c('Y')], "Y", "replay", "read records again from an earlier scope", Action::Replay)),
+    operate(bind(&[c('X')], "X", "cancel", "cancel the selected run", Action::Cancel)),
+    operate(bind(&[c('B')], "B", "redrive", "produce dead letters to the topic again", Action::Redrive)),
+    operate(bind(&[c('Y')], "Y", "replay", "replay records from an earlier offset", Action::Replay)),
 ];
 
 impl Binding {
-    /// Whether it works on a screen.
+    /// Whether the binding applies to a screen.
     pub(crate) fn works(&self, screen: Screen) -> bool {
         match self.scope {
             Scope::On(screens) => screens.contains(&screen),
@@ -128,13 +129,14 @@ impl Binding {
     }
 }
 
-/// The bindings of a screen; those that operate only where that is wanted.
+/// The bindings of a screen, including those of `--operate` if `operates`.
 pub(crate) fn bindings(screen: Screen, operates: bool) -> impl Iterator<Item = &'static Binding> {
     BINDINGS.iter().filter(move |binding| binding.works(screen) && (operates || binding.scope != Scope::Operating))
 }
 
-/// What an event asks for on a screen. A new size asks for nothing: each event is followed by a draw. Keys that operate are looked up
-/// always: the gate says why it refuses.
+/// The action of a terminal event on a screen. A resize needs none, because a frame follows every
+/// event. Keys that operate always map to their action, so that the permission check can explain
+/// its refusal.
 pub(crate) fn action(event: &Event, screen: Screen) -> Option<Action> {
     match event {
         Event::Key(key) if key.kind != KeyEventKind::Release => action_of_key(*key, screen),
@@ -148,12 +150,12 @@ pub(crate) fn action(event: &Event, screen: Screen) -> Option<Action> {
 }
 
 fn action_of_key(key: KeyEvent, screen: Screen) -> Option<Action> {
-    // Shift is in the symbol already; some terminals say it, others don't.
+    // The character already includes shift; only some terminals also report the modifier.
     let pressed = (key.code, key.modifiers & (KeyModifiers::CONTROL | KeyModifiers::ALT));
     BINDINGS.iter().find(|binding| binding.works(screen) && binding.keys.contains(&pressed)).map(|binding| binding.action)
 }
 
-/// What a key does to a line that is being typed.
+/// The edit that a key makes while a line is being typed.
 pub(crate) fn edit_key(event: &Event) -> Option<EditKey> {
     let Event::Key(key) = event else { return None };
     if key.kind == KeyEventKind::Release {
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_means_two_things_on_a_screen() {
+    fn no_key_has_two_actions_on_a_screen() {
         for screen in Screen::ALL {
             let mut seen = BTreeSet::new();
             for (binding, key) in BINDINGS
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_does_what_the_table_says_and_is_shown_as_it_is_pressed() {
+    fn every_key_has_the_action_of_the_table_and_is_shown_in_the_help() {
         for screen in Screen::ALL {
             for binding in BINDINGS.iter().filter(|binding| binding.works(screen)) {
                 for &(code, modifiers) in binding.keys {
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn shift_is_in_the_sign_and_letting_a_key_go_does_nothing() {
+    fn shift_is_ignored_and_so_is_releasing_a_key() {
         assert_eq!(press(KeyCode::Char('G'), KeyModifiers::SHIFT, Screen::Overview), Some(Action::Last));
         assert_eq!(press(KeyCode::Char('c'), KeyModifiers::CONTROL, Screen::Overview), Some(Action::Quit));
         let event = Event::Key(KeyEvent::new_with_kind(KeyCode::Char('q'), KeyModifiers::NONE, KeyEventKind::Release));

@@ -1,12 +1,22 @@
-//! The live view of Forebay: one pipeline on a terminal, now and back in time, and the same facts as plain text.
+//! The terminal monitor of Forebay: one pipeline, live or at an earlier moment, and the same facts
+//! as plain text.
 //!
-//! It knows the public API and nothing else of the pipeline, so it works the same inside the process, from another machine, over a folder of
-//! events and over a recording. What is shown comes from a [`Source`]; `state` folds it, with no terminal and no clock; `view` draws what was
-//! folded, a file a screen; `input` is the one table of keys; `app` is the one loop; `term` gives the terminal back whatever happens.
+//! It uses the public API only. It works the same inside the process, from another machine, on a
+//! journal, and on a recording.
 //!
-//! Guarantee: it changes nothing in the pipeline unless it was started to operate, the API lets it, and somebody says why in a dialog; it draws
-//! at any size of terminal, and restores the terminal on return, error and panic. Not guaranteed: that every snapshot of the process is drawn; a
-//! slow terminal skips to the newest.
+//! * [`Source`] delivers snapshots, events and API responses.
+//! * `state` folds them, without a terminal and without a clock.
+//! * `view` draws the state, one file per screen.
+//! * `input` is the table of keys, `app` the event loop.
+//! * `terminal` restores the terminal.
+//!
+//! Guarantees:
+//! * The pipeline changes only if the monitor was started with `--operate`, the API permits it, and
+//!   the user enters a reason in a dialog.
+//! * Every terminal size is drawn.
+//! * The terminal is restored on return, error and panic.
+//!
+//! Does not guarantee that every snapshot is drawn; a slow terminal skips to the newest.
 
 mod app;
 #[doc(hidden)]

@@ -1,5 +1,5 @@
-//! Pictures of the view for the documentation, out of a recording: SVG files from the very buffer that a terminal would get, and an asciicast.
-//! Used by `tui/examples/pictures.rs`; no part of the view.
+//! Renders a recording for the documentation: SVG from the same buffer that a terminal gets, and an
+//! asciicast. Used by `tui/examples/pictures.rs`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -19,16 +19,16 @@ use crate::state::{Model, SourceKind, Update};
 use crate::theme::{Options, Palette, Theme};
 use crate::view;
 
-/// A cell of a picture, in its units.
+/// The width and height of a cell in SVG units.
 const CELL: (f64, f64) = (8.4, 18.0);
-/// Round the picture.
+/// The margin around the picture.
 const MARGIN: f64 = 14.0;
 
-/// A recording that is shown bit by bit, with keys between.
+/// Plays a recording step by step, with key presses in between.
 pub struct Film {
     player: Player,
     model: Model,
-    /// What was read and comes later.
+    /// An update that was read but is not due yet.
     next: Option<Update>,
     first: Option<DateTime<Utc>>,
     now: Instant,
@@ -42,16 +42,16 @@ impl std::fmt::Debug for Film {
 }
 
 impl Film {
-    /// Of a recording.
+    /// Opens a recording.
     ///
     /// # Errors
-    /// It can't be read.
+    /// The recording cannot be read.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let model = Model::new(SourceKind::Process, false, false);
         Ok(Self { player: Player::open(path)?, model, next: None, first: None, now: Instant::now(), names: Vec::new() })
     }
 
-    /// Plays up to so many seconds after the first snapshot; whether there is more.
+    /// Plays until `upto` seconds after the first snapshot. Returns whether there is more.
     pub fn play(&mut self, upto: f64) -> bool {
         loop {
             let Some(update) = self.next.take().or_else(|| self.player.next().ok().flatten()) else { return false };
@@ -73,7 +73,7 @@ impl Film {
         }
     }
 
-    /// Presses keys: each symbol is one, `\n` is enter, `\x1b` escape, `\t` tab.
+    /// Presses one key per character: `\n` is enter, `\x1b` escape, `\t` tab.
     pub fn keys(&mut self, keys: &str) {
         for key in keys.chars() {
             let code = match key {
@@ -93,12 +93,12 @@ impl Film {
         }
     }
 
-    /// The last batch of which the API told all; none when nobody had opened one.
+    /// The batch whose trace is in the recording, if one was opened.
     pub fn traced_batch(&self) -> Option<u64> {
         self.model.api_data.trace.as_ref().filter(|(_, trace)| trace.is_ok()).map(|(id, _)| *id)
     }
 
-    /// What a terminal of that size gets.
+    /// The buffer of a terminal of the given size.
     fn buffer(&self, (width, height): (u16, u16), palette: Palette) -> Buffer {
         let theme = Theme::new(Options { palette, ascii: false });
         let mut terminal = match Terminal::new(TestBackend::new(width, height)) {
@@ -112,24 +112,24 @@ impl Film {
         terminal.backend().buffer().clone()
     }
 
-    /// A picture.
+    /// Renders an SVG picture.
     pub fn svg(&self, size: (u16, u16), palette: Palette) -> String {
         svg(&self.buffer(size, palette), matches!(palette, Palette::Light | Palette::LightTrue))
     }
 
-    /// What a terminal is sent to show it, all of it, as the 16 colours or the fixed ones.
+    /// The escapes that draw the whole screen on a terminal.
     pub fn escapes(&self, size: (u16, u16), palette: Palette) -> String {
         escapes(&self.buffer(size, palette))
     }
 }
 
-/// The table of the keys that work on one screen only (by its name), or everywhere, as Markdown.
+/// The key table as Markdown: of the screen with the given name, or of all screens.
 pub fn keys_of(screen: Option<&str>) -> String {
     let screen = screen.and_then(|name| crate::state::Screen::ALL.into_iter().find(|screen| screen.name() == name));
     view::keys_markdown(screen)
 }
 
-/// Ground and ink of a picture, and its sixteen colours as far as the view uses them.
+/// The hex value of a colour on a dark or light background.
 fn colour(colour: Color, light: bool) -> String {
     let (dark, bright) = match colour {
         Color::Rgb(r, g, b) => return format!("#{r:02x}{g:02x}{b:02x}"),
@@ -163,7 +163,7 @@ fn svg(buffer: &Buffer, light: bool) -> String {
     out + "</svg>\n"
 }
 
-/// A run of cells with one snapshot.
+/// Draws one row; neighbouring cells of the same style become one element.
 fn line(out: &mut String, y: usize, row: &[Cell], light: bool) {
     let top = MARGIN + y as f64 * CELL.1;
     let mut x = 0;
@@ -221,7 +221,7 @@ fn line(out: &mut String, y: usize, row: &[Cell], light: bool) {
     }
 }
 
-/// Blocks and lines as shapes, so that they meet whatever the font.
+/// Draws blocks and lines as shapes, so that they join in every font.
 fn shape(symbol: &str, x: f64, y: f64, ink: &str) -> Option<String> {
     let (w, h) = CELL;
     let rect = |x: f64, y: f64, w: f64, h: f64, opacity: f64| {
@@ -235,7 +235,7 @@ fn shape(symbol: &str, x: f64, y: f64, ink: &str) -> Option<String> {
     let c = symbol.chars().next().filter(|_| symbol.chars().count() == 1)?;
     if let Some(level) = upright.chars().position(|block| block == c) {
         let part = (level + 1) as f64 / 8.0;
-        // A hair between bars, as between rows of text.
+        // A small gap between bars, as between rows of text.
         return Some(rect(x, bottom - h * part, w + 0.05, h * part, 1.0));
     }
     if let Some(level) = lying.chars().position(|block| block == c) {
@@ -257,7 +257,7 @@ fn shape(symbol: &str, x: f64, y: f64, ink: &str) -> Option<String> {
     })
 }
 
-/// All of a buffer for a terminal, from its first place on.
+/// The escapes that draw a whole buffer, starting at the top left.
 fn escapes(buffer: &Buffer) -> String {
     let mut out = String::new();
     for (y, row) in buffer.content().chunks(usize::from(buffer.area.width).max(1)).enumerate() {
@@ -295,7 +295,7 @@ mod tests {
     use ratatui::style::Style;
 
     #[test]
-    fn a_picture_has_text_as_text_and_blocks_as_shapes() {
+    fn text_stays_text_and_blocks_become_shapes() {
         let mut buffer = Buffer::empty(Rect::new(0, 0, 12, 1));
         buffer.set_string(0, 0, "lag <3 ▄█ ─│", Style::new().fg(Color::Red).add_modifier(Modifier::BOLD));
         let picture = svg(&buffer, false);

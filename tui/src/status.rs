@@ -1,6 +1,9 @@
-//! The plain text of one snapshot, for `forebay status`: what is wrong first, then the same facts as the view.
+//! One snapshot as plain text for `forebay status`: what is wrong first, then the same facts as the
+//! monitor.
 //!
-//! Guarantee: nothing is cut, columns are aligned, and no escape is there unless colour was asked for.
+//! Guarantees:
+//! * Nothing is cut, and columns are aligned.
+//! * There are no escapes unless colour was requested.
 
 use std::sync::Arc;
 
@@ -12,14 +15,15 @@ use crate::text;
 use crate::theme::{Options, Palette, Role, Theme, escaped};
 use crate::view;
 
-/// How many of the last batches are told.
+/// The maximum number of batches.
 const BATCHES: usize = 10;
-/// How many of the reads that moved last are told.
+/// The maximum number of cursors.
 const READS: usize = 3;
 
-/// One snapshot as text, its last line without a line feed. Rates need two snapshots and are not there.
+/// Formats one snapshot, without a newline at the end. There are no rates, because they need two
+/// snapshots.
 pub fn status_text(snapshot: &Snapshot, options: Options) -> String {
-    // Where colours are cut off by a pager, nothing is to be lost.
+    // Patterns distinguish the stages where a pager strips the colours.
     let theme = Theme { solid: false, ..Theme::new(options) };
     let mut snapshot = snapshot.clone();
     snapshot.batches.truncate(BATCHES);
@@ -63,13 +67,13 @@ pub fn status_text(snapshot: &Snapshot, options: Options) -> String {
     lines.iter().map(|line| print(line, options.palette != Palette::Mono)).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether nothing is wrong that a script should stop at: no alert, and nothing that does not work.
+/// Whether a script may continue: no alert fires and nothing is broken.
 pub fn is_healthy(snapshot: &Snapshot) -> bool {
     let window = SnapshotWindow::of(Arc::new(snapshot.clone()));
     snapshot.alerts.is_empty() && !plain_findings(&window).iter().any(|finding| finding.bad)
 }
 
-/// From where to where, and how much of it.
+/// The totals from API to table, lag, latency, disk and edges.
 fn path(window: &SnapshotWindow, snapshot: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
     let t = &snapshot.totals;
     let to = theme.symbols.to;
@@ -98,7 +102,7 @@ fn path(window: &SnapshotWindow, snapshot: &Snapshot, theme: &Theme) -> Vec<Line
         let shown = source.cursors.iter().take(READS);
         let each: Vec<String> =
             shown.map(|at| format!("{} at {:?}", if at.read.is_empty() { "no params" } else { &at.read }, at.cursor)).collect();
-        rows.push(("cursors", format!("{} reads; the last that moved: {}", text::count(source.reads), each.join(", "))));
+        rows.push(("cursors", format!("{} reads; last advanced: {}", text::count(source.reads), each.join(", "))));
     }
     if let Some(disk) = &snapshot.disk {
         rows.push(("disk", on_disk(disk)));
@@ -144,19 +148,19 @@ mod tests {
     use crate::test_data;
 
     #[test]
-    fn the_status_tells_what_is_wrong_first_and_then_everything() {
+    fn the_status_shows_what_is_wrong_first() {
         insta::assert_snapshot!(status_text(&test_data::busy(), Options::default()));
     }
 
     #[test]
-    fn the_status_of_a_quiet_pipeline_is_short_and_in_ascii_when_asked() {
+    fn the_status_of_a_quiet_pipeline_is_short_and_ascii_if_requested() {
         let text = status_text(&test_data::quiet(), Options { ascii: true, ..Options::default() });
         assert!(text.is_ascii(), "{text}");
         assert!(text.contains("+ nothing is wrong\n"), "{text}");
     }
 
     #[test]
-    fn the_reasons_of_dead_letters_are_told_the_most_frequent_first_and_how_to_see_them() {
+    fn the_status_shows_the_reasons_of_dead_letters_most_frequent_first() {
         let mut snapshot = test_data::quiet();
         assert!(!status_text(&snapshot, Options::default()).contains("forebay dlq"));
         snapshot.rejects.add("decode", "not JSON", 2);
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_or_what_does_not_work_is_not_healthy() {
+    fn an_alert_or_a_broken_part_is_not_healthy() {
         assert!(is_healthy(&test_data::quiet()) && !is_healthy(&test_data::busy()));
         let mut snapshot = test_data::quiet();
         snapshot.alerts.push(test_data::alert());

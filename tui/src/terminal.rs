@@ -1,8 +1,12 @@
-//! The terminal while the view has it, and its way back.
+//! Takes over the terminal and restores it.
 //!
-//! Guarantee: raw mode and the alternate screen end when the [`Screen`] is dropped, whether by return, error or unwinding; where panics
-//! abort, the hook ends them first. A panic of another thread (a supervised actor's is caught and is daily business) neither ends the
-//! view nor writes over it: its message is kept and written to stderr afterwards. Not guaranteed: anything on `SIGKILL`.
+//! Guarantees:
+//! * Raw mode and the alternate screen end when the [`Screen`] is dropped: on return, error and
+//!   unwinding. With `panic = "abort"` the panic hook ends them.
+//! * A panic on another thread, such as a supervised actor's, neither ends the monitor nor writes
+//!   over it. Its message is buffered and printed to stderr at the end.
+//!
+//! Does not guarantee anything on `SIGKILL`.
 
 use std::io::{self, Stdout, Write as _, stderr, stdout};
 use std::panic;
@@ -19,37 +23,39 @@ use crossterm::{execute, style};
 use ratatui::backend::CrosstermBackend;
 use ratatui::{Frame, Terminal};
 
-/// How many messages of panics are kept; more of them say nothing new.
+/// The maximum number of buffered panic messages.
 const MAX_PANIC_MESSAGES: usize = 8;
 
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static HOOK: Once = Once::new();
 
-/// The terminal, held.
+/// The terminal while the monitor owns it.
 pub(crate) struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
 }
 
 impl Screen {
-    /// Takes the terminal.
+    /// Takes over the terminal.
     pub(crate) fn enter() -> io::Result<Self> {
         HOOK.call_once(hook);
         if ACTIVE.swap(true, Ordering::SeqCst) {
-            return Err(io::Error::other("the live view is already on the screen"));
+            return Err(io::Error::other("the monitor is already running on this terminal"));
         }
         Self::take().inspect_err(|_| leave())
     }
 
     fn take() -> io::Result<Self> {
-        // Whether there is colour is the caller's decision. Under NO_COLOR crossterm would write resets that take bold and reverse away.
+        // The caller decides about colour. Under `NO_COLOR`, crossterm would write resets that also
+        // remove bold and reverse.
         style::force_color_output(true);
         enable_raw_mode()?;
         execute!(stdout(), EnterAlternateScreen)?;
         Ok(Self { terminal: Self::blank()? })
     }
 
-    /// An empty screen. `Terminal::clear` would ask the terminal where its cursor is, and wait for an answer that not every one gives.
+    /// Clears the screen. `Terminal::clear` would query the cursor position, which not every
+    /// terminal answers.
     fn blank() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
         execute!(stdout(), Clear(ClearType::All))?;
         let mut terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
@@ -57,7 +63,7 @@ impl Screen {
         Ok(terminal)
     }
 
-    /// Draws a frame; the terminal shows it at once or not at all.
+    /// Draws a frame with a synchronized update, so that the terminal never shows half of it.
     pub(crate) fn draw(&mut self, picture: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
         execute!(stdout(), BeginSynchronizedUpdate)?;
         let drawn = self.terminal.draw(picture).map(drop);
@@ -65,7 +71,7 @@ impl Screen {
         drawn
     }
 
-    /// Makes the next frame draw every place anew.
+    /// Makes the next frame redraw every cell.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.terminal = Self::blank()?;
         Ok(())
@@ -78,14 +84,14 @@ impl Drop for Screen {
     }
 }
 
-/// Puts a text on the clipboard of the terminal, where it understands OSC 52.
+/// Copies text to the clipboard, if the terminal supports OSC 52.
 pub(crate) fn copy(text: &str) -> io::Result<()> {
     let mut out = stdout();
     write!(out, "\x1b]52;c;{}\x07", base64(text.as_bytes()))?;
     out.flush()
 }
 
-/// Takes the mouse's wheel, or leaves the mouse to the terminal.
+/// Captures the mouse, or releases it to the terminal.
 pub(crate) fn mouse(on: bool) -> io::Result<()> {
     if on { execute!(stdout(), EnableMouseCapture) } else { execute!(stdout(), DisableMouseCapture) }
 }
@@ -104,7 +110,7 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// Gives the terminal back, once. Nothing can be done about errors here.
+/// Restores the terminal once. Errors are ignored, because nothing can be done about them here.
 fn leave() {
     if !ACTIVE.swap(false, Ordering::SeqCst) {
         return;
@@ -137,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_as_everybody_writes_it() {
+    fn base64_matches_the_standard() {
         for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("ÿ", "w78=")] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }

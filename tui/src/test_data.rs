@@ -1,4 +1,4 @@
-//! Looks for tests: one pipeline with much to say, one with nothing wrong.
+//! Test data: snapshots of a busy and of a quiet pipeline, logs, and histories of events.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 
 use crate::state::SnapshotWindow;
 
-/// What these snapshots come to, one after the other.
+/// The window of these snapshots.
 pub(crate) fn window(snapshots: impl IntoIterator<Item = Snapshot>) -> SnapshotWindow {
     let mut window = SnapshotWindow::default();
     for snapshot in snapshots {
@@ -27,18 +27,18 @@ pub(crate) fn window(snapshots: impl IntoIterator<Item = Snapshot>) -> SnapshotW
     window
 }
 
-/// Something that is wrong.
+/// A firing alert.
 pub(crate) fn alert() -> AlertView {
     AlertView {
         name: "ForebayLagGrows".to_owned(),
         severity: "warning".to_owned(),
         summary: "the lag has grown for 4 min: 2,712 records".to_owned(),
-        remedy: "see which edge holds, and whether Cassandra answers".to_owned(),
+        remedy: "check which edge is the bottleneck, and whether Cassandra responds".to_owned(),
         since: time("2026-11-24T10:27:00Z"),
     }
 }
 
-/// A line of the log, a second after the one before it.
+/// A log line, one second after the previous one.
 pub(crate) fn log_line(seq: u64, message: &str) -> LogLine {
     LogLine {
         seq,
@@ -53,7 +53,7 @@ pub(crate) fn log_line(seq: u64, message: &str) -> LogLine {
     }
 }
 
-/// A log with something of everything.
+/// A log with lines of every kind.
 pub(crate) fn logs() -> Logs {
     let with = |line: LogLine, level, fields: serde_json::Value| LogLine {
         level,
@@ -76,7 +76,7 @@ pub(crate) fn logs() -> Logs {
         ),
         with(log_line(8, "will restart"), LogLevel::Info, serde_json::json!({ "actor": "root/egress", "delay": "200ms" })),
         with(
-            log_line(9, "owes progress and makes none"),
+            log_line(9, "actor stalled: no progress"),
             LogLevel::Error,
             serde_json::json!({ "actor": writer, "silent": "31s", "detail": "waits\nfor ".repeat(20) }),
         ),
@@ -87,7 +87,7 @@ pub(crate) fn logs() -> Logs {
     Logs { lines, upto: 10, lost: 3, since: time("2026-11-24T08:16:58Z") }
 }
 
-/// What the process measures beside events, and what Cassandra says.
+/// Adds the measurements that events do not contain, and the nodes of Cassandra.
 pub(crate) fn measured(mut snapshot: Snapshot) -> Snapshot {
     let stage = |stage: &str, p50_micros: u64| StageView {
         stage: stage.to_owned(),
@@ -128,31 +128,32 @@ pub(crate) fn measured(mut snapshot: Snapshot) -> Snapshot {
     snapshot
 }
 
-/// A history of a small pipeline, of so many events: it starts, fetches, writes, and its writer fails now and then.
+/// The first `events` events of a small pipeline: it starts, fetches and writes, and its writer
+/// fails now and then.
 pub(crate) fn history(events: usize) -> Vec<Recorded> {
     let mut all = Vec::with_capacity(events);
-    let begin = time("2026-11-24T08:16:58Z");
-    let mut say = |event: Event| {
+    let start = time("2026-11-24T08:16:58Z");
+    let mut add = |event: Event| {
         let seq = all.len() as u64 + 1;
-        let at = begin + TimeDelta::milliseconds(100 * (seq.cast_signed() - 1));
+        let at = start + TimeDelta::milliseconds(100 * (seq.cast_signed() - 1));
         all.push(Recorded::new(seq, at, event));
     };
-    say(Event::PipelineStarted {
+    add(Event::PipelineStarted {
         version: "0.1.0".to_owned(),
         roles: ["ingest", "egress", "api"].map(str::to_owned).to_vec(),
         topic: "users_stream".to_owned(),
         group: "users".to_owned(),
     });
-    say(Event::TransformActivated { sql: "SELECT id, name\nFROM input\nWHERE id IS NOT NULL".to_owned(), fingerprint: "9f2c".to_owned() });
+    add(Event::TransformActivated { sql: "SELECT id, name\nFROM input\nWHERE id IS NOT NULL".to_owned(), fingerprint: "9f2c".to_owned() });
     let actors = ["root", "root/ingest", "root/ingest/producer", "root/egress", "root/egress/writer", "root/egress/consumer"];
-    actors.iter().for_each(|actor| say(Event::ChildStarted { actor: (*actor).to_owned(), incarnation: 1 }));
+    actors.iter().for_each(|actor| add(Event::ChildStarted { actor: (*actor).to_owned(), incarnation: 1 }));
     let place = |offset| Place { offset, clock: 0, lineage: 1 };
-    say(Event::PartitionsAssigned { starts: [0, 1].map(|p| (p, Start { place: place(0), origin: Origin::Begin })).into_iter().collect() });
+    add(Event::PartitionsAssigned { starts: [0, 1].map(|p| (p, Start { place: place(0), origin: Origin::Begin })).into_iter().collect() });
     let (mut offsets, mut batch, mut incarnation) = ([0_i64; 2], 0, 1);
     for round in 0_u128.. {
         let run = uuid_of(round / 3 + 1);
         if round % 3 == 0 {
-            say(Event::RunRequested {
+            add(Event::RunRequested {
                 run,
                 key: format!("manual {}", round / 3),
                 attempt: 1,
@@ -160,14 +161,14 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
                 from: None,
                 began: None,
             });
-            say(Event::RunStarted { run, at: None });
+            add(Event::RunStarted { run, at: None });
         }
         let (p, partition) = if round % 2 == 1 { (1, 1) } else { (0_usize, 0_i32) };
         let range = Range { from: offsets[p], to: offsets[p] + 25 };
         offsets[p] += 25;
         let ranges: Ranges = [(partition, range)].into_iter().collect();
-        say(Event::PageFetched { run, records: 25, cursor: None });
-        say(Event::PageProduced {
+        add(Event::PageFetched { run, records: 25, cursor: None });
+        add(Event::PageProduced {
             run,
             ranges: ranges.clone(),
             produced: 25,
@@ -177,7 +178,7 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
             rejects: Rejects::default(),
         });
         batch += 1;
-        say(Event::BatchWritten {
+        add(Event::BatchWritten {
             batch,
             ranges,
             rows: 24,
@@ -188,17 +189,17 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
             written: [(partition, place(offsets[p]))].into_iter().collect(),
             runs: Vec::new(),
         });
-        say(Event::OffsetsCommitted { offsets: [(partition, offsets[p])].into_iter().collect() });
+        add(Event::OffsetsCommitted { offsets: [(partition, offsets[p])].into_iter().collect() });
         if round % 3 == 2 {
-            say(Event::RunProduced { run, stop: None });
-            say(Event::RunSucceeded { run });
+            add(Event::RunProduced { run, stop: None });
+            add(Event::RunSucceeded { run });
         }
         if round % 7 == 6 {
             let actor = "root/egress/writer".to_owned();
-            say(Event::ChildExited { actor: actor.clone(), incarnation, exit: "failed: write timed out after 5 s".to_owned() });
-            say(Event::RestartScheduled { actor: "root/egress".to_owned(), delay_millis: 200, affected: vec!["writer".to_owned()] });
+            add(Event::ChildExited { actor: actor.clone(), incarnation, exit: "failed: write timed out after 5 s".to_owned() });
+            add(Event::RestartScheduled { actor: "root/egress".to_owned(), delay_millis: 200, affected: vec!["writer".to_owned()] });
             incarnation += 1;
-            say(Event::ChildStarted { actor, incarnation });
+            add(Event::ChildStarted { actor, incarnation });
         }
         if round as usize > events {
             break;
@@ -208,7 +209,7 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
     all
 }
 
-/// Events of every type with anything in them, in sequence.
+/// Arbitrary events of every type, in sequence.
 pub(crate) fn any_events(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Recorded>> {
     proptest::collection::vec((any_event(), 1..4_u64, -1_000..100_000_i64), len).prop_map(|all| {
         let mut seq = 0;
@@ -331,12 +332,12 @@ pub(crate) fn uuid_of<T: std::str::FromStr<Err: std::fmt::Debug>>(n: u128) -> T 
     format!("01900000-0000-7000-8000-{n:012x}").parse().unwrap()
 }
 
-/// A pipeline whose writer waits for Cassandra and holds the rest back.
+/// A pipeline whose writer waits for Cassandra and is the bottleneck.
 pub(crate) fn busy() -> Snapshot {
     later(0)
 }
 
-/// The same, so many milliseconds later.
+/// The busy pipeline, `ms` milliseconds later.
 pub(crate) fn later(ms: i64) -> Snapshot {
     let n = |per_second: i64| u64::try_from(ms * per_second / 1_000).unwrap();
     let partition = |partition, end: i64, behind: i64| PartitionView {
@@ -458,7 +459,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
     snapshot
 }
 
-/// A pipeline with nothing wrong and nothing to do.
+/// An idle pipeline without problems.
 pub(crate) fn quiet() -> Snapshot {
     let mut snapshot = busy();
     snapshot.actors.retain(|actor| actor.incarnation == 1);

@@ -1,4 +1,4 @@
-//! Numbers, durations and cuts as people read them. Pure.
+//! Formats numbers, durations and states, and cuts and wraps text. Pure.
 
 use forebay_schemas::run::RunState;
 use forebay_schemas::snapshot::ActorState;
@@ -17,18 +17,18 @@ pub(crate) fn count(n: u64) -> String {
     out
 }
 
-/// A number that was counted, but went through an average.
+/// A count that was averaged; rounded.
 pub(crate) fn count_f64(n: f64) -> String {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates, and is not negative")]
     count(n.max(0.0).round() as u64)
 }
 
-/// An offset; `-` when it is not known (−1).
+/// An offset; `-` if it is unknown (−1).
 pub(crate) fn offset(n: i64) -> String {
     u64::try_from(n).map_or_else(|_| "-".to_owned(), count)
 }
 
-/// `1234.5` as `1.2 k`: at most four figures and a unit.
+/// `1234.5` as `1.2 k`: at most four digits and a unit.
 pub(crate) fn short(n: f64) -> String {
     const UNITS: [&str; 5] = ["", " k", " M", " G", " T"];
     let mut n = if n.is_finite() { n.max(0.0) } else { 0.0 };
@@ -41,12 +41,12 @@ pub(crate) fn short(n: f64) -> String {
     format!("{n:.decimals$}{}", UNITS[unit])
 }
 
-/// Something a second; `-` when it is not known yet.
+/// A rate per second; `-` if it is not known yet.
 pub(crate) fn rate(per_second: Option<f64>) -> String {
     per_second.map_or_else(|| "-".to_owned(), |n| format!("{}/s", short(n)))
 }
 
-/// Milliseconds, or seconds when there are many.
+/// Milliseconds, or seconds from 1 s.
 pub(crate) fn millis(ms: f64) -> String {
     match ms {
         ms if !ms.is_finite() => "-".to_owned(),
@@ -57,17 +57,17 @@ pub(crate) fn millis(ms: f64) -> String {
     }
 }
 
-/// Microseconds in the unit that fits.
+/// Microseconds in a fitting unit.
 pub(crate) fn micros(us: u64) -> String {
     millis(us as f64 / 1000.0)
 }
 
-/// Microseconds that somebody chose: whole milliseconds without figures that nobody wrote.
+/// A configured duration in microseconds: whole milliseconds have no decimals.
 pub(crate) fn whole_micros(us: u64) -> String {
     if us < 1_000_000 && us.is_multiple_of(1_000) { format!("{} ms", us / 1_000) } else { micros(us) }
 }
 
-/// Seconds, or the largest unit that says as much.
+/// Seconds in a fitting unit.
 pub(crate) fn seconds(s: f64) -> String {
     match s.max(0.0) {
         s if !s.is_finite() => "-".to_owned(),
@@ -79,7 +79,8 @@ pub(crate) fn seconds(s: f64) -> String {
     }
 }
 
-/// A time that has passed, as `02:14:09` or `3d 02:14:09`; zero when it is negative, as after a step of the clock.
+/// An elapsed time as `02:14:09` or `3d 02:14:09`; zero if it is negative, which a clock step can
+/// cause.
 pub(crate) fn clock(passed: chrono::TimeDelta) -> String {
     let s = passed.num_seconds().max(0);
     let (days, hours, minutes, seconds) = (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60);
@@ -87,7 +88,7 @@ pub(crate) fn clock(passed: chrono::TimeDelta) -> String {
     format!("{days}{hours:02}:{minutes:02}:{seconds:02}")
 }
 
-/// A time that has passed, in words as short as [`seconds`].
+/// An elapsed time in the form of [`seconds`].
 pub(crate) fn ago(passed: chrono::TimeDelta) -> String {
     seconds(passed.num_milliseconds() as f64 / 1000.0)
 }
@@ -104,13 +105,13 @@ pub(crate) fn bytes(n: u64) -> String {
     format!("{n:.decimals$} {}", UNITS[unit])
 }
 
-/// A part of a whole, in percent; 0 when the whole is.
+/// `part` of `whole` in percent; 0 if `whole` is 0.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     let percent = if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 };
     format!("{percent:.0} %")
 }
 
-/// How many columns the text takes.
+/// The width of the text in terminal columns.
 pub(crate) fn width(text: &str) -> usize {
     if text.is_ascii() {
         return text.len();
@@ -118,9 +119,9 @@ pub(crate) fn width(text: &str) -> usize {
     Span::raw(text).width()
 }
 
-/// The text on one line and in at most `columns`, its end replaced by `mark` when it does not fit.
+/// The text on one line of at most `columns`; its end is replaced by `mark` if it does not fit.
 pub(crate) fn cut(text: &str, columns: usize, mark: &str) -> String {
-    // The most are short and plain.
+    // The fast path: most texts are short and ASCII.
     if text.len() <= columns && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return text.to_owned();
     }
@@ -142,13 +143,14 @@ pub(crate) fn cut(text: &str, columns: usize, mark: &str) -> String {
     out + mark
 }
 
-/// The text in lines of at most `columns`, broken at spaces where there are some; a symbol that is wider than that has a line alone.
+/// The text in lines of at most `columns`, broken at spaces if possible. A wider character gets a
+/// line of its own.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let mut lines = Vec::new();
     for part in text.lines() {
         let mut line = String::new();
-        // Where the last space of the line is, and how wide the line is.
+        // The position of the last space in the line, and the width of the line.
         let (mut space, mut wide) = (None, 0);
         for c in part.chars().map(|c| if c.is_control() { ' ' } else { c }) {
             let w = width(c.encode_utf8(&mut [0; 4]));
@@ -175,7 +177,7 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// The word that is shown for the state of an actor; upper case where it needs attention.
+/// How the state of an actor is shown: upper case if it needs attention.
 pub(crate) fn actor_state(state: ActorState) -> &'static str {
     match state {
         ActorState::Up => "up",
@@ -186,7 +188,7 @@ pub(crate) fn actor_state(state: ActorState) -> &'static str {
     }
 }
 
-/// The word that is shown for the state of a run.
+/// How the state of a run is shown.
 pub(crate) fn run_state(state: RunState) -> &'static str {
     match state {
         RunState::Requested => "requested",
@@ -204,7 +206,7 @@ mod tests {
     use chrono::TimeDelta;
 
     #[test]
-    fn numbers_are_grouped_by_thousands() {
+    fn counts_are_grouped_by_thousands() {
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_000), "1,000");
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn short_numbers_have_at_most_four_figures() {
+    fn short_numbers_have_at_most_four_digits() {
         for (n, text) in [(0.0, "0"), (0.2, "0.2"), (7.0, "7"), (312.0, "312"), (999.6, "1.0 k"), (1_234.0, "1.2 k"), (123_456.0, "123 k")]
         {
             assert_eq!(short(n), text);
@@ -223,13 +225,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_not_known_yet_is_a_dash() {
+    fn an_unknown_rate_is_a_dash() {
         assert_eq!(rate(None), "-");
         assert_eq!(rate(Some(1_234.0)), "1.2 k/s");
     }
 
     #[test]
-    fn durations_take_the_unit_that_fits() {
+    fn durations_have_a_fitting_unit() {
         assert_eq!([5_000, 500, 1_500, 1_000_000].map(whole_micros), ["5 ms", "0.50 ms", "1.5 ms", "1.0 s"]);
         assert_eq!(micros(420), "0.42 ms");
         assert_eq!(micros(5_100), "5.1 ms");
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_text_keeps_its_words_and_its_width() {
+    fn wrapped_text_keeps_its_words_and_fits_the_width() {
         assert_eq!(wrap("write timed out at 127.0.0.1", 11), ["write timed", "out at", "127.0.0.1"]);
         assert_eq!(wrap("abcdefgh\n\nx", 3), ["abc", "def", "gh", "", "x"]);
         for columns in 0..8 {
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_text_never_takes_more_columns_than_it_may() {
+    fn cut_text_never_exceeds_its_columns() {
         assert_eq!(cut("writer", 6, "…"), "writer");
         assert_eq!(cut("writer", 5, "…"), "writ…");
         assert_eq!(cut("日本語", 5, "…"), "日本…");

@@ -1,29 +1,31 @@
-//! Roles of text, and the symbols and colours they get.
+//! Text roles, and the symbols and colours they map to.
 //!
-//! Guarantee: colour only repeats what the text says; without colour nothing is lost. Colours are the 16 of the terminal's own
-//! palette, never fixed ones, so that light and dark terminals both work.
+//! Guarantees:
+//! * Colour only repeats what text and symbols say. Nothing is lost without it.
+//! * The default palettes use the 16 colours of the terminal, which fit both dark and light
+//!   backgrounds. Fixed colours are used only if the caller selects them.
 
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::border;
 
-/// Which colours there are.
+/// The colours in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Palette {
-    /// None: bold, dim and reverse only.
+    /// No colours: bold, dim and reverse only.
     #[default]
     Mono,
-    /// The 16 of the terminal, on a dark background.
+    /// The terminal's 16 colours on a dark background.
     Dark,
-    /// The 16 of the terminal, on a light background.
+    /// The terminal's 16 colours on a light background.
     Light,
-    /// Fixed colours, made for a dark background.
+    /// Fixed colours for a dark background.
     DarkTrue,
-    /// Fixed colours, made for a light background.
+    /// Fixed colours for a light background.
     LightTrue,
 }
 
 impl Palette {
-    /// The palette of that name (`dark`, `light` or `mono`), with fixed colours where this one has them.
+    /// The palette named `dark`, `light` or `mono`. It has fixed colours if this one has them.
     pub(crate) fn named(self, name: &str) -> Self {
         let fixed = matches!(self, Self::DarkTrue | Self::LightTrue);
         match (name, fixed) {
@@ -36,16 +38,16 @@ impl Palette {
     }
 }
 
-/// How the view may draw.
+/// Display options.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The colours. The caller decides by flag, `NO_COLOR` and terminal.
+    /// The palette. The caller derives it from flags, `NO_COLOR` and the terminal.
     pub palette: Palette,
-    /// Whether every symbol of the view itself is ASCII.
+    /// Whether to draw ASCII symbols only.
     pub ascii: bool,
 }
 
-/// What a piece of text is for.
+/// The meaning of a piece of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Text,
@@ -62,13 +64,13 @@ pub(crate) enum Role {
     Transform,
     Write,
     Commit,
-    /// A key of the last line.
+    /// A key in the footer.
     Key,
-    /// The screen that is shown.
+    /// The current screen.
     Tab,
 }
 
-/// The symbols of the view.
+/// The symbols that the monitor draws.
 #[derive(Debug)]
 pub(crate) struct Symbols {
     pub(crate) dot: &'static str,
@@ -91,7 +93,7 @@ pub(crate) struct Symbols {
     pub(crate) trunk: &'static str,
     pub(crate) stages: [&'static str; 4],
     pub(crate) bars: [&'static str; 8],
-    /// A part of a bar that lies.
+    /// The last cell of a horizontal bar, in eighths.
     pub(crate) parts: [&'static str; 8],
     pub(crate) rest: &'static str,
     pub(crate) shades: [&'static str; 5],
@@ -172,12 +174,12 @@ const ASCII_BORDER: border::Set<'static> = border::Set {
     horizontal_bottom: "-",
 };
 
-/// The symbols and styles that the options ask for.
+/// The symbols and styles for the given options.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Theme {
     pub(crate) palette: Palette,
     pub(crate) ascii: bool,
-    /// Whether stages are told apart by colour alone in bars whose numbers stand beside; else by how dense they are, too.
+    /// Whether colour alone distinguishes the stages in a bar. Otherwise their density does too.
     pub(crate) solid: bool,
     pub(crate) symbols: &'static Symbols,
     pub(crate) border: border::Set<'static>,
@@ -195,7 +197,7 @@ impl Theme {
         Self { palette: options.palette, ascii: options.ascii, solid, symbols, border }
     }
 
-    /// The same with other colours.
+    /// The same theme with another palette.
     pub(crate) fn with(self, palette: Palette) -> Self {
         Self { palette, solid: palette != Palette::Mono && !self.ascii, ..self }
     }
@@ -213,7 +215,7 @@ impl Theme {
             Palette::LightTrue => Self::fixed(role, true),
         };
         match (role, colour) {
-            // The terminal's own dim is right on every background; a fixed grey is, where colours are fixed.
+            // The terminal's own dim fits every background. Fixed palettes use a fixed grey.
             (Role::Muted, None) => style.add_modifier(Modifier::DIM),
             (_, None) => style,
             (_, Some(colour)) => style.fg(colour),
@@ -224,7 +226,7 @@ impl Theme {
         Some(match role {
             Role::Text | Role::Title | Role::Muted | Role::Tab => return None,
             Role::Good | Role::Out | Role::Write => Color::Green,
-            // Yellow is not to be read on white.
+            // Yellow is unreadable on white.
             Role::Warn | Role::Lag if light => Color::Magenta,
             Role::Warn | Role::Lag => Color::Yellow,
             Role::Bad => Color::Red,
@@ -255,12 +257,12 @@ impl Theme {
         Some(rgb(if light { bright } else { dark }))
     }
 
-    /// The row that keys act on.
+    /// The style of the selected row.
     pub(crate) fn selected(&self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// A place of a heat map: how hot, 0 to 1, or nothing known.
+    /// The symbol and style of a heat map cell: heat from 0 to 1, or unknown.
     pub(crate) fn heat(&self, part: Option<f64>) -> (&'static str, Style) {
         let Some(part) = part else { return (" ", Style::new()) };
         let part = part.clamp(0.0, 1.0);
@@ -272,7 +274,8 @@ impl Theme {
     }
 }
 
-/// `text` as a terminal shows `style`: the escapes of colour, bold, dim and reverse around it, or nothing when there is no style.
+/// `text` with the escapes for the colour, bold, dim and reverse of `style`; unchanged if the style
+/// is empty.
 pub(crate) fn escaped(text: &str, style: Style) -> String {
     let mut codes = Vec::new();
     for (modifier, code) in [(Modifier::BOLD, "1"), (Modifier::DIM, "2"), (Modifier::REVERSED, "7")] {
@@ -324,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn without_colour_no_role_has_one_and_no_role_has_a_background() {
+    fn without_colour_no_role_has_a_foreground_or_a_background() {
         for role in ROLES {
             assert_eq!(theme(Palette::Mono).style(role).fg, None);
             for palette in [Palette::Mono, Palette::Dark, Palette::Light, Palette::DarkTrue, Palette::LightTrue] {
@@ -340,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_light_terminal_gets_no_yellow_and_fixed_colours_only_where_they_are_offered() {
+    fn a_light_palette_has_no_yellow_and_only_fixed_palettes_have_fixed_colours() {
         for role in ROLES {
             assert_ne!(theme(Palette::Light).style(role).fg, Some(Color::Yellow));
             for palette in [Palette::Dark, Palette::Light] {
@@ -357,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_surround_only_what_has_a_style() {
+    fn escapes_surround_only_styled_text() {
         let theme = theme(Palette::Dark);
         assert_eq!(escaped("lag", theme.style(Role::Text)), "lag");
         assert_eq!(escaped("lag", theme.style(Role::Bad)), "\x1b[1;31mlag\x1b[0m");

@@ -1,4 +1,4 @@
-//! The API of a running process: snapshots, events and answers.
+//! HTTP client of a running process: snapshots, events and requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,30 +18,30 @@ use crate::error::SourceError;
 use crate::state::operations::{ConfirmedOperation, Operation};
 use crate::state::{ApiRequest, ApiResponse, Update};
 
-/// The most time an answer may take.
+/// The timeout of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most time that what changes the pipeline may take.
+/// The timeout of a request that changes the pipeline.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
-/// The API says something at least every 15 s; silence for so long is no connection.
+/// The API sends something at least every 15 s. After this silence the connection counts as lost.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(40);
-/// The largest answer that is read: far above a snapshot of thousands of partitions.
+/// The maximum size of a response, far above a snapshot with thousands of partitions.
 const MAX_RESPONSE_BYTES: usize = 16 << 20;
-/// How many events of the past are asked for at first.
+/// The maximum number of past events to read on the first connection.
 const MAX_PAST_EVENTS: u64 = 20_000;
-/// The most events that are handed on at once.
+/// The maximum number of events per update.
 const MAX_EVENTS_PER_UPDATE: usize = 1_000;
-/// How many records, dead letters are asked for.
+/// The number of records to request.
 const RECORD_LIMIT: usize = 50;
 const DEAD_LETTER_LIMIT: usize = 200;
-/// How many log lines at once.
+/// The number of log lines to request at a time.
 const LOG_LIMIT: usize = 1_000;
 
-/// An API of Forebay.
+/// The address of a Forebay API.
 #[derive(Clone)]
 pub struct Api {
-    /// Its address, such as `http://127.0.0.1:7070` or `unix:/run/forebay.sock`.
+    /// The URL, such as `http://127.0.0.1:7070` or `unix:/run/forebay.sock`.
     pub url: String,
-    /// Who asks; none where the address says enough.
+    /// The bearer token, if the API requires one.
     pub token: Option<String>,
 }
 
@@ -52,10 +52,10 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    /// One snapshot, now.
+    /// Reads one snapshot.
     ///
     /// # Errors
-    /// Whatever kept it from answering.
+    /// See [`SourceError`].
     pub async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         Client::new(self)?.snapshot().await
     }
@@ -65,7 +65,7 @@ impl Api {
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
-    /// As the user wrote it.
+    /// The address as the user wrote it.
     shown: String,
     token: Option<String>,
 }
@@ -123,7 +123,7 @@ impl Client {
         Ok(body)
     }
 
-    /// Looks, one after the other.
+    /// Reads snapshots until the receiver is dropped.
     pub(super) async fn poll(self, updates: mpsc::Sender<Update>, reconnect: Arc<Notify>) {
         let mut failures = 0_u32;
         loop {
@@ -144,23 +144,23 @@ impl Client {
         }
     }
 
-    /// Events, for ever.
+    /// Follows the events until the receiver is dropped.
     pub(super) async fn follow(self, updates: mpsc::Sender<Update>, reconnect: Arc<Notify>) {
         let mut last: Option<Arc<Recorded>> = None;
         let mut failures = 0_u32;
         while !updates.is_closed() {
             let before = last.as_ref().map(|last| last.seq);
-            // What kept it is said by whoever takes snapshots; events only come later for it.
+            // Errors are ignored here, because `poll` reports them.
             let _ = self.events(&mut last, &updates).await;
             failures = if last.as_ref().map(|last| last.seq) == before { failures.saturating_add(1) } else { 0 };
             wait(retry_delay(failures), &reconnect).await;
         }
     }
 
-    /// One connection for events.
+    /// Follows the events over one connection.
     async fn events(&self, last: &mut Option<Arc<Recorded>>, updates: &mpsc::Sender<Update>) -> Result<(), String> {
         let newest = self.snapshot().await.map_err(|error| error.to_string())?.seq;
-        // The last event that came is asked for once more: if it is another one, so is the journal.
+        // Requests the last known event again. If it differs, the journal was replaced.
         let mut known = last.clone().filter(|last| last.seq <= newest);
         if last.is_some() && known.is_none() {
             *last = None;
@@ -191,18 +191,18 @@ impl Client {
                     }
                     *last = None;
                     journal_replaced(updates).await?;
-                    return Err("it is another journal".to_owned());
+                    return Err("the journal was replaced".to_owned());
                 }
                 events.push(Arc::new(event));
             }
             for events in events.chunks(MAX_EVENTS_PER_UPDATE) {
                 *last = events.last().cloned();
-                updates.send(Update::Events(events.to_vec())).await.map_err(|_| "nobody looks".to_owned())?;
+                updates.send(Update::Events(events.to_vec())).await.map_err(|_| "the receiver is gone".to_owned())?;
             }
         }
     }
 
-    /// ApiData requests, one after the other.
+    /// Serves requests one after the other.
     pub(super) async fn serve_requests(self, mut requests: mpsc::Receiver<ApiRequest>, updates: mpsc::Sender<Update>) {
         while let Some(request) = requests.recv().await {
             let answer = match request {
@@ -249,7 +249,7 @@ impl Client {
                 let applied: Applied = self.send(Method::POST, &["v1", "plans", &plan.to_string(), "apply"], &request).await?;
                 return Ok(format!("done: {done}, {} records", applied.records));
             }
-            (Operation::Redrive(_) | Operation::Replay(_), None) => return Err("there is no plan to apply".to_owned()),
+            (Operation::Redrive(_) | Operation::Replay(_), None) => return Err("no plan to apply".to_owned()),
         }
         Ok(format!("done: {done}"))
     }
@@ -268,8 +268,7 @@ impl Client {
         let body = self.body(response).await.map_err(|error| error.to_string())?;
         if status.is_success() {
             let body: &[u8] = if body.is_empty() { b"null" } else { &body };
-            return serde_json::from_slice(body)
-                .map_err(|cause| format!("{} answered what this version does not understand: {cause}", self.shown));
+            return serde_json::from_slice(body).map_err(|cause| format!("{} answered with unexpected JSON: {cause}", self.shown));
         }
         Err(match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => {
@@ -282,7 +281,7 @@ impl Client {
 }
 
 async fn journal_replaced(updates: &mpsc::Sender<Update>) -> Result<(), String> {
-    updates.send(Update::JournalReplaced).await.map_err(|_| "nobody looks".to_owned())
+    updates.send(Update::JournalReplaced).await.map_err(|_| "the receiver is gone".to_owned())
 }
 
 async fn wait(delay: Duration, reconnect: &Notify) {
@@ -292,7 +291,7 @@ async fn wait(delay: Duration, reconnect: &Notify) {
     }
 }
 
-/// The cause that says most: reqwest's own message only repeats the address.
+/// The most specific cause; reqwest's own message only repeats the address.
 fn describe(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("timed out after {} s", REQUEST_TIMEOUT.as_secs());
@@ -307,7 +306,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// ApiData each request with what `answer` says to its first line, and closes; says where.
+    /// Starts a server that answers each request with the result of `answer` and closes the
+    /// connection. Returns its address.
     async fn server(mut answer: impl FnMut(&str) -> String + Send + 'static) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_over_http_is_the_look_itself_and_the_token_goes_with_it() {
+    async fn a_snapshot_over_http_is_unchanged_and_the_token_is_sent() {
         let url = server(|request| {
             assert!(request.to_lowercase().contains("authorization: bearer secret"), "{request}");
             ok(&serde_json::to_string(&test_data::busy()).unwrap())
@@ -345,9 +345,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_no_snapshot_says_so_and_what_to_check() {
+    async fn a_response_that_is_not_a_snapshot_says_what_to_check() {
         let error = api(server(|_| ok("{}")).await).snapshot().await.unwrap_err().to_string();
-        assert!(error.contains("something else than a snapshot") && error.contains("one version"), "{error}");
+        assert!(error.contains("did not answer with a snapshot") && error.contains("same version"), "{error}");
         let error = api(server(|_| "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned()).await)
             .snapshot()
             .await
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_that_nobody_listens_on_is_named_with_the_cause() {
+    async fn a_refused_connection_is_reported_with_address_and_cause() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_unix_socket_is_an_address_too() {
+    async fn a_unix_socket_is_a_valid_address() {
         let dir = std::env::temp_dir().join(format!("forebay-tui-{}", std::process::id()));
         let _ = std::fs::remove_file(&dir);
         let listener = tokio::net::UnixListener::bind(&dir).unwrap();
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_go_on_after_a_lost_connection_each_once_and_begin_anew_in_another_journal() {
+    async fn events_resume_after_a_lost_connection_and_restart_in_another_journal() {
         let history = test_data::history(9);
         let mut connections = 0;
         let url = server(move |request| {
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_says_what_the_api_says() {
+    async fn a_refusal_repeats_the_problem_of_the_api() {
         let problem =
             r#"{"type":"auth.forbidden","title":"not allowed","status":403,"detail":"viewer may look","remedy":"use another token"}"#;
         let url =
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_path_stay_parts_of_it_and_an_address_that_is_none_says_so() {
+    fn path_segments_are_escaped_and_an_invalid_address_is_an_error() {
         let url = |base: &str| {
             let client = Client::new(&api(base.to_owned())).unwrap();
             client.request(Method::GET, &["v1", "a b/ü?"], &[("limit", "5".to_owned())]).build().unwrap().url().to_string()

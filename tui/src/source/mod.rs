@@ -1,9 +1,12 @@
-//! Where what is shown comes from: the process itself, its API from anywhere, a folder of events, a recording.
+//! Sources: the process itself, the API of another process, a journal, or a recording.
 //!
-//! Guarantee: keys never wait for any of it (each source works in tasks of its own, and what they give waits in a bounded queue of its own),
-//! and a source that fails is asked again for ever, ever less often, from 0.5 s up to 5 s apart. Events come in sequence; after a gap in the
-//! connection they go on after the last one that came, and begin anew when the journal is another one. Not guaranteed: that each snapshot is
-//! seen.
+//! Guarantees:
+//! * Keys never wait for a source. Each source runs in its own tasks and sends to a bounded queue.
+//! * A failed source is retried indefinitely, with delays growing from 0.5 s to 5 s.
+//! * Events arrive in sequence. After a lost connection they continue after the last received one,
+//!   and from the start if the journal was replaced.
+//!
+//! Does not guarantee that every snapshot is received.
 
 mod http;
 mod recording;
@@ -25,41 +28,41 @@ use crate::state::{ApiRequest, SourceKind, Update};
 pub use http::Api;
 pub(crate) use recording::{Player, Recorder};
 
-/// From one snapshot to the next.
+/// How often a snapshot is taken.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// The longest pause while a source fails.
+/// The maximum delay before a retry.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How often a folder of events is read.
+/// How often a journal is read.
 const READ_INTERVAL: Duration = Duration::from_millis(100);
-/// Updates that wait to be taken in; a source waits while there are so many.
+/// The number of updates in the queue; a source waits while it is full.
 const UPDATE_CAPACITY: usize = 64;
-/// Questions that wait to be asked.
+/// The number of queued requests.
 const REQUEST_CAPACITY: usize = 32;
 
-/// Gives the events that came since it was called the last time, a few thousand at most; none when there is nothing new. Called from a
-/// thread that may block.
+/// Returns the events since the previous call, a few thousand at most; empty if there are none. It
+/// may block.
 pub type EventReader = Box<dyn FnMut() -> Result<Vec<Recorded>, String> + Send>;
 
-/// Where what is shown comes from.
+/// Where the data comes from.
 pub enum Source {
-    /// The same process.
+    /// This process.
     InProcess {
         /// Takes a snapshot.
         snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
-        /// Reads its journal, if it keeps one.
+        /// Reads its journal, if it has one.
         events: Option<EventReader>,
-        /// Its API, for what is asked beside snapshots and events, if it has one.
+        /// Its API, if it has one, for everything other than snapshots and events.
         api: Option<Api>,
     },
-    /// A process elsewhere, by its API.
+    /// Another process, through its API.
     Attached(Api),
-    /// A folder of events.
+    /// A journal.
     Journal(EventReader),
-    /// What `--record` wrote.
+    /// A file written by `--record`.
     Recording {
         /// The file.
         path: PathBuf,
-        /// How many times as fast as it was; from 0.01 to 1,000.
+        /// The speed factor, from 0.01 to 1,000.
         speed: f64,
     },
 }
@@ -76,7 +79,7 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    /// What the model is to know of it.
+    /// The kind of source, for the model.
     pub(crate) fn kind(&self) -> SourceKind {
         match self {
             Self::InProcess { .. } | Self::Attached(_) => SourceKind::Process,
@@ -85,15 +88,15 @@ impl Source {
         }
     }
 
-    /// Whether there is an API to ask.
+    /// Whether there is an API.
     pub(crate) fn has_api(&self) -> bool {
         matches!(self, Self::Attached(_) | Self::InProcess { api: Some(_), .. })
     }
 
-    /// Works in tasks of its own until what it returns is dropped.
+    /// Starts the tasks of the source. They run until the feed is dropped.
     ///
     /// # Errors
-    /// The address is none, or a recording can't be opened.
+    /// The address is invalid, or the recording cannot be opened.
     pub(crate) fn follow(self) -> Result<Feed, SourceError> {
         let (sender, updates) = mpsc::channel(UPDATE_CAPACITY);
         let (requests, request_receiver) = mpsc::channel(REQUEST_CAPACITY);
@@ -122,7 +125,7 @@ impl Source {
     }
 }
 
-/// What a source gives, until this is dropped.
+/// The running source. Dropping it stops its tasks.
 pub(crate) struct Feed {
     updates: mpsc::Receiver<Update>,
     requests: mpsc::Sender<ApiRequest>,
@@ -131,7 +134,8 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Waits for something new. Never resolves once the source is gone, so that the loop lives on what it has.
+    /// Waits for the next update. Never resolves after the source has ended, so that the monitor
+    /// keeps running on what it has.
     pub(crate) async fn next(&mut self) -> Update {
         match self.updates.recv().await {
             Some(update) => update,
@@ -139,23 +143,23 @@ impl Feed {
         }
     }
 
-    /// Something new that is there already.
+    /// Returns an update if one is queued.
     pub(crate) fn ready(&mut self) -> Option<Update> {
         self.updates.try_recv().ok()
     }
 
-    /// Asks; whether there was room for the request.
+    /// Sends a request to the API. Returns `false` if the queue is full.
     pub(crate) fn request(&self, request: ApiRequest) -> bool {
         self.requests.try_send(request).is_ok()
     }
 
-    /// Ends the pause of a failing source.
+    /// Retries a failing source without waiting for its delay.
     pub(crate) fn reconnect(&self) {
         self.reconnect.notify_waiters();
     }
 }
 
-/// The pause before the next try, after so many failures in a row.
+/// The delay before the next attempt after `failures` failures in a row.
 fn retry_delay(failures: u32) -> Duration {
     POLL_INTERVAL.saturating_mul(2_u32.saturating_pow(failures)).min(MAX_RETRY_DELAY)
 }
@@ -170,7 +174,7 @@ async fn read_journal(mut events: EventReader, updates: mpsc::Sender<Update>) {
     let mut failures = 0;
     loop {
         let read = tokio::task::spawn_blocking(move || (events(), events)).await;
-        // It panicked: there is no reader any more.
+        // The reader panicked and is lost.
         let Ok((read, back)) = read else { return };
         events = back;
         let (update, wait) = match read {
@@ -202,14 +206,14 @@ mod tests {
     use crate::test_data;
 
     #[test]
-    fn a_failing_source_is_asked_ever_less_often_up_to_five_seconds() {
+    fn a_failing_source_is_retried_with_delays_of_up_to_five_seconds() {
         let pauses: Vec<_> = (0..6).map(|failures| retry_delay(failures).as_millis()).collect();
         assert_eq!(pauses, [500, 1000, 2000, 4000, 5000, 5000]);
         assert_eq!(retry_delay(u32::MAX), MAX_RETRY_DELAY);
     }
 
     #[tokio::test]
-    async fn a_source_in_the_process_gives_its_looks_and_its_events() {
+    async fn a_source_in_the_process_delivers_snapshots_and_events() {
         let mut left = test_data::history(7);
         let events: EventReader = Box::new(move || Ok(left.drain(..left.len().min(5)).collect()));
         let source = Source::InProcess { snapshot: Arc::new(test_data::busy), events: Some(events), api: None };

@@ -1,8 +1,12 @@
-//! Recordings: what a view was given, in a file, and given again from it.
+//! Recordings: writes the updates of a monitor to a file and plays them back.
 //!
-//! A recording is lines of JSON: first `{"forebay_recording":1,"version":…}`, then `{"look":…}` (one a second at most), `{"event":…}`, and what
-//! the API answered: log lines (`{"logs":…}`), and to whoever started `{"records":…}`, `{"letters":…}`, `{"trace":…}`, as they came. A line that is cut at the end of the file
-//! (the recorder was killed) is left out.
+//! A recording is a file of JSON lines. The first is `{"forebay_recording":1,"version":…}`. Then
+//! follow, in the order of arrival:
+//! * `{"look":…}`: a snapshot, at most one a second,
+//! * `{"event":…}`: an event,
+//! * `{"logs":…}`, `{"records":…}`, `{"letters":…}`, `{"trace":…}`: responses of the API.
+//!
+//! An incomplete line at the end of the file, left by a killed recorder, is ignored.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
@@ -20,13 +24,13 @@ use tokio::sync::mpsc;
 use crate::error::SourceError;
 use crate::state::{ApiResponse, Update};
 
-/// The format that is written.
+/// The version of the file format.
 const FORMAT: u32 = 1;
-/// Looks are recorded so far apart.
+/// The minimum time between two recorded snapshots.
 const SNAPSHOT_INTERVAL: TimeDelta = TimeDelta::milliseconds(900);
-/// Events that are handed on at once.
+/// The maximum number of events per update.
 const MAX_EVENTS_PER_UPDATE: usize = 1_000;
-/// The longest that a replay waits between two lines, whatever their times say.
+/// The maximum pause between two lines during playback.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// Writes a recording.
@@ -38,14 +42,14 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// # Errors
-    /// The file can't be made, or is there already.
+    /// The file exists or cannot be created.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let mut file = BufWriter::new(File::create_new(path)?);
         writeln!(file, r#"{{"forebay_recording":{FORMAT},"version":"{}"}}"#, env!("CARGO_PKG_VERSION"))?;
         Ok(Self { file, last: None })
     }
 
-    /// Writes what a recording is of; the rest is passed over.
+    /// Writes an update, unless it is one that recordings omit.
     pub(crate) fn write(&mut self, update: &Update) -> io::Result<()> {
         match update {
             Update::Snapshot(snapshot) if self.last.is_none_or(|last| (snapshot.at - last).abs() >= SNAPSHOT_INTERVAL) => {
@@ -67,7 +71,7 @@ impl Recorder {
         self.file.write_all(b"}\n")
     }
 
-    /// To the disk's cache, so that a kill loses little.
+    /// Flushes to the operating system, so that a kill loses little.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
@@ -104,12 +108,12 @@ impl Player {
         lines.read_line(&mut first).map_err(|cause| wrong(cause.to_string()))?;
         match serde_json::from_str::<Header>(&first) {
             Ok(head) if head.forebay_recording == FORMAT => Ok(Self { path: path.to_owned(), lines }),
-            Ok(head) => Err(wrong(format!("it has format {}, this version reads {FORMAT}", head.forebay_recording))),
-            Err(_) => Err(wrong("its first line is not that of a recording".to_owned())),
+            Ok(head) => Err(wrong(format!("format {}; this version reads format {FORMAT}", head.forebay_recording))),
+            Err(_) => Err(wrong("not a recording: unexpected first line".to_owned())),
         }
     }
 
-    /// The next line; none at the end.
+    /// Returns the next update; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Update>, String> {
         let mut line = String::new();
         if self.lines.read_line(&mut line).map_err(|cause| cause.to_string())? == 0 || !line.ends_with('\n') {
@@ -126,13 +130,14 @@ impl Player {
         }))
     }
 
-    /// Gives it all again, at its pace times `speed`.
+    /// Plays the recording at `speed` times its pace.
     pub(super) async fn play(mut self, speed: f64, updates: mpsc::Sender<Update>) {
         let mut last: Option<DateTime<Utc>> = None;
         let mut started = false;
         let mut events = Vec::new();
         let end = loop {
-            // A line is a few kilobytes from the disk's cache: not worth a thread.
+            // Reading a line takes a few kilobytes from the page cache, which is not worth a
+            // thread.
             let update = match self.next() {
                 Ok(Some(update)) => update,
                 Ok(None) => break Update::Finished,
@@ -143,7 +148,8 @@ impl Player {
                 Update::Events(events) => events.first().map(|event| event.at),
                 _ => None,
             };
-            // What was before the first snapshot comes at once: it was the past then, too.
+            // Events before the first snapshot are sent at once: they were history when the
+            // recording began.
             let due = last.zip(at).map_or(TimeDelta::zero(), |(last, at)| at - last);
             let wait = due.to_std().unwrap_or_default().div_f64(speed.clamp(0.01, 1_000.0)).min(MAX_WAIT);
             let waits = started && wait > Duration::from_millis(1);
@@ -172,7 +178,7 @@ impl Player {
         if !events.is_empty() && updates.send(Update::Events(events)).await.is_err() {
             return;
         }
-        // Nobody left to tell is fine.
+        // The receiver may be gone.
         let _ = updates.send(end).await;
     }
 }
@@ -185,20 +191,20 @@ mod tests {
     async fn played(path: &Path) -> (usize, Vec<u64>, bool) {
         let (sender, mut updates) = mpsc::channel(4);
         tokio::spawn(Player::open(path).unwrap().play(1_000.0, sender));
-        let (mut snapshots, mut seqs, mut over) = (0, Vec::new(), false);
+        let (mut snapshots, mut seqs, mut finished) = (0, Vec::new(), false);
         while let Some(update) = updates.recv().await {
             match update {
                 Update::Snapshot(_) => snapshots += 1,
                 Update::Events(events) => seqs.extend(events.iter().map(|event| event.seq)),
-                Update::Finished => over = true,
+                Update::Finished => finished = true,
                 other => panic!("{other:?}"),
             }
         }
-        (snapshots, seqs, over)
+        (snapshots, seqs, finished)
     }
 
     #[test]
-    fn log_lines_are_recorded_and_an_answer_without_any_is_not() {
+    fn log_lines_are_recorded_and_empty_responses_are_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("logs.ndjson");
         let mut recorder = Recorder::create(&path).unwrap();
@@ -214,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_recording_gives_again_what_was_recorded_and_forgives_a_cut_end() {
+    async fn a_recording_plays_back_what_was_recorded_and_ignores_a_cut_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("demo.ndjson");
         let mut recorder = Recorder::create(&path).unwrap();
@@ -228,12 +234,12 @@ mod tests {
         recorder.flush().unwrap();
         let all: Vec<u64> = (1..=40).collect();
         assert_eq!(played(&path).await, (3, all, true), "snapshots are a second apart");
-        assert!(Recorder::create(&path).is_err(), "a recording is not written over");
+        assert!(Recorder::create(&path).is_err(), "a recording is not overwritten");
 
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 20]).unwrap();
         assert_eq!(played(&path).await.1.len(), 39);
         std::fs::write(&path, "{\"something\":1}\n").unwrap();
-        assert!(Player::open(&path).is_err_and(|error| error.to_string().contains("not that of a recording")));
+        assert!(Player::open(&path).is_err_and(|error| error.to_string().contains("not a recording")));
     }
 }

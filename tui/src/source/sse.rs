@@ -1,9 +1,10 @@
-//! Server-sent events, as far as `GET /v1/events` uses them: what stands in `data:` lines, up to an empty one. Pure.
+//! A parser for server-sent events, limited to what `GET /v1/events` sends: `data:` lines up to an
+//! empty line. Pure.
 
-/// The longest event that is taken; one of the journal is far below.
+/// The maximum size of an event, far above one of the journal.
 const MAX_EVENT_BYTES: usize = 4 << 20;
 
-/// Puts the chunks of a stream together.
+/// Assembles events from the chunks of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     rest: Vec<u8>,
@@ -11,10 +12,10 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    /// The data of each event that is whole with this chunk.
+    /// Returns the data of each event that the chunk completes.
     ///
     /// # Errors
-    /// When an event has no end within [`MAX_EVENT_BYTES`] bytes.
+    /// An event has no end within [`MAX_EVENT_BYTES`] bytes.
     pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<Vec<Vec<u8>>, String> {
         self.rest.extend_from_slice(chunk);
         let mut events = Vec::new();
@@ -48,7 +49,7 @@ mod tests {
     const STREAM: &[u8] = b"id: 1\ndata: {\"a\":1}\n\n:\n\nid: 2\r\ndata:b\r\ndata: c\r\n\r\n";
 
     #[test]
-    fn events_are_the_same_however_the_stream_is_cut() {
+    fn events_are_the_same_however_the_stream_is_split() {
         for size in 1..STREAM.len() {
             let mut parser = Parser::default();
             let events: Vec<_> = STREAM.chunks(size).flat_map(|chunk| parser.feed(chunk).unwrap()).collect();
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_end_is_refused() {
+    fn an_endless_event_is_an_error() {
         let mut parser = Parser::default();
         assert!((0..5).any(|_| parser.feed(&vec![b'x'; 1 << 20]).is_err()));
     }

@@ -1,7 +1,9 @@
-//! What keys do.
+//! What key presses and commands do.
 //!
-//! Guarantee: a key changes the model at once and waits for nothing; what takes time is left as an [`Effect`]. Nothing here changes the
-//! pipeline: an operation opens a dialog, and only what the dialog sends is asked of the API.
+//! Guarantees:
+//! * An action changes the model at once. Slow work is left as an [`Effect`].
+//! * Nothing here changes the pipeline. An operation opens a dialog, and only the confirmed dialog
+//!   becomes an API request.
 
 use forebay_schemas::api::DesiredState;
 use forebay_schemas::snapshot::Snapshot;
@@ -13,7 +15,7 @@ use super::prompt::{self, KnownNames, Prompt};
 use super::time_travel::record_path;
 use super::{ApiRequest, Effect, List, Model, RowId, Screen, StoredLine};
 
-/// What a key asks for.
+/// What a key press does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Quit,
@@ -23,19 +25,19 @@ pub(crate) enum Action {
     NextPanel,
     PreviousPanel,
     Show(Screen),
-    /// So many rows on, or back.
+    /// Moves by this many rows.
     Move(isize),
     First,
     Last,
     Freeze,
-    /// So many events on, or back.
+    /// Moves by this many events.
     Step(isize),
-    /// To the next batch, or the one before.
+    /// Moves to the next batch, or to the previous one.
     StepBatch(bool),
-    /// So many seconds on, or back.
+    /// Moves by this many seconds.
     StepSeconds(i64),
     Live,
-    /// To the moment of the selected row.
+    /// Goes to the moment of the selected row.
     GoToSelected,
     Mark,
     GoToMark,
@@ -59,7 +61,7 @@ pub(crate) enum Action {
 }
 
 impl Model {
-    /// Does what a key asks for.
+    /// Performs an action.
     pub(crate) fn perform(&mut self, action: Action) {
         self.message = None;
         if self.help.is_some() && self.perform_on_help(action) {
@@ -90,13 +92,13 @@ impl Model {
             Action::Mark => {
                 self.marker = Some(self.frozen.as_ref().map_or(self.timeline.head().seq, |frozen| frozen.seq));
                 self.show_info(format!(
-                    "event {} is marked; ' goes back to it, and an event's page shows what changed since",
+                    "event {} is marked; ' returns to it, and event details show what changed since",
                     self.marker.unwrap_or(0)
                 ));
             }
             Action::GoToMark => match self.marker {
                 Some(seq) => self.go_to_seq(seq),
-                None => self.show_error("no event is marked; m marks one".to_owned()),
+                None => self.show_error("no event is marked; m marks the current one".to_owned()),
             },
             Action::Filter => self.prompt = Some(Prompt::Filter(LineEditor::of(self.filter(list)))),
             Action::Palette => self.prompt = Some(Prompt::Palette(LineEditor::default(), None)),
@@ -115,7 +117,7 @@ impl Model {
             Action::Copy => match self.text_of_selected() {
                 Some(text) => {
                     self.effects.push(Effect::Copy(text));
-                    self.show_info("copied, where the terminal lets it (OSC 52)".to_owned());
+                    self.show_info("copied, if the terminal supports OSC 52".to_owned());
                 }
                 None => self.show_error("nothing is selected".to_owned()),
             },
@@ -125,10 +127,12 @@ impl Model {
             Action::Mouse => {
                 self.mouse = !self.mouse;
                 self.effects.push(Effect::Mouse(self.mouse));
-                self.show_info(format!(
-                    "the mouse is {}",
-                    if self.mouse { "on: its wheel moves; % gives it back to the terminal" } else { "the terminal's" }
-                ));
+                let state = if self.mouse {
+                    "the mouse wheel scrolls; % gives the mouse back to the terminal"
+                } else {
+                    "the mouse belongs to the terminal"
+                };
+                self.show_info(state.to_owned());
             }
             Action::Pause => {
                 let running = self.live_window.newest().is_none_or(|snapshot| snapshot.desired.state == DesiredState::Running);
@@ -137,11 +141,11 @@ impl Model {
             Action::Drain => self.operate(Operation::State(DesiredState::Drained)),
             Action::Restart => match self.subject() {
                 Some(RowId::Actor(path)) => self.operate(Operation::Restart(path)),
-                _ => self.show_error("select an actor first: 5".to_owned()),
+                _ => self.show_error("select an actor first (5)".to_owned()),
             },
             Action::Cancel => match self.subject() {
                 Some(RowId::Run(id)) => self.operate(Operation::Cancel(id)),
-                _ => self.show_error("select a run first: 6".to_owned()),
+                _ => self.show_error("select a run first (6)".to_owned()),
             },
             Action::Redrive => self.operate(Operation::Redrive(self.dead_letter_range())),
             Action::Replay => self.prompt = Some(Prompt::Palette(LineEditor::of("replay "), None)),
@@ -149,7 +153,7 @@ impl Model {
         self.request_missing_data();
     }
 
-    /// Keys while the help is shown; whether they are done with.
+    /// Handles a key while the help is shown. Returns whether it was consumed.
     fn perform_on_help(&mut self, action: Action) -> bool {
         let Some(scroll) = self.help else { return false };
         match action {
@@ -199,7 +203,7 @@ impl Model {
         }
     }
 
-    /// Opens what is selected; from a page, what it leads to.
+    /// Opens the selected row; in a detail view, what it links to.
     fn enter(&mut self) {
         let next = match self.details.last() {
             None => self.selected(),
@@ -222,7 +226,7 @@ impl Model {
         }
     }
 
-    /// Opens a page.
+    /// Opens a detail view.
     pub(crate) fn open(&mut self, page: RowId) {
         self.scroll = 0;
         if self.details.last() != Some(&page) && self.details.len() < 32 {
@@ -230,17 +234,17 @@ impl Model {
         }
     }
 
-    /// What keys that need one thing act on: the page, or the selected row.
+    /// What an action applies to: the open detail view, or the selected row.
     pub(crate) fn subject(&self) -> Option<RowId> {
         self.details.last().cloned().or_else(|| self.selected())
     }
 
-    /// To the moment of what is selected.
+    /// Goes to the moment of the selected row.
     fn go_to_selected(&mut self) {
         use forebay_schemas::event::Event;
         let last = self.timeline.len();
         let newest = |timeline: &super::Timeline, wanted: &dyn Fn(&Event) -> bool| timeline.find(last, false, wanted);
-        let place = match self.subject() {
+        let index = match self.subject() {
             Some(RowId::Event(seq)) => self.timeline.index_of(seq),
             Some(RowId::Batch(id)) => newest(&self.timeline, &|event| matches!(event, Event::BatchWritten { batch, .. } if *batch == id)),
             Some(RowId::Run(id)) => newest(&self.timeline, &|event| event.run() == Some(id)),
@@ -249,8 +253,8 @@ impl Model {
                 &|event| matches!(event, Event::ChildExited { actor, .. } | Event::ChildStarted { actor, .. } | Event::ChildStuck { actor, .. } if *actor == path),
             ),
             Some(RowId::Record(partition, offset)) => {
-                let way = record_path(&self.timeline, partition, offset);
-                way.batch.or(way.page).and_then(|event| self.timeline.index_of(event.seq))
+                let path = record_path(&self.timeline, partition, offset);
+                path.batch.or(path.page).and_then(|event| self.timeline.index_of(event.seq))
             }
             Some(RowId::Alert(name)) => {
                 let since = self
@@ -261,13 +265,13 @@ impl Model {
                 since.and_then(|since| self.timeline.index_at(since))
             }
             Some(RowId::Log(since, seq)) => {
-                self.api_data.logs.find(since, seq).and_then(|held| self.timeline.index_at(held.line.timestamp))
+                self.api_data.logs.find(since, seq).and_then(|stored| self.timeline.index_at(stored.line.timestamp))
             }
             _ => None,
         };
-        match place {
-            Some(place) => self.go_to_index(place),
-            None => self.show_error("no event of it is held".to_owned()),
+        match index {
+            Some(index) => self.go_to_index(index),
+            None => self.show_error("no event about it in memory".to_owned()),
         }
     }
 
@@ -278,7 +282,7 @@ impl Model {
         Some(ranges)
     }
 
-    /// Opens the dialog of an operation, if the gate lets it.
+    /// Opens the dialog of an operation, if it is permitted.
     pub(crate) fn operate(&mut self, operation: Operation) {
         let pipeline = self.live_window.newest().map(|snapshot| snapshot.pipeline.clone()).unwrap_or_default();
         match Dialog::open(operation, &pipeline, self.permission()) {
@@ -297,7 +301,7 @@ impl Model {
         self.prompt.is_some() || self.dialog.is_some()
     }
 
-    /// A key for the line that is being typed.
+    /// Handles a key while a line is being typed.
     pub(crate) fn press(&mut self, key: EditKey) {
         self.message = None;
         if self.dialog.is_some() {
@@ -336,7 +340,7 @@ impl Model {
             (Some(Prompt::Palette(..)), EditKey::Escape) | (Some(Prompt::Filter(_)), EditKey::Enter) => {}
             (Some(Prompt::Filter(mut line)), key) => {
                 line.press(key);
-                // Rows are filtered as one types.
+                // Filter while typing.
                 self.set_filter(self.list(), line.text());
                 self.prompt = Some(Prompt::Filter(line));
             }
@@ -348,7 +352,7 @@ impl Model {
                     (None, len) => Some(if forward { 0 } else { len - 1 }),
                     (Some(at), len) => Some((at + if forward { 1 } else { len - 1 }) % len),
                 };
-                // With one candidate there is nothing to choose.
+                // A single completion is applied at once.
                 let line = if offers.len() == 1 { LineEditor::of(&offers[0].0) } else { line };
                 self.prompt = Some(Prompt::Palette(line, chosen.filter(|_| offers.len() > 1)));
             }
@@ -372,7 +376,7 @@ impl Model {
         }
     }
 
-    /// What the palette may complete.
+    /// The names that the palette completes.
     pub(crate) fn known_names(&self) -> KnownNames {
         let Some(snapshot) = self.shown().newest() else { return KnownNames::default() };
         KnownNames {
@@ -392,7 +396,7 @@ impl Model {
                 let day = self.live_window.newest().map(|snapshot| snapshot.at.date_naive());
                 match day.and_then(|day| self.timeline.index_at(day.and_time(time).and_utc())) {
                     Some(index) => self.go_to_index(index),
-                    None => self.show_error("there are no events to go back to".to_owned()),
+                    None => self.show_error("no events to go back to".to_owned()),
                 }
             }
             prompt::Command::Live => self.live(),
@@ -406,7 +410,7 @@ impl Model {
         }
     }
 
-    /// What is selected, as JSON.
+    /// The selected item as JSON.
     pub(crate) fn selected_json(&self) -> Option<Value> {
         let snapshot = self.shown().newest()?;
         let events = |index: Option<usize>| {
@@ -433,7 +437,7 @@ impl Model {
         }
     }
 
-    /// What `c` copies: the identifier of what is selected, or all of it where that says more.
+    /// What `c` copies: the identifier of the selected item if it has one, else its JSON.
     fn text_of_selected(&self) -> Option<String> {
         Some(match self.subject()? {
             RowId::Actor(path) => path,
@@ -443,13 +447,13 @@ impl Model {
         })
     }
 
-    /// Writes what is selected, and where it stands.
+    /// Exports the selected item and its position in the journal.
     fn export(&mut self, file: Option<String>) {
         let Some(selected) = self.selected_json() else { return self.show_error("nothing is selected".to_owned()) };
         let snapshot: Option<&Snapshot> = self.shown().newest();
         let seq = self.frozen.as_ref().map_or(self.timeline.head().seq, |frozen| frozen.seq);
         let title = self.subject().map(|id| id.title()).unwrap_or_default();
-        let whole = json!({
+        let export = json!({
             "pipeline": snapshot.map(|snapshot| snapshot.pipeline.clone()),
             "at": self.frozen.as_ref().map_or_else(|| snapshot.map(|snapshot| snapshot.at), |frozen| Some(frozen.at)),
             "seq": seq,
@@ -460,7 +464,7 @@ impl Model {
             let plain: String = title.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
             format!("forebay-{plain}-at-{seq}.json")
         });
-        self.effects.push(Effect::Save(name, format!("{whole:#}\n")));
+        self.effects.push(Effect::Save(name, format!("{export:#}\n")));
     }
 }
 
@@ -468,7 +472,7 @@ fn to_json<T: serde::Serialize>(value: &T) -> Option<Value> {
     serde_json::to_value(value).ok()
 }
 
-/// The page that an event leads to.
+/// The detail view that an event links to.
 fn linked_detail(event: &forebay_schemas::event::Event) -> Option<RowId> {
     use forebay_schemas::event::Event;
     match event {

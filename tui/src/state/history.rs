@@ -1,27 +1,30 @@
-//! Five minutes of what passed, a point a second.
+//! Throughput, lag and latency of the last five minutes, one point per second.
 //!
-//! Guarantee: at most [`HISTORY_SECONDS`] points. A second without a snapshot is a gap, not a zero.
+//! Guarantees:
+//! * There are at most [`HISTORY_SECONDS`] points.
+//! * A second without a snapshot is a gap, not a zero.
 
 use std::collections::VecDeque;
 
-/// How far the history goes back, in seconds.
+/// The length of the history in seconds.
 pub(crate) const HISTORY_SECONDS: i64 = 300;
 
-/// How many seconds are drawn when there are so many: a minute, two, or all, so that a young view is no empty one.
+/// The time span to draw for a history of this length: one minute, two, or all, so that a short
+/// history still fills the chart.
 pub(crate) fn span(seconds: i64) -> i64 {
     [60, 120].into_iter().find(|&span| seconds < span).unwrap_or(HISTORY_SECONDS)
 }
 
-/// What passed in one second.
+/// The measurements of one second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Point {
-    /// Records into the topic, a second.
+    /// Records produced to the topic, per second.
     pub(crate) received: f64,
-    /// Rows into the table, a second.
+    /// Rows written to the table, per second.
     pub(crate) written: f64,
-    /// Records not yet written.
+    /// Records that are not yet written.
     pub(crate) lag: f64,
-    /// The 99th percentile from produced to written, in milliseconds.
+    /// The 99th percentile of the latency from produced to written, in milliseconds.
     pub(crate) p99: f64,
 }
 
@@ -43,13 +46,14 @@ struct Second {
     snapshots: f64,
 }
 
-/// Five minutes of what passed.
+/// The history.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History(VecDeque<Second>);
 
 impl History {
-    /// Adds what a snapshot found at `second` since the epoch. A second before the newest means that the clock was set back: all is
-    /// forgotten, since its order is not known any more.
+    /// Adds the measurements of a snapshot taken at `second` since the epoch. A second before the
+    /// newest one means that the clock was set back: the history is cleared, because its order is
+    /// no longer known.
     pub(crate) fn add(&mut self, second: i64, point: Point) {
         match self.0.back_mut() {
             Some(newest) if newest.at == second => {
@@ -66,13 +70,14 @@ impl History {
         }
     }
 
-    /// How many seconds are drawn.
+    /// The time span to draw, in seconds.
     pub(crate) fn span(&self) -> i64 {
         span(self.0.back().zip(self.0.front()).map_or(0, |(newest, oldest)| newest.at - oldest.at))
     }
 
-    /// The history of [`History::span`] seconds in so many columns, oldest first, each the mean of its seconds; none where there was no snapshot. The columns keep
-    /// to the same seconds while time goes on, so that the picture moves but does not flicker.
+    /// The last [`History::span`] seconds in `columns` columns, oldest first. Each is the mean of
+    /// its seconds; `None` without a snapshot. A column covers the same seconds as time passes, so
+    /// that the chart moves without flicker.
     pub(crate) fn columns(&self, columns: usize, pick: impl Fn(&Point) -> f64) -> Vec<Option<f64>> {
         let mut out = vec![(0.0, 0.0); columns];
         let (Some(newest), Some(width)) = (self.0.back(), i64::try_from(columns).ok().filter(|&width| width > 0)) else {
@@ -90,7 +95,7 @@ impl History {
         out.into_iter().map(|(sum, snapshots)| (snapshots > 0.0).then(|| sum / snapshots)).collect()
     }
 
-    /// The point of the newest second, and the one that is `seconds` older or the oldest after it.
+    /// The value `seconds` ago, or the oldest after that, and the newest value.
     pub(crate) fn since(&self, seconds: i64, pick: impl Fn(&Point) -> f64) -> Option<(f64, f64)> {
         let newest = self.0.back()?;
         let then = self.0.iter().find(|second| second.at >= newest.at - seconds)?;
@@ -112,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_history_forgets_what_is_older_than_five_minutes() {
+    fn the_history_drops_what_is_older_than_five_minutes() {
         let mut history = History::default();
         for second in 0..1_000 {
             history.add(second, point(1.0));
@@ -121,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_of_one_second_are_averaged_and_a_second_without_one_is_a_gap() {
+    fn snapshots_of_one_second_are_averaged_and_a_missing_second_is_a_gap() {
         let mut history = History::default();
         history.add(10, point(2.0));
         history.add(10, point(4.0));
@@ -131,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_keep_to_the_same_seconds_while_time_goes_on() {
+    fn columns_cover_the_same_seconds_as_time_passes() {
         let mut history = History::default();
         for second in 0..=100_i32 {
             history.add(second.into(), point(second.into()));
@@ -145,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_begins_a_new_history() {
+    fn a_clock_set_back_starts_a_new_history() {
         let mut history = History::default();
         history.add(10, point(1.0));
         history.add(5, point(2.0));

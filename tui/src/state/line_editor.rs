@@ -1,9 +1,9 @@
-//! A line of text that is being typed. Pure.
+//! A single-line text editor. Pure.
 
-/// The longest line, in characters.
+/// The maximum length in characters.
 const MAX_CHARS: usize = 500;
 
-/// What a key does to a line.
+/// An editing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EditKey {
     Char(char),
@@ -19,13 +19,13 @@ pub(crate) enum EditKey {
     Down,
     Home,
     End,
-    /// Away with the line.
+    /// Deletes the line.
     Clear,
-    /// Away with the word before the cursor.
+    /// Deletes the word before the cursor.
     Word,
 }
 
-/// A line that is being typed.
+/// A line and its cursor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LineEditor {
     text: Vec<char>,
@@ -42,7 +42,7 @@ impl LineEditor {
         self.text.iter().collect()
     }
 
-    /// What stands before the cursor, and after it.
+    /// The text before and after the cursor.
     pub(crate) fn parts(&self) -> (String, String) {
         let (before, after) = self.text.split_at(self.cursor.min(self.text.len()));
         (before.iter().collect(), after.iter().collect())
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_edited_in_its_middle_and_never_fails() {
+    fn a_line_is_edited_anywhere_and_no_key_panics() {
         let mut line = LineEditor::of("pause writer");
         for key in [EditKey::Word, EditKey::Home, EditKey::Delete, EditKey::Char('P'), EditKey::End, EditKey::Backspace, EditKey::Char('é')]
         {

@@ -1,7 +1,8 @@
-//! Rows: which there are, in which order, and which one keys act on.
+//! The rows of the lists: filter, order and selection.
 //!
-//! The cursor is on a row, not on a number, so that it stays where it is while rows come and go. The rows of the journal and of the log are many, so
-//! their filters are kept up to date one by one; the other lists are small and put in order when they are drawn.
+//! The selection is an item, not a row number, so that it stays on the item while rows come and go.
+//! The journal and the log have many rows, so their filters are updated per row. The other lists
+//! are short, and are filtered and sorted when they are drawn.
 
 use std::collections::VecDeque;
 
@@ -11,7 +12,7 @@ use forebay_schemas::snapshot::{BatchView, Snapshot};
 use super::prompt::matches_filter;
 use super::{List, Model, RowId, Screen, StoredLine, severity};
 
-/// The events that pass the journal's filter.
+/// The events that match the journal's filter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EventMatches {
     filter: String,
@@ -19,7 +20,7 @@ pub(crate) struct EventMatches {
 }
 
 impl EventMatches {
-    /// An event came; those before `first` are not held any more.
+    /// Adds an event, and drops those before `first`.
     pub(crate) fn push(&mut self, event: &Recorded, first: u64) {
         if !self.filter.is_empty() && matches_filter(&event_text(event), &self.filter) {
             self.seqs.push_back(event.seq);
@@ -30,18 +31,18 @@ impl EventMatches {
     }
 }
 
-/// All that a filter sees of an event.
+/// The text of an event that a filter is matched against.
 pub(crate) fn event_text(event: &Recorded) -> String {
     let run = event.event.run().map(|run| format!(" run {run}")).unwrap_or_default();
     format!("{} {} {}{run}", event.seq, event.event.kind(), event.event)
 }
 
-/// Microseconds of all stages of a batch.
+/// The total duration of a batch in microseconds.
 pub(crate) fn batch_took(batch: &BatchView) -> u64 {
     [batch.wait_micros, batch.transform_micros, batch.write_micros].into_iter().fold(0, u64::saturating_add)
 }
 
-/// What rows are sorted by.
+/// A sort key.
 #[derive(PartialEq, PartialOrd)]
 enum Key {
     Number(f64),
@@ -49,7 +50,7 @@ enum Key {
 }
 
 impl Model {
-    /// The list that keys act on.
+    /// The focused list.
     pub(crate) fn list(&self) -> List {
         let lists = self.screen.lists();
         lists[self.focus % lists.len()]
@@ -63,7 +64,7 @@ impl Model {
         self.sorts[list as usize]
     }
 
-    /// Filters a list.
+    /// Sets the filter of a list.
     pub(crate) fn set_filter(&mut self, list: List, filter: String) {
         if list == List::Logs {
             self.api_data.logs.set_filter(filter.clone());
@@ -92,7 +93,8 @@ impl Model {
         self.sorts[list as usize].reverse ^= true;
     }
 
-    /// The rows of a list other than events and log lines: places in what is shown, filtered and in order.
+    /// The rows of a list other than events and log lines, as indexes into the snapshot, filtered
+    /// and sorted.
     pub(crate) fn order(&self, list: List) -> Vec<usize> {
         let Some(snapshot) = self.shown().newest() else { return Vec::new() };
         let filter = self.filter(list);
@@ -187,7 +189,7 @@ impl Model {
         }
     }
 
-    /// How many rows a list has.
+    /// The number of rows of a list.
     pub(crate) fn len(&self, list: List) -> usize {
         match list {
             List::Events if self.matches.filter.is_empty() => self.timeline.len(),
@@ -197,7 +199,7 @@ impl Model {
         }
     }
 
-    /// The event in a row of the journal, the newest in the last.
+    /// The event in a row of the journal; the newest is in the last row.
     pub(crate) fn event_row(&self, row: usize) -> Option<&std::sync::Arc<Recorded>> {
         if self.matches.filter.is_empty() {
             return self.timeline.get(row);
@@ -246,7 +248,8 @@ impl Model {
         self.order(list).into_iter().position(|at| self.id_of(list, snapshot, at).as_ref() == Some(id))
     }
 
-    /// The row that keys act on. Until a key moves it, it is the newest, or the actor that is worst off.
+    /// The selected row. Until a key moves it, this is the newest row, or the actor in the worst
+    /// state.
     pub(crate) fn cursor(&self, list: List) -> usize {
         let len = self.len(list);
         let row = match &self.selected[list as usize] {
@@ -258,19 +261,19 @@ impl Model {
         row.min(len.saturating_sub(1))
     }
 
-    /// The row that keys act on, as what it is.
+    /// The selected item.
     pub(crate) fn selected(&self) -> Option<RowId> {
         let list = self.list();
         self.id_at(list, self.cursor(list))
     }
 
-    /// Puts the cursor on a row.
+    /// Selects a row.
     pub(crate) fn select(&mut self, list: List, row: usize) {
         let len = self.len(list);
         let row = row.min(len.saturating_sub(1));
         self.last_rows[list as usize] = row;
         self.selected[list as usize] = self.id_at(list, row);
-        // At the newest row the list goes on by itself.
+        // On the newest row, the list follows new rows.
         let newest = if list.newest_last() { row + 1 == len } else { row == 0 };
         if matches!(list, List::Events | List::Logs | List::Batches | List::Records) {
             self.follow = newest;
@@ -287,7 +290,7 @@ impl Model {
         self.details.clear();
     }
 
-    /// The first of the actors that are worst off.
+    /// The first actor in the worst state.
     fn worst_actor(&self) -> usize {
         let Some(snapshot) = self.shown().newest() else { return 0 };
         let order = self.order(List::Actors);

@@ -1,7 +1,11 @@
-//! Log lines as the API gives them: which pass the level and the filter, and where some are missing. Pure.
+//! Log lines from the API: filter, level and gaps. Pure.
 //!
-//! Guarantee: at most [`MAX_LINES`] lines are held, the oldest go first; a line comes in once. Lines of a process that was started anew follow those of the
-//! one before. Not guaranteed: that no line is missing; where some are, the next one says how many.
+//! Guarantees:
+//! * At most [`MAX_LINES`] lines are stored; the oldest are dropped first.
+//! * Each line is stored once.
+//! * The lines of a restarted process follow those of the previous one.
+//!
+//! Does not guarantee that all lines are present. The line after a gap says how many are missing.
 
 use std::collections::VecDeque;
 
@@ -12,22 +16,22 @@ use serde_json::Value;
 use super::RowId;
 use super::prompt::matches_filter;
 
-/// The most lines that are held: as many as the process keeps.
+/// The maximum number of stored lines, the same as in the process.
 const MAX_LINES: usize = 2_000;
 
-/// What is before a line, when it is not the line before it.
+/// What precedes a line other than the previous line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gap {
-    /// So many lines, which are lost.
+    /// This many lost lines.
     Lost(u64),
-    /// Another process.
+    /// The lines of another process.
     OtherProcess,
 }
 
-/// A line that is held.
+/// A stored line.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredLine {
-    /// Since when its process counts its lines.
+    /// When its process started to count lines.
     pub(crate) since: DateTime<Utc>,
     pub(crate) line: LogLine,
     pub(crate) before: Option<Gap>,
@@ -38,7 +42,7 @@ impl StoredLine {
         RowId::Log(self.since, self.line.seq)
     }
 
-    /// The page of what it is about.
+    /// The detail view of the actor or run that the line is about.
     pub(crate) fn linked_detail(&self) -> Option<RowId> {
         let field = |name: &str| self.line.fields.get(name).and_then(Value::as_str);
         let run = || field("run")?.parse().ok().map(RowId::Run);
@@ -52,26 +56,26 @@ pub(crate) fn fields(line: &LogLine) -> String {
     line.fields.iter().map(field).collect::<Vec<_>>().join("  ")
 }
 
-/// A value, texts without quotes.
+/// A value as text; strings without quotes.
 pub(crate) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The log lines.
+/// The stored lines, and which of them are visible.
 #[derive(Debug)]
 pub(crate) struct LogBuffer {
     lines: VecDeque<StoredLine>,
-    /// How many were held before the first that is held: lines have places that stay.
+    /// The number of dropped lines. A line's index counts them, so it never changes.
     dropped: u64,
-    /// The places of those that pass.
+    /// The indexes of the lines that match filter and level.
     visible: VecDeque<u64>,
     filter: String,
     level: LogLevel,
-    /// The process that the last answer was of, and how far it told.
+    /// The process of the last response, and the last line that it covered.
     read: Option<(DateTime<Utc>, u64)>,
-    /// Why there was no answer to the last question.
+    /// Why the last request failed.
     pub(crate) error: Option<String>,
-    /// Whether it is time to ask, and whether there is a question without an answer.
+    /// Whether a request is due, and whether one is pending.
     due: bool,
     requested: bool,
 }
@@ -93,21 +97,21 @@ impl Default for LogBuffer {
 }
 
 impl LogBuffer {
-    /// A snapshot came: it is time to ask again.
+    /// Makes a request due, because a snapshot arrived.
     pub(super) fn snapshot_received(&mut self) {
         self.due = true;
     }
 
-    /// The line after which the next ones are to be asked for, if it is time.
+    /// The line after which to request, if a request is due.
     pub(super) fn next_request(&mut self) -> Option<u64> {
-        let asks = self.due && !self.requested;
-        if asks {
+        let ask = self.due && !self.requested;
+        if ask {
             (self.due, self.requested) = (false, true);
         }
-        asks.then(|| self.read.map_or(0, |(_, upto)| upto))
+        ask.then(|| self.read.map_or(0, |(_, upto)| upto))
     }
 
-    /// An answer came, or why there is none.
+    /// Handles the response to a request.
     pub(super) fn response_received(&mut self, logs: Result<Logs, String>) {
         self.requested = false;
         match logs {
@@ -121,7 +125,8 @@ impl LogBuffer {
         let before = self.read.filter(|(since, _)| *since == logs.since);
         let begins = logs.lines.first().is_some_and(|first| first.seq == logs.lost + 1);
         if before.is_none() && self.read.is_some() && !begins {
-            // Another process, which was asked for what is after a line of the one before.
+            // Another process answered a request that continued the lines of the previous one.
+            // Start at its first line.
             (self.read, self.due) = (Some((logs.since, 0)), true);
             return;
         }
@@ -137,7 +142,7 @@ impl LogBuffer {
         self.read = Some((logs.since, logs.upto.max(seen)));
     }
 
-    fn push(&mut self, held: StoredLine) {
+    fn push(&mut self, stored: StoredLine) {
         if self.lines.len() == MAX_LINES {
             self.lines.pop_front();
             self.dropped += 1;
@@ -145,10 +150,10 @@ impl LogBuffer {
                 self.visible.pop_front();
             }
         }
-        if self.passes(&held.line) {
+        if self.passes(&stored.line) {
             self.visible.push_back(self.dropped + self.lines.len() as u64);
         }
-        self.lines.push_back(held);
+        self.lines.push_back(stored);
     }
 
     fn passes(&self, line: &LogLine) -> bool {
@@ -158,7 +163,7 @@ impl LogBuffer {
 
     fn refilter(&mut self) {
         let indexed = (self.dropped..).zip(&self.lines);
-        self.visible = indexed.filter(|(_, held)| self.passes(&held.line)).map(|(index, _)| index).collect();
+        self.visible = indexed.filter(|(_, stored)| self.passes(&stored.line)).map(|(index, _)| index).collect();
     }
 
     pub(super) fn set_filter(&mut self, filter: String) {
@@ -168,7 +173,7 @@ impl LogBuffer {
         }
     }
 
-    /// Only graver ones; after the gravest all.
+    /// Raises the minimum level; from the highest back to the lowest.
     pub(super) fn cycle_level(&mut self) {
         let next = LogLevel::ALL.into_iter().find(|level| *level > self.level);
         self.level = next.unwrap_or(LogLevel::Info);
@@ -183,28 +188,28 @@ impl LogBuffer {
         self.lines.get(usize::try_from(index.checked_sub(self.dropped)?).ok()?)
     }
 
-    /// How many lines pass that were said until then.
+    /// The number of visible lines up to `until`.
     pub(crate) fn rows(&self, until: Option<DateTime<Utc>>) -> usize {
         let Some(until) = until else { return self.visible.len() };
-        self.visible.partition_point(|&index| self.at(index).is_some_and(|held| held.line.timestamp <= until))
+        self.visible.partition_point(|&index| self.at(index).is_some_and(|stored| stored.line.timestamp <= until))
     }
 
-    /// A line that passes, the newest in the last row.
+    /// The visible line in a row; the newest is in the last row.
     pub(crate) fn row(&self, row: usize) -> Option<&StoredLine> {
         self.at(*self.visible.get(row)?)
     }
 
-    /// The row of a line, or of the last one before it that passes.
+    /// The row of a line, or of the last visible one before it.
     pub(super) fn row_of(&self, since: DateTime<Utc>, seq: u64) -> Option<usize> {
-        let index = self.dropped + self.lines.iter().position(|held| held.is(since, seq))? as u64;
+        let index = self.dropped + self.lines.iter().position(|stored| stored.is(since, seq))? as u64;
         self.visible.partition_point(|&visible| visible <= index).checked_sub(1)
     }
 
     pub(crate) fn find(&self, since: DateTime<Utc>, seq: u64) -> Option<&StoredLine> {
-        self.lines.iter().rev().find(|held| held.is(since, seq))
+        self.lines.iter().rev().find(|stored| stored.is(since, seq))
     }
 
-    /// Whether there is none at all, whatever the level and the filter.
+    /// Whether no lines are stored, regardless of filter and level.
     pub(crate) fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
@@ -227,23 +232,23 @@ mod tests {
 
     fn answer(of: i64, seqs: std::ops::RangeInclusive<u64>, lost: u64) -> Result<Logs, String> {
         let upto = *seqs.end();
-        Ok(Logs { lines: seqs.map(|seq| log_line(seq, "said")).collect(), upto, lost, since: since(of) })
+        Ok(Logs { lines: seqs.map(|seq| log_line(seq, "message")).collect(), upto, lost, since: since(of) })
     }
 
     fn rows(book: &LogBuffer) -> Vec<(u64, Option<Gap>)> {
-        (0..book.rows(None)).map(|row| book.row(row).unwrap()).map(|held| (held.line.seq, held.before)).collect()
+        (0..book.rows(None)).map(|row| book.row(row).unwrap()).map(|stored| (stored.line.seq, stored.before)).collect()
     }
 
-    /// What is asked for at the next snapshot.
+    /// The request that the next snapshot makes due.
     fn requests(book: &mut LogBuffer) -> Option<u64> {
         book.snapshot_received();
         book.next_request()
     }
 
     #[test]
-    fn lines_are_asked_for_once_a_look_after_the_last_that_came() {
+    fn lines_are_requested_once_per_snapshot_after_the_last_line() {
         let mut book = LogBuffer::default();
-        assert_eq!((book.next_request(), requests(&mut book), requests(&mut book)), (None, Some(0), None), "not before the answer");
+        assert_eq!((book.next_request(), requests(&mut book), requests(&mut book)), (None, Some(0), None), "not before the response");
         book.response_received(answer(1, 1..=3, 0));
         assert_eq!(requests(&mut book), Some(3));
         book.response_received(Err("away".to_owned()));
@@ -255,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn where_lines_are_lost_the_next_one_says_how_many() {
+    fn the_line_after_a_gap_says_how_many_are_lost() {
         let mut book = LogBuffer::default();
         book.response_received(answer(1, 1..=2, 0));
         book.response_received(answer(1, 10..=11, 7));
@@ -263,12 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_new_process_follow_from_their_first_on() {
+    fn the_lines_of_a_new_process_follow_from_its_first_line() {
         let mut book = LogBuffer::default();
         book.response_received(answer(1, 1..=5, 0));
         let _ = requests(&mut book);
         book.response_received(answer(2, 6..=7, 0));
-        assert_eq!((rows(&book).len(), book.next_request()), (5, Some(0)), "all of it is asked for, at once");
+        assert_eq!((rows(&book).len(), book.next_request()), (5, Some(0)), "all lines are requested at once");
         book.response_received(answer(2, 1..=7, 0));
         assert_eq!((rows(&book).len(), rows(&book)[5]), (12, (1, Some(Gap::OtherProcess))));
         assert_eq!(book.row_of(since(1), 1), Some(0));
@@ -276,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn level_and_filter_leave_lines_out_also_of_those_that_come() {
+    fn level_and_filter_also_apply_to_new_lines() {
         let mut book = LogBuffer::default();
         book.response_received(Ok(logs()));
         let all = book.rows(None);
@@ -296,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_after_a_moment_is_not_shown_of_it() {
+    fn lines_after_the_shown_moment_are_hidden() {
         let mut book = LogBuffer::default();
         book.response_received(Ok(logs()));
         let moment = book.row(2).unwrap().line.timestamp;
@@ -305,9 +310,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded_and_a_line_keeps_its_row_as_the_first_go() {
+    fn stored_lines_are_bounded_and_keep_their_rows() {
         let mut book = LogBuffer::default();
-        book.set_filter("said".to_owned());
+        book.set_filter("message".to_owned());
         for n in 0..10 {
             book.response_received(answer(1, n * 300 + 1..=n * 300 + 300, 0));
         }

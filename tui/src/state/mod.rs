@@ -1,8 +1,12 @@
-//! What the view knows: a fold over snapshots, events, answers and keys.
+//! The model of the monitor: a fold over snapshots, events, API responses and keys.
 //!
-//! Guarantee: pure; the same snapshots, events, keys and moments give the same model. It has no terminal, no clock (moments are passed in), no
-//! input or output (what it wants done it leaves as an [`Effect`]) and bounded memory: a window of snapshots, five minutes of samples, 50,000
-//! events, 2,000 log lines. Not guaranteed: that rates mean anything across a restart of the process; they begin anew.
+//! Guarantees:
+//! * The fold is pure: the same inputs and times give the same model. There is no terminal, no
+//!   clock (times are arguments) and no I/O (it is requested with an [`Effect`]).
+//! * Memory is bounded: a window of snapshots, five minutes of samples, 50,000 events and 2,000 log
+//!   lines.
+//!
+//! Does not guarantee meaningful rates across a restart of the process; they start again.
 
 mod actions;
 mod findings;
@@ -47,56 +51,56 @@ pub(crate) use stage_times::{StageTimes, stage_times};
 pub(crate) use time_travel::{Frozen, blank, record_path};
 use timeline::Timeline;
 
-/// A source that has said nothing for so long is stale: four snapshots missed.
+/// A source is stale after this silence: four missed snapshots.
 const STALE_AFTER: Duration = Duration::from_secs(2);
-/// The most records that are held.
+/// The maximum number of records in memory.
 const MAX_RECORDS: usize = 500;
 
-/// Where what is shown comes from.
+/// The kind of source.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) enum SourceKind {
     /// A running process.
     #[default]
     Process,
-    /// A folder of events, whether somebody writes it or not.
+    /// A journal, whether a process is writing it or not.
     Journal,
-    /// A recording, so many times as fast as it was.
+    /// A recording at this multiple of its speed.
     Recording(f64),
 }
 
-/// Something new.
+/// An input of the model.
 #[derive(Debug)]
 pub(crate) enum Update {
-    /// A snapshot at the pipeline.
+    /// A snapshot of the pipeline.
     Snapshot(Arc<Snapshot>),
-    /// Events, in sequence.
+    /// Events in sequence.
     Events(Vec<Arc<Recorded>>),
-    /// The events begin anew: it is another journal.
+    /// The journal was replaced; its events start again.
     JournalReplaced,
-    /// The source failed; it is asked again.
+    /// The source failed and is being retried.
     SourceFailed(String),
-    /// An answer of the API.
+    /// A response of the API.
     Response(ApiResponse),
-    /// A recording is over.
+    /// A recording has ended.
     Finished,
 }
 
-/// What is asked of the API.
+/// A request to the API.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ApiRequest {
     WhoAmI,
     Batch(u64),
     Records,
     DeadLetters,
-    /// Those after a line.
+    /// The log lines after this one.
     Logs(u64),
-    /// Of a pipeline.
+    /// A plan for the named pipeline.
     Plan(String, PlanRequest),
-    /// Something that changes the pipeline; it has passed the gate.
+    /// A permitted and confirmed operation.
     Operate(ConfirmedOperation),
 }
 
-/// What the API answered.
+/// A response of the API.
 #[derive(Debug)]
 pub(crate) enum ApiResponse {
     WhoAmI(Result<WhoAmI, String>),
@@ -105,21 +109,21 @@ pub(crate) enum ApiResponse {
     DeadLetters(Result<Box<DeadLetters>, String>),
     Logs(Result<Logs, String>),
     Plan(Result<Box<Plan>, String>),
-    /// What came of an operation, in a line.
+    /// The result of an operation, in one line.
     Operated(Result<String, String>),
 }
 
-/// What is to be done outside the model.
+/// Work to be done outside the model.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
     Request(ApiRequest),
-    /// To the clipboard of the terminal.
+    /// Copy to the clipboard of the terminal.
     Copy(String),
-    /// A file, and what it is to hold.
+    /// Save the contents to the named file.
     Save(String, String),
     Redraw,
     Theme(String),
-    /// Look at once, not after the pause of a failing source.
+    /// Retry the source now, without waiting for its delay.
     Reconnect,
     Mouse(bool),
 }
@@ -127,14 +131,14 @@ pub(crate) enum Effect {
 /// How fresh the newest snapshot is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Link {
-    /// There was no snapshot yet; why, if the source said.
+    /// There is no snapshot yet; with the error of the source.
     Connecting(Option<String>),
     Live,
-    /// The newest snapshot is so old; why, if the source said.
+    /// The age of the newest snapshot, with the error of the source.
     Stale(Duration, Option<String>),
 }
 
-/// What the API answered, as far as it is shown.
+/// Data from the API other than snapshots and events.
 #[derive(Debug, Default)]
 pub(crate) struct ApiData {
     pub(crate) trace: Option<(u64, Result<Box<BatchTrace>, String>)>,
@@ -142,35 +146,36 @@ pub(crate) struct ApiData {
     pub(crate) records: VecDeque<RecordView>,
     pub(crate) records_error: Option<String>,
     pub(crate) dead_letters: Option<Result<Box<DeadLetters>, String>>,
-    /// The dead letters of the pipeline when they were asked for.
+    /// The pipeline's number of dead letters when they were requested.
     dead_letters_total: u64,
     pub(crate) logs: LogBuffer,
-    /// Whether a snapshot came since records were asked for: they are asked for once a snapshot at most.
+    /// Whether a snapshot arrived since records were requested; they are requested at most once per
+    /// snapshot.
     records_due: bool,
-    /// Whether records, letters were asked for and did not come yet.
+    /// Whether a request for records or dead letters is pending.
     records_requested: bool,
     dead_letters_requested: bool,
 }
 
-/// A line that is said once, until the next key.
+/// A message that is shown until the next key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) text: String,
     pub(crate) good: bool,
 }
 
-/// How the rows of a list are put.
+/// The order of a list's rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sort {
     pub(crate) by: usize,
     pub(crate) reverse: bool,
 }
 
-/// Everything the view draws from.
+/// Everything that the view draws from.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     kind: SourceKind,
-    /// Whether there is an API to ask.
+    /// Whether there is an API.
     has_api: bool,
     live_window: SnapshotWindow,
     samples: Samples,
@@ -180,7 +185,7 @@ pub(crate) struct Model {
     source_error: Option<String>,
     finished: bool,
     operate: bool,
-    /// Whether what is answered is recorded, so that log lines are read on every screen.
+    /// Whether responses are recorded. If so, log lines are requested on every screen.
     pub(crate) recorded: bool,
     role: Option<Role>,
     pub(crate) api_data: ApiData,
@@ -188,7 +193,7 @@ pub(crate) struct Model {
     pub(crate) screen: Screen,
     focus: usize,
     selected: [Option<RowId>; List::COUNT],
-    /// Where the selected row was, for when it goes.
+    /// The last row of the selected item, for when the item is gone.
     last_rows: [usize; List::COUNT],
     sorts: [Sort; List::COUNT],
     filters: [String; List::COUNT],
@@ -207,7 +212,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Of a source; `asks` when there is an API to ask, `operate` when whoever looks wants to change things.
+    /// Creates the model of a source. `operate` says whether the user wants to change the pipeline.
     pub(crate) fn new(kind: SourceKind, has_api: bool, operate: bool) -> Self {
         let mut model = Self { kind, has_api, operate, follow: true, ..Self::default() };
         if has_api && operate {
@@ -216,7 +221,7 @@ impl Model {
         model
     }
 
-    /// Something came.
+    /// Handles an input.
     pub(crate) fn update(&mut self, update: Update, now: Instant) {
         match update {
             Update::Snapshot(snapshot) => self.add_snapshot(snapshot, now),
@@ -225,7 +230,7 @@ impl Model {
                 self.timeline = Timeline::default();
                 self.matches = lists::EventMatches::default();
                 self.marker = None;
-                // What was answered was of the pipeline before; what is asked for is still to come.
+                // Responses so far belong to the previous pipeline. Pending requests stay pending.
                 let ApiData { dead_letters_total, records_requested, dead_letters_requested, .. } = self.api_data;
                 self.api_data = ApiData { dead_letters_total, records_requested, dead_letters_requested, ..ApiData::default() };
                 if self.kind == SourceKind::Journal {
@@ -267,7 +272,8 @@ impl Model {
         }
     }
 
-    /// Where there are only events, snapshots are made of them: one a second of their time, and one after the last.
+    /// Derives snapshots from events where there are no others: one per second of event time, and
+    /// one after the last event.
     fn add_snapshot_of_events(&mut self, last: bool) {
         let head = self.timeline.head();
         let Some(at) = head.at else { return };
@@ -306,7 +312,7 @@ impl Model {
         }
     }
 
-    /// Asks the API for what the screen needs and has not.
+    /// Requests the data that the screen needs and the model lacks.
     pub(crate) fn request_missing_data(&mut self) {
         if !self.has_api {
             return;
@@ -316,8 +322,8 @@ impl Model {
         if let Some(RowId::Batch(id)) = page
             && self.api_data.trace.as_ref().is_none_or(|(of, _)| *of != id)
         {
-            // Its place is taken at once, so that it is asked for once.
-            self.api_data.trace = Some((id, Err("asked for".to_owned())));
+            // This marks the request as pending.
+            self.api_data.trace = Some((id, Err("loading".to_owned())));
             requests.push(ApiRequest::Batch(id));
         }
         let data = &mut self.api_data;
@@ -327,7 +333,7 @@ impl Model {
             (data.records_due, data.records_requested) = (false, true);
             requests.push(ApiRequest::Records);
         }
-        // Those that are there stay until newer ones come.
+        // The old ones stay until newer ones arrive.
         let rejected = self.live_window.newest().map_or(0, |snapshot| snapshot.totals.rejected);
         let wanted = data.dead_letters.is_none() || data.dead_letters_total != rejected;
         if self.screen == Screen::DeadLetters && wanted && !data.dead_letters_requested {
@@ -342,7 +348,7 @@ impl Model {
         self.effects.extend(requests.into_iter().map(Effect::Request));
     }
 
-    /// What is to be done, taken.
+    /// Takes the pending effects.
     pub(crate) fn effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
@@ -367,47 +373,47 @@ impl Model {
         self.kind
     }
 
-    /// Whether a recording is over.
+    /// Whether a recording has ended.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// Whether there is an API to ask.
+    /// Whether there is an API.
     pub(crate) fn has_api(&self) -> bool {
         self.has_api
     }
 
-    /// Whether the view was started to operate, and the role that the API said.
+    /// What the user may do.
     pub(crate) fn permission(&self) -> Permission {
         Permission { operate: self.operate, role: self.role, live: self.frozen.is_none() && self.kind == SourceKind::Process }
     }
 
-    /// What is on the screen: the newest snapshots, or those of the moment that was gone back to.
+    /// The snapshots on the screen: the newest, or those of the moment that is shown.
     pub(crate) fn shown(&self) -> &SnapshotWindow {
         self.frozen.as_ref().map_or(&self.live_window, |frozen| &frozen.window)
     }
 
-    /// The newest snapshots, whatever is shown.
+    /// The newest snapshot, even when an earlier moment is shown.
     pub(crate) fn newest(&self) -> Option<&Snapshot> {
         self.live_window.newest()
     }
 
-    /// The projection at what is shown.
+    /// The projection at the moment that is shown.
     pub(crate) fn projection(&self) -> &Projection {
         self.frozen.as_ref().map_or_else(|| self.timeline.head(), |frozen| &frozen.projection)
     }
 
-    /// The moment that was gone back to; none when what is shown is now.
+    /// The earlier moment that is shown; `None` while the view is live.
     pub(crate) fn frozen(&self) -> Option<&Frozen> {
         self.frozen.as_deref()
     }
 
-    /// Whether the numbers that no event holds are those of the moment that is shown.
+    /// Whether the values that events do not contain are known for the moment that is shown.
     pub(crate) fn measured(&self) -> bool {
         self.kind != SourceKind::Journal && self.frozen.as_ref().is_none_or(|frozen| frozen.measured)
     }
 
-    /// The log lines up to there are those of what is shown; none when it is now.
+    /// The time up to which log lines are shown; `None` while the view is live.
     pub(crate) fn until(&self) -> Option<DateTime<Utc>> {
         self.frozen.as_ref().map(|frozen| frozen.until)
     }
@@ -416,12 +422,12 @@ impl Model {
         &self.timeline
     }
 
-    /// How many minutes of history are drawn.
+    /// The number of minutes in the charts.
     pub(crate) fn minutes(&self) -> i64 {
         self.shown().history().span() / 60
     }
 
-    /// The snapshots, one a second, up to what is shown.
+    /// One snapshot per second, up to the moment that is shown.
     pub(crate) fn sampled(&self) -> impl DoubleEndedIterator<Item = &Arc<Snapshot>> {
         let upto = self.frozen.as_ref().map(|frozen| frozen.at);
         self.samples.iter().filter(move |snapshot| upto.is_none_or(|upto| snapshot.at <= upto))
@@ -432,8 +438,8 @@ impl ApiData {
     fn take_records(&mut self, records: Records) {
         self.records_error = None;
         for record in records.records {
-            let place = (record.partition, record.offset);
-            if !self.records.iter().any(|have| (have.partition, have.offset) == place) {
+            let key = (record.partition, record.offset);
+            if !self.records.iter().any(|known| (known.partition, known.offset) == key) {
                 self.records.push_front(record);
             }
         }
@@ -442,7 +448,7 @@ impl ApiData {
     }
 }
 
-/// How bad a state is; 0 is well.
+/// How bad a state is; 0 is good.
 pub(crate) fn severity(state: ActorState) -> u8 {
     match state {
         ActorState::Up => 0,

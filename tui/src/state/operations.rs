@@ -1,8 +1,10 @@
-//! What changes the pipeline, and the one gate that all of it passes.
+//! Operations that change the pipeline, and the permission check in front of them.
 //!
-//! Guarantee: [`permit`] is asked for every operation, both when a dialog opens and when it is sent, and refuses all of them unless the view
-//! was started to operate and the API says that the caller may. No screen has a way around it: [`Dialog::send`] is the only maker of a
-//! request that changes something.
+//! Guarantees:
+//! * [`permit`] checks every operation twice: when its dialog opens and when it is sent. It refuses
+//!   all unless the monitor was started with `--operate` and the API grants the role.
+//! * [`Dialog::send`] is the only constructor of a [`ConfirmedOperation`], so no screen can bypass
+//!   the check.
 
 use forebay_schemas::api::{DesiredState, Plan, PlanRequest, ReplayFrom, Role};
 use forebay_schemas::offset::Ranges;
@@ -10,10 +12,10 @@ use uuid::Uuid;
 
 use super::line_editor::LineEditor;
 
-/// The longest reason that the API takes, in bytes.
+/// The maximum length of a reason that the API accepts, in bytes.
 const MAX_REASON_BYTES: usize = 500;
 
-/// Something that changes the pipeline.
+/// An operation that changes the pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Operation {
     State(DesiredState),
@@ -24,39 +26,41 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// What it is, as a person says it.
+    /// A short description.
     pub(crate) fn title(&self) -> String {
         match self {
             Self::State(DesiredState::Running) => "resume the pipeline".to_owned(),
             Self::State(DesiredState::Paused) => "pause the pipeline".to_owned(),
             Self::State(DesiredState::Drained) => "drain the pipeline".to_owned(),
             Self::Restart(actor) => format!("restart {actor}"),
-            Self::Cancel(run) => format!("call off run {run}"),
+            Self::Cancel(run) => format!("cancel run {run}"),
             Self::Redrive(_) => "redrive dead letters".to_owned(),
-            Self::Replay(_) => "read records again".to_owned(),
+            Self::Replay(_) => "replay records".to_owned(),
         }
     }
 
-    /// What it does, where no plan of the API says it.
+    /// The effects, for operations that the API does not plan.
     pub(crate) fn effects(&self) -> Vec<String> {
         let lines: &[&str] = match self {
-            Self::State(DesiredState::Running) => &["fetches and reads go on where they stopped"],
+            Self::State(DesiredState::Running) => &["fetching and reading continue where they stopped"],
             Self::State(DesiredState::Paused) => &[
-                "no page is fetched and no record read until it is resumed",
-                "what is in flight is written and committed",
+                "no page is fetched and no record is read until the pipeline is resumed",
+                "records in flight are written and committed",
                 "the lag grows meanwhile",
             ],
-            Self::State(DesiredState::Drained) => &["no page is fetched until it is resumed", "what the topic holds is written"],
-            Self::Restart(_) => {
-                &["this incarnation ends; its supervisor starts the next one", "what it had in flight is read again: no row is lost"]
+            Self::State(DesiredState::Drained) => {
+                &["no page is fetched until the pipeline is resumed", "the records in the topic are written"]
             }
-            Self::Cancel(_) => &["no further page of the run is fetched", "what it has produced is written all the same"],
+            Self::Restart(_) => {
+                &["this incarnation ends and the supervisor starts the next one", "records in flight are read again; no row is lost"]
+            }
+            Self::Cancel(_) => &["no further page of the run is fetched", "records already produced are still written"],
             Self::Redrive(_) | Self::Replay(_) => &[],
         };
         lines.iter().map(|&line| line.to_owned()).collect()
     }
 
-    /// The role that it takes.
+    /// The required role.
     pub(crate) fn role(&self) -> Role {
         match self {
             Self::State(_) | Self::Cancel(_) => Role::Operator,
@@ -64,7 +68,7 @@ impl Operation {
         }
     }
 
-    /// What the API is asked to plan for it; none when it does without.
+    /// The plan to request from the API, if the operation needs one.
     pub(crate) fn plan(&self) -> Option<PlanRequest> {
         match self {
             Self::Redrive(letters) => Some(PlanRequest::Redrive { letters: letters.clone() }),
@@ -73,86 +77,88 @@ impl Operation {
         }
     }
 
-    /// Whether the pipeline's name is to be typed: what it does can't be taken back by doing the opposite.
+    /// Whether the user has to type the pipeline's name, because the operation cannot be undone.
     pub(crate) fn needs_confirmation(&self) -> bool {
         matches!(self, Self::Redrive(_) | Self::Replay(_) | Self::Cancel(_))
     }
 }
 
-/// What whoever looks may do.
+/// What the user may do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Permission {
-    /// Whether the view was started with `--operate`.
+    /// Whether the monitor was started with `--operate`.
     pub(crate) operate: bool,
-    /// What the API says that the caller may do; none when it did not say, or there is none.
+    /// The user's role according to the API; `None` if it is unknown.
     pub(crate) role: Option<Role>,
-    /// Whether what is shown is now: nobody operates a recording or a moment ago.
+    /// Whether the view is live. Recordings and earlier moments cannot be operated.
     pub(crate) live: bool,
 }
 
-/// The gate.
+/// Checks whether an operation is permitted.
 ///
 /// # Errors
-/// Why not, and what to do.
+/// The reason of the refusal, and the remedy.
 pub(crate) fn permit(operation: &Operation, permission: Permission) -> Result<(), String> {
     let what = operation.title();
     if !permission.operate {
-        return Err(format!("can't {what}: this view only looks; start it with --operate"));
+        return Err(format!("can't {what}: the monitor is read-only; start it with --operate"));
     }
     let Some(role) = permission.role else {
         return Err(format!("can't {what}: the API did not say what you may do"));
     };
     if role < operation.role() {
-        return Err(format!("can't {what}: it takes the role {:?}, and yours is {role:?}", operation.role()).to_lowercase());
+        return Err(format!("can't {what}: it requires the role {:?}, and yours is {role:?}", operation.role()).to_lowercase());
     }
     if !permission.live {
-        return Err(format!("can't {what}: what is shown is not live; \\ goes back"));
+        return Err(format!("can't {what}: the view is not live; \\ returns to live"));
     }
     Ok(())
 }
 
-/// How far the plan of a dialog is.
+/// The state of the plan in a dialog.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum PlanStatus {
-    /// There is none to be had; the operation says itself what it does.
+    /// The operation has no plan.
     NotNeeded,
-    /// The API was asked.
+    /// The plan was requested.
     Requested,
     Ready(Plan),
     Failed(String),
 }
 
-/// A question to the API that changes something; only [`Dialog::send`] makes one.
+/// A permitted operation with a reason. Only [`Dialog::send`] creates one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfirmedOperation {
     /// The pipeline's name.
     pub(crate) pipeline: String,
     pub(crate) operation: Operation,
     pub(crate) reason: String,
-    /// Identifier and hash of the plan.
+    /// The identifier and hash of the plan.
     pub(crate) plan: Option<(Uuid, String)>,
     _gate: (),
 }
 
-/// Shows what would be done, and asks why.
+/// Shows the effects of an operation and asks for the reason.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Dialog {
     pub(crate) operation: Operation,
     pub(crate) plan: PlanStatus,
     pub(crate) reason: LineEditor,
-    /// The pipeline's name as typed; used where the operation is needs_confirmation.
+    /// The pipeline's name as typed, for operations that need confirmation.
     pub(crate) name: LineEditor,
-    /// Whether the name is being typed, not the reason.
+    /// Whether the name is being typed, instead of the reason.
     pub(crate) name_focused: bool,
     /// The pipeline's name.
     pub(crate) pipeline: String,
-    /// Why it was not sent.
+    /// Why the operation was not sent.
     pub(crate) error: Option<String>,
 }
 
 impl Dialog {
+    /// Opens the dialog of an operation.
+    ///
     /// # Errors
-    /// The gate's.
+    /// The operation is not permitted.
     pub(crate) fn open(operation: Operation, pipeline: &str, permission: Permission) -> Result<Self, String> {
         permit(&operation, permission)?;
         let plan = if operation.plan().is_some() { PlanStatus::Requested } else { PlanStatus::NotNeeded };
@@ -172,27 +178,27 @@ impl Dialog {
         if self.name_focused { &mut self.name } else { &mut self.reason }
     }
 
-    /// The order, if all is said that has to be.
+    /// Confirms the operation.
     ///
     /// # Errors
-    /// What is missing, or the gate's.
+    /// An input or the plan is missing, or the operation is no longer permitted.
     pub(crate) fn send(&self, permission: Permission) -> Result<ConfirmedOperation, String> {
         permit(&self.operation, permission)?;
         let reason = self.reason.text().trim().to_owned();
         if reason.is_empty() {
-            return Err("say why: the reason is kept in the journal".to_owned());
+            return Err("enter a reason; it is recorded in the journal".to_owned());
         }
         if reason.len() > MAX_REASON_BYTES {
-            return Err(format!("the reason is {} bytes long, {MAX_REASON_BYTES} are the most", reason.len()));
+            return Err(format!("the reason is {} bytes long; the limit is {MAX_REASON_BYTES}", reason.len()));
         }
         if self.operation.needs_confirmation() && self.name.text().trim() != self.pipeline {
-            return Err(format!("type the pipeline's name, {}, to say that you mean it", self.pipeline));
+            return Err(format!("type the pipeline's name, {}, to confirm", self.pipeline));
         }
         let plan = match &self.plan {
             PlanStatus::NotNeeded => None,
             PlanStatus::Ready(plan) => Some((plan.id, plan.hash.clone())),
-            PlanStatus::Requested => return Err("the plan is not there yet".to_owned()),
-            PlanStatus::Failed(why) => return Err(format!("there is no plan: {why}")),
+            PlanStatus::Requested => return Err("the plan is not ready yet".to_owned()),
+            PlanStatus::Failed(why) => return Err(format!("no plan: {why}")),
         };
         Ok(ConfirmedOperation { pipeline: self.pipeline.clone(), operation: self.operation.clone(), reason, plan, _gate: () })
     }
@@ -220,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_only_looks_changes_nothing() {
+    fn without_permission_nothing_opens_and_nothing_is_sent() {
         for operation in every_operation() {
             for permission in [
                 Permission { operate: false, ..all() },
@@ -236,13 +242,13 @@ mod tests {
                 dialog.reason = LineEditor::of("because");
                 dialog.name = LineEditor::of("users");
                 assert!(dialog.send(all()).is_ok(), "{operation:?}");
-                assert!(dialog.send(permission).is_err(), "a permission that is gone meanwhile");
+                assert!(dialog.send(permission).is_err(), "a permission that was revoked meanwhile");
             }
         }
     }
 
     #[test]
-    fn an_operator_may_pause_and_call_off_and_only_an_admin_the_rest() {
+    fn an_operator_may_pause_and_cancel_and_an_admin_may_do_the_rest() {
         let operator = Permission { role: Some(Role::Operator), ..all() };
         let may: Vec<bool> = every_operation().iter().map(|operation| permit(operation, operator).is_ok()).collect();
         assert_eq!(may, [true, true, true, false, true, false, false]);
@@ -250,12 +256,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_without_a_reason_and_what_is_dangerous_not_without_the_name() {
+    fn a_reason_is_required_and_sometimes_the_name_of_the_pipeline() {
         for operation in every_operation() {
             let mut dialog = Dialog::open(operation.clone(), "users", all()).unwrap();
             dialog.plan = PlanStatus::NotNeeded;
             dialog.name = LineEditor::of("users");
-            assert!(dialog.send(all()).unwrap_err().contains("say why"));
+            assert!(dialog.send(all()).unwrap_err().contains("enter a reason"));
             dialog.reason = LineEditor::of("because");
             dialog.name = LineEditor::of("user");
             assert_eq!(dialog.send(all()).is_err(), operation.needs_confirmation(), "{operation:?}");
@@ -265,6 +271,6 @@ mod tests {
             name: LineEditor::of("users"),
             ..Dialog::open(Operation::Redrive(None), "users", all()).unwrap()
         };
-        assert!(dialog.send(all()).unwrap_err().contains("not there yet"), "no plan, no order");
+        assert!(dialog.send(all()).unwrap_err().contains("not ready yet"), "no plan, no operation");
     }
 }

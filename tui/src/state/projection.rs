@@ -1,8 +1,12 @@
-//! What the journal says of a pipeline: a fold of its events, in any order they may come.
+//! The state of a pipeline according to its journal: a fold of the events.
 //!
-//! Guarantee: pure and total (no event, in no order, makes it fail), every collection bounded, and the same events give the same projection,
-//! whether they are folded from the start or from a copy on the way. Not guaranteed: what happened before the first event that it was given;
-//! [`Projection::whole`] says whether that was the start of the process.
+//! Guarantees:
+//! * The fold is pure and total: no event fails, in any order.
+//! * Every collection is bounded.
+//! * Folding from the start and folding from a copy on the way give the same projection.
+//!
+//! Does not cover events before the first one it was given. [`Projection::is_complete`] says
+//! whether that was the start of the process.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,27 +19,27 @@ use forebay_schemas::run::{REJECTED, Run, RunCounts, RunState};
 use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, PartitionView, Snapshot, Totals};
 use uuid::Uuid;
 
-/// The most runs that are known.
+/// The maximum number of runs.
 pub(crate) const MAX_RUNS: usize = 200;
-/// The most batches that are known.
+/// The maximum number of batches.
 pub(crate) const MAX_BATCHES: usize = 128;
-/// The most restarts that are known.
+/// The maximum number of restarts.
 pub(crate) const MAX_RESTARTS: usize = 128;
-/// The most actors that are known; a tree has a few dozen.
+/// The maximum number of actors; a supervision tree has a few dozen.
 const MAX_ACTORS: usize = 1_024;
-/// The most partitions that are known.
+/// The maximum number of partitions.
 const MAX_PARTITIONS: usize = 10_000;
 
-/// What is known of a partition.
+/// How far a partition has been produced, written and committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PartitionProgress {
-    /// The end of what this process produced into it; −1 when it did not.
+    /// The end offset after this process's last record; −1 if it produced none.
     pub(crate) produced: Offset,
-    /// All before it is written; −1 when not known.
+    /// The contiguous written offset; −1 if unknown.
     pub(crate) written: Offset,
-    /// What the group committed; −1 when not known.
+    /// The offset that the group committed; −1 if unknown.
     pub(crate) committed: Offset,
-    /// Whether this process has it.
+    /// Whether the partition is assigned to this process.
     pub(crate) assigned: bool,
 }
 
@@ -45,12 +49,12 @@ impl Default for PartitionProgress {
     }
 }
 
-/// A restart of an actor: why, and how long it was away.
+/// The restart of an actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Restart {
-    /// The event that ended the incarnation before.
+    /// The event of the exit.
     pub(crate) seq: u64,
-    /// When it ended.
+    /// When the incarnation ended.
     pub(crate) at: DateTime<Utc>,
     /// The path of the actor.
     pub(crate) actor: String,
@@ -58,34 +62,34 @@ pub(crate) struct Restart {
     pub(crate) incarnation: u64,
     /// Why it ended.
     pub(crate) why: String,
-    /// When the next incarnation began; none while it has not.
+    /// When the next incarnation started; `None` if it has not yet.
     pub(crate) restarted_at: Option<DateTime<Utc>>,
 }
 
 impl Restart {
-    /// How long the actor was away.
+    /// The time between exit and restart.
     pub(crate) fn downtime(&self) -> Option<TimeDelta> {
         self.restarted_at.map(|back| back - self.at)
     }
 }
 
-/// The SQL that is active.
+/// The active SQL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sql {
     pub(crate) fingerprint: String,
     pub(crate) text: std::sync::Arc<str>,
 }
 
-/// What the events come to.
+/// The folded events.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Projection {
-    /// The last event; 0 before there is one.
+    /// The last event; 0 before the first.
     pub(crate) seq: u64,
-    /// When it was decided.
+    /// When the last event was recorded.
     pub(crate) at: Option<DateTime<Utc>>,
-    /// When the process started, if that is among the events.
+    /// When the process started, if that event is known.
     pub(crate) started_at: Option<DateTime<Utc>>,
-    /// When it stopped, if it did.
+    /// When the process stopped, if it did.
     pub(crate) stopped_at: Option<DateTime<Utc>>,
     pub(crate) version: String,
     pub(crate) roles: Vec<String>,
@@ -95,7 +99,7 @@ pub(crate) struct Projection {
     pub(crate) desired: Desired,
     pub(crate) totals: Totals,
     pub(crate) partitions: BTreeMap<Partition, PartitionProgress>,
-    /// By path, a parent before its children: a slash sorts before every other symbol.
+    /// By path, parents before children: a slash sorts before every other character.
     pub(crate) actors: BTreeMap<Path, ActorView>,
     /// Oldest first.
     pub(crate) runs: VecDeque<Run>,
@@ -103,13 +107,13 @@ pub(crate) struct Projection {
     pub(crate) batches: VecDeque<BatchView>,
     /// Oldest first.
     pub(crate) restarts: VecDeque<Restart>,
-    /// How often the source asked to be left alone, and for how many milliseconds.
+    /// How often the source throttled, and for how many milliseconds in total.
     pub(crate) throttled: (u64, u64),
-    /// Ranges that can't be read any more.
+    /// The number of ranges that can no longer be read.
     pub(crate) lost: u64,
 }
 
-/// A path that sorts as the tree is drawn.
+/// A path that sorts in the order of the tree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Path(Vec<String>);
 
@@ -119,7 +123,7 @@ impl Path {
     }
 }
 
-/// How many offsets lie in a range, whatever it says.
+/// The number of offsets in a range; 0 if it is reversed.
 pub(crate) fn range_len(range: Range) -> u64 {
     u64::try_from(range.to.saturating_sub(range.from)).unwrap_or(0)
 }
@@ -132,12 +136,12 @@ fn push_bounded<T>(queue: &mut VecDeque<T>, max: usize, item: T) {
 }
 
 impl Projection {
-    /// Whether the start of the process is among the events, so that totals are totals.
+    /// Whether the start of the process is known, so that the totals are complete.
     pub(crate) fn is_complete(&self) -> bool {
         self.started_at.is_some()
     }
 
-    /// Adds an event.
+    /// Folds an event.
     pub(crate) fn apply(&mut self, recorded: &Recorded) {
         self.seq = recorded.seq;
         self.at = Some(recorded.at);
@@ -207,7 +211,7 @@ impl Projection {
         if self.partitions.len() < MAX_PARTITIONS || self.partitions.contains_key(&partition) {
             let progress = self.partitions.entry(partition).or_default();
             change(progress);
-            // What a journal says is not believed so far that an arithmetic on it could fail.
+            // Never trust the journal so far that arithmetic on its offsets could overflow.
             for offset in [&mut progress.produced, &mut progress.written, &mut progress.committed] {
                 *offset = (*offset).max(-1);
             }
@@ -248,12 +252,13 @@ impl Projection {
         push_bounded(&mut self.batches, MAX_BATCHES, view);
     }
 
-    /// The run, if somebody asked for it: pages of the schedule have an identifier, and are no run.
+    /// The run, if it was requested. Pages of the schedule carry a run identifier without being a
+    /// run.
     fn find_run(&mut self, id: Uuid) -> Option<&mut Run> {
         self.runs.iter_mut().rfind(|run| run.id == id)
     }
 
-    /// The run, made up when its request is not among the events.
+    /// The run; created if its request is unknown.
     fn run_or_new(&mut self, id: Uuid, at: DateTime<Utc>) -> &mut Run {
         let found = self.runs.iter().rposition(|run| run.id == id);
         let index = found.unwrap_or_else(|| {
@@ -376,7 +381,7 @@ impl Projection {
             }
             Event::ChildExited { actor, incarnation, exit } => {
                 let Some(view) = self.actor_or_new(actor, at) else { return };
-                // One that ends while its supervisor is about to restart it comes back.
+                // An actor whose restart is scheduled is not ended for good.
                 if view.state != ActorState::Restarting {
                     (view.state, view.note) = (ActorState::Ended, None);
                 }
@@ -390,7 +395,7 @@ impl Projection {
                 view.state = ActorState::Stuck;
                 view.note = Some(format!("no progress for {silent_millis} ms"));
             }
-            // Children, by their names under the supervisor.
+            // `affected` has the names of children under the supervisor.
             Event::RestartScheduled { actor, delay_millis, affected } => {
                 for name in affected.iter().take(MAX_ACTORS) {
                     let Some(view) = self.actor_or_new(&format!("{actor}/{name}"), at) else { continue };
@@ -400,7 +405,7 @@ impl Projection {
             }
             Event::IntensityExceeded { actor, restarts, within_millis } => {
                 let Some(view) = self.actor_or_new(actor, at) else { return };
-                view.note = Some(format!("{restarts} restarts in {within_millis} ms are too many"));
+                view.note = Some(format!("too many restarts: {restarts} in {within_millis} ms"));
             }
             Event::Escalated { actor, reason } => {
                 let Some(view) = self.actor_or_new(actor, at) else { return };
@@ -410,13 +415,14 @@ impl Projection {
         }
     }
 
-    /// Restarts that are over or under way: an end that nothing came back from while the process stopped is none.
+    /// The restarts, without the exits of a process that was stopping.
     pub(crate) fn actual_restarts(&self) -> impl DoubleEndedIterator<Item = &Restart> {
         self.restarts.iter().filter(|restart| restart.restarted_at.is_some() || self.stopped_at.is_none())
     }
 
-    /// What these events say, put over a snapshot that was taken elsewhen: all that events decide is as they say, the rest is the snapshot's.
-    /// `now` is the projection at the newest event: what it does not know of has not changed since.
+    /// Overlays these events on a snapshot of another time. Everything that events decide comes
+    /// from the events, the rest from the snapshot. `now` is the projection at the newest event:
+    /// what is unknown there has not changed since.
     pub(crate) fn overlay(&self, snapshot: &Snapshot, now: &Self) -> Snapshot {
         let mut shown = snapshot.clone();
         shown.seq = self.seq;
@@ -468,11 +474,11 @@ impl Projection {
             let mut view = view.clone();
             match self.actors.get(&path) {
                 Some(then) => view = then.clone(),
-                // It came later, or nothing happened to it between then and now.
+                // The actor started later, or nothing happened to it in between.
                 None if !now.actors.contains_key(&path) => {}
                 None if self.is_complete() => continue,
                 None => {
-                    view.note = Some("not known at this event".to_owned());
+                    view.note = Some("unknown at this event".to_owned());
                     (view.last_exit, view.since) = (None, self.at.unwrap_or(view.since));
                     (view.incarnation, view.restarts, view.mailbox) = (0, 0, 0);
                 }
@@ -480,7 +486,7 @@ impl Projection {
             seen.insert(path);
             all.push(view);
         }
-        // Those that are not there any more come after their brothers.
+        // Actors that no longer exist come after their siblings.
         for (path, view) in self.actors.iter().filter(|(path, _)| !seen.contains(path)) {
             let parent = &path.0[..path.0.len().saturating_sub(1)];
             let sibling = all.iter().rposition(|other| !parent.is_empty() && Path::of(&other.path).0.starts_with(parent));
@@ -489,7 +495,7 @@ impl Projection {
         all
     }
 
-    /// Each fact by its name, for the difference between two projections.
+    /// Every fact by its name, to compare two projections.
     fn facts(&self) -> BTreeMap<String, String> {
         let mut facts = BTreeMap::new();
         let mut add = |name: String, value: String| drop(facts.insert(name, value));
@@ -525,7 +531,7 @@ impl Projection {
         facts
     }
 
-    /// What changed from this projection to a later one: the fact, before, after.
+    /// What changed from this projection to a later one: name, before, after.
     pub(crate) fn diff(&self, later: &Self) -> Vec<(String, String, String)> {
         let (before, after) = (self.facts(), later.facts());
         let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -548,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_says_why_and_how_long_the_actor_was_away() {
+    fn a_restart_has_its_reason_and_its_downtime() {
         let writer = || "root/egress/writer".to_owned();
         let projection = projection([
             Event::ChildStarted { actor: writer(), incarnation: 1 },
@@ -564,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_the_schedule_are_no_run() {
+    fn pages_of_the_schedule_are_not_a_run() {
         let run = Uuid::nil();
         let pages = [Event::PageFetched { run, records: 5, cursor: None }];
         let projection = projection(pages);
@@ -572,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn the_difference_between_two_worlds_names_each_fact_that_changed() {
+    fn the_difference_of_two_projections_names_each_changed_fact() {
         let before = projection([Event::ChildStarted { actor: "root".to_owned(), incarnation: 1 }]);
         let mut after = before.clone();
         let ended = Event::ChildExited { actor: "root".to_owned(), incarnation: 1, exit: "shutdown".to_owned() };

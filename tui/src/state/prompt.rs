@@ -1,4 +1,4 @@
-//! Lines that are typed: the filter and the command palette, with its completion. Pure.
+//! The prompts: the filter, and the command palette with its completion. Pure.
 
 use forebay_schemas::api::DesiredState;
 
@@ -6,16 +6,16 @@ use super::line_editor::LineEditor;
 use super::operations::Operation;
 use super::screen::{RowId, Screen};
 
-/// How many completions are offered.
+/// The maximum number of completions.
 pub(crate) const MAX_COMPLETIONS: usize = 8;
 
-/// What a command asks for.
+/// A command of the palette.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Command {
     Screen(Screen),
     Open(RowId),
     Event(u64),
-    /// A time of day, `10:31:07`, to go back to.
+    /// Goes to a time of day, such as `10:31:07`.
     At(chrono::NaiveTime),
     Live,
     Freeze,
@@ -27,7 +27,7 @@ pub(crate) enum Command {
     Operate(Operation),
 }
 
-/// The words of the palette: the word, what follows it, what it does.
+/// The commands: word, argument, description.
 pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     ("batch", "NUMBER", "open a batch"),
     ("run", "KEY", "open a run"),
@@ -35,23 +35,23 @@ pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     ("partition", "NUMBER", "open a partition"),
     ("event", "SEQ", "go back to an event"),
     ("at", "HH:MM:SS", "go back to a time"),
-    ("live", "", "back to now"),
-    ("freeze", "", "hold what is shown"),
-    ("filter", "WORDS", "show only rows with these words; !word leaves out"),
-    ("theme", "dark|light|mono", "other colours"),
-    ("export", "FILE", "write what is selected as JSON"),
+    ("live", "", "return to live"),
+    ("freeze", "", "freeze the view"),
+    ("filter", "WORDS", "show only rows with these words; !word excludes"),
+    ("theme", "dark|light|mono", "change the colours"),
+    ("export", "FILE", "export the selected item as JSON"),
     ("pause", "", "operate: pause the pipeline"),
     ("resume", "", "operate: resume the pipeline"),
     ("drain", "", "operate: drain the pipeline"),
     ("restart", "PATH", "operate: restart an actor"),
-    ("cancel", "KEY", "operate: call a run off"),
-    ("redrive", "", "operate: put dead letters into the topic again"),
-    ("replay", "begin|P:OFFSET,…|TIME", "operate: read records again"),
+    ("cancel", "KEY", "operate: cancel a run"),
+    ("redrive", "", "operate: produce dead letters to the topic again"),
+    ("replay", "begin|P:OFFSET,…|TIME", "operate: replay records"),
     ("help", "", "the keys of this screen"),
-    ("quit", "", "leave; the pipeline goes on"),
+    ("quit", "", "quit the monitor; the pipeline keeps running"),
 ];
 
-/// What the palette knows of what is shown, to complete and to look up by.
+/// The names in the snapshot, for completion and lookup.
 #[derive(Debug, Default)]
 pub(crate) struct KnownNames {
     pub(crate) actors: Vec<String>,
@@ -67,17 +67,17 @@ impl KnownNames {
         found
             .or_else(|| self.runs.iter().find(|(key, _)| key.contains(text)))
             .map(|(_, id)| *id)
-            .ok_or_else(|| format!("no run {text:?} is known"))
+            .ok_or_else(|| format!("unknown run {text:?}"))
     }
 
     fn actor(&self, text: &str) -> Result<String, String> {
         let found = self.actors.iter().find(|path| *path == text);
         let by_name = || self.actors.iter().find(|path| path.rsplit('/').next() == Some(text));
-        found.or_else(by_name).cloned().ok_or_else(|| format!("no actor {text:?} is known"))
+        found.or_else(by_name).cloned().ok_or_else(|| format!("unknown actor {text:?}"))
     }
 }
 
-/// What a command asks for.
+/// Parses a command.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -92,7 +92,7 @@ pub(crate) fn parse(text: &str, known: &KnownNames) -> Result<Option<Command>, S
     }
     let (word, rest) = text.split_once(char::is_whitespace).map_or((text, ""), |(word, rest)| (word, rest.trim()));
     let number = || rest.parse::<u64>().map_err(|_| format!("{word} takes a number, not {rest:?}"));
-    let bare = |command: Command| if rest.is_empty() { Ok(command) } else { Err(format!("{word} takes nothing more")) };
+    let bare = |command: Command| if rest.is_empty() { Ok(command) } else { Err(format!("{word} takes no argument")) };
     let command = match word {
         "batch" => Command::Open(RowId::Batch(number()?)),
         "partition" => Command::Open(RowId::Partition(rest.parse().map_err(|_| format!("partition takes a number, not {rest:?}"))?)),
@@ -101,7 +101,7 @@ pub(crate) fn parse(text: &str, known: &KnownNames) -> Result<Option<Command>, S
         "event" => Command::Event(number()?),
         "at" => {
             let time = ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|form| chrono::NaiveTime::parse_from_str(rest, form).ok());
-            Command::At(time.ok_or_else(|| format!("{rest:?} is no time of day; write 14:03:20"))?)
+            Command::At(time.ok_or_else(|| format!("{rest:?} is not a time of day such as 14:03:20"))?)
         }
         "live" => bare(Command::Live)?,
         "freeze" => bare(Command::Freeze)?,
@@ -121,12 +121,12 @@ pub(crate) fn parse(text: &str, known: &KnownNames) -> Result<Option<Command>, S
             let what = |_| "replay takes begin, PARTITION:OFFSET,… or a time such as 2026-11-24T06:00:00Z".to_owned();
             Command::Operate(Operation::Replay(rest.parse().map_err(what)?))
         }
-        _ => return Err(format!("there is no command {word:?}; tab shows those there are")),
+        _ => return Err(format!("unknown command {word:?}; tab lists the commands")),
     };
     Ok(Some(command))
 }
 
-/// What the line may become: the whole text, and what it does.
+/// The completions of a line: the whole text, and its description.
 pub(crate) fn complete(text: &str, known: &KnownNames) -> Vec<(String, String)> {
     let text = text.trim_start();
     let numbers =
@@ -147,7 +147,7 @@ pub(crate) fn complete(text: &str, known: &KnownNames) -> Vec<(String, String)> 
     let close = |whole: &&(String, String)| whole.0.starts_with(text);
     let mut found: Vec<_> = all.iter().filter(close).cloned().collect();
     found.sort_by_key(|(whole, _)| whole != text);
-    // Then what has it somewhere, so that `restart writer` finds root/egress/writer.
+    // Then those that contain it, so that `restart writer` finds root/egress/writer.
     let part = text.rsplit(' ').next().unwrap_or_default();
     if !part.is_empty() {
         found.extend(all.iter().filter(|whole| !close(whole) && whole.0.contains(part)).cloned());
@@ -156,15 +156,15 @@ pub(crate) fn complete(text: &str, known: &KnownNames) -> Vec<(String, String)> 
     found
 }
 
-/// A line of the last row.
+/// An open prompt in the footer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Prompt {
     Filter(LineEditor),
-    /// The line, and which completion is chosen.
+    /// The line, and the selected completion.
     Palette(LineEditor, Option<usize>),
 }
 
-/// Whether a text has all words of a filter, and none that it leaves out.
+/// Whether a text contains all words of a filter and none of its `!` words.
 pub(crate) fn matches_filter(text: &str, filter: &str) -> bool {
     let text = text.to_lowercase();
     filter.split_whitespace().all(|word| {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_understood_or_says_what_it_takes() {
+    fn a_command_is_parsed_or_its_error_says_what_it_takes() {
         let command = |text: &str| parse(text, &known());
         assert_eq!(command("topics"), Ok(Some(Command::Screen(Screen::Topics))));
         assert_eq!(command("dead letters"), Ok(Some(Command::Screen(Screen::DeadLetters))));
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn every_word_of_the_palette_is_a_command_and_completes_to_itself() {
         for (word, _, _) in COMMANDS {
-            assert!(!parse(word, &known()).is_err_and(|why| why.contains("there is no command")), "{word}");
+            assert!(!parse(word, &known()).is_err_and(|why| why.contains("unknown command")), "{word}");
             assert_eq!(complete(word, &known())[0].0, *word);
         }
         assert_eq!(complete("restart wri", &known())[0].0, "restart root/egress/writer");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_has_words_that_must_be_and_words_that_must_not() {
+    fn a_filter_has_required_and_excluded_words() {
         assert!(matches_filter("BatchWritten p2 27 rows", "batch P2"));
         assert!(!matches_filter("BatchWritten p2 27 rows", "batch !p2"));
         assert!(matches_filter("anything", "") && matches_filter("anything", "!"));

@@ -1,7 +1,8 @@
-//! Looks folded into rates, pressures and trends.
+//! Rates, back-pressure and trends over a sliding window of snapshots.
 //!
-//! Guarantee: rates come from the times the process itself put on its snapshots, over a sliding window, so that late or lost snapshots do not
-//! bend them. A snapshot of another incarnation of the process, or of a clock set back, begins a new window.
+//! Guarantees:
+//! * Rates use the timestamps of the process, so late or lost snapshots do not distort them.
+//! * A restart of the process or a clock set back starts a new window.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,23 +14,23 @@ use forebay_schemas::snapshot::{EdgeView, PartitionView, Snapshot};
 
 use super::history::{History, Point};
 
-/// Rates are taken over at least so many milliseconds, once there are snapshots that old.
+/// The minimum length of the window in milliseconds, once there are snapshots that old.
 const WINDOW_MS: i64 = 5_000;
-/// The most snapshots a window keeps.
+/// The maximum number of snapshots in the window.
 const MAX_SNAPSHOTS: usize = 64;
-/// A trend compares with so many seconds ago.
+/// A trend compares with the value this many seconds ago.
 const TREND_SECONDS: i64 = 30;
-/// A budget that is used to this part counts as full.
+/// A budget counts as full above this utilization.
 const FULL: f64 = 0.95;
 
-/// How much an edge holds its upstream back; the limits are Flink's.
+/// How much an edge blocks its upstream. The thresholds are Flink's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Pressure {
-    /// Blocked at most a tenth of the time.
+    /// Blocked at most 10 % of the time.
     Ok,
-    /// At most half.
+    /// Blocked at most 50 % of the time.
     Low,
-    /// More.
+    /// Blocked more than 50 % of the time.
     High,
 }
 
@@ -43,7 +44,7 @@ impl Pressure {
     }
 }
 
-/// Where a number is going.
+/// The direction of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trend {
     Rising,
@@ -51,7 +52,7 @@ pub(crate) enum Trend {
     Falling,
 }
 
-/// Looks, folded.
+/// A sliding window of snapshots, and their history.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SnapshotWindow {
     snapshots: VecDeque<Arc<Snapshot>>,
@@ -59,7 +60,7 @@ pub(crate) struct SnapshotWindow {
 }
 
 impl SnapshotWindow {
-    /// One snapshot alone: everything but rates.
+    /// A single snapshot: everything but rates.
     pub(crate) fn of(snapshot: Arc<Snapshot>) -> Self {
         Self { snapshots: VecDeque::from([snapshot]), history: History::default() }
     }
@@ -85,7 +86,7 @@ impl SnapshotWindow {
         }
     }
 
-    /// Puts another snapshot in the place of the newest.
+    /// Replaces the newest snapshot.
     pub(crate) fn replace(&mut self, snapshot: Arc<Snapshot>) {
         self.snapshots.pop_back();
         self.snapshots.push_back(snapshot);
@@ -111,24 +112,24 @@ impl SnapshotWindow {
         Some((self.snapshots.front()?, self.snapshots.back()?))
     }
 
-    /// How fast a total rises; none before there are two snapshots.
+    /// The rate of a total per second; `None` before the second snapshot.
     pub(crate) fn rate(&self, total: impl Fn(&Snapshot) -> u64) -> Option<f64> {
         let (from, to) = self.oldest_and_newest()?;
         per_second(from, to, total)
     }
 
-    /// How much a total rose within the window.
+    /// The increase of a total within the window.
     pub(crate) fn rise(&self, total: impl Fn(&Snapshot) -> u64) -> u64 {
         self.oldest_and_newest().map_or(0, |(from, to)| total(to).saturating_sub(total(from)))
     }
 
-    /// Records into the topic a second, whoever produced them.
+    /// Records produced to the topic per second, by any producer.
     pub(crate) fn received(&self) -> Option<f64> {
         let (from, to) = self.oldest_and_newest()?;
         received(from, to)
     }
 
-    /// How fast a partition is written; none where this process does not know.
+    /// The rate at which a partition is written; `None` if this process does not know.
     pub(crate) fn partition_rate(&self, partition: Partition) -> Option<f64> {
         let written = |snapshot: &Snapshot| snapshot.partitions.iter().find(|view| view.partition == partition).and_then(done);
         let (from, to) = self.oldest_and_newest()?;
@@ -141,7 +142,7 @@ impl SnapshotWindow {
         self.newest().map_or(0, lag)
     }
 
-    /// Seconds it takes to write the lag at the present rate; none when nothing is written.
+    /// The time to write the lag at the current rate, in seconds; `None` while nothing is written.
     pub(crate) fn behind(&self) -> Option<f64> {
         match (self.lag(), self.rate(|snapshot| snapshot.totals.consumed)) {
             (0, _) => Some(0.0),
@@ -150,7 +151,7 @@ impl SnapshotWindow {
         }
     }
 
-    /// Where the lag is going.
+    /// The trend of the lag.
     pub(crate) fn lag_trend(&self) -> Trend {
         let Some((then, now)) = self.history.since(TREND_SECONDS, |point| point.lag) else { return Trend::Steady };
         let matters = (then * 0.1).max(100.0);
@@ -161,7 +162,8 @@ impl SnapshotWindow {
         }
     }
 
-    /// The part of the window, 0 to 1, in which an edge held its upstream back: blocked, or full in each snapshot.
+    /// The fraction of the window, 0 to 1, in which an edge blocked its upstream. An edge that is
+    /// full in every snapshot blocked all the time.
     pub(crate) fn blocked(&self, name: &str) -> f64 {
         let Some((from, to)) = self.oldest_and_newest() else { return 0.0 };
         let micros = per_second(from, to, |snapshot| edge(snapshot, name).map_or(0, |edge| edge.blocked_micros)).unwrap_or(0.0);
@@ -171,7 +173,7 @@ impl SnapshotWindow {
         (micros / 1_000_000.0).clamp(full, 1.0)
     }
 
-    /// How much an edge holds its upstream back.
+    /// How much an edge blocks its upstream.
     pub(crate) fn pressure(&self, name: &str) -> Pressure {
         match self.blocked(name) {
             part if part <= 0.1 => Pressure::Ok,
@@ -180,18 +182,19 @@ impl SnapshotWindow {
         }
     }
 
-    /// The edge that holds the rest back. Pressure spreads upstream, so it is the most downstream under the highest pressure.
+    /// The edge that is the bottleneck. Back-pressure spreads upstream, so it is the most
+    /// downstream edge under the highest pressure.
     pub(crate) fn bottleneck(&self) -> Option<&EdgeView> {
         let edges = self.newest()?.edges.iter().filter(|edge| self.pressure(&edge.name) > Pressure::Ok);
-        let place = |edge: &EdgeView| COMPONENTS.iter().position(|station| *station == downstream(edge));
-        edges.max_by_key(|edge| (self.pressure(&edge.name), place(edge)))
+        let position = |edge: &EdgeView| COMPONENTS.iter().position(|component| *component == downstream(edge));
+        edges.max_by_key(|edge| (self.pressure(&edge.name), position(edge)))
     }
 }
 
-/// The stations that edges end in, in the order of the way.
+/// The components in which edges end, in pipeline order.
 const COMPONENTS: [&str; 5] = ["producer", "topic", "transformer", "writer", "table"];
 
-/// Where an edge ends: `writer` of `consumer -> writer`.
+/// The downstream end of an edge: `writer` for `consumer -> writer`.
 pub(crate) fn downstream(edge: &EdgeView) -> &str {
     edge.name.rsplit([' ', '>']).next().unwrap_or_default()
 }
@@ -200,7 +203,7 @@ fn edge<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a EdgeView> {
     snapshot.edges.iter().find(|edge| edge.name == name)
 }
 
-/// How far a partition is, when this process knows.
+/// How far a partition is written, if this process knows.
 fn done(view: &PartitionView) -> Option<u64> {
     u64::try_from(view.written.max(view.committed)).ok()
 }
@@ -214,17 +217,18 @@ fn per_second(from: &Snapshot, to: &Snapshot, total: impl Fn(&Snapshot) -> u64) 
     (passed > 0.0).then(|| total(to).saturating_sub(total(from)) as f64 / passed)
 }
 
-/// Records into the topic a second: what this process produced, or by how much the topic grew where others produce too.
+/// Records produced to the topic per second: what this process produced, or the growth of the topic
+/// if others produce too.
 fn received(from: &Snapshot, to: &Snapshot) -> Option<f64> {
     let produced = per_second(from, to, |snapshot| snapshot.totals.produced)?;
     let grown = per_second(from, to, |snapshot| {
         snapshot.partitions.iter().filter_map(|view| u64::try_from(view.end).ok()).fold(0, u64::saturating_add)
     })?;
-    // A partition seen for the first time is no growth.
+    // A new partition is not growth.
     Some(if from.partitions.len() == to.partitions.len() { produced.max(grown) } else { produced })
 }
 
-/// The part, 0 to 1, of what a run produced that is written; none before it has produced.
+/// The fraction, 0 to 1, of a run's records that is written; `None` if it has produced none.
 pub(crate) fn progress(run: &Run, partitions: &[PartitionView]) -> Option<f64> {
     let (mut all, mut written) = (0, 0);
     for (partition, range) in &run.ranges.0 {
@@ -241,7 +245,7 @@ mod tests {
     use crate::test_data::{self, window};
 
     #[test]
-    fn one_look_has_no_rates() {
+    fn one_snapshot_has_no_rates() {
         let window = window([test_data::busy()]);
         assert_eq!(window.rate(|snapshot| snapshot.totals.written), None);
         assert_eq!(window.received(), None);
@@ -249,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_the_rise_over_the_time_that_the_looks_themselves_carry() {
+    fn a_rate_uses_the_timestamps_of_the_snapshots() {
         let window = window((0..20).map(|n| test_data::later(n * 500)));
         assert_eq!(window.rate(|snapshot| snapshot.totals.written), Some(1_200.0));
         assert_eq!(window.received(), Some(1_240.0));
@@ -257,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_covers_five_seconds_and_no_more_looks_than_that_takes() {
+    fn the_window_covers_five_seconds_and_a_bounded_number_of_snapshots() {
         let window = window((0..100).map(|n| test_data::later(n * 500)));
         assert_eq!(window.snapshots.len(), 11);
         assert_eq!(window.span(0), 5_000);
@@ -266,13 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn looks_far_apart_still_give_a_rate() {
+    fn snapshots_far_apart_still_give_a_rate() {
         let window = window([test_data::later(0), test_data::later(60_000), test_data::later(120_000)]);
         assert_eq!(window.rate(|snapshot| snapshot.totals.written), Some(1_200.0));
     }
 
     #[test]
-    fn a_restart_of_the_process_is_no_negative_and_no_huge_rate() {
+    fn a_restart_of_the_process_gives_no_rate() {
         let mut again = test_data::later(10_000);
         again.started_at = again.at;
         again.totals = forebay_schemas::snapshot::Totals::default();
@@ -281,20 +285,20 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_begins_a_new_window() {
+    fn a_clock_set_back_starts_a_new_window() {
         let window = window([test_data::later(60_000), test_data::later(0), test_data::later(500)]);
         assert_eq!(window.snapshots.len(), 2);
         assert_eq!(window.rate(|snapshot| snapshot.totals.written), Some(1_200.0));
     }
 
     #[test]
-    fn the_same_look_twice_counts_once() {
+    fn a_repeated_snapshot_counts_once() {
         let window = window([test_data::later(0), test_data::later(500), test_data::later(500)]);
         assert_eq!(window.snapshots.len(), 2);
     }
 
     #[test]
-    fn the_edge_that_holds_the_rest_back_is_the_most_downstream_under_the_highest_pressure() {
+    fn the_bottleneck_is_the_most_downstream_edge_under_the_highest_pressure() {
         let window = window((0..20).map(|n| test_data::later(n * 500)));
         assert_eq!(window.pressure("fetcher -> producer"), Pressure::Ok);
         assert_eq!(window.pressure("consumer -> transformer"), Pressure::High);
@@ -305,11 +309,11 @@ mod tests {
             snapshot.edges.reverse();
             snapshot
         }));
-        assert_eq!(backwards.bottleneck().unwrap().name, "transformer -> writer", "in whatever order the edges come");
+        assert_eq!(backwards.bottleneck().unwrap().name, "transformer -> writer", "regardless of the order of the edges");
     }
 
     #[test]
-    fn an_edge_that_is_full_in_every_look_holds_even_when_its_wait_has_not_ended() {
+    fn an_edge_that_is_full_in_every_snapshot_is_the_bottleneck() {
         let stuck = |n| {
             let mut snapshot = test_data::later(n);
             snapshot.edges[0].used_bytes = snapshot.edges[0].budget_bytes;
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn lag_is_in_records_in_seconds_and_has_a_trend() {
+    fn lag_has_records_seconds_and_a_trend() {
         let window = window((0..80).map(|n| test_data::later(n * 500)));
         assert_eq!(window.lag_trend(), Trend::Rising);
         assert!(window.lag() > test_data::busy().partitions.iter().map(PartitionView::lag).sum());
@@ -329,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_as_far_as_its_ranges_are_written() {
+    fn the_progress_of_a_run_is_how_much_of_its_ranges_is_written() {
         let snapshot = test_data::busy();
         assert_eq!(progress(&snapshot.runs[0], &snapshot.partitions), Some(0.5));
         assert_eq!(progress(&snapshot.runs[2], &snapshot.partitions), None);

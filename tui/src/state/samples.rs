@@ -1,6 +1,8 @@
-//! A snapshot a second, for five minutes: what heat maps and moments gone back to are drawn from.
+//! One snapshot per second for five minutes, for heat maps and for time travel.
 //!
-//! Guarantee: at most as many snapshots as there are seconds in the history. A clock that is set back, or another process, begins anew.
+//! Guarantees:
+//! * There are at most as many samples as seconds in the history.
+//! * A clock set back or a restarted process starts again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,13 +12,13 @@ use forebay_schemas::snapshot::Snapshot;
 
 use super::rates::SnapshotWindow;
 
-/// The most snapshots: one for each second of the history.
+/// The maximum number of samples: one per second of the history.
 const MAX_SAMPLES: usize = 300;
 
-/// A moment is known from a sample that is at most so many milliseconds older.
+/// A moment is known if there is a sample at most this many milliseconds older.
 const MAX_SAMPLE_AGE_MS: i64 = 2_000;
 
-/// Looks, a second apart.
+/// Snapshots at least about a second apart.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Samples(VecDeque<Arc<Snapshot>>);
 
@@ -40,7 +42,7 @@ impl Samples {
         self.0.iter()
     }
 
-    /// What the snapshots up to a moment come to; none when the last of them is too far from it.
+    /// The window of snapshots up to a moment; `None` if the last of them is too old.
     pub(crate) fn window_at(&self, at: DateTime<Utc>) -> Option<SnapshotWindow> {
         let upto = self.0.partition_point(|snapshot| snapshot.at <= at);
         let last = self.0.get(upto.checked_sub(1)?)?;
@@ -59,7 +61,7 @@ mod tests {
     use crate::test_data;
 
     #[test]
-    fn a_moment_is_known_from_the_looks_before_it_and_only_while_they_are_held() {
+    fn a_moment_is_known_from_the_samples_before_it() {
         let mut samples = Samples::default();
         for n in 0..2_000 {
             samples.add(&Arc::new(test_data::later(n * 500)));

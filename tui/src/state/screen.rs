@@ -1,10 +1,10 @@
-//! The screens, their lists and what a row is.
+//! The screens, their lists, and the identity of a row.
 
 use chrono::{DateTime, Utc};
 use forebay_schemas::offset::{Offset, Partition};
 use uuid::Uuid;
 
-/// A screen, by its key.
+/// A screen, in the order of the keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Screen {
     #[default]
@@ -36,35 +36,35 @@ impl Screen {
         Self::Logs,
     ];
 
-    /// The key that shows it.
+    /// The key that shows the screen.
     pub(crate) fn key(self) -> char {
         ['1', '2', '3', '4', '5', '6', '7', '8', '9', '0', 'L'][self as usize]
     }
 
-    /// Its name, which the palette takes.
+    /// The name, as the palette accepts it.
     pub(crate) fn name(self) -> &'static str {
         ["overview", "topics", "batches", "cassandra", "actors", "runs", "records", "dead letters", "journal", "alerts", "logs"]
             [self as usize]
     }
 
-    /// What it shows.
+    /// A description.
     pub(crate) fn about(self) -> &'static str {
         [
-            "the way from the API to the table, with rates, lag and pressure; what is wrong first",
-            "each partition: its offsets, its lag in records and seconds, and how the lag went",
-            "the last micro-batches: where their time went, and how long they take",
-            "inserts, latency, what is in flight, retries and nodes of the table's store",
+            "the flow from the API to the table, with rates, lag and back-pressure; problems first",
+            "each partition: offsets, lag in records and seconds, and lag history",
+            "the last micro-batches: time per stage, and total durations",
+            "the table's store: inserts, latency, statements in flight, retries, nodes",
             "the supervision tree: incarnations, restarts and their reasons, mailboxes, budgets",
-            "fetches that somebody asked for, and how far they are",
-            "records of the topic as they come, and one followed from its page to its row",
-            "records that are no rows, and why",
-            "every decision, and the way back to it",
-            "what is wrong now, since when, and what to do",
-            "the last log lines of the process, and those that come",
+            "requested fetches and their progress",
+            "the newest records of the topic, and the path of one from API page to row",
+            "records that cannot become rows, and why",
+            "every event, and time travel to it",
+            "what is wrong, since when, and what to do",
+            "the last log lines of the process",
         ][self as usize]
     }
 
-    /// Its lists, the first being the one that keys act on at first.
+    /// The lists; the first has the focus at first.
     pub(crate) fn lists(self) -> &'static [List] {
         match self {
             Self::Overview => &[List::Partitions, List::Actors, List::Runs, List::Batches],
@@ -82,7 +82,7 @@ impl Screen {
     }
 }
 
-/// Something with rows.
+/// A list of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum List {
     Partitions,
@@ -104,12 +104,12 @@ impl List {
         ["partitions", "actors", "runs", "batches", "nodes", "records", "dead letters", "events", "alerts", "log lines"][self as usize]
     }
 
-    /// Whether its newest row is the last.
+    /// Whether the newest row is the last.
     pub(crate) fn newest_last(self) -> bool {
         matches!(self, Self::Events | Self::Logs)
     }
 
-    /// By what its rows can be sorted; the first is how they come.
+    /// The sort orders; the first is the natural one.
     pub(crate) fn sorts(self) -> &'static [&'static str] {
         match self {
             Self::Partitions => &["partition", "lag", "behind", "rate"],
@@ -121,7 +121,8 @@ impl List {
     }
 }
 
-/// What a row is, so that a cursor stays on it while rows come and go; also a page that shows it alone.
+/// The item in a row. It identifies the selection while rows come and go, and the detail view of
+/// the item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RowId {
     Partition(Partition),
@@ -133,12 +134,12 @@ pub(crate) enum RowId {
     DeadLetter(Partition, Offset),
     Event(u64),
     Alert(String),
-    /// Of the process that counts its lines since then.
+    /// When the process started to count lines, and the line.
     Log(DateTime<Utc>, u64),
 }
 
 impl RowId {
-    /// As it stands in the trail of pages.
+    /// The title of the detail view.
     pub(crate) fn title(&self) -> String {
         match self {
             Self::Partition(partition) => format!("partition {partition}"),

@@ -1,8 +1,9 @@
-//! How long each stage of the way takes: what the process measured, or what the batches say where it measured nothing.
+//! The duration of each pipeline stage, as the process measured it, or else computed from the
+//! batches.
 
 use forebay_schemas::snapshot::{BatchView, Snapshot};
 
-/// One stage.
+/// The durations of one stage, in microseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StageTimes {
     pub(crate) name: String,
@@ -10,11 +11,11 @@ pub(crate) struct StageTimes {
     pub(crate) p95: u64,
     pub(crate) p99: u64,
     pub(crate) max: u64,
-    /// How often, of those that are counted.
+    /// The number of measurements.
     pub(crate) count: u64,
 }
 
-/// The stages in the order of the way.
+/// The stages in pipeline order.
 pub(crate) fn stage_times(snapshot: &Snapshot) -> Vec<StageTimes> {
     if !snapshot.stages.is_empty() {
         let stage = |view: &forebay_schemas::snapshot::StageView| StageTimes {

@@ -1,4 +1,4 @@
-//! The model as a whole.
+//! Tests of the whole model.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ fn a_model_is_connecting_then_live_then_stale_then_live_again() {
 }
 
 #[test]
-fn a_frozen_view_shows_its_moment_while_looks_go_on() {
+fn a_frozen_view_keeps_its_moment_while_snapshots_arrive() {
     let now = Instant::now();
     let mut model = model(now);
     model.perform(Action::Freeze);
@@ -58,7 +58,7 @@ fn a_frozen_view_shows_its_moment_while_looks_go_on() {
 }
 
 #[test]
-fn there_is_nothing_to_freeze_before_the_first_look() {
+fn there_is_nothing_to_freeze_before_the_first_snapshot() {
     let mut model = Model::new(SourceKind::Process, false, false);
     model.perform(Action::Freeze);
     model.perform(Action::Step(-1));
@@ -66,7 +66,7 @@ fn there_is_nothing_to_freeze_before_the_first_look() {
 }
 
 #[test]
-fn the_cursor_stays_on_its_row_while_rows_come_and_go() {
+fn the_selection_stays_on_its_item_while_rows_come_and_go() {
     let now = Instant::now();
     let mut model = model(now);
     model.perform(Action::Show(Screen::Batches));
@@ -83,7 +83,7 @@ fn the_cursor_stays_on_its_row_while_rows_come_and_go() {
 }
 
 #[test]
-fn the_cursor_stays_inside_the_rows_and_each_list_keeps_its_own() {
+fn the_cursor_stays_within_the_rows_and_each_list_has_its_own() {
     let mut model = model(Instant::now());
     model.perform(Action::Move(-1));
     assert_eq!(model.cursor(List::Partitions), 0);
@@ -119,7 +119,7 @@ fn rows_are_filtered_and_sorted() {
 }
 
 #[test]
-fn going_back_shows_the_pipeline_as_events_had_decided_it_and_what_they_do_not_hold_as_unknown() {
+fn an_earlier_moment_is_shown_as_events_decided_it_and_the_rest_as_unknown() {
     let mut model = with_history(60);
     let restart = (0..60).find(|&at| model.timeline().get(at).is_some_and(|event| event.event.kind() == "RestartScheduled")).unwrap();
     model.go_to_index(restart);
@@ -137,7 +137,7 @@ fn going_back_shows_the_pipeline_as_events_had_decided_it_and_what_they_do_not_h
 }
 
 #[test]
-fn what_no_event_holds_is_shown_as_it_was_when_a_look_was_taken_then() {
+fn an_earlier_moment_shows_measurements_if_a_sample_is_near() {
     let now = Instant::now();
     let mut model = Model::new(SourceKind::Process, false, false);
     let history = test_data::history(200);
@@ -157,7 +157,7 @@ fn what_no_event_holds_is_shown_as_it_was_when_a_look_was_taken_then() {
 }
 
 #[test]
-fn batches_and_minutes_are_stepped_over_and_the_ends_hold() {
+fn steps_over_batches_and_minutes_stop_at_both_ends() {
     let mut model = with_history(400);
     model.perform(Action::StepBatch(false));
     assert!(matches!(model.frozen().unwrap().event.as_ref().unwrap().event, forebay_schemas::event::Event::BatchWritten { .. }));
@@ -188,7 +188,7 @@ fn a_journal_alone_is_shown_as_it_grows() {
 }
 
 #[test]
-fn the_filter_of_the_journal_is_kept_as_events_come() {
+fn the_filter_of_the_journal_also_applies_to_new_events() {
     let now = Instant::now();
     let mut model = Model::new(SourceKind::Journal, false, false);
     let history = test_data::history(300);
@@ -201,7 +201,7 @@ fn the_filter_of_the_journal_is_kept_as_events_come() {
 }
 
 #[test]
-fn a_new_journal_begins_a_new_history() {
+fn a_replaced_journal_starts_a_new_history() {
     let mut model = with_history(50);
     model.update(Update::JournalReplaced, Instant::now());
     assert_eq!(model.timeline().len(), 0);
@@ -210,7 +210,7 @@ fn a_new_journal_begins_a_new_history() {
 }
 
 #[test]
-fn dead_letters_stay_until_newer_ones_come_which_are_asked_for_when_there_are_more() {
+fn dead_letters_are_requested_again_when_there_are_more() {
     let now = Instant::now();
     let mut model = Model::new(SourceKind::Process, true, false);
     let snapshot = |rejected: u64| {
@@ -243,7 +243,7 @@ fn dead_letters_stay_until_newer_ones_come_which_are_asked_for_when_there_are_mo
 }
 
 #[test]
-fn records_and_letters_of_the_pipeline_before_are_not_those_of_the_next_one_at_its_address() {
+fn records_and_dead_letters_of_another_pipeline_are_dropped() {
     let now = Instant::now();
     let mut model = Model::new(SourceKind::Process, true, false);
     let page = |key: &str| {
@@ -271,7 +271,7 @@ fn records_and_letters_of_the_pipeline_before_are_not_those_of_the_next_one_at_i
 }
 
 #[test]
-fn whoever_only_looks_asks_the_api_for_nothing_that_changes_it() {
+fn a_viewer_requests_nothing_that_changes_the_pipeline() {
     for operate in [false, true] {
         let mut model = Model::new(SourceKind::Process, true, operate);
         model.update(Update::Snapshot(Arc::new(test_data::busy())), Instant::now());
@@ -280,14 +280,14 @@ fn whoever_only_looks_asks_the_api_for_nothing_that_changes_it() {
             model.perform(Action::Show(screen));
             for action in [Action::Pause, Action::Drain, Action::Restart, Action::Cancel, Action::Redrive] {
                 model.perform(action);
-                assert!(model.dialog.is_none() && model.message.as_ref().is_some_and(|said| !said.good), "{action:?} on {screen:?}");
+                assert!(model.dialog.is_none() && model.message.as_ref().is_some_and(|message| !message.good), "{action:?} on {screen:?}");
             }
         }
         for command in ["pause", "resume", "drain", "restart writer", "cancel manual", "redrive", "replay begin"] {
             model.perform(Action::Palette);
             command.chars().for_each(|c| model.press(line_editor::EditKey::Char(c)));
             model.press(line_editor::EditKey::Enter);
-            assert!(model.dialog.is_none() && model.message.as_ref().is_some_and(|said| !said.good), "{command}");
+            assert!(model.dialog.is_none() && model.message.as_ref().is_some_and(|message| !message.good), "{command}");
         }
         let changes = |effect: &Effect| matches!(effect, Effect::Request(ApiRequest::Operate(_) | ApiRequest::Plan(..)));
         assert!(!model.effects().iter().any(changes));
@@ -295,21 +295,21 @@ fn whoever_only_looks_asks_the_api_for_nothing_that_changes_it() {
 }
 
 #[test]
-fn log_lines_are_asked_for_where_they_are_shown_and_everywhere_while_it_is_recorded() {
-    let asks = |model: &mut Model| {
+fn log_lines_are_requested_on_their_screen_and_always_while_recording() {
+    let requested = |model: &mut Model| {
         model.update(Update::Snapshot(Arc::new(test_data::busy())), Instant::now());
         model.effects().iter().any(|effect| matches!(effect, Effect::Request(ApiRequest::Logs(0))))
     };
     let mut model = Model::new(SourceKind::Process, true, false);
-    assert!(!asks(&mut model));
+    assert!(!requested(&mut model));
     model.perform(Action::Show(Screen::Logs));
     assert_eq!(model.effects(), [Effect::Request(ApiRequest::Logs(0))]);
     let mut recorded = Model { recorded: true, ..Model::new(SourceKind::Process, true, false) };
-    assert!(asks(&mut recorded) && !asks(&mut recorded), "once, until there is an answer");
+    assert!(requested(&mut recorded) && !requested(&mut recorded), "once, until there is an answer");
 }
 
 #[test]
-fn records_are_asked_for_once_a_look_however_fast_the_answers_come() {
+fn records_are_requested_once_per_snapshot() {
     let mut model = Model::new(SourceKind::Process, true, false);
     model.perform(Action::Show(Screen::Records));
     for _ in 0..2 {
@@ -322,7 +322,7 @@ fn records_are_asked_for_once_a_look_however_fast_the_answers_come() {
 }
 
 #[test]
-fn the_log_follows_its_newest_line_until_a_key_leaves_it() {
+fn the_log_follows_its_newest_line_until_the_cursor_leaves_it() {
     let mut model = with_history(600);
     model.update(Update::Response(ApiResponse::Logs(Ok(test_data::logs()))), Instant::now());
     model.perform(Action::Show(Screen::Logs));
@@ -346,9 +346,9 @@ fn the_log_follows_its_newest_line_until_a_key_leaves_it() {
 }
 
 #[test]
-fn from_a_log_line_one_goes_to_its_moment_and_sees_the_lines_until_then() {
+fn a_log_line_leads_to_its_moment_and_shows_the_lines_until_then() {
     let mut model = with_history(60);
-    let at = |place: usize, millis: i64| model.timeline().get(place).unwrap().at + chrono::TimeDelta::milliseconds(millis);
+    let at = |index: usize, millis: i64| model.timeline().get(index).unwrap().at + chrono::TimeDelta::milliseconds(millis);
     let times = [at(10, 5), at(30, 50), at(50, 0)];
     let lines = (1..).zip(times).map(|(seq, timestamp)| LogLine { timestamp, ..test_data::log_line(seq, "said") }).collect();
     let since = test_data::logs().since;
@@ -367,14 +367,14 @@ fn from_a_log_line_one_goes_to_its_moment_and_sees_the_lines_until_then() {
 }
 
 #[test]
-fn an_operator_says_why_and_the_order_goes_out_once() {
+fn an_operation_needs_a_reason_and_is_sent_once() {
     let mut model = Model::new(SourceKind::Process, true, true);
     assert_eq!(model.effects(), [Effect::Request(ApiRequest::WhoAmI)]);
     model.update(Update::Snapshot(Arc::new(test_data::busy())), Instant::now());
     model.update(Update::Response(ApiResponse::WhoAmI(Ok(WhoAmI { role: Role::Admin, by: "loopback".to_owned() }))), Instant::now());
     model.perform(Action::Pause);
     model.press(line_editor::EditKey::Enter);
-    assert!(model.dialog.as_ref().unwrap().error.as_ref().unwrap().contains("say why"));
+    assert!(model.dialog.as_ref().unwrap().error.as_ref().unwrap().contains("enter a reason"));
     "night".chars().for_each(|c| model.press(line_editor::EditKey::Char(c)));
     model.press(line_editor::EditKey::Enter);
     let effects = model.effects();
@@ -383,7 +383,7 @@ fn an_operator_says_why_and_the_order_goes_out_once() {
         "{effects:?}"
     );
     assert!(model.dialog.is_none());
-    // What is shown has to be now.
+    // Only a live view can be operated.
     model.perform(Action::Freeze);
     model.perform(Action::Pause);
     assert!(model.dialog.is_none());
@@ -409,7 +409,7 @@ proptest! {
         let now = Instant::now();
         let mut model = Model::new(SourceKind::Journal, false, false);
         model.update(Update::Events(arcs(&events)), now);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place among a few hundred")]
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index below a few hundred")]
         let from = (from * events.len() as f64) as usize;
         model.go_to_index(from);
         let (seq, projection, snapshot) = (model.frozen().unwrap().seq, model.projection().clone(), model.shown().newest().cloned());
@@ -423,7 +423,7 @@ proptest! {
 }
 
 #[test]
-fn no_file_of_the_state_names_the_view() {
+fn no_file_of_the_state_imports_the_view() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/state");
     let module = ["view", "::"].concat();
     for entry in std::fs::read_dir(folder).unwrap() {

@@ -1,8 +1,11 @@
-//! Going back: any event that is held, and the pipeline as it was then.
+//! Time travel: shows the pipeline at any event in memory.
 //!
-//! Guarantee: what events decide (runs, actors, how far partitions are written and committed, batches) is exactly that of the event; what no
-//! event holds is that of a snapshot taken within two seconds before it, and marked as unknown where there is none. What comes meanwhile is kept
-//! and changes nothing on the screen.
+//! Guarantees:
+//! * What events decide (runs, actors, batches, written and committed offsets) is exactly that of
+//!   the event.
+//! * What events do not contain is that of a snapshot at most two seconds older; if there is none,
+//!   it is marked as unknown.
+//! * Updates that arrive meanwhile are stored and do not change the screen.
 
 use std::sync::Arc;
 
@@ -16,23 +19,23 @@ use super::rates::SnapshotWindow;
 use super::timeline::Timeline;
 use super::{Model, RowId};
 
-/// A moment that was gone back to.
+/// The moment that is shown instead of the live view.
 #[derive(Debug, Clone)]
 pub(crate) struct Frozen {
-    /// The event; 0 where there is no journal.
+    /// The event; 0 without a journal.
     pub(crate) seq: u64,
     pub(crate) at: DateTime<Utc>,
-    /// When the next event came, or the newest snapshot before one went back.
+    /// The time of the next event, or of the newest snapshot when the view was frozen.
     pub(crate) until: DateTime<Utc>,
-    /// The event itself; none where there is no journal.
+    /// The event itself; `None` without a journal.
     pub(crate) event: Option<Arc<Recorded>>,
     pub(crate) window: SnapshotWindow,
     pub(crate) projection: Projection,
-    /// Whether what no event holds is known.
+    /// Whether the values that events do not contain are known.
     pub(crate) measured: bool,
 }
 
-/// What stays of a snapshot when all that can change is taken away; made up from events when there was none.
+/// A snapshot without anything that changes, derived from events if there is none.
 pub(crate) fn blank(snapshot: Option<&Snapshot>, projection: &Projection) -> Snapshot {
     let epoch = projection.at.unwrap_or_default();
     let mut blank = snapshot.cloned().unwrap_or_else(|| Snapshot {
@@ -75,7 +78,7 @@ pub(crate) fn blank(snapshot: Option<&Snapshot>, projection: &Projection) -> Sna
 }
 
 impl Model {
-    /// Holds what is shown now.
+    /// Freezes the view at the newest snapshot.
     pub(crate) fn freeze(&mut self) {
         let Some(snapshot) = self.live_window.newest() else { return };
         let event = self.timeline.len().checked_sub(1).and_then(|last| self.timeline.get(last)).cloned();
@@ -90,13 +93,13 @@ impl Model {
         }));
     }
 
-    /// Back to now.
+    /// Returns to the live view.
     pub(crate) fn live(&mut self) {
         self.frozen = None;
         self.follow = true;
     }
 
-    /// Where the moment that is shown is among the events.
+    /// The index of the event that is shown.
     pub(crate) fn shown_index(&self) -> Option<usize> {
         match &self.frozen {
             Some(frozen) => self.timeline.index_of(frozen.seq),
@@ -104,11 +107,11 @@ impl Model {
         }
     }
 
-    /// Goes to the event at a place.
+    /// Goes to the event at an index.
     pub(crate) fn go_to_index(&mut self, index: usize) {
         let Some(event) = self.timeline.get(index).cloned() else { return };
-        // The next event after the one that is shown costs one step, not a thousand.
-        let next = self.frozen.take().filter(|frozen| self.timeline.index_of(frozen.seq).is_some_and(|place| place + 1 == index));
+        // Stepping to the next event folds one event, not a thousand.
+        let next = self.frozen.take().filter(|frozen| self.timeline.index_of(frozen.seq).is_some_and(|shown| shown + 1 == index));
         let projection = match next {
             Some(frozen) => {
                 let mut projection = frozen.projection;
@@ -123,7 +126,7 @@ impl Model {
                 if let Some(snapshot) = window.newest() {
                     let at = snapshot.at;
                     let mut shown = projection.overlay(snapshot, head);
-                    // Rates are taken over the times of snapshots.
+                    // Rates need the timestamp of the snapshot.
                     shown.at = at;
                     window.replace(Arc::new(shown));
                 }
@@ -137,45 +140,45 @@ impl Model {
         self.selected[super::List::Events as usize] = self.frozen.as_ref().map(|frozen| RowId::Event(frozen.seq));
     }
 
-    /// So many events on, or back.
+    /// Steps by this many events.
     pub(crate) fn step(&mut self, by: isize) {
-        let (Some(place), Some(last)) = (self.shown_index(), self.timeline.len().checked_sub(1)) else {
-            return self.show_error("there are no events to step through".to_owned());
+        let (Some(index), Some(last)) = (self.shown_index(), self.timeline.len().checked_sub(1)) else {
+            return self.show_error("no events to step through".to_owned());
         };
         if by > 0 && self.frozen.is_none() {
             return;
         }
-        self.go_to_index(place.saturating_add_signed(by).min(last));
+        self.go_to_index(index.saturating_add_signed(by).min(last));
     }
 
-    /// To the next batch, or the one before.
+    /// Steps to the next batch, or to the previous one.
     pub(crate) fn step_batch(&mut self, forward: bool) {
-        let Some(place) = self.shown_index() else { return self.show_error("there are no events to step through".to_owned()) };
-        match self.timeline.find(place, forward, |event| matches!(event, Event::BatchWritten { .. })) {
+        let Some(index) = self.shown_index() else { return self.show_error("no events to step through".to_owned()) };
+        match self.timeline.find(index, forward, |event| matches!(event, Event::BatchWritten { .. })) {
             Some(index) => self.go_to_index(index),
-            None => self.show_error(format!("no batch {} is held", if forward { "after this" } else { "before this" })),
+            None => self.show_error(format!("no batch {} this one in memory", if forward { "after" } else { "before" })),
         }
     }
 
-    /// So many seconds on, or back.
+    /// Steps by this many seconds.
     pub(crate) fn step_seconds(&mut self, seconds: i64) {
-        let Some(at) = self.shown_index().and_then(|place| self.timeline.get(place)).map(|event| event.at) else {
-            return self.show_error("there are no events to step through".to_owned());
+        let Some(at) = self.shown_index().and_then(|index| self.timeline.get(index)).map(|event| event.at) else {
+            return self.show_error("no events to step through".to_owned());
         };
         if let Some(index) = self.timeline.index_at(at + TimeDelta::seconds(seconds)) {
             self.go_to_index(index);
         }
     }
 
-    /// To the last event up to a sequence.
+    /// Goes to the last event up to a sequence number.
     pub(crate) fn go_to_seq(&mut self, seq: u64) {
         match self.timeline.index_of(seq).or((self.timeline.len() > 0).then_some(0)) {
             Some(index) => self.go_to_index(index),
-            None => self.show_error("there are no events to go back to".to_owned()),
+            None => self.show_error("no events to go back to".to_owned()),
         }
     }
 
-    /// How far what is shown is behind: events, and time.
+    /// How far the view is behind: events, and time.
     pub(crate) fn behind(&self) -> Option<(u64, TimeDelta)> {
         let frozen = self.frozen.as_ref()?;
         let newest = self.live_window.newest().map_or(frozen.at, |snapshot| snapshot.at).max(self.timeline.head().at.unwrap_or(frozen.at));
@@ -183,36 +186,36 @@ impl Model {
     }
 }
 
-/// What a record went through, as far as events that are held tell.
+/// The path of a record, as far as events in memory tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RecordPath {
-    /// The page that it came with.
+    /// The page with the record.
     pub(crate) page: Option<Arc<Recorded>>,
     /// The batch that wrote it.
     pub(crate) batch: Option<Arc<Recorded>>,
-    /// The commit that passed it.
+    /// The commit after it.
     pub(crate) committed: Option<Arc<Recorded>>,
 }
 
-/// What the record at a place of the topic went through.
+/// Finds the path of the record at an offset.
 pub(crate) fn record_path(timeline: &Timeline, partition: i32, offset: i64) -> RecordPath {
-    let mut way = RecordPath::default();
+    let mut path = RecordPath::default();
     for index in (0..timeline.len()).rev() {
         let Some(recorded) = timeline.get(index) else { break };
-        let holds = |ranges: &forebay_schemas::offset::Ranges| {
+        let contains = |ranges: &forebay_schemas::offset::Ranges| {
             ranges.0.get(&partition).is_some_and(|range| range.from <= offset && offset < range.to)
         };
         match &recorded.event {
-            Event::PageProduced { ranges, .. } if holds(ranges) => {
-                way.page = Some(Arc::clone(recorded));
+            Event::PageProduced { ranges, .. } if contains(ranges) => {
+                path.page = Some(Arc::clone(recorded));
                 break;
             }
-            Event::BatchWritten { ranges, .. } if holds(ranges) => way.batch = Some(Arc::clone(recorded)),
+            Event::BatchWritten { ranges, .. } if contains(ranges) => path.batch = Some(Arc::clone(recorded)),
             Event::OffsetsCommitted { offsets } if offsets.0.get(&partition).is_some_and(|&to| to > offset) => {
-                way.committed = Some(Arc::clone(recorded));
+                path.committed = Some(Arc::clone(recorded));
             }
             _ => {}
         }
     }
-    way
+    path
 }

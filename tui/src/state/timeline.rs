@@ -1,7 +1,9 @@
-//! The events that are held, and the projection at any of them.
+//! The events in memory, and the projection at each of them.
 //!
-//! Guarantee: at most [`MAX_EVENTS`] events and as many projections as blocks of [`BLOCK_SIZE`], whatever comes; the projection at an event is found by
-//! folding at most [`BLOCK_SIZE`] events. An event that was held before is passed over, so that a reconnect may tell some twice.
+//! Guarantees:
+//! * There are at most [`MAX_EVENTS`] events, and one projection per block of [`BLOCK_SIZE`].
+//! * The projection at an event takes at most [`BLOCK_SIZE`] folds.
+//! * A known event is ignored, so a reconnect may repeat some.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,29 +13,29 @@ use forebay_schemas::event::{Event, Recorded};
 
 use super::projection::Projection;
 
-/// The most events that are held.
+/// The maximum number of events in memory.
 pub(crate) const MAX_EVENTS: usize = 50_000;
-/// A projection is kept before each so many events.
+/// The number of events per stored projection.
 pub(crate) const BLOCK_SIZE: usize = 1_000;
 
 #[derive(Debug, Clone)]
 struct Block {
-    /// The projection before the first of its events.
+    /// The projection before its first event.
     before: Arc<Projection>,
     events: Vec<Arc<Recorded>>,
 }
 
-/// Events in sequence, and the projections they make.
+/// The events and their projections.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timeline {
     blocks: VecDeque<Block>,
     head: Projection,
-    /// Events that were held and are not any more.
+    /// The number of events that were dropped.
     pub(crate) dropped: u64,
 }
 
 impl Timeline {
-    /// Adds an event; says whether it is a new one.
+    /// Adds an event. Returns whether it is new.
     pub(crate) fn push(&mut self, recorded: Arc<Recorded>) -> bool {
         if recorded.seq <= self.head.seq {
             return false;
@@ -57,27 +59,28 @@ impl Timeline {
         &self.head
     }
 
-    /// How many events are held.
+    /// The number of events in memory.
     pub(crate) fn len(&self) -> usize {
         self.blocks.len().saturating_sub(1) * BLOCK_SIZE + self.blocks.back().map_or(0, |block| block.events.len())
     }
 
-    /// The event at a place, from 0, oldest first.
+    /// The event at an index, oldest first.
     pub(crate) fn get(&self, index: usize) -> Option<&Arc<Recorded>> {
         self.blocks.get(index / BLOCK_SIZE)?.events.get(index % BLOCK_SIZE)
     }
 
-    /// Where the last event up to a sequence is; none when all are later.
+    /// The index of the last event up to a sequence number; `None` if all are later.
     pub(crate) fn index_of(&self, seq: u64) -> Option<usize> {
         let block = self.blocks.partition_point(|block| block.events.first().is_some_and(|first| first.seq <= seq)).checked_sub(1)?;
         let within = self.blocks[block].events.partition_point(|event| event.seq <= seq).checked_sub(1)?;
         Some(block * BLOCK_SIZE + within)
     }
 
-    /// Where the first event at a moment or later is; the last one when all are earlier.
+    /// The index of the first event at or after a time; the last one if all are earlier.
     pub(crate) fn index_at(&self, at: DateTime<Utc>) -> Option<usize> {
         let last = self.len().checked_sub(1)?;
-        // Clocks may step back, so the order by time is nearly right only: good enough to look around from.
+        // Clocks may step back, so the order by time is only nearly right. That is enough to
+        // navigate.
         let (mut low, mut high) = (0, last);
         while low < high {
             let middle = usize::midpoint(low, high);
@@ -86,7 +89,7 @@ impl Timeline {
         Some(low)
     }
 
-    /// The projection after the event at a place.
+    /// The projection after the event at an index.
     pub(crate) fn projection_at(&self, index: usize) -> Projection {
         let Some(block) = self.blocks.get(index / BLOCK_SIZE) else { return self.head.clone() };
         let mut projection = Projection::clone(&block.before);
@@ -94,10 +97,10 @@ impl Timeline {
         projection
     }
 
-    /// The next event, in a direction, for which something holds.
-    pub(crate) fn find(&self, from: usize, forward: bool, wanted: impl Fn(&Event) -> bool) -> Option<usize> {
-        let holds = |&index: &usize| self.get(index).is_some_and(|event| wanted(&event.event));
-        if forward { (from + 1..self.len()).find(holds) } else { (0..from.min(self.len())).rev().find(holds) }
+    /// The nearest event in a direction that satisfies a condition.
+    pub(crate) fn find(&self, from: usize, forward: bool, condition: impl Fn(&Event) -> bool) -> Option<usize> {
+        let matches = |&index: &usize| self.get(index).is_some_and(|event| condition(&event.event));
+        if forward { (from + 1..self.len()).find(matches) } else { (0..from.min(self.len())).rev().find(matches) }
     }
 }
 
@@ -119,10 +122,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn the_world_from_a_checkpoint_is_the_world_from_the_start(events in any_events(1..2_500), at in 0.0..1.0_f64) {
+        fn the_projection_at_an_event_is_the_fold_from_the_start(events in any_events(1..2_500), at in 0.0..1.0_f64) {
             let timeline = timeline(&events);
             prop_assert_eq!(timeline.len(), events.len());
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place among a few thousand")]
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index below a few thousand")]
             let index = (at * events.len() as f64) as usize;
             let mut projection = Projection::default();
             events[..=index].iter().for_each(|event| projection.apply(event));
@@ -130,7 +133,7 @@ mod tests {
         }
 
         #[test]
-        fn an_event_is_found_by_its_sequence_and_told_twice_it_counts_once(events in any_events(1..200)) {
+        fn an_event_is_found_by_its_sequence_and_counts_once(events in any_events(1..200)) {
             let mut timeline = timeline(&events);
             let head = timeline.head().clone();
             for (index, event) in events.iter().enumerate() {
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_events_are_held_and_the_world_at_the_oldest_is_still_right() {
+    fn events_are_bounded_and_the_projection_at_the_oldest_is_right() {
         let mut timeline = Timeline::default();
         let mut projection = Projection::default();
         let mut at_oldest = None;

@@ -1,4 +1,4 @@
-//! The supervision tree: who is up, which incarnation, why the one before ended, what it waits for.
+//! The supervision tree: state, incarnation, last exit and note of each actor.
 
 use forebay_schemas::event::Event;
 use forebay_schemas::snapshot::{ActorState, ActorView, EdgeView, Snapshot};
@@ -14,7 +14,7 @@ use crate::state::{List, Pressure};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// The tree, then the restarts and the budgets.
+/// The tree, with the restarts and the budgets below.
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let Some(snapshot) = canvas.snapshot() else { return list(frame, area, canvas) };
     if canvas.size < Size::Reduced {
@@ -51,12 +51,12 @@ pub(super) fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     });
 }
 
-/// The last restarts: when, who, why, and for how long it was away.
+/// The last restarts: when, which actor, why, and its downtime.
 pub(super) fn restarts(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     let theme = canvas.theme;
     let mut lines: Vec<_> = canvas.projection.actual_restarts().rev().take(20).map(|restart| restart_line(restart, width, theme)).collect();
     if lines.is_empty() {
-        lines.push(canvas.styled(format!("{} none that the events held tell of", theme.symbols.done), Role::Muted));
+        lines.push(canvas.styled(format!("{} none in the events in memory", theme.symbols.done), Role::Muted));
     }
     lines
 }
@@ -101,19 +101,19 @@ fn budgets(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     snapshot.edges.iter().map(line).collect()
 }
 
-/// One actor in a sentence.
+/// One actor in one line.
 pub(super) fn sentence(actor: &ActorView, theme: &Theme) -> String {
     let note = actor.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
     let exit = actor.last_exit.as_ref().map(|exit| format!("; {} {exit}", theme.symbols.restart)).unwrap_or_default();
     format!("{} #{} since {}{note}{exit}", actor.path, actor.incarnation, actor.since.format("%F %T"))
 }
 
-/// What is known of one actor, and its restarts.
+/// The detail view of an actor.
 pub(super) fn detail(canvas: &Canvas<'_>, path: &str, width: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = canvas.snapshot() else { return Vec::new() };
     let mut lines = Vec::new();
     match snapshot.actors.iter().find(|actor| actor.path == path) {
-        None => lines.push(canvas.styled("there is no such actor at this moment".to_owned(), Role::Warn)),
+        None => lines.push(canvas.styled("no such actor at this moment".to_owned(), Role::Warn)),
         Some(actor) => {
             let (symbol, role) = symbol(actor.state, canvas.theme);
             lines.push(fact(canvas, "state", &format!("{symbol} {}", text::actor_state(actor.state)), role));
@@ -129,8 +129,8 @@ pub(super) fn detail(canvas: &Canvas<'_>, path: &str, width: usize) -> Vec<Line<
                 Role::Text,
             ));
             lines.push(fact(canvas, "restarts", &actor.restarts.max(actor.incarnation.saturating_sub(1)).to_string(), Role::Text));
-            lines.push(fact(canvas, "mailbox", &format!("{} messages wait", actor.mailbox), Role::Text));
-            for (name, text) in [("says", &actor.note), ("last end", &actor.last_exit)] {
+            lines.push(fact(canvas, "mailbox", &format!("{} messages waiting", actor.mailbox), Role::Text));
+            for (name, text) in [("note", &actor.note), ("last exit", &actor.last_exit)] {
                 if let Some(text) = text {
                     lines.extend(wrapped(canvas, name, text, width));
                 }
@@ -148,16 +148,16 @@ pub(super) fn detail(canvas: &Canvas<'_>, path: &str, width: usize) -> Vec<Line<
         .map(|restart| restart_line(restart, width, canvas.theme))
         .collect();
     if mine.is_empty() {
-        lines.push(canvas.styled("none that the events held tell of".to_owned(), Role::Muted));
+        lines.push(canvas.styled("none in the events in memory".to_owned(), Role::Muted));
     }
     lines.extend(mine);
     lines.push(Line::default());
-    lines.push(canvas.styled("its last events; t goes to the newest".to_owned(), Role::Title));
+    lines.push(canvas.styled("last events; t goes to the newest".to_owned(), Role::Title));
     lines.extend(super::journal::last(canvas, width, 12, |event| names_actor(event, path)));
     lines
 }
 
-/// Whether an event is one of an actor.
+/// Whether an event is about an actor.
 fn names_actor(event: &Event, path: &str) -> bool {
     match event {
         Event::ChildStarted { actor, .. }
@@ -174,7 +174,7 @@ fn names_actor(event: &Event, path: &str) -> bool {
     }
 }
 
-/// A row an actor, indented as the tree is.
+/// One row per actor, indented as a tree.
 pub(crate) fn grid(snapshot: &Snapshot, theme: &Theme) -> Grid {
     let columns = vec![
         Column::left("actor", 0),
@@ -202,7 +202,7 @@ pub(crate) fn grid(snapshot: &Snapshot, theme: &Theme) -> Grid {
     Grid { columns, min_last: 12, rows: snapshot.actors.iter().enumerate().map(row).collect() }
 }
 
-/// What it says now, then why the incarnation before it ended.
+/// The note of an actor, then its last exit.
 fn why(actor: &ActorView, theme: &Theme) -> Cell {
     let mut cell = Cell::default();
     if let Some(note) = &actor.note {
@@ -215,12 +215,12 @@ fn why(actor: &ActorView, theme: &Theme) -> Cell {
     cell
 }
 
-/// The lines of the tree before an actor.
+/// The branches of the tree before an actor.
 fn indent(actors: &[ActorView], at: usize, theme: &Theme) -> String {
     let parts: Vec<_> = actors[at].path.split('/').collect();
     let mut out = String::new();
     for depth in 1..parts.len() {
-        // Whether another child of the same parent comes later.
+        // Whether the same parent has another child below.
         let goes_on = actors[at + 1..].iter().map_while(|later| {
             let mut later = later.path.split('/');
             parts[..depth].iter().all(|part| later.next() == Some(part)).then(|| later.next())
@@ -253,7 +253,7 @@ mod tests {
     use crate::theme::Options;
 
     #[test]
-    fn the_tree_has_a_branch_for_each_child_and_a_trunk_only_where_more_children_come() {
+    fn each_child_has_a_branch_and_a_trunk_if_more_children_follow() {
         let (snapshot, theme) = (test_data::busy(), Theme::new(Options::default()));
         let drawn: Vec<_> = (0..snapshot.actors.len())
             .map(|at| indent(&snapshot.actors, at, &theme) + snapshot.actors[at].path.rsplit('/').next().unwrap())

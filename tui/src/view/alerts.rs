@@ -1,4 +1,5 @@
-//! What is wrong now: the rules of the process, which its Prometheus alerts have too; then what the view itself finds.
+//! The alerts of the process, which are also exported as Prometheus rules, and the findings of the
+//! monitor.
 
 use forebay_schemas::snapshot::AlertView;
 use ratatui::Frame;
@@ -37,10 +38,10 @@ fn mark(alert: &AlertView, canvas: &Canvas<'_>) -> (&'static str, Role) {
     if alert.severity == "critical" { (canvas.theme.symbols.ended, Role::Bad) } else { (canvas.theme.symbols.stuck, Role::Warn) }
 }
 
-/// One alert: what is wrong, since when, and what to do.
+/// The detail view of an alert.
 pub(super) fn detail(canvas: &Canvas<'_>, name: &str, width: usize) -> Vec<Line<'static>> {
     let Some(alert) = canvas.snapshot().and_then(|snapshot| snapshot.alerts.iter().find(|alert| alert.name == name)) else {
-        return vec![canvas.styled(format!("{} it is not wrong any more", canvas.theme.symbols.done), Role::Good)];
+        return vec![canvas.styled(format!("{} resolved", canvas.theme.symbols.done), Role::Good)];
     };
     let (symbol, role) = mark(alert, canvas);
     let mut lines = vec![fact(canvas, "severity", &format!("{symbol} {}", alert.severity), role)];
@@ -48,6 +49,6 @@ pub(super) fn detail(canvas: &Canvas<'_>, name: &str, width: usize) -> Vec<Line<
     lines.extend(wrapped(canvas, "what to do", &alert.remedy, width));
     lines.push(fact(canvas, "since", &alert.since.format("%F %T").to_string(), Role::Text));
     lines.push(Line::default());
-    lines.push(canvas.styled("t goes to the moment when it began".to_owned(), Role::Muted));
+    lines.push(canvas.styled("t goes to the moment it started".to_owned(), Role::Muted));
     lines
 }

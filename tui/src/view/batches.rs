@@ -1,4 +1,4 @@
-//! The last batches: how many records, and where their time went.
+//! The last batches: their records, and the durations of their stages.
 
 use forebay_schemas::api::{BatchSpan, BatchTrace};
 use forebay_schemas::event::Event;
@@ -14,10 +14,10 @@ use crate::state::{List, StageTimes, batch_took as took, stage_times};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// The longest bar of a row, in columns.
+/// The maximum length of a bar in a row, in columns.
 const BAR: usize = 12;
 
-/// Where time goes, how it is spread, and the batches.
+/// Percentiles, histogram and columns of the batches, and their list.
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let Some(snapshot) = canvas.snapshot().filter(|_| canvas.size >= Size::Reduced) else { return list(frame, area, canvas, BAR) };
     let full = canvas.size == Size::Full;
@@ -25,11 +25,11 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let [left, right] = split_columns(top, [Constraint::Percentage(54), Constraint::Min(0)]);
     canvas.panel(frame, left, "stages: percentiles", |width| stage_lines(&stage_times(snapshot), width, canvas.theme));
     canvas.panel(frame, right, "how long a batch takes", |width| {
-        spread_lines(snapshot, width, usize::from(right.height.saturating_sub(2)), canvas.theme)
+        histogram_lines(snapshot, width, usize::from(right.height.saturating_sub(2)), canvas.theme)
     });
     if full && rest.height > 16 {
         let [columns, rest] = split_rows(rest, [Constraint::Length(7), Constraint::Min(0)]);
-        canvas.panel(frame, columns, "a column a batch, the newest right", |width| columns_of(snapshot, width, 5, canvas.theme));
+        canvas.panel(frame, columns, "one column per batch, newest on the right", |width| columns_of(snapshot, width, 5, canvas.theme));
         return list(frame, rest, canvas, 24);
     }
     list(frame, rest, canvas, if full { 24 } else { BAR });
@@ -42,12 +42,12 @@ pub(super) fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, bar: 
     });
 }
 
-/// A line a stage: its name, its percentiles, and how long its p95 is beside the others'.
+/// One line per stage: name, percentiles, and a bar for the p95.
 pub(super) fn stage_lines(stages: &[StageTimes], width: usize, theme: &Theme) -> Vec<Line<'static>> {
     if stages.iter().all(|stage| stage.count == 0) {
         return vec![Line::from(Span::styled("no batches yet", theme.style(Role::Muted)))];
     }
-    // The bars are on the scale of a batch; a fetch is no part of one.
+    // The bars have the scale of a batch, and a fetch is not part of one.
     let of_batch = |stage: &StageTimes| !["fetch", "produce"].contains(&stage.name.as_str());
     let longest = stages.iter().filter(|stage| of_batch(stage)).map(|stage| stage.p95).max().unwrap_or(0).max(1);
     let bar = width.saturating_sub(11 + 4 * 9);
@@ -67,8 +67,9 @@ pub(super) fn stage_lines(stages: &[StageTimes], width: usize, theme: &Theme) ->
     lines
 }
 
-/// How batches are spread over how long they take: how many took longer than the trigger, then the histogram with a mark where the trigger is.
-fn spread_lines(snapshot: &Snapshot, width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
+/// The number of batches that took longer than the trigger, and the histogram with a mark at the
+/// trigger.
+fn histogram_lines(snapshot: &Snapshot, width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
     if snapshot.batches.is_empty() {
         return vec![Line::from(Span::styled("no batches yet", theme.style(Role::Muted)))];
     }
@@ -76,21 +77,21 @@ fn spread_lines(snapshot: &Snapshot, width: usize, height: usize, theme: &Theme)
     let Some(trigger) = trigger(snapshot) else { return chart::histogram_lines(&buckets, None, width, height, theme) };
     let longer = snapshot.batches.iter().filter(|batch| took(batch) > trigger).count();
     let (all, time) = (snapshot.batches.len(), text::whole_micros(trigger));
-    let whole = format!("{longer} of the last {all} took longer than the trigger {time}");
-    let said = if text::width(&whole) <= width { whole } else { format!("{longer} of {all} over trigger {time}") };
+    let long = format!("{longer} of the last {all} took longer than the trigger {time}");
+    let summary = if text::width(&long) <= width { long } else { format!("{longer} of {all} over trigger {time}") };
     let room = height.saturating_sub(1);
     let buckets = chart::extend_to(buckets, trigger, room);
-    let mut lines = vec![Line::from(Span::styled(text::cut(&said, width, theme.symbols.cut), theme.style(Role::Title)))];
+    let mut lines = vec![Line::from(Span::styled(text::cut(&summary, width, theme.symbols.cut), theme.style(Role::Title)))];
     lines.extend(chart::histogram_lines(&buckets, Some(trigger), width, room, theme));
     lines
 }
 
-/// The trigger of micro-batches, microseconds, where it is known and batches wait at all.
+/// The trigger of micro-batches in microseconds, if it is known and not zero.
 pub(super) fn trigger(snapshot: &Snapshot) -> Option<u64> {
     snapshot.trigger_micros.filter(|&micros| micros > 0)
 }
 
-/// A column a batch, as high as it took, in the colours of its stages.
+/// One column per batch: its height is the duration, its colours are the stages.
 fn columns_of(snapshot: &Snapshot, width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
     let shown: Vec<&BatchView> = snapshot.batches.iter().take(width.saturating_sub(10)).collect();
     let longest = shown.iter().map(|batch| took(batch)).max().unwrap_or(0).max(1);
@@ -124,14 +125,14 @@ fn parts(batch: &BatchView) -> [(&'static str, u64); 4] {
     [("wait", batch.wait_micros), ("transform", batch.transform_micros), ("write", batch.write_micros), ("commit", batch.commit_micros)]
 }
 
-/// A row a batch, newest first, the bars on one scale.
+/// One row per batch, newest first; the bars share one scale.
 pub(crate) fn grid(snapshot: &Snapshot, theme: &Theme) -> Grid {
     grid_of(snapshot, &(0..snapshot.batches.len()).collect::<Vec<_>>(), BAR, theme)
 }
 
-/// Rows for some batches, in an order.
+/// Rows of the batches at the given indexes.
 fn grid_of(snapshot: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> Grid {
-    // Of a process that does not tell them there is no column.
+    // No column if the process does not report ranges.
     let ranges = order.iter().filter_map(|&at| snapshot.batches.get(at)).any(|batch| !batch.ranges.0.is_empty());
     let columns = vec![
         Column::right("batch", 0),
@@ -177,7 +178,7 @@ fn stages_bar(batch: &BatchView, longest: u64, bar: usize, theme: &Theme) -> Cel
     cell.and(format!("{} {}", if drawn == 0 { theme.symbols.level } else { "" }, numbers.join(" ")), Role::Muted)
 }
 
-/// One batch in a sentence.
+/// One batch in one line.
 pub(crate) fn sentence(batch: &BatchView) -> String {
     format!(
         "batch {} at {}: {} records, {} rows, {} rejected; wait {}, transform {}, write {}",
@@ -192,7 +193,7 @@ pub(crate) fn sentence(batch: &BatchView) -> String {
     )
 }
 
-/// All that is known of one batch: as the API tells it, else as its event does.
+/// The detail view of a batch: the trace of the API, or else what its event says.
 pub(super) fn detail(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'static>> {
     let snapshot = canvas.snapshot();
     let trace = match &canvas.model.api_data.trace {
@@ -202,7 +203,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'st
     let Some(batch) =
         trace.map(|trace| &trace.batch).or_else(|| snapshot.and_then(|snapshot| snapshot.batches.iter().find(|batch| batch.id == id)))
     else {
-        return vec![canvas.styled("this batch is not among those that are held".to_owned(), Role::Warn)];
+        return vec![canvas.styled("this batch is not in memory".to_owned(), Role::Warn)];
     };
     let theme = canvas.theme;
     let mut lines = vec![canvas.styled(sentence(batch), Role::Text)];
@@ -229,12 +230,12 @@ pub(super) fn detail(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'st
         lines.push(canvas.styled(format!("SQL {}", trace.fingerprint), Role::Title));
         lines.extend(trace.sql.lines().flat_map(|line| text::wrap(line, width)).map(|line| canvas.styled(line, Role::Text)));
         lines.push(Line::default());
-        lines.push(canvas.styled("its plan".to_owned(), Role::Title));
+        lines.push(canvas.styled("plan".to_owned(), Role::Title));
         lines.extend(trace.plan.lines().map(|line| canvas.styled(text::cut(line, width, theme.symbols.cut), Role::Muted)));
     } else {
         let why = match &canvas.model.api_data.trace {
-            _ if !canvas.model.has_api() => "no API is there to ask for its plan and rejects".to_owned(),
-            Some((of, Err(why))) if *of == id => format!("the API tells no more of it: {why}"),
+            _ if !canvas.model.has_api() => "no API to read its plan and rejects from".to_owned(),
+            Some((of, Err(why))) if *of == id => format!("no trace from the API: {why}"),
             _ => String::new(),
         };
         lines.push(Line::default());
@@ -247,7 +248,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'st
         }
     }
     lines.push(Line::default());
-    lines.push(canvas.styled("its events; t goes there".to_owned(), Role::Title));
+    lines.push(canvas.styled("events; t goes to them".to_owned(), Role::Title));
     let ranges = batch.ranges.clone();
     lines.extend(super::journal::last(canvas, width, 8, |event| match event {
         Event::BatchWritten { batch, .. } => *batch == id,
@@ -259,7 +260,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'st
     lines
 }
 
-/// What was done, in order: as the API says, else the stages one after the other.
+/// The spans of a batch: those of the API, or else the stages one after the other.
 fn spans(batch: &BatchView, trace: Option<&BatchTrace>) -> Vec<BatchSpan> {
     if let Some(trace) = trace.filter(|trace| !trace.spans.is_empty()) {
         return trace.spans.clone();
@@ -275,15 +276,15 @@ fn spans(batch: &BatchView, trace: Option<&BatchTrace>) -> Vec<BatchSpan> {
     out
 }
 
-/// A line a span, each where it began.
+/// One line per span, positioned by its start.
 fn waterfall(spans: &[BatchSpan], width: usize, theme: &Theme) -> Vec<Line<'static>> {
     let end = spans.iter().map(|span| span.start_micros.saturating_add(span.micros)).max().unwrap_or(0).max(1);
     let details = spans.iter().map(|span| text::width(&span.detail)).max().unwrap_or(0).min(width / 3);
     let room = width.saturating_sub(11 + 10 + details + 1).clamp(1, 80);
     let line = |span: &BatchSpan| {
         let (symbol, role) = chart::stage_style(&span.stage, theme);
-        let place = |micros: u64| usize::try_from(u128::from(micros) * room as u128 / u128::from(end)).unwrap_or(room).min(room);
-        let (from, to) = (place(span.start_micros), place(span.start_micros.saturating_add(span.micros)));
+        let column = |micros: u64| usize::try_from(u128::from(micros) * room as u128 / u128::from(end)).unwrap_or(room).min(room);
+        let (from, to) = (column(span.start_micros), column(span.start_micros.saturating_add(span.micros)));
         let from = from.min(room - 1);
         let long = to.saturating_sub(from).max(1);
         Line::from(vec![

@@ -1,4 +1,4 @@
-//! Bars of all kinds, as lines of text. Pure.
+//! Charts as lines of text. Pure.
 
 use ratatui::text::{Line, Span};
 
@@ -6,23 +6,24 @@ use crate::state::{Point, SnapshotWindow};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// The greatest of what is known; 0 when nothing is.
+/// The maximum of the known values; 0 if there are none.
 pub(crate) fn max_of(columns: &[Option<f64>]) -> f64 {
     columns.iter().flatten().copied().fold(0.0, f64::max)
 }
 
-/// A symbol a column, as high as its part of `scale`; a gap where nothing is known. What is small but there is not drawn as nothing.
+/// One bar per column, relative to `scale`; a gap for an unknown value. A small value still gets
+/// the lowest bar.
 pub(crate) fn sparkline(columns: &[Option<f64>], scale: f64, theme: &Theme) -> String {
     bar_rows(columns, scale, 1, theme).pop().unwrap_or_default()
 }
 
-/// The same over some rows, the upper first.
+/// A bar chart of `height` rows, top row first.
 pub(crate) fn bar_rows(columns: &[Option<f64>], scale: f64, height: usize, theme: &Theme) -> Vec<String> {
     let symbols = &theme.symbols.bars;
     let levels = symbols.len() * height;
     let level = |value: f64| {
         let part = if scale > 0.0 { value / scale } else { 0.0 };
-        // As many levels as reach it, and one at least.
+        // The number of levels that the value reaches, at least one.
         1 + (1..levels).filter(|&level| part * levels as f64 > level as f64).count()
     };
     let row = |row: usize| {
@@ -36,7 +37,7 @@ pub(crate) fn bar_rows(columns: &[Option<f64>], scale: f64, height: usize, theme
     (0..height).map(row).collect()
 }
 
-/// A bar that lies, `part` of `width` long, and what is left of the width.
+/// A horizontal bar that fills `part` of `width`, and the rest of the width.
 pub(crate) fn horizontal_bar(part: f64, width: usize, theme: &Theme) -> (String, String) {
     let parts = &theme.symbols.parts;
     let part = if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 };
@@ -50,7 +51,7 @@ pub(crate) fn horizontal_bar(part: f64, width: usize, theme: &Theme) -> (String,
     (bar, theme.symbols.rest.repeat(left))
 }
 
-/// A named line: what, how much, and how it went.
+/// A line with name, current value and sparkline.
 pub(crate) fn trend(name: &str, number: &str, columns: &[Option<f64>], scale: f64, role: Role, theme: &Theme) -> Line<'static> {
     Line::from(vec![
         Span::styled(format!("{name:<4}"), theme.style(Role::Muted)),
@@ -59,12 +60,12 @@ pub(crate) fn trend(name: &str, number: &str, columns: &[Option<f64>], scale: f6
     ])
 }
 
-/// Columns that [`trend`] leaves to the bars.
+/// The columns that [`trend`] leaves for the sparkline.
 pub(crate) fn trend_columns(width: usize) -> usize {
     width.saturating_sub(15)
 }
 
-/// Records in, rows out on one scale, and the lag on its own.
+/// Records in and rows out on a common scale, and the lag on its own.
 pub(crate) fn flow(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let (received, written) = (window.received(), window.rate(|snapshot| snapshot.totals.written));
     let columns = |pick: fn(&Point) -> f64| window.history().columns(trend_columns(width), pick);
@@ -79,7 +80,7 @@ pub(crate) fn flow(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<
 
 /// The symbol and the role of a stage.
 pub(crate) fn stage_style(name: &str, theme: &Theme) -> (&'static str, Role) {
-    // Colour tells them apart where there is some, else how dense they are.
+    // Colour distinguishes the stages if there is any, else their density.
     let solid = theme.symbols.parts[7];
     let symbols = if theme.solid { [solid; 4] } else { theme.symbols.stages };
     let [wait, transform, write, commit] = symbols;
@@ -92,7 +93,8 @@ pub(crate) fn stage_style(name: &str, theme: &Theme) -> (&'static str, Role) {
     }
 }
 
-/// Parts of one whole side by side, `longest` being the whole width. The end of each part is rounded, not its length, so that the whole is right.
+/// A stacked bar; `longest` fills the whole width. The end of each part is rounded, not its length,
+/// so that the total length is right.
 pub(crate) fn stacked_bar(parts: &[(&str, u64)], longest: u64, width: usize, theme: &Theme) -> Vec<(String, Role)> {
     let (mut passed, mut drawn) = (0_u128, 0);
     let mut pieces = Vec::new();
@@ -107,7 +109,8 @@ pub(crate) fn stacked_bar(parts: &[(&str, u64)], longest: u64, width: usize, the
     pieces
 }
 
-/// How many values lie in each power of two of a unit, from the least to the greatest that has some: the lower end of each, and how many.
+/// A histogram with one bucket per power of two, from the lowest to the highest that has values:
+/// the lower bound and the count.
 pub(crate) fn histogram(values: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
     let mut counts = [0_u64; 64];
     for value in values {
@@ -120,16 +123,17 @@ pub(crate) fn histogram(values: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)
     }
 }
 
-/// The buckets of a [`histogram`] and, if that makes no more than `most` of them, those up to the one of `value`, which have nothing.
-pub(crate) fn extend_to(buckets: Vec<(u64, u64)>, value: u64, most: usize) -> Vec<(u64, u64)> {
+/// Extends a [`histogram`] with empty buckets to the one of `value`, unless that needs more than
+/// `max` buckets.
+pub(crate) fn extend_to(buckets: Vec<(u64, u64)>, value: u64, max: usize) -> Vec<(u64, u64)> {
     let (Some(&(first, _)), Some(&(last, _))) = (buckets.first(), buckets.last()) else { return buckets };
     let power = value.max(1).ilog2();
     let empty = |powers: std::ops::Range<u32>| powers.map(|power| (1 << power, 0));
-    let whole: Vec<_> = empty(power..first.ilog2()).chain(buckets.iter().copied()).chain(empty(last.ilog2() + 1..power + 1)).collect();
-    if whole.len() <= most { whole } else { buckets }
+    let extended: Vec<_> = empty(power..first.ilog2()).chain(buckets.iter().copied()).chain(empty(last.ilog2() + 1..power + 1)).collect();
+    if extended.len() <= max { extended } else { buckets }
 }
 
-/// A histogram of microseconds as lines, a bucket a line, those with nothing between others too. The bucket that `marked` is in has a mark before it.
+/// A histogram of microseconds, one line per bucket. The bucket of `marked` has a mark.
 pub(crate) fn histogram_lines(
     buckets: &[(u64, u64)],
     marked: Option<u64>,
@@ -137,15 +141,15 @@ pub(crate) fn histogram_lines(
     height: usize,
     theme: &Theme,
 ) -> Vec<Line<'static>> {
-    // When there are more buckets than rows, neighbours are one.
+    // Join neighbouring buckets if there are more than rows.
     let each = buckets.len().div_ceil(height.max(1)).max(1);
     let joined: Vec<(u64, u64)> = buckets.chunks(each).map(|chunk| (chunk[0].0, chunk.iter().map(|(_, n)| n).sum())).collect();
-    let most = joined.iter().map(|(_, n)| *n).max().unwrap_or(0).max(1);
+    let max = joined.iter().map(|(_, n)| *n).max().unwrap_or(0).max(1);
     let room = width.saturating_sub(20);
     let end = buckets.last().map_or(0, |(from, _)| from.saturating_mul(2));
     let ends = joined.iter().skip(1).map(|(from, _)| *from).chain([end]);
     let line = |((from, n), end): (&(u64, u64), u64)| {
-        let (bar, _) = horizontal_bar(*n as f64 / most as f64, room, theme);
+        let (bar, _) = horizontal_bar(*n as f64 / max as f64, room, theme);
         let role = if *n == 0 { Role::Muted } else { Role::Text };
         let mark = if marked.is_some_and(|marked| (*from..end).contains(&marked)) { theme.symbols.focus } else { " " };
         Line::from(vec![
@@ -168,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_high_as_their_part_of_the_scale_and_gaps_are_gaps() {
+    fn bars_show_their_part_of_the_scale_and_gaps_stay_gaps() {
         assert_eq!(sparkline(&[Some(0.0), None, Some(0.5), Some(1.0)], 1.0, &theme()), "▁ ▄█");
         assert_eq!(sparkline(&[Some(0.0), Some(0.0)], 0.0, &theme()), "▁▁");
         assert_eq!(bar_rows(&[Some(0.0), None, Some(0.75), Some(1.0)], 1.0, 2, &theme()), ["  ▄█", "▁ ██"]);
     }
 
     #[test]
-    fn a_lying_bar_and_its_rest_are_as_wide_as_the_room() {
+    fn a_horizontal_bar_and_its_rest_fill_the_width() {
         for part in [0.0, 0.01, 0.33, 0.5, 0.99, 1.0, 7.0, f64::NAN] {
             let (bar, rest) = horizontal_bar(part, 10, &theme());
             assert_eq!(text::width(&bar) + text::width(&rest), 10, "{part}");
@@ -192,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_has_a_bucket_a_power_of_two() {
+    fn a_histogram_has_one_bucket_per_power_of_two() {
         assert_eq!(histogram([0, 1, 5, 5, 9]), [(1, 2), (2, 0), (4, 2), (8, 1)]);
         assert_eq!(histogram([]), []);
         assert_eq!(histogram_lines(&histogram([1, 5, 9, u64::MAX]), None, 40, 3, &theme()).len(), 3);
     }
 
     #[test]
-    fn a_mark_stands_at_the_bucket_that_has_its_value_and_at_none_where_none_has() {
+    fn the_mark_is_at_the_bucket_of_its_value_or_nowhere() {
         let marked = |value: u64, height: usize| {
             let lines = histogram_lines(&histogram([1, 5, 9]), Some(value), 40, height, &theme());
             lines.iter().position(|line| line.to_string().starts_with(theme().symbols.focus))
@@ -212,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_reaches_a_value_beside_it_where_there_is_room() {
+    fn a_histogram_extends_to_a_value_if_there_is_room() {
         let buckets = histogram([5, 9]);
         assert_eq!(extend_to(buckets.clone(), 1, 4), [(1, 0), (2, 0), (4, 1), (8, 1)]);
         assert_eq!(extend_to(buckets.clone(), 1, 3), buckets);

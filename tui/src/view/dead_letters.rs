@@ -1,4 +1,4 @@
-//! Dead letters: what is no row, where it was found, and why.
+//! Dead letters: the records that cannot become rows, the stage that rejected them, and the reason.
 
 use forebay_schemas::api::DeadLetter;
 use ratatui::Frame;
@@ -17,14 +17,14 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let rejected = canvas.snapshot().map_or(0, |snapshot| snapshot.totals.rejected);
     let line = match &canvas.model.api_data.dead_letters {
         None if !canvas.model.has_api() => {
-            (format!(" {} in all; they are read from the API of a running pipeline, and this is none", text::count(rejected)), Role::Muted)
+            (format!(" {} in all; dead letters are read from the API of a running pipeline", text::count(rejected)), Role::Muted)
         }
-        None => (" asking for them".to_owned(), Role::Muted),
+        None => (" loading".to_owned(), Role::Muted),
         Some(Err(why)) => (format!(" {why}"), Role::Warn),
         Some(Ok(letters)) if letters.total == 0 => (format!(" {} {} is empty", canvas.theme.symbols.done, letters.topic), Role::Good),
         Some(Ok(letters)) => (
             format!(
-                " {} in {}; the last {} here, newest first; enter tells why, B redrives",
+                " {} in {}; the last {} here, newest first; enter shows why, B redrives",
                 text::count(letters.total),
                 letters.topic,
                 letters.letters.len()
@@ -63,7 +63,8 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     });
 }
 
-/// How many of each reason, the most first. Numbers and quoted parts are left out of it, so that like is with like.
+/// The number of dead letters per reason, most frequent first. Digits are masked, so that similar
+/// reasons count as one.
 fn reasons(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     let mut counts = std::collections::BTreeMap::<String, u64>::new();
     for letter in canvas.model.dead_letters() {
@@ -80,12 +81,12 @@ fn reasons(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     counts.into_iter().flat_map(lines).collect()
 }
 
-/// One dead letter: why, where it was, what it says.
+/// The detail view of a dead letter.
 pub(super) fn detail(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
     let Some(letter) =
         canvas.model.dead_letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset))
     else {
-        return vec![canvas.styled("this dead letter is not among those that are held".to_owned(), Role::Warn)];
+        return vec![canvas.styled("this dead letter is not in memory".to_owned(), Role::Warn)];
     };
     let mut lines = wrapped(canvas, "why", &letter.reason, width);
     lines.push(fact(canvas, "found at", &letter.stage, chart::stage_style(&letter.stage, canvas.theme).1));
@@ -94,7 +95,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, partition: i32, offset: i64, width: us
     }
     lines.push(fact(canvas, "key", letter.record.key.as_deref().unwrap_or("none"), Role::Text));
     if let Some((partition, offset)) = letter.origin {
-        lines.push(fact(canvas, "was at", &format!("partition {partition}, offset {offset}; enter shows its way"), Role::Text));
+        lines.push(fact(canvas, "was at", &format!("partition {partition}, offset {offset}; enter shows its path"), Role::Text));
     }
     lines.extend(letter.record.headers.iter().map(|(name, value)| fact(canvas, &format!("header {name}"), value, Role::Muted)));
     lines.extend(records::headers_left_out(canvas, &letter.record));

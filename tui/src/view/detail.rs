@@ -1,4 +1,4 @@
-//! One thing alone: a batch, a run, an actor, a record, an event. Lines that scroll.
+//! The detail view of one item; it scrolls.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -38,7 +38,7 @@ fn node(canvas: &Canvas<'_>, address: &str) -> Vec<Line<'static>> {
         .snapshot()
         .and_then(|snapshot| snapshot.store.as_ref())
         .and_then(|store| store.nodes.iter().find(|node| node.address == address));
-    let Some(node) = node else { return vec![canvas.styled("there is no such node at this moment".to_owned(), Role::Warn)] };
+    let Some(node) = node else { return vec![canvas.styled("no such node at this moment".to_owned(), Role::Warn)] };
     vec![
         fact(canvas, "state", if node.up { "up" } else { "DOWN" }, if node.up { Role::Good } else { Role::Bad }),
         fact(canvas, "datacenter", &node.datacenter, Role::Text),

@@ -1,4 +1,4 @@
-//! What would be done, exactly, and the lines that say why and that it is meant.
+//! The dialog of an operation: its effects, and the fields for reason and confirmation.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -14,17 +14,17 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, dialo
     let theme = canvas.theme;
     let width = usize::from(area.width).min(86);
     let inside = width.saturating_sub(4);
-    // Below the effects there are two empty lines, the fields, and the line that says what enter does.
+    // Below the effects: two empty lines, the fields, and the line about enter and esc.
     let below = if dialog.operation.needs_confirmation() { 5 } else { 4 };
     let room = |above: usize| usize::from(area.height).saturating_sub(2 + above + below);
     let mut lines = vec![];
     match &dialog.plan {
         PlanStatus::NotNeeded => lines = bullets(canvas, &dialog.operation.effects(), inside, room(0)),
-        PlanStatus::Requested => lines.push(canvas.styled("the plan is being made".to_owned(), Role::Muted)),
+        PlanStatus::Requested => lines.push(canvas.styled("waiting for the plan".to_owned(), Role::Muted)),
         PlanStatus::Failed(why) => lines.push(canvas.styled(text::cut(why, inside, theme.symbols.cut), Role::Bad)),
         PlanStatus::Ready(plan) => {
             lines.push(canvas.styled(
-                format!("{} records; the plan holds until {}", text::count(plan.records), plan.expires_at.format("%H:%M:%S")),
+                format!("{} records; the plan is valid until {}", text::count(plan.records), plan.expires_at.format("%H:%M:%S")),
                 Role::Title,
             ));
             lines.extend(bullets(canvas, &plan.effects, inside, room(1)));
@@ -38,19 +38,19 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, dialo
     lines.push(Line::default());
     lines.push(match &dialog.error {
         Some(why) => canvas.styled(text::cut(why, inside, theme.symbols.cut), Role::Bad),
-        None => canvas.styled("enter does it, esc leaves it; it stands in the journal with your reason".to_owned(), Role::Muted),
+        None => canvas.styled("enter applies, esc cancels; the journal records it with your reason".to_owned(), Role::Muted),
     });
     let room = overlay(frame, area, (width, lines.len() + 2));
     let inner = canvas.frame(frame, room, vec![canvas.title(&dialog.operation.title(), true)]);
     draw_lines(frame, inner, lines);
 }
 
-/// The effects whole, a few lines each where it takes them; those for which the room is too small are counted.
+/// The effects, wrapped. Those that do not fit are counted.
 fn bullets(canvas: &Canvas<'_>, effects: &[String], width: usize, room: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for (at, effect) in effects.iter().enumerate() {
         let wrapped = text::wrap(effect, width.saturating_sub(2));
-        // The line that counts the rest takes one, too.
+        // The line with that count needs room too.
         let more = usize::from(at + 1 < effects.len());
         if lines.len() + wrapped.len() + more > room {
             lines.push(canvas.styled(format!("and {} more", effects.len() - at), Role::Muted));

@@ -1,4 +1,4 @@
-//! Named values, one or more lines each, as the detail pages show them.
+//! Named values for the detail views.
 
 use ratatui::text::{Line, Span};
 
@@ -6,7 +6,7 @@ use super::Canvas;
 use crate::text;
 use crate::theme::Role;
 
-/// A named value.
+/// A named value on one line.
 pub(super) fn fact(canvas: &Canvas<'_>, name: &str, value: &str, role: Role) -> Line<'static> {
     Line::from(vec![
         Span::styled(format!("{name:<13} "), canvas.theme.style(Role::Muted)),
@@ -14,7 +14,7 @@ pub(super) fn fact(canvas: &Canvas<'_>, name: &str, value: &str, role: Role) -> 
     ])
 }
 
-/// A named value over as many lines as it takes.
+/// A named value, wrapped.
 pub(super) fn wrapped(canvas: &Canvas<'_>, name: &str, value: &str, width: usize) -> Vec<Line<'static>> {
     let lines = text::wrap(value, width.saturating_sub(14)).into_iter().enumerate();
     lines.map(|(at, line)| fact(canvas, if at == 0 { name } else { "" }, &line, Role::Text)).collect()

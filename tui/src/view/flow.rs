@@ -1,4 +1,5 @@
-//! The way of a record: API, producer, topic, transformer, writer, table, with rates, lag and the pressure of each edge.
+//! The flow through the pipeline: API, producer, topic, transformer, writer and table, with rates,
+//! lag and the pressure on each edge.
 
 use forebay_schemas::snapshot::{ActorState, EdgeView, Snapshot};
 use ratatui::style::Style;
@@ -8,35 +9,35 @@ use crate::state::{Pressure, SnapshotWindow, Trend, downstream, severity};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// How many stations the way has.
+/// The number of components.
 const COMPONENTS: usize = 6;
 
-/// A station of the way.
+/// A component of the pipeline.
 struct Component {
     name: String,
-    /// The actor that works there; none for what is no actor.
+    /// The state of its actor, if it has one.
     state: Option<ActorState>,
     /// Whether this process runs it.
     here: bool,
-    /// What leaves it.
+    /// Its output rate.
     flow: String,
     facts: [(String, Role); 2],
     /// The edge that ends in it.
     edge: Option<EdgeView>,
 }
 
-/// The state of the worst of the actors that have `name` in their path; none when there is no such actor.
+/// The worst state of the actors with `name` in their path, if any.
 fn state_of(snapshot: &Snapshot, name: &str) -> Option<ActorState> {
     let named = snapshot.actors.iter().filter(|actor| actor.path.split('/').any(|part| part == name));
     named.map(|actor| actor.state).max_by_key(|&state| severity(state))
 }
 
-/// The edge whose downstream end is `to`.
+/// The edge that ends in `to`.
 fn edge_to(snapshot: &Snapshot, to: &str) -> Option<EdgeView> {
     snapshot.edges.iter().rfind(|edge| downstream(edge) == to).cloned()
 }
 
-/// The stations; `room` is how many columns a fact may take.
+/// The components; a fact has at most `room` columns.
 fn components(window: &SnapshotWindow, snapshot: &Snapshot, theme: &Theme, room: usize) -> [Component; COMPONENTS] {
     let totals = &snapshot.totals;
     let plain = |text: String| (text, Role::Text);
@@ -134,16 +135,16 @@ impl Component {
     }
 }
 
-/// The picture: six columns of a station each, five lines, and the totals.
+/// The picture: one column per component, five lines high, and the totals.
 pub(crate) fn picture(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = window.newest() else { return Vec::new() };
     let each = width / COMPONENTS;
     let components = components(window, snapshot, theme, each.saturating_sub(1));
-    // Where the arrows have room to say which edge holds.
+    // Whether the arrows have room to mark the bottleneck.
     let roomy = each >= 19;
-    let holding = window.bottleneck().map(|edge| edge.name.clone());
-    let holds = |component: Option<&Component>| {
-        component.and_then(|component| component.edge.as_ref()).is_some_and(|edge| Some(&edge.name) == holding.as_ref())
+    let bottleneck = window.bottleneck().map(|edge| edge.name.clone());
+    let is_bottleneck = |component: Option<&Component>| {
+        component.and_then(|component| component.edge.as_ref()).is_some_and(|edge| Some(&edge.name) == bottleneck.as_ref())
     };
     let mut lines = vec![Vec::new(); 5];
     for (at, component) in components.iter().enumerate() {
@@ -155,8 +156,8 @@ pub(crate) fn picture(window: &SnapshotWindow, theme: &Theme, width: usize) -> V
         let room = each.saturating_sub(text::width(symbol) + text::width(&flow));
         lines[1].extend([Span::styled(symbol, style(role)), Span::raw(flow)]);
         if next.is_some() {
-            let held = holds(next);
-            lines[1].push(Span::styled(arrow(room, held, theme), style(if held { Role::Bad } else { Role::Muted })));
+            let is_bottleneck = is_bottleneck(next);
+            lines[1].push(Span::styled(arrow(room, is_bottleneck, theme), style(if is_bottleneck { Role::Bad } else { Role::Muted })));
         }
         for (line, (fact, role)) in component.facts.iter().enumerate() {
             lines[2 + line].extend(padded(fact, each, style(*role), theme));
@@ -164,7 +165,7 @@ pub(crate) fn picture(window: &SnapshotWindow, theme: &Theme, width: usize) -> V
         let (mut pressure, role) = component
             .edge
             .as_ref()
-            .map_or_else(Default::default, |edge| budget(window, edge, !roomy && Some(&edge.name) == holding.as_ref()));
+            .map_or_else(Default::default, |edge| budget(window, edge, !roomy && Some(&edge.name) == bottleneck.as_ref()));
         if roomy && !pressure.is_empty() {
             pressure.insert_str(0, "budget ");
         }
@@ -181,12 +182,13 @@ fn padded(what: &str, width: usize, style: Style, theme: &Theme) -> [Span<'stati
     [Span::styled(cut, style), Span::raw(" ".repeat(pad))]
 }
 
-/// An arrow of `room` columns with a space after it, that says when it holds.
-fn arrow(room: usize, held: bool, theme: &Theme) -> String {
+/// An arrow of `room` columns, including a trailing space, with a mark if its edge is the
+/// bottleneck.
+fn arrow(room: usize, is_bottleneck: bool, theme: &Theme) -> String {
     let shaft = room.saturating_sub(1 + text::width(theme.symbols.head));
     let word = match shaft {
-        9.. if held => " holds ",
-        5.. if held => "holds",
+        9.. if is_bottleneck => " slows ",
+        5.. if is_bottleneck => "slows",
         _ => "",
     };
     let line = shaft.saturating_sub(word.len());
@@ -197,22 +199,22 @@ fn arrow(room: usize, held: bool, theme: &Theme) -> String {
     format!("{}{word}{}{} ", theme.symbols.line.repeat(before), theme.symbols.line.repeat(after), theme.symbols.head)
 }
 
-/// What an edge says of itself.
-fn budget(window: &SnapshotWindow, edge: &EdgeView, holds: bool) -> (String, Option<Role>) {
+/// The utilization and the pressure of an edge.
+fn budget(window: &SnapshotWindow, edge: &EdgeView, is_bottleneck: bool) -> (String, Option<Role>) {
     let pressure = window.pressure(&edge.name);
     let role = match pressure {
         Pressure::Ok => Role::Muted,
         Pressure::Low => Role::Warn,
         Pressure::High => Role::Bad,
     };
-    let word = if holds { format!("{} holds", pressure.as_str()) } else { pressure.as_str().to_owned() };
+    let word = if is_bottleneck { format!("{} slows", pressure.as_str()) } else { pressure.as_str().to_owned() };
     (format!("{} {word}", text::percent(edge.used_bytes, edge.budget_bytes)), Some(role))
 }
 
-/// The way in words, as many lines as it takes; nothing is broken inside a station.
+/// The flow in words, wrapped between components.
 pub(crate) fn words(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = window.newest() else { return Vec::new() };
-    let holding = window.bottleneck().map(|edge| edge.name.clone());
+    let bottleneck = window.bottleneck().map(|edge| edge.name.clone());
     let mut lines = vec![Vec::new()];
     let mut taken = 0;
     for component in components(window, snapshot, theme, 0) {
@@ -220,7 +222,7 @@ pub(crate) fn words(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec
         if let Some(edge) = &component.edge
             && window.pressure(&edge.name) > Pressure::Ok
         {
-            let (what, role) = budget(window, edge, Some(&edge.name) == holding.as_ref());
+            let (what, role) = budget(window, edge, Some(&edge.name) == bottleneck.as_ref());
             pieces.push((format!("{}{} ", theme.symbols.line, what), role.unwrap_or(Role::Muted)));
         }
         if taken > 0 || lines.len() > 1 {
@@ -249,31 +251,31 @@ pub(crate) fn words(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec
     lines.into_iter().map(Line::from).collect()
 }
 
-/// What came to what since the start.
+/// The totals since the start.
 pub(crate) fn totals(window: &SnapshotWindow, theme: &Theme, width: usize) -> Line<'static> {
     let Some(snapshot) = window.newest() else { return Line::default() };
     let t = &snapshot.totals;
-    let trouble = |n: u64| if n > 0 { Role::Warn } else { Role::Muted };
+    let warn_if_any = |n: u64| if n > 0 { Role::Warn } else { Role::Muted };
     let all = [
         ("pages", t.pages, Role::Text),
         ("fetched", t.fetched, Role::Text),
         ("produced", t.produced, Role::Text),
         ("consumed", t.consumed, Role::Text),
         ("written", t.written, Role::Text),
-        ("rejected", t.rejected, trouble(t.rejected)),
-        ("restarts", t.restarts, trouble(t.restarts)),
+        ("rejected", t.rejected, warn_if_any(t.rejected)),
+        ("restarts", t.restarts, warn_if_any(t.restarts)),
     ];
-    // In full where there is room, else in short, else what matters most in short.
+    // All totals in full if they fit, else all abbreviated, else the most important ones.
     let long = |n: u64| text::count(n);
     let short = |n: u64| text::short(n as f64).replace(' ', "");
     let fits = |pieces: &[(&str, u64, Role)], number: &dyn Fn(u64) -> String| {
         pieces.iter().map(|(name, n, _)| name.len() + number(*n).len() + 3).sum::<usize>() <= width + 2
     };
-    let most: Vec<_> = all.iter().copied().filter(|(name, ..)| !["pages", "fetched", "consumed"].contains(name)).collect();
+    let important: Vec<_> = all.iter().copied().filter(|(name, ..)| !["pages", "fetched", "consumed"].contains(name)).collect();
     let (pieces, number): (&[_], &dyn Fn(u64) -> String) = match () {
         () if fits(&all, &long) => (&all, &long),
         () if fits(&all, &short) => (&all, &short),
-        () => (&most, &short),
+        () => (&important, &short),
     };
     let mut spans = Vec::new();
     let mut room = width;
@@ -289,20 +291,20 @@ pub(crate) fn totals(window: &SnapshotWindow, theme: &Theme, width: usize) -> Li
     Line::from(spans)
 }
 
-/// A line a fact, the most urgent first, for the smallest terminals and the plain status.
+/// One fact per line, the most important first, for the smallest terminals.
 pub(crate) fn facts(window: &SnapshotWindow, theme: &Theme) -> Vec<Line<'static>> {
     let Some(snapshot) = window.newest() else { return Vec::new() };
-    let trouble = |n: u64| if n > 0 { Role::Warn } else { Role::Text };
+    let warn_if_any = |n: u64| if n > 0 { Role::Warn } else { Role::Text };
     let facts = [
         ("lag", text::count(window.lag()), Role::Title),
         ("behind", window.behind().map_or_else(|| "-".to_owned(), text::seconds), Role::Text),
         ("in", text::rate(window.received()), Role::Text),
         ("out", text::rate(window.rate(|snapshot| snapshot.totals.written)), Role::Text),
         ("written", text::count(snapshot.totals.written), Role::Text),
-        ("rejected", text::count(snapshot.totals.rejected), trouble(snapshot.totals.rejected)),
+        ("rejected", text::count(snapshot.totals.rejected), warn_if_any(snapshot.totals.rejected)),
         ("p50", text::millis(snapshot.latency_ms.p50), Role::Text),
         ("p99", text::millis(snapshot.latency_ms.p99), Role::Text),
-        ("restarts", text::count(snapshot.totals.restarts), trouble(snapshot.totals.restarts)),
+        ("restarts", text::count(snapshot.totals.restarts), warn_if_any(snapshot.totals.restarts)),
     ];
     let line = |(name, value, role): (&str, String, Role)| {
         Line::from(vec![Span::styled(format!(" {name:<9}"), theme.style(Role::Muted)), Span::styled(value, theme.style(role))])

@@ -1,4 +1,4 @@
-//! The last lines: what is selected in a sentence, the scrubber while one is back in time, what is typed, and keys.
+//! The footer: selection, scrubber, prompt, message and key hints.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -12,7 +12,7 @@ use crate::state::{RowId, Screen};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// A line or two: what is typed, said, gone back to or selected; then the keys.
+/// The scrubber; then the prompt, the message or the selection; then the key hints.
 pub(crate) fn lines(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let model = canvas.model;
@@ -20,11 +20,11 @@ pub(crate) fn lines(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
         lines.push(scrubber(canvas, width));
     }
     let theme = canvas.theme;
-    let said = model.message.as_ref().map(|said| {
-        let (symbol, role) = if said.good { (theme.symbols.done, Role::Good) } else { (theme.symbols.ended, Role::Bad) };
-        canvas.styled(text::cut(&format!(" {symbol} {}", said.text), width, theme.symbols.cut), role)
+    let message = model.message.as_ref().map(|message| {
+        let (symbol, role) = if message.good { (theme.symbols.done, Role::Good) } else { (theme.symbols.ended, Role::Bad) };
+        canvas.styled(text::cut(&format!(" {symbol} {}", message.text), width, theme.symbols.cut), role)
     });
-    let second = prompt(canvas, width).or(said).or_else(|| {
+    let second = prompt(canvas, width).or(message).or_else(|| {
         let roomy = canvas.size >= Size::Reduced;
         (roomy && model.details.is_empty())
             .then(|| canvas.styled(text::cut(&format!(" {}", sentence(canvas)), width, theme.symbols.cut), Role::Text))
@@ -34,7 +34,7 @@ pub(crate) fn lines(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// What is being typed.
+/// The prompt.
 pub(crate) fn prompt(canvas: &Canvas<'_>, width: usize) -> Option<Line<'static>> {
     let theme = canvas.theme;
     let (symbol, line) = match canvas.model.prompt.as_ref()? {
@@ -53,7 +53,7 @@ pub(crate) fn prompt(canvas: &Canvas<'_>, width: usize) -> Option<Line<'static>>
     ]))
 }
 
-/// What the palette offers, over the lowest rows of the body.
+/// The completions of the palette, over the last rows of the body.
 pub(crate) fn offers(frame: &mut Frame<'_>, body: Rect, canvas: &Canvas<'_>) {
     let Some(Prompt::Palette(line, chosen)) = &canvas.model.prompt else { return };
     let offers = prompt::complete(&line.text(), &canvas.model.known_names());
@@ -69,17 +69,17 @@ pub(crate) fn offers(frame: &mut Frame<'_>, body: Rect, canvas: &Canvas<'_>) {
     draw_lines(frame, area, lines.collect());
 }
 
-/// `◀ ├──────●───┤ ▶  17,950 of 18,204  10:31:07.412  BatchWritten …`
+/// The position in the journal, as a slider, and the event at it.
 fn scrubber(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
     let (theme, model) = (canvas.theme, canvas.model);
     let len = model.timeline().len();
-    let place = model.shown_index().unwrap_or(0);
+    let index = model.shown_index().unwrap_or(0);
     let bar = if width >= 100 { 40 } else { width / 3 };
     let last = bar.saturating_sub(1);
-    let knob = place.saturating_mul(last).checked_div(len.saturating_sub(1)).unwrap_or(last).min(last);
-    let event = model.frozen().and_then(|frozen| frozen.event.clone()).or_else(|| model.timeline().get(place).cloned());
-    let says = event.map_or_else(
-        || "no journal: this moment only".to_owned(),
+    let knob = index.saturating_mul(last).checked_div(len.saturating_sub(1)).unwrap_or(last).min(last);
+    let event = model.frozen().and_then(|frozen| frozen.event.clone()).or_else(|| model.timeline().get(index).cloned());
+    let description = event.map_or_else(
+        || "no journal, only this moment".to_owned(),
         |event| {
             format!(
                 "{} of {}  {}  {} {}",
@@ -101,7 +101,7 @@ fn scrubber(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
         Span::styled(" > }  ", theme.style(Role::Key)),
     ];
     let room = width.saturating_sub(spans.iter().map(Span::width).sum());
-    spans.push(Span::raw(text::cut(&says, room, theme.symbols.cut)));
+    spans.push(Span::raw(text::cut(&description, room, theme.symbols.cut)));
     Line::from(spans)
 }
 
@@ -118,8 +118,8 @@ fn keys(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
         }
     };
     if model.dialog.is_some() || model.prompt.is_some() {
-        hint("enter", "do it", theme);
-        hint("esc", "leave it", theme);
+        hint("enter", "apply", theme);
+        hint("esc", "cancel", theme);
         if matches!(model.prompt, Some(Prompt::Palette(..))) {
             hint("tab", "complete", theme);
         }
@@ -143,10 +143,10 @@ fn keys(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What is selected, in a sentence.
+/// The selected item in one line.
 fn sentence(canvas: &Canvas<'_>) -> String {
     let Some(snapshot) = canvas.snapshot() else { return String::new() };
-    let said = match canvas.model.selected() {
+    let text = match canvas.model.selected() {
         Some(RowId::Partition(partition)) => snapshot
             .partitions
             .iter()
@@ -163,10 +163,10 @@ fn sentence(canvas: &Canvas<'_>) -> String {
         Some(RowId::Alert(name)) => {
             snapshot.alerts.iter().find(|alert| alert.name == name).map(|alert| format!("{}: {}", alert.name, alert.remedy))
         }
-        Some(RowId::Log(since, seq)) => canvas.model.api_data.logs.find(since, seq).map(|held| super::logs::sentence(&held.line)),
-        Some(RowId::Node(address)) => Some(format!("node {address}; enter tells more of it")),
+        Some(RowId::Log(since, seq)) => canvas.model.api_data.logs.find(since, seq).map(|stored| super::logs::sentence(&stored.line)),
+        Some(RowId::Node(address)) => Some(format!("node {address}; enter shows details")),
         Some(RowId::Record(partition, offset)) => {
-            Some(format!("record {offset} of partition {partition}; enter shows its way from the page to the row"))
+            Some(format!("record {offset} of partition {partition}; enter shows its path from page to row"))
         }
         Some(RowId::DeadLetter(partition, offset)) => {
             let letter =
@@ -175,5 +175,5 @@ fn sentence(canvas: &Canvas<'_>) -> String {
         }
         None => None,
     };
-    said.unwrap_or_default()
+    text.unwrap_or_default()
 }

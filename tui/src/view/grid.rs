@@ -1,4 +1,5 @@
-//! Aligned rows, as wide as their content or as the terminal lets them be. The panels and the plain status share them.
+//! Aligned rows for panels and for the plain status, as wide as their content or as the terminal
+//! allows.
 
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
@@ -6,32 +7,32 @@ use ratatui::text::{Line, Span};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// A column: its title, which side its text keeps to, and what happens when there is no room.
+/// A column: title, alignment, and drop order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Column {
     title: &'static str,
     right: bool,
-    /// Columns with the greatest number go first when there is no room; 0 stays.
+    /// The column with the highest number is dropped first; 0 is never dropped.
     drop: u8,
 }
 
 impl Column {
-    /// Text.
+    /// A column of text, aligned left.
     pub(crate) const fn left(title: &'static str, drop: u8) -> Self {
         Self { title, right: false, drop }
     }
 
-    /// Numbers.
+    /// A column of numbers, aligned right.
     pub(crate) const fn right(title: &'static str, drop: u8) -> Self {
         Self { title, right: true, drop }
     }
 }
 
-/// What stands at one place: pieces with their roles.
+/// A cell: pieces of text with their styles.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell(Vec<(String, CellStyle)>);
 
-/// A role, or a style that has none.
+/// A role, or a plain style.
 #[derive(Debug, Clone, Copy)]
 enum CellStyle {
     Role(Role),
@@ -48,7 +49,7 @@ impl Cell {
         self
     }
 
-    /// A piece with a style of its own.
+    /// Appends a piece with its own style.
     pub(crate) fn and_styled(mut self, (text, style): (&str, Style)) -> Self {
         match self.0.last_mut() {
             Some((last, CellStyle::Style(before))) if *before == style => last.push_str(text),
@@ -68,33 +69,33 @@ impl From<String> for Cell {
     }
 }
 
-/// Rows and their columns. The last column takes what is left of the width and is cut at its end.
+/// Rows and columns. The last column takes the remaining width and is cut at its end.
 #[derive(Debug, Default)]
 pub(crate) struct Grid {
     pub(crate) columns: Vec<Column>,
     pub(crate) rows: Vec<Vec<Cell>>,
-    /// The min_last that the last column gets before another has to go.
+    /// The minimum width of the last column; below that another column is dropped.
     pub(crate) min_last: usize,
 }
 
-/// Between two columns.
+/// The columns between two columns.
 const GAP: usize = 2;
 
 impl Grid {
-    /// How wide it is, if nothing is cut.
+    /// The width without cuts.
     pub(crate) fn width(&self) -> usize {
         let widths = self.widths(None);
         widths.iter().flatten().sum::<usize>() + GAP * widths.len().saturating_sub(1)
     }
 
-    /// The titles and the rows, in `width` columns, or as wide as they are.
+    /// The titles and the rows, in `width` columns, or as wide as the content.
     pub(crate) fn lines(&self, width: Option<usize>, theme: &Theme) -> Vec<Line<'static>> {
         let widths = self.widths(width);
         let titles: Vec<_> = self.columns.iter().map(|column| Cell::new(column.title, Role::Muted)).collect();
         std::iter::once(&titles).chain(&self.rows).map(|row| self.line(row, &widths, theme)).collect()
     }
 
-    /// The width of each column; none for one that has no room.
+    /// The width of each column; `None` for a dropped one.
     fn widths(&self, width: Option<usize>) -> Vec<Option<usize>> {
         let natural = |at: usize, column: &Column| {
             let cells = self.rows.iter().filter_map(|row| row.get(at)).map(Cell::width);
@@ -176,16 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn the_last_column_is_cut_and_then_columns_go_by_their_rank() {
+    fn the_last_column_is_cut_before_columns_are_dropped_in_order() {
         assert_eq!(plain(&grid(), Some(22))[1], "0   1,073  paused fo..");
         assert_eq!(plain(&grid(), Some(14))[1], "0   paused f..");
         let mut numbers = grid();
         numbers.columns = vec![Column::right("p", 0), Column::right("lag", 1), Column::left("note", 2)];
-        assert_eq!(plain(&numbers, Some(10))[1], " 0  1,073", "the last goes first when it is ranked so, and nothing is cut for it");
+        assert_eq!(plain(&numbers, Some(10))[1], " 0  1,073", "the last column is dropped first if it has the highest number");
     }
 
     #[test]
-    fn any_width_is_kept_or_at_least_survived() {
+    fn no_width_panics() {
         for width in 0..40 {
             let _ = plain(&grid(), Some(width));
         }

@@ -1,4 +1,4 @@
-//! The first lines: which pipeline, how fresh, where in its history; then the screens.
+//! The header: pipeline, freshness, position in the journal; then the screens.
 
 use forebay_schemas::api::DesiredState;
 use ratatui::text::{Line, Span};
@@ -8,7 +8,7 @@ use crate::state::{Link, Screen, SourceKind};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// As much as fits, the most needed first.
+/// The header line; what does not fit is left out, the most important comes first.
 pub(crate) fn line(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
     let theme = canvas.theme;
     let (symbol, word, role) = freshness(canvas);
@@ -54,7 +54,7 @@ pub(crate) fn line(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
     let mut room = width;
     for (at, (piece, role)) in pieces.into_iter().enumerate() {
         let gap = if at == 0 { 1 } else { 2 };
-        // The name and the freshness are cut, the rest is left out whole.
+        // The first two pieces are cut to fit, the others are left out.
         if at > 1 && gap + text::width(&piece) > room {
             continue;
         }
@@ -81,15 +81,15 @@ fn freshness(canvas: &Canvas<'_>) -> (&'static str, String, Role) {
     }
 }
 
-/// The screens, that which is shown in reverse; then the pages that are open.
+/// The screens, with the current one in reverse; then the open detail views.
 pub(crate) fn tabs(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
     let theme = canvas.theme;
     let alerts = canvas.snapshot().map_or(0, |snapshot| snapshot.alerts.len());
     let shown = canvas.model.screen;
     let name = |screen: Screen| match screen {
         Screen::Alerts if alerts > 0 => format!("alerts {alerts}"),
-        // All of them are to fit into 120 columns.
-        Screen::DeadLetters => "letters".to_owned(),
+        // All names have to fit into 120 columns.
+        Screen::DeadLetters => "dlq".to_owned(),
         screen => screen.name().to_owned(),
     };
     let long: usize = Screen::ALL.into_iter().map(|screen| name(screen).len() + 4).sum();
@@ -113,7 +113,7 @@ pub(crate) fn tabs(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
     Line::from(spans)
 }
 
-/// Says at the end of a line how many more there are.
+/// Appends to a line how many more there are.
 pub(crate) fn more(line: &mut Line<'static>, hidden: usize, width: usize, theme: &Theme) {
     let tail = format!("  +{hidden} more (0)");
     let room = width.saturating_sub(text::width(&tail));

@@ -1,4 +1,4 @@
-//! The keys of a screen, from the one table of keys; over the screen, and as text for the documentation.
+//! The help: the keys of a screen as an overlay, and as a table for the documentation.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -29,7 +29,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, scrol
     draw_lines(frame, inner, lines);
 }
 
-/// The keys that work on a screen and not everywhere, and those that work everywhere, as a table for the documentation.
+/// The keys of one screen, or those of all screens, as a Markdown table.
 pub(crate) fn markdown(screen: Option<Screen>) -> String {
     let rows = input::BINDINGS.iter().filter(|binding| match (binding.scope, screen) {
         (Scope::On(screens), Some(screen)) => screens.contains(&screen),
@@ -50,7 +50,7 @@ mod tests {
 
     const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/MONITOR.md");
 
-    /// The text with each table of keys as the table in the code has it.
+    /// The text with every key table replaced by the current one.
     fn with_keys(text: &str) -> String {
         let mut out = String::new();
         let mut inside = false;
@@ -63,7 +63,7 @@ mod tests {
             if let Some(name) = line.strip_prefix("<!-- keys").and_then(|rest| rest.strip_suffix("-->")) {
                 inside = true;
                 let screen = Screen::ALL.into_iter().find(|screen| screen.name() == name.trim());
-                assert!(screen.is_some() || name.trim().is_empty(), "{name:?} is no screen");
+                assert!(screen.is_some() || name.trim().is_empty(), "{name:?} is not a screen");
                 let rows = markdown(screen);
                 if !rows.is_empty() {
                     out += &format!("| key | what it does |\n| --- | --- |\n{rows}");
@@ -74,16 +74,16 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_has_a_page_a_screen_with_the_keys_of_the_table() {
+    fn the_documentation_has_a_section_per_screen_with_its_keys() {
         let text = std::fs::read_to_string(DOCS).unwrap();
         let expected = with_keys(&text);
         for screen in Screen::ALL {
-            assert!(text.contains(&format!("<!-- keys {} -->", screen.name())), "{} has no page", screen.name());
+            assert!(text.contains(&format!("<!-- keys {} -->", screen.name())), "{} has no section", screen.name());
         }
         if std::env::var_os("FOREBAY_WRITE_DOCS").is_some() {
             std::fs::write(DOCS, expected).unwrap();
         } else {
-            assert!(text == expected, "docs/MONITOR.md has other keys than the table; FOREBAY_WRITE_DOCS=1 writes them");
+            assert!(text == expected, "docs/MONITOR.md does not match the key table; update it with FOREBAY_WRITE_DOCS=1");
         }
     }
 }

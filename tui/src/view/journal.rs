@@ -1,4 +1,4 @@
-//! The journal: every decision, and what it changed.
+//! The journal: every event, and what it changed.
 
 use forebay_schemas::event::{Event, Recorded};
 use ratatui::Frame;
@@ -43,7 +43,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     draw_lines(frame, inner, lines.collect());
 }
 
-/// What an event's kind looks like: what goes wrong stands out, what is daily does not.
+/// The role of an event's kind: failures stand out, routine events do not.
 pub(super) fn role(event: &Event) -> Role {
     match event {
         Event::RunFailed { .. }
@@ -83,22 +83,22 @@ pub(super) fn line(canvas: &Canvas<'_>, event: &Recorded, width: usize, now: boo
     let kind = if width >= 60 { format!("{:<18} ", event.event.kind()) } else { String::new() };
     let room = width.saturating_sub(text::width(&head) + text::width(&kind));
     let role = role(&event.event);
-    let says = text::cut(&event.event.to_string(), room, theme.symbols.cut);
-    let (kind_role, says_role) = if kind.is_empty() { (role, role) } else { (role, Role::Text) };
+    let text = text::cut(&event.event.to_string(), room, theme.symbols.cut);
+    let (kind_role, text_role) = if kind.is_empty() { (role, role) } else { (role, Role::Text) };
     Line::from(vec![
         Span::styled(head, theme.style(if now { Role::Warn } else { Role::Muted })),
         Span::styled(kind, theme.style(kind_role)),
-        Span::styled(says, theme.style(says_role)),
+        Span::styled(text, theme.style(text_role)),
     ])
 }
 
-/// One event: what it says, what it changed, all of it as it stands in the journal.
+/// The detail view of an event: its text, what it changed, and its JSON.
 pub(super) fn detail(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'static>> {
     let timeline = canvas.model.timeline();
     let Some((index, event)) =
         timeline.index_of(seq).and_then(|index| Some((index, timeline.get(index)?))).filter(|(_, event)| event.seq == seq)
     else {
-        return vec![canvas.styled("this event is not held any more".to_owned(), Role::Warn)];
+        return vec![canvas.styled("this event is no longer in memory".to_owned(), Role::Warn)];
     };
     let mut lines = vec![canvas.styled(event.event.kind().to_owned(), role(&event.event))];
     lines.push(canvas.styled(event.at.format("%F %T%.6f").to_string(), Role::Muted));
@@ -119,7 +119,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'s
         }
     };
     let changes = if marked.is_some_and(|marked| marked > index) { after.diff(&before) } else { before.diff(&after) };
-    let title = if marked.is_some() { "changed between it and the marked one" } else { "what it changed" };
+    let title = if marked.is_some() { "changes between this and the marked event" } else { "changes" };
     lines.push(canvas.styled(format!("{title}: {}", changes.len()), Role::Title));
     for (name, before, after) in changes.iter().take(100) {
         let change = format!("{before} {} {after}", canvas.theme.symbols.to);
@@ -129,7 +129,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'s
         ]));
     }
     lines.push(Line::default());
-    lines.push(canvas.styled("t goes there, enter opens what it is about, m marks it".to_owned(), Role::Muted));
+    lines.push(canvas.styled("t goes there, enter opens its subject, m marks it".to_owned(), Role::Muted));
     lines.push(Line::default());
     if let Ok(value) = serde_json::to_value(event.as_ref()) {
         lines.extend(super::records::pretty(canvas, &value, width));
@@ -137,20 +137,20 @@ pub(super) fn detail(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'s
     lines
 }
 
-/// The last events for which something holds, oldest first.
-pub(super) fn last(canvas: &Canvas<'_>, width: usize, most: usize, wanted: impl Fn(&Event) -> bool) -> Vec<Line<'static>> {
+/// The last events that satisfy a condition, oldest first.
+pub(super) fn last(canvas: &Canvas<'_>, width: usize, max: usize, condition: impl Fn(&Event) -> bool) -> Vec<Line<'static>> {
     let timeline = canvas.model.timeline();
-    let mut from = canvas.model.shown_index().map_or(0, |place| place + 1);
+    let mut from = canvas.model.shown_index().map_or(0, |index| index + 1);
     let mut found = Vec::new();
-    while found.len() < most
-        && let Some(index) = timeline.find(from, false, &wanted)
+    while found.len() < max
+        && let Some(index) = timeline.find(from, false, &condition)
     {
         found.extend(timeline.get(index));
         from = index;
     }
     found.reverse();
     if found.is_empty() {
-        return vec![canvas.styled("none among the events that are held".to_owned(), Role::Muted)];
+        return vec![canvas.styled("none in memory".to_owned(), Role::Muted)];
     }
     found.into_iter().map(|event| line(canvas, event, width, false)).collect()
 }

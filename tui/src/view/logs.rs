@@ -1,4 +1,4 @@
-//! The log: what the process says of itself, line by line, with where lines are missing.
+//! The log lines of the process, with marks at gaps.
 
 use chrono::{DateTime, Utc};
 use forebay_schemas::api::{LogLevel, LogLine};
@@ -12,39 +12,39 @@ use crate::state::{Gap, List, SourceKind, StoredLine, logs};
 use crate::text;
 use crate::theme::Role;
 
-/// Rows of the selected line below the list, its frame included.
+/// The height of the panel with the selected line.
 const BELOW: u16 = 10;
 
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let [head, rest] = split_rows(area, [Constraint::Length(1), Constraint::Min(0)]);
-    let (said, role) = says(canvas);
-    draw_lines(frame, head, vec![canvas.styled(text::cut(&format!(" {said}"), usize::from(area.width), canvas.theme.symbols.cut), role)]);
+    let (text, role) = status(canvas);
+    draw_lines(frame, head, vec![canvas.styled(text::cut(&format!(" {text}"), usize::from(area.width), canvas.theme.symbols.cut), role)]);
     let book = &canvas.model.api_data.logs;
     let selected = book.row(canvas.model.cursor(List::Logs)).filter(|_| canvas.size == Size::Full && canvas.model.len(List::Logs) > 0);
     let Some(selected) = selected else { return list(frame, rest, canvas) };
     let [upper, lower] = split_rows(rest, [Constraint::Min(0), Constraint::Length(BELOW)]);
     list(frame, upper, canvas);
-    canvas.panel(frame, lower, &selected.id().title(), |width| whole(canvas, selected, width));
+    canvas.panel(frame, lower, &selected.id().title(), |width| full(canvas, selected, width));
 }
 
-/// What is shown, or why there is nothing.
-fn says(canvas: &Canvas<'_>) -> (String, Role) {
+/// What is shown, or why nothing is.
+fn status(canvas: &Canvas<'_>) -> (String, Role) {
     let (model, book) = (canvas.model, &canvas.model.api_data.logs);
     match (&book.error, model.kind()) {
         (Some(why), _) => return (why.clone(), Role::Warn),
         (None, SourceKind::Journal) => {
-            return ("a journal holds no log lines: a running pipeline has them, and a recording of one".to_owned(), Role::Warn);
+            return ("a journal holds no log lines; they come from a running pipeline or from a recording".to_owned(), Role::Warn);
         }
         (None, SourceKind::Recording(_)) if book.is_empty() => {
-            return ("this recording has no log lines up to here; --record takes them with the rest".to_owned(), Role::Warn);
+            return ("this recording has no log lines up to here".to_owned(), Role::Warn);
         }
         (None, SourceKind::Process) if book.is_empty() && !model.has_api() => {
-            return ("log lines are read from the API, and this process has none".to_owned(), Role::Warn);
+            return ("log lines are read from the API; this process has none".to_owned(), Role::Warn);
         }
         _ => {}
     }
     let from = match book.level() {
-        LogLevel::Info => "all from info on",
+        LogLevel::Info => "info and above",
         LogLevel::Warn => "warnings and errors",
         LogLevel::Error => "errors only",
     };
@@ -53,11 +53,11 @@ fn says(canvas: &Canvas<'_>) -> (String, Role) {
             let later = book.rows(None) - model.len(List::Logs);
             format!("up to {}; {} more since then", until.format("%H:%M:%S%.3f"), text::count(later as u64))
         }
-        None if model.follow => "follows the newest (f)".to_owned(),
-        None => "holds (f)".to_owned(),
+        None if model.follow => "following (f)".to_owned(),
+        None => "not following (f)".to_owned(),
     };
-    let missing = (0..model.len(List::Logs)).filter_map(|row| book.row(row)).any(|held| held.before.is_some());
-    let missing = if missing { "; ! where lines are missing" } else { "" };
+    let missing = (0..model.len(List::Logs)).filter_map(|row| book.row(row)).any(|stored| stored.before.is_some());
+    let missing = if missing { "; ! marks missing lines" } else { "" };
     (format!("{from} (v); {now}{missing}"), Role::Muted)
 }
 
@@ -72,7 +72,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
         let none = match (all, model.has_api()) {
             (false, _) => "no log lines of this level with these words",
             (true, true) => "no log lines yet",
-            (true, false) => "none here",
+            (true, false) => "no log lines",
         };
         return draw_lines(frame, inner, vec![canvas.styled(none.to_owned(), Role::Muted)]);
     }
@@ -92,9 +92,9 @@ fn role(level: LogLevel) -> Role {
     }
 }
 
-fn line(canvas: &Canvas<'_>, held: &StoredLine, width: usize) -> Line<'static> {
-    let (theme, line) = (canvas.theme, &held.line);
-    let mark = if held.before.is_some() { "!" } else { " " };
+fn line(canvas: &Canvas<'_>, stored: &StoredLine, width: usize) -> Line<'static> {
+    let (theme, line) = (canvas.theme, &stored.line);
+    let mark = if stored.before.is_some() { "!" } else { " " };
     let (at, level) = if width >= 70 { ("%H:%M:%S%.3f", 5) } else { ("%H:%M:%S", 1) };
     let at = format!("{mark}{} ", line.timestamp.format(at));
     let level = format!("{:<level$.level$} ", line.level.word().to_uppercase());
@@ -103,47 +103,47 @@ fn line(canvas: &Canvas<'_>, held: &StoredLine, width: usize) -> Line<'static> {
     room = room.saturating_sub(text::width(&message));
     let fields = if line.fields.is_empty() { String::new() } else { format!("  {}", logs::fields(line)) };
     Line::from(vec![
-        Span::styled(at, theme.style(if held.before.is_some() { Role::Warn } else { Role::Muted })),
+        Span::styled(at, theme.style(if stored.before.is_some() { Role::Warn } else { Role::Muted })),
         Span::styled(level, theme.style(role(line.level))),
         Span::styled(message, theme.style(if line.level == LogLevel::Info { Role::Text } else { role(line.level) })),
         Span::styled(text::cut(&fields, room, theme.symbols.cut), theme.style(Role::Muted)),
     ])
 }
 
-/// A line in a sentence.
+/// A log line in one line.
 pub(super) fn sentence(line: &LogLine) -> String {
     format!("{}  {}", line.message, logs::fields(line))
 }
 
-/// One line, all of it.
+/// The detail view of a log line.
 pub(super) fn detail(canvas: &Canvas<'_>, since: DateTime<Utc>, seq: u64, width: usize) -> Vec<Line<'static>> {
-    let Some(held) = canvas.model.api_data.logs.find(since, seq) else {
-        return vec![canvas.styled("this line is not held any more".to_owned(), Role::Warn)];
+    let Some(stored) = canvas.model.api_data.logs.find(since, seq) else {
+        return vec![canvas.styled("this line is no longer in memory".to_owned(), Role::Warn)];
     };
-    let mut lines = whole(canvas, held, width);
+    let mut lines = full(canvas, stored, width);
     lines.push(Line::default());
-    let leads = match held.linked_detail() {
+    let hint = match stored.linked_detail() {
         Some(page) => format!("t goes to its moment, enter opens {}", page.title()),
         None => "t goes to its moment".to_owned(),
     };
-    lines.extend(text::wrap(&leads, width).into_iter().map(|line| canvas.styled(line, Role::Muted)));
+    lines.extend(text::wrap(&hint, width).into_iter().map(|line| canvas.styled(line, Role::Muted)));
     lines
 }
 
-/// How it is shown whole: what it says, what is to be known of it, and what it is about, which may be long.
-fn whole(canvas: &Canvas<'_>, held: &StoredLine, width: usize) -> Vec<Line<'static>> {
-    let line = &held.line;
+/// A log line in full. Its fields come last, because they may be long.
+fn full(canvas: &Canvas<'_>, stored: &StoredLine, width: usize) -> Vec<Line<'static>> {
+    let line = &stored.line;
     let mut lines = wrapped(canvas, "message", &line.message, width);
     lines.push(fact(canvas, "level", line.level.word(), role(line.level)));
     lines.push(fact(canvas, "at", &line.timestamp.format("%F %T%.6f").to_string(), Role::Text));
-    let before = match held.before {
-        Some(Gap::Lost(lost)) => Some(format!("{} lines are lost", text::count(lost))),
-        Some(Gap::OtherProcess) => Some("another process; this one began here".to_owned()),
+    let before = match stored.before {
+        Some(Gap::Lost(lost)) => Some(format!("{} lines lost", text::count(lost))),
+        Some(Gap::OtherProcess) => Some("another process; a new one starts here".to_owned()),
         None => None,
     };
     lines.extend(before.map(|before| fact(canvas, "before it", &before, Role::Warn)));
     if line.repeated > 0 {
-        let times = format!("left out {} times since it was last said", text::count(line.repeated));
+        let times = format!("suppressed {} times since it was last logged", text::count(line.repeated));
         lines.push(fact(canvas, "repeated", &times, Role::Text));
     }
     if line.cut {

@@ -1,7 +1,11 @@
-//! One file a screen. Everything here draws from the model and changes nothing.
+//! Draws the model, one file per screen. Nothing here changes the model.
 //!
-//! Guarantee: any size of terminal is drawn, down to nothing at all; columns and panels go by their rank when there is no room, and what is
-//! wrong goes last. Sizes: from 100x28 on all at once, from 70x20 on a panel or two, from 40x12 on one table, below a line a fact.
+//! Guarantees:
+//! * Every terminal size is drawn, even an empty one.
+//! * When room is short, columns and panels are dropped by rank; what is wrong is dropped last.
+//!
+//! From 100x28 everything is shown, from 70x20 one or two panels, from 40x12 one table, below that
+//! one fact per line.
 
 mod actors;
 mod alerts;
@@ -50,7 +54,7 @@ use crate::state::{Link, List, Model, Screen, SnapshotWindow, findings};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// How much room there is.
+/// The size class of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Size {
     Minimal,
@@ -80,7 +84,7 @@ pub(crate) struct Canvas<'a> {
     pub(crate) size: Size,
 }
 
-/// Draws the model. `now` only tells how fresh it is.
+/// Draws the model. `now` is only used for the freshness.
 pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, theme: &Theme, now: Instant) {
     let area = frame.area();
     if area.width == 0 || area.height == 0 {
@@ -102,12 +106,12 @@ pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, theme: &Theme, now: Ins
 }
 
 impl Canvas<'_> {
-    /// The newest snapshot of what is shown.
+    /// The newest snapshot that is shown.
     pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
         self.window.newest()
     }
 
-    /// What the model draws, a header above and a footer below.
+    /// Draws header, body and footer.
     fn screen(&self, frame: &mut Frame<'_>, area: Rect) {
         let wide = usize::from(area.width);
         let alarms = match (self.size, self.model.screen) {
@@ -151,7 +155,7 @@ impl Canvas<'_> {
         footer::offers(frame, body, self);
     }
 
-    /// A line a fact, the most urgent first.
+    /// Draws one fact per line, the most important first.
     fn facts(&self, frame: &mut Frame<'_>, area: Rect) {
         let width = usize::from(area.width);
         let mut lines = vec![header::line(self, width)];
@@ -163,7 +167,7 @@ impl Canvas<'_> {
         draw_lines(frame, area, lines);
     }
 
-    /// What is wrong, worst first, or that nothing is.
+    /// The findings, worst first, or a line that there are none.
     fn findings(&self, width: usize) -> Vec<Line<'static>> {
         let found = findings(self.window, &self.link);
         if found.is_empty() {
@@ -176,18 +180,20 @@ impl Canvas<'_> {
         found.iter().map(line).collect()
     }
 
-    /// A line of one role.
+    /// A line with one role.
     pub(crate) fn styled(&self, text: String, role: Role) -> Line<'static> {
         Line::from(Span::styled(text, self.theme.style(role)))
     }
 
-    /// A list in a frame: the rows around the cursor. `grid` makes rows of the places it is given.
+    /// Draws a list in a frame, with the rows around the cursor. `grid` makes the rows at the given
+    /// indexes.
     pub(crate) fn list(&self, frame: &mut Frame<'_>, area: Rect, list: List, grid: impl FnOnce(&[usize], usize) -> Grid) {
         let order = self.model.order(list);
         let (cursor, room) = (self.model.cursor(list), usize::from(area.height).saturating_sub(3));
         let first = first_visible_row(cursor, order.len(), room);
         let inner = self.frame_of_list(frame, area, list, order.len(), first, room);
-        // What is not seen is not made, but a few screens more, so that columns keep their width while one scrolls a little.
+        // Only visible rows are made, plus a screen on either side, so that the column widths do
+        // not jump while scrolling.
         let begin = first.saturating_sub(room);
         let shown = &order[begin..order.len().min(first + 2 * room)];
         let (cursor, first) = (cursor - begin.min(cursor), first - begin);
@@ -209,7 +215,7 @@ impl Canvas<'_> {
         draw_lines(frame, inner, lines);
     }
 
-    /// The frame of a list, with its name, filter, order and part.
+    /// Draws the frame of a list, with its name, position, order and filter.
     pub(crate) fn frame_of_list(&self, frame: &mut Frame<'_>, area: Rect, list: List, len: usize, first: usize, room: usize) -> Rect {
         let focused = self.model.list() == list && self.model.screen.lists().len() > 1;
         let mut name = list.name().to_owned();
@@ -231,7 +237,7 @@ impl Canvas<'_> {
         self.styled(format!(" {mark}{name} "), if focused { Role::Title } else { Role::Muted })
     }
 
-    /// Draws a border and gives the room inside, with a column free on either side.
+    /// Draws a border and returns the area inside, with an empty column on either side.
     pub(crate) fn frame(&self, frame: &mut Frame<'_>, area: Rect, titles: Vec<Line<'static>>) -> Rect {
         let mut block = Block::bordered().border_set(self.theme.border).border_style(self.theme.style(Role::Muted));
         for title in titles {
@@ -243,26 +249,26 @@ impl Canvas<'_> {
         Rect { x: inner.x + free, width: inner.width.saturating_sub(2 * free), ..inner }
     }
 
-    /// A panel of lines.
+    /// Draws a panel of lines.
     pub(crate) fn panel(&self, frame: &mut Frame<'_>, area: Rect, name: &str, lines: impl FnOnce(usize) -> Vec<Line<'static>>) {
         let inner = self.frame(frame, area, vec![self.title(name, false)]);
         draw_lines(frame, inner, lines(usize::from(inner.width)));
     }
 
-    /// What stands where nothing is known of what no event holds.
+    /// The line shown where values that events do not contain are unknown.
     pub(crate) fn unknown(&self) -> Line<'static> {
-        self.styled("not held by events: unknown then".to_owned(), Role::Muted)
+        self.styled("not in the journal: unknown at that time".to_owned(), Role::Muted)
     }
 }
 
-/// The line as wide as the room, so that its style is seen up to the end.
+/// Pads a line to a width, so that its style covers the whole row.
 pub(crate) fn pad_line(mut line: Line<'static>, width: usize) -> Line<'static> {
     let pad = width.saturating_sub(line.width());
     line.spans.push(Span::raw(" ".repeat(pad)));
     line
 }
 
-/// The row that keys act on: in reverse from end to end, without the colours of its parts; bars stay as they are.
+/// The selected row: reversed over its whole width, without colours except in bars.
 pub(crate) fn selected_line(line: Line<'static>, width: usize, theme: &Theme) -> Line<'static> {
     let mut line = pad_line(line, width);
     for span in &mut line.spans {
@@ -275,12 +281,12 @@ pub(crate) fn selected_line(line: Line<'static>, width: usize, theme: &Theme) ->
     line
 }
 
-/// The first of `len` rows to show in `room` so that the cursor is in the middle, where it can be.
+/// The first of `len` rows to show, so that the cursor is in the middle if possible.
 pub(crate) fn first_visible_row(cursor: usize, len: usize, room: usize) -> usize {
     cursor.saturating_sub(room / 2).min(len.saturating_sub(room))
 }
 
-/// Room in the middle for something over all else, cleared.
+/// Clears a centered area for an overlay.
 pub(crate) fn overlay(frame: &mut Frame<'_>, area: Rect, (width, height): (usize, usize)) -> Rect {
     let (width, height) = (rows(width).min(area.width), rows(height).min(area.height));
     let room = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
@@ -288,7 +294,7 @@ pub(crate) fn overlay(frame: &mut Frame<'_>, area: Rect, (width, height): (usize
     room
 }
 
-/// Draws lines from the top of a place on.
+/// Draws lines from the top of an area.
 pub(crate) fn draw_lines(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'static>>) {
     frame.render_widget(Text::from(lines), area);
 }

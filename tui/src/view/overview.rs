@@ -1,4 +1,4 @@
-//! The whole way at one snapshot: the path, what passes, partitions, actors, runs, batches.
+//! The overview: flow, throughput, latency, partitions, actors, runs and batches.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
@@ -31,14 +31,14 @@ fn full(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let trigger =
         snapshot.and_then(batches::trigger).map_or_else(String::new, |trigger| format!("; trigger {}", text::whole_micros(trigger)));
     canvas.panel(frame, right, &format!("from produced to readable{trigger}"), |width| latency(canvas, width));
-    // The tables get what they need, as far as there is room, the upper ones at least half.
+    // The upper tables get at most half of the height, the lower ones the rest.
     let least = rest.height / 2;
     let [left, right] = halves(rest);
     let wanted = |n: usize| rows(n + 3).max(5).min(rest.height.saturating_sub(least.min(7)));
     let [upper, lower] = split_rows(left, [Constraint::Length(wanted(partitions).min(least.max(7))), Constraint::Min(0)]);
     panel(frame, upper, canvas, List::Partitions);
     panel(frame, lower, canvas, List::Batches);
-    // The tree is the longest: runs get a third at most.
+    // The actors need the most rows, so the runs get at most a third.
     let below = rows(runs + 3).max(4).min((rest.height / 3).max(4));
     let [upper, lower] =
         split_rows(right, [Constraint::Length(rows(actors + 3).min(rest.height.saturating_sub(below))), Constraint::Min(0)]);
@@ -47,7 +47,7 @@ fn full(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     draw_lines(frame, last, vec![last_restart(canvas, usize::from(last.width))]);
 }
 
-/// The path in words, what passes, and one panel at a time.
+/// The flow in words, charts, and one list at a time.
 fn reduced(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let room = usize::from(area.width).saturating_sub(2);
     let roomy = canvas.size == Size::Reduced;
@@ -79,7 +79,7 @@ fn panel(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, list: List) {
     }
 }
 
-/// Percentiles with their history, then where the time of a batch goes: in words, and as one bar.
+/// The latency with its history, then the stages of a batch in words and as a bar.
 pub(super) fn latency(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = canvas.snapshot() else { return Vec::new() };
     let theme = canvas.theme;
@@ -92,19 +92,19 @@ pub(super) fn latency(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
             Span::styled(chart::sparkline(&p99, chart::max_of(&p99), theme), theme.style(Role::Lag)),
         ])
     } else if canvas.model.measured() {
-        canvas.styled("nothing was written lately".to_owned(), Role::Muted)
+        canvas.styled("nothing written recently".to_owned(), Role::Muted)
     } else {
         canvas.unknown()
     };
     let stages: Vec<_> =
         stage_times(snapshot).into_iter().filter(|stage| ["wait", "transform", "write", "commit"].contains(&stage.name.as_str())).collect();
     let parts: Vec<(&str, u64)> = stages.iter().map(|stage| (stage.name.as_str(), stage.p50)).collect();
-    let whole: u64 = parts.iter().map(|(_, micros)| *micros).fold(0, u64::saturating_add);
+    let total: u64 = parts.iter().map(|(_, micros)| *micros).fold(0, u64::saturating_add);
     vec![
         first,
         words(&parts, width, theme),
         Line::from(
-            chart::stacked_bar(&parts, whole, width, theme)
+            chart::stacked_bar(&parts, total, width, theme)
                 .into_iter()
                 .map(|(piece, role)| Span::styled(piece, theme.style(role)))
                 .collect::<Vec<_>>(),
@@ -128,11 +128,11 @@ fn words(parts: &[(&str, u64)], width: usize, theme: &Theme) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What the last restart was, and what it cost.
+/// The last restart.
 fn last_restart(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
     let all = canvas.projection.actual_restarts().count();
     let Some(restart) = canvas.projection.actual_restarts().next_back() else {
-        let text = if canvas.projection.seq == 0 { "" } else { " no restart among the events that are held" };
+        let text = if canvas.projection.seq == 0 { "" } else { " no restart in the events in memory" };
         return canvas.styled(text.to_owned(), Role::Muted);
     };
     let mut line = actors::restart_line(restart, width.saturating_sub(26), canvas.theme);

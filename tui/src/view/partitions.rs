@@ -1,4 +1,4 @@
-//! The partitions of the topic: what they hold, how far each is, and how its lag went.
+//! The partitions of the topic: offsets, lag, rate and state.
 
 use forebay_schemas::offset::Partition;
 use forebay_schemas::snapshot::PartitionView;
@@ -11,7 +11,7 @@ use crate::state::{SnapshotWindow, span};
 use crate::text;
 use crate::theme::{Role, Theme};
 
-/// A row a partition.
+/// One row per partition.
 pub(crate) fn grid(window: &SnapshotWindow, theme: &Theme) -> Grid {
     let partitions = window.newest().map_or(0, |snapshot| snapshot.partitions.len());
     let mut grid = grid_of(window, &(0..partitions).collect::<Vec<_>>(), theme);
@@ -22,7 +22,7 @@ pub(crate) fn grid(window: &SnapshotWindow, theme: &Theme) -> Grid {
     grid
 }
 
-/// Rows for some partitions, in an order.
+/// Rows of the partitions at the given indexes.
 pub(super) fn grid_of(window: &SnapshotWindow, order: &[usize], _theme: &Theme) -> Grid {
     let columns = vec![
         Column::right("p", 0),
@@ -52,7 +52,8 @@ pub(super) fn grid_of(window: &SnapshotWindow, order: &[usize], _theme: &Theme) 
     Grid { columns, min_last: 8, rows }
 }
 
-/// How long its oldest unwritten record waits: as the process says it, else by the rate.
+/// The age of the oldest unwritten record: as the process measured it, else estimated from the
+/// rate.
 fn behind(view: &PartitionView, window: &SnapshotWindow) -> Cell {
     let seconds = match (view.lag(), view.behind_ms, window.partition_rate(view.partition)) {
         (0, ..) => return Cell::new("-", Role::Muted),
@@ -63,7 +64,7 @@ fn behind(view: &PartitionView, window: &SnapshotWindow) -> Cell {
     Cell::new(text::seconds(seconds), if seconds > 5.0 { Role::Warn } else { Role::Text })
 }
 
-/// Whether this process reads it.
+/// Whether this process reads the partition.
 pub(crate) fn state(view: &PartitionView) -> Cell {
     match (view.assigned, view.paused) {
         (_, true) => Cell::new("paused", Role::Warn),
@@ -72,7 +73,8 @@ pub(crate) fn state(view: &PartitionView) -> Cell {
     }
 }
 
-/// The lag of the last minutes in so many columns, from the lightest to the heaviest of all partitions.
+/// The lag of each partition over the last minutes in `columns` columns; each is the maximum of its
+/// seconds.
 pub(super) fn heat(canvas: &Canvas<'_>, columns: usize) -> std::collections::BTreeMap<Partition, Vec<Option<f64>>> {
     let mut rows: Vec<(Partition, Vec<Option<f64>>)> = Vec::new();
     let Some(newest) = canvas.model.sampled().next_back().map(|snapshot| snapshot.at.timestamp()) else {
@@ -86,32 +88,32 @@ pub(super) fn heat(canvas: &Canvas<'_>, columns: usize) -> std::collections::BTr
         let back = usize::try_from(last - snapshot.at.timestamp().div_euclid(each)).unwrap_or(usize::MAX);
         let Some(column) = columns.checked_sub(1).and_then(|end| end.checked_sub(back)) else { continue };
         for (at, view) in snapshot.partitions.iter().enumerate() {
-            // They come in order, so that the row is nearly always at the same place.
-            let place = match rows.get(at) {
+            // Snapshots list partitions in order, so the row is almost always at the same index.
+            let row = match rows.get(at) {
                 Some((partition, _)) if *partition == view.partition => Some(at),
                 _ => rows.iter().position(|(partition, _)| *partition == view.partition),
             };
-            let place = place.unwrap_or_else(|| {
+            let row = row.unwrap_or_else(|| {
                 rows.push((view.partition, vec![None; columns]));
                 rows.len() - 1
             });
             let lag = view.lag() as f64;
-            let cell = &mut rows[place].1[column];
+            let cell = &mut rows[row].1[column];
             *cell = Some(cell.map_or(lag, |have| have.max(lag)));
         }
     }
     rows.into_iter().collect()
 }
 
-/// One partition in a sentence.
+/// One partition in one line.
 pub(super) fn sentence(view: &PartitionView, topic: &str) -> String {
     let state = match (view.assigned, view.paused) {
-        (_, true) => "paused for want of budget",
+        (_, true) => "paused: budget used up",
         (true, false) => "read by this process",
         (false, false) => "not read by this process",
     };
     let counted = |count: u64, what: &str| if count > 0 { format!(", {} {what}", text::count(count)) } else { String::new() };
-    let clamped = counted(view.clamped, "timestamps not believed");
+    let clamped = counted(view.clamped, "ignored timestamps");
     let unkeyed = counted(view.unkeyed, "records without a key");
     format!(
         "partition {} of {topic}: {} of [{}..{}) not yet written, {state}{clamped}{unkeyed}",
@@ -122,11 +124,11 @@ pub(super) fn sentence(view: &PartitionView, topic: &str) -> String {
     )
 }
 
-/// What is known of one partition.
+/// The detail view of a partition.
 pub(super) fn detail(canvas: &Canvas<'_>, partition: Partition, width: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = canvas.snapshot() else { return Vec::new() };
     let Some(view) = snapshot.partitions.iter().find(|view| view.partition == partition) else {
-        return vec![canvas.styled("there is no such partition at this moment".to_owned(), Role::Warn)];
+        return vec![canvas.styled("no such partition at this moment".to_owned(), Role::Warn)];
     };
     let mut lines = vec![canvas.styled(sentence(view, &snapshot.topic), Role::Text), Line::default()];
     for (name, offset) in [("begin", view.begin), ("committed", view.committed), ("written", view.written), ("end", view.end)] {
@@ -140,10 +142,10 @@ pub(super) fn detail(canvas: &Canvas<'_>, partition: Partition, width: usize) ->
         lines.push(canvas.styled(format!("lag, last {} min", canvas.model.minutes()), Role::Title));
         let scale = super::chart::max_of(&lags);
         lines.extend(super::chart::bar_rows(&lags, scale.max(1.0), 4, canvas.theme).into_iter().map(|row| canvas.styled(row, Role::Lag)));
-        lines.push(canvas.styled(format!("most {}", text::count_f64(scale)), Role::Muted));
+        lines.push(canvas.styled(format!("max {}", text::count_f64(scale)), Role::Muted));
     }
     lines.push(Line::default());
-    lines.push(canvas.styled("its last batches".to_owned(), Role::Title));
+    lines.push(canvas.styled("last batches".to_owned(), Role::Title));
     let batches = snapshot.batches.iter().filter(|batch| batch.ranges.0.contains_key(&partition)).take(12);
     lines.extend(batches.map(|batch| canvas.styled(super::batches::sentence(batch), Role::Text)));
     lines

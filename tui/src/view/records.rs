@@ -1,4 +1,4 @@
-//! Records of the topic as they come; and one of them, from its page of the API to its row.
+//! The newest records of the topic, and the path of one record from API page to row.
 
 use chrono::DateTime;
 use forebay_schemas::api::RecordView;
@@ -18,7 +18,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let answers = &canvas.model.api_data;
     let why = match &answers.records_error {
         _ if !canvas.model.has_api() && answers.records.is_empty() => {
-            Some("records are read from the API of a running pipeline; this is none".to_owned())
+            Some("records are read from the API of a running pipeline".to_owned())
         }
         Some(why) => Some(why.clone()),
         None => None,
@@ -27,8 +27,8 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let line = match why {
         Some(why) => canvas.styled(text::cut(&format!(" {why}"), usize::from(area.width), canvas.theme.symbols.cut), Role::Warn),
         None => {
-            let follows = if canvas.model.follow { "follows the newest; f stops" } else { "holds; f follows the newest" };
-            canvas.styled(format!(" the newest of the topic, masked as [api] mask says; / finds a key; {follows}"), Role::Muted)
+            let following = if canvas.model.follow { "following, f stops" } else { "not following, f following" };
+            canvas.styled(format!(" newest records, masked by [api] mask; / finds a key; {following}"), Role::Muted)
         }
     };
     draw_lines(frame, head, vec![line]);
@@ -60,14 +60,14 @@ pub(super) fn time(ms: i64) -> String {
     DateTime::from_timestamp_millis(ms).filter(|_| ms >= 0).map_or_else(|| "-".to_owned(), |at| at.format("%H:%M:%S%.3f").to_string())
 }
 
-/// A value with its structure, a line a field.
+/// A JSON value, one line per field.
 pub(super) fn pretty(canvas: &Canvas<'_>, value: &Value, width: usize) -> Vec<Line<'static>> {
     let text = match value {
         Value::String(text) => text.clone(),
         value => format!("{value:#}"),
     };
     let line = |line: &str| {
-        // A field's name stands out from its value.
+        // Field names stand out from their values.
         let indent = line.len() - line.trim_start().len();
         match line.trim_start().split_once(": ").filter(|(name, _)| name.starts_with('"')) {
             Some((name, value)) => Line::from(vec![
@@ -80,7 +80,7 @@ pub(super) fn pretty(canvas: &Canvas<'_>, value: &Value, width: usize) -> Vec<Li
     text.lines().take(500).map(line).collect()
 }
 
-/// All that is known of one record: where it came from, what wrote it, what it says.
+/// The detail view of a record: its metadata, its path and its value.
 pub(super) fn detail(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
     let record = canvas.model.api_data.records.iter().find(|record| (record.partition, record.offset) == (partition, offset));
     let mut lines = Vec::new();
@@ -97,31 +97,31 @@ pub(super) fn detail(canvas: &Canvas<'_>, partition: i32, offset: i64, width: us
         lines.extend(headers_left_out(canvas, record));
     }
     lines.push(Line::default());
-    lines.push(canvas.styled("its way".to_owned(), Role::Title));
-    lines.extend(way(canvas, partition, offset, width));
+    lines.push(canvas.styled("path".to_owned(), Role::Title));
+    lines.extend(path(canvas, partition, offset, width));
     lines.push(Line::default());
-    lines.push(canvas.styled("its value".to_owned(), Role::Title));
+    lines.push(canvas.styled("value".to_owned(), Role::Title));
     match record {
         Some(record) => lines.extend(pretty(canvas, &record.value, width)),
-        None => lines.push(canvas.styled("not among the records that are held; 7 reads the newest".to_owned(), Role::Muted)),
+        None => lines.push(canvas.styled("not in memory; 7 reads the newest records".to_owned(), Role::Muted)),
     }
     lines
 }
 
-/// A line about headers that can't be shown.
+/// A line about headers that cannot be shown.
 pub(super) fn headers_left_out(canvas: &Canvas<'_>, record: &RecordView) -> Option<Line<'static>> {
     let count = record.headers_left_out?;
     Some(fact(canvas, "headers left out", &format!("{}, whose names are not UTF-8", text::count(count)), Role::Warn))
 }
 
-/// From the page to the row: a line a step, with how long after the one before.
-pub(super) fn way(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
-    let way = record_path(canvas.model.timeline(), partition, offset);
+/// The path of a record, one line per step with the time since the previous one.
+pub(super) fn path(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
+    let path = record_path(canvas.model.timeline(), partition, offset);
     let view = canvas.snapshot().and_then(|snapshot| snapshot.partitions.iter().find(|view| view.partition == partition));
     let mut lines = Vec::new();
     let mut before: Option<DateTime<chrono::Utc>> = None;
     let theme = canvas.theme;
-    for (what, event) in [("in the topic", &way.page), ("in the table", &way.batch), ("committed", &way.committed)] {
+    for (what, event) in [("in the topic", &path.page), ("in the table", &path.batch), ("committed", &path.committed)] {
         let (symbol, text, role) = match event {
             Some(event) => {
                 let after = before
@@ -137,7 +137,7 @@ pub(super) fn way(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize
                     _ => view.is_some_and(|view| view.committed > offset),
                 };
                 if passed {
-                    (theme.symbols.done, "before the events that are held".to_owned(), Role::Muted)
+                    (theme.symbols.done, "before the oldest event in memory".to_owned(), Role::Muted)
                 } else {
                     (theme.symbols.waiting, "not yet".to_owned(), Role::Warn)
                 }

@@ -1,4 +1,4 @@
-//! The runs: who asked, how far it is, how it ended.
+//! The runs: their state, progress, counts and result.
 
 use forebay_schemas::offset::Partition;
 use forebay_schemas::run::{Run, RunState};
@@ -21,14 +21,14 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     list(frame, area, canvas, bar);
 }
 
-/// The runs in a frame, how far each is being a bar.
+/// The runs in a frame, with a progress bar of `bar` columns.
 pub(super) fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, bar: usize) {
     canvas.list(frame, area, List::Runs, |order, _| {
         canvas.snapshot().map_or_else(Grid::default, |snapshot| grid_of(snapshot, order, bar, canvas.theme))
     });
 }
 
-/// A row a run, newest first.
+/// One row per run, newest first.
 pub(crate) fn grid(snapshot: &Snapshot, theme: &Theme) -> Grid {
     grid_of(snapshot, &(0..snapshot.runs.len()).collect::<Vec<_>>(), 0, theme)
 }
@@ -62,12 +62,12 @@ fn grid_of(snapshot: &Snapshot, order: &[usize], bar: usize, theme: &Theme) -> G
     Grid { columns, min_last: 12, rows: order.iter().filter_map(|&at| snapshot.runs.get(at)).map(row).collect() }
 }
 
-/// Its key; the fetches of the schedule have none.
+/// The key of a run, or the start of its identifier if it has none.
 fn name(run: &Run) -> String {
     if run.key.is_empty() { format!("{:.8}", run.id.simple().to_string()) } else { run.key.clone() }
 }
 
-/// Why it failed or was cut short, else whose it is.
+/// Why a run failed or ended early; otherwise its labels.
 fn why(run: &Run) -> Cell {
     if let Some(error) = &run.error {
         return Cell::new(format!("{}: {}", error.stage, error.message), Role::Warn);
@@ -106,18 +106,18 @@ fn state(run: &Run, snapshot: &Snapshot, bar: usize, theme: &Theme) -> Cell {
     cell.and(format!(" {:.0} %", (part * 100.0).floor()), Role::Text)
 }
 
-/// All that is known of one run.
+/// The detail view of a run.
 pub(super) fn detail(canvas: &Canvas<'_>, id: Uuid, width: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = canvas.snapshot() else { return Vec::new() };
     let Some(run) = snapshot.runs.iter().find(|run| run.id == id) else {
-        return vec![canvas.styled("there is no such run at this moment".to_owned(), Role::Warn)];
+        return vec![canvas.styled("no such run at this moment".to_owned(), Role::Warn)];
     };
     let (symbol, role) = symbol(run, canvas.theme);
     let mut lines = vec![
         fact(canvas, "key", &name(run), Role::Title),
         fact(canvas, "identifier", &run.id.to_string(), Role::Text),
         fact(canvas, "state", &format!("{symbol} {}, attempt {}", text::run_state(run.state), run.attempt), role),
-        fact(canvas, "asked for", &run.requested_at.format("%F %T%.3f").to_string(), Role::Text),
+        fact(canvas, "requested", &run.requested_at.format("%F %T%.3f").to_string(), Role::Text),
     ];
     let took = run.ended_at.unwrap_or(snapshot.at) - run.requested_at;
     lines.push(fact(canvas, if run.terminal { "took" } else { "since" }, &text::ago(took), Role::Text));
@@ -140,10 +140,10 @@ pub(super) fn detail(canvas: &Canvas<'_>, id: Uuid, width: usize) -> Vec<Line<'s
         lines.extend(wrapped(canvas, "failed at", &format!("{}: {}", error.stage, error.message), width));
     }
     if let Some(cancelled) = &run.cancelled {
-        lines.extend(wrapped(canvas, "called off", &format!("by {}: {}", cancelled.by, cancelled.reason), width));
+        lines.extend(wrapped(canvas, "cancelled", &format!("by {}: {}", cancelled.by, cancelled.reason), width));
     }
     lines.push(Line::default());
-    lines.push(canvas.styled("its partitions: how much of it is readable".to_owned(), Role::Title));
+    lines.push(canvas.styled("partitions: how much is readable".to_owned(), Role::Title));
     lines.extend(run.ranges.0.keys().map(|&partition| of_partition(canvas, run, snapshot, partition, width)));
     if run.ranges.0.is_empty() {
         lines.push(canvas.styled("nothing produced yet".to_owned(), Role::Muted));
@@ -168,7 +168,7 @@ fn of_partition(canvas: &Canvas<'_>, run: &Run, snapshot: &Snapshot, partition: 
     ])
 }
 
-/// How many records of a run reached which stage.
+/// The record counts of a run.
 fn counts(run: &Run) -> String {
     let of = &run.counts;
     let always =
@@ -178,7 +178,7 @@ fn counts(run: &Run) -> String {
     format!("{} pages{}", of.pages, each.collect::<String>())
 }
 
-/// One run in a sentence.
+/// One run in one line.
 pub(crate) fn sentence(run: &Run) -> String {
     let ranges: Vec<_> = run.ranges.0.iter().map(|(partition, range)| format!("p{partition} {range}")).collect();
     let ranges = if ranges.is_empty() { String::new() } else { format!("; {}", ranges.join(" ")) };

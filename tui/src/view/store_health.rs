@@ -1,4 +1,4 @@
-//! The store that rows go to: inserts, latency, what is in flight, retries by reason, nodes.
+//! The health of the store: inserts, latency, statements in flight, retries by reason, and nodes.
 
 use forebay_schemas::snapshot::{NodeView, Snapshot};
 use ratatui::Frame;
@@ -27,7 +27,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     if full {
         let [left, right] = split_columns(middle, [Constraint::Percentage(50), Constraint::Min(0)]);
         canvas.panel(frame, left, &format!("rows a second, last {} min", canvas.model.minutes()), |width| inserts(canvas, width, 7));
-        canvas.panel(frame, right, "how long a write takes", |width| spread(canvas, snapshot, width, 7));
+        canvas.panel(frame, right, "how long a write takes", |width| histogram(canvas, snapshot, width, 7));
     }
     nodes(frame, below, canvas);
 }
@@ -72,12 +72,12 @@ fn facts(canvas: &Canvas<'_>, snapshot: &Snapshot) -> Vec<Line<'static>> {
 
 fn retries(canvas: &Canvas<'_>, snapshot: &Snapshot, width: usize) -> Vec<Line<'static>> {
     let Some(store) = &snapshot.store else {
-        let text = if canvas.model.measured() { "this process says no reasons".to_owned() } else { String::new() };
+        let text = if canvas.model.measured() { "this process does not report reasons".to_owned() } else { String::new() };
         return vec![if text.is_empty() { canvas.unknown() } else { canvas.styled(text, Role::Muted) }];
     };
-    let most = store.retries.values().max().copied().unwrap_or(0).max(1);
+    let max = store.retries.values().max().copied().unwrap_or(0).max(1);
     let line = |(reason, n): (&String, &u64)| {
-        let (bar, _) = chart::horizontal_bar(*n as f64 / most as f64, width.saturating_sub(28), canvas.theme);
+        let (bar, _) = chart::horizontal_bar(*n as f64 / max as f64, width.saturating_sub(28), canvas.theme);
         let role = if *n > 0 { Role::Warn } else { Role::Muted };
         Line::from(vec![
             Span::styled(format!("{reason:<15}"), canvas.theme.style(Role::Muted)),
@@ -105,8 +105,8 @@ fn inserts(canvas: &Canvas<'_>, width: usize, height: usize) -> Vec<Line<'static
     rows.map(line).collect()
 }
 
-/// The measured histogram since the start, else that of the batches that are held.
-fn spread(canvas: &Canvas<'_>, snapshot: &Snapshot, width: usize, height: usize) -> Vec<Line<'static>> {
+/// The measured histogram since the start, or else that of the batches in memory.
+fn histogram(canvas: &Canvas<'_>, snapshot: &Snapshot, width: usize, height: usize) -> Vec<Line<'static>> {
     let measured = snapshot.stages.iter().find(|stage| stage.stage == "write").filter(|stage| !stage.buckets.is_empty());
     let buckets: Vec<(u64, u64)> = match measured {
         Some(stage) => {
@@ -123,7 +123,7 @@ fn spread(canvas: &Canvas<'_>, snapshot: &Snapshot, width: usize, height: usize)
         None => chart::histogram(snapshot.batches.iter().map(|batch| batch.write_micros)),
     };
     if buckets.is_empty() {
-        return vec![canvas.styled("nothing was written yet".to_owned(), Role::Muted)];
+        return vec![canvas.styled("nothing written yet".to_owned(), Role::Muted)];
     }
     chart::histogram_lines(&buckets, None, width, height, canvas.theme)
 }

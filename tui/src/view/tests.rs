@@ -1,4 +1,5 @@
-//! Every screen, as text and styles at each class of size, and at every size after any keys without a panic.
+//! Tests of all screens: text and styles at each size class, and no panic at any size after any
+//! keys.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::theme::{Options, Palette, Theme};
 const SIZES: [(u16, u16); 4] = [(120, 34), (80, 24), (60, 16), (20, 5)];
 const PLAIN: Options = Options { palette: Palette::Mono, ascii: false };
 
-/// A minute of snapshots, a history of events, and what the API answers.
+/// A model with a minute of snapshots, a history of events, and responses of the API.
 fn busy(now: Instant) -> Model {
     let mut model = Model::new(SourceKind::Process, true, true);
     let history = test_data::history(600);
@@ -72,7 +73,7 @@ fn lines(buffer: &Buffer) -> Vec<String> {
     buffer.content().chunks(usize::from(buffer.area.width)).map(row).collect()
 }
 
-/// Each run of one style, with what stands in it: `TestBackend` shows text only.
+/// Each run of cells with the same style and its text, because `TestBackend` shows text only.
 fn styles(buffer: &Buffer) -> String {
     let mut out = String::new();
     for (y, row) in buffer.content().chunks(usize::from(buffer.area.width)).enumerate() {
@@ -146,7 +147,7 @@ fn every_page() {
 }
 
 #[test]
-fn going_back_the_header_says_so_and_what_is_not_known_is_marked() {
+fn the_header_marks_an_earlier_moment_and_unknown_values_are_marked() {
     let now = Instant::now();
     let mut model = busy(now);
     model.perform(Action::Freeze);
@@ -154,11 +155,11 @@ fn going_back_the_header_says_so_and_what_is_not_known_is_marked() {
     insta::assert_snapshot!(lines(&screen(&model, PLAIN, now, (120, 34))).join("\n"));
     model.perform(Action::Show(Screen::Store));
     let text = lines(&screen(&model, PLAIN, now, (120, 34))).join("\n");
-    assert!(text.contains("‖ FROZEN") && text.contains("unknown then"), "{text}");
+    assert!(text.contains("‖ FROZEN") && text.contains("unknown at that time"), "{text}");
 }
 
 #[test]
-fn log_lines_of_a_moment_are_those_until_then_and_where_there_are_none_it_says_why() {
+fn log_lines_of_a_moment_end_there_and_an_empty_log_says_why() {
     let now = Instant::now();
     let text = |model: &Model| lines(&screen(model, PLAIN, now, (120, 34))).join("\n");
     let mut model = busy(now);
@@ -171,8 +172,8 @@ fn log_lines_of_a_moment_are_those_until_then_and_where_there_are_none_it_says_w
     assert!(frozen.contains("; 1 more since then") && frozen.contains("run succeeded") && !frozen.contains("said after"), "{frozen}");
     model.perform(Action::Live);
     assert!(text(&model).contains("said after that"));
-    let why = |kind, asks| {
-        let mut model = Model::new(kind, asks, false);
+    let why = |kind, has_api| {
+        let mut model = Model::new(kind, has_api, false);
         model.update(Update::Snapshot(Arc::new(test_data::busy())), now);
         model.perform(Action::Show(Screen::Logs));
         text(&model)
@@ -184,7 +185,7 @@ fn log_lines_of_a_moment_are_those_until_then_and_where_there_are_none_it_says_w
 }
 
 #[test]
-fn help_palette_and_a_dialog_lie_over_the_screen() {
+fn help_palette_and_dialog_cover_the_screen() {
     let now = Instant::now();
     let mut model = busy(now);
     model.perform(Action::Help);
@@ -202,7 +203,7 @@ fn help_palette_and_a_dialog_lie_over_the_screen() {
 }
 
 #[test]
-fn a_plan_is_shown_whole_where_there_is_room_and_what_is_asked_is_shown_in_any_case() {
+fn a_plan_is_shown_in_full_if_there_is_room_and_the_fields_always() {
     let now = Instant::now();
     let shown = |partitions: usize, size: (u16, u16)| {
         let mut model = busy(now);
@@ -225,14 +226,14 @@ fn a_plan_is_shown_whole_where_there_is_room_and_what_is_asked_is_shown_in_any_c
     assert_eq!((text.matches("p3: letters").count(), text.matches("not one more").count()), (1, 4), "{text}");
     for size in [(120, 34), (80, 24), (40, 12)] {
         let text = shown(64, size);
-        for part in ["1,200 records", "and ", "reason", "type users", "enter does it"] {
+        for part in ["1,200 records", "and ", "reason", "type users", "enter applies"] {
             assert!(text.contains(part), "{part} at {size:?}:\n{text}");
         }
     }
 }
 
 #[test]
-fn the_trigger_is_named_where_it_is_known_and_batches_wait_at_all() {
+fn the_trigger_is_shown_if_it_is_known_and_not_zero() {
     let now = Instant::now();
     let shown = |trigger_micros: Option<u64>, screen_of: Screen, size: (u16, u16)| {
         let mut model = Model::new(SourceKind::Process, false, false);
@@ -253,22 +254,22 @@ fn the_trigger_is_named_where_it_is_known_and_batches_wait_at_all() {
 }
 
 #[test]
-fn ascii_is_ascii_and_silence_is_seen() {
+fn ascii_mode_is_ascii_and_a_stale_view_says_so() {
     let now = Instant::now();
     let mut model = busy(now);
     for shown in Screen::ALL {
         model.perform(Action::Show(shown));
         let text = lines(&screen(&model, Options { ascii: true, ..PLAIN }, now, (120, 34))).join("\n");
-        // µs stands in the event's own words.
+        // The text of the event itself has a µs.
         assert!(text.replace('µ', "u").is_ascii(), "{text}");
     }
     model.update(Update::SourceFailed("timed out after 2 s".to_owned()), now);
     let text = lines(&screen(&model, PLAIN, now + Duration::from_secs(12), (120, 34))).join("\n");
-    assert!(text.contains("! STALE 12 s") && text.contains("all below is 12 s old: timed out after 2 s"), "{text}");
+    assert!(text.contains("! STALE 12 s") && text.contains("everything below is 12 s old: timed out after 2 s"), "{text}");
 }
 
 #[test]
-fn nothing_at_all_is_drawn_too() {
+fn an_empty_model_is_drawn_at_every_size() {
     let now = Instant::now();
     for kind in [SourceKind::Process, SourceKind::Journal, SourceKind::Recording(2.0)] {
         let mut model = Model::new(kind, false, false);
@@ -322,7 +323,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn any_keys_at_any_size_are_survived(
+    fn any_keys_at_any_size_do_not_panic(
         events in test_data::any_events(0..80),
         inputs in proptest::collection::vec((any_input(), 1..140_u16, 1..45_u16), 1..60),
         kind in prop_oneof![Just(SourceKind::Process), Just(SourceKind::Journal)],
@@ -349,7 +350,7 @@ proptest! {
 }
 
 #[test]
-fn a_run_that_was_cut_short_says_so_in_the_list_on_its_page_and_in_a_sentence() {
+fn a_run_that_was_cut_short_says_so_everywhere() {
     use forebay_schemas::run::{RunState, Stop, StopReason};
     let (now, mut snapshot) = (Instant::now(), test_data::busy());
     let run = &mut snapshot.runs[0];

@@ -1,4 +1,4 @@
-//! The topic, partition by partition, with a heat map of the lag beside each row.
+//! The partitions of the topic, with a heat map of each one's lag.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
@@ -25,12 +25,12 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     }
 }
 
-/// Which topic, and what it comes to.
+/// The topic, its group, and the total lag.
 fn facts(canvas: &Canvas<'_>) -> Vec<Line<'static>> {
     let Some(snapshot) = canvas.snapshot() else { return Vec::new() };
     let trend = match canvas.window.lag_trend() {
         Trend::Rising => "rising",
-        Trend::Steady => "level",
+        Trend::Steady => "steady",
         Trend::Falling => "falling",
     };
     let behind = match canvas.window.behind() {
@@ -64,7 +64,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
         let room = width.saturating_sub(grid.width() + 12).min(60);
         let heat = partitions::heat(canvas, room);
         let hottest = heat.values().map(|lags| chart::max_of(lags)).fold(0.0, f64::max).max(1.0);
-        grid.columns.push(Column::left(if room >= 20 { "its lag, as long: light to heavy" } else { "lag" }, 7));
+        grid.columns.push(Column::left(if room >= 20 { "lag over that time: light to heavy" } else { "lag" }, 7));
         grid.min_last = 8;
         for (row, &at) in grid.rows.iter_mut().zip(order) {
             let Some(view) = snapshot.partitions.get(at) else { continue };
@@ -76,7 +76,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     });
 }
 
-/// Each of the three over some rows.
+/// Charts of records in, rows out and lag, several rows high.
 fn tall_flow(canvas: &Canvas<'_>, width: usize, height: usize) -> Vec<Line<'static>> {
     let each = (height / 3).clamp(1, 5);
     if each == 1 {
