@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use forebay_actors::journal::{RealDisk, Settings};
 use forebay_actors::ledger::{Command, Ledger, fold};
 use forebay_kernel::SystemClock;
-use forebay_schemas::event::{Event, Origin, Place, Start};
-use forebay_schemas::offset::{Range, Ranges};
+use forebay_schemas::event::{Event, Start, StartOrigin};
+use forebay_schemas::offset::{Checkpoint, Epoch, Range, Ranges, WriteTimestamp};
 use forebay_schemas::run::RunSpec;
 
 /// Events in the journal.
@@ -24,7 +24,15 @@ fn main() {
     let settings = || Settings { pipeline: "users".into(), segment_bytes: 16 << 20, keep_bytes: u64::MAX };
     let open = || Ledger::open(dir.path(), RealDisk, settings(), SystemClock::shared()).unwrap();
     let ledger = open();
-    let starts = (0..4).map(|partition| (partition, Start { place: Place { offset: 0, clock: 0, lineage: 7 }, origin: Origin::Begin }));
+    let starts = (0..4).map(|partition| {
+        (
+            partition,
+            Start {
+                checkpoint: Checkpoint { offset: 0, write_clock: WriteTimestamp::default(), epoch: Epoch::new(7) },
+                origin: StartOrigin::Earliest,
+            },
+        )
+    });
     ledger.submit(Command::Assigned { starts: starts.collect() }).unwrap();
     let began = Instant::now();
     for n in 1..EVENTS {
@@ -67,7 +75,8 @@ fn event(n: i64) -> Event {
     let (partition, from, to) = (i32::try_from(n % 4).unwrap(), n, n + 50);
     let mut ranges = Ranges::default();
     ranges.add(partition, Range { from, to });
-    let place = Place { offset: to, clock: 1_700_000_000_000_000 + n * 16, lineage: 7 };
+    let checkpoint =
+        Checkpoint { offset: to, write_clock: WriteTimestamp::from_micros(1_700_000_000_000_000 + n * 16), epoch: Epoch::new(7) };
     Event::BatchWritten {
         batch: n.unsigned_abs(),
         ranges,
@@ -76,7 +85,7 @@ fn event(n: i64) -> Event {
         wait_micros: 120,
         transform_micros: 400,
         write_micros: 3_200,
-        written: [(partition, place)].into_iter().collect(),
+        written: [(partition, checkpoint)].into_iter().collect(),
         runs: Vec::new(),
     }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use forebay_schemas::api::{Applied, ApplyRequest, Plan, PlanRequest};
-use forebay_schemas::pipeline::{ApiTable, Pipeline};
+use forebay_schemas::api::{Applied, ApplyRequest, ChangePlan, PlanRequest};
+use forebay_schemas::pipeline::{ApiSection, Pipeline};
 use forebay_schemas::run::{Problem, Run, RunRequest};
 use forebay_schemas::snapshot::Snapshot;
 use forebay_tui::root_cause;
@@ -52,7 +52,7 @@ impl Target {
         }
         match crate::global::pipeline_path(global) {
             Ok(path) => Ok(address_of(&forebay_schemas::pipeline::load(&path)?)),
-            Err(_) if global.config.is_none() => Ok(format!("http://{}", ApiTable::default().listen)),
+            Err(_) if global.config.is_none() => Ok(format!("http://{}", ApiSection::default().listen)),
             Err(end) => Err(end),
         }
     }
@@ -138,7 +138,7 @@ impl ApiClient {
     /// Plans a change and prints it. With a reason, applies the change and returns the result.
     pub(crate) async fn plan(&self, output: &Output, request: &PlanRequest, reason: Option<&str>) -> Result<Option<Applied>, CliError> {
         let name = self.snapshot().await?.pipeline;
-        let plan: Plan = self.post(&["v1", "pipelines", &name, "plans"], request).await?;
+        let plan: ChangePlan = self.post(&["v1", "pipelines", &name, "plans"], request).await?;
         if !output.json() {
             plan.effects.iter().for_each(|effect| output.print(effect));
         }

@@ -12,8 +12,8 @@ use forebay_actors::data_dir::{DataDirLock, LockError};
 use forebay_actors::pipeline::{Blueprint, Options, Role, Running, StartError};
 use forebay_kernel::Exit;
 use forebay_kernel::clock::SystemClock;
+use forebay_schemas::closing_summary::Summary;
 use forebay_schemas::pipeline::Pipeline;
-use forebay_schemas::summary::Summary;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::CliError;
@@ -152,7 +152,7 @@ pub(crate) fn print_summary(output: &Output, summary: &Summary) {
          produced to written p50 {:.1} ms, p99 {:.1} ms{}",
         latency_ms.p50,
         latency_ms.p99,
-        stop.as_ref().map(|stop| format!("; stopped: {}", stop.reason.word())).unwrap_or_default()
+        stop.as_ref().map(|stop| format!("; stopped: {}", stop.reason.as_str())).unwrap_or_default()
     ));
     for held in held_back {
         output.message(&format!("{held}; they are not read before it ends"));

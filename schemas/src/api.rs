@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::desired::{Desired, DesiredState};
 use crate::event::Offsets;
 use crate::offset::{Offset, Partition, Ranges};
 use crate::read::Position;
@@ -49,37 +50,6 @@ pub struct Version {
     pub version: String,
     /// The version of the API, `v1`.
     pub api: String,
-}
-
-/// What a pipeline is meant to do. It outlives the process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum DesiredState {
-    /// Fetch, and write.
-    #[default]
-    Running,
-    /// Fetch nothing and read nothing: the fetcher asks for no page, the consumer keeps its partitions and reads none of them.
-    Paused,
-    /// Fetch nothing, and write what the topic holds.
-    Drained,
-}
-
-/// What a pipeline is meant to do, and who said so.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Desired {
-    /// What it is meant to do.
-    pub state: DesiredState,
-    /// Who said so; empty when nobody ever has.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub by: String,
-    /// Why.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-    /// When.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<DateTime<Utc>>,
 }
 
 /// A pipeline of this process: `GET /v1/pipelines/{pipeline}`; `GET /v1/pipelines` lists them.
@@ -153,7 +123,7 @@ pub enum PlanRequest {
     Redrive {
         /// Which, as ranges of the dead-letter topic; absent: all that it holds now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, schemars(schema_with = "crate::openapi::ranges"))]
+        #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::ranges"))]
         letters: Option<Ranges>,
     },
     /// Set the cursor of a read.
@@ -161,7 +131,7 @@ pub enum PlanRequest {
         /// The params that make the read, of those that `[fetcher] params` names; none: the read of scheduled fetches and of runs without
         /// params.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        #[cfg_attr(test, schemars(schema_with = "crate::openapi::params"))]
+        #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::params"))]
         params: BTreeMap<String, String>,
         /// Where its next fetch begins.
         to: Position,
@@ -176,7 +146,7 @@ pub enum ReplayFrom {
     /// The first record that Kafka holds.
     Begin,
     /// These offsets; partitions that are not named stay where they are.
-    #[cfg_attr(test, schemars(schema_with = "crate::openapi::offsets"))]
+    #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::offsets"))]
     Offsets(Offsets),
     /// The first record of each partition with this timestamp or a later one.
     Time(DateTime<Utc>),
@@ -185,13 +155,13 @@ pub enum ReplayFrom {
 /// Text that says no place to read from again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is neither earliest, nor PARTITION:OFFSET,…, nor a time such as 2026-11-24T06:00:00Z")]
-pub struct NotFrom;
+pub struct ParseReplayFromError;
 
 /// As a person types it: `earliest` (or `begin`), `0:1200,3:900`, or a time of RFC 3339.
 impl FromStr for ReplayFrom {
-    type Err = NotFrom;
+    type Err = ParseReplayFromError;
 
-    fn from_str(text: &str) -> Result<Self, NotFrom> {
+    fn from_str(text: &str) -> Result<Self, ParseReplayFromError> {
         if matches!(text, "earliest" | "begin") {
             return Ok(Self::Begin);
         }
@@ -202,14 +172,15 @@ impl FromStr for ReplayFrom {
             let (partition, offset) = pair.split_once(':')?;
             Some((partition.trim().parse().ok()?, offset.trim().parse().ok().filter(|offset: &i64| *offset >= 0)?))
         };
-        text.split(',').map(pair).collect::<Option<Offsets>>().map(Self::Offsets).ok_or(NotFrom)
+        text.split(',').map(pair).collect::<Option<Offsets>>().map(Self::Offsets).ok_or(ParseReplayFromError)
     }
 }
 
 /// A plan: what would be done, exactly, and the hash that says that it still would.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Plan {
+#[cfg_attr(test, schemars(rename = "Plan"))]
+pub struct ChangePlan {
     /// Its identifier.
     pub id: Uuid,
     /// What was asked for.
@@ -446,16 +417,16 @@ impl LogLevel {
     /// Every level.
     pub const ALL: [Self; 3] = [Self::Info, Self::Warn, Self::Error];
     /// The words for them, as a query and the command line have them.
-    pub const WORDS: &'static [&'static str] = &["info", "warn", "error"];
+    pub const NAMES: &'static [&'static str] = &["info", "warn", "error"];
 
     /// Its word.
-    pub fn word(self) -> &'static str {
-        Self::WORDS[self as usize]
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES[self as usize]
     }
 
     /// The level of a word, if it is one.
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.word() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str() == name)
     }
 }
 

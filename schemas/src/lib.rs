@@ -21,22 +21,24 @@
 //! * [`summary`]: what `demo` and `run --until-idle` say at the end.
 
 pub mod api;
+pub mod closing_summary;
+pub mod desired;
 pub mod event;
 pub mod failure;
+pub mod json_pointer;
 pub mod lineage;
 pub mod metrics;
 pub mod offset;
 #[cfg(test)]
-mod openapi;
+mod openapi_tests;
 pub mod pipeline;
 pub mod plan;
 pub mod problem;
 pub mod read;
-pub mod record;
+pub mod record_schema;
 pub mod rejects;
 pub mod routes;
 pub mod run;
 pub mod snapshot;
-pub mod summary;
 pub mod topic;
 pub mod traces;

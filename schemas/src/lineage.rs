@@ -66,7 +66,7 @@ pub enum Transition {
 }
 
 impl Transition {
-    fn word(&self) -> &'static str {
+    fn as_str(&self) -> &'static str {
         match self {
             Self::Start => "START",
             Self::Complete { .. } => "COMPLETE",
@@ -101,7 +101,7 @@ impl Job {
         let outputs: Vec<Value> = std::iter::once(topic).chain(self.table.iter().map(|table| self.dataset(table))).collect();
         json!({
             "eventTime": at.to_rfc3339_opts(SecondsFormat::Micros, true),
-            "eventType": transition.word(),
+            "eventType": transition.as_str(),
             "producer": self.producer(),
             "schemaURL": SCHEMA,
             "run": { "runId": run, "facets": run_facets },

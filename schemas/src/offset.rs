@@ -1,6 +1,6 @@
-//! Offsets and ranges of a topic.
+//! Offsets of a topic: ranges and sets of them, and the checkpoints of partitions.
 //!
-//! A range is half-open, `[from, to)`, everywhere: its `to` is the offset that a consumer commits to say that all before it is done.
+//! A range is half-open, `[from, to)`, everywhere: its `to` is the offset that a consumer commits once all records before it are done.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +12,70 @@ pub type Partition = i32;
 
 /// The position of a record in its partition, from 0.
 pub type Offset = i64;
+
+/// The timestamp that a row is written with, in microseconds since 1970. In Cassandra the cell with the latest one wins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
+#[serde(transparent)]
+pub struct WriteTimestamp(i64);
+
+impl WriteTimestamp {
+    /// From microseconds since 1970.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since 1970.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for WriteTimestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One continuous history of a group's offsets on a partition. Resetting the offsets, or re-creating the topic, starts another one.
+///
+/// Epochs are drawn at random and only compared for equality; 0 is never drawn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
+#[serde(transparent)]
+pub struct Epoch(u32);
+
+impl Epoch {
+    /// The epoch of this number.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn value(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How far a partition is written: where a restart continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Checkpoint {
+    /// The first unwritten offset.
+    pub offset: Offset,
+    /// The write timestamp of the record before it; 0 before the first record.
+    #[serde(rename = "clock")]
+    pub write_clock: WriteTimestamp,
+    /// The epoch of the group's commits that the offset belongs to.
+    #[serde(rename = "lineage")]
+    pub epoch: Epoch,
+}
 
 /// A half-open range of offsets of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -103,8 +167,46 @@ impl ByPartition<Range> {
     }
 }
 
+/// Sets of offsets, one per partition. Ranges that touch are merged, so its size grows with the gaps and not with the offsets.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RangeSet(BTreeMap<Partition, Vec<Range>>);
+
+impl RangeSet {
+    /// Adds the offsets of these ranges.
+    pub fn add(&mut self, added: &Ranges) {
+        for (&partition, &range) in added.0.iter().filter(|(_, range)| !range.is_empty()) {
+            let ranges = self.0.entry(partition).or_default();
+            let (apart, touching): (Vec<Range>, Vec<Range>) =
+                ranges.iter().partition(|other| other.to < range.from || range.to < other.from);
+            *ranges = apart;
+            ranges.push(touching.into_iter().fold(range, Range::cover));
+            ranges.sort_unstable_by_key(|range| range.from);
+        }
+    }
+
+    /// The parts of a partition's range that are not in the set, in order.
+    pub fn without(&self, partition: Partition, range: Range) -> Vec<Range> {
+        let (mut gaps, mut from) = (Vec::new(), range.from);
+        for member in self.0.get(&partition).into_iter().flatten() {
+            let gap = Range { from, to: member.from.min(range.to) };
+            if !gap.is_empty() {
+                gaps.push(gap);
+            }
+            from = from.max(member.to);
+        }
+        let rest = Range { from, to: range.to };
+        if !rest.is_empty() {
+            gaps.push(rest);
+        }
+        gaps
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -125,5 +227,48 @@ mod tests {
         assert_eq!(ranges.0[&0], Range { from: 5, to: 12 });
         assert_eq!(ranges.0[&0].to_string(), "[5..12)");
         assert_eq!(ranges.0[&0].len(), 7);
+    }
+
+    fn range(from: Offset, to: Offset) -> Range {
+        Range { from, to }
+    }
+
+    fn set_of(ranges: &[(Offset, Offset)]) -> RangeSet {
+        let mut set = RangeSet::default();
+        ranges.iter().for_each(|&(from, to)| set.add(&[(0, range(from, to))].into_iter().collect()));
+        set
+    }
+
+    #[test]
+    fn a_range_without_a_set_is_the_gaps_of_the_set() {
+        let set = set_of(&[(10, 20), (30, 40)]);
+        assert_eq!(set.without(0, range(0, 50)), [range(0, 10), range(20, 30), range(40, 50)]);
+        assert_eq!(set.without(0, range(15, 35)), [range(20, 30)]);
+        assert_eq!(set.without(0, range(12, 18)), []);
+        assert_eq!(set.without(1, range(12, 18)), [range(12, 18)], "another partition");
+    }
+
+    #[test]
+    fn ranges_that_touch_are_merged() {
+        assert_eq!(set_of(&[(10, 20), (30, 40), (20, 30)]), set_of(&[(10, 40)]));
+    }
+
+    #[test]
+    fn a_checkpoint_keeps_its_keys_of_the_journal() {
+        let json = r#"{"offset":9,"clock":77,"lineage":42}"#;
+        let checkpoint = Checkpoint { offset: 9, write_clock: WriteTimestamp::from_micros(77), epoch: Epoch::new(42) };
+        assert_eq!(serde_json::to_string(&checkpoint).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Checkpoint>(json).unwrap(), checkpoint);
+    }
+
+    proptest! {
+        #[test]
+        fn an_offset_is_in_a_gap_exactly_if_it_was_never_added(ranges in prop::collection::vec((0..50_i64, 0..50_i64), 0..12)) {
+            let gaps = set_of(&ranges).without(0, range(0, 60));
+            for offset in 0..60 {
+                let added = ranges.iter().any(|&(from, to)| (from..to).contains(&offset));
+                prop_assert_eq!(gaps.iter().any(|range| (range.from..range.to).contains(&offset)), !added);
+            }
+        }
     }
 }

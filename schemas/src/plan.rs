@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::Desired;
-use crate::event::Origin;
+use crate::desired::Desired;
+use crate::event::StartOrigin;
 use crate::offset::{Offset, Partition};
 
 /// What `run` would do with a pipeline, as things are. Its keys are stable.
@@ -199,7 +199,7 @@ pub struct StartPlan {
     pub from: Option<Offset>,
     /// How that is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<Origin>,
+    pub origin: Option<StartOrigin>,
 }
 
 impl StartPlan {
@@ -276,8 +276,15 @@ mod tests {
     #[test]
     fn a_plan_fits_the_schema() {
         let schema = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
-        let start =
-            StartPlan { partition: 0, begin: 2, end: 9, committed: Some(4), written: None, from: Some(4), origin: Some(Origin::Group) };
+        let start = StartPlan {
+            partition: 0,
+            begin: 2,
+            end: 9,
+            committed: Some(4),
+            written: None,
+            from: Some(4),
+            origin: Some(StartOrigin::Group),
+        };
         assert_eq!(start.waiting(), 5);
         let plan = RunPlan {
             topics: vec![TopicPlan {

@@ -1,7 +1,7 @@
 //! A read: what one sequence of pages is of, and how far it has come.
 //!
 //! Guarantee: runs with the same params are of the same read, and runs with other params are of another one; the text of a read has
-//! [`TEXT_MOST`] bytes at most. Not guaranteed: that the text alone says all params; one that is too long ends in a hash of the whole.
+//! [`MAX_READ_BYTES`] bytes at most. Not guaranteed: that the text alone says all params; one that is too long ends in a hash of the whole.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The longest text of a read, in bytes.
-pub const TEXT_MOST: usize = 256;
+pub const MAX_READ_BYTES: usize = 256;
 /// How much of a longer one stays before its hash.
 const TEXT_KEPT: usize = 200;
 /// The longest cursor, in bytes: it is sent in an address, and kept in the journal with each page.
-pub const CURSOR_MOST: usize = 4 << 10;
+pub const MAX_CURSOR_BYTES: usize = 4 << 10;
 /// How much of a cursor a message shows, in characters.
-const SHOWN_MOST: usize = 120;
+const MAX_QUOTED_CHARS: usize = 120;
 /// The name space of the hashes.
 const HASHES: Uuid = Uuid::from_u128(0x8a3c_1f4e_6b0d_4a5b_9d6e_2c71_f0b8_35e6);
 
@@ -32,7 +32,7 @@ impl Read {
     pub fn of(params: &BTreeMap<String, String>) -> Self {
         let pairs = params.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
         let text = pairs.collect::<Vec<_>>().join("&");
-        if text.len() <= TEXT_MOST {
+        if text.len() <= MAX_READ_BYTES {
             return Self(text);
         }
         let hash = Uuid::new_v5(&HASHES, text.as_bytes()).simple().to_string();
@@ -101,14 +101,14 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin => f.write_str("its begin"),
-            Self::Cursor(cursor) => write!(f, "cursor {}", shown(cursor)),
+            Self::Cursor(cursor) => write!(f, "cursor {}", quote_cursor(cursor)),
         }
     }
 }
 
 /// A cursor as a message shows it: in quotes, without control characters, cut when it is long.
-pub fn shown(cursor: &str) -> String {
-    let cut: String = cursor.chars().take(SHOWN_MOST).collect();
+pub fn quote_cursor(cursor: &str) -> String {
+    let cut: String = cursor.chars().take(MAX_QUOTED_CHARS).collect();
     let more = if cut.len() < cursor.len() { format!("… ({} bytes)", cursor.len()) } else { String::new() };
     format!("{cut:?}{more}")
 }
@@ -145,14 +145,14 @@ mod tests {
     #[test]
     fn a_long_one_is_cut_and_told_from_its_neighbour_by_a_hash() {
         let long = |end: &str| of(&[("q", &("x".repeat(1_000) + end))]);
-        assert!(long("1").text().len() <= TEXT_MOST && long("1") != long("2"));
+        assert!(long("1").text().len() <= MAX_READ_BYTES && long("1") != long("2"));
         assert_eq!(long("1"), long("1"));
     }
 
     #[test]
     fn a_long_cursor_is_shown_cut_and_with_its_length_and_controls_are_escaped() {
-        assert_eq!(shown("a\u{1b}b"), "\"a\\u{1b}b\"");
-        let text = shown(&"ä".repeat(1_000));
+        assert_eq!(quote_cursor("a\u{1b}b"), "\"a\\u{1b}b\"");
+        let text = quote_cursor(&"ä".repeat(1_000));
         assert!(text.ends_with("\"… (2000 bytes)") && text.chars().count() < 150, "{text}");
         assert_eq!(Position::Begin.to_string() + &Position::of(Some("3")).to_string(), "its begincursor \"3\"");
     }

@@ -1,12 +1,12 @@
 //! Why records are dead letters, counted.
 //!
-//! Guarantee: at most [`KINDS_MOST`] reasons and one more entry for all others, the most frequent first; no count is lost. Reasons are those without
+//! Guarantee: at most [`MAX_REASONS`] reasons and one more entry for all others, the most frequent first; no count is lost. Reasons are those without
 //! the records' values. Not guaranteed: that a reason which was seldom when others came stands under its own name; its count is then among the others'.
 
 use serde::{Deserialize, Serialize};
 
 /// How many reasons are told apart.
-pub const KINDS_MOST: usize = 16;
+pub const MAX_REASONS: usize = 16;
 /// The stage and the reason of the entry for all others.
 const OTHER: (&str, &str) = ("other", "other reasons");
 
@@ -35,7 +35,7 @@ impl Rejects {
         let told_apart = self.0.iter().filter(|known| !is_other(known)).count();
         let at = match known {
             Some(at) => at,
-            None if told_apart < KINDS_MOST || (stage, reason) == OTHER => {
+            None if told_apart < MAX_REASONS || (stage, reason) == OTHER => {
                 self.0.push(RejectCount { stage: stage.to_owned(), reason: reason.to_owned(), count: 0 });
                 self.0.len() - 1
             }
@@ -117,7 +117,7 @@ mod tests {
         let mut rejects = Rejects::default();
         (0..1_000).for_each(|n| rejects.add("decode", &format!("reason {n}"), 1 + n % 3));
         (0..500).for_each(|_| rejects.add("write", "late", 5));
-        assert_eq!(rejects.iter().count(), KINDS_MOST + 1);
+        assert_eq!(rejects.iter().count(), MAX_REASONS + 1);
         assert_eq!(rejects.count(), (0..1_000).map(|n| 1 + n % 3).sum::<u64>() + 2_500);
         assert_eq!(rejects.most_frequent().unwrap().to_string(), "2500 at write: late");
         let json = serde_json::to_string(&rejects).unwrap();

@@ -6,11 +6,11 @@ use crate::problem as p;
 use crate::problem::ProblemType;
 
 /// The largest whole number in the API: what every client of JSON can tell from its neighbour.
-pub const WHOLE_MOST: u64 = (1 << 53) - 1;
+pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// The most rows that one answer lists.
-pub const LIST_MOST: u64 = 1_000;
+pub const MAX_LIST_ITEMS: u64 = 1_000;
 /// The largest body, bytes.
-pub const BODY_MOST: usize = 64 << 10;
+pub const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// How a path is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +38,13 @@ pub enum Kind {
     /// Text of 1 to so many characters.
     Text(usize),
     /// One of these words.
-    Word(&'static [&'static str]),
+    Enum(&'static [&'static str]),
     /// A whole number from and up to.
-    Whole(u64, u64),
+    Integer(u64, u64),
     /// A UUID.
     Uuid,
     /// A length of time: a number of six digits at most, and `ms`, `s` or `m`.
-    Span,
+    Duration,
 }
 
 /// A parameter.
@@ -144,7 +144,7 @@ impl Route {
 
 const PIPELINE: Param = Param { name: "pipeline", kind: Kind::Text(64), what: "The pipeline's name" };
 const RUN: Param = Param { name: "id", kind: Kind::Uuid, what: "The run's identifier" };
-const LIMIT: Param = Param { name: "limit", kind: Kind::Whole(1, LIST_MOST), what: "How many at most; 100 when left out" };
+const LIMIT: Param = Param { name: "limit", kind: Kind::Integer(1, MAX_LIST_ITEMS), what: "How many at most; 100 when left out" };
 
 const fn json(status: u16, schema: &'static str, what: &'static str) -> Answer {
     Answer { status, content: Content::Json(schema), what }
@@ -195,7 +195,7 @@ pub const ROUTES: &[Route] = &[
         query: &[
             Param {
                 name: "state",
-                kind: Kind::Word(&["requested", "running", "draining", "succeeded", "failed", "cancelled"]),
+                kind: Kind::Enum(&["requested", "running", "draining", "succeeded", "failed", "cancelled"]),
                 what: "Only those in this state",
             },
             LIMIT,
@@ -205,7 +205,7 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         path_params: &[RUN],
-        query: &[Param { name: "wait", kind: Kind::Span, what: "Wait so long for the run to change, a minute at most" }],
+        query: &[Param { name: "wait", kind: Kind::Duration, what: "Wait so long for the run to change, a minute at most" }],
         problems: &[&p::RUN_UNKNOWN, &p::JOURNAL_FAILED],
         ..look("/v1/runs/{id}", "getRun", "One run, now or when it changes.", &[json(200, "Run", "The run")])
     },
@@ -292,7 +292,11 @@ pub const ROUTES: &[Route] = &[
     },
     look("/v1/snapshot", "getSnapshot", "The whole pipeline at one moment.", &[json(200, "Snapshot", "The pipeline")]),
     Route {
-        query: &[Param { name: "from", kind: Kind::Whole(0, WHOLE_MOST), what: "The first event; when left out, the next that happens" }],
+        query: &[Param {
+            name: "from",
+            kind: Kind::Integer(0, MAX_INTEGER),
+            what: "The first event; when left out, the next that happens",
+        }],
         problems: &[&p::EVENT_ID, &p::JOURNAL_OFF, &p::API_BUSY],
         ..look(
             "/v1/events",
@@ -311,7 +315,7 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
-        path_params: &[Param { name: "id", kind: Kind::Whole(0, WHOLE_MOST), what: "The batch's number in this process" }],
+        path_params: &[Param { name: "id", kind: Kind::Integer(0, MAX_INTEGER), what: "The batch's number in this process" }],
         problems: &[&p::BATCH_UNKNOWN, &p::KAFKA_AWAY, &p::API_BUSY],
         ..look(
             "/v1/batches/{id}",
@@ -340,9 +344,9 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         query: &[
-            Param { name: "partition", kind: Kind::Whole(0, 1_000_000), what: "Only this partition" },
-            Param { name: "from", kind: Kind::Whole(0, WHOLE_MOST), what: "From this offset of the partition on" },
-            Param { name: "last", kind: Kind::Whole(1, LIST_MOST), what: "The last so many instead" },
+            Param { name: "partition", kind: Kind::Integer(0, 1_000_000), what: "Only this partition" },
+            Param { name: "from", kind: Kind::Integer(0, MAX_INTEGER), what: "From this offset of the partition on" },
+            Param { name: "last", kind: Kind::Integer(1, MAX_LIST_ITEMS), what: "The last so many instead" },
             LIMIT,
         ],
         problems: &[&p::RECORDS_PLACE, &p::KAFKA_AWAY, &p::API_BUSY],
@@ -362,11 +366,11 @@ pub const ROUTES: &[Route] = &[
         query: &[
             Param {
                 name: "after",
-                kind: Kind::Whole(0, WHOLE_MOST),
+                kind: Kind::Integer(0, MAX_INTEGER),
                 what: "Those after this line, oldest first; when left out, the last ones",
             },
-            Param { name: "level", kind: Kind::Word(LogLevel::WORDS), what: "Only those of this level or a graver one" },
-            Param { name: "wait", kind: Kind::Span, what: "While there is none, wait so long for one, a minute at most" },
+            Param { name: "level", kind: Kind::Enum(LogLevel::NAMES), what: "Only those of this level or a graver one" },
+            Param { name: "wait", kind: Kind::Duration, what: "While there is none, wait so long for one, a minute at most" },
             LIMIT,
         ],
         ..look(

@@ -11,7 +11,7 @@ use crate::rejects::Rejects;
 
 mod max_rejected;
 
-pub use max_rejected::{MaxRejected, NotMaxRejected, Tried};
+pub use max_rejected::{MaxRejected, ParseMaxRejectedError, Tried};
 
 /// Where a run stands. `Succeeded` means end to end: the written offsets have passed the run's last produced offset on every
 /// partition, so each record is in the table or in the dead-letter topic.
@@ -153,7 +153,7 @@ pub enum StopReason {
 
 impl StopReason {
     /// The word for it, as in JSON.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::NoNext => "no_next",
             Self::HasMoreFalse => "has_more_false",
@@ -184,7 +184,7 @@ pub struct Stop {
 /// The reason, and what is to be known of it.
 impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{}", if self.complete { "" } else { "cut short, " }, self.reason.word())?;
+        write!(f, "{}{}", if self.complete { "" } else { "cut short, " }, self.reason.as_str())?;
         if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
     }
 }
@@ -359,11 +359,11 @@ pub struct RunRequest {
     pub attempt: u32,
     /// See [`RunSpec`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(test, schemars(schema_with = "crate::openapi::params"))]
+    #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::params"))]
     pub params: BTreeMap<String, String>,
     /// See [`RunSpec`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(test, schemars(schema_with = "crate::openapi::labels"))]
+    #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::labels"))]
     pub labels: BTreeMap<String, String>,
     /// See [`RunSpec`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -388,9 +388,9 @@ impl Run {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum SpecError {
-    #[error("{count} {what} are more than {SPEC_ENTRIES}")]
+    #[error("{count} {what} are more than {MAX_SPEC_ENTRIES}")]
     Many { what: &'static str, count: usize },
-    #[error("the name {name:?} of one of the {what} has not 1 to {SPEC_NAME} characters")]
+    #[error("the name {name:?} of one of the {what} has not 1 to {MAX_SPEC_NAME_CHARS} characters")]
     Name { what: &'static str, name: String },
     #[error("{what}.{name} has {length} characters, more than {most}")]
     Value { what: &'static str, name: String, length: usize, most: usize },
@@ -399,13 +399,13 @@ pub enum SpecError {
 }
 
 /// The most params, and the most labels, of a run.
-pub const SPEC_ENTRIES: usize = 16;
+pub const MAX_SPEC_ENTRIES: usize = 16;
 /// The most characters of the name of either.
-pub const SPEC_NAME: usize = 128;
+pub const MAX_SPEC_NAME_CHARS: usize = 128;
 /// The most characters of a param.
-pub const PARAM_MOST: usize = 1_024;
+pub const MAX_PARAM_CHARS: usize = 1_024;
 /// The most characters of a label.
-pub const LABEL_MOST: usize = 256;
+pub const MAX_LABEL_CHARS: usize = 256;
 
 impl RunSpec {
     /// Whether all of it is in its bounds.
@@ -413,13 +413,13 @@ impl RunSpec {
     /// # Errors
     /// The first thing that is not.
     pub fn check(&self) -> Result<(), SpecError> {
-        for (what, entries, most) in [("params", &self.params, PARAM_MOST), ("labels", &self.labels, LABEL_MOST)] {
-            if entries.len() > SPEC_ENTRIES {
+        for (what, entries, most) in [("params", &self.params, MAX_PARAM_CHARS), ("labels", &self.labels, MAX_LABEL_CHARS)] {
+            if entries.len() > MAX_SPEC_ENTRIES {
                 return Err(SpecError::Many { what, count: entries.len() });
             }
             for (name, value) in entries {
-                if !(1..=SPEC_NAME).contains(&name.chars().count()) {
-                    return Err(SpecError::Name { what, name: name.chars().take(SPEC_NAME).collect() });
+                if !(1..=MAX_SPEC_NAME_CHARS).contains(&name.chars().count()) {
+                    return Err(SpecError::Name { what, name: name.chars().take(MAX_SPEC_NAME_CHARS).collect() });
                 }
                 let length = value.chars().count();
                 if length > most {

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::api::Desired;
+use crate::desired::Desired;
 use crate::offset::{Offset, Partition, Ranges};
 use crate::rejects::Rejects;
 use crate::run::{Run, Stop};
-use crate::summary::Latency;
 
 /// A whole pipeline at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -418,6 +417,16 @@ pub struct EdgeView {
     pub budget_bytes: u64,
     /// Microseconds that the upstream actor has waited for budget since the start.
     pub blocked_micros: u64,
+}
+
+/// Percentiles of a duration, in milliseconds; zero when nothing was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Latency {
+    /// The median.
+    pub p50: f64,
+    /// The 99th percentile.
+    pub p99: f64,
 }
 
 #[cfg(test)]

@@ -40,13 +40,13 @@ impl fmt::Display for TopicId {
 /// A text that is not the id of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not the id of a topic: 22 characters of base64 for URLs, not all of them A")]
-pub struct NotAnId(String);
+pub struct ParseTopicIdError(String);
 
 impl FromStr for TopicId {
-    type Err = NotAnId;
+    type Err = ParseTopicIdError;
 
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let wrong = || NotAnId(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, ParseTopicIdError> {
+        let wrong = || ParseTopicIdError(text.to_owned());
         if text.len() != LENGTH as usize {
             return Err(wrong());
         }

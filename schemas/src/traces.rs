@@ -219,7 +219,7 @@ mod tests {
             wait_micros: 1_000,
             transform_micros: 2_000,
             write_micros: 4_000,
-            written: crate::event::Places::default(),
+            written: crate::event::Checkpoints::default(),
             runs: Vec::new(),
         };
         Recorded::new(seq, DateTime::UNIX_EPOCH + TimeDelta::seconds(1), event)

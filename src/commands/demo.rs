@@ -10,7 +10,7 @@ use std::time::Duration;
 use forebay_actors::pipeline::Role;
 
 use forebay_actors::pipeline::Running;
-use forebay_schemas::api::DesiredState;
+use forebay_schemas::desired::DesiredState;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::Snapshot;
 

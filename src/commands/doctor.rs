@@ -12,7 +12,7 @@ use forebay_actors::fetcher::without_secrets;
 use forebay_actors::pipeline::{Blueprint, Probe, probe};
 use forebay_dataplane::store::Store;
 use forebay_schemas::metrics::alerts::DISK_BYTES;
-use forebay_schemas::pipeline::{Bytes, FetcherTable, Pipeline};
+use forebay_schemas::pipeline::{Bytes, FetcherSection, Pipeline};
 use serde_json::json;
 
 use crate::error::CliError;
@@ -158,7 +158,7 @@ async fn store(blueprint: &Blueprint, timeout: Duration) -> Finding {
 }
 
 /// Fetches the first page, and reads it as the fetcher, the producer and the transformer would.
-async fn source_api(blueprint: &Blueprint, fetcher: &FetcherTable, timeout: Duration) -> Finding {
+async fn source_api(blueprint: &Blueprint, fetcher: &FetcherSection, timeout: Duration) -> Finding {
     let answer = async {
         let page = probe(blueprint, SystemTime::now()).await.unwrap_or_else(|| Ok(Probe::default()));
         page.map_err(|error| format!("{error}; check [fetcher]"))

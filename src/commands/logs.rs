@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, short = 'f')]
     follow: bool,
     /// Minimum level
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = clap::builder::PossibleValuesParser::new(LogLevel::ALL.map(LogLevel::word)))]
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = clap::builder::PossibleValuesParser::new(LogLevel::ALL.map(LogLevel::as_str)))]
     level: String,
     /// Number of lines from the end, up to 1000
     #[arg(long, alias = "limit", value_name = "LINES", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1_000))]
@@ -80,7 +80,7 @@ fn show(output: &Output, logs: &Logs) {
 /// A log line for a person. Control characters are replaced, so it is one line.
 fn text(line: &LogLine) -> String {
     let at = line.timestamp.to_rfc3339_opts(SecondsFormat::Millis, true);
-    let level = line.level.word().to_uppercase();
+    let level = line.level.as_str().to_uppercase();
     let mut text = format!("{at}  {level:<5}  {}", line.message);
     for (name, value) in &line.fields {
         // Writing to a string does not fail.

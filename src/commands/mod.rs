@@ -23,7 +23,7 @@ mod topics;
 mod trigger;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use forebay_schemas::api::DesiredState;
+use forebay_schemas::desired::DesiredState;
 
 use crate::error::CliError;
 use crate::global::Global;

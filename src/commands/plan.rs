@@ -9,9 +9,9 @@ use forebay_actors::data_dir::journal_dir;
 use forebay_actors::ledger::fold;
 use forebay_actors::pipeline::Blueprint;
 use forebay_dataplane::store::{Store, TableLook};
-use forebay_schemas::api::DesiredState;
-use forebay_schemas::event::Origin;
-use forebay_schemas::pipeline::{Bytes, Span};
+use forebay_schemas::desired::DesiredState;
+use forebay_schemas::event::StartOrigin;
+use forebay_schemas::pipeline::{Bytes, HumanDuration};
 use forebay_schemas::plan::{FetchPlan, GroupPlan, RetentionPlan, RunPlan, StartPlan, Step, TablePlan, TopicPlan};
 
 use crate::error::CliError;
@@ -102,7 +102,7 @@ fn text(plan: &RunPlan) -> String {
     plan.group.iter().for_each(|it| group(&mut text, it));
     plan.fetch.iter().for_each(|it| fetch(&mut text, it));
     if let Some(RetentionPlan { bytes, seconds }) = plan.retention {
-        let (bytes, time) = (Bytes(bytes), Span(Duration::from_secs(seconds)));
+        let (bytes, time) = (Bytes(bytes), HumanDuration(Duration::from_secs(seconds)));
         put(&mut text, &format!("retention of the embedded topics: {bytes}, {time}; unwritten records are kept"));
     }
     let journal = &plan.journal;
@@ -170,10 +170,10 @@ fn start_line(start: &StartPlan) -> String {
     let StartPlan { partition, begin, end, .. } = start;
     let how = match start.origin {
         None => return format!("p{partition}: [{begin}..{end}), no start offset"),
-        Some(Origin::Group) => "committed by the group".to_owned(),
-        Some(Origin::Journal) => format!("from the journal; the group committed {}", start.committed.unwrap_or_default()),
-        Some(Origin::Begin) => "the earliest offset".to_owned(),
-        Some(Origin::Again) => "the earliest offset, after a reset".to_owned(),
+        Some(StartOrigin::Group) => "committed by the group".to_owned(),
+        Some(StartOrigin::Journal) => format!("from the journal; the group committed {}", start.committed.unwrap_or_default()),
+        Some(StartOrigin::Earliest) => "the earliest offset".to_owned(),
+        Some(StartOrigin::Reset) => "the earliest offset, after a reset".to_owned(),
     };
     format!("p{partition}: [{begin}..{end}) from {}, {how}; {} offsets to read", start.from.unwrap_or(*begin), start.waiting())
 }

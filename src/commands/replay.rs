@@ -10,7 +10,7 @@ use chrono::Utc;
 use forebay_actors::data_dir::is_running;
 use forebay_actors::operations::replay::{FOLLOWS, Move, ReplayError};
 use forebay_actors::pipeline::Running;
-use forebay_schemas::api::{NotFrom, PlanRequest, ReplayFrom};
+use forebay_schemas::api::{ParseReplayFromError, PlanRequest, ReplayFrom};
 use forebay_schemas::failure::Class;
 use serde_json::json;
 
@@ -60,7 +60,7 @@ fn parse(text: &str) -> Result<FromArg, String> {
     if let Some(ago) = humantime::parse_duration(text).ok().filter(|ago| !ago.is_zero()) {
         return Ok(FromArg::Ago(ago));
     }
-    text.parse().map(FromArg::At).map_err(|error: NotFrom| format!("{error}, nor a duration such as 2h"))
+    text.parse().map(FromArg::At).map_err(|error: ParseReplayFromError| format!("{error}, nor a duration such as 2h"))
 }
 
 /// Maximum time to the first answer of the broker. The embedded one starts with this command.
@@ -83,7 +83,10 @@ pub(crate) fn replay(global: &Global, output: &Output, args: &Args) -> Result<()
         let work = async {
             let moves = plan(&running, &from).await?;
             if let Some(reason) = reason.filter(|_| moves.iter().any(|each| each.to.is_some())) {
-                running.replay(&moves, reason, rand::random(), SystemTime::now()).await.map_err(|error| cli_error(&error))?;
+                running
+                    .replay(&moves, reason, forebay_schemas::offset::Epoch::new(rand::random()), SystemTime::now())
+                    .await
+                    .map_err(|error| cli_error(&error))?;
             }
             Ok(moves)
         };

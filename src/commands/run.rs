@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use forebay_actors::pipeline::Role;
-use forebay_schemas::api::{Desired, DesiredState};
+use forebay_schemas::closing_summary::Summary;
+use forebay_schemas::desired::{Desired, DesiredState};
 use forebay_schemas::run::MaxRejected;
-use forebay_schemas::summary::Summary;
 
 use crate::error::{CliError, FIX_REJECTED};
 use crate::global::{Global, load_pipeline};

@@ -1,6 +1,7 @@
 //! `forebay pause`, `drain` and `resume`: set the desired state of a pipeline.
 
-use forebay_schemas::api::{DesiredState, PipelineView, StateRequest};
+use forebay_schemas::api::{PipelineView, StateRequest};
+use forebay_schemas::desired::DesiredState;
 
 use crate::api_client::Target;
 use crate::commands::flags::RequiredReason;

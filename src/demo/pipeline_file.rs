@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use forebay_actors::data_dir::{DataDirLock, LockError};
-use forebay_schemas::pipeline::{ApiTable, Pipeline};
+use forebay_schemas::pipeline::{ApiSection, Pipeline};
 
 use crate::commands::init::{PIPELINE, SCHEMA, SCHEMA_NAME};
 use crate::error::CliError;
@@ -125,7 +125,7 @@ fn listen_address(requested: Option<SocketAddr>) -> Result<Option<SocketAddr>, C
             let help = "name another port with --listen, or 0 for a free one";
             CliError::environment(format!("the pipeline's API can't listen on {address}: {error}"), help)
         }),
-        None if TcpListener::bind(ApiTable::default().listen).is_ok() => Ok(None),
+        None if TcpListener::bind(ApiSection::default().listen).is_ok() => Ok(None),
         None => Ok(bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).ok()),
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta};
-use forebay_schemas::event::{Event, Place, Recorded};
-use forebay_schemas::offset::Range;
+use forebay_schemas::event::{Event, Recorded};
+use forebay_schemas::offset::{Checkpoint, Epoch, Range, WriteTimestamp};
 use forebay_schemas::snapshot::{PartitionView, Snapshot};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -97,7 +97,9 @@ fn event(seq: u64, at: DateTime<chrono::Utc>, partitions: i32) -> Recorded {
             wait_micros: 1_000 + seq % 700,
             transform_micros: 400,
             write_micros: 2_000 + seq % 3_000,
-            written: [(partition, Place { offset: n + 100, clock: 0, lineage: 1 })].into_iter().collect(),
+            written: [(partition, Checkpoint { offset: n + 100, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) })]
+                .into_iter()
+                .collect(),
             runs: Vec::new(),
         }
     };

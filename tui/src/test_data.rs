@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use forebay_schemas::api::{Desired, LogLevel, LogLine, Logs};
-use forebay_schemas::event::{Event, Origin, Place, Recorded, Start};
-use forebay_schemas::offset::{Range, Ranges};
+use forebay_schemas::api::{LogLevel, LogLine, Logs};
+use forebay_schemas::desired::Desired;
+use forebay_schemas::event::{Event, Recorded, Start, StartOrigin};
+use forebay_schemas::offset::{Checkpoint, Epoch, Range, Ranges, WriteTimestamp};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
 use forebay_schemas::snapshot::{
-    ActorState, ActorView, AlertView, BatchView, DiskView, EdgeView, NodeView, PartitionView, RunTotals, Snapshot, StageView, StoreView,
-    Totals,
+    ActorState, ActorView, AlertView, BatchView, DiskView, EdgeView, Latency, NodeView, PartitionView, RunTotals, Snapshot, StageView,
+    StoreView, Totals,
 };
-use forebay_schemas::summary::Latency;
 
 use proptest::prelude::*;
 
@@ -147,8 +147,10 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
     add(Event::TransformActivated { sql: "SELECT id, name\nFROM input\nWHERE id IS NOT NULL".to_owned(), fingerprint: "9f2c".to_owned() });
     let actors = ["root", "root/ingest", "root/ingest/producer", "root/egress", "root/egress/writer", "root/egress/consumer"];
     actors.iter().for_each(|actor| add(Event::ChildStarted { actor: (*actor).to_owned(), incarnation: 1 }));
-    let place = |offset| Place { offset, clock: 0, lineage: 1 };
-    add(Event::PartitionsAssigned { starts: [0, 1].map(|p| (p, Start { place: place(0), origin: Origin::Begin })).into_iter().collect() });
+    let checkpoint = |offset| Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) };
+    add(Event::PartitionsAssigned {
+        starts: [0, 1].map(|p| (p, Start { checkpoint: checkpoint(0), origin: StartOrigin::Earliest })).into_iter().collect(),
+    });
     let (mut offsets, mut batch, mut incarnation) = ([0_i64; 2], 0, 1);
     for round in 0_u128.. {
         let run = uuid_of(round / 3 + 1);
@@ -186,7 +188,7 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
             wait_micros: 1_000 + batch * 37 % 900,
             transform_micros: 400,
             write_micros: 2_000 + batch * 911 % 5_000,
-            written: [(partition, place(offsets[p]))].into_iter().collect(),
+            written: [(partition, checkpoint(offsets[p]))].into_iter().collect(),
             runs: Vec::new(),
         });
         add(Event::OffsetsCommitted { offsets: [(partition, offsets[p])].into_iter().collect() });
@@ -228,9 +230,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         let range = (offset(), offset()).prop_map(|(from, to)| Range { from, to });
         proptest::collection::btree_map(-1..70_i32, range, 0..4).prop_map(forebay_schemas::offset::ByPartition)
     };
-    let places = || {
-        let place = offset().prop_map(|offset| Place { offset, clock: 0, lineage: 1 });
-        proptest::collection::btree_map(0..70_i32, place, 0..4).prop_map(forebay_schemas::offset::ByPartition)
+    let checkpoints = || {
+        let checkpoint = offset().prop_map(|offset| Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) });
+        proptest::collection::btree_map(0..70_i32, checkpoint, 0..4).prop_map(forebay_schemas::offset::ByPartition)
     };
     let run = || (1..9_u128).prop_map(uuid_of::<uuid::Uuid>);
     let actor = || prop_oneof!["root", "root/egress/writer", "root/egress", "", "/", "[a-c/]{0,6}"];
@@ -266,7 +268,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             cancelled: forebay_schemas::run::Cancelled { by: "operator".to_owned(), reason }
         }),
         number().prop_map(|millis| Event::SourceThrottled { millis, reason: "429".to_owned() }),
-        (number(), ranges(), number(), places()).prop_map(|(batch, ranges, micros, written)| Event::BatchWritten {
+        (number(), ranges(), number(), checkpoints()).prop_map(|(batch, ranges, micros, written)| Event::BatchWritten {
             batch,
             ranges,
             rows: micros,
@@ -277,12 +279,13 @@ fn any_event() -> impl Strategy<Value = Event> {
             written,
             runs: Vec::new(),
         }),
-        places().prop_map(|to| Event::OffsetsReset { by: "x".to_owned(), reason: "y".to_owned(), from: Default::default(), to }),
-        places().prop_map(|places| Event::PartitionsSeen { places }),
-        (places())
-            .prop_map(|places| Event::OffsetsCommitted { offsets: places.0.into_iter().map(|(p, place)| (p, place.offset)).collect() }),
-        places().prop_map(|places| Event::PartitionsAssigned {
-            starts: places.0.into_iter().map(|(p, place)| (p, Start { place, origin: Origin::Group })).collect()
+        checkpoints().prop_map(|to| Event::OffsetsReset { by: "x".to_owned(), reason: "y".to_owned(), from: Default::default(), to }),
+        checkpoints().prop_map(|checkpoints| Event::PartitionsSeen { checkpoints }),
+        (checkpoints()).prop_map(|checkpoints| Event::OffsetsCommitted {
+            offsets: checkpoints.0.into_iter().map(|(p, checkpoint)| (p, checkpoint.offset)).collect()
+        }),
+        checkpoints().prop_map(|checkpoints| Event::PartitionsAssigned {
+            starts: checkpoints.0.into_iter().map(|(p, checkpoint)| (p, Start { checkpoint, origin: StartOrigin::Group })).collect()
         }),
         proptest::collection::vec(0..70_i32, 0..4).prop_map(|partitions| Event::PartitionsRevoked { partitions }),
         (actor(), number()).prop_map(|(actor, incarnation)| Event::ChildStarted { actor, incarnation }),
@@ -291,7 +294,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         (actor(), actor()).prop_map(|(actor, other)| Event::RestartScheduled { actor, delay_millis: 1, affected: vec![other] }),
         (actor(), number()).prop_map(|(actor, restarts)| Event::IntensityExceeded { actor, restarts, within_millis: 1 }),
         (actor(), text()).prop_map(|(actor, reason)| Event::Escalated { actor, reason }),
-        text().prop_map(|reason| Event::StateDesired { state: forebay_schemas::api::DesiredState::Paused, by: "x".to_owned(), reason }),
+        text().prop_map(|reason| Event::StateDesired { state: forebay_schemas::desired::DesiredState::Paused, by: "x".to_owned(), reason }),
         (offset(), offset()).prop_map(|(from, to)| Event::RangeLost { partition: 0, range: Range { from, to }, reason: String::new() }),
     ]
 }

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use forebay_schemas::event::{BELIEVED_MILLIS, is_believed};
+use forebay_schemas::event::{PLAUSIBLE_MILLIS, is_plausible};
 use forebay_schemas::offset::{Offset, Partition};
 
 /// The timestamps that one partition writes with: a residue class, which shares no number with that of any other partition.
@@ -72,9 +72,9 @@ impl WriteClock {
     pub const STEP: i64 = 16;
 
     /// Goes on to the next record of a lane's partition. `timestamp_ms` is the record's own, milliseconds since the epoch; one that is not believed
-    /// ([`is_believed`]) counts as none.
+    /// ([`is_plausible`]) counts as none.
     pub fn advance(&mut self, lane: Lane, timestamp_ms: Option<i64>) -> Tick {
-        let clamped = timestamp_ms.is_some_and(|own| !is_believed(own));
+        let clamped = timestamp_ms.is_some_and(|own| !is_plausible(own));
         let own = timestamp_ms.filter(|_| !clamped).map_or(0, |own| own * 1_000);
         self.0 = lane.at_or_after((self.0 + Self::STEP).max(own));
         Tick { write_ts: self.0, clamped }
@@ -88,7 +88,7 @@ impl WriteClock {
     /// A clock that stands there; none where no clock can stand.
     pub fn from_micros(micros: i64) -> Option<Self> {
         // Far above what can be reached, far below what would overflow.
-        (0..=2 * 1_000 * BELIEVED_MILLIS.end).contains(&micros).then_some(Self(micros))
+        (0..=2 * 1_000 * PLAUSIBLE_MILLIS.end).contains(&micros).then_some(Self(micros))
     }
 }
 
@@ -100,7 +100,7 @@ const APART_MOST: i64 = 3_600_000_000;
 /// is not believed counts as none.
 pub fn clock_of_replay(largest: i64, now: SystemTime) -> i64 {
     let now = now.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_micros()).ok());
-    now.filter(|micros| is_believed(micros / 1_000)).map_or(largest, |micros| micros.max(largest))
+    now.filter(|micros| is_plausible(micros / 1_000)).map_or(largest, |micros| micros.max(largest))
 }
 
 /// Where the write clocks of partitions begin that are read again from `begin` on, of each that number of offsets: after all that is read again of those with
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn it_says_of_each_timestamp_that_it_did_not_believe_too_early_or_too_late() {
         let mut clock = WriteClock::default();
-        let (from, to) = (BELIEVED_MILLIS.start, BELIEVED_MILLIS.end);
+        let (from, to) = (PLAUSIBLE_MILLIS.start, PLAUSIBLE_MILLIS.end);
         let stamps =
             [None, Some(i64::MIN), Some(-1), Some(0), Some(from - 1), Some(from), Some(NOW), Some(to - 1), Some(to), Some(i64::MAX)];
         let clamped: Vec<bool> = stamps.iter().map(|&at| clock.advance(Lane::of(3), at).clamped).collect();
@@ -241,7 +241,7 @@ mod tests {
             let all: Vec<i64> = stamps.iter().map(|&at| whole.advance(lane, at).write_ts).collect();
             prop_assert!(all[0] > begin && all.windows(2).all(|pair| pair[1] - pair[0] >= WriteClock::STEP));
             for (&at, &written) in stamps.iter().zip(&all) {
-                prop_assert!(at.is_none_or(|at| !is_believed(at) || written >= at * 1_000), "never before its own time");
+                prop_assert!(at.is_none_or(|at| !is_plausible(at) || written >= at * 1_000), "never before its own time");
             }
 
             let cut = cut.min(stamps.len());

@@ -17,7 +17,7 @@ use actix_web::{HttpMessage as _, HttpResponse, ResponseError as _, web};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use forebay_schemas::api::Role;
-use forebay_schemas::pipeline::{ApiTable, Pipeline, SecretError, is_loopback};
+use forebay_schemas::pipeline::{ApiSection, Pipeline, SecretError, is_loopback};
 use forebay_schemas::problem;
 
 use super::State;
@@ -95,7 +95,7 @@ impl Gate {
     /// # Errors
     /// When a token can't be had, or is too short.
     pub fn new(pipeline: &Pipeline) -> Result<Self, TokenError> {
-        let ApiTable { tokens: table, hosts, origins, listen, .. } = &pipeline.api;
+        let ApiSection { tokens: table, hosts, origins, listen, .. } = &pipeline.api;
         let mut tokens = Vec::new();
         for (role, secret) in [(Role::Admin, &table.admin), (Role::Operator, &table.operator), (Role::Viewer, &table.viewer)] {
             let Some(secret) = secret else { continue };

@@ -1,6 +1,6 @@
 //! What a request asks, held against the table of routes.
 //!
-//! Guarantee: a handler gets parameters that are what the table says they are, and a body that is read up to [`BODY_MOST`] and is of its type; all else
+//! Guarantee: a handler gets parameters that are what the table says they are, and a body that is read up to [`MAX_BODY_BYTES`] and is of its type; all else
 //! was refused with the place of the mistake. Not guaranteed: what the table can't say, such as whether a run exists.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use forebay_schemas::problem;
-use forebay_schemas::routes::{BODY_MOST, Kind, Param, ROUTES, Route};
+use forebay_schemas::routes::{Kind, MAX_BODY_BYTES, Param, ROUTES, Route};
 use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
@@ -119,14 +119,14 @@ impl FromRequest for Asked {
 fn check(param: &Param, value: &str) -> Result<(), String> {
     let (is, wanted) = match param.kind {
         Kind::Text(most) => ((1..=most).contains(&value.chars().count()), format!("text of 1 to {most} characters")),
-        Kind::Word(words) => (words.contains(&value), format!("one of {}", words.join(", "))),
-        Kind::Whole(least, most) => {
+        Kind::Enum(words) => (words.contains(&value), format!("one of {}", words.join(", "))),
+        Kind::Integer(least, most) => {
             let digits = value.bytes().all(|byte| byte.is_ascii_digit());
             let number = value.parse().ok().filter(|_| digits);
             (number.is_some_and(|number| (least..=most).contains(&number)), format!("a whole number from {least} to {most}"))
         }
         Kind::Uuid => (value.len() == 36 && value.parse::<Uuid>().is_ok(), "a UUID".to_owned()),
-        Kind::Span => (span(value).is_some(), "a length of time such as 500ms, 30s or 1m".to_owned()),
+        Kind::Duration => (span(value).is_some(), "a length of time such as 500ms, 30s or 1m".to_owned()),
     };
     if is { Ok(()) } else { Err(wanted) }
 }
@@ -197,16 +197,16 @@ fn with_whole_numbers(value: Value) -> Value {
 }
 
 fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Result<Vec<u8>, ApiError>> + use<> {
-    let too_large = || ApiError::new(&problem::BODY_TOO_LARGE, format!("it has more than {BODY_MOST} bytes"));
+    let too_large = || ApiError::new(&problem::BODY_TOO_LARGE, format!("it has more than {MAX_BODY_BYTES} bytes"));
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     async move {
-        if announced.is_some_and(|length| length > BODY_MOST) {
+        if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
             return Err(too_large());
         }
         let mut body = Vec::new();
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|cause| ApiError::new(&problem::BODY, cause.to_string()))?;
-            if body.len() + chunk.len() > BODY_MOST {
+            if body.len() + chunk.len() > MAX_BODY_BYTES {
                 return Err(too_large());
             }
             body.extend_from_slice(&chunk);
@@ -240,18 +240,23 @@ mod tests {
     #[test]
     fn a_parameter_is_what_the_table_says_or_the_refusal_says_what_it_should_be() {
         let is = |kind, value: &str| check(&Param { name: "x", kind, what: "" }, value).is_ok();
-        assert!(is(Kind::Whole(1, 1_000), "1000") && !is(Kind::Whole(1, 1_000), "1001") && !is(Kind::Whole(1, 1_000), "0"));
-        assert!(!is(Kind::Whole(0, 9), "+1") && !is(Kind::Whole(0, 9), "") && !is(Kind::Whole(0, 9), "1.0") && !is(Kind::Whole(0, 9), "٣"));
+        assert!(is(Kind::Integer(1, 1_000), "1000") && !is(Kind::Integer(1, 1_000), "1001") && !is(Kind::Integer(1, 1_000), "0"));
+        assert!(
+            !is(Kind::Integer(0, 9), "+1")
+                && !is(Kind::Integer(0, 9), "")
+                && !is(Kind::Integer(0, 9), "1.0")
+                && !is(Kind::Integer(0, 9), "٣")
+        );
         assert!(is(Kind::Text(2), "é!") && !is(Kind::Text(2), "") && !is(Kind::Text(2), "abc"));
         assert!(
-            is(Kind::Span, "30s")
-                && is(Kind::Span, "500ms")
-                && !is(Kind::Span, "1h")
-                && !is(Kind::Span, "s")
-                && !is(Kind::Span, "1234567s")
+            is(Kind::Duration, "30s")
+                && is(Kind::Duration, "500ms")
+                && !is(Kind::Duration, "1h")
+                && !is(Kind::Duration, "s")
+                && !is(Kind::Duration, "1234567s")
         );
         assert!(!is(Kind::Uuid, "7") && is(Kind::Uuid, "0192f0c1-7a00-7000-8000-000000000001"));
-        let wrong = check(&Param { name: "x", kind: Kind::Word(&["failed"]), what: "" }, "fail").unwrap_err();
+        let wrong = check(&Param { name: "x", kind: Kind::Enum(&["failed"]), what: "" }, "fail").unwrap_err();
         assert_eq!(wrong, "one of failed");
     }
 }

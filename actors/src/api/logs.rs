@@ -12,7 +12,7 @@ use super::{Answer, WAIT_MOST};
 use crate::telemetry::LogRing;
 
 pub(super) async fn logs(asked: Asked) -> Answer {
-    let least = asked.text("level").and_then(LogLevel::of_word).unwrap_or(LogLevel::Info);
+    let least = asked.text("level").and_then(LogLevel::parse).unwrap_or(LogLevel::Info);
     let (after, limit, wait) = (asked.whole("after"), asked.limit(), asked.span("wait").unwrap_or_default());
     let ring = LogRing::of_process();
     let mut newest = ring.watch();

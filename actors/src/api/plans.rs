@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
-use forebay_schemas::api::{Applied, ApplyRequest, Plan, PlanRequest, ReplayFrom};
+use forebay_schemas::api::{Applied, ApplyRequest, ChangePlan, PlanRequest, ReplayFrom};
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::problem::{self, ProblemType};
 use forebay_schemas::read::Position;
-use forebay_schemas::routes::WHOLE_MOST;
+use forebay_schemas::routes::MAX_INTEGER;
 use uuid::Uuid;
 
 use super::auth::Caller;
@@ -38,23 +38,23 @@ const HASHES: Uuid = Uuid::from_u128(0x5d1f_53d6_1c1e_4c5e_9f0a_7b1d_2c34_9a10);
 /// The plans that were made, and the one that is being applied.
 #[derive(Default)]
 pub(super) struct Plans {
-    kept: Mutex<VecDeque<Plan>>,
+    kept: Mutex<VecDeque<ChangePlan>>,
     applying: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Plans {
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Plan>> {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<ChangePlan>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, plan: &Plan) {
+    fn keep(&self, plan: &ChangePlan) {
         let mut kept = self.kept();
         kept.truncate(KEPT_MOST - 1);
         kept.push_front(plan.clone());
     }
 
     /// A plan that can be applied with this hash now.
-    fn find(&self, id: Uuid, hash: &str, now: DateTime<Utc>) -> Result<Plan, ApiError> {
+    fn find(&self, id: Uuid, hash: &str, now: DateTime<Utc>) -> Result<ChangePlan, ApiError> {
         let Some(plan) = self.kept().iter().find(|plan| plan.id == id).cloned() else {
             return Err(ApiError::new(&problem::PLAN_UNKNOWN, format!("no plan has the id {id}")));
         };
@@ -103,7 +103,7 @@ pub(super) async fn make(state: web::Data<State>, asked: Asked, body: Body<PlanR
     let expires_at = now(&state) + FRESH;
     let hash = draft.hash(&request);
     let Draft { effects, records, ranges, .. } = draft;
-    let plan = Plan { id: Uuid::now_v7(), request, hash, effects, records, ranges, expires_at };
+    let plan = ChangePlan { id: Uuid::now_v7(), request, hash, effects, records, ranges, expires_at };
     state.plans.keep(&plan);
     Ok(HttpResponse::Created().json(plan))
 }
@@ -207,12 +207,12 @@ async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, ApiErro
         return Err(ApiError::new(&problem::PIPELINE_NO_CONSUMER, "it has no [consumer] whose offsets could be moved"));
     };
     let topic = &parts.pipeline.kafka.topic;
-    let moves = replay::plan_all(&parts.access, (&consumer.group, topic), &parts.ledger.places(), from).await?;
+    let moves = replay::plan_all(&parts.access, (&consumer.group, topic), &parts.ledger.checkpoints(), from).await?;
     if let ReplayFrom::Offsets(offsets) = from {
         let there = |partition: &Partition| moves.iter().any(|each| each.partition == *partition);
         named_are_there(topic, offsets.0.keys(), there)?;
         if let Some((partition, offset)) = offsets.0.iter().find(|(_, offset)| !is_offset(**offset)) {
-            return Err(ApiError::new(&problem::PLAN_SPEC, format!("{offset} of partition {partition} is not in 0 to {WHOLE_MOST}")));
+            return Err(ApiError::new(&problem::PLAN_SPEC, format!("{offset} of partition {partition} is not in 0 to {MAX_INTEGER}")));
         }
     }
     let range = |each: &replay::Move| each.to.map(|from| (each.partition, forebay_schemas::offset::Range { from, to: each.end }));
@@ -262,7 +262,7 @@ async fn draft_redrive(state: &State, wanted: Option<&Ranges>) -> Result<Draft, 
 }
 
 fn is_offset(offset: i64) -> bool {
-    u64::try_from(offset).is_ok_and(|offset| offset <= WHOLE_MOST)
+    u64::try_from(offset).is_ok_and(|offset| offset <= MAX_INTEGER)
 }
 
 fn named_are_there<'a>(
@@ -282,12 +282,12 @@ mod tests {
 
     use super::*;
 
-    fn plan(n: u128, expires_at: DateTime<Utc>) -> Plan {
+    fn plan(n: u128, expires_at: DateTime<Utc>) -> ChangePlan {
         let request = PlanRequest::Redrive { letters: None };
-        Plan { id: Uuid::from_u128(n), request, hash: "h".into(), effects: vec![], records: 0, ranges: Ranges::default(), expires_at }
+        ChangePlan { id: Uuid::from_u128(n), request, hash: "h".into(), effects: vec![], records: 0, ranges: Ranges::default(), expires_at }
     }
 
-    fn status(found: Result<Plan, ApiError>) -> u16 {
+    fn status(found: Result<ChangePlan, ApiError>) -> u16 {
         found.map_or_else(|refusal| refusal.status_code().as_u16(), |_| 200)
     }
 

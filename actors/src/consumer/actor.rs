@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forebay_schemas::offset::{Offset, Partition};
-use forebay_schemas::pipeline::BatchTable;
+use forebay_schemas::pipeline::BatchSection;
 use forebay_schemas::topic::TopicId;
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
@@ -45,7 +45,7 @@ pub struct ConsumerParams {
     /// The consumer group.
     pub group: String,
     /// When a batch is cut.
-    pub batch: BatchTable,
+    pub batch: BatchSection,
     /// The most bytes of records that are read and not yet written.
     pub budget: Budget,
     /// Where batches go.

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use forebay_schemas::event::Place;
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition};
 use forebay_schemas::topic::TopicId;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -260,7 +259,7 @@ impl Client {
     pub(super) fn find(
         &self,
         partitions: &[Partition],
-        known: &BTreeMap<Partition, Place>,
+        known: &BTreeMap<Partition, Checkpoint>,
         topic: Option<TopicId>,
         latest: i64,
     ) -> Result<Vec<Assigned>, ConsumerError> {
@@ -285,14 +284,14 @@ impl Client {
         let mut found = Vec::with_capacity(partitions.len());
         for (partition, committed) in committed {
             let (begin, end) = self.ends(partition)?;
-            let start = find(committed, known.get(&partition).copied(), (begin, end), topic, rand::random(), largest);
+            let start = find(committed, known.get(&partition).copied(), (begin, end), topic, Epoch::new(rand::random()), largest);
             let start = start.map_err(|OutOfRange(committed)| {
                 let (group, topic) = (self.group.clone(), self.topic.clone());
                 ConsumerError::OutOfRange { group, topic, partition, committed, begin, end }
             })?;
             found.push(Assigned { partition, found: start, begin, end });
         }
-        self.begin_lineages(&mut found, topic)?;
+        self.begin_epochs(&mut found, topic)?;
         Ok(found)
     }
 
@@ -301,7 +300,7 @@ impl Client {
     }
 
     /// The largest write clock that the group's commits and the journal know of any partition of the topic, `assigned` or not.
-    pub(super) fn largest_clock(&self, assigned: &[Partition], known: &BTreeMap<Partition, Place>) -> Result<i64, ConsumerError> {
+    pub(super) fn largest_clock(&self, assigned: &[Partition], known: &BTreeMap<Partition, Checkpoint>) -> Result<i64, ConsumerError> {
         let all: BTreeSet<Partition> = (0..self.partitions()?).chain(assigned.iter().copied()).collect();
         let commits = self.consumer().committed_offsets(self.list(all.into_iter()), ANSWER_WITHIN);
         let commits = commits.map_err(|error| self.unanswered("committed offsets", &error))?;
@@ -322,14 +321,14 @@ impl Client {
         Ok(Partition::try_from(count).unwrap_or(Partition::MAX))
     }
 
-    /// Commits the starts that begin a lineage, or of which the group does not say the topic, before anything is read from them: a place in the journal
-    /// always has a commit of its lineage in the group, unless somebody removed that.
-    fn begin_lineages(&self, assigned: &mut [Assigned], topic: Option<TopicId>) -> Result<(), ConsumerError> {
+    /// Commits the starts that begin an epoch, or of which the group does not say the topic, before anything is read from them: a place in the journal
+    /// always has a commit of its epoch in the group, unless somebody removed that.
+    fn begin_epochs(&self, assigned: &mut [Assigned], topic: Option<TopicId>) -> Result<(), ConsumerError> {
         let new = |assigned: &&mut Assigned| assigned.found.committed.is_none();
         let commit = |new: &mut Assigned| {
-            let place = new.found.start.place;
-            new.found.committed = Some(place.offset);
-            Commit { partition: new.partition, place, topic }
+            let checkpoint = new.found.start.checkpoint;
+            new.found.committed = Some(checkpoint.offset);
+            Commit { partition: new.partition, checkpoint, topic }
         };
         let commits: Vec<_> = assigned.iter_mut().filter(new).map(commit).collect();
         if commits.is_empty() {
@@ -354,9 +353,9 @@ impl Client {
 
     /// Answers an assignment: reads `found` from its starts on.
     pub(super) fn assign(&self, found: &[Assigned]) -> Result<(), ConsumerError> {
-        let start = |assigned: &Assigned| Position::Offset(assigned.found.start.place.offset);
-        let places = found.iter().map(|assigned| (self.topic.clone(), assigned.partition, start(assigned)));
-        self.answered("assign", self.consumer().incremental_assign(&places.collect()))?;
+        let start = |assigned: &Assigned| Position::Offset(assigned.found.start.checkpoint.offset);
+        let checkpoints = found.iter().map(|assigned| (self.topic.clone(), assigned.partition, start(assigned)));
+        self.answered("assign", self.consumer().incremental_assign(&checkpoints.collect()))?;
         // Kafka's client keeps it when a partition was paused in an earlier assignment.
         self.resume(found.iter().map(|found| found.partition))
     }
@@ -378,15 +377,15 @@ impl Client {
 
     /// Commits, and waits for the answer: an error means that any of `commits` may not be done.
     pub(super) fn commit(&self, commits: &[Commit]) -> KafkaResult<()> {
-        self.consumer().commit(&self.places(commits), CommitMode::Sync)
+        self.consumer().commit(&self.checkpoints(commits), CommitMode::Sync)
     }
 
-    fn places(&self, commits: &[Commit]) -> TopicPartitionList {
+    fn checkpoints(&self, commits: &[Commit]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(commits.len());
-        for Commit { partition, place, topic } in commits {
+        for Commit { partition, checkpoint, topic } in commits {
             let mut element = list.add_partition(&self.topic, *partition);
-            element.set_offset(Position::Offset(place.offset)).expect("a place is not negative");
-            element.set_metadata(metadata_of(place, *topic));
+            element.set_offset(Position::Offset(checkpoint.offset)).expect("a checkpoint is not negative");
+            element.set_metadata(metadata_of(checkpoint, *topic));
         }
         list
     }

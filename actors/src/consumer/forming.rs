@@ -9,7 +9,7 @@ use crate::message::RECORD_OVERHEAD;
 use forebay_dataplane::write_clock::WriteClock;
 use forebay_dataplane::{NewRecord, RawBatch};
 use forebay_schemas::offset::{Offset, Partition, Range};
-use forebay_schemas::pipeline::BatchTable;
+use forebay_schemas::pipeline::BatchSection;
 
 /// No batch is larger, whatever the limits say: places in the arena are 32 bits.
 const LARGEST_ARENA: usize = 1 << 30;
@@ -46,7 +46,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn of(table: &BatchTable) -> Self {
+    pub(crate) fn of(table: &BatchSection) -> Self {
         Self { records: table.max_records.max(1), bytes: table.max_bytes.as_usize().clamp(1, LARGEST_ARENA) }
     }
 }

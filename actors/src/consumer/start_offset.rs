@@ -1,7 +1,7 @@
 //! Where an assigned partition is read from, out of what the group, the journal and the topic say.
 //!
-//! Pure. Guarantee: never past a record that is not written: the journal counts only where the group's commit belongs to the same **lineage**, and then
-//! whichever is further on. A lineage is a number that travels in the metadata of the commits; it begins anew when a partition is read from its
+//! Pure. Guarantee: never past a record that is not written: the journal counts only where the group's commit belongs to the same **epoch**, and then
+//! whichever is further on. An epoch is a number that travels in the metadata of the commits; it begins anew when a partition is read from its
 //! begin, and with every act that moves the group's offsets by hand. So a journal that knows of another topic of the same name, or of a time
 //! before a reset, is not believed. The metadata has the topic's id too, so a commit of a topic that was deleted and created again since is not
 //! believed either, whatever the new one holds at that offset. Reading again never hurts; the write clock goes on from the highest that is known
@@ -10,8 +10,8 @@
 //! holds unread, is not known.
 
 use forebay_dataplane::commit_metadata::{Mark, mark_of};
-use forebay_schemas::event::{Origin, Place, Start};
-use forebay_schemas::offset::Offset;
+use forebay_schemas::event::{Start, StartOrigin};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, WriteTimestamp};
 use forebay_schemas::topic::TopicId;
 
 /// What the group has committed of a partition.
@@ -26,7 +26,7 @@ pub(crate) struct Committed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) start: Start,
-    /// What the group has committed in the start's lineage.
+    /// What the group has committed in the start's epoch.
     pub(crate) committed: Option<Offset>,
 }
 
@@ -35,44 +35,44 @@ pub(crate) struct Found {
 pub(crate) struct OutOfRange(pub(crate) Offset);
 
 /// Where a partition would be read from, were it assigned now: `committed` is the group's offset with its metadata, `known` the journal's place, and
-/// Kafka holds `[begin, end)` of the topic of that id. A lineage that would begin is 0 here, and its write clock is not that of the topic.
+/// Kafka holds `[begin, end)` of the topic of that id. An epoch that would begin is 0 here, and its write clock is not that of the topic.
 ///
 /// # Errors
 /// The group's offset, when the topic does not hold it.
 pub fn would_start(
     committed: Option<(Offset, &str)>,
-    known: Option<Place>,
+    known: Option<Checkpoint>,
     ends: (Offset, Offset),
     topic: Option<TopicId>,
 ) -> Result<Start, Offset> {
     let committed = committed.map(|(offset, metadata)| Committed { offset, mark: mark_of(metadata) });
-    find(committed, known, ends, topic, 0, 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
+    find(committed, known, ends, topic, Epoch::default(), 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
 }
 
-/// Decides where to start; Kafka holds `[begin, end)` of the topic of that id, `fresh` is a lineage that nobody has used, and `largest` is the largest
+/// Decides where to start; Kafka holds `[begin, end)` of the topic of that id, `fresh` is an epoch that nobody has used, and `largest` is the largest
 /// write clock that is known of any partition of the topic: where no commit says where this one's clock was, it begins there.
 pub(crate) fn find(
     committed: Option<Committed>,
-    known: Option<Place>,
+    known: Option<Checkpoint>,
     (begin, end): (Offset, Offset),
     topic: Option<TopicId>,
-    fresh: u32,
+    fresh: Epoch,
     largest: i64,
 ) -> Result<Found, OutOfRange> {
-    let known_clock = known.map_or(0, |place| place.clock);
+    let known_clock = known.map_or(0, |checkpoint| checkpoint.write_clock.micros());
     let stale = committed.and_then(|committed| committed.mark).filter(|mark| mark.is_of_another(topic));
     let largest = largest.max(known_clock).max(stale.map_or(0, |mark| mark.clock.micros()));
     let Some(Committed { offset, mark }) = committed.filter(|_| stale.is_none()) else {
-        let origin = if known.is_some() || stale.is_some() { Origin::Again } else { Origin::Begin };
-        let place = Place { offset: begin, clock: largest, lineage: fresh };
-        return Ok(Found { start: Start { place, origin }, committed: None });
+        let origin = if known.is_some() || stale.is_some() { StartOrigin::Reset } else { StartOrigin::Earliest };
+        let checkpoint = Checkpoint { offset: begin, write_clock: WriteTimestamp::from_micros(largest), epoch: fresh };
+        return Ok(Found { start: Start { checkpoint, origin }, committed: None });
     };
-    let lineage = mark.and_then(|mark| mark.lineage);
+    let epoch = mark.and_then(|mark| mark.epoch);
     // A commit that does not say which topic it is of is made again before anything is read.
-    let says_all = lineage.is_some() && (topic.is_none() || mark.is_some_and(|mark| mark.topic.is_some()));
-    let same = known.filter(|place| Some(place.lineage) == lineage);
-    if let Some(place) = same.filter(|place| place.offset > offset && (begin..=end).contains(&place.offset)) {
-        return Ok(Found { start: Start { place, origin: Origin::Journal }, committed: says_all.then_some(offset) });
+    let says_all = epoch.is_some() && (topic.is_none() || mark.is_some_and(|mark| mark.topic.is_some()));
+    let same = known.filter(|checkpoint| Some(checkpoint.epoch) == epoch);
+    if let Some(checkpoint) = same.filter(|checkpoint| checkpoint.offset > offset && (begin..=end).contains(&checkpoint.offset)) {
+        return Ok(Found { start: Start { checkpoint, origin: StartOrigin::Journal }, committed: says_all.then_some(offset) });
     }
     if !(begin..=end).contains(&offset) {
         return Err(OutOfRange(offset));
@@ -80,51 +80,52 @@ pub(crate) fn find(
     let clock = match mark {
         // By hand, nobody says where the clock was.
         None => largest,
-        // A clock of the same lineage that is ahead stands for records that Kafka has lost since.
-        Some(mark) if same.is_some_and(|place| place.offset > offset) => mark.clock.micros().max(known_clock),
+        // A clock of the same epoch that is ahead stands for records that Kafka has lost since.
+        Some(mark) if same.is_some_and(|checkpoint| checkpoint.offset > offset) => mark.clock.micros().max(known_clock),
         Some(mark) => mark.clock.micros(),
     };
-    let place = Place { offset, clock, lineage: lineage.unwrap_or(fresh) };
-    Ok(Found { start: Start { place, origin: Origin::Group }, committed: says_all.then_some(offset) })
+    let checkpoint = Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clock), epoch: epoch.unwrap_or(fresh) };
+    Ok(Found { start: Start { checkpoint, origin: StartOrigin::Group }, committed: says_all.then_some(offset) })
 }
 
 #[cfg(test)]
 mod tests {
-    use forebay_dataplane::commit_metadata::{metadata_of, place_of};
+    use forebay_dataplane::commit_metadata::{checkpoint_of, metadata_of};
 
     use super::*;
 
-    const FRESH: u32 = 99;
-    const OURS: u32 = 7;
+    const FRESH: Epoch = Epoch::new(99);
+    const OURS: Epoch = Epoch::new(7);
 
-    fn place(offset: Offset, clock: i64, lineage: u32) -> Place {
-        Place { offset, clock, lineage }
+    fn checkpoint(offset: Offset, clock: i64, epoch: Epoch) -> Checkpoint {
+        Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clock), epoch }
     }
 
     fn topic(bits: u128) -> Option<TopicId> {
         TopicId::from_bits(bits)
     }
 
-    fn committed(offset: Offset, clock: i64, lineage: u32) -> Option<Committed> {
-        Some(Committed { offset, mark: mark_of(&metadata_of(&place(offset, clock, lineage), topic(1))) })
+    fn committed(offset: Offset, clock: i64, epoch: Epoch) -> Option<Committed> {
+        Some(Committed { offset, mark: mark_of(&metadata_of(&checkpoint(offset, clock, epoch), topic(1))) })
     }
 
-    fn start(committed: Option<Committed>, known: Option<Place>) -> (Place, Origin) {
+    fn start(committed: Option<Committed>, known: Option<Checkpoint>) -> (Checkpoint, StartOrigin) {
         let found = find(committed, known, (10, 100), topic(1), FRESH, 0).unwrap();
-        (found.start.place, found.start.origin)
+        (found.start.checkpoint, found.start.origin)
     }
 
     #[test]
     fn a_partition_that_nobody_has_read_starts_at_its_begin() {
-        assert_eq!(start(None, None), (place(10, 0, FRESH), Origin::Begin));
+        assert_eq!(start(None, None), (checkpoint(10, 0, FRESH), StartOrigin::Earliest));
     }
 
     #[test]
     fn where_no_commit_says_it_the_clock_begins_at_the_largest_that_is_known_of_any_partition() {
-        let clock = |committed, known| find(committed, known, (10, 100), topic(1), FRESH, 7_000).unwrap().start.place.clock;
+        let clock =
+            |committed, known| find(committed, known, (10, 100), topic(1), FRESH, 7_000).unwrap().start.checkpoint.write_clock.micros();
         assert_eq!(clock(None, None), 7_000, "a partition that was added: keys that move there win with their newer records");
-        assert_eq!(clock(None, Some(place(90, 5_000, OURS))), 7_000);
-        assert_eq!(clock(None, Some(place(90, 9_000, OURS))), 9_000);
+        assert_eq!(clock(None, Some(checkpoint(90, 5_000, OURS))), 7_000);
+        assert_eq!(clock(None, Some(checkpoint(90, 9_000, OURS))), 9_000);
         let by_hand = Some(Committed { offset: 20, mark: mark_of("") });
         assert_eq!(clock(by_hand, None), 7_000);
         assert_eq!(
@@ -136,46 +137,52 @@ mod tests {
 
     #[test]
     fn without_a_journal_the_group_counts() {
-        assert_eq!(start(committed(50, 5_000, OURS), None), (place(50, 5_000, OURS), Origin::Group));
+        assert_eq!(start(committed(50, 5_000, OURS), None), (checkpoint(50, 5_000, OURS), StartOrigin::Group));
     }
 
     #[test]
-    fn the_larger_of_commit_and_journal_counts_within_a_lineage() {
-        let ahead = place(60, 6_000, OURS);
+    fn the_larger_of_commit_and_journal_counts_within_an_epoch() {
+        let ahead = checkpoint(60, 6_000, OURS);
         let found = find(committed(50, 5_000, OURS), Some(ahead), (10, 100), topic(1), FRESH, 0).unwrap();
-        assert_eq!((found.start.place, found.start.origin), (ahead, Origin::Journal));
+        assert_eq!((found.start.checkpoint, found.start.origin), (ahead, StartOrigin::Journal));
         assert_eq!(found.committed, Some(50), "so that the group hears of it at once");
-        assert_eq!(start(committed(50, 5_000, OURS), Some(place(40, 4_000, OURS))), (place(50, 5_000, OURS), Origin::Group));
+        assert_eq!(start(committed(50, 5_000, OURS), Some(checkpoint(40, 4_000, OURS))), (checkpoint(50, 5_000, OURS), StartOrigin::Group));
     }
 
     #[test]
-    fn a_journal_of_another_lineage_is_not_believed_however_far_it_is() {
-        assert_eq!(start(committed(50, 5_000, OURS), Some(place(90, 9_000, 8))), (place(50, 5_000, OURS), Origin::Group));
+    fn a_journal_of_another_epoch_is_not_believed_however_far_it_is() {
+        assert_eq!(
+            start(committed(50, 5_000, OURS), Some(checkpoint(90, 9_000, Epoch::new(8)))),
+            (checkpoint(50, 5_000, OURS), StartOrigin::Group)
+        );
     }
 
     #[test]
     fn a_group_without_offsets_begins_again_and_its_rows_win_over_those_of_before() {
-        assert_eq!(start(None, Some(place(90, 9_000, OURS))), (place(10, 9_000, FRESH), Origin::Again));
+        assert_eq!(start(None, Some(checkpoint(90, 9_000, OURS))), (checkpoint(10, 9_000, FRESH), StartOrigin::Reset));
     }
 
     #[test]
-    fn offsets_set_by_hand_count_and_begin_a_lineage() {
+    fn offsets_set_by_hand_count_and_begin_an_epoch() {
         let by_hand = Some(Committed { offset: 20, mark: mark_of("") });
-        let found = find(by_hand, Some(place(90, 9_000, OURS)), (10, 100), topic(1), FRESH, 0).unwrap();
-        assert_eq!((found.start.place, found.start.origin), (place(20, 9_000, FRESH), Origin::Group));
-        assert_eq!(found.committed, None, "so that the lineage is in the group at once");
+        let found = find(by_hand, Some(checkpoint(90, 9_000, OURS)), (10, 100), topic(1), FRESH, 0).unwrap();
+        assert_eq!((found.start.checkpoint, found.start.origin), (checkpoint(20, 9_000, FRESH), StartOrigin::Group));
+        assert_eq!(found.committed, None, "so that the epoch is in the group at once");
     }
 
     #[test]
     fn an_offset_that_the_topic_no_longer_holds_is_refused_unless_the_journal_is_past_the_loss() {
         assert_eq!(find(committed(5, 500, OURS), None, (10, 100), topic(1), FRESH, 0), Err(OutOfRange(5)));
         assert_eq!(find(committed(101, 500, OURS), None, (10, 100), topic(1), FRESH, 0), Err(OutOfRange(101)));
-        assert_eq!(start(committed(5, 500, OURS), Some(place(10, 600, OURS))), (place(10, 600, OURS), Origin::Journal));
+        assert_eq!(start(committed(5, 500, OURS), Some(checkpoint(10, 600, OURS))), (checkpoint(10, 600, OURS), StartOrigin::Journal));
     }
 
     #[test]
     fn a_topic_cut_short_below_what_was_written_is_read_from_the_commit_and_new_records_win() {
-        assert_eq!(start(committed(90, 9_000, OURS), Some(place(120, 12_000, OURS))), (place(90, 12_000, OURS), Origin::Group));
+        assert_eq!(
+            start(committed(90, 9_000, OURS), Some(checkpoint(120, 12_000, OURS))),
+            (checkpoint(90, 12_000, OURS), StartOrigin::Group)
+        );
     }
 
     #[test]
@@ -183,19 +190,31 @@ mod tests {
         let of_before = committed(50, 5_000, OURS);
         let find = |known, ends, topic| find(of_before, known, ends, topic, FRESH, 0).unwrap();
         let found = find(None, (10, 100), topic(2));
-        assert_eq!((found.start.place, found.start.origin, found.committed), (place(10, 5_000, FRESH), Origin::Again, None));
-        let known = Some(place(60, 6_000, OURS));
-        assert_eq!(find(known, (0, 100), topic(2)).start.place, place(0, 6_000, FRESH), "the journal is of the topic of before too");
-        assert_eq!(find(known, (0, 20), topic(2)).start.place, place(0, 6_000, FRESH), "and it is no loss when the new one is shorter");
-        assert_eq!(find(None, (10, 100), None).start.place, place(50, 5_000, OURS), "a broker without ids says nothing against it");
-        assert_eq!(place_of(50, &metadata_of(&place(50, 5_000, OURS), topic(1)), topic(2)), None);
+        assert_eq!((found.start.checkpoint, found.start.origin, found.committed), (checkpoint(10, 5_000, FRESH), StartOrigin::Reset, None));
+        let known = Some(checkpoint(60, 6_000, OURS));
+        assert_eq!(
+            find(known, (0, 100), topic(2)).start.checkpoint,
+            checkpoint(0, 6_000, FRESH),
+            "the journal is of the topic of before too"
+        );
+        assert_eq!(
+            find(known, (0, 20), topic(2)).start.checkpoint,
+            checkpoint(0, 6_000, FRESH),
+            "and it is no loss when the new one is shorter"
+        );
+        assert_eq!(
+            find(None, (10, 100), None).start.checkpoint,
+            checkpoint(50, 5_000, OURS),
+            "a broker without ids says nothing against it"
+        );
+        assert_eq!(checkpoint_of(50, &metadata_of(&checkpoint(50, 5_000, OURS), topic(1)), topic(2)), None);
     }
 
     #[test]
     fn a_commit_that_does_not_say_its_topic_is_made_again_before_anything_is_read() {
         let of_version_2 = Some(Committed { offset: 50, mark: mark_of("forebay:2:5000:00000007") });
         let found = |topic| find(of_version_2, None, (10, 100), topic, FRESH, 0).unwrap();
-        assert_eq!((found(topic(1)).start.place, found(topic(1)).committed), (place(50, 5_000, OURS), None));
+        assert_eq!((found(topic(1)).start.checkpoint, found(topic(1)).committed), (checkpoint(50, 5_000, OURS), None));
         assert_eq!(found(None).committed, Some(50), "but not for a broker that gives no ids");
     }
 }

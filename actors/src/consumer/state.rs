@@ -13,8 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use forebay_schemas::event::Place;
-use forebay_schemas::offset::{Offset, Partition, Range, Ranges};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range, Ranges, WriteTimestamp};
 use forebay_schemas::run::RunWritten;
 use forebay_schemas::topic::TopicId;
 
@@ -48,7 +47,7 @@ pub(crate) enum Fate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Commit {
     pub(crate) partition: Partition,
-    pub(crate) place: Place,
+    pub(crate) checkpoint: Checkpoint,
     /// The topic that it is of; none where the broker gives no ids.
     pub(crate) topic: Option<TopicId>,
 }
@@ -68,7 +67,7 @@ pub(crate) struct Cut {
 pub(crate) struct Settled {
     pub(crate) records: u64,
     /// The new contiguous written end of each partition whose end moved.
-    pub(crate) moved: Vec<(Partition, Place)>,
+    pub(crate) moved: Vec<(Partition, Checkpoint)>,
     /// What became of the records of runs which those ends have passed, one each run.
     pub(crate) runs: Vec<RunWritten>,
 }
@@ -77,8 +76,8 @@ pub(crate) struct Settled {
 #[derive(Debug)]
 struct Track {
     generation: u64,
-    /// The lineage of the group's commits that this assignment goes on.
-    lineage: u32,
+    /// The epoch of the group's commits that this assignment goes on.
+    epoch: Epoch,
     /// The offset after the last record taken, or a later one that is known to be the end.
     position: Offset,
     lane: Lane,
@@ -162,12 +161,12 @@ impl State {
     }
 
     /// A partition is assigned to this consumer, and read from a place on, of which Kafka has `confirmed` so much.
-    pub(crate) fn assign(&mut self, partition: Partition, start: Place, confirmed: Offset) {
+    pub(crate) fn assign(&mut self, partition: Partition, start: Checkpoint, confirmed: Offset) {
         self.generation += 1;
-        let clock = WriteClock::from_micros(start.clock).unwrap_or_default();
+        let clock = WriteClock::from_micros(start.write_clock.micros()).unwrap_or_default();
         let track = Track {
             generation: self.generation,
-            lineage: start.lineage,
+            epoch: start.epoch,
             position: start.offset,
             lane: Lane::of(partition),
             clock,
@@ -270,7 +269,7 @@ impl State {
             }
             track.catch_up();
             if track.written > before {
-                moved.push((partition, track.place()));
+                moved.push((partition, track.checkpoint()));
             }
         }
         Settled { records: flight.records, moved, runs }
@@ -278,10 +277,10 @@ impl State {
 
     /// Every record of a partition before `offset` was given to [`State::fate`], and there are no more for now. Gives the written end, when that moved
     /// by it.
-    pub(crate) fn ends_at(&mut self, partition: Partition, offset: Offset) -> Option<Place> {
+    pub(crate) fn ends_at(&mut self, partition: Partition, offset: Offset) -> Option<Checkpoint> {
         let track = self.tracks.get_mut(&partition)?;
         track.position = track.position.max(offset);
-        track.catch_up().then(|| track.place())
+        track.catch_up().then(|| track.checkpoint())
     }
 
     /// The timestamp of the oldest record of a partition that was read and is not written, if there is one and it has any.
@@ -300,14 +299,14 @@ impl State {
     }
 
     /// Up to where an assigned partition is written.
-    pub(crate) fn written(&self, partition: Partition) -> Option<Place> {
-        self.tracks.get(&partition).map(Track::place)
+    pub(crate) fn written(&self, partition: Partition) -> Option<Checkpoint> {
+        self.tracks.get(&partition).map(Track::checkpoint)
     }
 
     /// What is written and Kafka was not yet asked to commit.
     pub(crate) fn to_commit(&self) -> Vec<Commit> {
         let due = self.tracks.iter().filter(|(_, track)| track.written > track.asked);
-        due.map(|(&partition, track)| Commit { partition, place: track.place(), topic: self.topic }).collect()
+        due.map(|(&partition, track)| Commit { partition, checkpoint: track.checkpoint(), topic: self.topic }).collect()
     }
 
     /// What is written of `partitions` and Kafka has not confirmed, for a last commit before they go.
@@ -315,7 +314,7 @@ impl State {
         let tracks = partitions.iter().filter_map(|partition| self.tracks.get(partition).map(|track| (*partition, track)));
         tracks
             .filter(|(_, track)| track.written > track.confirmed)
-            .map(|(partition, track)| Commit { partition, place: track.place(), topic: self.topic })
+            .map(|(partition, track)| Commit { partition, checkpoint: track.checkpoint(), topic: self.topic })
             .collect()
     }
 
@@ -323,7 +322,7 @@ impl State {
     pub(crate) fn asked(&mut self, commits: &[Commit]) {
         for commit in commits {
             if let Some(track) = self.tracks.get_mut(&commit.partition) {
-                track.asked = track.asked.max(commit.place.offset);
+                track.asked = track.asked.max(commit.checkpoint.offset);
             }
         }
     }
@@ -345,8 +344,8 @@ impl State {
 }
 
 impl Track {
-    fn place(&self) -> Place {
-        Place { offset: self.written, clock: self.written_clock.micros(), lineage: self.lineage }
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { offset: self.written, write_clock: WriteTimestamp::from_micros(self.written_clock.micros()), epoch: self.epoch }
     }
 
     /// Where all that was taken is settled, the position is the written end. True when that moved it.

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use forebay_schemas::event::Place;
-use forebay_schemas::offset::{Offset, Partition, Range};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range, WriteTimestamp};
 use forebay_schemas::run::RunWritten;
 use proptest::prelude::*;
 
@@ -17,7 +16,7 @@ use forebay_dataplane::write_clock::{Lane, WriteClock};
 const NOW: i64 = 1_700_000_000_000;
 
 fn limits(records: usize, bytes: u64) -> Limits {
-    Limits::of(&forebay_schemas::pipeline::BatchTable {
+    Limits::of(&forebay_schemas::pipeline::BatchSection {
         max_records: records,
         max_bytes: forebay_schemas::pipeline::Bytes(bytes),
         ..Default::default()
@@ -38,15 +37,15 @@ fn take(state: &mut State, partition: Partition, offset: Offset) {
 }
 
 fn start(state: &mut State, partition: Partition, offset: Offset) {
-    state.assign(partition, Place { offset, clock: 0, lineage: 1 }, offset);
+    state.assign(partition, Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) }, offset);
 }
 
 fn offsets(commits: &[Commit]) -> BTreeMap<Partition, Offset> {
-    commits.iter().map(|commit| (commit.partition, commit.place.offset)).collect()
+    commits.iter().map(|commit| (commit.partition, commit.checkpoint.offset)).collect()
 }
 
 fn ends(settled: &Settled) -> Vec<(Partition, Offset)> {
-    settled.moved.iter().map(|(partition, place)| (*partition, place.offset)).collect()
+    settled.moved.iter().map(|(partition, checkpoint)| (*partition, checkpoint.offset)).collect()
 }
 
 #[test]
@@ -98,8 +97,15 @@ fn an_end_behind_the_last_record_is_committed_once_all_before_it_is_settled_and_
     let clock = state.cut().unwrap().filled.pieces[0].clock.micros();
     assert_eq!((state.ends_at(0, 9), state.to_commit().len()), (None, 0), "it is in flight");
     assert_eq!(ends(&state.settled(1, Vec::new())), [(0, 9)]);
-    assert_eq!(state.to_commit()[0].place, Place { offset: 9, clock, lineage: 1 });
-    assert_eq!(state.ends_at(0, 12), Some(Place { offset: 12, clock, lineage: 1 }), "with nothing in flight at once");
+    assert_eq!(
+        state.to_commit()[0].checkpoint,
+        Checkpoint { offset: 9, write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(1) }
+    );
+    assert_eq!(
+        state.ends_at(0, 12),
+        Some(Checkpoint { offset: 12, write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(1) }),
+        "with nothing in flight at once"
+    );
     assert_eq!(
         (state.ends_at(0, 12), state.ends_at(0, 3), state.ends_at(7, 3)),
         (None, None, None),
@@ -184,13 +190,13 @@ fn a_commit_is_asked_for_once_and_again_when_it_is_refused() {
     take(&mut state, 0, 0);
     let id = state.cut().unwrap().id;
     state.settled(id, Vec::new());
-    let places = state.to_commit();
-    state.asked(&places);
+    let checkpoints = state.to_commit();
+    state.asked(&checkpoints);
     assert_eq!(state.to_commit(), []);
-    assert_eq!(state.unconfirmed(&[0]), places);
+    assert_eq!(state.unconfirmed(&[0]), checkpoints);
     state.refused();
-    assert_eq!(state.to_commit(), places);
-    state.asked(&places);
+    assert_eq!(state.to_commit(), checkpoints);
+    state.asked(&checkpoints);
     state.confirmed(0, 1);
     state.refused();
     assert_eq!((state.to_commit(), state.unconfirmed(&[0])), (vec![], vec![]));
@@ -294,7 +300,7 @@ struct Topic {
     log: Vec<(Offset, Option<i64>)>,
     /// The offset that the next record gets, or a later one.
     end: Offset,
-    commit: Option<Place>,
+    commit: Option<Checkpoint>,
 }
 
 impl Topic {
@@ -329,28 +335,28 @@ proptest! {
             done.extend(records);
             state.settled(id, Vec::new());
         }} }
-        macro_rules! commit { ($commits:expr) => { for &Commit { partition, place, .. } in $commits {
+        macro_rules! commit { ($commits:expr) => { for &Commit { partition, checkpoint, .. } in $commits {
             let topic = topics.get_mut(&partition).unwrap();
-            prop_assert!(topic.log.iter().all(|&(offset, _)| offset >= place.offset || done.contains(&(partition, offset))));
-            prop_assert!(topic.commit.is_none_or(|before| before.offset <= place.offset), "a commit never goes back");
-            let last = topic.log.iter().rev().find(|&&(offset, _)| offset < place.offset).map(|&(offset, _)| topic.write_ts(partition)[&offset]);
-            prop_assert_eq!(last.unwrap_or(0), place.clock);
-            topic.commit = Some(place);
-            state.confirmed(partition, place.offset);
+            prop_assert!(topic.log.iter().all(|&(offset, _)| offset >= checkpoint.offset || done.contains(&(partition, offset))));
+            prop_assert!(topic.commit.is_none_or(|before| before.offset <= checkpoint.offset), "a commit never goes back");
+            let last = topic.log.iter().rev().find(|&&(offset, _)| offset < checkpoint.offset).map(|&(offset, _)| topic.write_ts(partition)[&offset]);
+            prop_assert_eq!(last.unwrap_or(0), checkpoint.write_clock.micros());
+            topic.commit = Some(checkpoint);
+            state.confirmed(partition, checkpoint.offset);
         } } }
 
         for step in steps {
             match step {
                 Step::Assign { partition } if !state.is_assigned(partition) => {
-                    let start = topics[&partition].commit.unwrap_or(Place { offset: 0, clock: 0, lineage: 1 });
+                    let start = topics[&partition].commit.unwrap_or(Checkpoint { offset: 0, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) });
                     state.assign(partition, start, start.offset);
                     positions.insert(partition, start.offset);
                 }
                 Step::Revoke { partition } if state.is_assigned(partition) => {
                     cut!();
-                    let places = state.unconfirmed(&[partition]);
-                    state.asked(&places);
-                    commit!(&places);
+                    let checkpoints = state.unconfirmed(&[partition]);
+                    state.asked(&checkpoints);
+                    commit!(&checkpoints);
                     state.revoke(&[partition]);
                     asked.retain(|commit| commit.partition != partition);
                 }
@@ -386,8 +392,8 @@ proptest! {
                     state.asked(&asked);
                 }
                 Step::Confirm => {
-                    let places = std::mem::take(&mut asked);
-                    commit!(&places);
+                    let checkpoints = std::mem::take(&mut asked);
+                    commit!(&checkpoints);
                 }
                 Step::Refuse if !asked.is_empty() => {
                     asked.clear();
@@ -404,10 +410,10 @@ proptest! {
             settle!(flying.len() - 1);
         }
         state.refused();
-        let places = state.to_commit();
-        commit!(&places);
+        let checkpoints = state.to_commit();
+        commit!(&checkpoints);
         for partition in state.assigned().collect::<Vec<_>>() {
-            prop_assert_eq!(topics[&partition].commit.map_or(0, |place| place.offset), positions[&partition]);
+            prop_assert_eq!(topics[&partition].commit.map_or(0, |checkpoint| checkpoint.offset), positions[&partition]);
         }
         prop_assert_eq!(state.in_flight(), 0);
         for (&partition, topic) in &topics {

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use forebay_schemas::event::Place;
-use forebay_schemas::offset::{Offset, Partition};
-use forebay_schemas::pipeline::{BatchTable, Bytes, Span};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, WriteTimestamp};
+use forebay_schemas::pipeline::{BatchSection, Bytes, HumanDuration};
 use forebay_schemas::topic::TopicId;
 use futures_util::FutureExt as _;
 use rdkafka::ClientConfig;
@@ -98,7 +97,7 @@ impl Rig {
             kafka: config(cluster).set("session.timeout.ms", "6000").clone(),
             topic: TOPIC.to_owned(),
             group: GROUP.to_owned(),
-            batch: BatchTable { max_records: 100, max_bytes: Bytes(1 << 20), max_wait: Span(Duration::from_millis(5)) },
+            batch: BatchSection { max_records: 100, max_bytes: Bytes(1 << 20), max_wait: HumanDuration(Duration::from_millis(5)) },
             budget: Budget::new("consumer -> writer", budget),
             to,
             telemetry: Arc::default(),
@@ -203,10 +202,10 @@ fn what_is_settled_is_committed_and_the_next_process_goes_on_from_there_with_the
     assert_eq!((rig.telemetry.totals().consumed, rig.budget.used()), (155, 0));
     let rig_ledger = Arc::clone(&rig.ledger);
     rig.stop().unwrap();
-    let (place, topic) = (rig_ledger.places()[&0], rig_ledger.state().topic_id);
+    let (checkpoint, topic) = (rig_ledger.checkpoints()[&0], rig_ledger.state().topic_id);
     assert!(topic.is_some());
-    assert_eq!((place.offset, place.clock), (150, last.write_ts));
-    assert_eq!(commits(&cluster, 2)[&0], (150, metadata_of(&place, topic)));
+    assert_eq!((checkpoint.offset, checkpoint.write_clock.micros()), (150, last.write_ts));
+    assert_eq!(commits(&cluster, 2)[&0], (150, metadata_of(&checkpoint, topic)));
 
     produce(&cluster, 0, 1);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
@@ -288,7 +287,10 @@ fn a_partition_that_was_added_begins_after_the_largest_clock_of_all_others() {
     for (partition, clock) in [(0, ahead), (1, 5_000)] {
         let mut element = list.add_partition(TOPIC, partition);
         element.set_offset(Position::Offset(0)).unwrap();
-        element.set_metadata(metadata_of(&Place { offset: 0, clock, lineage: 7 }, None));
+        element.set_metadata(metadata_of(
+            &Checkpoint { offset: 0, write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(7) },
+            None,
+        ));
     }
     asker.commit(&list, CommitMode::Sync).unwrap();
     produce(&cluster, 2, 1);
@@ -307,7 +309,7 @@ fn a_partition_that_was_added_begins_after_the_largest_clock_of_all_others() {
 fn a_lone_record_goes_out_at_once_and_the_next_waits_while_it_is_in_flight() {
     let cluster = cluster(1);
     produce(&cluster, 0, 1);
-    let mut rig = Rig::start(&cluster, 1 << 20, |params| params.batch.max_wait = Span(Duration::from_secs(3_600)));
+    let mut rig = Rig::start(&cluster, 1 << 20, |params| params.batch.max_wait = HumanDuration(Duration::from_secs(3_600)));
     let first = rig.batch();
     produce(&cluster, 0, 1);
     produce(&cluster, 0, 1);
@@ -433,15 +435,15 @@ fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_wit
     assert_eq!(asked.join().unwrap(), Ok(1), "a partition that was not read so far stays where it is");
     let (ledger, telemetry) = (Arc::clone(&rig.ledger), Arc::clone(&rig.telemetry));
     rig.thread.join().unwrap().unwrap();
-    let place = ledger.places()[&0];
-    assert_eq!(place.offset, 5);
+    let checkpoint = ledger.checkpoints()[&0];
+    assert_eq!(checkpoint.offset, 5);
     assert!(
-        place.clock >= now && place.clock >= last,
+        checkpoint.write_clock.micros() >= now && checkpoint.write_clock.micros() >= last,
         "after all that was written, and after what was deleted by hand until now: {}",
-        place.clock
+        checkpoint.write_clock.micros()
     );
     let committed = commits(&cluster, 2);
-    assert_eq!((&committed[&0], committed[&1].0), (&(5, metadata_of(&place, ledger.state().topic_id)), 5));
+    assert_eq!((&committed[&0], committed[&1].0), (&(5, metadata_of(&checkpoint, ledger.state().topic_id)), 5));
     assert_eq!(telemetry.written(), BTreeMap::from([(0, 5), (1, 5)]));
 
     let mut rig = Rig::start(&cluster, 1 << 20, |params| params.ledger = ledger);
@@ -456,7 +458,7 @@ fn a_topic_that_was_recreated_ends_the_incarnation_behind_all_that_was_in_flight
     let cluster = cluster(1);
     produce(&cluster, 0, 9);
     // What was committed is of the topic that was there before, which held as many records and more.
-    let of_before = Place { offset: 5, clock: 7_000_000_000_000_000, lineage: 3 };
+    let of_before = Checkpoint { offset: 5, write_clock: WriteTimestamp::from_micros(7_000_000_000_000_000), epoch: Epoch::new(3) };
     let other: BaseConsumer = config(&cluster).set("group.id", GROUP).create().unwrap();
     let mut list = TopicPartitionList::new();
     let mut element = list.add_partition(TOPIC, 0);
@@ -467,7 +469,7 @@ fn a_topic_that_was_recreated_ends_the_incarnation_behind_all_that_was_in_flight
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(9);
     let read: Vec<_> = batches.iter().flat_map(|batch| &batch.body.raw.records).map(|record| (record.offset, record.write_ts)).collect();
-    assert_eq!(read, (0..9).map(|n| (n, of_before.clock + (n + 1) * WriteClock::STEP)).collect::<Vec<_>>());
+    assert_eq!(read, (0..9).map(|n| (n, of_before.write_clock.micros() + (n + 1) * WriteClock::STEP)).collect::<Vec<_>>());
 
     assert_eq!(rig.ledger.saw_topic(TopicId::from_bits(3)), Some(1));
     thread::sleep(Duration::from_millis(50));
@@ -475,7 +477,7 @@ fn a_topic_that_was_recreated_ends_the_incarnation_behind_all_that_was_in_flight
     batches.into_iter().for_each(|batch| drop(settle(batch)));
     let ledger = Arc::clone(&rig.ledger);
     rig.thread.join().unwrap().unwrap();
-    assert_eq!(ledger.places()[&0].clock, read[8].1);
+    assert_eq!(ledger.checkpoints()[&0].write_clock.micros(), read[8].1);
 }
 
 #[test]
@@ -609,7 +611,7 @@ fn the_shell_waits_for_the_topic_and_a_stop_ends_it_when_all_is_settled() {
         kafka: config(&cluster),
         topic: TOPIC.to_owned(),
         group: GROUP.to_owned(),
-        batch: BatchTable::default(),
+        batch: BatchSection::default(),
         budget: Budget::new("consumer -> writer", 1 << 20),
         to,
         telemetry: Arc::default(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_schemas::pipeline::{FetcherTable, Pipeline};
+use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 use forebay_schemas::read::Position;
 use forebay_schemas::run::{RunError, Stop};
 use futures_util::future::BoxFuture;
@@ -148,7 +148,7 @@ impl Fetcher {
         Self { pipeline, schedule, to, state, asks: None, note: None, cut: None, wake: 0, stopping: false }
     }
 
-    fn table(&self) -> &FetcherTable {
+    fn table(&self) -> &FetcherSection {
         self.pipeline.fetcher.as_ref().expect("a pipeline that ingests has [fetcher]")
     }
 
@@ -285,7 +285,7 @@ impl Fetcher {
         if let Some(cut) = cut
             && self.cut.as_ref().is_none_or(|before| before.reason != cut.reason)
         {
-            tracing::warn!(reason = cut.reason.word(), cursor = cut.cursor, detail = cut.detail, "fetch was cut short");
+            tracing::warn!(reason = cut.reason.as_str(), cursor = cut.cursor, detail = cut.detail, "fetch was cut short");
         }
         self.cut = cut.cloned();
     }
@@ -415,8 +415,8 @@ fn same_trouble(one: &str, other: &str) -> bool {
 }
 
 /// The schedule that the pipeline file asks for.
-impl From<&FetcherTable> for Schedule {
-    fn from(table: &FetcherTable) -> Self {
+impl From<&FetcherSection> for Schedule {
+    fn from(table: &FetcherSection) -> Self {
         table.every.map_or(Self::OnTrigger, |every| Self::Every(every.0))
     }
 }

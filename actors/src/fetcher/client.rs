@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use forebay_schemas::pipeline::{FetcherTable, Pipeline, Property};
+use forebay_schemas::pipeline::{FetcherSection, Pipeline, Property};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client as Http, Response, StatusCode, Url};
@@ -64,7 +64,7 @@ impl Client {
     ///
     /// # Errors
     /// When the address, a header or a secret can't be used.
-    pub(super) fn new(pipeline: &Pipeline, fetcher: &FetcherTable) -> Result<Self, FetchError> {
+    pub(super) fn new(pipeline: &Pipeline, fetcher: &FetcherSection) -> Result<Self, FetchError> {
         let url = Url::parse(&fetcher.url).map_err(|cause| FetchError::Address(cause.to_string()))?;
         let api = without_query(&url);
         let mut builder = Http::builder()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay_schemas::pipeline::SecretError;
-use forebay_schemas::read::{Position, shown};
+use forebay_schemas::read::{Position, quote_cursor};
 use reqwest::StatusCode;
 
 use super::limit::Limit;
@@ -83,7 +83,7 @@ pub enum FetchError {
     /// It refuses a page that was asked for with a cursor: the cursor is too old for it, or it never was one.
     #[error(
         "{api} answered {status} to cursor {}: {excerpt}; where the API takes that cursor no more, `forebay cursor reset{flags}` has the next \
-         fetch of this read begin at its first page (a run that reads again begins over at its next attempt)", shown(.cursor)
+         fetch of this read begin at its first page (a run that reads again begins over at its next attempt)", quote_cursor(.cursor)
     )]
     Cursor {
         /// The API.
@@ -243,7 +243,7 @@ fn class_of(status: StatusCode) -> &'static str {
 }
 
 fn humantime(span: Duration) -> String {
-    forebay_schemas::pipeline::Span(span).to_string()
+    forebay_schemas::pipeline::HumanDuration(span).to_string()
 }
 
 #[cfg(test)]

@@ -178,7 +178,7 @@ fn elsewhere(last: &str, records: &str, json: &[u8], path: &str, depth: usize) -
 }
 
 fn step(path: &str, name: &str) -> String {
-    format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"))
+    format!("{path}/{}", forebay_schemas::json_pointer::escape(name))
 }
 
 /// Whether a value can be asked with.

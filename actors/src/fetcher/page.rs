@@ -6,8 +6,8 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bytes::Bytes;
-use forebay_schemas::pipeline::FetcherTable;
-use forebay_schemas::read::CURSOR_MOST;
+use forebay_schemas::pipeline::FetcherSection;
+use forebay_schemas::read::MAX_CURSOR_BYTES;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -103,7 +103,7 @@ pub enum PageError {
         found: &'static str,
     },
     /// The next cursor is too long to be one.
-    #[error("fetcher.cursor.next = \"{pointer}\" leads to {bytes} bytes; a cursor has {CURSOR_MOST} at most")]
+    #[error("fetcher.cursor.next = \"{pointer}\" leads to {bytes} bytes; a cursor has {MAX_CURSOR_BYTES} at most")]
     LongCursor {
         /// The pointer.
         pointer: String,
@@ -125,7 +125,7 @@ pub(crate) struct Ways {
 
 impl Ways {
     /// Where the answers to a pipeline's fetches have what is read of them.
-    pub(crate) fn of(table: &FetcherTable) -> Self {
+    pub(crate) fn of(table: &FetcherSection) -> Self {
         let cursor = table.cursor.as_ref();
         Self {
             records: Pointer::parse(&table.records),
@@ -218,7 +218,7 @@ fn next_cursor(json: &[u8], pointer: &Pointer) -> Result<Next, PageError> {
         },
         other => return not_cursor(other),
     };
-    if cursor.len() > CURSOR_MOST {
+    if cursor.len() > MAX_CURSOR_BYTES {
         return Err(PageError::LongCursor { pointer: pointer.to_string(), bytes: cursor.len() });
     }
     Ok(if cursor.trim().is_empty() { Next::Nothing } else { Next::Cursor(cursor) })

@@ -20,7 +20,7 @@ impl Pointer {
     /// The pointer written as `text`: empty for the whole document, or parts that each begin with a slash, in which `~1` is a slash and
     /// `~0` a tilde. The pipeline file's check has seen to the first slash.
     pub(crate) fn parse(text: &str) -> Self {
-        let parts = text.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect();
+        let parts = text.split('/').skip(1).map(|part| forebay_schemas::json_pointer::unescape(part).into_owned()).collect();
         Self { text: text.to_owned(), parts }
     }
 

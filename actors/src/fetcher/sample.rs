@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use forebay_schemas::pipeline::{FetcherTable, Pipeline};
+use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 
 use super::client::Client;
 use super::error::FetchError;
@@ -27,7 +27,7 @@ pub(crate) struct Sample {
 ///
 /// # Errors
 /// As a fetch fails.
-pub(crate) async fn sample(pipeline: &Pipeline, table: &FetcherTable, wall: SystemTime) -> Result<Sample, FetchError> {
+pub(crate) async fn sample(pipeline: &Pipeline, table: &FetcherSection, wall: SystemTime) -> Result<Sample, FetchError> {
     let client = Client::new(pipeline, table)?;
     let api = client.api().to_owned();
     let start = table.cursor.as_ref().and_then(|cursor| cursor.start.as_deref());

@@ -331,7 +331,7 @@ impl State {
         let transient = failure.class == Class::Transient;
         if transient {
             let wait = Duration::from_millis(millis(again - now));
-            let next = forebay_schemas::pipeline::Span(wait);
+            let next = forebay_schemas::pipeline::HumanDuration(wait);
             effects.push(Effect::Trouble(format!("{} (attempt {}, next in {next})", failure.message, work.attempt + 1)));
             effects.push(Effect::Report(Report::Throttled(wait, failure.message.clone())));
         } else {

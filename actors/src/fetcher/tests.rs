@@ -292,7 +292,7 @@ mod actor {
         fn finished(&self, run: Uuid, stop: Option<Stop>) {
             let stop = stop.unwrap();
             if !stop.complete {
-                self.add(format!("{} cut short, {}", run.as_u128(), stop.reason.word()));
+                self.add(format!("{} cut short, {}", run.as_u128(), stop.reason.as_str()));
             }
             self.add(format!("{} finished", run.as_u128()));
         }

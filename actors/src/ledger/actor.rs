@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_schemas::event::Places;
+use forebay_schemas::event::Checkpoints;
 use forebay_schemas::topic::TopicId;
 use futures_util::future::BoxFuture;
 
@@ -27,8 +27,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub struct Seen {
     /// The topic that there is now; none from a broker that gives no ids.
     pub topic: Option<TopicId>,
-    /// What the group has committed of that topic, in lineages, where that was asked for.
-    pub places: Places,
+    /// What the group has committed of that topic, in epochs, where that was asked for.
+    pub checkpoints: Checkpoints,
 }
 
 /// Asks which topic there is, and, where that is wanted, what the group has committed of it.
@@ -70,15 +70,15 @@ impl Keeper {
         cx.offload(look, |keeper, (seen, written), cx| {
             let ledger = &keeper.ledger;
             match seen {
-                Ok(Seen { topic, places }) => {
+                Ok(Seen { topic, checkpoints }) => {
                     ledger.looked_at_topic(topic, written);
                     if ledger.saw_topic(topic).is_none() {
                         // Brokers that do not agree yet are not asked without a pause.
                         cx.after(LOOK_AGAIN, Self::look);
                         return;
                     }
-                    if !places.0.is_empty()
-                        && let Err(rejection) = ledger.submit(Command::Seen { places })
+                    if !checkpoints.0.is_empty()
+                        && let Err(rejection) = ledger.submit(Command::Seen { checkpoints })
                     {
                         tracing::error!(%rejection, "the ledger does not take what the group has committed");
                     }

@@ -13,7 +13,6 @@ pub mod cursors;
 mod leases;
 #[cfg(test)]
 mod reads_tests;
-pub mod redriven;
 pub mod runs;
 pub mod state;
 #[cfg(test)]
@@ -25,9 +24,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use forebay_schemas::api::{Desired, DesiredState};
-use forebay_schemas::event::{Event, Place, Recorded, Undecodable, decode};
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::desired::{Desired, DesiredState};
+use forebay_schemas::event::{Event, Recorded, Undecodable, decode};
+use forebay_schemas::offset::{Checkpoint, Offset, Partition, RangeSet};
 use forebay_schemas::read::Position;
 use forebay_schemas::run::{Cancelled, MaxRejected, Run, RunSpec};
 use forebay_schemas::snapshot::RunTotals;
@@ -37,7 +36,6 @@ use uuid::Uuid;
 
 pub use actor::{CallOff, Keeper, Lookout, Seen};
 pub use cursors::Cursors;
-pub use redriven::Redriven;
 pub use runs::{Accepted, Rejection, Runs};
 pub use state::{Command, State};
 
@@ -327,8 +325,8 @@ impl Ledger {
     }
 
     /// How far each partition of the topic is written, as far as is known here.
-    pub fn places(&self) -> BTreeMap<Partition, Place> {
-        self.inner().state.places()
+    pub fn checkpoints(&self) -> BTreeMap<Partition, Checkpoint> {
+        self.inner().state.checkpoints()
     }
 
     /// Kafka says which topic there is now; none when it gives no ids. Says how often it was recreated since the process started, as
@@ -417,7 +415,7 @@ impl Ledger {
     }
 
     /// The dead letters that are in the topic again.
-    pub fn redriven(&self) -> Redriven {
+    pub fn redriven(&self) -> RangeSet {
         self.inner().state.redriven.clone()
     }
 

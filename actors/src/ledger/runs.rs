@@ -162,8 +162,8 @@ impl Runs {
     pub fn requested(&self, run: Uuid, (key, attempt): (&str, u32), spec: RunSpec, since: Option<DateTime<Utc>>) -> Event {
         let last = self.by_key.get(key).and_then(|attempts| attempts.last()).and_then(|id| self.runs.get(id));
         let of_now = |run: &&Run| since.is_none_or(|since| run.ended_at.is_some_and(|ended| ended >= since));
-        let place = |of: fn(&Run) -> &Option<Position>| last.filter(of_now).and_then(|last| of(last).clone());
-        let (began, position) = (place(|last| &last.began), place(|last| &last.position));
+        let checkpoint = |of: fn(&Run) -> &Option<Position>| last.filter(of_now).and_then(|last| of(last).clone());
+        let (began, position) = (checkpoint(|last| &last.began), checkpoint(|last| &last.position));
         let from = match (spec.read, last) {
             (Some(ReadMode::Again), _) => Some(Position::Begin),
             (Some(ReadMode::Continue), _) | (None, None) => None,
@@ -612,7 +612,7 @@ mod tests {
             wait_micros: 0,
             transform_micros: 0,
             write_micros: 0,
-            written: forebay_schemas::event::Places::default(),
+            written: forebay_schemas::event::Checkpoints::default(),
             runs: vec![settled],
         };
         runs.evolve(&event, now());

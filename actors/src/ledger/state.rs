@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::api::{Desired, DesiredState};
-use forebay_schemas::event::{Event, Origin, Place, Places, Recorded, Starts};
-use forebay_schemas::offset::{Offset, Partition, Ranges};
+use forebay_schemas::desired::{Desired, DesiredState};
+use forebay_schemas::event::{Checkpoints, Event, Recorded, StartOrigin, Starts};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, RangeSet, Ranges};
 use forebay_schemas::read::{Position, Read};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Cancelled, RunError, Stop};
@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cursors::{Cursors, Source};
-use super::redriven::Redriven;
 use super::runs::{Rejection, Runs};
 
 /// What somebody wants, or says.
@@ -49,7 +48,7 @@ pub enum Command {
     /// Kafka says which topic there is now.
     Identified { id: TopicId },
     /// What the group has committed, of whichever partitions.
-    Seen { places: Places },
+    Seen { checkpoints: Checkpoints },
     /// Somebody says what the pipeline is meant to do.
     Desire { state: DesiredState, by: String, reason: String },
     /// A fact that nobody decides on.
@@ -94,7 +93,7 @@ pub struct State {
     pub desired: Desired,
     /// The dead letters that are in the topic again.
     #[serde(default)]
-    pub redriven: Redriven,
+    pub redriven: RangeSet,
 }
 
 /// A process.
@@ -124,8 +123,8 @@ pub struct Sql {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionState {
     /// How far it is written.
-    pub written: Place,
-    /// What the group has committed in this lineage.
+    pub written: Checkpoint,
+    /// What the group has committed in this epoch.
     pub committed: Option<Offset>,
     /// Whether this process reads it.
     pub assigned: bool,
@@ -182,7 +181,7 @@ impl State {
     }
 
     /// How far each partition is written.
-    pub fn places(&self) -> BTreeMap<Partition, Place> {
+    pub fn checkpoints(&self) -> BTreeMap<Partition, Checkpoint> {
         self.partitions.iter().map(|(&partition, state)| (partition, state.written)).collect()
     }
 
@@ -218,20 +217,21 @@ impl State {
                 let known = |partition| !self.partitions.get(&partition).is_some_and(|known| known.recreated);
                 let again = |partition| {
                     let start = starts.0.get(&partition).filter(|_| known(partition));
-                    start.is_some_and(|start| start.origin == Origin::Again || self.is_another(partition, start.place.lineage))
+                    start.is_some_and(|start| start.origin == StartOrigin::Reset || self.is_another(partition, start.checkpoint.epoch))
                 };
                 let mut events = self.runs.bereft(again, BEGUN_AGAIN);
                 events.push(Event::PartitionsAssigned { starts });
                 events
             }
-            Command::Seen { mut places } => {
-                places.0.retain(|partition, _| self.partitions.get(partition).is_none_or(|known| !known.assigned));
-                if places.0.is_empty() {
+            Command::Seen { mut checkpoints } => {
+                checkpoints.0.retain(|partition, _| self.partitions.get(partition).is_none_or(|known| !known.assigned));
+                if checkpoints.0.is_empty() {
                     return Ok(vec![]);
                 }
-                let again = |partition| places.0.get(&partition).is_some_and(|place| self.is_another(partition, place.lineage));
+                let again =
+                    |partition| checkpoints.0.get(&partition).is_some_and(|checkpoint| self.is_another(partition, checkpoint.epoch));
                 let mut events = self.runs.bereft(again, BEGUN_AGAIN);
-                events.push(Event::PartitionsSeen { places });
+                events.push(Event::PartitionsSeen { checkpoints });
                 events
             }
             Command::Desire { state, .. } if state == self.desired.state => vec![],
@@ -253,10 +253,10 @@ impl State {
         })
     }
 
-    /// Whether a partition is known by another lineage: somebody else, or this process before a crash that the journal does not know of, has begun
+    /// Whether a partition is known by another epoch: somebody else, or this process before a crash that the journal does not know of, has begun
     /// again.
-    fn is_another(&self, partition: Partition, lineage: u32) -> bool {
-        self.partitions.get(&partition).is_some_and(|known| known.written.lineage != lineage && !known.recreated)
+    fn is_another(&self, partition: Partition, epoch: Epoch) -> bool {
+        self.partitions.get(&partition).is_some_and(|known| known.written.epoch != epoch && !known.recreated)
     }
 
     /// Where the next page of a fetch is: a run that has begun, or that reads again, has a position of its own; any other fetch begins
@@ -362,9 +362,9 @@ impl State {
                 totals.batches += 1;
                 totals.rows += rows;
                 totals.rejected += rejected;
-                for (partition, place) in &written.0 {
-                    if let Some(partition) = self.partitions.get_mut(partition).filter(|known| known.written.lineage == place.lineage) {
-                        partition.written = *place;
+                for (partition, checkpoint) in &written.0 {
+                    if let Some(partition) = self.partitions.get_mut(partition).filter(|known| known.written.epoch == checkpoint.epoch) {
+                        partition.written = *checkpoint;
                     }
                 }
             }
@@ -386,9 +386,9 @@ impl State {
             }
             Event::PartitionsAssigned { starts } => {
                 for (&partition, start) in &starts.0 {
-                    let before = self.partitions.get(&partition).filter(|known| known.written.lineage == start.place.lineage);
+                    let before = self.partitions.get(&partition).filter(|known| known.written.epoch == start.checkpoint.epoch);
                     let committed = before.and_then(|known| known.committed);
-                    let known = PartitionState { written: start.place, committed, assigned: true, seen: false, recreated: false };
+                    let known = PartitionState { written: start.checkpoint, committed, assigned: true, seen: false, recreated: false };
                     self.partitions.insert(partition, known);
                 }
             }
@@ -400,11 +400,11 @@ impl State {
                 }
             }
             Event::RunProduced { .. } => self.partitions.values_mut().for_each(|partition| partition.seen = false),
-            Event::PartitionsSeen { places } => {
-                for (&partition, &seen) in &places.0 {
-                    // Within a lineage the larger counts, as at a start: what is written and not yet committed is written all the same.
+            Event::PartitionsSeen { checkpoints } => {
+                for (&partition, &seen) in &checkpoints.0 {
+                    // Within an epoch the larger counts, as at a start: what is written and not yet committed is written all the same.
                     let known = self.partitions.get(&partition).filter(|known| !known.recreated).map(|known| known.written);
-                    let written = known.filter(|known| known.lineage == seen.lineage && known.offset > seen.offset).unwrap_or(seen);
+                    let written = known.filter(|known| known.epoch == seen.epoch && known.offset > seen.offset).unwrap_or(seen);
                     let committed = Some(seen.offset);
                     self.partitions.insert(partition, PartitionState { written, committed, assigned: false, seen: true, recreated: false });
                 }

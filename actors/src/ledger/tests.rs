@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_schemas::event::{Origin, Start};
-use forebay_schemas::offset::{Range, Ranges};
+use forebay_schemas::event::{Start, StartOrigin};
+use forebay_schemas::offset::{Checkpoint, Epoch, Range, Ranges, WriteTimestamp};
 use forebay_schemas::read::{Position, Read, ReadMode};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Cancelled, RunSpec, RunState};
@@ -33,17 +33,17 @@ pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
-fn assigned(partition: Partition, offset: i64, lineage: u32, origin: Origin) -> Command {
-    let start = Start { place: Place { offset, clock: 0, lineage }, origin };
+fn assigned(partition: Partition, offset: i64, epoch: u32, origin: StartOrigin) -> Command {
+    let start = Start { checkpoint: Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(epoch) }, origin };
     Command::Assigned { starts: [(partition, start)].into_iter().collect() }
 }
 
-fn written(ledger: &Ledger, partition: Partition, offset: i64, lineage: u32) {
-    ledger.saw(batch(partition, offset, lineage));
+fn written(ledger: &Ledger, partition: Partition, offset: i64, epoch: u32) {
+    ledger.saw(batch(partition, offset, epoch));
 }
 
-fn batch(partition: Partition, offset: i64, lineage: u32) -> Event {
-    let place = Place { offset, clock: offset * 16, lineage };
+fn batch(partition: Partition, offset: i64, epoch: u32) -> Event {
+    let checkpoint = Checkpoint { offset, write_clock: WriteTimestamp::from_micros(offset * 16), epoch: Epoch::new(epoch) };
     Event::BatchWritten {
         batch: 1,
         ranges: Ranges::default(),
@@ -52,7 +52,7 @@ fn batch(partition: Partition, offset: i64, lineage: u32) -> Event {
         wait_micros: 1,
         transform_micros: 1,
         write_micros: 1,
-        written: [(partition, place)].into_iter().collect(),
+        written: [(partition, checkpoint)].into_iter().collect(),
         runs: Vec::new(),
     }
 }
@@ -75,7 +75,7 @@ fn a_ledger_opened_again_is_as_the_one_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
     begin(&ledger, "t");
-    ledger.submit(assigned(0, 0, 7, Origin::Begin)).unwrap();
+    ledger.submit(assigned(0, 0, 7, StartOrigin::Earliest)).unwrap();
     let done = produced(&ledger, "done", Range { from: 0, to: 10 });
     let open_run = ledger.request("open", 1, RunSpec::default()).unwrap().id();
     written(&ledger, 0, 10, 7);
@@ -86,7 +86,7 @@ fn a_ledger_opened_again_is_as_the_one_before_it() {
     assert_eq!(again.state(), before);
     assert_eq!(again.open_runs(), [open_run]);
     assert_eq!(again.request("done", 1, RunSpec::default()).unwrap(), Accepted::Same(done), "a key outlives the process");
-    assert_eq!(again.places()[&0], Place { offset: 10, clock: 160, lineage: 7 });
+    assert_eq!(again.checkpoints()[&0], Checkpoint { offset: 10, write_clock: WriteTimestamp::from_micros(160), epoch: Epoch::new(7) });
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn the_state_at_any_event_is_the_fold_up_to_it() {
     let ledger = open(dir.path()).unwrap();
     begin(&ledger, "t");
     let run = produced(&ledger, "k", Range { from: 0, to: 3 });
-    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     written(&ledger, 0, 3, 1);
     drop(ledger);
     let states: Vec<_> = (0..=8).map(|seq| fold(dir.path(), seq).unwrap().runs.get(run).map(|run| run.state)).collect();
@@ -187,7 +187,7 @@ fn runs_that_had_begun_fail_when_the_topic_was_recreated_and_those_that_begin_th
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
     assert_eq!((ledger.saw_topic(id(1)), ledger.saw_topic(id(1))), (Some(0), Some(0)), "the first id that is known is no other one");
-    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     let waits = produced(&ledger, "waits", Range { from: 0, to: 10 });
     let elsewhere = ledger.request("its pages are on their way", 1, RunSpec::default()).unwrap().id();
     ledger.submit(Command::Start { run: elsewhere }).unwrap();
@@ -203,8 +203,8 @@ fn runs_that_had_begun_fail_when_the_topic_was_recreated_and_those_that_begin_th
     written(&ledger, 0, 50, 1);
     let new = produced(&ledger, "new", Range { from: 0, to: 10 });
     assert_eq!(ledger.run(new).unwrap().state, RunState::Draining);
-    assert_eq!(ledger.places()[&0].clock, 800);
-    ledger.submit(assigned(0, 0, 2, Origin::Again)).unwrap();
+    assert_eq!(ledger.checkpoints()[&0].write_clock.micros(), 800);
+    ledger.submit(assigned(0, 0, 2, StartOrigin::Reset)).unwrap();
     assert_eq!(ledger.run(new).unwrap().state, RunState::Draining, "it is of the topic that is read from its begin now");
     written(&ledger, 0, 10, 2);
     ledger.looked_at_topic(id(2), ledger.written());
@@ -215,7 +215,7 @@ fn runs_that_had_begun_fail_when_the_topic_was_recreated_and_those_that_begin_th
 fn a_run_succeeds_when_the_topic_was_looked_at_after_its_last_record_was_written() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
-    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     ledger.looked_at_topic(id(1), ledger.written());
     let run = produced(&ledger, "k", Range { from: 0, to: 10 });
     let before = ledger.written();
@@ -226,7 +226,7 @@ fn a_run_succeeds_when_the_topic_was_looked_at_after_its_last_record_was_written
     wait(ledger.look_is_due(Duration::from_secs(3_600)));
     ledger.looked_at_topic(id(2), ledger.written());
     assert_eq!(ledger.run(run).unwrap().state, RunState::Failed, "it is another topic");
-    ledger.submit(assigned(0, 0, 2, Origin::Again)).unwrap();
+    ledger.submit(assigned(0, 0, 2, StartOrigin::Reset)).unwrap();
     let run = produced(&ledger, "again", Range { from: 0, to: 10 });
     written(&ledger, 0, 10, 2);
     assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "the look that found it was not about what is written of it");
@@ -238,25 +238,25 @@ fn a_run_succeeds_when_the_topic_was_looked_at_after_its_last_record_was_written
 fn runs_of_a_topic_whose_offsets_are_gone_or_that_is_read_no_more_fail_and_say_why() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
-    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     let first = produced(&ledger, "first", Range { from: 0, to: 10 });
-    ledger.submit(assigned(0, 0, 2, Origin::Again)).unwrap();
+    ledger.submit(assigned(0, 0, 2, StartOrigin::Reset)).unwrap();
     let failed = ledger.run(first).unwrap();
     assert!(failed.state == RunState::Failed && failed.error.unwrap().retryable);
     let second = produced(&ledger, "second", Range { from: 0, to: 10 });
     begin(&ledger, "another");
     assert!(ledger.run(second).unwrap().error.unwrap().message.contains("another"));
-    assert!(ledger.places().is_empty(), "places are of a topic");
+    assert!(ledger.checkpoints().is_empty(), "checkpoints are of a topic");
 }
 
 #[test]
-fn runs_fail_when_somebody_else_has_begun_a_lineage_since() {
+fn runs_fail_when_somebody_else_has_begun_an_epoch_since() {
     // Another process was assigned the partition after the group's offsets were removed, or this one was and crashed before its journal knew.
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
-    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     let run = produced(&ledger, "k", Range { from: 0, to: 10 });
-    ledger.submit(assigned(0, 20, 2, Origin::Group)).unwrap();
+    ledger.submit(assigned(0, 20, 2, StartOrigin::Group)).unwrap();
     assert_eq!(ledger.run(run).unwrap().state, RunState::Failed, "what is written up to 20 is not what it produced");
 }
 
@@ -265,11 +265,11 @@ fn what_was_written_before_a_start_counts_for_a_run_only_when_the_partition_is_a
     // Between a start and an assignment the topic may be another one, whose offsets mean other records.
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
-    ledger.submit(assigned(0, 100, 1, Origin::Group)).unwrap();
+    ledger.submit(assigned(0, 100, 1, StartOrigin::Group)).unwrap();
     begin(&ledger, "t");
     let runs = [produced(&ledger, "first", Range { from: 0, to: 5 }), produced(&ledger, "second", Range { from: 5, to: 9 })];
     assert!(runs.iter().all(|&run| ledger.run(run).unwrap().state == RunState::Draining));
-    ledger.submit(assigned(0, 100, 1, Origin::Group)).unwrap();
+    ledger.submit(assigned(0, 100, 1, StartOrigin::Group)).unwrap();
     assert!(runs.iter().all(|&run| ledger.run(run).unwrap().state == RunState::Succeeded));
 }
 
@@ -277,7 +277,9 @@ fn what_was_written_before_a_start_counts_for_a_run_only_when_the_partition_is_a
 fn a_run_waits_for_partitions_of_other_processes_until_their_commits_were_seen_after_it() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
-    let seen = |offset| Command::Seen { places: [(0, Place { offset, clock: 0, lineage: 3 })].into_iter().collect() };
+    let seen = |offset| Command::Seen {
+        checkpoints: [(0, Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(3) })].into_iter().collect(),
+    };
     ledger.submit(seen(50)).unwrap();
     assert!(!ledger.waits_for_others());
     let run = produced(&ledger, "k", Range { from: 40, to: 45 });
@@ -294,9 +296,15 @@ fn a_run_waits_for_partitions_of_other_processes_until_their_commits_were_seen_a
 fn what_the_group_has_committed_says_nothing_of_partitions_that_are_read_here() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
-    ledger.submit(assigned(0, 5, 1, Origin::Group)).unwrap();
-    ledger.submit(Command::Seen { places: [(0, Place { offset: 50, clock: 0, lineage: 1 })].into_iter().collect() }).unwrap();
-    assert_eq!(ledger.places()[&0].offset, 5);
+    ledger.submit(assigned(0, 5, 1, StartOrigin::Group)).unwrap();
+    ledger
+        .submit(Command::Seen {
+            checkpoints: [(0, Checkpoint { offset: 50, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) })]
+                .into_iter()
+                .collect(),
+        })
+        .unwrap();
+    assert_eq!(ledger.checkpoints()[&0].offset, 5);
 }
 
 #[test]
@@ -308,12 +316,12 @@ fn a_run_of_a_pipeline_that_ends_at_the_topic_has_succeeded_when_it_is_there() {
 }
 
 #[test]
-fn what_another_lineage_wrote_moves_nothing() {
+fn what_another_epoch_wrote_moves_nothing() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     begin(&ledger, "t");
-    ledger.submit(assigned(0, 5, 1, Origin::Begin)).unwrap();
+    ledger.submit(assigned(0, 5, 1, StartOrigin::Earliest)).unwrap();
     written(&ledger, 0, 50, 9);
-    assert_eq!(ledger.places()[&0].offset, 5);
+    assert_eq!(ledger.checkpoints()[&0].offset, 5);
 }
 
 #[test]
@@ -376,8 +384,8 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         2 => (0..6u8).prop_map(Happening::Request),
         1 => (0..4u8).prop_map(Happening::Cursor),
         6 => (0..6u8, 0..6u8).prop_map(|(run, what)| Happening::Run(run, what)),
-        2 => (0..3, 1..3u32).prop_map(|(partition, lineage)| Happening::Assigned(partition, lineage)),
-        4 => (0..3, 0..40i64, 1..3u32).prop_map(|(partition, offset, lineage)| Happening::Written(partition, offset, lineage)),
+        2 => (0..3, 1..3u32).prop_map(|(partition, epoch)| Happening::Assigned(partition, epoch)),
+        4 => (0..3, 0..40i64, 1..3u32).prop_map(|(partition, offset, epoch)| Happening::Written(partition, offset, epoch)),
         1 => (0..3).prop_map(Happening::Revoked),
         1 => any::<bool>().prop_map(Happening::Started),
         1 => Just(Happening::Exited),
@@ -417,11 +425,11 @@ fn happen(ledger: &Ledger, happening: &Happening) {
                 _ => Command::Cancel { run, cancelled: Cancelled::default() },
             });
         }
-        Happening::Assigned(partition, lineage) => {
-            let origin = if lineage == 2 { Origin::Again } else { Origin::Group };
-            ledger.submit(assigned(partition, 0, lineage, origin)).unwrap();
+        Happening::Assigned(partition, epoch) => {
+            let origin = if epoch == 2 { StartOrigin::Reset } else { StartOrigin::Group };
+            ledger.submit(assigned(partition, 0, epoch, origin)).unwrap();
         }
-        Happening::Written(partition, offset, lineage) => written(ledger, partition, offset, lineage),
+        Happening::Written(partition, offset, epoch) => written(ledger, partition, offset, epoch),
         Happening::Revoked(partition) => ledger.saw(Event::PartitionsRevoked { partitions: vec![partition] }),
         Happening::Started(another) => begin(ledger, if another { "another" } else { "t" }),
         Happening::Desired(n) => {
@@ -433,18 +441,18 @@ fn happen(ledger: &Ledger, happening: &Happening) {
 }
 
 #[test]
-fn what_the_group_has_committed_sets_nothing_back_that_the_journal_knows_to_be_written_in_the_same_lineage() {
+fn what_the_group_has_committed_sets_nothing_back_that_the_journal_knows_to_be_written_in_the_same_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
     begin(&ledger, "t");
-    ledger.submit(assigned(0, 0, 1, Origin::Begin)).unwrap();
+    ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     written(&ledger, 0, 7, 1);
     ledger.saw(Event::PartitionsRevoked { partitions: vec![0] });
-    let place = |offset| Place { offset, clock: 0, lineage: 1 };
-    ledger.submit(Command::Seen { places: [(0, place(4))].into_iter().collect() }).unwrap();
-    assert_eq!(ledger.places()[&0].offset, 7, "read again from 4, its records would be counted twice");
-    ledger.submit(Command::Seen { places: [(0, place(9))].into_iter().collect() }).unwrap();
-    assert_eq!(ledger.places()[&0].offset, 9, "another process has written on");
+    let checkpoint = |offset| Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) };
+    ledger.submit(Command::Seen { checkpoints: [(0, checkpoint(4))].into_iter().collect() }).unwrap();
+    assert_eq!(ledger.checkpoints()[&0].offset, 7, "read again from 4, its records would be counted twice");
+    ledger.submit(Command::Seen { checkpoints: [(0, checkpoint(9))].into_iter().collect() }).unwrap();
+    assert_eq!(ledger.checkpoints()[&0].offset, 9, "another process has written on");
 }
 
 proptest! {

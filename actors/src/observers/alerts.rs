@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_schemas::metrics::alerts::Judgement;
+use forebay_schemas::metrics::alerts::AlertEvaluator;
 use forebay_schemas::snapshot::AlertView;
 
 use super::Viewer;
@@ -19,19 +19,19 @@ use forebay_kernel::{Actor, Cx, Exit};
 const EVALUATION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The actor that judges. Nothing is posted to it.
-pub(crate) struct AlertEvaluator {
+pub(crate) struct Alerts {
     viewer: Viewer,
     telemetry: Arc<Telemetry>,
     places: DataPlaces,
-    judgement: Judgement,
+    evaluator: AlertEvaluator,
     /// What was wrong at the last look: the first summary of each rule.
     said: BTreeMap<String, String>,
 }
 
-impl AlertEvaluator {
+impl Alerts {
     /// Looks through `viewer` and at what is on the disk at `places`, and tells `telemetry`.
     pub(crate) fn new(viewer: Viewer, telemetry: Arc<Telemetry>, places: DataPlaces) -> Self {
-        Self { viewer, telemetry, places, judgement: Judgement::default(), said: BTreeMap::new() }
+        Self { viewer, telemetry, places, evaluator: AlertEvaluator::default(), said: BTreeMap::new() }
     }
 
     /// Measures off this thread, judges, and does so again after a while. A disk that does not answer ends the judging, not the pipeline.
@@ -41,7 +41,7 @@ impl AlertEvaluator {
     }
 
     fn look(&mut self, cx: &mut Cx<'_, Self>) {
-        let alerts = self.judgement.judge(&self.viewer.snapshot());
+        let alerts = self.evaluator.evaluate(&self.viewer.snapshot());
         self.say(&alerts);
         self.telemetry.set_alerts(alerts);
         cx.after(EVALUATION_INTERVAL, Self::measure);
@@ -62,7 +62,7 @@ impl AlertEvaluator {
     }
 }
 
-impl Actor for AlertEvaluator {
+impl Actor for Alerts {
     type Message = Infallible;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {

@@ -11,7 +11,7 @@ mod lineage;
 mod snapshot;
 mod traces;
 
-pub(crate) use alerts::AlertEvaluator;
+pub(crate) use alerts::Alerts;
 pub(crate) use lifecycle::LifecycleRecorder;
 pub(crate) use lineage::{Lineage, LineageParts};
 pub(crate) use snapshot::Sources;

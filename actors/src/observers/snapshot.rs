@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use forebay_kernel::Budget;
-use forebay_schemas::pipeline::CursorTable;
+use forebay_schemas::pipeline::CursorSection;
 use forebay_schemas::read::Read;
-use forebay_schemas::snapshot::{CursorView, Snapshot, SourceView};
-use forebay_schemas::summary::Latency;
+use forebay_schemas::snapshot::{CursorView, Latency, Snapshot, SourceView};
 
 use forebay_kernel::Registry;
 
@@ -42,7 +41,7 @@ pub(crate) struct Sources {
     pub(crate) edges: Vec<Budget>,
     pub(crate) trigger_micros: Option<u64>,
     /// How the source gives cursors, if it does.
-    pub(crate) cursor: Option<CursorTable>,
+    pub(crate) cursor: Option<CursorSection>,
 }
 
 impl Viewer {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::event::{Event, Recorded};
-use forebay_schemas::pipeline::{Pipeline, TracesTable};
+use forebay_schemas::pipeline::{Pipeline, TracesSection};
 use forebay_schemas::traces::Tracer;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
@@ -79,7 +79,7 @@ impl Actor for Traces {
     }
 }
 
-fn collector(table: &TracesTable) -> Result<(Client, Url), String> {
+fn collector(table: &TracesSection) -> Result<(Client, Url), String> {
     let url = Url::parse(&table.url).map_err(|cause| format!("traces.url is no address: {cause}"))?;
     let client =
         Client::builder().user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION"))).timeout(TIMEOUT).redirect(Policy::none()).build();

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use chrono::DateTime;
 use forebay_schemas::event::Recorded;
 
-use forebay_schemas::pipeline::{CursorTable, Pipeline};
-use forebay_schemas::read::{CURSOR_MOST, Position, Read, shown};
+use forebay_schemas::pipeline::{CursorSection, Pipeline};
+use forebay_schemas::read::{MAX_CURSOR_BYTES, Position, Read, quote_cursor};
 use forebay_schemas::run::RunSpec;
 use reqwest::Url;
 use uuid::Uuid;
@@ -42,7 +42,7 @@ pub enum CursorError {
     #[error("{0}")]
     Params(String),
     /// The cursor can't be one.
-    #[error("the cursor has {0} bytes, and one has 1 to {CURSOR_MOST}")]
+    #[error("the cursor has {0} bytes, and one has 1 to {MAX_CURSOR_BYTES}")]
     Length(usize),
     /// The ledger does not take it.
     #[error(transparent)]
@@ -66,7 +66,7 @@ impl Setting {
             let allowed = if allowed.is_empty() { "[fetcher] params names none".to_owned() } else { allowed.join(", ") };
             return Err(CursorError::Params(format!("no run can set {param:?}, so there is no such read; these can be set: {allowed}")));
         }
-        if let Some(length) = to.cursor().map(str::len).filter(|length| !(1..=CURSOR_MOST).contains(length)) {
+        if let Some(length) = to.cursor().map(str::len).filter(|length| !(1..=MAX_CURSOR_BYTES).contains(length)) {
             return Err(CursorError::Length(length));
         }
         let read = Read::of(params);
@@ -85,7 +85,7 @@ impl Setting {
             return vec![format!("nothing: the read of {read} is at {from} already")];
         }
         let next = match (to, start) {
-            (Position::Begin, Some(start)) => format!("its next fetch asks for the first page, with {}", shown(start)),
+            (Position::Begin, Some(start)) => format!("its next fetch asks for the first page, with {}", quote_cursor(start)),
             (Position::Begin, None) => "its next fetch asks for the first page, without a cursor".to_owned(),
             (Position::Cursor(_), _) => format!("its next fetch goes on at {to}; what lies before that and was not read stays unread"),
         };
@@ -129,7 +129,7 @@ pub fn kept(pipeline: &Pipeline) -> Result<Cursors, LedgerError> {
     Ok(state.cursors)
 }
 
-fn table(pipeline: &Pipeline) -> Option<&CursorTable> {
+fn table(pipeline: &Pipeline) -> Option<&CursorSection> {
     pipeline.fetcher.as_ref()?.cursor.as_ref()
 }
 

@@ -13,8 +13,8 @@ use std::fmt;
 use std::time::SystemTime;
 
 use forebay_schemas::api::ReplayFrom;
-use forebay_schemas::event::{Event, Place};
-use forebay_schemas::offset::{Offset, Partition, Range};
+use forebay_schemas::event::Event;
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range, WriteTimestamp};
 use forebay_schemas::topic::TopicId;
 use serde::Serialize;
 
@@ -105,7 +105,7 @@ fn plan(
 pub(crate) async fn plan_all(
     access: &Access,
     (group, topic): (&str, &str),
-    known: &BTreeMap<Partition, Place>,
+    known: &BTreeMap<Partition, Checkpoint>,
     from: &ReplayFrom,
 ) -> Result<Vec<Move>, BrokerError> {
     let ends = broker::ends(access, topic).await?;
@@ -127,7 +127,7 @@ pub(crate) async fn plan_all(
     Ok(moves.collect())
 }
 
-/// Does what was planned: the journal first, then the group. `lineage` is a number that no lineage has had, `now` the time of day, after which what
+/// Does what was planned: the journal first, then the group. `epoch` is a number that no epoch has had, `now` the time of day, after which what
 /// is read again is written.
 ///
 /// # Errors
@@ -138,15 +138,16 @@ pub(crate) async fn apply(
     ledger: &Ledger,
     moves: &[Move],
     reason: &str,
-    lineage: u32,
+    epoch: Epoch,
     now: SystemTime,
 ) -> Result<(), ReplayError> {
     let id = broker::topic_id(access, topic).await?;
     let largest = moves.iter().map(|a| a.largest).max().unwrap_or(0);
     let again = moves.iter().filter_map(|a| a.to.map(|to| (a.partition, a.end - to))).collect();
     let clocks = clocks_of_replay(clock_of_replay(largest, now), &again);
-    let place = |a: &Move, offset| (a.partition, Place { offset, clock: clocks[&a.partition], lineage });
-    let moving = || moves.iter().filter_map(|a| a.to.map(|to| place(a, to)));
+    let checkpoint =
+        |a: &Move, offset| (a.partition, Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clocks[&a.partition]), epoch });
+    let moving = || moves.iter().filter_map(|a| a.to.map(|to| checkpoint(a, to)));
     for Move { partition, lost, .. } in moves.iter().filter(|a| a.to.is_some()) {
         if let Some(range) = *lost {
             ledger.saw(Event::RangeLost { partition: *partition, range, reason: "kafka had removed them before they were read".into() });
@@ -159,7 +160,7 @@ pub(crate) async fn apply(
         to: moving().collect(),
     });
     ledger.settled().await?;
-    let commits = moving().map(|(partition, place)| (partition, place.offset, metadata_of(&place, id))).collect();
+    let commits = moving().map(|(partition, checkpoint)| (partition, checkpoint.offset, metadata_of(&checkpoint, id))).collect();
     Ok(broker::commit(access, group, topic, commits).await?)
 }
 
@@ -195,7 +196,10 @@ mod tests {
     #[test]
     fn an_offset_of_a_topic_that_was_recreated_is_none() {
         let of = |bits| TopicId::from_bits(bits);
-        let of_before = Committed { offset: 60, metadata: metadata_of(&Place { offset: 60, clock: 5_000, lineage: 7 }, of(1)) };
+        let of_before = Committed {
+            offset: 60,
+            metadata: metadata_of(&Checkpoint { offset: 60, write_clock: WriteTimestamp::from_micros(5_000), epoch: Epoch::new(7) }, of(1)),
+        };
         let planned = plan(0, (0, 100), Some(&of_before), Some(0), of(2), 5_000);
         assert_eq!((planned.to, planned.committed), (None, None));
     }

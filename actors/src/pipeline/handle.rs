@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use forebay_schemas::api::{Desired, DesiredState, ReplayFrom};
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::api::ReplayFrom;
+use forebay_schemas::closing_summary::{HeldBack, Summary};
+use forebay_schemas::desired::{Desired, DesiredState};
+use forebay_schemas::offset::{Epoch, Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::run::{MaxRejected, RunError, Tried};
-use forebay_schemas::summary::{HeldBack, Summary};
 use tokio::sync::watch;
 
 use super::links::{FetcherLink, Fetches};
@@ -20,7 +21,7 @@ use crate::observers::Viewer;
 use crate::operations::cursor::{CursorError, Setting};
 use crate::operations::replay::{self, Move, ReplayError};
 use crate::telemetry::Telemetry;
-use forebay_dataplane::commit_metadata::place_of;
+use forebay_dataplane::commit_metadata::checkpoint_of;
 use forebay_kernel::{Exit, Root};
 
 /// A running pipeline.
@@ -155,7 +156,7 @@ impl Running {
         let id = broker::topic_id(&self.access, topic).await?;
         let committed = broker::committed_with_metadata(&self.access, group, topic).await?;
         let behind = |(partition, (begin, end)): (&Partition, &(Offset, Offset))| {
-            let committed = committed.get(partition).filter(|it| id.is_none() || place_of(it.offset, &it.metadata, id).is_some());
+            let committed = committed.get(partition).filter(|it| id.is_none() || checkpoint_of(it.offset, &it.metadata, id).is_some());
             let done = committed.map_or(*begin, |it| it.offset.max(*begin));
             u64::try_from(end - done).unwrap_or(0)
         };
@@ -168,17 +169,17 @@ impl Running {
     /// When Kafka is away, or the pipeline reads no topic.
     pub async fn plan_replay(&self, from: &ReplayFrom) -> Result<Vec<Move>, ReplayError> {
         let group = self.group().ok_or(ReplayError::NoConsumer)?;
-        Ok(replay::plan_all(&self.access, (group, self.topic()), &self.ledger.places(), from).await?)
+        Ok(replay::plan_all(&self.access, (group, self.topic()), &self.ledger.checkpoints(), from).await?)
     }
 
-    /// Does what was planned: the journal first, then the group. `lineage` is a number that no lineage has had, `now` the time of day, after which what
+    /// Does what was planned: the journal first, then the group. `epoch` is a number that no epoch has had, `now` the time of day, after which what
     /// is read again is written.
     ///
     /// # Errors
     /// When the journal can't be written, Kafka is away, or the group has members.
-    pub async fn replay(&self, moves: &[Move], reason: &str, lineage: u32, now: SystemTime) -> Result<(), ReplayError> {
+    pub async fn replay(&self, moves: &[Move], reason: &str, epoch: Epoch, now: SystemTime) -> Result<(), ReplayError> {
         let group = self.group().ok_or(ReplayError::NoConsumer)?;
-        replay::apply(&self.access, (group, self.topic()), &self.ledger, moves, reason, lineage, now).await
+        replay::apply(&self.access, (group, self.topic()), &self.ledger, moves, reason, epoch, now).await
     }
 
     /// Does what was planned, and keeps who did it and why.

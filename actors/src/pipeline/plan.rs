@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 
 use chrono::DateTime;
-use forebay_schemas::event::{Event, Origin, Place, Recorded};
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::closing_summary::HeldBack;
+use forebay_schemas::event::{Event, Recorded, StartOrigin};
+use forebay_schemas::offset::{Checkpoint, Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::plan::{
     ColumnPlan, CursorPlan, FetchPlan, GroupPlan, JournalPlan, RetentionPlan, RunPlan, SettingPlan, SqlPlan, StartPlan, Step, TablePlan,
     TopicPlan,
 };
 use forebay_schemas::read::Read;
-use forebay_schemas::summary::HeldBack;
 
 use super::blueprint::Blueprint;
 use super::options::Role;
@@ -84,7 +84,7 @@ pub fn plan(blueprint: &Blueprint, before: &State, kafka: Result<Look, String>, 
         }),
         other => Some(other.to_string()),
     }));
-    let again = plan.group.iter().flat_map(|group| &group.partitions).filter(|start| start.origin == Some(Origin::Again));
+    let again = plan.group.iter().flat_map(|group| &group.partitions).filter(|start| start.origin == Some(StartOrigin::Reset));
     plan.changes.extend(
         again.map(|start| format!("read partition {} again from its begin: the group has no offset of it as it is now", start.partition)),
     );
@@ -156,7 +156,7 @@ fn made(topic: &TopicPlan) -> String {
 }
 
 fn group(name: &str, look: &Look, after: &State, problems: &mut Vec<String>) -> GroupPlan {
-    let places = after.places();
+    let checkpoints = after.checkpoints();
     let Some((wanted, there)) = look.topics.first() else { return GroupPlan::default() };
     let id = there.as_ref().and_then(|there| there.id);
     let ends: BTreeMap<Partition, (Offset, Offset)> = match there {
@@ -165,7 +165,7 @@ fn group(name: &str, look: &Look, after: &State, problems: &mut Vec<String>) -> 
     };
     let mut partitions = Vec::with_capacity(ends.len());
     for (partition, (begin, end)) in ends {
-        let (committed, known): (Option<&Committed>, Option<&Place>) = (look.committed.get(&partition), places.get(&partition));
+        let (committed, known): (Option<&Committed>, Option<&Checkpoint>) = (look.committed.get(&partition), checkpoints.get(&partition));
         let found = would_start(committed.map(|it| (it.offset, it.metadata.as_str())), known.copied(), (begin, end), id);
         if let Err(committed) = found {
             let (group, topic) = (name.to_owned(), wanted.name.clone());
@@ -176,8 +176,8 @@ fn group(name: &str, look: &Look, after: &State, problems: &mut Vec<String>) -> 
             begin,
             end,
             committed: committed.map(|it| it.offset),
-            written: known.map(|place| place.offset),
-            from: found.ok().map(|start| start.place.offset),
+            written: known.map(|checkpoint| checkpoint.offset),
+            from: found.ok().map(|start| start.checkpoint.offset),
             origin: found.ok().map(|start| start.origin),
         });
     }
@@ -255,7 +255,7 @@ fn fetch(pipeline: &Pipeline, after: &State) -> Option<FetchPlan> {
 #[cfg(test)]
 mod tests {
     use forebay_schemas::event::{Start, Starts};
-    use forebay_schemas::offset::Range;
+    use forebay_schemas::offset::{Epoch, Range, WriteTimestamp};
     use forebay_schemas::topic::TopicId;
 
     use super::*;
@@ -294,18 +294,20 @@ primary_key = ["id"]
     }
 
     /// A topic that is there, with these ends, and what the group has committed of it.
-    fn look(blueprint: &Blueprint, ends: &[(Offset, Offset)], committed: &[(Partition, Place)]) -> Look {
+    fn look(blueprint: &Blueprint, ends: &[(Offset, Offset)], committed: &[(Partition, Checkpoint)]) -> Look {
         let [records, dead] = crate::broker::wanted_topics(&blueprint.pipeline);
         let settings = BTreeMap::from([("message.timestamp.type".to_owned(), "CreateTime".to_owned())]);
         let there = TopicLook { id: id(), ends: (0..).zip(ends.iter().copied()).collect(), held_back: BTreeMap::new(), settings };
-        let commit =
-            |(partition, place): &(Partition, Place)| (*partition, Committed { offset: place.offset, metadata: metadata_of(place, id()) });
+        let commit = |(partition, checkpoint): &(Partition, Checkpoint)| {
+            (*partition, Committed { offset: checkpoint.offset, metadata: metadata_of(checkpoint, id()) })
+        };
         Look { topics: vec![(records, Some(there)), (dead, None)], committed: committed.iter().map(commit).collect(), members: Some(0) }
     }
 
     /// A journal of a process that had these places, and another SQL.
-    fn before(places: &[(Partition, Place)]) -> State {
-        let starts: Starts = places.iter().map(|&(partition, place)| (partition, Start { place, origin: Origin::Group })).collect();
+    fn before(checkpoints: &[(Partition, Checkpoint)]) -> State {
+        let starts: Starts =
+            checkpoints.iter().map(|&(partition, checkpoint)| (partition, Start { checkpoint, origin: StartOrigin::Group })).collect();
         let mut state = State::default();
         for event in [
             Event::PipelineStarted { version: "1".into(), roles: vec![], topic: "users".into(), group: "g".into() },
@@ -317,22 +319,28 @@ primary_key = ["id"]
         state
     }
 
-    fn place(offset: Offset, lineage: u32) -> Place {
-        Place { offset, clock: 1, lineage }
+    fn checkpoint(offset: Offset, epoch: u32) -> Checkpoint {
+        Checkpoint { offset, write_clock: WriteTimestamp::from_micros(1), epoch: Epoch::new(epoch) }
     }
 
     #[test]
     fn partitions_begin_where_the_rule_of_the_consumer_has_them_and_one_without_a_begin_is_a_problem() {
         let folder = tempfile::tempdir().unwrap();
         let blueprint = blueprint(&folder, "", "");
-        let before = before(&[(0, place(9, 7)), (1, place(9, 7)), (2, place(9, 7))]);
-        let kafka = look(&blueprint, &[(0, 20), (0, 20), (0, 20), (5, 20)], &[(0, place(4, 7)), (1, place(4, 8)), (3, place(4, 7))]);
+        let before = before(&[(0, checkpoint(9, 7)), (1, checkpoint(9, 7)), (2, checkpoint(9, 7))]);
+        let kafka =
+            look(&blueprint, &[(0, 20), (0, 20), (0, 20), (5, 20)], &[(0, checkpoint(4, 7)), (1, checkpoint(4, 8)), (3, checkpoint(4, 7))]);
         let plan = super::plan(&blueprint, &before, Ok(kafka), Some(Ok(TableLook { keyspace: Some(false), ..TableLook::default() })));
         let group = plan.group.unwrap();
         let starts: Vec<_> = group.partitions.iter().map(|start| (start.from, start.origin, start.waiting())).collect();
         assert_eq!(
             starts,
-            [(Some(9), Some(Origin::Journal), 11), (Some(4), Some(Origin::Group), 16), (Some(0), Some(Origin::Again), 20), (None, None, 0)]
+            [
+                (Some(9), Some(StartOrigin::Journal), 11),
+                (Some(4), Some(StartOrigin::Group), 16),
+                (Some(0), Some(StartOrigin::Reset), 20),
+                (None, None, 0)
+            ]
         );
         assert!(plan.problems[0].contains("offset 4 of users[3]") && plan.problems[0].contains("forebay replay"), "{:?}", plan.problems);
         assert_eq!(
@@ -353,16 +361,16 @@ primary_key = ["id"]
     fn a_topic_that_was_recreated_is_read_from_its_begin_and_what_a_transaction_holds_back_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let blueprint = blueprint(&folder, "", "");
-        let mut before = before(&[(0, place(9, 7))]);
+        let mut before = before(&[(0, checkpoint(9, 7))]);
         let known = Event::TopicIdentified { id: TopicId::from_bits(1).unwrap() };
         before.evolve(&Recorded::new(before.seq + 1, DateTime::UNIX_EPOCH, known));
         let mut kafka = look(&blueprint, &[(0, 20)], &[]);
-        let of_before = Committed { offset: 9, metadata: metadata_of(&place(9, 7), TopicId::from_bits(1)) };
+        let of_before = Committed { offset: 9, metadata: metadata_of(&checkpoint(9, 7), TopicId::from_bits(1)) };
         kafka.committed.insert(0, of_before);
         kafka.topics[0].1.as_mut().unwrap().held_back.insert(0, Range { from: 20, to: 23 });
         let plan = super::plan(&blueprint, &before, Ok(kafka), None);
         let start = &plan.group.unwrap().partitions[0];
-        assert_eq!((start.from, start.origin, start.waiting()), (Some(0), Some(Origin::Again), 20));
+        assert_eq!((start.from, start.origin, start.waiting()), (Some(0), Some(StartOrigin::Reset), 20));
         assert!(plan.changes.iter().any(|change| change.contains("it was deleted and created again")), "{:?}", plan.changes);
         let differences = &plan.topics[0].differences;
         let told = "an open transaction at offset 20 of partition 0 holds back 3 offsets, which are not read before it ends";

@@ -21,12 +21,12 @@ use crate::failpoint::journal_is_off;
 use crate::fetcher::{Connections, Fetcher, RunReports, Schedule};
 use crate::ledger::{CallOff, Keeper, Ledger, Lookout, Seen};
 use crate::message::PolledBatch;
-use crate::observers::{AlertEvaluator, LifecycleRecorder, Lineage, LineageParts, Sources, Traces, TracesParts, Viewer};
+use crate::observers::{Alerts, LifecycleRecorder, Lineage, LineageParts, Sources, Traces, TracesParts, Viewer};
 use crate::producer::Producer;
 use crate::telemetry::{DataPlaces, Need, Telemetry};
 use crate::transformer::Transformer;
 use crate::writer::{Remake, Writer, WriterParts};
-use forebay_dataplane::commit_metadata::place_of;
+use forebay_dataplane::commit_metadata::checkpoint_of;
 use forebay_dataplane::store::Store;
 use forebay_dataplane::transform::ROWS_BUDGET;
 use forebay_kernel::clock::micros;
@@ -202,8 +202,8 @@ impl Common {
                 let topic = broker::topic_id(&access, name).await.map_err(|error| error.to_string())?;
                 let Some(consumer) = pipeline.consumer.as_ref().filter(|_| others) else { return Ok(Seen { topic, ..Seen::default() }) };
                 let committed = broker::committed_with_metadata(&access, &consumer.group, name).await.map_err(|error| error.to_string())?;
-                let place = |(at, it): (Partition, Committed)| Some((at, place_of(it.offset, &it.metadata, topic)?));
-                Ok(Seen { topic, places: committed.into_iter().filter_map(place).collect() })
+                let checkpoint = |(at, it): (Partition, Committed)| Some((at, checkpoint_of(it.offset, &it.metadata, topic)?));
+                Ok(Seen { topic, checkpoints: committed.into_iter().filter_map(checkpoint).collect() })
             })
         })
     }
@@ -341,7 +341,7 @@ impl Common {
                 let (viewer, telemetry, places) =
                     (viewer.clone(), Arc::clone(&common.telemetry), DataPlaces::of(&common.pipeline, journal_dir(&common.pipeline)));
                 ChildSpec::actor("alerts", Restart::Permanent, shutdown, move |_| {
-                    AlertEvaluator::new(viewer.clone(), Arc::clone(&telemetry), places.clone())
+                    Alerts::new(viewer.clone(), Arc::clone(&telemetry), places.clone())
                 })
             }];
             if let Some(lineage) = lineage.clone() {

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use forebay_schemas::event::Place;
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::offset::{Checkpoint, Offset, Partition};
 use forebay_schemas::topic::TopicId;
 
 use super::api::Content;
@@ -146,7 +145,7 @@ pub(super) enum Dating {
 #[derive(Debug)]
 pub(super) struct Broker {
     topics: Vec<Vec<Log>>,
-    group: BTreeMap<Partition, (Place, String)>,
+    group: BTreeMap<Partition, (Checkpoint, String)>,
     /// Which process reads a partition; none while it is handed over.
     pub(super) owners: Vec<Option<usize>>,
     /// Which process is to read a partition.
@@ -208,7 +207,7 @@ impl Broker {
     }
 
     pub(super) fn committed(&self, partition: Partition) -> Option<Committed> {
-        self.group.get(&partition).map(|(place, metadata)| Committed { offset: place.offset, mark: mark_of(metadata) })
+        self.group.get(&partition).map(|(checkpoint, metadata)| Committed { offset: checkpoint.offset, mark: mark_of(metadata) })
     }
 
     /// The metadata of the group's commits.
@@ -281,30 +280,30 @@ impl Broker {
     }
 
     /// Takes a commit, and checks it: see [`Invariant::CommitsCoverTheWritten`]. One that says it is of a topic that is gone is nobody's to believe.
-    pub(super) fn commit(&mut self, partition: Partition, place: Place, metadata: String) -> Kept {
+    pub(super) fn commit(&mut self, partition: Partition, checkpoint: Checkpoint, metadata: String) -> Kept {
         let topic = mark_of(&metadata).and_then(|mark| mark.topic);
         if topic.is_some_and(|topic| topic != self.topic_id()) {
-            self.group.insert(partition, (place, metadata));
+            self.group.insert(partition, (checkpoint, metadata));
             return Ok(());
         }
         let undone = self.log_mut(partition).undone();
-        if place.offset > undone {
+        if checkpoint.offset > undone {
             return broken(Invariant::CommitsCoverTheWritten, || {
-                format!("[{partition}] is committed up to {}, and {undone} is not written", place.offset)
+                format!("[{partition}] is committed up to {}, and {undone} is not written", checkpoint.offset)
             });
         }
-        if let Some((before, _)) = self.group.get(&partition).filter(|(before, _)| before.lineage == place.lineage)
-            && before.offset > place.offset
+        if let Some((before, _)) = self.group.get(&partition).filter(|(before, _)| before.epoch == checkpoint.epoch)
+            && before.offset > checkpoint.offset
         {
             return Err(Broken {
                 invariant: Invariant::CommitsCoverTheWritten,
                 what: format!(
-                    "the commit of [{partition}] goes back from {} to {} in lineage {}",
-                    before.offset, place.offset, place.lineage
+                    "the commit of [{partition}] goes back from {} to {} in epoch {}",
+                    before.offset, checkpoint.offset, checkpoint.epoch
                 ),
             });
         }
-        self.group.insert(partition, (place, metadata));
+        self.group.insert(partition, (checkpoint, metadata));
         Ok(())
     }
 
@@ -332,6 +331,6 @@ impl Broker {
     /// How many offsets of a partition that can be read the group has yet to commit.
     pub(super) fn lag(&self, partition: Partition) -> Offset {
         let log = self.log(partition);
-        log.readable() - self.group.get(&partition).map_or(log.begin(), |(place, _)| place.offset)
+        log.readable() - self.group.get(&partition).map_or(log.begin(), |(checkpoint, _)| checkpoint.offset)
     }
 }

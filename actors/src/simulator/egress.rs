@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use forebay_schemas::event::{Event, Offsets, Place, Places, Start};
-use forebay_schemas::offset::{Offset, Partition, Ranges};
-use forebay_schemas::pipeline::{BatchTable, Bytes};
+use forebay_schemas::event::{Checkpoints, Event, Offsets, Start};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Ranges, WriteTimestamp};
+use forebay_schemas::pipeline::{BatchSection, Bytes};
 use forebay_schemas::run::RunWritten;
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -49,7 +49,7 @@ pub(super) enum Stage {
 }
 
 pub(super) fn new_consumer(env: &Env) -> Consumer {
-    let table = BatchTable { max_records: env.weather.max_records, max_bytes: Bytes(1 << 16), ..Default::default() };
+    let table = BatchSection { max_records: env.weather.max_records, max_bytes: Bytes(1 << 16), ..Default::default() };
     Consumer::new(Limits::of(&table))
 }
 
@@ -66,7 +66,7 @@ impl Process {
         }
         let topic = (!env.has(Fault::IgnoreTopicId)).then(|| env.broker.topic_id());
         live.consumer.reads(topic);
-        let known = live.ledger.places();
+        let known = live.ledger.checkpoints();
         // Where no commit says it, as in `Client::find`.
         let largest = largest_clock(env.broker.metadata(), &known).max(live.consumer.latest_clock());
         let largest = if env.has(Fault::NewPartitionClockZero) { 0 } else { largest };
@@ -74,7 +74,7 @@ impl Process {
         for &partition in partitions {
             let log = env.broker.log(partition);
             let (begin, end, committed) = (log.begin(), log.readable(), env.broker.committed(partition));
-            let fresh = env.rng.random();
+            let fresh = Epoch::new(env.rng.random());
             let known = known.get(&partition).copied();
             let found = match find(committed, known, (begin, end), topic, fresh, largest) {
                 Ok(found) => found,
@@ -82,26 +82,26 @@ impl Process {
             };
             let Found { mut start, committed } = self.as_the_fault_has_it(env, found, known);
             if committed.is_none() {
-                env.broker.commit(partition, start.place, metadata_of(&start.place, topic))?;
+                env.broker.commit(partition, start.checkpoint, metadata_of(&start.checkpoint, topic))?;
             }
             if env.has(Fault::ForgetClock) {
-                start.place.clock = 0;
+                start.checkpoint.write_clock = WriteTimestamp::default();
             }
             env.note(|| format!("  [{partition}] starts at {start:?}"));
             let live = self.live();
-            live.consumer.assign(partition, start.place, committed.unwrap_or(start.place.offset));
-            live.positions.insert(partition, start.place.offset);
-            live.lineages.insert(partition, start.place.lineage);
+            live.consumer.assign(partition, start.checkpoint, committed.unwrap_or(start.checkpoint.offset));
+            live.positions.insert(partition, start.checkpoint.offset);
+            live.epochs.insert(partition, start.checkpoint.epoch);
             env.broker.owners[partition as usize] = Some(who);
             starts.insert(partition, start);
         }
         self.submit(who, env, Command::Assigned { starts: starts.into_iter().collect() })
     }
 
-    fn as_the_fault_has_it(&self, env: &Env, found: Found, known: Option<Place>) -> Found {
+    fn as_the_fault_has_it(&self, env: &Env, found: Found, known: Option<Checkpoint>) -> Found {
         match known {
-            Some(place) if env.has(Fault::JournalWins) && place.offset > found.start.place.offset => {
-                Found { start: Start { place, ..found.start }, ..found }
+            Some(checkpoint) if env.has(Fault::JournalWins) && checkpoint.offset > found.start.checkpoint.offset => {
+                Found { start: Start { checkpoint, ..found.start }, ..found }
             }
             _ => found,
         }
@@ -169,12 +169,12 @@ impl Process {
         let bytes = |at: &Option<std::ops::Range<u32>>| at.as_ref().map(|at| &cut.filled.raw.arena[at.start as usize..at.end as usize]);
         let writes = cut.filled.raw.records.iter().map(|record| {
             let content = Content::read(bytes(&record.key), bytes(&record.value).expect("a record has a value"));
-            let lineage = live.lineages.get(&record.partition).copied().unwrap_or_default();
+            let epoch = live.epochs.get(&record.partition).copied().unwrap_or_default();
             let topic = live.read_from.remove(&(record.partition, record.offset)).unwrap_or_default();
             let at = At { topic, partition: record.partition, offset: record.offset };
             let key = content.key.unwrap_or_default();
             let ts = if env.has(Fault::TieAcrossPartitions) { record.write_ts & !15 } else { record.write_ts };
-            Write { at, lineage, key, event: content.event, bad: content.bad, ts }
+            Write { at, epoch, key, event: content.event, bad: content.bad, ts }
         });
         let left: Vec<_> = writes.collect();
         let of_run = |write: &Write| env.truth.of_runs.get(&write.at).map(|&run| (write.at.partition, run, write.bad));
@@ -276,7 +276,7 @@ impl Process {
         live.consumer.asked(&commits);
         live.pace.sent(now);
         if env.has(Fault::CommitOnePast) {
-            commits.iter_mut().for_each(|commit| commit.place.offset += 1);
+            commits.iter_mut().for_each(|commit| commit.checkpoint.offset += 1);
         }
         env.asks.push(Ask { who, birth: live.birth, generation: live.generation, commits });
     }
@@ -294,10 +294,10 @@ impl Process {
             return Ok(());
         }
         for commit in &commits {
-            live.consumer.confirmed(commit.partition, commit.place.offset);
+            live.consumer.confirmed(commit.partition, commit.checkpoint.offset);
         }
         live.pace.confirmed();
-        let offsets = commits.iter().map(|commit| (commit.partition, commit.place.offset)).collect();
+        let offsets = commits.iter().map(|commit| (commit.partition, commit.checkpoint.offset)).collect();
         self.apply(who, env, vec![Event::OffsetsCommitted { offsets }])
     }
 
@@ -378,24 +378,25 @@ impl Process {
         {
             return Ok(false);
         }
-        let largest = largest_clock(env.broker.metadata(), &live.ledger.places()).max(live.consumer.latest_clock());
+        let largest = largest_clock(env.broker.metadata(), &live.ledger.checkpoints()).max(live.consumer.latest_clock());
         let clock = if env.has(Fault::ReplayWithoutWallClock) { largest } else { clock_of_replay(largest, env.wall().into()) };
         let again = all.iter().map(|&partition| (partition, env.broker.log(partition).end())).collect();
         let clocks = clocks_of_replay(clock, &again);
-        let (lineage, mut from, mut to) = (env.rng.random(), Offsets::default(), Places::default());
+        let (epoch, mut from, mut to) = (Epoch::new(env.rng.random()), Offsets::default(), Checkpoints::default());
         for &partition in &all {
-            let (begin, written) = (env.broker.log(partition).begin(), live.consumer.written(partition).map_or(0, |place| place.offset));
+            let (begin, written) =
+                (env.broker.log(partition).begin(), live.consumer.written(partition).map_or(0, |checkpoint| checkpoint.offset));
             if begin < written {
                 let offset = if to_begin { begin } else { env.rng.random_range(begin..written) };
                 from.0.insert(partition, written);
-                to.0.insert(partition, Place { offset, clock: clocks[&partition], lineage });
+                to.0.insert(partition, Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clocks[&partition]), epoch });
             }
         }
         if to.0.is_empty() {
             return Ok(true);
         }
         env.truth.order_is_lost();
-        let places = to.0.clone();
+        let checkpoints = to.0.clone();
         self.apply(who, env, vec![Event::OffsetsReset { by: "somebody".into(), reason: "to see".into(), from, to }])?;
         env.urgent[who] = true;
         self.sync(who, env);
@@ -404,8 +405,8 @@ impl Process {
         } else {
             // As a topic that was recreated meanwhile has another id, the commit is none of the new one.
             let topic = self.live().consumer.topic();
-            for (partition, place) in places {
-                env.broker.commit(partition, place, metadata_of(&place, topic))?;
+            for (partition, checkpoint) in checkpoints {
+                env.broker.commit(partition, checkpoint, metadata_of(&checkpoint, topic))?;
             }
         }
         self.restart_consumer(who, env)?;

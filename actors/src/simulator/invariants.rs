@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use forebay_schemas::event::{Event, Origin};
+use forebay_schemas::event::{Event, StartOrigin};
 use forebay_schemas::run::{RunCounts, RunState};
 use uuid::Uuid;
 
@@ -23,11 +23,11 @@ pub(super) enum Invariant {
     /// The row of a key is its newest record: the one appended last. Where the order between partitions is not kept ([`Truth::is_ordered`]) it is the
     /// record of the highest offset of one of the partitions. After a replay that is so of rows that people had deleted or changed by hand, too.
     NoDuplicateEffect,
-    /// The cells of a row are never of two records, except for the moment after a lineage began whose process did not know of a write before it.
+    /// The cells of a row are never of two records, except for the moment after an epoch began whose process did not know of a write before it.
     RowsAreWhole,
-    /// The row of a key never goes back to an earlier offset within a lineage.
+    /// The row of a key never goes back to an earlier offset within an epoch.
     ReadsNeverGoBack,
-    /// The group's offset never goes back within a lineage, and is never past a record that is not written.
+    /// The group's offset never goes back within an epoch, and is never past a record that is not written.
     CommitsCoverTheWritten,
     /// A run is in the topic only when all its records are acknowledged, and has succeeded only when all of them are in the store.
     RunsAreHonest,
@@ -163,7 +163,7 @@ pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event
         }
         Event::PartitionsAssigned { starts } => {
             for (&partition, start) in &starts.0 {
-                if matches!(start.origin, Origin::Begin | Origin::Again) {
+                if matches!(start.origin, StartOrigin::Earliest | StartOrigin::Reset) {
                     env.truth.announced.resize(env.broker.partitions().max(env.truth.announced.len()), false);
                     env.truth.announced[partition as usize] = true;
                 }

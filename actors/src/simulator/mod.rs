@@ -56,7 +56,7 @@ enum Fault {
     CommitOnePast,
     /// A batch is settled when its write begins.
     SettleBeforeWrite,
-    /// A start believes the journal, whatever the lineage of the group's commit.
+    /// A start believes the journal, whatever the epoch of the group's commit.
     JournalWins,
     /// A run succeeds when it is in the topic.
     SucceedAtDraining,

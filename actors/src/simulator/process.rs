@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::event::Event;
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::offset::{Epoch, Offset, Partition};
 use rand::Rng;
 use uuid::Uuid;
 
@@ -41,8 +41,8 @@ pub(super) struct Live {
     pub(super) pace: Pace,
     /// What Kafka's client gives next.
     pub(super) positions: BTreeMap<Partition, Offset>,
-    /// The lineage of each assignment.
-    pub(super) lineages: BTreeMap<Partition, u32>,
+    /// The epoch of each assignment.
+    pub(super) epochs: BTreeMap<Partition, Epoch>,
     /// Of which topic the records in the forming batch are, in truth.
     pub(super) read_from: BTreeMap<(Partition, Offset), u32>,
     /// How often the topic was found to be another one since the process began, and since before its consumer did.
@@ -83,7 +83,7 @@ impl Process {
             consumer: new_consumer(env),
             pace: Pace::default(),
             positions: BTreeMap::new(),
-            lineages: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             read_from: BTreeMap::new(),
             recreations: 0,
             begun_with: 0,

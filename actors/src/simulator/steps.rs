@@ -230,7 +230,7 @@ impl World {
         let taken = generation == env.broker.generation && !lost;
         if taken {
             for commit in &commits {
-                env.broker.commit(commit.partition, commit.place, metadata_of(&commit.place, commit.topic))?;
+                env.broker.commit(commit.partition, commit.checkpoint, metadata_of(&commit.checkpoint, commit.topic))?;
             }
         }
         let said = taken && !(env.trouble && env.rng.random_ratio(1, 8));

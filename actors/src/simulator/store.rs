@@ -4,13 +4,14 @@
 use super::api::KEYS;
 use super::broker::At;
 use super::invariants::{Invariant, Kept, broken};
+use forebay_schemas::offset::Epoch;
 
 /// A write on its way into the table, or into the dead-letter topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Write {
     pub(super) at: At,
-    /// The lineage of the assignment that it was read in.
-    pub(super) lineage: u32,
+    /// The epoch of the assignment that it was read in.
+    pub(super) epoch: Epoch,
     pub(super) key: u16,
     pub(super) event: u64,
     /// A dead letter.
@@ -52,10 +53,10 @@ impl Row {
     }
 }
 
-/// Whether two writes of a partition are of two lineages, of which the later knew nothing of the earlier one's write: then they may tie until the
-/// record is read in the later lineage, too. In the end no row is so.
+/// Whether two writes of a partition are of two epochs, of which the later knew nothing of the earlier one's write: then they may tie until the
+/// record is read in the later epoch, too. In the end no row is so.
 fn are_strangers(first: &Write, second: &Write) -> bool {
-    first.at.partition == second.at.partition && first.lineage != second.lineage
+    first.at.partition == second.at.partition && first.epoch != second.epoch
 }
 
 /// The table.
@@ -82,11 +83,11 @@ impl Store {
             return broken(Invariant::RowsAreWhole, || format!("key {} has a cell of {first:?} and one of {second:?}", write.key));
         }
         if let (Some(before), Some(now)) = (before, row.record())
-            && (before.lineage, before.at.partition) == (now.lineage, now.at.partition)
+            && (before.epoch, before.at.partition) == (now.epoch, now.at.partition)
             && now.at < before.at
         {
             return broken(Invariant::ReadsNeverGoBack, || {
-                format!("key {} was read as of {:?}, and is read as of {:?} now, in lineage {}", now.key, before.at, now.at, now.lineage)
+                format!("key {} was read as of {:?}, and is read as of {:?} now, in epoch {}", now.key, before.at, now.at, now.epoch)
             });
         }
         Ok(())

@@ -24,8 +24,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::Stop;
-use forebay_schemas::snapshot::{AlertView, BatchView, DiskView, PartitionView, SourceView, StageView, StoreView, Totals};
-use forebay_schemas::summary::Latency;
+use forebay_schemas::snapshot::{AlertView, BatchView, DiskView, Latency, PartitionView, SourceView, StageView, StoreView, Totals};
 
 pub use self::disk::{DataPlaces, free_bytes};
 pub use self::log::LogRing;

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::{Event, Origin, not_believed};
-use crate::api::DesiredState;
+use super::{Event, StartOrigin, why_implausible};
+use crate::desired::DesiredState;
 use crate::offset::{ByPartition, Partition};
-use crate::read::{Position, shown};
+use crate::read::{Position, quote_cursor};
 use crate::run::Cancelled;
 
 impl fmt::Display for Event {
@@ -25,11 +25,11 @@ impl fmt::Display for Event {
             Self::RunStarted { at: Some(at), .. } => write!(f, "run started at {at}"),
             Self::PageFetched { records, cursor, .. } => {
                 write!(f, "page of {records} records fetched")?;
-                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, " at cursor {}", shown(cursor)))
+                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, " at cursor {}", quote_cursor(cursor)))
             }
             Self::PageProduced { produced, rejected, cursor, moves, .. } => {
                 write!(f, "page produced: {produced} records, {rejected} rejected")?;
-                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, ", next cursor {}", shown(cursor)))?;
+                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, ", next cursor {}", quote_cursor(cursor)))?;
                 moves.as_ref().filter(|read| !read.is_plain()).map_or(Ok(()), |read| write!(f, " of the read {read}"))
             }
             Self::SourceNamed { .. } => {
@@ -39,7 +39,7 @@ impl fmt::Display for Event {
                 write!(f, "read of {read} set from {from} to {to} by {by} ({reason})")
             }
             Self::CursorForgotten { read, cursor } => {
-                write!(f, "cursor {} of the read {read} is forgotten: the next fetch of it begins at its begin", shown(cursor))
+                write!(f, "cursor {} of the read {read} is forgotten: the next fetch of it begins at its begin", quote_cursor(cursor))
             }
             Self::RunProduced { stop, .. } => {
                 f.write_str("run is in the topic")?;
@@ -71,28 +71,28 @@ impl fmt::Display for Event {
             Self::OffsetsCommitted { offsets } => each(f, "offsets committed", offsets, |f, at| write!(f, "{at}")),
             Self::PartitionsAssigned { starts } => each(f, "partitions assigned", starts, |f, start| {
                 let origin = match start.origin {
-                    Origin::Group => "group",
-                    Origin::Journal => "journal",
-                    Origin::Begin => "begin",
-                    Origin::Again => "begin, again",
+                    StartOrigin::Group => "group",
+                    StartOrigin::Journal => "journal",
+                    StartOrigin::Earliest => "begin",
+                    StartOrigin::Reset => "begin, again",
                 };
-                write!(f, "{} ({origin})", start.place.offset)
+                write!(f, "{} ({origin})", start.checkpoint.offset)
             }),
             Self::PartitionsRevoked { partitions } => write!(f, "partitions {partitions:?} revoked"),
             Self::TopicIdentified { id } => write!(f, "the topic's id is {id}"),
             Self::TopicRecreated { from, to } => {
                 write!(f, "the topic was deleted and created again: its id is {to}, and was {from}; it is read from its begin")
             }
-            Self::PartitionsSeen { places } => {
-                each(f, "partitions of other processes seen", places, |f, place| write!(f, "{}", place.offset))
+            Self::PartitionsSeen { checkpoints } => {
+                each(f, "partitions of other processes seen", checkpoints, |f, checkpoint| write!(f, "{}", checkpoint.offset))
             }
             Self::OffsetsReset { by, reason, to, .. } => {
-                each(f, &format!("offsets reset by {by} ({reason})"), to, |f, place| write!(f, "{}", place.offset))
+                each(f, &format!("offsets reset by {by} ({reason})"), to, |f, checkpoint| write!(f, "{}", checkpoint.offset))
             }
             Self::RangeLost { partition, range, reason } => write!(f, "p{partition} {range} can't be read any more: {reason}"),
             Self::TimestampClamped { partition, offset, timestamp_ms } => {
                 write!(f, "p{partition} offset {offset} has timestamp {timestamp_ms} ms, which is not believed")?;
-                not_believed(*timestamp_ms).map_or(Ok(()), |why| write!(f, ": it lies {why}"))
+                why_implausible(*timestamp_ms).map_or(Ok(()), |why| write!(f, ": it lies {why}"))
             }
             Self::ChildStarted { actor, incarnation } => write!(f, "{actor} started, incarnation {incarnation}"),
             Self::ChildExited { actor, incarnation, exit } => write!(f, "{actor} ended, incarnation {incarnation}: {exit}"),

@@ -4,201 +4,231 @@
 //! ([`Event::version`]); [`decode`] brings every version that was ever written to the newest one (`upcast.rs`), so nobody else knows of old
 //! ones. What each version looks like stands in `fixtures/events.v*.ndjson`, and decodes for ever.
 
-mod believed;
 mod display;
+mod timestamp_range;
 mod upcast;
 
-pub use believed::{BELIEVED_MILLIS, is_believed, not_believed};
+pub use timestamp_range::{PLAUSIBLE_MILLIS, is_plausible, why_implausible};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::api::DesiredState;
-use crate::offset::{ByPartition, Offset, Partition, Range, Ranges};
+use crate::desired::DesiredState;
+use crate::offset::{ByPartition, Checkpoint, Offset, Partition, Range, Ranges};
 use crate::read::{Position, Read};
 use crate::rejects::Rejects;
 use crate::run::{Cancelled, RunError, RunSpec, RunWritten, Stop};
 use crate::topic::TopicId;
 
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "type", content = "data")]
-#[allow(missing_docs, reason = "`run` is the fetch it happened to, `actor` the path in the tree; the rest is said at the variant")]
-pub enum Event {
-    /// A process began to run the pipeline, with these parts of the tree, on this topic and as a member of this group; the group is empty when
-    /// the pipeline ends at the topic.
-    PipelineStarted { version: String, roles: Vec<String>, topic: String, group: String },
-    /// The process ended; `clean` when it was asked to and all in flight was settled.
-    PipelineStopped { clean: bool },
-    /// The SQL that turns records into rows from here on; its fingerprint is in dead letters.
-    TransformActivated { sql: String, fingerprint: String },
-    /// Somebody asked for a run, under a key. `from` is where it begins when it reads again what was read before; absent: at the cursor of
-    /// its read. `began` is where the first attempt at the key did, if one has.
-    RunRequested {
-        run: Uuid,
-        key: String,
-        attempt: u32,
-        #[serde(flatten)]
-        spec: RunSpec,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        from: Option<Position>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        began: Option<Position>,
-    },
-    /// The fetcher is at work on it, from here on; again after a restart, and then from the page on that it had come to. Version 1 did not
-    /// say from where.
-    RunStarted {
-        run: Uuid,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        at: Option<Position>,
-    },
-    /// The API answered a page of so many records; `cursor` is what it was asked with.
-    PageFetched {
-        run: Uuid,
-        records: u64,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
-    },
-    /// Kafka acknowledged a page: so many records in the topic, at these ranges, and so many dead letters, for these reasons. `cursor` is what the next page
-    /// of this fetch is to be asked with, absent when that did not change; `moves` is the read whose cursor becomes that.
-    PageProduced {
-        run: Uuid,
-        ranges: Ranges,
-        produced: u64,
-        rejected: u64,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        moves: Option<Read>,
-        #[serde(default, skip_serializing_if = "Rejects::is_empty")]
-        rejects: Rejects,
-    },
-    /// The source is this one from here on, by a hash of its address and of how it gives cursors: its reads are where they were when it was
-    /// last fetched from.
-    SourceNamed { source: String },
-    /// Somebody set the cursor of a read, or set the read back to its begin.
-    CursorSet { read: Read, from: Position, to: Position, by: String, reason: String },
-    /// The cursor of a read is not kept any more, since too many moved after it: the next fetch of the read begins at its begin.
-    CursorForgotten { read: Read, cursor: String },
-    /// All of the run is in the topic, and why no further page was asked for; version 1 did not say that.
-    RunProduced {
-        run: Uuid,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        stop: Option<Stop>,
-    },
-    /// All of it is readable in the table, or a dead letter.
-    RunSucceeded { run: Uuid },
-    /// It ended without success.
-    RunFailed { run: Uuid, error: RunError },
-    /// Somebody called it off.
-    RunCancelled {
-        run: Uuid,
-        #[serde(flatten)]
-        cancelled: Cancelled,
-    },
-    /// Somebody said what the pipeline is meant to do.
-    StateDesired { state: DesiredState, by: String, reason: String },
-    /// Somebody had an actor restarted.
-    ActorRestartRequested { actor: String, by: String, reason: String },
-    /// Dead letters of these ranges of the dead-letter topic are in the topic again, so many records.
-    LettersRedriven { letters: Ranges, records: u64, by: String, reason: String },
-    /// The API asked to be left alone for a while, or could not be reached.
-    SourceThrottled { millis: u64, reason: String },
-    /// A micro-batch is in the table: its offsets, its rows and dead letters, and the microseconds of its stages. `written` are the partitions
-    /// whose written end moved by it; batches before it may still be in flight, and then none does. `runs` is what became of the records of open runs
-    /// which those ends have passed by that, of this batch and of those before it; so no record is in two events of one lineage.
-    BatchWritten {
-        batch: u64,
-        ranges: Ranges,
-        rows: u64,
-        rejected: u64,
-        wait_micros: u64,
-        transform_micros: u64,
-        write_micros: u64,
-        written: Places,
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        runs: Vec<RunWritten>,
-    },
-    /// Kafka confirmed that the group has committed these offsets.
-    OffsetsCommitted { offsets: Offsets },
-    /// The group gave this process partitions; it reads each from here on.
-    PartitionsAssigned { starts: Starts },
-    /// The group took partitions from this process.
-    PartitionsRevoked { partitions: Vec<Partition> },
-    /// The id that Kafka has given the topic; the first that this journal knows of.
-    TopicIdentified { id: TopicId },
-    /// The topic was deleted and created again with the same name: offsets of before mean other records now, or none. All of its partitions are read
-    /// from their begin, and runs that had begun before have failed, retryable.
-    TopicRecreated { from: TopicId, to: TopicId },
-    /// What the group has committed of partitions that other processes read; looked at while a run waits for them.
-    PartitionsSeen { places: Places },
-    /// Somebody moved the place from which partitions are read: `from` is the first unwritten offset before.
-    OffsetsReset { by: String, reason: String, from: Offsets, to: Places },
-    /// Records that can't be read any more, and were not written by this pipeline as far as it knows.
-    RangeLost { partition: Partition, range: Range, reason: String },
-    /// A record's own timestamp was not believed, for it lies before the year 2000 or after 2099; it is written in the order of its offset all the
-    /// same. The first of its partition in an assignment.
-    TimestampClamped { partition: Partition, offset: Offset, timestamp_ms: i64 },
-    /// An incarnation of an actor began.
-    ChildStarted { actor: String, incarnation: u64 },
-    /// An incarnation of an actor ended, and why.
-    ChildExited { actor: String, incarnation: u64, exit: String },
-    /// An actor owes progress and has made none.
-    ChildStuck { actor: String, silent_millis: u64 },
-    /// A supervisor will restart these actors after a delay.
-    RestartScheduled { actor: String, delay_millis: u64, affected: Vec<String> },
-    /// A supervisor counted more restarts than it allows.
-    IntensityExceeded { actor: String, restarts: u64, within_millis: u64 },
-    /// A supervisor gave up and told its parent.
-    Escalated { actor: String, reason: String },
+/// Defines [`Event`], so that each type is named once, with the version of its data that is written today.
+macro_rules! events {
+    ($(#[$meta:meta])* pub enum Event { $($(#[$doc:meta])* $kind:ident = $version:literal $fields:tt,)* }) => {
+        $(#[$meta])*
+        pub enum Event {
+            $($(#[$doc])* $kind $fields,)*
+        }
+
+        impl Event {
+            /// The names of all types, in the order of their declaration.
+            pub const KINDS: &'static [&'static str] = &[$(stringify!($kind)),*];
+
+            /// The name of its type, as it stands in the journal.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$kind { .. } => stringify!($kind),)*
+                }
+            }
+
+            /// The version of its data that is written today.
+            pub fn version(&self) -> u32 {
+                match self {
+                    $(Self::$kind { .. } => $version,)*
+                }
+            }
+        }
+
+        /// The version of a type's data that is written today; 1 for a type that is not known.
+        fn version_of(kind: &str) -> u32 {
+            let versions = [$((stringify!($kind), $version)),*];
+            versions.iter().find(|(known, _)| *known == kind).map_or(1, |(_, version)| *version)
+        }
+    };
 }
 
-/// How far a partition is written: what a restart goes on from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Place {
-    /// The first unwritten offset.
-    pub offset: Offset,
-    /// The write timestamp of the record before it, microseconds; 0 before the first.
-    pub clock: i64,
-    /// The lineage of the group's commits that it belongs to.
-    pub lineage: u32,
+events! {
+    /// What happened.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
+    #[serde(tag = "type", content = "data")]
+    #[allow(missing_docs, reason = "`run` is the fetch it happened to, `actor` the path in the tree; the rest is said at the variant")]
+    pub enum Event {
+        /// A process began to run the pipeline, with these parts of the tree, on this topic and as a member of this group; the group is empty when
+        /// the pipeline ends at the topic.
+        PipelineStarted = 2 { version: String, roles: Vec<String>, topic: String, group: String },
+        /// The process ended; `clean` when it was asked to and all in flight was settled.
+        PipelineStopped = 1 { clean: bool },
+        /// The SQL that turns records into rows from here on; its fingerprint is in dead letters.
+        TransformActivated = 1 { sql: String, fingerprint: String },
+        /// Somebody asked for a run, under a key. `from` is where it begins when it reads again what was read before; absent: at the cursor of
+        /// its read. `began` is where the first attempt at the key did, if one has.
+        RunRequested = 3 {
+            run: Uuid,
+            key: String,
+            attempt: u32,
+            #[serde(flatten)]
+            spec: RunSpec,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            from: Option<Position>,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            began: Option<Position>,
+        },
+        /// The fetcher is at work on it, from here on; again after a restart, and then from the page on that it had come to. Version 1 did not
+        /// say from where.
+        RunStarted = 2 {
+            run: Uuid,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            at: Option<Position>,
+        },
+        /// The API answered a page of so many records; `cursor` is what it was asked with.
+        PageFetched = 2 {
+            run: Uuid,
+            records: u64,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            cursor: Option<String>,
+        },
+        /// Kafka acknowledged a page: so many records in the topic, at these ranges, and so many dead letters, for these reasons. `cursor` is what the next page
+        /// of this fetch is to be asked with, absent when that did not change; `moves` is the read whose cursor becomes that.
+        PageProduced = 3 {
+            run: Uuid,
+            ranges: Ranges,
+            produced: u64,
+            rejected: u64,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            cursor: Option<String>,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            moves: Option<Read>,
+            #[serde(default, skip_serializing_if = "Rejects::is_empty")]
+            rejects: Rejects,
+        },
+        /// The source is this one from here on, by a hash of its address and of how it gives cursors: its reads are where they were when it was
+        /// last fetched from.
+        SourceNamed = 1 { source: String },
+        /// Somebody set the cursor of a read, or set the read back to its begin.
+        CursorSet = 1 { read: Read, from: Position, to: Position, by: String, reason: String },
+        /// The cursor of a read is not kept any more, since too many moved after it: the next fetch of the read begins at its begin.
+        CursorForgotten = 1 { read: Read, cursor: String },
+        /// All of the run is in the topic, and why no further page was asked for; version 1 did not say that.
+        RunProduced = 2 {
+            run: Uuid,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            stop: Option<Stop>,
+        },
+        /// All of it is readable in the table, or a dead letter.
+        RunSucceeded = 1 { run: Uuid },
+        /// It ended without success.
+        RunFailed = 1 { run: Uuid, error: RunError },
+        /// Somebody called it off.
+        RunCancelled = 2 {
+            run: Uuid,
+            #[serde(flatten)]
+            cancelled: Cancelled,
+        },
+        /// Somebody said what the pipeline is meant to do.
+        StateDesired = 1 { state: DesiredState, by: String, reason: String },
+        /// Somebody had an actor restarted.
+        ActorRestartRequested = 1 { actor: String, by: String, reason: String },
+        /// Dead letters of these ranges of the dead-letter topic are in the topic again, so many records.
+        LettersRedriven = 1 { letters: Ranges, records: u64, by: String, reason: String },
+        /// The API asked to be left alone for a while, or could not be reached.
+        SourceThrottled = 1 { millis: u64, reason: String },
+        /// A micro-batch is in the table: its offsets, its rows and dead letters, and the microseconds of its stages. `written` are the partitions
+        /// whose written end moved by it; batches before it may still be in flight, and then none does. `runs` is what became of the records of open runs
+        /// which those ends have passed by that, of this batch and of those before it; so no record is in two events of one lineage.
+        BatchWritten = 3 {
+            batch: u64,
+            ranges: Ranges,
+            rows: u64,
+            rejected: u64,
+            wait_micros: u64,
+            transform_micros: u64,
+            write_micros: u64,
+            written: Checkpoints,
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            runs: Vec<RunWritten>,
+        },
+        /// Kafka confirmed that the group has committed these offsets.
+        OffsetsCommitted = 1 { offsets: Offsets },
+        /// The group gave this process partitions; it reads each from here on.
+        PartitionsAssigned = 2 { starts: Starts },
+        /// The group took partitions from this process.
+        PartitionsRevoked = 1 { partitions: Vec<Partition> },
+        /// The id that Kafka has given the topic; the first that this journal knows of.
+        TopicIdentified = 1 { id: TopicId },
+        /// The topic was deleted and created again with the same name: offsets of before mean other records now, or none. All of its partitions are read
+        /// from their begin, and runs that had begun before have failed, retryable.
+        TopicRecreated = 1 { from: TopicId, to: TopicId },
+        /// What the group has committed of partitions that other processes read; looked at while a run waits for them.
+        PartitionsSeen = 1 {
+            #[serde(rename = "places")]
+            checkpoints: Checkpoints,
+        },
+        /// Somebody moved the place from which partitions are read: `from` is the first unwritten offset before.
+        OffsetsReset = 1 { by: String, reason: String, from: Offsets, to: Checkpoints },
+        /// Records that can't be read any more, and were not written by this pipeline as far as it knows.
+        RangeLost = 1 { partition: Partition, range: Range, reason: String },
+        /// A record's own timestamp was not believed, for it lies before the year 2000 or after 2099; it is written in the order of its offset all the
+        /// same. The first of its partition in an assignment.
+        TimestampClamped = 1 { partition: Partition, offset: Offset, timestamp_ms: i64 },
+        /// An incarnation of an actor began.
+        ChildStarted = 1 { actor: String, incarnation: u64 },
+        /// An incarnation of an actor ended, and why.
+        ChildExited = 1 { actor: String, incarnation: u64, exit: String },
+        /// An actor owes progress and has made none.
+        ChildStuck = 1 { actor: String, silent_millis: u64 },
+        /// A supervisor will restart these actors after a delay.
+        RestartScheduled = 1 { actor: String, delay_millis: u64, affected: Vec<String> },
+        /// A supervisor counted more restarts than it allows.
+        IntensityExceeded = 1 { actor: String, restarts: u64, within_millis: u64 },
+        /// A supervisor gave up and told its parent.
+        Escalated = 1 { actor: String, reason: String },
+    }
 }
 
 /// Where a partition is read from when it is assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Start {
-    /// The place.
+    /// Where it is.
     #[serde(flatten)]
-    pub place: Place,
+    pub checkpoint: Checkpoint,
     /// How it was found.
-    pub origin: Origin,
+    pub origin: StartOrigin,
 }
 
 /// How the start of a partition was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub enum StartOrigin {
     /// What the group has committed.
     Group,
     /// This journal, which knows of more than the group.
     Journal,
     /// The partition's begin: nobody has read it before.
-    Begin,
+    #[serde(rename = "begin")]
+    Earliest,
     /// The partition's begin once more: the group's offset is of a topic that was deleted and created again since, or the group has no offset
     /// though this journal knows of one.
-    Again,
+    #[serde(rename = "again")]
+    Reset,
 }
 
 /// An offset a partition.
 pub type Offsets = ByPartition<Offset>;
-/// A place a partition.
-pub type Places = ByPartition<Place>;
+/// A checkpoint a partition.
+pub type Checkpoints = ByPartition<Checkpoint>;
 /// A start a partition.
 pub type Starts = ByPartition<Start>;
 
@@ -216,98 +246,6 @@ impl Event {
             | Self::RunCancelled { run, .. } => Some(*run),
             _ => None,
         }
-    }
-
-    /// The name of its type, as it stands in the journal.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::PipelineStarted { .. } => "PipelineStarted",
-            Self::PipelineStopped { .. } => "PipelineStopped",
-            Self::TransformActivated { .. } => "TransformActivated",
-            Self::RunRequested { .. } => "RunRequested",
-            Self::RunStarted { .. } => "RunStarted",
-            Self::PageFetched { .. } => "PageFetched",
-            Self::PageProduced { .. } => "PageProduced",
-            Self::SourceNamed { .. } => "SourceNamed",
-            Self::CursorSet { .. } => "CursorSet",
-            Self::CursorForgotten { .. } => "CursorForgotten",
-            Self::RunProduced { .. } => "RunProduced",
-            Self::RunSucceeded { .. } => "RunSucceeded",
-            Self::RunFailed { .. } => "RunFailed",
-            Self::RunCancelled { .. } => "RunCancelled",
-            Self::StateDesired { .. } => "StateDesired",
-            Self::ActorRestartRequested { .. } => "ActorRestartRequested",
-            Self::LettersRedriven { .. } => "LettersRedriven",
-            Self::SourceThrottled { .. } => "SourceThrottled",
-            Self::BatchWritten { .. } => "BatchWritten",
-            Self::OffsetsCommitted { .. } => "OffsetsCommitted",
-            Self::PartitionsAssigned { .. } => "PartitionsAssigned",
-            Self::PartitionsRevoked { .. } => "PartitionsRevoked",
-            Self::TopicIdentified { .. } => "TopicIdentified",
-            Self::TopicRecreated { .. } => "TopicRecreated",
-            Self::PartitionsSeen { .. } => "PartitionsSeen",
-            Self::OffsetsReset { .. } => "OffsetsReset",
-            Self::RangeLost { .. } => "RangeLost",
-            Self::TimestampClamped { .. } => "TimestampClamped",
-            Self::ChildStarted { .. } => "ChildStarted",
-            Self::ChildExited { .. } => "ChildExited",
-            Self::ChildStuck { .. } => "ChildStuck",
-            Self::RestartScheduled { .. } => "RestartScheduled",
-            Self::IntensityExceeded { .. } => "IntensityExceeded",
-            Self::Escalated { .. } => "Escalated",
-        }
-    }
-
-    /// The names of all types, in the order of their declaration.
-    pub const KINDS: [&str; 34] = [
-        "PipelineStarted",
-        "PipelineStopped",
-        "TransformActivated",
-        "RunRequested",
-        "RunStarted",
-        "PageFetched",
-        "PageProduced",
-        "SourceNamed",
-        "CursorSet",
-        "CursorForgotten",
-        "RunProduced",
-        "RunSucceeded",
-        "RunFailed",
-        "RunCancelled",
-        "StateDesired",
-        "ActorRestartRequested",
-        "LettersRedriven",
-        "SourceThrottled",
-        "BatchWritten",
-        "OffsetsCommitted",
-        "PartitionsAssigned",
-        "PartitionsRevoked",
-        "TopicIdentified",
-        "TopicRecreated",
-        "PartitionsSeen",
-        "OffsetsReset",
-        "RangeLost",
-        "TimestampClamped",
-        "ChildStarted",
-        "ChildExited",
-        "ChildStuck",
-        "RestartScheduled",
-        "IntensityExceeded",
-        "Escalated",
-    ];
-
-    /// The version of its data that is written today.
-    pub fn version(&self) -> u32 {
-        version_of(self.kind())
-    }
-}
-
-/// The version of a type's data that is written today.
-fn version_of(kind: &str) -> u32 {
-    match kind {
-        "RunRequested" | "PageProduced" | "BatchWritten" => 3,
-        "PipelineStarted" | "RunStarted" | "RunProduced" | "RunCancelled" | "PageFetched" | "PartitionsAssigned" => 2,
-        _ => 1,
     }
 }
 

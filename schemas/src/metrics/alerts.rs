@@ -1,6 +1,6 @@
 //! The alert rules: each as PromQL for Prometheus, and as code that judges snapshots for the monitor and `forebay status`.
 //!
-//! Guarantee: both forms have the same bounds, from the same constants; memory is bounded ([`LOOKS_MOST`]). Pure: who calls brings the snapshots, in
+//! Guarantee: both forms have the same bounds, from the same constants; memory is bounded ([`MAX_SAMPLES`]). Pure: who calls brings the snapshots, in
 //! the order of their times. Not guaranteed: that both fire at the same second, for Prometheus looks at its own times, and looks at all processes of a
 //! pipeline together, where a snapshot is of one.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::api::DesiredState;
+use crate::desired::DesiredState;
 use crate::snapshot::{ActorState, AlertView, EdgeView, Snapshot};
 
 /// Records behind from which on it matters whether they become more.
@@ -38,7 +38,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How far back a rule looks at most.
 const LONGEST: Duration = Duration::from_secs(600);
 /// How many looks are kept at most: one in 5 s for 10 min, and one beyond.
-pub const LOOKS_MOST: usize = 122;
+pub const MAX_SAMPLES: usize = 122;
 /// Looks that are closer are not kept.
 const APART: Duration = Duration::from_secs(5);
 
@@ -53,7 +53,7 @@ pub enum Severity {
 
 impl Severity {
     /// The word for it.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Warning => "warning",
             Self::Critical => "critical",
@@ -332,7 +332,7 @@ impl Past {
             return;
         }
         self.0.push_back(look);
-        while self.0.len() > LOOKS_MOST || self.0.front().is_some_and(|first| (now - first.at).to_std().is_ok_and(|age| age > LONGEST)) {
+        while self.0.len() > MAX_SAMPLES || self.0.front().is_some_and(|first| (now - first.at).to_std().is_ok_and(|age| age > LONGEST)) {
             self.0.pop_front();
         }
     }
@@ -340,13 +340,13 @@ impl Past {
 
 /// Judges one snapshot after the other.
 #[derive(Debug, Default)]
-pub struct Judgement {
+pub struct AlertEvaluator {
     past: Past,
     /// Since when each condition is met, by rule and by whom it is about.
     since: BTreeMap<(usize, String), DateTime<Utc>>,
 }
 
-impl Judgement {
+impl AlertEvaluator {
     /// How many looks are kept.
     #[cfg(test)]
     pub(super) fn looks(&self) -> usize {
@@ -354,7 +354,7 @@ impl Judgement {
     }
 
     /// What is wrong as of a snapshot, in the order of the rules.
-    pub fn judge(&mut self, snapshot: &Snapshot) -> Vec<AlertView> {
+    pub fn evaluate(&mut self, snapshot: &Snapshot) -> Vec<AlertView> {
         if self.past.0.is_empty() {
             self.past.keep(Look::start(snapshot.started_at));
         }
@@ -368,7 +368,7 @@ impl Judgement {
                 if (snapshot.at - began).to_std().is_ok_and(|held| held >= rule.hold) {
                     alerts.push(AlertView {
                         name: rule.name.to_owned(),
-                        severity: rule.severity.word().to_owned(),
+                        severity: rule.severity.as_str().to_owned(),
                         summary,
                         remedy: rule.remedy.to_owned(),
                         since: began,
@@ -457,7 +457,7 @@ fn source_fails(past: &Past, now: &Snapshot) -> Vec<(String, String)> {
 
 fn fetch_cut_short(_: &Past, now: &Snapshot) -> Vec<(String, String)> {
     let stop = now.source.as_ref().and_then(|source| source.stop.as_ref()).filter(|stop| !stop.complete);
-    stop.map(|stop| (stop.reason.word().to_owned(), format!("the last fetch was {stop}"))).into_iter().collect()
+    stop.map(|stop| (stop.reason.as_str().to_owned(), format!("the last fetch was {stop}"))).into_iter().collect()
 }
 
 fn budget_exhausted(past: &Past, now: &Snapshot) -> Vec<(String, String)> {

@@ -1,6 +1,6 @@
 //! The table of metrics: what each is called, what it means, and how it is read from a snapshot.
 
-use crate::api::DesiredState;
+use crate::desired::DesiredState;
 use crate::snapshot::{ActorState, PartitionView, Snapshot, StageView};
 
 /// What kind of metric it is.
@@ -16,7 +16,7 @@ pub enum Kind {
 
 impl Kind {
     /// The word for it in Prometheus's format.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
@@ -146,7 +146,7 @@ pub const CATALOGUE: &[Metric] = &[
         "1 when the last fetch read all that the API had to give, 0 when it was cut short; the label is why it asked for no further page.",
         |s, to| {
             if let Some(stop) = s.source.as_ref().and_then(|source| source.stop.as_ref()) {
-                to.put(&[stop.reason.word()], truth(stop.complete));
+                to.put(&[stop.reason.as_str()], truth(stop.complete));
             }
         },
     ),

@@ -61,7 +61,7 @@ fn head(text: &mut String, metric: &Metric, format: Format) {
     };
     let help = metric.help.replace('\\', "\\\\").replace('\n', "\\n");
     // Writing to a string does not fail.
-    let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} {}", metric.kind.word());
+    let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} {}", metric.kind.as_str());
 }
 
 fn labels(snapshot: &Snapshot, metric: &Metric, values: &[String]) -> String {

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::{
-    Bytes, CassandraTable, ConsumerTable, ContactPoints, FetcherTable, FileError, LineageTable, Pipeline, RESERVED_PROPERTIES, Span,
-    WriterTable,
+    Bytes, CassandraSection, ConsumerSection, ContactPoints, FetcherSection, FileError, HumanDuration, LineageSection, Pipeline,
+    RESERVED_PROPERTIES, WriterSection,
 };
 
 /// Checks a pipeline that was read.
@@ -44,7 +44,7 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
     check_supervisor(p)
 }
 
-fn check_lineage(p: &Pipeline, lineage: &LineageTable) -> Result<(), FileError> {
+fn check_lineage(p: &Pipeline, lineage: &LineageSection) -> Result<(), FileError> {
     match (&lineage.url, &lineage.file) {
         (Some(url), None) => {
             let remedy = "write token = { env = \"…\" }, and the address without it";
@@ -160,7 +160,7 @@ fn check_kafka(p: &Pipeline) -> Result<(), FileError> {
     Ok(())
 }
 
-fn check_cassandra(p: &Pipeline, cassandra: &CassandraTable) -> Result<(), FileError> {
+fn check_cassandra(p: &Pipeline, cassandra: &CassandraSection) -> Result<(), FileError> {
     let key = &["cassandra", "contact_points"];
     match &cassandra.contact_points {
         ContactPoints::Word(word) if word == "embedded" => {}
@@ -184,7 +184,7 @@ fn check_cassandra(p: &Pipeline, cassandra: &CassandraTable) -> Result<(), FileE
     Ok(())
 }
 
-fn check_fetcher(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> {
+fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError> {
     let key = &["fetcher", "url"];
     let rest = fetcher.url.strip_prefix("http://").or_else(|| fetcher.url.strip_prefix("https://"));
     if !rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#'])) {
@@ -232,7 +232,7 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> 
     Ok(())
 }
 
-fn check_params(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> {
+fn check_params(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError> {
     let key = &["fetcher", "params"];
     for param in &fetcher.params {
         if param.is_empty() || param.chars().count() > 128 {
@@ -253,7 +253,7 @@ fn check_params(p: &Pipeline, fetcher: &FetcherTable) -> Result<(), FileError> {
     Ok(())
 }
 
-fn check_consumer(p: &Pipeline, consumer: &ConsumerTable) -> Result<(), FileError> {
+fn check_consumer(p: &Pipeline, consumer: &ConsumerSection) -> Result<(), FileError> {
     if consumer.group.is_empty() || consumer.group.len() > 255 {
         return Err(p.error_at(&["consumer", "group"], "a consumer group's name has 1 to 255 bytes", "name the group, such as \"users\""));
     }
@@ -272,7 +272,7 @@ fn check_consumer(p: &Pipeline, consumer: &ConsumerTable) -> Result<(), FileErro
     bytes_in_range(p, &["consumer", "budget"], consumer.budget, 1 << 10, 64 << 30)
 }
 
-fn check_writer(p: &Pipeline, writer: &WriterTable) -> Result<(), FileError> {
+fn check_writer(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError> {
     check_identifier(p, &["writer", "table"], &writer.table)?;
     if writer.primary_key.is_empty() {
         return Err(p.error_at(
@@ -421,9 +421,9 @@ fn bytes_in_range(p: &Pipeline, key: &[&str], value: Bytes, least: u64, most: u6
     Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", Bytes(least), Bytes(most))))
 }
 
-fn span_in_range(p: &Pipeline, key: &[&str], value: Span, least: Duration, most: Duration) -> Result<(), FileError> {
+fn span_in_range(p: &Pipeline, key: &[&str], value: HumanDuration, least: Duration, most: Duration) -> Result<(), FileError> {
     if (least..=most).contains(&value.0) {
         return Ok(());
     }
-    Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", Span(least), Span(most))))
+    Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", HumanDuration(least), HumanDuration(most))))
 }

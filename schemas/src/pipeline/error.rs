@@ -16,7 +16,6 @@ pub struct FileError(Box<Details>);
 
 #[derive(Debug, Error, Diagnostic)]
 #[error("{message}")]
-#[diagnostic(code(forebay::pipeline_file))]
 struct Details {
     message: String,
     #[source_code]
@@ -38,10 +37,6 @@ impl fmt::Display for FileError {
 impl std::error::Error for FileError {}
 
 impl Diagnostic for FileError {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.0.code()
-    }
-
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         Diagnostic::help(&*self.0)
     }
@@ -57,7 +52,7 @@ impl Diagnostic for FileError {
 
 /// A place in the file: byte offset and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spot {
+pub struct ByteSpan {
     /// The first byte.
     pub start: usize,
     /// How many.
@@ -84,7 +79,7 @@ impl FileError {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known here: {}", known.join(", ")),
         });
-        let spot = cause.span().map(|span| Spot { start: span.start, len: span.end.saturating_sub(span.start) });
+        let spot = cause.span().map(|span| ByteSpan { start: span.start, len: span.end.saturating_sub(span.start) });
         Self::at_spot(file, spot, message, "here", help)
     }
 
@@ -99,20 +94,20 @@ impl FileError {
         file: &FileText,
         key: &[&str],
         value: &str,
-        inside: Spot,
+        inside: ByteSpan,
         message: impl Into<String>,
         help: impl Into<String>,
     ) -> Self {
         let spot = spot_of(&file.text, key).map(|whole| {
             let spelled = file.text.get(whole.start..whole.start + whole.len).and_then(|text| text.find(value));
-            spelled.map_or(whole, |offset| Spot { start: whole.start + offset + inside.start, ..inside })
+            spelled.map_or(whole, |offset| ByteSpan { start: whole.start + offset + inside.start, ..inside })
         });
         Self::at_spot(file, spot, message.into(), "here", Some(help.into()))
     }
 
     /// An error at a place that the caller knows.
-    pub fn at_spot(file: &FileText, spot: Option<Spot>, message: impl Into<String>, label: &str, help: Option<String>) -> Self {
-        let spot = spot.map(|spot| Spot { start: spot.start.min(file.text.len()), ..spot });
+    pub fn at_spot(file: &FileText, spot: Option<ByteSpan>, message: impl Into<String>, label: &str, help: Option<String>) -> Self {
+        let spot = spot.map(|spot| ByteSpan { start: spot.start.min(file.text.len()), ..spot });
         Self(Box::new(Details {
             message: message.into(),
             source_code: Some(NamedSource::new(file.path.display().to_string(), file.text.clone())),
@@ -142,7 +137,7 @@ fn floor_char(text: &str, mut at: usize) -> usize {
 }
 
 /// Where the value of a key stands in the text, or the innermost table on the way to it that is there.
-pub(super) fn spot_of(text: &str, key: &[&str]) -> Option<Spot> {
+pub(super) fn spot_of(text: &str, key: &[&str]) -> Option<ByteSpan> {
     let document = toml_edit::Document::parse(text).ok()?;
     let mut item = document.as_item();
     let mut found = None;
@@ -153,7 +148,7 @@ pub(super) fn spot_of(text: &str, key: &[&str]) -> Option<Spot> {
         }
         found = item.span().or(found);
     }
-    found.map(|span| Spot { start: span.start, len: span.end - span.start })
+    found.map(|span| ByteSpan { start: span.start, len: span.end - span.start })
 }
 
 /// The candidate that reads most like `word`, when one is near.

@@ -10,7 +10,7 @@ mod checks;
 mod error;
 mod nulls;
 mod secret;
-mod tables;
+mod sections;
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use checks::is_loopback;
-pub use error::{FileError, Spot, nearest};
-pub use nulls::{Nulls, NullsTable};
+pub use error::{ByteSpan, FileError, nearest};
+pub use nulls::{Nulls, NullsSection};
 pub use secret::{Secret, SecretError};
-pub use tables::{
-    ApiTable, BatchTable, CassandraTable, ConsistencyLevel, ConsumerTable, ContactPoints, CursorTable, FetcherTable, JournalTable,
-    KafkaTable, LineageTable, PipelineTable, ProducerTable, Property, RESERVED_PROPERTIES, RetentionTable, SupervisorTable, TokensTable,
-    TracesTable, TransformerTable, WriterTable,
+pub use sections::{
+    ApiSection, BatchSection, CassandraSection, ConsistencyLevel, ConsumerSection, ContactPoints, CursorSection, FetcherSection,
+    JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property, RESERVED_PROPERTIES, RetentionSection,
+    SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
 };
-pub use units::{Bytes, Span};
+pub use units::{Bytes, HumanDuration};
 
 /// A whole pipeline file, checked.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,34 +34,34 @@ pub use units::{Bytes, Span};
 pub struct Pipeline {
     /// `[pipeline]`
     #[serde(rename = "pipeline")]
-    pub meta: PipelineTable,
+    pub meta: PipelineSection,
     /// `[kafka]`
-    pub kafka: KafkaTable,
+    pub kafka: KafkaSection,
     /// `[cassandra]`; there when the pipeline writes.
-    pub cassandra: Option<CassandraTable>,
+    pub cassandra: Option<CassandraSection>,
     /// `[fetcher]`; there with `[producer]` when the pipeline fetches.
-    pub fetcher: Option<FetcherTable>,
+    pub fetcher: Option<FetcherSection>,
     /// `[producer]`
-    pub producer: Option<ProducerTable>,
+    pub producer: Option<ProducerSection>,
     /// `[consumer]`; there with `[transformer]`, `[writer]` and `[cassandra]` when the pipeline writes.
-    pub consumer: Option<ConsumerTable>,
+    pub consumer: Option<ConsumerSection>,
     /// `[transformer]`
-    pub transformer: Option<TransformerTable>,
+    pub transformer: Option<TransformerSection>,
     /// `[writer]`
-    pub writer: Option<WriterTable>,
+    pub writer: Option<WriterSection>,
     /// `[supervisor]`
     #[serde(default)]
-    pub supervisor: SupervisorTable,
+    pub supervisor: SupervisorSection,
     /// `[api]`
     #[serde(default)]
-    pub api: ApiTable,
+    pub api: ApiSection,
     /// `[journal]`
     #[serde(default)]
-    pub journal: JournalTable,
+    pub journal: JournalSection,
     /// `[lineage]`; there when runs are told of to others.
-    pub lineage: Option<LineageTable>,
+    pub lineage: Option<LineageSection>,
     /// `[traces]`; there when spans are told of to a collector.
-    pub traces: Option<TracesTable>,
+    pub traces: Option<TracesSection>,
     /// The file's text and place, for errors found later.
     #[serde(skip)]
     pub source: FileText,
@@ -103,7 +103,14 @@ impl Pipeline {
     }
 
     /// An error at a place inside the text that is the value of a key, such as a word of the SQL.
-    pub fn error_inside(&self, key: &[&str], value: &str, inside: Spot, message: impl Into<String>, help: impl Into<String>) -> FileError {
+    pub fn error_inside(
+        &self,
+        key: &[&str],
+        value: &str,
+        inside: ByteSpan,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> FileError {
         FileError::inside_value(&self.source, key, value, inside, message, help)
     }
 }

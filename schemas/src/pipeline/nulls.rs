@@ -20,20 +20,20 @@ pub enum Nulls {
 
 /// The same for a whole table: one word for all of its columns, or a table with a word for some.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NullsTable {
+pub enum NullsSection {
     /// `nulls = "unset"`
     All(Nulls),
     /// `nulls = { phone = "unset" }`; the columns that it does not name write their nulls.
     Columns(BTreeMap<String, Nulls>),
 }
 
-impl Default for NullsTable {
+impl Default for NullsSection {
     fn default() -> Self {
         Self::All(Nulls::Write)
     }
 }
 
-impl NullsTable {
+impl NullsSection {
     /// What holds for a column.
     pub fn of(&self, column: &str) -> Nulls {
         match self {
@@ -54,23 +54,23 @@ impl NullsTable {
 }
 
 /// By hand, and not as an untagged enum, so that a wrong word is shown at its place with the words there are.
-impl<'de> Deserialize<'de> for NullsTable {
+impl<'de> Deserialize<'de> for NullsSection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
 
         impl<'de> Visitor<'de> for Either {
-            type Value = NullsTable;
+            type Value = NullsSection;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("\"write\", \"unset\", or one of them for each of some columns, such as { phone = \"unset\" }")
             }
 
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<NullsTable, E> {
-                Nulls::deserialize(StrDeserializer::new(word)).map(NullsTable::All)
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<NullsSection, E> {
+                Nulls::deserialize(StrDeserializer::new(word)).map(NullsSection::All)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NullsTable, A::Error> {
-                BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(NullsTable::Columns)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NullsSection, A::Error> {
+                BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(NullsSection::Columns)
             }
         }
 

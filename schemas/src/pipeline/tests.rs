@@ -235,7 +235,7 @@ fn an_api_that_others_could_reach_is_refused() {
 fn an_error_inside_a_text_points_at_the_word() {
     let file = |literal: &str| FileText { path: "f.toml".into(), text: format!("[transformer]\nsql = {literal}\n") };
     let error = |literal: &str, value: &str| {
-        let inside = Spot { start: value.find("two").unwrap(), len: 3 };
+        let inside = ByteSpan { start: value.find("two").unwrap(), len: 3 };
         FileError::inside_value(&file(literal), &["transformer", "sql"], value, inside, "wrong", "right it")
     };
     assert_eq!(error("\"\"\"\nSELECT one,\n  two\n\"\"\"", "SELECT one,\n  two\n").line(), Some(4));

@@ -24,10 +24,10 @@ pub enum MaxRejected {
 /// Text that says no such number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is neither a number of records such as 10 nor a share such as 5%, of 0% to 100% with at most four digits after the point")]
-pub struct NotMaxRejected;
+pub struct ParseMaxRejectedError;
 
 /// The largest number of records, what every client of JSON can tell from its neighbour.
-const RECORDS_MOST: u64 = crate::routes::WHOLE_MOST;
+const MAX_RECORDS: u64 = crate::routes::MAX_INTEGER;
 /// Digits after the point of a share.
 const DIGITS: usize = 4;
 
@@ -65,21 +65,21 @@ impl MaxRejected {
 }
 
 impl FromStr for MaxRejected {
-    type Err = NotMaxRejected;
+    type Err = ParseMaxRejectedError;
 
-    fn from_str(text: &str) -> Result<Self, NotMaxRejected> {
+    fn from_str(text: &str) -> Result<Self, ParseMaxRejectedError> {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let Some(share) = text.strip_suffix('%') else {
-            let records = text.parse().ok().filter(|records| digits(text) && *records <= RECORDS_MOST);
-            return records.map(Self::Records).ok_or(NotMaxRejected);
+            let records = text.parse().ok().filter(|records| digits(text) && *records <= MAX_RECORDS);
+            return records.map(Self::Records).ok_or(ParseMaxRejectedError);
         };
         let (whole, part) = share.split_once('.').unwrap_or((share, "0"));
         if !digits(whole) || !digits(part) || part.len() > DIGITS {
-            return Err(NotMaxRejected);
+            return Err(ParseMaxRejectedError);
         }
-        let number = |text: &str| text.parse::<u32>().map_err(|_| NotMaxRejected);
+        let number = |text: &str| text.parse::<u32>().map_err(|_| ParseMaxRejectedError);
         let millionths = number(whole)?.checked_mul(10_000).and_then(|whole| whole.checked_add(number(&format!("{part:0<DIGITS$}")).ok()?));
-        millionths.filter(|&share| share <= 1_000_000).map(Self::Millionths).ok_or(NotMaxRejected)
+        millionths.filter(|&share| share <= 1_000_000).map(Self::Millionths).ok_or(ParseMaxRejectedError)
     }
 }
 
@@ -113,15 +113,15 @@ impl<'de> Deserialize<'de> for MaxRejected {
                 f.write_str("a number of records, or a share such as \"5%\"")
             }
             fn visit_u64<E: de::Error>(self, records: u64) -> Result<MaxRejected, E> {
-                if records <= RECORDS_MOST { Ok(MaxRejected::Records(records)) } else { Err(E::custom(NotMaxRejected)) }
+                if records <= MAX_RECORDS { Ok(MaxRejected::Records(records)) } else { Err(E::custom(ParseMaxRejectedError)) }
             }
             fn visit_i64<E: de::Error>(self, records: i64) -> Result<MaxRejected, E> {
-                u64::try_from(records).map_err(|_| E::custom(NotMaxRejected)).and_then(|records| self.visit_u64(records))
+                u64::try_from(records).map_err(|_| E::custom(ParseMaxRejectedError)).and_then(|records| self.visit_u64(records))
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<MaxRejected, E> {
                 match text.parse() {
                     Ok(share @ MaxRejected::Millionths(_)) => Ok(share),
-                    _ => Err(E::custom(NotMaxRejected)),
+                    _ => Err(E::custom(ParseMaxRejectedError)),
                 }
             }
         }
@@ -139,7 +139,7 @@ impl schemars::JsonSchema for MaxRejected {
         schemars::json_schema!({
             "description": "The most records that may become dead letters: a number, or a share such as `5%`.",
             "oneOf": [
-                { "type": "integer", "minimum": 0, "maximum": RECORDS_MOST },
+                { "type": "integer", "minimum": 0, "maximum": MAX_RECORDS },
                 { "type": "string", "pattern": "^(100(\\.0{1,4})?|[0-9]{1,2}(\\.[0-9]{1,4})?)%$" },
             ],
         })
@@ -167,7 +167,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<MaxRejected>(&json).unwrap(), is, "{json}");
         }
         for text in ["", "%", "-1", "+1", "1.5", "101%", "100.0001%", "5 %", "1.23456%", ".5%", "5.%", "1e2", "99999999999999999999"] {
-            assert_eq!(text.parse::<MaxRejected>(), Err(NotMaxRejected), "{text}");
+            assert_eq!(text.parse::<MaxRejected>(), Err(ParseMaxRejectedError), "{text}");
         }
         for json in ["-1", "1.5", "\"10\"", "true", "\"x\"", "9007199254740992"] {
             assert!(serde_json::from_str::<MaxRejected>(json).is_err(), "{json}");

@@ -5,7 +5,7 @@
 //! * Nothing here changes the pipeline. An operation opens a dialog, and only the confirmed dialog
 //!   becomes an API request.
 
-use forebay_schemas::api::DesiredState;
+use forebay_schemas::desired::DesiredState;
 use forebay_schemas::snapshot::Snapshot;
 use serde_json::{Value, json};
 

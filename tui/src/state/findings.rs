@@ -1,6 +1,6 @@
 //! Finds what is wrong and puts it in words, worst first. One rule per finding; no rule guesses.
 
-use forebay_schemas::api::{Desired, DesiredState};
+use forebay_schemas::desired::{Desired, DesiredState};
 use forebay_schemas::run::RunState;
 use forebay_schemas::snapshot::{ActorState, ActorView, AlertView, PartitionView, Snapshot};
 

@@ -157,7 +157,7 @@ impl LogBuffer {
     }
 
     fn passes(&self, line: &LogLine) -> bool {
-        let text = || format!("{} {} {} {}", line.level.word(), line.target, line.message, fields(line));
+        let text = || format!("{} {} {} {}", line.level.as_str(), line.target, line.message, fields(line));
         line.level >= self.level && (self.filter.is_empty() || matches_filter(&text(), &self.filter))
     }
 

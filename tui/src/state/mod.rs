@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::api::{BatchTrace, DeadLetters, Logs, Plan, PlanRequest, RecordView, Records, Role, WhoAmI};
+use forebay_schemas::api::{BatchTrace, ChangePlan, DeadLetters, Logs, PlanRequest, RecordView, Records, Role, WhoAmI};
 use forebay_schemas::event::Recorded;
 use forebay_schemas::snapshot::{ActorState, Snapshot};
 
@@ -108,7 +108,7 @@ pub(crate) enum ApiResponse {
     Records(Result<Records, String>),
     DeadLetters(Result<Box<DeadLetters>, String>),
     Logs(Result<Logs, String>),
-    Plan(Result<Box<Plan>, String>),
+    Plan(Result<Box<ChangePlan>, String>),
     /// The result of an operation, in one line.
     Operated(Result<String, String>),
 }

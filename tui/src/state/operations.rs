@@ -6,7 +6,8 @@
 //! * [`Dialog::send`] is the only constructor of a [`ConfirmedOperation`], so no screen can bypass
 //!   the check.
 
-use forebay_schemas::api::{DesiredState, Plan, PlanRequest, ReplayFrom, Role};
+use forebay_schemas::api::{ChangePlan, PlanRequest, ReplayFrom, Role};
+use forebay_schemas::desired::DesiredState;
 use forebay_schemas::offset::Ranges;
 use uuid::Uuid;
 
@@ -122,7 +123,7 @@ pub(crate) enum PlanStatus {
     NotNeeded,
     /// The plan was requested.
     Requested,
-    Ready(Plan),
+    Ready(ChangePlan),
     Failed(String),
 }
 

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use forebay_schemas::api::Desired;
+use forebay_schemas::desired::Desired;
 use forebay_schemas::event::{Event, Recorded};
 use forebay_schemas::offset::{Offset, Partition, Range};
 use forebay_schemas::rejects::Rejects;
@@ -178,7 +178,7 @@ impl Projection {
                 for (&partition, start) in &starts.0 {
                     self.partition(partition, |progress| {
                         progress.assigned = true;
-                        progress.written = progress.written.max(start.place.offset);
+                        progress.written = progress.written.max(start.checkpoint.offset);
                     });
                 }
             }
@@ -187,8 +187,8 @@ impl Projection {
                     self.partition(partition, |progress| progress.assigned = false);
                 }
             }
-            Event::PartitionsSeen { places } => {
-                for (&partition, seen) in &places.0 {
+            Event::PartitionsSeen { checkpoints } => {
+                for (&partition, seen) in &checkpoints.0 {
                     self.partition(partition, |progress| progress.committed = progress.committed.max(seen.offset));
                 }
             }

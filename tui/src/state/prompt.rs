@@ -1,6 +1,6 @@
 //! The prompts: the filter, and the command palette with its completion. Pure.
 
-use forebay_schemas::api::DesiredState;
+use forebay_schemas::desired::DesiredState;
 
 use super::line_editor::LineEditor;
 use super::operations::Operation;

@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_schemas::event::{Event, Recorded};
-use forebay_schemas::snapshot::{RunTotals, Snapshot, StageView};
-use forebay_schemas::summary::Latency;
+use forebay_schemas::snapshot::{Latency, RunTotals, Snapshot, StageView};
 
 use super::projection::Projection;
 use super::rates::SnapshotWindow;
@@ -56,7 +55,7 @@ pub(crate) fn blank(snapshot: Option<&Snapshot>, projection: &Projection) -> Sna
         runs: Vec::new(),
         edges: Vec::new(),
         seq: 0,
-        desired: forebay_schemas::api::Desired::default(),
+        desired: forebay_schemas::desired::Desired::default(),
         stages: Vec::new(),
         source: None,
         store: None,

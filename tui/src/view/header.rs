@@ -1,6 +1,6 @@
 //! The header: pipeline, freshness, position in the journal; then the screens.
 
-use forebay_schemas::api::DesiredState;
+use forebay_schemas::desired::DesiredState;
 use ratatui::text::{Line, Span};
 
 use super::Canvas;

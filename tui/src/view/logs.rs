@@ -97,7 +97,7 @@ fn line(canvas: &Canvas<'_>, stored: &StoredLine, width: usize) -> Line<'static>
     let mark = if stored.before.is_some() { "!" } else { " " };
     let (at, level) = if width >= 70 { ("%H:%M:%S%.3f", 5) } else { ("%H:%M:%S", 1) };
     let at = format!("{mark}{} ", line.timestamp.format(at));
-    let level = format!("{:<level$.level$} ", line.level.word().to_uppercase());
+    let level = format!("{:<level$.level$} ", line.level.as_str().to_uppercase());
     let mut room = width.saturating_sub(text::width(&at) + text::width(&level));
     let message = text::cut(&line.message, room, theme.symbols.cut);
     room = room.saturating_sub(text::width(&message));
@@ -134,7 +134,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, since: DateTime<Utc>, seq: u64, width:
 fn full(canvas: &Canvas<'_>, stored: &StoredLine, width: usize) -> Vec<Line<'static>> {
     let line = &stored.line;
     let mut lines = wrapped(canvas, "message", &line.message, width);
-    lines.push(fact(canvas, "level", line.level.word(), role(line.level)));
+    lines.push(fact(canvas, "level", line.level.as_str(), role(line.level)));
     lines.push(fact(canvas, "at", &line.timestamp.format("%F %T%.6f").to_string(), Role::Text));
     let before = match stored.before {
         Some(Gap::Lost(lost)) => Some(format!("{} lines lost", text::count(lost))),

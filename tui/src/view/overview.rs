@@ -83,7 +83,7 @@ fn panel(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>, list: List) {
 pub(super) fn latency(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = canvas.snapshot() else { return Vec::new() };
     let theme = canvas.theme;
-    let known = canvas.model.measured() && snapshot.latency_ms != forebay_schemas::summary::Latency::default();
+    let known = canvas.model.measured() && snapshot.latency_ms != forebay_schemas::snapshot::Latency::default();
     let first = if known {
         let name = format!("p50 {}  p99 {}  ", text::millis(snapshot.latency_ms.p50), text::millis(snapshot.latency_ms.p99));
         let p99 = canvas.window.history().columns(width.saturating_sub(text::width(&name)), |point| point.p99);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_schemas::api::{DeadLetter, DeadLetters, Plan, PlanRequest, RecordView, Records};
+use forebay_schemas::api::{ChangePlan, DeadLetter, DeadLetters, PlanRequest, RecordView, Records};
 use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -210,7 +210,7 @@ fn a_plan_is_shown_in_full_if_there_is_room_and_the_fields_always() {
         model.perform(Action::Redrive);
         let effect =
             |n| format!("users_stream.dead p{n}: letters [0..1,200) into users_stream again, 1,200 of them at the very most, not one more");
-        let plan = Plan {
+        let plan = ChangePlan {
             id: test_data::uuid_of(9),
             request: PlanRequest::Redrive { letters: None },
             hash: "h".to_owned(),

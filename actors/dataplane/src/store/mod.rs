@@ -22,7 +22,7 @@ mod spec;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-use forebay_schemas::pipeline::{CassandraTable, ContactPoints, Pipeline};
+use forebay_schemas::pipeline::{CassandraSection, ContactPoints, Pipeline};
 
 pub use self::cassandra::Cassandra;
 pub use self::cql_type::CqlType;
@@ -184,10 +184,10 @@ impl Store {
 
     /// The kind of store that a pipeline names, and the consistency level of its writes; empty where there is none.
     pub fn kind_of(pipeline: &Pipeline) -> (&'static str, String) {
-        match pipeline.cassandra.as_ref().map(CassandraTable::is_embedded) {
+        match pipeline.cassandra.as_ref().map(CassandraSection::is_embedded) {
             None => ("", String::new()),
             Some(true) => ("embedded", String::new()),
-            Some(false) => ("cassandra", pipeline.writer.as_ref().map(|writer| writer.consistency.word().to_owned()).unwrap_or_default()),
+            Some(false) => ("cassandra", pipeline.writer.as_ref().map(|writer| writer.consistency.as_str().to_owned()).unwrap_or_default()),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
-use forebay_schemas::pipeline::{CassandraTable, FileError, Nulls, Pipeline, WriterTable, nearest};
+use forebay_schemas::pipeline::{CassandraSection, FileError, Nulls, Pipeline, WriterSection, nearest};
 
 use super::cql_type::CqlType;
 
@@ -58,8 +58,8 @@ impl TableSpec {
     /// # Panics
     /// When the pipeline does not write, which the caller knows by [`Pipeline::writes`].
     pub fn plan(pipeline: &Pipeline, output: &Schema) -> Result<Self, FileError> {
-        let cassandra: &CassandraTable = pipeline.cassandra.as_ref().expect("a pipeline that writes has [cassandra]");
-        let writer: &WriterTable = pipeline.writer.as_ref().expect("a pipeline that writes has [writer]");
+        let cassandra: &CassandraSection = pipeline.cassandra.as_ref().expect("a pipeline that writes has [cassandra]");
+        let writer: &WriterSection = pipeline.writer.as_ref().expect("a pipeline that writes has [writer]");
         not_reserved(pipeline, &["cassandra", "keyspace"], "a keyspace", &cassandra.keyspace)?;
         not_reserved(pipeline, &["writer", "table"], "a table", &writer.table)?;
 
@@ -132,7 +132,7 @@ impl TableSpec {
     }
 }
 
-fn plan_columns(pipeline: &Pipeline, writer: &WriterTable, output: &Schema) -> Result<Vec<Column>, FileError> {
+fn plan_columns(pipeline: &Pipeline, writer: &WriterSection, output: &Schema) -> Result<Vec<Column>, FileError> {
     let sql = &["transformer", "sql"];
     let mut columns: Vec<Column> = Vec::with_capacity(output.fields().len());
     for field in output.fields() {

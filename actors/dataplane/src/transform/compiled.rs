@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::{SchemaRef, UInt32Type};
 use datafusion::arrow::error::ArrowError;
 use forebay_schemas::pipeline::{FileError, FileText, Pipeline};
 use forebay_schemas::plan::Warning;
-use forebay_schemas::record::RecordSchema;
+use forebay_schemas::record_schema::RecordSchema;
 
 use super::decode::{self, Decoded, Shape};
 use super::error::TransformError;

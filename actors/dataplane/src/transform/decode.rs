@@ -13,7 +13,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
-use forebay_schemas::record::{Field, Kind, RecordSchema};
+use forebay_schemas::record_schema::{Field, Kind, RecordSchema};
 
 use super::json::{Bad, Cursor, Result, Text};
 use super::limits::{SLICE_BYTES, columns_of};

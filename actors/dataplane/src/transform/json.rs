@@ -48,7 +48,7 @@ impl Bad {
             Self::Syntax(why) => why.within(|why| format!("not JSON: {why}")),
             Self::Unfit { path, why } if path.is_empty() => why.within(|why| format!("the record {why}")),
             Self::Unfit { path, why } => {
-                let pointer: String = path.iter().rev().map(|step| format!("/{}", step.replace('~', "~0").replace('/', "~1"))).collect();
+                let pointer: String = path.iter().rev().map(|step| format!("/{}", forebay_schemas::json_pointer::escape(step))).collect();
                 why.within(|why| format!("`{pointer}` {why}"))
             }
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
-use forebay_schemas::record::{self, Kind, RecordSchema};
+use forebay_schemas::record_schema::{self, Kind, RecordSchema};
 
 use super::sql::Wanted;
 
@@ -116,8 +116,8 @@ pub(super) fn table(record: &Fields, origins: &[Origin]) -> SchemaRef {
 }
 
 /// Fields of an object; `nullable` when the object itself may be NULL.
-fn fields(list: &[record::Field], nullable: bool) -> Fields {
-    let field = |field: &record::Field| one(&field.name, &field.kind, nullable || field.nullable());
+fn fields(list: &[record_schema::Field], nullable: bool) -> Fields {
+    let field = |field: &record_schema::Field| one(&field.name, &field.kind, nullable || field.nullable());
     list.iter().map(field).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Setting partitions back while they are read, which only the member of the group that reads them may do.
 //!
 //! Guarantee: what was read before is written and committed first, the journal has the act on the disk before Kafka hears of it, and a place that
-//! is set back begins a lineage; so nothing of the time before is ever taken for one of the time after. The incarnation ends with it, and the next one
+//! is set back begins an epoch; so nothing of the time before is ever taken for one of the time after. The incarnation ends with it, and the next one
 //! begins where the group says, as after a crash: there is no other way into a partition. Refused, it reads on as if nobody had asked. What is read
 //! again is written with later timestamps than all that was written from the topic, and than what was deleted or changed by hand until then.
 
@@ -15,8 +15,8 @@ use super::settle::DRAIN_WITHIN;
 use super::{End, Loop, STEP};
 use crate::failpoint::point;
 use forebay_dataplane::write_clock::{clock_of_replay, clocks_of_replay};
-use forebay_schemas::event::{Event, Offsets, Place, Places};
-use forebay_schemas::offset::Partition;
+use forebay_schemas::event::{Checkpoints, Event, Offsets};
+use forebay_schemas::offset::{Checkpoint, Epoch, Partition, WriteTimestamp};
 
 /// How long the journal may take to have the act on the disk.
 const KEPT_WITHIN: Duration = Duration::from_secs(10);
@@ -59,25 +59,25 @@ impl Loop<'_> {
                 Err(error) => return Ok(Err(NotSetBack::Unanswered(error.to_string()))),
             }
         }
-        let largest = match self.client.largest_clock(&partitions, &self.params.ledger.places()) {
+        let largest = match self.client.largest_clock(&partitions, &self.params.ledger.checkpoints()) {
             Ok(largest) => largest.max(self.state.latest_clock()),
             Err(error) => return Ok(Err(NotSetBack::Unanswered(error.to_string()))),
         };
         let clocks = clocks_of_replay(clock_of_replay(largest, self.params.clock.wall()), &again);
-        let lineage = rand::random();
-        let (mut from, mut places) = (Offsets::default(), Places::default());
+        let epoch = Epoch::new(rand::random());
+        let (mut from, mut checkpoints) = (Offsets::default(), Checkpoints::default());
         for (partition, clock) in clocks {
             from.0.extend(self.state.written(partition).map(|before| (partition, before.offset)));
-            places.0.insert(partition, Place { offset: to[&partition], clock, lineage });
+            checkpoints.0.insert(partition, Checkpoint { offset: to[&partition], write_clock: WriteTimestamp::from_micros(clock), epoch });
         }
-        if places.0.is_empty() {
+        if checkpoints.0.is_empty() {
             return Ok(Ok(0));
         }
-        let reset = Event::OffsetsReset { by: by.clone(), reason: reason.clone(), from, to: places.clone() };
+        let reset = Event::OffsetsReset { by: by.clone(), reason: reason.clone(), from, to: checkpoints.clone() };
         if let Err(refused) = self.keep(reset)? {
             return Ok(Err(refused));
         }
-        Ok(self.begin_again(&places).map(|()| places.0.len()))
+        Ok(self.begin_again(&checkpoints).map(|()| checkpoints.0.len()))
     }
 
     /// Has the journal keep an event, and waits until it is on the disk.
@@ -98,15 +98,15 @@ impl Loop<'_> {
     }
 
     /// Commits the places, after which this incarnation reads none of their partitions any more.
-    fn begin_again(&mut self, places: &Places) -> Result<(), NotSetBack> {
+    fn begin_again(&mut self, checkpoints: &Checkpoints) -> Result<(), NotSetBack> {
         point("consumer::before_set_back");
         let topic = self.state.topic();
-        let commits: Vec<_> = places.0.iter().map(|(&partition, &place)| Commit { partition, place, topic }).collect();
-        let partitions: Vec<_> = places.0.keys().copied().collect();
+        let commits: Vec<_> = checkpoints.0.iter().map(|(&partition, &checkpoint)| Commit { partition, checkpoint, topic }).collect();
+        let partitions: Vec<_> = checkpoints.0.keys().copied().collect();
         let end = self.client.commit(&commits).map_err(|error| NotSetBack::Unsure(error.to_string()));
         if end.is_ok() {
-            for (&partition, place) in &places.0 {
-                self.params.telemetry.partition(partition, |view| (view.written, view.committed) = (place.offset, place.offset));
+            for (&partition, checkpoint) in &checkpoints.0 {
+                self.params.telemetry.partition(partition, |view| (view.written, view.committed) = (checkpoint.offset, checkpoint.offset));
             }
             tracing::info!(topic = self.params.topic, ?partitions, "set back; reading begins again");
         }

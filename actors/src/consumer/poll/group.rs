@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use forebay_schemas::event::{Event, Origin, not_believed};
+use forebay_schemas::event::{Event, StartOrigin, why_implausible};
 use forebay_schemas::offset::Partition;
 use rdkafka::error::KafkaError;
 
@@ -73,8 +73,8 @@ impl Loop<'_> {
             return;
         }
         for (partition, offset) in std::mem::take(&mut self.ends) {
-            if let Some(place) = self.state.ends_at(partition, offset) {
-                self.params.telemetry.partition(partition, |view| view.written = view.written.max(place.offset));
+            if let Some(checkpoint) = self.state.ends_at(partition, offset) {
+                self.params.telemetry.partition(partition, |view| view.written = view.written.max(checkpoint.offset));
             }
         }
     }
@@ -92,7 +92,7 @@ impl Loop<'_> {
         } else if self.recreations != recreations {
             return Ok(None);
         }
-        self.client.find(partitions, &ledger.places(), topic, self.state.latest_clock()).map(Some)
+        self.client.find(partitions, &ledger.checkpoints(), topic, self.state.latest_clock()).map(Some)
     }
 
     /// Partitions were given to this consumer. Until Kafka has told where they start, it is asked again.
@@ -115,17 +115,17 @@ impl Loop<'_> {
             self.client.pause(found.iter().map(|found| found.partition))?;
         }
         for &Assigned { partition, found: Found { start, committed }, begin, end } in &found {
-            let committed = committed.unwrap_or(start.place.offset);
-            self.state.assign(partition, start.place, committed);
+            let committed = committed.unwrap_or(start.checkpoint.offset);
+            self.state.assign(partition, start.checkpoint, committed);
             self.params.telemetry.partition(partition, |view| {
                 (view.assigned, view.paused) = (true, paused);
                 (view.begin, view.end) = (begin, end);
                 // From the begin nothing of before counts: another topic may have been there.
-                let from_begin = matches!(start.origin, Origin::Begin | Origin::Again);
-                view.written = if from_begin { start.place.offset } else { view.written.max(start.place.offset) };
+                let from_begin = matches!(start.origin, StartOrigin::Earliest | StartOrigin::Reset);
+                view.written = if from_begin { start.checkpoint.offset } else { view.written.max(start.checkpoint.offset) };
                 view.committed = if from_begin { committed } else { view.committed.max(committed) };
             });
-            if start.origin == Origin::Again {
+            if start.origin == StartOrigin::Reset {
                 let (group, topic) = (&self.params.group, &self.params.topic);
                 tracing::warn!(
                     "group {group} has no offset of {topic}[{partition}] as it is now, though it has read it before: the topic was deleted and created \
@@ -236,7 +236,7 @@ impl Loop<'_> {
                 offset,
                 timestamp_ms,
                 "a record's timestamp counts as none, for it lies {}. Others that follow in this partition are only counted",
-                not_believed(timestamp_ms.unwrap_or_default()).unwrap_or_default()
+                why_implausible(timestamp_ms.unwrap_or_default()).unwrap_or_default()
             );
         }
     }

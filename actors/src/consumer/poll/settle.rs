@@ -47,8 +47,8 @@ impl Loop<'_> {
         let telemetry = &self.params.telemetry;
         let settled = self.state.settled(id, done.runs);
         telemetry.consumed.add(settled.records);
-        for (partition, place) in &settled.moved {
-            telemetry.partition(*partition, |view| view.written = view.written.max(place.offset));
+        for (partition, checkpoint) in &settled.moved {
+            telemetry.partition(*partition, |view| view.written = view.written.max(checkpoint.offset));
             self.show_oldest(*partition);
         }
         let of_runs = !settled.runs.is_empty();
@@ -99,10 +99,10 @@ impl Loop<'_> {
     pub(super) fn committed(&mut self, answer: &Answer) {
         match &answer.result {
             Ok(()) => {
-                for &Commit { partition, place, .. } in &answer.commits {
-                    self.state.confirmed(partition, place.offset);
+                for &Commit { partition, checkpoint, .. } in &answer.commits {
+                    self.state.confirmed(partition, checkpoint.offset);
                 }
-                let offsets: Offsets = answer.commits.iter().map(|commit| (commit.partition, commit.place.offset)).collect();
+                let offsets: Offsets = answer.commits.iter().map(|commit| (commit.partition, commit.checkpoint.offset)).collect();
                 self.params.telemetry.committed(offsets.0.iter().map(|(&partition, &offset)| (partition, offset)));
                 self.params.ledger.saw(Event::OffsetsCommitted { offsets });
                 self.pace.confirmed();

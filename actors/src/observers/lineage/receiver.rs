@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use forebay_schemas::pipeline::{LineageTable, Pipeline};
+use forebay_schemas::pipeline::{LineageSection, Pipeline};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
@@ -37,7 +37,7 @@ impl Receiver {
     ///
     /// # Errors
     /// When the address or the token can't be used.
-    pub(super) fn new(pipeline: &Pipeline, lineage: &LineageTable) -> Result<Self, String> {
+    pub(super) fn new(pipeline: &Pipeline, lineage: &LineageSection) -> Result<Self, String> {
         let Some(url) = &lineage.url else {
             let file = lineage.file.as_ref().ok_or("[lineage] names neither url nor file")?;
             return Ok(Self::File(pipeline.relative(file)));

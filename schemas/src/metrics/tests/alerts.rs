@@ -1,17 +1,17 @@
 //! When alerts fire and when they do not.
 
-use super::super::alerts::{Judgement, LOOKS_MOST, RULES};
+use super::super::alerts::{AlertEvaluator, MAX_SAMPLES, RULES};
 use super::*;
 
 /// The names of what is wrong after looks from second 0 on, one every ten seconds, the last one at `last`.
 fn fired(last: i64, change: impl Fn(i64, &mut Snapshot)) -> Vec<String> {
-    let mut judgement = Judgement::default();
+    let mut evaluator = AlertEvaluator::default();
     let mut alerts = Vec::new();
     for second in (0..=last).step_by(10) {
         let mut look = look(second);
         change(second, &mut look);
         // The fixture has a lag; what is written goes on but where a test says otherwise.
-        alerts = judgement.judge(&look);
+        alerts = evaluator.evaluate(&look);
     }
     alerts.into_iter().map(|alert| alert.name).collect()
 }
@@ -57,12 +57,12 @@ fn a_record_that_waits_long_is_told_with_its_partition() {
     };
     assert_eq!(fired(110, old), none());
     assert_eq!(fired(120, old), ["ForebayLagOld"]);
-    let mut judgement = Judgement::default();
+    let mut evaluator = AlertEvaluator::default();
     let alerts: Vec<_> = [0, 60, 120]
         .map(|second| {
             let mut look = look(second);
             old(second, &mut look);
-            judgement.judge(&look)
+            evaluator.evaluate(&look)
         })
         .into();
     let alert = &alerts[2][0];
@@ -75,7 +75,7 @@ fn a_record_that_waits_long_is_told_with_its_partition() {
 fn nothing_written_while_there_is_lag_is_told_unless_that_is_what_was_asked_for() {
     assert_eq!(fired(60, |_, _| {}), none());
     assert_eq!(fired(80, |_, _| {}), ["ForebayNothingWritten"]);
-    assert_eq!(fired(600, |_, look| look.desired.state = crate::api::DesiredState::Paused), none());
+    assert_eq!(fired(600, |_, look| look.desired.state = crate::desired::DesiredState::Paused), none());
     let nothing_to_do = |_, look: &mut Snapshot| look.partitions.iter_mut().for_each(|view| view.written = view.end);
     assert_eq!(fired(600, nothing_to_do), none());
 }
@@ -95,7 +95,7 @@ fn dead_letters_are_told_when_they_come_and_are_forgotten_after_five_minutes() {
 fn what_happened_before_the_first_look_happened_since_the_start() {
     let mut first = look(0);
     first.started_at = first.at - TimeDelta::seconds(4);
-    let names: Vec<_> = Judgement::default().judge(&first).into_iter().map(|alert| alert.name).collect();
+    let names: Vec<_> = AlertEvaluator::default().evaluate(&first).into_iter().map(|alert| alert.name).collect();
     assert_eq!(names, ["ForebayDeadLetters"]);
 }
 
@@ -162,7 +162,7 @@ fn a_fetch_that_was_cut_short_is_told_until_one_is_whole() {
     assert_eq!(fired(100, cut), none());
     let mut first = look(0);
     cut(0, &mut first);
-    let alerts = Judgement::default().judge(&first);
+    let alerts = AlertEvaluator::default().evaluate(&first);
     assert_eq!(alerts[0].summary, "the last fetch was cut short, max_pages: 3 pages were read");
 }
 
@@ -202,9 +202,9 @@ fn every_rule_that_can_be_judged_is_and_all_have_their_words() {
 
 #[test]
 fn memory_stays_bounded_however_often_it_is_looked() {
-    let mut judgement = Judgement::default();
+    let mut evaluator = AlertEvaluator::default();
     for second in 0..5_000 {
-        judgement.judge(&look(second));
+        evaluator.evaluate(&look(second));
     }
-    assert!(judgement.looks() <= LOOKS_MOST && judgement.looks() > 100, "{}", judgement.looks());
+    assert!(evaluator.looks() <= MAX_SAMPLES && evaluator.looks() > 100, "{}", evaluator.looks());
 }

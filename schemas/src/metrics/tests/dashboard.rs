@@ -292,7 +292,7 @@ fn alert_rules() -> String {
         if !rule.hold.is_zero() {
             writeln!(text, "        for: {}s", rule.hold.as_secs()).unwrap();
         }
-        writeln!(text, "        labels: {{ severity: {} }}", rule.severity.word()).unwrap();
+        writeln!(text, "        labels: {{ severity: {} }}", rule.severity.as_str()).unwrap();
         writeln!(text, "        annotations:").unwrap();
         writeln!(text, "          summary: {}", quoted(rule.summary)).unwrap();
         writeln!(text, "          description: {}", quoted(rule.remedy)).unwrap();

@@ -10,13 +10,13 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
-use crate::api::Desired;
+use crate::desired::Desired;
 use crate::run::{Stop, StopReason};
+use crate::snapshot::Latency;
 use crate::snapshot::{
     ActorState, ActorView, BatchView, DiskView, EdgeView, NodeView, PartitionView, RunTotals, Snapshot, SourceView, StageView, StoreView,
     TopicDiskView, Totals,
 };
-use crate::summary::Latency;
 
 /// Checks a file of the tree against its text, or writes it when asked to.
 fn is_checked_in(path: &str, text: &str) {

@@ -53,11 +53,11 @@ fn the_reference_that_is_checked_in_is_the_one_of_the_table() {
     let mut text = HEAD.to_owned();
     for Metric { name, kind, unit, help, labels, .. } in CATALOGUE {
         let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
-        writeln!(text, "| `{name}` | {} | {unit} | {labels} | {help} |", kind.word()).unwrap();
+        writeln!(text, "| `{name}` | {} | {unit} | {labels} | {help} |", kind.as_str()).unwrap();
     }
     text.push_str(ALERTS);
     for rule in RULES {
-        let (name, severity, hold) = (rule.name, rule.severity.word(), rule.hold.as_secs());
+        let (name, severity, hold) = (rule.name, rule.severity.as_str(), rule.hold.as_secs());
         let after = if hold == 0 { "at once".to_owned() } else { format!("{hold} s") };
         writeln!(text, "| {name} | {severity} | {after} | `{}` | {} |", (rule.expr)().replace('|', "\\|"), rule.remedy).unwrap();
     }

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use forebay_schemas::pipeline::{CassandraTable, ConsistencyLevel, ContactPoints, Pipeline};
+use forebay_schemas::pipeline::{CassandraSection, ConsistencyLevel, ContactPoints, Pipeline};
 use forebay_schemas::snapshot::NodeView;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
@@ -94,7 +94,7 @@ struct Table {
 }
 
 impl Cassandra {
-    pub(super) async fn connect(pipeline: &Pipeline, table: &CassandraTable) -> Result<Self, StoreError> {
+    pub(super) async fn connect(pipeline: &Pipeline, table: &CassandraSection) -> Result<Self, StoreError> {
         let ContactPoints::Servers(servers) = &table.contact_points else {
             return Err(StoreError::Broken { server: "cassandra".to_owned(), what: "no contact points".to_owned() });
         };

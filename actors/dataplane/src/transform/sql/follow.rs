@@ -26,7 +26,7 @@ pub(super) fn follow(plan: &LogicalPlan) -> Vec<Option<MadeOf>> {
             Some(match path.as_slice() {
                 [key] if key == Origin::Key.name() => MadeOf::Key,
                 [other, ..] if Origin::VISIBLE.iter().any(|origin| origin.name() == other) => return None,
-                path => MadeOf::Field(path.iter().map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).collect()),
+                path => MadeOf::Field(path.iter().map(|name| format!("/{}", forebay_schemas::json_pointer::escape(name))).collect()),
             })
         })
         .collect()

@@ -13,7 +13,7 @@ use datafusion::common::{Location, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_expr::utils::collect_columns;
-use forebay_schemas::pipeline::{FileError, Pipeline, Spot, nearest};
+use forebay_schemas::pipeline::{ByteSpan, FileError, Pipeline, nearest};
 
 const KEY: &[&str] = &["transformer", "sql"];
 /// Why whatever looks at more than one record is refused.
@@ -31,7 +31,7 @@ impl Refusals<'_> {
     pub(super) fn at(&self, part: Option<Range<usize>>, message: impl Into<String>, help: impl Into<String>) -> FileError {
         match part {
             Some(part) => {
-                let inside = Spot { start: part.start, len: part.len().max(1) };
+                let inside = ByteSpan { start: part.start, len: part.len().max(1) };
                 self.pipeline.error_inside(KEY, self.sql, inside, message, help)
             }
             None => self.pipeline.error_at(KEY, message, help),

@@ -6,7 +6,7 @@ use arrow_json::ReaderBuilder;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Schema, TimestampMillisecondType};
 use forebay_schemas::pipeline::FileText;
-use forebay_schemas::record::RecordSchema;
+use forebay_schemas::record_schema::RecordSchema;
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,25 +1,25 @@
 //! Where in a JSON text the value of a JSON pointer stands. For error messages: it expects text that a parser has already accepted.
 
-use crate::pipeline::Spot;
+use crate::json_pointer::JsonPointer;
+use crate::pipeline::ByteSpan;
 
 /// The place of the value that the pointer names, or of the innermost one on the way to it that is there.
-pub(super) fn locate(text: &str, pointer: &str) -> Option<Spot> {
+pub(super) fn locate(text: &str, pointer: &JsonPointer) -> Option<ByteSpan> {
     let bytes = text.as_bytes();
     let mut at = blank(bytes, 0);
-    for token in pointer.split('/').skip(1) {
-        let token = token.replace("~1", "/").replace("~0", "~");
-        match child(bytes, at, &token) {
+    for token in pointer.tokens() {
+        match child(bytes, at, token) {
             Some(inner) => at = inner,
             None => break,
         }
     }
-    Some(Spot { start: at, len: end(bytes, at)? - at })
+    Some(ByteSpan { start: at, len: end(bytes, at)? - at })
 }
 
 /// The place of a line and a column, both from 1 and in bytes, as serde_json counts.
-pub(super) fn line_column(text: &str, line: usize, column: usize) -> Spot {
+pub(super) fn line_column(text: &str, line: usize, column: usize) -> ByteSpan {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    Spot { start: (start + column.saturating_sub(1)).min(text.len()), len: 1 }
+    ByteSpan { start: (start + column.saturating_sub(1)).min(text.len()), len: 1 }
 }
 
 /// The first byte of the member or item of that name.

@@ -8,15 +8,15 @@ use chrono::{DateTime, Datelike};
 
 /// The timestamps that are believed, in milliseconds since the epoch: of the years 2000 to 2099. What lies outside is more likely a mistake (of the
 /// unit, or none was set) than a time.
-pub const BELIEVED_MILLIS: Range<i64> = 946_684_800_000..4_102_444_800_000;
+pub const PLAUSIBLE_MILLIS: Range<i64> = 946_684_800_000..4_102_444_800_000;
 
 /// Whether a record's own timestamp, in milliseconds since the epoch, is believed.
-pub fn is_believed(timestamp_ms: i64) -> bool {
-    BELIEVED_MILLIS.contains(&timestamp_ms)
+pub fn is_plausible(timestamp_ms: i64) -> bool {
+    PLAUSIBLE_MILLIS.contains(&timestamp_ms)
 }
 
 /// Why a timestamp is not believed, for a person: on which side it lies, and which unit makes a likely time of it. None when it is believed.
-pub fn not_believed(timestamp_ms: i64) -> Option<String> {
+pub fn why_implausible(timestamp_ms: i64) -> Option<String> {
     let year = |millis: i64| DateTime::from_timestamp_millis(millis).map_or(0, |at| at.year());
     let (side, units) = match timestamp_ms {
         ..946_684_800_000 => ("before the year 2000", [Some(("seconds", timestamp_ms.saturating_mul(1_000))), None]),
@@ -25,7 +25,7 @@ pub fn not_believed(timestamp_ms: i64) -> Option<String> {
         }
         _ => return None,
     };
-    let likely = units.into_iter().flatten().find(|&(_, millis)| is_believed(millis));
+    let likely = units.into_iter().flatten().find(|&(_, millis)| is_plausible(millis));
     Some(match likely {
         Some((unit, millis)) => {
             format!("{side}; does its producer send {unit} for milliseconds? As {unit} it is of the year {}", year(millis))
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_timestamp_that_is_not_believed_says_its_side_and_the_unit_that_makes_a_likely_time_of_it() {
-        let said = |timestamp_ms| not_believed(timestamp_ms).unwrap();
+        let said = |timestamp_ms| why_implausible(timestamp_ms).unwrap();
         assert_eq!(
             said(1_700_000_000),
             "before the year 2000; does its producer send seconds for milliseconds? As seconds it is of the year 2023"
@@ -57,8 +57,8 @@ mod tests {
     #[test]
     fn the_years_2000_to_2099_are_believed() {
         let at = |text: &str| text.parse::<DateTime<chrono::Utc>>().unwrap().timestamp_millis();
-        assert_eq!(BELIEVED_MILLIS, at("2000-01-01T00:00:00Z")..at("2100-01-01T00:00:00Z"));
-        assert!(is_believed(BELIEVED_MILLIS.start) && !is_believed(BELIEVED_MILLIS.start - 1) && !is_believed(BELIEVED_MILLIS.end));
-        assert_eq!((not_believed(BELIEVED_MILLIS.start), not_believed(BELIEVED_MILLIS.end - 1)), (None, None));
+        assert_eq!(PLAUSIBLE_MILLIS, at("2000-01-01T00:00:00Z")..at("2100-01-01T00:00:00Z"));
+        assert!(is_plausible(PLAUSIBLE_MILLIS.start) && !is_plausible(PLAUSIBLE_MILLIS.start - 1) && !is_plausible(PLAUSIBLE_MILLIS.end));
+        assert_eq!((why_implausible(PLAUSIBLE_MILLIS.start), why_implausible(PLAUSIBLE_MILLIS.end - 1)), (None, None));
     }
 }

@@ -4,14 +4,15 @@
 //! nothing is silently not enforced. Fields that the schema does not name are ignored, as JSON Schema has it. Not guaranteed: the
 //! whole of JSON Schema. Enforced are `type`, `properties`, `required`, `items` and the formats `date-time`, `date` and `uuid`.
 
-mod locate;
+mod json_location;
 
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use crate::json_pointer::JsonPointer;
 use crate::pipeline::{FileError, FileText, nearest};
-use locate::locate;
+use json_location::{line_column, locate};
 
 /// Columns that each record has beside its own fields; no field may take these names.
 pub const RESERVED_FIELDS: &[&str] = &["_timestamp", "_offset", "_partition", "_key", "_headers", "_row"];
@@ -108,7 +109,7 @@ impl Kind {
 
 /// What is wrong with a schema, before its place in the text is known.
 struct Refusal {
-    pointer: String,
+    pointer: JsonPointer,
     message: String,
     help: String,
 }
@@ -121,11 +122,11 @@ impl RecordSchema {
     /// to do.
     pub fn parse(file: &FileText) -> Result<Self, FileError> {
         let value: Value = serde_json::from_str(&file.text).map_err(|cause| {
-            let spot = locate::line_column(&file.text, cause.line(), cause.column());
+            let spot = line_column(&file.text, cause.line(), cause.column());
             FileError::at_spot(file, Some(spot), format!("the record's schema is not JSON: {cause}"), "here", None)
         })?;
         read_record(&value).map_err(|refusal| {
-            let place = if refusal.pointer.is_empty() { "the top".to_owned() } else { format!("`{}`", refusal.pointer) };
+            let place = if refusal.pointer.is_root() { "the top".to_owned() } else { format!("`{}`", refusal.pointer) };
             let message = format!("the record's schema, at {place}: {}", refusal.message);
             FileError::at_spot(file, locate(&file.text, &refusal.pointer), message, "this", Some(refusal.help))
         })
@@ -133,12 +134,12 @@ impl RecordSchema {
 }
 
 fn read_record(value: &Value) -> Result<RecordSchema, Refusal> {
-    match read(value, "", 0)? {
+    match read(value, &JsonPointer::default(), 0)? {
         (Kind::Object(fields), false) => {
             for field in &fields {
                 if RESERVED_FIELDS.contains(&field.name.as_str()) {
                     return Err(refusal(
-                        format!("/properties/{}", escape(&field.name)),
+                        &JsonPointer::default().child("properties").child(&field.name),
                         format!("`{}` is the name of a column that Forebay adds to every record", field.name),
                         "leave the field out, or rename it in the source",
                     ));
@@ -146,12 +147,16 @@ fn read_record(value: &Value) -> Result<RecordSchema, Refusal> {
             }
             Ok(RecordSchema { fields })
         }
-        _ => Err(refusal("/type", "a record is an object", "write \"type\": \"object\", and its fields under \"properties\"")),
+        _ => Err(refusal(
+            &JsonPointer::default().child("type"),
+            "a record is an object",
+            "write \"type\": \"object\", and its fields under \"properties\"",
+        )),
     }
 }
 
 /// One schema: what it holds, and whether it may be null.
-fn read(value: &Value, pointer: &str, depth: usize) -> Result<(Kind, bool), Refusal> {
+fn read(value: &Value, pointer: &JsonPointer, depth: usize) -> Result<(Kind, bool), Refusal> {
     let Value::Object(schema) = value else {
         return Err(refusal(pointer, "a schema without a type is not supported", "write { \"type\": … }, or leave the field out"));
     };
@@ -170,7 +175,7 @@ fn read(value: &Value, pointer: &str, depth: usize) -> Result<(Kind, bool), Refu
         ["array"] => Kind::Array(Box::new(read_items(schema, pointer, depth)?)),
         _ => {
             return Err(refusal(
-                format!("{pointer}/type"),
+                &pointer.child("type"),
                 format!("{} is not supported", schema["type"]),
                 "use one of boolean, integer, number, string, object, array, each also with \"null\"; or [\"integer\", \"string\"], which reads as text",
             ));
@@ -178,7 +183,7 @@ fn read(value: &Value, pointer: &str, depth: usize) -> Result<(Kind, bool), Refu
     };
     let fits = |keyword: &str, wanted: bool| match schema.contains_key(keyword) && !wanted {
         true => Err(refusal(
-            format!("{pointer}/{keyword}"),
+            &pointer.child(keyword),
             format!("`{keyword}` says nothing about {}", schema["type"]),
             "leave it out, or correct the type",
         )),
@@ -193,13 +198,13 @@ fn read(value: &Value, pointer: &str, depth: usize) -> Result<(Kind, bool), Refu
     Ok((kind, null))
 }
 
-fn check_keywords(schema: &Map<String, Value>, pointer: &str) -> Result<(), Refusal> {
+fn check_keywords(schema: &Map<String, Value>, pointer: &JsonPointer) -> Result<(), Refusal> {
     let known = || ENFORCED.iter().chain(ANNOTATIONS).copied();
     for (keyword, value) in schema {
-        let here = format!("{pointer}/{}", escape(keyword));
+        let here = pointer.child(keyword);
         if keyword == "additionalProperties" && *value != Value::Bool(true) {
             return Err(refusal(
-                here,
+                &here,
                 "only `\"additionalProperties\": true` is supported: fields that the schema does not name are ignored",
                 "leave it out",
             ));
@@ -215,20 +220,20 @@ fn check_keywords(schema: &Map<String, Value>, pointer: &str) -> Result<(), Refu
                 FORMATS.join(", ")
             ),
         };
-        return Err(refusal(here, format!("`{keyword}` is not supported, and would not be enforced"), help));
+        return Err(refusal(&here, format!("`{keyword}` is not supported, and would not be enforced"), help));
     }
     Ok(())
 }
 
 /// The types in alphabetical order without null, and whether null is one of them.
-fn read_types<'a>(schema: &'a Map<String, Value>, pointer: &str) -> Result<(Vec<&'a str>, bool), Refusal> {
-    let here = format!("{pointer}/type");
-    let wrong = |at: &str| refusal(at, "a type is a name or a list of names", "write \"type\": \"string\", or [\"string\", \"null\"]");
+fn read_types<'a>(schema: &'a Map<String, Value>, pointer: &JsonPointer) -> Result<(Vec<&'a str>, bool), Refusal> {
+    let here = pointer.child("type");
+    let wrong = || refusal(&here, "a type is a name or a list of names", "write \"type\": \"string\", or [\"string\", \"null\"]");
     let mut types = match schema.get("type") {
         None => return Err(refusal(pointer, "has no type", "add one, such as \"type\": \"string\"")),
         Some(Value::String(one)) => vec![one.as_str()],
-        Some(Value::Array(list)) => list.iter().map(|name| name.as_str().ok_or_else(|| wrong(&here))).collect::<Result<_, _>>()?,
-        Some(_) => return Err(wrong(&here)),
+        Some(Value::Array(list)) => list.iter().map(|name| name.as_str().ok_or_else(wrong)).collect::<Result<_, _>>()?,
+        Some(_) => return Err(wrong()),
     };
     types.sort_unstable();
     let all = types.len();
@@ -237,21 +242,21 @@ fn read_types<'a>(schema: &'a Map<String, Value>, pointer: &str) -> Result<(Vec<
     Ok((types, null))
 }
 
-fn read_format(schema: &Map<String, Value>, pointer: &str) -> Result<Kind, Refusal> {
+fn read_format(schema: &Map<String, Value>, pointer: &JsonPointer) -> Result<Kind, Refusal> {
     match schema.get("format") {
         None => Ok(Kind::Text),
         Some(Value::String(format)) if format == "date-time" => Ok(Kind::Timestamp),
         Some(Value::String(format)) if format == "date" => Ok(Kind::Date),
         Some(Value::String(format)) if format == "uuid" => Ok(Kind::Uuid),
         Some(other) => Err(refusal(
-            format!("{pointer}/format"),
+            &pointer.child("format"),
             format!("the format {other} is not supported, and would not be enforced"),
             format!("use one of {}; or leave it out, and check it in the SQL's WHERE", FORMATS.join(", ")),
         )),
     }
 }
 
-fn read_fields(schema: &Map<String, Value>, pointer: &str, depth: usize) -> Result<Vec<Field>, Refusal> {
+fn read_fields(schema: &Map<String, Value>, pointer: &JsonPointer, depth: usize) -> Result<Vec<Field>, Refusal> {
     let properties = match schema.get("properties") {
         Some(Value::Object(properties)) if !properties.is_empty() => properties,
         _ => return Err(refusal(pointer, "an object that names no fields", "name the fields under \"properties\", or leave it out")),
@@ -259,7 +264,7 @@ fn read_fields(schema: &Map<String, Value>, pointer: &str, depth: usize) -> Resu
     let mut required = HashSet::new();
     if let Some(list) = schema.get("required") {
         let Value::Array(list) = list else {
-            return Err(refusal(format!("{pointer}/required"), "is not a list", "list the names of the fields"));
+            return Err(refusal(&pointer.child("required"), "is not a list", "list the names of the fields"));
         };
         for (at, name) in list.iter().enumerate() {
             match name.as_str().filter(|name| properties.contains_key(*name)) {
@@ -267,7 +272,7 @@ fn read_fields(schema: &Map<String, Value>, pointer: &str, depth: usize) -> Resu
                 None => {
                     let near = name.as_str().and_then(|name| nearest(name, properties.keys().map(String::as_str)));
                     return Err(refusal(
-                        format!("{pointer}/required/{at}"),
+                        &pointer.child("required").child(&at.to_string()),
                         format!("{name} is required but not among the properties"),
                         near.map_or("add it to \"properties\"".into(), |near| format!("did you mean `{near}`?")),
                     ));
@@ -278,26 +283,21 @@ fn read_fields(schema: &Map<String, Value>, pointer: &str, depth: usize) -> Resu
     properties
         .iter()
         .map(|(name, value)| {
-            let (kind, null) = read(value, &format!("{pointer}/properties/{}", escape(name)), depth + 1)?;
+            let (kind, null) = read(value, &pointer.child("properties").child(name), depth + 1)?;
             let doc = ["description", "title"].iter().find_map(|key| value.get(key)?.as_str()).map(str::to_owned);
             Ok(Field { name: name.clone(), kind, optional: !required.contains(name.as_str()), null, doc })
         })
         .collect()
 }
 
-fn read_items(schema: &Map<String, Value>, pointer: &str, depth: usize) -> Result<Item, Refusal> {
+fn read_items(schema: &Map<String, Value>, pointer: &JsonPointer, depth: usize) -> Result<Item, Refusal> {
     let items = schema.get("items").ok_or_else(|| refusal(pointer, "an array without `items`", "say what its items are"))?;
-    let (kind, null) = read(items, &format!("{pointer}/items"), depth + 1)?;
+    let (kind, null) = read(items, &pointer.child("items"), depth + 1)?;
     Ok(Item { kind, null })
 }
 
-fn refusal(pointer: impl Into<String>, message: impl Into<String>, help: impl Into<String>) -> Refusal {
-    Refusal { pointer: pointer.into(), message: message.into(), help: help.into() }
-}
-
-/// A name as a token of a JSON pointer (RFC 6901).
-fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
+fn refusal(pointer: &JsonPointer, message: impl Into<String>, help: impl Into<String>) -> Refusal {
+    Refusal { pointer: pointer.clone(), message: message.into(), help: help.into() }
 }
 
 #[cfg(test)]

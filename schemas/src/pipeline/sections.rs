@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Bytes, NullsTable, Secret, Span};
+use super::{Bytes, HumanDuration, NullsSection, Secret};
 use crate::run::MaxRejected;
 
 /// `[pipeline]`: what the pipeline is called and where it keeps what must outlive the process.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PipelineTable {
+pub struct PipelineSection {
     /// 1 to 64 letters, digits, `-` and `_`; names the pipeline in the API, the monitor and record headers.
     pub name: String,
     /// Journal, embedded broker and embedded store; relative to the file. Default `.forebay`.
@@ -26,7 +26,7 @@ pub struct PipelineTable {
 /// `[kafka]`: the topic and its broker.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KafkaTable {
+pub struct KafkaSection {
     /// `embedded`, or `host:port` pairs separated by commas.
     pub bootstrap: String,
     /// The topic the records pass through; also the table's name in the SQL.
@@ -39,8 +39,8 @@ pub struct KafkaTable {
     pub replication: i32,
     /// The dead-letter topic. Default: the topic's name and `.dead`.
     pub dead_letter_topic: Option<String>,
-    /// What the embedded broker keeps of its topics; with a real one the topics' own settings say that. Default: see [`RetentionTable`].
-    pub retention: Option<RetentionTable>,
+    /// What the embedded broker keeps of its topics; with a real one the topics' own settings say that. Default: see [`RetentionSection`].
+    pub retention: Option<RetentionSection>,
     /// More properties of librdkafka for every client, such as `security.protocol`; the ones Forebay's guarantees rest on are refused.
     #[serde(default)]
     pub properties: BTreeMap<String, Property>,
@@ -49,11 +49,11 @@ pub struct KafkaTable {
 /// `[kafka] retention`: what the embedded broker keeps of its topics. A record that the pipeline has not written stays, whatever these say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RetentionTable {
+pub struct RetentionSection {
     /// The bytes that the topics may take together, with their indexes; 16 MiB to 1 PiB. Default 1 GiB.
     pub bytes: Bytes,
     /// How long a record is kept, a dead letter too; a minute to 100 years. Default 7 days.
-    pub time: Span,
+    pub time: HumanDuration,
 }
 
 /// A value in `[kafka.properties]`: text in the open, or a reference to a secret.
@@ -69,7 +69,7 @@ pub enum Property {
 /// `[cassandra]`: the keyspace and its servers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CassandraTable {
+pub struct CassandraSection {
     /// `"embedded"`, or a list of `host:port`.
     pub contact_points: ContactPoints,
     /// The keyspace.
@@ -99,23 +99,23 @@ pub enum ContactPoints {
 /// `[fetcher]`: the HTTP API.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FetcherTable {
+pub struct FetcherSection {
     /// What to GET.
     pub url: String,
     /// JSON pointer (RFC 6901) to the array of records in the answer; empty when the answer is the array. Default empty.
     #[serde(default)]
     pub records: String,
     /// Where the API says how to ask for the page after this one; absent: a fetch is one page.
-    pub cursor: Option<CursorTable>,
+    pub cursor: Option<CursorSection>,
     /// Pages in one fetch, at most; 1 to 100,000. What is left waits for the next fetch, and the fetch says that it was cut short. Default
     /// 100,000.
     #[serde(default = "default_max_pages")]
     pub max_pages: u32,
     /// The fixed time from one scheduled fetch to the next; absent: only when triggered.
-    pub every: Option<Span>,
+    pub every: Option<HumanDuration>,
     /// Time-out of one request, headers and body. Default 30 s.
     #[serde(default = "default_fetch_timeout")]
-    pub timeout: Span,
+    pub timeout: HumanDuration,
     /// The largest answer, after decompression. Default 16 MiB.
     #[serde(default = "default_page_bytes")]
     pub max_page_bytes: Bytes,
@@ -133,7 +133,7 @@ pub struct FetcherTable {
 /// `[fetcher] cursor`: from one page to the next, and from one fetch to the next.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CursorTable {
+pub struct CursorSection {
     /// JSON pointer (RFC 6901) to the next page's cursor in the answer: a string or a number; null, false, empty or absent on the last page.
     /// A cursor that is an address on the same host is asked as it is.
     pub next: String,
@@ -152,7 +152,7 @@ pub struct CursorTable {
 /// `[producer]`: into the topic.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ProducerTable {
+pub struct ProducerSection {
     /// JSON pointer (RFC 6901) into a record, to the key it gets in the topic.
     pub key: String,
     /// The largest record. Default 1,000,000 bytes, just under what brokers accept unless told otherwise.
@@ -166,12 +166,12 @@ pub struct ProducerTable {
 /// `[consumer]`: out of the topic, in micro-batches.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ConsumerTable {
+pub struct ConsumerSection {
     /// The consumer group.
     pub group: String,
     /// When a micro-batch is cut.
     #[serde(default)]
-    pub batch: BatchTable,
+    pub batch: BatchSection,
     /// The most bytes of records read from the topic and not yet written. Default 32 MiB.
     #[serde(default = "default_consumer_budget")]
     pub budget: Bytes,
@@ -180,19 +180,19 @@ pub struct ConsumerTable {
 /// `[consumer] batch`: a batch is cut by whichever comes first.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct BatchTable {
+pub struct BatchSection {
     /// The most records. Default 10,000.
     pub max_records: usize,
     /// The most bytes. Default 8 MiB.
     pub max_bytes: Bytes,
     /// The longest wait for more when the topic has none. Default 5 ms.
-    pub max_wait: Span,
+    pub max_wait: HumanDuration,
 }
 
 /// `[transformer]`: SQL from records to rows.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TransformerTable {
+pub struct TransformerSection {
     /// The JSON Schema of one record; relative to the file.
     pub schema: PathBuf,
     /// A SELECT from the topic.
@@ -202,7 +202,7 @@ pub struct TransformerTable {
 /// `[writer]`: into the table.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WriterTable {
+pub struct WriterSection {
     /// The table.
     pub table: String,
     /// The columns of the primary key, the first being the partition key.
@@ -213,7 +213,7 @@ pub struct WriterTable {
     /// What becomes of a column for which a row has no value: `"write"`, `"unset"`, or a table with a word for single columns. Default
     /// `"write"`.
     #[serde(default)]
-    pub nulls: NullsTable,
+    pub nulls: NullsSection,
     /// The consistency level of writes. Default `LOCAL_QUORUM`.
     #[serde(default)]
     pub consistency: ConsistencyLevel,
@@ -243,7 +243,7 @@ pub enum ConsistencyLevel {
 
 impl ConsistencyLevel {
     /// The word for it in CQL.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::One => "ONE",
             Self::Two => "TWO",
@@ -260,29 +260,29 @@ impl ConsistencyLevel {
 /// `[supervisor]`: how often a part of the tree may fail before its parent is told. The rules are OTP's.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct SupervisorTable {
+pub struct SupervisorSection {
     /// Restarts allowed in the window, a supervisor. Default 5.
     pub max_restarts: u32,
     /// The window. Default 60 s.
-    pub within: Span,
+    pub within: HumanDuration,
     /// The first delay before a restart. Default 200 ms.
-    pub backoff_min: Span,
+    pub backoff_min: HumanDuration,
     /// The longest. Default 30 s.
-    pub backoff_max: Span,
+    pub backoff_max: HumanDuration,
     /// Health for so long makes the next delay the first again. Default 60 s.
-    pub backoff_reset: Span,
+    pub backoff_reset: HumanDuration,
     /// What an actor gets to end its work when asked to stop. Default 10 s.
-    pub shutdown: Span,
+    pub shutdown: HumanDuration,
 }
 
 /// `[api]`: the control API.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ApiTable {
+pub struct ApiSection {
     /// `host:port`, or `unix:PATH` relative to the file. Other than loopback only with `tokens`. Default `127.0.0.1:7070`.
     pub listen: String,
     /// The tokens that callers show, a role each.
-    pub tokens: TokensTable,
+    pub tokens: TokensSection,
     /// Host names that are served beside loopback's and the address listened on: `name:port`, or `name` with any port. Default none.
     pub hosts: Vec<String>,
     /// Origins whose pages are served, such as `https://ops.example.org`. Default none.
@@ -294,7 +294,7 @@ pub struct ApiTable {
 /// `[api] tokens`: who may what. Without any, whoever reaches the API may do all.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct TokensTable {
+pub struct TokensSection {
     /// May look.
     pub viewer: Option<Secret>,
     /// May ask for runs, call them off, pause and resume, too.
@@ -303,14 +303,14 @@ pub struct TokensTable {
     pub admin: Option<Secret>,
 }
 
-impl TokensTable {
+impl TokensSection {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.viewer.is_none() && self.operator.is_none() && self.admin.is_none()
     }
 }
 
-impl ApiTable {
+impl ApiSection {
     /// The path of the socket, when it listens on one.
     pub fn socket(&self) -> Option<&str> {
         self.listen.strip_prefix("unix:")
@@ -320,7 +320,7 @@ impl ApiTable {
 /// `[journal]`: the events that outlive the process, in `data_dir/journal`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct JournalTable {
+pub struct JournalSection {
     /// The size at which a new segment is begun, and a snapshot taken; 64 KiB to 1 GiB. Default 16 MiB.
     pub segment: Bytes,
     /// How much history is kept beside the segment that is written: older segments are removed once a snapshot covers them. Default 256 MiB.
@@ -330,7 +330,7 @@ pub struct JournalTable {
 /// `[lineage]`: where runs are told of as events of OpenLineage.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LineageTable {
+pub struct LineageSection {
     /// Where events are posted, such as `http://127.0.0.1:5000/api/v1/lineage`; this or `file`.
     pub url: Option<String>,
     /// The file that events are appended to, a line each; relative to the pipeline file.
@@ -345,7 +345,7 @@ pub struct LineageTable {
 /// `[traces]`: where batches and runs are told of as spans.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TracesTable {
+pub struct TracesSection {
     /// Where an OpenTelemetry collector takes spans over OTLP/HTTP, such as `http://127.0.0.1:4318/v1/traces`.
     pub url: String,
 }
@@ -354,40 +354,40 @@ fn default_lineage_namespace() -> String {
     "forebay".into()
 }
 
-impl Default for JournalTable {
+impl Default for JournalSection {
     fn default() -> Self {
         Self { segment: Bytes(16 << 20), keep: Bytes(256 << 20) }
     }
 }
 
-impl Default for BatchTable {
+impl Default for BatchSection {
     fn default() -> Self {
-        Self { max_records: 10_000, max_bytes: Bytes(8 << 20), max_wait: Span(Duration::from_millis(5)) }
+        Self { max_records: 10_000, max_bytes: Bytes(8 << 20), max_wait: HumanDuration(Duration::from_millis(5)) }
     }
 }
 
-impl Default for RetentionTable {
+impl Default for RetentionSection {
     fn default() -> Self {
-        Self { bytes: Bytes(1 << 30), time: Span(Duration::from_secs(7 * 24 * 60 * 60)) }
+        Self { bytes: Bytes(1 << 30), time: HumanDuration(Duration::from_secs(7 * 24 * 60 * 60)) }
     }
 }
 
-impl Default for SupervisorTable {
+impl Default for SupervisorSection {
     fn default() -> Self {
         Self {
             max_restarts: 5,
-            within: Span(Duration::from_secs(60)),
-            backoff_min: Span(Duration::from_millis(200)),
-            backoff_max: Span(Duration::from_secs(30)),
-            backoff_reset: Span(Duration::from_secs(60)),
-            shutdown: Span(Duration::from_secs(10)),
+            within: HumanDuration(Duration::from_secs(60)),
+            backoff_min: HumanDuration(Duration::from_millis(200)),
+            backoff_max: HumanDuration(Duration::from_secs(30)),
+            backoff_reset: HumanDuration(Duration::from_secs(60)),
+            shutdown: HumanDuration(Duration::from_secs(10)),
         }
     }
 }
 
-impl Default for ApiTable {
+impl Default for ApiSection {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:7070".into(), tokens: TokensTable::default(), hosts: vec![], origins: vec![], mask: vec![] }
+        Self { listen: "127.0.0.1:7070".into(), tokens: TokensSection::default(), hosts: vec![], origins: vec![], mask: vec![] }
     }
 }
 
@@ -407,8 +407,8 @@ fn default_max_pages() -> u32 {
 fn default_max_empty_pages() -> u32 {
     10
 }
-fn default_fetch_timeout() -> Span {
-    Span(Duration::from_secs(30))
+fn default_fetch_timeout() -> HumanDuration {
+    HumanDuration(Duration::from_secs(30))
 }
 fn default_page_bytes() -> Bytes {
     Bytes(16 << 20)
@@ -448,14 +448,14 @@ pub const RESERVED_PROPERTIES: &[&str] = &[
     "transactional.id",
 ];
 
-impl KafkaTable {
+impl KafkaSection {
     /// Whether the broker is inside the process.
     pub fn is_embedded(&self) -> bool {
         self.bootstrap == "embedded"
     }
 
     /// What the embedded broker keeps of its topics.
-    pub fn retention(&self) -> RetentionTable {
+    pub fn retention(&self) -> RetentionSection {
         self.retention.unwrap_or_default()
     }
 
@@ -465,7 +465,7 @@ impl KafkaTable {
     }
 }
 
-impl CassandraTable {
+impl CassandraSection {
     /// Whether the table is in a file of this machine.
     pub fn is_embedded(&self) -> bool {
         matches!(self.contact_points, ContactPoints::Word(_))

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::offset::{Partition, Range};
 use crate::run::Stop;
+use crate::snapshot::Latency;
 
 /// What a process did from its start to its end. Serialises to one JSON object; its keys are stable.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -48,14 +49,4 @@ impl fmt::Display for HeldBack {
         let Self { partition, range } = self;
         write!(f, "an open transaction at offset {} of partition {partition} holds back {} offsets", range.from, range.len())
     }
-}
-
-/// Percentiles of a duration, in milliseconds; zero when nothing was measured.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Latency {
-    /// The median.
-    pub p50: f64,
-    /// The 99th percentile.
-    pub p99: f64,
 }

@@ -4,27 +4,27 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use crate::routes::{Content, Kind, Param, ROUTES, Route, WHOLE_MOST};
-use crate::run::{LABEL_MOST, PARAM_MOST, Problem, SPEC_ENTRIES, SPEC_NAME};
+use crate::routes::{Content, Kind, MAX_INTEGER, Param, ROUTES, Route};
+use crate::run::{MAX_LABEL_CHARS, MAX_PARAM_CHARS, MAX_SPEC_ENTRIES, MAX_SPEC_NAME_CHARS, Problem};
 use crate::{api, run, snapshot};
 
 fn entries(most: usize) -> Schema {
     json_schema!({
         "type": "object",
-        "maxProperties": SPEC_ENTRIES,
-        "propertyNames": { "minLength": 1, "maxLength": SPEC_NAME },
+        "maxProperties": MAX_SPEC_ENTRIES,
+        "propertyNames": { "minLength": 1, "maxLength": MAX_SPEC_NAME_CHARS },
         "additionalProperties": { "type": "string", "maxLength": most },
     })
 }
 
 /// Of `RunRequest.params`.
 pub(crate) fn params(_: &mut SchemaGenerator) -> Schema {
-    entries(PARAM_MOST)
+    entries(MAX_PARAM_CHARS)
 }
 
 /// Of `RunRequest.labels`.
 pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
-    entries(LABEL_MOST)
+    entries(MAX_LABEL_CHARS)
 }
 
 fn by_partition(of: &Value) -> Schema {
@@ -32,7 +32,7 @@ fn by_partition(of: &Value) -> Schema {
 }
 
 fn offset() -> Value {
-    json!({ "type": "integer", "minimum": 0, "maximum": WHOLE_MOST })
+    json!({ "type": "integer", "minimum": 0, "maximum": MAX_INTEGER })
 }
 
 /// Of `ReplayFrom::Offsets`.
@@ -51,10 +51,10 @@ pub(crate) fn ranges(_: &mut SchemaGenerator) -> Schema {
 fn schema_of(kind: Kind) -> Value {
     match kind {
         Kind::Text(most) => json!({ "type": "string", "minLength": 1, "maxLength": most }),
-        Kind::Word(words) => json!({ "type": "string", "enum": words }),
-        Kind::Whole(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Enum(words) => json!({ "type": "string", "enum": words }),
+        Kind::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Uuid => json!({ "type": "string", "format": "uuid" }),
-        Kind::Span => json!({ "type": "string", "pattern": "^[0-9]{1,6}(ms|s|m)$" }),
+        Kind::Duration => json!({ "type": "string", "pattern": "^[0-9]{1,6}(ms|s|m)$" }),
     }
 }
 
@@ -133,7 +133,7 @@ fn document() -> Value {
     add::<api::Pipelines>(&mut generator);
     add::<api::StateRequest>(&mut generator);
     add::<api::PlanRequest>(&mut generator);
-    add::<api::Plan>(&mut generator);
+    add::<api::ChangePlan>(&mut generator);
     add::<api::ApplyRequest>(&mut generator);
     add::<api::Applied>(&mut generator);
     add::<api::Batches>(&mut generator);
