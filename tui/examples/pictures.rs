@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use forebay_tui::Palette;
-use forebay_tui::pictures::{Film, keys_of};
+use forebay_tui::pictures::{Playback, keys_of};
 
 type Any = Box<dyn std::error::Error>;
 
@@ -17,7 +17,7 @@ type Any = Box<dyn std::error::Error>;
 const BATCH: &str = "BATCH";
 
 /// A picture: its name, the keys that lead to it, and its columns and rows.
-const SHOTS: &[(&str, &str, (u16, u16))] = &[
+const PICTURES: &[(&str, &str, (u16, u16))] = &[
     ("overview", "1", (120, 36)),
     ("overview-small", "1", (80, 24)),
     ("topics", "2", (120, 30)),
@@ -38,7 +38,7 @@ const SHOTS: &[(&str, &str, (u16, u16))] = &[
 ];
 
 /// The second of the recording at which pictures are taken.
-const MOMENT: f64 = 24.0;
+const PICTURE_SECOND: f64 = 24.0;
 
 fn main() -> Result<(), Any> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -53,38 +53,38 @@ fn main() -> Result<(), Any> {
 
 fn pictures(recording: &Path, folder: &Path) -> Result<(), Any> {
     std::fs::create_dir_all(folder)?;
-    for (name, keys, size) in SHOTS {
-        let mut film = Film::open(recording)?;
-        film.play(MOMENT);
+    for (name, keys, size) in PICTURES {
+        let mut playback = Playback::open(recording)?;
+        playback.play(PICTURE_SECOND);
         if *name == "travel" {
             // Go to the last restart of the recording, which the journal's filter finds.
-            film.keys("9/ChildExited\nGt\x1b5");
+            playback.keys("9/ChildExited\nGt\x1b5");
         } else {
-            press(&mut film, keys)?;
+            press(&mut playback, keys)?;
         }
         let tones = [("dark", Palette::DarkTrue), ("light", Palette::LightTrue)];
         // Every screen in dark, some also in light.
         let light = ["overview", "overview-small", "batches", "letters", "letter", "journal"].contains(name);
         for (tone, palette) in tones.into_iter().take(if light { 2 } else { 1 }) {
-            std::fs::write(folder.join(format!("monitor-{name}-{tone}.svg")), film.svg(*size, palette))?;
+            std::fs::write(folder.join(format!("monitor-{name}-{tone}.svg")), playback.svg(*size, palette))?;
         }
     }
     std::fs::write(folder.join("monitor.cast"), cast(recording)?)?;
     Ok(())
 }
 
-fn press(film: &mut Film, keys: &str) -> Result<(), Any> {
+fn press(playback: &mut Playback, keys: &str) -> Result<(), Any> {
     if !keys.contains(BATCH) {
-        film.keys(keys);
+        playback.keys(keys);
         return Ok(());
     }
-    let batch = film.traced_batch().ok_or("nobody opened a batch while it was recorded")?;
-    film.keys(&keys.replace(BATCH, &batch.to_string()));
+    let batch = playback.traced_batch().ok_or("nobody opened a batch while it was recorded")?;
+    playback.keys(&keys.replace(BATCH, &batch.to_string()));
     Ok(())
 }
 
 /// Key presses, and the second of the recording at which they happen.
-const SCENES: &[(f64, &str)] = &[
+const KEY_PRESSES: &[(f64, &str)] = &[
     (4.0, ""),
     (8.0, "2"),
     (11.0, "3"),
@@ -106,21 +106,21 @@ const SCENES: &[(f64, &str)] = &[
 /// changed rows only.
 fn cast(recording: &Path) -> Result<String, Any> {
     const SIZE: (u16, u16) = (120, 34);
-    let mut film = Film::open(recording)?;
+    let mut playback = Playback::open(recording)?;
     let mut out = format!("{{\"version\":2,\"width\":{},\"height\":{},\"title\":\"forebay monitor\"}}\n", SIZE.0, SIZE.1);
     let mut before = String::new();
-    let mut scenes = SCENES.iter();
-    let mut next = scenes.next();
+    let mut presses = KEY_PRESSES.iter();
+    let mut next = presses.next();
     for half in 0..70_u32 {
         let at = f64::from(half) / 2.0;
         while let Some((due, keys)) = next
             && *due <= at
         {
-            press(&mut film, keys)?;
-            next = scenes.next();
+            press(&mut playback, keys)?;
+            next = presses.next();
         }
-        let more = film.play(at);
-        let frame = film.escapes(SIZE, Palette::Dark);
+        let more = playback.play(at);
+        let frame = playback.escapes(SIZE, Palette::Dark);
         let changed: String = changed(&before, &frame);
         if !changed.is_empty() {
             let text: String = changed.chars().map(|c| if c == '\x1b' { "\\u001b".to_owned() } else { escape(c) }).collect();

@@ -25,7 +25,7 @@ const CELL: (f64, f64) = (8.4, 18.0);
 const MARGIN: f64 = 14.0;
 
 /// Plays a recording step by step, with key presses in between.
-pub struct Film {
+pub struct Playback {
     player: Player,
     model: Model,
     /// An update that was read but is not due yet.
@@ -35,13 +35,13 @@ pub struct Film {
     names: Vec<EditKey>,
 }
 
-impl std::fmt::Debug for Film {
+impl std::fmt::Debug for Playback {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Film").finish_non_exhaustive()
+        f.debug_struct("Playback").finish_non_exhaustive()
     }
 }
 
-impl Film {
+impl Playback {
     /// Opens a recording.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ fn colour(colour: Color, light: bool) -> String {
     (if light { bright } else { dark }).to_owned()
 }
 
-fn ground(light: bool) -> &'static str {
+fn background(light: bool) -> &'static str {
     if light { "#fbfbf8" } else { "#11161d" }
 }
 
@@ -155,7 +155,7 @@ fn svg(buffer: &Buffer, light: bool) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\" \
          font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" font-size=\"14\">\n\
          <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{}\"/>\n",
-        ground(light)
+        background(light)
     );
     for (y, row) in buffer.content().chunks(usize::from(buffer.area.width).max(1)).enumerate() {
         line(&mut out, y, row, light);
@@ -182,7 +182,7 @@ fn line(out: &mut String, y: usize, row: &[Cell], light: bool) {
                 colour(fg, light)
             );
         }
-        let ink = if reversed { ground(light).to_owned() } else { colour(fg, light) };
+        let ink = if reversed { background(light).to_owned() } else { colour(fg, light) };
         let dim = if modifier.contains(Modifier::DIM) { " opacity=\"0.62\"" } else { "" };
         let bold = if modifier.contains(Modifier::BOLD) { " font-weight=\"bold\"" } else { "" };
         let mut text = String::new();

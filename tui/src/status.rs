@@ -16,9 +16,9 @@ use crate::theme::{Options, Palette, Role, Theme, escaped};
 use crate::view;
 
 /// The maximum number of batches.
-const BATCHES: usize = 10;
+const MAX_BATCHES: usize = 10;
 /// The maximum number of cursors.
-const READS: usize = 3;
+const MAX_CURSORS: usize = 3;
 
 /// Formats one snapshot, without a newline at the end. There are no rates, because they need two
 /// snapshots.
@@ -26,8 +26,8 @@ pub fn status_text(snapshot: &Snapshot, options: Options) -> String {
     // Patterns distinguish the stages where a pager strips the colours.
     let theme = Theme { solid: false, ..Theme::new(options) };
     let mut snapshot = snapshot.clone();
-    snapshot.batches.truncate(BATCHES);
-    let window = SnapshotWindow::of(Arc::new(snapshot));
+    snapshot.batches.truncate(MAX_BATCHES);
+    let window = SnapshotWindow::single(Arc::new(snapshot));
     let Some(snapshot) = window.newest() else { return String::new() };
     let styled = |text: String, role| Line::from(Span::styled(text, theme.style(role)));
 
@@ -52,7 +52,7 @@ pub fn status_text(snapshot: &Snapshot, options: Options) -> String {
             line
         }));
     };
-    section("path", path(&window, snapshot, &theme));
+    section("path", totals(&window, snapshot, &theme));
     section("partitions", view::partitions(&window, &theme).lines(None, &theme));
     section("actors", view::actors(snapshot, &theme).lines(None, &theme));
     for (name, grid) in [("runs", view::runs(snapshot, &theme)), ("last batches", view::batches(snapshot, &theme))] {
@@ -69,12 +69,12 @@ pub fn status_text(snapshot: &Snapshot, options: Options) -> String {
 
 /// Whether a script may continue: no alert fires and nothing is broken.
 pub fn is_healthy(snapshot: &Snapshot) -> bool {
-    let window = SnapshotWindow::of(Arc::new(snapshot.clone()));
+    let window = SnapshotWindow::single(Arc::new(snapshot.clone()));
     snapshot.alerts.is_empty() && !plain_findings(&window).iter().any(|finding| finding.bad)
 }
 
 /// The totals from API to table, lag, latency, disk and edges.
-fn path(window: &SnapshotWindow, snapshot: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
+fn totals(window: &SnapshotWindow, snapshot: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
     let t = &snapshot.totals;
     let to = theme.symbols.to;
     let mut rows = vec![
@@ -99,7 +99,7 @@ fn path(window: &SnapshotWindow, snapshot: &Snapshot, theme: &Theme) -> Vec<Line
         ("restarts", text::count(t.restarts)),
     ];
     if let Some(source) = snapshot.source.as_ref().filter(|source| source.reads > 0) {
-        let shown = source.cursors.iter().take(READS);
+        let shown = source.cursors.iter().take(MAX_CURSORS);
         let each: Vec<String> =
             shown.map(|at| format!("{} at {:?}", if at.read.is_empty() { "no params" } else { &at.read }, at.cursor)).collect();
         rows.push(("cursors", format!("{} reads; last advanced: {}", text::count(source.reads), each.join(", "))));

@@ -210,9 +210,9 @@ impl Theme {
         };
         let colour = match self.palette {
             Palette::Mono => None,
-            Palette::Dark | Palette::Light => Self::of_sixteen(role, self.palette == Palette::Light),
-            Palette::DarkTrue => Self::fixed(role, false),
-            Palette::LightTrue => Self::fixed(role, true),
+            Palette::Dark | Palette::Light => Self::terminal_colour(role, self.palette == Palette::Light),
+            Palette::DarkTrue => Self::fixed_colour(role, false),
+            Palette::LightTrue => Self::fixed_colour(role, true),
         };
         match (role, colour) {
             // The terminal's own dim fits every background. Fixed palettes use a fixed grey.
@@ -222,7 +222,7 @@ impl Theme {
         }
     }
 
-    fn of_sixteen(role: Role, light: bool) -> Option<Color> {
+    fn terminal_colour(role: Role, light: bool) -> Option<Color> {
         Some(match role {
             Role::Text | Role::Title | Role::Muted | Role::Tab => return None,
             Role::Good | Role::Out | Role::Write => Color::Green,
@@ -238,7 +238,7 @@ impl Theme {
         })
     }
 
-    fn fixed(role: Role, light: bool) -> Option<Color> {
+    fn fixed_colour(role: Role, light: bool) -> Option<Color> {
         let (dark, bright) = match role {
             Role::Text | Role::Title | Role::Tab => return None,
             Role::Muted => (0x7d_8a_99, 0x5c_6b_7a),
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn every_ascii_sign_is_ascii() {
+    fn every_ascii_symbol_is_ascii() {
         assert!(format!("{ASCII:?}{ASCII_BORDER:?}").is_ascii());
     }
 

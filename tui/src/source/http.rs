@@ -205,7 +205,7 @@ impl Client {
     /// Serves requests one after the other.
     pub(super) async fn serve_requests(self, mut requests: mpsc::Receiver<ApiRequest>, updates: mpsc::Sender<Update>) {
         while let Some(request) = requests.recv().await {
-            let answer = match request {
+            let response = match request {
                 ApiRequest::WhoAmI => ApiResponse::WhoAmI(self.get(&["v1", "whoami"], &[]).await),
                 ApiRequest::Batch(id) => ApiResponse::Batch(id, self.get(&["v1", "batches", &id.to_string()], &[]).await.map(Box::new)),
                 ApiRequest::Records => ApiResponse::Records(self.get(&["v1", "records"], &[("limit", RECORD_LIMIT.to_string())]).await),
@@ -221,7 +221,7 @@ impl Client {
                 }
                 ApiRequest::Operate(confirmed) => ApiResponse::Operated(self.operate(&confirmed).await),
             };
-            if updates.send(Update::Response(answer)).await.is_err() {
+            if updates.send(Update::Response(response)).await.is_err() {
                 return;
             }
         }

@@ -41,6 +41,8 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
+    /// Creates the file and writes the header.
+    ///
     /// # Errors
     /// The file exists or cannot be created.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
@@ -102,24 +104,24 @@ enum Entry {
 
 impl Player {
     pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
-        let wrong = |why: String| SourceError::Recording { path: path.to_owned(), why };
-        let mut lines = BufReader::new(File::open(path).map_err(|cause| wrong(cause.to_string()))?);
+        let invalid = |why: String| SourceError::Recording { path: path.to_owned(), why };
+        let mut lines = BufReader::new(File::open(path).map_err(|error| invalid(error.to_string()))?);
         let mut first = String::new();
-        lines.read_line(&mut first).map_err(|cause| wrong(cause.to_string()))?;
+        lines.read_line(&mut first).map_err(|error| invalid(error.to_string()))?;
         match serde_json::from_str::<Header>(&first) {
-            Ok(head) if head.forebay_recording == FORMAT => Ok(Self { path: path.to_owned(), lines }),
-            Ok(head) => Err(wrong(format!("format {}; this version reads format {FORMAT}", head.forebay_recording))),
-            Err(_) => Err(wrong("not a recording: unexpected first line".to_owned())),
+            Ok(header) if header.forebay_recording == FORMAT => Ok(Self { path: path.to_owned(), lines }),
+            Ok(header) => Err(invalid(format!("format {}; this version reads format {FORMAT}", header.forebay_recording))),
+            Err(_) => Err(invalid("not a recording: unexpected first line".to_owned())),
         }
     }
 
     /// Returns the next update; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Update>, String> {
         let mut line = String::new();
-        if self.lines.read_line(&mut line).map_err(|cause| cause.to_string())? == 0 || !line.ends_with('\n') {
+        if self.lines.read_line(&mut line).map_err(|error| error.to_string())? == 0 || !line.ends_with('\n') {
             return Ok(None);
         }
-        let entry: Entry = serde_json::from_str(&line).map_err(|cause| format!("{}: {cause}", self.path.display()))?;
+        let entry: Entry = serde_json::from_str(&line).map_err(|error| format!("{}: {error}", self.path.display()))?;
         Ok(Some(match entry {
             Entry::Snapshot(snapshot) => Update::Snapshot(Arc::from(snapshot)),
             Entry::Records(records) => Update::Response(ApiResponse::Records(Ok(*records))),

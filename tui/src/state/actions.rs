@@ -79,13 +79,13 @@ impl Model {
             Action::Move(by) => self.move_by(by),
             Action::First => self.move_to(0),
             Action::Last => self.move_to(usize::MAX),
-            Action::Freeze if self.frozen.is_some() => self.live(),
+            Action::Freeze if self.frozen.is_some() => self.go_live(),
             Action::Freeze => self.freeze(),
             Action::Step(by) => self.step(by),
             Action::StepBatch(forward) => self.step_batch(forward),
             Action::StepSeconds(seconds) => self.step_seconds(seconds),
             Action::Live => {
-                self.live();
+                self.go_live();
                 (self.selected[List::Events as usize], self.selected[List::Logs as usize]) = (None, None);
             }
             Action::GoToSelected => self.go_to_selected(),
@@ -100,7 +100,7 @@ impl Model {
                 Some(seq) => self.go_to_seq(seq),
                 None => self.show_error("no event is marked; m marks the current one".to_owned()),
             },
-            Action::Filter => self.prompt = Some(Prompt::Filter(LineEditor::of(self.filter(list)))),
+            Action::Filter => self.prompt = Some(Prompt::Filter(LineEditor::new(self.filter(list)))),
             Action::Palette => self.prompt = Some(Prompt::Palette(LineEditor::default(), None)),
             Action::Sort => self.cycle_sort(list),
             Action::Reverse => self.reverse_sort(list),
@@ -148,7 +148,7 @@ impl Model {
                 _ => self.show_error("select a run first (6)".to_owned()),
             },
             Action::Redrive => self.operate(Operation::Redrive(self.dead_letter_range())),
-            Action::Replay => self.prompt = Some(Prompt::Palette(LineEditor::of("replay "), None)),
+            Action::Replay => self.prompt = Some(Prompt::Palette(LineEditor::new("replay "), None)),
         }
         self.request_missing_data();
     }
@@ -345,16 +345,16 @@ impl Model {
                 self.prompt = Some(Prompt::Filter(line));
             }
             (Some(Prompt::Palette(line, chosen)), EditKey::Tab | EditKey::Down | EditKey::BackTab | EditKey::Up) => {
-                let offers = prompt::complete(&line.text(), &self.known_names());
+                let completions = prompt::complete(&line.text(), &self.known_names());
                 let forward = matches!(key, EditKey::Tab | EditKey::Down);
-                let chosen = match (chosen, offers.len()) {
+                let chosen = match (chosen, completions.len()) {
                     (_, 0) => None,
                     (None, len) => Some(if forward { 0 } else { len - 1 }),
                     (Some(at), len) => Some((at + if forward { 1 } else { len - 1 }) % len),
                 };
                 // A single completion is applied at once.
-                let line = if offers.len() == 1 { LineEditor::of(&offers[0].0) } else { line };
-                self.prompt = Some(Prompt::Palette(line, chosen.filter(|_| offers.len() > 1)));
+                let line = if completions.len() == 1 { LineEditor::new(&completions[0].0) } else { line };
+                self.prompt = Some(Prompt::Palette(line, chosen.filter(|_| completions.len() > 1)));
             }
             (Some(Prompt::Palette(line, chosen)), EditKey::Enter) => {
                 let known = self.known_names();
@@ -365,7 +365,7 @@ impl Model {
                     Ok(Some(command)) => self.run_command(command),
                     Err(why) => {
                         self.show_error(why);
-                        self.prompt = Some(Prompt::Palette(LineEditor::of(&text), None));
+                        self.prompt = Some(Prompt::Palette(LineEditor::new(&text), None));
                     }
                 }
             }
@@ -399,7 +399,7 @@ impl Model {
                     None => self.show_error("no events to go back to".to_owned()),
                 }
             }
-            prompt::Command::Live => self.live(),
+            prompt::Command::Live => self.go_live(),
             prompt::Command::Freeze => self.freeze(),
             prompt::Command::Filter(filter) => self.set_filter(self.list(), filter),
             prompt::Command::Theme(theme) => self.effects.push(Effect::Theme(theme)),

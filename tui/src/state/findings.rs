@@ -8,9 +8,9 @@ use super::{Link, SnapshotWindow, Trend};
 use crate::text;
 
 /// How long a restart is reported, in seconds.
-const NEWS_SECONDS: i64 = 60;
+const RESTART_REPORT_SECONDS: i64 = 60;
 /// A rising lag is reported once writing it takes this many seconds.
-const BEHIND_SECONDS: f64 = 5.0;
+const MIN_BEHIND_SECONDS: f64 = 5.0;
 
 /// A problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(crate) fn plain_findings(window: &SnapshotWindow) -> Vec<Finding> {
             text::percent(edge.used_bytes, edge.budget_bytes),
         )));
     }
-    if window.lag_trend() == Trend::Rising && window.behind().is_none_or(|behind| behind > BEHIND_SECONDS) {
+    if window.lag_trend() == Trend::Rising && window.behind().is_none_or(|behind| behind > MIN_BEHIND_SECONDS) {
         let behind = window.behind().map_or("nothing is written".to_owned(), |behind| format!("{} behind", text::seconds(behind)));
         found.push(warn(format!("the lag is rising: {} records, {behind}", text::count(window.lag()))));
     }
@@ -132,7 +132,7 @@ fn of_actor(actor: &ActorView, snapshot: &Snapshot) -> Option<Finding> {
         }
         ActorState::Up => {
             let since = snapshot.at - actor.since;
-            let news = actor.incarnation > 1 && since.num_seconds() < NEWS_SECONDS;
+            let news = actor.incarnation > 1 && since.num_seconds() < RESTART_REPORT_SECONDS;
             news.then(|| warn(format!("{name} restarted {} ago (#{}){}", text::ago(since), actor.incarnation, because(&actor.last_exit))))
         }
     }

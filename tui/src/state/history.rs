@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn no_columns_are_no_trouble() {
+    fn zero_columns_do_not_panic() {
         let mut history = History::default();
         assert!(history.columns(0, |point| point.lag).is_empty());
         assert_eq!(history.columns(2, |point| point.lag), [None, None]);

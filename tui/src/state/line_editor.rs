@@ -33,7 +33,7 @@ pub(crate) struct LineEditor {
 }
 
 impl LineEditor {
-    pub(crate) fn of(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let text: Vec<char> = text.chars().take(MAX_CHARS).collect();
         Self { cursor: text.len(), text }
     }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_line_is_edited_anywhere_and_no_key_panics() {
-        let mut line = LineEditor::of("pause writer");
+        let mut line = LineEditor::new("pause writer");
         for key in [EditKey::Word, EditKey::Home, EditKey::Delete, EditKey::Char('P'), EditKey::End, EditKey::Backspace, EditKey::Char('é')]
         {
             line.press(key);

@@ -95,7 +95,7 @@ impl Model {
 
     /// The rows of a list other than events and log lines, as indexes into the snapshot, filtered
     /// and sorted.
-    pub(crate) fn order(&self, list: List) -> Vec<usize> {
+    pub(crate) fn visible_rows(&self, list: List) -> Vec<usize> {
         let Some(snapshot) = self.shown().newest() else { return Vec::new() };
         let filter = self.filter(list);
         let len = match list {
@@ -195,7 +195,7 @@ impl Model {
             List::Events if self.matches.filter.is_empty() => self.timeline.len(),
             List::Events => self.matches.seqs.len(),
             List::Logs => self.api_data.logs.rows(self.until()),
-            list => self.order(list).len(),
+            list => self.visible_rows(list).len(),
         }
     }
 
@@ -214,7 +214,7 @@ impl Model {
             _ => {}
         }
         let snapshot = self.shown().newest()?;
-        let at = *self.order(list).get(row)?;
+        let at = *self.visible_rows(list).get(row)?;
         self.id_of(list, snapshot, at)
     }
 
@@ -245,7 +245,7 @@ impl Model {
             return self.api_data.logs.row_of(*since, *seq);
         }
         let snapshot = self.shown().newest()?;
-        self.order(list).into_iter().position(|at| self.id_of(list, snapshot, at).as_ref() == Some(id))
+        self.visible_rows(list).into_iter().position(|at| self.id_of(list, snapshot, at).as_ref() == Some(id))
     }
 
     /// The selected row. Until a key moves it, this is the newest row, or the actor in the worst
@@ -293,7 +293,7 @@ impl Model {
     /// The first actor in the worst state.
     fn worst_actor(&self) -> usize {
         let Some(snapshot) = self.shown().newest() else { return 0 };
-        let order = self.order(List::Actors);
+        let order = self.visible_rows(List::Actors);
         let rows = order.into_iter().enumerate().rev();
         rows.max_by_key(|&(_, at)| severity(snapshot.actors[at].state)).map_or(0, |(row, _)| row)
     }

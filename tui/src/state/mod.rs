@@ -52,7 +52,7 @@ pub(crate) use time_travel::{Frozen, blank, record_path};
 use timeline::Timeline;
 
 /// A source is stale after this silence: four missed snapshots.
-const STALE_AFTER: Duration = Duration::from_secs(2);
+const STALE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of records in memory.
 const MAX_RECORDS: usize = 500;
 
@@ -259,12 +259,12 @@ impl Model {
                 let first = self.timeline.get(0).map_or(0, |first| first.seq);
                 self.matches.push(event, first);
                 if self.kind == SourceKind::Journal {
-                    self.add_snapshot_of_events(false);
+                    self.add_derived_snapshot(false);
                 }
             }
         }
         if self.kind == SourceKind::Journal {
-            self.add_snapshot_of_events(true);
+            self.add_derived_snapshot(true);
             (self.last_update, self.source_error) = (Some(now), None);
         }
         if following {
@@ -274,7 +274,7 @@ impl Model {
 
     /// Derives snapshots from events where there are no others: one per second of event time, and
     /// one after the last event.
-    fn add_snapshot_of_events(&mut self, last: bool) {
+    fn add_derived_snapshot(&mut self, last: bool) {
         let head = self.timeline.head();
         let Some(at) = head.at else { return };
         let due = self.live_window.newest().is_none_or(|newest| (at - newest.at).num_milliseconds().abs() >= 1_000);
@@ -317,9 +317,9 @@ impl Model {
         if !self.has_api {
             return;
         }
-        let page = self.details.last().cloned();
+        let open = self.details.last().cloned();
         let mut requests = Vec::new();
-        if let Some(RowId::Batch(id)) = page
+        if let Some(RowId::Batch(id)) = open
             && self.api_data.trace.as_ref().is_none_or(|(of, _)| *of != id)
         {
             // This marks the request as pending.
@@ -365,7 +365,7 @@ impl Model {
     pub(crate) fn link(&self, now: Instant) -> Link {
         let Some(last_update) = self.last_update else { return Link::Connecting(self.source_error.clone()) };
         let silent = now.saturating_duration_since(last_update);
-        let live = silent < STALE_AFTER || self.kind != SourceKind::Process;
+        let live = silent < STALE_TIMEOUT || self.kind != SourceKind::Process;
         if live { Link::Live } else { Link::Stale(silent, self.source_error.clone()) }
     }
 
@@ -428,7 +428,7 @@ impl Model {
     }
 
     /// One snapshot per second, up to the moment that is shown.
-    pub(crate) fn sampled(&self) -> impl DoubleEndedIterator<Item = &Arc<Snapshot>> {
+    pub(crate) fn sampled_snapshots(&self) -> impl DoubleEndedIterator<Item = &Arc<Snapshot>> {
         let upto = self.frozen.as_ref().map(|frozen| frozen.at);
         self.samples.iter().filter(move |snapshot| upto.is_none_or(|upto| snapshot.at <= upto))
     }

@@ -240,8 +240,8 @@ mod tests {
                 assert!(Dialog::open(operation.clone(), "users", permission).is_err());
                 let mut dialog = Dialog::open(operation.clone(), "users", all()).unwrap();
                 dialog.plan = PlanStatus::NotNeeded;
-                dialog.reason = LineEditor::of("because");
-                dialog.name = LineEditor::of("users");
+                dialog.reason = LineEditor::new("because");
+                dialog.name = LineEditor::new("users");
                 assert!(dialog.send(all()).is_ok(), "{operation:?}");
                 assert!(dialog.send(permission).is_err(), "a permission that was revoked meanwhile");
             }
@@ -261,15 +261,15 @@ mod tests {
         for operation in every_operation() {
             let mut dialog = Dialog::open(operation.clone(), "users", all()).unwrap();
             dialog.plan = PlanStatus::NotNeeded;
-            dialog.name = LineEditor::of("users");
+            dialog.name = LineEditor::new("users");
             assert!(dialog.send(all()).unwrap_err().contains("enter a reason"));
-            dialog.reason = LineEditor::of("because");
-            dialog.name = LineEditor::of("user");
+            dialog.reason = LineEditor::new("because");
+            dialog.name = LineEditor::new("user");
             assert_eq!(dialog.send(all()).is_err(), operation.needs_confirmation(), "{operation:?}");
         }
         let dialog = Dialog {
-            reason: LineEditor::of("r"),
-            name: LineEditor::of("users"),
+            reason: LineEditor::new("r"),
+            name: LineEditor::new("users"),
             ..Dialog::open(Operation::Redrive(None), "users", all()).unwrap()
         };
         assert!(dialog.send(all()).unwrap_err().contains("not ready yet"), "no plan, no operation");

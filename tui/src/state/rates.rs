@@ -21,7 +21,7 @@ const MAX_SNAPSHOTS: usize = 64;
 /// A trend compares with the value this many seconds ago.
 const TREND_SECONDS: i64 = 30;
 /// A budget counts as full above this utilization.
-const FULL: f64 = 0.95;
+const FULL_UTILIZATION: f64 = 0.95;
 
 /// How much an edge blocks its upstream. The thresholds are Flink's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +61,7 @@ pub(crate) struct SnapshotWindow {
 
 impl SnapshotWindow {
     /// A single snapshot: everything but rates.
-    pub(crate) fn of(snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn single(snapshot: Arc<Snapshot>) -> Self {
         Self { snapshots: VecDeque::from([snapshot]), history: History::default() }
     }
 
@@ -167,8 +167,9 @@ impl SnapshotWindow {
     pub(crate) fn blocked(&self, name: &str) -> f64 {
         let Some((from, to)) = self.oldest_and_newest() else { return 0.0 };
         let micros = per_second(from, to, |snapshot| edge(snapshot, name).map_or(0, |edge| edge.blocked_micros)).unwrap_or(0.0);
-        let full =
-            |snapshot: &Arc<Snapshot>| edge(snapshot, name).is_some_and(|edge| edge.used_bytes as f64 >= FULL * edge.budget_bytes as f64);
+        let full = |snapshot: &Arc<Snapshot>| {
+            edge(snapshot, name).is_some_and(|edge| edge.used_bytes as f64 >= FULL_UTILIZATION * edge.budget_bytes as f64)
+        };
         let full = if self.snapshots.len() > 1 && self.snapshots.iter().all(full) { 1.0 } else { 0.0 };
         (micros / 1_000_000.0).clamp(full, 1.0)
     }

@@ -93,7 +93,7 @@ impl Model {
     }
 
     /// Returns to the live view.
-    pub(crate) fn live(&mut self) {
+    pub(crate) fn go_live(&mut self) {
         self.frozen = None;
         self.follow = true;
     }
@@ -131,7 +131,7 @@ impl Model {
                 }
                 (window, true)
             }
-            None => (SnapshotWindow::of(Arc::new(projection.overlay(&blank(self.live_window.newest(), head), head))), false),
+            None => (SnapshotWindow::single(Arc::new(projection.overlay(&blank(self.live_window.newest(), head), head))), false),
         };
         let newest = || self.live_window.newest().map_or(event.at, |snapshot| snapshot.at);
         let until = self.timeline.get(index + 1).map_or_else(newest, |next| next.at).max(event.at);

@@ -15,11 +15,13 @@ use crate::text;
 use crate::theme::{Role, Theme};
 
 /// The maximum length of a bar in a row, in columns.
-const BAR: usize = 12;
+const MAX_BAR_COLUMNS: usize = 12;
 
 /// Percentiles, histogram and columns of the batches, and their list.
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
-    let Some(snapshot) = canvas.snapshot().filter(|_| canvas.size >= Size::Reduced) else { return list(frame, area, canvas, BAR) };
+    let Some(snapshot) = canvas.snapshot().filter(|_| canvas.size >= Size::Reduced) else {
+        return list(frame, area, canvas, MAX_BAR_COLUMNS);
+    };
     let full = canvas.size == Size::Full;
     let [top, rest] = split_rows(area, [Constraint::Length(if full { 9 } else { 7 }), Constraint::Min(0)]);
     let [left, right] = split_columns(top, [Constraint::Percentage(54), Constraint::Min(0)]);
@@ -32,7 +34,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
         canvas.panel(frame, columns, "one column per batch, newest on the right", |width| columns_of(snapshot, width, 5, canvas.theme));
         return list(frame, rest, canvas, 24);
     }
-    list(frame, rest, canvas, if full { 24 } else { BAR });
+    list(frame, rest, canvas, if full { 24 } else { MAX_BAR_COLUMNS });
 }
 
 /// The batches in a frame.
@@ -127,7 +129,7 @@ fn parts(batch: &BatchView) -> [(&'static str, u64); 4] {
 
 /// One row per batch, newest first; the bars share one scale.
 pub(crate) fn grid(snapshot: &Snapshot, theme: &Theme) -> Grid {
-    grid_of(snapshot, &(0..snapshot.batches.len()).collect::<Vec<_>>(), BAR, theme)
+    grid_of(snapshot, &(0..snapshot.batches.len()).collect::<Vec<_>>(), MAX_BAR_COLUMNS, theme)
 }
 
 /// Rows of the batches at the given indexes.

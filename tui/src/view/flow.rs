@@ -136,7 +136,7 @@ impl Component {
 }
 
 /// The picture: one column per component, five lines high, and the totals.
-pub(crate) fn picture(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<Line<'static>> {
+pub(crate) fn diagram(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = window.newest() else { return Vec::new() };
     let each = width / COMPONENTS;
     let components = components(window, snapshot, theme, each.saturating_sub(1));
@@ -212,7 +212,7 @@ fn budget(window: &SnapshotWindow, edge: &EdgeView, is_bottleneck: bool) -> (Str
 }
 
 /// The flow in words, wrapped between components.
-pub(crate) fn words(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<Line<'static>> {
+pub(crate) fn in_words(window: &SnapshotWindow, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = window.newest() else { return Vec::new() };
     let bottleneck = window.bottleneck().map(|edge| edge.name.clone());
     let mut lines = vec![Vec::new()];

@@ -54,14 +54,14 @@ pub(crate) fn prompt(canvas: &Canvas<'_>, width: usize) -> Option<Line<'static>>
 }
 
 /// The completions of the palette, over the last rows of the body.
-pub(crate) fn offers(frame: &mut Frame<'_>, body: Rect, canvas: &Canvas<'_>) {
+pub(crate) fn completions(frame: &mut Frame<'_>, body: Rect, canvas: &Canvas<'_>) {
     let Some(Prompt::Palette(line, chosen)) = &canvas.model.prompt else { return };
-    let offers = prompt::complete(&line.text(), &canvas.model.known_names());
-    let height = rows(offers.len()).min(body.height);
+    let completions = prompt::complete(&line.text(), &canvas.model.known_names());
+    let height = rows(completions.len()).min(body.height);
     let area = Rect { y: body.y + body.height - height, height, ..body };
     frame.render_widget(Clear, area);
     let width = usize::from(body.width);
-    let lines = offers.iter().enumerate().map(|(at, (text, what))| {
+    let lines = completions.iter().enumerate().map(|(at, (text, what))| {
         let text = text::cut(&format!("  {text:<24} {what}"), width, canvas.theme.symbols.cut);
         let line = canvas.styled(text, Role::Muted);
         if *chosen == Some(at) { super::selected_line(line, width, canvas.theme) } else { line }

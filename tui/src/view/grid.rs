@@ -79,13 +79,13 @@ pub(crate) struct Grid {
 }
 
 /// The columns between two columns.
-const GAP: usize = 2;
+const COLUMN_GAP: usize = 2;
 
 impl Grid {
     /// The width without cuts.
     pub(crate) fn width(&self) -> usize {
         let widths = self.widths(None);
-        widths.iter().flatten().sum::<usize>() + GAP * widths.len().saturating_sub(1)
+        widths.iter().flatten().sum::<usize>() + COLUMN_GAP * widths.len().saturating_sub(1)
     }
 
     /// The titles and the rows, in `width` columns, or as wide as the content.
@@ -108,7 +108,7 @@ impl Grid {
         loop {
             let shown = widths.iter().flatten().count();
             let before: usize = widths[..last].iter().flatten().sum();
-            let taken = before + GAP * shown.saturating_sub(1);
+            let taken = before + COLUMN_GAP * shown.saturating_sub(1);
             let wanted = widths.get(last).copied().flatten().unwrap_or(0);
             let droppable = (0..widths.len()).filter(|&at| widths[at].is_some() && self.columns[at].drop > 0);
             let next = droppable.max_by_key(|&at| self.columns[at].drop);
@@ -145,7 +145,7 @@ impl Grid {
                 spans.push(Span::styled(piece, style));
             }
             if Some(at) != end {
-                spans.push(Span::raw(" ".repeat(GAP + if column.right { 0 } else { pad })));
+                spans.push(Span::raw(" ".repeat(COLUMN_GAP + if column.right { 0 } else { pad })));
             }
         }
         spans.retain(|span| !span.content.is_empty());

@@ -27,7 +27,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let len = model.len(List::Events);
     let (cursor, room) = (model.cursor(List::Events), usize::from(area.height).saturating_sub(2));
     let first = first_visible_row(cursor, len, room);
-    let inner = canvas.frame_of_list(frame, area, List::Events, len, first, room);
+    let inner = canvas.list_frame(frame, area, List::Events, len, first, room);
     if len == 0 {
         let none =
             if model.filter(List::Events).is_empty() { "no events yet: they come from the journal" } else { "no events with these words" };

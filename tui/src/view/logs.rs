@@ -13,7 +13,7 @@ use crate::text;
 use crate::theme::Role;
 
 /// The height of the panel with the selected line.
-const BELOW: u16 = 10;
+const SELECTED_LINE_HEIGHT: u16 = 10;
 
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let [head, rest] = split_rows(area, [Constraint::Length(1), Constraint::Min(0)]);
@@ -22,7 +22,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let book = &canvas.model.api_data.logs;
     let selected = book.row(canvas.model.cursor(List::Logs)).filter(|_| canvas.size == Size::Full && canvas.model.len(List::Logs) > 0);
     let Some(selected) = selected else { return list(frame, rest, canvas) };
-    let [upper, lower] = split_rows(rest, [Constraint::Min(0), Constraint::Length(BELOW)]);
+    let [upper, lower] = split_rows(rest, [Constraint::Min(0), Constraint::Length(SELECTED_LINE_HEIGHT)]);
     list(frame, upper, canvas);
     canvas.panel(frame, lower, &selected.id().title(), |width| full(canvas, selected, width));
 }
@@ -66,7 +66,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let len = model.len(List::Logs);
     let (cursor, room) = (model.cursor(List::Logs), usize::from(area.height).saturating_sub(2));
     let first = first_visible_row(cursor, len, room);
-    let inner = canvas.frame_of_list(frame, area, List::Logs, len, first, room);
+    let inner = canvas.list_frame(frame, area, List::Logs, len, first, room);
     if len == 0 {
         let all = model.filter(List::Logs).is_empty() && model.api_data.logs.level() == LogLevel::Info;
         let none = match (all, model.has_api()) {

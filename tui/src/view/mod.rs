@@ -114,7 +114,7 @@ impl Canvas<'_> {
     /// Draws header, body and footer.
     fn screen(&self, frame: &mut Frame<'_>, area: Rect) {
         let wide = usize::from(area.width);
-        let alarms = match (self.size, self.model.screen) {
+        let max_findings = match (self.size, self.model.screen) {
             (_, Screen::Alerts) => 0,
             (Size::Full, Screen::Overview) => 3,
             (Size::Full, _) | (Size::Reduced, Screen::Overview) => 2,
@@ -122,8 +122,8 @@ impl Canvas<'_> {
         };
         let mut top = vec![header::line(self, wide), header::tabs(self, wide)];
         let mut wrong = self.findings(wide);
-        let hidden = wrong.len().saturating_sub(alarms);
-        wrong.truncate(alarms);
+        let hidden = wrong.len().saturating_sub(max_findings);
+        wrong.truncate(max_findings);
         if hidden > 0
             && let Some(last) = wrong.last_mut()
         {
@@ -135,9 +135,9 @@ impl Canvas<'_> {
             split_rows(area, [Constraint::Length(rows(top.len())), Constraint::Min(0), Constraint::Length(rows(bottom.len()))]);
         draw_lines(frame, head, top);
         draw_lines(frame, foot, bottom);
-        footer::offers(frame, body, self);
-        if let Some(page) = self.model.details.last() {
-            return detail::draw(frame, body, self, page);
+        footer::completions(frame, body, self);
+        if let Some(id) = self.model.details.last() {
+            return detail::draw(frame, body, self, id);
         }
         match self.model.screen {
             Screen::Overview => overview::draw(frame, body, self),
@@ -152,7 +152,7 @@ impl Canvas<'_> {
             Screen::Alerts => alerts::draw(frame, body, self),
             Screen::Logs => logs::draw(frame, body, self),
         }
-        footer::offers(frame, body, self);
+        footer::completions(frame, body, self);
     }
 
     /// Draws one fact per line, the most important first.
@@ -188,10 +188,10 @@ impl Canvas<'_> {
     /// Draws a list in a frame, with the rows around the cursor. `grid` makes the rows at the given
     /// indexes.
     pub(crate) fn list(&self, frame: &mut Frame<'_>, area: Rect, list: List, grid: impl FnOnce(&[usize], usize) -> Grid) {
-        let order = self.model.order(list);
+        let order = self.model.visible_rows(list);
         let (cursor, room) = (self.model.cursor(list), usize::from(area.height).saturating_sub(3));
         let first = first_visible_row(cursor, order.len(), room);
-        let inner = self.frame_of_list(frame, area, list, order.len(), first, room);
+        let inner = self.list_frame(frame, area, list, order.len(), first, room);
         // Only visible rows are made, plus a screen on either side, so that the column widths do
         // not jump while scrolling.
         let begin = first.saturating_sub(room);
@@ -216,7 +216,7 @@ impl Canvas<'_> {
     }
 
     /// Draws the frame of a list, with its name, position, order and filter.
-    pub(crate) fn frame_of_list(&self, frame: &mut Frame<'_>, area: Rect, list: List, len: usize, first: usize, room: usize) -> Rect {
+    pub(crate) fn list_frame(&self, frame: &mut Frame<'_>, area: Rect, list: List, len: usize, first: usize, room: usize) -> Rect {
         let focused = self.model.list() == list && self.model.screen.lists().len() > 1;
         let mut name = list.name().to_owned();
         if len > room && room > 0 {

@@ -23,7 +23,7 @@ fn full(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let runs = snapshot.map_or(0, |snapshot| snapshot.runs.len());
     let [path, trends, rest, last] =
         split_rows(area, [Constraint::Length(8), Constraint::Length(5), Constraint::Min(0), Constraint::Length(1)]);
-    canvas.panel(frame, path, "path", |width| flow::picture(canvas.window, canvas.theme, width));
+    canvas.panel(frame, path, "path", |width| flow::diagram(canvas.window, canvas.theme, width));
     let [left, right] = halves(trends);
     canvas.panel(frame, left, &format!("records in, rows out, lag: last {} min", canvas.model.minutes()), |width| {
         chart::flow(canvas.window, canvas.theme, width)
@@ -51,7 +51,7 @@ fn full(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
 fn reduced(frame: &mut Frame<'_>, area: Rect, canvas: &Canvas<'_>) {
     let room = usize::from(area.width).saturating_sub(2);
     let roomy = canvas.size == Size::Reduced;
-    let mut top = flow::words(canvas.window, canvas.theme, room);
+    let mut top = flow::in_words(canvas.window, canvas.theme, room);
     if roomy {
         top.push(flow::totals(canvas.window, canvas.theme, room));
         top.extend(chart::flow(canvas.window, canvas.theme, room));

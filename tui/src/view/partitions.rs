@@ -77,14 +77,14 @@ pub(crate) fn state(view: &PartitionView) -> Cell {
 /// seconds.
 pub(super) fn heat(canvas: &Canvas<'_>, columns: usize) -> std::collections::BTreeMap<Partition, Vec<Option<f64>>> {
     let mut rows: Vec<(Partition, Vec<Option<f64>>)> = Vec::new();
-    let Some(newest) = canvas.model.sampled().next_back().map(|snapshot| snapshot.at.timestamp()) else {
+    let Some(newest) = canvas.model.sampled_snapshots().next_back().map(|snapshot| snapshot.at.timestamp()) else {
         return std::collections::BTreeMap::new();
     };
     let Some(width) = i64::try_from(columns).ok().filter(|&width| width > 0) else { return std::collections::BTreeMap::new() };
-    let oldest = canvas.model.sampled().next().map_or(newest, |snapshot| snapshot.at.timestamp());
+    let oldest = canvas.model.sampled_snapshots().next().map_or(newest, |snapshot| snapshot.at.timestamp());
     let each = (span(newest - oldest) + width - 1) / width;
     let last = newest.div_euclid(each);
-    for snapshot in canvas.model.sampled() {
+    for snapshot in canvas.model.sampled_snapshots() {
         let back = usize::try_from(last - snapshot.at.timestamp().div_euclid(each)).unwrap_or(usize::MAX);
         let Some(column) = columns.checked_sub(1).and_then(|end| end.checked_sub(back)) else { continue };
         for (at, view) in snapshot.partitions.iter().enumerate() {

@@ -8,6 +8,9 @@
 //! Does not cover events before the first one it was given. [`Projection::is_complete`] says
 //! whether that was the start of the process.
 
+mod diff;
+mod overlay;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,7 +19,7 @@ use forebay_schemas::event::{Event, Recorded};
 use forebay_schemas::offset::{Offset, Partition, Range};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{REJECTED, Run, RunCounts, RunState};
-use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, PartitionView, Snapshot, Totals};
+use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, Totals};
 use uuid::Uuid;
 
 /// The maximum number of runs.
@@ -118,7 +121,7 @@ pub(crate) struct Projection {
 pub(crate) struct Path(Vec<String>);
 
 impl Path {
-    fn of(path: &str) -> Self {
+    fn new(path: &str) -> Self {
         Self(path.split('/').map(str::to_owned).collect())
     }
 }
@@ -350,7 +353,7 @@ impl Projection {
     }
 
     fn actor_or_new(&mut self, path: &str, at: DateTime<Utc>) -> Option<&mut ActorView> {
-        let key = Path::of(path);
+        let key = Path::new(path);
         if self.actors.len() >= MAX_ACTORS && !self.actors.contains_key(&key) {
             return None;
         }
@@ -419,126 +422,6 @@ impl Projection {
     pub(crate) fn actual_restarts(&self) -> impl DoubleEndedIterator<Item = &Restart> {
         self.restarts.iter().filter(|restart| restart.restarted_at.is_some() || self.stopped_at.is_none())
     }
-
-    /// Overlays these events on a snapshot of another time. Everything that events decide comes
-    /// from the events, the rest from the snapshot. `now` is the projection at the newest event:
-    /// what is unknown there has not changed since.
-    pub(crate) fn overlay(&self, snapshot: &Snapshot, now: &Self) -> Snapshot {
-        let mut shown = snapshot.clone();
-        shown.seq = self.seq;
-        shown.at = self.at.unwrap_or(shown.at);
-        shown.started_at = self.started_at.or(now.started_at).unwrap_or(shown.started_at).min(shown.at);
-        if !self.topic.is_empty() {
-            shown.topic.clone_from(&self.topic);
-        }
-        if !self.version.is_empty() {
-            (shown.version, shown.roles) = (self.version.clone(), self.roles.clone());
-        }
-        if self.is_complete() {
-            shown.totals = self.totals;
-        }
-        shown.desired =
-            if self.desired.since.is_some() || now.desired.since.is_some() { self.desired.clone() } else { snapshot.desired.clone() };
-        shown.runs = self.runs.iter().rev().cloned().collect();
-        shown.batches = self.batches.iter().rev().cloned().collect();
-        shown.partitions = self.overlay_partitions(snapshot, now);
-        shown.actors = self.overlay_actors(snapshot, now);
-        shown
-    }
-
-    fn overlay_partitions(&self, snapshot: &Snapshot, now: &Self) -> Vec<PartitionView> {
-        let mut all: BTreeMap<Partition, PartitionView> = snapshot.partitions.iter().map(|view| (view.partition, *view)).collect();
-        for &partition in self.partitions.keys() {
-            all.entry(partition).or_insert_with(|| PartitionView::unknown(partition));
-        }
-        for (partition, view) in &mut all {
-            let (then, known_now) = (self.partitions.get(partition), now.partitions.get(partition));
-            match then {
-                None if known_now.is_none() => {}
-                None => (view.end, view.written, view.committed, view.assigned) = (-1, -1, -1, false),
-                Some(progress) => {
-                    (view.written, view.committed, view.assigned) = (progress.written, progress.committed, progress.assigned);
-                    view.end = progress.produced.max(progress.written).max(progress.committed);
-                }
-            }
-            (view.paused, view.behind_ms) = (false, -1);
-        }
-        all.into_values().collect()
-    }
-
-    fn overlay_actors(&self, snapshot: &Snapshot, now: &Self) -> Vec<ActorView> {
-        let mut all = Vec::with_capacity(snapshot.actors.len());
-        let mut seen = std::collections::BTreeSet::new();
-        for view in &snapshot.actors {
-            let path = Path::of(&view.path);
-            let mut view = view.clone();
-            match self.actors.get(&path) {
-                Some(then) => view = then.clone(),
-                // The actor started later, or nothing happened to it in between.
-                None if !now.actors.contains_key(&path) => {}
-                None if self.is_complete() => continue,
-                None => {
-                    view.note = Some("unknown at this event".to_owned());
-                    (view.last_exit, view.since) = (None, self.at.unwrap_or(view.since));
-                    (view.incarnation, view.restarts, view.mailbox) = (0, 0, 0);
-                }
-            }
-            seen.insert(path);
-            all.push(view);
-        }
-        // Actors that no longer exist come after their siblings.
-        for (path, view) in self.actors.iter().filter(|(path, _)| !seen.contains(path)) {
-            let parent = &path.0[..path.0.len().saturating_sub(1)];
-            let sibling = all.iter().rposition(|other| !parent.is_empty() && Path::of(&other.path).0.starts_with(parent));
-            all.insert(sibling.map_or(all.len(), |sibling| sibling + 1), view.clone());
-        }
-        all
-    }
-
-    /// Every fact by its name, to compare two projections.
-    fn facts(&self) -> BTreeMap<String, String> {
-        let mut facts = BTreeMap::new();
-        let mut add = |name: String, value: String| drop(facts.insert(name, value));
-        for (partition, progress) in &self.partitions {
-            add(format!("partition {partition} written"), crate::text::offset(progress.written));
-            add(format!("partition {partition} committed"), crate::text::offset(progress.committed));
-            add(format!("partition {partition} produced"), crate::text::offset(progress.produced));
-            add(format!("partition {partition} assigned"), progress.assigned.to_string());
-        }
-        for view in self.actors.values() {
-            add(format!("actor {}", view.path), format!("#{} {}", view.incarnation, crate::text::actor_state(view.state)));
-        }
-        for run in &self.runs {
-            let key = if run.key.is_empty() { run.id.to_string() } else { run.key.clone() };
-            let counts = format!("{} pages, {} fetched, {} produced", run.counts.pages, run.counts.fetched, run.counts.produced);
-            add(format!("run {key}#{}", run.attempt), format!("{}, {counts}", crate::text::run_state(run.state)));
-        }
-        let totals = self.totals;
-        let pairs = [
-            ("fetched", totals.fetched),
-            ("produced", totals.produced),
-            ("consumed", totals.consumed),
-            ("written", totals.written),
-            ("rejected", totals.rejected),
-            ("restarts", totals.restarts),
-            ("batches", self.batches.back().map_or(0, |batch| batch.id)),
-        ];
-        for (name, value) in pairs {
-            add(format!("total {name}"), crate::text::count(value));
-        }
-        add("SQL".to_owned(), self.sql.fingerprint.clone());
-        add("desired".to_owned(), format!("{:?}", self.desired.state).to_lowercase());
-        facts
-    }
-
-    /// What changed from this projection to a later one: name, before, after.
-    pub(crate) fn diff(&self, later: &Self) -> Vec<(String, String, String)> {
-        let (before, after) = (self.facts(), later.facts());
-        let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-        let value = |facts: &BTreeMap<String, String>, name: &String| facts.get(name).cloned().unwrap_or_else(|| "-".to_owned());
-        let all = names.into_iter().map(|name| (name.clone(), value(&before, name), value(&after, name)));
-        all.filter(|(_, before, after)| before != after).collect()
-    }
 }
 
 #[cfg(test)]
@@ -575,15 +458,5 @@ mod tests {
         let pages = [Event::PageFetched { run, records: 5, cursor: None }];
         let projection = projection(pages);
         assert!(projection.runs.is_empty() && projection.totals.fetched == 5);
-    }
-
-    #[test]
-    fn the_difference_of_two_projections_names_each_changed_fact() {
-        let before = projection([Event::ChildStarted { actor: "root".to_owned(), incarnation: 1 }]);
-        let mut after = before.clone();
-        let ended = Event::ChildExited { actor: "root".to_owned(), incarnation: 1, exit: "shutdown".to_owned() };
-        after.apply(&Recorded::new(2, DateTime::UNIX_EPOCH, ended));
-        assert_eq!(before.diff(&after), [("actor root".to_owned(), "#1 up".to_owned(), "#1 ENDED".to_owned())]);
-        assert_eq!(after.diff(&after), []);
     }
 }
