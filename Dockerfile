@@ -1,13 +1,13 @@
 # syntax=docker/dockerfile:1
-# The binary as it is shipped. The first build compiles some 700 crates: half an hour on two cores; later ones keep what is in the caches.
+# The release image. The first build compiles about 700 crates, half an hour on two cores; later builds use the caches.
 FROM rust:1.95-slim-bookworm AS build
-# What the crates written in C need: librdkafka (make, C++ for its second library), OpenSSL (perl), zstd, lz4, SQLite, AWS-LC.
+# For the crates written in C: librdkafka (make, C++ for its second library), OpenSSL (perl), zstd, lz4, SQLite, AWS-LC.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ make perl \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
-# --ignore-rust-version: a crate of the embedded broker names a newer compiler than it needs.
+# --ignore-rust-version: a crate of the embedded broker declares a newer compiler than it needs.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     cargo build --profile dist --locked --ignore-rust-version --package forebay --bin forebay \

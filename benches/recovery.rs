@@ -1,9 +1,10 @@
-//! How long a start takes to read its journal: a million events, with the snapshots that come with each new segment, and without any.
+//! How long a start takes to read a journal of a million events, with the snapshot of each segment
+//! and without any.
 //!
-//! `make bench` prints events/s of both, and of the appends that made the journal. Timing is not asserted, but for what the program promises: a
-//! start under two seconds.
+//! `make bench` prints events/s for both, and for the appends that wrote the journal. It asserts
+//! only what the program promises: a start under two seconds.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails by the one and speaks by the other")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark fails with unwrap and prints")]
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,8 @@ use forebay_schemas::run::RunSpec;
 
 /// Events in the journal.
 const EVENTS: u64 = 1_000_000;
-/// What a start may take.
-const PROMISE: Duration = Duration::from_secs(2);
+/// How long a start may take.
+const MAX_START: Duration = Duration::from_secs(2);
 
 fn main() {
     let dir = tempfile::tempdir().unwrap();
@@ -37,7 +38,7 @@ fn main() {
     let began = Instant::now();
     for n in 1..EVENTS {
         ledger.saw(event(i64::try_from(n).unwrap()));
-        // Some runs, so that there is a state to speak of.
+        // Some runs, so that the state is not trivial.
         if n % 1_000 == 0 {
             let run = ledger.request(&format!("run-{n}"), 1, RunSpec::default()).unwrap().id();
             ledger.submit(Command::Start { run }).unwrap();
@@ -56,7 +57,7 @@ fn main() {
     assert_eq!(ledger.state(), live);
     drop(ledger);
     println!("start with snapshots: {:.0} ms", start.as_secs_f64() * 1e3);
-    assert!(start < PROMISE, "a start of a million events takes {start:?}");
+    assert!(start < MAX_START, "a start of a million events takes {start:?}");
 
     for entry in std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.extension().is_some_and(|extension| extension == "snap") {
@@ -67,10 +68,10 @@ fn main() {
     let state = fold(dir.path(), u64::MAX).unwrap();
     let took = began.elapsed();
     assert_eq!(state, live);
-    println!("the same without any: {:.0} ms, {:.0} events/s", took.as_secs_f64() * 1e3, live.seq as f64 / took.as_secs_f64());
+    println!("start without snapshots: {:.0} ms, {:.0} events/s", took.as_secs_f64() * 1e3, live.seq as f64 / took.as_secs_f64());
 }
 
-/// What a batch leaves in the journal.
+/// The journal event of a batch.
 fn event(n: i64) -> Event {
     let (partition, from, to) = (i32::try_from(n % 4).unwrap(), n, n + 50);
     let mut ranges = Ranges::default();

@@ -1,11 +1,11 @@
-//! How fast the topic gets into the table: `forebay run --until-idle` on a topic that another client filled, against real Kafka and
-//! real Cassandra on this machine, side by side with a bare loop that does nothing but write the same rows, and with itself without a
-//! journal.
+//! Throughput from the topic into the table: `forebay run --until-idle` on a topic that another
+//! client filled, against real Kafka and real Cassandra on this machine, compared with a bare loop
+//! that only writes the same rows, and with a run without a journal.
 //!
-//! `make bench` prints for each round: rows/s and client CPU a row of each, and their ratios. Numbers of different rounds or machines are
-//! not to be compared.
+//! `make bench` prints rows/s and client CPU per row for each round, and their ratios. Numbers of
+//! different rounds or machines are not comparable.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails by the one and speaks by the other")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark fails with unwrap and prints")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -18,12 +18,13 @@ use scylla::statement::batch::{Batch, BatchType};
 use support::{Job, produce, unique, user_id, users};
 use uuid::Uuid;
 
-/// Records a round.
+/// Records per round.
 const RECORDS: u32 = 100_000;
-/// Rounds after the one that warms the servers up.
+/// Rounds after the warm-up.
 const ROUNDS: u32 = 6;
-/// Rows in a batch and batches in flight of the bare loop: the best that was found for one node on two cores.
-const BATCH: usize = 50;
+/// Rows per batch and batches in flight of the bare loop: the fastest found for one node on two
+/// cores.
+const BATCH_ROWS: usize = 50;
 const IN_FLIGHT: usize = 8;
 
 fn main() {
@@ -32,7 +33,7 @@ fn main() {
     let (mut with, mut without) = (Duration::ZERO, Duration::ZERO);
     for round in 0..=ROUNDS {
         let bare = bare_loop(&cassandra.contact_point());
-        // Each goes first in every other round, since the servers get slower as their files grow.
+        // They take turns at going first, because the servers get slower as their files grow.
         let mut runs = [round % 2 == 0, round % 2 == 1].map(|journal| (journal, forebay(&kafka, &cassandra, journal)));
         runs.sort_by_key(|(journal, _)| *journal);
         let [(_, off), (_, on)] = runs;
@@ -44,10 +45,10 @@ fn main() {
             without += off.took;
         }
     }
-    println!("throughput with the journal over throughput without: {:.3}", without.as_secs_f64() / with.as_secs_f64());
+    println!("throughput with the journal relative to without: {:.3}", without.as_secs_f64() / with.as_secs_f64());
 }
 
-/// Gets a topic of its own into a table of its own.
+/// Measures a run from a new topic into a new table.
 fn forebay(kafka: &Kafka, cassandra: &Cassandra, journal: bool) -> Measured {
     let job = Job::new(kafka.bootstrap(), &cassandra.contact_point());
     kafka.create_topic(&job.topic, 4);
@@ -68,11 +69,12 @@ struct Measured {
 impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let rows = f64::from(RECORDS);
-        write!(f, "{:.0} rows/s, {:.1} µs of CPU a row", rows / self.took.as_secs_f64(), self.cpu.as_secs_f64() * 1e6 / rows)
+        write!(f, "{:.0} rows/s, {:.1} µs of CPU per row", rows / self.took.as_secs_f64(), self.cpu.as_secs_f64() * 1e6 / rows)
     }
 }
 
-/// Writes as many rows of the same table as fast as a loop can that neither reads nor parses nor commits.
+/// Measures a loop that writes as many rows of the same table without reading, parsing or
+/// committing.
 fn bare_loop(contact_point: &str) -> Measured {
     let keyspace = unique("bare");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -94,16 +96,16 @@ fn bare_loop(contact_point: &str) -> Measured {
         );
         let insert = session.prepare(insert).await.unwrap();
         let mut batch = Batch::new(BatchType::Unlogged);
-        (0..BATCH).for_each(|_| batch.append_statement(insert.clone()));
+        (0..BATCH_ROWS).for_each(|_| batch.append_statement(insert.clone()));
         let batch = std::sync::Arc::new(batch);
         let (began, cpu) = (Instant::now(), own_cpu());
         let mut writers = tokio::task::JoinSet::new();
         for writer in 0..IN_FLIGHT {
             let (session, batch) = (session.clone(), batch.clone());
             writers.spawn(async move {
-                let batches = RECORDS as usize / BATCH;
+                let batches = RECORDS as usize / BATCH_ROWS;
                 for number in (writer..batches).step_by(IN_FLIGHT) {
-                    let values: Vec<_> = (0..BATCH).map(|row| row_of(u32::try_from(number * BATCH + row).unwrap())).collect();
+                    let values: Vec<_> = (0..BATCH_ROWS).map(|row| row_of(u32::try_from(number * BATCH_ROWS + row).unwrap())).collect();
                     session.batch(&batch, values).await.unwrap();
                 }
             });
@@ -150,17 +152,18 @@ fn row_of(n: u32) -> Row {
     )
 }
 
-/// User and system time of this process.
+/// Returns the user and system time of this process.
 fn own_cpu() -> Duration {
     cpu_of("self", [13, 14])
 }
 
-/// User and system time of the processes it has waited for.
+/// Returns the user and system time of the child processes that have ended.
 fn children_cpu() -> Duration {
     cpu_of("self", [15, 16])
 }
 
-/// Sums two fields (counted from 0) of `/proc/<pid>/stat`, which are in hundredths of a second on Linux.
+/// Sums two fields (counted from 0) of `/proc/PID/stat`, which Linux reports in hundredths of a
+/// second.
 fn cpu_of(pid: &str, fields: [usize; 2]) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after_name = stat.rsplit_once(')').unwrap().1;

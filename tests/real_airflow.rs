@@ -89,7 +89,7 @@ fn the_grid_shows_success_and_the_link_opens_the_run() {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let picture = root.join("docs/images/airflow-grid.png");
-    let said = world.airflow.look(&root.join("scripts/airflow-picture.py"), &[DAG, "third", picture.to_str().unwrap()]);
+    let said = world.airflow.run_in_browser(&root.join("scripts/airflow-picture.py"), &[DAG, "third", picture.to_str().unwrap()]);
     assert!(said.contains("its link opens run"), "{said}");
     assert!(picture.metadata().unwrap().len() < 200_000);
 }
@@ -228,7 +228,7 @@ fn the_worker_killed_in_mid_run(world: &mut World) {
     world.hang("in_worker", "orphaned", "running");
     let pid = world.task("in_worker", "orphaned", "fetch")["pid"].as_u64().unwrap();
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
-    world.until("the next try has joined the run", |w| w.log("in_worker", "orphaned", "fetch", 2).contains("begun by try 1"));
+    world.until("the next try has joined the run", |w| w.log("in_worker", "orphaned", "fetch", 2).contains("started by try 1"));
     world.mode(Mode::Well);
     world.ends("in_worker", "orphaned", "success");
     let told = world.xcom("in_worker", "orphaned", "fetch", "return_value");

@@ -1,4 +1,4 @@
-"""A Forebay of the tests' own: it keeps the rule of keys and attempts, and does nothing else by itself."""
+"""A fake Forebay that implements the rule of keys and attempts, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-# Before Airflow is imported: its folder is made then, and tasks may only be executed by hand in this mode.
+# Set before Airflow is imported: it creates its folder then, and only this mode lets tests execute
+# tasks.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
@@ -22,7 +23,7 @@ TOKEN = "secret-token"
 
 
 class FakeForebay:
-    """Answers on a port of loopback. `refusals` are answered first, one a request; `hang` holds every answer back."""
+    """Serves on a loopback port. `refusals` are sent first, one per request."""
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
@@ -119,7 +120,7 @@ class FakeForebay:
                 self.changed.notify_all()
 
     def end_soon(self, run: str, state: str = "succeeded", asked: int = 0, **more: Any) -> None:
-        """End a run once it is there and runs have been asked for so often."""
+        """End a run once it exists and runs have been requested this often."""
 
         def work() -> None:
             until = time.monotonic() + 10
@@ -130,7 +131,7 @@ class FakeForebay:
         threading.Thread(target=work, daemon=True).start()
 
     def asked(self, method: str, part: str) -> list[dict[str, Any] | None]:
-        """Give the bodies of the requests of a method whose path has this part."""
+        """Return the bodies of the requests with this method whose path contains this part."""
         return [body for asked, path, body in self.requests if asked == method and part in path]
 
 
@@ -139,7 +140,7 @@ def problem(status: int, kind: str, title: str, remedy: str = "", retryable: boo
 
 
 class Task:
-    """Enough of a task instance for an operator."""
+    """The part of a task instance that an operator uses."""
 
     def __init__(self, try_number: int = 1, map_index: int = -1, run_id: str = "manual__2026-01-01T00:00:00+00:00") -> None:
         self.dag_id, self.task_id, self.run_id = "pipe", "fetch", run_id

@@ -35,7 +35,7 @@ def ended(fake: FakeForebay, run: str) -> dict[str, Any]:
     return {"status": "ended", "run_id": run, "run": fake.runs[run], "deadline": None}
 
 
-def test_a_run_that_succeeds_is_summed_up(forebay: FakeForebay) -> None:
+def test_a_successful_run_is_summarised(forebay: FakeForebay) -> None:
     forebay.end_soon("run-1")
     task = Task()
     result = operator(fetch_params={"nat": "ch", "seed": 7, "lego": True, "page": None}, labels={"team": "data"}).execute(task.context())
@@ -49,16 +49,16 @@ def test_a_run_that_succeeds_is_summed_up(forebay: FakeForebay) -> None:
     assert body == {"attempt": 1, "params": {"nat": "ch", "seed": "7", "lego": "true"}, "labels": labels, "lease_seconds": 900}
 
 
-def test_whether_a_run_reads_again_is_asked_for_only_when_it_is_told(forebay: FakeForebay) -> None:
+def test_the_read_mode_is_sent_only_if_it_is_set(forebay: FakeForebay) -> None:
     for attempt, read in enumerate(["again", "continue", None, ""], 1):
         forebay.end_soon(f"run-{attempt}")
         operator(read=read).execute(Task(try_number=attempt).context())
     assert [(body or {}).get("read") for body in forebay.asked("PUT", "/runs/")] == ["again", "continue", None, None]
-    with pytest.raises(AirflowFailException, match="'twice'; it is one of continue, again, or None"):
+    with pytest.raises(AirflowFailException, match="'twice'; it must be one of continue, again, or None"):
         operator(read="twice").execute(Task(try_number=5).context())
 
 
-def test_keys_say_which_task_it_is_and_never_which_try() -> None:
+def test_a_key_identifies_the_task_and_not_the_try() -> None:
     assert task_key(Task().context()) == "pipe/manual__2026-01-01T00:00:00+00:00/fetch"
     assert task_key(Task(try_number=3, map_index=2).context()) == task_key(Task(map_index=2).context())
     assert task_key(Task(map_index=0).context()).endswith("/fetch/0")
@@ -89,21 +89,21 @@ def test_two_dag_runs_are_two_runs(forebay: FakeForebay) -> None:
         assert operator().execute(Task(run_id=f"manual__{n}").context())["run_id"] == f"run-{n}"
 
 
-def test_a_run_that_fails_for_good_is_not_retried_and_says_why(forebay: FakeForebay) -> None:
+def test_a_permanent_failure_is_not_retried_and_has_its_reason(forebay: FakeForebay) -> None:
     forebay.end_soon("run-1", "failed", error={"stage": "fetch", "message": "the API answered 404", "retryable": False})
     with pytest.raises(AirflowFailException, match="run run-1 failed at fetch: the API answered 404"):
         operator().execute(Task().context())
 
 
-def test_a_run_that_fails_for_now_may_be_retried(forebay: FakeForebay) -> None:
-    forebay.end_soon("run-1", "failed", error={"stage": "fetch", "message": "the API is away", "retryable": True})
-    with pytest.raises(AirflowException, match="the API is away") as caught:
+def test_a_transient_failure_may_be_retried(forebay: FakeForebay) -> None:
+    forebay.end_soon("run-1", "failed", error={"stage": "fetch", "message": "the API is unavailable", "retryable": True})
+    with pytest.raises(AirflowException, match="the API is unavailable") as caught:
         operator().execute(Task().context())
     assert not isinstance(caught.value, AirflowFailException)
 
 
 @pytest.mark.parametrize(("by", "retried"), [("operator", False), ("lease", True)])
-def test_a_run_that_a_person_cancels_is_not_retried_but_one_whose_lease_ended_is(forebay: FakeForebay, by: str, retried: bool) -> None:
+def test_a_cancelled_run_is_retried_only_if_its_lease_expired(forebay: FakeForebay, by: str, retried: bool) -> None:
     forebay.end_soon("run-1", "cancelled", cancelled={"by": by, "reason": "since"})
     with pytest.raises(AirflowException, match=f"cancelled by {by}: since") as caught:
         operator().execute(Task().context())
@@ -114,7 +114,7 @@ def cut_short(reason: str) -> dict[str, Any]:
     return {"reason": reason, "complete": False, "cursor": "7", "detail": "2 pages were read"}
 
 
-def test_a_run_that_was_cut_short_fails_the_task_and_its_next_try_is_a_new_run_that_goes_on(forebay: FakeForebay) -> None:
+def test_a_cut_short_run_fails_the_task_and_the_next_try_is_a_new_run(forebay: FakeForebay) -> None:
     forebay.end_soon("run-1", stop=cut_short("max_pages"))
     with pytest.raises(AirflowException, match="run run-1 was cut short, max_pages: 2 pages were read") as caught:
         operator().execute(Task().context())
@@ -124,20 +124,20 @@ def test_a_run_that_was_cut_short_fails_the_task_and_its_next_try_is_a_new_run_t
     assert (result["run_id"], result["attempt"], result["stop"]) == ("run-2", 2, {"reason": "no_next", "complete": True})
 
 
-def test_a_run_that_was_cut_short_is_a_success_where_the_task_accepts_it(forebay: FakeForebay) -> None:
+def test_a_cut_short_run_succeeds_if_the_task_accepts_it(forebay: FakeForebay) -> None:
     forebay.end_soon("run-1", stop=cut_short("empty_page"))
     result = operator(accept_cut_short=True).execute(Task().context())
     assert result["stop"] == cut_short("empty_page")
 
 
 @pytest.mark.parametrize("reason", ["cursor_cycle", "same_cursor", "no_next"])
-def test_a_run_that_the_next_one_would_not_go_on_from_is_not_retried(forebay: FakeForebay, reason: str) -> None:
+def test_a_cut_short_run_that_a_retry_would_repeat_is_not_retried(forebay: FakeForebay, reason: str) -> None:
     forebay.end_soon("run-1", stop=cut_short(reason))
     with pytest.raises(AirflowFailException, match=reason):
         operator().execute(Task().context())
 
 
-def test_the_sensor_takes_a_run_that_was_cut_short_as_the_operator_does(forebay: FakeForebay) -> None:
+def test_the_sensor_handles_a_cut_short_run_as_the_operator_does(forebay: FakeForebay) -> None:
     forebay.end_soon("run-1", stop=cut_short("max_pages"))
     run_id = operator(wait=False).execute(Task().context())["run_id"]
     with pytest.raises(AirflowException, match="was cut short"):
@@ -146,33 +146,33 @@ def test_the_sensor_takes_a_run_that_was_cut_short_as_the_operator_does(forebay:
     assert sensor.execute(Task().context())["stop"]["reason"] == "max_pages"
 
 
-def test_an_unknown_end_is_no_success(forebay: FakeForebay) -> None:
+def test_an_unknown_final_state_is_a_failure(forebay: FakeForebay) -> None:
     forebay.end_soon("run-1", "evaporated")
     with pytest.raises(AirflowException, match="evaporated"):
         operator().execute(Task().context())
 
 
 @pytest.mark.parametrize("kind", ["run.payload_mismatch", "pipeline.unknown", "auth.token"])
-def test_what_the_api_refuses_for_good_is_not_retried(forebay: FakeForebay, kind: str) -> None:
+def test_a_permanent_refusal_is_not_retried(forebay: FakeForebay, kind: str) -> None:
     forebay.refusals = [problem(422, kind, "no")]
     with pytest.raises(AirflowFailException, match=kind):
         operator().execute(Task().context())
 
 
-def test_what_the_api_refuses_for_now_may_be_retried(forebay: FakeForebay) -> None:
+def test_a_transient_refusal_may_be_retried(forebay: FakeForebay) -> None:
     forebay.refusals = [problem(409, "pipeline.paused", "it is paused", "resume it", retryable=True)]
     with pytest.raises(AirflowException, match="resume it") as caught:
         operator().execute(Task().context())
     assert not isinstance(caught.value, AirflowFailException)
 
 
-def test_an_api_that_is_down_at_first_is_waited_for(forebay: FakeForebay) -> None:
+def test_the_task_waits_for_an_api_that_is_down_at_first(forebay: FakeForebay) -> None:
     forebay.refusals = [(503, ""), (503, "")]
     forebay.end_soon("run-1")
     assert operator().execute(Task().context())["state"] == "succeeded"
 
 
-def test_a_deferred_task_goes_on_where_the_trigger_says(forebay: FakeForebay) -> None:
+def test_a_deferred_task_resumes_with_the_event_of_its_trigger(forebay: FakeForebay) -> None:
     outlet = Asset("cassandra://db:9042/forebay/users")
     task, op = Task(), operator(deferrable=True, outlets=[outlet])
     with pytest.raises(TaskDeferred) as deferred:
@@ -186,22 +186,22 @@ def test_a_deferred_task_goes_on_where_the_trigger_says(forebay: FakeForebay) ->
     assert result["state"] == "succeeded" and context["outlet_events"][outlet].extra == result
 
 
-def test_a_run_that_ends_soon_needs_no_trigger(forebay: FakeForebay) -> None:
+def test_a_short_run_needs_no_trigger(forebay: FakeForebay) -> None:
     threading.Timer(0.5, forebay.end, ["run-1"]).start()
     assert operator(deferrable=True, eager=timedelta(seconds=20)).execute(Task().context())["state"] == "succeeded"
     with pytest.raises(TaskDeferred):
         operator(deferrable=True, eager=timedelta(seconds=0.3)).execute(Task(run_id="slow").context())
 
 
-def test_a_run_that_has_ended_already_needs_no_trigger(forebay: FakeForebay) -> None:
+def test_a_run_that_has_already_ended_needs_no_trigger(forebay: FakeForebay) -> None:
     with pytest.raises(TaskDeferred):
         operator(deferrable=True).execute(Task().context())
     forebay.end("run-1")
     assert operator(deferrable=True).execute(Task().context())["run_id"] == "run-1"
 
 
-def test_a_try_whose_run_is_cancelled_for_the_try_before_asks_anew(forebay: FakeForebay) -> None:
-    # Cleared while it ran: the new try has joined the run when the kill of the old one arrives.
+def test_a_try_whose_joined_run_is_cancelled_requests_another(forebay: FakeForebay) -> None:
+    # Cleared during the run: the new try has joined the run when the kill of the old try arrives.
     for attempt in (1, 2):
         with pytest.raises(TaskDeferred):
             operator(deferrable=True).execute(Task(try_number=attempt).context())
@@ -216,13 +216,13 @@ def test_a_try_whose_run_is_cancelled_for_the_try_before_asks_anew(forebay: Fake
 
 @pytest.mark.parametrize("retryable", [True, False])
 def test_a_trigger_that_gives_up_fails_the_task(forebay: FakeForebay, retryable: bool) -> None:
-    event = {"status": "away", "run_id": "run-1", "message": "no answer", "retryable": retryable}
-    with pytest.raises(AirflowException, match="no answer") as caught:
+    event = {"status": "away", "run_id": "run-1", "message": "no response", "retryable": retryable}
+    with pytest.raises(AirflowException, match="no response") as caught:
         operator().execute_complete(Task().context(), event)
     assert isinstance(caught.value, AirflowFailException) is not retryable
 
 
-def test_a_run_that_takes_too_long_is_cancelled_here_and_after_a_trigger(forebay: FakeForebay) -> None:
+def test_a_run_that_times_out_is_cancelled_with_and_without_a_trigger(forebay: FakeForebay) -> None:
     with pytest.raises(AirflowException, match="not ended in time"):
         operator(timeout=timedelta(seconds=0.3)).execute(Task().context())
     assert forebay.runs["run-1"]["state"] == "cancelled"
@@ -235,19 +235,19 @@ def test_a_run_that_takes_too_long_is_cancelled_here_and_after_a_trigger(forebay
     assert forebay.runs["run-2"]["state"] == "cancelled"
 
 
-def test_a_killed_task_cancels_its_run_and_lets_a_retry_begin_anew(forebay: FakeForebay) -> None:
+def test_a_killed_task_cancels_its_run_and_may_be_retried(forebay: FakeForebay) -> None:
     op = operator()
     threading.Timer(0.3, op.on_kill).start()
     with pytest.raises(AirflowException, match="was killed") as caught:
         op.execute(Task().context())
-    # A worker that shuts down kills its tasks, too: those are retried.
+    # A worker that shuts down also kills its tasks, and those are retried.
     assert not isinstance(caught.value, AirflowFailException)
     assert forebay.runs["run-1"]["state"] == "cancelled"
     assert forebay.asked("POST", "/cancel") == [{"reason": f"the Airflow task {op.dag_id}.fetch was killed"}]
 
 
-def test_a_kill_before_there_is_a_run_or_when_the_api_is_away_harms_nothing(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KILL_SECONDS", 0.1)
+def test_a_kill_without_a_run_or_without_the_api_is_harmless(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CANCEL_TIMEOUT_SECONDS", 0.1)
     op = operator(wait=False)
     op.on_kill()
     assert op.execute(Task().context())["state"] == "running"
@@ -256,16 +256,16 @@ def test_a_kill_before_there_is_a_run_or_when_the_api_is_away_harms_nothing(fore
     op.on_kill()
 
 
-def test_without_waiting_the_task_ends_and_holds_no_lease(forebay: FakeForebay) -> None:
+def test_a_task_that_does_not_wait_has_no_lease(forebay: FakeForebay) -> None:
     assert operator(wait=False).execute(Task().context())["state"] == "running"
     assert "lease_seconds" not in forebay.asked("PUT", "/runs/")[0]
 
 
-def test_how_many_records_may_be_rejected_is_the_run_s_to_say(forebay: FakeForebay) -> None:
-    asked = [("5%", "5%"), (10, 10), ("10", 10), (0, 0), (None, None), ("", None)]
-    for given, _ in asked:
+def test_max_rejected_is_sent_as_a_number_or_a_share(forebay: FakeForebay) -> None:
+    cases = [("5%", "5%"), (10, 10), ("10", 10), (0, 0), (None, None), ("", None)]
+    for given, _ in cases:
         operator(wait=False, max_rejected=given).execute(Task().context())
-    assert [body.get("max_rejected") for body in forebay.asked("PUT", "/runs/")] == [wanted for _, wanted in asked]
+    assert [body.get("max_rejected") for body in forebay.asked("PUT", "/runs/")] == [expected for _, expected in cases]
 
 
 def test_bad_arguments_are_refused(forebay: FakeForebay) -> None:
@@ -282,7 +282,7 @@ def test_a_sensor_waits_for_a_run_and_never_cancels_it(forebay: FakeForebay) -> 
     with pytest.raises(TaskDeferred) as caught:
         deferred.execute(Task().context())
     assert caught.value.trigger.cancel_on_kill is False and caught.value.trigger.deadline > time.time()
-    with pytest.raises(AirflowSensorTimeout, match="it goes on"):
+    with pytest.raises(AirflowSensorTimeout, match="it continues"):
         deferred.execute_complete(Task().context(), {"status": "timeout", "run_id": "run-1"})
     assert not here.poke(Task().context()).is_done
     forebay.end("run-1")

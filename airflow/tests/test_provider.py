@@ -1,4 +1,4 @@
-"""What Airflow finds in the installed package: connection type, link, assets, DAGs."""
+"""The installed package as Airflow sees it: connection type, link, assets, DAGs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_forebay.hooks.forebay import ForebayHook, endpoint
 from airflow_provider_forebay.links import ForebayRunLink
 
 
-def test_the_entry_point_is_found_and_all_it_names_is_there() -> None:
+def test_the_entry_point_is_found_and_everything_it_names_exists() -> None:
     manager = ProvidersManager()
     assert manager.providers["airflow-provider-forebay"].version == airflow_provider_forebay.__version__
     assert manager.hooks["forebay"].hook_class_name.endswith("ForebayHook")
@@ -28,24 +28,24 @@ def test_the_entry_point_is_found_and_all_it_names_is_there() -> None:
     assert f"{ForebayRunLink.__module__}.ForebayRunLink" in manager.extra_links_class_names
 
 
-def test_the_provider_info_keeps_airflow_s_schema() -> None:
+def test_the_provider_info_matches_airflow_s_schema() -> None:
     import jsonschema
 
     schema = json.loads((resources.files("airflow") / "provider_info.schema.json").read_text())
     jsonschema.validate(airflow_provider_forebay.get_provider_info(), schema)
 
 
-def test_the_connection_s_button_asks_who_answers_and_what_the_token_may_do(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_button_checks_who_responds_and_what_the_token_may_do(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ForebayHook().test_connection() == (True, f"Forebay 0.1.0 at http://127.0.0.1:{forebay.port}, as operator")
     forebay.role = "viewer"
-    good, said = ForebayHook().test_connection()
-    assert not good and "may only look" in said
+    ok, message = ForebayHook().test_connection()
+    assert not ok and "may only read" in message
     monkeypatch.setenv("AIRFLOW_CONN_WRONG", f"forebay://:wrong@127.0.0.1:{forebay.port}")
-    good, said = ForebayHook("wrong").test_connection()
-    assert not good and "401 auth.token" in said and "[api] tokens" in said
+    ok, message = ForebayHook("wrong").test_connection()
+    assert not ok and "401 auth.token" in message and "[api] tokens" in message
     monkeypatch.setenv("AIRFLOW_CONN_NOBODY", "forebay://127.0.0.1:1")
-    good, said = ForebayHook("nobody").test_connection()
-    assert not good and "does not answer" in said
+    ok, message = ForebayHook("nobody").test_connection()
+    assert not ok and "does not respond" in message
 
 
 @pytest.mark.parametrize(
@@ -57,19 +57,19 @@ def test_the_connection_s_button_asks_who_answers_and_what_the_token_may_do(fore
         ({"host": "::1"}, "http://[::1]:7070"),
     ],
 )
-def test_a_connection_is_an_address(fields: dict, url: str) -> None:
+def test_a_connection_becomes_a_url(fields: dict, url: str) -> None:
     connection = {"conn_id": "c", "host": "", "schema": "", "port": None, "password": None, "extra_dejson": {}} | fields
     assert endpoint(SimpleNamespace(**connection)).url == url
 
 
 @pytest.mark.parametrize("fields", [{"host": ""}, {"host": "forebay", "schema": "ftp"}])
-def test_a_connection_that_is_none_is_refused(fields: dict) -> None:
+def test_an_invalid_connection_is_refused(fields: dict) -> None:
     connection = {"conn_id": "c", "host": "", "schema": "", "port": None, "password": None, "extra_dejson": {}} | fields
     with pytest.raises(ValueError, match="'c'"):
         endpoint(SimpleNamespace(**connection))
 
 
-def test_the_fields_of_the_connection_s_page_are_named() -> None:
+def test_the_connection_form_has_its_own_field_names() -> None:
     behaviour = ForebayHook.get_ui_field_behaviour()
     assert behaviour["relabeling"]["password"] == "Token" and "login" in behaviour["hidden_fields"]
 
@@ -82,7 +82,7 @@ def test_the_same_table_is_the_same_asset() -> None:
             sanitize_uri(urlsplit(bad))
 
 
-def test_lineage_names_the_table_as_openlineage_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_asset_has_the_name_that_openlineage_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.providers.common.compat.openlineage import facet
 
     from airflow_provider_forebay.assets.cassandra import convert_asset_to_openlineage
@@ -92,7 +92,7 @@ def test_lineage_names_the_table_as_openlineage_does(monkeypatch: pytest.MonkeyP
     assert (dataset.namespace, dataset.name) == ("cassandra://db:9042", "forebay.users")
 
 
-def test_the_link_is_what_the_task_has_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_link_is_the_url_that_the_task_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider_forebay import links
 
     pushed = {"run_url": "http://shown/v1/runs/run-1"}
@@ -105,7 +105,7 @@ def test_the_link_is_what_the_task_has_pushed(monkeypatch: pytest.MonkeyPatch) -
 DAGS = [Path(__file__).parents[1] / "dags", Path(airflow_provider_forebay.__file__).parent / "example_dags"]
 
 
-def test_every_dag_is_parsed_without_an_error_and_without_a_server() -> None:
+def test_every_dag_parses_without_an_error_and_without_a_server() -> None:
     try:
         from airflow.dag_processing.dagbag import DagBag  # 3.2 and later
     except ImportError:

@@ -1,4 +1,4 @@
-"""Waiting in the triggerer, kills there, and events."""
+"""Waiting in the triggerer, kills, and events."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from airflow_provider_forebay.triggers.forebay import ForebayRunTrigger
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.0)
+def _no_minimum_deferral(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MIN_DEFERRAL_SECONDS", 0.0)
 
 
 def start(fake: FakeForebay) -> str:
@@ -40,7 +40,7 @@ async def first(trigger: ForebayRunTrigger) -> dict[str, Any]:
         ForebayRunEventTrigger("users", ("failed", "cancelled"), "other"),
     ],
 )
-def test_a_trigger_is_the_same_after_it_was_written_down(trigger: Any) -> None:
+def test_a_trigger_survives_serialisation(trigger: Any) -> None:
     from airflow.serialization.serialized_objects import BaseSerialization
 
     path, arguments = trigger.serialize()
@@ -57,7 +57,7 @@ def test_it_fires_once_when_the_run_has_ended(forebay: FakeForebay) -> None:
 
 
 def test_it_does_not_fire_before_the_scheduler_has_seen_the_task_deferred(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(module, "MIN_DEFERRAL_SECONDS", 0.5)
     run = start(forebay)
     forebay.end(run)
     started = time.monotonic()
@@ -65,32 +65,32 @@ def test_it_does_not_fire_before_the_scheduler_has_seen_the_task_deferred(foreba
     assert time.monotonic() - started >= 0.5
 
 
-def test_a_forebay_that_restarts_is_waited_for(forebay: FakeForebay) -> None:
+def test_it_waits_for_a_forebay_that_restarts(forebay: FakeForebay) -> None:
     run = start(forebay)
     forebay.refusals = [(503, ""), (502, "<html>")]
     forebay.end_soon(run)
     assert asyncio.run(first(ForebayRunTrigger(run)))["status"] == "ended"
 
 
-def test_a_forebay_that_stays_away_and_one_that_forgot_the_run_are_said(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_forebay_and_an_unknown_run_are_reported(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
     run = start(forebay)
     forebay.refusals = [(404, {"type": "run.unknown", "title": "no such run", "status": 404})]
     event = asyncio.run(first(ForebayRunTrigger(run)))
     assert (event["status"], event["retryable"]) == ("away", True) and "no such run" in event["message"]
     monkeypatch.setenv("AIRFLOW_CONN_NOBODY", "forebay://127.0.0.1:1")
     event = asyncio.run(first(ForebayRunTrigger(run, "nobody", outage_seconds=0.1)))
-    assert (event["status"], event["retryable"]) == ("away", True) and "does not answer" in event["message"]
+    assert (event["status"], event["retryable"]) == ("away", True) and "does not respond" in event["message"]
     event = asyncio.run(first(ForebayRunTrigger(run, "nobody", outage_seconds=0.1, deadline=1.0)))
     assert event["status"] == "timeout"
 
 
-def test_a_deadline_is_kept(forebay: FakeForebay) -> None:
+def test_it_fires_at_its_deadline(forebay: FakeForebay) -> None:
     event = asyncio.run(first(ForebayRunTrigger(start(forebay), deadline=time.time() + 0.5)))
     assert event["status"] == "timeout" and event["retryable"]
 
 
 async def cancelled(trigger: ForebayRunTrigger, times: int = 1) -> None:
-    """Cancel it as the triggerer does: again and again until it has ended."""
+    """Cancel it as the triggerer does: repeatedly, until it has ended."""
     task = asyncio.ensure_future(first(trigger))
     await asyncio.sleep(0.3)
     for _ in range(times):
@@ -98,11 +98,11 @@ async def cancelled(trigger: ForebayRunTrigger, times: int = 1) -> None:
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await task
-    while module._BESIDE:
+    while module._BACKGROUND_TASKS:
         await asyncio.sleep(0.01)
 
 
-def told(state: str | Exception) -> Callable[..., dict[str, dict[str, str]]]:
+def task_states(state: str | Exception) -> Callable[..., dict[str, dict[str, str]]]:
     def states(dag_id: str, task_ids: list[str], run_ids: list[str], map_index: int | None) -> dict[str, dict[str, str]]:
         if isinstance(state, Exception):
             raise state
@@ -116,13 +116,13 @@ def told(state: str | Exception) -> Callable[..., dict[str, dict[str, str]]]:
     [("failed", True), ("success", True), ("", True), ("scheduled", True), ("running", True), ("deferred", False), (EOFError(), False)],
 )
 @pytest.mark.parametrize("times", [1, 3])
-def test_before_3_3_the_task_s_state_tells_a_kill_from_a_triggerer_that_stops(
+def test_before_3_3_the_task_s_state_distinguishes_a_kill_from_a_stopped_triggerer(
     forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch, state: Any, cancels: bool, times: int
 ) -> None:
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     monkeypatch.setattr(module, "TRIGGERS_HAVE_ON_KILL", False)
-    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(told(state)))
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(task_states(state)))
     run = start(forebay)
     trigger = ForebayRunTrigger(run)
     trigger.task_instance = SimpleNamespace(dag_id="pipe", task_id="fetch", run_id="r", map_index=-1)
@@ -130,7 +130,7 @@ def test_before_3_3_the_task_s_state_tells_a_kill_from_a_triggerer_that_stops(
     assert forebay.runs[run]["state"] == ("cancelled" if cancels else "running")
 
 
-def test_since_3_3_only_airflow_s_word_is_a_kill(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_since_3_3_only_on_kill_cancels_the_run(forebay: FakeForebay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TRIGGERS_HAVE_ON_KILL", True)
     run = start(forebay)
     trigger = ForebayRunTrigger(run)
@@ -143,7 +143,7 @@ def test_since_3_3_only_airflow_s_word_is_a_kill(forebay: FakeForebay, monkeypat
 
 
 class Store(dict):
-    """Where Airflow 3.3 keeps a watcher's place."""
+    """The store in which Airflow 3.3 keeps a watcher's position."""
 
     async def aget(self, key: str) -> Any:
         return self.get(key)
@@ -161,7 +161,7 @@ async def some(trigger: ForebayRunEventTrigger, count: int) -> list[dict[str, An
     return [event.payload for event in events]
 
 
-def test_ended_runs_are_events_in_their_order_and_a_restart_goes_on_after_the_last(forebay: FakeForebay) -> None:
+def test_ended_runs_are_events_in_order_and_a_restart_resumes_after_the_last(forebay: FakeForebay) -> None:
     runs = []
     for n in range(3):
         runs.append(forebay._ask(f"k{n}", {"attempt": 1, "labels": {"team": "data"}})[1]["id"])
@@ -183,10 +183,10 @@ def test_ended_runs_are_events_in_their_order_and_a_restart_goes_on_after_the_la
     assert got[0]["labels"] == {"team": "data"} and got[0]["counts"]["produced"] == 7 and got[0]["pipeline"] == "users"
     again = ForebayRunEventTrigger("users")
     again.asset_state_store = trigger.asset_state_store
-    assert [event["event_id"] for event in asyncio.run(some(again, 1))] == [14], "the last one may come twice, none is left out"
+    assert [event["event_id"] for event in asyncio.run(some(again, 1))] == [14], "the last event may arrive twice, none is skipped"
 
 
-def test_a_watcher_is_known_by_its_arguments_in_any_order() -> None:
+def test_a_watcher_is_identified_by_its_states_in_any_order() -> None:
     hashes = {
         BaseEventTrigger.hash(*ForebayRunEventTrigger("users", states).serialize())
         for states in [("failed", "succeeded"), ("succeeded", "failed")]

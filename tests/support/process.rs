@@ -47,7 +47,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts a command in a folder, whose API will be at that address.
-    pub(super) fn of(mut command: Command, dir: &Path, url: String) -> Self {
+    pub(crate) fn of(mut command: Command, dir: &Path, url: String) -> Self {
         let (log, stdout) = (dir.join("forebay.log"), dir.join("forebay.out"));
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let child = command.current_dir(dir).stdout(File::create(&stdout).unwrap()).stderr(stderr).spawn().unwrap();
@@ -203,6 +203,6 @@ impl Demo {
 }
 
 /// A port that nobody listens at.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -40,7 +40,7 @@ pub use runs::{Accepted, Rejection, Runs};
 pub use state::{Command, State};
 
 use self::leases::Leases;
-use crate::journal::{self, Disk, Durable, Journal, JournalError, Settings, frame, snapshot};
+use crate::journal::{self, Disk, Durable, Journal, JournalError, Settings, frame, segment, snapshot};
 use forebay_kernel::SharedClock;
 
 /// Why the state can't be had from a journal.
@@ -76,16 +76,18 @@ pub enum LedgerError {
     },
 }
 
-/// The state as it was after event `at`, or after the last one: from the newest snapshot before it, and the events since.
+/// Returns the state after event `at`, or after the last event: the newest snapshot up to there, and the events since.
+///
+/// A snapshot of another version of the program is used only where the journal no longer has all events: it lacks what this
+/// version folds out of them.
 ///
 /// # Errors
-/// When the journal is damaged, or does not reach back so far.
+/// When the journal is damaged, or does not reach back far enough.
 pub fn fold(folder: &Path, at: u64) -> Result<State, LedgerError> {
-    let mut state: State = match snapshot::latest(folder, at)? {
-        // A state of another version of the program is left aside for the events, as long as they are there.
-        Some(snapshot) => serde_json::from_slice(&snapshot.state).unwrap_or_default(),
-        None => State::default(),
-    };
+    let snapshot = snapshot::latest(folder, at)?;
+    let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
+    let is_whole = segment::list(folder)?.first().is_some_and(|segment| segment.first == 1);
+    let mut state = snapshot.and_then(|snapshot| restore(&snapshot.state, is_whole)).unwrap_or_default();
     let from = state.seq + 1;
     let mut first = None;
     let end = journal::read(folder, from, |seq, json| {
@@ -98,9 +100,16 @@ pub fn fold(folder: &Path, at: u64) -> Result<State, LedgerError> {
     let folder = || folder.display().to_string();
     match first {
         Some(first) if first != from => Err(LedgerError::NoBegin { folder: folder(), first }),
-        None if end.next < from => Err(LedgerError::NoEnd { folder: folder(), last: end.next - 1, snapshot: state.seq }),
+        _ if end.next <= covered => Err(LedgerError::NoEnd { folder: folder(), last: end.next - 1, snapshot: covered }),
         _ => Ok(state),
     }
+}
+
+/// Reads the state in a snapshot. With `only_own` there is none where this version would have written it differently.
+fn restore(json: &[u8], only_own: bool) -> Option<State> {
+    let state: State = serde_json::from_slice(json).ok()?;
+    let is_own = || serde_json::to_value(&state).ok() == serde_json::from_slice(json).ok();
+    (!only_own || is_own()).then_some(state)
 }
 
 /// Holds the state and decides on commands, one at a time.

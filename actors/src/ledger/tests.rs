@@ -455,6 +455,33 @@ fn what_the_group_has_committed_sets_nothing_back_that_the_journal_knows_to_be_w
     assert_eq!(ledger.checkpoints()[&0].offset, 9, "another process has written on");
 }
 
+#[test]
+fn a_snapshot_of_another_version_is_used_only_where_events_are_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Ledger::open(dir.path(), RealDisk, settings(2_000), SystemClock::shared()).unwrap();
+    let ledger = open();
+    begin(&ledger, "t");
+    while snapshot::latest(dir.path(), u64::MAX).unwrap().is_none() {
+        ledger.saw(Event::ChildExited { actor: "root/x".into(), incarnation: 1, exit: "panicked".into() });
+        wait(ledger.settled()).unwrap();
+    }
+    let live = ledger.state();
+    drop(ledger);
+    // The other version counted restarts otherwise, and does not know of `desired`.
+    let found = snapshot::latest(dir.path(), u64::MAX).unwrap().unwrap();
+    let mut state: serde_json::Value = serde_json::from_slice(&found.state).unwrap();
+    state["totals"]["restarts"] = 1_000_000.into();
+    state.as_object_mut().unwrap().remove("desired");
+    let body = serde_json::json!({ "snapshot": 1, "seq": found.seq, "pipeline": "users", "state": state });
+    let mut line = Vec::new();
+    frame::encode(&serde_json::to_vec(&body).unwrap(), &mut line);
+    std::fs::write(dir.path().join(format!("{:020}.snap", found.seq)), line).unwrap();
+
+    assert_eq!(fold(dir.path(), u64::MAX).unwrap(), live);
+    std::fs::remove_file(&segment::list(dir.path()).unwrap()[0].path).unwrap();
+    assert!(fold(dir.path(), u64::MAX).unwrap().totals.restarts >= 1_000_000);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -467,6 +494,9 @@ proptest! {
         let live = ledger.state();
         drop(ledger);
         prop_assert_eq!(&fold(dir.path(), u64::MAX).unwrap(), &live);
+        if let Some(snapshot) = snapshot::latest(dir.path(), u64::MAX).unwrap() {
+            prop_assert!(restore(&snapshot.state, true).is_some(), "a snapshot of this version is used");
+        }
         // Without the snapshots it is the same.
         for entry in std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.extension().is_some_and(|extension| extension == "snap") {

@@ -1,4 +1,4 @@
-"""Apache Airflow provider for Forebay, which brings records from an HTTP API through Kafka into Cassandra, effectively once."""
+"""Apache Airflow provider for Forebay: HTTP API to Kafka to Cassandra, effectively once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Tell Airflow's providers manager what this package brings; the entry point `apache_airflow_provider` names this function."""
+    """Return the provider info; the entry point `apache_airflow_provider` names this function."""
     integration = {"integration-name": "Forebay"}
     return {
         "package-name": "airflow-provider-forebay",

@@ -1,9 +1,13 @@
 """
-Forebay's control API over HTTP. Knows nothing of Airflow.
+A client of Forebay's control API. Does not depend on Airflow.
 
-Guarantee: a request is tried again only when the API is away (no answer, 429, 502, 503, 504) and only within its patience; every other refusal is
-raised at once, with what the API says about it. Each request here may be sent twice without harm: a run's key and attempt mean one run.
-Not guaranteed: that a request that was given up has not been carried out.
+Guarantees:
+
+* A request is retried only while the API is unavailable (no response, 429, 502, 503, 504), for at
+  most `retry_seconds`. Every other refusal is raised at once, with the API's explanation.
+* Every request is idempotent: a run's key and attempt identify one run.
+
+Does not guarantee that a request that was given up has not been executed.
 """
 
 from __future__ import annotations
@@ -24,51 +28,60 @@ if TYPE_CHECKING:
     from typing import Self
 
 Run: TypeAlias = dict[str, Any]
-"""A run as `GET /v1/runs/{id}` answers it: `id`, `key`, `attempt`, `state`, `terminal`, `counts`, `ranges`, `error`, and more."""
+"""
+A run as `GET /v1/runs/{id}` returns it: `id`, `key`, `attempt`, `state`, `terminal`, `counts`, …
+"""
 
 LONG_POLL_SECONDS = 30.0
-"""How long the API may hold an answer back until a run changes."""
-AWAY = frozenset({429, 502, 503, 504})
-"""Answers of an API, or of a proxy before it, that is not there at the moment."""
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
-EXCERPT = 300
+"""How long the API may hold a response until the run changes."""
+UNAVAILABLE_STATUSES = frozenset({429, 502, 503, 504})
+"""Status codes of an API, or of a proxy in front of it, that is temporarily unavailable."""
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
+MAX_EXCERPT_CHARS = 300
 
 
 class ForebayError(Exception):
-    """A request that did not get what it asked for. `retryable`: the same request may get it later. `away`: so may one in a moment."""
+    """
+    A request failed.
+
+    `retryable`: the same request may succeed later. `unavailable`: it may succeed in a moment.
+    """
 
     retryable = True
-    away = False
+    unavailable = False
     retry_after = 0.0
 
 
 class ForebayUnavailable(ForebayError):
-    """The API did not answer."""
+    """The API did not respond."""
 
-    away = True
+    unavailable = True
 
 
 class ForebayRefused(ForebayError):
-    """The API answered that it won't: a problem after RFC 9457, or what can be made of another answer."""
+    """The API refused: an RFC 9457 problem, or as much as can be read from another response."""
 
     def __init__(self, request: Request, answer: httpx.Response) -> None:
-        """Read the problem from an answer."""
+        """Read the problem from a response."""
         problem = _object(answer)
         self.status = answer.status_code
         self.kind = str(problem.get("type", ""))
-        self.away = self.status in AWAY
-        self.retryable = bool(problem.get("retryable")) or self.away or self.status >= 500
+        self.unavailable = self.status in UNAVAILABLE_STATUSES
+        self.retryable = bool(problem.get("retryable")) or self.unavailable or self.status >= 500
         self.retry_after = _seconds(answer.headers.get("Retry-After"))
-        words = [str(problem.get("title") or answer.reason_phrase or "refused"), str(problem.get("detail") or answer.text[:EXCERPT])]
+        parts = [
+            str(problem.get("title") or answer.reason_phrase or "refused"),
+            str(problem.get("detail") or answer.text[:MAX_EXCERPT_CHARS]),
+        ]
         if remedy := problem.get("remedy"):
-            words.append(f"remedy: {remedy}")
-        said = "; ".join(word for word in words if word)
-        super().__init__(f"{request.method} {answer.url} answered {self.status}{f' {self.kind}' if self.kind else ''}: {said}")
+            parts.append(f"remedy: {remedy}")
+        text = "; ".join(part for part in parts if part)
+        super().__init__(f"{request.method} {answer.url} answered {self.status}{f' {self.kind}' if self.kind else ''}: {text}")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a control API is and how to speak to it."""
+    """The address of a control API, and how to connect to it."""
 
     url: str
     token: str | None = field(default=None, repr=False)
@@ -77,11 +90,11 @@ class Endpoint:
     link: str | None = None
 
     def run_url(self, run_id: str) -> str:
-        """Give the address of a run for people, whose browser may reach the API under another name (`link`)."""
+        """Return the URL of a run for people, whose browser may need another host name (`link`)."""
         return f"{(self.link or self.url).rstrip('/')}/v1/runs/{run_id}"
 
     def options(self) -> dict[str, Any]:
-        """Make the arguments of an httpx client; reads certificates from the disk."""
+        """Return the arguments of an httpx client; reads certificates from disk."""
         headers = {"Accept": "application/json", "User-Agent": "airflow-provider-forebay"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -93,7 +106,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Request:
-    """A request, not yet sent. `wait_seconds` is how long the API may hold the answer back."""
+    """A request, not yet sent. `wait_seconds` is how long the API may hold the response."""
 
     method: str
     path: str
@@ -102,7 +115,7 @@ class Request:
     wait_seconds: float = 0.0
 
     def arguments(self, timeout_seconds: float) -> dict[str, Any]:
-        """Make the arguments of `httpx.Client.request`."""
+        """Return the arguments of `httpx.Client.request`."""
         timeout = httpx.Timeout(timeout_seconds, read=timeout_seconds + self.wait_seconds)
         return {"method": self.method, "url": self.path, "params": dict(self.query), "json": self.body, "timeout": timeout}
 
@@ -118,7 +131,10 @@ def start_run(
     read: str | None = None,
     max_rejected: int | str | None = None,
 ) -> Request:
-    """Ask for a run, or for the one that this key and attempt mean already, or for the open one of an earlier attempt."""
+    """
+    Request a run: a new one, the one of this key and attempt, or the open one of an earlier
+    attempt.
+    """
     body: dict[str, Any] = {"attempt": attempt}
     if params:
         body["params"] = dict(params)
@@ -134,103 +150,113 @@ def start_run(
 
 
 def get_run(run_id: str, wait_seconds: float = 0.0) -> Request:
-    """Ask for a run; with `wait_seconds`, for its next change, or how it is after so long."""
+    """Get a run; with `wait_seconds`, at its next change or after that time."""
     query = {"wait": f"{max(1, round(wait_seconds))}s"} if wait_seconds > 0 else {}
     return Request("GET", f"/v1/runs/{quote(run_id, safe='')}", query=query, wait_seconds=wait_seconds)
 
 
 def cancel_run(run_id: str, reason: str) -> Request:
-    """Call a run off; a run that has ended stays as it is."""
+    """Cancel a run; a run that has ended does not change."""
     return Request("POST", f"/v1/runs/{quote(run_id, safe='')}/cancel", body={"reason": reason})
 
 
 def get_records(partition: int, offset: int, limit: int) -> Request:
-    """Ask for records of the topic."""
+    """Get records of the topic."""
     return Request("GET", "/v1/records", query={"partition": str(partition), "from": str(offset), "limit": str(limit)})
 
 
 def get_dead_letters(limit: int) -> Request:
-    """Ask for the newest records that did not get into the table, with the reason of each."""
+    """Get the newest dead letters, each with its reason."""
     return Request("GET", "/v1/dlq", query={"limit": str(limit)})
 
 
-class Patience:
-    """How long one goes on when the API is away: doubling pauses with jitter, within a bound."""
+class RetryPolicy:
+    """
+    How to retry while the API is unavailable: exponential back-off with jitter, up to a deadline.
+    """
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic, jitter: Callable[[], float] = random.random) -> None:
-        """Begin now."""
+        """Start the deadline."""
         self._clock, self._jitter = clock, jitter
-        self._until = clock() + seconds
-        self._pause = FIRST_PAUSE_SECONDS
+        self._deadline = clock() + seconds
+        self._backoff = MIN_BACKOFF_SECONDS
 
-    def pause(self, error: ForebayError) -> float:
-        """Give the seconds to wait before the next try; raises the error when another try makes no sense."""
-        left = self._until - self._clock()
-        if not error.away or left <= 0:
+    def delay(self, error: ForebayError) -> float:
+        """Return the seconds until the next try; raises the error if it should not be retried."""
+        left = self._deadline - self._clock()
+        if not error.unavailable or left <= 0:
             raise error
-        pause = max(self._pause * (1 + self._jitter()) / 2, error.retry_after)
-        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
-        return min(pause, left)
+        delay = max(self._backoff * (1 + self._jitter()) / 2, error.retry_after)
+        self._backoff = min(self._backoff * 2, MAX_BACKOFF_SECONDS)
+        return min(delay, left)
 
 
 class ForebayClient:
-    """A client for threads."""
+    """A blocking client."""
 
     def __init__(self, endpoint: Endpoint, transport: httpx.BaseTransport | None = None) -> None:
-        """Connect at the first request."""
+        """Prepare a client; it connects at the first request."""
         self.endpoint = endpoint
         self._http = httpx.Client(**endpoint.options(), transport=transport)
 
-    def send(self, request: Request, patience_seconds: float = 0.0) -> dict[str, Any]:
-        """Send a request and give the object that the API answers; an API that is away is waited for so long."""
-        patience = Patience(patience_seconds)
+    def send(self, request: Request, retry_seconds: float = 0.0) -> dict[str, Any]:
+        """
+        Send a request and return the response's object; retry for this long while the API is
+        unavailable.
+        """
+        retry = RetryPolicy(retry_seconds)
         while True:
             try:
                 return _answer(request, self._http.request(**request.arguments(self.endpoint.timeout_seconds)))
             except httpx.TransportError as cause:
-                pause = patience.pause(_unavailable(self.endpoint, cause))
+                delay = retry.delay(_unavailable(self.endpoint, cause))
             except ForebayError as error:
-                pause = patience.pause(error)
-            time.sleep(pause)
+                delay = retry.delay(error)
+            time.sleep(delay)
 
     def __enter__(self) -> Self:
-        """Give itself."""
+        """Return itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._http.close()
 
 
 class AsyncForebayClient:
-    """A client for an event loop. `async with` it: its certificates are read beside the loop."""
+    """
+    A client for an event loop. Use it with `async with`, which reads certificates in a thread.
+    """
 
     def __init__(self, endpoint: Endpoint, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        """Connect at the first request."""
+        """Prepare a client; it connects at the first request."""
         self.endpoint = endpoint
         self._transport = transport
 
-    async def send(self, request: Request, patience_seconds: float = 0.0) -> dict[str, Any]:
-        """Send a request and give the object that the API answers; an API that is away is waited for so long."""
-        patience = Patience(patience_seconds)
+    async def send(self, request: Request, retry_seconds: float = 0.0) -> dict[str, Any]:
+        """
+        Send a request and return the response's object; retry for this long while the API is
+        unavailable.
+        """
+        retry = RetryPolicy(retry_seconds)
         while True:
             try:
                 return _answer(request, await self._http.request(**request.arguments(self.endpoint.timeout_seconds)))
             except httpx.TransportError as cause:
-                pause = patience.pause(_unavailable(self.endpoint, cause))
+                delay = retry.delay(_unavailable(self.endpoint, cause))
             except ForebayError as error:
-                pause = patience.pause(error)
-            await asyncio.sleep(pause)
+                delay = retry.delay(error)
+            await asyncio.sleep(delay)
 
     async def events(self, after: int | None) -> AsyncIterator[tuple[int, str]]:
         """
-        Follow the journal: the sequence and the JSON of each event after the one given, or of what happens from now on.
+        Yield the sequence and the JSON of each event after the given one, or of new events.
 
-        Ends when the API closes the stream; raises when it can't be had or breaks.
+        Ends when the API closes the stream; raises if the stream can't be opened or breaks.
         """
         request = Request("GET", "/v1/events")
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(after)} if after is not None else {})
-        # The API says at least something every 15 seconds.
+        # The API sends at least a comment every 15 seconds.
         timeout = httpx.Timeout(self.endpoint.timeout_seconds, read=45.0)
         try:
             async with self._http.stream("GET", request.path, headers=headers, timeout=timeout) as answer:
@@ -247,19 +273,19 @@ class AsyncForebayClient:
             raise _unavailable(self.endpoint, cause) from cause
 
     async def __aenter__(self) -> Self:
-        """Give itself, ready."""
+        """Connect and return itself."""
         options = await asyncio.to_thread(self.endpoint.options)
         self._http = httpx.AsyncClient(**options, transport=self._transport)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close its connections."""
+        """Close the connections."""
         await self._http.aclose()
 
 
 def _answer(request: Request, answer: httpx.Response) -> dict[str, Any]:
     found = _object(answer)
-    if not answer.is_success or not found:  # a page of a proxy is no answer of Forebay, whatever its status
+    if not answer.is_success or not found:  # a proxy's page is not a response of Forebay, whatever its status
         raise ForebayRefused(request, answer)
     return found
 
@@ -274,12 +300,12 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
 
 def _unavailable(endpoint: Endpoint, cause: httpx.TransportError) -> ForebayUnavailable:
     return ForebayUnavailable(
-        f"Forebay at {endpoint.url} does not answer: {cause or type(cause).__name__}; see that it runs and is reachable"
+        f"Forebay at {endpoint.url} does not respond: {cause or type(cause).__name__}; check that it runs and is reachable"
     )
 
 
 def _seconds(text: str | None) -> float:
-    """Read `Retry-After`, which may be a date also; that is no number of seconds and counts as none."""
+    """Parse `Retry-After` in seconds; a date counts as 0."""
     try:
         return max(0.0, float(text or 0))
     except ValueError:

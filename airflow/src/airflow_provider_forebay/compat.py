@@ -1,4 +1,4 @@
-"""What moved between Airflow 3.0 and now, from where it is in the Airflow that is installed. The rest of the package imports it from here."""
+"""Names that moved between Airflow versions. The rest of the package imports them from here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ except ImportError:
     from airflow.hooks.base import BaseHook
 
 TRIGGERS_HAVE_ON_KILL = hasattr(BaseTrigger, "on_kill")
-"""Since Airflow 3.3 a trigger is told when a user kills its task. Before, all it sees is that it is cancelled."""
+"""
+Airflow 3.3 and later notify a trigger when a user kills its task. Before, it is only cancelled.
+"""
 
 __all__ = ["TRIGGERS_HAVE_ON_KILL", "AirflowException", "AirflowFailException", "AirflowSensorTimeout", "BaseHook"]

@@ -1,4 +1,4 @@
-"""The extra link of a task to its run."""
+"""The extra link from a task to its run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
 RUN_URL = "run_url"
-"""The XCom that holds the address of the task's run."""
+"""The XCom that holds the URL of the task's run."""
 
 
 class ForebayRunLink(BaseOperatorLink):
-    """Shows the run of a task, as Forebay knows it. There as soon as the run is asked for."""
+    """Links to the run of a task in Forebay. Available as soon as the run is requested."""
 
     name = "Forebay run"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Give the address that the task has pushed; empty before."""
+        """Return the URL that the task pushed; empty before that."""
         return XCom.get_value(key=RUN_URL, ti_key=ti_key) or ""

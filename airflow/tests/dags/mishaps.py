@@ -1,4 +1,7 @@
-"""DAGs for what `real_time_pipeline` does not do: a task that waits in its worker, one with little patience, and one with a short lease."""
+"""
+DAGs for failure tests: a task that waits in its worker, one without outage time, one with a short
+lease.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ def in_worker() -> None:
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1))
 def impatient() -> None:
-    """Fail, and be retried, as soon as Forebay is away."""
+    """Fail, and be retried, as soon as Forebay is unavailable."""
     ForebayRunOperator(task_id="fetch", pipeline="users", outage=timedelta(0), eager=timedelta(0), **RETRIED)
 
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1))
 def leased() -> None:
-    """Leave the run to its lease as soon as nobody asks for it."""
+    """Let the run's lease expire as soon as nobody requests its state."""
     ForebayRunOperator(task_id="fetch", pipeline="users", lease=timedelta(seconds=10), eager=timedelta(0))
 
 

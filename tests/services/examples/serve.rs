@@ -1,5 +1,5 @@
-//! Starts Kafka and Cassandra for use by hand, prints their addresses and keeps them until Enter or the end of the input:
-//! `cargo run -p forebay-test-services --example serve [-- --bench]`.
+//! Starts Kafka and Cassandra for manual use, prints their addresses, and stops them on Enter or at
+//! the end of stdin: `cargo run -p forebay-test-services --example serve [-- --bench]`.
 #![allow(clippy::print_stdout, reason = "a command line program")]
 
 use forebay_test_services::{Cassandra, CommitlogSync, Kafka, Size};

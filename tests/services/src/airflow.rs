@@ -1,8 +1,9 @@
-//! Apache Airflow from PyPI: scheduler, triggerer, DAG processor and API server as `airflow standalone` starts them, with SQLite, for whoever asks.
+//! Apache Airflow from PyPI: scheduler, triggerer, DAG processor and API server as `airflow
+//! standalone` starts them, with SQLite.
 //!
-//! The provider package of the tree is built and installed anew for each server, so its entry point is what Airflow finds. None of its
-//! processes outlives the one that started it, though they start others in their turn: all are of one process group, but for those of tasks, and
-//! these carry the folder they were started for in their environment.
+//! The provider package is built and installed for each server, so Airflow finds it by its entry
+//! point. No process of Airflow outlives the test process, although they start others: all are in
+//! one process group, except those of tasks, which have the server's folder in their environment.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,17 +15,17 @@ use std::time::Duration;
 use crate::process::{self, Folder, Launch, Process};
 use crate::{Result, cache, must, ports};
 
-/// The version that is named in `docker-compose.yml`, with all it needs, as its own constraints have it where that matters.
+/// The version of `docker-compose.yml`, with its dependencies, pinned as its constraints have them.
 const VERSION: &str = "3.1.3";
 const REQUIREMENTS: &str = include_str!("../airflow-3.1.3.txt");
-/// The newest version that was served when this was written.
+/// The newest version at the time of writing.
 const NEWEST: &str = "3.3.2";
 const REQUIREMENTS_NEWEST: &str = include_str!("../airflow-3.3.2.txt");
 
-/// The longest that one answer may take.
-const ANSWER: Duration = Duration::from_secs(60);
+/// How long one response may take.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A running Airflow. Its folder is gone when it is dropped.
+/// A running Airflow. Dropping it removes its folder.
 pub struct Airflow {
     token: String,
     process: Process,
@@ -34,13 +35,14 @@ pub struct Airflow {
 impl Airflow {
     /// The version of [`Airflow::start`], as in `docker-compose.yml`.
     pub const VERSION: &str = VERSION;
-    /// The newest version that the package is tested with.
+    /// The newest version that the provider is tested with.
     pub const NEWEST: &str = NEWEST;
 
-    /// A server with these DAGs (copies of files) and with this in its environment; DAGs are not paused.
+    /// Starts a server with copies of these DAG files and this environment. The DAGs are not
+    /// paused.
     ///
     /// # Panics
-    /// When it can't be started, with what to install.
+    /// If it can't be started, with what to install.
     #[track_caller]
     pub fn start(dags: &[PathBuf], environment: &[(&str, &str)]) -> Self {
         must(Self::launch(dags, environment))
@@ -93,7 +95,7 @@ impl Airflow {
         let ready = "Airflow is ready";
         let process = Process::start(folder, Launch { command: Box::new(command), ready, port })?;
         if let (Some(group), Some(input)) = (process.process_id(), &mut reaper.stdin) {
-            writeln!(input, "{group}").map_err(|cause| format!("can't tell sh of Airflow: {cause}"))?;
+            writeln!(input, "{group}").map_err(|cause| format!("can't write to the reaper: {cause}"))?;
         }
         let mut airflow = Self { token: String::new(), process, reaper: Some(reaper) };
         let (status, answer) = airflow.request("GET", "/auth/token", "");
@@ -102,38 +104,39 @@ impl Airflow {
         Ok(airflow)
     }
 
-    /// `http://127.0.0.1:port`, its pages and its API.
+    /// Returns `http://127.0.0.1:port`, the address of its UI and its API.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.process.port())
     }
 
-    /// Asks its API as an administrator, and gives the status and the body of its answer.
+    /// Sends a request to its API as an administrator, and returns the status and the body.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If it does not answer.
     #[track_caller]
     pub fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         must(request(self.process.port(), method, path, &self.token, body))
     }
 
-    /// Runs a script that looks at its pages with Chromium, which is to be installed, and gives what it prints.
+    /// Runs a script that opens its UI with Chromium, which must be installed, and returns its
+    /// output.
     ///
     /// # Panics
-    /// When the script fails.
+    /// If the script fails.
     #[track_caller]
-    pub fn look(&self, script: &Path, arguments: &[&str]) -> String {
-        let look = || {
+    pub fn run_in_browser(&self, script: &Path, arguments: &[&str]) -> String {
+        let run = || {
             let mut python = Command::new(cache::venv("playwright-1.65.2", "playwright==1.65.2\n")?.join("bin/python"));
             python.arg(script).arg(self.url()).args(arguments);
             process::output(&mut python, 300)
         };
-        must(look())
+        must(run())
     }
 
-    /// Runs the package's own tests on an Airflow of this version, and gives what pytest prints.
+    /// Runs the provider's own tests on this version of Airflow, and returns the output of pytest.
     ///
     /// # Panics
-    /// When a test fails, or the version is not one of [`Airflow::VERSION`] and [`Airflow::NEWEST`].
+    /// If a test fails, or the version is not one of [`Airflow::VERSION`] and [`Airflow::NEWEST`].
     #[track_caller]
     pub fn pytest(version: &str) -> String {
         let run = || {
@@ -158,7 +161,7 @@ impl Airflow {
 
 impl Drop for Airflow {
     fn drop(&mut self) {
-        self.process.kill(); // then what it has started
+        self.process.kill(); // then what it started
         if let Some(mut reaper) = self.reaper.take() {
             drop(reaper.stdin.take());
             let _ = reaper.wait();
@@ -166,22 +169,23 @@ impl Drop for Airflow {
     }
 }
 
-/// The folder of the package and its DAGs.
+/// Returns the folder of the provider and its DAGs.
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../airflow")
 }
 
-/// A virtual environment with Airflow of a version, and what the package's tests need.
+/// Returns a virtual environment with this version of Airflow and the requirements of the
+/// provider's tests.
 fn installed(version: &str) -> Result<PathBuf> {
     let requirements = match version {
         VERSION => REQUIREMENTS,
         NEWEST => REQUIREMENTS_NEWEST,
-        _ => return Err(format!("Airflow {version} is none of {VERSION} and {NEWEST}")),
+        _ => return Err(format!("Airflow {version} is neither {VERSION} nor {NEWEST}")),
     };
     cache::venv(&format!("airflow-{version}"), requirements)
 }
 
-/// Installs the package into a folder beside the environment, which is shared.
+/// Installs the provider into a folder outside the environment, because the environment is shared.
 fn package(venv: &Path, folder: &Path) -> Result<PathBuf> {
     let site = folder.join("site");
     let mut pip = Command::new(venv.join("bin/pip"));
@@ -191,10 +195,12 @@ fn package(venv: &Path, folder: &Path) -> Result<PathBuf> {
     process::output(&mut pip, 120).map(|_| site)
 }
 
-/// Ends every process that was started for a folder, once this process lets go of it, however that comes.
+/// Starts a shell that kills every process of a folder once this process closes its stdin, however
+/// that happens.
 fn reaper(home: &Path) -> Result<Child> {
-    // Its first line is the group, where Airflow came so far. Some of the group overwrite their environment to show a title; the others are sought twice,
-    // since one that is starting another at that moment may be missed.
+    // The first line of its stdin is the process group, if Airflow got that far. Some processes of
+    // the group overwrite their environment to show a title. The others are searched twice, because
+    // a process that starts another at that moment may be missed.
     const SCRIPT: &str = "read -r group; cat >/dev/null; [ -z \"$group\" ] || kill -9 \"-$group\"; \
         for round in 1 2; do for process in /proc/[0-9]*; do \
         if tr '\\0' '\\n' <\"$process/environ\" 2>/dev/null | grep -qxF \"AIRFLOW_HOME=$1\"; then kill -9 \"${process#/proc/}\"; fi; done; done";
@@ -204,11 +210,11 @@ fn reaper(home: &Path) -> Result<Child> {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(|cause| format!("can't start sh: {cause}"))
 }
 
-/// One request as HTTP/1.0 has it, so that the answer's body is what comes until its end.
+/// Sends one HTTP/1.0 request, so that the response's body extends to the end of the stream.
 fn request(port: u16, method: &str, path: &str, token: &str, body: &str) -> Result<(u16, String)> {
     let exchange = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(ANSWER))?;
+        stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
         write!(
             stream,
             "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\nAccept: application/json\r\n\
@@ -220,7 +226,7 @@ fn request(port: u16, method: &str, path: &str, token: &str, body: &str) -> Resu
         Ok(String::from_utf8_lossy(&answer).into_owned())
     };
     let answer = exchange().map_err(|cause| format!("{method} {path}: {cause}"))?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{method} {path}: no answer of HTTP: {answer:?}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{method} {path}: not an HTTP response: {answer:?}"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Ok((status.ok_or_else(|| format!("{method} {path}: no status in {head:?}"))?, body.to_owned()))
 }

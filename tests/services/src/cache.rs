@@ -1,5 +1,9 @@
-//! What is fetched once and kept. A folder that [`kept`] returns is whole and made from the manifest given, also when many
-//! processes ask at once or one was killed while it filled the folder. What is in it is not verified again later.
+//! Downloads that are made once and cached.
+//!
+//! Guarantees that a folder returned by [`cached`] is complete and made from the given manifest,
+//! even if several processes request it at once or one was killed while it filled the folder.
+//!
+//! Does not guarantee that its content is verified again later.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,25 +15,24 @@ use crate::Result;
 pub(crate) fn root() -> Result<PathBuf> {
     let root = match std::env::var_os("FOREBAY_CACHE").filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
-        None => std::env::home_dir()
-            .ok_or("there is no home folder; set FOREBAY_CACHE to a folder to keep the servers in")?
-            .join(".cache/forebay"),
+        None => std::env::home_dir().ok_or("no home directory; set FOREBAY_CACHE to a folder for the servers")?.join(".cache/forebay"),
     };
-    std::path::absolute(&root).map_err(|cause| format!("the path {} is not usable: {cause}", root.display()))
+    std::path::absolute(&root).map_err(|cause| format!("the path {} is not valid: {cause}", root.display()))
 }
 
-/// The folder `services/<name>`, which `fill` made from what `manifest` says, now or at an earlier time.
-pub(crate) fn kept(name: &str, manifest: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+/// Returns the folder `services/<name>`. `fill` makes it from what `manifest` says, unless it is
+/// cached.
+pub(crate) fn cached(name: &str, manifest: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let services = root()?.join("services");
     let folder = services.join(name);
     let because = |cause: std::io::Error| format!("can't prepare {}: {cause}", folder.display());
 
     fs::create_dir_all(&services).map_err(because)?;
     let lock = File::create(services.join(format!("{name}.lock"))).map_err(because)?;
-    lock.lock().map_err(because)?; // given back when the file is closed, also by a kill
+    lock.lock().map_err(because)?; // released when the file is closed, even by a kill
 
-    let made_from = folder.join("manifest"); // written last, so it stands for the whole folder
-    if fs::read_to_string(&made_from).is_ok_and(|there| there == manifest) {
+    let made_from = folder.join("manifest"); // written last, so it marks a complete folder
+    if fs::read_to_string(&made_from).is_ok_and(|found| found == manifest) {
         return Ok(folder);
     }
     if folder.exists() {
@@ -41,9 +44,10 @@ pub(crate) fn kept(name: &str, manifest: &str, fill: impl FnOnce(&Path) -> Resul
     Ok(folder)
 }
 
-/// A folder with `lib/`: the jars of these Maven coordinates (`group:artifact:version`) and of all they need at run time.
+/// Returns a folder with `lib/`: the jars of these Maven coordinates (`group:artifact:version`) and
+/// of their runtime dependencies.
 pub(crate) fn jars(name: &str, coordinates: &[&str], finish: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    kept(name, &coordinates.join("\n"), |folder| {
+    cached(name, &coordinates.join("\n"), |folder| {
         let dependencies: String = coordinates.iter().map(|coordinate| dependency(coordinate)).collect();
         let pom = folder.join("pom.xml");
         let text = format!(
@@ -59,7 +63,7 @@ pub(crate) fn jars(name: &str, coordinates: &[&str], finish: impl FnOnce(&Path) 
             .arg("org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies")
             .arg("-DincludeScope=runtime")
             .arg(format!("-DoutputDirectory={}", folder.join("lib").display()));
-        run(&mut maven, 900, "install Maven (apt-get install maven), and see that it reaches Maven Central")?;
+        run(&mut maven, 900, "install Maven (apt-get install maven), and check that it reaches Maven Central")?;
         finish(folder)
     })
 }
@@ -70,9 +74,10 @@ fn dependency(coordinate: &str) -> String {
     format!("<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>", part(), part(), part())
 }
 
-/// A Python virtual environment with these packages, pinned. It is filled in its final place, since its scripts name that place.
+/// Returns a Python virtual environment with these pinned packages. It is filled at its final path,
+/// because its scripts contain that path.
 pub(crate) fn venv(name: &str, requirements: &str) -> Result<PathBuf> {
-    kept(name, requirements, |folder| {
+    cached(name, requirements, |folder| {
         let venv = folder.join("venv");
         let mut python = Command::new("python3");
         python.args(["-m", "venv"]).arg(&venv);
@@ -81,12 +86,12 @@ pub(crate) fn venv(name: &str, requirements: &str) -> Result<PathBuf> {
         fs::write(&list, requirements).map_err(|cause| format!("can't write {}: {cause}", list.display()))?;
         let mut pip = Command::new(venv.join("bin/pip"));
         pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&list);
-        run(&mut pip, 600, "see that pip reaches its package index")
+        run(&mut pip, 600, "check that pip reaches its package index")
     })
     .map(|folder| folder.join("venv"))
 }
 
-/// Runs a command to its end, for at most so many seconds.
+/// Runs a command to its end, for at most this many seconds.
 fn run(command: &mut Command, seconds: u32, remedy: &str) -> Result<()> {
-    crate::process::output(command, seconds).map(|_| ()).map_err(|trouble| format!("{trouble}\nremedy: {remedy}"))
+    crate::process::output(command, seconds).map(|_| ()).map_err(|error| format!("{error}\nremedy: {remedy}"))
 }

@@ -1,4 +1,4 @@
-//! Apache Cassandra: one node, without authentication unless it is asked for.
+//! Apache Cassandra: one node, without authentication unless it is configured.
 
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::{Result, Size, cache, java, must, ports};
 
 const VERSION: &str = "5.0.6";
 const JARS: &[&str] = &["org.apache.cassandra:cassandra-all:5.0.6"];
-/// `cqlsh` and what it needs, all pinned.
+/// `cqlsh` and its dependencies, pinned.
 const SHELL: &str = include_str!("../requirements.txt");
 
 const EXPORTS: &[&str] = &[
@@ -44,16 +44,16 @@ const OPENS: &[&str] = &[
     "jdk.management/com.sun.management.internal",
 ];
 
-/// When Cassandra makes an acknowledged write safe from its own death.
+/// When Cassandra syncs an acknowledged write to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitlogSync {
-    /// Before it answers. For tests that kill the server: they may then expect what was acknowledged.
+    /// Before it answers. For tests that kill the server and expect acknowledged writes to survive.
     Batch,
-    /// Every 10 s, as Cassandra is shipped: a single node that is killed loses acknowledged writes.
+    /// Every 10 s, the default of Cassandra: a killed single node loses acknowledged writes.
     Periodic,
 }
 
-/// A running Cassandra. Its data is gone when it is dropped.
+/// A running Cassandra. Dropping it removes its data.
 pub struct Cassandra {
     process: Process,
     shell: PathBuf,
@@ -64,40 +64,42 @@ impl Cassandra {
     /// The version, as in `docker-compose.yml`.
     pub const VERSION: &str = VERSION;
 
-    /// The server all tests of this process share; it can't be stopped. Started at the first call, gone with the process.
+    /// Returns the server that all tests of this process share. It starts at the first call, and
+    /// can't be stopped.
     ///
     /// # Panics
-    /// When it can't be started, at every call, with what to install.
+    /// At every call, if it can't be started, with what to install.
     #[track_caller]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Result<Cassandra>> = OnceLock::new();
         let shared = SHARED.get_or_init(|| Self::launch(CommitlogSync::Periodic, Size::Test, None, &[]));
-        shared.as_ref().unwrap_or_else(|trouble| panic!("{trouble}"))
+        shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A server of the caller's own, small.
+    /// Starts a small server, owned by the caller.
     ///
     /// # Panics
-    /// When it can't be started, with what to install.
+    /// If it can't be started, with what to install.
     #[track_caller]
     pub fn start(sync: CommitlogSync) -> Self {
         Self::start_sized(sync, Size::Test, None)
     }
 
-    /// A server of the caller's own, on the port given or a free one.
+    /// Starts a server, owned by the caller, on the given port or a free one.
     ///
     /// # Panics
-    /// When it can't be started, with what to install.
+    /// If it can't be started, with what to install.
     #[track_caller]
     pub fn start_sized(sync: CommitlogSync, size: Size, port: Option<u16>) -> Self {
         must(Self::launch(sync, size, port, &[]))
     }
 
-    /// A server of the caller's own, small, with these lines of `cassandra.yaml` in the place of those of their keys. With an `authenticator`
-    /// its superuser is `cassandra`, with that as its password, and [`Self::cqlsh`] does not get in.
+    /// Starts a small server, owned by the caller, with these settings in `cassandra.yaml`. With an
+    /// `authenticator` its superuser is `cassandra` with the same password, and [`Self::cqlsh`]
+    /// can't log in.
     ///
     /// # Panics
-    /// When it can't be started, with what to install.
+    /// If it can't be started, with what to install.
     #[track_caller]
     pub fn start_with(sync: CommitlogSync, lines: &[(&str, &str)]) -> Self {
         must(Self::launch(sync, Size::Test, None, lines))
@@ -139,34 +141,34 @@ impl Cassandra {
         format!("127.0.0.1:{}", self.process.port())
     }
 
-    /// Makes a keyspace with one replica.
+    /// Creates a keyspace with one replica.
     ///
     /// # Panics
-    /// When Cassandra refuses.
+    /// If Cassandra refuses.
     #[track_caller]
     pub fn create_keyspace(&self, name: &str) {
         self.cqlsh(&format!("CREATE KEYSPACE {name} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"));
     }
 
-    /// What the real `cqlsh` prints for these statements, within a minute each.
+    /// Returns what `cqlsh` prints for these statements, with a minute for each.
     ///
     /// # Panics
-    /// When a statement fails.
+    /// If a statement fails.
     #[track_caller]
     pub fn cqlsh(&self, statements: &str) -> String {
         let mut shell = Command::new(&self.shell);
         shell
-            .env("HOME", &self.home) // where it would look for a cqlshrc, and leave its history
+            .env("HOME", &self.home) // where it reads cqlshrc and writes its history
             .env("PYTHONWARNINGS", "ignore")
             .args(["--no-color", "--connect-timeout=60", "--request-timeout=60", "--execute", statements, "127.0.0.1"])
             .arg(self.process.port().to_string());
         must(process::output(&mut shell, 300))
     }
 
-    /// The rows of a table (`keyspace.table`), counted by the real `cqlsh`.
+    /// Counts the rows of a table (`keyspace.table`) with `cqlsh`.
     ///
     /// # Panics
-    /// When there is no such table.
+    /// If the table does not exist.
     #[track_caller]
     pub fn count(&self, table: &str) -> u64 {
         let text = self.cqlsh(&format!("SELECT count(*) FROM {table}"));
@@ -207,7 +209,7 @@ fn yaml(sync: CommitlogSync, size: Size, port: u16, storage: u16, data: &Path) -
     )
 }
 
-/// The same text with these lines in the place of those of their keys.
+/// Replaces or adds these settings.
 fn with(yaml: &str, lines: &[(&str, &str)]) -> String {
     let key = |line: &str| line.split_once(':').map_or_else(String::new, |(key, _)| key.to_owned());
     let kept = yaml.lines().filter(|line| lines.iter().all(|(name, _)| key(line) != *name)).map(str::to_owned);
@@ -222,7 +224,7 @@ const LOGBACK: &str = r#"<configuration>
 </configuration>
 "#;
 
-/// What can be done to any server: kill it, stop it, pause it, start it again.
+/// Kill, stop, pause and restart, as for any server.
 impl Deref for Cassandra {
     type Target = Process;
 

@@ -1,4 +1,5 @@
-//! Java 17: the one version both servers run on (Kafka 4.1 asks for 17 at least, Cassandra 5.0 knows none later).
+//! Java 17, the only version that both servers support: Kafka 4.1 needs at least 17, Cassandra 5.0
+//! at most 17.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +9,7 @@ use crate::{Result, Size};
 
 const REMEDY: &str = "remedy: apt-get install openjdk-17-jdk-headless, or set JAVA_HOME to a JDK 17";
 
-/// A `java` command, version 17, with the class path of a folder of jars.
+/// Returns a `java` command, version 17, with a folder of jars as class path.
 pub(crate) fn java(lib: &Path) -> Result<Command> {
     static FOUND: OnceLock<Result<PathBuf>> = OnceLock::new();
     let mut command = Command::new(FOUND.get_or_init(find).clone()?);
@@ -16,10 +17,10 @@ pub(crate) fn java(lib: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Options of the virtual machine for a server. `heap` is least and most, in MiB, for tests and for benches.
+/// Returns the JVM options of a server. `test` and `bench` are the minimum and maximum heap in MiB.
 pub(crate) fn machine(size: Size, test: (u32, u32), bench: (u32, u32)) -> Vec<String> {
-    let (least, most) = if size == Size::Test { test } else { bench };
-    let mut options = vec![format!("-Xms{least}m"), format!("-Xmx{most}m"), "-XX:+ExitOnOutOfMemoryError".into()];
+    let (min, max) = if size == Size::Test { test } else { bench };
+    let mut options = vec![format!("-Xms{min}m"), format!("-Xmx{max}m"), "-XX:+ExitOnOutOfMemoryError".into()];
     match size {
         Size::Test => options.extend(["-XX:+UseSerialGC".into(), "-XX:TieredStopAtLevel=1".into()]),
         Size::Bench => options.push("-XX:+UseG1GC".into()),
@@ -43,7 +44,8 @@ fn find() -> Result<PathBuf> {
     Err(format!("no Java 17 in JAVA_HOME, PATH or /usr/lib/jvm{seen}\n{REMEDY}"))
 }
 
-/// The major version in what `java -version` says: `openjdk version "17.0.15" 2025-04-15`, and `"1.8.0_392"` for 8.
+/// Parses the major version out of `java -version`: `openjdk version "17.0.15" 2025-04-15`, and
+/// `"1.8.0_392"` for 8.
 fn major(text: &str) -> Option<u32> {
     let version = text.split('"').nth(1)?;
     let mut numbers = version.split(['.', '-', '_', '+']).map_while(|part| part.parse().ok());
@@ -58,7 +60,7 @@ mod tests {
     use super::major;
 
     #[test]
-    fn the_version_is_read_from_what_java_prints() {
+    fn the_version_is_parsed_from_the_output_of_java() {
         assert_eq!(major("openjdk version \"17.0.15\" 2025-04-15\nOpenJDK Runtime"), Some(17));
         assert_eq!(major("openjdk version \"21\" 2023-09-19"), Some(21));
         assert_eq!(major("openjdk version \"22-ea\" 2024-03-19"), Some(22));

@@ -1,5 +1,7 @@
-//! Apache Kafka: one node that is broker and controller. Topics are made by name only (`auto.create.topics.enable` is off), so that a
-//! program that forgets to make one is found out.
+//! Apache Kafka: one node that is broker and controller.
+//!
+//! Topics are created explicitly only (`auto.create.topics.enable` is off), so that a program that
+//! forgets to create one fails.
 
 use std::fs;
 use std::ops::{Deref, DerefMut};
@@ -13,10 +15,10 @@ use crate::{Result, Size, cache, java, must, ports};
 
 const VERSION: &str = "4.1.1";
 const JARS: &[&str] = &["org.apache.kafka:kafka_2.13:4.1.1", "org.apache.kafka:kafka-tools:4.1.1", "org.slf4j:slf4j-simple:1.7.36"];
-/// Any 16 bytes in base64; the same for all, since no two clusters meet.
+/// Any 16 bytes in base64. All clusters share it, because no two of them meet.
 const CLUSTER_ID: &str = "Zm9yZWJheS10ZXN0cy0wMQ";
 
-/// A running Kafka. Its data is gone when it is dropped.
+/// A running Kafka. Dropping it removes its data.
 pub struct Kafka {
     process: Process,
     bootstrap: String,
@@ -26,29 +28,30 @@ impl Kafka {
     /// The version, as in `docker-compose.yml`.
     pub const VERSION: &str = VERSION;
 
-    /// The server all tests of this process share; it can't be stopped. Started at the first call, gone with the process.
+    /// Returns the server that all tests of this process share. It starts at the first call, and
+    /// can't be stopped.
     ///
     /// # Panics
-    /// When it can't be started, at every call, with what to install.
+    /// At every call, if it can't be started, with what to install.
     #[track_caller]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Result<Kafka>> = OnceLock::new();
-        SHARED.get_or_init(|| Self::launch(Size::Test, None)).as_ref().unwrap_or_else(|trouble| panic!("{trouble}"))
+        SHARED.get_or_init(|| Self::launch(Size::Test, None)).as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A server of the caller's own, small.
+    /// Starts a small server, owned by the caller.
     ///
     /// # Panics
-    /// When it can't be started, with what to install.
+    /// If it can't be started, with what to install.
     #[track_caller]
     pub fn start() -> Self {
         Self::start_sized(Size::Test, None)
     }
 
-    /// A server of the caller's own, on the port given or a free one.
+    /// Starts a server, owned by the caller, on the given port or a free one.
     ///
     /// # Panics
-    /// When it can't be started, with what to install.
+    /// If it can't be started, with what to install.
     #[track_caller]
     pub fn start_sized(size: Size, port: Option<u16>) -> Self {
         must(Self::launch(size, port))
@@ -88,8 +91,8 @@ impl Kafka {
 
     /// [`tools::console_consumer`] on this server.
     #[track_caller]
-    pub fn console_consumer(&self, topic: &str, most: usize) -> Vec<String> {
-        tools::console_consumer(&self.bootstrap, topic, most)
+    pub fn console_consumer(&self, topic: &str, max_records: usize) -> Vec<String> {
+        tools::console_consumer(&self.bootstrap, topic, max_records)
     }
 
     /// [`tools::group_offsets`] of this server.
@@ -105,7 +108,8 @@ impl Kafka {
     }
 }
 
-/// The folder with `lib/` and `formatted/`, an empty data folder that each server starts from (formatting one takes two seconds).
+/// Returns the folder with `lib/` and `formatted/`, an empty data folder that each server copies
+/// (formatting one takes two seconds).
 pub(crate) fn installed() -> Result<PathBuf> {
     cache::jars(&format!("kafka-{VERSION}"), JARS, |folder| {
         let data = folder.join("formatted");
@@ -117,7 +121,8 @@ pub(crate) fn installed() -> Result<PathBuf> {
     })
 }
 
-/// The session is short since a killed broker may come back only after its old session has ended.
+/// The session is short because a killed broker can register only after its old session has
+/// expired.
 fn properties(port: u16, controller: u16, data: &Path) -> String {
     format!(
         "process.roles=broker,controller\n\
@@ -157,7 +162,7 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
     copy().map_err(|cause: std::io::Error| format!("can't copy {} to {}: {cause}", from.display(), to.display()))
 }
 
-/// What can be done to any server: kill it, stop it, pause it, start it again.
+/// Kill, stop, pause and restart, as for any server.
 impl Deref for Kafka {
     type Target = Process;
 

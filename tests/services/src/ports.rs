@@ -1,5 +1,7 @@
-//! Ports for servers. Below the range the kernel takes for outgoing connections, so that a port stays free while its server is
-//! down and can be taken again at its restart. Not reserved: another process may still take one between choice and use.
+//! Ports for servers, below the range that the kernel uses for outgoing connections, so that a port
+//! stays free while its server is down and can be bound again at its restart.
+//!
+//! Does not reserve a port: another process may bind it between choice and use.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const FIRST: u32 = 20_000;
 const COUNT: u32 = 12_000;
 
-/// A port of 127.0.0.1 on which nobody listens and which this process has not handed out before.
+/// Returns a free port of 127.0.0.1 that this process has not returned before.
 pub(crate) fn free() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(97);
@@ -25,7 +27,7 @@ pub(crate) fn free() -> u16 {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn two_ports_differ_even_when_nobody_listens_yet() {
+    fn two_ports_differ_even_before_anything_listens() {
         assert_ne!(super::free(), super::free());
     }
 }

@@ -1,14 +1,14 @@
-//! What Prometheus itself says of what it would scrape: the parsers of its Python client, and promtool.
+//! Checks with Prometheus's own tools: the parsers of its Python client, and promtool.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{output, output_given};
+use crate::process::{output, output_with_input};
 use crate::{Result, cache, must};
 
 const CLIENT: &str = "prometheus_client==0.26.0\n";
 
-/// Prints every sample as a line of JSON: type of its family, name, labels, value.
+/// Prints every sample as a line of JSON: its type, name, labels and value.
 const PARSE: &str = r#"
 import json, sys
 from prometheus_client import openmetrics, parser
@@ -20,60 +20,63 @@ for family in parse.text_string_to_metric_families(sys.stdin.read()):
         print(json.dumps([family.type, sample.name, sample.labels, sample.value]))
 "#;
 
-/// Parses what `/metrics` answered, in the format `prometheus` or `openmetrics`; each line of the answer is a sample: type, name, labels, value.
+/// Parses a response of `/metrics` in the format `prometheus` or `openmetrics`. Each line of the
+/// result is a sample: type, name, labels and value, as JSON.
 ///
 /// # Panics
-/// When the parser does not take it, or there is no Python.
+/// If the parser rejects it, or Python is missing.
 #[track_caller]
 pub fn parse(format: &str, text: &str) -> Vec<String> {
     let parsed = cache::venv("prometheus-client-0.26.0", CLIENT).and_then(|venv| {
         let mut python = Command::new(venv.join("bin/python"));
         python.args(["-c", PARSE, format]);
-        output_given(&mut python, 60, text.as_bytes())
+        output_with_input(&mut python, 60, text.as_bytes())
     });
     must(parsed).lines().map(str::to_owned).collect()
 }
 
-/// `promtool check metrics`: the parser of Prometheus itself, and its rules for names.
+/// Runs `promtool check metrics`: the parser of Prometheus, and its rules for names.
 ///
 /// # Panics
-/// When it finds something, or promtool can't be had.
+/// If it finds something, or promtool is missing.
 #[track_caller]
 pub fn check_metrics(text: &str) {
-    must(promtool().and_then(|tool| output_given(Command::new(tool).args(["check", "metrics"]), 60, text.as_bytes())));
+    must(promtool().and_then(|tool| output_with_input(Command::new(tool).args(["check", "metrics"]), 60, text.as_bytes())));
 }
 
-/// `promtool check rules`.
+/// Runs `promtool check rules`.
 ///
 /// # Panics
-/// When it finds something, or promtool can't be had.
+/// If it finds something, or promtool is missing.
 #[track_caller]
 pub fn check_rules(file: &Path) -> String {
     must(promtool().and_then(|tool| output(Command::new(tool).args(["check", "rules"]).arg(file), 60)))
 }
 
-/// `promtool test rules`: whether rules fire on series as the file says.
+/// Runs `promtool test rules`: whether rules fire on series as the file says.
 ///
 /// # Panics
-/// When they do not, or promtool can't be had.
+/// If they do not, or promtool is missing.
 #[track_caller]
 pub fn test_rules(file: &Path) {
     must(promtool().and_then(|tool| output(Command::new(tool).args(["test", "rules"]).arg(file), 60)));
 }
 
-/// The one on the path, else that of Debian's package, taken out of it and not installed, since the package starts a server.
+/// Returns the promtool on the path, or the one extracted from Debian's package. The package is not
+/// installed, because it starts a server.
 fn promtool() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if let Some(there) = std::env::split_paths(&path).map(|folder| folder.join("promtool")).find(|file| file.is_file()) {
-        return Ok(there);
+    if let Some(found) = std::env::split_paths(&path).map(|folder| folder.join("promtool")).find(|file| file.is_file()) {
+        return Ok(found);
     }
-    let folder = cache::kept("promtool", "prometheus, as apt-get downloads it", |folder| {
+    let folder = cache::cached("promtool", "prometheus, as apt-get downloads it", |folder| {
         let remedy = "remedy: apt-get update, or put promtool (https://prometheus.io/download) on the path";
         let mut fetch = Command::new("sh");
         fetch.args(["-c", "cd \"$1\" && exec apt-get download --quiet prometheus", "sh"]).arg(folder);
-        output(&mut fetch, 600).map_err(|trouble| format!("{trouble}\n{remedy}"))?;
+        output(&mut fetch, 600).map_err(|error| format!("{error}\n{remedy}"))?;
         let package = std::fs::read_dir(folder).ok().into_iter().flatten().flatten().map(|entry| entry.path());
-        let package = package.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb")).ok_or("apt-get fetched nothing")?;
+        let package =
+            package.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb")).ok_or("apt-get downloaded nothing")?;
         output(Command::new("dpkg-deb").arg("-x").arg(package).arg(folder.join("package")), 120).map(|_| ())
     })?;
     Ok(folder.join("package/usr/bin/promtool"))

@@ -1,17 +1,17 @@
-//! Schemathesis: makes requests out of an OpenAPI file, such as fit it and such as don't, and holds the answers against it. It is written by
-//! others, so what it finds is evidence.
+//! Schemathesis: generates valid and invalid requests from an OpenAPI file, and checks the
+//! responses against it.
 
 use std::process::Command;
 
 use crate::{cache, must};
 
-/// Pinned, so that what it looks for does not change by itself.
+/// Pinned, so that its checks do not change by themselves.
 const PACKAGE: &str = "schemathesis==4.32.5\n";
 
-/// The command, installed from PyPI at its first use.
+/// Returns the command. The first use installs it from PyPI.
 ///
 /// # Panics
-/// When there is no Python, or PyPI does not answer.
+/// If Python is missing, or PyPI does not answer.
 #[track_caller]
 pub fn schemathesis() -> Command {
     Command::new(must(cache::venv("schemathesis-4.32.5", PACKAGE)).join("bin/schemathesis"))

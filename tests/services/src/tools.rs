@@ -1,28 +1,29 @@
-//! Kafka's own command line tools, against any broker: they are written by others, so what they see is evidence. Each call starts
-//! a Java virtual machine and takes one to three seconds.
+//! Kafka's own command-line tools, against any broker, for independent checks.
+//!
+//! Each call starts a JVM and takes one to three seconds.
 
 use std::process::Command;
 
-use crate::process::{output, output_given};
+use crate::process::{output, output_with_input};
 use crate::{Result, java, kafka, must};
 
-/// What a consumer group has committed on one partition.
+/// What a consumer group has committed for one partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupOffset {
     /// The topic.
     pub topic: String,
     /// The partition.
     pub partition: i32,
-    /// The committed offset; `None` when there is none.
+    /// The committed offset, if any.
     pub committed: Option<i64>,
-    /// The end of the partition.
+    /// The end offset of the partition.
     pub end: i64,
 }
 
-/// Makes a topic with one replica.
+/// Creates a topic with one replica.
 ///
 /// # Panics
-/// When the broker refuses, or there is no Java or Maven.
+/// If the broker refuses, or Java or Maven is missing.
 #[track_caller]
 pub fn create_topic(bootstrap: &str, topic: &str, partitions: u32) {
     let partitions = partitions.to_string();
@@ -30,10 +31,10 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: u32) {
     must(tool("org.apache.kafka.tools.TopicCommand", bootstrap, &arguments).and_then(|mut tool| output(&mut tool, 60)));
 }
 
-/// The names of all topics, those of Kafka itself left out.
+/// Returns the names of all topics, without Kafka's internal ones.
 ///
 /// # Panics
-/// When the broker does not answer, or there is no Java or Maven.
+/// If the broker does not answer, or Java or Maven is missing.
 #[track_caller]
 pub fn topics(bootstrap: &str) -> Vec<String> {
     let arguments = ["--list", "--exclude-internal"];
@@ -41,23 +42,24 @@ pub fn topics(bootstrap: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// The values of the first `most` records of a topic, partition by partition in order; fewer when no more come for 10 s.
+/// Returns the values of up to `max_records` records of a topic, each partition in order; stops
+/// when none arrives for 10 s.
 ///
 /// # Panics
-/// When the broker does not answer, or there is no Java or Maven.
+/// If the broker does not answer, or Java or Maven is missing.
 #[track_caller]
-pub fn console_consumer(bootstrap: &str, topic: &str, most: usize) -> Vec<String> {
-    let most = most.to_string();
-    let arguments = ["--topic", topic, "--from-beginning", "--max-messages", &most, "--timeout-ms", "10000"];
+pub fn console_consumer(bootstrap: &str, topic: &str, max_records: usize) -> Vec<String> {
+    let max_records = max_records.to_string();
+    let arguments = ["--topic", topic, "--from-beginning", "--max-messages", &max_records, "--timeout-ms", "10000"];
     let text =
         must(tool("org.apache.kafka.tools.consumer.ConsoleConsumer", bootstrap, &arguments).and_then(|mut tool| output(&mut tool, 300)));
     text.lines().map(str::to_owned).collect()
 }
 
-/// What a consumer group has committed, sorted by topic and partition.
+/// Returns what a consumer group has committed, sorted by topic and partition.
 ///
 /// # Panics
-/// When the broker does not know the group, or there is no Java or Maven.
+/// If the broker does not know the group, or Java or Maven is missing.
 #[track_caller]
 pub fn group_offsets(bootstrap: &str, group: &str) -> Vec<GroupOffset> {
     let arguments = ["--describe", "--offsets", "--group", group];
@@ -66,11 +68,11 @@ pub fn group_offsets(bootstrap: &str, group: &str) -> Vec<GroupOffset> {
     must(offsets(&text))
 }
 
-/// Sends records as Kafka's console producer does: `acks=all`, the key hashed to a partition, no key by `None`. Keys and values have
-/// no line break; keys no tab.
+/// Produces records with Kafka's console producer: `acks=all`, partitioned by key, `None` for no
+/// key. Keys and values must not contain line breaks, and keys no tabs.
 ///
 /// # Panics
-/// When the broker does not take a record, or there is no Java or Maven.
+/// If the broker refuses a record, or Java or Maven is missing.
 #[track_caller]
 pub fn produce<K: AsRef<str>, V: AsRef<str>>(bootstrap: &str, topic: &str, records: impl IntoIterator<Item = (Option<K>, V)>) {
     const NO_KEY: &str = "\u{1}"; // can't be part of JSON text
@@ -83,7 +85,7 @@ pub fn produce<K: AsRef<str>, V: AsRef<str>>(bootstrap: &str, topic: &str, recor
     let arguments = ["--topic", topic, "--property", "parse.key=true", "--property", "key.separator=\t", "--property", &null];
     must(
         tool("org.apache.kafka.tools.ConsoleProducer", bootstrap, &arguments)
-            .and_then(|mut tool| output_given(&mut tool, 300, lines.as_bytes())),
+            .and_then(|mut tool| output_with_input(&mut tool, 300, lines.as_bytes())),
     );
 }
 
@@ -94,7 +96,7 @@ fn tool(class: &str, bootstrap: &str, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Reads the table `GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG …`.
+/// Parses the table `GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG …`.
 fn offsets(table: &str) -> Result<Vec<GroupOffset>> {
     let row = |line: &str| {
         let cells: Vec<_> = line.split_whitespace().collect();
@@ -111,7 +113,7 @@ fn offsets(table: &str) -> Result<Vec<GroupOffset>> {
     let lines =
         table.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("GROUP ") && !line.contains("has no active members"));
     let mut rows = lines
-        .map(|line| row(line).ok_or_else(|| format!("not a row of the consumer groups' table: {line:?}")))
+        .map(|line| row(line).ok_or_else(|| format!("not a row of the consumer group table: {line:?}")))
         .collect::<Result<Vec<_>>>()?;
     rows.sort();
     Ok(rows)
@@ -122,7 +124,7 @@ mod tests {
     use super::{GroupOffset, offsets};
 
     #[test]
-    fn committed_offsets_are_read_from_the_table_in_order() {
+    fn committed_offsets_are_parsed_from_the_table_in_order() {
         let table = "\nConsumer group 'users' has no active members.\n\n\
             GROUP  TOPIC        PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG  CONSUMER-ID  HOST  CLIENT-ID\n\
             users  users_stream 1          -               7               -    -            -     -\n\
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_row_is_an_error_not_a_gap() {
+    fn an_unknown_row_is_an_error() {
         assert!(offsets("users users_stream zero 5 8 3").is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! The servers start, answer their own tools, and keep their data over a kill, a stop and a pause.
+//! The servers start, answer their own tools, and keep their data across a kill, a stop and a
+//! pause.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use forebay_test_services::{Cassandra, CommitlogSync, Kafka, Size};
 
 #[test]
-fn kafka_keeps_its_records_over_a_kill_a_stop_and_a_pause() {
+fn kafka_keeps_its_records_across_a_kill_a_stop_and_a_pause() {
     let mut kafka = Kafka::start();
     kafka.create_topic("users", 2);
     assert_eq!(kafka.topics(), ["users"]);
@@ -31,7 +32,7 @@ fn kafka_keeps_its_records_over_a_kill_a_stop_and_a_pause() {
 }
 
 #[test]
-fn cassandra_in_batch_mode_keeps_an_acknowledged_row_over_a_kill() {
+fn cassandra_in_batch_mode_keeps_an_acknowledged_row_across_a_kill() {
     let mut cassandra = Cassandra::start(CommitlogSync::Batch);
     cassandra.create_keyspace("kept");
     cassandra.cqlsh("CREATE TABLE kept.users (id int PRIMARY KEY, name text); INSERT INTO kept.users (id, name) VALUES (1, 'Ada')");
@@ -51,7 +52,7 @@ fn cassandra_in_batch_mode_keeps_an_acknowledged_row_over_a_kill() {
 #[test]
 fn a_shared_server_outlives_the_thread_that_started_it() {
     let id = std::thread::spawn(|| Kafka::shared().process_id()).join().unwrap().unwrap();
-    std::thread::sleep(Duration::from_millis(200)); // the kernel's signal would have come by then
+    std::thread::sleep(Duration::from_millis(200)); // the kernel's signal would have arrived by then
     Kafka::shared().create_topic("still_there", 1);
     assert_eq!(Kafka::shared().process_id(), Some(id));
 }
@@ -61,7 +62,7 @@ fn a_server_dies_with_its_process_even_by_kill_9_and_leaves_no_data() {
     const CHILD: &str = "FOREBAY_TEST_IS_THE_CHILD";
     if std::env::var_os(CHILD).is_some() {
         println!("server {}", Kafka::shared().process_id().unwrap());
-        std::thread::sleep(Duration::from_secs(600)); // killed long before
+        std::thread::sleep(Duration::from_secs(600)); // killed long before that
     }
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", "a_server_dies_with_its_process_even_by_kill_9_and_leaves_no_data"])
@@ -87,11 +88,11 @@ fn a_server_dies_with_its_process_even_by_kill_9_and_leaves_no_data() {
 }
 
 #[test]
-fn a_server_that_ends_while_it_starts_is_reported_with_its_log() {
+fn a_server_that_exits_during_its_start_is_reported_with_its_log() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let panic = std::panic::catch_unwind(|| Kafka::start_sized(Size::Test, Some(port))).err().expect("the port is taken");
     let text = panic.downcast_ref::<String>().unwrap();
-    assert!(text.starts_with("kafka ended while it started"), "{text}");
+    assert!(text.starts_with("kafka exited during its start"), "{text}");
     assert!(text.contains("Address already in use"), "{text}");
 }

@@ -1,1 +1,1 @@
-"""DAGs that show how the package is used."""
+"""Example DAGs."""

@@ -1,4 +1,4 @@
-"""Runs of a Forebay pipeline: in one task, in two, and one for each of a list."""
+"""Runs of a Forebay pipeline: in one task, in two tasks, and one per item of a list."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ USERS = create_asset(host="cassandra", keyspace="forebay", table="users_stream")
 @dag(schedule="@hourly", start_date=datetime(2026, 1, 1), catchup=False, tags=["forebay", "example"])
 def example_forebay() -> None:
     """Fetch users in three ways."""
-    # Done when the records are readable in the table; DAGs that are scheduled by the asset then begin.
+    # Succeeds when the records are readable in the table; DAGs scheduled by the asset then start.
     ForebayRunOperator(task_id="fetch", pipeline="users", outlets=[USERS], retries=2, execution_timeout=timedelta(minutes=30))
 
-    # Asks here and waits there, with other work between.
-    asked = ForebayRunOperator(task_id="ask", pipeline="users", wait=False)
-    ForebayRunSensor(task_id="wait", run_id="{{ ti.xcom_pull('ask', key='run_id') }}").set_upstream(asked)
+    # Requests a run in one task and waits in another, with other work in between.
+    requested = ForebayRunOperator(task_id="request", pipeline="users", wait=False)
+    ForebayRunSensor(task_id="wait", run_id="{{ ti.xcom_pull('request', key='run_id') }}").set_upstream(requested)
 
-    # A run a country, two at once; the pipeline's file has `[fetcher] params = ["nat"]`.
+    # One run per country, two at once; the pipeline file has `[fetcher] params = ["nat"]`.
     nations = ForebayRunOperator.partial(task_id="fetch_nation", pipeline="users", max_active_tis_per_dag=2)
     nations.expand(fetch_params=[{"nat": nat} for nat in ("ch", "es", "gb")])
 

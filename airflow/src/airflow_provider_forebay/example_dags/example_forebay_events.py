@@ -1,4 +1,4 @@
-"""A DAG that begins whenever a run of a Forebay pipeline has succeeded, whoever asked for it: another DAG, the command line, curl."""
+"""A DAG that starts whenever a run of a Forebay pipeline has succeeded, whoever requested it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ RUNS = Asset("forebay_users_runs", watchers=[AssetWatcher(name="forebay", trigge
 
 @dag(schedule=[RUNS], start_date=datetime(2026, 1, 1), catchup=False, tags=["forebay", "example"])
 def example_forebay_events() -> None:
-    """Tell of the runs."""
+    """Print the runs."""
 
     @task
-    def tell(triggering_asset_events: dict | None = None) -> list[dict]:
-        """Give the runs that this DAG run is for: more than one, when they ended close together."""
+    def show(triggering_asset_events: dict | None = None) -> list[dict]:
+        """Return the runs that this DAG run is for: several, if they ended close together."""
         events = [event.extra["payload"] for event in (triggering_asset_events or {})[RUNS]]
         for event in events:
             print(f"run {event['run_id']} of {event['pipeline']}: {event['counts']['produced']} records, event {event['event_id']}")
         return events
 
-    tell()
+    show()
 
 
 example_forebay_events()

@@ -14,13 +14,15 @@ DEFAULT_PORT = 7070
 
 class ForebayHook(BaseHook):
     """
-    Speaks to the control API of a Forebay process.
+    Connects to the control API of a Forebay process.
 
-    Connection: host, port (7070), schema (`http` or `https`), password (the token, where the API wants one), and in extra
+    Connection: host, port (7070), schema (`http` or `https`), password (the token, if the API needs
+    one), and in extra
 
-    - `verify`: `false`, or the path of a file of certificates, for https;
-    - `timeout`: seconds for one request, 10 unless told;
-    - `link`: the address under which people reach the API, for links in Airflow's pages; that of the connection unless told.
+    - `verify`: `false`, or the path of a CA bundle, for https;
+    - `timeout`: seconds per request, default 10;
+    - `link`: the API's address for people, for links in Airflow's UI; default: that of the
+      connection.
 
     :param forebay_conn_id: the connection.
     """
@@ -31,41 +33,41 @@ class ForebayHook(BaseHook):
     hook_name = "Forebay"
 
     def __init__(self, forebay_conn_id: str = default_conn_name) -> None:
-        """Look at the connection when it is first needed."""
+        """Prepare a hook; it reads the connection when it is first needed."""
         super().__init__()
         self.forebay_conn_id = forebay_conn_id
         self._endpoint: Endpoint | None = None
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where the API is."""
+        """The endpoint of the connection."""
         if self._endpoint is None:
             self._endpoint = endpoint(self.get_connection(self.forebay_conn_id))
         return self._endpoint
 
     async def aendpoint(self) -> Endpoint:
-        """Give the same in an event loop."""
+        """Return the endpoint, in an event loop."""
         if self._endpoint is None:
-            # 3.1 and later have it as a coroutine.
+            # A coroutine in 3.1 and later.
             get = getattr(self, "aget_connection", None) or sync_to_async(self.get_connection)
             self._endpoint = endpoint(await get(self.forebay_conn_id))
         return self._endpoint
 
     def get_conn(self) -> ForebayClient:
-        """Give a client; close it, or use it in a `with`."""
+        """Return a client, for use in a `with` statement."""
         return ForebayClient(self.endpoint)
 
     async def get_async_conn(self) -> AsyncForebayClient:
-        """Give a client for an event loop, to be used in an `async with`."""
+        """Return a client for an event loop, for use in an `async with` statement."""
         return AsyncForebayClient(await self.aendpoint())
 
-    def send(self, request: Request, patience_seconds: float = 0.0) -> dict[str, Any]:
-        """Send one request; an API that is away is waited for so long."""
+    def send(self, request: Request, retry_seconds: float = 0.0) -> dict[str, Any]:
+        """Send one request; retry for this long while the API is unavailable."""
         with self.get_conn() as client:
-            return client.send(request, patience_seconds)
+            return client.send(request, retry_seconds)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask who answers and what the token may do: the button of the connection's page."""
+        """Check who responds and what the token may do; the test button of the connection."""
         try:
             version = self.send(Request("GET", "/v1/version"))
             who = self.send(Request("GET", "/v1/whoami"))
@@ -73,14 +75,14 @@ class ForebayHook(BaseHook):
             return False, str(error)
         name = version.get("name")
         if name != "forebay":
-            return False, f"{self.endpoint.url} is no Forebay but {name!r}"
+            return False, f"{self.endpoint.url} is not Forebay but {name!r}"
         if who.get("role") == "viewer":
-            return False, f"{self.endpoint.url} is Forebay, but the token may only look; runs need a token of the role operator"
+            return False, f"{self.endpoint.url} is Forebay, but the token may only read; runs need a token with the role operator"
         return True, f"Forebay {version.get('version')} at {self.endpoint.url}, as {who.get('role')}"
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Say which fields the connection's page shows."""
+        """Return which fields the connection form shows."""
         return {
             "hidden_fields": ["login"],
             "relabeling": {"schema": "Scheme", "password": "Token"},
@@ -88,22 +90,22 @@ class ForebayHook(BaseHook):
                 "host": "forebay",
                 "port": str(DEFAULT_PORT),
                 "schema": "http",
-                "password": "of the role operator; empty where the API is on this machine and wants none",
+                "password": "with the role operator; empty if the API needs none",
                 "extra": '{"link": "http://localhost:7070"}',
             },
         }
 
 
 def endpoint(connection: Any) -> Endpoint:
-    """Read an endpoint from a connection; a connection that can't be one raises ValueError."""
+    """Read an endpoint from a connection; raises ValueError if the connection is not valid."""
     host = (connection.host or "").strip()
     if not host:
-        raise ValueError(f"the connection {connection.conn_id!r} names no host; set it to where Forebay's control API listens")
+        raise ValueError(f"the connection {connection.conn_id!r} has no host; set it to the host of Forebay's control API")
     scheme = connection.schema or "http"
     if "://" in host:
         scheme, host = host.split("://", 1)
     if scheme not in ("http", "https"):
-        raise ValueError(f"the connection {connection.conn_id!r} has the schema {scheme!r}; it is http or https")
+        raise ValueError(f"the connection {connection.conn_id!r} has the schema {scheme!r}; it must be http or https")
     host = host.rstrip("/")
     if ":" in host and not host.startswith("["):  # an IPv6 address
         host = f"[{host}]"

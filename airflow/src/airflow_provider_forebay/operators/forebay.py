@@ -1,10 +1,15 @@
 """
 Runs of a Forebay pipeline as tasks.
 
-Guarantee: a task is one run, however often it is tried, its worker dies or an answer is lost, for the run's key says which task it is and its
-attempt which try. The task succeeds when all records of the run are readable in Cassandra or are dead letters with their reason. When the task
-is killed, the run is cancelled; where Airflow does not tell, the run's lease does.
-Not guaranteed: that a record is fetched once. A task that is cleared reads again what its first try read; the table has one row a key all the same.
+Guarantees:
+
+* A task is one run, however often it is retried, its worker dies or a response is lost: the run's
+  key identifies the task, and its attempt the try.
+* The task succeeds when all records of the run are readable in Cassandra or are dead letters.
+* A killed task cancels its run. Where Airflow does not report the kill, the run's lease expires.
+
+Does not guarantee that a record is fetched once. A cleared task reads again what its first try
+read; the table still has one row per key.
 """
 
 from __future__ import annotations
@@ -28,44 +33,57 @@ from airflow_provider_forebay.triggers.forebay import ForebayRunTrigger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-KEY_BYTES = 512
-LABEL_BYTES = 256
+MAX_KEY_BYTES = 512
+MAX_LABEL_BYTES = 256
 LEASE_SECONDS = range(10, 86_401)
 READ_MODES = ("continue", "again")
-KILL_SECONDS = 4.0
-"""What `on_kill` may take: Airflow ends the process 5 seconds after it has asked it to end."""
-POLL_PAUSE_SECONDS = 0.5
-"""Between two long polls: each page of a run is a change of it."""
+CANCEL_TIMEOUT_SECONDS = 4.0
+"""The limit for `on_kill`: Airflow kills the process 5 seconds after it asked it to stop."""
+POLL_INTERVAL_SECONDS = 0.5
+"""The pause between two long polls: each page changes the run."""
 
 
 class ForebayRunOperator(BaseOperator):
     """
-    Ask a Forebay pipeline for a run, and stay until its records are readable in the table.
+    Request a run of a Forebay pipeline, and wait until its records are readable in the table.
 
-    The return value (XCom) is a dict: `run_id`, `run_url`, `key`, `attempt`, `reattached`, `state`, `stop` (why the run asked for no further page,
-    and whether it was cut short), `counts`, `offsets` (`{partition: [from, to]}`), `requested_at`, `ended_at`, `seconds`. `run_id` and `run_url` are XComs of their own as soon as the run is asked for. Each asset in `outlets`
+    The return value (XCom) is a dict: `run_id`, `run_url`, `key`, `attempt`, `reattached`, `state`,
+    `stop` (why the run requested no further page, and whether it was cut short), `counts`,
+    `offsets` (`{partition: [from, to]}`), `requested_at`, `ended_at`, `seconds`. `run_id` and
+    `run_url` are also XComs of their own as soon as the run is requested. Each asset in `outlets`
     gets an event with the same dict as its extra.
 
     :param pipeline: the pipeline's name. (templated)
-    :param fetch_params: query parameters of the source's address for this run, of those that `[fetcher] params` names. (templated)
-    :param read: where the API gives cursors, `continue` goes on where the read (the source with these `fetch_params`) is, and `again` reads from its
-        first page on. None: it goes on, and a task that is cleared after its success reads again from where its first try began. (templated)
-    :param labels: more labels of the run, beside `dag_id`, `run_id`, `task_id` and `map_index`. They must not change from try to try. (templated)
-    :param run_key: the run's key, when it is not to be that of the task: the same key is the same run, whoever asks. (templated)
+    :param fetch_params: query parameters of the source's URL for this run, out of those that
+        `[fetcher] params` names. (templated)
+    :param read: for an API with cursors: `continue` continues at the cursor of the read (the source
+        with these `fetch_params`), `again` starts at its first page. None: continue, and a task
+        that is cleared after success reads again from where its first try began. (templated)
+    :param labels: labels of the run in addition to `dag_id`, `run_id`, `task_id` and `map_index`.
+        They must be the same for each try. (templated)
+    :param run_key: the run's key, if it should not be the task's: the same key is the same run,
+        whoever requests it. (templated)
     :param forebay_conn_id: the connection.
     :param deferrable: wait in the triggerer, not in a worker slot.
-    :param eager: wait so long in the worker before that. A run that ends sooner needs no triggerer, and its task does not meet Airflow's own
-        weakness: a trigger that fires before the scheduler has seen that its task was deferred makes it count the task as failed.
-    :param wait: stay until the run has ended. Without, the task ends when the run is accepted; wait for it with ForebayRunSensor.
-    :param timeout: cancel the run and fail when it has not ended after so long; `execution_timeout` unless told, else never.
-    :param outage: how long the control API may be away, at first or in between, before the task fails (and may be retried, which joins the run).
-    :param lease: Forebay cancels the run by itself when no one has asked for it for so long, 10 s to a day; None: never. Longer than the way
-        from a dead worker to the task's next try, else that try starts over.
-    :param max_rejected: the most records of the run that may become dead letters, as a number or as a share of those fetched such as `"5%"`; a run
-        with more fails for good, and so does the task. None: `[fetcher] max_rejected` of the pipeline, else not all of them. (templated)
-    :param cancel_on_kill: cancel the run when the task is killed: marked as failed or as success, or cleared.
-    :param accept_cut_short: take a run that was cut short (by `max_pages`, say) for a success. Without, the task fails, and its next try goes on
-        where the run ended.
+    :param eager: before that, wait this long in the worker. A run that ends sooner needs no
+        triggerer, and avoids a defect of Airflow: if a trigger fires before the scheduler has seen
+        that its task was deferred, the scheduler counts the task as failed.
+    :param wait: wait until the run has ended. If False, the task succeeds when the run is accepted;
+        wait for it with ForebayRunSensor.
+    :param timeout: cancel the run and fail after this long. Default: `execution_timeout`, else
+        never.
+    :param outage: how long the control API may be unavailable, at first or later, before the task
+        fails. A retry then joins the run.
+    :param lease: Forebay cancels the run if nobody has requested its state for this long, 10 s to a
+        day; None: never. It should exceed the time from a dead worker to the task's next try, or
+        that try starts over.
+    :param max_rejected: the maximum number of dead letters in the run, as a number or as a share of
+        the fetched records such as `"5%"`. With more, the run and the task fail permanently. None:
+        `[fetcher] max_rejected` of the pipeline, else fail if all are rejected. (templated)
+    :param cancel_on_kill: cancel the run when the task is killed: marked as failed or as success,
+        or cleared.
+    :param accept_cut_short: treat a run that was cut short (for example by `max_pages`) as success.
+        Otherwise the task fails, and its next try continues where the run ended.
     """
 
     template_fields: Sequence[str] = ("pipeline", "fetch_params", "read", "labels", "run_key", "max_rejected", "forebay_conn_id")
@@ -93,10 +111,10 @@ class ForebayRunOperator(BaseOperator):
         accept_cut_short: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Take what the task is to do; nothing is asked yet."""
+        """Store the arguments; nothing is requested yet."""
         super().__init__(**kwargs)
         if lease is not None and int(lease.total_seconds()) not in LEASE_SECONDS:
-            raise ValueError(f"lease is {lease}; it is 10 seconds to a day, or None")
+            raise ValueError(f"lease is {lease}; it must be 10 seconds to a day, or None")
         self.pipeline = pipeline
         self.fetch_params = fetch_params
         self.read = read
@@ -118,22 +136,22 @@ class ForebayRunOperator(BaseOperator):
 
     @property
     def hook(self) -> ForebayHook:
-        """The hook; its connection is looked up once."""
+        """The hook; it reads its connection once."""
         if self._hook is None:
             self._hook = ForebayHook(self.forebay_conn_id)
         return self._hook
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Ask for the run, and wait for its end here or in the triggerer."""
+        """Request the run, and wait for its end here or in the triggerer."""
         limit = self.timeout or self.execution_timeout
         deadline = time.time() + limit.total_seconds() if limit else None
-        run = self._ask(context)
+        run = self._request(context)
         if not self.wait:
             return summary(run, self.hook.endpoint.run_url(run["id"]), _attempt(context))
         return self._end(context, self._wait(run, deadline), deadline)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Go on when the triggerer says how the waiting ended."""
+        """Resume with the trigger's event."""
         status, run_id = event["status"], event["run_id"]
         if status == "timeout":
             self._give_up(run_id)
@@ -145,30 +163,33 @@ class ForebayRunOperator(BaseOperator):
         """
         Cancel the run.
 
-        Comes as a signal in the midst of anything, so it touches neither Airflow's channel to the supervisor nor the client that may be in use.
+        Runs in a signal handler, so it uses neither Airflow's channel to the supervisor nor a
+        client that may be in use.
         """
         self._killed = True
         if not (self.cancel_on_kill and self._run_id and self._hook):
             return
         try:
             with ForebayClient(self._hook.endpoint) as api:
-                api.send(client.cancel_run(self._run_id, f"the Airflow task {self.dag_id}.{self.task_id} was killed"), KILL_SECONDS)
+                api.send(
+                    client.cancel_run(self._run_id, f"the Airflow task {self.dag_id}.{self.task_id} was killed"), CANCEL_TIMEOUT_SECONDS
+                )
             self.log.info("cancelled run %s", self._run_id)
         except ForebayError as error:
-            self.log.warning("run %s is not cancelled; its lease will end it: %s", self._run_id, error)
+            self.log.warning("could not cancel run %s; its lease will expire: %s", self._run_id, error)
 
-    def _ask(self, context: Context) -> Run:
-        """Ask for the run of this task and try."""
+    def _request(self, context: Context) -> Run:
+        """Request the run of this task and try."""
         key, attempt = self.run_key or task_key(context), _attempt(context)
         request = client.start_run(
             self.pipeline,
             key,
             attempt,
-            params=_texts("fetch_params", self.fetch_params),
-            labels=task_labels(context) | _texts("labels", self.labels),
+            params=_strings("fetch_params", self.fetch_params),
+            labels=task_labels(context) | _strings("labels", self.labels),
             lease_seconds=int(self.lease.total_seconds()) if self.lease and self.wait else None,
             read=_read(self.read),
-            max_rejected=_most(self.max_rejected),
+            max_rejected=_max_rejected(self.max_rejected),
         )
         try:
             run = self.hook.send(request, self.outage.total_seconds())
@@ -176,14 +197,14 @@ class ForebayRunOperator(BaseOperator):
             raise failure(error) from error
         self._run_id = run["id"]
         url = self.hook.endpoint.run_url(run["id"])
-        joined = f", begun by try {run['attempt']}" if run["attempt"] < attempt else ""
+        joined = f", started by try {run['attempt']}" if run["attempt"] < attempt else ""
         self.log.info("run %s of %s is %s%s: %s", run["id"], self.pipeline, run["state"], joined, url)
         context["ti"].xcom_push(key="run_id", value=run["id"])
         context["ti"].xcom_push(key=RUN_URL, value=url)
         return run
 
     def _wait(self, run: Run, deadline: float | None) -> Run:
-        """Wait for the run's end in this process, or for a moment here and then in the triggerer."""
+        """Wait for the run's end in this process, or briefly here and then in the triggerer."""
         run = self._follow(run, deadline, self.eager.total_seconds() if self.deferrable else None)
         if not run["terminal"]:
             trigger = ForebayRunTrigger(
@@ -193,36 +214,37 @@ class ForebayRunOperator(BaseOperator):
                 outage_seconds=self.outage.total_seconds(),
                 cancel_on_kill=self.cancel_on_kill,
             )
-            # Airflow's own limit would end the trigger without a word to it; the deadline is its own.
+            # Airflow's own timeout would end the trigger without notice; the trigger has the
+            # deadline instead.
             self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
         return run
 
     def _follow(self, run: Run, deadline: float | None, seconds: float | None) -> Run:
-        """Look at the run until it has ended, or for so long."""
+        """Poll the run until it has ended, or for this many seconds."""
         until = time.monotonic() + seconds if seconds is not None else None
         with self.hook.get_conn() as api:
             while not run["terminal"]:
                 left = deadline - time.time() if deadline else LONG_POLL_SECONDS
                 if left <= 0:
                     self._give_up(run["id"])
-                    raise AirflowException(f"run {run['id']} has not ended in time, and is cancelled")
-                stay = until - time.monotonic() if until is not None else LONG_POLL_SECONDS
-                if stay <= 0:
+                    raise AirflowException(f"run {run['id']} has not ended in time and was cancelled")
+                wait = until - time.monotonic() if until is not None else LONG_POLL_SECONDS
+                if wait <= 0:
                     break
                 try:
-                    run = api.send(client.get_run(run["id"], min(left, stay, LONG_POLL_SECONDS)), self.outage.total_seconds())
+                    run = api.send(client.get_run(run["id"], min(left, wait, LONG_POLL_SECONDS)), self.outage.total_seconds())
                 except ForebayError as error:
                     raise failure(error) from error
                 if not run["terminal"]:
-                    time.sleep(POLL_PAUSE_SECONDS)
+                    time.sleep(POLL_INTERVAL_SECONDS)
         return run
 
     def _end(self, context: Context, run: Run, deadline: float | None) -> dict[str, Any]:
-        """Say what the ended run means for the task."""
+        """Turn the ended run into the task's result."""
         attempt = _attempt(context)
         if superseded(run, attempt) and not self._killed:
-            self.log.info("run %s was called off with try %s of the task; this is try %s", run["id"], run["attempt"], attempt)
-            run = self._wait(self._ask(context), deadline)
+            self.log.info("run %s was cancelled with try %s of the task; this is try %s", run["id"], run["attempt"], attempt)
+            run = self._wait(self._request(context), deadline)
         conclude(run, retry_cancelled=self._killed, accept_cut_short=self.accept_cut_short)
         result = summary(run, self.hook.endpoint.run_url(run["id"]), attempt)
         for outlet in self.outlets or ():
@@ -231,35 +253,39 @@ class ForebayRunOperator(BaseOperator):
         return result
 
     def _give_up(self, run_id: str) -> None:
-        """Cancel a run whose time is over."""
+        """Cancel a run that has timed out."""
         if self.cancel_on_kill:
             try:
-                self.hook.send(client.cancel_run(run_id, f"the Airflow task {self.dag_id}.{self.task_id} waits no longer"), KILL_SECONDS)
+                self.hook.send(
+                    client.cancel_run(run_id, f"the Airflow task {self.dag_id}.{self.task_id} timed out"), CANCEL_TIMEOUT_SECONDS
+                )
             except ForebayError as error:
-                self.log.warning("run %s is not cancelled; its lease will end it: %s", run_id, error)
+                self.log.warning("could not cancel run %s; its lease will expire: %s", run_id, error)
 
 
 def task_key(context: Context) -> str:
-    """Make the key of a task's run: `dag/run/task`, and `/index` of a mapped task. Too long, it ends in a hash of the whole."""
+    """
+    Return the key of a task's run: `dag/run/task[/map index]`. A long key ends in a hash instead.
+    """
     ti = context["ti"]
     key = "/".join([ti.dag_id, ti.run_id, ti.task_id, *_index(ti)])
-    if len(key.encode()) <= KEY_BYTES:
+    if len(key.encode()) <= MAX_KEY_BYTES:
         return key
     digest = hashlib.sha256(key.encode()).hexdigest()
-    return f"{_cut(key, KEY_BYTES - len(digest) - 1)}~{digest}"
+    return f"{_cut(key, MAX_KEY_BYTES - len(digest) - 1)}~{digest}"
 
 
 def task_labels(context: Context) -> dict[str, str]:
-    """Make the labels that say whose run it is; the same for each try of a task."""
+    """Return the labels that identify the task; the same for each try."""
     ti = context["ti"]
     labels = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
     if index := _index(ti):
         labels["map_index"] = index[0]
-    return {name: _cut(value, LABEL_BYTES) for name, value in labels.items()}
+    return {name: _cut(value, MAX_LABEL_BYTES) for name, value in labels.items()}
 
 
 def _index(ti: Any) -> list[str]:
-    """Give the index of a mapped task; nothing for another."""
+    """Return the index of a mapped task as a list; empty for another task."""
     return [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
 
 
@@ -268,32 +294,32 @@ def _attempt(context: Context) -> int:
 
 
 def _read(mode: str | None) -> str | None:
-    """Check whether a run goes on or reads again; an empty template says nothing."""
+    """Check the read mode; an empty template counts as None."""
     if not mode:
         return None
     if mode not in READ_MODES:
-        raise AirflowFailException(f"read is {mode!r}; it is one of {', '.join(READ_MODES)}, or None")
+        raise AirflowFailException(f"read is {mode!r}; it must be one of {', '.join(READ_MODES)}, or None")
     return mode
 
 
 def _cut(text: str, size: int) -> str:
-    """Cut a text to so many bytes, not in the midst of a character."""
+    """Truncate a text to this many bytes, at a character boundary."""
     return text.encode()[:size].decode(errors="ignore")
 
 
-def _most(max_rejected: int | str | None) -> int | str | None:
-    """Make the most rejects of what a template gave: a number where it is one, else a share such as `5%`."""
+def _max_rejected(max_rejected: int | str | None) -> int | str | None:
+    """Convert a templated limit: a number, or a share such as `5%`."""
     if isinstance(max_rejected, str) and max_rejected.isdecimal():
         return int(max_rejected)
     return None if max_rejected == "" else max_rejected
 
 
-def _texts(name: str, values: Any) -> dict[str, str]:
-    """Make query parameters or labels of what a template gave."""
+def _strings(name: str, values: Any) -> dict[str, str]:
+    """Convert templated query parameters or labels to strings."""
     if not values:
         return {}
     if not isinstance(values, Mapping):
         raise AirflowFailException(
-            f"{name} is {values!r}; it is a dict (set render_template_as_native_obj=True for a template that gives one)"
+            f"{name} is {values!r}; it must be a dict (set render_template_as_native_obj=True for a template that renders one)"
         )
     return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Waits for a run that someone else has asked for."""
+"""Waits for a run that something else requested."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
 class ForebayRunSensor(BaseSensorOperator):
     """
-    Succeeds when a run has succeeded, and fails as ForebayRunOperator does when it ends otherwise. It never cancels the run.
+    Succeeds when a run has succeeded, and otherwise fails as ForebayRunOperator does.
+
+    It never cancels the run.
 
     The return value (XCom) is the dict that ForebayRunOperator returns.
 
-    :param run_id: the run, such as the XCom `run_id` of a ForebayRunOperator with `wait=False`. (templated)
+    :param run_id: the run, for example the XCom `run_id` of a ForebayRunOperator with `wait=False`.
+        (templated)
     :param forebay_conn_id: the connection.
     :param deferrable: wait in the triggerer, not in a worker slot.
-    :param accept_cut_short: take a run that was cut short for a success, as ForebayRunOperator does by the argument of that name.
+    :param accept_cut_short: treat a run that was cut short as success, as ForebayRunOperator does.
     """
 
     template_fields: Sequence[str] = ("run_id", "forebay_conn_id")
@@ -43,7 +46,7 @@ class ForebayRunSensor(BaseSensorOperator):
         accept_cut_short: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Take what to wait for."""
+        """Store the arguments."""
         super().__init__(**kwargs)
         self.run_id = run_id
         self.forebay_conn_id = forebay_conn_id
@@ -51,10 +54,10 @@ class ForebayRunSensor(BaseSensorOperator):
         self.accept_cut_short = accept_cut_short
 
     def execute(self, context: Context) -> Any:
-        """Look once, then wait in the triggerer; or look again and again here."""
+        """Check once, then wait in the triggerer; or poll in the worker."""
         if not self.deferrable:
             return super().execute(context)
-        run = self._look()
+        run = self._get_run()
         if run["terminal"]:
             return self._end(run)
         deadline = time.time() + self.timeout if self.timeout else None
@@ -62,21 +65,21 @@ class ForebayRunSensor(BaseSensorOperator):
         self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Go on when the triggerer says how the waiting ended."""
+        """Resume with the trigger's event."""
         if event["status"] == "timeout":
-            raise AirflowSensorTimeout(f"run {event['run_id']} has not ended within {self.timeout:.0f} s; it goes on")
+            raise AirflowSensorTimeout(f"run {event['run_id']} has not ended within {self.timeout:.0f} s; it continues")
         if event["status"] != "ended":
             raise (AirflowException if event.get("retryable", True) else AirflowFailException)(event["message"])
         return self._end(event["run"])
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look whether the run has ended."""
-        run = self._look()
+        """Check whether the run has ended."""
+        run = self._get_run()
         return PokeReturnValue(is_done=run["terminal"], xcom_value=self._end(run) if run["terminal"] else None)
 
-    def _look(self) -> Run:
+    def _get_run(self) -> Run:
         try:
-            return ForebayHook(self.forebay_conn_id).send(client.get_run(self.run_id), patience_seconds=30.0)
+            return ForebayHook(self.forebay_conn_id).send(client.get_run(self.run_id), retry_seconds=30.0)
         except ForebayError as error:
             raise failure(error) from error
 

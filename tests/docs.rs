@@ -1,0 +1,101 @@
+//! What documents name exists: files, links between documents, and one version of Rust.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Documents that name files of the source tree.
+const MAPS: [&str; 2] = ["CONTRIBUTING.md", "docs/RELEASE.md"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The Markdown files of a folder and the folders in it.
+fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && name != "target" && (!name.starts_with('.') || name == ".github") {
+            documents(&path, found);
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+}
+
+/// A document without its fenced code.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// The paths of the source tree in backticks. Placeholders, such as `src/commands/NAME.rs`, and
+/// globs are left out.
+fn paths(text: &str) -> impl Iterator<Item = &str> {
+    let is_path = |word: &&str| {
+        let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
+        let is_placeholder = word.split(['/', '.']).any(|part| part.len() > 1 && part.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+        let top = word.split('/').next().unwrap();
+        plain && word.contains('/') && !is_placeholder && !top.is_empty() && root().join(top).is_dir()
+    };
+    text.split('`').skip(1).step_by(2).filter(is_path)
+}
+
+/// How GitHub names the headings of a document in links.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let slug = |heading: &str| -> String {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+    };
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| slug(line.trim_start_matches('#').trim())).collect()
+}
+
+#[test]
+fn every_path_that_the_maps_of_the_source_tree_name_exists() {
+    for map in MAPS {
+        let text = prose(&read(map));
+        let missing: Vec<&str> = paths(&text).filter(|path| !root().join(path).exists()).collect();
+        assert!(missing.is_empty(), "{map} names {missing:?}");
+    }
+    assert!(paths(&prose(&read("CONTRIBUTING.md"))).count() > 20);
+}
+
+#[test]
+fn every_link_between_documents_leads_to_a_file_and_a_heading() {
+    let mut all = Vec::new();
+    documents(root(), &mut all);
+    let mut links = 0;
+    for document in &all {
+        let text = prose(&std::fs::read_to_string(document).unwrap());
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { document.clone() } else { document.parent().unwrap().join(file) };
+            assert!(target.exists(), "{} links to {link}", document.display());
+            if !heading.is_empty() {
+                let there = anchors(&prose(&std::fs::read_to_string(&target).unwrap()));
+                assert!(there.contains(heading), "{} links to {link}; its headings are {there:?}", document.display());
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 40, "{links} links");
+}
+
+#[test]
+fn one_version_of_rust_is_named_everywhere() {
+    let file: toml::Value = toml::from_str(&read("rust-toolchain.toml")).unwrap();
+    let version = file["toolchain"]["channel"].as_str().unwrap().to_owned();
+    let (minor, _patch) = version.rsplit_once('.').unwrap();
+    let manifest: toml::Value = toml::from_str(&read("Cargo.toml")).unwrap();
+    assert_eq!(manifest["workspace"]["package"]["rust-version"].as_str(), Some(minor));
+    assert!(read("Dockerfile").contains(&format!("FROM rust:{minor}-")), "the Dockerfile's image is not of Rust {minor}");
+}
