@@ -5,6 +5,12 @@ SHELL := bash
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
+# The pinned toolchain is not downloaded where the default one is there already: scripts/setup checks its version.
+PINNED := $(shell sed -n 's/^channel = "\(.*\)"$$/\1/p' rust-toolchain.toml)
+ifeq ($(wildcard $(or $(RUSTUP_HOME),$(HOME)/.rustup)/toolchains/$(PINNED)-*),)
+export RUSTUP_TOOLCHAIN ?= $(firstword $(shell rustup default 2>/dev/null))
+endif
+
 CACHE := $(or $(FOREBAY_CACHE),$(HOME)/.cache/forebay)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
