@@ -9,50 +9,50 @@ use forebay_schemas::offset::{Offset, Partition};
 
 use crate::Reason;
 
-/// Records as they came out of the topic.
+/// Records of a topic, before they are decoded. Their bytes lie in one arena.
 #[derive(Debug, Default)]
 pub struct RawBatch {
-    /// Keys, values and headers, one after the other.
+    /// The bytes of keys, values and headers, one after the other.
     pub arena: Vec<u8>,
-    /// The records, in the order they were read; within a partition by offset.
+    /// The records in the order in which they were read; within a partition, by offset.
     pub records: Vec<RawRecord>,
 }
 
-/// One record in a [`RawBatch`].
+/// A record of a [`RawBatch`].
 #[derive(Debug, Clone)]
 pub struct RawRecord {
-    /// Its partition.
+    /// The partition of the record.
     pub partition: Partition,
-    /// Its offset.
+    /// The offset of the record.
     pub offset: Offset,
-    /// Its timestamp in the topic, milliseconds since the epoch.
+    /// The timestamp of the record in the topic, in milliseconds since the Unix epoch; 0 when it has none.
     pub timestamp_ms: i64,
-    /// The timestamp its row is written with, microseconds; strictly rising in a partition and a function of its prefix alone.
+    /// The timestamp that the row is written with, in microseconds since the Unix epoch; see [`write_clock`](crate::write_clock).
     pub write_ts: i64,
-    /// Where its key is in the arena, if it has one.
+    /// The range of the key in the arena; `None` when the record has no key.
     pub key: Option<Slice<u32>>,
-    /// Where its value is in the arena; none for a tombstone.
+    /// The range of the value in the arena; `None` for a tombstone.
     pub value: Option<Slice<u32>>,
-    /// Where its headers are in the arena, as [`headers`] puts them; empty when it has none.
+    /// The range of the headers in the arena, as [`arena_headers`](crate::arena_headers) encodes them; empty when there are none.
     pub headers: Slice<u32>,
 }
 
 /// A record that [`RawBatch::push`] copies into a batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NewRecord<'a> {
-    /// Its partition.
+    /// The partition of the record, from 0.
     pub partition: Partition,
-    /// Its offset.
+    /// The offset of the record, from 0.
     pub offset: Offset,
-    /// Its timestamp in the topic, milliseconds since the epoch; 0 when it has none.
+    /// The timestamp of the record in the topic, in milliseconds since the Unix epoch; 0 when it has none.
     pub timestamp_ms: i64,
-    /// The timestamp its row is written with, microseconds since the epoch; see [`write_clock`](crate::write_clock).
+    /// The timestamp that the row is written with, in microseconds since the Unix epoch; see [`write_clock`](crate::write_clock).
     pub write_ts: i64,
-    /// Its key, if it has one.
+    /// The key, if there is one.
     pub key: Option<&'a [u8]>,
-    /// Its value; none for a tombstone.
+    /// The value; `None` for a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Its headers, as [`headers::put`](crate::headers::put) encodes them; empty when it has none.
+    /// The headers, as [`arena_headers::append`](crate::arena_headers::append) encodes them; empty when there are none.
     pub headers: &'a [u8],
 }
 
@@ -60,7 +60,7 @@ impl RawBatch {
     /// Appends a copy of a record.
     ///
     /// # Panics
-    /// When the arena would exceed 4 GiB. Kafka's largest record is under 2 GiB, and the caller limits the rest.
+    /// When the arena would reach 4 GiB. Kafka's largest record is under 2 GiB, and the caller bounds the number of records.
     pub fn push(&mut self, record: &NewRecord<'_>) {
         let mut put = |bytes: &[u8]| {
             let index = |at: usize| u32::try_from(at).expect("the arena of a batch is smaller than 4 GiB");
@@ -73,64 +73,67 @@ impl RawBatch {
         self.records.push(RawRecord { partition, offset, timestamp_ms, write_ts, key, value, headers });
     }
 
-    /// A record's key, if it has one.
+    /// Returns the key of a record of this batch, if it has one.
+    ///
+    /// # Panics
+    /// This and the two below may panic when the record is of another batch.
     pub fn key(&self, record: &RawRecord) -> Option<&[u8]> {
         record.key.as_ref().map(|at| &self.arena[at.start as usize..at.end as usize])
     }
 
-    /// A record's headers as [`headers`] puts them.
+    /// Returns the encoded headers of a record of this batch; [`arena_headers::read`](crate::arena_headers::read) decodes them.
     pub fn headers(&self, record: &RawRecord) -> &[u8] {
         &self.arena[record.headers.start as usize..record.headers.end as usize]
     }
 
-    /// A record's value; none for a tombstone.
+    /// Returns the value of a record of this batch; `None` for a tombstone.
     pub fn value(&self, record: &RawRecord) -> Option<&[u8]> {
         record.value.as_ref().map(|at| &self.arena[at.start as usize..at.end as usize])
     }
 }
 
-/// Some records of a batch after the SQL: their rows and their rejects.
+/// A part of a batch after the SQL: rows and rejects.
 #[derive(Debug)]
 pub struct RowBatch {
-    /// The rows, a column a column of the SELECT.
+    /// The rows, with the columns of the SELECT.
     pub rows: RecordBatch,
-    /// For each row the index of its record in [`RawBatch::records`].
+    /// For each row, the index of its record in [`RawBatch::records`].
     pub origin: Vec<u32>,
-    /// For each row the timestamp it is written with, microseconds.
+    /// For each row, the timestamp that it is written with, in microseconds since the Unix epoch.
     pub write_ts: Vec<i64>,
-    /// Records that gave no row because they are bad.
+    /// The records that the decoder or the SQL rejected, by index.
     pub rejects: Vec<Reject>,
-    /// Time spent on JSON and SQL.
+    /// The time spent on decoding and SQL.
     pub transform: Duration,
 }
 
 /// A record that can't become a row, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
-    /// Its index in `raw.records`.
+    /// The index of the record in [`RawBatch::records`].
     pub record: u32,
-    /// Where it was found to be bad.
-    pub stage: Stage,
-    /// What is wrong.
+    /// The stage that rejected the record.
+    pub stage: RejectStage,
+    /// What is wrong with the record.
     pub reason: Reason,
 }
 
-/// Where a record was found to be bad. Goes into the dead letter's header `forebay-stage`.
+/// The stage that rejected a record. The dead letter has it in the header `forebay-stage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// On the way into the topic: it has no key, say.
+pub enum RejectStage {
+    /// Producing to the topic: the record has no key, for example.
     Produce,
-    /// Its bytes are not JSON, or do not fit the schema.
+    /// Decoding: the bytes are not JSON, or do not fit the schema.
     Decode,
-    /// The SQL fails on it.
+    /// The SQL: an expression fails on the record, or produces too much of it.
     Transform,
-    /// Its row does not fit the table.
+    /// Writing: a row does not fit the table.
     Write,
 }
 
-impl Stage {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
+impl RejectStage {
+    /// The name of the stage, in lower case.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Produce => "produce",
             Self::Decode => "decode",
@@ -140,8 +143,8 @@ impl Stage {
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for RejectStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.as_str())
     }
 }

@@ -1,78 +1,90 @@
-//! The metadata that Forebay commits beside an offset.
+//! The metadata that Forebay commits to Kafka with an offset.
+//!
+//! ```text
+//!  forebay:3:WRITE_CLOCK:EPOCH:TOPIC_ID      EPOCH in hexadecimal; TOPIC_ID empty when unknown
+//!  forebay:2:WRITE_CLOCK:EPOCH               an earlier version
+//!  forebay:1:WRITE_CLOCK                     the first version
+//! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, WriteTimestamp};
 use forebay_schemas::topic::TopicId;
 
 use crate::write_clock::WriteClock;
 
-/// How the commit metadata opens; the number is its version. Version 1 had no epoch, version 2 no id of the topic.
-const METADATA: &str = "forebay:3:";
-const METADATA_1: &str = "forebay:1:";
-const METADATA_2: &str = "forebay:2:";
+const VERSION_1: &str = "forebay:1:";
+const VERSION_2: &str = "forebay:2:";
+const VERSION_3: &str = "forebay:3:";
 
-/// What Forebay writes beside an offset.
+/// What Forebay commits with an offset. Its [`Display`](fmt::Display) is the text that Kafka stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct CommitMetadata {
     /// The write clock at the offset.
-    pub clock: WriteClock,
-    /// None in a commit of version 1.
+    pub write_clock: WriteTimestamp,
+    /// The epoch of the offset; `None` in metadata of version 1.
     pub epoch: Option<Epoch>,
-    /// The topic that the offset is of; none in a commit of version 1 or 2, and where the broker gives no ids.
+    /// The id of the topic; `None` in metadata of version 1 or 2, and where the broker has no topic ids.
     pub topic: Option<TopicId>,
 }
 
-/// The metadata to commit beside a place of a topic.
-pub fn metadata_of(checkpoint: &Checkpoint, topic: Option<TopicId>) -> String {
-    let topic = topic.map_or_else(String::new, |topic| topic.to_string());
-    format!("{METADATA}{}:{:08x}:{topic}", checkpoint.write_clock.micros(), checkpoint.epoch.value())
+impl CommitMetadata {
+    /// The metadata for a checkpoint of a topic.
+    pub fn new(checkpoint: &Checkpoint, topic: Option<TopicId>) -> Self {
+        Self { write_clock: checkpoint.write_clock, epoch: Some(checkpoint.epoch), topic }
+    }
+
+    /// Parses the text of any version; `None` when Forebay did not write it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let clock = |text: &str| Some(WriteTimestamp::from_micros(WriteClock::from_micros(text.parse().ok()?)?.micros()));
+        let epoch = |text: &str| u32::from_str_radix(text, 16).ok().map(Epoch::new);
+        if let Some(text) = text.strip_prefix(VERSION_1) {
+            return Some(Self { write_clock: clock(text)?, epoch: None, topic: None });
+        }
+        if let Some((text, number)) = text.strip_prefix(VERSION_2).and_then(|rest| rest.split_once(':')) {
+            return Some(Self { write_clock: clock(text)?, epoch: Some(epoch(number)?), topic: None });
+        }
+        let (text, rest) = text.strip_prefix(VERSION_3)?.split_once(':')?;
+        let (number, topic) = rest.split_once(':')?;
+        let topic = if topic.is_empty() { None } else { Some(topic.parse().ok()?) };
+        Some(Self { write_clock: clock(text)?, epoch: Some(epoch(number)?), topic })
+    }
+
+    /// Returns whether it names another topic than `topic`, as far as both are known.
+    pub fn is_of_another_topic(&self, topic: Option<TopicId>) -> bool {
+        self.topic.zip(topic).is_some_and(|(named, current)| named != current)
+    }
 }
 
-/// The mark out of a commit's metadata.
-pub fn mark_of(metadata: &str) -> Option<Mark> {
-    let clock = |text: &str| WriteClock::from_micros(text.parse().ok()?);
-    let epoch = |text: &str| u32::from_str_radix(text, 16).ok().map(Epoch::new);
-    if let Some(text) = metadata.strip_prefix(METADATA_1) {
-        return Some(Mark { clock: clock(text)?, epoch: None, topic: None });
+impl fmt::Display for CommitMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clock = self.write_clock;
+        let Some(epoch) = self.epoch else { return write!(f, "{VERSION_1}{clock}") };
+        write!(f, "{VERSION_3}{clock}:{:08x}:", epoch.value())?;
+        self.topic.map_or(Ok(()), |topic| topic.fmt(f))
     }
-    if let Some((text, of)) = metadata.strip_prefix(METADATA_2).and_then(|rest| rest.split_once(':')) {
-        return Some(Mark { clock: clock(text)?, epoch: Some(epoch(of)?), topic: None });
-    }
-    let (text, rest) = metadata.strip_prefix(METADATA)?.split_once(':')?;
-    let (of, topic) = rest.split_once(':')?;
-    let topic = if topic.is_empty() { None } else { Some(topic.parse().ok()?) };
-    Some(Mark { clock: clock(text)?, epoch: Some(epoch(of)?), topic })
 }
 
-/// The place out of a commit and its metadata; none when that says no epoch, or that it is of another topic than `topic`.
+/// Returns the checkpoint that a commit stands for.
+///
+/// `None` when `metadata` has no epoch or names another topic than `topic`.
 pub fn checkpoint_of(offset: Offset, metadata: &str, topic: Option<TopicId>) -> Option<Checkpoint> {
-    let mark = mark_of(metadata).filter(|mark| !mark.is_of_another(topic))?;
-    Some(Checkpoint { offset, write_clock: WriteTimestamp::from_micros(mark.clock.micros()), epoch: mark.epoch? })
+    let metadata = CommitMetadata::parse(metadata).filter(|metadata| !metadata.is_of_another_topic(topic))?;
+    Some(Checkpoint { offset, write_clock: metadata.write_clock, epoch: metadata.epoch? })
 }
 
-/// Whether a commit with that metadata may be of the topic that there is now: it is not when it names another one.
+/// Returns whether a commit with that metadata may be of `topic`: it is not when it names another one.
 pub fn is_of_topic(metadata: &str, topic: Option<TopicId>) -> bool {
-    mark_of(metadata).is_none_or(|mark| !mark.is_of_another(topic))
+    CommitMetadata::parse(metadata).is_none_or(|metadata| !metadata.is_of_another_topic(topic))
 }
 
-impl Mark {
-    /// Whether it is of another topic than the one that Kafka has now, as far as both are known.
-    pub fn is_of_another(&self, topic: Option<TopicId>) -> bool {
-        self.topic.zip(topic).is_some_and(|(of, now)| of != now)
-    }
-}
-
-/// The write clock out of a commit's metadata, microseconds; none when it is not Forebay's.
-fn clock_of(metadata: &str) -> Option<i64> {
-    mark_of(metadata).map(|mark| mark.clock.micros())
-}
-
-/// The largest write clock that is known of a topic, microseconds; 0 when none is: of the metadata of the group's commits, of all partitions, and of
-/// the journal's places.
+/// Returns the largest write clock that is known of a topic, in microseconds since the Unix epoch; 0 when none is.
+///
+/// `metadata` are the texts of the group's commits on all partitions, `known` the checkpoints in the journal.
 pub fn largest_clock<'a>(metadata: impl IntoIterator<Item = &'a str>, known: &BTreeMap<Partition, Checkpoint>) -> i64 {
-    let committed = metadata.into_iter().filter_map(clock_of).max().unwrap_or(0);
-    known.values().map(|checkpoint| checkpoint.write_clock.micros()).fold(committed, i64::max)
+    let committed = metadata.into_iter().filter_map(CommitMetadata::parse).map(|metadata| metadata.write_clock.micros());
+    known.values().map(|checkpoint| checkpoint.write_clock.micros()).fold(committed.max().unwrap_or(0), i64::max)
 }
 
 #[cfg(test)]
@@ -90,25 +102,30 @@ mod tests {
     const OURS: Epoch = Epoch::new(7);
 
     #[test]
-    fn the_largest_clock_is_that_of_any_commit_or_place() {
+    fn the_largest_clock_is_that_of_any_commit_or_checkpoint() {
         let known = BTreeMap::from([(0, checkpoint(1, 300, OURS)), (4, checkpoint(1, 500, OURS))]);
         assert_eq!(largest_clock(["forebay:2:400:00000007", "", "forebay:1:450"], &known), 500);
-        assert_eq!(largest_clock(["forebay:2:600:00000007", "of somebody else"], &known), 600);
+        assert_eq!(largest_clock(["forebay:2:600:00000007", "of another program"], &known), 600);
         assert_eq!(largest_clock([], &BTreeMap::new()), 0);
     }
 
     #[test]
-    fn metadata_reads_back_and_that_of_others_is_no_mark() {
-        let mark = mark_of("forebay:2:1700000000000000:0000002a").unwrap();
-        assert_eq!((mark.clock.micros(), mark.epoch, mark.topic), (1_700_000_000_000_000, Some(Epoch::new(42)), None));
-        assert_eq!(mark_of("forebay:1:77").unwrap().epoch, None);
+    fn metadata_of_each_version_is_parsed() {
+        let metadata = CommitMetadata::parse("forebay:2:1700000000000000:0000002a").unwrap();
+        assert_eq!((metadata.write_clock.micros(), metadata.epoch, metadata.topic), (1_700_000_000_000_000, Some(Epoch::new(42)), None));
+        let first = CommitMetadata::parse("forebay:1:77").unwrap();
+        assert_eq!((first.epoch, first.to_string().as_str()), (None, "forebay:1:77"));
         let checkpoint = checkpoint(9, 77, Epoch::new(42));
-        assert_eq!(metadata_of(&checkpoint, topic(1)), "forebay:3:77:0000002a:AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(CommitMetadata::new(&checkpoint, topic(1)).to_string(), "forebay:3:77:0000002a:AAAAAAAAAAAAAAAAAAAAAQ");
         for topic in [None, topic(1)] {
-            let mark = mark_of(&metadata_of(&checkpoint, topic)).unwrap();
-            assert_eq!((mark.clock.micros(), mark.epoch, mark.topic), (77, Some(Epoch::new(42)), topic));
+            let metadata = CommitMetadata::parse(&CommitMetadata::new(&checkpoint, topic).to_string()).unwrap();
+            assert_eq!((metadata.write_clock.micros(), metadata.epoch, metadata.topic), (77, Some(Epoch::new(42)), topic));
         }
-        for metadata in [
+    }
+
+    #[test]
+    fn text_that_forebay_did_not_write_is_no_metadata() {
+        for text in [
             "",
             "forebay:1:",
             "forebay:3:5:1",
@@ -119,7 +136,7 @@ mod tests {
             "forebay:1:9223372036854775807",
             "NO_METADATA",
         ] {
-            assert_eq!(mark_of(metadata), None, "{metadata}");
+            assert_eq!(CommitMetadata::parse(text), None, "{text}");
         }
     }
 }

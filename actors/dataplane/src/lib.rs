@@ -10,18 +10,18 @@
 //! * [`dead_letter`]: what a record becomes that can't be a row.
 //! * [`write_clock`] and [`commit_metadata`]: the timestamps that rows are written with, and how they continue from a commit.
 
+pub mod arena_headers;
 mod batch;
 pub mod commit_metadata;
 pub mod dead_letter;
 mod decimal;
-pub mod headers;
 mod reason;
-pub mod rejects;
+pub mod reject_counts;
 pub mod run_counts;
 pub mod store;
 pub mod transform;
 pub mod write_clock;
 
-pub use batch::{NewRecord, RawBatch, RawRecord, Reject, RowBatch, Stage};
+pub use batch::{NewRecord, RawBatch, RawRecord, Reject, RejectStage, RowBatch};
 pub use datafusion::arrow;
 pub use reason::{MASK, Reason};

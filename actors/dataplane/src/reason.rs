@@ -1,14 +1,14 @@
-//! What is wrong with a record, in words: in full, and without its values.
+//! Why a record is rejected: the full text, and a masked one without the record's values.
 
-/// Stands in the place of what is not shown.
+/// Replaces a value in masked text.
 pub const MASK: &str = "***";
-/// The most bytes of what reasons have in common.
-const KIND_MOST: usize = 200;
+/// The limit for [`Reason::kind`], in bytes.
+const MAX_KIND_BYTES: usize = 200;
 
 /// What is wrong with a record, for a person to read.
 ///
-/// In full it may quote the record, and then belongs nowhere but into the dead letter, beside the record itself. Masked it names fields, types
-/// and places, and has [`MASK`] where the record is quoted.
+/// The full text may quote the record, so it belongs only into the dead letter, next to the record
+/// itself. The masked text names fields, types and positions, and has [`MASK`] for each quote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
     full: String,
@@ -16,42 +16,44 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// A reason that says nothing of the record's values.
+    /// A reason that quotes none of the record's values.
     pub fn plain(text: impl Into<String>) -> Self {
         let full = text.into();
         Self { masked: full.clone(), full }
     }
 
-    /// A reason in whose text `quote` stands, which is of the record or may be.
+    /// A reason whose text contains `quote`, which is or may be a value of the record.
+    ///
+    /// `text` returns the text around the quote that it is given.
     pub fn quoting(quote: &str, text: impl Fn(&str) -> String) -> Self {
         Self { full: text(quote), masked: text(MASK) }
     }
 
-    /// The same with more said around it, none of it of the record's values.
+    /// Wraps both texts: `around` returns the text around the one that it is given, and adds no value of the record.
     #[must_use]
     pub fn within(self, around: impl Fn(&str) -> String) -> Self {
         Self { full: around(&self.full), masked: around(&self.masked) }
     }
 
-    /// All of it.
+    /// Returns the full text.
     pub fn full(&self) -> &str {
         &self.full
     }
 
-    /// It without the record's values.
+    /// Returns the masked text.
     pub fn masked(&self) -> &str {
         &self.masked
     }
 
-    /// What records that are wrong in the same way have in common: no values, nor numbers that say where, each an `N`; 200 bytes at most.
+    /// Returns the text that similar rejects share: the masked text with `N` for each number, in at most 200 bytes.
     pub fn kind(&self) -> String {
-        let mut kind = String::with_capacity(self.masked.len().min(KIND_MOST));
+        let mut kind = String::with_capacity(self.masked.len().min(MAX_KIND_BYTES));
         let mut rest = self.masked.as_str();
         let (mut before, mut quoted) = (' ', false);
         while let Some(first) = rest.chars().next()
-            && kind.len() + first.len_utf8() <= KIND_MOST
+            && kind.len() + first.len_utf8() <= MAX_KIND_BYTES
         {
-            // What stands between quotes is a name or an example.
+            // Text between quotes is a name or an example.
             quoted ^= first == '"';
             let is_name = quoted || before.is_alphanumeric() || before == '_';
             let digits = if is_name { 0 } else { digits(rest) };
@@ -67,7 +69,7 @@ impl Reason {
     }
 }
 
-/// How many bytes of a number a text begins with: digits, and commas and points between them.
+/// Returns the length of the number that a text begins with, including commas and points between digits.
 fn digits(text: &str) -> usize {
     let bytes = text.as_bytes();
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_that_differ_in_values_and_places_only_are_of_one_kind() {
+    fn reasons_that_differ_only_in_values_and_positions_are_of_one_kind() {
         let kind = |text: &str| Reason::plain(text).kind();
         assert_eq!(kind("expected `,` at line 1 column 17"), kind("expected `,` at line 20 column 3"));
         assert_eq!(kind("the record is 976.6 KiB, over 1,000,000"), "the record is N KiB, over N");
@@ -92,12 +94,12 @@ mod tests {
         assert_eq!(quoting("\"x\""), quoting("[7]"));
         let example = "must be a date-time such as \"1992-03-08T15:13:16.688Z\", at byte 7";
         assert_eq!(kind(example), "must be a date-time such as \"1992-03-08T15:13:16.688Z\", at byte N");
-        assert!(kind(&"é1 ".repeat(500)).len() <= KIND_MOST);
+        assert!(kind(&"é1 ".repeat(500)).len() <= MAX_KIND_BYTES);
         assert_eq!(kind(""), "");
     }
 
     #[test]
-    fn masked_it_says_the_same_without_the_quote() {
+    fn the_masked_text_is_the_full_text_without_the_quote() {
         let reason = Reason::quoting("\"x\"", |value| format!("must be a number, but is {value}")).within(|text| format!("`/age` {text}"));
         assert_eq!(reason.full(), "`/age` must be a number, but is \"x\"");
         assert_eq!(reason.masked(), "`/age` must be a number, but is ***");

@@ -1,62 +1,66 @@
-//! Which run a record is of, and what became of the records of runs in a micro-batch.
+//! Which run a record belongs to, and what became of each run's records in a micro-batch.
 //!
-//! Guarantee: each record of a wanted run is counted as one of written, filtered and rejected. The cost a record is a comparison with the record before
-//! it. Not guaranteed: that a record which was produced twice is counted once; and a record that was put into the topic again out of a dead letter is of
-//! no run, for as a dead letter it was counted.
+//! Guarantees:
+//! * Each record of a wanted run is counted once, as written, filtered or rejected.
+//! * Per record, finding the run costs one comparison with the previous record's headers.
+//!
+//! Does not guarantee that a record which was produced twice is counted once. A record that a
+//! redrive produced again belongs to no run, for its dead letter was counted already.
 
 use forebay_schemas::offset::Partition;
 use forebay_schemas::run::RunWritten;
 use uuid::Uuid;
 
-use crate::{RawBatch, Reject, dead_letter, headers, rejects};
+use crate::{RawBatch, Reject, arena_headers, dead_letter, reject_counts};
 
-/// The header with the fetch that a record came by.
-pub const RUN: &str = "forebay-run";
-/// The header with the identifier of a record's content.
-pub const EVENT: &str = "forebay-event-id";
-/// Bytes of the headers that the producer gives a record, as [`headers`] puts them: two names and two identifiers in their longest form, each with its length.
-const OWN: usize = 4 * 4 + RUN.len() + EVENT.len() + 2 * 36;
-/// The first of them, which is the same for all records of a run.
-const OF_THE_RUN: usize = 2 * 4 + RUN.len() + 36;
+/// The Kafka header with the id of the fetch that a record came from.
+pub const RUN_HEADER: &str = "forebay-run";
+/// The Kafka header with the id of a record's content.
+pub const EVENT_ID_HEADER: &str = "forebay-event-id";
+/// The size of the two headers that the producer adds, as [`arena_headers`] encodes them: two names
+/// and two UUIDs as text, each with its length.
+const PRODUCER_HEADER_BYTES: usize = 4 * 4 + RUN_HEADER.len() + EVENT_ID_HEADER.len() + 2 * 36;
+/// The size of the first of the two, which is the same for all records of a run.
+const RUN_HEADER_BYTES: usize = 2 * 4 + RUN_HEADER.len() + 36;
 
-/// What is known of the rows and rejects of a batch.
+/// The rows and rejects of a batch that was written.
 #[derive(Debug, Clone, Copy)]
-pub struct Outcome<'a> {
-    /// For each row of the SQL the index of its record.
+pub struct BatchOutcome<'a> {
+    /// For each row of the SQL, the index of its record in [`RawBatch::records`].
     pub origin: &'a [u32],
-    /// The rows that the table acknowledged.
+    /// The indices of the rows that the table acknowledged.
     pub written: &'a [u32],
-    /// The rejects; of a record with several the first counts.
+    /// The rejects; of several rejects of one record the first counts.
     pub rejects: &'a [Reject],
 }
 
-/// What became of the records of runs that are wanted, by partition.
-pub fn tally(raw: &RawBatch, outcome: Outcome<'_>, wanted: impl Fn(Uuid) -> bool) -> Vec<(Partition, RunWritten)> {
-    let mut all: Vec<(Partition, RunWritten)> = Vec::new();
-    // The index of each record's tally, and one past the last for those of none.
+/// Counts what became of the records of wanted runs, per partition and run.
+pub fn count_by_run(raw: &RawBatch, outcome: BatchOutcome<'_>, wanted: impl Fn(Uuid) -> bool) -> Vec<(Partition, RunWritten)> {
+    let mut counts: Vec<(Partition, RunWritten)> = Vec::new();
+    // For each record the index of its run in `counts`; none when its run is not wanted.
     let mut of_record = Vec::with_capacity(raw.records.len());
     let mut before: Option<(Partition, &[u8], Option<usize>)> = None;
     for record in &raw.records {
         let own = raw.headers(record);
         let at = match before {
-            Some((partition, like, at)) if partition == record.partition && are_alike(like, own) => at,
+            Some((partition, like, at)) if partition == record.partition && are_of_one_run(like, own) => at,
             _ => {
-                let at = run_of(own).filter(|&run| wanted(run)).map(|run| tally_of(&mut all, record.partition, run));
+                let at = run_of(own).filter(|&run| wanted(run)).map(|run| index_of(&mut counts, record.partition, run));
                 before = Some((record.partition, own, at));
                 at
             }
         };
         of_record.push(at);
     }
-    if all.is_empty() {
-        return all;
+    if counts.is_empty() {
+        return counts;
     }
     let mut fates = vec![Fate::Filtered; raw.records.len()];
     let of = |record: u32| of_record.get(record as usize).copied().flatten().map(|at| (record as usize, at));
     for &row in outcome.written {
         if let Some((record, at)) = outcome.origin.get(row as usize).and_then(|&record| of(record)) {
             fates[record] = Fate::Written;
-            all[at].1.rows += 1;
+            counts[at].1.rows += 1;
         }
     }
     for reject in outcome.rejects {
@@ -64,19 +68,19 @@ pub fn tally(raw: &RawBatch, outcome: Outcome<'_>, wanted: impl Fn(Uuid) -> bool
             && fates[record] != Fate::Rejected
         {
             fates[record] = Fate::Rejected;
-            rejects::count(&mut all[at].1.rejects, reject.stage, &reject.reason);
+            reject_counts::add(&mut counts[at].1.rejects, reject.stage, &reject.reason);
         }
     }
     for (fate, at) in fates.iter().zip(&of_record) {
         let Some(at) = *at else { continue };
-        let tally = &mut all[at].1;
+        let run = &mut counts[at].1;
         match fate {
-            Fate::Filtered => tally.filtered += 1,
-            Fate::Written => tally.written += 1,
-            Fate::Rejected => tally.rejected += 1,
+            Fate::Filtered => run.filtered += 1,
+            Fate::Written => run.written += 1,
+            Fate::Rejected => run.rejected += 1,
         }
     }
-    all
+    counts
 }
 
 /// What became of a record.
@@ -87,44 +91,46 @@ enum Fate {
     Rejected,
 }
 
-/// Whether two records are of one run, as far as a look at their first bytes tells: both have the producer's two headers and no other, for only those
-/// are so long, with no room for one that says that it is a dead letter's.
-fn are_alike(one: &[u8], other: &[u8]) -> bool {
-    one.len() == OWN && other.len() == OWN && one[..OF_THE_RUN] == other[..OF_THE_RUN]
+/// Returns true only when two records with these headers are of one run.
+///
+/// Both then have exactly the producer's two headers: nothing else has that length, and there is no
+/// room for the header of a redrive. May return false for records of one run.
+fn are_of_one_run(one: &[u8], other: &[u8]) -> bool {
+    one.len() == PRODUCER_HEADER_BYTES && other.len() == PRODUCER_HEADER_BYTES && one[..RUN_HEADER_BYTES] == other[..RUN_HEADER_BYTES]
 }
 
-/// The run of a record with these headers.
+/// Returns the run of a record with these headers.
 fn run_of(own: &[u8]) -> Option<Uuid> {
     let mut run = None;
-    for (name, value) in headers::read(own) {
+    for (name, value) in arena_headers::read(own) {
         match name {
             dead_letter::REDRIVEN => return None,
-            RUN => run = value.and_then(|text| Uuid::try_parse_ascii(text).ok()),
+            RUN_HEADER => run = value.and_then(|text| Uuid::try_parse_ascii(text).ok()),
             _ => {}
         }
     }
     run
 }
 
-fn tally_of(all: &mut Vec<(Partition, RunWritten)>, partition: Partition, run: Uuid) -> usize {
-    let known = all.iter().position(|(of, tally)| *of == partition && tally.run == run);
+fn index_of(counts: &mut Vec<(Partition, RunWritten)>, partition: Partition, run: Uuid) -> usize {
+    let known = counts.iter().position(|(of, counted)| *of == partition && counted.run == run);
     known.unwrap_or_else(|| {
-        all.push((partition, RunWritten { run, ..RunWritten::default() }));
-        all.len() - 1
+        counts.push((partition, RunWritten { run, ..RunWritten::default() }));
+        counts.len() - 1
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{RawRecord, Reason, Stage};
+    use crate::{RawRecord, Reason, RejectStage};
 
-    /// A batch of records of these partitions with these headers.
+    /// A batch of records with these partitions and headers.
     fn batch(records: &[(Partition, &[(&str, &str)])]) -> RawBatch {
         let mut arena = Vec::new();
         let records = records.iter().map(|&(partition, own)| {
             let from = u32::try_from(arena.len()).unwrap();
-            own.iter().for_each(|(name, value)| headers::put(name, Some(value.as_bytes()), &mut arena));
+            own.iter().for_each(|(name, value)| arena_headers::append(name, Some(value.as_bytes()), &mut arena));
             let headers = from..u32::try_from(arena.len()).unwrap();
             RawRecord { partition, offset: 0, timestamp_ms: 0, write_ts: 0, key: None, value: None, headers }
         });
@@ -133,17 +139,17 @@ mod tests {
     }
 
     fn reject(record: u32) -> Reject {
-        Reject { record, stage: Stage::Decode, reason: Reason::plain("not JSON") }
+        Reject { record, stage: RejectStage::Decode, reason: Reason::plain("not JSON") }
     }
 
     #[test]
-    fn each_record_of_a_wanted_run_is_written_filtered_or_rejected_and_no_other_is_counted() {
+    fn each_record_of_a_wanted_run_is_counted_once_and_no_other_record_is() {
         let ids: Vec<String> = (1..4).map(|n| Uuid::from_u128(n).to_string()).collect();
-        let of = |n: usize| [(RUN, ids[n].as_str()), (EVENT, ids[0].as_str())];
+        let of = |n: usize| [(RUN_HEADER, ids[n].as_str()), (EVENT_ID_HEADER, ids[0].as_str())];
         let (one, two, three) = (of(0), of(1), of(2));
-        let redriven = [(RUN, ids[0].as_str()), (EVENT, ids[0].as_str()), (dead_letter::REDRIVEN, "0:7")];
-        let traced = [("trace", "x"), (RUN, ids[0].as_str())];
-        let wrong = [(RUN, "daily")];
+        let redriven = [(RUN_HEADER, ids[0].as_str()), (EVENT_ID_HEADER, ids[0].as_str()), (dead_letter::REDRIVEN, "0:7")];
+        let traced = [("trace", "x"), (RUN_HEADER, ids[0].as_str())];
+        let wrong = [(RUN_HEADER, "daily")];
         let raw = batch(&[
             (0, &one),
             (0, &one),
@@ -157,24 +163,24 @@ mod tests {
             (0, &[]),
             (0, &one),
         ]);
-        // The first has two rows; the fifth has a row that is written and one that is not.
+        // The first record has two rows; of the two rows of the fifth one is written.
         let outcome =
-            Outcome { origin: &[0, 0, 3, 4, 4, 5, 7], written: &[0, 1, 2, 3, 5, 6], rejects: &[reject(4), reject(10), reject(4)] };
-        let mut tallies = tally(&raw, outcome, |run| run != Uuid::from_u128(3));
-        tallies.sort_by_key(|(partition, tally)| (*partition, tally.run));
-        let counts: Vec<_> =
-            tallies.iter().map(|(partition, of)| (*partition, of.run.as_u128(), [of.written, of.filtered, of.rejected, of.rows])).collect();
-        assert_eq!(counts, [(0, 1, [1, 2, 2, 3]), (0, 2, [0, 1, 0, 0]), (1, 1, [1, 0, 0, 1])]);
-        assert_eq!(tallies[0].1.rejects.most_frequent().unwrap().to_string(), "2 at decode: not JSON");
-        assert!(tally(&raw, outcome, |_| false).is_empty());
+            BatchOutcome { origin: &[0, 0, 3, 4, 4, 5, 7], written: &[0, 1, 2, 3, 5, 6], rejects: &[reject(4), reject(10), reject(4)] };
+        let mut counts = count_by_run(&raw, outcome, |run| run != Uuid::from_u128(3));
+        counts.sort_by_key(|(partition, counted)| (*partition, counted.run));
+        let numbers: Vec<_> =
+            counts.iter().map(|(partition, of)| (*partition, of.run.as_u128(), [of.written, of.filtered, of.rejected, of.rows])).collect();
+        assert_eq!(numbers, [(0, 1, [1, 2, 2, 3]), (0, 2, [0, 1, 0, 0]), (1, 1, [1, 0, 0, 1])]);
+        assert_eq!(counts[0].1.rejects.most_frequent().unwrap().to_string(), "2 at decode: not JSON");
+        assert!(count_by_run(&raw, outcome, |_| false).is_empty());
     }
 
     #[test]
-    fn the_headers_of_the_producer_are_as_long_as_is_taken_for_granted() {
+    fn the_producers_headers_have_the_assumed_length_and_no_others_do() {
         let id = Uuid::from_u128(1).to_string();
-        let raw = batch(&[(0, &[(RUN, &id), (EVENT, &id)])]);
-        assert_eq!(raw.headers(&raw.records[0]).len(), OWN);
+        let raw = batch(&[(0, &[(RUN_HEADER, &id), (EVENT_ID_HEADER, &id)])]);
+        assert_eq!(raw.headers(&raw.records[0]).len(), PRODUCER_HEADER_BYTES);
         let longest = format!("{}:{}", i32::MAX, i64::MAX);
-        assert!(longest.len() < 36, "a record that was redriven has other headers");
+        assert!(longest.len() < 36, "a redriven record has headers of another length");
     }
 }

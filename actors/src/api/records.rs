@@ -212,7 +212,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use forebay_dataplane::{Reason, Stage};
+    use forebay_dataplane::{Reason, RejectStage};
 
     fn stored(key: &str, value: &[u8]) -> Stored {
         let headers = vec![("forebay-stage".to_owned(), Some(b"transform".to_vec()))];
@@ -235,13 +235,13 @@ mod tests {
     fn the_reason_of_a_letter_is_the_masked_one_where_masks_are_set_in_its_headers_too() {
         let mut letter = stored("k", b"{\"age\":\"secret\"}");
         let reason = Reason::quoting("\"secret\"", |value| format!("`/age` must be a number, but is {value}"));
-        let it = dead_letter::Letter {
+        let it = dead_letter::DeadLetter {
             key: None,
             value: None,
-            stage: Stage::Decode,
+            stage: RejectStage::Decode,
             reason: &reason,
-            cut: dead_letter::Cut::WHOLE,
-            unreadable: 0,
+            truncation: dead_letter::Truncation::NONE,
+            unreadable_headers: 0,
         };
         let origin = [(dead_letter::PARTITION, "3"), (dead_letter::OFFSET, "40")];
         it.headers(std::iter::empty(), &origin, |name, value| letter.headers.push((name.to_owned(), value.map(<[u8]>::to_vec))));

@@ -88,7 +88,7 @@ pub fn wanted_topics(pipeline: &Pipeline) -> [WantedTopic; 2] {
 
 /// What a dead-letter topic is to take where the topic takes records of `largest` bytes.
 pub(super) fn with_room(largest: u64) -> u64 {
-    largest.saturating_add(dead_letter::ROOM as u64)
+    largest.saturating_add(dead_letter::MAX_OVERHEAD_BYTES as u64)
 }
 
 /// What a group has committed for a partition.

@@ -1,12 +1,12 @@
 //! Dead letters as messages of Kafka's client.
 
-use forebay_dataplane::dead_letter::Letter;
+use forebay_dataplane::dead_letter::DeadLetter;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-/// The headers of a dead letter; see [`Letter::headers`].
+/// The headers of a dead letter; see [`DeadLetter::headers`].
 pub(crate) fn headers<'a>(
-    letter: &Letter<'_>,
+    letter: &DeadLetter<'_>,
     own: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     origin: &[(&str, &str)],
 ) -> OwnedHeaders {

@@ -25,7 +25,7 @@ use super::error::{ConsumerError, Trouble};
 use super::start_offset::{Committed, Found, OutOfRange, find};
 use super::state::Commit;
 use crate::broker::silent_for;
-use forebay_dataplane::commit_metadata::{Mark, largest_clock, mark_of, metadata_of};
+use forebay_dataplane::commit_metadata::{CommitMetadata, largest_clock};
 
 /// How long one question to Kafka may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -104,7 +104,7 @@ type Kept = BTreeMap<Partition, (Offset, String)>;
 fn committed_of(commit: &TopicPartitionListElem<'_>, kept: &Kept) -> Option<Committed> {
     let Position::Offset(offset) = commit.offset() else { return None };
     let kept = kept.get(&commit.partition()).filter(|(at, _)| *at == offset).map(|(_, metadata)| metadata.as_str());
-    Some(Committed { offset, mark: mark_of(kept.unwrap_or(commit.metadata())) })
+    Some(Committed { offset, metadata: CommitMetadata::parse(kept.unwrap_or(commit.metadata())) })
 }
 
 /// The callbacks.
@@ -276,8 +276,8 @@ impl Client {
             committed.push((commit.partition(), committed_of(&commit, &kept)));
         }
         // What the commits say is gone on from; only where one says nothing are all the others asked for.
-        let says = |mark: Mark| !mark.is_of_another(topic);
-        let largest = match committed.iter().all(|(_, committed)| committed.and_then(|committed| committed.mark).is_some_and(says)) {
+        let says = |metadata: CommitMetadata| !metadata.is_of_another_topic(topic);
+        let largest = match committed.iter().all(|(_, committed)| committed.and_then(|committed| committed.metadata).is_some_and(says)) {
             true => 0,
             false => self.largest_clock(partitions, known)?.max(latest),
         };
@@ -385,7 +385,7 @@ impl Client {
         for Commit { partition, checkpoint, topic } in commits {
             let mut element = list.add_partition(&self.topic, *partition);
             element.set_offset(Position::Offset(checkpoint.offset)).expect("a checkpoint is not negative");
-            element.set_metadata(metadata_of(checkpoint, *topic));
+            element.set_metadata(CommitMetadata::new(checkpoint, *topic).to_string());
         }
         list
     }

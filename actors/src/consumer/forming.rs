@@ -23,7 +23,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) timestamp_ms: Option<i64>,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
-    /// As [`headers`](forebay_dataplane::headers) puts them.
+    /// As [`headers`](forebay_dataplane::arena_headers) puts them.
     pub(crate) headers: &'a [u8],
 }
 

@@ -28,7 +28,7 @@ use super::state::{Fate, MOST_IN_FLIGHT, PATIENCE, Pace, State};
 use crate::broker::client_headers;
 use crate::failpoint::point;
 use crate::message::{BatchDone, PolledBatch, Receipt};
-use forebay_dataplane::headers;
+use forebay_dataplane::arena_headers;
 use forebay_kernel::{Cancel, Credit, Lease, Progress};
 
 /// Records read before the loop looks at everything else again.
@@ -378,8 +378,8 @@ fn add(credit: &mut Option<Credit>, more: Credit) -> usize {
 fn incoming<'a>(message: &'a BorrowedMessage<'_>, scratch: &'a mut Vec<u8>) -> Incoming<'a> {
     scratch.clear();
     if let Some(all) = message.headers() {
-        let unreadable = client_headers::each(all, |name, value| headers::put(name, value, scratch));
-        headers::left_out(unreadable, scratch);
+        let unreadable = client_headers::each(all, |name, value| arena_headers::append(name, value, scratch));
+        arena_headers::append_unreadable(unreadable, scratch);
     }
     Incoming {
         partition: message.partition(),

@@ -9,7 +9,7 @@
 //! another partition before. Not guaranteed: what other processes have written and not committed at that moment, and what an old partition still
 //! holds unread, is not known.
 
-use forebay_dataplane::commit_metadata::{Mark, mark_of};
+use forebay_dataplane::commit_metadata::CommitMetadata;
 use forebay_schemas::event::{Start, StartOrigin};
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, WriteTimestamp};
 use forebay_schemas::topic::TopicId;
@@ -19,7 +19,7 @@ use forebay_schemas::topic::TopicId;
 pub(crate) struct Committed {
     pub(crate) offset: Offset,
     /// None when the metadata is not Forebay's, as after the offset was set by hand.
-    pub(crate) mark: Option<Mark>,
+    pub(crate) metadata: Option<CommitMetadata>,
 }
 
 /// Where a partition starts.
@@ -45,7 +45,7 @@ pub fn would_start(
     ends: (Offset, Offset),
     topic: Option<TopicId>,
 ) -> Result<Start, Offset> {
-    let committed = committed.map(|(offset, metadata)| Committed { offset, mark: mark_of(metadata) });
+    let committed = committed.map(|(offset, metadata)| Committed { offset, metadata: CommitMetadata::parse(metadata) });
     find(committed, known, ends, topic, Epoch::default(), 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
 }
 
@@ -60,16 +60,16 @@ pub(crate) fn find(
     largest: i64,
 ) -> Result<Found, OutOfRange> {
     let known_clock = known.map_or(0, |checkpoint| checkpoint.write_clock.micros());
-    let stale = committed.and_then(|committed| committed.mark).filter(|mark| mark.is_of_another(topic));
-    let largest = largest.max(known_clock).max(stale.map_or(0, |mark| mark.clock.micros()));
-    let Some(Committed { offset, mark }) = committed.filter(|_| stale.is_none()) else {
+    let stale = committed.and_then(|committed| committed.metadata).filter(|metadata| metadata.is_of_another_topic(topic));
+    let largest = largest.max(known_clock).max(stale.map_or(0, |metadata| metadata.write_clock.micros()));
+    let Some(Committed { offset, metadata }) = committed.filter(|_| stale.is_none()) else {
         let origin = if known.is_some() || stale.is_some() { StartOrigin::Reset } else { StartOrigin::Earliest };
         let checkpoint = Checkpoint { offset: begin, write_clock: WriteTimestamp::from_micros(largest), epoch: fresh };
         return Ok(Found { start: Start { checkpoint, origin }, committed: None });
     };
-    let epoch = mark.and_then(|mark| mark.epoch);
+    let epoch = metadata.and_then(|metadata| metadata.epoch);
     // A commit that does not say which topic it is of is made again before anything is read.
-    let says_all = epoch.is_some() && (topic.is_none() || mark.is_some_and(|mark| mark.topic.is_some()));
+    let says_all = epoch.is_some() && (topic.is_none() || metadata.is_some_and(|metadata| metadata.topic.is_some()));
     let same = known.filter(|checkpoint| Some(checkpoint.epoch) == epoch);
     if let Some(checkpoint) = same.filter(|checkpoint| checkpoint.offset > offset && (begin..=end).contains(&checkpoint.offset)) {
         return Ok(Found { start: Start { checkpoint, origin: StartOrigin::Journal }, committed: says_all.then_some(offset) });
@@ -77,12 +77,12 @@ pub(crate) fn find(
     if !(begin..=end).contains(&offset) {
         return Err(OutOfRange(offset));
     }
-    let clock = match mark {
+    let clock = match metadata {
         // By hand, nobody says where the clock was.
         None => largest,
         // A clock of the same epoch that is ahead stands for records that Kafka has lost since.
-        Some(mark) if same.is_some_and(|checkpoint| checkpoint.offset > offset) => mark.clock.micros().max(known_clock),
-        Some(mark) => mark.clock.micros(),
+        Some(metadata) if same.is_some_and(|checkpoint| checkpoint.offset > offset) => metadata.write_clock.micros().max(known_clock),
+        Some(metadata) => metadata.write_clock.micros(),
     };
     let checkpoint = Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clock), epoch: epoch.unwrap_or(fresh) };
     Ok(Found { start: Start { checkpoint, origin: StartOrigin::Group }, committed: says_all.then_some(offset) })
@@ -90,7 +90,7 @@ pub(crate) fn find(
 
 #[cfg(test)]
 mod tests {
-    use forebay_dataplane::commit_metadata::{checkpoint_of, metadata_of};
+    use forebay_dataplane::commit_metadata::{CommitMetadata, checkpoint_of};
 
     use super::*;
 
@@ -106,7 +106,10 @@ mod tests {
     }
 
     fn committed(offset: Offset, clock: i64, epoch: Epoch) -> Option<Committed> {
-        Some(Committed { offset, mark: mark_of(&metadata_of(&checkpoint(offset, clock, epoch), topic(1))) })
+        Some(Committed {
+            offset,
+            metadata: CommitMetadata::parse(&CommitMetadata::new(&checkpoint(offset, clock, epoch), topic(1)).to_string()),
+        })
     }
 
     fn start(committed: Option<Committed>, known: Option<Checkpoint>) -> (Checkpoint, StartOrigin) {
@@ -126,7 +129,7 @@ mod tests {
         assert_eq!(clock(None, None), 7_000, "a partition that was added: keys that move there win with their newer records");
         assert_eq!(clock(None, Some(checkpoint(90, 5_000, OURS))), 7_000);
         assert_eq!(clock(None, Some(checkpoint(90, 9_000, OURS))), 9_000);
-        let by_hand = Some(Committed { offset: 20, mark: mark_of("") });
+        let by_hand = Some(Committed { offset: 20, metadata: CommitMetadata::parse("") });
         assert_eq!(clock(by_hand, None), 7_000);
         assert_eq!(
             clock(committed(50, 5_000, OURS), None),
@@ -164,7 +167,7 @@ mod tests {
 
     #[test]
     fn offsets_set_by_hand_count_and_begin_an_epoch() {
-        let by_hand = Some(Committed { offset: 20, mark: mark_of("") });
+        let by_hand = Some(Committed { offset: 20, metadata: CommitMetadata::parse("") });
         let found = find(by_hand, Some(checkpoint(90, 9_000, OURS)), (10, 100), topic(1), FRESH, 0).unwrap();
         assert_eq!((found.start.checkpoint, found.start.origin), (checkpoint(20, 9_000, FRESH), StartOrigin::Group));
         assert_eq!(found.committed, None, "so that the epoch is in the group at once");
@@ -207,12 +210,12 @@ mod tests {
             checkpoint(50, 5_000, OURS),
             "a broker without ids says nothing against it"
         );
-        assert_eq!(checkpoint_of(50, &metadata_of(&checkpoint(50, 5_000, OURS), topic(1)), topic(2)), None);
+        assert_eq!(checkpoint_of(50, &CommitMetadata::new(&checkpoint(50, 5_000, OURS), topic(1)).to_string(), topic(2)), None);
     }
 
     #[test]
     fn a_commit_that_does_not_say_its_topic_is_made_again_before_anything_is_read() {
-        let of_version_2 = Some(Committed { offset: 50, mark: mark_of("forebay:2:5000:00000007") });
+        let of_version_2 = Some(Committed { offset: 50, metadata: CommitMetadata::parse("forebay:2:5000:00000007") });
         let found = |topic| find(of_version_2, None, (10, 100), topic, FRESH, 0).unwrap();
         assert_eq!((found(topic(1)).start.checkpoint, found(topic(1)).committed), (checkpoint(50, 5_000, OURS), None));
         assert_eq!(found(None).committed, Some(50), "but not for a broker that gives no ids");

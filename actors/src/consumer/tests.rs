@@ -26,8 +26,8 @@ use crate::broker::raw_produce;
 use crate::ledger::Ledger;
 use crate::message::{BatchDone, PolledBatch, RECORD_OVERHEAD};
 use crate::telemetry::Telemetry;
-use forebay_dataplane::commit_metadata::metadata_of;
-use forebay_dataplane::headers;
+use forebay_dataplane::arena_headers;
+use forebay_dataplane::commit_metadata::CommitMetadata;
 use forebay_dataplane::write_clock::WriteClock;
 use forebay_kernel as kernel;
 use forebay_kernel::{
@@ -205,7 +205,7 @@ fn what_is_settled_is_committed_and_the_next_process_goes_on_from_there_with_the
     let (checkpoint, topic) = (rig_ledger.checkpoints()[&0], rig_ledger.state().topic_id);
     assert!(topic.is_some());
     assert_eq!((checkpoint.offset, checkpoint.write_clock.micros()), (150, last.write_ts));
-    assert_eq!(commits(&cluster, 2)[&0], (150, metadata_of(&checkpoint, topic)));
+    assert_eq!(commits(&cluster, 2)[&0], (150, CommitMetadata::new(&checkpoint, topic).to_string()));
 
     produce(&cluster, 0, 1);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
@@ -239,8 +239,8 @@ fn a_record_with_a_header_whose_name_is_not_utf_8_comes_with_its_other_headers_a
     let batches = rig.batches(2);
     let batch = &batches[0].body;
     let headers = batch.raw.headers(&batch.raw.records[0]);
-    assert_eq!(headers::read(headers).collect::<Vec<_>>(), [("run", Some(&b"2"[..])), ("café", Some(&b"4"[..]))]);
-    assert_eq!(headers::unreadable(headers), 2);
+    assert_eq!(arena_headers::read(headers).collect::<Vec<_>>(), [("run", Some(&b"2"[..])), ("café", Some(&b"4"[..]))]);
+    assert_eq!(arena_headers::count_unreadable(headers), 2);
     batches.into_iter().for_each(|batch| drop(settle(batch)));
     rig.stop().unwrap();
 }
@@ -254,7 +254,7 @@ fn a_record_comes_with_its_headers_as_they_are_and_in_their_order() {
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
     let batches = rig.batches(2);
     let batch = &batches[0].body;
-    assert_eq!(headers::read(batch.raw.headers(&batch.raw.records[0])).collect::<Vec<_>>(), sent);
+    assert_eq!(arena_headers::read(batch.raw.headers(&batch.raw.records[0])).collect::<Vec<_>>(), sent);
     let last = &batches[batches.len() - 1].body;
     assert_eq!(last.raw.headers(&last.raw.records[last.raw.records.len() - 1]), b"", "no headers are none");
     batches.into_iter().for_each(|batch| drop(settle(batch)));
@@ -287,10 +287,10 @@ fn a_partition_that_was_added_begins_after_the_largest_clock_of_all_others() {
     for (partition, clock) in [(0, ahead), (1, 5_000)] {
         let mut element = list.add_partition(TOPIC, partition);
         element.set_offset(Position::Offset(0)).unwrap();
-        element.set_metadata(metadata_of(
-            &Checkpoint { offset: 0, write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(7) },
-            None,
-        ));
+        element.set_metadata(
+            CommitMetadata::new(&Checkpoint { offset: 0, write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(7) }, None)
+                .to_string(),
+        );
     }
     asker.commit(&list, CommitMode::Sync).unwrap();
     produce(&cluster, 2, 1);
@@ -443,7 +443,7 @@ fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_wit
         checkpoint.write_clock.micros()
     );
     let committed = commits(&cluster, 2);
-    assert_eq!((&committed[&0], committed[&1].0), (&(5, metadata_of(&checkpoint, ledger.state().topic_id)), 5));
+    assert_eq!((&committed[&0], committed[&1].0), (&(5, CommitMetadata::new(&checkpoint, ledger.state().topic_id).to_string()), 5));
     assert_eq!(telemetry.written(), BTreeMap::from([(0, 5), (1, 5)]));
 
     let mut rig = Rig::start(&cluster, 1 << 20, |params| params.ledger = ledger);
@@ -463,7 +463,7 @@ fn a_topic_that_was_recreated_ends_the_incarnation_behind_all_that_was_in_flight
     let mut list = TopicPartitionList::new();
     let mut element = list.add_partition(TOPIC, 0);
     element.set_offset(Position::Offset(of_before.offset)).unwrap();
-    element.set_metadata(metadata_of(&of_before, TopicId::from_bits(1)));
+    element.set_metadata(CommitMetadata::new(&of_before, TopicId::from_bits(1)).to_string());
     other.commit(&list, CommitMode::Sync).unwrap();
     drop(other);
     let mut rig = Rig::start(&cluster, 1 << 20, |_| ());

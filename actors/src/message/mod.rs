@@ -22,7 +22,7 @@ pub const RECORD_OVERHEAD: usize = 64;
 /// A page of records on its way from the API into the topic.
 #[derive(Debug)]
 pub struct Page {
-    /// The fetch that found it: a run's identifier, or one made for a scheduled fetch. Goes into the header [`RUN`](forebay_dataplane::run_counts::RUN).
+    /// The fetch that found it: a run's identifier, or one made for a scheduled fetch. Goes into the header [`RUN_HEADER`](forebay_dataplane::run_counts::RUN_HEADER).
     pub run: Uuid,
     /// Each record's own bytes, as the API sent them; slices of one buffer, but for bad ones.
     pub records: Vec<Bytes>,

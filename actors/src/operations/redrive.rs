@@ -172,7 +172,7 @@ impl Redriver<'_> {
                 let chunk = Range { to: last.offset + 1, ..left };
                 let mut whole = Vec::with_capacity(letters.len());
                 for letter in &letters {
-                    whole.push(if dead_letter::is_cut(&letter.headers) { self.in_the_topic(letter).await? } else { Some(None) });
+                    whole.push(if dead_letter::is_truncated(&letter.headers) { self.in_the_topic(letter).await? } else { Some(None) });
                 }
                 let again =
                     letters.iter().zip(&whole).filter_map(|(letter, whole)| Some((letter, whole.as_ref()?.as_ref().unwrap_or(letter))));
@@ -245,7 +245,9 @@ async fn produce(producer: &FutureProducer, topic: &str, letter: &Stored, record
 fn headers(letter: &Stored) -> OwnedHeaders {
     let place = format!("{}:{}", letter.partition, letter.offset);
     // What an earlier redrive said is said again here, or no longer true.
-    let own = dead_letter::own(&letter.headers).iter().filter(|(name, _)| name != dead_letter::REDRIVEN && name != dead_letter::LEFT_OUT);
+    let own = dead_letter::record_headers(&letter.headers)
+        .iter()
+        .filter(|(name, _)| name != dead_letter::REDRIVEN && name != dead_letter::LEFT_OUT);
     let all = own.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: value.as_deref() }));
     let counts = letter.headers.iter().filter(|(name, _)| name == dead_letter::LEFT_OUT);
     let count = |value: &Option<Vec<u8>>| std::str::from_utf8(value.as_deref()?).ok()?.parse::<u64>().ok();
@@ -259,7 +261,7 @@ mod tests {
     use rdkafka::message::Headers as _;
 
     use super::*;
-    use forebay_dataplane::{Reason, Stage};
+    use forebay_dataplane::{Reason, RejectStage};
 
     fn range(from: i64, to: i64) -> Range {
         Range { from, to }
@@ -300,13 +302,13 @@ mod tests {
         let own = [named("forebay-run", b"1"), named("trace", b"\xff"), named("trace", b""), ("none".to_owned(), None)];
         let before = own.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
         let reason = Reason::plain("not JSON");
-        let it = dead_letter::Letter {
+        let it = dead_letter::DeadLetter {
             key: None,
             value: None,
-            stage: Stage::Decode,
+            stage: RejectStage::Decode,
             reason: &reason,
-            cut: dead_letter::Cut::WHOLE,
-            unreadable: 0,
+            truncation: dead_letter::Truncation::NONE,
+            unreadable_headers: 0,
         };
         let before = before.chain([(dead_letter::REDRIVEN, Some(&b"0:1"[..]))]);
         let headers_of_letter = crate::broker::dead_letter::headers(&it, before, &[(dead_letter::SQL, "9f2c")]);

@@ -21,8 +21,8 @@ use serde::Serialize;
 use crate::broker::{self, Access, BrokerError, Committed};
 use crate::journal::JournalError;
 use crate::ledger::Ledger;
-use forebay_dataplane::commit_metadata::{is_of_topic, largest_clock, metadata_of};
-use forebay_dataplane::write_clock::{clock_of_replay, clocks_of_replay};
+use forebay_dataplane::commit_metadata::{CommitMetadata, is_of_topic, largest_clock};
+use forebay_dataplane::write_clock::{replay_clock, replay_clocks};
 
 /// What a replay comes to, for the person who is about to do it.
 pub const FOLLOWS: &str = "rows deleted or changed by hand are as their records say again; of a key with records in several partitions the row is that of \
@@ -144,7 +144,7 @@ pub(crate) async fn apply(
     let id = broker::topic_id(access, topic).await?;
     let largest = moves.iter().map(|a| a.largest).max().unwrap_or(0);
     let again = moves.iter().filter_map(|a| a.to.map(|to| (a.partition, a.end - to))).collect();
-    let clocks = clocks_of_replay(clock_of_replay(largest, now), &again);
+    let clocks = replay_clocks(replay_clock(largest, now), &again);
     let checkpoint =
         |a: &Move, offset| (a.partition, Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clocks[&a.partition]), epoch });
     let moving = || moves.iter().filter_map(|a| a.to.map(|to| checkpoint(a, to)));
@@ -160,7 +160,8 @@ pub(crate) async fn apply(
         to: moving().collect(),
     });
     ledger.settled().await?;
-    let commits = moving().map(|(partition, checkpoint)| (partition, checkpoint.offset, metadata_of(&checkpoint, id))).collect();
+    let commits =
+        moving().map(|(partition, checkpoint)| (partition, checkpoint.offset, CommitMetadata::new(&checkpoint, id).to_string())).collect();
     Ok(broker::commit(access, group, topic, commits).await?)
 }
 
@@ -198,7 +199,11 @@ mod tests {
         let of = |bits| TopicId::from_bits(bits);
         let of_before = Committed {
             offset: 60,
-            metadata: metadata_of(&Checkpoint { offset: 60, write_clock: WriteTimestamp::from_micros(5_000), epoch: Epoch::new(7) }, of(1)),
+            metadata: CommitMetadata::new(
+                &Checkpoint { offset: 60, write_clock: WriteTimestamp::from_micros(5_000), epoch: Epoch::new(7) },
+                of(1),
+            )
+            .to_string(),
         };
         let planned = plan(0, (0, 100), Some(&of_before), Some(0), of(2), 5_000);
         assert_eq!((planned.to, planned.committed), (None, None));

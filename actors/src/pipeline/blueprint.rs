@@ -28,7 +28,7 @@ impl Blueprint {
     pub fn draw(pipeline: Pipeline) -> Result<Self, FileError> {
         let (plan, table) = if pipeline.writes() {
             let plan = Transform::new(&pipeline)?;
-            let table = TableSpec::plan(&pipeline, &plan.output())?;
+            let table = TableSpec::plan(&pipeline, &plan.output_schema())?;
             (Some(Arc::new(plan)), Some(Arc::new(table)))
         } else {
             (None, None)

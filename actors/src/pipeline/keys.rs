@@ -1,13 +1,13 @@
 //! Whether the topic's key decides the table's key, as far as the file says it.
 //!
 //! Guarantee: where nothing is said, two records of one row have the same key in the topic, and so are in one partition as long as none are added.
-//! Not guaranteed: that they are not, where something is said; expressions are not taken apart ([`MadeOf`]).
+//! Not guaranteed: that they are not, where something is said; expressions are not taken apart ([`ColumnSource`]).
 
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::plan::Warning;
 
 use forebay_dataplane::store::TableSpec;
-use forebay_dataplane::transform::{MadeOf, Transform};
+use forebay_dataplane::transform::{ColumnSource, Transform};
 
 /// What follows where records of one row may be in several partitions.
 const FOLLOWS: &str =
@@ -15,8 +15,9 @@ const FOLLOWS: &str =
 
 /// Says so when the primary key does not follow from the topic's key, or when that is not known.
 pub(super) fn warning(pipeline: &Pipeline, plan: &Transform, table: &TableSpec) -> Option<Warning> {
-    let made_of: Vec<Option<&MadeOf>> = table.primary_key.iter().map(|&at| plan.made_of().get(at).and_then(Option::as_ref)).collect();
-    if made_of.contains(&Some(&MadeOf::Key)) {
+    let sources: Vec<Option<&ColumnSource>> =
+        table.primary_key.iter().map(|&at| plan.column_sources().get(at).and_then(Option::as_ref)).collect();
+    if sources.contains(&Some(&ColumnSource::Key)) {
         return None;
     }
     let names = table.key_names().join(", ");
@@ -30,14 +31,14 @@ pub(super) fn warning(pipeline: &Pipeline, plan: &Transform, table: &TableSpec) 
             ),
         });
     };
-    if made_of.iter().flatten().any(|made_of| matches!(made_of, MadeOf::Field(pointer) if *pointer == producer.key)) {
+    if sources.iter().flatten().any(|source| matches!(source, ColumnSource::Field(pointer) if *pointer == producer.key)) {
         return None;
     }
-    let column = |(name, made_of): (&str, &Option<&MadeOf>)| match made_of {
-        Some(MadeOf::Field(pointer)) => format!("{name} is {pointer}"),
+    let column = |(name, source): (&str, &Option<&ColumnSource>)| match source {
+        Some(ColumnSource::Field(pointer)) => format!("{name} is {pointer}"),
         _ => format!("{name} is no field of its own"),
     };
-    let columns: Vec<String> = table.key_names().into_iter().zip(&made_of).map(column).collect();
+    let columns: Vec<String> = table.key_names().into_iter().zip(&sources).map(column).collect();
     Some(Warning {
         code: "primary_key_not_of_topic_key".to_owned(),
         what: format!(

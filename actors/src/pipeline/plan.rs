@@ -259,7 +259,7 @@ mod tests {
     use forebay_schemas::topic::TopicId;
 
     use super::*;
-    use forebay_dataplane::commit_metadata::metadata_of;
+    use forebay_dataplane::commit_metadata::CommitMetadata;
 
     const FILE: &str = r#"
 [pipeline]
@@ -299,7 +299,7 @@ primary_key = ["id"]
         let settings = BTreeMap::from([("message.timestamp.type".to_owned(), "CreateTime".to_owned())]);
         let there = TopicLook { id: id(), ends: (0..).zip(ends.iter().copied()).collect(), held_back: BTreeMap::new(), settings };
         let commit = |(partition, checkpoint): &(Partition, Checkpoint)| {
-            (*partition, Committed { offset: checkpoint.offset, metadata: metadata_of(checkpoint, id()) })
+            (*partition, Committed { offset: checkpoint.offset, metadata: CommitMetadata::new(checkpoint, id()).to_string() })
         };
         Look { topics: vec![(records, Some(there)), (dead, None)], committed: committed.iter().map(commit).collect(), members: Some(0) }
     }
@@ -365,7 +365,7 @@ primary_key = ["id"]
         let known = Event::TopicIdentified { id: TopicId::from_bits(1).unwrap() };
         before.evolve(&Recorded::new(before.seq + 1, DateTime::UNIX_EPOCH, known));
         let mut kafka = look(&blueprint, &[(0, 20)], &[]);
-        let of_before = Committed { offset: 9, metadata: metadata_of(&checkpoint(9, 7), TopicId::from_bits(1)) };
+        let of_before = Committed { offset: 9, metadata: CommitMetadata::new(&checkpoint(9, 7), TopicId::from_bits(1)).to_string() };
         kafka.committed.insert(0, of_before);
         kafka.topics[0].1.as_mut().unwrap().held_back.insert(0, Range { from: 20, to: 23 });
         let plan = super::plan(&blueprint, &before, Ok(kafka), None);

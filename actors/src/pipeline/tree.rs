@@ -28,7 +28,7 @@ use crate::transformer::Transformer;
 use crate::writer::{Remake, Writer, WriterParts};
 use forebay_dataplane::commit_metadata::checkpoint_of;
 use forebay_dataplane::store::Store;
-use forebay_dataplane::transform::ROWS_BUDGET;
+use forebay_dataplane::transform::ROWS_BUDGET_BYTES;
 use forebay_kernel::clock::micros;
 use forebay_kernel::{
     Backoff, Budget, ChildSpec, Environment, Handover, Lease, Limits, Mailbox, Registry, Restart, SharedClock, Strategy, SupervisorSpec,
@@ -97,7 +97,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         telemetry.needs(Need::Topics);
         telemetry.needs(Need::Table);
         let budget = Budget::new("consumer -> writer", common.egress_budget());
-        let rows = Budget::new("transformer -> writer", ROWS_BUDGET);
+        let rows = Budget::new("transformer -> writer", ROWS_BUDGET_BYTES);
         edges.extend([budget.clone(), rows.clone()]);
         children.push(common.supervisor("egress", common.clone().egress(blueprint.clone(), budget, rows)));
     }

@@ -25,8 +25,8 @@ use super::key::{Planned, Recipe};
 use super::state::{Destination, Tally};
 use crate::broker::{self, Access, BrokerError, Quiet, dead_letter::is_too_large, silence, silent_for};
 use crate::message::{Page, PageProduced, PageRefused};
-use forebay_dataplane::dead_letter::{Cut, Letter};
-use forebay_dataplane::{Reason, Stage, dead_letter, run_counts};
+use forebay_dataplane::dead_letter::{DeadLetter, Truncation};
+use forebay_dataplane::{Reason, RejectStage, dead_letter, run_counts};
 use forebay_kernel::Progress;
 
 /// How long to wait for room in librdkafka's queue before looking again.
@@ -108,7 +108,7 @@ impl Client {
 struct Amended {
     /// What is wrong with it; none when it was a letter already.
     reason: Option<Reason>,
-    cut: Cut,
+    truncation: Truncation,
 }
 
 impl Inner {
@@ -145,9 +145,15 @@ impl Inner {
                         .fold(OwnedHeaders::new_with_capacity(2), |all, (key, value)| all.insert(Header { key, value }))
                 }),
                 Planned::DeadLetter { key, reason, event } => {
-                    let cut = amended.map_or(Cut::to(self.max_record_bytes), |amended| amended.cut);
-                    let it =
-                        Letter { key: key.as_deref(), value: Some(record), stage: Stage::Produce, reason: &reason, cut, unreadable: 0 };
+                    let truncation = amended.map_or(Truncation::to(self.max_record_bytes), |amended| amended.truncation);
+                    let it = DeadLetter {
+                        key: key.as_deref(),
+                        value: Some(record),
+                        stage: RejectStage::Produce,
+                        reason: &reason,
+                        truncation,
+                        unreadable_headers: 0,
+                    };
                     lock(&dead.page).0.because(&reason);
                     self.send(&self.dead_letter_topic, &dead, (it.key(), it.value().unwrap_or_default()), || {
                         broker::dead_letter::headers(
@@ -180,12 +186,13 @@ impl Inner {
             }
             let record = page.records.get(part.start).map(Bytes::as_ref);
             let is_letter = topic == self.dead_letter_topic;
-            let Amended { reason, cut } = amended.take().unwrap_or(Amended { reason: None, cut: Cut::to(self.max_record_bytes) });
+            let Amended { reason, truncation } =
+                amended.take().unwrap_or(Amended { reason: None, truncation: Truncation::to(self.max_record_bytes) });
             amended = if !is_letter {
-                Some(Amended { reason: Some(refused(&topic, bytes, cause)), cut })
+                Some(Amended { reason: Some(refused(&topic, bytes, cause)), truncation })
             } else {
-                let less = if is_too_large(cause) { cut.next(record) } else { None };
-                less.map(|cut| Amended { reason, cut })
+                let less = if is_too_large(cause) { truncation.next(record) } else { None };
+                less.map(|truncation| Amended { reason, truncation })
             };
             if amended.is_none() {
                 let why = format!("kafka refuses the dead letter of a record for {topic}: {cause}; look at the settings of that topic");
@@ -277,7 +284,7 @@ fn refused(topic: &str, bytes: usize, cause: Code) -> Reason {
 /// The headers that a record has in the topic; `text` is for that of its event.
 fn own_headers<'a>(run: &'a str, event: Uuid, text: &'a mut [u8]) -> [(&'static str, Option<&'a [u8]>); 2] {
     let event: &str = event.as_hyphenated().encode_lower(text);
-    [(run_counts::RUN, Some(run.as_bytes())), (run_counts::EVENT, Some(event.as_bytes()))]
+    [(run_counts::RUN_HEADER, Some(run.as_bytes())), (run_counts::EVENT_ID_HEADER, Some(event.as_bytes()))]
 }
 
 /// What a record carries through librdkafka: its page, and where it was sent. Two a page, shared by its records.

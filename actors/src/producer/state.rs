@@ -7,7 +7,7 @@ use forebay_schemas::offset::{Offset, Partition, Range};
 
 use super::error::ProduceError;
 use crate::message::PageProduced;
-use forebay_dataplane::{Reason, Stage, rejects};
+use forebay_dataplane::{Reason, RejectStage, reject_counts};
 
 /// Where a record was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Tally {
 
     /// A record is on its way into the dead-letter topic for this reason.
     pub(crate) fn because(&mut self, reason: &Reason) {
-        rejects::count(&mut self.page.rejects, Stage::Produce, reason);
+        reject_counts::add(&mut self.page.rejects, RejectStage::Produce, reason);
     }
 
     /// A record that was said to be on its way isn't.

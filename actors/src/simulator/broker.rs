@@ -8,7 +8,7 @@ use forebay_schemas::topic::TopicId;
 use super::api::Content;
 use super::invariants::{Broken, Invariant, Kept, broken};
 use crate::consumer::start_offset::Committed;
-use forebay_dataplane::commit_metadata::mark_of;
+use forebay_dataplane::commit_metadata::CommitMetadata;
 
 /// Where a record is: the topic's number in the history, its partition, its offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -207,7 +207,9 @@ impl Broker {
     }
 
     pub(super) fn committed(&self, partition: Partition) -> Option<Committed> {
-        self.group.get(&partition).map(|(checkpoint, metadata)| Committed { offset: checkpoint.offset, mark: mark_of(metadata) })
+        self.group
+            .get(&partition)
+            .map(|(checkpoint, metadata)| Committed { offset: checkpoint.offset, metadata: CommitMetadata::parse(metadata) })
     }
 
     /// The metadata of the group's commits.
@@ -281,7 +283,7 @@ impl Broker {
 
     /// Takes a commit, and checks it: see [`Invariant::CommitsCoverTheWritten`]. One that says it is of a topic that is gone is nobody's to believe.
     pub(super) fn commit(&mut self, partition: Partition, checkpoint: Checkpoint, metadata: String) -> Kept {
-        let topic = mark_of(&metadata).and_then(|mark| mark.topic);
+        let topic = CommitMetadata::parse(&metadata).and_then(|metadata| metadata.topic);
         if topic.is_some_and(|topic| topic != self.topic_id()) {
             self.group.insert(partition, (checkpoint, metadata));
             return Ok(());

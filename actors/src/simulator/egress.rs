@@ -22,8 +22,8 @@ use crate::consumer::start_offset::{Found, find};
 use crate::consumer::state::{Commit, Fate, MOST_IN_FLIGHT, Pace, State as Consumer};
 use crate::ledger::Command;
 use crate::writer::state::Desk;
-use forebay_dataplane::commit_metadata::{largest_clock, metadata_of};
-use forebay_dataplane::write_clock::{clock_of_replay, clocks_of_replay};
+use forebay_dataplane::commit_metadata::{CommitMetadata, largest_clock};
+use forebay_dataplane::write_clock::{replay_clock, replay_clocks};
 
 /// A batch in flight.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Process {
             };
             let Found { mut start, committed } = self.as_the_fault_has_it(env, found, known);
             if committed.is_none() {
-                env.broker.commit(partition, start.checkpoint, metadata_of(&start.checkpoint, topic))?;
+                env.broker.commit(partition, start.checkpoint, CommitMetadata::new(&start.checkpoint, topic).to_string())?;
             }
             if env.has(Fault::ForgetClock) {
                 start.checkpoint.write_clock = WriteTimestamp::default();
@@ -379,9 +379,9 @@ impl Process {
             return Ok(false);
         }
         let largest = largest_clock(env.broker.metadata(), &live.ledger.checkpoints()).max(live.consumer.latest_clock());
-        let clock = if env.has(Fault::ReplayWithoutWallClock) { largest } else { clock_of_replay(largest, env.wall().into()) };
+        let clock = if env.has(Fault::ReplayWithoutWallClock) { largest } else { replay_clock(largest, env.wall().into()) };
         let again = all.iter().map(|&partition| (partition, env.broker.log(partition).end())).collect();
-        let clocks = clocks_of_replay(clock, &again);
+        let clocks = replay_clocks(clock, &again);
         let (epoch, mut from, mut to) = (Epoch::new(env.rng.random()), Offsets::default(), Checkpoints::default());
         for &partition in &all {
             let (begin, written) =
@@ -406,7 +406,7 @@ impl Process {
             // As a topic that was recreated meanwhile has another id, the commit is none of the new one.
             let topic = self.live().consumer.topic();
             for (partition, checkpoint) in checkpoints {
-                env.broker.commit(partition, checkpoint, metadata_of(&checkpoint, topic))?;
+                env.broker.commit(partition, checkpoint, CommitMetadata::new(&checkpoint, topic).to_string())?;
             }
         }
         self.restart_consumer(who, env)?;

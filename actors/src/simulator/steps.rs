@@ -9,7 +9,7 @@ use super::api::{KEYS, partition_of};
 use super::broker::{Broker, Dating, Stored};
 use super::invariants::Kept;
 use super::world::{Ask, Step, World};
-use forebay_dataplane::commit_metadata::metadata_of;
+use forebay_dataplane::commit_metadata::CommitMetadata;
 
 impl World {
     pub(super) fn perform(&mut self, step: Step) -> Kept {
@@ -230,7 +230,11 @@ impl World {
         let taken = generation == env.broker.generation && !lost;
         if taken {
             for commit in &commits {
-                env.broker.commit(commit.partition, commit.checkpoint, metadata_of(&commit.checkpoint, commit.topic))?;
+                env.broker.commit(
+                    commit.partition,
+                    commit.checkpoint,
+                    CommitMetadata::new(&commit.checkpoint, commit.topic).to_string(),
+                )?;
             }
         }
         let said = taken && !(env.trouble && env.rng.random_ratio(1, 8));

@@ -113,7 +113,7 @@ impl Env {
     /// What the group has committed of a partition of the topic that there is now.
     pub(super) fn committed_now(&self, partition: Partition) -> Option<Offset> {
         let committed = self.broker.committed(partition)?;
-        let topic = committed.mark.and_then(|mark| mark.topic);
+        let topic = committed.metadata.and_then(|metadata| metadata.topic);
         topic.is_none_or(|topic| topic == self.broker.topic_id()).then_some(committed.offset)
     }
 

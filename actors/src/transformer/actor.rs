@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use forebay_dataplane::transform::{Parts, Transform, bytes_of};
+use forebay_dataplane::transform::{Parts, Transform, row_bytes};
 
 use crate::failpoint::point;
 use crate::message::{BatchPart, PolledBatch, SharedBatch};
@@ -56,7 +56,7 @@ impl Transformer {
     fn computed(&mut self, parts: Parts, part: BatchPart, cx: &mut Cx<'_, Self>) {
         self.working = None;
         cx.progress().tick();
-        let bytes = usize::try_from(bytes_of(&part.rows.rows)).unwrap_or(usize::MAX);
+        let bytes = usize::try_from(row_bytes(&part.rows.rows)).unwrap_or(usize::MAX);
         if let Some(credit) = self.rows.try_reserve(bytes) {
             return self.send(parts, part, credit, cx);
         }

@@ -51,7 +51,7 @@ struct Tree {
 
 fn tree(sql: &str) -> Tree {
     let plan = Arc::new(plan(sql));
-    let budget = Budget::new("transformer -> writer", forebay_dataplane::transform::ROWS_BUDGET);
+    let budget = Budget::new("transformer -> writer", forebay_dataplane::transform::ROWS_BUDGET_BYTES);
     let of_rows = budget.clone();
     let (writer, rows) = Mailbox::probe();
     let transformer = Handover::default();

@@ -19,9 +19,9 @@ use crate::failpoint::point_async;
 use crate::ledger::Ledger;
 use crate::message::{BatchPart, Share, SharedBatch};
 use crate::telemetry::Telemetry;
-use forebay_dataplane::run_counts::{self, Outcome};
+use forebay_dataplane::run_counts::{self, BatchOutcome};
 use forebay_dataplane::store::{Refusal, RowSet, Store, TableSpec};
-use forebay_dataplane::{RawBatch, Reject, RowBatch, Stage, rejects};
+use forebay_dataplane::{RawBatch, Reject, RejectStage, RowBatch, reject_counts};
 use forebay_kernel::{Progress, SharedClock};
 use forebay_schemas::failure::Class;
 
@@ -104,7 +104,7 @@ pub(super) struct Checked {
 pub(super) fn reasons(bad: &[Reject]) -> Rejects {
     let mut all = Rejects::default();
     let first = letters(bad, &mut HashSet::new());
-    first.iter().for_each(|reject| rejects::count(&mut all, reject.stage, &reject.reason));
+    first.iter().for_each(|reject| reject_counts::add(&mut all, reject.stage, &reject.reason));
     all
 }
 
@@ -118,7 +118,7 @@ pub(super) fn check(spec: &TableSpec, clock: &SharedClock, part: BatchPart) -> R
 }
 
 fn reject(origin: &[u32], Refusal { row, reason }: Refusal) -> Reject {
-    Reject { record: origin.get(row as usize).copied().unwrap_or_default(), stage: Stage::Write, reason }
+    Reject { record: origin.get(row as usize).copied().unwrap_or_default(), stage: RejectStage::Write, reason }
 }
 
 /// What became of a part of a batch, and of the batch if that was its last.
@@ -207,8 +207,8 @@ impl Client {
             return Vec::new();
         }
         let written: Vec<u32> = (0..).take(sum.written.len()).collect();
-        let outcome = Outcome { origin: &sum.written, written: &written, rejects: &sum.rejects };
-        run_counts::tally(raw, outcome, |run| self.ledger.is_open(run))
+        let outcome = BatchOutcome { origin: &sum.written, written: &written, rejects: &sum.rejects };
+        run_counts::count_by_run(raw, outcome, |run| self.ledger.is_open(run))
     }
 
     fn since(&self, start: Instant) -> Duration {

@@ -17,8 +17,8 @@ use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
 use super::error::WriterError;
 use crate::broker::{self, dead_letter::is_too_large};
-use forebay_dataplane::dead_letter::{Cut, Letter};
-use forebay_dataplane::{RawBatch, RawRecord, Reject, dead_letter, headers};
+use forebay_dataplane::dead_letter::{DeadLetter, Truncation};
+use forebay_dataplane::{RawBatch, RawRecord, Reject, arena_headers, dead_letter};
 
 /// How many letters are on their way at a time.
 const AT_ONCE: usize = 1_000;
@@ -46,7 +46,7 @@ pub(super) struct DeadLetters {
 /// A letter that is to be sent.
 struct Outgoing {
     reject: Reject,
-    cut: Cut,
+    truncation: Truncation,
     /// Whether no other letter may be in its batch.
     alone: bool,
 }
@@ -77,7 +77,7 @@ impl DeadLetters {
             Err(error) => return Err(Undelivered { letters, trouble: self.trouble(&error) }),
         };
         let mut waiting: VecDeque<Outgoing> =
-            letters.into_iter().map(|reject| Outgoing { reject, cut: Cut::WHOLE, alone: false }).collect();
+            letters.into_iter().map(|reject| Outgoing { reject, truncation: Truncation::NONE, alone: false }).collect();
         let mut undelivered = Vec::new();
         let mut trouble: Option<KafkaError> = None;
         while !waiting.is_empty() && trouble.is_none() {
@@ -131,13 +131,13 @@ impl DeadLetters {
     fn smaller(&self, raw: &RawBatch, outgoing: &Outgoing) -> Option<Outgoing> {
         let (reject, alone) = (outgoing.reject.clone(), true);
         if !outgoing.alone {
-            return Some(Outgoing { reject, cut: outgoing.cut, alone });
+            return Some(Outgoing { reject, truncation: outgoing.truncation, alone });
         }
         let record = &raw.records[reject.record as usize];
-        let cut = outgoing.cut.next(raw.value(record))?;
+        let truncation = outgoing.truncation.next(raw.value(record))?;
         let (topic, partition, offset) = (&self.topic, record.partition, record.offset);
         tracing::warn!(topic, partition, offset, "the topic refuses a dead letter for its size; it goes again with its value cut");
-        Some(Outgoing { reject, cut, alone })
+        Some(Outgoing { reject, truncation, alone })
     }
 
     async fn patiently<F: Future + Unpin>(&self, mut delivery: F, late: &(dyn Fn(WriterError) + Send + Sync)) -> F::Output {
@@ -176,17 +176,17 @@ impl DeadLetters {
     fn record<'a>(
         &'a self,
         raw: &'a RawBatch,
-        Outgoing { reject, cut, .. }: &'a Outgoing,
+        Outgoing { reject, truncation, .. }: &'a Outgoing,
         now: SystemTime,
     ) -> FutureRecord<'a, [u8], [u8]> {
         let record = &raw.records[reject.record as usize];
-        let letter = Letter {
+        let letter = DeadLetter {
             key: raw.key(record),
             value: raw.value(record),
             stage: reject.stage,
             reason: &reject.reason,
-            cut: *cut,
-            unreadable: headers::unreadable(raw.headers(record)),
+            truncation: *truncation,
+            unreadable_headers: arena_headers::count_unreadable(raw.headers(record)),
         };
         let mut it = FutureRecord::to(&self.topic).headers(self.headers(raw, record, &letter));
         (it.key, it.payload) = (letter.key(), letter.value());
@@ -194,7 +194,7 @@ impl DeadLetters {
         it
     }
 
-    fn headers(&self, raw: &RawBatch, record: &RawRecord, letter: &Letter<'_>) -> OwnedHeaders {
+    fn headers(&self, raw: &RawBatch, record: &RawRecord, letter: &DeadLetter<'_>) -> OwnedHeaders {
         let origin = [
             (dead_letter::TOPIC, self.source.as_str()),
             (dead_letter::PARTITION, &record.partition.to_string()),
@@ -202,7 +202,7 @@ impl DeadLetters {
             (dead_letter::TIMESTAMP, &record.timestamp_ms.to_string()),
             (dead_letter::SQL, &self.sql),
         ];
-        broker::dead_letter::headers(letter, headers::read(raw.headers(record)), &origin)
+        broker::dead_letter::headers(letter, arena_headers::read(raw.headers(record)), &origin)
     }
 
     fn trouble(&self, error: &KafkaError) -> WriterError {

@@ -131,7 +131,7 @@ pub(crate) fn letters(rejects: &[Reject], sent: &mut HashSet<u32>) -> Vec<Reject
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forebay_dataplane::{Reason, Stage};
+    use forebay_dataplane::{Reason, RejectStage};
 
     #[test]
     fn batches_begin_in_order_and_only_so_many_at_a_time() {
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_record_gives_one_dead_letter_however_many_of_its_rows_are_bad() {
-        let reject = |record, reason: &str| Reject { record, stage: Stage::Write, reason: Reason::plain(reason) };
+        let reject = |record, reason: &str| Reject { record, stage: RejectStage::Write, reason: Reason::plain(reason) };
         let mut sent = HashSet::new();
         let first = letters(&[reject(7, "a"), reject(3, "b"), reject(7, "c")], &mut sent);
         assert_eq!(first, [reject(3, "b"), reject(7, "a")]);

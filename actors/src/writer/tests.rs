@@ -20,7 +20,7 @@ use crate::message::{BatchDone, BatchPart, PolledBatch, Receipt, SharedBatch};
 use crate::telemetry::Telemetry;
 use forebay_dataplane::store::testing::{pipeline, small};
 use forebay_dataplane::store::{EMBEDDED_FILE, Store};
-use forebay_dataplane::{NewRecord, RawBatch, Reason, Reject, RowBatch, Stage, headers};
+use forebay_dataplane::{NewRecord, RawBatch, Reason, Reject, RejectStage, RowBatch, arena_headers};
 use forebay_kernel::{
     Backoff, Budget, ChildSpec, Credit, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, Strategy,
     SupervisorSpec, SystemClock, block_on, start,
@@ -134,7 +134,7 @@ fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>, credit: Credit) -
     let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(values)]).unwrap();
     let count = u32::try_from(pairs.len()).unwrap();
     let mut own = Vec::new();
-    headers::put("trace", Some(b"of the record"), &mut own);
+    arena_headers::append("trace", Some(b"of the record"), &mut own);
     let mut raw = RawBatch::default();
     // One record more than there are rows: the one that is bad already.
     for offset in 40..=40 + i64::from(count) {
@@ -186,7 +186,8 @@ fn a_bad_record_becomes_a_dead_letter_with_its_bytes_and_headers_untouched_and_t
     run(async {
         let root = bench.start();
         tokio::task::yield_now().await;
-        let early = Reject { record: 2, stage: Stage::Decode, reason: Reason::quoting("'x'", |found| format!("not JSON: found {found}")) };
+        let early =
+            Reject { record: 2, stage: RejectStage::Decode, reason: Reason::quoting("'x'", |found| format!("not JSON: found {found}")) };
         let done = bench.post(&[(Some("a"), "1"), (None, "2")], vec![early]).await;
         assert_eq!(counts(done.await), (1, 2));
         assert_eq!(bench.table().await, ["a"]);
@@ -214,7 +215,7 @@ fn a_letter_that_its_topic_refuses_for_its_size_goes_again_alone_and_then_cut_un
     run(async {
         let root = bench.start();
         tokio::task::yield_now().await;
-        let early = Reject { record: 2, stage: Stage::Decode, reason: Reason::plain("not JSON") };
+        let early = Reject { record: 2, stage: RejectStage::Decode, reason: Reason::plain("not JSON") };
         let done = bench.post(&[(Some("a"), "1"), (Some("b"), "2")], vec![early]).await;
         assert_eq!(counts(done.await), (2, 1));
         root.stop();

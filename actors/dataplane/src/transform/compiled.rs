@@ -21,9 +21,9 @@ use super::error::TransformError;
 use super::limits::{SQL_BYTES, sql_of};
 use super::schema::{Origin, UTC, header_entries, header_fields, record_fields};
 use super::sizes;
-use super::sql::{self, MadeOf, Program, Source};
+use super::sql::{self, ColumnSource, Program, Source};
 use super::step::{self, Step};
-use crate::{RawBatch, RawRecord, Reject, RowBatch, headers};
+use crate::{RawBatch, RawRecord, Reject, RowBatch, arena_headers};
 
 /// Codes and words of [`Transform::warnings`].
 const WHERE_KEEPS_ROWS: (&str, &str) = (
@@ -75,13 +75,13 @@ impl Transform {
     }
 
     /// The columns of the rows: those of the SELECT.
-    pub fn output(&self) -> SchemaRef {
+    pub fn output_schema(&self) -> SchemaRef {
         Arc::clone(&self.program.output)
     }
 
     /// What each column is made of, in their order; none where that is not one field of the record, nor its key.
-    pub fn made_of(&self) -> &[Option<MadeOf>] {
-        &self.program.made_of
+    pub fn column_sources(&self) -> &[Option<ColumnSource>] {
+        &self.program.column_sources
     }
 
     /// A short name of this SQL: eight hexadecimal digits that follow from its text.
@@ -118,7 +118,7 @@ impl Transform {
     }
 
     /// The schema that records are held to.
-    pub fn record(&self) -> &RecordSchema {
+    pub fn record_schema(&self) -> &RecordSchema {
         &self.record
     }
 
@@ -187,7 +187,7 @@ impl Transform {
 fn header_maps<'a>(raw: &RawBatch, records: impl Iterator<Item = &'a RawRecord>) -> MapArray {
     let (mut names, mut values, mut lengths) = (StringBuilder::new(), StringBuilder::new(), Vec::new());
     for record in records {
-        let by_name: BTreeMap<&str, Option<&[u8]>> = headers::read(raw.headers(record)).collect();
+        let by_name: BTreeMap<&str, Option<&[u8]>> = arena_headers::read(raw.headers(record)).collect();
         lengths.push(by_name.len());
         for (name, value) in by_name {
             names.append_value(name);

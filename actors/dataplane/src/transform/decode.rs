@@ -19,7 +19,7 @@ use super::json::{Bad, Cursor, Result, Text};
 use super::limits::{SLICE_BYTES, columns_of};
 use super::schema::{UTC, twin_of};
 use super::time;
-use crate::{RawBatch, Reject, Stage};
+use crate::{RawBatch, Reject, RejectStage};
 
 /// How many members of an object are remembered by their place; see [`Members`].
 const REMEMBERED: usize = 256;
@@ -131,7 +131,7 @@ pub(super) fn decode(shape: &Shape, raw: &RawBatch, from: usize) -> Decoded {
             Ok(()) => rows.push(index),
             Err(reason) => {
                 record.truncate(rows.len());
-                rejects.push(Reject { record: index, stage: Stage::Decode, reason });
+                rejects.push(Reject { record: index, stage: RejectStage::Decode, reason });
             }
         }
     }

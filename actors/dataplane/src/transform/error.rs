@@ -3,7 +3,7 @@
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
-use super::MAX_ROWS_OF_RECORD;
+use super::MAX_ROWS_PER_RECORD;
 use crate::Reason;
 
 /// Why the SQL fails. All of them are the record's fault or the SQL's, so trying again gives the same.
@@ -26,7 +26,7 @@ pub(super) enum TransformError {
         said: String,
     },
     /// `unnest` made more rows of one record than there are write timestamps for.
-    #[error("makes more than {MAX_ROWS_OF_RECORD} rows of one record, which is the most; unnest a shorter array, or split the record")]
+    #[error("makes more than {MAX_ROWS_PER_RECORD} rows of one record, which is the most; unnest a shorter array, or split the record")]
     TooManyRows,
     /// An expression panicked, which is an error of the library that evaluates it.
     #[error("evaluating the SQL panicked: {0}")]

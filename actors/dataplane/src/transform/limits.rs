@@ -21,7 +21,7 @@ pub(super) const SQL_STEPS: u64 = 1_000_000_000;
 /// The results that travel together. Those of records that had to run apart are joined again up to here.
 pub(super) const PART_BYTES: u64 = 8 << 20;
 /// The rows that are between the transformer and the table's acknowledgement.
-pub const ROWS_BUDGET: usize = 8 << 20;
+pub const ROWS_BUDGET_BYTES: usize = 8 << 20;
 
 /// The most that a record of so many bytes may take as columns.
 pub(super) fn columns_of(record: usize) -> usize {

@@ -26,14 +26,14 @@ mod step;
 mod time;
 
 pub use compiled::Transform;
-pub use limits::ROWS_BUDGET;
+pub use limits::ROWS_BUDGET_BYTES;
 pub use parts::Parts;
-pub use sizes::of_batch as bytes_of;
-pub use sql::MadeOf;
+pub use sizes::of_batch as row_bytes;
+pub use sql::ColumnSource;
 pub(crate) use sql::cast::floor;
 
 /// The most rows that one record can become.
-pub const MAX_ROWS_OF_RECORD: usize = 10_000;
+pub const MAX_ROWS_PER_RECORD: usize = 10_000;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use datafusion::arrow::array::RecordBatch;
 use super::compiled::{Slice, Transform, origins};
 use super::limits::PART_BYTES;
 use super::{sizes, step};
-use crate::{RawBatch, Reject, RowBatch, Stage};
+use crate::{RawBatch, Reject, RejectStage, RowBatch};
 
 /// A micro-batch of which parts are still to come.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Parts {
                     }
                 }
                 Err(error) if scan.num_rows() <= 1 => {
-                    let reject = |record| Reject { record, stage: Stage::Transform, reason: error.reason() };
+                    let reject = |record| Reject { record, stage: RejectStage::Transform, reason: error.reason() };
                     rejects.extend(origins(&scan).into_iter().map(reject));
                 }
                 Err(_) => {

@@ -53,7 +53,7 @@ mod pattern;
 mod refuse;
 
 pub(super) use digits::Wanted;
-pub use follow::MadeOf;
+pub use follow::ColumnSource;
 use refuse::Refusals;
 
 /// The SQL, ready to run.
@@ -73,7 +73,7 @@ pub(super) struct Program {
     /// Where a value can lose digits on its way, each at its place in the file.
     pub(super) losses: Vec<FileError>,
     /// What each of them is made of; none where that is not one field.
-    pub(super) made_of: Vec<Option<MadeOf>>,
+    pub(super) column_sources: Vec<Option<ColumnSource>>,
 }
 
 /// Where a column of the scan comes from.
@@ -99,7 +99,7 @@ pub(super) fn compile(pipeline: &Pipeline, sql: &str, record: &Fields) -> Result
         .sql_statement_to_plan(statement)
         .map_err(|error| refusals.planning(&error, tables.unknown.take(), &tables.schema))?;
     refusals.check(&plan)?;
-    let made_of = follow::follow(&plan);
+    let column_sources = follow::follow(&plan);
 
     let failed = |error: DataFusionError| refusals.planning(&error, None, &tables.schema);
     let declared = pipeline.writer.iter().flat_map(|writer| &writer.columns);
@@ -129,7 +129,7 @@ pub(super) fn compile(pipeline: &Pipeline, sql: &str, record: &Fields) -> Result
         result,
         output: output.into(),
         losses,
-        made_of,
+        column_sources,
     };
     step::run(&program.steps, &RecordBatch::new_empty(Arc::clone(&program.scan)), SQL_BYTES)
         .map_err(|error| refusals.at(None, error.to_string(), ""))?;

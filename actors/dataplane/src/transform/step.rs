@@ -22,7 +22,7 @@ use datafusion::physical_plan::unnest::{ListUnnest, UnnestExec};
 use futures_util::{FutureExt, StreamExt};
 
 use super::error::TransformError;
-use super::{MAX_ROWS_OF_RECORD, meter, sizes};
+use super::{MAX_ROWS_PER_RECORD, meter, sizes};
 
 /// One step of the SQL.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ fn unnest(
     }
 }
 
-/// No record may become more rows than [`MAX_ROWS_OF_RECORD`]. This is looked at before the rows are made: a record of a megabyte with a long list
+/// No record may become more rows than [`MAX_ROWS_PER_RECORD`]. This is looked at before the rows are made: a record of a megabyte with a long list
 /// would be a megabyte for each of its items. What stands beside the lists is there for each item, and is charged for.
 fn check_rows(batch: &RecordBatch, lists: &[(usize, usize)], options: &UnnestOptions) -> Result<(), TransformError> {
     let record = batch.columns().last().expect("the hidden column is always the last").as_primitive::<UInt32Type>().values();
@@ -142,7 +142,7 @@ fn check_rows(batch: &RecordBatch, lists: &[(usize, usize)], options: &UnnestOpt
     let mut from = 0;
     for rows in record.chunk_by(PartialEq::eq) {
         let to = from + rows.len();
-        if (from..to).map(rows_of).fold(0, usize::saturating_add) > MAX_ROWS_OF_RECORD {
+        if (from..to).map(rows_of).fold(0, usize::saturating_add) > MAX_ROWS_PER_RECORD {
             return Err(TransformError::TooManyRows);
         }
         from = to;

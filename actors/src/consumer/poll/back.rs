@@ -14,7 +14,7 @@ use super::super::state::Commit;
 use super::settle::DRAIN_WITHIN;
 use super::{End, Loop, STEP};
 use crate::failpoint::point;
-use forebay_dataplane::write_clock::{clock_of_replay, clocks_of_replay};
+use forebay_dataplane::write_clock::{replay_clock, replay_clocks};
 use forebay_schemas::event::{Checkpoints, Event, Offsets};
 use forebay_schemas::offset::{Checkpoint, Epoch, Partition, WriteTimestamp};
 
@@ -63,7 +63,7 @@ impl Loop<'_> {
             Ok(largest) => largest.max(self.state.latest_clock()),
             Err(error) => return Ok(Err(NotSetBack::Unanswered(error.to_string()))),
         };
-        let clocks = clocks_of_replay(clock_of_replay(largest, self.params.clock.wall()), &again);
+        let clocks = replay_clocks(replay_clock(largest, self.params.clock.wall()), &again);
         let epoch = Epoch::new(rand::random());
         let (mut from, mut checkpoints) = (Offsets::default(), Checkpoints::default());
         for (partition, clock) in clocks {

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 /// What a column is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MadeOf {
+pub enum ColumnSource {
     /// A field of the record, as a JSON pointer.
     Field(String),
     /// The record's key in the topic.
@@ -18,15 +18,15 @@ pub enum MadeOf {
 }
 
 /// What each column of a plan is made of; none where that is not one field.
-pub(super) fn follow(plan: &LogicalPlan) -> Vec<Option<MadeOf>> {
+pub(super) fn follow(plan: &LogicalPlan) -> Vec<Option<ColumnSource>> {
     let columns = plan.schema().fields().len();
     (0..columns)
         .map(|at| {
             let path = column(plan, at)?;
             Some(match path.as_slice() {
-                [key] if key == Origin::Key.name() => MadeOf::Key,
+                [key] if key == Origin::Key.name() => ColumnSource::Key,
                 [other, ..] if Origin::VISIBLE.iter().any(|origin| origin.name() == other) => return None,
-                path => MadeOf::Field(path.iter().map(|name| format!("/{}", forebay_schemas::json_pointer::escape(name))).collect()),
+                path => ColumnSource::Field(path.iter().map(|name| format!("/{}", forebay_schemas::json_pointer::escape(name))).collect()),
             })
         })
         .collect()

@@ -179,7 +179,7 @@ fn digits_come_out_of_objects_arrays_and_selects_in_from() {
 #[test]
 fn the_twins_of_numbers_are_not_seen() {
     let plan = plan(SCHEMA, "SELECT *, CAST(x AS DECIMAL(9,2)) AS v FROM topic");
-    let names: Vec<_> = plan.output().fields().iter().map(|field| field.name().clone()).collect();
+    let names: Vec<_> = plan.output_schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["id", "q", "n", "s", "m", "x", "y", "txt", "vip", "dt", "ns", "texts", "who", "lines", "v"]);
     let error = try_plan(SCHEMA, "SELECT id, \"x#digits\" AS d, CAST(x AS DECIMAL(9,2)) AS v FROM topic").map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("there is no column"), "{error}");
@@ -199,7 +199,7 @@ fn a_number_selected_into_a_decimal_column_is_its_digits() {
     let columns = &mut pipeline.writer.as_mut().unwrap().columns;
     columns.insert("twice".into(), "decimal".into());
     let plan = Transform::new(&pipeline).unwrap();
-    assert_eq!(plan.output().field_with_name("twice").unwrap().data_type(), &DataType::Float64);
+    assert_eq!(plan.output_schema().field_with_name("twice").unwrap().data_type(), &DataType::Float64);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::headers;
+use crate::arena_headers;
 use crate::transform::{decode, schema};
 
 /// A schema with everything in it.
@@ -151,8 +151,8 @@ fn a_field_of_an_absent_object_is_null_and_not_some_default() {
     let plan = plan(SCHEMA, "SELECT id, who['name'] AS name, who['name'] IS NULL AS none FROM topic");
     let out = plan.run(&texts(&[r#"{"id":1,"amount":"","who":null}"#, r#"{"id":2,"amount":"","who":{"name":"x"}}"#]));
     assert_eq!(rows(&out), [(0, json!({"id": 1, "none": true})), (1, json!({"id": 2, "name": "x", "none": false}))]);
-    assert!(plan.output().field_with_name("name").unwrap().is_nullable());
-    assert!(!plan.output().field_with_name("id").unwrap().is_nullable());
+    assert!(plan.output_schema().field_with_name("name").unwrap().is_nullable());
+    assert!(!plan.output_schema().field_with_name("id").unwrap().is_nullable());
 }
 
 #[test]
@@ -182,14 +182,14 @@ fn headers_are_to_be_had_by_name_the_last_of_each_and_as_text() {
     let mut raw = texts(&[r#"{"id":1,"amount":""}"#, "bad", r#"{"id":2,"amount":""}"#, r#"{"id":3,"amount":""}"#]);
     let mut with = |record: usize, of: &[(&str, Option<&[u8]>)]| {
         let start = u32::try_from(raw.arena.len()).unwrap();
-        of.iter().for_each(|(name, value)| headers::put(name, *value, &mut raw.arena));
+        of.iter().for_each(|(name, value)| arena_headers::append(name, *value, &mut raw.arena));
         raw.records[record].headers = start..u32::try_from(raw.arena.len()).unwrap();
     };
     with(0, &[("run", Some(b"old")), ("other", Some(b"x")), ("run", Some("neu\u{fc}".as_bytes()))]);
     with(1, &[("run", Some(b"of a record that is bad"))]);
     with(3, &[("run", Some(&[0xff, 0xfe])), ("trace", None)]);
     let plan = plan(SCHEMA, "SELECT id, _headers['run'] AS run, _headers['forebay-run'] IS NULL AS gone FROM topic WHERE id < 9");
-    assert!(plan.output().field_with_name("run").unwrap().is_nullable());
+    assert!(plan.output_schema().field_with_name("run").unwrap().is_nullable());
     let rows = rows(&plan.run(&raw));
     let expected =
         [(0, json!({"id": 1, "run": "neu\u{fc}", "gone": true})), (2, json!({"id": 2, "gone": true})), (3, json!({"id": 3, "gone": true}))];
@@ -198,7 +198,7 @@ fn headers_are_to_be_had_by_name_the_last_of_each_and_as_text() {
 
 #[test]
 fn a_star_is_the_records_own_fields() {
-    let names = |sql: &str| plan(SCHEMA, sql).output().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>().join(" ");
+    let names = |sql: &str| plan(SCHEMA, sql).output_schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>().join(" ");
     let own = "id amount share flag at day key code tags who lines";
     assert_eq!(names("SELECT * FROM topic"), own);
     assert_eq!(names("SELECT t.* FROM topic AS t"), own);
@@ -278,7 +278,7 @@ fn rows_of_a_record_are_counted_over_all_that_is_unnested_of_it_before_they_are_
 fn a_batch_without_a_row_still_has_the_columns() {
     let plan = plan(SCHEMA, "SELECT id, unnest(tags) AS tag FROM topic WHERE id > 5");
     for out in [plan.run(&texts(&[])), plan.run(&texts(&["bad"])), plan.run(&texts(&[r#"{"id":1,"amount":"","tags":["a"]}"#]))] {
-        assert_eq!(out.rows.schema(), plan.output());
+        assert_eq!(out.rows.schema(), plan.output_schema());
         assert_eq!(out.rows.num_rows(), 0);
     }
 }

@@ -78,7 +78,7 @@ fn an_unknown_column_names_the_nearest_and_all() {
 #[test]
 fn names_are_told_apart_by_case_as_in_the_record() {
     let plan = plan(SCHEMA, "SELECT id, userName, at['city'] AS City FROM topic");
-    let names: Vec<_> = plan.output().fields().iter().map(|f| f.name().clone()).collect();
+    let names: Vec<_> = plan.output_schema().fields().iter().map(|f| f.name().clone()).collect();
     assert_eq!(names, ["id", "userName", "City"]);
 }
 

@@ -101,7 +101,7 @@ fn planned(plan: &Transform, records: &[Record]) -> Vec<Fate> {
     let out = plan.run(&super::texts(&texts));
     let mut fates = vec![Fate::Filtered; records.len()];
     for reject in &out.rejects {
-        assert_eq!(reject.stage, crate::Stage::Transform, "{}: {}", texts[reject.record as usize], reject.reason.full());
+        assert_eq!(reject.stage, crate::RejectStage::Transform, "{}: {}", texts[reject.record as usize], reject.reason.full());
         assert!(!reject.reason.full().contains("panicked"), "{}", reject.reason.full());
         fates[reject.record as usize] = Fate::Error;
     }

@@ -1,37 +1,45 @@
-//! A record's headers as bytes in the arena of its batch: put there by the consumer, read by the SQL's `_headers`, and
-//! carried on by a dead letter.
+//! A record's Kafka headers as bytes in the arena of its [`RawBatch`](crate::RawBatch).
 //!
-//! Guarantee: [`read`] gives the headers that were [`put`], in their order, those of the same name also; [`unreadable`] says how many were
-//! [`left_out`]. Not guaranteed: anything about bytes that were not made by these, but that reading them ends.
+//! The consumer appends them. The SQL column `_headers` and the dead letters read them.
+//!
+//! Guarantees:
+//! * [`read`] returns the headers that [`append`] wrote, in order, repeated names included.
+//! * [`count_unreadable`] returns the number given to [`append_unreadable`].
+//! * Reading arbitrary bytes ends and never panics.
+//!
+//! Does not guarantee what [`read`] returns for bytes that these functions did not write.
 
-/// In the place of a value's length: there is no value, which is not the same as an empty one. In the place of a name's: a header that could
-/// not be read is left out here.
+/// Marks an absent part. As the length of a value: the header has no value, which differs from an
+/// empty one. As the length of a name: the header could not be read and is left out.
 const NONE: u32 = u32::MAX;
 
-/// Appends one header.
-pub fn put(name: &str, value: Option<&[u8]>, to: &mut Vec<u8>) {
+/// Appends one header to `to`.
+///
+/// # Panics
+/// When the name or the value has 4 GiB or more; Kafka's largest record is under 2 GiB.
+pub fn append(name: &str, value: Option<&[u8]>, to: &mut Vec<u8>) {
     to.extend_from_slice(&length(name.as_bytes()).to_le_bytes());
     to.extend_from_slice(name.as_bytes());
     to.extend_from_slice(&value.map_or(NONE, length).to_le_bytes());
     to.extend_from_slice(value.unwrap_or_default());
 }
 
-/// Notes that `count` headers are left out, since they can't be read.
-pub fn left_out(count: u64, to: &mut Vec<u8>) {
+/// Records that `count` headers are left out because they can't be read.
+pub fn append_unreadable(count: u64, to: &mut Vec<u8>) {
     (0..count).for_each(|_| to.extend_from_slice(&NONE.to_le_bytes()));
 }
 
-/// The headers in `bytes`, each with its value, if it has one.
+/// Iterates over the headers in `bytes`: the name, and the value if there is one.
 pub fn read(bytes: &[u8]) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
     all(bytes).flatten()
 }
 
-/// How many headers were left out.
-pub fn unreadable(bytes: &[u8]) -> u64 {
+/// Returns how many headers were left out.
+pub fn count_unreadable(bytes: &[u8]) -> u64 {
     all(bytes).filter(Option::is_none).count() as u64
 }
 
-/// All headers; none in the place of one that was left out.
+/// Iterates over all headers; `None` stands for one that was left out.
 fn all(mut bytes: &[u8]) -> impl Iterator<Item = Option<(&str, Option<&[u8]>)>> {
     std::iter::from_fn(move || {
         let name = match take_length(&mut bytes)? {
@@ -68,21 +76,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_read_as_they_were_put(
+        fn headers_are_read_as_they_were_appended(
             headers in prop::collection::vec((".{0,8}", prop::option::of(prop::collection::vec(any::<u8>(), 0..8))), 0..8),
-            without in 0_u64..4,
+            unreadable in 0_u64..4,
         ) {
             let mut bytes = Vec::new();
-            headers.iter().for_each(|(name, value)| put(name, value.as_deref(), &mut bytes));
-            left_out(without, &mut bytes);
-            prop_assert_eq!(unreadable(&bytes), without);
+            headers.iter().for_each(|(name, value)| append(name, value.as_deref(), &mut bytes));
+            append_unreadable(unreadable, &mut bytes);
+            prop_assert_eq!(count_unreadable(&bytes), unreadable);
             let again: Vec<_> = read(&bytes).map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec))).collect();
             prop_assert_eq!(again, headers);
         }
 
         #[test]
-        fn reading_what_was_never_put_ends(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            prop_assert!(read(&bytes).count() + usize::try_from(unreadable(&bytes)).unwrap() <= bytes.len());
+        fn reading_arbitrary_bytes_ends(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            prop_assert!(read(&bytes).count() + usize::try_from(count_unreadable(&bytes)).unwrap() <= bytes.len());
         }
     }
 }

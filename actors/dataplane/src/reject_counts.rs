@@ -1,0 +1,10 @@
+//! Counting rejects by stage and reason.
+
+use forebay_schemas::rejects::Rejects;
+
+use crate::{Reason, RejectStage};
+
+/// Adds one reject to the counts, under the [kind](Reason::kind) of its reason.
+pub fn add(counts: &mut Rejects, stage: RejectStage, reason: &Reason) {
+    counts.add(stage.as_str(), &reason.kind(), 1);
+}
