@@ -20,8 +20,8 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
-use super::actor::{ConsumerParams, KeptMetadata, WhichTopic};
 use super::error::{ConsumerError, Trouble};
+use super::params::{ConsumerParams, KeptMetadata, WhichTopic};
 use super::start_offset::{Committed, Found, OutOfRange, find};
 use super::state::Commit;
 use crate::broker::silent_for;

@@ -24,13 +24,14 @@
 //! ```
 
 mod actor;
+mod backpressure;
+pub(crate) mod batch_builder;
 mod client;
 mod committer;
 mod error;
-pub(crate) mod forming;
-mod intake;
+mod offset_reset;
+mod params;
 mod poll;
-mod set_back;
 pub(crate) mod start_offset;
 pub(crate) mod state;
 
@@ -39,7 +40,8 @@ mod state_tests;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Consumer, ConsumerParams, Ensure, KeptMetadata, WhichTopic};
+pub use actor::Consumer;
 pub use error::ConsumerError;
-pub use set_back::{Desk, NotSetBack, SetBack};
+pub use offset_reset::{Desk, NotSetBack, SetBack};
+pub use params::{ConsumerParams, Ensure, KeptMetadata, WhichTopic};
 pub use start_offset::would_start;

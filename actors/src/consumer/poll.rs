@@ -4,9 +4,9 @@
 //! back to polling within [`PATIENCE`], the time of a drain or a question's time-out, whatever downstream does, so the group keeps this member.
 //! Not guaranteed: that batches in flight are done when partitions are lost, or not drained in time; who reads them again writes the same.
 
-mod back;
-mod group;
-mod settle;
+mod commit;
+mod offset_reset;
+mod rebalance;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,13 +17,13 @@ use forebay_schemas::offset::{Offset, Partition, Ranges};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::oneshot::Receiver;
 
-use self::group::{Note, Unanswered};
+use self::rebalance::{Note, Unanswered};
 use super::ConsumerParams;
+use super::backpressure::Wait;
+use super::batch_builder::{Incoming, Limits};
 use super::client::Client;
 use super::committer::Committer;
 use super::error::ConsumerError;
-use super::forming::{Incoming, Limits};
-use super::intake::Wait;
 use super::state::{Fate, MOST_IN_FLIGHT, PATIENCE, Pace, State};
 use crate::broker::client_headers;
 use crate::failpoint::point;

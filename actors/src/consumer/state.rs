@@ -17,7 +17,7 @@ use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range, Range
 use forebay_schemas::run::RunWritten;
 use forebay_schemas::topic::TopicId;
 
-use super::forming::{Filled, Forming, Incoming, Limits, Piece};
+use super::batch_builder::{Filled, Forming, Incoming, Limits, Piece};
 use forebay_dataplane::write_clock::{Lane, WriteClock};
 use forebay_kernel::Backoff;
 

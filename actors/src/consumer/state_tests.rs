@@ -7,7 +7,7 @@ use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range, Write
 use forebay_schemas::run::RunWritten;
 use proptest::prelude::*;
 
-use super::forming::{Incoming, Limits};
+use super::batch_builder::{Incoming, Limits};
 use super::state::{Commit, Fate, Pace, Settled, State, to_resume};
 use crate::message::RECORD_OVERHEAD;
 use forebay_dataplane::write_clock::{Lane, WriteClock};

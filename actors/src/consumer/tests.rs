@@ -20,7 +20,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::set_back::{Desk, NotSetBack, SetBack};
+use super::offset_reset::{Desk, NotSetBack, SetBack};
 use super::{Consumer, ConsumerError, ConsumerParams, Ensure, poll};
 use crate::broker::raw_produce;
 use crate::ledger::Ledger;

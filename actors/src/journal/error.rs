@@ -49,7 +49,7 @@ pub enum JournalError {
         ours: String,
     },
     /// A format that this version does not know.
-    #[error("{} has format {format}; this version reads {} at most: use the version that wrote it, or a newer one", path.display(), super::segment::FORMAT)]
+    #[error("{} has format {format}; this version reads {} at most: use the version that wrote it, or a newer one", path.display(), super::frame::FORMAT)]
     Newer {
         /// In which segment.
         path: PathBuf,

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+/// The format this version writes, and the newest one it reads.
+pub const FORMAT: u64 = 1;
 /// The longest event, in bytes of JSON.
 pub const EVENT_MOST: usize = 1 << 20;
 /// Eight digits, a space, up to seven digits, a space, the newline.

@@ -7,10 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::JournalError;
-use super::frame;
-
-/// The format this version writes, and the newest that it reads.
-pub const FORMAT: u64 = 1;
+use super::frame::{self, FORMAT};
 
 /// A segment in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]

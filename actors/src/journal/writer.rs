@@ -15,8 +15,9 @@ use tokio::sync::watch;
 
 use super::disk::Disk;
 use super::error::JournalError;
-use super::segment::{self, FORMAT, Header};
-use super::{frame, reader, snapshot};
+use super::frame::{self, FORMAT};
+use super::segment::{self, Header};
+use super::{reader, snapshot};
 use crate::failpoint::point;
 
 /// How many appends may wait.

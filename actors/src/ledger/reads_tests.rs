@@ -1,9 +1,12 @@
 //! Where reads and runs are, and whose cursor a page moves.
 
+use forebay_schemas::event::decode;
 use forebay_schemas::offset::Ranges;
 use forebay_schemas::read::{Position, Read, ReadMode};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{RunError, RunSpec, RunState};
+
+use uuid::Uuid;
 
 use super::tests::{begin, open, wait};
 use super::*;

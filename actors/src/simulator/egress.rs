@@ -17,7 +17,7 @@ use super::invariants::{self, Broken, Invariant, Kept, broken};
 use super::process::{Live, Process};
 use super::store::Write;
 use super::world::{Ask, Env};
-use crate::consumer::forming::{Incoming, Limits};
+use crate::consumer::batch_builder::{Incoming, Limits};
 use crate::consumer::start_offset::{Found, find};
 use crate::consumer::state::{Commit, Fate, MOST_IN_FLIGHT, Pace, State as Consumer};
 use crate::ledger::Command;

@@ -102,7 +102,7 @@ fn budgets(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
 }
 
 /// One actor in one line.
-pub(super) fn sentence(actor: &ActorView, theme: &Theme) -> String {
+pub(super) fn summary(actor: &ActorView, theme: &Theme) -> String {
     let note = actor.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
     let exit = actor.last_exit.as_ref().map(|exit| format!("; {} {exit}", theme.symbols.restart)).unwrap_or_default();
     format!("{} #{} since {}{note}{exit}", actor.path, actor.incarnation, actor.since.format("%F %T"))
@@ -221,12 +221,12 @@ fn indent(actors: &[ActorView], at: usize, theme: &Theme) -> String {
     let mut out = String::new();
     for depth in 1..parts.len() {
         // Whether the same parent has another child below.
-        let goes_on = actors[at + 1..].iter().map_while(|later| {
+        let continues = actors[at + 1..].iter().map_while(|later| {
             let mut later = later.path.split('/');
             parts[..depth].iter().all(|part| later.next() == Some(part)).then(|| later.next())
         });
-        let goes_on = goes_on.flatten().any(|name| name != parts[depth]);
-        out.push_str(match (depth + 1 == parts.len(), goes_on) {
+        let continues = continues.flatten().any(|name| name != parts[depth]);
+        out.push_str(match (depth + 1 == parts.len(), continues) {
             (true, true) => theme.symbols.branch,
             (true, false) => theme.symbols.last_branch,
             (false, true) => theme.symbols.trunk,

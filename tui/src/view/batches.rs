@@ -181,7 +181,7 @@ fn stages_bar(batch: &BatchView, longest: u64, bar: usize, theme: &Theme) -> Cel
 }
 
 /// One batch in one line.
-pub(crate) fn sentence(batch: &BatchView) -> String {
+pub(crate) fn summary(batch: &BatchView) -> String {
     format!(
         "batch {} at {}: {} records, {} rows, {} rejected; wait {}, transform {}, write {}",
         batch.id,
@@ -208,7 +208,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'st
         return vec![canvas.styled("this batch is not in memory".to_owned(), Role::Warn)];
     };
     let theme = canvas.theme;
-    let mut lines = vec![canvas.styled(sentence(batch), Role::Text)];
+    let mut lines = vec![canvas.styled(summary(batch), Role::Text)];
     for (partition, range) in &batch.ranges.0 {
         let n = crate::state::projection::range_len(*range);
         lines.push(fact(canvas, &format!("partition {partition}"), &format!("{range}  {} offsets", text::count(n)), Role::Text));

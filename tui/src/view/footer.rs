@@ -27,7 +27,7 @@ pub(crate) fn lines(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
     let second = prompt(canvas, width).or(message).or_else(|| {
         let roomy = canvas.size >= Size::Reduced;
         (roomy && model.details.is_empty())
-            .then(|| canvas.styled(text::cut(&format!(" {}", sentence(canvas)), width, theme.symbols.cut), Role::Text))
+            .then(|| canvas.styled(text::cut(&format!(" {}", summary(canvas)), width, theme.symbols.cut), Role::Text))
     });
     lines.extend(second);
     lines.push(keys(canvas, width));
@@ -144,26 +144,26 @@ fn keys(canvas: &Canvas<'_>, width: usize) -> Line<'static> {
 }
 
 /// The selected item in one line.
-fn sentence(canvas: &Canvas<'_>) -> String {
+fn summary(canvas: &Canvas<'_>) -> String {
     let Some(snapshot) = canvas.snapshot() else { return String::new() };
     let text = match canvas.model.selected() {
         Some(RowId::Partition(partition)) => snapshot
             .partitions
             .iter()
             .find(|view| view.partition == partition)
-            .map(|view| super::partitions::sentence(view, &snapshot.topic)),
+            .map(|view| super::partitions::summary(view, &snapshot.topic)),
         Some(RowId::Actor(path)) => {
-            snapshot.actors.iter().find(|actor| actor.path == path).map(|actor| super::actors::sentence(actor, canvas.theme))
+            snapshot.actors.iter().find(|actor| actor.path == path).map(|actor| super::actors::summary(actor, canvas.theme))
         }
-        Some(RowId::Batch(id)) => snapshot.batches.iter().find(|batch| batch.id == id).map(super::batches::sentence),
-        Some(RowId::Run(id)) => snapshot.runs.iter().find(|run| run.id == id).map(super::runs::sentence),
+        Some(RowId::Batch(id)) => snapshot.batches.iter().find(|batch| batch.id == id).map(super::batches::summary),
+        Some(RowId::Run(id)) => snapshot.runs.iter().find(|run| run.id == id).map(super::runs::summary),
         Some(RowId::Event(seq)) => {
             canvas.model.timeline().index_of(seq).and_then(|index| canvas.model.timeline().get(index)).map(|event| event.event.to_string())
         }
         Some(RowId::Alert(name)) => {
             snapshot.alerts.iter().find(|alert| alert.name == name).map(|alert| format!("{}: {}", alert.name, alert.remedy))
         }
-        Some(RowId::Log(since, seq)) => canvas.model.api_data.logs.find(since, seq).map(|stored| super::logs::sentence(&stored.line)),
+        Some(RowId::Log(since, seq)) => canvas.model.api_data.logs.find(since, seq).map(|stored| super::logs::summary(&stored.line)),
         Some(RowId::Node(address)) => Some(format!("node {address}; enter shows details")),
         Some(RowId::Record(partition, offset)) => {
             Some(format!("record {offset} of partition {partition}; enter shows its path from page to row"))

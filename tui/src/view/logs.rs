@@ -111,7 +111,7 @@ fn line(canvas: &Canvas<'_>, stored: &StoredLine, width: usize) -> Line<'static>
 }
 
 /// A log line in one line.
-pub(super) fn sentence(line: &LogLine) -> String {
+pub(super) fn summary(line: &LogLine) -> String {
     format!("{}  {}", line.message, logs::fields(line))
 }
 

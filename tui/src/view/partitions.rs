@@ -106,7 +106,7 @@ pub(super) fn heat(canvas: &Canvas<'_>, columns: usize) -> std::collections::BTr
 }
 
 /// One partition in one line.
-pub(super) fn sentence(view: &PartitionView, topic: &str) -> String {
+pub(super) fn summary(view: &PartitionView, topic: &str) -> String {
     let state = match (view.assigned, view.paused) {
         (_, true) => "paused: budget used up",
         (true, false) => "read by this process",
@@ -130,7 +130,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, partition: Partition, width: usize) ->
     let Some(view) = snapshot.partitions.iter().find(|view| view.partition == partition) else {
         return vec![canvas.styled("no such partition at this moment".to_owned(), Role::Warn)];
     };
-    let mut lines = vec![canvas.styled(sentence(view, &snapshot.topic), Role::Text), Line::default()];
+    let mut lines = vec![canvas.styled(summary(view, &snapshot.topic), Role::Text), Line::default()];
     for (name, offset) in [("begin", view.begin), ("committed", view.committed), ("written", view.written), ("end", view.end)] {
         lines.push(fact(canvas, name, &text::offset(offset), Role::Text));
     }
@@ -147,6 +147,6 @@ pub(super) fn detail(canvas: &Canvas<'_>, partition: Partition, width: usize) ->
     lines.push(Line::default());
     lines.push(canvas.styled("last batches".to_owned(), Role::Title));
     let batches = snapshot.batches.iter().filter(|batch| batch.ranges.0.contains_key(&partition)).take(12);
-    lines.extend(batches.map(|batch| canvas.styled(super::batches::sentence(batch), Role::Text)));
+    lines.extend(batches.map(|batch| canvas.styled(super::batches::summary(batch), Role::Text)));
     lines
 }

@@ -179,7 +179,7 @@ fn counts(run: &Run) -> String {
 }
 
 /// One run in one line.
-pub(crate) fn sentence(run: &Run) -> String {
+pub(crate) fn summary(run: &Run) -> String {
     let ranges: Vec<_> = run.ranges.0.iter().map(|(partition, range)| format!("p{partition} {range}")).collect();
     let ranges = if ranges.is_empty() { String::new() } else { format!("; {}", ranges.join(" ")) };
     let error = run.error.as_ref().map(|error| format!("; {}: {}", error.stage, error.message));

@@ -356,8 +356,8 @@ fn a_run_that_was_cut_short_says_so_everywhere() {
     let run = &mut snapshot.runs[0];
     (run.state, run.terminal, run.error, run.cancelled) = (RunState::Succeeded, true, None, None);
     run.stop = Some(Stop { reason: StopReason::MaxPages, complete: false, cursor: Some("c7".into()), detail: "2 pages were read".into() });
-    let sentence = super::runs::sentence(run);
-    assert!(sentence.ends_with("; stopped: cut short, max_pages: 2 pages were read"), "{sentence}");
+    let summary = super::runs::summary(run);
+    assert!(summary.ends_with("; stopped: cut short, max_pages: 2 pages were read"), "{summary}");
     let id = run.id;
     let mut model = Model::new(SourceKind::Process, true, true);
     model.update(Update::Snapshot(Arc::new(snapshot)), now);

@@ -10,11 +10,11 @@ use forebay_schemas::event::{Event, StartOrigin, why_implausible};
 use forebay_schemas::offset::Partition;
 use rdkafka::error::KafkaError;
 
+use super::super::batch_builder::{Incoming, Piece};
 use super::super::client::{Assigned, Ends, Event as Told};
 use super::super::error::{ConsumerError, Trouble};
-use super::super::forming::{Incoming, Piece};
 use super::super::start_offset::Found;
-use super::settle::DRAIN_WITHIN;
+use super::commit::DRAIN_WITHIN;
 use super::{End, Loop};
 use crate::broker::silence;
 use crate::failpoint::point;

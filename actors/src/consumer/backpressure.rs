@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use forebay_schemas::offset::{Offset, Partition};
 
-use super::forming::Incoming;
+use super::batch_builder::Incoming;
 use super::state::to_resume;
 use forebay_kernel::{Budget, Credit};
 

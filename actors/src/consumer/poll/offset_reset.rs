@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use super::super::set_back::{NotSetBack, Question, SetBack};
+use super::super::offset_reset::{NotSetBack, Question, SetBack};
 use super::super::state::Commit;
-use super::settle::DRAIN_WITHIN;
+use super::commit::DRAIN_WITHIN;
 use super::{End, Loop, STEP};
 use crate::failpoint::point;
 use forebay_dataplane::write_clock::{replay_clock, replay_clocks};
