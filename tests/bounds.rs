@@ -1,25 +1,95 @@
-//! Memory and time are bounded, whatever the records: the built program with hostile ones, its ends embedded.
+//! Memory and time are bounded, whatever the records: the built program with hostile ones, its ends
+//! embedded.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod support;
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use support::{Job, Running, produce, user_id};
 
-/// What the process may have resident beside the budget of the consumer and [`ROWS`].
-const BESIDE: u64 = 150_000_000;
-/// What hostile rows of 8 MiB each may take beside both: as columns, as values of the SQL, as rows that wait for the table, and as copies that
-/// the embedded store and Kafka's client make of them. Measured, not derived: 214 to 238 MB in all were resident in the runs of this test.
-const ROWS: u64 = 96 << 20;
-/// The budget of the consumer, when it is left out.
-const BUDGET: u64 = 32 << 20;
+/// What the process may have resident: 150 MB, and the default budget of the consumer.
+const LIMIT: u64 = 150_000_000 + (32 << 20);
 
-/// The most that a process has had resident so far, in bytes (`man 5 proc_pid_status`).
-fn peak(running: &Running) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+/// A field of `/proc/PID/status` in bytes (`man 5 proc_pid_status`).
+fn status(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
+}
+
+/// A control group whose processes the kernel kills when they hold more than [`LIMIT`]: their
+/// memory and what can't be reclaimed of the files they map.
+struct ControlGroup(PathBuf);
+
+impl ControlGroup {
+    /// None where this process may not create one, as in most containers.
+    fn new() -> Option<Self> {
+        let name = format!("forebay-test-{}", std::process::id());
+        // Version 2 has one hierarchy, version 1 one per controller.
+        for (root, limit, swap) in [
+            ("/sys/fs/cgroup", "memory.max", "memory.swap.max"),
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+        ] {
+            let folder = Path::new(root).join(&name);
+            if std::fs::create_dir(&folder).is_ok() {
+                let group = Self(folder);
+                if group.0.join(limit).exists() && std::fs::write(group.0.join(limit), LIMIT.to_string()).is_ok() {
+                    // Absent where the kernel does not account for swap.
+                    let no_swap = if limit == "memory.max" { 0 } else { LIMIT };
+                    let _ = std::fs::write(group.0.join(swap), no_swap.to_string());
+                    return Some(group);
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// Starts the job, in the control group if there is one.
+fn start(job: &Job, group: Option<&ControlGroup>) -> Running {
+    let Some(ControlGroup(folder)) = group else { return job.start(&[], &[]) };
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"echo $$ > "$1/cgroup.procs" && shift && exec "$@""#, "sh"]).arg(folder);
+    command.args([env!("CARGO_BIN_EXE_forebay"), "run", "-c"]).arg(job.write()).env("NO_COLOR", "1");
+    Running::of(command, job.dir.path(), job.url())
+}
+
+/// Samples the anonymous memory of a process: what it allocated, without pages of the program file.
+struct Sampler {
+    most: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Sampler {
+    fn of(pid: u32) -> Self {
+        let (most, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (seen, stopped) = (Arc::clone(&most), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                seen.fetch_max(status(pid, "RssAnon"), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        Self { most, stop }
+    }
+
+    fn most(&self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.most.load(Ordering::Relaxed)
+    }
 }
 
 /// A job whose SQL makes of each record what its number says, in every way that is known to make much of little.
@@ -71,17 +141,21 @@ fn resident_memory_is_bounded_with_hostile_records() {
     let elsewhere = Job::new("embedded", "embedded");
     let broker = elsewhere.start(&["--roles", "api"], &[]);
     let job = hostile_job(&broker.broker());
-    let running = job.start(&[], &[]);
+    let group = ControlGroup::new();
+    let running = start(&job, group.as_ref());
     running.wait_until("it is up", |s| s["partitions"].as_array().is_some_and(|partitions| partitions.len() == 4));
-    let idle = peak(&running);
+    let (idle, sampler) = (status(running.id(), "VmHWM"), Sampler::of(running.id()));
     let records = 300;
     produce(&broker.broker(), &job.topic, (0..records).map(|n| (user_id(n), hostile(n).to_string().into_bytes())));
+    // A process that the kernel killed does not answer, and this fails.
     let end = running.wait_until("each record is rows or a dead letter", |s| {
         s["partitions"].as_array().unwrap().iter().map(|p| p["committed"].as_u64().unwrap_or(0)).sum::<u64>() >= u64::from(records)
     });
-    let most = peak(&running);
-    eprintln!("idle {} MB, at most {} MB, broker {}", idle / 1_000_000, most / 1_000_000, peak(&broker) / 1_000_000);
-    assert!(most < BESIDE + BUDGET + ROWS, "{} MB resident, {} MB idle: {end:#}", most / 1_000_000, idle / 1_000_000);
+    let (resident, anonymous) = (status(running.id(), "VmHWM"), sampler.most());
+    let [idle, resident, anonymous, limit] = [idle, resident, anonymous, LIMIT].map(|bytes| bytes / 1_000_000);
+    let how = if group.is_some() { "enforced by a control group" } else { "no control group can be created here" };
+    eprintln!("resident {idle} MB idle, {resident} MB at most; anonymous {anonymous} MB at most; limit {limit} MB, {how}");
+    assert!(anonymous > 0 && anonymous < limit, "{anonymous} MB of anonymous memory: {end:#}");
     assert_eq!(end["actors"].as_array().unwrap().iter().map(|actor| actor["incarnation"].as_u64().unwrap()).max(), Some(1), "{end:#}");
     assert!(running.stop().success());
     // The good ones are all there, and so are those that are merely large.

@@ -11,7 +11,7 @@ use super::unique;
 
 /// The users example, with ends of the test's own.
 pub(crate) struct Job {
-    dir: TempDir,
+    pub(crate) dir: TempDir,
     pub(crate) topic: String,
     pub(crate) keyspace: String,
     pub(crate) group: String,
