@@ -1,0 +1,99 @@
+//! Dependencies go one way: between the crates, between a crate and the libraries of another one's
+//! concern, and into `pipeline`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+use std::path::{Path, PathBuf};
+
+/// Each crate's folder, its name, and the crates of Forebay that it may depend on.
+const CRATES: [(&str, &str, &[&str]); 7] = [
+    ("schemas", "forebay-schemas", &[]),
+    ("actors/kernel", "forebay-kernel", &["forebay-schemas"]),
+    ("actors/dataplane", "forebay-dataplane", &["forebay-schemas"]),
+    ("actors", "forebay-actors", &["forebay-schemas", "forebay-kernel", "forebay-dataplane"]),
+    ("tui", "forebay-tui", &["forebay-schemas"]),
+    ("tests/services", "forebay-test-services", &[]),
+    (".", "forebay", &["forebay-schemas", "forebay-kernel", "forebay-dataplane", "forebay-actors", "forebay-tui"]),
+];
+
+/// Libraries that stand for a concern, and the only crates that may depend on them.
+const CONCERNS: [(&str, &[&str]); 10] = [
+    ("actix", &["forebay-kernel"]),
+    ("actix-rt", &["forebay-kernel"]),
+    ("actix-web", &["forebay-actors", "forebay"]),
+    ("rdkafka", &["forebay-actors"]),
+    ("nisshi-broker", &["forebay-actors"]),
+    ("nisshi-storage", &["forebay-actors"]),
+    ("datafusion", &["forebay-dataplane"]),
+    ("scylla", &["forebay-dataplane"]),
+    ("ratatui", &["forebay-tui"]),
+    ("clap", &["forebay"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn manifest(folder: &str) -> toml::Value {
+    toml::from_str(&std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap()).unwrap()
+}
+
+/// What a crate depends on, without its tests.
+fn dependencies(folder: &str) -> Vec<String> {
+    let manifest = manifest(folder);
+    let table = |key: &str| manifest.get(key).and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    table("dependencies").into_iter().chain(table("build-dependencies")).map(|(name, _)| name).collect()
+}
+
+/// The Rust files of a folder and the folders in it.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn a_crate_depends_on_lower_crates_only() {
+    for (folder, name, lower) in CRATES {
+        let package = manifest(folder);
+        assert_eq!(package["package"]["name"].as_str(), Some(name), "the crate in {folder}");
+        let higher: Vec<String> =
+            dependencies(folder).into_iter().filter(|it| it.starts_with("forebay") && !lower.contains(&it.as_str())).collect();
+        assert!(higher.is_empty(), "{name} depends on {higher:?}");
+    }
+    let workspace = manifest(".");
+    let members = workspace["workspace"]["members"].as_array().unwrap().len();
+    assert_eq!(members + 1, CRATES.len(), "a crate is missing in this test");
+}
+
+#[test]
+fn a_library_of_a_concern_is_used_by_its_own_crate_only() {
+    for (folder, name, _) in CRATES {
+        for (library, allowed) in CONCERNS {
+            assert!(allowed.contains(&name) || !dependencies(folder).iter().any(|it| it == library), "{name} depends on {library}");
+        }
+    }
+    for (library, allowed) in CONCERNS {
+        let used = CRATES.iter().any(|(folder, name, _)| allowed.contains(name) && dependencies(folder).iter().any(|it| it == library));
+        assert!(used, "{library} is not used any more: remove it from this test");
+    }
+}
+
+#[test]
+fn nothing_in_the_engine_imports_the_pipeline_that_wires_it() {
+    let engine = root().join("actors/src");
+    let mut files = Vec::new();
+    sources(&engine, &mut files);
+    let above = ["lib.rs", "pipeline", "simulator"];
+    let is_below = |path: &&PathBuf| above.iter().all(|top| !path.strip_prefix(&engine).unwrap().starts_with(top));
+    assert!(files.len() > 100, "{} files", files.len());
+    for path in files.iter().filter(is_below) {
+        let text = std::fs::read_to_string(path).unwrap();
+        let import = text.lines().find(|line| !line.trim_start().starts_with("//") && line.contains("crate::pipeline"));
+        assert!(import.is_none(), "{}: {import:?}", path.display());
+    }
+}
