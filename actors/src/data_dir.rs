@@ -11,6 +11,11 @@ pub fn journal_dir(pipeline: &Pipeline) -> PathBuf {
     pipeline.data_dir().join("journal")
 }
 
+/// The folder of a data directory that holds the files of the embedded broker.
+pub(crate) fn broker_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("broker")
+}
+
 /// Why a data directory can't be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {

@@ -133,7 +133,7 @@ async fn kafka(pipeline: &Pipeline, timeout: Duration) -> Finding {
         return Finding { what: kafka_name(pipeline), result };
     }
     let topic = &pipeline.kafka.topic;
-    let result = in_time(timeout, "[kafka] bootstrap", broker::look(pipeline)).await;
+    let result = in_time(timeout, "[kafka] bootstrap", broker::inspect(pipeline)).await;
     let result = result.map(|look| match look.topics.first().and_then(|(_, there)| there.as_ref()) {
         None => format!("answers; topic {topic} is created at the first run"),
         Some(there) => {

@@ -57,9 +57,9 @@ pub(crate) fn plan(global: &Global, output: &Output, args: &Args) -> Result<(), 
     verdict(output, &plan)
 }
 
-async fn kafka(blueprint: &Blueprint, timeout: Duration) -> Result<broker::Look, String> {
+async fn kafka(blueprint: &Blueprint, timeout: Duration) -> Result<broker::ClusterState, String> {
     let name = kafka_name(&blueprint.pipeline);
-    in_time(timeout, "[kafka] bootstrap", broker::look(&blueprint.pipeline)).await.map_err(|error| format!("{name}: {error}"))
+    in_time(timeout, "[kafka] bootstrap", broker::inspect(&blueprint.pipeline)).await.map_err(|error| format!("{name}: {error}"))
 }
 
 async fn table(blueprint: &Blueprint, timeout: Duration) -> Option<Result<TableLook, String>> {

@@ -10,27 +10,28 @@
 //! synced at checkpoints). It does not give back the metadata of a commit over the wire, so [`committed_with_metadata`] reads that from its file.
 
 mod access;
-mod actor;
-mod admin;
 pub(crate) mod client_headers;
 pub(crate) mod dead_letter;
-mod describe;
+mod describe_topic;
 pub mod embedded;
 mod error;
-mod look;
+mod inspect;
+mod offsets;
 #[cfg(test)]
 pub(crate) mod raw_produce;
 pub mod reader;
+mod request;
 mod retention;
 #[cfg(test)]
 pub(crate) mod tests;
+mod topics;
 
 pub use access::{Access, Quiet};
 pub(crate) use access::{silence, silent_for};
-pub use actor::Broker;
-pub use admin::{
-    Committed, TopicState, WantedTopic, commit, committed, committed_with_metadata, ends, ensure_dead_letter_topic, ensure_topics,
-    held_back, kept_commits, offsets_at, topic_id, topic_id_now, wanted_topics,
-};
+pub use embedded::EmbeddedBroker;
 pub use error::BrokerError;
-pub use look::{Look, TopicLook, look};
+pub use inspect::{ClusterState, TopicDescription, inspect};
+pub use offsets::{
+    Committed, commit, committed, committed_with_metadata, ends, held_back, kept_commits, offsets_at, topic_id, topic_id_now,
+};
+pub use topics::{TopicState, WantedTopic, ensure_dead_letter_topic, ensure_topics, wanted_topics};

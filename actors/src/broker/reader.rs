@@ -1,6 +1,6 @@
 //! Reads records of a topic for whoever wants to look at them, by a client of the moment.
 //!
-//! Guarantee: what is read moves no group's offset and joins no group; a read ends within `PATIENCE`, or with so many records or bytes as it was
+//! Guarantee: what is read moves no group's offset and joins no group; a read ends within `REQUEST_TIMEOUT`, or with so many records or bytes as it was
 //! allowed. Not guaranteed: that all that was wanted has come by then; whoever needs all asks on from where it ends.
 
 use std::collections::BTreeMap;
@@ -13,12 +13,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
 use super::access::{Access, Quiet};
-use super::admin::ask;
 use super::error::BrokerError;
+use super::request::ask;
 use crate::broker::client_headers;
 
 /// How long a read may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait in one poll.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -92,7 +92,7 @@ fn read_now(access: &Access, topic: &str, mut wanted: BTreeMap<Partition, Range>
         list.add_partition_offset(topic, *partition, rdkafka::Offset::Offset(range.from)).expect("an offset to read is not negative");
     }
     consumer.assign(&list).map_err(|cause| access.error("be read", cause, None))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
     let (mut records, mut bytes, mut trouble) = (Vec::new(), 0, None);
     while !wanted.is_empty() && records.len() < most.records && bytes < most.bytes && Instant::now() < deadline {
         match consumer.poll(STEP) {

@@ -14,9 +14,10 @@ use rdkafka::TopicPartitionList;
 use rdkafka::admin::AdminOptions;
 
 use super::access::Access;
-use super::admin::{self, PATIENCE, ask};
 use super::embedded;
 use super::error::BrokerError;
+use super::offsets;
+use super::request::{REQUEST_TIMEOUT, ask};
 use forebay_kernel::clock::millis;
 
 /// Offsets of one partition that one request removes, at most: the broker takes no records meanwhile.
@@ -116,7 +117,7 @@ pub(super) async fn apply(access: &Access, keep: &Keep, wall: SystemTime) -> Res
         let used = used_bytes(access).await?;
         let all = records.values().chain(letters.values()).map(|held| held.records()).sum();
         let expired = |topic: String, held: BTreeMap<Partition, Held>| async move {
-            let first_young = admin::offsets_at(access, &topic, oldest).await?;
+            let first_young = offsets::offsets_at(access, &topic, oldest).await?;
             // A partition whose last record is old has no record of that time or later.
             let of = |(partition, held): (Partition, Held)| (partition, first_young.get(&partition).copied().unwrap_or(held.end));
             Ok::<BTreeMap<Partition, Offset>, BrokerError>(held.into_iter().map(of).collect())
@@ -137,14 +138,14 @@ pub(super) async fn apply(access: &Access, keep: &Keep, wall: SystemTime) -> Res
 
 /// What a topic holds; all of it may go where there is no group.
 async fn held(access: &Access, topic: &str, group: Option<&str>) -> Result<BTreeMap<Partition, Held>, BrokerError> {
-    let ends = match admin::ends(access, topic).await {
+    let ends = match offsets::ends(access, topic).await {
         Ok(ends) => ends,
         // It is made when the pipeline starts.
         Err(BrokerError::NoTopic { .. }) => return Ok(BTreeMap::new()),
         Err(error) => return Err(error),
     };
     let committed = match group {
-        Some(group) => Some(admin::committed(access, group, topic).await?),
+        Some(group) => Some(offsets::committed(access, group, topic).await?),
         None => None,
     };
     let done = |partition: Partition, begin, end| match &committed {
@@ -178,7 +179,7 @@ async fn remove(
     if records == 0 {
         return Ok(0);
     }
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
     let refused = |cause| access.error("remove records that are over [kafka] retention", cause, None);
     let answer = access.making()?.delete_records(&offsets, &options).await.map_err(refused)?;
     for element in answer.elements() {

@@ -19,7 +19,7 @@ use forebay_schemas::read::Read;
 use super::blueprint::Blueprint;
 use super::options::Role;
 use super::start_commands::first_commands;
-use crate::broker::{Committed, Look, TopicLook, TopicState, WantedTopic};
+use crate::broker::{ClusterState, Committed, TopicDescription, TopicState, WantedTopic};
 use crate::consumer::{ConsumerError, would_start};
 use crate::data_dir::{is_running, journal_dir};
 use crate::fetcher::without_secrets;
@@ -28,7 +28,12 @@ use forebay_dataplane::store::{Store, TableLook, TableSpec};
 
 /// What a start would do. `before` is the fold of the journal; of Kafka and the store either what they hold is given, or why they did not say; a pipeline that
 /// does not write has no table.
-pub fn plan(blueprint: &Blueprint, before: &State, kafka: Result<Look, String>, table: Option<Result<TableLook, String>>) -> RunPlan {
+pub fn plan(
+    blueprint: &Blueprint,
+    before: &State,
+    kafka: Result<ClusterState, String>,
+    table: Option<Result<TableLook, String>>,
+) -> RunPlan {
     let pipeline = &blueprint.pipeline;
     let (after, events) = started(blueprint, before);
     let mut plan = RunPlan {
@@ -118,7 +123,7 @@ fn journal(pipeline: &Pipeline, before: &State) -> JournalPlan {
     }
 }
 
-fn topic(pipeline: &Pipeline, wanted: &WantedTopic, there: Option<&TopicLook>) -> TopicPlan {
+fn topic(pipeline: &Pipeline, wanted: &WantedTopic, there: Option<&TopicDescription>) -> TopicPlan {
     let WantedTopic { name, partitions: asked, replication, settings } = wanted;
     let is_records = *name == pipeline.kafka.topic;
     let setting = |(setting, asked): &(&str, String)| {
@@ -155,7 +160,7 @@ fn made(topic: &TopicPlan) -> String {
     format!("make topic {}: {} partitions, {} replicas{settings}", topic.name, topic.partitions, topic.replication.unwrap_or(1))
 }
 
-fn group(name: &str, look: &Look, after: &State, problems: &mut Vec<String>) -> GroupPlan {
+fn group(name: &str, look: &ClusterState, after: &State, problems: &mut Vec<String>) -> GroupPlan {
     let checkpoints = after.checkpoints();
     let Some((wanted, there)) = look.topics.first() else { return GroupPlan::default() };
     let id = there.as_ref().and_then(|there| there.id);
@@ -294,14 +299,18 @@ primary_key = ["id"]
     }
 
     /// A topic that is there, with these ends, and what the group has committed of it.
-    fn look(blueprint: &Blueprint, ends: &[(Offset, Offset)], committed: &[(Partition, Checkpoint)]) -> Look {
+    fn look(blueprint: &Blueprint, ends: &[(Offset, Offset)], committed: &[(Partition, Checkpoint)]) -> ClusterState {
         let [records, dead] = crate::broker::wanted_topics(&blueprint.pipeline);
         let settings = BTreeMap::from([("message.timestamp.type".to_owned(), "CreateTime".to_owned())]);
-        let there = TopicLook { id: id(), ends: (0..).zip(ends.iter().copied()).collect(), held_back: BTreeMap::new(), settings };
+        let there = TopicDescription { id: id(), ends: (0..).zip(ends.iter().copied()).collect(), held_back: BTreeMap::new(), settings };
         let commit = |(partition, checkpoint): &(Partition, Checkpoint)| {
             (*partition, Committed { offset: checkpoint.offset, metadata: CommitMetadata::new(checkpoint, id()).to_string() })
         };
-        Look { topics: vec![(records, Some(there)), (dead, None)], committed: committed.iter().map(commit).collect(), members: Some(0) }
+        ClusterState {
+            topics: vec![(records, Some(there)), (dead, None)],
+            committed: committed.iter().map(commit).collect(),
+            members: Some(0),
+        }
     }
 
     /// A journal of a process that had these places, and another SQL.

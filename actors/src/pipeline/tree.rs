@@ -14,7 +14,7 @@ use super::options::{Options, Role, StartError};
 use super::start_commands::{begin, open_ledger};
 use crate::api::{Api, ApiParts, Gate, Triggers};
 use crate::broker::embedded::Address;
-use crate::broker::{self, Access, Broker, Committed};
+use crate::broker::{self, Access, Committed, EmbeddedBroker};
 use crate::consumer::{Consumer, ConsumerError, ConsumerParams, Desk};
 use crate::data_dir::{DataDirLock, journal_dir};
 use crate::failpoint::journal_is_off;
@@ -87,7 +87,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     if let Some(address) = embedded {
         let here = common.clone();
         children.push(ChildSpec::actor("broker", Restart::Permanent, common.shutdown(), move |_| {
-            Broker::new(&here.pipeline, address.clone(), here.access.clone(), Arc::clone(&here.telemetry), Arc::clone(&here.clock))
+            EmbeddedBroker::new(&here.pipeline, address.clone(), here.access.clone(), Arc::clone(&here.telemetry), Arc::clone(&here.clock))
         }));
     }
     let reads_here = has(Role::Egress) && pipeline.writes();

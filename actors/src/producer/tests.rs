@@ -19,7 +19,7 @@ use super::client::{Client, PageEnd, Target};
 use super::key::Recipe;
 use super::{ProduceError, Producer};
 use crate::broker::tests::{Served, pick, read};
-use crate::broker::{Access, Broker};
+use crate::broker::{Access, EmbeddedBroker};
 use crate::ledger::Ledger;
 use crate::message::{BadRecord, Page, PageProduced, PageRefused, Receipt};
 use crate::telemetry::Telemetry;
@@ -219,7 +219,7 @@ fn parts(dir: &std::path::Path) -> Parts {
     let (mailbox, telemetry) = (Handover::default(), Arc::new(Telemetry::default()));
     let (of, reaching, counts) = (Arc::clone(&pipeline), access.clone(), Arc::clone(&telemetry));
     let broker = ChildSpec::actor("broker", Restart::Permanent, Duration::from_secs(1), move |_| {
-        Broker::new(&of, address.clone(), reaching.clone(), Arc::clone(&counts), SystemClock::shared())
+        EmbeddedBroker::new(&of, address.clone(), reaching.clone(), Arc::clone(&counts), SystemClock::shared())
     });
     let (to, with, totals) = (mailbox.clone(), access.clone(), telemetry.clone());
     let producer = ChildSpec::actor("producer", Restart::Permanent, Duration::from_secs(5), move |mailbox| {

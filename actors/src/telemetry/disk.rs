@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::{DiskView, TopicDiskView};
 
-use crate::broker::embedded;
+use crate::data_dir::broker_dir;
 use forebay_dataplane::store;
 
 /// Files of one folder that are counted, at most.
@@ -29,7 +29,7 @@ impl DataPlaces {
     /// Those of a pipeline, whose journal is in that folder.
     pub fn of(pipeline: &Pipeline, journal: PathBuf) -> Self {
         let data_dir = pipeline.data_dir();
-        let broker = pipeline.kafka.is_embedded().then(|| embedded::directory(&data_dir));
+        let broker = pipeline.kafka.is_embedded().then(|| broker_dir(&data_dir));
         let table = pipeline.cassandra.as_ref().filter(|table| table.is_embedded()).map(|_| data_dir.join(store::EMBEDDED_FILE));
         Self { data_dir, journal, broker, table, limit_bytes: pipeline.kafka.retention().bytes.0 }
     }

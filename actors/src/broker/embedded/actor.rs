@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use forebay_schemas::pipeline::Pipeline;
 
-use super::access::Access;
-use super::embedded::{self, Address};
-use super::retention::{self, Keep, Removed};
+use super::Address;
+use crate::broker::access::Access;
+use crate::broker::retention::{self, Keep, Removed};
 use crate::telemetry::Telemetry;
 use forebay_kernel::{Actor, Cx, Exit, SharedClock};
 use forebay_schemas::failure::Class;
@@ -20,7 +20,7 @@ use forebay_schemas::failure::Class;
 const RETAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// The embedded broker.
-pub struct Broker {
+pub struct EmbeddedBroker {
     address: Address,
     data_dir: PathBuf,
     access: Access,
@@ -31,7 +31,7 @@ pub struct Broker {
     said: Option<String>,
 }
 
-impl Broker {
+impl EmbeddedBroker {
     /// The broker of a pipeline, to listen at `address`, which `access` reaches.
     pub fn new(pipeline: &Pipeline, address: Address, access: Access, telemetry: Arc<Telemetry>, clock: SharedClock) -> Self {
         Self { address, data_dir: pipeline.data_dir(), access, keep: Keep::of(pipeline), telemetry, clock, said: None }
@@ -65,13 +65,13 @@ impl Broker {
     }
 }
 
-impl Actor for Broker {
+impl Actor for EmbeddedBroker {
     /// Nobody tells it anything: it speaks Kafka's protocol, on its port.
     type Message = Infallible;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         tracing::info!(address = %self.address, data_dir = %self.data_dir.display(), "embedded broker is starting");
-        cx.offload(embedded::serve(self.address.clone(), self.data_dir.clone()), |_, ended, cx| {
+        cx.offload(super::serve(self.address.clone(), self.data_dir.clone()), |_, ended, cx| {
             cx.exit(match ended {
                 Ok(()) => Exit::Failed("the embedded broker stopped serving".into()),
                 Err(error) if error.class() == Class::Fatal => Exit::Fatal(error.to_string()),

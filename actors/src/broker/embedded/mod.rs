@@ -14,6 +14,11 @@ use std::time::Duration;
 use forebay_schemas::offset::{Offset, Partition};
 
 use super::error::BrokerError;
+use crate::data_dir::broker_dir;
+
+mod actor;
+
+pub use actor::EmbeddedBroker;
 
 /// Kafka's own port, taken when it is free so that `kcat -b localhost` works.
 const USUAL_PORT: u16 = 9092;
@@ -56,7 +61,7 @@ impl Address {
                 (port, Claim::of(port).unwrap_or(Claim(None)))
             }
         };
-        std::fs::create_dir_all(directory(data_dir)).map_err(failed("make its directory"))?;
+        std::fs::create_dir_all(broker_dir(data_dir)).map_err(failed("make its directory"))?;
         let beside = file.with_extension("new");
         std::fs::write(&beside, format!("{port}\n"))
             .and_then(|()| std::fs::rename(&beside, &file))
@@ -91,13 +96,8 @@ impl Claim {
     }
 }
 
-/// The folder of a data directory that holds the broker's files.
-pub(crate) fn directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("broker")
-}
-
 fn port_file(data_dir: &Path) -> PathBuf {
-    directory(data_dir).join("port")
+    broker_dir(data_dir).join("port")
 }
 
 fn read_port(file: &Path) -> Option<u16> {
@@ -171,8 +171,8 @@ mod server {
     /// When the files can't be opened or the port is taken.
     pub async fn serve(address: Address, data_dir: PathBuf) -> Result<(), BrokerError> {
         let failed = |what: &str, cause: &dyn fmt::Display| BrokerError::Embedded { what: what.to_owned(), cause: cause.to_string() };
-        std::fs::create_dir_all(directory(&data_dir)).map_err(|cause| failed("make its directory", &cause))?;
-        let (storage, _alias) = storage_url(&directory(&data_dir)).map_err(|cause| failed("name its file", &cause))?;
+        std::fs::create_dir_all(broker_dir(&data_dir)).map_err(|cause| failed("make its directory", &cause))?;
+        let (storage, _alias) = storage_url(&broker_dir(&data_dir)).map_err(|cause| failed("name its file", &cause))?;
         let listener = Url::parse(&format!("tcp://{address}")).map_err(|cause| failed("name its address", &cause))?;
         let mut broker = Broker::<Controller<ArcDynStorage>, ArcDynStorage>::builder()
             .node_id(1)
@@ -212,7 +212,7 @@ mod server {
 
     /// The partitions of each topic in the file of a broker that does not run: none where there is no file.
     pub(in crate::broker) fn topics(data_dir: &Path) -> Result<BTreeMap<String, Ends>, BrokerError> {
-        if !directory(data_dir).join(DATABASE).exists() {
+        if !broker_dir(data_dir).join(DATABASE).exists() {
             return Ok(BTreeMap::new());
         }
         // Retention removes records and leaves the low watermark as it is.
@@ -232,7 +232,7 @@ mod server {
 
     /// The bytes of a broker's file that hold something, without its free pages; 0 where there is no file.
     pub(in crate::broker) fn used_bytes(data_dir: &Path) -> Result<u64, BrokerError> {
-        if !directory(data_dir).join(DATABASE).exists() {
+        if !broker_dir(data_dir).join(DATABASE).exists() {
             return Ok(0);
         }
         let sql = "select (page_count - freelist_count) * page_size \
@@ -254,7 +254,7 @@ mod server {
         mut each: impl FnMut(&libsql::Row) -> libsql::Result<()>,
     ) -> Result<(), BrokerError> {
         let failed = |cause: &dyn fmt::Display| BrokerError::Embedded { what: what.to_owned(), cause: cause.to_string() };
-        let file = directory(data_dir).join(DATABASE);
+        let file = broker_dir(data_dir).join(DATABASE);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|cause| failed(&cause))?;
         runtime
             .block_on(async {
