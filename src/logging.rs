@@ -11,13 +11,14 @@
 //!
 //! Does not guarantee the wording of messages.
 
+use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::{self, Write as _};
 use std::hash::{Hash as _, Hasher as _};
 use std::io::IsTerminal as _;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, SubsecRound as _, Utc};
@@ -193,7 +194,7 @@ impl Repeats {
         for (name, value) in &fields.others {
             (name, value.to_string()).hash(&mut hasher);
         }
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(hasher.finish(), Instant::now())
+        self.0.lock().admit(hasher.finish(), Instant::now())
     }
 }
 

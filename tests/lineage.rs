@@ -4,10 +4,11 @@
 
 mod support;
 
+use parking_lot::Mutex;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -89,7 +90,7 @@ fn collector() -> (String, Arc<Mutex<Vec<Value>>>) {
             }
             let status = if number == 0 { "503 Service Unavailable" } else { "200 OK" };
             if number > 0 {
-                taken.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                taken.lock().push(serde_json::from_slice(&body).unwrap());
             }
             let mut stream = stream;
             let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}");
@@ -105,7 +106,7 @@ fn a_collector_gets_spans_of_batches_and_runs_after_an_outage() {
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("100ms")).with(&format!("[traces]\nurl = \"{url}\""));
     let running = job.start(&[], &[]);
     let spans = || -> Vec<Value> {
-        let bodies = bodies.lock().unwrap();
+        let bodies = bodies.lock();
         bodies.iter().flat_map(|body: &Value| body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone()).collect()
     };
     until("spans of batches", || (spans().len() > 12).then_some(()));

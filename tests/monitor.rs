@@ -4,11 +4,12 @@
 
 mod support;
 
+use parking_lot::Mutex;
 use std::io::{Read as _, Write as _};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -62,7 +63,7 @@ impl Terminal {
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(n @ 1..) = out.read(&mut bytes) {
-                parser.lock().unwrap().process(&bytes[..n]);
+                parser.lock().process(&bytes[..n]);
             }
         });
         let input = child.stdin.take().unwrap();
@@ -86,7 +87,7 @@ impl Terminal {
     }
 
     fn text(&self) -> String {
-        self.screen.lock().unwrap().screen().contents()
+        self.screen.lock().screen().contents()
     }
 
     fn file(&self, name: &str) -> String {
@@ -95,7 +96,7 @@ impl Terminal {
 
     /// Another size of the terminal, as when its window is dragged.
     fn resize(&self, rows: u16, columns: u16) {
-        self.screen.lock().unwrap().screen_mut().set_size(size(rows), size(columns));
+        self.screen.lock().screen_mut().set_size(size(rows), size(columns));
         let tty = self.file("tty");
         let done = Command::new("stty").args(["-F", tty.trim(), "rows", &rows.to_string(), "cols", &columns.to_string()]).status().unwrap();
         assert!(done.success());
@@ -132,7 +133,7 @@ impl Terminal {
         let text = self.wait_for(&format!("ended with {code}"));
         self.wait("the terminal is as before", |_| !self.file("after").is_empty());
         assert_eq!(self.file("before"), self.file("after"));
-        let screen = self.screen.lock().unwrap();
+        let screen = self.screen.lock();
         assert!(!screen.screen().alternate_screen() && !screen.screen().hide_cursor());
         drop(screen);
         text

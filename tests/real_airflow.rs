@@ -5,10 +5,11 @@
 
 mod support;
 
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_test_services::{Airflow, Cassandra, Kafka};
@@ -258,7 +259,7 @@ impl World {
             let mode = Arc::clone(&mode);
             move |n| {
                 loop {
-                    let mode = *mode.lock().unwrap();
+                    let mode = *mode.lock();
                     match mode {
                         Mode::Well => return Answer::users(n * PAGE, (n + 1) * PAGE),
                         Mode::Refuses(status) => return Answer::of(status, "no"),
@@ -306,7 +307,7 @@ impl World {
     }
 
     fn mode(&self, mode: Mode) {
-        *self.mode.lock().unwrap() = mode;
+        *self.mode.lock() = mode;
     }
 
     /// Waits until something is so.

@@ -34,7 +34,5 @@ pub mod producer;
 #[cfg(test)]
 mod simulator;
 pub mod telemetry;
-#[cfg(test)]
-mod testing;
 pub mod transformer;
 pub mod writer;

@@ -10,3 +10,9 @@ pub enum Class {
     /// Nothing works until a person changes something.
     Fatal,
 }
+
+/// An error that says how it is handled.
+pub trait Classified {
+    /// What the caller does about this error.
+    fn class(&self) -> Class;
+}

@@ -11,11 +11,12 @@
 //!
 //! Does not support parameters other than those above; it ignores them.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
@@ -215,7 +216,7 @@ async fn people(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
 }
 
 fn answer(request: &HttpRequest, api: &Api) -> Result<HttpResponse, Rejection> {
-    let mut state = api.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut state = api.state.lock();
     state.admit(&api.options, Instant::now())?;
     let query = parse(request.query_string()).map_err(Rejection::Bad)?;
     let seed = query.seed.as_deref().unwrap_or(&api.options.seed);

@@ -1,9 +1,10 @@
 //! An API to fetch from, whose faults a test chooses.
 
+use parking_lot::Mutex;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 /// Answers each request with the next page, as the test's function says.
 pub(crate) struct TestApi {
@@ -112,12 +113,12 @@ impl TestApi {
             for stream in listener.incoming().flatten() {
                 let n = count.fetch_add(1, Ordering::SeqCst);
                 let _ = serve(stream, |path, headers| {
-                    asked.lock().unwrap().push(path.to_owned());
+                    asked.lock().push(path.to_owned());
                     let token = |line: &String| {
                         let (name, value) = line.split_once(": ")?;
                         name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
                     };
-                    shown.lock().unwrap().extend(headers.iter().find_map(token));
+                    shown.lock().extend(headers.iter().find_map(token));
                     answer(n, path, headers)
                 });
             }
@@ -132,12 +133,12 @@ impl TestApi {
 
     /// The values of `Authorization` that it was asked with, in their order.
     pub(crate) fn tokens(&self) -> Vec<String> {
-        self.tokens.lock().unwrap().clone()
+        self.tokens.lock().clone()
     }
 
     /// What was asked for since the last look, in its order.
     pub(crate) fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.paths.lock().unwrap())
+        std::mem::take(&mut self.paths.lock())
     }
 }
 

@@ -8,10 +8,11 @@
 //!
 //! Does not guarantee anything on `SIGKILL`.
 
+use parking_lot::Mutex;
 use std::io::{self, Stdout, Write as _, stderr, stdout};
 use std::panic;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
 
 use crossterm::cursor::Show;
 use crossterm::event::{DisableMouseCapture, EnableMouseCapture};
@@ -117,7 +118,7 @@ fn leave() {
     }
     let _ = execute!(stdout(), DisableMouseCapture, EndSynchronizedUpdate, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
-    for message in MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+    for message in MESSAGES.lock().drain(..) {
         let _ = writeln!(stderr(), "{message}");
     }
 }
@@ -131,7 +132,7 @@ fn hook() {
         if !ACTIVE.load(Ordering::SeqCst) {
             return before(info);
         }
-        let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut messages = MESSAGES.lock();
         if messages.len() < MAX_PANIC_MESSAGES {
             messages.push(info.to_string());
         }

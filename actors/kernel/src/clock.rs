@@ -1,28 +1,32 @@
-//! The time, so that tests can turn it.
+//! The clock, as an interface that tests can control.
 //!
-//! Guarantee: `now` never goes back. Not guaranteed: that `wall` does not.
+//! Guarantee: [`Clock::now`] never goes back.
+//!
+//! Does not guarantee that [`Clock::wall`] never does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// A span in whole microseconds, as numbers of it are kept and shown.
-pub fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+use parking_lot::Mutex;
+
+/// A duration in whole microseconds.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A span in whole milliseconds.
-pub fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+/// A duration in whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A clock that everybody shares.
+/// A shared clock.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// Tells the time.
+/// A source of time.
 pub trait Clock: Send + Sync {
     /// The monotonic time, for delays and deadlines.
     fn now(&self) -> Instant;
-    /// The time of day, for what people read.
+    /// The time of day, for people to read.
     fn wall(&self) -> SystemTime;
 }
 
@@ -31,7 +35,7 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl SystemClock {
-    /// The machine's clock, to be shared.
+    /// The machine's clock, shared.
     pub fn shared() -> SharedClock {
         Arc::new(Self)
     }
@@ -47,37 +51,37 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands until it is turned.
+/// A clock that only moves when it is advanced.
 #[derive(Debug)]
 pub struct ManualClock {
-    began: Instant,
-    began_wall: SystemTime,
-    passed: Mutex<Duration>,
+    started: Instant,
+    started_wall: SystemTime,
+    elapsed: Mutex<Duration>,
 }
 
 impl Default for ManualClock {
     fn default() -> Self {
-        Self { began: Instant::now(), began_wall: SystemTime::UNIX_EPOCH, passed: Mutex::default() }
+        Self { started: Instant::now(), started_wall: SystemTime::UNIX_EPOCH, elapsed: Mutex::default() }
     }
 }
 
 impl ManualClock {
-    /// Turns it on by `time`.
+    /// Advances the clock by `time`.
     pub fn advance(&self, time: Duration) {
-        *self.passed.lock().unwrap_or_else(PoisonError::into_inner) += time;
+        *self.elapsed.lock() += time;
     }
 
-    fn passed(&self) -> Duration {
-        *self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn elapsed(&self) -> Duration {
+        *self.elapsed.lock()
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Instant {
-        self.began + self.passed()
+        self.started + self.elapsed()
     }
 
     fn wall(&self) -> SystemTime {
-        self.began_wall + self.passed()
+        self.started_wall + self.elapsed()
     }
 }

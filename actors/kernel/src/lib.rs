@@ -1,63 +1,77 @@
-//! Runs the actors: mailboxes, exit reasons, supervision, budgets, back-off, watchdog. The only place in Forebay that names actix.
+//! The actor runtime: mailboxes, exits, supervision, byte budgets, retries and a watchdog.
+//!
+//! This is the only crate of Forebay that names actix.
 //!
 //! Guarantees:
-//! * Every incarnation of an actor ends with exactly one [`Exit`], whatever ends it: its own word, a panic in any of its futures or threads,
-//!   its supervisor's deadline, or the watchdog. The exit is reported when the actor is dropped and what it started has ended too; work
-//!   that ignores its cancelling is waited for at most [`GRACE`].
-//! * Supervisors follow OTP's rules ([`Strategy`], [`Restart`], [`Limits`]), and stop their children one after the other, last started first.
-//! * Budget is owned by the messages ([`Lease`]); it comes home by drop, so neither a panic nor a closed mailbox loses any.
+//! * Every incarnation of an actor ends with exactly one [`Exit`], whatever ends it: its own call,
+//!   a panic in one of its futures or threads, its supervisor's deadline, or the watchdog.
+//! * An exit is reported after the actor is dropped and everything it started has ended. Work that
+//!   ignores its cancellation delays the report by at most two seconds.
+//! * Supervisors follow OTP's rules ([`Strategy`], [`Restart`], [`Limits`]) and stop their children
+//!   one at a time, in reverse start order.
+//! * Messages own their budget ([`Lease`]). Dropping a message returns it, so neither a panic nor a
+//!   closed mailbox loses any.
 //!
-//! Not guaranteed: that a handler which blocks the actor thread can be ended (the watchdog can only report it), and any limit on the number
-//! of messages in a mailbox: actix's own limit lets them pass, so whoever posts must hold budget.
+//! Does not guarantee:
+//! * That a handler that blocks the actor thread can be ended. The watchdog only reports it.
+//! * A limit on the number of messages in a mailbox. actix accepts messages beyond its own limit,
+//!   so senders must hold budget.
 //!
 //! ```text
-//!  start ─▶ Root ─▶ supervisor ── feeds ──▶ strategy (pure: exits, timers, stops in; starts, stops, delays out)
+//!  start ─▶ Root ─▶ supervisor ── events ──▶ strategy (pure: exits, timers, stops in; starts, stops, delays out)
 //!                      │  ▲
-//!          child runner│  │ exit
+//!           incarnation│  │ exit
 //!                      ▼  │
-//!          ContextFut of actix around Host<A>, in catch_unwind: one incarnation of an actor
+//!          actix ContextFut around ActixAdapter<A>, in catch_unwind: one incarnation of an actor
 //! ```
 //!
-//! * [`Actor`], [`Cx`], [`Mailbox`]: what a shell is written against.    * [`ChildSpec`], [`SupervisorSpec`], [`start`]: how a tree is built.
-//! * [`Budget`], [`Credit`], [`Lease`]: back-pressure.                   * [`Registry`], [`Witness`]: what others see of the tree.
+//! * Actors are written against [`Actor`] or [`Service`], [`Cx`] and [`Mailbox`].
+//! * A tree is built from [`ChildSpec`] and [`SupervisorSpec`], and started by [`start`].
+//! * Back-pressure is [`Budget`], [`Credit`] and [`Lease`].
+//! * [`ActorTree`] shows the tree from outside; a [`LifecycleListener`] receives its changes.
+//! * Retries are [`Backoff`], [`Retry`] and [`Outage`].
 
 mod actor;
+mod actor_tree;
+mod adapter;
 mod backoff;
-mod budget;
-mod child;
-pub mod clock;
-mod errand;
+mod byte_budget;
+mod clock;
 mod exit;
-mod handover;
-mod host;
-mod intensity;
+mod incarnation;
+mod kill_switch;
+mod lifecycle;
+mod lifetime;
 mod mailbox;
 mod progress;
-mod registry;
+mod restart_window;
+mod retry;
 mod root;
+mod slot;
 mod strategy;
 mod supervisor;
+mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watchdog;
-mod witness;
 
 #[cfg(test)]
-mod actix_behaviour;
+mod actix_behaviour_tests;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Actor, Cx};
+pub use actor::{Actor, Cx, Service};
+pub use actor_tree::ActorTree;
 pub use backoff::Backoff;
-pub use budget::{Budget, Credit, Lease};
-pub use child::GRACE;
-pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
-pub use errand::Cancel;
+pub use byte_budget::{Budget, Credit, Lease};
+pub use clock::{Clock, ManualClock, SharedClock, SystemClock, micros, millis};
 pub use exit::Exit;
-pub use handover::Handover;
+pub use lifecycle::{LifecycleEvent, LifecycleKind, LifecycleListener};
+pub use lifetime::Cancel;
 pub use mailbox::{Closed, Mailbox};
 pub use progress::{Progress, Working};
-pub use registry::Registry;
+pub use retry::{Outage, Retry};
 pub use root::{Environment, Root, block_on, start};
+pub use slot::Slot;
 pub use strategy::{Limits, Restart, Strategy};
 pub use supervisor::{ChildSpec, SupervisorSpec};
-pub use watchdog::SILENCE;
-pub use witness::{Sighting, What, Witness};

@@ -1,30 +1,37 @@
 //! Where messages are posted.
 //!
-//! Guarantee: the messages of one sender are handled in the order they were posted; a message that is not handled, because the incarnation ends
-//! first, is dropped or comes back, and gives its [`Lease`](super::Lease) and its receipt back by that. Not guaranteed: a limit. A full actix
-//! mailbox takes messages all the same (`actix_behaviour` has the proof), so the limit is the budget that whoever posts must hold.
+//! Guarantees:
+//! * The messages of one sender are handled in the order in which they were posted.
+//! * A message that is not handled because the incarnation ends first is dropped or returned, which
+//!   releases its [`Lease`](super::Lease) and its receipt.
+//!
+//! Does not guarantee a limit. A full actix mailbox accepts messages all the same
+//! (`actix_behaviour_tests` proves it), so the limit is the budget that senders must hold.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Where messages for one incarnation of an actor are posted, from any thread. Holding it does not keep the incarnation alive.
+/// Posts messages to one incarnation of an actor, from any thread. It does not keep the incarnation
+/// alive.
 pub struct Mailbox<M>(pub(super) Arc<dyn Post<M>>);
 
 impl<M: Send + 'static> Mailbox<M> {
-    /// Puts `m` into the mailbox. Never waits and is never refused for want of room: whoever posts holds the budget that is the limit.
+    /// Posts `m`. Never waits, and never fails for lack of room: the limit is the budget that the
+    /// sender holds.
     ///
     /// # Errors
-    /// The message comes back when the incarnation has ended. A message that was posted just before is dropped with the mailbox.
+    /// Returns the message if the incarnation has ended. A message that was posted just before is
+    /// dropped with the mailbox.
     pub fn post(&self, m: M) -> Result<(), Closed<M>> {
         self.0.post(m)
     }
 
-    /// Whether the incarnation still takes messages.
+    /// Whether the incarnation still accepts messages.
     pub fn is_open(&self) -> bool {
         self.0.is_open()
     }
 
-    /// A mailbox without an actor, and what has been posted to it: to test whoever posts.
+    /// A mailbox without an actor, and the messages posted to it, to test a sender.
     #[cfg(feature = "testing")]
     pub fn probe() -> (Self, tokio::sync::mpsc::UnboundedReceiver<M>) {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
@@ -44,9 +51,9 @@ impl<M> fmt::Debug for Mailbox<M> {
     }
 }
 
-/// The incarnation has ended; here is the message back.
+/// The incarnation has ended; this is the message.
 #[derive(thiserror::Error)]
-#[error("the actor it was posted to has ended")]
+#[error("the receiving actor has ended")]
 pub struct Closed<M>(pub M);
 
 impl<M> fmt::Debug for Closed<M> {
@@ -55,7 +62,7 @@ impl<M> fmt::Debug for Closed<M> {
     }
 }
 
-/// A mailbox whose actor's type is forgotten.
+/// A mailbox with its actor's type erased.
 pub(super) trait Post<M>: Send + Sync {
     fn post(&self, m: M) -> Result<(), Closed<M>>;
     fn is_open(&self) -> bool;

@@ -1,17 +1,21 @@
-//! What an actor lets others know of how it gets on: for the watchdog and for the status note.
+//! The progress of one incarnation, for the watchdog and for the status note.
 //!
-//! Guarantee: telling costs an atomic addition, or a short lock for a note; from any thread. Not guaranteed: that the watchdog sees an actor that
-//! never says it is working: only who owes progress can be late with it.
+//! Guarantee: reporting costs an atomic addition, or a short lock for a note, from any thread.
+//!
+//! Does not guarantee that the watchdog notices an actor that holds no [`Working`] guard: only an
+//! actor that owes progress can be late with it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-/// How one incarnation gets on. Clones tell of the same incarnation.
+use parking_lot::Mutex;
+
+/// The progress of one incarnation. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Pulse>);
+pub struct Progress(Arc<Counters>);
 
 #[derive(Debug, Default)]
-struct Pulse {
+struct Counters {
     ticks: AtomicU64,
     owed: AtomicU64,
     /// Odd while the actor thread is inside the actor.
@@ -22,15 +26,15 @@ struct Pulse {
     note: Mutex<Option<String>>,
 }
 
-/// Progress is owed while this is held.
+/// The actor owes progress while this exists.
 #[derive(Debug)]
 #[must_use = "progress is owed only while the guard is held"]
-pub struct Working(Arc<Pulse>);
+pub struct Working(Arc<Counters>);
 
-/// One look at a [`Progress`].
+/// The counters of a [`Progress`] at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sample {
-    /// How often something moved.
+    /// How many ticks there were.
     pub(super) ticks: u64,
     /// Whether the actor owes progress and is not waiting for a server.
     pub(super) owes: bool,
@@ -39,46 +43,48 @@ pub(super) struct Sample {
 }
 
 impl Progress {
-    /// Something moved.
+    /// Reports progress.
     pub fn tick(&self) {
         self.0.ticks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Owes progress until the guard is dropped: it must tick from time to time, or be said to wait. Not to be held while waiting for budget:
-    /// that a downstream is slow is the downstream's to answer for.
+    /// Owes progress until the guard is dropped: the actor must tick from time to time or be
+    /// waiting. Don't hold it while waiting for budget: a slow downstream is the downstream's
+    /// fault.
     pub fn working(&self) -> Working {
         self.tick();
         self.0.owed.fetch_add(1, Ordering::Relaxed);
         Working(Arc::clone(&self.0))
     }
 
-    /// Waits for something outside, such as a server that is away; `note` says for what. Owes no progress until [`Progress::clear`].
+    /// Waits for something outside, such as an unreachable server; `note` says what. No progress is
+    /// owed until [`Progress::clear`].
     pub fn waiting(&self, note: impl Into<String>) {
-        *self.0.note.lock().unwrap_or_else(PoisonError::into_inner) = Some(note.into());
+        *self.0.note.lock() = Some(note.into());
     }
 
-    /// Waits no longer.
+    /// Stops waiting.
     pub fn clear(&self) {
         self.tick();
-        *self.0.note.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.note.lock() = None;
     }
 
-    /// What it waits for, if it waits.
+    /// What the incarnation waits for, if anything.
     pub fn note(&self) -> Option<String> {
-        self.0.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.note.lock().clone()
     }
 
-    /// A message goes into the mailbox.
+    /// A message enters the mailbox.
     pub(super) fn posted(&self) {
         self.0.posted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A message came out of the mailbox, or did not get into it.
+    /// A message left the mailbox, or was not accepted.
     pub(super) fn handled(&self) {
         self.0.handled.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Messages that wait in the mailbox.
+    /// The number of messages in the mailbox.
     pub(super) fn queued(&self) -> u64 {
         let handled = self.0.handled.load(Ordering::Relaxed);
         self.0.posted.load(Ordering::Relaxed).saturating_sub(handled)
@@ -90,7 +96,7 @@ impl Progress {
     }
 
     pub(super) fn sample(&self) -> Sample {
-        let waits = self.0.note.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let waits = self.0.note.lock().is_some();
         Sample {
             ticks: self.0.ticks.load(Ordering::Relaxed),
             owes: self.0.owed.load(Ordering::Relaxed) > 0 && !waits,

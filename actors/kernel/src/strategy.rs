@@ -1,77 +1,88 @@
-//! What a supervisor decides: which children start, stop and start again, and when it gives up. Pure: events in, effects out.
+//! What a supervisor decides: which children start, stop and restart, and when it gives up. Pure:
+//! events in, effects out.
 //!
-//! Guarantee: OTP's rules. Children start in order, the next when the one before is up, and stop one after the other in the reverse order; a child
-//! is never started while it is up; nothing follows [`Effect::Finish`]. A failure while a restart is pending joins it. Collateral exits don't
-//! count for the limit, but wait the back-off like all others, so no exit makes it spin. Beyond OTP there are the back-off, and that a fatal
-//! exit is never answered by a restart.
+//! Guarantees, which are OTP's rules:
+//! * Children start in order, each when the previous one is up, and stop one at a time in reverse
+//!   order.
+//! * A child is never started while it is up.
+//! * A failure while a restart is pending joins that restart.
+//! * Nothing follows [`Effect::Finish`].
+//!
+//! Beyond OTP:
+//! * Restarts are delayed by a back-off, after collateral exits too, so no exit causes a busy loop.
+//!   Collateral exits do not count against the limit.
+//! * A fatal exit is never followed by a restart.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::intensity::Intensity;
-use super::{Backoff, Exit, What};
+use super::restart_window::RestartWindow;
+use super::{Backoff, Exit, LifecycleKind};
 
-/// Who is restarted beside the child that has failed.
+/// Which children are restarted together with a failed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
-    /// Nobody.
+    /// None.
     OneForOne,
-    /// All others.
+    /// All.
     OneForAll,
-    /// All that were started after it.
+    /// Those that start after it.
     RestForOne,
 }
 
-/// After which exits a child is started again. No child is after a fatal one.
+/// After which exits a child is restarted. No child is restarted after a fatal one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
     /// After every exit.
     Permanent,
-    /// After every exit but [`Exit::Normal`] and a [`Exit::Shutdown`] of its own.
+    /// After every exit but [`Exit::Normal`] and an [`Exit::Shutdown`] that its supervisor did not
+    /// request.
     Transient,
-    /// Never, not even when its supervisor has stopped it for another's sake.
+    /// Never, not even when its supervisor stopped it in order to restart another child.
     Temporary,
 }
 
-/// How patient a supervisor is with its children.
+/// How many failures a supervisor tolerates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// How many restarts it makes in any window of `within`; at one more it stops its children and fails.
+    /// The restarts in any window of `within`. On one more the supervisor stops its children and
+    /// fails.
     pub max_restarts: u32,
-    /// The window. It should be longer than the delays of so many restarts together, or the limit is never met.
+    /// The window. It should exceed the delays of `max_restarts` restarts together, or the limit is
+    /// never reached.
     pub within: Duration,
-    /// How long a restart waits, counted from the last affected child's stop.
+    /// The delay of a restart, counted from when the last affected child has stopped.
     pub backoff: Backoff,
-    /// After this long without a failure the back-off begins anew.
+    /// The back-off starts over after this long without a failure.
     pub backoff_reset: Duration,
 }
 
-/// What has happened. Children are named by their place in the start order.
+/// What has happened. Children are identified by their index in the start order.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
-    /// The child that was to start is up.
+    /// The child that was to be started is up.
     Started { child: usize },
     /// A child's incarnation has ended, or its start failed.
     Exited { child: usize, incarnation: u64, exit: Exit },
-    /// Time has passed. Also the first event, which starts the children.
+    /// A timer fired. Also the first event, which starts the children.
     Timer,
-    /// The supervisor is asked to stop.
+    /// The supervisor was requested to stop.
     StopRequested,
 }
 
-/// What is to be done, in this order.
+/// What the supervisor does next, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Start an incarnation; answered by `Started` or `Exited`.
+    /// Start an incarnation. `Started` or `Exited` follows.
     Start { child: usize, incarnation: u64 },
-    /// Ask a child to stop, and see to it that it does by its deadline; answered by `Exited`.
+    /// Stop a child, by force at its deadline. `Exited` follows.
     Stop { child: usize },
-    /// Bring `Timer` after so long.
+    /// Feed `Timer` after this delay.
     Wake(Duration),
     /// The supervisor ends.
     Finish(Exit),
-    /// Something for the witness, about a child or the supervisor itself.
-    Tell { child: Option<usize>, what: What },
+    /// Emit an event about a child, or about the supervisor itself.
+    Emit { child: Option<usize>, kind: LifecycleKind },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +91,7 @@ enum State {
     Starting,
     Up,
     Stopping,
-    /// Down, never to be started again.
+    /// Down, and never restarted.
     Ended,
 }
 
@@ -92,12 +103,12 @@ struct Slot {
     incarnation: u64,
 }
 
-/// Children that are to be started (again), once those of them that are up have stopped and the delay has passed.
+/// Children to start once those of them that are up have stopped and the delay has passed.
 #[derive(Debug)]
 struct Pending {
     children: BTreeSet<usize>,
     delay: Duration,
-    /// Set when the last has stopped.
+    /// Set when the last one has stopped.
     until: Option<Instant>,
 }
 
@@ -108,17 +119,18 @@ pub(super) struct Supervision {
     limits: Limits,
     slots: Vec<Slot>,
     pending: Option<Pending>,
-    /// The exit that waits for the children to stop.
+    /// The exit, once the children have stopped.
     ending: Option<Exit>,
     finished: bool,
-    intensity: Intensity,
-    /// Restarts since the last time of health.
+    window: RestartWindow,
+    /// Restarts since the back-off last started over.
     attempt: u32,
     last_start: Instant,
 }
 
 impl Supervision {
-    /// A supervisor of children that are not started yet, each given by its name, its kind and the last incarnation it has had.
+    /// A supervisor whose children have not been started. Each is given by its name, its restart
+    /// rule and the number of its last incarnation.
     pub(super) fn new(
         strategy: Strategy,
         limits: Limits,
@@ -129,16 +141,16 @@ impl Supervision {
         let slots: Vec<_> = children.into_iter().map(slot).collect();
         let all = (0..slots.len()).collect::<BTreeSet<_>>();
         let pending = (!all.is_empty()).then_some(Pending { children: all, delay: Duration::ZERO, until: Some(now) });
-        let intensity = Intensity::new(limits.max_restarts, limits.within);
-        Self { strategy, limits, slots, pending, ending: None, finished: false, intensity, attempt: 0, last_start: now }
+        let window = RestartWindow::new(limits.max_restarts, limits.within);
+        Self { strategy, limits, slots, pending, ending: None, finished: false, window, attempt: 0, last_start: now }
     }
 
-    /// Whether a child is down now and will be started again.
+    /// Whether a child is down and will be restarted.
     pub(super) fn awaits_restart(&self, child: usize) -> bool {
         self.slots[child].state == State::Down && self.pending.as_ref().is_some_and(|pending| pending.children.contains(&child))
     }
 
-    /// Takes an event in, and says what is to be done. `jitter` in [0, 1) is used when a back-off begins.
+    /// Processes an event. `jitter` in [0, 1) is used if a back-off starts.
     pub(super) fn step(&mut self, event: Event, now: Instant, jitter: f64) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.finished {
@@ -156,7 +168,7 @@ impl Supervision {
 
     fn started(&mut self, child: usize, effects: &mut Vec<Effect>) {
         let Some(slot) = self.slots.get_mut(child) else { return };
-        effects.push(Effect::Tell { child: Some(child), what: What::Started { incarnation: slot.incarnation } });
+        effects.push(Effect::Emit { child: Some(child), kind: LifecycleKind::Started { incarnation: slot.incarnation } });
         if slot.state == State::Starting {
             slot.state = State::Up;
         }
@@ -167,20 +179,20 @@ impl Supervision {
         if slot.incarnation != incarnation || matches!(slot.state, State::Down | State::Ended) {
             return;
         }
-        let asked = slot.state == State::Stopping;
+        let requested = slot.state == State::Stopping;
         let again = match slot.restart {
             Restart::Permanent => true,
-            Restart::Transient => exit != Exit::Normal && (asked || exit != Exit::Shutdown),
+            Restart::Transient => exit != Exit::Normal && (requested || exit != Exit::Shutdown),
             Restart::Temporary => false,
         };
-        effects.push(Effect::Tell { child: Some(child), what: What::Exited { incarnation, exit: exit.clone() } });
+        effects.push(Effect::Emit { child: Some(child), kind: LifecycleKind::Exited { incarnation, exit: exit.clone() } });
         if let Exit::Fatal(reason) = &exit {
             slot.state = State::Ended;
-            effects.push(Effect::Tell { child: None, what: What::Escalated { reason: reason.clone() } });
+            effects.push(Effect::Emit { child: None, kind: LifecycleKind::Escalated { reason: reason.clone() } });
             self.end(exit);
         } else if again && self.ending.is_none() {
             slot.state = State::Down;
-            if !asked {
+            if !requested {
                 self.schedule(child, &exit, now, jitter, effects);
             }
         } else {
@@ -191,11 +203,12 @@ impl Supervision {
         }
     }
 
-    /// A child has failed by itself: it and those affected are to be started again, unless that were once too often.
+    /// Schedules the restart of a child that failed and of those affected, unless that exceeds the
+    /// limit.
     fn schedule(&mut self, child: usize, exit: &Exit, now: Instant, jitter: f64, effects: &mut Vec<Effect>) {
-        if !exit.is_collateral() && self.intensity.exceeds(now) {
+        if !exit.is_collateral() && self.window.exceeded_by(now) {
             let (restarts, within) = (self.limits.max_restarts.saturating_add(1), self.limits.within);
-            effects.push(Effect::Tell { child: None, what: What::IntensityExceeded { restarts, within } });
+            effects.push(Effect::Emit { child: None, kind: LifecycleKind::IntensityExceeded { restarts, within } });
             let name = &self.slots[child].name;
             self.end(Exit::Failed(format!(
                 "restart intensity exceeded: {restarts} restarts within {within:?}, the last of {name}: {exit}"
@@ -216,8 +229,8 @@ impl Supervision {
         children.extend(before.iter().flat_map(|pending| &pending.children));
         let name = |index: &usize| self.slots[*index].name.clone();
         let left = until.map_or(delay, |until| until.saturating_duration_since(now));
-        let what = What::RestartScheduled { delay: left, affected: children.iter().map(name).collect() };
-        effects.push(Effect::Tell { child: None, what });
+        let kind = LifecycleKind::RestartScheduled { delay: left, affected: children.iter().map(name).collect() };
+        effects.push(Effect::Emit { child: None, kind });
         self.pending = Some(Pending { children, delay, until });
     }
 
@@ -230,14 +243,15 @@ impl Supervision {
         delay
     }
 
-    /// A timer that came too early, by another clock than this one, is set again.
+    /// Sets a timer again that fired too early, as it may when it runs on another clock.
     fn wake_again(&self, now: Instant, effects: &mut Vec<Effect>) {
         if let Some(until) = self.pending.as_ref().and_then(|pending| pending.until).filter(|until| now < *until) {
             effects.push(Effect::Wake(until - now));
         }
     }
 
-    /// The supervisor will end with `exit` when its children have stopped. A fatal exit takes precedence over another, else the first holds.
+    /// Ends the supervisor with `exit` once its children have stopped. A fatal exit takes
+    /// precedence; otherwise the first one wins.
     fn end(&mut self, exit: Exit) {
         let fatal = |exit: &Exit| matches!(exit, Exit::Fatal(_));
         if self.ending.as_ref().is_none_or(|first| fatal(&exit) && !fatal(first)) {
@@ -246,14 +260,14 @@ impl Supervision {
         self.pending = None;
     }
 
-    /// The next that can be done: stop one child, end, wait, or start one child.
+    /// Takes the next step: stop one child, end, wait, or start one child.
     fn advance(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let concerned = |index: usize| self.ending.is_some() || self.pending.as_ref().is_some_and(|p| p.children.contains(&index));
-        if (0..self.slots.len()).any(|index| concerned(index) && self.slots[index].state == State::Stopping) {
+        let affected = |index: usize| self.ending.is_some() || self.pending.as_ref().is_some_and(|p| p.children.contains(&index));
+        if (0..self.slots.len()).any(|index| affected(index) && self.slots[index].state == State::Stopping) {
             return;
         }
         let up = |index: usize| matches!(self.slots[index].state, State::Starting | State::Up);
-        if let Some(child) = (0..self.slots.len()).rev().find(|index| concerned(*index) && up(*index)) {
+        if let Some(child) = (0..self.slots.len()).rev().find(|index| affected(*index) && up(*index)) {
             self.slots[child].state = State::Stopping;
             effects.push(Effect::Stop { child });
             return;

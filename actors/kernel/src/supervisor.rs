@@ -1,7 +1,11 @@
-//! The shell of a supervisor: an actor whose messages are its children's exits. What to do it asks the pure [`strategy`](super::strategy).
+//! The supervisor: an actor whose messages are its children's exits. The pure
+//! [`strategy`](super::strategy) decides what follows from them.
 //!
-//! Guarantee: it ends after its children. Killed at its own deadline it kills them, and theirs. Not guaranteed: a deadline of its own that
-//! is shorter than its children's together leaves them no time to stop in order; that is for whoever writes the tree.
+//! Guarantee: a supervisor ends after its children. Killed at its own deadline, it kills its whole
+//! subtree.
+//!
+//! Does not guarantee an orderly stop if its own deadline is shorter than the sum of its
+//! children's: whoever builds the tree must choose them so.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,26 +14,26 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::child::{Child, Launch, launch};
-use super::registry::Node;
+use super::actor_tree::Node;
+use super::incarnation::{Incarnation, Launch, launch};
 use super::strategy::{Effect, Event, Supervision};
-use super::{Actor, Closed, Cx, Environment, Exit, Limits, Mailbox, Restart, SILENCE, Strategy, What};
+use super::{Actor, Closed, Cx, Environment, Exit, LifecycleKind, Limits, Mailbox, Restart, Strategy};
 
-/// Starts an incarnation; the exit when it can't even be made.
-type Starter = Box<dyn FnMut(Launch, &Environment) -> Result<Child, Exit>>;
+/// Starts an incarnation, or returns the exit if it can't be made.
+type Starter = Box<dyn FnMut(Launch, &Environment) -> Result<Incarnation, Exit>>;
 
-/// A child and how to make its incarnations.
+/// A child, and how to make its incarnations.
 pub struct ChildSpec {
     name: String,
     restart: Restart,
     deadline: Duration,
-    silence: Duration,
     start: Starter,
 }
 
 impl ChildSpec {
-    /// An actor. Asked to stop it has `shutdown_deadline` for it, then it is aborted. `make` makes an incarnation; it is given the mailbox that the
-    /// incarnation will have, so that it can hand it over to children started later. A panic in it is the incarnation's panic.
+    /// An actor that has `shutdown_deadline` to stop, then is aborted. `make` makes an incarnation.
+    /// It receives the mailbox of that incarnation, so that it can publish it to children started
+    /// later. A panic in `make` is the incarnation's panic.
     pub fn actor<A: Actor>(
         name: impl Into<String>,
         restart: Restart,
@@ -37,11 +41,11 @@ impl ChildSpec {
         mut make: impl FnMut(&Mailbox<A::Message>) -> A + 'static,
     ) -> Self {
         let start = Box::new(move |begin: Launch, _: &Environment| launch(begin, &mut make));
-        Self { name: name.into(), restart, deadline: shutdown_deadline, silence: SILENCE, start }
+        Self { name: name.into(), restart, deadline: shutdown_deadline, start }
     }
 
-    /// A supervisor, whose children are made anew with each of its incarnations. `shutdown_deadline` should be longer than the deadlines of its
-    /// children together.
+    /// A supervisor, whose children are re-created with each of its incarnations.
+    /// `shutdown_deadline` should exceed the sum of its children's deadlines.
     pub fn supervisor(
         name: impl Into<String>,
         restart: Restart,
@@ -52,38 +56,31 @@ impl ChildSpec {
             let node = Arc::clone(&begin.node);
             launch(begin, |_| Supervisor::new(make(), node, env.clone()))
         });
-        Self { name: name.into(), restart, deadline: shutdown_deadline, silence: SILENCE, start }
-    }
-
-    /// The same child, which may owe progress for `silence` before the watchdog takes it for stuck, instead of [`SILENCE`].
-    #[must_use]
-    pub fn silence(mut self, silence: Duration) -> Self {
-        self.silence = silence;
-        self
+        Self { name: name.into(), restart, deadline: shutdown_deadline, start }
     }
 }
 
 /// A supervisor and its children.
 pub struct SupervisorSpec {
-    /// Who is restarted beside the child that has failed.
+    /// Which children are restarted together with a failed one.
     pub strategy: Strategy,
-    /// How patient it is.
+    /// How many failures it tolerates.
     pub limits: Limits,
-    /// In start order, which is the order of dependency: who is sent to comes before who sends. They stop in the reverse order.
+    /// In start order: receivers before senders. They stop in reverse order.
     pub children: Vec<ChildSpec>,
 }
 
-/// A child's exit.
+/// The exit of a child.
 pub(super) struct Exited {
     child: usize,
     incarnation: u64,
     exit: Exit,
 }
 
-struct Supervised {
+struct Child {
     spec: ChildSpec,
     node: Arc<Node>,
-    child: Option<Child>,
+    running: Option<Incarnation>,
 }
 
 /// The actor.
@@ -91,14 +88,14 @@ pub(super) struct Supervisor {
     node: Arc<Node>,
     env: Environment,
     state: Supervision,
-    children: Vec<Supervised>,
+    children: Vec<Child>,
     random: StdRng,
 }
 
 impl Supervisor {
     pub(super) fn new(spec: SupervisorSpec, node: Arc<Node>, env: Environment) -> Self {
-        let supervised = |spec: ChildSpec| Supervised { node: node.child(&spec.name), spec, child: None };
-        let children: Vec<_> = spec.children.into_iter().map(supervised).collect();
+        let child = |spec: ChildSpec| Child { node: node.child(&spec.name), spec, running: None };
+        let children: Vec<_> = spec.children.into_iter().map(child).collect();
         let slots = children.iter().map(|child| (child.spec.name.clone(), child.spec.restart, child.node.incarnation()));
         let state = Supervision::new(spec.strategy, spec.limits, slots, env.clock.now());
         // Supervisors that share a seed must not share their jitter.
@@ -106,7 +103,7 @@ impl Supervisor {
         Self { node, env, state, children, random: StdRng::seed_from_u64(seed) }
     }
 
-    /// Takes an event in and does what follows, until nothing more does.
+    /// Processes an event and everything that follows from it.
     fn feed(&mut self, event: Event, cx: &mut Cx<'_, Self>) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -116,7 +113,7 @@ impl Supervisor {
                     Effect::Stop { child } => self.stop(child),
                     Effect::Wake(delay) => cx.after(delay, |supervisor, cx| supervisor.feed(Event::Timer, cx)),
                     Effect::Finish(exit) => cx.exit(exit),
-                    Effect::Tell { child, what } => self.tell(child, what),
+                    Effect::Emit { child, kind } => self.emit(child, kind),
                 }
             }
         }
@@ -126,18 +123,18 @@ impl Supervisor {
     }
 
     fn start(&mut self, child: usize, incarnation: u64, cx: &Cx<'_, Self>) -> Event {
-        let Supervised { spec, node, child: running } = &mut self.children[child];
-        let (mailbox, env, seen) = (cx.mailbox(), self.env.clone(), Arc::clone(node));
+        let Child { spec, node, running } = &mut self.children[child];
+        let (mailbox, env, child_node) = (cx.mailbox(), self.env.clone(), Arc::clone(node));
         let begin = Launch {
             node: Arc::clone(node),
             incarnation,
             clock: Arc::clone(&self.env.clock),
-            silence: spec.silence,
-            held: Some(cx.hold()),
+            parent: Some(cx.guard()),
             report: Box::new(move |exit| {
-                // A supervisor that was killed does not hear of its children any more, but the witness does.
+                // A supervisor that was killed no longer receives its children's exits, but the
+                // listener does.
                 if let Err(Closed(Exited { exit, .. })) = mailbox.post(Exited { child, incarnation, exit }) {
-                    env.tell(seen.path(), What::Exited { incarnation, exit });
+                    env.emit(child_node.path(), LifecycleKind::Exited { incarnation, exit });
                 }
             }),
         };
@@ -151,15 +148,15 @@ impl Supervisor {
     }
 
     fn stop(&self, child: usize) {
-        let Supervised { spec, child, .. } = &self.children[child];
-        if let Some(running) = child {
+        let Child { spec, running, .. } = &self.children[child];
+        if let Some(running) = running {
             running.stop(spec.deadline);
         }
     }
 
-    fn tell(&self, child: Option<usize>, what: What) {
+    fn emit(&self, child: Option<usize>, kind: LifecycleKind) {
         let node = child.map_or(&self.node, |child| &self.children[child].node);
-        self.env.tell(node.path(), what);
+        self.env.emit(node.path(), kind);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::consumer::Desk;
 use crate::ledger::Ledger;
 use crate::observers::Viewer;
 use forebay_dataplane::transform::Transform;
-use forebay_kernel::{Actor, Cx, Exit, Registry, SharedClock};
+use forebay_kernel::{ActorTree, Cx, Exit, Service, SharedClock};
 
 /// The most connections at once: every stream of events, and room for those who ask for something.
 const CONNECTIONS_MOST: usize = FOLLOWERS_MOST + 256;
@@ -49,7 +49,7 @@ pub struct ApiParts {
     /// Takes the looks.
     pub viewer: Viewer,
     /// The supervision tree.
-    pub registry: Registry,
+    pub actor_tree: ActorTree,
     /// Knows the runs.
     pub ledger: Arc<Ledger>,
     /// Where its journal is, if it has one.
@@ -78,9 +78,7 @@ impl Api {
     }
 }
 
-impl Actor for Api {
-    type Message = ();
-
+impl Service for Api {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let state = web::Data::new(State::new(self.parts.clone()));
         let app = move || App::new().app_data(state.clone()).wrap(from_fn(gate)).configure(router::configure);
@@ -113,8 +111,6 @@ impl Actor for Api {
             Err(cause) => cx.exit(Exit::Failed(format!("the API can't listen: {cause}"))),
         }
     }
-
-    fn handle(&mut self, (): (), _: &mut Cx<'_, Self>) {}
 
     fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
         match self.server.take() {

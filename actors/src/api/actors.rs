@@ -30,7 +30,7 @@ pub(super) async fn restart(state: web::Data<State>, asked: Asked, caller: web::
     }
     state.parts.ledger.saw(Event::ActorRestartRequested { actor: path.to_owned(), by: caller.name().into(), reason: why });
     state.parts.ledger.settled().await?;
-    if !state.parts.registry.end(path) {
+    if !state.parts.actor_tree.end(path) {
         return Err(ApiError::new(&problem::ACTOR_STATE, format!("{path} has just ended")));
     }
     Ok(HttpResponse::Accepted().json(actor))

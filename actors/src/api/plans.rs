@@ -4,8 +4,9 @@
 //! is applied at a time, and goes on when its client has gone. Bounded: [`KEPT_MOST`] plans, [`FRESH`] long; they are gone when the process is.
 //! Not guaranteed: a replay of partitions that another process reads, or that nobody does; `forebay replay` does it when all are stopped.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
@@ -43,19 +44,15 @@ pub(super) struct Plans {
 }
 
 impl Plans {
-    fn kept(&self) -> MutexGuard<'_, VecDeque<ChangePlan>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn keep(&self, plan: &ChangePlan) {
-        let mut kept = self.kept();
+        let mut kept = self.kept.lock();
         kept.truncate(KEPT_MOST - 1);
         kept.push_front(plan.clone());
     }
 
     /// A plan that can be applied with this hash now.
     fn find(&self, id: Uuid, hash: &str, now: DateTime<Utc>) -> Result<ChangePlan, ApiError> {
-        let Some(plan) = self.kept().iter().find(|plan| plan.id == id).cloned() else {
+        let Some(plan) = self.kept.lock().iter().find(|plan| plan.id == id).cloned() else {
             return Err(ApiError::new(&problem::PLAN_UNKNOWN, format!("no plan has the id {id}")));
         };
         if plan.expires_at <= now {
@@ -302,7 +299,7 @@ mod tests {
         assert_eq!(find(2, "h", start), 404);
         (2..2 + KEPT_MOST as u128).for_each(|n| plans.keep(&plan(n, start + FRESH)));
         assert_eq!(find(1, "h", start), 404, "the oldest goes");
-        assert_eq!(plans.kept().len(), KEPT_MOST);
+        assert_eq!(plans.kept.lock().len(), KEPT_MOST);
     }
 
     #[test]

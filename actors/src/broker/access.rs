@@ -1,9 +1,10 @@
 //! How to reach Kafka. Guarantee: secrets are revealed here, once, and shown nowhere; the properties the pipeline's guarantees rest on
 //! win over those of the file. Not guaranteed: that anybody is there.
 
+use parking_lot::Mutex;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use forebay_schemas::pipeline::{Pipeline, Property};
@@ -239,7 +240,7 @@ pub struct Quiet {
 impl Quiet {
     /// What librdkafka last said of a connection that failed.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.lock().clone()
     }
 
     /// What a reason says besides who says it and when: librdkafka writes `127.0.0.1:9092/bootstrap: Connect to ipv4#… failed:
@@ -259,7 +260,7 @@ impl ClientContext for Quiet {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
         // That all are down follows from what was said of each before, and says less.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(Self::complaint(reason).to_owned());
+            *self.trouble.lock() = Some(Self::complaint(reason).to_owned());
         }
     }
 }

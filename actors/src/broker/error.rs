@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 use forebay_schemas::pipeline::SecretError;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -103,16 +103,17 @@ pub enum BrokerError {
     },
 }
 
-impl BrokerError {
-    /// Whether trying again may help.
-    pub fn class(&self) -> Class {
+impl Classified for BrokerError {
+    fn class(&self) -> Class {
         match self {
             Self::Secret { .. } | Self::Properties(_) | Self::NotBuiltIn | Self::Denied { .. } => Class::Fatal,
             Self::CantMakeTopic { cause, .. } if !is_passing(*cause) => Class::Fatal,
             _ => Class::Transient,
         }
     }
+}
 
+impl BrokerError {
     /// The error of a call, told apart by its code; `trouble` is what the client last said of its connections.
     pub(super) fn of(servers: &str, what: &str, cause: KafkaError, trouble: Option<String>) -> Self {
         let servers = servers.to_owned();

@@ -18,7 +18,7 @@ use super::embedded;
 use super::error::BrokerError;
 use super::offsets;
 use super::request::{REQUEST_TIMEOUT, ask};
-use forebay_kernel::clock::millis;
+use forebay_kernel::millis;
 
 /// Offsets of one partition that one request removes, at most: the broker takes no records meanwhile.
 const STEP: i64 = 10_000;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::failure::{Class, Classified};
 use forebay_schemas::pipeline::Pipeline;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -299,7 +300,7 @@ async fn a_broker_that_is_away_is_named_with_its_reason() {
     let pipeline = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text.into()).unwrap();
     let access = Access::new(&pipeline, None).unwrap();
     let error = ends(&access, "t").await.unwrap_err();
-    assert_eq!(error.class(), forebay_schemas::failure::Class::Transient);
+    assert_eq!(error.class(), Class::Transient);
     let text = error.to_string();
     assert!(text.starts_with("kafka 127.0.0.1:1 is not reachable") && text.contains("Connection refused"), "{text}");
 }

@@ -1,13 +1,13 @@
 //! The shell: makes sure of the topic, runs the poll loop on its thread, tells it to drain.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forebay_kernel::{Actor, Backoff, Cx, Exit};
-use forebay_schemas::failure::Class;
+use forebay_kernel::{Backoff, Cx, Exit, Service};
+use forebay_schemas::failure::{Class, Classified};
 
+use super::error::ConsumerError;
 use super::params::ConsumerParams;
 use super::poll;
 use crate::telemetry::Need;
@@ -48,7 +48,7 @@ impl Consumer {
                 cx.progress().waiting(format!("{error} (attempt {}, next in {:.1} s)", consumer.attempts, delay.as_secs_f64()));
                 cx.after(delay, Self::ensure);
             }
-            Err(error) => cx.exit(error.into()),
+            Err(error) => cx.exit(error.into_exit()),
         });
     }
 
@@ -58,20 +58,14 @@ impl Consumer {
         cx.thread(
             "consumer",
             move |cancel| poll::run(&params, &progress, &drain, &cancel),
-            |_, end, cx| cx.exit(end.map_or_else(Exit::from, |()| Exit::Shutdown)),
+            |_, end, cx| cx.exit(end.map_or_else(ConsumerError::into_exit, |()| Exit::Shutdown)),
         );
     }
 }
 
-impl Actor for Consumer {
-    type Message = Infallible;
-
+impl Service for Consumer {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         self.ensure(cx);
-    }
-
-    fn handle(&mut self, message: Infallible, _: &mut Cx<'_, Self>) {
-        match message {}
     }
 
     fn stopping(&mut self, cx: &mut Cx<'_, Self>) {

@@ -4,9 +4,10 @@
 //! the answer to an assignment or a revocation, so handling it a moment later is as good. Not guaranteed: that a client closes in time; one
 //! that does not is left behind with a warning, for its broker is away and the group will notice by itself.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition};
@@ -120,12 +121,8 @@ struct Callbacks {
 }
 
 impl Callbacks {
-    fn events(&self) -> MutexGuard<'_, VecDeque<Event>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn tell(&self, event: Event) {
-        self.events().push_back(event);
+        self.events.lock().push_back(event);
         self.any.store(true, Ordering::Release);
     }
 }
@@ -244,7 +241,7 @@ impl Client {
     pub(super) fn events(&self) -> VecDeque<Event> {
         let callbacks = self.consumer().context();
         match callbacks.any.swap(false, Ordering::AcqRel) {
-            true => std::mem::take(&mut *callbacks.events()),
+            true => std::mem::take(&mut *callbacks.events.lock()),
             false => VecDeque::new(),
         }
     }

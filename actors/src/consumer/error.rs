@@ -1,6 +1,6 @@
 //! What can go wrong when reading from the topic, and what to do about it.
 
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 use forebay_schemas::offset::{Offset, Partition};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -80,9 +80,8 @@ pub enum ConsumerError {
     Downstream,
 }
 
-impl ConsumerError {
-    /// Whether it may get better by itself.
-    pub fn class(&self) -> Class {
+impl Classified for ConsumerError {
+    fn class(&self) -> Class {
         match self {
             Self::Topic { class, .. } => *class,
             Self::Client { .. } | Self::OutOfRange { .. } | Self::Refused { .. } => Class::Fatal,
@@ -91,13 +90,10 @@ impl ConsumerError {
     }
 }
 
-impl From<ConsumerError> for Exit {
-    fn from(error: ConsumerError) -> Self {
-        match error.class() {
-            _ if error == ConsumerError::Downstream => Self::DownstreamClosed,
-            Class::Fatal => Self::Fatal(error.to_string()),
-            Class::Transient | Class::Rejected => Self::Failed(error.to_string()),
-        }
+impl ConsumerError {
+    /// How an incarnation ends with this error.
+    pub(super) fn into_exit(self) -> Exit {
+        if self == Self::Downstream { Exit::DownstreamClosed } else { self.into() }
     }
 }
 

@@ -3,8 +3,9 @@
 //! Guarantee: at most one question lies open; a consumer that takes it answers it, or ends, which is an answer too; one that nobody takes in
 //! [`TAKEN_WITHIN`] is withdrawn, and nothing comes of it. Not guaranteed: that a consumer is there to take it.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::offset::{Offset, Partition};
@@ -73,17 +74,13 @@ pub(super) struct Question {
 pub struct Desk(Arc<Mutex<Option<Question>>>);
 
 impl Desk {
-    fn lies(&self) -> MutexGuard<'_, Option<Question>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Asks the consumer that reads now, and says how many partitions were set back. Only one may ask at a time.
     ///
     /// # Errors
     /// When it can't, or nobody does; see [`NotSetBack`].
     pub async fn ask(&self, set_back: SetBack) -> Result<usize, NotSetBack> {
         let (answer, mut answered) = channel();
-        *self.lies() = Some(Question { set_back, answer });
+        *self.0.lock() = Some(Question { set_back, answer });
         let end = match timeout(TAKEN_WITHIN, &mut answered).await {
             Ok(end) => end,
             Err(_) if self.take().is_some() => return Err(NotSetBack::NotReading),
@@ -97,12 +94,12 @@ impl Desk {
 
     /// The question that lies open, for whoever can answer it.
     pub(super) fn take(&self) -> Option<Question> {
-        self.lies().take()
+        self.0.lock().take()
     }
 }
 
 impl std::fmt::Debug for Desk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("open", &self.lies().is_some()).finish()
+        f.debug_struct("Desk").field("open", &self.0.lock().is_some()).finish()
     }
 }

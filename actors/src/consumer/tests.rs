@@ -31,10 +31,10 @@ use forebay_dataplane::commit_metadata::CommitMetadata;
 use forebay_dataplane::write_clock::WriteClock;
 use forebay_kernel as kernel;
 use forebay_kernel::{
-    Backoff, Budget, Cancel, ChildSpec, Environment, Exit, Lease, Limits, Mailbox, Progress, Registry, Restart, Strategy, SupervisorSpec,
+    ActorTree, Backoff, Budget, Cancel, ChildSpec, Environment, Exit, Lease, Limits, Mailbox, Progress, Restart, Strategy, SupervisorSpec,
     SystemClock,
 };
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 const TOPIC: &str = "users";
 const GROUP: &str = "readers";
@@ -626,7 +626,7 @@ fn the_shell_waits_for_the_topic_and_a_stop_ends_it_when_all_is_settled() {
     let limits = Limits { max_restarts: 0, within: EVER, backoff, backoff_reset: EVER };
     let child = ChildSpec::actor("consumer", Restart::Permanent, EVER, move |_| Consumer::new(params.clone()));
     let spec = SupervisorSpec { strategy: Strategy::OneForOne, limits, children: vec![child] };
-    let env = Environment { clock: SystemClock::shared(), seed: 1, witness: Arc::new(()), registry: Registry::default() };
+    let env = Environment { clock: SystemClock::shared(), seed: 1, listener: Arc::new(()), actor_tree: ActorTree::default() };
     let io = Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
     let exit = kernel::block_on(&io, async {
         let root = kernel::start("root", spec, env);

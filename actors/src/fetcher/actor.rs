@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_schemas::failure::Classified;
 use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 use forebay_schemas::read::Position;
 use forebay_schemas::run::{RunError, Stop};
@@ -22,7 +23,7 @@ use super::state::{Effect, Failure, Report, Schedule, State};
 use crate::failpoint::{point, point_async};
 use crate::message::{BadRecord, Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
 use crate::telemetry::{Stage, Telemetry};
-use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Handover, Lease, Mailbox, SharedClock};
+use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Lease, Mailbox, SharedClock, Slot};
 
 /// Between two tries to hand a page to a producer that is being restarted.
 const HAND_OVER: Duration = Duration::from_millis(100);
@@ -83,7 +84,7 @@ pub trait RunReports: Send + Sync {
 #[derive(Clone)]
 pub struct Connections {
     /// The producer's mailbox, set anew by each of its incarnations.
-    pub producer: Handover<Mailbox<Lease<Page>>>,
+    pub producer: Slot<Mailbox<Lease<Page>>>,
     /// The budget of the edge to the producer.
     pub budget: Budget,
     /// Who is told of runs.
@@ -385,7 +386,7 @@ async fn deliver(
     run: Uuid,
     found: Found,
     credit: Credit,
-    producer: Handover<Mailbox<Lease<Page>>>,
+    producer: Slot<Mailbox<Lease<Page>>>,
     budget: Budget,
 ) -> Result<PageProduced, PageRefused> {
     let weight = credit.bytes();

@@ -1,6 +1,7 @@
 //! What the client makes of answers: limits, nothing new, renewed secrets, next addresses.
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -8,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::error::FetchError;
 use super::tests::{answer, client, fetch, fetch_at, request, server};
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 #[tokio::test]
 async fn a_refusal_that_speaks_of_a_limit_is_waited_for_as_a_busy_api_is() {
@@ -71,8 +72,8 @@ async fn guarded(wanted: Arc<Mutex<String>>, on_refusal: impl Fn() + Send + 'sta
         while let Ok((mut stream, _)) = listener.accept().await {
             let request = request(&mut stream).await;
             let token = request.lines().find_map(|line| line.strip_prefix("authorization: ")).unwrap_or_default().to_owned();
-            let is_wanted = token == *wanted.lock().unwrap();
-            seen.lock().unwrap().push(token);
+            let is_wanted = token == *wanted.lock();
+            seen.lock().push(token);
             let said = if is_wanted { answer("200 OK", "", b"[]") } else { answer("401 Unauthorized", "", b"no") };
             if !is_wanted {
                 on_refusal();
@@ -97,7 +98,7 @@ async fn a_secret_that_is_renewed_is_read_again_before_each_request_and_once_upo
     let on_refusal = {
         let (renewal, write) = (Arc::clone(&renewal), write.clone());
         move || {
-            if let Some(token) = renewal.lock().unwrap().take() {
+            if let Some(token) = renewal.lock().take() {
                 write(&token);
             }
         }
@@ -106,21 +107,21 @@ async fn a_secret_that_is_renewed_is_read_again_before_each_request_and_once_upo
     write("a");
     let client = client(&url, &format!("headers = {{ Authorization = {{ file = {file:?} }} }}"));
     fetch(&client).await.unwrap();
-    let change = |to: &str| to.clone_into(&mut wanted.lock().unwrap());
+    let change = |to: &str| to.clone_into(&mut wanted.lock());
     change("b");
     write("b");
     fetch(&client).await.unwrap();
     change("c");
-    *renewal.lock().unwrap() = Some("c".to_owned());
+    *renewal.lock() = Some("c".to_owned());
     fetch(&client).await.unwrap();
-    assert_eq!(*asked.lock().unwrap(), ["a", "b", "b", "c"], "the third was renewed while it was on its way");
+    assert_eq!(*asked.lock(), ["a", "b", "b", "c"], "the third was renewed while it was on its way");
     change("d");
     let error = fetch(&client).await.unwrap_err();
     assert_eq!((error.class(), error.is_retryable()), (Class::Rejected, true), "{error}");
-    assert_eq!(asked.lock().unwrap().len(), 5, "a secret that is the same is not tried again");
-    *renewal.lock().unwrap() = Some("wrong again".to_owned());
+    assert_eq!(asked.lock().len(), 5, "a secret that is the same is not tried again");
+    *renewal.lock() = Some("wrong again".to_owned());
     assert!(fetch(&client).await.is_err());
-    assert_eq!(asked.lock().unwrap().len(), 7, "and one that is renewed once");
+    assert_eq!(asked.lock().len(), 7, "and one that is renewed once");
     std::fs::remove_file(&file).unwrap();
     let error = fetch(&client).await.unwrap_err();
     assert_eq!(error.class(), Class::Transient, "its file may be written at this moment: {error}");

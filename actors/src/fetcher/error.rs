@@ -11,7 +11,7 @@ use reqwest::StatusCode;
 use super::limit::Limit;
 use super::page::PageError;
 use forebay_dataplane::MASK;
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 /// A fetch that gave no page.
 #[derive(Debug, thiserror::Error)]
@@ -135,10 +135,10 @@ pub enum FetchError {
     },
 }
 
-impl FetchError {
-    /// Whether asking again may help: the API is away, busy, or says an error in place of records, or a secret's file is being written. Anything
-    /// else comes back the same until somebody changes something.
-    pub fn class(&self) -> Class {
+/// Retrying may help when the API is unreachable or busy, or sends an error in place of records, and while
+/// the file of a secret is being written. Anything else fails the same way until somebody changes something.
+impl Classified for FetchError {
+    fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Secret { .. } | Self::Header { .. } => Class::Transient,
             Self::Status { status, limit, .. } if limit.passes || is_passing(*status) => Class::Transient,
@@ -147,7 +147,9 @@ impl FetchError {
             _ => Class::Rejected,
         }
     }
+}
 
+impl FetchError {
     /// Whether the same run may succeed when it is tried again later, though asking again at once does not help: beside what passes, a secret that is
     /// renewed, and a page for people in place of JSON, as APIs have it that are being mended.
     pub fn is_retryable(&self) -> bool {

@@ -16,8 +16,7 @@ use uuid::Uuid;
 
 use super::paging::{Limits, Said, Trail, Turn};
 use crate::message::{PageProduced, PageRefused};
-use forebay_kernel::Backoff;
-use forebay_kernel::clock::millis;
+use forebay_kernel::{Backoff, millis};
 use forebay_schemas::failure::Class;
 
 /// Triggered runs that may wait.

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::client::{Answer, Client};
 use super::error::FetchError;
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 /// A server that answers each request with `answer(path)`, raw.
 pub(super) async fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
@@ -210,7 +210,8 @@ async fn headers_of_the_file_are_sent_and_secrets_not_printed() {
 mod actor {
     //! The actor, with a probe in the producer's place.
 
-    use std::sync::{Arc, Mutex};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     use forebay_schemas::read::Position;
     use forebay_schemas::run::{RunError, Stop};
@@ -223,8 +224,8 @@ mod actor {
     use super::*;
     use crate::message::{Page, PageProduced, PageRefused};
     use crate::telemetry::Telemetry;
-    use crate::testing::{eventually, with_tree};
-    use forebay_kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Restart, SystemClock};
+    use forebay_kernel::testing::{eventually, with_tree};
+    use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, Restart, Slot, SystemClock};
 
     const RUN: Uuid = Uuid::from_u128(1);
 
@@ -246,10 +247,10 @@ mod actor {
 
     impl Told {
         fn add(&self, what: String) {
-            self.all.lock().unwrap().push(what);
+            self.all.lock().push(what);
         }
         fn all(&self) -> Vec<String> {
-            self.all.lock().unwrap().clone()
+            self.all.lock().clone()
         }
         fn has(&self, what: &str) -> Option<()> {
             self.all().iter().any(|told| told == what).then_some(())
@@ -272,11 +273,11 @@ mod actor {
             let next = cursor.map_or_else(String::new, |cursor| format!(", next {cursor}"));
             self.add(format!("{} produced {}{next}", run.as_u128(), page.produced));
             if let Some(cursor) = cursor {
-                *self.cursor.lock().unwrap() = Some(cursor.to_owned());
+                *self.cursor.lock() = Some(cursor.to_owned());
             }
         }
         fn begins(&self, _: Uuid) -> Position {
-            Position::of(self.cursor.lock().unwrap().as_deref())
+            Position::of(self.cursor.lock().as_deref())
         }
         fn params(&self, _: Uuid) -> BTreeMap<String, String> {
             BTreeMap::new()
@@ -312,9 +313,9 @@ mod actor {
         told: Arc<Told>,
         telemetry: Arc<Telemetry>,
         budget: Budget,
-        producer: Handover<Mailbox<Lease<Page>>>,
+        producer: Slot<Mailbox<Lease<Page>>>,
         pages: tokio::sync::mpsc::UnboundedReceiver<Lease<Page>>,
-        fetcher: Handover<Mailbox<FetcherMessage>>,
+        fetcher: Slot<Mailbox<FetcherMessage>>,
         child: Option<ChildSpec>,
     }
 
@@ -327,7 +328,7 @@ mod actor {
         );
         let pipeline = Arc::new(forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text).unwrap());
         let (mailbox, pages) = Mailbox::probe();
-        let (producer, fetcher) = (Handover::default(), Handover::default());
+        let (producer, fetcher) = (Slot::default(), Slot::default());
         producer.set(mailbox);
         let (telemetry, budget) = (Arc::new(Telemetry::default()), Budget::new("edge", 100_000));
         let to = Connections {

@@ -1,9 +1,9 @@
 //! The one writer of events.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forebay_schemas::desired::{Desired, DesiredState};
@@ -92,17 +92,13 @@ impl Ledger {
         Self { max_rejected, ..self }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Asks for a run: a new one, or the one that the key and attempt already mean. A new one that does not say how many of its records may be rejected
     /// gets what [`Ledger::with_max_rejected`] was told.
     ///
     /// # Errors
     /// When too many runs are open, the key is no key or means a run with another spec, or it is a new run and the pipeline is not meant to fetch.
     pub fn request(&self, key: &str, attempt: u32, mut spec: RunSpec) -> Result<Accepted, Rejection> {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let accepted = inner.state.runs.request(key, attempt, &spec, Uuid::now_v7())?;
         if let Accepted::New(id) = accepted {
             match inner.state.desired.state {
@@ -122,7 +118,7 @@ impl Ledger {
     /// # Errors
     /// When the state does not allow it; nothing has changed then.
     pub fn submit(&self, command: Command) -> Result<(), Rejection> {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let events = inner.state.decide(command)?;
         self.apply(&mut inner, events);
         Ok(())
@@ -130,7 +126,7 @@ impl Ledger {
 
     /// Keeps a fact.
     pub fn saw(&self, event: Event) {
-        self.apply(&mut self.inner(), vec![event]);
+        self.apply(&mut self.inner.lock(), vec![event]);
     }
 
     fn apply(&self, inner: &mut Inner, mut events: Vec<Event>) {
@@ -210,7 +206,7 @@ impl Ledger {
 
     /// Keeps the end of the process, and closes the journal: all that was appended is on the disk then, or it has failed. Waits for the disk.
     pub fn close(&self, clean: bool) {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         if inner.journal.is_some() {
             self.apply(&mut inner, vec![Event::PipelineStopped { clean }]);
             inner.journal = None;
@@ -219,7 +215,7 @@ impl Ledger {
 
     /// A run by its identifier.
     pub fn run(&self, id: Uuid) -> Option<Run> {
-        self.inner().state.runs.get(id).cloned()
+        self.inner.lock().state.runs.get(id).cloned()
     }
 
     /// The runs, newest first.
@@ -229,33 +225,33 @@ impl Ledger {
 
     /// The runs that are wanted, newest first.
     pub fn recent_where(&self, most: usize, wanted: impl Fn(&Run) -> bool) -> Vec<Run> {
-        self.inner().state.runs.recent_where(most, wanted)
+        self.inner.lock().state.runs.recent_where(most, wanted)
     }
 
     /// The runs that a fetcher has yet to end, oldest first: what its next incarnation begins with.
     pub fn open_runs(&self) -> Vec<Uuid> {
-        self.inner().state.runs.unfetched()
+        self.inner.lock().state.runs.unfetched()
     }
 
     /// Where the next page of a fetch is; one that is no run is of the read without params.
     pub fn begins(&self, run: Uuid) -> Position {
-        self.inner().state.begins(run)
+        self.inner.lock().state.begins(run)
     }
 
     /// Where each read of the source is.
     pub fn cursors(&self) -> Cursors {
-        self.inner().state.cursors.clone()
+        self.inner.lock().state.cursors.clone()
     }
 
     /// How far each partition of the topic is written, as far as is known here.
     pub fn checkpoints(&self) -> BTreeMap<Partition, Checkpoint> {
-        self.inner().state.checkpoints()
+        self.inner.lock().state.checkpoints()
     }
 
     /// Kafka says which topic there is now; none when it gives no ids. Says how often it was recreated since the process started, as
     /// [`Ledger::recreations`]; none when the answer is of a broker that does not know yet of the topic that others know of.
     pub fn saw_topic(&self, id: Option<TopicId>) -> Option<u64> {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         if let Some(id) = id {
             // From the first answer on nothing is taken to be of that topic but what a later answer is about.
             inner.looked.get_or_insert_with(BTreeMap::new);
@@ -275,7 +271,7 @@ impl Ledger {
         if self.saw_topic(id) != Some(before) {
             return;
         }
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         inner.looked = id.map(|_| written);
         let due = inner.state.due(inner.looked.as_ref());
         self.apply(&mut inner, due);
@@ -298,18 +294,18 @@ impl Ledger {
     }
 
     fn waits_for_a_look(&self) -> bool {
-        let inner = self.inner();
+        let inner = self.inner.lock();
         inner.looked.is_some() && !inner.state.due(None).is_empty()
     }
 
     /// How far each partition is written, offsets alone.
     pub fn written(&self) -> BTreeMap<Partition, Offset> {
-        self.inner().state.written()
+        self.inner.lock().state.written()
     }
 
     /// What the pipeline is meant to do.
     pub fn desired(&self) -> Desired {
-        self.inner().state.desired.clone()
+        self.inner.lock().state.desired.clone()
     }
 
     /// Whether the consumer is to read nothing.
@@ -324,34 +320,34 @@ impl Ledger {
 
     /// Whether a run is known and has not ended.
     pub fn is_open(&self, run: Uuid) -> bool {
-        self.inner().state.runs.is_open(run)
+        self.inner.lock().state.runs.is_open(run)
     }
 
     /// Whether the fetcher is to ask for nothing.
     pub fn is_held(&self) -> bool {
-        self.inner().state.desired.state != DesiredState::Running
+        self.inner.lock().state.desired.state != DesiredState::Running
     }
 
     /// The parameters of a run, for its pages; none of a fetch that nobody asked for.
     pub fn params(&self, run: Uuid) -> BTreeMap<String, String> {
-        self.inner().state.runs.get(run).map(|run| run.spec.params.clone()).unwrap_or_default()
+        self.inner.lock().state.runs.get(run).map(|run| run.spec.params.clone()).unwrap_or_default()
     }
 
     /// The dead letters that are in the topic again.
     pub fn redriven(&self) -> RangeSet {
-        self.inner().state.redriven.clone()
+        self.inner.lock().state.redriven.clone()
     }
 
     /// Somebody asks for a run, and goes on asking until what this gives is dropped: its lease is kept.
     pub fn hear(&self, run: Uuid) -> Hearing<'_> {
-        self.leases().asked(run, self.clock.now());
+        self.leases.lock().asked(run, self.clock.now());
         Hearing { ledger: self, run }
     }
 
     /// Calls off the runs that nobody has asked for in all of their lease, and says which.
     pub fn call_off_overdue(&self) -> Vec<Uuid> {
-        let leased = self.inner().state.runs.leased();
-        let overdue = self.leases().overdue(&leased, self.clock.now());
+        let leased = self.inner.lock().state.runs.leased();
+        let overdue = self.leases.lock().overdue(&leased, self.clock.now());
         let call_off = |(run, lease): (Uuid, Duration)| {
             let reason = format!("nobody has asked for it for {lease:?}");
             let command = Command::Cancel { run, cancelled: Cancelled { by: "lease".into(), reason } };
@@ -360,23 +356,19 @@ impl Ledger {
         overdue.into_iter().filter_map(call_off).collect()
     }
 
-    fn leases(&self) -> MutexGuard<'_, Leases> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether a run waits for partitions that other processes read.
     pub fn waits_for_others(&self) -> bool {
-        self.inner().state.waits_for_others()
+        self.inner.lock().state.waits_for_others()
     }
 
     /// All of the state.
     pub fn state(&self) -> State {
-        self.inner().state.clone()
+        self.inner.lock().state.clone()
     }
 
     /// The last event that was decided; 0 before the first.
     pub fn last_event(&self) -> u64 {
-        self.inner().state.seq
+        self.inner.lock().state.seq
     }
 
     /// The last event that is on the disk; 0 without a journal.
@@ -389,7 +381,7 @@ impl Ledger {
 
     /// How many runs are open, and how many ended since the process started.
     pub fn run_totals(&self) -> RunTotals {
-        let inner = self.inner();
+        let inner = self.inner.lock();
         RunTotals { open: inner.state.runs.open_count() as u64, ..inner.ended }
     }
 
@@ -413,7 +405,7 @@ pub struct Hearing<'a> {
 
 impl Drop for Hearing<'_> {
     fn drop(&mut self) {
-        self.ledger.leases().left(self.run, self.ledger.clock.now());
+        self.ledger.leases.lock().left(self.run, self.ledger.clock.now());
     }
 }
 

@@ -2,7 +2,6 @@
 //! second which topic there is, and at once when a run waits for nothing else; that looks at what the group has committed for as long as a run waits
 //! for partitions that other processes read; and that calls off runs whose lease is over.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{Command, Ledger};
-use forebay_kernel::{Actor, Cx, Exit};
+use forebay_kernel::{Cx, Exit, Service};
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -93,22 +92,12 @@ impl Keeper {
     }
 }
 
-impl Actor for Keeper {
-    type Message = Infallible;
-
+impl Service for Keeper {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let ledger = Arc::clone(&self.ledger);
         cx.offload(async move { ledger.failed().await }, |_, why, cx| {
             cx.exit(Exit::Fatal(format!("{why}; what was acknowledged is safe: free the disk, or mend it, and start again")));
         });
         self.look(cx);
-    }
-
-    fn handle(&mut self, message: Infallible, _: &mut Cx<'_, Self>) {
-        match message {}
-    }
-
-    fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
-        cx.exit(Exit::Shutdown);
     }
 }

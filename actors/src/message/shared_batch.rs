@@ -4,8 +4,9 @@
 //! which a part is lost never ends, so that its receipt says abandoned. Its bytes, and what they hold of the budget, are let go with the last
 //! part. Not guaranteed: that parts are done in the order in which they were sent.
 
+use parking_lot::Mutex;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_dataplane::{RawBatch, Reject};
@@ -66,14 +67,14 @@ impl SharedBatch {
 
     /// A part is about to be sent; `last` when no other follows.
     pub fn send(&self, last: bool) {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = self.tally.lock();
         tally.sent += 1;
         tally.all_sent |= last;
     }
 
     /// A part is done. The sums of all parts, when it was the last one.
     pub fn done(&self, share: Share) -> Option<Share> {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = self.tally.lock();
         let Tally { sent, done, all_sent, sum } = &mut *tally;
         *done += 1;
         sum.rows += share.rows;
@@ -88,7 +89,7 @@ impl SharedBatch {
 
     /// Settles the batch's receipt, once all of it is done. The first end holds.
     pub fn settle(&self, end: BatchDone) {
-        if let Some(receipt) = self.receipt.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(receipt) = self.receipt.lock().take() {
             receipt.settle(end);
         }
     }

@@ -4,7 +4,6 @@
 //! came and went between two looks and left no count.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use forebay_schemas::snapshot::AlertView;
 
 use super::Viewer;
 use crate::telemetry::{DataPlaces, Telemetry};
-use forebay_kernel::{Actor, Cx, Exit};
+use forebay_kernel::{Cx, Service};
 
 /// How often it looks.
 const EVALUATION_INTERVAL: Duration = Duration::from_secs(5);
@@ -62,18 +61,8 @@ impl Alerts {
     }
 }
 
-impl Actor for Alerts {
-    type Message = Infallible;
-
+impl Service for Alerts {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         self.measure(cx);
-    }
-
-    fn handle(&mut self, message: Infallible, _: &mut Cx<'_, Self>) {
-        match message {}
-    }
-
-    fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
-        cx.exit(Exit::Shutdown);
     }
 }

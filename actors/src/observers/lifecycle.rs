@@ -6,8 +6,7 @@ use forebay_schemas::event::Event;
 
 use crate::ledger::Ledger;
 use crate::telemetry::Telemetry;
-use forebay_kernel::clock::millis;
-use forebay_kernel::{Sighting, What, Witness};
+use forebay_kernel::{LifecycleEvent, LifecycleKind, LifecycleListener, millis};
 
 /// Records what happens in the supervision tree.
 pub(crate) struct LifecycleRecorder {
@@ -15,21 +14,21 @@ pub(crate) struct LifecycleRecorder {
     pub(crate) ledger: Arc<Ledger>,
 }
 
-impl Witness for LifecycleRecorder {
-    fn saw(&self, sighting: &Sighting) {
-        if matches!(sighting.what, What::Started { incarnation } if incarnation > 1) {
+impl LifecycleListener for LifecycleRecorder {
+    fn on_event(&self, event: &LifecycleEvent) {
+        if matches!(event.kind, LifecycleKind::Started { incarnation } if incarnation > 1) {
             self.telemetry.restarts.add(1);
         }
-        let actor = sighting.path.clone();
-        self.ledger.saw(match sighting.what.clone() {
-            What::Started { incarnation } => Event::ChildStarted { actor, incarnation },
-            What::Exited { incarnation, exit } => Event::ChildExited { actor, incarnation, exit: exit.to_string() },
-            What::RestartScheduled { delay, affected } => Event::RestartScheduled { actor, delay_millis: millis(delay), affected },
-            What::IntensityExceeded { restarts, within } => {
+        let actor = event.path.clone();
+        self.ledger.saw(match event.kind.clone() {
+            LifecycleKind::Started { incarnation } => Event::ChildStarted { actor, incarnation },
+            LifecycleKind::Exited { incarnation, exit } => Event::ChildExited { actor, incarnation, exit: exit.to_string() },
+            LifecycleKind::RestartScheduled { delay, affected } => Event::RestartScheduled { actor, delay_millis: millis(delay), affected },
+            LifecycleKind::IntensityExceeded { restarts, within } => {
                 Event::IntensityExceeded { actor, restarts: restarts.into(), within_millis: millis(within) }
             }
-            What::Escalated { reason } => Event::Escalated { actor, reason },
-            What::Stuck { silent } => Event::ChildStuck { actor, silent_millis: millis(silent) },
+            LifecycleKind::Escalated { reason } => Event::Escalated { actor, reason },
+            LifecycleKind::Stuck { silent } => Event::ChildStuck { actor, silent_millis: millis(silent) },
         });
     }
 }

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use forebay_kernel::Budget;
 use forebay_schemas::pipeline::CursorSection;
 use forebay_schemas::read::Read;
 use forebay_schemas::snapshot::{CursorView, Latency, Snapshot, SourceView};
 
-use forebay_kernel::Registry;
-
 use crate::ledger::{Cursors, Ledger};
 use crate::telemetry::{Need, Telemetry, memory};
-use forebay_kernel::SharedClock;
+use forebay_kernel::{ActorTree, Budget, SharedClock};
 
 /// How many runs a look shows.
 const RUNS_SHOWN: usize = 50;
@@ -36,7 +33,7 @@ pub(crate) struct Sources {
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) clock: SharedClock,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) registry: Registry,
+    pub(crate) actor_tree: ActorTree,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) edges: Vec<Budget>,
     pub(crate) trigger_micros: Option<u64>,
@@ -69,7 +66,7 @@ impl Viewer {
             partitions: from.telemetry.partitions(),
             latency_ms: Latency { p50: millis(end_to_end.p50_micros), p99: millis(end_to_end.p99_micros) },
             batches: from.telemetry.batches(),
-            actors: from.registry.actors(),
+            actors: from.actor_tree.actors(),
             runs: from.ledger.recent(RUNS_SHOWN),
             edges: from.edges.iter().map(Budget::view).collect(),
             seq: from.ledger.last_event(),

@@ -19,7 +19,7 @@ use crate::fetcher::without_query;
 use crate::ledger::Ledger;
 use crate::observers::export::{Tail, upto};
 use forebay_dataplane::store::Store;
-use forebay_kernel::{Actor, Cx, Exit, Progress};
+use forebay_kernel::{Cx, Progress, Service};
 
 /// How long the collector may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,9 +51,7 @@ impl Traces {
     }
 }
 
-impl Actor for Traces {
-    type Message = Infallible;
-
+impl Service for Traces {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let TracesParts { pipeline, ledger, journal } = self.parts.clone();
         let Some(table) = &pipeline.traces else { return };
@@ -68,14 +66,6 @@ impl Actor for Traces {
                 cx.progress().waiting(why);
             }
         }
-    }
-
-    fn handle(&mut self, message: Infallible, _: &mut Cx<'_, Self>) {
-        match message {}
-    }
-
-    fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
-        cx.exit(Exit::Shutdown);
     }
 }
 

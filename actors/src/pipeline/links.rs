@@ -1,7 +1,8 @@
 //! What ties the tree to what is outside of it: the fetcher's mailbox of the moment, and what the fetcher and the kernel tell the ledger.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::event::Event;
@@ -16,8 +17,7 @@ use crate::api::Triggers;
 use crate::fetcher::{FetcherMessage, RunReports};
 use crate::ledger::{Command, Ledger};
 use crate::message::PageProduced;
-use forebay_kernel::Mailbox;
-use forebay_kernel::clock::millis;
+use forebay_kernel::{Mailbox, millis};
 
 /// The fetcher of the moment, for those outside the tree.
 #[derive(Clone, Default)]
@@ -25,12 +25,12 @@ pub(super) struct FetcherLink(Arc<Mutex<Option<Mailbox<FetcherMessage>>>>);
 
 impl FetcherLink {
     pub(super) fn set(&self, mailbox: Mailbox<FetcherMessage>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(mailbox);
+        *self.0.lock() = Some(mailbox);
     }
 
     /// A message that finds the fetcher down is not lost: its next incarnation asks the ledger for the open runs.
     pub(super) fn post(&self, message: FetcherMessage) {
-        if let Some(mailbox) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(mailbox) = &*self.0.lock() {
             let _ = mailbox.post(message);
         }
     }

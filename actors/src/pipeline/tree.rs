@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_schemas::failure::Classified;
 use forebay_schemas::offset::Partition;
 use forebay_schemas::pipeline::Pipeline;
 use tokio::sync::watch;
@@ -29,9 +30,9 @@ use crate::writer::{Remake, Writer, WriterParts};
 use forebay_dataplane::commit_metadata::checkpoint_of;
 use forebay_dataplane::store::Store;
 use forebay_dataplane::transform::ROWS_BUDGET_BYTES;
-use forebay_kernel::clock::micros;
 use forebay_kernel::{
-    Backoff, Budget, ChildSpec, Environment, Handover, Lease, Limits, Mailbox, Registry, Restart, SharedClock, Strategy, SupervisorSpec,
+    ActorTree, Backoff, Budget, ChildSpec, Environment, Lease, Limits, Mailbox, Restart, SharedClock, Slot, Strategy, SupervisorSpec,
+    micros,
 };
 
 /// How long the poll loop waits for the id of the topic.
@@ -56,15 +57,15 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     let has = |role| options.roles.contains(&role);
 
     let telemetry = Arc::new(Telemetry::new(Arc::clone(&options.clock)));
-    let registry = Registry::default();
+    let actor_tree = ActorTree::default();
     let max_rejected = pipeline.fetcher.as_ref().and_then(|fetcher| fetcher.max_rejected);
     let ledger = Arc::new(open_ledger(pipeline, Arc::clone(&options.clock))?.with_max_rejected(max_rejected));
     begin(&ledger, blueprint, &options.roles);
     let environment = Environment {
         clock: Arc::clone(&options.clock),
         seed: options.seed,
-        witness: Arc::new(LifecycleRecorder { telemetry: Arc::clone(&telemetry), ledger: Arc::clone(&ledger) }),
-        registry: registry.clone(),
+        listener: Arc::new(LifecycleRecorder { telemetry: Arc::clone(&telemetry), ledger: Arc::clone(&ledger) }),
+        actor_tree: actor_tree.clone(),
     };
     let common = Common {
         pipeline: Arc::clone(pipeline),
@@ -120,7 +121,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         started_at: options.clock.wall().into(),
         clock: Arc::clone(&options.clock),
         telemetry: Arc::clone(&telemetry),
-        registry: registry.clone(),
+        actor_tree: actor_tree.clone(),
         ledger: Arc::clone(&ledger),
         edges,
         cursor: pipeline.fetcher.as_ref().and_then(|fetcher| fetcher.cursor.clone()),
@@ -132,7 +133,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         listener,
         gate,
         viewer: viewer.clone(),
-        registry,
+        actor_tree,
         access: access.clone(),
         clock: Arc::clone(&options.clock),
         ledger: Arc::clone(&ledger),
@@ -218,7 +219,7 @@ impl Common {
         move || {
             let plan = blueprint.plan.clone().expect("a pipeline that writes has a plan");
             let table = blueprint.table.clone().expect("a pipeline that writes has a table");
-            let (to_writer, to_transformer) = (Handover::default(), Handover::default());
+            let (to_writer, to_transformer) = (Slot::default(), Slot::default());
 
             let writer = {
                 let parts = WriterParts {
@@ -296,7 +297,7 @@ impl Common {
     /// Producer, then the fetcher that feeds it.
     fn ingest(self, budget: Budget, once: bool, reports: Arc<Reports>, link: FetcherLink) -> impl FnMut() -> SupervisorSpec {
         move || {
-            let to_producer = Handover::default();
+            let to_producer = Slot::default();
             let producer = {
                 let common = self.clone();
                 let slot = to_producer.clone();

@@ -18,7 +18,7 @@ use crate::ledger::Ledger;
 use crate::message::{Page, PageRefused};
 use crate::telemetry::{Need, Telemetry};
 use forebay_kernel::{Actor, Backoff, Cx, Exit, Lease, Progress, Working};
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 /// Between two tries to find or make the topic.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
@@ -138,8 +138,7 @@ impl Producer {
             }
             Err(error) => {
                 // The receipt is dropped, which says that the page was abandoned.
-                let message = error.to_string();
-                cx.exit(if error.class() == Class::Fatal { Exit::Fatal(message) } else { Exit::Failed(message) });
+                cx.exit(error.into());
                 return;
             }
         }

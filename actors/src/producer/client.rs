@@ -2,9 +2,10 @@
 //! of the page a partition; a page ends when each of its records is answered for; a record that is too large, for the file or for Kafka, costs that
 //! record. Not guaranteed: that the records of a page that failed are not in the topic; producing it again gives them the same keys and identifiers.
 
+use parking_lot::Mutex;
 use std::ops::Range as Slice;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -154,7 +155,7 @@ impl Inner {
                         truncation,
                         unreadable_headers: 0,
                     };
-                    lock(&dead.page).0.because(&reason);
+                    dead.page.lock().0.because(&reason);
                     self.send(&self.dead_letter_topic, &dead, (it.key(), it.value().unwrap_or_default()), || {
                         broker::dead_letter::headers(
                             &it,
@@ -227,20 +228,20 @@ impl Inner {
         if let Some(key) = key {
             message = message.key(key);
         }
-        lock(&delivery.page).0.sent();
+        delivery.page.lock().0.sent();
         loop {
             match producer.send(message) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
                     message = back;
                     if self.context.0.stopped.load(Ordering::Relaxed) {
-                        lock(&delivery.page).0.unsent();
+                        delivery.page.lock().0.unsent();
                         return Err(ProduceError::Stopped { topic: topic.to_owned() });
                     }
                     std::thread::sleep(QUEUE_FULL);
                 }
                 Err((cause, _)) => {
-                    lock(&delivery.page).0.unsent();
+                    delivery.page.lock().0.unsent();
                     return Err(match cause {
                         KafkaError::MessageProduction(code) => ProduceError::of_delivery(topic, record.len(), code),
                         cause => ProduceError::Broken { topic: topic.to_owned(), cause: cause.to_string() },
@@ -295,18 +296,13 @@ struct Delivery {
 
 impl Delivery {
     fn settle(&self, change: impl FnOnce(&mut Tally) -> Option<PageEnd>) {
-        let mut page = lock(&self.page);
+        let mut page = self.page.lock();
         if let Some(end) = change(&mut page.0)
             && let Some(sender) = page.1.take()
         {
             let _ = sender.send(end);
         }
     }
-}
-
-/// Nothing under these locks panics; a poisoned one has a whole value all the same.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hears what librdkafka's threads say.
@@ -324,7 +320,7 @@ struct Shared {
 
 impl Context {
     fn broke(&self, why: String) {
-        if let Some(sender) = lock(&self.0.broken).take() {
+        if let Some(sender) = self.0.broken.lock().take() {
             let _ = sender.send(why);
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::broker::dead_letter::is_too_large;
 use crate::message::PageRefused;
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 /// A page that isn't in Kafka.
@@ -46,16 +46,17 @@ pub enum ProduceError {
     },
 }
 
-impl ProduceError {
-    /// Whether the same page may be produced by the next incarnation.
-    pub fn class(&self) -> Class {
+impl Classified for ProduceError {
+    fn class(&self) -> Class {
         match self {
             Self::Refused(_) | Self::Record { .. } => Class::Rejected,
             Self::Denied { .. } => Class::Fatal,
             Self::Broken { .. } | Self::Stopped { .. } => Class::Transient,
         }
     }
+}
 
+impl ProduceError {
     /// The error of a record that Kafka, or the client for it, gave back.
     pub(super) fn of_delivery(topic: &str, bytes: usize, cause: Code) -> Self {
         match cause {

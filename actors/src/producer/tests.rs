@@ -23,9 +23,9 @@ use crate::broker::{Access, EmbeddedBroker};
 use crate::ledger::Ledger;
 use crate::message::{BadRecord, Page, PageProduced, PageRefused, Receipt};
 use crate::telemetry::Telemetry;
-use crate::testing::{eventually, with_tree};
 use forebay_dataplane::Reason;
-use forebay_kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Progress, Restart, SystemClock};
+use forebay_kernel::testing::{eventually, with_tree};
+use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, Progress, Restart, Slot, SystemClock};
 
 const RUN: Uuid = Uuid::from_u128(7);
 type End = oneshot::Receiver<Result<PageProduced, PageRefused>>;
@@ -204,7 +204,7 @@ async fn a_page_larger_than_the_queue_waits_for_room_and_keeps_its_order() {
 struct Parts {
     broker: ChildSpec,
     producer: ChildSpec,
-    mailbox: Handover<Mailbox<Lease<Page>>>,
+    mailbox: Slot<Mailbox<Lease<Page>>>,
     access: Access,
     telemetry: Arc<Telemetry>,
     budget: Budget,
@@ -216,7 +216,7 @@ fn parts(dir: &std::path::Path) -> Parts {
     let pipeline = Arc::new(forebay_schemas::pipeline::parse(&dir.join("forebay.toml"), text.into()).unwrap());
     let address = pick(&pipeline.data_dir());
     let access = Access::new(&pipeline, Some(&address)).unwrap();
-    let (mailbox, telemetry) = (Handover::default(), Arc::new(Telemetry::default()));
+    let (mailbox, telemetry) = (Slot::default(), Arc::new(Telemetry::default()));
     let (of, reaching, counts) = (Arc::clone(&pipeline), access.clone(), Arc::clone(&telemetry));
     let broker = ChildSpec::actor("broker", Restart::Permanent, Duration::from_secs(1), move |_| {
         EmbeddedBroker::new(&of, address.clone(), reaching.clone(), Arc::clone(&counts), SystemClock::shared())
@@ -254,9 +254,9 @@ fn a_broker_that_is_away_is_waited_for_and_said_so_and_the_page_is_abandoned_at_
     let dir = tempfile::tempdir().unwrap();
     let Parts { producer, mailbox, budget, .. } = parts(dir.path());
     let (good, end) = page(&[r#"{"id":1}"#]);
-    let ((), exit) = with_tree(vec![producer], async |_, registry| {
+    let ((), exit) = with_tree(vec![producer], async |_, actor_tree| {
         mailbox.get().post(Lease::new(good, budget.reserve(700).await)).unwrap();
-        let note = eventually(|| registry.actors().into_iter().find_map(|actor| actor.note)).await;
+        let note = eventually(|| actor_tree.actors().into_iter().find_map(|actor| actor.note)).await;
         assert!(note.contains("is not reachable") && note.contains("refused"), "{note}");
     });
     assert_eq!(exit, Exit::Shutdown);

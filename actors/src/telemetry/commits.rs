@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use forebay_kernel::clock::micros;
+use forebay_kernel::micros;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::snapshot::BatchView;
 

@@ -4,8 +4,9 @@
 //! numbered from 1 in the order in which they came, none is left out, and whoever reads on is told how many have gone meanwhile. To keep a line
 //! takes a short lock and waits for nobody. Not guaranteed: that an earlier number has an earlier time; two threads may come at once.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use forebay_schemas::api::{LogLevel, LogLine, Logs};
@@ -54,7 +55,7 @@ impl LogRing {
     /// Keeps a line. It gets the next number, whatever its own is.
     pub fn keep(&self, line: LogLine) {
         let (bytes, line) = fitting(line);
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         kept.last += 1;
         let seq = kept.last;
         kept.bytes += bytes;
@@ -69,7 +70,7 @@ impl LogRing {
 
     /// The first `most` lines after one, or the last `most` where none is named, of `least` or graver ones, oldest first.
     pub fn read(&self, after: Option<u64>, least: LogLevel, most: usize) -> Logs {
-        let kept = self.lock();
+        let kept = self.kept.lock();
         let wanted = kept.lines.iter().map(|(_, line)| line).filter(|line| line.level >= least);
         let first = kept.last + 1 - kept.lines.len() as u64;
         let (lines, lost): (Vec<LogLine>, u64) = match after {
@@ -90,10 +91,6 @@ impl LogRing {
     /// Changes with each line that is kept.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

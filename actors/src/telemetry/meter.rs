@@ -3,10 +3,10 @@
 //! Guarantee: memory is bounded whatever is recorded; count, sum and buckets only rise, and belong to each other in one look. Not guaranteed:
 //! digits: a value is told apart from others to within 1 %, also at the bound of a bucket.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-use forebay_kernel::clock::micros;
+use forebay_kernel::micros;
 use forebay_schemas::snapshot::StageView;
 use hdrhistogram::Histogram;
 
@@ -44,7 +44,7 @@ impl Meter {
 
     /// Records spans, all under one lock.
     pub fn record(&self, now: Instant, spans: impl IntoIterator<Item = Duration>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         state.turn_to(now);
         let (mut count, mut sum) = (0, 0_u64);
         let turn = state.at;
@@ -62,7 +62,7 @@ impl Meter {
     /// One look at it, as a stage of that name.
     pub fn view(&self, now: Instant, stage: &str) -> StageView {
         let (recent, all, count, sum_micros) = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.0.lock();
             state.turn_to(now);
             let recent = state.recent();
             let mut all = recent.clone();
@@ -84,7 +84,7 @@ impl Meter {
 
     /// A percentile of all since the start, microseconds; 0 when there is nothing.
     pub fn quantile_of_all(&self, quantile: f64) -> u64 {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.lock();
         let mut all = state.recent();
         add(&mut all, &state.old);
         if all.is_empty() { 0 } else { all.value_at_quantile(quantile) }

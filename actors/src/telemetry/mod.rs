@@ -15,10 +15,10 @@ mod rejects;
 mod source;
 mod store;
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use forebay_schemas::offset::{Offset, Partition};
@@ -166,11 +166,6 @@ impl fmt::Debug for Telemetry {
     }
 }
 
-/// A panic of another thread leaves numbers that are still numbers.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Telemetry {
     /// Nothing seen yet.
     pub fn new(clock: SharedClock) -> Self {
@@ -216,7 +211,7 @@ impl Telemetry {
     }
 
     fn known(&self, partition: Partition, change: impl FnOnce(&mut Known)) {
-        let mut partitions = lock(&self.partitions);
+        let mut partitions = self.partitions.lock();
         let view = PartitionView { end: 0, ..PartitionView::unknown(partition) };
         let known = partitions.entry(partition).or_insert(Known { view, oldest_ms: None });
         change(known);
@@ -229,9 +224,9 @@ impl Telemetry {
         for (partition, offset) in offsets {
             self.partition(partition, |view| view.committed = view.committed.max(offset));
         }
-        let committed = lock(&self.partitions).iter().map(|(&partition, known)| (partition, known.view.committed)).collect();
+        let committed = self.partitions.lock().iter().map(|(&partition, known)| (partition, known.view.committed)).collect();
         let now = self.now();
-        let spans = lock(&self.batches).committed(now, &committed);
+        let spans = self.batches.lock().committed(now, &committed);
         self.stages[Stage::Commit as usize].record(now, spans);
     }
 
@@ -243,7 +238,7 @@ impl Telemetry {
                 known.oldest_ms = None;
             });
         }
-        lock(&self.batches).gone(partitions);
+        self.batches.lock().gone(partitions);
     }
 
     /// What is known of every partition, in order.
@@ -254,12 +249,12 @@ impl Telemetry {
             (_, Some(oldest)) if known.view.assigned => wall.saturating_sub(oldest).max(0),
             _ => -1,
         };
-        lock(&self.partitions).values().map(|known| PartitionView { behind_ms: behind(known), ..known.view }).collect()
+        self.partitions.lock().values().map(|known| PartitionView { behind_ms: behind(known), ..known.view }).collect()
     }
 
     /// The first unwritten offset of each partition this process has written to.
     pub fn written(&self) -> BTreeMap<Partition, Offset> {
-        let partitions = lock(&self.partitions);
+        let partitions = self.partitions.lock();
         partitions.values().map(|known| known.view).filter(|view| view.written >= 0).map(|view| (view.partition, view.written)).collect()
     }
 
@@ -281,12 +276,12 @@ impl Telemetry {
         {
             self.stage(stage, Duration::from_micros(took));
         }
-        lock(&self.batches).written(batch, self.now());
+        self.batches.lock().written(batch, self.now());
     }
 
     /// The last batches, newest first.
     pub fn batches(&self) -> Vec<BatchView> {
-        lock(&self.batches).views()
+        self.batches.lock().views()
     }
 
     /// Records from produced to written, for a whole batch under one lock.
@@ -327,13 +322,13 @@ impl Telemetry {
     }
 
     fn source(&self, change: impl FnOnce(&mut Source)) {
-        change(lock(&self.source).get_or_insert_with(|| Source::new("")));
+        change(self.source.lock().get_or_insert_with(|| Source::new("")));
     }
 
     /// The API that is fetched from, if one is.
     pub fn source_view(&self) -> Option<SourceView> {
         let now = self.now();
-        lock(&self.source).as_ref().map(|source| source.view(now))
+        self.source.lock().as_ref().map(|source| source.view(now))
     }
 
     /// This process writes to a store of that kind, at that level of consistency.
@@ -358,22 +353,22 @@ impl Telemetry {
     }
 
     fn store(&self, change: impl FnOnce(&mut StoreMeter)) {
-        change(lock(&self.store).get_or_insert_with(StoreMeter::default));
+        change(self.store.lock().get_or_insert_with(StoreMeter::default));
     }
 
     /// The store that is written to, if one is.
     pub fn store_view(&self) -> Option<StoreView> {
-        lock(&self.store).as_ref().map(StoreMeter::view)
+        self.store.lock().as_ref().map(StoreMeter::view)
     }
 
     /// Records are dead letters for these reasons. Gives what the log is to say, which is said at once and then now and then.
     pub fn rejects(&self, rejects: &Rejects) -> Option<Said> {
-        if rejects.is_empty() { None } else { lock(&self.rejects).add(rejects, self.now()) }
+        if rejects.is_empty() { None } else { self.rejects.lock().add(rejects, self.now()) }
     }
 
     /// Why records are dead letters since the start, the most frequent reason first.
     pub fn reject_counts(&self) -> Rejects {
-        lock(&self.rejects).all().clone()
+        self.rejects.lock().all().clone()
     }
 
     /// Records of the embedded topics were removed, for they were over their retention.
@@ -384,37 +379,37 @@ impl Telemetry {
     /// Measures what is on the disk. Blocks as long as the file system does.
     pub fn measure(&self, places: &DataPlaces) {
         let look = places.look(self.removed.get());
-        *lock(&self.disk) = Some(look);
+        *self.disk.lock() = Some(look);
     }
 
     /// What is on the disk, as it was last measured.
     pub fn disk(&self) -> Option<DiskView> {
-        lock(&self.disk).clone()
+        self.disk.lock().clone()
     }
 
     /// The process is not ready before [`Telemetry::there`] is called for this.
     pub fn needs(&self, need: Need) {
-        lock(&self.needs).entry(need).or_default();
+        self.needs.lock().entry(need).or_default();
     }
 
     /// Something was found to be there, or was made.
     pub fn there(&self, need: Need) {
-        lock(&self.needs).insert(need, true);
+        self.needs.lock().insert(need, true);
     }
 
     /// What the process needs and has not found yet.
     pub fn missing(&self) -> Vec<Need> {
-        lock(&self.needs).iter().filter(|(_, there)| !**there).map(|(&need, _)| need).collect()
+        self.needs.lock().iter().filter(|(_, there)| !**there).map(|(&need, _)| need).collect()
     }
 
     /// What is wrong, as of now.
     pub fn set_alerts(&self, alerts: Vec<AlertView>) {
-        *lock(&self.alerts) = alerts;
+        *self.alerts.lock() = alerts;
     }
 
     /// What was wrong when somebody last looked.
     pub fn alerts(&self) -> Vec<AlertView> {
-        lock(&self.alerts).clone()
+        self.alerts.lock().clone()
     }
 
     /// The totals.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use forebay_kernel::clock::micros;
+use forebay_kernel::micros;
 use forebay_schemas::run::Stop;
 use forebay_schemas::snapshot::SourceView;
 

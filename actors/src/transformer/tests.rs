@@ -11,9 +11,9 @@ use forebay_schemas::offset::Ranges;
 use forebay_schemas::pipeline::parse;
 
 use crate::message::{BatchPart, PolledBatch, Receipt};
-use crate::testing::{eventually, with_tree};
 use crate::transformer::Transformer;
-use forebay_kernel::{Budget, ChildSpec, Exit, Handover, Lease, Mailbox, Restart};
+use forebay_kernel::testing::{eventually, with_tree};
+use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, Restart, Slot};
 
 const SCHEMA: &str = r#"{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}}"#;
 
@@ -42,7 +42,7 @@ fn plan(sql: &str) -> Transform {
 }
 
 struct Tree {
-    transformer: Handover<Mailbox<Lease<PolledBatch>>>,
+    transformer: Slot<Mailbox<Lease<PolledBatch>>>,
     rows: tokio::sync::mpsc::UnboundedReceiver<Lease<BatchPart>>,
     /// Of the rows on their way.
     budget: Budget,
@@ -54,7 +54,7 @@ fn tree(sql: &str) -> Tree {
     let budget = Budget::new("transformer -> writer", forebay_dataplane::transform::ROWS_BUDGET_BYTES);
     let of_rows = budget.clone();
     let (writer, rows) = Mailbox::probe();
-    let transformer = Handover::default();
+    let transformer = Slot::default();
     let hand = transformer.clone();
     let make = move |mailbox: &Mailbox<Lease<PolledBatch>>| {
         hand.set(mailbox.clone());
@@ -124,9 +124,9 @@ fn a_writer_that_is_gone_ends_the_incarnation_and_gives_the_credit_back() {
     drop(rows);
     let budget = Budget::new("edge", 1_000);
     let held = budget.clone();
-    let (last_exit, _) = with_tree(vec![child], async |_, registry| {
+    let (last_exit, _) = with_tree(vec![child], async |_, actor_tree| {
         transformer.get().post(lease(&held, 1)).unwrap();
-        eventually(|| registry.actors().into_iter().find(|actor| actor.incarnation > 1)?.last_exit).await
+        eventually(|| actor_tree.actors().into_iter().find(|actor| actor.incarnation > 1)?.last_exit).await
     });
     assert_eq!(last_exit, Exit::DownstreamClosed.to_string());
     assert_eq!(budget.used(), 0);

@@ -17,9 +17,7 @@ use crate::ledger::Ledger;
 use crate::message::{BatchDone, BatchPart, Share};
 use crate::telemetry::{Need, Telemetry};
 use forebay_dataplane::store::{Store, TableSpec};
-use forebay_kernel::clock::micros;
-use forebay_kernel::{Actor, Credit, Cx, Exit, Lease, SharedClock};
-use forebay_schemas::failure::Class;
+use forebay_kernel::{Actor, Credit, Cx, Exit, Lease, SharedClock, micros};
 
 /// How often a writer that should stop looks whether waiting on makes sense.
 const LOOK: Duration = Duration::from_millis(100);
@@ -68,7 +66,7 @@ impl Writer {
     fn connected(&mut self, store: Result<Store, WriterError>, waiting: Arc<Waiting>, cx: &mut Cx<'_, Self>) {
         let store = match store {
             Ok(store) => store,
-            Err(error) => return cx.exit(exit_of(&error)),
+            Err(error) => return cx.exit(error.into()),
         };
         tracing::info!(table = self.parts.spec.table, store = store.describe(), "connected, and the table is as it should be");
         let WriterParts { pipeline, dead_letters, remake, sql_fingerprint, ledger, telemetry, clock, .. } = self.parts.clone();
@@ -112,7 +110,7 @@ impl Writer {
                     Ok(batch) => {
                         cx.offload(async move { client.run(batch).await }, move |this: &mut Self, end, cx| this.ended(end, credit, cx));
                     }
-                    Err(error) => cx.exit(exit_of(&error)),
+                    Err(error) => cx.exit(error.into()),
                 },
             );
         }
@@ -122,7 +120,7 @@ impl Writer {
         self.desk.done();
         match end {
             Ok(written) => settle(&self.parts.telemetry, self.parts.clock.wall(), written),
-            Err(error) => return cx.exit(exit_of(&error)),
+            Err(error) => return cx.exit(error.into()),
         }
         drop(credit);
         self.advance(cx);
@@ -193,11 +191,4 @@ fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
     });
     batch.raw.settle(BatchDone { rows, rejected, transform, write, runs });
     point("writer::after_settle");
-}
-
-fn exit_of(error: &WriterError) -> Exit {
-    match error.class() {
-        Class::Fatal => Exit::Fatal(error.to_string()),
-        _ => Exit::Failed(error.to_string()),
-    }
 }

@@ -1,8 +1,9 @@
 //! One micro-batch, from checked rows to the last acknowledgement.
 
+use parking_lot::Mutex;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use forebay_schemas::offset::Partition;
@@ -23,7 +24,7 @@ use forebay_dataplane::run_counts::{self, BatchOutcome};
 use forebay_dataplane::store::{Refusal, RowSet, Store, TableSpec};
 use forebay_dataplane::{RawBatch, Reject, RejectStage, RowBatch, reject_counts};
 use forebay_kernel::{Progress, SharedClock};
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 /// Who waits for what, and the status note that says so.
 pub(super) struct Waiting {
@@ -41,7 +42,7 @@ impl Waiting {
 
     /// Whether somebody waits.
     pub(super) fn any(&self) -> bool {
-        self.outages.lock().unwrap_or_else(PoisonError::into_inner).any()
+        self.outages.lock().any()
     }
 
     pub(super) fn ticket(self: &Arc<Self>) -> Ticket {
@@ -58,7 +59,7 @@ pub(super) struct Ticket {
 impl Ticket {
     pub(super) fn say(&self, trouble: &WriterError, note: String) {
         let said = trouble.to_string();
-        let say = self.waiting.outages.lock().unwrap_or_else(PoisonError::into_inner).wait(self.number, &said);
+        let say = self.waiting.outages.lock().wait(self.number, &said);
         self.waiting.progress.waiting(note);
         if say == Say::New {
             tracing::warn!(trouble = said, "waiting, and trying again");
@@ -73,7 +74,7 @@ impl Ticket {
     }
 
     pub(super) fn over(&self) {
-        let say = self.waiting.outages.lock().unwrap_or_else(PoisonError::into_inner).over(self.number);
+        let say = self.waiting.outages.lock().over(self.number);
         if say == Say::Passed {
             self.waiting.progress.clear();
             tracing::info!("the trouble has passed");

@@ -4,8 +4,9 @@
 //! what is wrong and where the record comes from: see [`letter`]. A letter that the topic refuses for its size goes again with less of the value, so
 //! no size of a record is fatal. A dead-letter topic that was removed is made again. Not guaranteed: that a letter given back is not in the topic.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -120,7 +121,7 @@ impl DeadLetters {
         undelivered.sort_by_key(|letter| letter.record);
         if producer.client().fatal_error().is_some() {
             // A producer that lost its place in a partition can't find it again; a new one starts afresh, and the letters go again.
-            *self.producer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.producer.lock() = None;
             drop_elsewhere(producer);
         }
         Err(Undelivered { letters: undelivered, trouble: self.trouble(&error) })
@@ -165,7 +166,7 @@ impl DeadLetters {
     }
 
     fn producer(&self) -> Result<FutureProducer, KafkaError> {
-        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut producer = self.producer.lock();
         if let Some(producer) = &*producer {
             return Ok(producer.clone());
         }
@@ -237,7 +238,7 @@ fn drop_elsewhere(producer: FutureProducer) {
 
 impl Drop for DeadLetters {
     fn drop(&mut self) {
-        if let Some(producer) = self.producer.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(producer) = self.producer.get_mut().take() {
             drop_elsewhere(producer);
         }
     }

@@ -1,7 +1,7 @@
 //! What can go wrong in the writer.
 
 use forebay_dataplane::store::StoreError;
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 use thiserror::Error;
 
 /// Something wrong with the table or with the dead-letter topic.
@@ -30,9 +30,8 @@ pub enum WriterError {
     },
 }
 
-impl WriterError {
-    /// Whether to try again, to give up on the rows, or to give up.
-    pub fn class(&self) -> Class {
+impl Classified for WriterError {
+    fn class(&self) -> Class {
         match self {
             Self::Store(error) => error.class(),
             Self::Kafka { .. } => Class::Transient,

@@ -22,7 +22,7 @@ use forebay_dataplane::store::testing::{pipeline, small};
 use forebay_dataplane::store::{EMBEDDED_FILE, Store};
 use forebay_dataplane::{NewRecord, RawBatch, Reason, Reject, RejectStage, RowBatch, arena_headers};
 use forebay_kernel::{
-    Backoff, Budget, ChildSpec, Credit, Environment, Exit, Handover, Lease, Limits, Mailbox, Registry, Restart, Root, Strategy,
+    ActorTree, Backoff, Budget, ChildSpec, Credit, Environment, Exit, Lease, Limits, Mailbox, Restart, Root, Slot, Strategy,
     SupervisorSpec, SystemClock, block_on, start,
 };
 
@@ -38,8 +38,8 @@ struct Bench {
     budget: Budget,
     /// Of the rows of parts.
     rows: Budget,
-    registry: Registry,
-    mailbox: Handover<Mailbox<Lease<BatchPart>>>,
+    actor_tree: ActorTree,
+    mailbox: Slot<Mailbox<Lease<BatchPart>>>,
     /// Fail points are the process's: tests with them go one after the other.
     #[cfg(feature = "failpoints")]
     _one_at_a_time: fail::FailScenario<'static>,
@@ -69,8 +69,8 @@ impl Bench {
             parts,
             budget: Budget::new("b", 1_000),
             rows: Budget::new("rows", 1_000),
-            registry: Registry::default(),
-            mailbox: Handover::default(),
+            actor_tree: ActorTree::default(),
+            mailbox: Slot::default(),
             #[cfg(feature = "failpoints")]
             _one_at_a_time: fail::FailScenario::setup(),
         }
@@ -88,7 +88,7 @@ impl Bench {
         });
         let backoff = Backoff { min: Duration::from_millis(10), max: Duration::from_millis(10) };
         let limits = Limits { max_restarts: 3, within: Duration::from_secs(60), backoff, backoff_reset: Duration::from_secs(60) };
-        let env = Environment { clock: SystemClock::shared(), seed: 1, witness: Arc::new(()), registry: self.registry.clone() };
+        let env = Environment { clock: SystemClock::shared(), seed: 1, listener: Arc::new(()), actor_tree: self.actor_tree.clone() };
         start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children: vec![child] }, env)
     }
 
@@ -276,7 +276,7 @@ fn a_store_that_is_away_is_waited_for_with_a_note_and_the_budget_stays_held() {
         let mut done = bench.post(&[(Some("b"), "2")], vec![]).await;
         let noted = loop {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            if let Some(note) = bench.registry.actors().iter().find_map(|actor| actor.note.clone()) {
+            if let Some(note) = bench.actor_tree.actors().iter().find_map(|actor| actor.note.clone()) {
                 break note;
             }
         };

@@ -6,8 +6,9 @@
 //! is written again: there are no tombstones here. There is one timestamp a row, not one a cell as in Cassandra: with `nulls = "unset"` a
 //! value that comes late, after a newer row without one, loses with its row. A number that is no number is null in SQLite.
 
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::pipeline::Nulls;
@@ -68,7 +69,7 @@ impl Embedded {
     pub(super) async fn prepare(&self, spec: &TableSpec) -> Result<(), StoreError> {
         let (here, writer, spec) = (self.clone(), self.writer()?, spec.clone());
         self.blocking(move |io| {
-            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut writer = writer.lock();
             if here.real_columns(&writer.connection, &spec.table, io)?.is_empty() {
                 if !spec.create {
                     let (what, remedy) = no_table(&spec);
@@ -114,7 +115,7 @@ impl Embedded {
         let (here, writer, all) = (self.clone(), self.writer()?, rows.clone());
         let done = self
             .blocking(move |io| {
-                let writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                let writer = writer.lock();
                 here.transaction(&writer, &all, io)
             })
             .await;
@@ -212,7 +213,7 @@ impl Embedded {
         let (file, writer) = (Arc::downgrade(&self.file), self.writer.as_ref().map(Arc::downgrade));
         Arc::new(move || {
             let (file, writer) = (file.upgrade()?, writer.as_ref()?.upgrade()?);
-            let busy = matches!(writer.try_lock(), Err(TryLockError::WouldBlock));
+            let busy = writer.is_locked();
             let node = NodeView { address: file.display().to_string(), up: true, connections: 1, ..NodeView::default() };
             Some(Glimpse { in_flight: busy.into(), nodes: vec![node] })
         })

@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::store::testing::{WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
 use crate::store::{RowSet, Store};
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 /// A store in a folder, with the small table.
 async fn opened(folder: &Path) -> (Embedded, TableSpec) {
@@ -121,7 +121,7 @@ async fn a_query_only_reads() {
 async fn a_file_that_another_process_holds_is_trouble_that_passes() {
     let folder = tempfile::tempdir().unwrap();
     let (embedded, spec) = opened(folder.path()).await;
-    embedded.writer().unwrap().lock().unwrap().connection.busy_timeout(Duration::ZERO).unwrap();
+    embedded.writer().unwrap().lock().connection.busy_timeout(Duration::ZERO).unwrap();
     let other = Builder::new_local(folder.path().join("store.db")).build().await.unwrap().connect().unwrap();
     other.execute("BEGIN IMMEDIATE", ()).await.unwrap();
     let end = embedded.write(&pairs(&spec, &[("a", None)], 1)).await.unwrap();

@@ -1,6 +1,6 @@
 //! What can go wrong between Forebay and its table.
 
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 use forebay_schemas::pipeline::SecretError;
 use thiserror::Error;
 
@@ -93,6 +93,16 @@ impl Reason {
     }
 }
 
+impl Classified for StoreError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Unavailable { .. } => Class::Transient,
+            Self::Refused { .. } => Class::Rejected,
+            Self::Denied { .. } | Self::Schema { .. } | Self::Secret(_) | Self::Broken { .. } => Class::Fatal,
+        }
+    }
+}
+
 impl StoreError {
     /// Why the same write is to be made again.
     pub fn reason(&self) -> Reason {
@@ -107,15 +117,6 @@ impl StoreError {
         match self {
             Self::Refused { server, what } => crate::Reason::quoting(what, |what| format!("{server} refuses it: {what}")),
             other => crate::Reason::quoting(&other.to_string(), str::to_owned),
-        }
-    }
-
-    /// Whether to try again, to give up on the rows, or to give up.
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Unavailable { .. } => Class::Transient,
-            Self::Refused { .. } => Class::Rejected,
-            Self::Denied { .. } | Self::Schema { .. } | Self::Secret(_) | Self::Broken { .. } => Class::Fatal,
         }
     }
 }

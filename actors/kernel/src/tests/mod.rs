@@ -1,40 +1,42 @@
-//! The kernel as a whole, through its own interface. Support for the tests; their delays are real but short, and no duration is asserted.
+//! Tests of the kernel through its own interface, and their support. Delays are real but short; no
+//! duration is asserted.
 
-mod lives;
+mod incarnation;
+mod monitoring;
 mod strategy;
 mod supervision;
-mod watching;
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Actor, Backoff, ChildSpec, Cx, Environment, Exit, Handover, Limits, Mailbox, Registry, Restart, Root, Sighting, Strategy,
-    SupervisorSpec, SystemClock, What, Witness, block_on, start,
+    Actor, ActorTree, Backoff, ChildSpec, Cx, Environment, Exit, LifecycleEvent, LifecycleKind, LifecycleListener, Limits, Mailbox,
+    Restart, Root, Slot, Strategy, SupervisorSpec, SystemClock, block_on, start,
 };
 
-/// Something for a puppet to do.
+/// Something a puppet does.
 type Act = Box<dyn FnOnce(&mut Puppet, &mut Cx<'_, Puppet>) + Send>;
-/// What a puppet does in `started`, or in `stopping`.
-type Habit = fn(&mut Puppet, &mut Cx<'_, Puppet>);
+/// What a puppet does in `started` or `stopping`.
+type Hook = fn(&mut Puppet, &mut Cx<'_, Puppet>);
 
-/// An actor that does what it is told.
+/// An actor that runs the closures posted to it.
 #[derive(Clone)]
 struct Puppet {
     name: &'static str,
-    diary: Diary,
-    start: Habit,
-    stop: Habit,
+    log: EventLog,
+    start: Hook,
+    stop: Hook,
 }
 
 impl Puppet {
-    fn new(name: &'static str, diary: &Diary) -> Self {
-        Self { name, diary: diary.clone(), start: |_, _| {}, stop: |_, cx| cx.exit(Exit::Shutdown) }
+    fn new(name: &'static str, log: &EventLog) -> Self {
+        Self { name, log: log.clone(), start: |_, _| {}, stop: |_, cx| cx.exit(Exit::Shutdown) }
     }
 }
 
@@ -50,22 +52,22 @@ impl Actor for Puppet {
     }
 
     fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
-        self.diary.write(format!("{} is asked to stop", self.name));
+        self.log.write(format!("{} is requested to stop", self.name));
         (self.stop)(self, cx);
     }
 }
 
-/// What happened, in words; waits for words.
+/// What happened, as lines of text to wait for.
 #[derive(Clone, Default)]
-struct Diary(Arc<Mutex<Vec<String>>>);
+struct EventLog(Arc<Mutex<Vec<String>>>);
 
-impl Diary {
+impl EventLog {
     fn write(&self, line: impl Into<String>) {
-        self.0.lock().unwrap().push(line.into());
+        self.0.lock().push(line.into());
     }
 
     fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().clone()
     }
 
     async fn until(&self, line: &str) {
@@ -78,37 +80,37 @@ impl Diary {
     }
 }
 
-impl Witness for Diary {
-    fn saw(&self, Sighting { path, what }: &Sighting) {
-        self.write(match what {
-            What::Started { incarnation } => format!("{path} {incarnation} started"),
-            What::Exited { incarnation, exit } => format!("{path} {incarnation} {exit}"),
-            What::RestartScheduled { affected, .. } => format!("{path} will restart {}", affected.join(" ")),
-            What::IntensityExceeded { restarts, .. } => format!("{path} has had {restarts} restarts"),
-            What::Escalated { reason } => format!("{path} escalates {reason}"),
-            What::Stuck { silent } => format!("{path} is stuck for {silent:?}"),
+impl LifecycleListener for EventLog {
+    fn on_event(&self, LifecycleEvent { path, kind }: &LifecycleEvent) {
+        self.write(match kind {
+            LifecycleKind::Started { incarnation } => format!("{path} {incarnation} started"),
+            LifecycleKind::Exited { incarnation, exit } => format!("{path} {incarnation} {exit}"),
+            LifecycleKind::RestartScheduled { affected, .. } => format!("{path} will restart {}", affected.join(" ")),
+            LifecycleKind::IntensityExceeded { restarts, .. } => format!("{path} has had {restarts} restarts"),
+            LifecycleKind::Escalated { reason } => format!("{path} escalates {reason}"),
+            LifecycleKind::Stuck { silent } => format!("{path} is stuck for {silent:?}"),
         });
     }
 }
 
-/// A tree under test.
-struct Stage {
-    diary: Diary,
-    registry: Registry,
-    mailboxes: HashMap<&'static str, Handover<Mailbox<Act>>>,
+/// A tree under test, and its surroundings.
+struct Fixture {
+    log: EventLog,
+    actor_tree: ActorTree,
+    mailboxes: HashMap<&'static str, Slot<Mailbox<Act>>>,
 }
 
-impl Stage {
+impl Fixture {
     fn new(names: &[&'static str]) -> Self {
-        let mailboxes = names.iter().map(|name| (*name, Handover::default())).collect();
-        Self { diary: Diary::default(), registry: Registry::default(), mailboxes }
+        let mailboxes = names.iter().map(|name| (*name, Slot::default())).collect();
+        Self { log: EventLog::default(), actor_tree: ActorTree::default(), mailboxes }
     }
 
     fn environment(&self) -> Environment {
-        Environment { clock: SystemClock::shared(), seed: 7, witness: Arc::new(self.diary.clone()), registry: self.registry.clone() }
+        Environment { clock: SystemClock::shared(), seed: 7, listener: Arc::new(self.log.clone()), actor_tree: self.actor_tree.clone() }
     }
 
-    /// A child that hands over its mailbox under its name.
+    /// A child that publishes its mailbox under its name.
     fn child(&self, restart: Restart, puppet: Puppet) -> ChildSpec {
         let mailbox = self.mailboxes[puppet.name].clone();
         ChildSpec::actor(puppet.name, restart, Duration::from_secs(5), move |own| {
@@ -118,10 +120,10 @@ impl Stage {
     }
 
     fn puppet(&self, restart: Restart, name: &'static str) -> ChildSpec {
-        self.child(restart, Puppet::new(name, &self.diary))
+        self.child(restart, Puppet::new(name, &self.log))
     }
 
-    fn tell(&self, name: &str, act: impl FnOnce(&mut Puppet, &mut Cx<'_, Puppet>) + Send + 'static) {
+    fn act(&self, name: &str, act: impl FnOnce(&mut Puppet, &mut Cx<'_, Puppet>) + Send + 'static) {
         self.mailboxes[name].get().post(Box::new(act)).unwrap();
     }
 
@@ -130,7 +132,7 @@ impl Stage {
     }
 }
 
-/// Restarts fast, and never too often.
+/// Restarts quickly, without a limit.
 const LIMITS: Limits = Limits {
     max_restarts: u32::MAX,
     within: Duration::from_secs(60),
@@ -138,7 +140,7 @@ const LIMITS: Limits = Limits {
     backoff_reset: Duration::from_secs(60),
 };
 
-/// Runs a test on an actor thread beside an I/O runtime, as the program does.
+/// Runs a test on an actor thread with a separate I/O runtime, as the program does.
 fn on_actor_thread<F: Future>(test: F) -> F::Output {
     let io = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     block_on(&Arc::new(io), test)

@@ -1,4 +1,4 @@
-//! The decisions of a supervisor, in isolation: what any sequence of exits can and can't lead to.
+//! The decisions of a supervisor in isolation: invariants over any sequence of exits.
 
 use std::time::{Duration, Instant};
 
@@ -6,23 +6,23 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 
 use crate::strategy::{Effect, Event, Supervision};
-use crate::{Backoff, Exit, Limits, Restart, Strategy, What};
+use crate::{Backoff, Exit, LifecycleKind, Limits, Restart, Strategy};
 
-/// Something that happens to a supervisor from outside.
+/// An input to a supervisor.
 #[derive(Debug, Clone)]
-enum Happening {
+enum Input {
     /// A child ends, if it is up.
     Exit(usize, Exit),
-    /// The child that is asked to stop ends.
+    /// The child that is requested to stop ends.
     Obey(Exit),
-    /// Time passes, and timers that are due ring.
+    /// Time passes and due timers fire.
     Pass(Duration),
     /// The next start fails at once.
-    Unmade,
+    FailNextStart,
 }
 
-/// Plays the shell, and checks each effect against what may be.
-struct World {
+/// Plays the shell, and checks that each effect is allowed.
+struct Model {
     strategy: Strategy,
     limits: Limits,
     restarts: Vec<Restart>,
@@ -34,18 +34,18 @@ struct World {
     stopping: Option<usize>,
     ended: Vec<bool>,
     counted: Vec<Instant>,
-    unmade: bool,
+    fail_next_start: bool,
     ending: bool,
     finished: Option<Exit>,
 }
 
-impl World {
+impl Model {
     fn new(strategy: Strategy, restarts: Vec<Restart>, limits: Limits) -> Self {
         let now = Instant::now();
         let children = restarts.iter().enumerate().map(|(index, restart)| (index.to_string(), *restart, 0));
         let state = Supervision::new(strategy, limits.clone(), children, now);
         let count = restarts.len();
-        let mut world = Self {
+        let mut model = Self {
             strategy,
             limits,
             restarts,
@@ -57,12 +57,12 @@ impl World {
             stopping: None,
             ended: vec![false; count],
             counted: Vec::new(),
-            unmade: false,
+            fail_next_start: false,
             ending: false,
             finished: None,
         };
-        world.feed(Event::Timer);
-        world
+        model.feed(Event::Timer);
+        model
     }
 
     fn feed(&mut self, event: Event) {
@@ -79,8 +79,10 @@ impl World {
                         assert!(!self.up.contains(&true), "it ends after its children");
                         self.finished = Some(exit);
                     }
-                    Effect::Tell { what: What::IntensityExceeded { .. } | What::Escalated { .. }, .. } => self.ending = true,
-                    Effect::Tell { .. } => {}
+                    Effect::Emit { kind: LifecycleKind::IntensityExceeded { .. } | LifecycleKind::Escalated { .. }, .. } => {
+                        self.ending = true;
+                    }
+                    Effect::Emit { .. } => {}
                 }
             }
         }
@@ -88,51 +90,51 @@ impl World {
 
     fn starts(&mut self, child: usize, incarnation: u64) -> Event {
         assert!(!self.up[child], "{child} is started while it is up");
-        assert!(!self.ended[child], "{child} is started though it has ended for good");
-        assert!(!self.ending && self.finished.is_none(), "{child} is started though the supervisor ends");
+        assert!(!self.ended[child], "{child} is started after its final exit");
+        assert!(!self.ending && self.finished.is_none(), "{child} is started while the supervisor ends");
         assert_eq!(incarnation, self.incarnations[child] + 1);
         if self.strategy != Strategy::OneForOne {
             assert!(!self.up[child + 1..].contains(&true), "{child} is started after one that comes later");
         }
         self.incarnations[child] = incarnation;
         self.up[child] = true;
-        if std::mem::take(&mut self.unmade) {
+        if std::mem::take(&mut self.fail_next_start) {
             return self.exit(child, Exit::Panicked("not made".to_owned()));
         }
         Event::Started { child }
     }
 
     fn stops(&mut self, child: usize) {
-        assert!(self.up[child], "{child} is stopped though it is down");
-        assert_eq!(self.stopping, None, "one after the other");
+        assert!(self.up[child], "{child} is stopped while it is down");
+        assert_eq!(self.stopping, None, "one at a time");
         if self.strategy != Strategy::OneForOne || self.ending {
             assert!(!self.up[child + 1..].contains(&true), "{child} is stopped before one that was started later");
         }
         self.stopping = Some(child);
     }
 
-    /// The event of a child's exit, and what the model makes of it.
+    /// Records a child's exit in the model and returns its event.
     fn exit(&mut self, child: usize, exit: Exit) -> Event {
-        let asked = self.stopping == Some(child);
-        if asked {
+        let requested = self.stopping == Some(child);
+        if requested {
             self.stopping = None;
         }
         self.up[child] = false;
         let again = match (self.restarts[child], &exit) {
             (_, Exit::Fatal(_)) | (Restart::Temporary, _) | (Restart::Transient, Exit::Normal) => false,
-            (Restart::Transient, Exit::Shutdown) => asked,
+            (Restart::Transient, Exit::Shutdown) => requested,
             _ => true,
         };
         self.ended[child] = !again;
-        if again && !asked && !self.ending && !matches!(exit, Exit::Shutdown | Exit::DownstreamClosed) {
+        if again && !requested && !self.ending && !matches!(exit, Exit::Shutdown | Exit::DownstreamClosed) {
             self.counted.push(self.now);
         }
         Event::Exited { child, incarnation: self.incarnations[child], exit }
     }
 
-    fn happens(&mut self, happening: Happening) {
-        match happening {
-            Happening::Exit(child, exit) => {
+    fn apply(&mut self, input: Input) {
+        match input {
+            Input::Exit(child, exit) => {
                 let child = child % self.up.len();
                 if self.up[child] {
                     let before = self.counted.len();
@@ -144,35 +146,35 @@ impl World {
                     }
                 }
             }
-            Happening::Obey(exit) => {
+            Input::Obey(exit) => {
                 if let Some(child) = self.stopping {
                     let event = self.exit(child, exit);
                     self.feed(event);
                 }
             }
-            Happening::Pass(time) => {
+            Input::Pass(time) => {
                 self.now += time;
                 let due = self.timers.iter().filter(|at| **at <= self.now).count();
                 self.timers.retain(|at| *at > self.now);
                 (0..due).for_each(|_| self.feed(Event::Timer));
             }
-            Happening::Unmade => self.unmade = true,
+            Input::FailNextStart => self.fail_next_start = true,
         }
     }
 
-    /// Lets everything that was begun come to rest.
+    /// Runs until nothing is pending.
     fn settle(&mut self) {
-        self.unmade = false;
+        self.fail_next_start = false;
         for _ in 0..100 {
             if self.stopping.is_some() {
-                self.happens(Happening::Obey(Exit::Shutdown));
+                self.apply(Input::Obey(Exit::Shutdown));
             } else if let Some(next) = self.timers.iter().min() {
-                self.happens(Happening::Pass(*next - self.now));
+                self.apply(Input::Pass(*next - self.now));
             } else {
                 return;
             }
         }
-        panic!("it never comes to rest");
+        panic!("it never settles");
     }
 }
 
@@ -187,12 +189,12 @@ fn exits() -> impl proptest::strategy::Strategy<Value = Exit> {
     ]
 }
 
-fn happenings() -> impl proptest::strategy::Strategy<Value = Happening> {
+fn inputs() -> impl proptest::strategy::Strategy<Value = Input> {
     prop_oneof![
-        6 => (0_usize..6, exits()).prop_map(|(child, exit)| Happening::Exit(child, exit)),
-        6 => exits().prop_map(Happening::Obey),
-        8 => (0_u64..600).prop_map(|millis| Happening::Pass(Duration::from_millis(millis))),
-        1 => Just(Happening::Unmade),
+        6 => (0_usize..6, exits()).prop_map(|(child, exit)| Input::Exit(child, exit)),
+        6 => exits().prop_map(Input::Obey),
+        8 => (0_u64..600).prop_map(|millis| Input::Pass(Duration::from_millis(millis))),
+        1 => Just(Input::FailNextStart),
     ]
 }
 
@@ -215,33 +217,33 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_sequence_of_exits_breaks_the_rules(
+    fn no_sequence_of_exits_breaks_an_invariant(
         (strategy, restarts, max_restarts) in supervisors(),
-        happenings in prop::collection::vec(happenings(), 0..60),
+        inputs in prop::collection::vec(inputs(), 0..60),
         stop in any::<bool>(),
     ) {
-        let mut world = World::new(strategy, restarts, limits(max_restarts));
-        for happening in happenings {
-            world.happens(happening);
+        let mut model = Model::new(strategy, restarts, limits(max_restarts));
+        for input in inputs {
+            model.apply(input);
         }
-        world.settle();
-        if world.finished.is_none() {
-            for (child, up) in world.up.iter().enumerate() {
-                prop_assert_eq!(*up, !world.ended[child], "whoever has not ended for good is up again at rest: {}", child);
+        model.settle();
+        if model.finished.is_none() {
+            for (child, up) in model.up.iter().enumerate() {
+                prop_assert_eq!(*up, !model.ended[child], "a child without a final exit is up again: {}", child);
             }
         }
         if stop {
-            let before = world.finished.clone();
-            world.ending = true;
-            world.feed(Event::StopRequested);
-            world.settle();
-            prop_assert_eq!(world.finished, Some(before.unwrap_or(Exit::Shutdown)));
+            let before = model.finished.clone();
+            model.ending = true;
+            model.feed(Event::StopRequested);
+            model.settle();
+            prop_assert_eq!(model.finished, Some(before.unwrap_or(Exit::Shutdown)));
         }
     }
 }
 
-fn world(strategy: Strategy) -> World {
-    World::new(strategy, vec![Restart::Permanent; 3], limits(3))
+fn model(strategy: Strategy) -> Model {
+    Model::new(strategy, vec![Restart::Permanent; 3], limits(3))
 }
 
 fn failed() -> Exit {
@@ -250,60 +252,60 @@ fn failed() -> Exit {
 
 #[test]
 fn a_failure_while_a_restart_is_pending_joins_it() {
-    let mut world = world(Strategy::RestForOne);
-    world.happens(Happening::Exit(2, failed()));
-    world.happens(Happening::Pass(Duration::from_millis(50)));
-    world.happens(Happening::Exit(0, failed()));
-    assert_eq!(world.stopping, Some(1), "it is affected by the second failure only");
-    world.happens(Happening::Pass(Duration::from_millis(100)));
-    assert_eq!(world.up, [false, true, false], "the first delay has passed, but 1 has not stopped");
-    world.happens(Happening::Obey(Exit::Shutdown));
-    assert_eq!((&*world.up, &*world.incarnations), (&[true; 3][..], &[2; 3][..]));
+    let mut model = model(Strategy::RestForOne);
+    model.apply(Input::Exit(2, failed()));
+    model.apply(Input::Pass(Duration::from_millis(50)));
+    model.apply(Input::Exit(0, failed()));
+    assert_eq!(model.stopping, Some(1), "only the second failure affects it");
+    model.apply(Input::Pass(Duration::from_millis(100)));
+    assert_eq!(model.up, [false, true, false], "the first delay has passed, but 1 has not stopped");
+    model.apply(Input::Obey(Exit::Shutdown));
+    assert_eq!((&*model.up, &*model.incarnations), (&[true; 3][..], &[2; 3][..]));
 }
 
 #[test]
-fn the_delay_grows_with_each_restart_and_begins_anew_after_health() {
-    let mut world = World::new(Strategy::OneForOne, vec![Restart::Permanent], limits(100));
+fn the_delay_grows_with_each_restart_and_starts_over_after_a_healthy_period() {
+    let mut model = Model::new(Strategy::OneForOne, vec![Restart::Permanent], limits(100));
     let mut delays = Vec::new();
     for healthy in [0, 0, 0, 2_999, 3_000] {
-        world.happens(Happening::Pass(Duration::from_millis(healthy)));
-        world.happens(Happening::Exit(0, failed()));
-        let delay = world.timers[0] - world.now;
+        model.apply(Input::Pass(Duration::from_millis(healthy)));
+        model.apply(Input::Exit(0, failed()));
+        let delay = model.timers[0] - model.now;
         delays.push(delay.as_millis());
-        world.happens(Happening::Pass(delay));
+        model.apply(Input::Pass(delay));
     }
-    assert_eq!(delays, [90, 180, 360, 360, 90], "with a jitter of one half of a fifth");
+    assert_eq!(delays, [90, 180, 360, 360, 90], "half of the 20 % of jitter");
 }
 
 #[test]
-fn a_timer_that_rings_too_early_is_set_again() {
-    let mut world = world(Strategy::OneForOne);
-    world.happens(Happening::Exit(0, failed()));
-    world.timers.clear();
-    world.feed(Event::Timer);
-    assert_eq!(world.timers, [world.now + Duration::from_millis(90)]);
-    assert!(!world.up[0]);
+fn a_timer_that_fires_too_early_is_set_again() {
+    let mut model = model(Strategy::OneForOne);
+    model.apply(Input::Exit(0, failed()));
+    model.timers.clear();
+    model.feed(Event::Timer);
+    assert_eq!(model.timers, [model.now + Duration::from_millis(90)]);
+    assert!(!model.up[0]);
 }
 
 #[test]
-fn an_exit_of_an_incarnation_that_is_gone_changes_nothing() {
-    let mut world = world(Strategy::OneForOne);
-    world.happens(Happening::Exit(0, failed()));
-    world.settle();
-    assert_eq!(world.state.step(Event::Exited { child: 0, incarnation: 1, exit: failed() }, world.now, 0.0), []);
+fn an_exit_of_a_previous_incarnation_has_no_effect() {
+    let mut model = model(Strategy::OneForOne);
+    model.apply(Input::Exit(0, failed()));
+    model.settle();
+    assert_eq!(model.state.step(Event::Exited { child: 0, incarnation: 1, exit: failed() }, model.now, 0.0), []);
 }
 
 #[test]
-fn a_fatal_exit_while_it_stops_takes_precedence() {
-    let mut world = world(Strategy::OneForOne);
-    world.ending = true;
-    world.feed(Event::StopRequested);
-    world.happens(Happening::Obey(Exit::Fatal("the journal can't be written".to_owned())));
-    world.settle();
-    assert_eq!(world.finished, Some(Exit::Fatal("the journal can't be written".to_owned())));
+fn a_fatal_exit_during_a_stop_takes_precedence() {
+    let mut model = model(Strategy::OneForOne);
+    model.ending = true;
+    model.feed(Event::StopRequested);
+    model.apply(Input::Obey(Exit::Fatal("the journal can't be written".to_owned())));
+    model.settle();
+    assert_eq!(model.finished, Some(Exit::Fatal("the journal can't be written".to_owned())));
 }
 
 #[test]
-fn a_supervisor_without_children_is_done() {
-    assert_eq!(World::new(Strategy::OneForOne, Vec::new(), limits(0)).finished, Some(Exit::Normal));
+fn a_supervisor_without_children_ends_normally() {
+    assert_eq!(Model::new(Strategy::OneForOne, Vec::new(), limits(0)).finished, Some(Exit::Normal));
 }

@@ -2,7 +2,6 @@
 //! starts it again on the same files and port; an acknowledged record outlives it. Not guaranteed: that clients are answered while it
 //! starts; they try again by themselves.
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +12,7 @@ use super::Address;
 use crate::broker::access::Access;
 use crate::broker::retention::{self, Keep, Removed};
 use crate::telemetry::Telemetry;
-use forebay_kernel::{Actor, Cx, Exit, SharedClock};
-use forebay_schemas::failure::Class;
+use forebay_kernel::{Cx, Exit, Service, SharedClock};
 
 /// How often it looks whether the topics are over their limits.
 const RETAIN_EVERY: Duration = Duration::from_secs(10);
@@ -65,23 +63,15 @@ impl EmbeddedBroker {
     }
 }
 
-impl Actor for EmbeddedBroker {
-    /// Nobody tells it anything: it speaks Kafka's protocol, on its port.
-    type Message = Infallible;
-
+impl Service for EmbeddedBroker {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         tracing::info!(address = %self.address, data_dir = %self.data_dir.display(), "embedded broker is starting");
         cx.offload(super::serve(self.address.clone(), self.data_dir.clone()), |_, ended, cx| {
             cx.exit(match ended {
                 Ok(()) => Exit::Failed("the embedded broker stopped serving".into()),
-                Err(error) if error.class() == Class::Fatal => Exit::Fatal(error.to_string()),
-                Err(error) => Exit::Failed(error.to_string()),
+                Err(error) => error.into(),
             });
         });
         cx.after(RETAIN_EVERY, Self::retain);
-    }
-
-    fn handle(&mut self, message: Infallible, _: &mut Cx<'_, Self>) {
-        match message {}
     }
 }

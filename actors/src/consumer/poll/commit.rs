@@ -17,7 +17,7 @@ use super::super::state::Commit;
 use super::{End, Loop, STEP, Sent};
 use crate::failpoint::point;
 use crate::message::BatchDone;
-use forebay_kernel::clock::micros;
+use forebay_kernel::micros;
 
 /// How long the batches in flight of partitions that are taken away may take; well below the session time-out.
 pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(10);

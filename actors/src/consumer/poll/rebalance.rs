@@ -20,7 +20,7 @@ use crate::broker::silence;
 use crate::failpoint::point;
 use crate::ledger::Command;
 use forebay_kernel::Backoff;
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 /// Delays between questions for where assigned partitions start.
 const FIND_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(5) };

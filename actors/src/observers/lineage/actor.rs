@@ -1,6 +1,5 @@
 //! The shell: follows the journal for as long as the incarnation lives.
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use super::receiver::Receiver;
 use crate::fetcher::without_query;
 use crate::ledger::Ledger;
 use forebay_dataplane::store::{EMBEDDED_FILE, TableSpec};
-use forebay_kernel::{Actor, Cx, Exit};
+use forebay_kernel::{Cx, Exit, Service};
 
 /// How long it may still tell when it is asked to stop.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -66,19 +65,13 @@ impl Lineage {
     }
 }
 
-impl Actor for Lineage {
-    type Message = Infallible;
-
+impl Service for Lineage {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         if let Some(follow) = self.follow(cx) {
             self.begun = true;
             let from = begin(&follow.place, self.parts.ledger.last_event());
             cx.offload(follow.run(from), |_, never, _| match never {});
         }
-    }
-
-    fn handle(&mut self, message: Infallible, _: &mut Cx<'_, Self>) {
-        match message {}
     }
 
     /// What is not told by then is told by the next process.

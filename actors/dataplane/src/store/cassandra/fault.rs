@@ -207,7 +207,7 @@ fn reason_of(error: &DbError) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forebay_schemas::failure::Class;
+    use forebay_schemas::failure::{Class, Classified};
 
     fn class(error: &DbError, said: &str) -> Class {
         of_server("cassandra x", error, said).into_error().class()

@@ -19,10 +19,11 @@ pub(super) mod tests;
 mod words;
 mod write;
 
+use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use forebay_schemas::pipeline::{CassandraSection, ConsistencyLevel, ContactPoints, Pipeline};
@@ -145,8 +146,8 @@ impl Cassandra {
         })?;
         insert.set_is_idempotent(true);
         let table = Table { full: batch_of(&insert, *batch_rows), insert, partition_key, name: spec.table.clone() };
-        *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(table));
-        *self.0.good.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.table.write() = Some(Arc::new(table));
+        *self.0.good.write() = None;
         Ok(())
     }
 
@@ -193,14 +194,14 @@ fn node_view(node: &Node, lost: bool) -> NodeView {
 
 impl Inner {
     fn session(&self) -> Arc<Session> {
-        Arc::clone(&self.session.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.session.read())
     }
 
     /// Makes a new session when the old one has lost all its connections. Prepared statements hold for both.
     async fn find_again(&self) -> Result<(), StoreError> {
         if self.lost.load(Ordering::Relaxed) {
             let session = self.builder.build().await.map_err(|error| fault::of_session(&self.server, &error))?;
-            *self.session.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(session);
+            *self.session.write() = Arc::new(session);
             self.lost.store(false, Ordering::Relaxed);
         }
         Ok(())

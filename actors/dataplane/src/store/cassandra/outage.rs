@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::store::Store;
 use crate::store::testing::{pairs, pipeline, small};
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 /// What becomes of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::outage::{UNHEARD, behind};
 use super::*;
 use crate::store::testing::{pairs, pipeline, small};
 use crate::store::{Reason, Store};
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 /// `count` rows, whose keys begin with `prefix`, each with this value.
 fn many(spec: &TableSpec, prefix: &str, count: usize, value: &str) -> RowSet {

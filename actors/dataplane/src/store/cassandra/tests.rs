@@ -8,7 +8,7 @@ use super::write::{Sent, Whole};
 use super::*;
 use crate::store::testing::{ID, WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
 use crate::store::{RowSet, Store};
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 #[test]
 fn requests_hold_each_row_once_and_keep_to_their_limits() {
@@ -109,7 +109,7 @@ async fn real_cassandra_a_batch_too_large_goes_on_in_halves() {
     assert_eq!(write(&store, &rows).await.written, 500);
 
     // The same with no limit of our own: the server refuses the whole, and it is halved until it passes.
-    let table = cassandra.0.table.read().unwrap().clone().unwrap();
+    let table = cassandra.0.table.read().clone().unwrap();
     let whole = Part { rows: rows.clone(), range: 0..500 };
     let sent = cassandra.0.send(&cassandra.0.session(), &table, whole, Whole::Leave, None).await;
     assert!(matches!(sent, Sent::Halves(first, second) if first == (0..250) && second == (250..500)));

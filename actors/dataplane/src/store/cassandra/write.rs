@@ -6,7 +6,7 @@
 //! with a default time to live the time of that row begins again. Not guaranteed: that a request reported as failed had no effect.
 
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -26,7 +26,7 @@ use crate::store::WriteEnd;
 use crate::store::cells::Value;
 use crate::store::error::{Reason, StoreError};
 use crate::store::rows::{Refusal, RowSet};
-use forebay_schemas::failure::Class;
+use forebay_schemas::failure::{Class, Classified};
 
 /// The largest row that is kept as one known to be good, bytes.
 const KEPT_MOST: u32 = 16 << 10;
@@ -79,7 +79,7 @@ struct Proved {
 
 impl Inner {
     pub(super) async fn write(&self, rows: &RowSet, moved: &(dyn Fn() + Send + Sync)) -> Result<WriteEnd, StoreError> {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let table = self.table.read().clone();
         let Some(table) = table else {
             return Err(StoreError::Broken { server: self.server.clone(), what: "the table was not prepared".to_owned() });
         };
@@ -342,14 +342,14 @@ impl Inner {
     /// A row that the server is known to take: one of this micro-batch, or the last of an earlier one.
     fn good(&self, course: &Course<'_>) -> Option<Kept> {
         let here = course.sample.and_then(|row| Kept::of(&course.rows, row));
-        here.or_else(|| self.good.read().unwrap_or_else(PoisonError::into_inner).clone())
+        here.or_else(|| self.good.read().clone())
     }
 
     fn ended(&self, course: Course<'_>) -> WriteEnd {
         let Course { rows, mut end, unwritten, trouble, sample, .. } = course;
         let small = sample.filter(|&row| rows.size(row) <= KEPT_MOST);
         if let Some(good) = small.and_then(|row| Kept::of(&rows, row)) {
-            *self.good.write().unwrap_or_else(PoisonError::into_inner) = Some(good);
+            *self.good.write() = Some(good);
         }
         if let Some(trouble) = trouble {
             let mut still: Vec<u32> = unwritten.into_iter().flat_map(|range| rows.rows()[range].to_vec()).collect();

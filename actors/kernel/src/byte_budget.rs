@@ -1,18 +1,25 @@
-//! Budgets of bytes: who sends first reserves, and the message carries what was reserved until its effect is done.
+//! Byte budgets for the edges between actors.
 //!
-//! Guarantee: what is out never exceeds the capacity; reservations are served in the order they were asked for; credit comes home when it is
-//! dropped, wherever that happens, and wakes who waits. Not guaranteed: that bytes are counted right; the weight is the caller's word.
+//! The sender reserves bytes; the message owns the reservation until it has been processed.
+//!
+//! Guarantees:
+//! * The bytes in flight never exceed the capacity.
+//! * Reservations are granted in the order in which they were requested.
+//! * Dropping a credit, wherever that happens, returns its bytes and wakes the next waiter.
+//!
+//! Does not guarantee that a caller weighs its bytes correctly.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::snapshot::EdgeView;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::clock::micros;
 
-/// Budget of bytes of the edge between two actors. Clones share it.
+/// The byte budget of the edge between two actors. Clones share it.
 #[derive(Clone)]
 pub struct Budget(Arc<Edge>);
 
@@ -23,7 +30,8 @@ struct Edge {
     meter: Mutex<Meter>,
 }
 
-/// How long anybody has waited. Several who wait at once count once, so it never runs faster than the clock.
+/// How long senders have waited. Simultaneous waits count once, so the meter never runs faster than
+/// the clock.
 #[derive(Default)]
 struct Meter {
     total: Duration,
@@ -32,15 +40,15 @@ struct Meter {
 }
 
 impl Budget {
-    /// A budget of `bytes`: at least 1, and at most 4 GiB less one byte, to which other numbers are brought. `name` says whose edge it is, such
-    /// as `consumer -> writer`.
+    /// A budget of `bytes`, clamped to 1 byte at least and 4 GiB less one byte at most. `name` is
+    /// the edge, such as `consumer -> writer`.
     pub fn new(name: impl Into<String>, bytes: usize) -> Self {
         let capacity = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
         Self(Arc::new(Edge { name: name.into(), capacity, free: Arc::new(Semaphore::new(capacity as usize)), meter: Mutex::default() }))
     }
 
-    /// Reserves `bytes`, waiting until they are free; more than the capacity reserves the capacity. First come, first served. A future that is
-    /// dropped leaves the queue and takes nothing.
+    /// Reserves `bytes`, or the whole capacity if that is less, once they are free. First come,
+    /// first served. A future that is dropped leaves the queue and reserves nothing.
     pub async fn reserve(&self, bytes: usize) -> Credit {
         if let Some(credit) = self.try_reserve(bytes) {
             return credit;
@@ -50,7 +58,8 @@ impl Budget {
         Credit(permit.expect("the semaphore of a budget is never closed"))
     }
 
-    /// Reserves `bytes` if they are free and nobody is waiting for them; more than the capacity reserves the capacity.
+    /// Reserves `bytes`, or the whole capacity if that is less, if they are free and nobody is
+    /// waiting.
     pub fn try_reserve(&self, bytes: usize) -> Option<Credit> {
         Arc::clone(&self.0.free).try_acquire_many_owned(self.permits(bytes)).ok().map(Credit)
     }
@@ -59,28 +68,28 @@ impl Budget {
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.0.capacity)
     }
 
-    /// Whose edge it is.
+    /// The edge.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// How many bytes may be out at most.
+    /// The most bytes that may be in flight.
     pub fn capacity(&self) -> usize {
         self.0.capacity as usize
     }
 
-    /// How many bytes are out, those included that are put aside already for who waits for more.
+    /// The bytes in flight, including those already set aside for a waiter that needs more.
     pub fn used(&self) -> usize {
         self.capacity() - self.0.free.available_permits()
     }
 
-    /// For how long somebody has waited for budget since the start, the present wait included.
+    /// How long senders have waited since the start, a current wait included.
     pub fn blocked(&self) -> Duration {
-        let meter = self.0.meter();
+        let meter = self.0.meter.lock();
         meter.total + meter.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// One look at it.
+    /// Its current state.
     pub fn view(&self) -> EdgeView {
         EdgeView {
             name: self.0.name.clone(),
@@ -97,18 +106,12 @@ impl fmt::Debug for Budget {
     }
 }
 
-impl Edge {
-    fn meter(&self) -> MutexGuard<'_, Meter> {
-        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Somebody waits, until this is dropped.
+/// Counts as a waiter until it is dropped.
 struct Waiting<'a>(&'a Edge);
 
 impl<'a> Waiting<'a> {
     fn new(edge: &'a Edge) -> Self {
-        let mut meter = edge.meter();
+        let mut meter = edge.meter.lock();
         meter.waiting += 1;
         meter.since.get_or_insert_with(Instant::now);
         drop(meter);
@@ -118,7 +121,7 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut meter = self.0.meter();
+        let mut meter = self.0.meter.lock();
         meter.waiting -= 1;
         if meter.waiting == 0 {
             let waited = meter.since.take().map_or(Duration::ZERO, |since| since.elapsed());
@@ -127,32 +130,32 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Bytes reserved of a [`Budget`]. Dropped, they are free again.
+/// Bytes reserved from a [`Budget`]. Dropping it returns them.
 #[derive(Debug)]
-#[must_use = "credit that is dropped is given back"]
+#[must_use = "dropping a credit returns its bytes"]
 pub struct Credit(OwnedSemaphorePermit);
 
 impl Credit {
-    /// How many bytes it holds.
+    /// The reserved bytes.
     pub fn bytes(&self) -> usize {
         self.0.num_permits()
     }
 
-    /// Gives back what it holds beyond `bytes`.
+    /// Returns what exceeds `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         drop(self.0.split(self.bytes().saturating_sub(bytes)));
     }
 
-    /// Takes over what `other` holds.
+    /// Adds the bytes of `other`.
     ///
     /// # Panics
-    /// When the two are of different budgets.
+    /// If the two belong to different budgets.
     pub fn merge(&mut self, other: Credit) {
         self.0.merge(other.0);
     }
 }
 
-/// A message and the budget it holds until its effect is done.
+/// A message and the budget it holds until it has been processed.
 #[derive(Debug)]
 pub struct Lease<T> {
     /// The message.
@@ -167,7 +170,7 @@ impl<T> Lease<T> {
         Self { body, credit }
     }
 
-    /// Makes another message of it, which holds the same budget.
+    /// Replaces the message. The new one holds the same budget.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Lease<U> {
         Lease { body: f(self.body), credit: self.credit }
     }
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reservation_waits_for_what_is_out_and_gets_it_when_credit_is_dropped() {
+    fn a_reservation_waits_until_enough_credit_is_dropped() {
         let budget = Budget::new("a -> b", 100);
         let Poll::Ready(first) = poll(pin!(budget.reserve(80))) else { panic!("80 of 100 are free") };
         let mut second = pin!(budget.reserve(40));
@@ -203,7 +206,7 @@ mod tests {
         let mut large = pin!(budget.reserve(90));
         assert!(poll(large.as_mut()).is_pending());
         let mut small = pin!(budget.reserve(10));
-        assert!(poll(small.as_mut()).is_pending(), "10 are free, but they belong to who came first");
+        assert!(poll(small.as_mut()).is_pending(), "10 are free, but the large one came first");
         assert!(budget.try_reserve(1).is_none());
         drop(first);
         let Poll::Ready(large) = poll(large) else { panic!("the large one is first") };
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reservation_that_is_given_up_takes_nothing_and_lets_the_next_pass() {
+    fn an_abandoned_reservation_takes_nothing_and_unblocks_the_next() {
         let budget = Budget::new("a -> b", 100);
         let first = budget.try_reserve(60).unwrap();
         {
@@ -226,14 +229,14 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_capacity_reserves_the_capacity() {
+    fn a_reservation_beyond_the_capacity_gets_the_capacity() {
         let budget = Budget::new("a -> b", 100);
         assert_eq!(budget.try_reserve(usize::MAX).unwrap().bytes(), 100);
-        assert_eq!(Budget::new("empty", 0).capacity(), 1, "a budget of nothing would let everything pass");
+        assert_eq!(Budget::new("empty", 0).capacity(), 1, "a budget of zero would let everything pass");
     }
 
     #[test]
-    fn credit_is_shrunk_and_merged_without_loss() {
+    fn shrinking_and_merging_credit_loses_nothing() {
         let budget = Budget::new("a -> b", 100);
         let mut credit = budget.try_reserve(70).unwrap();
         credit.shrink_to(20);
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_keeps_its_credit_when_its_body_becomes_another() {
+    fn a_lease_keeps_its_credit_when_its_body_is_replaced() {
         let budget = Budget::new("a -> b", 100);
         let lease = Lease::new("12", budget.try_reserve(12).unwrap()).map(|text| text.parse::<u32>().unwrap());
         assert_eq!((lease.body, budget.used()), (12, 12));
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_meter_runs_only_while_somebody_waits() {
+    fn the_meter_runs_only_during_a_wait() {
         let budget = Budget::new("a -> b", 10);
         let first = budget.try_reserve(10).unwrap();
         assert_eq!(budget.blocked(), Duration::ZERO);
@@ -263,7 +266,7 @@ mod tests {
             let mut second = pin!(budget.reserve(1));
             assert!(poll(second.as_mut()).is_pending());
             std::thread::sleep(Duration::from_millis(1));
-            assert!(budget.blocked() > Duration::ZERO, "a wait that has not ended shows");
+            assert!(budget.blocked() > Duration::ZERO, "a wait that has not ended counts");
         }
         let blocked = budget.blocked();
         assert_eq!(blocked, budget.blocked());

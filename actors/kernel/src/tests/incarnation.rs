@@ -1,4 +1,4 @@
-//! One incarnation: how it ends, and what is left of it.
+//! One incarnation: how it ends, and what remains of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,20 +14,20 @@ use crate::{Budget, Lease};
 
 fn panics_as(message: &str, act: impl FnOnce(&mut Puppet, &mut Cx<'_, Puppet>) + Send + 'static) {
     on_actor_thread(async {
-        let stage = Stage::new(&["a", "b"]);
-        let children = vec![stage.puppet(Restart::Permanent, "a"), stage.puppet(Restart::Permanent, "b")];
-        let root = stage.start(Strategy::OneForOne, children);
-        stage.diary.until("root/b 1 started").await;
-        stage.tell("a", act);
-        stage.diary.until("root/a 2 started").await;
-        let diary = stage.diary.clone();
-        stage.tell("a", move |_, cx| cx.spawn(async {}, move |_, (), _| diary.write("the next incarnation works")));
-        stage.diary.until("the next incarnation works").await;
+        let fixture = Fixture::new(&["a", "b"]);
+        let children = vec![fixture.puppet(Restart::Permanent, "a"), fixture.puppet(Restart::Permanent, "b")];
+        let root = fixture.start(Strategy::OneForOne, children);
+        fixture.log.until("root/b 1 started").await;
+        fixture.act("a", act);
+        fixture.log.until("root/a 2 started").await;
+        let log = fixture.log.clone();
+        fixture.act("a", move |_, cx| cx.spawn(async {}, move |_, (), _| log.write("the next incarnation works")));
+        fixture.log.until("the next incarnation works").await;
         root.stop();
         assert_eq!(root.exited().await, Exit::Shutdown);
-        let lines = stage.diary.lines();
+        let lines = fixture.log.lines();
         assert!(lines.contains(&format!("root/a 1 panicked: {message}")), "{lines:#?}");
-        assert!(lines.contains(&"root/b 1 stopped".to_owned()), "a sibling never notices: {lines:#?}");
+        assert!(lines.contains(&"root/b 1 stopped".to_owned()), "a sibling is not affected: {lines:#?}");
     });
 }
 
@@ -57,7 +57,7 @@ fn a_panic_in_thread_ends_the_incarnation() {
 }
 
 #[test]
-fn a_panic_in_what_follows_ends_the_incarnation() {
+fn a_panic_in_a_continuation_ends_the_incarnation() {
     panics_as("in then", |_, cx| cx.after(Duration::from_millis(1), |_, _| panic!("in then")));
 }
 
@@ -77,12 +77,12 @@ fn a_panic_while_the_actor_is_dropped_ends_the_incarnation() {
 }
 
 #[test]
-fn what_was_started_brings_its_output_back() {
+fn started_work_returns_its_output() {
     on_actor_thread(async {
-        let stage = Stage::new(&["a"]);
-        let root = stage.start(Strategy::OneForOne, vec![stage.puppet(Restart::Transient, "a")]);
-        stage.diary.until("root/a 1 started").await;
-        stage.tell("a", |_, cx| {
+        let fixture = Fixture::new(&["a"]);
+        let root = fixture.start(Strategy::OneForOne, vec![fixture.puppet(Restart::Transient, "a")]);
+        fixture.log.until("root/a 1 started").await;
+        fixture.act("a", |_, cx| {
             let actor_thread = thread::current().id();
             cx.spawn(async move { thread::current().id() }, move |_, on, cx| {
                 assert_eq!(on, actor_thread);
@@ -106,38 +106,38 @@ fn what_was_started_brings_its_output_back() {
                 });
             });
         });
-        assert_eq!(root.exited().await, Exit::Normal, "the supervisor ends when all its children have");
-        assert!(stage.diary.lines().contains(&"root/a 1 done".to_owned()), "{:#?}", stage.diary.lines());
+        assert_eq!(root.exited().await, Exit::Normal, "the supervisor ends after its children");
+        assert!(fixture.log.lines().contains(&"root/a 1 done".to_owned()), "{:#?}", fixture.log.lines());
     });
 }
 
 #[test]
-fn nothing_of_an_incarnation_runs_after_its_exit() {
+fn no_code_of_an_incarnation_runs_after_its_exit() {
     on_actor_thread(async {
-        let stage = Stage::new(&["a"]);
-        let root = stage.start(Strategy::OneForOne, vec![stage.puppet(Restart::Temporary, "a")]);
-        stage.diary.until("root/a 1 started").await;
-        stage.tell("a", |_, cx| {
+        let fixture = Fixture::new(&["a"]);
+        let root = fixture.start(Strategy::OneForOne, vec![fixture.puppet(Restart::Temporary, "a")]);
+        fixture.log.until("root/a 1 started").await;
+        fixture.act("a", |_, cx| {
             cx.spawn(async {}, |_, (), _| panic!("spawned before the exit"));
             cx.exit(Exit::Normal);
-            cx.exit(Exit::Failed("the first exit holds".to_owned()));
+            cx.exit(Exit::Failed("the first exit wins".to_owned()));
             cx.spawn(async {}, |_, (), _| panic!("spawned after the exit"));
         });
-        stage.tell("a", |_, _| panic!("a message after the exit"));
+        fixture.act("a", |_, _| panic!("a message after the exit"));
         assert_eq!(root.exited().await, Exit::Normal);
-        assert!(stage.diary.lines().contains(&"root/a 1 done".to_owned()), "{:#?}", stage.diary.lines());
+        assert!(fixture.log.lines().contains(&"root/a 1 done".to_owned()), "{:#?}", fixture.log.lines());
     });
 }
 
 #[test]
-fn an_exit_waits_for_its_thread_to_heed_the_cancel() {
+fn an_exit_waits_for_its_thread_to_notice_the_cancellation() {
     on_actor_thread(async {
-        let stage = Stage::new(&["a"]);
-        let root = stage.start(Strategy::OneForOne, vec![stage.puppet(Restart::Temporary, "a")]);
-        stage.diary.until("root/a 1 started").await;
+        let fixture = Fixture::new(&["a"]);
+        let root = fixture.start(Strategy::OneForOne, vec![fixture.puppet(Restart::Temporary, "a")]);
+        fixture.log.until("root/a 1 started").await;
         let ended = Arc::new(AtomicBool::new(false));
         let inside = Arc::clone(&ended);
-        stage.tell("a", move |_, cx| {
+        fixture.act("a", move |_, cx| {
             let work = move |cancel: crate::Cancel| {
                 while !cancel.is_cancelled() {
                     thread::sleep(Duration::from_millis(1));
@@ -154,12 +154,12 @@ fn an_exit_waits_for_its_thread_to_heed_the_cancel() {
 }
 
 #[test]
-fn a_message_for_an_ended_incarnation_comes_back() {
+fn a_message_for_an_ended_incarnation_is_returned() {
     on_actor_thread(async {
-        let stage = Stage::new(&["a"]);
-        let root = stage.start(Strategy::OneForOne, vec![stage.puppet(Restart::Temporary, "a")]);
-        stage.diary.until("root/a 1 started").await;
-        let mailbox = stage.mailboxes["a"].get();
+        let fixture = Fixture::new(&["a"]);
+        let root = fixture.start(Strategy::OneForOne, vec![fixture.puppet(Restart::Temporary, "a")]);
+        fixture.log.until("root/a 1 started").await;
+        let mailbox = fixture.mailboxes["a"].get();
         assert!(mailbox.is_open());
         root.stop();
         root.exited().await;
@@ -167,7 +167,7 @@ fn a_message_for_an_ended_incarnation_comes_back() {
         let budget = Budget::new("test", 10);
         let lease = Lease::new((), budget.try_reserve(3).unwrap());
         let closed = mailbox.post(Box::new(move |_, _| drop(lease))).unwrap_err();
-        assert_eq!(budget.used(), 3, "whoever posted has the message, and may post it elsewhere");
+        assert_eq!(budget.used(), 3, "the sender has the message back and may post it elsewhere");
         drop(closed);
         assert_eq!(budget.used(), 0);
     });
@@ -176,31 +176,31 @@ fn a_message_for_an_ended_incarnation_comes_back() {
 #[test]
 fn a_dropped_root_kills_the_tree() {
     on_actor_thread(async {
-        let stage = Stage::new(&["a"]);
-        let inner = stage.puppet(Restart::Permanent, "a");
+        let fixture = Fixture::new(&["a"]);
+        let inner = fixture.puppet(Restart::Permanent, "a");
         let mut inner = Some(vec![inner]);
         let group = ChildSpec::supervisor("group", Restart::Permanent, Duration::from_secs(5), move || SupervisorSpec {
             strategy: Strategy::OneForOne,
             limits: LIMITS,
             children: inner.take().unwrap(),
         });
-        let root = stage.start(Strategy::OneForOne, vec![group]);
-        stage.diary.until("root/group/a 1 started").await;
+        let root = fixture.start(Strategy::OneForOne, vec![group]);
+        fixture.log.until("root/group/a 1 started").await;
         drop(root);
-        stage.diary.until("root 1 stopped").await;
-        assert!(!stage.mailboxes["a"].get().is_open());
+        fixture.log.until("root 1 stopped").await;
+        assert!(!fixture.mailboxes["a"].get().is_open());
     });
 }
 
 #[test]
-fn an_exit_does_not_wait_for_ever_for_a_thread_that_ignores_the_cancel() {
+fn an_exit_waits_only_so_long_for_a_thread_that_ignores_the_cancellation() {
     on_actor_thread(async {
-        let stage = Stage::new(&["a"]);
-        let root = stage.start(Strategy::OneForOne, vec![stage.puppet(Restart::Temporary, "a")]);
-        stage.diary.until("root/a 1 started").await;
+        let fixture = Fixture::new(&["a"]);
+        let root = fixture.start(Strategy::OneForOne, vec![fixture.puppet(Restart::Temporary, "a")]);
+        fixture.log.until("root/a 1 started").await;
         let (release, held) = std::sync::mpsc::channel::<()>();
-        stage.tell("a", move |_, cx| {
-            cx.thread("deaf", move |_| held.recv(), |_, _, _| {});
+        fixture.act("a", move |_, cx| {
+            cx.thread("unresponsive", move |_| held.recv(), |_, _, _| {});
             cx.exit(Exit::Normal);
         });
         assert_eq!(root.exited().await, Exit::Normal);
@@ -209,34 +209,34 @@ fn an_exit_does_not_wait_for_ever_for_a_thread_that_ignores_the_cancel() {
 }
 
 #[test]
-fn a_tree_whose_thread_ends_before_it_has_begun_never_acts() {
-    let stage = Stage::new(&["a"]);
-    on_actor_thread(async { std::mem::forget(stage.start(Strategy::OneForOne, vec![stage.puppet(Restart::Permanent, "a")])) });
-    assert_eq!(stage.diary.lines(), ["root 1 started"]);
+fn a_tree_whose_thread_ends_before_it_starts_never_acts() {
+    let fixture = Fixture::new(&["a"]);
+    on_actor_thread(async { std::mem::forget(fixture.start(Strategy::OneForOne, vec![fixture.puppet(Restart::Permanent, "a")])) });
+    assert_eq!(fixture.log.lines(), ["root 1 started"]);
 }
 
 #[test]
-fn a_tree_whose_thread_ends_while_it_is_up_gives_its_credit_back() {
-    let (stage, budget) = (Stage::new(&["a"]), Budget::new("test", 10));
+fn a_tree_whose_thread_ends_while_it_runs_returns_its_credit() {
+    let (fixture, budget) = (Fixture::new(&["a"]), Budget::new("test", 10));
     let root = on_actor_thread(async {
-        let root = stage.start(Strategy::OneForOne, vec![stage.puppet(Restart::Permanent, "a")]);
-        stage.diary.until("root/a 1 started").await;
+        let root = fixture.start(Strategy::OneForOne, vec![fixture.puppet(Restart::Permanent, "a")]);
+        fixture.log.until("root/a 1 started").await;
         let lease = Lease::new((), budget.try_reserve(3).unwrap());
-        stage.tell("a", |_, cx| cx.spawn(std::future::pending::<()>(), move |_, (), _| drop(lease)));
+        fixture.act("a", |_, cx| cx.spawn(std::future::pending::<()>(), move |_, (), _| drop(lease)));
         let lease = Lease::new((), budget.try_reserve(3).unwrap());
-        stage.tell("a", move |puppet, _| {
+        fixture.act("a", move |puppet, _| {
             drop(lease);
-            puppet.diary.write("both have come");
+            puppet.log.write("both have arrived");
         });
-        stage.diary.until("both have come").await;
+        fixture.log.until("both have arrived").await;
         assert_eq!(budget.used(), 3);
         root
     });
     assert_eq!(budget.used(), 0);
-    assert!(matches!(futures_util::FutureExt::now_or_never(root.exited()), Some(Exit::Failed(_))), "it has not ended by itself");
+    assert!(matches!(futures_util::FutureExt::now_or_never(root.exited()), Some(Exit::Failed(_))), "it did not end by itself");
 }
 
-/// Keeps leases in every place where they can be, and goes down in every way.
+/// Keeps leases everywhere they can be kept, and ends in every possible way.
 struct Sink {
     random: StdRng,
     kept: Vec<Lease<u64>>,
@@ -248,9 +248,9 @@ impl Actor for Sink {
     fn handle(&mut self, lease: Lease<u64>, cx: &mut Cx<'_, Self>) {
         let nap = Duration::from_micros(self.random.random_range(0..2_000));
         match self.random.random_range(0..10) {
-            0 => cx.exit(Exit::Failed("as rolled".to_owned())),
-            1 => std::panic::resume_unwind(Box::new("as rolled")),
-            2 => cx.offload(async { std::panic::resume_unwind(Box::new("as rolled")) }, |_, (), _| {}),
+            0 => cx.exit(Exit::Failed("on a random choice".to_owned())),
+            1 => std::panic::resume_unwind(Box::new("on a random choice")),
+            2 => cx.offload(async { std::panic::resume_unwind(Box::new("on a random choice")) }, |_, (), _| {}),
             3 => self.kept.push(lease),
             4 => self.kept.clear(),
             5 | 6 => cx.offload(sleep(nap), move |_, (), _| drop(lease)),
@@ -262,11 +262,11 @@ impl Actor for Sink {
 }
 
 #[test]
-fn all_credit_is_home_after_a_thousand_random_kills() {
-    const KILLS: u32 = 1_000;
+fn all_credit_is_returned_after_a_thousand_random_failures() {
+    const FAILURES: u32 = 1_000;
     let budget = Budget::new("feeder -> sink", 100);
     on_actor_thread(async {
-        let (stage, mailbox, started) = (Stage::new(&[]), Handover::<Mailbox<Lease<u64>>>::default(), Arc::new(AtomicU32::new(0)));
+        let (fixture, mailbox, started) = (Fixture::new(&[]), Slot::<Mailbox<Lease<u64>>>::default(), Arc::new(AtomicU32::new(0)));
         let (own, count) = (mailbox.clone(), Arc::clone(&started));
         let sink = ChildSpec::actor("sink", Restart::Permanent, Duration::from_secs(5), move |inbox| {
             own.set(inbox.clone());
@@ -276,14 +276,14 @@ fn all_credit_is_home_after_a_thousand_random_kills() {
         let mut limits = LIMITS;
         limits.backoff = Backoff { min: Duration::ZERO, max: Duration::ZERO };
         let spec = SupervisorSpec { strategy: Strategy::OneForOne, limits, children: vec![sink] };
-        let root = start("root", spec, stage.environment());
+        let root = start("root", spec, fixture.environment());
         while started.load(Ordering::SeqCst) == 0 {
             sleep(Duration::from_millis(1)).await;
         }
         let feed = budget.clone();
         let feeder = tokio::spawn(async move {
             let mut number = 0;
-            while started.load(Ordering::SeqCst) <= KILLS {
+            while started.load(Ordering::SeqCst) <= FAILURES {
                 number += 1;
                 let lease = Lease::new(number, feed.reserve(1 + usize::try_from(number % 9).unwrap()).await);
                 if let Err(closed) = mailbox.get().post(lease) {
@@ -295,6 +295,6 @@ fn all_credit_is_home_after_a_thousand_random_kills() {
         feeder.await.unwrap();
         root.stop();
         assert_eq!(root.exited().await, Exit::Shutdown);
-        assert_eq!(budget.used(), 0, "when the tree has ended, nothing of it holds budget");
+        assert_eq!(budget.used(), 0, "a tree that has ended holds no budget");
     });
 }

@@ -1,4 +1,5 @@
-//! What actix 0.13 does, as far as the kernel is built on it or around it. When one of these fails after an update, read the kernel again.
+//! The behaviour of actix 0.13 that the kernel relies on or works around. If one of these tests
+//! fails after an update, review the kernel.
 
 use std::future::Future;
 use std::pin::pin;
@@ -46,7 +47,7 @@ impl Handler<Panic> for Counter {
     type Result = ();
 
     fn handle(&mut self, _: Panic, _: &mut Self::Context) {
-        panic!("as asked");
+        panic!("on request");
     }
 }
 
@@ -56,7 +57,7 @@ fn poll(future: impl Future) {
 }
 
 #[test]
-fn send_past_the_capacity_is_taken_all_the_same() {
+fn send_ignores_the_capacity() {
     actix_rt::System::new().block_on(async {
         let (sender, receiver) = channel::channel::<Counter>(1);
         let (address, count) = (Addr::new(sender), Arc::<AtomicUsize>::default());
@@ -68,13 +69,13 @@ fn send_past_the_capacity_is_taken_all_the_same() {
         for request in requests {
             request.await.unwrap();
         }
-        assert_eq!(count.load(Ordering::Relaxed), 110, "started once, and all ten were in the mailbox of one");
+        assert_eq!(count.load(Ordering::Relaxed), 110, "started once, and the mailbox of one held all ten");
         drop(running);
     });
 }
 
 #[test]
-fn do_send_looks_at_no_capacity() {
+fn do_send_ignores_the_capacity() {
     actix_rt::System::new().block_on(async {
         let (sender, receiver) = channel::channel::<Counter>(1);
         let (address, count) = (Addr::new(sender), Arc::<AtomicUsize>::default());
@@ -88,14 +89,14 @@ fn do_send_looks_at_no_capacity() {
 }
 
 #[test]
-fn try_send_on_one_recipient_is_refused_when_full_and_passes_again_later() {
+fn try_send_fails_on_a_full_recipient_and_succeeds_later() {
     actix_rt::System::new().block_on(async {
         let (sender, receiver) = channel::channel::<Counter>(1);
         let address = Addr::new(sender);
         let recipient = address.clone().recipient::<Count>();
         assert!(recipient.try_send(Count).is_ok());
         assert!(matches!(recipient.try_send(Count), Err(SendError::Full(_))));
-        assert!(recipient.clone().try_send(Count).is_ok(), "a clone has a slot of its own, which is why a bound can't be had by cloning");
+        assert!(recipient.clone().try_send(Count).is_ok(), "each clone has its own slot, so cloning defeats the bound");
         let running = Context::with_receiver(receiver).run(Counter(Arc::default()));
         running.send(Count).await.unwrap();
         assert!(recipient.try_send(Count).is_ok());
@@ -103,7 +104,7 @@ fn try_send_on_one_recipient_is_refused_when_full_and_passes_again_later() {
 }
 
 #[test]
-fn a_panic_closes_the_mailbox_and_the_supervisor_of_actix_does_not_restart() {
+fn a_panic_closes_the_mailbox_and_the_actix_supervisor_does_not_restart() {
     actix_rt::System::new().block_on(async {
         let count = Arc::<AtomicUsize>::default();
         let inside = Arc::clone(&count);
@@ -117,8 +118,8 @@ fn a_panic_closes_the_mailbox_and_the_supervisor_of_actix_does_not_restart() {
 }
 
 #[test]
-fn a_context_that_was_never_polled_starts_its_actor_when_it_is_dropped() {
+fn dropping_a_context_that_was_never_polled_starts_its_actor() {
     let count = Arc::<AtomicUsize>::default();
     drop(Context::new().into_future(Counter(Arc::clone(&count))));
-    assert_eq!(count.load(Ordering::Relaxed), 100, "why an actor of the kernel acts only while its incarnation is live");
+    assert_eq!(count.load(Ordering::Relaxed), 100, "so an actor of the kernel acts only while its incarnation is live");
 }
