@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Documents that name files of the source tree.
-const MAPS: [&str; 2] = ["CONTRIBUTING.md", "docs/RELEASE.md"];
+const MAPS: [&str; 4] = ["CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/RELEASE.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

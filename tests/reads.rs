@@ -162,7 +162,7 @@ fn cursors_are_shown_and_set_online_and_offline_and_journaled() {
 
     let reset = ["cursor", "reset", "--param", "day=1"];
     let dry = out(&job.forebay(&reset));
-    assert!(dry.contains("the read of day=1: from cursor \"20\" to its begin") && show(&["--param", "day=1"]).len() == 1, "{dry}");
+    assert!(dry.contains("the read of day=1: from cursor \"20\" to the start") && show(&["--param", "day=1"]).len() == 1, "{dry}");
     assert_eq!(job.forebay(&[&reset[..], &["--yes"]].concat()).status.code(), Some(2), "why, it asks");
     out(&job.forebay(&[&reset[..], &["--reason", "corrected at the source", "--yes"]].concat()));
     assert_eq!(show(&[]), [at("", "20")]);

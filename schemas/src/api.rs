@@ -1,6 +1,7 @@
-//! What the control API takes and answers, beside runs ([`crate::run`]), the snapshot ([`crate::snapshot`]) and events ([`crate::event`]).
+//! Requests and answers of the control API, except runs ([`crate::run`]), the snapshot
+//! ([`crate::snapshot`]) and events ([`crate::event`]).
 //!
-//! Additive changes only: a client ignores keys that it does not know, and a key that is there once stays.
+//! Only additive changes: a client ignores keys that it does not know, and a key is never removed.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -17,16 +18,16 @@ use crate::read::Position;
 use crate::run::Run;
 use crate::snapshot::{ActorView, AlertView, BatchView, CursorView, PartitionView};
 
-/// What a caller of the API may do. Each may do what those before it may.
+/// The role of a caller of the API. Each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Look.
+    /// May read.
     Viewer,
-    /// Ask for runs and call them off; pause, resume and drain.
+    /// May also request and cancel runs, and pause, resume and drain.
     Operator,
-    /// Restart actors, apply plans.
+    /// May also restart actors and apply plans.
     Admin,
 }
 
@@ -34,9 +35,9 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WhoAmI {
-    /// What the caller may do.
+    /// The caller's role.
     pub role: Role,
-    /// How it is known: `loopback`, `socket` or `token`.
+    /// How the caller was identified: `loopback`, `socket` or `token`.
     pub by: String,
 }
 
@@ -58,22 +59,23 @@ pub struct Version {
 pub struct PipelineView {
     /// The name in the pipeline file.
     pub name: String,
-    /// What it is meant to do.
+    /// The desired state.
     pub desired: Desired,
-    /// The parts of the tree this process runs.
+    /// The roles of this process.
     pub roles: Vec<String>,
-    /// Where records come from; absent where the pipeline begins at the topic. Without user, password or query.
+    /// Where records come from, without user, password or query; absent if the pipeline starts at
+    /// the topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// The topic.
     pub topic: String,
-    /// `keyspace.table`; empty where the pipeline ends at the topic.
+    /// `keyspace.table`; empty if the pipeline ends at the topic.
     pub table: String,
-    /// The consumer group; empty where the pipeline ends at the topic.
+    /// The consumer group; empty if the pipeline ends at the topic.
     pub group: String,
-    /// Records of the topic that are not written yet.
+    /// Records of the topic that are not yet written.
     pub lag: u64,
-    /// The parameters of a fetch that a run may set: `[fetcher] params`.
+    /// The fetch parameters that a run may set: `[fetcher] params`.
     #[serde(default)]
     pub params: Vec<String>,
 }
@@ -91,73 +93,74 @@ pub struct Pipelines {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StateRequest {
-    /// What it is meant to do from now on.
+    /// The new desired state.
     pub state: DesiredState,
-    /// Why: 1 to 500 characters; it is kept in the journal.
+    /// The reason: 1 to 500 characters; the journal keeps it.
     #[cfg_attr(test, schemars(length(min = 1, max = 500)))]
     pub reason: String,
 }
 
-/// The body of what asks only why: `POST /v1/runs/{id}/cancel` (optional there) and `POST /v1/actors/{path}/restart`.
+/// A body with only a reason: `POST /v1/runs/{id}/cancel` (optional there) and `POST
+/// /v1/actors/{path}/restart`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
-    /// Why: up to 500 characters, of a restart one at least; it is kept in the journal.
+    /// The reason: up to 500 characters, at least one for a restart; the journal keeps it.
     #[serde(default)]
     #[cfg_attr(test, schemars(length(max = 500)))]
     pub reason: String,
 }
 
-/// What is to be planned: the body of `POST /v1/pipelines/{pipeline}/plans`.
+/// The change to plan: the body of `POST /v1/pipelines/{pipeline}/plans`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
 pub enum PlanRequest {
-    /// Read records again from an earlier place on.
+    /// Reset offsets, so that records are read again.
     Replay {
-        /// From where.
+        /// Where to.
         from: ReplayFrom,
     },
-    /// Put dead letters into the topic again, as new records.
+    /// Produce dead letters to the topic again, as new records.
     Redrive {
-        /// Which, as ranges of the dead-letter topic; absent: all that it holds now.
+        /// Which ones, as ranges of the dead-letter topic; absent: all that it holds now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::ranges"))]
         letters: Option<Ranges>,
     },
     /// Set the cursor of a read.
     Cursor {
-        /// The params that make the read, of those that `[fetcher] params` names; none: the read of scheduled fetches and of runs without
-        /// params.
+        /// The params of the read, out of `[fetcher] params`; none: the read of scheduled fetches
+        /// and of runs without params.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::params"))]
         params: BTreeMap<String, String>,
-        /// Where its next fetch begins.
+        /// Where its next fetch starts.
         to: Position,
     },
 }
 
-/// From where records are read again.
+/// Where to reset offsets to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayFrom {
     /// The first record that Kafka holds.
     Begin,
-    /// These offsets; partitions that are not named stay where they are.
+    /// These offsets; other partitions keep theirs.
     #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::offsets"))]
     Offsets(Offsets),
     /// The first record of each partition with this timestamp or a later one.
     Time(DateTime<Utc>),
 }
 
-/// Text that says no place to read from again.
+/// The text is not a position to replay from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is neither earliest, nor PARTITION:OFFSET,…, nor a time such as 2026-11-24T06:00:00Z")]
+#[error("expected earliest, PARTITION:OFFSET,… or a time such as 2026-11-24T06:00:00Z")]
 pub struct ParseReplayFromError;
 
-/// As a person types it: `earliest` (or `begin`), `0:1200,3:900`, or a time of RFC 3339.
+/// As typed by a person: `earliest` (or `begin`), `0:1200,3:900`, or an RFC 3339 time.
 impl FromStr for ReplayFrom {
     type Err = ParseReplayFromError;
 
@@ -176,24 +179,25 @@ impl FromStr for ReplayFrom {
     }
 }
 
-/// A plan: what would be done, exactly, and the hash that says that it still would.
+/// A planned change: exactly what it would do, and a hash that detects whether it still would.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(rename = "Plan"))]
 pub struct ChangePlan {
-    /// Its identifier.
+    /// The plan's identifier.
     pub id: Uuid,
-    /// What was asked for.
+    /// The request.
     pub request: PlanRequest,
-    /// Of all that it would do. Another hash when it is applied: things have moved on, and 409 is the answer.
+    /// The hash of everything that the plan would do. If it differs when the plan is applied, the
+    /// answer is 409.
     pub hash: String,
-    /// What would be done, a line each, for a person.
+    /// What the plan would do, one line per effect.
     pub effects: Vec<String>,
-    /// How many records would be read or produced again.
+    /// The number of records that would be read or produced again.
     pub records: u64,
-    /// The ranges of the topic, or of the dead-letter topic, that it is about.
+    /// The affected ranges of the topic, or of the dead-letter topic.
     pub ranges: Ranges,
-    /// It can be applied until then.
+    /// When the plan expires.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -202,23 +206,24 @@ pub struct ChangePlan {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ApplyRequest {
-    /// The plan's.
+    /// The plan's hash.
     #[cfg_attr(test, schemars(length(max = 100)))]
     pub hash: String,
-    /// Why: 1 to 500 characters; it is kept in the journal.
+    /// The reason: 1 to 500 characters; the journal keeps it.
     #[cfg_attr(test, schemars(length(min = 1, max = 500)))]
     pub reason: String,
 }
 
-/// What applying a plan came to.
+/// The result of applying a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Applied {
     /// The plan.
     pub plan: Uuid,
-    /// Records that are read again, or were produced again.
+    /// The number of records that are read again, or were produced again.
     pub records: u64,
-    /// Dead letters that were left: their value is cut, and the topic does not hold the record any more.
+    /// Dead letters that were skipped: their value is truncated, and the topic no longer holds the
+    /// record.
     #[serde(default)]
     pub cut: u64,
 }
@@ -231,25 +236,25 @@ pub struct Batches {
     pub batches: Vec<BatchView>,
 }
 
-/// One batch in all detail: `GET /v1/batches/{id}`.
+/// One batch in full detail: `GET /v1/batches/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BatchTrace {
     /// The batch.
     pub batch: BatchView,
-    /// What was done for it, in the order of its beginning.
+    /// Its stages, by start time.
     pub spans: Vec<BatchSpan>,
-    /// The SQL it went through.
+    /// The SQL that transformed it.
     pub sql: String,
-    /// The SQL's fingerprint, which stands in dead letters.
+    /// The SQL's fingerprint, as in dead letters.
     pub fingerprint: String,
-    /// The plan of the SQL, a line an operator, indented.
+    /// The SQL's query plan, one operator per line, indented.
     pub plan: String,
-    /// The first of the records it rejected, with the reason of each.
+    /// The first records that it rejected, with their reasons.
     pub rejects: Vec<BatchReject>,
 }
 
-/// A part of the way of a batch.
+/// One stage of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BatchSpan {
@@ -257,9 +262,9 @@ pub struct BatchSpan {
     pub stage: String,
     /// Microseconds from the arrival of the batch's first record.
     pub start_micros: u64,
-    /// How long it took.
+    /// Its duration in microseconds.
     pub micros: u64,
-    /// More about it, such as `3 statements, 1 retry`.
+    /// Details, such as `3 statements, 1 retry`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
@@ -274,7 +279,7 @@ pub struct BatchReject {
     pub offset: Offset,
     /// `decode`, `transform` or `write`.
     pub stage: String,
-    /// Why; with `***` for what it quotes of the record where `[api] mask` is set.
+    /// The reason; if `[api] mask` is set, values quoted from the record are `***`.
     pub reason: String,
 }
 
@@ -282,9 +287,9 @@ pub struct BatchReject {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cursors {
-    /// The reads of the source that are not at their begin, the one that moved last first.
+    /// The reads of the source that are not at their start, last moved first.
     pub cursors: Vec<CursorView>,
-    /// How many there are in all.
+    /// How many there are in total.
     pub total: u64,
 }
 
@@ -300,7 +305,7 @@ pub struct Runs {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Actors {
-    /// The supervision tree, depth first: a parent before its children.
+    /// The supervision tree, depth first: parents before their children.
     pub actors: Vec<ActorView>,
 }
 
@@ -308,11 +313,12 @@ pub struct Actors {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Alerts {
-    /// What is wrong now.
+    /// The alerts that are firing.
     pub alerts: Vec<AlertView>,
 }
 
-/// A topic of the pipeline: the answer of `GET /v1/topics` lists the topic and the dead-letter topic.
+/// A topic of the pipeline: the answer of `GET /v1/topics` lists the topic and the dead-letter
+/// topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TopicView {
@@ -332,7 +338,7 @@ pub struct Topics {
     pub topics: Vec<TopicView>,
 }
 
-/// A record as it is in a topic. What `[api] mask` names is `"***"`.
+/// A record of a topic. Fields in `[api] mask` are `"***"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RecordView {
@@ -345,17 +351,19 @@ pub struct RecordView {
     /// Its key, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Its value: what its JSON says, or a text when it is none; cut when it is long, and `truncated` says so.
+    /// Its value: parsed JSON, or a string if it is not JSON. A long one is truncated, see
+    /// `truncated`.
     pub value: Value,
-    /// Bytes of the value in the topic.
+    /// The size of the value in the topic, in bytes.
     pub value_bytes: u64,
-    /// Whether the value is cut.
+    /// Whether the value is truncated.
     #[serde(default)]
     pub truncated: bool,
     /// Its headers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// How many more headers it has, whose names are not UTF-8, so that they can't be shown; absent when none.
+    /// The number of further headers, which can't be shown because their names are not UTF-8;
+    /// absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers_left_out: Option<u64>,
 }
@@ -370,20 +378,20 @@ pub struct Records {
     pub records: Vec<RecordView>,
 }
 
-/// A dead letter: the record as it was, and why it is none of the rows.
+/// A dead letter: the original record, and why it was rejected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DeadLetter {
     /// The record in the dead-letter topic.
     pub record: RecordView,
-    /// Where it was found to be bad: `produce`, `decode`, `transform`, `write`.
+    /// The stage that rejected it: `produce`, `decode`, `transform`, `write`.
     pub stage: String,
-    /// Why; with `***` for what it quotes of the record where `[api] mask` is set.
+    /// The reason; if `[api] mask` is set, values quoted from the record are `***`.
     pub reason: String,
-    /// The fingerprint of the SQL that it did not pass, if it came so far.
+    /// The fingerprint of the SQL that rejected it; absent if it was rejected earlier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql_fingerprint: Option<String>,
-    /// Where it was in the topic: partition and offset; absent when it never was.
+    /// Its partition and offset in the topic; absent if it was never there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<(Partition, Offset)>,
 }
@@ -394,71 +402,71 @@ pub struct DeadLetter {
 pub struct DeadLetters {
     /// The dead-letter topic.
     pub topic: String,
-    /// How many it holds in all.
+    /// How many dead letters the topic holds.
     pub total: u64,
     /// The last of them, newest first.
     pub letters: Vec<DeadLetter>,
 }
 
-/// How grave a log line is; the later ones are graver. Lines below `INFO` are not kept.
+/// The level of a log line, least severe first. Lines below `INFO` are not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum LogLevel {
-    /// It goes on as it should.
+    /// Normal operation.
     Info,
-    /// It goes on, but not as it should.
+    /// Something unexpected; operation continues.
     Warn,
-    /// Something was given up.
+    /// Something failed for good.
     Error,
 }
 
 impl LogLevel {
-    /// Every level.
+    /// All levels.
     pub const ALL: [Self; 3] = [Self::Info, Self::Warn, Self::Error];
-    /// The words for them, as a query and the command line have them.
+    /// Their names in a query and on the command line.
     pub const NAMES: &'static [&'static str] = &["info", "warn", "error"];
 
-    /// Its word.
+    /// Its name.
     pub fn as_str(self) -> &'static str {
         Self::NAMES[self as usize]
     }
 
-    /// The level of a word, if it is one.
+    /// The level with this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.as_str() == name)
     }
 }
 
-/// A line of the log: what `--log-format json` writes of it, and its place.
+/// A log line: the fields that `--log-format json` writes, and its number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LogLine {
-    /// Its place among the lines that this process has kept, from 1 on.
+    /// Its number among the lines that this process has kept, from 1.
     pub seq: u64,
-    /// When, in microseconds.
+    /// When it was logged, in microseconds.
     pub timestamp: DateTime<Utc>,
-    /// How grave it is.
+    /// Its level.
     pub level: LogLevel,
-    /// The part of the program, such as `forebay_actors::writer::client`.
+    /// The module, such as `forebay_actors::writer::client`.
     pub target: String,
-    /// What happened, in words that may change.
+    /// The message; its wording may change.
     pub message: String,
     /// The pipeline, once its file is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<String>,
-    /// How often the same line was left out since it was last said.
+    /// How often the same line was suppressed since it was last logged.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub repeated: u64,
-    /// Whether a part of it is cut; `…` stands where.
+    /// Whether a part of it is truncated, marked by `…`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
-    /// What it is about, such as `error`, `actor`, `run`, `topic`: keys of the line itself.
+    /// Its other fields, such as `error`, `actor`, `run`, `topic`: keys of the line itself.
     #[serde(flatten)]
     pub fields: Map<String, Value>,
 }
 
-/// Whether a count says nothing.
+/// Whether a count is zero.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_zero(n: &u64) -> bool {
     *n == 0
@@ -470,10 +478,11 @@ fn is_zero(n: &u64) -> bool {
 pub struct Logs {
     /// The lines, oldest first.
     pub lines: Vec<LogLine>,
-    /// How far this answer tells, lines of other levels included: the `after` to go on with.
+    /// The last line that this answer covers, lines of other levels included: the next `after`.
     pub upto: u64,
-    /// How many lines after `after` are not kept any more, of whatever level.
+    /// How many lines after `after` were dropped, of any level.
     pub lost: u64,
-    /// When this process began to count its lines. Another time: another process, whose lines begin at 1 again.
+    /// When this process started to number its lines. If it changes, another process is answering,
+    /// and its lines start at 1.
     pub since: DateTime<Utc>,
 }

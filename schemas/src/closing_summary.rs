@@ -8,10 +8,10 @@ use crate::offset::{Partition, Range};
 use crate::run::Stop;
 use crate::snapshot::Latency;
 
-/// What a process did from its start to its end. Serialises to one JSON object; its keys are stable.
+/// What a process did from start to end. Serializes to one JSON object with stable keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Records found in the pages of the API.
+    /// Records found in the source's pages.
     pub fetched: u64,
     /// Records that Kafka acknowledged in the topic.
     pub produced: u64,
@@ -23,22 +23,25 @@ pub struct Summary {
     pub rejected: u64,
     /// Restarts of actors.
     pub restarts: u64,
-    /// From the record's timestamp in the topic until its row was acknowledged.
+    /// From a record's timestamp in the topic until its row was acknowledged.
     pub latency_ms: Latency,
-    /// How the last fetch of the schedule ended, the one fetch of `run --until-idle` among them; absent where there was none.
+    /// How the last scheduled fetch ended, or the one fetch of `run --until-idle`; absent if there
+    /// was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
-    /// What transactions held back that were still open at the end of `run --until-idle`, a partition; absent when there was none.
+    /// What transactions that were open at the end of `run --until-idle` held back, per partition;
+    /// absent if there was none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_back: Vec<HeldBack>,
 }
 
-/// Offsets of a partition that were written and can't be read before a transaction ends: its own, and those behind its first record.
+/// Offsets of a partition that can't be read until a transaction ends: its own, and those after its
+/// first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldBack {
     /// The partition.
     pub partition: Partition,
-    /// The first offset of the open transaction, and the offset that the next record gets.
+    /// The first offset of the open transaction, and the partition's end offset.
     #[serde(flatten)]
     pub range: Range,
 }

@@ -1,4 +1,5 @@
-//! The desired state of a pipeline: what an operator asked for. The journal keeps it, so it outlives the process.
+//! The desired state of a pipeline: what an operator asked for. The journal keeps it, so it
+//! outlives the process.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,8 @@ pub enum DesiredState {
     /// Fetch and write.
     #[default]
     Running,
-    /// Fetch nothing and read nothing: the fetcher requests no page; the consumer keeps its partitions but reads none of them.
+    /// Fetch nothing and read nothing: the fetcher requests no page; the consumer keeps its
+    /// partitions but reads none of them.
     Paused,
     /// Fetch nothing, and write what the topic holds.
     Drained,

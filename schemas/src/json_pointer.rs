@@ -16,7 +16,8 @@ pub struct JsonPointer {
 }
 
 impl JsonPointer {
-    /// Parses a pointer: empty for the whole document, or tokens that each follow a slash. Returns `None` for text that is neither.
+    /// Parses a pointer: empty for the whole document, or tokens that each follow a slash. Returns
+    /// `None` for text that is neither.
     pub fn parse(text: &str) -> Option<Self> {
         let mut tokens = text.split('/');
         // What precedes the first slash.

@@ -1,24 +1,29 @@
-//! The contract of Forebay: what the pipeline file says, what the API answers, what an event is.
+//! The contract of Forebay: the pipeline file, the API, the journal's events.
 //!
-//! Everything here is data. The pipeline (`forebay-actors`), the monitor (`forebay-tui`) and the command line know each other
-//! through these types only, so the monitor works the same beside the process, from another machine or over a recording.
+//! Everything here is data. The pipeline (`forebay-actors`), the monitor (`forebay-tui`) and the
+//! command line share only these types, so the monitor works the same next to the process, from
+//! another machine, and over a recording.
 //!
-//! * [`api`]: what else the control API takes and answers.
-//! * [`pipeline`]: the pipeline file `forebay.toml`, its checks and its errors (with the line and the remedy).
+//! * [`api`]: the control API's other requests and answers.
+//! * [`closing_summary`]: what `demo` and `run --until-idle` print at the end.
+//! * [`desired`]: the desired state of a pipeline.
 //! * [`event`]: the events of the journal, in every version ever written.
-//! * [`lineage`]: a run as events of OpenLineage.
-//! * [`metrics`]: every metric and alert, read from a snapshot.
-//! * [`record`]: the JSON Schema of one record, as far as Forebay enforces it.
-//! * [`problem`], [`routes`]: the control API's errors and its paths; the OpenAPI file follows from them.
-//! * [`plan`]: what `run` would do, as `forebay plan` says it.
-//! * [`offset`]: offsets and half-open ranges `[from, to)` of a partition.
-//! * [`read`]: what a sequence of pages is of, and how far it has come.
-//! * [`rejects`]: why records are dead letters, counted.
+//! * [`json_pointer`]: JSON pointers (RFC 6901).
+//! * [`lineage`]: a run as OpenLineage events.
+//! * [`metrics`]: every metric and alert, computed from a snapshot.
+//! * [`offset`]: offsets, ranges, checkpoints and epochs of partitions.
+//! * [`pipeline`]: the pipeline file `forebay.toml`, its checks and its errors (with line and
+//!   remedy).
+//! * [`plan`]: what `run` would do, as printed by `forebay plan`.
+//! * [`problem`], [`routes`]: the control API's errors and paths; the OpenAPI file is made from
+//!   them.
+//! * [`read`]: one way of reading a source, and its position.
+//! * [`record_schema`]: the JSON Schema of one record, as far as Forebay enforces it.
+//! * [`rejects`]: counts of dead letters by reason.
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
-//! * [`snapshot`]: one look at a whole pipeline, as `GET /v1/snapshot` answers it.
-//! * [`traces`]: batches and runs as spans of OpenTelemetry.
+//! * [`snapshot`]: the state of a whole pipeline, as `GET /v1/snapshot` answers it.
 //! * [`topic`]: the id of a topic.
-//! * [`summary`]: what `demo` and `run --until-idle` say at the end.
+//! * [`traces`]: batches and runs as OpenTelemetry spans.
 
 pub mod api;
 pub mod closing_summary;

@@ -1,8 +1,13 @@
-//! A run as events of OpenLineage (<https://openlineage.io/docs/spec/object-model>): where its records come from and where they went.
+//! A run as OpenLineage events (<https://openlineage.io/docs/spec/object-model>): where its records
+//! come from and where they went.
 //!
-//! Pure. Guarantee: an event fits OpenLineage's JSON Schema 2-0-2, which tests hold it against, and so do its facets; it holds no secret, for datasets
-//! are named by addresses without user, password and query. Not guaranteed: how many rows of the table a run made; the SQL may leave records out, and
-//! batches hold records of several runs, so only the topic has a count.
+//! Guarantees:
+//! * Pure.
+//! * An event and its facets fit OpenLineage's JSON Schema 2-0-2; tests check that.
+//! * No secrets: datasets are named by URLs without user, password and query.
+//!
+//! Does not guarantee the number of rows that a run wrote to the table: the SQL may filter records,
+//! and batches mix the records of several runs. Only the topic has a count.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +17,26 @@ use uuid::Uuid;
 
 use crate::run::RunError;
 
-/// The version of the core that events are of.
+/// The version of the OpenLineage core.
 const SCHEMA: &str = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent";
-/// The label that Airflow's macro `OpenLineageProviderPlugin.lineage_parent_id` fills: `NAMESPACE/JOB/RUN`.
+/// The label filled by Airflow's macro `OpenLineageProviderPlugin.lineage_parent_id`:
+/// `NAMESPACE/JOB/RUN`.
 const PARENT: &str = "openlineage_parent_id";
 /// The same in three labels.
 const PARENT_PARTS: [&str; 3] = ["openlineage_parent_job_namespace", "openlineage_parent_job_name", "openlineage_parent_run_id"];
 
-/// A place that records come from or go to.
+/// A source or target of records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
-    /// The system it is in, such as `kafka://127.0.0.1:9092`.
+    /// Its system, such as `kafka://127.0.0.1:9092`.
     pub namespace: String,
-    /// Its name there.
+    /// Its name in that system.
     pub name: String,
-    /// Its fields and their types, where they are known.
+    /// Its fields and their types, if known.
     pub fields: Vec<(String, String)>,
 }
 
-/// What is the same for all runs of a pipeline.
+/// The part that all runs of a pipeline share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The namespace of the job.
@@ -41,7 +47,7 @@ pub struct Job {
     pub version: String,
     /// The SQL, if the pipeline writes.
     pub sql: Option<String>,
-    /// The API, if it is fetched from.
+    /// The source API, if the pipeline fetches.
     pub source: Option<Dataset>,
     /// The topic.
     pub topic: Dataset,
@@ -49,19 +55,19 @@ pub struct Job {
     pub table: Option<Dataset>,
 }
 
-/// What happened to a run.
+/// A state change of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transition {
-    /// It was asked for.
+    /// It was requested.
     Start,
-    /// It succeeded: so many records of it are in the topic.
+    /// It succeeded.
     Complete {
-        /// So many.
+        /// The number of its records in the topic.
         produced: Option<u64>,
     },
     /// It failed.
     Fail(RunError),
-    /// It was called off.
+    /// It was cancelled.
     Abort,
 }
 
@@ -77,7 +83,7 @@ impl Transition {
 }
 
 impl Job {
-    /// The event of a run's transition. The labels are those that the run was asked for with.
+    /// The event of a run's state change. `labels` are those of the run's request.
     pub fn event(&self, at: DateTime<Utc>, run: Uuid, labels: &BTreeMap<String, String>, transition: &Transition) -> Value {
         let mut run_facets = Map::new();
         let engine = json!({ "version": self.version, "name": "Forebay" });
@@ -147,7 +153,7 @@ impl Job {
     }
 }
 
-/// The run that this one was begun by, if its labels name one.
+/// The parent run, if the labels name one.
 fn parent(labels: &BTreeMap<String, String>) -> Option<Value> {
     let (namespace, name, run) = match labels.get(PARENT) {
         Some(text) => {
@@ -180,7 +186,7 @@ mod tests {
         include_str!("../fixtures/openlineage/TagsRunFacet.json"),
     ];
 
-    /// Checks against one of OpenLineage's schemas, named by its address as it stands in an event.
+    /// Checks `value` against the OpenLineage schema of this URL.
     fn fits(value: &Value, schema: &str) -> Result<(), String> {
         let schemas = FILES.map(|file| serde_json::from_str::<Value>(file).unwrap());
         let id = |schema: &Value| schema["$id"].as_str().unwrap().to_owned();
@@ -195,8 +201,8 @@ mod tests {
         validator.validate(value).map_err(|error| format!("{error} at {}", error.instance_path()))
     }
 
-    /// The event fits the core, and each of its facets its own schema.
-    fn is_sound(event: &Value) {
+    /// Checks an event against the core schema, and each of its facets against its own.
+    fn check(event: &Value) {
         fits(event, event["schemaURL"].as_str().unwrap()).unwrap_or_else(|error| panic!("{error}: {event:#}"));
         let mut facets = 0;
         let datasets = ["inputs", "outputs"].iter().flat_map(|key| event[*key].as_array().unwrap());
@@ -233,13 +239,13 @@ mod tests {
     const RUN: &str = "0192f0c1-7a00-7000-8000-000000000001";
 
     #[test]
-    fn every_transition_fits_the_schema_of_openlineage() {
+    fn every_transition_fits_the_openlineage_schema() {
         let error = RunError { stage: "fetch".into(), message: "answered 404".into(), retryable: false };
         let parent = labels(&[("openlineage_parent_id", &format!("default/dag.task/{RUN}")), ("dag_id", "dag")]);
         let transitions = [Transition::Start, Transition::Complete { produced: Some(7) }, Transition::Fail(error), Transition::Abort];
         for (transition, word) in transitions.iter().zip(["START", "COMPLETE", "FAIL", "ABORT"]) {
             let event = job().event(DateTime::UNIX_EPOCH, RUN.parse().unwrap(), &parent, transition);
-            is_sound(&event);
+            check(&event);
             assert_eq!((&event["eventType"], &event["run"]["runId"]), (&word.into(), &RUN.into()));
             assert_eq!(event["eventTime"], "1970-01-01T00:00:00.000000Z");
         }
@@ -250,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bent_event_does_not_fit_so_that_the_check_can_fail() {
+    fn an_invalid_event_does_not_fit_the_schema() {
         let event = job().event(DateTime::UNIX_EPOCH, RUN.parse().unwrap(), &labels(&[]), &Transition::Start);
         for (key, bent) in [("eventType", json!("BEGUN")), ("eventTime", json!("today")), ("run", json!({})), ("outputs", json!([{}]))] {
             let mut event = event.clone();
@@ -263,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_of_the_records_and_what_is_known_of_them_is_told() {
+    fn an_event_has_the_datasets_with_their_facets() {
         let event = job().event(DateTime::UNIX_EPOCH, RUN.parse().unwrap(), &labels(&[]), &Transition::Complete { produced: Some(7) });
         let names = |key: &str| -> Vec<String> {
             let datasets = event[key].as_array().unwrap().iter();
@@ -277,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parent_is_read_from_labels_in_either_form_and_nonsense_is_no_parent() {
+    fn the_parent_is_read_from_labels_in_either_form() {
         let told = json!({ "run": { "runId": RUN }, "job": { "namespace": "http://airflow/x", "name": "dag.task" } });
         assert_eq!(parent(&labels(&[("openlineage_parent_id", &format!("http://airflow/x/dag.task/{RUN}"))])), Some(told.clone()));
         let three = [("openlineage_parent_run_id", RUN), ("openlineage_parent_job_name", "dag.task")];

@@ -1,6 +1,7 @@
 //! Offsets of a topic: ranges and sets of them, and the checkpoints of partitions.
 //!
-//! A range is half-open, `[from, to)`, everywhere: its `to` is the offset that a consumer commits once all records before it are done.
+//! A range is half-open, `[from, to)`, everywhere: `to` is the offset that a consumer commits once
+//! all records before it are done.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,8 @@ pub type Partition = i32;
 /// The position of a record in its partition, from 0.
 pub type Offset = i64;
 
-/// The timestamp that a row is written with, in microseconds since 1970. In Cassandra the cell with the latest one wins.
+/// The timestamp that a row is written with, in microseconds since 1970. In Cassandra the latest
+/// one of a cell wins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
 #[serde(transparent)]
@@ -37,9 +39,10 @@ impl fmt::Display for WriteTimestamp {
     }
 }
 
-/// One continuous history of a group's offsets on a partition. Resetting the offsets, or re-creating the topic, starts another one.
+/// One continuous history of a group's offsets on a partition. A reset of the offsets, or a
+/// re-created topic, starts another one.
 ///
-/// Epochs are drawn at random and only compared for equality; 0 is never drawn.
+/// Epochs are random numbers, only compared for equality; 0 is never one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
 #[serde(transparent)]
@@ -93,17 +96,17 @@ impl Range {
         Self { from: offset, to: offset + 1 }
     }
 
-    /// How many offsets lie in the range; on a compacted topic fewer records may.
+    /// The number of offsets in the range. A compacted topic may hold fewer records.
     pub fn len(&self) -> u64 {
         u64::try_from(self.to - self.from).unwrap_or(0)
     }
 
-    /// Whether no offset lies in the range.
+    /// Whether the range holds no offset.
     pub fn is_empty(&self) -> bool {
         self.to <= self.from
     }
 
-    /// The smallest range that holds both.
+    /// The smallest range that covers both.
     pub fn cover(self, other: Self) -> Self {
         Self { from: self.from.min(other.from), to: self.to.max(other.to) }
     }
@@ -115,7 +118,7 @@ impl fmt::Display for Range {
     }
 }
 
-/// Something for each of some partitions, in order.
+/// One item per partition, ordered by partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -133,7 +136,7 @@ impl<T> FromIterator<(Partition, T)> for ByPartition<T> {
     }
 }
 
-/// By hand, since JSON's keys are text and serde's tagged types do not turn them into numbers.
+/// Written by hand: JSON keys are text, and serde's tagged types don't turn them into numbers.
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for ByPartition<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let texts = BTreeMap::<String, T>::deserialize(deserializer)?;
@@ -145,29 +148,31 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for ByPartition<T> {
     }
 }
 
-/// One range a partition: what a page produced, what a batch holds, what a run waits for.
+/// One range per partition: what a page produced, what a batch holds, what a run waits for.
 pub type Ranges = ByPartition<Range>;
 
 impl ByPartition<Range> {
-    /// Widens the range of `partition` to hold `range`.
+    /// Widens the range of `partition` to cover `range`.
     pub fn add(&mut self, partition: Partition, range: Range) {
         self.0.entry(partition).and_modify(|have| *have = have.cover(range)).or_insert(range);
     }
 
-    /// Widens every range by those of `other`.
+    /// Widens each range to cover that of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (&partition, &range) in &other.0 {
             self.add(partition, range);
         }
     }
 
-    /// Whether `written`, the first unwritten offset a partition, has passed the end of every range.
+    /// Whether `written`, the first unwritten offset per partition, has passed the end of every
+    /// range.
     pub fn passed_by(&self, written: &BTreeMap<Partition, Offset>) -> bool {
         self.0.iter().all(|(partition, range)| written.get(partition).is_some_and(|&at| at >= range.to))
     }
 }
 
-/// Sets of offsets, one per partition. Ranges that touch are merged, so its size grows with the gaps and not with the offsets.
+/// Sets of offsets, one per partition. Ranges that touch are merged, so the size grows with the
+/// gaps between ranges and not with the offsets.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RangeSet(BTreeMap<Partition, Vec<Range>>);
@@ -210,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_passed_only_when_every_partition_is() {
+    fn ranges_are_passed_only_if_every_partition_is() {
         let mut produced = Ranges::default();
         produced.add(0, Range { from: 3, to: 9 });
         produced.add(1, Range::of(4));
@@ -220,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_grow_to_cover_what_is_added() {
+    fn added_ranges_widen_the_range_of_their_partition() {
         let mut ranges = Ranges::default();
         ranges.add(0, Range { from: 5, to: 7 });
         ranges.add(0, Range { from: 9, to: 12 });
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_keeps_its_keys_of_the_journal() {
+    fn a_checkpoint_has_the_keys_of_the_journal() {
         let json = r#"{"offset":9,"clock":77,"lineage":42}"#;
         let checkpoint = Checkpoint { offset: 9, write_clock: WriteTimestamp::from_micros(77), epoch: Epoch::new(42) };
         assert_eq!(serde_json::to_string(&checkpoint).unwrap(), json);

@@ -1,4 +1,5 @@
-//! Writes the OpenAPI file out of the table of routes and the types, and holds the one that is checked in against it.
+//! The OpenAPI file: generated from the table of routes and the types, and compared with the
+//! checked-in one.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -8,21 +9,36 @@ use crate::routes::{Content, Kind, MAX_INTEGER, Param, ROUTES, Route};
 use crate::run::{MAX_LABEL_CHARS, MAX_PARAM_CHARS, MAX_SPEC_ENTRIES, MAX_SPEC_NAME_CHARS, Problem};
 use crate::{api, run, snapshot};
 
-fn entries(most: usize) -> Schema {
+/// Joins the lines of the descriptions, which doc comments wrap.
+pub(crate) fn join_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => map.iter_mut().for_each(|(key, value)| match value {
+            Value::String(text) if key == "description" => {
+                let paragraphs: Vec<String> = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+                *text = paragraphs.join("\n\n");
+            }
+            value => join_lines(value),
+        }),
+        Value::Array(items) => items.iter_mut().for_each(join_lines),
+        _ => {}
+    }
+}
+
+fn entries(max_chars: usize) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": MAX_SPEC_ENTRIES,
         "propertyNames": { "minLength": 1, "maxLength": MAX_SPEC_NAME_CHARS },
-        "additionalProperties": { "type": "string", "maxLength": most },
+        "additionalProperties": { "type": "string", "maxLength": max_chars },
     })
 }
 
-/// Of `RunRequest.params`.
+/// The schema of `RunRequest.params`.
 pub(crate) fn params(_: &mut SchemaGenerator) -> Schema {
     entries(MAX_PARAM_CHARS)
 }
 
-/// Of `RunRequest.labels`.
+/// The schema of `RunRequest.labels`.
 pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
     entries(MAX_LABEL_CHARS)
 }
@@ -35,12 +51,12 @@ fn offset() -> Value {
     json!({ "type": "integer", "minimum": 0, "maximum": MAX_INTEGER })
 }
 
-/// Of `ReplayFrom::Offsets`.
+/// The schema of `ReplayFrom::Offsets`.
 pub(crate) fn offsets(_: &mut SchemaGenerator) -> Schema {
     by_partition(&offset())
 }
 
-/// Of `PlanRequest::Redrive.letters`.
+/// The schema of `PlanRequest::Redrive.letters`.
 pub(crate) fn ranges(_: &mut SchemaGenerator) -> Schema {
     let range = json!({ "type": "object", "required": ["from", "to"], "properties": { "from": offset(), "to": offset() } });
     let mut schema = by_partition(&range);
@@ -102,7 +118,7 @@ fn operation(route: &Route) -> Value {
     let mut operation = json!({
         "operationId": route.operation,
         "summary": route.summary,
-        "description": role.as_ref().map_or_else(|| "Needs no token.".into(), |role| format!("Needs the role `{role}` where there are tokens.")),
+        "description": role.as_ref().map_or_else(|| "Needs no token.".into(), |role| format!("Needs the role `{role}` if tokens are configured.")),
         "responses": responses(route),
     });
     if !parameters.is_empty() {
@@ -147,7 +163,8 @@ fn document() -> Value {
     add::<api::Version>(&mut generator);
     add::<api::WhoAmI>(&mut generator);
     add::<snapshot::Snapshot>(&mut generator);
-    let schemas = generator.take_definitions(true);
+    let mut schemas = Value::from(generator.take_definitions(true));
+    join_lines(&mut schemas);
     let mut paths = Map::new();
     for route in ROUTES {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
@@ -157,7 +174,7 @@ fn document() -> Value {
         "openapi": "3.1.0",
         "info": {
             "title": "Forebay",
-            "description": "The control API of a pipeline: runs, a look at all of it, and what operating it needs. Errors are RFC 9457 problems.",
+            "description": "The control API of a pipeline: runs, its state, and its operation. Errors are RFC 9457 problems.",
             "version": "v1",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
@@ -166,21 +183,21 @@ fn document() -> Value {
     })
 }
 
-/// The OpenAPI file that is checked in.
+/// The checked-in OpenAPI file.
 const FILE: &str = include_str!("../json/openapi.json");
 
 #[test]
-fn the_openapi_file_that_is_checked_in_is_the_one_of_the_code() {
+fn the_checked_in_openapi_file_matches_the_code() {
     let text = serde_json::to_string_pretty(&document()).unwrap() + "\n";
     if std::env::var_os("FOREBAY_WRITE_SCHEMAS").is_some() {
         std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/json/openapi.json"), &text).unwrap();
     } else {
-        assert_eq!(FILE, text, "schemas/json/openapi.json is not of this code; FOREBAY_WRITE_SCHEMAS=1 writes it");
+        assert_eq!(FILE, text, "schemas/json/openapi.json is out of date; FOREBAY_WRITE_SCHEMAS=1 writes it");
     }
 }
 
 #[test]
-fn every_reference_of_the_openapi_file_leads_somewhere() {
+fn every_reference_in_the_openapi_file_resolves() {
     let document = document();
     let text = document.to_string();
     for part in text.split("\"$ref\":\"#").skip(1) {
@@ -190,7 +207,7 @@ fn every_reference_of_the_openapi_file_leads_somewhere() {
 }
 
 #[test]
-fn every_route_stands_in_the_documentation() {
+fn every_route_is_documented() {
     let text = include_str!("../../docs/API.md");
     for route in ROUTES {
         let role = route.role.map_or_else(|| "nobody".to_owned(), |role| format!("{role:?}").to_lowercase());

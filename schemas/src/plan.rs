@@ -1,4 +1,5 @@
-//! What `forebay run` would do, as `forebay plan --json` says it: `schemas/json/plan.schema.json`.
+//! What `forebay run` would do, as printed by `forebay plan --json`. The schema is
+//! `schemas/json/plan.schema.json`.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,73 +7,76 @@ use crate::desired::Desired;
 use crate::event::StartOrigin;
 use crate::offset::{Offset, Partition};
 
-/// What `run` would do with a pipeline, as things are. Its keys are stable.
+/// What `run` would do with a pipeline right now. Keys are stable.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunPlan {
     /// The pipeline's name.
     pub pipeline: String,
-    /// What `run` would make or change, in its order; nothing when it would go on where it was.
+    /// What `run` would create or change, in order; empty if it would only continue.
     pub changes: Vec<String>,
-    /// What `run` would stumble over, each with its remedy.
+    /// What would make `run` fail, each with its remedy.
     pub problems: Vec<String>,
-    /// Servers that did not answer, each with the remedy; what they hold is not in the plan.
+    /// Servers that did not answer, each with its remedy; the plan does not cover what they hold.
     pub away: Vec<String>,
-    /// What follows from the file and is easily overlooked; `run` does it all the same.
+    /// Easily overlooked consequences of the file; `run` does not stop for them.
     #[serde(default)]
     pub warnings: Vec<Warning>,
-    /// The topic, and the dead-letter topic; empty when Kafka is away.
+    /// The topic and the dead-letter topic; empty if Kafka is unreachable.
     pub topics: Vec<TopicPlan>,
-    /// The table; absent where the pipeline ends at the topic, and when the store is away.
+    /// The table; absent if the pipeline ends at the topic, and if the store is unreachable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<TablePlan>,
-    /// The SQL; absent where the pipeline ends at the topic.
+    /// The SQL; absent if the pipeline ends at the topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql: Option<SqlPlan>,
-    /// The consumer group and where it would read from; absent where the pipeline ends at the topic, and when Kafka is away.
+    /// The consumer group and where it would read from; absent if the pipeline ends at the topic,
+    /// and if Kafka is unreachable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupPlan>,
-    /// The fetch; absent where the pipeline begins at the topic.
+    /// The fetch; absent if the pipeline starts at the topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch: Option<FetchPlan>,
-    /// What the embedded broker keeps of its topics; absent with a real one.
+    /// The embedded broker's retention; absent with a real broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionPlan>,
     /// The journal.
     pub journal: JournalPlan,
 }
 
-/// Something that follows from the file and is easily overlooked. `forebay check --json` has them too.
+/// An easily overlooked consequence of the file. `forebay check --json` prints it too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Warning {
-    /// `where_keeps_rows`, `unnest_keeps_rows`, `loses_digits`, `narrow_column`, `primary_key_not_of_topic_key`, `topic_key_not_known`.
+    /// `where_keeps_rows`, `unnest_keeps_rows`, `loses_digits`, `narrow_column`,
+    /// `primary_key_not_of_topic_key`, `topic_key_not_known`.
     pub code: String,
-    /// What it is, with the line of the file where it has one, and what to do where that is not meant.
+    /// What it means, with the line of the file if it has one, and what to do if that is not
+    /// intended.
     pub what: String,
 }
 
-/// What the embedded broker keeps of its topics. A record that is not written stays, whatever this says.
+/// The embedded broker's retention. Records that are not yet written are kept regardless.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RetentionPlan {
-    /// The bytes that the topics may take together.
+    /// The maximum size of all topics together, in bytes.
     pub bytes: u64,
-    /// How long a record is kept, seconds.
+    /// The maximum age of a record, in seconds.
     pub seconds: u64,
 }
 
-/// What becomes of something that `run` needs.
+/// What happens to something that `run` needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// It is there, and stays as it is.
+    /// It exists and stays as it is.
     #[default]
     Keep,
-    /// It is missing, and is made.
+    /// It is missing and will be created.
     Make,
-    /// It is missing, or not as it has to be, and `run` would not make it so.
+    /// It is missing or unsuitable, and `run` would not fix it.
     Refuse,
 }
 
@@ -84,16 +88,17 @@ pub struct TopicPlan {
     pub name: String,
     /// `records` or `dead_letters`.
     pub kind: String,
-    /// What becomes of it.
+    /// What happens to it.
     pub step: Step,
-    /// Its partitions: those that it has, or is made with.
+    /// Its number of partitions: existing ones, or those it is created with.
     pub partitions: i32,
-    /// Its replicas, where it is made.
+    /// Its replicas, if it is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<i32>,
-    /// The settings that it is made with.
+    /// The settings it is created with.
     pub settings: Vec<SettingPlan>,
-    /// What of it is not as it would be made. No problem: the topic's own counts.
+    /// Existing settings that differ from what a new topic would get. Not a problem: the topic's
+    /// own settings apply.
     pub differences: Vec<String>,
 }
 
@@ -101,11 +106,11 @@ pub struct TopicPlan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SettingPlan {
-    /// Its name, as Kafka has it.
+    /// Kafka's name for it.
     pub name: String,
-    /// What a topic is made with.
+    /// The value for a new topic.
     pub asked: String,
-    /// What the topic has; absent where it is made, and where Kafka does not say.
+    /// The topic's value; absent if the topic is created, and if Kafka does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub there: Option<String>,
 }
@@ -114,22 +119,22 @@ pub struct SettingPlan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TablePlan {
-    /// Where it is: the contact points, or `embedded (FILE)`.
+    /// The store: contact points, or `embedded (FILE)`.
     pub store: String,
     /// Its keyspace.
     pub keyspace: String,
-    /// What becomes of the keyspace; absent in a store that has none.
+    /// What happens to the keyspace; absent for a store without keyspaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyspace_step: Option<Step>,
     /// Its name.
     pub name: String,
-    /// What becomes of it.
+    /// What happens to it.
     pub step: Step,
-    /// The statements that `run` would make keyspace and table by, in Cassandra's words.
+    /// The CQL statements with which `run` would create keyspace and table.
     pub cql: Vec<String>,
     /// Its columns, in the order of the SELECT.
     pub columns: Vec<ColumnPlan>,
-    /// Columns that are there and are not written.
+    /// Existing columns that are not written.
     pub untouched: Vec<String>,
 }
 
@@ -139,14 +144,14 @@ pub struct TablePlan {
 pub struct ColumnPlan {
     /// Its name.
     pub name: String,
-    /// The type that is written.
+    /// The type of the written values.
     pub cql: String,
-    /// The type that the table has, in the store's words; absent when the table has no such column.
+    /// The type of the table's column, as the store names it; absent if the table lacks the column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub there: Option<String>,
-    /// Whether it is of the primary key.
+    /// Whether it is part of the primary key.
     pub key: bool,
-    /// Whether a null in it is written as a tombstone.
+    /// Whether a null is written as a tombstone.
     pub tombstone: bool,
 }
 
@@ -156,12 +161,12 @@ pub struct ColumnPlan {
 pub struct SqlPlan {
     /// The fingerprint of the SQL in the file.
     pub fingerprint: String,
-    /// That of the SQL that was in use last; absent before the first run.
+    /// The fingerprint of the SQL used last; absent before the first run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Whether it is another one.
+    /// Whether the SQL changed.
     pub changed: bool,
-    /// What follows from that.
+    /// What follows from the change.
     pub follows: String,
 }
 
@@ -171,7 +176,7 @@ pub struct SqlPlan {
 pub struct GroupPlan {
     /// Its name.
     pub name: String,
-    /// How many members it has now, who keep their share of the partitions; absent when that is not known.
+    /// The number of its members now, which keep their share of the partitions; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<u64>,
     /// Where each partition would be read from.
@@ -186,24 +191,24 @@ pub struct StartPlan {
     pub partition: Partition,
     /// The first offset that Kafka holds.
     pub begin: Offset,
-    /// The offset that the next record gets.
+    /// The end offset.
     pub end: Offset,
-    /// What the group has committed; absent when it has not.
+    /// The group's committed offset; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub committed: Option<Offset>,
-    /// How far it is written as the journal has it; absent when the journal does not know.
+    /// The written offset according to the journal; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Offset>,
-    /// Where it would be read from; absent where that is a problem.
+    /// Where reading would start; absent if that is a problem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Offset>,
-    /// How that is found.
+    /// How the start was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<StartOrigin>,
 }
 
 impl StartPlan {
-    /// How many offsets wait to be read.
+    /// The number of offsets that wait to be read.
     pub fn waiting(&self) -> u64 {
         self.from.map_or(0, |from| u64::try_from(self.end - from).unwrap_or(0))
     }
@@ -213,18 +218,19 @@ impl StartPlan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FetchPlan {
-    /// The API's address, without its query.
+    /// The source's address, without its query.
     pub api: String,
-    /// How often it is asked; absent when only triggered.
+    /// How often it is fetched from; absent if fetches are only triggered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<String>,
-    /// What the next page of the read without params is asked with; absent when it is asked for as the file has it.
+    /// The cursor of the next page of the read without params; absent if the page is requested
+    /// without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<CursorPlan>,
-    /// How many reads go on at a cursor of their own, this one among them.
+    /// The number of reads at a cursor of their own, this one included.
     #[serde(default)]
     pub reads: u64,
-    /// Runs that were asked for and have not ended, which go on first.
+    /// Runs that were requested and have not ended; they come first.
     pub open_runs: u64,
 }
 
@@ -232,11 +238,11 @@ pub struct FetchPlan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CursorPlan {
-    /// The query parameter that it is sent in.
+    /// The query parameter that carries it.
     pub param: String,
-    /// Itself.
+    /// The cursor.
     pub value: String,
-    /// `journal`, or `start` when it is the file's.
+    /// `journal`, or `start` if it is the file's.
     pub origin: String,
 }
 
@@ -244,13 +250,13 @@ pub struct CursorPlan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct JournalPlan {
-    /// Its folder.
+    /// Its directory.
     pub folder: String,
-    /// Its last event; 0 when it would begin.
+    /// Its last event; 0 if it is new.
     pub last: u64,
-    /// Whether a process runs on it now; another `run` would be refused until it has stopped.
+    /// Whether a process is running on it; another `run` is refused until that one stops.
     pub running: bool,
-    /// What the pipeline is meant to do: paused it reads and fetches nothing, drained it fetches nothing.
+    /// The desired state: paused, it neither reads nor fetches; drained, it does not fetch.
     pub desired: Desired,
 }
 
@@ -258,23 +264,24 @@ pub struct JournalPlan {
 mod tests {
     use super::*;
 
-    /// As it is checked in.
+    /// The checked-in schema.
     const SCHEMA: &str = include_str!("../json/plan.schema.json");
 
     #[test]
-    fn the_schema_that_is_checked_in_is_the_one_of_the_code() {
+    fn the_checked_in_plan_schema_matches_the_code() {
         let mut schema = schemars::schema_for!(RunPlan).to_value();
-        schema["title"] = "What forebay plan --json says".into();
+        crate::openapi_tests::join_lines(&mut schema);
+        schema["title"] = "Output of forebay plan --json".into();
         let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
         if std::env::var_os("FOREBAY_WRITE_SCHEMAS").is_some() {
             std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/json/plan.schema.json"), &text).unwrap();
         } else {
-            assert_eq!(SCHEMA, text, "schemas/json/plan.schema.json is not of this code; FOREBAY_WRITE_SCHEMAS=1 writes it");
+            assert_eq!(SCHEMA, text, "schemas/json/plan.schema.json is out of date; FOREBAY_WRITE_SCHEMAS=1 writes it");
         }
     }
 
     #[test]
-    fn a_plan_fits_the_schema() {
+    fn every_plan_fits_the_schema() {
         let schema = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
         let start = StartPlan {
             partition: 0,

@@ -1,7 +1,10 @@
-//! A read: what one sequence of pages is of, and how far it has come.
+//! A read: one way of reading a source, given by its params, with its position.
 //!
-//! Guarantee: runs with the same params are of the same read, and runs with other params are of another one; the text of a read has
-//! [`MAX_READ_BYTES`] bytes at most. Not guaranteed: that the text alone says all params; one that is too long ends in a hash of the whole.
+//! Guarantees:
+//! * Runs with the same params share a read; runs with other params have another one.
+//! * The text of a read has at most [`MAX_READ_BYTES`] bytes.
+//!
+//! Does not guarantee that the text shows all params: a longer one is cut and ends in a hash.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -9,19 +12,19 @@ use std::fmt::{self, Write as _};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The longest text of a read, in bytes.
+/// The maximum length of a read's text, in bytes.
 pub const MAX_READ_BYTES: usize = 256;
-/// How much of a longer one stays before its hash.
+/// The bytes of a longer text that precede its hash.
 const TEXT_KEPT: usize = 200;
-/// The longest cursor, in bytes: it is sent in an address, and kept in the journal with each page.
+/// The maximum length of a cursor, in bytes. It is sent in a URL and journaled with each page.
 pub const MAX_CURSOR_BYTES: usize = 4 << 10;
-/// How much of a cursor a message shows, in characters.
+/// The number of characters of a cursor that a message shows.
 const MAX_QUOTED_CHARS: usize = 120;
-/// The name space of the hashes.
+/// The namespace of the hashes.
 const HASHES: Uuid = Uuid::from_u128(0x8a3c_1f4e_6b0d_4a5b_9d6e_2c71_f0b8_35e6);
 
-/// What the pages of a fetch are of: the params that a run sets, as the query of an address: sorted by name, percent-encoded. Empty: those
-/// of a scheduled fetch, or of a run without params.
+/// The params of a run, as a URL query: sorted by name, percent-encoded. Empty for scheduled
+/// fetches and for runs without params.
 #[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -36,16 +39,16 @@ impl Read {
             return Self(text);
         }
         let hash = Uuid::new_v5(&HASHES, text.as_bytes()).simple().to_string();
-        // All of it is ASCII, so it can be cut anywhere.
+        // The text is ASCII, so any byte is a character boundary.
         Self(format!("{}~{hash}", &text[..TEXT_KEPT]))
     }
 
-    /// Whether it is the one without params.
+    /// Whether it is the read without params.
     pub fn is_plain(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Its text; empty without params.
+    /// The text; empty without params.
     pub fn text(&self) -> &str {
         &self.0
     }
@@ -57,7 +60,7 @@ impl fmt::Display for Read {
     }
 }
 
-/// All but the letters, digits and marks that mean only themselves in an address.
+/// Percent-encodes all but letters, digits and unreserved marks.
 fn encoded(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
@@ -69,25 +72,25 @@ fn encoded(text: &str) -> String {
     })
 }
 
-/// Where a read or a run is: what its next page is asked for with.
+/// The position of a read or a run: what the next page is requested with.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Position {
-    /// The first page: with `[fetcher] cursor.start`, or with no cursor where the file has none.
+    /// The first page: with `[fetcher] cursor.start`, or without a cursor if the file sets none.
     #[default]
     Begin,
-    /// With this cursor.
+    /// The page of this cursor.
     Cursor(#[cfg_attr(test, schemars(length(min = 1, max = 4_096)))] String),
 }
 
 impl Position {
-    /// Of a cursor, or of none.
+    /// The position of a cursor; without one, the start.
     pub fn of(cursor: Option<&str>) -> Self {
         cursor.map_or(Self::Begin, |cursor| Self::Cursor(cursor.to_owned()))
     }
 
-    /// The cursor; none at the begin.
+    /// The cursor; `None` at the start.
     pub fn cursor(&self) -> Option<&str> {
         match self {
             Self::Begin => None,
@@ -96,31 +99,31 @@ impl Position {
     }
 }
 
-/// `its begin`, or `cursor "300"`, cut when it is long.
+/// `the start`, or `cursor "300"`, truncated if long.
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Begin => f.write_str("its begin"),
+            Self::Begin => f.write_str("the start"),
             Self::Cursor(cursor) => write!(f, "cursor {}", quote_cursor(cursor)),
         }
     }
 }
 
-/// A cursor as a message shows it: in quotes, without control characters, cut when it is long.
+/// A cursor for a message: quoted, control characters escaped, truncated if long.
 pub fn quote_cursor(cursor: &str) -> String {
     let cut: String = cursor.chars().take(MAX_QUOTED_CHARS).collect();
     let more = if cut.len() < cursor.len() { format!("… ({} bytes)", cursor.len()) } else { String::new() };
     format!("{cut:?}{more}")
 }
 
-/// Whether a run goes on where its read is, or reads again what was read.
+/// Whether a run continues its read, or reads again what was already read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReadMode {
-    /// From the read's cursor on, which moves with the pages.
+    /// From the read's cursor, which moves with the pages.
     Continue,
-    /// From the read's first page on; the read's cursor stays where it is.
+    /// From the read's first page. The read's cursor does not move.
     Again,
 }
 
@@ -143,23 +146,23 @@ mod tests {
     }
 
     #[test]
-    fn a_long_one_is_cut_and_told_from_its_neighbour_by_a_hash() {
+    fn long_reads_are_cut_and_distinguished_by_a_hash() {
         let long = |end: &str| of(&[("q", &("x".repeat(1_000) + end))]);
         assert!(long("1").text().len() <= MAX_READ_BYTES && long("1") != long("2"));
         assert_eq!(long("1"), long("1"));
     }
 
     #[test]
-    fn a_long_cursor_is_shown_cut_and_with_its_length_and_controls_are_escaped() {
+    fn a_long_cursor_is_truncated_with_its_length_and_controls_are_escaped() {
         assert_eq!(quote_cursor("a\u{1b}b"), "\"a\\u{1b}b\"");
         let text = quote_cursor(&"ä".repeat(1_000));
         assert!(text.ends_with("\"… (2000 bytes)") && text.chars().count() < 150, "{text}");
-        assert_eq!(Position::Begin.to_string() + &Position::of(Some("3")).to_string(), "its begincursor \"3\"");
+        assert_eq!(Position::Begin.to_string() + &Position::of(Some("3")).to_string(), "the startcursor \"3\"");
     }
 
     proptest! {
         #[test]
-        fn other_params_are_another_read(
+        fn different_params_give_different_reads(
             one in prop::collection::btree_map("[a-z&=%~ ]{1,4}", "[a-z&=%~ ]{0,4}", 0..4),
             other in prop::collection::btree_map("[a-z&=%~ ]{1,4}", "[a-z&=%~ ]{0,4}", 0..4),
         ) {

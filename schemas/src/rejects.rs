@@ -1,47 +1,53 @@
-//! Why records are dead letters, counted.
+//! Counts of dead letters by reason.
 //!
-//! Guarantee: at most [`MAX_REASONS`] reasons and one more entry for all others, the most frequent first; no count is lost. Reasons are those without
-//! the records' values. Not guaranteed: that a reason which was seldom when others came stands under its own name; its count is then among the others'.
+//! Guarantees:
+//! * At most [`MAX_REASONS`] reasons and one entry for all others, the most frequent first.
+//! * No count is lost.
+//! * Reasons don't contain the records' values.
+//!
+//! Does not guarantee that a rare reason keeps its own entry: it may be counted among the others.
 
 use serde::{Deserialize, Serialize};
 
-/// How many reasons are told apart.
+/// The maximum number of separate reasons.
 pub const MAX_REASONS: usize = 16;
 /// The stage and the reason of the entry for all others.
 const OTHER: (&str, &str) = ("other", "other reasons");
 
-/// How many records are dead letters for one reason.
+/// The number of dead letters with one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RejectCount {
-    /// Where the records were found to be bad: `produce`, `decode`, `transform`, `write`; `other` for reasons that are not told apart.
+    /// The stage that rejected the records: `produce`, `decode`, `transform`, `write`; `other` for
+    /// all other reasons.
     pub stage: String,
-    /// What is wrong with them, without their values and places.
+    /// The reason, without the records' values and positions.
     pub reason: String,
-    /// How many.
+    /// The number of records.
     pub count: u64,
 }
 
-/// Why records are dead letters, the most frequent reason first.
+/// Dead letters by reason, the most frequent first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Rejects(Vec<RejectCount>);
 
 impl Rejects {
-    /// Counts records that are dead letters for a reason.
+    /// Counts dead letters.
     pub fn add(&mut self, stage: &str, reason: &str, count: u64) {
         let known = self.0.iter().position(|known| known.stage == stage && known.reason == reason);
-        let told_apart = self.0.iter().filter(|known| !is_other(known)).count();
+        let separate = self.0.iter().filter(|known| !is_other(known)).count();
         let at = match known {
             Some(at) => at,
-            None if told_apart < MAX_REASONS || (stage, reason) == OTHER => {
+            None if separate < MAX_REASONS || (stage, reason) == OTHER => {
                 self.0.push(RejectCount { stage: stage.to_owned(), reason: reason.to_owned(), count: 0 });
                 self.0.len() - 1
             }
             None => {
-                // The least frequent makes room, so that a reason that comes late can still become the most frequent.
-                let least = self.0.iter().rposition(|known| !is_other(known)).expect("so many reasons are told apart");
+                // Evicts the least frequent, so that a reason that appears late can still become
+                // the most frequent.
+                let least = self.0.iter().rposition(|known| !is_other(known)).expect("MAX_REASONS entries are not the one for all others");
                 let gone = self.0.remove(least);
                 self.add(OTHER.0, OTHER.1, gone.count);
                 return self.add(stage, reason, count);
@@ -52,14 +58,14 @@ impl Rejects {
         self.0[to..=at].rotate_right(1);
     }
 
-    /// Adds all that another one has counted.
+    /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         other.0.iter().for_each(|each| self.add(&each.stage, &each.reason, each.count));
     }
 
-    /// Keeps those that are wanted.
-    pub fn retain(&mut self, wanted: impl Fn(&RejectCount) -> bool) {
-        self.0.retain(wanted);
+    /// Keeps only the entries that match.
+    pub fn retain(&mut self, matches: impl Fn(&RejectCount) -> bool) {
+        self.0.retain(matches);
     }
 
     /// Whether nothing is counted.
@@ -67,12 +73,12 @@ impl Rejects {
         self.0.is_empty()
     }
 
-    /// How many records are counted.
+    /// The number of records.
     pub fn count(&self) -> u64 {
         self.0.iter().fold(0, |sum, each| sum.saturating_add(each.count))
     }
 
-    /// The reasons, the most frequent first.
+    /// The entries, the most frequent first.
     pub fn iter(&self) -> impl Iterator<Item = &RejectCount> {
         self.0.iter()
     }
@@ -99,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_frequent_reason_comes_first_and_counts_of_the_same_add_up() {
+    fn the_most_frequent_reason_comes_first_and_equal_reasons_add_up() {
         let mut rejects = Rejects::default();
         rejects.add("decode", "not JSON", 1);
         rejects.add("write", "null in the key", 2);
@@ -113,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_without_end_take_bounded_room_lose_no_count_and_hide_no_frequent_one_that_comes_late() {
+    fn endless_reasons_are_bounded_and_lose_neither_counts_nor_a_late_frequent_one() {
         let mut rejects = Rejects::default();
         (0..1_000).for_each(|n| rejects.add("decode", &format!("reason {n}"), 1 + n % 3));
         (0..500).for_each(|_| rejects.add("write", "late", 5));

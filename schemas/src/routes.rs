@@ -1,18 +1,20 @@
-//! The table of the control API's routes. The router is built from it, requests are checked against it, and the OpenAPI file
-//! (`json/openapi.json`) is written from it, so the three can't differ.
+//! The table of the control API's routes.
+//!
+//! The router is built from it, requests are checked against it, and the OpenAPI file
+//! (`json/openapi.json`) is generated from it, so the three can't differ.
 
 use crate::api::{LogLevel, Role};
 use crate::problem as p;
 use crate::problem::ProblemType;
 
-/// The largest whole number in the API: what every client of JSON can tell from its neighbour.
+/// The largest integer in the API. Up to here every JSON client represents integers exactly.
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
-/// The most rows that one answer lists.
+/// The maximum number of items in one answer.
 pub const MAX_LIST_ITEMS: u64 = 1_000;
-/// The largest body, bytes.
+/// The maximum size of a body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// How a path is asked.
+/// The method of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are HTTP's")]
 pub enum Method {
@@ -22,7 +24,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// As HTTP has it.
+    /// As HTTP spells it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -32,18 +34,18 @@ impl Method {
     }
 }
 
-/// What a parameter of the path or the query is.
+/// The type of a parameter of the path or the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Text of 1 to so many characters.
+    /// Text of 1 to this many characters.
     Text(usize),
     /// One of these words.
     Enum(&'static [&'static str]),
-    /// A whole number from and up to.
+    /// An integer in this range, both ends included.
     Integer(u64, u64),
     /// A UUID.
     Uuid,
-    /// A length of time: a number of six digits at most, and `ms`, `s` or `m`.
+    /// A duration: a number of at most six digits, and `ms`, `s` or `m`.
     Duration,
 }
 
@@ -52,18 +54,18 @@ pub enum Kind {
 pub struct Param {
     /// Its name.
     pub name: &'static str,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
-    /// What it means.
+    /// Its description.
     pub what: &'static str,
 }
 
-/// What an answer consists of.
+/// The content of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// JSON of a type of this crate.
+    /// JSON of this type of the crate.
     Json(&'static str),
-    /// JSON of no type of this crate.
+    /// JSON of a type outside the crate.
     AnyJson,
     /// Text.
     Text,
@@ -71,52 +73,53 @@ pub enum Content {
     Events,
 }
 
-/// An answer that is no problem.
+/// An answer other than a problem.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer {
     /// Its status.
     pub status: u16,
-    /// What it says.
+    /// Its content.
     pub content: Content,
-    /// When.
+    /// Its description.
     pub what: &'static str,
 }
 
-/// A body that is taken.
+/// The body of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Body {
-    /// The type of this crate.
+    /// Its type in this crate.
     pub schema: &'static str,
-    /// Whether it must be there.
+    /// Whether it is required.
     pub required: bool,
 }
 
 /// A route.
 #[derive(Debug)]
 pub struct Route {
-    /// How it is asked.
+    /// Its method.
     pub method: Method,
     /// Its path; `{name}` is a parameter, and `{path}` may hold slashes.
     pub path: &'static str,
     /// Its name in the OpenAPI file.
     pub operation: &'static str,
-    /// What it is for.
+    /// Its summary.
     pub summary: &'static str,
-    /// Who may; none: everybody who reaches it.
+    /// The required role; `None`: no token is needed.
     pub role: Option<Role>,
     /// The parameters of its path, in order.
     pub path_params: &'static [Param],
-    /// Those of its query.
+    /// The parameters of its query.
     pub query: &'static [Param],
     /// Its body.
     pub body: Option<Body>,
     /// Its answers.
     pub answers: &'static [Answer],
-    /// The problems it may answer with, beside [`ALWAYS`] and those that follow from its parameters and its body.
+    /// The problems it may answer with, besides [`ALWAYS`] and those that follow from its
+    /// parameters and its body.
     pub problems: &'static [&'static ProblemType],
 }
 
-/// The problems that any route may answer with.
+/// Problems that any route may answer with.
 pub const ALWAYS: &[&ProblemType] = &[&p::HOST, &p::ORIGIN];
 
 impl Route {
@@ -132,7 +135,7 @@ impl Route {
         if !self.path_params.is_empty() {
             all.push(&p::PATH);
         }
-        // An unknown parameter is refused too.
+        // An unknown parameter is an error too.
         all.push(&p::QUERY);
         if self.body.is_some() {
             all.extend([&p::BODY, &p::BODY_TOO_LARGE]);
@@ -144,13 +147,13 @@ impl Route {
 
 const PIPELINE: Param = Param { name: "pipeline", kind: Kind::Text(64), what: "The pipeline's name" };
 const RUN: Param = Param { name: "id", kind: Kind::Uuid, what: "The run's identifier" };
-const LIMIT: Param = Param { name: "limit", kind: Kind::Integer(1, MAX_LIST_ITEMS), what: "How many at most; 100 when left out" };
+const LIMIT: Param = Param { name: "limit", kind: Kind::Integer(1, MAX_LIST_ITEMS), what: "The maximum number of items; 100 by default" };
 
 const fn json(status: u16, schema: &'static str, what: &'static str) -> Answer {
     Answer { status, content: Content::Json(schema), what }
 }
 
-const fn look(path: &'static str, operation: &'static str, summary: &'static str, answers: &'static [Answer]) -> Route {
+const fn get(path: &'static str, operation: &'static str, summary: &'static str, answers: &'static [Answer]) -> Route {
     Route {
         method: Method::Get,
         path,
@@ -165,7 +168,7 @@ const fn look(path: &'static str, operation: &'static str, summary: &'static str
     }
 }
 
-/// Every route there is.
+/// All routes.
 pub const ROUTES: &[Route] = &[
     Route {
         method: Method::Put,
@@ -183,12 +186,11 @@ pub const ROUTES: &[Route] = &[
             &p::RUN_TOO_MANY,
             &p::JOURNAL_FAILED,
         ],
-        ..look(
+        ..get(
             "/v1/pipelines/{pipeline}/runs/{key}",
             "requestRun",
-            "Ask for a run. The same key and attempt is the same run for ever; a higher attempt attaches to an open run and starts anew after an \
-             ended one.",
-            &[json(200, "Run", "The run that the key and attempt mean already"), json(201, "Run", "A new run")],
+            "Request a run. The same key and attempt always mean the same run; a higher attempt joins an open run, or starts a new one after it ended.",
+            &[json(200, "Run", "The existing run of this key and attempt"), json(201, "Run", "A new run")],
         )
     },
     Route {
@@ -196,18 +198,18 @@ pub const ROUTES: &[Route] = &[
             Param {
                 name: "state",
                 kind: Kind::Enum(&["requested", "running", "draining", "succeeded", "failed", "cancelled"]),
-                what: "Only those in this state",
+                what: "Only runs in this state",
             },
             LIMIT,
         ],
         problems: &[&p::JOURNAL_FAILED],
-        ..look("/v1/runs", "listRuns", "The runs, newest first.", &[json(200, "Runs", "The runs")])
+        ..get("/v1/runs", "listRuns", "The runs, newest first.", &[json(200, "Runs", "The runs")])
     },
     Route {
         path_params: &[RUN],
-        query: &[Param { name: "wait", kind: Kind::Duration, what: "Wait so long for the run to change, a minute at most" }],
+        query: &[Param { name: "wait", kind: Kind::Duration, what: "Wait up to this long for the run to change, at most a minute" }],
         problems: &[&p::RUN_UNKNOWN, &p::JOURNAL_FAILED],
-        ..look("/v1/runs/{id}", "getRun", "One run, now or when it changes.", &[json(200, "Run", "The run")])
+        ..get("/v1/runs/{id}", "getRun", "One run, now or once it changes.", &[json(200, "Run", "The run")])
     },
     Route {
         method: Method::Post,
@@ -215,28 +217,28 @@ pub const ROUTES: &[Route] = &[
         path_params: &[RUN],
         body: Some(Body { schema: "Reason", required: false }),
         problems: &[&p::RUN_UNKNOWN, &p::REASON, &p::JOURNAL_FAILED],
-        ..look(
+        ..get(
             "/v1/runs/{id}/cancel",
             "cancelRun",
-            "Call a run off. What is in the topic stays there and is written; a run that has ended stays as it is.",
-            &[json(200, "Run", "The run as it is now")],
+            "Cancel a run. Records already in the topic are still written; a run that has ended does not change.",
+            &[json(200, "Run", "The run")],
         )
     },
     Route {
         query: &[LIMIT],
         problems: &[&p::JOURNAL_FAILED],
-        ..look(
+        ..get(
             "/v1/cursors",
             "listCursors",
-            "Where each read of the source is, the one that moved last first; a read at its begin is left out.",
+            "The cursor of each read of the source, last moved first; a read at its start is omitted.",
             &[json(200, "Cursors", "The reads")],
         )
     },
-    look("/v1/pipelines", "listPipelines", "The pipelines of this process: one.", &[json(200, "Pipelines", "The pipelines")]),
+    get("/v1/pipelines", "listPipelines", "The pipelines of this process: one.", &[json(200, "Pipelines", "The pipelines")]),
     Route {
         path_params: &[PIPELINE],
         problems: &[&p::PIPELINE_UNKNOWN],
-        ..look("/v1/pipelines/{pipeline}", "getPipeline", "One pipeline.", &[json(200, "PipelineView", "The pipeline")])
+        ..get("/v1/pipelines/{pipeline}", "getPipeline", "One pipeline.", &[json(200, "PipelineView", "The pipeline")])
     },
     Route {
         method: Method::Put,
@@ -244,11 +246,11 @@ pub const ROUTES: &[Route] = &[
         path_params: &[PIPELINE],
         body: Some(Body { schema: "StateRequest", required: true }),
         problems: &[&p::PIPELINE_UNKNOWN, &p::REASON, &p::JOURNAL_FAILED],
-        ..look(
+        ..get(
             "/v1/pipelines/{pipeline}/state",
             "setState",
-            "Pause, drain or resume the pipeline. It outlives the process.",
-            &[json(200, "PipelineView", "The pipeline as it is meant to be now")],
+            "Pause, drain or resume the pipeline. The state outlives the process.",
+            &[json(200, "PipelineView", "The pipeline with its new state")],
         )
     },
     Route {
@@ -257,10 +259,10 @@ pub const ROUTES: &[Route] = &[
         path_params: &[PIPELINE],
         body: Some(Body { schema: "PlanRequest", required: true }),
         problems: &[&p::PIPELINE_UNKNOWN, &p::PIPELINE_NO_CONSUMER, &p::PIPELINE_NO_FETCHER, &p::PLAN_SPEC, &p::KAFKA_AWAY],
-        ..look(
+        ..get(
             "/v1/pipelines/{pipeline}/plans",
             "makePlan",
-            "Say what a replay, a redrive or setting a cursor would do. Nothing is done.",
+            "Plan a replay, a redrive or a change of a cursor, without doing it.",
             &[json(201, "Plan", "The plan")],
         )
     },
@@ -283,124 +285,120 @@ pub const ROUTES: &[Route] = &[
             &p::KAFKA_AWAY,
             &p::JOURNAL_FAILED,
         ],
-        ..look(
+        ..get(
             "/v1/plans/{id}/apply",
             "applyPlan",
-            "Do what a plan says, if it still would do exactly that.",
-            &[json(200, "Applied", "What it came to")],
+            "Apply a plan, if it would still do exactly what it says.",
+            &[json(200, "Applied", "The result")],
         )
     },
-    look("/v1/snapshot", "getSnapshot", "The whole pipeline at one moment.", &[json(200, "Snapshot", "The pipeline")]),
+    get("/v1/snapshot", "getSnapshot", "The state of the whole pipeline at one moment.", &[json(200, "Snapshot", "The pipeline")]),
     Route {
-        query: &[Param {
-            name: "from",
-            kind: Kind::Integer(0, MAX_INTEGER),
-            what: "The first event; when left out, the next that happens",
-        }],
+        query: &[Param { name: "from", kind: Kind::Integer(0, MAX_INTEGER), what: "The first event; by default the next one to happen" }],
         problems: &[&p::EVENT_ID, &p::JOURNAL_OFF, &p::API_BUSY],
-        ..look(
+        ..get(
             "/v1/events",
             "followEvents",
-            "The journal as it grows, as server-sent events; the header Last-Event-ID goes on after an event.",
-            &[Answer { status: 200, content: Content::Events, what: "Events, each with its sequence as id" }],
+            "Stream the journal's events as server-sent events; the header Last-Event-ID resumes after an event.",
+            &[Answer { status: 200, content: Content::Events, what: "Events, with their sequence numbers as ids" }],
         )
     },
     Route {
         query: &[LIMIT],
-        ..look(
-            "/v1/batches",
-            "listBatches",
-            "The last micro-batches of this process, newest first.",
-            &[json(200, "Batches", "The batches")],
-        )
+        ..get("/v1/batches", "listBatches", "The last micro-batches of this process, newest first.", &[json(200, "Batches", "The batches")])
     },
     Route {
         path_params: &[Param { name: "id", kind: Kind::Integer(0, MAX_INTEGER), what: "The batch's number in this process" }],
         problems: &[&p::BATCH_UNKNOWN, &p::KAFKA_AWAY, &p::API_BUSY],
-        ..look(
+        ..get(
             "/v1/batches/{id}",
             "getBatch",
-            "One batch: its stages, its SQL, and the first records it rejected.",
+            "One batch: its stages, its SQL, and the first records that it rejected.",
             &[json(200, "BatchTrace", "The batch")],
         )
     },
     Route {
         problems: &[&p::KAFKA_AWAY],
-        ..look("/v1/topics", "listTopics", "The topic and the dead-letter topic.", &[json(200, "Topics", "The topics")])
+        ..get("/v1/topics", "listTopics", "The topic and the dead-letter topic.", &[json(200, "Topics", "The topics")])
     },
-    look("/v1/actors", "listActors", "The supervision tree, a parent before its children.", &[json(200, "Actors", "The actors")]),
+    get("/v1/actors", "listActors", "The supervision tree, parents before their children.", &[json(200, "Actors", "The actors")]),
     Route {
         method: Method::Post,
         role: Some(Role::Admin),
         path_params: &[Param { name: "path", kind: Kind::Text(256), what: "The actor's path in the tree, such as root/egress/writer" }],
         body: Some(Body { schema: "Reason", required: true }),
         problems: &[&p::ACTOR_UNKNOWN, &p::ACTOR_STATE, &p::REASON, &p::JOURNAL_FAILED],
-        ..look(
+        ..get(
             "/v1/actors/{path}/restart",
             "restartActor",
-            "End an actor's incarnation; its supervisor starts the next one, and those that hang on it, after its back-off.",
-            &[json(202, "ActorView", "The actor as it was")],
+            "Restart an actor: its supervisor starts the next incarnation, and those of the actors that depend on it, after its back-off.",
+            &[json(202, "ActorView", "The actor before its restart")],
         )
     },
     Route {
         query: &[
             Param { name: "partition", kind: Kind::Integer(0, 1_000_000), what: "Only this partition" },
-            Param { name: "from", kind: Kind::Integer(0, MAX_INTEGER), what: "From this offset of the partition on" },
-            Param { name: "last", kind: Kind::Integer(1, MAX_LIST_ITEMS), what: "The last so many instead" },
+            Param { name: "from", kind: Kind::Integer(0, MAX_INTEGER), what: "From this offset of the partition" },
+            Param { name: "last", kind: Kind::Integer(1, MAX_LIST_ITEMS), what: "The last records instead, this many" },
             LIMIT,
         ],
         problems: &[&p::RECORDS_PLACE, &p::KAFKA_AWAY, &p::API_BUSY],
-        ..look(
+        ..get(
             "/v1/records",
             "readRecords",
-            "Records of the topic, the last ones where nothing else is said; what [api] mask names is hidden.",
+            "Records of the topic, the last ones by default; fields in [api] mask are hidden.",
             &[json(200, "Records", "The records, by partition and offset")],
         )
     },
     Route {
         query: &[LIMIT],
         problems: &[&p::KAFKA_AWAY, &p::API_BUSY],
-        ..look("/v1/dlq", "readDeadLetters", "The last dead letters, newest first.", &[json(200, "DeadLetters", "The dead letters")])
+        ..get("/v1/dlq", "readDeadLetters", "The last dead letters, newest first.", &[json(200, "DeadLetters", "The dead letters")])
     },
     Route {
         query: &[
             Param {
                 name: "after",
                 kind: Kind::Integer(0, MAX_INTEGER),
-                what: "Those after this line, oldest first; when left out, the last ones",
+                what: "Lines after this one, oldest first; by default the last ones",
             },
-            Param { name: "level", kind: Kind::Enum(LogLevel::NAMES), what: "Only those of this level or a graver one" },
-            Param { name: "wait", kind: Kind::Duration, what: "While there is none, wait so long for one, a minute at most" },
+            Param { name: "level", kind: Kind::Enum(LogLevel::NAMES), what: "Only lines of this level and above" },
+            Param { name: "wait", kind: Kind::Duration, what: "Wait up to this long for a line, at most a minute" },
             LIMIT,
         ],
-        ..look(
+        ..get(
             "/v1/logs",
             "readLogs",
-            "The last log lines of this process, from info on; with `after` those that came since, and how many are lost.",
+            "The last log lines of this process, of level info and above; with `after`, the lines since then and how many were lost.",
             &[json(200, "Logs", "The lines, oldest first")],
         )
     },
-    look("/v1/alerts", "listAlerts", "What is wrong now.", &[json(200, "Alerts", "The alerts")]),
-    look("/v1/version", "getVersion", "The program and its version.", &[json(200, "Version", "The version")]),
-    look("/v1/whoami", "whoAmI", "What the caller may do.", &[json(200, "WhoAmI", "The caller")]),
+    get("/v1/alerts", "listAlerts", "The alerts that are firing.", &[json(200, "Alerts", "The alerts")]),
+    get("/v1/version", "getVersion", "The program and its version.", &[json(200, "Version", "The version")]),
+    get("/v1/whoami", "whoAmI", "The caller's role.", &[json(200, "WhoAmI", "The caller")]),
     Route {
         role: None,
-        ..look("/healthz", "healthz", "Whether the process answers.", &[Answer { status: 200, content: Content::Text, what: "It does" }])
+        ..get(
+            "/healthz",
+            "healthz",
+            "Whether the process answers.",
+            &[Answer { status: 200, content: Content::Text, what: "The process answers" }],
+        )
     },
     Route {
         problems: &[&p::PIPELINE_NOT_READY],
-        ..look(
+        ..get(
             "/readyz",
             "readyz",
-            "Whether the topics and the table are there and every actor is at work.",
-            &[Answer { status: 200, content: Content::Text, what: "They are" }],
+            "Whether the topics and the table exist and every actor is running.",
+            &[Answer { status: 200, content: Content::Text, what: "The pipeline is ready" }],
         )
     },
-    look(
+    get(
         "/metrics",
         "metrics",
-        "Numbers for Prometheus.",
-        &[Answer { status: 200, content: Content::Text, what: "The text format of Prometheus" }],
+        "Metrics for Prometheus.",
+        &[Answer { status: 200, content: Content::Text, what: "Prometheus text format" }],
     ),
-    look("/openapi.json", "openapi", "This document.", &[Answer { status: 200, content: Content::AnyJson, what: "OpenAPI 3.1" }]),
+    get("/openapi.json", "openapi", "This document.", &[Answer { status: 200, content: Content::AnyJson, what: "OpenAPI 3.1" }]),
 ];

@@ -1,4 +1,4 @@
-//! Runs: one fetch that somebody asked for, until its records are readable in the table.
+//! Runs: one fetch that a client requested, until its records are readable in the table.
 
 use std::collections::BTreeMap;
 
@@ -13,23 +13,23 @@ mod max_rejected;
 
 pub use max_rejected::{MaxRejected, ParseMaxRejectedError, Tried};
 
-/// Where a run stands. `Succeeded` means end to end: the written offsets have passed the run's last produced offset on every
-/// partition, so each record is in the table or in the dead-letter topic.
+/// The state of a run. `Succeeded` means end to end: the written offsets have passed the run's last
+/// produced offset on every partition, so each record is in the table or in the dead-letter topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// Accepted; the fetcher has not begun.
+    /// Accepted; not yet started.
     Requested,
-    /// The fetcher is at work on it.
+    /// The fetcher is working on it.
     Running,
-    /// All of it is in the topic; the rest of the pipeline is writing it.
+    /// All its records are in the topic; the rest of the pipeline is writing them.
     Draining,
-    /// All of it is readable in the table, or is a dead letter.
+    /// Every record is readable in the table, or is a dead letter.
     Succeeded,
     /// It ended without success; `error` says why.
     Failed,
-    /// Somebody called it off.
+    /// An operator cancelled it, or its lease expired.
     Cancelled,
 }
 
@@ -40,12 +40,13 @@ impl RunState {
     }
 }
 
-/// How many records of a run reached which stage. All that were fetched are in the topic or rejected before it, and all of a run that succeeded
-/// which are in the topic are written, filtered, rejected after it, or counted `elsewhere`.
+/// How many records of a run reached which stage. Every fetched record is in the topic or was
+/// rejected before it. Once a run has succeeded, every record of it in the topic is written,
+/// filtered, rejected after it, or counted in `elsewhere`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunCounts {
-    /// Pages the API answered.
+    /// Pages that the source answered.
     pub pages: u64,
     /// Records found in them.
     pub fetched: u64,
@@ -56,7 +57,7 @@ pub struct RunCounts {
     /// The part of `rejected` that never reached the topic.
     #[serde(default)]
     pub refused: u64,
-    /// Records of which the SQL gave no row: its WHERE left them out, or its `unnest` found nothing.
+    /// Records without a row: the SQL's WHERE excluded them, or its `unnest` was empty.
     #[serde(default)]
     pub filtered: u64,
     /// Records whose rows are all in the table.
@@ -65,10 +66,12 @@ pub struct RunCounts {
     /// Rows of the run that the table acknowledged.
     #[serde(default)]
     pub rows: u64,
-    /// Of a run that is over: records in the topic that this process did not count, because another one of the group had their partition.
+    /// Once the run is over: records in the topic that this process did not count, because another
+    /// process of the group had their partition.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub elsewhere: u64,
-    /// Of a run that is over: records that were counted beyond those produced, because a page that was under way in a crash was produced again.
+    /// Once the run is over: records counted in excess of those produced, because a page that was
+    /// in progress during a crash was produced again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub again: u64,
 }
@@ -78,31 +81,32 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl RunCounts {
-    /// Whether nothing is counted.
+    /// Whether all counts are zero.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Records of the topic whose end is counted.
+    /// Records of the topic that are settled.
     fn settled(&self) -> u64 {
         let rejected = self.rejected.saturating_sub(self.refused);
         self.written.saturating_add(self.filtered).saturating_add(rejected)
     }
 }
 
-/// What became of records of a run in a micro-batch, once all before them is written.
+/// What became of a run's records in a micro-batch, counted once all records before them are
+/// written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunWritten {
     /// The run.
     pub run: uuid::Uuid,
-    /// As in [`RunCounts`].
+    /// See [`RunCounts`].
     pub filtered: u64,
-    /// Dead letters out of the topic.
+    /// Dead letters of records in the topic.
     pub rejected: u64,
-    /// As in [`RunCounts`].
+    /// See [`RunCounts`].
     pub written: u64,
-    /// As in [`RunCounts`].
+    /// See [`RunCounts`].
     pub rows: u64,
     /// Why records were rejected.
     #[serde(default, skip_serializing_if = "Rejects::is_empty")]
@@ -110,7 +114,7 @@ pub struct RunWritten {
 }
 
 impl RunWritten {
-    /// Adds what became of others of the same run.
+    /// Adds the counts of other records of the same run.
     pub fn merge(&mut self, other: &Self) {
         self.filtered = self.filtered.saturating_add(other.filtered);
         self.rejected = self.rejected.saturating_add(other.rejected);
@@ -124,35 +128,37 @@ impl RunWritten {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunError {
-    /// A bounded set of words: `fetch`, `produce`, `consume`, `transform`, `write`, `rejected` (more records are dead letters than may be).
+    /// One of `fetch`, `produce`, `consume`, `transform`, `write`, `rejected` (more dead letters
+    /// than allowed).
     pub stage: String,
     /// What happened, and what to do.
     pub message: String,
-    /// Whether the same run may succeed when it is tried again.
+    /// Whether the same run may succeed when retried.
     pub retryable: bool,
 }
 
-/// Why a fetch asked for no further page.
+/// Why a fetch requested no further page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// The last page names no next cursor, or the pipeline file names no place of one.
+    /// The last page has no next cursor, or the pipeline file does not configure cursors.
     NoNext,
     /// The last page says by `cursor.has_more` that it is the last.
     HasMoreFalse,
-    /// `cursor.max_empty_pages` pages in a row had no records, and the last of them names a further one.
+    /// `cursor.max_empty_pages` consecutive pages had no records, although the last one has a next
+    /// cursor.
     EmptyPage,
-    /// `max_pages` pages are read, and the last of them names a further one.
+    /// `max_pages` pages were read, although the last one has a next cursor.
     MaxPages,
-    /// The last page names the cursor it was asked with as the next one.
+    /// The last page's next cursor is the one it was requested with.
     SameCursor,
-    /// The last page names a cursor as the next one that an earlier page was asked with.
+    /// The last page's next cursor is one that an earlier page was requested with.
     CursorCycle,
 }
 
 impl StopReason {
-    /// The word for it, as in JSON.
+    /// Its name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoNext => "no_next",
@@ -169,19 +175,20 @@ impl StopReason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stop {
-    /// Why no further page was asked for.
+    /// Why no further page was requested.
     pub reason: StopReason,
-    /// Whether the source has no more to give, as far as it says. False: the fetch was cut short, and `detail` says what is left and what to do.
+    /// Whether the source has no more records, as far as it says. False: the fetch was cut short,
+    /// and `detail` says what is left and what to do.
     pub complete: bool,
-    /// What the source's next page is asked with, where it names one.
+    /// The cursor of the source's next page, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// What is to be known of the end; empty when that is nothing.
+    /// Details of the end; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
 
-/// The reason, and what is to be known of it.
+/// The reason and its details.
 impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{}", if self.complete { "" } else { "cut short, " }, self.reason.as_str())?;
@@ -189,26 +196,30 @@ impl std::fmt::Display for Stop {
     }
 }
 
-/// What a client asks of a run, beside its key. The same key and attempt with another one is a mistake, and refused.
+/// What a client requests, apart from the key. Another spec for the same key and attempt is an
+/// error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunSpec {
-    /// Query parameters of the API's address for the pages of this run; only those that `[fetcher] params` names. At most 16, of 1,024
-    /// characters each.
+    /// Query parameters for the pages of this run, out of `[fetcher] params`; at most 16, of up to
+    /// 1,024 characters each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
-    /// Whose run it is, such as `dag_id` and `run_id`; at most 16, of 256 characters each.
+    /// Labels that identify the client's task, such as `dag_id` and `run_id`; at most 16, of up to
+    /// 256 characters each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Call the run off when nobody has asked for it, by `PUT` or `GET /v1/runs/{id}`, for so many seconds: 10 to 86,400.
+    /// Cancel the run if no client has asked for it, by `PUT` or `GET /v1/runs/{id}`, for this many
+    /// seconds: 10 to 86,400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_seconds: Option<u32>,
-    /// Whether it goes on where its read is, or reads again; absent: it goes on, and a new attempt after one that succeeded whole reads
-    /// again from where the first attempt at the key began.
+    /// Whether the run continues its read or reads again. Absent: it continues, but a new attempt
+    /// after a complete success reads again from where the key's first attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<ReadMode>,
-    /// The most records that may become dead letters, as a number or as a share of those fetched such as `"5%"`: a run with more fails once it is
-    /// complete. Absent: `[fetcher] max_rejected`; without that a run fails of which every record is rejected.
+    /// The maximum number of dead letters, or a share of the fetched records such as `"5%"`. A run
+    /// with more fails once it is complete. Absent: `[fetcher] max_rejected`; without that, a run
+    /// fails if every record is rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rejected: Option<MaxRejected>,
 }
@@ -217,63 +228,66 @@ pub struct RunSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Run {
-    /// The identifier that Forebay gave it.
+    /// The identifier assigned by Forebay.
     pub id: uuid::Uuid,
-    /// The key its client gave it; the same key is the same run.
+    /// The client's key; the same key means the same run.
     pub key: String,
-    /// The client's attempt at it, from 1.
+    /// The client's attempt, from 1.
     pub attempt: u32,
-    /// What was asked for.
+    /// The request.
     #[serde(flatten)]
     pub spec: RunSpec,
-    /// Where it stands.
+    /// Its state.
     pub state: RunState,
     /// Whether `state` is final.
     pub terminal: bool,
-    /// How far its records are.
+    /// Its counts.
     pub counts: RunCounts,
-    /// The part of `counts` that is behind `position`, so that it is not fetched again when the run is begun again.
+    /// The part of `counts` that precedes `position`, so it is not fetched again if the run
+    /// restarts.
     #[serde(default, skip_serializing_if = "RunCounts::is_nothing")]
     pub kept: RunCounts,
-    /// Why records of it are dead letters, the most frequent reason first.
+    /// Its dead letters by reason, the most frequent first.
     #[serde(default, skip_serializing_if = "Rejects::is_empty")]
     pub rejects: Rejects,
-    /// The part of `rejects` that is behind the source's cursor.
+    /// The part of `rejects` that precedes the source's cursor.
     #[serde(default, skip_serializing_if = "Rejects::is_empty")]
     pub kept_rejects: Rejects,
-    /// What it produced, a range a partition.
+    /// The records it produced, one range per partition.
     pub ranges: Ranges,
-    /// Why it asked for no further page, and whether it was cut short; absent until all of it is in the topic, and where it failed before.
+    /// Why it requested no further page, and whether it was cut short; absent until all its records
+    /// are in the topic, and if it failed before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
-    /// Whether it reads again what was read before; the cursor of its read stays where it is.
+    /// Whether it reads again what was read before; the cursor of its read does not move.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
-    /// Where the first attempt at its key began; absent before it has.
+    /// Where the key's first attempt started; absent before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Position>,
-    /// Where its next page is; absent before it has begun, and when it has succeeded.
+    /// The position of its next page; absent before it has started, and once it has succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
-    /// Why it failed, if it did.
+    /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<RunError>,
-    /// When it was asked for.
+    /// When it was requested.
     pub requested_at: DateTime<Utc>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<DateTime<Utc>>,
-    /// Who called it off, and why.
+    /// Who cancelled it, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<Cancelled>,
 }
 
-/// The stage of the error of a run that failed because too many of its records were rejected.
+/// The error stage of a run that failed because too many records were rejected.
 pub const REJECTED: &str = "rejected";
 
 impl Run {
-    /// It begins, or begins again: at the cursor, and so do its counts. They go back to what they were when a page of it last moved the cursor, for all
-    /// since then is fetched again. Without cursors that is nothing, and all of it. What is written of it stays counted.
+    /// Starts or restarts at the cursor. The counts return to what they were when a page last moved
+    /// the cursor, since everything after it is fetched again; without cursors, everything is.
+    /// Written records stay counted.
     pub fn begin(&mut self) {
         let kept = &self.kept;
         let counts = &mut self.counts;
@@ -284,13 +298,13 @@ impl Run {
         self.rejects.merge(&self.kept_rejects);
     }
 
-    /// A page of it came.
+    /// Counts a fetched page.
     pub fn page_fetched(&mut self, records: u64) {
         self.counts.pages = self.counts.pages.saturating_add(1);
         self.counts.fetched = self.counts.fetched.saturating_add(records);
     }
 
-    /// A page of it is in Kafka, and the cursor has moved past it or not.
+    /// Counts a page that is in Kafka; `moved` if the cursor has moved past it.
     pub fn page_produced(&mut self, ranges: &Ranges, (produced, refused): (u64, u64), rejects: &Rejects, moved: bool) {
         self.ranges.merge(ranges);
         let counts = &mut self.counts;
@@ -306,7 +320,7 @@ impl Run {
         }
     }
 
-    /// Records of it are settled.
+    /// Counts settled records.
     pub fn records_settled(&mut self, settled: &RunWritten) {
         let counts = &mut self.counts;
         counts.filtered = counts.filtered.saturating_add(settled.filtered);
@@ -316,15 +330,16 @@ impl Run {
         self.rejects.merge(&settled.rejects);
     }
 
-    /// All that it produced is settled, here or elsewhere.
+    /// Everything that it produced is settled, here or in another process.
     pub fn complete(&mut self) {
         let (produced, settled) = (self.counts.produced, self.counts.settled());
         self.counts.elsewhere = produced.saturating_sub(settled);
         self.counts.again = settled.saturating_sub(produced);
     }
 
-    /// Why it has failed though all of it is settled, if it has: more of its records are rejected than may be. `is_read` when the pipeline reads the
-    /// topic; else a record in it has arrived.
+    /// The error of a run whose records are all settled, but of which too many were rejected.
+    /// `is_read`: the pipeline reads the topic; otherwise a record counts as good once it is in the
+    /// topic.
     pub fn too_many_rejected(&self, is_read: bool) -> Option<RunError> {
         let RunCounts { fetched, produced, rejected, filtered, written, .. } = self.counts;
         let elsewhere = produced.saturating_sub(self.counts.settled());
@@ -335,16 +350,16 @@ impl Run {
     }
 }
 
-/// The stage at which records are rejected before they reach the topic.
+/// The stage that rejects records before they reach the topic.
 const PRODUCE: &str = "produce";
 
-/// Who called a run off, and why.
+/// Who cancelled a run, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cancelled {
-    /// Who: the caller's role, such as `operator`, or `lease` when its client was gone.
+    /// The caller's role, such as `operator`, or `lease` if the client disappeared.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -378,40 +393,40 @@ pub struct RunRequest {
 }
 
 impl Run {
-    /// How its fetch was cut short, if it was: the source has more than was read.
+    /// Why the fetch was cut short, if it was: the source has more records than were read.
     pub fn cut_short(&self) -> Option<&Stop> {
         self.stop.as_ref().filter(|stop| !stop.complete)
     }
 }
 
-/// What of a run is out of its bounds.
+/// A value of a run is out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum SpecError {
-    #[error("{count} {what} are more than {MAX_SPEC_ENTRIES}")]
+    #[error("{count} {what} exceed the limit of {MAX_SPEC_ENTRIES}")]
     Many { what: &'static str, count: usize },
-    #[error("the name {name:?} of one of the {what} has not 1 to {MAX_SPEC_NAME_CHARS} characters")]
+    #[error("the name {name:?} in {what} must have 1 to {MAX_SPEC_NAME_CHARS} characters")]
     Name { what: &'static str, name: String },
-    #[error("{what}.{name} has {length} characters, more than {most}")]
+    #[error("{what}.{name} has {length} characters; the limit is {most}")]
     Value { what: &'static str, name: String, length: usize, most: usize },
-    #[error("lease_seconds = {0} is not in 10 to 86400")]
+    #[error("lease_seconds is {0}; use 10 to 86400")]
     Lease(u32),
 }
 
-/// The most params, and the most labels, of a run.
+/// The maximum number of params, and of labels, of a run.
 pub const MAX_SPEC_ENTRIES: usize = 16;
-/// The most characters of the name of either.
+/// The maximum length of the name of a param or label, in characters.
 pub const MAX_SPEC_NAME_CHARS: usize = 128;
-/// The most characters of a param.
+/// The maximum length of a param, in characters.
 pub const MAX_PARAM_CHARS: usize = 1_024;
-/// The most characters of a label.
+/// The maximum length of a label, in characters.
 pub const MAX_LABEL_CHARS: usize = 256;
 
 impl RunSpec {
-    /// Whether all of it is in its bounds.
+    /// Checks that all values are in range.
     ///
     /// # Errors
-    /// The first thing that is not.
+    /// The first value that is out of range.
     pub fn check(&self) -> Result<(), SpecError> {
         for (what, entries, most) in [("params", &self.params, MAX_PARAM_CHARS), ("labels", &self.labels, MAX_LABEL_CHARS)] {
             if entries.len() > MAX_SPEC_ENTRIES {
@@ -435,7 +450,7 @@ impl RunSpec {
 }
 
 impl RunRequest {
-    /// What it asks for, beside the attempt.
+    /// The spec, without the attempt.
     pub fn spec(self) -> RunSpec {
         let Self { params, labels, lease_seconds, read, max_rejected, .. } = self;
         RunSpec { params, labels, lease_seconds, read, max_rejected }
@@ -457,14 +472,14 @@ impl Default for RunRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
-    /// A stable word for the kind of problem, such as `run.payload_mismatch`.
+    /// The stable type of the problem, such as `run.payload_mismatch`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What went wrong, in a line.
+    /// What went wrong, in one line.
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// What was wrong with this very request.
+    /// What is wrong with this very request.
     pub detail: String,
     /// What to do.
     #[serde(default, skip_serializing_if = "String::is_empty")]

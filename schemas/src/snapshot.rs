@@ -1,4 +1,5 @@
-//! One look at a whole pipeline: what the monitor draws, `status` prints and `GET /v1/snapshot` answers.
+//! The state of a whole pipeline at one moment: drawn by the monitor, printed by `status`, answered
+//! by `GET /v1/snapshot`.
 
 use std::collections::BTreeMap;
 
@@ -20,108 +21,110 @@ pub struct Snapshot {
     pub version: String,
     /// When the process started.
     pub started_at: DateTime<Utc>,
-    /// When this look was taken.
+    /// When the snapshot was taken.
     pub at: DateTime<Utc>,
-    /// The parts of the tree this process runs: `ingest`, `egress`, `api`.
+    /// The roles of this process: `ingest`, `egress`, `api`.
     pub roles: Vec<String>,
-    /// Where Kafka is, as a person would write it; `embedded (127.0.0.1:PORT)` when it is inside the process.
+    /// Kafka's address, for display; `embedded (127.0.0.1:PORT)` if it is inside the process.
     pub kafka: String,
-    /// Where the table is: contact points, or `embedded (FILE)`.
+    /// The store's address: contact points, or `embedded (FILE)`.
     pub cassandra: String,
-    /// The topic the records pass through.
+    /// The topic that the records pass through.
     pub topic: String,
-    /// The table they end in.
+    /// The table that they end in.
     pub table: String,
     /// Totals since the process started.
     pub totals: Totals,
-    /// The state of each partition, in order.
+    /// The partitions, in order.
     pub partitions: Vec<PartitionView>,
-    /// Produced to written, over the last minutes.
+    /// Latency from producing to writing, over the last minutes.
     pub latency_ms: Latency,
     /// The last batches, newest first.
     pub batches: Vec<BatchView>,
-    /// The supervision tree, depth first: a parent before its children.
+    /// The supervision tree, depth first: parents before their children.
     pub actors: Vec<ActorView>,
     /// The runs, newest first.
     pub runs: Vec<Run>,
-    /// Each edge between two actors and how full its budget is.
+    /// The edges between actors, and how full their budgets are.
     pub edges: Vec<EdgeView>,
-    /// The last event that was decided; 0 without a journal.
+    /// The last event decided; 0 without a journal.
     #[serde(default)]
     pub seq: u64,
-    /// What the pipeline is meant to do.
+    /// The desired state.
     #[serde(default)]
     pub desired: Desired,
-    /// The stages, in the order of the way: `fetch`, `produce`, `wait`, `transform`, `write`, `commit`.
+    /// The stages, in order: `fetch`, `produce`, `wait`, `transform`, `write`, `commit`.
     #[serde(default)]
     pub stages: Vec<StageView>,
-    /// The API that is fetched from; absent where this process does not fetch.
+    /// The API that is fetched from; absent if this process does not fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceView>,
-    /// The store; absent where this process does not write.
+    /// The store; absent if this process does not write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreView>,
-    /// What is wrong now, by the rules that the shipped Prometheus alerts have too.
+    /// The firing alerts, by the same rules as the shipped Prometheus alerts.
     #[serde(default)]
     pub alerts: Vec<AlertView>,
-    /// Bytes of memory that the process has in use (resident set); 0 where the system does not tell.
+    /// The process's resident memory in bytes; 0 if the system does not report it.
     #[serde(default)]
     pub memory_bytes: u64,
-    /// From a record's timestamp in the topic until its row was acknowledged, as a stage of that name.
+    /// Latency from a record's timestamp in the topic until its row was acknowledged, as a stage.
     #[serde(default)]
     pub end_to_end: StageView,
-    /// The last event that is on the disk; 0 without a journal.
+    /// The last event on disk; 0 without a journal.
     #[serde(default)]
     pub durable_seq: u64,
     /// How many runs are open, and how many ended since the process started.
     #[serde(default)]
     pub run_totals: RunTotals,
-    /// The trigger of micro-batches, `[consumer] batch.max_wait`, microseconds; 0 when no batch waits for more records. Absent where this process
-    /// does not read the topic, and in older recordings.
+    /// `[consumer] batch.max_wait` in microseconds; 0 if no batch waits for more records. Absent if
+    /// this process does not read the topic, and in older recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger_micros: Option<u64>,
-    /// Why records are dead letters since the process started, the most frequent reason first, without the records' values; `forebay dlq` shows the
-    /// letters.
+    /// Dead letters by reason since the process started, the most frequent first, without the
+    /// records' values; `forebay dlq` shows the dead letters.
     #[serde(default, skip_serializing_if = "Rejects::is_empty")]
     pub rejects: Rejects,
-    /// What the process has on the disk; absent before it was first measured, and in older recordings.
+    /// Disk usage of the process; absent before the first measurement, and in older recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskView>,
 }
 
-/// What a process has on the disk, and how much room is left there.
+/// The disk usage of a process, and the space left.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DiskView {
-    /// Bytes that the process may still take on the file system of its data directory; absent where the system does not tell.
+    /// Bytes available to the process on the file system of its data directory; absent if the
+    /// system does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,
-    /// All bytes of that file system.
+    /// The size of that file system in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_bytes: Option<u64>,
-    /// Bytes of the journal.
+    /// The size of the journal in bytes.
     pub journal_bytes: u64,
     /// The embedded broker's topics; absent with a real broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<TopicDiskView>,
-    /// Bytes of the embedded table; absent with Cassandra.
+    /// The size of the embedded table in bytes; absent with Cassandra.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_bytes: Option<u64>,
 }
 
-/// The topics of the embedded broker on the disk.
+/// The disk usage of the embedded broker's topics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TopicDiskView {
-    /// Bytes of its files, free room in them included.
+    /// The size of its files in bytes, including free space in them.
     pub bytes: u64,
-    /// `[kafka] retention.bytes`: what the records may take. The files can be larger while more than that waits to be written, and stay so.
+    /// `[kafka] retention.bytes`: the limit for records. The files grow beyond it while more than
+    /// that waits to be written, and don't shrink.
     pub limit_bytes: u64,
-    /// Records that were removed since the process started because they were over `[kafka] retention`.
+    /// Records removed since the process started because they exceeded `[kafka] retention`.
     pub removed_records: u64,
 }
 
-/// How many runs there are.
+/// Counts of runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunTotals {
@@ -129,31 +132,32 @@ pub struct RunTotals {
     pub open: u64,
     /// Runs that succeeded since the process started.
     pub succeeded: u64,
-    /// Runs that failed since then.
+    /// Runs that failed since the process started.
     pub failed: u64,
-    /// Runs that were called off since then.
+    /// Runs that were cancelled since the process started.
     pub cancelled: u64,
 }
 
-/// How long one stage of the way takes.
+/// How long one stage takes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StageView {
     /// Its name.
     pub stage: String,
-    /// How often it was gone through since the start.
+    /// How often it ran since the process started.
     pub count: u64,
-    /// All of it together, microseconds.
+    /// Its total duration in microseconds.
     pub sum_micros: u64,
-    /// Percentiles over the last minutes, microseconds; 0 when there was none.
+    /// Percentiles over the last minutes, in microseconds; 0 if there are no measurements.
     pub p50_micros: u64,
     /// See `p50_micros`.
     pub p95_micros: u64,
     /// See `p50_micros`.
     pub p99_micros: u64,
-    /// The longest over the last minutes.
+    /// The maximum over the last minutes.
     pub max_micros: u64,
-    /// Since the start: how often it took at most so many microseconds; in ascending order, each counting all before it.
+    /// Since the process started: how often it took at most this many microseconds; ascending and
+    /// cumulative.
     pub buckets: Vec<(u64, u64)>,
 }
 
@@ -163,52 +167,56 @@ pub struct StageView {
 pub struct SourceView {
     /// Its address without user, password and query.
     pub url: String,
-    /// How often it answered with each class of status: `2xx`, `304`, `3xx`, `4xx`, `429`, `5xx`; and `none` when it did not answer.
+    /// The number of responses by status class: `2xx`, `304`, `3xx`, `4xx`, `429`, `5xx`; `none`
+    /// for requests without a response.
     pub statuses: BTreeMap<String, u64>,
-    /// How long it was left alone since the start because it asked for that or failed, microseconds.
+    /// How long fetching was suspended since the process started, because the API asked for it or
+    /// failed, in microseconds.
     pub throttled_micros: u64,
-    /// What the next page of the read without params is asked with, if the API gives cursors; cut when it is long.
+    /// The cursor of the next page of the read without params, if the API has cursors; truncated if
+    /// long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// How many reads are not at their begin.
+    /// The number of reads that are not at their start.
     #[serde(default)]
     pub reads: u64,
-    /// The last of them that moved, newest first; all of them: `GET /v1/cursors`.
+    /// The last ones that moved, newest first; `GET /v1/cursors` lists all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cursors: Vec<CursorView>,
-    /// How the last fetch ended, of a run or of the schedule; absent before one has.
+    /// How the last fetch ended, of a run or of the schedule; absent before the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
 }
 
-/// Where a read of the source is.
+/// The position of a read of the source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CursorView {
-    /// The params of its fetches as the query of an address, sorted by name; empty without params.
+    /// The params of its fetches as a URL query, sorted by name; empty without params.
     pub read: String,
-    /// What its next page is asked with; in a snapshot cut when it is long.
+    /// The cursor of its next page; truncated in a snapshot if long.
     pub cursor: String,
-    /// When it moved there; absent when that was not kept.
+    /// When it moved there; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_at: Option<DateTime<Utc>>,
 }
 
-/// The store that rows go to.
+/// The store that rows are written to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StoreView {
     /// `cassandra` or `embedded`.
     pub kind: String,
-    /// The consistency level of writes; empty when embedded.
+    /// The consistency level of writes; empty for the embedded store.
     pub consistency: String,
-    /// Statements that were sent and are not answered.
+    /// Statements that were sent and not yet answered.
     pub in_flight: u64,
-    /// Statements that were acknowledged since the start: a CQL batch is one.
+    /// Statements acknowledged since the process started; a CQL batch counts as one.
     pub statements: u64,
-    /// Attempts made again, by reason: `write_timeout`, `unavailable`, `overloaded`, `connection`, `policy`, `disk_full`, `other`.
+    /// Retries by reason: `write_timeout`, `unavailable`, `overloaded`, `connection`, `policy`,
+    /// `disk_full`, `other`.
     pub retries: BTreeMap<String, u64>,
-    /// The nodes; one when embedded.
+    /// The nodes; one for the embedded store.
     pub nodes: Vec<NodeView>,
 }
 
@@ -224,11 +232,12 @@ pub struct NodeView {
     pub rack: String,
     /// Whether it is connected.
     pub up: bool,
-    /// Connections to it, as far as the driver tells: those it keeps to a node that is up, 0 to one that is down.
+    /// Connections to it as reported by the driver: those it keeps to a node that is up, 0 to one
+    /// that is down.
     pub connections: u64,
 }
 
-/// Something that is wrong.
+/// A firing alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AlertView {
@@ -236,11 +245,11 @@ pub struct AlertView {
     pub name: String,
     /// `warning` or `critical`.
     pub severity: String,
-    /// What is wrong, with its numbers.
+    /// What is wrong, with numbers.
     pub summary: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
-    /// Since when.
+    /// When it started.
     pub since: DateTime<Utc>,
 }
 
@@ -248,9 +257,9 @@ pub struct AlertView {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Totals {
-    /// Pages the API answered.
+    /// Pages that the source answered.
     pub pages: u64,
-    /// Fetches that failed, each tried again.
+    /// Failed fetches; each was retried.
     pub fetch_failures: u64,
     /// Records found in the pages.
     pub fetched: u64,
@@ -262,7 +271,7 @@ pub struct Totals {
     pub written: u64,
     /// Records that went to the dead-letter topic.
     pub rejected: u64,
-    /// Attempts to write that failed and were made again.
+    /// Failed attempts to write; each was retried.
     pub write_retries: u64,
     /// Restarts of actors.
     pub restarts: u64,
@@ -274,30 +283,33 @@ pub struct Totals {
 pub struct PartitionView {
     /// Its number.
     pub partition: Partition,
-    /// The first offset Kafka still holds.
+    /// The first offset that Kafka holds.
     pub begin: Offset,
-    /// Where reading ends: the offset the next record will get, or the first one of a transaction that is open.
+    /// Where reading ends: the end offset, or the first offset of an open transaction.
     pub end: Offset,
-    /// All before it is in the table or a dead letter; −1 when this process does not know.
+    /// Everything before it is in the table or a dead letter; −1 if this process does not know.
     pub written: Offset,
-    /// What the consumer group has committed; −1 when nothing is.
+    /// The group's committed offset; −1 without one.
     pub committed: Offset,
-    /// Whether this process has the partition.
+    /// Whether the partition is assigned to this process.
     pub assigned: bool,
-    /// Whether the consumer has paused it for want of budget.
+    /// Whether the consumer paused it for lack of budget.
     pub paused: bool,
-    /// Records read since the process started whose timestamp lies before the year 2000 or after 2099: a mistake (seconds or nanoseconds, say), which
-    /// counts as none so that it does not decide which row is the newest.
+    /// Records read since the process started whose timestamp lies before the year 2000 or after
+    /// 2099. It is likely a mistake, such as seconds or nanoseconds, and is ignored, so that it
+    /// does not decide which row is the newest.
     #[serde(default)]
     pub clamped: u64,
-    /// Records read since the process started that have no key: those of one row may be in several partitions, and then its row is that of one of
-    /// them, which need not be the newest.
+    /// Records without a key, read since the process started. Those of one row may be in several
+    /// partitions; the row that wins need not be the newest.
     #[serde(default)]
     pub unkeyed: u64,
-    /// How long ago the oldest record that is not written came into the topic, milliseconds: 0 without lag, −1 when not known.
+    /// The age of the oldest unwritten record in the topic, in milliseconds: 0 without lag, −1 if
+    /// unknown.
     #[serde(default = "unknown")]
     pub behind_ms: i64,
-    /// How many offsets from `end` on were written all the same: a transaction that is open holds them back, and they can't be read before it ends.
+    /// The number of offsets from `end` that an open transaction holds back: they are in the topic
+    /// but can't be read until it ends.
     #[serde(default)]
     pub held_back: u64,
 }
@@ -324,14 +336,14 @@ impl PartitionView {
         }
     }
 
-    /// Records in the partition that can be read and are not yet written.
+    /// The readable records of the partition that are not yet written.
     pub fn lag(&self) -> u64 {
         let done = self.written.max(self.committed).max(self.begin);
         u64::try_from(self.end - done).unwrap_or(0)
     }
 }
 
-/// One micro-batch, when it was done.
+/// One micro-batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BatchView {
@@ -345,19 +357,19 @@ pub struct BatchView {
     pub rows: u64,
     /// Records that became dead letters.
     pub rejected: u64,
-    /// Microseconds from its first record's arrival until it was cut.
+    /// Microseconds from the arrival of its first record until it was sealed.
     pub wait_micros: u64,
-    /// Microseconds of JSON, SQL and checks.
+    /// Microseconds for JSON, SQL and checks.
     pub transform_micros: u64,
     /// Microseconds until the last row was acknowledged.
     pub write_micros: u64,
     /// Microseconds from then until Kafka confirmed the commit; 0 while it has not.
     #[serde(default)]
     pub commit_micros: u64,
-    /// The offsets it holds, a range a partition.
+    /// The offsets it holds, one range per partition.
     #[serde(default)]
     pub ranges: Ranges,
-    /// Attempts to write that were made again.
+    /// Retries of writes.
     #[serde(default)]
     pub retries: u64,
 }
@@ -368,58 +380,59 @@ pub struct BatchView {
 pub struct ActorView {
     /// Its path from the root, such as `root/egress/writer`.
     pub path: String,
-    /// What it is doing.
+    /// Its state.
     pub state: ActorState,
     /// Its incarnation, from 1; each restart adds one.
     pub incarnation: u64,
     /// When this incarnation started.
     pub since: DateTime<Utc>,
-    /// Why the incarnation before it ended.
+    /// Why the previous incarnation exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
-    /// What it says of itself, such as `waiting for cassandra 127.0.0.1:9042: connection refused (attempt 4, next in 2.1 s)`.
+    /// Its own note, such as `waiting for cassandra 127.0.0.1:9042: connection refused (attempt 4,
+    /// next in 2.1 s)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Restarts since the process started.
     #[serde(default)]
     pub restarts: u64,
-    /// Messages that wait in its mailbox.
+    /// Messages waiting in its mailbox.
     #[serde(default)]
     pub mailbox: u64,
 }
 
-/// What an actor is doing.
+/// The state of an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ActorState {
-    /// At work, or ready for it.
+    /// Running.
     Up,
-    /// Up, but a server it needs is not there.
+    /// Running, but waiting for a server.
     Waiting,
-    /// Up, but has made no progress for longer than its watchdog allows.
+    /// Running, but without progress for longer than its watchdog allows.
     Stuck,
-    /// Down, its restart is scheduled.
+    /// Down; its restart is scheduled.
     Restarting,
     /// Down for good.
     Ended,
 }
 
-/// The bytes in flight between two actors, against their budget.
+/// The bytes in flight between two actors, and their budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EdgeView {
-    /// From whom to whom, such as `consumer -> writer`.
+    /// Its name, such as `consumer -> writer`.
     pub name: String,
     /// The bytes in flight.
     pub used_bytes: u64,
-    /// The most bytes that may be.
+    /// The budget in bytes.
     pub budget_bytes: u64,
-    /// Microseconds that the upstream actor has waited for budget since the start.
+    /// Microseconds that the upstream actor has waited for budget since the process started.
     pub blocked_micros: u64,
 }
 
-/// Percentiles of a duration, in milliseconds; zero when nothing was measured.
+/// Percentiles of a duration, in milliseconds; zero without measurements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Latency {
@@ -434,7 +447,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_of_the_first_version_decodes_and_what_it_did_not_tell_is_unknown() {
+    fn a_snapshot_of_the_first_version_decodes_and_missing_values_are_unknown() {
         let first = r#"{
             "pipeline": "users", "version": "0.0.1", "started_at": "2026-01-01T00:00:00Z", "at": "2026-01-01T00:00:01Z",
             "roles": ["egress"], "kafka": "k", "cassandra": "c", "topic": "t", "table": "t",
@@ -442,9 +455,9 @@ mod tests {
                         "write_retries": 0, "restarts": 0 },
             "partitions": [], "latency_ms": { "p50": 1.0, "p99": 2.0 }, "batches": [], "actors": [], "runs": [], "edges": []
         }"#;
-        let look: Snapshot = serde_json::from_str(first).unwrap();
-        assert_eq!((look.trigger_micros, look.seq, look.stages.len()), (None, 0, 0));
-        let again = serde_json::to_value(&look).unwrap();
-        assert!(again.get("trigger_micros").is_none(), "unknown is not told as if it were known: {again}");
+        let snapshot: Snapshot = serde_json::from_str(first).unwrap();
+        assert_eq!((snapshot.trigger_micros, snapshot.seq, snapshot.stages.len()), (None, 0, 0));
+        let again = serde_json::to_value(&snapshot).unwrap();
+        assert!(again.get("trigger_micros").is_none(), "an unknown value stays absent: {again}");
     }
 }

@@ -1,16 +1,17 @@
 //! The id of a topic.
 //!
-//! Kafka (2.8 and later) gives each topic an id when it is created. A topic that is deleted and created again has the same name and another id, so
-//! the id tells whether an offset still means the same record.
+//! Kafka (2.8 and later) gives each topic an id when it is created. A topic that is deleted and
+//! created again has the same name but another id, so the id tells whether an offset still means
+//! the same record.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The digits of base64 for URLs.
+/// The digits of base64url.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// Digits of six bits that 128 bits need; the last one holds two bits, and four zeroes.
+/// The 6-bit digits of 128 bits. The last digit holds two bits and four zeros.
 const LENGTH: u32 = 22;
 
 /// The id of a topic, in the 22 characters that Kafka's own tools show (`kafka-topics --describe`).
@@ -18,7 +19,7 @@ const LENGTH: u32 = 22;
 pub struct TopicId(u128);
 
 impl TopicId {
-    /// An id out of its bits; none for zero, by which a broker says that it gives no ids.
+    /// The id of these bits. `None` for zero, which a broker without topic ids reports.
     pub fn from_bits(bits: u128) -> Option<Self> {
         (bits != 0).then_some(Self(bits))
     }
@@ -37,9 +38,9 @@ impl fmt::Display for TopicId {
     }
 }
 
-/// A text that is not the id of a topic.
+/// The text is not the id of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the id of a topic: 22 characters of base64 for URLs, not all of them A")]
+#[error("{0:?} is not a topic id: an id is 22 characters of base64url, not all of them A")]
 pub struct ParseTopicIdError(String);
 
 impl FromStr for TopicId {
@@ -95,8 +96,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_the_text_that_kafka_shows_and_reads_back() {
-        // From `kafka-topics --describe`, and the same bits as `org.apache.kafka.common.Uuid` has them.
+    fn an_id_prints_as_in_kafka_and_parses_back() {
+        // From `kafka-topics --describe`; `org.apache.kafka.common.Uuid` has the same bits.
         let id = TopicId::from_bits((0x0123_4567_89ab_cdef << 64) | 0xfedc_ba98_7654_3210).unwrap();
         assert_eq!(id.to_string(), "ASNFZ4mrze_-3LqYdlQyEA");
         assert_eq!(id.to_string().parse(), Ok(id));
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_and_what_is_no_id_are_refused() {
+    fn zero_and_other_texts_are_rejected() {
         assert_eq!(TopicId::from_bits(0), None);
         for text in ["", "AAAAAAAAAAAAAAAAAAAAAA", "ASNFZ4mrze_-3LqYdlQyEB", "ASNFZ4mrze_-3LqYdlQyE", "ASNFZ4mrze/-3LqYdlQyEA"] {
             assert!(text.parse::<TopicId>().is_err(), "{text}");

@@ -1,9 +1,15 @@
-//! Batches and runs as spans of OpenTelemetry, in the JSON encoding of OTLP (<https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding>).
+//! Batches and runs as OpenTelemetry spans, in the JSON encoding of OTLP
+//! (<https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding>).
 //!
-//! Pure. Guarantee: identifiers are lower-case hex and never zero, times are whole nanoseconds as text, names and attributes are those of the conventions for
-//! messaging and databases; the same event gives the same spans. A run whose label `traceparent` (W3C) is sound is a span of that trace, so it hangs under
-//! the task that asked for it. Not guaranteed: the waits between the stages of a batch; the journal keeps the length of each stage, and they are laid end
-//! to end.
+//! Guarantees:
+//! * Pure: the same event gives the same spans.
+//! * Ids are lower-case hex and never zero; times are whole nanoseconds as text.
+//! * Names and attributes follow the conventions for messaging and databases.
+//! * A run with a valid label `traceparent` (W3C) is a span of that trace, below the task that
+//!   requested it.
+//!
+//! Does not guarantee the gaps between the stages of a batch: the journal stores only durations, so
+//! the stages are laid end to end.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -13,14 +19,14 @@ use crate::event::{Event, Recorded};
 use crate::offset::Ranges;
 use crate::run::{Run, RunState};
 
-/// The label that a run's trace is read from.
+/// The label with the trace of a run.
 const TRACEPARENT: &str = "traceparent";
-/// Kinds of spans.
+/// Span kinds.
 const INTERNAL: u8 = 1;
 const CLIENT: u8 = 3;
 const CONSUMER: u8 = 5;
 
-/// What is the same for all spans of a pipeline.
+/// The part that all spans of a pipeline share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracer {
     /// The pipeline's name.
@@ -40,7 +46,8 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// The spans of a written micro-batch: one of the batch, and one a stage in it. None of any other event.
+    /// The spans of a written micro-batch: one for the batch, and one for each of its stages. None
+    /// for other events.
     pub fn batch(&self, recorded: &Recorded) -> Vec<Value> {
         let Event::BatchWritten { batch, ranges, rows, rejected, wait_micros, transform_micros, write_micros, .. } = &recorded.event else {
             return Vec::new();
@@ -128,7 +135,7 @@ impl Tracer {
         span
     }
 
-    /// The body of a request that exports spans.
+    /// The body of an export request.
     pub fn request(&self, spans: &[Value]) -> Value {
         let resource = [("service.name", text("forebay")), ("service.version", text(&self.version))];
         json!({ "resourceSpans": [{
@@ -166,7 +173,7 @@ fn text(text: &str) -> Value {
     json!({ "stringValue": text })
 }
 
-/// 64-bit numbers are text in the JSON of protobuf.
+/// Protobuf's JSON encoding has 64-bit integers as text.
 fn number(number: u64) -> Value {
     json!({ "intValue": number.to_string() })
 }
@@ -179,7 +186,7 @@ fn span_id(of: Uuid, name: &str) -> String {
     hex(&Uuid::new_v5(&of, name.as_bytes()).as_bytes()[..8])
 }
 
-/// Trace and span of a `traceparent` of version 00.
+/// Trace and span ids of a `traceparent` of version 00.
 fn parent(label: &str) -> Option<(String, String)> {
     let parts: Vec<&str> = label.split('-').collect();
     let [version, trace, span, _] = parts[..] else { return None };
@@ -236,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_a_span_and_its_stages_fill_it_end_to_end() {
+    fn a_batch_is_a_span_and_its_stages_fill_it() {
         let spans = tracer().batch(&batch(9));
         let time = |span: &Value, key: &str| span[key].as_str().unwrap().parse::<u64>().unwrap();
         let times: Vec<_> = spans.iter().map(|span| (time(span, "startTimeUnixNano"), time(span, "endTimeUnixNano"))).collect();
@@ -281,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_hangs_under_the_task_that_asked_for_it_or_is_a_trace_of_its_own() {
+    fn a_run_is_a_span_below_its_task_or_a_trace_of_its_own() {
         let end = DateTime::UNIX_EPOCH + TimeDelta::seconds(2);
         let alone = tracer().run(&run(&[], None), end);
         assert_eq!((&alone["traceId"], alone.get("parentSpanId")), (&"0192f0c17a0070008000000000000001".into(), None));

@@ -33,12 +33,17 @@ impl<T: Clone> Slot<T> {
         *self.0.lock() = Some(t);
     }
 
+    /// The value that was last set, if any was.
+    pub fn try_get(&self) -> Option<T> {
+        self.0.lock().clone()
+    }
+
     /// The value that was last set.
     ///
     /// # Panics
     /// If nothing was set: the child that gets must be started after the child that sets.
     pub fn get(&self) -> T {
-        self.0.lock().clone().expect("a slot is set before a later child gets it")
+        self.try_get().expect("a slot is set before a later child gets it")
     }
 }
 

@@ -13,9 +13,10 @@ use forebay_schemas::pipeline::Pipeline;
 
 use super::auth::{Gate, gate};
 use super::events::{CHUNK, FOLLOWERS_MOST};
-use super::{State, Triggers, router};
+use super::{State, router};
 use crate::broker::Access;
 use crate::consumer::Desk;
+use crate::fetcher::FetcherHandle;
 use crate::ledger::Ledger;
 use crate::observers::Viewer;
 use forebay_dataplane::transform::Transform;
@@ -61,7 +62,7 @@ pub struct ApiParts {
     /// Where the consumer is asked to set partitions back, when this process has one.
     pub desk: Option<Desk>,
     /// The fetcher, when this process has one.
-    pub(crate) triggers: Option<Arc<dyn Triggers>>,
+    pub(crate) fetcher: Option<FetcherHandle>,
 }
 
 /// The actor that serves the API.

@@ -42,7 +42,6 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
 pub use actor::{Api, ApiParts, Listener};
 pub use auth::{Gate, TokenError};
@@ -53,16 +52,6 @@ use self::error::ApiError;
 const READS_MOST: usize = 4;
 /// The longest that one request waits for something to change.
 const WAIT_MOST: Duration = Duration::from_secs(60);
-
-/// Hands runs to the fetcher; there when this process fetches.
-pub(crate) trait Triggers: Send + Sync {
-    /// A run was asked for.
-    fn trigger(&self, run: Uuid);
-    /// A run was called off.
-    fn cancel(&self, run: Uuid);
-    /// What the pipeline is meant to do has changed.
-    fn pause(&self);
-}
 
 /// What the paths answer from.
 pub(super) struct State {

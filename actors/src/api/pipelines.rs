@@ -26,8 +26,8 @@ pub(super) async fn set_state(state: web::Data<State>, asked: Asked, caller: web
     this_one(&state, &asked)?;
     let Body(StateRequest { state: wanted, reason: why }) = body;
     state.parts.ledger.submit(Command::Desire { state: wanted, by: caller.name().into(), reason: reason(&why)? })?;
-    if let Some(triggers) = &state.parts.triggers {
-        triggers.pause();
+    if let Some(fetcher) = &state.parts.fetcher {
+        fetcher.desired_state_changed();
     }
     state.parts.ledger.settled().await?;
     Ok(HttpResponse::Ok().json(view(&state)))

@@ -190,7 +190,7 @@ async fn draft(state: &State, request: &PlanRequest) -> Result<Draft, ApiError> 
 
 fn draft_cursor(state: &State, params: &BTreeMap<String, String>, to: &Position) -> Result<Draft, ApiError> {
     let parts = &state.parts;
-    if parts.triggers.is_none() {
+    if parts.fetcher.is_none() {
         return Err(ApiError::new(&problem::PIPELINE_NO_FETCHER, "it has no [fetcher], or runs without the role `ingest`"));
     }
     let setting = Setting::plan(&parts.pipeline, &parts.ledger.cursors(), params, to.clone());

@@ -20,7 +20,7 @@ use crate::observers::cursors_of;
 pub(super) async fn request(state: web::Data<State>, asked: Asked, body: OptionalBody<RunRequest>) -> Answer {
     this_one(&state, &asked)?;
     let OptionalBody(request) = body;
-    let Some(triggers) = &state.parts.triggers else {
+    let Some(fetcher) = &state.parts.fetcher else {
         return Err(ApiError::new(&problem::PIPELINE_NO_FETCHER, "it has no [fetcher], or runs without the role `ingest`"));
     };
     let (attempt, spec) = (request.attempt, request.spec());
@@ -33,7 +33,7 @@ pub(super) async fn request(state: web::Data<State>, asked: Asked, body: Optiona
     let accepted = state.parts.ledger.request(asked.path("key"), attempt, spec)?;
     let _hearing = state.parts.ledger.hear(accepted.id());
     if let Accepted::New(run) = accepted {
-        triggers.trigger(run);
+        fetcher.trigger(run);
     }
     let run = known(&state, accepted.id()).await?;
     let mut answer = match accepted {
@@ -85,8 +85,8 @@ pub(super) async fn cancel(state: web::Data<State>, asked: Asked, caller: web::R
     let why = if body.0.reason.is_empty() { String::new() } else { reason(&body.0.reason)? };
     let id = asked.id();
     state.parts.ledger.submit(Command::Cancel { run: id, cancelled: Cancelled { by: caller.name().into(), reason: why } })?;
-    if let Some(triggers) = &state.parts.triggers {
-        triggers.cancel(id);
+    if let Some(fetcher) = &state.parts.fetcher {
+        fetcher.cancel(id);
     }
     Ok(HttpResponse::Ok().json(known(&state, id).await?))
 }

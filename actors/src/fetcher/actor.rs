@@ -8,19 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_schemas::event::Event;
 use forebay_schemas::failure::Classified;
 use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 use forebay_schemas::read::Position;
 use forebay_schemas::run::{RunError, Stop};
-use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::client::Client;
 use super::error::FetchError;
+use super::handle::ScheduledFetches;
 use super::page::{self, Extracted, Ways};
 use super::paging::{Limits, Said};
-use super::state::{Effect, Failure, Report, Schedule, State};
+use super::state::{Effect, Failure, Schedule, State};
 use crate::failpoint::{point, point_async};
+use crate::ledger::{Command, Ledger};
 use crate::message::{BadRecord, Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
 use crate::telemetry::{Stage, Telemetry};
 use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Lease, Mailbox, SharedClock, Slot};
@@ -30,80 +33,53 @@ const HAND_OVER: Duration = Duration::from_millis(100);
 /// Answers from this size on are taken apart on a thread that may be busy for long.
 const LARGE: usize = 256 << 10;
 
-/// What the fetcher is told.
+/// A message to the fetcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FetcherMessage {
-    /// Somebody asks for a run.
+    /// Fetch a run. A run is fetched once, however often it is triggered.
     Trigger {
-        /// Its identifier; the same run is fetched once however often it is asked for.
+        /// The run's identifier.
         run: Uuid,
     },
-    /// Somebody calls a run off.
+    /// A run was cancelled.
     Cancel {
-        /// Its identifier.
+        /// The run's identifier.
         run: Uuid,
     },
-    /// No more scheduled fetches; triggered ones go on.
-    Hold,
-    /// What [`RunReports::is_paused`] says may have changed.
-    Pause,
+    /// Start no more scheduled fetches. Triggered runs are still fetched.
+    StopSchedule,
+    /// The desired state of the pipeline has changed; read it from the ledger.
+    DesiredStateChanged,
 }
 
-/// Whom the fetcher tells what happens to runs, and to the pages of scheduled fetches. A run that an incarnation had begun is told of again
-/// by the next, from `started` on.
-pub trait RunReports: Send + Sync {
-    /// The triggered runs that are asked for and not wholly in Kafka, oldest first: what an incarnation begins with.
-    fn open(&self) -> Vec<Uuid>;
-    /// The fetcher is at work on it.
-    fn started(&self, run: Uuid);
-    /// A page of it is here; `cursor` is what it was asked with.
-    fn fetched(&self, run: Uuid, records: u64, cursor: Option<&str>);
-    /// The page that was asked for at `asked` is in Kafka; `cursor` is what the next is to be asked with, if that changed.
-    fn produced(&self, run: Uuid, page: &PageProduced, asked: &Position, cursor: Option<&str>);
-    /// Where the next page of a fetch is that begins, or goes on in another incarnation: each page that was reported as produced is before it.
-    fn begins(&self, run: Uuid) -> Position;
-    /// The query parameters that a run sets for its pages; none of a scheduled fetch.
-    fn params(&self, run: Uuid) -> BTreeMap<String, String>;
-    /// Whether no page is to be asked for.
-    fn is_paused(&self) -> bool;
-    /// Waits until all that was told so far outlives the process; an error says why it can't.
-    fn settled(&self) -> BoxFuture<'_, Result<(), String>>;
-    /// All of it is in Kafka, and why no further page was asked for.
-    fn finished(&self, run: Uuid, stop: Option<Stop>);
-    /// It ended without success.
-    fn failed(&self, run: Uuid, error: RunError);
-    /// The API is left alone for a while.
-    fn throttled(&self, wait: Duration, reason: String);
-    /// A scheduled fetch is in Kafka, and why no further page was asked for; nothing when the schedule was put on hold.
-    fn scheduled_done(&self, stop: Option<Stop>);
-    /// A scheduled fetch gave nothing that can be produced, and asking again at once would give the same.
-    fn scheduled_failed(&self, error: RunError);
-}
-
-/// What a fetcher is connected to.
+/// The inputs of a fetcher.
 #[derive(Clone)]
-pub struct Connections {
-    /// The producer's mailbox, set anew by each of its incarnations.
+pub struct FetcherParams {
+    /// The pipeline file; it has `[fetcher]`.
+    pub pipeline: Arc<Pipeline>,
+    /// When to fetch without a trigger.
+    pub schedule: Schedule,
+    /// The producer's mailbox, replaced by each of its incarnations.
     pub producer: Slot<Mailbox<Lease<Page>>>,
     /// The budget of the edge to the producer.
     pub budget: Budget,
-    /// Who is told of runs.
-    pub reports: Arc<dyn RunReports>,
+    /// Holds the runs, and records what happens to their pages and to those of scheduled fetches.
+    pub ledger: Arc<Ledger>,
+    /// How scheduled fetches ended.
+    pub scheduled: watch::Sender<ScheduledFetches>,
     /// Totals.
     pub telemetry: Arc<Telemetry>,
     /// The clock.
     pub clock: SharedClock,
 }
 
-/// Asks an API for pages.
+/// Fetches pages from an API.
 pub struct Fetcher {
-    pipeline: Arc<Pipeline>,
-    schedule: Schedule,
-    to: Connections,
+    params: FetcherParams,
     state: State,
     asks: Option<Asks>,
     note: Option<String>,
-    /// How the last fetch was cut short, if it was; said once for all those that end alike.
+    /// How the last fetch was cut short, if it was. Logged once for consecutive fetches that end alike.
     cut: Option<Stop>,
     wake: u64,
     stopping: bool,
@@ -116,7 +92,7 @@ struct Asks {
     ways: Ways,
     max_page_bytes: usize,
     budget: Budget,
-    reports: Arc<dyn RunReports>,
+    ledger: Arc<Ledger>,
     clock: SharedClock,
 }
 
@@ -137,20 +113,16 @@ struct Fetched {
 }
 
 impl Fetcher {
-    /// A fetcher of the pipeline's API.
-    pub fn new(pipeline: Arc<Pipeline>, schedule: Schedule, to: Connections) -> Self {
-        let mut state = State::new(schedule, to.clock.now(), to.reports.open());
-        if let Some(table) = &pipeline.fetcher
+    /// A fetcher of the pipeline's API. Starts with the open runs of the ledger.
+    pub fn new(params: FetcherParams) -> Self {
+        let mut state = State::new(params.schedule, params.clock.now(), params.ledger.open_runs());
+        if let Some(table) = &params.pipeline.fetcher
             && let Some(cursor) = &table.cursor
         {
             let limits = Limits { max_pages: table.max_pages, max_empty_pages: cursor.max_empty_pages };
             state = state.with_cursors(cursor.start.clone(), limits);
         }
-        Self { pipeline, schedule, to, state, asks: None, note: None, cut: None, wake: 0, stopping: false }
-    }
-
-    fn table(&self) -> &FetcherSection {
-        self.pipeline.fetcher.as_ref().expect("a pipeline that ingests has [fetcher]")
+        Self { params, state, asks: None, note: None, cut: None, wake: 0, stopping: false }
     }
 
     fn act(&mut self, effects: Vec<Effect>, cx: &mut Cx<'_, Self>) {
@@ -158,15 +130,16 @@ impl Fetcher {
             match effect {
                 Effect::Fetch(run) => self.fetch(run, cx),
                 Effect::WakeAt(at) => self.wake_at(at, cx),
-                Effect::Report(report) => self.report(report),
-                Effect::Trouble(message) => {
+                Effect::Record(command) => self.record(command),
+                Effect::ScheduledFetchEnded(end) => self.scheduled_fetch_ended(end),
+                Effect::Failing(message) => {
                     if self.note.as_ref().is_none_or(|note| !same_trouble(note, &message)) {
-                        tracing::warn!(trouble = message, "fetch failed");
+                        tracing::warn!(error = message, "fetch failed");
                     }
                     cx.progress().waiting(message.clone());
                     self.note = Some(message);
                 }
-                Effect::Well => {
+                Effect::Recovered => {
                     tracing::info!("fetches succeed again");
                     cx.progress().clear();
                     self.note = None;
@@ -181,9 +154,9 @@ impl Fetcher {
     fn wake_at(&mut self, at: std::time::Instant, cx: &mut Cx<'_, Self>) {
         self.wake += 1;
         let wish = self.wake;
-        cx.after(at.saturating_duration_since(self.to.clock.now()), move |actor, cx| {
+        cx.after(at.saturating_duration_since(self.params.clock.now()), move |actor, cx| {
             if actor.wake == wish {
-                let effects = actor.state.wake(actor.to.clock.now(), Uuid::now_v7());
+                let effects = actor.state.wake(actor.params.clock.now(), Uuid::now_v7());
                 actor.act(effects, cx);
             }
         });
@@ -191,9 +164,9 @@ impl Fetcher {
 
     fn fetch(&mut self, run: Uuid, cx: &mut Cx<'_, Self>) {
         let Some(asks) = self.asks.clone() else { return };
-        let begins = || if asks.ways.next.is_some() { self.to.reports.begins(run) } else { Position::Begin };
+        let begins = || if asks.ways.next.is_some() { self.params.ledger.begins(run) } else { Position::Begin };
         let position = self.state.position(begins);
-        let (cursor, params) = (self.state.cursor().map(str::to_owned), self.to.reports.params(run));
+        let (cursor, params) = (self.state.cursor().map(str::to_owned), self.params.ledger.params(run));
         tracing::debug!(%run, api = asks.client.api(), cursor, "fetching");
         let (progress, is_first) = (cx.progress(), self.state.is_first());
         cx.offload(
@@ -208,16 +181,16 @@ impl Fetcher {
     }
 
     fn fetched(&mut self, run: Uuid, fetched: Result<Fetched, FetchError>, cx: &mut Cx<'_, Self>) {
-        let (now, fresh) = (self.to.clock.now(), Uuid::now_v7());
+        let (now, fresh) = (self.params.clock.now(), Uuid::now_v7());
         cx.progress().tick();
         match fetched {
             Ok(Fetched { found, said, took, credit }) => {
                 point("fetcher::after_fetch");
                 let count = found.records.len() as u64;
-                self.to.telemetry.pages.add(1);
-                self.to.telemetry.fetched.add(count);
-                self.to.telemetry.answered("2xx");
-                self.to.telemetry.stage(Stage::Fetch, took);
+                self.params.telemetry.pages.add(1);
+                self.params.telemetry.fetched.add(count);
+                self.params.telemetry.answered("2xx");
+                self.params.telemetry.stage(Stage::Fetch, took);
                 let (produce, effects) = self.state.fetched(count, now, fresh, said);
                 self.act(effects, cx);
                 if produce {
@@ -225,12 +198,12 @@ impl Fetcher {
                 }
             }
             Err(error) => {
-                self.to.telemetry.fetch_failures.add(1);
+                self.params.telemetry.fetch_failures.add(1);
                 if let Some(class) = error.status_class() {
-                    self.to.telemetry.answered(class);
+                    self.params.telemetry.answered(class);
                 }
                 // It goes into the log and the journal.
-                let error = if self.pipeline.api.mask.is_empty() { error } else { error.masked() };
+                let error = if self.params.pipeline.api.mask.is_empty() { error } else { error.masked() };
                 let (class, retryable, retry_after) = (error.class(), error.is_retryable(), error.retry_after());
                 let failure = Failure { class, retryable, retry_after, message: error.to_string() };
                 let effects = self.state.failed(failure, rand::random(), now, fresh);
@@ -240,17 +213,17 @@ impl Fetcher {
     }
 
     fn produce(&mut self, run: Uuid, found: Found, credit: Credit, cx: &mut Cx<'_, Self>) {
-        let (producer, budget, began) = (self.to.producer.clone(), self.to.budget.clone(), self.to.clock.now());
+        let (producer, budget, began) = (self.params.producer.clone(), self.params.budget.clone(), self.params.clock.now());
         cx.offload(deliver(run, found, credit, producer, budget), move |actor, end, cx| {
-            let (now, fresh) = (actor.to.clock.now(), Uuid::now_v7());
+            let (now, fresh) = (actor.params.clock.now(), Uuid::now_v7());
             cx.progress().tick();
             let effects = match end {
                 Ok(produced) => {
-                    actor.to.telemetry.stage(Stage::Produce, now.saturating_duration_since(began));
+                    actor.params.telemetry.stage(Stage::Produce, now.saturating_duration_since(began));
                     actor.state.produced(produced, now, fresh)
                 }
                 Err(refused) => {
-                    actor.to.telemetry.fetch_failures.add(1);
+                    actor.params.telemetry.fetch_failures.add(1);
                     actor.state.refused(refused, now, fresh)
                 }
             };
@@ -258,30 +231,33 @@ impl Fetcher {
         });
     }
 
-    fn report(&mut self, report: Report) {
-        if let Report::Finished(_, stop) | Report::ScheduledDone(stop) = &report {
-            self.stopped(stop.as_ref());
+    /// Submits a command to the ledger, and counts what it says of the API.
+    fn record(&mut self, command: Command) {
+        match &command {
+            Command::AllProduced { stop, .. } => self.stopped(stop.as_ref()),
+            Command::Saw(Event::SourceThrottled { millis, .. }) => self.params.telemetry.throttled(Duration::from_millis(*millis)),
+            _ => {}
         }
-        let to = &self.to.reports;
-        match report {
-            Report::Started(run) => to.started(run),
-            Report::Fetched(run, records, cursor) => to.fetched(run, records, cursor.as_deref()),
-            Report::Produced(run, page, asked, cursor) => to.produced(run, &page, &asked, cursor.as_deref()),
-            Report::Finished(run, stop) => to.finished(run, stop),
-            Report::Failed(run, error) => to.failed(run, error),
-            Report::Throttled(wait, reason) => {
-                self.to.telemetry.throttled(wait);
-                to.throttled(wait, reason);
+        // A run may have ended meanwhile: cancelled, for instance.
+        if let Err(rejection) = self.params.ledger.submit(command) {
+            tracing::debug!(error = %rejection, "the ledger rejected a report on a run");
+        }
+    }
+
+    fn scheduled_fetch_ended(&mut self, end: Result<Option<Stop>, RunError>) {
+        match end {
+            Ok(stop) => {
+                self.stopped(stop.as_ref());
+                self.params.scheduled.send_modify(|scheduled| (scheduled.done, scheduled.stop) = (scheduled.done + 1, stop));
             }
-            Report::ScheduledDone(stop) => to.scheduled_done(stop),
-            Report::ScheduledFailed(error) => to.scheduled_failed(error),
+            Err(error) => self.params.scheduled.send_modify(|scheduled| scheduled.failed = Some(error)),
         }
     }
 
     /// Says how a fetch ended: what was cut short is in the log, once for all fetches in a row that end alike.
     fn stopped(&mut self, stop: Option<&Stop>) {
         let Some(stop) = stop else { return };
-        self.to.telemetry.stopped(stop);
+        self.params.telemetry.stopped(stop);
         let cut = (!stop.complete).then_some(stop);
         if let Some(cut) = cut
             && self.cut.as_ref().is_none_or(|before| before.reason != cut.reason)
@@ -296,16 +272,21 @@ impl Actor for Fetcher {
     type Message = FetcherMessage;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        let table = self.table();
-        let max_page_bytes = table.max_page_bytes.as_usize();
-        let ways = Ways::of(table);
-        match Client::new(&self.pipeline, table) {
+        let FetcherParams { pipeline, schedule, budget, ledger, telemetry, clock, .. } = &self.params;
+        let table = pipeline.fetcher.as_ref().expect("a pipeline that ingests has [fetcher]");
+        match Client::new(pipeline, table) {
             Ok(client) => {
-                tracing::info!(api = client.api(), schedule = ?self.schedule, "fetcher is up");
-                self.to.telemetry.fetches_from(client.api());
-                let (budget, reports, clock) = (self.to.budget.clone(), Arc::clone(&self.to.reports), self.to.clock.clone());
-                self.asks = Some(Asks { client, ways, max_page_bytes, budget, reports, clock });
-                let effects = self.state.pause(self.to.reports.is_paused(), self.to.clock.now(), Uuid::now_v7());
+                tracing::info!(api = client.api(), ?schedule, "fetcher is up");
+                telemetry.fetches_from(client.api());
+                self.asks = Some(Asks {
+                    client,
+                    ways: Ways::of(table),
+                    max_page_bytes: table.max_page_bytes.as_usize(),
+                    budget: budget.clone(),
+                    ledger: Arc::clone(ledger),
+                    clock: clock.clone(),
+                });
+                let effects = self.state.set_paused(ledger.is_held(), clock.now(), Uuid::now_v7());
                 self.act(effects, cx);
             }
             Err(error) => cx.exit(Exit::Fatal(error.to_string())),
@@ -313,13 +294,13 @@ impl Actor for Fetcher {
     }
 
     fn handle(&mut self, message: FetcherMessage, cx: &mut Cx<'_, Self>) {
-        let (now, fresh) = (self.to.clock.now(), Uuid::now_v7());
+        let (now, fresh) = (self.params.clock.now(), Uuid::now_v7());
         let effects = match message {
             FetcherMessage::Trigger { run } => self.state.trigger(run, now, fresh),
             FetcherMessage::Cancel { run } => self.state.cancel(run, now, fresh),
-            FetcherMessage::Pause => self.state.pause(self.to.reports.is_paused(), now, fresh),
-            FetcherMessage::Hold => {
-                self.state.hold();
+            FetcherMessage::DesiredStateChanged => self.state.set_paused(self.params.ledger.is_held(), now, fresh),
+            FetcherMessage::StopSchedule => {
+                self.state.stop_schedule();
                 return;
             }
         };
@@ -340,7 +321,7 @@ impl Asks {
     /// Waits until the cursor that will be asked with outlives the process; without cursors there is nothing to wait for.
     async fn settled(&self) -> Result<(), FetchError> {
         match self.ways.next {
-            Some(_) => self.reports.settled().await.map_err(FetchError::Journal),
+            Some(_) => self.ledger.settled().await.map_err(|error| FetchError::Journal(error.to_string())),
             None => Ok(()),
         }
     }

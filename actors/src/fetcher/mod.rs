@@ -17,9 +17,12 @@
 
 mod actor;
 #[cfg(test)]
+mod actor_tests;
+#[cfg(test)]
 mod answers;
 mod client;
 mod error;
+mod handle;
 mod hints;
 mod limit;
 mod next;
@@ -32,10 +35,11 @@ pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Connections, Fetcher, FetcherMessage, RunReports};
+pub use actor::{Fetcher, FetcherMessage, FetcherParams};
 pub(crate) use client::without_query;
 pub use client::without_secrets;
 pub use error::FetchError;
+pub use handle::{FetcherHandle, ScheduledFetches};
 pub use limit::Limit;
 pub(crate) use sample::sample;
 pub use state::{MOST_WAITING, RUN_PATIENCE, Schedule};

@@ -10,11 +10,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::event::Event;
 use forebay_schemas::read::Position;
 use forebay_schemas::run::{RunError, Stop};
 use uuid::Uuid;
 
 use super::paging::{Limits, Said, Trail, Turn};
+use crate::ledger::Command;
 use crate::message::{PageProduced, PageRefused};
 use forebay_kernel::{Backoff, millis};
 use forebay_schemas::failure::Class;
@@ -42,35 +44,17 @@ pub enum Schedule {
 pub(crate) enum Effect {
     /// Fetch the page at [`State::position`] for a run, once all that was reported is kept, and say what came of it.
     Fetch(Uuid),
-    /// Call [`State::wake`] at that time. Replaces the wish before it.
+    /// Call [`State::wake`] at this time. Replaces the previous `WakeAt`.
     WakeAt(Instant),
-    /// Tell others.
-    Report(Report),
-    /// Say that the API is away, or answers nonsense, until the next success.
-    Trouble(String),
-    /// The trouble is over.
-    Well,
-}
-
-/// What happens to a run, or to a scheduled fetch.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Report {
-    /// The fetcher is at work on the run.
-    Started(Uuid),
-    /// A page of it, or of a scheduled fetch, is here, of so many records; and what it was asked with.
-    Fetched(Uuid, u64, Option<String>),
-    /// The page that was asked for there is in Kafka; and what the next one is to be asked with, if that changed.
-    Produced(Uuid, PageProduced, Position, Option<String>),
-    /// All of the run is in Kafka, and why no further page was asked for.
-    Finished(Uuid, Option<Stop>),
-    /// The run failed.
-    Failed(Uuid, RunError),
-    /// The API is left alone for so long, and why.
-    Throttled(Duration, String),
-    /// A scheduled fetch is in Kafka, and why no further page was asked for; nothing when the schedule is on hold.
-    ScheduledDone(Option<Stop>),
-    /// A scheduled fetch gave no page, and asking again at once would give none.
-    ScheduledFailed(RunError),
+    /// Submit the command to the ledger.
+    Record(Command),
+    /// A scheduled fetch ended. `Ok`: all of it is in Kafka, and why it stopped (`None` when the schedule was stopped). `Err`: it
+    /// produced nothing, and an immediate retry would not help. It is not a run, so the ledger does not record its end.
+    ScheduledFetchEnded(Result<Option<Stop>, RunError>),
+    /// Show this failure until the next success.
+    Failing(String),
+    /// Fetches succeed again.
+    Recovered,
 }
 
 /// A fetch that failed.
@@ -105,8 +89,8 @@ pub(crate) struct State {
     /// What the fetch after the last one that was cut short is asked with, and the pages before: one that goes on there is in the same
     /// circle, if it is one.
     cut: Option<(Option<String>, Trail)>,
-    troubled: bool,
-    held: bool,
+    failing: bool,
+    schedule_stopped: bool,
     paused: bool,
     stopping: bool,
 }
@@ -165,8 +149,8 @@ impl State {
             start: None,
             limits: Limits::ONE,
             cut: None,
-            troubled: false,
-            held: false,
+            failing: false,
+            schedule_stopped: false,
             paused: false,
             stopping: false,
         }
@@ -199,7 +183,7 @@ impl State {
     }
 
     /// No page is asked for while it is paused. The page that is under way is produced.
-    pub(crate) fn pause(&mut self, paused: bool, now: Instant, fresh: Uuid) -> Vec<Effect> {
+    pub(crate) fn set_paused(&mut self, paused: bool, now: Instant, fresh: Uuid) -> Vec<Effect> {
         if !paused && self.paused {
             // The time of the pause is not the API's.
             self.current.iter_mut().for_each(|work| work.since = now);
@@ -210,8 +194,8 @@ impl State {
     }
 
     /// Nothing more is begun by the schedule: no fetch, and no further page of the one under way.
-    pub(crate) fn hold(&mut self) {
-        self.held = true;
+    pub(crate) fn stop_schedule(&mut self) {
+        self.schedule_stopped = true;
         self.tick = None;
         self.retry = None;
     }
@@ -250,7 +234,7 @@ impl State {
         }
         if let Some(run) = self.waiting.pop_front() {
             self.begin(run, true, None, now);
-            effects.extend([Effect::Report(Report::Started(run)), Effect::Fetch(run)]);
+            effects.extend([Effect::Record(Command::Start { run }), Effect::Fetch(run)]);
             return effects;
         }
         match self.due() {
@@ -274,7 +258,7 @@ impl State {
         }
         if self.waiting.len() >= MOST_WAITING {
             let message = format!("{MOST_WAITING} runs are waiting to be fetched already; try again when some are done");
-            return vec![Effect::Report(Report::Failed(run, error("fetch", message, true)))];
+            return vec![Effect::Record(Command::Fail { run, error: error("fetch", message, true) })];
         }
         self.waiting.push_back(run);
         self.wake(now, fresh)
@@ -300,8 +284,8 @@ impl State {
     pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, said: Said) -> (bool, Vec<Effect>) {
         let asked = self.cursor().map(str::to_owned);
         let Some(work) = &mut self.current else { return (false, Vec::new()) };
-        let mut effects = self.troubled.then_some(Effect::Well).into_iter().collect::<Vec<_>>();
-        self.troubled = false;
+        let mut effects = self.failing.then_some(Effect::Recovered).into_iter().collect::<Vec<_>>();
+        self.failing = false;
         self.quiet_until = None;
         if work.cancelled {
             self.current = None;
@@ -315,7 +299,7 @@ impl State {
             work.trail = before.gone_on();
         }
         work.turn = Some(work.trail.turn(self.limits, asked.as_deref(), records, said));
-        effects.push(Effect::Report(Report::Fetched(work.run, records, asked)));
+        effects.push(Effect::Record(Command::PageFetched { run: work.run, records, cursor: asked }));
         (true, effects)
     }
 
@@ -331,12 +315,13 @@ impl State {
         if transient {
             let wait = Duration::from_millis(millis(again - now));
             let next = forebay_schemas::pipeline::HumanDuration(wait);
-            effects.push(Effect::Trouble(format!("{} (attempt {}, next in {next})", failure.message, work.attempt + 1)));
-            effects.push(Effect::Report(Report::Throttled(wait, failure.message.clone())));
+            effects.push(Effect::Failing(format!("{} (attempt {}, next in {next})", failure.message, work.attempt + 1)));
+            let throttled = Event::SourceThrottled { millis: millis(wait), reason: failure.message.clone() };
+            effects.push(Effect::Record(Command::Saw(throttled)));
         } else {
-            effects.push(Effect::Trouble(failure.message.clone()));
+            effects.push(Effect::Failing(failure.message.clone()));
         }
-        self.troubled = true;
+        self.failing = true;
         if work.cancelled {
             effects.extend(self.wake(now, fresh));
             return effects;
@@ -349,12 +334,12 @@ impl State {
                 work.phase = Phase::BackingOff(again);
                 self.current = Some(work);
             } else {
-                effects.push(Effect::Report(Report::Failed(work.run, failed)));
+                effects.push(Effect::Record(Command::Fail { run: work.run, error: failed }));
             }
         } else if is_patient || transient && self.schedule != Schedule::Once {
             self.retry = Some(Retry { at: again, since: work.since, attempt: work.attempt + 1, trail: work.trail });
         } else {
-            effects.push(Effect::Report(Report::ScheduledFailed(failed)));
+            effects.push(Effect::ScheduledFetchEnded(Err(failed)));
         }
         effects.extend(self.wake(now, fresh));
         effects
@@ -379,8 +364,10 @@ impl State {
                 self.cut = Some((position.cursor().or(self.start.as_deref()).map(str::to_owned), std::mem::take(&mut work.trail)));
             }
             work.position = Some(position);
-            effects.push(Effect::Report(Report::Produced(work.run, page, asked, next)));
-            let more = stop.is_none() && (work.triggered || !self.held);
+            let PageProduced { ranges, produced, rejected, rejects } = page;
+            let (run, cursor) = (work.run, next);
+            effects.push(Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects }));
+            let more = stop.is_none() && (work.triggered || !self.schedule_stopped);
             if more && self.stopping {
                 return effects;
             }
@@ -395,7 +382,10 @@ impl State {
                 self.current = Some(work);
                 return effects;
             }
-            effects.push(Effect::Report(if work.triggered { Report::Finished(work.run, stop) } else { Report::ScheduledDone(stop) }));
+            effects.push(match work.triggered {
+                true => Effect::Record(Command::AllProduced { run: work.run, stop }),
+                false => Effect::ScheduledFetchEnded(Ok(stop)),
+            });
         }
         effects.extend(self.wake(now, fresh));
         effects
@@ -404,13 +394,13 @@ impl State {
     /// The page can't be produced; the same page can't be either.
     pub(crate) fn refused(&mut self, refused: PageRefused, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let Some(work) = self.current.take() else { return Vec::new() };
-        self.troubled = true;
-        let mut effects = vec![Effect::Trouble(refused.0.clone())];
+        self.failing = true;
+        let mut effects = vec![Effect::Failing(refused.0.clone())];
         let error = error("produce", refused.0, false);
         if !work.triggered {
-            effects.push(Effect::Report(Report::ScheduledFailed(error)));
+            effects.push(Effect::ScheduledFetchEnded(Err(error)));
         } else if !work.cancelled {
-            effects.push(Effect::Report(Report::Failed(work.run, error)));
+            effects.push(Effect::Record(Command::Fail { run: work.run, error }));
         }
         effects.extend(self.wake(now, fresh));
         effects

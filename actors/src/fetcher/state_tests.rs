@@ -30,7 +30,7 @@ impl Rig {
     fn done(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
         for effect in &effects {
             match effect {
-                Effect::Report(Report::Produced(_, _, _, Some(next))) => self.kept = Some(next.clone()),
+                Effect::Record(Command::PageProduced { cursor: Some(next), .. }) => self.kept = Some(next.clone()),
                 Effect::Fetch(_) => drop(self.state.position(|| Position::of(self.kept.as_deref()))),
                 _ => {}
             }
@@ -113,7 +113,7 @@ fn wakes_at(effects: &[Effect]) -> Option<Instant> {
 }
 fn run_error(effects: &[Effect], run: u128) -> Option<&RunError> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Report(Report::Failed(failed, error)) if *failed == Uuid::from_u128(run) => Some(error),
+        Effect::Record(Command::Fail { run: failed, error }) if *failed == Uuid::from_u128(run) => Some(error),
         _ => None,
     })
 }
@@ -148,7 +148,7 @@ fn a_tick_during_a_fetch_starts_no_second_one() {
 fn once_means_once() {
     let mut rig = Rig::new(Schedule::Once);
     let end = rig.whole_fetch(0.0, 1.0);
-    assert!(matches!(end.last(), Some(Effect::Report(Report::ScheduledDone(Some(stop)))) if stop.reason == StopReason::NoNext), "{end:?}");
+    assert!(matches!(end.last(), Some(Effect::ScheduledFetchEnded(Ok(Some(stop)))) if stop.reason == StopReason::NoNext), "{end:?}");
     assert_eq!(rig.wake(100.0), []);
 }
 
@@ -157,7 +157,7 @@ fn a_fetcher_without_a_schedule_waits_to_be_asked() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     assert_eq!(rig.wake(0.0), []);
     let effects = rig.trigger(1, 5.0);
-    assert_eq!(effects, [Effect::Report(Report::Started(Uuid::from_u128(1))), Effect::Fetch(Uuid::from_u128(1))]);
+    assert_eq!(effects, [Effect::Record(Command::Start { run: Uuid::from_u128(1) }), Effect::Fetch(Uuid::from_u128(1))]);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_scheduled_fetch_is_tried_again_with_longer_waits_and_ticks_do_not_shorten_t
     }
     let (produce, effects) = rig.fetched(now);
     assert!(produce);
-    assert_eq!(effects[0], Effect::Well);
+    assert_eq!(effects[0], Effect::Recovered);
     assert!(rig.produced(now).iter().any(|effect| matches!(effect, Effect::WakeAt(_))));
 }
 
@@ -207,7 +207,7 @@ fn a_scheduled_fetch_that_would_fail_the_same_way_waits_for_the_next_tick() {
     assert!(fetches(&rig.wake(0.0)));
     let effects = rig.failed(Class::Rejected, None, 1.0);
     assert_eq!(wakes_at(&effects), Some(rig.at(10.0)));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Report(Report::ScheduledFailed(error)) if !error.retryable)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::ScheduledFetchEnded(Err(error)) if !error.retryable)));
 }
 
 #[test]
@@ -297,13 +297,14 @@ fn a_fetcher_that_stops_lets_the_page_through_and_begins_nothing_more() {
 }
 
 fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
-    let asked = Position::of(asked);
-    Effect::Report(Report::Produced(Uuid::from_u128(run), PageProduced::default(), asked, next.map(str::to_owned)))
+    let PageProduced { ranges, produced, rejected, rejects } = PageProduced::default();
+    let (run, asked, cursor) = (Uuid::from_u128(run), Position::of(asked), next.map(str::to_owned));
+    Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects })
 }
 /// How a run ended, if it did.
 fn finished(effects: &[Effect], run: u128) -> Option<&Stop> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Report(Report::Finished(finished, stop)) if *finished == Uuid::from_u128(run) => stop.as_ref(),
+        Effect::Record(Command::AllProduced { run: finished, stop }) if *finished == Uuid::from_u128(run) => stop.as_ref(),
         _ => None,
     })
 }
@@ -316,7 +317,7 @@ fn ends(effects: &[Effect], run: u128, asked: Option<&str>) -> StopReason {
 }
 /// Whether a scheduled fetch has ended.
 fn scheduled_done(effects: &[Effect]) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::Report(Report::ScheduledDone(_))))
+    effects.iter().any(|effect| matches!(effect, Effect::ScheduledFetchEnded(Ok(_))))
 }
 
 #[test]
@@ -325,7 +326,7 @@ fn pages_follow_each_other_and_the_cursor_moves_when_a_page_is_in_kafka() {
     rig.trigger(1, 0.0);
     assert_eq!(rig.cursor(), Some("0"));
     let fetched = rig.page(100, Some("100"), 1.0);
-    assert_eq!(fetched, [Effect::Report(Report::Fetched(Uuid::from_u128(1), 100, Some("0".into())))]);
+    assert_eq!(fetched, [Effect::Record(Command::PageFetched { run: Uuid::from_u128(1), records: 100, cursor: Some("0".into()) })]);
     assert_eq!(rig.cursor(), Some("0"), "it is not in Kafka yet");
     assert_eq!(rig.produced(2.0), [moved(1, None, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
     assert_eq!(rig.cursor(), Some("100"));
@@ -383,8 +384,8 @@ fn empty_pages_beyond_the_most_in_a_row_cut_a_run_short_and_the_next_goes_on_beh
 #[test]
 fn a_schedule_whose_api_leads_in_a_circle_asks_for_one_page_a_time_and_goes_on_when_it_is_mended() {
     let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
-    let cut = |effects: &[Effect]| match effects.iter().find(|effect| matches!(effect, Effect::Report(Report::ScheduledDone(_)))) {
-        Some(Effect::Report(Report::ScheduledDone(Some(stop)))) => Some((stop.reason, stop.complete)),
+    let cut = |effects: &[Effect]| match effects.iter().find(|effect| matches!(effect, Effect::ScheduledFetchEnded(Ok(_)))) {
+        Some(Effect::ScheduledFetchEnded(Ok(Some(stop)))) => Some((stop.reason, stop.complete)),
         _ => None,
     };
     rig.wake(0.0);
@@ -423,7 +424,7 @@ fn the_one_fetch_of_a_process_is_given_up_after_five_minutes_as_retryable() {
     let error = loop {
         let effects = rig.failed(Class::Transient, None, now);
         let failed =
-            effects.iter().find_map(|effect| if let Effect::Report(Report::ScheduledFailed(error)) = effect { Some(error) } else { None });
+            effects.iter().find_map(|effect| if let Effect::ScheduledFetchEnded(Err(error)) = effect { Some(error) } else { None });
         if let Some(error) = failed {
             break error.clone();
         }
@@ -533,7 +534,7 @@ fn a_fetcher_that_stops_in_the_midst_neither_finishes_nor_fails_and_reports_the_
         rig.state.stop();
         assert!(!rig.state.is_idle());
         let effects = rig.whole_page(Some("b"), 2.0);
-        assert!(matches!(&effects[..], [Effect::Report(Report::Produced(_, _, _, Some(next)))] if next == "b"), "{effects:?}");
+        assert!(matches!(&effects[..], [Effect::Record(Command::PageProduced { cursor: Some(next), .. })] if next == "b"), "{effects:?}");
         assert!(rig.state.is_idle());
     }
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
@@ -546,8 +547,8 @@ fn a_fetcher_that_stops_in_the_midst_neither_finishes_nor_fails_and_reports_the_
 fn a_schedule_on_hold_asks_for_no_further_page_and_a_run_does() {
     let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
     assert!(fetches(&rig.wake(0.0)));
-    rig.state.hold();
-    assert!(rig.whole_page(Some("a"), 1.0).contains(&Effect::Report(Report::ScheduledDone(None))), "it is not the source that ends it");
+    rig.state.stop_schedule();
+    assert!(rig.whole_page(Some("a"), 1.0).contains(&Effect::ScheduledFetchEnded(Ok(None))), "it is not the source that ends it");
     rig.trigger(1, 2.0);
     assert!(fetch_of(&rig.whole_page(Some("b"), 3.0), 1));
 }
@@ -558,7 +559,7 @@ fn while_paused_no_page_is_asked_for_and_afterwards_all_goes_on_where_it_was() {
     rig.wake(0.0);
     let pause = |rig: &mut Rig, paused: bool, seconds: f64| {
         let (now, fresh) = (rig.at(seconds), rig.fresh());
-        let effects = rig.state.pause(paused, now, fresh);
+        let effects = rig.state.set_paused(paused, now, fresh);
         rig.done(effects)
     };
     assert_eq!(pause(&mut rig, true, 0.5), []);
@@ -567,7 +568,10 @@ fn while_paused_no_page_is_asked_for_and_afterwards_all_goes_on_where_it_was() {
     assert!(!fetches(&rig.trigger(1, 2.0)) && !fetches(&rig.wake(60.0)), "neither a run nor the schedule begins");
     assert!(fetches(&pause(&mut rig, false, 61.0)));
     assert_eq!(rig.cursor(), Some("a"));
-    assert!(rig.whole_page(None, 62.0).contains(&Effect::Report(Report::Started(Uuid::from_u128(1)))), "and then the run has its turn");
+    assert!(
+        rig.whole_page(None, 62.0).contains(&Effect::Record(Command::Start { run: Uuid::from_u128(1) })),
+        "and then the run has its turn"
+    );
 }
 
 #[test]
@@ -575,12 +579,12 @@ fn a_run_that_is_called_off_while_paused_asks_for_nothing_when_resumed() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     let (now, fresh) = (rig.at(0.5), rig.fresh());
-    rig.state.pause(true, now, fresh);
+    rig.state.set_paused(true, now, fresh);
     rig.whole_page(Some("a"), 1.0);
     let (now, fresh) = (rig.at(2.0), rig.fresh());
     assert_eq!(rig.state.cancel(Uuid::from_u128(1), now, fresh), []);
     let (now, fresh) = (rig.at(3.0), rig.fresh());
-    assert_eq!(rig.state.pause(false, now, fresh), []);
+    assert_eq!(rig.state.set_paused(false, now, fresh), []);
 }
 
 #[test]

@@ -11,11 +11,10 @@ use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::run::{MaxRejected, RunError, Tried};
 use tokio::sync::watch;
 
-use super::links::{FetcherLink, Fetches};
 use crate::broker::embedded::Claim;
 use crate::broker::{self, Access, BrokerError};
 use crate::data_dir::DataDirLock;
-use crate::fetcher::FetcherMessage;
+use crate::fetcher::{FetcherHandle, ScheduledFetches};
 use crate::ledger::{Command, Cursors, Ledger};
 use crate::observers::Viewer;
 use crate::operations::cursor::{CursorError, Setting};
@@ -32,8 +31,8 @@ pub struct Running {
     pub(super) access: Access,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) ledger: Arc<Ledger>,
-    pub(super) fetches: watch::Receiver<Fetches>,
-    pub(super) fetcher: FetcherLink,
+    pub(super) scheduled: watch::Receiver<ScheduledFetches>,
+    pub(super) fetcher: FetcherHandle,
     /// Whether this process reads the topic.
     pub(super) reads_here: bool,
     /// Held for as long as the pipeline runs.
@@ -82,7 +81,7 @@ impl Running {
             restarts: totals.restarts,
             latency_ms: self.telemetry.latency(),
             held_back: Vec::new(),
-            stop: self.fetches.borrow().stop.clone(),
+            stop: self.scheduled.borrow().stop.clone(),
         }
     }
 
@@ -98,7 +97,7 @@ impl Running {
 
     /// Holds the schedule: no more fetches but triggered ones.
     pub fn hold(&self) {
-        self.fetcher.post(FetcherMessage::Hold);
+        self.fetcher.stop_schedule();
     }
 
     /// Waits until the pipeline is meant to do less than it takes to become idle, and says what that is: paused it reads nothing, drained it fetches
@@ -124,10 +123,10 @@ impl Running {
     /// # Errors
     /// When the fetch gave nothing that can be produced.
     pub async fn fetched_once(&self) -> Result<(), RunError> {
-        let mut fetches = self.fetches.clone();
-        let ended = fetches.wait_for(|fetches| fetches.done > 0 || fetches.failed.is_some()).await;
+        let mut scheduled = self.scheduled.clone();
+        let ended = scheduled.wait_for(|scheduled| scheduled.done > 0 || scheduled.failed.is_some()).await;
         match ended.as_deref() {
-            Ok(Fetches { done: 0, failed: Some(error), .. }) => Err(error.clone()),
+            Ok(ScheduledFetches { done: 0, failed: Some(error), .. }) => Err(error.clone()),
             _ => Ok(()),
         }
     }

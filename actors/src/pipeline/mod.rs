@@ -15,7 +15,6 @@
 mod blueprint;
 mod handle;
 mod keys;
-mod links;
 mod options;
 mod plan;
 mod probe;

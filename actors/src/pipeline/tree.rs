@@ -10,16 +10,15 @@ use tokio::sync::watch;
 
 use super::blueprint::Blueprint;
 use super::handle::Running;
-use super::links::{FetcherLink, Fetches, Reports};
 use super::options::{Options, Role, StartError};
 use super::start_commands::{begin, open_ledger};
-use crate::api::{Api, ApiParts, Gate, Triggers};
+use crate::api::{Api, ApiParts, Gate};
 use crate::broker::embedded::Address;
 use crate::broker::{self, Access, Committed, EmbeddedBroker};
 use crate::consumer::{Consumer, ConsumerError, ConsumerParams, Desk};
 use crate::data_dir::{DataDirLock, journal_dir};
 use crate::failpoint::journal_is_off;
-use crate::fetcher::{Connections, Fetcher, RunReports, Schedule};
+use crate::fetcher::{Fetcher, FetcherHandle, FetcherParams, Schedule, ScheduledFetches};
 use crate::ledger::{CallOff, Keeper, Ledger, Lookout, Seen};
 use crate::message::PolledBatch;
 use crate::observers::{Alerts, LifecycleRecorder, Lineage, LineageParts, Sources, Traces, TracesParts, Viewer};
@@ -76,7 +75,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         desk: Desk::default(),
     };
 
-    let fetcher = FetcherLink::default();
+    let fetcher = FetcherHandle::default();
     let mut children = vec![{
         let (ledger, lookout, link) = (Arc::clone(&ledger), common.lookout(), fetcher.clone());
         let call_off: CallOff = Arc::new(move |run| link.cancel(run));
@@ -102,14 +101,13 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         edges.extend([budget.clone(), rows.clone()]);
         children.push(common.supervisor("egress", common.clone().egress(blueprint.clone(), budget, rows)));
     }
-    let (fetches, fetched) = watch::channel(Fetches::default());
+    let (scheduled, scheduled_fetches) = watch::channel(ScheduledFetches::default());
     let fetches_here = has(Role::Ingest) && pipeline.ingests();
     if fetches_here {
         telemetry.needs(Need::Topics);
         let budget = Budget::new("fetcher -> producer", common.ingest_budget());
         edges.push(budget.clone());
-        let reports = Arc::new(Reports { ledger: Arc::clone(&ledger), fetches });
-        children.push(common.supervisor("ingest", common.clone().ingest(budget, options.fetch_once, reports, fetcher.clone())));
+        children.push(common.supervisor("ingest", common.clone().ingest(budget, options.fetch_once, scheduled, fetcher.clone())));
     }
     let viewer = Viewer(Arc::new(Sources {
         pipeline: pipeline.meta.name.clone(),
@@ -139,7 +137,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         ledger: Arc::clone(&ledger),
         journal: (!journal_is_off()).then(|| journal_dir(pipeline)),
         desk: reads_here.then(|| common.desk.clone()),
-        triggers: fetches_here.then(|| Arc::new(fetcher.clone()) as Arc<dyn Triggers>),
+        fetcher: fetches_here.then(|| fetcher.clone()),
     });
     let lineage = (pipeline.lineage.is_some() && !journal_is_off()).then(|| LineageParts {
         pipeline: Arc::clone(pipeline),
@@ -156,7 +154,18 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     let limits = Limits { max_restarts: 3, within: Duration::from_secs(300), ..common.limits() };
     let root = forebay_kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
     let pipeline = Arc::clone(pipeline);
-    Ok(Running { root, viewer, telemetry, access, pipeline, ledger, fetches: fetched, fetcher, reads_here, _held: (lock, claim) })
+    Ok(Running {
+        root,
+        viewer,
+        telemetry,
+        access,
+        pipeline,
+        ledger,
+        scheduled: scheduled_fetches,
+        fetcher,
+        reads_here,
+        _held: (lock, claim),
+    })
 }
 
 /// What every part of the tree is made with.
@@ -295,7 +304,13 @@ impl Common {
     }
 
     /// Producer, then the fetcher that feeds it.
-    fn ingest(self, budget: Budget, once: bool, reports: Arc<Reports>, link: FetcherLink) -> impl FnMut() -> SupervisorSpec {
+    fn ingest(
+        self,
+        budget: Budget,
+        once: bool,
+        scheduled: watch::Sender<ScheduledFetches>,
+        handle: FetcherHandle,
+    ) -> impl FnMut() -> SupervisorSpec {
         move || {
             let to_producer = Slot::default();
             let producer = {
@@ -308,18 +323,20 @@ impl Common {
                 })
             };
             let fetcher = {
-                let (pipeline, schedule) = (Arc::clone(&self.pipeline), self.schedule(once));
-                let link = link.clone();
-                let to = Connections {
+                let handle = handle.clone();
+                let params = FetcherParams {
+                    pipeline: Arc::clone(&self.pipeline),
+                    schedule: self.schedule(once),
                     producer: to_producer,
                     budget: budget.clone(),
-                    reports: Arc::clone(&reports) as Arc<dyn RunReports>,
+                    ledger: Arc::clone(&self.ledger),
+                    scheduled: scheduled.clone(),
                     telemetry: Arc::clone(&self.telemetry),
                     clock: Arc::clone(&self.clock),
                 };
                 ChildSpec::actor("fetcher", Restart::Permanent, self.shutdown(), move |mailbox| {
-                    link.set(mailbox.clone());
-                    Fetcher::new(Arc::clone(&pipeline), schedule, to.clone())
+                    handle.set(mailbox.clone());
+                    Fetcher::new(params.clone())
                 })
             };
             SupervisorSpec { strategy: Strategy::RestForOne, limits: self.limits(), children: vec![producer, fetcher] }

@@ -18,7 +18,7 @@ use super::process::Process;
 use super::world::Env;
 use crate::fetcher::Schedule;
 use crate::fetcher::paging::{Limits, Next, Said};
-use crate::fetcher::state::{Effect, Failure, Report, State as Fetcher};
+use crate::fetcher::state::{Effect, Failure, State as Fetcher};
 use crate::ledger::{Accepted, Command, State as Ledger};
 use crate::message::{PageProduced, PageRefused};
 use crate::producer::ProduceError;
@@ -141,7 +141,7 @@ impl Process {
 
     /// No more scheduled fetches.
     pub(super) fn hold(&mut self) {
-        self.live().fetcher.hold();
+        self.live().fetcher.stop_schedule();
     }
 
     pub(super) fn wake(&mut self, who: usize, env: &mut Env) -> Kept {
@@ -161,34 +161,24 @@ impl Process {
                     live.fetcher.position(|| begins(env, &live.ledger, run));
                 }
                 Effect::WakeAt(at) => self.live().wake_at = Some(at),
-                Effect::Report(report) => self.report(who, env, report)?,
-                Effect::Trouble(_) | Effect::Well => {}
+                Effect::Record(command) => self.record(who, env, command)?,
+                Effect::ScheduledFetchEnded(_) | Effect::Failing(_) | Effect::Recovered => {}
             }
         }
         Ok(())
     }
 
-    fn report(&mut self, who: usize, env: &mut Env, report: Report) -> Kept {
-        let command = match report {
-            Report::Started(run) => Command::Start { run },
-            Report::Fetched(run, records, cursor) => Command::PageFetched { run, records, cursor },
-            Report::Produced(run, PageProduced { ranges, produced, rejected, rejects }, asked, cursor) => {
-                let again = self.live().ledger.runs.get(run).is_some_and(|run| run.again);
-                let moves =
-                    (again && cursor.is_some() && env.has(Fault::AgainMovesCursor)).then(|| read(read_of(&self.live().ledger, run)));
-                if moves.is_some() {
-                    return self.apply(who, env, vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves, rejects }]);
-                }
-                Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects }
+    /// The ledger decides on what the fetcher records; a fault makes it decide otherwise.
+    fn record(&mut self, who: usize, env: &mut Env, command: Command) -> Kept {
+        match command {
+            Command::PageProduced { run, ranges, produced, rejected, cursor: Some(cursor), rejects, .. }
+                if env.has(Fault::AgainMovesCursor) && self.live().ledger.runs.get(run).is_some_and(|run| run.again) =>
+            {
+                let moves = Some(read(read_of(&self.live().ledger, run)));
+                self.apply(who, env, vec![Event::PageProduced { run, ranges, produced, rejected, cursor: Some(cursor), moves, rejects }])
             }
-            Report::Finished(run, stop) => Command::AllProduced { run, stop },
-            Report::Failed(run, error) => Command::Fail { run, error },
-            Report::Throttled(wait, reason) => {
-                return self.apply(who, env, vec![Event::SourceThrottled { millis: wait.as_millis() as u64, reason }]);
-            }
-            Report::ScheduledDone(_) | Report::ScheduledFailed(_) => return Ok(()),
-        };
-        self.submit(who, env, command)
+            command => self.submit(who, env, command),
+        }
     }
 
     /// The API answers.

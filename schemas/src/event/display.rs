@@ -1,4 +1,4 @@
-//! A line for a person.
+//! Prints an event as one line of text.
 
 use std::fmt;
 
@@ -14,12 +14,12 @@ impl fmt::Display for Event {
             Self::PipelineStarted { version, roles, topic, .. } => {
                 write!(f, "pipeline started by version {version} as {} on topic {topic}", roles.join(", "))
             }
-            Self::PipelineStopped { clean: true } => f.write_str("pipeline stopped, all in flight settled"),
-            Self::PipelineStopped { clean: false } => f.write_str("pipeline stopped with work in flight, which is read again"),
-            Self::TransformActivated { fingerprint, .. } => write!(f, "SQL {fingerprint} is active"),
+            Self::PipelineStopped { clean: true } => f.write_str("pipeline stopped, everything in flight settled"),
+            Self::PipelineStopped { clean: false } => f.write_str("pipeline stopped with work in flight, which will be read again"),
+            Self::TransformActivated { fingerprint, .. } => write!(f, "SQL {fingerprint} activated"),
             Self::RunRequested { key, attempt, from, .. } => {
                 write!(f, "run {key:?} requested, attempt {attempt}")?;
-                from.as_ref().map_or(Ok(()), |from| write!(f, ", which reads again from {from}"))
+                from.as_ref().map_or(Ok(()), |from| write!(f, ", reading again from {from}"))
             }
             Self::RunStarted { at: None | Some(Position::Begin), .. } => f.write_str("run started"),
             Self::RunStarted { at: Some(at), .. } => write!(f, "run started at {at}"),
@@ -30,16 +30,14 @@ impl fmt::Display for Event {
             Self::PageProduced { produced, rejected, cursor, moves, .. } => {
                 write!(f, "page produced: {produced} records, {rejected} rejected")?;
                 cursor.as_ref().map_or(Ok(()), |cursor| write!(f, ", next cursor {}", quote_cursor(cursor)))?;
-                moves.as_ref().filter(|read| !read.is_plain()).map_or(Ok(()), |read| write!(f, " of the read {read}"))
+                moves.as_ref().filter(|read| !read.is_plain()).map_or(Ok(()), |read| write!(f, " of read {read}"))
             }
-            Self::SourceNamed { .. } => {
-                f.write_str("the source is another one: its reads begin where it was last fetched from, or at their begin")
-            }
+            Self::SourceNamed { .. } => f.write_str("source changed: its reads continue where it was last fetched from, or start over"),
             Self::CursorSet { read, from, to, by, reason } => {
-                write!(f, "read of {read} set from {from} to {to} by {by} ({reason})")
+                write!(f, "cursor of read {read} set from {from} to {to} by {by} ({reason})")
             }
             Self::CursorForgotten { read, cursor } => {
-                write!(f, "cursor {} of the read {read} is forgotten: the next fetch of it begins at its begin", quote_cursor(cursor))
+                write!(f, "cursor {} of read {read} dropped: its next fetch starts over", quote_cursor(cursor))
             }
             Self::RunProduced { stop, .. } => {
                 f.write_str("run is in the topic")?;
@@ -54,13 +52,13 @@ impl fmt::Display for Event {
                     DesiredState::Paused => "paused",
                     DesiredState::Drained => "drained",
                 };
-                write!(f, "pipeline is to be {state}, says {by} ({reason})")
+                write!(f, "desired state set to {state} by {by} ({reason})")
             }
-            Self::ActorRestartRequested { actor, by, reason } => write!(f, "restart of {actor} asked for by {by} ({reason})"),
+            Self::ActorRestartRequested { actor, by, reason } => write!(f, "restart of {actor} requested by {by} ({reason})"),
             Self::LettersRedriven { letters, records, by, reason } => {
                 each(f, &format!("{records} dead letters redriven by {by} ({reason})"), letters, |f, range| write!(f, "{range}"))
             }
-            Self::SourceThrottled { millis, reason } => write!(f, "API is left alone for {millis} ms: {reason}"),
+            Self::SourceThrottled { millis, reason } => write!(f, "source throttled for {millis} ms: {reason}"),
             Self::BatchWritten { batch, ranges, rows, rejected, wait_micros, transform_micros, write_micros, .. } => {
                 write!(f, "batch {batch} written: {rows} rows, {rejected} rejected")?;
                 for (partition, range) in &ranges.0 {
@@ -73,35 +71,35 @@ impl fmt::Display for Event {
                 let origin = match start.origin {
                     StartOrigin::Group => "group",
                     StartOrigin::Journal => "journal",
-                    StartOrigin::Earliest => "begin",
-                    StartOrigin::Reset => "begin, again",
+                    StartOrigin::Earliest => "earliest",
+                    StartOrigin::Reset => "reset",
                 };
                 write!(f, "{} ({origin})", start.checkpoint.offset)
             }),
             Self::PartitionsRevoked { partitions } => write!(f, "partitions {partitions:?} revoked"),
-            Self::TopicIdentified { id } => write!(f, "the topic's id is {id}"),
+            Self::TopicIdentified { id } => write!(f, "topic id is {id}"),
             Self::TopicRecreated { from, to } => {
-                write!(f, "the topic was deleted and created again: its id is {to}, and was {from}; it is read from its begin")
+                write!(f, "topic was deleted and created again: id {to} instead of {from}; reading from its start")
             }
             Self::PartitionsSeen { checkpoints } => {
-                each(f, "partitions of other processes seen", checkpoints, |f, checkpoint| write!(f, "{}", checkpoint.offset))
+                each(f, "commits of other processes observed", checkpoints, |f, checkpoint| write!(f, "{}", checkpoint.offset))
             }
             Self::OffsetsReset { by, reason, to, .. } => {
                 each(f, &format!("offsets reset by {by} ({reason})"), to, |f, checkpoint| write!(f, "{}", checkpoint.offset))
             }
-            Self::RangeLost { partition, range, reason } => write!(f, "p{partition} {range} can't be read any more: {reason}"),
+            Self::RangeLost { partition, range, reason } => write!(f, "p{partition} {range} lost: {reason}"),
             Self::TimestampClamped { partition, offset, timestamp_ms } => {
-                write!(f, "p{partition} offset {offset} has timestamp {timestamp_ms} ms, which is not believed")?;
-                why_implausible(*timestamp_ms).map_or(Ok(()), |why| write!(f, ": it lies {why}"))
+                write!(f, "p{partition} offset {offset} has an implausible timestamp, {timestamp_ms} ms")?;
+                why_implausible(*timestamp_ms).map_or(Ok(()), |why| write!(f, ": {why}"))
             }
             Self::ChildStarted { actor, incarnation } => write!(f, "{actor} started, incarnation {incarnation}"),
-            Self::ChildExited { actor, incarnation, exit } => write!(f, "{actor} ended, incarnation {incarnation}: {exit}"),
+            Self::ChildExited { actor, incarnation, exit } => write!(f, "{actor} exited, incarnation {incarnation}: {exit}"),
             Self::ChildStuck { actor, silent_millis } => write!(f, "{actor} has made no progress for {silent_millis} ms"),
             Self::RestartScheduled { delay_millis, affected, .. } => write!(f, "restart of {} in {delay_millis} ms", affected.join(", ")),
             Self::IntensityExceeded { actor, restarts, within_millis } => {
-                write!(f, "{actor}: {restarts} restarts in {within_millis} ms are too many")
+                write!(f, "{actor}: {restarts} restarts in {within_millis} ms exceed the limit")
             }
-            Self::Escalated { actor, reason } => write!(f, "{actor} gives up: {reason}"),
+            Self::Escalated { actor, reason } => write!(f, "{actor} escalated: {reason}"),
         }
     }
 }

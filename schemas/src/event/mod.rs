@@ -1,8 +1,14 @@
-//! Events of the journal: decisions and visible facts, at the rate of pages, micro-batches and lifecycles; never records, samples or secrets.
+//! Events of the journal: decisions and facts, at the rate of pages, micro-batches and lifecycle
+//! changes. Never records, samples or secrets.
 //!
-//! In the journal an event is one object, `{"seq":7,"at":"…","v":1,"type":"RunStarted","data":{…}}`. `v` is the version of its type's data
-//! ([`Event::version`]); [`decode`] brings every version that was ever written to the newest one (`upcast.rs`), so nobody else knows of old
-//! ones. What each version looks like stands in `fixtures/events.v*.ndjson`, and decodes for ever.
+//! In the journal an event is one object:
+//! `{"seq":7,"at":"…","v":1,"type":"RunStarted","data":{…}}`. `v` is the version of its type's data
+//! ([`Event::version`]).
+//!
+//! Guarantees:
+//! * [`decode`] reads every version that was ever written, and returns the newest one
+//!   (`upcast.rs`). No other code knows of old versions.
+//! * Each version has a line in `fixtures/events.v*.ndjson`, which decodes forever.
 
 mod display;
 mod timestamp_range;
@@ -22,7 +28,7 @@ use crate::rejects::Rejects;
 use crate::run::{Cancelled, RunError, RunSpec, RunWritten, Stop};
 use crate::topic::TopicId;
 
-/// Defines [`Event`], so that each type is named once, with the version of its data that is written today.
+/// Defines [`Event`], so that each type is named once, together with the version of its data.
 macro_rules! events {
     ($(#[$meta:meta])* pub enum Event { $($(#[$doc:meta])* $kind:ident = $version:literal $fields:tt,)* }) => {
         $(#[$meta])*
@@ -34,7 +40,7 @@ macro_rules! events {
             /// The names of all types, in the order of their declaration.
             pub const KINDS: &'static [&'static str] = &[$(stringify!($kind)),*];
 
-            /// The name of its type, as it stands in the journal.
+            /// The name of its type, as in the journal.
             pub fn kind(&self) -> &'static str {
                 match self {
                     $(Self::$kind { .. } => stringify!($kind),)*
@@ -49,7 +55,7 @@ macro_rules! events {
             }
         }
 
-        /// The version of a type's data that is written today; 1 for a type that is not known.
+        /// The version of a type's data that is written today; 1 for an unknown type.
         fn version_of(kind: &str) -> u32 {
             let versions = [$((stringify!($kind), $version)),*];
             versions.iter().find(|(known, _)| *known == kind).map_or(1, |(_, version)| *version)
@@ -62,17 +68,18 @@ events! {
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     #[cfg_attr(test, derive(schemars::JsonSchema))]
     #[serde(tag = "type", content = "data")]
-    #[allow(missing_docs, reason = "`run` is the fetch it happened to, `actor` the path in the tree; the rest is said at the variant")]
+    #[allow(missing_docs, reason = "`run` is the fetch, `actor` a path in the tree; the variants explain the rest")]
     pub enum Event {
-        /// A process began to run the pipeline, with these parts of the tree, on this topic and as a member of this group; the group is empty when
-        /// the pipeline ends at the topic.
+        /// A process started to run the pipeline, with these parts of the tree, on this topic and
+        /// as a member of this group. The group is empty if the pipeline ends at the topic.
         PipelineStarted = 2 { version: String, roles: Vec<String>, topic: String, group: String },
-        /// The process ended; `clean` when it was asked to and all in flight was settled.
+        /// The process ended. `clean`: it was asked to, and everything in flight was settled.
         PipelineStopped = 1 { clean: bool },
-        /// The SQL that turns records into rows from here on; its fingerprint is in dead letters.
+        /// The SQL that turns records into rows from here on. Dead letters carry its fingerprint.
         TransformActivated = 1 { sql: String, fingerprint: String },
-        /// Somebody asked for a run, under a key. `from` is where it begins when it reads again what was read before; absent: at the cursor of
-        /// its read. `began` is where the first attempt at the key did, if one has.
+        /// A client requested a run under a key. `from`: where a run starts that reads again;
+        /// absent, it starts at the cursor of its read. `began`: where the first attempt at the key
+        /// started, if there was one.
         RunRequested = 3 {
             run: Uuid,
             key: String,
@@ -84,22 +91,23 @@ events! {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             began: Option<Position>,
         },
-        /// The fetcher is at work on it, from here on; again after a restart, and then from the page on that it had come to. Version 1 did not
-        /// say from where.
+        /// The fetcher started to work on the run. After a restart it starts again, from the page
+        /// that it had reached. Version 1 did not say from where.
         RunStarted = 2 {
             run: Uuid,
             #[serde(default, skip_serializing_if = "Option::is_none")]
             at: Option<Position>,
         },
-        /// The API answered a page of so many records; `cursor` is what it was asked with.
+        /// The source answered a page. `cursor` is the cursor of the request.
         PageFetched = 2 {
             run: Uuid,
             records: u64,
             #[serde(default, skip_serializing_if = "Option::is_none")]
             cursor: Option<String>,
         },
-        /// Kafka acknowledged a page: so many records in the topic, at these ranges, and so many dead letters, for these reasons. `cursor` is what the next page
-        /// of this fetch is to be asked with, absent when that did not change; `moves` is the read whose cursor becomes that.
+        /// Kafka acknowledged a page: the number of records in the topic and their ranges, and the
+        /// number of dead letters and their reasons. `cursor` is the cursor of the fetch's next
+        /// page, absent if unchanged. `moves` is the read whose cursor moves there.
         PageProduced = 3 {
             run: Uuid,
             ranges: Ranges,
@@ -112,40 +120,44 @@ events! {
             #[serde(default, skip_serializing_if = "Rejects::is_empty")]
             rejects: Rejects,
         },
-        /// The source is this one from here on, by a hash of its address and of how it gives cursors: its reads are where they were when it was
-        /// last fetched from.
+        /// The source changed to this one, identified by a hash of its address and its cursor
+        /// settings. Its reads continue where they were when it was last fetched from.
         SourceNamed = 1 { source: String },
-        /// Somebody set the cursor of a read, or set the read back to its begin.
+        /// An operator set the cursor of a read, or reset the read to its start.
         CursorSet = 1 { read: Read, from: Position, to: Position, by: String, reason: String },
-        /// The cursor of a read is not kept any more, since too many moved after it: the next fetch of the read begins at its begin.
+        /// The cursor of a read was dropped, because too many others moved since. The next fetch of
+        /// that read starts over.
         CursorForgotten = 1 { read: Read, cursor: String },
-        /// All of the run is in the topic, and why no further page was asked for; version 1 did not say that.
+        /// All records of the run are in the topic; `stop` says why no further page was requested.
+        /// Version 1 did not say why.
         RunProduced = 2 {
             run: Uuid,
             #[serde(default, skip_serializing_if = "Option::is_none")]
             stop: Option<Stop>,
         },
-        /// All of it is readable in the table, or a dead letter.
+        /// Every record of the run is readable in the table, or is a dead letter.
         RunSucceeded = 1 { run: Uuid },
-        /// It ended without success.
+        /// The run ended without success.
         RunFailed = 1 { run: Uuid, error: RunError },
-        /// Somebody called it off.
+        /// An operator cancelled the run.
         RunCancelled = 2 {
             run: Uuid,
             #[serde(flatten)]
             cancelled: Cancelled,
         },
-        /// Somebody said what the pipeline is meant to do.
+        /// An operator set the desired state of the pipeline.
         StateDesired = 1 { state: DesiredState, by: String, reason: String },
-        /// Somebody had an actor restarted.
+        /// An operator requested the restart of an actor.
         ActorRestartRequested = 1 { actor: String, by: String, reason: String },
-        /// Dead letters of these ranges of the dead-letter topic are in the topic again, so many records.
+        /// Dead letters of these ranges of the dead-letter topic were produced to the topic again.
         LettersRedriven = 1 { letters: Ranges, records: u64, by: String, reason: String },
-        /// The API asked to be left alone for a while, or could not be reached.
+        /// The source asked for a pause, or was unreachable.
         SourceThrottled = 1 { millis: u64, reason: String },
-        /// A micro-batch is in the table: its offsets, its rows and dead letters, and the microseconds of its stages. `written` are the partitions
-        /// whose written end moved by it; batches before it may still be in flight, and then none does. `runs` is what became of the records of open runs
-        /// which those ends have passed by that, of this batch and of those before it; so no record is in two events of one lineage.
+        /// A micro-batch is in the table: its offsets, its rows and dead letters, and the
+        /// microseconds of its stages. `written`: the partitions whose written offset it moved.
+        /// While earlier batches are in flight, it moves none. `runs`: what became of the records
+        /// of open runs up to those offsets, of this batch and of earlier ones, so no record is in
+        /// two events of one epoch.
         BatchWritten = 3 {
             batch: u64,
             ranges: Ranges,
@@ -160,47 +172,52 @@ events! {
         },
         /// Kafka confirmed that the group has committed these offsets.
         OffsetsCommitted = 1 { offsets: Offsets },
-        /// The group gave this process partitions; it reads each from here on.
+        /// The group assigned partitions to this process. It reads each from this checkpoint.
         PartitionsAssigned = 2 { starts: Starts },
-        /// The group took partitions from this process.
+        /// The group revoked partitions from this process.
         PartitionsRevoked = 1 { partitions: Vec<Partition> },
-        /// The id that Kafka has given the topic; the first that this journal knows of.
+        /// The topic's id in Kafka; the first one in this journal.
         TopicIdentified = 1 { id: TopicId },
-        /// The topic was deleted and created again with the same name: offsets of before mean other records now, or none. All of its partitions are read
-        /// from their begin, and runs that had begun before have failed, retryable.
+        /// The topic was deleted and created again under the same name, so old offsets mean other
+        /// records or none. All its partitions are read from their start. Runs that had started
+        /// before have failed, retryable.
         TopicRecreated = 1 { from: TopicId, to: TopicId },
-        /// What the group has committed of partitions that other processes read; looked at while a run waits for them.
+        /// What the group has committed for partitions of other processes, observed while a run
+        /// waits for them.
         PartitionsSeen = 1 {
             #[serde(rename = "places")]
             checkpoints: Checkpoints,
         },
-        /// Somebody moved the place from which partitions are read: `from` is the first unwritten offset before.
+        /// An operator reset the offsets of partitions. `from`: the first unwritten offsets before.
         OffsetsReset = 1 { by: String, reason: String, from: Offsets, to: Checkpoints },
-        /// Records that can't be read any more, and were not written by this pipeline as far as it knows.
+        /// Records that can no longer be read, and that this pipeline has not written as far as it
+        /// knows.
         RangeLost = 1 { partition: Partition, range: Range, reason: String },
-        /// A record's own timestamp was not believed, for it lies before the year 2000 or after 2099; it is written in the order of its offset all the
-        /// same. The first of its partition in an assignment.
+        /// A record's own timestamp was ignored as implausible: it lies before the year 2000 or
+        /// after
+        /// 2099. The record is written in the order of its offset. Only the first one of a
+        ///       partition in an assignment.
         TimestampClamped = 1 { partition: Partition, offset: Offset, timestamp_ms: i64 },
-        /// An incarnation of an actor began.
+        /// An incarnation of an actor started.
         ChildStarted = 1 { actor: String, incarnation: u64 },
-        /// An incarnation of an actor ended, and why.
+        /// An incarnation of an actor exited, and why.
         ChildExited = 1 { actor: String, incarnation: u64, exit: String },
-        /// An actor owes progress and has made none.
+        /// An actor is stalled: it should make progress and makes none.
         ChildStuck = 1 { actor: String, silent_millis: u64 },
         /// A supervisor will restart these actors after a delay.
         RestartScheduled = 1 { actor: String, delay_millis: u64, affected: Vec<String> },
         /// A supervisor counted more restarts than it allows.
         IntensityExceeded = 1 { actor: String, restarts: u64, within_millis: u64 },
-        /// A supervisor gave up and told its parent.
+        /// A supervisor gave up and escalated to its parent.
         Escalated = 1 { actor: String, reason: String },
     }
 }
 
-/// Where a partition is read from when it is assigned.
+/// Where an assigned partition is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Start {
-    /// Where it is.
+    /// The checkpoint.
     #[serde(flatten)]
     pub checkpoint: Checkpoint,
     /// How it was found.
@@ -212,28 +229,28 @@ pub struct Start {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StartOrigin {
-    /// What the group has committed.
+    /// The group's commit.
     Group,
-    /// This journal, which knows of more than the group.
+    /// This journal, which is ahead of the group's commit.
     Journal,
-    /// The partition's begin: nobody has read it before.
+    /// The start of the partition, which was never read before.
     #[serde(rename = "begin")]
     Earliest,
-    /// The partition's begin once more: the group's offset is of a topic that was deleted and created again since, or the group has no offset
-    /// though this journal knows of one.
+    /// The start of the partition, again: the group's offset belongs to a topic that was deleted
+    /// and created again, or the group has no offset although this journal has one.
     #[serde(rename = "again")]
     Reset,
 }
 
-/// An offset a partition.
+/// An offset per partition.
 pub type Offsets = ByPartition<Offset>;
-/// A checkpoint a partition.
+/// A checkpoint per partition.
 pub type Checkpoints = ByPartition<Checkpoint>;
-/// A start a partition.
+/// A start per partition.
 pub type Starts = ByPartition<Start>;
 
 impl Event {
-    /// The run it happened to, if it is an event of a run or of a scheduled fetch.
+    /// The run of the event, if it belongs to a run or to a scheduled fetch.
     pub fn run(&self) -> Option<Uuid> {
         match self {
             Self::RunRequested { run, .. }
@@ -249,47 +266,47 @@ impl Event {
     }
 }
 
-/// An event with its place in the journal.
+/// An event with its position in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Recorded {
-    /// Its sequence, from 1.
+    /// The sequence number, from 1.
     pub seq: u64,
     /// When it was decided.
     pub at: DateTime<Utc>,
     /// The version of its data.
     pub v: u32,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
 impl Recorded {
-    /// An event at its place, in the newest version.
+    /// An event at this position, in the newest version.
     pub fn new(seq: u64, at: DateTime<Utc>, event: Event) -> Self {
         Self { seq, at, v: event.version(), event }
     }
 
-    /// Its JSON, as it stands in the journal.
+    /// Its JSON, as in the journal.
     pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("an event is JSON")
+        serde_json::to_vec(self).expect("an event always serializes")
     }
 }
 
 /// An event that this version can't read.
 #[derive(Debug, thiserror::Error)]
-#[error("event {seq} can't be read: {why}; the version that wrote it, or a newer one, can")]
+#[error("can't read event {seq}: {why}; use the version of Forebay that wrote it, or a newer one")]
 pub struct Undecodable {
-    /// Its sequence; 0 when not even that can be read.
+    /// Its sequence number; 0 if that is unreadable too.
     pub seq: u64,
-    /// Why not.
+    /// The reason.
     pub why: String,
 }
 
-/// An event out of the JSON of a journal's line, brought to the newest version.
+/// Decodes an event from the JSON of a journal line, in the newest version.
 ///
 /// # Errors
-/// When its type or version is not known here, or its data is not what the version says.
+/// When the type or the version is unknown, or the data does not match its version.
 pub fn decode(json: &[u8]) -> Result<Recorded, Undecodable> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
@@ -303,10 +320,11 @@ pub fn decode(json: &[u8]) -> Result<Recorded, Undecodable> {
         serde_json::from_slice(json).map_err(|cause| Undecodable { seq: sequence_of(json), why: cause.to_string() })?;
     let newest = version_of(kind);
     if v == 0 || v > newest {
-        return Err(Undecodable { seq, why: format!("{kind} has version {v}") });
+        return Err(Undecodable { seq, why: format!("unknown version {v} of {kind}") });
     }
     let event = if v == newest {
-        // The tag stands before the data, so nothing is buffered; the envelope's keys are passed over.
+        // The tag precedes the data, so serde buffers nothing, and it skips the keys of the
+        // envelope.
         serde_json::from_slice(json)
     } else {
         serde_json::from_slice::<Value>(json).and_then(|value| serde_json::from_value(upcast::newest(kind, v, value)))

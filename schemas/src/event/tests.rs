@@ -10,7 +10,7 @@ const FIXTURES: [&str; 3] = [
 ];
 
 #[test]
-fn every_event_ever_written_decodes_and_is_itself_in_the_newest_version() {
+fn every_version_of_every_event_decodes_and_the_newest_round_trips() {
     for line in FIXTURES.iter().flat_map(|fixture| fixture.lines()) {
         let recorded = decode(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
         assert!(!recorded.event.to_string().is_empty());
@@ -24,7 +24,7 @@ fn every_event_ever_written_decodes_and_is_itself_in_the_newest_version() {
 }
 
 #[test]
-fn each_type_has_a_line_of_each_of_its_versions() {
+fn the_fixtures_have_each_type_in_each_of_its_versions() {
     let mut lines = BTreeSet::new();
     for line in FIXTURES.iter().flat_map(|fixture| fixture.lines()) {
         let event: Value = serde_json::from_str(line).unwrap();
@@ -38,7 +38,7 @@ fn each_type_has_a_line_of_each_of_its_versions() {
 }
 
 #[test]
-fn old_versions_become_new_ones() {
+fn old_versions_are_upgraded() {
     let old = br#"{"seq":3,"at":"2026-01-01T00:00:00Z","v":1,"type":"PartitionsAssigned","data":{"partitions":[0,1]}}"#;
     assert_eq!(decode(old).unwrap().event, Event::PartitionsAssigned { starts: Starts::default() });
     let old = br#"{"seq":4,"at":"2026-01-01T00:00:00Z","v":1,"type":"PageFetched","data":{"run":"0192f0c1-7a00-7000-8000-000000000001","records":10}}"#;
@@ -54,13 +54,13 @@ fn old_versions_become_new_ones() {
     assert_eq!(
         produced(r#","cursor":"7""#),
         (Some("7".into()), Some(Read::default())),
-        "the one cursor was that of the read without params"
+        "version 2 had one cursor, that of the read without params"
     );
     assert_eq!(produced(""), (None, None));
 }
 
 #[test]
-fn an_unknown_type_and_a_newer_version_are_refused_by_their_sequence() {
+fn an_unknown_type_and_a_newer_version_are_errors_with_their_sequence() {
     let newer = decode(br#"{"seq":9,"at":"2026-01-01T00:00:00Z","v":3,"type":"RunStarted","data":{}}"#).unwrap_err();
     assert!(newer.seq == 9 && newer.to_string().contains("newer"), "{newer}");
     let unknown = decode(br#"{"seq":8,"at":"2026-01-01T00:00:00Z","v":1,"type":"RunPainted","data":{}}"#).unwrap_err();
@@ -71,19 +71,20 @@ fn an_unknown_type_and_a_newer_version_are_refused_by_their_sequence() {
 const SCHEMA: &str = include_str!("../../json/event.schema.json");
 
 #[test]
-fn the_schema_that_is_checked_in_is_the_one_of_the_code() {
+fn the_checked_in_event_schema_matches_the_code() {
     let mut schema = schemars::schema_for!(Recorded).to_value();
+    crate::openapi_tests::join_lines(&mut schema);
     schema["title"] = "An event of Forebay's journal, in the newest version of its type".into();
     let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
     if std::env::var_os("FOREBAY_WRITE_SCHEMAS").is_some() {
         std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/json/event.schema.json"), &text).unwrap();
     } else {
-        assert_eq!(SCHEMA, text, "schemas/json/event.schema.json is not of this code; FOREBAY_WRITE_SCHEMAS=1 writes it");
+        assert_eq!(SCHEMA, text, "schemas/json/event.schema.json is out of date; FOREBAY_WRITE_SCHEMAS=1 writes it");
     }
 }
 
 #[test]
-fn every_event_fits_the_schema_once_it_is_in_its_newest_version() {
+fn every_event_in_its_newest_version_fits_the_schema() {
     let schema = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
     for line in FIXTURES.iter().flat_map(|fixture| fixture.lines()) {
         let newest: Value = serde_json::from_slice(&decode(line.as_bytes()).unwrap().encode()).unwrap();

@@ -1,21 +1,22 @@
-//! Which of the records' own timestamps are believed.
+//! Which of the records' own timestamps are plausible.
 //!
-//! Guarantee: it is the same range wherever it is asked for: what the write clock takes, what the journal says of one that it did not take.
+//! Guarantee: the write clock and the journal use the same range.
 
 use std::ops::Range;
 
 use chrono::{DateTime, Datelike};
 
-/// The timestamps that are believed, in milliseconds since the epoch: of the years 2000 to 2099. What lies outside is more likely a mistake (of the
-/// unit, or none was set) than a time.
+/// Plausible timestamps, in milliseconds since 1970: the years 2000 to 2099. One outside is more
+/// likely a mistake (a wrong unit, or an unset clock) than a time.
 pub const PLAUSIBLE_MILLIS: Range<i64> = 946_684_800_000..4_102_444_800_000;
 
-/// Whether a record's own timestamp, in milliseconds since the epoch, is believed.
+/// Whether a record's own timestamp, in milliseconds since 1970, is plausible.
 pub fn is_plausible(timestamp_ms: i64) -> bool {
     PLAUSIBLE_MILLIS.contains(&timestamp_ms)
 }
 
-/// Why a timestamp is not believed, for a person: on which side it lies, and which unit makes a likely time of it. None when it is believed.
+/// Why a timestamp is implausible: on which side it lies, and the unit that would make it
+/// plausible. `None` for a plausible one.
 pub fn why_implausible(timestamp_ms: i64) -> Option<String> {
     let year = |millis: i64| DateTime::from_timestamp_millis(millis).map_or(0, |at| at.year());
     let (side, units) = match timestamp_ms {
@@ -28,9 +29,9 @@ pub fn why_implausible(timestamp_ms: i64) -> Option<String> {
     let likely = units.into_iter().flatten().find(|&(_, millis)| is_plausible(millis));
     Some(match likely {
         Some((unit, millis)) => {
-            format!("{side}; does its producer send {unit} for milliseconds? As {unit} it is of the year {}", year(millis))
+            format!("{side}; its producer probably sends {unit} instead of milliseconds: in {unit} it is in the year {}", year(millis))
         }
-        None => format!("{side}; is its producer's clock set?"),
+        None => format!("{side}; check the clock of its producer"),
     })
 }
 
@@ -39,23 +40,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_that_is_not_believed_says_its_side_and_the_unit_that_makes_a_likely_time_of_it() {
-        let said = |timestamp_ms| why_implausible(timestamp_ms).unwrap();
+    fn an_implausible_timestamp_says_its_side_and_the_likely_unit() {
+        let reason = |timestamp_ms| why_implausible(timestamp_ms).unwrap();
         assert_eq!(
-            said(1_700_000_000),
-            "before the year 2000; does its producer send seconds for milliseconds? As seconds it is of the year 2023"
+            reason(1_700_000_000),
+            "before the year 2000; its producer probably sends seconds instead of milliseconds: in seconds it is in the year 2023"
         );
-        assert!(said(1_700_000_000_000_000).starts_with("after the year 2099; does its producer send microseconds for milliseconds?"));
-        assert!(said(1_700_000_000_000_000_000).contains("nanoseconds for milliseconds? As nanoseconds it is of the year 2023"));
+        assert!(reason(1_700_000_000_000_000).starts_with("after the year 2099; its producer probably sends microseconds instead of"));
+        assert!(reason(1_700_000_000_000_000_000).ends_with("in nanoseconds it is in the year 2023"));
         for (timestamp_ms, side) in
             [(-5, "before the year 2000"), (0, "before"), (i64::MIN, "before"), (7_258_118_400_000, "after the year 2099")]
         {
-            assert!(said(timestamp_ms).starts_with(side) && said(timestamp_ms).ends_with("is its producer's clock set?"), "{timestamp_ms}");
+            assert!(
+                reason(timestamp_ms).starts_with(side) && reason(timestamp_ms).ends_with("check the clock of its producer"),
+                "{timestamp_ms}"
+            );
         }
     }
 
     #[test]
-    fn the_years_2000_to_2099_are_believed() {
+    fn the_years_2000_to_2099_are_plausible() {
         let at = |text: &str| text.parse::<DateTime<chrono::Utc>>().unwrap().timestamp_millis();
         assert_eq!(PLAUSIBLE_MILLIS, at("2000-01-01T00:00:00Z")..at("2100-01-01T00:00:00Z"));
         assert!(is_plausible(PLAUSIBLE_MILLIS.start) && !is_plausible(PLAUSIBLE_MILLIS.start - 1) && !is_plausible(PLAUSIBLE_MILLIS.end));

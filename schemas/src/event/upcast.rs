@@ -1,40 +1,43 @@
-//! Old versions of events, brought to the next one step by step. A step that was ever needed stays.
+//! Upgrades old versions of events, one version at a time. Steps are never removed.
 
 use serde_json::{Value, json};
 
-/// The whole object of an event of an old version, as the newest version would have it.
+/// Upgrades the whole object of an event to the newest version of its type.
 pub(super) fn newest(kind: &str, mut version: u32, mut event: Value) -> Value {
     while version < super::version_of(kind) {
         let data = &mut event["data"];
         match (kind, version) {
-            // Version 2 says which topic and group the places in the journal belong to.
+            // Version 2 adds the topic and the group that the offsets in the journal belong to.
             ("PipelineStarted", 1) => (data["topic"], data["group"]) = (json!(""), json!("")),
-            // Version 2 may have a cursor; a source of version 1 had none.
+            // Version 2 may have a cursor; sources had none in version 1.
             ("PageFetched" | "PageProduced", 1) => {}
-            // Version 2 says what was asked for, beside the key; before, that was nothing.
+            // Version 2 adds the params and labels of the request; before, there were none.
             ("RunRequested", 1) => {}
-            // Version 3 may read again, and say how many records may be rejected; a run of version 2 went on at the source's cursor, and any number might.
+            // Version 3 adds reading again, and the limit of rejected records. In version 2 a run
+            // continued at the source's cursor, and any number of records could be rejected.
             ("RunRequested", 2) => data["max_rejected"] = json!("100%"),
-            // Version 2 says from where; version 1 did not know.
+            // Version 2 adds the position; in version 1 it is unknown.
             ("RunStarted", 1) => {}
-            // Version 3 says whose cursor moves, and why records were rejected. Version 2 had one for all fetches, so it is that of the read without params; who knows the
-            // run leaves out what one with params did to it.
+            // Version 3 adds whose cursor moves, and why records were rejected. In version 2 one
+            // cursor served all fetches, so it becomes that of the read without params. Code that
+            // knows the run ignores what a run with params did to it.
             ("PageProduced", 2) => {
                 if data.get("cursor").is_some() {
                     data["moves"] = json!("");
                 }
             }
-            // Version 2 says why no further page was asked for; version 1 did not know.
+            // Version 2 adds why no further page was requested; in version 1 it is unknown.
             ("RunProduced", 1) => {}
-            // Version 3 says what became of the records of runs.
+            // Version 3 adds what became of the records of runs.
             ("BatchWritten", 2) => {}
-            // Version 2 says who, and why.
+            // Version 2 adds who, and why.
             ("RunCancelled", 1) => (data["by"], data["reason"]) = (json!("operator"), json!("")),
-            // Version 2 says which written ends moved.
+            // Version 2 adds the written offsets that moved.
             ("BatchWritten", 1) => data["written"] = json!({}),
-            // Version 2 says where each partition starts; version 1 did not know, and no lineage is ever 0.
+            // Version 2 adds where each partition starts; in version 1 it is unknown, and no epoch
+            // is 0.
             ("PartitionsAssigned", 1) => *data = json!({ "starts": {} }),
-            (kind, version) => unreachable!("{kind} has no step from version {version}"),
+            (kind, version) => unreachable!("{kind} has no upgrade from version {version}"),
         }
         version += 1;
         event["v"] = version.into();

@@ -1,21 +1,21 @@
-//! The table of metrics: what each is called, what it means, and how it is read from a snapshot.
+//! The table of metrics: name, meaning, and how each is read from a snapshot.
 
 use crate::desired::DesiredState;
 use crate::snapshot::{ActorState, PartitionView, Snapshot, StageView};
 
-/// What kind of metric it is.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only rises, from 0 at the start of the process.
+    /// Only increases, from 0 at the start of the process.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
-    /// Counts in cumulative buckets, with a sum and a count, each only rising.
+    /// Counts in cumulative buckets, with a sum and a count; all only increase.
     Histogram,
 }
 
 impl Kind {
-    /// The word for it in Prometheus's format.
+    /// Its name in Prometheus's format.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -28,26 +28,26 @@ impl Kind {
 /// One metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
-    /// Its name; that of a counter ends in `_total`.
+    /// Its name; a counter's ends in `_total`.
     pub name: &'static str,
-    /// Its kind.
+    /// Its type.
     pub kind: Kind,
-    /// What a value of it counts: a base unit, or what there is so many of.
+    /// The unit of its values: a base unit, or what is counted.
     pub unit: &'static str,
-    /// What it means, in a sentence.
+    /// Its meaning, in one sentence.
     pub help: &'static str,
-    /// Its labels, beside `pipeline`, which each has.
+    /// Its labels, besides `pipeline`, which every metric has.
     pub labels: &'static [&'static str],
-    /// Reads it.
+    /// Reads its values from a snapshot.
     pub read: fn(&Snapshot, &mut Samples),
 }
 
 /// The values of one metric.
 #[derive(Debug, Default)]
 pub struct Samples {
-    /// Values of the labels, and the value.
+    /// Label values, and the value.
     pub plain: Vec<(Vec<String>, f64)>,
-    /// Values of the labels, and the histogram.
+    /// Label values, and the histogram.
     pub histograms: Vec<(Vec<String>, StageView)>,
 }
 
@@ -89,7 +89,8 @@ const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'
     Metric { name, kind: Kind::Histogram, unit: "seconds", help, labels, read }
 }
 
-/// Every metric there is. Two have names of OpenTelemetry's conventions for messaging, since they mean just that; the others are Forebay's own.
+/// All metrics. Two have names of OpenTelemetry's messaging conventions, because they mean exactly
+/// the same; the others are Forebay's own.
 pub const CATALOGUE: &[Metric] = &[
     // The process
     gauge("forebay_build_info", "1", &["version"], "Always 1; the label is the version of the program.", |s, to| {
@@ -98,10 +99,10 @@ pub const CATALOGUE: &[Metric] = &[
     gauge("forebay_start_time_seconds", "seconds", &[], "When the process started, in seconds since 1970.", |s, to| {
         to.put(&[], s.started_at.timestamp_millis() as f64 / 1e3);
     }),
-    gauge("forebay_role", "1", &["role"], "1 for each part of the tree that this process runs.", |s, to| {
+    gauge("forebay_role", "1", &["role"], "1 for each role of this process.", |s, to| {
         s.roles.iter().for_each(|role| to.put(&[role], 1.0));
     }),
-    gauge("forebay_desired_state", "1", &["state"], "1 for what the pipeline is meant to do, 0 for the rest.", |s, to| {
+    gauge("forebay_desired_state", "1", &["state"], "1 for the desired state of the pipeline, 0 for the other states.", |s, to| {
         let states = [(DesiredState::Running, "running"), (DesiredState::Paused, "paused"), (DesiredState::Drained, "drained")];
         states.iter().for_each(|(state, word)| to.put(&[word], truth(s.desired.state == *state)));
     }),
@@ -109,19 +110,19 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_memory_resident_bytes",
         "bytes",
         &[],
-        "Memory that the process has in use; absent where the system does not tell.",
+        "Resident memory of the process; absent if the system does not report it.",
         |s, to| {
             if s.memory_bytes > 0 {
                 to.count(s.memory_bytes);
             }
         },
     ),
-    // The API that is fetched from
+    // The source
     counter(
         "forebay_http_responses_total",
         "responses",
         &["status_class"],
-        "Answers of the API by class of status: 2xx, 304, 3xx, 4xx, 429, 5xx, and none when there was no answer.",
+        "Responses of the source by status class: 2xx, 304, 3xx, 4xx, 429, 5xx, and none for requests without a response.",
         |s, to| {
             for (class, &count) in s.source.iter().flat_map(|source| &source.statuses) {
                 to.put(&[class], count as f64);
@@ -132,7 +133,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_http_throttled_seconds_total",
         "seconds",
         &[],
-        "How long the API was left alone because it asked for that or failed.",
+        "Time for which fetching was suspended, because the source asked for it or failed.",
         |s, to| {
             if let Some(source) = &s.source {
                 to.put(&[], seconds(source.throttled_micros));
@@ -143,15 +144,15 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_fetch_complete",
         "1",
         &["reason"],
-        "1 when the last fetch read all that the API had to give, 0 when it was cut short; the label is why it asked for no further page.",
+        "1 if the last fetch read everything that the source had, 0 if it was cut short; the label is why it requested no further page.",
         |s, to| {
             if let Some(stop) = s.source.as_ref().and_then(|source| source.stop.as_ref()) {
                 to.put(&[stop.reason.as_str()], truth(stop.complete));
             }
         },
     ),
-    counter("forebay_pages_total", "pages", &[], "Pages the API answered.", |s, to| to.count(s.totals.pages)),
-    counter("forebay_fetch_failures_total", "fetches", &[], "Fetches that gave no page that can be produced.", |s, to| {
+    counter("forebay_pages_total", "pages", &[], "Pages that the source answered.", |s, to| to.count(s.totals.pages)),
+    counter("forebay_fetch_failures_total", "fetches", &[], "Fetches that did not return a usable page.", |s, to| {
         to.count(s.totals.fetch_failures);
     }),
     counter("forebay_records_fetched_total", "records", &[], "Records found in pages.", |s, to| to.count(s.totals.fetched)),
@@ -172,7 +173,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_kafka_lag_records",
         "records",
         &["topic", "partition"],
-        "Records of an assigned partition that are not written yet.",
+        "Records of an assigned partition that are not yet written.",
         |s, to| {
             assigned(s, to, |view| Some(view.lag() as f64));
         },
@@ -181,22 +182,22 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_kafka_lag_seconds",
         "seconds",
         &["topic", "partition"],
-        "How long ago the oldest record that is not written came into the topic; 0 without lag, absent while it is not read.",
+        "Age of the oldest unwritten record in the topic; 0 without lag, absent until it is read.",
         |s, to| {
             assigned(s, to, |view| known(view.behind_ms).map(|millis| millis / 1e3));
         },
     ),
-    gauge("forebay_kafka_begin_offset", "offset", &["topic", "partition"], "The first offset that Kafka still holds.", |s, to| {
+    gauge("forebay_kafka_begin_offset", "offset", &["topic", "partition"], "The first offset that Kafka holds.", |s, to| {
         assigned(s, to, |view| known(view.begin));
     }),
-    gauge("forebay_kafka_end_offset", "offset", &["topic", "partition"], "The offset that the next record will get.", |s, to| {
+    gauge("forebay_kafka_end_offset", "offset", &["topic", "partition"], "The offset of the next record.", |s, to| {
         assigned(s, to, |view| known(view.end));
     }),
     gauge(
         "forebay_kafka_written_offset",
         "offset",
         &["topic", "partition"],
-        "All before it is in the table or a dead letter; absent when this process does not know.",
+        "Everything before it is in the table or a dead letter; absent if this process does not know.",
         |s, to| {
             assigned(s, to, |view| known(view.written));
         },
@@ -205,7 +206,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_kafka_committed_offset",
         "offset",
         &["topic", "partition"],
-        "What the consumer group has committed; absent when nothing is.",
+        "The committed offset of the consumer group; absent without one.",
         |s, to| {
             assigned(s, to, |view| known(view.committed));
         },
@@ -214,7 +215,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_kafka_partition_assigned",
         "1",
         &["topic", "partition"],
-        "1 when this process reads the partition, 0 when it did before.",
+        "1 while the partition is assigned to this process, 0 if it was before.",
         |s, to| {
             partitions(s, to, |view| Some(truth(view.assigned)));
         },
@@ -223,7 +224,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_kafka_partition_paused",
         "1",
         &["topic", "partition"],
-        "1 while an assigned partition is paused for want of budget.",
+        "1 while an assigned partition is paused for lack of budget.",
         |s, to| {
             assigned(s, to, |view| Some(truth(view.paused)));
         },
@@ -232,7 +233,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_kafka_clamped_timestamps_total",
         "records",
         &["topic", "partition"],
-        "Records whose timestamp lies before the year 2000 or after 2099, and counts as none.",
+        "Records whose timestamp lies before the year 2000 or after 2099, and is ignored.",
         |s, to| {
             partitions(s, to, |view| Some(view.clamped as f64));
         },
@@ -241,13 +242,13 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_kafka_unkeyed_records_total",
         "records",
         &["topic", "partition"],
-        "Records without a key; those of one row may be in several partitions, and then which is the newest is not known.",
+        "Records without a key; those of one row may be in several partitions, so the newest of them is unknown.",
         |s, to| {
             partitions(s, to, |view| Some(view.unkeyed as f64));
         },
     ),
     // Batches
-    counter("forebay_batches_total", "batches", &[], "Micro-batches that were written.", |s, to| {
+    counter("forebay_batches_total", "batches", &[], "Micro-batches written.", |s, to| {
         if let Some(write) = s.stages.iter().find(|stage| stage.stage == "write") {
             to.count(write.count);
         }
@@ -266,7 +267,7 @@ pub const CATALOGUE: &[Metric] = &[
     histogram(
         "forebay_stage_duration_seconds",
         &["stage"],
-        "How long a stage takes: fetch and produce a page; wait, transform, write and commit a micro-batch.",
+        "Duration of a stage: fetch and produce for a page; wait, transform, write and commit for a micro-batch.",
         |s, to| {
             s.stages.iter().for_each(|stage| to.histogram(&[&stage.stage], stage));
         },
@@ -290,19 +291,19 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_db_statements_total",
         "statements",
         &["db_system"],
-        "Statements that the store acknowledged: a CQL batch is one, and so is a transaction of the embedded store.",
+        "Statements that the store acknowledged; a CQL batch counts as one, and so does a transaction of the embedded store.",
         |s, to| {
             s.store.iter().for_each(|store| to.put(&[&store.kind], store.statements as f64));
         },
     ),
-    gauge("forebay_db_in_flight_statements", "statements", &["db_system"], "Statements that were sent and are not answered.", |s, to| {
+    gauge("forebay_db_in_flight_statements", "statements", &["db_system"], "Statements that were sent and not yet answered.", |s, to| {
         s.store.iter().for_each(|store| to.put(&[&store.kind], store.in_flight as f64));
     }),
     counter(
         "forebay_db_retries_total",
         "attempts",
         &["db_system", "reason"],
-        "Attempts to write that were made again, by reason: write_timeout, unavailable, overloaded, connection, policy, disk_full, other.",
+        "Retries of writes by reason: write_timeout, unavailable, overloaded, connection, policy, disk_full, other.",
         |s, to| {
             if let Some(store) = &s.store {
                 store.retries.iter().for_each(|(reason, &count)| to.put(&[&store.kind, reason], count as f64));
@@ -313,7 +314,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_db_node_up",
         "1",
         &["node", "datacenter"],
-        "1 while a node of Cassandra is connected; absent when embedded.",
+        "1 while a Cassandra node is connected; absent for the embedded store.",
         |s, to| {
             for node in s.store.iter().filter(|store| store.kind == "cassandra").flat_map(|store| &store.nodes) {
                 to.put(&[&node.address, &node.datacenter], truth(node.up));
@@ -325,7 +326,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_actor_state",
         "1",
         &["actor", "state"],
-        "1 for what an actor is doing, 0 for the rest: up, waiting (for a server), stuck, restarting, ended.",
+        "1 for the state of an actor, 0 for the other states: up, waiting (for a server), stuck, restarting, ended.",
         |s, to| {
             let states = [
                 (ActorState::Up, "up"),
@@ -342,17 +343,17 @@ pub const CATALOGUE: &[Metric] = &[
     counter("forebay_actor_restarts_total", "restarts", &["actor"], "Restarts of an actor.", |s, to| {
         s.actors.iter().for_each(|actor| to.put(&[&actor.path], actor.restarts as f64));
     }),
-    gauge("forebay_actor_mailbox_messages", "messages", &["actor"], "Messages that wait in an actor's mailbox.", |s, to| {
+    gauge("forebay_actor_mailbox_messages", "messages", &["actor"], "Messages waiting in an actor's mailbox.", |s, to| {
         s.actors.iter().for_each(|actor| to.put(&[&actor.path], actor.mailbox as f64));
     }),
     // Edges
     gauge("forebay_edge_used_bytes", "bytes", &["edge"], "Bytes in flight between two actors.", |s, to| {
         s.edges.iter().for_each(|edge| to.put(&[&edge.name], edge.used_bytes as f64));
     }),
-    gauge("forebay_edge_budget_bytes", "bytes", &["edge"], "The most bytes that may be in flight between two actors.", |s, to| {
+    gauge("forebay_edge_budget_bytes", "bytes", &["edge"], "The budget of bytes in flight between two actors.", |s, to| {
         s.edges.iter().for_each(|edge| to.put(&[&edge.name], edge.budget_bytes as f64));
     }),
-    counter("forebay_backpressure_seconds_total", "seconds", &["edge"], "How long the upstream actor waited for budget.", |s, to| {
+    counter("forebay_backpressure_seconds_total", "seconds", &["edge"], "Time that the upstream actor has waited for budget.", |s, to| {
         s.edges.iter().for_each(|edge| to.put(&[&edge.name], seconds(edge.blocked_micros)));
     }),
     // The disk
@@ -360,7 +361,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_disk_free_bytes",
         "bytes",
         &[],
-        "What the process may still take on the file system of its data directory; absent where the system does not tell.",
+        "Space available to the process on the file system of its data directory; absent if the system does not report it.",
         |s, to| {
             if let Some(free) = s.disk.as_ref().and_then(|disk| disk.free_bytes) {
                 to.count(free);
@@ -371,7 +372,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_disk_used_bytes",
         "bytes",
         &["part"],
-        "What the journal, the embedded topics and the embedded table take on the disk; a part that is elsewhere is absent.",
+        "Disk usage of the journal, the embedded topics and the embedded table; absent for parts that are not embedded.",
         |s, to| {
             let Some(disk) = &s.disk else { return };
             let parts =
@@ -379,7 +380,7 @@ pub const CATALOGUE: &[Metric] = &[
             parts.iter().filter_map(|(part, bytes)| Some((part, (*bytes)?))).for_each(|(part, bytes)| to.put(&[part], bytes as f64));
         },
     ),
-    gauge("forebay_disk_retention_bytes", "bytes", &[], "What the embedded topics may take; absent with a real broker.", |s, to| {
+    gauge("forebay_disk_retention_bytes", "bytes", &[], "The size limit of the embedded topics; absent with a real broker.", |s, to| {
         if let Some(topic) = s.disk.as_ref().and_then(|disk| disk.topic) {
             to.count(topic.limit_bytes);
         }
@@ -388,7 +389,7 @@ pub const CATALOGUE: &[Metric] = &[
         "forebay_records_expired_total",
         "records",
         &[],
-        "Records that were removed from the embedded topics because they were over their retention; absent with a real broker.",
+        "Records removed from the embedded topics because they exceeded their retention; absent with a real broker.",
         |s, to| {
             if let Some(topic) = s.disk.as_ref().and_then(|disk| disk.topic) {
                 to.count(topic.removed_records);
@@ -397,13 +398,13 @@ pub const CATALOGUE: &[Metric] = &[
     ),
     // Runs and the journal
     gauge("forebay_runs_open", "runs", &[], "Runs that have not ended.", |s, to| to.count(s.run_totals.open)),
-    counter("forebay_runs_ended_total", "runs", &["state"], "Runs that ended since the process started, by how.", |s, to| {
+    counter("forebay_runs_ended_total", "runs", &["state"], "Runs that ended since the process started, by state.", |s, to| {
         let ended = &s.run_totals;
         let by_state = [("succeeded", ended.succeeded), ("failed", ended.failed), ("cancelled", ended.cancelled)];
         by_state.iter().for_each(|(state, count)| to.put(&[state], *count as f64));
     }),
-    gauge("forebay_journal_last_sequence", "events", &[], "The last event that was decided.", |s, to| to.count(s.seq)),
-    gauge("forebay_journal_durable_sequence", "events", &[], "The last event that is on the disk; absent without a journal.", |s, to| {
+    gauge("forebay_journal_last_sequence", "events", &[], "The last event decided.", |s, to| to.count(s.seq)),
+    gauge("forebay_journal_durable_sequence", "events", &[], "The last event on disk; absent without a journal.", |s, to| {
         if s.durable_seq > 0 {
             to.count(s.durable_seq);
         }
@@ -418,7 +419,7 @@ fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
-/// −1 is how a snapshot says that it does not know.
+/// In a snapshot, −1 means unknown.
 fn known(number: i64) -> Option<f64> {
     (number >= 0).then_some(number as f64)
 }
@@ -431,7 +432,7 @@ fn partitions(s: &Snapshot, to: &mut Samples, read: fn(&PartitionView) -> Option
     }
 }
 
-/// Of partitions that others read this process knows only what was.
+/// For a partition that is not assigned, this process knows only old values.
 fn assigned(s: &Snapshot, to: &mut Samples, read: fn(&PartitionView) -> Option<f64>) {
     for view in s.partitions.iter().filter(|view| view.assigned) {
         if let Some(value) = read(view) {

@@ -1,13 +1,15 @@
-//! The text of `GET /metrics`: Prometheus's format 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats/>), or OpenMetrics 1.0.
+//! The text of `GET /metrics`: Prometheus's format 0.0.4
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>), or OpenMetrics 1.0.
 //!
-//! Written here and not by a crate of metrics: those keep counters of their own, to be registered and updated beside what the snapshot has already.
+//! Not written by a metrics crate, because those keep their own counters, which would duplicate the
+//! snapshot's.
 
 use std::fmt::Write as _;
 
 use super::catalogue::{CATALOGUE, Kind, Metric, Samples};
 use crate::snapshot::{Snapshot, StageView};
 
-/// How metrics are written.
+/// The format of `GET /metrics`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus's text format.
@@ -17,12 +19,12 @@ pub enum Format {
 }
 
 impl Format {
-    /// The one that an `Accept` header asks for.
+    /// The format that an `Accept` header requests.
     pub fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
     }
 
-    /// The `Content-Type` of it.
+    /// Its `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -31,7 +33,7 @@ impl Format {
     }
 }
 
-/// Every metric of a snapshot that has a value.
+/// Prints every metric of a snapshot that has a value.
 pub fn render(snapshot: &Snapshot, format: Format) -> String {
     let mut text = String::with_capacity(32 << 10);
     for metric in CATALOGUE {
@@ -60,19 +62,19 @@ fn head(text: &mut String, metric: &Metric, format: Format) {
         _ => metric.name,
     };
     let help = metric.help.replace('\\', "\\\\").replace('\n', "\\n");
-    // Writing to a string does not fail.
+    // Writing to a string can't fail.
     let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} {}", metric.kind.as_str());
 }
 
 fn labels(snapshot: &Snapshot, metric: &Metric, values: &[String]) -> String {
-    let mut labels = format!("pipeline=\"{}\"", escaped(&snapshot.pipeline));
+    let mut labels = format!("pipeline=\"{}\"", escape(&snapshot.pipeline));
     for (name, value) in metric.labels.iter().zip(values) {
-        let _ = write!(labels, ",{name}=\"{}\"", escaped(value));
+        let _ = write!(labels, ",{name}=\"{}\"", escape(value));
     }
     labels
 }
 
-fn escaped(value: &str) -> String {
+fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

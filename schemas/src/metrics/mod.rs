@@ -1,12 +1,21 @@
-//! Every metric and every alert, in one table: `GET /metrics`, the reference in `docs/METRICS.md`, the dashboard and the alert rules in
-//! `docs/grafana` come from here, and so does what the snapshot says is wrong.
+//! All metrics and alerts, in one table each.
 //!
-//! Guarantee: a metric is read from a [`Snapshot`](crate::snapshot::Snapshot), so it says what the monitor shows; what is not known is absent, never
-//! −1; labels are of bounded sets (partitions, actors, edges, stages, nodes, words), so no series comes with a run, a batch or a key. Pure: no
-//! clock, no I/O. Not guaranteed: history; that is Prometheus's.
+//! `GET /metrics`, the reference in `docs/METRICS.md`, the dashboard and the alert rules in
+//! `docs/grafana` are generated from them, and so are the alerts in the snapshot.
 //!
-//! * [`CATALOGUE`]: the metrics.    * [`render`]: Prometheus's text format, or OpenMetrics.
-//! * [`alerts`]: the rules, as PromQL and as code that judges snapshots.
+//! Guarantees:
+//! * Metrics are read from a [`Snapshot`](crate::snapshot::Snapshot), so they agree with the
+//!   monitor.
+//! * Unknown values are absent, never −1.
+//! * Labels have bounded sets of values (partitions, actors, edges, stages, nodes), so no series
+//!   comes with a run, a batch or a key.
+//! * Pure: no clock, no I/O.
+//!
+//! Does not keep history; Prometheus does.
+//!
+//! * [`CATALOGUE`]: the metrics.
+//! * [`render`]: Prometheus's text format, or OpenMetrics.
+//! * [`alerts`]: the rules, as PromQL and as conditions on snapshots.
 
 pub mod alerts;
 mod catalogue;

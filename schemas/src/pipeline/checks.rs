@@ -1,7 +1,9 @@
-//! What must hold of a pipeline file beyond its tables having the right keys: ranges, names, and tables that need each other.
+//! Checks of a pipeline file beyond its keys: ranges, names, and sections that need each other.
 //!
-//! Guarantee: every error points at the key and says what to write instead; the first one found is told. Nothing outside of the file is
-//! looked at.
+//! Guarantees:
+//! * Every error points at the key and says what to write instead. Only the first error is
+//!   reported.
+//! * Nothing outside the file is read.
 
 use std::time::Duration;
 
@@ -10,9 +12,9 @@ use super::{
     RESERVED_PROPERTIES, WriterSection,
 };
 
-/// Checks a pipeline that was read.
+/// Checks a parsed pipeline file.
 pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
-    check_tables(p)?;
+    check_sections(p)?;
     check_names(p)?;
     check_kafka(p)?;
     if let Some(cassandra) = &p.cassandra {
@@ -24,7 +26,7 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
     if let Some(producer) = &p.producer {
         check_pointer(p, &["producer", "key"], &producer.key)?;
         if producer.key.is_empty() {
-            return Err(p.error_at(&["producer", "key"], "the key is empty", "name a field of the record, such as \"/id\""));
+            return Err(p.error_at(&["producer", "key"], "the key is empty", "use a field of the record, such as \"/id\""));
         }
     }
     if let Some(consumer) = &p.consumer {
@@ -39,7 +41,13 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
         check_lineage(p, lineage)?;
     }
     if let Some(traces) = &p.traces {
-        check_receiver(p, &["traces", "url"], &traces.url, "http://127.0.0.1:4318/v1/traces", "the collector takes no user")?;
+        check_receiver(
+            p,
+            &["traces", "url"],
+            &traces.url,
+            "http://127.0.0.1:4318/v1/traces",
+            "remove it from the URL; a collector takes no user",
+        )?;
     }
     check_supervisor(p)
 }
@@ -47,26 +55,26 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
 fn check_lineage(p: &Pipeline, lineage: &LineageSection) -> Result<(), FileError> {
     match (&lineage.url, &lineage.file) {
         (Some(url), None) => {
-            let remedy = "write token = { env = \"…\" }, and the address without it";
+            let remedy = "remove it from the URL, and set token = { env = \"…\" }";
             check_receiver(p, &["lineage", "url"], url, "http://127.0.0.1:5000/api/v1/lineage", remedy)?;
         }
         (None, Some(_)) if lineage.token.is_some() => {
-            return Err(p.error_at(&["lineage", "token"], "a file takes no token", "leave it out, or write a url in place of the file"));
+            return Err(p.error_at(&["lineage", "token"], "a file takes no token", "remove it, or set url instead of file"));
         }
         (None, Some(_)) => {}
         _ => {
-            let remedy = "write url = \"http://127.0.0.1:5000/api/v1/lineage\" or file = \"lineage.ndjson\"";
-            return Err(p.error_at(&["lineage"], "[lineage] needs one of url and file", remedy));
+            let remedy = "set url = \"http://127.0.0.1:5000/api/v1/lineage\" or file = \"lineage.ndjson\"";
+            return Err(p.error_at(&["lineage"], "[lineage] needs either url or file", remedy));
         }
     }
     if lineage.namespace.is_empty() {
-        return Err(p.error_at(&["lineage", "namespace"], "the namespace is empty", "leave it out for \"forebay\""));
+        return Err(p.error_at(&["lineage", "namespace"], "the namespace is empty", "remove the key for the default, \"forebay\""));
     }
     Ok(())
 }
 
-fn check_tables(p: &Pipeline) -> Result<(), FileError> {
-    let here = [
+fn check_sections(p: &Pipeline) -> Result<(), FileError> {
+    let present = [
         ("fetcher", p.fetcher.is_some()),
         ("producer", p.producer.is_some()),
         ("consumer", p.consumer.is_some()),
@@ -74,23 +82,23 @@ fn check_tables(p: &Pipeline) -> Result<(), FileError> {
         ("writer", p.writer.is_some()),
         ("cassandra", p.cassandra.is_some()),
     ];
-    for (half, tables) in [("into the topic", &here[..2]), ("from the topic into the table", &here[2..])] {
-        let missing: Vec<_> = tables.iter().filter(|(_, there)| !there).map(|(name, _)| format!("[{name}]")).collect();
-        if let Some((name, _)) = tables.iter().find(|(_, there)| *there)
+    for (half, sections) in [("into the topic", &present[..2]), ("from the topic into the table", &present[2..])] {
+        let missing: Vec<_> = sections.iter().filter(|(_, is_present)| !is_present).map(|(name, _)| format!("[{name}]")).collect();
+        if let Some((name, _)) = sections.iter().find(|(_, is_present)| *is_present)
             && !missing.is_empty()
         {
             return Err(p.error_at(
                 &[name],
                 format!("[{name}] needs {}", missing.join(", ")),
-                format!("the way {half} needs all its tables; add the missing ones, or leave the whole half out"),
+                format!("the half {half} needs all its sections; add the missing ones, or remove all of them"),
             ));
         }
     }
-    if here.iter().all(|(_, there)| !there) {
+    if present.iter().all(|(_, is_present)| !is_present) {
         return Err(p.error_at(
             &["pipeline"],
-            "the pipeline has no actors",
-            "add [fetcher] and [producer], or [consumer], [transformer], [writer] and [cassandra], or all of them; `forebay init` writes an example",
+            "the pipeline file configures no actor",
+            "add [fetcher] and [producer], or [consumer], [transformer], [writer] and [cassandra], or all of them; `forebay init` creates an example",
         ));
     }
     Ok(())
@@ -102,7 +110,7 @@ fn check_names(p: &Pipeline) -> Result<(), FileError> {
     if !fits {
         return Err(p.error_at(
             &["pipeline", "name"],
-            format!("{name:?} can't be a pipeline's name"),
+            format!("{name:?} is not a valid pipeline name"),
             "use 1 to 64 letters, digits, `-` and `_`",
         ));
     }
@@ -124,7 +132,7 @@ fn check_kafka(p: &Pipeline) -> Result<(), FileError> {
         if !fits {
             return Err(p.error_at(
                 &["kafka", key],
-                format!("{topic:?} can't be a topic's name"),
+                format!("{topic:?} is not a valid topic name"),
                 "use 1 to 249 letters, digits, `.`, `_` and `-`",
             ));
         }
@@ -133,7 +141,7 @@ fn check_kafka(p: &Pipeline) -> Result<(), FileError> {
         return Err(p.error_at(
             &["kafka", "dead_letter_topic"],
             "the dead-letter topic is the topic itself",
-            "leave the key out for the topic's name and `.dead`",
+            "remove the key for the default, the topic's name plus `.dead`",
         ));
     }
     in_range(p, &["kafka", "partitions"], i64::from(kafka.partitions), 1, 10_000)?;
@@ -141,20 +149,20 @@ fn check_kafka(p: &Pipeline) -> Result<(), FileError> {
         if !kafka.is_embedded() {
             return Err(p.error_at(
                 &["kafka", "retention"],
-                "[kafka] retention is of the embedded broker, and kafka.bootstrap names a real one",
-                "leave it out, and set retention.ms and retention.bytes of the topics with Kafka's own tools",
+                "[kafka] retention applies to the embedded broker, but kafka.bootstrap is a real one",
+                "remove it, and set retention.ms and retention.bytes of the topics with Kafka's own tools",
             ));
         }
         bytes_in_range(p, &["kafka", "retention", "bytes"], retention.bytes, 16 << 20, 1 << 50)?;
         let year = Duration::from_secs(365 * 24 * 60 * 60);
-        span_in_range(p, &["kafka", "retention", "time"], retention.time, Duration::from_secs(60), 100 * year)?;
+        duration_in_range(p, &["kafka", "retention", "time"], retention.time, Duration::from_secs(60), 100 * year)?;
     }
     in_range(p, &["kafka", "replication"], i64::from(kafka.replication), 1, 100)?;
     if let Some(name) = kafka.properties.keys().find(|name| RESERVED_PROPERTIES.contains(&name.as_str())) {
         return Err(p.error_at(
             &["kafka", "properties", name],
-            format!("`{name}` is Forebay's to set"),
-            "its guarantees rest on this property; leave the line out",
+            format!("`{name}` is set by Forebay"),
+            "remove the line; Forebay's guarantees rely on this property",
         ));
     }
     Ok(())
@@ -172,14 +180,14 @@ fn check_cassandra(p: &Pipeline, cassandra: &CassandraSection) -> Result<(), Fil
             ));
         }
         ContactPoints::Servers(servers) if servers.is_empty() => {
-            return Err(p.error_at(key, "the list is empty", "name a server at least: [\"127.0.0.1:9042\"]"));
+            return Err(p.error_at(key, "the list is empty", "add at least one server: [\"127.0.0.1:9042\"]"));
         }
         ContactPoints::Servers(servers) => check_servers(p, key, servers.iter().map(String::as_str))?,
     }
     check_identifier(p, &["cassandra", "keyspace"], &cassandra.keyspace)?;
     in_range(p, &["cassandra", "replication"], i64::from(cassandra.replication), 1, 100)?;
     if cassandra.username.is_some() != cassandra.password.is_some() {
-        return Err(p.error_at(&["cassandra"], "username and password go together", "give both, or neither"));
+        return Err(p.error_at(&["cassandra"], "username and password belong together", "set both, or neither"));
     }
     Ok(())
 }
@@ -190,8 +198,8 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError
     if !rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#'])) {
         return Err(p.error_at(
             key,
-            format!("{:?} is not an HTTP address", fetcher.url),
-            "write the whole address, such as \"https://randomuser.me/api/?results=100\"",
+            format!("{:?} is not an HTTP URL", fetcher.url),
+            "write the full URL, such as \"https://randomuser.me/api/?results=100\"",
         ));
     }
     check_pointer(p, &["fetcher", "records"], &fetcher.records)?;
@@ -199,14 +207,14 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError
         check_pointer(p, &["fetcher", "cursor", "next"], &cursor.next)?;
         for (key, value, such) in [("next", &cursor.next, "/info/next"), ("param", &cursor.param, "since")] {
             if value.is_empty() {
-                let remedy = format!("say where the API has it, such as {such:?}; without cursors leave the whole table out");
+                let remedy = format!("set it as the API defines it, such as {such:?}; if it has no cursors, remove `cursor`");
                 return Err(p.error_at(&["fetcher", "cursor", key], format!("the cursor's `{key}` is empty"), remedy));
             }
         }
         if let Some(has_more) = &cursor.has_more {
             check_pointer(p, &["fetcher", "cursor", "has_more"], has_more)?;
             if has_more.is_empty() {
-                let remedy = "say where the API has it, such as \"/has_more\"; leave it out where the next cursor alone says it";
+                let remedy = "set it as the API defines it, such as \"/has_more\"; remove it if only the next cursor counts";
                 return Err(p.error_at(&["fetcher", "cursor", "has_more"], "the cursor's `has_more` is empty", remedy));
             }
         }
@@ -215,17 +223,17 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError
     check_params(p, fetcher)?;
     in_range(p, &["fetcher", "max_pages"], i64::from(fetcher.max_pages), 1, 100_000)?;
     if let Some(every) = fetcher.every {
-        span_in_range(p, &["fetcher", "every"], every, Duration::from_millis(1), Duration::from_secs(366 * 86_400))?;
+        duration_in_range(p, &["fetcher", "every"], every, Duration::from_millis(1), Duration::from_secs(366 * 86_400))?;
     }
-    span_in_range(p, &["fetcher", "timeout"], fetcher.timeout, Duration::from_millis(1), Duration::from_secs(3_600))?;
+    duration_in_range(p, &["fetcher", "timeout"], fetcher.timeout, Duration::from_millis(1), Duration::from_secs(3_600))?;
     bytes_in_range(p, &["fetcher", "max_page_bytes"], fetcher.max_page_bytes, 1 << 10, 1 << 30)?;
     if let Some(producer) = &p.producer {
         bytes_in_range(p, &["producer", "max_record_bytes"], producer.max_record_bytes, 1, 1 << 30)?;
         if producer.budget.0 < fetcher.max_page_bytes.0 {
             return Err(p.error_at(
                 &["producer", "budget"],
-                format!("the budget of {} has no room for a page of {}", producer.budget, fetcher.max_page_bytes),
-                "make producer.budget at least fetcher.max_page_bytes",
+                format!("the budget of {} is too small for a page of {}", producer.budget, fetcher.max_page_bytes),
+                "set producer.budget to at least fetcher.max_page_bytes",
             ));
         }
     }
@@ -238,15 +246,15 @@ fn check_params(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError>
         if param.is_empty() || param.chars().count() > 128 {
             return Err(p.error_at(
                 key,
-                format!("{param:?} can't be a parameter"),
-                "name a query parameter of the API, of 1 to 128 characters",
+                format!("{param:?} is not a valid parameter"),
+                "use a query parameter of the API, of 1 to 128 characters",
             ));
         }
         if fetcher.cursor.as_ref().is_some_and(|cursor| cursor.param == *param) {
             return Err(p.error_at(
                 key,
-                format!("`{param}` is the cursor's"),
-                "leave it out: a run goes on where its read is; `forebay cursor set` moves that",
+                format!("`{param}` carries the cursor"),
+                "remove it: a run continues at the cursor of its read; `forebay cursor set` moves the cursor",
             ));
         }
     }
@@ -255,18 +263,18 @@ fn check_params(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError>
 
 fn check_consumer(p: &Pipeline, consumer: &ConsumerSection) -> Result<(), FileError> {
     if consumer.group.is_empty() || consumer.group.len() > 255 {
-        return Err(p.error_at(&["consumer", "group"], "a consumer group's name has 1 to 255 bytes", "name the group, such as \"users\""));
+        return Err(p.error_at(&["consumer", "group"], "a consumer group's name has 1 to 255 bytes", "set a name, such as \"users\""));
     }
     let batch = &consumer.batch;
     let records = i64::try_from(batch.max_records).unwrap_or(i64::MAX);
     in_range(p, &["consumer", "batch", "max_records"], records, 1, 1_000_000)?;
     bytes_in_range(p, &["consumer", "batch", "max_bytes"], batch.max_bytes, 1 << 10, 1 << 30)?;
-    span_in_range(p, &["consumer", "batch", "max_wait"], batch.max_wait, Duration::ZERO, Duration::from_secs(60))?;
+    duration_in_range(p, &["consumer", "batch", "max_wait"], batch.max_wait, Duration::ZERO, Duration::from_secs(60))?;
     if consumer.budget.0 < batch.max_bytes.0 {
         return Err(p.error_at(
             &["consumer", "budget"],
-            format!("the budget of {} has no room for a batch of {}", consumer.budget, batch.max_bytes),
-            "make consumer.budget at least consumer.batch.max_bytes; some multiple of it keeps the writer busy",
+            format!("the budget of {} is too small for a batch of {}", consumer.budget, batch.max_bytes),
+            "set consumer.budget to at least consumer.batch.max_bytes; several times that keeps the writer busy",
         ));
     }
     bytes_in_range(p, &["consumer", "budget"], consumer.budget, 1 << 10, 64 << 30)
@@ -278,7 +286,7 @@ fn check_writer(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError> {
         return Err(p.error_at(
             &["writer", "primary_key"],
             "the primary key has no column",
-            "name a column of the SQL at least, such as [\"id\"]",
+            "add at least one column of the SQL, such as [\"id\"]",
         ));
     }
     for (at, column) in writer.primary_key.iter().enumerate() {
@@ -286,8 +294,8 @@ fn check_writer(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError> {
         if writer.primary_key[..at].contains(column) {
             return Err(p.error_at(
                 &["writer", "primary_key"],
-                format!("`{column}` stands twice in the primary key"),
-                "name each column once",
+                format!("`{column}` occurs twice in the primary key"),
+                "list each column once",
             ));
         }
     }
@@ -298,7 +306,7 @@ fn check_writer(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError> {
         let key = &["writer", "nulls", column];
         check_identifier(p, key, column)?;
         if writer.primary_key.iter().any(|each| each == column) {
-            return Err(p.error_at(key, format!("`{column}` is of the primary key, which is never null"), "leave it out"));
+            return Err(p.error_at(key, format!("`{column}` is part of the primary key, which is never null"), "remove it"));
         }
     }
     let rows = i64::try_from(writer.batch_rows).unwrap_or(i64::MAX);
@@ -312,7 +320,7 @@ fn check_api(p: &Pipeline) -> Result<(), FileError> {
         check_pointer(p, &["api", "mask"], pointer)?;
     }
     if let Some(host) = p.api.hosts.iter().find(|host| host.is_empty() || host.contains(['/', ' ', '@'])) {
-        let remedy = "write it as the Host header has it: \"forebay:7070\", or \"forebay\" for any port";
+        let remedy = "write it as in the Host header: \"forebay:7070\", or \"forebay\" for any port";
         return Err(p.error_at(&["api", "hosts"], format!("{host:?} is not a host"), remedy));
     }
     let is_origin = |origin: &str| {
@@ -320,7 +328,7 @@ fn check_api(p: &Pipeline) -> Result<(), FileError> {
         rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', ' ', '@', '*']))
     };
     if let Some(origin) = p.api.origins.iter().find(|origin| !is_origin(origin)) {
-        let remedy = "write scheme and host, without a path: \"https://ops.example.org\"";
+        let remedy = "write scheme and host without a path: \"https://ops.example.org\"";
         return Err(p.error_at(&["api", "origins"], format!("{origin:?} is not an origin"), remedy));
     }
     let key = &["api", "listen"];
@@ -342,19 +350,20 @@ fn check_api(p: &Pipeline) -> Result<(), FileError> {
     ))
 }
 
-/// Whether a host, without brackets or port, is this machine's loopback: its name, or one of its addresses.
+/// Whether a host, without brackets or port, is a name or an address of the loopback interface.
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// An address that something is posted to; `such` is an example, `otherwise` what to do with a user in it.
+/// Checks a URL that events are posted to. `such` is an example; `otherwise` is the remedy for a
+/// user in it.
 fn check_receiver(p: &Pipeline, key: &[&str], url: &str, such: &str, otherwise: &str) -> Result<(), FileError> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let Some(rest) = rest.filter(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#'])) else {
-        return Err(p.error_at(key, format!("{url:?} is not an HTTP address"), format!("write the whole address, such as {such:?}")));
+        return Err(p.error_at(key, format!("{url:?} is not an HTTP URL"), format!("write the full URL, such as {such:?}")));
     };
     if rest.split('/').next().is_some_and(|host| host.contains('@')) {
-        return Err(p.error_at(key, "the address holds a user or a password", otherwise));
+        return Err(p.error_at(key, "the URL contains a user or a password", otherwise));
     }
     Ok(())
 }
@@ -363,14 +372,15 @@ fn check_supervisor(p: &Pipeline) -> Result<(), FileError> {
     let s = &p.supervisor;
     let (ms, hour) = (Duration::from_millis(1), Duration::from_secs(3_600));
     in_range(p, &["supervisor", "max_restarts"], i64::from(s.max_restarts), 0, 10_000)?;
-    span_in_range(p, &["supervisor", "within"], s.within, ms, 24 * hour)?;
-    span_in_range(p, &["supervisor", "backoff_min"], s.backoff_min, ms, hour)?;
-    span_in_range(p, &["supervisor", "backoff_max"], s.backoff_max, s.backoff_min.0, hour)?;
-    span_in_range(p, &["supervisor", "backoff_reset"], s.backoff_reset, ms, 24 * hour)?;
-    span_in_range(p, &["supervisor", "shutdown"], s.shutdown, ms, hour)
+    duration_in_range(p, &["supervisor", "within"], s.within, ms, 24 * hour)?;
+    duration_in_range(p, &["supervisor", "backoff_min"], s.backoff_min, ms, hour)?;
+    duration_in_range(p, &["supervisor", "backoff_max"], s.backoff_max, s.backoff_min.0, hour)?;
+    duration_in_range(p, &["supervisor", "backoff_reset"], s.backoff_reset, ms, 24 * hour)?;
+    duration_in_range(p, &["supervisor", "shutdown"], s.shutdown, ms, hour)
 }
 
-/// Cassandra's own rule for unquoted names, in lower case, so that `cqlsh` takes them as they are.
+/// Checks a name by Cassandra's rule for unquoted names in lower case, so that `cqlsh` accepts it
+/// as it is.
 fn check_identifier(p: &Pipeline, key: &[&str], name: &str) -> Result<(), FileError> {
     let mut bytes = name.bytes();
     let fits = name.len() <= 48
@@ -381,8 +391,8 @@ fn check_identifier(p: &Pipeline, key: &[&str], name: &str) -> Result<(), FileEr
     }
     Err(p.error_at(
         key,
-        format!("{name:?} can't be a name in Cassandra"),
-        "use a lower-case letter, then lower-case letters, digits and `_`, 48 in all at most",
+        format!("{name:?} is not a valid name in Cassandra"),
+        "use lower-case letters, digits and `_`, starting with a letter, at most 48 characters",
     ))
 }
 
@@ -393,7 +403,7 @@ fn check_pointer(p: &Pipeline, key: &[&str], pointer: &str) -> Result<(), FileEr
     Err(p.error_at(
         key,
         format!("{pointer:?} is not a JSON pointer"),
-        format!("a pointer begins with a slash: \"/{}\"", pointer.replace('.', "/")),
+        format!("a JSON pointer starts with a slash: \"/{}\"", pointer.replace('.', "/")),
     ))
 }
 
@@ -421,7 +431,7 @@ fn bytes_in_range(p: &Pipeline, key: &[&str], value: Bytes, least: u64, most: u6
     Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", Bytes(least), Bytes(most))))
 }
 
-fn span_in_range(p: &Pipeline, key: &[&str], value: HumanDuration, least: Duration, most: Duration) -> Result<(), FileError> {
+fn duration_in_range(p: &Pipeline, key: &[&str], value: HumanDuration, least: Duration, most: Duration) -> Result<(), FileError> {
     if (least..=most).contains(&value.0) {
         return Ok(());
     }

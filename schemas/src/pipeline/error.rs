@@ -8,9 +8,10 @@ use thiserror::Error;
 
 use super::FileText;
 
-/// Something wrong with the pipeline file, or with what it says: where, what, and what to write instead.
+/// An error in the pipeline file, or in what it refers to: the location, the problem and the
+/// remedy.
 ///
-/// Prints as its message; as a [`Diagnostic`] it shows the place in the text.
+/// Prints its message; as a [`Diagnostic`] it also shows the location in the text.
 #[derive(Debug)]
 pub struct FileError(Box<Details>);
 
@@ -50,12 +51,12 @@ impl Diagnostic for FileError {
     }
 }
 
-/// A place in the file: byte offset and length.
+/// A location in the file: byte offset and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteSpan {
     /// The first byte.
     pub start: usize,
-    /// How many.
+    /// The number of bytes.
     pub len: usize,
 }
 
@@ -67,29 +68,29 @@ impl FileError {
             source_code: None,
             span: None,
             label: String::new(),
-            help: Some("name another with -c FILE, or let `forebay init` write one".into()),
+            help: Some("give its path with -c FILE, or create one with `forebay init`".into()),
             line: None,
         }))
     }
 
-    /// An error of the TOML parser or of a type's own deserialiser.
+    /// An error of the TOML parser or of a type's own deserializer.
     pub(super) fn from_toml(file: &FileText, cause: &toml::de::Error) -> Self {
         let message = cause.message().to_owned();
         let help = unknown_key(&message).map(|(key, known)| match nearest(key, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known here: {}", known.join(", ")),
+            None => format!("known keys: {}", known.join(", ")),
         });
         let spot = cause.span().map(|span| ByteSpan { start: span.start, len: span.end.saturating_sub(span.start) });
         Self::at_spot(file, spot, message, "here", help)
     }
 
-    /// An error at the value of a key, the table itself when there is no such key.
+    /// An error at the value of a key; at the section if the key is missing.
     pub fn at_key(file: &FileText, key: &[&str], message: impl Into<String>, help: impl Into<String>) -> Self {
         Self::at_spot(file, spot_of(&file.text, key), message.into(), "this", Some(help.into()))
     }
 
-    /// An error at a place inside the text `value` of a key; `inside` counts bytes of that text. Where the file spells the text with
-    /// escapes, the error points at all of it.
+    /// An error inside the text `value` of a key; `inside` counts bytes of that text. If the file
+    /// spells the text with escapes, the error points at all of it.
     pub fn inside_value(
         file: &FileText,
         key: &[&str],
@@ -105,7 +106,7 @@ impl FileError {
         Self::at_spot(file, spot, message.into(), "here", Some(help.into()))
     }
 
-    /// An error at a place that the caller knows.
+    /// An error at a known location.
     pub fn at_spot(file: &FileText, spot: Option<ByteSpan>, message: impl Into<String>, label: &str, help: Option<String>) -> Self {
         let spot = spot.map(|spot| ByteSpan { start: spot.start.min(file.text.len()), ..spot });
         Self(Box::new(Details {
@@ -118,7 +119,7 @@ impl FileError {
         }))
     }
 
-    /// The line, from 1, where one is known.
+    /// The line, from 1, if known.
     pub fn line(&self) -> Option<usize> {
         self.0.line
     }
@@ -136,7 +137,7 @@ fn floor_char(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// Where the value of a key stands in the text, or the innermost table on the way to it that is there.
+/// The location of a key's value in the text, or of the innermost section on the path that exists.
 pub(super) fn spot_of(text: &str, key: &[&str]) -> Option<ByteSpan> {
     let document = toml_edit::Document::parse(text).ok()?;
     let mut item = document.as_item();
@@ -151,7 +152,7 @@ pub(super) fn spot_of(text: &str, key: &[&str]) -> Option<ByteSpan> {
     found.map(|span| ByteSpan { start: span.start, len: span.end - span.start })
 }
 
-/// The candidate that reads most like `word`, when one is near.
+/// The candidate that is most similar to `word`, if one is similar.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
@@ -160,7 +161,8 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, candidate)| candidate)
 }
 
-/// The unknown key and the known ones, out of serde's message "unknown field `x`, expected one of `a`, `b`".
+/// The unknown key and the known ones, from serde's message "unknown field `x`, expected one of
+/// `a`, `b`".
 fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     let rest = message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
     let (key, rest) = rest.split_once('`')?;

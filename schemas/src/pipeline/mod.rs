@@ -1,10 +1,12 @@
-//! The pipeline file, `forebay.toml`: one table an actor, named as its folder.
+//! The pipeline file, `forebay.toml`: one section per actor, named as the actor's folder.
 //!
-//! [`load`] gives a [`Pipeline`] that is complete and consistent in itself, or a [`FileError`] that points at the line and says what
-//! to write instead. It asks no server and opens no file but the pipeline file: whether the SQL plans, the schema parses and the
-//! table fits is checked by those who use them (`forebay check` runs them all).
+//! [`load`] returns a [`Pipeline`] that is complete and consistent in itself, or a [`FileError`]
+//! with the line and the remedy. It contacts no server and opens no other file: the code that uses
+//! the SQL, the schema and the table checks those (`forebay check` runs all checks).
 //!
-//! `tables`: the keys and what they are when left out. `checks`: what must hold beyond that. `error`: errors with their place.
+//! * `sections`: the keys and their defaults.
+//! * `checks`: what must hold beyond that.
+//! * `error`: errors with their location.
 
 mod checks;
 mod error;
@@ -28,7 +30,7 @@ pub use sections::{
 };
 pub use units::{Bytes, HumanDuration};
 
-/// A whole pipeline file, checked.
+/// A checked pipeline file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
@@ -37,13 +39,14 @@ pub struct Pipeline {
     pub meta: PipelineSection,
     /// `[kafka]`
     pub kafka: KafkaSection,
-    /// `[cassandra]`; there when the pipeline writes.
+    /// `[cassandra]`; present if the pipeline writes.
     pub cassandra: Option<CassandraSection>,
-    /// `[fetcher]`; there with `[producer]` when the pipeline fetches.
+    /// `[fetcher]`; present, with `[producer]`, if the pipeline fetches.
     pub fetcher: Option<FetcherSection>,
     /// `[producer]`
     pub producer: Option<ProducerSection>,
-    /// `[consumer]`; there with `[transformer]`, `[writer]` and `[cassandra]` when the pipeline writes.
+    /// `[consumer]`; present, with `[transformer]`, `[writer]` and `[cassandra]`, if the pipeline
+    /// writes.
     pub consumer: Option<ConsumerSection>,
     /// `[transformer]`
     pub transformer: Option<TransformerSection>,
@@ -58,21 +61,21 @@ pub struct Pipeline {
     /// `[journal]`
     #[serde(default)]
     pub journal: JournalSection,
-    /// `[lineage]`; there when runs are told of to others.
+    /// `[lineage]`; present if runs are exported.
     pub lineage: Option<LineageSection>,
-    /// `[traces]`; there when spans are told of to a collector.
+    /// `[traces]`; present if spans are exported.
     pub traces: Option<TracesSection>,
-    /// The file's text and place, for errors found later.
+    /// The file's text and path, for errors found later.
     #[serde(skip)]
     pub source: FileText,
 }
 
-/// The file's text and place, so that an error found later (in the SQL, say) can point into it.
+/// The file's text and path, so that an error found later, as in the SQL, can point into it.
 #[derive(Debug, Clone, Default)]
 pub struct FileText {
-    /// Where the file is.
+    /// The path of the file.
     pub path: PathBuf,
-    /// All of it.
+    /// The whole text.
     pub text: String,
 }
 
@@ -82,27 +85,27 @@ impl Pipeline {
         self.relative(&self.meta.data_dir)
     }
 
-    /// A path of the file, taken from where the file is.
+    /// Resolves a path of the file, relative to the file's directory.
     pub fn relative(&self, path: &Path) -> PathBuf {
         self.source.path.parent().unwrap_or(Path::new("")).join(path)
     }
 
-    /// Whether the pipeline has the half from the API into the topic.
+    /// Whether the pipeline has the half from the source to the topic.
     pub fn ingests(&self) -> bool {
         self.fetcher.is_some()
     }
 
-    /// Whether the pipeline has the half from the topic into the table.
+    /// Whether the pipeline has the half from the topic to the table.
     pub fn writes(&self) -> bool {
         self.consumer.is_some()
     }
 
-    /// An error at a key of the file, such as `at(&["transformer", "sql"], …)`.
+    /// An error at a key of the file, such as `error_at(&["transformer", "sql"], …)`.
     pub fn error_at(&self, key: &[&str], message: impl Into<String>, help: impl Into<String>) -> FileError {
         FileError::at_key(&self.source, key, message, help)
     }
 
-    /// An error at a place inside the text that is the value of a key, such as a word of the SQL.
+    /// An error inside the text of a key's value, such as at a word of the SQL.
     pub fn error_inside(
         &self,
         key: &[&str],
@@ -118,17 +121,18 @@ impl Pipeline {
 /// Reads and checks a pipeline file.
 ///
 /// # Errors
-/// When the file can't be read, is not TOML, has an unknown key, a value of the wrong kind or out of its range, or lacks a table that
-/// another one needs. The error points at the place and names the remedy.
+/// When the file can't be read or is not TOML, has an unknown key or a value of the wrong type or
+/// out of range, or lacks a section that another one needs. The error has the location and the
+/// remedy.
 pub fn load(path: &Path) -> Result<Pipeline, FileError> {
     let text = std::fs::read_to_string(path).map_err(|cause| FileError::unreadable(path, &cause))?;
     parse(path, text)
 }
 
-/// Checks the text of a pipeline file that is (or would be) at `path`.
+/// Checks the text of a pipeline file at `path`, which need not exist.
 ///
 /// # Errors
-/// As [`load`].
+/// Like [`load`].
 pub fn parse(path: &Path, text: String) -> Result<Pipeline, FileError> {
     let source = FileText { path: path.into(), text };
     let mut pipeline: Pipeline = toml::from_str(&source.text).map_err(|cause| FileError::from_toml(&source, &cause))?;

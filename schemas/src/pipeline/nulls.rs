@@ -1,4 +1,4 @@
-//! `[writer] nulls`: what becomes of a column for which a row has no value.
+//! `[writer] nulls`: how to write a column for which a row has no value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,23 +7,24 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
 
-/// What becomes of a column for which a row has no value.
+/// How to write a column for which a row has no value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Nulls {
-    /// The null is written: a field that went away goes away in the table. In Cassandra that is a tombstone.
+    /// Write the null, so that a field that disappears is removed from the table. In Cassandra that
+    /// is a tombstone.
     #[default]
     Write,
-    /// The column is left as it is: no tombstone, and a value once written stays until another value comes.
+    /// Leave the column unset: no tombstone, and an old value stays until a new one arrives.
     Unset,
 }
 
-/// The same for a whole table: one word for all of its columns, or a table with a word for some.
+/// The same for a whole table: one word for all columns, or a table of columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NullsSection {
     /// `nulls = "unset"`
     All(Nulls),
-    /// `nulls = { phone = "unset" }`; the columns that it does not name write their nulls.
+    /// `nulls = { phone = "unset" }`; other columns write their nulls.
     Columns(BTreeMap<String, Nulls>),
 }
 
@@ -34,7 +35,7 @@ impl Default for NullsSection {
 }
 
 impl NullsSection {
-    /// What holds for a column.
+    /// The rule for a column.
     pub fn of(&self, column: &str) -> Nulls {
         match self {
             Self::All(nulls) => *nulls,
@@ -42,7 +43,7 @@ impl NullsSection {
         }
     }
 
-    /// The columns that are named one by one.
+    /// The columns with a rule of their own.
     pub fn named(&self) -> impl Iterator<Item = &str> {
         match self {
             Self::All(_) => None,
@@ -53,7 +54,8 @@ impl NullsSection {
     }
 }
 
-/// By hand, and not as an untagged enum, so that a wrong word is shown at its place with the words there are.
+/// Written by hand instead of as an untagged enum, so that a wrong word is reported at its
+/// location, with the known words.
 impl<'de> Deserialize<'de> for NullsSection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
@@ -62,7 +64,7 @@ impl<'de> Deserialize<'de> for NullsSection {
             type Value = NullsSection;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"write\", \"unset\", or one of them for each of some columns, such as { phone = \"unset\" }")
+                f.write_str("\"write\", \"unset\", or a table of columns such as { phone = \"unset\" }")
             }
 
             fn visit_str<E: de::Error>(self, word: &str) -> Result<NullsSection, E> {

@@ -1,4 +1,4 @@
-//! Secrets in the pipeline file: references only, never text, never printed.
+//! Secrets in the pipeline file: only references, never text, never printed.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,28 +10,28 @@ use serde::{Deserialize, Deserializer, de};
 pub enum Secret {
     /// The value of an environment variable.
     Env(String),
-    /// The contents of a file, less the line end; relative to the pipeline file.
+    /// The contents of a file without the line end; relative to the pipeline file.
     File(PathBuf),
 }
 
-/// A secret that can't be had.
+/// A secret that can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The variable is not set.
-    #[error("the environment variable {0} is not set; set it, or name another in {{ env = \"…\" }}")]
+    #[error("the environment variable {0} is not set; set it, or change {{ env = \"…\" }}")]
     Unset(String),
     /// The file can't be read.
-    #[error("the secret's file {} can't be read: {cause}", path.display())]
+    #[error("can't read the secret file {}: {cause}", path.display())]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         cause: std::io::Error,
     },
 }
 
 impl Secret {
-    /// The secret itself; `beside` is the pipeline file. Keep it where nothing prints it.
+    /// Reads the secret. `beside` is the path of the pipeline file. The caller must not print it.
     ///
     /// # Errors
     /// When the variable is not set or the file can't be read.
@@ -47,7 +47,7 @@ impl Secret {
     }
 }
 
-/// Says where the secret is, not what.
+/// Prints the reference, not the secret.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for Secret {
         #[serde(untagged)]
         enum Written {
             Reference(Reference),
-            #[allow(dead_code, reason = "matched only to be refused")]
+            #[allow(dead_code, reason = "matched only to reject it")]
             Text(String),
         }
         #[derive(Deserialize)]
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Secret {
         match Written::deserialize(deserializer) {
             Ok(Written::Reference(Reference { env: Some(name), file: None })) => Ok(Self::Env(name)),
             Ok(Written::Reference(Reference { env: None, file: Some(path) })) => Ok(Self::File(path)),
-            _ => Err(de::Error::custom("a secret is a reference, never text: { env = \"NAME\" } or { file = \"PATH\" }")),
+            _ => Err(de::Error::custom("a secret must be a reference, not text: { env = \"NAME\" } or { file = \"PATH\" }")),
         }
     }
 }

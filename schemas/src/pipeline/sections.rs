@@ -1,7 +1,8 @@
-//! The tables of the pipeline file as they are read: their keys, what each means, and what it is when it is left out.
+//! The sections of the pipeline file (TOML calls them tables): their keys, meanings and defaults.
 //!
-//! Guarantee: a key that is not here is an error. Not guaranteed: that a value is in its range, or that the tables fit together; `checks`
-//! sees to that.
+//! Guarantee: an unknown key is an error.
+//!
+//! Does not guarantee that a value is in range, or that the sections fit together; `checks` does.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,13 +13,15 @@ use serde::Deserialize;
 use super::{Bytes, HumanDuration, NullsSection, Secret};
 use crate::run::MaxRejected;
 
-/// `[pipeline]`: what the pipeline is called and where it keeps what must outlive the process.
+/// `[pipeline]`: the pipeline's name, and where it stores what must outlive the process.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineSection {
-    /// 1 to 64 letters, digits, `-` and `_`; names the pipeline in the API, the monitor and record headers.
+    /// 1 to 64 letters, digits, `-` and `_`; names the pipeline in the API, the monitor and record
+    /// headers.
     pub name: String,
-    /// Journal, embedded broker and embedded store; relative to the file. Default `.forebay`.
+    /// Directory of the journal, the embedded broker and the embedded store; relative to the file.
+    /// Default `.forebay`.
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
 }
@@ -29,40 +32,43 @@ pub struct PipelineSection {
 pub struct KafkaSection {
     /// `embedded`, or `host:port` pairs separated by commas.
     pub bootstrap: String,
-    /// The topic the records pass through; also the table's name in the SQL.
+    /// The topic that the records pass through; also the table's name in the SQL.
     pub topic: String,
-    /// Partitions to make the topic with, when it is missing; 1 to 10,000. Default 4.
+    /// Partitions of the topic if it is created; 1 to 10,000. Default 4.
     #[serde(default = "default_partitions")]
     pub partitions: i32,
-    /// Replicas to make the topic with, when it is missing. Default 1.
+    /// Replicas of the topic if it is created. Default 1.
     #[serde(default = "default_replication")]
     pub replication: i32,
-    /// The dead-letter topic. Default: the topic's name and `.dead`.
+    /// The dead-letter topic. Default: the topic's name plus `.dead`.
     pub dead_letter_topic: Option<String>,
-    /// What the embedded broker keeps of its topics; with a real one the topics' own settings say that. Default: see [`RetentionSection`].
+    /// Retention of the embedded broker; with a real broker, the topics' own settings apply.
+    /// Default: see [`RetentionSection`].
     pub retention: Option<RetentionSection>,
-    /// More properties of librdkafka for every client, such as `security.protocol`; the ones Forebay's guarantees rest on are refused.
+    /// Further librdkafka properties for every client, such as `security.protocol`. Those that
+    /// Forebay's guarantees rely on are refused.
     #[serde(default)]
     pub properties: BTreeMap<String, Property>,
 }
 
-/// `[kafka] retention`: what the embedded broker keeps of its topics. A record that the pipeline has not written stays, whatever these say.
+/// `[kafka] retention`: retention of the embedded broker. Records that the pipeline has not yet
+/// written are kept regardless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSection {
-    /// The bytes that the topics may take together, with their indexes; 16 MiB to 1 PiB. Default 1 GiB.
+    /// The maximum size of all topics together, indexes included; 16 MiB to 1 PiB. Default 1 GiB.
     pub bytes: Bytes,
-    /// How long a record is kept, a dead letter too; a minute to 100 years. Default 7 days.
+    /// The maximum age of a record or dead letter; a minute to 100 years. Default 7 days.
     pub time: HumanDuration,
 }
 
-/// A value in `[kafka.properties]`: text in the open, or a reference to a secret.
+/// A value in `[kafka.properties]`: plain text, or a reference to a secret.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub enum Property {
-    /// Text that may be seen.
+    /// Plain text.
     Plain(String),
-    /// A reference.
+    /// A reference to a secret.
     Secret(Secret),
 }
 
@@ -74,10 +80,10 @@ pub struct CassandraSection {
     pub contact_points: ContactPoints,
     /// The keyspace.
     pub keyspace: String,
-    /// Whether to make keyspace and table when they are missing. Default false.
+    /// Whether to create keyspace and table if they are missing. Default false.
     #[serde(default)]
     pub create: bool,
-    /// Replicas a datacenter to make the keyspace with, when it is missing. Default 1.
+    /// Replicas per datacenter of the keyspace if it is created. Default 1.
     #[serde(default = "default_replication")]
     pub replication: i32,
     /// User for password authentication.
@@ -86,13 +92,13 @@ pub struct CassandraSection {
     pub password: Option<Secret>,
 }
 
-/// Where Cassandra is.
+/// The address of Cassandra.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum ContactPoints {
     /// Must be the word `embedded`: the table is in a file in `data_dir`.
     Word(String),
-    /// `host:port` each.
+    /// A list of `host:port`.
     Servers(Vec<String>),
 }
 
@@ -100,23 +106,24 @@ pub enum ContactPoints {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FetcherSection {
-    /// What to GET.
+    /// The URL to GET.
     pub url: String,
-    /// JSON pointer (RFC 6901) to the array of records in the answer; empty when the answer is the array. Default empty.
+    /// JSON pointer (RFC 6901) to the array of records in the response; empty if the response is
+    /// the array. Default empty.
     #[serde(default)]
     pub records: String,
-    /// Where the API says how to ask for the page after this one; absent: a fetch is one page.
+    /// How the API paginates; absent: a fetch is one page.
     pub cursor: Option<CursorSection>,
-    /// Pages in one fetch, at most; 1 to 100,000. What is left waits for the next fetch, and the fetch says that it was cut short. Default
-    /// 100,000.
+    /// The maximum number of pages in one fetch; 1 to 100,000. The rest is left to the next fetch,
+    /// and this one reports that it was cut short. Default 100,000.
     #[serde(default = "default_max_pages")]
     pub max_pages: u32,
-    /// The fixed time from one scheduled fetch to the next; absent: only when triggered.
+    /// The fixed period of scheduled fetches; absent: only triggered fetches.
     pub every: Option<HumanDuration>,
-    /// Time-out of one request, headers and body. Default 30 s.
+    /// The timeout of one request, headers and body. Default 30 s.
     #[serde(default = "default_fetch_timeout")]
     pub timeout: HumanDuration,
-    /// The largest answer, after decompression. Default 16 MiB.
+    /// The maximum size of a response, decompressed. Default 16 MiB.
     #[serde(default = "default_page_bytes")]
     pub max_page_bytes: Bytes,
     /// Headers to send; a secret only as a reference.
@@ -125,26 +132,28 @@ pub struct FetcherSection {
     /// The query parameters of `url` that a run may set for its own pages. Default none.
     #[serde(default)]
     pub params: Vec<String>,
-    /// The most records of a run that may become dead letters, as a number or as a share of those fetched such as `"5%"`; a run may say otherwise.
-    /// Absent: a run fails of which every record is rejected.
+    /// The maximum number of dead letters in a run, or a share of the fetched records such as
+    /// `"5%"`; a run may override it. Absent: a run fails if every record is rejected.
     pub max_rejected: Option<MaxRejected>,
 }
 
-/// `[fetcher] cursor`: from one page to the next, and from one fetch to the next.
+/// `[fetcher] cursor`: how to get from one page to the next, and from one fetch to the next.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CursorSection {
-    /// JSON pointer (RFC 6901) to the next page's cursor in the answer: a string or a number; null, false, empty or absent on the last page.
-    /// A cursor that is an address on the same host is asked as it is.
+    /// JSON pointer (RFC 6901) to the next page's cursor in the response: a string or a number;
+    /// null, false, empty or absent on the last page. A cursor that is a URL on the same host is
+    /// requested as it is.
     pub next: String,
-    /// The query parameter that a cursor is sent in.
+    /// The query parameter that carries the cursor.
     pub param: String,
-    /// The cursor of the very first page; absent: that page is asked for with the url as it is.
+    /// The cursor of the very first page; absent: that page is requested with the plain url.
     pub start: Option<String>,
-    /// JSON pointer (RFC 6901) to what says whether there is a further page: false ends a fetch whatever `next` leads to. Absent: the next
-    /// cursor alone says it.
+    /// JSON pointer (RFC 6901) to a flag for further pages: false ends a fetch, whatever `next`
+    /// leads to. Absent: only the next cursor counts.
     pub has_more: Option<String>,
-    /// Pages without records that are followed in a row, at most; 0 to 10,000. 0: such a page is the end. Default 10.
+    /// The maximum number of consecutive pages without records; 0 to 10,000. 0: such a page ends
+    /// the fetch. Default 10.
     #[serde(default = "default_max_empty_pages")]
     pub max_empty_pages: u32,
 }
@@ -153,12 +162,13 @@ pub struct CursorSection {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProducerSection {
-    /// JSON pointer (RFC 6901) into a record, to the key it gets in the topic.
+    /// JSON pointer (RFC 6901) into a record, to its key in the topic.
     pub key: String,
-    /// The largest record. Default 1,000,000 bytes, just under what brokers accept unless told otherwise.
+    /// The maximum size of a record. Default 1,000,000 bytes, just under the brokers' default
+    /// limit.
     #[serde(default = "default_record_bytes")]
     pub max_record_bytes: Bytes,
-    /// The most bytes of pages between the fetcher and Kafka's acknowledgement. Default 32 MiB.
+    /// The maximum bytes of pages between the fetcher and Kafka's acknowledgement. Default 32 MiB.
     #[serde(default = "default_producer_budget")]
     pub budget: Bytes,
 }
@@ -169,23 +179,24 @@ pub struct ProducerSection {
 pub struct ConsumerSection {
     /// The consumer group.
     pub group: String,
-    /// When a micro-batch is cut.
+    /// When a micro-batch is sealed.
     #[serde(default)]
     pub batch: BatchSection,
-    /// The most bytes of records read from the topic and not yet written. Default 32 MiB.
+    /// The maximum bytes of records that are read from the topic and not yet written. Default 32
+    /// MiB.
     #[serde(default = "default_consumer_budget")]
     pub budget: Bytes,
 }
 
-/// `[consumer] batch`: a batch is cut by whichever comes first.
+/// `[consumer] batch`: a batch is sealed by the limit that is reached first.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchSection {
-    /// The most records. Default 10,000.
+    /// The maximum number of records. Default 10,000.
     pub max_records: usize,
-    /// The most bytes. Default 8 MiB.
+    /// The maximum number of bytes. Default 8 MiB.
     pub max_bytes: Bytes,
-    /// The longest wait for more when the topic has none. Default 5 ms.
+    /// How long a batch waits for more records. Default 5 ms.
     pub max_wait: HumanDuration,
 }
 
@@ -205,27 +216,27 @@ pub struct TransformerSection {
 pub struct WriterSection {
     /// The table.
     pub table: String,
-    /// The columns of the primary key, the first being the partition key.
+    /// The columns of the primary key; the first is the partition key.
     pub primary_key: Vec<String>,
-    /// CQL types of columns where they do not follow from the SQL.
+    /// CQL types of columns, where they don't follow from the SQL.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
-    /// What becomes of a column for which a row has no value: `"write"`, `"unset"`, or a table with a word for single columns. Default
-    /// `"write"`.
+    /// How to write a column for which a row has no value: `"write"`, `"unset"`, or a table of
+    /// columns. Default `"write"`.
     #[serde(default)]
     pub nulls: NullsSection,
     /// The consistency level of writes. Default `LOCAL_QUORUM`.
     #[serde(default)]
     pub consistency: ConsistencyLevel,
-    /// Rows in one UNLOGGED batch, at most; 1 to 500. Default 50.
+    /// The maximum number of rows in one UNLOGGED batch; 1 to 500. Default 50.
     #[serde(default = "default_batch_rows")]
     pub batch_rows: usize,
-    /// Requests in flight, at most; 1 to 1,024. Default 8.
+    /// The maximum number of requests in flight; 1 to 1,024. Default 8.
     #[serde(default = "default_in_flight")]
     pub in_flight: usize,
 }
 
-/// A consistency level a write can have.
+/// A consistency level for writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs, reason = "the names are Cassandra's")]
@@ -242,7 +253,7 @@ pub enum ConsistencyLevel {
 }
 
 impl ConsistencyLevel {
-    /// The word for it in CQL.
+    /// Its name in CQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::One => "ONE",
@@ -257,21 +268,22 @@ impl ConsistencyLevel {
     }
 }
 
-/// `[supervisor]`: how often a part of the tree may fail before its parent is told. The rules are OTP's.
+/// `[supervisor]`: how often a part of the tree may fail before its supervisor escalates. The rules
+/// are OTP's.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SupervisorSection {
-    /// Restarts allowed in the window, a supervisor. Default 5.
+    /// Restarts that a supervisor allows in the window. Default 5.
     pub max_restarts: u32,
     /// The window. Default 60 s.
     pub within: HumanDuration,
     /// The first delay before a restart. Default 200 ms.
     pub backoff_min: HumanDuration,
-    /// The longest. Default 30 s.
+    /// The maximum delay before a restart. Default 30 s.
     pub backoff_max: HumanDuration,
-    /// Health for so long makes the next delay the first again. Default 60 s.
+    /// After running this long, the next delay is the first again. Default 60 s.
     pub backoff_reset: HumanDuration,
-    /// What an actor gets to end its work when asked to stop. Default 10 s.
+    /// How long an actor may take to stop. Default 10 s.
     pub shutdown: HumanDuration,
 }
 
@@ -279,39 +291,43 @@ pub struct SupervisorSection {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiSection {
-    /// `host:port`, or `unix:PATH` relative to the file. Other than loopback only with `tokens`. Default `127.0.0.1:7070`.
+    /// `host:port`, or `unix:PATH` relative to the file. Other than loopback only with `tokens`.
+    /// Default `127.0.0.1:7070`.
     pub listen: String,
-    /// The tokens that callers show, a role each.
+    /// The callers' tokens, one per role.
     pub tokens: TokensSection,
-    /// Host names that are served beside loopback's and the address listened on: `name:port`, or `name` with any port. Default none.
+    /// Host names that are served, besides loopback and the listen address: `name:port`, or `name`
+    /// for any port. Default none.
     pub hosts: Vec<String>,
     /// Origins whose pages are served, such as `https://ops.example.org`. Default none.
     pub origins: Vec<String>,
-    /// JSON pointers (RFC 6901) into a record, to what the API shows as `"***"`. Default none.
+    /// JSON pointers (RFC 6901) into a record, to fields that the API shows as `"***"`. Default
+    /// none.
     pub mask: Vec<String>,
 }
 
-/// `[api] tokens`: who may what. Without any, whoever reaches the API may do all.
+/// `[api] tokens`: the roles of callers. Without tokens, every caller that reaches the API may do
+/// everything.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokensSection {
-    /// May look.
+    /// May read.
     pub viewer: Option<Secret>,
-    /// May ask for runs, call them off, pause and resume, too.
+    /// May also request and cancel runs, pause and resume.
     pub operator: Option<Secret>,
-    /// May restart actors and apply plans, too.
+    /// May also restart actors and apply plans.
     pub admin: Option<Secret>,
 }
 
 impl TokensSection {
-    /// Whether there is none.
+    /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.viewer.is_none() && self.operator.is_none() && self.admin.is_none()
     }
 }
 
 impl ApiSection {
-    /// The path of the socket, when it listens on one.
+    /// The path of the socket, if it listens on one.
     pub fn socket(&self) -> Option<&str> {
         self.listen.strip_prefix("unix:")
     }
@@ -321,32 +337,36 @@ impl ApiSection {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalSection {
-    /// The size at which a new segment is begun, and a snapshot taken; 64 KiB to 1 GiB. Default 16 MiB.
+    /// The size at which a new segment is started and a snapshot taken; 64 KiB to 1 GiB. Default 16
+    /// MiB.
     pub segment: Bytes,
-    /// How much history is kept beside the segment that is written: older segments are removed once a snapshot covers them. Default 256 MiB.
+    /// How much history is kept besides the active segment: older segments are removed once a
+    /// snapshot covers them. Default 256 MiB.
     pub keep: Bytes,
 }
 
-/// `[lineage]`: where runs are told of as events of OpenLineage.
+/// `[lineage]`: where runs are exported to as OpenLineage events.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LineageSection {
-    /// Where events are posted, such as `http://127.0.0.1:5000/api/v1/lineage`; this or `file`.
+    /// The URL that events are posted to, such as `http://127.0.0.1:5000/api/v1/lineage`; this or
+    /// `file`.
     pub url: Option<String>,
-    /// The file that events are appended to, a line each; relative to the pipeline file.
+    /// The file that events are appended to, one per line; relative to the pipeline file.
     pub file: Option<PathBuf>,
     /// The namespace of the job. Default `forebay`.
     #[serde(default = "default_lineage_namespace")]
     pub namespace: String,
-    /// Sent as `Authorization: Bearer …`; with `url` only.
+    /// Sent as `Authorization: Bearer …`; only with `url`.
     pub token: Option<Secret>,
 }
 
-/// `[traces]`: where batches and runs are told of as spans.
+/// `[traces]`: where batches and runs are exported to as spans.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TracesSection {
-    /// Where an OpenTelemetry collector takes spans over OTLP/HTTP, such as `http://127.0.0.1:4318/v1/traces`.
+    /// The OTLP/HTTP endpoint of an OpenTelemetry collector, such as
+    /// `http://127.0.0.1:4318/v1/traces`.
     pub url: String,
 }
 
@@ -429,7 +449,7 @@ fn default_in_flight() -> usize {
     8
 }
 
-/// The properties of librdkafka that Forebay sets itself, because its guarantees rest on them.
+/// The librdkafka properties that Forebay sets itself, because its guarantees rely on them.
 pub const RESERVED_PROPERTIES: &[&str] = &[
     "acks",
     "auto.offset.reset",
@@ -454,7 +474,7 @@ impl KafkaSection {
         self.bootstrap == "embedded"
     }
 
-    /// What the embedded broker keeps of its topics.
+    /// The retention of the embedded broker.
     pub fn retention(&self) -> RetentionSection {
         self.retention.unwrap_or_default()
     }
@@ -466,7 +486,7 @@ impl KafkaSection {
 }
 
 impl CassandraSection {
-    /// Whether the table is in a file of this machine.
+    /// Whether the table is in a file on this machine.
     pub fn is_embedded(&self) -> bool {
         matches!(self.contact_points, ContactPoints::Word(_))
     }

@@ -45,7 +45,7 @@ fn error_of(line: &str, instead: &str) -> FileError {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_documentation() {
+fn the_defaults_match_the_documentation() {
     let p = parse_text(USERS).unwrap();
     assert_eq!(p.kafka.partitions, 4);
     assert_eq!(p.kafka.dead_letter_topic(), "users_stream.dead");
@@ -61,7 +61,7 @@ fn api_error(api: &str) -> FileError {
 }
 
 #[test]
-fn an_address_off_this_machine_needs_a_token_and_says_how_to_give_one() {
+fn listening_beyond_loopback_needs_a_token_and_the_error_shows_one() {
     let error = api_error("listen = \"0.0.0.0:7070\"");
     assert!(error.to_string().contains("no token") && error.line().is_some(), "{error}");
     assert!(error.remedy().unwrap().contains("tokens = { operator = { env ="), "{:?}", error.remedy());
@@ -71,7 +71,7 @@ fn an_address_off_this_machine_needs_a_token_and_says_how_to_give_one() {
 }
 
 #[test]
-fn what_is_wrong_with_the_api_table_is_shown_at_its_place() {
+fn errors_in_the_api_section_have_their_line_and_remedy() {
     for (api, remedy) in [
         ("listen = \"unix:\"", "unix:forebay.sock"),
         ("hosts = [\"http://forebay\"]", "forebay:7070"),
@@ -86,37 +86,37 @@ fn what_is_wrong_with_the_api_table_is_shown_at_its_place() {
 }
 
 #[test]
-fn a_run_s_parameters_are_named_in_the_file_and_the_cursor_s_is_none_of_them() {
+fn the_cursor_parameter_can_not_be_a_run_parameter() {
     let records = "records = \"/results\"";
     let with = |line: &str| USERS.replace(records, &format!("{records}\n{line}"));
     assert_eq!(parse_text(&with("params = [\"results\"]")).unwrap().fetcher.unwrap().params, ["results"]);
     let cursor = "cursor = { next = \"/next\", param = \"since\" }\nparams = [\"since\"]";
-    assert!(parse_text(&with(cursor)).unwrap_err().to_string().contains("the cursor's"));
+    assert!(parse_text(&with(cursor)).unwrap_err().to_string().contains("carries the cursor"));
     assert!(parse_text(&with("params = [\"\"]")).is_err());
 }
 
 #[test]
-fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_name() {
+fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_key() {
     let error = error_of("topic = \"users_stream\"", "topik = \"users_stream\"");
     assert_eq!(error.line(), Some(7));
     assert_eq!(error.remedy(), Some("did you mean `topic`?"));
 }
 
 #[test]
-fn a_value_out_of_range_says_the_range() {
+fn a_value_out_of_range_is_an_error_with_the_range() {
     let error = error_of("topic = \"users_stream\"", "topic = \"users_stream\"\npartitions = 0");
     assert_eq!(error.line(), Some(8));
     assert_eq!(error.remedy(), Some("use 1 to 10000"));
 }
 
 #[test]
-fn a_pointer_without_its_slash_is_shown_with_it() {
+fn a_pointer_without_its_slash_is_corrected() {
     let error = error_of("\"/login/uuid\"", "\"login.uuid\"");
-    assert_eq!(error.remedy(), Some("a pointer begins with a slash: \"/login/uuid\""));
+    assert_eq!(error.remedy(), Some("a JSON pointer starts with a slash: \"/login/uuid\""));
 }
 
 #[test]
-fn a_cursor_is_read_and_what_is_wrong_with_one_is_shown_at_its_place() {
+fn cursor_errors_have_their_line_and_remedy() {
     let records = "records = \"/results\"";
     let fetcher = |line: &str| parse_text(&USERS.replace(records, &format!("{records}\n{line}"))).map(|p| p.fetcher.unwrap());
     let none = fetcher("").unwrap();
@@ -129,12 +129,12 @@ fn a_cursor_is_read_and_what_is_wrong_with_one_is_shown_at_its_place() {
     assert_eq!((more.has_more.as_deref(), more.max_empty_pages), (Some("/more"), 0));
     let line = 1 + USERS.lines().position(|line| line == records).unwrap() + 1;
     for (text, remedy) in [
-        ("cursor = { next = \"info.next\", param = \"since\" }", "begins with a slash: \"/info/next\""),
+        ("cursor = { next = \"info.next\", param = \"since\" }", "starts with a slash: \"/info/next\""),
         ("cursor = { next = \"\", param = \"since\" }", "such as \"/info/next\""),
         ("cursor = { next = \"/info/next\", param = \"\" }", "such as \"since\""),
         ("cursor = { next = \"/info/next\", parm = \"since\" }", "did you mean `param`?"),
-        ("cursor = { next = \"/next\", param = \"p\", has_more = \"more\" }", "begins with a slash: \"/more\""),
-        ("cursor = { next = \"/next\", param = \"p\", has_more = \"\" }", "leave it out"),
+        ("cursor = { next = \"/next\", param = \"p\", has_more = \"more\" }", "starts with a slash: \"/more\""),
+        ("cursor = { next = \"/next\", param = \"p\", has_more = \"\" }", "remove"),
         ("cursor = { next = \"/next\", param = \"p\", max_empty_pages = 10001 }", "use 0 to 10000"),
         ("max_pages = 0", "use 1 to 100000"),
         ("max_pages = 100001", "use 1 to 100000"),
@@ -146,27 +146,27 @@ fn a_cursor_is_read_and_what_is_wrong_with_one_is_shown_at_its_place() {
 }
 
 #[test]
-fn half_of_a_half_is_refused_by_the_missing_tables() {
+fn half_of_a_half_is_an_error_with_the_missing_sections() {
     let error = error_of("[writer]\ntable = \"users_stream\"\nprimary_key = [\"id\"]\n", "");
     assert!(error.to_string().contains("needs [writer]"), "{error}");
 }
 
 #[test]
-fn a_pipeline_may_be_one_half() {
+fn a_pipeline_can_be_one_half() {
     let egress = USERS.split("[fetcher]").next().unwrap().to_owned() + "[consumer]" + USERS.split("[consumer]").nth(1).unwrap();
     let p = parse_text(&egress).unwrap();
     assert!(p.writes() && !p.ingests());
 }
 
 #[test]
-fn a_secret_in_the_open_is_refused_and_not_repeated() {
+fn a_secret_as_text_is_an_error_that_does_not_repeat_it() {
     let error = error_of("keyspace = \"forebay\"", "keyspace = \"forebay\"\nusername = \"hunter2\"\npassword = \"hunter2\"");
-    assert!(error.to_string().contains("never text"), "{error}");
+    assert!(error.to_string().contains("not text"), "{error}");
     assert!(!error.to_string().contains("hunter2"));
 }
 
 #[test]
-fn a_secret_is_read_from_where_it_is_and_shown_as_a_reference() {
+fn a_secret_is_read_when_needed_and_printed_as_a_reference() {
     let text =
         USERS.replace("keyspace = \"forebay\"", "keyspace = \"forebay\"\nusername = { env = \"PATH\" }\npassword = { file = \"no/such\" }");
     let cassandra = parse_text(&text).unwrap().cassandra.unwrap();
@@ -176,31 +176,31 @@ fn a_secret_is_read_from_where_it_is_and_shown_as_a_reference() {
 }
 
 #[test]
-fn properties_that_the_guarantees_rest_on_are_refused() {
+fn properties_that_the_guarantees_rely_on_are_errors() {
     let error = error_of("[cassandra]", "[kafka.properties]\n\"acks\" = \"1\"\n[cassandra]");
-    assert!(error.to_string().contains("`acks` is Forebay's to set"), "{error}");
+    assert!(error.to_string().contains("`acks` is set by Forebay"), "{error}");
 }
 
 #[test]
-fn a_budget_smaller_than_a_batch_is_refused() {
+fn a_budget_smaller_than_a_batch_is_an_error() {
     let error = error_of("group = \"users\"", "group = \"users\"\nbudget = \"1MiB\"");
-    assert!(error.to_string().contains("no room for a batch of 8.0 MiB"), "{error}");
+    assert!(error.to_string().contains("too small for a batch of 8.0 MiB"), "{error}");
 }
 
 #[test]
-fn sizes_and_times_without_a_unit_say_what_to_write() {
+fn sizes_and_durations_without_a_unit_say_what_to_write() {
     assert!(error_of("\"10s\"", "\"ten\"").to_string().contains("such as \"10s\""));
     assert!(error_of("[cassandra]", "[jornal]\n[cassandra]").remedy().is_some());
 }
 
 #[test]
-fn a_topic_and_a_table_keep_to_their_servers_rules() {
+fn names_of_topics_and_tables_follow_the_rules_of_their_servers() {
     assert!(error_of("topic = \"users_stream\"", "topic = \"users stream\"").remedy().is_some());
     assert!(error_of("table = \"users_stream\"", "table = \"Users\"").remedy().unwrap().contains("lower-case"));
 }
 
 #[test]
-fn nulls_are_written_unless_the_file_says_otherwise_for_the_table_or_a_column() {
+fn nulls_are_written_unless_unset_for_the_table_or_a_column() {
     let nulls = |line: &str| parse_text(&format!("{USERS}{line}\n")).unwrap().writer.unwrap().nulls;
     assert_eq!(nulls("").of("phone"), Nulls::Write);
     assert_eq!(nulls("nulls = \"write\"").of("phone"), Nulls::Write);
@@ -211,7 +211,7 @@ fn nulls_are_written_unless_the_file_says_otherwise_for_the_table_or_a_column() 
 }
 
 #[test]
-fn a_wrong_word_for_nulls_is_shown_at_its_place_with_the_nearest() {
+fn a_wrong_word_for_nulls_is_an_error_with_its_line_and_the_nearest() {
     let line = USERS.lines().count() + 1;
     let error = |text: &str| parse_text(&format!("{USERS}{text}\n")).expect_err("the file is wrong");
     for text in ["nulls = \"unst\"", "nulls = { phone = \"unst\" }"] {
@@ -222,17 +222,17 @@ fn a_wrong_word_for_nulls_is_shown_at_its_place_with_the_nearest() {
     let number = error("nulls = 3");
     assert!(number.to_string().contains("such as { phone = \"unset\" }"), "{number}");
     let key = error("nulls = { id = \"unset\" }");
-    assert_eq!((key.to_string().as_str(), key.line()), ("`id` is of the primary key, which is never null", Some(line)));
+    assert_eq!((key.to_string().as_str(), key.line()), ("`id` is part of the primary key, which is never null", Some(line)));
 }
 
 #[test]
-fn an_api_that_others_could_reach_is_refused() {
+fn an_open_api_beyond_loopback_is_an_error() {
     assert!(error_of("[cassandra]", "[api]\nlisten = \"0.0.0.0:7070\"\n[cassandra]").to_string().contains("not a loopback"));
     assert!(parse_text(&format!("{USERS}[api]\nlisten = \"[::1]:7070\"\n")).is_ok());
 }
 
 #[test]
-fn an_error_inside_a_text_points_at_the_word() {
+fn an_error_inside_a_value_points_at_the_word() {
     let file = |literal: &str| FileText { path: "f.toml".into(), text: format!("[transformer]\nsql = {literal}\n") };
     let error = |literal: &str, value: &str| {
         let inside = ByteSpan { start: value.find("two").unwrap(), len: 3 };
@@ -244,7 +244,7 @@ fn an_error_inside_a_text_points_at_the_word() {
 }
 
 #[test]
-fn spans_go_to_an_address() {
+fn traces_need_an_http_url() {
     let with = |url: &str| parse_text(&format!("{USERS}\n[traces]\nurl = {url:?}\n"));
     assert_eq!(with("http://127.0.0.1:4318/v1/traces").unwrap().traces.unwrap().url, "http://127.0.0.1:4318/v1/traces");
     for url in ["", "127.0.0.1:4318", "http://", "http://user:secret@host/"] {
@@ -254,7 +254,7 @@ fn spans_go_to_an_address() {
 }
 
 #[test]
-fn lineage_goes_to_an_address_or_a_file_and_what_is_neither_is_shown_at_its_place() {
+fn lineage_needs_either_a_url_or_a_file() {
     let with = |lines: &str| parse_text(&format!("{USERS}\n[lineage]\n{lines}\n"));
     let lineage = with("url = \"http://127.0.0.1:5000/api/v1/lineage\"\ntoken = { env = \"T\" }").unwrap().lineage.unwrap();
     assert_eq!((lineage.namespace.as_str(), lineage.file), ("forebay", None));
@@ -263,10 +263,10 @@ fn lineage_goes_to_an_address_or_a_file_and_what_is_neither_is_shown_at_its_plac
     for (lines, at, remedy) in [
         ("", 0, "or file ="),
         ("url = \"http://a/\"\nfile = \"b\"", 0, "or file ="),
-        ("url = \"localhost:5000\"", 1, "the whole address"),
+        ("url = \"localhost:5000\"", 1, "the full URL"),
         ("url = \"http://user:secret@host/api\"", 1, "token ="),
-        ("file = \"b\"\ntoken = { env = \"T\" }", 2, "leave it out"),
-        ("namespace = \"\"\nfile = \"b\"", 1, "leave it out"),
+        ("file = \"b\"\ntoken = { env = \"T\" }", 2, "remove"),
+        ("namespace = \"\"\nfile = \"b\"", 1, "remove"),
     ] {
         let error = with(lines).expect_err(lines);
         assert_eq!(error.line(), Some(line + at), "{lines}: {error:?}");

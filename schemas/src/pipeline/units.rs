@@ -1,4 +1,4 @@
-//! Sizes and durations as people write them in a file: `"8MiB"`, `"5ms"`.
+//! Sizes and durations in human form, as in a file: `"8MiB"`, `"5ms"`.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 pub struct Bytes(pub u64);
 
 impl Bytes {
-    /// The number, for use as a size in memory.
+    /// The number, as a size in memory.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -31,7 +31,7 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// A length of time, written as `"5ms"`, `"10s"` or `"2h"`.
+/// A duration, written as `"5ms"`, `"10s"` or `"2h"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanDuration(pub Duration);
 
@@ -46,6 +46,6 @@ impl<'de> Deserialize<'de> for HumanDuration {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text)
             .map(Self)
-            .map_err(|_| de::Error::custom(format!("{text:?} is not a length of time; write a number and a unit, such as \"10s\"")))
+            .map_err(|_| de::Error::custom(format!("{text:?} is not a duration; write a number and a unit, such as \"10s\"")))
     }
 }

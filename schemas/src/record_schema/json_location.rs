@@ -1,12 +1,14 @@
-//! Where in a JSON text the value of a JSON pointer stands. For error messages: it expects text that a parser has already accepted.
+//! Locates the value of a JSON pointer in a JSON text, for error messages.
+//!
+//! Expects text that a parser has already accepted.
 
 use crate::json_pointer::JsonPointer;
 use crate::pipeline::ByteSpan;
 
-/// The place of the value that the pointer names, or of the innermost one on the way to it that is there.
+/// The location of the pointer's value, or of the innermost value on its path that exists.
 pub(super) fn locate(text: &str, pointer: &JsonPointer) -> Option<ByteSpan> {
     let bytes = text.as_bytes();
-    let mut at = blank(bytes, 0);
+    let mut at = skip_whitespace(bytes, 0);
     for token in pointer.tokens() {
         match child(bytes, at, token) {
             Some(inner) => at = inner,
@@ -16,20 +18,20 @@ pub(super) fn locate(text: &str, pointer: &JsonPointer) -> Option<ByteSpan> {
     Some(ByteSpan { start: at, len: end(bytes, at)? - at })
 }
 
-/// The place of a line and a column, both from 1 and in bytes, as serde_json counts.
+/// The location of a line and a column, both from 1 and in bytes, as serde_json counts.
 pub(super) fn line_column(text: &str, line: usize, column: usize) -> ByteSpan {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     ByteSpan { start: (start + column.saturating_sub(1)).min(text.len()), len: 1 }
 }
 
-/// The first byte of the member or item of that name.
+/// The first byte of the member or item with this name.
 fn child(bytes: &[u8], at: usize, token: &str) -> Option<usize> {
     let object = match bytes.get(at)? {
         b'{' => true,
         b'[' => false,
         _ => return None,
     };
-    let mut at = blank(bytes, at + 1);
+    let mut at = skip_whitespace(bytes, at + 1);
     let mut index = 0_usize;
     while !matches!(bytes.get(at)?, b'}' | b']') {
         let mut found = index.to_string() == token;
@@ -37,21 +39,21 @@ fn child(bytes: &[u8], at: usize, token: &str) -> Option<usize> {
             let key = end(bytes, at)?;
             let name: String = serde_json::from_slice(&bytes[at..key]).ok()?;
             found = name == token;
-            at = blank(bytes, blank(bytes, key) + 1);
+            at = skip_whitespace(bytes, skip_whitespace(bytes, key) + 1);
         }
         if found {
             return Some(at);
         }
-        at = blank(bytes, end(bytes, at)?);
+        at = skip_whitespace(bytes, end(bytes, at)?);
         if bytes.get(at)? == &b',' {
-            at = blank(bytes, at + 1);
+            at = skip_whitespace(bytes, at + 1);
         }
         index += 1;
     }
     None
 }
 
-/// One past the last byte of the value that begins there.
+/// The end of the value that starts at `at`.
 fn end(bytes: &[u8], at: usize) -> Option<usize> {
     match bytes.get(at)? {
         b'{' | b'[' => {
@@ -80,7 +82,7 @@ fn end(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-fn blank(bytes: &[u8], mut at: usize) -> usize {
+fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
     while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
         at += 1;
     }

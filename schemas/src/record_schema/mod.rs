@@ -1,8 +1,13 @@
 //! The JSON Schema of one record, as far as Forebay enforces it.
 //!
-//! Guarantee: whatever a schema file asks for is either enforced on every record or refused here, with the JSON pointer of the place;
-//! nothing is silently not enforced. Fields that the schema does not name are ignored, as JSON Schema has it. Not guaranteed: the
-//! whole of JSON Schema. Enforced are `type`, `properties`, `required`, `items` and the formats `date-time`, `date` and `uuid`.
+//! Guarantees:
+//! * Everything that a schema file requires is either enforced on every record, or an error with
+//!   the JSON pointer of its location.
+//! * Enforced are `type`, `properties`, `required`, `items` and the formats `date-time`, `date` and
+//!   `uuid`.
+//! * Fields that the schema does not name are ignored, as in JSON Schema.
+//!
+//! Does not support the whole of JSON Schema.
 
 mod json_location;
 
@@ -14,19 +19,19 @@ use crate::json_pointer::JsonPointer;
 use crate::pipeline::{FileError, FileText, nearest};
 use json_location::{line_column, locate};
 
-/// Columns that each record has beside its own fields; no field may take these names.
+/// Columns that Forebay adds to each record. No field may have such a name.
 pub const RESERVED_FIELDS: &[&str] = &["_timestamp", "_offset", "_partition", "_key", "_headers", "_row"];
 
 /// How deep objects and arrays may nest in a schema.
 pub const MAX_DEPTH: usize = 32;
 
-/// Keywords that say nothing about which records are valid.
+/// Keywords that don't affect which records are valid.
 const ANNOTATIONS: &[&str] = &["$schema", "$id", "$comment", "title", "description", "examples", "default"];
-/// Keywords that are enforced.
+/// Enforced keywords.
 const ENFORCED: &[&str] = &["type", "properties", "required", "items", "format", "additionalProperties"];
 const FORMATS: &[&str] = &["date-time", "date", "uuid"];
 
-/// What a record looks like: an object with these fields, in the order of the file.
+/// The schema of a record: an object with these fields, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSchema {
     /// The fields.
@@ -38,7 +43,7 @@ pub struct RecordSchema {
 pub struct Field {
     /// Its name, as in the record.
     pub name: String,
-    /// What it holds.
+    /// Its type.
     pub kind: Kind,
     /// Whether it may be absent: it is not in `required`. An absent field reads as NULL.
     pub optional: bool,
@@ -48,7 +53,7 @@ pub struct Field {
     pub doc: Option<String>,
 }
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// `true` or `false`.
@@ -59,13 +64,13 @@ pub enum Kind {
     Float64,
     /// Text.
     Text,
-    /// Text, or a number without a fraction that becomes the text it is written as: `["integer", "string"]`.
+    /// Text, or an integer that is read as text: `["integer", "string"]`.
     TextOrInteger,
-    /// Text in the form of a UUID (RFC 9562); stays text in SQL.
+    /// A UUID (RFC 9562); text in SQL.
     Uuid,
-    /// A point in time (RFC 3339); microseconds in SQL, finer digits are cut off.
+    /// A timestamp (RFC 3339), truncated to microseconds in SQL.
     Timestamp,
-    /// A day (RFC 3339 full-date).
+    /// A date (RFC 3339 full-date).
     Date,
     /// An object with these fields.
     Object(Vec<Field>),
@@ -73,10 +78,10 @@ pub enum Kind {
     Array(Box<Item>),
 }
 
-/// What each item of an array is.
+/// The items of an array.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// What it holds.
+    /// Its type.
     pub kind: Kind,
     /// Whether it may be `null`.
     pub null: bool,
@@ -90,7 +95,7 @@ impl Field {
 }
 
 impl Kind {
-    /// The kind in words, for a sentence such as "must be an integer".
+    /// The type in words, for a sentence such as "must be an integer".
     pub fn expected(&self) -> &'static str {
         match self {
             Self::Bool => "true or false",
@@ -107,61 +112,61 @@ impl Kind {
     }
 }
 
-/// What is wrong with a schema, before its place in the text is known.
-struct Refusal {
+/// An error in a schema, before its location in the text is known.
+struct SchemaError {
     pointer: JsonPointer,
     message: String,
     help: String,
 }
 
 impl RecordSchema {
-    /// Reads the text of a schema file.
+    /// Parses the text of a schema file.
     ///
     /// # Errors
-    /// When the text is not JSON, or asks for something that is not enforced. The error names the place, what is supported, and what
-    /// to do.
+    /// When the text is not JSON, or requires something that is not enforced. The error has the
+    /// location, what is supported, and the remedy.
     pub fn parse(file: &FileText) -> Result<Self, FileError> {
         let value: Value = serde_json::from_str(&file.text).map_err(|cause| {
             let spot = line_column(&file.text, cause.line(), cause.column());
             FileError::at_spot(file, Some(spot), format!("the record's schema is not JSON: {cause}"), "here", None)
         })?;
-        read_record(&value).map_err(|refusal| {
-            let place = if refusal.pointer.is_root() { "the top".to_owned() } else { format!("`{}`", refusal.pointer) };
-            let message = format!("the record's schema, at {place}: {}", refusal.message);
-            FileError::at_spot(file, locate(&file.text, &refusal.pointer), message, "this", Some(refusal.help))
+        read_record(&value).map_err(|error| {
+            let location = if error.pointer.is_root() { "the top".to_owned() } else { format!("`{}`", error.pointer) };
+            let message = format!("the record's schema, at {location}: {}", error.message);
+            FileError::at_spot(file, locate(&file.text, &error.pointer), message, "this", Some(error.help))
         })
     }
 }
 
-fn read_record(value: &Value) -> Result<RecordSchema, Refusal> {
+fn read_record(value: &Value) -> Result<RecordSchema, SchemaError> {
     match read(value, &JsonPointer::default(), 0)? {
         (Kind::Object(fields), false) => {
             for field in &fields {
                 if RESERVED_FIELDS.contains(&field.name.as_str()) {
-                    return Err(refusal(
+                    return Err(schema_error(
                         &JsonPointer::default().child("properties").child(&field.name),
                         format!("`{}` is the name of a column that Forebay adds to every record", field.name),
-                        "leave the field out, or rename it in the source",
+                        "remove the field, or rename it in the source",
                     ));
                 }
             }
             Ok(RecordSchema { fields })
         }
-        _ => Err(refusal(
+        _ => Err(schema_error(
             &JsonPointer::default().child("type"),
-            "a record is an object",
+            "a record must be an object",
             "write \"type\": \"object\", and its fields under \"properties\"",
         )),
     }
 }
 
-/// One schema: what it holds, and whether it may be null.
-fn read(value: &Value, pointer: &JsonPointer, depth: usize) -> Result<(Kind, bool), Refusal> {
+/// Reads one schema: its type, and whether it may be null.
+fn read(value: &Value, pointer: &JsonPointer, depth: usize) -> Result<(Kind, bool), SchemaError> {
     let Value::Object(schema) = value else {
-        return Err(refusal(pointer, "a schema without a type is not supported", "write { \"type\": … }, or leave the field out"));
+        return Err(schema_error(pointer, "a schema without a type is not supported", "write { \"type\": … }, or remove the field"));
     };
     if depth > MAX_DEPTH {
-        return Err(refusal(pointer, format!("nested deeper than {MAX_DEPTH}"), "leave the innermost fields out"));
+        return Err(schema_error(pointer, format!("nested deeper than {MAX_DEPTH}"), "remove the innermost fields"));
     }
     check_keywords(schema, pointer)?;
     let (types, null) = read_types(schema, pointer)?;
@@ -174,18 +179,18 @@ fn read(value: &Value, pointer: &JsonPointer, depth: usize) -> Result<(Kind, boo
         ["object"] => Kind::Object(read_fields(schema, pointer, depth)?),
         ["array"] => Kind::Array(Box::new(read_items(schema, pointer, depth)?)),
         _ => {
-            return Err(refusal(
+            return Err(schema_error(
                 &pointer.child("type"),
                 format!("{} is not supported", schema["type"]),
-                "use one of boolean, integer, number, string, object, array, each also with \"null\"; or [\"integer\", \"string\"], which reads as text",
+                "use one of boolean, integer, number, string, object, array, each also with \"null\"; or [\"integer\", \"string\"], which is read as text",
             ));
         }
     };
     let fits = |keyword: &str, wanted: bool| match schema.contains_key(keyword) && !wanted {
-        true => Err(refusal(
+        true => Err(schema_error(
             &pointer.child(keyword),
-            format!("`{keyword}` says nothing about {}", schema["type"]),
-            "leave it out, or correct the type",
+            format!("`{keyword}` does not apply to {}", schema["type"]),
+            "remove it, or correct the type",
         )),
         false => Ok(()),
     };
@@ -198,15 +203,15 @@ fn read(value: &Value, pointer: &JsonPointer, depth: usize) -> Result<(Kind, boo
     Ok((kind, null))
 }
 
-fn check_keywords(schema: &Map<String, Value>, pointer: &JsonPointer) -> Result<(), Refusal> {
+fn check_keywords(schema: &Map<String, Value>, pointer: &JsonPointer) -> Result<(), SchemaError> {
     let known = || ENFORCED.iter().chain(ANNOTATIONS).copied();
     for (keyword, value) in schema {
         let here = pointer.child(keyword);
         if keyword == "additionalProperties" && *value != Value::Bool(true) {
-            return Err(refusal(
+            return Err(schema_error(
                 &here,
                 "only `\"additionalProperties\": true` is supported: fields that the schema does not name are ignored",
-                "leave it out",
+                "remove it",
             ));
         }
         if known().any(|name| name == keyword) {
@@ -215,22 +220,22 @@ fn check_keywords(schema: &Map<String, Value>, pointer: &JsonPointer) -> Result<
         let help = match nearest(keyword, known()).filter(|near| strsim::damerau_levenshtein(keyword, near) <= 2) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!(
-                "move the check into the SQL's WHERE, or leave it out; enforced are {}, and formats {}",
+                "move the check to the SQL's WHERE, or remove it; enforced are {}, and formats {}",
                 ENFORCED[..5].join(", "),
                 FORMATS.join(", ")
             ),
         };
-        return Err(refusal(&here, format!("`{keyword}` is not supported, and would not be enforced"), help));
+        return Err(schema_error(&here, format!("`{keyword}` is not supported, and would not be enforced"), help));
     }
     Ok(())
 }
 
-/// The types in alphabetical order without null, and whether null is one of them.
-fn read_types<'a>(schema: &'a Map<String, Value>, pointer: &JsonPointer) -> Result<(Vec<&'a str>, bool), Refusal> {
+/// The types without null, in alphabetical order, and whether null is one of them.
+fn read_types<'a>(schema: &'a Map<String, Value>, pointer: &JsonPointer) -> Result<(Vec<&'a str>, bool), SchemaError> {
     let here = pointer.child("type");
-    let wrong = || refusal(&here, "a type is a name or a list of names", "write \"type\": \"string\", or [\"string\", \"null\"]");
+    let wrong = || schema_error(&here, "a type must be a name or a list of names", "write \"type\": \"string\", or [\"string\", \"null\"]");
     let mut types = match schema.get("type") {
-        None => return Err(refusal(pointer, "has no type", "add one, such as \"type\": \"string\"")),
+        None => return Err(schema_error(pointer, "has no type", "add one, such as \"type\": \"string\"")),
         Some(Value::String(one)) => vec![one.as_str()],
         Some(Value::Array(list)) => list.iter().map(|name| name.as_str().ok_or_else(wrong)).collect::<Result<_, _>>()?,
         Some(_) => return Err(wrong()),
@@ -242,36 +247,42 @@ fn read_types<'a>(schema: &'a Map<String, Value>, pointer: &JsonPointer) -> Resu
     Ok((types, null))
 }
 
-fn read_format(schema: &Map<String, Value>, pointer: &JsonPointer) -> Result<Kind, Refusal> {
+fn read_format(schema: &Map<String, Value>, pointer: &JsonPointer) -> Result<Kind, SchemaError> {
     match schema.get("format") {
         None => Ok(Kind::Text),
         Some(Value::String(format)) if format == "date-time" => Ok(Kind::Timestamp),
         Some(Value::String(format)) if format == "date" => Ok(Kind::Date),
         Some(Value::String(format)) if format == "uuid" => Ok(Kind::Uuid),
-        Some(other) => Err(refusal(
+        Some(other) => Err(schema_error(
             &pointer.child("format"),
             format!("the format {other} is not supported, and would not be enforced"),
-            format!("use one of {}; or leave it out, and check it in the SQL's WHERE", FORMATS.join(", ")),
+            format!("use one of {}; or remove it, and check it in the SQL's WHERE", FORMATS.join(", ")),
         )),
     }
 }
 
-fn read_fields(schema: &Map<String, Value>, pointer: &JsonPointer, depth: usize) -> Result<Vec<Field>, Refusal> {
+fn read_fields(schema: &Map<String, Value>, pointer: &JsonPointer, depth: usize) -> Result<Vec<Field>, SchemaError> {
     let properties = match schema.get("properties") {
         Some(Value::Object(properties)) if !properties.is_empty() => properties,
-        _ => return Err(refusal(pointer, "an object that names no fields", "name the fields under \"properties\", or leave it out")),
+        _ => {
+            return Err(schema_error(
+                pointer,
+                "an object without fields is not supported",
+                "declare the fields under \"properties\", or remove it",
+            ));
+        }
     };
     let mut required = HashSet::new();
     if let Some(list) = schema.get("required") {
         let Value::Array(list) = list else {
-            return Err(refusal(&pointer.child("required"), "is not a list", "list the names of the fields"));
+            return Err(schema_error(&pointer.child("required"), "is not a list", "list the names of the fields"));
         };
         for (at, name) in list.iter().enumerate() {
             match name.as_str().filter(|name| properties.contains_key(*name)) {
                 Some(name) => required.insert(name),
                 None => {
                     let near = name.as_str().and_then(|name| nearest(name, properties.keys().map(String::as_str)));
-                    return Err(refusal(
+                    return Err(schema_error(
                         &pointer.child("required").child(&at.to_string()),
                         format!("{name} is required but not among the properties"),
                         near.map_or("add it to \"properties\"".into(), |near| format!("did you mean `{near}`?")),
@@ -290,14 +301,15 @@ fn read_fields(schema: &Map<String, Value>, pointer: &JsonPointer, depth: usize)
         .collect()
 }
 
-fn read_items(schema: &Map<String, Value>, pointer: &JsonPointer, depth: usize) -> Result<Item, Refusal> {
-    let items = schema.get("items").ok_or_else(|| refusal(pointer, "an array without `items`", "say what its items are"))?;
+fn read_items(schema: &Map<String, Value>, pointer: &JsonPointer, depth: usize) -> Result<Item, SchemaError> {
+    let items =
+        schema.get("items").ok_or_else(|| schema_error(pointer, "an array without `items` is not supported", "declare its items"))?;
     let (kind, null) = read(items, &pointer.child("items"), depth + 1)?;
     Ok(Item { kind, null })
 }
 
-fn refusal(pointer: &JsonPointer, message: impl Into<String>, help: impl Into<String>) -> Refusal {
-    Refusal { pointer: pointer.clone(), message: message.into(), help: help.into() }
+fn schema_error(pointer: &JsonPointer, message: impl Into<String>, help: impl Into<String>) -> SchemaError {
+    SchemaError { pointer: pointer.clone(), message: message.into(), help: help.into() }
 }
 
 #[cfg(test)]

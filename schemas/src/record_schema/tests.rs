@@ -9,8 +9,8 @@ fn kind(schema: &str) -> Result<Field, FileError> {
     parse(&format!("{{\"type\":\"object\",\"properties\":{{\n\"a\":{schema}\n}}}}")).map(|mut record| record.fields.remove(0))
 }
 
-fn refused(schema: &str) -> FileError {
-    kind(schema).expect_err("the schema is not enforced")
+fn error_of(schema: &str) -> FileError {
+    kind(schema).expect_err("the schema is invalid")
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn each_type_and_format_has_its_kind() {
 }
 
 #[test]
-fn a_field_is_null_by_its_type_and_absent_unless_required() {
+fn a_field_is_nullable_by_its_type_and_optional_unless_required() {
     let record = parse(
         r#"{"type":"object","required":["a","b"],"properties":{
             "a":{"type":"string","description":"first"},"b":{"type":["string","null"]},"c":{"type":"string","title":"third"}}}"#,
@@ -51,9 +51,9 @@ fn annotations_are_ignored() {
 }
 
 #[test]
-fn a_keyword_that_would_not_be_enforced_is_refused_with_its_place() {
+fn a_keyword_that_would_not_be_enforced_is_an_error_with_its_location() {
     for keyword in ["\"pattern\":\"^a\"", "\"minLength\":1", "\"enum\":[\"x\"]", "\"$ref\":\"#/x\"", "\"oneOf\":[]", "\"const\":1"] {
-        let error = refused(&format!("{{\"type\":\"string\",{keyword}}}"));
+        let error = error_of(&format!("{{\"type\":\"string\",{keyword}}}"));
         let name = keyword.split('"').nth(1).unwrap();
         assert!(error.to_string().contains(&format!("`/properties/a/{name}`: `{name}` is not supported")), "{error}");
         assert!(error.remedy().unwrap().contains("WHERE"), "{error}");
@@ -62,13 +62,13 @@ fn a_keyword_that_would_not_be_enforced_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_slip_of_the_pen_in_a_keyword_names_the_nearest() {
+fn a_misspelled_keyword_names_the_nearest() {
     let error = parse(r#"{"type":"object","propertys":{}}"#).unwrap_err();
     assert_eq!(error.remedy(), Some("did you mean `properties`?"));
 }
 
 #[test]
-fn what_says_nothing_about_the_type_is_refused() {
+fn keywords_of_other_types_are_errors() {
     for (schema, place) in [
         (r#"{"type":"integer","format":"date"}"#, "format"),
         (r#"{"type":"string","required":["a"]}"#, "required"),
@@ -78,16 +78,16 @@ fn what_says_nothing_about_the_type_is_refused() {
         (r#"{"type":["integer","boolean"]}"#, "type"),
         (r#"{"type":"null"}"#, "type"),
     ] {
-        assert!(refused(schema).to_string().contains(&format!("/properties/a/{place}`")), "{schema}: {}", refused(schema));
+        assert!(error_of(schema).to_string().contains(&format!("/properties/a/{place}`")), "{schema}: {}", error_of(schema));
     }
 }
 
 #[test]
-fn a_schema_says_what_its_values_are() {
+fn a_schema_without_a_complete_type_is_an_error() {
     for schema in ["true", "{}", r#"{"type":"array"}"#, r#"{"type":"object"}"#, r#"{"type":"object","properties":{}}"#] {
-        assert!(refused(schema).to_string().contains("`/properties/a`"), "{schema}: {}", refused(schema));
+        assert!(error_of(schema).to_string().contains("`/properties/a`"), "{schema}: {}", error_of(schema));
     }
-    assert!(parse(r#"{"type":"array","items":{"type":"string"}}"#).unwrap_err().to_string().contains("a record is an object"));
+    assert!(parse(r#"{"type":"array","items":{"type":"string"}}"#).unwrap_err().to_string().contains("a record must be an object"));
     assert!(parse(r#"{"type":["object","null"],"properties":{"a":{"type":"string"}}}"#).is_err());
 }
 
@@ -99,7 +99,7 @@ fn a_required_field_must_be_a_property() {
 }
 
 #[test]
-fn the_names_of_added_columns_are_taken() {
+fn the_names_of_added_columns_are_reserved() {
     let error = parse(r#"{"type":"object","properties":{"_offset":{"type":"integer"}}}"#).unwrap_err();
     assert!(error.to_string().contains("`_offset` is the name of a column that Forebay adds"), "{error}");
 }
@@ -108,11 +108,11 @@ fn the_names_of_added_columns_are_taken() {
 fn nesting_has_a_limit() {
     let nested = |depth: usize| r#"{"type":"array","items":"#.repeat(depth) + r#"{"type":"string"}"# + &"}".repeat(depth);
     assert!(kind(&nested(MAX_DEPTH - 1)).is_ok());
-    assert!(refused(&nested(MAX_DEPTH)).to_string().contains("nested deeper than 32"));
+    assert!(error_of(&nested(MAX_DEPTH)).to_string().contains("nested deeper than 32"));
 }
 
 #[test]
-fn text_that_is_not_json_is_an_error_at_its_line() {
+fn text_that_is_not_json_is_an_error_with_its_line() {
     let error = parse("{\n  \"type\": object\n}").unwrap_err();
     assert_eq!(error.line(), Some(2));
 }

@@ -1,7 +1,8 @@
 //! How many records of a run may be rejected.
 //!
-//! Guarantee: a share is told to four digits after the point, and what is written is what was read. A run of which nothing was rejected is never
-//! judged to have too many.
+//! Guarantees:
+//! * A share has up to four decimal places, and prints as it was read.
+//! * A run without rejected records never fails for this reason.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,38 +13,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::rejects::Rejects;
 
-/// The most records that may become dead letters: a number, or a share such as `5%`.
+/// The maximum number of dead letters: an absolute number, or a share such as `5%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxRejected {
-    /// So many records.
+    /// This many records.
     Records(u64),
-    /// So many of a million.
+    /// This many per million.
     Millionths(u32),
 }
 
-/// Text that says no such number.
+/// The text is not a limit of rejected records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is neither a number of records such as 10 nor a share such as 5%, of 0% to 100% with at most four digits after the point")]
+#[error("expected a number of records such as 10, or a share such as 5%, from 0% to 100% with at most four decimal places")]
 pub struct ParseMaxRejectedError;
 
-/// The largest number of records, what every client of JSON can tell from its neighbour.
+/// The largest number of records; every JSON client represents it exactly.
 const MAX_RECORDS: u64 = crate::routes::MAX_INTEGER;
-/// Digits after the point of a share.
+/// Decimal places of a share.
 const DIGITS: usize = 4;
 
-/// What became of records, all of which are settled.
+/// Counts of settled records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tried {
-    /// All of them.
+    /// All records.
     pub records: u64,
-    /// Those that are written, filtered out, or not known to be rejected.
+    /// Records that are written, filtered out, or not known to be rejected.
     pub good: u64,
-    /// Those that are dead letters.
+    /// Records that are dead letters.
     pub rejected: u64,
 }
 
 impl MaxRejected {
-    /// Why too many are rejected, if they are; without a limit that is so when all are.
+    /// Why too many records were rejected, if so. Without a limit, that is if every record was.
     pub fn judge(limit: Option<Self>, tried: Tried, reasons: &Rejects) -> Option<String> {
         let Tried { records, good, rejected } = tried;
         let allowed = match limit {
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_shares_are_read_and_written_the_same_way() {
+    fn numbers_and_shares_round_trip() {
         for (text, is, again) in [
             ("0", MaxRejected::Records(0), "0"),
             ("10", MaxRejected::Records(10), "10"),
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_exceeded_by_one_more_and_without_one_only_when_all_are_rejected() {
+    fn one_more_than_the_limit_is_too_many_and_without_a_limit_only_all() {
         let mut reasons = Rejects::default();
         reasons.add("decode", "not JSON", 5);
         let judge = |limit: &str, records, rejected| {

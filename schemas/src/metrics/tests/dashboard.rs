@@ -8,7 +8,7 @@ use super::super::alerts::RULES;
 use super::is_checked_in;
 use super::promql;
 
-/// How a panel shows its queries.
+/// How a panel draws its queries.
 #[derive(Clone, Copy, PartialEq)]
 enum Shows {
     Line,
@@ -17,7 +17,8 @@ enum Shows {
     Heat,
 }
 
-/// Title, unit of Grafana, how, and queries with their legends. `$p` stands for the pipelines that were chosen.
+/// Title, Grafana unit, drawing, and queries with their legends. `$p` is the matcher of the chosen
+/// pipelines.
 type Panel = (&'static str, &'static str, Shows, &'static [(&'static str, &'static str)]);
 
 use Shows::{Heat, Line, Number, Stacked};
@@ -27,11 +28,11 @@ const ROWS: &[(&str, &[Panel])] = &[
         "Overview",
         &[
             ("Rows written", "rowsps", Number, &[("sum(rate(forebay_rows_written_total{$p}[1m]))", "rows")]),
-            ("Records behind", "short", Number, &[("sum(forebay_kafka_lag_records{$p})", "records")]),
-            ("Behind by", "s", Number, &[("max(forebay_kafka_lag_seconds{$p})", "seconds")]),
+            ("Lag", "short", Number, &[("sum(forebay_kafka_lag_records{$p})", "records")]),
+            ("Lag in time", "s", Number, &[("max(forebay_kafka_lag_seconds{$p})", "seconds")]),
             ("Last batch", "s", Number, &[("time() - max(forebay_last_batch_timestamp_seconds{$p})", "ago")]),
-            ("Rejected in an hour", "short", Number, &[("sum(increase(forebay_records_rejected_total{$p}[1h]))", "records")]),
-            ("Actors not up", "short", Number, &[("sum(1 - forebay_actor_state{$p,state=\"up\"})", "actors")]),
+            ("Rejected per hour", "short", Number, &[("sum(increase(forebay_records_rejected_total{$p}[1h]))", "records")]),
+            ("Actors not running", "short", Number, &[("sum(1 - forebay_actor_state{$p,state=\"up\"})", "actors")]),
             (
                 "Records by stage",
                 "recps",
@@ -51,13 +52,13 @@ const ROWS: &[(&str, &[Panel])] = &[
                 &[("sum by (le) (increase(forebay_end_to_end_latency_seconds_bucket{$p}[$__rate_interval]))", "{{le}}")],
             ),
             (
-                "Answers of the API",
+                "Responses of the source",
                 "short",
                 Stacked,
                 &[("sum by (status_class) (rate(forebay_http_responses_total{$p}[$__rate_interval]))", "{{status_class}}")],
             ),
             (
-                "API left alone",
+                "Fetching suspended",
                 "percentunit",
                 Line,
                 &[("sum by (pipeline) (rate(forebay_http_throttled_seconds_total{$p}[$__rate_interval]))", "{{pipeline}}")],
@@ -123,7 +124,7 @@ const ROWS: &[(&str, &[Panel])] = &[
         &[
             ("Batches", "short", Line, &[("sum by (pipeline) (rate(forebay_batches_total{$p}[$__rate_interval]))", "{{pipeline}}")]),
             (
-                "Mean of each stage",
+                "Mean stage duration",
                 "s",
                 Stacked,
                 &[(
@@ -167,7 +168,7 @@ const ROWS: &[(&str, &[Panel])] = &[
                 &[("sum by (db_system) (rate(forebay_db_statements_total{$p}[$__rate_interval]))", "{{db_system}}")],
             ),
             (
-                "Time to write a batch",
+                "Batch write time",
                 "s",
                 Line,
                 &[
@@ -193,7 +194,12 @@ const ROWS: &[(&str, &[Panel])] = &[
     (
         "Actors",
         &[
-            ("Not up", "short", Stacked, &[("sum by (actor, state) (forebay_actor_state{$p,state!=\"up\"}) > 0", "{{actor}} {{state}}")]),
+            (
+                "Not running",
+                "short",
+                Stacked,
+                &[("sum by (actor, state) (forebay_actor_state{$p,state!=\"up\"}) > 0", "{{actor}} {{state}}")],
+            ),
             (
                 "Restarts",
                 "short",
@@ -202,7 +208,7 @@ const ROWS: &[(&str, &[Panel])] = &[
             ),
             ("Mailboxes", "short", Line, &[("max by (actor) (forebay_actor_mailbox_messages{$p})", "{{actor}}")]),
             (
-                "Events that wait for the disk",
+                "Events not yet on disk",
                 "short",
                 Line,
                 &[("forebay_journal_last_sequence{$p} - forebay_journal_durable_sequence{$p}", "{{pipeline}} {{instance}}")],
@@ -214,12 +220,12 @@ const ROWS: &[(&str, &[Panel])] = &[
         &[
             ("Open", "short", Line, &[("sum by (pipeline) (forebay_runs_open{$p})", "{{pipeline}}")]),
             ("Ended", "short", Stacked, &[("sum by (state) (increase(forebay_runs_ended_total{$p}[$__rate_interval]))", "{{state}}")]),
-            ("Meant to", "short", Line, &[("max by (pipeline, state) (forebay_desired_state{$p}) > 0", "{{pipeline}} {{state}}")]),
+            ("Desired state", "short", Line, &[("max by (pipeline, state) (forebay_desired_state{$p}) > 0", "{{pipeline}} {{state}}")]),
         ],
     ),
 ];
 
-/// The label matcher that every query has.
+/// The label matcher of every query.
 const CHOSEN: &str = "pipeline=~\"$pipeline\"";
 
 fn panel(id: usize, &(title, unit, shows, queries): &Panel, at: (usize, usize), size: (usize, usize)) -> Value {
@@ -284,8 +290,7 @@ fn dashboard() -> Value {
 
 fn alert_rules() -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let mut text =
-        "# Generated from schemas/src/metrics/alerts.rs; docs/METRICS.md says how.\ngroups:\n  - name: forebay\n    rules:\n".to_owned();
+    let mut text = "# Generated from schemas/src/metrics/alerts; see docs/METRICS.md.\ngroups:\n  - name: forebay\n    rules:\n".to_owned();
     for rule in RULES {
         writeln!(text, "      - alert: {}", rule.name).unwrap();
         writeln!(text, "        expr: {}", quoted(&(rule.expr)())).unwrap();
@@ -301,16 +306,16 @@ fn alert_rules() -> String {
 }
 
 #[test]
-fn the_dashboard_that_is_checked_in_is_the_one_of_the_code() {
+fn the_checked_in_dashboard_matches_the_code() {
     is_checked_in("docs/grafana/forebay.json", &(serde_json::to_string_pretty(&dashboard()).unwrap() + "\n"));
 }
 
 #[test]
-fn the_alert_rules_that_are_checked_in_are_those_of_the_code() {
+fn the_checked_in_alert_rules_match_the_code() {
     is_checked_in("docs/grafana/alerts.yml", &alert_rules());
 }
 
-/// Every text under the key `expr`, wherever it is.
+/// Collects every text under the key `expr`, at any depth.
 fn queries(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
@@ -322,9 +327,9 @@ fn queries(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Of the files as they are, so that a query added by hand is looked at, too.
+/// Reads the files as they are, so that a query added by hand is checked too.
 #[test]
-fn every_query_of_the_dashboard_and_of_the_alerts_names_metrics_that_exist() {
+fn every_query_of_the_dashboard_and_the_alerts_uses_existing_metrics() {
     let mut found = Vec::new();
     let file = |name: &str| std::fs::read_to_string(format!("{}/../docs/grafana/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     queries(&serde_json::from_str(&file("forebay.json")).unwrap(), &mut found);
@@ -337,11 +342,11 @@ fn every_query_of_the_dashboard_and_of_the_alerts_names_metrics_that_exist() {
         .collect();
     assert_eq!(rules.len(), RULES.len());
     for query in found.iter().chain(&rules) {
-        promql::is_sound(query);
+        promql::check(query);
     }
 }
 
-/// A metric that nobody looks at is noise, or a panel is missing.
+/// A metric that is nowhere is noise, or a panel is missing.
 #[test]
 fn every_metric_is_on_the_dashboard_or_in_a_rule() {
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! What the table keeps, and that what is checked in is of it.
+//! Tests of the table, and of the checked-in files that are generated from it.
 
 mod alerts;
 mod dashboard;
@@ -18,7 +18,7 @@ use crate::snapshot::{
     TopicDiskView, Totals,
 };
 
-/// Checks a file of the tree against its text, or writes it when asked to.
+/// Compares a checked-in file with its text, or writes it if asked to.
 fn is_checked_in(path: &str, text: &str) {
     let file = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("FOREBAY_WRITE_SCHEMAS").is_some() {
@@ -26,7 +26,7 @@ fn is_checked_in(path: &str, text: &str) {
         return;
     }
     let have = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(have == text, "{path} is not of this code; FOREBAY_WRITE_SCHEMAS=1 writes it");
+    assert!(have == text, "{path} is out of date; FOREBAY_WRITE_SCHEMAS=1 writes it");
 }
 
 fn stage(name: &str, count: u64) -> StageView {
@@ -55,8 +55,8 @@ fn partition(number: i32) -> PartitionView {
     }
 }
 
-/// A pipeline in which everything has a value, `seconds` after its start.
-fn look(seconds: i64) -> Snapshot {
+/// A pipeline in which every metric has a value, `seconds` after its start.
+fn snapshot_at(seconds: i64) -> Snapshot {
     let at: DateTime<Utc> = DateTime::UNIX_EPOCH + TimeDelta::seconds(1_000 + seconds);
     Snapshot {
         pipeline: "us\"er\\s\n".to_owned(),
@@ -123,11 +123,11 @@ fn look(seconds: i64) -> Snapshot {
 }
 
 #[test]
-fn names_and_labels_follow_prometheus_and_each_is_there_once() {
+fn names_and_labels_follow_prometheus_and_are_unique() {
     let word = |text: &str| text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     let mut names = BTreeSet::new();
     for metric in CATALOGUE {
-        assert!(names.insert(metric.name), "{} is there twice", metric.name);
+        assert!(names.insert(metric.name), "{} is declared twice", metric.name);
         assert!(word(metric.name) && metric.labels.iter().all(|label| word(label) && *label != "pipeline"), "{}", metric.name);
         assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
         assert!(metric.help.ends_with('.'), "{}", metric.help);
@@ -147,7 +147,7 @@ fn names_and_labels_follow_prometheus_and_each_is_there_once() {
 fn every_metric_of_a_full_snapshot_has_a_value_for_each_of_its_labels() {
     for metric in CATALOGUE {
         let mut samples = Samples::default();
-        (metric.read)(&look(0), &mut samples);
+        (metric.read)(&snapshot_at(0), &mut samples);
         assert_eq!(samples.histograms.is_empty(), metric.kind != Kind::Histogram, "{}", metric.name);
         assert_eq!(samples.plain.is_empty(), metric.kind == Kind::Histogram, "{}", metric.name);
         let values = samples.plain.iter().map(|(labels, _)| labels).chain(samples.histograms.iter().map(|(labels, _)| labels));
@@ -160,15 +160,15 @@ fn every_metric_of_a_full_snapshot_has_a_value_for_each_of_its_labels() {
 }
 
 #[test]
-fn what_is_not_known_is_absent() {
-    let mut look = look(0);
-    look.partitions = vec![
+fn unknown_values_are_absent() {
+    let mut snapshot = snapshot_at(0);
+    snapshot.partitions = vec![
         PartitionView { written: -1, committed: -1, behind_ms: -1, ..partition(0) },
         PartitionView { assigned: false, ..partition(1) },
     ];
-    (look.source, look.store, look.memory_bytes, look.durable_seq) = (None, None, 0, 0);
-    look.batches.clear();
-    let text = render(&look, Format::Prometheus);
+    (snapshot.source, snapshot.store, snapshot.memory_bytes, snapshot.durable_seq) = (None, None, 0, 0);
+    snapshot.batches.clear();
+    let text = render(&snapshot, Format::Prometheus);
     let absent = [
         "forebay_kafka_written_offset",
         "forebay_kafka_committed_offset",
@@ -184,12 +184,12 @@ fn what_is_not_known_is_absent() {
         assert!(!text.contains(name), "{name}");
     }
     assert!(!text.contains(" -1"), "{text}");
-    assert_eq!(text.matches("forebay_kafka_lag_records{").count(), 1, "of a partition that others read this process knows only what was");
+    assert_eq!(text.matches("forebay_kafka_lag_records{").count(), 1, "only assigned partitions have a current lag");
 }
 
 #[test]
-fn the_text_is_of_prometheus_and_of_openmetrics() {
-    let text = render(&look(0), Format::Prometheus);
+fn the_text_is_valid_prometheus_and_openmetrics() {
+    let text = render(&snapshot_at(0), Format::Prometheus);
     let pipeline = r#"pipeline="us\"er\\s\n""#;
     for line in [
         "# TYPE forebay_rows_written_total counter".to_owned(),
@@ -203,7 +203,7 @@ fn the_text_is_of_prometheus_and_of_openmetrics() {
     ] {
         assert!(text.lines().any(|have| have == line), "{line}\n{text}");
     }
-    let open = render(&look(0), Format::OpenMetrics);
+    let open = render(&snapshot_at(0), Format::OpenMetrics);
     assert!(open.ends_with("# EOF\n") && open.contains("# TYPE forebay_rows_written counter\n"), "{open}");
     assert_eq!(Format::accepted("application/openmetrics-text;version=1.0.0,*/*;q=0.1"), Format::OpenMetrics);
     assert_eq!(Format::accepted("*/*"), Format::Prometheus);

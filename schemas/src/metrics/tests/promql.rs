@@ -1,4 +1,4 @@
-//! Which metrics a query names: every word that is neither a function, nor a keyword, nor a label.
+//! Finds the metrics in a query: every word that is not a function, a keyword or a label.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use super::super::*;
 
 const KEYWORDS: [&str; 11] = ["and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "offset", "bool"];
 
-/// The metrics that a query names.
-pub(super) fn named(query: &str) -> Vec<String> {
+/// The metrics in a query.
+pub(super) fn metrics_of(query: &str) -> Vec<String> {
     let mut names = Vec::new();
     let chars: Vec<char> = query.chars().collect();
     let (mut at, mut labels_follow) = (0, false);
@@ -29,7 +29,7 @@ pub(super) fn named(query: &str) -> Vec<String> {
             let word: String = chars[at..end].iter().collect();
             let called = chars[end..].iter().find(|c| !c.is_whitespace()) == Some(&'(');
             labels_follow = matches!(word.as_str(), "by" | "without" | "on" | "ignoring" | "group_left" | "group_right");
-            // `sum by (…) (…)` calls a function, too.
+            // `sum by (…) (…)` is a function call too.
             let aggregates = matches!(word.as_str(), "sum" | "max" | "min" | "avg" | "count" | "topk");
             if !called && !aggregates && !KEYWORDS.contains(&word.as_str()) {
                 names.push(word);
@@ -44,7 +44,7 @@ pub(super) fn named(query: &str) -> Vec<String> {
     names
 }
 
-/// Every name that `/metrics` can show.
+/// Every name that `/metrics` can print.
 pub(super) fn known() -> BTreeSet<String> {
     let names = |metric: &Metric| -> Vec<String> {
         match metric.kind {
@@ -55,13 +55,13 @@ pub(super) fn known() -> BTreeSet<String> {
     CATALOGUE.iter().flat_map(names).collect()
 }
 
-/// A query names metrics, and only such as there are.
+/// Checks that a query uses metrics, and only existing ones.
 #[track_caller]
-pub(super) fn is_sound(query: &str) {
-    let (names, known) = (named(query), known());
+pub(super) fn check(query: &str) {
+    let (names, known) = (metrics_of(query), known());
     assert!(!names.is_empty(), "{query}");
     for name in names {
-        assert!(known.contains(&name), "there is no metric {name}: {query}");
+        assert!(known.contains(&name), "unknown metric {name}: {query}");
     }
     for (open, close) in [('(', ')'), ('{', '}'), ('[', ']')] {
         assert_eq!(query.matches(open).count(), query.matches(close).count(), "{query}");
@@ -69,13 +69,13 @@ pub(super) fn is_sound(query: &str) {
 }
 
 #[test]
-fn the_names_of_metrics_are_found_in_a_query_and_nothing_else() {
+fn the_metrics_of_a_query_are_found_and_nothing_else() {
     let query = "histogram_quantile(0.99, sum by (le, stage) (rate(a_bucket{x=\"b\"}[5m]))) / on (pipeline) group_left (c) d_total > 1e3 and e == 0";
-    assert_eq!(named(query), ["a_bucket", "d_total", "e"]);
+    assert_eq!(metrics_of(query), ["a_bucket", "d_total", "e"]);
 }
 
 #[test]
-#[should_panic(expected = "there is no metric forebay_oops")]
-fn an_unknown_name_is_found_out() {
-    is_sound("rate(forebay_oops[5m])");
+#[should_panic(expected = "unknown metric forebay_oops")]
+fn an_unknown_metric_is_an_error() {
+    check("rate(forebay_oops[5m])");
 }

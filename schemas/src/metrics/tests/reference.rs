@@ -9,9 +9,11 @@ use super::is_checked_in;
 const HEAD: &str = "\
 # Metrics and alerts
 
-`GET /metrics` on the control API answers in Prometheus's text format, or in OpenMetrics when `Accept` asks for it. Everything here is generated from
-the table in `schemas/src/metrics`: this page, the dashboard [`grafana/forebay.json`](grafana/forebay.json) and the rules
-[`grafana/alerts.yml`](grafana/alerts.yml). A test fails when they are not of the code; `FOREBAY_WRITE_SCHEMAS=1 cargo test --lib metrics` writes them.
+`GET /metrics` on the control API answers in Prometheus's text format, or in OpenMetrics if `Accept`
+requests it. The tables in `schemas/src/metrics` generate this page, the dashboard
+[`grafana/forebay.json`](grafana/forebay.json) and the rules
+[`grafana/alerts.yml`](grafana/alerts.yml). A test fails if they are out of date;
+`FOREBAY_WRITE_SCHEMAS=1 cargo test -p forebay-schemas --lib metrics` writes them.
 
 ```yaml
 # prometheus.yml
@@ -21,18 +23,20 @@ scrape_configs:
 rule_files: [alerts.yml]
 ```
 
-- Each metric is read from the same look at the pipeline that the monitor draws, so the two agree. A crate of metrics would keep counters of its own
-  beside it, to be registered and updated: a second state that can differ. So the text is written by some sixty lines of our own, and read in the tests
-  by the parsers of others.
-- Counters begin at 0 with the process. What is not known is absent, never −1.
-- Names are those of OpenTelemetry's conventions where a metric means just what they say (`messaging.client.sent.messages`,
-  `messaging.client.consumed.messages`); the buckets of all histograms are those of `db.client.operation.duration`, and three below a millisecond.
-- Labels are of bounded sets. No run, batch, key or offset is a label.
-- A partition's offsets and lag are shown by the process that reads it, so sums over the processes of a pipeline count each partition once.
+- Metrics are read from the same snapshot as the monitor, so the two agree. A metrics crate would
+  keep its own counters, a second state that can differ. The text format takes about sixty lines of
+  code, which the tests check with independent parsers.
+- Counters start at 0 with the process. Unknown values are absent, never −1.
+- A metric has a name of OpenTelemetry's conventions if it means exactly the same
+  (`messaging.client.sent.messages`, `messaging.client.consumed.messages`). All histograms have the
+  buckets of `db.client.operation.duration`, and three below a millisecond.
+- Labels have bounded sets of values. No run, batch, key or offset is a label.
+- Only the process that reads a partition reports its offsets and lag, so sums over the processes of
+  a pipeline count each partition once.
 
 ## Metrics
 
-Each has the label `pipeline`, too.
+Each metric also has the label `pipeline`.
 
 | name | type | unit | labels | meaning |
 | --- | --- | --- | --- | --- |
@@ -41,15 +45,16 @@ Each has the label `pipeline`, too.
 const ALERTS: &str = "
 ## Alerts
 
-The rules that Prometheus is given and the alerts in the snapshot (`forebay status`, the monitor) come from the same bounds. A process judges itself
-every few seconds; `ForebayDown` only Prometheus can see.
+The Prometheus rules and the alerts in the snapshot (`forebay status`, the monitor) use the same
+thresholds. A process evaluates its own alerts every few seconds; only Prometheus can detect
+`ForebayDown`.
 
 | alert | severity | after | condition | what to do |
 | --- | --- | --- | --- | --- |
 ";
 
 #[test]
-fn the_reference_that_is_checked_in_is_the_one_of_the_table() {
+fn the_checked_in_reference_matches_the_code() {
     let mut text = HEAD.to_owned();
     for Metric { name, kind, unit, help, labels, .. } in CATALOGUE {
         let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
@@ -58,7 +63,7 @@ fn the_reference_that_is_checked_in_is_the_one_of_the_table() {
     text.push_str(ALERTS);
     for rule in RULES {
         let (name, severity, hold) = (rule.name, rule.severity.as_str(), rule.hold.as_secs());
-        let after = if hold == 0 { "at once".to_owned() } else { format!("{hold} s") };
+        let after = if hold == 0 { "immediately".to_owned() } else { format!("{hold} s") };
         writeln!(text, "| {name} | {severity} | {after} | `{}` | {} |", (rule.expr)().replace('|', "\\|"), rule.remedy).unwrap();
     }
     is_checked_in("docs/METRICS.md", &text);
