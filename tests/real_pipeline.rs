@@ -208,7 +208,7 @@ fn a_deleted_dead_letter_topic_is_created_again() {
     admin(kafka, async |kafka, options| kafka.delete_topics(&[&dead], options).await.unwrap());
     produce(kafka, &job.topic, [("k".to_owned(), b"[".to_vec())].into_iter());
     running.wait_until("another letter is there", |s| s["totals"]["rejected"] == 2);
-    assert!(running.log().contains("the dead-letter topic was missing and is made again"), "{}", running.log());
+    assert!(running.log().contains("the dead-letter topic was missing and was re-created"), "{}", running.log());
     let letters = support::read_whole(kafka, &dead, 1);
     assert_eq!(letters.iter().map(|letter| letter.value.as_deref().unwrap()).collect::<Vec<_>>(), [b"["]);
     assert!(running.stop().success());

@@ -1,11 +1,19 @@
-//! Places where a test makes the program fail: `point` where a thread may wait, `point_async` elsewhere.
+//! Failpoints: named locations where a test makes the program fail. Code calls `point` where the
+//! thread may block, and `point_async` elsewhere.
 //!
-//! Without the feature `failpoints` they are nothing. With it `FAILPOINTS="writer::before_write=5*off->panic(told to)"` says what happens where,
-//! in the words of the crate `fail` (`panic`, `sleep`, `pause`, `off`), and `return(kill)` kills the process as `kill -9` does. Guarantee:
-//! every place is in [`POINTS`], and whoever gets to one that kills gets no further. Not guaranteed: that other threads stop at once; it takes the
-//! system some milliseconds to kill, as it does from outside.
+//! Without the feature `failpoints` they do nothing. With it, the environment variable `FAILPOINTS`
+//! configures them in the syntax of the crate `fail` (`panic`, `sleep`, `pause`, `off`), such as
+//! `FAILPOINTS="writer::before_write=5*off->panic(requested)"`. In addition, `return(kill)` kills
+//! the process as `kill -9` does.
+//!
+//! Guarantees:
+//! * Every failpoint is in [`POINTS`].
+//! * A thread that reaches a failpoint that kills does not continue.
+//!
+//! Does not guarantee that other threads stop at once: a kill takes some milliseconds, as it does
+//! from outside.
 
-/// Every place. There is one before and one after each step whose effect outlives the process.
+/// Every failpoint. There is one before and one after each step whose effect outlives the process.
 pub const POINTS: &[&str] = &[
     "fetcher::before_fetch",
     "fetcher::after_fetch",
@@ -35,31 +43,31 @@ pub const POINTS: &[&str] = &[
     "journal::after_snapshot",
 ];
 
-/// A place where the thread may wait. On the actor thread all actors wait with it.
+/// A failpoint where the thread may block. On the actor thread it blocks all actors.
 #[cfg(feature = "failpoints")]
 pub(crate) fn point(name: &str) {
-    assert!(POINTS.contains(&name), "the place {name} is not in POINTS");
-    if let Some(told) = fail::eval(name, |told| told) {
-        match told.as_deref() {
+    assert!(POINTS.contains(&name), "failpoint {name} is not in POINTS");
+    if let Some(action) = fail::eval(name, |action| action) {
+        match action.as_deref() {
             Some("kill") => kill(),
-            _ => panic!("{name} is told to return {told:?}; it knows return(kill)"),
+            _ => panic!("failpoint {name} is configured to return {action:?}; only return(kill) is known"),
         }
     }
 }
 
-/// Whether `FAILPOINTS="journal=return"` says to do without a journal: for the bench that tells what one costs.
+/// Whether `FAILPOINTS="journal=return"` disables the journal, for the benchmark of its cost.
 #[cfg(feature = "failpoints")]
 pub(crate) fn journal_is_off() -> bool {
     fail::eval("journal", |_| ()).is_some()
 }
 
-/// Never.
+/// Never, without the feature.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn journal_is_off() -> bool {
     false
 }
 
-/// The same for a task of the I/O runtime, whose threads don't wait.
+/// A failpoint in a task of the I/O runtime, whose threads must not block.
 #[cfg(feature = "failpoints")]
 pub(crate) async fn point_async(name: &'static str) {
     if let Err(error) = tokio::task::spawn_blocking(move || point(name)).await
@@ -69,23 +77,23 @@ pub(crate) async fn point_async(name: &'static str) {
     }
 }
 
-/// Ends this process by SIGKILL.
+/// Kills this process with SIGKILL.
 #[cfg(feature = "failpoints")]
 fn kill() -> ! {
     let killed = std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status();
     if !killed.as_ref().is_ok_and(std::process::ExitStatus::success) {
-        panic!("this process could not be killed: {killed:?}");
+        panic!("failed to kill this process: {killed:?}");
     }
     loop {
         std::thread::park();
     }
 }
 
-/// Nothing.
+/// Does nothing, without the feature.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn point(_: &str) {}
 
-/// Nothing.
+/// Does nothing, without the feature.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) async fn point_async(_: &'static str) {}
 
@@ -95,14 +103,14 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "consumer::nowhere is not in POINTS")]
-    fn a_place_that_is_not_listed_is_refused() {
+    fn a_failpoint_that_is_not_listed_panics() {
         point("consumer::nowhere");
     }
 
     #[test]
-    fn what_a_place_is_told_happens_where_it_is_waited_for() {
+    fn an_asynchronous_failpoint_panics_where_it_is_awaited() {
         let _scenario = fail::FailScenario::setup();
-        fail::cfg("writer::before_settle", "1*panic(told to)->off").unwrap();
+        fail::cfg("writer::before_settle", "1*panic(requested)->off").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let panics = || std::panic::catch_unwind(|| runtime.block_on(point_async("writer::before_settle"))).is_err();
         assert_eq!((panics(), panics()), (true, false));

@@ -349,7 +349,7 @@ impl Asks {
         let found = Found { records, bad };
         let took = self.clock.now().saturating_duration_since(began);
         // The records are slices of the body, so all of it stays; bad ones are copies of a part of it.
-        let copies: usize = found.bad.iter().map(|bad| found.records[bad.at].len()).sum();
+        let copies: usize = found.bad.iter().map(|bad| found.records[bad.index].len()).sum();
         let weight = bytes + copies + found.records.len() * RECORD_OVERHEAD;
         if weight <= credit.bytes() {
             credit.shrink_to(weight);

@@ -250,7 +250,7 @@ pub(crate) fn extract(body: Bytes, pointer: &Pointer, max_page_bytes: usize) -> 
             let reasons = bad.into_iter().filter_map(|(at, bytes)| {
                 let reason = split::wrong(&bytes);
                 *records.get_mut(at)? = bytes;
-                Some(BadRecord { at, reason })
+                Some(BadRecord { index: at, reason })
             });
             let bad = reasons.collect();
             Ok(Extracted { records, bad, body })

@@ -252,7 +252,7 @@ mod tests {
     fn bad(body: &[u8]) -> (Vec<usize>, String) {
         let found = taken("/rows", body).unwrap();
         let reason = found.bad.first().map(|bad| bad.reason.full().to_owned()).unwrap_or_default();
-        (found.bad.iter().map(|bad| bad.at).collect(), reason)
+        (found.bad.iter().map(|bad| bad.index).collect(), reason)
     }
 
     #[test]
@@ -319,7 +319,7 @@ mod tests {
     fn records_are_found_by_the_pointer_in_an_answer_that_is_not_json() {
         let body = br#"{"x": {"rows": [1]}, "d": [[], {"r\u006fws": [{"a": NaN}, 7], "rows": []}]}"#;
         let found = taken("/d/1/rows", body).unwrap();
-        assert_eq!((found.records.len(), found.bad[0].at, &found.records[1][..]), (2, 0, &b"7"[..]));
+        assert_eq!((found.records.len(), found.bad[0].index, &found.records[1][..]), (2, 0, &b"7"[..]));
         assert_eq!(bad(br#"{"rows": [NaN, NaN, {"a": 1}, Infinity]}"#).0, [0, 1, 3]);
     }
 
@@ -345,7 +345,7 @@ mod tests {
             let found = taken("/rows", body.as_bytes()).unwrap();
             prop_assert_eq!(&found.records, &text);
             let bad: Vec<usize> = (0..).zip(&records).filter(|(_, (is_bad, _))| *is_bad).map(|(at, _)| at).collect();
-            prop_assert_eq!(found.bad.iter().map(|bad| bad.at).collect::<Vec<_>>(), bad);
+            prop_assert_eq!(found.bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), bad);
         }
 
         #[test]

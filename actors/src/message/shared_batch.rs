@@ -1,10 +1,13 @@
-//! A micro-batch whose rows travel in one part or in several.
+//! A micro-batch whose rows travel in one or more parts.
 //!
-//! Guarantee: [`SharedBatch::done`] gives the sums of all parts once, when every part that was sent is done and the last one has been sent; a batch of
-//! which a part is lost never ends, so that its receipt says abandoned. Its bytes, and what they hold of the budget, are let go with the last
-//! part. Not guaranteed: that parts are done in the order in which they were sent.
+//! Guarantees:
+//! * [`SharedBatch::part_done`] returns the sum over all parts once, when the last part has been
+//!   sent and every part is done.
+//! * A batch that lost a part never completes, so its receipt reports it as abandoned.
+//! * Its bytes and their budget are released with the last part.
+//!
+//! Does not guarantee that parts are done in the order in which they were sent.
 
-use parking_lot::Mutex;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,85 +15,87 @@ use std::time::Duration;
 use forebay_dataplane::{RawBatch, Reject};
 use forebay_kernel::{Credit, Lease};
 use forebay_schemas::offset::Ranges;
+use parking_lot::Mutex;
 
 use super::{BatchDone, PolledBatch, Receipt};
 
 /// A micro-batch, shared by the parts of its rows.
 #[derive(Debug)]
 pub struct SharedBatch {
-    /// Its number in this process, from 1.
+    /// The batch's number in this process, from 1.
     pub id: u64,
-    /// The offsets it covers, a range a partition.
+    /// The offsets it covers, one range per partition.
     pub ranges: Ranges,
-    /// From the first record's arrival until the batch was sealed.
+    /// The time from the first record's arrival until the batch was sealed.
     pub waited: Duration,
     raw: RawBatch,
-    tally: Mutex<Tally>,
+    parts: Mutex<Parts>,
     receipt: Mutex<Option<Receipt<BatchDone>>>,
-    /// What the batch holds of the budget.
+    /// The batch's budget.
     _credit: Credit,
 }
 
-/// What became of a part, or of a whole batch.
+/// What became of a part, or of all parts of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Share {
-    /// Rows that the table acknowledged.
+pub struct PartOutcome {
+    /// The rows that the table acknowledged.
     pub rows: u64,
-    /// Dead letters that Kafka acknowledged.
+    /// The dead letters that Kafka acknowledged.
     pub rejected: u64,
-    /// Attempts to write that were made again.
+    /// The retries of writes.
     pub retries: u64,
     /// Time spent on JSON, SQL and checks.
     pub transform: Duration,
-    /// Time spent on dead letters and writing; parts that are written at the same time count each.
+    /// Time spent on dead letters and writing. Parts that are written at the same time count
+    /// separately.
     pub write: Duration,
-    /// For each row that the table acknowledged the index of its record.
+    /// For each row that the table acknowledged, the index of its record.
     pub written: Vec<u32>,
-    /// Its dead letters.
+    /// The dead letters.
     pub rejects: Vec<Reject>,
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct Parts {
     sent: u32,
     done: u32,
     all_sent: bool,
-    sum: Share,
+    sum: PartOutcome,
 }
 
 impl SharedBatch {
     /// A batch of which no part has been sent.
     pub fn new(batch: Lease<PolledBatch>) -> Arc<Self> {
         let Lease { body: PolledBatch { id, raw, ranges, waited, receipt, .. }, credit } = batch;
-        Arc::new(Self { id, ranges, waited, raw, tally: Mutex::default(), receipt: Mutex::new(Some(receipt)), _credit: credit })
+        Arc::new(Self { id, ranges, waited, raw, parts: Mutex::default(), receipt: Mutex::new(Some(receipt)), _credit: credit })
     }
 
-    /// A part is about to be sent; `last` when no other follows.
-    pub fn send(&self, last: bool) {
-        let mut tally = self.tally.lock();
-        tally.sent += 1;
-        tally.all_sent |= last;
+    /// A part is about to be sent. `last` if no other follows.
+    pub fn part_sent(&self, last: bool) {
+        let mut parts = self.parts.lock();
+        parts.sent += 1;
+        parts.all_sent |= last;
     }
 
-    /// A part is done. The sums of all parts, when it was the last one.
-    pub fn done(&self, share: Share) -> Option<Share> {
-        let mut tally = self.tally.lock();
-        let Tally { sent, done, all_sent, sum } = &mut *tally;
+    /// A part is done. Returns the sum over all parts if it was the last one.
+    pub fn part_done(&self, outcome: PartOutcome) -> Option<PartOutcome> {
+        let mut parts = self.parts.lock();
+        let Parts { sent, done, all_sent, sum } = &mut *parts;
         *done += 1;
-        sum.rows += share.rows;
-        sum.rejected += share.rejected;
-        sum.retries += share.retries;
-        sum.transform += share.transform;
-        sum.write += share.write;
-        sum.written.extend(share.written);
-        sum.rejects.extend(share.rejects);
+        sum.rows += outcome.rows;
+        sum.rejected += outcome.rejected;
+        sum.retries += outcome.retries;
+        sum.transform += outcome.transform;
+        sum.write += outcome.write;
+        sum.written.extend(outcome.written);
+        sum.rejects.extend(outcome.rejects);
         (*all_sent && done == sent).then(|| std::mem::take(sum))
     }
 
-    /// Settles the batch's receipt, once all of it is done. The first end holds.
-    pub fn settle(&self, end: BatchDone) {
+    /// Settles the batch's receipt, once all parts are done. Only the first call has an effect.
+    pub fn settle(&self, done: BatchDone) {
         if let Some(receipt) = self.receipt.lock().take() {
-            receipt.settle(end);
+            receipt.settle(done);
         }
     }
 }
@@ -121,28 +126,28 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_ends_when_all_its_parts_were_sent_and_are_done() {
+    fn a_batch_is_done_when_all_its_parts_are_sent_and_done() {
         let batch = SharedBatch::new(Lease::new(empty(), Budget::new("test", 100).try_reserve(100).unwrap()));
-        let share = || Share { rows: 2, rejected: 1, written: vec![7, 7], ..Share::default() };
-        batch.send(false);
-        assert_eq!(batch.done(share()), None, "another part follows");
-        batch.send(false);
-        batch.send(true);
-        assert_eq!(batch.done(share()), None, "one is under way");
-        assert_eq!(batch.done(share()), Some(Share { rows: 6, rejected: 3, written: vec![7; 6], ..Share::default() }));
+        let outcome = || PartOutcome { rows: 2, rejected: 1, written: vec![7, 7], ..PartOutcome::default() };
+        batch.part_sent(false);
+        assert_eq!(batch.part_done(outcome()), None, "another part follows");
+        batch.part_sent(false);
+        batch.part_sent(true);
+        assert_eq!(batch.part_done(outcome()), None, "one is in progress");
+        assert_eq!(batch.part_done(outcome()), Some(PartOutcome { rows: 6, rejected: 3, written: vec![7; 6], ..PartOutcome::default() }));
     }
 
     #[test]
-    fn a_batch_of_which_a_part_is_lost_does_not_end_and_its_budget_comes_home() {
+    fn a_batch_that_loses_a_part_is_abandoned_and_its_budget_released() {
         let budget = Budget::new("edge", 10);
-        let (receipt, mut end) = Receipt::new();
+        let (receipt, mut settled) = Receipt::new();
         let batch = SharedBatch::new(Lease::new(PolledBatch { receipt, ..empty() }, budget.try_reserve(10).unwrap()));
-        batch.send(false);
-        batch.send(true);
-        assert_eq!(batch.done(Share::default()), None);
+        batch.part_sent(false);
+        batch.part_sent(true);
+        assert_eq!(batch.part_done(PartOutcome::default()), None);
         assert_eq!(budget.used(), 10);
         drop(batch);
-        assert!(end.try_recv().is_err());
+        assert!(settled.try_recv().is_err());
         assert_eq!(budget.used(), 0);
     }
 }

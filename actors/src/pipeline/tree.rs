@@ -25,7 +25,7 @@ use crate::observers::{Alerts, LifecycleRecorder, Lineage, LineageParts, Sources
 use crate::producer::Producer;
 use crate::telemetry::{DataPlaces, Need, Telemetry};
 use crate::transformer::Transformer;
-use crate::writer::{Remake, Writer, WriterParts};
+use crate::writer::{RecreateTopic, Writer, WriterParams};
 use forebay_dataplane::commit_metadata::checkpoint_of;
 use forebay_dataplane::store::Store;
 use forebay_dataplane::transform::ROWS_BUDGET_BYTES;
@@ -231,11 +231,11 @@ impl Common {
             let (to_writer, to_transformer) = (Slot::default(), Slot::default());
 
             let writer = {
-                let parts = WriterParts {
+                let parts = WriterParams {
                     pipeline: Arc::clone(&self.pipeline),
                     spec: table,
                     dead_letters: self.access.producer_again(),
-                    remake: self.remake(),
+                    recreate_topic: self.recreate_topic(),
                     sql_fingerprint: plan.fingerprint(),
                     ledger: Arc::clone(&self.ledger),
                     telemetry: Arc::clone(&self.telemetry),
@@ -295,7 +295,7 @@ impl Common {
     }
 
     /// Makes the dead-letter topic where it is missing.
-    fn remake(&self) -> Remake {
+    fn recreate_topic(&self) -> RecreateTopic {
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
         Arc::new(move || {
             let (access, pipeline) = (access.clone(), Arc::clone(&pipeline));

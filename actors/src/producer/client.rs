@@ -121,12 +121,12 @@ impl Inner {
         let dead = Arc::new(Delivery { page: tally, to: Destination::DeadLetters });
         let run = page.run.as_hyphenated().to_string();
         let first = part.start;
-        let mut bad = page.bad.iter().skip_while(|bad| bad.at < first).peekable();
+        let mut bad = page.bad.iter().skip_while(|bad| bad.index < first).peekable();
         let mut scratch = Vec::new();
         let mut cut_short = None;
         for at in part {
             let record = &page.records[at];
-            let mut planned = match bad.next_if(|bad| bad.at == at) {
+            let mut planned = match bad.next_if(|bad| bad.index == at) {
                 Some(bad) => self.recipe.letter(record, bad.reason.clone(), &mut scratch),
                 None => self.recipe.plan(record, &mut scratch),
             };

@@ -133,7 +133,7 @@ async fn a_record_that_is_no_json_is_a_dead_letter_with_its_bytes_untouched() {
     served.topics().await;
     let client = client(&served.access, 1_000_000);
     let mut page = page(&[r#"{"id":1}"#, r#"{"id":2,"x":NaN}"#, r#"{"id":3}"#]).0;
-    page.bad.push(BadRecord { at: 1, reason: Reason::plain("NaN is no JSON") });
+    page.bad.push(BadRecord { index: 1, reason: Reason::plain("NaN is no JSON") });
     let sending = client.clone();
     let produced = tokio::task::spawn_blocking(move || sending.produce(&page)).await.unwrap().await.unwrap().unwrap();
     assert_eq!((produced.produced, produced.rejected), (2, 1));

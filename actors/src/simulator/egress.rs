@@ -21,7 +21,7 @@ use crate::consumer::batch_builder::{Incoming, Limits};
 use crate::consumer::start_offset::{Found, find};
 use crate::consumer::state::{Commit, Fate, MOST_IN_FLIGHT, Pace, State as Consumer};
 use crate::ledger::Command;
-use crate::writer::state::Desk;
+use crate::writer::state::WriteQueue;
 use forebay_dataplane::commit_metadata::{CommitMetadata, largest_clock};
 use forebay_dataplane::write_clock::{replay_clock, replay_clocks};
 
@@ -188,7 +188,7 @@ impl Process {
         let live = self.live();
         if let Some(batch) = live.batches.iter_mut().find(|batch| batch.stage == Stage::Raw) {
             batch.stage = Stage::Waiting;
-            live.desk.arrive(batch.id);
+            live.queue.push(batch.id);
         }
         live.begin_writes();
     }
@@ -223,7 +223,7 @@ impl Process {
             return Ok(());
         }
         let batch = live.batches.remove(at);
-        live.desk.done();
+        live.queue.finish_one();
         live.begin_writes();
         self.settle(who, env, batch)
     }
@@ -354,7 +354,7 @@ impl Process {
         let consumer = new_consumer(env);
         let birth = env.fresh_birth();
         let live = self.live();
-        (live.consumer, live.birth, live.pace, live.answer, live.desk) = (consumer, birth, Pace::default(), None, Desk::default());
+        (live.consumer, live.birth, live.pace, live.answer, live.queue) = (consumer, birth, Pace::default(), None, WriteQueue::default());
         live.revoking.clear();
         live.positions.clear();
         live.read_from.clear();
@@ -433,7 +433,7 @@ fn count_of(run: Uuid, bad: bool) -> RunWritten {
 
 impl Live {
     fn begin_writes(&mut self) {
-        while let Some(id) = self.desk.begin() {
+        while let Some(id) = self.queue.start_next() {
             if let Some(batch) = self.batches.iter_mut().find(|batch| batch.id == id) {
                 batch.stage = Stage::UnderWay;
             }

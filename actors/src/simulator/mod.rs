@@ -7,7 +7,7 @@
 //! is looked at. What must hold is in [`invariants`], by name.
 //!
 //! Real are: the ledger's `State` (decide, evolve, due, and its JSON), the consumer's `State` with `Forming`, `WriteClock`, `Pace`, `find` and the
-//! commits' metadata, the fetcher's `State`, the producer's `Tally` and the writer's `Desk`. The shells around them are written again in
+//! commits' metadata, the fetcher's `State`, the producer's `Tally` and the writer's `WriteQueue`. The shells around them are written again in
 //! [`ingest`] and [`egress`], as short as can be; what they do wrong on their own is not found here.
 //!
 //! * `make simulate SEEDS=100000` runs so many seeds, `make simulate SEED=123` one, with each of its steps.

@@ -20,7 +20,7 @@ use crate::fetcher::Schedule;
 use crate::fetcher::state::State as Fetcher;
 use crate::ledger::{Command, State as Ledger, forget_looks, is_waited_for};
 use crate::message::RECORD_OVERHEAD;
-use crate::writer::state::Desk;
+use crate::writer::state::WriteQueue;
 
 /// What a record weighs at least: a value, and no key.
 pub(super) const RECORD_WEIGHT: usize = VALUE + RECORD_OVERHEAD;
@@ -58,7 +58,7 @@ pub(super) struct Live {
     /// The group has put it out, and it does not know yet.
     pub(super) fenced: bool,
     pub(super) batches: Vec<Batch>,
-    pub(super) desk: Desk<u64>,
+    pub(super) queue: WriteQueue<u64>,
     pub(super) answer: Option<(Vec<Commit>, bool)>,
     pub(super) fetcher: Fetcher,
     pub(super) wake_at: Option<Instant>,
@@ -93,7 +93,7 @@ impl Process {
             revoking: Vec::new(),
             fenced: false,
             batches: Vec::new(),
-            desk: Desk::default(),
+            queue: WriteQueue::default(),
             answer: None,
             fetcher,
             wake_at: None,

@@ -1,7 +1,7 @@
-//! The shell: one batch at a time, part by part, on the blocking pool, in the order they came.
+//! The shell: transforms one batch at a time, part by part, on the blocking pool, in arrival order.
 //!
-//! A part is sent once its rows hold their bytes of the budget of rows; only the transformer reserves of it, and only the writer's progress gives it
-//! back, so that neither waits for the other.
+//! A part is sent once its rows hold their bytes of the row budget. Only the transformer reserves
+//! from that budget, and only the writer's progress returns bytes to it, so the two can't deadlock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,23 +12,25 @@ use crate::failpoint::point;
 use crate::message::{BatchPart, PolledBatch, SharedBatch};
 use forebay_kernel::{Actor, Budget, Closed, Credit, Cx, Exit, Lease, Mailbox, Working};
 
-/// The transformer. Its queue holds no more than the budget of the leases in it, which the consumer reserved.
+/// The transformer. Its queue is bounded by the budget that the consumer reserved for the leases in
+/// it.
 pub struct Transformer {
-    plan: Arc<Transform>,
+    transform: Arc<Transform>,
     writer: Mailbox<Lease<BatchPart>>,
-    /// The budget of rows that are on their way to the table.
+    /// The budget of rows on their way to the table.
     rows: Budget,
     queue: VecDeque<Lease<PolledBatch>>,
-    /// Held while a part is being computed.
+    /// Set while a part is being computed.
     working: Option<Working>,
     /// Whether a part waits for budget.
     waiting: bool,
 }
 
 impl Transformer {
-    /// A transformer that sends its rows to `writer`, and has `rows` of them under way at most, beside one part.
-    pub fn new(plan: Arc<Transform>, writer: Mailbox<Lease<BatchPart>>, rows: Budget) -> Self {
-        Self { plan, writer, rows, queue: VecDeque::new(), working: None, waiting: false }
+    /// A transformer that sends its rows to `writer` and has at most `rows` of them in flight, plus
+    /// one part.
+    pub fn new(transform: Arc<Transform>, writer: Mailbox<Lease<BatchPart>>, rows: Budget) -> Self {
+        Self { transform, writer, rows, queue: VecDeque::new(), working: None, waiting: false }
     }
 
     fn next(&mut self, cx: &mut Cx<'_, Self>) {
@@ -42,11 +44,11 @@ impl Transformer {
 
     fn compute(&mut self, batch: Arc<SharedBatch>, mut parts: Parts, cx: &mut Cx<'_, Self>) {
         self.working = Some(cx.progress().working());
-        let (plan, progress) = (Arc::clone(&self.plan), cx.progress());
+        let (transform, progress) = (Arc::clone(&self.transform), cx.progress());
         let work = move || {
             point("transformer::before_transform");
-            let rows = parts.next(&plan, &batch, &|| progress.tick());
-            batch.send(parts.is_done());
+            let rows = parts.next(&transform, &batch, &|| progress.tick());
+            batch.part_sent(parts.is_done());
             point("transformer::after_transform");
             (parts, BatchPart { batch, rows })
         };
@@ -86,8 +88,9 @@ impl Actor for Transformer {
         self.next(cx);
     }
 
-    /// The consumer has stopped before: it has waited for all it sent, or given that up, and then what is left here is read again and commits
-    /// nothing now. So there is nothing to finish, least of all a computation that takes long.
+    /// The consumer has stopped before this actor. It either waited for everything it sent or
+    /// abandoned it, and then what is left here is read again and commits nothing. So there is
+    /// nothing to finish.
     fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
         cx.exit(Exit::Shutdown);
     }

@@ -1,4 +1,4 @@
-//! The shell in a tree of its own.
+//! The transformer in its own tree.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ primary_key = ["id"]
 schema = "record.schema.json"
 "#;
 
-fn plan(sql: &str) -> Transform {
+fn transform(sql: &str) -> Transform {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("record.schema.json"), SCHEMA).unwrap();
     Transform::new(&parse(&directory.path().join("forebay.toml"), format!("{PIPELINE}sql = '''{sql}'''\n")).unwrap()).unwrap()
@@ -44,21 +44,21 @@ fn plan(sql: &str) -> Transform {
 struct Tree {
     transformer: Slot<Mailbox<Lease<PolledBatch>>>,
     rows: tokio::sync::mpsc::UnboundedReceiver<Lease<BatchPart>>,
-    /// Of the rows on their way.
+    /// The row budget.
     budget: Budget,
     child: ChildSpec,
 }
 
 fn tree(sql: &str) -> Tree {
-    let plan = Arc::new(plan(sql));
+    let transform = Arc::new(transform(sql));
     let budget = Budget::new("transformer -> writer", forebay_dataplane::transform::ROWS_BUDGET_BYTES);
-    let of_rows = budget.clone();
+    let row_budget = budget.clone();
     let (writer, rows) = Mailbox::probe();
     let transformer = Slot::default();
-    let hand = transformer.clone();
+    let slot = transformer.clone();
     let make = move |mailbox: &Mailbox<Lease<PolledBatch>>| {
-        hand.set(mailbox.clone());
-        Transformer::new(Arc::clone(&plan), writer.clone(), of_rows.clone())
+        slot.set(mailbox.clone());
+        Transformer::new(Arc::clone(&transform), writer.clone(), row_budget.clone())
     };
     Tree { transformer, rows, budget, child: ChildSpec::actor("transformer", Restart::Permanent, Duration::from_secs(5), make) }
 }
@@ -73,13 +73,13 @@ fn lease(budget: &Budget, id: i64) -> Lease<PolledBatch> {
 
 #[test]
 fn batches_keep_their_order_and_their_credit() {
-    let Tree { transformer, mut rows, budget: of_rows, child } = tree("SELECT id FROM topic");
+    let Tree { transformer, mut rows, budget: row_budget, child } = tree("SELECT id FROM topic");
     let budget = Budget::new("edge", 1_000);
-    let held = budget.clone();
+    let edge = budget.clone();
     let ((), exit) = with_tree(vec![child], async |_, _| {
         let transformer = eventually(|| Some(transformer.get())).await;
         for id in 0..50 {
-            transformer.post(lease(&held, id)).unwrap();
+            transformer.post(lease(&edge, id)).unwrap();
         }
         eventually(|| (rows.len() == 50).then_some(())).await;
     });
@@ -90,28 +90,28 @@ fn batches_keep_their_order_and_their_credit() {
         seen.extend(body.rows.rows.column(0).as_primitive::<Int64Type>().values().iter().copied());
     }
     assert_eq!(seen, (0..50).collect::<Vec<_>>());
-    assert_eq!((budget.used(), of_rows.used()), (0, 0));
+    assert_eq!((budget.used(), row_budget.used()), (0, 0));
 }
 
 #[test]
-fn rows_that_wait_to_be_written_hold_the_transformer_up_and_a_stop_does_not_wait_for_them() {
-    let Tree { transformer, mut rows, budget: of_rows, child } = tree("SELECT id, repeat('x', id) AS text FROM topic");
+fn unwritten_rows_block_the_transformer_but_not_its_stop() {
+    let Tree { transformer, mut rows, budget: row_budget, child } = tree("SELECT id, repeat('x', id) AS text FROM topic");
     let budget = Budget::new("edge", 1_000);
-    let held = budget.clone();
+    let edge = budget.clone();
     let ((), exit) = with_tree(vec![child], async |_, _| {
         let transformer = eventually(|| Some(transformer.get())).await;
-        // Each as large as a record may be: two of them are more than the budget of rows.
+        // Each is as large as a record may be; two of them exceed the row budget.
         for _ in 0..4 {
-            transformer.post(lease(&held, 8_000_000)).unwrap();
+            transformer.post(lease(&edge, 8_000_000)).unwrap();
         }
         let first = eventually(|| rows.try_recv().ok()).await;
-        eventually(|| (of_rows.blocked() > Duration::ZERO).then_some(())).await;
+        eventually(|| (row_budget.blocked() > Duration::ZERO).then_some(())).await;
         assert!(rows.is_empty(), "the second waits for the first");
         drop(first);
         let second = eventually(|| rows.try_recv().ok()).await;
-        let waited = of_rows.blocked();
-        eventually(|| (of_rows.blocked() > waited).then_some(())).await;
-        // Nobody ever gives it back.
+        let waited = row_budget.blocked();
+        eventually(|| (row_budget.blocked() > waited).then_some(())).await;
+        // Its credit is never returned.
         std::mem::forget(second);
     });
     assert_eq!(exit, Exit::Shutdown);
@@ -119,13 +119,13 @@ fn rows_that_wait_to_be_written_hold_the_transformer_up_and_a_stop_does_not_wait
 }
 
 #[test]
-fn a_writer_that_is_gone_ends_the_incarnation_and_gives_the_credit_back() {
+fn a_writer_that_has_ended_ends_the_incarnation_and_returns_the_credit() {
     let Tree { transformer, rows, child, .. } = tree("SELECT id FROM topic");
     drop(rows);
     let budget = Budget::new("edge", 1_000);
-    let held = budget.clone();
+    let edge = budget.clone();
     let (last_exit, _) = with_tree(vec![child], async |_, actor_tree| {
-        transformer.get().post(lease(&held, 1)).unwrap();
+        transformer.get().post(lease(&edge, 1)).unwrap();
         eventually(|| actor_tree.actors().into_iter().find(|actor| actor.incarnation > 1)?.last_exit).await
     });
     assert_eq!(last_exit, Exit::DownstreamClosed.to_string());

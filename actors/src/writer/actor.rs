@@ -1,4 +1,4 @@
-//! The shell: receives batches, has them checked and written, settles them.
+//! The shell: receives batches, has them checked and written, and settles them.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,107 +8,111 @@ use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::BatchView;
 use rdkafka::ClientConfig;
 
-use super::client::{Client, Ticket, Waiting, WholeWritten, Written, check, connect, reasons};
-use super::dead_letters::{DeadLetters, Remake};
+use super::batch_write::{BatchWriter, WrittenBatch, WrittenPart, check, connect, count_reasons};
+use super::dead_letters::{DeadLetters, RecreateTopic};
 use super::error::WriterError;
-use super::state::Desk;
+use super::outages::{OutageGuard, Outages};
+use super::state::WriteQueue;
 use crate::failpoint::point;
 use crate::ledger::Ledger;
-use crate::message::{BatchDone, BatchPart, Share};
+use crate::message::{BatchDone, BatchPart, PartOutcome};
 use crate::telemetry::{Need, Telemetry};
 use forebay_dataplane::store::{Store, TableSpec};
 use forebay_kernel::{Actor, Credit, Cx, Exit, Lease, SharedClock, micros};
 
-/// How often a writer that should stop looks whether waiting on makes sense.
-const LOOK: Duration = Duration::from_millis(100);
-/// How often a writer looks whether its store is connected, so that a store that is away is said while there is nothing to write, too.
-const LOOK_AT_STORE: Duration = Duration::from_secs(1);
+/// How often a stopping writer checks whether waiting is still worthwhile.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the writer checks its connection, so that an unreachable store is reported while there
+/// is nothing to write as well.
+const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a writer is made of.
+/// What a writer is built from.
 #[derive(Clone)]
-pub struct WriterParts {
+pub struct WriterParams {
     /// The pipeline file.
     pub pipeline: Arc<Pipeline>,
-    /// The table, planned for the SELECT that the rows come from.
+    /// The table, planned for the columns of the SELECT.
     pub spec: Arc<TableSpec>,
-    /// How to reach the dead-letter topic: an idempotent producer's configuration, with `acks=all`.
+    /// The configuration of an idempotent producer with `acks=all`, for the dead-letter topic.
     pub dead_letters: ClientConfig,
-    /// Makes the dead-letter topic where it is missing.
-    pub remake: Remake,
-    /// A short hash of the SQL, for the dead letters' header `forebay-sql`.
+    /// Creates the dead-letter topic if it is missing.
+    pub recreate_topic: RecreateTopic,
+    /// A short hash of the SQL, for the header `forebay-sql` of dead letters.
     pub sql_fingerprint: String,
     /// Knows which runs are open.
     pub ledger: Arc<Ledger>,
-    /// What others see.
+    /// The metrics.
     pub telemetry: Arc<Telemetry>,
-    /// Tells the time.
+    /// The clock.
     pub clock: SharedClock,
 }
 
 /// The writer.
 pub struct Writer {
-    parts: WriterParts,
-    desk: Desk<Lease<BatchPart>>,
-    /// There once the store is connected and the table prepared.
-    client: Option<Arc<Client>>,
-    /// There once the incarnation began.
-    waiting: Option<Arc<Waiting>>,
-    /// Says that the store is away while there is nothing to write.
-    idle: Option<Ticket>,
+    params: WriterParams,
+    queue: WriteQueue<Lease<BatchPart>>,
+    /// Set once the store is connected and the table prepared.
+    batch_writer: Option<Arc<BatchWriter>>,
+    /// Set once the incarnation has started.
+    outages: Option<Arc<Outages>>,
+    /// Reports an unreachable store while there is nothing to write.
+    idle_outage: Option<OutageGuard>,
 }
 
 impl Writer {
-    /// A writer that connects when it starts. Batches may come before that.
-    pub fn new(parts: WriterParts) -> Self {
-        Self { parts, desk: Desk::default(), client: None, waiting: None, idle: None }
+    /// A writer that connects when it starts. Batches may arrive before that.
+    pub fn new(params: WriterParams) -> Self {
+        Self { params, queue: WriteQueue::default(), batch_writer: None, outages: None, idle_outage: None }
     }
 
-    fn connected(&mut self, store: Result<Store, WriterError>, waiting: Arc<Waiting>, cx: &mut Cx<'_, Self>) {
+    fn connected(&mut self, store: Result<Store, WriterError>, outages: Arc<Outages>, cx: &mut Cx<'_, Self>) {
         let store = match store {
             Ok(store) => store,
             Err(error) => return cx.exit(error.into()),
         };
-        tracing::info!(table = self.parts.spec.table, store = store.describe(), "connected, and the table is as it should be");
-        let WriterParts { pipeline, dead_letters, remake, sql_fingerprint, ledger, telemetry, clock, .. } = self.parts.clone();
+        tracing::info!(table = self.params.spec.table, store = store.describe(), "connected; table schema verified");
+        let WriterParams { pipeline, dead_letters, recreate_topic, sql_fingerprint, ledger, telemetry, clock, .. } = self.params.clone();
         let topic = pipeline.kafka.dead_letter_topic();
-        self.parts.telemetry.connected(store.glance());
-        self.parts.telemetry.there(Need::Table);
-        self.client = Some(Arc::new(Client {
+        self.params.telemetry.connected(store.glance());
+        self.params.telemetry.there(Need::Table);
+        self.batch_writer = Some(Arc::new(BatchWriter {
             store,
-            dead_letters: DeadLetters::new(dead_letters, remake, topic, pipeline.kafka.topic.clone(), sql_fingerprint),
+            dead_letters: DeadLetters::new(dead_letters, recreate_topic, topic, pipeline.kafka.topic.clone(), sql_fingerprint),
             telemetry,
             clock,
             progress: cx.progress(),
-            waiting,
+            outages,
             ledger,
         }));
         self.advance(cx);
-        self.look_at_store(cx);
+        self.check_store(cx);
     }
 
-    fn look_at_store(&mut self, cx: &mut Cx<'_, Self>) {
-        if let (Some(client), Some(ticket)) = (&self.client, &self.idle) {
-            match client.store.unreachable() {
+    fn check_store(&mut self, cx: &mut Cx<'_, Self>) {
+        if let (Some(writer), Some(outage)) = (&self.batch_writer, &self.idle_outage) {
+            match writer.store.unreachable() {
                 Some(error) => {
                     let error = WriterError::from(error);
-                    ticket.say(&error, error.to_string());
+                    outage.report(&error, error.to_string());
                 }
-                None => ticket.over(),
+                None => outage.clear(),
             }
         }
-        cx.after(LOOK_AT_STORE, Self::look_at_store);
+        cx.after(STORE_CHECK_INTERVAL, Self::check_store);
     }
 
-    /// Begins what may begin.
+    /// Starts as many batches as may be in progress.
     fn advance(&mut self, cx: &mut Cx<'_, Self>) {
-        let Some(client) = self.client.clone() else { return };
-        while let Some(Lease { body, credit }) = self.desk.begin() {
-            let (spec, clock, client) = (Arc::clone(&self.parts.spec), Arc::clone(&self.parts.clock), Arc::clone(&client));
+        let Some(writer) = self.batch_writer.clone() else { return };
+        while let Some(Lease { body, credit }) = self.queue.start_next() {
+            let (spec, clock, writer) = (Arc::clone(&self.params.spec), Arc::clone(&self.params.clock), Arc::clone(&writer));
             cx.compute(
                 move || check(&spec, &clock, body),
                 move |_, checked, cx| match checked {
-                    Ok(batch) => {
-                        cx.offload(async move { client.run(batch).await }, move |this: &mut Self, end, cx| this.ended(end, credit, cx));
+                    Ok(part) => {
+                        cx.offload(async move { writer.run(part).await }, move |this: &mut Self, written, cx| {
+                            this.written(written, credit, cx);
+                        });
                     }
                     Err(error) => cx.exit(error.into()),
                 },
@@ -116,22 +120,23 @@ impl Writer {
         }
     }
 
-    fn ended(&mut self, end: Result<Written, WriterError>, credit: Credit, cx: &mut Cx<'_, Self>) {
-        self.desk.done();
-        match end {
-            Ok(written) => settle(&self.parts.telemetry, self.parts.clock.wall(), written),
+    fn written(&mut self, written: Result<WrittenPart, WriterError>, credit: Credit, cx: &mut Cx<'_, Self>) {
+        self.queue.finish_one();
+        match written {
+            Ok(written) => settle(&self.params.telemetry, self.params.clock.wall(), written),
             Err(error) => return cx.exit(error.into()),
         }
         drop(credit);
         self.advance(cx);
     }
 
-    /// Ends once nothing is left to do, or nothing can be done: what a server that is away keeps from its end is read again next time.
-    fn leave(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.desk.is_idle() || self.waiting.as_ref().is_none_or(|waiting| waiting.any()) {
+    /// Exits once nothing is left to do, or a server is unreachable: what it blocks is read again
+    /// after the next start.
+    fn exit_when_idle(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.queue.is_idle() || self.outages.as_ref().is_none_or(|outages| outages.any()) {
             cx.exit(Exit::Shutdown);
         } else {
-            cx.after(LOOK, Self::leave);
+            cx.after(STOP_CHECK_INTERVAL, Self::exit_when_idle);
         }
     }
 }
@@ -140,55 +145,56 @@ impl Actor for Writer {
     type Message = Lease<BatchPart>;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        let waiting = Arc::new(Waiting::new(cx.progress()));
-        self.waiting = Some(Arc::clone(&waiting));
-        self.idle = Some(waiting.ticket());
-        let (pipeline, spec, here) = (Arc::clone(&self.parts.pipeline), Arc::clone(&self.parts.spec), Arc::clone(&waiting));
-        cx.offload(async move { connect(&pipeline, &spec, &here).await }, move |this: &mut Self, store, cx| {
-            this.connected(store, waiting, cx);
+        let outages = Arc::new(Outages::new(cx.progress()));
+        self.outages = Some(Arc::clone(&outages));
+        self.idle_outage = Some(outages.guard());
+        let (pipeline, spec, own) = (Arc::clone(&self.params.pipeline), Arc::clone(&self.params.spec), Arc::clone(&outages));
+        cx.offload(async move { connect(&pipeline, &spec, &own).await }, move |this: &mut Self, store, cx| {
+            this.connected(store, outages, cx);
         });
     }
 
     fn handle(&mut self, message: Lease<BatchPart>, cx: &mut Cx<'_, Self>) {
-        self.desk.arrive(message);
+        self.queue.push(message);
         self.advance(cx);
     }
 
     fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
-        self.leave(cx);
+        self.exit_when_idle(cx);
     }
 }
 
-/// Tells what became of a batch when its last part is done, first to those who look on, then to whoever sent it.
-fn settle(telemetry: &Telemetry, now: SystemTime, written: Written) {
-    let Written { batch, whole } = written;
+/// Counts a written part and, if it was the last one, settles its batch: first the metrics, then
+/// the receipt.
+fn settle(telemetry: &Telemetry, now: SystemTime, written: WrittenPart) {
+    let WrittenPart { part, batch } = written;
     let now_micros = micros(now.duration_since(UNIX_EPOCH).unwrap_or_default());
-    telemetry.latencies(batch.rows.rows().iter().filter_map(|&row| {
-        let record = batch.raw.records.get(*batch.origin.get(row as usize)? as usize)?;
+    telemetry.latencies(part.rows.rows().iter().filter_map(|&row| {
+        let record = part.batch.records.get(*part.origin.get(row as usize)? as usize)?;
         let produced = u64::try_from(record.timestamp_ms).ok()?.checked_mul(1_000)?;
         Some(Duration::from_micros(now_micros.saturating_sub(produced)))
     }));
-    let Some(WholeWritten { sum, runs }) = whole else { return };
-    let Share { rows, rejected, retries, transform, write, rejects, .. } = sum;
+    let Some(WrittenBatch { outcome, runs }) = batch else { return };
+    let PartOutcome { rows, rejected, retries, transform, write, rejects, .. } = outcome;
     telemetry.written.add(rows);
     telemetry.rejected.add(rejected);
-    if let Some(said) = telemetry.rejects(&reasons(&rejects)) {
+    if let Some(said) = telemetry.rejects(&count_reasons(&rejects)) {
         let (records, stage, reason) = (said.records, said.top.stage, said.top.reason);
         tracing::warn!(records, stage, reason, "records became dead letters; forebay dlq shows them");
     }
     telemetry.batch(BatchView {
-        id: batch.raw.id,
+        id: part.batch.id,
         at: DateTime::<Utc>::from(now),
-        records: batch.raw.records.len() as u64,
+        records: part.batch.records.len() as u64,
         rows,
         rejected,
-        wait_micros: micros(batch.raw.waited),
+        wait_micros: micros(part.batch.waited),
         transform_micros: micros(transform),
         write_micros: micros(write),
         commit_micros: 0,
-        ranges: batch.raw.ranges.clone(),
+        ranges: part.batch.ranges.clone(),
         retries,
     });
-    batch.raw.settle(BatchDone { rows, rejected, transform, write, runs });
+    part.batch.settle(BatchDone { rows, rejected, transform, write, runs });
     point("writer::after_settle");
 }

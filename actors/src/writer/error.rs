@@ -1,30 +1,30 @@
-//! What can go wrong in the writer.
+//! Errors of the writer.
 
 use forebay_dataplane::store::StoreError;
 use forebay_schemas::failure::{Class, Classified};
 use thiserror::Error;
 
-/// Something wrong with the table or with the dead-letter topic.
+/// A failure of the table or of the dead-letter topic.
 #[derive(Debug, Error)]
 pub enum WriterError {
-    /// The store says so.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Kafka is away, slow or busy.
-    #[error("kafka, dead-letter topic {topic}: {what}")]
+    /// Kafka is unreachable, slow or busy.
+    #[error("kafka, dead-letter topic {topic}: {reason}")]
     Kafka {
         /// The dead-letter topic.
         topic: String,
         /// What happened.
-        what: String,
+        reason: String,
     },
-    /// Kafka will not take dead letters until somebody changes something.
-    #[error("kafka, dead-letter topic {topic}: {what}; {remedy}")]
+    /// Kafka refuses dead letters until somebody changes something.
+    #[error("kafka, dead-letter topic {topic}: {reason}; {remedy}")]
     KafkaRefuses {
         /// The dead-letter topic.
         topic: String,
         /// What happened.
-        what: String,
+        reason: String,
         /// What to do.
         remedy: &'static str,
     },
