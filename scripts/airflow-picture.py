@@ -1,9 +1,10 @@
 """
-Looks at a DAG in Airflow's pages as a person does, with Chromium, and takes the picture of docs/AIRFLOW.md.
+Opens a DAG run in Airflow's pages with Chromium, and takes the picture of docs/AIRFLOW.md.
 
     airflow-picture.py AIRFLOW_URL DAG DAG_RUN PICTURE
 
-Fails when the page does not say that the DAG run was a success, or when the extra link of its task `fetch` does not open its run in Forebay.
+Fails if the page does not show success, or if the extra link of the task `fetch` does not open its run
+in Forebay.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ with sync_playwright() as playwright:
     page = context.new_page()
     expect.set_options(timeout=60_000)
 
-    page.goto(url)  # the first visit logs in, and forgets where it was to go
+    page.goto(url)  # the first visit logs in and drops its target
     expect(page.get_by_text("Dag Runs").or_(page.get_by_text("Dags")).first).to_be_visible()
     page.goto(f"{url}/dags/{dag}/runs/{quote(run)}")
     for task in ("fetch", "check_rows", "report"):
         expect(page.get_by_text(task, exact=True).first).to_be_visible()
     expect(page.get_by_text("Success").first).to_be_visible()
-    page.wait_for_timeout(2_000)  # what moves comes to rest
+    page.wait_for_timeout(2_000)  # animations end
     page.screenshot(path=picture)
 
     page.goto(f"{url}/dags/{dag}/runs/{quote(run)}/tasks/fetch/details")

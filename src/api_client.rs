@@ -36,7 +36,8 @@ pub(crate) struct ApiClient {
 /// Flags that select the API.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Target {
-    /// API of the running pipeline: a URL, or unix:PATH. Default: `[api] listen` of the pipeline file, else http://127.0.0.1:7070
+    /// API of the running pipeline: a URL, or unix:PATH. Default: `[api] listen` of the pipeline
+    /// file, else http://127.0.0.1:7070
     #[arg(long, value_name = "URL", env = "FOREBAY_URL")]
     pub(crate) url: Option<String>,
     /// Token for the API. Prefer the environment variable, which process lists do not show

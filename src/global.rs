@@ -16,13 +16,14 @@ pub(crate) struct Global {
     /// Print the result as JSON on stdout
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Format of log lines on stderr; FOREBAY_LOG sets a filter such as `info` or `forebay_actors=debug`
+    /// Format of log lines on stderr; FOREBAY_LOG sets a filter such as `info` or
+    /// `forebay=debug`
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", global = true)]
     pub(crate) log_format: LogFormat,
 }
 
-/// Finds the pipeline file: the one given with `-c`, else `forebay.toml` in the working directory or
-/// the nearest parent that has one.
+/// Finds the pipeline file: the one given with `-c`, else `forebay.toml` in the working directory
+/// or the nearest parent that has one.
 pub(crate) fn pipeline_path(global: &Global) -> Result<PathBuf, CliError> {
     if let Some(path) = &global.config {
         return Ok(path.clone());

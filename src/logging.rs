@@ -3,11 +3,12 @@
 //! Guarantees:
 //! * A JSON line is one object with the keys `timestamp` (RFC 3339, UTC, microseconds), `level`,
 //!   `target`, `message`, and `pipeline` once the pipeline file has been read.
-//! * A failure has the key `error`, an actor's path the key `actor`. Numbers and booleans keep their
-//!   type. `docs/OPERATIONS.md` has the table of keys.
-//! * A warning or error that equals one of the last [`REPEAT_INTERVAL`] is dropped; the next one that is
-//!   written has the number of dropped lines in `repeated`.
-//! * Forebay's own lines of level `info` and above are kept in memory, whatever the level on stderr.
+//! * A failure has the key `error`, an actor's path the key `actor`. Numbers and booleans keep
+//!   their type. `docs/OPERATIONS.md` has the table of keys.
+//! * A warning or error that equals one of the last [`REPEAT_INTERVAL`] is dropped; the next one
+//!   that is written has the number of dropped lines in `repeated`.
+//! * Forebay's own lines of level `info` and above are kept in memory, whatever the level on
+//!   stderr.
 //!
 //! Does not guarantee the wording of messages.
 

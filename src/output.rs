@@ -13,8 +13,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// `json` prints results as JSON. Colour follows `NO_COLOR`, `TERM=dumb` and whether stderr is a
-    /// terminal.
+    /// `json` prints results as JSON. Colour follows `NO_COLOR`, `TERM=dumb` and whether stderr is
+    /// a terminal.
     pub(crate) fn new(json: bool) -> Self {
         Self { json, colour: colour_wanted() && std::io::stderr().is_terminal() }
     }

@@ -62,7 +62,8 @@ fn listen(pipeline: &Pipeline) -> Result<Listener, CliError> {
     Ok(Listener::Tcp(Arc::new(listener)))
 }
 
-/// Binds a unix socket that only its owner can open. Replaces one that a killed process left behind.
+/// Binds a unix socket that only its owner can open. Replaces one that a killed process left
+/// behind.
 fn listen_at(path: &Path) -> Result<Listener, CliError> {
     let failed = |error: &std::io::Error| {
         CliError::environment(

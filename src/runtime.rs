@@ -1,5 +1,5 @@
-//! The runtimes of the process: one for commands that only ask a server, one for a process that runs
-//! actors.
+//! The runtimes of the process: one for commands that only ask a server, one for a process that
+//! runs actors.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,27 +1,27 @@
-//! The control API over the whole program, embedded: bad input, runs, pausing, plans, tokens. No server, no network.
+//! The control API: invalid input, runs, pausing, plans, tokens. Embedded; needs no server.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-use support::control_api::{Http, Said};
+use support::control_api::{ControlApi, Response};
 use support::source_api::{Answer, TestApi};
-use support::{Job, Running, bad_user, said, user, user_id};
+use support::{Job, Running, bad_user, stderr, user, user_id};
 
 const RUNS: &str = "/v1/pipelines/users/runs";
 
-fn running(job: &Job) -> (Running, Http) {
+fn running(job: &Job) -> (Running, ControlApi) {
     let running = job.start(&[], &[]);
-    running.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
-    let http = Http::new(running.url());
+    running.wait_until("the topic exists", |s| !s["partitions"].as_array().unwrap().is_empty());
+    let http = ControlApi::new(running.url());
     (running, http)
 }
 
-/// A run as it is when it has ended.
-fn ended(http: &Http, run: &Value) -> Value {
+/// Waits for the end of a run, and returns it.
+fn ended(http: &ControlApi, run: &Value) -> Value {
     loop {
         let now = http.get(&format!("/v1/runs/{}?wait=30s", run["id"].as_str().unwrap())).body;
         if now["terminal"] == true {
@@ -49,7 +49,7 @@ fn invalid_input_gets_a_status_a_problem_type_and_a_remedy() {
     assert!(http.put(&format!("{RUNS}/k"), "{\"params\": {\"seed\": \"1\"}}").problem(422, "run.params").contains("[fetcher] params"));
     http.put(&format!("{RUNS}/k"), &" ".repeat(70_000)).problem(413, "body.too_large");
     http.put("/v1/pipelines/orders/runs/k", "").problem(404, "pipeline.unknown");
-    assert_eq!(http.get("/v1/runs").body["runs"], json!([]), "none of them made a run");
+    assert_eq!(http.get("/v1/runs").body["runs"], json!([]), "none of them created a run");
 
     // The same key with another body.
     let made = http.put(&format!("{RUNS}/a%2Fb%20c"), "{\"labels\": {\"dag_id\": \"d\"}}");
@@ -76,7 +76,7 @@ fn invalid_input_gets_a_status_a_problem_type_and_a_remedy() {
         http.get(&format!("/v1/logs?{query}")).problem(400, "query");
     }
     let before = "{\"action\": \"replay\", \"from\": {\"time\": \"1969-01-01T00:00:00Z\"}}";
-    assert_eq!(http.post("/v1/pipelines/users/plans", before).status, 201, "a time before all records");
+    assert_eq!(http.post("/v1/pipelines/users/plans", before).status, 201, "a time before every record");
     http.get("/v1/nothing").problem(404, "path.unknown");
     let wrong = http.ask("DELETE", "/v1/runs", &[], "");
     wrong.problem(405, "method");
@@ -99,11 +99,11 @@ fn invalid_input_gets_a_status_a_problem_type_and_a_remedy() {
     assert!(running.stop().success());
 }
 
-/// Five records that are written and committed.
-fn written(job: &Job, args: &[&str], env: &[(&str, &str)]) -> (Running, Http) {
+/// A job with five records, written and committed.
+fn written(job: &Job, args: &[&str], env: &[(&str, &str)]) -> (Running, ControlApi) {
     let running = job.start(args, env);
-    running.wait_until("it is written and committed", |s| committed(s) == 5);
-    let http = Http::new(running.url());
+    running.wait_until("everything is written and committed", |s| committed(s) == 5);
+    let http = ControlApi::new(running.url());
     (running, http)
 }
 
@@ -111,8 +111,8 @@ fn committed(snapshot: &Value) -> i64 {
     snapshot["partitions"].as_array().unwrap().iter().map(|p| p["committed"].as_i64().unwrap().max(0)).sum()
 }
 
-/// The path that applies a plan, and the body to it.
-fn to_apply(plan: &Said) -> (String, String) {
+/// The path and the body of the request that applies a plan.
+fn to_apply(plan: &Response) -> (String, String) {
     let body = json!({ "hash": plan.body["hash"], "reason": "the SQL cut addresses" }).to_string();
     (format!("/v1/plans/{}/apply", plan.body["id"].as_str().unwrap()), body)
 }
@@ -128,14 +128,14 @@ fn a_replay_of_a_running_pipeline_starts_where_its_plan_says() {
     http.post(&path, "{\"hash\": \"other\", \"reason\": \"x\"}").problem(409, "plan.stale");
     let applied = http.post(&path, &body);
     assert_eq!((applied.status, &applied.body["records"]), (200, &json!(5)), "{applied:?}");
-    running.wait_until("it is written again and committed", |s| s["totals"]["consumed"] == 10 && committed(s) == 5);
+    running.wait_until("everything is written again and committed", |s| s["totals"]["consumed"] == 10 && committed(s) == 5);
 
-    // By the command, which sees that the pipeline runs.
+    // With the command, which detects the running pipeline.
     let dry = job.forebay(&["replay", "--from", "begin"]);
-    assert!(said(&dry).contains("dry run: nothing was changed"), "{}", said(&dry));
+    assert!(stderr(&dry).contains("dry run: nothing was changed"), "{}", stderr(&dry));
     let done = job.forebay(&["replay", "--from", "begin", "--reason", "once more", "--yes"]);
-    assert!(done.status.success() && said(&done).contains("5 offsets are read again"), "{}", said(&done));
-    let end = running.wait_until("it is written again and committed", |s| s["totals"]["consumed"] == 15 && committed(s) == 5);
+    assert!(done.status.success() && stderr(&done).contains("5 offsets are read again"), "{}", stderr(&done));
+    let end = running.wait_until("everything is written again and committed", |s| s["totals"]["consumed"] == 15 && committed(s) == 5);
     assert_eq!(end["totals"]["fetched"], 5);
 
     let none = http.post("/v1/pipelines/users/plans", "{\"action\": \"replay\", \"from\": {\"time\": \"2099-01-01T00:00:00Z\"}}");
@@ -164,7 +164,7 @@ fn params_of_a_run_reach_the_source_even_after_a_kill() {
     let (answered, is_answered) = std::sync::mpsc::channel();
     let api = TestApi::start(move |n| {
         if n == 0 {
-            // The process is killed when the page comes; by then it has answered who asked for the run.
+            // The process is killed when the page arrives; by then it has answered the request.
             is_answered.recv().unwrap();
         }
         Answer::users(0, 5)
@@ -173,13 +173,13 @@ fn params_of_a_run_reach_the_source_even_after_a_kill() {
     let job = job.with_fetcher("params = [\"results\"]");
     let first = job.start(&[], &[("FAILPOINTS", "fetcher::after_fetch=return(kill)")]);
     first.snapshot();
-    let http = Http::new(first.url());
+    let http = ControlApi::new(first.url());
     let run = http.put(&format!("{RUNS}/k"), "{\"params\": {\"results\": \"5\"}}").body;
     answered.send(()).unwrap();
     first.end_by_kill("when the page came");
     let second = job.start(&[], &[]);
     second.snapshot();
-    let run = ended(&Http::new(second.url()), &run);
+    let run = ended(&ControlApi::new(second.url()), &run);
     assert_eq!((&run["state"], &run["params"]), (&json!("succeeded"), &json!({ "results": "5" })));
     assert_eq!(api.asked(), ["/?nat=ch&results=5", "/?nat=ch&results=5"]);
     assert!(second.stop().success());
@@ -200,13 +200,13 @@ fn an_expired_lease_cancels_a_run_unless_a_client_waits_for_it() {
     assert!(running.stop().success());
 }
 
-/// How many rows a user has in the table.
+/// Number of rows of a user in the table.
 fn job_rows(job: &Job, id: &str) -> usize {
     job.query(&format!("SELECT id FROM users_stream WHERE id = '{id}'")).len()
 }
 
-/// The dead letters of the topic, by the API.
-fn letters(http: &Http) -> Vec<Value> {
+/// The dead letters, from the API.
+fn letters(http: &ControlApi) -> Vec<Value> {
     http.get("/v1/dlq").body["letters"].as_array().cloned().unwrap_or_default()
 }
 
@@ -220,7 +220,7 @@ fn dead_letters_are_redriven_once_and_only_by_a_current_plan() {
     assert_eq!(run("one")["state"], "succeeded");
     let found = letters(&http);
     assert_eq!(found.len(), 2, "{found:#?}");
-    assert_eq!((&found[0]["stage"], found[0]["record"]["value"]["dob"]["date"].as_str()), (&json!("decode"), Some(support::NO_DATE)));
+    assert_eq!((&found[0]["stage"], found[0]["record"]["value"]["dob"]["date"].as_str()), (&json!("decode"), Some(support::BAD_DATE)));
     assert!(found.iter().all(|letter| letter["origin"].is_array() && letter["reason"].as_str().unwrap().contains("dob")), "{found:#?}");
 
     let plan = || http.post("/v1/pipelines/users/plans", "{\"action\": \"redrive\"}").body;
@@ -235,7 +235,7 @@ fn dead_letters_are_redriven_once_and_only_by_a_current_plan() {
     let now = plan();
     let applied = apply(&now);
     assert_eq!((applied.status, &applied.body["records"]), (200, &json!(4)), "{applied:?}");
-    // They are as bad as they were, and become dead letters again: other ones.
+    // They are still bad, and become new dead letters.
     running.wait_until("they are rejected again", |_| letters(&http).len() == 8);
     let again = plan();
     assert_eq!(again["ranges"]["0"], json!({ "from": 4, "to": 8 }), "those that were redriven are left out: {again}");
@@ -250,7 +250,7 @@ fn dead_letters_are_redriven_once_and_only_by_a_current_plan() {
 fn a_redriven_record_equals_the_original_to_its_last_header() {
     let job = Job::new("embedded", "embedded").with_partitions(1);
     let (running, _) = running(&job);
-    support::redriven_as_it_was(&job, &running, &running.broker());
+    support::assert_redriven_unchanged(&job, &running, &running.broker());
     assert!(running.stop().success());
 }
 
@@ -259,21 +259,21 @@ fn pause_survives_a_restart_and_a_drained_pipeline_still_writes() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
     let (first, http) = running(&job);
-    first.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 50);
+    first.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 50);
     let state =
-        |http: &Http, state: &str| http.put("/v1/pipelines/users/state", &json!({ "state": state, "reason": "upgrade" }).to_string());
+        |http: &ControlApi, state: &str| http.put("/v1/pipelines/users/state", &json!({ "state": state, "reason": "upgrade" }).to_string());
     http.put("/v1/pipelines/users/state", "{\"state\": \"paused\"}").problem(400, "body");
     http.put("/v1/pipelines/users/state", "{\"state\": \"paused\", \"reason\": \"\"}").problem(422, "reason");
     assert_eq!(state(&http, "paused").body["desired"]["state"], "paused");
     let paused = |s: &Value| s["partitions"].as_array().unwrap().iter().all(|p| p["paused"] == true && p["assigned"] == true);
-    first.wait_until("all partitions are kept and paused", paused);
+    first.wait_until("all partitions are kept, and paused", paused);
     let still = |running: &Running| {
-        // What was under way is done by then.
+        // What was in flight is done by then.
         std::thread::sleep(std::time::Duration::from_millis(500));
         let (before, asked) = (running.snapshot(), api.requests());
         std::thread::sleep(std::time::Duration::from_secs(1));
         let after = running.snapshot();
-        assert_eq!((&before["totals"], asked), (&after["totals"], api.requests()), "nothing is fetched, and nothing is read");
+        assert_eq!((&before["totals"], asked), (&after["totals"], api.requests()), "nothing is fetched or read");
     };
     still(&first);
     let refused = http.put(&format!("{RUNS}/k"), "");
@@ -282,11 +282,11 @@ fn pause_survives_a_restart_and_a_drained_pipeline_still_writes() {
 
     let end = job.forebay(&["run", "--until-idle"]);
     assert_eq!(end.status.code(), Some(1), "a paused pipeline does not become idle: {end:?}");
-    let said = String::from_utf8_lossy(&end.stderr);
-    assert!(said.contains("paused by admin: upgrade") && said.contains("forebay resume"), "{said}");
+    let stderr = String::from_utf8_lossy(&end.stderr);
+    assert!(stderr.contains("paused by admin: upgrade") && stderr.contains("forebay resume"), "{stderr}");
 
     let (second, http) = running(&job);
-    second.wait_until("it is paused still", paused);
+    second.wait_until("it is still paused", paused);
     assert_eq!(second.snapshot()["desired"]["reason"], "upgrade");
     still(&second);
     let bootstrap = second.snapshot()["kafka"].as_str().unwrap().split(['(', ')']).nth(1).unwrap().to_owned();
@@ -298,11 +298,11 @@ fn pause_survives_a_restart_and_a_drained_pipeline_still_writes() {
         let of = |p: &Value| p["end"].as_i64().unwrap() - p["written"].as_i64().unwrap();
         s["partitions"].as_array().unwrap().iter().map(of).sum::<i64>()
     };
-    second.wait_until("all that the topic holds is written", |s| s["totals"]["written"].as_u64().unwrap() > 0 && lag(s) == 0);
+    second.wait_until("everything in the topic is written", |s| s["totals"]["written"].as_u64().unwrap() > 0 && lag(s) == 0);
     assert_eq!(job_rows(&job, &user_id(77)), 1);
     assert_eq!(second.snapshot()["totals"]["pages"], 0, "and nothing is fetched");
     assert!(job.forebay(&["resume", "--reason", "done"]).status.success());
-    second.wait_until("it flows again", |s| s["totals"]["written"].as_u64().unwrap() > 50);
+    second.wait_until("records flow again", |s| s["totals"]["written"].as_u64().unwrap() > 50);
     assert_eq!(http.put(&format!("{RUNS}/k"), "").status, 201);
     assert!(second.stop().success());
 }
@@ -312,15 +312,15 @@ fn a_requested_restart_includes_dependent_actors_and_loses_nothing() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
     let (running, _) = running(&job);
-    running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 50);
+    running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 50);
     let end = job.forebay(&["actors", "restart", "root/egress/writer", "--reason", "its connection hangs"]);
     assert!(end.status.success(), "{end:?}");
     let incarnation = |s: &Value, path: &str| Running::actor(s, path)["incarnation"].as_u64().unwrap();
-    running.wait_until("the way into the table is new", |s| {
+    running.wait_until("the writer, the transformer and the consumer are restarted", |s| {
         ["root/egress/writer", "root/egress/transformer", "root/egress/consumer"].iter().all(|path| incarnation(s, path) == 2)
     });
     let written = running.snapshot()["totals"]["written"].as_u64().unwrap();
-    running.wait_until("it flows again", |s| s["totals"]["written"].as_u64().unwrap() > written + 50);
+    running.wait_until("records flow again", |s| s["totals"]["written"].as_u64().unwrap() > written + 50);
     let text = String::from_utf8(job.forebay(&["journal", "show", "--type", "ActorRestartRequested"]).stdout).unwrap();
     assert!(text.contains("root/egress/writer") && text.contains("its connection hangs"), "{text}");
     assert!(running.stop().success());
@@ -333,8 +333,8 @@ fn every_client_needs_a_token_and_is_limited_to_its_role() {
         .with("origins = [\"https://ops.example.org\"]");
     let tokens = [("VIEWER", "viewer-0123456789"), ("OPERATOR", "operator-0123456789"), ("FOREBAY_TOKEN", "viewer-0123456789")];
     let running = job.start(&[], &tokens);
-    let http = Http::new(running.url());
-    let until = std::time::Instant::now() + support::PATIENCE;
+    let http = ControlApi::new(running.url());
+    let until = std::time::Instant::now() + support::TIMEOUT;
     while job.forebay_with(&["status"], &tokens).status.code() != Some(0) {
         assert!(std::time::Instant::now() < until, "{}", running.log());
     }
@@ -350,7 +350,8 @@ fn every_client_needs_a_token_and_is_limited_to_its_role() {
     };
     with("guessed-0123456789", "GET", "/v1/snapshot", "").problem(401, "token.wrong");
     assert_eq!(with("viewer-0123456789", "GET", "/v1/whoami", "").body, json!({ "role": "viewer", "by": "token" }));
-    // A page of an origin that the file names: its browser asks first, without a token, and may show what the page was refused for.
+    // An origin of the file: its browser sends a preflight request without a token, and may read
+    // the error.
     let page = ("origin", "https://ops.example.org");
     let may = http.ask("OPTIONS", "/v1/pipelines/users/state", &[page, ("access-control-request-method", "PUT")], "");
     assert_eq!((may.status, may.header("access-control-allow-origin")), (204, page.1));
@@ -374,8 +375,8 @@ fn every_client_needs_a_token_and_is_limited_to_its_role() {
     let end = job.forebay_with(&["pause", "--reason", "x"], &tokens);
     assert_eq!(end.status.code(), Some(1), "{end:?}");
     let without = job.forebay(&["status"]);
-    let said = String::from_utf8_lossy(&without.stderr);
-    assert!(!without.status.success() && said.contains("FOREBAY_TOKEN"), "{said}");
+    let stderr = String::from_utf8_lossy(&without.stderr);
+    assert!(!without.status.success() && stderr.contains("FOREBAY_TOKEN"), "{stderr}");
     assert!(!running.log().contains("0123456789"), "no token is printed");
     assert!(running.stop().success());
 }
@@ -384,18 +385,18 @@ fn every_client_needs_a_token_and_is_limited_to_its_role() {
 fn a_non_loopback_address_without_tokens_does_not_start() {
     let end = Job::new("embedded", "embedded").listening("0.0.0.0:0").forebay(&["run"]);
     assert_eq!(end.status.code(), Some(2));
-    let said = String::from_utf8_lossy(&end.stderr);
-    assert!(said.contains("no token") && said.contains("listen = \"0.0.0.0:0\"") && said.contains("tokens = {"), "{said}");
+    let stderr = String::from_utf8_lossy(&end.stderr);
+    assert!(stderr.contains("no token") && stderr.contains("listen = \"0.0.0.0:0\"") && stderr.contains("tokens = {"), "{stderr}");
 }
 
 #[test]
 fn a_unix_socket_needs_no_token_and_a_stale_one_is_replaced() {
     let job = Job::new("embedded", "embedded").listening("unix:forebay.sock");
     let first = job.start(&[], &[]);
-    first.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
+    first.wait_until("the topic exists", |s| !s["partitions"].as_array().unwrap().is_empty());
     let mode = std::fs::metadata(job.dir().join("forebay.sock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(Http::new(first.url()).get("/v1/whoami").body, json!({ "role": "admin", "by": "socket" }));
+    assert_eq!(ControlApi::new(first.url()).get("/v1/whoami").body, json!({ "role": "admin", "by": "socket" }));
     assert!(job.forebay(&["topics"]).status.success());
     first.kill();
     let second = job.start(&[], &[]);
@@ -430,8 +431,8 @@ fn records_are_shown_with_masked_fields_hidden() {
 fn log_lines_are_kept_whatever_stderr_gets_and_can_be_polled() {
     let job = Job::new("embedded", "embedded");
     let running = job.start(&[], &[("FOREBAY_LOG", "off")]);
-    running.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
-    let http = Http::new(running.url());
+    running.wait_until("the topic exists", |s| !s["partitions"].as_array().unwrap().is_empty());
+    let http = ControlApi::new(running.url());
     let seqs = |logs: &Value| logs["lines"].as_array().unwrap().iter().map(|line| line["seq"].as_u64().unwrap()).collect::<Vec<_>>();
     let all = http.get("/v1/logs?after=0&limit=1000").body;
     let upto = all["upto"].as_u64().unwrap();
@@ -446,7 +447,7 @@ fn log_lines_are_kept_whatever_stderr_gets_and_can_be_polled() {
 
     let url = running.url().to_owned();
     let newest = http.get("/v1/logs").body["upto"].as_u64().unwrap();
-    let waiting = std::thread::spawn(move || Http::new(&url).get(&format!("/v1/logs?after={newest}&wait=60s")).body);
+    let waiting = std::thread::spawn(move || ControlApi::new(&url).get(&format!("/v1/logs?after={newest}&wait=60s")).body);
     let paused = http.put("/v1/pipelines/users/state", "{\"state\": \"paused\", \"reason\": \"x\"}");
     assert_eq!(paused.status, 200);
     let come = waiting.join().unwrap();
@@ -482,8 +483,8 @@ fn masked_values_appear_in_no_answer_event_or_log_line() {
         .with("mask = [\"/name\", \"/login\", \"/dob/date\"]")
         .with_sql("login['uuid']         AS id", "name['last'] AS id, CAST(name['first'] AS BIGINT) AS number");
     let running = job.start(&[], &[("FOREBAY_LOG", "forebay=trace,forebay_actors=trace")]);
-    let http = Http::new(running.url());
-    running.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
+    let http = ControlApi::new(running.url());
+    running.wait_until("the topic exists", |s| !s["partitions"].as_array().unwrap().is_empty());
     let run = |key: &str| ended(&http, &http.put(&format!("{RUNS}/{key}"), "").body);
     assert_eq!(run("one")["state"], "succeeded");
     let failed = run("two");
@@ -493,7 +494,7 @@ fn masked_values_appear_in_no_answer_event_or_log_line() {
         letters(&http).iter().map(|letter| format!("{}: {}", letter["stage"], letter["reason"]).replace('"', "")).collect();
     for reason in ["decode: `/dob/date` must be a date-time such as", "transform: column `number`: ***", "write: column id: *** is no uuid"]
     {
-        assert!(reasons.iter().any(|said| said.starts_with(reason)), "{reason} in {reasons:#?}");
+        assert!(reasons.iter().any(|text| text.starts_with(reason)), "{reason} in {reasons:#?}");
     }
     let batches = http.get("/v1/batches").body["batches"].as_array().unwrap().clone();
     let mut shown: Vec<String> = batches.iter().map(|batch| http.get(&format!("/v1/batches/{}", batch["id"])).body.to_string()).collect();
@@ -523,5 +524,9 @@ fn masked_values_appear_in_no_answer_event_or_log_line() {
     for shown in shown {
         assert!(!shown.contains(SECRET), "{shown}");
     }
-    assert_eq!(full.iter().filter(|(_, _, headers)| headers["forebay-reason"].contains(SECRET)).count(), 4, "in Kafka it is all: {full:?}");
+    assert_eq!(
+        full.iter().filter(|(_, _, headers)| headers["forebay-reason"].contains(SECRET)).count(),
+        4,
+        "Kafka has the full reason: {full:?}"
+    );
 }

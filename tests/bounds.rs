@@ -1,7 +1,6 @@
-//! Memory and time are bounded, whatever the records: the built program with hostile ones, its ends
-//! embedded.
+//! Memory and time are bounded with hostile records. Embedded; needs no server.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -14,8 +13,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::{Job, Running, produce, user_id};
 
-/// What the process may have resident: 150 MB, and the default budget of the consumer.
-const LIMIT: u64 = 150_000_000 + (32 << 20);
+/// Maximum resident memory: 150 MB, plus the default budget of the consumer.
+const MAX_BYTES: u64 = 150_000_000 + (32 << 20);
 
 /// A field of `/proc/PID/status` in bytes (`man 5 proc_pid_status`).
 fn status(pid: u32, field: &str) -> u64 {
@@ -24,8 +23,8 @@ fn status(pid: u32, field: &str) -> u64 {
     line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
 }
 
-/// A control group whose processes the kernel kills when they hold more than [`LIMIT`]: their
-/// memory and what can't be reclaimed of the files they map.
+/// A control group whose processes the kernel kills when they hold more than [`MAX_BYTES`]: their
+/// memory, and pages of mapped files that can't be reclaimed.
 struct ControlGroup(PathBuf);
 
 impl ControlGroup {
@@ -40,9 +39,9 @@ impl ControlGroup {
             let folder = Path::new(root).join(&name);
             if std::fs::create_dir(&folder).is_ok() {
                 let group = Self(folder);
-                if group.0.join(limit).exists() && std::fs::write(group.0.join(limit), LIMIT.to_string()).is_ok() {
+                if group.0.join(limit).exists() && std::fs::write(group.0.join(limit), MAX_BYTES.to_string()).is_ok() {
                     // Absent where the kernel does not account for swap.
-                    let no_swap = if limit == "memory.max" { 0 } else { LIMIT };
+                    let no_swap = if limit == "memory.max" { 0 } else { MAX_BYTES };
                     let _ = std::fs::write(group.0.join(swap), no_swap.to_string());
                     return Some(group);
                 }
@@ -69,30 +68,30 @@ fn start(job: &Job, group: Option<&ControlGroup>) -> Running {
 
 /// Samples the anonymous memory of a process: what it allocated, without pages of the program file.
 struct Sampler {
-    most: Arc<AtomicU64>,
+    peak: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 }
 
 impl Sampler {
     fn of(pid: u32) -> Self {
-        let (most, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
-        let (seen, stopped) = (Arc::clone(&most), Arc::clone(&stop));
+        let (peak, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (seen, stopped) = (Arc::clone(&peak), Arc::clone(&stop));
         std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 seen.fetch_max(status(pid, "RssAnon"), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
-        Self { most, stop }
+        Self { peak, stop }
     }
 
-    fn most(&self) -> u64 {
+    fn peak(&self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.most.load(Ordering::Relaxed)
+        self.peak.load(Ordering::Relaxed)
     }
 }
 
-/// A job whose SQL makes of each record what its number says, in every way that is known to make much of little.
+/// A job whose SQL makes a lot out of little, in every known way.
 fn hostile_job(bootstrap: &str) -> Job {
     let optional: Vec<String> = (0..64).map(|n| format!(r#""field{n}":{{"type":"integer"}}"#)).collect();
     let schema = format!(
@@ -114,18 +113,18 @@ fn hostile_job(bootstrap: &str) -> Job {
     Job::new(bootstrap, "embedded").of_records(&schema, &sql)
 }
 
-/// One record of each hostile kind, by its place.
+/// Record `n`: each of the ten hostile kinds in turn.
 fn hostile(n: u32) -> Value {
     let id = user_id(n);
     let few = json!(["a"]);
     match n % 10 {
-        // Empty objects, each with 64 absent fields: 170 times its size as columns.
+        // Empty objects with 64 absent fields each: 170 times larger as columns.
         0 => json!({"id": id, "texts": few, "objects": vec![json!({}); 300_000]}),
-        // The same with fewer, so that a record passes and a batch would not.
+        // Fewer of them: a record passes, and a batch would not.
         1 => json!({"id": id, "texts": few, "objects": vec![json!({}); 10_000]}),
         2 => json!({"id": id, "texts": few, "n": 800_000_000, "more": "a"}),
         3 => json!({"id": id, "texts": few, "n": 200_000, "more": "a"}),
-        // The same text in ten columns, and ten times made anew.
+        // The same text in ten columns, and computed ten times.
         4 => json!({"id": id, "texts": few, "text": "y".repeat(900_000)}),
         5 => json!({"id": id, "texts": few, "text": "y".repeat(390_000)}),
         6 => json!({"id": id, "texts": few, "text": "x".repeat(450_000), "more": "y".repeat(450_000)}),
@@ -137,7 +136,7 @@ fn hostile(n: u32) -> Value {
 
 #[test]
 fn resident_memory_is_bounded_with_hostile_records() {
-    // The broker is in a process of its own, so that what it holds of records is not counted.
+    // The broker is in another process, so that its memory is not counted.
     let elsewhere = Job::new("embedded", "embedded");
     let broker = elsewhere.start(&["--roles", "api"], &[]);
     let job = hostile_job(&broker.broker());
@@ -148,17 +147,17 @@ fn resident_memory_is_bounded_with_hostile_records() {
     let records = 300;
     produce(&broker.broker(), &job.topic, (0..records).map(|n| (user_id(n), hostile(n).to_string().into_bytes())));
     // A process that the kernel killed does not answer, and this fails.
-    let end = running.wait_until("each record is rows or a dead letter", |s| {
+    let end = running.wait_until("each record is written or a dead letter", |s| {
         s["partitions"].as_array().unwrap().iter().map(|p| p["committed"].as_u64().unwrap_or(0)).sum::<u64>() >= u64::from(records)
     });
-    let (resident, anonymous) = (status(running.id(), "VmHWM"), sampler.most());
-    let [idle, resident, anonymous, limit] = [idle, resident, anonymous, LIMIT].map(|bytes| bytes / 1_000_000);
+    let (resident, anonymous) = (status(running.id(), "VmHWM"), sampler.peak());
+    let [idle, resident, anonymous, limit] = [idle, resident, anonymous, MAX_BYTES].map(|bytes| bytes / 1_000_000);
     let how = if group.is_some() { "enforced by a control group" } else { "no control group can be created here" };
     eprintln!("resident {idle} MB idle, {resident} MB at most; anonymous {anonymous} MB at most; limit {limit} MB, {how}");
     assert!(anonymous > 0 && anonymous < limit, "{anonymous} MB of anonymous memory: {end:#}");
     assert_eq!(end["actors"].as_array().unwrap().iter().map(|actor| actor["incarnation"].as_u64().unwrap()).max(), Some(1), "{end:#}");
     assert!(running.stop().success());
-    // The good ones are all there, and so are those that are merely large.
+    // The good records are written, and so are those that are merely large.
     let ids: Vec<Value> = job.query("SELECT DISTINCT id FROM own ORDER BY id").into_iter().map(|mut row| row["id"].take()).collect();
     let good = |n: &u32| [1, 3, 5, 8, 9].contains(&(n % 10));
     assert!((0..records).filter(good).all(|n| ids.contains(&json!(user_id(n)))), "{ids:?}");
@@ -171,10 +170,10 @@ fn sigterm_ends_the_process_despite_an_endless_computation() {
     let job = Job::new("embedded", "embedded");
     let running = job.start(&[], &[("FAILPOINTS", "transformer::before_transform=sleep(86400000)")]);
     produce(&running.broker(), &job.topic, support::users(1));
-    running.wait_until("the record is in the SQL", |s| s["edges"][0]["used_bytes"].as_u64() > Some(0));
-    // It fails when the process has not ended in the patience of a test, which is far more than supervisors give their actors.
+    running.wait_until("the record is in the transformer", |s| s["edges"][0]["used_bytes"].as_u64() > Some(0));
+    // `stop` fails after a time-out that is far longer than any shutdown time-out of a supervisor.
     assert!(running.stop().success());
-    // It is written by the next one.
+    // The next process writes the record.
     job.run_until_idle();
     assert_eq!(job.query("SELECT count(*) AS n FROM users_stream")[0]["n"], 1);
 }

@@ -1,12 +1,12 @@
-//! The command line as a new user meets it: wrong words, wrong files, and what it says to them. No server is needed.
+//! The command line: wrong arguments, wrong files, and its messages. Needs no server.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
 use serde_json::Value;
 use support::source_api::{Answer, TestApi};
-use support::{Job, forebay, output, plan, said};
+use support::{Job, forebay, output, plan, stderr};
 
 #[test]
 fn init_writes_files_that_check_accepts() {
@@ -18,12 +18,12 @@ fn init_writes_files_that_check_accepts() {
     };
     assert!(init().status.success());
     let again = init();
-    assert_eq!(again.status.code(), Some(2), "it writes over nothing unasked");
-    assert!(said(&again).contains("--force"), "{}", said(&again));
+    assert_eq!(again.status.code(), Some(2), "existing files are kept");
+    assert!(stderr(&again).contains("--force"), "{}", stderr(&again));
     let mut command = forebay();
     command.args(["check", "--json"]).current_dir(dir.path());
     let end = output(command);
-    assert!(end.status.success(), "{}", said(&end));
+    assert!(end.status.success(), "{}", stderr(&end));
     let answer: Value = serde_json::from_slice(&end.stdout).unwrap();
     assert_eq!((&answer["ok"], &answer["columns"]["id"], &answer["columns"]["dob"]), (&true.into(), &"uuid".into(), &"timestamp".into()));
 }
@@ -33,8 +33,11 @@ fn an_error_in_the_pipeline_file_has_its_line_and_the_nearest_key() {
     let job = Job::new("embedded", "embedded").with("[supervisor]\nmax_restart = 3");
     let end = job.forebay(&["check"]);
     assert_eq!(end.status.code(), Some(2));
-    let said = said(&end);
-    assert!(said.contains("forebay.toml") && said.contains("max_restart = 3") && said.contains("did you mean `max_restarts`"), "{said}");
+    let stderr = stderr(&end);
+    assert!(
+        stderr.contains("forebay.toml") && stderr.contains("max_restart = 3") && stderr.contains("did you mean `max_restarts`"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -47,25 +50,25 @@ fn a_sql_error_is_shown_at_its_position() {
     command.args(["check", "-c"]).arg(path);
     let end = output(command);
     assert_eq!(end.status.code(), Some(2));
-    assert!(said(&end).contains("gendr") && said(&end).contains("gender"), "{}", said(&end));
+    assert!(stderr(&end).contains("gendr") && stderr(&end).contains("gender"), "{}", stderr(&end));
 }
 
 #[test]
 fn check_and_plan_warn_that_where_keeps_rows() {
     let job = Job::new("embedded", "embedded").with_sql("FROM users_stream", "FROM users_stream\nWHERE gender = 'female'");
     let end = job.forebay(&["check"]);
-    assert!(end.status.success() && said(&end).contains("warning: WHERE leaves records out and deletes nothing"), "{}", said(&end));
+    assert!(end.status.success() && stderr(&end).contains("warning: WHERE leaves records out and deletes nothing"), "{}", stderr(&end));
     let warnings = |job: &Job| {
         let answer: Value = serde_json::from_slice(&job.forebay(&["check", "--json"]).stdout).unwrap();
         answer["warnings"].clone()
     };
     assert_eq!(warnings(&job)[0]["code"], "where_keeps_rows");
-    let (code, said) = plan(&job, &[]);
-    assert_eq!((code, &said["warnings"]), (0, &warnings(&job)));
+    let (code, shown) = plan(&job, &[]);
+    assert_eq!((code, &shown["warnings"]), (0, &warnings(&job)));
     let text = job.forebay(&["plan"]).stdout;
     assert!(String::from_utf8_lossy(&text).contains("warning: WHERE leaves records out"), "{}", String::from_utf8_lossy(&text));
     let plain = warnings(&Job::new("embedded", "embedded"));
-    assert_eq!((plain.as_array().unwrap().len(), &plain[0]["code"]), (1, &"topic_key_not_known".into()), "others fill the topic");
+    assert_eq!((plain.as_array().unwrap().len(), &plain[0]["code"]), (1, &"topic_key_not_known".into()), "other producers fill the topic");
 }
 
 #[test]
@@ -78,7 +81,7 @@ fn check_and_plan_warn_if_the_topic_key_does_not_decide_the_row() {
     assert_eq!(codes(), [] as [&str; 0], "the producer's key is the primary key");
     let job = job.with_sql("login['uuid']", "lower(login['uuid'])");
     let end = job.forebay(&["check"]);
-    assert!(said(&end).contains("[producer] key is /login/uuid, and id is no field of its own"), "{}", said(&end));
+    assert!(stderr(&end).contains("[producer] key is /login/uuid, and id is no field of its own"), "{}", stderr(&end));
     let (code, plan) = plan(&job, &[]);
     assert_eq!((code, &plan["warnings"][0]["code"]), (0, &"primary_key_not_of_topic_key".into()), "{plan}");
 }
@@ -88,7 +91,7 @@ fn check_warns_where_a_value_can_lose_digits() {
     let third = ", CAST(CAST(location['street']['number'] AS DOUBLE) / 3 AS DECIMAL(9,2)) AS third\nFROM users_stream";
     let job = Job::new("embedded", "embedded").with_sql("FROM users_stream", third);
     let end = job.forebay(&["check"]);
-    assert!(end.status.success() && said(&end).contains("column `third`: a double becomes Decimal128(9, 2)"), "{}", said(&end));
+    assert!(end.status.success() && stderr(&end).contains("column `third`: a double becomes Decimal128(9, 2)"), "{}", stderr(&end));
     let answer: Value = serde_json::from_slice(&job.forebay(&["check", "--json"]).stdout).unwrap();
     assert_eq!(answer["warnings"][0]["code"], "loses_digits");
     let what = answer["warnings"][0]["what"].as_str().unwrap();
@@ -116,7 +119,7 @@ fn a_missing_pipeline_file_is_reported_with_the_remedy() {
     command.arg("run").current_dir(dir.path());
     let end = output(command);
     assert_eq!(end.status.code(), Some(2));
-    assert!(said(&end).contains("forebay init"), "{}", said(&end));
+    assert!(stderr(&end).contains("forebay init"), "{}", stderr(&end));
 }
 
 #[test]
@@ -139,12 +142,12 @@ fn commands_without_a_running_pipeline_say_how_to_start_one() {
         command_line.args(command).args(["--url", "http://127.0.0.1:9"]);
         let end = output(command_line);
         assert_eq!(end.status.code(), Some(3));
-        let told = format!("{}{}", said(&end), String::from_utf8_lossy(&end.stdout));
-        assert!(told.contains("forebay run"), "{told}");
+        let text = format!("{}{}", stderr(&end), String::from_utf8_lossy(&end.stdout));
+        assert!(text.contains("forebay run"), "{text}");
     }
 }
 
-/// An answer about log lines, of the process that counts since then.
+/// An answer with log lines of the process that started at `since`.
 fn logs(since: &str, seqs: std::ops::Range<u64>, lost: u64) -> Answer {
     let line = |seq: u64| {
         let message = format!("line {seq} of {since}");
@@ -174,14 +177,27 @@ fn followed_log_lines_are_printed_once_and_gaps_are_reported() {
     let shown: Vec<&str> = lines.lines().filter_map(|line| line.split("  ").nth(2)).map(str::trim).collect();
     assert_eq!(shown, ["line 1 of 1", "line 2 of 1", "line 9 of 1", "line 1 of 2"], "{lines}");
     assert!(lines.starts_with("2026-11-24T10:31:07.412Z  WARN   line 1 of 1  error=\"no answer\\u001b[2J\"  actor=root/egress/writer\n"));
-    assert!(said(&end).contains("6 lines are missing here") && said(&end).contains("the process was restarted"), "{}", said(&end));
-    assert_eq!(end.status.code(), Some(3), "it ends when the pipeline does not answer any more");
+    assert!(stderr(&end).contains("6 lines are missing here") && stderr(&end).contains("the process was restarted"), "{}", stderr(&end));
+    assert_eq!(end.status.code(), Some(3), "it ends when the pipeline stops answering");
     let asked = api.asked();
     assert_eq!(asked[0], "/v1/logs?level=warn&limit=2");
     assert_eq!(asked[1], "/v1/logs?after=2&level=warn&limit=1000&wait=20000ms");
     assert_eq!(asked[2], "/v1/logs?after=9&level=warn&limit=1000&wait=20000ms");
     assert_eq!(asked[3], "/v1/logs?after=0&level=warn&limit=1000");
     assert_eq!(asked[4], "/v1/logs?after=1&level=warn&limit=1000&wait=20000ms");
+}
+
+#[test]
+fn former_names_of_flags_still_work_and_are_hidden() {
+    let run = |args: &[&str]| {
+        let mut command = forebay();
+        command.args(args);
+        output(command)
+    };
+    let end = run(&["logs", "--limit", "1", "--url", "http://127.0.0.1:9"]);
+    assert_eq!(end.status.code(), Some(3), "{}", stderr(&end));
+    let help = run(&["logs", "--help"]);
+    assert!(!String::from_utf8_lossy(&help.stdout).contains("--limit"));
 }
 
 #[test]
@@ -199,12 +215,12 @@ fn doctor_reports_what_is_missing_and_exits_with_3() {
 #[test]
 fn doctor_succeeds_with_an_embedded_broker_and_store() {
     let end = Job::new("embedded", "embedded").forebay(&["doctor"]);
-    assert!(end.status.success(), "{}", said(&end));
+    assert!(end.status.success(), "{}", stderr(&end));
 }
 
 #[test]
 fn doctor_fetches_a_page_and_transforms_it_into_rows() {
-    let api = TestApi::for_who_shows("authorization: Bearer of-the-file", |_| Answer::users(0, 3));
+    let api = TestApi::requiring_header("authorization: Bearer of-the-file", |_| Answer::users(0, 3));
     let headers = "headers = { Authorization = \"Bearer of-the-file\" }";
     let found = |job: &Job, key: &str| {
         let end = job.forebay(&["doctor", "--json"]);
@@ -235,7 +251,7 @@ fn check_and_doctor_hide_secrets_in_urls() {
     let job = Job::new("embedded", "embedded").fetching("http://user:S3cretPw@127.0.0.1:9/weather?q=Lyon&appid=SECRETKEY123", None);
     for args in [&["check"][..], &["check", "--json"], &["doctor", "--timeout", "3s"], &["doctor", "--timeout", "3s", "--json"]] {
         let end = job.forebay(args);
-        let all = format!("{}{}", String::from_utf8_lossy(&end.stdout), said(&end));
+        let all = format!("{}{}", String::from_utf8_lossy(&end.stdout), stderr(&end));
         assert!(!all.contains("S3cretPw") && !all.contains("SECRETKEY123"), "{args:?}: {all}");
     }
 }
@@ -244,7 +260,7 @@ fn check_and_doctor_hide_secrets_in_urls() {
 fn retention_needs_the_embedded_broker_and_has_bounds() {
     let check = |kafka: &str, retention: &str| {
         let end = Job::new(kafka, "embedded").with(&format!("[kafka.retention]\n{retention}")).forebay(&["check"]);
-        (end.status.code().unwrap(), said(&end))
+        (end.status.code().unwrap(), stderr(&end))
     };
     assert_eq!(check("embedded", "bytes = \"200MiB\"\ntime = \"1h\"").0, 0);
     for (kafka, retention, says) in [
@@ -252,8 +268,8 @@ fn retention_needs_the_embedded_broker_and_has_bounds() {
         ("embedded", "bytes = \"1MiB\"", "use 16.0 MiB to"),
         ("embedded", "time = \"1s\"", "use 1m to"),
     ] {
-        let (code, said) = check(kafka, retention);
-        assert!(code == 2 && said.contains(says), "{said}");
+        let (code, stderr) = check(kafka, retention);
+        assert!(code == 2 && stderr.contains(says), "{stderr}");
     }
 }
 
@@ -266,11 +282,15 @@ fn plan_names_unreachable_servers_with_remedies_and_exits_with_3() {
     assert!(away[0].starts_with("Kafka 127.0.0.1:9: ") && away[0].contains("bootstrap"), "{plan:#}");
     assert!(away[1].starts_with("Cassandra 127.0.0.1:9: ") && away[1].contains("[cassandra] contact_points"), "{plan:#}");
     assert_eq!(away.len(), 2);
-    assert_eq!((&plan["fetch"]["api"], &plan["fetch"]["every"]), (&"http://127.0.0.1:9/".into(), &"10s".into()), "what is known is said");
-    assert!(!job.dir().join(".forebay").exists(), "nothing is made");
+    assert_eq!(
+        (&plan["fetch"]["api"], &plan["fetch"]["every"]),
+        (&"http://127.0.0.1:9/".into(), &"10s".into()),
+        "what is known is reported"
+    );
+    assert!(!job.dir().join(".forebay").exists(), "nothing is created");
     let end = job.forebay(&["plan", "--timeout", "4s"]);
     assert_eq!(end.status.code(), Some(3));
-    assert!(said(&end).contains("2 servers did not answer"), "{}", said(&end));
+    assert!(stderr(&end).contains("2 servers did not answer"), "{}", stderr(&end));
     let wrong = Job::new("embedded", "embedded").with("[nonsense]").forebay(&["plan", "--json"]);
     assert_eq!(wrong.status.code(), Some(2));
 }
@@ -288,7 +308,7 @@ fn an_embedded_plan_shows_both_runs_and_changed_sql_and_creates_nothing() {
     };
     let before = files();
     let (code, first) = plan(&job, &[]);
-    assert_eq!((code, files()), (0, before), "nothing is made");
+    assert_eq!((code, files()), (0, before), "nothing is created");
     let changes = |plan: &Value| plan["changes"].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect::<Vec<_>>();
     let all = changes(&first);
     for change in ["begin a journal in", &format!("make topic {}: 4 partitions", job.topic), "make table users_stream of 12", "use the SQL"]
@@ -298,15 +318,15 @@ fn an_embedded_plan_shows_both_runs_and_changed_sql_and_creates_nothing() {
     assert_eq!((&first["topics"][1]["kind"], &first["topics"][1]["partitions"]), (&"dead_letters".into(), &1.into()));
     assert_eq!((&first["fetch"]["cursor"]["value"], &first["fetch"]["cursor"]["origin"]), (&"0".into(), &"start".into()));
     assert_eq!((&first["group"]["partitions"][3]["from"], &first["group"]["partitions"][3]["origin"]), (&0.into(), &"begin".into()));
-    assert!(!api.asked().iter().any(|path| path.contains("since")), "the API is not asked");
+    assert!(!api.asked().iter().any(|path| path.contains("since")), "the API gets no request");
 
     let fetched = job.forebay(&["run", "--until-idle", "--json"]);
-    let said = String::from_utf8_lossy(&fetched.stdout);
-    assert!(fetched.status.code() == Some(7) && said.contains("\"written\":10,"), "it has more pages than max_pages: {said}");
+    let stdout = String::from_utf8_lossy(&fetched.stdout);
+    assert!(fetched.status.code() == Some(7) && stdout.contains("\"written\":10,"), "the source has more pages than max_pages: {stdout}");
     let after = files();
     let (code, next) = plan(&job, &[]);
     assert_eq!((code, changes(&next)), (0, vec![]), "{next:#}");
-    assert!(files().iter().all(|file| after.contains(file)), "nothing is made: {:#?} of {after:#?}", files());
+    assert!(files().iter().all(|file| after.contains(file)), "nothing is created: {:#?} of {after:#?}", files());
     let starts = next["group"]["partitions"].as_array().unwrap();
     assert!(starts.iter().all(|start| start["from"] == start["end"] && start["origin"] == "group"), "{next:#}");
     assert_eq!(starts.iter().map(|start| start["end"].as_i64().unwrap()).sum::<i64>(), 10);
@@ -335,15 +355,15 @@ fn an_embedded_plan_shows_both_runs_and_changed_sql_and_creates_nothing() {
     assert_eq!(
         (code, &live["topics"][0]["step"], &live["sql"]["changed"]),
         (0, &"keep".into(), &false.into()),
-        "beside the process: {live:#}"
+        "while a process runs: {live:#}"
     );
     assert_eq!((&live["journal"]["running"], &next["journal"]["running"]), (&true.into(), &false.into()));
     assert!(started.stop().success());
 }
 
-/// All files under a folder.
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+/// All files under a directory.
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
@@ -372,6 +392,6 @@ fn secrets_are_never_printed() {
     let mut command = forebay();
     command.args(["check", "-c"]).arg(path).env("FOREBAY_CANARY", "hunter2").env("FOREBAY_LOG", "trace");
     let end = output(command);
-    let all = format!("{}{}", said(&end), String::from_utf8_lossy(&end.stdout));
+    let all = format!("{}{}", stderr(&end), String::from_utf8_lossy(&end.stdout));
     assert!(!all.contains("hunter2"), "{all}");
 }

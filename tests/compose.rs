@@ -1,5 +1,7 @@
-//! `docker-compose.yml` and `Dockerfile` name only what is there, and run the same servers and the same pipeline as everything else
-//! does. Whether the images can be pulled and the containers run is not shown: that needs a container engine.
+//! `docker-compose.yml` and `Dockerfile` refer to existing files only, and use the servers and the
+//! pipeline of the other tests.
+//!
+//! Does not pull images or run containers: that needs a container engine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +10,7 @@ use std::process::Command;
 use forebay_test_services::{Airflow, Cassandra, Kafka};
 use serde::Deserialize;
 
-/// The part of a compose file that is used here. What is not named is a mistake or needs a look at these tests.
+/// The used part of a compose file. An unknown key is a mistake, or these tests must be extended.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Compose {
@@ -103,7 +105,7 @@ fn every_build_context_has_a_dockerfile() {
     for (name, service) in compose().services {
         let Some(build) = service.build else { continue };
         let context = root().join(build.context);
-        assert!(context.is_dir(), "{name}: {} is no folder", context.display());
+        assert!(context.is_dir(), "{name}: {} is not a directory", context.display());
         assert!(context.join(&build.dockerfile).is_file(), "{name}: no {}", build.dockerfile.display());
     }
 }
@@ -161,7 +163,7 @@ fn kafka_advertises_the_addresses_that_clients_use() {
     assert!(advertised.split(',').any(|listener| listener == format!("INTERNAL://{bootstrap}")), "{advertised} lacks {bootstrap}");
     assert!(advertised.contains("EXTERNAL://localhost:9092") && kafka.ports.iter().any(|port| port == "127.0.0.1:9092:9092"));
     let server = pipeline["cassandra"]["contact_points"][0].as_str().unwrap();
-    assert!(server.strip_suffix(":9042").is_some_and(|host| compose.services.contains_key(host)), "{server} is no service");
+    assert!(server.strip_suffix(":9042").is_some_and(|host| compose.services.contains_key(host)), "{server} is not a service");
 }
 
 #[test]
@@ -220,7 +222,7 @@ fn the_compose_pipeline_file_passes_check() {
     assert_eq!(forebay.command, ["run", "-c", "/etc/forebay/compose.toml"]);
     assert!(forebay.volumes.iter().any(|mount| mount == "./examples/users:/etc/forebay:ro"));
     let data = table("examples/users/compose.toml")["pipeline"]["data_dir"].as_str().unwrap().to_owned();
-    assert!(forebay.volumes.iter().any(|mount| mount.ends_with(&format!(":{data}"))), "{data} is no volume");
+    assert!(forebay.volumes.iter().any(|mount| mount.ends_with(&format!(":{data}"))), "{data} is not a volume");
 
     let check =
         Command::new(env!("CARGO_BIN_EXE_forebay")).args(["check", "-c"]).arg(root().join("examples/users/compose.toml")).output().unwrap();
@@ -241,9 +243,9 @@ fn airflow_has_the_addresses_it_needs_and_an_operator_token() {
     let token = pipeline["api"]["tokens"]["operator"]["env"].as_str().unwrap();
     assert_eq!(to["password"].as_str().unwrap(), forebay.environment[token]);
     assert!(forebay.ports.iter().any(|port| port == "127.0.0.1:7070:7070"));
-    assert_eq!(to["extra"]["link"], "http://localhost:7070", "as this machine reaches it");
+    assert_eq!(to["extra"]["link"], "http://localhost:7070", "the address from this machine");
     let admin = pipeline["api"]["tokens"]["admin"]["env"].as_str().unwrap();
-    assert_eq!(forebay.environment["FOREBAY_TOKEN"], forebay.environment[admin], "what runs in the container may do all");
+    assert_eq!(forebay.environment["FOREBAY_TOKEN"], forebay.environment[admin], "processes in the container are admin");
 
     let to = connection("AIRFLOW_CONN_CASSANDRA_DEFAULT");
     let address = format!("{}:{}", to["host"].as_str().unwrap(), to["port"]);

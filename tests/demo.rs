@@ -1,6 +1,6 @@
-//! The main job on this machine, embedded: no server, no network.
+//! The whole pipeline with the embedded broker and store. Needs no server and no network.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -51,7 +51,7 @@ fn bad_records_of_the_demo_become_dead_letters_and_none_is_lost() {
     let broken = count("fetched") / 7;
     assert!(broken > 20, "{summary}");
     assert_eq!((count("rejected"), count("written")), (broken, count("fetched") - broken), "{summary}");
-    // Every fifth of them, from the fourth on, has no key and never gets into the topic.
+    // Every fifth of them, from the fourth, has no key and never reaches the topic.
     let keyless = (broken + 1) / 5;
     assert_eq!((count("produced"), count("consumed")), (count("fetched") - keyless, count("fetched") - keyless), "{summary}");
 
@@ -88,7 +88,7 @@ fn a_second_demo_in_a_directory_leaves_the_first_one_alone() {
     let mut command = forebay();
     command.args(["query", "-c", ".forebay/demo/forebay.toml", "--json", "SELECT count(*) AS n FROM users_stream"]).current_dir(dir.path());
     let rows: Value = serde_json::from_slice(&output(command).stdout).unwrap();
-    assert_eq!(rows["n"], summary["written"], "all that the first one wrote is there");
+    assert_eq!(rows["n"], summary["written"], "all rows of the first demo are kept");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn sighup_drains_like_sigterm() {
     let api = TestApi::start(|n| Answer::users(n * 100, n * 100 + 100));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
     let running = job.start(&[], &[]);
-    running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 500);
     let status = running.stop_by("-HUP");
     assert!(status.success(), "{status}");
     assert_eq!(job.events("PipelineStopped").last().unwrap()["data"]["clean"], true);
@@ -104,7 +104,7 @@ fn sighup_drains_like_sigterm() {
 
 #[test]
 fn a_process_is_ready_only_once_topics_and_table_exist() {
-    let ready = |running: &support::Running| support::control_api::Http::new(running.url()).get("/readyz");
+    let ready = |running: &support::Running| support::control_api::ControlApi::new(running.url()).get("/readyz");
     let job = Job::new("127.0.0.1:9", "embedded");
     let away = job.start(&[], &[]);
     away.wait_until("it answers", |_| true);
@@ -135,9 +135,9 @@ fn the_embedded_topic_is_bounded_and_drops_only_written_records() {
     });
     assert!(running.stop().success());
     let rows = job.query("SELECT count(DISTINCT id) AS n FROM users_stream")[0]["n"].as_u64().unwrap();
-    assert_eq!(rows, all, "what was removed had been written");
+    assert_eq!(rows, all, "removed records had been written");
     let summary = job.run_until_idle();
-    assert_eq!(summary["restarts"], 0, "the next process goes on behind what was removed");
+    assert_eq!(summary["restarts"], 0, "the next process continues after the removed records");
     let plan = support::plan(&job, &[]).1;
     assert_eq!(plan["retention"], serde_json::json!({ "bytes": 16 << 20, "seconds": 7 * 24 * 60 * 60 }));
 }
@@ -147,7 +147,7 @@ fn a_stop_drains_and_the_next_run_continues() {
     let api = TestApi::start(|n| Answer::users(n * 100, n * 100 + 100));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
     let running = job.start(&[], &[]);
-    running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 500);
     assert!(running.stop().success());
     let asked = u64::from(api.requests());
     let summary = job.run_until_idle();
@@ -162,7 +162,7 @@ fn a_killed_process_continues_where_it_was() {
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("20ms"));
     for _ in 0..3 {
         let running = job.start(&[], &[]);
-        running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 300);
+        running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 300);
         running.signal("-KILL");
     }
     job.run_until_idle();
@@ -175,11 +175,12 @@ fn a_killed_process_continues_where_it_was() {
 /// Users on a page of [`paged`].
 const PAGE: u32 = 20;
 
-/// An API of so many users, [`PAGE`] to a page, whose cursor is the number of users before the page; and a job that fetches from it.
+/// An API of `users` users, [`PAGE`] per page, whose cursor is the number of users before the page;
+/// and a job that fetches from it.
 fn paged(users: &Arc<AtomicU32>) -> (TestApi, Job) {
     let users = Arc::clone(users);
-    let api = TestApi::answering(move |_, path| {
-        let since: u32 = path.rsplit_once("since=").expect("the cursor is sent from the first page on").1.parse().unwrap();
+    let api = TestApi::by_path(move |_, path| {
+        let since: u32 = path.rsplit_once("since=").expect("each request has the cursor").1.parse().unwrap();
         let to = (since + PAGE).min(users.load(Ordering::SeqCst));
         Answer::users_and_next(since, to, to)
     });
@@ -192,7 +193,7 @@ fn asked(since: impl IntoIterator<Item = u32>) -> Vec<String> {
     since.into_iter().map(|since| format!("/?limit=20&since={since}")).collect()
 }
 
-/// How many rows there are, which must be as many as there are users.
+/// The number of rows, asserted to be the number of users.
 fn rows(job: &Job) -> u64 {
     let count = |what: &str| job.query(&format!("SELECT count({what}) AS n FROM users_stream"))[0]["n"].as_u64().unwrap();
     let rows = count("*");
@@ -206,7 +207,7 @@ fn a_fetch_reads_all_pages_and_the_next_one_only_new_records() {
     let (api, job) = paged(&users);
     let counts = |summary: &Value| ["fetched", "produced", "written"].map(|key| summary[key].as_u64().unwrap());
     assert_eq!(counts(&job.run_until_idle()), [100; 3]);
-    assert_eq!(api.asked(), asked([0, 20, 40, 60, 80, 100]), "the last one is empty");
+    assert_eq!(api.asked(), asked([0, 20, 40, 60, 80, 100]), "the last page is empty");
     assert_eq!(rows(&job), 100);
     users.store(107, Ordering::SeqCst);
     assert_eq!(counts(&job.run_until_idle()), [7; 3]);
@@ -222,8 +223,8 @@ fn a_process_killed_between_pages_continues_at_the_cursor() {
     let running = job.start(&[], &[("FAILPOINTS", "fetcher::after_fetch=3*off->return(kill)")]);
     running.snapshot();
     let trigger = || job.forebay(&["trigger", "--key", "daily", "--wait", "--json"]);
-    assert!(!trigger().status.success(), "nobody is there any more to say how the run ends");
-    running.end_by_kill("after the fourth page came");
+    assert!(!trigger().status.success(), "the process that runs it is gone");
+    running.end_by_kill("after the fourth page arrived");
     assert_eq!(api.asked(), asked([0, 20, 40, 60]));
     let running = job.start(&[], &[]);
     running.snapshot();
@@ -271,8 +272,8 @@ fn a_pointer_without_a_match_is_reported_with_the_existing_keys() {
     running.snapshot();
     let end = job.forebay(&["trigger", "--wait"]);
     assert_eq!(end.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&end.stderr);
-    assert!(said.contains("/results") && said.contains("data"), "{said}");
+    let stderr = String::from_utf8_lossy(&end.stderr);
+    assert!(stderr.contains("/results") && stderr.contains("data"), "{stderr}");
     assert!(running.stop().success());
 }
 
@@ -285,7 +286,7 @@ fn a_second_process_on_the_same_data_directory_is_refused() {
     assert_eq!(end.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&end.stderr).contains("data_dir"));
     let end = job.forebay(&["run"]);
-    assert_eq!(end.status.code(), Some(3), "the API's port is taken, too");
+    assert_eq!(end.status.code(), Some(3), "the API's port is also taken");
     assert!(running.stop().success());
 }
 
@@ -295,8 +296,8 @@ fn run_until_idle_fails_with_the_reason_of_a_failed_fetch() {
     let job = Job::new("embedded", "embedded").fetching(&api.url, None);
     let end = job.forebay(&["run", "--until-idle", "--json"]);
     assert_eq!(end.status.code(), Some(1), "{}", String::from_utf8_lossy(&end.stderr));
-    let said: Value = serde_json::from_slice(&end.stdout).unwrap();
-    assert!(said["error"]["message"].as_str().unwrap().contains("JSON"), "{said}");
+    let answer: Value = serde_json::from_slice(&end.stdout).unwrap();
+    assert!(answer["error"]["message"].as_str().unwrap().contains("JSON"), "{answer}");
 }
 
 #[test]
@@ -311,8 +312,8 @@ fn the_journal_of_another_pipeline_is_refused_before_anything_starts() {
     command.args(["run", "--until-idle", "-c"]).arg(path);
     let end = output(command);
     assert_eq!(end.status.code(), Some(3));
-    let said = String::from_utf8_lossy(&end.stderr);
-    assert!(said.contains("of pipeline \"users\", not of \"orders\"") && said.contains("data_dir"), "{said}");
+    let stderr = String::from_utf8_lossy(&end.stderr);
+    assert!(stderr.contains("of pipeline \"users\", not of \"orders\"") && stderr.contains("data_dir"), "{stderr}");
 }
 
 #[test]
@@ -349,7 +350,7 @@ fn events_are_streamed_and_resume_after_last_event_id() {
     let events = |header: &str, wanted: &str| {
         let (host, mut text) = (running.url().strip_prefix("http://").unwrap().to_owned(), String::new());
         let mut stream = std::net::TcpStream::connect(&host).unwrap();
-        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(support::TIMEOUT)).unwrap();
         write!(stream, "GET /v1/events?from=1 HTTP/1.1\r\nHost: {host}\r\n{header}\r\n").unwrap();
         let mut lines = BufReader::new(stream).lines();
         while !text.contains(wanted) {
@@ -365,7 +366,7 @@ fn events_are_streamed_and_resume_after_last_event_id() {
     let id: u64 = all.lines().filter_map(|line| line.strip_prefix("id: ")).next_back().unwrap().parse().unwrap();
     let rest = events(&format!("Last-Event-ID: {}\r\n", id - 1), "\"RunSucceeded\"");
     let ids: Vec<&str> = rest.lines().filter(|line| line.starts_with("id: ")).collect();
-    assert_eq!(ids, [format!("id: {id}")], "nothing before it");
+    assert_eq!(ids, [format!("id: {id}")], "no earlier event");
     let wrong = events("Last-Event-ID: x\r\n", "event.id");
     assert!(wrong.contains("400 Bad Request"), "{wrong}");
     assert!(running.stop().success());

@@ -1,6 +1,6 @@
 //! What documents name exists: files, links between documents, and one version of Rust.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
-//! What the real program tells others of: runs as events of OpenLineage in a file, batches and runs as spans to a collector.
+//! Exports: runs as OpenLineage events to a file, batches and runs as spans to a collector.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::source_api::{Answer, TestApi};
-use support::{Job, PATIENCE};
+use support::{Job, TIMEOUT};
 
 fn lines(file: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -21,12 +21,12 @@ fn lines(file: &Path) -> Vec<Value> {
 }
 
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < end, "waited in vain for {what}");
+        assert!(Instant::now() < end, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -59,7 +59,7 @@ fn runs_are_exported_to_openlineage_and_missed_ones_by_the_next_process() {
     let events = until("the failure", || Some(lines(&file)).filter(|events| words(events).contains(&"FAIL".to_owned())));
     let fail = events.last().unwrap();
     assert!(fail["run"]["facets"]["errorMessage"]["message"].as_str().unwrap().starts_with("fetch: "), "{fail:#}");
-    // An event may be told twice after a kill, but none is missing.
+    // An event may be exported twice after a kill, but none is missing.
     let mut once = events.iter().map(|event| (event["run"]["runId"].to_string(), event["eventType"].to_string())).collect::<Vec<_>>();
     once.sort();
     once.dedup();
@@ -68,7 +68,7 @@ fn runs_are_exported_to_openlineage_and_missed_ones_by_the_next_process() {
     assert!(running.stop().success());
 }
 
-/// Takes what is posted to it; the first request is refused.
+/// Collects request bodies; rejects the first request.
 fn collector() -> (String, Arc<Mutex<Vec<Value>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1/traces", listener.local_addr().unwrap());

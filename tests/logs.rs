@@ -1,12 +1,12 @@
-//! Log lines of the real program as JSON, and what they must not hold.
+//! Log lines as JSON: their keys, and no secret in them.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
 use serde_json::Value;
 use support::Job;
-use support::control_api::Http;
+use support::control_api::ControlApi;
 use support::source_api::{Answer, TestApi};
 
 const SECRET: &str = "hunter2-is-no-word";
@@ -25,7 +25,7 @@ fn every_log_line_is_an_object_with_documented_keys_and_no_secret() {
     command.args(["run", "--log-format", "json", "-c"]).arg(&path);
     command.env("FOREBAY_TEST_SECRET", SECRET).env("FOREBAY_LOG", "forebay=debug,forebay_actors=debug");
     let mut child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
-    let until = std::time::Instant::now() + support::PATIENCE;
+    let until = std::time::Instant::now() + support::TIMEOUT;
     let lines = loop {
         let lines: Vec<String> = std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect();
         if lines.iter().any(|line| line.contains("fetch failed")) && lines.iter().any(|line| line.contains("fetches succeed again")) {
@@ -34,18 +34,18 @@ fn every_log_line_is_an_object_with_documented_keys_and_no_secret() {
         assert!(std::time::Instant::now() < until, "{lines:#?}");
         std::thread::sleep(std::time::Duration::from_millis(50));
     };
-    let kept = Http::new(&job.url()).get("/v1/logs?after=0&limit=1000").body;
+    let kept = ControlApi::new(&job.url()).get("/v1/logs?after=0&limit=1000").body;
     let bare = |line: &Value| {
         let mut line = line.as_object().unwrap().clone();
         line.retain(|key, _| key != "seq" && key != "timestamp");
         Value::Object(line)
     };
-    // Of threads that log at once one may come first here and the other there.
+    // Threads that log at the same time may be in a different order in the two places.
     let written =
         || std::fs::read_to_string(&log).unwrap().lines().filter_map(|line| serde_json::from_str(line).ok()).collect::<Vec<Value>>();
     for line in kept["lines"].as_array().unwrap() {
         while !written().iter().any(|written| bare(written) == bare(line)) {
-            assert!(std::time::Instant::now() < until, "what is kept is what is written: {line}");
+            assert!(std::time::Instant::now() < until, "the kept line is also written: {line}");
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
     }
@@ -55,7 +55,7 @@ fn every_log_line_is_an_object_with_documented_keys_and_no_secret() {
     child.wait().unwrap();
 
     let mut with = std::collections::BTreeSet::new();
-    // The last line may be cut by the kill.
+    // The kill may have cut the last line.
     for text in &lines[..lines.len() - 1] {
         assert!(!text.contains(SECRET), "{text}");
         let line: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -66,7 +66,7 @@ fn every_log_line_is_an_object_with_documented_keys_and_no_secret() {
         assert!(line["target"].as_str().unwrap().starts_with("forebay"), "{text}");
         assert!(line["message"].is_string() && line["pipeline"] == "users", "{text}");
         for code in ["trouble", "why", "cause", "supervisor"] {
-            assert!(line.get(code).is_none(), "{code} is called otherwise in a line: {text}");
+            assert!(line.get(code).is_none(), "{code} is not a documented key: {text}");
         }
         with.extend(line.as_object().unwrap().keys().cloned());
         if line["message"] == "fetch failed" {

@@ -1,6 +1,6 @@
-//! The monitor as a person sees it: the built program in a pseudo-terminal, beside a live pipeline.
+//! The monitor in a pseudo-terminal, on a running pipeline. Embedded; needs no server.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::control_api::Http;
+use support::control_api::ControlApi;
 use support::source_api::{Answer, TestApi};
-use support::{Demo, Job, PATIENCE, Running, forebay, output};
+use support::{Demo, Job, Running, TIMEOUT, forebay, output};
 use tempfile::TempDir;
 
-/// A pseudo-terminal (made by `script`, which every Debian has) with a shell in it that runs one command.
+/// A pseudo-terminal (by `script`, which is part of Debian) with a shell that runs one command.
 struct Terminal {
     child: Child,
     input: std::process::ChildStdin,
@@ -75,13 +75,13 @@ impl Terminal {
         self.input.flush().unwrap();
     }
 
-    /// Escape alone: with another key at once after it, it would be that key with Alt.
+    /// Presses Escape alone: a key right after it would be that key with Alt.
     fn escape(&mut self) {
         self.press("\x1b");
         std::thread::sleep(Duration::from_millis(200));
     }
 
-    /// Shows a screen by its name.
+    /// Switches to a screen by name.
     fn show(&mut self, screen: &str) {
         self.press(&format!(":{screen}\r"));
     }
@@ -94,7 +94,7 @@ impl Terminal {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
     }
 
-    /// Another size of the terminal, as when its window is dragged.
+    /// Resizes the terminal.
     fn resize(&self, rows: u16, columns: u16) {
         self.screen.lock().screen_mut().set_size(size(rows), size(columns));
         let tty = self.file("tty");
@@ -102,15 +102,15 @@ impl Terminal {
         assert!(done.success());
     }
 
-    /// Waits until the screen is as wanted, and gives it.
+    /// Waits for a screen that matches, and returns it.
     fn wait(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let text = self.text();
             if wanted(&text) {
                 return text;
             }
-            assert!(Instant::now() < until, "waited in vain until {what}:\n{text}");
+            assert!(Instant::now() < until, "timed out waiting until {what}:\n{text}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -119,7 +119,7 @@ impl Terminal {
         self.wait(&format!("{part:?} is shown"), |text| text.contains(part))
     }
 
-    /// Waits until one row has all of these cells, in any order; a cell is a word between spaces.
+    /// Waits for a row with all of these words, in any order.
     fn wait_for_row(&self, cells: &[&str]) {
         let is = |line: &str| {
             let mut words: Vec<&str> = line.split_whitespace().collect();
@@ -128,7 +128,7 @@ impl Terminal {
         self.wait(&format!("a row has {cells:?}"), |text| text.lines().any(is));
     }
 
-    /// Waits until the command has ended with a code, the terminal being as it was before.
+    /// Waits until the command has ended with a code, and the terminal is restored.
     fn wait_for_end(&self, code: u8) -> String {
         let text = self.wait_for(&format!("ended with {code}"));
         self.wait("the terminal is as before", |_| !self.file("after").is_empty());
@@ -151,7 +151,7 @@ fn size(n: u16) -> NonZeroU16 {
     NonZeroU16::new(n).unwrap()
 }
 
-/// `12345` as the monitor writes it.
+/// A number as the monitor formats it.
 fn count(n: u64) -> String {
     let digits = n.to_string();
     let group = |(at, digit): (usize, char)| {
@@ -161,7 +161,7 @@ fn count(n: u64) -> String {
     digits.chars().enumerate().map(group).collect()
 }
 
-/// A job that gets a thousand users, and then none.
+/// A job that fetches a thousand users, and then none.
 fn a_thousand_users() -> (TestApi, Job) {
     let api = TestApi::start(|n| if n < 10 { Answer::users(n * 100, n * 100 + 100) } else { Answer::users(0, 0) });
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("100ms"));
@@ -172,10 +172,10 @@ fn all_written(look: &Value) -> bool {
     look["totals"]["written"].as_u64() == Some(1_000)
 }
 
-/// The longest from when the API knows something until the view shows it, on a machine that does much else: the view looks twice a second.
-const SHOWN_WITHIN: Duration = Duration::from_secs(10);
+/// Maximum delay from the API to the view on a busy machine. The view polls twice a second.
+const SHOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the state of the pipeline is put.
+/// The path that sets the desired state.
 const STATE: &str = "/v1/pipelines/users/state";
 
 fn number(of: &Value) -> u64 {
@@ -190,15 +190,15 @@ fn list(of: &Value) -> &[Value] {
     of.as_array().unwrap_or_else(|| panic!("{of} is no list"))
 }
 
-/// Pauses or drains a pipeline, waits until nothing moves any more, and gives the look of that moment.
-fn held(http: &Http, state: &str) -> Value {
+/// Pauses or drains a pipeline, waits until nothing changes any more, and returns the snapshot.
+fn held(http: &ControlApi, state: &str) -> Value {
     http.put(STATE, &json!({ "state": state, "reason": "to compare" }).to_string());
     let moving = |look: &Value| json!([look["desired"]["state"], look["totals"], look["seq"], look["partitions"], look["batches"]]);
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     let (mut before, mut since) = (Value::Null, Instant::now());
     loop {
         let mut look = http.get("/v1/snapshot").body;
-        // How long records wait grows while they do.
+        // The age of waiting records keeps growing.
         look["partitions"].as_array_mut().unwrap().iter_mut().for_each(|partition| partition["behind_ms"] = Value::Null);
         let now = moving(&look);
         if now[0] != *state || now != before {
@@ -206,13 +206,13 @@ fn held(http: &Http, state: &str) -> Value {
         } else if since.elapsed() > Duration::from_millis(1_500) {
             return look;
         }
-        assert!(Instant::now() < until, "it does not come to rest: {look:#}");
+        assert!(Instant::now() < until, "it does not become idle: {look:#}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// Goes through the screens of a view on a pipeline that is at rest: each has the numbers of the API.
-fn each_screen_says_what_the_api_says(view: &mut Terminal, http: &Http, look: &Value) {
+/// Checks that each screen of a view on an idle pipeline has the numbers of the API.
+fn each_screen_says_what_the_api_says(view: &mut Terminal, http: &ControlApi, look: &Value) {
     view.show("overview");
     let totals = ["pages", "fetched", "produced", "consumed", "written", "rejected", "restarts"];
     let totals = totals.map(|name| format!("{name} {}", count(number(&look["totals"][name]))));
@@ -238,7 +238,7 @@ fn each_screen_says_what_the_api_says(view: &mut Terminal, http: &Http, look: &V
     let longer = batches.iter().filter(|batch| took(batch) > trigger).count();
     let all = batches.len();
     view.wait(&format!("{longer} of the last {all} took longer than the trigger"), |text| {
-        // In short where the numbers have many digits.
+        // Long numbers are abbreviated.
         text.contains(&format!("{longer} of the last {all} took longer than the trigger"))
             || text.contains(&format!("{longer} of {all} over trigger"))
     });
@@ -293,11 +293,11 @@ fn each_screen_says_what_the_api_says(view: &mut Terminal, http: &Http, look: &V
 fn screens_show_the_numbers_of_the_api_and_mark_stale_ones() {
     let (_api, job) = a_thousand_users();
     let running = job.start(&[], &[]);
-    running.wait_until("all is written", all_written);
+    running.wait_until("everything is written", all_written);
     let mut view = Terminal::monitor(&format!("--url {}", running.url()), &[]);
     view.wait_for("● LIVE");
     view.wait_for("nothing is wrong");
-    let http = Http::new(running.url());
+    let http = ControlApi::new(running.url());
     each_screen_says_what_the_api_says(&mut view, &http, &held(&http, "paused"));
     http.put(STATE, &json!({ "state": "running", "reason": "compared" }).to_string());
 
@@ -362,9 +362,9 @@ fn a_restart_shows_in_the_next_refresh() {
     let since = Instant::now();
     let second = |text: &str| text.lines().any(|line| line.contains("● writer") && line.contains("#2"));
     view.wait("the restart is shown", |text| second(text) && text.contains("writer #1") && text.contains("back after"));
-    assert!(since.elapsed() < SHOWN_WITHIN, "it took {:?}", since.elapsed());
+    assert!(since.elapsed() < SHOWN_TIMEOUT, "it took {:?}", since.elapsed());
 
-    // Back at the moment of the restart, the writer is down.
+    // At the moment of the restart, the writer is down.
     view.press("9/ChildExited\rGt");
     view.wait_for("‖ FROZEN");
     view.escape();
@@ -413,7 +413,7 @@ fn the_demo_s_view_matches_its_api_and_closes_gracefully_while_paused() {
     let demo = Demo::new();
     let mut view = Terminal::demo(&demo, &["--rate", "200", "--bad-every", "20"], &[]);
     view.wait_for("● LIVE");
-    let http = Http::new(&demo.url());
+    let http = ControlApi::new(&demo.url());
     let asked = http.put("/v1/pipelines/users/runs/daily", "");
     assert_eq!(asked.status, 201, "{asked:?}");
     view.wait_for("daily");
@@ -426,9 +426,9 @@ fn the_demo_s_view_matches_its_api_and_closes_gracefully_while_paused() {
     view.wait_for_end(0);
 }
 
-/// Waits until so many records of a pipeline are dead letters.
-fn has_letters(http: &Http, n: u64) {
-    let until = Instant::now() + PATIENCE;
+/// Waits until a pipeline has `n` dead letters.
+fn has_letters(http: &ControlApi, n: u64) {
+    let until = Instant::now() + TIMEOUT;
     while number(&http.get("/v1/snapshot").body["totals"]["rejected"]) < n {
         assert!(Instant::now() < until, "there are no {n} dead letters");
         std::thread::sleep(Duration::from_millis(50));
@@ -441,7 +441,7 @@ fn a_view_matches_the_api_at_any_size_and_follows_the_next_demo() {
     let more = ["--rate", "200", "--bad-every", "20"];
     let first = demo.start(&more, &[]);
     first.snapshot();
-    let http = Http::new(&demo.url());
+    let http = ControlApi::new(&demo.url());
     has_letters(&http, 12);
     let mut view = Terminal::monitor(&format!("--url {}", demo.url()), &[]);
     view.wait_for("● LIVE");
@@ -460,14 +460,14 @@ fn a_view_matches_the_api_at_any_size_and_follows_the_next_demo() {
     view.wait_for("no answer from");
     let second = demo.start(&more, &[]);
     second.snapshot();
-    let http = Http::new(&demo.url());
+    let http = ControlApi::new(&demo.url());
     has_letters(&http, 1);
     view.wait("it is live and not paused", |text| text.contains("● LIVE") && !text.contains("PAUSED"));
     each_screen_says_what_the_api_says(&mut view, &http, &held(&http, "paused"));
     drop(second);
 }
 
-/// The incarnation of an actor, as the API knows it.
+/// The incarnation of an actor, from a snapshot.
 fn incarnation(look: &Value, path: &str) -> u64 {
     number(&Running::actor(look, path)["incarnation"])
 }
@@ -475,7 +475,7 @@ fn incarnation(look: &Value, path: &str) -> u64 {
 #[test]
 fn an_actor_that_crashed_or_was_restarted_is_shown_with_the_reason() {
     let demo = Demo::new();
-    let running = demo.start(&[], &[("FAILPOINTS", "transformer::before_transform=60*off->1*panic(told to)->off")]);
+    let running = demo.start(&[], &[("FAILPOINTS", "transformer::before_transform=60*off->1*panic(on purpose)->off")]);
     running.snapshot();
     let mut view = Terminal::monitor(&format!("--operate --url {}", demo.url()), &[]);
     view.wait_for("operate: admin");
@@ -484,11 +484,11 @@ fn an_actor_that_crashed_or_was_restarted_is_shown_with_the_reason() {
     let look = running.wait_until("the transformer has restarted", |look| incarnation(look, "root/egress/transformer") == 2);
     let since = Instant::now();
     view.wait_for_row(&["●", "transformer", "#2"]);
-    view.wait("why, and that it is back", |text| {
-        text.contains("transformer #1") && text.contains("told to") && text.contains("back after")
+    view.wait("the reason, and that it is up again", |text| {
+        text.contains("transformer #1") && text.contains("on purpose") && text.contains("back after")
     });
-    assert!(since.elapsed() < SHOWN_WITHIN, "it took {:?}", since.elapsed());
-    assert_eq!(incarnation(&look, "root/egress/writer"), 1, "who does not depend on it stays");
+    assert!(since.elapsed() < SHOWN_TIMEOUT, "it took {:?}", since.elapsed());
+    assert_eq!(incarnation(&look, "root/egress/writer"), 1, "an actor that does not depend on it stays");
 
     view.press("/writer\r");
     view.wait_for_row(&["root/egress/writer", "#1"]);
@@ -501,13 +501,13 @@ fn an_actor_that_crashed_or_was_restarted_is_shown_with_the_reason() {
     let since = Instant::now();
     view.wait_for_row(&["root/egress/writer", "#2"]);
     view.wait_for("writer #1");
-    assert!(since.elapsed() < SHOWN_WITHIN, "it took {:?}", since.elapsed());
+    assert!(since.elapsed() < SHOWN_TIMEOUT, "it took {:?}", since.elapsed());
     view.show("journal");
     view.press("/ActorRestart\r");
     view.wait_for("a new certificate");
 }
 
-/// Fills a dialog in that asks for a reason and the pipeline's name, after it was tried without.
+/// Fills in a dialog for a reason and the pipeline's name, after trying without.
 fn say_why(view: &mut Terminal, reason: &str) {
     view.press("\r\r");
     view.wait_for("enter a reason");
@@ -522,7 +522,7 @@ fn dead_letters_are_redriven_from_the_view_after_showing_the_plan() {
     let demo = Demo::new();
     let running = demo.start(&["--rate", "200", "--bad-every", "20"], &[]);
     running.snapshot();
-    let http = Http::new(&demo.url());
+    let http = ControlApi::new(&demo.url());
     has_letters(&http, 12);
     held(&http, "drained");
     let letters = || number(&http.get("/v1/dlq?limit=1").body["total"]);
@@ -546,16 +546,16 @@ fn dead_letters_are_redriven_from_the_view_after_showing_the_plan() {
         // Long ones take two lines.
         view.wait(word(effect), |text| word(effect).split(' ').all(|word| text.contains(word)));
     }
-    assert_eq!(letters(), all, "a plan does nothing");
+    assert_eq!(letters(), all, "a plan changes nothing");
     say_why(&mut view, "the schema takes them now");
     view.wait_for(&format!("done: redrive dead letters, {all} records"));
-    // They are as broken as they were, so each is a dead letter once more.
-    running.wait_until("all are in the topic and out of it again", |look| number(&look["totals"]["rejected"]) == 2 * all);
+    // They are still bad, so each becomes a dead letter again.
+    running.wait_until("all are in the topic and rejected again", |look| number(&look["totals"]["rejected"]) == 2 * all);
     assert_eq!(letters(), 2 * all);
-    assert_eq!(plan()["records"], all, "those that were redriven are not again");
+    assert_eq!(plan()["records"], all, "redriven ones are left out");
     view.wait_for(&format!("{} in users_stream.dead", count(2 * all)));
 
-    // One alone, from its page.
+    // A single one, from its page.
     view.press("\r");
     view.wait_for("the record as it was");
     view.press("B");
@@ -579,17 +579,17 @@ fn dead_letters_are_redriven_from_the_view_after_showing_the_plan() {
 fn a_replay_starts_from_the_view_after_showing_the_plan() {
     let demo = Demo::new();
     let running = demo.start(&["--rate", "200"], &[]);
-    let http = Http::new(&demo.url());
-    running.wait_until("it flows", |look| number(&look["totals"]["written"]) > 100);
+    let http = ControlApi::new(&demo.url());
+    running.wait_until("records flow", |look| number(&look["totals"]["written"]) > 100);
     let all = number(&held(&http, "drained")["totals"]["consumed"]);
     let mut view = Terminal::monitor(&format!("--operate --url {}", demo.url()), &[]);
     view.wait_for("operate: admin");
-    view.press("Ybegin\r");
+    view.press("Yearliest\r");
     view.wait_for(&format!("{} records; the plan is valid until", count(all)));
     say_why(&mut view, "the SQL cut addresses");
     view.wait_for(&format!("done: replay records, {all} records"));
     let settled = |look: &Value| list(&look["partitions"]).iter().all(|partition| partition["committed"] == partition["end"]);
-    running.wait_until("all is written again", |look| number(&look["totals"]["consumed"]) == 2 * all && settled(look));
+    running.wait_until("everything is written again", |look| number(&look["totals"]["consumed"]) == 2 * all && settled(look));
     view.show("journal");
     view.press("/OffsetsReset\r");
     view.wait_for("the SQL cut addresses");
@@ -608,10 +608,10 @@ fn journal(demo: &Demo, kind: &str) -> Vec<Value> {
 #[test]
 fn a_run_is_cancelled_from_the_view_with_a_reason() {
     let demo = Demo::new();
-    // Its rows are never readable, so that the run stays open.
+    // Its rows never become readable, so the run stays open.
     let running = demo.start(&["--rate", "20"], &[("FAILPOINTS", "writer::before_write=sleep(600000)")]);
     running.snapshot();
-    let http = Http::new(&demo.url());
+    let http = ControlApi::new(&demo.url());
     let asked = http.put("/v1/pipelines/users/runs/daily", "").body;
     let run = || http.get(&format!("/v1/runs/{}", word(&asked["id"]))).body;
     running.wait_until("it is produced", |_| run()["state"] == "draining");
@@ -627,7 +627,7 @@ fn a_run_is_cancelled_from_the_view_with_a_reason() {
     view.wait_for("done: run daily is cancelled");
     let end = run();
     assert_eq!((&end["state"], &end["cancelled"]["reason"]), (&json!("cancelled"), &json!("wrong day")), "{end}");
-    view.wait("the run is called off, and why", |text| {
+    view.wait("the run is cancelled, with the reason", |text| {
         text.lines().any(|line| ["daily", "cancelled", "wrong day"].iter().all(|part| line.contains(part)))
     });
     let events = journal(&demo, "RunCancelled");
@@ -639,7 +639,7 @@ fn run_with_monitor_stops_the_pipeline_when_the_view_closes() {
     let (_api, job) = a_thousand_users();
     let path = job.write();
     let mut view = Terminal::forebay(&format!("run --monitor -c {}", path.display()), &[]);
-    view.wait("all is written", |text| text.contains("● LIVE") && text.contains("written 1,000"));
+    view.wait("everything is written", |text| text.contains("● LIVE") && text.contains("written 1,000"));
     view.press("q");
     view.wait_for("ended with 0");
     let events = String::from_utf8(job.forebay(&["journal", "show", "--json"]).stdout).unwrap();
@@ -672,7 +672,7 @@ fn a_panic_in_the_demo_s_view_restores_the_terminal_and_is_printed() {
 fn scripts_get_a_frame_snapshots_as_json_and_exit_codes() {
     let (_api, job) = a_thousand_users();
     let running = job.start(&[], &[]);
-    let look = running.wait_until("all is written", all_written);
+    let look = running.wait_until("everything is written", all_written);
     let monitor = |args: &[&str]| {
         let mut command = forebay();
         command.arg("monitor").args(["--url", running.url()]).args(args);
@@ -714,7 +714,7 @@ fn log_lines_are_shown_live_filtered_followed_and_recorded() {
     let mut view = Terminal::monitor(&format!("--record seen.ndjson --url {}", running.url()), &[]);
     view.wait_for("● LIVE");
     view.press("L");
-    view.wait("its restart is told of", |text| text.contains("topic is ready") && text.contains("will restart"));
+    view.wait("its restart is shown", |text| text.contains("topic is ready") && text.contains("will restart"));
     view.press("v");
     view.wait("warnings alone are left", |text| {
         text.contains("warnings and errors (v)") && !text.contains("topic is ready") && text.contains("WARN  ended")

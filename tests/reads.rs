@@ -1,7 +1,7 @@
-//! Reads over the whole program, embedded: an API whose pages are filtered by a param, runs that read again, cursors that are set. No
+//! Reads and cursors: params, runs that read again, cursors that are set. Embedded; needs no
 //! server.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::{Value, json};
-use support::control_api::Http;
+use support::control_api::ControlApi;
 use support::source_api::{Answer, TestApi};
-use support::{Job, Running, said, user};
+use support::{Job, Running, stderr, user};
 
 /// Users on a page.
 const PAGE: u32 = 10;
 /// Users of a day.
 const DAY: u32 = 30;
 
-/// What a request of the API of days asks for.
+/// A request to the API of days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ask {
     /// 0 without the param.
@@ -32,17 +32,18 @@ fn ask(path: &str) -> Ask {
     Ask { day: of("day="), since: of("since=") }
 }
 
-/// A page of the users of a day, in a version, and the number of users before the next page; none after the last.
+/// A page of the users of a day, in a version, with the number of users before the next page, if
+/// any.
 fn page(Ask { day, since }: Ask, version: u32) -> Answer {
     let users: Vec<_> = (since..(since + PAGE).min(DAY)).map(|n| user(day * 1_000 + n, version)).collect();
     let next = if since + PAGE < DAY { json!(since + PAGE) } else { Value::Null };
     Answer::ok(format!("{{\"results\":[{}],\"info\":{{\"next\":{next}}}}}", users.join(",")))
 }
 
-/// An API of days whose users are in a version that the test chooses, and a job that fetches from it.
+/// An API of days whose users have the version that the test sets, and a job that fetches from it.
 fn days(version: &Arc<AtomicU32>) -> (TestApi, Job) {
     let version = Arc::clone(version);
-    let api = TestApi::answering(move |_, path| page(ask(path), version.load(Ordering::SeqCst)));
+    let api = TestApi::by_path(move |_, path| page(ask(path), version.load(Ordering::SeqCst)));
     let job = job(&api);
     (api, job)
 }
@@ -54,15 +55,15 @@ fn job(api: &TestApi) -> Job {
 
 fn up(job: &Job, env: &[(&str, &str)]) -> Running {
     let running = job.start(&[], env);
-    running.wait_until("it has its topic", |s| !s["partitions"].as_array().unwrap().is_empty());
+    running.wait_until("the topic exists", |s| !s["partitions"].as_array().unwrap().is_empty());
     running
 }
 
-/// Asks for a run, waits for its end, and gives it.
+/// Requests a run, waits for its end, and returns it.
 #[track_caller]
 fn run(job: &Job, args: &[&str]) -> Value {
     let end = job.forebay(&[&["trigger", "--wait", "--json"], args].concat());
-    assert!(end.status.success(), "{}", said(&end));
+    assert!(end.status.success(), "{}", stderr(&end));
     serde_json::from_slice(&end.stdout).unwrap()
 }
 
@@ -74,14 +75,14 @@ fn pages(day: u32) -> Vec<(u32, u32)> {
     [0, 10, 20].map(|since| (day, since)).to_vec()
 }
 
-/// How many rows there are of each version.
+/// Number of rows by version.
 fn versions(job: &Job) -> Vec<(String, u64)> {
     let rows = job.query("SELECT last_name AS version, count(*) AS n FROM users_stream GROUP BY last_name ORDER BY last_name");
     rows.iter().map(|row| (row["version"].as_str().unwrap().to_owned(), row["n"].as_u64().unwrap())).collect()
 }
 
 fn out(end: &Output) -> String {
-    assert!(end.status.success(), "{}", said(end));
+    assert!(end.status.success(), "{}", stderr(end));
     String::from_utf8_lossy(&end.stdout).into_owned()
 }
 
@@ -95,7 +96,7 @@ fn each_set_of_params_is_a_read_of_its_own_with_all_its_pages() {
     }
     assert_eq!((run(&job, &[])["counts"]["fetched"].as_u64(), asked(&api)), (Some(DAY.into()), pages(0)));
     run(&job, &["--param", "day=1"]);
-    assert_eq!(asked(&api), [(1, 20)], "another run of a read goes on where that is");
+    assert_eq!(asked(&api), [(1, 20)], "another run of a read continues at its cursor");
     assert_eq!(versions(&job), [("Last1".to_owned(), u64::from(3 * DAY))]);
     let source = running.snapshot()["source"].clone();
     assert_eq!((&source["reads"], &source["cursors"][0]["read"], &source["cursor"]), (&json!(3), &json!(""), &json!("20")));
@@ -120,11 +121,11 @@ fn a_cleared_task_reads_the_same_pages_again_and_keeps_the_cursor() {
     assert_eq!(versions(&job), [("Last2".to_owned(), u64::from(DAY))], "the corrected names are in the table");
     version.store(3, Ordering::SeqCst);
     attempt("3", &["--read", "continue"]);
-    assert_eq!(asked(&api), [(0, 20)], "what says so goes on");
+    assert_eq!(asked(&api), [(0, 20)], "--read continue continues");
     attempt("4", &["--read", "again"]);
     assert_eq!((asked(&api), versions(&job)), (pages(0), vec![("Last3".to_owned(), u64::from(DAY))]));
     run(&job, &[]);
-    assert_eq!(asked(&api), [(0, 20)], "reading again has not moved the cursor");
+    assert_eq!(asked(&api), [(0, 20)], "reading again does not move the cursor");
     assert!(running.stop().success());
 }
 
@@ -134,8 +135,8 @@ fn a_run_killed_while_reading_again_continues_at_its_own_page() {
     let running = up(&job, &[("FAILPOINTS", "fetcher::after_fetch=4*off->return(kill)")]);
     run(&job, &["--key", "daily"]);
     let again = ["trigger", "--key", "daily", "--attempt", "2", "--wait", "--json"];
-    assert!(!job.forebay(&again).status.success(), "nobody is there any more to say how the run ends");
-    running.end_by_kill("after the second page came again");
+    assert!(!job.forebay(&again).status.success(), "the process that runs it is gone");
+    running.end_by_kill("after the second page arrived again");
     assert_eq!(asked(&api), [pages(0), vec![(0, 0), (0, 10)]].concat());
     let running = up(&job, &[]);
     let ended: Value = serde_json::from_str(&out(&job.forebay(&again))).unwrap();
@@ -163,23 +164,23 @@ fn cursors_are_shown_and_set_online_and_offline_and_journaled() {
     let reset = ["cursor", "reset", "--param", "day=1"];
     let dry = out(&job.forebay(&reset));
     assert!(dry.contains("the read of day=1: from cursor \"20\" to the start") && show(&["--param", "day=1"]).len() == 1, "{dry}");
-    assert_eq!(job.forebay(&[&reset[..], &["--yes"]].concat()).status.code(), Some(2), "why, it asks");
+    assert_eq!(job.forebay(&[&reset[..], &["--yes"]].concat()).status.code(), Some(2), "a reason is required");
     out(&job.forebay(&[&reset[..], &["--reason", "corrected at the source", "--yes"]].concat()));
     assert_eq!(show(&[]), [at("", "20")]);
     asked(&api);
     run(&job, &["--param", "day=1"]);
-    assert_eq!(asked(&api), pages(1), "the next fetch of the read begins at its begin");
+    assert_eq!(asked(&api), pages(1), "the next fetch of the read starts over");
     let wrong = job.forebay(&["cursor", "reset", "--param", "nat=ch"]);
-    assert!(!wrong.status.success() && said(&wrong).contains("no run can set \"nat\""), "{}", said(&wrong));
+    assert!(!wrong.status.success() && stderr(&wrong).contains("no run can set \"nat\""), "{}", stderr(&wrong));
     assert!(running.stop().success());
 
     let set = ["cursor", "set", "10"];
     let dry = job.forebay(&set);
-    assert!(said(&dry).contains("dry run: nothing was changed") && show(&[]).contains(&at("", "20")), "{}", said(&dry));
+    assert!(stderr(&dry).contains("dry run: nothing was changed") && show(&[]).contains(&at("", "20")), "{}", stderr(&dry));
     out(&job.forebay(&[&set[..], &["--reason", "its second page again", "--yes"]].concat()));
     assert!(show(&[]).contains(&at("", "10")));
     let nothing = job.forebay(&[&set[..], &["--reason", "once more", "--yes"]].concat());
-    assert!(out(&nothing).contains("already") && said(&nothing).contains("nothing to do"));
+    assert!(out(&nothing).contains("already") && stderr(&nothing).contains("nothing to do"));
     job.run_until_idle();
     assert_eq!(asked(&api), [(0, 10), (0, 20)]);
     let acts: Vec<_> = job.events("CursorSet").into_iter().map(|event| event["data"].clone()).collect();
@@ -201,12 +202,12 @@ fn a_changed_url_is_a_new_source_whose_reads_start_over() {
     let other = job.fetching(&format!("{}?limit=20", api.url), None);
     let plan = out(&other.forebay(&["plan"]));
     assert!(plan.contains("the source is another one"), "{plan}");
-    assert!(said(&other.forebay(&["cursor", "show"])).contains("every read is at its start"));
+    assert!(stderr(&other.forebay(&["cursor", "show"])).contains("every read is at its start"));
     other.run_until_idle();
     assert_eq!(asked(&api), pages(0));
     let back = other.fetching(&api.url, None);
     back.run_until_idle();
-    assert_eq!(asked(&api), [(0, 20)], "changed back, it goes on where it was");
+    assert_eq!(asked(&api), [(0, 20)], "changed back, it continues where it was");
 }
 
 #[test]
@@ -214,7 +215,7 @@ fn a_cursor_reset_during_a_fetch_stays_reset() {
     let (came, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let api = {
         let (came, go_on) = (Arc::clone(&came), Arc::clone(&go_on));
-        TestApi::answering(move |_, path| {
+        TestApi::by_path(move |_, path| {
             if ask(path).since == 10 {
                 came.store(true, Ordering::SeqCst);
                 wait_for(&go_on);
@@ -228,8 +229,8 @@ fn a_cursor_reset_during_a_fetch_stays_reset() {
     wait_for(&came);
     out(&job.forebay(&["cursor", "reset", "--reason", "from the begin", "--yes"]));
     go_on.store(true, Ordering::SeqCst);
-    assert_eq!(run(&job, &["--key", "k"])["counts"]["fetched"], DAY, "the fetch under way goes on where it is");
-    assert!(said(&job.forebay(&["cursor", "show"])).contains("every read is at its start"));
+    assert_eq!(run(&job, &["--key", "k"])["counts"]["fetched"], DAY, "the fetch in progress continues where it is");
+    assert!(stderr(&job.forebay(&["cursor", "show"])).contains("every read is at its start"));
     asked(&api);
     run(&job, &[]);
     assert_eq!(asked(&api), pages(0));
@@ -237,9 +238,9 @@ fn a_cursor_reset_during_a_fetch_stays_reset() {
 }
 
 fn wait_for(flag: &AtomicBool) {
-    let until = std::time::Instant::now() + support::PATIENCE;
+    let until = std::time::Instant::now() + support::TIMEOUT;
     while !flag.load(Ordering::SeqCst) {
-        assert!(std::time::Instant::now() < until, "waited in vain");
+        assert!(std::time::Instant::now() < until, "timed out");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
@@ -249,7 +250,7 @@ fn a_cursor_rejected_by_the_source_is_reported_with_the_remedy() {
     let expired = Arc::new(AtomicBool::new(false));
     let api = {
         let expired = Arc::clone(&expired);
-        TestApi::answering(move |_, path| match ask(path) {
+        TestApi::by_path(move |_, path| match ask(path) {
             Ask { since: 20, .. } if expired.load(Ordering::SeqCst) => Answer::of("410 Gone", "cursor expired"),
             ask => page(ask, 1),
         })
@@ -260,9 +261,9 @@ fn a_cursor_rejected_by_the_source_is_reported_with_the_remedy() {
     expired.store(true, Ordering::SeqCst);
     let end = job.forebay(&["trigger", "--wait", "--param", "day=1"]);
     assert_eq!(end.status.code(), Some(1));
-    let said = said(&end);
-    assert!(said.contains("answered 410 Gone to cursor \"20\": cursor expired"), "{said}");
-    assert!(said.contains("`forebay cursor reset --param day=1`"), "{said}");
+    let stderr = stderr(&end);
+    assert!(stderr.contains("answered 410 Gone to cursor \"20\": cursor expired"), "{stderr}");
+    assert!(stderr.contains("`forebay cursor reset --param day=1`"), "{stderr}");
     out(&job.forebay(&["cursor", "reset", "--param", "day=1", "--reason", "it expired", "--yes"]));
     expired.store(false, Ordering::SeqCst);
     asked(&api);
@@ -275,7 +276,7 @@ fn a_cursor_rejected_by_the_source_is_reported_with_the_remedy() {
 fn the_api_lists_and_sets_cursors_and_refuses_unreadable_ones() {
     let (_api, job) = days(&Arc::new(AtomicU32::new(1)));
     let running = up(&job, &[]);
-    let http = Http::new(running.url());
+    let http = ControlApi::new(running.url());
     run(&job, &["--param", "day=1"]);
     let cursors = http.get("/v1/cursors").body;
     assert_eq!((&cursors["total"], &cursors["cursors"][0]["cursor"]), (&json!(1), &json!("20")));

@@ -1,7 +1,9 @@
-//! Real Airflow triggers a real Forebay with real Kafka and Cassandra, through the package in `airflow/`: what the issue calls retried, cleared,
-//! killed, dead and down is done to real processes, and then looked at in Airflow, in Forebay and in the table.
+//! Airflow triggers Forebay with Kafka and Cassandra, through the package in `airflow/`.
+//!
+//! Tasks are retried and cleared, processes are killed and stopped; then Airflow, Forebay and the
+//! table are checked.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -15,25 +17,25 @@ use std::time::{Duration, Instant};
 use forebay_test_services::{Airflow, Cassandra, Kafka};
 use serde_json::{Value, json};
 use support::source_api::{Answer, TestApi};
-use support::{Job, PATIENCE, Running};
+use support::{Job, Running, TIMEOUT};
 
 const DAG: &str = "real_time_pipeline";
 /// Users on a page.
 const PAGE: u32 = 50;
 
-/// What the API of users does.
+/// The behaviour of the source API.
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     /// Answers the next page.
     Well,
-    /// Holds its answer back.
+    /// Does not answer.
     Hangs,
-    /// Answers this status.
+    /// Answers with this status.
     Refuses(&'static str),
 }
 
-/// All that takes part.
-struct World {
+/// All processes of the test.
+struct Stack {
     airflow: Airflow,
     job: Job,
     forebay: Option<Running>,
@@ -43,22 +45,22 @@ struct World {
 
 #[test]
 fn package_tests_pass_on_the_airflow_of_the_compose_file() {
-    let said = Airflow::pytest(Airflow::VERSION);
-    assert!(said.contains(" passed") && !said.contains("skipped"), "{said}");
+    let report = Airflow::pytest(Airflow::VERSION);
+    assert!(report.contains(" passed") && !report.contains("skipped"), "{report}");
 }
 
 #[test]
 fn package_tests_pass_on_the_newest_airflow() {
-    let said = Airflow::pytest(Airflow::NEWEST);
-    assert!(said.contains(" passed") && !said.contains("skipped"), "{said}");
+    let report = Airflow::pytest(Airflow::NEWEST);
+    assert!(report.contains(" passed") && !report.contains("skipped"), "{report}");
 }
 
-/// One Airflow takes half a minute to start, so all is done to one, in this order.
+/// Airflow takes half a minute to start, so all cases share one, in this order.
 #[test]
 fn a_task_is_one_run_whatever_happens_to_it() {
-    let mut world = World::new();
+    let mut stack = Stack::new();
     for (name, scenario) in [
-        ("both APIs down at first", both_apis_down_at_first as fn(&mut World)),
+        ("both APIs down at first", both_apis_down_at_first as fn(&mut Stack)),
         ("two DAG runs at once", two_dag_runs_at_once),
         ("a cleared task is a new run", a_cleared_task_is_a_new_run),
         ("a run that fails for good fails the task with its reason", a_failed_run_fails_the_task_with_its_reason),
@@ -72,187 +74,188 @@ fn a_task_is_one_run_whatever_happens_to_it() {
         ("the stock HTTP provider", the_stock_http_provider),
     ] {
         let started = Instant::now();
-        scenario(&mut world);
-        world.mode(Mode::Well);
+        scenario(&mut stack);
+        stack.mode(Mode::Well);
         std::thread::sleep(Duration::from_millis(200)); // an answer that was held back for one who is gone goes out now
         eprintln!("{name}: {:.1} s", started.elapsed().as_secs_f64());
     }
-    world.nothing_is_twice_and_nothing_is_left_open();
+    stack.assert_consistent();
 }
 
 #[test]
 #[ignore = "needs Chromium: make docs-airflow"]
 fn the_grid_shows_success_and_the_link_opens_the_run() {
-    let world = World::new();
+    let stack = Stack::new();
     for run in ["first", "second", "third"] {
-        world.trigger(DAG, run);
-        world.ends(DAG, run, "success");
+        stack.trigger(DAG, run);
+        stack.wait_for_dag_run(DAG, run, "success");
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let picture = root.join("docs/images/airflow-grid.png");
-    let said = world.airflow.run_in_browser(&root.join("scripts/airflow-picture.py"), &[DAG, "third", picture.to_str().unwrap()]);
-    assert!(said.contains("its link opens run"), "{said}");
+    let report = stack.airflow.run_in_browser(&root.join("scripts/airflow-picture.py"), &[DAG, "third", picture.to_str().unwrap()]);
+    assert!(report.contains("its link opens run"), "{report}");
     assert!(picture.metadata().unwrap().len() < 200_000);
 }
 
-/// Asked for while neither Forebay nor the API of users is there, the run waits for both, and its rows are checked.
-fn both_apis_down_at_first(world: &mut World) {
-    world.mode(Mode::Refuses("503 Service Unavailable"));
-    world.forebay = None;
-    world.trigger(DAG, "first");
-    world.until("the task asks in vain", |w| w.task(DAG, "first", "fetch")["state"] == "running");
+/// A run that is requested while Forebay and the source API are down waits for both.
+fn both_apis_down_at_first(stack: &mut Stack) {
+    stack.mode(Mode::Refuses("503 Service Unavailable"));
+    stack.forebay = None;
+    stack.trigger(DAG, "first");
+    stack.wait_until("the task retries", |w| w.task(DAG, "first", "fetch")["state"] == "running");
     std::thread::sleep(Duration::from_secs(2));
-    world.start_forebay();
-    world.until("the API of users is asked in vain", |w| w.source.requests() > 1);
-    assert_eq!(world.task(DAG, "first", "fetch")["try_number"], 1);
-    world.mode(Mode::Well);
-    world.ends(DAG, "first", "success");
-    assert_eq!(world.tries(DAG, "first"), [1, 1, 1], "nothing was retried");
+    stack.start_forebay();
+    stack.wait_until("the source API gets retries", |w| w.source.requests() > 1);
+    assert_eq!(stack.task(DAG, "first", "fetch")["try_number"], 1);
+    stack.mode(Mode::Well);
+    stack.wait_for_dag_run(DAG, "first", "success");
+    assert_eq!(stack.tries(DAG, "first"), [1, 1, 1], "nothing was retried");
 
-    let run = world.xcom(DAG, "first", "fetch", "return_value");
+    let run = stack.xcom(DAG, "first", "fetch", "return_value");
     assert_eq!((&run["state"], &run["attempt"], &run["reattached"]), (&"succeeded".into(), &1.into(), &false.into()));
-    assert_eq!(run["run_id"], world.xcom(DAG, "first", "fetch", "run_id"));
+    assert_eq!(run["run_id"], stack.xcom(DAG, "first", "fetch", "run_id"));
     assert_eq!(run["key"], "real_time_pipeline/first/fetch");
-    let report = world.xcom(DAG, "first", "report", "return_value");
+    let report = stack.xcom(DAG, "first", "report", "return_value");
     assert_eq!((&report["rows_in_table"], &report["looked_up"], &report["rejected"]), (&PAGE.into(), &20.into(), &json!([])));
-    assert_eq!(world.rows(), u64::from(PAGE), "cqlsh says so too");
-    let [known] = &world.runs_of("first")[..] else { panic!("not one run") };
+    assert_eq!(stack.rows(), u64::from(PAGE), "cqlsh says so too");
+    let [known] = &stack.runs_of("first")[..] else { panic!("not one run") };
     assert_eq!(known["labels"], json!({ "dag_id": DAG, "run_id": "first", "task_id": "fetch" }));
 
-    let links = world.get(&format!("/api/v2/dags/{DAG}/dagRuns/first/taskInstances/fetch/links"));
+    let links = stack.get(&format!("/api/v2/dags/{DAG}/dagRuns/first/taskInstances/fetch/links"));
     assert_eq!(links["extra_links"]["Forebay run"], run["run_url"]);
     assert_eq!(http_get(run["run_url"].as_str().unwrap())["id"], run["run_id"], "the link opens");
-    let events = world.get("/api/v2/assets/events?limit=100");
+    let events = stack.get("/api/v2/assets/events?limit=100");
     let events = events["asset_events"].as_array().unwrap();
     let of = |uri: &str| events.iter().filter(|event| event["uri"].as_str().unwrap().starts_with(uri)).collect::<Vec<_>>();
     assert_eq!(of("cassandra://")[0]["extra"], run, "the table has an event with what the run came to");
-    assert_eq!(of("forebay_users_runs")[0]["extra"]["payload"]["run_id"], run["run_id"], "and who watches Forebay's runs was told");
-    world.until("the DAG that is scheduled by ended runs has run", |w| {
+    assert_eq!(of("forebay_users_runs")[0]["extra"]["payload"]["run_id"], run["run_id"], "and the asset of Forebay's runs, too");
+    stack.wait_until("the DAG that is scheduled by ended runs has run", |w| {
         let runs = w.get("/api/v2/dags/example_forebay_events/dagRuns");
         runs["dag_runs"].as_array().unwrap().iter().any(|run| run["state"] == "success")
     });
 }
 
-fn two_dag_runs_at_once(world: &mut World) {
-    world.trigger(DAG, "left");
-    world.trigger(DAG, "right");
-    world.ends(DAG, "left", "success");
-    world.ends(DAG, "right", "success");
-    let ids = ["left", "right"].map(|run| world.xcom(DAG, run, "fetch", "run_id"));
+fn two_dag_runs_at_once(stack: &mut Stack) {
+    stack.trigger(DAG, "left");
+    stack.trigger(DAG, "right");
+    stack.wait_for_dag_run(DAG, "left", "success");
+    stack.wait_for_dag_run(DAG, "right", "success");
+    let ids = ["left", "right"].map(|run| stack.xcom(DAG, run, "fetch", "run_id"));
     assert_ne!(ids[0], ids[1]);
-    assert_eq!(world.rows(), 3 * u64::from(PAGE));
+    assert_eq!(stack.rows(), 3 * u64::from(PAGE));
 }
 
-fn a_cleared_task_is_a_new_run(world: &mut World) {
-    let before = world.xcom(DAG, "left", "fetch", "run_id");
-    world.clear("left");
-    world.ends(DAG, "left", "success");
-    let run = world.xcom(DAG, "left", "fetch", "return_value");
+fn a_cleared_task_is_a_new_run(stack: &mut Stack) {
+    let before = stack.xcom(DAG, "left", "fetch", "run_id");
+    stack.clear("left");
+    stack.wait_for_dag_run(DAG, "left", "success");
+    let run = stack.xcom(DAG, "left", "fetch", "return_value");
     assert_ne!(run["run_id"], before);
     assert_eq!((&run["attempt"], &run["key"]), (&2.into(), &"real_time_pipeline/left/fetch".into()));
-    assert_eq!(world.rows(), 4 * u64::from(PAGE));
+    assert_eq!(stack.rows(), 4 * u64::from(PAGE));
 }
 
-fn a_failed_run_fails_the_task_with_its_reason(world: &mut World) {
-    world.mode(Mode::Refuses("404 Not Found"));
-    world.trigger(DAG, "bad");
-    world.ends(DAG, "bad", "failed");
-    assert_eq!(world.task(DAG, "bad", "fetch")["state"], "failed");
-    assert_eq!(world.task(DAG, "bad", "fetch")["try_number"], 1, "a try again makes no sense");
-    let log = world.log(DAG, "bad", "fetch", 1);
+fn a_failed_run_fails_the_task_with_its_reason(stack: &mut Stack) {
+    stack.mode(Mode::Refuses("404 Not Found"));
+    stack.trigger(DAG, "bad");
+    stack.wait_for_dag_run(DAG, "bad", "failed");
+    assert_eq!(stack.task(DAG, "bad", "fetch")["state"], "failed");
+    assert_eq!(stack.task(DAG, "bad", "fetch")["try_number"], 1, "it is not retried");
+    let log = stack.log(DAG, "bad", "fetch", 1);
     assert!(log.contains("failed at fetch") && log.contains("404 Not Found"), "{log}");
-    assert_eq!(world.task(DAG, "bad", "report")["state"], "upstream_failed", "nothing is green");
+    assert_eq!(stack.task(DAG, "bad", "report")["state"], "upstream_failed", "no downstream task succeeds");
 }
 
-fn a_killed_tasks_run_is_cancelled(world: &mut World) {
-    world.hang(DAG, "killed", "deferred");
-    world.set_failed(DAG, "killed");
-    let [run] = &world.runs_of("killed")[..] else { panic!("not one run") };
+fn a_killed_tasks_run_is_cancelled(stack: &mut Stack) {
+    stack.trigger_hanging(DAG, "killed", "deferred");
+    stack.set_failed(DAG, "killed");
+    let [run] = &stack.runs_of("killed")[..] else { panic!("not one run") };
     let id = run["id"].clone();
-    world.until("the run is cancelled", |w| w.run(&id)["state"] == "cancelled");
-    assert_eq!(world.task(DAG, "killed", "fetch")["state"], "failed");
+    stack.wait_until("the run is cancelled", |w| w.run(&id)["state"] == "cancelled");
+    assert_eq!(stack.task(DAG, "killed", "fetch")["state"], "failed");
 }
 
-/// Nobody in Airflow may see this kill: the worker has let go, and the triggerer has not begun. Then the lease, 10 s here, ends the run.
-fn a_task_killed_between_its_worker_and_its_trigger(world: &mut World) {
-    world.mode(Mode::Hangs);
-    world.trigger("leased", "unseen");
-    world.until("the task is deferred", |w| w.task("leased", "unseen", "fetch")["state"] == "deferred");
-    world.set_failed("leased", "unseen");
-    // Asked for by its identifier, the run would live on: the list renews no lease.
-    world.until("the run is cancelled", |w| w.runs_of("unseen").iter().all(|run| run["state"] == "cancelled"));
-    assert_eq!(world.runs_of("unseen").len(), 1);
+/// Airflow may miss this kill: the worker has deferred, and the triggerer has not started. Then the
+/// lease, 10 s here, ends the run.
+fn a_task_killed_between_its_worker_and_its_trigger(stack: &mut Stack) {
+    stack.mode(Mode::Hangs);
+    stack.trigger("leased", "unseen");
+    stack.wait_until("the task is deferred", |w| w.task("leased", "unseen", "fetch")["state"] == "deferred");
+    stack.set_failed("leased", "unseen");
+    // A request for the run itself would renew its lease; the list does not.
+    stack.wait_until("the run is cancelled", |w| w.runs_of("unseen").iter().all(|run| run["state"] == "cancelled"));
+    assert_eq!(stack.runs_of("unseen").len(), 1);
 }
 
-fn a_task_cleared_in_mid_run_leaves_no_second_run(world: &mut World) {
-    world.hang(DAG, "midway", "deferred");
-    world.clear("midway");
-    world.until("the next try waits", |w| {
+fn a_task_cleared_in_mid_run_leaves_no_second_run(stack: &mut Stack) {
+    stack.trigger_hanging(DAG, "midway", "deferred");
+    stack.clear("midway");
+    stack.wait_until("the next try waits", |w| {
         let task = w.task(DAG, "midway", "fetch");
         task["try_number"] == 2 && task["state"] == "deferred"
     });
-    world.mode(Mode::Well);
-    world.ends(DAG, "midway", "success");
-    let runs = world.runs_of("midway");
+    stack.mode(Mode::Well);
+    stack.wait_for_dag_run(DAG, "midway", "success");
+    let runs = stack.runs_of("midway");
     let succeeded = runs.iter().filter(|run| run["state"] == "succeeded").count();
     assert!(succeeded == 1 && runs.iter().all(|run| run["terminal"] == true), "{runs:#?}");
 }
 
-/// The trigger waits for the Forebay that comes back, and the run goes on: no try, no run and no row more.
-fn forebay_killed_in_mid_run(world: &mut World) {
-    world.hang(DAG, "crashed", "deferred");
-    world.forebay.take().unwrap().kill();
+/// The trigger waits for Forebay to return, and the run continues: no further try, run or row.
+fn forebay_killed_in_mid_run(stack: &mut Stack) {
+    stack.trigger_hanging(DAG, "crashed", "deferred");
+    stack.forebay.take().unwrap().kill();
     std::thread::sleep(Duration::from_secs(3));
-    world.mode(Mode::Well);
-    world.start_forebay();
-    world.ends(DAG, "crashed", "success");
-    assert_eq!(world.tries(DAG, "crashed"), [1, 1, 1]);
-    assert_eq!(world.runs_of("crashed").len(), 1);
+    stack.mode(Mode::Well);
+    stack.start_forebay();
+    stack.wait_for_dag_run(DAG, "crashed", "success");
+    assert_eq!(stack.tries(DAG, "crashed"), [1, 1, 1]);
+    assert_eq!(stack.runs_of("crashed").len(), 1);
 }
 
-/// The task fails as soon as Forebay is away, and its retries ask until it is back and join the run, which has outlived it.
-fn forebay_killed_and_the_task_retried(world: &mut World) {
-    world.hang("impatient", "again", "deferred");
-    world.forebay.take().unwrap().kill();
-    world.until("a try has failed", |w| w.task("impatient", "again", "fetch")["try_number"].as_u64() >= Some(2));
-    world.start_forebay();
-    world.until("a later try waits for the run", |w| w.task("impatient", "again", "fetch")["state"] == "deferred");
-    world.mode(Mode::Well);
-    world.ends("impatient", "again", "success");
-    let [run] = &world.runs_of("again")[..] else { panic!("not one run") };
-    let told = world.xcom("impatient", "again", "fetch", "return_value");
-    assert_eq!((&told["run_id"], &told["attempt"], &told["reattached"]), (&run["id"], &1.into(), &true.into()));
+/// The task fails while Forebay is down; its retries join the run, which has survived.
+fn forebay_killed_and_the_task_retried(stack: &mut Stack) {
+    stack.trigger_hanging("impatient", "again", "deferred");
+    stack.forebay.take().unwrap().kill();
+    stack.wait_until("a try has failed", |w| w.task("impatient", "again", "fetch")["try_number"].as_u64() >= Some(2));
+    stack.start_forebay();
+    stack.wait_until("a later try waits for the run", |w| w.task("impatient", "again", "fetch")["state"] == "deferred");
+    stack.mode(Mode::Well);
+    stack.wait_for_dag_run("impatient", "again", "success");
+    let [run] = &stack.runs_of("again")[..] else { panic!("not one run") };
+    let result = stack.xcom("impatient", "again", "fetch", "return_value");
+    assert_eq!((&result["run_id"], &result["attempt"], &result["reattached"]), (&run["id"], &1.into(), &true.into()));
 }
 
-/// The task's process is killed while it waits: the retry joins the run.
-fn the_worker_killed_in_mid_run(world: &mut World) {
-    world.hang("in_worker", "orphaned", "running");
-    let pid = world.task("in_worker", "orphaned", "fetch")["pid"].as_u64().unwrap();
+/// The task's process is killed while it waits; its retry joins the run.
+fn the_worker_killed_in_mid_run(stack: &mut Stack) {
+    stack.trigger_hanging("in_worker", "orphaned", "running");
+    let pid = stack.task("in_worker", "orphaned", "fetch")["pid"].as_u64().unwrap();
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
-    world.until("the next try has joined the run", |w| w.log("in_worker", "orphaned", "fetch", 2).contains("started by try 1"));
-    world.mode(Mode::Well);
-    world.ends("in_worker", "orphaned", "success");
-    let told = world.xcom("in_worker", "orphaned", "fetch", "return_value");
-    assert_eq!((&told["attempt"], &told["reattached"]), (&1.into(), &true.into()));
-    assert_eq!(world.runs_of("orphaned").len(), 1);
+    stack.wait_until("the next try has joined the run", |w| w.log("in_worker", "orphaned", "fetch", 2).contains("started by try 1"));
+    stack.mode(Mode::Well);
+    stack.wait_for_dag_run("in_worker", "orphaned", "success");
+    let result = stack.xcom("in_worker", "orphaned", "fetch", "return_value");
+    assert_eq!((&result["attempt"], &result["reattached"]), (&1.into(), &true.into()));
+    assert_eq!(stack.runs_of("orphaned").len(), 1);
 }
 
-fn a_task_in_its_worker_killed_by_a_user(world: &mut World) {
-    world.hang("in_worker", "stopped", "running");
-    world.set_failed("in_worker", "stopped");
-    let [run] = &world.runs_of("stopped")[..] else { panic!("not one run") };
+fn a_task_in_its_worker_killed_by_a_user(stack: &mut Stack) {
+    stack.trigger_hanging("in_worker", "stopped", "running");
+    stack.set_failed("in_worker", "stopped");
+    let [run] = &stack.runs_of("stopped")[..] else { panic!("not one run") };
     let id = run["id"].clone();
-    world.until("the run is cancelled", |w| w.run(&id)["state"] == "cancelled");
+    stack.wait_until("the run is cancelled", |w| w.run(&id)["state"] == "cancelled");
 }
 
-fn the_stock_http_provider(world: &mut World) {
-    world.trigger("example_forebay_http", "stock");
-    world.ends("example_forebay_http", "stock", "success");
-    let runs = world.runs_of("stock");
+fn the_stock_http_provider(stack: &mut Stack) {
+    stack.trigger("example_forebay_http", "stock");
+    stack.wait_for_dag_run("example_forebay_http", "stock", "success");
+    let runs = stack.runs_of("stock");
     assert_eq!((runs.len(), &runs[0]["state"]), (1, &"succeeded".into()));
 }
 
-impl World {
+impl Stack {
     fn new() -> Self {
         let mode = Arc::new(Mutex::new(Mode::Well));
         let source = TestApi::start({
@@ -291,13 +294,13 @@ impl World {
                 ("FOREBAY_TABLE", &format!("cassandra://{contact}/{}/users_stream", job.keyspace)),
             ],
         );
-        let mut world = Self { airflow, job, forebay: None, mode, source: Arc::new(source) };
-        world.start_forebay(); // who watches its events begins with those from now on
-        world.until("all DAGs are known", |w| w.get("/api/v2/dags")["total_entries"] == 6);
-        assert_eq!(world.get("/api/v2/importErrors")["import_errors"], json!([]));
+        let mut stack = Self { airflow, job, forebay: None, mode, source: Arc::new(source) };
+        stack.start_forebay(); // who watches its events begins with those from now on
+        stack.wait_until("all DAGs are known", |w| w.get("/api/v2/dags")["total_entries"] == 6);
+        assert_eq!(stack.get("/api/v2/importErrors")["import_errors"], json!([]));
         let watched = |w: &Self| w.forebay.as_ref().unwrap().snapshot()["seq"].as_u64() > Some(0);
-        world.until("Forebay is at work", watched);
-        world
+        stack.wait_until("Forebay is up", watched);
+        stack
     }
 
     fn start_forebay(&mut self) {
@@ -310,13 +313,13 @@ impl World {
         *self.mode.lock() = mode;
     }
 
-    /// Waits until something is so.
-    fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
-        let until = Instant::now() + PATIENCE;
-        while !so(self) {
+    /// Waits until a condition holds.
+    fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + TIMEOUT;
+        while !condition(self) {
             if Instant::now() > until {
                 let forebay = self.forebay.as_ref().map(Running::log).unwrap_or_default();
-                panic!("waited in vain until {what}\nruns: {:#?}\n{forebay}", self.runs());
+                panic!("timed out waiting until {what}\nruns: {:#?}\n{forebay}", self.runs());
             }
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -337,15 +340,15 @@ impl World {
         self.ask("POST", &format!("/api/v2/dags/{dag}/dagRuns"), &json!({ "dag_run_id": run, "logical_date": null, "conf": {} }));
     }
 
-    /// Triggers a DAG whose run is then held up by the API of users, with its task in a state.
-    fn hang(&self, dag: &str, run: &str, state: &str) {
+    /// Triggers a DAG whose run hangs in the source API, and waits for a state of its task.
+    fn trigger_hanging(&self, dag: &str, run: &str, state: &str) {
         self.mode(Mode::Hangs);
         let requests = self.source.requests();
         self.trigger(dag, run);
-        self.until("the API of users is asked", |w| w.source.requests() > requests);
-        self.until("the task waits", |w| w.task(dag, run, "fetch")["state"] == state);
+        self.wait_until("the source API gets a request", |w| w.source.requests() > requests);
+        self.wait_until("the task waits", |w| w.task(dag, run, "fetch")["state"] == state);
         if state == "deferred" {
-            self.until("its trigger waits", |w| w.log(dag, run, "fetch", 1).contains(") starting"));
+            self.wait_until("its trigger waits", |w| w.log(dag, run, "fetch", 1).contains(") starting"));
         }
     }
 
@@ -359,10 +362,10 @@ impl World {
         self.ask("POST", &format!("/api/v2/dags/{DAG}/clearTaskInstances"), &body);
     }
 
-    /// Waits for the end of a DAG run, which is as wanted.
-    fn ends(&self, dag: &str, run: &str, wanted: &str) {
+    /// Waits for the end of a DAG run, and asserts its state.
+    fn wait_for_dag_run(&self, dag: &str, run: &str, wanted: &str) {
         let state = |w: &Self| w.get(&format!("/api/v2/dags/{dag}/dagRuns/{run}"))["state"].as_str().unwrap().to_owned();
-        self.until("the DAG run has ended", |w| ["success", "failed"].contains(&state(w).as_str()));
+        self.wait_until("the DAG run has ended", |w| ["success", "failed"].contains(&state(w).as_str()));
         let logs = || ["fetch", "check_rows", "report"].map(|task| format!("{task}:\n{}\n", self.log(dag, run, task, 1))).concat();
         assert_eq!(state(self), wanted, "{dag} {run}\n{}", logs());
     }
@@ -371,7 +374,7 @@ impl World {
         self.get(&format!("/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}"))
     }
 
-    /// How often each task of the DAG was tried, in the order of its tasks.
+    /// Number of tries of each task, in order.
     fn tries(&self, dag: &str, run: &str) -> Vec<u64> {
         ["fetch", "check_rows", "report"].iter().map(|task| self.task(dag, run, task)["try_number"].as_u64().unwrap()).collect()
     }
@@ -386,7 +389,7 @@ impl World {
             .1
     }
 
-    /// The runs that Forebay knows.
+    /// The runs of Forebay.
     fn runs(&self) -> Vec<Value> {
         if self.forebay.is_none() {
             return vec![];
@@ -394,7 +397,7 @@ impl World {
         http_get(&format!("{}/v1/runs", self.job.url()))["runs"].as_array().unwrap().clone()
     }
 
-    /// Those of a DAG run.
+    /// The runs of a DAG run.
     fn runs_of(&self, dag_run: &str) -> Vec<Value> {
         let part = format!("/{dag_run}/");
         self.runs().into_iter().filter(|run| run["key"].as_str().unwrap().contains(&part)).collect()
@@ -408,8 +411,8 @@ impl World {
         Cassandra::shared().count(&format!("{}.users_stream", self.job.keyspace))
     }
 
-    /// Every run has ended, and the table has a row for each key of the topic.
-    fn nothing_is_twice_and_nothing_is_left_open(&self) {
+    /// Asserts that every run has ended, and that the table has one row per key of the topic.
+    fn assert_consistent(&self) {
         let runs = self.runs();
         assert!(runs.iter().all(|run| run["terminal"] == true), "{runs:#?}");
         let records = support::read_all(Kafka::shared().bootstrap(), &self.job.topic, 4);

@@ -1,6 +1,7 @@
-//! Which record a row is of where its records are in several partitions, and beside what people write by hand, against real Kafka and real Cassandra.
+//! Which record a row is written from when its records are in several partitions, and after changes
+//! by hand. With real Kafka and Cassandra.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -12,7 +13,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::NewPartitions;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::Value;
-use support::{Job, PATIENCE, Sent, admin, now_ms, produce, said, send, user, user_id, version, versions};
+use support::{Job, TIMEOUT, TimedRecord, admin, now_ms, produce, produce_timed, stderr, user, user_id, version, versions};
 
 fn job() -> Job {
     Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
@@ -23,21 +24,22 @@ fn add_partitions(job: &Job, partitions: usize) {
     admin(kafka.bootstrap(), async |kafka, options| {
         kafka.create_partitions(&[NewPartitions::new(&job.topic, partitions)], options).await.unwrap()
     });
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     let asker: BaseConsumer = ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap();
-    while asker.fetch_metadata(Some(&job.topic), PATIENCE).unwrap().topics()[0].partitions().len() < partitions {
+    while asker.fetch_metadata(Some(&job.topic), TIMEOUT).unwrap().topics()[0].partitions().len() < partitions {
         assert!(Instant::now() < until, "the partitions are not added");
         std::thread::sleep(Duration::from_millis(200));
     }
 }
 
-/// A topic of one partition with two versions of 50 users, and one record that is dated almost as far ahead as Kafka allows.
+/// A topic of one partition with two versions of 50 users, and one record dated almost as far ahead
+/// as Kafka allows.
 fn ahead_of_time(job: &Job) {
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 1);
-    let far = Sent { key: Some("far".into()), value: user(99, 2), partition: 0, at: now_ms() + 50 * 60 * 1_000 };
+    let far = TimedRecord { key: Some("far".into()), value: user(99, 2), partition: 0, at: now_ms() + 50 * 60 * 1_000 };
     produce(kafka.bootstrap(), &job.topic, version(50, 1));
-    send(kafka.bootstrap(), &job.topic, &[far]);
+    produce_timed(kafka.bootstrap(), &job.topic, &[far]);
     produce(kafka.bootstrap(), &job.topic, version(50, 2));
 }
 
@@ -50,9 +52,9 @@ fn keys_moved_to_an_added_partition_have_their_newest_record() {
     produce(Kafka::shared().bootstrap(), &job.topic, version(50, 3));
     job.run_until_idle();
     assert_eq!(versions(&job), BTreeMap::from([("Last2".into(), 1), ("Last3".into(), 50)]));
-    // Read again from the begin, their newest records win again.
+    // After a replay, their newest records win again.
     let done = job.forebay(&["replay", "--from", "begin", "--reason", "to see", "--yes"]);
-    assert!(done.status.success(), "{}", said(&done));
+    assert!(done.status.success(), "{}", stderr(&done));
     assert_eq!(job.run_until_idle()["consumed"], 151);
     assert_eq!(versions(&job), BTreeMap::from([("Last2".into(), 1), ("Last3".into(), 50)]));
 }
@@ -65,7 +67,7 @@ fn keys_moved_while_the_pipeline_runs_have_their_newest_record() {
     running.wait_until("the first are written", |s| s["totals"]["consumed"] == 101);
     add_partitions(&job, 8);
     produce(Kafka::shared().bootstrap(), &job.topic, version(50, 3));
-    running.wait_until("all are written", |s| s["totals"]["consumed"] == 151);
+    running.wait_until("everything is written", |s| s["totals"]["consumed"] == 151);
     assert!(running.stop().success());
     assert_eq!(versions(&job), BTreeMap::from([("Last2".into(), 1), ("Last3".into(), 50)]));
 }
@@ -75,19 +77,20 @@ fn records_without_a_key_are_never_mixed_in_one_row() {
     let job = job();
     let kafka = Kafka::shared();
     kafka.create_topic(&job.topic, 2);
-    // Of each user one record in either partition, in one millisecond; the greater value of each column is now of the one, now of the other.
+    // Each user has one record per partition, in the same millisecond. The greater value of each
+    // column is sometimes in the one, sometimes in the other.
     let begin = now_ms() - 10_000;
     let of = |partition: i32, version: u32| {
         (0..200).map(move |n| {
             let value = user(n, version).replace(&format!("First{n}"), if version == 1 { "old" } else { "new" });
-            Sent { key: None, value, partition, at: begin + i64::from(n) }
+            TimedRecord { key: None, value, partition, at: begin + i64::from(n) }
         })
     };
-    send(kafka.bootstrap(), &job.topic, &of(0, 1).chain(of(1, 2)).collect::<Vec<_>>());
+    produce_timed(kafka.bootstrap(), &job.topic, &of(0, 1).chain(of(1, 2)).collect::<Vec<_>>());
     let plan = job.forebay(&["plan"]);
-    assert!(String::from_utf8_lossy(&plan.stdout).contains("is not known, for others produce them"), "{}", said(&plan));
+    assert!(String::from_utf8_lossy(&plan.stdout).contains("is not known, for others produce them"), "{}", stderr(&plan));
     let running = job.start(&[], &[]);
-    let end = running.wait_until("all are written", |s| s["totals"]["consumed"] == 400);
+    let end = running.wait_until("everything is written", |s| s["totals"]["consumed"] == 400);
     let unkeyed: Vec<&Value> = end["partitions"].as_array().unwrap().iter().map(|partition| &partition["unkeyed"]).collect();
     assert_eq!(unkeyed, [&Value::from(200), &Value::from(200)]);
     let log = running.log();
@@ -117,7 +120,7 @@ fn a_replay_restores_rows_deleted_or_changed_by_hand() {
     by_hand();
     let replay = || {
         let done = job.forebay(&["replay", "--from", "begin", "--reason", "deleted by mistake", "--yes"]);
-        assert!(done.status.success(), "{}", said(&done));
+        assert!(done.status.success(), "{}", stderr(&done));
     };
     replay();
     assert_eq!(job.run_until_idle()["consumed"], 20);
@@ -127,10 +130,10 @@ fn a_replay_restores_rows_deleted_or_changed_by_hand() {
     let running = job.start(&[], &[]);
     running.wait_until("it reads", |s| s["partitions"].as_array().unwrap().iter().filter(|p| p["assigned"] == true).count() == 2);
     replay();
-    running.wait_until("all is written again", |s| s["totals"]["consumed"] == 20);
+    running.wait_until("everything is written again", |s| s["totals"]["consumed"] == 20);
     assert!(running.stop().success());
     assert_eq!(versions(&job), BTreeMap::from([("Last1".into(), 20)]));
-    // After a TRUNCATE, too, whose time is a later one.
+    // Also after a TRUNCATE, whose timestamp is later.
     cassandra.cqlsh(&format!("TRUNCATE {table};"));
     replay();
     job.run_until_idle();

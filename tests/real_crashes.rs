@@ -1,13 +1,16 @@
-//! The process is killed, stopped and frozen under load, against real Kafka and a Cassandra that syncs before it answers.
+//! The process is killed, stopped and frozen under load, with real Kafka and a Cassandra that syncs
+//! before it answers.
 //!
-//! What must hold, however it dies:
-//! - what is before a committed offset is in the table, at least as new, or is a dead letter; looked at while the process is dead;
-//! - committed offsets never go back;
-//! - a page that the fetcher asked on after is in the topic, whole;
-//! - when all is written, the table is what follows from the topic: of each key the record with the highest offset, each row the work of one
-//!   write, with the timestamp that the partition's prefix gives it.
+//! Invariants, however the process dies:
+//! - Each record before a committed offset is in the table, at least as new, or is a dead letter;
+//!   checked while the process is dead.
+//! - Committed offsets never go back.
+//! - A page is complete in the topic once the fetcher has requested the next one.
+//! - When everything is written, the table follows from the topic: for each key the record with the
+//!   highest offset, each row from one write, with the timestamp that the partition's prefix gives
+//!   it.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by it, and says how to repeat it")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test, which prints how to repeat it")]
 
 mod support;
 
@@ -22,7 +25,7 @@ use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 use support::oracle::{PARTITIONS, Row, Topic, rows};
 use support::source_api::{Answer, TestApi, users_of_page};
-use support::{Job, PATIENCE, Running, committed, ends, produce, user, user_id};
+use support::{Job, Running, TIMEOUT, committed, ends, produce, user, user_id};
 
 const INTO_THE_TOPIC: &[&str] = &["fetcher::before_fetch", "fetcher::after_fetch", "producer::before_produce", "producer::after_produce"];
 const OUT_OF_THE_TOPIC: &[&str] = &["consumer::before_send", "consumer::after_send", "consumer::before_assign", "consumer::after_assign"];
@@ -34,10 +37,11 @@ const REVOKE: &[&str] = &["consumer::before_revoke", "consumer::after_revoke"];
 const JOURNAL: &[&str] =
     &["journal::before_append", "journal::after_append", "journal::after_sync", "journal::before_snapshot", "journal::after_snapshot"];
 
-/// Only a replay passes it: `a_replay_interrupted_before_its_commit_has_no_effect`.
-const SET_BACK: &[&str] = &["consumer::before_set_back"];
+/// Only a replay reaches it: `a_replay_interrupted_before_its_commit_has_no_effect`.
+const REPLAY: &[&str] = &["consumer::before_set_back"];
 
-/// How often a place is passed before the process is killed there: so often that records are under way everywhere.
+/// How often a failpoint is passed before the process is killed there: often enough that records
+/// are in flight everywhere.
 fn passes(point: &str) -> u32 {
     match point {
         "journal::before_snapshot" | "journal::after_snapshot" => 0,
@@ -54,23 +58,23 @@ fn cassandra() -> &'static Cassandra {
     CASSANDRA.get_or_init(|| Cassandra::start(CommitlogSync::Batch))
 }
 
-/// A session so short that the next process need not wait long for what the last one held.
+/// A short session time-out, so that the next process soon gets the partitions of the last one.
 const SHORT_SESSION: &str = "[kafka.properties]\n\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"500\"";
 
-/// One batch in four is written late, so that batches end in another order than they began, and some are always under way.
-const UNEVEN: &str = "writer::before_write=25%sleep(200)";
+/// Delays one write in four, so that batches finish out of order, and some are always in flight.
+const SLOW_WRITES: &str = "writer::before_write=25%sleep(200)";
 
-/// A pipeline that lives several times.
-struct Lives {
+/// A pipeline that is started several times.
+struct CrashTest {
     job: Job,
     api: TestApi,
     topic: Topic,
     committed: BTreeMap<i32, i64>,
-    /// The first page that the current life asked for.
+    /// The first page that the current process requested.
     asked: u32,
 }
 
-impl Lives {
+impl CrashTest {
     fn new() -> Self {
         let api = TestApi::start(Answer::versions);
         let bootstrap = Kafka::shared().bootstrap();
@@ -78,7 +82,7 @@ impl Lives {
             .fetching(&api.url, Some("20ms"))
             .batches("{ max_records = 50 }", "8MiB")
             .with(SHORT_SESSION)
-            // So small that snapshots are taken, too.
+            // Small, so that snapshots are written, too.
             .with("[journal]\nsegment = \"64KiB\"");
         let topic = Topic::of(bootstrap, &job);
         Self { job, api, topic, committed: BTreeMap::new(), asked: 0 }
@@ -89,36 +93,37 @@ impl Lives {
         self.job.start(&["--json"], &[("FAILPOINTS", failpoints)])
     }
 
-    /// A life that ends at a place. A place that is passed when partitions are taken away needs somebody who takes them.
+    /// Runs a process that is killed at a failpoint. A failpoint of a revocation needs another
+    /// process that takes the partitions.
     fn killed_at(&mut self, point: &str) {
-        let told = match passes(point) {
+        let action = match passes(point) {
             0 => format!("{point}=return(kill)"),
             passes => format!("{point}={passes}*off->return(kill)"),
         };
-        // A place is told one thing only.
-        let running = self.start(&if UNEVEN.starts_with(point) { told } else { format!("{UNEVEN};{told}") });
+        // A failpoint takes one action only.
+        let running = self.start(&if SLOW_WRITES.starts_with(point) { action } else { format!("{SLOW_WRITES};{action}") });
         let rival = REVOKE.contains(&point).then(|| {
-            running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 0);
+            running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 0);
             let rival = self.job.twin();
             let running = rival.start(&["--roles", "egress"], &[]);
             (rival, running)
         });
         running.end_by_kill(point);
-        self.look(point);
+        self.assert_invariants(point);
         if let Some((_rival, running)) = rival {
             assert!(running.stop().success());
         }
     }
 
-    /// What must hold at any time, looked at after a life.
-    fn look(&mut self, after: &str) {
+    /// Asserts the invariants of any time, after a process has ended.
+    fn assert_invariants(&mut self, after: &str) {
         let committed = committed(Kafka::shared().bootstrap(), &self.job.group, &self.job.topic, PARTITIONS);
         for (partition, before) in &self.committed {
             let now = committed.get(partition).copied().unwrap_or_default();
             assert!(now >= *before, "{after}: the commit of partition {partition} went back from {before} to {now}");
         }
         self.topic.read();
-        self.produced(after);
+        self.assert_pages_produced(after);
         let journal = self.job.forebay(&["journal", "verify"]);
         assert!(journal.status.success(), "{after}: {}", String::from_utf8_lossy(&journal.stderr));
         if !committed.is_empty() {
@@ -139,8 +144,9 @@ impl Lives {
         self.committed = committed;
     }
 
-    /// Every page of this life is in the topic, but for the last, which may have been under way.
-    fn produced(&self, after: &str) {
+    /// Asserts that every page of this process is in the topic, except the last, which may have
+    /// been in flight.
+    fn assert_pages_produced(&self, after: &str) {
         let there: BTreeSet<(u32, u32)> = self.topic.records.iter().map(|record| (record.user, record.version)).collect();
         let pages = self.asked..self.api.requests().saturating_sub(1).max(self.asked);
         for page in pages {
@@ -148,20 +154,20 @@ impl Lives {
         }
     }
 
-    /// A life that nothing happens to, and the comparison of the whole table with the whole topic.
-    fn end(mut self) {
+    /// Runs a process without a kill, and compares the whole table with the whole topic.
+    fn finish(mut self) {
         let (before, asked) = (self.topic.len(), self.api.requests());
         let running = self.start("");
-        running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 0 && self.api.requests() > asked + 30);
+        running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 0 && self.api.requests() > asked + 30);
         let summary = running.stop_with_summary();
         assert_eq!(summary["restarts"], 0, "{summary}");
-        self.look("after SIGTERM");
+        self.assert_invariants("after SIGTERM");
         assert_eq!(summary["produced"], self.topic.len() - before, "{summary}");
         finish(&self.job, &mut self.topic);
     }
 }
 
-/// Writes what is left in the topic, and compares the table with what follows from the topic. Gives the summary.
+/// Writes what is left in the topic, compares the table with the topic, and returns the summary.
 fn finish(job: &Job, topic: &mut Topic) -> Value {
     let end = job.forebay(&["run", "--until-idle", "--roles", "egress", "--json"]);
     assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
@@ -180,11 +186,11 @@ fn assert_same(table: &BTreeMap<u32, Row>, expected: &BTreeMap<u32, Row>) {
 }
 
 fn killed_at(points: &[&str]) {
-    let mut lives = Lives::new();
+    let mut crash_test = CrashTest::new();
     for point in points {
-        lives.killed_at(point);
+        crash_test.killed_at(point);
     }
-    lives.end();
+    crash_test.finish();
 }
 
 #[test]
@@ -224,7 +230,7 @@ fn a_kill_during_a_journal_write_leaves_a_readable_journal() {
 
 #[test]
 fn the_process_is_killed_at_every_failpoint() {
-    let killed = [INTO_THE_TOPIC, OUT_OF_THE_TOPIC, INTO_THE_TABLE, DEAD_LETTERS, SETTLE_AND_COMMIT, REVOKE, JOURNAL, SET_BACK].concat();
+    let killed = [INTO_THE_TOPIC, OUT_OF_THE_TOPIC, INTO_THE_TABLE, DEAD_LETTERS, SETTLE_AND_COMMIT, REVOKE, JOURNAL, REPLAY].concat();
     assert_eq!(killed.iter().collect::<BTreeSet<_>>(), POINTS.iter().collect());
 }
 
@@ -235,40 +241,43 @@ fn kills_at_random_moments_lose_and_repeat_nothing() {
     let seed = number("FOREBAY_SEED").unwrap_or_else(rand::random);
     eprintln!("{kills} kills with seed {seed}; again with: FOREBAY_SEED={seed} CHAOS_KILLS={kills} make chaos");
     let mut moments = StdRng::seed_from_u64(seed);
-    let mut lives = Lives::new();
+    let mut crash_test = CrashTest::new();
     for kill in 1..=kills {
-        let running = lives.start(UNEVEN);
+        let running = crash_test.start(SLOW_WRITES);
         if kill == 1 {
             running.wait_until("there is a table", |s| s["totals"]["written"].as_u64().unwrap() > 0);
         }
-        // A life is without partitions for the first seconds.
+        // A process has no partitions for the first seconds.
         let moment = Duration::from_millis(moments.random_range(200..6_000));
         std::thread::sleep(moment);
         running.signal("-KILL");
         running.end_by_kill("from outside");
-        lives.look(&format!("kill {kill} with seed {seed}"));
-        let committed: i64 = lives.committed.values().sum();
-        eprintln!("kill {kill} of {kills}, {moment:?} after the start: {} records in the topic, {committed} committed", lives.topic.len());
+        crash_test.assert_invariants(&format!("kill {kill} with seed {seed}"));
+        let committed: i64 = crash_test.committed.values().sum();
+        eprintln!(
+            "kill {kill} of {kills}, {moment:?} after the start: {} records in the topic, {committed} committed",
+            crash_test.topic.len()
+        );
     }
-    lives.end();
+    crash_test.finish();
 }
 
 #[test]
 fn sigterm_drains_and_nothing_is_read_twice() {
-    let mut lives = Lives::new();
+    let mut crash_test = CrashTest::new();
     let mut consumed = 0;
-    for life in 0..3 {
-        let running = lives.start(UNEVEN);
-        running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    for round in 0..3 {
+        let running = crash_test.start(SLOW_WRITES);
+        running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 500);
         let summary = running.stop_with_summary();
         assert_eq!(summary["restarts"], 0, "{summary}");
         consumed += summary["consumed"].as_u64().unwrap();
-        lives.look(&format!("SIGTERM {life}"));
-        let committed: i64 = lives.committed.values().sum();
-        assert_eq!(u64::try_from(committed).unwrap(), consumed, "what was taken is committed, and nothing was taken twice");
+        crash_test.assert_invariants(&format!("SIGTERM {round}"));
+        let committed: i64 = crash_test.committed.values().sum();
+        assert_eq!(u64::try_from(committed).unwrap(), consumed, "what was read is committed, and nothing was read twice");
     }
-    let rest = finish(&lives.job, &mut lives.topic);
-    assert_eq!(consumed + rest["consumed"].as_u64().unwrap(), lives.topic.len());
+    let rest = finish(&crash_test.job, &mut crash_test.topic);
+    assert_eq!(consumed + rest["consumed"].as_u64().unwrap(), crash_test.topic.len());
 }
 
 #[test]
@@ -284,7 +293,7 @@ fn late_writes_of_a_frozen_process_change_no_row() {
     kafka.create_topic(&job.topic, 4);
     kafka.create_topic(&format!("{}.dead", job.topic), 1);
     all_in(1);
-    // Four batches are written at a time; those that are asleep hold the first versions.
+    // Four batches are written at a time; the sleeping ones hold the first versions.
     let frozen = job.start(&["--roles", "egress,api"], &[("FAILPOINTS", "writer::before_write=6*off->8*sleep(5000)->off")]);
     let written = |s: &Value| s["totals"]["written"].as_u64().unwrap();
     let idle = |s: &Value| s["edges"].as_array().unwrap().iter().all(|edge| edge["used_bytes"] == 0);
@@ -295,7 +304,7 @@ fn late_writes_of_a_frozen_process_change_no_row() {
     let twin = job.twin();
     let heir = twin.start(&["--roles", "egress,api"], &[]);
     let ended = |s: &Value| s["partitions"].as_array().unwrap().iter().all(|p| p["assigned"] == true && p["committed"] == p["end"]);
-    heir.wait_until("it has taken over and written all", |s| ended(s) && written(s) > u64::from(USERS));
+    heir.wait_until("the other process has written everything", |s| ended(s) && written(s) > u64::from(USERS));
     let mut topic = Topic::of(kafka.bootstrap(), &job);
     topic.read();
     let (before, at) = (rows(&job), committed(kafka.bootstrap(), &job.group, &job.topic, PARTITIONS));
@@ -307,10 +316,10 @@ fn late_writes_of_a_frozen_process_change_no_row() {
     let woken = frozen.wait_until("it has written what it held", |s| written(s) > written(&asleep) && idle(s));
     frozen.wait_until("it has joined again", |s| idle(s) && assigned(s) == 2 && assigned(&heir.snapshot()) == 2);
     assert_eq!(rows(&job), before, "a late write changes neither value nor write time: {woken}");
-    assert_eq!(committed(kafka.bootstrap(), &job.group, &job.topic, PARTITIONS), at, "a late commit is not taken");
+    assert_eq!(committed(kafka.bootstrap(), &job.group, &job.topic, PARTITIONS), at, "a late commit is rejected");
 
     all_in(3);
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while committed(kafka.bootstrap(), &job.group, &job.topic, PARTITIONS) != ends(kafka.bootstrap(), &job.topic, PARTITIONS) {
         assert!(Instant::now() < until, "not all is written: {}\n{}", frozen.log(), heir.log());
         std::thread::sleep(Duration::from_millis(100));

@@ -1,7 +1,8 @@
-//! What breaks while the pipeline runs, against real Kafka and real Cassandra: actors that panic, a writer that stalls, servers that
-//! go away and come back. The rows are complete each time, and the supervisor does exactly what its strategy prescribes.
+//! Faults while the pipeline runs, with real Kafka and Cassandra: actors panic, a writer stalls,
+//! servers go down and return. The rows are complete each time, and the supervisor follows its
+//! strategy.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -13,24 +14,24 @@ use serde_json::Value;
 use support::source_api::{Answer, TestApi};
 use support::{Job, Running, committed, ends, produce, user, users};
 
-/// Pages of the API in a panic test, and users on each.
+/// Pages of the source API in a panic test, and users per page.
 const PAGES: u32 = 20;
 const PAGE: u32 = 100;
 
-/// A load through every actor; one of them panics in the midst of it. Gives the restarts by actor.
+/// Runs a load in which one actor panics, and returns the restarts by actor.
 fn panic_at(failpoint: &str, times_before: u32) -> BTreeMap<String, u64> {
-    // Each page is served again and again, as an API does that has a state and no memory of who asked.
+    // Each page is served repeatedly, as by an API that does not remember its clients.
     let api = TestApi::start(|n| Answer::users(n % PAGES * PAGE, (n % PAGES + 1) * PAGE));
     let job = Job::new(Kafka::shared().bootstrap(), &Cassandra::shared().contact_point())
         .fetching(&api.url, Some("50ms"))
         .batches("{ max_records = 50 }", "8MiB")
         .with("[supervisor]\nbackoff_min = \"10ms\"");
-    let running = job.start(&[], &[("FAILPOINTS", &format!("{failpoint}={times_before}*off->1*panic(told to)->off"))]);
-    let panicked = |s: &Value| s["actors"].as_array().unwrap().iter().any(|a| a["last_exit"].as_str().unwrap_or("").contains("told to"));
+    let running = job.start(&[], &[("FAILPOINTS", &format!("{failpoint}={times_before}*off->1*panic(on purpose)->off"))]);
+    let panicked = |s: &Value| s["actors"].as_array().unwrap().iter().any(|a| a["last_exit"].as_str().unwrap_or("").contains("on purpose"));
     let all_up = |s: &Value| s["actors"].as_array().unwrap().iter().all(|a| a["state"] == "up");
     running.wait_until("the actor has panicked and is back", |s| panicked(s) && all_up(s));
     let asked = api.requests();
-    let snapshot = running.wait_until("every page was served once more", |_| api.requests() > asked + PAGES);
+    let snapshot = running.wait_until("every page was served again", |_| api.requests() > asked + PAGES);
     complete(running, &job, Kafka::shared().bootstrap(), Cassandra::shared());
     assert_eq!(Cassandra::shared().count(&format!("{}.users_stream", job.keyspace)), u64::from(PAGES * PAGE), "no row is missing");
     let restarts = |a: &Value| (a["path"].as_str().unwrap().to_owned(), a["incarnation"].as_u64().unwrap() - 1);
@@ -75,7 +76,8 @@ fn a_panic_in_the_fetcher_restarts_the_fetcher_alone() {
 
 #[test]
 fn a_stalled_writer_stops_the_consumer_at_its_budget_within_its_group() {
-    // Records that all weigh the same: key, value and 64 bytes each; a batch is ten of them, the budget thirty-five.
+    // Records of equal weight: key, value and 64 bytes each. A batch is ten of them, the budget
+    // thirty-five.
     let kafka = Kafka::shared();
     let value = user(1, 1);
     let weight = user_key(0).len() + value.len() + 64;
@@ -94,9 +96,9 @@ fn a_stalled_writer_stops_the_consumer_at_its_budget_within_its_group() {
         let snapshot = running.snapshot();
         assert!(full(&snapshot), "{} of {budget}", used(&snapshot));
         let partitions = snapshot["partitions"].as_array().unwrap();
-        assert!(partitions.iter().all(|p| p["assigned"] == true), "it has left its group");
+        assert!(partitions.iter().all(|p| p["assigned"] == true), "it left its group");
     }
-    running.wait_until("all is written after the stall", |s| s["totals"]["consumed"] == 1_000);
+    running.wait_until("everything is written after the stall", |s| s["totals"]["consumed"] == 1_000);
     assert_eq!(running.snapshot()["totals"]["restarts"], 0);
     assert!(running.stop().success());
 }
@@ -111,13 +113,13 @@ fn a_kafka_restart_loses_no_record() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new(kafka.bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("20ms"));
     let running = job.start(&[], &[]);
-    running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 500);
     kafka.kill();
-    let snapshot = running.wait_until("it says that Kafka is away", |s| says(s, "kafka"));
-    assert!(snapshot["totals"]["restarts"].as_u64().unwrap() <= 2, "waiting is not failing");
+    let snapshot = running.wait_until("the unreachable Kafka is reported", |s| says(s, "kafka"));
+    assert!(snapshot["totals"]["restarts"].as_u64().unwrap() <= 2, "waiting is not a failure");
     kafka.restart();
     let before = running.snapshot()["totals"]["written"].as_u64().unwrap();
-    running.wait_until("it flows again", |s| s["totals"]["written"].as_u64().unwrap() > before + 500);
+    running.wait_until("records flow again", |s| s["totals"]["written"].as_u64().unwrap() > before + 500);
     complete(running, &job, kafka.bootstrap(), Cassandra::shared());
 }
 
@@ -128,18 +130,18 @@ fn a_cassandra_restart_loses_no_row() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new(kafka.bootstrap(), &cassandra.contact_point()).fetching(&api.url, Some("20ms"));
     let running = job.start(&[], &[]);
-    running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 500);
     cassandra.kill();
-    running.wait_until("it says that Cassandra is away", |s| says(s, "cassandra"));
+    running.wait_until("the unreachable Cassandra is reported", |s| says(s, "cassandra"));
     cassandra.restart();
     let before = running.snapshot()["totals"]["written"].as_u64().unwrap();
-    let snapshot = running.wait_until("it flows again", |s| s["totals"]["written"].as_u64().unwrap() > before + 500);
-    assert_eq!(snapshot["totals"]["restarts"], 0, "waiting is not failing");
+    let snapshot = running.wait_until("records flow again", |s| s["totals"]["written"].as_u64().unwrap() > before + 500);
+    assert_eq!(snapshot["totals"]["restarts"], 0, "waiting is not a failure");
     complete(running, &job, kafka.bootstrap(), &cassandra);
 }
 
-/// What must be said of a server that is frozen within ten seconds, with the time of a look.
-const FROZEN: Duration = Duration::from_secs(11);
+/// Maximum time to report a frozen server: ten seconds, plus the time of a poll.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(11);
 
 #[test]
 fn a_frozen_kafka_is_reported_within_ten_seconds_and_loses_no_record() {
@@ -147,9 +149,9 @@ fn a_frozen_kafka_is_reported_within_ten_seconds_and_loses_no_record() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new(kafka.bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("20ms"));
     let running = job.start(&[], &[]);
-    running.wait_until("it flows", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 500);
     kafka.pause();
-    std::thread::sleep(FROZEN);
+    std::thread::sleep(REPORT_TIMEOUT);
     let snapshot = running.snapshot();
     for actor in ["root/egress/consumer", "root/ingest/producer"] {
         let actor = Running::actor(&snapshot, actor);
@@ -157,8 +159,8 @@ fn a_frozen_kafka_is_reported_within_ten_seconds_and_loses_no_record() {
     }
     kafka.resume();
     let before = running.snapshot()["totals"]["written"].as_u64().unwrap();
-    running.wait_until("it flows again", |s| s["totals"]["written"].as_u64().unwrap() > before + 500);
-    running.wait_until("it says so no longer", |s| !says(s, "has not answered"));
+    running.wait_until("records flow again", |s| s["totals"]["written"].as_u64().unwrap() > before + 500);
+    running.wait_until("it is reported no longer", |s| !says(s, "has not answered"));
     complete(running, &job, kafka.bootstrap(), Cassandra::shared());
 }
 
@@ -170,13 +172,13 @@ fn a_frozen_cassandra_is_reported_within_ten_seconds_even_when_idle() {
     kafka.create_topic(&job.topic, 4);
     produce(kafka.bootstrap(), &job.topic, users(100));
     let running = job.start(&["--roles", "egress,api"], &[]);
-    running.wait_until("all is written", |s| s["totals"]["written"] == 100);
+    running.wait_until("everything is written", |s| s["totals"]["written"] == 100);
     cassandra.pause();
-    std::thread::sleep(FROZEN);
+    std::thread::sleep(REPORT_TIMEOUT);
     let writer = Running::actor(&running.snapshot(), "root/egress/writer");
     assert!(writer["note"].as_str().unwrap_or_default().contains("no node is connected"), "{writer:#}");
     cassandra.resume();
-    running.wait_until("it says so no longer", |s| !says(s, "cassandra"));
+    running.wait_until("it is reported no longer", |s| !says(s, "cassandra"));
     produce(kafka.bootstrap(), &job.topic, (100..200).map(|n| (support::user_id(n), user(n, 1).into_bytes())));
     running.wait_until("the rest is written", |s| s["totals"]["written"] == 200);
     assert!(running.stop().success());
@@ -194,7 +196,7 @@ fn a_start_waits_for_unreachable_servers() {
     let snapshot = running.wait_until("it waits", |s| says(s, "cassandra"));
     assert_eq!(Running::actor(&snapshot, "root/egress/writer")["state"], "waiting");
     cassandra.restart();
-    running.wait_until("all is written", |s| s["totals"]["written"] == 100);
+    running.wait_until("everything is written", |s| s["totals"]["written"] == 100);
     assert!(running.stop().success());
 }
 
@@ -207,7 +209,7 @@ fn a_run_retries_an_unreachable_source_until_it_returns() {
     assert_eq!(api.requests(), 4);
 }
 
-/// Whether an actor's note speaks of a server.
+/// Whether an actor's note mentions a server.
 fn says(snapshot: &Value, server: &str) -> bool {
     let notes = snapshot["actors"].as_array().unwrap().iter().filter_map(|actor| actor["note"].as_str());
     notes.into_iter().any(|note| note.to_lowercase().contains(server))
@@ -219,7 +221,7 @@ fn distinct(bootstrap: &str, topic: &str) -> u64 {
     keys.len() as u64
 }
 
-/// Stops, writes what is left in the topic, and compares table and topic.
+/// Stops the pipeline, writes what is left in the topic, and compares the table with the topic.
 fn complete(running: Running, job: &Job, bootstrap: &str, cassandra: &Cassandra) {
     assert!(running.stop().success());
     let rest = job.forebay(&["run", "--until-idle", "--roles", "egress", "--json"]);

@@ -1,6 +1,6 @@
-//! `/metrics` of a real process under load: read by the parsers of Prometheus, held against the snapshot.
+//! `/metrics` under load, parsed with Prometheus' parsers and compared with the snapshot.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use forebay_test_services::prometheus;
 use serde_json::Value;
 use support::source_api::{Answer, TestApi};
-use support::{Job, PATIENCE, bad_user, user};
+use support::{Job, TIMEOUT, bad_user, user};
 
-/// By name and labels: type and value.
+/// Type and value by name and labels.
 type Samples = BTreeMap<(String, BTreeMap<String, String>), (String, f64)>;
 
-/// What a path of the API answers, as the client asks for it.
+/// Sends a GET request with an `Accept` header.
 fn get(url: &str, path: &str, accept: &str) -> (String, String) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -58,11 +58,11 @@ fn metrics_under_load_are_valid_monotonic_and_bounded() {
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("20ms"));
     let running = job.start(&[], &[]);
     let written = |s: &Value| s["totals"]["written"].as_u64().unwrap();
-    running.wait_until("it flows", |s| written(s) > 500);
+    running.wait_until("records flow", |s| written(s) > 500);
     let first = scrape(running.url());
-    let run = job.forebay(&["trigger", "--key", "a key that is no label", "--wait"]);
+    let run = job.forebay(&["trigger", "--key", "a key that is not a label", "--wait"]);
     assert!(run.status.success(), "{run:?}");
-    running.wait_until("it flows on", |s| written(s) > 5_000);
+    running.wait_until("more records flow", |s| written(s) > 5_000);
     let second = scrape(running.url());
 
     let mut rose = 0;
@@ -76,12 +76,12 @@ fn metrics_under_load_are_valid_monotonic_and_bounded() {
     }
     assert!(rose > 40, "only {rose} rose");
 
-    // Time and load add no series: what is new are the run's end and buckets of stages that came later.
+    // Time and load add no series, except the run's end and buckets of later stages.
     let series = |samples: &Samples| samples.keys().cloned().collect::<BTreeSet<_>>();
     let new: Vec<_> = series(&second).difference(&series(&first)).cloned().collect();
     assert!(new.iter().all(|(name, _)| name == "forebay_kafka_lag_seconds" || name.starts_with("forebay_http")), "{new:?}");
     let text = get(running.url(), "/metrics", "*/*").1;
-    assert!(!text.contains("a key that is no label") && text.lines().count() < 1_000, "{text}");
+    assert!(!text.contains("a key that is not a label") && text.lines().count() < 1_000, "{text}");
     assert_eq!(value(&second, "forebay_runs_ended_total", &[("state", "succeeded")]), 1.0);
     assert!(value(&second, "forebay_http_responses_total", &[("status_class", "2xx")]) > 10.0);
     assert!(value(&second, "forebay_memory_resident_bytes", &[]) > 1e6);
@@ -109,11 +109,11 @@ fn metrics_at_rest_match_the_snapshot() {
     });
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("50ms"));
     let running = job.start(&[], &[]);
-    let snapshot = running.wait_until("all is written and told", |s| {
-        let told = s["alerts"].as_array().unwrap().iter().any(|alert| alert["name"] == "ForebayDeadLetters");
+    let snapshot = running.wait_until("everything is written and reported", |s| {
+        let alerted = s["alerts"].as_array().unwrap().iter().any(|alert| alert["name"] == "ForebayDeadLetters");
         let commits = s["partitions"].as_array().unwrap().iter().all(|p| p["committed"] == p["end"] || p["end"] == 0);
         let failed = s["source"]["statuses"]["5xx"].as_u64().unwrap_or(0) > 0;
-        s["totals"]["written"] == 5 && s["totals"]["rejected"] == 1 && told && commits && failed
+        s["totals"]["written"] == 5 && s["totals"]["rejected"] == 1 && alerted && commits && failed
     });
     let samples = scrape(running.url());
     let totals = &snapshot["totals"];
@@ -148,20 +148,20 @@ fn metrics_at_rest_match_the_snapshot() {
     assert_eq!(snapshot["source"]["url"], api.url.as_str());
     assert_eq!((&snapshot["store"]["kind"], snapshot["store"]["nodes"].as_array().unwrap().len()), (&"embedded".into(), 1));
     assert!(value(&samples, "forebay_http_responses_total", &[("status_class", "5xx")]) > 0.0);
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while value(&scrape(running.url()), "forebay_http_throttled_seconds_total", &[]) == 0.0 {
-        assert!(Instant::now() < until, "an API that fails is left alone for a while");
+        assert!(Instant::now() < until, "a failing API is backed off from");
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(running.stop().success());
 }
 
-/// The rules that are shipped, on series that are made for them.
+/// The shipped rules, on series that trigger them.
 #[test]
 fn promtool_accepts_the_alert_rules_and_they_fire() {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/grafana/alerts.yml");
-    let said = prometheus::check_rules(&rules);
-    assert!(said.contains("SUCCESS"), "{said}");
+    let report = prometheus::check_rules(&rules);
+    assert!(report.contains("SUCCESS"), "{report}");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("test.yml");
     let series = |name: &str, labels: &str, values: &str| {

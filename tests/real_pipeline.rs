@@ -1,6 +1,6 @@
-//! The whole way against real Kafka and real Cassandra.
+//! The whole pipeline with real Kafka and Cassandra.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -46,7 +46,7 @@ fn kafkas_own_consumer_reads_the_embedded_broker() {
     let api = TestApi::start(|_| Answer::users(0, 50));
     let job = Job::new("embedded", "embedded").fetching(&api.url, Some("1h"));
     let running = job.start(&[], &[]);
-    running.wait_until("all is written", |s| s["totals"]["written"] == 50);
+    running.wait_until("everything is written", |s| s["totals"]["written"] == 50);
     let read: BTreeSet<String> = tools::console_consumer(&running.broker(), &job.topic, 50).into_iter().collect();
     assert_eq!(read, (0..50).map(|n| user(n, 1)).collect());
     assert!(running.stop().success());
@@ -119,8 +119,8 @@ fn bad_records_are_dead_letters_with_reasons_and_the_rest_are_rows() {
 fn a_redriven_record_equals_the_original_to_its_last_header() {
     let job = job().with_partitions(1);
     let running = job.start(&[], &[]);
-    running.wait_until("it reads its topic", |s| s["partitions"].as_array().unwrap().iter().any(|p| p["assigned"] == true));
-    support::redriven_as_it_was(&job, &running, Kafka::shared().bootstrap());
+    running.wait_until("it reads the topic", |s| s["partitions"].as_array().unwrap().iter().any(|p| p["assigned"] == true));
+    support::assert_redriven_unchanged(&job, &running, Kafka::shared().bootstrap());
     assert!(running.stop().success());
 }
 
@@ -136,11 +136,11 @@ fn a_large_bad_record_of_another_client_is_a_dead_letter() {
     produce(kafka, &job.topic, [("k".to_owned(), broken.clone().into_bytes())].into_iter().chain(users(3)));
     let end = job.run_until_idle();
     assert_eq!((&end["written"], &end["rejected"]), (&3.into(), &1.into()), "{end}");
-    let letters = support::read_whole(kafka, &dead, 1);
+    let letters = support::read_records(kafka, &dead, 1);
     assert_eq!((letters.len(), letters[0].value.as_deref()), (1, Some(broken.as_bytes())));
 }
 
-/// So many bytes of text that no codec makes smaller.
+/// Incompressible text of `bytes` bytes.
 fn noise(bytes: usize) -> String {
     let mut state = 7_u64;
     let next = || {
@@ -150,7 +150,7 @@ fn noise(bytes: usize) -> String {
     std::iter::repeat_with(next).map(|letter| if letter == '\\' { 'z' } else { letter }).take(bytes).collect()
 }
 
-/// A record of so many bytes that is no JSON.
+/// A record of `bytes` bytes that is not JSON.
 fn broken(bytes: usize) -> Vec<u8> {
     format!("{{\"gender\": \"{}", noise(bytes - 12)).into_bytes()
 }
@@ -159,15 +159,15 @@ fn broken(bytes: usize) -> Vec<u8> {
 fn a_bad_record_of_the_topic_s_maximum_size_fits_the_dead_letter_topic() {
     let job = job();
     let (kafka, dead) = (Kafka::shared().bootstrap(), format!("{}.dead", job.topic));
-    // Made by the first start, as a letter's topic is.
+    // Created by the first start, as the dead-letter topic is.
     assert_eq!(job.run_until_idle()["rejected"], 0);
     let largest = [1_048_393, 1_048_380].map(broken);
     produce(kafka, &job.topic, largest.iter().map(|value| ("k".to_owned(), value.clone())).chain(users(3)));
     let end = job.run_until_idle();
     assert_eq!((&end["written"], &end["rejected"]), (&3.into(), &2.into()), "{end}");
-    let letters = support::read_whole(kafka, &dead, 1);
+    let letters = support::read_records(kafka, &dead, 1);
     let values: Vec<_> = letters.iter().map(|letter| letter.value.clone().unwrap()).collect();
-    assert_eq!(values, largest, "whole, for the dead-letter topic takes more than the topic");
+    assert_eq!(values, largest, "complete: the dead-letter topic allows more than the topic");
 }
 
 #[test]
@@ -179,8 +179,8 @@ fn a_truncated_dead_letter_is_redriven_from_the_topic() {
     let broken = broken(1_048_393);
     produce(kafka, &job.topic, [("k".to_owned(), broken.clone())].into_iter().chain(users(3)));
     let running = job.start(&[], &[]);
-    running.wait_until("the letter is there", |s| s["totals"]["rejected"] == 1 && s["totals"]["written"] == 3);
-    let letters = support::read_whole(kafka, &dead, 1);
+    running.wait_until("there is a dead letter", |s| s["totals"]["rejected"] == 1 && s["totals"]["written"] == 3);
+    let letters = support::read_records(kafka, &dead, 1);
     let header = |name: &str| {
         let value = letters[0].headers.iter().find(|(other, _)| other == name).and_then(|(_, value)| value.clone());
         String::from_utf8(value.unwrap_or_default()).unwrap()
@@ -192,8 +192,8 @@ fn a_truncated_dead_letter_is_redriven_from_the_topic() {
     let end = job.forebay(&["dlq", "redrive", "--reason", "again", "--yes"]);
     assert!(String::from_utf8_lossy(&end.stdout).contains("done: 1 records"), "{end:?}");
     running.wait_until("it is rejected again", |s| s["totals"]["rejected"] == 2);
-    let again = support::read_whole(kafka, &job.topic, 1).pop().unwrap();
-    assert_eq!((again.key.as_deref(), again.value), (Some(&b"k"[..]), Some(broken)), "whole, out of the topic");
+    let again = support::read_records(kafka, &job.topic, 1).pop().unwrap();
+    assert_eq!((again.key.as_deref(), again.value), (Some(&b"k"[..]), Some(broken)), "complete, from the topic");
     assert!(running.stop().success());
 }
 
@@ -202,14 +202,14 @@ fn a_deleted_dead_letter_topic_is_created_again() {
     let job = job().with_partitions(1);
     let (kafka, dead) = (Kafka::shared().bootstrap(), format!("{}.dead", job.topic));
     let running = job.start(&[], &[]);
-    running.wait_until("it reads its topic", |s| s["partitions"].as_array().unwrap().iter().any(|p| p["assigned"] == true));
+    running.wait_until("it reads the topic", |s| s["partitions"].as_array().unwrap().iter().any(|p| p["assigned"] == true));
     produce(kafka, &job.topic, [("k".to_owned(), b"{".to_vec())].into_iter());
-    running.wait_until("a letter is there", |s| s["totals"]["rejected"] == 1);
+    running.wait_until("there is a dead letter", |s| s["totals"]["rejected"] == 1);
     admin(kafka, async |kafka, options| kafka.delete_topics(&[&dead], options).await.unwrap());
     produce(kafka, &job.topic, [("k".to_owned(), b"[".to_vec())].into_iter());
-    running.wait_until("another letter is there", |s| s["totals"]["rejected"] == 2);
+    running.wait_until("there is another dead letter", |s| s["totals"]["rejected"] == 2);
     assert!(running.log().contains("the dead-letter topic was missing and was re-created"), "{}", running.log());
-    let letters = support::read_whole(kafka, &dead, 1);
+    let letters = support::read_records(kafka, &dead, 1);
     assert_eq!(letters.iter().map(|letter| letter.value.as_deref().unwrap()).collect::<Vec<_>>(), [b"["]);
     assert!(running.stop().success());
 }
@@ -240,7 +240,7 @@ fn two_processes_share_the_partitions() {
     two.wait_until("it has the other half", |s| assigned(s) == 2);
     produce(Kafka::shared().bootstrap(), &job.topic, users(2_000));
     let written = |running: &Running| running.snapshot()["totals"]["written"].as_u64().unwrap();
-    one.wait_until("all is written", |s| s["totals"]["written"].as_u64().unwrap() + written(&two) >= 2_000);
+    one.wait_until("everything is written", |s| s["totals"]["written"].as_u64().unwrap() + written(&two) >= 2_000);
     assert!(written(&one) > 0 && written(&two) > 0);
     assert!(two.stop().success());
     one.wait_until("it has them all", |s| assigned(s) == 4);
@@ -283,7 +283,7 @@ fn a_run_of_an_ingest_process_succeeds_once_another_process_wrote_it() {
     let fetching = job.start(&["--roles", "ingest,api"], &[]);
     fetching.snapshot();
     let first = job.forebay(&["trigger", "--wait", "--timeout", "3s", "--key", "first"]);
-    assert_eq!(first.status.code(), Some(5), "nobody writes it yet: {}", String::from_utf8_lossy(&first.stderr));
+    assert_eq!(first.status.code(), Some(5), "no process writes it yet: {}", String::from_utf8_lossy(&first.stderr));
     let writing = twin.start(&["--roles", "egress"], &[]);
     for key in ["first", "second"] {
         let end = job.forebay(&["trigger", "--wait", "--timeout", "60s", "--key", key]);
@@ -303,8 +303,8 @@ fn a_table_that_does_not_fit_is_reported_and_nothing_is_skipped() {
     produce(Kafka::shared().bootstrap(), &job.topic, users(10));
     let end = job.forebay(&["run", "--until-idle"]);
     assert_eq!(end.status.code(), Some(70));
-    let said = String::from_utf8_lossy(&end.stderr);
-    assert!(said.contains("first_name") && said.contains("int") && said.contains("text"), "{said}");
+    let stderr = String::from_utf8_lossy(&end.stderr);
+    assert!(stderr.contains("first_name") && stderr.contains("int") && stderr.contains("text"), "{stderr}");
     assert!(committed(Kafka::shared().bootstrap(), &job.group, &job.topic, 4).is_empty());
 }
 
@@ -313,7 +313,7 @@ fn plan_shows_first_run_next_run_and_changed_sql_and_creates_nothing() {
     let api = TestApi::start(|n| Answer::users(n * 40, n * 40 + 40));
     let job = job().fetching(&api.url, None);
     let (kafka, cassandra) = (Kafka::shared(), Cassandra::shared());
-    // All that a plan could make.
+    // Everything that a plan could create.
     let all = || {
         let keyspaces = cassandra.cqlsh("SELECT keyspace_name FROM system_schema.keyspaces");
         let tables = cassandra.cqlsh(&format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{}'", job.keyspace));
@@ -336,8 +336,8 @@ fn plan_shows_first_run_next_run_and_changed_sql_and_creates_nothing() {
     let check: serde_json::Value = serde_json::from_slice(&job.forebay(&["check", "--json"]).stdout).unwrap();
     assert_eq!(tombstones, check["tombstones"].as_array().unwrap().len());
     let doctor = job.forebay(&["doctor"]);
-    let said = String::from_utf8_lossy(&doctor.stderr);
-    assert!(said.contains("is made at the first run"), "{said}");
+    let stderr = String::from_utf8_lossy(&doctor.stderr);
+    assert!(stderr.contains("is made at the first run"), "{stderr}");
 
     let running = job.start(&[], &[]);
     running.snapshot();
@@ -346,8 +346,12 @@ fn plan_shows_first_run_next_run_and_changed_sql_and_creates_nothing() {
         assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
     };
     trigger("one");
-    let (code, beside) = plan(&job, &[]);
-    assert_eq!((code, &beside["group"]["members"], &beside["group"]["name"]), (0, &1.into(), &job.group.as_str().into()), "{beside:#}");
+    let (code, while_running) = plan(&job, &[]);
+    assert_eq!(
+        (code, &while_running["group"]["members"], &while_running["group"]["name"]),
+        (0, &1.into(), &job.group.as_str().into()),
+        "{while_running:#}"
+    );
     assert!(running.stop().success());
     let made = all();
     let (code, next) = plan(&job, &[]);
@@ -375,7 +379,7 @@ fn plan_shows_first_run_next_run_and_changed_sql_and_creates_nothing() {
     assert_eq!(unfit["table"]["untouched"], serde_json::json!(["gender"]));
 }
 
-/// The consumer groups that Kafka knows.
+/// The consumer groups of Kafka.
 fn groups(bootstrap: &str) -> Vec<String> {
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
     let asker: BaseConsumer = rdkafka::ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();

@@ -1,12 +1,13 @@
-//! A bad record costs that record, wherever it is found to be bad, and a run says how many there were; embedded: no server, no network.
+//! A bad record costs only that record, at every stage, and a run counts them. Embedded; needs no
+//! server.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
 use serde_json::Value;
 use support::source_api::{Answer, TestApi};
-use support::{Job, bad_user, said, user};
+use support::{Job, bad_user, stderr, user};
 
 /// A page of these records.
 fn page(records: &[String]) -> Answer {
@@ -16,18 +17,18 @@ fn page(records: &[String]) -> Answer {
 /// The last dead letters, newest first.
 fn letters(job: &Job) -> Vec<Value> {
     let end = job.forebay(&["dlq", "--json"]);
-    assert!(end.status.success(), "{}", said(&end));
+    assert!(end.status.success(), "{}", stderr(&end));
     String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The header of a letter.
+/// A header of a dead letter.
 fn header<'a>(letter: &'a Value, name: &str) -> &'a str {
     letter["record"]["headers"][name].as_str().unwrap_or_else(|| panic!("no {name} in {letter:#}"))
 }
 
 #[test]
 fn a_record_with_nan_is_a_dead_letter_and_the_fetch_continues() {
-    let api = TestApi::answering(|_, path| {
+    let api = TestApi::by_path(|_, path| {
         let second = path.contains("since=2");
         let users: Vec<String> = if second {
             (10..13).map(|n| user(n, 1)).collect()
@@ -58,7 +59,7 @@ fn a_record_with_nan_is_a_dead_letter_and_the_fetch_continues() {
 fn a_record_too_large_is_a_truncated_dead_letter_and_the_fetch_continues() {
     let large = user(1, 1).replace("Main Street", &"x".repeat(1_200_000));
     let body = large.clone();
-    let api = TestApi::answering(move |_, path| {
+    let api = TestApi::by_path(move |_, path| {
         let second = path.contains("since=2");
         let users = if second { vec![user(10, 1)] } else { vec![user(0, 1), body.clone(), user(2, 1)] };
         Answer::ok(format!("{{\"results\":[{}],\"info\":{{\"next\":{}}}}}", users.join(","), if second { "null" } else { "2" }))
@@ -78,22 +79,22 @@ fn a_record_too_large_is_a_truncated_dead_letter_and_the_fetch_continues() {
     assert_eq!(header(&letters[0], "forebay-value-sha256").len(), 64);
 
     let end = job.forebay(&["dlq", "redrive", "--reason", "again", "--yes"]);
-    assert!(end.status.success(), "{}", said(&end));
+    assert!(end.status.success(), "{}", stderr(&end));
     assert!(String::from_utf8_lossy(&end.stdout).contains("0 records are in the topic again"), "{end:?}");
-    assert!(said(&end).contains("1 dead letters remain: their value is truncated"), "{}", said(&end));
+    assert!(stderr(&end).contains("1 dead letters remain: their value is truncated"), "{}", stderr(&end));
     assert!(running.stop().success());
 }
 
-/// Users `0..sound`, and after them bad ones.
-fn users(sound: u32, bad: u32) -> Answer {
-    page(&(0..sound).map(|n| user(n, 1)).chain((sound..sound + bad).map(|n| bad_user(n, 1))).collect::<Vec<_>>())
+/// Users `0..good`, then `bad` bad ones.
+fn users(good: u32, bad: u32) -> Answer {
+    page(&(0..good).map(|n| user(n, 1)).chain((good..good + bad).map(|n| bad_user(n, 1))).collect::<Vec<_>>())
 }
 
-/// The run of `forebay trigger --wait --json` with more arguments, and its exit code.
+/// Runs `forebay trigger --wait --json`; returns the run and the exit code.
 fn trigger(job: &Job, args: &[&str]) -> (Value, i32) {
     let end = job.forebay(&[&["trigger", "--wait", "--json"], args].concat());
     let run = String::from_utf8_lossy(&end.stdout).lines().next().map(|line| serde_json::from_str(line).unwrap());
-    (run.unwrap_or_else(|| panic!("{}", said(&end))), end.status.code().unwrap())
+    (run.unwrap_or_else(|| panic!("{}", stderr(&end))), end.status.code().unwrap())
 }
 
 fn counts<const N: usize>(of: &Value, names: [&str; N]) -> [u64; N] {
@@ -113,7 +114,7 @@ fn a_run_with_only_rejected_records_exits_with_6_and_the_main_reason() {
     );
     let message = run["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("every record was rejected, 5 of 5; ") && message.contains("forebay dlq"), "{message}");
-    assert!(!message.contains(support::NO_DATE), "a reason quotes no value: {message}");
+    assert!(!message.contains(support::BAD_DATE), "a reason quotes no value: {message}");
     assert_eq!(counts(&run["counts"], ["fetched", "produced", "rejected", "refused", "written"]), [5, 5, 5, 0, 0]);
     let rejects = run["rejects"].as_array().unwrap();
     assert_eq!((rejects.len(), &rejects[0]["count"]), (1, &5.into()), "{run}");
@@ -126,12 +127,12 @@ fn a_run_with_only_rejected_records_exits_with_6_and_the_main_reason() {
     assert!(status.contains("forebay dlq shows them") && status.contains(rejects[0]["reason"].as_str().unwrap()), "{status}");
     let log = running.log();
     assert!(log.contains("records became dead letters; forebay dlq shows them") && log.contains("date"), "{log}");
-    assert_eq!(trigger(&job, &["--max-rejected", "100%"]).1, 0, "that is allowed");
+    assert_eq!(trigger(&job, &["--max-rejected", "100%"]).1, 0, "100% is allowed");
     assert!(running.stop().success());
 
     let other = Job::new("embedded", "embedded").fetching(&api.url, None);
     let end = other.forebay(&["run", "--until-idle", "--json"]);
-    assert_eq!(end.status.code(), Some(6), "{}", said(&end));
+    assert_eq!(end.status.code(), Some(6), "{}", stderr(&end));
     let lines: Vec<Value> = String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["rejected"], 5);
     assert!(lines[1]["error"]["message"].as_str().unwrap().starts_with("every record was rejected, 5 of 5"), "{lines:?}");
@@ -156,9 +157,9 @@ fn max_rejected_fails_a_run_by_number_share_and_pipeline_file() {
     }
     let wrong = job.forebay(&["trigger", "--max-rejected", "5 %"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(said(&wrong).contains("neither a number of records such as 10 nor a share such as 5%"), "{}", said(&wrong));
+    assert!(stderr(&wrong).contains("neither a number of records such as 10 nor a share such as 5%"), "{}", stderr(&wrong));
     assert!(running.stop().success());
-    assert_eq!(job.forebay(&["run", "--until-idle"]).status.code(), Some(6), "the file says so");
+    assert_eq!(job.forebay(&["run", "--until-idle"]).status.code(), Some(6), "the limit of the file applies");
     assert_eq!(job.forebay(&["run", "--until-idle", "--max-rejected", "1"]).status.code(), Some(0));
 }
 
@@ -201,7 +202,7 @@ fn a_journaled_batch_counts_once_despite_a_kill_before_its_commit() {
     assert_eq!(code, 0, "{run}");
     let of = &run["counts"];
     let [produced, rejected, written, rows] = counts(of, ["produced", "rejected", "written", "rows"]);
-    // A page that was under way in the crash is fetched and produced again, and says so.
+    // A page in flight during the crash is fetched and produced again, and counted.
     let again = of.get("again").and_then(Value::as_u64).unwrap_or(0);
     assert_eq!(of.get("elsewhere"), None, "{run}");
     assert_eq!((produced, written + rejected, rows), (42, 42 + again, written), "{run}");
@@ -215,10 +216,10 @@ fn a_pipeline_without_a_source_counts_consumed_records() {
     let running = ingest.start(&["--roles", "ingest,api"], &[]);
     running.snapshot();
     ingest.forebay(&["trigger"]);
-    running.wait_until("all is in the topic", |s| s["totals"]["produced"] == 5);
+    running.wait_until("everything is in the topic", |s| s["totals"]["produced"] == 5);
     assert!(running.stop().success());
     let job = ingest.without_fetching();
     let end = job.forebay(&["run", "--until-idle", "--max-rejected", "1"]);
-    assert_eq!(end.status.code(), Some(6), "{}", said(&end));
-    assert!(said(&end).contains("too many records were rejected, 2 of 5, and max_rejected is 1"), "{}", said(&end));
+    assert_eq!(end.status.code(), Some(6), "{}", stderr(&end));
+    assert!(stderr(&end).contains("too many records were rejected, 2 of 5, and max_rejected is 1"), "{}", stderr(&end));
 }

@@ -1,7 +1,7 @@
 //! A pipeline file and a data directory of an earlier version: the program reads them and
 //! continues.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use support::source_api::{Answer, TestApi};
-use support::{Running, forebay, output, said};
+use support::{Running, forebay, output, stderr};
 use tempfile::TempDir;
 
 /// The last event of the old journal.
@@ -55,7 +55,7 @@ impl Old {
     /// The output of a command that succeeds.
     fn forebay(&self, args: &[&str]) -> Output {
         let end = output(self.command(args));
-        assert!(end.status.success(), "{args:?}: {}\n{}", end.status, said(&end));
+        assert!(end.status.success(), "{args:?}: {}\n{}", end.status, stderr(&end));
         end
     }
 
@@ -93,7 +93,7 @@ fn fixture() -> PathBuf {
 
 /// The API of the old pipeline file.
 fn api() -> TestApi {
-    TestApi::answering(|_, path| {
+    TestApi::by_path(|_, path| {
         let number = |name: &str| -> u32 { path.split_once(name).unwrap().1.split('&').next().unwrap().parse().unwrap() };
         let since = number("since=");
         let to = (since + number("limit=")).min(USERS);
@@ -147,7 +147,7 @@ fn a_pipeline_continues_after_an_upgrade_where_it_was_killed() {
     let mut command = old.command(&["run", "--until-idle", "--json"]);
     through(&mut command, &api);
     let end = output(command);
-    assert!(end.status.success(), "{}\n{}", end.status, said(&end));
+    assert!(end.status.success(), "{}\n{}", end.status, stderr(&end));
     let summary: Value = serde_json::from_slice(&end.stdout).unwrap();
     assert_eq!((&summary["written"], &summary["rejected"], &summary["restarts"]), (&json!(30), &json!(0), &json!(0)), "{summary}");
 

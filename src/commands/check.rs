@@ -12,8 +12,8 @@ use crate::output::Output;
 /// Flags of `check`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Checks the pipeline file, the JSON Schema, the SQL (it is planned) and whether the SQL's columns fit the table. Contacts no server;
-`forebay doctor` does.
+Checks the pipeline file, the JSON Schema, the SQL (it is planned) and whether the SQL's \
+columns fit the table. Contacts no server; `forebay doctor` does.
 
 Examples:
   forebay check

@@ -24,15 +24,18 @@ use crate::runtime::{block_on, on_actor_thread};
 /// Flags of `cursor`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-A read is the source together with a run's params. Each read has its own cursor, where its next fetch continues. Reads that are at their
-start are not listed. A fetch in progress continues where it is, and does not overwrite the cursor that you set.
+A read is the source together with a run's params. Each read has its own cursor, where its \
+next fetch continues. Reads at their start are not listed. A fetch in progress continues \
+where it is, and does not overwrite the cursor that you set.
 
 Examples:
-  forebay cursor show                                                      every read that has a cursor
-  forebay cursor show --param day=2026-01-01                               one read
-  forebay cursor reset --param day=2026-01-01                              print what it would do
-  forebay cursor reset --reason 'the API rejects the old one' --yes        the next fetch without params starts at the first page
-  forebay cursor set 2026-11-24T00:00:00Z --reason 'start here' --yes      the next fetch without params continues there")]
+  forebay cursor show                               every read that has a cursor
+  forebay cursor show --param day=2026-01-01        one read
+  forebay cursor reset --param day=2026-01-01       print what it would do
+  forebay cursor reset --reason 'the API rejects the cursor' --yes
+                                                    the next fetch without params starts over
+  forebay cursor set 2026-11-24T00:00:00Z --reason 'start here' --yes
+                                                    the next fetch without params continues there")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -66,7 +69,8 @@ enum Action {
 /// Selects a read.
 #[derive(clap::Args)]
 struct ReadArgs {
-    /// Param of the read, one of `[fetcher] params`; without any, the read of scheduled fetches and of runs without params
+    /// Param of the read, one of `[fetcher] params`; without any, the read of scheduled fetches and
+    /// of runs without params
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     param: Vec<(String, String)>,
     #[command(flatten)]

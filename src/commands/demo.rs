@@ -1,5 +1,5 @@
-//! `forebay demo`: runs the whole pipeline on this machine, without a server or network: a local API
-//! that answers like randomuser.me, the embedded broker, the embedded table, and a live view.
+//! `forebay demo`: runs the whole pipeline on this machine, without a server or network: a local
+//! API that answers like randomuser.me, the embedded broker, the embedded table, and a live view.
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -27,18 +27,19 @@ use crate::runtime::on_actor_thread;
 /// Flags of `demo`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-The demo writes to .forebay/demo in this directory, and clears it at each start. While it runs, try in another terminal:
+The demo writes to .forebay/demo in this directory, and clears it at each start. While it \
+runs, try in another terminal:
   forebay status
   forebay trigger --wait
-  forebay query -c .forebay/demo/forebay.toml 'SELECT first_name, address FROM users_stream LIMIT 5'
-  kcat -b 127.0.0.1:9092 -t users_stream -o -5 -e          (`forebay status` prints the address)
+  forebay query -c .forebay/demo/forebay.toml 'SELECT first_name, address FROM users_stream'
+  kcat -b 127.0.0.1:9092 -t users_stream -o -5 -e     (`forebay status` prints the address)
 
 Examples:
   forebay demo
-  forebay demo --duration 20s --json             run for twenty seconds, print a summary on stdout
+  forebay demo --duration 20s --json       run for twenty seconds, print a summary on stdout
   forebay demo --rate 5000
-  forebay demo --bad-every 100                   one record in a hundred is bad: see `forebay dlq`, or press 8 in the view
-  forebay demo --listen 127.0.0.1:7071           and elsewhere: forebay monitor --url http://127.0.0.1:7071")]
+  forebay demo --bad-every 100             make one record in a hundred bad: see `forebay dlq`
+  forebay demo --listen 127.0.0.1:7071     and: forebay monitor --url http://127.0.0.1:7071")]
 pub(crate) struct Args {
     /// Stop after this long, such as 20s; default: run until q or ctrl-c
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -49,7 +50,8 @@ pub(crate) struct Args {
     /// Make every Nth record bad, so that it becomes a dead letter
     #[arg(long, value_name = "N")]
     bad_every: Option<NonZeroU64>,
-    /// Address of the pipeline's API; port 0 is a free one. Default: 127.0.0.1:7070, or a free port if that is taken
+    /// Address of the pipeline's API; port 0 is a free one. Default: 127.0.0.1:7070, or a free port
+    /// if that is taken
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
     /// Directory of the demo's pipeline file, broker and table

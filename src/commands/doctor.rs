@@ -24,8 +24,9 @@ use crate::servers::{in_time, kafka_name, store_in_time};
 /// Flags of `doctor`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Asks Kafka and Cassandra, fetches the first page of the source API as a fetch would (and keeps nothing of it), and tries the data directory,
-its disk and the port of the pipeline's API. Exits with 3 when something is missing.
+Asks Kafka and Cassandra, fetches the first page of the source API as a fetch would (and \
+keeps nothing of it), and tries the data directory, its disk and the port of the pipeline's \
+API. Exits with 3 when something is missing.
 
 Examples:
   forebay doctor

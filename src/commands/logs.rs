@@ -18,8 +18,9 @@ const MAX_LINES: u16 = 1_000;
 /// Flags of `logs`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-The process keeps its last 2,000 lines (1 MiB at most) of level info and above, whatever the log level on stderr. With --json, a line is
-the same object as with --log-format json, plus its number.
+The process keeps its last 2,000 lines (1 MiB at most) of level info and above, whatever the \
+log level on stderr. With --json, a line is the same object as with --log-format json, plus \
+its number.
 
 Examples:
   forebay logs                                     the last hundred lines

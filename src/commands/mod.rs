@@ -29,7 +29,8 @@ use crate::error::CliError;
 use crate::global::Global;
 use crate::output::Output;
 
-/// Read records from an HTTP API and write them through Kafka and SQL into Cassandra, effectively once.
+/// Read records from an HTTP API and write them through Kafka and SQL into Cassandra, effectively
+/// once.
 #[derive(Parser)]
 #[command(name = "forebay", version, max_term_width = 110, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -43,16 +44,19 @@ const EXAMPLES: &str = "\
 Examples:
   forebay demo                                   run everything on this machine, with a live view
   forebay init && forebay check                  write a pipeline file, and check it
-  forebay plan                                   show what `run` would create, and where it would continue
+  forebay plan                                   show what `run` would create
   forebay run                                    run the pipeline of ./forebay.toml
   forebay run --until-idle --json                fetch once, write everything, print a summary
-  forebay trigger --wait                         request a run, and wait until its records are in the table
+  forebay trigger --wait                         fetch, and wait until the records are in the table
   forebay query 'SELECT * FROM users_stream'     read the table
   forebay journal show --follow                  follow the events of the pipeline
 
-Exit codes: 0 success, 1 failure, 2 wrong usage or pipeline file, 3 environment (a server is unreachable, a port is taken),
-            4 the run was cancelled, 5 the wait timed out, 6 too many records were rejected, 7 the fetch stopped early,
-            70 the supervisor gave up";
+Exit codes:
+  0  success                                     5  the wait timed out
+  1  failure                                     6  too many records were rejected
+  2  wrong usage or pipeline file                7  the fetch was cut short
+  3  a server, port or directory is missing     70  the supervisor gave up
+  4  the run was cancelled";
 
 #[derive(Subcommand)]
 enum Command {

@@ -24,17 +24,18 @@ use crate::runtime::block_on;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  forebay monitor                                  the pipeline at [api] listen; finds a running `forebay demo`
-  forebay monitor --url http://10.0.0.5:7071       another pipeline; unix:/run/forebay.sock for one behind a socket
-  forebay monitor --journal .forebay/demo/data/journal   a journal alone, whether its pipeline runs or not
-  forebay monitor --record incident.ndjson         record the session
+  forebay monitor                              the pipeline at [api] listen, or a running demo
+  forebay monitor --url http://10.0.0.5:7071   another pipeline; unix:PATH for a socket
+  forebay monitor --journal data/journal       a journal alone, whether its pipeline runs or not
+  forebay monitor --record incident.ndjson     record the session
   forebay monitor --replay incident.ndjson --speed 10
-  forebay monitor --operate                        allow pause, drain, restart, redrive and replay, each with a reason
-  forebay monitor --once --screen batches          print one frame as text
-  forebay monitor --json --exit-code               print one snapshot as JSON; exit with 1 when something is wrong
-  forebay monitor --watch | jq .totals.written     print one snapshot a second, one line each
+  forebay monitor --operate                    allow pause, restart, redrive and so on
+  forebay monitor --once --screen batches      print one frame as text
+  forebay monitor --json --exit-code           print one snapshot; exit with 1 if it is unhealthy
+  forebay monitor --watch | jq .totals.written print one snapshot a second, one line each
 
 Press ? in the terminal for the keys of a screen.
+
 Exit codes: 0 healthy, 1 something is wrong (with --exit-code), 3 no pipeline answers")]
 pub(crate) struct Args {
     /// Draw with ASCII only

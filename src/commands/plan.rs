@@ -1,5 +1,5 @@
-//! `forebay plan`: shows what `forebay run` would do now. Asks servers and reads the journal; creates
-//! nothing.
+//! `forebay plan`: shows what `forebay run` would do now. Asks servers and reads the journal;
+//! creates nothing.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -23,17 +23,20 @@ use crate::servers::{in_time, kafka_name, store_in_time};
 /// Flags of `plan`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Shows which topics, keyspace and table `run` would create and which do not fit, where it would start reading each partition and why,
-whether the SQL has changed since the last run and what follows, and where the fetch would continue. Creates nothing: no topic, table,
+Shows which topics, keyspace and table `run` would create and which do not fit, where it \
+would start reading each partition and why, whether the SQL has changed since the last run \
+and what follows, and where the fetch would continue. Creates nothing: no topic, table, \
 group or file.
 
 Examples:
   forebay plan
   forebay plan --json | jq '.changes, .problems'
-  forebay plan -c pipelines/users/forebay.toml && forebay run -c pipelines/users/forebay.toml
+  forebay plan -c users.toml && forebay run -c users.toml
 
 --json prints one object, described by schemas/json/plan.schema.json.
-Exit codes: 0 `run` would do what is shown, 1 `run` would fail, 2 the pipeline file is wrong, 3 a server is unreachable")]
+
+Exit codes: 0 `run` would do what is shown, 1 `run` would fail, 2 the pipeline file is \
+wrong, 3 a server is unreachable")]
 pub(crate) struct Args {
     /// Give up on a server after this long
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]

@@ -13,7 +13,8 @@ use crate::runtime::block_on;
 /// Flags of `query`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-The statement is sent to the store as it is: CQL for Cassandra, SQLite's SQL for an embedded store. Only reads are possible.
+The statement is sent to the store as it is: CQL for Cassandra, SQLite's SQL for an embedded \
+store. Only reads are possible.
 
 Examples:
   forebay query 'SELECT count(*) FROM users_stream'

@@ -25,20 +25,23 @@ use crate::runtime::{block_on, on_actor_thread};
 /// Flags of `replay`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Moves the consumer group's offsets back, so that the pipeline, or the next `forebay run`, reads those records again and overwrites their
-rows: after a change of the SQL, or when the table was lost. Asks the API when the pipeline runs. If several processes share the group,
+Moves the consumer group's offsets back, so that the pipeline, or the next `forebay run`, \
+reads those records again and overwrites their rows: after a change of the SQL, or when the \
+table was lost. Asks the API when the pipeline runs. If several processes share the group, \
 stop them first.
 
-Until the replay has caught up, rows may be older than before. Rows that were deleted by hand come back, and rows that were changed by
-hand get the values of their record. If the records of a key are in several partitions (partitions were added, or records have no key),
+Until the replay has caught up, rows may be older than before. Rows that were deleted by \
+hand come back, and rows that were changed by hand get the values of their record. If the \
+records of a key are in several partitions (partitions were added, or records have no key), \
 the row ends up with one of them, not necessarily the newest.
 
 Examples:
-  forebay replay --from earliest                                     print what it would do
-  forebay replay --from earliest --reason 'address was cut' --yes    apply it
-  forebay replay --from 0:1200,3:900 --reason '…' --yes              partitions 0 and 3, from these offsets
-  forebay replay --from 2026-11-24T06:00:00Z --reason '…' --yes      from the first record of that time
-  forebay replay --from 2h --reason '…' --yes                        the last two hours")]
+  forebay replay --from earliest                              print what it would do
+  forebay replay --from earliest --reason 'new SQL' --yes     apply it
+  forebay replay --from 0:1200,3:900 --reason '…' --yes       partitions 0 and 3, from these offsets
+  forebay replay --from 2026-11-24T06:00:00Z --reason '…' --yes
+                                                              from the first record of that time
+  forebay replay --from 2h --reason '…' --yes                 the last two hours")]
 pub(crate) struct Args {
     /// Where to start: earliest, PARTITION:OFFSET,…, a time, or a duration back from now
     #[arg(long, value_name = "FROM", value_parser = parse)]

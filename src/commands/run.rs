@@ -20,21 +20,23 @@ use crate::runtime::on_actor_thread;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  forebay run                                  until SIGTERM, SIGHUP or ctrl-c; drains and commits before it exits
+  forebay run                                  until SIGTERM or ctrl-c; drains before it exits
   forebay run -c users.toml --log-format json  as a service
   forebay run --monitor 2>forebay.log          with the live view in this terminal
   forebay run --until-idle --json              fetch once, write everything, print a summary
-  forebay run --until-idle --max-rejected 5%   exit with 6 when more of the records are dead letters
-  forebay run --roles egress                   only from the topic to the table; such processes share the partitions")]
+  forebay run --until-idle --max-rejected 5%   exit with 6 when more records are dead letters
+  forebay run --roles egress                   only from the topic to the table")]
 pub(crate) struct Args {
-    /// Fetch once, if there is a fetcher, and stop when every record up to the topic's end offsets is written
+    /// Fetch once, if there is a fetcher, and stop when every record up to the topic's end offsets
+    /// is written
     #[arg(long)]
     until_idle: bool,
-    /// Exit with 6 when more records are dead letters than this number, or share such as 5%. Default: fetcher.max_rejected, else when all
-    /// are
+    /// Maximum number of records that may become dead letters, or share such as 5%; exit with 6
+    /// beyond it. Default: fetcher.max_rejected, else exit with 6 only when all do
     #[arg(long, value_name = "N|N%", requires = "until_idle")]
     max_rejected: Option<MaxRejected>,
-    /// Show the view of `forebay monitor`; leaving it stops the pipeline gracefully. Log lines are dropped unless stderr is redirected
+    /// Show the view of `forebay monitor`; leaving it stops the pipeline gracefully. Log lines are
+    /// dropped unless stderr is redirected
     #[arg(long, conflicts_with = "until_idle")]
     monitor: bool,
     /// Parts of the pipeline to run

@@ -13,12 +13,12 @@ use crate::runtime::block_on;
 /// Flags of `pause`, `drain` and `resume`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-The state is kept in the journal: it survives a restart, until another of the three commands changes it. New runs are refused until
-`resume`; open runs stay open.
+The state is kept in the journal: it survives a restart, until another of the three commands \
+changes it. New runs are refused until `resume`; open runs stay open.
 
 Examples:
-  forebay pause --reason 'upgrading Cassandra'       stop fetching and reading; the process keeps its partitions
-  forebay drain --reason 'the API sends garbage'     stop fetching, write what the topic holds
+  forebay pause --reason 'upgrading Cassandra'     stop fetching and reading; keep the partitions
+  forebay drain --reason 'the API sends garbage'   stop fetching, write what the topic holds
   forebay resume --reason 'done' --json")]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -20,7 +20,8 @@ const MAX_RECORDS: u16 = 1_000;
 /// Flags of `tap`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Values that [api] mask names are printed as ***. Nothing is consumed: the group's offsets do not change.
+Values that [api] mask names are printed as ***. Nothing is consumed: the group's offsets do \
+not change.
 
 Examples:
   forebay tap                                      the last ten records

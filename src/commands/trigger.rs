@@ -1,5 +1,5 @@
-//! `forebay trigger`: requests a run of a running pipeline. With `--wait`, stays until its records are
-//! readable in the table.
+//! `forebay trigger`: requests a run of a running pipeline. With `--wait`, stays until its records
+//! are readable in the table.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -19,14 +19,16 @@ use crate::runtime::block_on;
 #[command(after_help = "\
 Examples:
   forebay trigger                                  request a run, and return
-  forebay trigger --wait                           wait until its records are readable in the table
+  forebay trigger --wait                           wait until its records are in the table
   forebay trigger --key daily-2026-11-24 --wait    the same key is the same run: safe to repeat
   forebay trigger --param results=500              set a query parameter of the API's URL
-  forebay trigger --param day=2026-01-01 --read again   read all of that day again, from its first page
-  forebay trigger --wait --max-rejected 5%         exit with 6 when more of its records are dead letters
+  forebay trigger --param day=2026-01-01 --read again
+                                                   read that day again, from its first page
+  forebay trigger --wait --max-rejected 5%         exit with 6 when more are dead letters
   forebay trigger --wait --timeout 5m --json       for scripts
 
-Exit codes with --wait: 0 succeeded, 1 failed, 4 cancelled, 5 still running, 6 too many rejected, 7 the fetch stopped early")]
+Exit codes with --wait: 0 succeeded, 1 failed, 4 cancelled, 5 still running, 6 too many \
+rejected, 7 cut short")]
 pub(crate) struct Args {
     /// Key of the run; the same key and attempt is always the same run. Default: a new key
     #[arg(long)]
@@ -37,14 +39,15 @@ pub(crate) struct Args {
     /// Query parameter of the API's URL for this run, one of `[fetcher] params`
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     param: Vec<(String, String)>,
-    /// Where to start reading. Default: continue; a new attempt after one that succeeded reads again from where the first one started
+    /// Where to start reading. Default: continue; a new attempt after one that succeeded reads
+    /// again from where the first one started
     #[arg(long, value_enum)]
     read: Option<ReadArg>,
     /// Cancel the run when no client has asked for it for this long; 10s to 24h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     lease: Option<Duration>,
-    /// Fail the run when more of its records are dead letters than this number, or share such as 5%. Default: fetcher.max_rejected, else
-    /// fail when all are
+    /// Maximum number of records that may become dead letters, or share such as 5%; beyond it, the
+    /// run fails. Default: fetcher.max_rejected, else it fails only when all do
     #[arg(long, value_name = "N|N%")]
     max_rejected: Option<MaxRejected>,
     /// Wait until the run has ended

@@ -22,7 +22,8 @@ pub(super) use flaws::with_flaw;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 
-/// Ages are as of this moment, 2026-01-01T00:00:00Z, so that a person does not change from day to day.
+/// Ages are as of this moment, 2026-01-01T00:00:00Z, so that a person does not change from day to
+/// day.
 const AS_OF_MILLIS: i64 = 1_767_225_600_000;
 const DAY_MILLIS: i64 = 86_400_000;
 /// The mean length of a year.

@@ -2,9 +2,9 @@
 //!
 //! `GET /api/?results=N&page=P&seed=S&inc=name,location` returns `N` people (1 to 5000, default 1).
 //! With `page`, the answer depends on the request alone and has an `ETag`. Without it, each request
-//! returns the next people of the seed's endless sequence, so that a schedule always finds new ones.
-//! An invalid request gets 400 and `{"error": …}`. Options limit the rate (429 with `Retry-After`),
-//! make every Nth request fail, and make every Nth person bad.
+//! returns the next people of the seed's endless sequence, so that a schedule always finds new
+//! ones. An invalid request gets 400 and `{"error": …}`. Options limit the rate (429 with
+//! `Retry-After`), make every Nth request fail, and make every Nth person bad.
 //!
 //! Guarantees:
 //! * The same seed gives the same people in the same order.

@@ -21,8 +21,8 @@ const PIPELINE_FILE: &str = "forebay.toml";
 
 /// Clears the demo's directory and writes its pipeline file and schema.
 ///
-/// The data directory is locked before anything is removed, so the data of a demo that still runs is
-/// left alone.
+/// The data directory is locked before anything is removed, so the data of a demo that still runs
+/// is left alone.
 ///
 /// # Errors
 /// * `dir` holds files that are not the demo's.
@@ -51,7 +51,8 @@ pub(crate) fn write(dir: &Path, api_url: &str, rate: u32, listen: Option<SocketA
         }
         error => start_error(&error.into()),
     })?;
-    // The pipeline file is overwritten, not removed: without it the directory is no longer the demo's.
+    // The pipeline file is overwritten, not removed: without it the directory is no longer the
+    // demo's.
     clear(dir, &[DATA_DIR, PIPELINE_FILE])
         .and_then(|()| clear(&data_dir, &[DataDirLock::FILE]))
         .map_err(|error| unwritable(dir, &error))?;

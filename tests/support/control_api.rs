@@ -1,28 +1,28 @@
-//! Asks the control API of a running program as any client would, and takes its answer apart.
+//! Client of a running program's control API.
 
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
-/// An answer of the API.
+/// A response of the API.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: reqwest::header::HeaderMap,
-    /// Its JSON, or its text.
+    /// The JSON, or the text if it is not JSON.
     pub(crate) body: Value,
 }
 
-impl Said {
-    /// A header's text; empty without it.
+impl Response {
+    /// The text of a header; empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Asserts that it is a problem, whole, and gives its remedy.
+    /// Asserts that it is a complete problem, and returns its remedy.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, kind: &str) -> &str {
         assert_eq!((self.status, self.body["type"].as_str()), (status, Some(kind)), "{self:?}");
@@ -36,24 +36,24 @@ impl Said {
 }
 
 /// The API at an address.
-pub(crate) struct Http {
+pub(crate) struct ControlApi {
     url: String,
     client: reqwest::Client,
     runtime: tokio::runtime::Runtime,
 }
 
-impl Http {
+impl ControlApi {
     pub(crate) fn new(url: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (client, url) = match url.strip_prefix("unix:") {
             Some(path) => (reqwest::Client::builder().unix_socket(std::path::Path::new(path)), "http://localhost".to_owned()),
             None => (reqwest::Client::builder(), url.to_owned()),
         };
-        Self { url, client: client.no_proxy().timeout(PATIENCE + Duration::from_secs(1)).build().unwrap(), runtime }
+        Self { url, client: client.no_proxy().timeout(TIMEOUT + Duration::from_secs(1)).build().unwrap(), runtime }
     }
 
-    /// One request, with headers and a body.
-    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Said {
+    /// Sends a request with headers and a body.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Response {
         self.runtime.block_on(async {
             let url = format!("{}{path}", self.url);
             let mut request = self.client.request(Method::from_bytes(method.as_bytes()).unwrap(), url).body(body);
@@ -63,19 +63,19 @@ impl Http {
             let answer = request.send().await.unwrap();
             let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
             let text = answer.text().await.unwrap();
-            Said { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+            Response { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
         })
     }
 
-    pub(crate) fn get(&self, path: &str) -> Said {
+    pub(crate) fn get(&self, path: &str) -> Response {
         self.ask("GET", path, &[], "")
     }
 
-    pub(crate) fn put(&self, path: &str, body: &str) -> Said {
+    pub(crate) fn put(&self, path: &str, body: &str) -> Response {
         self.ask("PUT", path, &[], body.to_owned())
     }
 
-    pub(crate) fn post(&self, path: &str, body: &str) -> Said {
+    pub(crate) fn post(&self, path: &str, body: &str) -> Response {
         self.ask("POST", path, &[], body.to_owned())
     }
 }

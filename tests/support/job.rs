@@ -6,10 +6,10 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::process::{Running, forebay, free_port, output, said};
+use super::process::{Running, forebay, free_port, output, stderr};
 use super::unique;
 
-/// The users example, with ends of the test's own.
+/// The users example with the test's own servers, topic and table.
 pub(crate) struct Job {
     pub(crate) dir: TempDir,
     pub(crate) topic: String,
@@ -21,20 +21,20 @@ pub(crate) struct Job {
     more: String,
     batch: String,
     budget: String,
-    /// More lines of `[fetcher]`.
+    /// Additional lines of `[fetcher]`.
     fetcher: String,
-    /// Where the API listens, when not on a port of the job's own.
+    /// The API's listen address; by default a port of the job's own.
     listen: Option<String>,
-    /// What the SQL of the example has, and what it is to have instead.
+    /// A part of the example's SQL, and its replacement.
     sql: Option<(String, String)>,
-    /// A schema and SQL of its own in place of the example's, for a table of the name `own`.
+    /// A schema and SQL instead of the example's, for a table named `own`.
     own: Option<(String, String)>,
-    /// What the topic is made with.
+    /// Number of partitions of a new topic.
     partitions: u32,
 }
 
 impl Job {
-    /// From a topic into a table.
+    /// A job from a topic to a table.
     pub(crate) fn new(kafka: &str, cassandra: &str) -> Self {
         let topic = unique("users");
         Self {
@@ -56,13 +56,13 @@ impl Job {
         }
     }
 
-    /// With a topic of so many partitions, where it is made.
+    /// Sets the number of partitions of a new topic.
     pub(crate) fn with_partitions(mut self, partitions: u32) -> Self {
         self.partitions = partitions;
         self
     }
 
-    /// The same topic, group and table for another process.
+    /// A job with the same topic, group and table, for another process.
     pub(crate) fn twin(&self) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
@@ -83,50 +83,50 @@ impl Job {
         }
     }
 
-    /// Fetched from an API, too.
+    /// Adds a source API.
     pub(crate) fn fetching(mut self, url: &str, every: Option<&str>) -> Self {
         self.fetch = Some((url.to_owned(), every.map(str::to_owned)));
         self
     }
 
-    /// The same job, as if it had no API.
+    /// Removes the source API.
     pub(crate) fn without_fetching(mut self) -> Self {
         self.fetch = None;
         self
     }
 
-    /// With more lines at the end of the pipeline file.
+    /// Adds lines at the end of the pipeline file.
     pub(crate) fn with(mut self, more: &str) -> Self {
         self.more.push_str(more);
         self.more.push('\n');
         self
     }
 
-    /// With more lines in `[fetcher]`.
+    /// Sets additional lines of `[fetcher]`.
     pub(crate) fn with_fetcher(mut self, lines: &str) -> Self {
         self.fetcher = lines.to_owned();
         self
     }
 
-    /// With its API elsewhere.
+    /// Sets the API's listen address.
     pub(crate) fn listening(mut self, listen: &str) -> Self {
         self.listen = Some(listen.to_owned());
         self
     }
 
-    /// With something else in place of a part of the SQL.
+    /// Replaces a part of the SQL.
     pub(crate) fn with_sql(mut self, from: &str, to: &str) -> Self {
         self.sql = Some((from.to_owned(), to.to_owned()));
         self
     }
 
-    /// With records of its own, read by SQL `FROM users_stream` into a table `own` of the primary key `id`.
+    /// Sets a schema and SQL (`FROM users_stream`) for a table `own` with the primary key `id`.
     pub(crate) fn of_records(mut self, schema: &str, sql: &str) -> Self {
         self.own = Some((schema.to_owned(), sql.to_owned()));
         self
     }
 
-    /// With its own limits of a batch and a budget, as they stand in `[consumer]`.
+    /// Sets `batch` and `budget` of `[consumer]`.
     pub(crate) fn batches(mut self, batch: &str, budget: &str) -> Self {
         self.batch = format!("batch = {batch}");
         self.budget = format!("budget = {budget:?}");
@@ -137,7 +137,7 @@ impl Job {
         self.dir.path()
     }
 
-    /// Writes the pipeline file and gives its path.
+    /// Writes the pipeline file and returns its path.
     pub(crate) fn write(&self) -> PathBuf {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/users");
         let mut sql = sql_of(&std::fs::read_to_string(example.join("forebay.toml")).unwrap());
@@ -183,7 +183,7 @@ impl Job {
         path
     }
 
-    /// A port of the job's own: taken once when the job first needs it.
+    /// The job's own port, chosen at the first call.
     fn port(&self) -> u16 {
         let file = self.dir.path().join("api.port");
         if let Ok(port) = std::fs::read_to_string(&file) {
@@ -201,12 +201,12 @@ impl Job {
         }
     }
 
-    /// The program on this job, ended in time or the test fails.
+    /// Runs a command on this job to its end.
     pub(crate) fn forebay(&self, args: &[&str]) -> Output {
         self.forebay_with(args, &[])
     }
 
-    /// The same with environment variables.
+    /// Runs a command with environment variables.
     pub(crate) fn forebay_with(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
         let path = self.write();
         let mut command = forebay();
@@ -214,19 +214,19 @@ impl Job {
         output(command)
     }
 
-    /// `run --until-idle`: the summary it prints.
+    /// Runs `run --until-idle` and returns its summary.
     pub(crate) fn run_until_idle(&self) -> Value {
         self.run_until_idle_with(&[])
     }
 
-    /// The same with environment variables, such as `FAILPOINTS`.
+    /// Runs `run --until-idle` with environment variables, such as `FAILPOINTS`.
     pub(crate) fn run_until_idle_with(&self, env: &[(&str, &str)]) -> Value {
         let end = self.forebay_with(&["run", "--until-idle", "--json"], env);
         assert!(end.status.success(), "{}\n{}", end.status, String::from_utf8_lossy(&end.stderr));
         serde_json::from_slice(&end.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&end.stdout)))
     }
 
-    /// The program running on this job until it is told to stop.
+    /// Starts the pipeline.
     pub(crate) fn start(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
         let path = self.write();
         let mut command = forebay();
@@ -234,14 +234,14 @@ impl Job {
         Running::of(command, self.dir.path(), self.url())
     }
 
-    /// The events of a type, as `forebay journal show --json` has them.
+    /// The events of a type, from `forebay journal show --json`.
     pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
         let end = self.forebay(&["journal", "show", "--json", "--type", kind]);
-        assert!(end.status.success(), "{}", said(&end));
+        assert!(end.status.success(), "{}", stderr(&end));
         String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The rows that `forebay query` gives.
+    /// The rows of `forebay query`.
     pub(crate) fn query(&self, statement: &str) -> Vec<Value> {
         let end = self.forebay(&["query", "--json", statement]);
         assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
@@ -249,10 +249,10 @@ impl Job {
     }
 }
 
-/// `forebay plan --json`: its exit code and what it says.
+/// Runs `forebay plan --json`; returns the exit code and the plan.
 pub(crate) fn plan(job: &Job, args: &[&str]) -> (i32, Value) {
     let end = job.forebay(&[&["plan", "--json"], args].concat());
-    (end.status.code().unwrap(), serde_json::from_slice(&end.stdout).unwrap_or_else(|_| panic!("{}", said(&end))))
+    (end.status.code().unwrap(), serde_json::from_slice(&end.stdout).unwrap_or_else(|_| panic!("{}", stderr(&end))))
 }
 
 /// The SQL of the example.

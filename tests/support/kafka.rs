@@ -1,4 +1,4 @@
-//! Kafka as any other client sees it: records, offsets, admin requests.
+//! Kafka through another client: records, offsets, admin requests.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,16 +8,16 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 
-use super::{PATIENCE, unique};
+use super::{TIMEOUT, unique};
 
-/// Puts records into a topic as any other client would, and waits until all are acknowledged.
+/// Produces records and waits until all are acknowledged.
 pub(crate) fn produce(bootstrap: &str, topic: &str, records: impl Iterator<Item = (String, Vec<u8>)>) {
     let producer: ThreadedProducer<_> = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("acks", "all")
         .set("linger.ms", "20")
         .set("queue.buffering.max.messages", "1000000")
-        // The topic says how large a record may be.
+        // The topic limits the size of a record.
         .set("message.max.bytes", "67108864")
         .create()
         .unwrap();
@@ -33,30 +33,30 @@ pub(crate) fn produce(bootstrap: &str, topic: &str, records: impl Iterator<Item 
             }
         }
     }
-    producer.flush(PATIENCE).unwrap();
+    producer.flush(TIMEOUT).unwrap();
 }
 
-/// A record as a producer of others may send it.
-pub(crate) struct Sent {
+/// A record with a partition and a timestamp of its producer.
+pub(crate) struct TimedRecord {
     pub(crate) key: Option<String>,
     pub(crate) value: String,
     pub(crate) partition: i32,
-    /// Its time, milliseconds since the epoch.
+    /// Timestamp in milliseconds since the epoch.
     pub(crate) at: i64,
 }
 
-/// Produces records with what their producer sets, in their order within each partition.
-pub(crate) fn send(bootstrap: &str, topic: &str, records: &[Sent]) {
+/// Produces records with their timestamps, in order within each partition.
+pub(crate) fn produce_timed(bootstrap: &str, topic: &str, records: &[TimedRecord]) {
     let producer: ThreadedProducer<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).set("acks", "all").create().unwrap();
-    for Sent { key, value, partition, at } in records {
+    for TimedRecord { key, value, partition, at } in records {
         let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload(value.as_str()).partition(*partition).timestamp(*at);
         record.key = key.as_deref();
         producer.send(record).map_err(|(error, _)| error).unwrap();
     }
-    producer.flush(PATIENCE).unwrap();
+    producer.flush(TIMEOUT).unwrap();
 }
 
-/// What Kafka itself says of a group on a topic: the committed offset a partition.
+/// The committed offsets of a group, by partition.
 pub(crate) fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> BTreeMap<i32, i64> {
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
     let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", group).create().unwrap();
@@ -68,7 +68,7 @@ pub(crate) fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i
     offsets.elements().iter().filter_map(|e| e.offset().to_raw().filter(|at| *at >= 0).map(|at| (e.partition(), at))).collect()
 }
 
-/// Sets the offsets of a group that has no members, as Kafka's own tools do.
+/// Sets the offsets of a group without members, as Kafka's tools do.
 pub(crate) fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32, i64)]) {
     use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
     let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", group).create().unwrap();
@@ -79,7 +79,7 @@ pub(crate) fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32,
     consumer.commit(&list, CommitMode::Sync).unwrap();
 }
 
-/// The ends of a topic's partitions.
+/// The end offsets of a topic, by partition.
 pub(crate) fn ends(bootstrap: &str, topic: &str, partitions: i32) -> BTreeMap<i32, i64> {
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
     let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
@@ -90,30 +90,30 @@ pub(crate) fn ends(bootstrap: &str, topic: &str, partitions: i32) -> BTreeMap<i3
 /// A record's key, value and headers.
 pub(crate) type Read = (Option<Vec<u8>>, Option<Vec<u8>>, BTreeMap<String, String>);
 
-/// Every record of a topic, its headers as text by their names.
+/// Every record of a topic, with its headers as text by name.
 pub(crate) fn read_all(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Read> {
     let text = |(name, value): (String, Option<Vec<u8>>)| (name, String::from_utf8_lossy(&value.unwrap_or_default()).into_owned());
-    let read = |record: Whole| (record.key, record.value, record.headers.into_iter().map(text).collect());
-    read_whole(bootstrap, topic, partitions).into_iter().map(read).collect()
+    let read = |record: RawRecord| (record.key, record.value, record.headers.into_iter().map(text).collect());
+    read_records(bootstrap, topic, partitions).into_iter().map(read).collect()
 }
 
-/// Asks Kafka to change something.
+/// Sends an admin request.
 pub(crate) fn admin<T>(bootstrap: &str, change: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
     let client: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(change(&client, &AdminOptions::new()))
 }
 
-/// A record to its last byte.
+/// A record with its exact bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Whole {
+pub(crate) struct RawRecord {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-/// Every record of a topic, to its last byte.
-pub(crate) fn read_whole(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Whole> {
+/// Every record of a topic, with its exact bytes.
+pub(crate) fn read_records(bootstrap: &str, topic: &str, partitions: i32) -> Vec<RawRecord> {
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
     use rdkafka::message::{Headers as _, Message as _};
     let consumer: BaseConsumer =
@@ -126,7 +126,7 @@ pub(crate) fn read_whole(bootstrap: &str, topic: &str, partitions: i32) -> Vec<W
     consumer.assign(&list).unwrap();
     let total = usize::try_from(ends.values().sum::<i64>()).unwrap();
     let mut all = Vec::new();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while all.len() < total {
         assert!(Instant::now() < until, "read {} of {total} records of {topic}", all.len());
         let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
@@ -134,18 +134,18 @@ pub(crate) fn read_whole(bootstrap: &str, topic: &str, partitions: i32) -> Vec<W
         let headers = message.headers().map_or_else(Vec::new, |headers| {
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         });
-        all.push(Whole { key: message.key().map(<[u8]>::to_vec), value: message.payload().map(<[u8]>::to_vec), headers });
+        all.push(RawRecord { key: message.key().map(<[u8]>::to_vec), value: message.payload().map(<[u8]>::to_vec), headers });
     }
     all
 }
 
-/// Puts one record into a topic, to its last byte.
-pub(crate) fn produce_whole(bootstrap: &str, topic: &str, record: &Whole) {
+/// Produces one record with its exact bytes.
+pub(crate) fn produce_record(bootstrap: &str, topic: &str, record: &RawRecord) {
     use rdkafka::message::{Header, OwnedHeaders};
     let producer: ThreadedProducer<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).set("acks", "all").create().unwrap();
     let add = |all: OwnedHeaders, (key, value): &(String, Option<Vec<u8>>)| all.insert(Header { key, value: value.as_deref() });
     let mut it: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(record.headers.iter().fold(OwnedHeaders::new(), add));
     (it.key, it.payload) = (record.key.as_deref(), record.value.as_deref());
     producer.send(it).map_err(|(error, _)| error).unwrap();
-    producer.flush(PATIENCE).unwrap();
+    producer.flush(TIMEOUT).unwrap();
 }

@@ -1,5 +1,5 @@
-//! What the whole-system tests share: a pipeline file in a folder of its own, the built program as a process, an API to fetch from,
-//! and records that fit the users example.
+//! Shared by the whole-system tests: a pipeline under test, the built program as a process, a
+//! source API, and records for the users example.
 
 #![allow(dead_code, reason = "each test target uses its own part")]
 
@@ -18,10 +18,10 @@ pub(crate) use self::{job::*, kafka::*, process::*, redrive::*, users::*};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// The longest that anything in a test may take before the test says what hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Maximum time for any wait in a test.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A name that no other test of this run has, for topics and keyspaces.
+/// A name for a topic or keyspace that no other test uses.
 pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))

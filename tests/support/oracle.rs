@@ -1,6 +1,7 @@
-//! What the table must hold, told from the topic alone by another client than the program's.
+//! What the table must hold, derived from the topic alone, with another Kafka client.
 //!
-//! Guarantee: it knows nothing of the program but its write clock, which it computes anew from the partition's first record on.
+//! Knows nothing of the program but its write clock, which it computes from the first record of
+//! each partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,11 +11,11 @@ use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
-use super::{Job, PATIENCE, ends, unique};
+use super::{Job, TIMEOUT, ends, unique};
 
-/// Partitions of a job's topic.
+/// Number of partitions of a job's topic.
 pub(crate) const PARTITIONS: i32 = 4;
-/// The columns that are no part of the key: all are written, so each has a write time.
+/// The columns outside the key. All are written, so each has a write time.
 const CELLS: [&str; 11] =
     ["first_name", "last_name", "gender", "address", "post_code", "email", "username", "dob", "registered_date", "phone", "picture"];
 
@@ -25,7 +26,7 @@ pub(crate) struct Record {
     pub(crate) offset: i64,
     pub(crate) user: u32,
     pub(crate) version: u32,
-    /// It does not fit the schema: no row, but a dead letter.
+    /// Does not fit the schema, so it becomes a dead letter.
     pub(crate) bad: bool,
     /// The write timestamp that its row must have.
     pub(crate) write_ts: i64,
@@ -35,18 +36,18 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) version: u32,
-    /// The write time of all its cells.
+    /// The write time of all cells.
     pub(crate) write_ts: i64,
 }
 
-/// A topic and its dead letters, as far as they were read.
+/// A topic and its dead letters, as read so far.
 pub(crate) struct Topic {
     bootstrap: String,
     name: String,
     consumer: BaseConsumer,
     clocks: BTreeMap<i32, i64>,
     pub(crate) records: Vec<Record>,
-    /// Partition and offset of the records that are dead letters.
+    /// Partition and offset of the records in the dead-letter topic.
     pub(crate) letters: BTreeSet<(i32, i64)>,
     read: BTreeMap<(String, i32), i64>,
 }
@@ -70,7 +71,7 @@ impl Topic {
         }
     }
 
-    /// Reads what has come since the last time.
+    /// Reads the records since the last call.
     pub(crate) fn read(&mut self) {
         let dead = format!("{}.dead", self.name);
         let mut until = BTreeMap::new();
@@ -83,9 +84,9 @@ impl Topic {
             list.add_partition_offset(topic, *partition, Offset::Offset(from)).unwrap();
         }
         self.consumer.assign(&list).unwrap();
-        let patience = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while until.iter().any(|(place, end)| self.read.get(place).copied().unwrap_or_default() < *end) {
-            assert!(Instant::now() < patience, "read only {:?} of {until:?}", self.read);
+            assert!(Instant::now() < deadline, "read only {:?} of {until:?}", self.read);
             let Some(message) = self.consumer.poll(Duration::from_millis(100)) else { continue };
             let message = message.unwrap();
             let (partition, offset) = (message.partition(), message.offset());
@@ -99,17 +100,17 @@ impl Topic {
             } else {
                 let clock = self.clocks.entry(partition).or_default();
                 let least = (*clock + 16).max(message.timestamp().to_millis().unwrap() * 1_000);
-                // Of the first eight partitions each has every 16th microsecond.
+                // Each of the first eight partitions owns every 16th microsecond.
                 *clock = least + (i64::from(partition) * 2 - least).rem_euclid(16);
                 let value: Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
                 let (user, version) = (user_of(&value["login"]["uuid"]), version_of(&value["name"]["last"]));
-                let bad = value["dob"]["date"] == super::NO_DATE;
+                let bad = value["dob"]["date"] == super::BAD_DATE;
                 self.records.push(Record { partition, offset, user, version, bad, write_ts: *clock });
             }
         }
     }
 
-    /// The rows that follow from what was read: for each user the record with the highest offset.
+    /// The expected rows: for each user, the record with the highest offset.
     pub(crate) fn rows(&self) -> BTreeMap<u32, Row> {
         let mut newest = BTreeMap::<u32, Record>::new();
         for record in self.records.iter().filter(|record| !record.bad) {
@@ -132,13 +133,13 @@ impl Topic {
     }
 }
 
-/// The rows of the table. Fails when the cells of one row were written at different times.
+/// The rows of the table. Panics when the cells of a row have different write times.
 pub(crate) fn rows(job: &Job) -> BTreeMap<u32, Row> {
     let times: Vec<String> = CELLS.iter().enumerate().map(|(n, cell)| format!("writetime({cell}) AS t{n}")).collect();
     let rows = job.query(&format!("SELECT id, last_name, {} FROM users_stream", times.join(", ")));
     let row = |row: Value| {
         let times: BTreeSet<i64> = (0..CELLS.len()).map(|n| row[format!("t{n}")].as_i64().unwrap_or_else(|| panic!("{row}"))).collect();
-        assert_eq!(times.len(), 1, "a row of several writes: {row}");
+        assert_eq!(times.len(), 1, "a row from several writes: {row}");
         (user_of(&row["id"]), Row { version: version_of(&row["last_name"]), write_ts: *times.first().unwrap() })
     };
     rows.into_iter().map(row).collect()

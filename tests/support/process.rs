@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 /// The built program.
 pub(crate) fn forebay() -> Command {
@@ -18,13 +18,13 @@ pub(crate) fn forebay() -> Command {
     command
 }
 
-/// Runs a command to its end, in time.
+/// Runs a command to its end; kills it and fails after [`TIMEOUT`].
 pub(crate) fn output(mut command: Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     let (done, ended) = std::sync::mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
-        if ended.recv_timeout(PATIENCE).is_err() {
+        if ended.recv_timeout(TIMEOUT).is_err() {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
             return true;
         }
@@ -33,11 +33,11 @@ pub(crate) fn output(mut command: Command) -> Output {
     let end = child.wait_with_output().unwrap();
     let _ = done.send(());
     let hung = watch.join().unwrap();
-    assert!(!hung, "{command:?} did not end in {PATIENCE:?}:\n{}", String::from_utf8_lossy(&end.stderr));
+    assert!(!hung, "{command:?} did not end in {TIMEOUT:?}:\n{}", String::from_utf8_lossy(&end.stderr));
     end
 }
 
-/// A running program; killed when the test lets go of it.
+/// A running program; dropping it kills it.
 pub(crate) struct Running {
     child: Child,
     url: String,
@@ -46,7 +46,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a command in a folder, whose API will be at that address.
+    /// Starts a command in a directory, with its API at `url`.
     pub(crate) fn of(mut command: Command, dir: &Path, url: String) -> Self {
         let (log, stdout) = (dir.join("forebay.log"), dir.join("forebay.out"));
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
@@ -54,9 +54,9 @@ impl Running {
         Self { child, url, log, stdout }
     }
 
-    /// `forebay status --json`, once the API answers.
+    /// The snapshot of `forebay status --json`, once the API answers.
     pub(crate) fn snapshot(&self) -> Value {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let mut command = forebay();
             command.args(["status", "--json", "--url", &self.url]);
@@ -69,15 +69,15 @@ impl Running {
         }
     }
 
-    /// Waits until a look at the pipeline is as wanted, and gives that look.
+    /// Waits for a snapshot that matches, and returns it.
     pub(crate) fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let snapshot = self.snapshot();
             if wanted(&snapshot) {
                 return snapshot;
             }
-            assert!(Instant::now() < until, "waited in vain until {what}: {snapshot:#}\n{}", self.log());
+            assert!(Instant::now() < until, "timed out waiting until {what}: {snapshot:#}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -87,46 +87,46 @@ impl Running {
         assert!(done.success());
     }
 
-    /// SIGTERM, and the exit status.
+    /// Sends SIGTERM and returns the exit status.
     pub(crate) fn stop(self) -> ExitStatus {
         self.stop_by("-TERM")
     }
 
-    /// A signal that asks for a stop, and the exit status.
+    /// Sends a signal and returns the exit status.
     pub(crate) fn stop_by(mut self, signal: &str) -> ExitStatus {
         self.signal(signal);
         self.ended()
     }
 
-    /// SIGTERM to a process that was started with `--json`: the summary it prints.
+    /// Sends SIGTERM to a process started with `--json`, and returns its summary.
     pub(crate) fn stop_with_summary(mut self) -> Value {
         self.signal("-TERM");
         let status = self.ended();
         assert!(status.success(), "{status}: {}", self.log());
-        let said = std::fs::read_to_string(&self.stdout).unwrap();
-        serde_json::from_str(&said).unwrap_or_else(|_| panic!("no summary: {said}"))
+        let summary = std::fs::read_to_string(&self.stdout).unwrap();
+        serde_json::from_str(&summary).unwrap_or_else(|_| panic!("no summary: {summary}"))
     }
 
-    /// Where its embedded broker listens.
+    /// The address of the embedded broker.
     pub(crate) fn broker(&self) -> String {
         let at = self.snapshot()["kafka"].as_str().unwrap().to_owned();
         at.split_once('(').and_then(|(_, rest)| rest.split_once(')')).expect("embedded (host:port)").0.to_owned()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL and waits for the end.
     pub(crate) fn kill(self) {
         self.signal("-KILL");
         self.end_by_kill("from outside");
     }
 
-    /// Waits until SIGKILL has ended it.
+    /// Waits until the process has ended by SIGKILL.
     pub(crate) fn end_by_kill(mut self, at: &str) {
         let status = self.ended();
-        assert_eq!(status.signal(), Some(9), "killed {at}, it ends with {status}: {}", self.log());
+        assert_eq!(status.signal(), Some(9), "killed {at}, it ended with {status}: {}", self.log());
     }
 
     fn ended(&mut self) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -140,7 +140,7 @@ impl Running {
         &self.url
     }
 
-    /// The process.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -150,7 +150,7 @@ impl Running {
         format!("{}{}", read(&self.log), read(&self.stdout))
     }
 
-    /// The actor with a path, in a look.
+    /// The actor with a path, in a snapshot.
     pub(crate) fn actor(snapshot: &Value, path: &str) -> Value {
         let actors = snapshot["actors"].as_array().unwrap();
         actors.iter().find(|actor| actor["path"] == path).unwrap_or_else(|| panic!("no {path} in {actors:#?}")).clone()
@@ -164,12 +164,12 @@ impl Drop for Running {
     }
 }
 
-/// What a command said on stderr.
-pub(crate) fn said(end: &Output) -> String {
+/// The stderr of a command.
+pub(crate) fn stderr(end: &Output) -> String {
     String::from_utf8_lossy(&end.stderr).into_owned()
 }
 
-/// `forebay demo` in a folder of its own, at an address that it keeps when it is started again.
+/// `forebay demo` in a directory of its own, at the same address after a restart.
 pub(crate) struct Demo {
     dir: TempDir,
     address: String,
@@ -180,12 +180,12 @@ impl Demo {
         Self { dir: tempfile::tempdir().unwrap(), address: format!("127.0.0.1:{}", free_port()) }
     }
 
-    /// Its arguments, with more.
+    /// The arguments of the demo, plus more.
     pub(crate) fn args<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         [["demo", "--listen", &self.address].as_slice(), more].concat()
     }
 
-    /// Starts it without a view.
+    /// Starts the demo without a view.
     pub(crate) fn start(&self, more: &[&str], env: &[(&str, &str)]) -> Running {
         let mut command = forebay();
         command.args(self.args(more)).arg("--json").envs(env.iter().copied());
@@ -196,13 +196,13 @@ impl Demo {
         format!("http://{}", self.address)
     }
 
-    /// Its pipeline file, once it has been started.
+    /// The pipeline file, once the demo has been started.
     pub(crate) fn pipeline(&self) -> PathBuf {
         self.dir.path().join(".forebay/demo/forebay.toml")
     }
 }
 
-/// A port that nobody listens at.
+/// A free port.
 pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

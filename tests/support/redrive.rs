@@ -1,12 +1,14 @@
-//! A redrive, asserted to the last byte of the record.
+//! Asserts that a redrive preserves the record.
 
-use super::{Job, Running, Whole, bad_user, produce_whole, read_whole};
+use super::{Job, RawRecord, Running, bad_user, produce_record, read_records};
 
-/// A bad record with headers of every sort becomes a letter, is redriven by the command line, and is in the topic again with the key, the value and the
-/// headers that it had. The topic of `job` has one partition, and `running` is at work on it.
-pub(crate) fn redriven_as_it_was(job: &Job, running: &Running, bootstrap: &str) {
+/// Produces a bad record with unusual headers, redrives its dead letter with the command line, and
+/// asserts that the record is in the topic again with its key, value and headers.
+///
+/// The topic of `job` must have one partition, and `running` must run the job.
+pub(crate) fn assert_redriven_unchanged(job: &Job, running: &Running, bootstrap: &str) {
     let header = |name: &str, value: &[u8]| (name.to_owned(), Some(value.to_vec()));
-    let record = Whole {
+    let record = RawRecord {
         key: Some(b"\xffkey".to_vec()),
         value: Some(bad_user(1, 1).into_bytes()),
         headers: vec![
@@ -17,10 +19,10 @@ pub(crate) fn redriven_as_it_was(job: &Job, running: &Running, bootstrap: &str) 
             header("empty", b""),
         ],
     };
-    produce_whole(bootstrap, &job.topic, &record);
-    running.wait_until("it is a dead letter", |s| s["totals"]["rejected"] == 1);
+    produce_record(bootstrap, &job.topic, &record);
+    running.wait_until("there is a dead letter", |s| s["totals"]["rejected"] == 1);
     let dead = format!("{}.dead", job.topic);
-    let letter = read_whole(bootstrap, &dead, 1).remove(0);
+    let letter = read_records(bootstrap, &dead, 1).remove(0);
     assert_eq!((&letter.key, &letter.value), (&record.key, &record.value));
     let (own, more) = letter.headers.split_at(record.headers.len());
     assert_eq!(own, record.headers);
@@ -31,7 +33,7 @@ pub(crate) fn redriven_as_it_was(job: &Job, running: &Running, bootstrap: &str) 
     let end = job.forebay(&["dlq", "redrive", "--reason", "again", "--yes"]);
     assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
     running.wait_until("it is rejected again", |s| s["totals"]["rejected"] == 2);
-    let again = read_whole(bootstrap, &job.topic, 1).remove(1);
+    let again = read_records(bootstrap, &job.topic, 1).remove(1);
     let mut wanted = record.clone();
     wanted.headers.push(header("forebay-redriven", b"0:0"));
     assert_eq!(again, wanted);
@@ -40,5 +42,5 @@ pub(crate) fn redriven_as_it_was(job: &Job, running: &Running, bootstrap: &str) 
     assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
     running.wait_until("it is rejected once more", |s| s["totals"]["rejected"] == 3);
     *wanted.headers.last_mut().unwrap() = header("forebay-redriven", b"0:1");
-    assert_eq!(read_whole(bootstrap, &job.topic, 1).remove(2), wanted, "only of the last letter it says that it was one");
+    assert_eq!(read_records(bootstrap, &job.topic, 1).remove(2), wanted, "it names only the last dead letter");
 }

@@ -1,4 +1,4 @@
-//! An API to fetch from, whose faults a test chooses.
+//! A source API that answers as the test wants.
 
 use parking_lot::Mutex;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Answers each request with the next page, as the test's function says.
+/// Answers each request with the result of the test's function.
 pub(crate) struct TestApi {
     pub(crate) url: String,
     requests: Arc<AtomicU32>,
@@ -17,9 +17,9 @@ pub(crate) struct TestApi {
 /// One answer.
 pub(crate) struct Answer {
     pub(crate) status: &'static str,
-    /// Its content type.
+    /// Content type.
     pub(crate) kind: &'static str,
-    /// More headers, each with its line end.
+    /// Additional headers, each with its line end.
     pub(crate) headers: String,
     pub(crate) body: String,
 }
@@ -29,14 +29,14 @@ impl Answer {
         Self { status: "200 OK", kind: "application/json", headers: String::new(), body }
     }
 
-    /// The same with a header more.
+    /// Adds a header.
     pub(crate) fn with(mut self, header: &str) -> Self {
         self.headers.push_str(header);
         self.headers.push_str("\r\n");
         self
     }
 
-    /// Of another status.
+    /// An answer with another status.
     pub(crate) fn of(status: &'static str, body: &str) -> Self {
         Self { status, ..Self::ok(body.to_owned()) }
     }
@@ -46,16 +46,17 @@ impl Answer {
         Self::page((from..to).map(|n| super::user(n, 1)))
     }
 
-    /// Page `n` of a few users who change: they recur, each time in version `n`. Every [`BAD_EVERY`]th page ends with a bad record.
+    /// Page `n` of a few changing users: they recur, each time in version `n`. Every
+    /// [`BAD_EVERY`]th page ends with a bad record.
     pub(crate) fn versions(n: u32) -> Self {
-        let last = USERS_A_PAGE - 1;
+        let last = USERS_PER_PAGE - 1;
         Self::page(users_of_page(n).enumerate().map(|(at, user)| match n % BAD_EVERY {
             0 if at == last => super::bad_user(user, n),
             _ => super::user(user, n),
         }))
     }
 
-    /// Users `from..to`, and what to ask the next page with.
+    /// Users `from..to`, and the cursor of the next page.
     pub(crate) fn users_and_next(from: u32, to: u32, next: u32) -> Self {
         let users: Vec<String> = (from..to).map(|n| super::user(n, 1)).collect();
         Self::ok(format!("{{\"results\":[{}],\"info\":{{\"next\":{next}}}}}", users.join(",")))
@@ -72,37 +73,37 @@ impl Answer {
 }
 
 /// Users on a page of [`Answer::versions`].
-const USERS_A_PAGE: usize = 10;
-/// Pages until the same users come again.
+const USERS_PER_PAGE: usize = 10;
+/// Pages until the same users recur.
 const PAGES: u32 = 13;
-/// Pages from one with a bad record to the next.
+/// Distance between two pages with a bad record.
 const BAD_EVERY: u32 = 5;
 
 /// The users on page `n` of [`Answer::versions`].
 pub(crate) fn users_of_page(n: u32) -> impl Iterator<Item = u32> {
-    (n % PAGES * 10..).take(USERS_A_PAGE)
+    (n % PAGES * 10..).take(USERS_PER_PAGE)
 }
 
 impl TestApi {
-    /// Serves for as long as the test's process lives; `answer` gets the number of the request, from 0.
+    /// Serves until the test process ends. `answer` gets the number of the request, from 0.
     pub(crate) fn start(answer: impl Fn(u32) -> Answer + Send + 'static) -> Self {
-        Self::answering(move |n, _| answer(n))
+        Self::by_path(move |n, _| answer(n))
     }
 
-    /// The same for who shows a header, such as `authorization: Bearer x`; anybody else gets a 401.
-    pub(crate) fn for_who_shows(header: &'static str, answer: impl Fn(u32) -> Answer + Send + 'static) -> Self {
-        Self::hearing(move |n, _, headers| match headers.iter().any(|shown| shown.eq_ignore_ascii_case(header)) {
+    /// Serves requests with a header, such as `authorization: Bearer x`; others get 401.
+    pub(crate) fn requiring_header(header: &'static str, answer: impl Fn(u32) -> Answer + Send + 'static) -> Self {
+        Self::by_request(move |n, _, headers| match headers.iter().any(|shown| shown.eq_ignore_ascii_case(header)) {
             true => answer(n),
-            false => Answer::of("401 Unauthorized", "who are you?"),
+            false => Answer::of("401 Unauthorized", "no token"),
         })
     }
 
-    /// The same; `answer` gets what was asked for also, such as `/?since=7`.
-    pub(crate) fn answering(answer: impl Fn(u32, &str) -> Answer + Send + 'static) -> Self {
-        Self::hearing(move |n, path, _| answer(n, path))
+    /// Serves with an `answer` that also gets the path and query, such as `/?since=7`.
+    pub(crate) fn by_path(answer: impl Fn(u32, &str) -> Answer + Send + 'static) -> Self {
+        Self::by_request(move |n, path, _| answer(n, path))
     }
 
-    fn hearing(answer: impl Fn(u32, &str, &[String]) -> Answer + Send + 'static) -> Self {
+    fn by_request(answer: impl Fn(u32, &str, &[String]) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicU32::new(0));
@@ -126,17 +127,17 @@ impl TestApi {
         Self { url, requests, paths, tokens }
     }
 
-    /// How many requests have come.
+    /// Number of requests so far.
     pub(crate) fn requests(&self) -> u32 {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// The values of `Authorization` that it was asked with, in their order.
+    /// The `Authorization` headers of the requests, in order.
     pub(crate) fn tokens(&self) -> Vec<String> {
         self.tokens.lock().clone()
     }
 
-    /// What was asked for since the last look, in its order.
+    /// Paths and queries of the requests since the last call, in order.
     pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.paths.lock())
     }

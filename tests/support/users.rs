@@ -1,4 +1,4 @@
-//! Records that fit the users example.
+//! Records for the users example.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ pub(crate) fn user_id(n: u32) -> String {
     format!("{n:08x}-0000-4000-8000-000000000000")
 }
 
-/// What stands where the date of a bad record should.
-pub(crate) const NO_DATE: &str = "some day";
+/// The date of a bad record.
+pub(crate) const BAD_DATE: &str = "some day";
 
-/// User `n` with a date that is none, so that the record is a dead letter.
+/// User `n` with an invalid date, so that the record becomes a dead letter.
 pub(crate) fn bad_user(n: u32, version: u32) -> String {
-    user(n, version).replace("1992-03-08T15:13:16.688Z", NO_DATE)
+    user(n, version).replace("1992-03-08T15:13:16.688Z", BAD_DATE)
 }
 
-/// User `n` as the API would send it, in some version.
+/// User `n` in a version, as the source API would send it.
 pub(crate) fn user(n: u32, version: u32) -> String {
     serde_json::json!({
         "gender": if n.is_multiple_of(2) { "female" } else { "male" },
@@ -43,7 +43,7 @@ pub(crate) fn version(n: u32, version: u32) -> impl Iterator<Item = (String, Vec
     (0..n).map(move |n| (user_id(n), user(n, version).into_bytes()))
 }
 
-/// How many rows of a job's table have each last name, which says the version.
+/// Number of rows of a job's table by last name, which has the version.
 pub(crate) fn versions(job: &Job) -> BTreeMap<String, usize> {
     let mut versions = BTreeMap::new();
     for row in job.query("SELECT last_name FROM users_stream") {

@@ -1,5 +1,6 @@
-//! The countries of the demo's people: names by gender, cities with their state and time zone, and the
-//! formats of postcodes, phone numbers and identity numbers. Last names come from the crate `fake`.
+//! The countries of the demo's people: names by gender, cities with their state and time zone, and
+//! the formats of postcodes, phone numbers and identity numbers. Last names come from the crate
+//! `fake`.
 
 use fake::locales::{DE_DE, Data, EN, FR_FR, NL_NL, PT_BR, TR_TR};
 

@@ -46,7 +46,7 @@ pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     ("restart", "PATH", "operate: restart an actor"),
     ("cancel", "KEY", "operate: cancel a run"),
     ("redrive", "", "operate: produce dead letters to the topic again"),
-    ("replay", "begin|P:OFFSET,…|TIME", "operate: replay records"),
+    ("replay", "earliest|P:OFFSET,…|TIME", "operate: replay records"),
     ("help", "", "the keys of this screen"),
     ("quit", "", "quit the monitor; the pipeline keeps running"),
 ];
@@ -118,7 +118,7 @@ pub(crate) fn parse(text: &str, known: &KnownNames) -> Result<Option<Command>, S
         "cancel" => Command::Operate(Operation::Cancel(known.run(rest)?)),
         "redrive" => bare(Command::Operate(Operation::Redrive(None)))?,
         "replay" => {
-            let what = |_| "replay takes begin, PARTITION:OFFSET,… or a time such as 2026-11-24T06:00:00Z".to_owned();
+            let what = |_| "replay takes earliest, PARTITION:OFFSET,… or a time such as 2026-11-24T06:00:00Z".to_owned();
             Command::Operate(Operation::Replay(rest.parse().map_err(what)?))
         }
         _ => return Err(format!("unknown command {word:?}; tab lists the commands")),
@@ -141,7 +141,7 @@ pub(crate) fn complete(text: &str, known: &KnownNames) -> Vec<(String, String)> 
         Some((word @ "batch", _)) => numbers(word, known.batches.iter().map(ToString::to_string).collect()),
         Some((word @ "partition", _)) => numbers(word, known.partitions.iter().map(ToString::to_string).collect()),
         Some((word @ "theme", _)) => numbers(word, ["dark", "light", "mono"].map(str::to_owned).to_vec()),
-        Some((word @ "replay", _)) => numbers(word, vec!["begin".to_owned()]),
+        Some((word @ "replay", _)) => numbers(word, vec!["earliest".to_owned()]),
         Some(_) => Vec::new(),
     };
     let close = |whole: &&(String, String)| whole.0.starts_with(text);

@@ -283,7 +283,7 @@ fn a_viewer_requests_nothing_that_changes_the_pipeline() {
                 assert!(model.dialog.is_none() && model.message.as_ref().is_some_and(|message| !message.good), "{action:?} on {screen:?}");
             }
         }
-        for command in ["pause", "resume", "drain", "restart writer", "cancel manual", "redrive", "replay begin"] {
+        for command in ["pause", "resume", "drain", "restart writer", "cancel manual", "redrive", "replay earliest"] {
             model.perform(Action::Palette);
             command.chars().for_each(|c| model.press(line_editor::EditKey::Char(c)));
             model.press(line_editor::EditKey::Enter);

@@ -26,7 +26,7 @@ pub(crate) fn grid(window: &SnapshotWindow, theme: &Theme) -> Grid {
 pub(super) fn grid_of(window: &SnapshotWindow, order: &[usize], _theme: &Theme) -> Grid {
     let columns = vec![
         Column::right("p", 0),
-        Column::right("begin", 6),
+        Column::right("start", 6),
         Column::right("end", 3),
         Column::right("written", 0),
         Column::right("committed", 4),
@@ -131,7 +131,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, partition: Partition, width: usize) ->
         return vec![canvas.styled("no such partition at this moment".to_owned(), Role::Warn)];
     };
     let mut lines = vec![canvas.styled(summary(view, &snapshot.topic), Role::Text), Line::default()];
-    for (name, offset) in [("begin", view.begin), ("committed", view.committed), ("written", view.written), ("end", view.end)] {
+    for (name, offset) in [("start", view.begin), ("committed", view.committed), ("written", view.written), ("end", view.end)] {
         lines.push(fact(canvas, name, &text::offset(offset), Role::Text));
     }
     lines.push(fact(canvas, "lag", &text::count(view.lag()), Role::Title));
