@@ -123,12 +123,12 @@ async fn watch(
     if live {
         return super::monitor::in_process(running, pipeline, until).await;
     }
-    let viewer = running.viewer();
+    let snapshots = running.snapshots();
     let mut until = std::pin::pin!(until);
     loop {
         tokio::select! {
             () = &mut until => return Ok(()),
-            () = tokio::time::sleep(PROGRESS_INTERVAL) => output.message(&progress(&viewer.snapshot())),
+            () = tokio::time::sleep(PROGRESS_INTERVAL) => output.message(&progress(&snapshots.snapshot())),
         }
     }
 }
@@ -162,7 +162,7 @@ async fn drain(output: &Output, running: &Running) {
         loop {
             // Also before the first check: the request to stop queues behind earlier messages.
             tokio::time::sleep(DRAIN_CHECK_INTERVAL).await;
-            let snapshot = running.viewer().snapshot();
+            let snapshot = running.snapshots().snapshot();
             if snapshot.desired.state == DesiredState::Paused {
                 return output.message("the pipeline is paused; unwritten records stay in the topic");
             }
@@ -171,7 +171,7 @@ async fn drain(output: &Output, running: &Running) {
             }
             running.settled(DRAIN_CHECK_INTERVAL).await;
             // A page that is being handed over again is in no budget.
-            let totals = running.viewer().snapshot().totals;
+            let totals = running.snapshots().snapshot().totals;
             if totals.fetched <= totals.written + totals.rejected {
                 return;
             }

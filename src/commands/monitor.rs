@@ -217,9 +217,9 @@ pub(super) fn terminal_options() -> Options {
 /// # Errors
 /// The terminal can't be used.
 pub(super) async fn in_process(running: &Running, pipeline: &Pipeline, until: impl Future<Output = ()>) -> Result<(), CliError> {
-    let viewer = running.viewer().clone();
+    let snapshots = running.snapshots().clone();
     let source = Source::InProcess {
-        snapshot: Arc::new(move || viewer.snapshot()),
+        snapshot: Arc::new(move || snapshots.snapshot()),
         events: Some(events(&journal_dir(pipeline))),
         api: Some(Api { url: address_of(pipeline), token: std::env::var("FOREBAY_TOKEN").ok() }),
     };

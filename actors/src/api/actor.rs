@@ -18,7 +18,7 @@ use crate::broker::Access;
 use crate::consumer::Desk;
 use crate::fetcher::FetcherHandle;
 use crate::ledger::Ledger;
-use crate::observers::Viewer;
+use crate::observers::SnapshotSource;
 use forebay_dataplane::transform::Transform;
 use forebay_kernel::{ActorTree, Cx, Exit, Service, SharedClock};
 
@@ -47,8 +47,8 @@ pub struct ApiParts {
     pub listener: Listener,
     /// Who is let in.
     pub gate: Gate,
-    /// Takes the looks.
-    pub viewer: Viewer,
+    /// Takes snapshots.
+    pub snapshots: SnapshotSource,
     /// The supervision tree.
     pub actor_tree: ActorTree,
     /// Knows the runs.

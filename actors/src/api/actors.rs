@@ -12,13 +12,13 @@ use super::extract::{Asked, Body, reason};
 use super::{Answer, State};
 
 pub(super) async fn actors(state: web::Data<State>, _: Asked) -> Answer {
-    Ok(HttpResponse::Ok().json(Actors { actors: state.parts.viewer.snapshot().actors }))
+    Ok(HttpResponse::Ok().json(Actors { actors: state.parts.snapshots.snapshot().actors }))
 }
 
 /// It is in the journal, and on the disk, before the actor ends. Its supervisor does the rest, as after a crash.
 pub(super) async fn restart(state: web::Data<State>, asked: Asked, caller: web::ReqData<Caller>, body: Body<Reason>) -> Answer {
     let path = asked.path("path");
-    let Some(actor) = state.parts.viewer.snapshot().actors.into_iter().find(|actor| actor.path == path) else {
+    let Some(actor) = state.parts.snapshots.snapshot().actors.into_iter().find(|actor| actor.path == path) else {
         return Err(ApiError::new(&problem::ACTOR_UNKNOWN, format!("no actor is at {path:?}")));
     };
     let why = reason(&body.0.reason)?;

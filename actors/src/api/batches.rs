@@ -17,7 +17,7 @@ const REJECTS_SHOWN: usize = 20;
 const LETTERS_SEARCHED: u64 = 1_000;
 
 pub(super) async fn batches(state: web::Data<State>, asked: Asked) -> Answer {
-    let mut batches = state.parts.viewer.snapshot().batches;
+    let mut batches = state.parts.snapshots.snapshot().batches;
     batches.truncate(asked.limit());
     Ok(HttpResponse::Ok().json(Batches { batches }))
 }
@@ -25,7 +25,7 @@ pub(super) async fn batches(state: web::Data<State>, asked: Asked) -> Answer {
 /// The rejects are read from the dead-letter topic, where they are anyway.
 pub(super) async fn batch(state: web::Data<State>, asked: Asked) -> Answer {
     let wanted: u64 = asked.path("id").parse().unwrap_or_default();
-    let batches = state.parts.viewer.snapshot().batches;
+    let batches = state.parts.snapshots.snapshot().batches;
     let Some(batch) = batches.into_iter().find(|batch| batch.id == wanted) else {
         return Err(ApiError::new(&problem::BATCH_UNKNOWN, format!("batch {wanted} is none of them")));
     };

@@ -17,8 +17,8 @@ pub(super) async fn healthz(_: Asked) -> Answer {
 
 /// Ready when the topics and the table are there and every actor is at work; else 503, and what is not.
 pub(super) async fn readyz(state: web::Data<State>, _: Asked) -> Answer {
-    let actors = state.parts.viewer.snapshot().actors;
-    let missing = state.parts.viewer.missing().into_iter().map(|need| need.missing().to_owned());
+    let actors = state.parts.snapshots.snapshot().actors;
+    let missing = state.parts.snapshots.missing().into_iter().map(|need| need.missing().to_owned());
     let actors = actors
         .into_iter()
         .filter(|actor| !matches!(actor.state, ActorState::Up | ActorState::Ended))

@@ -11,6 +11,6 @@ use super::{Answer, State};
 pub(super) async fn metrics(state: web::Data<State>, request: HttpRequest, _: Asked) -> Answer {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::accepted(accept);
-    let text = render(&state.parts.viewer.snapshot(), format);
+    let text = render(&state.parts.snapshots.snapshot(), format);
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, format.content_type())).body(text))
 }

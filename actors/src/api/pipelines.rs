@@ -45,7 +45,7 @@ pub(super) fn this_one(state: &State, asked: &Asked) -> Result<(), ApiError> {
 
 fn view(state: &State) -> PipelineView {
     let pipeline = &state.parts.pipeline;
-    let snapshot = state.parts.viewer.snapshot();
+    let snapshot = state.parts.snapshots.snapshot();
     let table = pipeline.cassandra.as_ref().zip(pipeline.writer.as_ref());
     PipelineView {
         name: pipeline.meta.name.clone(),

@@ -7,9 +7,9 @@ use super::extract::Asked;
 use super::{Answer, State};
 
 pub(super) async fn snapshot(state: web::Data<State>, _: Asked) -> Answer {
-    Ok(HttpResponse::Ok().json(state.parts.viewer.snapshot()))
+    Ok(HttpResponse::Ok().json(state.parts.snapshots.snapshot()))
 }
 
 pub(super) async fn alerts(state: web::Data<State>, _: Asked) -> Answer {
-    Ok(HttpResponse::Ok().json(Alerts { alerts: state.parts.viewer.snapshot().alerts }))
+    Ok(HttpResponse::Ok().json(Alerts { alerts: state.parts.snapshots.snapshot().alerts }))
 }

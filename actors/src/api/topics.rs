@@ -16,7 +16,7 @@ pub(super) async fn topics(state: web::Data<State>, _: Asked) -> Answer {
     let dead = kafka.dead_letter_topic();
     let of_topic = broker::ends(&state.parts.access, &kafka.topic).await?;
     let of_dead = broker::ends(&state.parts.access, &dead).await?;
-    let known = state.parts.viewer.snapshot().partitions;
+    let known = state.parts.snapshots.snapshot().partitions;
     let topics = vec![
         TopicView { name: kafka.topic.clone(), kind: "records".into(), partitions: partitions(&of_topic, &known) },
         TopicView { name: dead, kind: "dead_letters".into(), partitions: partitions(&of_dead, &[]) },

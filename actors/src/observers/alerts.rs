@@ -1,7 +1,12 @@
-//! Looks at the pipeline every few seconds and tells what is wrong: in the snapshot, and in the log when it begins and ends.
+//! Evaluates the alerts every few seconds. Firing alerts are in the snapshot, and in the log when
+//! they start and end.
 //!
-//! Guarantee: nothing waits for it, and it judges by the rules that Prometheus is given ([`forebay_schemas::metrics::alerts`]). Not guaranteed: what
-//! came and went between two looks and left no count.
+//! Guarantees:
+//! * Nothing waits for it.
+//! * Its rules are those that Prometheus gets: [`forebay_schemas::metrics::alerts`].
+//!
+//! Does not guarantee to see a condition that starts and ends between two evaluations and leaves no
+//! count.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,54 +15,56 @@ use std::time::Duration;
 use forebay_schemas::metrics::alerts::AlertEvaluator;
 use forebay_schemas::snapshot::AlertView;
 
-use super::Viewer;
+use super::SnapshotSource;
 use crate::telemetry::{DataPlaces, Telemetry};
 use forebay_kernel::{Cx, Service};
 
-/// How often it looks.
+/// The period of evaluations.
 const EVALUATION_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The actor that judges. Nothing is posted to it.
+/// The actor that evaluates the alerts.
 pub(crate) struct Alerts {
-    viewer: Viewer,
+    snapshots: SnapshotSource,
     telemetry: Arc<Telemetry>,
     places: DataPlaces,
     evaluator: AlertEvaluator,
-    /// What was wrong at the last look: the first summary of each rule.
-    said: BTreeMap<String, String>,
+    /// The alerts that fired at the last evaluation: the first summary of each rule.
+    firing: BTreeMap<String, String>,
 }
 
 impl Alerts {
-    /// Looks through `viewer` and at what is on the disk at `places`, and tells `telemetry`.
-    pub(crate) fn new(viewer: Viewer, telemetry: Arc<Telemetry>, places: DataPlaces) -> Self {
-        Self { viewer, telemetry, places, evaluator: AlertEvaluator::default(), said: BTreeMap::new() }
+    /// Evaluates snapshots and the size of the data directory, and puts the alerts into
+    /// `telemetry`.
+    pub(crate) fn new(snapshots: SnapshotSource, telemetry: Arc<Telemetry>, places: DataPlaces) -> Self {
+        Self { snapshots, telemetry, places, evaluator: AlertEvaluator::default(), firing: BTreeMap::new() }
     }
 
-    /// Measures off this thread, judges, and does so again after a while. A disk that does not answer ends the judging, not the pipeline.
+    /// Measures the disk off this thread, then evaluates. A disk that hangs stops the evaluations,
+    /// not the pipeline.
     fn measure(&mut self, cx: &mut Cx<'_, Self>) {
         let (telemetry, places) = (Arc::clone(&self.telemetry), self.places.clone());
-        cx.compute(move || telemetry.measure(&places), |this, (), cx| this.look(cx));
+        cx.compute(move || telemetry.measure(&places), |this, (), cx| this.evaluate(cx));
     }
 
-    fn look(&mut self, cx: &mut Cx<'_, Self>) {
-        let alerts = self.evaluator.evaluate(&self.viewer.snapshot());
-        self.say(&alerts);
+    fn evaluate(&mut self, cx: &mut Cx<'_, Self>) {
+        let alerts = self.evaluator.evaluate(&self.snapshots.snapshot());
+        self.log_changes(&alerts);
         self.telemetry.set_alerts(alerts);
         cx.after(EVALUATION_INTERVAL, Self::measure);
     }
 
-    fn say(&mut self, alerts: &[AlertView]) {
+    fn log_changes(&mut self, alerts: &[AlertView]) {
         let mut now = BTreeMap::new();
         for AlertView { name, severity, summary, .. } in alerts {
             now.entry(name.clone()).or_insert_with(|| summary.clone());
-            if !self.said.contains_key(name) {
+            if !self.firing.contains_key(name) {
                 tracing::warn!(alert = name, severity, "{summary}");
             }
         }
-        for (name, summary) in self.said.iter().filter(|(name, _)| !now.contains_key(*name)) {
-            tracing::info!(alert = name, "no longer: {summary}");
+        for (name, summary) in self.firing.iter().filter(|(name, _)| !now.contains_key(*name)) {
+            tracing::info!(alert = name, "resolved: {summary}");
         }
-        self.said = now;
+        self.firing = now;
     }
 }
 

@@ -1,7 +1,11 @@
-//! Reads the journal on behind the pipeline, for those who tell others of it.
+//! Reads the journal after the fact, for the exporters of lineage and traces.
 //!
-//! Guarantee: events come in sequence, only once they are on the disk, and nothing waits for who reads. Not guaranteed: events that `[journal] keep` has
-//! removed before they were read; the log names them.
+//! Guarantees:
+//! * Events arrive in sequence, and only once they are on disk.
+//! * Nothing of the data path waits for an exporter, and nothing is queued in memory.
+//!
+//! Does not guarantee events that `[journal] keep` removed before they were read. The log names
+//! them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,83 +14,125 @@ use forebay_schemas::event::{Recorded, decode};
 use tokio::sync::watch;
 
 use crate::journal::{Durable, Follower, JournalError};
+use crate::ledger::Ledger;
 
-/// How many things are read ahead of what is done with them.
-const AHEAD: usize = 256;
-/// How long it waits for more once there is something.
+/// The most items of one chunk.
+const MAX_CHUNK_ITEMS: usize = 256;
+/// How long events are gathered once there is one.
 const GATHER: Duration = Duration::from_millis(50);
+/// The pause when nothing new could be read.
+const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
-/// A place in the journal, and what follows it.
-pub(crate) struct Tail {
+/// A position in the journal, and the events after it.
+pub(super) struct JournalExporter {
+    durable: watch::Receiver<Durable>,
+    /// Taken while a thread reads.
+    reader: Option<Reader>,
+    position: u64,
+}
+
+impl JournalExporter {
+    /// The events of the journal in `folder` from sequence `from` on.
+    pub(super) fn new(ledger: &Ledger, folder: &Path, from: u64) -> Self {
+        let reader = Reader::new(folder, from);
+        Self { durable: ledger.durable(), position: reader.read, reader: Some(reader) }
+    }
+
+    /// The sequence of the last event that was read.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Continues after `position`, after an error or to leave events out.
+    pub(super) fn seek(&mut self, position: u64) {
+        if let Some(reader) = &mut self.reader {
+            *reader = Reader::new(&reader.folder, position + 1);
+        }
+        self.position = position;
+    }
+
+    /// Waits until more is on disk, and returns what `pick` makes of it, at most
+    /// [`MAX_CHUNK_ITEMS`]. The result is empty when `pick` took nothing. It never returns once the
+    /// journal is closed or has failed, since the process ends then.
+    ///
+    /// # Errors
+    /// When the journal is damaged, or holds an event that this version does not know.
+    pub(super) async fn next<T: Send + 'static>(&mut self, pick: fn(Recorded) -> Option<T>) -> Result<Vec<T>, String> {
+        let upto = durable_after(&mut self.durable, self.position).await;
+        let before = self.position;
+        let mut reader = self.reader.take().expect("the reader is back when the future that took it has ended");
+        let reading = tokio::task::spawn_blocking(move || (reader.next(upto, pick), reader));
+        // It is cancelled at the end of the process only.
+        let Ok((found, reader)) = reading.await else { return std::future::pending().await };
+        self.position = reader.read;
+        self.reader = Some(reader);
+        if found.is_ok() && self.position == before {
+            tokio::time::sleep(IDLE_PAUSE).await;
+        }
+        found
+    }
+}
+
+/// Reads files, on a thread that may block.
+struct Reader {
     folder: PathBuf,
     follower: Follower,
-    /// The last event that was read.
+    /// The sequence of the last event that was read.
     read: u64,
 }
 
 /// Why reading stops.
-enum Halt {
-    /// There is enough for now.
+enum Stop {
+    /// The chunk is full, or what is on disk has been read.
     Enough,
     Journal(JournalError),
     Event(String),
 }
 
-impl From<JournalError> for Halt {
+impl From<JournalError> for Stop {
     fn from(error: JournalError) -> Self {
         Self::Journal(error)
     }
 }
 
-impl Tail {
-    /// The events of the journal in a folder from `from` on.
-    pub(crate) fn new(folder: &Path, from: u64) -> Self {
+impl Reader {
+    fn new(folder: &Path, from: u64) -> Self {
         Self { folder: folder.to_owned(), follower: Follower::new(folder, from), read: from.saturating_sub(1) }
     }
 
-    /// The last event that was read.
-    pub(crate) fn read(&self) -> u64 {
-        self.read
-    }
-
-    /// What `pick` makes of the next events up to `upto`, at most [`AHEAD`] things; reads files. Afterwards [`Tail::read`] is at `upto` when there
-    /// was less.
-    ///
-    /// # Errors
-    /// When the journal is damaged or holds an event that is not known here.
-    pub(crate) fn next<T>(&mut self, upto: u64, pick: impl Fn(Recorded) -> Option<T>) -> Result<Vec<T>, String> {
+    fn next<T>(&mut self, upto: u64, pick: fn(Recorded) -> Option<T>) -> Result<Vec<T>, String> {
         let mut found = Vec::new();
         let read = &mut self.read;
         let before = *read;
         let end = self.follower.read_on(|seq, json| {
-            if seq > upto || found.len() >= AHEAD {
-                return Err(Halt::Enough);
+            if seq > upto || found.len() >= MAX_CHUNK_ITEMS {
+                return Err(Stop::Enough);
             }
             if *read == before && seq > before + 1 {
-                tracing::warn!(from = before + 1, to = seq, "these events are gone from the journal before others were told of them");
+                tracing::warn!(from = before + 1, to = seq, "journal retention removed events before they were exported");
             }
             *read = seq;
-            found.extend(pick(decode(json).map_err(|error| Halt::Event(error.to_string()))?));
+            found.extend(pick(decode(json).map_err(|error| Stop::Event(error.to_string()))?));
             Ok(())
         });
         match end {
-            Ok(()) | Err(Halt::Enough) => Ok(found),
-            // The segment it was at is removed: on with the first there is.
-            Err(Halt::Journal(JournalError::Gap { .. })) => {
+            Ok(()) | Err(Stop::Enough) => Ok(found),
+            // The segment was removed while it was read: continue with the first one left.
+            Err(Stop::Journal(JournalError::Gap { .. })) => {
                 self.follower = Follower::new(&self.folder, self.read + 1);
                 Ok(found)
             }
-            Err(Halt::Journal(error)) => Err(error.to_string()),
-            Err(Halt::Event(why)) => Err(why),
+            Err(Stop::Journal(error)) => Err(error.to_string()),
+            Err(Stop::Event(error)) => Err(error),
         }
     }
 }
 
-/// Waits until more than `read` is on the disk, a little longer so that things come together, and says how much is. Never comes back once the
-/// journal is closed or has failed: the process ends then.
-pub(crate) async fn upto(durable: &mut watch::Receiver<Durable>, read: u64) -> u64 {
+/// Waits until an event after `position` is on disk, and a little longer to gather more. Returns
+/// the last sequence on disk.
+async fn durable_after(durable: &mut watch::Receiver<Durable>, position: u64) -> u64 {
     let grown = {
-        let more = durable.wait_for(|durable| !matches!(durable, Durable::Upto(upto) if *upto <= read)).await;
+        let more = durable.wait_for(|durable| !matches!(durable, Durable::Upto(upto) if *upto <= position)).await;
         matches!(more.as_deref(), Ok(Durable::Upto(_)))
     };
     if !grown {
@@ -95,6 +141,6 @@ pub(crate) async fn upto(durable: &mut watch::Receiver<Durable>, read: u64) -> u
     tokio::time::sleep(GATHER).await;
     match &*durable.borrow_and_update() {
         Durable::Upto(upto) => *upto,
-        Durable::Failed(_) => read,
+        Durable::Failed(_) => position,
     }
 }

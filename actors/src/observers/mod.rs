@@ -1,8 +1,9 @@
-//! What observes a running pipeline without holding it up; the folder mirrors the supervisor of the same name.
+//! What observes a running pipeline without holding it up; the folder mirrors the supervisor of the
+//! same name.
 //!
 //! Guarantees:
 //! * No actor of the data path waits for an observer.
-//! * When the observers end, the pipeline goes on.
+//! * The pipeline continues when its observers end.
 
 mod alerts;
 mod export;
@@ -13,7 +14,7 @@ mod traces;
 
 pub(crate) use alerts::Alerts;
 pub(crate) use lifecycle::LifecycleRecorder;
-pub(crate) use lineage::{Lineage, LineageParts};
+pub(crate) use lineage::{Lineage, LineageParams};
 pub(crate) use snapshot::Sources;
-pub use snapshot::{Viewer, cursors_of};
-pub(crate) use traces::{Traces, TracesParts};
+pub use snapshot::{SnapshotSource, cursors_of};
+pub(crate) use traces::{Traces, TracesParams};

@@ -1,4 +1,7 @@
-//! A look at the whole pipeline, from what its parts let be seen. Taking one waits for no actor.
+//! The snapshot of a running pipeline, from what its parts publish.
+//!
+//! Guarantees:
+//! * Taking a snapshot waits for no actor and asks no server.
 
 use std::sync::Arc;
 
@@ -11,18 +14,18 @@ use crate::ledger::{Cursors, Ledger};
 use crate::telemetry::{Need, Telemetry, memory};
 use forebay_kernel::{ActorTree, Budget, SharedClock};
 
-/// How many runs a look shows.
-const RUNS_SHOWN: usize = 50;
-/// How many reads of the source a look shows.
-const READS_SHOWN: usize = 10;
-/// The longest cursor that is shown, in characters.
-const CURSOR_MOST: usize = 256;
+/// The most runs in a snapshot.
+const MAX_RUNS: usize = 50;
+/// The most reads of the source in a snapshot.
+const MAX_READS: usize = 10;
+/// The most characters of a cursor in a snapshot.
+const MAX_CURSOR_CHARS: usize = 256;
 
-/// Takes looks at a running pipeline; cheap to clone, usable from any thread.
+/// Takes snapshots of a running pipeline. Cheap to clone, and usable from any thread.
 #[derive(Clone)]
-pub struct Viewer(pub(crate) Arc<Sources>);
+pub struct SnapshotSource(pub(crate) Arc<Sources>);
 
-/// Where a look comes from.
+/// What a snapshot is made of.
 pub(crate) struct Sources {
     pub(crate) pipeline: String,
     pub(crate) topic: String,
@@ -37,12 +40,12 @@ pub(crate) struct Sources {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) edges: Vec<Budget>,
     pub(crate) trigger_micros: Option<u64>,
-    /// How the source gives cursors, if it does.
+    /// How the source returns cursors, if it does.
     pub(crate) cursor: Option<CursorSection>,
 }
 
-impl Viewer {
-    /// What the process needs outside of it and has not found yet.
+impl SnapshotSource {
+    /// What the process needs from servers and does not have yet.
     pub fn missing(&self) -> Vec<Need> {
         self.0.telemetry.missing()
     }
@@ -67,7 +70,7 @@ impl Viewer {
             latency_ms: Latency { p50: millis(end_to_end.p50_micros), p99: millis(end_to_end.p99_micros) },
             batches: from.telemetry.batches(),
             actors: from.actor_tree.actors(),
-            runs: from.ledger.recent(RUNS_SHOWN),
+            runs: from.ledger.recent(MAX_RUNS),
             edges: from.edges.iter().map(Budget::view).collect(),
             seq: from.ledger.last_event(),
             desired: from.ledger.desired(),
@@ -91,21 +94,21 @@ impl Sources {
         let Some(table) = &self.cursor else { return view };
         let cursors = self.ledger.cursors();
         let cursor = cursors.position(&Read::default());
-        let cursor = cursor.cursor().or(table.start.as_deref()).map(cut);
-        let mut newest = cursors_of(&cursors, READS_SHOWN);
-        newest.iter_mut().for_each(|view| view.cursor = cut(&view.cursor));
+        let cursor = cursor.cursor().or(table.start.as_deref()).map(truncated);
+        let mut newest = cursors_of(&cursors, MAX_READS);
+        newest.iter_mut().for_each(|view| view.cursor = truncated(&view.cursor));
         SourceView { cursor, reads: cursors.len() as u64, cursors: newest, ..view }
     }
 }
 
-/// The reads that moved last, newest first, with their whole cursors.
-pub fn cursors_of(cursors: &Cursors, most: usize) -> Vec<CursorView> {
-    let newest = cursors.newest_first().into_iter().take(most);
+/// The reads whose cursor moved last, newest first, with their whole cursors.
+pub fn cursors_of(cursors: &Cursors, limit: usize) -> Vec<CursorView> {
+    let newest = cursors.newest_first().into_iter().take(limit);
     newest.map(|(read, known)| CursorView { read: read.text().to_owned(), cursor: known.cursor.clone(), moved_at: known.at }).collect()
 }
 
-fn cut(cursor: &str) -> String {
-    cursor.chars().take(CURSOR_MOST).collect()
+fn truncated(cursor: &str) -> String {
+    cursor.chars().take(MAX_CURSOR_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -113,8 +116,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_cursor_is_cut() {
-        assert_eq!(cut(&"ä".repeat(1_000)).chars().count(), CURSOR_MOST);
-        assert_eq!(cut("7"), "7");
+    fn a_long_cursor_is_truncated() {
+        assert_eq!(truncated(&"ä".repeat(1_000)).chars().count(), MAX_CURSOR_CHARS);
+        assert_eq!(truncated("7"), "7");
     }
 }

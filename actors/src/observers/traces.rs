@@ -1,7 +1,12 @@
-//! Tells a collector of batches and runs, as spans over OTLP/HTTP with the JSON encoding. Off unless the pipeline file has `[traces]`.
+//! Exports batches and runs as spans, over OTLP/HTTP with the JSON encoding, if the pipeline file
+//! has `[traces]`.
 //!
-//! Guarantee: the pipeline never waits for it; it reads the journal behind the pipeline and holds `SPANS_MOST` spans at most. Not guaranteed: that a span
-//! arrives. One that the collector does not take at the first try is left out, and what happened while nobody followed is not told of.
+//! Guarantees:
+//! * Nothing of the data path waits for the exporter. It reads the journal, and holds at most
+//!   [`MAX_SPANS`] spans.
+//!
+//! Does not guarantee that a span arrives. A span that the collector does not accept at the first
+//! attempt is left out, and so is what happened while no process exported.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -17,63 +22,63 @@ use serde_json::Value;
 
 use crate::fetcher::without_query;
 use crate::ledger::Ledger;
-use crate::observers::export::{Tail, upto};
+use crate::observers::export::JournalExporter;
 use forebay_dataplane::store::Store;
-use forebay_kernel::{Cx, Progress, Service};
+use forebay_kernel::{Cx, Outage, Progress, Service};
 
 /// How long the collector may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long spans are gathered.
 const GATHER: Duration = Duration::from_secs(1);
-/// The most spans in one request, and in memory.
-const SPANS_MOST: usize = 1_024;
+/// The most spans of one request, and in memory.
+const MAX_SPANS: usize = 1_024;
 
-/// What telling of spans needs.
+/// The inputs of the exporter.
 #[derive(Clone)]
-pub(crate) struct TracesParts {
+pub(crate) struct TracesParams {
     /// The pipeline file, which has `[traces]`.
     pub pipeline: Arc<Pipeline>,
-    /// Knows the runs.
+    /// Holds the runs.
     pub ledger: Arc<Ledger>,
-    /// Where its journal is.
+    /// The folder of its journal.
     pub journal: PathBuf,
 }
 
-/// The actor that tells of spans. Nothing is posted to it.
+/// The actor that exports spans.
 pub(crate) struct Traces {
-    parts: TracesParts,
+    params: TracesParams,
 }
 
 impl Traces {
-    /// Tells of the batches and runs of `parts`.
-    pub(crate) fn new(parts: TracesParts) -> Self {
-        Self { parts }
+    /// Exports the batches and runs of a ledger.
+    pub(crate) fn new(params: TracesParams) -> Self {
+        Self { params }
     }
 }
 
 impl Service for Traces {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        let TracesParts { pipeline, ledger, journal } = self.parts.clone();
+        let TracesParams { pipeline, ledger, journal } = self.params.clone();
         let Some(table) = &pipeline.traces else { return };
         match collector(table) {
             Ok((client, url)) => {
-                let follow = Follow { tracer: tracer(&pipeline), client, url, ledger, journal, progress: cx.progress() };
-                cx.offload(follow.run(), |_, never, _| match never {});
+                let exporter = TraceExporter { tracer: tracer(&pipeline), client, url, ledger, journal, progress: cx.progress() };
+                cx.offload(exporter.run(), |_, never, _| match never {});
             }
-            Err(why) => {
-                // Not an exit: whoever looks on beside it would go down with it.
-                tracing::error!(why, "no spans are told of");
-                cx.progress().waiting(why);
+            Err(error) => {
+                // Not an exit: restarts would use up the limit of the other observers.
+                tracing::error!(error, "trace export disabled");
+                cx.progress().waiting(error);
             }
         }
     }
 }
 
 fn collector(table: &TracesSection) -> Result<(Client, Url), String> {
-    let url = Url::parse(&table.url).map_err(|cause| format!("traces.url is no address: {cause}"))?;
+    let url = Url::parse(&table.url).map_err(|cause| format!("traces.url is not a valid URL: {cause}"))?;
     let client =
         Client::builder().user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION"))).timeout(TIMEOUT).redirect(Policy::none()).build();
-    Ok((client.map_err(|cause| format!("no HTTP client: {cause}"))?, url))
+    Ok((client.map_err(|cause| format!("can't create an HTTP client: {cause}"))?, url))
 }
 
 fn tracer(pipeline: &Pipeline) -> Tracer {
@@ -88,7 +93,7 @@ fn tracer(pipeline: &Pipeline) -> Tracer {
     }
 }
 
-struct Follow {
+struct TraceExporter {
     tracer: Tracer,
     client: Client,
     url: Url,
@@ -97,8 +102,8 @@ struct Follow {
     progress: Progress,
 }
 
-/// Events that spans are made of.
-fn traced(recorded: Recorded) -> Option<Recorded> {
+/// The events that become spans.
+fn has_spans(recorded: Recorded) -> Option<Recorded> {
     let ends = matches!(
         recorded.event,
         Event::BatchWritten { .. } | Event::RunSucceeded { .. } | Event::RunFailed { .. } | Event::RunCancelled { .. }
@@ -106,44 +111,35 @@ fn traced(recorded: Recorded) -> Option<Recorded> {
     ends.then_some(recorded)
 }
 
-impl Follow {
+impl TraceExporter {
     async fn run(self) -> Infallible {
-        let mut durable = self.ledger.durable();
-        let mut tail = Tail::new(&self.journal, self.ledger.last_event() + 1);
-        let mut said = false;
+        let mut events = JournalExporter::new(&self.ledger, &self.journal, self.ledger.last_event() + 1);
+        let mut outage = Outage::default();
         loop {
-            let upto = upto(&mut durable, tail.read()).await;
-            tokio::time::sleep(GATHER).await;
-            let reading = tokio::task::spawn_blocking(move || (tail.next(upto, traced), tail));
-            // Only at the end of the process is it not done.
-            let Ok((found, back)) = reading.await else { return std::future::pending().await };
-            tail = back;
-            let told = match found {
+            let exported = match events.next(has_spans).await {
                 Ok(found) => {
                     let mut spans: Vec<Value> = found.iter().flat_map(|recorded| self.spans(recorded)).collect();
-                    spans.truncate(SPANS_MOST);
-                    self.tell(&spans).await
+                    spans.truncate(MAX_SPANS);
+                    self.deliver(&spans).await
                 }
-                Err(why) => {
-                    tail = Tail::new(&self.journal, self.ledger.last_event() + 1);
-                    Err(why)
+                Err(error) => {
+                    events.seek(self.ledger.last_event());
+                    Err(error)
                 }
             };
-            match told {
-                Ok(()) if said => {
-                    tracing::info!("spans are told of again");
-                    self.progress.clear();
-                    said = false;
-                }
-                Ok(()) => {}
-                Err(why) => {
-                    if !said {
-                        tracing::warn!(why, "spans are left out");
-                        said = true;
+            match exported {
+                Ok(()) => {
+                    if outage.clear(&self.progress) {
+                        tracing::info!("trace export recovered");
                     }
-                    self.progress.waiting(why);
+                }
+                Err(error) => {
+                    if outage.report(&self.progress, &error, error.clone()) {
+                        tracing::warn!(error, "trace export failed; spans are left out");
+                    }
                 }
             }
+            tokio::time::sleep(GATHER).await;
         }
     }
 
@@ -152,7 +148,7 @@ impl Follow {
         self.ledger.run(run).map(|run| self.tracer.run(&run, recorded.at)).into_iter().collect()
     }
 
-    async fn tell(&self, spans: &[Value]) -> Result<(), String> {
+    async fn deliver(&self, spans: &[Value]) -> Result<(), String> {
         if spans.is_empty() {
             return Ok(());
         }

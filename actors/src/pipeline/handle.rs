@@ -16,7 +16,7 @@ use crate::broker::{self, Access, BrokerError};
 use crate::data_dir::DataDirLock;
 use crate::fetcher::{FetcherHandle, ScheduledFetches};
 use crate::ledger::{Command, Cursors, Ledger};
-use crate::observers::Viewer;
+use crate::observers::SnapshotSource;
 use crate::operations::cursor::{CursorError, Setting};
 use crate::operations::replay::{self, Move, ReplayError};
 use crate::telemetry::Telemetry;
@@ -26,7 +26,7 @@ use forebay_kernel::{Exit, Root};
 /// A running pipeline.
 pub struct Running {
     pub(super) root: Root,
-    pub(super) viewer: Viewer,
+    pub(super) snapshots: SnapshotSource,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) access: Access,
     pub(super) pipeline: Arc<Pipeline>,
@@ -56,8 +56,8 @@ impl Running {
     }
 
     /// Takes looks at it.
-    pub fn viewer(&self) -> &Viewer {
-        &self.viewer
+    pub fn snapshots(&self) -> &SnapshotSource {
+        &self.snapshots
     }
 
     /// The consumer group, if the pipeline reads the topic.

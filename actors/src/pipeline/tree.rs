@@ -21,7 +21,7 @@ use crate::failpoint::journal_is_off;
 use crate::fetcher::{Fetcher, FetcherHandle, FetcherParams, Schedule, ScheduledFetches};
 use crate::ledger::{CallOff, Keeper, Ledger, Lookout, Seen};
 use crate::message::PolledBatch;
-use crate::observers::{Alerts, LifecycleRecorder, Lineage, LineageParts, Sources, Traces, TracesParts, Viewer};
+use crate::observers::{Alerts, LifecycleRecorder, Lineage, LineageParams, SnapshotSource, Sources, Traces, TracesParams};
 use crate::producer::Producer;
 use crate::telemetry::{DataPlaces, Need, Telemetry};
 use crate::transformer::Transformer;
@@ -109,7 +109,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         edges.push(budget.clone());
         children.push(common.supervisor("ingest", common.clone().ingest(budget, options.fetch_once, scheduled, fetcher.clone())));
     }
-    let viewer = Viewer(Arc::new(Sources {
+    let snapshots = SnapshotSource(Arc::new(Sources {
         pipeline: pipeline.meta.name.clone(),
         topic: pipeline.kafka.topic.clone(),
         table: pipeline.writer.as_ref().map_or_else(String::new, |writer| writer.table.clone()),
@@ -130,7 +130,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         plan: blueprint.plan.clone(),
         listener,
         gate,
-        viewer: viewer.clone(),
+        snapshots: snapshots.clone(),
         actor_tree,
         access: access.clone(),
         clock: Arc::clone(&options.clock),
@@ -139,24 +139,24 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         desk: reads_here.then(|| common.desk.clone()),
         fetcher: fetches_here.then(|| fetcher.clone()),
     });
-    let lineage = (pipeline.lineage.is_some() && !journal_is_off()).then(|| LineageParts {
+    let lineage = (pipeline.lineage.is_some() && !journal_is_off()).then(|| LineageParams {
         pipeline: Arc::clone(pipeline),
         table: blueprint.table.clone(),
         ledger: Arc::clone(&ledger),
         journal: journal_dir(pipeline),
     });
-    let traces = (pipeline.traces.is_some() && !journal_is_off()).then(|| TracesParts {
+    let traces = (pipeline.traces.is_some() && !journal_is_off()).then(|| TracesParams {
         pipeline: Arc::clone(pipeline),
         ledger: Arc::clone(&ledger),
         journal: journal_dir(pipeline),
     });
-    children.push(common.observers(viewer.clone(), lineage, traces, api));
+    children.push(common.observers(snapshots.clone(), lineage, traces, api));
     let limits = Limits { max_restarts: 3, within: Duration::from_secs(300), ..common.limits() };
     let root = forebay_kernel::start("root", SupervisorSpec { strategy: Strategy::OneForOne, limits, children }, environment);
     let pipeline = Arc::clone(pipeline);
     Ok(Running {
         root,
-        viewer,
+        snapshots,
         telemetry,
         access,
         pipeline,
@@ -352,14 +352,20 @@ impl Common {
     }
 
     /// Those who only look on: alerts, lineage and traces if they are asked for, and the API if there is one.
-    fn observers(&self, viewer: Viewer, lineage: Option<LineageParts>, traces: Option<TracesParts>, api: Option<ApiParts>) -> ChildSpec {
+    fn observers(
+        &self,
+        snapshots: SnapshotSource,
+        lineage: Option<LineageParams>,
+        traces: Option<TracesParams>,
+        api: Option<ApiParts>,
+    ) -> ChildSpec {
         let (common, limits, shutdown) = (self.clone(), self.limits(), self.shutdown());
         ChildSpec::supervisor("observers", Restart::Temporary, shutdown * 2, move || {
             let mut children = vec![{
-                let (viewer, telemetry, places) =
-                    (viewer.clone(), Arc::clone(&common.telemetry), DataPlaces::of(&common.pipeline, journal_dir(&common.pipeline)));
+                let (snapshots, telemetry, places) =
+                    (snapshots.clone(), Arc::clone(&common.telemetry), DataPlaces::of(&common.pipeline, journal_dir(&common.pipeline)));
                 ChildSpec::actor("alerts", Restart::Permanent, shutdown, move |_| {
-                    Alerts::new(viewer.clone(), Arc::clone(&telemetry), places.clone())
+                    Alerts::new(snapshots.clone(), Arc::clone(&telemetry), places.clone())
                 })
             }];
             if let Some(lineage) = lineage.clone() {

@@ -1,4 +1,4 @@
-//! The shell: follows the journal for as long as the incarnation lives.
+//! The shell: exports for as long as the incarnation lives.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,59 +7,60 @@ use std::time::Duration;
 use forebay_schemas::lineage::{Dataset, Job};
 use forebay_schemas::pipeline::{ContactPoints, Pipeline};
 
-use super::follow::{Follow, begin};
-use super::receiver::Receiver;
+use super::exporter::{LineageExporter, first_to_export};
+use super::sink::Sink;
 use crate::fetcher::without_query;
 use crate::ledger::Ledger;
 use forebay_dataplane::store::{EMBEDDED_FILE, TableSpec};
 use forebay_kernel::{Cx, Exit, Service};
 
-/// How long it may still tell when it is asked to stop.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long it may still export after a stop was requested.
+const STOP_GRACE: Duration = Duration::from_millis(200);
 
-/// What telling of runs needs.
+/// The inputs of the exporter.
 #[derive(Clone)]
-pub(crate) struct LineageParts {
+pub(crate) struct LineageParams {
     /// The pipeline file, which has `[lineage]`.
     pub pipeline: Arc<Pipeline>,
     /// The table, if the pipeline writes.
     pub table: Option<Arc<TableSpec>>,
-    /// Knows the runs.
+    /// Holds the runs.
     pub ledger: Arc<Ledger>,
-    /// Where its journal is.
+    /// The folder of its journal.
     pub journal: PathBuf,
 }
 
-/// The actor that tells of runs. Nothing is posted to it.
+/// The actor that exports runs.
 pub(crate) struct Lineage {
-    parts: LineageParts,
-    begun: bool,
+    params: LineageParams,
+    /// Whether it exports: the sink can be used.
+    exporting: bool,
 }
 
 impl Lineage {
-    /// Tells of the runs of `parts`.
-    pub(crate) fn new(parts: LineageParts) -> Self {
-        Self { parts, begun: false }
+    /// Exports the runs of a ledger.
+    pub(crate) fn new(params: LineageParams) -> Self {
+        Self { params, exporting: false }
     }
 
-    fn follow(&self, cx: &Cx<'_, Self>) -> Option<Follow> {
-        let LineageParts { pipeline, table, ledger, journal } = &self.parts;
+    fn exporter(&self, cx: &Cx<'_, Self>) -> Option<LineageExporter> {
+        let LineageParams { pipeline, table, ledger, journal } = &self.params;
         let lineage = pipeline.lineage.as_ref()?;
-        let receiver = match Receiver::new(pipeline, lineage) {
-            Ok(receiver) => receiver,
-            Err(why) => {
-                // Not an exit: whoever looks on beside it would go down with it.
-                tracing::error!(why, "runs are not told of");
-                cx.progress().waiting(why);
+        let sink = match Sink::new(pipeline, lineage) {
+            Ok(sink) => sink,
+            Err(error) => {
+                // Not an exit: restarts would use up the limit of the other observers.
+                tracing::error!(error, "OpenLineage export disabled");
+                cx.progress().waiting(error);
                 return None;
             }
         };
-        Some(Follow {
+        Some(LineageExporter {
             job: job_of(pipeline, table.as_deref(), &lineage.namespace),
-            receiver,
+            sink,
             ledger: Arc::clone(ledger),
             journal: journal.clone(),
-            place: pipeline.data_dir().join("lineage.place"),
+            position_file: pipeline.data_dir().join("lineage.place"),
             progress: cx.progress(),
         })
     }
@@ -67,24 +68,24 @@ impl Lineage {
 
 impl Service for Lineage {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        if let Some(follow) = self.follow(cx) {
-            self.begun = true;
-            let from = begin(&follow.place, self.parts.ledger.last_event());
-            cx.offload(follow.run(from), |_, never, _| match never {});
+        if let Some(exporter) = self.exporter(cx) {
+            self.exporting = true;
+            let from = first_to_export(&exporter.position_file, self.params.ledger.last_event());
+            cx.offload(exporter.run(from), |_, never, _| match never {});
         }
     }
 
-    /// What is not told by then is told by the next process.
+    /// What is not exported by then is exported by the next process.
     fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.begun && cx.progress().note().is_none() {
-            cx.after(LAST_WORDS, |_, cx| cx.exit(Exit::Shutdown));
+        if self.exporting && cx.progress().note().is_none() {
+            cx.after(STOP_GRACE, |_, cx| cx.exit(Exit::Shutdown));
         } else {
             cx.exit(Exit::Shutdown);
         }
     }
 }
 
-/// What is the same for all runs.
+/// What all runs have in common.
 pub(super) fn job_of(pipeline: &Pipeline, table: Option<&TableSpec>, namespace: &str) -> Job {
     let dataset = |namespace: String, name: &str| Dataset { namespace, name: name.to_owned(), fields: Vec::new() };
     let source = pipeline.fetcher.as_ref().and_then(|fetcher| {

@@ -1,17 +1,22 @@
-//! Tells others of runs, as events of OpenLineage: HTTP -> topic -> table.
+//! Exports runs as OpenLineage events: HTTP -> topic -> table.
 //!
-//! Guarantee: the pipeline never waits for it. It reads the journal behind the pipeline, so nothing is queued in memory: while the receiver is away, what
-//! is to be told stays in the journal. The place up to which all is told is kept in `data_dir/lineage.place`, so the next process goes on there, and an
-//! event is told at least once; the first process of a data directory begins with what happens from then on. Not guaranteed: once only; and events
-//! that `[journal] keep` has removed meanwhile, or that the receiver refuses as they are (a status of 4xx), which the log names.
+//! Guarantees:
+//! * Nothing of the data path waits for the exporter. It reads the journal, so an unavailable sink
+//!   costs no memory.
+//! * Each event is delivered at least once. The position up to which all are delivered is in
+//!   `data_dir/lineage.place`, and the next process continues there. The first process of a data
+//!   directory starts with what happens from then on.
 //!
-//! * `actor`: the shell.    * `follow`: from the journal to the receiver, and the place.    * `receiver`: an address, or a file.
-//! * [`forebay_schemas::lineage`]: what an event is.
+//! Does not guarantee delivery once only, nor events that `[journal] keep` has removed meanwhile or
+//! that the sink rejects (a 4xx status). The log names both.
+//!
+//! * `actor`: the shell. `exporter`: from the journal to the sink. `sink`: a URL, or a file.
+//! * [`forebay_schemas::lineage`]: the events.
 
 mod actor;
-mod follow;
-mod receiver;
+mod exporter;
+mod sink;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use actor::{Lineage, LineageParts};
+pub(crate) use actor::{Lineage, LineageParams};

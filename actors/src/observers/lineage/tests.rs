@@ -9,8 +9,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::actor::job_of;
-use super::follow::{Follow, begin};
-use super::receiver::{Receiver, Untold};
+use super::exporter::{LineageExporter, first_to_export, transition};
+use super::sink::{Sink, SinkError};
 use crate::journal::{RealDisk, Settings};
 use crate::ledger::{Accepted, Command, Ledger};
 use forebay_kernel::{Progress, SystemClock};
@@ -47,14 +47,14 @@ fn cancel(ledger: &Ledger, run: Uuid) {
     ledger.submit(Command::Cancel { run, cancelled: Cancelled { by: "operator".into(), reason: String::new() } }).unwrap();
 }
 
-fn follow(folder: &Path, ledger: &Arc<Ledger>, receiver: Receiver) -> Follow {
+fn exporter(folder: &Path, ledger: &Arc<Ledger>, sink: Sink) -> LineageExporter {
     let pipeline = forebay_schemas::pipeline::parse(&folder.join("forebay.toml"), PIPELINE.to_owned()).unwrap();
-    Follow {
+    LineageExporter {
         job: job_of(&pipeline, None, "forebay"),
-        receiver,
+        sink,
         ledger: Arc::clone(ledger),
         journal: folder.join("journal"),
-        place: folder.join("lineage.place"),
+        position_file: folder.join("lineage.place"),
         progress: Progress::default(),
     }
 }
@@ -64,7 +64,7 @@ fn lines(file: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn told(file: &Path) -> Vec<(String, String)> {
+fn exported(file: &Path) -> Vec<(String, String)> {
     let word = |value: &Value| value.as_str().unwrap().to_owned();
     lines(file).iter().map(|event| (word(&event["eventType"]), word(&event["run"]["runId"]))).collect()
 }
@@ -76,50 +76,50 @@ async fn until(file: &Path, count: usize) {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("{:?}", told(file));
+    panic!("{:?}", exported(file));
 }
 
 #[tokio::test]
-async fn runs_are_told_of_as_they_happen_and_the_next_process_goes_on_at_the_kept_place() {
+async fn runs_are_exported_as_they_happen_and_the_next_process_continues_at_the_position() {
     let dir = tempfile::tempdir().unwrap();
     let (file, place) = (dir.path().join("lineage.ndjson"), dir.path().join("lineage.place"));
     let ledger = ledger(dir.path());
     let before = request(&ledger, "before");
-    let follows = follow(dir.path(), &ledger, Receiver::File(file.clone()));
-    let following = tokio::spawn(follows.run(begin(&place, ledger.last_event())));
+    let first = exporter(dir.path(), &ledger, Sink::File(file.clone()));
+    let exporting = tokio::spawn(first.run(first_to_export(&place, ledger.last_event())));
     let first = request(&ledger, "first");
     cancel(&ledger, first);
     cancel(&ledger, before);
     until(&file, 3).await;
     let pair = |word: &str, run: Uuid| (word.to_owned(), run.to_string());
     let expected = [pair("START", first), pair("ABORT", first), pair("ABORT", before)];
-    assert_eq!(told(&file), expected, "what was before the first process is not told of");
+    assert_eq!(exported(&file), expected, "events before the first process are not exported");
     assert_eq!(lines(&file)[0]["run"]["facets"]["tags"]["tags"][0]["key"], "dag_id");
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(!text.contains("secret") && text.contains("\"https://api.example:8443\""), "{text}");
 
     for _ in 0..1_000 {
-        if begin(&place, u64::MAX) > ledger.last_event() {
+        if first_to_export(&place, u64::MAX) > ledger.last_event() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    following.abort();
+    exporting.abort();
     let second = request(&ledger, "second");
-    let from = begin(&place, ledger.last_event());
-    let following = tokio::spawn(follow(dir.path(), &ledger, Receiver::File(file.clone())).run(from));
+    let from = first_to_export(&place, ledger.last_event());
+    let exporting = tokio::spawn(exporter(dir.path(), &ledger, Sink::File(file.clone())).run(from));
     until(&file, 4).await;
-    assert_eq!(told(&file)[3], pair("START", second), "what happened while nobody told of it is told");
-    following.abort();
+    assert_eq!(exported(&file)[3], pair("START", second), "events while no process exported are exported later");
+    exporting.abort();
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_away_is_told_when_it_is_back_and_nothing_waits_for_it() {
+async fn an_unavailable_sink_gets_every_event_later_and_nothing_waits_for_it() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("not yet a folder").join("lineage.ndjson");
+    let file = dir.path().join("missing folder").join("lineage.ndjson");
     let ledger = ledger(dir.path());
-    let follows = follow(dir.path(), &ledger, Receiver::File(file.clone()));
-    let (progress, following) = (follows.progress.clone(), tokio::spawn(follows.run(1)));
+    let first = exporter(dir.path(), &ledger, Sink::File(file.clone()));
+    let (progress, exporting) = (first.progress.clone(), tokio::spawn(first.run(1)));
     let runs: Vec<_> = (0..600).map(|n| request(&ledger, &format!("run {n}"))).collect();
     for _ in 0..2_000 {
         if progress.note().is_some() {
@@ -132,41 +132,43 @@ async fn a_receiver_that_is_away_is_told_when_it_is_back_and_nothing_waits_for_i
     until(&file, runs.len()).await;
     assert_eq!(progress.note(), None);
     let expected: Vec<_> = runs.iter().map(|run| ("START".to_owned(), run.to_string())).collect();
-    assert_eq!(told(&file), expected);
-    following.abort();
+    assert_eq!(exported(&file), expected);
+    exporting.abort();
 }
 
 #[tokio::test]
-async fn an_address_that_nobody_listens_on_is_tried_again_later_and_named_without_its_query() {
+async fn a_refused_connection_is_retried_and_the_url_is_named_without_its_query() {
     let dir = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = PIPELINE.replace("file = \"lineage.ndjson\"", &format!("url = \"http://127.0.0.1:{port}/api?key=secret\""));
     let pipeline = forebay_schemas::pipeline::parse(&dir.path().join("forebay.toml"), text).unwrap();
-    let receiver = Receiver::new(&pipeline, pipeline.lineage.as_ref().unwrap()).unwrap();
-    match receiver.tell(&Value::Null).await {
-        Err(Untold::Later(why)) => assert!(why.starts_with(&format!("http://127.0.0.1:{port}/api:")) && !why.contains("secret"), "{why}"),
+    let sink = Sink::new(&pipeline, pipeline.lineage.as_ref().unwrap()).unwrap();
+    match sink.deliver(&Value::Null).await {
+        Err(SinkError::Unavailable(error)) => {
+            assert!(error.starts_with(&format!("http://127.0.0.1:{port}/api:")) && !error.contains("secret"), "{error}");
+        }
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn a_place_that_is_none_begins_with_what_happens_from_here_on() {
+fn an_invalid_position_starts_with_what_happens_from_here_on() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("lineage.place");
-    assert_eq!(begin(&place, 7), 8, "there is none");
+    assert_eq!(first_to_export(&place, 7), 8, "there is none");
     for (text, from) in [("5\n", 6), ("7", 8), ("9", 8), ("nonsense", 8), ("", 8)] {
         std::fs::write(&place, text).unwrap();
-        assert_eq!(begin(&place, 7), from, "{text:?}");
+        assert_eq!(first_to_export(&place, 7), from, "{text:?}");
     }
 }
 
 #[test]
-fn events_of_anything_but_a_runs_begin_and_end_are_not_told_of() {
+fn only_the_start_and_the_end_of_a_run_are_exported() {
     use forebay_schemas::event::Recorded;
     let recorded = |event| Recorded::new(3, chrono::DateTime::UNIX_EPOCH, event);
     let run = Uuid::nil();
     for event in [Event::RunStarted { run, at: None }, Event::RunProduced { run, stop: None }, Event::PipelineStopped { clean: true }] {
-        assert_eq!(super::follow::told(recorded(event)), None);
+        assert_eq!(transition(recorded(event)), None);
     }
-    assert_eq!(super::follow::told(recorded(Event::RunSucceeded { run })).unwrap().seq, 3);
+    assert_eq!(transition(recorded(Event::RunSucceeded { run })).unwrap().seq, 3);
 }

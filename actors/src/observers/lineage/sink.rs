@@ -1,4 +1,4 @@
-//! Who is told: an address that events are posted to, or a file that they are appended to.
+//! Where events go: a URL that they are posted to, or a file that they are appended to.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -12,42 +12,42 @@ use serde_json::Value;
 
 use crate::fetcher::without_query;
 
-/// How long the receiver may take.
+/// How long the sink may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who is told.
-pub(super) enum Receiver {
-    /// Events are posted to an address.
+/// Where events go.
+pub(super) enum Sink {
+    /// Events are posted to a URL.
     Url(Client, Url),
     /// Events are appended to a file.
     File(PathBuf),
 }
 
-/// Why it was not told.
+/// Why an event was not delivered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Untold {
-    /// Later it may be.
-    Later(String),
-    /// It never will take this event.
-    Never(String),
+pub(super) enum SinkError {
+    /// The sink may accept it later.
+    Unavailable(String),
+    /// The sink never accepts this event.
+    Rejected(String),
 }
 
-impl Receiver {
-    /// The one that `[lineage]` names. The secret is revealed here.
+impl Sink {
+    /// The sink that `[lineage]` names. The secret is revealed here.
     ///
     /// # Errors
-    /// When the address or the token can't be used.
+    /// When the URL or the token can't be used.
     pub(super) fn new(pipeline: &Pipeline, lineage: &LineageSection) -> Result<Self, String> {
         let Some(url) = &lineage.url else {
             let file = lineage.file.as_ref().ok_or("[lineage] names neither url nor file")?;
             return Ok(Self::File(pipeline.relative(file)));
         };
-        let url = Url::parse(url).map_err(|cause| format!("lineage.url is no address: {cause}"))?;
+        let url = Url::parse(url).map_err(|cause| format!("lineage.url is not a valid URL: {cause}"))?;
         let mut headers = HeaderMap::new();
         if let Some(token) = &lineage.token {
             let token = token.reveal(&pipeline.source.path).map_err(|cause| format!("lineage.token: {cause}"))?;
             let value = HeaderValue::from_str(&format!("Bearer {token}"));
-            let mut value = value.map_err(|_| "lineage.token holds a character that a header can't".to_owned())?;
+            let mut value = value.map_err(|_| "lineage.token has a character that an HTTP header can't have".to_owned())?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -57,21 +57,24 @@ impl Receiver {
             .timeout(TIMEOUT)
             .redirect(Policy::none())
             .build();
-        Ok(Self::Url(client.map_err(|cause| format!("no HTTP client: {cause}"))?, url))
+        Ok(Self::Url(client.map_err(|cause| format!("can't create an HTTP client: {cause}"))?, url))
     }
 
-    /// Tells it of an event.
-    pub(super) async fn tell(&self, event: &Value) -> Result<(), Untold> {
+    /// Delivers an event.
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`] is worth a retry.
+    pub(super) async fn deliver(&self, event: &Value) -> Result<(), SinkError> {
         match self {
             Self::Url(client, url) => {
                 let sent = client.post(url.clone()).json(event).send().await;
-                let answer = sent.map_err(|cause| Untold::Later(format!("{}: {}", without_query(url), cause.without_url())))?;
+                let answer = sent.map_err(|cause| SinkError::Unavailable(format!("{}: {}", without_query(url), cause.without_url())))?;
                 let status = answer.status();
                 if status.is_success() {
                     return Ok(());
                 }
                 let what = format!("{} answered {status}", without_query(url));
-                Err(if is_passing(status) { Untold::Later(what) } else { Untold::Never(what) })
+                Err(if is_temporary(status) { SinkError::Unavailable(what) } else { SinkError::Rejected(what) })
             }
             Self::File(path) => {
                 let (path, line) = (path.clone(), format!("{event}\n"));
@@ -81,16 +84,16 @@ impl Receiver {
                 });
                 match written.await {
                     Ok(Ok(())) => Ok(()),
-                    Ok(Err(cause)) => Err(Untold::Later(cause)),
-                    Err(_) => Err(Untold::Later("the process is stopping".to_owned())),
+                    Ok(Err(cause)) => Err(SinkError::Unavailable(cause)),
+                    Err(_) => Err(SinkError::Unavailable("the process is stopping".to_owned())),
                 }
             }
         }
     }
 }
 
-/// Whether the same event may be taken later. A receiver that asks for a token may be given one.
-fn is_passing(status: StatusCode) -> bool {
+/// Whether the sink may accept the same event later. One that asks for a token may be given one.
+fn is_temporary(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(
             status,
