@@ -1,5 +1,5 @@
-//! JSON to rows: microseconds per record of a [`Transform`], for `examples/users` and for flat records
-//! of 430 bytes.
+//! JSON to rows: microseconds per record of a [`Transform`], for `examples/users` and for flat
+//! records of 430 bytes.
 //!
 //! It prints the best of many rounds, because the machine is shared, and asserts nothing.
 

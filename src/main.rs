@@ -4,6 +4,7 @@ mod api_client;
 mod commands;
 mod demo;
 mod error;
+mod example;
 mod global;
 mod logging;
 mod output;

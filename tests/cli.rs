@@ -264,7 +264,7 @@ fn retention_needs_the_embedded_broker_and_has_bounds() {
     };
     assert_eq!(check("embedded", "bytes = \"200MiB\"\ntime = \"1h\"").0, 0);
     for (kafka, retention, says) in [
-        ("127.0.0.1:9092", "bytes = \"200MiB\"", "is of the embedded broker"),
+        ("127.0.0.1:9092", "bytes = \"200MiB\"", "applies to the embedded broker"),
         ("embedded", "bytes = \"1MiB\"", "use 16.0 MiB to"),
         ("embedded", "time = \"1s\"", "use 1m to"),
     ] {

@@ -1,4 +1,4 @@
-//! What documents name exists: files, links between documents, and one version of Rust.
+//! What documents name exists: files, tests, headings that links lead to, and one version of Rust.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// Documents that name files of the source tree.
 const MAPS: [&str; 4] = ["CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/RELEASE.md"];
+
+/// Documents that name tests.
+const GUIDES: [&str; 4] = ["docs/RECOVERY.md", "docs/SQL.md", "docs/OPERATIONS.md", "docs/adr/0015-a-records-sql-is-bounded.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -17,13 +20,13 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The Markdown files of a folder and the folders in it.
-fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
+/// The files of a folder and the folders in it whose names end so.
+fn files(folder: &Path, end: &str, found: &mut Vec<PathBuf>) {
     for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         let name = path.file_name().unwrap().to_str().unwrap();
         if path.is_dir() && name != "target" && (!name.starts_with('.') || name == ".github") {
-            documents(&path, found);
-        } else if name.ends_with(".md") {
+            files(&path, end, found);
+        } else if name.ends_with(end) {
             found.push(path);
         }
     }
@@ -69,7 +72,7 @@ fn every_path_that_the_maps_of_the_source_tree_name_exists() {
 #[test]
 fn every_link_between_documents_leads_to_a_file_and_a_heading() {
     let mut all = Vec::new();
-    documents(root(), &mut all);
+    files(root(), ".md", &mut all);
     let mut links = 0;
     for document in &all {
         let text = prose(&std::fs::read_to_string(document).unwrap());
@@ -88,6 +91,29 @@ fn every_link_between_documents_leads_to_a_file_and_a_heading() {
         }
     }
     assert!(links > 40, "{links} links");
+}
+
+#[test]
+fn every_test_that_a_guide_names_exists() {
+    let mut sources = Vec::new();
+    files(root(), ".rs", &mut sources);
+    let mut functions = BTreeSet::new();
+    for source in sources {
+        let text = std::fs::read_to_string(source).unwrap();
+        let name = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+        functions.extend(text.split("fn ").skip(1).map(name));
+    }
+    let mut named = 0;
+    for guide in GUIDES {
+        let text = prose(&read(guide));
+        let is_test =
+            |word: &&str| word.matches('_').count() > 3 && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        for test in text.split('`').skip(1).step_by(2).filter(is_test).filter(|word| !word.ends_with("_total")) {
+            assert!(functions.contains(test), "{guide} names a test {test}");
+            named += 1;
+        }
+    }
+    assert!(named > 80, "{named} tests are named");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each crate's folder, its name, and the crates of Forebay that it may depend on.
@@ -96,4 +97,75 @@ fn nothing_in_the_engine_imports_the_pipeline_that_wires_it() {
         let import = text.lines().find(|line| !line.trim_start().starts_with("//") && line.contains("crate::pipeline"));
         assert!(import.is_none(), "{}: {import:?}", path.display());
     }
+}
+
+/// The code of a file: no comments, and nothing of a test module at its end.
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
+    text[..end].lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The modules at the top of a crate, each with those that it imports. Tests and the simulator, which
+/// is a test, may import whatever they test.
+fn imports(src: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut files = Vec::new();
+    sources(src, &mut files);
+    let name = |path: &Path| path.strip_prefix(src).unwrap().iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+    let all: BTreeSet<String> = files.iter().map(|path| name(path)).collect();
+    let is_test = |path: &&PathBuf| {
+        let path = path.strip_prefix(src).unwrap();
+        path.iter().any(|part| {
+            let part = part.to_str().unwrap().trim_end_matches(".rs");
+            part.ends_with("tests") || ["simulator", "testing", "test_data", "lib", "main"].contains(&part)
+        })
+    };
+    let mut found = BTreeMap::<String, BTreeSet<String>>::new();
+    for path in files.iter().filter(|path| !is_test(path)) {
+        let (from, text) = (name(path), code(path));
+        // In a file at the top `super` is the crate.
+        let prefixes = if path.parent() == Some(src) { &["crate::", "super::"][..] } else { &["crate::"] };
+        for prefix in prefixes {
+            for (at, _) in text.match_indices(prefix) {
+                let rest = &text[at + prefix.len()..];
+                let names = match rest.strip_prefix('{') {
+                    Some(group) => group.split(['}', ';']).next().unwrap().split(',').collect(),
+                    None => vec![rest],
+                };
+                let first = |name: &str| -> String { name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+                let known = names.into_iter().map(first).filter(|name| all.contains(name) && *name != from);
+                found.entry(from.clone()).or_default().extend(known);
+            }
+        }
+    }
+    found
+}
+
+/// The modules on a way from `at` back to `goal`, if there is one.
+fn way_back(imports: &BTreeMap<String, BTreeSet<String>>, at: &str, goal: &str, seen: &mut BTreeSet<String>) -> Option<Vec<String>> {
+    for next in imports.get(at)? {
+        if next == goal {
+            return Some(vec![at.to_owned(), goal.to_owned()]);
+        }
+        if seen.insert(next.clone())
+            && let Some(mut way) = way_back(imports, next, goal, seen)
+        {
+            way.insert(0, at.to_owned());
+            return Some(way);
+        }
+    }
+    None
+}
+
+#[test]
+fn the_modules_of_a_crate_import_each_other_in_one_direction() {
+    for (folder, name, _) in CRATES {
+        let imports = imports(&root().join(folder).join("src"));
+        for module in imports.keys() {
+            let circle = way_back(&imports, module, module, &mut BTreeSet::new());
+            assert!(circle.is_none(), "{name}: {}", circle.unwrap_or_default().join(" imports "));
+        }
+    }
+    let engine = imports(&root().join("actors/src"));
+    assert!(engine["pipeline"].len() > 8, "imports are found: {engine:?}");
 }

@@ -201,7 +201,7 @@ fn a_changed_url_is_a_new_source_whose_reads_start_over() {
     assert_eq!(asked(&api), pages(0));
     let other = job.fetching(&format!("{}?limit=20", api.url), None);
     let plan = out(&other.forebay(&["plan"]));
-    assert!(plan.contains("the source is another one"), "{plan}");
+    assert!(plan.contains("source changed: its reads continue"), "{plan}");
     assert!(stderr(&other.forebay(&["cursor", "show"])).contains("every read is at its start"));
     other.run_until_idle();
     assert_eq!(asked(&api), pages(0));

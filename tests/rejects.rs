@@ -157,7 +157,7 @@ fn max_rejected_fails_a_run_by_number_share_and_pipeline_file() {
     }
     let wrong = job.forebay(&["trigger", "--max-rejected", "5 %"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(stderr(&wrong).contains("neither a number of records such as 10 nor a share such as 5%"), "{}", stderr(&wrong));
+    assert!(stderr(&wrong).contains("a number of records such as 10, or a share such as 5%"), "{}", stderr(&wrong));
     assert!(running.stop().success());
     assert_eq!(job.forebay(&["run", "--until-idle"]).status.code(), Some(6), "the limit of the file applies");
     assert_eq!(job.forebay(&["run", "--until-idle", "--max-rejected", "1"]).status.code(), Some(0));

@@ -147,7 +147,8 @@ pub enum PlanRequest {
 #[serde(rename_all = "snake_case")]
 pub enum ReplayFrom {
     /// The first record that Kafka holds.
-    Begin,
+    #[serde(rename = "begin")]
+    Earliest,
     /// These offsets; other partitions keep theirs.
     #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::offsets"))]
     Offsets(Offsets),
@@ -166,7 +167,7 @@ impl FromStr for ReplayFrom {
 
     fn from_str(text: &str) -> Result<Self, ParseReplayFromError> {
         if matches!(text, "earliest" | "begin") {
-            return Ok(Self::Begin);
+            return Ok(Self::Earliest);
         }
         if let Ok(time) = text.parse() {
             return Ok(Self::Time(time));

@@ -8,6 +8,7 @@
 //! * [`closing_summary`]: what `demo` and `run --until-idle` print at the end.
 //! * [`desired`]: the desired state of a pipeline.
 //! * [`event`]: the events of the journal, in every version ever written.
+//! * [`failure`]: the classes of failures.
 //! * [`json_pointer`]: JSON pointers (RFC 6901).
 //! * [`lineage`]: a run as OpenLineage events.
 //! * [`metrics`]: every metric and alert, computed from a snapshot.
@@ -30,6 +31,7 @@ pub mod closing_summary;
 pub mod desired;
 pub mod event;
 pub mod failure;
+pub mod json_number;
 pub mod json_pointer;
 pub mod lineage;
 pub mod metrics;

@@ -284,12 +284,12 @@ mod tests {
 
     #[test]
     fn the_parent_is_read_from_labels_in_either_form() {
-        let told = json!({ "run": { "runId": RUN }, "job": { "namespace": "http://airflow/x", "name": "dag.task" } });
-        assert_eq!(parent(&labels(&[("openlineage_parent_id", &format!("http://airflow/x/dag.task/{RUN}"))])), Some(told.clone()));
+        let airflow = json!({ "run": { "runId": RUN }, "job": { "namespace": "http://airflow/x", "name": "dag.task" } });
+        assert_eq!(parent(&labels(&[("openlineage_parent_id", &format!("http://airflow/x/dag.task/{RUN}"))])), Some(airflow.clone()));
         let three = [("openlineage_parent_run_id", RUN), ("openlineage_parent_job_name", "dag.task")];
         assert_eq!(parent(&labels(&three)), None, "the namespace is missing");
         let three = [three[0], three[1], ("openlineage_parent_job_namespace", "http://airflow/x")];
-        assert_eq!(parent(&labels(&three)), Some(told));
+        assert_eq!(parent(&labels(&three)), Some(airflow));
         for nonsense in ["", "a", "a/b", "a/b/c"] {
             assert_eq!(parent(&labels(&[("openlineage_parent_id", nonsense)])), None, "{nonsense}");
         }

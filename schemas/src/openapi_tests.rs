@@ -5,7 +5,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use crate::routes::{Content, Kind, MAX_INTEGER, Param, ROUTES, Route};
+use crate::json_number::MAX_INTEGER;
+use crate::routes::{Content, Kind, Param, ROUTES, Route};
 use crate::run::{MAX_LABEL_CHARS, MAX_PARAM_CHARS, MAX_SPEC_ENTRIES, MAX_SPEC_NAME_CHARS, Problem};
 use crate::{api, run, snapshot};
 
@@ -66,9 +67,9 @@ pub(crate) fn ranges(_: &mut SchemaGenerator) -> Schema {
 
 fn schema_of(kind: Kind) -> Value {
     match kind {
-        Kind::Text(most) => json!({ "type": "string", "minLength": 1, "maxLength": most }),
+        Kind::Text(max) => json!({ "type": "string", "minLength": 1, "maxLength": max }),
         Kind::Enum(words) => json!({ "type": "string", "enum": words }),
-        Kind::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Uuid => json!({ "type": "string", "format": "uuid" }),
         Kind::Duration => json!({ "type": "string", "pattern": "^[0-9]{1,6}(ms|s|m)$" }),
     }

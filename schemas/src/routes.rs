@@ -4,11 +4,10 @@
 //! (`json/openapi.json`) is generated from it, so the three can't differ.
 
 use crate::api::{LogLevel, Role};
+use crate::json_number::MAX_INTEGER;
 use crate::problem as p;
 use crate::problem::ProblemType;
 
-/// The largest integer in the API. Up to here every JSON client represents integers exactly.
-pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// The maximum number of items in one answer.
 pub const MAX_LIST_ITEMS: u64 = 1_000;
 /// The maximum size of a body, in bytes.

@@ -407,8 +407,8 @@ pub enum SpecError {
     Many { what: &'static str, count: usize },
     #[error("the name {name:?} in {what} must have 1 to {MAX_SPEC_NAME_CHARS} characters")]
     Name { what: &'static str, name: String },
-    #[error("{what}.{name} has {length} characters; the limit is {most}")]
-    Value { what: &'static str, name: String, length: usize, most: usize },
+    #[error("{what}.{name} has {length} characters; the limit is {max}")]
+    Value { what: &'static str, name: String, length: usize, max: usize },
     #[error("lease_seconds is {0}; use 10 to 86400")]
     Lease(u32),
 }
@@ -428,7 +428,7 @@ impl RunSpec {
     /// # Errors
     /// The first value that is out of range.
     pub fn check(&self) -> Result<(), SpecError> {
-        for (what, entries, most) in [("params", &self.params, MAX_PARAM_CHARS), ("labels", &self.labels, MAX_LABEL_CHARS)] {
+        for (what, entries, max) in [("params", &self.params, MAX_PARAM_CHARS), ("labels", &self.labels, MAX_LABEL_CHARS)] {
             if entries.len() > MAX_SPEC_ENTRIES {
                 return Err(SpecError::Many { what, count: entries.len() });
             }
@@ -437,8 +437,8 @@ impl RunSpec {
                     return Err(SpecError::Name { what, name: name.chars().take(MAX_SPEC_NAME_CHARS).collect() });
                 }
                 let length = value.chars().count();
-                if length > most {
-                    return Err(SpecError::Value { what, name: name.clone(), length, most });
+                if length > max {
+                    return Err(SpecError::Value { what, name: name.clone(), length, max });
                 }
             }
         }

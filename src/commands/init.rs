@@ -7,14 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::error::CliError;
+use crate::example::{PIPELINE, SCHEMA, SCHEMA_NAME};
 use crate::output::Output;
-
-/// The pipeline file that `init` writes: that of the users example.
-pub(crate) const PIPELINE: &str = include_str!("../../examples/users/forebay.toml");
-/// Its schema.
-pub(crate) const SCHEMA: &str = include_str!("../../examples/users/users.schema.json");
-/// The schema's file name, as the pipeline file has it.
-pub(crate) const SCHEMA_NAME: &str = "users.schema.json";
 
 /// Flags of `init`.
 #[derive(clap::Args)]

@@ -63,7 +63,7 @@ fn parse(text: &str) -> Result<FromArg, String> {
     if let Some(ago) = humantime::parse_duration(text).ok().filter(|ago| !ago.is_zero()) {
         return Ok(FromArg::Ago(ago));
     }
-    text.parse().map(FromArg::At).map_err(|error: ParseReplayFromError| format!("{error}, nor a duration such as 2h"))
+    text.parse().map(FromArg::At).map_err(|error: ParseReplayFromError| format!("{error}, or a duration such as 2h"))
 }
 
 /// Maximum time to the first answer of the broker. The embedded one starts with this command.
@@ -156,8 +156,8 @@ mod tests {
 
     #[test]
     fn from_is_earliest_offsets_a_time_or_a_duration() {
-        assert_eq!(parse("earliest"), Ok(FromArg::At(ReplayFrom::Begin)));
-        assert_eq!(parse("begin"), Ok(FromArg::At(ReplayFrom::Begin)), "the former name");
+        assert_eq!(parse("earliest"), Ok(FromArg::At(ReplayFrom::Earliest)));
+        assert_eq!(parse("begin"), Ok(FromArg::At(ReplayFrom::Earliest)), "the former name");
         assert_eq!(parse("0:1200, 3:900"), Ok(FromArg::At(ReplayFrom::Offsets([(0, 1200), (3, 900)].into_iter().collect()))));
         assert_eq!(parse("2h"), Ok(FromArg::Ago(Duration::from_secs(7_200))));
         assert!(matches!(parse("2026-11-24T06:00:00Z"), Ok(FromArg::At(ReplayFrom::Time(_)))));

@@ -8,8 +8,8 @@ use std::time::Duration;
 use forebay_actors::data_dir::{DataDirLock, LockError};
 use forebay_schemas::pipeline::{ApiSection, Pipeline};
 
-use crate::commands::init::{PIPELINE, SCHEMA, SCHEMA_NAME};
 use crate::error::CliError;
+use crate::example::{PIPELINE, SCHEMA, SCHEMA_NAME};
 use crate::process::start_error;
 
 /// How the file starts. A directory whose pipeline file starts with it belongs to the demo.

@@ -12,10 +12,10 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use forebay_schemas::api::{Applied, ApplyRequest, ChangePlan, PlanRequest, ReplayFrom};
+use forebay_schemas::json_number::MAX_INTEGER;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::problem::{self, ProblemType};
 use forebay_schemas::read::Position;
-use forebay_schemas::routes::MAX_INTEGER;
 use uuid::Uuid;
 
 use super::auth::Caller;
@@ -313,7 +313,7 @@ mod tests {
         assert_ne!(hash, draft("a", 2, redrive()).hash(&request));
 
         let replay = |to| Work::Replay(BTreeMap::from([(0, to)]));
-        let request = PlanRequest::Replay { from: ReplayFrom::Begin };
+        let request = PlanRequest::Replay { from: ReplayFrom::Earliest };
         let hash = draft("a", 1, replay(0)).hash(&request);
         assert_ne!(hash, draft("a", 1, replay(1)).hash(&request));
         assert_eq!(

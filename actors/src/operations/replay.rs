@@ -116,7 +116,7 @@ pub(crate) async fn plan_all(
         _ => BTreeMap::new(),
     };
     let wanted = |partition: &Partition, begin: Offset| match from {
-        ReplayFrom::Begin => Some(begin),
+        ReplayFrom::Earliest => Some(begin),
         ReplayFrom::Offsets(offsets) => offsets.0.get(partition).copied(),
         ReplayFrom::Time(_) => at_time.get(partition).copied(),
     };

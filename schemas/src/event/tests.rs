@@ -33,7 +33,7 @@ fn the_fixtures_have_each_type_in_each_of_its_versions() {
     }
     let expected: BTreeSet<_> =
         Event::KINDS.iter().flat_map(|kind| (1..=u64::from(version_of(kind))).map(|version| ((*kind).to_owned(), version))).collect();
-    // A type that began after the first fixture begins with version 1 in a later one.
+    // A type that was added later has its version 1 in a later fixture.
     assert_eq!(lines, expected);
 }
 

@@ -417,23 +417,23 @@ fn check_servers<'a>(p: &Pipeline, key: &[&str], servers: impl Iterator<Item = &
     Ok(())
 }
 
-fn in_range(p: &Pipeline, key: &[&str], value: i64, least: i64, most: i64) -> Result<(), FileError> {
-    if (least..=most).contains(&value) {
+fn in_range(p: &Pipeline, key: &[&str], value: i64, min: i64, max: i64) -> Result<(), FileError> {
+    if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(p.error_at(key, format!("{value} is out of range"), format!("use {least} to {most}")))
+    Err(p.error_at(key, format!("{value} is out of range"), format!("use {min} to {max}")))
 }
 
-fn bytes_in_range(p: &Pipeline, key: &[&str], value: Bytes, least: u64, most: u64) -> Result<(), FileError> {
-    if (least..=most).contains(&value.0) {
+fn bytes_in_range(p: &Pipeline, key: &[&str], value: Bytes, min: u64, max: u64) -> Result<(), FileError> {
+    if (min..=max).contains(&value.0) {
         return Ok(());
     }
-    Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", Bytes(least), Bytes(most))))
+    Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", Bytes(min), Bytes(max))))
 }
 
-fn duration_in_range(p: &Pipeline, key: &[&str], value: HumanDuration, least: Duration, most: Duration) -> Result<(), FileError> {
-    if (least..=most).contains(&value.0) {
+fn duration_in_range(p: &Pipeline, key: &[&str], value: HumanDuration, min: Duration, max: Duration) -> Result<(), FileError> {
+    if (min..=max).contains(&value.0) {
         return Ok(());
     }
-    Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", HumanDuration(least), HumanDuration(most))))
+    Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", HumanDuration(min), HumanDuration(max))))
 }

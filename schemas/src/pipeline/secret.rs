@@ -31,15 +31,15 @@ pub enum SecretError {
 }
 
 impl Secret {
-    /// Reads the secret. `beside` is the path of the pipeline file. The caller must not print it.
+    /// Reads the secret. `pipeline_file` is the path of the pipeline file. The caller must not print it.
     ///
     /// # Errors
     /// When the variable is not set or the file can't be read.
-    pub fn reveal(&self, beside: &Path) -> Result<String, SecretError> {
+    pub fn reveal(&self, pipeline_file: &Path) -> Result<String, SecretError> {
         match self {
             Self::Env(name) => std::env::var(name).map_err(|_| SecretError::Unset(name.clone())),
             Self::File(path) => {
-                let path = beside.parent().unwrap_or(Path::new("")).join(path);
+                let path = pipeline_file.parent().unwrap_or(Path::new("")).join(path);
                 let text = std::fs::read_to_string(&path).map_err(|cause| SecretError::Unreadable { path, cause })?;
                 Ok(text.trim_end_matches(['\r', '\n']).to_owned())
             }

@@ -214,7 +214,7 @@ pub(crate) fn every_operation() -> Vec<Operation> {
         Operation::Restart("root/egress/writer".to_owned()),
         Operation::Cancel(Uuid::nil()),
         Operation::Redrive(None),
-        Operation::Replay(ReplayFrom::Begin),
+        Operation::Replay(ReplayFrom::Earliest),
     ]
 }
 
