@@ -205,7 +205,7 @@ fn a_next_cursor_that_is_a_url_is_followed_only_on_the_same_host() {
 
     let api = TestApi::start(|_| page([1], "\"next\": \"http://elsewhere.example/people?page=2\""));
     let (code, _, text) = until_idle(&reading(&api, CURSOR));
-    assert!(code == 1 && text.contains("the next cursor is an address") && text.contains("elsewhere.example"), "{text}");
+    assert!(code == 1 && text.contains("the next cursor is a URL") && text.contains("elsewhere.example"), "{text}");
     assert_eq!(api.requests(), 1);
 }
 
@@ -302,7 +302,7 @@ fn an_answer_that_is_not_a_list_is_reported_with_the_remedy() {
         text
     };
     let one = error_of("{\"results\": {\"id\": 7}}");
-    assert!(one.contains("an object, not to an array") && one.contains("ask the address that gives a list"), "{one}");
+    assert!(one.contains("an object, not to an array") && one.contains("request a URL that returns a list"), "{one}");
     assert!(error_of("{\"id\": 1}\n{\"id\": 2}\n").contains("NDJSON"));
     let api = TestApi::start(|_| Answer { kind: "application/x-ndjson", ..Answer::ok("{\"id\": 1}\n".into()) });
     let (code, _, text) = until_idle(&reading(&api, ""));

@@ -34,5 +34,6 @@ pub mod producer;
 #[cfg(test)]
 mod simulator;
 pub mod telemetry;
+pub mod text;
 pub mod transformer;
 pub mod writer;

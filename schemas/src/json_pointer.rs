@@ -32,6 +32,13 @@ impl JsonPointer {
         Self { tokens }
     }
 
+    /// The pointer to the value that holds this one. The root is its own parent.
+    #[must_use]
+    pub fn parent(&self) -> Self {
+        let tokens = self.tokens.iter().take(self.tokens.len().saturating_sub(1)).cloned().collect();
+        Self { tokens }
+    }
+
     /// The unescaped tokens, from the top of the document down.
     pub fn tokens(&self) -> &[String] {
         &self.tokens

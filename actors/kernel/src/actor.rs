@@ -19,7 +19,7 @@ use actix::{ActorContext, AsyncContext, Context};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::adapter::ActixAdapter;
+use super::actix_adapter::ActixAdapter;
 use super::lifetime::{Cancel, Lifetime, LifetimeGuard};
 use super::task::{AbortOnDrop, Task};
 use super::{Exit, Mailbox, Progress};

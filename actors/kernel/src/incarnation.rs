@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::actix_adapter::{ActixAdapter, Sender, Stop};
 use super::actor_tree::Node;
-use super::adapter::{ActixAdapter, Sender, Stop};
 use super::kill_switch::KillSwitch;
 use super::lifetime::{Lifetime, LifetimeGuard};
 use super::{Actor, Exit, Mailbox, Progress, SharedClock};

@@ -31,9 +31,9 @@
 //! * [`ActorTree`] shows the tree from outside; a [`LifecycleListener`] receives its changes.
 //! * Retries are [`Backoff`], [`Retry`] and [`Outage`].
 
+mod actix_adapter;
 mod actor;
 mod actor_tree;
-mod adapter;
 mod backoff;
 mod byte_budget;
 mod clock;
@@ -43,11 +43,11 @@ mod kill_switch;
 mod lifecycle;
 mod lifetime;
 mod mailbox;
+mod mailbox_slot;
 mod progress;
 mod restart_window;
 mod retry;
 mod root;
-mod slot;
 mod strategy;
 mod supervisor;
 mod task;
@@ -69,9 +69,9 @@ pub use exit::Exit;
 pub use lifecycle::{LifecycleEvent, LifecycleKind, LifecycleListener};
 pub use lifetime::Cancel;
 pub use mailbox::{Closed, Mailbox};
+pub use mailbox_slot::MailboxSlot;
 pub use progress::{Progress, Working};
 pub use retry::{Outage, Retry};
 pub use root::{Environment, Root, block_on, start};
-pub use slot::Slot;
 pub use strategy::{Limits, Restart, Strategy};
 pub use supervisor::{ChildSpec, SupervisorSpec};

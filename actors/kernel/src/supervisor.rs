@@ -5,7 +5,7 @@
 //! subtree.
 //!
 //! Does not guarantee an orderly stop if its own deadline is shorter than the sum of its
-//! children's: whoever builds the tree must choose them so.
+//! children's: the builder of the tree must choose them so.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -9,8 +9,8 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Asked, Body, reason};
 use super::{Answer, State};
-use crate::fetcher;
 use crate::ledger::Command;
+use crate::text;
 
 pub(super) async fn list(state: web::Data<State>, _: Asked) -> Answer {
     Ok(HttpResponse::Ok().json(Pipelines { pipelines: vec![view(&state)] }))
@@ -51,7 +51,7 @@ fn view(state: &State) -> PipelineView {
         name: pipeline.meta.name.clone(),
         desired: state.parts.ledger.desired(),
         roles: snapshot.roles,
-        source: pipeline.fetcher.as_ref().map(|fetcher| fetcher::without_secrets(&fetcher.url)),
+        source: pipeline.fetcher.as_ref().map(|fetcher| text::without_secrets(&fetcher.url)),
         topic: pipeline.kafka.topic.clone(),
         table: table.map_or_else(String::new, |(cassandra, writer)| format!("{}.{}", cassandra.keyspace, writer.table)),
         group: pipeline.consumer.as_ref().map_or_else(String::new, |consumer| consumer.group.clone()),

@@ -13,14 +13,14 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::tests::{answer, server};
+use super::test_server::{answer, server};
 use super::{Fetcher, FetcherHandle, FetcherParams, Schedule, ScheduledFetches};
 use crate::journal::{self, Disk, JournalError, RealDisk, Settings};
 use crate::ledger::Ledger;
 use crate::message::{Page, PageProduced, PageRefused};
 use crate::telemetry::Telemetry;
 use forebay_kernel::testing::{eventually, with_tree};
-use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, Restart, Slot, SystemClock};
+use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, MailboxSlot, Restart, SystemClock};
 
 /// A disk that the test can make wait or fail.
 #[derive(Clone, Default)]
@@ -118,7 +118,7 @@ struct Rig {
     scheduled: watch::Sender<ScheduledFetches>,
     telemetry: Arc<Telemetry>,
     budget: Budget,
-    producer: Slot<Mailbox<Lease<Page>>>,
+    producer: MailboxSlot<Lease<Page>>,
     pages: tokio::sync::mpsc::UnboundedReceiver<Lease<Page>>,
     fetcher: FetcherHandle,
     run: Uuid,
@@ -135,7 +135,7 @@ impl Rig {
         );
         let pipeline = Arc::new(forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text).unwrap());
         let (mailbox, pages) = Mailbox::probe();
-        let (producer, fetcher) = (Slot::default(), FetcherHandle::default());
+        let (producer, fetcher) = (MailboxSlot::default(), FetcherHandle::default());
         producer.set(mailbox);
         let params = FetcherParams {
             pipeline,
@@ -157,7 +157,7 @@ impl Rig {
         Self { journaled, scheduled, telemetry, budget, producer, pages, fetcher, run: Uuid::nil(), child }
     }
 
-    /// Requests a run.
+    /// Requests a run and triggers it.
     fn trigger(&mut self) {
         self.run = self.journaled.ledger.request("key", 1, RunSpec::default()).unwrap().id();
         self.fetcher.trigger(self.run);
@@ -223,7 +223,7 @@ fn a_triggered_run_is_recorded_from_start_to_end_and_holds_budget_for_its_weight
     assert_eq!((rig.budget.used(), exit), (0, Exit::Shutdown));
 }
 
-/// Pages of two records whose cursor counts them, until four; then an empty one.
+/// Pages of two records whose cursor counts them, up to four, then an empty one.
 async fn api_of_pages() -> String {
     let page = |path: &str| {
         let since: u32 = path.rsplit_once("since=").unwrap().1.parse().unwrap();
@@ -233,15 +233,15 @@ async fn api_of_pages() -> String {
     server(page).await + "/?since=none"
 }
 
-/// Lets the next page through.
-async fn through(rig: &mut Rig) {
+/// Produces the next page.
+async fn produce_next(rig: &mut Rig) {
     let Lease { body: page, credit } = rig.pages.recv().await.unwrap();
     drop(credit);
     page.receipt.settle(Ok(PageProduced { produced: page.records.len() as u64, ..PageProduced::default() }));
 }
 
 #[test]
-fn the_next_page_is_fetched_only_once_the_last_is_in_kafka_and_durable_in_the_journal() {
+fn the_next_page_waits_until_the_last_is_in_kafka_and_durable_in_the_journal() {
     let (rig, _) = in_tree(api_of_pages, Schedule::OnTrigger, async |rig| {
         rig.trigger();
         let Lease { body: page, credit } = rig.pages.recv().await.unwrap();
@@ -254,8 +254,8 @@ fn the_next_page_is_fetched_only_once_the_last_is_in_kafka_and_durable_in_the_jo
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!((rig.telemetry.pages.get(), rig.budget.used()), (1, 0), "the journal has not synced it yet");
         rig.journaled.disk.set(Sync::Works);
-        through(rig).await;
-        through(rig).await;
+        produce_next(rig).await;
+        produce_next(rig).await;
         rig.reaches(RunState::Succeeded).await;
     });
     assert_eq!(
@@ -277,13 +277,13 @@ fn the_next_page_is_fetched_only_once_the_last_is_in_kafka_and_durable_in_the_jo
 fn a_new_fetcher_starts_at_the_recorded_cursor() {
     let (rig, _) = in_tree(api_of_pages, Schedule::OnTrigger, async |rig| {
         rig.trigger();
-        through(rig).await;
-        through(rig).await;
-        through(rig).await;
+        produce_next(rig).await;
+        produce_next(rig).await;
+        produce_next(rig).await;
         rig.reaches(RunState::Succeeded).await;
     });
     let (again, _) = in_tree_with(api_of_pages, Schedule::Once, rig.journaled, async |rig| {
-        through(rig).await;
+        produce_next(rig).await;
         rig.scheduled_fetch().await;
     });
     assert_eq!(again.recorded()[8..], ["fetched 0 at 4", "produced 0"]);
@@ -300,7 +300,7 @@ fn a_run_fails_when_the_journal_does() {
 }
 
 #[test]
-fn an_abandoned_page_is_handed_to_the_next_producer() {
+fn an_abandoned_page_goes_to_the_next_producer() {
     let (rig, _) = in_tree(api, Schedule::Once, async |rig| {
         drop(rig.pages.recv().await.unwrap());
         let again = rig.pages.recv().await.unwrap();
@@ -317,7 +317,7 @@ fn an_abandoned_page_is_handed_to_the_next_producer() {
 }
 
 #[test]
-fn a_page_without_the_array_fails_the_run_for_good() {
+fn a_page_without_the_array_fails_the_run_as_not_retryable() {
     let (rig, _) = in_tree(
         async || server(|_| answer("200 OK", "", b"{}")).await,
         Schedule::OnTrigger,
@@ -329,7 +329,7 @@ fn a_page_without_the_array_fails_the_run_for_good() {
     assert_eq!((rig.telemetry.fetch_failures.get(), rig.budget.used()), (1, 0));
 }
 
-/// What is recorded of a run, of an API with these answers.
+/// What is recorded of a run against an API with these responses.
 fn run_of(answers: impl Fn(&str) -> Vec<u8> + Send + 'static, cursor: bool) -> Vec<String> {
     let path = if cursor { "/?since=none" } else { "/" };
     let (rig, _) = in_tree(
@@ -370,7 +370,7 @@ fn an_empty_page_that_names_a_next_one_is_followed() {
 }
 
 #[test]
-fn a_next_address_is_followed_to_the_last_page_and_one_elsewhere_fails_the_run_before_its_page_is_produced() {
+fn next_urls_are_followed_and_one_on_another_host_fails_the_run() {
     let page = |path: &str| {
         let next = match path.rsplit_once("page=").map(|(_, page)| page) {
             None => "\"/?since=none&page=2\"",
@@ -387,19 +387,19 @@ fn a_next_address_is_followed_to_the_last_page_and_one_elsewhere_fails_the_run_b
 }
 
 #[test]
-fn a_link_that_is_not_followed_makes_the_run_one_that_was_cut_short() {
+fn a_link_header_that_is_not_followed_cuts_the_run_short() {
     let recorded = run_of(|_| answer("200 OK", "link: </?page=2>; rel=next\r\n", br#"{"r": [1]}"#), false);
     assert_eq!(recorded[3..], ["cut short: no_next"]);
 }
 
 #[test]
-fn a_cursor_that_is_misspelt_fails_the_run_at_its_first_page() {
+fn a_misspelt_cursor_fails_the_run_at_its_first_page() {
     let recorded = run_of(|_| answer("200 OK", "", br#"{"r": [1], "Next": 2}"#), true);
     assert_eq!(recorded, ["started", "failed in fetch, retryable false"]);
 }
 
 #[test]
-fn what_passes_is_asked_for_again_until_it_has() {
+fn transient_errors_are_retried_until_a_page_arrives() {
     let bodies: [&[u8]; 3] = [br#"{"r": [{"id": 1}, {"i"#, br#"{"error": "backend timed out"}"#, br#"{"r": [1]}"#];
     let asked = AtomicUsize::new(0);
     let recorded = run_of(move |_| answer("200 OK", "", bodies[asked.fetch_add(1, Ordering::Relaxed).min(2)]), false);
@@ -407,7 +407,7 @@ fn what_passes_is_asked_for_again_until_it_has() {
 }
 
 #[test]
-fn a_refused_page_fails_the_run_for_good() {
+fn a_page_that_the_producer_refuses_fails_the_run() {
     in_tree(api, Schedule::OnTrigger, async |rig| {
         rig.trigger();
         let Lease { body: page, .. } = rig.pages.recv().await.unwrap();
@@ -417,7 +417,7 @@ fn a_refused_page_fails_the_run_for_good() {
 }
 
 #[test]
-fn nothing_is_asked_for_until_the_budget_has_room_for_a_page() {
+fn nothing_is_requested_until_the_budget_has_room_for_a_page() {
     in_tree(api, Schedule::OnTrigger, async |rig| {
         let held = rig.budget.reserve(90_000).await;
         rig.trigger();

@@ -1,25 +1,29 @@
-//! What can go wrong with a fetch. Guarantee: a message names the API (without the query of its address, which may hold a key), says what
-//! it answered and what to do. Not guaranteed: that an API's own explanation makes sense.
+//! Why a fetch failed.
+//!
+//! Guarantees: a message names the API, without the query of its URL, which may hold a key. It says
+//! what the API answered and what to do.
+//!
+//! Does not guarantee that the API's own explanation makes sense.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use forebay_schemas::pipeline::SecretError;
+use forebay_schemas::pipeline::{HumanDuration, SecretError};
 use forebay_schemas::read::{Position, quote_cursor};
 use reqwest::StatusCode;
 
-use super::limit::Limit;
-use super::page::PageError;
+use super::page_error::PageError;
+use super::rate_limit::RateLimit;
 use forebay_dataplane::MASK;
 use forebay_schemas::failure::{Class, Classified};
 
 /// A fetch that gave no page.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The address can't be used.
-    #[error("fetcher.url is no address that can be asked: {0}")]
-    Address(String),
-    /// A header's secret can't be had.
+    /// The URL is invalid.
+    #[error("fetcher.url is not a valid URL: {0}")]
+    Url(String),
+    /// The secret of a header can't be read.
     #[error("fetcher.headers.{name}: {cause}")]
     Secret {
         /// The header.
@@ -35,13 +39,13 @@ pub enum FetchError {
         /// Why not.
         cause: String,
     },
-    /// The client can't be made.
-    #[error("no HTTP client: {0}")]
+    /// The client can't be created.
+    #[error("failed to create the HTTP client: {0}")]
     Client(String),
-    /// What was produced can't be kept, so the next page is not asked for.
-    #[error("no page is asked for, since the journal does not keep the cursor: {0}")]
+    /// The journal can't store the cursor, so the next page is not requested.
+    #[error("no page is requested, since the journal failed to store the cursor: {0}")]
     Journal(String),
-    /// No answer came, or not all of it.
+    /// No response arrived, or not all of it.
     #[error("{api} can't be reached: {cause}")]
     Unreachable {
         /// The API.
@@ -49,109 +53,111 @@ pub enum FetchError {
         /// Why not.
         cause: String,
     },
-    /// The answer took too long.
-    #[error("{api} did not answer within {} (fetcher.timeout)", humantime(*.within))]
+    /// The response took too long.
+    #[error("{api} did not answer within {} (fetcher.timeout)", HumanDuration(*.timeout))]
     TimedOut {
         /// The API.
         api: String,
-        /// How long it had.
-        within: Duration,
+        /// The timeout.
+        timeout: Duration,
     },
-    /// It answered with another status than success.
+    /// It did not answer with success.
     #[error("{api} answered {status}: {excerpt}")]
     Status {
         /// The API.
         api: String,
         /// The status.
         status: StatusCode,
-        /// The beginning of the body.
+        /// The start of the body.
         excerpt: String,
-        /// Whether it says that the same request may be made later, and when.
-        limit: Limit,
+        /// Whether the same request may succeed later, and when.
+        limit: RateLimit,
     },
-    /// It names the next page by an address that is not asked.
+    /// It names the next page by a URL that must not be requested.
     #[error(
-        "{api}: the next cursor is an address, and leads {cause}; an address is followed on the host and port of fetcher.url alone, since the \
-         file's headers go along: set fetcher.cursor.next to a cursor that is sent in fetcher.cursor.param, or fetcher.url to that host"
+        "{api}: the next cursor is a URL that leads {cause}; URLs are followed only on the host and port of fetcher.url, since the \
+         headers of the file are sent along: point fetcher.cursor.next to a cursor for fetcher.cursor.param, or fetcher.url to that host"
     )]
-    NextAddress {
+    NextUrl {
         /// The API.
         api: String,
         /// Where, and why not.
         cause: String,
     },
-    /// It refuses a page that was asked for with a cursor: the cursor is too old for it, or it never was one.
+    /// It refuses a request with a cursor: the cursor has expired, or it never was one.
     #[error(
-        "{api} answered {status} to cursor {}: {excerpt}; where the API takes that cursor no more, `forebay cursor reset{flags}` has the next \
-         fetch of this read begin at its first page (a run that reads again begins over at its next attempt)", quote_cursor(.cursor)
+        "{api} answered {status} to cursor {}: {excerpt}; if the API no longer accepts this cursor, `forebay cursor reset{flags}` makes the next \
+         fetch of this read start at its first page (a run that reads again starts over at its next attempt)", quote_cursor(.cursor)
     )]
     Cursor {
         /// The API.
         api: String,
         /// The status.
         status: StatusCode,
-        /// The beginning of the body.
+        /// The start of the body.
         excerpt: String,
         /// The cursor.
         cursor: String,
-        /// The flags of the command that name the read.
+        /// The flags that name the read to the command.
         flags: String,
     },
-    /// It sends the client somewhere it won't go.
-    #[error("{api} redirects {cause}; write the address it redirects to into fetcher.url")]
+    /// It redirects to where the client must not go.
+    #[error("{api} redirects {cause}; set fetcher.url to the URL that it redirects to")]
     Redirect {
         /// The API.
         api: String,
         /// Where, and why not.
         cause: String,
     },
-    /// It answered something that can't be JSON.
+    /// Its content type can't be JSON.
     #[error("{api} answered {content_type} instead of JSON: {excerpt}")]
     ContentType {
         /// The API.
         api: String,
-        /// What it says it answered.
+        /// The content type.
         content_type: String,
-        /// The beginning of the body.
+        /// The start of the body.
         excerpt: String,
     },
-    /// The answer is too large.
-    #[error("{api} answered more than {most} bytes after decompression; ask it for smaller pages, or raise fetcher.max_page_bytes")]
+    /// The response is too large.
+    #[error("{api} answered more than {max} bytes after decompression; request smaller pages, or raise fetcher.max_page_bytes")]
     TooLarge {
         /// The API.
         api: String,
-        /// The most there may be.
-        most: usize,
+        /// The limit.
+        max: usize,
     },
-    /// The answer holds no page.
+    /// The response holds no page.
     #[error("{api}: {cause}")]
     Page {
         /// The API.
         api: String,
         /// What is wrong with it.
         cause: PageError,
-        /// How long the API asks to be left alone.
+        /// How long the API asks to get no request.
         wait: Option<Duration>,
     },
 }
 
-/// Retrying may help when the API is unreachable or busy, or sends an error in place of records, and while
-/// the file of a secret is being written. Anything else fails the same way until somebody changes something.
+/// An error is transient while the API is unavailable, busy or answers an error in place of
+/// records, and while the file of a secret is being written. Any other recurs until a person
+/// changes something.
 impl Classified for FetchError {
     fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Secret { .. } | Self::Header { .. } => Class::Transient,
-            Self::Status { status, limit, .. } if limit.passes || is_passing(*status) => Class::Transient,
-            Self::Page { cause: PageError::CutShort { .. } | PageError::Failure { .. }, .. } => Class::Transient,
-            Self::Address(_) | Self::Client(_) | Self::Journal(_) => Class::Fatal,
+            Self::Status { status, limit, .. } if limit.retry_later || is_transient(*status) => Class::Transient,
+            Self::Page { cause: PageError::CutShort { .. } | PageError::ApiError { .. }, .. } => Class::Transient,
+            Self::Url(_) | Self::Client(_) | Self::Journal(_) => Class::Fatal,
             _ => Class::Rejected,
         }
     }
 }
 
 impl FetchError {
-    /// Whether the same run may succeed when it is tried again later, though asking again at once does not help: beside what passes, a secret that is
-    /// renewed, and a page for people in place of JSON, as APIs have it that are being mended.
+    /// Whether the same run may succeed later, even if an immediate retry does not help. Besides
+    /// transient errors, that is a secret that will be renewed, and an HTML page in place of JSON,
+    /// as APIs under maintenance answer.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Status { status, .. } if *status == StatusCode::UNAUTHORIZED => true,
@@ -160,18 +166,19 @@ impl FetchError {
         }
     }
 
-    /// The class of status it answered with, of a bounded set: `none` when it did not answer, nothing when it was not asked.
+    /// The status class for metrics, out of a bounded set: `none` when no response arrived, `None`
+    /// when no request was sent.
     pub fn status_class(&self) -> Option<&'static str> {
         match self {
-            Self::Address(_) | Self::Secret { .. } | Self::Header { .. } | Self::Client(_) | Self::Journal(_) => None,
+            Self::Url(_) | Self::Secret { .. } | Self::Header { .. } | Self::Client(_) | Self::Journal(_) => None,
             Self::Unreachable { .. } | Self::TimedOut { .. } => Some("none"),
             Self::Redirect { .. } => Some("3xx"),
             Self::Status { status, .. } | Self::Cursor { status, .. } => Some(class_of(*status)),
-            Self::ContentType { .. } | Self::TooLarge { .. } | Self::Page { .. } | Self::NextAddress { .. } => Some("2xx"),
+            Self::ContentType { .. } | Self::TooLarge { .. } | Self::Page { .. } | Self::NextUrl { .. } => Some("2xx"),
         }
     }
 
-    /// The same without what it quotes of the answer, where values of records may stand.
+    /// The same error without its quotes of the response, which may contain values of records.
     #[must_use]
     pub fn masked(self) -> Self {
         let excerpt = MASK.to_owned();
@@ -183,7 +190,7 @@ impl FetchError {
                 let cause = match cause {
                     PageError::NotJson { cause, line, column, .. } => PageError::NotJson { cause, line, column, excerpt },
                     PageError::CutShort { bytes, .. } => PageError::CutShort { bytes, excerpt },
-                    PageError::Failure { .. } => PageError::Failure { said: excerpt },
+                    PageError::ApiError { .. } => PageError::ApiError { message: excerpt },
                     cause => cause,
                 };
                 Self::Page { api, cause, wait }
@@ -192,11 +199,12 @@ impl FetchError {
         }
     }
 
-    /// The same of a page that was asked for at a position by a fetch with these params: where that may be why, it says so.
+    /// The error of a request at a position, by a fetch with these params. Names the cursor where
+    /// it may be the cause.
     #[must_use]
     pub fn at(self, position: &Position, params: &BTreeMap<String, String>) -> Self {
         match (self, position) {
-            (Self::Status { api, status, excerpt, limit }, Position::Cursor(cursor)) if may_mean_a_cursor(status) && !limit.passes => {
+            (Self::Status { api, status, excerpt, limit }, Position::Cursor(cursor)) if may_reject_cursor(status) && !limit.retry_later => {
                 let flag = |(name, value): (&String, &String)| format!(" --param {}", quoted(&format!("{name}={value}")));
                 let flags = params.iter().map(flag).collect();
                 Self::Cursor { api, status, excerpt, cursor: cursor.clone(), flags }
@@ -205,7 +213,7 @@ impl FetchError {
         }
     }
 
-    /// How long the API asks to be left alone, if it does.
+    /// How long the API asks to get no request, if it does.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { limit, .. } => limit.wait,
@@ -215,24 +223,24 @@ impl FetchError {
     }
 }
 
-/// Whether an API may say with it that it does not take a cursor any more.
-fn may_mean_a_cursor(status: StatusCode) -> bool {
+/// Whether the status may mean that the API no longer accepts a cursor.
+fn may_reject_cursor(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::UNPROCESSABLE_ENTITY)
 }
 
-/// A word as a shell takes it.
+/// A word, quoted for a shell if it has to be.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "=-_.,:/@%+".contains(c);
     if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
-/// 202 is no success of a fetch: the API will have an answer later.
-fn is_passing(status: StatusCode) -> bool {
+/// Whether a retry may get another status. A 202 counts: the API will have the response later.
+fn is_transient(status: StatusCode) -> bool {
     status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
         || matches!(status, StatusCode::ACCEPTED | StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY)
 }
 
-/// A class of status; those that say something of their own are their own.
+/// The class of a status. 304 and 429 are classes of their own.
 fn class_of(status: StatusCode) -> &'static str {
     match status.as_u16() {
         304 => "304",
@@ -244,32 +252,28 @@ fn class_of(status: StatusCode) -> &'static str {
     }
 }
 
-fn humantime(span: Duration) -> String {
-    forebay_schemas::pipeline::HumanDuration(span).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_status_falls_into_a_class_of_a_bounded_set() {
+    fn status_classes_are_a_bounded_set() {
         let classes: std::collections::BTreeSet<_> =
             (100..1_000).map(|status| class_of(StatusCode::from_u16(status).expect("a status has three digits"))).collect();
         assert_eq!(classes.into_iter().collect::<Vec<_>>(), ["2xx", "304", "3xx", "429", "4xx", "5xx"]);
         assert_eq!(class_of(StatusCode::TOO_MANY_REQUESTS), "429");
         let api = String::new();
-        assert_eq!(FetchError::TimedOut { api: api.clone(), within: Duration::ZERO }.status_class(), Some("none"));
-        assert_eq!(FetchError::TooLarge { api, most: 1 }.status_class(), Some("2xx"));
-        assert_eq!(FetchError::Journal(String::new()).status_class(), None, "it was not asked");
+        assert_eq!(FetchError::TimedOut { api: api.clone(), timeout: Duration::ZERO }.status_class(), Some("none"));
+        assert_eq!(FetchError::TooLarge { api, max: 1 }.status_class(), Some("2xx"));
+        assert_eq!(FetchError::Journal(String::new()).status_class(), None, "no request was sent");
     }
 
     #[test]
-    fn a_cursor_that_the_api_refuses_is_named_with_the_command_that_resets_its_read() {
+    fn a_refused_cursor_is_named_with_the_command_that_resets_its_read() {
         let answered = |status: u16, position: &Position, params: &[(&str, &str)]| {
             let status = StatusCode::from_u16(status).unwrap();
             let params = params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-            let error = FetchError::Status { api: "http://api.example/".into(), status, excerpt: "no".into(), limit: Limit::default() };
+            let error = FetchError::Status { api: "http://api.example/".into(), status, excerpt: "no".into(), limit: RateLimit::default() };
             let error = error.at(position, &params);
             (error.class(), error.to_string())
         };
@@ -285,7 +289,7 @@ mod tests {
             assert!(text.contains(command) && text.len() < 600, "{text}");
         }
         assert!(answered(410, &at, &[]).1.contains("`forebay cursor reset`"));
-        assert!(!answered(404, &Position::Begin, &[]).1.contains("cursor"), "it was asked for with none, or with the file's own");
+        assert!(!answered(404, &Position::Begin, &[]).1.contains("cursor"), "it had no cursor, or that of the file");
         for (status, class) in [(401, Class::Rejected), (429, Class::Transient), (500, Class::Transient)] {
             let (found, text) = answered(status, &at, &[]);
             assert!(found == class && !text.contains("cursor"), "{text}");
@@ -293,18 +297,18 @@ mod tests {
     }
 
     #[test]
-    fn masked_it_quotes_nothing_of_the_answer() {
+    fn a_masked_error_quotes_nothing_of_the_response() {
         let (api, excerpt) = ("http://api.example/".to_owned(), "{\"name\":\"secret\"".to_owned());
         let not_json = PageError::NotJson { cause: "expected `,`".into(), line: 1, column: 17, excerpt: excerpt.clone() };
         let page = |cause| FetchError::Page { api: api.clone(), cause, wait: Some(Duration::from_secs(7)) };
         for error in [
-            FetchError::Status { api: api.clone(), status: StatusCode::BAD_REQUEST, excerpt: excerpt.clone(), limit: Limit::default() },
-            FetchError::Status { api: api.clone(), status: StatusCode::GONE, excerpt: excerpt.clone(), limit: Limit::default() }
+            FetchError::Status { api: api.clone(), status: StatusCode::BAD_REQUEST, excerpt: excerpt.clone(), limit: RateLimit::default() },
+            FetchError::Status { api: api.clone(), status: StatusCode::GONE, excerpt: excerpt.clone(), limit: RateLimit::default() }
                 .at(&Position::of(Some("7")), &BTreeMap::new()),
             FetchError::ContentType { api: api.clone(), content_type: "text/csv".into(), excerpt: excerpt.clone() },
             page(not_json),
             page(PageError::CutShort { bytes: 16, excerpt: excerpt.clone() }),
-            page(PageError::Failure { said: excerpt.clone() }),
+            page(PageError::ApiError { message: excerpt.clone() }),
         ] {
             assert!(error.to_string().contains("secret"), "{error}");
             let (class, wait, masked) = (error.class(), error.retry_after(), error.masked());
@@ -314,13 +318,13 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_retryable_and_what_comes_back_the_same_is_not() {
+    fn transient_errors_are_retryable_and_recurring_ones_are_not() {
         let api = || "http://api.example/".to_owned();
-        let status = |status, passes| FetchError::Status {
+        let status = |status, retry_later| FetchError::Status {
             api: api(),
             status: StatusCode::from_u16(status).expect("a status"),
             excerpt: String::new(),
-            limit: Limit { passes, wait: None },
+            limit: RateLimit { retry_later, wait: None },
         };
         let page = |cause| FetchError::Page { api: api(), cause, wait: None };
         let content = |kind: &str| FetchError::ContentType { api: api(), content_type: kind.to_owned(), excerpt: String::new() };
@@ -334,11 +338,11 @@ mod tests {
             (status(503, false), Class::Transient, true),
             (status(501, false), Class::Rejected, false),
             (page(PageError::CutShort { bytes: 1, excerpt: String::new() }), Class::Transient, true),
-            (page(PageError::Failure { said: "busy".into() }), Class::Transient, true),
+            (page(PageError::ApiError { message: "busy".into() }), Class::Transient, true),
             (page(PageError::LineDelimited), Class::Rejected, false),
             (content("text/html"), Class::Rejected, true),
             (content("text/csv"), Class::Rejected, false),
-            (FetchError::NextAddress { api: api(), cause: "to another host".into() }, Class::Rejected, false),
+            (FetchError::NextUrl { api: api(), cause: "to another host".into() }, Class::Rejected, false),
             (FetchError::Header { name: "x".into(), cause: "no".into() }, Class::Transient, true),
         ] {
             assert_eq!((error.class(), error.is_retryable()), (class, retryable), "{error}");

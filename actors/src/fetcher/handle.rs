@@ -1,17 +1,18 @@
-//! The fetcher as the rest of the process sees it: a handle to trigger it, and how its scheduled fetches ended.
+//! The fetcher as the rest of the process sees it: a handle to trigger it, and how its scheduled
+//! fetches ended.
 //!
-//! Does not guarantee delivery: a message that finds the fetcher down is dropped. The next incarnation reads the open runs and the
-//! desired state from the ledger, so nothing is lost.
+//! Does not guarantee delivery: a message that finds the fetcher down is dropped. The next
+//! incarnation reads the open runs and the desired state from the ledger, so nothing is lost.
 
 use forebay_schemas::run::{RunError, Stop};
 use uuid::Uuid;
 
 use super::FetcherMessage;
-use forebay_kernel::{Mailbox, Slot};
+use forebay_kernel::{Mailbox, MailboxSlot};
 
 /// Sends messages to the current incarnation of the fetcher. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct FetcherHandle(Slot<Mailbox<FetcherMessage>>);
+pub struct FetcherHandle(MailboxSlot<FetcherMessage>);
 
 impl FetcherHandle {
     /// Sets the mailbox of a new incarnation.
@@ -47,7 +48,8 @@ impl FetcherHandle {
     }
 }
 
-/// How the scheduled fetches of this process ended. They are not runs, so the ledger does not record it.
+/// How the scheduled fetches of this process ended. They are not runs, so the ledger does not
+/// record it.
 #[derive(Debug, Clone, Default)]
 pub struct ScheduledFetches {
     /// Fetches whose pages are all in Kafka.

@@ -1,13 +1,20 @@
-//! The fetcher: an HTTP API's pages, on a schedule and when somebody asks.
+//! The fetcher: reads the pages of an HTTP API, on a schedule and for triggered runs.
 //!
-//! Guarantee: one request at a time; none before the budget towards the producer has room for the largest page; a triggered run ends in
-//! one report, after an API that was away for up to five minutes; a scheduled fetch is tried again and again, with back-off, and its trouble
-//! is shown as long as it lasts. Records are the API's own bytes. An answer is bounded in size and time, compressed or not. Where the API gives
-//! cursors a fetch goes page after page, and the cursor it goes on from is on the disk and never past a page that is not in Kafka, so a crash
-//! asks for one page again at most. Each fetch that ends says why, and whether the API has more than was read.
+//! Guarantees:
+//! * One request at a time, and none before the budget towards the producer has room for the
+//!   largest page.
+//! * Exactly one end of a triggered run is recorded in the ledger. While the API is unavailable it
+//!   retries each page for up to five minutes.
+//! * A scheduled fetch retries with back-off for as long as the API is unavailable, and shows its
+//!   error meanwhile.
+//! * Records are the API's own bytes. A response is bounded in size and time, compressed or not.
+//! * Where the API gives cursors, a fetch reads page after page. The stored cursor is never past a
+//!   page that is not in Kafka, so a crash repeats at most one request.
+//! * Each fetch that ends says why, and whether the API has more.
 //!
-//! Not guaranteed: that a page fetched again, after a crash between page and topic, gives the same records. Those that are the same have
-//! the same key and event identifier and change nothing.
+//! Does not guarantee that a page fetched again, after a crash between page and topic, gives the
+//! same records. Records that are the same have the same key and event identifier, and change
+//! nothing.
 //!
 //! ```text
 //! schedule, triggers ─▶ State ─▶ budget.reserve ─▶ client ─▶ page::read ─▶ Lease<Page> ─▶ producer
@@ -18,28 +25,29 @@
 mod actor;
 #[cfg(test)]
 mod actor_tests;
-#[cfg(test)]
-mod answers;
+mod bad_records;
 mod client;
+#[cfg(test)]
+mod client_tests;
 mod error;
 mod handle;
-mod hints;
-mod limit;
-mod next;
-pub(crate) mod page;
-pub(crate) mod paging;
-pub(crate) mod pointer;
+mod next_url;
+mod page;
+mod page_error;
+mod page_fetcher;
+pub(crate) mod pagination;
+mod rate_limit;
+mod records;
+mod response_hints;
 mod sample;
-mod split;
+mod schedule;
 pub(crate) mod state;
 #[cfg(test)]
-mod tests;
+mod test_server;
 
 pub use actor::{Fetcher, FetcherMessage, FetcherParams};
-pub(crate) use client::without_query;
-pub use client::without_secrets;
 pub use error::FetchError;
 pub use handle::{FetcherHandle, ScheduledFetches};
-pub use limit::Limit;
+pub use rate_limit::RateLimit;
 pub(crate) use sample::sample;
-pub use state::{MOST_WAITING, RUN_PATIENCE, Schedule};
+pub use schedule::Schedule;

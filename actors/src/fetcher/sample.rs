@@ -1,5 +1,10 @@
-//! One page, asked for as the fetcher asks. Guarantee: the same address, headers, redirects, limits and pointers as a fetch; nothing is
-//! produced and no cursor moves. Not guaranteed: that the next page is like it.
+//! Fetches one page without producing it, for `forebay doctor` and for checks.
+//!
+//! Guarantees:
+//! * URL, headers, redirects, limits and pointers are those of a fetch.
+//! * Nothing is produced and no cursor moves.
+//!
+//! Does not guarantee that the next page looks like it.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -9,34 +14,34 @@ use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 
 use super::client::Client;
 use super::error::FetchError;
-use super::page::{self, Ways};
-use super::paging::Next;
+use super::page::{self, PagePaths};
+use super::pagination::NextCursor;
 
 /// The first page of an API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sample {
-    /// The API, without the query of its address.
+    /// The API: its URL without the query.
     pub(crate) api: String,
     /// The records of the page.
     pub(crate) records: Vec<Bytes>,
-    /// What the next page is asked with, if there is one.
+    /// The cursor of the next page, if there is one.
     pub(crate) next: Option<String>,
 }
 
-/// Asks for the first page.
+/// Fetches the first page.
 ///
 /// # Errors
-/// As a fetch fails.
-pub(crate) async fn sample(pipeline: &Pipeline, table: &FetcherSection, wall: SystemTime) -> Result<Sample, FetchError> {
-    let client = Client::new(pipeline, table)?;
+/// As of a fetch.
+pub(crate) async fn sample(pipeline: &Pipeline, section: &FetcherSection, wall: SystemTime) -> Result<Sample, FetchError> {
+    let client = Client::new(pipeline, section)?;
     let api = client.api().to_owned();
-    let start = table.cursor.as_ref().and_then(|cursor| cursor.start.as_deref());
-    let answer = client.fetch(wall, &BTreeMap::new(), start).await?;
-    let read = page::read(&answer.body, &Ways::of(table), true, table.max_page_bytes.as_usize());
-    let (found, said) = client.page(&answer, read)?;
-    let next = match said.next {
-        Next::Cursor(next) => Some(next),
+    let start = section.cursor.as_ref().and_then(|cursor| cursor.start.as_deref());
+    let response = client.fetch(wall, &BTreeMap::new(), start).await?;
+    let read = page::read(&response.body, &PagePaths::of(section), true, section.max_page_bytes.as_usize());
+    let (extracted, info) = client.page(&response, read)?;
+    let next = match info.next {
+        NextCursor::Cursor(next) => Some(next),
         _ => None,
     };
-    Ok(Sample { api, records: found.records, next })
+    Ok(Sample { api, records: extracted.records, next })
 }

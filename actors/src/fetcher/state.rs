@@ -1,11 +1,21 @@
-//! When to fetch, and for whom. Pure: it is told the time, the jitter and what happened, and says what to do.
+//! When to fetch, and for which run. Pure: the caller passes the time, the jitter and what
+//! happened, and carries out the effects.
 //!
-//! Guarantee: at most one fetch at a time, scheduled or triggered; a fixed grid of scheduled fetches, of which missed ones are not made up
-//! for; every triggered run ends in exactly one report, unless it is cancelled or the process stops; an API that asks to be left alone is
-//! left alone by all. Where the API gives cursors a fetch goes page after page; it has a position of its own, which moves only when its
-//! page is in Kafka. Each fetch that ends says why, and whether it was cut short. Where a fetch begins is not kept here: the ledger is asked
-//! when it does. While paused no page is asked for, and nothing that is under way is forgotten. Not guaranteed: that a triggered run starts
-//! soon, since those before it go first.
+//! Guarantees:
+//! * At most one fetch is under way, scheduled or triggered.
+//! * Scheduled fetches keep to a fixed grid. Missed ticks are not made up for.
+//! * Exactly one end is recorded of every triggered run, unless it is cancelled or the process
+//!   stops.
+//! * An API that asks to be left alone gets no request until then, for any run.
+//! * Where the API gives cursors, a fetch reads page after page. Its position moves only once the
+//!   page is in Kafka.
+//! * Each fetch that ends says why, and whether it was cut short.
+//! * While paused, no page is requested, and nothing under way is lost.
+//!
+//! The ledger, not this state, knows where a fetch starts; see [`State::position`].
+//!
+//! Does not guarantee that a triggered run starts soon: runs are fetched in the order of their
+//! triggers.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,44 +25,37 @@ use forebay_schemas::read::Position;
 use forebay_schemas::run::{RunError, Stop};
 use uuid::Uuid;
 
-use super::paging::{Limits, Said, Trail, Turn};
+use super::pagination::{NextStep, PageHistory, PageInfo, PageLimits};
+use super::schedule::{Schedule, Ticks};
 use crate::ledger::Command;
 use crate::message::{PageProduced, PageRefused};
-use forebay_kernel::{Backoff, millis};
+use forebay_kernel::{Backoff, Retry, millis};
 use forebay_schemas::failure::Class;
 
-/// Triggered runs that may wait.
-pub const MOST_WAITING: usize = 1_000;
-/// How long a triggered run, or the one fetch of [`Schedule::Once`], tries an API that is away before it is reported failed.
-pub const RUN_PATIENCE: Duration = Duration::from_secs(300);
-/// Between two tries of an API that is away.
+/// The most triggered runs that wait.
+const MAX_WAITING_RUNS: usize = 1_000;
+/// How long a triggered run, or the one fetch of [`Schedule::Once`], retries a page before it
+/// fails.
+const RUN_TIMEOUT: Duration = Duration::from_secs(300);
+/// The delays between attempts at one page.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_secs(60) };
 
-/// When to fetch without being asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Schedule {
-    /// At once, and then on a fixed grid.
-    Every(Duration),
-    /// Once, at once.
-    Once,
-    /// Never.
-    OnTrigger,
-}
-
-/// What to do.
+/// What the caller must do.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
-    /// Fetch the page at [`State::position`] for a run, once all that was reported is kept, and say what came of it.
+    /// Fetch the page at [`State::position`] for this run, once everything recorded so far is
+    /// durable, and call [`State::fetched`] or [`State::failed`].
     Fetch(Uuid),
     /// Call [`State::wake`] at this time. Replaces the previous `WakeAt`.
     WakeAt(Instant),
     /// Submit the command to the ledger.
     Record(Command),
-    /// A scheduled fetch ended. `Ok`: all of it is in Kafka, and why it stopped (`None` when the schedule was stopped). `Err`: it
-    /// produced nothing, and an immediate retry would not help. It is not a run, so the ledger does not record its end.
+    /// A scheduled fetch ended. `Ok`: all of it is in Kafka, and why it stopped (`None` when the
+    /// schedule was stopped). `Err`: it produced nothing, and an immediate retry would not help. It
+    /// is not a run, so the ledger does not record its end.
     ScheduledFetchEnded(Result<Option<Stop>, RunError>),
-    /// Show this failure until the next success.
-    Failing(String),
+    /// Show the note until the next success, and log the error unless it is the one logged last.
+    Failing { error: String, note: String },
     /// Fetches succeed again.
     Recovered,
 }
@@ -60,13 +63,13 @@ pub(crate) enum Effect {
 /// A fetch that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// Whether asking again may help.
+    /// Whether a retry may help.
     pub class: Class,
-    /// Whether the same run may succeed when it is asked for again later.
+    /// Whether the same run may succeed when it is requested again later.
     pub retryable: bool,
-    /// How long the API asks to be left alone.
+    /// How long the API asks to get no request.
     pub retry_after: Option<Duration>,
-    /// What happened.
+    /// What failed.
     pub message: String,
 }
 
@@ -74,54 +77,55 @@ pub(crate) struct Failure {
 #[derive(Debug)]
 pub(crate) struct State {
     schedule: Schedule,
-    /// The next point of the grid; none when nothing is scheduled any more.
-    tick: Option<Instant>,
-    /// The scheduled fetch that failed and is tried again.
-    retry: Option<Retry>,
+    ticks: Ticks,
+    /// The scheduled fetch that failed and will be retried.
+    retry: Option<PendingRetry>,
+    /// The triggered runs that have not started, oldest first.
     waiting: VecDeque<Uuid>,
-    current: Option<Work>,
-    /// The API asked to be left alone until then.
-    quiet_until: Option<Instant>,
-    /// What the first page of a read is asked with.
+    current: Option<Fetch>,
+    /// No request before this time, as the API asked.
+    throttled_until: Option<Instant>,
+    /// The cursor of a read's first page.
     start: Option<String>,
-    /// How far one fetch goes.
-    limits: Limits,
-    /// What the fetch after the last one that was cut short is asked with, and the pages before: one that goes on there is in the same
-    /// circle, if it is one.
-    cut: Option<(Option<String>, Trail)>,
+    limits: PageLimits,
+    /// The cursor that the next fetch continues at after one that was cut short, and the pages of
+    /// that one. A fetch that continues there may be in the same cycle of cursors.
+    cut_short: Option<(Option<String>, PageHistory)>,
     failing: bool,
     schedule_stopped: bool,
     paused: bool,
     stopping: bool,
 }
 
-/// A scheduled fetch that goes on later, where its read is then: another fetch of the read, or somebody, may have moved that.
+/// A scheduled fetch that will be retried. It continues where its read is by then: another fetch of
+/// the same read, or an operator, may move the cursor meanwhile.
 #[derive(Debug)]
-struct Retry {
+struct PendingRetry {
     at: Instant,
-    /// When its next page was first asked for.
+    /// When its next page was first requested.
     since: Instant,
-    /// How often its next page was tried.
-    attempt: u32,
-    /// The pages of it that are in Kafka.
-    trail: Trail,
+    /// The attempts at its next page.
+    retry: Retry,
+    /// Its pages that are in Kafka.
+    history: PageHistory,
 }
 
+/// The fetch under way.
 #[derive(Debug)]
-struct Work {
+struct Fetch {
     run: Uuid,
     triggered: bool,
     cancelled: bool,
-    /// When the page was first asked for.
+    /// When the page was first requested.
     since: Instant,
-    /// How often the page was tried.
-    attempt: u32,
-    /// The pages of the fetch so far.
-    trail: Trail,
-    /// Where the page is; none until it was asked where the fetch begins.
+    /// The attempts at the page.
+    retry: Retry,
+    /// The pages so far.
+    history: PageHistory,
+    /// The position of the page; `None` until [`State::position`] asks where the fetch starts.
     position: Option<Position>,
-    /// What follows from the page once it is in Kafka.
-    turn: Option<Turn>,
+    /// What follows the page once it is in Kafka.
+    next_step: Option<NextStep>,
     phase: Phase,
 }
 
@@ -129,26 +133,25 @@ struct Work {
 enum Phase {
     Fetching,
     BackingOff(Instant),
-    /// The next page waits for the pipeline to be resumed.
+    /// The next page waits for the pipeline to resume.
     Paused,
     Producing,
 }
 
 impl State {
-    /// A fetcher that begins `now`; `open` are the runs that an incarnation before this one had accepted and not ended.
+    /// A fetcher that starts `now`. `open` are the runs that earlier incarnations accepted and did
+    /// not end.
     pub(crate) fn new(schedule: Schedule, now: Instant, open: impl IntoIterator<Item = Uuid>) -> Self {
-        let tick = (schedule != Schedule::OnTrigger).then_some(now);
-        let waiting = open.into_iter().collect();
         Self {
             schedule,
-            tick,
+            ticks: Ticks::new(schedule, now),
             retry: None,
-            waiting,
+            waiting: open.into_iter().collect(),
             current: None,
-            quiet_until: None,
+            throttled_until: None,
             start: None,
-            limits: Limits::ONE,
-            cut: None,
+            limits: PageLimits::ONE_PAGE,
+            cut_short: None,
             failing: false,
             schedule_stopped: false,
             paused: false,
@@ -156,22 +159,23 @@ impl State {
         }
     }
 
-    /// The same for an API that gives cursors: the first page of a read is asked for with `start`, and a fetch goes as far as its limits.
-    pub(crate) fn with_cursors(self, start: Option<String>, limits: Limits) -> Self {
+    /// For an API that gives cursors: `start` is the cursor of a read's first page, and `limits`
+    /// bound one fetch.
+    pub(crate) fn with_cursors(self, start: Option<String>, limits: PageLimits) -> Self {
         Self { start, limits, ..self }
     }
 
-    /// Whether the page that is to be fetched is the first of its fetch.
+    /// Whether the page to fetch is the first of its fetch.
     pub(crate) fn is_first(&self) -> bool {
-        self.current.as_ref().is_none_or(|work| work.trail.is_first())
+        self.current.as_ref().is_none_or(|fetch| fetch.history.is_first())
     }
 
-    /// Where the page is that is to be fetched; the first of a fetch is where `begins` says.
-    pub(crate) fn position(&mut self, begins: impl FnOnce() -> Position) -> Position {
-        self.current.as_mut().map(|work| work.position.get_or_insert_with(begins).clone()).unwrap_or_default()
+    /// The position of the page to fetch. `start` says where a fetch starts.
+    pub(crate) fn position(&mut self, start: impl FnOnce() -> Position) -> Position {
+        self.current.as_mut().map(|fetch| fetch.position.get_or_insert_with(start).clone()).unwrap_or_default()
     }
 
-    /// What the page that is to be fetched is asked with.
+    /// The cursor of the page to fetch.
     pub(crate) fn cursor(&self) -> Option<&str> {
         let position = self.current.as_ref()?.position.as_ref()?;
         position.cursor().or(self.start.as_deref())
@@ -179,54 +183,54 @@ impl State {
 
     /// Whether nothing is being fetched or produced.
     pub(crate) fn is_idle(&self) -> bool {
-        self.current.as_ref().is_none_or(|work| matches!(work.phase, Phase::BackingOff(_) | Phase::Paused))
+        self.current.as_ref().is_none_or(|fetch| matches!(fetch.phase, Phase::BackingOff(_) | Phase::Paused))
     }
 
-    /// No page is asked for while it is paused. The page that is under way is produced.
+    /// Pauses or resumes. While paused no page is requested; the page under way is still produced.
     pub(crate) fn set_paused(&mut self, paused: bool, now: Instant, fresh: Uuid) -> Vec<Effect> {
         if !paused && self.paused {
-            // The time of the pause is not the API's.
-            self.current.iter_mut().for_each(|work| work.since = now);
+            // The pause does not count against the timeout of a page.
+            self.current.iter_mut().for_each(|fetch| fetch.since = now);
             self.retry.iter_mut().for_each(|retry| retry.since = now);
         }
         self.paused = paused;
         self.wake(now, fresh)
     }
 
-    /// Nothing more is begun by the schedule: no fetch, and no further page of the one under way.
+    /// Starts no more scheduled fetches, and requests no further page of the one under way.
     pub(crate) fn stop_schedule(&mut self) {
         self.schedule_stopped = true;
-        self.tick = None;
+        self.ticks.stop();
         self.retry = None;
     }
 
-    /// Nothing more is begun.
+    /// Starts nothing more.
     pub(crate) fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// The time has come, or something changed. `fresh` names a scheduled fetch, should one begin.
+    /// Starts what is due. `fresh` becomes the identifier of a scheduled fetch, if one starts.
     pub(crate) fn wake(&mut self, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.stopping || self.paused {
             return effects;
         }
-        if let Some(work) = &mut self.current {
-            match work.phase {
+        if let Some(fetch) = &mut self.current {
+            match fetch.phase {
                 Phase::Paused => {
-                    work.phase = Phase::Fetching;
-                    effects.push(Effect::Fetch(work.run));
+                    fetch.phase = Phase::Fetching;
+                    effects.push(Effect::Fetch(fetch.run));
                 }
                 Phase::BackingOff(until) if until > now => effects.push(Effect::WakeAt(until)),
                 Phase::BackingOff(_) => {
-                    work.phase = Phase::Fetching;
-                    effects.push(Effect::Fetch(work.run));
+                    fetch.phase = Phase::Fetching;
+                    effects.push(Effect::Fetch(fetch.run));
                 }
                 Phase::Fetching | Phase::Producing => {}
             }
             return effects;
         }
-        if let Some(until) = self.quiet_until.filter(|&until| until > now) {
+        if let Some(until) = self.throttled_until.filter(|&until| until > now) {
             if !self.waiting.is_empty() || self.due().is_some() {
                 effects.push(Effect::WakeAt(until));
             }
@@ -240,9 +244,9 @@ impl State {
         match self.due() {
             Some(due) if due > now => effects.push(Effect::WakeAt(due)),
             Some(_) => {
-                let before = self.retry.take();
-                self.advance_tick(now);
-                self.begin(fresh, false, before, now);
+                let retry = self.retry.take();
+                self.ticks.advance(now);
+                self.begin(fresh, false, retry, now);
                 effects.push(Effect::Fetch(fresh));
             }
             None => {}
@@ -250,94 +254,92 @@ impl State {
         effects
     }
 
-    /// Somebody asks for a run.
+    /// A run was requested.
     pub(crate) fn trigger(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let known = self.waiting.contains(&run) || self.current.as_ref().is_some_and(|work| work.run == run);
+        let known = self.waiting.contains(&run) || self.current.as_ref().is_some_and(|fetch| fetch.run == run);
         if known {
             return Vec::new();
         }
-        if self.waiting.len() >= MOST_WAITING {
-            let message = format!("{MOST_WAITING} runs are waiting to be fetched already; try again when some are done");
-            return vec![Effect::Record(Command::Fail { run, error: error("fetch", message, true) })];
+        if self.waiting.len() >= MAX_WAITING_RUNS {
+            let message = format!("{MAX_WAITING_RUNS} runs already wait to be fetched; retry when some have ended");
+            return vec![Effect::Record(Command::Fail { run, error: run_error("fetch", message, true) })];
         }
         self.waiting.push_back(run);
         self.wake(now, fresh)
     }
 
-    /// Somebody calls a run off: nothing more is reported of it. What is being produced of it already, stays produced.
+    /// A run was cancelled: nothing more is recorded of it. A page that is being produced stays in
+    /// Kafka.
     pub(crate) fn cancel(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
         self.waiting.retain(|&waiting| waiting != run);
         match &mut self.current {
-            Some(work) if work.run == run && matches!(work.phase, Phase::BackingOff(_) | Phase::Paused) => {
+            Some(fetch) if fetch.run == run && matches!(fetch.phase, Phase::BackingOff(_) | Phase::Paused) => {
                 self.current = None;
                 self.wake(now, fresh)
             }
-            Some(work) if work.run == run => {
-                work.cancelled = true;
+            Some(fetch) if fetch.run == run => {
+                fetch.cancelled = true;
                 Vec::new()
             }
             _ => Vec::new(),
         }
     }
 
-    /// A page came, and said what it says of the next one. Says whether it is to be produced.
-    pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, said: Said) -> (bool, Vec<Effect>) {
+    /// A page arrived with this many records. Returns whether to produce it.
+    pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, info: PageInfo) -> (bool, Vec<Effect>) {
         let asked = self.cursor().map(str::to_owned);
-        let Some(work) = &mut self.current else { return (false, Vec::new()) };
+        let Some(fetch) = &mut self.current else { return (false, Vec::new()) };
         let mut effects = self.failing.then_some(Effect::Recovered).into_iter().collect::<Vec<_>>();
         self.failing = false;
-        self.quiet_until = None;
-        if work.cancelled {
+        self.throttled_until = None;
+        if fetch.cancelled {
             self.current = None;
             effects.extend(self.wake(now, fresh));
             return (false, effects);
         }
-        work.phase = Phase::Producing;
-        if work.trail.is_first()
-            && let Some((_, before)) = self.cut.take_if(|(at, _)| *at == asked)
+        fetch.phase = Phase::Producing;
+        if fetch.history.is_first()
+            && let Some((_, history)) = self.cut_short.take_if(|(at, _)| *at == asked)
         {
-            work.trail = before.gone_on();
+            fetch.history = history.continued();
         }
-        work.turn = Some(work.trail.turn(self.limits, asked.as_deref(), records, said));
-        effects.push(Effect::Record(Command::PageFetched { run: work.run, records, cursor: asked }));
+        fetch.next_step = Some(fetch.history.next_step(self.limits, asked.as_deref(), records, info));
+        effects.push(Effect::Record(Command::PageFetched { run: fetch.run, records, cursor: asked }));
         (true, effects)
     }
 
-    /// No page came. `jitter` in [0, 1) spreads the tries of many.
+    /// No page arrived. `jitter` in [0, 1) spreads the retries of many processes.
     pub(crate) fn failed(&mut self, failure: Failure, jitter: f64, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(mut work) = self.current.take() else { return Vec::new() };
-        let asked = failure.retry_after.map(|wait| now + wait);
-        self.quiet_until = asked;
-        let delay = now + BACKOFF.delay(work.attempt, jitter);
-        let again = asked.map_or(delay, |asked| asked.max(delay));
+        let Some(mut fetch) = self.current.take() else { return Vec::new() };
+        self.throttled_until = failure.retry_after.map(|wait| now + wait);
+        let delayed = now + fetch.retry.failed(jitter);
+        let again = self.throttled_until.map_or(delayed, |until| until.max(delayed));
         let mut effects = Vec::new();
         let transient = failure.class == Class::Transient;
+        let error = failure.message.clone();
         if transient {
             let wait = Duration::from_millis(millis(again - now));
-            let next = forebay_schemas::pipeline::HumanDuration(wait);
-            effects.push(Effect::Failing(format!("{} (attempt {}, next in {next})", failure.message, work.attempt + 1)));
-            let throttled = Event::SourceThrottled { millis: millis(wait), reason: failure.message.clone() };
-            effects.push(Effect::Record(Command::Saw(throttled)));
+            effects.push(Effect::Failing { error: error.clone(), note: fetch.retry.note(&error, wait) });
+            effects.push(Effect::Record(Command::Saw(Event::SourceThrottled { millis: millis(wait), reason: error })));
         } else {
-            effects.push(Effect::Failing(failure.message.clone()));
+            effects.push(Effect::Failing { error: error.clone(), note: error });
         }
         self.failing = true;
-        if work.cancelled {
+        if fetch.cancelled {
             effects.extend(self.wake(now, fresh));
             return effects;
         }
-        let is_patient = transient && again - work.since <= RUN_PATIENCE;
-        let failed = error("fetch", failure.message, failure.retryable);
-        if work.triggered {
-            if is_patient {
-                work.attempt += 1;
-                work.phase = Phase::BackingOff(again);
-                self.current = Some(work);
+        let in_time = transient && again - fetch.since <= RUN_TIMEOUT;
+        let failed = run_error("fetch", failure.message, failure.retryable);
+        if fetch.triggered {
+            if in_time {
+                fetch.phase = Phase::BackingOff(again);
+                self.current = Some(fetch);
             } else {
-                effects.push(Effect::Record(Command::Fail { run: work.run, error: failed }));
+                effects.push(Effect::Record(Command::Fail { run: fetch.run, error: failed }));
             }
-        } else if is_patient || transient && self.schedule != Schedule::Once {
-            self.retry = Some(Retry { at: again, since: work.since, attempt: work.attempt + 1, trail: work.trail });
+        } else if in_time || transient && self.schedule != Schedule::Once {
+            self.retry = Some(PendingRetry { at: again, since: fetch.since, retry: fetch.retry, history: fetch.history });
         } else {
             effects.push(Effect::ScheduledFetchEnded(Err(failed)));
         }
@@ -345,45 +347,47 @@ impl State {
         effects
     }
 
-    /// The page is in Kafka. A fetch that has more goes on with the next; one that stops in its midst is neither finished nor failed, and a run
-    /// goes on in the next process.
+    /// The page is in Kafka. A fetch with a further page continues. One that the stop of the
+    /// process interrupts is neither complete nor failed: its run continues in the next process.
     pub(crate) fn produced(&mut self, page: PageProduced, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(mut work) = self.current.take() else { return Vec::new() };
+        let Some(mut fetch) = self.current.take() else { return Vec::new() };
         let mut effects = Vec::new();
-        if !work.cancelled {
-            let asked = work.position.take().unwrap_or_default();
-            let (next, stop) = match work.turn.take() {
-                Some(Turn::On(next)) => (Some(next), None),
-                Some(Turn::Stop(stop, next)) => {
+        if !fetch.cancelled {
+            let asked = fetch.position.take().unwrap_or_default();
+            let (next, stop) = match fetch.next_step.take() {
+                Some(NextStep::Continue(next)) => (Some(next), None),
+                Some(NextStep::Stop(stop, next)) => {
                     (next.filter(|next| asked.cursor().or(self.start.as_deref()) != Some(next.as_str())), Some(stop))
                 }
                 None => (None, None),
             };
             let position = next.as_deref().map_or_else(|| asked.clone(), |next| Position::of(Some(next)));
             if stop.as_ref().is_some_and(|stop| !stop.complete) {
-                self.cut = Some((position.cursor().or(self.start.as_deref()).map(str::to_owned), std::mem::take(&mut work.trail)));
+                let cursor = position.cursor().or(self.start.as_deref()).map(str::to_owned);
+                self.cut_short = Some((cursor, std::mem::take(&mut fetch.history)));
             }
-            work.position = Some(position);
+            fetch.position = Some(position);
             let PageProduced { ranges, produced, rejected, rejects } = page;
-            let (run, cursor) = (work.run, next);
+            let (run, cursor) = (fetch.run, next);
             effects.push(Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects }));
-            let more = stop.is_none() && (work.triggered || !self.schedule_stopped);
+            let more = stop.is_none() && (fetch.triggered || !self.schedule_stopped);
             if more && self.stopping {
                 return effects;
             }
             if more {
-                (work.attempt, work.since) = (0, now);
+                fetch.retry.reset();
+                fetch.since = now;
                 if self.paused {
-                    work.phase = Phase::Paused;
+                    fetch.phase = Phase::Paused;
                 } else {
-                    work.phase = Phase::Fetching;
-                    effects.push(Effect::Fetch(work.run));
+                    fetch.phase = Phase::Fetching;
+                    effects.push(Effect::Fetch(fetch.run));
                 }
-                self.current = Some(work);
+                self.current = Some(fetch);
                 return effects;
             }
-            effects.push(match work.triggered {
-                true => Effect::Record(Command::AllProduced { run: work.run, stop }),
+            effects.push(match fetch.triggered {
+                true => Effect::Record(Command::AllProduced { run: fetch.run, stop }),
                 false => Effect::ScheduledFetchEnded(Ok(stop)),
             });
         }
@@ -391,48 +395,36 @@ impl State {
         effects
     }
 
-    /// The page can't be produced; the same page can't be either.
+    /// The page can't be produced, and neither can the same page later.
     pub(crate) fn refused(&mut self, refused: PageRefused, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(work) = self.current.take() else { return Vec::new() };
+        let Some(fetch) = self.current.take() else { return Vec::new() };
         self.failing = true;
-        let mut effects = vec![Effect::Failing(refused.0.clone())];
-        let error = error("produce", refused.0, false);
-        if !work.triggered {
+        let mut effects = vec![Effect::Failing { error: refused.0.clone(), note: refused.0.clone() }];
+        let error = run_error("produce", refused.0, false);
+        if !fetch.triggered {
             effects.push(Effect::ScheduledFetchEnded(Err(error)));
-        } else if !work.cancelled {
-            effects.push(Effect::Record(Command::Fail { run: work.run, error }));
+        } else if !fetch.cancelled {
+            effects.push(Effect::Record(Command::Fail { run: fetch.run, error }));
         }
         effects.extend(self.wake(now, fresh));
         effects
     }
 
-    /// Begins a fetch, or goes on with one that failed before.
-    fn begin(&mut self, run: Uuid, triggered: bool, before: Option<Retry>, now: Instant) {
-        let (since, attempt, trail) = before.map_or((now, 0, Trail::default()), |retry| (retry.since, retry.attempt, retry.trail));
-        let (position, turn, phase) = (None, None, Phase::Fetching);
-        self.current = Some(Work { run, triggered, cancelled: false, since, attempt, trail, position, turn, phase });
+    /// Starts a fetch, or continues one that failed.
+    fn begin(&mut self, run: Uuid, triggered: bool, retry: Option<PendingRetry>, now: Instant) {
+        let (since, retry, history) =
+            retry.map_or_else(|| (now, Retry::new(BACKOFF), PageHistory::default()), |failed| (failed.since, failed.retry, failed.history));
+        let (position, next_step, phase) = (None, None, Phase::Fetching);
+        self.current = Some(Fetch { run, triggered, cancelled: false, since, retry, history, position, next_step, phase });
     }
 
-    /// When the next scheduled fetch may begin: a failed one again, else at the grid's next point.
+    /// When the next scheduled fetch may start: the retry of a failed one, else the next tick.
     fn due(&self) -> Option<Instant> {
-        self.retry.as_ref().map(|retry| retry.at).or(self.tick)
-    }
-
-    /// Moves on to the grid's first point after `now`.
-    fn advance_tick(&mut self, now: Instant) {
-        self.tick = match (self.schedule, self.tick) {
-            (Schedule::Every(every), Some(tick)) if tick <= now => {
-                let passed = (now - tick).as_nanos() / every.as_nanos().max(1);
-                let steps = u32::try_from(passed + 1).unwrap_or(u32::MAX);
-                Some(every.checked_mul(steps).map_or(now + every, |ahead| tick + ahead).max(now))
-            }
-            (Schedule::Every(_), tick) => tick,
-            (Schedule::Once | Schedule::OnTrigger, _) => None,
-        };
+        self.retry.as_ref().map(|retry| retry.at).or(self.ticks.next())
     }
 }
 
-fn error(stage: &str, message: String, retryable: bool) -> RunError {
+fn run_error(stage: &str, message: String, retryable: bool) -> RunError {
     RunError { stage: stage.to_owned(), message, retryable }
 }
 

@@ -1,6 +1,6 @@
 use forebay_schemas::run::StopReason;
 
-use super::super::paging::Next;
+use super::super::pagination::NextCursor;
 use super::*;
 
 const EVERY: Duration = Duration::from_secs(10);
@@ -9,15 +9,15 @@ struct Rig {
     state: State,
     start: Instant,
     next: u128,
-    /// Where the ledger has the read that all fetches of the test are of.
-    kept: Option<String>,
+    /// The ledger's cursor of the read that all fetches of the test belong to.
+    stored: Option<String>,
 }
 
-/// Runs are numbered: triggered ones by the test, scheduled ones from 1,001.
+/// Runs have numbers: triggered ones from the test, scheduled ones from 1,001.
 impl Rig {
     fn new(schedule: Schedule) -> Self {
         let start = Instant::now();
-        Self { state: State::new(schedule, start, []), start, next: 1_000, kept: None }
+        Self { state: State::new(schedule, start, []), start, next: 1_000, stored: None }
     }
     fn at(&self, seconds: f64) -> Instant {
         self.start + Duration::from_secs_f64(seconds)
@@ -26,58 +26,58 @@ impl Rig {
         self.next += 1;
         Uuid::from_u128(self.next)
     }
-    /// Does as the shell does: keeps where the read is, and says where a fetch begins.
-    fn done(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+    /// Does what the shell does: stores the cursor, and says where a fetch starts.
+    fn carry_out(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
         for effect in &effects {
             match effect {
-                Effect::Record(Command::PageProduced { cursor: Some(next), .. }) => self.kept = Some(next.clone()),
-                Effect::Fetch(_) => drop(self.state.position(|| Position::of(self.kept.as_deref()))),
+                Effect::Record(Command::PageProduced { cursor: Some(next), .. }) => self.stored = Some(next.clone()),
+                Effect::Fetch(_) => drop(self.state.position(|| Position::of(self.stored.as_deref()))),
                 _ => {}
             }
         }
         effects
     }
-    /// What the page that is to be fetched is asked with; while there is none, what the ledger has.
+    /// The cursor of the page to fetch; without one, that of the ledger.
     fn cursor(&self) -> Option<&str> {
-        self.state.cursor().or(self.kept.as_deref())
+        self.state.cursor().or(self.stored.as_deref())
     }
     fn wake(&mut self, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
         let effects = self.state.wake(now, fresh);
-        self.done(effects)
+        self.carry_out(effects)
     }
     /// For an API that gives cursors.
     fn with_cursor(schedule: Schedule, start: Option<&str>, max_pages: u32) -> Self {
         let rig = Self::new(schedule);
-        let limits = Limits { max_pages, max_empty_pages: 2 };
+        let limits = PageLimits { max_pages, max_empty_pages: 2 };
         Self { state: rig.state.with_cursors(start.map(str::to_owned), limits), ..rig }
     }
     fn trigger(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
         let effects = self.state.trigger(Uuid::from_u128(run), now, fresh);
-        self.done(effects)
+        self.carry_out(effects)
     }
     fn cancel(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
         let effects = self.state.cancel(Uuid::from_u128(run), now, fresh);
-        self.done(effects)
+        self.carry_out(effects)
     }
     fn fetched(&mut self, seconds: f64) -> (bool, Vec<Effect>) {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        let (produce, effects) = self.state.fetched(100, now, fresh, Said::default());
-        (produce, self.done(effects))
+        let (produce, effects) = self.state.fetched(100, now, fresh, PageInfo::default());
+        (produce, self.carry_out(effects))
     }
-    /// A page of so many records that says what the next one is to be asked with.
+    /// A page arrives with this many records and next cursor.
     fn page(&mut self, records: u64, next: Option<&str>, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        let next = next.map_or(Next::Absent, |next| Next::Cursor(next.to_owned()));
-        // Pages differ in what they hold.
-        let said = Said { next, digest: fresh.as_u64_pair().1, ..Said::default() };
-        let (produce, effects) = self.state.fetched(records, now, fresh, said);
+        let next = next.map_or(NextCursor::Absent, |next| NextCursor::Cursor(next.to_owned()));
+        // Pages have different records.
+        let info = PageInfo { next, digest: fresh.as_u64_pair().1, ..PageInfo::default() };
+        let (produce, effects) = self.state.fetched(records, now, fresh, info);
         assert!(produce);
-        self.done(effects)
+        self.carry_out(effects)
     }
-    /// The same, from the answer until it is in Kafka.
+    /// A page arrives and is produced.
     fn whole_page(&mut self, next: Option<&str>, seconds: f64) -> Vec<Effect> {
         self.page(100, next, seconds);
         self.produced(seconds)
@@ -87,14 +87,14 @@ impl Rig {
         let retryable = class == Class::Transient;
         let failure = Failure { class, retryable, retry_after: retry_after.map(Duration::from_secs), message: "no".into() };
         let effects = self.state.failed(failure, 0.0, now, fresh);
-        self.done(effects)
+        self.carry_out(effects)
     }
     fn produced(&mut self, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
         let effects = self.state.produced(PageProduced::default(), now, fresh);
-        self.done(effects)
+        self.carry_out(effects)
     }
-    /// A scheduled fetch from its start to its end.
+    /// A scheduled fetch from start to end.
     fn whole_fetch(&mut self, start: f64, end: f64) -> Vec<Effect> {
         assert!(fetches(&self.wake(start)), "a fetch is due at {start}");
         assert!(self.fetched(end).0);
@@ -119,14 +119,14 @@ fn run_error(effects: &[Effect], run: u128) -> Option<&RunError> {
 }
 
 #[test]
-fn scheduled_fetches_keep_to_a_grid_however_long_each_takes() {
+fn scheduled_fetches_keep_to_a_grid_however_long_they_take() {
     let mut rig = Rig::new(Schedule::Every(EVERY));
     assert_eq!(wakes_at(&rig.whole_fetch(0.0, 3.0)), Some(rig.at(10.0)));
     assert_eq!(wakes_at(&rig.whole_fetch(10.1, 14.0)), Some(rig.at(20.0)));
 }
 
 #[test]
-fn missed_ticks_become_one_fetch_at_once_and_the_grid_goes_on() {
+fn missed_ticks_become_one_fetch_and_the_grid_continues() {
     let mut rig = Rig::new(Schedule::Every(EVERY));
     assert!(fetches(&rig.wake(0.0)));
     assert!(rig.fetched(35.0).0);
@@ -145,7 +145,7 @@ fn a_tick_during_a_fetch_starts_no_second_one() {
 }
 
 #[test]
-fn once_means_once() {
+fn a_fetch_once_schedule_fetches_once() {
     let mut rig = Rig::new(Schedule::Once);
     let end = rig.whole_fetch(0.0, 1.0);
     assert!(matches!(end.last(), Some(Effect::ScheduledFetchEnded(Ok(Some(stop)))) if stop.reason == StopReason::NoNext), "{end:?}");
@@ -153,7 +153,7 @@ fn once_means_once() {
 }
 
 #[test]
-fn a_fetcher_without_a_schedule_waits_to_be_asked() {
+fn a_fetcher_without_a_schedule_waits_for_triggers() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     assert_eq!(rig.wake(0.0), []);
     let effects = rig.trigger(1, 5.0);
@@ -161,12 +161,12 @@ fn a_fetcher_without_a_schedule_waits_to_be_asked() {
 }
 
 #[test]
-fn triggered_runs_wait_for_each_other_and_for_the_scheduled_fetch() {
+fn triggered_runs_wait_for_each_other_and_for_a_scheduled_fetch() {
     let mut rig = Rig::new(Schedule::Every(EVERY));
     assert!(fetches(&rig.wake(0.0)));
     assert_eq!(rig.trigger(1, 1.0), []);
     assert_eq!(rig.trigger(2, 1.0), []);
-    assert_eq!(rig.trigger(1, 1.0), [], "the same run is the same run");
+    assert_eq!(rig.trigger(1, 1.0), [], "it is already waiting");
     assert!(rig.fetched(2.0).0);
     assert!(fetch_of(&rig.produced(3.0), 1));
     assert!(rig.fetched(4.0).0);
@@ -176,16 +176,16 @@ fn triggered_runs_wait_for_each_other_and_for_the_scheduled_fetch() {
 }
 
 #[test]
-fn runs_beyond_the_queues_bound_are_refused_as_retryable() {
+fn runs_beyond_the_limit_of_the_queue_fail_as_retryable() {
     let mut rig = Rig::new(Schedule::OnTrigger);
-    for run in 1..=MOST_WAITING as u128 + 1 {
+    for run in 1..=MAX_WAITING_RUNS as u128 + 1 {
         assert!(run_error(&rig.trigger(run, 0.0), run).is_none());
     }
     assert!(run_error(&rig.trigger(5_000, 0.0), 5_000).unwrap().retryable);
 }
 
 #[test]
-fn a_scheduled_fetch_is_tried_again_with_longer_waits_and_ticks_do_not_shorten_them() {
+fn a_scheduled_fetch_backs_off_and_ticks_do_not_shorten_the_delays() {
     let mut rig = Rig::new(Schedule::Every(Duration::from_secs(1)));
     assert!(fetches(&rig.wake(0.0)));
     let mut now = 0.0;
@@ -202,7 +202,7 @@ fn a_scheduled_fetch_is_tried_again_with_longer_waits_and_ticks_do_not_shorten_t
 }
 
 #[test]
-fn a_scheduled_fetch_that_would_fail_the_same_way_waits_for_the_next_tick() {
+fn a_rejected_scheduled_fetch_waits_for_the_next_tick() {
     let mut rig = Rig::new(Schedule::Every(EVERY));
     assert!(fetches(&rig.wake(0.0)));
     let effects = rig.failed(Class::Rejected, None, 1.0);
@@ -211,7 +211,7 @@ fn a_scheduled_fetch_that_would_fail_the_same_way_waits_for_the_next_tick() {
 }
 
 #[test]
-fn a_triggered_run_goes_before_a_scheduled_fetch_that_is_backing_off() {
+fn a_triggered_run_precedes_a_scheduled_fetch_that_is_backing_off() {
     let mut rig = Rig::new(Schedule::Every(EVERY));
     assert!(fetches(&rig.wake(0.0)));
     rig.failed(Class::Transient, None, 0.0);
@@ -219,7 +219,7 @@ fn a_triggered_run_goes_before_a_scheduled_fetch_that_is_backing_off() {
 }
 
 #[test]
-fn an_api_that_asks_to_be_left_alone_is_left_alone_by_all() {
+fn retry_after_holds_back_every_fetch() {
     let mut rig = Rig::new(Schedule::Every(EVERY));
     assert!(fetches(&rig.wake(0.0)));
     assert_eq!(wakes_at(&rig.failed(Class::Transient, Some(30), 0.0)), Some(rig.at(30.0)));
@@ -228,14 +228,14 @@ fn an_api_that_asks_to_be_left_alone_is_left_alone_by_all() {
 }
 
 #[test]
-fn a_triggered_run_fails_at_once_when_asking_again_would_not_help() {
+fn a_rejected_run_fails_immediately() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
     assert!(!run_error(&rig.failed(Class::Rejected, None, 1.0), 1).unwrap().retryable);
 }
 
 #[test]
-fn a_triggered_run_is_patient_for_five_minutes_and_then_fails_as_retryable() {
+fn a_triggered_run_retries_for_five_minutes_and_fails_as_retryable() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
     let mut now = 0.0;
@@ -252,14 +252,14 @@ fn a_triggered_run_is_patient_for_five_minutes_and_then_fails_as_retryable() {
 }
 
 #[test]
-fn a_run_that_would_have_to_wait_longer_than_its_patience_fails_at_once() {
+fn a_run_that_would_wait_beyond_its_timeout_fails_immediately() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
     assert!(run_error(&rig.failed(Class::Transient, Some(600), 0.0), 1).unwrap().retryable);
 }
 
 #[test]
-fn a_refused_page_fails_the_run_for_good() {
+fn a_refused_page_fails_the_run_as_not_retryable() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
     assert!(rig.fetched(1.0).0);
@@ -270,7 +270,7 @@ fn a_refused_page_fails_the_run_for_good() {
 }
 
 #[test]
-fn a_cancelled_run_is_not_heard_of_again() {
+fn nothing_more_is_recorded_of_a_cancelled_run() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
     rig.trigger(2, 0.0);
@@ -279,14 +279,14 @@ fn a_cancelled_run_is_not_heard_of_again() {
     rig.cancel(1, 0.5);
     let (produce, effects) = rig.fetched(1.0);
     assert!(!produce, "its page is dropped");
-    assert!(fetch_of(&effects, 3), "and the one after the cancelled one begins");
+    assert!(fetch_of(&effects, 3), "the run after the cancelled one starts");
     rig.failed(Class::Transient, None, 1.0);
-    assert_eq!(rig.cancel(3, 1.1), [], "nothing is left to do");
+    assert_eq!(rig.cancel(3, 1.1), [], "nothing is left to fetch");
     assert!(rig.state.is_idle());
 }
 
 #[test]
-fn a_fetcher_that_stops_lets_the_page_through_and_begins_nothing_more() {
+fn a_stopping_fetcher_finishes_its_page_and_starts_nothing_more() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
     rig.trigger(2, 0.0);
@@ -301,27 +301,27 @@ fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
     let (run, asked, cursor) = (Uuid::from_u128(run), Position::of(asked), next.map(str::to_owned));
     Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects })
 }
-/// How a run ended, if it did.
+/// How a run stopped, if it is all produced.
 fn finished(effects: &[Effect], run: u128) -> Option<&Stop> {
     effects.iter().find_map(|effect| match effect {
         Effect::Record(Command::AllProduced { run: finished, stop }) if *finished == Uuid::from_u128(run) => stop.as_ref(),
         _ => None,
     })
 }
-/// How a run ended that was not cut short.
+/// Why a complete run stopped.
 fn ends(effects: &[Effect], run: u128, asked: Option<&str>) -> StopReason {
     assert_eq!(effects[0], moved(run, asked, None));
     let stop = finished(effects, run).unwrap_or_else(|| panic!("{effects:?}"));
     assert!(effects.len() == 2 && stop.complete, "{effects:?}");
     stop.reason
 }
-/// Whether a scheduled fetch has ended.
+/// Whether a scheduled fetch was produced.
 fn scheduled_done(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::ScheduledFetchEnded(Ok(_))))
 }
 
 #[test]
-fn pages_follow_each_other_and_the_cursor_moves_when_a_page_is_in_kafka() {
+fn the_cursor_moves_when_a_page_is_in_kafka_and_the_next_page_follows() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("0"), 100);
     rig.trigger(1, 0.0);
     assert_eq!(rig.cursor(), Some("0"));
@@ -332,13 +332,13 @@ fn pages_follow_each_other_and_the_cursor_moves_when_a_page_is_in_kafka() {
     assert_eq!(rig.cursor(), Some("100"));
     assert!(fetch_of(&rig.whole_page(Some("200"), 3.0), 1));
     assert_eq!(ends(&rig.whole_page(None, 4.0), 1, Some("200")), StopReason::NoNext);
-    assert_eq!(rig.cursor(), Some("200"), "the last page moves it no further");
-    assert!(fetch_of(&rig.trigger(2, 5.0), 2), "and the next fetch goes on from there");
+    assert_eq!(rig.cursor(), Some("200"), "the last page does not move it");
+    assert!(fetch_of(&rig.trigger(2, 5.0), 2), "the next fetch continues there");
     assert_eq!(rig.state.cursor(), Some("200"));
 }
 
 #[test]
-fn the_cursor_just_used_is_the_end_too_and_a_page_without_records_is_not() {
+fn the_same_cursor_ends_a_fetch_and_a_page_without_records_does_not() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     assert!(fetch_of(&rig.whole_page(Some("a"), 1.0), 1));
@@ -350,23 +350,23 @@ fn the_cursor_just_used_is_the_end_too_and_a_page_without_records_is_not() {
 }
 
 #[test]
-fn each_fetch_begins_where_the_ledger_says_and_goes_on_at_its_own_page() {
+fn a_fetch_starts_where_the_ledger_says_and_continues_at_its_own_page() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("0"), 100);
     rig.trigger(1, 0.0);
     rig.trigger(2, 0.0);
     assert_eq!(rig.whole_page(Some("100"), 1.0), [moved(1, None, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
-    rig.kept = Some("7".into());
-    assert_eq!(rig.state.cursor(), Some("100"), "where its read is moved to meanwhile is not where it goes on");
+    rig.stored = Some("7".into());
+    assert_eq!(rig.state.cursor(), Some("100"), "a cursor set meanwhile does not move the fetch");
     rig.failed(Class::Transient, None, 2.0);
     assert!(fetch_of(&rig.wake(10.0), 1));
-    assert_eq!(rig.state.cursor(), Some("100"), "nor after a failure");
+    assert_eq!(rig.state.cursor(), Some("100"), "not even after a failure");
     let effects = rig.whole_page(None, 11.0);
     assert!(effects[0] == moved(1, Some("100"), None) && finished(&effects, 1).is_some(), "{effects:?}");
-    assert_eq!(rig.state.cursor(), Some("7"), "the next one begins there");
+    assert_eq!(rig.state.cursor(), Some("7"), "the next one starts there");
 }
 
 #[test]
-fn empty_pages_beyond_the_most_in_a_row_cut_a_run_short_and_the_next_goes_on_behind_them() {
+fn too_many_empty_pages_cut_a_run_short_and_the_next_continues_after_them() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     for next in ["a", "b"] {
@@ -382,7 +382,7 @@ fn empty_pages_beyond_the_most_in_a_row_cut_a_run_short_and_the_next_goes_on_beh
 }
 
 #[test]
-fn a_schedule_whose_api_leads_in_a_circle_asks_for_one_page_a_time_and_goes_on_when_it_is_mended() {
+fn in_a_cycle_each_scheduled_fetch_requests_one_page_until_the_cycle_is_gone() {
     let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
     let cut = |effects: &[Effect]| match effects.iter().find(|effect| matches!(effect, Effect::ScheduledFetchEnded(Ok(_)))) {
         Some(Effect::ScheduledFetchEnded(Ok(Some(stop)))) => Some((stop.reason, stop.complete)),
@@ -405,19 +405,19 @@ fn a_schedule_whose_api_leads_in_a_circle_asks_for_one_page_a_time_and_goes_on_w
 }
 
 #[test]
-fn a_read_that_begins_elsewhere_is_not_in_the_circle_of_one_that_was_cut_short() {
+fn a_fetch_that_starts_elsewhere_does_not_inherit_the_cycle_of_another() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 2);
     rig.trigger(1, 0.0);
     rig.whole_page(Some("a"), 1.0);
     let effects = rig.whole_page(Some("b"), 2.0);
     assert_eq!(finished(&effects, 1).map(|stop| stop.reason), Some(StopReason::MaxPages));
-    rig.kept = None;
+    rig.stored = None;
     rig.trigger(2, 3.0);
-    assert!(fetch_of(&rig.whole_page(Some("a"), 4.0), 2), "it reads again from its first page");
+    assert!(fetch_of(&rig.whole_page(Some("a"), 4.0), 2), "it reads from the first page");
 }
 
 #[test]
-fn the_one_fetch_of_a_process_is_given_up_after_five_minutes_as_retryable() {
+fn a_fetch_once_schedule_fails_after_five_minutes_as_retryable() {
     let mut rig = Rig::new(Schedule::Once);
     assert!(fetches(&rig.wake(0.0)));
     let mut now = 0.0;
@@ -435,7 +435,7 @@ fn the_one_fetch_of_a_process_is_given_up_after_five_minutes_as_retryable() {
 }
 
 #[test]
-fn what_may_be_asked_for_again_later_is_retryable_though_asking_at_once_does_not_help() {
+fn a_rejected_run_may_be_retryable_later() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
     let (now, fresh) = (rig.at(1.0), rig.fresh());
@@ -445,7 +445,7 @@ fn what_may_be_asked_for_again_later_is_retryable_though_asking_at_once_does_not
 }
 
 #[test]
-fn a_scheduled_fetch_has_pages_too_and_is_done_once() {
+fn a_scheduled_fetch_with_several_pages_ends_once() {
     let mut rig = Rig::with_cursor(Schedule::Once, None, 100);
     assert!(fetches(&rig.wake(0.0)));
     let effects = rig.whole_page(Some("a"), 1.0);
@@ -455,7 +455,7 @@ fn a_scheduled_fetch_has_pages_too_and_is_done_once() {
 }
 
 #[test]
-fn what_is_beyond_the_most_pages_waits_for_the_next_fetch() {
+fn pages_beyond_max_pages_wait_for_the_next_fetch() {
     let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 2);
     assert!(fetches(&rig.wake(0.0)));
     assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
@@ -466,24 +466,24 @@ fn what_is_beyond_the_most_pages_waits_for_the_next_fetch() {
 }
 
 #[test]
-fn a_page_that_fails_in_the_midst_is_tried_again_by_itself_with_waits_from_the_first() {
+fn a_later_page_is_retried_alone_with_delays_and_timeout_of_its_own() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     rig.failed(Class::Transient, None, 0.0);
     assert!(fetch_of(&rig.wake(0.5), 1));
     assert!(fetch_of(&rig.whole_page(Some("a"), 299.0), 1));
     let effects = rig.failed(Class::Transient, None, 299.5);
-    assert!(run_error(&effects, 1).is_none(), "its patience is for each page");
+    assert!(run_error(&effects, 1).is_none(), "each page has the whole timeout");
     assert_eq!(wakes_at(&effects), Some(rig.at(300.0)));
     assert!(fetch_of(&rig.wake(300.0), 1));
     assert_eq!(rig.cursor(), Some("a"));
     assert!(run_error(&rig.failed(Class::Rejected, None, 301.0), 1).is_some());
     rig.trigger(2, 302.0);
-    assert_eq!(rig.cursor(), Some("a"), "the next run begins at the page that failed");
+    assert_eq!(rig.cursor(), Some("a"), "the next run starts at the page that failed");
 }
 
 #[test]
-fn a_scheduled_fetch_that_fails_in_the_midst_goes_on_there_and_its_pages_count_on() {
+fn a_failed_scheduled_fetch_continues_at_its_page_and_keeps_counting() {
     let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 2);
     assert!(fetches(&rig.wake(0.0)));
     assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
@@ -494,28 +494,28 @@ fn a_scheduled_fetch_that_fails_in_the_midst_goes_on_there_and_its_pages_count_o
 }
 
 #[test]
-fn a_run_cancelled_in_the_midst_asks_for_no_further_page_and_leaves_the_cursor_where_the_ledger_has_it() {
+fn a_cancelled_run_requests_no_further_page_and_moves_no_cursor() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     assert!(fetch_of(&rig.whole_page(Some("a"), 1.0), 1));
     rig.page(100, Some("b"), 2.0);
     rig.cancel(1, 2.5);
-    assert_eq!(rig.produced(3.0), [], "a page of a cancelled run is not reported");
+    assert_eq!(rig.produced(3.0), [], "a page of a cancelled run is not recorded");
     assert_eq!(rig.cursor(), Some("a"), "so it moves no cursor");
     rig.trigger(2, 4.0);
     rig.trigger(3, 4.0);
     assert!(fetch_of(&rig.whole_page(Some("b"), 5.0), 2));
     rig.cancel(2, 5.5);
     let (now, fresh) = (rig.at(6.0), rig.fresh());
-    let (produce, effects) = rig.state.fetched(100, now, fresh, Said { next: Next::Cursor("c".into()), ..Said::default() });
-    assert!(!produce && fetch_of(&rig.done(effects), 3));
+    let (produce, effects) = rig.state.fetched(100, now, fresh, PageInfo { next: NextCursor::Cursor("c".into()), ..PageInfo::default() });
+    assert!(!produce && fetch_of(&rig.carry_out(effects), 3));
     assert_eq!(rig.cursor(), Some("b"));
 }
 
 #[test]
-fn a_page_that_is_refused_in_the_midst_moves_no_cursor() {
+fn a_refused_page_moves_no_cursor() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
-    rig.kept = Some("a".into());
+    rig.stored = Some("a".into());
     rig.trigger(1, 0.0);
     rig.page(100, Some("b"), 1.0);
     let (now, fresh) = (rig.at(2.0), rig.fresh());
@@ -525,7 +525,7 @@ fn a_page_that_is_refused_in_the_midst_moves_no_cursor() {
 }
 
 #[test]
-fn a_fetcher_that_stops_in_the_midst_neither_finishes_nor_fails_and_reports_the_page_it_had() {
+fn a_run_interrupted_by_a_stop_records_its_page_and_does_not_end() {
     for schedule in [Schedule::OnTrigger, Schedule::Once] {
         let mut rig = Rig::with_cursor(schedule, None, 100);
         rig.wake(0.0);
@@ -540,42 +540,39 @@ fn a_fetcher_that_stops_in_the_midst_neither_finishes_nor_fails_and_reports_the_
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     rig.state.stop();
-    assert_eq!(ends(&rig.whole_page(None, 1.0), 1, None), StopReason::NoNext, "its last page ends a run all the same");
+    assert_eq!(ends(&rig.whole_page(None, 1.0), 1, None), StopReason::NoNext, "its last page still ends a run");
 }
 
 #[test]
-fn a_schedule_on_hold_asks_for_no_further_page_and_a_run_does() {
+fn a_stopped_schedule_requests_no_further_page_and_a_run_does() {
     let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
     assert!(fetches(&rig.wake(0.0)));
     rig.state.stop_schedule();
-    assert!(rig.whole_page(Some("a"), 1.0).contains(&Effect::ScheduledFetchEnded(Ok(None))), "it is not the source that ends it");
+    assert!(rig.whole_page(Some("a"), 1.0).contains(&Effect::ScheduledFetchEnded(Ok(None))), "the API did not end it");
     rig.trigger(1, 2.0);
     assert!(fetch_of(&rig.whole_page(Some("b"), 3.0), 1));
 }
 
 #[test]
-fn while_paused_no_page_is_asked_for_and_afterwards_all_goes_on_where_it_was() {
+fn while_paused_no_page_is_requested_and_the_fetch_resumes_where_it_was() {
     let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
     rig.wake(0.0);
     let pause = |rig: &mut Rig, paused: bool, seconds: f64| {
         let (now, fresh) = (rig.at(seconds), rig.fresh());
         let effects = rig.state.set_paused(paused, now, fresh);
-        rig.done(effects)
+        rig.carry_out(effects)
     };
     assert_eq!(pause(&mut rig, true, 0.5), []);
-    assert!(!fetches(&rig.whole_page(Some("a"), 1.0)), "the page under way is produced, the next is not asked for");
+    assert!(!fetches(&rig.whole_page(Some("a"), 1.0)), "the page under way is produced, the next is not requested");
     assert!(rig.state.is_idle());
-    assert!(!fetches(&rig.trigger(1, 2.0)) && !fetches(&rig.wake(60.0)), "neither a run nor the schedule begins");
+    assert!(!fetches(&rig.trigger(1, 2.0)) && !fetches(&rig.wake(60.0)), "neither a run nor the schedule starts");
     assert!(fetches(&pause(&mut rig, false, 61.0)));
     assert_eq!(rig.cursor(), Some("a"));
-    assert!(
-        rig.whole_page(None, 62.0).contains(&Effect::Record(Command::Start { run: Uuid::from_u128(1) })),
-        "and then the run has its turn"
-    );
+    assert!(rig.whole_page(None, 62.0).contains(&Effect::Record(Command::Start { run: Uuid::from_u128(1) })), "the run follows");
 }
 
 #[test]
-fn a_run_that_is_called_off_while_paused_asks_for_nothing_when_resumed() {
+fn a_run_cancelled_while_paused_requests_nothing_when_resumed() {
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
     rig.trigger(1, 0.0);
     let (now, fresh) = (rig.at(0.5), rig.fresh());
@@ -588,20 +585,20 @@ fn a_run_that_is_called_off_while_paused_asks_for_nothing_when_resumed() {
 }
 
 #[test]
-fn without_cursors_a_fetch_is_one_page_whatever_it_says() {
+fn without_cursors_a_fetch_is_one_page() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
-    assert!(fetched_with(&mut rig, Next::NotSought).complete);
+    assert!(fetched_with(&mut rig, NextCursor::NotConfigured).complete);
 }
 
-fn fetched_with(rig: &mut Rig, next: Next) -> Stop {
+fn fetched_with(rig: &mut Rig, next: NextCursor) -> Stop {
     let (now, fresh) = (rig.at(1.0), rig.fresh());
-    rig.state.fetched(100, now, fresh, Said { next, ..Said::default() });
+    rig.state.fetched(100, now, fresh, PageInfo { next, ..PageInfo::default() });
     finished(&rig.produced(1.0), 1).unwrap().clone()
 }
 
 #[test]
-fn runs_of_an_incarnation_before_are_fetched_first() {
+fn open_runs_of_earlier_incarnations_are_fetched_first() {
     let start = Instant::now();
     let mut state = State::new(Schedule::Every(EVERY), start, [Uuid::from_u128(7)]);
     assert!(fetch_of(&state.wake(start, Uuid::from_u128(1)), 7));

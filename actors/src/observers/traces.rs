@@ -20,7 +20,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use serde_json::Value;
 
-use crate::fetcher::without_query;
+use crate::text::redact::without_query;
 use crate::ledger::Ledger;
 use crate::observers::export::JournalExporter;
 use forebay_dataplane::store::Store;

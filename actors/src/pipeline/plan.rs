@@ -22,8 +22,8 @@ use super::start_commands::first_commands;
 use crate::broker::{ClusterState, Committed, TopicDescription, TopicState, WantedTopic};
 use crate::consumer::{ConsumerError, would_start};
 use crate::data_dir::{is_running, journal_dir};
-use crate::fetcher::without_secrets;
 use crate::ledger::State;
+use crate::text::without_secrets;
 use forebay_dataplane::store::{Store, TableLook, TableSpec};
 
 /// What a start would do. `before` is the fold of the journal; of Kafka and the store either what they hold is given, or why they did not say; a pipeline that

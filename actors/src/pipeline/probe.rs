@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::blueprint::Blueprint;
 use crate::fetcher::{FetchError, sample};
-use crate::producer::key::{Planned, Recipe};
+use crate::producer::{KeyExtractor, KeyedRecord};
 use forebay_dataplane::transform::{Parts, Transform};
 use forebay_dataplane::{NewRecord, RawBatch, Reason, Reject};
 
@@ -40,21 +40,21 @@ pub async fn probe(blueprint: &Blueprint, wall: SystemTime) -> Option<Result<Pro
         Ok(page) => page,
         Err(error) => return Some(Err(if masked { error.masked() } else { error })),
     };
-    let recipe = Recipe::new(&pipeline.meta.name, &pipeline.kafka.topic, &producer.key);
-    Some(Ok(look(&page.records, page.next.is_some(), &recipe, blueprint.plan.as_deref(), masked)))
+    let keys = KeyExtractor::new(&pipeline.meta.name, &pipeline.kafka.topic, &producer.key);
+    Some(Ok(look(&page.records, page.next.is_some(), &keys, blueprint.plan.as_deref(), masked)))
 }
 
-fn look(records: &[Bytes], has_next: bool, recipe: &Recipe, plan: Option<&Transform>, masked: bool) -> Probe {
+fn look(records: &[Bytes], has_next: bool, keys: &KeyExtractor, plan: Option<&Transform>, masked: bool) -> Probe {
     let mut reasons = Vec::new();
     let mut raw = RawBatch::default();
     let mut scratch = Vec::new();
     for record in records {
-        match recipe.plan(record, &mut scratch) {
-            Planned::Record { key, .. } => {
+        match keys.extract(record, &mut scratch) {
+            KeyedRecord::Record { key, .. } => {
                 let offset = i64::try_from(raw.records.len()).expect("a page has fewer records than an offset can count");
                 raw.push(&NewRecord { offset, key: Some(&key), value: Some(record), ..NewRecord::default() });
             }
-            Planned::DeadLetter { reason, .. } => reasons.push(reason),
+            KeyedRecord::DeadLetter { reason, .. } => reasons.push(reason),
         }
     }
     let rows = plan.map(|plan| {

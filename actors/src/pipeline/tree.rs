@@ -30,8 +30,8 @@ use forebay_dataplane::commit_metadata::checkpoint_of;
 use forebay_dataplane::store::Store;
 use forebay_dataplane::transform::ROWS_BUDGET_BYTES;
 use forebay_kernel::{
-    ActorTree, Backoff, Budget, ChildSpec, Environment, Lease, Limits, Mailbox, Restart, SharedClock, Slot, Strategy, SupervisorSpec,
-    micros,
+    ActorTree, Backoff, Budget, ChildSpec, Environment, Lease, Limits, Mailbox, MailboxSlot, Restart, SharedClock, Strategy,
+    SupervisorSpec, micros,
 };
 
 /// How long the poll loop waits for the id of the topic.
@@ -228,7 +228,7 @@ impl Common {
         move || {
             let plan = blueprint.plan.clone().expect("a pipeline that writes has a plan");
             let table = blueprint.table.clone().expect("a pipeline that writes has a table");
-            let (to_writer, to_transformer) = (Slot::default(), Slot::default());
+            let (to_writer, to_transformer) = (MailboxSlot::default(), MailboxSlot::default());
 
             let writer = {
                 let parts = WriterParams {
@@ -312,7 +312,7 @@ impl Common {
         handle: FetcherHandle,
     ) -> impl FnMut() -> SupervisorSpec {
         move || {
-            let to_producer = Slot::default();
+            let to_producer = MailboxSlot::default();
             let producer = {
                 let common = self.clone();
                 let slot = to_producer.clone();

@@ -1,6 +1,12 @@
-//! The shell: pages in, receipts out. Guarantee: a page's lease is held until Kafka has acknowledged every record of it, and its receipt
-//! settled then; pages are sent in the order they come. Not guaranteed: that a page which was under way when an incarnation ended is
-//! not in the topic; its receipt says abandoned, and producing it again is harmless.
+//! The shell of the producer: pages in, receipts out.
+//!
+//! Guarantees:
+//! * The lease of a page is held until Kafka has acknowledged every record of it; then its receipt
+//!   is settled.
+//! * Pages are sent in the order in which they arrive.
+//!
+//! Does not guarantee that a page under way when an incarnation ends is not in the topic. Its
+//! receipt says abandoned, and producing it again is harmless.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,21 +15,21 @@ use std::time::Duration;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::topic::TopicId;
 
-use super::client::{Client, PageEnd, Target};
+use super::client::{Client, PageOutcome, Target};
 use super::error::ProduceError;
-use super::key::Recipe;
+use super::keyed_record::KeyExtractor;
 use crate::broker::{self, Access, BrokerError};
 use crate::failpoint::point;
 use crate::ledger::Ledger;
 use crate::message::{Page, PageRefused};
 use crate::telemetry::{Need, Telemetry};
-use forebay_kernel::{Actor, Backoff, Cx, Exit, Lease, Progress, Working};
-use forebay_schemas::failure::{Class, Classified};
+use forebay_kernel::{Actor, Backoff, Cx, Exit, Lease, Outage, Progress, Retry, Working};
+use forebay_schemas::failure::{Class, Classified as _};
 
-/// Between two tries to find or make the topic.
+/// The delays between attempts to find or create the topic.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
 
-/// Puts pages into the topic.
+/// Writes pages to the topic.
 pub struct Producer {
     pipeline: Arc<Pipeline>,
     access: Access,
@@ -38,8 +44,8 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// A producer for the pipeline's topic. The ledger is told which topic that is before anything is put into it. The caller hands its mailbox
-    /// to the fetchers.
+    /// A producer for the pipeline's topic. It records the id of the topic in the ledger before it
+    /// writes to it.
     pub fn new(pipeline: Arc<Pipeline>, access: Access, telemetry: Arc<Telemetry>, ledger: Arc<Ledger>) -> Self {
         Self {
             pipeline,
@@ -56,20 +62,20 @@ impl Producer {
     }
 
     fn connect(&mut self, cx: &mut Cx<'_, Self>) {
-        let table = self.pipeline.producer.as_ref().expect("a pipeline that ingests has [producer]");
+        let section = self.pipeline.producer.as_ref().expect("a pipeline that ingests has [producer]");
         let kafka = &self.pipeline.kafka;
         let target = Target {
-            recipe: Recipe::new(&self.pipeline.meta.name, &kafka.topic, &table.key),
+            keys: KeyExtractor::new(&self.pipeline.meta.name, &kafka.topic, &section.key),
             topic: kafka.topic.clone(),
             dead_letter_topic: kafka.dead_letter_topic(),
-            max_record_bytes: table.max_record_bytes.as_usize(),
+            max_record_bytes: section.max_record_bytes.as_usize(),
         };
         match Client::new(&self.access, target, cx.progress()) {
             Ok((client, breaks)) => {
                 self.client = Some(client);
-                cx.spawn(breaks, |_, why, cx| {
-                    if let Ok(why) = why {
-                        cx.exit(Exit::Failed(format!("kafka's idempotent producer can't go on: {why}")));
+                cx.spawn(breaks, |_, reason, cx| {
+                    if let Ok(reason) = reason {
+                        cx.exit(Exit::Failed(format!("kafka's idempotent producer failed: {reason}")));
                     }
                 });
                 self.send_next(cx);
@@ -78,7 +84,8 @@ impl Producer {
         }
     }
 
-    /// Sends the next page, one at a time, for their order; it waits for room on a thread of the pool.
+    /// Sends the next page, one at a time to keep their order, on a thread that may wait for room
+    /// in the queue.
     fn send_next(&mut self, cx: &mut Cx<'_, Self>) {
         let Some(client) = self.client.clone().filter(|_| !self.sending) else { return };
         let Some(page) = self.waiting.pop_front() else { return self.rest(cx) };
@@ -103,7 +110,7 @@ impl Producer {
         );
     }
 
-    /// Sends a page again of which Kafka has refused a record, to find out which.
+    /// Sends a page in parts, to find the record that Kafka refuses.
     fn send_in_parts(&mut self, page: Lease<Page>, cx: &mut Cx<'_, Self>) {
         let Some(client) = self.client.clone() else { return };
         self.in_flight += 1;
@@ -116,28 +123,28 @@ impl Producer {
         );
     }
 
-    fn ended(&mut self, page: Lease<Page>, end: PageEnd, cx: &mut Cx<'_, Self>) {
+    fn ended(&mut self, page: Lease<Page>, outcome: PageOutcome, cx: &mut Cx<'_, Self>) {
         self.in_flight -= 1;
-        match end {
+        match outcome {
             Ok(produced) => {
                 point("producer::after_produce");
                 self.telemetry.produced.add(produced.produced);
                 self.telemetry.rejected.add(produced.rejected);
                 self.telemetry.refused.add(produced.rejected);
-                if let Some(said) = self.telemetry.rejects(&produced.rejects) {
+                if let Some(report) = self.telemetry.rejects(&produced.rejects) {
                     let topic = self.pipeline.kafka.dead_letter_topic();
-                    let (records, stage, reason) = (said.records, said.top.stage, said.top.reason);
+                    let (records, stage, reason) = (report.records, report.top.stage, report.top.reason);
                     tracing::warn!(run = %page.body.run, records, topic, stage, reason, "records became dead letters; forebay dlq shows them");
                 }
                 page.body.receipt.settle(Ok(produced));
             }
             Err(ProduceError::Refused(refused)) => self.refuse(page, refused),
             Err(error @ ProduceError::Record { .. }) => {
-                tracing::warn!(run = %page.body.run, %error, "the page is produced again in parts, to find out which record it is");
+                tracing::warn!(run = %page.body.run, %error, "kafka refused a record; sending the page in parts to find it");
                 return self.send_in_parts(page, cx);
             }
             Err(error) => {
-                // The receipt is dropped, which says that the page was abandoned.
+                // Dropping the receipt says that the page was abandoned.
                 cx.exit(error.into());
                 return;
             }
@@ -146,11 +153,11 @@ impl Producer {
     }
 
     fn refuse(&self, page: Lease<Page>, refused: PageRefused) {
-        tracing::warn!(run = %page.body.run, %refused, "page is refused");
+        tracing::warn!(run = %page.body.run, error = %refused, "page was refused");
         page.body.receipt.settle(Err(refused));
     }
 
-    /// Rests when nothing is left to do, for good when asked to stop.
+    /// Goes idle when nothing is left to do, and exits if it is stopping.
     fn rest(&mut self, cx: &mut Cx<'_, Self>) {
         if self.in_flight > 0 || !self.waiting.is_empty() {
             return;
@@ -166,10 +173,11 @@ impl Actor for Producer {
     type Message = Lease<Page>;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        let ready = ready(self.access.clone(), self.pipeline.clone(), cx.progress());
+        let ready = topic_ready(self.access.clone(), self.pipeline.clone(), cx.progress());
         cx.offload(ready, |actor, ready, cx| match ready {
             Ok(topic) => {
-                // A broker that has not heard of a newer topic says nothing new; the next look does.
+                // A broker that does not know the newest topic yet changes nothing; the next check
+                // does.
                 let _ = actor.ledger.saw_topic(topic);
                 actor.telemetry.there(Need::Topics);
                 actor.connect(cx);
@@ -183,10 +191,11 @@ impl Actor for Producer {
         self.send_next(cx);
     }
 
-    /// Waits for what Kafka is being sent, unless it is away; what is lost is produced again after the start.
+    /// Waits for pages under way, unless Kafka is unreachable. A page that is lost is produced
+    /// again after the start.
     fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
         self.stopping = true;
-        if self.client.as_ref().is_none_or(Client::is_away) {
+        if self.client.as_ref().is_none_or(Client::is_unreachable) {
             cx.exit(Exit::Shutdown);
         } else {
             self.rest(cx);
@@ -202,35 +211,32 @@ impl Drop for Producer {
     }
 }
 
-/// Makes sure of the topic, for as long as it takes, and says which it is; none from a broker that gives no ids. The error is one that trying again
-/// won't mend.
-async fn ready(access: Access, pipeline: Arc<Pipeline>, progress: Progress) -> Result<Option<TopicId>, String> {
-    let mut said = String::new();
-    let mut attempt = 0_u32;
+/// Ensures that the topic exists, for as long as that takes. Returns its id; `None` from a broker
+/// without topic ids. Fails only with an error that a retry won't fix.
+async fn topic_ready(access: Access, pipeline: Arc<Pipeline>, progress: Progress) -> Result<Option<TopicId>, String> {
+    let (mut retry, mut outage) = (Retry::new(BACKOFF), Outage::default());
     loop {
-        match ensured(&access, &pipeline).await {
+        match ensure_topics(&access, &pipeline).await {
             Ok(topic) => {
                 progress.clear();
                 return Ok(topic);
             }
             Err(error) if error.class() == Class::Fatal => return Err(error.to_string()),
             Err(error) => {
-                let error = error.to_string();
-                // A broker that starts with this process is away for a moment; that is no news.
-                if attempt > 3 && error != said {
-                    tracing::warn!(%error, "topic is not ready; trying again");
-                    said.clone_from(&error);
+                // A broker that starts with this process is unreachable for a moment; that is not
+                // worth a warning.
+                if retry.attempts() <= 3 {
+                    progress.waiting(error.to_string());
+                } else if outage.report(&progress, &error, error.to_string()) {
+                    tracing::warn!(%error, "topic is not ready; retrying");
                 }
-                progress.waiting(error);
-                let delay = BACKOFF.delay(attempt, rand::random());
-                tokio::time::sleep(delay).await;
-                attempt = attempt.saturating_add(1);
+                tokio::time::sleep(retry.failed(rand::random())).await;
             }
         }
     }
 }
 
-async fn ensured(access: &Access, pipeline: &Pipeline) -> Result<Option<TopicId>, BrokerError> {
+async fn ensure_topics(access: &Access, pipeline: &Pipeline) -> Result<Option<TopicId>, BrokerError> {
     broker::ensure_topics(access, pipeline).await?;
     broker::topic_id(access, &pipeline.kafka.topic).await
 }

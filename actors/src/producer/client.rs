@@ -1,8 +1,15 @@
-//! The producing client. Guarantee: acknowledged by all replicas in sync, each record once however often librdkafka sends it, in the order
-//! of the page a partition; a page ends when each of its records is answered for; a record that is too large, for the file or for Kafka, costs that
-//! record. Not guaranteed: that the records of a page that failed are not in the topic; producing it again gives them the same keys and identifiers.
+//! The Kafka client of the producer.
+//!
+//! Guarantees:
+//! * All in-sync replicas acknowledge a record, and it is written once however often librdkafka
+//!   sends it.
+//! * The records of a page keep their order within a partition.
+//! * A page is done when each of its records is acknowledged or failed.
+//! * A record that is too large, for the pipeline file or for Kafka, costs only that record.
+//!
+//! Does not guarantee that the records of a failed page are not in the topic. Producing it again
+//! gives them the same keys and identifiers.
 
-use parking_lot::Mutex;
 use std::ops::Range as Slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_schemas::pipeline;
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
@@ -22,38 +30,39 @@ use tokio::sync::oneshot::error::TryRecvError;
 use uuid::Uuid;
 
 use super::error::ProduceError;
-use super::key::{Planned, Recipe};
-use super::state::{Destination, Tally};
+use super::keyed_record::{KeyExtractor, KeyedRecord};
+use super::state::{DeliveryTracker, Destination};
 use crate::broker::{self, Access, BrokerError, Quiet, dead_letter::is_too_large, silence, silent_for};
 use crate::message::{Page, PageProduced, PageRefused};
 use forebay_dataplane::dead_letter::{DeadLetter, Truncation};
 use forebay_dataplane::{Reason, RejectStage, dead_letter, run_counts};
 use forebay_kernel::Progress;
 
-/// How long to wait for room in librdkafka's queue before looking again.
-const QUEUE_FULL: Duration = Duration::from_millis(2);
+/// The interval between checks for room in librdkafka's queue, and for the outcome of a part.
+const QUEUE_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What becomes of a page.
-pub(super) type PageEnd = Result<PageProduced, ProduceError>;
+/// The outcome of a page.
+pub(super) type PageOutcome = Result<PageProduced, ProduceError>;
 
-/// A producing client; cheap to clone. The last clone to go takes its unsent records with it, on a thread of its own.
+/// A producing client; cheap to clone. Dropping the last clone discards its unsent records, on a
+/// thread of its own.
 #[derive(Clone)]
 pub(super) struct Client(Arc<Inner>);
 
 struct Inner {
     producer: Option<ThreadedProducer<Context>>,
     context: Context,
-    recipe: Recipe,
+    keys: KeyExtractor,
     topic: String,
     dead_letter_topic: String,
     max_record_bytes: usize,
 }
 
-/// Where the client produces to, and how.
+/// What the client produces to.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    /// How records become keys and identifiers.
-    pub recipe: Recipe,
+    /// Extracts keys and identifiers.
+    pub keys: KeyExtractor,
     /// The topic.
     pub topic: String,
     /// The dead-letter topic.
@@ -63,7 +72,8 @@ pub(super) struct Target {
 }
 
 impl Client {
-    /// A client, which tells `progress` of a broker that is away; and where it says why it can't go on.
+    /// Creates a client, which reports an unreachable broker to `progress`. The receiver gets the
+    /// reason when it fails.
     ///
     /// # Errors
     /// When librdkafka refuses the properties.
@@ -73,79 +83,81 @@ impl Client {
             kafka: access.describe(),
             progress,
             quiet: Quiet::default(),
-            away: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             broken: Mutex::new(Some(broken)),
         }));
         let producer =
             access.producer().create_with_context(context.clone()).map_err(|cause| BrokerError::Properties(cause.to_string()))?;
-        let Target { recipe, topic, dead_letter_topic, max_record_bytes } = target;
-        Ok((Self(Arc::new(Inner { producer: Some(producer), context, recipe, topic, dead_letter_topic, max_record_bytes })), breaks))
+        let Target { keys, topic, dead_letter_topic, max_record_bytes } = target;
+        Ok((Self(Arc::new(Inner { producer: Some(producer), context, keys, topic, dead_letter_topic, max_record_bytes })), breaks))
     }
 
-    /// Sends a page, waiting for room in the queue: call it where a thread may wait. The receiver gets the page's end.
-    pub(super) fn produce(&self, page: &Page) -> oneshot::Receiver<PageEnd> {
+    /// Sends a page. Blocks while the queue is full. The receiver gets the outcome of the page.
+    pub(super) fn produce(&self, page: &Page) -> oneshot::Receiver<PageOutcome> {
         self.0.send_all(page, 0..page.records.len(), None)
     }
 
-    /// Sends a page of which Kafka has refused a record, and waits for its end: in parts, each when the one before it is acknowledged, so that the order
-    /// stays, down to the one record that is refused alone, which becomes a dead letter. What was acknowledged the first time is in the topic twice.
-    pub(super) fn produce_in_parts(&self, page: &Page) -> PageEnd {
+    /// Sends a page with a refused record in parts, and blocks until the outcome. A part is sent
+    /// when the one before it is acknowledged, so the order is kept. The record that is refused
+    /// alone becomes a dead letter. What was acknowledged the first time is in the topic twice.
+    pub(super) fn produce_in_parts(&self, page: &Page) -> PageOutcome {
         self.0.send_part(page, 0..page.records.len())
     }
 
     /// Whether no broker is reachable, as far as the client knows.
-    pub(super) fn is_away(&self) -> bool {
-        self.0.context.0.away.load(Ordering::Relaxed)
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.0.context.0.unreachable.load(Ordering::Relaxed)
     }
 
-    /// Gives up on records that wait for room in the queue.
+    /// Gives up records that wait for room in the queue.
     pub(super) fn stop(&self) {
         self.0.context.0.stopped.store(true, Ordering::Relaxed);
     }
 }
 
-/// How the one record of a part is sent that was refused before.
+/// How to send the one record of a part that was refused before.
 struct Amended {
-    /// What is wrong with it; none when it was a letter already.
+    /// Why it is rejected; `None` when it already was a dead letter.
     reason: Option<Reason>,
     truncation: Truncation,
 }
 
 impl Inner {
-    /// Sends the records of a part of a page; the receiver gets the part's end. `amended` is for the record of a part of one.
-    fn send_all(&self, page: &Page, part: Slice<usize>, amended: Option<&Amended>) -> oneshot::Receiver<PageEnd> {
+    /// Sends a part of a page. The receiver gets the outcome of the part. `amended` is for a part
+    /// of one record.
+    fn send_all(&self, page: &Page, part: Slice<usize>, amended: Option<&Amended>) -> oneshot::Receiver<PageOutcome> {
         let (sender, end) = oneshot::channel();
-        let tally = Arc::new(Mutex::new((Tally::default(), Some(sender))));
-        let topic = Arc::new(Delivery { page: tally.clone(), to: Destination::Topic });
-        let dead = Arc::new(Delivery { page: tally, to: Destination::DeadLetters });
+        let tracker = Arc::new(Mutex::new((DeliveryTracker::default(), Some(sender))));
+        let topic = Arc::new(Delivery { page: tracker.clone(), to: Destination::Topic });
+        let dead = Arc::new(Delivery { page: tracker, to: Destination::DeadLetters });
         let run = page.run.as_hyphenated().to_string();
         let first = part.start;
         let mut bad = page.bad.iter().skip_while(|bad| bad.index < first).peekable();
         let mut scratch = Vec::new();
-        let mut cut_short = None;
+        let mut error = None;
         for at in part {
             let record = &page.records[at];
-            let mut planned = match bad.next_if(|bad| bad.index == at) {
-                Some(bad) => self.recipe.letter(record, bad.reason.clone(), &mut scratch),
-                None => self.recipe.plan(record, &mut scratch),
+            let mut keyed = match bad.next_if(|bad| bad.index == at) {
+                Some(bad) => self.keys.dead_letter(record, bad.reason.clone(), &mut scratch),
+                None => self.keys.extract(record, &mut scratch),
             };
-            if let Planned::Record { key, event } = planned {
+            if let KeyedRecord::Record { key, event } = keyed {
                 let amended = amended.and_then(|amended| amended.reason.clone());
                 let too_large = || (record.len() > self.max_record_bytes).then(|| too_large(record.len(), self.max_record_bytes));
-                planned = match amended.or_else(too_large) {
-                    Some(reason) => Planned::DeadLetter { key: Some(key), reason, event },
-                    None => Planned::Record { key, event },
+                keyed = match amended.or_else(too_large) {
+                    Some(reason) => KeyedRecord::DeadLetter { key: Some(key), reason, event },
+                    None => KeyedRecord::Record { key, event },
                 };
             }
             let mut text = Uuid::encode_buffer();
-            let sent = match planned {
-                Planned::Record { key, event } => self.send(&self.topic, &topic, (Some(&key), record), || {
-                    own_headers(&run, event, &mut text)
+            let sent = match keyed {
+                KeyedRecord::Record { key, event } => self.send(&self.topic, &topic, (Some(&key), record), || {
+                    record_headers(&run, event, &mut text)
                         .into_iter()
                         .fold(OwnedHeaders::new_with_capacity(2), |all, (key, value)| all.insert(Header { key, value }))
                 }),
-                Planned::DeadLetter { key, reason, event } => {
+                KeyedRecord::DeadLetter { key, reason, event } => {
                     let truncation = amended.map_or(Truncation::to(self.max_record_bytes), |amended| amended.truncation);
                     let it = DeadLetter {
                         key: key.as_deref(),
@@ -155,26 +167,26 @@ impl Inner {
                         truncation,
                         unreadable_headers: 0,
                     };
-                    dead.page.lock().0.because(&reason);
+                    dead.page.lock().0.rejected(&reason);
                     self.send(&self.dead_letter_topic, &dead, (it.key(), it.value().unwrap_or_default()), || {
                         broker::dead_letter::headers(
                             &it,
-                            own_headers(&run, event, &mut text).into_iter(),
+                            record_headers(&run, event, &mut text).into_iter(),
                             &[(dead_letter::TOPIC, &self.topic)],
                         )
                     })
                 }
             };
-            if let Err(error) = sent {
-                cut_short = Some(error);
+            if let Err(cause) = sent {
+                error = Some(cause);
                 break;
             }
         }
-        topic.settle(|tally| tally.seal(cut_short));
+        topic.settle(|tracker| tracker.seal(error));
         end
     }
 
-    fn send_part(&self, page: &Page, part: Slice<usize>) -> PageEnd {
+    fn send_part(&self, page: &Page, part: Slice<usize>) -> PageOutcome {
         let mut amended: Option<Amended> = None;
         loop {
             let end = self.wait(self.send_all(page, part.clone(), amended.as_ref()));
@@ -186,31 +198,31 @@ impl Inner {
                 return Ok(produced);
             }
             let record = page.records.get(part.start).map(Bytes::as_ref);
-            let is_letter = topic == self.dead_letter_topic;
+            let is_dead_letter = topic == self.dead_letter_topic;
             let Amended { reason, truncation } =
                 amended.take().unwrap_or(Amended { reason: None, truncation: Truncation::to(self.max_record_bytes) });
-            amended = if !is_letter {
+            amended = if !is_dead_letter {
                 Some(Amended { reason: Some(refused(&topic, bytes, cause)), truncation })
             } else {
-                let less = if is_too_large(cause) { truncation.next(record) } else { None };
-                less.map(|truncation| Amended { reason, truncation })
+                let shorter = if is_too_large(cause) { truncation.next(record) } else { None };
+                shorter.map(|truncation| Amended { reason, truncation })
             };
             if amended.is_none() {
-                let why = format!("kafka refuses the dead letter of a record for {topic}: {cause}; look at the settings of that topic");
+                let why = format!("kafka refuses the dead letter of a record for {topic}: {cause}; check the settings of that topic");
                 return Err(PageRefused(why).into());
             }
         }
     }
 
-    /// Waits for the end of a part, for as long as the client is not stopped.
-    fn wait(&self, mut end: oneshot::Receiver<PageEnd>) -> PageEnd {
+    /// Blocks until the outcome of a part, or until the client is stopped.
+    fn wait(&self, mut end: oneshot::Receiver<PageOutcome>) -> PageOutcome {
         let stopped = || Err(ProduceError::Stopped { topic: self.topic.clone() });
         loop {
             match end.try_recv() {
                 Ok(end) => return end,
                 Err(TryRecvError::Closed) => return stopped(),
                 Err(TryRecvError::Empty) if self.context.0.stopped.load(Ordering::Relaxed) => return stopped(),
-                Err(TryRecvError::Empty) => std::thread::sleep(QUEUE_FULL),
+                Err(TryRecvError::Empty) => std::thread::sleep(QUEUE_POLL_INTERVAL),
             }
         }
     }
@@ -238,7 +250,7 @@ impl Inner {
                         delivery.page.lock().0.unsent();
                         return Err(ProduceError::Stopped { topic: topic.to_owned() });
                     }
-                    std::thread::sleep(QUEUE_FULL);
+                    std::thread::sleep(QUEUE_POLL_INTERVAL);
                 }
                 Err((cause, _)) => {
                     delivery.page.lock().0.unsent();
@@ -252,7 +264,7 @@ impl Inner {
     }
 }
 
-/// librdkafka waits for its threads when it goes, which the caller's thread must not.
+/// Dropping librdkafka's client joins its threads, which must not block the caller.
 impl Drop for Inner {
     fn drop(&mut self) {
         self.context.0.stopped.store(true, Ordering::Relaxed);
@@ -262,15 +274,15 @@ impl Drop for Inner {
     }
 }
 
-/// What is wrong with a record over the limit.
-fn too_large(bytes: usize, most: usize) -> Reason {
-    let (bytes, most) = (pipeline::Bytes(bytes as u64), pipeline::Bytes(most as u64));
+/// Why a record over the limit is rejected.
+fn too_large(bytes: usize, max: usize) -> Reason {
+    let (bytes, max) = (pipeline::Bytes(bytes as u64), pipeline::Bytes(max as u64));
     Reason::plain(format!(
-        "the record is {bytes}, over producer.max_record_bytes ({most}): raise it and the topic's max.message.bytes, or ask the API for smaller records"
+        "the record is {bytes}, over producer.max_record_bytes ({max}): raise it and the topic's max.message.bytes, or ask the API for smaller records"
     ))
 }
 
-/// What is wrong with a record that Kafka refuses.
+/// Why a record that Kafka refuses is rejected.
 fn refused(topic: &str, bytes: usize, cause: Code) -> Reason {
     let bytes = pipeline::Bytes(bytes as u64);
     Reason::plain(if is_too_large(cause) {
@@ -282,20 +294,21 @@ fn refused(topic: &str, bytes: usize, cause: Code) -> Reason {
     })
 }
 
-/// The headers that a record has in the topic; `text` is for that of its event.
-fn own_headers<'a>(run: &'a str, event: Uuid, text: &'a mut [u8]) -> [(&'static str, Option<&'a [u8]>); 2] {
+/// The headers of a record in the topic. `text` is the buffer of the event identifier.
+fn record_headers<'a>(run: &'a str, event: Uuid, text: &'a mut [u8]) -> [(&'static str, Option<&'a [u8]>); 2] {
     let event: &str = event.as_hyphenated().encode_lower(text);
     [(run_counts::RUN_HEADER, Some(run.as_bytes())), (run_counts::EVENT_ID_HEADER, Some(event.as_bytes()))]
 }
 
-/// What a record carries through librdkafka: its page, and where it was sent. Two a page, shared by its records.
+/// What a record carries through librdkafka: its page and its destination. The records of a page
+/// share two of them.
 struct Delivery {
-    page: Arc<Mutex<(Tally, Option<oneshot::Sender<PageEnd>>)>>,
+    page: Arc<Mutex<(DeliveryTracker, Option<oneshot::Sender<PageOutcome>>)>>,
     to: Destination,
 }
 
 impl Delivery {
-    fn settle(&self, change: impl FnOnce(&mut Tally) -> Option<PageEnd>) {
+    fn settle(&self, change: impl FnOnce(&mut DeliveryTracker) -> Option<PageOutcome>) {
         let mut page = self.page.lock();
         if let Some(end) = change(&mut page.0)
             && let Some(sender) = page.1.take()
@@ -305,7 +318,7 @@ impl Delivery {
     }
 }
 
-/// Hears what librdkafka's threads say.
+/// Receives the callbacks of librdkafka's threads.
 #[derive(Clone)]
 struct Context(Arc<Shared>);
 
@@ -313,15 +326,15 @@ struct Shared {
     kafka: String,
     progress: Progress,
     quiet: Quiet,
-    away: AtomicBool,
+    unreachable: AtomicBool,
     stopped: AtomicBool,
     broken: Mutex<Option<oneshot::Sender<String>>>,
 }
 
 impl Context {
-    fn broke(&self, why: String) {
+    fn broke(&self, reason: String) {
         if let Some(sender) = self.0.broken.lock().take() {
-            let _ = sender.send(why);
+            let _ = sender.send(reason);
         }
     }
 }
@@ -350,10 +363,10 @@ impl ClientContext for Context {
 }
 
 impl Context {
-    /// Remembers that records wait, and says so where that is news.
+    /// Notes that records wait, and logs it once.
     fn wait(&self, note: String, cause: &str) {
-        if !self.0.away.swap(true, Ordering::Relaxed) {
-            tracing::warn!(kafka = self.0.kafka, cause, "kafka takes no records; they wait");
+        if !self.0.unreachable.swap(true, Ordering::Relaxed) {
+            tracing::warn!(kafka = self.0.kafka, error = cause, "kafka accepts no records; they wait");
         }
         self.0.progress.waiting(note);
     }
@@ -366,16 +379,16 @@ impl ProducerContext for Context {
         match result {
             Ok(message) => {
                 self.0.progress.tick();
-                if self.0.away.load(Ordering::Relaxed) && self.0.away.swap(false, Ordering::Relaxed) {
-                    tracing::info!(kafka = self.0.kafka, "kafka takes records again");
+                if self.0.unreachable.load(Ordering::Relaxed) && self.0.unreachable.swap(false, Ordering::Relaxed) {
+                    tracing::info!(kafka = self.0.kafka, "kafka accepts records again");
                     self.0.progress.clear();
                 }
-                delivery.settle(|tally| tally.acked(delivery.to, message.partition(), message.offset()));
+                delivery.settle(|tracker| tracker.acked(delivery.to, message.partition(), message.offset()));
             }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
                 let error = ProduceError::of_delivery(message.topic(), message.payload_len(), code);
-                delivery.settle(|tally| tally.failed(error));
+                delivery.settle(|tracker| tracker.failed(error));
             }
         }
     }

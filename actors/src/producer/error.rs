@@ -1,44 +1,48 @@
-//! What can go wrong with producing. Guarantee: a message names the topic and the remedy. Not guaranteed: that Kafka's own reason for a
-//! refusal is the whole one; its log has the rest.
+//! Why a page was not produced.
+//!
+//! Guarantees: a message names the topic and the remedy.
+//!
+//! Does not guarantee that Kafka's reason for a refusal is complete; the broker's log has the rest.
 
 use crate::broker::dead_letter::is_too_large;
 use crate::message::PageRefused;
 use forebay_schemas::failure::{Class, Classified};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-/// A page that isn't in Kafka.
+/// Why a page is not in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProduceError {
     /// The page can't be produced as it is.
     #[error(transparent)]
     Refused(#[from] PageRefused),
-    /// Kafka, or the client for it, refuses a record, or the batch that it was in: each has to be sent alone to know which.
+    /// Kafka, or its client, refuses a record or the batch that contains it. Sending each record
+    /// alone shows which one.
     #[error("kafka refuses a record of {bytes} bytes for {topic}: {cause}")]
     Record {
         /// The topic.
         topic: String,
-        /// The bytes of the record's value.
+        /// The size of the record's value.
         bytes: usize,
         /// Why.
         cause: Code,
     },
     /// Kafka refuses this client.
-    #[error("kafka refuses records for {topic}: {cause}; see to the credentials in [kafka.properties] and the topic's ACLs")]
+    #[error("kafka refuses records for {topic}: {cause}; check the credentials in [kafka.properties] and the topic's ACLs")]
     Denied {
         /// The topic.
         topic: String,
         /// Why.
         cause: Code,
     },
-    /// The client can't go on: a new one may.
-    #[error("the producer for {topic} can't go on: {cause}")]
+    /// The client can't continue; a new one may.
+    #[error("the producer for {topic} failed: {cause}")]
     Broken {
         /// The topic.
         topic: String,
         /// Why.
         cause: String,
     },
-    /// The incarnation that was at it has ended.
+    /// The incarnation that sent the page has ended.
     #[error("the producer for {topic} was stopped")]
     Stopped {
         /// The topic.
@@ -57,7 +61,7 @@ impl Classified for ProduceError {
 }
 
 impl ProduceError {
-    /// The error of a record that Kafka, or the client for it, gave back.
+    /// The error of a record that Kafka, or its client, did not accept.
     pub(super) fn of_delivery(topic: &str, bytes: usize, cause: Code) -> Self {
         match cause {
             cause if is_too_large(cause) || cause == Code::InvalidRecord => Self::Record { topic: topic.to_owned(), bytes, cause },

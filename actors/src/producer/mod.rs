@@ -1,27 +1,34 @@
-//! The producer: pages into the topic, each record with its key.
+//! The producer: writes pages to the topic, each record with its key.
 //!
-//! Guarantee: a page's receipt is settled only when Kafka has acknowledged every record of it with all replicas in sync, in the topic or
-//! in the dead-letter topic; records of a page keep their order within a partition; keys land in the partitions where Java's clients
-//! put them. Each record carries the headers `forebay-run` (the fetch it came by) and `forebay-event-id` (a function of its content). A
-//! record without a key, one that is no object or no JSON, and one over the limit or that Kafka refuses for its size becomes a dead letter with its
-//! reason, and the rest of its page goes on; a value that does not fit there is cut, see [`letter`](crate::message::letter).
+//! Guarantees:
+//! * The receipt of a page is settled only once all in-sync replicas have acknowledged every record
+//!   of it, in the topic or in the dead-letter topic.
+//! * Records of a page keep their order within a partition. Keys map to the partitions that Java
+//!   clients use.
+//! * Each record has the headers `forebay-run` (the fetch it came from) and `forebay-event-id` (a
+//!   function of its content).
+//! * A record that has no key, is not an object, is not JSON, exceeds the limit, or that Kafka
+//!   refuses for its size becomes a dead letter with its reason. The rest of its page is produced.
+//!   A value that is too large is truncated, see [`dead_letter`](forebay_dataplane::dead_letter).
 //!
-//! Not guaranteed: that a record is in the topic once. A page whose producer went down on the way is produced again; its records carry
-//! the same key and identifier and die in the upsert.
+//! Does not guarantee that a record is in the topic once. A page whose producer went down on the
+//! way is produced again; its records have the same key and identifier, and the upsert absorbs
+//! them.
 //!
 //! ```text
-//! Lease<Page> ─▶ waiting ─▶ client.produce (a thread of the pool; waits while the queue is full) ─▶ librdkafka ─▶ Kafka
-//!                                                              Tally ◀── delivery reports, in any order ──┘
-//!                                              receipt, lease ◀──┘ when every record is answered for
+//! Lease<Page> ─▶ waiting ─▶ client.produce (on a thread that may block while the queue is full) ─▶ librdkafka ─▶ Kafka
+//!                                                     DeliveryTracker ◀── delivery reports, in any order ──┘
+//!                                              receipt, lease ◀──┘ when every record is acknowledged or failed
 //! ```
 
 mod actor;
 mod client;
 mod error;
-pub(crate) mod key;
+mod keyed_record;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
 pub use actor::Producer;
 pub use error::ProduceError;
+pub(crate) use keyed_record::{KeyExtractor, KeyedRecord};

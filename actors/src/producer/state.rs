@@ -1,7 +1,12 @@
-//! What has become of a page's records. Pure: a tally of acknowledgements, in whatever order they come.
+//! Tracks the delivery of a page's records. Pure: acknowledgements may arrive in any order.
 //!
-//! Guarantee: the end is said once, when every record has been answered for and no more will be sent; a page with one failure has failed.
-//! Not guaranteed: that the ranges hold no other page's records; they are the smallest that hold this one's.
+//! Guarantees:
+//! * The outcome is returned once, when every record is acknowledged or failed and no more will be
+//!   sent.
+//! * A page with one failed record has failed.
+//!
+//! Does not guarantee that the offset ranges contain no records of other pages. They are the
+//! smallest that contain this one's.
 
 use forebay_schemas::offset::{Offset, Partition, Range};
 
@@ -18,9 +23,9 @@ pub(crate) enum Destination {
     DeadLetters,
 }
 
-/// A page's records on their way.
+/// The delivery of one page.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct DeliveryTracker {
     page: PageProduced,
     in_flight: usize,
     sealed: bool,
@@ -28,24 +33,24 @@ pub(crate) struct Tally {
     failure: Option<ProduceError>,
 }
 
-impl Tally {
-    /// A record is on its way.
+impl DeliveryTracker {
+    /// A record was sent.
     pub(crate) fn sent(&mut self) {
-        debug_assert!(!self.sealed, "a sealed page gets no more records");
+        debug_assert!(!self.sealed, "no record is sent after the page is sealed");
         self.in_flight += 1;
     }
 
-    /// A record is on its way into the dead-letter topic for this reason.
-    pub(crate) fn because(&mut self, reason: &Reason) {
+    /// A record goes to the dead-letter topic for this reason.
+    pub(crate) fn rejected(&mut self, reason: &Reason) {
         reject_counts::add(&mut self.page.rejects, RejectStage::Produce, reason);
     }
 
-    /// A record that was said to be on its way isn't.
+    /// The record that was counted as sent was not.
     pub(crate) fn unsent(&mut self) {
         self.in_flight -= 1;
     }
 
-    /// Kafka has a record.
+    /// Kafka acknowledged a record.
     #[must_use]
     pub(crate) fn acked(&mut self, to: Destination, partition: Partition, offset: Offset) -> Option<Result<PageProduced, ProduceError>> {
         self.in_flight -= 1;
@@ -56,35 +61,35 @@ impl Tally {
             }
             Destination::DeadLetters => self.page.rejected += 1,
         }
-        self.end()
+        self.outcome()
     }
 
-    /// Kafka won't have a record. The gravest failure of a page is the page's.
+    /// A record failed. The most severe failure is that of the page.
     #[must_use]
     pub(crate) fn failed(&mut self, error: ProduceError) -> Option<Result<PageProduced, ProduceError>> {
         self.in_flight -= 1;
         self.note(error);
-        self.end()
+        self.outcome()
     }
 
-    /// No more records will be sent, for this reason if it is none of the page's end.
+    /// No more records will be sent. `error` says why not all were.
     #[must_use]
-    pub(crate) fn seal(&mut self, cut_short: Option<ProduceError>) -> Option<Result<PageProduced, ProduceError>> {
+    pub(crate) fn seal(&mut self, error: Option<ProduceError>) -> Option<Result<PageProduced, ProduceError>> {
         self.sealed = true;
-        if let Some(error) = cut_short {
+        if let Some(error) = error {
             self.note(error);
         }
-        self.end()
+        self.outcome()
     }
 
     fn note(&mut self, error: ProduceError) {
-        let graver = |have: &ProduceError| gravity(&error) > gravity(have);
-        if self.failure.as_ref().is_none_or(graver) {
+        let is_worse = |known: &ProduceError| severity(&error) > severity(known);
+        if self.failure.as_ref().is_none_or(is_worse) {
             self.failure = Some(error);
         }
     }
 
-    fn end(&mut self) -> Option<Result<PageProduced, ProduceError>> {
+    fn outcome(&mut self) -> Option<Result<PageProduced, ProduceError>> {
         if self.ended || !self.sealed || self.in_flight > 0 {
             return None;
         }
@@ -93,9 +98,9 @@ impl Tally {
     }
 }
 
-/// A refusal outweighs what a new client may mend, since the new client would meet it again; that one record is refused, which sending each alone
-/// mends, is outweighed by both.
-fn gravity(error: &ProduceError) -> u8 {
+/// A refusal outweighs an error that a new client may fix, since the new client would get it again.
+/// Both outweigh the refusal of one record, which sending each record alone fixes.
+fn severity(error: &ProduceError) -> u8 {
     match error {
         ProduceError::Stopped { .. } => 0,
         ProduceError::Record { .. } => 1,
@@ -119,48 +124,48 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_said_once_when_the_last_record_is_acknowledged_and_no_more_will_come() {
-        let mut tally = Tally::default();
-        tally.sent();
-        tally.sent();
-        assert_eq!(tally.acked(Destination::Topic, 1, 8), None);
-        assert_eq!(tally.acked(Destination::DeadLetters, 0, 3), None, "it may get more");
-        tally.sent();
-        assert_eq!(tally.seal(None), None);
-        let page = tally.acked(Destination::Topic, 1, 5).unwrap().unwrap();
+    fn the_outcome_is_returned_once_after_the_last_acknowledgement() {
+        let mut tracker = DeliveryTracker::default();
+        tracker.sent();
+        tracker.sent();
+        assert_eq!(tracker.acked(Destination::Topic, 1, 8), None);
+        assert_eq!(tracker.acked(Destination::DeadLetters, 0, 3), None, "more may be sent");
+        tracker.sent();
+        assert_eq!(tracker.seal(None), None);
+        let page = tracker.acked(Destination::Topic, 1, 5).unwrap().unwrap();
         assert_eq!((page.produced, page.rejected), (2, 1));
         assert_eq!(page.ranges.0, BTreeMap::from([(1, Range { from: 5, to: 9 })]));
-        assert_eq!(tally.seal(None), None);
+        assert_eq!(tracker.seal(None), None);
     }
 
     #[test]
-    fn an_empty_page_ends_when_it_is_sealed() {
-        assert_eq!(Tally::default().seal(None), Some(Ok(PageProduced::default())));
+    fn an_empty_page_is_done_when_it_is_sealed() {
+        assert_eq!(DeliveryTracker::default().seal(None), Some(Ok(PageProduced::default())));
     }
 
     #[test]
-    fn one_failure_fails_the_page_after_all_its_records_are_answered_for() {
-        let mut tally = Tally::default();
-        tally.sent();
-        tally.sent();
-        assert_eq!(tally.seal(None), None);
-        assert_eq!(tally.failed(broken()), None);
-        assert_eq!(tally.acked(Destination::Topic, 0, 0), Some(Err(broken())));
+    fn one_failure_fails_the_page_once_all_its_records_are_answered() {
+        let mut tracker = DeliveryTracker::default();
+        tracker.sent();
+        tracker.sent();
+        assert_eq!(tracker.seal(None), None);
+        assert_eq!(tracker.failed(broken()), None);
+        assert_eq!(tracker.acked(Destination::Topic, 0, 0), Some(Err(broken())));
     }
 
     #[test]
-    fn a_refusal_outweighs_a_failure_that_a_new_client_may_mend() {
+    fn a_refusal_outweighs_an_error_that_a_new_client_may_fix() {
         let refused = ProduceError::Refused(PageRefused("no".into()));
         for errors in [[broken(), refused.clone()], [refused.clone(), broken()]] {
-            let mut tally = Tally::default();
-            let mut end = None;
-            tally.sent();
-            tally.sent();
-            assert_eq!(tally.seal(None), None);
+            let mut tracker = DeliveryTracker::default();
+            let mut outcome = None;
+            tracker.sent();
+            tracker.sent();
+            assert_eq!(tracker.seal(None), None);
             for error in errors {
-                end = tally.failed(error);
+                outcome = tracker.failed(error);
             }
-            assert_eq!(end, Some(Err(refused.clone())));
+            assert_eq!(outcome, Some(Err(refused.clone())));
         }
     }
 
@@ -168,15 +173,15 @@ mod tests {
         #[test]
         fn acknowledgements_in_any_order_give_the_same_ranges(mut offsets in prop::collection::hash_set((0..3_i32, 0..100_i64), 1..40)
             .prop_map(|set| set.into_iter().collect::<Vec<_>>()).prop_shuffle()) {
-            let tally_of = |offsets: &[(i32, i64)]| {
-                let mut tally = Tally::default();
-                offsets.iter().for_each(|_| tally.sent());
-                assert_eq!(tally.seal(None), None);
-                offsets.iter().filter_map(|&(partition, offset)| tally.acked(Destination::Topic, partition, offset)).last().unwrap().unwrap()
+            let tracked = |offsets: &[(i32, i64)]| {
+                let mut tracker = DeliveryTracker::default();
+                offsets.iter().for_each(|_| tracker.sent());
+                assert_eq!(tracker.seal(None), None);
+                offsets.iter().filter_map(|&(partition, offset)| tracker.acked(Destination::Topic, partition, offset)).last().unwrap().unwrap()
             };
-            let shuffled = tally_of(&offsets);
+            let shuffled = tracked(&offsets);
             offsets.sort_unstable();
-            prop_assert_eq!(shuffled, tally_of(&offsets));
+            prop_assert_eq!(shuffled, tracked(&offsets));
         }
     }
 }

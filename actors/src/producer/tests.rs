@@ -15,8 +15,8 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::client::{Client, PageEnd, Target};
-use super::key::Recipe;
+use super::client::{Client, PageOutcome, Target};
+use super::keyed_record::KeyExtractor;
 use super::{ProduceError, Producer};
 use crate::broker::tests::{Served, pick, read};
 use crate::broker::{Access, EmbeddedBroker};
@@ -25,7 +25,7 @@ use crate::message::{BadRecord, Page, PageProduced, PageRefused, Receipt};
 use crate::telemetry::Telemetry;
 use forebay_dataplane::Reason;
 use forebay_kernel::testing::{eventually, with_tree};
-use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, Progress, Restart, Slot, SystemClock};
+use forebay_kernel::{Budget, ChildSpec, Exit, Lease, MailboxSlot, Progress, Restart, SystemClock};
 
 const RUN: Uuid = Uuid::from_u128(7);
 type End = oneshot::Receiver<Result<PageProduced, PageRefused>>;
@@ -38,7 +38,7 @@ fn page(records: &[&str]) -> (Page, End) {
 
 fn client(access: &Access, max_record_bytes: usize) -> Client {
     let target = Target {
-        recipe: Recipe::new("users", "users_stream", "/id"),
+        keys: KeyExtractor::new("users", "users_stream", "/id"),
         topic: "users_stream".into(),
         dead_letter_topic: "users_stream.dead".into(),
         max_record_bytes,
@@ -46,12 +46,12 @@ fn client(access: &Access, max_record_bytes: usize) -> Client {
     Client::new(access, target, Progress::default()).unwrap().0
 }
 
-async fn produce(client: &Client, records: &[&str]) -> PageEnd {
+async fn produce(client: &Client, records: &[&str]) -> PageOutcome {
     let (client, (page, _)) = (client.clone(), page(records));
     tokio::task::spawn_blocking(move || client.produce(&page)).await.unwrap().await.unwrap()
 }
 
-async fn produce_in_parts(client: &Client, records: &[&str]) -> PageEnd {
+async fn produce_in_parts(client: &Client, records: &[&str]) -> PageOutcome {
     let (client, (page, _)) = (client.clone(), page(records));
     tokio::task::spawn_blocking(move || client.produce_in_parts(&page)).await.unwrap()
 }
@@ -67,7 +67,7 @@ async fn read_all(access: &Access, topic: &'static str, from: &'static [(i32, i6
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_ends_when_all_of_it_is_in_the_topic_with_keys_where_java_puts_them() {
+async fn a_page_is_done_when_all_of_it_is_in_the_partitions_of_java_clients() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
@@ -80,7 +80,7 @@ async fn a_page_ends_when_all_of_it_is_in_the_topic_with_keys_where_java_puts_th
     let messages = read_all(&served.access, "users_stream", &[(0, 0), (1, 0)], 3).await;
     for (key, value) in [("a-little-bit-long-string", records[0]), ("a-little-bit-longer-string", records[1]), ("21", records[2])] {
         let message = messages.iter().find(|message| message.key() == Some(key.as_bytes())).unwrap();
-        assert_eq!(message.payload(), Some(value.as_bytes()), "the value is the API's own bytes");
+        assert_eq!(message.payload(), Some(value.as_bytes()), "the value is the bytes of the API");
         let headers = headers(message);
         assert_eq!(headers["forebay-run"], RUN.to_string());
         assert_eq!(Uuid::parse_str(&headers["forebay-event-id"]).unwrap().get_version_num(), 5);
@@ -88,7 +88,7 @@ async fn a_page_ends_when_all_of_it_is_in_the_topic_with_keys_where_java_puts_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_without_a_key_are_dead_letters_with_their_reason_and_the_others_go_on() {
+async fn records_without_a_key_are_dead_letters_and_the_others_are_produced() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
@@ -106,7 +106,7 @@ async fn records_without_a_key_are_dead_letters_with_their_reason_and_the_others
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_over_the_limit_is_a_dead_letter_cut_to_it_and_its_neighbours_go_on() {
+async fn a_record_over_the_limit_is_a_truncated_dead_letter_and_costs_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
@@ -127,7 +127,7 @@ async fn a_record_over_the_limit_is_a_dead_letter_cut_to_it_and_its_neighbours_g
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_is_no_json_is_a_dead_letter_with_its_bytes_untouched() {
+async fn a_record_that_is_not_json_is_a_dead_letter_with_its_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
@@ -142,7 +142,7 @@ async fn a_record_that_is_no_json_is_a_dead_letter_with_its_bytes_untouched() {
     assert_eq!(headers(&dead[0])["forebay-reason"], "NaN is no JSON");
 }
 
-/// A cluster that refuses the next so many requests to produce for their size.
+/// A cluster that refuses this many produce requests for their size.
 fn refusing(times: usize) -> (MockCluster<'static, DefaultProducerContext>, Client) {
     let kafka = MockCluster::new(1).unwrap();
     kafka.create_topic("users_stream", 1, 1).unwrap();
@@ -158,20 +158,20 @@ fn refusing(times: usize) -> (MockCluster<'static, DefaultProducerContext>, Clie
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_kafka_refuses_for_its_size_is_sent_in_parts_and_no_record_of_it_is_rejected() {
+async fn a_batch_too_large_for_kafka_is_sent_in_parts_and_loses_no_record() {
     let (_kafka, client) = refusing(2);
     let records = [r#"{"id":1}"#, r#"{"id":2}"#, r#"{"id":3}"#];
     let end = produce(&client, &records).await;
     assert!(matches!(end, Err(ProduceError::Record { .. })), "{end:?}");
-    // The whole again, which is refused, and then its halves.
+    // The whole page, which is refused again, and then its halves.
     let produced = produce_in_parts(&client, &records).await.unwrap();
     assert_eq!((produced.produced, produced.rejected), (3, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_kafka_refuses_alone_is_a_dead_letter_which_is_cut_where_that_is_refused_too() {
+async fn a_record_that_kafka_refuses_alone_is_a_dead_letter_truncated_until_it_fits() {
     let (kafka, client) = refusing(3);
-    // The record, its letter, and the letter with half of the value.
+    // The record, its dead letter, and the dead letter with half of the value.
     let produced = produce_in_parts(&client, &[r#"{"id":1,"x":"0123456789"}"#]).await.unwrap();
     assert_eq!((produced.produced, produced.rejected), (0, 1));
     let reader: BaseConsumer =
@@ -179,9 +179,9 @@ async fn a_record_that_kafka_refuses_alone_is_a_dead_letter_which_is_cut_where_t
     let mut from_the_start = rdkafka::TopicPartitionList::new();
     from_the_start.add_partition_offset("users_stream.dead", 0, rdkafka::Offset::Beginning).unwrap();
     reader.assign(&from_the_start).unwrap();
-    let letter = eventually(|| reader.poll(Duration::from_millis(100)).map(|message| message.unwrap().detach())).await;
-    assert_eq!((letter.key(), letter.payload()), (Some(&b"1"[..]), Some(&br#"{"id":"#[..])));
-    let headers = headers(&letter);
+    let dead_letter = eventually(|| reader.poll(Duration::from_millis(100)).map(|message| message.unwrap().detach())).await;
+    assert_eq!((dead_letter.key(), dead_letter.payload()), (Some(&b"1"[..]), Some(&br#"{"id":"#[..])));
+    let headers = headers(&dead_letter);
     assert_eq!((headers["forebay-value-cut"].as_str(), headers["forebay-value-bytes"].as_str()), ("6", "25"));
     assert!(headers["forebay-reason"].starts_with("the record is 25 B, and kafka refuses it as too large for users_stream"), "{headers:?}");
 }
@@ -200,11 +200,11 @@ async fn a_page_larger_than_the_queue_waits_for_room_and_keeps_its_order() {
     assert_eq!(values, records);
 }
 
-/// A broker and a producer, on files under a directory, to be put into a tree.
+/// A broker with files under a directory, and a producer, as children of a tree.
 struct Parts {
     broker: ChildSpec,
     producer: ChildSpec,
-    mailbox: Slot<Mailbox<Lease<Page>>>,
+    mailbox: MailboxSlot<Lease<Page>>,
     access: Access,
     telemetry: Arc<Telemetry>,
     budget: Budget,
@@ -216,7 +216,7 @@ fn parts(dir: &std::path::Path) -> Parts {
     let pipeline = Arc::new(forebay_schemas::pipeline::parse(&dir.join("forebay.toml"), text.into()).unwrap());
     let address = pick(&pipeline.data_dir());
     let access = Access::new(&pipeline, Some(&address)).unwrap();
-    let (mailbox, telemetry) = (Slot::default(), Arc::new(Telemetry::default()));
+    let (mailbox, telemetry) = (MailboxSlot::default(), Arc::new(Telemetry::default()));
     let (of, reaching, counts) = (Arc::clone(&pipeline), access.clone(), Arc::clone(&telemetry));
     let broker = ChildSpec::actor("broker", Restart::Permanent, Duration::from_secs(1), move |_| {
         EmbeddedBroker::new(&of, address.clone(), reaching.clone(), Arc::clone(&counts), SystemClock::shared())
@@ -230,7 +230,7 @@ fn parts(dir: &std::path::Path) -> Parts {
 }
 
 #[test]
-fn the_actor_makes_the_topic_settles_receipts_and_gives_the_budget_back() {
+fn the_actor_creates_the_topic_settles_receipts_and_releases_the_budget() {
     let dir = tempfile::tempdir().unwrap();
     let Parts { broker, producer, mailbox, telemetry, budget, .. } = parts(dir.path());
     let ((produced, large), exit) = with_tree(vec![broker, producer], async |_, _| {
@@ -250,7 +250,7 @@ fn the_actor_makes_the_topic_settles_receipts_and_gives_the_budget_back() {
 }
 
 #[test]
-fn a_broker_that_is_away_is_waited_for_and_said_so_and_the_page_is_abandoned_at_the_stop() {
+fn the_actor_reports_an_unreachable_broker_and_abandons_its_page_at_the_stop() {
     let dir = tempfile::tempdir().unwrap();
     let Parts { producer, mailbox, budget, .. } = parts(dir.path());
     let (good, end) = page(&[r#"{"id":1}"#]);
@@ -277,7 +277,7 @@ fn a_producer_that_starts_before_its_broker_waits_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_dies_under_a_page_has_each_record_once_when_it_is_back() {
+async fn each_record_is_in_the_topic_once_after_the_broker_died_during_a_page() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
@@ -289,10 +289,10 @@ async fn a_broker_that_dies_under_a_page_has_each_record_once_when_it_is_back() 
     let records: Vec<&str> = records.iter().map(String::as_str).collect();
     let (waiting, page) = (client.clone(), page(&records).0);
     let end = tokio::task::spawn_blocking(move || waiting.produce(&page)).await.unwrap();
-    eventually(|| client.is_away().then_some(())).await;
+    eventually(|| client.is_unreachable().then_some(())).await;
     let _served = Served::start(dir.path(), "").await;
     assert_eq!(end.await.unwrap().unwrap().produced, 200);
-    assert!(!client.is_away());
+    assert!(!client.is_unreachable());
     let ends = crate::broker::ends(&access, "users_stream").await.unwrap();
     assert_eq!(ends.values().map(|(_, end)| end).sum::<i64>(), 201);
 }

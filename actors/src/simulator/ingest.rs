@@ -1,4 +1,5 @@
-//! A process's way in: the fetcher and the producer, with the least of a shell around them.
+//! The ingest of a simulated process: the states of the fetcher and the producer in a minimal
+//! shell.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,15 +18,15 @@ use super::invariants::{Acknowledged, Kept};
 use super::process::Process;
 use super::world::Env;
 use crate::fetcher::Schedule;
-use crate::fetcher::paging::{Limits, Next, Said};
+use crate::fetcher::pagination::{NextCursor, PageInfo, PageLimits};
 use crate::fetcher::state::{Effect, Failure, State as Fetcher};
 use crate::ledger::{Accepted, Command, State as Ledger};
 use crate::message::{PageProduced, PageRefused};
 use crate::producer::ProduceError;
-use crate::producer::state::{Destination, Tally};
+use crate::producer::state::{DeliveryTracker, Destination};
 use forebay_schemas::failure::Class;
 
-/// A page on its way into the topic.
+/// A page on its way to the topic.
 #[derive(Debug)]
 pub(super) struct Page {
     run: Uuid,
@@ -34,12 +35,12 @@ pub(super) struct Page {
     /// Acknowledgements on their way back.
     pub(super) acks: Vec<(Destination, At, u64)>,
     acknowledged: Vec<(At, u64)>,
-    tally: Tally,
+    tracker: DeliveryTracker,
 }
 
 impl Page {
     fn new(run: Uuid, records: Vec<Content>) -> Self {
-        Self { run, records, appended: 0, acks: Vec::new(), acknowledged: Vec::new(), tally: Tally::default() }
+        Self { run, records, appended: 0, acks: Vec::new(), acknowledged: Vec::new(), tracker: DeliveryTracker::default() }
     }
 
     pub(super) fn to_append(&self) -> usize {
@@ -47,9 +48,9 @@ impl Page {
     }
 }
 
-/// A fetcher that goes page after page, where the API gives cursors.
+/// A fetcher that reads page after page, where the API gives cursors.
 pub(super) fn new_fetcher(env: &Env, fetcher: Fetcher) -> Fetcher {
-    if env.weather.cursors { fetcher.with_cursors(None, Limits { max_pages: 3, max_empty_pages: 2 }) } else { fetcher }
+    if env.weather.cursors { fetcher.with_cursors(None, PageLimits { max_pages: 3, max_empty_pages: 2 }) } else { fetcher }
 }
 
 /// The params of a run of a read.
@@ -62,17 +63,17 @@ pub(super) fn read(number: usize) -> Read {
     Read::of(&params(number))
 }
 
-/// The number of the read that a fetch is of.
+/// The number of the read that a fetch belongs to.
 pub(super) fn read_of(ledger: &Ledger, run: Uuid) -> usize {
     ledger.runs.get(run).and_then(|run| run.spec.params.get("r")).map_or(0, |number| number.parse().expect("reads are numbered"))
 }
 
-/// The page that a position means.
+/// The page at a position.
 pub(super) fn page_of(position: &Position) -> usize {
     position.cursor().map_or(0, number)
 }
 
-/// Where a fetch begins, by the ledger; or by a fault.
+/// Where a fetch starts: where the ledger says, or where a fault does.
 fn begins(env: &Env, ledger: &Ledger, run: Uuid) -> Position {
     let begins = ledger.begins(run);
     let at = |page: usize| Position::of(Some(&page.to_string()));
@@ -89,13 +90,13 @@ fn begins(env: &Env, ledger: &Ledger, run: Uuid) -> Position {
     }
 }
 
-/// The page that a cursor means.
+/// The page of a cursor.
 pub(super) fn number(cursor: &str) -> usize {
     cursor.parse().expect("the cursors of this API are numbers")
 }
 
 impl Process {
-    /// Somebody asks for a run.
+    /// A client requests a run.
     pub(super) fn request(&mut self, who: usize, env: &mut Env, key: u32, attempt: u32) -> Kept {
         let fresh = env.fresh();
         let mode = match (key, attempt) {
@@ -119,7 +120,7 @@ impl Process {
         Ok(())
     }
 
-    /// Somebody sets a read back.
+    /// An operator sets the cursor of a read back.
     pub(super) fn set_cursor(&mut self, who: usize, env: &mut Env) -> Kept {
         let read = read(env.rng.random_range(0..READS));
         let before = page_of(&self.live().ledger.cursors.position(&read));
@@ -130,7 +131,7 @@ impl Process {
         self.submit(who, env, Command::SetCursor { read, to, by: "admin".into(), reason: "to be read again".into() })
     }
 
-    /// Somebody calls a run off.
+    /// A client cancels a run.
     pub(super) fn cancel(&mut self, who: usize, env: &mut Env) -> Kept {
         let Some(run) = self.live().ledger.runs.recent(2).into_iter().find(|run| !run.terminal) else { return Ok(()) };
         self.submit(who, env, Command::Cancel { run: run.id, cancelled: Cancelled::default() })?;
@@ -139,8 +140,8 @@ impl Process {
         self.act(who, env, effects)
     }
 
-    /// No more scheduled fetches.
-    pub(super) fn hold(&mut self) {
+    /// Starts no more scheduled fetches.
+    pub(super) fn stop_schedule(&mut self) {
         self.live().fetcher.stop_schedule();
     }
 
@@ -162,13 +163,13 @@ impl Process {
                 }
                 Effect::WakeAt(at) => self.live().wake_at = Some(at),
                 Effect::Record(command) => self.record(who, env, command)?,
-                Effect::ScheduledFetchEnded(_) | Effect::Failing(_) | Effect::Recovered => {}
+                Effect::ScheduledFetchEnded(_) | Effect::Failing { .. } | Effect::Recovered => {}
             }
         }
         Ok(())
     }
 
-    /// The ledger decides on what the fetcher records; a fault makes it decide otherwise.
+    /// Submits what the fetcher records to the ledger. A fault makes the ledger decide otherwise.
     fn record(&mut self, who: usize, env: &mut Env, command: Command) -> Kept {
         match command {
             Command::PageProduced { run, ranges, produced, rejected, cursor: Some(cursor), rejects, .. }
@@ -189,38 +190,38 @@ impl Process {
             let class = if env.rng.random_ratio(1, 8) { Class::Rejected } else { Class::Transient };
             let retry_after = env.rng.random_ratio(1, 3).then(|| Duration::from_secs(env.rng.random_range(1..20)));
             let effects = self.live().fetcher.failed(
-                Failure { class, retryable: class == Class::Transient, retry_after, message: "away".into() },
+                Failure { class, retryable: class == Class::Transient, retry_after, message: "unavailable".into() },
                 0.5,
                 now,
                 fresh,
             );
             return self.act(who, env, effects);
         }
-        let (most, rng) = (env.weather.page, &mut env.rng);
+        let (max, rng) = (env.weather.page, &mut env.rng);
         let (records, next) = if env.weather.cursors {
             let live = self.live();
             let at = (read_of(&live.ledger, run), live.fetcher.cursor().map_or(0, number));
-            env.api.page_at(at, most, rng)
+            env.api.page_at(at, max, rng)
         } else {
-            (env.api.page(most, rng), None)
+            (env.api.page(max, rng), None)
         };
-        let next = next.map_or(Next::Absent, |next| Next::Cursor(next.to_string()));
-        let said = Said { next, ..Said::default() };
-        let (produce, effects) = self.live().fetcher.fetched(records.len() as u64, now, fresh, said);
+        let next = next.map_or(NextCursor::Absent, |next| NextCursor::Cursor(next.to_string()));
+        let info = PageInfo { next, ..PageInfo::default() };
+        let (produce, effects) = self.live().fetcher.fetched(records.len() as u64, now, fresh, info);
         self.act(who, env, effects)?;
         if produce { self.produce(who, env, run, records) } else { Ok(()) }
     }
 
-    /// A page is handed to the producer, for the first time or again.
+    /// Hands a page to the producer, for the first time or again.
     fn produce(&mut self, who: usize, env: &mut Env, run: Uuid, records: Vec<Content>) -> Kept {
-        // As a producer does before it takes pages.
+        // A producer does this before it accepts pages.
         if self.live().looked.is_none() {
             self.saw_topic(who, env)?;
         }
         env.truth.unacknowledged[who] = records.len();
         let mut page = Page::new(run, records);
-        page.records.iter().for_each(|_| page.tally.sent());
-        let end = page.tally.seal(None);
+        page.records.iter().for_each(|_| page.tracker.sent());
+        let end = page.tracker.seal(None);
         self.live().page = Some(page);
         end.map_or(Ok(()), |end| self.page_ended(who, env, end))
     }
@@ -261,7 +262,7 @@ impl Process {
             if to == Destination::Topic {
                 page.acknowledged.push((at, event));
             }
-            end = page.tally.acked(to, at.partition, at.offset);
+            end = page.tracker.acked(to, at.partition, at.offset);
         }
         if end.is_none() && env.has(Fault::ProducedEarly) {
             end = Some(Ok(PageProduced::default()));
@@ -269,15 +270,15 @@ impl Process {
         end.map_or(Ok(()), |end| self.page_ended(who, env, end))
     }
 
-    /// The producer's client breaks, or Kafka refuses a record of the page for good.
+    /// The producer's client fails, or Kafka refuses a record of the page permanently.
     pub(super) fn producer_breaks(&mut self, who: usize, env: &mut Env) -> Kept {
-        // What is on its way may arrive all the same.
+        // What was sent may still arrive.
         self.append(env);
         let refused = env.rng.random_ratio(1, 6);
         let Some(page) = &mut self.live().page else { return Ok(()) };
         let mut end = None;
         for _ in 0..page.to_append() + page.acks.len() {
-            end = page.tally.failed(match refused {
+            end = page.tracker.failed(match refused {
                 true => ProduceError::Refused(PageRefused("too large".into())),
                 false => ProduceError::Broken { topic: "t".into(), cause: "fenced".into() },
             });
@@ -296,13 +297,13 @@ impl Process {
                 self.live().fetcher.produced(produced, now, fresh)
             }
             Err(ProduceError::Refused(refused)) => self.live().fetcher.refused(refused, now, fresh),
-            // The receipt says abandoned, and the fetcher hands the page to the producer's next incarnation.
+            // The receipt says abandoned, and the fetcher hands the page to the next incarnation.
             Err(_) => return self.produce(who, env, page.run, page.records),
         };
         self.act(who, env, effects)
     }
 
-    /// The fetcher and the producer begin anew; what the producer has sent may arrive.
+    /// The fetcher and the producer restart. What the producer has sent may still arrive.
     pub(super) fn restart_fetcher(&mut self, who: usize, env: &mut Env) -> Kept {
         self.append(env);
         let open = self.live().ledger.runs.unfetched();

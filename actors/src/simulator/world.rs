@@ -286,7 +286,7 @@ impl World {
             if self.processes[who].paused {
                 self.take(Step::Resume(who))?;
             }
-            self.processes[who].hold();
+            self.processes[who].stop_schedule();
         }
         for who in 0..self.env.weather.processes {
             self.rebalance(|_| who);

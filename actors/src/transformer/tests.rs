@@ -13,7 +13,7 @@ use forebay_schemas::pipeline::parse;
 use crate::message::{BatchPart, PolledBatch, Receipt};
 use crate::transformer::Transformer;
 use forebay_kernel::testing::{eventually, with_tree};
-use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, Restart, Slot};
+use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, MailboxSlot, Restart};
 
 const SCHEMA: &str = r#"{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}}"#;
 
@@ -42,7 +42,7 @@ fn transform(sql: &str) -> Transform {
 }
 
 struct Tree {
-    transformer: Slot<Mailbox<Lease<PolledBatch>>>,
+    transformer: MailboxSlot<Lease<PolledBatch>>,
     rows: tokio::sync::mpsc::UnboundedReceiver<Lease<BatchPart>>,
     /// The row budget.
     budget: Budget,
@@ -54,7 +54,7 @@ fn tree(sql: &str) -> Tree {
     let budget = Budget::new("transformer -> writer", forebay_dataplane::transform::ROWS_BUDGET_BYTES);
     let row_budget = budget.clone();
     let (writer, rows) = Mailbox::probe();
-    let transformer = Slot::default();
+    let transformer = MailboxSlot::default();
     let slot = transformer.clone();
     let make = move |mailbox: &Mailbox<Lease<PolledBatch>>| {
         slot.set(mailbox.clone());

@@ -18,7 +18,7 @@ pub enum WriterError {
         /// What happened.
         reason: String,
     },
-    /// Kafka refuses dead letters until somebody changes something.
+    /// Kafka refuses dead letters until a person changes something.
     #[error("kafka, dead-letter topic {topic}: {reason}; {remedy}")]
     KafkaRefuses {
         /// The dead-letter topic.

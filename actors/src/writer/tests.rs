@@ -24,8 +24,8 @@ use forebay_dataplane::store::testing::{pipeline, small};
 use forebay_dataplane::store::{EMBEDDED_FILE, Store};
 use forebay_dataplane::{NewRecord, RawBatch, Reason, Reject, RejectStage, RowBatch, arena_headers};
 use forebay_kernel::{
-    ActorTree, Backoff, Budget, ChildSpec, Credit, Environment, Exit, Lease, Limits, Mailbox, Restart, Root, Slot, Strategy,
-    SupervisorSpec, SystemClock, block_on, start,
+    ActorTree, Backoff, Budget, ChildSpec, Credit, Environment, Exit, Lease, Limits, MailboxSlot, Restart, Root, Strategy, SupervisorSpec,
+    SystemClock, block_on, start,
 };
 
 /// Key, value and headers.
@@ -41,7 +41,7 @@ struct Fixture {
     /// The budget of rows.
     rows: Budget,
     actor_tree: ActorTree,
-    mailbox: Slot<Mailbox<Lease<BatchPart>>>,
+    mailbox: MailboxSlot<Lease<BatchPart>>,
     /// Failpoints are global to the process, so tests that use them run one at a time.
     #[cfg(feature = "failpoints")]
     _one_at_a_time: fail::FailScenario<'static>,
@@ -72,7 +72,7 @@ impl Fixture {
             budget: Budget::new("b", 1_000),
             rows: Budget::new("rows", 1_000),
             actor_tree: ActorTree::default(),
-            mailbox: Slot::default(),
+            mailbox: MailboxSlot::default(),
             #[cfg(feature = "failpoints")]
             _one_at_a_time: fail::FailScenario::setup(),
         }

@@ -266,7 +266,7 @@ fn all_credit_is_returned_after_a_thousand_random_failures() {
     const FAILURES: u32 = 1_000;
     let budget = Budget::new("feeder -> sink", 100);
     on_actor_thread(async {
-        let (fixture, mailbox, started) = (Fixture::new(&[]), Slot::<Mailbox<Lease<u64>>>::default(), Arc::new(AtomicU32::new(0)));
+        let (fixture, mailbox, started) = (Fixture::new(&[]), MailboxSlot::<Lease<u64>>::default(), Arc::new(AtomicU32::new(0)));
         let (own, count) = (mailbox.clone(), Arc::clone(&started));
         let sink = ChildSpec::actor("sink", Restart::Permanent, Duration::from_secs(5), move |inbox| {
             own.set(inbox.clone());

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Actor, ActorTree, Backoff, ChildSpec, Cx, Environment, Exit, LifecycleEvent, LifecycleKind, LifecycleListener, Limits, Mailbox,
-    Restart, Root, Slot, Strategy, SupervisorSpec, SystemClock, block_on, start,
+    MailboxSlot, Restart, Root, Strategy, SupervisorSpec, SystemClock, block_on, start,
 };
 
 /// Something a puppet does.
@@ -97,12 +97,12 @@ impl LifecycleListener for EventLog {
 struct Fixture {
     log: EventLog,
     actor_tree: ActorTree,
-    mailboxes: HashMap<&'static str, Slot<Mailbox<Act>>>,
+    mailboxes: HashMap<&'static str, MailboxSlot<Act>>,
 }
 
 impl Fixture {
     fn new(names: &[&'static str]) -> Self {
-        let mailboxes = names.iter().map(|name| (*name, Slot::default())).collect();
+        let mailboxes = names.iter().map(|name| (*name, MailboxSlot::default())).collect();
         Self { log: EventLog::default(), actor_tree: ActorTree::default(), mailboxes }
     }
 

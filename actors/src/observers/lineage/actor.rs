@@ -9,7 +9,7 @@ use forebay_schemas::pipeline::{ContactPoints, Pipeline};
 
 use super::exporter::{LineageExporter, first_to_export};
 use super::sink::Sink;
-use crate::fetcher::without_query;
+use crate::text::redact::without_query;
 use crate::ledger::Ledger;
 use forebay_dataplane::store::{EMBEDDED_FILE, TableSpec};
 use forebay_kernel::{Cx, Exit, Service};

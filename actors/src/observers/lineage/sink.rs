@@ -10,7 +10,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
 
-use crate::fetcher::without_query;
+use crate::text::without_query;
 
 /// How long the sink may take.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,21 +1,26 @@
-//! What an answer says that is no page of records, or beside one: an error in words, a cursor under another name, that there is more. Pure.
+//! Heuristics over a response body: an error message, a cursor under a similar name, a field that
+//! says there is more. Pure.
 //!
-//! Guarantee: an answer is looked through without recursion into its values, and no more than [`MEMBERS_MOST`] members of an object are looked at.
-//! Not guaranteed: that an API's own way to say such things is known; what is not is no hint.
+//! Guarantees:
+//! * Values are skipped without recursion.
+//! * At most [`MAX_MEMBERS`] members of an object are read.
+//!
+//! Does not guarantee that every API's conventions are known. An unknown one gives no hint.
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::pointer::{Pointer, kind};
+use crate::text::json_lookup::{JsonLookup as _, kind};
+use forebay_schemas::json_pointer::{JsonPointer, escape};
 
-/// The most members of an object that are looked at.
-const MEMBERS_MOST: usize = 256;
-/// How much of an API's own words is shown, in characters.
-const WORDS: usize = 200;
-/// How many objects deep a cursor of the same name is looked for.
-const DEPTH: usize = 3;
+/// The most members of an object that are read.
+const MAX_MEMBERS: usize = 256;
+/// The most characters of an API's message that are shown.
+const MAX_MESSAGE_CHARS: usize = 200;
+/// How many objects deep a cursor of the same name is searched for.
+const MAX_DEPTH: usize = 3;
 
-/// The members of an object, in their order; nothing of anything else.
+/// The members of an object, in order; empty for any other value.
 fn members(json: &[u8]) -> Vec<(String, &RawValue)> {
     struct Members;
     impl<'de> Visitor<'de> for Members {
@@ -25,7 +30,7 @@ fn members(json: &[u8]) -> Vec<(String, &RawValue)> {
         }
         fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
             let mut members = Vec::new();
-            while members.len() < MEMBERS_MOST {
+            while members.len() < MAX_MEMBERS {
                 let Some(member) = map.next_entry()? else { return Ok(members) };
                 members.push(member);
             }
@@ -40,25 +45,26 @@ fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// A name by its letters and digits alone: `nextCursor`, `next_cursor` and `Next-Cursor` are one.
-fn letters(name: &str) -> String {
+/// A name reduced to its letters and digits: `nextCursor`, `next_cursor` and `Next-Cursor` are
+/// equal.
+fn normalized(name: &str) -> String {
     name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// What an answer that holds no records says is wrong: in `error`, `errors` or another member of such a name, or by `"status": "error"`,
-/// `"success": false` or `"ok": false`.
+/// The error message of a response without records: in `error`, `errors` or a member of such a
+/// name, or by `"status": "error"`, `"success": false` or `"ok": false`.
 pub(super) fn error_of(json: &[u8]) -> Option<String> {
     let members = members(json);
-    let fails = |word: &str| matches!(letters(word).as_str(), "error" | "err" | "fail" | "failed" | "failure");
-    let says_so = |(name, value): &&(String, &RawValue)| match letters(name).as_str() {
-        "error" | "errors" | "errormessage" | "errormsg" | "errordescription" | "fault" | "exception" => is_said(value),
+    let fails = |word: &str| matches!(normalized(word).as_str(), "error" | "err" | "fail" | "failed" | "failure");
+    let is_error = |(name, value): &&(String, &RawValue)| match normalized(name).as_str() {
+        "error" | "errors" | "errormessage" | "errormsg" | "errordescription" | "fault" | "exception" => has_error(value),
         "success" | "ok" | "succeeded" => value.get() == "false",
         "status" | "state" | "result" => string(value).is_some_and(|word| fails(&word)),
         _ => false,
     };
-    let (name, value) = members.iter().find(says_so)?;
-    let own = members.iter().filter(says_so).find_map(|(_, value)| words(value));
-    let message = members.iter().filter(|(name, _)| is_message(name)).find_map(|(_, value)| words(value));
+    let (name, value) = members.iter().find(is_error)?;
+    let own = members.iter().filter(is_error).find_map(|(_, value)| text(value));
+    let message = members.iter().filter(|(name, _)| is_message(name)).find_map(|(_, value)| text(value));
     let both = match (own, message) {
         (Some(own), Some(message)) if own != message => format!("{own}: {message}"),
         (own, message) => own.or(message).unwrap_or_else(|| format!("{name} is {}", value.get())),
@@ -66,29 +72,29 @@ pub(super) fn error_of(json: &[u8]) -> Option<String> {
     Some(short(&both))
 }
 
-/// The same of an answer in which nothing looks like records: a message alone will do.
+/// The message of a response in which nothing looks like records, even without a sign of an error.
 pub(super) fn message_of(json: &[u8]) -> Option<String> {
     let members = members(json);
     if members.iter().any(|(_, value)| value.get().starts_with('[')) {
         return None;
     }
-    let message = members.iter().filter(|(name, _)| is_message(name)).find_map(|(_, value)| words(value));
-    message.filter(|message| !matches!(letters(message).as_str(), "ok" | "success")).map(|message| short(&message))
+    let message = members.iter().filter(|(name, _)| is_message(name)).find_map(|(_, value)| text(value));
+    message.filter(|message| !matches!(normalized(message).as_str(), "ok" | "success")).map(|message| short(&message))
 }
 
 fn is_message(name: &str) -> bool {
     let names = ["message", "msg", "errormessage", "errordescription", "detail", "details", "reason", "note", "information", "title"];
-    names.contains(&letters(name).as_str())
+    names.contains(&normalized(name).as_str())
 }
 
-/// Whether a member that is there for errors has one.
-fn is_said(value: &RawValue) -> bool {
+/// Whether a member for errors has one.
+fn has_error(value: &RawValue) -> bool {
     let nothing = matches!(value.get(), "null" | "false" | "0" | "{}" | "[]" | "\"\"");
-    !nothing && !string(value).is_some_and(|word| matches!(letters(&word).as_str(), "" | "none" | "noerror" | "ok" | "success"))
+    !nothing && !string(value).is_some_and(|word| matches!(normalized(&word).as_str(), "" | "none" | "noerror" | "ok" | "success"))
 }
 
-/// What a member says in words: its text, or that of its own message, or of the first of several.
-fn words(value: &RawValue) -> Option<String> {
+/// The text of a member: its own, that of its message member, or that of the first of several.
+fn text(value: &RawValue) -> Option<String> {
     match kind(value.get().as_bytes()) {
         "a string" => string(value).filter(|text| !text.trim().is_empty()),
         "an object" => {
@@ -98,53 +104,56 @@ fn words(value: &RawValue) -> Option<String> {
         }
         "an array" => {
             let first: Option<Vec<&RawValue>> = serde_json::from_str(value.get()).ok();
-            first?.first().and_then(|first| if first.get().starts_with('[') { None } else { words(first) })
+            first?.first().and_then(|first| if first.get().starts_with('[') { None } else { text(first) })
         }
         _ => None,
     }
 }
 
-/// A text on one line, and not too long.
+/// A text on one line, of at most [`MAX_MESSAGE_CHARS`].
 fn short(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(WORDS) {
+    match line.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }
 }
 
-/// Whether the first two lines of a body are JSON each by itself: one record a line.
-pub(super) fn is_a_record_a_line(body: &[u8]) -> bool {
+/// Whether each of the first two lines of a body is JSON by itself.
+pub(super) fn is_line_delimited(body: &[u8]) -> bool {
     let is_json = |line: &&[u8]| serde_json::from_slice::<&RawValue>(line).is_ok();
     let mut lines = body.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
     lines.next().is_some_and(|line| is_json(&line)) && lines.next().is_some_and(|line| is_json(&line))
 }
 
-/// By what name the answer says that there is more, where the pipeline file names no place of that: beside the cursor, or at the top.
-pub(super) fn more_beside(cursor: &Pointer, json: &[u8]) -> Option<String> {
+/// The name of the field by which the response says that there is more, where the pipeline file
+/// names none: next to the cursor, or at the top.
+pub(super) fn more_field(cursor: &JsonPointer, json: &[u8]) -> Option<String> {
     let names = ["hasmore", "hasmorepages", "hasmoreresults", "hasnext", "hasnextpage", "morepages", "moreresults", "istruncated"];
     let says = |json: &[u8]| {
-        let says = |(name, value): &(String, &RawValue)| names.contains(&letters(name).as_str()) && value.get() == "true";
+        let says = |(name, value): &(String, &RawValue)| names.contains(&normalized(name).as_str()) && value.get() == "true";
         members(json).into_iter().find(says).map(|(name, _)| name)
     };
     let beside = cursor.parent().find_first(json).and_then(|parent| says(parent.get().as_bytes()));
     beside.or_else(|| says(json))
 }
 
-/// Where an answer has a cursor that `cursor`, which finds nothing in it, may mean: under a name that differs by case, by `_` and `-`, by one letter
-/// or two of a long name, or by a word more that says what it is; or a next cursor of the same name elsewhere, but among the `records`.
-pub(super) fn near(cursor: &Pointer, records: &Pointer, json: &[u8]) -> Option<String> {
-    let (last, way) = cursor.parts().split_last()?;
-    near_way(way, last, json, "").or_else(|| {
-        let last = letters(last);
-        if last.contains("next") { elsewhere(&last, &records.to_string(), json, "", DEPTH) } else { None }
+/// Finds what `cursor`, which leads nowhere in this response, may mean:
+/// * a name that differs in case, in `_` and `-`, in a letter, or in two letters of a long name;
+/// * a name that is one word longer or shorter, such as `next` and `next_page`;
+/// * the same name elsewhere, except among the `records`.
+pub(super) fn similar_cursor(cursor: &JsonPointer, records: &JsonPointer, json: &[u8]) -> Option<String> {
+    let (last, way) = cursor.tokens().split_last()?;
+    similar_on_path(way, last, json, "").or_else(|| {
+        let last = normalized(last);
+        if last.contains("next") { elsewhere(&last, &records.to_string(), json, "", MAX_DEPTH) } else { None }
     })
 }
 
-fn near_way(way: &[String], last: &str, json: &[u8], path: &str) -> Option<String> {
+fn similar_on_path(way: &[String], last: &str, json: &[u8], path: &str) -> Option<String> {
     let members = members(json);
     let Some((part, way)) = way.split_first() else {
-        let spelled = |name: &str| name != last && letters(name) == letters(last);
+        let spelled = |name: &str| name != last && normalized(name) == normalized(last);
         let same =
             members.iter().find(|(name, value)| spelled(name) && matches!(kind(value.get().as_bytes()), "null" | "a string" | "a number"));
         let alike =
@@ -152,22 +161,22 @@ fn near_way(way: &[String], last: &str, json: &[u8], path: &str) -> Option<Strin
         return same.or_else(alike).map(|(name, _)| step(path, name));
     };
     let exact = members.iter().find(|(name, _)| name == part);
-    let alike = members.iter().filter(|(name, _)| name != part && (letters(name) == letters(part) || is_alike(name, part)));
-    // Under another name on the way the last part may be right.
+    let alike = members.iter().filter(|(name, _)| name != part && (normalized(name) == normalized(part) || is_alike(name, part)));
+    // The last token may be right under a parent with a similar name.
     let through = |(name, value): &(String, &RawValue)| {
         let (path, json) = (step(path, name), value.get().as_bytes());
-        let target = (name != part).then(|| Pointer::of(way, last).find_first(json).filter(|value| is_cursor(value))).flatten();
+        let target = (name != part).then(|| child(way, last).find_first(json).filter(|value| is_cursor(value))).flatten();
         target
             .map(|_| step(&way.iter().fold(path.clone(), |path, part| step(&path, part)), last))
-            .or_else(|| near_way(way, last, json, &path))
+            .or_else(|| similar_on_path(way, last, json, &path))
     };
     exact.into_iter().chain(alike).find_map(through)
 }
 
-/// A next cursor of that name in another object.
+/// A next cursor of this name in another object.
 fn elsewhere(last: &str, records: &str, json: &[u8], path: &str, depth: usize) -> Option<String> {
     let members = members(json);
-    let here = members.iter().find(|(name, value)| letters(name) == last && is_cursor(value)).map(|(name, _)| step(path, name));
+    let here = members.iter().find(|(name, value)| normalized(name) == last && is_cursor(value)).map(|(name, _)| step(path, name));
     here.or_else(|| {
         let objects =
             members.iter().filter(|(_, value)| depth > 0 && value.get().starts_with('{')).map(|(name, value)| (step(path, name), value));
@@ -177,11 +186,16 @@ fn elsewhere(last: &str, records: &str, json: &[u8], path: &str, depth: usize) -
     })
 }
 
-fn step(path: &str, name: &str) -> String {
-    format!("{path}/{}", forebay_schemas::json_pointer::escape(name))
+/// The pointer that leads along `way` and then to `last`.
+fn child(way: &[String], last: &str) -> JsonPointer {
+    way.iter().fold(JsonPointer::default(), |pointer, token| pointer.child(token)).child(last)
 }
 
-/// Whether a value can be asked with.
+fn step(path: &str, name: &str) -> String {
+    format!("{path}/{}", escape(name))
+}
+
+/// Whether a value can be sent as a cursor.
 fn is_cursor(value: &RawValue) -> bool {
     match kind(value.get().as_bytes()) {
         "a number" => true,
@@ -190,18 +204,19 @@ fn is_cursor(value: &RawValue) -> bool {
     }
 }
 
-/// Whether two names of five letters or more differ by one of them, or by two from nine on.
+/// Whether two names of at least five letters differ in one letter, or two of at least nine in two.
 fn is_alike(one: &str, other: &str) -> bool {
-    let (one, other) = (letters(one), letters(other));
+    let (one, other) = (normalized(one), normalized(other));
     let least = one.chars().count().min(other.chars().count());
-    let most = if least < 5 { 0 } else { 1 + usize::from(least >= 9) };
-    most > 0 && strsim::damerau_levenshtein(&one, &other) <= most
+    let max = if least < 5 { 0 } else { 1 + usize::from(least >= 9) };
+    max > 0 && strsim::damerau_levenshtein(&one, &other) <= max
 }
 
-/// Whether both say `next`, and one a word more of what that is: `next` and `next_page`, `nextPage` and `nextPageToken`.
+/// Whether both names start with `next`, and one has further words: `next` and `next_page`,
+/// `nextPage` and `nextPageToken`.
 fn is_longer(one: &str, other: &str) -> bool {
     const WHAT: [&str; 12] = ["page", "cursor", "token", "link", "url", "uri", "href", "id", "key", "offset", "start", "marker"];
-    let (one, other) = (letters(one), letters(other));
+    let (one, other) = (normalized(one), normalized(other));
     let (short, long) = if one.len() < other.len() { (one, other) } else { (other, one) };
     let mut rest = match long.strip_prefix(&short) {
         Some(rest) if short.starts_with("next") && !rest.is_empty() => rest,
@@ -216,9 +231,10 @@ fn is_longer(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::json_lookup::parse_pointer;
 
-    fn near_of(cursor: &str, json: &str) -> Option<String> {
-        near(&Pointer::parse(cursor), &Pointer::parse("/rows"), json.as_bytes())
+    fn similar(cursor: &str, json: &str) -> Option<String> {
+        similar_cursor(&parse_pointer(cursor), &parse_pointer("/rows"), json.as_bytes())
     }
 
     #[test]
@@ -228,7 +244,7 @@ mod tests {
             ("/next_cursor", r#"{"Next-Cursor": null}"#, "/Next-Cursor"),
             ("/meta/nextCursor", r#"{"meta": {"next_cursor": 2}}"#, "/meta/next_cursor"),
             ("/Meta/next", r#"{"meta": {"next": 2}}"#, "/meta/next"),
-            ("/paging/next", r#"{"pagin": {"next": "x"}}"#, "/pagin/next"),
+            ("/pagination/next", r#"{"pagin": {"next": "x"}}"#, "/pagin/next"),
             ("/page_tokn", r#"{"page_token": "x"}"#, "/page_token"),
             ("/next_page_tokne", r#"{"next_page_token": "x"}"#, "/next_page_token"),
             ("/next", r#"{"next_page": 2}"#, "/next_page"),
@@ -237,12 +253,12 @@ mod tests {
             ("/meta/next", r#"{"next": "x"}"#, "/next"),
             ("/a~1next", r#"{"A/Next": "x"}"#, "/A~1Next"),
         ] {
-            assert_eq!(near_of(cursor, json).as_deref(), Some(at), "{cursor} in {json}");
+            assert_eq!(similar(cursor, json).as_deref(), Some(at), "{cursor} in {json}");
         }
     }
 
     #[test]
-    fn other_members_of_a_last_page_are_no_cursor() {
+    fn other_fields_of_a_last_page_are_not_similar() {
         for (cursor, json) in [
             ("/next", r#"{"rows": [], "prev": "x", "text": "x", "total": 3}"#),
             ("/next", "[]"),
@@ -260,12 +276,12 @@ mod tests {
             ("/page", r#"{"pages": 3, "page_size": 10}"#),
             ("/a/0/next", r#"{"a": [{}]}"#),
         ] {
-            assert_eq!(near_of(cursor, json), None, "{cursor} in {json}");
+            assert_eq!(similar(cursor, json), None, "{cursor} in {json}");
         }
     }
 
     #[test]
-    fn an_error_in_words_is_told_from_members_that_say_nothing() {
+    fn an_error_message_is_told_from_fields_without_one() {
         let error = |json: &str| error_of(json.as_bytes());
         for (json, said) in [
             (r#"{"error": "rate limited"}"#, "rate limited"),
@@ -293,11 +309,11 @@ mod tests {
         ] {
             assert_eq!(error(json), None, "{json}");
         }
-        assert_eq!(error(&format!(r#"{{"error": "{}"}}"#, "ä".repeat(300))).unwrap().chars().count(), WORDS + 1);
+        assert_eq!(error(&format!(r#"{{"error": "{}"}}"#, "ä".repeat(300))).unwrap().chars().count(), MAX_MESSAGE_CHARS + 1);
     }
 
     #[test]
-    fn a_message_alone_will_do_where_nothing_looks_like_records() {
+    fn a_message_alone_is_an_error_where_nothing_looks_like_records() {
         let message = |json: &str| message_of(json.as_bytes());
         assert_eq!(message(r#"{"message": "API limit reached", "code": 3}"#).as_deref(), Some("API limit reached"));
         assert_eq!(message(r#"{"Note": "Thank you. Come back in a minute."}"#).as_deref(), Some("Thank you. Come back in a minute."));
@@ -307,17 +323,17 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_json_are_told_from_json_on_several_lines() {
-        assert!(is_a_record_a_line(b"{\"id\": 1}\n{\"id\": 2}\n"));
-        assert!(is_a_record_a_line(b"{\"id\": 1}\r\n\r\n{\"id\": 2}"));
+    fn line_delimited_json_is_told_from_json_on_several_lines() {
+        assert!(is_line_delimited(b"{\"id\": 1}\n{\"id\": 2}\n"));
+        assert!(is_line_delimited(b"{\"id\": 1}\r\n\r\n{\"id\": 2}"));
         for body in [&b"{\"id\": 1}\n"[..], b"{\n\"id\": 1\n}", b"{\"id\": 1} x\n{\"id\": 2}", b"", b"[1,\n2]"] {
-            assert!(!is_a_record_a_line(body), "{}", String::from_utf8_lossy(body));
+            assert!(!is_line_delimited(body), "{}", String::from_utf8_lossy(body));
         }
     }
 
     #[test]
-    fn that_there_is_more_is_seen_beside_the_cursor_or_at_the_top() {
-        let more = |json: &str| more_beside(&Pointer::parse("/meta/next"), json.as_bytes());
+    fn a_field_that_says_more_is_found_next_to_the_cursor_or_at_the_top() {
+        let more = |json: &str| more_field(&parse_pointer("/meta/next"), json.as_bytes());
         assert_eq!(more(r#"{"meta": {"hasNextPage": true}}"#).as_deref(), Some("hasNextPage"));
         assert_eq!(more(r#"{"has_more": true, "meta": {}}"#).as_deref(), Some("has_more"));
         for json in [r#"{"has_more": false}"#, r#"{"has_more": "x"}"#, r#"{"rows": [{"has_more": true}]}"#, "[]"] {

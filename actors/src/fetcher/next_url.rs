@@ -1,25 +1,32 @@
-//! Where a next page is when an answer names it by an address: as its next cursor, or in a `Link` header (RFC 8288). Pure.
+//! Next pages that a response names by a URL: as its next cursor, or in a `Link` header (RFC 8288).
+//! Pure.
 //!
-//! Guarantee: an address is asked only on the host of `fetcher.url`, by the rule that redirects have, since the file's headers go along; its form
-//! for the journal has neither user, password nor any parameter of the file's own query, so that a key in `fetcher.url` is not kept with it. Not
-//! guaranteed: that other secrets in an address the API gives are left out; they are kept and shown as cursors are.
+//! Guarantees:
+//! * A URL is requested only on the host of `fetcher.url`, by the rule for redirects, since the
+//!   headers of the pipeline file are sent along.
+//! * The stored form has no user, no password, and no parameter of `fetcher.url`, so a key in
+//!   `fetcher.url` is not stored.
+//!
+//! Does not guarantee that other secrets in the API's URLs are removed. They are stored and shown
+//! like any cursor.
 
 use reqwest::Url;
 use reqwest::header::{HeaderMap, LINK};
 
-use super::client::without_query;
+use crate::text::without_query;
 
-/// Where a text leads, if it is an address and no mere cursor: `http://…`, `https://…`, `//HOST/…` of the same host, `?NAME=VALUE…`, and a path that
-/// has a query or begins as that of `fetcher.url`. A cursor that merely holds a slash is none.
+/// The URL of a text; `None` when it is a cursor.
 ///
-/// `base` is what a relative address is relative to.
-pub(super) fn address(text: &str, file: &Url, base: &Url) -> Option<Result<Url, String>> {
+/// URLs are `http://…`, `https://…`, `//HOST/…` of the same host, `?NAME=VALUE…`, and a path that
+/// has a query or starts like that of `fetcher.url`. A cursor that only contains a slash is none. A
+/// relative URL is relative to `base`.
+pub(super) fn parse(text: &str, file: &Url, base: &Url) -> Option<Result<Url, String>> {
     let text = text.trim();
     let is_absolute =
         ["http://", "https://"].iter().any(|scheme| text.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme)));
     let is_relative = || match text.as_bytes() {
         [b'/', b'/', ..] => file.host_str().is_some_and(|host| text[2..].starts_with(host)) || text.contains('?'),
-        [b'/', ..] => text.contains('?') || first_part(text).is_some_and(|part| first_part(file.path()) == Some(part)),
+        [b'/', ..] => text.contains('?') || first_segment(text).is_some_and(|segment| first_segment(file.path()) == Some(segment)),
         [b'?', ..] => text.contains('='),
         _ => {
             let last = base.path().rsplit('/').next().unwrap_or_default();
@@ -32,14 +39,14 @@ pub(super) fn address(text: &str, file: &Url, base: &Url) -> Option<Result<Url, 
     Some(base.join(text).map_err(|cause| cause.to_string()))
 }
 
-/// The first part of a path, if it has one.
-fn first_part(path: &str) -> Option<&str> {
-    path.strip_prefix('/')?.split(['/', '?', '#']).next().filter(|part| !part.is_empty())
+/// The first segment of a path, if it has one.
+fn first_segment(path: &str) -> Option<&str> {
+    path.strip_prefix('/')?.split(['/', '?', '#']).next().filter(|segment| !segment.is_empty())
 }
 
-/// Whether what is sent to one address may be sent to another: on the same host and port, and not from TLS to plain text; from plain text to TLS at
-/// the ports that are theirs.
-pub(super) fn same_host(from: &Url, to: &Url) -> Result<(), String> {
+/// Checks that what is sent to one URL may be sent to another: the host and port are the same, and
+/// TLS is not dropped. An upgrade to TLS is allowed between the default ports.
+pub(super) fn check_same_host(from: &Url, to: &Url) -> Result<(), String> {
     let to_tls = from.scheme() == "http" && to.scheme() == "https" && from.port().is_none() && to.port().is_none();
     if from.host() != to.host() {
         Err(format!("to another host, {}", without_query(to)))
@@ -52,18 +59,19 @@ pub(super) fn same_host(from: &Url, to: &Url) -> Result<(), String> {
     }
 }
 
-/// The parameters of a query, as they stand.
+/// The parameters of a query, unparsed.
 fn pairs(url: &Url) -> impl Iterator<Item = &str> {
     url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty())
 }
 
-/// The name of a parameter, as it stands.
+/// The name of an unparsed parameter.
 fn name(pair: &str) -> &str {
     pair.split('=').next().unwrap_or_default()
 }
 
-/// An address as it is kept: each parameter that stands in the file's own address with the same value is `{NAME}`.
-pub(super) fn kept(url: &Url, file: &Url) -> String {
+/// The form in which a URL is stored: each parameter that `fetcher.url` has with the same value
+/// becomes `{NAME}`.
+pub(super) fn to_stored(url: &Url, file: &Url) -> String {
     let mut url = url.clone();
     url.set_fragment(None);
     let _ = url.set_username("");
@@ -77,15 +85,16 @@ pub(super) fn kept(url: &Url, file: &Url) -> String {
     url.to_string()
 }
 
-/// The address to ask of one that was [`kept`]: with the file's parameters, user and password.
-pub(super) fn whole(kept: &Url, file: &Url) -> Url {
-    let mut url = kept.clone();
+/// The URL to request for a [stored](to_stored) one: with the parameters, user and password of
+/// `fetcher.url`.
+pub(super) fn from_stored(stored: &Url, file: &Url) -> Url {
+    let mut url = stored.clone();
     let own = |pair: &str| {
         let sought = pair.strip_prefix('{')?.strip_suffix('}')?;
         pairs(file).find(|pair| name(pair) == sought)
     };
-    let full: Vec<&str> = pairs(kept).map(|pair| own(pair).unwrap_or(pair)).collect();
-    if kept.query().is_some() {
+    let full: Vec<&str> = pairs(stored).map(|pair| own(pair).unwrap_or(pair)).collect();
+    if stored.query().is_some() {
         url.set_query(Some(&full.join("&")));
     }
     let _ = url.set_username(file.username());
@@ -93,19 +102,19 @@ pub(super) fn whole(kept: &Url, file: &Url) -> Url {
     url
 }
 
-/// Whether a `Link` header names a next page: another one than that which was asked for.
-pub(super) fn links_next(headers: &HeaderMap, asked: &Url) -> bool {
+/// Whether a `Link` header names a next page other than the requested one.
+pub(super) fn links_next(headers: &HeaderMap, requested: &Url) -> bool {
     let texts = headers.get_all(LINK).into_iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(links).filter(|link| link.is_next).any(|link| asked.join(link.target).is_ok_and(|to| to != *asked))
+    texts.flat_map(links).filter(|link| link.is_next).any(|link| requested.join(link.target).is_ok_and(|to| to != *requested))
 }
 
 struct Link<'t> {
     target: &'t str,
-    /// Whether it is the next page of this answer.
+    /// Whether it is the next page of this response.
     is_next: bool,
 }
 
-/// The links of a header; as far as it is one.
+/// The links of a header, as far as it is valid.
 fn links(mut text: &str) -> Vec<Link<'_>> {
     let mut links = Vec::new();
     while let Some((_, rest)) = text.split_once('<') {
@@ -119,7 +128,7 @@ fn links(mut text: &str) -> Vec<Link<'_>> {
     links
 }
 
-/// The parameters of a link, and what comes after them: the next link.
+/// The parameters of a link, and the text after them: the next link.
 fn parameters(text: &str) -> (Vec<(&str, String)>, &str) {
     let (mut all, mut rest) = (Vec::new(), text);
     loop {
@@ -143,19 +152,19 @@ fn parameters(text: &str) -> (Vec<(&str, String)>, &str) {
     }
 }
 
-/// A text up to its closing quote, and what comes after that.
+/// A text up to its closing quote, and the text after it.
 fn quoted_text(text: &str) -> (String, &str) {
-    let (mut said, mut escaped) = (String::new(), false);
+    let (mut unquoted, mut escaped) = (String::new(), false);
     for (at, letter) in text.char_indices() {
         if !escaped && letter == '"' {
-            return (said, &text[at + 1..]);
+            return (unquoted, &text[at + 1..]);
         }
         escaped = !escaped && letter == '\\';
         if !escaped {
-            said.push(letter);
+            unquoted.push(letter);
         }
     }
-    (said, "")
+    (unquoted, "")
 }
 
 #[cfg(test)]
@@ -169,11 +178,11 @@ mod tests {
     }
     fn leads(text: &str) -> Option<String> {
         let file = url("https://api.example/v2/people?size=2");
-        address(text, &file, &file).map(|url| url.map_or_else(|cause| format!("error: {cause}"), |url| url.to_string()))
+        parse(text, &file, &file).map(|url| url.map_or_else(|cause| format!("error: {cause}"), |url| url.to_string()))
     }
 
     #[test]
-    fn an_address_is_told_from_a_cursor_that_holds_a_slash() {
+    fn a_url_is_told_from_a_cursor_that_contains_a_slash() {
         for (text, to) in [
             ("https://api.example/v2/people?page=2", "https://api.example/v2/people?page=2"),
             (" HTTPS://API.example:443/v2/people?page=2 ", "https://api.example/v2/people?page=2"),
@@ -192,12 +201,12 @@ mod tests {
         {
             assert_eq!(leads(text), None, "{text}");
         }
-        assert!(leads("http://[/").is_some_and(|said| said.starts_with("error")), "it is meant as an address");
+        assert!(leads("http://[/").is_some_and(|url| url.starts_with("error")), "it is meant as a URL");
     }
 
     #[test]
-    fn the_file_and_what_it_holds_go_to_its_own_host_and_port_and_not_into_plain_text() {
-        let may = |from: &str, to: &str| same_host(&url(from), &url(to));
+    fn headers_go_to_the_host_and_port_of_the_file_and_never_to_plain_text() {
+        let may = |from: &str, to: &str| check_same_host(&url(from), &url(to));
         for (from, to) in [
             ("http://a.example/x", "http://a.example/y?z"),
             ("http://a.example/", "https://a.example/"),
@@ -219,19 +228,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_an_address_holds_none_of_the_files_secrets_and_is_asked_with_them() {
+    fn a_stored_url_has_no_secrets_of_the_file_and_is_requested_with_them() {
         let file = url("https://me:hunter2@api.example/people?size=2&appid=S3CRET&flag");
         let next = url("https://api.example/people?page=2&size=2&appid=S3CRET&flag&since=2#top");
-        let kept_form = kept(&next, &file);
-        assert_eq!(kept_form, "https://api.example/people?page=2&{size}&{appid}&flag&since=2");
+        let stored = to_stored(&next, &file);
+        assert_eq!(stored, "https://api.example/people?page=2&{size}&{appid}&flag&since=2");
         assert_eq!(
-            whole(&url(&kept_form), &file).as_str(),
+            from_stored(&url(&stored), &file).as_str(),
             "https://me:hunter2@api.example/people?page=2&size=2&appid=S3CRET&flag&since=2"
         );
         let renewed = url("https://api.example/people?size=2&appid=NEW");
-        assert!(whole(&url(&kept_form), &renewed).as_str().contains("appid=NEW"), "a key that is renewed is asked with");
-        assert_eq!(kept(&url("https://x:y@api.example/people"), &file), "https://api.example/people");
-        assert_eq!(kept(&url("https://api.example/people?size=3"), &file), "https://api.example/people?size=3", "it is the API's own");
+        assert!(from_stored(&url(&stored), &renewed).as_str().contains("appid=NEW"), "a renewed key is used");
+        assert_eq!(to_stored(&url("https://x:y@api.example/people"), &file), "https://api.example/people");
+        assert_eq!(
+            to_stored(&url("https://api.example/people?size=3"), &file),
+            "https://api.example/people?size=3",
+            "another value is the API's own"
+        );
     }
 
     fn is_linked(values: &[&str]) -> bool {
@@ -240,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_header_names_a_next_page_in_all_the_ways_it_can() {
+    fn every_form_of_a_link_header_with_a_next_page_is_found() {
         for value in [
             "<https://api.example/issues?page=2>; rel=\"next\", <https://api.example/issues?page=9>; rel=\"last\"",
             "</issues?page=2>;REL=Next",
@@ -253,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn other_links_are_no_next_page() {
+    fn other_links_are_not_a_next_page() {
         for value in [
             "<?page=0>; rel=\"prev\"",
             "<?page=2>; rel=\"nextish\"",

@@ -1,7 +1,8 @@
-//! What an answer says about the rate at which the API may be asked. Pure.
+//! What a response says about the API's rate limit. Pure.
 //!
-//! Guarantee: a wait is never longer than [`LONGEST_WAIT`], whatever the headers say. Not guaranteed: that every API's own headers are known; those
-//! that are not are no limit.
+//! Guarantees: a wait is at most [`MAX_WAIT`], whatever the headers say.
+//!
+//! Does not guarantee that every API's headers are known. Unknown ones are ignored.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,40 +10,41 @@ use chrono::{DateTime, NaiveDateTime};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// The longest an API may ask to be left alone; it is asked again after that.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
-/// A number of seconds from here on is a time since 1970; before, it is a length.
+/// The longest wait; the next request follows after it.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+/// A number from here on is a time in seconds since 1970; below, it is a duration.
 const EPOCH_SECONDS: f64 = 1e9;
-/// A number from here on is a time in milliseconds.
+/// A number from here on is a time in milliseconds since 1970.
 const EPOCH_MILLIS: f64 = 1e12;
 
-/// What the headers of an answer ask of its client.
+/// What a response asks of its client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limit {
-    /// Whether the answer says that the same request may be made later.
-    pub passes: bool,
-    /// How long the API asks to be left alone.
+pub struct RateLimit {
+    /// Whether it says that the same request may succeed later.
+    pub retry_later: bool,
+    /// How long the API asks to get no request.
     pub wait: Option<Duration>,
 }
 
-impl Limit {
-    /// What an answer with this status and these headers says, `wall` being the time by which a date in them is read; `excerpt` is the beginning
-    /// of its body.
+impl RateLimit {
+    /// The rate limit in a response. `excerpt` is the start of its body. Dates are compared with
+    /// `wall`.
     pub(super) fn of(status: StatusCode, headers: &HeaderMap, excerpt: &str, wall: SystemTime) -> Self {
         let retry_after = headers.get(RETRY_AFTER).map(|value| value.to_str().ok().and_then(|text| wait_until(text, wall)));
         if let Some(wait) = retry_after {
-            return Self { passes: true, wait };
+            return Self { retry_later: true, wait };
         }
         let used_up = number(headers, "remaining").is_some_and(|left| left <= 0.0);
         if used_up {
             let reset = fields(headers, "reset").find_map(|text| wait_until(text, wall));
-            return Self { passes: true, wait: reset };
+            return Self { retry_later: true, wait: reset };
         }
-        Self { passes: status == StatusCode::FORBIDDEN && names_a_limit(excerpt), wait: None }
+        Self { retry_later: status == StatusCode::FORBIDDEN && names_a_limit(excerpt), wait: None }
     }
 }
 
-/// The values of the headers that say this of the rate limit: the draft standard's, and those that came before it.
+/// The values of a field of the rate limit, from the headers of the draft standard and of its
+/// predecessors.
 fn fields<'h>(headers: &'h HeaderMap, what: &'static str) -> impl Iterator<Item = &'h str> {
     let names = ["ratelimit-", "x-ratelimit-", "x-rate-limit-", "rate-limit-"];
     let own = names.into_iter().flat_map(move |name| headers.get_all(format!("{name}{what}"))).filter_map(|value| value.to_str().ok());
@@ -57,8 +59,8 @@ fn number(headers: &HeaderMap, what: &'static str) -> Option<f64> {
     fields(headers, what).find_map(|text| text.split([',', ';']).next()?.trim().parse().ok())
 }
 
-/// From now until the time that a text means: seconds, whole or not, or a date; seconds and milliseconds since 1970 are told by their size. A time
-/// that has passed is no wait.
+/// The duration until the time in a text: seconds, with or without a fraction, or a date. Seconds
+/// and milliseconds since 1970 are told apart by their size. For a time in the past it is zero.
 fn wait_until(text: &str, wall: SystemTime) -> Option<Duration> {
     let text = text.trim();
     let now = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -71,10 +73,10 @@ fn wait_until(text: &str, wall: SystemTime) -> Option<Duration> {
     if !seconds.is_finite() {
         return None;
     }
-    Some(Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_WAIT.as_secs_f64())))
+    Some(Duration::from_secs_f64(seconds.clamp(0.0, MAX_WAIT.as_secs_f64())))
 }
 
-/// A date of HTTP in its three forms, or of RFC 3339, in seconds since 1970.
+/// An HTTP date in any of its three forms, or an RFC 3339 date, in seconds since 1970.
 fn date(text: &str) -> Option<f64> {
     let aware = DateTime::parse_from_rfc2822(text).or_else(|_| DateTime::parse_from_rfc3339(text)).map(|date| date.timestamp_millis());
     let naive = || {
@@ -84,7 +86,7 @@ fn date(text: &str) -> Option<f64> {
     Some(aware.ok().or_else(naive)? as f64 / 1e3)
 }
 
-/// Whether the text of a refusal speaks of a rate limit.
+/// Whether the text of a refusal mentions a rate limit.
 fn names_a_limit(text: &str) -> bool {
     let letters: String = text.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
     ["ratelimit", "toomanyrequests", "throttl"].iter().any(|word| letters.contains(word))
@@ -99,19 +101,19 @@ mod tests {
     /// 21 October 2015, 07:28:00.
     const WALL: u64 = 1_445_412_480;
 
-    fn limit(status: u16, headers: &[(&'static str, &str)], body: &str) -> Limit {
+    fn limit(status: u16, headers: &[(&'static str, &str)], body: &str) -> RateLimit {
         let header = |&(name, value): &(&'static str, &str)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(WALL);
-        Limit::of(StatusCode::from_u16(status).unwrap(), &headers.iter().map(header).collect(), body, wall)
+        RateLimit::of(StatusCode::from_u16(status).unwrap(), &headers.iter().map(header).collect(), body, wall)
     }
     fn after(text: &str) -> Option<f64> {
         let limit = limit(403, &[("retry-after", text)], "");
-        assert!(limit.passes, "{text}: whatever its value, it says that the request may be made later");
+        assert!(limit.retry_later, "{text}: a Retry-After of any value means that the request may succeed later");
         limit.wait.map(|wait| wait.as_secs_f64())
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_in_any_form_and_ten_minutes_at_most() {
+    fn retry_after_is_seconds_or_a_date_in_any_form_and_at_most_ten_minutes() {
         for (text, wait) in [
             ("7", 7.0),
             (" 7 ", 7.0),
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_used_up_is_waited_for_until_it_is_reset() {
+    fn an_exhausted_limit_waits_until_it_is_reset() {
         let remaining = |name, left| (name, left);
         for (headers, wait) in [
             (vec![remaining("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1445412490")], Some(10)),
@@ -146,16 +148,16 @@ mod tests {
             (vec![("ratelimit", "\"default\";r=0;t=20")], Some(20)),
         ] {
             let limit = limit(403, &headers, "");
-            assert_eq!((limit.passes, limit.wait), (true, wait.map(Duration::from_secs)), "{headers:?}");
+            assert_eq!((limit.retry_later, limit.wait), (true, wait.map(Duration::from_secs)), "{headers:?}");
         }
     }
 
     #[test]
-    fn a_refusal_without_a_limit_is_a_refusal() {
-        assert!(!limit(403, &[("x-ratelimit-remaining", "4999"), ("x-ratelimit-reset", "1445412490")], "Forbidden").passes);
-        assert!(!limit(403, &[], "you may not read this").passes);
-        assert!(!limit(404, &[], "no rate limit of that name").passes, "only a refusal speaks of its client");
-        assert!(limit(403, &[], "{\"message\": \"You have exceeded a secondary rate limit.\"}").passes);
-        assert!(limit(403, &[], "{\"reason\": \"userRateLimitExceeded\"}").passes);
+    fn a_refusal_without_a_rate_limit_is_final() {
+        assert!(!limit(403, &[("x-ratelimit-remaining", "4999"), ("x-ratelimit-reset", "1445412490")], "Forbidden").retry_later);
+        assert!(!limit(403, &[], "you may not read this").retry_later);
+        assert!(!limit(404, &[], "no rate limit of that name").retry_later, "only a 403 is about the client");
+        assert!(limit(403, &[], "{\"message\": \"You have exceeded a secondary rate limit.\"}").retry_later);
+        assert!(limit(403, &[], "{\"reason\": \"userRateLimitExceeded\"}").retry_later);
     }
 }

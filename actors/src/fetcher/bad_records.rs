@@ -1,51 +1,56 @@
-//! A second look at an answer that is not JSON: which of its records are why.
+//! Finds the records that keep a response from being JSON.
 //!
-//! Guarantee: only elements of the records' array that are no JSON by themselves are called bad, and only while strings, brackets and commas say where
-//! each of them begins and ends; nothing outside of them is changed, so what else is wrong with the answer is found by reading it again. It is one pass
-//! without recursion, in the room of the answer and of its bad records. Not guaranteed: that a record whose quotes or brackets do not pair is told
-//! from its neighbours: the answer is an error then, as one that is cut short is.
+//! Guarantees:
+//! * Only elements of the records' array are bad: those that are not JSON by themselves, and whose
+//!   start and end are clear from strings, brackets and commas.
+//! * Nothing outside of them is changed, so parsing the result finds whatever else is wrong with
+//!   the response.
+//! * It takes one pass without recursion, in the memory of the response and its bad records.
+//!
+//! Does not guarantee that a record with unpaired quotes or brackets is separated from its
+//! neighbours. The whole response is an error then, as a truncated one is.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use super::pointer::Pointer;
 use forebay_dataplane::Reason;
+use forebay_schemas::json_pointer::JsonPointer;
 
-/// How much of a record a reason quotes, to either side of the place.
-const EXCERPT: usize = 20;
-/// The longest word that a reason names.
-const WORD_MOST: usize = 16;
-/// What other languages write where JSON has no word, in lower case.
+/// How many bytes of a record a reason quotes on each side of the position.
+const EXCERPT_BYTES: usize = 20;
+/// The longest literal that a reason names.
+const MAX_WORD_BYTES: usize = 16;
+/// Literals of other languages that JSON does not have, and misspellings of its own, in lower case.
 const WORDS: [&str; 10] = ["nan", "infinity", "inf", "undefined", "none", "true", "false", "null", "nil", "na"];
 
-/// An answer without its bad records.
+/// A response without its bad records.
 #[derive(Debug)]
 pub(super) struct Blanked {
-    /// The answer, in which each bad record is a 0 and spaces.
+    /// The response, with each bad record replaced by a 0 and spaces.
     pub(super) body: Bytes,
     /// The bad records, each with its index, in order.
     pub(super) bad: Vec<(usize, Bytes)>,
 }
 
-/// Takes the bad records out of an answer; nothing when none is found.
-pub(super) fn blank(body: Bytes, pointer: &Pointer) -> Option<Blanked> {
-    let places = bad_elements(&body, pointer);
-    if places.is_empty() {
+/// Takes the bad records out of a response; `None` when it finds none.
+pub(super) fn blank_out(body: Bytes, pointer: &JsonPointer) -> Option<Blanked> {
+    let ranges = bad_elements(&body, pointer);
+    if ranges.is_empty() {
         return None;
     }
-    let bad = places.iter().map(|(at, place)| (*at, Bytes::copy_from_slice(&body[place.clone()]))).collect();
+    let bad = ranges.iter().map(|(at, range)| (*at, Bytes::copy_from_slice(&body[range.clone()]))).collect();
     let mut body = body.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-    for (_, place) in places {
-        body[place.clone()].fill(b' ');
-        body[place.start] = b'0';
+    for (_, range) in ranges {
+        body[range.clone()].fill(b' ');
+        body[range.start] = b'0';
     }
     Some(Blanked { body: body.freeze(), bad })
 }
 
-/// What is wrong with a bad record.
-pub(super) fn wrong(record: &[u8]) -> Reason {
+/// Why a bad record is rejected.
+pub(super) fn reason(record: &[u8]) -> Reason {
     if let Err(not_text) = std::str::from_utf8(record) {
         let at = not_text.valid_up_to();
         let byte = record.get(at).copied().unwrap_or_default();
@@ -55,43 +60,44 @@ pub(super) fn wrong(record: &[u8]) -> Reason {
     }
     let Err(cause) = serde_json::from_slice::<&RawValue>(record) else { return Reason::plain("the record is not JSON") };
     let (line, column) = (cause.line(), cause.column());
-    if let Some(word) = word_at(record, place_of(record, line, column)) {
+    if let Some(word) = word_at(record, index_of(record, line, column)) {
         return Reason::plain(format!("the record is not JSON: {word} is no JSON, at line {line}, column {column}"));
     }
-    let said = cause.to_string();
-    let said = said.split(" at line ").next().unwrap_or_default();
-    let near = place_of(record, line, column);
-    let near = &record[near.saturating_sub(EXCERPT)..(near + EXCERPT).min(record.len())];
+    let text = cause.to_string();
+    let message = text.split(" at line ").next().unwrap_or_default();
+    let near = index_of(record, line, column);
+    let near = &record[near.saturating_sub(EXCERPT_BYTES)..(near + EXCERPT_BYTES).min(record.len())];
     let near = format!("{:?}", String::from_utf8_lossy(near));
-    Reason::quoting(&near, |near| format!("the record is not JSON: {said} at line {line}, column {column}, near {near}"))
+    Reason::quoting(&near, |near| format!("the record is not JSON: {message} at line {line}, column {column}, near {near}"))
 }
 
-/// The index of a byte by its line and column, each from 1.
-fn place_of(text: &[u8], line: usize, column: usize) -> usize {
+/// The index of the byte at a line and column, each from 1.
+fn index_of(text: &[u8], line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive(|&byte| byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
     (start + column.saturating_sub(1)).min(text.len())
 }
 
-/// The word at a place, when it is one of those that other languages write.
+/// The literal at an index, when it is one of [`WORDS`].
 fn word_at(text: &[u8], at: usize) -> Option<&str> {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'_');
     let from = text[..at].iter().rposition(|byte| !is_part(byte)).map_or(0, |before| before + 1);
     let to = text[at..].iter().position(|byte| !is_part(byte)).map_or(text.len(), |after| at + after);
-    let word = std::str::from_utf8(&text[from..to]).ok().filter(|word| word.len() <= WORD_MOST)?;
+    let word = std::str::from_utf8(&text[from..to]).ok().filter(|word| word.len() <= MAX_WORD_BYTES)?;
     WORDS.contains(&word.trim_start_matches(['-', '+']).to_ascii_lowercase().as_str()).then_some(word)
 }
 
-/// Where the elements of the records' array are that are no JSON, each with its index, as far as the answer can be split.
-fn bad_elements(json: &[u8], pointer: &Pointer) -> Vec<(usize, Range<usize>)> {
+/// The elements of the records' array that are not JSON, each with its index, as far as the
+/// response can be split.
+fn bad_elements(json: &[u8], pointer: &JsonPointer) -> Vec<(usize, Range<usize>)> {
     let mut bad = Vec::new();
     let mut scan = Scan { json, at: 0 };
-    if scan.find(pointer.parts()).is_none() || scan.eat(b'[').is_none() {
+    if scan.find(pointer.tokens()).is_none() || scan.eat(b'[').is_none() {
         return bad;
     }
     for at in 0.. {
         let Some(element) = scan.value() else { break };
         if serde_json::from_slice::<&RawValue>(&json[element.clone()]).is_err() {
-            if hides_a_border(&json[element.clone()]) {
+            if hides_a_boundary(&json[element.clone()]) {
                 return Vec::new();
             }
             bad.push((at, element));
@@ -103,23 +109,24 @@ fn bad_elements(json: &[u8], pointer: &Pointer) -> Vec<(usize, Range<usize>)> {
     bad
 }
 
-/// Whether a text of a record that is no JSON holds what stands between two records: its quotes do not pair then, and it is more than one.
-fn hides_a_border(element: &[u8]) -> bool {
+/// Whether a string of a bad element contains what separates two records. Its quotes are unpaired
+/// then, and it is more than one record.
+fn hides_a_boundary(element: &[u8]) -> bool {
     let mut scan = Scan { json: element, at: 0 };
     while let Some(quote) = memchr::memchr(b'"', &element[scan.at..]) {
         scan.at += quote;
         let Some(text) = scan.string() else { return true };
         let text = &element[text];
-        let border =
+        let boundary =
             |comma: usize| text[..comma].trim_ascii_end().ends_with(b"}") && text[comma + 1..].trim_ascii_start().starts_with(b"{");
-        if memchr::memchr_iter(b',', text).any(border) {
+        if memchr::memchr_iter(b',', text).any(boundary) {
             return true;
         }
     }
     false
 }
 
-/// Reads JSON by its structure alone.
+/// Reads JSON by its structure only.
 struct Scan<'a> {
     json: &'a [u8],
     at: usize,
@@ -136,7 +143,7 @@ impl Scan<'_> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
-    /// Goes to the value that a pointer leads to.
+    /// Moves to the value that a pointer leads to.
     fn find(&mut self, parts: &[String]) -> Option<()> {
         let Some((part, rest)) = parts.split_first() else { return Some(()) };
         match self.peek()? {
@@ -169,7 +176,7 @@ impl Scan<'_> {
         }
     }
 
-    /// A text, from quote to quote.
+    /// A string, from quote to quote.
     fn string(&mut self) -> Option<Range<usize>> {
         let from = self.at;
         self.at += 1;
@@ -180,13 +187,14 @@ impl Scan<'_> {
                     self.at += 1;
                     return Some(from..self.at);
                 }
-                // What is escaped is no end.
+                // An escaped quote does not end the string.
                 _ => self.at += 2,
             }
         }
     }
 
-    /// A value up to the comma or bracket after it, whatever is in it; nothing where its end can't be told.
+    /// A value up to the comma or bracket after it, whatever it contains; `None` when its end is
+    /// unclear.
     fn value(&mut self) -> Option<Range<usize>> {
         match self.peek()? {
             b'"' => self.string(),
@@ -201,7 +209,7 @@ impl Scan<'_> {
         }
     }
 
-    /// An object or an array, to its own end.
+    /// An object or an array, to its closing bracket.
     fn nested(&mut self) -> Option<Range<usize>> {
         let from = self.at;
         let mut ends = Vec::new();
@@ -216,7 +224,8 @@ impl Scan<'_> {
                 b'[' => ends.push(b']'),
                 b',' => {
                     self.at += 1;
-                    // An object goes on with a name; with another object it has lost its end before.
+                    // An object continues with a name. If another object follows, it has lost its
+                    // closing bracket.
                     if ends.last() == Some(&b'}') && self.peek()? == b'{' {
                         return None;
                     }
@@ -241,14 +250,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fetcher::page::{Extracted, PageError, Ways, extract, read};
-    use crate::fetcher::paging::Next;
+    use crate::fetcher::page::{PagePaths, read};
+    use crate::fetcher::page_error::PageError;
+    use crate::fetcher::pagination::NextCursor;
+    use crate::fetcher::records::{Extracted, extract};
+    use crate::text::json_lookup::parse_pointer;
 
     fn taken(pointer: &str, body: &[u8]) -> Result<Extracted, PageError> {
-        extract(Bytes::copy_from_slice(body), &Pointer::parse(pointer), 1 << 20)
+        extract(Bytes::copy_from_slice(body), &parse_pointer(pointer), 1 << 20)
     }
 
-    /// The indexes of the bad records, and the reason of the first.
+    /// The indexes of the bad records, and the reason for the first.
     fn bad(body: &[u8]) -> (Vec<usize>, String) {
         let found = taken("/rows", body).unwrap();
         let reason = found.bad.first().map(|bad| bad.reason.full().to_owned()).unwrap_or_default();
@@ -256,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_no_json_is_bad_and_says_what_and_where_and_its_neighbours_are_records() {
+    fn a_malformed_record_is_bad_with_a_reason_and_its_neighbours_are_records() {
         for (broken, reason) in [
             (&b"{\"a\": NaN}"[..], "the record is not JSON: NaN is no JSON, at line 1, column 7"),
             (b"{\"a\": -Infinity}", "the record is not JSON: -Infinity is no JSON, at line 1"),
@@ -275,30 +287,30 @@ mod tests {
             let body = [b"{\"n\": 1, \"rows\": [{\"a\": 1}, ", broken, b" , {\"a\": 3}], \"next\": \"c\"}"].concat();
             let found = taken("/rows", &body).unwrap();
             assert_eq!(found.records, [&b"{\"a\": 1}"[..], broken, b"{\"a\": 3}"], "{}", String::from_utf8_lossy(broken));
-            let (at, said) = bad(&body);
-            assert!(at == [1] && said.starts_with(reason), "{said}");
-            let ways = Ways { records: Pointer::parse("/rows"), next: Some(Pointer::parse("/next")), has_more: None };
-            let (_, said) = read(&Bytes::from(body), &ways, true, 1 << 20).unwrap();
-            assert_eq!(said.next, Next::Cursor("c".to_owned()), "what follows is found");
+            let (at, found) = bad(&body);
+            assert!(at == [1] && found.starts_with(reason), "{found}");
+            let paths = PagePaths { records: parse_pointer("/rows"), next: Some(parse_pointer("/next")), has_more: None };
+            let (_, info) = read(&Bytes::from(body), &paths, true, 1 << 20).unwrap();
+            assert_eq!(info.next, NextCursor::Cursor("c".to_owned()), "the cursor after the records is found");
         }
     }
 
     #[test]
-    fn reasons_quote_nothing_of_the_record_where_they_are_masked() {
-        let reason = wrong(b"{\"secret\": \"one\ntwo\"}");
+    fn masked_reasons_quote_nothing_of_the_record() {
+        let reason = reason(b"{\"secret\": \"one\ntwo\"}");
         assert!(reason.full().contains("secret") && !reason.masked().contains("secret"), "{reason:?}");
     }
 
     #[test]
-    fn what_is_no_record_s_fault_is_an_error_of_the_answer() {
+    fn what_is_no_fault_of_a_record_is_an_error_of_the_response() {
         for body in [
-            // Outside of the records, beside a bad one too.
+            // Outside of the records, also next to a bad one.
             "{\"n\": NaN, \"rows\": [{\"a\": 1}]}",
             "{\"rows\": [{\"a\": NaN}], \"n\": NaN}",
-            // Cut short, after a bad one.
+            // Truncated after a bad one.
             "{\"rows\": [{\"a\": NaN}, {\"a\"",
             "{\"rows\": [{\"a\": NaN}, {\"a\": 1}",
-            // Quotes and brackets that do not pair: nobody knows where a record ends.
+            // Unpaired quotes and brackets: the end of a record is unclear.
             "{\"rows\": [{\"a\": \"x\"y\"}, {\"good\": 1}, {\"a\": \"x\"y\"}]}",
             "{\"rows\": [{\"a\": [1}, {\"a\": 2}]}",
             "{\"rows\": [{\"a\": {\"b\": 1}, {\"a\": 2}}, {\"a\": 3}]}",
@@ -312,11 +324,11 @@ mod tests {
             assert!(matches!(taken("/rows", body.as_bytes()), Err(PageError::NotJson { .. } | PageError::CutShort { .. })), "{body}");
         }
         let cut = taken("/rows", b"{\"rows\": [{\"a\": NaN}, {\"a\"").unwrap_err();
-        assert!(matches!(cut, PageError::CutShort { .. }), "that it is cut short weighs more than a bad record: {cut}");
+        assert!(matches!(cut, PageError::CutShort { .. }), "truncation outweighs a bad record: {cut}");
     }
 
     #[test]
-    fn records_are_found_by_the_pointer_in_an_answer_that_is_not_json() {
+    fn records_are_found_by_the_pointer_in_a_response_that_is_not_json() {
         let body = br#"{"x": {"rows": [1]}, "d": [[], {"r\u006fws": [{"a": NaN}, 7], "rows": []}]}"#;
         let found = taken("/d/1/rows", body).unwrap();
         assert_eq!((found.records.len(), found.bad[0].index, &found.records[1][..]), (2, 0, &b"7"[..]));
@@ -324,14 +336,14 @@ mod tests {
     }
 
     #[test]
-    fn brackets_without_end_do_not_overflow_the_stack() {
+    fn unclosed_brackets_do_not_overflow_the_stack() {
         let deep = ["{\"rows\": [NaN, ", &"[".repeat(1 << 20)].concat();
         assert!(taken("/rows", deep.as_bytes()).is_err());
     }
 
     proptest! {
         #[test]
-        fn bad_records_among_sound_ones_are_told_by_their_places(
+        fn bad_records_are_told_from_valid_ones_by_index(
             records in prop::collection::vec(prop_oneof![
                 3 => prop_oneof![Just("{\"a\": \"}, {\"}"), Just("[1, {\"b\": []}]"), Just("null"), Just("{\"q\": \"\\\"\"}"), Just("-1.5")]
                     .prop_map(|sound| (false, sound)),
@@ -354,7 +366,7 @@ mod tests {
         ], 0..100)) {
             let body = [b"{\"rows\":[", &bytes[..]].concat();
             let _ = taken("/rows", &body);
-            let _ = wrong(&bytes);
+            let _ = reason(&bytes);
         }
     }
 }

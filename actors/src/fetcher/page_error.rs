@@ -1,0 +1,96 @@
+//! Why a response holds no page of records.
+//!
+//! Guarantees: the same bytes give the same error, and a message names the key of the pipeline file
+//! to change.
+
+use forebay_schemas::read::MAX_CURSOR_BYTES;
+
+/// A response that holds no page of records.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// It is not JSON.
+    #[error("the answer is not JSON: {cause} at line {line}, column {column}, near {excerpt}")]
+    NotJson {
+        /// The parser's message.
+        cause: String,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1; 0 at the end of a line.
+        column: usize,
+        /// The text around the position.
+        excerpt: String,
+    },
+    /// The pointer leads nowhere.
+    #[error("fetcher.records = \"{pointer}\" finds nothing in the answer: {cause}")]
+    NotFound {
+        /// The pointer.
+        pointer: String,
+        /// Which token is missing, and what the response has instead.
+        cause: String,
+    },
+    /// It ends before its JSON does.
+    #[error("the answer is cut short: its JSON is incomplete after {bytes} bytes, near {excerpt}")]
+    CutShort {
+        /// Its length.
+        bytes: usize,
+        /// Its end.
+        excerpt: String,
+    },
+    /// It is newline-delimited JSON.
+    #[error("the answer is NDJSON, one JSON value a line, which is not supported; ask the API for one JSON array of records")]
+    LineDelimited,
+    /// It has an error message in place of records.
+    #[error("the API answered an error in place of records: {message}")]
+    ApiError {
+        /// The API's message.
+        message: String,
+    },
+    /// The pointer leads to something other than an array.
+    #[error("fetcher.records = \"{pointer}\" leads to {kind}, not to an array of records{remedy}")]
+    NotArray {
+        /// The pointer.
+        pointer: String,
+        /// The type that it leads to.
+        kind: &'static str,
+        /// What to do; empty when that is obvious.
+        remedy: String,
+    },
+    /// The pointer to the next cursor leads nowhere, but a similar one leads to a cursor.
+    #[error("fetcher.cursor.next = \"{pointer}\" finds nothing in the first page, which has `{near}`; write cursor.next = \"{near}\"")]
+    NearCursor {
+        /// The pointer.
+        pointer: String,
+        /// The similar pointer.
+        near: String,
+    },
+    /// The `has_more` pointer leads to something other than a boolean.
+    #[error("fetcher.cursor.has_more = \"{pointer}\" leads to {found}, not to true or false")]
+    NotBoolean {
+        /// The pointer.
+        pointer: String,
+        /// The type that it leads to.
+        found: &'static str,
+    },
+    /// It has so many records that their overhead outweighs the page.
+    #[error("the page has more than {max} records; ask the API for smaller pages, or raise fetcher.max_page_bytes")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+    /// The pointer to the next cursor leads to something other than a string or a number.
+    #[error("fetcher.cursor.next = \"{pointer}\" leads to {found}, not to a string or a number")]
+    NotCursor {
+        /// The pointer.
+        pointer: String,
+        /// The type that it leads to.
+        found: &'static str,
+    },
+    /// The next cursor is too long.
+    #[error("fetcher.cursor.next = \"{pointer}\" leads to {bytes} bytes; the limit of a cursor is {MAX_CURSOR_BYTES}")]
+    LongCursor {
+        /// The pointer.
+        pointer: String,
+        /// Its length.
+        bytes: usize,
+    },
+}

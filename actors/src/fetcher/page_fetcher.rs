@@ -1,0 +1,134 @@
+//! The two tasks of the fetcher: fetch a page from the API, and deliver it to the producer.
+//!
+//! Guarantees:
+//! * A fetched page holds budget for exactly what it weighs.
+//! * A page is delivered until one incarnation of the producer has either produced or refused all
+//!   of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::client::Client;
+use super::error::FetchError;
+use super::page::{self, PagePaths};
+use super::pagination::PageInfo;
+use super::records::Extracted;
+use crate::failpoint::point_async;
+use crate::ledger::Ledger;
+use crate::message::{BadRecord, Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
+use forebay_kernel::{Budget, Credit, Lease, Mailbox, SharedClock, MailboxSlot};
+
+/// The delay before a page is handed to a producer that is being restarted.
+const HANDOFF_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// Responses of at least this size are parsed on a thread that may block.
+const LARGE_BODY_BYTES: usize = 256 << 10;
+
+/// What fetching a page takes.
+#[derive(Clone)]
+pub(super) struct PageFetcher {
+    pub(super) client: Client,
+    pub(super) paths: PagePaths,
+    pub(super) max_page_bytes: usize,
+    pub(super) budget: Budget,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) clock: SharedClock,
+}
+
+/// The records of a page.
+#[derive(Clone)]
+pub(super) struct PageRecords {
+    pub(super) records: Vec<Bytes>,
+    /// Those that are not JSON.
+    pub(super) bad: Vec<BadRecord>,
+}
+
+/// A page, and the budget it holds.
+pub(super) struct FetchedPage {
+    pub(super) page: PageRecords,
+    pub(super) info: PageInfo,
+    /// From the request until the records were extracted.
+    pub(super) took: Duration,
+    pub(super) credit: Credit,
+}
+
+impl PageFetcher {
+    /// Waits until the cursor of the next request is durable. Without cursors there is nothing to
+    /// wait for.
+    pub(super) async fn wait_durable(&self) -> Result<(), FetchError> {
+        match self.paths.next {
+            Some(_) => self.ledger.settled().await.map_err(|error| FetchError::Journal(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Requests a page and extracts its records. `credit` covers the largest page, and shrinks to
+    /// what this one weighs.
+    pub(super) async fn fetch(
+        &self,
+        mut credit: Credit,
+        params: &BTreeMap<String, String>,
+        cursor: Option<&str>,
+        is_first: bool,
+    ) -> Result<FetchedPage, FetchError> {
+        point_async("fetcher::before_fetch").await;
+        let started = self.clock.now();
+        let response = self.client.fetch(self.clock.wall(), params, cursor).await?;
+        let bytes = response.body.len();
+        let (body, paths, max) = (response.body.clone(), self.paths.clone(), self.max_page_bytes);
+        let read = move || page::read(&body, &paths, is_first, max);
+        let read = if bytes < LARGE_BODY_BYTES {
+            read()
+        } else {
+            tokio::task::spawn_blocking(read).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+        };
+        let (Extracted { records, bad, .. }, info) = self.client.page(&response, read)?;
+        drop(response);
+        let page = PageRecords { records, bad };
+        let took = self.clock.now().saturating_duration_since(started);
+        // The records are slices of the body, so all of it stays in memory. Bad records are copies
+        // of a part of it.
+        let copies: usize = page.bad.iter().map(|bad| page.records[bad.index].len()).sum();
+        let weight = bytes + copies + page.records.len() * RECORD_OVERHEAD;
+        if weight <= credit.bytes() {
+            credit.shrink_to(weight);
+        } else {
+            // Many small records weigh more than their bytes. The credit is returned first: two
+            // tasks that each hold some and wait for more would deadlock.
+            drop(credit);
+            credit = self.budget.reserve(weight).await;
+        }
+        Ok(FetchedPage { page, info, took, credit })
+    }
+}
+
+/// Hands a page to the producer until one of its incarnations has produced or refused it.
+pub(super) async fn deliver(
+    run: Uuid,
+    page: PageRecords,
+    credit: Credit,
+    producer: MailboxSlot<Lease<Page>>,
+    budget: Budget,
+) -> Result<PageProduced, PageRefused> {
+    let weight = credit.bytes();
+    let mut credit = Some(credit);
+    loop {
+        let held = match credit.take() {
+            Some(credit) => credit,
+            None => budget.reserve(weight).await,
+        };
+        let (receipt, outcome) = Receipt::new();
+        let PageRecords { records, bad } = page.clone();
+        let lease = Lease::new(Page { run, records, bad, receipt }, held);
+        if producer.get().post(lease).is_ok()
+            && let Ok(outcome) = outcome.await
+        {
+            return outcome;
+        }
+        tracing::debug!(%run, "page was abandoned; handing it over again");
+        tokio::time::sleep(HANDOFF_RETRY_INTERVAL).await;
+    }
+}
