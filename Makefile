@@ -62,7 +62,7 @@ simulate: needs-build
 .PHONY: differential
 differential: setup-fast
 	@FOREBAY_SEEDS=$(or $(SEEDS),10000) FOREBAY_SEED=$(SEED) $(STEP) "Differential" \
-		cargo test $(ALL) --package forebay-actors --lib -- differential_statements real_duckdb --nocapture
+		cargo test $(ALL) --package forebay-dataplane --lib -- differential_statements real_duckdb --nocapture
 
 ## chaos      run the crash tests, and kill the program 200 times under load: CHAOS_KILLS=20, FOREBAY_SEED=…
 .PHONY: chaos

@@ -57,7 +57,7 @@ fn a_sql_error_is_shown_at_its_position() {
 fn check_and_plan_warn_that_where_keeps_rows() {
     let job = Job::new("embedded", "embedded").with_sql("FROM users_stream", "FROM users_stream\nWHERE gender = 'female'");
     let end = job.forebay(&["check"]);
-    assert!(end.status.success() && stderr(&end).contains("warning: WHERE leaves records out and deletes nothing"), "{}", stderr(&end));
+    assert!(end.status.success() && stderr(&end).contains("warning: WHERE filters records out but deletes no rows"), "{}", stderr(&end));
     let warnings = |job: &Job| {
         let answer: Value = serde_json::from_slice(&job.forebay(&["check", "--json"]).stdout).unwrap();
         answer["warnings"].clone()
@@ -66,7 +66,7 @@ fn check_and_plan_warn_that_where_keeps_rows() {
     let (code, shown) = plan(&job, &[]);
     assert_eq!((code, &shown["warnings"]), (0, &warnings(&job)));
     let text = job.forebay(&["plan"]).stdout;
-    assert!(String::from_utf8_lossy(&text).contains("warning: WHERE leaves records out"), "{}", String::from_utf8_lossy(&text));
+    assert!(String::from_utf8_lossy(&text).contains("warning: WHERE filters records out"), "{}", String::from_utf8_lossy(&text));
     let plain = warnings(&Job::new("embedded", "embedded"));
     assert_eq!((plain.as_array().unwrap().len(), &plain[0]["code"]), (1, &"topic_key_not_known".into()), "other producers fill the topic");
 }

@@ -25,15 +25,18 @@ pub struct RawRecord {
     pub partition: Partition,
     /// The offset of the record.
     pub offset: Offset,
-    /// The timestamp of the record in the topic, in milliseconds since the Unix epoch; 0 when it has none.
+    /// The timestamp of the record in the topic, in milliseconds since the Unix epoch; 0 when it
+    /// has none.
     pub timestamp_ms: i64,
-    /// The timestamp that the row is written with, in microseconds since the Unix epoch; see [`write_clock`](crate::write_clock).
+    /// The timestamp that the row is written with, in microseconds since the Unix epoch; see
+    /// [`write_clock`](crate::write_clock).
     pub write_ts: i64,
     /// The range of the key in the arena; `None` when the record has no key.
     pub key: Option<Slice<u32>>,
     /// The range of the value in the arena; `None` for a tombstone.
     pub value: Option<Slice<u32>>,
-    /// The range of the headers in the arena, as [`arena_headers`](crate::arena_headers) encodes them; empty when there are none.
+    /// The range of the headers in the arena, as [`arena_headers`](crate::arena_headers) encodes
+    /// them; empty when there are none.
     pub headers: Slice<u32>,
 }
 
@@ -44,15 +47,18 @@ pub struct NewRecord<'a> {
     pub partition: Partition,
     /// The offset of the record, from 0.
     pub offset: Offset,
-    /// The timestamp of the record in the topic, in milliseconds since the Unix epoch; 0 when it has none.
+    /// The timestamp of the record in the topic, in milliseconds since the Unix epoch; 0 when it
+    /// has none.
     pub timestamp_ms: i64,
-    /// The timestamp that the row is written with, in microseconds since the Unix epoch; see [`write_clock`](crate::write_clock).
+    /// The timestamp that the row is written with, in microseconds since the Unix epoch; see
+    /// [`write_clock`](crate::write_clock).
     pub write_ts: i64,
     /// The key, if there is one.
     pub key: Option<&'a [u8]>,
     /// The value; `None` for a tombstone.
     pub value: Option<&'a [u8]>,
-    /// The headers, as [`arena_headers::append`](crate::arena_headers::append) encodes them; empty when there are none.
+    /// The headers, as [`arena_headers::append`](crate::arena_headers::append) encodes them; empty
+    /// when there are none.
     pub headers: &'a [u8],
 }
 
@@ -60,7 +66,8 @@ impl RawBatch {
     /// Appends a copy of a record.
     ///
     /// # Panics
-    /// When the arena would reach 4 GiB. Kafka's largest record is under 2 GiB, and the caller bounds the number of records.
+    /// When the arena would reach 4 GiB. Kafka's largest record is under 2 GiB, and the caller
+    /// bounds the number of records.
     pub fn push(&mut self, record: &NewRecord<'_>) {
         let mut put = |bytes: &[u8]| {
             let index = |at: usize| u32::try_from(at).expect("the arena of a batch is smaller than 4 GiB");
@@ -81,7 +88,8 @@ impl RawBatch {
         record.key.as_ref().map(|at| &self.arena[at.start as usize..at.end as usize])
     }
 
-    /// Returns the encoded headers of a record of this batch; [`arena_headers::read`](crate::arena_headers::read) decodes them.
+    /// Returns the encoded headers of a record of this batch;
+    /// [`arena_headers::read`](crate::arena_headers::read) decodes them.
     pub fn headers(&self, record: &RawRecord) -> &[u8] {
         &self.arena[record.headers.start as usize..record.headers.end as usize]
     }

@@ -18,14 +18,16 @@ const VERSION_1: &str = "forebay:1:";
 const VERSION_2: &str = "forebay:2:";
 const VERSION_3: &str = "forebay:3:";
 
-/// What Forebay commits with an offset. Its [`Display`](fmt::Display) is the text that Kafka stores.
+/// What Forebay commits with an offset. Its [`Display`](fmt::Display) is the text that Kafka
+/// stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitMetadata {
     /// The write clock at the offset.
     pub write_clock: WriteTimestamp,
     /// The epoch of the offset; `None` in metadata of version 1.
     pub epoch: Option<Epoch>,
-    /// The id of the topic; `None` in metadata of version 1 or 2, and where the broker has no topic ids.
+    /// The id of the topic; `None` in metadata of version 1 or 2, and where the broker has no topic
+    /// ids.
     pub topic: Option<TopicId>,
 }
 
@@ -74,14 +76,17 @@ pub fn checkpoint_of(offset: Offset, metadata: &str, topic: Option<TopicId>) -> 
     Some(Checkpoint { offset, write_clock: metadata.write_clock, epoch: metadata.epoch? })
 }
 
-/// Returns whether a commit with that metadata may be of `topic`: it is not when it names another one.
+/// Returns whether a commit with that metadata may be of `topic`: it is not when it names another
+/// one.
 pub fn is_of_topic(metadata: &str, topic: Option<TopicId>) -> bool {
     CommitMetadata::parse(metadata).is_none_or(|metadata| !metadata.is_of_another_topic(topic))
 }
 
-/// Returns the largest write clock that is known of a topic, in microseconds since the Unix epoch; 0 when none is.
+/// Returns the largest write clock that is known of a topic, in microseconds since the Unix epoch;
+/// 0 when none is.
 ///
-/// `metadata` are the texts of the group's commits on all partitions, `known` the checkpoints in the journal.
+/// `metadata` are the texts of the group's commits on all partitions, `known` the checkpoints in
+/// the journal.
 pub fn largest_clock<'a>(metadata: impl IntoIterator<Item = &'a str>, known: &BTreeMap<Partition, Checkpoint>) -> i64 {
     let committed = metadata.into_iter().filter_map(CommitMetadata::parse).map(|metadata| metadata.write_clock.micros());
     known.values().map(|checkpoint| checkpoint.write_clock.micros()).fold(committed.max().unwrap_or(0), i64::max)

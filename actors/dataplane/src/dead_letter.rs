@@ -7,7 +7,7 @@
 //!
 //! Guarantees:
 //! * [`record_headers`] returns the headers that were given to [`DeadLetter::headers`], provided
-//!   they come to at most [`MAX_RECORD_HEADER_BYTES`].
+//!   they come to at most 32 KiB.
 //! * A value that does not fit is truncated. Three headers then give the stored bytes, the full
 //!   length and the SHA-256 of the whole value.
 //!
@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{Reason, RejectStage};
 
 /// The limit for the names and values of the record's own headers in a dead letter, in bytes.
-pub const MAX_RECORD_HEADER_BYTES: usize = 32 << 10;
+const MAX_RECORD_HEADER_BYTES: usize = 32 << 10;
 /// The limit for a reason, in bytes.
 const MAX_REASON_BYTES: usize = 2 << 10;
 /// The limit for a reason in the smallest dead letter, in bytes.
@@ -45,18 +45,19 @@ pub const PARTITION: &str = "forebay-partition";
 pub const OFFSET: &str = "forebay-offset";
 /// The timestamp of the record, in milliseconds since the Unix epoch.
 pub const TIMESTAMP: &str = "forebay-timestamp";
-/// The fingerprint of the SQL; see [`Transform::fingerprint`](crate::transform::Transform::fingerprint).
+/// The fingerprint of the SQL; see
+/// [`Transform::fingerprint`](crate::transform::Transform::fingerprint).
 pub const SQL: &str = "forebay-sql";
 /// How many of the record's own headers are left out.
 pub const LEFT_OUT: &str = "forebay-headers-left-out";
 /// How many bytes of a truncated value are stored.
-pub const VALUE_CUT: &str = "forebay-value-cut";
+const VALUE_CUT: &str = "forebay-value-cut";
 /// The full length of a truncated value, in bytes.
-pub const VALUE_BYTES: &str = "forebay-value-bytes";
+const VALUE_BYTES: &str = "forebay-value-bytes";
 /// The SHA-256 of a truncated value as a whole, in hexadecimal.
 pub const VALUE_SHA256: &str = "forebay-value-sha256";
 /// The full length of a truncated key, in bytes.
-pub const KEY_BYTES: &str = "forebay-key-bytes";
+const KEY_BYTES: &str = "forebay-key-bytes";
 /// In a record that a redrive produced again: the dead letter that it came from, as
 /// `PARTITION:OFFSET`.
 pub const REDRIVEN: &str = "forebay-redriven";
@@ -73,7 +74,7 @@ impl Truncation {
     pub const NONE: Self = Self(usize::MAX);
     /// Nothing of the value and of the record's own headers, and the beginning of key and reason:
     /// less than 4 KiB in all.
-    pub const SMALLEST: Self = Self(0);
+    const SMALLEST: Self = Self(0);
 
     /// At most this many bytes of the value.
     pub fn to(max_value_bytes: usize) -> Self {
@@ -81,7 +82,7 @@ impl Truncation {
     }
 
     /// The next truncation for a record with this value, which holds less; `None` after
-    /// [`SMALLEST`](Self::SMALLEST). From [`NONE`](Self::NONE) there are at most six.
+    /// the smallest. From [`NONE`](Self::NONE) there are at most six.
     #[must_use]
     pub fn next(self, value: Option<&[u8]>) -> Option<Self> {
         let len = value.map_or(0, <[u8]>::len);

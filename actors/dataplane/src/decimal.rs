@@ -1,33 +1,37 @@
-//! Decimal numbers by their digits: from text to an unscaled integer, without a double in between.
+//! Parses decimal numbers exactly: from text to an unscaled integer, with no double in between.
 //!
-//! Guarantee: what is returned is the number that stands in the text, rounded half away from zero where the scale asks for fewer digits,
-//! as PostgreSQL's `numeric` does; a number that does not fit is an error, never another number.
+//! Guarantees:
+//! * The result is the number in the text. Digits beyond the scale are rounded half away from zero,
+//!   as in PostgreSQL's `numeric`.
+//! * A number that does not fit is an error, never another number.
 
-/// The most digits of a decimal of 128 bits.
+/// The number of digits of a 128-bit decimal.
 pub(crate) const MAX_DIGITS: usize = 38;
-/// The most digits after the point that [`exact`] gives; every double in its shortest form has fewer.
+/// The limit for the scale that [`exact`] returns. Every double in its shortest form has a smaller
+/// one.
 const MAX_SCALE: i64 = 400;
 
-/// Why a text is no decimal of the wanted type.
+/// Why a text is not a decimal of the requested type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unfit {
-    /// It is not a number.
+pub(crate) enum DecimalError {
+    /// The text is not a number.
     NotANumber,
-    /// It is a number with more digits than there are places.
+    /// The number has more digits than the type.
     OutOfRange,
 }
 
-/// A number in text, taken apart: its significant digits and where the point is.
-struct Parts<'a> {
+/// The parts of a number in text.
+struct NumberText<'a> {
     negative: bool,
-    /// Digits before the point and after it, each without a sign; together they have at least one.
+    /// The digits before the point. Together with those after it there is at least one.
     whole: &'a [u8],
     fraction: &'a [u8],
     exponent: i64,
 }
 
-/// Reads `-12.5e-3`: an optional sign, digits with an optional point, an optional exponent; white space around it is left out.
-fn parse(text: &str) -> Option<Parts<'_>> {
+/// Parses a number such as `-12.5e-3`: an optional sign, digits with an optional point, an optional
+/// exponent. Ignores surrounding white space.
+fn parse(text: &str) -> Option<NumberText<'_>> {
     let text = text.trim_ascii().as_bytes();
     let (negative, rest) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -54,22 +58,23 @@ fn parse(text: &str) -> Option<Parts<'_>> {
             if rest.is_empty() || digits(rest) < rest.len() {
                 return None;
             }
-            // Beyond this no text that fits into memory has a digit in reach of the point.
+            // With a larger exponent, no text that fits into memory has a digit near the point.
             let size = rest.iter().fold(0_i64, |size, digit| (size * 10 + i64::from(digit - b'0')).min(i64::from(i32::MAX)));
             sign * size
         }
         _ => return None,
     };
-    Some(Parts { negative, whole, fraction, exponent })
+    Some(NumberText { negative, whole, fraction, exponent })
 }
 
-impl Parts<'_> {
-    /// The digits, leading zeros left out.
+impl NumberText<'_> {
+    /// Iterates over the digits, without leading zeros.
     fn significant(&self) -> impl Iterator<Item = u8> + Clone {
         self.whole.iter().chain(self.fraction).map(|digit| digit - b'0').skip_while(|digit| *digit == 0)
     }
 
-    /// How many powers of ten the last digit stands above the last place of a decimal with this scale; negative when below.
+    /// Returns how many powers of ten the last digit lies above the last digit of a decimal with
+    /// this scale; negative when below.
     fn shift(&self, scale: i64) -> i64 {
         self.exponent - length(self.fraction.len()) + scale
     }
@@ -79,10 +84,10 @@ fn length(len: usize) -> i64 {
     i64::try_from(len).unwrap_or(i64::MAX)
 }
 
-/// The unscaled value of the number in a text, as a decimal with this many digits in all and after the point. Digits beyond the scale
-/// are rounded half away from zero.
-pub(crate) fn to_scale(text: &str, precision: u8, scale: i8) -> Result<i128, Unfit> {
-    let parts = parse(text).ok_or(Unfit::NotANumber)?;
+/// Parses a text as a decimal with this precision and scale. Returns the unscaled value; digits
+/// beyond the scale are rounded half away from zero.
+pub(crate) fn to_scale(text: &str, precision: u8, scale: i8) -> Result<i128, DecimalError> {
+    let parts = parse(text).ok_or(DecimalError::NotANumber)?;
     let digits = parts.significant();
     let count = length(digits.clone().count());
     if count == 0 {
@@ -91,24 +96,25 @@ pub(crate) fn to_scale(text: &str, precision: u8, scale: i8) -> Result<i128, Unf
     let shift = parts.shift(i64::from(scale));
     let kept = count.saturating_add(shift.min(0));
     if kept.saturating_add(shift.max(0)) > length(MAX_DIGITS) {
-        return Err(Unfit::OutOfRange);
+        return Err(DecimalError::OutOfRange);
     }
     let keep = usize::try_from(kept.max(0)).unwrap_or(0);
     let mut value = digits.clone().take(keep).fold(0_i128, |value, digit| value * 10 + i128::from(digit));
     if shift >= 0 {
-        value *= power(u32::try_from(shift).unwrap_or(u32::MAX)).ok_or(Unfit::OutOfRange)?;
+        value *= power(u32::try_from(shift).unwrap_or(u32::MAX)).ok_or(DecimalError::OutOfRange)?;
     } else if kept >= 0 && digits.clone().nth(keep).is_some_and(|digit| digit >= 5) {
         value += 1;
     }
-    within(if parts.negative { -value } else { value }, precision).ok_or(Unfit::OutOfRange)
+    within(if parts.negative { -value } else { value }, precision).ok_or(DecimalError::OutOfRange)
 }
 
-/// The number in a text as it is: its unscaled value and its scale, which is never negative.
-pub(crate) fn exact(text: &str) -> Result<(i128, i32), Unfit> {
-    let parts = parse(text).ok_or(Unfit::NotANumber)?;
+/// Parses a text without rounding. Returns the unscaled value and the scale, which is never
+/// negative.
+pub(crate) fn exact(text: &str) -> Result<(i128, i32), DecimalError> {
+    let parts = parse(text).ok_or(DecimalError::NotANumber)?;
     let digits = parts.significant();
     let count = digits.clone().count();
-    // Zeros at the end that have no room are left out: they say nothing about the value.
+    // Trailing zeros that do not fit are dropped; they do not change the value.
     let zeros = trailing_zeros(digits.clone());
     let spare = count.saturating_sub(MAX_DIGITS).min(zeros);
     let (count, mut scale) = (count - spare, length(parts.fraction.len()) - parts.exponent - length(spare));
@@ -116,22 +122,23 @@ pub(crate) fn exact(text: &str) -> Result<(i128, i32), Unfit> {
         return Ok((0, i32::try_from(scale.clamp(0, MAX_SCALE)).unwrap_or(0)));
     }
     if count > MAX_DIGITS || scale > MAX_SCALE {
-        return Err(Unfit::OutOfRange);
+        return Err(DecimalError::OutOfRange);
     }
     let mut value = digits.take(count).fold(0_i128, |value, digit| value * 10 + i128::from(digit));
     if scale < 0 {
         let raised = u32::try_from(-scale).ok().and_then(power).and_then(|power| value.checked_mul(power));
-        value = raised.and_then(|value| within(value, 38)).ok_or(Unfit::OutOfRange)?;
+        value = raised.and_then(|value| within(value, 38)).ok_or(DecimalError::OutOfRange)?;
         scale = 0;
     }
-    Ok((if parts.negative { -value } else { value }, i32::try_from(scale).map_err(|_| Unfit::OutOfRange)?))
+    Ok((if parts.negative { -value } else { value }, i32::try_from(scale).map_err(|_| DecimalError::OutOfRange)?))
 }
 
 fn trailing_zeros(digits: impl Iterator<Item = u8>) -> usize {
     digits.fold(0, |zeros, digit| if digit == 0 { zeros + 1 } else { 0 })
 }
 
-/// The value of a decimal at another scale, rounded half away from zero; none when it needs more digits than `precision`.
+/// Returns a decimal's unscaled value at another scale, rounded half away from zero; `None` when it
+/// has more digits than `precision`.
 pub(crate) fn rescale(value: i128, from: i8, precision: u8, to: i8) -> Option<i128> {
     let shift = i32::from(to) - i32::from(from);
     let scaled = match power(shift.unsigned_abs()) {
@@ -146,13 +153,13 @@ pub(crate) fn rescale(value: i128, from: i8, precision: u8, to: i8) -> Option<i1
     within(scaled, precision)
 }
 
-/// The value, when it has no more digits than that.
+/// Returns the value if it has at most `precision` digits.
 pub(crate) fn within(value: i128, precision: u8) -> Option<i128> {
     let limit = power(u32::from(precision))?;
     (value.unsigned_abs() < limit.unsigned_abs()).then_some(value)
 }
 
-/// A power of ten, when it fits.
+/// Returns a power of ten if it fits.
 fn power(exponent: u32) -> Option<i128> {
     10_i128.checked_pow(exponent)
 }
@@ -162,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_read_by_its_digits_and_rounded_half_away_from_zero() {
+    fn a_number_is_parsed_by_its_digits_and_rounded_half_away_from_zero() {
         let cases = [
             ("12.345", 10, 2, 1235),
             ("-12.345", 10, 2, -1235),
@@ -190,33 +197,33 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_an_error() {
+    fn a_number_that_does_not_fit_is_an_error() {
         for (text, precision, scale) in
             [("100", 2, 0), ("9.99", 2, 1), ("1e38", 38, 0), ("1e999999999999999999999", 38, 0), ("-1e30", 38, 18)]
         {
-            assert_eq!(to_scale(text, precision, scale), Err(Unfit::OutOfRange), "{text}");
+            assert_eq!(to_scale(text, precision, scale), Err(DecimalError::OutOfRange), "{text}");
         }
         for text in ["", " ", ".", "-", "1e", "1e+", "1.2.3", "1,5", "NaN", "Infinity", "0x10", "1 2", "1e5x", "--1"] {
-            assert_eq!(to_scale(text, 38, 2), Err(Unfit::NotANumber), "{text}");
-            assert_eq!(exact(text), Err(Unfit::NotANumber), "{text}");
+            assert_eq!(to_scale(text, 38, 2), Err(DecimalError::NotANumber), "{text}");
+            assert_eq!(exact(text), Err(DecimalError::NotANumber), "{text}");
         }
     }
 
     #[test]
-    fn a_number_is_kept_as_it_is_written() {
+    fn exact_keeps_a_number_as_it_is_written() {
         let cases = [("1.10", (110, 2)), ("-7", (-7, 0)), ("1e3", (1000, 0)), ("1e-7", (1, 7)), ("0.000", (0, 3)), ("00012.5", (125, 1))];
         for (text, expected) in cases {
             assert_eq!(exact(text), Ok(expected), "{text}");
         }
         let zeros = format!("1.{}", "0".repeat(60));
         assert_eq!(exact(&zeros), Ok((10_i128.pow(37), 37)));
-        assert_eq!(exact(&format!("1{}", "1".repeat(38))), Err(Unfit::OutOfRange));
-        assert_eq!(exact("1e40"), Err(Unfit::OutOfRange));
-        assert_eq!(exact("1e-900"), Err(Unfit::OutOfRange));
+        assert_eq!(exact(&format!("1{}", "1".repeat(38))), Err(DecimalError::OutOfRange));
+        assert_eq!(exact("1e40"), Err(DecimalError::OutOfRange));
+        assert_eq!(exact("1e-900"), Err(DecimalError::OutOfRange));
     }
 
     #[test]
-    fn a_decimal_is_brought_to_another_scale_or_is_none() {
+    fn a_decimal_is_rescaled_unless_it_has_too_many_digits() {
         assert_eq!(rescale(12_345, 3, 10, 2), Some(1235));
         assert_eq!(rescale(-12_345, 3, 10, 2), Some(-1235));
         assert_eq!(rescale(-12_344, 3, 10, 2), Some(-1234));

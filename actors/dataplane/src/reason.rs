@@ -29,9 +29,10 @@ impl Reason {
         Self { full: text(quote), masked: text(MASK) }
     }
 
-    /// Wraps both texts: `around` returns the text around the one that it is given, and adds no value of the record.
+    /// Wraps both texts: `around` returns the text around the one that it is given, and adds no
+    /// value of the record.
     #[must_use]
-    pub fn within(self, around: impl Fn(&str) -> String) -> Self {
+    pub(crate) fn within(self, around: impl Fn(&str) -> String) -> Self {
         Self { full: around(&self.full), masked: around(&self.masked) }
     }
 
@@ -45,8 +46,9 @@ impl Reason {
         &self.masked
     }
 
-    /// Returns the text that similar rejects share: the masked text with `N` for each number, in at most 200 bytes.
-    pub fn kind(&self) -> String {
+    /// Returns the text that similar rejects share: the masked text with `N` for each number, in at
+    /// most 200 bytes.
+    pub(crate) fn kind(&self) -> String {
         let mut kind = String::with_capacity(self.masked.len().min(MAX_KIND_BYTES));
         let mut rest = self.masked.as_str();
         let (mut before, mut quoted) = (' ', false);
@@ -69,7 +71,8 @@ impl Reason {
     }
 }
 
-/// Returns the length of the number that a text begins with, including commas and points between digits.
+/// Returns the length of the number that a text begins with, including commas and points between
+/// digits.
 fn digits(text: &str) -> usize {
     let bytes = text.as_bytes();
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);

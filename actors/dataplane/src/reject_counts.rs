@@ -4,7 +4,7 @@ use forebay_schemas::rejects::Rejects;
 
 use crate::{Reason, RejectStage};
 
-/// Adds one reject to the counts, under the [kind](Reason::kind) of its reason.
+/// Adds one reject to the counts, under the part of its reason that similar rejects share.
 pub fn add(counts: &mut Rejects, stage: RejectStage, reason: &Reason) {
     counts.add(stage.as_str(), &reason.kind(), 1);
 }

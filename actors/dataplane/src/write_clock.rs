@@ -9,9 +9,9 @@
 //!   are: each has its own [`Lane`]. So the cells of one row never mix two records.
 //!
 //! Does not guarantee:
-//! * That a timestamp is the record's own time. The clock runs ahead of it when a partition has more
-//!   records per second than its lane has timestamps (62,500; fewer from the ninth partition on), or
-//!   when the records' timestamps step back.
+//! * That a timestamp is the record's own time. The clock runs ahead of it when a partition has
+//!   more records per second than its lane has timestamps (62,500; fewer from the ninth partition
+//!   on), or when the records' timestamps step back.
 //! * That a timestamp is not in the future. The clock is not compared with the current time, which
 //!   would differ in another process. A record dated next year takes the clock with it until that
 //!   year comes. In topics that Forebay creates the broker sets the timestamps, so this affects
@@ -23,11 +23,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use forebay_schemas::event::{PLAUSIBLE_MILLIS, is_plausible};
 use forebay_schemas::offset::{Offset, Partition};
 
-/// The timestamps that one partition writes with: a residue class that is disjoint from that of every other partition.
+/// The timestamps that one partition writes with: a residue class that is disjoint from that of
+/// every other partition.
 ///
-/// Each of the partitions 0 to 7 has every 16th microsecond, together half of all; each of 8 to 39 every 128th, together a quarter; each of 40 to
-/// 167 every 1,024th; and so on: every tier has four times as many partitions and half of the rest. A lane follows from the partition's number
-/// alone, so adding partitions changes no lane, and the number of partitions need not be known.
+/// Each of the partitions 0 to 7 has every 16th microsecond, together half of all; each of 8 to 39
+/// every 128th, together a quarter; each of 40 to 167 every 1,024th; and so on: every tier has four
+/// times as many partitions and half of the rest. A lane follows from the partition's number alone,
+/// so adding partitions changes no lane, and the number of partitions need not be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lane {
     /// The distance between two timestamps, in microseconds; a power of two.
@@ -50,8 +52,9 @@ impl Lane {
         Self { step: WriteClock::STEP << (3 * tier), first: (at << (tier + 1)) | ((1 << tier) - 1) }
     }
 
-    /// Returns how many microseconds a number of records take at most, when none is dated after the clock.
-    pub fn span(self, records: i64) -> i64 {
+    /// Returns how many microseconds a number of records take at most, when none is dated after the
+    /// clock.
+    fn span(self, records: i64) -> i64 {
         self.step.saturating_mul(records.saturating_add(1))
     }
 
@@ -61,7 +64,8 @@ impl Lane {
     }
 }
 
-/// The clock of one partition: the write timestamp of its last record, in microseconds since the Unix epoch; 0 before the first.
+/// The clock of one partition: the write timestamp of its last record, in microseconds since the
+/// Unix epoch; 0 before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WriteClock(i64);
 
@@ -80,7 +84,8 @@ impl WriteClock {
 
     /// Advances to the next record of the partition with this lane.
     ///
-    /// `timestamp_ms` is the record's own timestamp in milliseconds since the Unix epoch. An implausible one ([`is_plausible`]) is ignored.
+    /// `timestamp_ms` is the record's own timestamp in milliseconds since the Unix epoch. An
+    /// implausible one ([`is_plausible`]) is ignored.
     pub fn advance(&mut self, lane: Lane, timestamp_ms: Option<i64>) -> Tick {
         let clamped = timestamp_ms.is_some_and(|own| !is_plausible(own));
         let own = timestamp_ms.filter(|_| !clamped).map_or(0, |own| own * 1_000);
@@ -100,23 +105,28 @@ impl WriteClock {
     }
 }
 
-/// The limit for the spread of a replay's clocks, in microseconds: an hour. For that long a deletion by hand loses to a replayed row.
+/// The limit for the spread of a replay's clocks, in microseconds: an hour. For that long a
+/// deletion by hand loses to a replayed row.
 const MAX_REPLAY_SPREAD: i64 = 3_600_000_000;
 
 /// Returns the write clock that a replay starts at, in microseconds since the Unix epoch.
 ///
-/// It is no less than `largest`, the largest clock known of the topic, so that replayed rows win over everything written from the topic. It is no less
-/// than `now`, so that they win over rows that were deleted or changed by hand. An implausible `now` is ignored.
+/// It is no less than `largest`, the largest clock known of the topic, so that replayed rows win
+/// over everything written from the topic. It is no less than `now`, so that they win over rows
+/// that were deleted or changed by hand. An implausible `now` is ignored.
 pub fn replay_clock(largest: i64, now: SystemTime) -> i64 {
     let now = now.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_micros()).ok());
     now.filter(|micros| is_plausible(micros / 1_000)).map_or(largest, |micros| micros.max(largest))
 }
 
-/// Returns the write clock that each partition of a replay starts at, in microseconds since the Unix epoch.
+/// Returns the write clock that each partition of a replay starts at, in microseconds since the
+/// Unix epoch.
 ///
-/// `begin` is the [`replay_clock`], `offsets` says how many offsets of each partition are replayed. A partition starts after all timestamps of the
-/// partitions with lower numbers: keys that moved when partitions were added moved to higher numbers, so their newest records win again. A clock starts
-/// at most an hour after `begin`. A replay of many millions of records exceeds that, and then does not keep the order between partitions.
+/// `begin` is the [`replay_clock`], `offsets` says how many offsets of each partition are replayed.
+/// A partition starts after all timestamps of the partitions with lower numbers: keys that moved
+/// when partitions were added moved to higher numbers, so their newest records win again. A clock
+/// starts at most an hour after `begin`. A replay of many millions of records exceeds that, and
+/// then does not keep the order between partitions.
 pub fn replay_clocks(begin: i64, offsets: &BTreeMap<Partition, Offset>) -> BTreeMap<Partition, i64> {
     let mut next = begin;
     let mut clock = |(&partition, &count): (&Partition, &Offset)| {

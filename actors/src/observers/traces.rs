@@ -20,9 +20,9 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use serde_json::Value;
 
-use crate::text::redact::without_query;
 use crate::ledger::Ledger;
 use crate::observers::export::JournalExporter;
+use crate::text::without_query;
 use forebay_dataplane::store::Store;
 use forebay_kernel::{Cx, Outage, Progress, Service};
 

@@ -17,10 +17,10 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::util::display::array_value_to_string;
 use uuid::Uuid;
 
-use super::cql_type::{CqlType, is_text};
 use crate::Reason;
-use crate::decimal::{self, Unfit};
-use crate::transform::floor;
+use crate::cql_type::{CqlType, is_text};
+use crate::decimal::{self, DecimalError};
+use crate::timestamps::floor;
 
 /// The most characters of a bad value that a reason quotes.
 const QUOTED: usize = 48;
@@ -267,8 +267,8 @@ fn digits(array: &ArrayRef) -> Result<(Cells, Vec<Misfit>), NotPlanned> {
         let Value::Text(text) = cells.value(row) else { return None };
         let why = match decimal::exact(text) {
             Ok(value) => return Some(value),
-            Err(Unfit::NotANumber) => "is no decimal".to_owned(),
-            Err(Unfit::OutOfRange) => format!("has more than {} digits", decimal::MAX_DIGITS),
+            Err(DecimalError::NotANumber) => "is no decimal".to_owned(),
+            Err(DecimalError::OutOfRange) => format!("has more than {} digits", decimal::MAX_DIGITS),
         };
         misfits.push((row, Reason::quoting(&quoted(text), |value| format!("{value} {why}"))));
         None

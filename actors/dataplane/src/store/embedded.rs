@@ -18,11 +18,11 @@ use tokio::runtime::Handle;
 use tokio::task;
 
 use super::cells::Value as Cell;
-use super::cql_type::CqlType;
 use super::error::{Reason, StoreError};
 use super::rows::{Refusal, RowSet};
 use super::spec::TableSpec;
 use super::{Glance, Glimpse, QueryRow, TableLook, WriteEnd, render};
+use crate::cql_type::CqlType;
 
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(5);

@@ -10,7 +10,6 @@
 
 mod cassandra;
 mod cells;
-mod cql_type;
 mod embedded;
 mod error;
 #[cfg(test)]
@@ -25,12 +24,12 @@ pub mod testing;
 use forebay_schemas::pipeline::{CassandraSection, ContactPoints, Pipeline};
 
 pub use self::cassandra::Cassandra;
-pub use self::cql_type::CqlType;
 pub use self::embedded::Embedded;
 pub use self::error::{Reason, StoreError};
 pub use self::probe::{Glance, Glimpse};
 pub use self::rows::{Refusal, RowSet};
 pub use self::spec::{Column, TableSpec};
+pub use crate::cql_type::CqlType;
 /// The name of the embedded store's file in the data directory.
 pub const EMBEDDED_FILE: &str = "store.db";
 

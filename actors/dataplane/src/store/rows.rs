@@ -12,10 +12,10 @@ use forebay_schemas::pipeline::Nulls;
 
 use super::cassandra::put_cell;
 use super::cells::{Cells, Value, convert, quoted};
-use super::cql_type::CqlType;
 use super::error::StoreError;
 use super::spec::TableSpec;
 use crate::Reason;
+use crate::cql_type::CqlType;
 
 /// The longest partition key, and the longest clustering column, that Cassandra takes.
 const LONGEST_KEY: u32 = 65_535;

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use forebay_schemas::pipeline::{CassandraSection, FileError, Nulls, Pipeline, WriterSection, nearest};
 
-use super::cql_type::CqlType;
+use crate::cql_type::CqlType;
 
 /// A table as the pipeline needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]

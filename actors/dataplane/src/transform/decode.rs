@@ -1,8 +1,14 @@
-//! Records to columns, in one pass over their text.
+//! Decodes records to Arrow columns, in one pass over their text.
 //!
-//! Guarantee: a record is a row of the columns if and only if it is JSON (RFC 8259) and fits the schema; otherwise it is one reject
-//! that names the field, what was expected and what was there, and leaves no trace in the columns. What a record takes as columns is bounded, and
-//! so is what is decoded at a time (see [`limits`](super::limits)). Fields that the schema does not name are read over. A field that stands twice in an object makes the record bad, since readers differ on which one counts.
+//! Guarantees:
+//! * A record becomes a row if and only if it is JSON (RFC 8259) and fits the schema. Otherwise it
+//!   is one reject, which names the field, what was expected and what was found, and it leaves no
+//!   trace in the columns.
+//! * The columns of a record are bounded, and so are those that are decoded at a time (see
+//!   [`limits`](super::limits)).
+//! * Fields that the schema does not name are skipped.
+//! * A field that occurs twice in an object makes the record a reject, because readers differ on
+//!   which one counts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,116 +21,125 @@ use datafusion::arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffe
 use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
 use forebay_schemas::record_schema::{Field, Kind, RecordSchema};
 
-use super::json::{Bad, Cursor, Result, Text};
-use super::limits::{SLICE_BYTES, columns_of};
-use super::schema::{UTC, twin_of};
-use super::time;
+use super::arrow_schema::{UTC, number_of};
+use super::decode_error::{DecodeError, Result};
+use super::json_cursor::JsonCursor;
+use super::json_scalar::JsonString;
+use super::limits::{MAX_SLICE_BYTES, max_column_bytes};
+use super::rfc3339;
 use crate::{RawBatch, Reject, RejectStage};
 
-/// How many members of an object are remembered by their place; see [`Members`].
-const REMEMBERED: usize = 256;
+/// The limit for the members of an object whose columns are remembered; see [`Members`].
+const MAX_REMEMBERED: usize = 256;
 
-/// What a value must be, and how it is kept: the schema and its Arrow types, made ready once.
+/// A field of the schema with its Arrow type, prepared once for decoding.
 #[derive(Debug)]
-pub(super) struct Shape {
+pub(super) struct FieldShape {
     kind: Kind,
-    /// Whether it may be absent from its object.
+    /// Whether the object may lack it.
     optional: bool,
     /// Whether it may be `null`.
     null: bool,
     arrow: FieldRef,
-    inner: Inner,
-    /// The bytes that each takes in the columns beside its text and the items of its arrays, whatever of it is absent.
-    fixed: usize,
+    nested: Nested,
+    /// The bytes that each value takes in the columns, without its text and the items of its
+    /// arrays.
+    fixed_bytes: usize,
 }
 
 #[derive(Debug)]
-enum Inner {
+enum Nested {
     None,
     Object {
-        /// The fields of the schema, then their twins.
-        fields: Vec<Shape>,
+        /// The fields of the schema, then the digits columns.
+        fields: Vec<FieldShape>,
         index: HashMap<Box<[u8]>, usize>,
-        /// For each field of the schema the index of its twin, where the digits of its numbers go as they are written.
-        twins: Vec<Option<usize>>,
+        /// For each field of the schema, the index of its digits column, which holds its numbers as
+        /// they are written.
+        digits: Vec<Option<usize>>,
     },
-    Array(Box<Shape>),
+    Array(Box<FieldShape>),
 }
 
-/// A batch's records that fit, and those that do not.
+/// Some records of a batch, decoded.
 pub(super) struct Decoded {
-    /// A column a field of the schema.
+    /// One column per field of the schema, then the digits columns.
     pub(super) columns: Vec<ArrayRef>,
-    /// For each row the index of its record.
+    /// For each row, the index of its record.
     pub(super) rows: Vec<u32>,
     pub(super) rejects: Vec<Reject>,
-    /// The index of the first record after them.
+    /// The index of the first record that was not decoded.
     pub(super) next: usize,
 }
 
-/// The shape of a whole record; its fields are those of [`super::schema::record_fields`], or of [`super::schema::with_digits`].
-pub(super) fn shape(schema: &RecordSchema, fields: &Fields) -> Shape {
+/// Returns the shape of a record. `fields` are those of
+/// [`record_fields`](super::arrow_schema::record_fields), or of
+/// [`with_digits`](super::arrow_schema::with_digits).
+pub(super) fn shape(schema: &RecordSchema, fields: &Fields) -> FieldShape {
     let arrow = Arc::new(datafusion::arrow::datatypes::Field::new("record", DataType::Struct(fields.clone()), false));
-    Shape::new(&Kind::Object(schema.fields.clone()), false, false, &(arrow as FieldRef))
+    FieldShape::new(&Kind::Object(schema.fields.clone()), false, false, &(arrow as FieldRef))
 }
 
-impl Shape {
+impl FieldShape {
     fn new(kind: &Kind, optional: bool, null: bool, arrow: &FieldRef) -> Self {
-        let inner = match (kind, arrow.data_type()) {
+        let nested = match (kind, arrow.data_type()) {
             (Kind::Object(fields), DataType::Struct(arrows)) => {
                 let shape = |(field, arrow): (&Field, &FieldRef)| Self::new(&field.kind, field.optional, field.null, arrow);
                 let index = fields.iter().enumerate().map(|(at, field)| (field.name.as_bytes().into(), at)).collect();
-                let beside = |arrow: &FieldRef| Self::new(&Kind::Text, arrow.is_nullable(), arrow.is_nullable(), arrow);
+                let text = |arrow: &FieldRef| Self::new(&Kind::Text, arrow.is_nullable(), arrow.is_nullable(), arrow);
                 let added = || arrows.iter().enumerate().skip(fields.len());
-                let twin = |field: &Field| added().find(|(_, arrow)| twin_of(arrow.name()) == Some(&field.name)).map(|(at, _)| at);
-                Inner::Object {
-                    fields: fields.iter().zip(arrows).map(shape).chain(added().map(|(_, arrow)| beside(arrow))).collect(),
+                let digits = |field: &Field| added().find(|(_, arrow)| number_of(arrow.name()) == Some(&field.name)).map(|(at, _)| at);
+                Nested::Object {
+                    fields: fields.iter().zip(arrows).map(shape).chain(added().map(|(_, arrow)| text(arrow))).collect(),
                     index,
-                    twins: fields.iter().map(twin).collect(),
+                    digits: fields.iter().map(digits).collect(),
                 }
             }
-            (Kind::Array(item), DataType::List(arrow)) => Inner::Array(Box::new(Self::new(&item.kind, false, item.null, arrow))),
-            _ => Inner::None,
+            (Kind::Array(item), DataType::List(arrow)) => Nested::Array(Box::new(Self::new(&item.kind, false, item.null, arrow))),
+            _ => Nested::None,
         };
-        // With a byte for whether it is null.
-        let fixed = 1 + match &inner {
-            Inner::Object { fields, .. } => fields.iter().map(|field| field.fixed).sum(),
-            Inner::Array(_) => 4,
-            Inner::None => arrow.data_type().primitive_width().unwrap_or(4),
+        // One byte tells whether the value is null.
+        let fixed_bytes = 1 + match &nested {
+            Nested::Object { fields, .. } => fields.iter().map(|field| field.fixed_bytes).sum(),
+            Nested::Array(_) => 4,
+            Nested::None => arrow.data_type().primitive_width().unwrap_or(4),
         };
-        Self { kind: kind.clone(), optional, null, arrow: Arc::clone(arrow), inner, fixed }
+        Self { kind: kind.clone(), optional, null, arrow: Arc::clone(arrow), nested, fixed_bytes }
     }
 }
 
-/// Decodes records of a batch from an index on: as many as come to at most [`SLICE_BYTES`], and one at least.
-pub(super) fn decode(shape: &Shape, raw: &RawBatch, from: usize) -> Decoded {
+/// Decodes records of a batch from index `from` on: at least one, and as many as fit into
+/// [`MAX_SLICE_BYTES`].
+pub(super) fn decode(shape: &FieldShape, raw: &RawBatch, from: usize) -> Decoded {
     let records = raw.records.get(from..).unwrap_or_default();
-    let mut record = Column::new(shape, records.len().min(SLICE_BYTES / shape.fixed));
+    let mut record = Column::new(shape, records.len().min(MAX_SLICE_BYTES / shape.fixed_bytes));
     let mut rows = Vec::with_capacity(records.len());
     let mut rejects = Vec::new();
-    let mut left = SLICE_BYTES;
+    let mut left = MAX_SLICE_BYTES;
     let mut next = from;
     for record_at in records {
         let index = u32::try_from(next).expect("a batch has less than 2^32 records");
         let outcome = match raw.value(record_at) {
             Some(value) => {
-                let (most, alone) = (columns_of(value.len()), rows.is_empty());
-                let room = if alone { most } else { most.min(left) };
+                let (limit, alone) = (max_column_bytes(value.len()), rows.is_empty());
+                let room = if alone { limit } else { limit.min(left) };
                 match decode_one(&mut record, value, room) {
-                    Outcome::Fits(takes) => {
-                        left = left.saturating_sub(takes);
+                    DecodeOutcome::Fits(bytes) => {
+                        left = left.saturating_sub(bytes);
                         Ok(())
                     }
-                    Outcome::Bad(bad) => Err(bad.reason()),
-                    Outcome::Full(_) if room < most => {
-                        // It begins the next slice.
+                    DecodeOutcome::Bad(error) => Err(error.reason()),
+                    DecodeOutcome::Full(_) if room < limit => {
+                        // The next slice starts with this record.
                         record.truncate(rows.len());
                         break;
                     }
-                    Outcome::Full(bad) => Err(bad.reason().within(|said| format!("{said}: {most}, for {} bytes of JSON", value.len()))),
+                    DecodeOutcome::Full(error) => {
+                        Err(error.reason().within(|why| format!("{why}: {limit} bytes, for {} bytes of JSON", value.len())))
+                    }
                 }
             }
-            None => Err(Bad::unfit("has no value (a tombstone), and there is no SQL for a deletion").reason()),
+            None => Err(DecodeError::invalid("has no value (a tombstone); the SQL can't delete rows").reason()),
         };
         next += 1;
         match outcome {
@@ -139,45 +154,45 @@ pub(super) fn decode(shape: &Shape, raw: &RawBatch, from: usize) -> Decoded {
     Decoded { columns: columns.into_iter().map(Column::finish).collect(), rows, rejects, next }
 }
 
-/// How the decoding of one record ends.
-enum Outcome {
-    /// It is a row, and takes so many bytes.
+/// The result of decoding one record.
+enum DecodeOutcome {
+    /// The record is a row of this many bytes.
     Fits(usize),
-    Bad(Box<Bad>),
-    /// It takes more room than there was.
-    Full(Box<Bad>),
+    Bad(Box<DecodeError>),
+    /// The record exceeds the room that it was given.
+    Full(Box<DecodeError>),
 }
 
-fn decode_one<'a>(record: &mut Column<'a>, value: &'a [u8], room: usize) -> Outcome {
+fn decode_one<'a>(record: &mut Column<'a>, value: &'a [u8], room: usize) -> DecodeOutcome {
     if value.is_empty() {
-        return Outcome::Bad(Bad::unfit("has an empty value"));
+        return DecodeOutcome::Bad(DecodeError::invalid("has an empty value"));
     }
     let text = match str::from_utf8(value) {
         Ok(text) => text,
-        Err(error) => return Outcome::Bad(Bad::unfit(format!("is not UTF-8, at byte {}", error.valid_up_to()))),
+        Err(error) => return DecodeOutcome::Bad(DecodeError::invalid(format!("is not UTF-8, at byte {}", error.valid_up_to()))),
     };
-    let mut json = Cursor::new(text, room);
-    // Its text is never longer there than it is here.
-    let taken = json.take_room(value.len().saturating_add(record.shape.fixed));
-    match (taken.and_then(|()| record.decode(&mut json)).and_then(|()| json.end()), json.room()) {
-        (Ok(()), left) => Outcome::Fits(room - left.unwrap_or(0)),
-        (Err(bad), Some(_)) => Outcome::Bad(bad),
-        (Err(bad), None) => Outcome::Full(bad),
+    let mut json = JsonCursor::new(text, room);
+    // Text is never longer in the columns than in the JSON.
+    let reserved = json.take_room(value.len().saturating_add(record.shape.fixed_bytes));
+    match (reserved.and_then(|()| record.decode(&mut json)).and_then(|()| json.end()), json.room()) {
+        (Ok(()), left) => DecodeOutcome::Fits(room - left.unwrap_or(0)),
+        (Err(error), Some(_)) => DecodeOutcome::Bad(error),
+        (Err(error), None) => DecodeOutcome::Full(error),
     }
 }
 
-/// A column as it grows. Only rows below `len` count; a record that turns out bad is cut off again.
+/// A growing column. Only the rows below `len` count: those of a rejected record are truncated.
 struct Column<'a> {
-    shape: &'a Shape,
+    shape: &'a FieldShape,
     len: usize,
-    /// There when Arrow has it nullable.
+    /// Present when the Arrow field is nullable.
     nulls: Option<NullBufferBuilder>,
     data: Data<'a>,
 }
 
 enum Data<'a> {
     Bool(BooleanBufferBuilder),
-    /// Integers, and points in time as microseconds.
+    /// Integers, and timestamps in microseconds.
     Int(Vec<i64>),
     Float(Vec<f64>),
     Date(Vec<i32>),
@@ -195,23 +210,25 @@ enum Data<'a> {
     },
 }
 
-/// Which column the members of an object go to, by their place among its members: most records name their members in the order of
-/// the one before, and one comparison is cheaper than a hash. Where the order differs, the hash decides.
+/// Remembers the column of each member of an object by the member's position.
+///
+/// Most records list their members in the order of the previous record, and comparing one name is
+/// cheaper than hashing it. Where the order differs, the name is looked up by its hash.
 #[derive(Default)]
 struct Members<'a>(Vec<(&'a [u8], Option<usize>)>);
 
 impl<'a> Members<'a> {
     #[inline]
-    fn column(&mut self, place: usize, name: Text<'a>, index: &HashMap<Box<[u8]>, usize>) -> Option<usize> {
-        if let Some((seen, column)) = self.0.get(place)
+    fn column(&mut self, position: usize, name: JsonString<'a>, index: &HashMap<Box<[u8]>, usize>) -> Option<usize> {
+        if let Some((seen, column)) = self.0.get(position)
             && *seen == name.raw
         {
             return *column;
         }
         let column = index.get(&*name.resolved()).copied();
-        match self.0.get_mut(place) {
+        match self.0.get_mut(position) {
             Some(seen) => *seen = (name.raw, column),
-            None if place < REMEMBERED => self.0.push((name.raw, column)),
+            None if position < MAX_REMEMBERED => self.0.push((name.raw, column)),
             None => {}
         }
         column
@@ -219,30 +236,30 @@ impl<'a> Members<'a> {
 }
 
 impl<'a> Column<'a> {
-    fn new(shape: &'a Shape, capacity: usize) -> Self {
+    fn new(shape: &'a FieldShape, capacity: usize) -> Self {
         let ends = || {
             let mut ends = Vec::with_capacity(capacity + 1);
             ends.push(0);
             ends
         };
-        let data = match (&shape.kind, &shape.inner) {
-            (_, Inner::Object { fields, .. }) => {
+        let data = match (&shape.kind, &shape.nested) {
+            (_, Nested::Object { fields, .. }) => {
                 let columns = fields.iter().map(|field| Self::new(field, capacity)).collect();
                 Data::Object { columns, members: Members::default() }
             }
-            (_, Inner::Array(item)) => Data::Array { ends: ends(), item: Box::new(Self::new(item, capacity)) },
+            (_, Nested::Array(item)) => Data::Array { ends: ends(), item: Box::new(Self::new(item, capacity)) },
             (Kind::Bool, _) => Data::Bool(BooleanBufferBuilder::new(capacity)),
             (Kind::Int64 | Kind::Timestamp, _) => Data::Int(Vec::with_capacity(capacity)),
             (Kind::Float64, _) => Data::Float(Vec::with_capacity(capacity)),
             (Kind::Date, _) => Data::Date(Vec::with_capacity(capacity)),
-            (_, Inner::None) => Data::Text { ends: ends(), bytes: Vec::new() },
+            (_, Nested::None) => Data::Text { ends: ends(), bytes: Vec::new() },
         };
         let nulls = shape.arrow.is_nullable().then(|| NullBufferBuilder::new(capacity));
         Self { shape, len: 0, nulls, data }
     }
 
-    /// Appends the value at which the cursor is.
-    fn decode(&mut self, json: &mut Cursor<'a>) -> Result<()> {
+    /// Appends the value that the cursor is at.
+    fn decode(&mut self, json: &mut JsonCursor<'a>) -> Result<()> {
         let first = json.peek("a value")?;
         if first == b'n' && self.shape.null {
             json.literal("null")?;
@@ -256,7 +273,7 @@ impl<'a> Column<'a> {
             (Data::Text { ends, bytes }, b'"') => {
                 let text = json.string()?;
                 if shape.kind == Kind::Uuid && !is_uuid(&text.resolved()) {
-                    return Err(json.unfit_from(start, expected()));
+                    return Err(json.invalid_since(start, expected()));
                 }
                 text.append_to(bytes);
                 ends.push(end(bytes.len()));
@@ -266,25 +283,25 @@ impl<'a> Column<'a> {
                 match number.integer() {
                     _ if number.plain => bytes.extend_from_slice(number.raw.as_bytes()),
                     Some(integer) => bytes.extend_from_slice(integer.to_string().as_bytes()),
-                    None => return Err(json.unfit_from(start, expected())),
+                    None => return Err(json.invalid_since(start, expected())),
                 }
                 ends.push(end(bytes.len()));
             }
             (Data::Int(values), b'"') if shape.kind == Kind::Timestamp => {
                 let text = json.string()?.resolved();
-                values.push(time::date_time(&text).ok_or_else(|| json.unfit_from(start, expected()))?);
+                values.push(rfc3339::date_time(&text).ok_or_else(|| json.invalid_since(start, expected()))?);
             }
             (Data::Int(values), b'-' | b'0'..=b'9') if shape.kind == Kind::Int64 => {
                 let number = json.number()?;
-                values.push(number.integer().ok_or_else(|| json.unfit_from(start, expected()))?);
+                values.push(number.integer().ok_or_else(|| json.invalid_since(start, expected()))?);
             }
             (Data::Float(values), b'-' | b'0'..=b'9') => {
                 let number = json.number()?;
-                values.push(number.float().ok_or_else(|| json.unfit_from(start, "a number that a float of 64 bits can hold"))?);
+                values.push(number.float().ok_or_else(|| json.invalid_since(start, "a number in the range of a 64-bit float"))?);
             }
             (Data::Date(values), b'"') => {
                 let text = json.string()?.resolved();
-                values.push(time::date(&text).ok_or_else(|| json.unfit_from(start, expected()))?);
+                values.push(rfc3339::date(&text).ok_or_else(|| json.invalid_since(start, expected()))?);
             }
             (Data::Bool(values), b't') => {
                 json.literal("true")?;
@@ -295,15 +312,17 @@ impl<'a> Column<'a> {
                 values.append(false);
             }
             (Data::Object { columns, members }, b'{') => {
-                let Inner::Object { index, twins, .. } = &shape.inner else { unreachable!("made of an object") };
-                decode_object(columns, members, index, twins, self.len, json)?;
+                let Nested::Object { index, digits, .. } = &shape.nested else { unreachable!("the column of an object") };
+                decode_object(columns, members, index, digits, self.len, json)?;
             }
             (Data::Array { ends, item }, b'[') => {
-                let fixed = item.shape.fixed;
-                json.items(|json, at| json.take_room(fixed).and_then(|()| item.decode(json)).map_err(|bad| bad.within(at.to_string())))?;
+                let fixed = item.shape.fixed_bytes;
+                json.items(|json, at| {
+                    json.take_room(fixed).and_then(|()| item.decode(json)).map_err(|error| error.within(at.to_string()))
+                })?;
                 ends.push(end(item.len));
             }
-            _ => return Err(json.unfit(expected())),
+            _ => return Err(json.invalid(expected())),
         }
         self.len += 1;
         if let Some(nulls) = &mut self.nulls {
@@ -328,7 +347,7 @@ impl<'a> Column<'a> {
 
     /// Appends a number as it is written, or NULL for `null`.
     fn push_digits(&mut self, raw: &str) {
-        let Data::Text { ends, bytes } = &mut self.data else { unreachable!("a twin is text") };
+        let Data::Text { ends, bytes } = &mut self.data else { unreachable!("a digits column is text") };
         if raw == "null" {
             return self.push_null();
         }
@@ -340,7 +359,7 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// Cuts off all but the first `len` rows.
+    /// Keeps only the first `len` rows.
     fn truncate(&mut self, len: usize) {
         let start = |ends: &mut Vec<i32>| {
             ends.truncate(len + 1);
@@ -385,38 +404,38 @@ impl<'a> Column<'a> {
     }
 }
 
-/// Appends an object's members as row `row` of its columns; the cursor is at its brace.
+/// Appends an object as row `row` of its columns. The cursor must be at its brace.
 fn decode_object<'a>(
     columns: &mut [Column<'a>],
     members: &mut Members<'a>,
     index: &HashMap<Box<[u8]>, usize>,
-    twins: &[Option<usize>],
+    digits: &[Option<usize>],
     row: usize,
-    json: &mut Cursor<'a>,
+    json: &mut JsonCursor<'a>,
 ) -> Result<()> {
-    let (mut place, mut missing) = (0, twins.len());
+    let (mut position, mut missing) = (0, digits.len());
     json.members(|json, name| {
-        let column = members.column(place, name, index);
-        place += 1;
+        let column = members.column(position, name, index);
+        position += 1;
         let Some(at) = column else { return json.skip(1) };
         let column = &mut columns[at];
-        let path = |bad: Box<Bad>| bad.within(column.shape.arrow.name().as_str());
+        let path = |error: Box<DecodeError>| error.within(column.shape.arrow.name().as_str());
         if column.len != row {
-            return Err(path(Bad::unfit("stands twice in its object")));
+            return Err(path(DecodeError::invalid("occurs twice in its object")));
         }
         missing -= 1;
         let shape = column.shape;
-        let Some(twin) = twins[at] else { return column.decode(json).map_err(|bad| bad.within(shape.arrow.name().as_str())) };
+        let Some(digits) = digits[at] else { return column.decode(json).map_err(|error| error.within(shape.arrow.name().as_str())) };
         json.peek("a value")?;
         let start = json.position();
-        column.decode(json).map_err(|bad| bad.within(shape.arrow.name().as_str()))?;
-        columns[twin].push_digits(json.since(start));
+        column.decode(json).map_err(|error| error.within(shape.arrow.name().as_str()))?;
+        columns[digits].push_digits(json.since(start));
         Ok(())
     })?;
     if missing > 0 {
         for column in columns.iter_mut().filter(|column| column.len == row) {
             if !column.shape.optional {
-                return Err(Bad::unfit("is missing").within(column.shape.arrow.name().as_str()));
+                return Err(DecodeError::invalid("is missing").within(column.shape.arrow.name().as_str()));
             }
             column.push_null();
         }
@@ -424,12 +443,13 @@ fn decode_object<'a>(
     Ok(())
 }
 
-/// A length as Arrow keeps it: what is decoded at a time is far smaller, or one record and eight times its size at most.
+/// Returns a length as an Arrow offset. A slice is far smaller than 2 GiB; a single record takes at
+/// most eight times its size.
 fn end(len: usize) -> i32 {
-    i32::try_from(len).expect("a batch has less than 2 GiB")
+    i32::try_from(len).expect("a decoded slice is smaller than 2 GiB")
 }
 
-/// The form of RFC 9562: 8, 4, 4, 4 and 12 hexadecimal digits.
+/// Returns whether a text has the form of RFC 9562: 8, 4, 4, 4 and 12 hexadecimal digits.
 fn is_uuid(text: &[u8]) -> bool {
     text.len() == 36
         && text.iter().enumerate().all(|(at, byte)| match at {

@@ -1,34 +1,41 @@
-//! How much memory and work a record may take between its bytes and its rows.
+//! The limits for memory and work between a record's bytes and its rows.
 //!
-//! Guarantee: what is over a limit follows from the record and the SQL alone, never from a clock, from the batch around it or from the machine,
-//! so that reading a record again gives the same rows or the same reject. Each limit counts bytes of values, as the columns hold them, or
-//! steps of a nanosecond or so. Not guaranteed: the last byte. A vector that grows holds more than its values for a moment.
+//! Guarantee: whether a record exceeds a limit follows from the record and the SQL alone, never
+//! from a clock, the batch around it, or the machine. Reading a record again gives the same rows or
+//! the same reject.
+//!
+//! Does not guarantee exact memory use. The limits count bytes of values in columns, and steps of
+//! about a nanosecond. A growing vector briefly holds more than its values.
 
-/// The columns that are decoded at a time. A batch whose columns take more is decoded and written in parts.
-pub(super) const SLICE_BYTES: usize = 8 << 20;
-/// The columns of one record, or [`RECORD_FACTOR`] times its own bytes where that is more.
-const RECORD_BYTES: usize = 8 << 20;
-/// The factor of [`RECORD_BYTES`].
-const RECORD_FACTOR: usize = 8;
-/// What the SQL makes of the records that it runs on at a time, all values together, between and last ones; of one record also
-/// [`SQL_FACTOR`] times its own bytes where that is more.
-pub(super) const SQL_BYTES: u64 = 8 << 20;
-/// The factor of [`SQL_BYTES`].
-const SQL_FACTOR: u64 = 2;
-/// The work of functions whose time is not in proportion to their arguments, such as `levenshtein`: of one record, and of the records that
-/// the SQL runs on at a time. A few seconds of a core at most.
-pub(super) const SQL_STEPS: u64 = 1_000_000_000;
-/// The results that travel together. Those of records that had to run apart are joined again up to here.
-pub(super) const PART_BYTES: u64 = 8 << 20;
-/// The rows that are between the transformer and the table's acknowledgement.
+/// The limit for the columns that are decoded at a time. A larger batch is decoded and written in
+/// parts.
+pub(super) const MAX_SLICE_BYTES: usize = 8 << 20;
+/// The least that [`max_column_bytes`] allows a record.
+const RECORD_COLUMN_BYTES: usize = 8 << 20;
+/// What [`max_column_bytes`] allows a record for each of its bytes.
+const RECORD_COLUMN_FACTOR: usize = 8;
+/// The limit for all values, intermediate and final, that the SQL produces in one run over several
+/// records.
+pub(super) const MAX_SQL_BYTES: u64 = 8 << 20;
+/// What [`max_sql_bytes`] allows a record for each of its bytes.
+const RECORD_SQL_FACTOR: u64 = 2;
+/// The limit for the steps of one run of the SQL, over one record or several.
+///
+/// Steps count for functions whose time is not proportional to their arguments, such as
+/// `levenshtein`. The limit stands for a few seconds on one core.
+pub(super) const MAX_SQL_STEPS: u64 = 1_000_000_000;
+/// The limit for the results that are joined into one part.
+pub(super) const MAX_PART_BYTES: u64 = 8 << 20;
+/// How many bytes of rows may be in flight between the transformer and the table's acknowledgement.
 pub const ROWS_BUDGET_BYTES: usize = 8 << 20;
 
-/// The most that a record of so many bytes may take as columns.
-pub(super) fn columns_of(record: usize) -> usize {
-    record.saturating_mul(RECORD_FACTOR).max(RECORD_BYTES)
+/// Returns how many bytes of columns a record of this size may take.
+pub(super) fn max_column_bytes(record_bytes: usize) -> usize {
+    record_bytes.saturating_mul(RECORD_COLUMN_FACTOR).max(RECORD_COLUMN_BYTES)
 }
 
-/// The most that the SQL may make of a record of so many bytes, and that its rows may take.
-pub(super) fn sql_of(record: usize) -> u64 {
-    (record as u64).saturating_mul(SQL_FACTOR).max(SQL_BYTES)
+/// Returns how many bytes the SQL may produce from a record of this size, and how many its rows may
+/// take.
+pub(super) fn max_sql_bytes(record_bytes: usize) -> u64 {
+    (record_bytes as u64).saturating_mul(RECORD_SQL_FACTOR).max(MAX_SQL_BYTES)
 }

@@ -1,39 +1,43 @@
-//! From records to rows: JSON to Arrow columns, then the pipeline's SQL, planned once.
+//! From records to rows: JSON to Arrow columns, then the pipeline's SQL, compiled once.
 //!
-//! Guarantee: the [`Parts`] of a batch are a function of the batch's records alone, record by record: every record is the origin of 1 to 10,000 rows, or
-//! filtered out by the SQL's WHERE, or a reject with its reason, and which of the three it is does not depend on its neighbours or on
-//! where the batch was cut. [`Transform::new`] refuses SQL for which that could not hold (aggregates, joins, ordering, clocks, chance). What a
-//! record takes of memory and time, as columns and in the SQL, is bounded; over that it is a reject.
-//! Not guaranteed: that a row fits the table; the writer checks that.
+//! Guarantees:
+//! * Every record of a batch becomes 1 to 10,000 rows, or WHERE filters it out, or it is a reject
+//!   with a reason.
+//! * Which of the three depends on the record alone: not on its neighbours, and not on where the
+//!   batch was cut. [`Transform::new`] rejects SQL for which that can't hold: aggregates, joins,
+//!   ordering, clocks, random values.
+//! * The memory and time that a record takes, as columns and in the SQL, are bounded. A record that
+//!   exceeds a bound is a reject.
 //!
-//! * `json`: a strict cursor over JSON text. `time`: RFC 3339. `decode`: records to columns, in one pass.
-//! * `schema`: the columns as Arrow types. `sql`: from the text of the SQL to steps, or to an error at its line. `step`: one step of it.
-//! * `limits`: the bounds. `sizes`: what columns take. `meter`: what the SQL has made so far. `sql/bounded`, `sql/cost`, `sql/pattern`: what it may make.
-//! * [`Transform`] ties them together, [`Parts`] are a batch on its way through it.
+//! Does not guarantee that a row fits the table; [`RowSet::check`](crate::store::RowSet::check)
+//! does.
+//!
+//! ```text
+//!  RawBatch ─▶ decode (json_cursor, rfc3339) ─▶ Arrow columns ─▶ sql (steps, sql_quota) ─▶ RowBatch
+//! ```
 
-mod compiled;
+mod arrow_schema;
+mod column_bytes;
+mod compiled_transform;
 mod decode;
-mod error;
-mod json;
+mod decode_error;
+mod json_cursor;
+mod json_scalar;
 mod limits;
-mod meter;
 mod parts;
-
-mod schema;
-mod sizes;
+mod rfc3339;
 mod sql;
-mod step;
-mod time;
+mod sql_error;
+mod sql_quota;
 
-pub use compiled::Transform;
+pub use column_bytes::of_batch as row_bytes;
+pub use compiled_transform::Transform;
 pub use limits::ROWS_BUDGET_BYTES;
 pub use parts::Parts;
-pub use sizes::of_batch as row_bytes;
 pub use sql::ColumnSource;
-pub(crate) use sql::cast::floor;
 
-/// The most rows that one record can become.
-pub const MAX_ROWS_PER_RECORD: usize = 10_000;
+/// The limit for the rows that one record can become.
+const MAX_ROWS_PER_RECORD: usize = 10_000;
 
 #[cfg(test)]
 mod tests;

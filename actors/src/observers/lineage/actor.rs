@@ -9,8 +9,8 @@ use forebay_schemas::pipeline::{ContactPoints, Pipeline};
 
 use super::exporter::{LineageExporter, first_to_export};
 use super::sink::Sink;
-use crate::text::redact::without_query;
 use crate::ledger::Ledger;
+use crate::text::without_query;
 use forebay_dataplane::store::{EMBEDDED_FILE, TableSpec};
 use forebay_kernel::{Cx, Exit, Service};
 

@@ -1,8 +1,12 @@
-//! CAST of columns, where the library's own would change a value without a word.
+//! CAST of columns, where Arrow's own cast would silently change a value.
 //!
-//! Guarantee: a number becomes another number that is the same, or the nearest by rounding digits after the point; what is out of range,
-//! infinite or no number is an error (or NULL in TRY_CAST). An integer becomes a double only when the double holds it exactly. A time
-//! that loses digits is cut towards the past, before 1970 too. All other casts are the library's.
+//! Guarantees:
+//! * A number keeps its value, or its digits after the point are rounded. A number that is out of
+//!   range, infinite or NaN is an error, or NULL in TRY_CAST.
+//! * An integer becomes a double only when the double holds it exactly.
+//! * A time that loses digits is rounded down, also before 1970.
+//!
+//! All other casts are Arrow's.
 
 use std::sync::Arc;
 
@@ -10,8 +14,8 @@ use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Lis
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::compute::CastOptions;
 use datafusion::arrow::datatypes::{
-    DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::cast::as_string_array;
@@ -19,9 +23,10 @@ use datafusion::common::format::DEFAULT_FORMAT_OPTIONS;
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 
-use crate::decimal::{self, Unfit};
+use crate::decimal::{self, DecimalError};
+use crate::timestamps;
 
-/// The values of a column as another type. When `safe`, what does not fit is NULL; else it is an error.
+/// Casts a column to another type. A value that does not fit is NULL when `safe`, else an error.
 pub(super) fn cast(array: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
     use DataType::{Decimal128, Float32, Float64, List, Timestamp};
     let from = array.data_type();
@@ -41,7 +46,7 @@ pub(super) fn cast(array: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayR
             to_decimal(array, *precision, *scale, safe)
         }
         (Float32 | Float64, integer) if integer.is_integer() => {
-            let wide = library(array, &Float64, false)?;
+            let wide = arrow_cast(array, &Float64, false)?;
             let wide = wide.as_primitive::<Float64Type>();
             to_integer(wide, integer, safe, |value| whole(value.round_ties_even()))
         }
@@ -50,14 +55,14 @@ pub(super) fn cast(array: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayR
             to_integer(array.as_primitive::<Decimal128Type>(), integer, safe, |value| decimal::rescale(value, scale, 38, 0))
         }
         (integer, Float32 | Float64) if integer.is_integer() => exact_floats(array, to, safe),
-        (_, Float32 | Float64) => finite(&library(array, to, safe)?, safe),
-        (Timestamp(fine, _), Timestamp(coarse, _)) if fine > coarse => library(&floor(array, *coarse), to, safe),
-        _ => library(array, to, safe),
+        (_, Float32 | Float64) => finite(&arrow_cast(array, to, safe)?, safe),
+        (Timestamp(fine, _), Timestamp(coarse, _)) if fine > coarse => arrow_cast(&timestamps::floor(array, *coarse), to, safe),
+        _ => arrow_cast(array, to, safe),
     }
 }
 
-/// The library's cast.
-fn library(array: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
+/// Arrow's cast.
+fn arrow_cast(array: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
     let options = CastOptions { safe, format_options: DEFAULT_FORMAT_OPTIONS };
     ColumnarValue::Array(Arc::clone(array)).cast_to(to, Some(&options))?.into_array(array.len())
 }
@@ -66,7 +71,7 @@ fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-/// Converts value by value; what can't be is NULL when `safe`, else an error.
+/// Converts value by value. A value that does not fit is NULL when `safe`, else an error.
 pub(super) fn convert<I: ArrowPrimitiveType, O: ArrowPrimitiveType>(
     array: &PrimitiveArray<I>,
     safe: bool,
@@ -81,9 +86,9 @@ pub(super) fn convert<I: ArrowPrimitiveType, O: ArrowPrimitiveType>(
 
 fn to_decimal(array: &ArrayRef, precision: u8, scale: i8, safe: bool) -> Result<ArrayRef> {
     let to = DataType::Decimal128(precision, scale);
-    let why = |text: &str, unfit: Unfit| match unfit {
-        Unfit::NotANumber => ArrowError::ComputeError(format!("{} is not a number", shown(text))),
-        Unfit::OutOfRange => ArrowError::ComputeError(format!("{} does not fit into {to}", shown(text))),
+    let why = |text: &str, error: DecimalError| match error {
+        DecimalError::NotANumber => ArrowError::ComputeError(format!("{} is not a number", shown(text))),
+        DecimalError::OutOfRange => ArrowError::ComputeError(format!("{} does not fit into {to}", shown(text))),
     };
     let decimals: PrimitiveArray<Decimal128Type> = match array.data_type() {
         DataType::Decimal128(_, from) => {
@@ -93,12 +98,12 @@ fn to_decimal(array: &ArrayRef, precision: u8, scale: i8, safe: bool) -> Result<
             convert(same, safe, |value| decimal::rescale(value, from, precision, scale), text)?
         }
         integer if integer.is_integer() && *integer != DataType::UInt64 => {
-            let wide = library(array, &DataType::Int64, false)?;
+            let wide = arrow_cast(array, &DataType::Int64, false)?;
             let wide = wide.as_primitive::<Int64Type>();
             let text = |value| format!("{value} does not fit into {to}");
             convert(wide, safe, |value| decimal::rescale(i128::from(value), 0, precision, scale), text)?
         }
-        // By the shortest text that reads as the same double, as it is shown.
+        // By the shortest text that parses as the same double, which is also its display form.
         float if float.is_floating() => {
             let exact = |text: String| decimal::to_scale(&text, precision, scale).ok();
             let text = |text: String| format!("{text} does not fit into {to}");
@@ -107,19 +112,19 @@ fn to_decimal(array: &ArrayRef, precision: u8, scale: i8, safe: bool) -> Result<
                     convert(array.as_primitive::<Float32Type>(), safe, |v| exact(format!("{v:e}")), |v| text(v.to_string()))?
                 }
                 _ => {
-                    let wide = library(array, &DataType::Float64, false)?;
+                    let wide = arrow_cast(array, &DataType::Float64, false)?;
                     convert(wide.as_primitive::<Float64Type>(), safe, |v| exact(format!("{v:e}")), |v| text(v.to_string()))?
                 }
             }
         }
         _ => {
-            let texts = library(array, &DataType::Utf8, false)?;
+            let texts = arrow_cast(array, &DataType::Utf8, false)?;
             let read = as_string_array(&texts)?.iter().map(|text| {
                 let Some(text) = text else { return Ok(None) };
                 match decimal::to_scale(text, precision, scale) {
                     Ok(value) => Ok(Some(value)),
                     Err(_) if safe => Ok(None),
-                    Err(unfit) => Err(why(text, unfit)),
+                    Err(error) => Err(why(text, error)),
                 }
             });
             read.collect::<std::result::Result<_, _>>()?
@@ -128,23 +133,23 @@ fn to_decimal(array: &ArrayRef, precision: u8, scale: i8, safe: bool) -> Result<
     Ok(Arc::new(decimals.with_precision_and_scale(precision, scale)?))
 }
 
-/// The beginning of a text, for an error.
+/// Quotes the beginning of a text, for an error.
 fn shown(text: &str) -> String {
-    const MOST: usize = 60;
-    match text.char_indices().nth(MOST) {
+    const MAX_QUOTED_CHARS: usize = 60;
+    match text.char_indices().nth(MAX_QUOTED_CHARS) {
         Some((at, _)) => format!("'{}…'", &text[..at]),
         None => format!("'{text}'"),
     }
 }
 
-/// A whole double as an integer, when it is finite and not beyond what an integer of 128 bits holds.
+/// Converts a double without fraction to an integer, when it is finite and fits into 128 bits.
 fn whole(value: f64) -> Option<i128> {
     const LIMIT: f64 = 1e38;
-    #[allow(clippy::cast_possible_truncation, reason = "whole and in range")]
+    #[allow(clippy::cast_possible_truncation, reason = "an integer in range")]
     (value.abs() < LIMIT).then_some(value as i128)
 }
 
-/// Integers of any width, out of values that become whole ones.
+/// Converts to integers of any width; `value` returns each as a 128-bit integer.
 fn to_integer<I: ArrowPrimitiveType>(
     array: &PrimitiveArray<I>,
     to: &DataType,
@@ -160,7 +165,7 @@ fn to_integer<I: ArrowPrimitiveType>(
                     let narrow = |each| value(each).and_then(|whole| <<$native as ArrowPrimitiveType>::Native as TryFrom<i128>>::try_from(whole).ok());
                     Ok(Arc::new(convert::<I, $native>(array, safe, narrow, why)?))
                 })*
-                _ => unreachable!("asked for integers alone"),
+                _ => unreachable!("the type is an integer"),
             }
         };
     }
@@ -170,31 +175,31 @@ fn to_integer<I: ArrowPrimitiveType>(
     )
 }
 
-/// Integers as floats that hold them exactly.
+/// Casts integers to floats that hold them exactly.
 fn exact_floats(array: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
-    let floats = library(array, to, safe)?;
+    let floats = arrow_cast(array, to, safe)?;
     if let DataType::Int8 | DataType::Int16 | DataType::UInt8 | DataType::UInt16 = array.data_type() {
         return Ok(floats);
     }
-    // To the integers and back: the same where nothing was lost.
+    // Back to integers: equal where nothing was lost.
     let back = cast(&floats, array.data_type(), true)?;
     if back.as_ref() == array.as_ref() {
         return Ok(floats);
     }
-    let wide = |array: &ArrayRef| library(array, &DataType::Decimal128(20, 0), false);
+    let wide = |array: &ArrayRef| arrow_cast(array, &DataType::Decimal128(20, 0), false);
     let (before, after) = (wide(array)?, wide(&back)?);
     let (before, after) = (before.as_primitive::<Decimal128Type>(), after.as_primitive::<Decimal128Type>());
     let lost = |row: &usize| before.is_valid(*row) && (after.is_null(*row) || before.value(*row) != after.value(*row));
     let Some(row) = (0..array.len()).find(lost) else { return Ok(floats) };
     if safe {
-        let kept: Vec<bool> = (0..array.len()).map(|row| !lost(&row)).collect();
-        return Ok(datafusion::arrow::compute::nullif(&floats, &kept.iter().map(|kept| Some(!kept)).collect())?);
+        let exact: Vec<bool> = (0..array.len()).map(|row| !lost(&row)).collect();
+        return Ok(datafusion::arrow::compute::nullif(&floats, &exact.iter().map(|exact| Some(!exact)).collect())?);
     }
     let why = format!("{} has more digits than {to} holds; CAST it to a DECIMAL first", before.value(row));
     Err(ArrowError::ComputeError(why).into())
 }
 
-/// Floats without infinity, without what is no number, and with one zero.
+/// Checks that floats are neither infinite nor NaN, and turns `-0.0` into `0.0`.
 pub(super) fn finite(array: &ArrayRef, safe: bool) -> Result<ArrayRef> {
     macro_rules! finite {
         ($kind:ty) => {{
@@ -204,7 +209,7 @@ pub(super) fn finite(array: &ArrayRef, safe: bool) -> Result<ArrayRef> {
             }
             let value = |value: <$kind as ArrowPrimitiveType>::Native| value.is_finite().then_some(value + 0.0);
             let why = |value: <$kind as ArrowPrimitiveType>::Native| match value.is_nan() {
-                true => "the result is not a number, as 0 / 0 is none".to_owned(),
+                true => "the result is not a number, like 0 / 0".to_owned(),
                 false => "the result is out of the range of a float, or a division by zero".to_owned(),
             };
             Ok(Arc::new(convert::<$kind, $kind>(floats, safe, value, why)?))
@@ -214,36 +219,5 @@ pub(super) fn finite(array: &ArrayRef, safe: bool) -> Result<ArrayRef> {
         DataType::Float32 => finite!(Float32Type),
         DataType::Float64 => finite!(Float64Type),
         _ => Ok(Arc::clone(array)),
-    }
-}
-
-/// Times without the digits that a coarser unit does not have, cut towards the past; still in their own unit.
-pub(crate) fn floor(array: &ArrayRef, coarse: TimeUnit) -> ArrayRef {
-    let per_second = |unit: TimeUnit| match unit {
-        TimeUnit::Second => 1_i64,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
-    };
-    let DataType::Timestamp(fine, zone) = array.data_type() else { return Arc::clone(array) };
-    let ratio = per_second(*fine) / per_second(coarse).max(1);
-    if ratio <= 1 {
-        return Arc::clone(array);
-    }
-    macro_rules! floor {
-        ($kind:ty) => {
-            Arc::new(
-                array
-                    .as_primitive::<$kind>()
-                    .unary::<_, $kind>(|at| at.saturating_sub(at.rem_euclid(ratio)))
-                    .with_timezone_opt(zone.clone()),
-            )
-        };
-    }
-    match fine {
-        TimeUnit::Second => Arc::clone(array),
-        TimeUnit::Millisecond => floor!(TimestampMillisecondType),
-        TimeUnit::Microsecond => floor!(TimestampMicrosecondType),
-        TimeUnit::Nanosecond => floor!(TimestampNanosecondType),
     }
 }

@@ -1,11 +1,11 @@
-//! Behaviour of the whole transformation.
+//! Tests of the whole transformation.
 
-mod bounds;
 mod differential;
+mod example;
+mod limits;
 mod numbers;
 mod records;
-mod refusals;
-mod users;
+mod validation;
 
 use std::path::Path;
 
@@ -33,26 +33,26 @@ primary_key = ["id"]
 schema = "record.schema.json"
 "#;
 
-/// The line of the pipeline file on which the SQL's first word stands.
+/// The line of the pipeline file with the first word of the SQL.
 const SQL_LINE: usize = 16;
 
-/// A pipeline in a directory of its own, with this schema and SQL.
+/// A pipeline in its own directory, with this schema and SQL.
 fn pipeline(directory: &Path, schema: &str, sql: &str) -> Pipeline {
     std::fs::write(directory.join("record.schema.json"), schema).unwrap();
     parse(&directory.join("forebay.toml"), format!("{HEAD}sql = '''{sql}'''\n")).unwrap()
 }
 
-fn try_plan(schema: &str, sql: &str) -> Result<Transform, FileError> {
+fn try_transform(schema: &str, sql: &str) -> Result<Transform, FileError> {
     let directory = tempfile::tempdir().unwrap();
     Transform::new(&pipeline(directory.path(), schema, sql))
 }
 
-fn plan(schema: &str, sql: &str) -> Transform {
-    try_plan(schema, sql).unwrap()
+fn transform(schema: &str, sql: &str) -> Transform {
+    try_transform(schema, sql).unwrap()
 }
 
 impl Transform {
-    /// All parts of a batch.
+    /// Returns all parts of a batch.
     fn parts(&self, raw: &RawBatch) -> Vec<RowBatch> {
         let mut parts = Parts::default();
         let mut all = Vec::new();
@@ -62,14 +62,14 @@ impl Transform {
         all
     }
 
-    /// The one part of a batch that is small.
+    /// Returns the only part of a small batch.
     fn run(&self, raw: &RawBatch) -> RowBatch {
         let [one] = <[RowBatch; 1]>::try_from(self.parts(raw)).expect("a small batch is one part");
         one
     }
 }
 
-/// Records without keys, in partition 0.
+/// A batch of records without keys, in partition 0.
 fn batch<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> RawBatch {
     let mut raw = RawBatch::default();
     for (offset, value) in (0_i64..).zip(values) {
@@ -83,7 +83,7 @@ fn texts<'a>(values: &'a [&'a str]) -> RawBatch {
     batch(values.iter().map(|text| text.as_bytes()))
 }
 
-/// The rows as JSON, with their origin.
+/// Returns the rows as JSON, with the index of their record.
 fn rows(batch: &RowBatch) -> Vec<(u32, Value)> {
     assert_eq!(batch.origin.len(), batch.rows.num_rows());
     assert_eq!(batch.write_ts.len(), batch.rows.num_rows());

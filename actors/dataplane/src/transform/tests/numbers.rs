@@ -1,4 +1,5 @@
-//! Numbers: what is out of range is a reject, digits are kept or the loss is said, and branches that are not taken do nothing.
+//! Numbers: a value out of range is a reject, a loss of digits is reported, and branches that are
+//! not taken are not evaluated.
 
 use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::DataType;
@@ -19,14 +20,14 @@ const RECORD: &str = r#"{"id":"a","q":0,"n":7,"s":20000,"m":-9223372036854775808
     "dt":"1900-06-15T07:09:00.500Z","ns":[1,2],"texts":["1","2"],"who":{"amount":799.929496989092949698,"name":"n"},
     "lines":[{"price":0.1},{"price":100226670.370000000000000001}]}"#;
 
-/// The value of an expression over a record, as text; or why there is none.
+/// The value of an expression over a record as text, or the reason of the reject.
 #[track_caller]
 fn of(expression: &str, record: &str) -> Result<Option<String>, String> {
-    let plan = match try_plan(SCHEMA, &format!("SELECT id, {expression} AS v FROM topic")) {
-        Ok(plan) => plan,
+    let transform = match try_transform(SCHEMA, &format!("SELECT id, {expression} AS v FROM topic")) {
+        Ok(transform) => transform,
         Err(error) => panic!("{expression}: {error}"),
     };
-    let out = plan.run(&texts(&[record]));
+    let out = transform.run(&texts(&[record]));
     match out.rejects.first() {
         Some(reject) => Err(reject.reason.full().to_owned()),
         None => {
@@ -91,9 +92,9 @@ fn an_integer_out_of_range_is_a_reject_in_every_operation_and_width() {
 }
 
 #[test]
-fn a_neighbour_that_is_out_of_range_is_a_reject_alone() {
-    let plan = plan(SCHEMA, "SELECT id, q * n AS total, s * 1000000000 AS ns, n + 1 AS plus, -n - 2 AS neg FROM topic");
-    let out = plan.run(&texts(&[
+fn a_record_out_of_range_is_rejected_without_its_neighbours() {
+    let transform = transform(SCHEMA, "SELECT id, q * n AS total, s * 1000000000 AS ns, n + 1 AS plus, -n - 2 AS neg FROM topic");
+    let out = transform.run(&texts(&[
         r#"{"id":"ok","q":3,"n":2500000,"s":1700000000}"#,
         r#"{"id":"mul","q":10000000000,"n":10000000000,"s":1}"#,
         r#"{"id":"ns","q":1,"n":1,"s":1700000000000}"#,
@@ -107,7 +108,7 @@ fn a_neighbour_that_is_out_of_range_is_a_reject_alone() {
 }
 
 #[test]
-fn a_float_that_is_infinite_or_no_number_is_a_reject() {
+fn an_infinite_or_nan_float_is_a_reject() {
     for expression in [
         "x * 1e308 * 10",
         "x / CAST(q AS DOUBLE)",
@@ -155,7 +156,7 @@ fn a_json_number_becomes_a_decimal_by_its_digits() {
 }
 
 #[test]
-fn digits_come_out_of_objects_arrays_and_selects_in_from() {
+fn digits_survive_objects_arrays_and_a_select_in_from() {
     gives("CAST(who['amount'] AS DECIMAL(38,18))", "799.929496989092949698");
     gives("CAST(who.amount AS DECIMAL(38,18))", "799.929496989092949698");
     gives("CAST(lines[2]['price'] AS DECIMAL(38,18))", "100226670.370000000000000001");
@@ -164,12 +165,12 @@ fn digits_come_out_of_objects_arrays_and_selects_in_from() {
         "SELECT id, CAST(p AS DECIMAL(38,18)) AS v FROM (SELECT id, line['price'] AS p FROM (SELECT id, unnest(lines) AS line FROM topic) AS t) AS u",
         "WITH t AS (SELECT id, unnest(lines) AS line FROM topic WHERE id <> '') SELECT t.id, CAST(t.line['price'] AS DECIMAL(38,18)) AS v FROM t",
     ] {
-        let out = plan(SCHEMA, sql).run(&texts(&[RECORD]));
+        let out = transform(SCHEMA, sql).run(&texts(&[RECORD]));
         let values: Vec<_> = (0..out.rows.num_rows()).map(|row| array_value_to_string(&out.rows["v"], row).unwrap()).collect();
         assert_eq!(values, ["0.100000000000000000", "100226670.370000000000000001"], "{sql}: {:?}", reasons(&out.rejects));
     }
     let sql = "SELECT id, CAST(a AS DECIMAL(38,18)) AS v, a + 1 AS w FROM (SELECT id, x AS a FROM topic WHERE x > 0) AS t";
-    let out = plan(SCHEMA, sql).run(&texts(&[r#"{"id":"a","x":0.1234567890123456789}"#, r#"{"id":"b"}"#, r#"{"id":"c","x":"1"}"#]));
+    let out = transform(SCHEMA, sql).run(&texts(&[r#"{"id":"a","x":0.1234567890123456789}"#, r#"{"id":"b"}"#, r#"{"id":"c","x":"1"}"#]));
     assert_eq!(array_value_to_string(&out.rows["v"], 0).unwrap(), "0.123456789012345679");
     assert_eq!(rows(&out)[0].1["w"], json!(1.123_456_789_012_345_7));
     assert_eq!(out.origin, [0]);
@@ -177,29 +178,29 @@ fn digits_come_out_of_objects_arrays_and_selects_in_from() {
 }
 
 #[test]
-fn the_twins_of_numbers_are_not_seen() {
-    let plan = plan(SCHEMA, "SELECT *, CAST(x AS DECIMAL(9,2)) AS v FROM topic");
-    let names: Vec<_> = plan.output_schema().fields().iter().map(|field| field.name().clone()).collect();
+fn digits_columns_are_hidden() {
+    let transform = transform(SCHEMA, "SELECT *, CAST(x AS DECIMAL(9,2)) AS v FROM topic");
+    let names: Vec<_> = transform.output_schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["id", "q", "n", "s", "m", "x", "y", "txt", "vip", "dt", "ns", "texts", "who", "lines", "v"]);
-    let error = try_plan(SCHEMA, "SELECT id, \"x#digits\" AS d, CAST(x AS DECIMAL(9,2)) AS v FROM topic").map(|_| ()).unwrap_err();
+    let error = try_transform(SCHEMA, "SELECT id, \"x#digits\" AS d, CAST(x AS DECIMAL(9,2)) AS v FROM topic").map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("there is no column"), "{error}");
 }
 
 #[test]
-fn a_number_selected_into_a_decimal_column_is_its_digits() {
+fn a_number_selected_into_a_decimal_column_keeps_its_digits() {
     let directory = tempfile::tempdir().unwrap();
     let mut pipeline = pipeline(directory.path(), SCHEMA, "SELECT id, x, who['amount'] AS amount, x * 2 AS twice FROM topic");
     let columns = &mut pipeline.writer.as_mut().unwrap().columns;
     columns.insert("x".into(), "decimal".into());
     columns.insert("amount".into(), "decimal".into());
-    let plan = Transform::new(&pipeline).unwrap();
-    let out = plan.run(&texts(&[r#"{"id":"a","x":9007199254740993.01,"who":{"amount":1e-7}}"#]));
+    let transform = Transform::new(&pipeline).unwrap();
+    let out = transform.run(&texts(&[r#"{"id":"a","x":9007199254740993.01,"who":{"amount":1e-7}}"#]));
     assert_eq!(rows(&out)[0].1["x"], json!("9007199254740993.01"));
     assert_eq!(rows(&out)[0].1["amount"], json!("1e-7"));
     let columns = &mut pipeline.writer.as_mut().unwrap().columns;
     columns.insert("twice".into(), "decimal".into());
-    let plan = Transform::new(&pipeline).unwrap();
-    assert_eq!(plan.output_schema().field_with_name("twice").unwrap().data_type(), &DataType::Float64);
+    let transform = Transform::new(&pipeline).unwrap();
+    assert_eq!(transform.output_schema().field_with_name("twice").unwrap().data_type(), &DataType::Float64);
 }
 
 #[test]
@@ -238,9 +239,10 @@ fn doubles_become_integers_by_rounding() {
     gives("CAST(CAST(q AS DOUBLE) - 0.4 AS INT)", "0");
 }
 
-/// Each was dropped, kept wrongly, or given another branch by a rule of the optimiser.
+/// For each of these, a rule of the optimizer dropped or kept records wrongly, or took another
+/// branch.
 #[test]
-fn where_and_case_mean_what_is_written() {
+fn where_and_case_are_evaluated_as_written() {
     let records: Vec<_> = (0..10)
         .map(|i| {
             format!(r#"{{"id":"{i}","txt":"{}-03-01 00:00:00","dt":"{}-03-01T00:00:00Z","vip":{},"n":{i}}}"#, 1990 + i, 1990 + i, i == 3)
@@ -248,7 +250,7 @@ fn where_and_case_mean_what_is_written() {
         .collect();
     let records: Vec<_> = records.iter().map(String::as_str).collect();
     let kept = |filter: &str| {
-        let out = plan(SCHEMA, &format!("SELECT id FROM topic WHERE {filter}")).run(&texts(&records));
+        let out = transform(SCHEMA, &format!("SELECT id FROM topic WHERE {filter}")).run(&texts(&records));
         assert_eq!(reasons(&out.rejects), [], "{filter}");
         out.origin
     };
@@ -270,7 +272,7 @@ fn where_and_case_mean_what_is_written() {
     assert_eq!(kept("CAST(txt AS TIMESTAMP) AT TIME ZONE '+09:00' < '1990-02-28T15:00:01Z'"), [0]);
     assert!(kept("CAST(n AS TEXT) = '03'").is_empty());
     assert_eq!(kept("CAST(n AS TEXT) = '3'"), [3]);
-    let out = plan(
+    let out = transform(
         SCHEMA,
         "SELECT id, CASE WHEN EXTRACT(YEAR FROM CAST(txt AS TIMESTAMP)) < 9999 THEN 'valid' ELSE 'open end' END AS v FROM topic",
     )
@@ -279,7 +281,7 @@ fn where_and_case_mean_what_is_written() {
 }
 
 #[test]
-fn what_a_branch_guards_is_not_evaluated() {
+fn a_branch_that_is_not_taken_is_not_evaluated() {
     for expression in [
         "CASE WHEN q > 0 THEN n / q ELSE -1 END",
         "CASE WHEN q > 0 AND n > 0 THEN n / q ELSE -1 END",
@@ -293,7 +295,7 @@ fn what_a_branch_guards_is_not_evaluated() {
         gives(expression, "-1");
     }
     let sql = "SELECT id, CASE WHEN q > 0 THEN n / q END + 0 AS v1, CASE WHEN q > 0 AND n > 0 THEN n / q ELSE 0 END AS v2 FROM topic";
-    let out = plan(SCHEMA, sql).run(&texts(&[RECORD, r#"{"id":"b","q":2,"n":7}"#]));
+    let out = transform(SCHEMA, sql).run(&texts(&[RECORD, r#"{"id":"b","q":2,"n":7}"#]));
     assert_eq!(rows(&out), [(0, json!({"id": "a", "v2": 0})), (1, json!({"id": "b", "v1": 3, "v2": 3}))], "{:?}", out.rejects);
 }
 
@@ -305,9 +307,9 @@ fn a_field_of_an_object_that_a_branch_made_null_is_null() {
 }
 
 #[test]
-fn an_item_that_can_not_be_cast_rejects_its_record_alone() {
-    let plan = plan(SCHEMA, "SELECT id, CAST(texts AS BIGINT[])[1] AS v FROM topic");
-    let out = plan.run(&texts(&[
+fn an_item_that_can_not_be_cast_rejects_only_its_record() {
+    let transform = transform(SCHEMA, "SELECT id, CAST(texts AS BIGINT[])[1] AS v FROM topic");
+    let out = transform.run(&texts(&[
         r#"{"id":"a","texts":["1"]}"#,
         r#"{"id":"b","texts":["x"]}"#,
         r#"{"id":"c","texts":["3","4"]}"#,
@@ -319,7 +321,7 @@ fn an_item_that_can_not_be_cast_rejects_its_record_alone() {
 }
 
 #[test]
-fn a_time_before_1970_is_cut_towards_the_past() {
+fn a_time_before_1970_is_rounded_down() {
     gives("CAST(arrow_cast(dt, 'Timestamp(Millisecond, None)') AS TEXT)", "1900-06-15T07:09:00.500");
     gives("CAST(arrow_cast(dt, 'Timestamp(Second, None)') AS TEXT)", "1900-06-15T07:09:00");
     gives("CAST(date_trunc('minute', dt) AS TEXT)", "1900-06-15T07:09:00Z");
@@ -327,9 +329,9 @@ fn a_time_before_1970_is_cut_towards_the_past() {
     gives("CAST(CAST(dt AS DATE) AS TEXT)", "1900-06-15");
 }
 
-/// Without the optimiser some functions would only say that it should have rewritten them.
+/// Without the optimizer, DataFusion can't evaluate some of these.
 #[test]
-fn functions_that_stand_for_others_are_evaluated() {
+fn functions_that_stand_for_case_or_cast_are_evaluated() {
     gives("nvl(y, 1.5)", "1.5");
     gives("ifnull(y, 1.5)", "1.5");
     gives("nvl2(y, 1.5, 2.5)", "2.5");
@@ -346,12 +348,12 @@ fn functions_that_stand_for_others_are_evaluated() {
 }
 
 fn losses(sql: &str) -> Vec<String> {
-    let plan = plan(SCHEMA, sql);
-    plan.losses().iter().map(|loss| format!("{}: {loss}", loss.line().unwrap() - SQL_LINE)).collect()
+    let transform = transform(SCHEMA, sql);
+    transform.precision_losses().iter().map(|loss| format!("{}: {loss}", loss.line().unwrap() - SQL_LINE)).collect()
 }
 
 #[test]
-fn a_chain_of_types_that_loses_digits_is_said_with_its_place() {
+fn a_cast_that_can_lose_digits_is_reported_with_its_line() {
     for (sql, expected) in [
         ("SELECT id,\n CAST(x * 2 AS DECIMAL(38,18)) AS v FROM topic", "1: column `v`: a double becomes Decimal128(38, 18)"),
         ("SELECT id,\n\n CAST(x / 3 AS BIGINT) AS v FROM topic", "2: column `v`: a double becomes Int64"),
@@ -370,7 +372,7 @@ fn a_chain_of_types_that_loses_digits_is_said_with_its_place() {
 }
 
 #[test]
-fn a_chain_of_types_that_loses_nothing_is_not_mentioned() {
+fn a_cast_that_loses_nothing_is_not_reported() {
     for sql in [
         "SELECT * FROM topic",
         "SELECT id, x, x * 2 AS twice, n + 1 AS m2, CAST(x AS DECIMAL(38,18)) AS v FROM topic WHERE x > 1",

@@ -1,5 +1,7 @@
-//! Typed expressions, as SQL in two dialects and as values: the interpreter is the plain reading of SQL, one record at a time, written
-//! without a look at the library that is tested.
+//! Typed expressions, as SQL in two dialects and as values.
+//!
+//! The interpreter evaluates SQL literally, one record at a time. It shares no code with the
+//! library under test.
 
 use std::fmt::Write as _;
 
@@ -40,13 +42,13 @@ pub(super) enum Value {
     Real(f64),
     Text(String),
     Bool(bool),
-    /// Unscaled, and its scale.
+    /// The unscaled value, and the scale.
     Decimal(i128, i8),
-    /// Microseconds since the epoch.
+    /// Microseconds since the Unix epoch.
     Time(i64),
 }
 
-/// The dialects that expressions are written in.
+/// The SQL dialects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     Forebay,
@@ -58,9 +60,9 @@ pub(super) enum Expr {
     Field(&'static str, Type),
     Literal(Value, Type),
     Negate(Box<Expr>),
-    /// `+ - * / %` and `<< >>` of two of one type.
+    /// `+ - * / %` and `<< >>` of two operands of one type.
     Math(&'static str, Box<Expr>, Box<Expr>),
-    /// `= <> < <= > >=` of two of one type.
+    /// `= <> < <= > >=` of two operands of one type.
     Compare(&'static str, Box<Expr>, Box<Expr>),
     And(Box<Expr>, Box<Expr>),
     Or(Box<Expr>, Box<Expr>),
@@ -77,11 +79,11 @@ pub(super) enum Expr {
     Cast(Box<Expr>, Type),
     TryCast(Box<Expr>, Type),
     Call(&'static str, Vec<Expr>, Type),
-    /// `t + INTERVAL '… day'`, and the like.
+    /// `t + INTERVAL '… day'` and similar.
     Plus(Box<Expr>, i64, &'static str),
 }
 
-/// The record has no value there.
+/// The expression fails on the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fails;
 
@@ -123,19 +125,19 @@ impl Expr {
                     _ => right,
                 };
                 let op = if *op == "/" && kind != Type::Real { "//" } else { op };
-                // Both sides are evaluated, also where the first is NULL.
+                // DuckDB must evaluate both sides, even when the first is NULL.
                 let done = given(&format!("{{'l': {}, 'r': {right}}}", of(left)), &format!("v.l {op} v.r"));
                 match (kind, done) {
                     (Type::Real, done) => given(&done, "CASE WHEN v IS NULL OR isfinite(v) THEN v ELSE error('out of range') END"),
                     (_, done) => done,
                 }
             }
-            // The same for comparisons: what is NULL on one side does not hide what the other is.
+            // The same for comparisons: a NULL on one side must not hide an error on the other.
             Self::Compare(op, left, right) if dialect == Dialect::DuckDb => {
                 given(&format!("{{'l': {}, 'r': {}}}", of(left), of(right)), &format!("v.l {op} v.r"))
             }
             Self::Math(op, left, right) | Self::Compare(op, left, right) => format!("({} {op} {})", of(left), of(right)),
-            // The right side is evaluated unless the left side decides, which NULL does not.
+            // The right side is evaluated unless the left side decides; NULL does not decide.
             Self::And(left, right) if dialect == Dialect::DuckDb => {
                 let both = given(&format!("{{'l': {}, 'r': {}}}", of(left), of(right)), "v.l AND v.r");
                 format!("CASE WHEN {} IS FALSE THEN false ELSE {both} END", of(left))
@@ -172,7 +174,7 @@ impl Expr {
                 sql + " END"
             }
             Self::Coalesce(args) => format!("coalesce({})", args.iter().map(of).collect::<Vec<_>>().join(", ")),
-            // Both sides are evaluated, also where the first is NULL.
+            // DuckDB must evaluate both sides, even when the first is NULL.
             Self::NullIf(left, right) if dialect == Dialect::DuckDb => {
                 given(&format!("{{'l': {}, 'r': {}}}", of(left), of(right)), "nullif(v.l, v.r)")
             }
@@ -191,7 +193,7 @@ impl Expr {
         }
     }
 
-    /// Of an expression that gives one of several, which one.
+    /// Of an expression that chooses between operands, the chosen one.
     fn chosen(&self, record: &Record) -> Result<&Self, Fails> {
         const NULL: &Expr = &Expr::Literal(Value::Null, Type::Real);
         match self {
@@ -332,7 +334,7 @@ fn literal(value: &Value, kind: Type) -> String {
     }
 }
 
-/// A cast. The other dialect is told in its own words what differs; see `DIFFERENCES`.
+/// A cast. For DuckDB it is rewritten where DuckDB differs; see `DIFFERENCES`.
 fn cast(inner: &Expr, to: Type, word: &str, dialect: Dialect) -> String {
     let sql = inner.sql(dialect);
     let plain = format!("{word}({sql} AS {})", to.sql());
@@ -340,7 +342,7 @@ fn cast(inner: &Expr, to: Type, word: &str, dialect: Dialect) -> String {
         return plain;
     }
     let fails = if word == "CAST" { "error('no such value')" } else { "NULL" };
-    // A number is cast by its digits also where it is one of several.
+    // A number is cast by its digits also when it is one of several operands.
     let each = |expr: &Expr| cast(expr, to, word, dialect);
     match inner {
         Expr::Case(branches, rest) if inner.type_of() == Type::Real => {
@@ -378,7 +380,8 @@ fn cast(inner: &Expr, to: Type, word: &str, dialect: Dialect) -> String {
     }
 }
 
-/// In the other dialect: an expression with `v` in it, where `v` is another one that is evaluated once.
+/// For DuckDB: an expression with `v` in it, where `v` stands for another one that is evaluated
+/// once.
 pub(super) fn given(expr: &str, body: &str) -> String {
     format!("list_transform([{expr}], lambda v: {body})[1]")
 }
@@ -391,7 +394,7 @@ fn whole(value: i128, kind: Type) -> Result<Value, Fails> {
     }
 }
 
-/// Neither infinite nor no number, and one zero.
+/// Fails for infinity and NaN, and turns `-0.0` into `0.0`.
 fn finite(value: f64) -> Result<Value, Fails> {
     if value.is_finite() { Ok(Value::Real(value + 0.0)) } else { Err(Fails) }
 }
@@ -539,7 +542,7 @@ fn call(name: &str, args: &[Value]) -> Value {
     }
 }
 
-/// Time goes on by days and months of the calendar; the day of a month that is shorter is its last.
+/// Adds days and months of the calendar to a time. In a shorter month the day is the last one.
 fn plus(at: i64, count: i64, unit: &str) -> Option<i64> {
     let time = DateTime::from_timestamp_micros(at)?.naive_utc();
     let months = |count: i64| chrono::Months::new(u32::try_from(count.unsigned_abs()).unwrap());

@@ -1,9 +1,12 @@
-//! Random statements over random records, by three that do not know of each other: the plan, an interpreter that reads SQL plainly and one
-//! record at a time, and DuckDB without its optimiser.
+//! Random statements over random records, evaluated by three independent implementations: the
+//! transform, an interpreter that evaluates SQL literally and one record at a time, and DuckDB
+//! without its optimizer.
 //!
-//! Each record has the same fate from the plan and from the interpreter: the same row, filtered out, or an error. Where DuckDB gives a
-//! value, it is that of the plan. Where DuckDB gives an error and the plan a value, the interpreter must give that value too: DuckDB
-//! evaluates both sides of AND and OR, and its types are narrower in places.
+//! * The transform and the interpreter agree on every record: the same row, filtered out, or an
+//!   error.
+//! * Where DuckDB returns a value, the transform returns the same.
+//! * Where DuckDB fails and the transform returns a value, the interpreter must return that value:
+//!   DuckDB evaluates both sides of AND and OR, and some of its types are narrower.
 
 mod expr;
 mod pinned;
@@ -23,13 +26,13 @@ use super::*;
 use expr::{Dialect, Expr, Fails, Type, Value as SqlValue};
 use record::{FIELDS, Record, SCHEMA, Statement};
 
-/// How many records each statement is run over.
+/// How many records each statement runs over.
 const RECORDS: usize = 24;
 
 /// What becomes of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
-    /// Its columns, as text; none is NULL.
+    /// The columns as text; `None` is NULL.
     Row(Vec<Option<String>>),
     Filtered,
     Error,
@@ -39,9 +42,9 @@ impl Statement {
     fn sql(&self, dialect: Dialect) -> String {
         let columns: Vec<_> = self.columns.iter().enumerate().map(|(at, column)| format!("{} AS v{at}", column.sql(dialect))).collect();
         let id = if dialect == Dialect::Forebay { "id, " } else { "" };
-        // A condition that is NULL by its left side is evaluated whole.
-        let whole = |sql: String| if dialect == Dialect::DuckDb { expr::given(&sql, "v") } else { sql };
-        let filter = self.filter.iter().map(|filter| format!(" WHERE {}", whole(filter.sql(dialect)))).collect::<String>();
+        // DuckDB must evaluate all of a condition whose left side is NULL.
+        let evaluated = |sql: String| if dialect == Dialect::DuckDb { expr::given(&sql, "v") } else { sql };
+        let filter = self.filter.iter().map(|filter| format!(" WHERE {}", evaluated(filter.sql(dialect)))).collect::<String>();
         format!("SELECT {id}{} FROM topic{filter}", columns.join(", "))
     }
 
@@ -70,7 +73,7 @@ fn text_of(value: &SqlValue) -> Option<String> {
     })
 }
 
-/// A decimal without zeros at its end: scales differ between databases, values do not.
+/// A decimal without trailing zeros, because scales differ between databases.
 fn decimal_text(mut value: i128, mut scale: i8) -> String {
     while scale > 0 && value % 10 == 0 {
         (value, scale) = (value / 10, scale - 1);
@@ -91,14 +94,14 @@ fn cell(array: &ArrayRef, row: usize) -> Option<String> {
         DataType::Boolean => array.as_boolean().value(row).to_string(),
         DataType::Decimal128(_, scale) => decimal_text(array.as_primitive::<Decimal128Type>().value(row), *scale),
         DataType::Timestamp(TimeUnit::Microsecond, _) => array.as_primitive::<TimestampMicrosecondType>().value(row).to_string(),
-        other => panic!("a column of {other}, which no statement makes"),
+        other => panic!("a column of {other}, which no statement has"),
     })
 }
 
-/// What the plan makes of the records, as one batch.
-fn planned(plan: &Transform, records: &[Record]) -> Vec<Fate> {
+/// The fates of the records when the transform runs over them as one batch.
+fn transformed(transform: &Transform, records: &[Record]) -> Vec<Fate> {
     let texts: Vec<_> = records.iter().map(|record| record.text.as_str()).collect();
-    let out = plan.run(&super::texts(&texts));
+    let out = transform.run(&super::texts(&texts));
     let mut fates = vec![Fate::Filtered; records.len()];
     for reject in &out.rejects {
         assert_eq!(reject.stage, crate::RejectStage::Transform, "{}: {}", texts[reject.record as usize], reject.reason.full());
@@ -112,49 +115,49 @@ fn planned(plan: &Transform, records: &[Record]) -> Vec<Fate> {
     fates
 }
 
-/// What came of a statement.
-enum Tried {
-    Alike,
-    /// There is no plan.
-    Refused,
+/// The result of comparing a statement.
+enum Comparison {
+    Equal,
+    /// The statement does not compile.
+    Rejected,
     Differs(String),
 }
 
-/// Compares the plan with the interpreter.
-fn compare(seed: u64) -> Tried {
+/// Compares the transform with the interpreter.
+fn compare(seed: u64) -> Comparison {
     let (statement, records) = record::random(seed, RECORDS);
     let sql = statement.sql(Dialect::Forebay);
-    let plan = match try_plan(SCHEMA, &sql) {
-        Ok(plan) => plan,
-        // A WHERE that no record passes is refused, and a constant that has no value.
+    let transform = match try_transform(SCHEMA, &sql) {
+        Ok(transform) => transform,
+        // A WHERE that no record passes is rejected, and so is a constant expression that fails.
         Err(error) => {
             let never = error.to_string().contains("WHERE is always false");
-            let right = match never {
+            let expected = match never {
                 true => records.iter().all(|record| statement.interpreted(record) == Fate::Filtered),
                 false => !error.to_string().contains("can't be planned"),
             };
-            return if right { Tried::Refused } else { Tried::Differs(format!("{sql}\n  is refused: {error}")) };
+            return if expected { Comparison::Rejected } else { Comparison::Differs(format!("{sql}\n  is rejected: {error}")) };
         }
     };
-    let together = planned(&plan, &records);
+    let together = transformed(&transform, &records);
     for (record, together) in records.iter().zip(together) {
-        let alone = planned(&plan, std::slice::from_ref(record)).remove(0);
-        let plain = statement.interpreted(record);
-        if together != plain || alone != plain {
-            return Tried::Differs(format!(
-                "{sql}\n  of {}\n  is {together:?} in a batch, {alone:?} alone, {plain:?} when read plainly",
+        let alone = transformed(&transform, std::slice::from_ref(record)).remove(0);
+        let interpreted = statement.interpreted(record);
+        if together != interpreted || alone != interpreted {
+            return Comparison::Differs(format!(
+                "{sql}\n  of {}\n  is {together:?} in a batch, {alone:?} alone, {interpreted:?} in the interpreter",
                 record.text
             ));
         }
     }
-    Tried::Alike
+    Comparison::Equal
 }
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// The seeds to try: one, or so many from the first one on.
+/// The seeds to run: one, or a number of them from 0 on.
 fn seeds(default: u64) -> std::ops::Range<u64> {
     match number("FOREBAY_SEED") {
         Some(seed) => seed..seed + 1,
@@ -163,49 +166,49 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 }
 
 #[test]
-#[allow(clippy::print_stderr, reason = "said to whoever runs it by hand")]
-fn differential_statements_give_what_their_plain_reading_gives() {
+#[allow(clippy::print_stderr, reason = "printed for a manual run")]
+fn differential_statements_agree_with_the_interpreter() {
     let seeds = seeds(400);
-    let (next, begun) = (AtomicU64::new(seeds.start), Instant::now());
+    let (next, started) = (AtomicU64::new(seeds.start), Instant::now());
     let work = || {
-        let (mut wrong, mut refused) = (Vec::new(), 0_u64);
+        let (mut wrong, mut rejected) = (Vec::new(), 0_u64);
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
-                return (wrong, refused);
+                return (wrong, rejected);
             }
             match compare(seed) {
-                Tried::Alike => {}
-                Tried::Refused => refused += 1,
-                Tried::Differs(what) => wrong.push((seed, what)),
+                Comparison::Equal => {}
+                Comparison::Rejected => rejected += 1,
+                Comparison::Differs(what) => wrong.push((seed, what)),
             }
         }
     };
-    let (mut wrong, mut refused) = (Vec::new(), 0);
+    let (mut wrong, mut rejected) = (Vec::new(), 0);
     std::thread::scope(|scope| {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
         for worker in workers {
             let (more, also) = worker.join().expect("a worker does not panic");
             wrong.extend(more);
-            refused += also;
+            rejected += also;
         }
     });
     wrong.sort();
     let count = seeds.end - seeds.start;
-    eprintln!("{count} statements of {RECORDS} records each, {refused} refused, {:.1} s", begun.elapsed().as_secs_f64());
+    eprintln!("{count} statements of {RECORDS} records each, {rejected} rejected, {:.1} s", started.elapsed().as_secs_f64());
     if let Some((seed, what)) = wrong.first() {
         let others: Vec<_> = wrong.iter().map(|(seed, _)| seed.to_string()).collect();
         panic!("{what}\nseeds {}; repeat with: make differential SEED={seed}", others.join(" "));
     }
-    assert!(count < 100 || refused * 10 < count, "{refused} of {count} statements are refused: too many to mean anything");
+    assert!(count < 100 || rejected * 10 < count, "{rejected} of {count} statements are rejected: too many for a meaningful result");
 }
 
-/// Runs the statements in DuckDB: a line of JSON in for each, a line out.
+/// Runs the statements in DuckDB: one line of JSON in and one out per statement.
 const ORACLE: &str = include_str!("oracle.py");
 
 #[test]
-#[allow(clippy::print_stderr, reason = "said to whoever runs it by hand")]
+#[allow(clippy::print_stderr, reason = "printed for a manual run")]
 fn real_duckdb_gives_the_same_rows() {
     let seeds = seeds(100);
     let mut sum = Compared::default();
@@ -213,29 +216,29 @@ fn real_duckdb_gives_the_same_rows() {
         sum.compare(chunk);
     }
     let Compared { agreed, both_fail, alone, wrong } = sum;
-    eprintln!("{} statements, {agreed} records alike in DuckDB, of which {both_fail} have no value", seeds.end - seeds.start);
+    eprintln!("{} statements, {agreed} records agree with DuckDB, {both_fail} of them fail in both", seeds.end - seeds.start);
     let mut alone: Vec<_> = alone.into_iter().collect();
     alone.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    alone.iter().take(8).for_each(|(what, count)| eprintln!("{count} records have no value in DuckDB alone: {what}"));
+    alone.iter().take(8).for_each(|(what, count)| eprintln!("{count} records fail in DuckDB alone: {what}"));
     if let Some((seed, what)) = wrong.first() {
         let others: std::collections::BTreeSet<u64> = wrong.iter().map(|(seed, _)| *seed).collect();
         panic!("{what}\n{} records differ, of seeds {others:?}; repeat with: make differential SEED={seed}", wrong.len());
     }
-    let least = (seeds.end - seeds.start) * u64::try_from(RECORDS).unwrap() / 2;
-    let empty = agreed < least || both_fail < least / 20;
-    assert!(seeds.end - seeds.start < 100 || !empty, "the statements are too empty to mean anything: {agreed}, {both_fail}");
+    let expected = (seeds.end - seeds.start) * u64::try_from(RECORDS).unwrap() / 2;
+    let empty = agreed < expected || both_fail < expected / 20;
+    assert!(seeds.end - seeds.start < 100 || !empty, "too few values for a meaningful result: {agreed}, {both_fail}");
 }
 
-/// How many statements are given to DuckDB at a time.
+/// How many statements DuckDB receives at a time.
 const CHUNK: usize = 500;
 
-/// How the plan and DuckDB compare.
+/// How the transform and DuckDB compare.
 #[derive(Default)]
 struct Compared {
-    /// Records that have the same fate, and those of them that have no value.
+    /// Records with the same fate, and those of them that fail.
     agreed: u64,
     both_fail: u64,
-    /// Records that have no value in DuckDB alone, by the beginning of what it says.
+    /// Records that fail in DuckDB alone, by the beginning of the message.
     alone: HashMap<String, u64>,
     wrong: Vec<(u64, String)>,
 }
@@ -244,19 +247,19 @@ impl Compared {
     fn compare(&mut self, seeds: &[u64]) {
         let cases: Vec<_> = seeds.iter().map(|seed| (*seed, record::random(*seed, RECORDS))).collect();
         let columns: Vec<_> = FIELDS.iter().map(|(name, kind)| (*name, kind.sql())).collect();
-        let ask = |(statement, records): &(Statement, Vec<Record>)| {
+        let request = |(statement, records): &(Statement, Vec<Record>)| {
             let records: Vec<_> = records.iter().map(Record::columns).collect();
             json!({ "sql": statement.sql(Dialect::DuckDb), "columns": columns, "records": records }).to_string() + "\n"
         };
-        let asked: String = cases.iter().map(|(_, case)| ask(case)).collect();
-        let answers = forebay_test_services::duckdb::run(ORACLE, asked.as_bytes(), 3_600);
+        let requests: String = cases.iter().map(|(_, case)| request(case)).collect();
+        let answers = forebay_test_services::duckdb::run(ORACLE, requests.as_bytes(), 3_600);
         assert_eq!(cases.len(), answers.lines().count());
         for ((seed, (statement, records)), answer) in cases.iter().zip(answers.lines()) {
             let answer: Vec<Value> = serde_json::from_str(answer).unwrap();
             let sql = statement.sql(Dialect::Forebay);
-            let Ok(plan) = try_plan(SCHEMA, &sql) else { continue };
+            let Ok(transform) = try_transform(SCHEMA, &sql) else { continue };
             let kinds: Vec<_> = statement.columns.iter().map(Expr::type_of).collect();
-            for ((record, ours), theirs) in records.iter().zip(planned(&plan, records)).zip(&answer) {
+            for ((record, ours), theirs) in records.iter().zip(transformed(&transform, records)).zip(&answer) {
                 let fate = theirs_as_fate(theirs, &kinds);
                 if fate == ours {
                     self.agreed += 1;
@@ -271,7 +274,7 @@ impl Compared {
     }
 }
 
-/// An answer: null for a record that is filtered out, a text for an error, else the columns.
+/// Parses an answer: null for a record that is filtered out, text for an error, else the columns.
 fn theirs_as_fate(answer: &Value, kinds: &[Type]) -> Fate {
     match answer {
         Value::Null => Fate::Filtered,

@@ -1,7 +1,8 @@
-"""Runs statements in DuckDB, without its optimiser, over one record at a time.
+"""Runs statements in DuckDB without its optimizer, over one record at a time.
 
-In: a line of JSON for each statement, with its SQL, the columns and the records as text. Out: a line of JSON for each, with a record's
-columns as text, null when it is filtered out, or what is wrong.
+Input: one line of JSON per statement, with its SQL, the columns, and the records as text.
+Output: one line of JSON per statement, with an entry per record: its columns as text, null when it is
+filtered out, or the error.
 """
 
 import json
@@ -17,7 +18,7 @@ connection.execute("SET TimeZone = 'UTC'")
 
 
 def load(columns, record):
-    """The table `topic` with this one record; a number also by its digits."""
+    """Creates the table `topic` with this record; numbers also as their digits."""
     cells = []
     for name, kind in columns:
         text = record[name]
@@ -31,7 +32,7 @@ def load(columns, record):
 
 
 def shown(value):
-    """A cell as text: times as microseconds, floats so that they read as the same float."""
+    """Returns a cell as text: times in microseconds, floats in a form that parses as the same float."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -42,7 +43,7 @@ def shown(value):
 
 
 def answer(sql, times):
-    """What becomes of the record in the table."""
+    """Returns what becomes of the record in the table."""
     try:
         result = connection.execute(f"SELECT {', '.join(times)} FROM ({sql})").fetchall()
     except duckdb.Error as error:
@@ -51,17 +52,17 @@ def answer(sql, times):
 
 
 for line in sys.stdin:
-    asked = json.loads(line)
+    request = json.loads(line)
     answers = []
     times = None
-    for record in asked["records"]:
-        load(asked["columns"], record)
+    for record in request["records"]:
+        load(request["columns"], record)
         if times is None:
             try:
-                described = connection.execute(f"DESCRIBE {asked['sql']}").fetchall()
+                described = connection.execute(f"DESCRIBE {request['sql']}").fetchall()
             except duckdb.Error as error:
-                answers = [str(error).splitlines()[0]] * len(asked["records"])
+                answers = [str(error).splitlines()[0]] * len(request["records"])
                 break
             times = [f"epoch_us({name})" if kind.startswith("TIMESTAMP") else name for name, kind, *_ in described]
-        answers.append(answer(asked["sql"], times))
+        answers.append(answer(request["sql"], times))
     print(json.dumps(answers), flush=True)

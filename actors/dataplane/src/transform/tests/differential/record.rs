@@ -68,7 +68,7 @@ const TIMES: &[&str] = &[
     "0100-01-01T00:00:00Z",
 ];
 
-/// One record, as JSON text and as values.
+/// A record, as JSON text and as values.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) text: String,
@@ -99,7 +99,7 @@ impl Record {
 
     /// The digits of a number.
     pub(super) fn digits(&self, name: &str) -> &str {
-        self.text_of(name).expect("asked for where there is a value")
+        self.text_of(name).expect("the field has a value")
     }
 
     pub(super) fn value(&self, name: &str) -> Value {
@@ -114,7 +114,7 @@ impl Record {
         }
     }
 
-    /// For the other database: all values as text, by the name of their column.
+    /// For DuckDB: all values as text, by column.
     pub(super) fn columns(&self) -> Json {
         let text = |(name, _): &(&str, Type)| {
             let value = match self.value(name) {
@@ -147,7 +147,7 @@ pub(super) struct Statement {
     pub(super) filter: Option<Expr>,
 }
 
-/// A statement and records for it, out of one number.
+/// Returns a random statement and records for it, from a seed.
 pub(super) fn random(seed: u64, records: usize) -> (Statement, Vec<Record>) {
     let mut random = StdRng::seed_from_u64(seed);
     let kinds = [Type::Int, Type::Small, Type::Real, Type::Text, Type::Bool, Type::Decimal(12, 2), Type::Time];
@@ -165,7 +165,7 @@ fn boxed(kind: Type, depth: u32, random: &mut StdRng) -> Box<Expr> {
     Box::new(any(kind, depth, random))
 }
 
-/// An expression of a type.
+/// Returns a random expression of a type.
 fn any(kind: Type, depth: u32, random: &mut StdRng) -> Expr {
     if depth == 0 || random.random_bool(0.15) {
         return leaf(kind, random);
@@ -241,7 +241,7 @@ fn truth(depth: u32, random: &mut StdRng) -> Expr {
     }
 }
 
-/// Expressions that give one of several.
+/// Returns a random expression that chooses between operands.
 fn choice(kind: Type, depth: u32, random: &mut StdRng) -> Expr {
     let rest = |random: &mut StdRng| if random.random_bool(0.7) { Some(boxed(kind, depth, random)) } else { None };
     let branches = random.random_range(1..3);

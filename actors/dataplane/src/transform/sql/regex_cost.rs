@@ -1,13 +1,16 @@
-//! How large the automaton of a regular expression is, told from its text.
+//! Estimates the size of the automaton of a regular expression from its text.
 
-/// The states of a class of Unicode, such as `\w`.
+/// The memory of a state, in bytes.
+pub(super) const STATE_BYTES: u64 = 64;
+/// The states of a Unicode class such as `\w`.
 const CLASS: u64 = 200;
-/// Of a class of few characters, or of all but few.
+/// The states of a class of few characters, or of all but a few.
 const SMALL_CLASS: u64 = 8;
-/// No expression has more: a larger one is refused when it is compiled.
-const MOST: u64 = 1_000_000;
+/// An upper bound: a larger expression fails to compile.
+const MAX_STATES: u64 = 1_000_000;
 
-/// About how many states a regular expression has: what is repeated counts as often as it is. Matching takes at most so many steps a byte.
+/// Estimates the number of states of a regular expression; a repeated part counts once per
+/// repetition. Matching takes at most this many steps per byte.
 pub(super) fn states(pattern: &str) -> u64 {
     let mut groups = vec![Group::default()];
     let mut rest = pattern.chars();
@@ -38,18 +41,18 @@ pub(super) fn states(pattern: &str) -> u64 {
             group.sum = group.sum.saturating_add(states);
         }
     }
-    groups.iter().fold(1, |sum: u64, group| sum.saturating_add(group.sum)).min(MOST)
+    groups.iter().fold(1, |sum: u64, group| sum.saturating_add(group.sum)).min(MAX_STATES)
 }
 
 #[derive(Default)]
 struct Group {
     sum: u64,
-    /// Its last part, which a repetition repeats.
+    /// The last part, to which a repetition applies.
     last: u64,
 }
 
 impl Group {
-    /// The largest number up to the closing brace is how often.
+    /// Applies a repetition: the largest number up to the closing brace is the count.
     fn repeat(&mut self, rest: &mut std::str::Chars<'_>) {
         let (mut times, mut number) = (1_u64, 0_u64);
         for c in rest.by_ref() {
@@ -68,7 +71,7 @@ impl Group {
     }
 }
 
-/// A class up to its closing bracket.
+/// Consumes a class up to its closing bracket, and returns its states.
 fn class(rest: &mut std::str::Chars<'_>) -> u64 {
     let (mut first, mut open, mut large) = (true, 1_u32, false);
     while let Some(c) = rest.next() {
@@ -97,19 +100,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_repeated_counts_as_often_and_within_what_is_repeated_again() {
+    fn repetitions_multiply_also_when_nested() {
         assert_eq!(states("abc"), 4);
         assert_eq!(states("a{10}"), 11);
         assert_eq!(states("(a{10}b){2,100}"), 1_101);
         assert_eq!(states("[0-9a-f]{8}"), 65);
         assert_eq!(states(r"\w{1000}"), 200_001);
         assert_eq!(states(&"(".repeat(3)), 1);
-        assert_eq!(states("((((a{1000}){1000}){1000}){1000})"), MOST);
-        assert_eq!(states("a{99999999999999999999999999}"), MOST);
+        assert_eq!(states("((((a{1000}){1000}){1000}){1000})"), MAX_STATES);
+        assert_eq!(states("a{99999999999999999999999999}"), MAX_STATES);
     }
 
     #[test]
-    fn what_is_no_expression_ends_too() {
+    fn text_that_is_no_expression_is_handled() {
         for text in ["[", "[]", "[^", "\\", "{", "a{", ")", "[[:", "a{1,", "é[é]"] {
             assert!(states(text) >= 1, "{text}");
         }

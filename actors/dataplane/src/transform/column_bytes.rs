@@ -1,31 +1,35 @@
-//! How many bytes the values of columns take.
+//! The size of the values in Arrow columns, in bytes.
 //!
-//! Guarantee: a size is the sum of the sizes of the rows, and a row's depends on its value alone: slices of an array add up to the array, however
-//! it is cut and whatever else its buffers hold. Not guaranteed: what an allocator keeps beside the values.
+//! Guarantees:
+//! * The size of an array is the sum of the sizes of its rows.
+//! * The size of a row depends on its value alone. So the slices of an array add up to the array,
+//!   however it is cut and whatever else its buffers hold.
+//!
+//! Does not guarantee to count what an allocator uses in addition.
 
 use datafusion::arrow::array::{Array, AsArray, OffsetSizeTrait, RecordBatch};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::DataType;
 
-/// What a value of a type counts whose size is not known from its type, beside what it refers to.
-const OTHER: u64 = 16;
+/// The fixed part of a value whose type does not give its size.
+const UNKNOWN_WIDTH: u64 = 16;
 
-/// All columns of a batch.
+/// Returns the size of the values of all columns of a batch, in bytes.
 pub fn of_batch(batch: &RecordBatch) -> u64 {
     batch.columns().iter().map(|column| of_array(column)).sum()
 }
 
-/// All rows of an array.
+/// Returns the size of all rows of an array.
 pub(super) fn of_array(array: &dyn Array) -> u64 {
     of_rows(array, 0, array.len())
 }
 
-/// One row of an array.
+/// Returns the size of one row of an array.
 pub(super) fn of_row(array: &dyn Array, row: usize) -> u64 {
     of_rows(array, row, row + 1)
 }
 
-/// The rows `from..to` of an array.
+/// Returns the size of the rows `from..to` of an array.
 fn of_rows(array: &dyn Array, from: usize, to: usize) -> u64 {
     let rows = (to - from) as u64;
     match array.data_type() {
@@ -54,7 +58,7 @@ fn of_rows(array: &dyn Array, from: usize, to: usize) -> u64 {
     }
 }
 
-/// A row of this type that has no value; for a type of fixed width also one that has.
+/// Returns the size of a NULL of this type; for a type of fixed width, that of any value.
 pub(super) fn of_null(data_type: &DataType) -> u64 {
     match data_type {
         DataType::Null => 0,
@@ -64,17 +68,18 @@ pub(super) fn of_null(data_type: &DataType) -> u64 {
         DataType::FixedSizeBinary(width) => u64::try_from(*width).unwrap_or(0),
         DataType::FixedSizeList(item, width) => of_null(item.data_type()).saturating_mul(u64::try_from(*width).unwrap_or(0)),
         DataType::Struct(fields) => fields.iter().map(|field| of_null(field.data_type())).sum(),
-        other => other.primitive_width().map_or(OTHER, |width| width as u64),
+        other => other.primitive_width().map_or(UNKNOWN_WIDTH, |width| width as u64),
     }
 }
 
-/// Whether the values of a type can be of any size.
-pub(super) fn vary(data_type: &DataType) -> bool {
+/// Returns whether values of this type differ in size.
+pub(super) fn is_variable_width(data_type: &DataType) -> bool {
     !(data_type.is_primitive() || matches!(data_type, DataType::Null | DataType::Boolean))
 }
 
-/// The items of a list at a row, with those of the lists in it `depth` levels down, 1 for the list itself. No list has no items.
-pub(super) fn items(array: &dyn Array, row: usize, depth: usize) -> usize {
+/// Counts the items of the list in a row, `depth` levels down: 1 counts the items of the list
+/// itself, 2 those of the lists in it. NULL has no items. A value that is no list counts as 1.
+pub(super) fn count_items(array: &dyn Array, row: usize, depth: usize) -> usize {
     if depth == 0 {
         return 1;
     }
@@ -92,7 +97,7 @@ pub(super) fn items(array: &dyn Array, row: usize, depth: usize) -> usize {
     if array.is_null(row) {
         return 0;
     }
-    if depth == 1 { range.len() } else { range.map(|row| items(values, row, depth - 1)).sum() }
+    if depth == 1 { range.len() } else { range.map(|row| count_items(values, row, depth - 1)).sum() }
 }
 
 fn range<O: OffsetSizeTrait>(offsets: &OffsetBuffer<O>, from: usize, to: usize) -> std::ops::Range<usize> {
@@ -103,7 +108,7 @@ fn text<O: OffsetSizeTrait>(offsets: &OffsetBuffer<O>, from: usize, to: usize) -
     range(offsets, from, to).len() as u64
 }
 
-/// A view begins with the length of its value, in its lower 32 bits.
+/// The lower 32 bits of a view are the length of its value.
 fn views(views: &[u128], from: usize, to: usize) -> u64 {
     let length = |view: &u128| u64::try_from(view & u128::from(u32::MAX)).unwrap_or(0);
     views[from..to].iter().map(length).sum::<u64>() + 16 * (to - from) as u64
@@ -124,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// A column of everything that varies.
+    /// Columns of all types that vary in size.
     fn batch(texts: &[Option<Vec<String>>]) -> RecordBatch {
         let item = Arc::new(Field::new("item", DataType::Utf8, true));
         let inner: Fields = vec![Field::new("n", DataType::Int64, true), Field::new("list", DataType::List(item.clone()), true)].into();
@@ -147,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_sizes_of_slices_add_up_however_they_are_cut(
+        fn the_sizes_of_slices_add_up_wherever_an_array_is_cut(
             texts in proptest::collection::vec(proptest::option::of(proptest::collection::vec("[a-z]{0,20}", 0..4)), 1..12),
             at in 0_usize..12,
         ) {
@@ -165,7 +170,8 @@ mod tests {
     #[test]
     fn items_are_counted_down_to_a_depth() {
         let batch = batch(&[Some(vec!["a".into(), "b".into(), "c".into()]), None, Some(vec![])]);
-        let count = |row| (items(batch.column(0), row, 1), items(batch.column(1), row, 1), items(batch.column(2), row, 1));
+        let count =
+            |row| (count_items(batch.column(0), row, 1), count_items(batch.column(1), row, 1), count_items(batch.column(2), row, 1));
         assert_eq!([count(0), count(1), count(2)], [(3, 3, 1), (0, 0, 1), (0, 0, 1)]);
     }
 }

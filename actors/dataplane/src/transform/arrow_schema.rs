@@ -1,7 +1,8 @@
-//! A record's fields as Arrow types, and the columns that each record has beside them.
+//! The Arrow types of a record's fields, and the system columns that every record has.
 //!
-//! Guarantee: a field is nullable in Arrow whenever SQL can see it as NULL, which includes every field of an object that may be absent:
-//! DataFusion takes a field out of a struct without looking whether the struct itself is NULL.
+//! Guarantee: a field is nullable in Arrow whenever SQL can see it as NULL. That includes every
+//! field of an object that may be absent, because DataFusion reads a field of a struct without
+//! checking whether the struct itself is NULL.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,32 +10,32 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use forebay_schemas::record_schema::{self, Kind, RecordSchema};
 
-use super::sql::Wanted;
+use super::sql::ExactNumbers;
 
-/// The column that tells which record a row came from; the SQL can't see it.
-pub(super) const ROW: &str = "_row";
+/// The hidden column with the index of each row's record. The SQL can't see it.
+pub(super) const RECORD_INDEX: &str = "_row";
 /// The time zone of every timestamp.
 pub(super) const UTC: &str = "+00:00";
 
-/// A column that each record has beside its fields.
+/// A column that every record has in addition to its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// `_timestamp`: the record's in the topic.
+pub(super) enum SystemColumn {
+    /// `_timestamp`: the timestamp of the record in the topic.
     Timestamp,
     /// `_offset`
     Offset,
     /// `_partition`
     Partition,
-    /// `_key`: bytes, for a key need not be text.
+    /// `_key`: bytes, because a key need not be text.
     Key,
-    /// `_headers`: the value of each header by its name.
+    /// `_headers`: a map from names to values.
     Headers,
-    /// [`ROW`]
-    Row,
+    /// [`RECORD_INDEX`]
+    RecordIndex,
 }
 
-impl Origin {
-    /// Those that the SQL can see.
+impl SystemColumn {
+    /// The columns that the SQL can see.
     pub(super) const VISIBLE: [Self; 5] = [Self::Timestamp, Self::Offset, Self::Partition, Self::Key, Self::Headers];
 
     pub(super) fn name(self) -> &'static str {
@@ -44,7 +45,7 @@ impl Origin {
             Self::Partition => "_partition",
             Self::Key => "_key",
             Self::Headers => "_headers",
-            Self::Row => ROW,
+            Self::RecordIndex => RECORD_INDEX,
         }
     }
 
@@ -55,67 +56,69 @@ impl Origin {
             Self::Partition => DataType::Int32,
             Self::Key => DataType::Binary,
             Self::Headers => DataType::Map(header_entries(), false),
-            Self::Row => DataType::UInt32,
+            Self::RecordIndex => DataType::UInt32,
         };
         Field::new(self.name(), data_type, self == Self::Key)
     }
 }
 
-/// The names and values of a header, the entries of the map `_headers`.
+/// The fields of an entry of the map `_headers`.
 pub(super) fn header_fields() -> Fields {
     [Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)].into_iter().collect()
 }
 
-/// The same as the map has them.
+/// The entries of the map `_headers`.
 pub(super) fn header_entries() -> FieldRef {
     Arc::new(Field::new("entries", DataType::Struct(header_fields()), false))
 }
 
-/// What the name of a number's twin ends in: the column or field beside it that has its digits as text.
-const TWIN: &str = "#digits";
+/// The suffix of a digits column: next to the column or field of a number, it holds the number's
+/// digits as text.
+const DIGITS_SUFFIX: &str = "#digits";
 
-/// The name of the twin of a number.
-pub(super) fn twin(name: &str) -> String {
-    format!("{name}{TWIN}")
+/// Returns the name of a number's digits column.
+pub(super) fn digits_column(name: &str) -> String {
+    format!("{name}{DIGITS_SUFFIX}")
 }
 
-/// The name of the number whose twin this is.
-pub(super) fn twin_of(name: &str) -> Option<&str> {
-    name.strip_suffix(TWIN)
+/// Returns the name of the number that a digits column belongs to.
+pub(super) fn number_of(name: &str) -> Option<&str> {
+    name.strip_suffix(DIGITS_SUFFIX)
 }
 
-/// The fields, with a twin after them for each number whose digits are wanted. A field of the record's own that has the twin's name
-/// leaves no place for it.
-pub(super) fn with_digits(fields: &Fields, wanted: &Wanted) -> Fields {
-    fn add(fields: &Fields, names: &BTreeSet<String>, wanted: &Wanted) -> Fields {
+/// Returns the fields, followed by a digits column for each exact number. When the record has a
+/// field of that name already, the number gets none.
+pub(super) fn with_digits(fields: &Fields, exact: &ExactNumbers) -> Fields {
+    fn add(fields: &Fields, names: &BTreeSet<String>, exact: &ExactNumbers) -> Fields {
         let number = |field: &&FieldRef| *field.data_type() == DataType::Float64 && names.contains(field.name());
-        let beside = |field: &FieldRef| Arc::new(Field::new(twin(field.name()), DataType::Utf8, field.is_nullable()));
-        let twins = fields.iter().filter(number).map(beside).filter(|twin| fields.find(twin.name()).is_none());
-        fields.iter().map(|field| inside(field, wanted)).chain(twins).collect()
+        let digits = |field: &FieldRef| Arc::new(Field::new(digits_column(field.name()), DataType::Utf8, field.is_nullable()));
+        let added = fields.iter().filter(number).map(digits).filter(|added| fields.find(added.name()).is_none());
+        fields.iter().map(|field| inside(field, exact)).chain(added).collect()
     }
-    fn inside(field: &FieldRef, wanted: &Wanted) -> FieldRef {
+    fn inside(field: &FieldRef, exact: &ExactNumbers) -> FieldRef {
         let data_type = match field.data_type() {
-            DataType::Struct(members) => DataType::Struct(add(members, &wanted.members, wanted)),
-            DataType::List(item) => DataType::List(inside(item, wanted)),
+            DataType::Struct(members) => DataType::Struct(add(members, &exact.members, exact)),
+            DataType::List(item) => DataType::List(inside(item, exact)),
             _ => return Arc::clone(field),
         };
         Arc::new(field.as_ref().clone().with_data_type(data_type))
     }
-    if wanted.is_empty() { fields.clone() } else { add(fields, &wanted.columns, wanted) }
+    if exact.is_empty() { fields.clone() } else { add(fields, &exact.columns, exact) }
 }
 
-/// The columns of a record's own fields.
+/// Returns the columns for the fields of a record.
 pub(super) fn record_fields(schema: &RecordSchema) -> Fields {
     fields(&schema.fields, false)
 }
 
-/// The table that the SQL reads: the record's fields, then these columns.
-pub(super) fn table(record: &Fields, origins: &[Origin]) -> SchemaRef {
-    let added = origins.iter().map(|origin| Arc::new(origin.field()));
+/// Returns the schema of the table that the SQL reads: the record's fields, then these system
+/// columns.
+pub(super) fn table(record: &Fields, system: &[SystemColumn]) -> SchemaRef {
+    let added = system.iter().map(|column| Arc::new(column.field()));
     Arc::new(Schema::new(record.iter().cloned().chain(added).collect::<Fields>()))
 }
 
-/// Fields of an object; `nullable` when the object itself may be NULL.
+/// Returns the fields of an object; they are all `nullable` when the object itself may be NULL.
 fn fields(list: &[record_schema::Field], nullable: bool) -> Fields {
     let field = |field: &record_schema::Field| one(&field.name, &field.kind, nullable || field.nullable());
     list.iter().map(field).collect()

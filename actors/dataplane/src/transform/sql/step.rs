@@ -1,8 +1,11 @@
-//! The SQL as steps over a batch of columns.
+//! The steps of the SQL over a batch of columns.
 //!
-//! Guarantee: a step keeps the order of rows, keeps no state between batches, and costs microseconds beside the work on the rows
-//! themselves: expressions are compiled once and evaluated straight on the columns, without DataFusion's execution machinery. What the steps make of
-//! a batch, and the work of it, is within the limits of the [`meter`], or an error.
+//! Guarantees:
+//! * A step keeps the order of rows, and keeps no state between batches.
+//! * Its overhead is microseconds: expressions are compiled once and evaluated directly on the
+//!   columns, without DataFusion's execution engine.
+//! * What the steps produce, and the work that it takes, stays within the [`sql_quota`], or the run
+//!   is an error.
 
 use std::any::Any;
 use std::fmt;
@@ -21,17 +24,17 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::unnest::{ListUnnest, UnnestExec};
 use futures_util::{FutureExt, StreamExt};
 
-use super::error::TransformError;
-use super::{MAX_ROWS_PER_RECORD, meter, sizes};
+use crate::transform::sql_error::SqlError;
+use crate::transform::{MAX_ROWS_PER_RECORD, column_bytes, sql_quota};
 
-/// One step of the SQL.
+/// A step of the SQL.
 #[derive(Debug)]
-pub(super) enum Step {
-    /// WHERE: keeps the rows for which it is true.
+pub(in crate::transform) enum Step {
+    /// WHERE: keeps the rows for which the expression is true.
     Filter(Arc<dyn PhysicalExpr>),
-    /// SELECT: a column an expression.
+    /// SELECT: one column per expression.
     Project { exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef },
-    /// `unnest`: a row an item.
+    /// `unnest`: one row per item.
     Unnest { lists: Vec<(usize, usize)>, structs: Vec<usize>, schema: SchemaRef, options: UnnestOptions },
 }
 
@@ -52,36 +55,38 @@ impl fmt::Display for Step {
     }
 }
 
-/// Runs the steps on records of which they may make so many bytes. A panic in them is an error like any other, so that the record at fault can be found and set aside.
-pub(super) fn run(steps: &[Step], batch: &RecordBatch, most: u64) -> Result<RecordBatch, TransformError> {
-    meter::reset(most);
+/// Runs the steps, which may produce `max_bytes` bytes. A panic is an error like any other, so that
+/// the record at fault can be found and rejected.
+pub(in crate::transform) fn run(steps: &[Step], batch: &RecordBatch, max_bytes: u64) -> Result<RecordBatch, SqlError> {
+    sql_quota::reset(max_bytes);
     let all = || steps.iter().try_fold(batch.clone(), |batch, step| step.run(batch));
-    catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|panic| Err(TransformError::Panicked(message(&*panic))))
+    catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|panic| Err(SqlError::Panicked(message(&*panic))))
 }
 
-/// Some rows of a batch, by themselves: a slice of a list still holds the items of all rows, and an expression that looks at every item
-/// would fail on those of a neighbour.
-pub(super) fn part(batch: &RecordBatch, from: usize, rows: usize) -> RecordBatch {
-    let own = |column: &ArrayRef| match column.data_type().is_nested() {
+/// Copies some rows of a batch. A slice would not do: a slice of a list still holds the items of
+/// all rows, and an expression that evaluates every item would fail on those of a neighbour.
+pub(in crate::transform) fn copy_rows(batch: &RecordBatch, from: usize, rows: usize) -> RecordBatch {
+    let copy_column = |column: &ArrayRef| match column.data_type().is_nested() {
         true => {
             let data = column.to_data();
             let mut copy = MutableArrayData::new(vec![&data], false, rows);
-            copy.try_extend(0, from, from + rows).expect("a part is no larger than the whole");
+            copy.try_extend(0, from, from + rows).expect("the rows are within the batch");
             make_array(copy.freeze())
         }
         false => column.slice(from, rows),
     };
-    let columns = batch.columns().iter().map(own).collect();
-    RecordBatch::try_new(batch.schema(), columns).expect("a part of a batch has its schema")
+    let columns = batch.columns().iter().map(copy_column).collect();
+    RecordBatch::try_new(batch.schema(), columns).expect("the copies have the schema of the batch")
 }
 
+/// Returns the message of a panic.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "without a message".into())
 }
 
 impl Step {
-    fn run(&self, batch: RecordBatch) -> Result<RecordBatch, TransformError> {
+    fn run(&self, batch: RecordBatch) -> Result<RecordBatch, SqlError> {
         match self {
             Self::Filter(predicate) => {
                 let mask = evaluate(predicate, &batch, || "WHERE".into())?;
@@ -101,20 +106,20 @@ impl Step {
     }
 }
 
-/// The values of an expression; `place` names it for the error.
-fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, place: impl Fn() -> String) -> Result<ArrayRef, TransformError> {
+/// Evaluates an expression. `location` names it for the error.
+fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, location: impl Fn() -> String) -> Result<ArrayRef, SqlError> {
     let values = expr.evaluate(batch).and_then(|values| values.into_array(batch.num_rows()));
-    values.map_err(|cause| TransformError::at(place(), cause))
+    values.map_err(|error| SqlError::at(location(), error))
 }
 
-/// DataFusion's own `unnest`, which is to be had as an execution plan only.
+/// Runs DataFusion's `unnest`, which exists as an execution plan only.
 fn unnest(
     batch: RecordBatch,
     lists: &[(usize, usize)],
     structs: &[usize],
     schema: &SchemaRef,
     options: &UnnestOptions,
-) -> Result<RecordBatch, TransformError> {
+) -> Result<RecordBatch, SqlError> {
     let lists = lists.iter().map(|&(index_in_input_schema, depth)| ListUnnest { index_in_input_schema, depth }).collect();
     let input_schema = batch.schema();
     let input = MemorySourceConfig::try_new_exec(&[vec![batch]], input_schema, None)?;
@@ -127,35 +132,40 @@ fn unnest(
     }
 }
 
-/// No record may become more rows than [`MAX_ROWS_PER_RECORD`]. This is looked at before the rows are made: a record of a megabyte with a long list
-/// would be a megabyte for each of its items. What stands beside the lists is there for each item, and is charged for.
-fn check_rows(batch: &RecordBatch, lists: &[(usize, usize)], options: &UnnestOptions) -> Result<(), TransformError> {
-    let record = batch.columns().last().expect("the hidden column is always the last").as_primitive::<UInt32Type>().values();
-    let least = usize::from(options.preserve_nulls() || lists.is_empty());
-    // Lists side by side give as many rows as the longest has items; where some are unnested more than once, at most the product of all.
-    let side_by_side = lists.iter().all(|&(_, depth)| depth == 1);
+/// Checks that no record becomes more than [`MAX_ROWS_PER_RECORD`] rows, and charges what `unnest`
+/// produces.
+///
+/// This comes before the rows are produced: the columns next to the lists are repeated for each
+/// item, so a record of a megabyte with a long list would take a megabyte per item.
+fn check_rows(batch: &RecordBatch, lists: &[(usize, usize)], options: &UnnestOptions) -> Result<(), SqlError> {
+    let record = batch.columns().last().expect("the hidden column is the last").as_primitive::<UInt32Type>().values();
+    let min_rows = usize::from(options.preserve_nulls() || lists.is_empty());
+    // Parallel lists give as many rows as the longest has items. Where some are unnested more than
+    // once, the product is an upper bound.
+    let parallel = lists.iter().all(|&(_, depth)| depth == 1);
     let rows_of = |row: usize| {
-        let items = lists.iter().map(|&(list, depth)| sizes::items(batch.column(list), row, depth));
-        let rows = if side_by_side { items.max().unwrap_or(1) } else { items.map(|items| items.max(1)).fold(1, usize::saturating_mul) };
-        rows.max(least)
+        let items = lists.iter().map(|&(list, depth)| column_bytes::count_items(batch.column(list), row, depth));
+        let rows = if parallel { items.max().unwrap_or(1) } else { items.map(|items| items.max(1)).fold(1, usize::saturating_mul) };
+        rows.max(min_rows)
     };
     let mut from = 0;
     for rows in record.chunk_by(PartialEq::eq) {
         let to = from + rows.len();
         if (from..to).map(rows_of).fold(0, usize::saturating_add) > MAX_ROWS_PER_RECORD {
-            return Err(TransformError::TooManyRows);
+            return Err(SqlError::TooManyRows);
         }
         from = to;
     }
-    let (unnested, beside): (Vec<_>, Vec<_>) =
+    let (unnested, repeated): (Vec<_>, Vec<_>) =
         batch.columns().iter().enumerate().partition(|(at, _)| lists.iter().any(|(list, _)| list == at));
-    let sum = |columns: &[(usize, &ArrayRef)]| columns.iter().map(|(_, column)| sizes::of_array(column)).sum::<u64>();
-    // Exactly only where it matters, since that looks at each value.
-    let most = (0..batch.num_rows()).map(rows_of).max().unwrap_or(0) as u64;
-    let mut bytes = sum(&unnested).saturating_add(sum(&beside).saturating_mul(most));
-    if bytes > meter::room() {
-        let of_row = |row| beside.iter().map(|(_, column)| sizes::of_row(column, row)).sum::<u64>().saturating_mul(rows_of(row) as u64);
+    let sum = |columns: &[(usize, &ArrayRef)]| columns.iter().map(|(_, column)| column_bytes::of_array(column)).sum::<u64>();
+    // An upper bound first: the exact sum needs the size of each row.
+    let max_rows = (0..batch.num_rows()).map(rows_of).max().unwrap_or(0) as u64;
+    let mut bytes = sum(&unnested).saturating_add(sum(&repeated).saturating_mul(max_rows));
+    if bytes > sql_quota::remaining_bytes() {
+        let of_row =
+            |row| repeated.iter().map(|(_, column)| column_bytes::of_row(column, row)).sum::<u64>().saturating_mul(rows_of(row) as u64);
         bytes = (0..batch.num_rows()).map(of_row).fold(sum(&unnested), u64::saturating_add);
     }
-    Ok(meter::charge_bytes("`unnest`", bytes)?)
+    Ok(sql_quota::charge_bytes("`unnest`", bytes)?)
 }

@@ -1,8 +1,13 @@
-//! Expressions that fail where the library's own would give a wrong value.
+//! Expressions that fail where DataFusion's would return a wrong value.
 //!
-//! Guarantee: in an expression that went through [`checked`], integers do not wrap around, in any width and operation; decimals keep to
-//! their precision; floats are neither infinite nor no number; casts are those of [`super::cast`]; a field of an object that is NULL is
-//! NULL. Not guaranteed: what a function computes inside, beyond its arguments and its result.
+//! Guarantees, for an expression that [`check`] returns:
+//! * Integers of any width do not wrap around, in any operation.
+//! * Decimals stay within their precision.
+//! * Floats are neither infinite nor NaN.
+//! * Casts are those of [`super::cast`].
+//! * A field of an object that is NULL is NULL.
+//!
+//! Does not check what a function computes internally, only its arguments and its result.
 
 use std::fmt;
 use std::hash::Hash;
@@ -26,15 +31,16 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use super::cast::{cast, finite};
 use crate::decimal::within;
 
-/// The same expression, with each part of it replaced that could give a wrong value without an error.
-pub(super) fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
-    expr.transform_up(|expr| replace(expr, schema)).map(|done| done.data)
+/// Returns the same expression, with every node replaced that could return a wrong value without an
+/// error.
+pub(super) fn check(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+    expr.transform_up(|expr| replace(expr, schema)).map(|result| result.data)
 }
 
 fn replace(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
     let of = |kind: Kind, args: Vec<&Arc<dyn PhysicalExpr>>| {
         let args = args.into_iter().map(Arc::clone).collect();
-        Ok(Transformed::yes(Arc::new(Checked { kind, args }) as Arc<dyn PhysicalExpr>))
+        Ok(Transformed::yes(Arc::new(CheckedExpr { kind, args }) as Arc<dyn PhysicalExpr>))
     };
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
         let (left, right) = (binary.left(), binary.right());
@@ -42,7 +48,7 @@ fn replace(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transformed<A
             Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo => {
                 let result = binary.data_type(schema)?;
                 let failing = BinaryExpr::new(Arc::clone(left), *binary.op(), Arc::clone(right)).with_fail_on_overflow(true);
-                Ok(Transformed::yes(bounded(Arc::new(failing), &result)))
+                Ok(Transformed::yes(check_result(Arc::new(failing), &result)))
             }
             Operator::BitwiseShiftLeft => of(Kind::ShiftLeft, vec![left, right]),
             Operator::BitwiseShiftRight => of(Kind::ShiftRight, vec![left, right]),
@@ -59,45 +65,46 @@ fn replace(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transformed<A
         return of(Kind::Cast { to: safe.cast_type().clone(), safe: true }, vec![safe.expr()]);
     }
     if let Some(list) = expr.downcast_ref::<InListExpr>() {
-        // Made anew, because it keeps the values of its list as the library's own casts gave them.
+        // Re-created, because it holds the values of its list as DataFusion's casts returned them.
         return Ok(Transformed::yes(in_list(Arc::clone(list.expr()), list.list().to_vec(), &list.negated(), schema)?));
     }
     if let Some(function) = expr.downcast_ref::<ScalarFunctionExpr>() {
         return match function.name() {
             "get_field" if !is_path(&function.args()[0]) => {
-                let held = function.args()[0].data_type(schema)?;
-                match held {
+                let object = function.args()[0].data_type(schema)?;
+                match object {
                     DataType::Struct(_) => of(Kind::FieldOf, vec![&expr, &function.args()[0]]),
                     _ => Ok(Transformed::no(expr)),
                 }
             }
-            // It would cut a double to nanoseconds that the clock does not have; decimals fail there.
+            // A double of seconds gives wrong nanoseconds; a decimal out of range fails instead.
             "to_timestamp" if function.args()[0].data_type(schema)?.is_floating() => {
                 let mut args = function.args().to_vec();
                 let seconds = Kind::Cast { to: DataType::Decimal128(38, 9), safe: false };
-                args[0] = Arc::new(Checked { kind: seconds, args: vec![Arc::clone(&args[0])] });
+                args[0] = Arc::new(CheckedExpr { kind: seconds, args: vec![Arc::clone(&args[0])] });
                 Ok(Transformed::yes(Arc::clone(&expr).with_new_children(args)?))
             }
             _ => {
                 let result = expr.data_type(schema)?;
-                Ok(Transformed::yes(bounded(expr, &result)))
+                Ok(Transformed::yes(check_result(expr, &result)))
             }
         };
     }
     Ok(Transformed::no(expr))
 }
 
-/// The expression, held to the bounds that its type has.
-fn bounded(expr: Arc<dyn PhysicalExpr>, result: &DataType) -> Arc<dyn PhysicalExpr> {
+/// Adds a check of the result, if its type has bounds.
+fn check_result(expr: Arc<dyn PhysicalExpr>, result: &DataType) -> Arc<dyn PhysicalExpr> {
     let kind = match result {
         DataType::Float32 | DataType::Float64 => Kind::Finite,
         DataType::Decimal128(precision, _) => Kind::Precision(*precision),
         _ => return expr,
     };
-    Arc::new(Checked { kind, args: vec![expr] })
+    Arc::new(CheckedExpr { kind, args: vec![expr] })
 }
 
-/// A column, or a field of one: there the decoder has made the fields of a NULL object NULL.
+/// Returns whether an expression is a column or a field of one. For those the decoder made the
+/// fields of a NULL object NULL.
 fn is_path(expr: &Arc<dyn PhysicalExpr>) -> bool {
     match expr.downcast_ref::<ScalarFunctionExpr>() {
         Some(function) => function.name() == "get_field" && is_path(&function.args()[0]),
@@ -105,9 +112,9 @@ fn is_path(expr: &Arc<dyn PhysicalExpr>) -> bool {
     }
 }
 
-/// An operation with a check of its own; or a check of what its argument gives.
+/// A checked operation, or a check of its argument.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Checked {
+struct CheckedExpr {
     kind: Kind,
     args: Vec<Arc<dyn PhysicalExpr>>,
 }
@@ -116,7 +123,7 @@ struct Checked {
 enum Kind {
     /// The argument, which must be finite.
     Finite,
-    /// The argument, a decimal, which must have no more digits than that.
+    /// The argument, a decimal, which must have at most this many digits.
     Precision(u8),
     /// `-a`
     Negate,
@@ -126,11 +133,11 @@ enum Kind {
     ShiftRight,
     /// `CAST(a AS …)`, or `TRY_CAST` when `safe`.
     Cast { to: DataType, safe: bool },
-    /// The first argument, a field of the second, which is NULL where the second is.
+    /// The first argument, a field of the second. It is NULL where the second is.
     FieldOf,
 }
 
-impl fmt::Display for Checked {
+impl fmt::Display for CheckedExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let args = &self.args;
         match &self.kind {
@@ -144,7 +151,7 @@ impl fmt::Display for Checked {
     }
 }
 
-impl PhysicalExpr for Checked {
+impl PhysicalExpr for CheckedExpr {
     fn data_type(&self, schema: &Schema) -> Result<DataType> {
         match &self.kind {
             Kind::Cast { to, .. } => Ok(to.clone()),
@@ -166,8 +173,8 @@ impl PhysicalExpr for Checked {
         let single = |first: &ColumnarValue, apply: &dyn Fn(&ArrayRef) -> Result<ArrayRef>| match first {
             ColumnarValue::Array(array) => Ok(ColumnarValue::Array(apply(array)?)),
             ColumnarValue::Scalar(scalar) => {
-                let done = apply(&scalar.to_array()?)?;
-                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&done, 0)?))
+                let result = apply(&scalar.to_array()?)?;
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?))
             }
         };
         match (&self.kind, second) {
@@ -178,7 +185,7 @@ impl PhysicalExpr for Checked {
             (Kind::ShiftLeft, Some(second)) => pair(&first, &second, batch.num_rows(), shift_left),
             (Kind::ShiftRight, Some(second)) => pair(&first, &second, batch.num_rows(), shift_right),
             (Kind::FieldOf, Some(second)) => pair(&first, &second, batch.num_rows(), |field, object| hide(field, object.logical_nulls())),
-            (Kind::ShiftLeft | Kind::ShiftRight | Kind::FieldOf, None) => unreachable!("made with two arguments"),
+            (Kind::ShiftLeft | Kind::ShiftRight | Kind::FieldOf, None) => unreachable!("these kinds have two arguments"),
         }
     }
 
@@ -195,7 +202,8 @@ impl PhysicalExpr for Checked {
     }
 }
 
-/// Two arguments as columns of one length; a scalar when both are.
+/// Applies a function to two arguments, as columns of equal length. The result is a scalar when
+/// both are.
 fn pair(
     first: &ColumnarValue,
     second: &ColumnarValue,
@@ -204,13 +212,14 @@ fn pair(
 ) -> Result<ColumnarValue> {
     match (first, second) {
         (ColumnarValue::Scalar(first), ColumnarValue::Scalar(second)) => {
-            let done = apply(&first.to_array()?, &second.to_array()?)?;
-            Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&done, 0)?))
+            let result = apply(&first.to_array()?, &second.to_array()?)?;
+            Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?))
         }
         (first, second) => Ok(ColumnarValue::Array(apply(&first.to_array(rows)?, &second.to_array(rows)?)?)),
     }
 }
 
+/// Checks that decimals have at most `precision` digits.
 fn in_precision(array: &ArrayRef, precision: u8) -> Result<ArrayRef> {
     let decimals = array.as_primitive::<Decimal128Type>();
     let beyond = |value: &i128| within(*value, precision).is_none();
@@ -221,7 +230,7 @@ fn in_precision(array: &ArrayRef, precision: u8) -> Result<ArrayRef> {
     Ok(Arc::clone(array))
 }
 
-/// The column with these rows NULL as well.
+/// Returns the column with these rows NULL, too.
 fn hide(field: &ArrayRef, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
     let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) else { return Ok(Arc::clone(field)) };
     let nulls = NullBuffer::union(field.logical_nulls().as_ref(), Some(&nulls));
@@ -237,7 +246,7 @@ fn shift_right(left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef> {
     shift(left, right, ">>")
 }
 
-/// Shifts by fewer bits than there are; to the left only where no bit is lost.
+/// Shifts by fewer bits than the type has. A shift to the left must not lose bits.
 fn shift(left: &ArrayRef, right: &ArrayRef, op: &'static str) -> Result<ArrayRef> {
     macro_rules! by_width {
         ($($data_type:ident => $kind:ident),*) => {

@@ -1,9 +1,13 @@
-//! The SQL's expressions with a bound on what they make and how long they take.
+//! Expressions that charge what they produce, and the steps they take, to the [`sql_quota`].
 //!
-//! Guarantee: what a node of an expression makes is charged to the [`meter`], before it is made where it can be more than a few times what it is
-//! made of, so that neither a function nor an operator takes memory or time beyond the limits by more than that. A record that alone goes
-//! over a limit is a reject; records that do so together are run apart, so what one of them becomes does not depend on the others.
-//! Not guaranteed: nodes whose values are of a fixed width are not charged; they are as many as the SQL is long.
+//! Guarantees:
+//! * The value of every node of variable width is charged. When it can be more than a few times as
+//!   large as the arguments, it is charged before it is produced. So no function or operator
+//!   exceeds the limits of memory and time by more than that.
+//! * A record that exceeds a limit alone is a reject. Records that exceed it together are run
+//!   apart, so what becomes of a record does not depend on its neighbours.
+//!
+//! Does not charge values of fixed width. Their number is bounded by the length of the SQL.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -17,33 +21,33 @@ use datafusion::logical_expr::{ColumnarValue, Operator, ScalarFunctionArgs, Scal
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, LikeExpr, Literal, TryCastExpr};
 use datafusion::physical_expr::{HigherOrderFunctionExpr, PhysicalExpr, ScalarFunctionExpr};
 
-use super::cost::{self, Cost};
-use super::pattern;
-use crate::transform::{meter, sizes};
+use super::function_cost::{self, CostClass};
+use super::{regex_cost, value_cost};
+use crate::transform::{column_bytes, sql_quota};
 
-/// The most bytes of a constant of the SQL that are not charged for each row.
-const SHORT: u64 = 1 << 10;
-/// The steps that LIKE takes for a byte of the text and one of the pattern.
+/// The size up to which a constant of the SQL is not charged.
+const MAX_FREE_CONSTANT_BYTES: u64 = 1 << 10;
+/// The steps that LIKE takes per byte of the text and byte of the pattern.
 const LIKE_STEPS: u64 = 4;
 
 type Node = Arc<dyn PhysicalExpr>;
 
-/// The same expression, bounded.
+/// Returns the same expression with its nodes charged.
 ///
 /// # Errors
-/// When it calls a function whose cost is not known.
-pub(super) fn bounded(expr: Node, input: &Schema) -> Result<Node> {
-    Ok(expr.transform_up(|node| bound(node, input).map(Transformed::yes))?.data)
+/// When it calls a function whose cost is unknown.
+pub(super) fn charge(expr: Node, input: &Schema) -> Result<Node> {
+    Ok(expr.transform_up(|node| charge_node(node, input).map(Transformed::yes))?.data)
 }
 
-/// One node, whose children are bounded.
-fn bound(node: Node, input: &Schema) -> Result<Node> {
+/// Charges a node whose children are charged already.
+fn charge_node(node: Node, input: &Schema) -> Result<Node> {
     if let Some(call) = node.downcast_ref::<ScalarFunctionExpr>() {
-        let cost = cost::of(call.fun().name()).ok_or_else(|| unknown(call.fun().name()))?;
-        if cost == Cost::Free {
+        let class = function_cost::class_of(call.fun().name()).ok_or_else(|| unknown(call.fun().name()))?;
+        if class == CostClass::Free {
             return Ok(node);
         }
-        let function = ScalarUDF::new_from_impl(Call { inner: Arc::new(call.fun().clone()), cost });
+        let function = ScalarUDF::new_from_impl(ChargedFunction { inner: Arc::new(call.fun().clone()), class });
         let (args, field) = (call.args().to_vec(), call.return_field(input)?);
         return Ok(Arc::new(ScalarFunctionExpr::new(
             call.name(),
@@ -57,49 +61,51 @@ fn bound(node: Node, input: &Schema) -> Result<Node> {
         return Err(unknown(call.name()));
     }
     if let Some(literal) = node.downcast_ref::<Literal>() {
-        let long = sizes::of_array(&literal.value().to_array()?) > SHORT;
-        return Ok(if long { Toll::on(node, Charge::Result("a constant".into())) } else { node });
+        let long = column_bytes::of_array(&literal.value().to_array()?) > MAX_FREE_CONSTANT_BYTES;
+        return Ok(if long { ChargedExpr::on(node, Charge::Result("a constant".into())) } else { node });
     }
     if let Some(like) = node.downcast_ref::<LikeExpr>() {
         let (text, pattern) = (Arc::clone(like.expr()), Arc::clone(like.pattern()));
-        return matching(node, text, pattern, Matcher::Like);
+        return charge_match(node, text, pattern, Matcher::Like);
     }
     if let Some(binary) = node.downcast_ref::<BinaryExpr>() {
         let (left, right) = (Arc::clone(binary.left()), Arc::clone(binary.right()));
         match binary.op() {
             Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch => {
-                return matching(node, left, right, Matcher::Regex);
+                return charge_match(node, left, right, Matcher::Regex);
             }
             Operator::LikeMatch | Operator::ILikeMatch | Operator::NotLikeMatch | Operator::NotILikeMatch => {
-                return matching(node, left, right, Matcher::Like);
+                return charge_match(node, left, right, Matcher::Like);
             }
             _ => {}
         }
     }
     let cast = node.downcast_ref::<CastExpr>().map(CastExpr::cast_type);
-    if let Some(to) = cast.or_else(|| node.downcast_ref::<TryCastExpr>().map(TryCastExpr::cast_type)).filter(|to| sizes::vary(to)) {
-        let from = node.children().into_iter().map(|child| Toll::on(Arc::clone(child), Charge::Cast(to.clone()))).collect();
-        return Ok(Toll::on(Arc::clone(&node).with_new_children(from)?, Charge::Result("a cast".into())));
+    if let Some(to) =
+        cast.or_else(|| node.downcast_ref::<TryCastExpr>().map(TryCastExpr::cast_type)).filter(|to| column_bytes::is_variable_width(to))
+    {
+        let from = node.children().into_iter().map(|child| ChargedExpr::on(Arc::clone(child), Charge::Cast(to.clone()))).collect();
+        return Ok(ChargedExpr::on(Arc::clone(&node).with_new_children(from)?, Charge::Result("a cast".into())));
     }
-    if node.children().is_empty() || !node.data_type(input).is_ok_and(|data_type| sizes::vary(&data_type)) {
+    if node.children().is_empty() || !node.data_type(input).is_ok_and(|data_type| column_bytes::is_variable_width(&data_type)) {
         return Ok(node);
     }
     let what = node.downcast_ref::<BinaryExpr>().map_or_else(|| "an expression".into(), |binary| format!("`{}`", binary.op()));
-    Ok(Toll::on(node, Charge::Result(what)))
+    Ok(ChargedExpr::on(node, Charge::Result(what)))
 }
 
 fn unknown(function: &str) -> DataFusionError {
-    DataFusionError::NotImplemented(format!("the function `{function}` is not supported: what it costs at most is not known"))
+    DataFusionError::NotImplemented(format!("the function `{function}` is not supported: its cost is unknown"))
 }
 
-/// A function that is charged for.
+/// A function whose calls are charged.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Call {
+struct ChargedFunction {
     inner: Arc<ScalarUDF>,
-    cost: Cost,
+    class: CostClass,
 }
 
-impl ScalarUDFImpl for Call {
+impl ScalarUDFImpl for ChargedFunction {
     fn name(&self) -> &str {
         self.inner.name()
     }
@@ -115,68 +121,68 @@ impl ScalarUDFImpl for Call {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let name = format!("`{}`", self.name());
         let rows = args.number_rows;
-        let price = self.cost.price(&args.args, rows, args.return_field.data_type())?;
-        meter::charge_steps(&name, price.steps)?;
-        meter::charge_bytes(&name, price.bytes)?;
+        let cost = self.class.cost(&args.args, rows, args.return_field.data_type())?;
+        sql_quota::charge_steps(&name, cost.steps)?;
+        sql_quota::charge_bytes(&name, cost.bytes)?;
         let result = self.inner.invoke_with_args(args)?;
-        if self.cost == Cost::Result && sizes::vary(&result.data_type()) {
-            meter::charge_bytes(&name, cost::of_value(&result, rows)?)?;
+        if self.class == CostClass::Result && column_bytes::is_variable_width(&result.data_type()) {
+            sql_quota::charge_bytes(&name, value_cost::bytes_of_value(&result, rows)?)?;
         }
         Ok(result)
     }
 }
 
-/// What is charged for the value of a node.
+/// What the value of a node is charged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Charge {
-    /// Its bytes, of what this names.
+    /// Its bytes. The text names the node in an error.
     Result(String),
-    /// What a cast of it makes.
+    /// The bytes of its cast to this type.
     Cast(DataType),
-    /// So many steps a byte: a pattern is looked for in it.
+    /// This many steps per byte: a pattern is searched in it.
     Steps(u64),
 }
 
-/// A node whose value is charged for.
+/// A node whose value is charged.
 #[derive(Debug, Eq)]
-struct Toll {
+struct ChargedExpr {
     inner: Node,
     charge: Charge,
 }
 
-impl Toll {
+impl ChargedExpr {
     fn on(inner: Node, charge: Charge) -> Node {
         Arc::new(Self { inner, charge })
     }
 }
 
-/// By hand, since a derived one would move the nodes.
-impl PartialEq for Toll {
+/// Implemented by hand because the derived implementation would move the nodes.
+impl PartialEq for ChargedExpr {
     fn eq(&self, other: &Self) -> bool {
         self.inner.eq(&other.inner) && self.charge.eq(&other.charge)
     }
 }
 
-impl Hash for Toll {
+impl Hash for ChargedExpr {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.inner.hash(state);
         self.charge.hash(state);
     }
 }
 
-impl fmt::Display for Toll {
+impl fmt::Display for ChargedExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
 }
 
-impl PhysicalExpr for Toll {
+impl PhysicalExpr for ChargedExpr {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let (value, rows) = (self.inner.evaluate(batch)?, batch.num_rows());
         match &self.charge {
-            Charge::Result(what) => meter::charge_bytes(what, cost::of_value(&value, rows)?)?,
-            Charge::Cast(to) => meter::charge_bytes("a cast", cost::of_cast(&value, rows, to)?)?,
-            Charge::Steps(steps) => meter::charge_steps("a pattern", cost::of_value(&value, rows)?.saturating_mul(*steps))?,
+            Charge::Result(what) => sql_quota::charge_bytes(what, value_cost::bytes_of_value(&value, rows)?)?,
+            Charge::Cast(to) => sql_quota::charge_bytes("a cast", value_cost::bytes_of_cast(&value, rows, to)?)?,
+            Charge::Steps(steps) => sql_quota::charge_steps("a pattern", value_cost::bytes_of_value(&value, rows)?.saturating_mul(*steps))?,
         }
         Ok(value)
     }
@@ -190,7 +196,7 @@ impl PhysicalExpr for Toll {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Node>) -> Result<Node> {
-        let [inner] = one_of_each(children)?;
+        let [inner] = exactly(children)?;
         Ok(Self::on(inner, self.charge.clone()))
     }
 
@@ -206,41 +212,42 @@ enum Matcher {
 }
 
 impl Matcher {
-    /// The steps a byte of the text.
+    /// Returns the steps per byte of the text.
     fn steps(self, pattern: &str) -> u64 {
         match self {
             Self::Like => LIKE_STEPS.saturating_mul(pattern.len() as u64),
-            Self::Regex => pattern::states(pattern),
+            Self::Regex => regex_cost::states(pattern),
         }
     }
 }
 
-/// A match of a text. Where the pattern stands in the SQL, the text is charged for; else each pattern with its text.
-fn matching(node: Node, text: Node, pattern: Node, matcher: Matcher) -> Result<Node> {
+/// Charges a match. A pattern that is a constant is charged per byte of the text; other patterns
+/// are charged row by row.
+fn charge_match(node: Node, text: Node, pattern: Node, matcher: Matcher) -> Result<Node> {
     match pattern.downcast_ref::<Literal>().map(|literal| literal.value().try_as_str().flatten().unwrap_or_default().to_owned()) {
-        Some(known) => node.with_new_children(vec![Toll::on(text, Charge::Steps(matcher.steps(&known))), pattern]),
-        None => Ok(Arc::new(Match { node, text, pattern, matcher })),
+        Some(constant) => node.with_new_children(vec![ChargedExpr::on(text, Charge::Steps(matcher.steps(&constant))), pattern]),
+        None => Ok(Arc::new(ChargedMatch { node, text, pattern, matcher })),
     }
 }
 
-/// A match with a pattern that is the record's own, or made of it.
+/// A match whose pattern comes from the record.
 #[derive(Debug, Eq)]
-struct Match {
-    /// The match itself.
+struct ChargedMatch {
+    /// The match.
     node: Node,
     text: Node,
     pattern: Node,
     matcher: Matcher,
 }
 
-/// By hand, since a derived one would move the nodes.
-impl PartialEq for Match {
+/// Implemented by hand because the derived implementation would move the nodes.
+impl PartialEq for ChargedMatch {
     fn eq(&self, other: &Self) -> bool {
         self.node.eq(&other.node) && self.text.eq(&other.text) && self.pattern.eq(&other.pattern) && self.matcher.eq(&other.matcher)
     }
 }
 
-impl Hash for Match {
+impl Hash for ChargedMatch {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.node.hash(state);
         self.text.hash(state);
@@ -249,23 +256,23 @@ impl Hash for Match {
     }
 }
 
-impl fmt::Display for Match {
+impl fmt::Display for ChargedMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.node.fmt(f)
     }
 }
 
-impl PhysicalExpr for Match {
+impl PhysicalExpr for ChargedMatch {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let rows = batch.num_rows();
         let (text, pattern) = (self.text.evaluate(batch)?.into_array(rows)?, self.pattern.evaluate(batch)?.into_array(rows)?);
-        let steps = cost::of_patterns(&text, &pattern, |pattern| self.matcher.steps(pattern));
-        meter::charge_steps("a pattern", steps.steps)?;
-        meter::charge_bytes("a pattern", steps.bytes)?;
-        let fields = [("text", &text), ("pattern", &pattern)].map(|(name, it)| Field::new(name, it.data_type().clone(), true));
-        let given = RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), vec![text, pattern])?;
+        let cost = value_cost::cost_of_patterns(&text, &pattern, |pattern| self.matcher.steps(pattern));
+        sql_quota::charge_steps("a pattern", cost.steps)?;
+        sql_quota::charge_bytes("a pattern", cost.bytes)?;
+        let fields = [("text", &text), ("pattern", &pattern)].map(|(name, column)| Field::new(name, column.data_type().clone(), true));
+        let arguments = RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), vec![text, pattern])?;
         let columns: Vec<Node> = vec![Arc::new(Column::new("text", 0)), Arc::new(Column::new("pattern", 1))];
-        Arc::clone(&self.node).with_new_children(columns)?.evaluate(&given)
+        Arc::clone(&self.node).with_new_children(columns)?.evaluate(&arguments)
     }
 
     fn return_field(&self, input_schema: &Schema) -> Result<FieldRef> {
@@ -277,7 +284,7 @@ impl PhysicalExpr for Match {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Node>) -> Result<Node> {
-        let [text, pattern] = one_of_each(children)?;
+        let [text, pattern] = exactly(children)?;
         let node = Arc::clone(&self.node).with_new_children(vec![Arc::clone(&text), Arc::clone(&pattern)])?;
         Ok(Arc::new(Self { node, text, pattern, matcher: self.matcher }))
     }
@@ -287,6 +294,6 @@ impl PhysicalExpr for Match {
     }
 }
 
-fn one_of_each<const N: usize>(children: Vec<Node>) -> Result<[Node; N]> {
-    children.try_into().map_err(|_| DataFusionError::Internal("a node has other children than it had".into()))
+fn exactly<const N: usize>(children: Vec<Node>) -> Result<[Node; N]> {
+    children.try_into().map_err(|_| DataFusionError::Internal("a node is given a different number of children".into()))
 }

@@ -1,38 +1,42 @@
-//! What a column of the SELECT is made of, as far as that tells apart what the record's field tells apart.
+//! Which field of the record a column of the SELECT copies.
 //!
-//! Guarantee: where it names a field, or the record's key, two records with other values there give other values in the column: it is the field itself,
-//! renamed, cast to a text, bytes or a whole number, or written in hexadecimal or base64. Not guaranteed: that a column of which it names nothing
-//! does not tell them apart.
+//! Guarantee: when a column has a source, two records with different values there have different
+//! values in the column. The column is the field itself, renamed, cast to text, bytes or an
+//! integer, or encoded in hexadecimal or base64.
+//!
+//! Does not guarantee to find the source of every such column.
 
-use crate::transform::schema::Origin;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use forebay_schemas::json_pointer;
 
-/// What a column is made of.
+use crate::transform::arrow_schema::SystemColumn;
+
+/// The source of a column: different values there give different values in the column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnSource {
     /// A field of the record, as a JSON pointer.
     Field(String),
-    /// The record's key in the topic.
+    /// The key of the record in the topic.
     Key,
 }
 
-/// What each column of a plan is made of; none where that is not one field.
-pub(super) fn follow(plan: &LogicalPlan) -> Vec<Option<ColumnSource>> {
+/// Returns the source of each column of a plan.
+pub(super) fn column_sources(plan: &LogicalPlan) -> Vec<Option<ColumnSource>> {
     let columns = plan.schema().fields().len();
     (0..columns)
         .map(|at| {
             let path = column(plan, at)?;
             Some(match path.as_slice() {
-                [key] if key == Origin::Key.name() => ColumnSource::Key,
-                [other, ..] if Origin::VISIBLE.iter().any(|origin| origin.name() == other) => return None,
-                path => ColumnSource::Field(path.iter().map(|name| format!("/{}", forebay_schemas::json_pointer::escape(name))).collect()),
+                [key] if key == SystemColumn::Key.name() => ColumnSource::Key,
+                [other, ..] if SystemColumn::VISIBLE.iter().any(|column| column.name() == other) => return None,
+                path => ColumnSource::Field(path.iter().map(|name| format!("/{}", json_pointer::escape(name))).collect()),
             })
         })
         .collect()
 }
 
-/// The path of the source that a plan's column is.
+/// Returns the path to the source of a plan's column.
 fn column(plan: &LogicalPlan, at: usize) -> Option<Vec<String>> {
     match plan {
         LogicalPlan::TableScan(scan) => Some(vec![scan.projected_schema.fields().get(at)?.name().clone()]),
@@ -41,8 +45,8 @@ fn column(plan: &LogicalPlan, at: usize) -> Option<Vec<String>> {
         LogicalPlan::Projection(projection) => expression(projection.expr.get(at)?, &projection.input),
         LogicalPlan::Unnest(unnest) => {
             let from = *unnest.dependency_indices.get(at)?;
-            let taken_apart = unnest.list_type_columns.iter().any(|(list, _)| *list == from) || unnest.struct_type_columns.contains(&from);
-            if taken_apart { None } else { column(&unnest.input, from) }
+            let is_unnested = unnest.list_type_columns.iter().any(|(list, _)| *list == from) || unnest.struct_type_columns.contains(&from);
+            if is_unnested { None } else { column(&unnest.input, from) }
         }
         _ => None,
     }
@@ -52,7 +56,7 @@ fn expression(expr: &Expr, input: &LogicalPlan) -> Option<Vec<String>> {
     match expr {
         Expr::Alias(alias) => expression(&alias.expr, input),
         Expr::Column(name) => column(input, input.schema().maybe_index_of_column(name)?),
-        Expr::Cast(cast) if keeps_apart(cast.field.data_type()) => expression(&cast.expr, input),
+        Expr::Cast(cast) if is_injective(cast.field.data_type()) => expression(&cast.expr, input),
         Expr::ScalarFunction(call) => {
             let (first, rest) = call.args.split_first()?;
             match call.func.name() {
@@ -72,7 +76,8 @@ fn expression(expr: &Expr, input: &LogicalPlan) -> Option<Vec<String>> {
     }
 }
 
-/// Whether a cast to a type gives other values for other values, of the types that a key has.
-fn keeps_apart(to: &DataType) -> bool {
+/// Returns whether a cast to this type gives different results for different values of the types
+/// that a key can have.
+fn is_injective(to: &DataType) -> bool {
     to.is_integer() || matches!(to, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Binary | DataType::BinaryView)
 }

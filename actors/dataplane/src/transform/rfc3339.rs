@@ -1,18 +1,20 @@
-//! RFC 3339: `full-date` and `date-time`, and nothing looser.
+//! Parses `full-date` and `date-time` of RFC 3339.
 //!
-//! Guarantee: a text is read if and only if RFC 3339 allows it, leap seconds only where they can be. Digits finer than a microsecond are
-//! cut off.
+//! Guarantees:
+//! * A text is accepted if and only if RFC 3339 allows it. Leap seconds are accepted only where
+//!   they can occur.
+//! * Digits below a microsecond are truncated.
 
 const MICROS: i64 = 1_000_000;
 const DAY: i64 = 86_400;
 
-/// Days since 1970-01-01.
+/// Parses a date. Returns the days since 1970-01-01.
 pub(super) fn date(text: &[u8]) -> Option<i32> {
     let (days, rest) = full_date(text)?;
     rest.is_empty().then_some(days)
 }
 
-/// Microseconds since 1970-01-01T00:00:00Z.
+/// Parses a date and time. Returns the microseconds since 1970-01-01T00:00:00Z.
 pub(super) fn date_time(text: &[u8]) -> Option<i64> {
     let (days, rest) = full_date(text)?;
     let rest = rest.strip_prefix(b"T").or_else(|| rest.strip_prefix(b"t"))?;
@@ -46,7 +48,7 @@ pub(super) fn date_time(text: &[u8]) -> Option<i64> {
     (hour < 24 && minute < 60 && (second < 60 || leap)).then_some(seconds * MICROS + micros)
 }
 
-/// `YYYY-MM-DD` as days since 1970-01-01, and what follows.
+/// Parses `YYYY-MM-DD`. Returns the days since 1970-01-01 and the rest of the text.
 fn full_date(text: &[u8]) -> Option<(i32, &[u8])> {
     let (century, rest) = two(text)?;
     let (year, rest) = two(rest)?;
@@ -63,13 +65,15 @@ fn full_date(text: &[u8]) -> Option<(i32, &[u8])> {
     if !(1..=last).contains(&day) {
         return None;
     }
-    // Years from March, so that the leap day is a year's last; then days from 0000-03-01, of which 719,468 come before 1970.
+    // Years start in March, so that the leap day is the last day of a year. Days count from
+    // 0000-03-01, which is 719,468 days before 1970-01-01.
     let year = if month < 3 { year - 1 } else { year };
     let month = (month + 9) % 12;
     let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (month * 153 + 2) / 5 + day - 1;
     Some((days - 719_468, rest))
 }
 
+/// Parses two digits. Returns their value and the rest of the text.
 #[inline]
 fn two(text: &[u8]) -> Option<(i32, &[u8])> {
     match text {
@@ -86,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_time_is_read_to_the_microsecond() {
+    fn a_date_time_is_parsed_to_the_microsecond() {
         let micros = |text: &str| date_time(text.as_bytes());
         assert_eq!(micros("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(micros("1992-03-08T15:13:16.688Z"), Some(700_067_596_688_000));
@@ -97,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rfc_3339_does_not_allow_is_not_read() {
+    fn text_that_rfc_3339_does_not_allow_is_rejected() {
         for text in [
             "",
             "1992-03-08",
@@ -126,13 +130,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_day_of_ten_thousand_years_is_the_calendars(days in -719_528..2_932_896_i32) {
+        fn every_day_of_ten_thousand_years_agrees_with_chrono(days in -719_528..2_932_896_i32) {
             let day = NaiveDate::from_epoch_days(days).unwrap();
             prop_assert_eq!(date(day.format("%Y-%m-%d").to_string().as_bytes()), Some(days));
         }
 
         #[test]
-        fn it_reads_what_chrono_writes(micros in -62_167_219_200_000_000..253_402_300_799_999_999_i64) {
+        fn every_time_that_chrono_formats_is_parsed(micros in -62_167_219_200_000_000..253_402_300_799_999_999_i64) {
             let text = DateTime::from_timestamp_micros(micros).unwrap().to_rfc3339();
             prop_assert_eq!(date_time(text.as_bytes()), Some(micros));
         }

@@ -12,9 +12,9 @@ pub(super) fn example() -> Pipeline {
 }
 
 #[test]
-fn a_person_becomes_the_row_of_the_documentation() {
-    let plan = Transform::new(&example()).unwrap();
-    let out = plan.run(&texts(&[RECORD]));
+fn a_person_becomes_the_documented_row() {
+    let transform = Transform::new(&example()).unwrap();
+    let out = transform.run(&texts(&[RECORD]));
     assert_eq!(reasons(&out.rejects), []);
     let expected = json!({
         "id": "7a0eed16-9430-4d68-901f-c0d4c1c3bf00", "first_name": "Anna", "last_name": "Meyer", "gender": "female",
@@ -28,9 +28,9 @@ fn a_person_becomes_the_row_of_the_documentation() {
 }
 
 #[test]
-fn the_columns_of_a_person_are_never_null_and_have_the_types_of_the_table() {
-    let plan = Transform::new(&example()).unwrap();
-    let columns: Vec<_> = plan.output_schema().fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
+fn the_columns_of_a_person_have_the_types_of_the_table() {
+    let transform = Transform::new(&example()).unwrap();
+    let columns: Vec<_> = transform.output_schema().fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
     let expected = [
         "id Utf8",
         "first_name Utf8",
@@ -49,8 +49,8 @@ fn the_columns_of_a_person_are_never_null_and_have_the_types_of_the_table() {
 }
 
 #[test]
-fn a_post_code_may_be_text_and_an_identifier_without_value_is_nobodys_business() {
-    let plan = Transform::new(&example()).unwrap();
+fn a_post_code_may_be_text_and_an_unused_field_may_be_null() {
+    let transform = Transform::new(&example()).unwrap();
     let record = RECORD.replace("63104", "\"K1A 0B1\"").replace("\"405-88-3636\"", "null");
-    assert_eq!(rows(&plan.run(&texts(&[&record])))[0].1["post_code"], "K1A 0B1");
+    assert_eq!(rows(&transform.run(&texts(&[&record])))[0].1["post_code"], "K1A 0B1");
 }

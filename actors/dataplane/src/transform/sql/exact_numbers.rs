@@ -1,14 +1,17 @@
-//! JSON numbers that become decimals or integers by their digits, without a double in between.
+//! Casts JSON numbers to decimals or integers by their digits, with no double in between.
 //!
-//! Guarantee: where a field of the type `number` is cast to a DECIMAL or an integer, or selected into a column that the pipeline file
-//! calls `decimal`, the digits of the record are what is cast. The field is then decoded twice: as the double that it is everywhere else,
-//! and beside it as text (its twin, see [`super::super::schema::with_digits`]). The cast may stand over `coalesce`, `nvl` or CASE of such
-//! fields, and the field may come through a SELECT in FROM, out of an object, or out of an object in an array. Not guaranteed: numbers
-//! that an expression computes, and numbers that are themselves the items of an array; [`super::losses`] says so of each.
+//! Guarantee: when a field of type `number` is cast to a DECIMAL or an integer, or selected into a
+//! column that the pipeline file declares `decimal`, the digits in the record are cast. The decoder
+//! then writes the field twice: as the double that other expressions use, and as text into its
+//! digits column (see [`with_digits`](crate::transform::arrow_schema::with_digits)). The cast may
+//! be applied to `coalesce`, `nvl` or CASE of such fields. The field may come from a SELECT in
+//! FROM, from an object, or from an object in an array.
+//!
+//! Does not cover numbers that an expression computes, nor numbers that are themselves items of an
+//! array; [`precision_loss`](super::precision_loss) reports those.
 
 use std::collections::BTreeSet;
 
-use crate::transform::schema::twin;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue};
@@ -16,24 +19,27 @@ use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Case, Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
 
-/// Fields of the type `number` whose digits are wanted, by name.
+use crate::transform::arrow_schema::digits_column;
+
+/// The names of the fields of type `number` that are cast by their digits.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::transform) struct Wanted {
-    /// Fields of the record itself.
+pub(in crate::transform) struct ExactNumbers {
+    /// Fields of the record.
     pub(in crate::transform) columns: BTreeSet<String>,
-    /// Fields of objects in it.
+    /// Fields of objects in the record.
     pub(in crate::transform) members: BTreeSet<String>,
 }
 
-impl Wanted {
+impl ExactNumbers {
     pub(in crate::transform) fn is_empty(&self) -> bool {
         self.columns.is_empty() && self.members.is_empty()
     }
 }
 
-/// What a plan wants, in which functions that choose are CASE; `decimals` are the columns of its result that the pipeline file calls `decimal`.
-pub(super) fn wanted(plan: &LogicalPlan, decimals: &BTreeSet<&str>) -> Result<Wanted> {
-    let mut wanted = Wanted::default();
+/// Finds the numbers that a plan casts by their digits. The plan has CASE in place of functions
+/// that choose. `decimals` are the columns of its result that the pipeline file declares `decimal`.
+pub(super) fn find(plan: &LogicalPlan, decimals: &BTreeSet<&str>) -> Result<ExactNumbers> {
+    let mut found = ExactNumbers::default();
     plan.apply(|node| {
         let Some(input) = node.inputs().first().copied() else { return Ok(TreeNodeRecursion::Continue) };
         node.apply_expressions(|expr| {
@@ -41,7 +47,7 @@ pub(super) fn wanted(plan: &LogicalPlan, decimals: &BTreeSet<&str>) -> Result<Wa
                 if let Some((inner, to, _)) = cast_of(expr)
                     && by_digits(to)
                 {
-                    want(inner, input, &mut wanted);
+                    add(inner, input, &mut found);
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
@@ -50,14 +56,14 @@ pub(super) fn wanted(plan: &LogicalPlan, decimals: &BTreeSet<&str>) -> Result<Wa
     if let LogicalPlan::Projection(top) = plan {
         for (expr, field) in top.expr.iter().zip(top.schema.fields()) {
             if decimals.contains(field.name().as_str()) && *field.data_type() == DataType::Float64 {
-                want(expr, &top.input, &mut wanted);
+                add(expr, &top.input, &mut found);
             }
         }
     }
-    Ok(wanted)
+    Ok(found)
 }
 
-/// A cast: of what, to what, and whether it is a TRY_CAST.
+/// Returns the operand and type of a cast, and whether it is a TRY_CAST.
 pub(super) fn cast_of(expr: &Expr) -> Option<(&Expr, &DataType, bool)> {
     match expr {
         Expr::Cast(Cast { expr, field }) => Some((expr, field.data_type(), false)),
@@ -66,84 +72,87 @@ pub(super) fn cast_of(expr: &Expr) -> Option<(&Expr, &DataType, bool)> {
     }
 }
 
-/// Whether a cast to this type is made by digits.
+/// Returns whether a cast to this type uses digits.
 fn by_digits(to: &DataType) -> bool {
     matches!(to, DataType::Decimal128(..)) || to.is_integer()
 }
 
-/// The name of a field that is taken out of an object as the last step of a path, and what it is taken out of.
+/// Returns the call that reads a field of an object as the last step of a path, and the name of the
+/// field.
 fn last_step(expr: &Expr) -> Option<(&ScalarFunction, &str)> {
     let Expr::ScalarFunction(function) = expr else { return None };
     let Some(Expr::Literal(name, _)) = function.args.last() else { return None };
     (function.func.name() == "get_field").then_some((function, name.try_as_str().flatten()?))
 }
 
-/// The results of a CASE.
+/// Iterates over the results of a CASE.
 fn results(case: &Case) -> impl Iterator<Item = &Expr> {
     case.when_then_expr.iter().map(|(_, then)| then.as_ref()).chain(case.else_expr.as_deref())
 }
 
-fn want(expr: &Expr, input: &LogicalPlan, wanted: &mut Wanted) {
+/// Adds the numbers that an expression chooses from.
+fn add(expr: &Expr, input: &LogicalPlan, found: &mut ExactNumbers) {
     match expr {
-        Expr::Alias(alias) => want(&alias.expr, input, wanted),
-        Expr::Cast(Cast { expr, field }) if *field.data_type() == DataType::Utf8 => want(expr, input, wanted),
-        Expr::Column(column) => want_column(column, input, wanted),
-        Expr::Case(case) => results(case).for_each(|result| want(result, input, wanted)),
+        Expr::Alias(alias) => add(&alias.expr, input, found),
+        Expr::Cast(Cast { expr, field }) if *field.data_type() == DataType::Utf8 => add(expr, input, found),
+        Expr::Column(column) => add_column(column, input, found),
+        Expr::Case(case) => results(case).for_each(|result| add(result, input, found)),
         _ => {
             if let Some((_, name)) = last_step(expr)
                 && expr.get_type(input.schema()).is_ok_and(|found| found == DataType::Float64)
             {
-                wanted.members.insert(name.to_owned());
+                found.members.insert(name.to_owned());
             }
         }
     }
 }
 
-/// Follows a column down to where it comes from.
-fn want_column(column: &Column, plan: &LogicalPlan, wanted: &mut Wanted) {
+/// Follows a column down to the field that it comes from, and adds that.
+fn add_column(column: &Column, plan: &LogicalPlan, found: &mut ExactNumbers) {
     let Some(at) = plan.schema().maybe_index_of_column(column) else { return };
     if *plan.schema().field(at).data_type() != DataType::Float64 {
         return;
     }
     let below =
-        |plan: &LogicalPlan, at: usize, wanted: &mut Wanted| want_column(&Column::from(plan.schema().qualified_field(at)), plan, wanted);
+        |plan: &LogicalPlan, at: usize, found: &mut ExactNumbers| add_column(&Column::from(plan.schema().qualified_field(at)), plan, found);
     match plan {
         LogicalPlan::TableScan(_) => {
-            wanted.columns.insert(column.name.clone());
+            found.columns.insert(column.name.clone());
         }
-        LogicalPlan::Projection(projection) => want(&projection.expr[at], &projection.input, wanted),
-        LogicalPlan::Filter(filter) => below(&filter.input, at, wanted),
-        LogicalPlan::SubqueryAlias(alias) => below(&alias.input, at, wanted),
+        LogicalPlan::Projection(projection) => add(&projection.expr[at], &projection.input, found),
+        LogicalPlan::Filter(filter) => below(&filter.input, at, found),
+        LogicalPlan::SubqueryAlias(alias) => below(&alias.input, at, found),
         LogicalPlan::Unnest(unnest) => {
             if let Some(from) = unnest.dependency_indices.get(at) {
-                below(&unnest.input, *from, wanted);
+                below(&unnest.input, *from, found);
             }
         }
         _ => {}
     }
 }
 
-/// The digits of a field that has a twin in this schema.
-pub(super) fn twin_of(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
+/// Returns the digits column of a field, if this schema has it.
+pub(super) fn digits_of(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
     match expr {
-        Expr::Alias(alias) => twin_of(&alias.expr, schema),
-        Expr::Cast(Cast { expr, field }) if *field.data_type() == DataType::Utf8 => twin_of(expr, schema),
+        Expr::Alias(alias) => digits_of(&alias.expr, schema),
+        Expr::Cast(Cast { expr, field }) if *field.data_type() == DataType::Utf8 => digits_of(expr, schema),
         Expr::Column(column) => {
-            let beside = Column::new(column.relation.clone(), twin(&column.name));
-            schema.has_column(&beside).then_some(Expr::Column(beside))
+            let digits = Column::new(column.relation.clone(), digits_column(&column.name));
+            schema.has_column(&digits).then_some(Expr::Column(digits))
         }
         _ => {
             let (function, name) = last_step(expr)?;
             let mut args = function.args.clone();
-            *args.last_mut()? = Expr::Literal(ScalarValue::from(twin(name)), None);
-            let beside = Expr::ScalarFunction(ScalarFunction::new_udf(function.func.clone(), args));
-            beside.get_type(schema).is_ok().then_some(beside)
+            *args.last_mut()? = Expr::Literal(ScalarValue::from(digits_column(name)), None);
+            let digits = Expr::ScalarFunction(ScalarFunction::new_udf(function.func.clone(), args));
+            digits.get_type(schema).is_ok().then_some(digits)
         }
     }
 }
 
-/// A cast of this expression that is made by digits, as far as there are any; none when there are none at all.
-pub(super) fn exact(expr: &Expr, to: &DataType, safe: bool, schema: &DFSchema) -> Option<Expr> {
+/// Returns a cast of this expression that uses digits where there are any; `None` when there are
+/// none at all.
+pub(super) fn exact_cast(expr: &Expr, to: &DataType, safe: bool, schema: &DFSchema) -> Option<Expr> {
     let cast = |expr: Expr, to: &DataType| match safe {
         false => Expr::Cast(Cast::new(Box::new(expr), to.clone())),
         true => Expr::TryCast(TryCast::new(Box::new(expr), to.clone())),
@@ -151,19 +160,19 @@ pub(super) fn exact(expr: &Expr, to: &DataType, safe: bool, schema: &DFSchema) -
     if !by_digits(to) {
         return None;
     }
-    if let Some(digits) = twin_of(expr, schema) {
-        // Text is no integer when it has a fraction; the whole of a decimal is.
-        let whole = if to.is_integer() { cast(digits, &DataType::Decimal128(38, 0)) } else { digits };
-        return Some(cast(whole, to));
+    if let Some(digits) = digits_of(expr, schema) {
+        // Text with a fraction is no integer, but a rounded decimal is.
+        let source = if to.is_integer() { cast(digits, &DataType::Decimal128(38, 0)) } else { digits };
+        return Some(cast(source, to));
     }
     let found = std::cell::Cell::new(false);
     let choice = |expr: &Expr| {
-        let exact = exact(expr, to, safe, schema);
+        let exact = exact_cast(expr, to, safe, schema);
         found.set(found.get() || exact.is_some());
         exact.unwrap_or_else(|| cast(expr.clone(), to))
     };
     let chosen = match expr {
-        Expr::Alias(alias) => return exact(&alias.expr, to, safe, schema),
+        Expr::Alias(alias) => return exact_cast(&alias.expr, to, safe, schema),
         Expr::Case(case) => {
             let branches = case.when_then_expr.iter().map(|(when, then)| (when.clone(), Box::new(choice(then)))).collect();
             let rest = case.else_expr.as_deref().map(|rest| Box::new(choice(rest)));
@@ -174,8 +183,8 @@ pub(super) fn exact(expr: &Expr, to: &DataType, safe: bool, schema: &DFSchema) -
     found.get().then_some(chosen)
 }
 
-/// The plan with each cast that can be made by digits made so, and each column that is to be `decimal` given as its digits. The plan's
-/// own schemas are left as they are.
+/// Returns the plan with every cast that can use digits using them, and every column declared
+/// `decimal` replaced by its digits. The schemas in the plan stay as they are.
 pub(super) fn apply(plan: LogicalPlan, decimals: &BTreeSet<&str>) -> Result<LogicalPlan> {
     let plan = plan.transform_up(|node| {
         let Some(schema) = node.inputs().first().map(|input| std::sync::Arc::clone(input.schema())) else {
@@ -183,7 +192,7 @@ pub(super) fn apply(plan: LogicalPlan, decimals: &BTreeSet<&str>) -> Result<Logi
         };
         node.map_expressions(|expr| {
             expr.transform_up(|expr| {
-                let digits = cast_of(&expr).and_then(|(inner, to, safe)| exact(inner, to, safe, &schema));
+                let digits = cast_of(&expr).and_then(|(inner, to, safe)| exact_cast(inner, to, safe, &schema));
                 Ok(digits.map_or_else(|| Transformed::no(expr), Transformed::yes))
             })
         })
@@ -192,7 +201,7 @@ pub(super) fn apply(plan: LogicalPlan, decimals: &BTreeSet<&str>) -> Result<Logi
     for (expr, field) in top.expr.iter_mut().zip(top.schema.fields()) {
         if decimals.contains(field.name().as_str())
             && *field.data_type() == DataType::Float64
-            && let Some(digits) = twin_of(expr, top.input.schema())
+            && let Some(digits) = digits_of(expr, top.input.schema())
         {
             *expr = digits;
         }

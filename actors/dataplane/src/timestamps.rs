@@ -1,0 +1,37 @@
+//! Timestamps of columns in a coarser unit.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, AsArray};
+use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
+
+/// Rounds times down to a coarser unit, and returns them in their own unit.
+pub(crate) fn floor(array: &ArrayRef, coarse: TimeUnit) -> ArrayRef {
+    let per_second = |unit: TimeUnit| match unit {
+        TimeUnit::Second => 1_i64,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    let DataType::Timestamp(fine, zone) = array.data_type() else { return Arc::clone(array) };
+    let ratio = per_second(*fine) / per_second(coarse).max(1);
+    if ratio <= 1 {
+        return Arc::clone(array);
+    }
+    macro_rules! floor {
+        ($kind:ty) => {
+            Arc::new(
+                array
+                    .as_primitive::<$kind>()
+                    .unary::<_, $kind>(|at| at.saturating_sub(at.rem_euclid(ratio)))
+                    .with_timezone_opt(zone.clone()),
+            )
+        };
+    }
+    match fine {
+        TimeUnit::Second => Arc::clone(array),
+        TimeUnit::Millisecond => floor!(TimestampMillisecondType),
+        TimeUnit::Microsecond => floor!(TimestampMicrosecondType),
+        TimeUnit::Nanosecond => floor!(TimestampNanosecondType),
+    }
+}
