@@ -449,7 +449,7 @@ pub struct LogLine {
     pub timestamp: DateTime<Utc>,
     /// Its level.
     pub level: LogLevel,
-    /// The module, such as `forebay_actors::writer::client`.
+    /// The module, such as `forebay_actors::writer::batch_write`.
     pub target: String,
     /// The message; its wording may change.
     pub message: String,

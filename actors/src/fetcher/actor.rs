@@ -33,7 +33,7 @@ use crate::failpoint::point;
 use crate::ledger::{Command, Ledger};
 use crate::message::Page;
 use crate::telemetry::{Stage, Telemetry};
-use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Lease, MailboxSlot, Outage, SharedClock};
+use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Lease, Mailbox, Outage, SharedClock, MailboxSlot};
 
 /// A message to the fetcher.
 #[derive(Debug, Clone, PartialEq, Eq)]

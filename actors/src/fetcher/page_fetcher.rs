@@ -20,7 +20,7 @@ use super::records::Extracted;
 use crate::failpoint::point_async;
 use crate::ledger::Ledger;
 use crate::message::{BadRecord, Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
-use forebay_kernel::{Budget, Credit, Lease, MailboxSlot, SharedClock};
+use forebay_kernel::{Budget, Credit, Lease, Mailbox, SharedClock, MailboxSlot};
 
 /// The delay before a page is handed to a producer that is being restarted.
 const HANDOFF_RETRY_INTERVAL: Duration = Duration::from_millis(100);

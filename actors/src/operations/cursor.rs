@@ -164,9 +164,9 @@ mod tests {
         let params = |name: &str| BTreeMap::from([(name.to_owned(), "1".to_owned())]);
         let plan = |params, to: Option<&str>| Setting::plan(&pipeline, &Cursors::default(), &params, Position::of(to));
         let set = plan(params("day"), Some("300")).unwrap();
-        assert!(set.changes() && set.effects()[0] == "the read of day=1: from its begin to cursor \"300\"", "{set:?}");
+        assert!(set.changes() && set.effects()[0] == "the read of day=1: from the start to cursor \"300\"", "{set:?}");
         let nothing = plan(params("day"), None).unwrap();
-        assert!(!nothing.changes() && nothing.effects() == ["nothing: the read of day=1 is at its begin already"], "{nothing:?}");
+        assert!(!nothing.changes() && nothing.effects() == ["nothing: the read of day=1 is at the start already"], "{nothing:?}");
         assert!(matches!(plan(params("nat"), None), Err(CursorError::Params(_))));
         assert!(matches!(plan(params("day"), Some("")), Err(CursorError::Length(0))));
     }

@@ -9,7 +9,7 @@
 //!   DuckDB evaluates both sides of AND and OR, and some of its types are narrower.
 
 mod expr;
-mod pinned;
+mod known_differences;
 mod record;
 
 use std::collections::HashMap;
