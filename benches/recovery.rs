@@ -34,15 +34,15 @@ fn main() {
             },
         )
     });
-    ledger.submit(Command::Assigned { starts: starts.collect() }).unwrap();
+    ledger.submit(Command::AssignPartitions { starts: starts.collect() }).unwrap();
     let began = Instant::now();
     for n in 1..EVENTS {
-        ledger.saw(event(i64::try_from(n).unwrap()));
+        ledger.record(event(i64::try_from(n).unwrap()));
         // Some runs, so that the state is not trivial.
         if n % 1_000 == 0 {
             let run = ledger.request(&format!("run-{n}"), 1, RunSpec::default()).unwrap().id();
-            ledger.submit(Command::Start { run }).unwrap();
-            ledger.submit(Command::AllProduced { run, stop: None }).unwrap();
+            ledger.submit(Command::StartRun { run }).unwrap();
+            ledger.submit(Command::RunProduced { run, stop: None }).unwrap();
         }
     }
     let live = ledger.state();

@@ -196,7 +196,7 @@ fn a_full_disk_ends_the_process_with_an_error_and_loses_nothing() {
     limited.env("FOREBAY_LOG", "warn").current_dir(job.dir());
     let end = support::output(limited);
     assert_eq!(end.status.code(), Some(70), "{}", stderr(&end));
-    assert!(stderr(&end).contains("the journal can't write"), "{}", stderr(&end));
+    assert!(stderr(&end).contains("the journal failed to write"), "{}", stderr(&end));
     let rest = job.forebay(&["run", "--until-idle", "--roles", "egress", "--json"]);
     assert!(rest.status.success(), "{}", stderr(&rest));
     let keys: std::collections::BTreeSet<_> =

@@ -108,7 +108,7 @@ fn show(output: &Output, dir: &Path, args: &ShowArgs) -> Result<(), CliError> {
     loop {
         let mut last = 0;
         follower
-            .read_on(|seq, json| {
+            .read_new(|seq, json| {
                 last = seq;
                 if seq > args.to {
                     return Ok(());

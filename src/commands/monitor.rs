@@ -253,7 +253,7 @@ fn events(dir: &Path) -> EventReader {
     let mut follower = Follower::new(dir, 1);
     Box::new(move || {
         let mut events = Vec::new();
-        let end = follower.read_on(|_, json| {
+        let end = follower.read_new(|_, json| {
             if events.len() >= MAX_EVENTS_PER_READ {
                 return Err(ReadEnd::Full);
             }

@@ -15,7 +15,7 @@ use super::auth::{Gate, gate};
 use super::events::{CHUNK, FOLLOWERS_MOST};
 use super::{State, router};
 use crate::broker::Access;
-use crate::consumer::Desk;
+use crate::consumer::ResetHandle;
 use crate::fetcher::FetcherHandle;
 use crate::ledger::Ledger;
 use crate::observers::SnapshotSource;
@@ -60,7 +60,7 @@ pub struct ApiParts {
     /// The clock.
     pub clock: SharedClock,
     /// Where the consumer is asked to set partitions back, when this process has one.
-    pub desk: Option<Desk>,
+    pub resets: Option<ResetHandle>,
     /// The fetcher, when this process has one.
     pub(crate) fetcher: Option<FetcherHandle>,
 }

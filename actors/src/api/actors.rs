@@ -28,8 +28,8 @@ pub(super) async fn restart(state: web::Data<State>, asked: Asked, caller: web::
     if matches!(actor.state, ActorState::Restarting | ActorState::Ended) {
         return Err(ApiError::new(&problem::ACTOR_STATE, format!("{path} is {:?}", actor.state)));
     }
-    state.parts.ledger.saw(Event::ActorRestartRequested { actor: path.to_owned(), by: caller.name().into(), reason: why });
-    state.parts.ledger.settled().await?;
+    state.parts.ledger.record(Event::ActorRestartRequested { actor: path.to_owned(), by: caller.name().into(), reason: why });
+    state.parts.ledger.flushed().await?;
     if !state.parts.actor_tree.end(path) {
         return Err(ApiError::new(&problem::ACTOR_STATE, format!("{path} has just ended")));
     }

@@ -39,7 +39,7 @@ impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
         let of = match rejection {
             Rejection::Unknown(_) => &problem::RUN_UNKNOWN,
-            Rejection::Ended(..) | Rejection::OutOfTurn(..) => &problem::RUN_STATE,
+            Rejection::Ended(..) | Rejection::InvalidState(..) => &problem::RUN_STATE,
             Rejection::TooMany => &problem::RUN_TOO_MANY,
             Rejection::BadKey => &problem::RUN_KEY,
             Rejection::Mismatch(_) => &problem::RUN_PAYLOAD_MISMATCH,

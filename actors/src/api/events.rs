@@ -108,7 +108,7 @@ impl Feed {
     pub(super) fn stream(self) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
         unfold(self, |mut feed| async move {
             loop {
-                let Durable::Upto(upto) = *feed.durable.borrow_and_update() else { return None };
+                let Durable::UpTo(upto) = *feed.durable.borrow_and_update() else { return None };
                 if upto > feed.given {
                     let turn = Arc::clone(&feed.crowd.turn).acquire_owned().await.ok()?;
                     let read = tokio::task::spawn_blocking(move || {
@@ -146,7 +146,7 @@ impl Feed {
     fn read(&mut self, upto: u64) -> Result<String, JournalError> {
         let mut text = String::new();
         let given = &mut self.given;
-        let end = self.follower.read_on(|seq, json| {
+        let end = self.follower.read_new(|seq, json| {
             if seq > upto || text.len() >= CHUNK {
                 return Err(Halt::Enough);
             }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn happen(ledger: &Ledger, times: usize) {
-        (0..times).for_each(|_| ledger.saw(Event::ChildStarted { actor: "root".into(), incarnation: 1 }));
+        (0..times).for_each(|_| ledger.record(Event::ChildStarted { actor: "root".into(), incarnation: 1 }));
     }
 
     fn ids(text: &[u8]) -> Vec<u64> {

@@ -25,11 +25,11 @@ pub(super) async fn get(state: web::Data<State>, asked: Asked) -> Answer {
 pub(super) async fn set_state(state: web::Data<State>, asked: Asked, caller: web::ReqData<Caller>, body: Body<StateRequest>) -> Answer {
     this_one(&state, &asked)?;
     let Body(StateRequest { state: wanted, reason: why }) = body;
-    state.parts.ledger.submit(Command::Desire { state: wanted, by: caller.name().into(), reason: reason(&why)? })?;
+    state.parts.ledger.submit(Command::SetDesiredState { state: wanted, by: caller.name().into(), reason: reason(&why)? })?;
     if let Some(fetcher) = &state.parts.fetcher {
         fetcher.desired_state_changed();
     }
-    state.parts.ledger.settled().await?;
+    state.parts.ledger.flushed().await?;
     Ok(HttpResponse::Ok().json(view(&state)))
 }
 

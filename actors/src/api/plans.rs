@@ -23,7 +23,7 @@ use super::error::ApiError;
 use super::extract::{Asked, Body, reason};
 use super::pipelines::this_one;
 use super::{Answer, State};
-use crate::consumer::{NotSetBack, SetBack};
+use crate::consumer::{ResetError, ResetRequest};
 use crate::ledger::Command;
 use crate::operations::cursor::Setting;
 use crate::operations::redrive::{self, Redrive, RedriveError, Redriven, Redriver};
@@ -152,27 +152,28 @@ async fn do_it(state: &State, draft: Draft, by: &str, why: String) -> Result<Red
         }
         Work::Cursor(Setting { read, to, .. }) => {
             parts.ledger.submit(Command::SetCursor { read, to, by: by.to_owned(), reason: why })?;
-            parts.ledger.settled().await?;
+            parts.ledger.flushed().await?;
             Ok(Redriven::default())
         }
         Work::Replay(to) if to.is_empty() => Ok(Redriven::default()),
         Work::Replay(to) => {
-            let Some(desk) = &parts.desk else {
+            let Some(resets) = &parts.resets else {
                 return Err(ApiError::new(&problem::REPLAY_GROUP, "it has not the role `egress`, so it reads none"));
             };
-            let end = desk.ask(SetBack { to, by: by.to_owned(), reason: why }).await;
-            end.map(|_| Redriven { records: draft.records, cut: 0 }).map_err(|error| ApiError::new(not_set_back(&error), error.to_string()))
+            let end = resets.ask(ResetRequest { to, by: by.to_owned(), reason: why }).await;
+            end.map(|_| Redriven { records: draft.records, cut: 0 })
+                .map_err(|error| ApiError::new(reset_problem(&error), error.to_string()))
         }
     }
 }
 
-fn not_set_back(error: &NotSetBack) -> &'static ProblemType {
+fn reset_problem(error: &ResetError) -> &'static ProblemType {
     match error {
-        NotSetBack::Elsewhere(_) => &problem::REPLAY_GROUP,
-        NotSetBack::NotReading | NotSetBack::InFlight => &problem::REPLAY_BUSY,
-        NotSetBack::Removed { .. } => &problem::PLAN_STALE,
-        NotSetBack::Unanswered(_) | NotSetBack::Unsure(_) => &problem::KAFKA_AWAY,
-        NotSetBack::Journal(_) => &problem::JOURNAL_FAILED,
+        ResetError::NotAssigned(_) => &problem::REPLAY_GROUP,
+        ResetError::NotReading | ResetError::InFlight => &problem::REPLAY_BUSY,
+        ResetError::Removed { .. } => &problem::PLAN_STALE,
+        ResetError::Unanswered(_) | ResetError::Unconfirmed(_) => &problem::KAFKA_AWAY,
+        ResetError::Journal(_) => &problem::JOURNAL_FAILED,
     }
 }
 

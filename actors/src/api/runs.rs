@@ -31,7 +31,7 @@ pub(super) async fn request(state: web::Data<State>, asked: Asked, body: Optiona
         return Err(ApiError::new(&problem::RUN_PARAMS, format!("{param:?} can't be set; these can: {allowed}")));
     }
     let accepted = state.parts.ledger.request(asked.path("key"), attempt, spec)?;
-    let _hearing = state.parts.ledger.hear(accepted.id());
+    let _lease = state.parts.ledger.renew_lease(accepted.id());
     if let Accepted::New(run) = accepted {
         fetcher.trigger(run);
     }
@@ -51,7 +51,7 @@ pub(super) async fn get(state: web::Data<State>, asked: Asked) -> Answer {
     if before.terminal {
         return Ok(HttpResponse::Ok().json(before));
     }
-    let _hearing = ledger.hear(id);
+    let _lease = ledger.renew_lease(id);
     if wait.is_zero() {
         return Ok(HttpResponse::Ok().json(before));
     }
@@ -71,20 +71,20 @@ pub(super) async fn list(state: web::Data<State>, asked: Asked) -> Answer {
     let wanted: Option<RunState> = asked.text("state").and_then(|word| serde_json::from_value(word.into()).ok());
     let is_wanted = |run: &Run| wanted.is_none_or(|state| run.state == state);
     let runs = state.parts.ledger.recent_where(asked.limit(), is_wanted);
-    state.parts.ledger.settled().await?;
+    state.parts.ledger.flushed().await?;
     Ok(HttpResponse::Ok().json(Runs { runs }))
 }
 
 pub(super) async fn cursors(state: web::Data<State>, asked: Asked) -> Answer {
     let cursors = state.parts.ledger.cursors();
-    state.parts.ledger.settled().await?;
+    state.parts.ledger.flushed().await?;
     Ok(HttpResponse::Ok().json(Cursors { cursors: cursors_of(&cursors, asked.limit()), total: cursors.len() as u64 }))
 }
 
 pub(super) async fn cancel(state: web::Data<State>, asked: Asked, caller: web::ReqData<Caller>, body: OptionalBody<Reason>) -> Answer {
     let why = if body.0.reason.is_empty() { String::new() } else { reason(&body.0.reason)? };
     let id = asked.id();
-    state.parts.ledger.submit(Command::Cancel { run: id, cancelled: Cancelled { by: caller.name().into(), reason: why } })?;
+    state.parts.ledger.submit(Command::CancelRun { run: id, cancelled: Cancelled { by: caller.name().into(), reason: why } })?;
     if let Some(fetcher) = &state.parts.fetcher {
         fetcher.cancel(id);
     }
@@ -94,6 +94,6 @@ pub(super) async fn cancel(state: web::Data<State>, asked: Asked, caller: web::R
 /// A run as it is on the disk.
 async fn known(state: &State, id: Uuid) -> Result<Run, ApiError> {
     let run = state.parts.ledger.run(id).ok_or(Rejection::Unknown(id))?;
-    state.parts.ledger.settled().await?;
+    state.parts.ledger.flushed().await?;
     Ok(run)
 }

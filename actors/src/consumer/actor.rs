@@ -1,10 +1,10 @@
-//! The shell: makes sure of the topic, runs the poll loop on its thread, tells it to drain.
+//! The shell: ensures that the topic exists, runs the poll loop on its thread, and drains it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forebay_kernel::{Backoff, Cx, Exit, Service};
+use forebay_kernel::{Backoff, Cx, Exit, Outage, Retry, Service};
 use forebay_schemas::failure::{Class, Classified};
 
 use super::error::ConsumerError;
@@ -12,47 +12,50 @@ use super::params::ConsumerParams;
 use super::poll;
 use crate::telemetry::Need;
 
-/// Delays between attempts to make sure of the topic.
+/// Delays between attempts to ensure that the topic exists.
 const ENSURE_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(30) };
 
-/// The consumer. Nothing is posted to it.
+/// The consumer. It takes no messages.
 #[derive(Debug)]
 pub struct Consumer {
     params: Arc<ConsumerParams>,
     drain: Arc<AtomicBool>,
     reading: bool,
-    attempts: u32,
+    retry: Retry,
+    outage: Outage,
 }
 
 impl Consumer {
-    /// One incarnation; it starts where the group has committed.
+    /// An incarnation. It starts where the group has committed.
     pub fn new(params: ConsumerParams) -> Self {
-        Self { params: Arc::new(params), drain: Arc::default(), reading: false, attempts: 0 }
+        Self {
+            params: Arc::new(params),
+            drain: Arc::default(),
+            reading: false,
+            retry: Retry::new(ENSURE_BACKOFF),
+            outage: Outage::default(),
+        }
     }
 
     fn ensure(&mut self, cx: &mut Cx<'_, Self>) {
-        cx.offload((self.params.ensure)(), |consumer, answer, cx| match answer {
+        cx.offload((self.params.ensure_topic)(), |consumer, answer, cx| match answer {
             Ok(()) => {
-                if consumer.attempts > 0 {
-                    cx.progress().clear();
-                }
+                consumer.outage.clear(&cx.progress());
                 consumer.params.telemetry.there(Need::Topics);
-                consumer.read(cx);
+                consumer.start_polling(cx);
             }
             Err(error) if error.class() == Class::Transient => {
-                if consumer.attempts == 0 {
-                    tracing::warn!(topic = consumer.params.topic, %error, "waiting for the topic");
+                let delay = consumer.retry.failed(rand::random());
+                if consumer.outage.report(&cx.progress(), &error, consumer.retry.note(&error, delay)) {
+                    tracing::warn!(topic = consumer.params.topic, %error, "topic is not ready; retrying");
                 }
-                let delay = ENSURE_BACKOFF.delay(consumer.attempts, rand::random());
-                consumer.attempts = consumer.attempts.saturating_add(1);
-                cx.progress().waiting(format!("{error} (attempt {}, next in {:.1} s)", consumer.attempts, delay.as_secs_f64()));
                 cx.after(delay, Self::ensure);
             }
             Err(error) => cx.exit(error.into_exit()),
         });
     }
 
-    fn read(&mut self, cx: &mut Cx<'_, Self>) {
+    fn start_polling(&mut self, cx: &mut Cx<'_, Self>) {
         self.reading = true;
         let (params, drain, progress) = (Arc::clone(&self.params), Arc::clone(&self.drain), cx.progress());
         cx.thread(

@@ -1,22 +1,26 @@
-//! Records that came and have no room yet, and the wait for budget.
+//! The wait for budget, and the records that are held meanwhile.
 //!
-//! Guarantee: what is held is kept, in order, until it is taken or its partition goes; the time waited shows in the budget's meter. Held records
-//! are beside the budget: one, as long as Kafka's client keeps its word that a paused partition gives none.
+//! Guarantees:
+//! * Held records stay in order until they are accepted or their partition is revoked.
+//! * The budget's meter counts the time waited.
+//!
+//! Held records are not charged to the budget. There is one, provided that Kafka's client returns
+//! nothing from a paused partition.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use forebay_kernel::{Budget, Credit};
 use forebay_schemas::offset::{Offset, Partition};
 
 use super::batch_builder::Incoming;
-use super::state::to_resume;
-use forebay_kernel::{Budget, Credit};
+use super::state::bytes_to_resume;
 
-/// A record's own copy.
+/// An owned record.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldRecord {
     partition: Partition,
     offset: Offset,
     timestamp_ms: Option<i64>,
@@ -25,8 +29,8 @@ pub(super) struct Held {
     headers: Vec<u8>,
 }
 
-impl Held {
-    fn of(record: &Incoming<'_>) -> Self {
+impl HeldRecord {
+    fn new(record: &Incoming<'_>) -> Self {
         let &Incoming { partition, offset, timestamp_ms, key, value, headers } = record;
         let (key, value, headers) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec), headers.to_vec());
         Self { partition, offset, timestamp_ms, key, value, headers }
@@ -38,50 +42,50 @@ impl Held {
     }
 }
 
-/// The wait for budget.
-pub(super) struct Wait {
-    held: VecDeque<Held>,
-    /// When it began.
+/// A wait for budget.
+pub(super) struct BudgetWait {
+    held: VecDeque<HeldRecord>,
     pub(super) since: Instant,
     /// Whether the partitions are paused.
     pub(super) paused: bool,
-    /// When the ends of paused partitions were last asked for; without fetches Kafka's client does not learn them.
-    pub(super) looked: Instant,
+    /// When the offsets of the paused partitions were last fetched.
+    pub(super) offsets_fetched: Instant,
     reservation: Pin<Box<dyn Future<Output = Credit>>>,
 }
 
-impl Wait {
+impl BudgetWait {
     /// Holds `record` until there is budget for it.
     pub(super) fn new(record: &Incoming<'_>, budget: &Budget, now: Instant) -> Self {
         let reservation = reserve(budget, record.weight());
-        Self { held: VecDeque::from([Held::of(record)]), since: now, paused: false, looked: now, reservation }
+        Self { held: VecDeque::from([HeldRecord::new(record)]), since: now, paused: false, offsets_fetched: now, reservation }
     }
 
-    /// Holds one more.
+    /// Holds one more record.
     pub(super) fn push(&mut self, record: &Incoming<'_>) {
-        self.held.push_back(Held::of(record));
+        self.held.push_back(HeldRecord::new(record));
     }
 
-    /// The first record held is given out.
-    pub(super) fn pop(&mut self) -> Option<Held> {
+    /// Takes the first held record.
+    pub(super) fn pop(&mut self) -> Option<HeldRecord> {
         self.held.pop_front()
     }
 
-    /// It could not be taken after all: holds it again, as the first, and waits for budget for it.
-    pub(super) fn put_back(&mut self, held: Held, budget: &Budget) {
-        self.reservation = reserve(budget, held.record().weight());
-        self.held.push_front(held);
+    /// Puts a record back in front, and waits for budget for it.
+    pub(super) fn put_back(&mut self, record: HeldRecord, budget: &Budget) {
+        self.reservation = reserve(budget, record.record().weight());
+        self.held.push_front(record);
     }
 
-    /// The partitions are paused now: waits for as much as makes resuming them worth while.
+    /// Waits for enough budget to make resuming the paused partitions worthwhile.
     pub(super) fn pause(&mut self, budget: &Budget) {
         let weight = self.held.front().map_or(0, |held| held.record().weight());
-        self.reservation = reserve(budget, to_resume(budget.capacity(), weight));
+        self.reservation = reserve(budget, bytes_to_resume(budget.capacity(), weight));
         self.paused = true;
     }
 
-    /// Forgets what it holds of `partitions`: nobody has committed it, so who gets them next reads it.
-    pub(super) fn forget(&mut self, partitions: &[Partition]) {
+    /// Drops the held records of `partitions`. They are not committed, so the next owner reads
+    /// them.
+    pub(super) fn discard(&mut self, partitions: &[Partition]) {
         self.held.retain(|held| !partitions.contains(&held.partition));
     }
 
@@ -89,7 +93,7 @@ impl Wait {
         self.held.is_empty()
     }
 
-    /// The budget waited for, once it is free.
+    /// Returns the credit once it is granted.
     pub(super) fn granted(&mut self) -> Option<Credit> {
         match self.reservation.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(credit) => Some(credit),
@@ -98,7 +102,7 @@ impl Wait {
     }
 }
 
-/// A reservation that is waited for, so that the budget's meter runs.
+/// Waits in the budget's queue, so that its meter counts the time.
 fn reserve(budget: &Budget, bytes: usize) -> Pin<Box<dyn Future<Output = Credit>>> {
     let budget = budget.clone();
     Box::pin(async move { budget.reserve(bytes).await })

@@ -1,29 +1,35 @@
-//! The micro-batch that is being filled: one arena of bytes, no allocation a record.
+//! Builds a micro-batch in one arena of bytes, without an allocation per record.
 //!
-//! Pure. Guarantee: a record added is in the batch that is cut next, whole, in the order added; the batch's weight is the sum of its
-//! records' weights. Not guaranteed: the limits; who adds asks [`Forming::fits`] first.
+//! Pure.
+//!
+//! Guarantees:
+//! * A record that is added is in the next sealed batch, whole and in order.
+//! * The weight of a batch is the sum of the weights of its records.
+//!
+//! Does not enforce the limits: callers check [`BatchBuilder::fits`] first.
 
 use std::time::Instant;
 
-use crate::message::RECORD_OVERHEAD;
 use forebay_dataplane::write_clock::WriteClock;
 use forebay_dataplane::{NewRecord, RawBatch};
 use forebay_schemas::offset::{Offset, Partition, Range};
 use forebay_schemas::pipeline::BatchSection;
 
-/// No batch is larger, whatever the limits say: places in the arena are 32 bits.
-const LARGEST_ARENA: usize = 1 << 30;
+use crate::message::RECORD_OVERHEAD;
 
-/// A record as it came out of the topic.
+/// The size of the largest arena, whatever the limits say: positions in an arena have 32 bits.
+const MAX_ARENA_BYTES: usize = 1 << 30;
+
+/// A record as it was polled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Incoming<'a> {
     pub(crate) partition: Partition,
     pub(crate) offset: Offset,
-    /// Milliseconds since the epoch, if the topic keeps any.
+    /// Milliseconds since the Unix epoch, where the topic has timestamps.
     pub(crate) timestamp_ms: Option<i64>,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
-    /// As [`headers`](forebay_dataplane::arena_headers) puts them.
+    /// Encoded by [`arena_headers`](forebay_dataplane::arena_headers).
     pub(crate) headers: &'a [u8],
 }
 
@@ -32,7 +38,7 @@ impl Incoming<'_> {
         self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + self.headers.len()
     }
 
-    /// What it takes of the budget.
+    /// Returns the bytes of budget that it takes.
     pub(crate) fn weight(&self) -> usize {
         self.bytes() + RECORD_OVERHEAD
     }
@@ -46,112 +52,114 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn of(table: &BatchSection) -> Self {
-        Self { records: table.max_records.max(1), bytes: table.max_bytes.as_usize().clamp(1, LARGEST_ARENA) }
+    pub(crate) fn new(section: &BatchSection) -> Self {
+        Self { records: section.max_records.max(1), bytes: section.max_bytes.as_usize().clamp(1, MAX_ARENA_BYTES) }
     }
 }
 
-/// What one batch holds of one partition.
+/// The records of one partition in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct PartitionSlice {
     pub(crate) partition: Partition,
-    /// The assignment under which it was read.
+    /// The assignment under which they were read.
     pub(crate) generation: u64,
     pub(crate) range: Range,
-    /// The timestamp of its first record, if the topic keeps any.
+    /// The timestamp of the first record, where the topic has timestamps.
     pub(crate) first_ms: Option<i64>,
-    /// The write clock after its last record.
+    /// The write clock after the last record.
     pub(crate) clock: WriteClock,
-    /// How many of its records have no key.
+    /// The number of records without a key.
     pub(crate) unkeyed: u64,
 }
 
-/// A batch as it was cut.
+/// The records of a batch.
 #[derive(Debug, Default)]
-pub(crate) struct Filled {
+pub(crate) struct BatchContents {
     pub(crate) raw: RawBatch,
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) slices: Vec<PartitionSlice>,
     pub(crate) weight: usize,
 }
 
 /// The batch that is being filled.
 #[derive(Debug)]
-pub(crate) struct Forming {
+pub(crate) struct BatchBuilder {
     limits: Limits,
-    filled: Filled,
+    contents: BatchContents,
     since: Option<Instant>,
-    /// Bytes and records of the batch before, which this one is expected to reach.
-    before: (usize, usize),
+    /// Bytes and records of the previous batch: the sizes to reserve.
+    previous: (usize, usize),
 }
 
-impl Forming {
+impl BatchBuilder {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, filled: Filled::default(), since: None, before: (0, 0) }
+        Self { limits, contents: BatchContents::default(), since: None, previous: (0, 0) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.filled.raw.records.is_empty()
+        self.contents.raw.records.is_empty()
     }
 
-    /// Whether it is to be cut now.
     pub(crate) fn is_full(&self) -> bool {
-        self.filled.raw.records.len() >= self.limits.records || self.filled.raw.arena.len() >= self.limits.bytes
+        self.contents.raw.records.len() >= self.limits.records || self.contents.raw.arena.len() >= self.limits.bytes
     }
 
-    /// Whether `record` fits in; a record larger than the limit fits into an empty batch, alone.
+    /// Returns whether `record` fits. A record larger than the limit fits into an empty batch,
+    /// alone.
     pub(crate) fn fits(&self, record: &Incoming<'_>) -> bool {
-        self.is_empty() || (!self.is_full() && self.filled.raw.arena.len() + record.bytes() <= self.limits.bytes)
+        self.is_empty() || (!self.is_full() && self.contents.raw.arena.len() + record.bytes() <= self.limits.bytes)
     }
 
     pub(crate) fn weight(&self) -> usize {
-        self.filled.weight
+        self.contents.weight
     }
 
-    /// When its first record came.
+    /// Returns when the first record was added.
     pub(crate) fn since(&self) -> Option<Instant> {
         self.since
     }
 
-    pub(crate) fn pieces(&self) -> &[Piece] {
-        &self.filled.pieces
+    pub(crate) fn slices(&self) -> &[PartitionSlice] {
+        &self.contents.slices
     }
 
-    /// Starts a piece and gives its index, by which [`add`](Self::add) finds it.
-    pub(crate) fn start_piece(&mut self, piece: Piece) -> usize {
-        self.filled.pieces.push(piece);
-        self.filled.pieces.len() - 1
+    /// Starts a slice and returns its index for [`add`](Self::add).
+    pub(crate) fn start_slice(&mut self, slice: PartitionSlice) -> usize {
+        self.contents.slices.push(slice);
+        self.contents.slices.len() - 1
     }
 
-    /// Adds a record to a piece. `now` is asked for the first record only.
-    pub(crate) fn add(&mut self, record: &Incoming<'_>, piece: usize, clock: WriteClock, write_ts: i64, now: impl FnOnce() -> Instant) {
+    /// Adds a record to a slice. `now` is called for the first record only.
+    pub(crate) fn add(&mut self, record: &Incoming<'_>, slice: usize, clock: WriteClock, write_ts: i64, now: impl FnOnce() -> Instant) {
         if self.since.is_none() {
             self.since = Some(now());
-            self.filled.raw.arena.reserve(self.before.0);
-            self.filled.raw.records.reserve(self.before.1);
+            self.contents.raw.arena.reserve(self.previous.0);
+            self.contents.raw.records.reserve(self.previous.1);
         }
-        let filled = &mut self.filled;
+        let contents = &mut self.contents;
         let &Incoming { partition, offset, timestamp_ms, key, value, headers } = record;
-        filled.raw.push(&NewRecord { partition, offset, timestamp_ms: timestamp_ms.unwrap_or(0), write_ts, key, value, headers });
-        filled.weight += record.weight();
-        let piece = &mut filled.pieces[piece];
-        piece.range.to = record.offset + 1;
-        piece.clock = clock;
-        piece.unkeyed += u64::from(record.key.is_none());
+        contents.raw.push(&NewRecord { partition, offset, timestamp_ms: timestamp_ms.unwrap_or(0), write_ts, key, value, headers });
+        contents.weight += record.weight();
+        let slice = &mut contents.slices[slice];
+        slice.range.to = record.offset + 1;
+        slice.clock = clock;
+        slice.unkeyed += u64::from(record.key.is_none());
     }
 
-    /// Takes what there is, in vectors that hold little more, since the budget counts what is in them; none when there is nothing.
-    pub(crate) fn cut(&mut self) -> Option<(Filled, Instant)> {
+    /// Takes the contents and the time of the first record; `None` when it is empty.
+    ///
+    /// The vectors hold little spare capacity, since the budget counts only what is in them.
+    pub(crate) fn seal(&mut self) -> Option<(BatchContents, Instant)> {
         let since = self.since.take()?;
-        let mut filled = std::mem::take(&mut self.filled);
-        fit(&mut filled.raw.arena);
-        fit(&mut filled.raw.records);
-        self.before = (filled.raw.arena.len(), filled.raw.records.len());
-        Some((filled, since))
+        let mut contents = std::mem::take(&mut self.contents);
+        shrink(&mut contents.raw.arena);
+        shrink(&mut contents.raw.records);
+        self.previous = (contents.raw.arena.len(), contents.raw.records.len());
+        Some((contents, since))
     }
 }
 
-/// Gives back what is more than an eighth too much.
-fn fit<T>(vector: &mut Vec<T>) {
+/// Frees the spare capacity when it is more than an eighth.
+fn shrink<T>(vector: &mut Vec<T>) {
     if vector.capacity() - vector.len() > vector.len() / 8 {
         vector.shrink_to_fit();
     }

@@ -1,8 +1,12 @@
-//! Commits on a thread of its own, one after the other, so that the poll loop never waits for one.
+//! Commits on a thread of its own, one at a time, so that the poll loop never waits for one.
 //!
-//! A thread, because Kafka's client tells the end of a commit only to who waits for it: asked to commit without waiting, it says nothing,
-//! not even of a failure. Guarantee: commits reach Kafka in the order they were asked for. Not guaranteed: that an answer comes soon; with the
-//! group's coordinator away the client tries for about ten seconds.
+//! It is a thread because Kafka's client reports the result of a commit only to a caller that
+//! blocks: an asynchronous commit reports nothing, not even a failure.
+//!
+//! Guarantees that commits reach Kafka in the order in which they were requested.
+//!
+//! Does not guarantee a prompt result: while the group's coordinator is unavailable, the client
+//! tries for about ten seconds.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::{Builder, Scope};
@@ -14,60 +18,60 @@ use super::client::Client;
 use super::error::ConsumerError;
 use super::state::Commit;
 
-/// What came of a commit.
-pub(super) struct Answer {
+/// The result of a commit.
+pub(super) struct CommitResult {
     pub(super) commits: Vec<Commit>,
     pub(super) result: Result<(), KafkaError>,
 }
 
-/// The thread's other end. Dropped, the thread ends after the commit it is at.
+/// The handle to the thread, which ends after its current commit when the handle is dropped.
 pub(super) struct Committer {
-    asks: SyncSender<Vec<Commit>>,
-    answers: Receiver<Answer>,
+    requests: SyncSender<Vec<Commit>>,
+    results: Receiver<CommitResult>,
 }
 
 impl Committer {
     pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, client: &'scope Client) -> Result<Self, ConsumerError> {
-        let (asks, asked) = sync_channel::<Vec<Commit>>(1);
-        let (tells, answers) = sync_channel(1);
+        let (requests, requested) = sync_channel::<Vec<Commit>>(1);
+        let (to, results) = sync_channel(1);
         let work = move || {
-            for commits in asked {
+            for commits in requested {
                 let result = client.commit(&commits);
-                if tells.send(Answer { commits, result }).is_err() {
+                if to.send(CommitResult { commits, result }).is_err() {
                     return;
                 }
             }
         };
         match Builder::new().name("committer".to_owned()).spawn_scoped(scope, work) {
-            Ok(_) => Ok(Self { asks, answers }),
-            Err(error) => Err(ConsumerError::Broken { reason: format!("the system gave no thread for commits: {error}") }),
+            Ok(_) => Ok(Self { requests, results }),
+            Err(error) => Err(ConsumerError::Broken { reason: format!("failed to spawn the committer thread: {error}") }),
         }
     }
 
-    /// Asks for a commit. Only one may be without an answer.
-    pub(super) fn ask(&self, commits: Vec<Commit>) -> Result<(), ConsumerError> {
-        self.asks.try_send(commits).map_err(|_| gone())
+    /// Requests a commit. At most one may be outstanding.
+    pub(super) fn request(&self, commits: Vec<Commit>) -> Result<(), ConsumerError> {
+        self.requests.try_send(commits).map_err(|_| exited())
     }
 
-    /// The answer, if it has come.
-    pub(super) fn answer(&self) -> Result<Option<Answer>, ConsumerError> {
-        match self.answers.try_recv() {
-            Ok(answer) => Ok(Some(answer)),
+    /// Returns the result, if there is one.
+    pub(super) fn try_result(&self) -> Result<Option<CommitResult>, ConsumerError> {
+        match self.results.try_recv() {
+            Ok(result) => Ok(Some(result)),
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(gone()),
+            Err(TryRecvError::Disconnected) => Err(exited()),
         }
     }
 
-    /// The answer, waiting up to `wait` for it.
-    pub(super) fn wait(&self, wait: Duration) -> Result<Option<Answer>, ConsumerError> {
-        match self.answers.recv_timeout(wait) {
-            Ok(answer) => Ok(Some(answer)),
+    /// Returns the result, waiting for it up to `timeout`.
+    pub(super) fn wait(&self, timeout: Duration) -> Result<Option<CommitResult>, ConsumerError> {
+        match self.results.recv_timeout(timeout) {
+            Ok(result) => Ok(Some(result)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(gone()),
+            Err(RecvTimeoutError::Disconnected) => Err(exited()),
         }
     }
 }
 
-fn gone() -> ConsumerError {
-    ConsumerError::Broken { reason: "the thread that commits has ended".to_owned() }
+fn exited() -> ConsumerError {
+    ConsumerError::Broken { reason: "the committer thread exited".to_owned() }
 }

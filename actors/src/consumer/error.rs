@@ -1,4 +1,4 @@
-//! What can go wrong when reading from the topic, and what to do about it.
+//! What fails in the consumer, and how it is handled.
 
 use forebay_schemas::failure::{Class, Classified};
 use forebay_schemas::offset::{Offset, Partition};
@@ -6,30 +6,30 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use forebay_kernel::Exit;
 
-/// Why the consumer can't go on, or has to wait.
+/// Why the consumer stops or waits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConsumerError {
-    /// The topic could not be looked up or made.
+    /// The topic could not be found or created.
     #[error("topic {topic} is not ready: {reason}")]
     Topic {
         /// The topic.
         topic: String,
-        /// What Kafka said.
+        /// What Kafka reported.
         reason: String,
-        /// Whether it may get better by itself.
+        /// The class of the failure.
         class: Class,
     },
-    /// The client could not be made of its properties.
-    #[error("the kafka consumer can't be made: {reason}; check [kafka] and [kafka.properties]")]
+    /// The client could not be created from its properties.
+    #[error("failed to create the kafka consumer: {reason}; check [kafka] and [kafka.properties]")]
     Client {
-        /// What the client said.
+        /// What the client reported.
         reason: String,
     },
-    /// The group's committed offset is not in the topic.
+    /// The topic does not hold the group's committed offset.
     #[error(
-        "group {group} has committed offset {committed} of {topic}[{partition}], but kafka holds only [{begin}..{end}): records were deleted \
-         before they were written, or the topic was cut short; to go on from what kafka holds, stop forebay and say so: \
-         forebay replay --from earliest --reason '…' --yes"
+        "group {group} has committed offset {committed} of {topic}[{partition}], but kafka holds only [{start_offset}..{end_offset}): \
+         records were deleted before they were written, or the topic was truncated; to continue from what kafka holds, stop forebay \
+         and run: forebay replay --from earliest --reason '…' --yes"
     )]
     OutOfRange {
         /// The consumer group.
@@ -40,43 +40,43 @@ pub enum ConsumerError {
         partition: Partition,
         /// What the group has committed.
         committed: Offset,
-        /// The first offset Kafka holds.
-        begin: Offset,
-        /// The offset the next record will get.
-        end: Offset,
+        /// The first offset that Kafka holds.
+        start_offset: Offset,
+        /// The offset of the next record.
+        end_offset: Offset,
     },
-    /// Kafka lost the place the consumer was reading at.
-    #[error("kafka no longer holds the offset that was read next of {topic}: {reason}")]
-    PlaceLost {
+    /// The topic no longer holds the next offset to read.
+    #[error("kafka no longer holds the next offset of {topic}: {reason}")]
+    OffsetLost {
         /// The topic.
         topic: String,
-        /// What the client said.
+        /// What the client reported.
         reason: String,
     },
-    /// Kafka refuses this client.
-    #[error("kafka refuses group {group} on topic {topic}: {reason}; check the credentials in [kafka.properties] and the ACLs")]
-    Refused {
+    /// Kafka denies access to this client.
+    #[error("kafka denies group {group} access to topic {topic}: {reason}; check the credentials in [kafka.properties] and the ACLs")]
+    Denied {
         /// The consumer group.
         group: String,
         /// The topic.
         topic: String,
-        /// What Kafka said.
+        /// What Kafka reported.
         reason: String,
     },
     /// Kafka did not answer.
     #[error("kafka did not answer: {reason}")]
     Unanswered {
-        /// What the client said.
+        /// What the client reported.
         reason: String,
     },
-    /// The client can't be used any more.
-    #[error("the kafka consumer broke: {reason}")]
+    /// The client is no longer usable.
+    #[error("the kafka consumer failed: {reason}")]
     Broken {
-        /// What the client said.
+        /// What the client reported.
         reason: String,
     },
-    /// The transformer or the writer went down.
-    #[error("downstream went down")]
+    /// The transformer or the writer exited.
+    #[error("downstream actor exited")]
     Downstream,
 }
 
@@ -84,39 +84,39 @@ impl Classified for ConsumerError {
     fn class(&self) -> Class {
         match self {
             Self::Topic { class, .. } => *class,
-            Self::Client { .. } | Self::OutOfRange { .. } | Self::Refused { .. } => Class::Fatal,
-            Self::PlaceLost { .. } | Self::Unanswered { .. } | Self::Broken { .. } | Self::Downstream => Class::Transient,
+            Self::Client { .. } | Self::OutOfRange { .. } | Self::Denied { .. } => Class::Fatal,
+            Self::OffsetLost { .. } | Self::Unanswered { .. } | Self::Broken { .. } | Self::Downstream => Class::Transient,
         }
     }
 }
 
 impl ConsumerError {
-    /// How an incarnation ends with this error.
+    /// Returns how an incarnation exits with this error.
     pub(super) fn into_exit(self) -> Exit {
         if self == Self::Downstream { Exit::DownstreamClosed } else { self.into() }
     }
 }
 
-/// What an error that the client reports while it runs means.
+/// What an error that the running client reports means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// A server is away; the client comes back by itself.
-    Away,
-    /// The topic is not there, or not yet.
-    Missing,
-    /// Nothing to do but to say it.
-    Noise,
-    /// This incarnation ends.
-    End(ConsumerError),
+pub(super) enum ClientError {
+    /// A server is unavailable. The client reconnects by itself.
+    Unavailable,
+    /// The topic does not exist yet.
+    TopicMissing,
+    /// It is only logged.
+    Ignored,
+    /// The incarnation ends.
+    Exit(ConsumerError),
 }
 
-impl Trouble {
-    pub(super) fn of(error: &KafkaError, reason: &str, topic: &str, group: &str) -> Self {
+impl ClientError {
+    pub(super) fn new(error: &KafkaError, reason: &str, topic: &str, group: &str) -> Self {
         use RDKafkaErrorCode as Code;
         let (topic, reason) = (topic.to_owned(), reason.to_owned());
         match error.rdkafka_error_code() {
-            Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut) => Self::Away,
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => Self::Missing,
+            Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut) => Self::Unavailable,
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => Self::TopicMissing,
             Some(
                 Code::Authentication
                 | Code::SaslAuthenticationFailed
@@ -124,10 +124,10 @@ impl Trouble {
                 | Code::TopicAuthorizationFailed
                 | Code::GroupAuthorizationFailed
                 | Code::ClusterAuthorizationFailed,
-            ) => Self::End(ConsumerError::Refused { group: group.to_owned(), topic, reason }),
-            Some(Code::AutoOffsetReset) => Self::End(ConsumerError::PlaceLost { topic, reason }),
-            Some(Code::Fatal) => Self::End(ConsumerError::Broken { reason }),
-            _ => Self::Noise,
+            ) => Self::Exit(ConsumerError::Denied { group: group.to_owned(), topic, reason }),
+            Some(Code::AutoOffsetReset) => Self::Exit(ConsumerError::OffsetLost { topic, reason }),
+            Some(Code::Fatal) => Self::Exit(ConsumerError::Broken { reason }),
+            _ => Self::Ignored,
         }
     }
 }

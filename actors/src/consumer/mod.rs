@@ -1,26 +1,37 @@
-//! The consumer: out of the topic, in micro-batches.
+//! The consumer reads the topic and forms micro-batches.
 //!
 //! Guarantees:
-//! * **Nothing is skipped.** The group's offset of a partition is committed only up to the contiguous end of what is settled. A start is the
-//!   group's commit, or the journal's written end where that belongs to the same commits and is further on, or the begin of the partition; a
-//!   commit that the topic no longer holds is a loud end, never a silent reset.
-//! * **Nothing is dropped to keep up.** A batch in flight holds its bytes of the budget until its effect is done. Without budget the partitions
-//!   are paused, and polling goes on, so the group keeps this member however long the table is away.
-//! * **Write timestamps follow from the log.** See [`WriteClock`]: the same record gets the same one, in whichever batch and process. The clock
-//!   travels in the metadata of the commits.
-//! * **A topic that was deleted and created again is read from its begin.** Its id is in each commit, and is looked at about once a second.
-//! * **Partitions go in order.** When some are taken away, what is in flight of them is waited for (up to 10 s) and committed before they go. When
-//!   they are lost nothing is committed, and what settles late changes nothing.
+//! * **No record is skipped.** The group's offset of a partition is committed only up to the
+//!   contiguous end of what is settled. A partition starts at the group's commit, at the journal's
+//!   checkpoint where that is of the same epoch and further on, or at its start offset. A commit
+//!   outside of what the topic holds stops the pipeline; it is never reset silently.
+//! * **No record is dropped to keep up.** A batch in flight holds its bytes of the budget until it
+//!   is settled. Without budget the consumer pauses its partitions and keeps polling, so it stays
+//!   in the group however long the table is unavailable.
+//! * **Write timestamps are a function of the log**
+//!   ([`WriteClock`](forebay_dataplane::write_clock::WriteClock)). A record gets the same timestamp
+//!   in every batch and process. The clock is in the metadata of the commits.
+//! * **A topic that is deleted and created again is read from its start.** Commits carry the
+//!   topic's id, which is checked about once a second.
+//! * **Partitions are handed over in order.** The consumer waits up to 10 s for what is in flight
+//!   of a revoked partition, and commits it. It commits nothing of a lost partition, and what
+//!   settles later has no effect.
 //!
-//! Not guaranteed: that a record is read once. What was in flight at a crash is read again, and written again with the same
-//! timestamp. Beside the budget it keeps one record in hand, and Kafka's client up to 8 MiB that it fetched ahead. Records in an open transaction, and
-//! those behind it, are not read before it ends; they are no lag until then, and the partition says how many they are.
+//! Does not guarantee:
+//! * That a record is read once. What was in flight at a crash is read again and written with the
+//!   same timestamp.
+//! * That memory stays within the budget alone: beside it there is one record, and up to 8 MiB that
+//!   Kafka's client fetches ahead.
+//! * That records of an open transaction, or behind one, are read before it ends. They are not lag;
+//!   the partition reports how many offsets are held back.
 //!
 //! ```text
-//!  actor.rs   shell: topic, thread, drain          poll.rs + poll/  the loop on its thread   client.rs  Kafka's client and callbacks
-//!  state.rs   pure: positions, flights, commits    forming.rs  pure: the batch being filled    committer.rs  commits, on a thread of their own
-//!  intake.rs  the wait for budget                  write_clock.rs  pure: what rows are written with    start.rs  pure: where a partition starts
-//!  set_back.rs  a replay's question to it
+//!  actor.rs         shell: topic, thread, drain       poll.rs, poll/      the loop on its thread
+//!  params.rs        what it is built from             client.rs           Kafka's client and its callbacks
+//!  state.rs         pure: positions, what to commit   committer.rs        commits, on a thread of its own
+//!  batch_builder.rs pure: the batch being filled      backpressure.rs     the wait for budget
+//!  start_offset.rs  pure: where a partition starts    offset_reset.rs     pure: what a replay changes
+//!  reset_handle.rs  how others request a reset        error.rs            what fails, and its class
 //! ```
 
 mod actor;
@@ -29,9 +40,10 @@ pub(crate) mod batch_builder;
 mod client;
 mod committer;
 mod error;
-mod offset_reset;
+pub(crate) mod offset_reset;
 mod params;
 mod poll;
+mod reset_handle;
 pub(crate) mod start_offset;
 pub(crate) mod state;
 
@@ -42,6 +54,6 @@ mod tests;
 
 pub use actor::Consumer;
 pub use error::ConsumerError;
-pub use offset_reset::{Desk, NotSetBack, SetBack};
-pub use params::{ConsumerParams, Ensure, KeptMetadata, WhichTopic};
-pub use start_offset::would_start;
+pub use params::{ConsumerParams, EnsureTopic, StoredMetadata, TopicIdLookup};
+pub use reset_handle::{ResetError, ResetHandle, ResetRequest};
+pub use start_offset::preview_start;

@@ -1,105 +1,128 @@
-//! Setting partitions back while they are read: a question to the consumer that reads them, and its answer.
+//! Computes an offset reset: the checkpoints that partitions continue from, the events for the
+//! journal, and the commits for Kafka.
 //!
-//! Guarantee: at most one question lies open; a consumer that takes it answers it, or ends, which is an answer too; one that nobody takes in
-//! [`TAKEN_WITHIN`] is withdrawn, and nothing comes of it. Not guaranteed: that a consumer is there to take it.
+//! Pure. The stopped pipeline, the running consumer and the simulator carry out the result in the
+//! same order: the journal first, then Kafka.
+//!
+//! Guarantees:
+//! * A partition moves backwards only, unless the group's offset is outside of what the topic
+//!   holds.
+//! * A reset starts an epoch, so nothing that was written or committed before it is taken for
+//!   something after it.
+//! * What is read again is written with later timestamps than everything that was written from the
+//!   topic, and than the time of day.
 
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::SystemTime;
 
-use forebay_schemas::offset::{Offset, Partition};
-use tokio::sync::oneshot::{Sender, channel};
-use tokio::time::timeout;
+use forebay_dataplane::write_clock::{replay_clock, replay_clocks};
+use forebay_schemas::event::{Checkpoints, Event};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range, WriteTimestamp};
+use forebay_schemas::topic::TopicId;
 
-/// How long a question waits for a consumer that reads.
-const TAKEN_WITHIN: Duration = Duration::from_secs(5);
-/// How long a consumer may take to answer: it waits for what is in flight, for two commits and for the journal.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+use super::state::Commit;
 
-/// Where partitions are to be read from again, who says so, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetBack {
-    /// The offset that each partition is to be read from. One that is not before what was read changes nothing.
-    pub to: BTreeMap<Partition, Offset>,
-    /// For the journal.
-    pub by: String,
-    /// For the journal.
-    pub reason: String,
+/// The reset of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PartitionReset {
+    pub(crate) partition: Partition,
+    /// The offset up to which it is written, as far as the group has committed it.
+    pub(crate) from: Option<Offset>,
+    /// The offset to read from.
+    pub(crate) to: Offset,
+    pub(crate) end_offset: Offset,
+    /// Records that the group has not read and Kafka no longer holds.
+    pub(crate) lost: Option<Range>,
 }
 
-/// Why partitions were not set back. All but [`NotSetBack::Unsure`] have moved nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotSetBack {
-    /// Nobody takes the question.
-    #[error("the consumer does not read now")]
-    NotReading,
-    /// Another member of the group has the partitions, or none has.
-    #[error("not all of the partitions are read by this process: {} not", partitions(.0))]
-    Elsewhere(Vec<Partition>),
-    /// The table, or the group, is slow or away.
-    #[error("what was read before is not written and committed yet")]
-    InFlight,
-    /// Kafka has removed what was to be read.
-    #[error("of partition {partition} kafka holds nothing before offset {begin} any more")]
-    Removed {
-        /// The partition.
-        partition: Partition,
-        /// The first offset that Kafka holds.
-        begin: Offset,
-    },
-    /// Kafka can't be asked.
-    #[error("{0}")]
-    Unanswered(String),
-    /// The journal does not keep it.
-    #[error("{0}")]
-    Journal(String),
-    /// Kafka did not confirm it; the consumer asks the group, and goes on where that says.
-    #[error("kafka did not confirm it: {0}")]
-    Unsure(String),
+/// What a reset is computed with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ResetBasis {
+    /// An epoch that was never used.
+    pub(crate) epoch: Epoch,
+    /// The topic that the offsets are of.
+    pub(crate) topic: Option<TopicId>,
+    /// The largest write clock that is known of any partition of the topic.
+    pub(crate) largest_clock: i64,
+    pub(crate) now: SystemTime,
 }
 
-fn partitions(all: &[Partition]) -> String {
-    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+/// What a reset changes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OffsetReset {
+    /// For the journal, in this order, before anything is committed.
+    pub(crate) events: Vec<Event>,
+    /// One for each partition.
+    pub(crate) commits: Vec<Commit>,
 }
 
-/// A question, and where its answer goes.
-pub(super) struct Question {
-    pub(super) set_back: SetBack,
-    pub(super) answer: Sender<Result<usize, NotSetBack>>,
+/// Returns the offset that a partition is reset to; `None` when it stays where it is.
+///
+/// `from` is the group's offset, `wanted` the requested one; Kafka holds
+/// `start_offset..end_offset`.
+pub(crate) fn reset_target(from: Option<Offset>, wanted: Offset, (start_offset, end_offset): (Offset, Offset)) -> Option<Offset> {
+    let from = from?;
+    let to = wanted.clamp(start_offset, end_offset);
+    let is_outside = !(start_offset..=end_offset).contains(&from);
+    (is_outside || to < from).then_some(to)
 }
 
-/// Where questions are laid down and taken up. Clones share it.
-#[derive(Clone, Default)]
-pub struct Desk(Arc<Mutex<Option<Question>>>);
+/// Computes the reset of `partitions`; `by` and `reason` are for the journal.
+pub(crate) fn offset_reset(partitions: &[PartitionReset], basis: ResetBasis, by: &str, reason: &str) -> OffsetReset {
+    let ResetBasis { epoch, topic, largest_clock, now } = basis;
+    let replayed = partitions.iter().map(|reset| (reset.partition, reset.end_offset - reset.to)).collect();
+    let clocks = replay_clocks(replay_clock(largest_clock, now), &replayed);
+    let checkpoint = |reset: &PartitionReset| {
+        let write_clock = WriteTimestamp::from_micros(clocks[&reset.partition]);
+        (reset.partition, Checkpoint { offset: reset.to, write_clock, epoch })
+    };
+    let to: Checkpoints = partitions.iter().map(checkpoint).collect();
+    let commits = to.0.iter().map(|(&partition, &checkpoint)| Commit { partition, checkpoint, topic }).collect();
+    let lost = partitions.iter().filter_map(|reset| Some((reset.partition, reset.lost?)));
+    let lost = lost.map(|(partition, range)| {
+        let reason = "kafka had removed them before they were read".to_owned();
+        Event::RangeLost { partition, range, reason }
+    });
+    let mut events: Vec<Event> = lost.collect();
+    let from = partitions.iter().filter_map(|reset| Some((reset.partition, reset.from?))).collect();
+    events.push(Event::OffsetsReset { by: by.to_owned(), reason: reason.to_owned(), from, to });
+    OffsetReset { events, commits }
+}
 
-impl Desk {
-    /// Asks the consumer that reads now, and says how many partitions were set back. Only one may ask at a time.
-    ///
-    /// # Errors
-    /// When it can't, or nobody does; see [`NotSetBack`].
-    pub async fn ask(&self, set_back: SetBack) -> Result<usize, NotSetBack> {
-        let (answer, mut answered) = channel();
-        *self.0.lock() = Some(Question { set_back, answer });
-        let end = match timeout(TAKEN_WITHIN, &mut answered).await {
-            Ok(end) => end,
-            Err(_) if self.take().is_some() => return Err(NotSetBack::NotReading),
-            Err(_) => match timeout(ANSWERED_WITHIN, answered).await {
-                Ok(end) => end,
-                Err(_) => return Err(NotSetBack::Unsure(format!("the consumer did not answer in {ANSWERED_WITHIN:?}"))),
-            },
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_moves_back_to_what_kafka_holds_and_never_forward() {
+        assert_eq!(reset_target(Some(60), 20, (0, 100)), Some(20));
+        assert_eq!(reset_target(Some(60), 20, (30, 100)), Some(30), "the start offset");
+        assert_eq!(reset_target(Some(60), 80, (0, 100)), None, "a record is never skipped");
+        assert_eq!(reset_target(Some(60), 60, (0, 100)), None);
+        assert_eq!(reset_target(None, 0, (0, 100)), None, "nothing was read yet");
+    }
+
+    #[test]
+    fn an_offset_outside_of_the_topic_moves_into_it() {
+        assert_eq!(reset_target(Some(20), 50, (50, 100)), Some(50), "records were removed");
+        assert_eq!(reset_target(Some(60), 0, (0, 10)), Some(0), "the topic was cut short");
+    }
+
+    #[test]
+    fn a_reset_starts_an_epoch_with_later_clocks_in_each_partition() {
+        let (epoch, topic) = (Epoch::new(8), TopicId::from_bits(2));
+        let basis = ResetBasis { epoch, topic, largest_clock: 5_000, now: SystemTime::UNIX_EPOCH };
+        let partition = |partition, from, lost| PartitionReset { partition, from, to: 10, end_offset: 100, lost };
+        let lost = Range { from: 5, to: 10 };
+        let reset = offset_reset(&[partition(0, Some(50), None), partition(3, Some(5), Some(lost))], basis, "admin", "test");
+        let checkpoints: Vec<Checkpoint> = reset.commits.iter().map(|commit| commit.checkpoint).collect();
+        assert!(checkpoints.iter().all(|checkpoint| (checkpoint.offset, checkpoint.epoch) == (10, epoch)));
+        assert!(reset.commits.iter().all(|commit| commit.topic == topic));
+        assert!(checkpoints[0].write_clock.micros() >= 5_000 && checkpoints[1].write_clock > checkpoints[0].write_clock);
+        let [Event::RangeLost { partition: 3, range, .. }, Event::OffsetsReset { from, to, by, .. }] = &reset.events[..] else {
+            panic!("{:?}", reset.events)
         };
-        end.unwrap_or_else(|_| Err(NotSetBack::Unsure("the consumer ended over it".to_owned())))
-    }
-
-    /// The question that lies open, for whoever can answer it.
-    pub(super) fn take(&self) -> Option<Question> {
-        self.0.lock().take()
-    }
-}
-
-impl std::fmt::Debug for Desk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("open", &self.0.lock().is_some()).finish()
+        assert_eq!((*range, by.as_str()), (lost, "admin"));
+        assert_eq!(from.0.values().copied().collect::<Vec<_>>(), [50, 5]);
+        assert_eq!(to.0.values().copied().collect::<Vec<_>>(), checkpoints);
     }
 }

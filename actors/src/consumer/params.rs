@@ -12,50 +12,52 @@ use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
 use super::error::ConsumerError;
-use super::offset_reset::Desk;
+use super::reset_handle::ResetHandle;
 use crate::ledger::Ledger;
 use crate::message::PolledBatch;
 use crate::telemetry::Telemetry;
 
-/// Makes sure that the topic is there. Called again after a back-off while the error is transient.
-pub type Ensure = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ConsumerError>> + Send + Sync>;
+/// Ensures that the topic exists. Called again after a back-off while the error is transient.
+pub type EnsureTopic = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ConsumerError>> + Send + Sync>;
 
-/// The offset and metadata that the group has committed a partition, where the broker keeps them but does not give the metadata back over the
-/// wire; empty for a broker that does. Called on the poll thread, at each assignment.
-pub type KeptMetadata = Arc<dyn Fn() -> Result<BTreeMap<Partition, (Offset, String)>, String> + Send + Sync>;
+/// Returns the group's offsets and commit metadata, where the broker stores the metadata but does
+/// not return it over the wire; empty for other brokers. Called on the poll thread, at each
+/// assignment.
+pub type StoredMetadata = Arc<dyn Fn() -> Result<BTreeMap<Partition, (Offset, String)>, String> + Send + Sync>;
 
-/// Asks Kafka for the id of the topic; none from a broker that gives no ids. Called on the poll thread, at each assignment.
-pub type WhichTopic = Arc<dyn Fn() -> Result<Option<TopicId>, String> + Send + Sync>;
+/// Returns the topic's id; `None` from a broker without topic ids. Called on the poll thread, at
+/// each assignment.
+pub type TopicIdLookup = Arc<dyn Fn() -> Result<Option<TopicId>, String> + Send + Sync>;
 
-/// What a consumer needs.
+/// What a consumer is built from.
 #[derive(Clone)]
 pub struct ConsumerParams {
-    /// How to reach the broker; what the consumer's guarantees rest on is set over it.
+    /// The client's properties. Those that the consumer's guarantees depend on are overridden.
     pub kafka: ClientConfig,
     /// The topic.
     pub topic: String,
     /// The consumer group.
     pub group: String,
-    /// When a batch is cut.
+    /// When a batch is sealed.
     pub batch: BatchSection,
-    /// The most bytes of records that are read and not yet written.
+    /// The bytes of records that may be read and not yet written.
     pub budget: Budget,
     /// Where batches go.
     pub to: Mailbox<Lease<PolledBatch>>,
-    /// What others see.
+    /// Where it reports its state.
     pub telemetry: Arc<Telemetry>,
-    /// Tells the time.
+    /// The clock.
     pub clock: SharedClock,
-    /// Remembers what is written, and is told.
+    /// Where it reads checkpoints, and records events.
     pub ledger: Arc<Ledger>,
-    /// Makes sure of the topic.
-    pub ensure: Ensure,
-    /// Where the write clock is when the broker does not give it back.
-    pub kept: KeptMetadata,
-    /// Which topic there is now.
-    pub which: WhichTopic,
-    /// Where it is asked to set partitions back.
-    pub desk: Desk,
+    /// Ensures that the topic exists.
+    pub ensure_topic: EnsureTopic,
+    /// Returns commit metadata that the broker does not return.
+    pub stored_metadata: StoredMetadata,
+    /// Returns the topic's id.
+    pub topic_id: TopicIdLookup,
+    /// Where offset resets are requested.
+    pub resets: ResetHandle,
 }
 
 impl fmt::Debug for ConsumerParams {

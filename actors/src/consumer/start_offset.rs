@@ -1,91 +1,107 @@
-//! Where an assigned partition is read from, out of what the group, the journal and the topic say.
+//! Decides where an assigned partition is read from, out of the group's commit, the journal's
+//! checkpoint and the topic's offsets.
 //!
-//! Pure. Guarantee: never past a record that is not written: the journal counts only where the group's commit belongs to the same **epoch**, and then
-//! whichever is further on. An epoch is a number that travels in the metadata of the commits; it begins anew when a partition is read from its
-//! begin, and with every act that moves the group's offsets by hand. So a journal that knows of another topic of the same name, or of a time
-//! before a reset, is not believed. The metadata has the topic's id too, so a commit of a topic that was deleted and created again since is not
-//! believed either, whatever the new one holds at that offset. Reading again never hurts; the write clock goes on from the highest that is known
-//! **of any partition**, so that what is read again, or for the first time, wins over what stands in the table: also over rows of keys that were in
-//! another partition before. Not guaranteed: what other processes have written and not committed at that moment, and what an old partition still
-//! holds unread, is not known.
+//! Pure. An **epoch** is a number in the metadata of the commits. One starts when a partition is
+//! first read from its start, and with every reset of the group's offsets.
+//!
+//! Guarantees:
+//! * A start is never past an unwritten record. The journal counts only where the group's commit is
+//!   of the same epoch; then the larger offset counts. So a checkpoint of an earlier topic of that
+//!   name, or from before a reset, is ignored.
+//! * A commit that names another topic id is ignored, whatever the topic holds at its offset.
+//! * The write clock continues from the largest that is known **of any partition**. So what is read
+//!   again, or for the first time, wins over the rows in the table, even over rows of keys that
+//!   were in another partition before.
+//!
+//! Does not know what other processes have written and not committed, or what an old partition
+//! still holds unread. Reading a record again is harmless.
 
 use forebay_dataplane::commit_metadata::CommitMetadata;
 use forebay_schemas::event::{Start, StartOrigin};
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, WriteTimestamp};
 use forebay_schemas::topic::TopicId;
 
-/// What the group has committed of a partition.
+/// The group's commit of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Committed {
+pub(crate) struct CommittedOffset {
     pub(crate) offset: Offset,
-    /// None when the metadata is not Forebay's, as after the offset was set by hand.
+    /// `None` when the metadata is not Forebay's: the offset was set by another tool.
     pub(crate) metadata: Option<CommitMetadata>,
 }
 
 /// Where a partition starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct ResolvedStart {
     pub(crate) start: Start,
-    /// What the group has committed in the start's epoch.
+    /// The offset that the group has committed in the start's epoch; `None` when the start is to be
+    /// committed first.
     pub(crate) committed: Option<Offset>,
 }
 
-/// The group's offset is not in the topic.
+/// The topic does not hold the group's offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfRange(pub(crate) Offset);
 
-/// Where a partition would be read from, were it assigned now: `committed` is the group's offset with its metadata, `known` the journal's place, and
-/// Kafka holds `[begin, end)` of the topic of that id. An epoch that would begin is 0 here, and its write clock is not that of the topic.
+/// Returns where a partition would start if it were assigned now.
+///
+/// `committed` is the group's offset with its metadata, `known` the journal's checkpoint, `offsets`
+/// the start and end offset in the topic of that id. A new epoch is 0 here, and its write clock is
+/// not that of the topic.
 ///
 /// # Errors
 /// The group's offset, when the topic does not hold it.
-pub fn would_start(
+pub fn preview_start(
     committed: Option<(Offset, &str)>,
     known: Option<Checkpoint>,
-    ends: (Offset, Offset),
+    offsets: (Offset, Offset),
     topic: Option<TopicId>,
 ) -> Result<Start, Offset> {
-    let committed = committed.map(|(offset, metadata)| Committed { offset, metadata: CommitMetadata::parse(metadata) });
-    find(committed, known, ends, topic, Epoch::default(), 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
+    let committed = committed.map(|(offset, metadata)| CommittedOffset { offset, metadata: CommitMetadata::parse(metadata) });
+    resolve_start(committed, known, offsets, topic, Epoch::default(), 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
 }
 
-/// Decides where to start; Kafka holds `[begin, end)` of the topic of that id, `fresh` is an epoch that nobody has used, and `largest` is the largest
-/// write clock that is known of any partition of the topic: where no commit says where this one's clock was, it begins there.
-pub(crate) fn find(
-    committed: Option<Committed>,
+/// Decides where a partition starts; Kafka holds `start_offset..end_offset` of the topic of that
+/// id.
+///
+/// `fresh` is an epoch that was never used. `largest` is the largest write clock that is known of
+/// any partition of the topic: the clock starts there when no commit has this partition's.
+pub(crate) fn resolve_start(
+    committed: Option<CommittedOffset>,
     known: Option<Checkpoint>,
-    (begin, end): (Offset, Offset),
+    (start_offset, end_offset): (Offset, Offset),
     topic: Option<TopicId>,
     fresh: Epoch,
     largest: i64,
-) -> Result<Found, OutOfRange> {
+) -> Result<ResolvedStart, OutOfRange> {
     let known_clock = known.map_or(0, |checkpoint| checkpoint.write_clock.micros());
     let stale = committed.and_then(|committed| committed.metadata).filter(|metadata| metadata.is_of_another_topic(topic));
     let largest = largest.max(known_clock).max(stale.map_or(0, |metadata| metadata.write_clock.micros()));
-    let Some(Committed { offset, metadata }) = committed.filter(|_| stale.is_none()) else {
+    let Some(CommittedOffset { offset, metadata }) = committed.filter(|_| stale.is_none()) else {
         let origin = if known.is_some() || stale.is_some() { StartOrigin::Reset } else { StartOrigin::Earliest };
-        let checkpoint = Checkpoint { offset: begin, write_clock: WriteTimestamp::from_micros(largest), epoch: fresh };
-        return Ok(Found { start: Start { checkpoint, origin }, committed: None });
+        let checkpoint = Checkpoint { offset: start_offset, write_clock: WriteTimestamp::from_micros(largest), epoch: fresh };
+        return Ok(ResolvedStart { start: Start { checkpoint, origin }, committed: None });
     };
     let epoch = metadata.and_then(|metadata| metadata.epoch);
-    // A commit that does not say which topic it is of is made again before anything is read.
-    let says_all = epoch.is_some() && (topic.is_none() || metadata.is_some_and(|metadata| metadata.topic.is_some()));
+    // A commit without a topic id is made again before anything is read.
+    let is_complete = epoch.is_some() && (topic.is_none() || metadata.is_some_and(|metadata| metadata.topic.is_some()));
     let same = known.filter(|checkpoint| Some(checkpoint.epoch) == epoch);
-    if let Some(checkpoint) = same.filter(|checkpoint| checkpoint.offset > offset && (begin..=end).contains(&checkpoint.offset)) {
-        return Ok(Found { start: Start { checkpoint, origin: StartOrigin::Journal }, committed: says_all.then_some(offset) });
+    if let Some(checkpoint) =
+        same.filter(|checkpoint| checkpoint.offset > offset && (start_offset..=end_offset).contains(&checkpoint.offset))
+    {
+        return Ok(ResolvedStart { start: Start { checkpoint, origin: StartOrigin::Journal }, committed: is_complete.then_some(offset) });
     }
-    if !(begin..=end).contains(&offset) {
+    if !(start_offset..=end_offset).contains(&offset) {
         return Err(OutOfRange(offset));
     }
     let clock = match metadata {
-        // By hand, nobody says where the clock was.
+        // Another tool set the offset; the clock is unknown.
         None => largest,
-        // A clock of the same epoch that is ahead stands for records that Kafka has lost since.
+        // The journal is ahead in the same epoch: Kafka has lost records that were written.
         Some(metadata) if same.is_some_and(|checkpoint| checkpoint.offset > offset) => metadata.write_clock.micros().max(known_clock),
         Some(metadata) => metadata.write_clock.micros(),
     };
     let checkpoint = Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clock), epoch: epoch.unwrap_or(fresh) };
-    Ok(Found { start: Start { checkpoint, origin: StartOrigin::Group }, committed: says_all.then_some(offset) })
+    Ok(ResolvedStart { start: Start { checkpoint, origin: StartOrigin::Group }, committed: is_complete.then_some(offset) })
 }
 
 #[cfg(test)]
@@ -105,55 +121,56 @@ mod tests {
         TopicId::from_bits(bits)
     }
 
-    fn committed(offset: Offset, clock: i64, epoch: Epoch) -> Option<Committed> {
-        Some(Committed {
+    fn committed(offset: Offset, clock: i64, epoch: Epoch) -> Option<CommittedOffset> {
+        Some(CommittedOffset {
             offset,
             metadata: CommitMetadata::parse(&CommitMetadata::new(&checkpoint(offset, clock, epoch), topic(1)).to_string()),
         })
     }
 
-    fn start(committed: Option<Committed>, known: Option<Checkpoint>) -> (Checkpoint, StartOrigin) {
-        let found = find(committed, known, (10, 100), topic(1), FRESH, 0).unwrap();
+    fn start(committed: Option<CommittedOffset>, known: Option<Checkpoint>) -> (Checkpoint, StartOrigin) {
+        let found = resolve_start(committed, known, (10, 100), topic(1), FRESH, 0).unwrap();
         (found.start.checkpoint, found.start.origin)
     }
 
     #[test]
-    fn a_partition_that_nobody_has_read_starts_at_its_begin() {
+    fn a_partition_that_was_never_read_starts_at_its_start_offset() {
         assert_eq!(start(None, None), (checkpoint(10, 0, FRESH), StartOrigin::Earliest));
     }
 
     #[test]
-    fn where_no_commit_says_it_the_clock_begins_at_the_largest_that_is_known_of_any_partition() {
-        let clock =
-            |committed, known| find(committed, known, (10, 100), topic(1), FRESH, 7_000).unwrap().start.checkpoint.write_clock.micros();
-        assert_eq!(clock(None, None), 7_000, "a partition that was added: keys that move there win with their newer records");
+    fn a_clock_without_a_commit_starts_at_the_largest_of_any_partition() {
+        let clock = |committed, known| {
+            resolve_start(committed, known, (10, 100), topic(1), FRESH, 7_000).unwrap().start.checkpoint.write_clock.micros()
+        };
+        assert_eq!(clock(None, None), 7_000, "keys that move to an added partition win with their newer records");
         assert_eq!(clock(None, Some(checkpoint(90, 5_000, OURS))), 7_000);
         assert_eq!(clock(None, Some(checkpoint(90, 9_000, OURS))), 9_000);
-        let by_hand = Some(Committed { offset: 20, metadata: CommitMetadata::parse("") });
+        let by_hand = Some(CommittedOffset { offset: 20, metadata: CommitMetadata::parse("") });
         assert_eq!(clock(by_hand, None), 7_000);
         assert_eq!(
             clock(committed(50, 5_000, OURS), None),
             5_000,
-            "what a commit says is gone on from, so that each record gets its timestamp again"
+            "a clock continues from its commit, so that each record gets the same timestamp again"
         );
     }
 
     #[test]
-    fn without_a_journal_the_group_counts() {
+    fn without_a_journal_the_groups_commit_counts() {
         assert_eq!(start(committed(50, 5_000, OURS), None), (checkpoint(50, 5_000, OURS), StartOrigin::Group));
     }
 
     #[test]
-    fn the_larger_of_commit_and_journal_counts_within_an_epoch() {
+    fn within_an_epoch_the_larger_of_commit_and_checkpoint_counts() {
         let ahead = checkpoint(60, 6_000, OURS);
-        let found = find(committed(50, 5_000, OURS), Some(ahead), (10, 100), topic(1), FRESH, 0).unwrap();
+        let found = resolve_start(committed(50, 5_000, OURS), Some(ahead), (10, 100), topic(1), FRESH, 0).unwrap();
         assert_eq!((found.start.checkpoint, found.start.origin), (ahead, StartOrigin::Journal));
-        assert_eq!(found.committed, Some(50), "so that the group hears of it at once");
+        assert_eq!(found.committed, Some(50), "it is committed soon");
         assert_eq!(start(committed(50, 5_000, OURS), Some(checkpoint(40, 4_000, OURS))), (checkpoint(50, 5_000, OURS), StartOrigin::Group));
     }
 
     #[test]
-    fn a_journal_of_another_epoch_is_not_believed_however_far_it_is() {
+    fn a_checkpoint_of_another_epoch_is_ignored_however_far_it_is() {
         assert_eq!(
             start(committed(50, 5_000, OURS), Some(checkpoint(90, 9_000, Epoch::new(8)))),
             (checkpoint(50, 5_000, OURS), StartOrigin::Group)
@@ -161,27 +178,27 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_offsets_begins_again_and_its_rows_win_over_those_of_before() {
+    fn a_group_without_offsets_starts_over_and_its_rows_win() {
         assert_eq!(start(None, Some(checkpoint(90, 9_000, OURS))), (checkpoint(10, 9_000, FRESH), StartOrigin::Reset));
     }
 
     #[test]
-    fn offsets_set_by_hand_count_and_begin_an_epoch() {
-        let by_hand = Some(Committed { offset: 20, metadata: CommitMetadata::parse("") });
-        let found = find(by_hand, Some(checkpoint(90, 9_000, OURS)), (10, 100), topic(1), FRESH, 0).unwrap();
+    fn offsets_set_by_other_tools_count_and_start_an_epoch() {
+        let by_hand = Some(CommittedOffset { offset: 20, metadata: CommitMetadata::parse("") });
+        let found = resolve_start(by_hand, Some(checkpoint(90, 9_000, OURS)), (10, 100), topic(1), FRESH, 0).unwrap();
         assert_eq!((found.start.checkpoint, found.start.origin), (checkpoint(20, 9_000, FRESH), StartOrigin::Group));
-        assert_eq!(found.committed, None, "so that the epoch is in the group at once");
+        assert_eq!(found.committed, None, "the epoch is committed before anything is read");
     }
 
     #[test]
-    fn an_offset_that_the_topic_no_longer_holds_is_refused_unless_the_journal_is_past_the_loss() {
-        assert_eq!(find(committed(5, 500, OURS), None, (10, 100), topic(1), FRESH, 0), Err(OutOfRange(5)));
-        assert_eq!(find(committed(101, 500, OURS), None, (10, 100), topic(1), FRESH, 0), Err(OutOfRange(101)));
+    fn a_lost_offset_is_an_error_unless_the_journal_is_past_the_loss() {
+        assert_eq!(resolve_start(committed(5, 500, OURS), None, (10, 100), topic(1), FRESH, 0), Err(OutOfRange(5)));
+        assert_eq!(resolve_start(committed(101, 500, OURS), None, (10, 100), topic(1), FRESH, 0), Err(OutOfRange(101)));
         assert_eq!(start(committed(5, 500, OURS), Some(checkpoint(10, 600, OURS))), (checkpoint(10, 600, OURS), StartOrigin::Journal));
     }
 
     #[test]
-    fn a_topic_cut_short_below_what_was_written_is_read_from_the_commit_and_new_records_win() {
+    fn a_truncated_topic_is_read_from_the_commit_and_new_records_win() {
         assert_eq!(
             start(committed(90, 9_000, OURS), Some(checkpoint(120, 12_000, OURS))),
             (checkpoint(90, 12_000, OURS), StartOrigin::Group)
@@ -189,35 +206,31 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_of_a_topic_that_was_recreated_is_not_believed_whatever_the_new_one_holds_there() {
+    fn a_commit_of_an_earlier_topic_is_ignored() {
         let of_before = committed(50, 5_000, OURS);
-        let find = |known, ends, topic| find(of_before, known, ends, topic, FRESH, 0).unwrap();
-        let found = find(None, (10, 100), topic(2));
+        let resolve = |known, offsets, topic| resolve_start(of_before, known, offsets, topic, FRESH, 0).unwrap();
+        let found = resolve(None, (10, 100), topic(2));
         assert_eq!((found.start.checkpoint, found.start.origin, found.committed), (checkpoint(10, 5_000, FRESH), StartOrigin::Reset, None));
         let known = Some(checkpoint(60, 6_000, OURS));
         assert_eq!(
-            find(known, (0, 100), topic(2)).start.checkpoint,
+            resolve(known, (0, 100), topic(2)).start.checkpoint,
             checkpoint(0, 6_000, FRESH),
-            "the journal is of the topic of before too"
+            "the journal's checkpoint is of the earlier topic, too"
         );
+        assert_eq!(resolve(known, (0, 20), topic(2)).start.checkpoint, checkpoint(0, 6_000, FRESH), "a shorter topic is no loss");
         assert_eq!(
-            find(known, (0, 20), topic(2)).start.checkpoint,
-            checkpoint(0, 6_000, FRESH),
-            "and it is no loss when the new one is shorter"
-        );
-        assert_eq!(
-            find(None, (10, 100), None).start.checkpoint,
+            resolve(None, (10, 100), None).start.checkpoint,
             checkpoint(50, 5_000, OURS),
-            "a broker without ids says nothing against it"
+            "a broker without topic ids does not contradict it"
         );
         assert_eq!(checkpoint_of(50, &CommitMetadata::new(&checkpoint(50, 5_000, OURS), topic(1)).to_string(), topic(2)), None);
     }
 
     #[test]
-    fn a_commit_that_does_not_say_its_topic_is_made_again_before_anything_is_read() {
-        let of_version_2 = Some(Committed { offset: 50, metadata: CommitMetadata::parse("forebay:2:5000:00000007") });
-        let found = |topic| find(of_version_2, None, (10, 100), topic, FRESH, 0).unwrap();
+    fn a_commit_without_a_topic_id_is_made_again_before_anything_is_read() {
+        let of_version_2 = Some(CommittedOffset { offset: 50, metadata: CommitMetadata::parse("forebay:2:5000:00000007") });
+        let found = |topic| resolve_start(of_version_2, None, (10, 100), topic, FRESH, 0).unwrap();
         assert_eq!((found(topic(1)).start.checkpoint, found(topic(1)).committed), (checkpoint(50, 5_000, OURS), None));
-        assert_eq!(found(None).committed, Some(50), "but not for a broker that gives no ids");
+        assert_eq!(found(None).committed, Some(50), "unless the broker has no topic ids");
     }
 }

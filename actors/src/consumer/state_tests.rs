@@ -1,4 +1,4 @@
-//! What [`State`](super::state::State) keeps, whatever the order of things.
+//! The guarantees of [`State`](super::state::State), in any order of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -8,15 +8,15 @@ use forebay_schemas::run::RunWritten;
 use proptest::prelude::*;
 
 use super::batch_builder::{Incoming, Limits};
-use super::state::{Commit, Fate, Pace, Settled, State, to_resume};
+use super::state::{Admission, Commit, CommitSchedule, Settled, State, bytes_to_resume};
 use crate::message::RECORD_OVERHEAD;
 use forebay_dataplane::write_clock::{Lane, WriteClock};
 
-/// A time that is believed, in milliseconds.
+/// A plausible time, in milliseconds.
 const NOW: i64 = 1_700_000_000_000;
 
 fn limits(records: usize, bytes: u64) -> Limits {
-    Limits::of(&forebay_schemas::pipeline::BatchSection {
+    Limits::new(&forebay_schemas::pipeline::BatchSection {
         max_records: records,
         max_bytes: forebay_schemas::pipeline::Bytes(bytes),
         ..Default::default()
@@ -31,9 +31,9 @@ fn record(partition: Partition, offset: Offset) -> Incoming<'static> {
     Incoming { partition, offset, timestamp_ms: Some(1_000 + offset), key: Some(b"key"), value: Some(b"value"), headers: b"" }
 }
 
-fn take(state: &mut State, partition: Partition, offset: Offset) {
-    assert_eq!(state.fate(partition, offset), Fate::Take);
-    state.take(&record(partition, offset), Instant::now);
+fn accept(state: &mut State, partition: Partition, offset: Offset) {
+    assert_eq!(state.admission(partition, offset), Admission::Accept);
+    state.accept(&record(partition, offset), Instant::now);
 }
 
 fn start(state: &mut State, partition: Partition, offset: Offset) {
@@ -45,27 +45,27 @@ fn offsets(commits: &[Commit]) -> BTreeMap<Partition, Offset> {
 }
 
 fn ends(settled: &Settled) -> Vec<(Partition, Offset)> {
-    settled.moved.iter().map(|(partition, checkpoint)| (*partition, checkpoint.offset)).collect()
+    settled.advanced.iter().map(|(partition, checkpoint)| (*partition, checkpoint.offset)).collect()
 }
 
 #[test]
-fn the_oldest_unwritten_record_is_the_first_of_the_first_batch_that_is_not_settled() {
+fn the_oldest_unwritten_record_is_in_the_first_unsettled_batch() {
     let mut state = state();
     start(&mut state, 0, 5);
-    assert_eq!(state.oldest_unwritten(0), None, "nothing is read");
-    take(&mut state, 0, 5);
-    take(&mut state, 0, 6);
+    assert_eq!(state.oldest_unwritten(0), None, "nothing was read");
+    accept(&mut state, 0, 5);
+    accept(&mut state, 0, 6);
     assert_eq!(state.oldest_unwritten(0), Some(1_005));
-    state.cut();
-    take(&mut state, 0, 7);
-    state.cut();
-    take(&mut state, 0, 8);
-    state.settled(2, Vec::new());
+    state.seal();
+    accept(&mut state, 0, 7);
+    state.seal();
+    accept(&mut state, 0, 8);
+    state.settle(2, Vec::new());
     assert_eq!(state.oldest_unwritten(0), Some(1_005), "the second is done, the first is not");
-    state.settled(1, Vec::new());
+    state.settle(1, Vec::new());
     assert_eq!(state.oldest_unwritten(0), Some(1_008));
-    state.cut();
-    state.settled(3, Vec::new());
+    state.seal();
+    state.settle(3, Vec::new());
     assert_eq!((state.oldest_unwritten(0), state.oldest_unwritten(9)), (None, None));
 }
 
@@ -74,55 +74,55 @@ fn a_batch_covers_each_partition_from_its_position_to_after_its_last_record() {
     let mut state = state();
     start(&mut state, 0, 5);
     start(&mut state, 1, 0);
-    take(&mut state, 0, 7);
-    take(&mut state, 1, 0);
-    take(&mut state, 0, 9);
-    let cut = state.cut().unwrap();
-    assert_eq!((cut.id, cut.filled.raw.records.len()), (1, 3));
-    assert_eq!(cut.ranges.0, BTreeMap::from([(0, Range { from: 5, to: 10 }), (1, Range { from: 0, to: 1 })]));
-    assert_eq!(cut.filled.weight, 3 * (8 + RECORD_OVERHEAD));
-    assert_eq!(cut.filled.raw.arena, b"keyvaluekeyvaluekeyvalue");
-    take(&mut state, 0, 10);
-    assert_eq!(state.cut().unwrap().ranges.0, BTreeMap::from([(0, Range { from: 10, to: 11 })]));
-    assert!(state.cut().is_none(), "an empty batch is never cut");
+    accept(&mut state, 0, 7);
+    accept(&mut state, 1, 0);
+    accept(&mut state, 0, 9);
+    let sealed = state.seal().unwrap();
+    assert_eq!((sealed.id, sealed.contents.raw.records.len()), (1, 3));
+    assert_eq!(sealed.ranges.0, BTreeMap::from([(0, Range { from: 5, to: 10 }), (1, Range { from: 0, to: 1 })]));
+    assert_eq!(sealed.contents.weight, 3 * (8 + RECORD_OVERHEAD));
+    assert_eq!(sealed.contents.raw.arena, b"keyvaluekeyvaluekeyvalue");
+    accept(&mut state, 0, 10);
+    assert_eq!(state.seal().unwrap().ranges.0, BTreeMap::from([(0, Range { from: 10, to: 11 })]));
+    assert!(state.seal().is_none(), "an empty batch is never sealed");
 }
 
 #[test]
-fn an_end_behind_the_last_record_is_committed_once_all_before_it_is_settled_and_moves_no_clock() {
+fn an_end_behind_the_last_record_is_committed_without_moving_the_clock() {
     let mut state = state();
     start(&mut state, 0, 5);
-    take(&mut state, 0, 5);
-    assert_eq!(state.ends_at(0, 8), None, "a record before it forms a batch");
-    assert_eq!(state.fate(0, 7), Fate::Repeated, "nothing before the end is to come");
-    let clock = state.cut().unwrap().filled.pieces[0].clock.micros();
-    assert_eq!((state.ends_at(0, 9), state.to_commit().len()), (None, 0), "it is in flight");
-    assert_eq!(ends(&state.settled(1, Vec::new())), [(0, 9)]);
+    accept(&mut state, 0, 5);
+    assert_eq!(state.reach_end(0, 8), None, "a record before it is in the batch being filled");
+    assert_eq!(state.admission(0, 7), Admission::Duplicate, "nothing before the end is expected");
+    let clock = state.seal().unwrap().contents.slices[0].clock.micros();
+    assert_eq!((state.reach_end(0, 9), state.to_commit().len()), (None, 0), "it is in flight");
+    assert_eq!(ends(&state.settle(1, Vec::new())), [(0, 9)]);
     assert_eq!(
         state.to_commit()[0].checkpoint,
         Checkpoint { offset: 9, write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(1) }
     );
     assert_eq!(
-        state.ends_at(0, 12),
+        state.reach_end(0, 12),
         Some(Checkpoint { offset: 12, write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(1) }),
         "with nothing in flight at once"
     );
     assert_eq!(
-        (state.ends_at(0, 12), state.ends_at(0, 3), state.ends_at(7, 3)),
+        (state.reach_end(0, 12), state.reach_end(0, 3), state.reach_end(7, 3)),
         (None, None, None),
         "what is known, or not read, moves nothing"
     );
-    take(&mut state, 0, 14);
-    assert_eq!(state.cut().unwrap().ranges.0[&0], Range { from: 12, to: 15 });
-    assert_eq!(ends(&state.settled(2, Vec::new())), [(0, 15)]);
+    accept(&mut state, 0, 14);
+    assert_eq!(state.seal().unwrap().ranges.0[&0], Range { from: 12, to: 15 });
+    assert_eq!(ends(&state.settle(2, Vec::new())), [(0, 15)]);
 }
 
 #[test]
-fn a_tombstone_and_a_record_without_key_are_told_from_empty_ones() {
+fn tombstones_and_missing_keys_differ_from_empty_ones() {
     let mut state = state();
     start(&mut state, 0, 0);
-    state.take(&Incoming { key: None, value: Some(b""), ..record(0, 0) }, Instant::now);
-    state.take(&Incoming { key: Some(b""), value: None, ..record(0, 1) }, Instant::now);
-    let records = state.cut().unwrap().filled.raw.records;
+    state.accept(&Incoming { key: None, value: Some(b""), ..record(0, 0) }, Instant::now);
+    state.accept(&Incoming { key: Some(b""), value: None, ..record(0, 1) }, Instant::now);
+    let records = state.seal().unwrap().contents.raw.records;
     assert_eq!((&records[0].key, &records[0].value), (&None, &Some(0..0)));
     assert_eq!((&records[1].key, &records[1].value), (&Some(0..0), &None));
 }
@@ -133,9 +133,9 @@ fn records_without_a_key_are_counted_by_partition() {
     start(&mut state, 0, 0);
     start(&mut state, 1, 0);
     for (partition, offset, key) in [(0, 0, None), (0, 1, Some(&b"key"[..])), (0, 2, None), (1, 0, Some(&b""[..]))] {
-        state.take(&Incoming { key, ..record(partition, offset) }, Instant::now);
+        state.accept(&Incoming { key, ..record(partition, offset) }, Instant::now);
     }
-    let unkeyed: Vec<_> = state.cut().unwrap().filled.pieces.iter().map(|piece| (piece.partition, piece.unkeyed)).collect();
+    let unkeyed: Vec<_> = state.seal().unwrap().contents.slices.iter().map(|slice| (slice.partition, slice.unkeyed)).collect();
     assert_eq!(unkeyed, [(0, 2), (1, 0)]);
 }
 
@@ -143,86 +143,86 @@ fn records_without_a_key_are_counted_by_partition() {
 fn headers_are_in_the_arena_and_in_the_weight() {
     let mut state = state();
     start(&mut state, 0, 0);
-    state.take(&Incoming { headers: b"headers", ..record(0, 0) }, Instant::now);
-    take(&mut state, 0, 1);
-    let filled = state.cut().unwrap().filled;
-    assert_eq!(filled.weight, 2 * (8 + RECORD_OVERHEAD) + 7);
+    state.accept(&Incoming { headers: b"headers", ..record(0, 0) }, Instant::now);
+    accept(&mut state, 0, 1);
+    let contents = state.seal().unwrap().contents;
+    assert_eq!(contents.weight, 2 * (8 + RECORD_OVERHEAD) + 7);
     let arena = |record: usize| {
-        &filled.raw.arena[filled.raw.records[record].headers.start as usize..filled.raw.records[record].headers.end as usize]
+        &contents.raw.arena[contents.raw.records[record].headers.start as usize..contents.raw.records[record].headers.end as usize]
     };
     assert_eq!((arena(0), arena(1)), (&b"headers"[..], &b""[..]));
 }
 
 #[test]
-fn timestamps_that_are_not_believed_are_counted_by_assignment() {
+fn implausible_timestamps_are_counted_by_assignment() {
     let mut state = state();
     start(&mut state, 0, 0);
-    let mut clamped = |offset, ms| state.take(&Incoming { timestamp_ms: Some(ms), ..record(0, offset) }, Instant::now);
+    let mut clamped = |offset, ms| state.accept(&Incoming { timestamp_ms: Some(ms), ..record(0, offset) }, Instant::now);
     let in_2200 = 7_258_118_400_000;
     let all = [clamped(0, NOW), clamped(1, in_2200), clamped(2, NOW + 2), clamped(3, i64::MAX), clamped(4, NOW / 1_000)];
     assert_eq!(all, [None, Some(1), None, Some(2), Some(3)]);
-    let stamps: Vec<_> = state.cut().unwrap().filled.raw.records.iter().map(|record| record.write_ts - NOW * 1_000).collect();
+    let stamps: Vec<_> = state.seal().unwrap().contents.raw.records.iter().map(|record| record.write_ts - NOW * 1_000).collect();
     assert_eq!(stamps, [0, 16, 2_000, 2_016, 2_032]);
     state.revoke(&[0]);
     start(&mut state, 0, 5);
-    assert_eq!(state.take(&Incoming { timestamp_ms: Some(in_2200), ..record(0, 5) }, Instant::now), Some(1));
+    assert_eq!(state.accept(&Incoming { timestamp_ms: Some(in_2200), ..record(0, 5) }, Instant::now), Some(1));
 }
 
 #[test]
-fn the_written_end_waits_for_the_batch_before() {
+fn the_written_offset_waits_for_the_previous_batch() {
     let mut state = state();
     start(&mut state, 0, 0);
-    take(&mut state, 0, 0);
-    let first = state.cut().unwrap().id;
-    take(&mut state, 0, 1);
-    let second = state.cut().unwrap().id;
-    assert_eq!(state.settled(second, Vec::new()).moved, []);
+    accept(&mut state, 0, 0);
+    let first = state.seal().unwrap().id;
+    accept(&mut state, 0, 1);
+    let second = state.seal().unwrap().id;
+    assert_eq!(state.settle(second, Vec::new()).advanced, []);
     assert_eq!(state.to_commit(), []);
-    assert_eq!(ends(&state.settled(first, Vec::new())), [(0, 2)]);
+    assert_eq!(ends(&state.settle(first, Vec::new())), [(0, 2)]);
     assert_eq!(offsets(&state.to_commit()), BTreeMap::from([(0, 2)]));
 }
 
 #[test]
-fn a_commit_is_asked_for_once_and_again_when_it_is_refused() {
+fn a_commit_is_requested_once_and_again_after_a_failure() {
     let mut state = state();
     start(&mut state, 0, 0);
-    assert_eq!(state.to_commit(), [], "the begin of a partition needs no commit");
-    take(&mut state, 0, 0);
-    let id = state.cut().unwrap().id;
-    state.settled(id, Vec::new());
+    assert_eq!(state.to_commit(), [], "the start needs no commit");
+    accept(&mut state, 0, 0);
+    let id = state.seal().unwrap().id;
+    state.settle(id, Vec::new());
     let checkpoints = state.to_commit();
-    state.asked(&checkpoints);
+    state.commit_requested(&checkpoints);
     assert_eq!(state.to_commit(), []);
     assert_eq!(state.unconfirmed(&[0]), checkpoints);
-    state.refused();
+    state.commit_failed();
     assert_eq!(state.to_commit(), checkpoints);
-    state.asked(&checkpoints);
-    state.confirmed(0, 1);
-    state.refused();
+    state.commit_requested(&checkpoints);
+    state.commit_confirmed(0, 1);
+    state.commit_failed();
     assert_eq!((state.to_commit(), state.unconfirmed(&[0])), (vec![], vec![]));
 }
 
 #[test]
-fn what_settles_after_its_partition_went_away_is_ignored_even_when_it_came_back() {
+fn a_batch_of_a_revoked_partition_is_ignored_even_when_it_is_assigned_again() {
     let mut state = state();
     start(&mut state, 0, 0);
-    take(&mut state, 0, 0);
-    let id = state.cut().unwrap().id;
+    accept(&mut state, 0, 0);
+    let id = state.seal().unwrap().id;
     state.revoke(&[0]);
-    assert_eq!(state.fate(0, 1), Fate::Foreign);
+    assert_eq!(state.admission(0, 1), Admission::Unassigned);
     start(&mut state, 0, 0);
-    assert_eq!(state.settled(id, Vec::new()).moved, []);
+    assert_eq!(state.settle(id, Vec::new()).advanced, []);
     assert_eq!((state.in_flight(), state.to_commit()), (0, vec![]));
 }
 
 #[test]
-fn a_record_delivered_again_is_refused_and_a_gap_is_not() {
+fn a_duplicate_is_rejected_and_a_gap_is_accepted() {
     let mut state = state();
     start(&mut state, 0, 3);
-    assert_eq!(state.fate(0, 2), Fate::Repeated);
-    take(&mut state, 0, 3);
-    assert_eq!(state.fate(0, 3), Fate::Repeated);
-    take(&mut state, 0, 8);
+    assert_eq!(state.admission(0, 2), Admission::Duplicate);
+    accept(&mut state, 0, 3);
+    assert_eq!(state.admission(0, 3), Admission::Duplicate);
+    accept(&mut state, 0, 8);
 }
 
 #[test]
@@ -230,52 +230,52 @@ fn a_record_larger_than_the_limit_goes_alone() {
     let mut state = State::new(limits(10, 12));
     start(&mut state, 0, 0);
     let large = Incoming { value: Some(&[0; 100]), ..record(0, 0) };
-    assert!(state.forming().fits(&large));
-    state.take(&large, Instant::now);
-    assert!(state.forming().is_full());
-    assert!(!state.forming().fits(&record(0, 1)));
-    state.cut().unwrap();
-    take(&mut state, 0, 1);
-    assert!(!state.forming().is_full());
-    assert!(!state.forming().fits(&record(0, 2)), "8 and 8 bytes are more than 12");
+    assert!(state.builder().fits(&large));
+    state.accept(&large, Instant::now);
+    assert!(state.builder().is_full());
+    assert!(!state.builder().fits(&record(0, 1)));
+    state.seal().unwrap();
+    accept(&mut state, 0, 1);
+    assert!(!state.builder().is_full());
+    assert!(!state.builder().fits(&record(0, 2)), "8 and 8 bytes are more than 12");
 }
 
 #[test]
-fn commits_are_spaced_one_at_a_time_and_backed_off_when_they_fail() {
+fn commits_are_made_one_at_a_time_and_back_off_after_failures() {
     let zero = Instant::now();
     let at = |millis| zero + Duration::from_millis(millis);
-    let mut pace = Pace::default();
-    assert!(pace.is_due(zero, false), "the first one waits for nothing");
-    pace.sent(zero);
-    assert!(!pace.is_due(at(10_000), true), "one is on its way");
-    pace.confirmed();
-    assert!(!pace.is_due(at(199), false) && pace.is_due(at(200), false));
-    assert!(!pace.is_due(at(19), true) && pace.is_due(at(20), true));
-    pace.sent(at(200));
-    pace.failed(at(300), 0.0);
-    assert!(!pace.is_due(at(499), true) && pace.is_due(at(500), true));
-    pace.sent(at(500));
-    pace.failed(at(500), 0.0);
-    assert!(!pace.is_due(at(899), true) && pace.is_due(at(900), true));
+    let mut schedule = CommitSchedule::default();
+    assert!(schedule.is_due(zero, false), "the first one is due at once");
+    schedule.requested(zero);
+    assert!(!schedule.is_due(at(10_000), true), "one is outstanding");
+    schedule.confirmed();
+    assert!(!schedule.is_due(at(199), false) && schedule.is_due(at(200), false));
+    assert!(!schedule.is_due(at(19), true) && schedule.is_due(at(20), true));
+    schedule.requested(at(200));
+    schedule.failed(at(300), 0.0);
+    assert!(!schedule.is_due(at(499), true) && schedule.is_due(at(500), true));
+    schedule.requested(at(500));
+    schedule.failed(at(500), 0.0);
+    assert!(!schedule.is_due(at(899), true) && schedule.is_due(at(900), true));
 }
 
 #[test]
-fn partitions_are_resumed_with_a_quarter_of_the_budget_or_what_the_record_needs() {
-    assert_eq!((to_resume(100, 10), to_resume(100, 60)), (25, 60));
+fn partitions_resume_with_a_quarter_of_the_budget_or_what_the_record_needs() {
+    assert_eq!((bytes_to_resume(100, 10), bytes_to_resume(100, 60)), (25, 60));
 }
 
-/// One thing that happens to the consumer.
+/// A step of a history.
 #[derive(Debug, Clone)]
 enum Step {
     Read { partition: Partition, gap: Offset, stamp: Option<i64> },
     End { partition: Partition, gap: Offset },
-    Cut,
+    Seal,
     Settle { which: prop::sample::Index },
     Revoke { partition: Partition },
     Assign { partition: Partition },
-    Ask,
+    Request,
     Confirm,
-    Refuse,
+    Fail,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -283,28 +283,29 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (partition.clone(), 0..3i64, prop::option::of(NOW..NOW + 10_000)).prop_map(|(partition, gap, stamp)| Step::Read { partition, gap, stamp }),
         2 => (partition.clone(), 0..3i64).prop_map(|(partition, gap)| Step::End { partition, gap }),
-        4 => Just(Step::Cut),
+        4 => Just(Step::Seal),
         4 => any::<prop::sample::Index>().prop_map(|which| Step::Settle { which }),
         1 => partition.clone().prop_map(|partition| Step::Revoke { partition }),
         2 => partition.prop_map(|partition| Step::Assign { partition }),
-        2 => Just(Step::Ask),
+        2 => Just(Step::Request),
         2 => Just(Step::Confirm),
-        1 => Just(Step::Refuse),
+        1 => Just(Step::Fail),
     ];
     prop::collection::vec(step, 1..200)
 }
 
-/// A partition as Kafka has it: each record's offset and timestamp, from the begin, and the group's commit.
+/// A partition in Kafka: each record's offset and timestamp, from the start, and the group's
+/// commit.
 #[derive(Debug, Default)]
 struct Topic {
     log: Vec<(Offset, Option<i64>)>,
-    /// The offset that the next record gets, or a later one.
+    /// The offset of the next record, or a later one.
     end: Offset,
     commit: Option<Checkpoint>,
 }
 
 impl Topic {
-    /// The timestamps the records must be written with.
+    /// The timestamps that the records must be written with.
     fn write_ts(&self, partition: Partition) -> BTreeMap<Offset, i64> {
         let mut clock = WriteClock::default();
         self.log.iter().map(|&(offset, stamp)| (offset, clock.advance(Lane::of(partition), stamp).write_ts)).collect()
@@ -316,33 +317,33 @@ proptest! {
     fn nothing_unsettled_is_ever_committed_and_everything_settled_is(steps in steps()) {
         let mut state = state();
         let mut topics: BTreeMap<Partition, Topic> = (0..3).map(|partition| (partition, Topic::default())).collect();
-        // What the table holds: the offsets whose effect is done, and what each was written with.
+        // The table: the settled offsets, and the timestamp of each.
         let mut done: BTreeSet<(Partition, Offset)> = BTreeSet::new();
         let mut written_with: BTreeMap<(Partition, Offset), i64> = BTreeMap::new();
         let mut positions: BTreeMap<Partition, Offset> = BTreeMap::new();
-        let mut flying: Vec<(u64, Vec<(Partition, Offset)>)> = Vec::new();
-        let mut asked: Vec<Commit> = Vec::new();
+        let mut in_flight: Vec<(u64, Vec<(Partition, Offset)>)> = Vec::new();
+        let mut requested: Vec<Commit> = Vec::new();
 
-        macro_rules! cut { () => { if let Some(cut) = state.cut() {
-            for record in &cut.filled.raw.records {
+        macro_rules! seal { () => { if let Some(sealed) = state.seal() {
+            for record in &sealed.contents.raw.records {
                 let ts = *written_with.entry((record.partition, record.offset)).or_insert(record.write_ts);
                 prop_assert_eq!(ts, record.write_ts, "a record read again is written with the same timestamp");
             }
-            flying.push((cut.id, cut.filled.raw.records.iter().map(|record| (record.partition, record.offset)).collect()));
+            in_flight.push((sealed.id, sealed.contents.raw.records.iter().map(|record| (record.partition, record.offset)).collect()));
         } } }
         macro_rules! settle { ($at:expr) => {{
-            let (id, records) = flying.remove($at);
+            let (id, records) = in_flight.remove($at);
             done.extend(records);
-            state.settled(id, Vec::new());
+            state.settle(id, Vec::new());
         }} }
         macro_rules! commit { ($commits:expr) => { for &Commit { partition, checkpoint, .. } in $commits {
             let topic = topics.get_mut(&partition).unwrap();
             prop_assert!(topic.log.iter().all(|&(offset, _)| offset >= checkpoint.offset || done.contains(&(partition, offset))));
-            prop_assert!(topic.commit.is_none_or(|before| before.offset <= checkpoint.offset), "a commit never goes back");
+            prop_assert!(topic.commit.is_none_or(|before| before.offset <= checkpoint.offset), "a commit never moves back");
             let last = topic.log.iter().rev().find(|&&(offset, _)| offset < checkpoint.offset).map(|&(offset, _)| topic.write_ts(partition)[&offset]);
             prop_assert_eq!(last.unwrap_or(0), checkpoint.write_clock.micros());
             topic.commit = Some(checkpoint);
-            state.confirmed(partition, checkpoint.offset);
+            state.commit_confirmed(partition, checkpoint.offset);
         } } }
 
         for step in steps {
@@ -353,12 +354,12 @@ proptest! {
                     positions.insert(partition, start.offset);
                 }
                 Step::Revoke { partition } if state.is_assigned(partition) => {
-                    cut!();
+                    seal!();
                     let checkpoints = state.unconfirmed(&[partition]);
-                    state.asked(&checkpoints);
+                    state.commit_requested(&checkpoints);
                     commit!(&checkpoints);
                     state.revoke(&[partition]);
-                    asked.retain(|commit| commit.partition != partition);
+                    requested.retain(|commit| commit.partition != partition);
                 }
                 Step::Read { partition, gap, stamp } if state.is_assigned(partition) => {
                     // The next record of the log, or a new one at its end.
@@ -371,45 +372,46 @@ proptest! {
                         topic.end = offset + 1;
                         (offset, stamp)
                     });
-                    prop_assert_eq!(state.fate(partition, offset), Fate::Take);
-                    state.take(&Incoming { timestamp_ms: stamp, ..record(partition, offset) }, Instant::now);
-                    prop_assert_eq!(state.fate(partition, offset), Fate::Repeated);
+                    prop_assert_eq!(state.admission(partition, offset), Admission::Accept);
+                    state.accept(&Incoming { timestamp_ms: stamp, ..record(partition, offset) }, Instant::now);
+                    prop_assert_eq!(state.admission(partition, offset), Admission::Duplicate);
                     positions.insert(partition, offset + 1);
                 }
                 Step::End { partition, gap } if state.is_assigned(partition) => {
-                    // A marker, say, after the last record; reported only when all before it was given.
+                    // A marker after the last record, for example. It is reported once everything
+                    // before it was polled.
                     let topic = topics.get_mut(&partition).unwrap();
                     if topic.log.iter().all(|&(offset, _)| offset < positions[&partition]) {
                         topic.end += gap;
-                        state.ends_at(partition, topic.end);
+                        state.reach_end(partition, topic.end);
                         positions.insert(partition, topic.end.max(positions[&partition]));
                     }
                 }
-                Step::Cut => cut!(),
-                Step::Settle { which } if !flying.is_empty() => settle!(which.index(flying.len())),
-                Step::Ask if asked.is_empty() => {
-                    asked = state.to_commit();
-                    state.asked(&asked);
+                Step::Seal => seal!(),
+                Step::Settle { which } if !in_flight.is_empty() => settle!(which.index(in_flight.len())),
+                Step::Request if requested.is_empty() => {
+                    requested = state.to_commit();
+                    state.commit_requested(&requested);
                 }
                 Step::Confirm => {
-                    let checkpoints = std::mem::take(&mut asked);
+                    let checkpoints = std::mem::take(&mut requested);
                     commit!(&checkpoints);
                 }
-                Step::Refuse if !asked.is_empty() => {
-                    asked.clear();
-                    state.refused();
+                Step::Fail if !requested.is_empty() => {
+                    requested.clear();
+                    state.commit_failed();
                 }
                 _ => {}
             }
         }
 
-        // Whatever happened, when all is settled the ends are what was read.
-        commit!(&std::mem::take(&mut asked));
-        cut!();
-        while !flying.is_empty() {
-            settle!(flying.len() - 1);
+        // When everything is settled, the commits are at the positions.
+        commit!(&std::mem::take(&mut requested));
+        seal!();
+        while !in_flight.is_empty() {
+            settle!(in_flight.len() - 1);
         }
-        state.refused();
+        state.commit_failed();
         let checkpoints = state.to_commit();
         commit!(&checkpoints);
         for partition in state.assigned().collect::<Vec<_>>() {
@@ -423,23 +425,23 @@ proptest! {
 }
 
 #[test]
-fn what_became_of_the_records_of_runs_is_told_once_when_the_written_end_passes_them() {
+fn counts_of_runs_are_reported_once_when_the_written_offset_passes_them() {
     let mut state = state();
     start(&mut state, 0, 0);
     start(&mut state, 1, 0);
     let of = |n: u128, written: u64| RunWritten { run: uuid::Uuid::from_u128(n), written, ..RunWritten::default() };
-    let cut = |state: &mut State, records: &[(Partition, Offset)]| {
-        records.iter().for_each(|&(partition, offset)| take(state, partition, offset));
-        state.cut().unwrap().id
+    let sealed = |state: &mut State, records: &[(Partition, Offset)]| {
+        records.iter().for_each(|&(partition, offset)| accept(state, partition, offset));
+        state.seal().unwrap().id
     };
-    let first = cut(&mut state, &[(0, 0), (1, 0)]);
-    let second = cut(&mut state, &[(0, 1), (0, 2)]);
-    let third = cut(&mut state, &[(1, 1), (1, 2)]);
-    let told = |settled: Settled| settled.runs.iter().map(|of| (of.run.as_u128(), of.written)).collect::<Vec<_>>();
-    assert_eq!(told(state.settled(second, vec![(0, of(1, 2))])), [], "the first is not settled: it would be read again, and this one too");
-    assert_eq!(told(state.settled(first, vec![(0, of(1, 1)), (1, of(2, 1))])), [(1, 3), (2, 1)]);
-    assert_eq!(told(state.settled(third, vec![(1, of(2, 2))])), [(2, 2)]);
-    let gone = cut(&mut state, &[(0, 3)]);
+    let first = sealed(&mut state, &[(0, 0), (1, 0)]);
+    let second = sealed(&mut state, &[(0, 1), (0, 2)]);
+    let third = sealed(&mut state, &[(1, 1), (1, 2)]);
+    let counts = |settled: Settled| settled.runs.iter().map(|of| (of.run.as_u128(), of.written)).collect::<Vec<_>>();
+    assert_eq!(counts(state.settle(second, vec![(0, of(1, 2))])), [], "the first is not settled: both would be read again");
+    assert_eq!(counts(state.settle(first, vec![(0, of(1, 1)), (1, of(2, 1))])), [(1, 3), (2, 1)]);
+    assert_eq!(counts(state.settle(third, vec![(1, of(2, 2))])), [(2, 2)]);
+    let gone = sealed(&mut state, &[(0, 3)]);
     state.revoke(&[0]);
-    assert_eq!(told(state.settled(gone, vec![(0, of(1, 1))])), [], "who gets the partition next counts it");
+    assert_eq!(counts(state.settle(gone, vec![(0, of(1, 1))])), [], "the next owner counts it");
 }

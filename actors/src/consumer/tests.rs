@@ -1,4 +1,4 @@
-//! The poll loop against a Kafka of librdkafka's own, inside the process.
+//! The poll loop against librdkafka's mock cluster, inside the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::offset_reset::{Desk, NotSetBack, SetBack};
-use super::{Consumer, ConsumerError, ConsumerParams, Ensure, poll};
+use super::reset_handle::{ResetError, ResetHandle, ResetRequest};
+use super::{Consumer, ConsumerError, ConsumerParams, EnsureTopic, poll};
 use crate::broker::raw_produce;
 use crate::ledger::Ledger;
 use crate::message::{BatchDone, PolledBatch, RECORD_OVERHEAD};
@@ -38,10 +38,10 @@ use forebay_schemas::failure::{Class, Classified};
 
 const TOPIC: &str = "users";
 const GROUP: &str = "readers";
-/// Longer than any test may last.
+/// The time limit of a test.
 const EVER: Duration = Duration::from_secs(60);
 const VALUE: [u8; 36] = [b'x'; 36];
-/// What one record of these tests weighs: no key, and a value.
+/// The weight of a record in these tests: no key, and a value.
 const WEIGHT: usize = VALUE.len() + RECORD_OVERHEAD;
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
@@ -76,8 +76,8 @@ fn commits(cluster: &Cluster, partitions: i32) -> BTreeMap<Partition, (Offset, S
     committed.collect()
 }
 
-/// A consumer on its thread, and the test in the place of the transformer.
-struct Rig {
+/// A consumer on its thread, with the test in the role of the transformer.
+struct TestConsumer {
     thread: JoinHandle<Result<(), ConsumerError>>,
     inbox: UnboundedReceiver<Lease<PolledBatch>>,
     drain: Arc<AtomicBool>,
@@ -85,15 +85,16 @@ struct Rig {
     budget: Budget,
     ledger: Arc<Ledger>,
     progress: Progress,
-    desk: Desk,
+    resets: ResetHandle,
 }
 
-impl Rig {
+impl TestConsumer {
     fn start(cluster: &Cluster, budget: usize, change: impl FnOnce(&mut ConsumerParams)) -> Self {
         let (to, inbox) = Mailbox::probe();
         let ledger = Arc::new(Ledger::in_memory(SystemClock::shared()));
         let mut params = ConsumerParams {
-            // This Kafka waits for as long as the session, less a second, before it rebalances a group that has members.
+            // The mock cluster waits for the session timeout, less a second, before it rebalances a
+            // group with members.
             kafka: config(cluster).set("session.timeout.ms", "6000").clone(),
             topic: TOPIC.to_owned(),
             group: GROUP.to_owned(),
@@ -103,17 +104,17 @@ impl Rig {
             telemetry: Arc::default(),
             clock: SystemClock::shared(),
             ledger: Arc::clone(&ledger),
-            ensure: Arc::new(|| async { Ok(()) }.boxed()),
-            kept: Arc::new(|| Ok(BTreeMap::new())),
-            which: Arc::new(|| Ok(TopicId::from_bits(2))),
-            desk: Desk::default(),
+            ensure_topic: Arc::new(|| async { Ok(()) }.boxed()),
+            stored_metadata: Arc::new(|| Ok(BTreeMap::new())),
+            topic_id: Arc::new(|| Ok(TopicId::from_bits(2))),
+            resets: ResetHandle::default(),
         };
         change(&mut params);
         let (drain, telemetry, budget) = (Arc::new(AtomicBool::new(false)), Arc::clone(&params.telemetry), params.budget.clone());
-        let (progress, desk) = (Progress::default(), params.desk.clone());
-        let (asked, tells) = (Arc::clone(&drain), progress.clone());
-        let thread = thread::spawn(move || poll::run(&params, &tells, &asked, &Cancel::default()));
-        Self { thread, inbox, drain, telemetry, budget, ledger, progress, desk }
+        let (progress, resets) = (Progress::default(), params.resets.clone());
+        let (drain_of_loop, progress_of_loop) = (Arc::clone(&drain), progress.clone());
+        let thread = thread::spawn(move || poll::run(&params, &progress_of_loop, &drain_of_loop, &Cancel::default()));
+        Self { thread, inbox, drain, telemetry, budget, ledger, progress, resets }
     }
 
     fn try_batch(&mut self) -> Option<Lease<PolledBatch>> {
@@ -128,7 +129,7 @@ impl Rig {
         until("a batch", || self.try_batch())
     }
 
-    /// As many batches as hold `count` records.
+    /// Returns batches with `count` records.
     fn batches(&mut self, count: usize) -> Vec<Lease<PolledBatch>> {
         let mut batches: Vec<Lease<PolledBatch>> = Vec::new();
         while batches.iter().map(|batch| batch.body.raw.records.len()).sum::<usize>() < count {
@@ -141,12 +142,12 @@ impl Rig {
         self.telemetry.partitions().iter().any(|view| view.paused)
     }
 
-    /// Asks for partitions to be set back; the answer comes by the thread.
-    fn ask_back(&self, to: &[(Partition, Offset)]) -> JoinHandle<Result<usize, NotSetBack>> {
-        let set_back = SetBack { to: to.iter().copied().collect(), by: "a test".to_owned(), reason: "to see".to_owned() };
-        let desk = self.desk.clone();
+    /// Requests an offset reset; the thread returns the answer.
+    fn request_reset(&self, to: &[(Partition, Offset)]) -> JoinHandle<Result<usize, ResetError>> {
+        let request = ResetRequest { to: to.iter().copied().collect(), by: "a test".to_owned(), reason: "to see".to_owned() };
+        let resets = self.resets.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        thread::spawn(move || runtime.block_on(desk.ask(set_back)))
+        thread::spawn(move || runtime.block_on(resets.ask(request)))
     }
 
     fn stop(self) -> Result<(), ConsumerError> {
@@ -154,7 +155,7 @@ impl Rig {
         self.thread.join().unwrap()
     }
 
-    /// The same, and settles what it reads until then.
+    /// Stops, and settles what arrives until then.
     fn stop_settling(mut self) -> Result<(), ConsumerError> {
         self.drain.store(true, Ordering::Relaxed);
         until("an end", || {
@@ -167,10 +168,10 @@ impl Rig {
     }
 }
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = find() {
             return found;
         }
         assert!(began.elapsed() < EVER, "no {what} in {EVER:?}");
@@ -185,42 +186,42 @@ fn settle(batch: Lease<PolledBatch>) -> Vec<(Partition, Offset)> {
 }
 
 #[test]
-fn what_is_settled_is_committed_and_the_next_process_goes_on_from_there_with_the_same_clock() {
+fn the_next_process_continues_from_the_commit_with_the_same_clock() {
     let cluster = cluster(2);
     produce(&cluster, 0, 150);
     produce(&cluster, 1, 5);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batches = rig.batches(155);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batches = consumer.batches(155);
     assert!(batches.iter().all(|batch| batch.credit.bytes() == batch.body.raw.records.len() * WEIGHT), "a batch holds exactly its weight");
     assert!(batches.iter().all(|batch| batch.body.raw.records.len() <= 100));
     assert_eq!(batches.iter().map(|batch| batch.body.id).collect::<Vec<_>>(), (1..=batches.len() as u64).collect::<Vec<_>>());
     let last = batches.iter().flat_map(|batch| &batch.body.raw.records).rfind(|record| record.partition == 0).unwrap().clone();
     assert_eq!(batches[0].body.raw.value(&batches[0].body.raw.records[0]), Some(&VALUE[..]));
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    until("written ends", || (rig.ledger.state().written() == BTreeMap::from([(0, 150), (1, 5)])).then_some(()));
-    until("commits", || (rig.telemetry.partitions().iter().map(|view| view.committed).sum::<i64>() == 155).then_some(()));
-    assert_eq!((rig.telemetry.totals().consumed, rig.budget.used()), (155, 0));
-    let rig_ledger = Arc::clone(&rig.ledger);
-    rig.stop().unwrap();
-    let (checkpoint, topic) = (rig_ledger.checkpoints()[&0], rig_ledger.state().topic_id);
+    until("written ends", || (consumer.ledger.state().written() == BTreeMap::from([(0, 150), (1, 5)])).then_some(()));
+    until("commits", || (consumer.telemetry.partitions().iter().map(|view| view.committed).sum::<i64>() == 155).then_some(()));
+    assert_eq!((consumer.telemetry.totals().consumed, consumer.budget.used()), (155, 0));
+    let ledger = Arc::clone(&consumer.ledger);
+    consumer.stop().unwrap();
+    let (checkpoint, topic) = (ledger.checkpoints()[&0], ledger.state().topic_id);
     assert!(topic.is_some());
     assert_eq!((checkpoint.offset, checkpoint.write_clock.micros()), (150, last.write_ts));
     assert_eq!(commits(&cluster, 2)[&0], (150, CommitMetadata::new(&checkpoint, topic).to_string()));
 
     produce(&cluster, 0, 1);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batch = rig.batch();
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batch = consumer.batch();
     let record = &batch.body.raw.records[0];
     assert_eq!((record.partition, record.offset), (0, 150));
     let least = (last.write_ts + WriteClock::STEP).max(record.timestamp_ms * 1_000);
     assert!((least..least + 16).contains(&record.write_ts), "{least} {}", record.write_ts);
-    assert_eq!(rig.telemetry.written(), BTreeMap::from([(0, 150), (1, 5)]), "what was committed is known to be written");
+    assert_eq!(consumer.telemetry.written(), BTreeMap::from([(0, 150), (1, 5)]), "a committed offset counts as written");
     settle(batch);
-    rig.stop().unwrap();
+    consumer.stop().unwrap();
     assert_eq!(commits(&cluster, 2)[&0].0, 151);
 }
 
-/// One record with headers of its own and a timestamp.
+/// Produces a record with headers and a timestamp.
 fn produce_with(cluster: &Cluster, timestamp_ms: i64, headers: &[(&str, Option<&[u8]>)]) {
     let producer: BaseProducer = config(cluster).create().unwrap();
     let headers = headers.iter().fold(OwnedHeaders::new(), |all, &(key, value)| all.insert(Header { key, value }));
@@ -230,57 +231,57 @@ fn produce_with(cluster: &Cluster, timestamp_ms: i64, headers: &[(&str, Option<&
 }
 
 #[test]
-fn a_record_with_a_header_whose_name_is_not_utf_8_comes_with_its_other_headers_and_with_how_many_are_not_there() {
+fn headers_whose_names_are_not_utf_8_are_left_out_and_counted() {
     let cluster = cluster(1);
     let names: [raw_produce::Header<'_>; 4] = [(b"\xff\xfe", b"1"), (b"run", b"2"), (b"caf\xe9", b"3"), (b"caf\xc3\xa9", b"4")];
     raw_produce::produce(&cluster.bootstrap_servers(), TOPIC, 0, &[&VALUE], &names);
     produce(&cluster, 0, 1);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batches = rig.batches(2);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batches = consumer.batches(2);
     let batch = &batches[0].body;
     let headers = batch.raw.headers(&batch.raw.records[0]);
     assert_eq!(arena_headers::read(headers).collect::<Vec<_>>(), [("run", Some(&b"2"[..])), ("café", Some(&b"4"[..]))]);
     assert_eq!(arena_headers::count_unreadable(headers), 2);
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    rig.stop().unwrap();
+    consumer.stop().unwrap();
 }
 
 #[test]
-fn a_record_comes_with_its_headers_as_they_are_and_in_their_order() {
+fn headers_arrive_unchanged_and_in_order() {
     let cluster = cluster(1);
     let sent: [(&str, Option<&[u8]>); 4] = [("run", Some(b"1")), ("none", None), ("run", Some(b"2")), ("bytes", Some(&[0xff]))];
     produce_with(&cluster, 1_000, &sent);
     produce(&cluster, 0, 1);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batches = rig.batches(2);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batches = consumer.batches(2);
     let batch = &batches[0].body;
     assert_eq!(arena_headers::read(batch.raw.headers(&batch.raw.records[0])).collect::<Vec<_>>(), sent);
     let last = &batches[batches.len() - 1].body;
     assert_eq!(last.raw.headers(&last.raw.records[last.raw.records.len() - 1]), b"", "no headers are none");
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    rig.stop().unwrap();
+    consumer.stop().unwrap();
 }
 
 #[test]
-fn a_timestamp_that_is_not_believed_shows_on_its_partition() {
+fn implausible_timestamps_are_counted_on_their_partition() {
     let cluster = cluster(2);
     produce_with(&cluster, 7_258_118_400_000, &[]);
     produce_with(&cluster, 1_700_000_000, &[]);
     produce(&cluster, 1, 1);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batches = rig.batches(3);
-    let clamped: Vec<_> = rig.telemetry.partitions().iter().map(|view| (view.partition, view.clamped)).collect();
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batches = consumer.batches(3);
+    let clamped: Vec<_> = consumer.telemetry.partitions().iter().map(|view| (view.partition, view.clamped)).collect();
     assert_eq!(clamped, [(0, 2), (1, 0)], "one in the year 2200, and seconds for milliseconds");
-    let unkeyed: Vec<_> = rig.telemetry.partitions().iter().map(|view| (view.partition, view.unkeyed)).collect();
+    let unkeyed: Vec<_> = consumer.telemetry.partitions().iter().map(|view| (view.partition, view.unkeyed)).collect();
     assert_eq!(unkeyed, [(0, 2), (1, 1)], "none of them has a key");
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    rig.stop().unwrap();
+    consumer.stop().unwrap();
 }
 
 #[test]
-fn a_partition_that_was_added_begins_after_the_largest_clock_of_all_others() {
+fn an_added_partition_starts_after_the_largest_clock_of_all_others() {
     let cluster = cluster(3);
-    // The group has read all but the last, one of it ahead of time.
+    // The group has read all but the last partition, one of them with a clock in the future.
     let ahead = i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap() + 3_000_000_000;
     let asker: BaseConsumer = config(&cluster).set("group.id", GROUP).create().unwrap();
     let mut list = TopicPartitionList::new();
@@ -295,64 +296,64 @@ fn a_partition_that_was_added_begins_after_the_largest_clock_of_all_others() {
     asker.commit(&list, CommitMode::Sync).unwrap();
     produce(&cluster, 2, 1);
     produce(&cluster, 1, 1);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batches = rig.batches(2);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batches = consumer.batches(2);
     let written: BTreeMap<_, _> =
         batches.iter().flat_map(|batch| &batch.body.raw.records).map(|record| (record.partition, record.write_ts)).collect();
-    assert!(written[&2] > ahead, "a key that moved there wins over what was written of it: {written:?}");
-    assert!(written[&1] < ahead, "what was read before goes on with its own clock: {written:?}");
+    assert!(written[&2] > ahead, "a key that moved there wins over its earlier rows: {written:?}");
+    assert!(written[&1] < ahead, "a known partition continues with its own clock: {written:?}");
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    rig.stop().unwrap();
+    consumer.stop().unwrap();
 }
 
 #[test]
-fn a_lone_record_goes_out_at_once_and_the_next_waits_while_it_is_in_flight() {
+fn a_single_record_is_sent_at_once_and_the_next_waits_while_it_is_in_flight() {
     let cluster = cluster(1);
     produce(&cluster, 0, 1);
-    let mut rig = Rig::start(&cluster, 1 << 20, |params| params.batch.max_wait = HumanDuration(Duration::from_secs(3_600)));
-    let first = rig.batch();
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |params| params.batch.max_wait = HumanDuration(Duration::from_secs(3_600)));
+    let first = consumer.batch();
     produce(&cluster, 0, 1);
     produce(&cluster, 0, 1);
-    until("the end", || rig.telemetry.partitions().iter().any(|view| view.end == 3).then_some(()));
-    assert!(rig.try_batch().is_none(), "with one in flight there is an hour to wait for more");
+    until("the end", || consumer.telemetry.partitions().iter().any(|view| view.end == 3).then_some(()));
+    assert!(consumer.try_batch().is_none(), "with one in flight it waits up to `max_wait`");
     settle(first);
-    assert_eq!(settle(rig.batch()), [(0, 1), (0, 2)]);
-    rig.stop().unwrap();
+    assert_eq!(settle(consumer.batch()), [(0, 1), (0, 2)]);
+    consumer.stop().unwrap();
 }
 
 #[test]
-fn out_of_budget_it_stays_in_the_group_with_exactly_the_budget_in_flight_and_loses_nothing() {
+fn without_budget_it_stays_in_the_group_and_loses_nothing() {
     let cluster = cluster(2);
     produce(&cluster, 0, 60);
     produce(&cluster, 1, 60);
-    let mut rig = Rig::start(&cluster, 20 * WEIGHT + WEIGHT / 2, |params| {
-        // Without polling for longer than this, the group would put it out.
+    let mut consumer = TestConsumer::start(&cluster, 20 * WEIGHT + WEIGHT / 2, |params| {
+        // The group evicts a member that does not poll for longer.
         params.kafka.set("max.poll.interval.ms", "6000");
         params.batch.max_records = 7;
     });
-    let mut held = rig.batches(20);
-    until("a pause", || rig.paused().then_some(()));
+    let mut held = consumer.batches(20);
+    until("a pause", || consumer.paused().then_some(()));
     thread::sleep(Duration::from_secs(8));
-    assert!(rig.try_batch().is_none());
+    assert!(consumer.try_batch().is_none());
     assert_eq!(held.iter().map(|batch| batch.credit.bytes()).sum::<usize>(), 20 * WEIGHT);
-    assert!(rig.budget.blocked() > Duration::from_secs(7), "the wait shows");
-    assert!(rig.telemetry.partitions().iter().all(|view| view.assigned && view.paused));
+    assert!(consumer.budget.blocked() > Duration::from_secs(7), "the wait is counted");
+    assert!(consumer.telemetry.partitions().iter().all(|view| view.assigned && view.paused));
 
     let mut read: Vec<(Partition, Offset)> = Vec::new();
     while read.len() < 120 {
         held.drain(..).for_each(|batch| read.extend(settle(batch)));
         if read.len() < 120 {
-            held.push(rig.batch());
-            held.extend(std::iter::from_fn(|| rig.try_batch()));
-            assert!(held.iter().map(|batch| batch.credit.bytes()).sum::<usize>() <= rig.budget.capacity());
+            held.push(consumer.batch());
+            held.extend(std::iter::from_fn(|| consumer.try_batch()));
+            assert!(held.iter().map(|batch| batch.credit.bytes()).sum::<usize>() <= consumer.budget.capacity());
         }
     }
     for partition in 0..2 {
         let offsets: Vec<_> = read.iter().filter(|(of, _)| *of == partition).map(|&(_, offset)| offset).collect();
         assert_eq!(offsets, (0..60).collect::<Vec<_>>(), "each once and in order, across pauses");
     }
-    assert!(rig.telemetry.partitions().iter().all(|view| view.assigned));
-    rig.stop().unwrap();
+    assert!(consumer.telemetry.partitions().iter().all(|view| view.assigned));
+    consumer.stop().unwrap();
     assert_eq!(commits(&cluster, 2).into_values().map(|(offset, _)| offset).collect::<Vec<_>>(), [60, 60]);
 }
 
@@ -360,28 +361,29 @@ fn out_of_budget_it_stays_in_the_group_with_exactly_the_budget_in_flight_and_los
 fn a_record_heavier_than_the_whole_budget_passes_alone() {
     let cluster = cluster(1);
     produce(&cluster, 0, 3);
-    let mut rig = Rig::start(&cluster, WEIGHT / 2, |_| ());
+    let mut consumer = TestConsumer::start(&cluster, WEIGHT / 2, |_| ());
     for offset in 0..3 {
-        let batch = rig.batch();
-        assert_eq!((batch.credit.bytes(), rig.budget.used()), (WEIGHT / 2, WEIGHT / 2));
-        assert!(rig.try_batch().is_none());
+        let batch = consumer.batch();
+        assert_eq!((batch.credit.bytes(), consumer.budget.used()), (WEIGHT / 2, WEIGHT / 2));
+        assert!(consumer.try_batch().is_none());
         assert_eq!(settle(batch), [(0, offset)]);
     }
-    rig.stop().unwrap();
+    consumer.stop().unwrap();
 }
 
-/// Two consumers share four partitions of 50 records, and then each has five more. Says whether Kafka took what the first committed of the partitions
-/// that it gave away. This Kafka elects a leader without waiting for all members, and then takes no commit of those who are late; a member that joins
-/// twice, on a busy machine, brings that about.
+/// Two consumers share four partitions of 50 records, and then each partition gets five more.
+/// Returns whether Kafka accepted the first consumer's commits of the partitions that it released.
+/// The mock cluster elects a leader without waiting for all members, and then rejects the commits
+/// of late ones; a member that joins twice, on a busy machine, causes that.
 fn take_over() -> bool {
     let cluster = cluster(4);
     for partition in 0..4 {
         produce(&cluster, partition, 50);
     }
-    let mut first = Rig::start(&cluster, 1 << 20, |params| params.batch.max_records = 10);
+    let mut first = TestConsumer::start(&cluster, 1 << 20, |params| params.batch.max_records = 10);
     let held = first.batches(200);
-    let mut second = Rig::start(&cluster, 1 << 20, |_| ());
-    // The first keeps the partitions for as long as their batches are in flight.
+    let mut second = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    // The first keeps the partitions while their batches are in flight.
     thread::sleep(Duration::from_secs(4));
     assert!(second.try_batch().is_none());
     assert!(second.telemetry.partitions().iter().all(|view| !view.assigned));
@@ -415,26 +417,26 @@ fn take_over() -> bool {
 }
 
 #[test]
-fn a_second_consumer_takes_over_without_loss_and_starts_behind_what_the_first_had_in_flight() {
-    assert!((0..4).any(|_| take_over()), "the first commits what it gives away, if Kafka takes it");
+fn a_second_consumer_takes_over_behind_what_the_first_had_in_flight() {
+    assert!((0..4).any(|_| take_over()), "the first commits what it releases, when Kafka accepts it");
 }
 
 #[test]
-fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_with_later_timestamps() {
+fn partitions_are_reset_after_what_was_in_flight_and_read_again_with_later_timestamps() {
     let cluster = cluster(2);
     produce(&cluster, 0, 20);
     produce(&cluster, 1, 5);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batches = rig.batches(25);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batches = consumer.batches(25);
     let last = batches.iter().flat_map(|batch| &batch.body.raw.records).rfind(|record| record.partition == 0).unwrap().write_ts;
     let now = i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap();
-    let asked = rig.ask_back(&[(0, 5), (1, 9)]);
+    let asked = consumer.request_reset(&[(0, 5), (1, 9)]);
     thread::sleep(Duration::from_millis(50));
-    assert!(!asked.is_finished(), "what is in flight comes first");
+    assert!(!asked.is_finished(), "what is in flight settles first");
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    assert_eq!(asked.join().unwrap(), Ok(1), "a partition that was not read so far stays where it is");
-    let (ledger, telemetry) = (Arc::clone(&rig.ledger), Arc::clone(&rig.telemetry));
-    rig.thread.join().unwrap().unwrap();
+    assert_eq!(asked.join().unwrap(), Ok(1), "a partition that was not read that far stays");
+    let (ledger, telemetry) = (Arc::clone(&consumer.ledger), Arc::clone(&consumer.telemetry));
+    consumer.thread.join().unwrap().unwrap();
     let checkpoint = ledger.checkpoints()[&0];
     assert_eq!(checkpoint.offset, 5);
     assert!(
@@ -446,18 +448,18 @@ fn partitions_that_are_set_back_are_read_again_behind_all_that_was_in_flight_wit
     assert_eq!((&committed[&0], committed[&1].0), (&(5, CommitMetadata::new(&checkpoint, ledger.state().topic_id).to_string()), 5));
     assert_eq!(telemetry.written(), BTreeMap::from([(0, 5), (1, 5)]));
 
-    let mut rig = Rig::start(&cluster, 1 << 20, |params| params.ledger = ledger);
-    let again: Vec<_> = rig.batches(15).into_iter().flat_map(|batch| batch.body.raw.records.clone()).collect();
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |params| params.ledger = ledger);
+    let again: Vec<_> = consumer.batches(15).into_iter().flat_map(|batch| batch.body.raw.records.clone()).collect();
     assert_eq!(again.iter().map(|record| record.offset).collect::<Vec<_>>(), (5..20).collect::<Vec<_>>());
     assert!(again.iter().all(|record| record.write_ts > last && record.write_ts > now));
-    drop(rig.thread);
+    drop(consumer.thread);
 }
 
 #[test]
-fn a_topic_that_was_recreated_ends_the_incarnation_behind_all_that_was_in_flight_and_is_read_from_its_begin() {
+fn a_recreated_topic_ends_the_incarnation_after_what_was_in_flight() {
     let cluster = cluster(1);
     produce(&cluster, 0, 9);
-    // What was committed is of the topic that was there before, which held as many records and more.
+    // The commit is of an earlier topic, which held as many records or more.
     let of_before = Checkpoint { offset: 5, write_clock: WriteTimestamp::from_micros(7_000_000_000_000_000), epoch: Epoch::new(3) };
     let other: BaseConsumer = config(&cluster).set("group.id", GROUP).create().unwrap();
     let mut list = TopicPartitionList::new();
@@ -466,143 +468,143 @@ fn a_topic_that_was_recreated_ends_the_incarnation_behind_all_that_was_in_flight
     element.set_metadata(CommitMetadata::new(&of_before, TopicId::from_bits(1)).to_string());
     other.commit(&list, CommitMode::Sync).unwrap();
     drop(other);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batches = rig.batches(9);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batches = consumer.batches(9);
     let read: Vec<_> = batches.iter().flat_map(|batch| &batch.body.raw.records).map(|record| (record.offset, record.write_ts)).collect();
     assert_eq!(read, (0..9).map(|n| (n, of_before.write_clock.micros() + (n + 1) * WriteClock::STEP)).collect::<Vec<_>>());
 
-    assert_eq!(rig.ledger.saw_topic(TopicId::from_bits(3)), Some(1));
+    assert_eq!(consumer.ledger.observe_topic(TopicId::from_bits(3)), Some(1));
     thread::sleep(Duration::from_millis(50));
-    assert!(!rig.thread.is_finished(), "what is in flight comes first");
+    assert!(!consumer.thread.is_finished(), "what is in flight settles first");
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    let ledger = Arc::clone(&rig.ledger);
-    rig.thread.join().unwrap().unwrap();
+    let ledger = Arc::clone(&consumer.ledger);
+    consumer.thread.join().unwrap().unwrap();
     assert_eq!(ledger.checkpoints()[&0].write_clock.micros(), read[8].1);
 }
 
 #[test]
-fn what_kafka_does_not_confirm_ends_the_incarnation_and_what_another_member_reads_is_not_set_back() {
+fn an_unconfirmed_reset_ends_the_incarnation_and_a_foreign_partition_is_rejected() {
     let cluster = cluster(1);
     produce(&cluster, 0, 5);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    rig.batches(5).into_iter().for_each(|batch| drop(settle(batch)));
-    until("the commit", || rig.telemetry.partitions().iter().any(|view| view.committed == 5).then_some(()));
-    assert_eq!(rig.ask_back(&[(0, 0), (7, 0)]).join().unwrap(), Err(NotSetBack::Elsewhere(vec![7])));
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    consumer.batches(5).into_iter().for_each(|batch| drop(settle(batch)));
+    until("the commit", || consumer.telemetry.partitions().iter().any(|view| view.committed == 5).then_some(()));
+    assert_eq!(consumer.request_reset(&[(0, 0), (7, 0)]).join().unwrap(), Err(ResetError::NotAssigned(vec![7])));
     produce(&cluster, 0, 1);
-    settle(rig.batch());
-    until("the commit", || rig.telemetry.partitions().iter().any(|view| view.committed == 6).then_some(()));
+    settle(consumer.batch());
+    until("the commit", || consumer.telemetry.partitions().iter().any(|view| view.committed == 6).then_some(()));
     cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 3]);
-    assert!(matches!(rig.ask_back(&[(0, 0)]).join().unwrap(), Err(NotSetBack::Unsure(_))));
-    rig.thread.join().unwrap().unwrap();
+    assert!(matches!(consumer.request_reset(&[(0, 0)]).join().unwrap(), Err(ResetError::Unconfirmed(_))));
+    consumer.thread.join().unwrap().unwrap();
     assert_eq!(commits(&cluster, 1)[&0].0, 6);
 }
 
 #[test]
-fn nobody_is_set_back_where_nobody_reads() {
-    let desk = Desk::default();
+fn a_reset_request_without_a_consumer_is_withdrawn() {
+    let resets = ResetHandle::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let set_back = SetBack { to: BTreeMap::from([(0, 0)]), by: String::new(), reason: String::new() };
-    assert_eq!(runtime.block_on(desk.ask(set_back)), Err(NotSetBack::NotReading));
-    assert!(desk.take().is_none(), "it is withdrawn");
+    let request = ResetRequest { to: BTreeMap::from([(0, 0)]), by: String::new(), reason: String::new() };
+    assert_eq!(runtime.block_on(resets.ask(request)), Err(ResetError::NotReading));
+    assert!(resets.take().is_none(), "it is withdrawn");
 }
 
 #[test]
-fn a_commit_that_kafka_refuses_is_made_again() {
+fn a_failed_commit_is_retried() {
     let cluster = cluster(1);
     produce(&cluster, 0, 1);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batch = rig.batch();
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batch = consumer.batch();
     cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE; 3]);
     settle(batch);
-    until("the commit", || rig.telemetry.partitions().iter().any(|view| view.committed == 1).then_some(()));
-    rig.stop().unwrap();
+    until("the commit", || consumer.telemetry.partitions().iter().any(|view| view.committed == 1).then_some(()));
+    consumer.stop().unwrap();
 }
 
 #[test]
-fn a_commit_that_the_topic_no_longer_holds_ends_it_loudly() {
+fn a_commit_that_the_topic_no_longer_holds_is_fatal() {
     let cluster = cluster(1);
     produce(&cluster, 0, 3);
     let other: BaseConsumer = config(&cluster).set("group.id", GROUP).create().unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(TOPIC, 0, Position::Offset(1_000)).unwrap();
     other.commit(&list, CommitMode::Sync).unwrap();
-    let error = Rig::start(&cluster, 1 << 20, |_| ()).thread.join().unwrap().unwrap_err();
+    let error = TestConsumer::start(&cluster, 1 << 20, |_| ()).thread.join().unwrap().unwrap_err();
     assert_eq!(error.class(), Class::Fatal);
     assert!(error.to_string().contains("group readers has committed offset 1000 of users[0], but kafka holds only [0..3)"), "{error}");
 }
 
 #[test]
-fn a_batch_that_is_abandoned_ends_it_and_is_read_again() {
+fn an_abandoned_batch_ends_the_incarnation_and_is_read_again() {
     let cluster = cluster(1);
     // One record, so that there is one batch.
     produce(&cluster, 0, 1);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    drop(rig.batch());
-    assert_eq!(rig.thread.join().unwrap(), Err(ConsumerError::Downstream));
-    assert_eq!(rig.budget.used(), 0);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    assert_eq!(settle(rig.batch())[0], (0, 0));
-    rig.stop().unwrap();
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    drop(consumer.batch());
+    assert_eq!(consumer.thread.join().unwrap(), Err(ConsumerError::Downstream));
+    assert_eq!(consumer.budget.used(), 0);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    assert_eq!(settle(consumer.batch())[0], (0, 0));
+    consumer.stop().unwrap();
 }
 
 #[test]
-fn a_stop_waits_for_what_is_in_flight_and_commits_it() {
+fn a_stop_settles_and_commits_what_is_in_flight() {
     let cluster = cluster(1);
     produce(&cluster, 0, 10);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batches = rig.batches(10);
-    rig.drain.store(true, Ordering::Relaxed);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batches = consumer.batches(10);
+    consumer.drain.store(true, Ordering::Relaxed);
     thread::sleep(Duration::from_millis(100));
-    assert!(!rig.thread.is_finished());
+    assert!(!consumer.thread.is_finished());
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    rig.thread.join().unwrap().unwrap();
+    consumer.thread.join().unwrap().unwrap();
     assert_eq!(commits(&cluster, 1)[&0].0, 10);
 }
 
 #[test]
-fn a_broker_that_comes_back_is_read_on_from_where_it_went_away() {
+fn after_an_outage_of_the_broker_reading_continues_where_it_stopped() {
     let cluster = cluster(1);
     produce(&cluster, 0, 5);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let batches = rig.batches(5);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let batches = consumer.batches(5);
     cluster.broker_down(-1).unwrap();
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    until("a note", || rig.progress.note());
+    until("a note", || consumer.progress.note());
     cluster.broker_up(-1).unwrap();
     produce(&cluster, 0, 5);
-    let read: Vec<_> = rig.batches(5).into_iter().flat_map(settle).collect();
-    assert_eq!(rig.progress.note(), None);
+    let read: Vec<_> = consumer.batches(5).into_iter().flat_map(settle).collect();
+    assert_eq!(consumer.progress.note(), None);
     assert_eq!(read, (5..10).map(|offset| (0, offset)).collect::<Vec<_>>());
-    rig.stop().unwrap();
+    consumer.stop().unwrap();
     assert_eq!(commits(&cluster, 1)[&0].0, 10);
 }
 
 #[test]
-fn partitions_that_were_lost_are_not_committed_and_read_again_from_the_commit() {
+fn lost_partitions_are_not_committed_and_are_read_again_from_the_commit() {
     let cluster = cluster(2);
     produce(&cluster, 0, 5);
-    let mut rig = Rig::start(&cluster, 1 << 20, |_| ());
-    let before = rig.batches(5);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let before = consumer.batches(5);
     cluster.request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
-    let again = rig.batches(5);
+    let again = consumer.batches(5);
     before.into_iter().for_each(|batch| drop(settle(batch)));
     produce(&cluster, 0, 1);
-    let later = rig.batch();
-    assert_eq!(rig.telemetry.written()[&0], 0, "what settles under the assignment that was lost does not count");
+    let later = consumer.batch();
+    assert_eq!(consumer.telemetry.written()[&0], 0, "batches of the lost assignment do not count");
     assert_eq!(again.into_iter().flat_map(settle).collect::<Vec<_>>(), (0..5).map(|offset| (0, offset)).collect::<Vec<_>>());
     assert_eq!(settle(later), [(0, 5)]);
-    rig.stop().unwrap();
+    consumer.stop().unwrap();
     assert_eq!(commits(&cluster, 2).into_iter().map(|(partition, (offset, _))| (partition, offset)).collect::<Vec<_>>(), [(0, 6), (1, 0)]);
 }
 
 #[test]
-fn the_shell_waits_for_the_topic_and_a_stop_ends_it_when_all_is_settled() {
+fn the_actor_waits_for_the_topic_and_stops_when_everything_is_settled() {
     let cluster = cluster(1);
     produce(&cluster, 0, 3);
     let (to, mut inbox) = Mailbox::probe();
     let attempts = Arc::new(AtomicUsize::new(0));
     let asked = Arc::clone(&attempts);
-    let ensure: Ensure = Arc::new(move || {
+    let ensure: EnsureTopic = Arc::new(move || {
         let first = asked.fetch_add(1, Ordering::Relaxed) == 0;
         let away = ConsumerError::Topic { topic: TOPIC.to_owned(), reason: "no broker".to_owned(), class: Class::Transient };
         async move { if first { Err(away) } else { Ok(()) } }.boxed()
@@ -617,10 +619,10 @@ fn the_shell_waits_for_the_topic_and_a_stop_ends_it_when_all_is_settled() {
         telemetry: Arc::default(),
         clock: SystemClock::shared(),
         ledger: Arc::new(Ledger::in_memory(SystemClock::shared())),
-        ensure,
-        kept: Arc::new(|| Ok(BTreeMap::new())),
-        which: Arc::new(|| Ok(None)),
-        desk: Desk::default(),
+        ensure_topic: ensure,
+        stored_metadata: Arc::new(|| Ok(BTreeMap::new())),
+        topic_id: Arc::new(|| Ok(None)),
+        resets: ResetHandle::default(),
     };
     let backoff = Backoff { min: Duration::from_millis(1), max: Duration::from_millis(1) };
     let limits = Limits { max_restarts: 0, within: EVER, backoff, backoff_reset: EVER };

@@ -33,7 +33,7 @@ use crate::failpoint::point;
 use crate::ledger::{Command, Ledger};
 use crate::message::Page;
 use crate::telemetry::{Stage, Telemetry};
-use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Lease, Mailbox, Outage, SharedClock, MailboxSlot};
+use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Lease, MailboxSlot, Outage, SharedClock};
 
 /// A message to the fetcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl Fetcher {
     fn fetch(&mut self, run: Uuid, cx: &mut Cx<'_, Self>) {
         let Some(pages) = self.pages.clone() else { return };
         let ledger = &self.params.ledger;
-        let position = self.state.position(|| if pages.paths.next.is_some() { ledger.begins(run) } else { Position::Begin });
+        let position = self.state.position(|| if pages.paths.next.is_some() { ledger.next_position(run) } else { Position::Begin });
         let (cursor, params) = (self.state.cursor().map(str::to_owned), ledger.params(run));
         tracing::debug!(%run, api = pages.client.api(), cursor, "fetching");
         let (progress, is_first) = (cx.progress(), self.state.is_first());
@@ -211,8 +211,8 @@ impl Fetcher {
     /// Submits a command to the ledger, and counts what it says about the API.
     fn record(&mut self, command: Command) {
         match &command {
-            Command::AllProduced { stop, .. } => self.fetch_ended(stop.as_ref()),
-            Command::Saw(Event::SourceThrottled { millis, .. }) => self.params.telemetry.throttled(Duration::from_millis(*millis)),
+            Command::RunProduced { stop, .. } => self.fetch_ended(stop.as_ref()),
+            Command::Record(Event::SourceThrottled { millis, .. }) => self.params.telemetry.throttled(Duration::from_millis(*millis)),
             _ => {}
         }
         // A run may have ended meanwhile: cancelled, for instance.
@@ -264,7 +264,7 @@ impl Actor for Fetcher {
                     ledger: Arc::clone(ledger),
                     clock: clock.clone(),
                 });
-                let effects = self.state.set_paused(ledger.is_held(), clock.now(), Uuid::now_v7());
+                let effects = self.state.set_paused(ledger.ingest_stopped(), clock.now(), Uuid::now_v7());
                 self.act(effects, cx);
             }
             Err(error) => cx.exit(Exit::Fatal(error.to_string())),
@@ -276,7 +276,7 @@ impl Actor for Fetcher {
         let effects = match message {
             FetcherMessage::Trigger { run } => self.state.trigger(run, now, fresh),
             FetcherMessage::Cancel { run } => self.state.cancel(run, now, fresh),
-            FetcherMessage::DesiredStateChanged => self.state.set_paused(self.params.ledger.is_held(), now, fresh),
+            FetcherMessage::DesiredStateChanged => self.state.set_paused(self.params.ledger.ingest_stopped(), now, fresh),
             FetcherMessage::StopSchedule => {
                 self.state.stop_schedule();
                 return;

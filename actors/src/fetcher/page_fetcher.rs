@@ -20,7 +20,7 @@ use super::records::Extracted;
 use crate::failpoint::point_async;
 use crate::ledger::Ledger;
 use crate::message::{BadRecord, Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
-use forebay_kernel::{Budget, Credit, Lease, Mailbox, SharedClock, MailboxSlot};
+use forebay_kernel::{Budget, Credit, Lease, MailboxSlot, SharedClock};
 
 /// The delay before a page is handed to a producer that is being restarted.
 const HANDOFF_RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -60,7 +60,7 @@ impl PageFetcher {
     /// wait for.
     pub(super) async fn wait_durable(&self) -> Result<(), FetchError> {
         match self.paths.next {
-            Some(_) => self.ledger.settled().await.map_err(|error| FetchError::Journal(error.to_string())),
+            Some(_) => self.ledger.flushed().await.map_err(|error| FetchError::Journal(error.to_string())),
             None => Ok(()),
         }
     }

@@ -238,7 +238,7 @@ impl State {
         }
         if let Some(run) = self.waiting.pop_front() {
             self.begin(run, true, None, now);
-            effects.extend([Effect::Record(Command::Start { run }), Effect::Fetch(run)]);
+            effects.extend([Effect::Record(Command::StartRun { run }), Effect::Fetch(run)]);
             return effects;
         }
         match self.due() {
@@ -262,7 +262,7 @@ impl State {
         }
         if self.waiting.len() >= MAX_WAITING_RUNS {
             let message = format!("{MAX_WAITING_RUNS} runs already wait to be fetched; retry when some have ended");
-            return vec![Effect::Record(Command::Fail { run, error: run_error("fetch", message, true) })];
+            return vec![Effect::Record(Command::FailRun { run, error: run_error("fetch", message, true) })];
         }
         self.waiting.push_back(run);
         self.wake(now, fresh)
@@ -320,7 +320,7 @@ impl State {
         if transient {
             let wait = Duration::from_millis(millis(again - now));
             effects.push(Effect::Failing { error: error.clone(), note: fetch.retry.note(&error, wait) });
-            effects.push(Effect::Record(Command::Saw(Event::SourceThrottled { millis: millis(wait), reason: error })));
+            effects.push(Effect::Record(Command::Record(Event::SourceThrottled { millis: millis(wait), reason: error })));
         } else {
             effects.push(Effect::Failing { error: error.clone(), note: error });
         }
@@ -336,7 +336,7 @@ impl State {
                 fetch.phase = Phase::BackingOff(again);
                 self.current = Some(fetch);
             } else {
-                effects.push(Effect::Record(Command::Fail { run: fetch.run, error: failed }));
+                effects.push(Effect::Record(Command::FailRun { run: fetch.run, error: failed }));
             }
         } else if in_time || transient && self.schedule != Schedule::Once {
             self.retry = Some(PendingRetry { at: again, since: fetch.since, retry: fetch.retry, history: fetch.history });
@@ -387,7 +387,7 @@ impl State {
                 return effects;
             }
             effects.push(match fetch.triggered {
-                true => Effect::Record(Command::AllProduced { run: fetch.run, stop }),
+                true => Effect::Record(Command::RunProduced { run: fetch.run, stop }),
                 false => Effect::ScheduledFetchEnded(Ok(stop)),
             });
         }
@@ -404,7 +404,7 @@ impl State {
         if !fetch.triggered {
             effects.push(Effect::ScheduledFetchEnded(Err(error)));
         } else if !fetch.cancelled {
-            effects.push(Effect::Record(Command::Fail { run: fetch.run, error }));
+            effects.push(Effect::Record(Command::FailRun { run: fetch.run, error }));
         }
         effects.extend(self.wake(now, fresh));
         effects

@@ -113,7 +113,7 @@ fn wakes_at(effects: &[Effect]) -> Option<Instant> {
 }
 fn run_error(effects: &[Effect], run: u128) -> Option<&RunError> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Record(Command::Fail { run: failed, error }) if *failed == Uuid::from_u128(run) => Some(error),
+        Effect::Record(Command::FailRun { run: failed, error }) if *failed == Uuid::from_u128(run) => Some(error),
         _ => None,
     })
 }
@@ -157,7 +157,7 @@ fn a_fetcher_without_a_schedule_waits_for_triggers() {
     let mut rig = Rig::new(Schedule::OnTrigger);
     assert_eq!(rig.wake(0.0), []);
     let effects = rig.trigger(1, 5.0);
-    assert_eq!(effects, [Effect::Record(Command::Start { run: Uuid::from_u128(1) }), Effect::Fetch(Uuid::from_u128(1))]);
+    assert_eq!(effects, [Effect::Record(Command::StartRun { run: Uuid::from_u128(1) }), Effect::Fetch(Uuid::from_u128(1))]);
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
 /// How a run stopped, if it is all produced.
 fn finished(effects: &[Effect], run: u128) -> Option<&Stop> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Record(Command::AllProduced { run: finished, stop }) if *finished == Uuid::from_u128(run) => stop.as_ref(),
+        Effect::Record(Command::RunProduced { run: finished, stop }) if *finished == Uuid::from_u128(run) => stop.as_ref(),
         _ => None,
     })
 }
@@ -568,7 +568,7 @@ fn while_paused_no_page_is_requested_and_the_fetch_resumes_where_it_was() {
     assert!(!fetches(&rig.trigger(1, 2.0)) && !fetches(&rig.wake(60.0)), "neither a run nor the schedule starts");
     assert!(fetches(&pause(&mut rig, false, 61.0)));
     assert_eq!(rig.cursor(), Some("a"));
-    assert!(rig.whole_page(None, 62.0).contains(&Effect::Record(Command::Start { run: Uuid::from_u128(1) })), "the run follows");
+    assert!(rig.whole_page(None, 62.0).contains(&Effect::Record(Command::StartRun { run: Uuid::from_u128(1) })), "the run follows");
 }
 
 #[test]

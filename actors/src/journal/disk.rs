@@ -1,51 +1,51 @@
-//! The disk, as far as a journal needs it; behind a trait so that tests can let it fail.
+//! The disk operations of a journal, behind a trait so that tests can make them fail.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// What the writer does to the disk.
+/// The operations of the writer.
 pub trait Disk: Send + 'static {
-    /// A file that is appended to.
+    /// A file opened for appending.
     type File: Send;
-    /// Makes a file that must not be there yet.
+    /// Creates a file that must not exist.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// The error of the operating system.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
-    /// Opens a file to append to, cut to `length` bytes first.
+    /// Truncates a file to `length` bytes and opens it for appending.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// The error of the operating system.
     fn open(&self, path: &Path, length: u64) -> io::Result<Self::File>;
     /// Appends all of `bytes`.
     ///
     /// # Errors
-    /// As the operating system says; some of the bytes may be there then.
+    /// The error of the operating system. Some of the bytes may be written then.
     fn append(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
-    /// Waits until the file's bytes are on the disk.
+    /// Syncs the file's contents.
     ///
     /// # Errors
-    /// As the operating system says; nobody knows what is on the disk then.
+    /// The error of the operating system. It is unknown then what is on the disk.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
-    /// Waits until a folder's names are on the disk.
+    /// Syncs the names in a folder.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// The error of the operating system.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
-    /// Gives a file another name, in one step.
+    /// Renames a file atomically.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// The error of the operating system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// The error of the operating system.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
-/// The disk there is.
+/// The real disk.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
 

@@ -1,63 +1,63 @@
-//! What can go wrong with a journal.
+//! What fails in a journal.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Something is wrong with a journal. Every one of these is fatal to whoever writes.
+/// A failure of a journal. All of them are fatal to the writer.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The operating system refused.
-    #[error("the journal can't {doing} {}: {cause}", path.display())]
+    /// The operating system reported an error.
+    #[error("the journal failed to {doing} {}: {cause}", path.display())]
     Io {
-        /// What was tried: `read`, `write`, `sync` …
+        /// The operation: `read`, `write`, `sync` …
         doing: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         cause: io::Error,
     },
-    /// A line that is not as it was written, elsewhere than at the torn end of the last segment.
-    #[error("{}, line {line} (sequence {sequence}) is damaged: {what}; restore the file from a copy, or move the journal away to begin a new one", path.display())]
+    /// A line is not as it was written, and is not the torn end of the last segment.
+    #[error("{}, line {line} (sequence {sequence}) is damaged: {what}; restore the file from a backup, or move the journal away to start a new one", path.display())]
     Damaged {
-        /// In which segment.
+        /// The segment.
         path: PathBuf,
-        /// Its line, from 1.
+        /// The number of the line, from 1.
         line: u64,
-        /// The sequence the line should have; 0 for the segment's first line.
+        /// The sequence that the line should have; 0 for the segment's first line.
         sequence: u64,
-        /// What is wrong with it.
+        /// The damage.
         what: String,
     },
-    /// A segment between two others is not there.
-    #[error("the journal in {} lacks the events from {from} to {}", path.display(), to - 1)]
+    /// A segment between two others is missing.
+    #[error("the journal in {} lacks the events {from} to {}", path.display(), to - 1)]
     Gap {
         /// The folder.
         path: PathBuf,
         /// The first event that is missing.
         from: u64,
-        /// The first after them.
+        /// The first event after them.
         to: u64,
     },
     /// The journal belongs to another pipeline.
-    #[error("the journal in {} is of pipeline {theirs:?}, not of {ours:?}; give this pipeline a data_dir of its own", path.display())]
+    #[error("the journal in {} belongs to pipeline {theirs:?}, not to {ours:?}; give this pipeline its own data_dir", path.display())]
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// Whose it is.
+        /// The pipeline that it belongs to.
         theirs: String,
-        /// Who asked.
+        /// The pipeline that opens it.
         ours: String,
     },
-    /// A format that this version does not know.
-    #[error("{} has format {format}; this version reads {} at most: use the version that wrote it, or a newer one", path.display(), super::frame::FORMAT)]
+    /// This version does not know the format.
+    #[error("{} has format {format}, and this version reads up to {}; use the version that wrote it, or a newer one", path.display(), super::frame::FORMAT)]
     Newer {
-        /// In which segment.
+        /// The segment.
         path: PathBuf,
         /// Its format.
         format: u64,
     },
-    /// The journal has failed before, or its writer is gone.
-    #[error("the journal takes no more: {0}")]
+    /// The journal has failed before, or its writer exited.
+    #[error("the journal accepts no more events: {0}")]
     Closed(String),
 }
 

@@ -1,13 +1,21 @@
-//! The journal: an append-only file of events that a person can read, follow and repair with plain tools.
+//! The journal: an append-only file of events that can be read, followed and repaired with plain
+//! tools.
 //!
-//! Guarantee: what an acknowledged append wrote survives the process and, as far as the disk keeps its word on `fsync`, the machine. A
-//! torn tail of the last segment (a last line without its end: a crash in mid-write) is cut at the next start; damage anywhere else is refused by file, line and sequence.
-//! A failed write or fsync is final: the journal takes no more, for nobody knows what is on the disk then. Not guaranteed: that two
-//! events of one append survive together; each alone must leave a state that makes sense.
+//! Guarantees:
+//! * An acknowledged append survives a crash of the process and, provided `fsync` is honoured, of
+//!   the machine.
+//! * A torn tail, a last line without its end after a crash in mid-write, is cut at the next start.
+//!   Damage anywhere else is an error that names the file, the line and the sequence.
+//! * A failed write or `fsync` is final: the journal accepts nothing more, since it is unknown what
+//!   is on the disk.
+//!
+//! Does not guarantee that the events of one append survive together. Each alone leaves a
+//! consistent state.
 //!
 //! # Format
 //!
-//! A folder of segments, each named after the sequence of its first event, `00000000000000000001.log`. A segment is lines:
+//! A folder of segments, each named after the sequence of its first event:
+//! `00000000000000000001.log`. A segment consists of lines:
 //!
 //! ```text
 //! line   := crc32c SP length SP json LF      crc32c: 8 hex digits over the json bytes; length: their number, decimal
@@ -15,8 +23,11 @@
 //! others := one event each, the sequence rising by one
 //! ```
 //!
-//! so `tail -f`, `grep` and `cut -d' ' -f3- | jq` work; [`snapshot`] files beside them shorten a start. [`writer`] is the one writer (a thread, group commit), [`reader`] any number of readers, in any
-//! process, also while it is written.
+//! `tail -f`, `grep` and `cut -d' ' -f3- | jq` work on it. [`snapshot`] files in the same folder
+//! shorten a start.
+//!
+//! There is one [`writer`], a thread with group commit, and any number of [`reader`]s, in any
+//! process, even while it is written.
 
 pub mod disk;
 pub mod frame;

@@ -1,41 +1,45 @@
-//! Reads a journal, in this process or another, also while it is written.
+//! Reads a journal, in this process or another, even while it is written.
 //!
-//! Guarantee: events come in sequence, each as it was written, or an error says where they are not. A reader never changes a file. Under a
-//! writer it may see events whose append is not acknowledged yet.
+//! Guarantees:
+//! * Events arrive in sequence and as they were written; otherwise an error names the position.
+//! * A reader never changes a file.
+//!
+//! A reader beside a writer may see events whose append is not acknowledged yet.
 
 use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
 use super::segment::{self, Cursor, Header, Segment};
 
-/// Where a journal ends.
+/// The end of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct End {
-    /// The sequence that the next event gets.
+    /// The sequence of the next event.
     pub next: u64,
-    /// The first line of the last segment that has one.
+    /// The header of the last segment that has one.
     pub header: Option<Header>,
-    /// How many bytes of the last segment can be believed.
-    pub sound: u64,
-    /// Bytes of a torn tail in the last segment.
+    /// The number of valid bytes in the last segment.
+    pub valid: u64,
+    /// The number of bytes of a torn tail in the last segment.
     pub torn: u64,
 }
 
-/// Gives each event from sequence `from` on to `take`, and says where the journal ends. Segments that end before `from` are not opened.
+/// Passes each event from sequence `from` on to `visit`, and returns the end of the journal.
+/// Segments that end before `from` are not opened.
 ///
 /// # Errors
-/// When a file can't be read, a line elsewhere than at the end is damaged, or a segment is missing; and whatever `take` fails with.
-pub fn read<E: From<JournalError>>(folder: &Path, from: u64, take: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<End, E> {
+/// When a file can't be read, a line is damaged, or a segment is missing; and any error of `visit`.
+pub fn read<E: From<JournalError>>(folder: &Path, from: u64, visit: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<End, E> {
     let mut follower = Follower::new(folder, from);
-    follower.read_on(take)?;
+    follower.read_new(visit)?;
     let Follower { at, header, torn, .. } = follower;
     Ok(match at {
-        Some((_, cursor)) => End { next: cursor.next, header, sound: cursor.byte, torn },
+        Some((_, cursor)) => End { next: cursor.next, header, valid: cursor.byte, torn },
         None => End { next: 1, ..End::default() },
     })
 }
 
-/// Reads a journal on and on, while another process writes it.
+/// Follows a journal while it is written.
 #[derive(Debug)]
 pub struct Follower {
     folder: PathBuf,
@@ -46,27 +50,27 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// A reader of the events from `from` on; where history begins later, from there on.
+    /// Reads the events from `from` on, or from the first one that there is.
     pub fn new(folder: &Path, from: u64) -> Self {
         Self { folder: folder.into(), from, at: None, header: None, torn: 0 }
     }
 
-    /// Gives each event that has come since to `take`, with its sequence.
+    /// Passes each new event to `visit`, with its sequence.
     ///
     /// # Errors
-    /// As [`read`]; also when the segment it has yet to read is gone.
-    pub fn read_on<E: From<JournalError>>(&mut self, mut take: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
+    /// As [`read`], and when the next segment was removed.
+    pub fn read_new<E: From<JournalError>>(&mut self, mut visit: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
         loop {
-            // What follows is looked for before the segment is read: one that has a successor is whole.
+            // List the segments before reading one: a segment with a successor is complete.
             let segments = segment::list(&self.folder)?;
             if self.at.is_none() {
-                let begin = segments.iter().rposition(|segment| segment.first <= self.from).unwrap_or(0);
-                let Some(first) = segments.get(begin) else { return Ok(()) };
+                let start = segments.iter().rposition(|segment| segment.first <= self.from).unwrap_or(0);
+                let Some(first) = segments.get(start) else { return Ok(()) };
                 self.at = Some((first.clone(), Cursor::at(first)));
             }
             let Some((segment, cursor)) = &mut self.at else { return Ok(()) };
             let from = self.from;
-            self.torn = segment::scan(segment, cursor, |seq, json| if seq >= from { take(seq, json) } else { Ok(()) })?;
+            self.torn = segment::scan(segment, cursor, |seq, json| if seq >= from { visit(seq, json) } else { Ok(()) })?;
             self.header = cursor.header.clone().or(self.header.take());
             let Some(next) = segments.iter().find(|other| other.first > segment.first) else { return Ok(()) };
             if self.torn > 0 {

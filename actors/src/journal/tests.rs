@@ -14,13 +14,14 @@ fn event(seq: u64) -> Vec<u8> {
     format!("{{\"seq\":{seq},\"type\":\"Tested\",\"data\":\"{}\"}}", &"xxxxxxx"[usize::try_from(seq % 7).unwrap()..]).into_bytes()
 }
 
-/// Appends an event and waits for the disk; a snapshot follows when one is wanted, as whoever appends is to do.
+/// Appends an event and waits until it is durable. Writes a snapshot when one is needed, as callers
+/// must.
 fn append(journal: &Journal, seq: u64) -> Durable {
     let mut line = Vec::new();
     frame::encode(&event(seq), &mut line);
     journal.append(line, 1, true);
     let durable = wait(journal, seq);
-    if journal.wants_snapshot() {
+    if journal.needs_snapshot() {
         journal.snapshot(seq, format!("{{\"upto\":{seq}}}").into_bytes());
     }
     durable
@@ -29,7 +30,7 @@ fn append(journal: &Journal, seq: u64) -> Durable {
 fn wait(journal: &Journal, upto: u64) -> Durable {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut durable = journal.durable();
-    let there = |durable: &Durable| !matches!(durable, Durable::Upto(seq) if *seq < upto);
+    let there = |durable: &Durable| !matches!(durable, Durable::UpTo(seq) if *seq < upto);
     runtime.block_on(async { durable.wait_for(there).await.unwrap().clone() })
 }
 
@@ -38,7 +39,7 @@ fn written(folder: &Path, last: u64) {
     let (journal, next) = Journal::open(folder, RealDisk, settings()).unwrap();
     assert_eq!(next, 1);
     for seq in 1..=last {
-        assert_eq!(append(&journal, seq), Durable::Upto(seq));
+        assert_eq!(append(&journal, seq), Durable::UpTo(seq));
     }
 }
 
@@ -58,10 +59,10 @@ fn in_order(entries: &Entries) -> bool {
 }
 
 #[test]
-fn what_is_acknowledged_reads_back_over_many_segments() {
+fn acknowledged_events_read_back_over_many_segments() {
     let dir = tempfile::tempdir().unwrap();
     written(dir.path(), 50);
-    assert!(segment::list(dir.path()).unwrap().len() > 3, "it rolls");
+    assert!(segment::list(dir.path()).unwrap().len() > 3, "several segments");
     let entries = read_all(dir.path()).unwrap();
     assert_eq!(entries.len(), 50);
     assert!(in_order(&entries));
@@ -102,7 +103,7 @@ fn a_journal_cut_at_any_byte_of_its_last_line_recovers_without_that_line() {
 }
 
 #[test]
-fn a_segment_whose_first_line_is_torn_is_begun_again() {
+fn a_segment_with_a_torn_header_is_started_again() {
     let dir = tempfile::tempdir().unwrap();
     written(dir.path(), 5);
     fs::write(dir.path().join(segment::file_name(6)), b"1234").unwrap();
@@ -113,22 +114,22 @@ fn a_segment_whose_first_line_is_torn_is_begun_again() {
 }
 
 #[test]
-fn a_byte_changed_anywhere_is_refused_with_its_place() {
+fn a_changed_byte_anywhere_is_an_error_with_its_position() {
     let dir = tempfile::tempdir().unwrap();
     written(dir.path(), 12);
     let segments = segment::list(dir.path()).unwrap();
     assert!(segments.len() > 1);
     for (at, segment) in segments.iter().enumerate() {
         let whole = fs::read(&segment.path).unwrap();
-        // The last line end of all is what a torn tail lacks.
+        // Without the last newline the line is a torn tail.
         let upto = if at + 1 == segments.len() { whole.len() - 1 } else { whole.len() };
         for byte in 0..upto {
             let mut bent = whole.clone();
             bent[byte] ^= 1;
             fs::write(&segment.path, &bent).unwrap();
-            let error = read_all(dir.path()).expect_err("a changed byte is seen");
+            let error = read_all(dir.path()).expect_err("a changed byte is detected");
             assert!(matches!(&error, JournalError::Damaged { path, .. } if path == &segment.path), "byte {byte}: {error}");
-            assert!(upto == whole.len() || Journal::open(dir.path(), RealDisk, settings()).is_err(), "the writer refuses, too");
+            assert!(upto == whole.len() || Journal::open(dir.path(), RealDisk, settings()).is_err(), "the writer rejects it, too");
         }
         fs::write(&segment.path, &whole).unwrap();
     }
@@ -145,7 +146,7 @@ fn a_missing_segment_is_a_gap() {
 }
 
 #[test]
-fn the_journal_of_another_pipeline_and_of_a_newer_format_are_refused() {
+fn journals_of_another_pipeline_or_a_newer_format_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     written(dir.path(), 2);
     let other = Settings { pipeline: "orders".into(), ..settings() };
@@ -156,7 +157,7 @@ fn the_journal_of_another_pipeline_and_of_a_newer_format_are_refused() {
     assert!(matches!(Journal::open(dir.path(), RealDisk, settings()), Err(JournalError::Newer { format: 2, .. })));
 }
 
-/// A disk that fails at its n-th write or sync, and works again after it.
+/// A disk that fails at its n-th write or sync only.
 #[derive(Clone)]
 struct FailingDisk {
     left: Arc<AtomicU64>,
@@ -206,12 +207,12 @@ impl Disk for FailingDisk {
 }
 
 #[test]
-fn after_a_failed_write_or_sync_nothing_is_acknowledged_any_more_and_what_was_is_there() {
+fn after_a_failed_write_or_sync_nothing_more_is_acknowledged() {
     for fails_at in 3..40 {
         let dir = tempfile::tempdir().unwrap();
         let disk = FailingDisk { left: Arc::new(AtomicU64::new(fails_at)) };
         let (journal, _) = Journal::open(dir.path(), disk, settings()).unwrap();
-        let ends: Vec<bool> = (1..=20).map(|seq| matches!(append(&journal, seq), Durable::Upto(_))).collect();
+        let ends: Vec<bool> = (1..=20).map(|seq| matches!(append(&journal, seq), Durable::UpTo(_))).collect();
         drop(journal);
         let acknowledged = ends.iter().take_while(|ok| **ok).count();
         assert!(ends[acknowledged..].iter().all(|ok| !ok), "no acknowledgement after a failure");
@@ -222,7 +223,7 @@ fn after_a_failed_write_or_sync_nothing_is_acknowledged_any_more_and_what_was_is
 }
 
 #[test]
-fn appends_that_gather_are_written_in_their_order() {
+fn collected_appends_are_written_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(dir.path(), RealDisk, Settings { segment_bytes: 1 << 20, ..settings() }).unwrap();
     for n in 0..200 {
@@ -230,41 +231,41 @@ fn appends_that_gather_are_written_in_their_order() {
         (1..=3).for_each(|more| frame::encode(&event(n * 3 + more), &mut lines));
         journal.append(lines, 3, n % 50 == 49);
     }
-    assert_eq!(wait(&journal, 600), Durable::Upto(600));
+    assert_eq!(wait(&journal, 600), Durable::UpTo(600));
     let entries = read_all(dir.path()).unwrap();
     assert!(in_order(&entries) && entries.len() == 600);
 }
 
 #[test]
-fn what_nobody_waits_for_is_on_the_disk_soon_all_the_same() {
+fn events_that_no_caller_waits_for_are_synced_soon() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(dir.path(), RealDisk, settings()).unwrap();
     let mut line = Vec::new();
     frame::encode(&event(1), &mut line);
     journal.append(line, 1, false);
-    assert_eq!(wait(&journal, 1), Durable::Upto(1));
+    assert_eq!(wait(&journal, 1), Durable::UpTo(1));
 }
 
 #[test]
-fn a_follower_reads_on_across_segments_while_the_journal_grows() {
+fn a_follower_reads_across_segments_while_the_journal_grows() {
     let dir = tempfile::tempdir().unwrap();
     let mut follower = Follower::new(dir.path(), 3);
     let mut seen = Vec::new();
     let mut read_on = |seen: &mut Vec<u64>| {
-        follower.read_on(|seq, _| {
+        follower.read_new(|seq, _| {
             seen.push(seq);
             Ok::<_, JournalError>(())
         })
     };
     read_on(&mut seen).unwrap();
-    assert!(seen.is_empty(), "there is no journal yet");
+    assert!(seen.is_empty(), "no journal yet");
     let (journal, _) = Journal::open(dir.path(), RealDisk, settings()).unwrap();
     for seq in 1..=40 {
         append(&journal, seq);
         read_on(&mut seen).unwrap();
         assert_eq!(seen, (3..=seq).collect::<Vec<_>>());
     }
-    // A line that is being written is not there yet.
+    // An unfinished line is not returned.
     let path = segment::list(dir.path()).unwrap().pop().unwrap().path;
     let mut file = File::options().append(true).open(path).unwrap();
     io::Write::write_all(&mut file, b"0123").unwrap();
@@ -273,23 +274,23 @@ fn a_follower_reads_on_across_segments_while_the_journal_grows() {
 }
 
 #[test]
-fn a_snapshot_comes_with_each_new_segment_and_the_newest_sound_one_counts() {
+fn each_new_segment_has_a_snapshot_and_the_newest_undamaged_one_counts() {
     let dir = tempfile::tempdir().unwrap();
     written(dir.path(), 60);
     let begins: Vec<u64> = segment::list(dir.path()).unwrap().iter().map(|segment| segment.first).collect();
     let [.., before, last] = begins[..] else { panic!("{begins:?}") };
     let newest = snapshot::latest(dir.path(), u64::MAX).unwrap().unwrap();
     assert_eq!(newest, snapshot::Snapshot { seq: last - 1, state: format!("{{\"upto\":{}}}", last - 1).into_bytes() });
-    assert_eq!(snapshot::latest(dir.path(), last - 2).unwrap().unwrap().seq, before - 1, "of an earlier moment");
+    assert_eq!(snapshot::latest(dir.path(), last - 2).unwrap().unwrap().seq, before - 1, "the one before it");
     let path = dir.path().join(format!("{:020}.snap", last - 1));
     let mut bent = fs::read(&path).unwrap();
     bent[30] ^= 1;
     fs::write(path, bent).unwrap();
-    assert_eq!(snapshot::latest(dir.path(), u64::MAX).unwrap().unwrap().seq, before - 1, "a damaged one is passed over");
+    assert_eq!(snapshot::latest(dir.path(), u64::MAX).unwrap().unwrap().seq, before - 1, "a damaged one is skipped");
 }
 
 #[test]
-fn history_goes_when_it_is_over_its_size_and_two_snapshots_cover_it() {
+fn covered_segments_beyond_the_retained_size_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(dir.path(), RealDisk, Settings { keep_bytes: 1_000, ..settings() }).unwrap();
     (1..=200).for_each(|seq| drop(append(&journal, seq)));
@@ -299,7 +300,7 @@ fn history_goes_when_it_is_over_its_size_and_two_snapshots_cover_it() {
     assert!(segments[0].first > 1 && bytes < 1_000 + 3 * 600, "{bytes} bytes in {} segments", segments.len());
     let snapshots = segment::numbered(dir.path(), "snap").unwrap();
     assert_eq!(snapshots.len(), 2);
-    assert!(segments[0].first <= snapshots[0].0 + 1, "the older snapshot's future is whole");
+    assert!(segments[0].first <= snapshots[0].0 + 1, "no event after the older snapshot is missing");
     let (_, next) = Journal::open(dir.path(), RealDisk, settings()).unwrap();
     assert_eq!(next, 201);
 }

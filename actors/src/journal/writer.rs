@@ -1,8 +1,11 @@
-//! The one writer: a thread that takes what has gathered, writes it in one go, waits for the disk once, and then says how far it is.
+//! The writer: a thread that collects appends, writes them together, syncs once, and reports how
+//! far the journal is durable.
 //!
-//! Guarantee: [`Durable::Upto`] comes after `fsync`. After the first failure nothing more is written, and [`Durable::Failed`] says so for good.
-//! Events that nobody waits for gather for up to [`LAZY`] before they cost a sync. Bounded: [`QUEUE_MOST`] appends wait; whoever appends
-//! beyond waits itself.
+//! Guarantees:
+//! * [`Durable::UpTo`] is reported after `fsync`.
+//! * After the first failure nothing more is written, and [`Durable::Failed`] stays.
+//! * Events that no caller waits for are synced within [`MAX_GROUP_DELAY`].
+//! * At most [`QUEUE_CAPACITY`] appends are queued; further callers block.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,30 +23,30 @@ use super::segment::{self, Header};
 use super::{reader, snapshot};
 use crate::failpoint::point;
 
-/// How many appends may wait.
-pub const QUEUE_MOST: usize = 1_024;
-/// The bytes after which no more is gathered into one write.
-pub const GROUP_BYTES: usize = 256 << 10;
-/// How long events that nobody waits for may gather.
-pub const LAZY: Duration = Duration::from_millis(50);
+/// The number of appends that may be queued.
+pub const QUEUE_CAPACITY: usize = 1_024;
+/// The size after which a group of appends is written.
+pub const MAX_GROUP_BYTES: usize = 256 << 10;
+/// How long events that no caller waits for may be collected.
+pub const MAX_GROUP_DELAY: Duration = Duration::from_millis(50);
 
-/// How a journal is kept.
+/// The settings of a journal.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The pipeline whose journal it is.
+    /// The pipeline that it belongs to.
     pub pipeline: String,
-    /// The size from which on a snapshot is wanted, after which a new segment begins; in bytes.
+    /// The size of a segment that requests a snapshot, after which a new segment starts.
     pub segment_bytes: u64,
-    /// The bytes of older segments that are kept though snapshots cover them.
+    /// The bytes of older segments that are retained although snapshots cover them.
     pub keep_bytes: u64,
 }
 
-/// How far a journal is on the disk.
+/// How far a journal is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Durable {
     /// Every event up to this sequence.
-    Upto(u64),
-    /// It has failed, and takes no more: why.
+    UpTo(u64),
+    /// It has failed, and accepts no more events.
     Failed(String),
 }
 
@@ -52,7 +55,7 @@ enum Job {
     Snapshot { seq: u64, state: Vec<u8> },
 }
 
-/// The writer of a journal. Dropping it waits until all that was appended is on the disk.
+/// The writer of a journal. Dropping it blocks until everything appended is durable.
 pub struct Journal {
     queue: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -61,18 +64,19 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal in a folder to append to it, after cutting a torn tail; begins one where there is none. Gives the sequence
-    /// that the next event must have. Whoever calls holds the lock that makes it the only writer.
+    /// Opens the journal in a folder, after cutting a torn tail, or creates one. Returns it with
+    /// the sequence of the next event. The caller holds the lock that makes it the only writer.
     ///
     /// # Errors
-    /// When the journal is damaged, of another pipeline or of a newer format, or the disk refuses.
+    /// When the journal is damaged, belongs to another pipeline, has a newer format, or can't be
+    /// written.
     pub fn open<D: Disk>(folder: &Path, disk: D, settings: Settings) -> Result<(Self, u64), JournalError> {
-        std::fs::create_dir_all(folder).map_err(JournalError::io("make", folder))?;
+        std::fs::create_dir_all(folder).map_err(JournalError::io("create", folder))?;
         let full = Arc::new(AtomicBool::new(false));
-        let (tell, durable) = watch::channel(Durable::Upto(0));
-        let writer = Writer::open(folder, disk, settings, tell, Arc::clone(&full))?;
+        let (progress, durable) = watch::channel(Durable::UpTo(0));
+        let writer = Writer::open(folder, disk, settings, progress, Arc::clone(&full))?;
         let next = writer.next;
-        let (queue, jobs) = sync_channel(QUEUE_MOST);
+        let (queue, jobs) = sync_channel(QUEUE_CAPACITY);
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.serve(&jobs))
@@ -80,31 +84,32 @@ impl Journal {
         Ok((Self { queue: Some(queue), thread: Some(thread), durable, full }, next))
     }
 
-    /// Appends `count` events, given as the [lines](frame::encode) that they are in the file. Nobody need wait for them; when somebody
-    /// does, `urgent` has them on the disk at once.
+    /// Appends `count` events, encoded as [lines](frame::encode). `urgent` syncs them at once,
+    /// since a caller waits for them.
     pub fn append(&self, lines: Vec<u8>, count: u64, urgent: bool) {
         self.send(Job::Append { lines, count, urgent });
     }
 
-    /// Whether the segment has come to its size, so that a snapshot is wanted.
-    pub fn wants_snapshot(&self) -> bool {
+    /// Returns whether the segment has reached its size since the last call, so that a snapshot is
+    /// needed.
+    pub fn needs_snapshot(&self) -> bool {
         self.full.swap(false, Ordering::Relaxed)
     }
 
-    /// Keeps the JSON of the state that the events up to `seq` make, which must be the last one appended; then begins a new segment and
-    /// removes what is too old.
+    /// Writes a snapshot: the state, as JSON, after event `seq`, the last one appended. Then it
+    /// starts a new segment and removes old files.
     pub fn snapshot(&self, seq: u64, state: Vec<u8>) {
         self.send(Job::Snapshot { seq, state });
     }
 
-    /// How far it is on the disk; for those who wait for more.
+    /// Watches how far it is durable.
     pub fn durable(&self) -> watch::Receiver<Durable> {
         self.durable.clone()
     }
 
-    /// A job that finds the writer gone is lost with it; [`Durable`] never says otherwise.
+    /// A job is lost when the writer has exited; [`Durable`] does not advance then.
     fn send(&self, job: Job) {
-        let _ = self.queue.as_ref().expect("the queue is there until drop").send(job);
+        let _ = self.queue.as_ref().expect("the queue exists until drop").send(job);
     }
 }
 
@@ -126,11 +131,11 @@ struct Writer<D: Disk> {
     segment: u64,
     length: u64,
     next: u64,
-    tell: watch::Sender<Durable>,
+    progress: watch::Sender<Durable>,
     full: Arc<AtomicBool>,
 }
 
-/// Events that wait to be written.
+/// Events that are not written yet.
 #[derive(Default)]
 struct Pending {
     lines: Vec<u8>,
@@ -148,46 +153,52 @@ impl Pending {
     }
 
     fn is_due(&self) -> bool {
-        self.since.is_some_and(|since| self.urgent || self.lines.len() >= GROUP_BYTES || since.elapsed() >= LAZY)
+        self.since.is_some_and(|since| self.urgent || self.lines.len() >= MAX_GROUP_BYTES || since.elapsed() >= MAX_GROUP_DELAY)
     }
 }
 
 impl<D: Disk> Writer<D> {
-    fn open(folder: &Path, disk: D, settings: Settings, tell: watch::Sender<Durable>, full: Arc<AtomicBool>) -> Result<Self, JournalError> {
+    fn open(
+        folder: &Path,
+        disk: D,
+        settings: Settings,
+        progress: watch::Sender<Durable>,
+        full: Arc<AtomicBool>,
+    ) -> Result<Self, JournalError> {
         let end = reader::read::<JournalError>(folder, u64::MAX, |_, _| Ok(()))?;
         if let Some(header) = end.header.as_ref().filter(|header| header.pipeline != settings.pipeline) {
             return Err(JournalError::Foreign { path: folder.into(), theirs: header.pipeline.clone(), ours: settings.pipeline });
         }
         let number = end.header.as_ref().map_or(0, |header| header.segment);
         let last = segment::list(folder)?.pop();
-        let (file, path, segment, length) = match (last, end.sound) {
-            // Its first line was torn: nothing in it was ever acknowledged.
+        let (file, path, segment, length) = match (last, end.valid) {
+            // Its header is torn: nothing in it was acknowledged.
             (Some(last), 0) => {
                 disk.remove(&last.path).map_err(JournalError::io("remove", &last.path))?;
-                let (file, path, length) = begin_segment(folder, &disk, &settings, number + 1, end.next)?;
+                let (file, path, length) = start_segment(folder, &disk, &settings, number + 1, end.next)?;
                 (file, path, number + 1, length)
             }
             (Some(last), length) => {
                 if end.torn > 0 {
-                    tracing::warn!(file = %last.path.display(), bytes = end.torn, "a torn tail of the journal is cut");
+                    tracing::warn!(file = %last.path.display(), bytes = end.torn, "cut a torn tail of the journal");
                 }
                 let file = disk.open(&last.path, length).map_err(JournalError::io("open", &last.path))?;
                 (file, last.path, number, length)
             }
             (None, _) => {
-                let (file, path, length) = begin_segment(folder, &disk, &settings, 1, end.next)?;
+                let (file, path, length) = start_segment(folder, &disk, &settings, 1, end.next)?;
                 (file, path, 1, length)
             }
         };
-        tell.send_replace(Durable::Upto(end.next - 1));
-        Ok(Self { folder: folder.into(), disk, settings, file, path, segment, length, next: end.next, tell, full })
+        progress.send_replace(Durable::UpTo(end.next - 1));
+        Ok(Self { folder: folder.into(), disk, settings, file, path, segment, length, next: end.next, progress, full })
     }
 
     fn serve(mut self, jobs: &Receiver<Job>) {
         if let Err(error) = self.work(jobs) {
-            tracing::error!(%error, "the journal has failed, and takes no more");
-            self.tell.send_replace(Durable::Failed(error.to_string()));
-            // Whoever appends must not wait for room.
+            tracing::error!(%error, "the journal failed and accepts no more events");
+            self.progress.send_replace(Durable::Failed(error.to_string()));
+            // Keep the queue empty, so that callers do not block.
             while jobs.recv().is_ok() {}
         }
     }
@@ -201,19 +212,19 @@ impl<D: Disk> Writer<D> {
                     TryRecvError::Empty => RecvTimeoutError::Timeout,
                     TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
                 }),
-                Some(since) => jobs.recv_timeout(LAZY.saturating_sub(since.elapsed())),
+                Some(since) => jobs.recv_timeout(MAX_GROUP_DELAY.saturating_sub(since.elapsed())),
             };
             match job {
                 Ok(Job::Append { lines, count, urgent }) => {
                     pending.add(&lines, count, urgent);
-                    if pending.lines.len() < GROUP_BYTES {
+                    if pending.lines.len() < MAX_GROUP_BYTES {
                         continue;
                     }
                     self.write(&mut pending)?;
                 }
                 Ok(Job::Snapshot { seq, state }) => {
                     self.write(&mut pending)?;
-                    self.keep(seq, &state)?;
+                    self.write_snapshot(seq, &state)?;
                 }
                 Err(RecvTimeoutError::Timeout) => self.write(&mut pending)?,
                 Err(RecvTimeoutError::Disconnected) => return self.write(&mut pending),
@@ -233,27 +244,27 @@ impl<D: Disk> Writer<D> {
         point("journal::after_sync");
         self.length += lines.len() as u64;
         self.next += count;
-        self.tell.send_replace(Durable::Upto(self.next - 1));
+        self.progress.send_replace(Durable::UpTo(self.next - 1));
         if self.length >= self.settings.segment_bytes {
             self.full.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    fn keep(&mut self, seq: u64, state: &[u8]) -> Result<(), JournalError> {
-        debug_assert_eq!(seq + 1, self.next, "a snapshot is of all that was appended");
+    fn write_snapshot(&mut self, seq: u64, state: &[u8]) -> Result<(), JournalError> {
+        debug_assert_eq!(seq + 1, self.next, "a snapshot covers everything appended");
         point("journal::before_snapshot");
         snapshot::write(&self.folder, &self.disk, &self.settings.pipeline, seq, state)?;
         point("journal::after_snapshot");
         self.segment += 1;
-        (self.file, self.path, self.length) = begin_segment(&self.folder, &self.disk, &self.settings, self.segment, self.next)?;
+        (self.file, self.path, self.length) = start_segment(&self.folder, &self.disk, &self.settings, self.segment, self.next)?;
         self.full.store(false, Ordering::Relaxed);
         snapshot::retire(&self.folder, &self.disk, self.settings.keep_bytes)
     }
 }
 
-/// Begins a segment: the file, its first line and its name are on the disk before anything refers to it.
-fn begin_segment<D: Disk>(
+/// Starts a segment. The file, its header and its name are durable before anything refers to them.
+fn start_segment<D: Disk>(
     folder: &Path,
     disk: &D,
     settings: &Settings,
@@ -261,10 +272,10 @@ fn begin_segment<D: Disk>(
     first: u64,
 ) -> Result<(D::File, PathBuf, u64), JournalError> {
     let path = folder.join(segment::file_name(first));
-    let mut file = disk.create(&path).map_err(JournalError::io("make", &path))?;
+    let mut file = disk.create(&path).map_err(JournalError::io("create", &path))?;
     let header = Header { segment, format: FORMAT, first, pipeline: settings.pipeline.clone() };
     let mut line = Vec::new();
-    frame::encode(&serde_json::to_vec(&header).expect("a header is JSON"), &mut line);
+    frame::encode(&serde_json::to_vec(&header).expect("a header serializes"), &mut line);
     disk.append(&mut file, &line).map_err(JournalError::io("write", &path))?;
     disk.sync(&file).map_err(JournalError::io("sync", &path))?;
     disk.sync_folder(folder).map_err(JournalError::io("sync", folder))?;

@@ -1,8 +1,12 @@
-//! Where each read of the source is, pure.
+//! The cursor of each read of the source. Pure.
 //!
-//! Guarantee: the cursor of a read moves only by events that name the read; [`CURSORS_MOST`] reads with params are remembered, and the one
-//! without params always is. Not guaranteed: that a read is always remembered; of too many the one that moved first is forgotten, which
-//! an event says, and its next fetch begins at its begin. That costs time and loses no record.
+//! Guarantees:
+//! * The cursor of a read moves only by events that name the read.
+//! * The cursor of the read without params is always remembered.
+//!
+//! Does not remember more than [`MAX_CURSORS`] reads with params. Beyond that, an event says that
+//! the read which moved first is forgotten, and its next fetch starts at the first page. That costs
+//! time and loses no record.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,59 +14,62 @@ use chrono::{DateTime, Utc};
 use forebay_schemas::read::{Position, Read};
 use serde::{Deserialize, Serialize};
 
-/// How many reads with params are remembered.
-pub const CURSORS_MOST: usize = 1_000;
-/// Of how many sources before the one of now reads are remembered.
-pub const SOURCES_MOST: usize = 3;
+/// The number of reads with params that are remembered.
+pub const MAX_CURSORS: usize = 1_000;
+/// The number of earlier sources whose reads are remembered.
+pub const MAX_PREVIOUS_SOURCES: usize = 3;
 
-/// The source of now, and the reads of those before it: an address that is changed, and changed back, finds them again.
+/// The current source, and the reads of earlier ones: an address that is changed and changed back
+/// finds its cursors again.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// Which it is; empty when no process has said so.
+    /// Its name; empty when no process has named it.
     pub name: String,
-    /// When it became the one; absent when there was none before it.
+    /// When it became the current one; absent when it is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
-    /// Those before it, and where their reads were, the last one first.
+    /// Earlier sources and the cursors of their reads, the latest first.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     before: VecDeque<(String, Cursors)>,
 }
 
 impl Source {
-    /// Becomes another one, and changes the cursors for those that it had; says whether there was one before.
-    pub(super) fn turn(&mut self, name: &str, at: DateTime<Utc>, cursors: &mut Cursors) -> bool {
+    /// Switches to another source, and swaps the cursors for those that it had. Returns whether
+    /// there was a source before.
+    pub(super) fn switch(&mut self, name: &str, at: DateTime<Utc>, cursors: &mut Cursors) -> bool {
         let before = std::mem::replace(&mut self.name, name.to_owned());
-        // A journal in which no source has a name is of the one that the file has.
+        // A journal without a named source belongs to the one in the pipeline file.
         if before.is_empty() {
             return false;
         }
         let known = self.before.iter().position(|(known, _)| *known == name).and_then(|at| self.before.remove(at));
         let left = std::mem::replace(cursors, known.map(|(_, cursors)| cursors).unwrap_or_default());
         self.before.push_front((before, left));
-        self.before.truncate(SOURCES_MOST);
+        self.before.truncate(MAX_PREVIOUS_SOURCES);
         self.since = Some(at);
         true
     }
 }
 
-/// The cursor of every read that is not at its begin.
+/// The cursor of every read that is past its first page.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored")]
 pub struct Cursors(BTreeMap<Read, Cursor>);
 
-/// What the next page of a read is asked for with.
+/// What requests the next page of a read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Itself.
+    /// The API's cursor.
     pub cursor: String,
-    /// The event that moved it here.
+    /// The event that moved it.
     pub seq: u64,
-    /// When; absent when a version of the program did that which kept no time.
+    /// When it moved; absent in a journal of a version that stored no time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<DateTime<Utc>>,
 }
 
-/// Cursors as a snapshot has them. Before there was one a read there was one for all fetches, which was that of the read without params.
+/// Cursors in a snapshot. Early versions had one cursor for all fetches, which is that of the read
+/// without params.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Stored {
@@ -80,29 +87,29 @@ impl From<Stored> for Cursors {
 }
 
 impl Cursors {
-    /// Where a read is.
+    /// Returns the position of a read.
     pub fn position(&self, read: &Read) -> Position {
         Position::of(self.0.get(read).map(|known| known.cursor.as_str()))
     }
 
-    /// How many reads are not at their begin.
+    /// Returns the number of reads past their first page.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether every read is at its begin.
+    /// Returns whether every read is at its first page.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Every read that is not at its begin, the one that moved last first.
+    /// Returns every read past its first page, the one that moved last first.
     pub fn newest_first(&self) -> Vec<(&Read, &Cursor)> {
         let mut all: Vec<_> = self.0.iter().collect();
         all.sort_by_key(|(_, cursor)| std::cmp::Reverse(cursor.seq));
         all
     }
 
-    /// Puts a read somewhere, by an event.
+    /// Sets the position of a read, by an event.
     pub(super) fn put(&mut self, read: &Read, to: &Position, seq: u64, at: DateTime<Utc>) {
         match to.cursor() {
             Some(cursor) => drop(self.0.insert(read.clone(), Cursor { cursor: cursor.to_owned(), seq, at: Some(at) })),
@@ -110,13 +117,13 @@ impl Cursors {
         }
     }
 
-    /// Of too many, the read that moved first.
-    pub(super) fn one_too_many(&self) -> Option<(&Read, &Cursor)> {
-        // Only after an event that moved one are there more than before, so this is looked for rarely.
-        if self.0.len() <= CURSORS_MOST {
+    /// Returns the read that moved first, when there are too many.
+    pub(super) fn excess(&self) -> Option<(&Read, &Cursor)> {
+        // A cheap check first: this runs after every event.
+        if self.0.len() <= MAX_CURSORS {
             return None;
         }
         let with_params = || self.0.iter().filter(|(read, _)| !read.is_plain());
-        (with_params().count() > CURSORS_MOST).then(|| with_params().min_by_key(|(_, cursor)| cursor.seq)).flatten()
+        (with_params().count() > MAX_CURSORS).then(|| with_params().min_by_key(|(_, cursor)| cursor.seq)).flatten()
     }
 }

@@ -4,64 +4,66 @@ use forebay_schemas::event::Undecodable;
 use forebay_schemas::run::RunState;
 use uuid::Uuid;
 
-use super::runs::{KEY_MOST, OPEN_MOST};
+use super::runs::{MAX_KEY_CHARS, MAX_OPEN_RUNS};
 use crate::journal::JournalError;
 
-/// A command the state does not allow.
+/// A command that the state does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// There is no such run.
+    /// The run does not exist.
     #[error("no run has the id {0}; `GET /v1/runs` lists them")]
     Unknown(Uuid),
-    /// It has ended.
+    /// The run has ended.
     #[error("run {0} has ended as {1:?}")]
     Ended(Uuid, RunState),
-    /// It is not in a state for this.
-    #[error("run {0} is {1:?}; that can't be said of it now")]
-    OutOfTurn(Uuid, RunState),
-    /// Too many are open.
-    #[error("{OPEN_MOST} runs are open already; try again when some have ended")]
+    /// The run's state does not allow it.
+    #[error("command not valid for run {0} in state {1:?}")]
+    InvalidState(Uuid, RunState),
+    /// Too many runs are open.
+    #[error("{MAX_OPEN_RUNS} runs are open, which is the limit; retry when some have ended")]
     TooMany,
     /// The key is empty or too long, or the attempt is 0.
-    #[error("a run's key has 1 to {KEY_MOST} characters, and attempts count from 1")]
+    #[error("a run's key has 1 to {MAX_KEY_CHARS} characters, and attempts count from 1")]
     BadKey,
-    /// The key and attempt mean a run that was asked for with something else.
-    #[error("run {0} was asked for with other params, labels, lease, read or max_rejected")]
+    /// The key and attempt name a run that was requested with another spec.
+    #[error("run {0} was requested with other params, labels, lease, read or max_rejected")]
     Mismatch(Uuid),
-    /// The pipeline is meant to fetch nothing.
+    /// The pipeline is paused or drained.
     #[error("the pipeline is {0}")]
     Paused(&'static str),
 }
 
-/// Why the state can't be had from a journal.
+/// Why a journal can't be opened or folded.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The journal can't be read, or can't be written.
+    /// The journal can't be read or written.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// An event is of a version, or a type, that is not known here.
+    /// The version or type of an event is unknown.
     #[error(transparent)]
     Event(#[from] Undecodable),
-    /// The events before the first one there is are not in a snapshot either.
+    /// The first events are missing, and no snapshot covers them.
     #[error(
-        "the journal in {folder} begins with event {first}, and no snapshot holds what was before it; restore its *.snap files, or move the folder away to begin a new journal"
+        "the journal in {folder} begins with event {first}, and no snapshot covers the events before it; restore its *.snap files, or \
+         move the folder away to start a new journal"
     )]
-    NoBegin {
+    MissingStart {
         /// The folder.
         folder: String,
-        /// The first event there is.
+        /// The first event.
         first: u64,
     },
-    /// A snapshot is ahead of the events.
+    /// The events end before the one that a snapshot is of.
     #[error(
-        "the journal in {folder} ends with event {last}, and a snapshot is of event {snapshot}; restore its *.log files, or move the folder away to begin a new journal"
+        "the journal in {folder} ends with event {last}, but a snapshot is of event {snapshot}; restore its *.log files, or move the \
+         folder away to start a new journal"
     )]
-    NoEnd {
+    MissingEnd {
         /// The folder.
         folder: String,
-        /// The last event there is.
+        /// The last event.
         last: u64,
-        /// The snapshot's.
+        /// The event of the snapshot.
         snapshot: u64,
     },
 }

@@ -1,4 +1,4 @@
-//! Computes the state from a journal.
+//! Computes the state from a journal: the newest snapshot, and the events since.
 
 use std::path::Path;
 
@@ -8,10 +8,11 @@ use super::error::LedgerError;
 use super::state::State;
 use crate::journal::{self, segment, snapshot};
 
-/// Returns the state after event `at`, or after the last event: the newest snapshot up to there, and the events since.
+/// Returns the state after event `at`, or after the last event: the newest snapshot up to there,
+/// and the events since.
 ///
-/// A snapshot of another version of the program is used only where the journal no longer has all events: it lacks what this
-/// version folds out of them.
+/// A snapshot of another version of the program is used only where the journal no longer has all
+/// events: it lacks what this version folds out of them.
 ///
 /// # Errors
 /// When the journal is damaged, or does not reach back far enough.
@@ -31,13 +32,14 @@ pub fn fold(folder: &Path, at: u64) -> Result<State, LedgerError> {
     })?;
     let folder = || folder.display().to_string();
     match first {
-        Some(first) if first != from => Err(LedgerError::NoBegin { folder: folder(), first }),
-        _ if end.next <= covered => Err(LedgerError::NoEnd { folder: folder(), last: end.next - 1, snapshot: covered }),
+        Some(first) if first != from => Err(LedgerError::MissingStart { folder: folder(), first }),
+        _ if end.next <= covered => Err(LedgerError::MissingEnd { folder: folder(), last: end.next - 1, snapshot: covered }),
         _ => Ok(state),
     }
 }
 
-/// Reads the state in a snapshot. With `only_own` there is none where this version would have written it differently.
+/// Reads the state in a snapshot. With `only_own` there is none where this version would have
+/// written it differently.
 pub(super) fn restore(json: &[u8], only_own: bool) -> Option<State> {
     let state: State = serde_json::from_slice(json).ok()?;
     let is_own = || serde_json::to_value(&state).ok() == serde_json::from_slice(json).ok();

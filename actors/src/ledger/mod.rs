@@ -1,18 +1,26 @@
-//! The ledger: what was decided and what was seen, as events; all state that outlives the process is their fold.
+//! The ledger: decisions and observed facts as events. All state that outlives the process is their
+//! fold.
 //!
-//! [`state`] is pure: `decide(state, command) -> events | rejection` and `evolve(state, event)`; [`runs`] is its part about runs. [`Ledger`] is the
-//! one writer: it holds the state, gives each event its sequence number, appends it to the journal, and tells those who wait that something
-//! changed.
+//! * [`state`] is pure: `decide(state, command) -> events | rejection` and `evolve(state, event)`.
+//!   [`runs`] is its part about runs.
+//! * [`Ledger`] is the one writer. It holds the state, numbers each event, appends it to the
+//!   journal and notifies watchers.
+//! * [`LedgerMonitor`] is the actor that watches the journal, the topic and the leases of runs.
 //!
-//! Guarantee: events are applied one after the other, each decided on the state the one before it left; what [`Ledger::settled`] has waited
-//! for is on the disk, and a new [`Ledger::open`] begins with it. A journal that fails is final: [`Ledger::failed`]. Not guaranteed: that what nobody
-//! waited for outlives a crash; batches and commits are such, for what they say follows from Kafka as well.
+//! Guarantees:
+//! * Events are applied one at a time. Each is decided on the state that the one before it left.
+//! * Events that [`Ledger::flushed`] has waited for are durable, and [`Ledger::open`] starts with
+//!   them.
+//! * A failed journal is final ([`Ledger::failed`]).
+//!
+//! Does not guarantee that an event which nobody waited for survives a crash. Batches and commits
+//! are such events: what they say follows from Kafka as well.
 
 mod command;
 pub mod cursors;
 mod error;
 mod fold;
-#[expect(clippy::module_inception, reason = "the ledger itself; this file says what the folder guarantees")]
+#[expect(clippy::module_inception, reason = "the ledger itself, beside the guarantees of its folder")]
 mod ledger;
 mod monitor;
 mod run_leases;
@@ -30,9 +38,9 @@ pub use command::Command;
 pub use cursors::Cursors;
 pub use error::{LedgerError, Rejection};
 pub use fold::fold;
-pub use ledger::{Hearing, Ledger};
+pub use ledger::{LeaseGuard, Ledger};
 #[cfg(test)]
-pub(crate) use ledger::{forget_looks, is_waited_for};
-pub use monitor::{CallOff, Keeper, Lookout, Seen};
+pub(crate) use ledger::{invalidate_confirmed, is_urgent};
+pub use monitor::{CancelRun, InspectTopic, LedgerMonitor, TopicState};
 pub use runs::{Accepted, Runs};
 pub use state::State;

@@ -1,103 +1,109 @@
-//! The shell: a child that ends as fatal when the journal has failed, for nothing may go on whose traces would be lost; that asks Kafka about once a
-//! second which topic there is, and at once when a run waits for nothing else; that looks at what the group has committed for as long as a run waits
-//! for partitions that other processes read; and that calls off runs whose lease is over.
+//! The actor of the ledger.
+//!
+//! * It exits as `Fatal` when the journal fails, so that no effect goes unrecorded.
+//! * It asks Kafka about once a second for the topic's id, and at once when a run waits for nothing
+//!   else.
+//! * It reads the group's committed offsets while a run waits for partitions that other processes
+//!   read.
+//! * It cancels runs whose lease has expired.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_kernel::{Cx, Exit, Service};
 use forebay_schemas::event::Checkpoints;
 use forebay_schemas::topic::TopicId;
 use futures_util::future::BoxFuture;
-
 use uuid::Uuid;
 
-use super::{Command, Ledger};
-use forebay_kernel::{Cx, Exit, Service};
+use super::command::Command;
+use super::ledger::Ledger;
 
-/// How often it looks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the topic is checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while a run waits for partitions that other processes read.
-const LOOK_AT_OTHERS_EVERY: Duration = Duration::from_millis(500);
-/// The least time after a look that gave no answer.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const OTHERS_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// The delay after a failed check.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// What Kafka says at a look.
+/// What Kafka says about the topic.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
-    /// The topic that there is now; none from a broker that gives no ids.
+pub struct TopicState {
+    /// The topic's id; `None` from a broker without topic ids.
     pub topic: Option<TopicId>,
-    /// What the group has committed of that topic, in epochs, where that was asked for.
+    /// The group's committed checkpoints of that topic, where they were requested.
     pub checkpoints: Checkpoints,
 }
 
-/// Asks which topic there is, and, where that is wanted, what the group has committed of it.
-pub type Lookout = Arc<dyn Fn(bool) -> BoxFuture<'static, Result<Seen, String>> + Send + Sync>;
+/// Asks Kafka for the topic's id, and, when the argument is true, for the group's commits.
+pub type InspectTopic = Arc<dyn Fn(bool) -> BoxFuture<'static, Result<TopicState, String>> + Send + Sync>;
 
-/// Told of a run that was called off, so that nobody goes on with it.
-pub type CallOff = Arc<dyn Fn(Uuid) + Send + Sync>;
+/// Notifies the fetcher of a cancelled run, so that it stops fetching.
+pub type CancelRun = Arc<dyn Fn(Uuid) + Send + Sync>;
 
-/// Watches the journal, the group for runs, and their leases. Nothing is posted to it.
-pub struct Keeper {
+/// Monitors the journal, the topic and the leases of runs. It takes no messages.
+pub struct LedgerMonitor {
     ledger: Arc<Ledger>,
-    lookout: Lookout,
-    call_off: CallOff,
-    /// Whether it has looked at all.
-    looked: bool,
+    inspect_topic: InspectTopic,
+    cancel_run: CancelRun,
+    /// Whether the topic was checked at all.
+    has_checked: bool,
 }
 
-impl Keeper {
-    /// Watches the journal of `ledger`.
-    pub fn new(ledger: Arc<Ledger>, lookout: Lookout, call_off: CallOff) -> Self {
-        Self { ledger, lookout, call_off, looked: false }
+impl LedgerMonitor {
+    /// Monitors `ledger`.
+    pub fn new(ledger: Arc<Ledger>, inspect_topic: InspectTopic, cancel_run: CancelRun) -> Self {
+        Self { ledger, inspect_topic, cancel_run, has_checked: false }
     }
 
-    fn look(&mut self, cx: &mut Cx<'_, Self>) {
-        self.ledger.call_off_overdue().into_iter().for_each(|run| (self.call_off)(run));
-        let (ledger, lookout) = (Arc::clone(&self.ledger), Arc::clone(&self.lookout));
+    fn check(&mut self, cx: &mut Cx<'_, Self>) {
+        self.ledger.cancel_overdue().into_iter().for_each(|run| (self.cancel_run)(run));
+        let (ledger, inspect_topic) = (Arc::clone(&self.ledger), Arc::clone(&self.inspect_topic));
         let others = self.ledger.waits_for_others();
-        let every = match std::mem::replace(&mut self.looked, true) {
+        let interval = match std::mem::replace(&mut self.has_checked, true) {
             false => Duration::ZERO,
-            true if others => LOOK_AT_OTHERS_EVERY,
-            true => LOOK_EVERY,
+            true if others => OTHERS_CHECK_INTERVAL,
+            true => CHECK_INTERVAL,
         };
-        let look = async move {
-            ledger.look_is_due(every).await;
-            // Before the question: what is written while it is on its way is of the topic of before as well as of the one that the answer names.
+        let check = async move {
+            ledger.topic_check_due(interval).await;
+            // Read before the request: what is written while it is under way may be of an earlier
+            // topic than the one that Kafka reports.
             let written = ledger.written();
-            (lookout(others).await, written)
+            (inspect_topic(others).await, written)
         };
-        cx.offload(look, |keeper, (seen, written), cx| {
-            let ledger = &keeper.ledger;
-            match seen {
-                Ok(Seen { topic, checkpoints }) => {
-                    ledger.looked_at_topic(topic, written);
-                    if ledger.saw_topic(topic).is_none() {
-                        // Brokers that do not agree yet are not asked without a pause.
-                        cx.after(LOOK_AGAIN, Self::look);
+        cx.offload(check, |monitor, (state, written), cx| {
+            let ledger = &monitor.ledger;
+            match state {
+                Ok(TopicState { topic, checkpoints }) => {
+                    ledger.confirm_topic(topic, written);
+                    if ledger.observe_topic(topic).is_none() {
+                        // The brokers do not agree on the topic yet.
+                        cx.after(RETRY_DELAY, Self::check);
                         return;
                     }
                     if !checkpoints.0.is_empty()
-                        && let Err(rejection) = ledger.submit(Command::Seen { checkpoints })
+                        && let Err(error) = ledger.submit(Command::ObserveCommitted { checkpoints })
                     {
-                        tracing::error!(%rejection, "the ledger does not take what the group has committed");
+                        tracing::error!(%error, "the ledger rejected the group's commits");
                     }
-                    keeper.look(cx);
+                    monitor.check(cx);
                 }
-                Err(trouble) => {
-                    tracing::debug!(trouble, "can't look at the topic, or at what the group has committed");
-                    cx.after(LOOK_AGAIN, Self::look);
+                Err(error) => {
+                    tracing::debug!(error, "failed to read the topic's id or the group's commits; retrying");
+                    cx.after(RETRY_DELAY, Self::check);
                 }
             }
         });
     }
 }
 
-impl Service for Keeper {
+impl Service for LedgerMonitor {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let ledger = Arc::clone(&self.ledger);
-        cx.offload(async move { ledger.failed().await }, |_, why, cx| {
-            cx.exit(Exit::Fatal(format!("{why}; what was acknowledged is safe: free the disk, or mend it, and start again")));
+        cx.offload(async move { ledger.failed().await }, |_, error, cx| {
+            cx.exit(Exit::Fatal(format!("{error}; what was acknowledged is safe: free or repair the disk, and start again")));
         });
-        self.look(cx);
+        self.check(cx);
     }
 }

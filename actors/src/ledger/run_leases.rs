@@ -1,48 +1,52 @@
-//! Leases of runs: which are to be called off because nobody asks for them any more. Pure: it is told the time.
+//! Leases of runs: which runs are cancelled because their clients are gone. Pure: callers pass the
+//! time.
 //!
-//! Guarantee: a run with a lease is overdue only when nobody has asked for it for all of its lease, and a request that still waits counts as asking. Not
-//! guaranteed: anything over a restart; a lease then begins anew, so that a run is not called off because the process was away.
+//! Guarantees:
+//! * The lease of a run expires only when no client has renewed it for its duration. A client that
+//!   waits for a run holds the lease.
+//! * A restart starts every lease over, so that no run is cancelled because the process was down.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-/// When each run was last asked for.
+/// The leases of open runs.
 #[derive(Debug, Default)]
-pub(super) struct Leases(HashMap<Uuid, Lease>);
+pub(super) struct RunLeases(HashMap<Uuid, RunLease>);
 
 #[derive(Debug)]
-struct Lease {
-    heard: Instant,
-    /// Requests that wait for it.
-    waiting: u32,
+struct RunLease {
+    renewed: Instant,
+    /// The number of clients that wait for the run.
+    holders: u32,
 }
 
-impl Leases {
-    /// Somebody asks for a run, and may wait on until [`Leases::left`].
-    pub(super) fn asked(&mut self, run: Uuid, now: Instant) {
-        let lease = self.0.entry(run).or_insert(Lease { heard: now, waiting: 0 });
-        lease.heard = now;
-        lease.waiting += 1;
+impl RunLeases {
+    /// A client renews the lease, and holds it until [`RunLeases::release`].
+    pub(super) fn hold(&mut self, run: Uuid, now: Instant) {
+        let lease = self.0.entry(run).or_insert(RunLease { renewed: now, holders: 0 });
+        lease.renewed = now;
+        lease.holders += 1;
     }
 
-    /// Who asked has the answer, or is gone.
-    pub(super) fn left(&mut self, run: Uuid, now: Instant) {
+    /// A client stops waiting.
+    pub(super) fn release(&mut self, run: Uuid, now: Instant) {
         if let Some(lease) = self.0.get_mut(&run) {
-            lease.heard = now;
-            lease.waiting = lease.waiting.saturating_sub(1);
+            lease.renewed = now;
+            lease.holders = lease.holders.saturating_sub(1);
         }
     }
 
-    /// The runs whose lease is over, out of those that are open and have one; what is known of all others is forgotten.
-    pub(super) fn overdue(&mut self, open: &[(Uuid, Duration)], now: Instant) -> Vec<(Uuid, Duration)> {
-        self.0.retain(|run, lease| lease.waiting > 0 || open.iter().any(|(other, _)| other == run));
-        let is_over = |(run, lease): &&(Uuid, Duration)| {
-            let known = self.0.entry(*run).or_insert(Lease { heard: now, waiting: 0 });
-            known.waiting == 0 && now.saturating_duration_since(known.heard) >= *lease
+    /// Returns the runs whose lease has expired. `open` are the open runs with a lease; all others
+    /// are forgotten.
+    pub(super) fn expired(&mut self, open: &[(Uuid, Duration)], now: Instant) -> Vec<(Uuid, Duration)> {
+        self.0.retain(|run, lease| lease.holders > 0 || open.iter().any(|(other, _)| other == run));
+        let is_expired = |(run, duration): &&(Uuid, Duration)| {
+            let lease = self.0.entry(*run).or_insert(RunLease { renewed: now, holders: 0 });
+            lease.holders == 0 && now.saturating_duration_since(lease.renewed) >= *duration
         };
-        open.iter().filter(is_over).copied().collect()
+        open.iter().filter(is_expired).copied().collect()
     }
 }
 
@@ -57,43 +61,43 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_overdue_when_nobody_has_asked_for_it_for_its_lease() {
-        let (mut leases, start) = (Leases::default(), Instant::now());
+    fn a_lease_expires_when_no_client_renews_it() {
+        let (mut leases, start) = (RunLeases::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        leases.asked(run(1).0, start);
-        leases.left(run(1).0, start);
-        assert_eq!(leases.overdue(&[run(1)], at(29)), []);
-        assert_eq!(leases.overdue(&[run(1)], at(30)), [run(1)]);
-        leases.asked(run(1).0, at(31));
-        leases.left(run(1).0, at(32));
-        assert_eq!(leases.overdue(&[run(1)], at(61)), []);
-        assert_eq!(leases.overdue(&[run(1)], at(62)), [run(1)]);
+        leases.hold(run(1).0, start);
+        leases.release(run(1).0, start);
+        assert_eq!(leases.expired(&[run(1)], at(29)), []);
+        assert_eq!(leases.expired(&[run(1)], at(30)), [run(1)]);
+        leases.hold(run(1).0, at(31));
+        leases.release(run(1).0, at(32));
+        assert_eq!(leases.expired(&[run(1)], at(61)), []);
+        assert_eq!(leases.expired(&[run(1)], at(62)), [run(1)]);
     }
 
     #[test]
-    fn a_request_that_waits_counts_as_asking_however_long_it_waits() {
-        let (mut leases, start) = (Leases::default(), Instant::now());
-        leases.asked(run(1).0, start);
-        assert_eq!(leases.overdue(&[run(1)], start + 10 * LEASE), []);
-        leases.left(run(1).0, start + 10 * LEASE);
-        assert_eq!(leases.overdue(&[run(1)], start + 11 * LEASE), [run(1)]);
+    fn a_waiting_client_holds_the_lease_however_long_it_waits() {
+        let (mut leases, start) = (RunLeases::default(), Instant::now());
+        leases.hold(run(1).0, start);
+        assert_eq!(leases.expired(&[run(1)], start + 10 * LEASE), []);
+        leases.release(run(1).0, start + 10 * LEASE);
+        assert_eq!(leases.expired(&[run(1)], start + 11 * LEASE), [run(1)]);
     }
 
     #[test]
-    fn a_lease_begins_when_it_is_first_seen_so_a_restart_begins_it_anew() {
-        let (mut leases, start) = (Leases::default(), Instant::now());
-        assert_eq!(leases.overdue(&[run(1)], start), []);
-        assert_eq!(leases.overdue(&[run(1)], start + LEASE), [run(1)]);
+    fn a_restart_starts_the_lease_over() {
+        let (mut leases, start) = (RunLeases::default(), Instant::now());
+        assert_eq!(leases.expired(&[run(1)], start), []);
+        assert_eq!(leases.expired(&[run(1)], start + LEASE), [run(1)]);
     }
 
     #[test]
     fn runs_that_have_ended_or_have_no_lease_are_forgotten() {
-        let (mut leases, start) = (Leases::default(), Instant::now());
+        let (mut leases, start) = (RunLeases::default(), Instant::now());
         for n in 0..100 {
-            leases.asked(run(n).0, start);
-            leases.left(run(n).0, start);
+            leases.hold(run(n).0, start);
+            leases.release(run(n).0, start);
         }
-        assert_eq!(leases.overdue(&[run(7)], start), []);
+        assert_eq!(leases.expired(&[run(7)], start), []);
         assert_eq!(leases.0.len(), 1);
     }
 }

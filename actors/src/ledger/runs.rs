@@ -1,7 +1,10 @@
-//! The state of runs, pure: what a command may do, and what an event changes.
+//! The state of runs: what a command may do, and what an event changes. Pure.
 //!
-//! Guarantee: one key and attempt is one run, for as long as it is remembered; a terminal run never changes; a run succeeds only when every
-//! partition it produced to is written past its last record. Bounded: [`OPEN_MOST`] runs not ended, [`ENDED_KEPT`] ended ones remembered.
+//! Guarantees:
+//! * One key and attempt is one run, for as long as the run is remembered.
+//! * A run that has ended never changes.
+//! * A run succeeds only when every partition that it produced to is written past its last record.
+//! * At most [`MAX_OPEN_RUNS`] runs are open, and [`MAX_ENDED_RUNS`] ended ones are remembered.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -18,24 +21,24 @@ use uuid::Uuid;
 use super::command::Command;
 use super::error::Rejection;
 
-/// The most runs that may be open at once.
-pub const OPEN_MOST: usize = 1_000;
-/// How many ended runs are remembered.
-pub const ENDED_KEPT: usize = 10_000;
-/// The longest key, in characters.
-pub const KEY_MOST: usize = 512;
+/// The number of runs that may be open.
+pub const MAX_OPEN_RUNS: usize = 1_000;
+/// The number of ended runs that are remembered.
+pub const MAX_ENDED_RUNS: usize = 10_000;
+/// The length of the longest key, in characters.
+pub const MAX_KEY_CHARS: usize = 512;
 
-/// What a request for a run came to.
+/// The run that a request results in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
     /// A new run.
     New(Uuid),
-    /// The run that the key and attempt already mean, or the active run of an earlier attempt.
+    /// The existing run of the key and attempt, or the open run of an earlier attempt.
     Same(Uuid),
 }
 
 impl Accepted {
-    /// The run.
+    /// Returns the run's id.
     pub fn id(self) -> Uuid {
         match self {
             Self::New(id) | Self::Same(id) => id,
@@ -43,14 +46,15 @@ impl Accepted {
     }
 }
 
-/// Every run that is open, and the last that ended. Serialises to the list of them, in the order they were asked for.
+/// The open runs and the last ended ones. Serializes to a list, in the order in which they were
+/// requested.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Vec<Run>", into = "Vec<Run>")]
 pub struct Runs {
     runs: HashMap<Uuid, Run>,
-    /// The attempts at a key, in the order they were asked for.
+    /// The attempts of each key, in the order in which they were requested.
     pub(super) by_key: HashMap<String, Vec<Uuid>>,
-    /// In the order they were asked for.
+    /// In the order in which they were requested.
     pub(super) order: VecDeque<Uuid>,
     open: usize,
 }
@@ -75,45 +79,47 @@ impl From<Runs> for Vec<Run> {
 }
 
 impl Runs {
-    /// A run.
+    /// Returns a run.
     pub fn get(&self, id: Uuid) -> Option<&Run> {
         self.runs.get(&id)
     }
 
-    /// How many have not ended.
+    /// Returns the number of open runs.
     pub fn open_count(&self) -> usize {
         self.open
     }
 
-    /// The last runs asked for, newest first.
-    pub fn recent(&self, most: usize) -> Vec<Run> {
-        self.recent_where(most, |_| true)
+    /// Returns the last `limit` runs, newest first.
+    pub fn recent(&self, limit: usize) -> Vec<Run> {
+        self.recent_where(limit, |_| true)
     }
 
-    /// The last of those that are wanted, newest first.
-    pub fn recent_where(&self, most: usize, wanted: impl Fn(&Run) -> bool) -> Vec<Run> {
-        self.order.iter().rev().filter_map(|id| self.runs.get(id)).filter(|run| wanted(run)).take(most).cloned().collect()
+    /// Returns the last `limit` runs that match, newest first.
+    pub fn recent_where(&self, limit: usize, matches: impl Fn(&Run) -> bool) -> Vec<Run> {
+        self.order.iter().rev().filter_map(|id| self.runs.get(id)).filter(|run| matches(run)).take(limit).cloned().collect()
     }
 
-    /// The runs that are not wholly in the topic yet, oldest first.
+    /// Returns the runs that are not completely in the topic yet, oldest first.
     pub fn unfetched(&self) -> Vec<Uuid> {
         let unfetched = |run: &&Run| matches!(run.state, RunState::Requested | RunState::Running);
         self.open().filter(unfetched).map(|run| run.id).collect()
     }
 
-    /// What a request for a run comes to; `fresh` is the identifier a new one would get.
+    /// Returns the run that a request results in; `fresh` is the id of a new one.
     ///
-    /// The same key and attempt is the same run. A higher attempt attaches to an open run, and is a new one after an ended run.
+    /// The same key and attempt is the same run. A higher attempt attaches to an open run, and is a
+    /// new run after an ended one.
     ///
     /// # Errors
-    /// When too many runs are open, the key is no key, or it means a run that was asked for with another `spec`.
+    /// When too many runs are open, the key is invalid, or it names a run that was requested with
+    /// another `spec`.
     pub fn request(&self, key: &str, attempt: u32, spec: &RunSpec, fresh: Uuid) -> Result<Accepted, Rejection> {
-        if key.is_empty() || key.chars().count() > KEY_MOST || attempt == 0 {
+        if key.is_empty() || key.chars().count() > MAX_KEY_CHARS || attempt == 0 {
             return Err(Rejection::BadKey);
         }
         let attempts = || self.by_key.get(key).into_iter().flatten().filter_map(|id| self.runs.get(id));
         let same = |run: &Run| {
-            // Who does not say how many may be rejected means what the run has.
+            // A request without `max_rejected` takes that of the run.
             let max_rejected = spec.max_rejected.or(run.spec.max_rejected);
             let is_same = run.spec == RunSpec { max_rejected, ..spec.clone() };
             if is_same { Ok(Accepted::Same(run.id)) } else { Err(Rejection::Mismatch(run.id)) }
@@ -123,57 +129,62 @@ impl Runs {
         }
         match attempts().next_back() {
             Some(last) if !last.terminal || attempt < last.attempt => same(last),
-            _ if self.open >= OPEN_MOST => Err(Rejection::TooMany),
+            _ if self.open >= MAX_OPEN_RUNS => Err(Rejection::TooMany),
             _ => Ok(Accepted::New(fresh)),
         }
     }
 
-    /// The event of a new run: where it begins when it reads again.
+    /// Returns the event of a new run, with the position that it starts at when it reads again.
     ///
-    /// A run that is told to reads again from the begin of its read. So does a new attempt at a key whose last one succeeded whole (a task is
-    /// cleared to be done again), but from where the first began. After one that did not, a run that read again goes on where that one was, for
-    /// nobody else reads the rest of it, or begins over where asking the same again would not help; any other goes on where its read is. What
-    /// ended before `since` was of another source, so where it was says nothing.
+    /// * A run with `read = again` starts at the first page of its read.
+    /// * After a complete success, as when a task is cleared, a new attempt reads again from where
+    ///   the key's first attempt started.
+    /// * After a failed attempt that read again, the new one continues at its position, since no
+    ///   other run reads the rest. It starts over when a retry would fail the same way.
+    /// * Any other attempt continues at the cursor of its read.
+    ///
+    /// A run that ended before `since` was of another source, so its position does not count.
     pub fn requested(&self, run: Uuid, (key, attempt): (&str, u32), spec: RunSpec, since: Option<DateTime<Utc>>) -> Event {
         let last = self.by_key.get(key).and_then(|attempts| attempts.last()).and_then(|id| self.runs.get(id));
-        let of_now = |run: &&Run| since.is_none_or(|since| run.ended_at.is_some_and(|ended| ended >= since));
-        let position = |of: fn(&Run) -> &Option<Position>| last.filter(of_now).and_then(|last| of(last).clone());
+        let is_of_source = |run: &&Run| since.is_none_or(|since| run.ended_at.is_some_and(|ended| ended >= since));
+        let position = |of: fn(&Run) -> &Option<Position>| last.filter(is_of_source).and_then(|last| of(last).clone());
         let (began, position) = (position(|last| &last.began), position(|last| &last.position));
         let from = match (spec.read, last) {
             (Some(ReadMode::Again), _) => Some(Position::Begin),
             (Some(ReadMode::Continue), _) | (None, None) => None,
             (None, Some(last)) if is_whole(last) => Some(began.clone().unwrap_or_default()),
             (None, Some(last)) if last.again => {
-                let over = last.error.as_ref().is_some_and(|error| !error.retryable);
-                Some(if over { began.clone() } else { position }.unwrap_or_default())
+                let starts_over = last.error.as_ref().is_some_and(|error| !error.retryable);
+                Some(if starts_over { began.clone() } else { position }.unwrap_or_default())
             }
             (None, Some(_)) => None,
         };
         Event::RunRequested { run, key: key.to_owned(), attempt, spec, from, began }
     }
 
-    /// The events of the begin of a run, or of its going on after a restart, at a page.
+    /// Returns the events of the start of a run at a page, or of its continuation after a restart.
     ///
     /// # Errors
-    /// When there is no such run, or it is in the topic already.
+    /// When the run does not exist, or is in the topic already.
     pub fn start(&self, run: Uuid, at: Position) -> Result<Vec<Event>, Rejection> {
         match self.unended(run)?.state {
             RunState::Requested | RunState::Running => Ok(vec![Event::RunStarted { run, at: Some(at) }]),
-            state => Err(Rejection::OutOfTurn(run, state)),
+            state => Err(Rejection::InvalidState(run, state)),
         }
     }
 
-    /// Whether a page may be of this: a run that is under way, or a fetch that nobody asked for, which is no run.
+    /// Checks that a page may belong to `run`: a running run, or a scheduled fetch, which is no
+    /// run.
     ///
     /// # Errors
-    /// When it is a run that is not under way.
+    /// When it is a run that is not running.
     pub fn running_or_scheduled(&self, run: Uuid) -> Result<(), Rejection> {
         if self.runs.contains_key(&run) { self.running(run).map(drop) } else { Ok(()) }
     }
 
-    /// Whether a page moved the one cursor that all fetches had once, though it was of a run with params: where that came to says nothing
-    /// of any read.
-    pub fn is_of_one_cursor(&self, run: Uuid, moves: &Read) -> bool {
+    /// Returns whether a page of a run with params moved the single cursor that early versions had.
+    /// Its position belongs to no read.
+    pub fn is_of_single_cursor(&self, run: Uuid, moves: &Read) -> bool {
         moves.is_plain() && self.runs.get(&run).is_some_and(|run| !run.spec.params.is_empty())
     }
 
@@ -188,11 +199,11 @@ impl Runs {
     fn running(&self, id: Uuid) -> Result<&Run, Rejection> {
         match self.unended(id)? {
             run if run.state == RunState::Running => Ok(run),
-            run => Err(Rejection::OutOfTurn(id, run.state)),
+            run => Err(Rejection::InvalidState(id, run.state)),
         }
     }
 
-    /// The events that follow from a command on a run; nothing from any other.
+    /// Returns the events that follow from a command on a run; none for other commands.
     ///
     /// # Errors
     /// When the state does not allow the command.
@@ -202,15 +213,15 @@ impl Runs {
                 self.running_or_scheduled(run)?;
                 vec![Event::PageFetched { run, records, cursor }]
             }
-            Command::AllProduced { run, stop } => {
+            Command::RunProduced { run, stop } => {
                 self.running(run)?;
                 vec![Event::RunProduced { run, stop }]
             }
-            Command::Fail { run, error } => {
+            Command::FailRun { run, error } => {
                 self.unended(run)?;
                 vec![Event::RunFailed { run, error }]
             }
-            Command::Cancel { run, cancelled } => match self.runs.get(&run) {
+            Command::CancelRun { run, cancelled } => match self.runs.get(&run) {
                 Some(known) if known.terminal => vec![],
                 Some(_) => vec![Event::RunCancelled { run, cancelled }],
                 None => return Err(Rejection::Unknown(run)),
@@ -219,9 +230,10 @@ impl Runs {
         })
     }
 
-    /// The runs that are over now that the partitions are written so far; without that, all that are in the topic. A run of which more is rejected than
-    /// may be has failed, the others have succeeded.
-    pub fn complete(&self, written: Option<&BTreeMap<Partition, Offset>>) -> Vec<Event> {
+    /// Returns the ends of the runs whose partitions are `written` past their records; without
+    /// `written`, of all runs in the topic. A run with too many rejected records fails, others
+    /// succeed.
+    pub fn completed(&self, written: Option<&BTreeMap<Partition, Offset>>) -> Vec<Event> {
         let is_complete = |run: &&Run| written.is_none_or(|written| run.ranges.passed_by(written));
         let end = |run: &Run| match run.too_many_rejected(written.is_some()) {
             Some(error) => Event::RunFailed { run: run.id, error },
@@ -230,44 +242,45 @@ impl Runs {
         self.draining().filter(is_complete).map(end).collect()
     }
 
-    /// The runs that are in the topic and wait for the table.
+    /// Returns the runs that are in the topic and wait for the table.
     pub fn draining(&self) -> impl Iterator<Item = &Run> {
         self.open().filter(|run| run.state == RunState::Draining)
     }
 
-    /// The runs that can't succeed any more, since what they produced to these partitions is gone.
-    pub fn bereft(&self, gone: impl Fn(Partition) -> bool, why: &str) -> Vec<Event> {
-        self.open().filter(|run| run.ranges.0.keys().any(|&partition| gone(partition))).map(|run| unwritten(run, why)).collect()
+    /// Returns the failures of the runs that can't succeed, since what they produced to the `lost`
+    /// partitions is not read.
+    pub fn invalidated(&self, is_lost: impl Fn(Partition) -> bool, reason: &str) -> Vec<Event> {
+        self.open().filter(|run| run.ranges.0.keys().any(|&partition| is_lost(partition))).map(|run| unwritten(run, reason)).collect()
     }
 
-    /// The runs that can't succeed any more, since the topic was deleted and created again: all that have begun, for a page may be on its way of which
-    /// a part is gone.
-    pub fn recreated(&self, why: &str) -> Vec<Event> {
-        self.open().filter(|run| run.state != RunState::Requested).map(|run| unwritten(run, why)).collect()
+    /// Returns the failures of the runs that can't succeed, since the topic was re-created: all
+    /// that have started, as a page may be partly lost.
+    pub fn invalidated_by_recreation(&self, reason: &str) -> Vec<Event> {
+        self.open().filter(|run| run.state != RunState::Requested).map(|run| unwritten(run, reason)).collect()
     }
 
-    /// Whether a run is known and has not ended.
+    /// Returns whether a run exists and has not ended.
     pub fn is_open(&self, id: Uuid) -> bool {
         self.runs.get(&id).is_some_and(|run| !run.terminal)
     }
 
-    /// Whether any run is open.
-    pub fn any_open(&self) -> bool {
+    /// Returns whether any run is open.
+    pub fn has_open(&self) -> bool {
         self.open > 0
     }
 
-    /// The open runs that are called off when nobody asks for them, each with how long that may be.
+    /// Returns the open runs with a lease, and its duration.
     pub fn leased(&self) -> Vec<(Uuid, Duration)> {
         let lease = |run: &Run| Some((run.id, Duration::from_secs(run.spec.lease_seconds?.into())));
         self.open().filter_map(lease).collect()
     }
 
-    /// The runs that have not ended, oldest first.
+    /// Returns the open runs, oldest first.
     fn open(&self) -> impl Iterator<Item = &Run> {
         self.order.iter().filter_map(|id| self.runs.get(id)).filter(|run| !run.terminal)
     }
 
-    /// Applies an event that was decided on this state.
+    /// Applies an event.
     pub fn evolve(&mut self, event: &Event, now: DateTime<Utc>) {
         if let Event::RunRequested { run, key, attempt, spec, from, began } = event {
             self.add(*run, (key, *attempt), spec, (from.clone(), began.clone()), now);
@@ -281,7 +294,8 @@ impl Runs {
             }
             return;
         }
-        let of_one_cursor = matches!(event, Event::PageProduced { run, moves: Some(read), .. } if self.is_of_one_cursor(*run, read));
+        let is_of_single_cursor =
+            matches!(event, Event::PageProduced { run, moves: Some(read), .. } if self.is_of_single_cursor(*run, read));
         let Some(run) = event.run().and_then(|id| self.runs.get_mut(&id)).filter(|run| !run.terminal) else { return };
         match event {
             Event::RunStarted { at, .. } => {
@@ -292,7 +306,7 @@ impl Runs {
             }
             Event::PageFetched { records, .. } => run.page_fetched(*records),
             Event::PageProduced { ranges, produced, rejected, cursor, rejects, .. } => {
-                let moved = cursor.as_deref().filter(|_| !of_one_cursor);
+                let moved = cursor.as_deref().filter(|_| !is_of_single_cursor);
                 run.page_produced(ranges, (*produced, *rejected), rejects, moved.is_some());
                 if let Some(cursor) = moved {
                     run.position = Some(Position::of(Some(cursor)));
@@ -322,14 +336,14 @@ impl Runs {
         if run.state.is_terminal() {
             run.terminal = true;
             run.ended_at = Some(now);
-            // Only where the next attempt goes on at it is it of any use.
+            // It is kept only where the next attempt continues at it.
             run.position = run.position.take().filter(|_| run.again && !is_whole(run));
             self.open -= 1;
             self.forget_oldest();
         }
     }
 
-    /// The source is another one: where open runs were in the one before says nothing. Those that have ended stay as they are.
+    /// Resets the positions of open runs after a change of the source. Ended runs stay as they are.
     pub(super) fn forget_positions(&mut self) {
         for run in self.runs.values_mut().filter(|run| !run.terminal) {
             (run.began, run.kept, run.kept_rejects) = (None, RunCounts::default(), Rejects::default());
@@ -372,9 +386,9 @@ impl Runs {
         self.open += 1;
     }
 
-    /// Forgets the oldest ended run when more than [`ENDED_KEPT`] are remembered.
+    /// Forgets the oldest ended run beyond [`MAX_ENDED_RUNS`].
     fn forget_oldest(&mut self) {
-        if self.order.len() - self.open <= ENDED_KEPT {
+        if self.order.len() - self.open <= MAX_ENDED_RUNS {
             return;
         }
         let Some(at) = self.order.iter().position(|id| self.runs.get(id).is_some_and(|run| run.terminal)) else { return };
@@ -389,12 +403,12 @@ impl Runs {
     }
 }
 
-/// Whether all that there was to read has been read, and is in the table.
+/// Returns whether the run succeeded and read everything there was.
 fn is_whole(run: &Run) -> bool {
     run.state == RunState::Succeeded && run.cut_short().is_none()
 }
 
-fn unwritten(run: &Run, why: &str) -> Event {
-    let error = RunError { stage: "consume".into(), message: why.to_owned(), retryable: true };
+fn unwritten(run: &Run, reason: &str) -> Event {
+    let error = RunError { stage: "consume".into(), message: reason.to_owned(), retryable: true };
     Event::RunFailed { run: run.id, error }
 }

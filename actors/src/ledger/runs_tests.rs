@@ -1,4 +1,4 @@
-//! The state of runs: requests, pages, ends, and what is remembered.
+//! The state of runs: requests, pages, ends, and limits.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::command::Command;
 use super::error::Rejection;
-use super::runs::{Accepted, ENDED_KEPT, OPEN_MOST, Runs};
+use super::runs::{Accepted, MAX_ENDED_RUNS, MAX_OPEN_RUNS, Runs};
 
 fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
@@ -31,9 +31,9 @@ fn request(runs: &mut Runs, key: &str, attempt: u32, fresh: u128) -> Accepted {
 }
 
 fn submit(runs: &mut Runs, command: Command) -> Result<(), Rejection> {
-    // What a state adds is where a run begins, and whose cursor moves.
+    // `State` adds the position that a run starts at, and whose cursor moves.
     let events = match command {
-        Command::Start { run } => runs.start(run, runs.get(run).and_then(|run| run.position.clone()).unwrap_or_default())?,
+        Command::StartRun { run } => runs.start(run, runs.get(run).and_then(|run| run.position.clone()).unwrap_or_default())?,
         Command::PageProduced { run, ranges, produced, rejected, cursor, rejects, .. } => {
             runs.running_or_scheduled(run)?;
             vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves: None, rejects }]
@@ -47,7 +47,7 @@ fn submit(runs: &mut Runs, command: Command) -> Result<(), Rejection> {
 }
 
 fn written(runs: &mut Runs, partition: Partition, offset: Offset) {
-    for event in runs.complete(Some(&BTreeMap::from([(partition, offset)]))) {
+    for event in runs.completed(Some(&BTreeMap::from([(partition, offset)]))) {
         runs.evolve(&event, now());
     }
 }
@@ -55,11 +55,11 @@ fn written(runs: &mut Runs, partition: Partition, offset: Offset) {
 fn produced(runs: &mut Runs, run: Uuid, partition: Partition, range: Range) {
     let mut ranges = Ranges::default();
     ranges.add(partition, range);
-    submit(runs, Command::Start { run }).unwrap();
+    submit(runs, Command::StartRun { run }).unwrap();
     submit(runs, Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
     let (asked, rejects) = (Position::Begin, Rejects::default());
     submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, cursor: None, rejects }).unwrap();
-    submit(runs, Command::AllProduced { run, stop: None }).unwrap();
+    submit(runs, Command::RunProduced { run, stop: None }).unwrap();
 }
 
 /// A page of run 1, fetched and produced.
@@ -77,31 +77,31 @@ fn the_same_key_and_attempt_is_the_same_run() {
     let mut runs = Runs::default();
     assert_eq!(request(&mut runs, "k", 1, 1), Accepted::New(id(1)));
     assert_eq!(request(&mut runs, "k", 1, 2), Accepted::Same(id(1)));
-    submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }).unwrap();
+    submit(&mut runs, Command::CancelRun { run: id(1), cancelled: Cancelled::default() }).unwrap();
     assert_eq!(request(&mut runs, "k", 1, 2), Accepted::Same(id(1)), "ended or not");
 }
 
 #[test]
-fn a_higher_attempt_attaches_to_an_open_run_and_starts_anew_after_an_ended_one() {
+fn a_higher_attempt_attaches_to_an_open_run_and_is_new_after_an_ended_one() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
     assert_eq!(request(&mut runs, "k", 2, 2), Accepted::Same(id(1)));
-    submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }).unwrap();
+    submit(&mut runs, Command::CancelRun { run: id(1), cancelled: Cancelled::default() }).unwrap();
     assert_eq!(request(&mut runs, "k", 3, 3), Accepted::New(id(3)));
     assert_eq!(request(&mut runs, "k", 1, 4), Accepted::Same(id(1)));
 }
 
 #[test]
-fn a_key_that_is_asked_for_with_something_else_is_refused_and_names_the_run() {
+fn a_key_requested_with_another_spec_is_rejected_and_names_the_run() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
     let other = RunSpec { lease_seconds: Some(30), ..RunSpec::default() };
     for attempt in [1, 2] {
         assert_eq!(runs.request("k", attempt, &other, id(2)), Err(Rejection::Mismatch(id(1))), "attempt {attempt}");
     }
-    submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }).unwrap();
+    submit(&mut runs, Command::CancelRun { run: id(1), cancelled: Cancelled::default() }).unwrap();
     assert_eq!(runs.request("k", 1, &other, id(2)), Err(Rejection::Mismatch(id(1))), "ended or not");
-    assert_eq!(runs.request("k", 2, &other, id(2)), Ok(Accepted::New(id(2))), "a new run is another one");
+    assert_eq!(runs.request("k", 2, &other, id(2)), Ok(Accepted::New(id(2))), "a new attempt is a new run");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_run_succeeds_only_when_its_last_record_is_written() {
 }
 
 #[test]
-fn a_run_whose_records_are_written_already_succeeds() {
+fn a_run_whose_records_are_already_written_succeeds() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
     produced(&mut runs, id(1), 0, Range { from: 40, to: 50 });
@@ -130,33 +130,33 @@ fn a_run_whose_records_are_written_already_succeeds() {
 fn a_run_without_records_succeeds() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
-    submit(&mut runs, Command::Start { run: id(1) }).unwrap();
-    submit(&mut runs, Command::AllProduced { run: id(1), stop: None }).unwrap();
+    submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
+    submit(&mut runs, Command::RunProduced { run: id(1), stop: None }).unwrap();
     written(&mut runs, 0, 0);
     assert_eq!(runs.get(id(1)).unwrap().state, RunState::Succeeded);
 }
 
 #[test]
-fn a_run_keeps_why_it_asked_for_no_further_page_and_whether_it_was_cut_short() {
+fn a_run_stores_why_it_stopped_and_whether_it_was_cut_short() {
     use forebay_schemas::run::{Stop, StopReason};
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
-    submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+    submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     let stop = Stop { reason: StopReason::MaxPages, complete: false, cursor: Some("7".into()), detail: "more".into() };
-    submit(&mut runs, Command::AllProduced { run: id(1), stop: Some(stop.clone()) }).unwrap();
+    submit(&mut runs, Command::RunProduced { run: id(1), stop: Some(stop.clone()) }).unwrap();
     written(&mut runs, 0, 0);
     let run = runs.get(id(1)).unwrap();
-    assert_eq!((run.state, run.cut_short()), (RunState::Succeeded, Some(&stop)), "what it read is readable, and it was not all");
+    assert_eq!((run.state, run.cut_short()), (RunState::Succeeded, Some(&stop)), "what it read is written, and it was cut short");
     let again: Runs = serde_json::from_str(&serde_json::to_string(&runs).unwrap()).unwrap();
     assert_eq!(again, runs);
 }
 
 #[test]
-fn a_run_begun_again_counts_from_its_first_page_and_waits_for_all_it_produced() {
+fn a_restarted_run_counts_from_its_first_page_and_waits_for_all_it_produced() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
     for range in [Range { from: 0, to: 10 }, Range { from: 20, to: 30 }] {
-        submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+        submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
         page(&mut runs, range, None);
     }
     let run = runs.get(id(1)).unwrap();
@@ -164,25 +164,25 @@ fn a_run_begun_again_counts_from_its_first_page_and_waits_for_all_it_produced() 
 }
 
 #[test]
-fn a_run_begun_again_keeps_the_counts_of_the_pages_behind_the_cursor_and_of_no_other() {
+fn a_restarted_run_keeps_only_the_counts_of_pages_behind_the_cursor() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
-    submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+    submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     page(&mut runs, Range { from: 0, to: 10 }, Some("10"));
     page(&mut runs, Range { from: 10, to: 20 }, Some("20"));
     submit(&mut runs, Command::PageFetched { run: id(1), records: 10, cursor: Some("20".into()) }).unwrap();
     let counts = |runs: &Runs| runs.get(id(1)).unwrap().counts;
     assert_eq!((counts(&runs).pages, counts(&runs).fetched, counts(&runs).produced), (3, 30, 20));
-    submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+    submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     assert_eq!((counts(&runs).pages, counts(&runs).fetched, counts(&runs).produced), (2, 20, 20), "the third was not produced");
     page(&mut runs, Range { from: 20, to: 30 }, None);
-    submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+    submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     assert_eq!(counts(&runs).pages, 2, "the third is in the topic, but moved no cursor, so it is fetched again");
     page(&mut runs, Range { from: 30, to: 40 }, None);
     assert_eq!((counts(&runs).pages, counts(&runs).fetched, counts(&runs).produced), (3, 30, 30));
 }
 
-/// What became of records of run 1.
+/// The counts of settled records of run 1.
 fn settled(runs: &mut Runs, [filtered, rejected, written, rows]: [u64; 4]) {
     let mut rejects = Rejects::default();
     rejects.add("decode", "not JSON", rejected);
@@ -201,13 +201,13 @@ fn settled(runs: &mut Runs, [filtered, rejected, written, rows]: [u64; 4]) {
     runs.evolve(&event, now());
 }
 
-/// Run 1 of ten records, of which so many are no records of the topic; it may have so many rejected.
+/// Run 1 of ten records, some of which the producer rejected, with a limit of rejected records.
 fn ten(max_rejected: &str, refused: u64) -> Runs {
     let mut runs = Runs::default();
     let max_rejected = (!max_rejected.is_empty()).then(|| max_rejected.parse().unwrap());
     let spec = RunSpec { max_rejected, ..RunSpec::default() };
     runs.evolve(&Event::RunRequested { run: id(1), key: "k".into(), attempt: 1, spec, from: None, began: None }, now());
-    submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+    submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     submit(&mut runs, Command::PageFetched { run: id(1), records: 10, cursor: None }).unwrap();
     let produced = 10 - refused;
     let ranges = [(0, Range { from: 0, to: i64::try_from(produced).unwrap() })].into_iter().collect();
@@ -218,12 +218,12 @@ fn ten(max_rejected: &str, refused: u64) -> Runs {
         Command::PageProduced { run: id(1), ranges, produced, rejected: refused, asked: Position::Begin, cursor: None, rejects },
     )
     .unwrap();
-    submit(&mut runs, Command::AllProduced { run: id(1), stop: None }).unwrap();
+    submit(&mut runs, Command::RunProduced { run: id(1), stop: None }).unwrap();
     runs
 }
 
 #[test]
-fn the_counts_of_a_run_are_whole_and_say_what_was_counted_elsewhere() {
+fn the_counts_of_a_run_are_complete_and_include_other_processes() {
     let mut runs = ten("", 2);
     settled(&mut runs, [1, 1, 3, 6]);
     settled(&mut runs, [0, 1, 0, 0]);
@@ -244,13 +244,13 @@ fn the_counts_of_a_run_are_whole_and_say_what_was_counted_elsewhere() {
 }
 
 #[test]
-fn a_run_of_which_too_many_records_are_rejected_fails_once_it_is_complete() {
+fn a_run_with_too_many_rejected_records_fails_once_it_is_complete() {
     for (limit, rejected, fails) in
         [("", 9, false), ("", 10, true), ("3", 3, false), ("3", 4, true), ("30%", 3, false), ("30%", 4, true), ("100%", 10, false)]
     {
         let mut runs = ten(limit, 1);
         settled(&mut runs, [0, rejected - 1, 10 - rejected, 10 - rejected]);
-        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Draining, "not before all of it is settled");
+        assert_eq!(runs.get(id(1)).unwrap().state, RunState::Draining, "not before everything is settled");
         written(&mut runs, 0, 9);
         let run = runs.get(id(1)).unwrap();
         assert_eq!(run.state == RunState::Failed, fails, "{limit} of {rejected}: {run:?}");
@@ -264,10 +264,10 @@ fn a_run_of_which_too_many_records_are_rejected_fails_once_it_is_complete() {
 }
 
 #[test]
-fn a_pipeline_that_ends_at_the_topic_fails_a_run_of_which_nothing_came_into_it() {
+fn without_a_consumer_a_run_of_rejected_records_only_fails() {
     for (refused, fails) in [(10, true), (9, false), (0, false)] {
         let mut runs = ten("", refused);
-        for event in runs.complete(None) {
+        for event in runs.completed(None) {
             runs.evolve(&event, now());
         }
         assert_eq!(runs.get(id(1)).unwrap().state == RunState::Failed, fails, "{refused}");
@@ -275,7 +275,7 @@ fn a_pipeline_that_ends_at_the_topic_fails_a_run_of_which_nothing_came_into_it()
 }
 
 #[test]
-fn what_was_rejected_elsewhere_is_not_known_and_fails_no_run() {
+fn records_rejected_by_other_processes_fail_no_run() {
     let mut runs = ten("", 1);
     written(&mut runs, 0, 9);
     let run = runs.get(id(1)).unwrap();
@@ -283,13 +283,13 @@ fn what_was_rejected_elsewhere_is_not_known_and_fails_no_run() {
 }
 
 #[test]
-fn a_run_begun_again_forgets_what_was_rejected_on_its_way_into_the_topic_and_nothing_that_was_settled() {
+fn a_restarted_run_forgets_rejected_pages_and_keeps_settled_counts() {
     let mut runs = ten("", 2);
     settled(&mut runs, [1, 1, 0, 0]);
-    submit(&mut runs, Command::Start { run: id(1) }).unwrap_err();
+    submit(&mut runs, Command::StartRun { run: id(1) }).unwrap_err();
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
-    submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+    submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     submit(&mut runs, Command::PageFetched { run: id(1), records: 3, cursor: None }).unwrap();
     let mut rejects = Rejects::default();
     rejects.add("produce", "no key", 1);
@@ -300,14 +300,14 @@ fn a_run_begun_again_forgets_what_was_rejected_on_its_way_into_the_topic_and_not
     )
     .unwrap();
     settled(&mut runs, [1, 1, 0, 0]);
-    submit(&mut runs, Command::Start { run: id(1) }).unwrap();
+    submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     let run = runs.get(id(1)).unwrap();
     assert_eq!((run.counts.rejected, run.counts.refused, run.counts.filtered), (1, 0, 1));
     assert_eq!(run.rejects.iter().map(ToString::to_string).collect::<Vec<_>>(), ["1 at decode: not JSON"]);
 }
 
 #[test]
-fn a_request_that_does_not_say_how_many_may_be_rejected_means_the_run_as_it_is() {
+fn a_request_without_max_rejected_names_the_run_as_it_is() {
     let runs = ten("5%", 0);
     assert_eq!(runs.request("k", 1, &RunSpec::default(), id(2)), Ok(Accepted::Same(id(1))));
     let other = RunSpec { max_rejected: Some("6%".parse().unwrap()), ..RunSpec::default() };
@@ -315,11 +315,11 @@ fn a_request_that_does_not_say_how_many_may_be_rejected_means_the_run_as_it_is()
 }
 
 #[test]
-fn runs_read_back_from_their_list_are_the_same() {
+fn runs_read_back_from_their_list_unchanged() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
     request(&mut runs, "other", 1, 2);
-    submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }).unwrap();
+    submit(&mut runs, Command::CancelRun { run: id(1), cancelled: Cancelled::default() }).unwrap();
     request(&mut runs, "k", 2, 3);
     let again: Runs = serde_json::from_str(&serde_json::to_string(&runs).unwrap()).unwrap();
     assert_eq!(again, runs);
@@ -327,34 +327,34 @@ fn runs_read_back_from_their_list_are_the_same() {
 }
 
 #[test]
-fn an_ended_run_takes_no_more_and_cancelling_it_is_no_error() {
+fn an_ended_run_accepts_no_commands_and_may_be_cancelled() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
     let error = RunError { stage: "fetch".into(), message: "no".into(), retryable: false };
-    submit(&mut runs, Command::Fail { run: id(1), error }).unwrap();
-    assert_eq!(submit(&mut runs, Command::Start { run: id(1) }), Err(Rejection::Ended(id(1), RunState::Failed)));
-    assert_eq!(submit(&mut runs, Command::Cancel { run: id(1), cancelled: Cancelled::default() }), Ok(()));
+    submit(&mut runs, Command::FailRun { run: id(1), error }).unwrap();
+    assert_eq!(submit(&mut runs, Command::StartRun { run: id(1) }), Err(Rejection::Ended(id(1), RunState::Failed)));
+    assert_eq!(submit(&mut runs, Command::CancelRun { run: id(1), cancelled: Cancelled::default() }), Ok(()));
     assert_eq!(runs.get(id(1)).unwrap().state, RunState::Failed);
 }
 
 #[test]
 fn open_runs_and_remembered_runs_are_bounded() {
     let mut runs = Runs::default();
-    for n in 0..OPEN_MOST {
+    for n in 0..MAX_OPEN_RUNS {
         request(&mut runs, &format!("k{n}"), 1, n as u128);
     }
     assert_eq!(runs.request("more", 1, &RunSpec::default(), id(99_999)), Err(Rejection::TooMany));
-    for n in 0..(ENDED_KEPT + 500) {
+    for n in 0..(MAX_ENDED_RUNS + 500) {
         let run = id(1_000_000 + n as u128);
-        if n < OPEN_MOST {
-            submit(&mut runs, Command::Cancel { run: id(n as u128), cancelled: Cancelled::default() }).unwrap();
+        if n < MAX_OPEN_RUNS {
+            submit(&mut runs, Command::CancelRun { run: id(n as u128), cancelled: Cancelled::default() }).unwrap();
         }
         runs.evolve(
             &Event::RunRequested { run, key: format!("later{n}"), attempt: 1, spec: RunSpec::default(), from: None, began: None },
             now(),
         );
-        submit(&mut runs, Command::Cancel { run, cancelled: Cancelled::default() }).unwrap();
+        submit(&mut runs, Command::CancelRun { run, cancelled: Cancelled::default() }).unwrap();
     }
-    assert_eq!(runs.order.len(), ENDED_KEPT);
-    assert_eq!(runs.by_key.len(), ENDED_KEPT);
+    assert_eq!(runs.order.len(), MAX_ENDED_RUNS);
+    assert_eq!(runs.by_key.len(), MAX_ENDED_RUNS);
 }

@@ -1,7 +1,10 @@
-//! The state that outlives the process, pure: the fold of the journal's events.
+//! The state that outlives the process: the fold of the journal's events. Pure.
 //!
-//! Guarantee: [`State::evolve`] takes every event and never fails, so any journal that decodes can be folded; folding on from a snapshot gives
-//! the same as folding from the start. [`State::decide`] gives events that leave a state which makes sense after each of them.
+//! Guarantees:
+//! * [`State::evolve`] accepts every event and never fails, so any journal that decodes can be
+//!   folded.
+//! * Folding from a snapshot gives the same state as folding from the start.
+//! * The events of [`State::decide`] leave a consistent state after each of them.
 
 use std::collections::BTreeMap;
 
@@ -19,43 +22,44 @@ use super::cursors::{Cursors, Source};
 use super::error::Rejection;
 use super::runs::Runs;
 
-/// Everything that is known from the journal.
+/// Everything that the journal says.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// The last event in it; 0 before the first.
+    /// The sequence of the last event; 0 before the first.
     pub seq: u64,
-    /// The process that runs the pipeline, or did last.
+    /// The current process, or the last one.
     pub process: Process,
-    /// The topic that the partitions are of.
+    /// The topic of the partitions.
     pub topic: String,
-    /// The id of that topic, as far as Kafka has said.
+    /// The id of that topic, once Kafka has reported it.
     #[serde(default)]
     pub topic_id: Option<TopicId>,
-    /// The ids of topics of that name that there were before, the last 16.
+    /// The last 16 ids of earlier topics of that name.
     #[serde(default)]
     pub topic_ids_before: Vec<TopicId>,
-    /// The consumer group that they are read by.
+    /// The consumer group.
     pub group: String,
     /// The SQL in use.
     pub sql: Option<Sql>,
-    /// What is known of each partition.
+    /// The state of each partition.
     pub partitions: BTreeMap<Partition, PartitionState>,
-    /// Sums over all of history.
+    /// Totals over the whole history.
     pub totals: Totals,
-    /// The last incarnation of each actor, of the process that runs or did last.
+    /// The last incarnation of each actor in that process.
     pub actors: BTreeMap<String, ActorState>,
     /// The runs.
     pub runs: Runs,
-    /// Where each read of the source is: never past a page of it that is not in the topic, but where somebody has set it so.
+    /// The cursor of each read. It is never past a page that is not in the topic, unless an
+    /// operator set it.
     #[serde(default, alias = "cursor")]
     pub cursors: Cursors,
-    /// The source that they are of.
+    /// The source of the reads.
     #[serde(default)]
     pub source: Source,
-    /// What the pipeline is meant to do.
+    /// What an operator asked for: running, paused or drained.
     #[serde(default)]
     pub desired: Desired,
-    /// The dead letters that are in the topic again.
+    /// The offsets of the dead letters that were redriven.
     #[serde(default)]
     pub redriven: RangeSet,
 }
@@ -63,15 +67,15 @@ pub struct State {
 /// A process.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// How many there have been.
+    /// The number of processes so far.
     pub starts: u64,
-    /// When it began.
+    /// When it started.
     pub started_at: Option<DateTime<Utc>>,
-    /// Of which version it is.
+    /// Its version.
     pub version: String,
-    /// The parts of the tree it runs.
+    /// The roles that it runs.
     pub roles: Vec<String>,
-    /// Whether it ended, and cleanly; none while it runs, and after it was killed.
+    /// Whether it stopped cleanly; `None` while it runs, and after a kill.
     pub stopped: Option<bool>,
 }
 
@@ -83,24 +87,26 @@ pub struct Sql {
     pub sql: String,
 }
 
-/// What is known of a partition.
+/// The state of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionState {
-    /// How far it is written.
+    /// The checkpoint up to which it is written.
     pub written: Checkpoint,
-    /// What the group has committed in this epoch.
+    /// The group's committed offset in this epoch.
     pub committed: Option<Offset>,
     /// Whether this process reads it.
     pub assigned: bool,
-    /// Whether another does, and what that has committed was looked at after the last run had come to wait.
+    /// Whether another process reads it, and its commits were read since the last run began to
+    /// wait.
     #[serde(default)]
     pub seen: bool,
-    /// Whether its place is of a topic that was recreated since, so that nothing but its write clock still means anything.
+    /// Whether the topic was re-created since, so that only the write clock of the checkpoint still
+    /// counts.
     #[serde(default)]
     pub recreated: bool,
 }
 
-/// Sums over all of history.
+/// Totals over the whole history.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Pages fetched, and the records in them.
@@ -132,14 +138,15 @@ pub struct ActorState {
     pub last_exit: Option<String>,
 }
 
-/// How many ids of topics that are gone are remembered, so that a broker that has not heard of the new one is not believed.
-const IDS_KEPT: usize = 16;
+/// The number of earlier topic ids that are remembered, so that a broker which does not know the
+/// new topic yet is ignored.
+const MAX_PREVIOUS_TOPIC_IDS: usize = 16;
 
-const BEGUN_AGAIN: &str = "its group's offsets were removed or moved before this run was written";
-const RECREATED: &str = "the topic was deleted and created again before this run was written";
+const OFFSETS_CHANGED: &str = "the group's offsets were removed or reset before this run was written";
+const RECREATED: &str = "the topic was re-created before this run was written";
 
 impl State {
-    /// The first unwritten offset of each partition.
+    /// Returns the first unwritten offset of each partition.
     pub fn written(&self) -> BTreeMap<Partition, Offset> {
         self.partitions.iter().map(|(&partition, state)| (partition, state.written.offset)).collect()
     }
@@ -149,90 +156,95 @@ impl State {
         self.partitions.iter().map(|(&partition, state)| (partition, state.written)).collect()
     }
 
-    /// The events that follow from a command.
+    /// Returns the events that follow from a command.
     ///
     /// # Errors
     /// When the state does not allow the command.
     pub fn decide(&self, command: Command) -> Result<Vec<Event>, Rejection> {
         Ok(match command {
-            Command::Begin { version, roles, topic, group } => {
+            Command::StartProcess { version, roles, topic, group } => {
                 let mut events = Vec::new();
                 if !self.topic.is_empty() && self.topic != topic {
-                    events = self.runs.bereft(|_| true, &format!("the pipeline reads topic {topic} now, not {}", self.topic));
+                    events = self.runs.invalidated(|_| true, &format!("the pipeline reads topic {topic} now, not {}", self.topic));
                 }
                 events.push(Event::PipelineStarted { version, roles, topic, group });
                 events
             }
-            Command::Activate { sql, fingerprint } => match &self.sql {
+            Command::ActivateSql { sql, fingerprint } => match &self.sql {
                 Some(active) if active.fingerprint == fingerprint => vec![],
                 _ => vec![Event::TransformActivated { sql, fingerprint }],
             },
-            Command::Identified { id } => match self.topic_id {
+            Command::IdentifyTopic { id } => match self.topic_id {
                 None => vec![Event::TopicIdentified { id }],
                 Some(from) if from == id || self.topic_ids_before.contains(&id) => vec![],
                 Some(from) => {
-                    let mut events = self.runs.recreated(RECREATED);
+                    let mut events = self.runs.invalidated_by_recreation(RECREATED);
                     events.push(Event::TopicRecreated { from, to: id });
                     events
                 }
             },
-            Command::Assigned { starts } => {
-                // The runs of a topic that was recreated have failed by that; those that are open have begun since.
+            Command::AssignPartitions { starts } => {
+                // After a re-creation of the topic the runs of the earlier one have failed; the
+                // open runs started since.
                 let known = |partition| !self.partitions.get(&partition).is_some_and(|known| known.recreated);
-                let again = |partition| {
+                let is_lost = |partition| {
                     let start = starts.0.get(&partition).filter(|_| known(partition));
                     start.is_some_and(|start| start.origin == StartOrigin::Reset || self.is_another(partition, start.checkpoint.epoch))
                 };
-                let mut events = self.runs.bereft(again, BEGUN_AGAIN);
+                let mut events = self.runs.invalidated(is_lost, OFFSETS_CHANGED);
                 events.push(Event::PartitionsAssigned { starts });
                 events
             }
-            Command::Seen { mut checkpoints } => {
+            Command::ObserveCommitted { mut checkpoints } => {
                 checkpoints.0.retain(|partition, _| self.partitions.get(partition).is_none_or(|known| !known.assigned));
                 if checkpoints.0.is_empty() {
                     return Ok(vec![]);
                 }
-                let again =
+                let is_lost =
                     |partition| checkpoints.0.get(&partition).is_some_and(|checkpoint| self.is_another(partition, checkpoint.epoch));
-                let mut events = self.runs.bereft(again, BEGUN_AGAIN);
+                let mut events = self.runs.invalidated(is_lost, OFFSETS_CHANGED);
                 events.push(Event::PartitionsSeen { checkpoints });
                 events
             }
-            Command::Desire { state, .. } if state == self.desired.state => vec![],
-            Command::Desire { state, by, reason } => vec![Event::StateDesired { state, by, reason }],
-            Command::Fetch { source } if source == self.source.name => vec![],
-            Command::Fetch { source } => vec![Event::SourceNamed { source }],
+            Command::SetDesiredState { state, .. } if state == self.desired.state => vec![],
+            Command::SetDesiredState { state, by, reason } => vec![Event::StateDesired { state, by, reason }],
+            Command::NameSource { source } if source == self.source.name => vec![],
+            Command::NameSource { source } => vec![Event::SourceNamed { source }],
             Command::SetCursor { read, to, by, reason } => match self.cursors.position(&read) {
                 from if from == to => vec![],
                 from => vec![Event::CursorSet { read, from, to, by, reason }],
             },
-            Command::Start { run } => self.runs.start(run, self.begins(run))?,
+            Command::StartRun { run } => self.runs.start(run, self.next_position(run))?,
             Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects } => {
                 self.runs.running_or_scheduled(run)?;
-                let moves = self.moved_by(run, &asked).filter(|_| cursor.is_some());
+                let moves = self.advanced_by(run, &asked).filter(|_| cursor.is_some());
                 vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves, rejects }]
             }
-            Command::Saw(event) => vec![event],
+            Command::Record(event) => vec![event],
             command => self.runs.decide(command)?,
         })
     }
 
-    /// Whether a partition is known by another epoch: somebody else, or this process before a crash that the journal does not know of, has begun
-    /// again.
+    /// Returns whether the journal knows a partition in another epoch: another process, or this one
+    /// before a crash that took its last events, has started one.
     fn is_another(&self, partition: Partition, epoch: Epoch) -> bool {
         self.partitions.get(&partition).is_some_and(|known| known.written.epoch != epoch && !known.recreated)
     }
 
-    /// Where the next page of a fetch is: a run that has begun, or that reads again, has a position of its own; any other fetch begins
-    /// where its read is. A fetch that nobody asked for is of the read without params.
-    pub fn begins(&self, run: Uuid) -> Position {
+    /// Returns the position of a fetch's next page.
+    ///
+    /// A run that has started, or that reads again, has its own position. Any other fetch starts at
+    /// the cursor of its read. A scheduled fetch belongs to the read without params.
+    pub fn next_position(&self, run: Uuid) -> Position {
         let own = self.runs.get(run).and_then(|run| run.position.clone());
         own.unwrap_or_else(|| self.cursors.position(&self.read_of(run)))
     }
 
-    /// The read whose cursor a page moves. Only from where it was asked for: the page of a run that is elsewhere (it reads again, or
-    /// somebody has set the cursor meanwhile) moves none.
-    fn moved_by(&self, run: Uuid, asked: &Position) -> Option<Read> {
+    /// Returns the read whose cursor a page advances, if any.
+    ///
+    /// A page advances the cursor only from the position that it was requested at. The page of a
+    /// run that reads again, or whose cursor an operator has set meanwhile, advances none.
+    fn advanced_by(&self, run: Uuid, asked: &Position) -> Option<Read> {
         let again = self.runs.get(run).is_some_and(|run| run.again);
         Some(self.read_of(run)).filter(|read| !again && self.cursors.position(read) == *asked)
     }
@@ -241,30 +253,34 @@ impl State {
         self.runs.get(run).map(|run| Read::of(&run.spec.params)).unwrap_or_default()
     }
 
-    /// The events that have become due by the last ones; to be asked until there are none. Partitions that this process neither reads nor has
-    /// seen since don't count: nobody here knows whether the topic is still the one that was written. A pipeline that ends at the
-    /// topic has nothing to wait for.
+    /// Returns the events that follow from the state. Callers apply them and call again until there
+    /// are none.
     ///
-    /// `looked` is how far each partition was written when the topic was last found to be the one that is known here. What was written later does not
-    /// count yet: it may be of another topic, in which the records of a run are not. None where the broker was not asked, or gives no ids.
-    pub fn due(&self, looked: Option<&BTreeMap<Partition, Offset>>) -> Vec<Event> {
-        if let Some((read, cursor)) = self.cursors.one_too_many() {
+    /// Partitions that this process neither reads nor has observed do not count: the topic may have
+    /// been re-created since they were written. A pipeline that ends at the topic waits for none.
+    ///
+    /// `confirmed` are the written offsets at the last confirmation of the topic. What was written
+    /// later does not count yet: it may be of another topic, which lacks the records of a run.
+    /// `None` before the first check, and where the broker has no topic ids.
+    pub fn due(&self, confirmed: Option<&BTreeMap<Partition, Offset>>) -> Vec<Event> {
+        if let Some((read, cursor)) = self.cursors.excess() {
             return vec![Event::CursorForgotten { read: read.clone(), cursor: cursor.cursor.clone() }];
         }
-        if !self.runs.any_open() {
+        if !self.runs.has_open() {
             return Vec::new();
         }
         let current = self.partitions.iter().filter(|(_, state)| (state.assigned || state.seen) && !state.recreated);
         let certain = |(&partition, state): (&Partition, &PartitionState)| {
-            // Of what others read only what was seen last counts, though this journal may know of more.
+            // Of partitions that others read, only the observed commit counts, even when the
+            // journal is further on.
             let written = state.committed.filter(|_| state.seen).unwrap_or(state.written.offset);
-            looked.map_or(Some(written), |looked| looked.get(&partition).map(|&at| at.min(written))).map(|at| (partition, at))
+            confirmed.map_or(Some(written), |confirmed| confirmed.get(&partition).map(|&at| at.min(written))).map(|at| (partition, at))
         };
         let current = current.filter_map(certain).collect();
-        self.runs.complete(if self.group.is_empty() { None } else { Some(&current) })
+        self.runs.completed(if self.group.is_empty() { None } else { Some(&current) })
     }
 
-    /// Whether a run waits for partitions that other processes read.
+    /// Returns whether a run waits for partitions that other processes read.
     pub fn waits_for_others(&self) -> bool {
         let here = |partition: &Partition| self.partitions.get(partition).is_some_and(|state| state.assigned);
         !self.group.is_empty() && self.runs.draining().any(|run| !run.ranges.0.keys().all(here))
@@ -309,14 +325,14 @@ impl State {
                 totals.produced += produced;
                 totals.refused += rejected;
                 if let (Some(cursor), Some(read)) = (cursor, moves)
-                    && !self.runs.is_of_one_cursor(*run, read)
+                    && !self.runs.is_of_single_cursor(*run, read)
                 {
                     self.cursors.put(read, &Position::Cursor(cursor.clone()), recorded.seq, recorded.at);
                 }
             }
             Event::SourceNamed { source } => {
-                let another = self.source.turn(source, recorded.at, &mut self.cursors);
-                if another {
+                let has_changed = self.source.switch(source, recorded.at, &mut self.cursors);
+                if has_changed {
                     self.runs.forget_positions();
                 }
             }
@@ -342,7 +358,7 @@ impl State {
             Event::TopicIdentified { id } => self.topic_id = Some(*id),
             Event::TopicRecreated { from, to } => {
                 self.topic_id = Some(*to);
-                if self.topic_ids_before.len() >= IDS_KEPT {
+                if self.topic_ids_before.len() >= MAX_PREVIOUS_TOPIC_IDS {
                     self.topic_ids_before.remove(0);
                 }
                 self.topic_ids_before.push(*from);
@@ -365,11 +381,12 @@ impl State {
             }
             Event::RunProduced { .. } => self.partitions.values_mut().for_each(|partition| partition.seen = false),
             Event::PartitionsSeen { checkpoints } => {
-                for (&partition, &seen) in &checkpoints.0 {
-                    // Within an epoch the larger counts, as at a start: what is written and not yet committed is written all the same.
+                for (&partition, &observed) in &checkpoints.0 {
+                    // Within an epoch the larger counts, as at a start: the journal may be ahead of
+                    // the commit.
                     let known = self.partitions.get(&partition).filter(|known| !known.recreated).map(|known| known.written);
-                    let written = known.filter(|known| known.epoch == seen.epoch && known.offset > seen.offset).unwrap_or(seen);
-                    let committed = Some(seen.offset);
+                    let written = known.filter(|known| known.epoch == observed.epoch && known.offset > observed.offset).unwrap_or(observed);
+                    let committed = Some(observed.offset);
                     self.partitions.insert(partition, PartitionState { written, committed, assigned: false, seen: true, recreated: false });
                 }
             }

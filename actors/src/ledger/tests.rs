@@ -28,9 +28,9 @@ pub(super) fn open(folder: &Path) -> Result<Ledger, LedgerError> {
     Ledger::open(folder, RealDisk, settings(64 << 10), SystemClock::shared())
 }
 
-pub(super) fn begin(ledger: &Ledger, topic: &str) {
-    let begin = Command::Begin { version: "0".into(), roles: vec!["egress".into()], topic: topic.into(), group: "g".into() };
-    ledger.submit(begin).unwrap();
+pub(super) fn start(ledger: &Ledger, topic: &str) {
+    let command = Command::StartProcess { version: "0".into(), roles: vec!["egress".into()], topic: topic.into(), group: "g".into() };
+    ledger.submit(command).unwrap();
 }
 
 pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -39,11 +39,11 @@ pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
 
 fn assigned(partition: Partition, offset: i64, epoch: u32, origin: StartOrigin) -> Command {
     let start = Start { checkpoint: Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(epoch) }, origin };
-    Command::Assigned { starts: [(partition, start)].into_iter().collect() }
+    Command::AssignPartitions { starts: [(partition, start)].into_iter().collect() }
 }
 
 fn written(ledger: &Ledger, partition: Partition, offset: i64, epoch: u32) {
-    ledger.saw(batch(partition, offset, epoch));
+    ledger.record(batch(partition, offset, epoch));
 }
 
 fn batch(partition: Partition, offset: i64, epoch: u32) -> Event {
@@ -66,19 +66,19 @@ fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
     let run = ledger.request(key, 1, RunSpec::default()).unwrap().id();
     let mut ranges = Ranges::default();
     ranges.add(0, range);
-    ledger.submit(Command::Start { run }).unwrap();
+    ledger.submit(Command::StartRun { run }).unwrap();
     ledger.submit(Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
     let (asked, rejects) = (Position::Begin, Rejects::default());
     ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, cursor: None, rejects }).unwrap();
-    ledger.submit(Command::AllProduced { run, stop: None }).unwrap();
+    ledger.submit(Command::RunProduced { run, stop: None }).unwrap();
     run
 }
 
 #[test]
-fn a_ledger_opened_again_is_as_the_one_before_it() {
+fn a_reopened_ledger_has_the_same_state() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
-    begin(&ledger, "t");
+    start(&ledger, "t");
     ledger.submit(assigned(0, 0, 7, StartOrigin::Earliest)).unwrap();
     let done = produced(&ledger, "done", Range { from: 0, to: 10 });
     let open_run = ledger.request("open", 1, RunSpec::default()).unwrap().id();
@@ -94,32 +94,32 @@ fn a_ledger_opened_again_is_as_the_one_before_it() {
 }
 
 #[test]
-fn what_was_waited_for_is_in_a_copy_of_the_folder_made_at_that_moment() {
+fn flushed_events_are_in_a_copy_of_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
     for n in 0..20 {
         let run = ledger.request(&format!("k{n}"), 1, RunSpec::default()).unwrap().id();
-        wait(ledger.settled()).unwrap();
+        wait(ledger.flushed()).unwrap();
         let state = fold(dir.path(), u64::MAX).unwrap();
         assert!(state.runs.get(run).is_some(), "run {n}");
     }
 }
 
 #[test]
-fn what_the_pipeline_is_meant_to_do_outlives_the_process_and_is_said_once() {
+fn the_desired_state_outlives_the_process_and_is_recorded_once() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
     let desire = |ledger: &Ledger, state, reason: &str| {
-        ledger.submit(Command::Desire { state, by: "operator".into(), reason: reason.into() }).unwrap();
+        ledger.submit(Command::SetDesiredState { state, by: "operator".into(), reason: reason.into() }).unwrap();
         ledger.last_event()
     };
     let open_run = ledger.request("open", 1, RunSpec::default()).unwrap();
     let first = desire(&ledger, DesiredState::Paused, "upgrade");
     assert_eq!(desire(&ledger, DesiredState::Paused, "again"), first, "it is paused already");
-    assert!(ledger.is_paused() && ledger.is_held());
+    assert!(ledger.is_paused() && ledger.ingest_stopped());
     assert_eq!(ledger.request("new", 1, RunSpec::default()), Err(Rejection::Paused("paused")));
-    assert_eq!(ledger.request("open", 1, RunSpec::default()), Ok(Accepted::Same(open_run.id())), "a run that is known is answered");
-    wait(ledger.settled()).unwrap();
+    assert_eq!(ledger.request("open", 1, RunSpec::default()), Ok(Accepted::Same(open_run.id())), "an existing run is returned");
+    wait(ledger.flushed()).unwrap();
     drop(ledger);
     let again = open(dir.path()).unwrap();
     let desired = again.desired();
@@ -127,39 +127,39 @@ fn what_the_pipeline_is_meant_to_do_outlives_the_process_and_is_said_once() {
     assert!(again.is_paused() && desired.since.is_some());
     assert_eq!(again.open_runs(), [open_run.id()], "a run open while paused stays open");
     desire(&again, DesiredState::Drained, "drain");
-    assert!(!again.is_paused() && again.is_held());
-    desire(&again, DesiredState::Running, "go on");
-    assert!(!again.is_held() && again.request("new", 1, RunSpec::default()).is_ok());
+    assert!(!again.is_paused() && again.ingest_stopped());
+    desire(&again, DesiredState::Running, "resume");
+    assert!(!again.ingest_stopped() && again.request("new", 1, RunSpec::default()).is_ok());
 }
 
 #[test]
-fn a_run_that_nobody_asks_for_is_called_off_by_its_lease_and_one_without_a_lease_is_not() {
+fn a_run_is_cancelled_when_its_lease_expires() {
     let clock = Arc::new(ManualClock::default());
     let ledger = Ledger::in_memory(clock.clone());
     let leased = RunSpec { lease_seconds: Some(30), ..RunSpec::default() };
     let run = ledger.request("leased", 1, leased).unwrap().id();
     let other = ledger.request("other", 1, RunSpec::default()).unwrap().id();
-    drop(ledger.hear(run));
-    let hearing = ledger.hear(run);
+    drop(ledger.renew_lease(run));
+    let hearing = ledger.renew_lease(run);
     clock.advance(Duration::from_secs(100));
-    assert_eq!(ledger.call_off_overdue(), Vec::<Uuid>::new(), "somebody waits for it");
+    assert_eq!(ledger.cancel_overdue(), Vec::<Uuid>::new(), "a client waits for it");
     drop(hearing);
     clock.advance(Duration::from_secs(29));
-    assert_eq!(ledger.call_off_overdue(), Vec::<Uuid>::new());
+    assert_eq!(ledger.cancel_overdue(), Vec::<Uuid>::new());
     clock.advance(Duration::from_secs(1));
-    assert_eq!(ledger.call_off_overdue(), [run]);
+    assert_eq!(ledger.cancel_overdue(), [run]);
     let cancelled = ledger.run(run).unwrap().cancelled.unwrap();
-    assert_eq!((cancelled.by.as_str(), cancelled.reason.as_str()), ("lease", "nobody has asked for it for 30s"));
+    assert_eq!((cancelled.by.as_str(), cancelled.reason.as_str()), ("lease", "its lease of 30s expired"));
     assert_eq!(ledger.run(other).unwrap().state, RunState::Requested);
-    assert_eq!(ledger.call_off_overdue(), Vec::<Uuid>::new());
+    assert_eq!(ledger.cancel_overdue(), Vec::<Uuid>::new());
 }
 
 #[test]
-fn letters_that_were_redriven_are_known_after_a_restart() {
+fn redriven_dead_letters_are_known_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
     let letters = [(0, Range { from: 3, to: 7 })].into_iter().collect();
-    ledger.saw(Event::LettersRedriven { letters, records: 4, by: "admin".into(), reason: "the SQL takes them now".into() });
+    ledger.record(Event::LettersRedriven { letters, records: 4, by: "admin".into(), reason: "the SQL accepts them now".into() });
     drop(ledger);
     let redriven = open(dir.path()).unwrap().redriven();
     assert_eq!(redriven.without(0, Range { from: 0, to: 10 }), [Range { from: 0, to: 3 }, Range { from: 7, to: 10 }]);
@@ -169,7 +169,7 @@ fn letters_that_were_redriven_are_known_after_a_restart() {
 fn the_state_at_any_event_is_the_fold_up_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
-    begin(&ledger, "t");
+    start(&ledger, "t");
     let run = produced(&ledger, "k", Range { from: 0, to: 3 });
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     written(&ledger, 0, 3, 1);
@@ -187,90 +187,95 @@ fn id(bits: u128) -> Option<TopicId> {
 }
 
 #[test]
-fn runs_that_had_begun_fail_when_the_topic_was_recreated_and_those_that_begin_then_do_not() {
+fn started_runs_fail_when_the_topic_is_recreated_and_later_ones_do_not() {
     let ledger = Ledger::in_memory(SystemClock::shared());
-    begin(&ledger, "t");
-    assert_eq!((ledger.saw_topic(id(1)), ledger.saw_topic(id(1))), (Some(0), Some(0)), "the first id that is known is no other one");
+    start(&ledger, "t");
+    assert_eq!(
+        (ledger.observe_topic(id(1)), ledger.observe_topic(id(1))),
+        (Some(0), Some(0)),
+        "the first id does not differ from an earlier one"
+    );
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     let waits = produced(&ledger, "waits", Range { from: 0, to: 10 });
-    let elsewhere = ledger.request("its pages are on their way", 1, RunSpec::default()).unwrap().id();
-    ledger.submit(Command::Start { run: elsewhere }).unwrap();
+    let elsewhere = ledger.request("its pages are in flight", 1, RunSpec::default()).unwrap().id();
+    ledger.submit(Command::StartRun { run: elsewhere }).unwrap();
     let requested = ledger.request("not begun", 1, RunSpec::default()).unwrap().id();
-    assert_eq!(ledger.saw_topic(id(2)), Some(1));
+    assert_eq!(ledger.observe_topic(id(2)), Some(1));
     for run in [waits, elsewhere] {
         let error = ledger.run(run).unwrap().error.unwrap();
-        assert!(error.retryable && error.message.contains("deleted and created again"), "{error:?}");
+        assert!(error.retryable && error.message.contains("the topic was re-created"), "{error:?}");
     }
     assert_eq!(ledger.run(requested).unwrap().state, RunState::Requested);
-    assert_eq!(ledger.saw_topic(id(1)), None, "a broker that has not heard of it yet is not believed");
-    // What is written still, of the topic of before, says nothing of the new one, but for the clock.
+    assert_eq!(ledger.observe_topic(id(1)), None, "a broker that does not know it yet is ignored");
+    // What is written of the earlier topic does not count for the new one, except for the clock.
     written(&ledger, 0, 50, 1);
     let new = produced(&ledger, "new", Range { from: 0, to: 10 });
     assert_eq!(ledger.run(new).unwrap().state, RunState::Draining);
     assert_eq!(ledger.checkpoints()[&0].write_clock.micros(), 800);
     ledger.submit(assigned(0, 0, 2, StartOrigin::Reset)).unwrap();
-    assert_eq!(ledger.run(new).unwrap().state, RunState::Draining, "it is of the topic that is read from its begin now");
+    assert_eq!(ledger.run(new).unwrap().state, RunState::Draining, "it is in the new topic, which is read from its start");
     written(&ledger, 0, 10, 2);
-    ledger.looked_at_topic(id(2), ledger.written());
+    ledger.confirm_topic(id(2), ledger.written());
     assert_eq!(ledger.run(new).unwrap().state, RunState::Succeeded);
 }
 
 #[test]
-fn a_run_succeeds_when_the_topic_was_looked_at_after_its_last_record_was_written() {
+fn a_run_succeeds_once_the_topic_is_confirmed_after_its_last_record_was_written() {
     let ledger = Ledger::in_memory(SystemClock::shared());
-    begin(&ledger, "t");
+    start(&ledger, "t");
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
-    ledger.looked_at_topic(id(1), ledger.written());
+    ledger.confirm_topic(id(1), ledger.written());
     let run = produced(&ledger, "k", Range { from: 0, to: 10 });
     let before = ledger.written();
     written(&ledger, 0, 10, 1);
     assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "what was read may be of another topic");
-    ledger.looked_at_topic(id(1), before);
-    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "that look had begun before it was written");
-    wait(ledger.look_is_due(Duration::from_secs(3_600)));
-    ledger.looked_at_topic(id(2), ledger.written());
+    ledger.confirm_topic(id(1), before);
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "the check began before it was written");
+    wait(ledger.topic_check_due(Duration::from_secs(3_600)));
+    ledger.confirm_topic(id(2), ledger.written());
     assert_eq!(ledger.run(run).unwrap().state, RunState::Failed, "it is another topic");
     ledger.submit(assigned(0, 0, 2, StartOrigin::Reset)).unwrap();
     let run = produced(&ledger, "again", Range { from: 0, to: 10 });
     written(&ledger, 0, 10, 2);
-    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "the look that found it was not about what is written of it");
-    ledger.looked_at_topic(id(2), ledger.written());
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "the check that found the topic does not confirm its written offsets");
+    ledger.confirm_topic(id(2), ledger.written());
     assert_eq!(ledger.run(run).unwrap().state, RunState::Succeeded);
 }
 
 #[test]
-fn runs_of_a_topic_whose_offsets_are_gone_or_that_is_read_no_more_fail_and_say_why() {
+fn runs_fail_when_the_offsets_or_the_topic_of_the_group_change() {
     let ledger = Ledger::in_memory(SystemClock::shared());
-    begin(&ledger, "t");
+    start(&ledger, "t");
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     let first = produced(&ledger, "first", Range { from: 0, to: 10 });
     ledger.submit(assigned(0, 0, 2, StartOrigin::Reset)).unwrap();
     let failed = ledger.run(first).unwrap();
     assert!(failed.state == RunState::Failed && failed.error.unwrap().retryable);
     let second = produced(&ledger, "second", Range { from: 0, to: 10 });
-    begin(&ledger, "another");
+    start(&ledger, "another");
     assert!(ledger.run(second).unwrap().error.unwrap().message.contains("another"));
     assert!(ledger.checkpoints().is_empty(), "checkpoints are of a topic");
 }
 
 #[test]
-fn runs_fail_when_somebody_else_has_begun_an_epoch_since() {
-    // Another process was assigned the partition after the group's offsets were removed, or this one was and crashed before its journal knew.
+fn runs_fail_when_another_process_has_started_an_epoch() {
+    // Another process was assigned the partition after the group's offsets were removed, or this
+    // one was and crashed before it was durable.
     let ledger = Ledger::in_memory(SystemClock::shared());
-    begin(&ledger, "t");
+    start(&ledger, "t");
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     let run = produced(&ledger, "k", Range { from: 0, to: 10 });
     ledger.submit(assigned(0, 20, 2, StartOrigin::Group)).unwrap();
-    assert_eq!(ledger.run(run).unwrap().state, RunState::Failed, "what is written up to 20 is not what it produced");
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Failed, "the records up to 20 are not those that it produced");
 }
 
 #[test]
-fn what_was_written_before_a_start_counts_for_a_run_only_when_the_partition_is_assigned_again() {
-    // Between a start and an assignment the topic may be another one, whose offsets mean other records.
+fn earlier_written_offsets_count_only_once_the_partition_is_assigned_again() {
+    // Until the assignment the topic may be another one, whose offsets name other records.
     let ledger = Ledger::in_memory(SystemClock::shared());
-    begin(&ledger, "t");
+    start(&ledger, "t");
     ledger.submit(assigned(0, 100, 1, StartOrigin::Group)).unwrap();
-    begin(&ledger, "t");
+    start(&ledger, "t");
     let runs = [produced(&ledger, "first", Range { from: 0, to: 5 }), produced(&ledger, "second", Range { from: 5, to: 9 })];
     assert!(runs.iter().all(|&run| ledger.run(run).unwrap().state == RunState::Draining));
     ledger.submit(assigned(0, 100, 1, StartOrigin::Group)).unwrap();
@@ -278,16 +283,16 @@ fn what_was_written_before_a_start_counts_for_a_run_only_when_the_partition_is_a
 }
 
 #[test]
-fn a_run_waits_for_partitions_of_other_processes_until_their_commits_were_seen_after_it() {
+fn a_run_waits_for_later_commits_of_partitions_that_others_read() {
     let ledger = Ledger::in_memory(SystemClock::shared());
-    begin(&ledger, "t");
-    let seen = |offset| Command::Seen {
+    start(&ledger, "t");
+    let seen = |offset| Command::ObserveCommitted {
         checkpoints: [(0, Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(3) })].into_iter().collect(),
     };
     ledger.submit(seen(50)).unwrap();
     assert!(!ledger.waits_for_others());
     let run = produced(&ledger, "k", Range { from: 40, to: 45 });
-    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "what was seen before may be of another topic");
+    assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "an earlier commit may be of another topic");
     assert!(ledger.waits_for_others());
     ledger.submit(seen(44)).unwrap();
     assert_eq!(ledger.run(run).unwrap().state, RunState::Draining);
@@ -297,12 +302,12 @@ fn a_run_waits_for_partitions_of_other_processes_until_their_commits_were_seen_a
 }
 
 #[test]
-fn what_the_group_has_committed_says_nothing_of_partitions_that_are_read_here() {
+fn the_groups_commits_do_not_change_assigned_partitions() {
     let ledger = Ledger::in_memory(SystemClock::shared());
-    begin(&ledger, "t");
+    start(&ledger, "t");
     ledger.submit(assigned(0, 5, 1, StartOrigin::Group)).unwrap();
     ledger
-        .submit(Command::Seen {
+        .submit(Command::ObserveCommitted {
             checkpoints: [(0, Checkpoint { offset: 50, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) })]
                 .into_iter()
                 .collect(),
@@ -312,28 +317,28 @@ fn what_the_group_has_committed_says_nothing_of_partitions_that_are_read_here() 
 }
 
 #[test]
-fn a_run_of_a_pipeline_that_ends_at_the_topic_has_succeeded_when_it_is_there() {
+fn without_a_consumer_a_run_succeeds_when_it_is_in_the_topic() {
     let ledger = Ledger::in_memory(SystemClock::shared());
-    ledger.submit(Command::Begin { version: "0".into(), roles: vec![], topic: "t".into(), group: String::new() }).unwrap();
+    ledger.submit(Command::StartProcess { version: "0".into(), roles: vec![], topic: "t".into(), group: String::new() }).unwrap();
     let run = produced(&ledger, "k", Range { from: 0, to: 3 });
     assert_eq!(ledger.run(run).unwrap().state, RunState::Succeeded);
 }
 
 #[test]
-fn what_another_epoch_wrote_moves_nothing() {
+fn a_batch_of_another_epoch_advances_nothing() {
     let ledger = Ledger::in_memory(SystemClock::shared());
-    begin(&ledger, "t");
+    start(&ledger, "t");
     ledger.submit(assigned(0, 5, 1, StartOrigin::Earliest)).unwrap();
     written(&ledger, 0, 50, 9);
     assert_eq!(ledger.checkpoints()[&0].offset, 5);
 }
 
 #[test]
-fn the_journal_of_another_pipeline_of_a_newer_version_and_without_its_begin_are_refused() {
+fn journals_of_another_pipeline_a_newer_version_or_without_a_start_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
     let other = Ledger::open(dir.path(), RealDisk, Settings { pipeline: "orders".into(), ..settings(1) }, SystemClock::shared());
-    assert!(other.is_err_and(|error| error.to_string().contains("data_dir of its own")));
+    assert!(other.is_err_and(|error| error.to_string().contains("its own data_dir")));
 
     let newer = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(newer.path(), RealDisk, settings(1 << 20)).unwrap();
@@ -349,12 +354,12 @@ fn the_journal_of_another_pipeline_of_a_newer_version_and_without_its_begin_are_
     frame::encode(br#"{"segment":4,"format":1,"first":100,"pipeline":"users"}"#, &mut text);
     frame::encode(br#"{"seq":100,"at":"2026-01-01T00:00:00Z","v":1,"type":"PipelineStopped","data":{"clean":true}}"#, &mut text);
     std::fs::write(headless.path().join(journal::segment::file_name(100)), text).unwrap();
-    assert!(open(headless.path()).is_err_and(|error| matches!(error, LedgerError::NoBegin { first: 100, .. })));
+    assert!(open(headless.path()).is_err_and(|error| matches!(error, LedgerError::MissingStart { first: 100, .. })));
 }
 
 #[test]
-fn a_journal_that_fails_answers_nobody_any_more() {
-    // A folder where the next segment can't be made: its name is taken, with whichever event it begins.
+fn a_failed_journal_acknowledges_nothing() {
+    // The next segment can't be created: the names of all candidates are taken.
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(dir.path(), RealDisk, settings(1), SystemClock::shared()).unwrap();
     for first in 2..5 {
@@ -362,17 +367,17 @@ fn a_journal_that_fails_answers_nobody_any_more() {
     }
     for n in 0..3 {
         ledger.request(&format!("k{n}"), 1, RunSpec::default()).unwrap();
-        let _ = wait(ledger.settled());
+        let _ = wait(ledger.flushed());
     }
     assert!(wait(async { tokio::time::timeout(Duration::from_secs(20), ledger.failed()).await }).is_ok());
-    assert!(wait(ledger.settled()).is_err());
+    assert!(wait(ledger.flushed()).is_err());
 }
 
-/// Something that may happen.
+/// A step of a history.
 #[derive(Debug, Clone)]
 enum Happening {
     Request(u8),
-    /// Somebody sets the cursor of one of two reads.
+    /// An operator sets the cursor of one of two reads.
     Cursor(u8),
     Run(u8, u8),
     Assigned(Partition, u32),
@@ -415,18 +420,18 @@ fn happen(ledger: &Ledger, happening: &Happening) {
             let mut ranges = Ranges::default();
             ranges.add(i32::from(n % 3), Range { from: 0, to: 1 + i64::from(n) });
             let _ = ledger.submit(match what {
-                0 => Command::Start { run },
+                0 => Command::StartRun { run },
                 1 => Command::PageFetched { run, records: 3, cursor: None },
                 2 => {
-                    let (asked, cursor) = (ledger.begins(run), (n > 2).then(|| format!("cursor{n}")));
+                    let (asked, cursor) = (ledger.next_position(run), (n > 2).then(|| format!("cursor{n}")));
                     Command::PageProduced { run, ranges, produced: 3, rejected: 1, asked, cursor, rejects: Rejects::default() }
                 }
-                3 => Command::AllProduced { run, stop: None },
-                4 => Command::Fail {
+                3 => Command::RunProduced { run, stop: None },
+                4 => Command::FailRun {
                     run,
                     error: forebay_schemas::run::RunError { stage: "fetch".into(), message: "no".into(), retryable: true },
                 },
-                _ => Command::Cancel { run, cancelled: Cancelled::default() },
+                _ => Command::CancelRun { run, cancelled: Cancelled::default() },
             });
         }
         Happening::Assigned(partition, epoch) => {
@@ -434,29 +439,29 @@ fn happen(ledger: &Ledger, happening: &Happening) {
             ledger.submit(assigned(partition, 0, epoch, origin)).unwrap();
         }
         Happening::Written(partition, offset, epoch) => written(ledger, partition, offset, epoch),
-        Happening::Revoked(partition) => ledger.saw(Event::PartitionsRevoked { partitions: vec![partition] }),
-        Happening::Started(another) => begin(ledger, if another { "another" } else { "t" }),
+        Happening::Revoked(partition) => ledger.record(Event::PartitionsRevoked { partitions: vec![partition] }),
+        Happening::Started(another) => start(ledger, if another { "another" } else { "t" }),
         Happening::Desired(n) => {
             let state = [DesiredState::Running, DesiredState::Paused, DesiredState::Drained][usize::from(n)];
-            ledger.submit(Command::Desire { state, by: "operator".into(), reason: "why".into() }).unwrap();
+            ledger.submit(Command::SetDesiredState { state, by: "operator".into(), reason: "why".into() }).unwrap();
         }
-        Happening::Exited => ledger.saw(Event::ChildExited { actor: "root/x".into(), incarnation: 1, exit: "panicked".into() }),
+        Happening::Exited => ledger.record(Event::ChildExited { actor: "root/x".into(), incarnation: 1, exit: "panicked".into() }),
     }
 }
 
 #[test]
-fn what_the_group_has_committed_sets_nothing_back_that_the_journal_knows_to_be_written_in_the_same_epoch() {
+fn a_commit_behind_the_journal_in_the_same_epoch_moves_nothing_back() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
-    begin(&ledger, "t");
+    start(&ledger, "t");
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     written(&ledger, 0, 7, 1);
-    ledger.saw(Event::PartitionsRevoked { partitions: vec![0] });
+    ledger.record(Event::PartitionsRevoked { partitions: vec![0] });
     let checkpoint = |offset| Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) };
-    ledger.submit(Command::Seen { checkpoints: [(0, checkpoint(4))].into_iter().collect() }).unwrap();
-    assert_eq!(ledger.checkpoints()[&0].offset, 7, "read again from 4, its records would be counted twice");
-    ledger.submit(Command::Seen { checkpoints: [(0, checkpoint(9))].into_iter().collect() }).unwrap();
-    assert_eq!(ledger.checkpoints()[&0].offset, 9, "another process has written on");
+    ledger.submit(Command::ObserveCommitted { checkpoints: [(0, checkpoint(4))].into_iter().collect() }).unwrap();
+    assert_eq!(ledger.checkpoints()[&0].offset, 7, "a start at 4 would count its records twice");
+    ledger.submit(Command::ObserveCommitted { checkpoints: [(0, checkpoint(9))].into_iter().collect() }).unwrap();
+    assert_eq!(ledger.checkpoints()[&0].offset, 9, "another process has written more");
 }
 
 #[test]
@@ -464,14 +469,14 @@ fn a_snapshot_of_another_version_is_used_only_where_events_are_missing() {
     let dir = tempfile::tempdir().unwrap();
     let open = || Ledger::open(dir.path(), RealDisk, settings(2_000), SystemClock::shared()).unwrap();
     let ledger = open();
-    begin(&ledger, "t");
+    start(&ledger, "t");
     while snapshot::latest(dir.path(), u64::MAX).unwrap().is_none() {
-        ledger.saw(Event::ChildExited { actor: "root/x".into(), incarnation: 1, exit: "panicked".into() });
-        wait(ledger.settled()).unwrap();
+        ledger.record(Event::ChildExited { actor: "root/x".into(), incarnation: 1, exit: "panicked".into() });
+        wait(ledger.flushed()).unwrap();
     }
     let live = ledger.state();
     drop(ledger);
-    // The other version counted restarts otherwise, and does not know of `desired`.
+    // The other version counted restarts differently, and did not have `desired`.
     let found = snapshot::latest(dir.path(), u64::MAX).unwrap().unwrap();
     let mut state: serde_json::Value = serde_json::from_slice(&found.state).unwrap();
     state["totals"]["restarts"] = 1_000_000.into();
@@ -501,7 +506,7 @@ proptest! {
         if let Some(snapshot) = snapshot::latest(dir.path(), u64::MAX).unwrap() {
             prop_assert!(restore(&snapshot.state, true).is_some(), "a snapshot of this version is used");
         }
-        // Without the snapshots it is the same.
+        // Without the snapshots the state is the same.
         for entry in std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.extension().is_some_and(|extension| extension == "snap") {
                 std::fs::remove_file(entry).unwrap();

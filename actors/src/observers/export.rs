@@ -104,7 +104,7 @@ impl Reader {
         let mut found = Vec::new();
         let read = &mut self.read;
         let before = *read;
-        let end = self.follower.read_on(|seq, json| {
+        let end = self.follower.read_new(|seq, json| {
             if seq > upto || found.len() >= MAX_CHUNK_ITEMS {
                 return Err(Stop::Enough);
             }
@@ -132,15 +132,15 @@ impl Reader {
 /// the last sequence on disk.
 async fn durable_after(durable: &mut watch::Receiver<Durable>, position: u64) -> u64 {
     let grown = {
-        let more = durable.wait_for(|durable| !matches!(durable, Durable::Upto(upto) if *upto <= position)).await;
-        matches!(more.as_deref(), Ok(Durable::Upto(_)))
+        let more = durable.wait_for(|durable| !matches!(durable, Durable::UpTo(upto) if *upto <= position)).await;
+        matches!(more.as_deref(), Ok(Durable::UpTo(_)))
     };
     if !grown {
         return std::future::pending().await;
     }
     tokio::time::sleep(GATHER).await;
     match &*durable.borrow_and_update() {
-        Durable::Upto(upto) => *upto,
+        Durable::UpTo(upto) => *upto,
         Durable::Failed(_) => position,
     }
 }

@@ -20,7 +20,7 @@ impl LifecycleListener for LifecycleRecorder {
             self.telemetry.restarts.add(1);
         }
         let actor = event.path.clone();
-        self.ledger.saw(match event.kind.clone() {
+        self.ledger.record(match event.kind.clone() {
             LifecycleKind::Started { incarnation } => Event::ChildStarted { actor, incarnation },
             LifecycleKind::Exited { incarnation, exit } => Event::ChildExited { actor, incarnation, exit: exit.to_string() },
             LifecycleKind::RestartScheduled { delay, affected } => Event::RestartScheduled { actor, delay_millis: millis(delay), affected },

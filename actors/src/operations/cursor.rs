@@ -122,7 +122,7 @@ pub(crate) fn source_of(pipeline: &Pipeline) -> Option<String> {
 pub fn kept(pipeline: &Pipeline) -> Result<Cursors, LedgerError> {
     let mut state = fold(&journal_dir(pipeline), u64::MAX)?;
     // As the next start would find it.
-    let named = source_of(pipeline).map(|source| state.decide(Command::Fetch { source }));
+    let named = source_of(pipeline).map(|source| state.decide(Command::NameSource { source }));
     for event in named.transpose().ok().flatten().unwrap_or_default() {
         state.evolve(&Recorded::new(state.seq + 1, DateTime::UNIX_EPOCH, event));
     }

@@ -186,10 +186,10 @@ impl Redriver<'_> {
                     let records = letters.iter().filter(|letter| (range.from..range.to).contains(&letter.offset)).count() as u64;
                     all.records += records;
                     let letters = [(partition, range)].into_iter().collect();
-                    self.ledger.saw(Event::LettersRedriven { letters, records, by: self.by.to_owned(), reason: self.reason.to_owned() });
+                    self.ledger.record(Event::LettersRedriven { letters, records, by: self.by.to_owned(), reason: self.reason.to_owned() });
                 }
                 all.cut += cut.len() as u64;
-                self.ledger.settled().await?;
+                self.ledger.flushed().await?;
                 left.from = chunk.to;
             }
         }

@@ -188,7 +188,7 @@ impl Running {
     pub async fn set_cursor(&self, setting: &Setting, reason: &str) -> Result<(), CursorError> {
         let (read, to) = (setting.read.clone(), setting.to.clone());
         self.ledger.submit(Command::SetCursor { read, to, by: "forebay cursor".into(), reason: reason.to_owned() })?;
-        Ok(self.ledger.settled().await?)
+        Ok(self.ledger.flushed().await?)
     }
 
     /// Where each read of the source is.

@@ -20,7 +20,7 @@ use super::blueprint::Blueprint;
 use super::options::Role;
 use super::start_commands::first_commands;
 use crate::broker::{ClusterState, Committed, TopicDescription, TopicState, WantedTopic};
-use crate::consumer::{ConsumerError, would_start};
+use crate::consumer::{ConsumerError, preview_start};
 use crate::data_dir::{is_running, journal_dir};
 use crate::ledger::State;
 use crate::text::without_secrets;
@@ -169,17 +169,17 @@ fn group(name: &str, look: &ClusterState, after: &State, problems: &mut Vec<Stri
         None => (0..wanted.partitions).map(|partition| (partition, (0, 0))).collect(),
     };
     let mut partitions = Vec::with_capacity(ends.len());
-    for (partition, (begin, end)) in ends {
+    for (partition, (start_offset, end_offset)) in ends {
         let (committed, known): (Option<&Committed>, Option<&Checkpoint>) = (look.committed.get(&partition), checkpoints.get(&partition));
-        let found = would_start(committed.map(|it| (it.offset, it.metadata.as_str())), known.copied(), (begin, end), id);
+        let found = preview_start(committed.map(|it| (it.offset, it.metadata.as_str())), known.copied(), (start_offset, end_offset), id);
         if let Err(committed) = found {
             let (group, topic) = (name.to_owned(), wanted.name.clone());
-            problems.push(ConsumerError::OutOfRange { group, topic, partition, committed, begin, end }.to_string());
+            problems.push(ConsumerError::OutOfRange { group, topic, partition, committed, start_offset, end_offset }.to_string());
         }
         partitions.push(StartPlan {
             partition,
-            begin,
-            end,
+            begin: start_offset,
+            end: end_offset,
             committed: committed.map(|it| it.offset),
             written: known.map(|checkpoint| checkpoint.offset),
             from: found.ok().map(|start| start.checkpoint.offset),

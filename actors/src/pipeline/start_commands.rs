@@ -38,15 +38,15 @@ pub(super) fn begin(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
 /// What the ledger is told when a process begins.
 pub(super) fn first_commands(blueprint: &Blueprint, roles: &[Role]) -> Vec<Command> {
     let pipeline = &blueprint.pipeline;
-    let mut commands = vec![Command::Begin {
+    let mut commands = vec![Command::StartProcess {
         version: env!("CARGO_PKG_VERSION").into(),
         roles: roles.iter().map(|role| role.word().to_owned()).collect(),
         topic: pipeline.kafka.topic.clone(),
         group: pipeline.consumer.as_ref().map(|consumer| consumer.group.clone()).unwrap_or_default(),
     }];
-    commands.extend(source_of(pipeline).map(|source| Command::Fetch { source }));
+    commands.extend(source_of(pipeline).map(|source| Command::NameSource { source }));
     if let (Some(plan), Some(table)) = (&blueprint.plan, &pipeline.transformer) {
-        commands.push(Command::Activate { sql: table.sql.clone(), fingerprint: plan.fingerprint() });
+        commands.push(Command::ActivateSql { sql: table.sql.clone(), fingerprint: plan.fingerprint() });
     }
     commands
 }

@@ -15,11 +15,11 @@ use super::start_commands::{begin, open_ledger};
 use crate::api::{Api, ApiParts, Gate};
 use crate::broker::embedded::Address;
 use crate::broker::{self, Access, Committed, EmbeddedBroker};
-use crate::consumer::{Consumer, ConsumerError, ConsumerParams, Desk};
+use crate::consumer::{Consumer, ConsumerError, ConsumerParams, ResetHandle};
 use crate::data_dir::{DataDirLock, journal_dir};
 use crate::failpoint::journal_is_off;
 use crate::fetcher::{Fetcher, FetcherHandle, FetcherParams, Schedule, ScheduledFetches};
-use crate::ledger::{CallOff, Keeper, Ledger, Lookout, Seen};
+use crate::ledger::{CancelRun, InspectTopic, Ledger, LedgerMonitor, TopicState};
 use crate::message::PolledBatch;
 use crate::observers::{Alerts, LifecycleRecorder, Lineage, LineageParams, SnapshotSource, Sources, Traces, TracesParams};
 use crate::producer::Producer;
@@ -72,15 +72,15 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         telemetry: Arc::clone(&telemetry),
         ledger: Arc::clone(&ledger),
         clock: Arc::clone(&options.clock),
-        desk: Desk::default(),
+        resets: ResetHandle::default(),
     };
 
     let fetcher = FetcherHandle::default();
     let mut children = vec![{
-        let (ledger, lookout, link) = (Arc::clone(&ledger), common.lookout(), fetcher.clone());
-        let call_off: CallOff = Arc::new(move |run| link.cancel(run));
+        let (ledger, inspect_topic, link) = (Arc::clone(&ledger), common.inspect_topic(), fetcher.clone());
+        let cancel_run: CancelRun = Arc::new(move |run| link.cancel(run));
         ChildSpec::actor("ledger", Restart::Permanent, common.shutdown(), move |_| {
-            Keeper::new(Arc::clone(&ledger), Arc::clone(&lookout), Arc::clone(&call_off))
+            LedgerMonitor::new(Arc::clone(&ledger), Arc::clone(&inspect_topic), Arc::clone(&cancel_run))
         })
     }];
     let mut edges = Vec::new();
@@ -136,7 +136,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         clock: Arc::clone(&options.clock),
         ledger: Arc::clone(&ledger),
         journal: (!journal_is_off()).then(|| journal_dir(pipeline)),
-        desk: reads_here.then(|| common.desk.clone()),
+        resets: reads_here.then(|| common.resets.clone()),
         fetcher: fetches_here.then(|| fetcher.clone()),
     });
     let lineage = (pipeline.lineage.is_some() && !journal_is_off()).then(|| LineageParams {
@@ -176,7 +176,7 @@ struct Common {
     telemetry: Arc<Telemetry>,
     ledger: Arc<Ledger>,
     clock: SharedClock,
-    desk: Desk,
+    resets: ResetHandle,
 }
 
 impl Common {
@@ -203,17 +203,19 @@ impl Common {
     }
 
     /// Which topic there is, and what the group has committed of it, in lineages; nothing where the pipeline ends at the topic.
-    fn lookout(&self) -> Lookout {
+    fn inspect_topic(&self) -> InspectTopic {
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
         Arc::new(move |others| {
             let (access, pipeline) = (access.clone(), Arc::clone(&pipeline));
             Box::pin(async move {
                 let name = &pipeline.kafka.topic;
                 let topic = broker::topic_id(&access, name).await.map_err(|error| error.to_string())?;
-                let Some(consumer) = pipeline.consumer.as_ref().filter(|_| others) else { return Ok(Seen { topic, ..Seen::default() }) };
+                let Some(consumer) = pipeline.consumer.as_ref().filter(|_| others) else {
+                    return Ok(TopicState { topic, ..TopicState::default() });
+                };
                 let committed = broker::committed_with_metadata(&access, &consumer.group, name).await.map_err(|error| error.to_string())?;
                 let checkpoint = |(at, it): (Partition, Committed)| Some((at, checkpoint_of(it.offset, &it.metadata, topic)?));
-                Ok(Seen { topic, checkpoints: committed.into_iter().filter_map(checkpoint).collect() })
+                Ok(TopicState { topic, checkpoints: committed.into_iter().filter_map(checkpoint).collect() })
             })
         })
     }
@@ -280,7 +282,7 @@ impl Common {
             telemetry: Arc::clone(&self.telemetry),
             clock: Arc::clone(&self.clock),
             ledger: Arc::clone(&self.ledger),
-            ensure: Arc::new(move || {
+            ensure_topic: Arc::new(move || {
                 let (access, pipeline) = (access.clone(), Arc::clone(&pipeline));
                 Box::pin(async move {
                     let ready = broker::ensure_topics(&access, &pipeline).await.map(|_| ());
@@ -288,9 +290,9 @@ impl Common {
                     ready.map_err(|error| ConsumerError::Topic { topic, class: error.class(), reason: error.to_string() })
                 })
             }),
-            desk: self.desk.clone(),
-            which: Arc::new(move || broker::topic_id_now(&asked, &name, TOPIC_WITHIN).map_err(|error| error.to_string())),
-            kept: Arc::new(move || broker::kept_commits(&broker, &group, &topic).map_err(|error| error.to_string())),
+            resets: self.resets.clone(),
+            topic_id: Arc::new(move || broker::topic_id_now(&asked, &name, TOPIC_WITHIN).map_err(|error| error.to_string())),
+            stored_metadata: Arc::new(move || broker::kept_commits(&broker, &group, &topic).map_err(|error| error.to_string())),
         }
     }
 

@@ -178,7 +178,7 @@ impl Actor for Producer {
             Ok(topic) => {
                 // A broker that does not know the newest topic yet changes nothing; the next check
                 // does.
-                let _ = actor.ledger.saw_topic(topic);
+                let _ = actor.ledger.observe_topic(topic);
                 actor.telemetry.there(Need::Topics);
                 actor.connect(cx);
             }

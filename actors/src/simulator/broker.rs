@@ -1,4 +1,5 @@
-//! A model of Kafka: one topic at a time, its logs with transactions and compaction, one group's commits, and who owns what.
+//! A model of Kafka: one topic at a time, its logs with transactions and compaction, one group's
+//! commits, and the owners of partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +8,10 @@ use forebay_schemas::topic::TopicId;
 
 use super::api::Content;
 use super::invariants::{Broken, Invariant, Kept, broken};
-use crate::consumer::start_offset::Committed;
+use crate::consumer::start_offset::CommittedOffset;
 use forebay_dataplane::commit_metadata::CommitMetadata;
 
-/// Where a record is: the topic's number in the history, its partition, its offset.
+/// The location of a record: the topic's number in the history, the partition and the offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct At {
     pub(super) topic: u32,
@@ -23,21 +24,21 @@ pub(super) struct At {
 pub(super) struct Stored {
     pub(super) content: Content,
     pub(super) stamp: Option<i64>,
-    /// Its place among all records that were ever appended, over all partitions.
+    /// Its number among all records that were ever appended, over all partitions.
     pub(super) nth: u64,
 }
 
-/// A place of a log: a record, or a marker of a transaction, which no consumer is given.
+/// An offset of a log: a record, or a transaction marker, which no consumer is given.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     stored: Option<Stored>,
-    /// Whether its effect is in the store, or there is none to come.
+    /// Whether its effect is in the store, or it has none.
     done: bool,
     /// Whether it was appended in a transaction.
     transactional: bool,
-    /// Whether that was aborted: no consumer is given it.
+    /// Whether the transaction was aborted, so that no consumer is given it.
     aborted: bool,
-    /// Whether compaction has removed it, for there is a newer record of its key.
+    /// Whether compaction has removed it.
     compacted: bool,
 }
 
@@ -46,11 +47,11 @@ struct Slot {
 pub(super) struct Log {
     begin: Offset,
     slots: Vec<Slot>,
-    /// All before is done: what was found by earlier checks.
+    /// Everything before it is done, as earlier checks found.
     done_to: usize,
-    /// The first offset of the transaction that is open.
+    /// The first offset of the open transaction.
     open: Option<Offset>,
-    /// Whether the client gives out what is in open and in aborted transactions: a fault.
+    /// A fault: the client returns records of open and aborted transactions.
     uncommitted: bool,
 }
 
@@ -63,7 +64,7 @@ impl Log {
         self.slots.len() as Offset
     }
 
-    /// Where reading ends: before the first record of an open transaction.
+    /// Returns the last stable offset: that of the first record of an open transaction, or the end.
     pub(super) fn readable(&self) -> Offset {
         self.open.filter(|_| !self.uncommitted).unwrap_or_else(|| self.end())
     }
@@ -73,14 +74,14 @@ impl Log {
         self.end() - 1
     }
 
-    /// The first record at `from` or after it that a consumer is given.
+    /// Returns the first record from `from` on that a consumer is given.
     pub(super) fn next(&self, from: Offset) -> Option<(Offset, Stored)> {
         let (from, to) = (from.max(self.begin) as usize, self.readable() as usize);
         let given = |slot: &Slot| slot.stored.filter(|_| !slot.compacted && (!slot.aborted || self.uncommitted));
         self.slots.get(from..to)?.iter().enumerate().find_map(|(at, slot)| given(slot).map(|stored| ((from + at) as Offset, stored)))
     }
 
-    /// The record at an offset, compacted or not, unless its transaction was aborted.
+    /// Returns the record at an offset, compacted or not, unless its transaction was aborted.
     pub(super) fn at(&self, offset: Offset) -> Option<Stored> {
         let slot = self.slots.get(offset as usize)?;
         slot.stored.filter(|_| !slot.aborted)
@@ -90,7 +91,7 @@ impl Log {
         self.slots.get(offset as usize).is_some_and(|slot| slot.done)
     }
 
-    /// The first offset whose effect is not in the store.
+    /// Returns the first offset whose effect is not in the store.
     pub(super) fn undone(&mut self) -> Offset {
         while self.slots.get(self.done_to).is_some_and(|slot| slot.done) {
             self.done_to += 1;
@@ -98,12 +99,12 @@ impl Log {
         self.done_to as Offset
     }
 
-    /// Retention: what is before `to` can't be read any more.
+    /// Retention: removes what is before `to`.
     pub(super) fn remove_to(&mut self, to: Offset) {
         self.begin = self.begin.max(to);
     }
 
-    /// Whether a transaction is open.
+    /// Returns whether a transaction is open.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
@@ -119,7 +120,8 @@ impl Log {
         self.append(None, false);
     }
 
-    /// Compaction: of the records before `to` only the newest of each key stays. Kafka leaves what is behind an open transaction as it is.
+    /// Compaction: of the records before `to` only the newest of each key stays. Kafka does not
+    /// compact behind an open transaction.
     pub(super) fn compact(&mut self, to: Offset) {
         let to = to.min(self.readable()) as usize;
         let mut newer = BTreeSet::new();
@@ -132,12 +134,12 @@ impl Log {
     }
 }
 
-/// How records are dated.
+/// How records get their timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dating {
-    /// As the broker does it: rising, and with room for a thousand steps of the write clock between two.
+    /// By the broker: increasing, with room for a thousand steps of the write clock between two.
     Append,
-    /// As anybody does it: back and forth, absurd, or not at all.
+    /// By producers: in any order, implausible, or missing.
     Wild,
 }
 
@@ -146,9 +148,9 @@ pub(super) enum Dating {
 pub(super) struct Broker {
     topics: Vec<Vec<Log>>,
     group: BTreeMap<Partition, (Checkpoint, String)>,
-    /// Which process reads a partition; none while it is handed over.
+    /// The process that reads each partition; `None` during a handover.
     pub(super) owners: Vec<Option<usize>>,
-    /// Which process is to read a partition.
+    /// The process that should read each partition.
     pub(super) wanted: Vec<usize>,
     pub(super) generation: u64,
     pub(super) dating: Dating,
@@ -174,17 +176,18 @@ impl Broker {
         }
     }
 
-    /// The number of the topic that there is now.
+    /// Returns the number of the current topic.
     pub(super) fn topic(&self) -> u32 {
         self.topics.len() as u32 - 1
     }
 
-    /// Its id.
+    /// Returns its id.
     pub(super) fn topic_id(&self) -> TopicId {
         TopicId::from_bits(self.topics.len() as u128).expect("there is a topic")
     }
 
-    /// Whether the records' dates rise, so that what was written of a record that is gone is behind every newer one.
+    /// Returns whether timestamps increase, so that the row of a removed record is older than every
+    /// later one.
     pub(super) fn dates_rise(&self) -> bool {
         self.dating == Dating::Append
     }
@@ -206,19 +209,19 @@ impl Broker {
         &mut self.topics[topic][partition as usize]
     }
 
-    pub(super) fn committed(&self, partition: Partition) -> Option<Committed> {
+    pub(super) fn committed(&self, partition: Partition) -> Option<CommittedOffset> {
         self.group
             .get(&partition)
-            .map(|(checkpoint, metadata)| Committed { offset: checkpoint.offset, metadata: CommitMetadata::parse(metadata) })
+            .map(|(checkpoint, metadata)| CommittedOffset { offset: checkpoint.offset, metadata: CommitMetadata::parse(metadata) })
     }
 
-    /// The metadata of the group's commits.
+    /// Returns the metadata of the group's commits.
     pub(super) fn metadata(&self) -> impl Iterator<Item = &str> {
         self.group.values().map(|(_, metadata)| metadata.as_str())
     }
 
-    /// The records of a key in the topic, from the very begin, also those that retention has removed, and those that become dead letters: their
-    /// partitions and offsets.
+    /// Returns the records of a key since the topic was created, even removed ones and dead
+    /// letters, with partition and offset.
     pub(super) fn records_of(&self, key: u16) -> impl Iterator<Item = (Partition, Offset, Stored)> {
         self.each().flat_map(move |partition| {
             let log = self.log(partition);
@@ -228,7 +231,7 @@ impl Broker {
         })
     }
 
-    /// Appends a record, now and then after a gap. `roll` is random.
+    /// Appends a record, sometimes after a gap. `roll` is random.
     pub(super) fn append(&mut self, partition: Partition, content: Content, now_ms: i64, roll: u32) -> Offset {
         let stored = Some(self.dated(content, now_ms, roll));
         let log = self.log_mut(partition);
@@ -238,7 +241,7 @@ impl Broker {
         log.append(stored, false)
     }
 
-    /// Appends a record of a transaction, which begins with it where none is open.
+    /// Appends a record in the open transaction, or starts one.
     pub(super) fn append_in_transaction(&mut self, partition: Partition, content: Content, now_ms: i64, roll: u32) {
         let stored = Some(self.dated(content, now_ms, roll));
         let log = self.log_mut(partition);
@@ -258,7 +261,7 @@ impl Broker {
                 2 => Some(i64::MAX),
                 3 => Some(-5),
                 4 => Some(now_ms / 1_000),
-                // Many in one millisecond, in all partitions.
+                // Many in one millisecond, in every partition.
                 5..=9 => Some(now_ms - now_ms % 4_000),
                 _ => Some(now_ms - 5_000 + i64::from(roll % 10_000)),
             },
@@ -267,7 +270,7 @@ impl Broker {
         Stored { content, stamp, nth: self.appended }
     }
 
-    /// The effect of a record is in the store.
+    /// Marks the effect of a record as stored.
     pub(super) fn mark_done(&mut self, at: At) {
         if let Some(slot) =
             self.topics[at.topic as usize].get_mut(at.partition as usize).and_then(|log| log.slots.get_mut(at.offset as usize))
@@ -276,12 +279,13 @@ impl Broker {
         }
     }
 
-    /// Whether a record's effect is, or was, in the store.
+    /// Returns whether a record's effect is, or was, in the store.
     pub(super) fn was_done(&self, at: At) -> bool {
         self.topics[at.topic as usize].get(at.partition as usize).is_some_and(|log| log.is_done(at.offset))
     }
 
-    /// Takes a commit, and checks it: see [`Invariant::CommitsCoverTheWritten`]. One that says it is of a topic that is gone is nobody's to believe.
+    /// Accepts a commit and checks it: see [`Invariant::CommitsCoverTheWritten`]. One that names an
+    /// earlier topic is not checked, since it does not count.
     pub(super) fn commit(&mut self, partition: Partition, checkpoint: Checkpoint, metadata: String) -> Kept {
         let topic = CommitMetadata::parse(&metadata).and_then(|metadata| metadata.topic);
         if topic.is_some_and(|topic| topic != self.topic_id()) {
@@ -309,12 +313,13 @@ impl Broker {
         Ok(())
     }
 
-    /// The group's offsets are removed.
+    /// Removes the group's offsets.
     pub(super) fn remove_offsets(&mut self) {
         self.group.clear();
     }
 
-    /// The topic is deleted and created again, with as many partitions. Kafka forgets the group's offsets with it, others do not.
+    /// Deletes the topic and creates it again, with as many partitions. Kafka removes the group's
+    /// offsets with it, other brokers do not.
     pub(super) fn recreate(&mut self, forget_offsets: bool) {
         let logs = (0..self.partitions()).map(|_| Log { uncommitted: self.uncommitted, ..Log::default() }).collect();
         self.topics.push(logs);
@@ -330,7 +335,7 @@ impl Broker {
         self.wanted.push(reader);
     }
 
-    /// How many offsets of a partition that can be read the group has yet to commit.
+    /// Returns the number of readable offsets that the group has not committed.
     pub(super) fn lag(&self, partition: Partition) -> Offset {
         let log = self.log(partition);
         log.readable() - self.group.get(&partition).map_or(log.begin(), |(checkpoint, _)| checkpoint.offset)

@@ -1,8 +1,10 @@
-//! A process's way out: the consumer, the transformer and the writer, with the least of a shell around them.
+//! The egress of a process: the consumer, the transformer and the writer, with a minimal shell
+//! around their states.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
-use forebay_schemas::event::{Checkpoints, Event, Offsets, Start};
+use forebay_schemas::event::{Event, Start};
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Ranges, WriteTimestamp};
 use forebay_schemas::pipeline::{BatchSection, Bytes};
 use forebay_schemas::run::RunWritten;
@@ -18,29 +20,29 @@ use super::process::{Live, Process};
 use super::store::Write;
 use super::world::{Ask, Env};
 use crate::consumer::batch_builder::{Incoming, Limits};
-use crate::consumer::start_offset::{Found, find};
-use crate::consumer::state::{Commit, Fate, MOST_IN_FLIGHT, Pace, State as Consumer};
+use crate::consumer::offset_reset::{OffsetReset, PartitionReset, ResetBasis, offset_reset, reset_target};
+use crate::consumer::start_offset::{ResolvedStart, resolve_start};
+use crate::consumer::state::{Admission, Commit, CommitSchedule, MAX_IN_FLIGHT, State as Consumer};
 use crate::ledger::Command;
 use crate::writer::state::WriteQueue;
 use forebay_dataplane::commit_metadata::{CommitMetadata, largest_clock};
-use forebay_dataplane::write_clock::{replay_clock, replay_clocks};
 
 /// A batch in flight.
 #[derive(Debug)]
 pub(super) struct Batch {
     id: u64,
     ranges: Ranges,
-    /// What is not acknowledged yet.
+    /// The writes that are not acknowledged yet.
     left: Vec<Write>,
     rows: u64,
     rejected: u64,
     attempts: u64,
-    /// The run of each of its records, and whether it is a dead letter.
+    /// The run of each record, and whether the record is a dead letter.
     of_runs: Vec<(Partition, Uuid, bool)>,
     pub(super) stage: Stage,
 }
 
-/// Where a batch in flight is.
+/// The stage of a batch in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Raw,
@@ -50,37 +52,39 @@ pub(super) enum Stage {
 
 pub(super) fn new_consumer(env: &Env) -> Consumer {
     let table = BatchSection { max_records: env.weather.max_records, max_bytes: Bytes(1 << 16), ..Default::default() };
-    Consumer::new(Limits::of(&table))
+    Consumer::new(Limits::new(&table))
 }
 
 impl Process {
-    /// Partitions are given to it, as in `Loop::assigned` and `Client::find`.
+    /// Assigns partitions, as in `Loop::assigned` and `Client::resolve_starts`.
     pub(super) fn assigned(&mut self, who: usize, env: &mut Env, partitions: &[Partition]) -> Kept {
-        self.saw_topic(who, env)?;
+        self.observe_topic(who, env)?;
         let live = self.live();
         if live.consumer.assigned().next().is_none() {
             live.begun_with = live.recreations;
         } else if live.begun_with != live.recreations {
-            // This incarnation ends, and the next one asks again.
+            // This incarnation ends, and the next one is assigned them again.
             return Ok(());
         }
         let topic = (!env.has(Fault::IgnoreTopicId)).then(|| env.broker.topic_id());
-        live.consumer.reads(topic);
+        live.consumer.set_topic(topic);
         let known = live.ledger.checkpoints();
-        // Where no commit says it, as in `Client::find`.
+        // As in `Client::resolve_starts`.
         let largest = largest_clock(env.broker.metadata(), &known).max(live.consumer.latest_clock());
         let largest = if env.has(Fault::NewPartitionClockZero) { 0 } else { largest };
         let mut starts = BTreeMap::new();
         for &partition in partitions {
             let log = env.broker.log(partition);
-            let (begin, end, committed) = (log.begin(), log.readable(), env.broker.committed(partition));
+            let (start_offset, end_offset, committed) = (log.begin(), log.readable(), env.broker.committed(partition));
             let fresh = Epoch::new(env.rng.random());
             let known = known.get(&partition).copied();
-            let found = match find(committed, known, (begin, end), topic, fresh, largest) {
+            let found = match resolve_start(committed, known, (start_offset, end_offset), topic, fresh, largest) {
                 Ok(found) => found,
-                Err(out) => return broken(Invariant::Liveness, || format!("[{partition}] has no start: {out:?}, of {begin}..{end}")),
+                Err(out) => {
+                    return broken(Invariant::Liveness, || format!("[{partition}] has no start: {out:?}, of {start_offset}..{end_offset}"));
+                }
             };
-            let Found { mut start, committed } = self.as_the_fault_has_it(env, found, known);
+            let ResolvedStart { mut start, committed } = self.as_the_fault_has_it(env, found, known);
             if committed.is_none() {
                 env.broker.commit(partition, start.checkpoint, CommitMetadata::new(&start.checkpoint, topic).to_string())?;
             }
@@ -95,19 +99,19 @@ impl Process {
             env.broker.owners[partition as usize] = Some(who);
             starts.insert(partition, start);
         }
-        self.submit(who, env, Command::Assigned { starts: starts.into_iter().collect() })
+        self.submit(who, env, Command::AssignPartitions { starts: starts.into_iter().collect() })
     }
 
-    fn as_the_fault_has_it(&self, env: &Env, found: Found, known: Option<Checkpoint>) -> Found {
+    fn as_the_fault_has_it(&self, env: &Env, found: ResolvedStart, known: Option<Checkpoint>) -> ResolvedStart {
         match known {
             Some(checkpoint) if env.has(Fault::JournalWins) && checkpoint.offset > found.start.checkpoint.offset => {
-                Found { start: Start { checkpoint, ..found.start }, ..found }
+                ResolvedStart { start: Start { checkpoint, ..found.start }, ..found }
             }
             _ => found,
         }
     }
 
-    /// Reads some records of a partition, as in `Loop::read`.
+    /// Polls some records, as in `Loop::read`.
     pub(super) fn poll(&mut self, env: &mut Env) {
         for _ in 0..env.rng.random_range(1..=env.weather.burst) {
             let live = self.live.as_mut().expect("up");
@@ -124,50 +128,50 @@ impl Process {
             if !self.admit(env, &record) {
                 return;
             }
-            // Now and then the client gives a record again.
+            // Sometimes the client returns a record twice.
             let again = env.rng.random_ratio(1, 32);
             self.live().positions.insert(partition, if again { offset } else { offset + 1 });
         }
     }
 
-    /// Kafka's client says that a partition ends, as in `Client::poll` and `Loop::reach_ends`.
+    /// Kafka's client reports the end of a partition, as in `Client::poll` and `Loop::reach_ends`.
     pub(super) fn end(&mut self, env: &mut Env) {
         let Some((partition, end)) = self.live().at_an_end(env) else { return };
         let live = self.live();
         live.positions.insert(partition, end);
-        let written = live.consumer.ends_at(partition, end);
+        let written = live.consumer.reach_end(partition, end);
         env.note(|| format!("  [{partition}] ends at {end}: {written:?}"));
     }
 
-    /// As in `Loop::admit`, with all the budget there can be.
+    /// As in `Loop::admit`, with unlimited budget.
     fn admit(&mut self, env: &mut Env, record: &Incoming<'_>) -> bool {
         let live = self.live();
-        if live.consumer.fate(record.partition, record.offset) != Fate::Take {
+        if live.consumer.admission(record.partition, record.offset) != Admission::Accept {
             return true;
         }
-        if !live.consumer.forming().fits(record) {
+        if !live.consumer.builder().fits(record) {
             self.send(env);
         }
-        if self.live().consumer.in_flight() >= MOST_IN_FLIGHT && !env.has(Fault::UnboundedFlights) {
+        if self.live().consumer.in_flight() >= MAX_IN_FLIGHT && !env.has(Fault::UnboundedFlights) {
             self.send(env);
             return false;
         }
         let (now, topic) = (env.now(), env.broker.topic());
-        // The client reads on in whatever has that name.
+        // The client reads any topic of that name.
         self.live().read_from.insert((record.partition, record.offset), topic);
-        let _ = self.live().consumer.take(record, || now);
-        if self.live().consumer.forming().is_full() {
+        let _ = self.live().consumer.accept(record, || now);
+        if self.live().consumer.builder().is_full() {
             self.send(env);
         }
         true
     }
 
-    /// Cuts the forming batch, and hands it on.
+    /// Seals the batch and sends it, as in `Loop::send`.
     pub(super) fn send(&mut self, env: &mut Env) {
         let live = self.live();
-        let Some(cut) = live.consumer.cut() else { return };
-        let bytes = |at: &Option<std::ops::Range<u32>>| at.as_ref().map(|at| &cut.filled.raw.arena[at.start as usize..at.end as usize]);
-        let writes = cut.filled.raw.records.iter().map(|record| {
+        let Some(cut) = live.consumer.seal() else { return };
+        let bytes = |at: &Option<std::ops::Range<u32>>| at.as_ref().map(|at| &cut.contents.raw.arena[at.start as usize..at.end as usize]);
+        let writes = cut.contents.raw.records.iter().map(|record| {
             let content = Content::read(bytes(&record.key), bytes(&record.value).expect("a record has a value"));
             let epoch = live.epochs.get(&record.partition).copied().unwrap_or_default();
             let topic = live.read_from.remove(&(record.partition, record.offset)).unwrap_or_default();
@@ -179,11 +183,11 @@ impl Process {
         let left: Vec<_> = writes.collect();
         let of_run = |write: &Write| env.truth.of_runs.get(&write.at).map(|&run| (write.at.partition, run, write.bad));
         let of_runs = left.iter().filter_map(of_run).collect();
-        env.note(|| format!("  batch {} is cut: {:?}", cut.id, cut.ranges.0));
+        env.note(|| format!("  batch {} is sealed: {:?}", cut.id, cut.ranges.0));
         live.batches.push(Batch { id: cut.id, ranges: cut.ranges, left, rows: 0, rejected: 0, attempts: 0, of_runs, stage: Stage::Raw });
     }
 
-    /// The transformer is done with a batch, and the writer begins it when it may.
+    /// The transformer finishes a batch, and the writer starts it when it may.
     pub(super) fn transform(&mut self) {
         let live = self.live();
         if let Some(batch) = live.batches.iter_mut().find(|batch| batch.stage == Stage::Raw) {
@@ -193,7 +197,7 @@ impl Process {
         live.begin_writes();
     }
 
-    /// Some writes of a batch that is under way arrive, and some of the acknowledgements.
+    /// Some writes of a batch reach the store, and some acknowledgements return.
     pub(super) fn write(&mut self, who: usize, env: &mut Env) -> Kept {
         let live = self.live.as_mut().expect("up");
         let under_way = || live.batches.iter().enumerate().filter(|(_, batch)| batch.stage == Stage::UnderWay).map(|(at, _)| at);
@@ -209,7 +213,7 @@ impl Process {
             env.write(write)?;
             batch.attempts += u64::from(!write.bad);
             if env.trouble && env.rng.random_ratio(1, 12) {
-                // The acknowledgement is lost: it is written again.
+                // The acknowledgement is lost, so the row is written again.
                 break;
             }
             batch.left.pop();
@@ -234,12 +238,12 @@ impl Process {
         let of_runs = batch.of_runs.into_iter().filter(|(_, run, _)| live.ledger.runs.is_open(*run));
         let mut of_runs: Vec<_> = of_runs.map(|(partition, run, bad)| (partition, count_of(run, bad))).collect();
         let out_of_turn = if env.has(Fault::CountOutOfTurn) { std::mem::take(&mut of_runs) } else { Vec::new() };
-        let mut settled = live.consumer.settled(batch.id, of_runs);
+        let mut settled = live.consumer.settle(batch.id, of_runs);
         settled.runs.extend(out_of_turn.into_iter().map(|(_, of_run)| of_run));
         let rows = if env.has(Fault::CountAttempts) { batch.attempts } else { batch.rows };
         live.acknowledged = (live.acknowledged.0 + batch.rows, live.acknowledged.1 + batch.rejected);
         live.counted = (live.counted.0 + rows, live.counted.1 + batch.rejected);
-        let written = settled.moved.into_iter().collect();
+        let written = settled.advanced.into_iter().collect();
         let event = Event::BatchWritten {
             batch: batch.id,
             ranges: batch.ranges,
@@ -255,17 +259,18 @@ impl Process {
         invariants::metrics(self.live())
     }
 
-    /// What is to be committed now: of partitions that go, once what is in flight of them is done, or of all when it is time.
+    /// Returns what is to be committed now: of revoked partitions once they are drained, or of all
+    /// partitions when it is due.
     pub(super) fn to_commit(&self, env: &Env) -> Vec<Commit> {
-        let Some(live) = self.live.as_ref().filter(|live| !live.pace.is_outstanding()) else { return Vec::new() };
+        let Some(live) = self.live.as_ref().filter(|live| !live.schedule.is_outstanding()) else { return Vec::new() };
         if !live.revoking.is_empty() {
-            return if live.consumer.flies_of(&live.revoking) { Vec::new() } else { live.consumer.unconfirmed(&live.revoking) };
+            return if live.consumer.has_in_flight(&live.revoking) { Vec::new() } else { live.consumer.unconfirmed(&live.revoking) };
         }
-        let due = live.pace.is_due(env.now(), live.consumer.in_flight() == 0);
+        let due = live.schedule.is_due(env.now(), live.consumer.in_flight() == 0);
         if due { live.consumer.to_commit() } else { Vec::new() }
     }
 
-    /// Asks for a commit.
+    /// Requests a commit.
     pub(super) fn ask(&mut self, who: usize, env: &mut Env) {
         let mut commits = self.to_commit(env);
         if commits.is_empty() {
@@ -273,59 +278,61 @@ impl Process {
         }
         let now = env.now();
         let live = self.live();
-        live.consumer.asked(&commits);
-        live.pace.sent(now);
+        live.consumer.commit_requested(&commits);
+        live.schedule.requested(now);
         if env.has(Fault::CommitOnePast) {
             commits.iter_mut().for_each(|commit| commit.checkpoint.offset += 1);
         }
         env.asks.push(Ask { who, birth: live.birth, generation: live.generation, commits });
     }
 
-    /// The answer to a commit comes, as in `Loop::committed`.
+    /// The result of a commit arrives, as in `Loop::committed`.
     pub(super) fn committed(&mut self, who: usize, env: &mut Env) -> Kept {
         let now = env.now();
         let live = self.live();
         let Some((commits, confirmed)) = live.answer.take() else { return Ok(()) };
         if !confirmed {
             if !env.has(Fault::NeverAskAgain) {
-                live.consumer.refused();
+                live.consumer.commit_failed();
             }
-            live.pace.failed(now, 0.5);
+            live.schedule.failed(now, 0.5);
             return Ok(());
         }
         for commit in &commits {
-            live.consumer.confirmed(commit.partition, commit.checkpoint.offset);
+            live.consumer.commit_confirmed(commit.partition, commit.checkpoint.offset);
         }
-        live.pace.confirmed();
+        live.schedule.confirmed();
         let offsets = commits.iter().map(|commit| (commit.partition, commit.checkpoint.offset)).collect();
         self.apply(who, env, vec![Event::OffsetsCommitted { offsets }])
     }
 
-    /// Partitions are to go: nothing more is read until they have.
+    /// Partitions are revoked. Nothing is polled until they are released.
     pub(super) fn revoke(&mut self, env: &mut Env, partitions: Vec<Partition>) {
-        if self.live().consumer.forms_of(&partitions) {
+        if self.live().consumer.has_pending(&partitions) {
             self.send(env);
         }
         self.live().revoking = partitions;
     }
 
-    /// Whether what is in flight of the partitions that go is written and committed.
+    /// Returns whether the revoked partitions are written and committed.
     pub(super) fn is_drained(&self) -> bool {
         self.live.as_ref().is_some_and(|live| {
-            !live.revoking.is_empty() && !live.consumer.flies_of(&live.revoking) && live.consumer.unconfirmed(&live.revoking).is_empty()
+            !live.revoking.is_empty()
+                && !live.consumer.has_in_flight(&live.revoking)
+                && live.consumer.unconfirmed(&live.revoking).is_empty()
         })
     }
 
-    /// The partitions that were to go are gone, drained or not.
+    /// Releases the revoked partitions, drained or not.
     pub(super) fn revoked(&mut self, who: usize, env: &mut Env) -> Kept {
         let partitions = std::mem::take(&mut self.live().revoking);
         self.gone(who, env, &partitions)
     }
 
-    /// All its partitions were given to others already.
+    /// All its partitions are lost to others.
     pub(super) fn lost(&mut self, who: usize, env: &mut Env) -> Kept {
         let partitions: Vec<_> = self.live().consumer.assigned().collect();
-        if self.live().consumer.forms_of(&partitions) {
+        if self.live().consumer.has_pending(&partitions) {
             self.send(env);
         }
         self.live().revoking.clear();
@@ -347,14 +354,16 @@ impl Process {
         }
     }
 
-    /// The consumer begins anew, alone or with what is behind it; what is in flight is written all the same, or not.
+    /// Restarts the consumer, alone or with the actors behind it. Batches in flight may be written
+    /// or not.
     pub(super) fn restart_consumer(&mut self, who: usize, env: &mut Env) -> Kept {
         self.abandon(who, env);
         let partitions: Vec<_> = self.live().consumer.assigned().collect();
         let consumer = new_consumer(env);
         let birth = env.fresh_birth();
         let live = self.live();
-        (live.consumer, live.birth, live.pace, live.answer, live.queue) = (consumer, birth, Pace::default(), None, WriteQueue::default());
+        (live.consumer, live.birth, live.schedule, live.answer, live.queue) =
+            (consumer, birth, CommitSchedule::default(), None, WriteQueue::default());
         live.revoking.clear();
         live.positions.clear();
         live.read_from.clear();
@@ -365,55 +374,57 @@ impl Process {
         if partitions.is_empty() { Ok(()) } else { self.apply(who, env, vec![Event::PartitionsRevoked { partitions }]) }
     }
 
-    /// Sets all partitions back, as in `Loop::set_back`: each to its begin, or to anywhere before what is written. Only who reads all of them and has
-    /// nothing in flight may; whether it did is said. In trouble it may die before Kafka hears of it.
-    pub(super) fn replay(&mut self, who: usize, env: &mut Env, to_begin: bool) -> Result<bool, Broken> {
+    /// Resets the offsets of all partitions, as in `Loop::reset`: each to its start, or to a random
+    /// offset before what is written. Returns whether it could: the process must read all
+    /// partitions and have nothing in flight. With faults enabled it may crash before Kafka gets
+    /// the commit.
+    pub(super) fn replay(&mut self, who: usize, env: &mut Env, to_start: bool) -> Result<bool, Broken> {
         let all: Vec<Partition> = env.broker.each().collect();
         let on_its_way = env.asks.iter().any(|ask| ask.who == who);
         let live = self.live();
-        let idle = live.batches.is_empty() && live.consumer.forming().is_empty() && live.consumer.unconfirmed(&all).is_empty();
+        let idle = live.batches.is_empty() && live.consumer.builder().is_empty() && live.consumer.unconfirmed(&all).is_empty();
         let quiet = idle && live.answer.is_none() && live.revoking.is_empty() && !live.fenced && !on_its_way;
         if !quiet
             || !all.iter().all(|&partition| live.consumer.is_assigned(partition) && env.broker.owners[partition as usize] == Some(who))
         {
             return Ok(false);
         }
-        let largest = largest_clock(env.broker.metadata(), &live.ledger.checkpoints()).max(live.consumer.latest_clock());
-        let clock = if env.has(Fault::ReplayWithoutWallClock) { largest } else { replay_clock(largest, env.wall().into()) };
-        let again = all.iter().map(|&partition| (partition, env.broker.log(partition).end())).collect();
-        let clocks = replay_clocks(clock, &again);
-        let (epoch, mut from, mut to) = (Epoch::new(env.rng.random()), Offsets::default(), Checkpoints::default());
+        let epoch = Epoch::new(env.rng.random());
+        let mut resets = Vec::new();
         for &partition in &all {
-            let (begin, written) =
-                (env.broker.log(partition).begin(), live.consumer.written(partition).map_or(0, |checkpoint| checkpoint.offset));
-            if begin < written {
-                let offset = if to_begin { begin } else { env.rng.random_range(begin..written) };
-                from.0.insert(partition, written);
-                to.0.insert(partition, Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clocks[&partition]), epoch });
+            let (start_offset, end_offset) = (env.broker.log(partition).begin(), env.broker.log(partition).end());
+            let from = live.consumer.written(partition).map(|checkpoint| checkpoint.offset);
+            let Some(written) = from.filter(|&written| start_offset < written) else { continue };
+            let wanted = if to_start { start_offset } else { env.rng.random_range(start_offset..written) };
+            if let Some(to) = reset_target(from, wanted, (start_offset, end_offset)) {
+                resets.push(PartitionReset { partition, from, to, end_offset, lost: None });
             }
         }
-        if to.0.is_empty() {
+        if resets.is_empty() {
             return Ok(true);
         }
+        let largest_clock = largest_clock(env.broker.metadata(), &live.ledger.checkpoints()).max(live.consumer.latest_clock());
+        let now = if env.has(Fault::ReplayWithoutWallClock) { SystemTime::UNIX_EPOCH } else { env.wall().into() };
+        // A topic that was re-created meanwhile has another id, so the commit does not count for
+        // it.
+        let basis = ResetBasis { epoch, topic: live.consumer.topic(), largest_clock, now };
+        let OffsetReset { events, commits } = offset_reset(&resets, basis, "operator", "test");
         env.truth.order_is_lost();
-        let checkpoints = to.0.clone();
-        self.apply(who, env, vec![Event::OffsetsReset { by: "somebody".into(), reason: "to see".into(), from, to }])?;
+        self.apply(who, env, events)?;
         env.urgent[who] = true;
         self.sync(who, env);
         if env.trouble && env.rng.random_ratio(1, 4) {
-            env.note(|| "  it ends before kafka hears of it".to_owned());
+            env.note(|| "  it ends before kafka gets the commit".to_owned());
         } else {
-            // As a topic that was recreated meanwhile has another id, the commit is none of the new one.
-            let topic = self.live().consumer.topic();
-            for (partition, checkpoint) in checkpoints {
-                env.broker.commit(partition, checkpoint, CommitMetadata::new(&checkpoint, topic).to_string())?;
+            for commit in commits {
+                env.broker.commit(commit.partition, commit.checkpoint, commit.metadata())?;
             }
         }
         self.restart_consumer(who, env)?;
         Ok(true)
     }
 
-    /// Nobody waits any more for the batches in flight; some of their writes are on their way.
+    /// Abandons the batches in flight. Some of their writes still arrive.
     pub(super) fn abandon(&mut self, who: usize, env: &mut Env) {
         for batch in self.live().batches.drain(..) {
             for write in batch.left {
@@ -425,7 +436,7 @@ impl Process {
     }
 }
 
-/// One record of a run, written or rejected.
+/// The counts of one record of a run.
 fn count_of(run: Uuid, bad: bool) -> RunWritten {
     let (written, rejected) = if bad { (0, 1) } else { (1, 0) };
     RunWritten { run, written, rejected, rows: written, ..RunWritten::default() }
@@ -440,7 +451,8 @@ impl Live {
         }
     }
 
-    /// A partition whose records were all given, and the end that its consumer does not know of.
+    /// Returns a partition whose records were all polled, and the end that the consumer does not
+    /// know yet.
     pub(super) fn at_an_end(&self, env: &Env) -> Option<(Partition, Offset)> {
         let ended = |(&partition, &position): (&Partition, &Offset)| {
             let end = env.broker.log(partition).readable();
@@ -449,24 +461,24 @@ impl Live {
         self.positions.iter().find_map(ended).filter(|_| self.revoking.is_empty() && !env.has(Fault::EndAtLastRecord))
     }
 
-    /// Whether the topic was found to be another one since the consumer began.
+    /// Returns whether the topic was re-created since the consumer started.
     pub(super) fn reads_another(&self) -> bool {
         self.begun_with != self.recreations && self.revoking.is_empty() && self.consumer.assigned().next().is_some()
     }
 
-    /// Whether a partition that it reads ends before what it would read next, as one of another topic may.
+    /// Returns whether a partition ends before the next position, as one of another topic may.
     pub(super) fn lost_its_place(&self, env: &Env) -> bool {
         self.revoking.is_empty() && self.positions.iter().any(|(&partition, &position)| position > env.broker.log(partition).end())
     }
 
-    /// Whether a record is to be had.
+    /// Returns whether there is a record to poll.
     pub(super) fn may_poll(&self, env: &Env) -> bool {
-        let bounded = self.consumer.in_flight() < MOST_IN_FLIGHT || env.has(Fault::UnboundedFlights);
+        let bounded = self.consumer.in_flight() < MAX_IN_FLIGHT || env.has(Fault::UnboundedFlights);
         bounded && self.revoking.is_empty() && self.positions.iter().any(|(&partition, &position)| next(env, partition, position).is_some())
     }
 }
 
-/// What a consumer is given next.
+/// Returns the next record for the consumer.
 fn next(env: &Env, partition: Partition, position: Offset) -> Option<(Offset, Stored)> {
     env.broker.log(partition).next(position).filter(|&(offset, _)| offset == position || !env.has(Fault::WaitForEveryOffset))
 }

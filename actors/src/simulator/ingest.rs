@@ -75,7 +75,7 @@ pub(super) fn page_of(position: &Position) -> usize {
 
 /// Where a fetch starts: where the ledger says, or where a fault does.
 fn begins(env: &Env, ledger: &Ledger, run: Uuid) -> Position {
-    let begins = ledger.begins(run);
+    let begins = ledger.next_position(run);
     let at = |page: usize| Position::of(Some(&page.to_string()));
     match begins {
         Position::Cursor(cursor) if env.has(Fault::SkipPage) => at(number(&cursor) + 1),
@@ -134,7 +134,7 @@ impl Process {
     /// A client cancels a run.
     pub(super) fn cancel(&mut self, who: usize, env: &mut Env) -> Kept {
         let Some(run) = self.live().ledger.runs.recent(2).into_iter().find(|run| !run.terminal) else { return Ok(()) };
-        self.submit(who, env, Command::Cancel { run: run.id, cancelled: Cancelled::default() })?;
+        self.submit(who, env, Command::CancelRun { run: run.id, cancelled: Cancelled::default() })?;
         let (now, fresh) = (env.now(), env.fresh());
         let effects = self.live().fetcher.cancel(run.id, now, fresh);
         self.act(who, env, effects)
@@ -215,8 +215,8 @@ impl Process {
     /// Hands a page to the producer, for the first time or again.
     fn produce(&mut self, who: usize, env: &mut Env, run: Uuid, records: Vec<Content>) -> Kept {
         // A producer does this before it accepts pages.
-        if self.live().looked.is_none() {
-            self.saw_topic(who, env)?;
+        if self.live().confirmed.is_none() {
+            self.observe_topic(who, env)?;
         }
         env.truth.unacknowledged[who] = records.len();
         let mut page = Page::new(run, records);

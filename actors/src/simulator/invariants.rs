@@ -11,7 +11,7 @@ use super::broker::At;
 use super::ingest::{number, page_of, read, read_of};
 use super::process::{Live, RECORD_WEIGHT};
 use super::world::{Env, World};
-use crate::consumer::state::MOST_IN_FLIGHT;
+use crate::consumer::state::MAX_IN_FLIGHT;
 use crate::ledger::State as Ledger;
 
 /// The invariants.
@@ -199,8 +199,8 @@ fn counts(env: &Env, live: &Live) -> Kept {
 /// [`Invariant::MemoryIsBounded`].
 pub(super) fn memory(env: &Env, live: &Live) -> Kept {
     let flights = live.consumer.in_flight();
-    holds(Invariant::MemoryIsBounded, flights <= MOST_IN_FLIGHT + 1, || format!("{flights} batches are in flight"))?;
-    let records = live.consumer.forming().weight() / (RECORD_WEIGHT + 2);
+    holds(Invariant::MemoryIsBounded, flights <= MAX_IN_FLIGHT + 1, || format!("{flights} batches are in flight"))?;
+    let records = live.consumer.builder().weight() / (RECORD_WEIGHT + 2);
     holds(Invariant::MemoryIsBounded, records <= env.weather.max_records, || format!("{records} records are in the batch being filled"))
 }
 

@@ -6,7 +6,7 @@
 //! move, records have no key, people delete and change rows by hand, and records are read again. Then all is mended, what is left is done, and the end
 //! is looked at. What must hold is in [`invariants`], by name.
 //!
-//! Real are: the ledger's `State` (decide, evolve, due, and its JSON), the consumer's `State` with `Forming`, `WriteClock`, `Pace`, `find` and the
+//! Real are: the ledger's `State` (decide, evolve, due, and its JSON), the consumer's `State` with `BatchBuilder`, `WriteClock`, `CommitSchedule`, `find` and the
 //! commits' metadata, the fetcher's `State`, the producer's `Tally` and the writer's `WriteQueue`. The shells around them are written again in
 //! [`ingest`] and [`egress`], as short as can be; what they do wrong on their own is not found here.
 //!

@@ -15,14 +15,14 @@ use super::ingest::{Page, new_fetcher};
 use super::invariants::{self, Kept};
 use super::journal::{self, Journal};
 use super::world::Env;
-use crate::consumer::state::{Commit, Pace, State as Consumer};
+use crate::consumer::state::{Commit, CommitSchedule, State as Consumer};
 use crate::fetcher::Schedule;
 use crate::fetcher::state::State as Fetcher;
-use crate::ledger::{Command, State as Ledger, forget_looks, is_waited_for};
+use crate::ledger::{Command, State as Ledger, invalidate_confirmed, is_urgent};
 use crate::message::RECORD_OVERHEAD;
 use crate::writer::state::WriteQueue;
 
-/// What a record weighs at least: a value, and no key.
+/// The minimum weight of a record: a value, and no key.
 pub(super) const RECORD_WEIGHT: usize = VALUE + RECORD_OVERHEAD;
 
 /// A process, up or down, and its disk.
@@ -38,24 +38,25 @@ pub(super) struct Process {
 pub(super) struct Live {
     pub(super) ledger: Ledger,
     pub(super) consumer: Consumer,
-    pub(super) pace: Pace,
-    /// What Kafka's client gives next.
+    pub(super) schedule: CommitSchedule,
+    /// The next offset that Kafka's client returns.
     pub(super) positions: BTreeMap<Partition, Offset>,
     /// The epoch of each assignment.
     pub(super) epochs: BTreeMap<Partition, Epoch>,
-    /// Of which topic the records in the forming batch are, in truth.
+    /// The topic that the records in the batch being filled are really of.
     pub(super) read_from: BTreeMap<(Partition, Offset), u32>,
-    /// How often the topic was found to be another one since the process began, and since before its consumer did.
+    /// How often the topic was re-created since the process started, and what it was when the
+    /// consumer started.
     pub(super) recreations: u64,
     pub(super) begun_with: u64,
-    /// See `Ledger::looked_at_topic`.
-    pub(super) looked: Option<BTreeMap<Partition, Offset>>,
-    /// Which incarnation of the consumer it is, of all there are in the history.
+    /// See `Ledger::confirm_topic`.
+    pub(super) confirmed: Option<BTreeMap<Partition, Offset>>,
+    /// The number of the consumer's incarnation, among all in the history.
     pub(super) birth: u64,
     pub(super) generation: u64,
-    /// Partitions that are to go when what is in flight of them is written and committed.
+    /// Revoked partitions that are released once they are written and committed.
     pub(super) revoking: Vec<Partition>,
-    /// The group has put it out, and it does not know yet.
+    /// The group has evicted it, and it does not know yet.
     pub(super) fenced: bool,
     pub(super) batches: Vec<Batch>,
     pub(super) queue: WriteQueue<u64>,
@@ -71,7 +72,7 @@ pub(super) struct Live {
 }
 
 impl Process {
-    /// Begins: out of what the journal holds.
+    /// Starts from the journal.
     pub(super) fn start(&mut self, who: usize, env: &mut Env) -> Kept {
         let forgotten = env.has(Fault::ForgetEvent).then(|| self.journal.len() / 2);
         let ledger = self.journal.fold(forgotten);
@@ -81,13 +82,13 @@ impl Process {
         self.live = Some(Live {
             ledger,
             consumer: new_consumer(env),
-            pace: Pace::default(),
+            schedule: CommitSchedule::default(),
             positions: BTreeMap::new(),
             epochs: BTreeMap::new(),
             read_from: BTreeMap::new(),
             recreations: 0,
             begun_with: 0,
-            looked: None,
+            confirmed: None,
             birth: env.fresh_birth(),
             generation: 0,
             revoking: Vec::new(),
@@ -103,9 +104,9 @@ impl Process {
             counted: (0, 0),
         });
         env.truth.unacknowledged[who] = 0;
-        let begin = Command::Begin { version: "1".into(), roles: vec![], topic: "t".into(), group: "g".into() };
-        self.submit(who, env, begin)?;
-        self.submit(who, env, Command::Activate { sql: "s".into(), fingerprint: "f".into() })?;
+        let command = Command::StartProcess { version: "1".into(), roles: vec![], topic: "t".into(), group: "g".into() };
+        self.submit(who, env, command)?;
+        self.submit(who, env, Command::ActivateSql { sql: "s".into(), fingerprint: "f".into() })?;
         self.wake(who, env)
     }
 
@@ -124,7 +125,7 @@ impl Process {
         }
     }
 
-    /// As in `Ledger::saw` and `Ledger::apply`.
+    /// As in `Ledger::record` and `Ledger::apply`.
     pub(super) fn apply(&mut self, who: usize, env: &mut Env, mut events: Vec<Event>) -> Kept {
         while !events.is_empty() {
             let mut early = Vec::new();
@@ -132,7 +133,7 @@ impl Process {
                 env.note(|| format!("  event: {event:?}"));
                 invariants::at_event(env, who, &self.live().ledger, &event)?;
                 self.live().recreations += u64::from(matches!(event, Event::TopicRecreated { .. }));
-                forget_looks(&event, &mut self.live().looked);
+                invalidate_confirmed(&event, &mut self.live().confirmed);
                 if let Event::RunProduced { run, .. } = event
                     && env.has(Fault::SucceedAtDraining)
                 {
@@ -142,7 +143,7 @@ impl Process {
                 let live = self.live.as_mut().expect("only a process that is up says anything");
                 let recorded = journal::next(&live.ledger, wall, event);
                 live.ledger.evolve(&recorded);
-                env.urgent[who] |= is_waited_for(&recorded.event);
+                env.urgent[who] |= is_urgent(&recorded.event);
                 self.journal.append(recorded);
             }
             early.extend(self.due(env));
@@ -153,42 +154,42 @@ impl Process {
 
     fn due(&self, env: &Env) -> Vec<Event> {
         let Some(live) = &self.live else { return Vec::new() };
-        live.ledger.due(live.looked.as_ref().filter(|_| !env.has(Fault::SucceedUnlooked)))
+        live.ledger.due(live.confirmed.as_ref().filter(|_| !env.has(Fault::SucceedUnlooked)))
     }
 
-    /// As in `Ledger::saw_topic`.
-    pub(super) fn saw_topic(&mut self, who: usize, env: &mut Env) -> Kept {
+    /// As in `Ledger::observe_topic`.
+    pub(super) fn observe_topic(&mut self, who: usize, env: &mut Env) -> Kept {
         if env.has(Fault::IgnoreTopicId) {
             return Ok(());
         }
         let id = env.broker.topic_id();
-        self.live().looked.get_or_insert_with(BTreeMap::new);
-        self.submit(who, env, Command::Identified { id })
+        self.live().confirmed.get_or_insert_with(BTreeMap::new);
+        self.submit(who, env, Command::IdentifyTopic { id })
     }
 
-    /// As in `Keeper::look` and `Ledger::looked_at_topic`.
-    pub(super) fn look(&mut self, who: usize, env: &mut Env) -> Kept {
+    /// As in `LedgerMonitor::check` and `Ledger::confirm_topic`.
+    pub(super) fn check_topic(&mut self, who: usize, env: &mut Env) -> Kept {
         let (before, written) = (self.live().recreations, self.live().ledger.written());
-        self.saw_topic(who, env)?;
+        self.observe_topic(who, env)?;
         if self.live().recreations != before {
             return Ok(());
         }
-        self.live().looked = Some(written);
+        self.live().confirmed = Some(written);
         let due = self.due(env);
         self.apply(who, env, due)
     }
 
-    /// Whether there is something to be learned by a look at the topic.
-    pub(super) fn wants_a_look(&self, env: &Env) -> bool {
+    /// Returns whether a check of the topic would change something.
+    pub(super) fn wants_topic_check(&self, env: &Env) -> bool {
         let Some(live) = &self.live else { return false };
         let another = live.ledger.topic_id != Some(env.broker.topic_id());
         !env.has(Fault::LookWhenAssigned) && (another || !live.ledger.due(None).is_empty()) && !env.has(Fault::IgnoreTopicId)
     }
 
-    /// Some of what was appended becomes durable.
+    /// Makes some of the appended events durable.
     pub(super) fn sync(&mut self, who: usize, env: &mut Env) {
         let loose = self.journal.loose();
-        // Where somebody waits, all of it goes to the disk.
+        // When a caller waits, everything is synced.
         let more = if env.urgent[who] { loose } else { env.rng.random_range(0..=loose) };
         env.urgent[who] = false;
         self.journal.sync(more);

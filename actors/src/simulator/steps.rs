@@ -83,7 +83,7 @@ impl World {
                 env.broker.recreate(forget);
                 env.truth.announced.clear();
             }
-            Step::Look(who) => return processes[who].look(who, env),
+            Step::CheckTopic(who) => return processes[who].check_topic(who, env),
             Step::End(who) => processes[who].end(env),
             Step::BeginAgain(who) => {
                 let assigned = processes[who].live().consumer.assigned().collect();

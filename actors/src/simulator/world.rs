@@ -167,7 +167,7 @@ pub(super) enum Step {
     Assign,
     Zombie,
     TopicRecreated,
-    Look(usize),
+    CheckTopic(usize),
     End(usize),
     BeginAgain(usize),
     PlaceLost(usize),
@@ -375,11 +375,11 @@ impl World {
             may(Step::Acks(who), 12, live.page.as_ref().is_some_and(|page| !page.acks.is_empty()));
             may(Step::Poll(who), 16, live.may_poll(env));
             may(Step::End(who), 8, live.at_an_end(env).is_some());
-            may(Step::Look(who), 6, process.wants_a_look(env));
-            may(Step::Look(who), 1, trouble && !env.has(Fault::LookWhenAssigned));
+            may(Step::CheckTopic(who), 6, process.wants_topic_check(env));
+            may(Step::CheckTopic(who), 1, trouble && !env.has(Fault::LookWhenAssigned));
             may(Step::BeginAgain(who), 12, live.reads_another());
             may(Step::PlaceLost(who), 8, live.lost_its_place(env));
-            may(Step::Cut(who), 10, !live.consumer.forming().is_empty());
+            may(Step::Cut(who), 10, !live.consumer.builder().is_empty());
             may(Step::Transform(who), 14, live.batches.iter().any(|batch| batch.stage == Stage::Raw));
             may(Step::Write(who), 20, writes && live.batches.iter().any(|batch| batch.stage == Stage::UnderWay));
             may(Step::AskToCommit(who), 12, !process.to_commit(env).is_empty());

@@ -144,12 +144,12 @@ impl BatchWriter {
 
     /// What became of the records of open runs.
     fn count_by_run(&self, raw: &RawBatch, sum: &PartOutcome) -> Vec<(Partition, RunWritten)> {
-        if !self.ledger.any_open() {
+        if !self.ledger.has_open_runs() {
             return Vec::new();
         }
         let written: Vec<u32> = (0..).take(sum.written.len()).collect();
         let outcome = BatchOutcome { origin: &sum.written, written: &written, rejects: &sum.rejects };
-        run_counts::count_by_run(raw, outcome, |run| self.ledger.is_open(run))
+        run_counts::count_by_run(raw, outcome, |run| self.ledger.is_run_open(run))
     }
 
     fn since(&self, start: Instant) -> Duration {

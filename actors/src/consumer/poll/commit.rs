@@ -1,39 +1,41 @@
-//! Receipts, and the commits that follow from them.
+//! Receipts of batches, and the offset commits that follow from them.
 //!
-//! Guarantee: a commit names only what the state says is written; one is on its way at a time; the last one of partitions that go is waited
-//! for, and so is what is in flight of them, but neither for ever. Not guaranteed: that either is done by then.
+//! Guarantees:
+//! * A commit names only what the state reports as written.
+//! * One commit is outstanding at a time.
+//! * Partitions that are revoked are drained and committed first, each up to its timeout.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use forebay_kernel::micros;
 use forebay_schemas::event::{Event, Offsets};
 use forebay_schemas::offset::Partition;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::super::committer::Answer;
+use super::super::committer::CommitResult;
 use super::super::error::ConsumerError;
 use super::super::state::Commit;
-use super::{End, Loop, STEP, Sent};
+use super::{Loop, LoopExit, MIN_POLL_WAIT, SentBatch};
 use crate::failpoint::point;
 use crate::message::BatchDone;
-use forebay_kernel::micros;
 
-/// How long the batches in flight of partitions that are taken away may take; well below the session time-out.
-pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(10);
-/// How long the last commit of partitions that go may take.
-const COMMIT_WITHIN: Duration = Duration::from_secs(5);
+/// How long the batches in flight of revoked partitions may take; well below the session timeout.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the last commit of revoked partitions may take.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Loop<'_> {
-    /// Takes in the receipts of batches that have settled.
-    pub(super) fn collect(&mut self) -> Result<(), End> {
+    /// Collects the receipts of settled batches.
+    pub(super) fn collect(&mut self) -> Result<(), LoopExit> {
         let mut at = 0;
         while let Some(sent) = self.sent.get_mut(at) {
-            match sent.end.try_recv() {
+            match sent.done.try_recv() {
                 Ok(done) => {
                     let sent = self.sent.remove(at);
                     self.settled(sent, done);
-                    self.quiet = 0;
+                    self.empty_polls = 0;
                 }
                 Err(TryRecvError::Empty) => at += 1,
                 Err(TryRecvError::Closed) => return Err(ConsumerError::Downstream.into()),
@@ -42,17 +44,17 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// A batch is done: what is known of its partitions moves on, here and in the ledger.
-    fn settled(&mut self, Sent { id, ranges, waited, .. }: Sent, done: BatchDone) {
+    /// Advances the checkpoints that a settled batch moves, here and in the ledger.
+    fn settled(&mut self, SentBatch { id, ranges, waited, .. }: SentBatch, done: BatchDone) {
         let telemetry = &self.params.telemetry;
-        let settled = self.state.settled(id, done.runs);
+        let settled = self.state.settle(id, done.runs);
         telemetry.consumed.add(settled.records);
-        for (partition, checkpoint) in &settled.moved {
+        for (partition, checkpoint) in &settled.advanced {
             telemetry.partition(*partition, |view| view.written = view.written.max(checkpoint.offset));
             self.show_oldest(*partition);
         }
-        let of_runs = !settled.runs.is_empty();
-        self.params.ledger.saw(Event::BatchWritten {
+        let has_run_counts = !settled.runs.is_empty();
+        self.params.ledger.record(Event::BatchWritten {
             batch: id,
             ranges,
             rows: done.rows,
@@ -60,113 +62,111 @@ impl Loop<'_> {
             wait_micros: micros(waited),
             transform_micros: micros(done.transform),
             write_micros: micros(done.write),
-            written: settled.moved.into_iter().collect(),
+            written: settled.advanced.into_iter().collect(),
             runs: settled.runs,
         });
-        if of_runs {
-            self.told = self.params.ledger.last_event();
+        if has_run_counts {
+            self.last_run_event = self.params.ledger.last_event();
         }
     }
 
-    /// Commits what was written since the last time, when it is time for that.
-    pub(super) fn commit(&mut self) -> Result<(), End> {
-        if let Some(answer) = self.committer.answer()? {
-            self.committed(&answer);
+    /// Takes the result of a commit, and requests the next one when it is due.
+    pub(super) fn commit(&mut self) -> Result<(), LoopExit> {
+        if let Some(result) = self.committer.try_result()? {
+            self.committed(&result);
         }
         let now = self.now();
-        if !self.pace.is_due(now, self.state.in_flight() == 0) || !self.is_kept() {
+        if !self.schedule.is_due(now, self.state.in_flight() == 0) || !self.run_counts_are_durable() {
             return Ok(());
         }
         let commits = self.state.to_commit();
-        self.ask_to_commit(commits, now)
+        self.request_commit(commits, now)
     }
 
-    /// Whether what was told of runs is on the disk; a journal that has failed ends the process, and keeps nobody waiting.
-    fn is_kept(&self) -> bool {
-        self.told == 0 || self.params.ledger.is_durable(self.told).unwrap_or(true)
+    /// Returns whether the counts of runs are durable. A failed journal ends the process, so
+    /// nothing waits for it.
+    fn run_counts_are_durable(&self) -> bool {
+        self.last_run_event == 0 || self.params.ledger.is_durable(self.last_run_event).unwrap_or(true)
     }
 
-    pub(super) fn ask_to_commit(&mut self, commits: Vec<Commit>, now: Instant) -> Result<(), End> {
+    fn request_commit(&mut self, commits: Vec<Commit>, now: Instant) -> Result<(), LoopExit> {
         if commits.is_empty() {
             return Ok(());
         }
         point("consumer::before_commit");
-        self.state.asked(&commits);
-        self.pace.sent(now);
-        Ok(self.committer.ask(commits)?)
+        self.state.commit_requested(&commits);
+        self.schedule.requested(now);
+        Ok(self.committer.request(commits)?)
     }
 
-    pub(super) fn committed(&mut self, answer: &Answer) {
-        match &answer.result {
+    fn committed(&mut self, CommitResult { commits, result }: &CommitResult) {
+        match result {
             Ok(()) => {
-                for &Commit { partition, checkpoint, .. } in &answer.commits {
-                    self.state.confirmed(partition, checkpoint.offset);
+                for &Commit { partition, checkpoint, .. } in commits {
+                    self.state.commit_confirmed(partition, checkpoint.offset);
                 }
-                let offsets: Offsets = answer.commits.iter().map(|commit| (commit.partition, commit.checkpoint.offset)).collect();
+                let offsets: Offsets = commits.iter().map(|commit| (commit.partition, commit.checkpoint.offset)).collect();
                 self.params.telemetry.committed(offsets.0.iter().map(|(&partition, &offset)| (partition, offset)));
-                self.params.ledger.saw(Event::OffsetsCommitted { offsets });
-                self.pace.confirmed();
+                self.params.ledger.record(Event::OffsetsCommitted { offsets });
+                self.schedule.confirmed();
                 point("consumer::after_commit");
             }
             Err(error) => {
                 match error.rdkafka_error_code() {
-                    // A rebalance is on; what stays with this consumer is committed after it.
+                    // What stays assigned is committed after the rebalance.
                     Some(RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress) => {
-                        tracing::debug!(group = self.params.group, %error, "kafka did not commit during a rebalance");
+                        tracing::debug!(group = self.params.group, %error, "offset commit failed during a rebalance");
                     }
-                    _ => tracing::warn!(group = self.params.group, %error, "kafka did not commit; it is asked again"),
+                    _ => tracing::warn!(group = self.params.group, %error, "offset commit failed; retrying"),
                 }
-                self.state.refused();
-                self.pace.failed(self.now(), rand::random());
+                self.state.commit_failed();
+                self.schedule.failed(self.now(), rand::random());
             }
         }
     }
 
-    /// Commits what was written of `partitions`, and waits for the answer, but not for ever.
-    pub(super) fn commit_last(&mut self, partitions: &[Partition]) -> Result<(), End> {
-        let deadline = self.now() + COMMIT_WITHIN;
+    /// Commits what is written of `partitions`, and waits for the result up to [`COMMIT_TIMEOUT`].
+    pub(super) fn commit_last(&mut self, partitions: &[Partition]) -> Result<(), LoopExit> {
+        let deadline = self.now() + COMMIT_TIMEOUT;
         loop {
-            if !self.pace.is_outstanding() {
+            if !self.schedule.is_outstanding() {
                 let commits = self.state.unconfirmed(partitions);
                 if commits.is_empty() {
                     return Ok(());
                 }
-                if self.is_kept() {
-                    self.ask_to_commit(commits, self.now())?;
+                if self.run_counts_are_durable() {
+                    self.request_commit(commits, self.now())?;
                 }
             }
             if self.now() >= deadline {
-                tracing::warn!(
-                    ?partitions,
-                    "kafka did not commit in {COMMIT_WITHIN:?}; who gets the partitions next writes the rest again"
-                );
+                tracing::warn!(?partitions, "offset commit timed out after {COMMIT_TIMEOUT:?}; the next owner writes the rest again");
                 return Ok(());
             }
-            self.look_around()?;
-            if let Some(answer) = self.committer.wait(10 * STEP)? {
-                self.committed(&answer);
-                if answer.result.is_err() {
-                    thread::sleep(10 * STEP);
+            self.tick()?;
+            if let Some(result) = self.committer.wait(10 * MIN_POLL_WAIT)? {
+                self.committed(&result);
+                if result.result.is_err() {
+                    thread::sleep(10 * MIN_POLL_WAIT);
                 }
             }
         }
     }
 
-    /// Waits until nothing of `partitions` is in flight any more, or until the deadline.
-    pub(super) fn drain(&mut self, partitions: &[Partition], deadline: Option<Instant>) -> Result<(), End> {
+    /// Waits until nothing of `partitions` is in flight, or until the deadline.
+    pub(super) fn drain(&mut self, partitions: &[Partition], deadline: Option<Instant>) -> Result<(), LoopExit> {
         loop {
-            self.look_around()?;
-            if !self.state.flies_of(partitions) {
+            self.tick()?;
+            if !self.state.has_in_flight(partitions) {
                 return Ok(());
             }
             if deadline.is_some_and(|at| self.now() >= at) {
                 tracing::warn!(
                     ?partitions,
-                    "batches in flight were not written in {DRAIN_WITHIN:?}; who gets the partitions next writes them again"
+                    "batches in flight were not written within {DRAIN_TIMEOUT:?}; the next owner writes them again"
                 );
                 return Ok(());
             }
-            thread::sleep(STEP);
+            thread::sleep(MIN_POLL_WAIT);
         }
     }
 }

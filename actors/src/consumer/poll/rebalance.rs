@@ -1,219 +1,229 @@
-//! The group's and the broker's word: assignments, revocations, errors, statistics.
+//! Events of Kafka's client: assignments, revocations, errors, statistics.
 //!
-//! Guarantee: partitions that are taken away go after what is in flight of them was waited for and committed; an assignment is answered only when
-//! it is known where each partition starts, however long Kafka needs to tell. Not guaranteed: that others wait as long; the group
-//! puts out who is later than its rebalance time-out.
+//! Guarantees:
+//! * Revoked partitions are drained and committed before they are released.
+//! * An assignment is answered only when it is known where each partition starts, however long
+//!   Kafka takes to say.
+//!
+//! Does not guarantee that the group waits that long: it evicts members that exceed the rebalance
+//! timeout.
 
 use std::time::{Duration, Instant};
 
+use forebay_kernel::{Backoff, Retry};
 use forebay_schemas::event::{Event, StartOrigin, why_implausible};
+use forebay_schemas::failure::{Class, Classified};
 use forebay_schemas::offset::Partition;
 use rdkafka::error::KafkaError;
 
-use super::super::batch_builder::{Incoming, Piece};
-use super::super::client::{Assigned, Ends, Event as Told};
-use super::super::error::{ConsumerError, Trouble};
-use super::super::start_offset::Found;
-use super::commit::DRAIN_WITHIN;
-use super::{End, Loop};
+use super::super::batch_builder::{Incoming, PartitionSlice};
+use super::super::client::{AssignedPartition, Event as ClientEvent, PartitionOffsets};
+use super::super::error::{ClientError, ConsumerError};
+use super::super::start_offset::ResolvedStart;
+use super::commit::DRAIN_TIMEOUT;
+use super::{Loop, LoopExit};
 use crate::broker::silence;
 use crate::failpoint::point;
 use crate::ledger::Command;
-use forebay_kernel::Backoff;
-use forebay_schemas::failure::{Class, Classified};
 
-/// Delays between questions for where assigned partitions start.
-const FIND_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(5) };
+/// Delays between attempts to resolve where assigned partitions start.
+const RESOLVE_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(5) };
 
-/// An assignment whose starts Kafka has not yet told.
-pub(super) struct Unanswered {
+/// An assignment whose starts are not resolved yet.
+pub(super) struct PendingAssignment {
     partitions: Vec<Partition>,
-    attempts: u32,
+    retry: Retry,
     not_before: Instant,
 }
 
-/// What is being waited for outside.
+/// What the consumer waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Note {
-    Brokers,
+pub(super) enum WaitReason {
+    Unreachable,
     Silent,
-    Topic,
+    TopicMissing,
 }
 
 impl Loop<'_> {
-    pub(super) fn handle_events(&mut self) -> Result<(), End> {
+    pub(super) fn handle_events(&mut self) -> Result<(), LoopExit> {
         for event in self.client.events() {
             match event {
-                Told::Assigned(partitions) => {
-                    self.unanswered = Some(Unanswered { partitions, attempts: 0, not_before: self.now() });
+                ClientEvent::Assigned(partitions) => {
+                    self.pending = Some(PendingAssignment { partitions, retry: Retry::new(RESOLVE_BACKOFF), not_before: self.now() });
                 }
-                Told::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
-                Told::Trouble(error, reason) => self.trouble(&error, &reason)?,
-                Told::End { partition, offset } => drop(self.ends.insert(partition, offset)),
-                Told::Statistics { ends, connected, silent } => {
-                    self.show_ends(&ends);
+                ClientEvent::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
+                ClientEvent::Error(error, text) => self.client_error(&error, &text)?,
+                ClientEvent::PartitionEnd { partition, offset } => drop(self.ends.insert(partition, offset)),
+                ClientEvent::Statistics { offsets, connected, silent } => {
+                    self.show_offsets(&offsets);
                     if let Some(silent) = silent {
                         self.silent(silent);
-                    } else if connected && matches!(self.note, Some(Note::Brokers | Note::Silent)) {
-                        self.all_is_well();
+                    } else if connected && matches!(self.waiting_for, Some(WaitReason::Unreachable | WaitReason::Silent)) {
+                        self.recovered();
                     }
                 }
             }
         }
         self.reach_ends();
-        match self.unanswered.take_if(|unanswered| unanswered.not_before <= self.params.clock.now()) {
-            Some(unanswered) => self.assigned(unanswered),
+        match self.pending.take_if(|pending| pending.not_before <= self.params.clock.now()) {
+            Some(pending) => self.assigned(pending),
             None => Ok(()),
         }
     }
 
-    /// Partitions end where Kafka's client has said, unless a record before that is held until there is room for it.
+    /// Applies the reported ends of partitions, unless an earlier record is held for want of
+    /// budget.
     fn reach_ends(&mut self) {
         if self.ends.is_empty() || self.wait.is_some() {
             return;
         }
         for (partition, offset) in std::mem::take(&mut self.ends) {
-            if let Some(checkpoint) = self.state.ends_at(partition, offset) {
+            if let Some(checkpoint) = self.state.reach_end(partition, offset) {
                 self.params.telemetry.partition(partition, |view| view.written = view.written.max(checkpoint.offset));
             }
         }
     }
 
-    /// Where partitions start, of the topic that there is now. None when the topic was recreated since this incarnation began to read, which ends it.
-    fn find(&mut self, partitions: &[Partition]) -> Result<Option<Vec<Assigned>>, ConsumerError> {
+    /// Resolves where partitions start. `None` when the topic was re-created since this incarnation
+    /// began to read it, which ends it.
+    fn resolve_starts(&mut self, partitions: &[Partition]) -> Result<Option<Vec<AssignedPartition>>, ConsumerError> {
         let (topic, ledger) = (self.client.topic_id()?, &self.params.ledger);
-        let Some(recreations) = ledger.saw_topic(topic) else {
-            let reason = "its brokers do not agree yet which topic of that name there is".to_owned();
+        let Some(recreations) = ledger.observe_topic(topic) else {
+            let reason = "the brokers do not agree yet on the id of the topic".to_owned();
             return Err(ConsumerError::Unanswered { reason });
         };
         if self.state.assigned().next().is_none() {
             self.recreations = recreations;
-            self.state.reads(topic);
+            self.state.set_topic(topic);
         } else if self.recreations != recreations {
             return Ok(None);
         }
-        self.client.find(partitions, &ledger.checkpoints(), topic, self.state.latest_clock()).map(Some)
+        self.client.resolve_starts(partitions, &ledger.checkpoints(), topic, self.state.latest_clock()).map(Some)
     }
 
-    /// Partitions were given to this consumer. Until Kafka has told where they start, it is asked again.
-    pub(super) fn assigned(&mut self, unanswered: Unanswered) -> Result<(), End> {
-        let found = match self.find(&unanswered.partitions) {
-            Ok(Some(found)) => found,
+    /// Answers an assignment, or tries again later while Kafka does not say where the partitions
+    /// start.
+    fn assigned(&mut self, mut pending: PendingAssignment) -> Result<(), LoopExit> {
+        let assigned = match self.resolve_starts(&pending.partitions) {
+            Ok(Some(assigned)) => assigned,
             Ok(None) => return Ok(()),
             Err(error) if error.class() == Class::Transient => {
-                self.waiting(Note::Brokers, &error.to_string());
-                let not_before = self.now() + FIND_BACKOFF.delay(unanswered.attempts, rand::random());
-                self.unanswered = Some(Unanswered { attempts: unanswered.attempts.saturating_add(1), not_before, ..unanswered });
+                self.waiting(WaitReason::Unreachable, &error.to_string());
+                pending.not_before = self.now() + pending.retry.failed(rand::random());
+                self.pending = Some(pending);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
         point("consumer::before_assign");
-        self.client.assign(&found)?;
-        let paused = self.held.is_some() || self.wait.as_ref().is_some_and(|wait| wait.paused);
+        self.client.assign(&assigned)?;
+        let paused = self.paused.is_some() || self.wait.as_ref().is_some_and(|wait| wait.paused);
         if paused {
-            self.client.pause(found.iter().map(|found| found.partition))?;
+            self.client.pause(assigned.iter().map(|assigned| assigned.partition))?;
         }
-        for &Assigned { partition, found: Found { start, committed }, begin, end } in &found {
+        for &AssignedPartition { partition, resolved: ResolvedStart { start, committed }, start_offset, end_offset } in &assigned {
             let committed = committed.unwrap_or(start.checkpoint.offset);
             self.state.assign(partition, start.checkpoint, committed);
             self.params.telemetry.partition(partition, |view| {
                 (view.assigned, view.paused) = (true, paused);
-                (view.begin, view.end) = (begin, end);
-                // From the begin nothing of before counts: another topic may have been there.
-                let from_begin = matches!(start.origin, StartOrigin::Earliest | StartOrigin::Reset);
-                view.written = if from_begin { start.checkpoint.offset } else { view.written.max(start.checkpoint.offset) };
-                view.committed = if from_begin { committed } else { view.committed.max(committed) };
+                (view.begin, view.end) = (start_offset, end_offset);
+                // At a start from the beginning the earlier offsets may be of another topic.
+                let is_from_start = matches!(start.origin, StartOrigin::Earliest | StartOrigin::Reset);
+                view.written = if is_from_start { start.checkpoint.offset } else { view.written.max(start.checkpoint.offset) };
+                view.committed = if is_from_start { committed } else { view.committed.max(committed) };
             });
             if start.origin == StartOrigin::Reset {
                 let (group, topic) = (&self.params.group, &self.params.topic);
                 tracing::warn!(
-                    "group {group} has no offset of {topic}[{partition}] as it is now, though it has read it before: the topic was deleted and created \
-                     again, or the group's offsets were removed; it is read from its begin, offset {begin}"
+                    "group {group} has no offset of the current {topic}[{partition}], though it has read it before: the topic was re-created, or \
+                     the group's offsets were removed; reading from the start offset {start_offset}"
                 );
             }
         }
-        if !found.is_empty() {
-            let starts = found.iter().map(|assigned| (assigned.partition, assigned.found.start)).collect();
-            if let Err(rejection) = self.params.ledger.submit(Command::Assigned { starts }) {
-                tracing::error!(%rejection, "the ledger does not take an assignment");
+        if !assigned.is_empty() {
+            let starts = assigned.iter().map(|assigned| (assigned.partition, assigned.resolved.start)).collect();
+            if let Err(error) = self.params.ledger.submit(Command::AssignPartitions { starts }) {
+                tracing::error!(%error, "the ledger rejected an assignment");
             }
         }
-        self.all_is_well();
+        self.recovered();
         point("consumer::after_assign");
         Ok(())
     }
 
-    /// Partitions were taken away: what is in flight of them is waited for and committed, unless others may have them already.
-    pub(super) fn revoked(&mut self, partitions: &[Partition], lost: bool) -> Result<(), End> {
+    /// Releases revoked partitions: drains and commits them first, unless they are `lost` to others
+    /// already.
+    fn revoked(&mut self, partitions: &[Partition], lost: bool) -> Result<(), LoopExit> {
         tracing::debug!(?partitions, lost, "revoked");
         point("consumer::before_revoke");
-        self.unanswered = None;
+        self.pending = None;
         self.ends.retain(|partition, _| !partitions.contains(partition));
         if let Some(wait) = &mut self.wait {
-            wait.forget(partitions);
+            wait.discard(partitions);
         }
-        if self.state.forms_of(partitions) {
+        if self.state.has_pending(partitions) {
             self.send()?;
         }
         if !lost {
-            self.drain(partitions, Some(self.now() + DRAIN_WITHIN))?;
+            self.drain(partitions, Some(self.now() + DRAIN_TIMEOUT))?;
             self.commit_last(partitions)?;
         }
         self.state.revoke(partitions);
-        self.gone(partitions);
+        self.released(partitions);
         self.client.unassign(partitions)?;
         point("consumer::after_revoke");
         Ok(())
     }
 
-    /// Others may read these partitions from here on.
-    pub(super) fn gone(&self, partitions: &[Partition]) {
+    /// Others may read these partitions from now on.
+    pub(super) fn released(&self, partitions: &[Partition]) {
         if !partitions.is_empty() {
             self.params.telemetry.gone(partitions);
-            self.params.ledger.saw(Event::PartitionsRevoked { partitions: partitions.to_vec() });
+            self.params.ledger.record(Event::PartitionsRevoked { partitions: partitions.to_vec() });
         }
     }
 
-    pub(super) fn trouble(&mut self, error: &KafkaError, reason: &str) -> Result<(), End> {
-        match Trouble::of(error, reason, &self.params.topic, &self.params.group) {
-            Trouble::Away => self.waiting(Note::Brokers, reason),
-            Trouble::Missing => self.waiting(Note::Topic, reason),
-            Trouble::Noise => tracing::warn!(%error, reason, "kafka's client reports"),
-            Trouble::End(end) => return Err(end.into()),
+    fn client_error(&mut self, error: &KafkaError, text: &str) -> Result<(), LoopExit> {
+        match ClientError::new(error, text, &self.params.topic, &self.params.group) {
+            ClientError::Unavailable => self.waiting(WaitReason::Unreachable, text),
+            ClientError::TopicMissing => self.waiting(WaitReason::TopicMissing, text),
+            ClientError::Ignored => tracing::warn!(%error, text, "kafka's client reports an error"),
+            ClientError::Exit(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    /// A broker that is connected does not answer.
+    /// A connected broker does not answer.
     fn silent(&mut self, silent: Duration) {
-        let text = silence(self.params.kafka.get("bootstrap.servers").unwrap_or_default(), silent);
-        self.say(Note::Silent, text);
+        let note = silence(self.params.kafka.get("bootstrap.servers").unwrap_or_default(), silent);
+        self.wait_for(WaitReason::Silent, note);
     }
 
-    pub(super) fn waiting(&mut self, note: Note, reason: &str) {
-        let text = match note {
-            Note::Topic => format!("kafka has no topic {}: {reason}", self.params.topic),
-            _ => format!("kafka {} is not reachable: {reason}", self.params.kafka.get("bootstrap.servers").unwrap_or_default()),
+    fn waiting(&mut self, reason: WaitReason, error: &str) {
+        let note = match reason {
+            WaitReason::TopicMissing => format!("kafka has no topic {}: {error}", self.params.topic),
+            _ => format!("kafka {} is not reachable: {error}", self.params.kafka.get("bootstrap.servers").unwrap_or_default()),
         };
-        self.say(note, text);
+        self.wait_for(reason, note);
     }
 
-    fn say(&mut self, note: Note, text: String) {
-        if self.note.replace(note) != Some(note) {
-            tracing::warn!("{text}");
+    /// Shows the note in the actor's status, and logs it once for each reason.
+    fn wait_for(&mut self, reason: WaitReason, note: String) {
+        if self.waiting_for.replace(reason) != Some(reason) {
+            tracing::warn!("{note}");
         }
-        self.progress.waiting(text);
+        self.progress.waiting(note);
     }
 
-    pub(super) fn all_is_well(&mut self) {
-        if self.note.take().is_some() {
+    /// Kafka works again, if it did not.
+    pub(super) fn recovered(&mut self) {
+        if self.waiting_for.take().is_some() {
             self.progress.clear();
-            tracing::info!(topic = self.params.topic, "kafka answers again");
+            tracing::info!(topic = self.params.topic, "kafka recovered");
         }
     }
 
-    /// Tells how far back the oldest record lies that is read and not written.
+    /// Reports the timestamp of the oldest record that is read and not written.
     pub(super) fn show_oldest(&self, partition: Partition) {
         self.params.telemetry.oldest_unwritten(partition, self.state.oldest_unwritten(partition));
     }
@@ -224,45 +234,47 @@ impl Loop<'_> {
         }
     }
 
-    /// A record's timestamp was not believed, the `clamped`th of its partition under this assignment.
+    /// Reports an implausible timestamp, the `clamped`th of its partition under this assignment.
     pub(super) fn show_clamped(&self, record: &Incoming<'_>, clamped: u64) {
         let &Incoming { partition, offset, timestamp_ms, .. } = record;
         self.params.telemetry.partition(partition, |view| view.clamped += 1);
         if clamped == 1 {
-            self.params.ledger.saw(Event::TimestampClamped { partition, offset, timestamp_ms: timestamp_ms.unwrap_or_default() });
+            self.params.ledger.record(Event::TimestampClamped { partition, offset, timestamp_ms: timestamp_ms.unwrap_or_default() });
             tracing::warn!(
                 topic = self.params.topic,
                 partition,
                 offset,
                 timestamp_ms,
-                "a record's timestamp counts as none, for it lies {}. Others that follow in this partition are only counted",
+                "implausible record timestamp ignored: it is {}; further ones of this partition are only counted",
                 why_implausible(timestamp_ms.unwrap_or_default()).unwrap_or_default()
             );
         }
     }
 
-    /// Counts the records of a batch that have no key. The first time it says what follows, where the topic has more than one partition.
-    pub(super) fn show_unkeyed(&mut self, pieces: &[Piece]) {
+    /// Counts the records of a batch that have no key, and logs the consequence once, where the
+    /// topic has several partitions.
+    pub(super) fn show_unkeyed(&mut self, slices: &[PartitionSlice]) {
         let mut unkeyed = 0;
-        for piece in pieces.iter().filter(|piece| piece.unkeyed > 0) {
-            unkeyed += piece.unkeyed;
-            self.params.telemetry.partition(piece.partition, |view| view.unkeyed += piece.unkeyed);
+        for slice in slices.iter().filter(|slice| slice.unkeyed > 0) {
+            unkeyed += slice.unkeyed;
+            self.params.telemetry.partition(slice.partition, |view| view.unkeyed += slice.unkeyed);
         }
-        // Where Kafka does not say how many partitions there are, it is said all the same.
-        if unkeyed > 0 && !std::mem::replace(&mut self.said_unkeyed, true) && !matches!(self.client.partitions(), Ok(0 | 1)) {
+        // It is logged as well where Kafka does not say how many partitions there are.
+        if unkeyed > 0 && !std::mem::replace(&mut self.unkeyed_logged, true) && !matches!(self.client.partitions(), Ok(0 | 1)) {
             tracing::warn!(
                 topic = self.params.topic,
                 unkeyed,
-                "records have no key, so those of one row may be in several partitions: its row is then that of one of them, whole, and need not be \
-                 the newest; `unkeyed` of each partition counts them"
+                "records have no key, so the records of one row may be in several partitions: the row is that of one of them, and not \
+                 necessarily the newest; `unkeyed` of each partition counts them"
             );
         }
     }
 
-    fn show_ends(&self, ends: &[Ends]) {
-        for &Ends { partition, begin, end, held_back } in ends.iter().filter(|ends| self.state.is_assigned(ends.partition)) {
+    fn show_offsets(&self, offsets: &[PartitionOffsets]) {
+        let assigned = offsets.iter().filter(|offsets| self.state.is_assigned(offsets.partition));
+        for &PartitionOffsets { partition, start_offset, end_offset, held_back } in assigned {
             self.params.telemetry.partition(partition, |view| {
-                (view.begin, view.end) = (view.begin.max(begin), view.end.max(end));
+                (view.begin, view.end) = (view.begin.max(start_offset), view.end.max(end_offset));
                 view.held_back = held_back;
             });
         }

@@ -44,7 +44,7 @@ fn request(ledger: &Ledger, key: &str) -> Uuid {
 }
 
 fn cancel(ledger: &Ledger, run: Uuid) {
-    ledger.submit(Command::Cancel { run, cancelled: Cancelled { by: "operator".into(), reason: String::new() } }).unwrap();
+    ledger.submit(Command::CancelRun { run, cancelled: Cancelled { by: "operator".into(), reason: String::new() } }).unwrap();
 }
 
 fn exporter(folder: &Path, ledger: &Arc<Ledger>, sink: Sink) -> LineageExporter {
