@@ -10,7 +10,7 @@ mod logging;
 mod output;
 mod process;
 mod runtime;
-mod servers;
+mod server_checks;
 
 use std::process::ExitCode;
 
