@@ -1,11 +1,13 @@
-//! A model of the API: pages of records whose keys recur and whose versions rise; a page may be served again.
+//! A model of the API: pages of records whose keys recur and whose versions rise; a page may be
+//! served again.
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
 use forebay_schemas::offset::Partition;
 
-/// Keys there are. They are spread over the partitions that there are, so some move when partitions are added.
+/// Keys there are. They are spread over the partitions that there are, so some move when partitions
+/// are added.
 pub(super) const KEYS: u16 = 9;
 /// Reads: one without params, and some with.
 pub(super) const READS: usize = 3;
@@ -32,7 +34,8 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// The partition that it goes to, of this number of them: that of its key, or any. `roll` is random.
+    /// The partition that it goes to, of this number of them: that of its key, or any. `roll` is
+    /// random.
     pub(super) fn partition(self, partitions: usize, roll: u32) -> Option<Partition> {
         self.key.map(|key| if self.unkeyed { roll as usize % partitions } else { partition_of(key, partitions) } as Partition)
     }
@@ -77,8 +80,8 @@ impl Api {
         self.fresh(0, most, rng)
     }
 
-    /// The page of a read at a cursor, the same whenever it is asked for, and the cursor of the next one; none when there is nothing more
-    /// for now.
+    /// The page of a read at a cursor, the same whenever it is asked for, and the cursor of the
+    /// next one; none when there is nothing more for now.
     pub(super) fn page_at(&mut self, (read, cursor): (usize, usize), most: usize, rng: &mut StdRng) -> (Vec<Content>, Option<usize>) {
         while self.served[read].len() <= cursor {
             self.fresh(read, most, rng);

@@ -7,7 +7,7 @@ use forebay_schemas::offset::{Checkpoint, Offset, Partition};
 use forebay_schemas::topic::TopicId;
 
 use super::api::Content;
-use super::invariants::{Broken, Invariant, Kept, broken};
+use super::invariants::{Checked, Invariant, Violation, violation};
 use crate::consumer::start_offset::CommittedOffset;
 use forebay_dataplane::commit_metadata::CommitMetadata;
 
@@ -286,7 +286,7 @@ impl Broker {
 
     /// Accepts a commit and checks it: see [`Invariant::CommitsCoverTheWritten`]. One that names an
     /// earlier topic is not checked, since it does not count.
-    pub(super) fn commit(&mut self, partition: Partition, checkpoint: Checkpoint, metadata: String) -> Kept {
+    pub(super) fn commit(&mut self, partition: Partition, checkpoint: Checkpoint, metadata: String) -> Checked {
         let topic = CommitMetadata::parse(&metadata).and_then(|metadata| metadata.topic);
         if topic.is_some_and(|topic| topic != self.topic_id()) {
             self.group.insert(partition, (checkpoint, metadata));
@@ -294,14 +294,14 @@ impl Broker {
         }
         let undone = self.log_mut(partition).undone();
         if checkpoint.offset > undone {
-            return broken(Invariant::CommitsCoverTheWritten, || {
+            return violation(Invariant::CommitsCoverTheWritten, || {
                 format!("[{partition}] is committed up to {}, and {undone} is not written", checkpoint.offset)
             });
         }
         if let Some((before, _)) = self.group.get(&partition).filter(|(before, _)| before.epoch == checkpoint.epoch)
             && before.offset > checkpoint.offset
         {
-            return Err(Broken {
+            return Err(Violation {
                 invariant: Invariant::CommitsCoverTheWritten,
                 what: format!(
                     "the commit of [{partition}] goes back from {} to {} in epoch {}",

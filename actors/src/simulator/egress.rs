@@ -15,10 +15,10 @@ use uuid::Uuid;
 use super::Fault;
 use super::api::Content;
 use super::broker::{At, Stored};
-use super::invariants::{self, Broken, Invariant, Kept, broken};
+use super::invariants::{self, Checked, Invariant, Violation, violation};
 use super::process::{Live, Process};
 use super::store::Write;
-use super::world::{Ask, Env};
+use super::world::{CommitRequest, Env};
 use crate::consumer::batch_builder::{Incoming, Limits};
 use crate::consumer::offset_reset::{OffsetReset, PartitionReset, ResetBasis, offset_reset, reset_target};
 use crate::consumer::start_offset::{ResolvedStart, resolve_start};
@@ -51,13 +51,13 @@ pub(super) enum Stage {
 }
 
 pub(super) fn new_consumer(env: &Env) -> Consumer {
-    let table = BatchSection { max_records: env.weather.max_records, max_bytes: Bytes(1 << 16), ..Default::default() };
+    let table = BatchSection { max_records: env.scenario.max_records, max_bytes: Bytes(1 << 16), ..Default::default() };
     Consumer::new(Limits::new(&table))
 }
 
 impl Process {
     /// Assigns partitions, as in `Loop::assigned` and `Client::resolve_starts`.
-    pub(super) fn assigned(&mut self, who: usize, env: &mut Env, partitions: &[Partition]) -> Kept {
+    pub(super) fn assigned(&mut self, who: usize, env: &mut Env, partitions: &[Partition]) -> Checked {
         self.observe_topic(who, env)?;
         let live = self.live();
         if live.consumer.assigned().next().is_none() {
@@ -81,7 +81,9 @@ impl Process {
             let found = match resolve_start(committed, known, (start_offset, end_offset), topic, fresh, largest) {
                 Ok(found) => found,
                 Err(out) => {
-                    return broken(Invariant::Liveness, || format!("[{partition}] has no start: {out:?}, of {start_offset}..{end_offset}"));
+                    return violation(Invariant::Liveness, || {
+                        format!("[{partition}] has no start: {out:?}, of {start_offset}..{end_offset}")
+                    });
                 }
             };
             let ResolvedStart { mut start, committed } = self.as_the_fault_has_it(env, found, known);
@@ -113,7 +115,7 @@ impl Process {
 
     /// Polls some records, as in `Loop::read`.
     pub(super) fn poll(&mut self, env: &mut Env) {
-        for _ in 0..env.rng.random_range(1..=env.weather.burst) {
+        for _ in 0..env.rng.random_range(1..=env.scenario.burst) {
             let live = self.live.as_mut().expect("up");
             let count = live.positions.len().max(1);
             let skip = env.rng.random_range(0..count);
@@ -136,7 +138,7 @@ impl Process {
 
     /// Kafka's client reports the end of a partition, as in `Client::poll` and `Loop::reach_ends`.
     pub(super) fn end(&mut self, env: &mut Env) {
-        let Some((partition, end)) = self.live().at_an_end(env) else { return };
+        let Some((partition, end)) = self.live().reached_end(env) else { return };
         let live = self.live();
         live.positions.insert(partition, end);
         let written = live.consumer.reach_end(partition, end);
@@ -181,7 +183,7 @@ impl Process {
             Write { at, epoch, key, event: content.event, bad: content.bad, ts }
         });
         let left: Vec<_> = writes.collect();
-        let of_run = |write: &Write| env.truth.of_runs.get(&write.at).map(|&run| (write.at.partition, run, write.bad));
+        let of_run = |write: &Write| env.oracle.of_runs.get(&write.at).map(|&run| (write.at.partition, run, write.bad));
         let of_runs = left.iter().filter_map(of_run).collect();
         env.note(|| format!("  batch {} is sealed: {:?}", cut.id, cut.ranges.0));
         live.batches.push(Batch { id: cut.id, ranges: cut.ranges, left, rows: 0, rejected: 0, attempts: 0, of_runs, stage: Stage::Raw });
@@ -198,21 +200,21 @@ impl Process {
     }
 
     /// Some writes of a batch reach the store, and some acknowledgements return.
-    pub(super) fn write(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn write(&mut self, who: usize, env: &mut Env) -> Checked {
         let live = self.live.as_mut().expect("up");
         let under_way = || live.batches.iter().enumerate().filter(|(_, batch)| batch.stage == Stage::UnderWay).map(|(at, _)| at);
         let count = under_way().count();
         let Some(at) = (count > 0).then(|| env.rng.random_range(0..count)).and_then(|nth| under_way().nth(nth)) else { return Ok(()) };
         let batch = &mut live.batches[at];
         if env.has(Fault::SettleBeforeWrite) {
-            env.zombies.extend(batch.left.drain(..).map(|write| (who, write)));
+            env.late_writes.extend(batch.left.drain(..).map(|write| (who, write)));
         }
         batch.left.shuffle(&mut env.rng);
         for _ in 0..env.rng.random_range(0..=batch.left.len()) {
             let Some(&write) = batch.left.last() else { break };
             env.write(write)?;
             batch.attempts += u64::from(!write.bad);
-            if env.trouble && env.rng.random_ratio(1, 12) {
+            if env.faults_enabled && env.rng.random_ratio(1, 12) {
                 // The acknowledgement is lost, so the row is written again.
                 break;
             }
@@ -233,7 +235,7 @@ impl Process {
     }
 
     /// As in `Loop::settled`.
-    fn settle(&mut self, who: usize, env: &mut Env, batch: Batch) -> Kept {
+    fn settle(&mut self, who: usize, env: &mut Env, batch: Batch) -> Checked {
         let live = self.live();
         let of_runs = batch.of_runs.into_iter().filter(|(_, run, _)| live.ledger.runs.is_open(*run));
         let mut of_runs: Vec<_> = of_runs.map(|(partition, run, bad)| (partition, count_of(run, bad))).collect();
@@ -283,16 +285,16 @@ impl Process {
         if env.has(Fault::CommitOnePast) {
             commits.iter_mut().for_each(|commit| commit.checkpoint.offset += 1);
         }
-        env.asks.push(Ask { who, birth: live.birth, generation: live.generation, commits });
+        env.commit_requests.push(CommitRequest { who, incarnation: live.incarnation, generation: live.generation, commits });
     }
 
     /// The result of a commit arrives, as in `Loop::committed`.
-    pub(super) fn committed(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn committed(&mut self, who: usize, env: &mut Env) -> Checked {
         let now = env.now();
         let live = self.live();
         let Some((commits, confirmed)) = live.answer.take() else { return Ok(()) };
         if !confirmed {
-            if !env.has(Fault::NeverAskAgain) {
+            if !env.has(Fault::NeverRetryCommit) {
                 live.consumer.commit_failed();
             }
             live.schedule.failed(now, 0.5);
@@ -324,13 +326,13 @@ impl Process {
     }
 
     /// Releases the revoked partitions, drained or not.
-    pub(super) fn revoked(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn revoked(&mut self, who: usize, env: &mut Env) -> Checked {
         let partitions = std::mem::take(&mut self.live().revoking);
         self.gone(who, env, &partitions)
     }
 
     /// All its partitions are lost to others.
-    pub(super) fn lost(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn lost(&mut self, who: usize, env: &mut Env) -> Checked {
         let partitions: Vec<_> = self.live().consumer.assigned().collect();
         if self.live().consumer.has_pending(&partitions) {
             self.send(env);
@@ -339,7 +341,7 @@ impl Process {
         self.gone(who, env, &partitions)
     }
 
-    fn gone(&mut self, who: usize, env: &mut Env, partitions: &[Partition]) -> Kept {
+    fn gone(&mut self, who: usize, env: &mut Env, partitions: &[Partition]) -> Checked {
         let live = self.live();
         live.consumer.revoke(partitions);
         for partition in partitions {
@@ -356,14 +358,14 @@ impl Process {
 
     /// Restarts the consumer, alone or with the actors behind it. Batches in flight may be written
     /// or not.
-    pub(super) fn restart_consumer(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn restart_consumer(&mut self, who: usize, env: &mut Env) -> Checked {
         self.abandon(who, env);
         let partitions: Vec<_> = self.live().consumer.assigned().collect();
         let consumer = new_consumer(env);
-        let birth = env.fresh_birth();
+        let incarnation = env.next_incarnation();
         let live = self.live();
-        (live.consumer, live.birth, live.schedule, live.answer, live.queue) =
-            (consumer, birth, CommitSchedule::default(), None, WriteQueue::default());
+        (live.consumer, live.incarnation, live.schedule, live.answer, live.queue) =
+            (consumer, incarnation, CommitSchedule::default(), None, WriteQueue::default());
         live.revoking.clear();
         live.positions.clear();
         live.read_from.clear();
@@ -378,9 +380,9 @@ impl Process {
     /// offset before what is written. Returns whether it could: the process must read all
     /// partitions and have nothing in flight. With faults enabled it may crash before Kafka gets
     /// the commit.
-    pub(super) fn replay(&mut self, who: usize, env: &mut Env, to_start: bool) -> Result<bool, Broken> {
+    pub(super) fn replay(&mut self, who: usize, env: &mut Env, to_start: bool) -> Result<bool, Violation> {
         let all: Vec<Partition> = env.broker.each().collect();
-        let on_its_way = env.asks.iter().any(|ask| ask.who == who);
+        let on_its_way = env.commit_requests.iter().any(|ask| ask.who == who);
         let live = self.live();
         let idle = live.batches.is_empty() && live.consumer.builder().is_empty() && live.consumer.unconfirmed(&all).is_empty();
         let quiet = idle && live.answer.is_none() && live.revoking.is_empty() && !live.fenced && !on_its_way;
@@ -409,11 +411,11 @@ impl Process {
         // it.
         let basis = ResetBasis { epoch, topic: live.consumer.topic(), largest_clock, now };
         let OffsetReset { events, commits } = offset_reset(&resets, basis, "operator", "test");
-        env.truth.order_is_lost();
+        env.oracle.order_is_lost();
         self.apply(who, env, events)?;
         env.urgent[who] = true;
         self.sync(who, env);
-        if env.trouble && env.rng.random_ratio(1, 4) {
+        if env.faults_enabled && env.rng.random_ratio(1, 4) {
             env.note(|| "  it ends before kafka gets the commit".to_owned());
         } else {
             for commit in commits {
@@ -429,7 +431,7 @@ impl Process {
         for batch in self.live().batches.drain(..) {
             for write in batch.left {
                 if env.rng.random_bool(0.5) {
-                    env.zombies.push((who, write));
+                    env.late_writes.push((who, write));
                 }
             }
         }
@@ -453,7 +455,7 @@ impl Live {
 
     /// Returns a partition whose records were all polled, and the end that the consumer does not
     /// know yet.
-    pub(super) fn at_an_end(&self, env: &Env) -> Option<(Partition, Offset)> {
+    pub(super) fn reached_end(&self, env: &Env) -> Option<(Partition, Offset)> {
         let ended = |(&partition, &position): (&Partition, &Offset)| {
             let end = env.broker.log(partition).readable();
             (position < end && env.broker.log(partition).next(position).is_none()).then_some((partition, end))
@@ -462,12 +464,12 @@ impl Live {
     }
 
     /// Returns whether the topic was re-created since the consumer started.
-    pub(super) fn reads_another(&self) -> bool {
+    pub(super) fn reads_recreated_topic(&self) -> bool {
         self.begun_with != self.recreations && self.revoking.is_empty() && self.consumer.assigned().next().is_some()
     }
 
     /// Returns whether a partition ends before the next position, as one of another topic may.
-    pub(super) fn lost_its_place(&self, env: &Env) -> bool {
+    pub(super) fn position_was_removed(&self, env: &Env) -> bool {
         self.revoking.is_empty() && self.positions.iter().any(|(&partition, &position)| position > env.broker.log(partition).end())
     }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Fault;
 use super::api::{Content, READS};
 use super::broker::At;
-use super::invariants::{Acknowledged, Kept};
+use super::invariants::{Acknowledged, Checked};
 use super::process::Process;
 use super::world::Env;
 use crate::fetcher::Schedule;
@@ -50,7 +50,7 @@ impl Page {
 
 /// A fetcher that reads page after page, where the API gives cursors.
 pub(super) fn new_fetcher(env: &Env, fetcher: Fetcher) -> Fetcher {
-    if env.weather.cursors { fetcher.with_cursors(None, PageLimits { max_pages: 3, max_empty_pages: 2 }) } else { fetcher }
+    if env.scenario.cursors { fetcher.with_cursors(None, PageLimits { max_pages: 3, max_empty_pages: 2 }) } else { fetcher }
 }
 
 /// The params of a run of a read.
@@ -97,7 +97,7 @@ pub(super) fn number(cursor: &str) -> usize {
 
 impl Process {
     /// A client requests a run.
-    pub(super) fn request(&mut self, who: usize, env: &mut Env, key: u32, attempt: u32) -> Kept {
+    pub(super) fn request(&mut self, who: usize, env: &mut Env, key: u32, attempt: u32) -> Checked {
         let fresh = env.fresh();
         let mode = match (key, attempt) {
             (0, 2) | (4, 1) => Some(ReadMode::Again),
@@ -116,12 +116,12 @@ impl Process {
             self.act(who, env, effects)?;
         }
         let seq = self.live().ledger.seq;
-        env.truth.asked.push((who, accepted.id(), seq));
+        env.oracle.asked.push((who, accepted.id(), seq));
         Ok(())
     }
 
     /// An operator sets the cursor of a read back.
-    pub(super) fn set_cursor(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn set_cursor(&mut self, who: usize, env: &mut Env) -> Checked {
         let read = read(env.rng.random_range(0..READS));
         let before = page_of(&self.live().ledger.cursors.position(&read));
         let to = match env.rng.random_range(0..=before) {
@@ -132,7 +132,7 @@ impl Process {
     }
 
     /// A client cancels a run.
-    pub(super) fn cancel(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn cancel(&mut self, who: usize, env: &mut Env) -> Checked {
         let Some(run) = self.live().ledger.runs.recent(2).into_iter().find(|run| !run.terminal) else { return Ok(()) };
         self.submit(who, env, Command::CancelRun { run: run.id, cancelled: Cancelled::default() })?;
         let (now, fresh) = (env.now(), env.fresh());
@@ -145,7 +145,7 @@ impl Process {
         self.live().fetcher.stop_schedule();
     }
 
-    pub(super) fn wake(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn wake(&mut self, who: usize, env: &mut Env) -> Checked {
         let (now, fresh) = (env.now(), env.fresh());
         let live = self.live();
         live.wake_at = None;
@@ -153,7 +153,7 @@ impl Process {
         self.act(who, env, effects)
     }
 
-    fn act(&mut self, who: usize, env: &mut Env, effects: Vec<Effect>) -> Kept {
+    fn act(&mut self, who: usize, env: &mut Env, effects: Vec<Effect>) -> Checked {
         for effect in effects {
             match effect {
                 Effect::Fetch(run) => {
@@ -170,7 +170,7 @@ impl Process {
     }
 
     /// Submits what the fetcher records to the ledger. A fault makes the ledger decide otherwise.
-    fn record(&mut self, who: usize, env: &mut Env, command: Command) -> Kept {
+    fn record(&mut self, who: usize, env: &mut Env, command: Command) -> Checked {
         match command {
             Command::PageProduced { run, ranges, produced, rejected, cursor: Some(cursor), rejects, .. }
                 if env.has(Fault::AgainMovesCursor) && self.live().ledger.runs.get(run).is_some_and(|run| run.again) =>
@@ -183,10 +183,10 @@ impl Process {
     }
 
     /// The API answers.
-    pub(super) fn answered(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn answered(&mut self, who: usize, env: &mut Env) -> Checked {
         let Some(run) = self.live().fetching.take() else { return Ok(()) };
         let (now, fresh) = (env.now(), env.fresh());
-        if env.trouble && env.rng.random_ratio(1, 4) {
+        if env.faults_enabled && env.rng.random_ratio(1, 4) {
             let class = if env.rng.random_ratio(1, 8) { Class::Rejected } else { Class::Transient };
             let retry_after = env.rng.random_ratio(1, 3).then(|| Duration::from_secs(env.rng.random_range(1..20)));
             let effects = self.live().fetcher.failed(
@@ -197,8 +197,8 @@ impl Process {
             );
             return self.act(who, env, effects);
         }
-        let (max, rng) = (env.weather.page, &mut env.rng);
-        let (records, next) = if env.weather.cursors {
+        let (max, rng) = (env.scenario.page, &mut env.rng);
+        let (records, next) = if env.scenario.cursors {
             let live = self.live();
             let at = (read_of(&live.ledger, run), live.fetcher.cursor().map_or(0, number));
             env.api.page_at(at, max, rng)
@@ -213,12 +213,12 @@ impl Process {
     }
 
     /// Hands a page to the producer, for the first time or again.
-    fn produce(&mut self, who: usize, env: &mut Env, run: Uuid, records: Vec<Content>) -> Kept {
+    fn produce(&mut self, who: usize, env: &mut Env, run: Uuid, records: Vec<Content>) -> Checked {
         // A producer does this before it accepts pages.
         if self.live().confirmed.is_none() {
             self.observe_topic(who, env)?;
         }
-        env.truth.unacknowledged[who] = records.len();
+        env.oracle.unacknowledged[who] = records.len();
         let mut page = Page::new(run, records);
         page.records.iter().for_each(|_| page.tracker.sent());
         let end = page.tracker.seal(None);
@@ -245,20 +245,20 @@ impl Process {
             };
             env.note(|| format!("  [{partition}] {offset} is {content:?}"));
             let at = At { topic, partition, offset };
-            env.truth.of_runs.insert(at, page.run);
+            env.oracle.of_runs.insert(at, page.run);
             page.acks.push((Destination::Topic, at, content.event));
         }
         page.appended += more;
     }
 
     /// Some acknowledgements come, in any order.
-    pub(super) fn acked(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn acked(&mut self, who: usize, env: &mut Env) -> Checked {
         let Some(page) = &mut self.live.as_mut().expect("up").page else { return Ok(()) };
         page.acks.shuffle(&mut env.rng);
         let mut end = None;
         for _ in 0..env.rng.random_range(1..=page.acks.len().max(1)) {
             let Some((to, at, event)) = page.acks.pop() else { break };
-            env.truth.unacknowledged[who] -= 1;
+            env.oracle.unacknowledged[who] -= 1;
             if to == Destination::Topic {
                 page.acknowledged.push((at, event));
             }
@@ -271,7 +271,7 @@ impl Process {
     }
 
     /// The producer's client fails, or Kafka refuses a record of the page permanently.
-    pub(super) fn producer_breaks(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn producer_breaks(&mut self, who: usize, env: &mut Env) -> Checked {
         // What was sent may still arrive.
         self.append(env);
         let refused = env.rng.random_ratio(1, 6);
@@ -280,20 +280,20 @@ impl Process {
         for _ in 0..page.to_append() + page.acks.len() {
             end = page.tracker.failed(match refused {
                 true => ProduceError::Refused(PageRefused("too large".into())),
-                false => ProduceError::Broken { topic: "t".into(), cause: "fenced".into() },
+                false => ProduceError::Violation { topic: "t".into(), cause: "fenced".into() },
             });
         }
         end.map_or(Ok(()), |end| self.page_ended(who, env, end))
     }
 
-    fn page_ended(&mut self, who: usize, env: &mut Env, end: Result<PageProduced, ProduceError>) -> Kept {
+    fn page_ended(&mut self, who: usize, env: &mut Env, end: Result<PageProduced, ProduceError>) -> Checked {
         let (now, fresh) = (env.now(), env.fresh());
         let Some(page) = self.live().page.take() else { return Ok(()) };
         let effects = match end {
             Ok(produced) => {
                 let (run, report) = (page.run, Some((who, self.live().ledger.seq + 1)));
-                env.truth.seen.extend(page.acknowledged.iter().map(|&(_, event)| event));
-                env.truth.acknowledged.extend(page.acknowledged.iter().map(|&(at, event)| Acknowledged { run, at, event, report }));
+                env.oracle.seen.extend(page.acknowledged.iter().map(|&(_, event)| event));
+                env.oracle.acknowledged.extend(page.acknowledged.iter().map(|&(at, event)| Acknowledged { run, at, event, report }));
                 self.live().fetcher.produced(produced, now, fresh)
             }
             Err(ProduceError::Refused(refused)) => self.live().fetcher.refused(refused, now, fresh),
@@ -304,10 +304,11 @@ impl Process {
     }
 
     /// The fetcher and the producer restart. What the producer has sent may still arrive.
-    pub(super) fn restart_fetcher(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn restart_fetcher(&mut self, who: usize, env: &mut Env) -> Checked {
         self.append(env);
         let open = self.live().ledger.runs.unfetched();
-        let schedule = if env.weather.scheduled && env.trouble { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
+        let schedule =
+            if env.scenario.scheduled && env.faults_enabled { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
         let now = env.now();
         let fetcher = new_fetcher(env, Fetcher::new(schedule, now, open));
         let live = self.live();

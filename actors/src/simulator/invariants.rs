@@ -1,4 +1,5 @@
-//! What must hold, by name. Checked where it can first be seen to fail: at a write, a commit, an event, after a step, or at the end.
+//! What must hold, by name. Each invariant is checked where it can first fail: at a write, a commit
+//! or an event, after a step, or at the end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -17,97 +18,103 @@ use crate::ledger::State as Ledger;
 /// The invariants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Invariant {
-    /// A record that was acknowledged to a page that was reported produced is in the topic, and its effect in the store, unless its topic was recreated;
-    /// and then a start from the begin says so in a journal.
+    /// A record of a page that was reported as produced is in the topic, and its effect is in the
+    /// store. If its topic was re-created, a start from earliest is in a journal.
     NoRecordLost,
-    /// The row of a key is its newest record: the one appended last. Where the order between partitions is not kept ([`Truth::is_ordered`]) it is the
-    /// record of the highest offset of one of the partitions. After a replay that is so of rows that people had deleted or changed by hand, too.
+    /// The row of a key is its newest record, the one appended last. Where the order between
+    /// partitions is not kept ([`Oracle::is_ordered`]) it is the last record of one of the
+    /// partitions. After a replay this holds for rows that people deleted or changed by hand, too.
     NoDuplicateEffect,
-    /// The cells of a row are never of two records, except for the moment after an epoch began whose process did not know of a write before it.
+    /// The cells of a row are of one record, except just after an epoch started whose process did
+    /// not know of an earlier write.
     RowsAreWhole,
-    /// The row of a key never goes back to an earlier offset within an epoch.
+    /// Within an epoch, the row of a key never returns to an earlier offset.
     ReadsNeverGoBack,
-    /// The group's offset never goes back within an epoch, and is never past a record that is not written.
+    /// Within an epoch, the group's offset never decreases. It is never past an unwritten record.
     CommitsCoverTheWritten,
-    /// A run is in the topic only when all its records are acknowledged, and has succeeded only when all of them are in the store.
-    RunsAreHonest,
-    /// Every record of a page before the cursor that a ledger has of a read was acknowledged.
+    /// A run is produced only when all its records are acknowledged, and succeeds only when all of
+    /// them are in the store.
+    RunsReportTheTruth,
+    /// Every record of the pages before a read's cursor was acknowledged.
     CursorIsProduced,
-    /// The cursor of a read goes back by nobody's word but a person's.
+    /// Only a person moves the cursor of a read back.
     CursorGoesOn,
-    /// A page of a read is fetched only when every page before it was produced; by the run itself, from where it began, when that reads
-    /// again.
+    /// A page of a read is fetched only when every page before it was produced. For a run that
+    /// reads again, these are its own pages, from its start.
     ReadsLeaveNothingOut,
-    /// Batches in flight, and records in the one that is being filled, are never more than allowed.
+    /// Batches in flight, and records in the forming one, stay within their limits.
     MemoryIsBounded,
-    /// The fold of the journal's events is the state of the ledger, by way of a snapshot too.
+    /// The fold of the journal's events is the state of the ledger, also by way of a snapshot.
     FoldIsState,
-    /// Rows and dead letters in the events of a process are those that the store acknowledged to it; and no record of a run is counted twice by a
-    /// process, as long as nobody removes topics or offsets, or asks for a replay.
+    /// Rows and dead letters in the events of a process are those that the store acknowledged to
+    /// it; and no record of a run is counted twice by a process, as long as nobody removes topics
+    /// or offsets, or commit_requests for a replay.
     MetricsReconcile,
-    /// When all is well again nothing is left to do: no lag, no open run, and every run that was promised is known.
+    /// Without faults, all work finishes: no lag, no open run, and every confirmed run is known.
     Liveness,
 }
 
-/// An invariant that does not hold.
+/// An invariant that does not hold, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Broken {
+pub(super) struct Violation {
     pub(super) invariant: Invariant,
     pub(super) what: String,
 }
 
-/// Whether all holds.
-pub(super) type Kept = Result<(), Broken>;
+/// The result of a check.
+pub(super) type Checked = Result<(), Violation>;
 
-pub(super) fn broken(invariant: Invariant, what: impl FnOnce() -> String) -> Kept {
-    Err(Broken { invariant, what: what() })
+pub(super) fn violation(invariant: Invariant, what: impl FnOnce() -> String) -> Checked {
+    Err(Violation { invariant, what: what() })
 }
 
-fn holds(invariant: Invariant, holds: bool, what: impl FnOnce() -> String) -> Kept {
-    if holds { Ok(()) } else { broken(invariant, what) }
+fn holds(invariant: Invariant, holds: bool, what: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { violation(invariant, what) }
 }
 
-/// A record that was acknowledged to a page that was reported produced.
+/// A record of a page that was reported as produced.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Acknowledged {
     pub(super) run: Uuid,
     pub(super) at: At,
     pub(super) event: u64,
-    /// The report: a process, and an event of its journal. None after a crash that lost it; then the run begins again and does not wait for it.
+    /// The report: a process, and an event of its journal. `None` after a crash lost it; the run
+    /// then starts over and does not wait for this record.
     pub(super) report: Option<(usize, u64)>,
 }
 
-/// What an onlooker who sees everything remembers.
+/// What an observer of the whole history knows.
 #[derive(Debug, Default)]
-pub(super) struct Truth {
-    /// Records acknowledged to pages that were reported produced.
+pub(super) struct Oracle {
+    /// Records of pages that were reported as produced.
     pub(super) acknowledged: Vec<Acknowledged>,
-    /// How many records of the page that a process is producing are not acknowledged.
+    /// Unacknowledged records of the page that each process is producing.
     pub(super) unacknowledged: [usize; 2],
-    /// Runs that were asked for, and the event of the journal that must be durable before the answer.
+    /// Requested runs, and the event that must be durable before the answer.
     pub(super) asked: Vec<(usize, Uuid, u64)>,
-    /// Runs that were answered for.
+    /// Runs whose request was answered.
     pub(super) promised: Vec<(usize, Uuid)>,
-    /// Partitions of which a journal says since the topic was made that they are read from their begin.
+    /// Partitions that a journal says are read from earliest, since the topic was created.
     pub(super) announced: Vec<bool>,
-    /// The events of all records that were ever acknowledged.
+    /// The event identifiers of all records that were ever acknowledged.
     pub(super) seen: HashSet<u64>,
-    /// The page that each run which reads again has come to, of each process.
+    /// The page that each run that reads again has reached, by process.
     pub(super) reached: HashMap<(usize, Uuid), usize>,
-    /// Keys of which the newest record need not win over those in other partitions.
+    /// Keys whose newest record need not win over those in other partitions.
     pub(super) unordered: BTreeSet<u16>,
-    /// Whether somebody asked for records to be read again; those of a run that was open count once more then.
+    /// Whether a replay was requested; records of a run that was open then count again.
     pub(super) replayed: bool,
-    /// Keys whose rows people deleted or changed by hand, and whose records were not read again since.
+    /// Keys whose rows people deleted or changed by hand, and that were not replayed since.
     pub(super) by_hand: BTreeSet<u16>,
-    /// The run that each record of the topic is of.
+    /// The run of each record of the topic.
     pub(super) of_runs: BTreeMap<At, Uuid>,
-    /// How often events of each kind that the checks depend on were seen; a simulator that does nothing breaks nothing.
+    /// How many runs succeeded: a history in which nothing happens violates nothing.
     pub(super) succeeded: u64,
 }
 
-impl Truth {
-    /// Records were read again: from here on their timestamps follow their places in the partitions, and no longer the time they were appended at.
+impl Oracle {
+    /// Records were read again. From here on their write timestamps follow their offsets, and no
+    /// longer the time at which they were appended.
     pub(super) fn order_is_lost(&mut self) {
         self.unordered.extend(0..KEYS);
     }
@@ -118,16 +125,16 @@ impl Truth {
     }
 }
 
-/// What must hold at an event of process `who`, before its ledger has it; and what else is to be learned from it.
-pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event) -> Kept {
+/// Checks an event of process `who` before its ledger has it, and records what it says.
+pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event) -> Checked {
     match event {
         Event::RunRequested { run, from: Some(from), .. } => {
-            env.truth.reached.insert((who, *run), page_of(from));
+            env.oracle.reached.insert((who, *run), page_of(from));
             Ok(())
         }
-        Event::PageFetched { run, cursor, .. } if env.weather.cursors => {
+        Event::PageFetched { run, cursor, .. } if env.scenario.cursors => {
             let (of, page) = (read_of(ledger, *run), cursor.as_deref().map_or(0, number));
-            if let Some(&reached) = env.truth.reached.get(&(who, *run)) {
+            if let Some(&reached) = env.oracle.reached.get(&(who, *run)) {
                 return holds(Invariant::ReadsLeaveNothingOut, page <= reached, || {
                     format!("run {run} reads again, has come to page {reached}, and goes on at {page}")
                 });
@@ -137,9 +144,9 @@ pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event
                 format!("page {page} of read {of} is fetched, and {missing:?} before it was never acknowledged")
             })
         }
-        Event::PageProduced { run, cursor: Some(cursor), moves, .. } if env.weather.cursors => {
+        Event::PageProduced { run, cursor: Some(cursor), moves, .. } if env.scenario.cursors => {
             let to = number(cursor);
-            if let Some(reached) = env.truth.reached.get_mut(&(who, *run)) {
+            if let Some(reached) = env.oracle.reached.get_mut(&(who, *run)) {
                 *reached = (*reached).max(to);
             }
             let before = moves.as_ref().map_or(0, |read| page_of(&ledger.cursors.position(read)));
@@ -148,24 +155,24 @@ pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event
             })
         }
         Event::RunProduced { run, .. } => {
-            let missing = env.truth.unacknowledged[who];
-            holds(Invariant::RunsAreHonest, missing == 0, || {
+            let missing = env.oracle.unacknowledged[who];
+            holds(Invariant::RunsReportTheTruth, missing == 0, || {
                 format!("run {run} is said to be in the topic, and {missing} records of it are not")
             })
         }
         Event::RunSucceeded { run } => {
-            env.truth.succeeded += 1;
-            let of_run = env.truth.acknowledged.iter().filter(|record| record.run == *run && record.report.is_some());
+            env.oracle.succeeded += 1;
+            let of_run = env.oracle.acknowledged.iter().filter(|record| record.run == *run && record.report.is_some());
             let missing = of_run.map(|record| record.at).find(|&at| !env.broker.was_done(at));
-            holds(Invariant::RunsAreHonest, missing.is_none(), || {
+            holds(Invariant::RunsReportTheTruth, missing.is_none(), || {
                 format!("run {run} has succeeded, and {:?} of it is not written", missing.unwrap_or_default())
             })
         }
         Event::PartitionsAssigned { starts } => {
             for (&partition, start) in &starts.0 {
                 if matches!(start.origin, StartOrigin::Earliest | StartOrigin::Reset) {
-                    env.truth.announced.resize(env.broker.partitions().max(env.truth.announced.len()), false);
-                    env.truth.announced[partition as usize] = true;
+                    env.oracle.announced.resize(env.broker.partitions().max(env.oracle.announced.len()), false);
+                    env.oracle.announced[partition as usize] = true;
                 }
             }
             Ok(())
@@ -175,20 +182,21 @@ pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event
 }
 
 /// [`Invariant::MetricsReconcile`].
-pub(super) fn metrics(live: &Live) -> Kept {
+pub(super) fn metrics(live: &Live) -> Checked {
     holds(Invariant::MetricsReconcile, live.counted == live.acknowledged, || {
         format!("the events say {:?} rows and dead letters, the store acknowledged {:?}", live.counted, live.acknowledged)
     })
 }
 
-/// [`Invariant::MetricsReconcile`], of runs.
-fn counts(env: &Env, live: &Live) -> Kept {
-    if env.weather.operator || env.truth.replayed {
+/// [`Invariant::MetricsReconcile`], for runs.
+fn counts(env: &Env, live: &Live) -> Checked {
+    if env.scenario.operator || env.oracle.replayed {
         return Ok(());
     }
     for run in live.ledger.runs.recent(1_000) {
         let RunCounts { written, filtered, rejected, refused, .. } = run.counts;
-        let (counted, in_topic) = (written + filtered + rejected - refused, env.truth.of_runs.values().filter(|&&of| of == run.id).count());
+        let (counted, in_topic) =
+            (written + filtered + rejected - refused, env.oracle.of_runs.values().filter(|&&of| of == run.id).count());
         holds(Invariant::MetricsReconcile, counted <= in_topic as u64, || {
             format!("run {} has {in_topic} records in the topic, and {counted} of it are counted", run.id)
         })?;
@@ -197,15 +205,15 @@ fn counts(env: &Env, live: &Live) -> Kept {
 }
 
 /// [`Invariant::MemoryIsBounded`].
-pub(super) fn memory(env: &Env, live: &Live) -> Kept {
+pub(super) fn memory(env: &Env, live: &Live) -> Checked {
     let flights = live.consumer.in_flight();
     holds(Invariant::MemoryIsBounded, flights <= MAX_IN_FLIGHT + 1, || format!("{flights} batches are in flight"))?;
     let records = live.consumer.builder().weight() / (RECORD_WEIGHT + 2);
-    holds(Invariant::MemoryIsBounded, records <= env.weather.max_records, || format!("{records} records are in the batch being filled"))
+    holds(Invariant::MemoryIsBounded, records <= env.scenario.max_records, || format!("{records} records are in the batch being filled"))
 }
 
-/// What must hold at the end, when all is well again.
-pub(super) fn at_the_end(world: &World) -> Kept {
+/// Checks the end, when the faults have stopped and all work is finished.
+pub(super) fn at_the_end(world: &World) -> Checked {
     no_record_lost(&world.env)?;
     no_duplicate_effect(&world.env)?;
     for process in &world.processes {
@@ -213,14 +221,14 @@ pub(super) fn at_the_end(world: &World) -> Kept {
             metrics(live)?;
             counts(&world.env, live)?;
             cursor(&world.env, live)?;
-            process.journal.check(&live.ledger, world.env.weather.bytes.then(|| process.journal.len() / 2))?;
+            process.journal.check(&live.ledger, world.env.scenario.bytes.then(|| process.journal.len() / 2))?;
         }
     }
     liveness(world)
 }
 
 /// [`Invariant::CursorIsProduced`].
-fn cursor(env: &Env, live: &Live) -> Kept {
+fn cursor(env: &Env, live: &Live) -> Checked {
     for number in 0..READS {
         let before = page_of(&live.ledger.cursors.position(&read(number)));
         let missing = missing_before(env, number, before);
@@ -231,22 +239,22 @@ fn cursor(env: &Env, live: &Live) -> Kept {
     Ok(())
 }
 
-/// A record of the pages of a read before one that was never acknowledged.
+/// A record that was never acknowledged, of the pages before `page` of a read.
 fn missing_before(env: &Env, read: usize, page: usize) -> Option<u64> {
-    let missing = |record: &&Content| record.key.is_some() && !env.truth.seen.contains(&record.event);
+    let missing = |record: &&Content| record.key.is_some() && !env.oracle.seen.contains(&record.event);
     env.api.before(read, page).find(missing).map(|record| record.event)
 }
 
 /// [`Invariant::NoRecordLost`].
-fn no_record_lost(env: &Env) -> Kept {
-    for &Acknowledged { run, at, event, .. } in &env.truth.acknowledged {
+fn no_record_lost(env: &Env) -> Checked {
+    for &Acknowledged { run, at, event, .. } in &env.oracle.acknowledged {
         if at.topic == env.broker.topic() {
             let log = env.broker.log(at.partition);
             let there = log.at(at.offset).is_some_and(|stored| stored.content.event == event);
             holds(Invariant::NoRecordLost, there, || format!("record {event} of run {run} was acknowledged at {at:?} and is not there"))?;
             holds(Invariant::NoRecordLost, log.is_done(at.offset), || format!("record {event} of run {run}, at {at:?}, has no effect"))?;
         } else {
-            let announced = env.truth.announced.get(at.partition as usize).copied().unwrap_or_default();
+            let announced = env.oracle.announced.get(at.partition as usize).copied().unwrap_or_default();
             holds(Invariant::NoRecordLost, announced, || format!("{at:?} went with its topic, and no journal speaks of it"))?;
         }
     }
@@ -254,13 +262,13 @@ fn no_record_lost(env: &Env) -> Kept {
 }
 
 /// [`Invariant::NoDuplicateEffect`].
-fn no_duplicate_effect(env: &Env) -> Kept {
-    for key in (0..KEYS).filter(|key| !env.truth.by_hand.contains(key)) {
-        // From the very begin: what retention has removed has its effect too.
+fn no_duplicate_effect(env: &Env) -> Checked {
+    for key in (0..KEYS).filter(|key| !env.oracle.by_hand.contains(key)) {
+        // From the first offset ever: records that retention has removed have an effect, too.
         let good = env.broker.records_of(key).filter(|(.., stored)| !stored.content.bad);
         let last: BTreeMap<_, _> = good.map(|(partition, offset, stored)| (partition, (offset, stored))).collect();
-        // Without a key in the topic, a row's records are in any partition.
-        let ordered = env.truth.is_ordered(key) && !env.broker.records_of(key).any(|(.., stored)| stored.content.unkeyed);
+        // Records without a key are in any partition.
+        let ordered = env.oracle.is_ordered(key) && !env.broker.records_of(key).any(|(.., stored)| stored.content.unkeyed);
         let Some(newest) = last.values().map(|(_, stored)| stored.nth).max() else { continue };
         let row = env.store.row(key);
         let is_one_of = row.record().is_some_and(|row| {
@@ -278,18 +286,18 @@ fn no_duplicate_effect(env: &Env) -> Kept {
 }
 
 /// [`Invariant::Liveness`].
-fn liveness(world: &World) -> Kept {
+fn liveness(world: &World) -> Checked {
     let env = &world.env;
     for partition in env.broker.each() {
         let lag = env.broker.lag(partition);
         holds(Invariant::Liveness, lag == 0, || format!("[{partition}] lags by {lag}"))?;
     }
-    for (who, process) in world.processes.iter().enumerate().take(env.weather.processes) {
-        let Some(live) = &process.live else { return broken(Invariant::Liveness, || format!("process {who} is not up")) };
+    for (who, process) in world.processes.iter().enumerate().take(env.scenario.processes) {
+        let Some(live) = &process.live else { return violation(Invariant::Liveness, || format!("process {who} is not up")) };
         let open = live.ledger.runs.recent(1_000).into_iter().find(|run| !run.terminal);
         holds(Invariant::Liveness, open.is_none(), || format!("process {who} has an open run: {open:?}"))?;
     }
-    for &(who, run) in &env.truth.promised {
+    for &(who, run) in &env.oracle.promised {
         let state = world.processes[who].live.as_ref().and_then(|live| live.ledger.runs.get(run)).map(|run| run.state);
         holds(Invariant::Liveness, state.is_some_and(RunState::is_terminal), || {
             format!("process {who} answered for run {run}, which is {state:?}")

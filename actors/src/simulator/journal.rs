@@ -1,9 +1,10 @@
-//! A model of the journal, and the ledger on it: events are appended, and durable later; a crash loses a suffix of what is not durable.
+//! A model of the journal, and the ledger on it: events are appended, and durable later; a crash
+//! loses a suffix of what is not durable.
 
 use chrono::{DateTime, Utc};
 use forebay_schemas::event::{Event, Recorded, decode};
 
-use super::invariants::{Invariant, Kept, broken};
+use super::invariants::{Checked, Invariant, violation};
 use crate::ledger::State;
 
 /// A process's journal; it outlives the process.
@@ -50,7 +51,8 @@ impl Journal {
         state
     }
 
-    /// The fold by way of the bytes: every event is encoded and decoded, and after `cut` events the state is, as in a snapshot.
+    /// The fold by way of the bytes: every event is encoded and decoded, and after `cut` events the
+    /// state is, as in a snapshot.
     fn fold_of_bytes(&self, cut: usize) -> State {
         let mut state = State::default();
         for (at, event) in self.events.iter().enumerate() {
@@ -64,14 +66,16 @@ impl Journal {
     }
 
     /// See [`Invariant::FoldIsState`]. `cut` is where the bytes are gone through, if they are.
-    pub(super) fn check(&self, live: &State, cut: Option<usize>) -> Kept {
+    pub(super) fn check(&self, live: &State, cut: Option<usize>) -> Checked {
         if self.fold(None) != *live {
-            return broken(Invariant::FoldIsState, || format!("the fold of {} events is not the state of the ledger", self.events.len()));
+            return violation(Invariant::FoldIsState, || {
+                format!("the fold of {} events is not the state of the ledger", self.events.len())
+            });
         }
         if let Some(cut) = cut
             && self.fold_of_bytes(cut) != *live
         {
-            return broken(Invariant::FoldIsState, || format!("the fold by a snapshot of event {cut} is not the state of the ledger"));
+            return violation(Invariant::FoldIsState, || format!("the fold by a snapshot of event {cut} is not the state of the ledger"));
         }
         Ok(())
     }

@@ -1,28 +1,37 @@
-//! A simulator of the core: the real pure state machines, driven through models of Kafka, the table, the API and the disk, by a seeded scheduler.
+//! A simulator of the core: the real pure state machines, driven by a seeded scheduler through
+//! models of Kafka, the table, the API and the disk.
 //!
-//! One seed is one history of a hundred to some hundred steps: pages of several reads are fetched, produced, polled, cut, written and committed, in any order that is
-//! possible; and processes crash, are paused and come back, partitions move, commits are lost, other producers' transactions are opened, committed and
-//! aborted, logs are compacted, topics are deleted and created again while clients go on reading and producing by name, partitions are added so that keys
-//! move, records have no key, people delete and change rows by hand, and records are read again. Then all is mended, what is left is done, and the end
-//! is looked at. What must hold is in [`invariants`], by name.
+//! A seed is one history of a few hundred steps. Pages of several reads are fetched and produced,
+//! records are polled, batched, written and committed, in any possible order. Meanwhile processes
+//! crash, stall and resume; partitions move; commits are lost; other producers' transactions are
+//! opened, committed and aborted; logs are compacted; topics are deleted and re-created while
+//! clients continue by name; partitions are added, so that keys move; records have no key; people
+//! delete and change rows by hand; and records are read again. At the end the faults stop, all work
+//! is finished, and the result is checked. [`invariants`] names what must hold.
 //!
-//! Real are: the ledger's `State` (decide, evolve, due, and its JSON), the consumer's `State` with `BatchBuilder`, `WriteClock`, `CommitSchedule`, `find` and the
-//! commits' metadata, the fetcher's `State`, the producer's `Tally` and the writer's `WriteQueue`. The shells around them are written again in
-//! [`ingest`] and [`egress`], as short as can be; what they do wrong on their own is not found here.
+//! Real are the ledger's `State` (decide, evolve, due, and its JSON), the consumer's `State` with
+//! `BatchBuilder`, `WriteClock`, `CommitSchedule`, the choice of the start offset and the commit
+//! metadata, the fetcher's `State` and the commands that it records, the producer's delivery
+//! tracker and the writer's `WriteQueue`. The shells around them are written again in [`ingest`]
+//! and [`egress`], as short as possible; a mistake of a real shell is not found here.
 //!
-//! * `make simulate SEEDS=100000` runs so many seeds, `make simulate SEED=123` one, with each of its steps.
-//! * A check that can't fail is worth nothing: [`Fault`] breaks one rule each, and a test asks that its invariant is named.
+//! * `make simulate SEEDS=100000` runs that many seeds; `make simulate SEED=123` prints each step
+//!   of one.
+//! * A check that can't fail proves nothing: each [`Fault`] breaks one rule, and a test demands
+//!   that its invariant is reported.
 //!
-//! Known not to hold, and so left out; docs/RECOVERY.md says what a user sees of it:
-//! * Producers' own dates that are ahead of time, together with a topic that is recreated or a group whose offsets are removed; and offsets that are
-//!   removed twice with the journal's word of the first time lost: the write clock may then be behind what is in the table.
-//! * The same dates, or a clock ahead of all dates as after a replay, together with compaction of records that were written and not committed when a
-//!   process died.
-//! * The order of records of one key in several partitions, where records are dated back and forth and a partition that was added can't know of them, where
-//!   they have no key, and after they were read again: then the row must be that of one of the partitions, whole.
+//! Known not to hold, and therefore left out (docs/RECOVERY.md says what a user sees):
+//! * Producers' timestamps in the future, together with a topic that is re-created or a group whose
+//!   offsets are removed; and offsets that are removed twice, when the journal's record of the
+//!   first time is lost. The write clock may then be behind the table.
+//! * Such timestamps, or a clock ahead of all timestamps as after a replay, together with the
+//!   compaction of records that were written and not committed when a process died.
+//! * The order of one key's records in several partitions, where timestamps step back and an added
+//!   partition can't know of them, where records have no key, and after they were read again. The
+//!   row must then be a whole record of one of the partitions.
 //!
-//! Left out: offsets set by hand, retention of what is not committed, actors that are restarted by themselves in the middle of a message, and the
-//! budgets, which the kernel's own tests look at.
+//! Not simulated: offsets set by hand, retention of uncommitted records, actors that restart alone
+//! in the middle of a message, and the byte budgets, which the kernel's own tests cover.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -43,61 +52,63 @@ mod store;
 mod tests;
 mod world;
 
-/// A rule of the design that is broken on purpose.
+/// A rule of the design that a test breaks on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// Some record is reported as acknowledged that was never appended.
+    /// A record is acknowledged that was never appended.
     DropRecord,
-    /// A start takes the offset of a commit and not its write clock.
+    /// A start uses the offset of a commit, but not its write clock.
     ForgetClock,
-    /// Rows are written with the time of day.
+    /// Rows are written with the wall clock.
     WallClock,
-    /// A commit names the offset after the written end.
+    /// A commit is one offset past the written end.
     CommitOnePast,
     /// A batch is settled when its write begins.
     SettleBeforeWrite,
-    /// A start believes the journal, whatever the epoch of the group's commit.
+    /// A start uses the journal, whatever the epoch of the group's commit.
     JournalWins,
-    /// A run succeeds when it is in the topic.
+    /// A run succeeds when its records are in the topic.
     SucceedAtDraining,
-    /// A page is reported produced at its first acknowledgement.
+    /// A page is reported as produced at its first acknowledgement.
     ProducedEarly,
-    /// Batches are cut however many are in flight.
+    /// Batches are sealed, however many are in flight.
     UnboundedFlights,
-    /// The fold at a start leaves out an event.
+    /// The fold at a start skips an event.
     ForgetEvent,
-    /// Rows are counted by attempts.
+    /// Rows are counted once per attempt.
     CountAttempts,
-    /// What became of a run's records is told when their batch settles, whatever is in flight before it.
+    /// A run's records are counted when their batch settles, even with an earlier batch in flight.
     CountOutOfTurn,
-    /// A commit that was refused is not asked for again.
-    NeverAskAgain,
-    /// A fetcher does not begin with the runs that were open.
+    /// A commit that failed is not retried.
+    NeverRetryCommit,
+    /// A fetcher does not start with the open runs.
     ForgetOpenRuns,
-    /// A fetcher begins at the page after the ledger's cursor.
+    /// A fetcher starts at the page after the ledger's cursor.
     SkipPage,
-    /// All reads have one cursor.
+    /// All reads share one cursor.
     ShareCursor,
     /// A run that reads again moves the cursor of its read.
     AgainMovesCursor,
-    /// A run that reads again goes on at its read's cursor after a restart.
+    /// A run that reads again continues at its read's cursor after a restart.
     AgainGoesOnAtCursor,
-    /// Nobody looks at the topic's id.
+    /// The topic's id is never checked.
     IgnoreTopicId,
-    /// The topic's id is looked at when partitions are assigned only, so that a process that reads none does not learn of another topic.
-    LookWhenAssigned,
-    /// A run succeeds by what was written, whether the topic was looked at since or not.
-    SucceedUnlooked,
-    /// The consumer takes the offset after the last record for the end, whatever Kafka's client says of it.
+    /// The topic's id is checked at assignments only, so a process without partitions does not
+    /// notice a re-created topic.
+    CheckTopicIdWhenAssignedOnly,
+    /// A run succeeds by what was written, without a check of the topic's id since.
+    SucceedUnchecked,
+    /// The consumer takes the offset after the last record as the end, whatever Kafka's client
+    /// reports.
     EndAtLastRecord,
-    /// The client gives out the records of open and of aborted transactions.
+    /// The client returns records of open and of aborted transactions.
     ReadUncommitted,
-    /// The consumer waits for the very next offset.
+    /// The consumer waits for every offset, although some hold no record.
     WaitForEveryOffset,
-    /// The write clock of a partition that was added begins at 0.
+    /// The write clock of an added partition starts at 0.
     NewPartitionClockZero,
-    /// All partitions have one lane.
+    /// All partitions share one lane.
     TieAcrossPartitions,
-    /// A replay begins at the largest write clock that is known, whatever the time of day.
+    /// A replay starts at the largest known write clock, whatever the wall clock.
     ReplayWithoutWallClock,
 }

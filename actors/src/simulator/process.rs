@@ -12,7 +12,7 @@ use super::Fault;
 use super::api::VALUE;
 use super::egress::{Batch, new_consumer};
 use super::ingest::{Page, new_fetcher};
-use super::invariants::{self, Kept};
+use super::invariants::{self, Checked};
 use super::journal::{self, Journal};
 use super::world::Env;
 use crate::consumer::state::{Commit, CommitSchedule, State as Consumer};
@@ -52,7 +52,7 @@ pub(super) struct Live {
     /// See `Ledger::confirm_topic`.
     pub(super) confirmed: Option<BTreeMap<Partition, Offset>>,
     /// The number of the consumer's incarnation, among all in the history.
-    pub(super) birth: u64,
+    pub(super) incarnation: u64,
     pub(super) generation: u64,
     /// Revoked partitions that are released once they are written and committed.
     pub(super) revoking: Vec<Partition>,
@@ -73,11 +73,11 @@ pub(super) struct Live {
 
 impl Process {
     /// Starts from the journal.
-    pub(super) fn start(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn start(&mut self, who: usize, env: &mut Env) -> Checked {
         let forgotten = env.has(Fault::ForgetEvent).then(|| self.journal.len() / 2);
         let ledger = self.journal.fold(forgotten);
         let open = if env.has(Fault::ForgetOpenRuns) { Vec::new() } else { ledger.runs.unfetched() };
-        let schedule = if env.weather.scheduled { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
+        let schedule = if env.scenario.scheduled { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
         let fetcher = new_fetcher(env, Fetcher::new(schedule, env.now(), open));
         self.live = Some(Live {
             ledger,
@@ -89,7 +89,7 @@ impl Process {
             recreations: 0,
             begun_with: 0,
             confirmed: None,
-            birth: env.fresh_birth(),
+            incarnation: env.next_incarnation(),
             generation: 0,
             revoking: Vec::new(),
             fenced: false,
@@ -103,7 +103,7 @@ impl Process {
             acknowledged: (0, 0),
             counted: (0, 0),
         });
-        env.truth.unacknowledged[who] = 0;
+        env.oracle.unacknowledged[who] = 0;
         let command = Command::StartProcess { version: "1".into(), roles: vec![], topic: "t".into(), group: "g".into() };
         self.submit(who, env, command)?;
         self.submit(who, env, Command::ActivateSql { sql: "s".into(), fingerprint: "f".into() })?;
@@ -115,7 +115,7 @@ impl Process {
     }
 
     /// As in `Ledger::submit`.
-    pub(super) fn submit(&mut self, who: usize, env: &mut Env, command: Command) -> Kept {
+    pub(super) fn submit(&mut self, who: usize, env: &mut Env, command: Command) -> Checked {
         match self.live().ledger.decide(command) {
             Ok(events) => self.apply(who, env, events),
             Err(rejection) => {
@@ -126,7 +126,7 @@ impl Process {
     }
 
     /// As in `Ledger::record` and `Ledger::apply`.
-    pub(super) fn apply(&mut self, who: usize, env: &mut Env, mut events: Vec<Event>) -> Kept {
+    pub(super) fn apply(&mut self, who: usize, env: &mut Env, mut events: Vec<Event>) -> Checked {
         while !events.is_empty() {
             let mut early = Vec::new();
             for event in events {
@@ -154,11 +154,11 @@ impl Process {
 
     fn due(&self, env: &Env) -> Vec<Event> {
         let Some(live) = &self.live else { return Vec::new() };
-        live.ledger.due(live.confirmed.as_ref().filter(|_| !env.has(Fault::SucceedUnlooked)))
+        live.ledger.due(live.confirmed.as_ref().filter(|_| !env.has(Fault::SucceedUnchecked)))
     }
 
     /// As in `Ledger::observe_topic`.
-    pub(super) fn observe_topic(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn observe_topic(&mut self, who: usize, env: &mut Env) -> Checked {
         if env.has(Fault::IgnoreTopicId) {
             return Ok(());
         }
@@ -168,7 +168,7 @@ impl Process {
     }
 
     /// As in `LedgerMonitor::check` and `Ledger::confirm_topic`.
-    pub(super) fn check_topic(&mut self, who: usize, env: &mut Env) -> Kept {
+    pub(super) fn check_topic(&mut self, who: usize, env: &mut Env) -> Checked {
         let (before, written) = (self.live().recreations, self.live().ledger.written());
         self.observe_topic(who, env)?;
         if self.live().recreations != before {
@@ -183,7 +183,7 @@ impl Process {
     pub(super) fn wants_topic_check(&self, env: &Env) -> bool {
         let Some(live) = &self.live else { return false };
         let another = live.ledger.topic_id != Some(env.broker.topic_id());
-        !env.has(Fault::LookWhenAssigned) && (another || !live.ledger.due(None).is_empty()) && !env.has(Fault::IgnoreTopicId)
+        !env.has(Fault::CheckTopicIdWhenAssignedOnly) && (another || !live.ledger.due(None).is_empty()) && !env.has(Fault::IgnoreTopicId)
     }
 
     /// Makes some of the appended events durable.
@@ -194,10 +194,10 @@ impl Process {
         env.urgent[who] = false;
         self.journal.sync(more);
         let durable = self.journal.durable();
-        let truth = &mut env.truth;
-        for &(_, run, _) in truth.asked.iter().filter(|&&(asked, _, seq)| asked == who && seq <= durable) {
-            truth.promised.push((who, run));
+        let oracle = &mut env.oracle;
+        for &(_, run, _) in oracle.asked.iter().filter(|&&(asked, _, seq)| asked == who && seq <= durable) {
+            oracle.promised.push((who, run));
         }
-        truth.asked.retain(|&(asked, _, seq)| asked != who || seq > durable);
+        oracle.asked.retain(|&(asked, _, seq)| asked != who || seq > durable);
     }
 }

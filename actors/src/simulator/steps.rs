@@ -1,4 +1,4 @@
-//! What each step does.
+//! Performs each step.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use rand::Rng;
 
 use super::api::{KEYS, partition_of};
 use super::broker::{Broker, Dating, Stored};
-use super::invariants::Kept;
-use super::world::{Ask, Step, World};
+use super::invariants::Checked;
+use super::world::{CommitRequest, Step, World};
 use forebay_dataplane::commit_metadata::CommitMetadata;
 
 impl World {
-    pub(super) fn perform(&mut self, step: Step) -> Kept {
+    pub(super) fn perform(&mut self, step: Step) -> Checked {
         let (env, processes) = (&mut self.env, &mut self.processes);
         match step {
             Step::Tick => {
@@ -28,8 +28,8 @@ impl World {
                 let kept = env.rng.random_range(0..=process.journal.loose());
                 process.journal.crash(kept);
                 let last = process.journal.durable();
-                env.truth.asked.retain(|&(asked, _, seq)| asked != who || seq <= last);
-                for record in &mut env.truth.acknowledged {
+                env.oracle.asked.retain(|&(asked, _, seq)| asked != who || seq <= last);
+                for record in &mut env.oracle.acknowledged {
                     record.report = record.report.filter(|&(of, seq)| of != who || seq <= last);
                 }
             }
@@ -56,11 +56,11 @@ impl World {
             Step::Cut(who) => processes[who].send(env),
             Step::Transform(who) => processes[who].transform(),
             Step::Write(who) => return processes[who].write(who, env),
-            Step::AskToCommit(who) => processes[who].ask(who, env),
+            Step::RequestCommit(who) => processes[who].ask(who, env),
             Step::CommitArrives => return self.commit_arrives(),
             Step::CommitAnswered(who) => return processes[who].committed(who, env),
             Step::Rebalance => {
-                let up: Vec<_> = (0..env.weather.processes).filter(|&who| processes[who].is_up()).collect();
+                let up: Vec<_> = (0..env.scenario.processes).filter(|&who| processes[who].is_up()).collect();
                 if !up.is_empty() {
                     let picks: Vec<_> = env.broker.each().map(|_| up[env.rng.random_range(0..up.len())]).collect();
                     self.rebalance(|partition| picks[partition as usize]);
@@ -69,11 +69,11 @@ impl World {
             Step::Revoked(who) => return processes[who].revoked(who, env),
             Step::SessionEnds(who) => self.session_ends(who),
             Step::Assign => return self.assign(),
-            Step::Zombie => {
-                let at = env.rng.random_range(0..env.zombies.len());
-                let (_, write) = env.zombies[at];
-                if !(env.trouble && env.rng.random_bool(0.3)) {
-                    env.zombies.swap_remove(at);
+            Step::LateWrite => {
+                let at = env.rng.random_range(0..env.late_writes.len());
+                let (_, write) = env.late_writes[at];
+                if !(env.faults_enabled && env.rng.random_bool(0.3)) {
+                    env.late_writes.swap_remove(at);
                 }
                 return env.write(write);
             }
@@ -81,15 +81,15 @@ impl World {
                 env.removable = true;
                 let forget = env.rng.random_bool(0.5);
                 env.broker.recreate(forget);
-                env.truth.announced.clear();
+                env.oracle.announced.clear();
             }
             Step::CheckTopic(who) => return processes[who].check_topic(who, env),
             Step::End(who) => processes[who].end(env),
-            Step::BeginAgain(who) => {
+            Step::ReadRecreatedTopic(who) => {
                 let assigned = processes[who].live().consumer.assigned().collect();
                 processes[who].revoke(env, assigned);
             }
-            Step::PlaceLost(who) => return processes[who].restart_consumer(who, env),
+            Step::PositionRemoved(who) => return processes[who].restart_consumer(who, env),
             Step::OffsetsRemoved => return self.offsets_removed(),
             Step::Retention => {
                 let partition = env.any_partition();
@@ -99,8 +99,9 @@ impl World {
             }
             Step::Compaction => {
                 let partition = env.any_partition();
-                // Where dates rise and decide, also what was read and is not committed; see the module's own words. Of what is read again they do not.
-                let dates_decide = env.broker.dates_rise() && env.truth.unordered.is_empty();
+                // Where dates rise and decide, also what was read and is not committed; see the
+                // module's own words. Of what is read again they do not.
+                let dates_decide = env.broker.dates_rise() && env.oracle.unordered.is_empty();
                 let to = if dates_decide { Some(env.broker.log(partition).end()) } else { env.committed_now(partition) };
                 env.broker.log_mut(partition).compact(to.unwrap_or_default());
             }
@@ -121,12 +122,12 @@ impl World {
                 env.broker.log_mut(partition).close(commit);
             }
             Step::PartitionAdded => {
-                let reader = env.rng.random_range(0..env.weather.processes);
+                let reader = env.rng.random_range(0..env.scenario.processes);
                 let before = env.broker.partitions();
                 env.broker.add_partition(reader);
                 if env.broker.dating == Dating::Wild {
                     let unordered: Vec<u16> = (0..KEYS).filter(|&key| may_lose_its_order(&env.broker, key, before)).collect();
-                    env.truth.unordered.extend(unordered);
+                    env.oracle.unordered.extend(unordered);
                 }
             }
             Step::ByHand => {
@@ -138,10 +139,10 @@ impl World {
                 } else {
                     env.store.change(key, ts);
                 }
-                env.truth.by_hand.insert(key);
+                env.oracle.by_hand.insert(key);
             }
             Step::Replay(who) => {
-                env.truth.replayed = true;
+                env.oracle.replayed = true;
                 let done = processes[who].replay(who, env, false)?;
                 env.note(|| format!("  done {done}"));
             }
@@ -149,14 +150,14 @@ impl World {
                 let process = &processes[who];
                 if let Some(live) = &process.live {
                     let cut = env.rng.random_range(0..=process.journal.len());
-                    return process.journal.check(&live.ledger, env.weather.bytes.then_some(cut));
+                    return process.journal.check(&live.ledger, env.scenario.bytes.then_some(cut));
                 }
             }
         }
         Ok(())
     }
 
-    /// The group's partitions are to be read by whom `reader` says.
+    /// Starts a rebalance: `reader` names the process for each partition.
     pub(super) fn rebalance(&mut self, reader: impl Fn(Partition) -> usize) {
         for partition in self.env.broker.each() {
             self.env.broker.wanted[partition as usize] = reader(partition);
@@ -171,7 +172,7 @@ impl World {
         }
     }
 
-    /// The group puts out a process that is down, or says nothing.
+    /// The group evicts a process that is down or silent.
     fn session_ends(&mut self, who: usize) {
         for owner in self.env.broker.owners.iter_mut().filter(|owner| **owner == Some(who)) {
             *owner = None;
@@ -181,7 +182,7 @@ impl World {
         }
     }
 
-    fn resume(&mut self, who: usize) -> Kept {
+    fn resume(&mut self, who: usize) -> Checked {
         let process = &mut self.processes[who];
         process.paused = false;
         if let Some(live) = &mut process.live
@@ -192,16 +193,16 @@ impl World {
         Ok(())
     }
 
-    /// A generation of the group begins: those who are up get the partitions that nobody owns and that they are to read. Who is not there for it is
-    /// put out.
-    fn assign(&mut self) -> Kept {
-        for who in 0..self.env.weather.processes {
+    /// Starts a generation: processes that are up get their unowned partitions, and the others are
+    /// evicted.
+    fn assign(&mut self) -> Checked {
+        for who in 0..self.env.scenario.processes {
             if !self.processes[who].is_up() {
                 self.session_ends(who);
             }
         }
         self.next_generation();
-        for who in 0..self.env.weather.processes {
+        for who in 0..self.env.scenario.processes {
             let broker = &self.env.broker;
             let theirs = |&partition: &Partition| broker.owners[partition as usize].is_none() && broker.wanted[partition as usize] == who;
             let partitions: Vec<_> = broker.each().filter(theirs).collect();
@@ -221,12 +222,12 @@ impl World {
         }
     }
 
-    /// A commit reaches the group's coordinator, if it ever does; the answer may be lost.
-    fn commit_arrives(&mut self) -> Kept {
+    /// A commit request reaches the group's coordinator or is lost. The answer may be lost, too.
+    fn commit_arrives(&mut self) -> Checked {
         let env = &mut self.env;
-        let at = env.rng.random_range(0..env.asks.len());
-        let Ask { who, birth, generation, commits } = env.asks.swap_remove(at);
-        let lost = env.trouble && env.rng.random_ratio(1, 8);
+        let at = env.rng.random_range(0..env.commit_requests.len());
+        let CommitRequest { who, incarnation, generation, commits } = env.commit_requests.swap_remove(at);
+        let lost = env.faults_enabled && env.rng.random_ratio(1, 8);
         let taken = generation == env.broker.generation && !lost;
         if taken {
             for commit in &commits {
@@ -237,17 +238,17 @@ impl World {
                 )?;
             }
         }
-        let said = taken && !(env.trouble && env.rng.random_ratio(1, 8));
+        let said = taken && !(env.faults_enabled && env.rng.random_ratio(1, 8));
         env.note(|| format!("  {commits:?} of {who}: taken {taken}, and said so {said}"));
-        if let Some(live) = self.processes[who].live.as_mut().filter(|live| live.birth == birth) {
+        if let Some(live) = self.processes[who].live.as_mut().filter(|live| live.incarnation == incarnation) {
             live.answer = Some((commits, said));
         }
         Ok(())
     }
 
-    /// Everybody loses all partitions.
-    fn all_lost(&mut self) -> Kept {
-        for who in 0..self.env.weather.processes {
+    /// Every process loses all partitions.
+    fn all_lost(&mut self) -> Checked {
+        for who in 0..self.env.scenario.processes {
             if self.processes[who].is_up() {
                 self.processes[who].lost(who, &mut self.env)?;
             }
@@ -262,19 +263,20 @@ impl World {
         Ok(())
     }
 
-    fn offsets_removed(&mut self) -> Kept {
+    fn offsets_removed(&mut self) -> Checked {
         self.env.removable = false;
         self.all_lost()?;
         self.env.broker.remove_offsets();
-        // All is read again.
-        self.env.truth.order_is_lost();
+        // Everything is read again.
+        self.env.oracle.order_is_lost();
         Ok(())
     }
 }
 
-/// Whether the newest record of a key may lose when a partition is added to those before, where records are dated back and forth: when it moves away from
-/// records that the group has not committed yet, whose dates are not known; and when it moves to a partition that was there before, whose clock may be
-/// behind.
+/// Whether the newest record of a key may lose when a partition is added to those before, where
+/// records are dated back and forth: when it moves away from records that the group has not
+/// committed yet, whose dates are not known; and when it moves to a partition that was there
+/// before, whose clock may be behind.
 fn may_lose_its_order(broker: &Broker, key: u16, before: usize) -> bool {
     let to = partition_of(key, before + 1);
     let is_unread = |(partition, offset, _): (Partition, Offset, Stored)| {

@@ -1,9 +1,10 @@
-//! A model of the table: rows of two cells by key. Of writes of a cell the newest timestamp wins, and of equal ones the greater value, as in Cassandra;
-//! people write into it, too, with the time of day.
+//! A model of the table: rows of two cells by key. Of writes of a cell the newest timestamp wins,
+//! and of equal ones the greater value, as in Cassandra; people write into it, too, with the time
+//! of day.
 
 use super::api::KEYS;
 use super::broker::At;
-use super::invariants::{Invariant, Kept, broken};
+use super::invariants::{Checked, Invariant, violation};
 use forebay_schemas::offset::Epoch;
 
 /// A write on its way into the table, or into the dead-letter topic.
@@ -28,7 +29,8 @@ struct Cell {
     of: Option<Write>,
 }
 
-/// A row. One cell rises with the event and the other falls, so that a tie takes them from different records.
+/// A row. One cell rises with the event and the other falls, so that a tie takes them from
+/// different records.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Row {
     cells: [Option<Cell>; 2],
@@ -53,8 +55,9 @@ impl Row {
     }
 }
 
-/// Whether two writes of a partition are of two epochs, of which the later knew nothing of the earlier one's write: then they may tie until the
-/// record is read in the later epoch, too. In the end no row is so.
+/// Whether two writes of a partition are of two epochs, of which the later knew nothing of the
+/// earlier one's write: then they may tie until the record is read in the later epoch, too. In the
+/// end no row is so.
 fn are_strangers(first: &Write, second: &Write) -> bool {
     first.at.partition == second.at.partition && first.epoch != second.epoch
 }
@@ -70,8 +73,9 @@ impl Store {
         &self.rows[usize::from(key)]
     }
 
-    /// An upsert, and the checks of what a reader sees by it: see [`Invariant::ReadsNeverGoBack`] and [`Invariant::RowsAreWhole`].
-    pub(super) fn upsert(&mut self, write: Write) -> Kept {
+    /// An upsert, and the checks of what a reader sees by it: see [`Invariant::ReadsNeverGoBack`]
+    /// and [`Invariant::RowsAreWhole`].
+    pub(super) fn upsert(&mut self, write: Write) -> Checked {
         let row = &mut self.rows[usize::from(write.key)];
         let before = row.record();
         row.put(0, Cell { ts: write.ts, value: write.event, of: Some(write) });
@@ -80,13 +84,13 @@ impl Store {
             && first.event != second.event
             && !are_strangers(&first, &second)
         {
-            return broken(Invariant::RowsAreWhole, || format!("key {} has a cell of {first:?} and one of {second:?}", write.key));
+            return violation(Invariant::RowsAreWhole, || format!("key {} has a cell of {first:?} and one of {second:?}", write.key));
         }
         if let (Some(before), Some(now)) = (before, row.record())
             && (before.epoch, before.at.partition) == (now.epoch, now.at.partition)
             && now.at < before.at
         {
-            return broken(Invariant::ReadsNeverGoBack, || {
+            return violation(Invariant::ReadsNeverGoBack, || {
                 format!("key {} was read as of {:?}, and is read as of {:?} now, in epoch {}", now.key, before.at, now.at, now.epoch)
             });
         }

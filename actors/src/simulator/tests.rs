@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::Fault;
-use super::invariants::{Broken, Invariant};
+use super::invariants::{Invariant, Violation};
 use super::world::history;
 
 fn number(variable: &str) -> Option<u64> {
@@ -19,7 +19,8 @@ struct Sum {
     steps: u64,
     succeeded: u64,
     acknowledged: u64,
-    /// For each invariant that was broken, by its name: how often, and the first seed with what was said.
+    /// For each invariant that was violation, by its name: how often, and the first seed with what
+    /// was said.
     wrong: BTreeMap<String, (u64, u64, String)>,
 }
 
@@ -109,7 +110,7 @@ fn tail(trace: &[String]) -> String {
 }
 
 /// The first seed at which a fault breaks something, and what.
-fn found(fault: Fault, seeds: u64) -> Option<(u64, Broken)> {
+fn found(fault: Fault, seeds: u64) -> Option<(u64, Violation)> {
     (0..seeds).find_map(|seed| history(seed, Some(fault), false).end.err().map(|broken| (seed, broken)))
 }
 
@@ -122,23 +123,23 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::ForgetClock, &[NoDuplicateEffect], 400),
         (Fault::WallClock, &[ReadsNeverGoBack, RowsAreWhole], 400),
         (Fault::CommitOnePast, &[CommitsCoverTheWritten], 100),
-        (Fault::SettleBeforeWrite, &[CommitsCoverTheWritten, RunsAreHonest], 100),
+        (Fault::SettleBeforeWrite, &[CommitsCoverTheWritten, RunsReportTheTruth], 100),
         (Fault::JournalWins, &[CommitsCoverTheWritten], 400),
-        (Fault::SucceedAtDraining, &[RunsAreHonest], 100),
-        (Fault::ProducedEarly, &[RunsAreHonest, ReadsLeaveNothingOut], 100),
+        (Fault::SucceedAtDraining, &[RunsReportTheTruth], 100),
+        (Fault::ProducedEarly, &[RunsReportTheTruth, ReadsLeaveNothingOut], 100),
         (Fault::UnboundedFlights, &[MemoryIsBounded], 400),
         (Fault::ForgetEvent, &[FoldIsState], 100),
         (Fault::CountAttempts, &[MetricsReconcile], 100),
         (Fault::CountOutOfTurn, &[MetricsReconcile], 4_000),
-        (Fault::NeverAskAgain, &[Liveness], 4_000),
+        (Fault::NeverRetryCommit, &[Liveness], 4_000),
         (Fault::ForgetOpenRuns, &[Liveness], 200),
         (Fault::SkipPage, &[ReadsLeaveNothingOut], 200),
         (Fault::ShareCursor, &[ReadsLeaveNothingOut], 200),
         (Fault::AgainMovesCursor, &[CursorGoesOn], 400),
         (Fault::AgainGoesOnAtCursor, &[ReadsLeaveNothingOut], 10_000),
         (Fault::IgnoreTopicId, &[NoRecordLost, CommitsCoverTheWritten, Liveness], 400),
-        (Fault::LookWhenAssigned, &[Liveness], 400),
-        (Fault::SucceedUnlooked, &[RunsAreHonest], 40_000),
+        (Fault::CheckTopicIdWhenAssignedOnly, &[Liveness], 400),
+        (Fault::SucceedUnchecked, &[RunsReportTheTruth], 40_000),
         (Fault::EndAtLastRecord, &[Liveness], 200),
         (Fault::ReadUncommitted, &[NoDuplicateEffect, CommitsCoverTheWritten], 200),
         (Fault::WaitForEveryOffset, &[NoRecordLost, Liveness], 200),
