@@ -45,17 +45,6 @@ const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_REMEMBERED: usize = 256;
 /// Keys that every line may have. A field of the same name gets a trailing underscore.
 const RESERVED_KEYS: [&str; 8] = ["seq", "timestamp", "level", "target", "message", "pipeline", "repeated", "cut"];
-/// Field names in the code, and the key that they have in a line.
-const RENAMED_FIELDS: [(&str, &str); 7] = [
-    ("cause", "error"),
-    ("failed", "error"),
-    ("refused", "error"),
-    ("rejection", "error"),
-    ("trouble", "error"),
-    ("why", "error"),
-    ("supervisor", "actor"),
-];
-
 static PIPELINE: OnceLock<String> = OnceLock::new();
 
 thread_local! {
@@ -143,7 +132,7 @@ impl Fields {
     }
 
     fn put(&mut self, field: &Field, value: Value) {
-        let name = RENAMED_FIELDS.iter().find(|(code, _)| *code == field.name()).map_or(field.name(), |(_, line)| line);
+        let name = field.name();
         let name = if RESERVED_KEYS.contains(&name) { format!("{name}_") } else { name.to_owned() };
         self.others.insert(name, value);
     }

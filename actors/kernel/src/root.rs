@@ -42,13 +42,13 @@ impl Environment {
             }
             LifecycleKind::Exited { incarnation, exit } => tracing::warn!(actor = path, incarnation, %exit, "ended"),
             LifecycleKind::RestartScheduled { delay, affected } => {
-                tracing::info!(supervisor = path, ?delay, ?affected, "will restart");
+                tracing::info!(actor = path, ?delay, ?affected, "will restart");
             }
             LifecycleKind::IntensityExceeded { restarts, within } => {
-                tracing::error!(supervisor = path, restarts, ?within, "too many restarts");
+                tracing::error!(actor = path, restarts, ?within, "too many restarts");
             }
             LifecycleKind::Escalated { reason } => {
-                tracing::error!(supervisor = path, error = reason, "unrecoverable failure, escalating");
+                tracing::error!(actor = path, error = reason, "unrecoverable failure, escalating");
             }
             LifecycleKind::Stuck { silent } => tracing::error!(actor = path, "actor stalled: no progress for {silent:?}"),
         }

@@ -42,7 +42,7 @@ impl FetcherHandle {
 
     fn post(&self, message: FetcherMessage) {
         if let Some(mailbox) = self.0.try_get() {
-            // See the head of the file.
+            // Fails if the incarnation has ended. The next one reads the ledger.
             let _ = mailbox.post(message);
         }
     }

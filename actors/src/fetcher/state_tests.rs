@@ -1,3 +1,5 @@
+//! When the state fetches: schedules, triggers, retries and stops. Pages are in `pages`.
+
 use forebay_schemas::run::StopReason;
 
 use super::super::pagination::NextCursor;
@@ -116,6 +118,30 @@ fn run_error(effects: &[Effect], run: u128) -> Option<&RunError> {
         Effect::Record(Command::FailRun { run: failed, error }) if *failed == Uuid::from_u128(run) => Some(error),
         _ => None,
     })
+}
+
+fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
+    let PageProduced { ranges, produced, rejected, rejects } = PageProduced::default();
+    let (run, asked, cursor) = (Uuid::from_u128(run), Position::of(asked), next.map(str::to_owned));
+    Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects })
+}
+/// How a run stopped, if it is all produced.
+fn finished(effects: &[Effect], run: u128) -> Option<&Stop> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Record(Command::RunProduced { run: finished, stop }) if *finished == Uuid::from_u128(run) => stop.as_ref(),
+        _ => None,
+    })
+}
+/// Why a complete run stopped.
+fn ends(effects: &[Effect], run: u128, asked: Option<&str>) -> StopReason {
+    assert_eq!(effects[0], moved(run, asked, None));
+    let stop = finished(effects, run).unwrap_or_else(|| panic!("{effects:?}"));
+    assert!(effects.len() == 2 && stop.complete, "{effects:?}");
+    stop.reason
+}
+/// Whether a scheduled fetch was produced.
+fn scheduled_done(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::ScheduledFetchEnded(Ok(_))))
 }
 
 #[test]
@@ -296,126 +322,6 @@ fn a_stopping_fetcher_finishes_its_page_and_starts_nothing_more() {
     assert!(rig.state.is_idle());
 }
 
-fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
-    let PageProduced { ranges, produced, rejected, rejects } = PageProduced::default();
-    let (run, asked, cursor) = (Uuid::from_u128(run), Position::of(asked), next.map(str::to_owned));
-    Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects })
-}
-/// How a run stopped, if it is all produced.
-fn finished(effects: &[Effect], run: u128) -> Option<&Stop> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::Record(Command::RunProduced { run: finished, stop }) if *finished == Uuid::from_u128(run) => stop.as_ref(),
-        _ => None,
-    })
-}
-/// Why a complete run stopped.
-fn ends(effects: &[Effect], run: u128, asked: Option<&str>) -> StopReason {
-    assert_eq!(effects[0], moved(run, asked, None));
-    let stop = finished(effects, run).unwrap_or_else(|| panic!("{effects:?}"));
-    assert!(effects.len() == 2 && stop.complete, "{effects:?}");
-    stop.reason
-}
-/// Whether a scheduled fetch was produced.
-fn scheduled_done(effects: &[Effect]) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::ScheduledFetchEnded(Ok(_))))
-}
-
-#[test]
-fn the_cursor_moves_when_a_page_is_in_kafka_and_the_next_page_follows() {
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("0"), 100);
-    rig.trigger(1, 0.0);
-    assert_eq!(rig.cursor(), Some("0"));
-    let fetched = rig.page(100, Some("100"), 1.0);
-    assert_eq!(fetched, [Effect::Record(Command::PageFetched { run: Uuid::from_u128(1), records: 100, cursor: Some("0".into()) })]);
-    assert_eq!(rig.cursor(), Some("0"), "it is not in Kafka yet");
-    assert_eq!(rig.produced(2.0), [moved(1, None, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
-    assert_eq!(rig.cursor(), Some("100"));
-    assert!(fetch_of(&rig.whole_page(Some("200"), 3.0), 1));
-    assert_eq!(ends(&rig.whole_page(None, 4.0), 1, Some("200")), StopReason::NoNext);
-    assert_eq!(rig.cursor(), Some("200"), "the last page does not move it");
-    assert!(fetch_of(&rig.trigger(2, 5.0), 2), "the next fetch continues there");
-    assert_eq!(rig.state.cursor(), Some("200"));
-}
-
-#[test]
-fn the_same_cursor_ends_a_fetch_and_a_page_without_records_does_not() {
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
-    rig.trigger(1, 0.0);
-    assert!(fetch_of(&rig.whole_page(Some("a"), 1.0), 1));
-    assert_eq!(ends(&rig.whole_page(Some("a"), 2.0), 1, Some("a")), StopReason::SameCursor);
-    rig.trigger(2, 3.0);
-    rig.page(0, Some("b"), 4.0);
-    assert_eq!(rig.produced(5.0), [moved(2, Some("a"), Some("b")), Effect::Fetch(Uuid::from_u128(2))]);
-    assert_eq!(ends(&rig.whole_page(None, 6.0), 2, Some("b")), StopReason::NoNext);
-}
-
-#[test]
-fn a_fetch_starts_where_the_ledger_says_and_continues_at_its_own_page() {
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, Some("0"), 100);
-    rig.trigger(1, 0.0);
-    rig.trigger(2, 0.0);
-    assert_eq!(rig.whole_page(Some("100"), 1.0), [moved(1, None, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
-    rig.stored = Some("7".into());
-    assert_eq!(rig.state.cursor(), Some("100"), "a cursor set meanwhile does not move the fetch");
-    rig.failed(Class::Transient, None, 2.0);
-    assert!(fetch_of(&rig.wake(10.0), 1));
-    assert_eq!(rig.state.cursor(), Some("100"), "not even after a failure");
-    let effects = rig.whole_page(None, 11.0);
-    assert!(effects[0] == moved(1, Some("100"), None) && finished(&effects, 1).is_some(), "{effects:?}");
-    assert_eq!(rig.state.cursor(), Some("7"), "the next one starts there");
-}
-
-#[test]
-fn too_many_empty_pages_cut_a_run_short_and_the_next_continues_after_them() {
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
-    rig.trigger(1, 0.0);
-    for next in ["a", "b"] {
-        rig.page(0, Some(next), 1.0);
-        assert!(fetch_of(&rig.produced(1.0), 1));
-    }
-    rig.page(0, Some("c"), 2.0);
-    let effects = rig.produced(2.0);
-    let stop = finished(&effects, 1).unwrap();
-    assert_eq!((stop.reason, stop.complete, stop.cursor.as_deref()), (StopReason::EmptyPage, false, Some("c")));
-    rig.trigger(2, 3.0);
-    assert_eq!(rig.cursor(), Some("c"));
-}
-
-#[test]
-fn in_a_cycle_each_scheduled_fetch_requests_one_page_until_the_cycle_is_gone() {
-    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
-    let cut = |effects: &[Effect]| match effects.iter().find(|effect| matches!(effect, Effect::ScheduledFetchEnded(Ok(_)))) {
-        Some(Effect::ScheduledFetchEnded(Ok(Some(stop)))) => Some((stop.reason, stop.complete)),
-        _ => None,
-    };
-    rig.wake(0.0);
-    for next in ["a", "b", "c"] {
-        assert_eq!(cut(&rig.whole_page(Some(next), 1.0)), None);
-    }
-    assert_eq!(cut(&rig.whole_page(Some("a"), 2.0)), Some((StopReason::CursorCycle, false)));
-    for tick in 1..4 {
-        assert!(fetches(&rig.wake(f64::from(tick) * 10.0)));
-        assert_eq!(rig.cursor(), Some("c"));
-        let effects = rig.whole_page(Some("a"), f64::from(tick) * 10.0 + 1.0);
-        assert_eq!((cut(&effects), fetches(&effects)), (Some((StopReason::CursorCycle, false)), false), "tick {tick}");
-    }
-    assert!(fetches(&rig.wake(40.0)));
-    assert!(fetches(&rig.whole_page(Some("d"), 41.0)));
-    assert_eq!(cut(&rig.whole_page(None, 42.0)), Some((StopReason::NoNext, true)));
-}
-
-#[test]
-fn a_fetch_that_starts_elsewhere_does_not_inherit_the_cycle_of_another() {
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 2);
-    rig.trigger(1, 0.0);
-    rig.whole_page(Some("a"), 1.0);
-    let effects = rig.whole_page(Some("b"), 2.0);
-    assert_eq!(finished(&effects, 1).map(|stop| stop.reason), Some(StopReason::MaxPages));
-    rig.stored = None;
-    rig.trigger(2, 3.0);
-    assert!(fetch_of(&rig.whole_page(Some("a"), 4.0), 2), "it reads from the first page");
-}
-
 #[test]
 fn a_fetch_once_schedule_fails_after_five_minutes_as_retryable() {
     let mut rig = Rig::new(Schedule::Once);
@@ -445,161 +351,11 @@ fn a_rejected_run_may_be_retryable_later() {
 }
 
 #[test]
-fn a_scheduled_fetch_with_several_pages_ends_once() {
-    let mut rig = Rig::with_cursor(Schedule::Once, None, 100);
-    assert!(fetches(&rig.wake(0.0)));
-    let effects = rig.whole_page(Some("a"), 1.0);
-    assert!(fetches(&effects) && !scheduled_done(&effects));
-    let effects = rig.whole_page(None, 2.0);
-    assert!(!fetches(&effects) && scheduled_done(&effects));
-}
-
-#[test]
-fn pages_beyond_max_pages_wait_for_the_next_fetch() {
-    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 2);
-    assert!(fetches(&rig.wake(0.0)));
-    assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
-    let end = rig.whole_page(Some("b"), 2.0);
-    assert!(scheduled_done(&end) && wakes_at(&end) == Some(rig.at(10.0)), "{end:?}");
-    assert!(fetches(&rig.wake(10.0)));
-    assert_eq!(rig.cursor(), Some("b"));
-}
-
-#[test]
-fn a_later_page_is_retried_alone_with_delays_and_timeout_of_its_own() {
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
-    rig.trigger(1, 0.0);
-    rig.failed(Class::Transient, None, 0.0);
-    assert!(fetch_of(&rig.wake(0.5), 1));
-    assert!(fetch_of(&rig.whole_page(Some("a"), 299.0), 1));
-    let effects = rig.failed(Class::Transient, None, 299.5);
-    assert!(run_error(&effects, 1).is_none(), "each page has the whole timeout");
-    assert_eq!(wakes_at(&effects), Some(rig.at(300.0)));
-    assert!(fetch_of(&rig.wake(300.0), 1));
-    assert_eq!(rig.cursor(), Some("a"));
-    assert!(run_error(&rig.failed(Class::Rejected, None, 301.0), 1).is_some());
-    rig.trigger(2, 302.0);
-    assert_eq!(rig.cursor(), Some("a"), "the next run starts at the page that failed");
-}
-
-#[test]
-fn a_failed_scheduled_fetch_continues_at_its_page_and_keeps_counting() {
-    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 2);
-    assert!(fetches(&rig.wake(0.0)));
-    assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
-    assert_eq!(wakes_at(&rig.failed(Class::Transient, Some(3), 2.0)), Some(rig.at(5.0)));
-    assert!(fetches(&rig.wake(5.0)));
-    assert_eq!(rig.cursor(), Some("a"));
-    assert!(scheduled_done(&rig.whole_page(Some("b"), 6.0)), "it was its second page");
-}
-
-#[test]
-fn a_cancelled_run_requests_no_further_page_and_moves_no_cursor() {
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
-    rig.trigger(1, 0.0);
-    assert!(fetch_of(&rig.whole_page(Some("a"), 1.0), 1));
-    rig.page(100, Some("b"), 2.0);
-    rig.cancel(1, 2.5);
-    assert_eq!(rig.produced(3.0), [], "a page of a cancelled run is not recorded");
-    assert_eq!(rig.cursor(), Some("a"), "so it moves no cursor");
-    rig.trigger(2, 4.0);
-    rig.trigger(3, 4.0);
-    assert!(fetch_of(&rig.whole_page(Some("b"), 5.0), 2));
-    rig.cancel(2, 5.5);
-    let (now, fresh) = (rig.at(6.0), rig.fresh());
-    let (produce, effects) = rig.state.fetched(100, now, fresh, PageInfo { next: NextCursor::Cursor("c".into()), ..PageInfo::default() });
-    assert!(!produce && fetch_of(&rig.carry_out(effects), 3));
-    assert_eq!(rig.cursor(), Some("b"));
-}
-
-#[test]
-fn a_refused_page_moves_no_cursor() {
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
-    rig.stored = Some("a".into());
-    rig.trigger(1, 0.0);
-    rig.page(100, Some("b"), 1.0);
-    let (now, fresh) = (rig.at(2.0), rig.fresh());
-    let effects = rig.state.refused(PageRefused("too big".into()), now, fresh);
-    assert!(run_error(&effects, 1).is_some());
-    assert_eq!(rig.cursor(), Some("a"));
-}
-
-#[test]
-fn a_run_interrupted_by_a_stop_records_its_page_and_does_not_end() {
-    for schedule in [Schedule::OnTrigger, Schedule::Once] {
-        let mut rig = Rig::with_cursor(schedule, None, 100);
-        rig.wake(0.0);
-        rig.trigger(1, 0.0);
-        assert!(fetches(&rig.whole_page(Some("a"), 1.0)));
-        rig.state.stop();
-        assert!(!rig.state.is_idle());
-        let effects = rig.whole_page(Some("b"), 2.0);
-        assert!(matches!(&effects[..], [Effect::Record(Command::PageProduced { cursor: Some(next), .. })] if next == "b"), "{effects:?}");
-        assert!(rig.state.is_idle());
-    }
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
-    rig.trigger(1, 0.0);
-    rig.state.stop();
-    assert_eq!(ends(&rig.whole_page(None, 1.0), 1, None), StopReason::NoNext, "its last page still ends a run");
-}
-
-#[test]
-fn a_stopped_schedule_requests_no_further_page_and_a_run_does() {
-    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
-    assert!(fetches(&rig.wake(0.0)));
-    rig.state.stop_schedule();
-    assert!(rig.whole_page(Some("a"), 1.0).contains(&Effect::ScheduledFetchEnded(Ok(None))), "the API did not end it");
-    rig.trigger(1, 2.0);
-    assert!(fetch_of(&rig.whole_page(Some("b"), 3.0), 1));
-}
-
-#[test]
-fn while_paused_no_page_is_requested_and_the_fetch_resumes_where_it_was() {
-    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
-    rig.wake(0.0);
-    let pause = |rig: &mut Rig, paused: bool, seconds: f64| {
-        let (now, fresh) = (rig.at(seconds), rig.fresh());
-        let effects = rig.state.set_paused(paused, now, fresh);
-        rig.carry_out(effects)
-    };
-    assert_eq!(pause(&mut rig, true, 0.5), []);
-    assert!(!fetches(&rig.whole_page(Some("a"), 1.0)), "the page under way is produced, the next is not requested");
-    assert!(rig.state.is_idle());
-    assert!(!fetches(&rig.trigger(1, 2.0)) && !fetches(&rig.wake(60.0)), "neither a run nor the schedule starts");
-    assert!(fetches(&pause(&mut rig, false, 61.0)));
-    assert_eq!(rig.cursor(), Some("a"));
-    assert!(rig.whole_page(None, 62.0).contains(&Effect::Record(Command::StartRun { run: Uuid::from_u128(1) })), "the run follows");
-}
-
-#[test]
-fn a_run_cancelled_while_paused_requests_nothing_when_resumed() {
-    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
-    rig.trigger(1, 0.0);
-    let (now, fresh) = (rig.at(0.5), rig.fresh());
-    rig.state.set_paused(true, now, fresh);
-    rig.whole_page(Some("a"), 1.0);
-    let (now, fresh) = (rig.at(2.0), rig.fresh());
-    assert_eq!(rig.state.cancel(Uuid::from_u128(1), now, fresh), []);
-    let (now, fresh) = (rig.at(3.0), rig.fresh());
-    assert_eq!(rig.state.set_paused(false, now, fresh), []);
-}
-
-#[test]
-fn without_cursors_a_fetch_is_one_page() {
-    let mut rig = Rig::new(Schedule::OnTrigger);
-    rig.trigger(1, 0.0);
-    assert!(fetched_with(&mut rig, NextCursor::NotConfigured).complete);
-}
-
-fn fetched_with(rig: &mut Rig, next: NextCursor) -> Stop {
-    let (now, fresh) = (rig.at(1.0), rig.fresh());
-    rig.state.fetched(100, now, fresh, PageInfo { next, ..PageInfo::default() });
-    finished(&rig.produced(1.0), 1).unwrap().clone()
-}
-
-#[test]
 fn open_runs_of_earlier_incarnations_are_fetched_first() {
     let start = Instant::now();
     let mut state = State::new(Schedule::Every(EVERY), start, [Uuid::from_u128(7)]);
     assert!(fetch_of(&state.wake(start, Uuid::from_u128(1)), 7));
 }
+
+#[path = "state_page_tests.rs"]
+mod pages;

@@ -49,8 +49,8 @@ impl Running {
     pub async fn exited(&self) -> Exit {
         let exit = self.root.exited().await;
         let (ledger, clean) = (Arc::clone(&self.ledger), matches!(exit, Exit::Shutdown | Exit::Normal));
-        if let Err(failed) = tokio::task::spawn_blocking(move || ledger.close(clean)).await {
-            tracing::error!(%failed, "the journal was not closed");
+        if let Err(error) = tokio::task::spawn_blocking(move || ledger.close(clean)).await {
+            tracing::error!(%error, "the journal was not closed");
         }
         exit
     }

@@ -29,8 +29,8 @@ pub(super) fn open_ledger(pipeline: &Pipeline, clock: SharedClock) -> Result<Led
 /// Tells the ledger of this process.
 pub(super) fn begin(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
     for command in first_commands(blueprint, roles) {
-        if let Err(rejection) = ledger.submit(command) {
-            tracing::error!(%rejection, "the ledger does not take the start of the process");
+        if let Err(error) = ledger.submit(command) {
+            tracing::error!(%error, "the ledger rejected the start of the process");
         }
     }
 }

@@ -280,7 +280,7 @@ impl Process {
         for _ in 0..page.to_append() + page.acks.len() {
             end = page.tracker.failed(match refused {
                 true => ProduceError::Refused(PageRefused("too large".into())),
-                false => ProduceError::Violation { topic: "t".into(), cause: "fenced".into() },
+                false => ProduceError::Broken { topic: "t".into(), cause: "fenced".into() },
             });
         }
         end.map_or(Ok(()), |end| self.page_ended(who, env, end))
