@@ -99,7 +99,7 @@ impl<S: Subscriber> Layer<S> for KeepInMemory {
         let fields = Fields::of(event);
         let metadata = event.metadata();
         let Some(repeated) = self.0.admit(metadata, &fields) else { return };
-        LogRing::of_process().keep(LogLine {
+        LogRing::global().push(LogLine {
             seq: 0,
             timestamp: Utc::now().trunc_subsecs(6),
             level: match *metadata.level() {

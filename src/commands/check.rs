@@ -28,7 +28,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
     let pipeline = load_pipeline(global)?;
-    let blueprint = Blueprint::draw(pipeline)?;
+    let blueprint = Blueprint::new(pipeline)?;
     let pipeline = &blueprint.pipeline;
     let cql: Vec<String> = blueprint.table.iter().flat_map(|table| [table.create_keyspace_cql(), table.create_table_cql()]).collect();
     let columns: Vec<(&str, String)> = blueprint

@@ -6,7 +6,7 @@
 
 use forebay_actors::data_dir::is_running;
 use forebay_actors::observers::cursors_of;
-use forebay_actors::operations::cursor::{self, CursorError, Setting};
+use forebay_actors::operations::cursor::{self, CursorChange, CursorError};
 use forebay_schemas::api::{Cursors, PlanRequest};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::read::{Position, Read};
@@ -141,7 +141,7 @@ fn set(global: &Global, output: &Output, args: &ReadArgs, reason: Option<&str>, 
         return Ok(());
     }
     let pipeline = load_pipeline(global)?;
-    let setting = Setting::plan(&pipeline, &journaled(&pipeline)?, &params, to.clone()).map_err(|error| cli_error(&error))?;
+    let setting = CursorChange::plan(&pipeline, &journaled(&pipeline)?, &params, to.clone()).map_err(|error| cli_error(&error))?;
     let done = reason.is_some() && setting.changes();
     if let Some(reason) = reason.filter(|_| done) {
         on_actor_thread(async {
@@ -152,7 +152,7 @@ fn set(global: &Global, output: &Output, args: &ReadArgs, reason: Option<&str>, 
         })?;
     }
     if output.json() {
-        let Setting { read, from, to, .. } = &setting;
+        let CursorChange { read, from, to, .. } = &setting;
         output.print(&json!({ "done": done, "read": read, "from": from, "to": to }).to_string());
         return Ok(());
     }

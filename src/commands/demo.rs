@@ -157,7 +157,7 @@ fn progress(snapshot: &Snapshot) -> String {
 /// Stops the schedule and waits until every fetched record is written or a dead letter, so that the
 /// counts of the summary add up.
 async fn drain(output: &Output, running: &Running) {
-    running.hold();
+    running.stop_schedule();
     let settled = async {
         loop {
             // Also before the first check: the request to stop queues behind earlier messages.

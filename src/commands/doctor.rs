@@ -47,7 +47,7 @@ struct Finding {
 pub(crate) fn doctor(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
     let pipeline = load_pipeline(global)?;
     let findings = block_on(async {
-        let blueprint = Blueprint::draw(pipeline)?;
+        let blueprint = Blueprint::new(pipeline)?;
         let pipeline = &blueprint.pipeline;
         let mut findings = vec![
             Finding { what: format!("pipeline file {}", pipeline.source.path.display()), result: Ok("valid".into()) },
@@ -138,7 +138,7 @@ async fn kafka(pipeline: &Pipeline, timeout: Duration) -> Finding {
     let result = result.map(|look| match look.topics.first().and_then(|(_, there)| there.as_ref()) {
         None => format!("answers; topic {topic} is created at the first run"),
         Some(there) => {
-            let cuts = look.cuts_letters().map(|cuts| format!("; {cuts}")).unwrap_or_default();
+            let cuts = look.truncation_warning().map(|cuts| format!("; {cuts}")).unwrap_or_default();
             format!("answers; topic {topic} has {} partitions{cuts}", there.ends.len())
         }
     });

@@ -45,7 +45,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn plan(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
-    let blueprint = Blueprint::draw(load_pipeline(global)?)?;
+    let blueprint = Blueprint::new(load_pipeline(global)?)?;
     let dir = journal_dir(&blueprint.pipeline);
     let before = fold(&dir, u64::MAX).map_err(|error| CliError::environment(error.to_string(), "`forebay run` would not start either"))?;
     let plan = block_on(async {

@@ -95,7 +95,7 @@ pub(crate) fn run(global: &Global, output: &Output, args: &Args) -> Result<(), C
             if !args.until_idle {
                 std::future::pending::<()>().await;
             }
-            running.held().await
+            running.wait_until_not_running().await
         };
         let view_closed = async {
             if !args.monitor {

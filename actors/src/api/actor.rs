@@ -1,4 +1,4 @@
-//! The shell: the server starts with the incarnation and ends with it.
+//! The actor of the API: its HTTP server starts and stops with the incarnation.
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -11,8 +11,8 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use forebay_schemas::pipeline::Pipeline;
 
-use super::auth::{Gate, gate};
-use super::events::{CHUNK, FOLLOWERS_MOST};
+use super::auth::{Authenticator, authenticate};
+use super::events::{CHUNK_BYTES, MAX_SUBSCRIBERS};
 use super::{State, router};
 use crate::broker::Access;
 use crate::consumer::ResetHandle;
@@ -22,78 +22,78 @@ use crate::observers::SnapshotSource;
 use forebay_dataplane::transform::Transform;
 use forebay_kernel::{ActorTree, Cx, Exit, Service, SharedClock};
 
-/// The most connections at once: every stream of events, and room for those who ask for something.
-const CONNECTIONS_MOST: usize = FOLLOWERS_MOST + 256;
-/// How long a client may take to send its request's head.
+/// Connections at once: every event stream, and the other requests.
+const MAX_CONNECTIONS: usize = MAX_SUBSCRIBERS + 256;
+/// The time-out of a client to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the API listens: bound before the pipeline starts, so that a taken port is an error then.
+/// The socket of the API, bound before the pipeline starts, so that a taken port is an error then.
 #[derive(Debug, Clone)]
 pub enum Listener {
-    /// On an address.
+    /// A TCP address.
     Tcp(Arc<TcpListener>),
-    /// On a socket in the file system, which its owner alone can open.
+    /// A Unix socket, which only its owner can open.
     Unix(Arc<UnixListener>),
 }
 
-/// What the API is made of.
+/// What the API is built from.
 #[derive(Clone)]
-pub struct ApiParts {
+pub struct ApiParams {
     /// The pipeline file.
     pub pipeline: Arc<Pipeline>,
-    /// The SQL, planned; there when the pipeline writes.
+    /// The compiled SQL, if the pipeline writes.
     pub plan: Option<Arc<Transform>>,
-    /// Where it listens.
+    /// The socket.
     pub listener: Listener,
-    /// Who is let in.
-    pub gate: Gate,
-    /// Takes snapshots.
+    /// Authenticates requests.
+    pub authenticator: Authenticator,
+    /// The source of snapshots.
     pub snapshots: SnapshotSource,
     /// The supervision tree.
     pub actor_tree: ActorTree,
-    /// Knows the runs.
+    /// The ledger.
     pub ledger: Arc<Ledger>,
-    /// Where its journal is, if it has one.
+    /// The directory of its journal, if it has one.
     pub journal: Option<PathBuf>,
     /// How Kafka is reached.
     pub access: Access,
     /// The clock.
     pub clock: SharedClock,
-    /// Where the consumer is asked to set partitions back, when this process has one.
+    /// Resets offsets in the running consumer, if this process has one.
     pub resets: Option<ResetHandle>,
-    /// The fetcher, when this process has one.
+    /// The fetcher, if this process has one.
     pub(crate) fetcher: Option<FetcherHandle>,
 }
 
 /// The actor that serves the API.
 pub struct Api {
-    parts: ApiParts,
-    /// There while it serves and is not asked to stop.
+    params: ApiParams,
+    /// Set while it serves and is not stopping.
     server: Option<ServerHandle>,
 }
 
 impl Api {
-    /// An API that serves once it is started.
-    pub fn new(parts: ApiParts) -> Self {
-        Self { parts, server: None }
+    /// An API that serves when it is started.
+    pub fn new(params: ApiParams) -> Self {
+        Self { params, server: None }
     }
 }
 
 impl Service for Api {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        let state = web::Data::new(State::new(self.parts.clone()));
-        let app = move || App::new().app_data(state.clone()).wrap(from_fn(gate)).configure(router::configure);
+        let state = web::Data::new(State::new(self.params.clone()));
+        let app = move || App::new().app_data(state.clone()).wrap(from_fn(authenticate)).configure(router::configure);
         let server = HttpServer::new(app)
             .workers(1)
-            // A client that reads slowly holds so much of what was already read for it.
-            .h1_write_buffer_size(CHUNK)
-            // A client that closed its end has gone, and its place is free, also while it waits for an event.
+            // Bounds the buffer of a slow client.
+            .h1_write_buffer_size(CHUNK_BYTES)
+            // A client that closes its end frees its slot, also while it waits for an event.
             .h1_allow_half_closed(false)
-            .max_connections(CONNECTIONS_MOST)
+            .max_connections(MAX_CONNECTIONS)
             .client_request_timeout(HEAD_TIMEOUT)
             .shutdown_timeout(1)
             .disable_signals();
-        let listening = match &self.parts.listener {
+        let listening = match &self.params.listener {
             Listener::Tcp(listener) => listener.try_clone().and_then(|listener| server.listen(listener)),
             Listener::Unix(listener) => listener.try_clone().and_then(|listener| server.listen_uds(listener)),
         };
@@ -104,8 +104,8 @@ impl Service for Api {
                 cx.spawn(server, |this, end, cx| {
                     cx.exit(match end {
                         Ok(()) if this.server.is_none() => Exit::Shutdown,
-                        Ok(()) => Exit::Failed("the API's server ended".to_owned()),
-                        Err(cause) => Exit::Failed(format!("the API's server failed: {cause}")),
+                        Ok(()) => Exit::Failed("the API server stopped".to_owned()),
+                        Err(cause) => Exit::Failed(format!("the API server failed: {cause}")),
                     });
                 });
             }

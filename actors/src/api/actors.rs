@@ -1,4 +1,4 @@
-//! The actors, and the restart of one.
+//! The actors, and their restart.
 
 use actix_web::{HttpResponse, web};
 use forebay_schemas::api::{Actors, Reason};
@@ -8,30 +8,31 @@ use forebay_schemas::snapshot::ActorState;
 
 use super::auth::Caller;
 use super::error::ApiError;
-use super::extract::{Asked, Body, reason};
-use super::{Answer, State};
+use super::extract::{Body, Params, reason};
+use super::{ApiResult, State};
 
-pub(super) async fn actors(state: web::Data<State>, _: Asked) -> Answer {
-    Ok(HttpResponse::Ok().json(Actors { actors: state.parts.snapshots.snapshot().actors }))
+pub(super) async fn actors(state: web::Data<State>, _: Params) -> ApiResult {
+    Ok(HttpResponse::Ok().json(Actors { actors: state.api.snapshots.snapshot().actors }))
 }
 
-/// It is in the journal, and on the disk, before the actor ends. Its supervisor does the rest, as after a crash.
-pub(super) async fn restart(state: web::Data<State>, asked: Asked, caller: web::ReqData<Caller>, body: Body<Reason>) -> Answer {
-    let path = asked.path("path");
-    let Some(actor) = state.parts.snapshots.snapshot().actors.into_iter().find(|actor| actor.path == path) else {
-        return Err(ApiError::new(&problem::ACTOR_UNKNOWN, format!("no actor is at {path:?}")));
+/// Ends an actor, which its supervisor restarts as after a crash. The request is durable in the
+/// journal before the actor ends.
+pub(super) async fn restart(state: web::Data<State>, params: Params, caller: web::ReqData<Caller>, body: Body<Reason>) -> ApiResult {
+    let path = params.path("path");
+    let Some(actor) = state.api.snapshots.snapshot().actors.into_iter().find(|actor| actor.path == path) else {
+        return Err(ApiError::new(&problem::ACTOR_UNKNOWN, format!("there is no actor {path:?}")));
     };
     let why = reason(&body.0.reason)?;
     if path == "root" || path == "root/observers" || path.starts_with("root/observers/") {
-        return Err(ApiError::new(&problem::ACTOR_STATE, format!("{path} carries this API")));
+        return Err(ApiError::new(&problem::ACTOR_STATE, format!("{path} serves this API")));
     }
     if matches!(actor.state, ActorState::Restarting | ActorState::Ended) {
         return Err(ApiError::new(&problem::ACTOR_STATE, format!("{path} is {:?}", actor.state)));
     }
-    state.parts.ledger.record(Event::ActorRestartRequested { actor: path.to_owned(), by: caller.name().into(), reason: why });
-    state.parts.ledger.flushed().await?;
-    if !state.parts.actor_tree.end(path) {
-        return Err(ApiError::new(&problem::ACTOR_STATE, format!("{path} has just ended")));
+    state.api.ledger.record(Event::ActorRestartRequested { actor: path.to_owned(), by: caller.name().into(), reason: why });
+    state.api.ledger.flushed().await?;
+    if !state.api.actor_tree.end(path) {
+        return Err(ApiError::new(&problem::ACTOR_STATE, format!("{path} has already ended")));
     }
     Ok(HttpResponse::Accepted().json(actor))
 }

@@ -1,9 +1,14 @@
-//! Who may ask what: host names, origins, tokens, roles.
+//! Authentication and authorization of requests: host names, origins, tokens, roles.
 //!
-//! Guarantee: every request passes here before anything of it is looked at. A page in a browser can't reach the API through a name of its own (Host), nor
-//! by a script of a foreign page (Origin), unless the pipeline file says so. Where there are tokens, everybody shows one, loopback too; a path that
-//! asks for no role (`/healthz`) needs none. Whoever can open the unix socket owns the process, and may do all. Not guaranteed: secrecy of a
-//! token on its way; off this machine that is a TLS proxy's part.
+//! Guarantees:
+//! * Every request is authorized before any of it is processed.
+//! * A web page can't reach the API under a host name of its own, nor with a script from a foreign
+//!   origin, unless the pipeline file allows it.
+//! * With tokens, every client needs one, also on loopback. Only a path without a role, such as
+//!   `/healthz`, needs none.
+//! * A client of the Unix socket is the owner of the process and has every role.
+//!
+//! Does not guarantee the secrecy of a token in transit: across machines, put a TLS proxy in front.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,49 +29,49 @@ use super::State;
 use super::error::ApiError;
 use super::extract::route_of;
 
-/// The fewest characters of a token.
-const TOKEN_LEAST: usize = 16;
+/// The minimum length of a token.
+const MIN_TOKEN_CHARS: usize = 16;
 
-/// A token that can't be used.
+/// An unusable token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It can't be had.
+    /// It can't be read.
     #[error("[api] tokens.{role}: {cause}")]
     Secret {
-        /// Of which role.
+        /// Its role.
         role: &'static str,
         /// Why not.
         cause: SecretError,
     },
-    /// It can be guessed.
+    /// It is too short, or has characters that a header can't contain.
     #[error(
-        "[api] tokens.{role} has fewer than {TOKEN_LEAST} characters, or some that a header can't hold; `openssl rand -hex 32` makes one"
+        "[api] tokens.{role} has fewer than {MIN_TOKEN_CHARS} characters, or characters that a header can't contain; create one with `openssl rand -hex 32`"
     )]
     Weak {
-        /// Of which role.
+        /// Its role.
         role: &'static str,
     },
 }
 
-/// Who is let in.
+/// Authenticates requests.
 #[derive(Clone, Default)]
-pub struct Gate {
+pub struct Authenticator {
     tokens: Vec<(Role, String)>,
-    /// As a Host header has it; without a port any port.
+    /// As in a Host header. A name without a port allows any port.
     hosts: Vec<String>,
     origins: Vec<String>,
-    /// Whether it stands before a unix socket.
+    /// Whether the API listens on a Unix socket.
     socket: bool,
 }
 
-/// Says how many tokens, not which.
-impl fmt::Debug for Gate {
+/// Shows the number of tokens, not the tokens.
+impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Gate({} tokens, hosts {:?}, origins {:?})", self.tokens.len(), self.hosts, self.origins)
+        write!(f, "Authenticator({} tokens, hosts {:?}, origins {:?})", self.tokens.len(), self.hosts, self.origins)
     }
 }
 
-/// Who asks.
+/// The client of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Caller {
     pub(super) role: Role,
@@ -75,13 +80,13 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// As it stands in the journal.
+    /// Its name in the journal.
     pub(super) fn name(self) -> &'static str {
-        word(self.role)
+        role_name(self.role)
     }
 }
 
-fn word(role: Role) -> &'static str {
+fn role_name(role: Role) -> &'static str {
     match role {
         Role::Viewer => "viewer",
         Role::Operator => "operator",
@@ -89,20 +94,20 @@ fn word(role: Role) -> &'static str {
     }
 }
 
-impl Gate {
-    /// The gate that a pipeline file asks for. Secrets are revealed here.
+impl Authenticator {
+    /// The authenticator of a pipeline file. Reveals the tokens.
     ///
     /// # Errors
-    /// When a token can't be had, or is too short.
+    /// When a token can't be read or is too short.
     pub fn new(pipeline: &Pipeline) -> Result<Self, TokenError> {
         let ApiSection { tokens: table, hosts, origins, listen, .. } = &pipeline.api;
         let mut tokens = Vec::new();
         for (role, secret) in [(Role::Admin, &table.admin), (Role::Operator, &table.operator), (Role::Viewer, &table.viewer)] {
             let Some(secret) = secret else { continue };
-            let role_word = word(role);
-            let token = secret.reveal(&pipeline.source.path).map_err(|cause| TokenError::Secret { role: role_word, cause })?;
-            if token.len() < TOKEN_LEAST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(TokenError::Weak { role: role_word });
+            let role_name = role_name(role);
+            let token = secret.reveal(&pipeline.source.path).map_err(|cause| TokenError::Secret { role: role_name, cause })?;
+            if token.len() < MIN_TOKEN_CHARS || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(TokenError::Weak { role: role_name });
             }
             tokens.push((role, token));
         }
@@ -114,13 +119,13 @@ impl Gate {
         Ok(Self { tokens, hosts, origins: origins.clone(), socket })
     }
 
-    /// Looks at where a request goes to, and what page it comes from.
-    fn look_at(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    /// Checks the host name that a request is for, and the origin of the page that sends it.
+    fn check_host_and_origin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         if self.socket {
             return Ok(());
         }
         let host = text(headers, header::HOST).unwrap_or_default();
-        if !self.serves(host) {
+        if !self.is_own_host(host) {
             return Err(ApiError::new(&problem::HOST, format!("Host is {host:?}")));
         }
         if headers.contains_key(header::ORIGIN) {
@@ -132,8 +137,8 @@ impl Gate {
         Ok(())
     }
 
-    /// Lets a request in that needs a role, or says why not.
-    fn admit(&self, headers: &HeaderMap, needed: Option<Role>) -> Result<Caller, ApiError> {
+    /// Authorizes a request that needs a role.
+    fn authorize(&self, headers: &HeaderMap, needed: Option<Role>) -> Result<Caller, ApiError> {
         if self.socket {
             return Ok(Caller { role: Role::Admin, by: "socket" });
         }
@@ -141,27 +146,30 @@ impl Gate {
         if self.tokens.is_empty() {
             return Ok(Caller { role: Role::Admin, by: "loopback" });
         }
-        let Some(shown) = text(headers, header::AUTHORIZATION) else {
-            return Err(ApiError::new(&problem::TOKEN_MISSING, "there is no Authorization header"));
+        let Some(authorization) = text(headers, header::AUTHORIZATION) else {
+            return Err(ApiError::new(&problem::TOKEN_MISSING, "the request has no Authorization header"));
         };
-        let Some(token) = token_of(shown) else {
+        let Some(token) = token_of(authorization) else {
             return Err(ApiError::new(
                 &problem::TOKEN_MISSING,
-                "the Authorization header is neither a bearer token nor a name and a token",
+                "the Authorization header has neither a bearer token nor basic credentials",
             ));
         };
-        // All of them are compared, so that the time says nothing.
+        // Compares all tokens, so that the time reveals nothing.
         let roles = self.tokens.iter().filter(|(_, known)| is_same(known, &token)).map(|(role, _)| *role);
         let Some(role) = roles.fold(None, |best, role| best.max(Some(role))) else {
             return Err(ApiError::new(&problem::TOKEN_WRONG, "no role has that token"));
         };
         if role < needed {
-            return Err(ApiError::new(&problem::ROLE, format!("it needs the role {}, and the token is of {}", word(needed), word(role))));
+            return Err(ApiError::new(
+                &problem::ROLE,
+                format!("the request needs the role {}, and the token has {}", role_name(needed), role_name(role)),
+            ));
         }
         Ok(Caller { role, by: "token" })
     }
 
-    fn serves(&self, host: &str) -> bool {
+    fn is_own_host(&self, host: &str) -> bool {
         let name = host_name(host);
         is_loopback(name) || self.hosts.iter().any(|known| known == host || (!has_port(known) && known == name))
     }
@@ -171,10 +179,10 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The token in an Authorization header: a bearer token, or the password of a basic one (RFC 7617) of any user, which is what a browser can be asked
-/// for, so that a link to a run opens.
-fn token_of(shown: &str) -> Option<Cow<'_, str>> {
-    let (scheme, rest) = shown.split_once(' ')?;
+/// The token in an Authorization header: a bearer token, or the password of basic credentials (RFC
+/// 7617) of any user. A browser asks for the latter, so that a link to a run opens.
+fn token_of(authorization: &str) -> Option<Cow<'_, str>> {
+    let (scheme, rest) = authorization.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
         return Some(rest.trim().into());
     }
@@ -194,56 +202,59 @@ fn has_port(host: &str) -> bool {
     host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Whether an origin is that of the pages of a host itself.
+/// Whether an origin is that of the host's own pages.
 fn is_origin_of(origin: &str, host: &str) -> bool {
     origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")).is_some_and(|authority| authority == host)
 }
 
-/// Compares in a time that follows from the length of `known` alone.
-fn is_same(known: &str, shown: &str) -> bool {
-    let shown = shown.as_bytes();
+/// Compares in a time that depends on the length of `known` only.
+fn is_same(known: &str, given: &str) -> bool {
+    let given = given.as_bytes();
     let differs = known
         .bytes()
         .enumerate()
-        .fold(known.len() ^ shown.len(), |differs, (at, byte)| differs | usize::from(byte ^ shown.get(at).copied().unwrap_or(!byte)));
+        .fold(known.len() ^ given.len(), |differs, (at, byte)| differs | usize::from(byte ^ given.get(at).copied().unwrap_or(!byte)));
     std::hint::black_box(differs) == 0
 }
 
-/// Stands before everything.
-pub(super) async fn gate(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse, actix_web::Error> {
+/// The middleware that authorizes every request.
+pub(super) async fn authenticate(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse, actix_web::Error> {
     let state = request.app_data::<web::Data<State>>().expect("the app has its state").clone();
-    let gate = &state.parts.gate;
-    gate.look_at(request.headers())?;
+    let authenticator = &state.api.authenticator;
+    authenticator.check_host_and_origin(request.headers())?;
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut answer = if origin.is_some() && asks_first(&request) {
-        request.into_response(may_ask())
+    let mut response = if origin.is_some() && is_preflight(&request) {
+        request.into_response(preflight_response())
     } else {
-        // Paths and methods that are not in the table are answered to those only who may look.
+        // An unknown path or method needs the role of a viewer.
         let needed = route_of(request.method().as_str(), request.match_pattern().as_deref()).map_or(Some(Role::Viewer), |route| route.role);
-        match gate.admit(request.headers(), needed) {
+        match authenticator.authorize(request.headers(), needed) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
                 next.call(request).await?.map_into_boxed_body()
             }
-            Err(refusal) => request.into_response(refusal.error_response()),
+            Err(error) => request.into_response(error.error_response()),
         }
     };
     if let Some(origin) = origin {
-        let headers = answer.headers_mut();
+        let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("location, retry-after, www-authenticate"));
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
-    Ok(answer)
+    Ok(response)
 }
 
-/// Whether a browser asks if it may ask (the preflight of the Fetch standard, which comes without a token).
-fn asks_first(request: &ServiceRequest) -> bool {
+/// Whether a request is a CORS preflight, which has no token.
+fn is_preflight(request: &ServiceRequest) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// It may; what then comes is looked at by itself.
-fn may_ask() -> HttpResponse {
+/// Allows the request that follows, which is authorized on its own.
+fn preflight_response() -> HttpResponse {
     HttpResponse::NoContent()
         .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT"))
         .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, last-event-id"))
@@ -258,40 +269,41 @@ mod tests {
     const OPERATOR: &str = "operator-0123456789";
     const VIEWER: &str = "viewer-0123456789";
 
-    fn open() -> Gate {
-        Gate { hosts: vec!["127.0.0.1:7070".into(), "forebay:7070".into(), "ops".into()], ..Gate::default() }
+    fn open() -> Authenticator {
+        Authenticator { hosts: vec!["127.0.0.1:7070".into(), "forebay:7070".into(), "ops".into()], ..Authenticator::default() }
     }
 
-    fn guarded() -> Gate {
-        Gate { tokens: vec![(Role::Operator, OPERATOR.into()), (Role::Viewer, VIEWER.into())], ..open() }
+    fn with_tokens() -> Authenticator {
+        Authenticator { tokens: vec![(Role::Operator, OPERATOR.into()), (Role::Viewer, VIEWER.into())], ..open() }
     }
 
-    fn ask(gate: &Gate, headers: &[(header::HeaderName, &str)], needed: Role) -> Result<Role, u16> {
+    fn request(authenticator: &Authenticator, headers: &[(header::HeaderName, &str)], needed: Role) -> Result<Role, u16> {
         let mut map = HeaderMap::new();
         map.insert(header::HOST, "localhost:7070".parse().unwrap());
         headers.iter().for_each(|(name, value)| drop(map.insert(name.clone(), value.parse().unwrap())));
-        gate.look_at(&map)
-            .and_then(|()| gate.admit(&map, Some(needed)))
+        authenticator
+            .check_host_and_origin(&map)
+            .and_then(|()| authenticator.authorize(&map, Some(needed)))
             .map(|caller| caller.role)
-            .map_err(|refusal| refusal.status_code().as_u16())
+            .map_err(|error| error.status_code().as_u16())
     }
 
     #[test]
-    fn loopback_and_the_hosts_of_the_file_are_served_and_no_others() {
+    fn only_loopback_and_the_hosts_of_the_file_are_own_hosts() {
         for host in ["localhost", "localhost:7070", "127.0.0.1:7070", "127.0.0.1", "[::1]:7070", "forebay:7070", "ops", "ops:1"] {
-            assert!(open().serves(host), "{host}");
+            assert!(open().is_own_host(host), "{host}");
         }
         for host in
             ["evil.example", "evil.example:7070", "127.0.0.1.evil.example", "10.0.0.1:7070", "", "[::2]:1", "forebay:7071", "forebay"]
         {
-            assert!(!open().serves(host), "{host}");
+            assert!(!open().is_own_host(host), "{host}");
         }
     }
 
     #[test]
-    fn a_page_of_the_api_s_own_origin_may_ask_and_one_of_another_may_not() {
-        let gate = Gate { origins: vec!["https://ops.example.org".into()], ..open() };
-        let from = |origin| ask(&gate, &[(header::ORIGIN, origin)], Role::Viewer);
+    fn a_page_of_the_own_origin_is_allowed_and_a_foreign_one_is_not() {
+        let authenticator = Authenticator { origins: vec!["https://ops.example.org".into()], ..open() };
+        let from = |origin| request(&authenticator, &[(header::ORIGIN, origin)], Role::Viewer);
         assert_eq!(from("http://localhost:7070"), Ok(Role::Admin));
         assert_eq!(from("https://ops.example.org"), Ok(Role::Admin));
         for foreign in ["http://localhost:3000", "https://evil.example", "null", ""] {
@@ -300,15 +312,15 @@ mod tests {
     }
 
     #[test]
-    fn without_tokens_everybody_on_loopback_may_do_all() {
-        assert_eq!(ask(&open(), &[], Role::Admin), Ok(Role::Admin));
+    fn without_tokens_every_loopback_client_is_an_admin() {
+        assert_eq!(request(&open(), &[], Role::Admin), Ok(Role::Admin));
     }
 
     #[test]
-    fn with_tokens_everybody_shows_one_and_does_no_more_than_its_role() {
-        let with = |token: &str, needed| ask(&guarded(), &[(header::AUTHORIZATION, &format!("Bearer {token}"))], needed);
-        assert_eq!(ask(&guarded(), &[], Role::Viewer), Err(401));
-        assert_eq!(ask(&guarded(), &[(header::AUTHORIZATION, "Basic eDp5")], Role::Viewer), Err(401));
+    fn with_tokens_every_client_needs_one_and_its_role_limits_it() {
+        let with = |token: &str, needed| request(&with_tokens(), &[(header::AUTHORIZATION, &format!("Bearer {token}"))], needed);
+        assert_eq!(request(&with_tokens(), &[], Role::Viewer), Err(401));
+        assert_eq!(request(&with_tokens(), &[(header::AUTHORIZATION, "Basic eDp5")], Role::Viewer), Err(401));
         assert_eq!(with("operator-0123456780", Role::Viewer), Err(401));
         assert_eq!(with("operator-012345678", Role::Viewer), Err(401));
         assert_eq!(with(VIEWER, Role::Viewer), Ok(Role::Viewer));
@@ -316,16 +328,19 @@ mod tests {
         assert_eq!(with(OPERATOR, Role::Operator), Ok(Role::Operator));
         assert_eq!(with(OPERATOR, Role::Admin), Err(403));
         let basic = |pair: &str| {
-            let shown = format!("Basic {}", BASE64_STANDARD.encode(pair));
-            ask(&guarded(), &[(header::AUTHORIZATION, &shown)], Role::Viewer)
+            let authorization = format!("Basic {}", BASE64_STANDARD.encode(pair));
+            request(&with_tokens(), &[(header::AUTHORIZATION, &authorization)], Role::Viewer)
         };
-        assert_eq!(basic(&format!("anybody:{VIEWER}")), Ok(Role::Viewer), "a browser's way to show it");
+        assert_eq!(basic(&format!("anybody:{VIEWER}")), Ok(Role::Viewer), "as a browser sends it");
         assert_eq!((basic(VIEWER), basic("anybody:no"), basic("")), (Err(401), Err(401), Err(401)));
-        assert!(guarded().admit(&HeaderMap::from_iter([(header::HOST, "localhost".parse().unwrap())]), None).is_ok(), "health needs none");
+        assert!(
+            with_tokens().authorize(&HeaderMap::from_iter([(header::HOST, "localhost".parse().unwrap())]), None).is_ok(),
+            "health needs none"
+        );
     }
 
     #[test]
-    fn a_token_that_is_short_is_refused_and_none_is_printed() {
+    fn a_short_token_is_rejected_and_none_is_printed() {
         let dir = tempfile::tempdir().unwrap();
         let pipeline = |token: &str| {
             std::fs::write(dir.path().join("token"), token).unwrap();
@@ -333,8 +348,8 @@ mod tests {
                         key = \"/id\"\n[api]\nlisten = \"0.0.0.0:7070\"\ntokens = { operator = { file = \"token\" } }\n";
             forebay_schemas::pipeline::parse(&dir.path().join("forebay.toml"), text.to_owned()).unwrap()
         };
-        assert!(Gate::new(&pipeline("hunter2")).unwrap_err().to_string().contains("tokens.operator"));
-        let gate = Gate::new(&pipeline("hunter2hunter2hunter2\n")).unwrap();
-        assert!(!format!("{gate:?}").contains("hunter2"));
+        assert!(Authenticator::new(&pipeline("hunter2")).unwrap_err().to_string().contains("tokens.operator"));
+        let authenticator = Authenticator::new(&pipeline("hunter2hunter2hunter2\n")).unwrap();
+        assert!(!format!("{authenticator:?}").contains("hunter2"));
     }
 }

@@ -1,4 +1,4 @@
-//! The last micro-batches, and one of them in detail.
+//! The last micro-batches, and the details of one.
 
 use actix_web::{HttpResponse, web};
 use forebay_schemas::api::{BatchReject, BatchSpan, BatchTrace, Batches};
@@ -6,32 +6,32 @@ use forebay_schemas::problem;
 use forebay_schemas::snapshot::BatchView;
 
 use super::error::ApiError;
-use super::extract::Asked;
-use super::{Answer, State, records};
+use super::extract::Params;
+use super::{ApiResult, State, kafka_records};
 use crate::broker;
 use forebay_dataplane::dead_letter;
 
-/// How many rejects of a batch are shown.
-const REJECTS_SHOWN: usize = 20;
-/// Among how many of the last dead letters they are looked for.
-const LETTERS_SEARCHED: u64 = 1_000;
+/// The rejects shown of a batch.
+const MAX_REJECTS: usize = 20;
+/// The last dead letters that are searched for them.
+const MAX_DEAD_LETTERS_SEARCHED: u64 = 1_000;
 
-pub(super) async fn batches(state: web::Data<State>, asked: Asked) -> Answer {
-    let mut batches = state.parts.snapshots.snapshot().batches;
-    batches.truncate(asked.limit());
+pub(super) async fn batches(state: web::Data<State>, params: Params) -> ApiResult {
+    let mut batches = state.api.snapshots.snapshot().batches;
+    batches.truncate(params.limit());
     Ok(HttpResponse::Ok().json(Batches { batches }))
 }
 
-/// The rejects are read from the dead-letter topic, where they are anyway.
-pub(super) async fn batch(state: web::Data<State>, asked: Asked) -> Answer {
-    let wanted: u64 = asked.path("id").parse().unwrap_or_default();
-    let batches = state.parts.snapshots.snapshot().batches;
+/// One batch, with its rejects from the dead-letter topic.
+pub(super) async fn batch(state: web::Data<State>, params: Params) -> ApiResult {
+    let wanted: u64 = params.path("id").parse().unwrap_or_default();
+    let batches = state.api.snapshots.snapshot().batches;
     let Some(batch) = batches.into_iter().find(|batch| batch.id == wanted) else {
-        return Err(ApiError::new(&problem::BATCH_UNKNOWN, format!("batch {wanted} is none of them")));
+        return Err(ApiError::new(&problem::BATCH_UNKNOWN, format!("batch {wanted} not found")));
     };
     let rejects = if batch.rejected > 0 { rejects(&state, &batch).await? } else { Vec::new() };
-    let transformer = state.parts.pipeline.transformer.as_ref();
-    let plan = state.parts.plan.as_ref();
+    let transformer = state.api.pipeline.transformer.as_ref();
+    let plan = state.api.plan.as_ref();
     Ok(HttpResponse::Ok().json(BatchTrace {
         spans: spans(&batch),
         batch,
@@ -42,7 +42,7 @@ pub(super) async fn batch(state: web::Data<State>, asked: Asked) -> Answer {
     }))
 }
 
-/// The stages of a batch follow one another.
+/// The stages of a batch, which follow one another.
 fn spans(batch: &BatchView) -> Vec<BatchSpan> {
     let retries = if batch.retries > 0 { format!("{} retries", batch.retries) } else { String::new() };
     let stages = [
@@ -57,15 +57,15 @@ fn spans(batch: &BatchView) -> Vec<BatchSpan> {
         start += micros;
         span
     };
-    // Until Kafka has confirmed it there is no commit.
+    // There is no commit until Kafka has confirmed it.
     stages.into_iter().filter(|(stage, micros, _)| *stage != "commit" || *micros > 0).map(span).collect()
 }
 
 async fn rejects(state: &State, batch: &BatchView) -> Result<Vec<BatchReject>, ApiError> {
-    let letters = records::last_letters(state, LETTERS_SEARCHED).await?;
-    let mask = records::Mask::of(state);
-    let reject = |letter: &broker::reader::Stored| {
-        let (partition, offset) = records::origin(letter)?;
+    let letters = kafka_records::last_dead_letters(state, MAX_DEAD_LETTERS_SEARCHED).await?;
+    let mask = kafka_records::Mask::of(state);
+    let reject = |letter: &broker::reader::StoredRecord| {
+        let (partition, offset) = kafka_records::origin(letter)?;
         let range = batch.ranges.0.get(&partition)?;
         (range.from..range.to).contains(&offset).then(|| BatchReject {
             partition,
@@ -76,6 +76,6 @@ async fn rejects(state: &State, batch: &BatchView) -> Result<Vec<BatchReject>, A
     };
     let mut rejects: Vec<_> = letters.iter().filter_map(reject).collect();
     rejects.sort_by_key(|reject| (reject.partition, reject.offset));
-    rejects.truncate(REJECTS_SHOWN);
+    rejects.truncate(MAX_REJECTS);
     Ok(rejects)
 }

@@ -1,4 +1,4 @@
-//! Errors of the API as answers, after RFC 9457.
+//! Errors of the API as responses, after RFC 9457.
 
 use std::fmt;
 
@@ -11,25 +11,25 @@ use crate::broker::BrokerError;
 use crate::journal::JournalError;
 use crate::ledger::Rejection;
 
-/// Seconds that a client is to wait before it asks the same again.
+/// The seconds after which a client should retry.
 const RETRY_AFTER: &str = "5";
 
-/// An answer that is an error.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct ApiError {
-    of: &'static ProblemType,
+    problem: &'static ProblemType,
     detail: String,
-    /// The methods that the path takes.
+    /// The methods that the path allows.
     allow: Option<String>,
 }
 
 impl ApiError {
-    /// A problem of a kind; `detail` says what was wrong with this very request.
-    pub(super) fn new(of: &'static ProblemType, detail: impl Into<String>) -> Self {
-        Self { of, detail: detail.into(), allow: None }
+    /// A problem of a type. `detail` describes this occurrence.
+    pub(super) fn new(problem: &'static ProblemType, detail: impl Into<String>) -> Self {
+        Self { problem, detail: detail.into(), allow: None }
     }
 
-    /// Of a method that the path does not take; it takes these.
+    /// Adds the methods that the path allows.
     pub(super) fn allow(self, methods: String) -> Self {
         Self { allow: Some(methods), ..self }
     }
@@ -37,7 +37,7 @@ impl ApiError {
 
 impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
-        let of = match rejection {
+        let problem = match rejection {
             Rejection::Unknown(_) => &problem::RUN_UNKNOWN,
             Rejection::Ended(..) | Rejection::InvalidState(..) => &problem::RUN_STATE,
             Rejection::TooMany => &problem::RUN_TOO_MANY,
@@ -45,7 +45,7 @@ impl From<Rejection> for ApiError {
             Rejection::Mismatch(_) => &problem::RUN_PAYLOAD_MISMATCH,
             Rejection::Paused(_) => &problem::PIPELINE_PAUSED,
         };
-        Self::new(of, rejection.to_string())
+        Self::new(problem, rejection.to_string())
     }
 }
 
@@ -63,35 +63,35 @@ impl From<BrokerError> for ApiError {
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.of.title, self.detail)
+        write!(f, "{} {}", self.problem.title, self.detail)
     }
 }
 
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.of.status).expect("the table of problems has statuses of HTTP")
+        StatusCode::from_u16(self.problem.status).expect("every problem type has an HTTP status")
     }
 
     fn error_response(&self) -> HttpResponse {
-        let problem = Problem {
-            kind: self.of.kind.to_owned(),
-            title: self.of.title.to_owned(),
-            status: self.of.status,
+        let body = Problem {
+            kind: self.problem.kind.to_owned(),
+            title: self.problem.title.to_owned(),
+            status: self.problem.status,
             detail: self.detail.clone(),
-            remedy: self.of.remedy.to_owned(),
-            retryable: self.of.retryable,
+            remedy: self.problem.remedy.to_owned(),
+            retryable: self.problem.retryable,
         };
-        let mut answer = HttpResponse::build(self.status_code());
-        if self.of.retryable && matches!(self.of.status, 429 | 503) {
-            answer.insert_header((header::RETRY_AFTER, RETRY_AFTER));
+        let mut response = HttpResponse::build(self.status_code());
+        if self.problem.retryable && matches!(self.problem.status, 429 | 503) {
+            response.insert_header((header::RETRY_AFTER, RETRY_AFTER));
         }
-        if self.of.status == 401 {
-            let wrong = if self.of == &problem::TOKEN_WRONG { ", error=\"invalid_token\"" } else { "" };
-            answer.insert_header((header::WWW_AUTHENTICATE, format!("Bearer realm=\"forebay\"{wrong}, Basic realm=\"forebay\"")));
+        if self.problem.status == 401 {
+            let wrong = if self.problem == &problem::TOKEN_WRONG { ", error=\"invalid_token\"" } else { "" };
+            response.insert_header((header::WWW_AUTHENTICATE, format!("Bearer realm=\"forebay\"{wrong}, Basic realm=\"forebay\"")));
         }
         if let Some(methods) = &self.allow {
-            answer.insert_header((header::ALLOW, methods.as_str()));
+            response.insert_header((header::ALLOW, methods.as_str()));
         }
-        answer.content_type("application/problem+json").body(serde_json::to_vec(&problem).expect("a problem is JSON"))
+        response.content_type("application/problem+json").body(serde_json::to_vec(&body).expect("a problem serializes to JSON"))
     }
 }

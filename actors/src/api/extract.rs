@@ -1,7 +1,10 @@
-//! What a request asks, held against the table of routes.
+//! Extractors: the parameters and the body of a request, checked against the table of routes.
 //!
-//! Guarantee: a handler gets parameters that are what the table says they are, and a body that is read up to [`MAX_BODY_BYTES`] and is of its type; all else
-//! was refused with the place of the mistake. Not guaranteed: what the table can't say, such as whether a run exists.
+//! Guarantees:
+//! * A handler gets parameters of the kinds in the table, and a body of its type that has at most
+//!   [`MAX_BODY_BYTES`]. Any other request is rejected with the location of the mistake.
+//!
+//! Does not guarantee what the table can't express, such as that a run exists.
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
@@ -20,34 +23,34 @@ use uuid::Uuid;
 
 use super::error::ApiError;
 
-/// How many rows a list has when nothing else is said.
-const LIST_USUAL: usize = 100;
+/// The rows of a list without a `limit`.
+const DEFAULT_LIMIT: usize = 100;
 
-/// The path of a route as the router has it: the parameter `path` may hold slashes.
+/// The path of a route as an actix pattern. The parameter `path` may contain slashes.
 pub(super) fn pattern(path: &str) -> String {
     path.replace("{path}", "{path:.+}")
 }
 
-/// The route that a request is for, if there is one.
+/// The route of a request, if there is one.
 pub(super) fn route_of(method: &str, matched: Option<&str>) -> Option<&'static Route> {
     let matched = matched?;
     ROUTES.iter().find(|route| route.method.name() == method && pattern(route.path) == matched)
 }
 
-/// The parameters of a request.
-pub(super) struct Asked {
+/// The checked parameters of a request.
+pub(super) struct Params {
     path: BTreeMap<&'static str, String>,
     query: BTreeMap<String, String>,
 }
 
-impl Asked {
+impl Params {
     fn of(request: &HttpRequest) -> Result<Self, ApiError> {
         let Some(route) = route_of(request.method().as_str(), request.match_pattern().as_deref()) else {
             return Ok(Self { path: BTreeMap::new(), query: BTreeMap::new() });
         };
         let mut path = BTreeMap::new();
         if !route.path_params.is_empty() {
-            // In the order of the path, decoded.
+            // Decoded, in the order of the path.
             let values: Vec<String> = request
                 .match_info()
                 .load()
@@ -64,8 +67,8 @@ impl Asked {
         for (name, value) in pairs.into_inner() {
             let Some(param) = route.query.iter().find(|param| param.name == name) else {
                 let known: Vec<_> = route.query.iter().map(|param| param.name).collect();
-                let known = if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", known.join(", ")) };
-                return Err(ApiError::new(&problem::QUERY, format!("{} takes no parameter {name:?}; {known}", route.path)));
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                return Err(ApiError::new(&problem::QUERY, format!("{} has no parameter {name:?}; it has: {known}", route.path)));
             };
             check(param, &value).map_err(|wanted| ApiError::new(&problem::QUERY, format!("{name} = {value:?} is not {wanted}")))?;
             if query.insert(name.clone(), value).is_some() {
@@ -75,38 +78,38 @@ impl Asked {
         Ok(Self { path, query })
     }
 
-    /// A parameter of the path, as text.
+    /// A path parameter.
     pub(super) fn path(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)
     }
 
     /// The UUID in the path.
     pub(super) fn id(&self) -> Uuid {
-        self.path("id").parse().expect("the table says that it is a UUID, and it was checked")
+        self.path("id").parse().expect("checked against the table, where it is a UUID")
     }
 
-    /// A parameter of the query, as text.
+    /// A query parameter.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(String::as_str)
     }
 
-    /// A parameter of the query that is a whole number.
-    pub(super) fn whole(&self, name: &str) -> Option<u64> {
+    /// A query parameter that is an integer.
+    pub(super) fn integer(&self, name: &str) -> Option<u64> {
         self.text(name).and_then(|text| text.parse().ok())
     }
 
-    /// A parameter of the query that is a length of time.
-    pub(super) fn span(&self, name: &str) -> Option<Duration> {
-        self.text(name).and_then(span)
+    /// A query parameter that is a duration.
+    pub(super) fn duration(&self, name: &str) -> Option<Duration> {
+        self.text(name).and_then(parse_duration)
     }
 
-    /// How many rows are to be listed.
+    /// The number of rows to list.
     pub(super) fn limit(&self) -> usize {
-        self.whole("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIST_USUAL)
+        self.integer("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT)
     }
 }
 
-impl FromRequest for Asked {
+impl FromRequest for Params {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
@@ -115,23 +118,23 @@ impl FromRequest for Asked {
     }
 }
 
-/// Whether a value is what the table says; else what it should be.
+/// Checks a value against the table. The error describes what it should be.
 fn check(param: &Param, value: &str) -> Result<(), String> {
     let (is, wanted) = match param.kind {
-        Kind::Text(most) => ((1..=most).contains(&value.chars().count()), format!("text of 1 to {most} characters")),
+        Kind::Text(max) => ((1..=max).contains(&value.chars().count()), format!("text of 1 to {max} characters")),
         Kind::Enum(words) => (words.contains(&value), format!("one of {}", words.join(", "))),
-        Kind::Integer(least, most) => {
+        Kind::Integer(min, max) => {
             let digits = value.bytes().all(|byte| byte.is_ascii_digit());
             let number = value.parse().ok().filter(|_| digits);
-            (number.is_some_and(|number| (least..=most).contains(&number)), format!("a whole number from {least} to {most}"))
+            (number.is_some_and(|number| (min..=max).contains(&number)), format!("an integer from {min} to {max}"))
         }
         Kind::Uuid => (value.len() == 36 && value.parse::<Uuid>().is_ok(), "a UUID".to_owned()),
-        Kind::Duration => (span(value).is_some(), "a length of time such as 500ms, 30s or 1m".to_owned()),
+        Kind::Duration => (parse_duration(value).is_some(), "a duration such as 500ms, 30s or 1m".to_owned()),
     };
     if is { Ok(()) } else { Err(wanted) }
 }
 
-fn span(text: &str) -> Option<Duration> {
+fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok().filter(|_| digits <= 6)?;
     match &text[digits..] {
@@ -142,10 +145,10 @@ fn span(text: &str) -> Option<Duration> {
     }
 }
 
-/// A body that must be there.
+/// A required body.
 pub(super) struct Body<T>(pub(super) T);
 
-/// A body that may be left out.
+/// An optional body.
 pub(super) struct OptionalBody<T>(pub(super) T);
 
 impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
@@ -175,29 +178,30 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).or_else(|cause| {
-        let whole = serde_json::from_slice(body).ok().map(with_whole_numbers);
+        let whole = serde_json::from_slice(body).ok().map(with_integers);
         let again = whole.and_then(|value| serde_json::from_value(value).ok());
         again.ok_or_else(|| ApiError::new(&problem::BODY, cause.to_string()))
     })
 }
 
-/// The same JSON where `7.0` is `7`: to JSON Schema they are one number, and some clients write the one for the other.
-fn with_whole_numbers(value: Value) -> Value {
+/// Replaces numbers such as `7.0` by `7`: they are equal in JSON Schema, and some clients send the
+/// former.
+fn with_integers(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
-            // Up to here every whole number is one of these.
-            #[allow(clippy::cast_possible_truncation, reason = "it is whole, and in the range")]
+            // Up to 2^53 a float represents every integer exactly.
+            #[allow(clippy::cast_possible_truncation, reason = "an integer within the range")]
             Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => Value::from(float as i64),
             _ => Value::Number(number),
         },
-        Value::Array(values) => values.into_iter().map(with_whole_numbers).collect(),
-        Value::Object(map) => Value::Object(map.into_iter().map(|(key, value)| (key, with_whole_numbers(value))).collect()),
+        Value::Array(values) => values.into_iter().map(with_integers).collect(),
+        Value::Object(map) => Value::Object(map.into_iter().map(|(key, value)| (key, with_integers(value))).collect()),
         other => other,
     }
 }
 
 fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Result<Vec<u8>, ApiError>> + use<> {
-    let too_large = || ApiError::new(&problem::BODY_TOO_LARGE, format!("it has more than {MAX_BODY_BYTES} bytes"));
+    let too_large = || ApiError::new(&problem::BODY_TOO_LARGE, format!("the body has more than {MAX_BODY_BYTES} bytes"));
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     async move {
         if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
@@ -215,14 +219,14 @@ fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Re
     }
 }
 
-/// A reason that is kept in the journal.
+/// Checks a reason, which is stored in the journal.
 ///
 /// # Errors
-/// When there is none, or it is too long.
+/// When it is empty or too long.
 pub(super) fn reason(text: &str) -> Result<String, ApiError> {
     match text.chars().count() {
         1..=500 => Ok(text.to_owned()),
-        length => Err(ApiError::new(&problem::REASON, format!("it has {length} characters"))),
+        length => Err(ApiError::new(&problem::REASON, format!("the reason has {length} characters"))),
     }
 }
 
@@ -231,14 +235,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_number_may_be_written_with_a_point() {
+    fn an_integer_may_have_a_decimal_point() {
         let request: forebay_schemas::run::RunRequest = parse(b"{\"attempt\": 2.0, \"lease_seconds\": 3e1}").unwrap();
         assert_eq!((request.attempt, request.lease_seconds), (2, Some(30)));
         assert!(parse::<forebay_schemas::run::RunRequest>(b"{\"attempt\": 2.5}").is_err());
     }
 
     #[test]
-    fn a_parameter_is_what_the_table_says_or_the_refusal_says_what_it_should_be() {
+    fn a_parameter_matches_its_kind_or_the_error_describes_the_kind() {
         let is = |kind, value: &str| check(&Param { name: "x", kind, what: "" }, value).is_ok();
         assert!(is(Kind::Integer(1, 1_000), "1000") && !is(Kind::Integer(1, 1_000), "1001") && !is(Kind::Integer(1, 1_000), "0"));
         assert!(

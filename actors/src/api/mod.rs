@@ -1,21 +1,26 @@
-//! The control API over HTTP: runs, a look at the whole pipeline, and what operating it needs.
+//! The control API over HTTP: runs, snapshots, and operations on the pipeline.
 //!
-//! Guarantee: an answer never waits for an actor; a slow or dead API never holds a record up. Who may ask what is decided before anything else
-//! (`gate`); what a path takes and answers is in one table (`forebay_schemas::routes`), by which the router is built (`router`), requests are checked
-//! (`ask`) and the OpenAPI file is written. Memory is bounded: so many connections, bodies, streams of events and reads of Kafka at a time, and
-//! so many bytes each. Not guaranteed: an answer for everybody; who comes beyond the bounds is told to come again.
+//! Guarantees:
+//! * A response never waits for an actor, and a slow or failed API never delays a record.
+//! * A request is authorized before anything else (`auth`).
+//! * One table, `forebay_schemas::routes`, is the source of the router (`router`), of the checks of a
+//!   request (`extract`) and of the OpenAPI file.
+//! * Memory is bounded: connections, bodies, event streams and reads of Kafka are limited in number
+//!   and in bytes.
 //!
-//! | file | what it answers |
+//! Does not guarantee availability under overload: excess requests get 503 with `Retry-After`.
+//!
+//! | file | routes |
 //! | --- | --- |
-//! | `runs` | runs: ask, list, look and wait, call off |
+//! | `runs` | request, list, get and await, cancel a run; cursors of reads |
 //! | `pipelines` | the pipeline; pause, drain, resume |
-//! | `plans` | replay and redrive: plan, apply |
-//! | `looks` | snapshot, batches, topics, actors and their restart, alerts, version, who one is |
-//! | `records` | records and dead letters out of Kafka |
+//! | `operation_plans` | plan and apply a replay, a redrive or a cursor change |
+//! | `snapshot` | the snapshot, the alerts |
+//! | `batches`, `topics`, `actors` | the last micro-batches; the topics; the actors and their restart |
+//! | `kafka_records` | records and dead letters from Kafka |
 //! | `events` | the journal as server-sent events |
-//! | `logs` | the last log lines, and those that come |
-//! | `health` | `/healthz`, `/readyz`, `/openapi.json` |
-//! | `metrics` | `/metrics` |
+//! | `logs` | the last log lines and the next ones |
+//! | `health`, `metrics`, `version` | `/healthz`, `/readyz`, `/openapi.json`; `/metrics`; version and role |
 
 mod actor;
 mod actors;
@@ -25,46 +30,51 @@ mod error;
 mod events;
 mod extract;
 mod health;
+mod kafka_records;
 mod logs;
-mod meta;
 mod metrics;
+mod operation_plans;
 mod pipelines;
-mod plans;
-mod records;
 mod router;
 mod runs;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod version;
 
 use std::time::Duration;
 
 use actix_web::HttpResponse;
 use tokio::sync::Semaphore;
 
-pub use actor::{Api, ApiParts, Listener};
-pub use auth::{Gate, TokenError};
+pub use actor::{Api, ApiParams, Listener};
+pub use auth::{Authenticator, TokenError};
 
 use self::error::ApiError;
 
-/// The most reads of Kafka at once.
-const READS_MOST: usize = 4;
-/// The longest that one request waits for something to change.
-const WAIT_MOST: Duration = Duration::from_secs(60);
+/// Concurrent reads of Kafka.
+const MAX_CONCURRENT_READS: usize = 4;
+/// The longest wait of a request for a change.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// What the paths answer from.
+/// The state of the handlers.
 pub(super) struct State {
-    parts: ApiParts,
-    plans: plans::Plans,
-    crowd: events::Crowd,
+    api: ApiParams,
+    plans: operation_plans::Plans,
+    subscribers: events::Subscribers,
     reads: Semaphore,
 }
 
 impl State {
-    fn new(parts: ApiParts) -> Self {
-        Self { parts, plans: plans::Plans::default(), crowd: events::Crowd::new(), reads: Semaphore::new(READS_MOST) }
+    fn new(api: ApiParams) -> Self {
+        Self {
+            api,
+            plans: operation_plans::Plans::default(),
+            subscribers: events::Subscribers::new(),
+            reads: Semaphore::new(MAX_CONCURRENT_READS),
+        }
     }
 }
 
-type Answer = Result<HttpResponse, ApiError>;
+type ApiResult = Result<HttpResponse, ApiError>;

@@ -1,4 +1,4 @@
-//! The pipeline of this process, and what it is meant to do: running, paused, drained.
+//! The pipeline of this process, and its desired state: running, paused, drained.
 
 use actix_web::{HttpResponse, web};
 use forebay_schemas::api::{PipelineView, Pipelines, StateRequest};
@@ -7,35 +7,42 @@ use forebay_schemas::snapshot::PartitionView;
 
 use super::auth::Caller;
 use super::error::ApiError;
-use super::extract::{Asked, Body, reason};
-use super::{Answer, State};
+use super::extract::{Body, Params, reason};
+use super::{ApiResult, State};
+use crate::text;
 use crate::ledger::Command;
 use crate::text;
 
-pub(super) async fn list(state: web::Data<State>, _: Asked) -> Answer {
+pub(super) async fn list(state: web::Data<State>, _: Params) -> ApiResult {
     Ok(HttpResponse::Ok().json(Pipelines { pipelines: vec![view(&state)] }))
 }
 
-pub(super) async fn get(state: web::Data<State>, asked: Asked) -> Answer {
-    this_one(&state, &asked)?;
+pub(super) async fn get(state: web::Data<State>, params: Params) -> ApiResult {
+    check_pipeline(&state, &params)?;
     Ok(HttpResponse::Ok().json(view(&state)))
 }
 
-/// It is on the disk when this answers. The actors follow at once: the fetcher ends the page it is at, the consumer writes what it has read.
-pub(super) async fn set_state(state: web::Data<State>, asked: Asked, caller: web::ReqData<Caller>, body: Body<StateRequest>) -> Answer {
-    this_one(&state, &asked)?;
+/// Sets the desired state, which is durable when this responds. The actors follow immediately: the
+/// fetcher finishes its page, and the consumer writes what it has read.
+pub(super) async fn set_state(
+    state: web::Data<State>,
+    params: Params,
+    caller: web::ReqData<Caller>,
+    body: Body<StateRequest>,
+) -> ApiResult {
+    check_pipeline(&state, &params)?;
     let Body(StateRequest { state: wanted, reason: why }) = body;
-    state.parts.ledger.submit(Command::SetDesiredState { state: wanted, by: caller.name().into(), reason: reason(&why)? })?;
-    if let Some(fetcher) = &state.parts.fetcher {
+    state.api.ledger.submit(Command::SetDesiredState { state: wanted, by: caller.name().into(), reason: reason(&why)? })?;
+    if let Some(fetcher) = &state.api.fetcher {
         fetcher.desired_state_changed();
     }
-    state.parts.ledger.flushed().await?;
+    state.api.ledger.flushed().await?;
     Ok(HttpResponse::Ok().json(view(&state)))
 }
 
-/// Whether a request is for the pipeline that this process runs.
-pub(super) fn this_one(state: &State, asked: &Asked) -> Result<(), ApiError> {
-    let (here, named) = (&state.parts.pipeline.meta.name, asked.path("pipeline"));
+/// Checks that a request names the pipeline of this process.
+pub(super) fn check_pipeline(state: &State, params: &Params) -> Result<(), ApiError> {
+    let (here, named) = (&state.api.pipeline.meta.name, params.path("pipeline"));
     if here == named {
         Ok(())
     } else {
@@ -44,12 +51,12 @@ pub(super) fn this_one(state: &State, asked: &Asked) -> Result<(), ApiError> {
 }
 
 fn view(state: &State) -> PipelineView {
-    let pipeline = &state.parts.pipeline;
-    let snapshot = state.parts.snapshots.snapshot();
+    let pipeline = &state.api.pipeline;
+    let snapshot = state.api.snapshots.snapshot();
     let table = pipeline.cassandra.as_ref().zip(pipeline.writer.as_ref());
     PipelineView {
         name: pipeline.meta.name.clone(),
-        desired: state.parts.ledger.desired(),
+        desired: state.api.ledger.desired(),
         roles: snapshot.roles,
         source: pipeline.fetcher.as_ref().map(|fetcher| text::without_secrets(&fetcher.url)),
         topic: pipeline.kafka.topic.clone(),

@@ -1,4 +1,4 @@
-//! Builds the router out of the table of routes: what is not in the table is not served.
+//! Builds the router from the table of routes. Nothing else is served.
 
 use actix_web::http::Method as HttpMethod;
 use actix_web::{HttpRequest, Resource, web};
@@ -7,7 +7,9 @@ use forebay_schemas::routes::{ROUTES, Route};
 
 use super::error::ApiError;
 use super::extract::pattern;
-use super::{Answer, actors, batches, events, health, logs, meta, metrics, pipelines, plans, records, runs, snapshot, topics};
+use super::{
+    ApiResult, actors, batches, events, health, kafka_records, logs, metrics, operation_plans, pipelines, runs, snapshot, topics, version,
+};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
     let mut paths: Vec<&str> = Vec::new();
@@ -21,7 +23,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         let resource = of_path(path).fold(resource, |resource, route| resource.route(handler(route)));
         config.service(resource.default_service(web::to(wrong_method)));
     }
-    config.default_service(web::to(nothing_here));
+    config.default_service(web::to(unknown_path));
 }
 
 fn of_path(path: &str) -> impl Iterator<Item = &'static Route> {
@@ -30,7 +32,7 @@ fn of_path(path: &str) -> impl Iterator<Item = &'static Route> {
 
 /// The handler of a route.
 fn handler(route: &Route) -> actix_web::Route {
-    let method = HttpMethod::from_bytes(route.method.name().as_bytes()).expect("the table has methods of HTTP");
+    let method = HttpMethod::from_bytes(route.method.name().as_bytes()).expect("the table has HTTP methods");
     let to = web::method(method);
     match route.operation {
         "requestRun" => to.to(runs::request),
@@ -40,8 +42,8 @@ fn handler(route: &Route) -> actix_web::Route {
         "listPipelines" => to.to(pipelines::list),
         "getPipeline" => to.to(pipelines::get),
         "setState" => to.to(pipelines::set_state),
-        "makePlan" => to.to(plans::make),
-        "applyPlan" => to.to(plans::apply),
+        "makePlan" => to.to(operation_plans::make),
+        "applyPlan" => to.to(operation_plans::apply),
         "listCursors" => to.to(runs::cursors),
         "getSnapshot" => to.to(snapshot::snapshot),
         "followEvents" => to.to(events::follow),
@@ -50,27 +52,27 @@ fn handler(route: &Route) -> actix_web::Route {
         "listTopics" => to.to(topics::topics),
         "listActors" => to.to(actors::actors),
         "restartActor" => to.to(actors::restart),
-        "readRecords" => to.to(records::records),
-        "readDeadLetters" => to.to(records::dead_letters),
+        "readRecords" => to.to(kafka_records::records),
+        "readDeadLetters" => to.to(kafka_records::dead_letters),
         "readLogs" => to.to(logs::logs),
         "listAlerts" => to.to(snapshot::alerts),
-        "getVersion" => to.to(meta::version),
-        "whoAmI" => to.to(meta::who_am_i),
+        "getVersion" => to.to(version::version),
+        "whoAmI" => to.to(version::who_am_i),
         "healthz" => to.to(health::healthz),
         "readyz" => to.to(health::readyz),
         "metrics" => to.to(metrics::metrics),
         "openapi" => to.to(health::openapi),
-        other => unreachable!("the operation {other} is in the table and has no handler; a test builds the router"),
+        other => unreachable!("operation {other} has no handler; a test builds the router"),
     }
 }
 
-async fn wrong_method(request: HttpRequest) -> Answer {
+async fn wrong_method(request: HttpRequest) -> ApiResult {
     let matched = request.match_pattern().unwrap_or_default();
     let methods: Vec<_> = ROUTES.iter().filter(|route| pattern(route.path) == matched).map(|route| route.method.name()).collect();
     let methods = methods.join(", ");
-    Err(ApiError::new(&problem::METHOD, format!("{} takes {methods}, not {}", request.path(), request.method())).allow(methods))
+    Err(ApiError::new(&problem::METHOD, format!("{} allows {methods}, not {}", request.path(), request.method())).allow(methods))
 }
 
-async fn nothing_here(request: HttpRequest) -> Answer {
-    Err(ApiError::new(&problem::PATH_UNKNOWN, format!("no {} {} here", request.method(), request.path())))
+async fn unknown_path(request: HttpRequest) -> ApiResult {
+    Err(ApiError::new(&problem::PATH_UNKNOWN, format!("there is no route {} {}", request.method(), request.path())))
 }

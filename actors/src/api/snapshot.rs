@@ -1,15 +1,15 @@
-//! The snapshot of the whole pipeline, and its alerts.
+//! The snapshot of the pipeline, and its alerts.
 
 use actix_web::{HttpResponse, web};
 use forebay_schemas::api::Alerts;
 
-use super::extract::Asked;
-use super::{Answer, State};
+use super::extract::Params;
+use super::{ApiResult, State};
 
-pub(super) async fn snapshot(state: web::Data<State>, _: Asked) -> Answer {
-    Ok(HttpResponse::Ok().json(state.parts.snapshots.snapshot()))
+pub(super) async fn snapshot(state: web::Data<State>, _: Params) -> ApiResult {
+    Ok(HttpResponse::Ok().json(state.api.snapshots.snapshot()))
 }
 
-pub(super) async fn alerts(state: web::Data<State>, _: Asked) -> Answer {
-    Ok(HttpResponse::Ok().json(Alerts { alerts: state.parts.snapshots.snapshot().alerts }))
+pub(super) async fn alerts(state: web::Data<State>, _: Params) -> ApiResult {
+    Ok(HttpResponse::Ok().json(Alerts { alerts: state.api.snapshots.snapshot().alerts }))
 }

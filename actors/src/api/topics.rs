@@ -7,16 +7,16 @@ use forebay_schemas::api::{TopicView, Topics};
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::snapshot::PartitionView;
 
-use super::extract::Asked;
-use super::{Answer, State};
+use super::extract::Params;
+use super::{ApiResult, State};
 use crate::broker;
 
-pub(super) async fn topics(state: web::Data<State>, _: Asked) -> Answer {
-    let kafka = &state.parts.pipeline.kafka;
+pub(super) async fn topics(state: web::Data<State>, _: Params) -> ApiResult {
+    let kafka = &state.api.pipeline.kafka;
     let dead = kafka.dead_letter_topic();
-    let of_topic = broker::ends(&state.parts.access, &kafka.topic).await?;
-    let of_dead = broker::ends(&state.parts.access, &dead).await?;
-    let known = state.parts.snapshots.snapshot().partitions;
+    let of_topic = broker::ends(&state.api.access, &kafka.topic).await?;
+    let of_dead = broker::ends(&state.api.access, &dead).await?;
+    let known = state.api.snapshots.snapshot().partitions;
     let topics = vec![
         TopicView { name: kafka.topic.clone(), kind: "records".into(), partitions: partitions(&of_topic, &known) },
         TopicView { name: dead, kind: "dead_letters".into(), partitions: partitions(&of_dead, &[]) },

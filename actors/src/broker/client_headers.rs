@@ -1,7 +1,11 @@
-//! The headers of a record as Kafka's client gives them.
+//! Reads the headers of a record from Kafka's client.
 //!
-//! Guarantee: each header whose name is UTF-8 is given, in order, and the others are counted, with nothing written to stderr for them. Not
-//! guaranteed: anything of a header whose name is not UTF-8. Kafka's protocol does not allow one, its brokers keep it, and the client panics.
+//! Guarantees:
+//! * Every header whose name is UTF-8 is returned, in order.
+//! * The other headers are counted, and nothing is written to stderr for them.
+//!
+//! Does not guarantee anything else about a header whose name is not UTF-8: Kafka's protocol
+//! forbids it, brokers store it, and the client panics on it.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -10,13 +14,13 @@ use std::sync::Once;
 use rdkafka::message::Headers;
 
 thread_local! {
-    /// Whether a panic of this thread is expected, and is not to be reported.
+    /// Whether a panic of this thread is expected and must not be reported.
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
-    /// Whether the hook has not reported one.
+    /// Whether the hook has suppressed a panic.
     static SILENCED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Gives each header of a record to `each`, and then how many have no readable name.
+/// Calls `each` with every readable header, and returns the number of the others.
 pub(crate) fn each(headers: &impl Headers, mut each: impl FnMut(&str, Option<&[u8]>)) -> u64 {
     let mut unreadable = 0;
     for at in 0..headers.count() {
@@ -29,21 +33,21 @@ pub(crate) fn each(headers: &impl Headers, mut each: impl FnMut(&str, Option<&[u
     unreadable
 }
 
-/// What `work` gives; none where it panics, of which the hook says nothing.
+/// Runs `work`. Returns `None` if it panics, without a report on stderr.
 fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
     static FIRST: Once = Once::new();
     FIRST.call_once(silence);
     EXPECTED.set(true);
     let done = catch_unwind(AssertUnwindSafe(work));
     EXPECTED.set(false);
-    // Another hook was put before this one since. The next panic is silent again.
+    // Somebody has installed another hook since. Install ours again.
     if done.is_err() && !SILENCED.take() {
         silence();
     }
     done.ok()
 }
 
-/// Puts a hook before all others that does not report panics that are expected.
+/// Installs a hook that suppresses expected panics and passes on all others.
 fn silence() {
     let others = take_hook();
     set_hook(Box::new(move |panic| {
@@ -62,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_that_is_expected_is_silent_and_any_other_is_not() {
+    fn an_expected_panic_is_silent_and_any_other_is_reported() {
         static HEARD: AtomicUsize = AtomicUsize::new(0);
         const MARK: &str = "a panic of this test";
         let others = take_hook();
@@ -70,7 +74,7 @@ mod tests {
             Some(&MARK) => drop(HEARD.fetch_add(1, Ordering::Relaxed)),
             _ => others(panic),
         }));
-        // The first may be heard: this hook was set after the one that silences.
+        // The first may be reported: this hook was installed after the silencing one.
         for _ in 0..100 {
             assert_eq!(quietly(|| -> u8 { std::panic::panic_any(MARK) }), None);
         }
@@ -78,6 +82,6 @@ mod tests {
         assert!(at_most_the_first <= 1, "{at_most_the_first}");
         assert_eq!(quietly(|| 7), Some(7));
         assert!(catch_unwind(|| std::panic::panic_any(MARK)).is_err());
-        assert_eq!(HEARD.load(Ordering::Relaxed), at_most_the_first + 1, "one that is not expected is heard");
+        assert_eq!(HEARD.load(Ordering::Relaxed), at_most_the_first + 1, "an unexpected one is reported");
     }
 }

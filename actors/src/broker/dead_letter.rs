@@ -1,4 +1,4 @@
-//! Dead letters as messages of Kafka's client.
+//! Dead letters as messages of the Kafka client.
 
 use forebay_dataplane::dead_letter::DeadLetter;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -15,7 +15,7 @@ pub(crate) fn headers<'a>(
     all.unwrap_or_default()
 }
 
-/// Whether Kafka, or its client, refuses a message because of its size.
+/// Whether Kafka or its client rejects a message for its size.
 pub(crate) fn is_too_large(code: Code) -> bool {
     matches!(code, Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge)
 }

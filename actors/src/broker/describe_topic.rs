@@ -1,10 +1,13 @@
-//! The id that Kafka has given a topic, by librdkafka's `rd_kafka_DescribeTopics`, which the Rust client does not offer.
+//! The id of a topic, from librdkafka's `rd_kafka_DescribeTopics`, which the Rust client does not
+//! offer. The only module of the workspace that allows `unsafe`: see docs/adr/0018-topic-id.md.
 //!
-//! Guarantee: a question ends in an answer or an error within its time-out, and frees what it took. Not guaranteed: that the answer is of the broker
-//! that knows best; brokers of a cluster learn of a new topic one after the other. The only module of the workspace that allows `unsafe`: see
-//! docs/adr/0018-topic-id.md.
+//! Guarantees:
+//! * A request ends with an answer or an error timeout its time-out, and frees its memory.
+//!
+//! Does not guarantee the newest answer: the brokers of a cluster learn of a new topic one after
+//! the other.
 
-#![allow(unsafe_code, reason = "the Rust client has no call for the id of a topic; each block says why it is sound")]
+#![allow(unsafe_code, reason = "the Rust client has no call for the id of a topic; each block states why it is sound")]
 
 use std::ffi::CString;
 use std::ptr;
@@ -16,17 +19,17 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-/// How much longer than the request the wait for its answer takes, so that a request that times out says so.
-const GRACE: Duration = Duration::from_millis(500);
+/// How much longer than the request's time-out the wait is, so that the request reports it.
+const POLL_GRACE: Duration = Duration::from_millis(500);
 
-/// Something of librdkafka's that is freed when it goes.
-struct Owned<T> {
+/// A pointer of librdkafka that is freed on drop.
+struct OwnedPtr<T> {
     at: *mut T,
     free: unsafe extern "C" fn(*mut T),
 }
 
-impl<T> Owned<T> {
-    /// Takes over what librdkafka gave; none when that is nothing.
+impl<T> OwnedPtr<T> {
+    /// Takes ownership of a pointer; `None` if it is null.
     ///
     /// # Safety
     /// `at` is null, or is owned by the caller and freed by `free`.
@@ -35,39 +38,41 @@ impl<T> Owned<T> {
     }
 }
 
-impl<T> Drop for Owned<T> {
+impl<T> Drop for OwnedPtr<T> {
     fn drop(&mut self) {
         // SAFETY: `at` is not null and owned by this value (see `of`), which is dropped once.
         unsafe { (self.free)(self.at) }
     }
 }
 
-/// The id of a topic; none from a broker that gives none (older than Kafka 2.8). Waits up to `within`, and half a second more.
+/// The id of a topic; `None` from a broker without topic ids, which is older than Kafka 2.8. Waits
+/// for `timeout` and half a second more.
 ///
 /// # Errors
-/// `UnknownTopicOrPartition` when there is no such topic; else why Kafka did not say.
-pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, within: Duration) -> KafkaResult<Option<TopicId>> {
+/// `UnknownTopicOrPartition` when the topic does not exist, else the error of the request.
+pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> KafkaResult<Option<TopicId>> {
     let name = CString::new(topic).map_err(KafkaError::from)?;
     let failed = |code: Code| KafkaError::MetadataFetch(code);
     let millis = |span: Duration| i32::try_from(span.as_millis()).unwrap_or(i32::MAX);
     let client = client.native_ptr();
-    // SAFETY: the client outlives this call, which holds a reference to it, and all that is made here is freed before it returns. Each pointer that is
-    // passed on is one that librdkafka gave, was found not null and was not freed since; `name` and `names` outlive the call that copies them.
+    // SAFETY: the client outlives this call, which holds a reference to it, and everything created
+    // here is freed before it returns. Each pointer that is passed on came from librdkafka, is not
+    // null and is not freed yet. `name` and `names` outlive the call that copies them.
     unsafe {
-        let queue = Owned::of(rd::rd_kafka_queue_new(client), rd::rd_kafka_queue_destroy).ok_or_else(|| failed(Code::Fail))?;
+        let queue = OwnedPtr::of(rd::rd_kafka_queue_new(client), rd::rd_kafka_queue_destroy).ok_or_else(|| failed(Code::Fail))?;
         let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        let options = Owned::of(rd::rd_kafka_AdminOptions_new(client, operation), rd::rd_kafka_AdminOptions_destroy);
+        let options = OwnedPtr::of(rd::rd_kafka_AdminOptions_new(client, operation), rd::rd_kafka_AdminOptions_destroy);
         let options = options.ok_or_else(|| failed(Code::Fail))?;
-        let set = rd::rd_kafka_AdminOptions_set_request_timeout(options.at, millis(within), ptr::null_mut(), 0);
+        let set = rd::rd_kafka_AdminOptions_set_request_timeout(options.at, millis(timeout), ptr::null_mut(), 0);
         if set != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Err(failed(set.into()));
         }
         let mut names = [name.as_ptr()];
         let topics = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-        let topics = Owned::of(topics, rd::rd_kafka_TopicCollection_destroy).ok_or_else(|| failed(Code::Fail))?;
+        let topics = OwnedPtr::of(topics, rd::rd_kafka_TopicCollection_destroy).ok_or_else(|| failed(Code::Fail))?;
         rd::rd_kafka_DescribeTopics(client, topics.at, options.at, queue.at);
-        let answer = rd::rd_kafka_queue_poll(queue.at, millis(within.saturating_add(GRACE)));
-        let answer = Owned::of(answer, rd::rd_kafka_event_destroy).ok_or_else(|| failed(Code::OperationTimedOut))?;
+        let answer = rd::rd_kafka_queue_poll(queue.at, millis(timeout.saturating_add(POLL_GRACE)));
+        let answer = OwnedPtr::of(answer, rd::rd_kafka_event_destroy).ok_or_else(|| failed(Code::OperationTimedOut))?;
         let error = rd::rd_kafka_event_error(answer.at);
         if error != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Err(failed(error.into()));
@@ -81,7 +86,7 @@ pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, within
         if count != 1 || described.is_null() || (*described).is_null() {
             return Err(failed(Code::UnknownTopicOrPartition));
         }
-        // One description, as found above; it and what it holds live as long as the answer.
+        // The one description. It lives as long as the answer.
         let described = *described;
         let error = rd::rd_kafka_error_code(rd::rd_kafka_TopicDescription_error(described));
         if error != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {

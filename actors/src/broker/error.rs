@@ -1,4 +1,7 @@
-//! What can go wrong with a broker. Guarantee: a message names the server and the remedy, never a secret's value.
+//! Errors of Kafka.
+//!
+//! Guarantees:
+//! * A message names the server and the remedy, and never the value of a secret.
 
 use std::path::PathBuf;
 
@@ -7,10 +10,10 @@ use forebay_schemas::pipeline::SecretError;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-/// A broker that can't be reached, or refuses.
+/// A broker that is unreachable or refuses a request.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// A secret in `[kafka.properties]` can't be had.
+    /// A secret in `[kafka.properties]` can't be read.
     #[error("kafka.properties.{property}: {cause}")]
     Secret {
         /// The property.
@@ -24,7 +27,7 @@ pub enum BrokerError {
     /// The build has no embedded broker.
     #[error("this build has no embedded broker; build it with the feature `embedded-broker`, or name a broker in kafka.bootstrap")]
     NotBuiltIn,
-    /// Nobody serves the embedded broker of this pipeline.
+    /// No process serves the embedded broker of this pipeline.
     #[error("the embedded broker of {} is not running; start it with `forebay run`, or name a broker in kafka.bootstrap", data_dir.display())]
     NotRunning {
         /// The pipeline's data directory.
@@ -33,22 +36,22 @@ pub enum BrokerError {
     /// The embedded broker can't start, or stopped.
     #[error("the embedded broker can't {what}: {cause}")]
     Embedded {
-        /// What it was to do.
+        /// What it failed to do.
         what: String,
         /// Why not.
         cause: String,
     },
     /// No server answered.
-    #[error("kafka {servers} is not reachable: {cause}; see that it runs and that kafka.bootstrap is right")]
+    #[error("kafka {servers} is not reachable: {cause}; check that it runs and that kafka.bootstrap is correct")]
     Unreachable {
         /// The bootstrap servers.
         servers: String,
         /// Why not.
         cause: String,
     },
-    /// The server refuses this client.
+    /// The server denies this client.
     #[error(
-        "kafka {servers} refuses this client: {cause}; see to the credentials in [kafka.properties] and the ACLs of the topic and the group"
+        "kafka {servers} denies this client: {cause}; check the credentials in [kafka.properties] and the ACLs of the topic and the group"
     )]
     Denied {
         /// The bootstrap servers.
@@ -56,34 +59,34 @@ pub enum BrokerError {
         /// Why.
         cause: String,
     },
-    /// The topic isn't there.
-    #[error("kafka {servers} has no topic {topic}; `forebay run` makes it, and so does `kafka-topics --create`")]
+    /// The topic does not exist.
+    #[error("kafka {servers} has no topic {topic}; create it with `forebay run` or `kafka-topics --create`")]
     NoTopic {
         /// The bootstrap servers.
         servers: String,
         /// The topic.
         topic: String,
     },
-    /// The topic can't be made.
+    /// The topic can't be created.
     #[error(
-        "kafka {servers} can't make the topic {topic} with {partitions} partitions and {replication} replicas: {cause}; correct [kafka], or make the topic by hand"
+        "kafka {servers} can't create the topic {topic} with {partitions} partitions and {replication} replicas: {cause}; correct [kafka], or create the topic by hand"
     )]
-    CantMakeTopic {
+    CreateTopic {
         /// The bootstrap servers.
         servers: String,
         /// The topic.
         topic: String,
-        /// Partitions asked for.
+        /// The requested partitions.
         partitions: i32,
-        /// Replicas asked for.
+        /// The requested replicas.
         replication: i32,
         /// Why not.
         cause: Code,
     },
-    /// The group's offsets are its members' to set.
+    /// The group has members, and only they can set its offsets.
     #[error(
-        "group {group} on kafka {servers} has members, and only they can set its offsets; stop every process of the group first (one that was \
-         killed counts until its session times out, in 10 s)"
+        "group {group} on kafka {servers} has members, and only they can set its offsets; stop every process of the group first (a killed \
+         one counts until its session times out, after 10 s)"
     )]
     GroupInUse {
         /// The bootstrap servers.
@@ -91,12 +94,12 @@ pub enum BrokerError {
         /// The consumer group.
         group: String,
     },
-    /// Something else, as librdkafka says it.
+    /// Any other error of librdkafka.
     #[error("kafka {servers} can't {what}: {cause}")]
     Other {
         /// The bootstrap servers.
         servers: String,
-        /// What it was to do.
+        /// What it failed to do.
         what: String,
         /// Why not.
         cause: Box<KafkaError>,
@@ -107,27 +110,29 @@ impl Classified for BrokerError {
     fn class(&self) -> Class {
         match self {
             Self::Secret { .. } | Self::Properties(_) | Self::NotBuiltIn | Self::Denied { .. } => Class::Fatal,
-            Self::CantMakeTopic { cause, .. } if !is_passing(*cause) => Class::Fatal,
+            Self::CreateTopic { cause, .. } if !is_transient(*cause) => Class::Fatal,
             _ => Class::Transient,
         }
     }
 }
 
 impl BrokerError {
-    /// The error of a call, told apart by its code; `trouble` is what the client last said of its connections.
-    pub(super) fn of(servers: &str, what: &str, cause: KafkaError, trouble: Option<String>) -> Self {
+    /// The error of a failed call, by its code. `connection_error` is the last one of the client.
+    pub(super) fn new(servers: &str, what: &str, cause: KafkaError, connection_error: Option<String>) -> Self {
         let servers = servers.to_owned();
         match (&cause, cause.rdkafka_error_code()) {
-            (KafkaError::ClientConfig(_, said, property, _), _) => Self::Properties(format!("{property}: {said}")),
-            (KafkaError::ClientCreation(said), _) => Self::Properties(said.clone()),
-            (_, Some(code)) if is_denied(code) => Self::Denied { servers, cause: trouble.unwrap_or_else(|| code.to_string()) },
-            (_, Some(code)) if is_away(code) => Self::Unreachable { servers, cause: trouble.unwrap_or_else(|| code.to_string()) },
+            (KafkaError::ClientConfig(_, message, property, _), _) => Self::Properties(format!("{property}: {message}")),
+            (KafkaError::ClientCreation(message), _) => Self::Properties(message.clone()),
+            (_, Some(code)) if is_denied(code) => Self::Denied { servers, cause: connection_error.unwrap_or_else(|| code.to_string()) },
+            (_, Some(code)) if is_unreachable(code) => {
+                Self::Unreachable { servers, cause: connection_error.unwrap_or_else(|| code.to_string()) }
+            }
             _ => Self::Other { servers, what: what.to_owned(), cause: Box::new(cause) },
         }
     }
 }
 
-/// Whether a server refuses this client, for good as far as the client can tell.
+/// Whether the server denies this client, permanently as far as the client can tell.
 pub(super) fn is_denied(code: Code) -> bool {
     matches!(
         code,
@@ -142,12 +147,12 @@ pub(super) fn is_denied(code: Code) -> bool {
 }
 
 /// Whether no server answered.
-pub(super) fn is_away(code: Code) -> bool {
+pub(super) fn is_unreachable(code: Code) -> bool {
     matches!(code, Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut | Code::RequestTimedOut)
 }
 
-/// Whether a refusal to make a topic passes by itself: a cluster that has too few brokers up, say, is not told from one too small,
-/// but one that elects its controller is.
-fn is_passing(code: Code) -> bool {
-    is_away(code) || matches!(code, Code::NotController | Code::LeaderNotAvailable | Code::ThrottlingQuotaExceeded)
+/// Whether the failure to create a topic is transient: an election of the controller is. Too few
+/// live brokers are not, since they can't be distinguished from too small a cluster.
+fn is_transient(code: Code) -> bool {
+    is_unreachable(code) || matches!(code, Code::NotController | Code::LeaderNotAvailable | Code::ThrottlingQuotaExceeded)
 }

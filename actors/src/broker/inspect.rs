@@ -1,7 +1,11 @@
-//! What Kafka holds of a pipeline, for who wants to know before anything runs.
+//! The topics and the group of a pipeline in Kafka, before anything runs. For `plan` and `doctor`.
 //!
-//! Guarantee: a look makes nothing: no topic, no group, nor the topic in which Kafka keeps the offsets of groups. Where the embedded broker does not run
-//! it is a look into its file. Not guaranteed: that who is denied to ask for settings or for members learns them; they are unknown then.
+//! Guarantees:
+//! * Inspecting creates nothing: no topic, no group, and not the topic of group offsets.
+//! * It reads the file of an embedded broker that does not run.
+//!
+//! Does not guarantee settings and members: they are unknown when the caller lacks the ACL to read
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -15,60 +19,61 @@ use super::access::Access;
 use super::embedded::{self, Address};
 use super::error::BrokerError;
 use super::offsets::{self, Committed};
-use super::request::{REQUEST_TIMEOUT, ask};
+use super::request::{REQUEST_TIMEOUT, run_blocking};
 use super::topics::{self, WantedTopic, settings, wanted_topics};
 
-/// Where Kafka keeps the offsets of groups. The first question about a group makes it.
-const OFFSETS: &str = "__consumer_offsets";
+/// The topic of group offsets. The first request about a group creates it.
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
-/// What Kafka holds of a pipeline.
+/// The state of a pipeline in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterState {
-    /// The topic and the dead-letter topic: how each is made, and what is there.
+    /// The topic and the dead-letter topic: how each would be created, and how it is.
     pub topics: Vec<(WantedTopic, Option<TopicDescription>)>,
-    /// What the group has committed of the topic; nothing where the pipeline has none.
+    /// The committed offsets of the group; empty without a group.
     pub committed: BTreeMap<Partition, Committed>,
-    /// How many members the group has; none when that is not known.
+    /// The number of members of the group, if known.
     pub members: Option<usize>,
 }
 
-/// A topic that is there.
+/// An existing topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicDescription {
-    /// Its id; none from a broker that gives no ids, and where the embedded broker does not run.
+    /// Its id; `None` from a broker without topic ids, and while the embedded broker does not run.
     pub id: Option<TopicId>,
-    /// Its partitions: the first offset that Kafka holds, and where reading ends.
+    /// The start offset and the last stable offset of each partition.
     pub ends: BTreeMap<Partition, (Offset, Offset)>,
-    /// What open transactions hold back.
+    /// The offsets that open transactions hold back.
     pub held_back: BTreeMap<Partition, Range>,
-    /// Those of its settings that are known.
+    /// Its known settings.
     pub settings: BTreeMap<String, String>,
 }
 
 impl ClusterState {
-    /// What is to be said of a dead-letter topic that does not take every letter of a record that the topic takes: such a letter holds the
-    /// beginning of its record only.
-    pub fn cuts_letters(&self) -> Option<String> {
-        let largest = |there: &Option<TopicDescription>| there.as_ref()?.settings.get(topics::LARGEST)?.parse::<u64>().ok();
+    /// A warning when the dead-letter topic does not accept the dead letter of every record that the
+    /// topic accepts. Such a dead letter contains only the beginning of its record.
+    pub fn truncation_warning(&self) -> Option<String> {
+        let largest =
+            |there: &Option<TopicDescription>| there.as_ref()?.settings.get(topics::MAX_MESSAGE_BYTES_CONFIG)?.parse::<u64>().ok();
         let [(records, topic), (dead, dead_letters)] = self.topics.as_slice() else { return None };
-        let (room, has) = (topics::with_room(largest(topic)?), largest(dead_letters)?);
-        (has < room).then(|| {
-            let (records, dead, largest) = (&records.name, &dead.name, topics::LARGEST);
-            format!("{dead} takes {has} bytes, and a letter of the largest record of {records} may have {room}: its value is cut then; set {largest} of {dead} to {room}")
+        let (needed, limit) = (topics::dead_letter_limit(largest(topic)?), largest(dead_letters)?);
+        (limit < needed).then(|| {
+            let (records, dead, largest) = (&records.name, &dead.name, topics::MAX_MESSAGE_BYTES_CONFIG);
+            format!("{dead} accepts {limit} bytes, and the dead letter of the largest record of {records} has {needed}: its value is truncated; set {largest} of {dead} to {needed}")
         })
     }
 }
 
-/// Looks at the topics and the group of a pipeline.
+/// Inspects the topics and the group of a pipeline.
 ///
 /// # Errors
-/// When Kafka is away or refuses, or the file of the embedded broker can't be read.
+/// When Kafka is unavailable or denies this client, or the embedded broker's file can't be read.
 pub async fn inspect(pipeline: &Pipeline) -> Result<ClusterState, BrokerError> {
     let access = match pipeline.kafka.is_embedded() {
         false => Access::new(pipeline, None)?,
         true => match Address::of_running(&pipeline.data_dir()) {
             Ok(address) => Access::new(pipeline, Some(&address))?,
-            Err(_) => return at_rest(pipeline).await,
+            Err(_) => return inspect_file(pipeline).await,
         },
     };
     let mut topics = Vec::new();
@@ -82,7 +87,7 @@ pub async fn inspect(pipeline: &Pipeline) -> Result<ClusterState, BrokerError> {
         None => (BTreeMap::new(), Some(0)),
         Some(group) => {
             let topic = pipeline.kafka.topic.clone();
-            ask(&access, move |access| group_now(access, &group, &topic)).await?
+            run_blocking(&access, move |access| group_now(access, &group, &topic)).await?
         }
     };
     Ok(ClusterState { topics, committed, members })
@@ -90,7 +95,7 @@ pub async fn inspect(pipeline: &Pipeline) -> Result<ClusterState, BrokerError> {
 
 async fn topic(access: &Access, name: &str) -> Result<Option<TopicDescription>, BrokerError> {
     let asked = name.to_owned();
-    let ends = ask(access, move |access| match topics::partitions_of(access, &asked)?.is_empty() {
+    let ends = run_blocking(access, move |access| match topics::partitions_of(access, &asked)?.is_empty() {
         true => Ok(None),
         false => {
             let id = offsets::topic_id_now(access, &asked, REQUEST_TIMEOUT)?;
@@ -107,36 +112,36 @@ fn group_now(access: &Access, group: &str, topic: &str) -> Result<(BTreeMap<Part
     if access.is_embedded() {
         return Ok((offsets::committed_with_metadata_now(access, group, topic)?, None));
     }
-    let asking = access.asking()?;
-    let offsets = asking.fetch_metadata(Some(OFFSETS), REQUEST_TIMEOUT);
-    let offsets = offsets.map_err(|cause| access.error("say which topics there are", cause, Some(asking)))?;
+    let client = access.metadata_client()?;
+    let offsets = client.fetch_metadata(Some(OFFSETS_TOPIC), REQUEST_TIMEOUT);
+    let offsets = offsets.map_err(|cause| access.error("list topics", cause, Some(client)))?;
     let code = offsets.topics().first().and_then(|topic| topic.error()).map(Code::from);
     if code == Some(Code::UnknownTopicOrPartition) {
         return Ok((BTreeMap::new(), Some(0)));
     }
     let committed = offsets::committed_with_metadata_now(access, group, topic)?;
-    let members = asking.fetch_group_list(Some(group), REQUEST_TIMEOUT).ok();
+    let members = client.fetch_group_list(Some(group), REQUEST_TIMEOUT).ok();
     Ok((committed, members.map(|list| list.groups().iter().map(|group| group.members().len()).sum())))
 }
 
-/// What is in the file of an embedded broker that does not run.
-async fn at_rest(pipeline: &Pipeline) -> Result<ClusterState, BrokerError> {
+/// The state in the file of an embedded broker that does not run.
+async fn inspect_file(pipeline: &Pipeline) -> Result<ClusterState, BrokerError> {
     let (data_dir, topic) = (pipeline.data_dir(), pipeline.kafka.topic.clone());
     let group = pipeline.consumer.as_ref().map(|consumer| consumer.group.clone());
     let wanted = wanted_topics(pipeline);
     let read = move || {
-        let mut held = embedded::topics(&data_dir)?;
-        let commits = match group.filter(|_| held.contains_key(&topic)) {
+        let mut existing = embedded::topics(&data_dir)?;
+        let commits = match group.filter(|_| existing.contains_key(&topic)) {
             Some(group) => embedded::commits(&data_dir, &group, &topic)?,
             None => BTreeMap::new(),
         };
-        let look = |wanted: WantedTopic| {
-            let there = held.remove(&wanted.name).map(|ends| TopicDescription { ends, ..TopicDescription::default() });
+        let describe = |wanted: WantedTopic| {
+            let there = existing.remove(&wanted.name).map(|ends| TopicDescription { ends, ..TopicDescription::default() });
             (wanted, there)
         };
         let committed = |(partition, (offset, metadata))| (partition, Committed { offset, metadata });
         Ok(ClusterState {
-            topics: wanted.into_iter().map(look).collect(),
+            topics: wanted.into_iter().map(describe).collect(),
             committed: commits.into_iter().map(committed).collect(),
             members: Some(0),
         })

@@ -1,13 +1,18 @@
-//! Kafka, one path for an external cluster and for the broker inside this process: [`Access`] says how to reach it, and every client
-//! of the crate is made from it.
+//! Access to Kafka: an external cluster, or the broker inside this process, through one interface.
+//! Every Kafka client of the crate is configured by [`Access`].
 //!
-//! Guarantee: what a guarantee of the pipeline rests on (acknowledgement by all replicas, idempotence, Java's partitioner) is set here
-//! and can't be changed by the pipeline file; every call that waits has a time-out and waits off the caller's thread; no message or
-//! `Debug` form shows a secret. Not guaranteed: that a topic somebody else made has the timestamps or the partitions the file asks for;
-//! [`TopicState`] says what is there.
+//! Guarantees:
+//! * The pipeline file can't override the properties that the pipeline's guarantees rest on:
+//!   acknowledgement by all replicas, idempotence, Java's partitioner.
+//! * Every call that blocks has a time-out and runs off the caller's thread.
+//! * No message and no `Debug` output contains a secret.
 //!
-//! The embedded broker keeps every acknowledged record and commit through a kill of the process (not through a power cut: its log is
-//! synced at checkpoints). It does not give back the metadata of a commit over the wire, so [`committed_with_metadata`] reads that from its file.
+//! Does not guarantee that an existing topic has the timestamps or the partitions of the file;
+//! [`TopicState`] reports what it has.
+//!
+//! The embedded broker keeps every acknowledged record and commit when the process is killed, but
+//! not when the power fails: its log is synced at checkpoints. It does not return the metadata of a
+//! commit over the wire, so [`committed_with_metadata`] reads that from its file.
 
 mod access;
 pub(crate) mod client_headers;
@@ -26,7 +31,7 @@ mod retention;
 pub(crate) mod tests;
 mod topics;
 
-pub use access::{Access, Quiet};
+pub use access::{Access, LogContext};
 pub(crate) use access::{silence, silent_for};
 pub use embedded::EmbeddedBroker;
 pub use error::BrokerError;

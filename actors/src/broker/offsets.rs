@@ -14,59 +14,61 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::access::{Access, Quiet};
+use super::access::{Access, LogContext};
 use super::error::BrokerError;
-use super::request::{REQUEST_TIMEOUT, ask};
+use super::request::{REQUEST_TIMEOUT, run_blocking};
 use super::topics::existing;
 use super::{describe_topic, embedded};
 
 /// What a group has committed for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
-    /// The first offset that isn't done.
+    /// The first unsettled offset.
     pub offset: Offset,
-    /// What the committer wrote beside it; empty when nothing.
+    /// The commit metadata; may be empty.
     pub metadata: String,
 }
 
-/// The id of a topic, which changes when the topic is deleted and created again; none from a broker that gives no ids.
+/// The id of a topic, which changes when the topic is deleted and re-created. `None` from a broker
+/// without topic ids.
 ///
 /// # Errors
 /// As [`ends`].
 pub async fn topic_id(access: &Access, topic: &str) -> Result<Option<TopicId>, BrokerError> {
     let topic = topic.to_owned();
-    ask(access, move |access| topic_id_now(access, &topic, REQUEST_TIMEOUT)).await
+    run_blocking(access, move |access| topic_id_now(access, &topic, REQUEST_TIMEOUT)).await
 }
 
-/// The same on the caller's thread, which waits for it.
+/// As [`topic_id`], blocking the caller's thread.
 ///
 /// # Errors
 /// As [`ends`].
-pub fn topic_id_now(access: &Access, topic: &str, within: Duration) -> Result<Option<TopicId>, BrokerError> {
-    let asking = access.asking()?;
-    describe_topic::topic_id(asking.client(), topic, within).map_err(|cause| match cause.rdkafka_error_code() {
+pub fn topic_id_now(access: &Access, topic: &str, timeout: Duration) -> Result<Option<TopicId>, BrokerError> {
+    let client = access.metadata_client()?;
+    describe_topic::topic_id(client.client(), topic, timeout).map_err(|cause| match cause.rdkafka_error_code() {
         Some(Code::UnknownTopicOrPartition) => BrokerError::NoTopic { servers: access.servers().to_owned(), topic: topic.to_owned() },
-        _ => access.error("say which topic it is", cause, Some(asking)),
+        _ => access.error("report the id of the topic", cause, Some(client)),
     })
 }
 
-/// What an open transaction holds back of a topic, a partition: its first offset, and how many offsets from there on were written. They can't be read
-/// before the transaction ends, by commit or abort or by its time-out.
+/// The offsets that an open transaction holds back, per partition: from its first offset to the
+/// high watermark. They can't be read before the transaction commits, aborts or times out.
 ///
 /// # Errors
 /// As [`ends`].
 pub async fn held_back(access: &Access, topic: &str) -> Result<BTreeMap<Partition, Range>, BrokerError> {
     let topic = topic.to_owned();
-    ask(access, move |access| held_back_now(access, &topic)).await
+    run_blocking(access, move |access| held_back_now(access, &topic)).await
 }
 
 pub(super) fn held_back_now(access: &Access, topic: &str) -> Result<BTreeMap<Partition, Range>, BrokerError> {
-    // Asked first: what is written between the two questions would else look as if it were held back.
-    let written = access.asking_for_all()?;
+    // The high watermarks come first: records written between the two requests would otherwise
+    // look held back.
+    let uncommitted = access.uncommitted_client()?;
     let mut high = BTreeMap::new();
     for (partition, _) in existing(access, topic)? {
-        let ends = written.fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
-        let (_, end) = ends.map_err(|cause| access.error("say where the topic ends", cause, Some(&written)))?;
+        let ends = uncommitted.fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
+        let (_, end) = ends.map_err(|cause| access.error("report the ends of the topic", cause, Some(&uncommitted)))?;
         high.insert(partition, end);
     }
     let readable = ends_now(access, topic)?;
@@ -77,45 +79,46 @@ pub(super) fn held_back_now(access: &Access, topic: &str) -> Result<BTreeMap<Par
     Ok(high.into_iter().filter_map(held).collect())
 }
 
-/// The first offset Kafka still holds and the end of what can be read, a partition: the offset the next record gets, or the first one of a
-/// transaction that is open.
+/// The start offset and the last stable offset of each partition. The latter is the offset of the
+/// next record, or the first one of an open transaction.
 ///
 /// # Errors
-/// Transient while the broker is away or the topic is missing; fatal when it refuses this client.
+/// Transient while the broker is unavailable or the topic is missing, fatal when it denies this
+/// client.
 pub async fn ends(access: &Access, topic: &str) -> Result<BTreeMap<Partition, (Offset, Offset)>, BrokerError> {
     let topic = topic.to_owned();
-    ask(access, move |access| ends_now(access, &topic)).await
+    run_blocking(access, move |access| ends_now(access, &topic)).await
 }
 
 pub(super) fn ends_now(access: &Access, topic: &str) -> Result<BTreeMap<Partition, (Offset, Offset)>, BrokerError> {
-    let asking = access.asking()?;
+    let client = access.metadata_client()?;
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     let mut ends = BTreeMap::new();
     for (partition, _) in existing(access, topic)? {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let watermarks = asking.fetch_watermarks(topic, partition, left);
-        ends.insert(partition, watermarks.map_err(|cause| access.error("say where the topic ends", cause, Some(asking)))?);
+        let watermarks = client.fetch_watermarks(topic, partition, left);
+        ends.insert(partition, watermarks.map_err(|cause| access.error("report the ends of the topic", cause, Some(client)))?);
     }
     Ok(ends)
 }
 
-/// What a group has committed; a partition it hasn't committed is absent.
+/// The committed offsets of a group. A partition without one is absent.
 ///
 /// # Errors
 /// As [`ends`].
 pub async fn committed(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<Partition, Offset>, BrokerError> {
     let (group, topic) = (group.to_owned(), topic.to_owned());
-    let committed = ask(access, move |access| committed_now(access, &group, &topic)).await?;
+    let committed = run_blocking(access, move |access| committed_now(access, &group, &topic)).await?;
     Ok(committed.into_iter().map(|(partition, committed)| (partition, committed.offset)).collect())
 }
 
-/// What a group has committed, with its metadata.
+/// The committed offsets of a group, with their metadata.
 ///
 /// # Errors
 /// As [`ends`].
 pub async fn committed_with_metadata(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<Partition, Committed>, BrokerError> {
     let (group, topic) = (group.to_owned(), topic.to_owned());
-    ask(access, move |access| committed_with_metadata_now(access, &group, &topic)).await
+    run_blocking(access, move |access| committed_with_metadata_now(access, &group, &topic)).await
 }
 
 pub(super) fn committed_with_metadata_now(
@@ -130,22 +133,22 @@ pub(super) fn committed_with_metadata_now(
     Ok(committed)
 }
 
-/// The first offset of each partition whose record has this timestamp (milliseconds since the epoch) or a later one; a partition without one is
-/// absent.
+/// The first offset of each partition whose record has this timestamp (milliseconds since 1970) or
+/// a later one. A partition without one is absent.
 ///
 /// # Errors
 /// As [`ends`].
 pub async fn offsets_at(access: &Access, topic: &str, millis: i64) -> Result<BTreeMap<Partition, Offset>, BrokerError> {
-    // Before the epoch there are no records.
+    // Kafka reads negative timestamps as special offsets.
     let (topic, millis) = (topic.to_owned(), millis.max(0));
-    ask(access, move |access| {
-        let asking = access.asking()?;
+    run_blocking(access, move |access| {
+        let client = access.metadata_client()?;
         let mut wanted = TopicPartitionList::new();
         for (partition, _) in existing(access, &topic)? {
-            wanted.add_partition_offset(&topic, partition, rdkafka::Offset::Offset(millis)).expect("a time since the epoch is an offset");
+            wanted.add_partition_offset(&topic, partition, rdkafka::Offset::Offset(millis)).expect("a time since 1970 is a valid offset");
         }
-        let answer = asking.offsets_for_times(wanted, REQUEST_TIMEOUT);
-        let answer = answer.map_err(|cause| access.error("say which records are of that time", cause, Some(asking)))?;
+        let answer = client.offsets_for_times(wanted, REQUEST_TIMEOUT);
+        let answer = answer.map_err(|cause| access.error("find offsets by timestamp", cause, Some(client)))?;
         let found = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
             rdkafka::Offset::Offset(offset) => Some((element.partition(), offset)),
             _ => None,
@@ -155,15 +158,17 @@ pub async fn offsets_at(access: &Access, topic: &str, millis: i64) -> Result<BTr
     .await
 }
 
-/// Commits offsets with their metadata for a group that has no members.
+/// Commits offsets with metadata for a group without members.
 ///
 /// # Errors
-/// As [`ends`]; also while the group has members.
+/// As [`ends`], and while the group has members.
 pub async fn commit(access: &Access, group: &str, topic: &str, commits: Vec<(Partition, Offset, String)>) -> Result<(), BrokerError> {
     let (group, topic) = (group.to_owned(), topic.to_owned());
-    ask(access, move |access| {
-        let consumer: BaseConsumer<Quiet> =
-            access.consumer(&group).create_with_context(Quiet::default()).map_err(|cause| access.error("make a client", cause, None))?;
+    run_blocking(access, move |access| {
+        let consumer: BaseConsumer<LogContext> = access
+            .consumer(&group)
+            .create_with_context(LogContext::default())
+            .map_err(|cause| access.error("create a client", cause, None))?;
         let mut list = TopicPartitionList::with_capacity(commits.len());
         for (partition, offset, metadata) in &commits {
             let mut element = list.add_partition(&topic, *partition);
@@ -182,18 +187,18 @@ pub async fn commit(access: &Access, group: &str, topic: &str, commits: Vec<(Par
 
 fn committed_now(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<Partition, Committed>, BrokerError> {
     let partitions = existing(access, topic)?;
-    let consumer: BaseConsumer<Quiet> =
-        access.consumer(group).create_with_context(Quiet::default()).map_err(|cause| access.error("make a client", cause, None))?;
+    let consumer: BaseConsumer<LogContext> =
+        access.consumer(group).create_with_context(LogContext::default()).map_err(|cause| access.error("create a client", cause, None))?;
     let mut wanted = TopicPartitionList::with_capacity(partitions.len());
     for (partition, _) in partitions {
         wanted.add_partition(topic, partition);
     }
     let answer = consumer
         .committed_offsets(wanted, REQUEST_TIMEOUT)
-        .map_err(|cause| access.error("say what the group has committed", cause, Some(&consumer)))?;
+        .map_err(|cause| access.error("report the offsets of the group", cause, Some(&consumer)))?;
     let mut committed = BTreeMap::new();
     for element in answer.elements() {
-        element.error().map_err(|cause| access.error("say what the group has committed", cause, None))?;
+        element.error().map_err(|cause| access.error("report the offsets of the group", cause, None))?;
         if let rdkafka::Offset::Offset(offset) = element.offset() {
             committed.insert(element.partition(), Committed { offset, metadata: element.metadata().to_owned() });
         }
@@ -201,8 +206,8 @@ fn committed_now(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<P
     Ok(committed)
 }
 
-/// The offset and metadata a group has committed, as the embedded broker keeps them; empty for an external broker, which gives them back
-/// over the wire. Reads a file: call it from a thread that may wait.
+/// The committed offsets and metadata in the file of the embedded broker. Empty for an external
+/// broker, which returns them over the wire. Blocks on the file.
 ///
 /// # Errors
 /// When the embedded broker's file can't be read.

@@ -1,12 +1,13 @@
-//! Records as no client of Rust or Java would make them, put into a topic by Kafka's own protocol.
+//! Produces records that no Rust or Java client would, through Kafka's wire protocol. Tests only.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-/// A header as bytes.
+/// A header as raw bytes.
 pub(crate) type Header<'a> = (&'a [u8], &'a [u8]);
 
-/// Puts one record a value into a partition, each with these headers; by a request `Produce`, version 7, to the broker at an address.
+/// Produces one record per value to a partition, each with these headers, by a `Produce` request of
+/// version 7.
 pub(crate) fn produce(broker: &str, topic: &str, partition: i32, values: &[&[u8]], headers: &[Header<'_>]) {
     let batch = batch(values, headers);
     let name = |text: &str| [&i16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
@@ -32,10 +33,10 @@ pub(crate) fn produce(broker: &str, topic: &str, partition: i32, values: &[&[u8]
     broker.read_exact(&mut answer).unwrap();
     // correlation, one topic, its name, one partition, its number
     let error = 4 + 4 + 2 + topic.len() + 4 + 4;
-    assert_eq!(answer[error..error + 2], [0, 0], "the broker did not take it: {answer:?}");
+    assert_eq!(answer[error..error + 2], [0, 0], "the broker rejects it: {answer:?}");
 }
 
-/// A batch of records, as it lies in the topic: magic 2, not compressed.
+/// A record batch of magic 2, not compressed.
 fn batch(values: &[&[u8]], headers: &[Header<'_>]) -> Vec<u8> {
     let (count, now) = (i32::try_from(values.len()).unwrap(), 1_700_000_000_000_i64.to_be_bytes());
     let records: Vec<u8> = (0..).zip(values).flat_map(|(at, value)| record(at, value, headers)).collect();
@@ -61,7 +62,7 @@ fn record(offset: i64, value: &[u8], headers: &[Header<'_>]) -> Vec<u8> {
     sized(&body)
 }
 
-/// A number in zigzag, seven bits a byte.
+/// A zigzag varint, seven bits a byte.
 fn varint(number: i64) -> Vec<u8> {
     let mut left = ((number << 1) ^ (number >> 63)).cast_unsigned();
     let mut bytes = Vec::new();

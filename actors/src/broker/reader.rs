@@ -1,7 +1,11 @@
-//! Reads records of a topic for whoever wants to look at them, by a client of the moment.
+//! Reads records of a topic for display or a redrive, with a short-lived client.
 //!
-//! Guarantee: what is read moves no group's offset and joins no group; a read ends within `REQUEST_TIMEOUT`, or with so many records or bytes as it was
-//! allowed. Not guaranteed: that all that was wanted has come by then; whoever needs all asks on from where it ends.
+//! Guarantees:
+//! * A read joins no group and moves no group's offset.
+//! * A read ends within `REQUEST_TIMEOUT`, or at its [`ReadLimit`].
+//!
+//! Does not guarantee that every requested record has arrived by then. The caller continues from
+//! the last one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,65 +16,75 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
-use super::access::{Access, Quiet};
+use super::access::{Access, LogContext};
 use super::error::BrokerError;
-use super::request::ask;
+use super::request::run_blocking;
 use crate::broker::client_headers;
 
-/// How long a read may take.
+/// The time-out of a read.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest wait in one poll.
-const STEP: Duration = Duration::from_millis(50);
+/// The time-out of one poll.
+const POLL_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// How much one read may give.
+/// The limits of one read.
 #[derive(Debug, Clone, Copy)]
-pub struct Most {
+pub struct ReadLimit {
     /// Records.
     pub records: usize,
-    /// Bytes of keys and values; one record more than fits is given.
+    /// Bytes of keys and values. The record that exceeds the limit is returned.
     pub bytes: usize,
 }
 
-/// A record as it is in a topic.
+/// A record of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredRecord {
     /// Its partition.
     pub partition: Partition,
     /// Its offset.
     pub offset: Offset,
-    /// Its timestamp, milliseconds since the epoch; none without one.
+    /// Its timestamp, milliseconds since 1970, if it has one.
     pub timestamp_ms: Option<i64>,
     /// Its key, if it has one.
     pub key: Option<Vec<u8>>,
-    /// Its value; none for a tombstone.
+    /// Its value; `None` for a tombstone.
     pub value: Option<Vec<u8>>,
     /// Its headers, in order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// How many more it has, whose names are not UTF-8.
+    /// The number of headers whose names are not UTF-8.
     pub unreadable_headers: u64,
 }
 
-impl Stored {
-    /// The text of the last header of a name.
+impl StoredRecord {
+    /// The text of the last header of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let of_name = self.headers.iter().rev().find(|(other, _)| other == name)?;
         std::str::from_utf8(of_name.1.as_deref()?).ok()
     }
 }
 
-/// Reads ranges of a topic's partitions, each in order, at most one of a partition. A range is wholly read when its last record is there, or Kafka says
-/// that the partition ends.
+/// Reads one range of each partition, in order. A range is complete when its last record has
+/// arrived or Kafka reports the end of the partition.
 ///
 /// # Errors
-/// Transient while the broker is away; fatal when it refuses this client.
-pub async fn read(access: &Access, topic: &str, wanted: BTreeMap<Partition, Range>, most: Most) -> Result<Vec<Stored>, BrokerError> {
+/// Transient while the broker is unavailable, fatal when it denies this client.
+pub async fn read(
+    access: &Access,
+    topic: &str,
+    wanted: BTreeMap<Partition, Range>,
+    limit: ReadLimit,
+) -> Result<Vec<StoredRecord>, BrokerError> {
     let topic = topic.to_owned();
-    ask(access, move |access| read_now(access, &topic, wanted, most)).await
+    run_blocking(access, move |access| read_now(access, &topic, wanted, limit)).await
 }
 
-fn read_now(access: &Access, topic: &str, mut wanted: BTreeMap<Partition, Range>, most: Most) -> Result<Vec<Stored>, BrokerError> {
+fn read_now(
+    access: &Access,
+    topic: &str,
+    mut wanted: BTreeMap<Partition, Range>,
+    limit: ReadLimit,
+) -> Result<Vec<StoredRecord>, BrokerError> {
     wanted.retain(|_, range| !range.is_empty());
-    if wanted.is_empty() || most.records == 0 {
+    if wanted.is_empty() || limit.records == 0 {
         return Ok(Vec::new());
     }
     let mut config = access.consumer("forebay-look");
@@ -85,17 +99,17 @@ fn read_now(access: &Access, topic: &str, mut wanted: BTreeMap<Partition, Range>
     ] {
         config.set(key, value);
     }
-    let consumer: BaseConsumer<Quiet> =
-        config.create_with_context(Quiet::default()).map_err(|cause| access.error("make a client", cause, None))?;
+    let consumer: BaseConsumer<LogContext> =
+        config.create_with_context(LogContext::default()).map_err(|cause| access.error("create a client", cause, None))?;
     let mut list = TopicPartitionList::with_capacity(wanted.len());
     for (partition, range) in &wanted {
         list.add_partition_offset(topic, *partition, rdkafka::Offset::Offset(range.from)).expect("an offset to read is not negative");
     }
-    consumer.assign(&list).map_err(|cause| access.error("be read", cause, None))?;
+    consumer.assign(&list).map_err(|cause| access.error("read records", cause, None))?;
     let deadline = Instant::now() + REQUEST_TIMEOUT;
-    let (mut records, mut bytes, mut trouble) = (Vec::new(), 0, None);
-    while !wanted.is_empty() && records.len() < most.records && bytes < most.bytes && Instant::now() < deadline {
-        match consumer.poll(STEP) {
+    let (mut records, mut bytes, mut failure) = (Vec::new(), 0, None);
+    while !wanted.is_empty() && records.len() < limit.records && bytes < limit.bytes && Instant::now() < deadline {
+        match consumer.poll(POLL_TIMEOUT) {
             None => {}
             Some(Ok(message)) => {
                 let (partition, offset) = (message.partition(), message.offset());
@@ -112,11 +126,11 @@ fn read_now(access: &Access, topic: &str, mut wanted: BTreeMap<Partition, Range>
                 records.push(record);
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(wanted.remove(&partition)),
-            Some(Err(cause)) => trouble = Some(cause),
+            Some(Err(cause)) => failure = Some(cause),
         }
     }
-    match trouble {
-        Some(cause) if records.is_empty() && !wanted.is_empty() => Err(access.error("be read", cause, Some(&consumer))),
+    match failure {
+        Some(cause) if records.is_empty() && !wanted.is_empty() => Err(access.error("read records", cause, Some(&consumer))),
         _ => {
             records.sort_by_key(|record| (record.partition, record.offset));
             Ok(records)
@@ -124,11 +138,11 @@ fn read_now(access: &Access, topic: &str, mut wanted: BTreeMap<Partition, Range>
     }
 }
 
-fn stored(message: &BorrowedMessage<'_>) -> Stored {
+fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
     let mut headers = Vec::new();
     let put = |name: &str, value: Option<&[u8]>| headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
     let unreadable_headers = message.headers().map_or(0, |all| client_headers::each(all, put));
-    Stored {
+    StoredRecord {
         partition: message.partition(),
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis(),
@@ -147,7 +161,7 @@ mod tests {
     use crate::broker::raw_produce::produce;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_record_with_a_header_whose_name_is_not_utf_8_is_read_without_that_header_and_says_so() {
+    async fn a_header_whose_name_is_not_utf_8_is_left_out_and_counted() {
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic("t", 1, 1).unwrap();
         let servers = cluster.bootstrap_servers();
@@ -159,7 +173,7 @@ mod tests {
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         produce(&servers, "t", 0, &values, &[(b"a", b"1"), (b"caf\xe9", b"2"), (b"b", b"\xff")]);
         let wanted = BTreeMap::from([(0, Range { from: 0, to: 500 })]);
-        let records = read(&access, "t", wanted, Most { records: 1_000, bytes: 1 << 20 }).await.unwrap();
+        let records = read(&access, "t", wanted, ReadLimit { records: 1_000, bytes: 1 << 20 }).await.unwrap();
         assert_eq!(records.iter().map(|record| record.value.as_deref().unwrap()).collect::<Vec<_>>(), values);
         let left = [("a".to_owned(), Some(b"1".to_vec())), ("b".to_owned(), Some(vec![0xff]))];
         assert!(records.iter().all(|record| record.headers == left && record.unreadable_headers == 1), "{:?}", records[0]);

@@ -1,4 +1,4 @@
-//! Requests to Kafka, off the caller's thread and with a time-out.
+//! Runs blocking requests to Kafka off the caller's thread.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use super::error::BrokerError;
 /// The time-out of one request.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks off the caller's thread.
-pub(super) async fn ask<T: Send + 'static>(
+/// Runs a blocking request on a blocking thread.
+pub(super) async fn run_blocking<T: Send + 'static>(
     access: &Access,
-    question: impl FnOnce(&Access) -> Result<T, BrokerError> + Send + 'static,
+    request: impl FnOnce(&Access) -> Result<T, BrokerError> + Send + 'static,
 ) -> Result<T, BrokerError> {
     let access = access.clone();
-    match tokio::task::spawn_blocking(move || question(&access)).await {
-        Ok(answer) => answer,
+    match tokio::task::spawn_blocking(move || request(&access)).await {
+        Ok(response) => response,
         Err(failed) => match failed.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => unreachable!("a blocking task that runs is never cancelled"),
+            Err(_) => unreachable!("a running blocking task is never cancelled"),
         },
     }
 }

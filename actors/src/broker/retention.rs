@@ -1,9 +1,13 @@
-//! What the embedded broker keeps of its topics: at most so many bytes, for at most so long.
+//! Retention of the embedded broker's topics, by size and by age.
 //!
-//! Guarantee: a record of the topic that the pipeline's group has not committed is never removed; the oldest ones go first. Where the
-//! pipeline has no `[consumer]`, nobody's commits are known, and records go by size and age alone, which is said in the log. Dead letters go
-//! by age alone, and that is said with their count. Not guaranteed: the bound while more than that waits to be written; an alert says so then.
-//! The file does not shrink: what is removed becomes free space in it, which the next records take.
+//! Guarantees:
+//! * A record that the pipeline's group has not committed is never removed. The oldest records are
+//!   removed first.
+//! * Without a `[consumer]` there are no commits, and records are removed by size and age alone.
+//! * Dead letters are removed by age alone, and their number is logged.
+//!
+//! Does not guarantee the size limit while more than that is unwritten; an alert fires then. The
+//! file does not shrink: removed records become free space for the next ones.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,28 +21,28 @@ use super::access::Access;
 use super::embedded;
 use super::error::BrokerError;
 use super::offsets;
-use super::request::{REQUEST_TIMEOUT, ask};
+use super::request::{REQUEST_TIMEOUT, run_blocking};
 use forebay_kernel::millis;
 
-/// Offsets of one partition that one request removes, at most: the broker takes no records meanwhile.
-const STEP: i64 = 10_000;
-/// Requests in one round, at most; what is left waits for the next round.
-const REQUESTS: usize = 100;
-/// Of the limit, the part that is left after a removal by size, in percent, so that not every round removes.
-const LEFT: u64 = 90;
+/// Offsets of one partition that one request removes. The broker accepts no records meanwhile.
+const MAX_OFFSETS_PER_REQUEST: i64 = 10_000;
+/// Requests in one round. The next round removes the rest.
+const MAX_REQUESTS: usize = 100;
+/// The percentage of the limit that a removal by size leaves, so that not every round removes.
+const TARGET_PERCENT: u64 = 90;
 
-/// What is kept, of whose topics.
+/// The limits of a pipeline's topics.
 #[derive(Debug, Clone)]
-pub(super) struct Keep {
+pub(super) struct Retention {
     topic: String,
     dead_letter_topic: String,
-    /// The group whose commits say what is done; none where the pipeline ends at the topic.
+    /// The group whose commits protect records; `None` where the pipeline ends at the topic.
     group: Option<String>,
     bytes: u64,
     time: Duration,
 }
 
-impl Keep {
+impl Retention {
     pub(super) fn of(pipeline: &Pipeline) -> Self {
         let retention = pipeline.kafka.retention();
         Self {
@@ -51,96 +55,107 @@ impl Keep {
     }
 }
 
-/// A partition's records: the first that is held, the end, and the first that must stay.
+/// The offsets of a partition: its start, its end, and the first one that must stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Held {
-    begin: Offset,
+struct PartitionOffsets {
+    start: Offset,
     end: Offset,
-    done: Offset,
+    committed: Offset,
 }
 
-impl Held {
+impl PartitionOffsets {
     fn records(self) -> u64 {
-        u64::try_from(self.end - self.begin).unwrap_or(0)
+        u64::try_from(self.end - self.start).unwrap_or(0)
     }
 
     fn removable(self) -> u64 {
-        u64::try_from(self.done.min(self.end) - self.begin).unwrap_or(0)
+        u64::try_from(self.committed.min(self.end) - self.start).unwrap_or(0)
     }
 }
 
-/// How many records of the topic are to go so that `used` bytes, which `records` records take, come under the limit.
+/// How many records to remove so that `used` bytes of `records` records come below the limit.
 fn surplus(used: u64, records: u64, limit: u64) -> u64 {
     if used <= limit || records == 0 {
         return 0;
     }
-    let over = used - limit / 100 * LEFT;
+    let over = used - limit / 100 * TARGET_PERCENT;
     u64::try_from(u128::from(over) * u128::from(records) / u128::from(used)).unwrap_or(u64::MAX).max(1)
 }
 
-/// Before which offset each partition's records go: the oldest `surplus` of all, in proportion to what may go of each, and those that are
-/// `expired`; none that must stay. A partition of which nothing goes is absent.
-fn cuts(held: &BTreeMap<Partition, Held>, surplus: u64, expired: &BTreeMap<Partition, Offset>) -> BTreeMap<Partition, Offset> {
-    let removable: u64 = held.values().map(|held| held.removable()).sum();
-    let cut = |(&partition, held): (&Partition, &Held)| {
+/// The new start offset of each partition. Removes the oldest `surplus` records, in proportion to
+/// what is removable of each partition, and the `expired` ones, but none that must stay. A
+/// partition that loses nothing is absent.
+fn new_starts(
+    topic: &BTreeMap<Partition, PartitionOffsets>,
+    surplus: u64,
+    expired: &BTreeMap<Partition, Offset>,
+) -> BTreeMap<Partition, Offset> {
+    let removable: u64 = topic.values().map(|offsets| offsets.removable()).sum();
+    let new_start = |(&partition, offsets): (&Partition, &PartitionOffsets)| {
         let by_size = match removable {
             0 => 0,
-            all => (u128::from(held.removable()) * u128::from(surplus.min(all))).div_ceil(u128::from(all)),
+            all => (u128::from(offsets.removable()) * u128::from(surplus.min(all))).div_ceil(u128::from(all)),
         };
-        let by_size = held.begin + i64::try_from(by_size).unwrap_or(i64::MAX - held.begin);
-        let by_age = expired.get(&partition).copied().unwrap_or(held.begin);
-        let to = by_size.max(by_age).min(held.done).min(held.end);
-        (to > held.begin).then_some((partition, to))
+        let by_size = offsets.start + i64::try_from(by_size).unwrap_or(i64::MAX - offsets.start);
+        let by_age = expired.get(&partition).copied().unwrap_or(offsets.start);
+        let to = by_size.max(by_age).min(offsets.committed).min(offsets.end);
+        (to > offsets.start).then_some((partition, to))
     };
-    held.iter().filter_map(cut).collect()
+    topic.iter().filter_map(new_start).collect()
 }
 
-/// What a round has removed.
+/// The number of removed records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Removed {
     pub(super) records: u64,
-    pub(super) letters: u64,
+    pub(super) dead_letters: u64,
 }
 
-/// Removes what is over the limits.
+/// Removes what exceeds the limits.
 ///
 /// # Errors
-/// When the broker does not answer, or does not remove.
-pub(super) async fn apply(access: &Access, keep: &Keep, wall: SystemTime) -> Result<Removed, BrokerError> {
-    let oldest = wall.checked_sub(keep.time).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+/// When the broker does not answer or refuses.
+pub(super) async fn apply(access: &Access, limits: &Retention, wall: SystemTime) -> Result<Removed, BrokerError> {
+    let oldest = wall.checked_sub(limits.time).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let oldest = oldest.map_or(0, |since| i64::try_from(millis(since)).unwrap_or(i64::MAX));
     let mut removed = Removed::default();
     let mut requests = 0;
-    while requests < REQUESTS {
-        let letters = held(access, &keep.dead_letter_topic, None).await?;
-        let records = held(access, &keep.topic, keep.group.as_deref()).await?;
+    while requests < MAX_REQUESTS {
+        let dead_letters = partition_offsets(access, &limits.dead_letter_topic, None).await?;
+        let records = partition_offsets(access, &limits.topic, limits.group.as_deref()).await?;
         let used = used_bytes(access).await?;
-        let all = records.values().chain(letters.values()).map(|held| held.records()).sum();
-        let expired = |topic: String, held: BTreeMap<Partition, Held>| async move {
+        let all = records.values().chain(dead_letters.values()).map(|offsets| offsets.records()).sum();
+        let expired = |topic: String, partitions: BTreeMap<Partition, PartitionOffsets>| async move {
             let first_young = offsets::offsets_at(access, &topic, oldest).await?;
             // A partition whose last record is old has no record of that time or later.
-            let of = |(partition, held): (Partition, Held)| (partition, first_young.get(&partition).copied().unwrap_or(held.end));
-            Ok::<BTreeMap<Partition, Offset>, BrokerError>(held.into_iter().map(of).collect())
+            let expired = |(partition, offsets): (Partition, PartitionOffsets)| {
+                (partition, first_young.get(&partition).copied().unwrap_or(offsets.end))
+            };
+            Ok::<BTreeMap<Partition, Offset>, BrokerError>(partitions.into_iter().map(expired).collect())
         };
-        let old_records = expired(keep.topic.clone(), records.clone()).await?;
-        let old_letters = expired(keep.dead_letter_topic.clone(), letters.clone()).await?;
-        let of_records = cuts(&records, surplus(used, all, keep.bytes), &old_records);
-        let of_letters = cuts(&letters, 0, &old_letters);
-        if of_records.is_empty() && of_letters.is_empty() {
+        let old_records = expired(limits.topic.clone(), records.clone()).await?;
+        let old_dead_letters = expired(limits.dead_letter_topic.clone(), dead_letters.clone()).await?;
+        let record_starts = new_starts(&records, surplus(used, all, limits.bytes), &old_records);
+        let dead_letter_starts = new_starts(&dead_letters, 0, &old_dead_letters);
+        if record_starts.is_empty() && dead_letter_starts.is_empty() {
             break;
         }
-        removed.records += remove(access, &keep.topic, &records, &of_records).await?;
-        removed.letters += remove(access, &keep.dead_letter_topic, &letters, &of_letters).await?;
+        removed.records += remove(access, &limits.topic, &records, &record_starts).await?;
+        removed.dead_letters += remove(access, &limits.dead_letter_topic, &dead_letters, &dead_letter_starts).await?;
         requests += 1;
     }
     Ok(removed)
 }
 
-/// What a topic holds; all of it may go where there is no group.
-async fn held(access: &Access, topic: &str, group: Option<&str>) -> Result<BTreeMap<Partition, Held>, BrokerError> {
+/// The offsets of a topic. Everything is removable without a group.
+async fn partition_offsets(
+    access: &Access,
+    topic: &str,
+    group: Option<&str>,
+) -> Result<BTreeMap<Partition, PartitionOffsets>, BrokerError> {
     let ends = match offsets::ends(access, topic).await {
         Ok(ends) => ends,
-        // It is made when the pipeline starts.
+        // The topic is created when the pipeline starts.
         Err(BrokerError::NoTopic { .. }) => return Ok(BTreeMap::new()),
         Err(error) => return Err(error),
     };
@@ -148,40 +163,41 @@ async fn held(access: &Access, topic: &str, group: Option<&str>) -> Result<BTree
         Some(group) => Some(offsets::committed(access, group, topic).await?),
         None => None,
     };
-    let done = |partition: Partition, begin, end| match &committed {
-        Some(committed) => committed.get(&partition).copied().unwrap_or(begin),
+    let committed = |partition: Partition, start, end| match &committed {
+        Some(committed) => committed.get(&partition).copied().unwrap_or(start),
         None => end,
     };
-    let of = |(partition, (begin, end))| (partition, Held { begin, end, done: done(partition, begin, end) });
-    Ok(ends.into_iter().map(of).collect())
+    let offsets = |(partition, (start, end))| (partition, PartitionOffsets { start, end, committed: committed(partition, start, end) });
+    Ok(ends.into_iter().map(offsets).collect())
 }
 
-/// Bytes of the broker's file that hold something.
+/// The bytes of the broker's file that are in use.
 async fn used_bytes(access: &Access) -> Result<u64, BrokerError> {
-    ask(access, |access| embedded::used_bytes(access.embedded_in().expect("retention is of the embedded broker"))).await
+    run_blocking(access, |access| embedded::used_bytes(access.embedded_in().expect("only the embedded broker has retention"))).await
 }
 
-/// Removes the records before the cuts, at most [`STEP`] a partition; says how many.
+/// Removes the records before the new starts, at most [`MAX_OFFSETS_PER_REQUEST`] per partition.
+/// Returns their number.
 async fn remove(
     access: &Access,
     topic: &str,
-    held: &BTreeMap<Partition, Held>,
-    cuts: &BTreeMap<Partition, Offset>,
+    partitions: &BTreeMap<Partition, PartitionOffsets>,
+    new_starts: &BTreeMap<Partition, Offset>,
 ) -> Result<u64, BrokerError> {
     let mut offsets = TopicPartitionList::new();
     let mut records = 0;
-    for (&partition, &cut) in cuts {
-        let begin = held.get(&partition).map_or(cut, |held| held.begin);
-        let to = cut.min(begin + STEP);
-        records += u64::try_from(to - begin).unwrap_or(0);
-        offsets.add_partition_offset(topic, partition, rdkafka::Offset::Offset(to)).expect("an offset of the topic is an offset");
+    for (&partition, &new_start) in new_starts {
+        let start = partitions.get(&partition).map_or(new_start, |offsets| offsets.start);
+        let to = new_start.min(start + MAX_OFFSETS_PER_REQUEST);
+        records += u64::try_from(to - start).unwrap_or(0);
+        offsets.add_partition_offset(topic, partition, rdkafka::Offset::Offset(to)).expect("an offset of the topic is not negative");
     }
     if records == 0 {
         return Ok(0);
     }
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
-    let refused = |cause| access.error("remove records that are over [kafka] retention", cause, None);
-    let answer = access.making()?.delete_records(&offsets, &options).await.map_err(refused)?;
+    let refused = |cause| access.error("remove records over [kafka] retention", cause, None);
+    let answer = access.admin_client()?.delete_records(&offsets, &options).await.map_err(refused)?;
     for element in answer.elements() {
         element.error().map_err(refused)?;
     }
@@ -192,38 +208,40 @@ async fn remove(
 mod tests {
     use super::*;
 
-    fn held(partitions: &[(Offset, Offset, Offset)]) -> BTreeMap<Partition, Held> {
-        (0..).zip(partitions).map(|(partition, &(begin, done, end))| (partition, Held { begin, end, done })).collect()
+    /// Partitions of a start, a committed and an end offset each.
+    fn offsets(partitions: &[(Offset, Offset, Offset)]) -> BTreeMap<Partition, PartitionOffsets> {
+        let offsets = |(partition, &(start, committed, end))| (partition, PartitionOffsets { start, end, committed });
+        (0..).zip(partitions).map(offsets).collect()
     }
 
     #[test]
-    fn nothing_goes_while_the_file_is_under_its_limit() {
+    fn nothing_is_removed_while_the_file_is_below_its_limit() {
         assert_eq!(surplus(1_000, 10, 1_000), 0);
-        assert_eq!(surplus(5_000, 0, 1_000), 0, "an empty topic has nothing to give");
-        assert_eq!(cuts(&held(&[(0, 10, 10)]), 0, &BTreeMap::new()), BTreeMap::new());
+        assert_eq!(surplus(5_000, 0, 1_000), 0, "an empty topic has no surplus");
+        assert_eq!(new_starts(&offsets(&[(0, 10, 10)]), 0, &BTreeMap::new()), BTreeMap::new());
     }
 
     #[test]
-    fn over_the_limit_as_many_records_go_as_bring_it_to_nine_tenths() {
+    fn above_the_limit_removal_goes_down_to_nine_tenths() {
         assert_eq!(surplus(2_000, 200, 1_000), 110);
-        assert_eq!(surplus(1_001, 1, 1_000), 1, "a record at least, or it would never come down");
+        assert_eq!(surplus(1_001, 1, 1_000), 1, "at least one record, or it would never shrink");
     }
 
     #[test]
-    fn the_oldest_written_records_go_in_proportion_and_none_that_waits() {
-        let held = held(&[(100, 200, 900), (0, 300, 300), (7, 7, 50)]);
-        assert_eq!(cuts(&held, 100, &BTreeMap::new()), BTreeMap::from([(0, 125), (1, 75)]));
-        assert_eq!(cuts(&held, 100_000, &BTreeMap::new()), BTreeMap::from([(0, 200), (1, 300)]), "all that is written, and no more");
+    fn the_oldest_written_records_are_removed_in_proportion() {
+        let offsets = offsets(&[(100, 200, 900), (0, 300, 300), (7, 7, 50)]);
+        assert_eq!(new_starts(&offsets, 100, &BTreeMap::new()), BTreeMap::from([(0, 125), (1, 75)]));
+        assert_eq!(new_starts(&offsets, 100_000, &BTreeMap::new()), BTreeMap::from([(0, 200), (1, 300)]), "no unwritten one");
     }
 
     #[test]
-    fn an_old_record_goes_by_its_age_unless_it_is_not_written() {
-        let held = held(&[(100, 200, 900), (0, 300, 300)]);
-        assert_eq!(cuts(&held, 0, &BTreeMap::from([(0, 900), (1, 50)])), BTreeMap::from([(0, 200), (1, 50)]));
+    fn an_old_record_is_removed_unless_it_is_unwritten() {
+        let offsets = offsets(&[(100, 200, 900), (0, 300, 300)]);
+        assert_eq!(new_starts(&offsets, 0, &BTreeMap::from([(0, 900), (1, 50)])), BTreeMap::from([(0, 200), (1, 50)]));
     }
 
     #[test]
-    fn a_partition_that_nobody_has_read_keeps_all_it_has() {
-        assert_eq!(cuts(&held(&[(0, 0, 1_000)]), 1_000, &BTreeMap::from([(0, 1_000)])), BTreeMap::new());
+    fn an_unread_partition_keeps_every_record() {
+        assert_eq!(new_starts(&offsets(&[(0, 0, 1_000)]), 1_000, &BTreeMap::from([(0, 1_000)])), BTreeMap::new());
     }
 }

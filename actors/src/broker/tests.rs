@@ -17,7 +17,7 @@ use super::*;
 
 const TOPIC: &str = "users_stream";
 
-/// A broker in a task, gone when the task is aborted, with its files in `data_dir`.
+/// A broker in a task, with its files in `data_dir`. Aborting the task stops it.
 pub(crate) struct Served {
     pub(crate) access: Access,
     pub(crate) pipeline: Pipeline,
@@ -25,7 +25,7 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Serves a pipeline's broker; `more` are lines of the file.
+    /// Serves the broker of a pipeline whose file ends with `more`.
     pub(crate) async fn start(dir: &Path, more: &str) -> Self {
         let text = format!(
             "[pipeline]\nname = \"users\"\ndata_dir = \"data\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"{TOPIC}\"\npartitions = 2\n\
@@ -38,13 +38,13 @@ impl Served {
         Self { access, pipeline, task }
     }
 
-    /// Stops the broker as a crash would: without a farewell.
+    /// Stops the broker without a shutdown, as a crash would.
     pub(crate) async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 
-    /// Makes the topics, and tries again while the broker starts.
+    /// Creates the topics, with retries while the broker starts.
     pub(crate) async fn topics(&self) -> TopicState {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -57,7 +57,7 @@ impl Served {
     }
 }
 
-/// Picks an address as the program does, but not the usual port, which tests that run at the same time would share.
+/// Picks an address as the program does, but not the default port, which parallel tests would share.
 pub(crate) fn pick(data_dir: &Path) -> Address {
     let port = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let file = data_dir.join("broker/port");
@@ -68,14 +68,14 @@ pub(crate) fn pick(data_dir: &Path) -> Address {
     Address::pick(data_dir).unwrap().0
 }
 
-/// Records as they lie in the topic: partition, offset, key, value.
+/// Reads records of a topic from these offsets.
 pub(crate) fn read(access: &Access, topic: &str, from: &[(i32, i64)], how_many: usize) -> Vec<rdkafka::message::OwnedMessage> {
     let consumer: BaseConsumer = access.consumer("reader").create().unwrap();
-    let mut places = TopicPartitionList::new();
+    let mut assignment = TopicPartitionList::new();
     for &(partition, offset) in from {
-        places.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        assignment.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
     }
-    consumer.assign(&places).unwrap();
+    consumer.assign(&assignment).unwrap();
     let (mut read, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(20));
     while read.len() < how_many && Instant::now() < deadline {
         if let Some(message) = consumer.poll(Duration::from_millis(100)) {
@@ -102,11 +102,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_are_made_once_and_with_the_brokers_timestamps() {
+async fn topics_are_created_once_and_with_the_brokers_timestamps() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
-    assert_eq!(served.topics().await, TopicState { topic: TOPIC.into(), partitions: 2, asked: 2, made: true });
-    assert!(!served.topics().await.made);
+    assert_eq!(served.topics().await, TopicState { topic: TOPIC.into(), partitions: 2, wanted: 2, created: true });
+    assert!(!served.topics().await.created);
     assert_eq!(ends(&served.access, TOPIC).await.unwrap(), BTreeMap::from([(0, (0, 0)), (1, (0, 0))]));
     assert_eq!(ends(&served.access, "users_stream.dead").await.unwrap().len(), 1);
     assert!(matches!(ends(&served.access, "elsewhere").await, Err(BrokerError::NoTopic { .. })));
@@ -120,14 +120,14 @@ async fn topics_are_made_once_and_with_the_brokers_timestamps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_of_other_partitions_than_the_file_says_is_taken_as_it_is() {
+async fn a_topic_with_another_partition_count_is_used_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
     let mut other = served.pipeline.clone();
     other.kafka.partitions = 7;
     let state = ensure_topics(&served.access, &other).await.unwrap();
-    assert_eq!(state.to_string(), "users_stream, 2 partitions (kafka.partitions says 7; the topic's own number counts)");
+    assert_eq!(state.to_string(), "users_stream, 2 partitions (kafka.partitions is 7; the topic's number applies)");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,7 +174,7 @@ async fn records_and_commits_outlive_the_broker_and_its_port_stays() {
 
     let served = Served::start(dir.path(), "").await;
     assert_eq!(served.access.describe(), described);
-    assert!(!served.topics().await.made);
+    assert!(!served.topics().await.created);
     assert_eq!(ends(&served.access, TOPIC).await.unwrap()[&0], (0, 2));
     assert_eq!(committed(&served.access, "g", TOPIC).await.unwrap(), BTreeMap::from([(0, 1)]));
     let access = served.access.clone();
@@ -187,7 +187,7 @@ async fn records_and_commits_outlive_the_broker_and_its_port_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metadata_of_a_commit_comes_back_though_the_broker_does_not_send_it() {
+async fn commit_metadata_is_read_although_the_broker_does_not_return_it() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
@@ -199,7 +199,7 @@ async fn the_metadata_of_a_commit_comes_back_though_the_broker_does_not_send_it(
     let back = committed_with_metadata(&access, "g", TOPIC).await.unwrap();
     assert_eq!(back, BTreeMap::from([(1, Committed { offset: 41, metadata: "forebay:1:41".into() })]));
     blocking(move || {
-        // Over the wire it is empty; should this ever change, reading the file can go.
+        // Over the wire it is empty. If this ever changes, reading the file can be deleted.
         let consumer: BaseConsumer = access.consumer("g").create().unwrap();
         let mut list = TopicPartitionList::new();
         list.add_partition(TOPIC, 1);
@@ -210,7 +210,7 @@ async fn the_metadata_of_a_commit_comes_back_though_the_broker_does_not_send_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_keeps_its_id_until_it_is_deleted_and_created_again() {
+async fn a_topic_keeps_its_id_until_it_is_re_created() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
@@ -221,11 +221,11 @@ async fn a_topic_keeps_its_id_until_it_is_deleted_and_created_again() {
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
     assert_eq!(topic_id(&served.access, TOPIC).await.unwrap(), Some(first));
-    let deleted = served.access.making().unwrap().delete_topics(&[TOPIC], &rdkafka::admin::AdminOptions::new()).await.unwrap();
+    let deleted = served.access.admin_client().unwrap().delete_topics(&[TOPIC], &rdkafka::admin::AdminOptions::new()).await.unwrap();
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
     let error = topic_id(&served.access, TOPIC).await.unwrap_err();
     assert!(matches!(error, BrokerError::NoTopic { .. }), "{error}");
-    assert!(served.topics().await.made);
+    assert!(served.topics().await.created);
     let second = topic_id(&served.access, TOPIC).await.unwrap();
     assert!(second.is_some() && second != Some(first));
 }
@@ -249,7 +249,7 @@ async fn a_data_directory_with_a_space_in_its_path_serves_too() {
 }
 
 #[test]
-fn a_port_that_was_had_before_is_had_again_unless_it_is_taken() {
+fn the_previous_port_is_picked_again_unless_it_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     let first = pick(dir.path());
     assert_eq!(Address::pick(dir.path()).unwrap().0, first);
@@ -258,7 +258,7 @@ fn a_port_that_was_had_before_is_had_again_unless_it_is_taken() {
 }
 
 #[test]
-fn a_port_that_another_process_is_about_to_serve_is_not_picked() {
+fn a_port_claimed_by_another_process_is_not_picked() {
     let dir = tempfile::tempdir().unwrap();
     let first = pick(dir.path());
     let (again, claim) = Address::pick(dir.path()).unwrap();
@@ -268,7 +268,7 @@ fn a_port_that_another_process_is_about_to_serve_is_not_picked() {
 }
 
 #[test]
-fn access_shows_where_it_leads_and_nothing_else() {
+fn access_shows_the_address_and_no_property() {
     let text = "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"a:1,b:2\"\ntopic = \"t\"\n[kafka.properties]\n\
                 \"sasl.password\" = { env = \"PATH\" }\n\"linger.ms\" = \"0\"\n[fetcher]\nurl = \"http://x/\"\n[producer]\nkey = \"/id\"\n";
     let pipeline = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text.into()).unwrap();
@@ -281,7 +281,7 @@ fn access_shows_where_it_leads_and_nothing_else() {
 }
 
 #[test]
-fn an_embedded_broker_that_nobody_serves_says_what_to_do() {
+fn an_embedded_broker_that_does_not_run_is_reported_with_a_remedy() {
     let text = "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[fetcher]\nurl = \"http://x/\"\n[producer]\nkey = \"/id\"\n";
     let pipeline = forebay_schemas::pipeline::parse(Path::new("dir/forebay.toml"), text.into()).unwrap();
     let error = Access::new(&pipeline, None).unwrap_err();
@@ -289,13 +289,13 @@ fn an_embedded_broker_that_nobody_serves_says_what_to_do() {
 }
 
 #[test]
-fn a_connections_complaint_is_told_from_its_frame() {
+fn the_reason_of_a_connection_error_is_stripped() {
     let reason = "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)";
-    assert_eq!(Quiet::complaint(reason), "Connect to ipv4#127.0.0.1:1 failed: Connection refused");
+    assert_eq!(LogContext::reason_text(reason), "Connect to ipv4#127.0.0.1:1 failed: Connection refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_away_is_named_with_its_reason() {
+async fn an_unreachable_broker_is_named_with_the_reason() {
     let text = "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"127.0.0.1:1\"\ntopic = \"t\"\n[fetcher]\nurl = \"http://x/\"\n[producer]\nkey = \"/id\"\n";
     let pipeline = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text.into()).unwrap();
     let access = Access::new(&pipeline, None).unwrap();

@@ -18,21 +18,21 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::access::{Access, max_record_bytes};
 use super::error::{BrokerError, is_denied};
-use super::request::{REQUEST_TIMEOUT, ask};
+use super::request::{REQUEST_TIMEOUT, run_blocking};
 use forebay_dataplane::dead_letter;
 
-/// How long a new topic may take until each partition has a leader.
-const ELECTION: Duration = Duration::from_secs(15);
-/// Between two looks at a topic that is being made.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// Whose clock a record's timestamp is of.
-const TIMESTAMPS: &str = "message.timestamp.type";
-/// The largest record batch.
-pub(super) const LARGEST: &str = "max.message.bytes";
-/// Records up to this size fit the brokers' own limit, with room for key and headers.
-const USUAL_RECORD: u64 = 1_000_000;
-/// The brokers' own limit, where nobody has set another one.
-const USUAL_LARGEST: u64 = 1_048_588;
+/// The time-out until each partition of a new topic has a leader.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The interval between checks for leaders.
+const LEADER_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The topic setting that selects the source of record timestamps.
+const TIMESTAMP_TYPE_CONFIG: &str = "message.timestamp.type";
+/// The topic setting that limits a record batch.
+pub(super) const MAX_MESSAGE_BYTES_CONFIG: &str = "max.message.bytes";
+/// Records up to this size fit the brokers' default limit, with room for key and headers.
+const DEFAULT_MAX_RECORD_BYTES: u64 = 1_000_000;
+/// The default limit of brokers for a record batch.
+const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1_048_588;
 
 /// The topic as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,24 +41,24 @@ pub struct TopicState {
     pub topic: String,
     /// Its partitions.
     pub partitions: i32,
-    /// What the file asks to make it with; another number is no error, since the topic may be older than the file.
-    pub asked: i32,
-    /// Whether this call made it.
-    pub made: bool,
+    /// The partitions of the file. Another number is no error: the topic may be older than the file.
+    pub wanted: i32,
+    /// Whether this call created it.
+    pub created: bool,
 }
 
-/// `users_stream, 4 partitions`, and what differs from the file.
+/// `users_stream, 4 partitions`, and the difference from the file.
 impl fmt::Display for TopicState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {} partitions", self.topic, self.partitions)?;
-        if self.partitions != self.asked {
-            write!(f, " (kafka.partitions says {}; the topic's own number counts)", self.asked)?;
+        if self.partitions != self.wanted {
+            write!(f, " (kafka.partitions is {}; the topic's number applies)", self.wanted)?;
         }
         Ok(())
     }
 }
 
-/// A topic as it is made where it is missing.
+/// How a missing topic is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedTopic {
     /// Its name.
@@ -71,34 +71,37 @@ pub struct WantedTopic {
     pub settings: Vec<(&'static str, String)>,
 }
 
-/// The topic of a pipeline, and the dead-letter topic, of one partition, which takes a letter of any record that the topic takes.
+/// The topic of a pipeline, and its dead-letter topic. The latter has one partition and accepts the
+/// dead letter of any record that the topic accepts.
 pub fn wanted_topics(pipeline: &Pipeline) -> [WantedTopic; 2] {
     let kafka = &pipeline.kafka;
-    let mut settings = vec![(TIMESTAMPS, "LogAppendTime".to_owned())];
+    let mut settings = vec![(TIMESTAMP_TYPE_CONFIG, "LogAppendTime".to_owned())];
     let largest = max_record_bytes(pipeline);
-    let topic_takes = if largest > USUAL_RECORD { largest.saturating_add(64 << 10) } else { USUAL_LARGEST };
-    let dead_settings = vec![settings[0].clone(), (LARGEST, with_room(topic_takes).to_string())];
-    if largest > USUAL_RECORD {
-        settings.push((LARGEST, topic_takes.to_string()));
+    let topic_limit = if largest > DEFAULT_MAX_RECORD_BYTES { largest.saturating_add(64 << 10) } else { DEFAULT_MAX_MESSAGE_BYTES };
+    let dead_settings = vec![settings[0].clone(), (MAX_MESSAGE_BYTES_CONFIG, dead_letter_limit(topic_limit).to_string())];
+    if largest > DEFAULT_MAX_RECORD_BYTES {
+        settings.push((MAX_MESSAGE_BYTES_CONFIG, topic_limit.to_string()));
     }
     let wanted = |name, partitions, settings| WantedTopic { name, partitions, replication: kafka.replication, settings };
     [wanted(kafka.topic.clone(), kafka.partitions, settings), wanted(kafka.dead_letter_topic(), 1, dead_settings)]
 }
 
-/// What a dead-letter topic is to take where the topic takes records of `largest` bytes.
-pub(super) fn with_room(largest: u64) -> u64 {
+/// The `max.message.bytes` of a dead-letter topic for a topic that accepts `largest` bytes.
+pub(super) fn dead_letter_limit(largest: u64) -> u64 {
     largest.saturating_add(dead_letter::MAX_OVERHEAD_BYTES as u64)
 }
 
-/// Makes the topic and the dead-letter topic where they are missing, with the broker's timestamps, and waits until they have leaders.
+/// Creates the topic and the dead-letter topic if they are missing, with the broker's timestamps,
+/// and waits until they have leaders.
 ///
 /// # Errors
-/// Transient while the broker is away; fatal when it refuses this client or the topic as the file asks for it.
+/// Transient while the broker is unavailable, fatal when it denies this client or rejects the topic
+/// that the file asks for.
 pub async fn ensure_topics(access: &Access, pipeline: &Pipeline) -> Result<TopicState, BrokerError> {
-    let (topic, asked) = (pipeline.kafka.topic.clone(), pipeline.kafka.partitions);
+    let (topic, wanted_partitions) = (pipeline.kafka.topic.clone(), pipeline.kafka.partitions);
     let mut missing = Vec::new();
     for wanted in wanted_topics(pipeline) {
-        if ask(access, {
+        if run_blocking(access, {
             let name = wanted.name.clone();
             move |access| partitions_of(access, &name)
         })
@@ -108,21 +111,21 @@ pub async fn ensure_topics(access: &Access, pipeline: &Pipeline) -> Result<Topic
             missing.push(wanted);
         }
     }
-    let mut made = false;
+    let mut created = false;
     for wanted in &mut missing {
         if wanted.name != topic {
-            give_room(access, &topic, wanted).await;
+            raise_limit(access, &topic, wanted).await;
         }
-        made |= make(access, wanted).await? && wanted.name == topic;
+        created |= create(access, wanted).await? && wanted.name == topic;
     }
-    let deadline = Instant::now() + ELECTION;
+    let deadline = Instant::now() + LEADER_TIMEOUT;
     loop {
-        let ready = ask(access, {
+        let ready = run_blocking(access, {
             let names: Vec<_> = missing.iter().map(|wanted| wanted.name.clone()).collect();
             let topic = topic.clone();
             move |access| {
                 for name in &names {
-                    if !is_led(&partitions_of(access, name)?) {
+                    if !have_leaders(&partitions_of(access, name)?) {
                         return Ok(None);
                     }
                 }
@@ -132,55 +135,54 @@ pub async fn ensure_topics(access: &Access, pipeline: &Pipeline) -> Result<Topic
         .await?;
         if let Some(partitions) = ready {
             let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-            let state = TopicState { topic, partitions, asked, made };
-            if partitions == asked {
-                tracing::info!(topic = state.topic, partitions, made, "topic is ready");
+            let state = TopicState { topic, partitions, wanted: wanted_partitions, created };
+            if partitions == wanted_partitions {
+                tracing::info!(topic = state.topic, partitions, created, "topic is ready");
             } else {
-                tracing::warn!(topic = state.topic, partitions, asked, "topic has another number of partitions than kafka.partitions says");
+                tracing::warn!(topic = state.topic, partitions, wanted_partitions, "topic partition count differs from kafka.partitions");
             }
             return Ok(state);
         }
         if Instant::now() >= deadline {
             return Err(BrokerError::NoTopic { servers: access.servers().to_owned(), topic });
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(LEADER_POLL_INTERVAL).await;
     }
 }
 
-/// Makes the dead-letter topic where it is missing, and says whether it was.
+/// Creates the dead-letter topic if it is missing, and returns whether it was.
 ///
 /// # Errors
 /// As [`ensure_topics`].
 pub async fn ensure_dead_letter_topic(access: &Access, pipeline: &Pipeline) -> Result<bool, BrokerError> {
     let [records, mut dead] = wanted_topics(pipeline);
     let name = dead.name.clone();
-    if !ask(access, move |access| partitions_of(access, &name)).await?.is_empty() {
+    if !run_blocking(access, move |access| partitions_of(access, &name)).await?.is_empty() {
         return Ok(false);
     }
-    give_room(access, &records.name, &mut dead).await;
-    make(access, &dead).await
+    raise_limit(access, &records.name, &mut dead).await;
+    create(access, &dead).await
 }
 
-/// Has a dead-letter topic take more than the topic as that is set now. Where nobody may ask how it is set, what was wanted stays.
-async fn give_room(access: &Access, topic: &str, dead: &mut WantedTopic) {
+/// Raises the limit of the dead-letter topic above the topic's present one. Leaves it unchanged if
+/// the topic's configuration can't be read.
+async fn raise_limit(access: &Access, topic: &str, dead: &mut WantedTopic) {
     if access.is_embedded() {
         return;
     }
     let Ok(settings) = settings(access, topic).await else { return };
-    let Some(room) = settings.get(LARGEST).and_then(|largest| largest.parse().ok()).map(with_room) else { return };
-    if let Some((_, largest)) = dead.settings.iter_mut().find(|(name, _)| *name == LARGEST)
+    let Some(room) = settings.get(MAX_MESSAGE_BYTES_CONFIG).and_then(|largest| largest.parse().ok()).map(dead_letter_limit) else { return };
+    if let Some((_, largest)) = dead.settings.iter_mut().find(|(name, _)| *name == MAX_MESSAGE_BYTES_CONFIG)
         && largest.parse().is_ok_and(|wanted: u64| wanted < room)
     {
         *largest = room.to_string();
     }
 }
 
-/// Each partition of a topic and its leader, less than 0 for none; nothing when there is no such topic.
+/// The leader of each partition of a topic, negative for none. Empty when the topic does not exist.
 pub(super) fn partitions_of(access: &Access, topic: &str) -> Result<BTreeMap<Partition, i32>, BrokerError> {
-    let asking = access.asking()?;
-    let metadata = asking
-        .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
-        .map_err(|cause| access.error("say which topics there are", cause, Some(asking)))?;
+    let client = access.metadata_client()?;
+    let metadata = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(|cause| access.error("list topics", cause, Some(client)))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(BTreeMap::new()) };
     match found.error().map(Code::from) {
         Some(code) if is_denied(code) => {
@@ -196,7 +198,7 @@ pub(super) fn partitions_of(access: &Access, topic: &str) -> Result<BTreeMap<Par
     Ok(found.partitions().iter().map(|partition| (partition.id(), leader(partition))).collect())
 }
 
-/// The partitions of a topic that must be there.
+/// The partitions of a topic that must exist.
 pub(super) fn existing(access: &Access, topic: &str) -> Result<BTreeMap<Partition, i32>, BrokerError> {
     let partitions = partitions_of(access, topic)?;
     if partitions.is_empty() {
@@ -205,22 +207,24 @@ pub(super) fn existing(access: &Access, topic: &str) -> Result<BTreeMap<Partitio
     Ok(partitions)
 }
 
-/// The settings of a topic that are known.
+/// The known settings of a topic.
 pub(super) async fn settings(access: &Access, topic: &str) -> Result<BTreeMap<String, String>, BrokerError> {
-    let client = access.making()?;
+    let client = access.admin_client()?;
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let answer = client.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
-    let found = answer.map_err(|cause| access.error("say how a topic is set", cause, None))?.into_iter().find_map(Result::ok);
+    let found =
+        answer.map_err(|cause| access.error("describe the configuration of a topic", cause, None))?.into_iter().find_map(Result::ok);
     let known = found.into_iter().flat_map(|resource| resource.entries);
     Ok(known.filter_map(|entry| Some((entry.name, entry.value?))).collect())
 }
 
-fn is_led(partitions: &BTreeMap<Partition, i32>) -> bool {
+fn have_leaders(partitions: &BTreeMap<Partition, i32>) -> bool {
     !partitions.is_empty() && partitions.values().all(|&leader| leader >= 0)
 }
 
-/// Makes a topic; says whether it was this call that did. A broker that knows none of the settings makes it without.
-async fn make(access: &Access, wanted: &WantedTopic) -> Result<bool, BrokerError> {
+/// Creates a topic, without its settings if the broker rejects them. Returns whether this call
+/// created it.
+async fn create(access: &Access, wanted: &WantedTopic) -> Result<bool, BrokerError> {
     let &WantedTopic { name: ref topic, partitions, replication, ref settings } = wanted;
     let mut settings = settings.as_slice();
     loop {
@@ -229,25 +233,22 @@ async fn make(access: &Access, wanted: &WantedTopic) -> Result<bool, BrokerError
             new = new.set(name, value);
         }
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
-        let made = access.making()?.create_topics([&new], &options).await.map_err(|cause| access.error("make a topic", cause, None))?;
+        let made =
+            access.admin_client()?.create_topics([&new], &options).await.map_err(|cause| access.error("create a topic", cause, None))?;
         return match made.into_iter().next() {
             Some(Ok(_)) | None => Ok(true),
             Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
             Some(Err((_, Code::InvalidConfig))) if !settings.is_empty() => {
-                tracing::warn!(topic, ?settings, "broker knows not these settings of a topic; making it without them");
+                tracing::warn!(topic, ?settings, "broker rejects these topic settings; creating the topic without them");
                 settings = &[];
                 continue;
             }
             Some(Err((_, code))) if is_denied(code) => {
-                Err(BrokerError::Denied { servers: access.servers().to_owned(), cause: format!("making the topic {topic}: {code}") })
+                Err(BrokerError::Denied { servers: access.servers().to_owned(), cause: format!("creating the topic {topic}: {code}") })
             }
-            Some(Err((_, cause))) => Err(BrokerError::CantMakeTopic {
-                servers: access.servers().to_owned(),
-                topic: topic.clone(),
-                partitions,
-                replication,
-                cause,
-            }),
+            Some(Err((_, cause))) => {
+                Err(BrokerError::CreateTopic { servers: access.servers().to_owned(), topic: topic.clone(), partitions, replication, cause })
+            }
         };
     }
 }

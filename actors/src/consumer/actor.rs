@@ -41,7 +41,7 @@ impl Consumer {
         cx.offload((self.params.ensure_topic)(), |consumer, answer, cx| match answer {
             Ok(()) => {
                 consumer.outage.clear(&cx.progress());
-                consumer.params.telemetry.there(Need::Topics);
+                consumer.params.telemetry.found(Need::Topics);
                 consumer.start_polling(cx);
             }
             Err(error) if error.class() == Class::Transient => {

@@ -16,7 +16,7 @@ use forebay_schemas::metrics::alerts::AlertEvaluator;
 use forebay_schemas::snapshot::AlertView;
 
 use super::SnapshotSource;
-use crate::telemetry::{DataPlaces, Telemetry};
+use crate::telemetry::{DataPaths, Telemetry};
 use forebay_kernel::{Cx, Service};
 
 /// The period of evaluations.
@@ -26,7 +26,7 @@ const EVALUATION_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) struct Alerts {
     snapshots: SnapshotSource,
     telemetry: Arc<Telemetry>,
-    places: DataPlaces,
+    places: DataPaths,
     evaluator: AlertEvaluator,
     /// The alerts that fired at the last evaluation: the first summary of each rule.
     firing: BTreeMap<String, String>,
@@ -35,7 +35,7 @@ pub(crate) struct Alerts {
 impl Alerts {
     /// Evaluates snapshots and the size of the data directory, and puts the alerts into
     /// `telemetry`.
-    pub(crate) fn new(snapshots: SnapshotSource, telemetry: Arc<Telemetry>, places: DataPlaces) -> Self {
+    pub(crate) fn new(snapshots: SnapshotSource, telemetry: Arc<Telemetry>, places: DataPaths) -> Self {
         Self { snapshots, telemetry, places, evaluator: AlertEvaluator::default(), firing: BTreeMap::new() }
     }
 

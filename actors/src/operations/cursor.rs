@@ -1,4 +1,4 @@
-//! Setting the cursor of a read by hand: where its next fetch begins.
+//! CursorChange the cursor of a read by hand: where its next fetch begins.
 //!
 //! Guarantee: nothing moves but by an act that says who and why, which is in the journal before it is answered. A fetch of the read that is
 //! under way goes on where it is and does not undo the act: it moves the cursor again only when it comes to the very page that the cursor
@@ -21,7 +21,7 @@ use crate::ledger::{Command, Cursors, LedgerError, Rejection, fold};
 
 /// What is to become of the cursor of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
+pub struct CursorChange {
     /// The read.
     pub read: Read,
     /// Where it is.
@@ -52,7 +52,7 @@ pub enum CursorError {
     Journal(#[from] JournalError),
 }
 
-impl Setting {
+impl CursorChange {
     /// What setting the cursor of the read with these params would do, where cursors are as they are. Nothing is done.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Setting {
 }
 
 /// The name space of the names of sources.
-const SOURCES: Uuid = Uuid::from_u128(0x3b7e_9a02_54c1_4f1d_8e6a_90d7_21c5_bf38);
+const SOURCE_NAMESPACE: Uuid = Uuid::from_u128(0x3b7e_9a02_54c1_4f1d_8e6a_90d7_21c5_bf38);
 
 /// What the source is by which its cursors are kept, if it gives any: its address with the query that the file has, and how it gives
 /// cursors. A hash, for there may be a secret in it; who may ask (user, password) is no part of it.
@@ -112,7 +112,7 @@ pub(crate) fn source_of(pipeline: &Pipeline) -> Option<String> {
         }
         Err(_) => address.clone(),
     };
-    Some(Uuid::new_v5(&SOURCES, format!("{address}\n{}\n{}", table.next, table.param).as_bytes()).simple().to_string())
+    Some(Uuid::new_v5(&SOURCE_NAMESPACE, format!("{address}\n{}\n{}", table.next, table.param).as_bytes()).simple().to_string())
 }
 
 /// Where each read of the file's source is, by the journal of a pipeline that does not run.
@@ -162,7 +162,7 @@ mod tests {
     fn what_setting_a_cursor_would_do_is_said_and_what_no_run_can_read_is_refused() {
         let pipeline = pipeline("http://api.example/", "/next");
         let params = |name: &str| BTreeMap::from([(name.to_owned(), "1".to_owned())]);
-        let plan = |params, to: Option<&str>| Setting::plan(&pipeline, &Cursors::default(), &params, Position::of(to));
+        let plan = |params, to: Option<&str>| CursorChange::plan(&pipeline, &Cursors::default(), &params, Position::of(to));
         let set = plan(params("day"), Some("300")).unwrap();
         assert!(set.changes() && set.effects()[0] == "the read of day=1: from the start to cursor \"300\"", "{set:?}");
         let nothing = plan(params("day"), None).unwrap();

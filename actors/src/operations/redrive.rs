@@ -1,12 +1,18 @@
-//! Putting dead letters into the topic again, as new records.
+//! Redrive: producing dead letters to the topic again, as new records.
 //!
-//! Guarantee: a letter counts as redriven only when Kafka has acknowledged its record and the journal has that on the disk, and such a letter is not
-//! redriven again. Key, value and headers are the record's own, and one header more says which letter it was: see [`letter`]. Of a letter whose value
-//! is cut the record is taken from the topic, where that still holds it; else the letter is left, and counted.
-//! A crash in between redrives the last `CHUNK` letters again, which the table does not show. Not guaranteed: that rows written since for the same key
-//! stay, for a record that is produced again is the newest of its key.
+//! Guarantees:
+//! * A dead letter counts as redriven when Kafka has acknowledged its record and the journal has
+//!   stored that durably. Such a dead letter is not redriven again.
+//! * Key, value and headers are the record's own. One more header names the dead letter.
+//! * A dead letter with a truncated value is replaced by its record in the topic. If that is gone,
+//!   the dead letter is skipped and counted.
 //!
-//! The dead-letter topic is a log: the letters stay in it until Kafka removes them.
+//! Does not guarantee:
+//! * Exactly one redrive: a crash in between redrives the last `CHUNK_RECORDS` dead letters again,
+//!   which does not change the table.
+//! * Rows written since for the same key: a redriven record is the newest of its key.
+//!
+//! The dead-letter topic is a log: dead letters stay in it until Kafka removes them.
 
 use std::collections::BTreeMap;
 
@@ -16,84 +22,84 @@ use futures_util::future::join_all;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use crate::broker::reader::{Most, Stored, read};
+use crate::broker::reader::{ReadLimit, StoredRecord, read};
 use crate::broker::{self, Access, BrokerError};
 use crate::journal::JournalError;
 use crate::ledger::Ledger;
 use forebay_dataplane::dead_letter;
 
-/// How many letters are produced before the journal hears of them.
-const CHUNK: usize = 500;
-/// The bytes of letters in memory at a time, but for the last.
+/// Dead letters that are produced before the journal records them.
+const CHUNK_RECORDS: usize = 500;
+/// Bytes of dead letters in memory. The last one may exceed it.
 const CHUNK_BYTES: usize = 8 << 20;
-/// The most letters of one redrive.
-pub const LETTERS_MOST: u64 = 10_000;
+/// Dead letters of one redrive.
+pub const MAX_DEAD_LETTERS: u64 = 10_000;
 
 /// What a redrive would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redrive {
-    /// What the dead-letter topic holds, a partition each.
-    pub held: BTreeMap<Partition, Range>,
-    /// What would be redriven, in order.
-    pub letters: Vec<(Partition, Range)>,
-    /// How many more are left for another one.
-    pub left: u64,
+    /// The offsets of the dead-letter topic, per partition.
+    pub existing: BTreeMap<Partition, Range>,
+    /// The dead letters that would be redriven, in order.
+    pub ranges: Vec<(Partition, Range)>,
+    /// How many more remain for another redrive.
+    pub remaining: u64,
 }
 
 impl Redrive {
-    /// How many letters would be redriven; on a compacted topic fewer.
+    /// The number of offsets that would be redriven. A compacted topic has fewer dead letters.
     pub fn len(&self) -> u64 {
-        self.letters.iter().map(|(_, range)| range.len()).sum()
+        self.ranges.iter().map(|(_, range)| range.len()).sum()
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there is nothing to redrive.
     pub fn is_empty(&self) -> bool {
-        self.letters.is_empty()
+        self.ranges.is_empty()
     }
 }
 
 /// Why a redrive failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RedriveError {
-    /// Kafka is away, or refuses.
+    /// Kafka is unavailable, or refuses.
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// The journal can't be written.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Kafka did not take a record.
-    #[error("{done} letters are in the topic again, and then Kafka did not take one: {cause}")]
+    /// Kafka did not accept a record.
+    #[error("redrive stopped after {done} dead letters: Kafka did not accept a record: {cause}")]
     Produce {
-        /// How many were done before.
+        /// The number of redriven dead letters.
         done: u64,
         /// Why not.
         cause: String,
     },
-    /// The letters do not come.
-    #[error("{done} letters are in the topic again, and then Kafka gave no more of {left} in time")]
-    Slow {
-        /// How many were done before.
+    /// The dead letters do not arrive.
+    #[error("redrive stopped after {done} dead letters: reading the next {remaining} timed out")]
+    Timeout {
+        /// The number of redriven dead letters.
         done: u64,
-        /// How many were not.
-        left: u64,
+        /// The number of the others.
+        remaining: u64,
     },
 }
 
-/// What a redrive of these letters, or of all, would do. Moves nothing.
+/// Plans a redrive of these dead letters, or of all. Changes nothing.
 ///
 /// # Errors
-/// When Kafka is away.
+/// When Kafka is unavailable.
 pub async fn plan(access: &Access, dead_letter_topic: &str, ledger: &Ledger, wanted: Option<&Ranges>) -> Result<Redrive, BrokerError> {
     let ends = broker::ends(access, dead_letter_topic).await?;
-    let held = ends.into_iter().map(|(partition, (from, to))| (partition, Range { from, to })).collect();
+    let existing = ends.into_iter().map(|(partition, (from, to))| (partition, Range { from, to })).collect();
     let redriven = ledger.redriven();
-    Ok(choose(held, wanted, |partition, range| redriven.without(partition, range)))
+    Ok(choose(existing, wanted, |partition, range| redriven.without(partition, range)))
 }
 
-/// The letters that are wanted, are held and were not redriven, up to [`LETTERS_MOST`].
-fn choose(held: BTreeMap<Partition, Range>, wanted: Option<&Ranges>, without: impl Fn(Partition, Range) -> Vec<Range>) -> Redrive {
-    let (mut letters, mut room, mut left) = (Vec::new(), LETTERS_MOST, 0);
-    for (&partition, &range) in &held {
+/// The wanted, existing and not yet redriven dead letters, up to [`MAX_DEAD_LETTERS`].
+fn choose(existing: BTreeMap<Partition, Range>, wanted: Option<&Ranges>, without: impl Fn(Partition, Range) -> Vec<Range>) -> Redrive {
+    let (mut ranges, mut capacity, mut remaining) = (Vec::new(), MAX_DEAD_LETTERS, 0);
+    for (&partition, &range) in &existing {
         let range = match wanted {
             None => range,
             Some(wanted) => match wanted.0.get(&partition) {
@@ -105,74 +111,75 @@ fn choose(held: BTreeMap<Partition, Range>, wanted: Option<&Ranges>, without: im
             continue;
         }
         for mut part in without(partition, range) {
-            if part.len() > room {
-                left += part.len() - room;
-                part.to = part.from.saturating_add_unsigned(room);
+            if part.len() > capacity {
+                remaining += part.len() - capacity;
+                part.to = part.from.saturating_add_unsigned(capacity);
             }
             if !part.is_empty() {
-                room -= part.len();
-                letters.push((partition, part));
+                capacity -= part.len();
+                ranges.push((partition, part));
             }
         }
     }
-    Redrive { held, letters, left }
+    Redrive { existing, ranges, remaining }
 }
 
-/// The topics and the journal of a redrive, and who wants it.
+/// The topics, the journal and the originator of a redrive.
 pub struct Redriver<'a> {
     /// How to reach Kafka.
     pub access: &'a Access,
-    /// Where the letters are.
+    /// The topic of the dead letters.
     pub dead_letter_topic: &'a str,
-    /// Where they go.
+    /// The topic that they are produced to.
     pub topic: &'a str,
-    /// Keeps what was done.
+    /// Records what was redriven.
     pub ledger: &'a Ledger,
-    /// Who asks for it.
+    /// The originator.
     pub by: &'a str,
     /// Why.
     pub reason: &'a str,
 }
 
-/// What a redrive came to.
+/// The outcome of a redrive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Redriven {
-    /// Records that are in the topic again.
+    /// Redriven records.
     pub records: u64,
-    /// Letters that were left, since their value is cut and the topic does not hold the record any more.
+    /// Skipped dead letters: their value is truncated, and the topic no longer has the record.
     pub cut: u64,
 }
 
 impl Redriver<'_> {
-    /// Does what was planned.
+    /// Applies a planned redrive.
     ///
     /// # Errors
-    /// When Kafka is away or refuses, or the journal can't be written. What was done until then is in the journal.
+    /// When Kafka is unavailable or refuses, or the journal can't be written. The journal has what
+    /// was redriven until then.
     pub async fn apply(&self, redrive: &Redrive) -> Result<Redriven, RedriveError> {
-        let mut config = self.access.producer_again();
-        // Somebody waits for the answer; what was not delivered by then is tried again by the next redrive.
+        let mut config = self.access.copy_producer();
+        // The caller waits. The next redrive retries what was not delivered by then.
         config.set("message.timeout.ms", "30000");
-        let producer: FutureProducer = config.create().map_err(|cause| self.access.error("make a client", cause, None))?;
-        let end = self.apply_by(&producer, redrive).await;
-        // Dropping it waits for its thread.
+        let producer: FutureProducer = config.create().map_err(|cause| self.access.error("create a client", cause, None))?;
+        let outcome = self.apply_with(&producer, redrive).await;
+        // Dropping the producer joins its thread.
         tokio::task::spawn_blocking(move || drop(producer));
-        end
+        outcome
     }
 
-    async fn apply_by(&self, producer: &FutureProducer, redrive: &Redrive) -> Result<Redriven, RedriveError> {
+    async fn apply_with(&self, producer: &FutureProducer, redrive: &Redrive) -> Result<Redriven, RedriveError> {
         let mut all = Redriven::default();
-        for &(partition, range) in &redrive.letters {
+        for &(partition, range) in &redrive.ranges {
             let mut left = range;
             while !left.is_empty() {
-                let most = Most { records: CHUNK, bytes: CHUNK_BYTES };
+                let most = ReadLimit { records: CHUNK_RECORDS, bytes: CHUNK_BYTES };
                 let letters = read(self.access, self.dead_letter_topic, BTreeMap::from([(partition, left)]), most).await?;
                 let Some(last) = letters.last() else {
-                    return Err(RedriveError::Slow { done: all.records, left: left.len() });
+                    return Err(RedriveError::Timeout { done: all.records, remaining: left.len() });
                 };
                 let chunk = Range { to: last.offset + 1, ..left };
                 let mut whole = Vec::with_capacity(letters.len());
                 for letter in &letters {
-                    whole.push(if dead_letter::is_truncated(&letter.headers) { self.in_the_topic(letter).await? } else { Some(None) });
+                    whole.push(if dead_letter::is_truncated(&letter.headers) { self.record_in_topic(letter).await? } else { Some(None) });
                 }
                 let again =
                     letters.iter().zip(&whole).filter_map(|(letter, whole)| Some((letter, whole.as_ref()?.as_ref().unwrap_or(letter))));
@@ -196,8 +203,9 @@ impl Redriver<'_> {
         Ok(all)
     }
 
-    /// The record of a letter whose value is cut, when the topic still holds it at the letter's origin, with the length and hash that the letter says.
-    async fn in_the_topic(&self, letter: &Stored) -> Result<Option<Option<Stored>>, RedriveError> {
+    /// The record of a dead letter with a truncated value, if the topic still has it at the dead
+    /// letter's origin, with the hash that the dead letter states.
+    async fn record_in_topic(&self, letter: &StoredRecord) -> Result<Option<Option<StoredRecord>>, RedriveError> {
         let number = |name| letter.header(name).and_then(|text| text.parse::<Offset>().ok());
         let partition = number(dead_letter::PARTITION).and_then(|partition| Partition::try_from(partition).ok());
         let (Some(partition), Some(offset)) = (partition, number(dead_letter::OFFSET)) else { return Ok(None) };
@@ -209,20 +217,20 @@ impl Redriver<'_> {
             return Ok(None);
         }
         let place = BTreeMap::from([(partition, Range { from: offset, to: offset + 1 })]);
-        let found = read(self.access, self.topic, place, Most { records: 1, bytes: CHUNK_BYTES }).await?;
-        let is_it = |record: &Stored| {
+        let found = read(self.access, self.topic, place, ReadLimit { records: 1, bytes: CHUNK_BYTES }).await?;
+        let matches_hash = |record: &StoredRecord| {
             let value = record.value.as_deref().unwrap_or_default();
             letter.header(dead_letter::VALUE_SHA256).is_some_and(|hash| hash == dead_letter::sha256(value))
         };
-        Ok(found.into_iter().find(is_it).map(Some))
+        Ok(found.into_iter().find(matches_hash).map(Some))
     }
 }
 
-/// A range without these offsets, in order.
-fn without(range: Range, cut: &[Offset]) -> Vec<Range> {
+/// The parts of a range between these offsets, in order.
+fn without(range: Range, skipped: &[Offset]) -> Vec<Range> {
     let mut from = range.from;
     let mut parts = Vec::new();
-    for &offset in cut {
+    for &offset in skipped {
         parts.push(Range { from, to: offset });
         from = offset + 1;
     }
@@ -231,8 +239,8 @@ fn without(range: Range, cut: &[Offset]) -> Vec<Range> {
     parts
 }
 
-/// Produces the record of a letter, with the key and the value of `record`.
-async fn produce(producer: &FutureProducer, topic: &str, letter: &Stored, record: &Stored) -> Result<(), String> {
+/// Produces the record of a dead letter, with the key and the value of `record`.
+async fn produce(producer: &FutureProducer, topic: &str, letter: &StoredRecord, record: &StoredRecord) -> Result<(), String> {
     let mut again: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers(letter));
     (again.key, again.payload) = (record.key.as_deref(), record.value.as_deref());
     match producer.send(again, std::time::Duration::from_secs(30)).await {
@@ -241,10 +249,10 @@ async fn produce(producer: &FutureProducer, topic: &str, letter: &Stored, record
     }
 }
 
-/// The record's own headers, as they were, how many of them are lost, and last which letter it was.
-fn headers(letter: &Stored) -> OwnedHeaders {
+/// The record's own headers, the number of lost ones, and last the dead letter's partition and offset.
+fn headers(letter: &StoredRecord) -> OwnedHeaders {
     let place = format!("{}:{}", letter.partition, letter.offset);
-    // What an earlier redrive said is said again here, or no longer true.
+    // The headers of an earlier redrive are replaced.
     let own = dead_letter::record_headers(&letter.headers)
         .iter()
         .filter(|(name, _)| name != dead_letter::REDRIVEN && name != dead_letter::LEFT_OUT);
@@ -272,32 +280,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_is_held_and_was_not_redriven_is_chosen() {
-        let held = BTreeMap::from([(0, range(5, 100))]);
-        assert_eq!(choose(held.clone(), None, all).letters, [(0, range(5, 100))]);
+    fn wanted_existing_dead_letters_are_redriven_once() {
+        let existing = BTreeMap::from([(0, range(5, 100))]);
+        assert_eq!(choose(existing.clone(), None, all).ranges, [(0, range(5, 100))]);
         let wanted: Ranges = [(0, range(0, 7)), (3, range(0, 7))].into_iter().collect();
-        assert_eq!(choose(held.clone(), Some(&wanted), all).letters, [(0, range(5, 7))], "what is not held is left out");
-        let redriven = choose(held, None, |_, _| vec![range(5, 10), range(20, 100)]);
-        assert_eq!((redriven.len(), redriven.left), (85, 0));
+        assert_eq!(choose(existing.clone(), Some(&wanted), all).ranges, [(0, range(5, 7))], "only existing offsets");
+        let redriven = choose(existing, None, |_, _| vec![range(5, 10), range(20, 100)]);
+        assert_eq!((redriven.len(), redriven.remaining), (85, 0));
     }
 
     #[test]
-    fn letters_that_are_left_are_in_no_range_of_those_that_were_redriven() {
+    fn skipped_dead_letters_are_in_no_redriven_range() {
         assert_eq!(without(range(5, 9), &[]), [range(5, 9)]);
         assert_eq!(without(range(5, 9), &[5, 7]), [range(6, 7), range(8, 9)]);
         assert_eq!(without(range(5, 6), &[5]), []);
     }
 
     #[test]
-    fn one_redrive_is_of_ten_thousand_letters_at_most_and_says_how_many_are_left() {
-        let held = BTreeMap::from([(0, range(0, 9_000)), (1, range(0, 9_000))]);
-        let redrive = choose(held, None, all);
-        assert_eq!(redrive.letters, [(0, range(0, 9_000)), (1, range(0, 1_000))]);
-        assert_eq!((redrive.len(), redrive.left), (10_000, 8_000));
+    fn a_redrive_has_at_most_ten_thousand_dead_letters_and_counts_the_rest() {
+        let existing = BTreeMap::from([(0, range(0, 9_000)), (1, range(0, 9_000))]);
+        let redrive = choose(existing, None, all);
+        assert_eq!(redrive.ranges, [(0, range(0, 9_000)), (1, range(0, 1_000))]);
+        assert_eq!((redrive.len(), redrive.remaining), (10_000, 8_000));
     }
 
     #[test]
-    fn a_record_that_is_produced_again_has_the_headers_that_it_had_and_says_which_letter_it_was() {
+    fn a_redriven_record_has_its_own_headers_and_names_its_dead_letter() {
         let named = |name: &str, value: &[u8]| (name.to_owned(), Some(value.to_vec()));
         let own = [named("forebay-run", b"1"), named("trace", b"\xff"), named("trace", b""), ("none".to_owned(), None)];
         let before = own.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
@@ -315,7 +323,7 @@ mod tests {
         let named_all = |headers: &OwnedHeaders| -> Vec<(String, Option<Vec<u8>>)> {
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         };
-        let letter = Stored {
+        let letter = StoredRecord {
             partition: 0,
             offset: 7,
             timestamp_ms: None,
@@ -330,11 +338,11 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_produced_again_says_how_many_of_its_headers_are_lost() {
+    fn a_redriven_record_counts_its_lost_headers() {
         let count = |number: &str| (dead_letter::LEFT_OUT.to_owned(), Some(number.as_bytes().to_vec()));
         let headers_of_letter =
             vec![("trace".to_owned(), None), count("2"), (dead_letter::REASON.to_owned(), Some(b"not JSON".to_vec())), count("3")];
-        let letter = Stored {
+        let letter = StoredRecord {
             partition: 0,
             offset: 7,
             timestamp_ms: None,

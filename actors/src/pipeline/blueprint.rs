@@ -5,7 +5,7 @@ use std::sync::Arc;
 use forebay_schemas::pipeline::{FileError, Pipeline};
 use forebay_schemas::plan::Warning;
 
-use super::keys;
+use super::key_warnings;
 use forebay_dataplane::store::{Column, TableSpec};
 use forebay_dataplane::transform::Transform;
 
@@ -25,7 +25,7 @@ impl Blueprint {
     ///
     /// # Errors
     /// When the schema can't be read, the SQL does not plan, or its columns don't fit the table; the error points at the place.
-    pub fn draw(pipeline: Pipeline) -> Result<Self, FileError> {
+    pub fn new(pipeline: Pipeline) -> Result<Self, FileError> {
         let (plan, table) = if pipeline.writes() {
             let plan = Transform::new(&pipeline)?;
             let table = TableSpec::plan(&pipeline, &plan.output_schema())?;
@@ -42,7 +42,8 @@ impl Blueprint {
             let what = format!("column `{}` is {} in the SQL and `{}` in the table: {what}", column.name, column.arrow, column.cql);
             Warning { code: "narrow_column".to_owned(), what }
         };
-        let keys = self.plan.as_deref().zip(self.table.as_deref()).and_then(|(plan, table)| keys::warning(&self.pipeline, plan, table));
+        let keys =
+            self.plan.as_deref().zip(self.table.as_deref()).and_then(|(plan, table)| key_warnings::warning(&self.pipeline, plan, table));
         let narrow = self.table.iter().flat_map(|table| table.losses().map(narrow));
         self.plan.iter().flat_map(|plan| plan.warnings()).chain(narrow).chain(keys).collect()
     }

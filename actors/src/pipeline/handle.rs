@@ -17,7 +17,7 @@ use crate::data_dir::DataDirLock;
 use crate::fetcher::{FetcherHandle, ScheduledFetches};
 use crate::ledger::{Command, Cursors, Ledger};
 use crate::observers::SnapshotSource;
-use crate::operations::cursor::{CursorError, Setting};
+use crate::operations::cursor::{CursorChange, CursorError};
 use crate::operations::replay::{self, Move, ReplayError};
 use crate::telemetry::Telemetry;
 use forebay_dataplane::commit_metadata::checkpoint_of;
@@ -96,13 +96,13 @@ impl Running {
     }
 
     /// Holds the schedule: no more fetches but triggered ones.
-    pub fn hold(&self) {
+    pub fn stop_schedule(&self) {
         self.fetcher.stop_schedule();
     }
 
     /// Waits until the pipeline is meant to do less than it takes to become idle, and says what that is: paused it reads nothing, drained it fetches
     /// nothing.
-    pub async fn held(&self) -> Desired {
+    pub async fn wait_until_not_running(&self) -> Desired {
         let mut changes = self.ledger.watch();
         loop {
             let desired = self.ledger.desired();
@@ -185,7 +185,7 @@ impl Running {
     ///
     /// # Errors
     /// When the journal can't be written.
-    pub async fn set_cursor(&self, setting: &Setting, reason: &str) -> Result<(), CursorError> {
+    pub async fn set_cursor(&self, setting: &CursorChange, reason: &str) -> Result<(), CursorError> {
         let (read, to) = (setting.read.clone(), setting.to.clone());
         self.ledger.submit(Command::SetCursor { read, to, by: "forebay cursor".into(), reason: reason.to_owned() })?;
         Ok(self.ledger.flushed().await?)

@@ -14,12 +14,12 @@
 
 mod blueprint;
 mod handle;
-mod keys;
+mod key_warnings;
 mod options;
 mod plan;
 mod probe;
 #[cfg(test)]
-mod stale_tests;
+mod row_tests;
 mod start_commands;
 mod tree;
 

@@ -22,7 +22,7 @@ impl Role {
     pub const ALL: [Self; 3] = [Self::Ingest, Self::Egress, Self::Api];
 
     /// The word for it on the command line.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Ingest => "ingest",
             Self::Egress => "egress",

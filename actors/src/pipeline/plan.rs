@@ -18,7 +18,7 @@ use forebay_schemas::read::Read;
 
 use super::blueprint::Blueprint;
 use super::options::Role;
-use super::start_commands::first_commands;
+use super::start_commands::startup_commands;
 use crate::broker::{ClusterState, Committed, TopicDescription, TopicState, WantedTopic};
 use crate::consumer::{ConsumerError, preview_start};
 use crate::data_dir::{is_running, journal_dir};
@@ -104,7 +104,7 @@ pub fn plan(
 /// The state that the start's commands leave, and their events.
 fn started(blueprint: &Blueprint, before: &State) -> (State, Vec<Event>) {
     let (mut state, mut all) = (before.clone(), Vec::new());
-    for command in first_commands(blueprint, &Role::ALL) {
+    for command in startup_commands(blueprint, &Role::ALL) {
         for event in state.decide(command).unwrap_or_default() {
             let recorded = Recorded::new(state.seq + 1, DateTime::UNIX_EPOCH, event);
             state.evolve(&recorded);
@@ -143,7 +143,7 @@ fn topic(pipeline: &Pipeline, wanted: &WantedTopic, there: Option<&TopicDescript
     (plan.step, plan.replication) = (Step::Keep, None);
     plan.partitions = i32::try_from(there.ends.len()).unwrap_or(i32::MAX);
     if is_records && plan.partitions != *asked {
-        plan.differences.push(TopicState { topic: name.clone(), partitions: plan.partitions, asked: *asked, made: false }.to_string());
+        plan.differences.push(TopicState { topic: name.clone(), partitions: plan.partitions, wanted: *asked, created: false }.to_string());
     }
     let differing = |setting: &SettingPlan| {
         let there = setting.there.as_ref().filter(|there| **there != setting.asked)?;
@@ -291,7 +291,7 @@ primary_key = ["id"]
     fn blueprint(folder: &tempfile::TempDir, from: &str, to: &str) -> Blueprint {
         std::fs::write(folder.path().join("users.schema.json"), SCHEMA).unwrap();
         let file = FILE.replace(from, to);
-        Blueprint::draw(forebay_schemas::pipeline::parse(&folder.path().join("forebay.toml"), file).unwrap()).unwrap()
+        Blueprint::new(forebay_schemas::pipeline::parse(&folder.path().join("forebay.toml"), file).unwrap()).unwrap()
     }
 
     fn id() -> Option<TopicId> {
@@ -400,7 +400,7 @@ primary_key = ["id"]
         assert_eq!(
             plan.topics[0].differences,
             [
-                "users, 1 partitions (kafka.partitions says 4; the topic's own number counts)",
+                "users, 1 partitions (kafka.partitions is 4; the topic's number applies)",
                 "message.timestamp.type is CreateTime; a topic made by forebay has LogAppendTime",
             ]
         );

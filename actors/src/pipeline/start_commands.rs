@@ -28,7 +28,7 @@ pub(super) fn open_ledger(pipeline: &Pipeline, clock: SharedClock) -> Result<Led
 
 /// Tells the ledger of this process.
 pub(super) fn begin(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
-    for command in first_commands(blueprint, roles) {
+    for command in startup_commands(blueprint, roles) {
         if let Err(error) = ledger.submit(command) {
             tracing::error!(%error, "the ledger rejected the start of the process");
         }
@@ -36,11 +36,11 @@ pub(super) fn begin(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
 }
 
 /// What the ledger is told when a process begins.
-pub(super) fn first_commands(blueprint: &Blueprint, roles: &[Role]) -> Vec<Command> {
+pub(super) fn startup_commands(blueprint: &Blueprint, roles: &[Role]) -> Vec<Command> {
     let pipeline = &blueprint.pipeline;
     let mut commands = vec![Command::StartProcess {
         version: env!("CARGO_PKG_VERSION").into(),
-        roles: roles.iter().map(|role| role.word().to_owned()).collect(),
+        roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),
         topic: pipeline.kafka.topic.clone(),
         group: pipeline.consumer.as_ref().map(|consumer| consumer.group.clone()).unwrap_or_default(),
     }];

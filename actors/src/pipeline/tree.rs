@@ -12,7 +12,7 @@ use super::blueprint::Blueprint;
 use super::handle::Running;
 use super::options::{Options, Role, StartError};
 use super::start_commands::{begin, open_ledger};
-use crate::api::{Api, ApiParts, Gate};
+use crate::api::{Api, ApiParams, Authenticator};
 use crate::broker::embedded::Address;
 use crate::broker::{self, Access, Committed, EmbeddedBroker};
 use crate::consumer::{Consumer, ConsumerError, ConsumerParams, ResetHandle};
@@ -23,7 +23,7 @@ use crate::ledger::{CancelRun, InspectTopic, Ledger, LedgerMonitor, TopicState};
 use crate::message::PolledBatch;
 use crate::observers::{Alerts, LifecycleRecorder, Lineage, LineageParams, SnapshotSource, Sources, Traces, TracesParams};
 use crate::producer::Producer;
-use crate::telemetry::{DataPlaces, Need, Telemetry};
+use crate::telemetry::{DataPaths, Need, Telemetry};
 use crate::transformer::Transformer;
 use crate::writer::{RecreateTopic, Writer, WriterParams};
 use forebay_dataplane::commit_metadata::checkpoint_of;
@@ -35,7 +35,7 @@ use forebay_kernel::{
 };
 
 /// How long the poll loop waits for the id of the topic.
-const TOPIC_WITHIN: Duration = Duration::from_secs(2);
+const TOPIC_ID_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts the pipeline. To be called on the actor thread.
 ///
@@ -52,7 +52,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         false => (None, None),
     };
     let access = Access::new(pipeline, embedded.as_ref())?;
-    let gate = Gate::new(pipeline)?;
+    let authenticator = Authenticator::new(pipeline)?;
     let has = |role| options.roles.contains(&role);
 
     let telemetry = Arc::new(Telemetry::new(Arc::clone(&options.clock)));
@@ -115,7 +115,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         table: pipeline.writer.as_ref().map_or_else(String::new, |writer| writer.table.clone()),
         kafka: access.describe(),
         cassandra: Store::describe_of(pipeline),
-        roles: options.roles.iter().map(|role| role.word().to_owned()).collect(),
+        roles: options.roles.iter().map(|role| role.as_str().to_owned()).collect(),
         started_at: options.clock.wall().into(),
         clock: Arc::clone(&options.clock),
         telemetry: Arc::clone(&telemetry),
@@ -125,11 +125,11 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         cursor: pipeline.fetcher.as_ref().and_then(|fetcher| fetcher.cursor.clone()),
         trigger_micros: pipeline.consumer.as_ref().filter(|_| has(Role::Egress)).map(|consumer| micros(consumer.batch.max_wait.0)),
     }));
-    let api = options.listener.filter(|_| has(Role::Api)).map(|listener| ApiParts {
+    let api = options.listener.filter(|_| has(Role::Api)).map(|listener| ApiParams {
         pipeline: Arc::clone(pipeline),
         plan: blueprint.plan.clone(),
         listener,
-        gate,
+        authenticator,
         snapshots: snapshots.clone(),
         actor_tree,
         access: access.clone(),
@@ -236,7 +236,7 @@ impl Common {
                 let parts = WriterParams {
                     pipeline: Arc::clone(&self.pipeline),
                     spec: table,
-                    dead_letters: self.access.producer_again(),
+                    dead_letters: self.access.copy_producer(),
                     recreate_topic: self.recreate_topic(),
                     sql_fingerprint: plan.fingerprint(),
                     ledger: Arc::clone(&self.ledger),
@@ -291,7 +291,7 @@ impl Common {
                 })
             }),
             resets: self.resets.clone(),
-            topic_id: Arc::new(move || broker::topic_id_now(&asked, &name, TOPIC_WITHIN).map_err(|error| error.to_string())),
+            topic_id: Arc::new(move || broker::topic_id_now(&asked, &name, TOPIC_ID_TIMEOUT).map_err(|error| error.to_string())),
             stored_metadata: Arc::new(move || broker::kept_commits(&broker, &group, &topic).map_err(|error| error.to_string())),
         }
     }
@@ -359,13 +359,13 @@ impl Common {
         snapshots: SnapshotSource,
         lineage: Option<LineageParams>,
         traces: Option<TracesParams>,
-        api: Option<ApiParts>,
+        api: Option<ApiParams>,
     ) -> ChildSpec {
         let (common, limits, shutdown) = (self.clone(), self.limits(), self.shutdown());
         ChildSpec::supervisor("observers", Restart::Temporary, shutdown * 2, move || {
             let mut children = vec![{
                 let (snapshots, telemetry, places) =
-                    (snapshots.clone(), Arc::clone(&common.telemetry), DataPlaces::of(&common.pipeline, journal_dir(&common.pipeline)));
+                    (snapshots.clone(), Arc::clone(&common.telemetry), DataPaths::of(&common.pipeline, journal_dir(&common.pipeline)));
                 ChildSpec::actor("alerts", Restart::Permanent, shutdown, move |_| {
                     Alerts::new(snapshots.clone(), Arc::clone(&telemetry), places.clone())
                 })

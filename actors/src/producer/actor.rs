@@ -179,7 +179,7 @@ impl Actor for Producer {
                 // A broker that does not know the newest topic yet changes nothing; the next check
                 // does.
                 let _ = actor.ledger.observe_topic(topic);
-                actor.telemetry.there(Need::Topics);
+                actor.telemetry.found(Need::Topics);
                 actor.connect(cx);
             }
             Err(fatal) => cx.exit(Exit::Fatal(fatal)),

@@ -32,7 +32,7 @@ use uuid::Uuid;
 use super::error::ProduceError;
 use super::keyed_record::{KeyExtractor, KeyedRecord};
 use super::state::{DeliveryTracker, Destination};
-use crate::broker::{self, Access, BrokerError, Quiet, dead_letter::is_too_large, silence, silent_for};
+use crate::broker::{self, Access, BrokerError, LogContext, dead_letter::is_too_large, silence, silent_for};
 use crate::message::{Page, PageProduced, PageRefused};
 use forebay_dataplane::dead_letter::{DeadLetter, Truncation};
 use forebay_dataplane::{Reason, RejectStage, dead_letter, run_counts};
@@ -82,7 +82,7 @@ impl Client {
         let context = Context(Arc::new(Shared {
             kafka: access.describe(),
             progress,
-            quiet: Quiet::default(),
+            quiet: LogContext::default(),
             unreachable: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             broken: Mutex::new(Some(broken)),
@@ -325,7 +325,7 @@ struct Context(Arc<Shared>);
 struct Shared {
     kafka: String,
     progress: Progress,
-    quiet: Quiet,
+    quiet: LogContext,
     unreachable: AtomicBool,
     stopped: AtomicBool,
     broken: Mutex<Option<oneshot::Sender<String>>>,
@@ -354,7 +354,7 @@ impl ClientContext for Context {
         match error.rdkafka_error_code() {
             Some(Code::Fatal) => self.broke(reason.to_owned()),
             Some(Code::AllBrokersDown) => {
-                let cause = self.0.quiet.trouble().unwrap_or_else(|| reason.to_owned());
+                let cause = self.0.quiet.connection_error().unwrap_or_else(|| reason.to_owned());
                 self.wait(format!("kafka {} is not reachable: {cause}", self.0.kafka), &cause);
             }
             _ => self.0.quiet.error(error, reason),

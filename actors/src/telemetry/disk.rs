@@ -1,6 +1,9 @@
-//! What the process has on the disk, and how much room is left there.
+//! Disk usage of the process, and the free space.
 //!
-//! Guarantee: bounded work, off the actors' thread. Not guaranteed: figures of a file system that does not answer; the last ones stay then.
+//! Guarantees:
+//! * The work is bounded, and runs off the actor thread.
+//!
+//! Does not guarantee fresh numbers while the file system hangs: the last measurement stays.
 
 use std::path::{Path, PathBuf};
 
@@ -10,23 +13,23 @@ use forebay_schemas::snapshot::{DiskView, TopicDiskView};
 use crate::data_dir::broker_dir;
 use forebay_dataplane::store;
 
-/// Files of one folder that are counted, at most.
-const FILES: usize = 100_000;
+/// Files that are counted in one directory.
+const MAX_FILES: usize = 100_000;
 
-/// Where a pipeline has its data.
+/// The files and directories of a pipeline.
 #[derive(Debug, Clone)]
-pub struct DataPlaces {
+pub struct DataPaths {
     data_dir: PathBuf,
     journal: PathBuf,
     broker: Option<PathBuf>,
-    /// The table's file.
+    /// The file of the embedded store.
     table: Option<PathBuf>,
-    /// What the embedded topics may take.
+    /// The limit of the embedded topics.
     limit_bytes: u64,
 }
 
-impl DataPlaces {
-    /// Those of a pipeline, whose journal is in that folder.
+impl DataPaths {
+    /// The paths of a pipeline whose journal is in `journal`.
     pub fn of(pipeline: &Pipeline, journal: PathBuf) -> Self {
         let data_dir = pipeline.data_dir();
         let broker = pipeline.kafka.is_embedded().then(|| broker_dir(&data_dir));
@@ -34,12 +37,12 @@ impl DataPlaces {
         Self { data_dir, journal, broker, table, limit_bytes: pipeline.kafka.retention().bytes.0 }
     }
 
-    /// Measures. Blocks as long as the file system does.
-    pub(super) fn look(&self, removed_records: u64) -> DiskView {
-        let room = room(&self.data_dir);
+    /// Measures the usage. Blocks on the file system.
+    pub(super) fn measure(&self, removed_records: u64) -> DiskView {
+        let space = space(&self.data_dir);
         DiskView {
-            free_bytes: room.map(|(free, _)| free),
-            total_bytes: room.map(|(_, total)| total),
+            free_bytes: space.map(|(free, _)| free),
+            total_bytes: space.map(|(_, total)| total),
             journal_bytes: folder(&self.journal, |_| true),
             topic: self.broker.as_ref().map(|broker| TopicDiskView {
                 bytes: folder(broker, |_| true),
@@ -48,28 +51,28 @@ impl DataPlaces {
             }),
             table_bytes: self.table.as_ref().map(|table| {
                 let name = table.file_name().unwrap_or_default().as_encoded_bytes();
-                // The file, and what SQLite keeps beside it.
+                // The file, its WAL and its shared memory.
                 folder(&self.data_dir, |file| file.as_encoded_bytes().starts_with(name))
             }),
         }
     }
 }
 
-/// Bytes that this process may still take on the file system of a path; none when the system does not say.
+/// Bytes available to this process on the file system of a path, if the system reports them.
 pub fn free_bytes(path: &Path) -> Option<u64> {
-    room(path).map(|(free, _)| free)
+    space(path).map(|(free, _)| free)
 }
 
-/// The bytes of the file system of a path that this process may still take, and all that it has.
-fn room(path: &Path) -> Option<(u64, u64)> {
+/// The available and the total bytes of the file system of a path.
+fn space(path: &Path) -> Option<(u64, u64)> {
     let of = rustix::fs::statvfs(path).ok()?;
     Some((of.f_bavail.saturating_mul(of.f_frsize), of.f_blocks.saturating_mul(of.f_frsize)))
 }
 
-/// The bytes of the files in a folder whose names are wanted; not of folders in it.
+/// The bytes of the files in a directory whose names match, without its subdirectories.
 fn folder(path: &Path, wanted: impl Fn(&std::ffi::OsStr) -> bool) -> u64 {
     let Ok(entries) = path.read_dir() else { return 0 };
-    let files = entries.take(FILES).flatten().filter(|entry| wanted(&entry.file_name()));
+    let files = entries.take(MAX_FILES).flatten().filter(|entry| wanted(&entry.file_name()));
     files.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
 }
 
@@ -78,9 +81,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_the_disk_is_measured_file_by_file() {
+    fn disk_usage_is_the_sum_of_the_matching_files() {
         let folder = tempfile::tempdir().unwrap();
-        let places = DataPlaces {
+        let paths = DataPaths {
             data_dir: folder.path().to_owned(),
             journal: folder.path().join("journal"),
             broker: Some(folder.path().join("broker")),
@@ -94,9 +97,9 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, vec![0; bytes]).unwrap();
         }
-        let look = places.look(4);
-        assert_eq!((look.journal_bytes, look.table_bytes), (10, Some(10)));
-        assert_eq!(look.topic, Some(TopicDiskView { bytes: 25, limit_bytes: 100, removed_records: 4 }));
-        assert!(look.free_bytes.unwrap() > 0 && look.free_bytes <= look.total_bytes);
+        let usage = paths.measure(4);
+        assert_eq!((usage.journal_bytes, usage.table_bytes), (10, Some(10)));
+        assert_eq!(usage.topic, Some(TopicDiskView { bytes: 25, limit_bytes: 100, removed_records: 4 }));
+        assert!(usage.free_bytes.unwrap() > 0 && usage.free_bytes <= usage.total_bytes);
     }
 }

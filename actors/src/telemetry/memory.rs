@@ -1,11 +1,11 @@
-//! What the process has in use.
+//! Memory of the process.
 
-/// Bytes of memory that are resident; 0 where the system does not tell.
+/// Resident bytes; 0 where the system does not report them.
 pub fn resident_bytes() -> u64 {
     std::fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident).unwrap_or(0)
 }
 
-/// The line `VmRSS:    1234 kB`; unlike `statm` it needs no page size.
+/// Parses the line `VmRSS:    1234 kB`, which unlike `statm` needs no page size.
 fn resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)

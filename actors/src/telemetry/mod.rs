@@ -1,19 +1,24 @@
-//! What the actors let others see: totals, partitions, batches, how long stages take, the API, the store. Shared by all, never waited for.
+//! What the actors record and the snapshot shows: totals, partitions, batches, stage durations, the
+//! source API, the store, the disk.
 //!
-//! Guarantee: recording never blocks longer than a short lock and never fails; it is done once a page or batch, not once a record, but for a
-//! record's age, of which a whole batch is recorded under one lock. Not guaranteed: that two numbers of one look were true at the same instant.
+//! Guarantees:
+//! * Recording never fails, and takes a short lock at most.
+//! * Actors record once per page or batch, not per record. The ages of a batch's records are
+//!   recorded under one lock.
 //!
-//! * [`Meter`]: how long something takes.    * [`memory`]: what the process has in use.
+//! Does not guarantee that two numbers of one snapshot are from the same instant.
+//!
+//! * [`DurationMeter`]: how long something takes.    * [`memory`]: what the process has in use.
 //! * [`LogRing`]: the last lines of the log.
 
-mod commits;
+mod batches;
 mod disk;
-mod log;
+mod duration_meter;
+mod log_ring;
 pub mod memory;
-mod meter;
-mod rejects;
-mod source;
-mod store;
+mod reject_meter;
+mod source_meter;
+mod store_meter;
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -26,19 +31,19 @@ use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::Stop;
 use forebay_schemas::snapshot::{AlertView, BatchView, DiskView, Latency, PartitionView, SourceView, StageView, StoreView, Totals};
 
-pub use self::disk::{DataPlaces, free_bytes};
-pub use self::log::LogRing;
-pub use self::meter::{BOUNDS_MICROS, Meter};
-pub use self::rejects::Said;
+pub use self::disk::{DataPaths, free_bytes};
+pub use self::duration_meter::{BOUNDS_MICROS, DurationMeter};
+pub use self::log_ring::LogRing;
+pub use self::reject_meter::RejectReport;
 
-use self::commits::Batches;
-use self::rejects::RejectMeter;
-use self::source::Source;
-use self::store::StoreMeter;
+use self::batches::Batches;
+use self::reject_meter::RejectMeter;
+use self::source_meter::SourceMeter;
+use self::store_meter::StoreMeter;
 use forebay_dataplane::store::Glance;
 use forebay_kernel::{SharedClock, SystemClock};
 
-/// A counter that only rises.
+/// A counter that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -48,35 +53,36 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// What it has come to.
+    /// Its value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A stage of the way of a record.
+/// A stage on the path of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// From asking the API for a page until its records are found in it.
+    /// From the request for a page until its records are parsed.
     Fetch,
-    /// From handing a page on until Kafka has acknowledged every record of it.
+    /// From sending a page to the producer until Kafka has acknowledged its records.
     Produce,
-    /// From the arrival of a batch's first record until the batch is cut.
+    /// From the arrival of a batch's first record until the batch is sealed.
     Wait,
-    /// JSON, SQL and checks of a batch.
+    /// Decoding, SQL and row checks of a batch.
     Transform,
-    /// Until the last row of a batch is acknowledged.
+    /// From the transformed batch until its last row is acknowledged.
     Write,
-    /// From then until Kafka has confirmed the commit of all the batch holds.
+    /// From the last acknowledged row until Kafka has confirmed the commit of every offset in the
+    /// batch.
     Commit,
 }
 
 impl Stage {
-    /// Every stage, in the order of the way.
+    /// Every stage, in the order of the path.
     pub const ALL: [Self; 6] = [Self::Fetch, Self::Produce, Self::Wait, Self::Transform, Self::Write, Self::Commit];
 
     /// Its name.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Fetch => "fetch",
             Self::Produce => "produce",
@@ -88,7 +94,7 @@ impl Stage {
     }
 }
 
-/// What the actors let others see.
+/// What the actors record.
 pub struct Telemetry {
     /// Pages the API answered.
     pub pages: Counter,
@@ -98,46 +104,46 @@ pub struct Telemetry {
     pub fetched: Counter,
     /// Records acknowledged in the topic.
     pub produced: Counter,
-    /// Records settled out of the topic.
+    /// Records of the topic that are settled.
     pub consumed: Counter,
     /// Rows acknowledged by the table.
     pub written: Counter,
     /// Dead letters acknowledged.
     pub rejected: Counter,
-    /// Those of them that never reached the topic.
+    /// Dead letters of records that were never in the topic.
     pub refused: Counter,
-    /// Writes made again.
+    /// Retried writes.
     pub write_retries: Counter,
     /// Restarts of actors.
     pub restarts: Counter,
     clock: SharedClock,
     partitions: Mutex<BTreeMap<Partition, Known>>,
     batches: Mutex<Batches>,
-    stages: [Meter; Stage::ALL.len()],
+    stages: [DurationMeter; Stage::ALL.len()],
     /// From a record's timestamp in the topic until its row was acknowledged.
-    end_to_end: Meter,
-    source: Mutex<Option<Source>>,
+    end_to_end: DurationMeter,
+    source: Mutex<Option<SourceMeter>>,
     store: Mutex<Option<StoreMeter>>,
     alerts: Mutex<Vec<AlertView>>,
     rejects: Mutex<RejectMeter>,
     disk: Mutex<Option<DiskView>>,
     /// Records that retention has removed.
     removed: Counter,
-    /// What must be there before the process is ready, and whether it is.
+    /// What the process needs before it is ready, and whether it was found.
     needs: Mutex<BTreeMap<Need, bool>>,
 }
 
-/// Something outside the process that must be there before it is ready.
+/// Something outside the process that must exist before it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// The topic and the dead-letter topic, with a leader a partition.
     Topics,
-    /// The table, with the columns that are written.
+    /// The table, with the written columns.
     Table,
 }
 
 impl Need {
-    /// What is said while it is missing.
+    /// What to report while it is missing.
     pub fn missing(self) -> &'static str {
         match self {
             Self::Topics => "the topic and its dead-letter topic are not found yet",
@@ -146,11 +152,11 @@ impl Need {
     }
 }
 
-/// What is known of a partition.
+/// The state of a partition.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     view: PartitionView,
-    /// The timestamp of the oldest record that was read and is not written, milliseconds since 1970.
+    /// The timestamp of the oldest record that is read and not written, milliseconds since 1970.
     oldest_ms: Option<i64>,
 }
 
@@ -167,7 +173,7 @@ impl fmt::Debug for Telemetry {
 }
 
 impl Telemetry {
-    /// Nothing seen yet.
+    /// Telemetry with nothing recorded.
     pub fn new(clock: SharedClock) -> Self {
         let now = clock.now();
         Self {
@@ -183,8 +189,8 @@ impl Telemetry {
             restarts: Counter::default(),
             partitions: Mutex::default(),
             batches: Mutex::default(),
-            stages: std::array::from_fn(|_| Meter::new(now)),
-            end_to_end: Meter::new(now),
+            stages: std::array::from_fn(|_| DurationMeter::new(now)),
+            end_to_end: DurationMeter::new(now),
             source: Mutex::default(),
             store: Mutex::default(),
             alerts: Mutex::default(),
@@ -200,12 +206,12 @@ impl Telemetry {
         self.clock.now()
     }
 
-    /// Changes what is known of a partition.
+    /// Updates the view of a partition.
     pub fn partition(&self, partition: Partition, change: impl FnOnce(&mut PartitionView)) {
         self.known(partition, |known| change(&mut known.view));
     }
 
-    /// The timestamp of the oldest record of a partition that was read and is not written; none when there is no such record.
+    /// Sets the timestamp of the oldest record of a partition that is read and not written.
     pub fn oldest_unwritten(&self, partition: Partition, timestamp_ms: Option<i64>) {
         self.known(partition, |known| known.oldest_ms = timestamp_ms);
     }
@@ -215,11 +221,11 @@ impl Telemetry {
         let view = PartitionView { end: 0, ..PartitionView::unknown(partition) };
         let known = partitions.entry(partition).or_insert(Known { view, oldest_ms: None });
         change(known);
-        // Kafka tells the end once a second only; what is written was there.
+        // Kafka reports the end once a second only; the end is never below what is written.
         known.view.end = known.view.end.max(known.view.written);
     }
 
-    /// Kafka has confirmed a commit.
+    /// Records a confirmed commit.
     pub fn committed(&self, offsets: impl IntoIterator<Item = (Partition, Offset)>) {
         for (partition, offset) in offsets {
             self.partition(partition, |view| view.committed = view.committed.max(offset));
@@ -230,18 +236,18 @@ impl Telemetry {
         self.stages[Stage::Commit as usize].record(now, spans);
     }
 
-    /// Partitions go to others.
-    pub fn gone(&self, partitions: &[Partition]) {
+    /// Records that partitions were revoked.
+    pub fn revoked(&self, partitions: &[Partition]) {
         for &partition in partitions {
             self.known(partition, |known| {
                 (known.view.assigned, known.view.paused) = (false, false);
                 known.oldest_ms = None;
             });
         }
-        self.batches.lock().gone(partitions);
+        self.batches.lock().revoked(partitions);
     }
 
-    /// What is known of every partition, in order.
+    /// Every partition, in order.
     pub fn partitions(&self) -> Vec<PartitionView> {
         let wall = self.clock.wall().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
         let behind = |known: &Known| match (known.view.lag(), known.oldest_ms) {
@@ -252,24 +258,24 @@ impl Telemetry {
         self.partitions.lock().values().map(|known| PartitionView { behind_ms: behind(known), ..known.view }).collect()
     }
 
-    /// The first unwritten offset of each partition this process has written to.
+    /// The first unwritten offset of each partition that this process has written records of.
     pub fn written(&self) -> BTreeMap<Partition, Offset> {
         let partitions = self.partitions.lock();
         partitions.values().map(|known| known.view).filter(|view| view.written >= 0).map(|view| (view.partition, view.written)).collect()
     }
 
-    /// A stage was gone through.
+    /// Records the duration of a stage.
     pub fn stage(&self, stage: Stage, took: Duration) {
         self.stages[stage as usize].record(self.now(), [took]);
     }
 
-    /// The stages, in the order of the way.
+    /// The stages, in the order of the path.
     pub fn stages(&self) -> Vec<StageView> {
         let now = self.now();
-        Stage::ALL.iter().map(|&stage| self.stages[stage as usize].view(now, stage.word())).collect()
+        Stage::ALL.iter().map(|&stage| self.stages[stage as usize].view(now, stage.as_str())).collect()
     }
 
-    /// Keeps a batch that is written for a look.
+    /// Records a written batch.
     pub fn batch(&self, batch: BatchView) {
         for (stage, took) in
             [(Stage::Wait, batch.wait_micros), (Stage::Transform, batch.transform_micros), (Stage::Write, batch.write_micros)]
@@ -284,69 +290,69 @@ impl Telemetry {
         self.batches.lock().views()
     }
 
-    /// Records from produced to written, for a whole batch under one lock.
+    /// Records the times from produced to written of a batch's records, under one lock.
     pub fn latencies(&self, latencies: impl Iterator<Item = Duration>) {
         self.end_to_end.record(self.now(), latencies);
     }
 
-    /// From produced to written.
+    /// The time from produced to written.
     pub fn end_to_end(&self) -> StageView {
         self.end_to_end.view(self.now(), "end_to_end")
     }
 
-    /// Percentiles from produced to written, since the start.
+    /// Percentiles of the time from produced to written, since the start.
     pub fn latency(&self) -> Latency {
         let millis = |quantile| self.end_to_end.quantile_of_all(quantile) as f64 / 1_000.0;
         Latency { p50: millis(0.5), p99: millis(0.99) }
     }
 
-    /// This process fetches from the API of that address, which holds neither user, password nor query.
+    /// Sets the URL that this process fetches from, without user, password and query.
     pub fn fetches_from(&self, url: &str) {
         self.source(|source| source.named(url));
     }
 
-    /// The API answered with a class of status, or `none` at all.
+    /// Records the status class of an answer of the API; `none` for no answer.
     pub fn answered(&self, class: &'static str) {
         self.source(|source| source.answered(class));
     }
 
-    /// The API is left alone for a while.
+    /// Records that no request is sent for `wait`.
     pub fn throttled(&self, wait: Duration) {
         let now = self.now();
         self.source(|source| source.throttled(now, wait));
     }
 
-    /// A fetch ended, and how.
+    /// Records why a fetch stopped.
     pub fn stopped(&self, stop: &Stop) {
         self.source(|source| source.stopped(stop));
     }
 
-    fn source(&self, change: impl FnOnce(&mut Source)) {
-        change(self.source.lock().get_or_insert_with(|| Source::new("")));
+    fn source(&self, change: impl FnOnce(&mut SourceMeter)) {
+        change(self.source.lock().get_or_insert_with(|| SourceMeter::new("")));
     }
 
-    /// The API that is fetched from, if one is.
+    /// The source API, if this process fetches.
     pub fn source_view(&self) -> Option<SourceView> {
         let now = self.now();
         self.source.lock().as_ref().map(|source| source.view(now))
     }
 
-    /// This process writes to a store of that kind, at that level of consistency.
+    /// Sets the kind of the store and its consistency level.
     pub fn writes_to(&self, kind: &str, consistency: &str) {
         self.store(|store| (store.kind, store.consistency) = (kind.to_owned(), consistency.to_owned()));
     }
 
-    /// The store is connected.
+    /// Records that the store is connected.
     pub fn connected(&self, glance: Glance) {
         self.store(|store| store.glance = Some(glance));
     }
 
-    /// The store has acknowledged statements.
+    /// Counts acknowledged statements.
     pub fn statements(&self, count: u64) {
         self.store(|store| store.statements += count);
     }
 
-    /// A write is tried again, for a reason of a bounded set.
+    /// Counts a retried write, by a reason of a bounded set.
     pub fn retried(&self, reason: &'static str) {
         self.write_retries.add(1);
         self.store(|store| *store.retries.entry(reason).or_default() += 1);
@@ -356,58 +362,58 @@ impl Telemetry {
         change(self.store.lock().get_or_insert_with(StoreMeter::default));
     }
 
-    /// The store that is written to, if one is.
+    /// The store, if this process writes.
     pub fn store_view(&self) -> Option<StoreView> {
         self.store.lock().as_ref().map(StoreMeter::view)
     }
 
-    /// Records are dead letters for these reasons. Gives what the log is to say, which is said at once and then now and then.
-    pub fn rejects(&self, rejects: &Rejects) -> Option<Said> {
+    /// Counts dead letters by reason. Returns a report to log when one is due.
+    pub fn rejects(&self, rejects: &Rejects) -> Option<RejectReport> {
         if rejects.is_empty() { None } else { self.rejects.lock().add(rejects, self.now()) }
     }
 
-    /// Why records are dead letters since the start, the most frequent reason first.
+    /// Dead letters by reason since the start, the most frequent reason first.
     pub fn reject_counts(&self) -> Rejects {
         self.rejects.lock().all().clone()
     }
 
-    /// Records of the embedded topics were removed, for they were over their retention.
+    /// Counts records that retention has removed from the embedded topics.
     pub fn removed(&self, records: u64) {
         self.removed.add(records);
     }
 
-    /// Measures what is on the disk. Blocks as long as the file system does.
-    pub fn measure(&self, places: &DataPlaces) {
-        let look = places.look(self.removed.get());
-        *self.disk.lock() = Some(look);
+    /// Measures the disk usage. Blocks on the file system.
+    pub fn measure(&self, paths: &DataPaths) {
+        let usage = paths.measure(self.removed.get());
+        *self.disk.lock() = Some(usage);
     }
 
-    /// What is on the disk, as it was last measured.
+    /// The last measured disk usage.
     pub fn disk(&self) -> Option<DiskView> {
         self.disk.lock().clone()
     }
 
-    /// The process is not ready before [`Telemetry::there`] is called for this.
+    /// Declares that the process is not ready before [`Telemetry::found`] is called for `need`.
     pub fn needs(&self, need: Need) {
         self.needs.lock().entry(need).or_default();
     }
 
-    /// Something was found to be there, or was made.
-    pub fn there(&self, need: Need) {
+    /// Records that something needed was found or created.
+    pub fn found(&self, need: Need) {
         self.needs.lock().insert(need, true);
     }
 
-    /// What the process needs and has not found yet.
+    /// What the process needs and has not found.
     pub fn missing(&self) -> Vec<Need> {
-        self.needs.lock().iter().filter(|(_, there)| !**there).map(|(&need, _)| need).collect()
+        self.needs.lock().iter().filter(|(_, found)| !**found).map(|(&need, _)| need).collect()
     }
 
-    /// What is wrong, as of now.
+    /// Sets the firing alerts.
     pub fn set_alerts(&self, alerts: Vec<AlertView>) {
         *self.alerts.lock() = alerts;
     }
 
-    /// What was wrong when somebody last looked.
+    /// The firing alerts of the last evaluation.
     pub fn alerts(&self) -> Vec<AlertView> {
         self.alerts.lock().clone()
     }
@@ -436,7 +442,7 @@ mod tests {
     use forebay_kernel::{Clock as _, ManualClock};
 
     #[test]
-    fn how_far_behind_a_partition_is_follows_its_oldest_unwritten_record() {
+    fn the_delay_of_a_partition_is_the_age_of_its_oldest_unwritten_record() {
         let clock = Arc::new(ManualClock::default());
         let telemetry = Telemetry::new(clock.clone());
         clock.advance(Duration::from_secs(100));
@@ -445,19 +451,19 @@ mod tests {
         telemetry.partition(0, |view| (view.assigned, view.end, view.written) = (true, 10, 10));
         assert_eq!(behind(), 0, "nothing is unwritten");
         telemetry.partition(0, |view| view.end = 15);
-        assert_eq!(behind(), -1, "what is not read has no known age");
+        assert_eq!(behind(), -1, "an unread record has no known age");
         telemetry.oldest_unwritten(0, Some(98_500));
         assert_eq!(behind(), 1_500);
         clock.advance(Duration::from_secs(1));
         assert_eq!(behind(), 2_500);
         telemetry.oldest_unwritten(0, Some(999_999));
-        assert_eq!(behind(), 0, "a record of the future is not behind");
-        telemetry.gone(&[0]);
+        assert_eq!(behind(), 0, "a record from the future has no delay");
+        telemetry.revoked(&[0]);
         assert_eq!(behind(), -1, "another process knows");
     }
 
     #[test]
-    fn a_batch_gets_the_time_of_its_commit_and_so_does_the_stage() {
+    fn a_commit_sets_the_duration_of_its_batch_and_of_the_stage() {
         let clock = Arc::new(ManualClock::default());
         let telemetry = Telemetry::new(clock.clone());
         let ranges = [(0, forebay_schemas::offset::Range { from: 0, to: 10 })].into_iter().collect();
@@ -483,20 +489,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_is_missing_until_it_is_found() {
+    fn a_need_is_missing_until_it_is_found() {
         let telemetry = Telemetry::default();
         assert_eq!(telemetry.missing(), [], "a process without roles needs nothing");
         telemetry.needs(Need::Topics);
         telemetry.needs(Need::Table);
-        telemetry.there(Need::Table);
+        telemetry.found(Need::Table);
         assert_eq!(telemetry.missing(), [Need::Topics]);
-        telemetry.there(Need::Topics);
+        telemetry.found(Need::Topics);
         telemetry.needs(Need::Topics);
-        assert_eq!(telemetry.missing(), [], "what was found stays found");
+        assert_eq!(telemetry.missing(), [], "a found need stays found");
     }
 
     #[test]
-    fn a_store_that_is_gone_shows_its_counts_and_no_nodes() {
+    fn a_closed_store_shows_its_counts_and_no_nodes() {
         let telemetry = Telemetry::default();
         assert_eq!(telemetry.store_view(), None);
         telemetry.writes_to("embedded", "");

@@ -74,7 +74,7 @@ impl Writer {
         let WriterParams { pipeline, dead_letters, recreate_topic, sql_fingerprint, ledger, telemetry, clock, .. } = self.params.clone();
         let topic = pipeline.kafka.dead_letter_topic();
         self.params.telemetry.connected(store.glance());
-        self.params.telemetry.there(Need::Table);
+        self.params.telemetry.found(Need::Table);
         self.batch_writer = Some(Arc::new(BatchWriter {
             store,
             dead_letters: DeadLetters::new(dead_letters, recreate_topic, topic, pipeline.kafka.topic.clone(), sql_fingerprint),

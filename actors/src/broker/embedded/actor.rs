@@ -1,6 +1,11 @@
-//! The actor that serves the embedded broker, and removes what is over `[kafka] retention`. Guarantee: it ends with [`Exit::Failed`] when the broker does, so that its supervisor
-//! starts it again on the same files and port; an acknowledged record outlives it. Not guaranteed: that clients are answered while it
-//! starts; they try again by themselves.
+//! The actor that serves the embedded broker and applies `[kafka] retention`.
+//!
+//! Guarantees:
+//! * It exits as [`Exit::Failed`] when the broker stops, so that its supervisor restarts it on the
+//!   same files and port.
+//! * An acknowledged record outlives it.
+//!
+//! Does not guarantee answers while it starts; clients retry.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,55 +15,55 @@ use forebay_schemas::pipeline::Pipeline;
 
 use super::Address;
 use crate::broker::access::Access;
-use crate::broker::retention::{self, Keep, Removed};
+use crate::broker::retention::{self, Removed, Retention};
 use crate::telemetry::Telemetry;
 use forebay_kernel::{Cx, Exit, Service, SharedClock};
 
-/// How often it looks whether the topics are over their limits.
-const RETAIN_EVERY: Duration = Duration::from_secs(10);
+/// The interval between two rounds of retention.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The embedded broker.
 pub struct EmbeddedBroker {
     address: Address,
     data_dir: PathBuf,
     access: Access,
-    keep: Keep,
+    retention: Retention,
     telemetry: Arc<Telemetry>,
     clock: SharedClock,
-    /// The last trouble of a removal that was said.
-    said: Option<String>,
+    /// The last logged error of retention.
+    logged: Option<String>,
 }
 
 impl EmbeddedBroker {
-    /// The broker of a pipeline, to listen at `address`, which `access` reaches.
+    /// The broker of a pipeline. It listens at `address`, which `access` connects to.
     pub fn new(pipeline: &Pipeline, address: Address, access: Access, telemetry: Arc<Telemetry>, clock: SharedClock) -> Self {
-        Self { address, data_dir: pipeline.data_dir(), access, keep: Keep::of(pipeline), telemetry, clock, said: None }
+        Self { address, data_dir: pipeline.data_dir(), access, retention: Retention::of(pipeline), telemetry, clock, logged: None }
     }
 
-    /// Removes what is over `[kafka] retention`, and does so again after a while.
-    fn retain(&mut self, cx: &mut Cx<'_, Self>) {
-        let (access, keep, wall) = (self.access.clone(), self.keep.clone(), self.clock.wall());
-        cx.offload(async move { retention::apply(&access, &keep, wall).await }, |broker, removed, cx| {
+    /// Applies the retention, and schedules the next round.
+    fn apply_retention(&mut self, cx: &mut Cx<'_, Self>) {
+        let (access, retention, wall) = (self.access.clone(), self.retention.clone(), self.clock.wall());
+        cx.offload(async move { retention::apply(&access, &retention, wall).await }, |broker, removed, cx| {
             match removed {
-                Ok(Removed { records, letters }) => {
-                    broker.said = None;
-                    broker.telemetry.removed(records + letters);
+                Ok(Removed { records, dead_letters }) => {
+                    broker.logged = None;
+                    broker.telemetry.removed(records + dead_letters);
                     if records > 0 {
-                        tracing::debug!(records, "records that are written were removed: over [kafka] retention");
+                        tracing::debug!(records, "retention removed written records");
                     }
-                    if letters > 0 {
-                        tracing::warn!(records = letters, "dead letters older than [kafka] retention.time were removed");
+                    if dead_letters > 0 {
+                        tracing::warn!(records = dead_letters, "dead letters older than [kafka] retention.time were removed");
                     }
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    if broker.said.as_ref() != Some(&error) {
-                        tracing::warn!(%error, "records over [kafka] retention are not removed; trying again");
+                    if broker.logged.as_ref() != Some(&error) {
+                        tracing::warn!(%error, "[kafka] retention failed; retrying");
                     }
-                    broker.said = Some(error);
+                    broker.logged = Some(error);
                 }
             }
-            cx.after(RETAIN_EVERY, Self::retain);
+            cx.after(RETENTION_INTERVAL, Self::apply_retention);
         });
     }
 }
@@ -72,6 +77,6 @@ impl Service for EmbeddedBroker {
                 Err(error) => error.into(),
             });
         });
-        cx.after(RETAIN_EVERY, Self::retain);
+        cx.after(RETENTION_INTERVAL, Self::apply_retention);
     }
 }

@@ -1,8 +1,12 @@
 //! A Kafka-compatible broker inside this process, on loopback, with its log in a file: `<data_dir>/broker/kafka.db`.
 //!
-//! Guarantee: one address a data directory, kept in `<data_dir>/broker/port`, the same after a restart wherever the port is still free;
-//! what it acknowledged, it still has after the process was killed. Not guaranteed: that it survives a power cut with the last
-//! moments, or serves more than one pipeline's load; a real cluster is one line in the pipeline file away.
+//! Guarantees:
+//! * Each data directory has one address, in `<data_dir>/broker/port`. It is the same after a
+//!   restart if the port is still free.
+//! * Acknowledged records survive a kill of the process.
+//!
+//! Does not guarantee the last moments before a power failure, nor more than the load of one
+//! pipeline. A real cluster is one line in the pipeline file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +24,10 @@ mod actor;
 
 pub use actor::EmbeddedBroker;
 
-/// Kafka's own port, taken when it is free so that `kcat -b localhost` works.
-const USUAL_PORT: u16 = 9092;
-/// How long to wait for the running broker to take a connection.
-const KNOCK: Duration = Duration::from_millis(500);
+/// Kafka's port, used when it is free, so that `kcat -b localhost` works.
+const DEFAULT_PORT: u16 = 9092;
+/// The time-out of a connection to the running broker.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Where the embedded broker listens: a port on 127.0.0.1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,55 +43,55 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// An address for the process that will serve the broker of `data_dir`: the one it had before if that is free, else Kafka's usual
-    /// port if that is free, else any. Writes it down for others to find.
+    /// Picks the address for the process that will serve the broker of `data_dir`: the previous port
+    /// if it is free, else Kafka's port if it is free, else any. Writes it to the port file.
     ///
     /// # Errors
-    /// When no port is to be had or the directory can't be written.
+    /// When no port is free or the directory can't be written.
     pub fn pick(data_dir: &Path) -> Result<(Self, Claim), BrokerError> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |cause: std::io::Error| BrokerError::Embedded { what, cause: cause.to_string() }
         };
         let file = port_file(data_dir);
-        let had = read_port(&file);
+        let previous = read_port(&file);
         let free = |port| Claim::of(port).filter(|_| is_free(port)).map(|claim| (port, claim));
-        let (port, claim) = match had.into_iter().chain([USUAL_PORT]).find_map(free) {
+        let (port, claim) = match previous.into_iter().chain([DEFAULT_PORT]).find_map(free) {
             Some(found) => found,
             None => {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
                 let port = listener.map_err(failed("find a free port"))?.port();
-                // The system gives such a port to nobody else so soon, so that it may go unclaimed where claims can't be written.
+                // The system does not reuse such a port soon. It needs no claim where claims can't
+                // be written.
                 (port, Claim::of(port).unwrap_or(Claim(None)))
             }
         };
-        std::fs::create_dir_all(broker_dir(data_dir)).map_err(failed("make its directory"))?;
-        let beside = file.with_extension("new");
-        std::fs::write(&beside, format!("{port}\n"))
-            .and_then(|()| std::fs::rename(&beside, &file))
-            .map_err(failed("write down its port"))?;
+        std::fs::create_dir_all(broker_dir(data_dir)).map_err(failed("create its directory"))?;
+        let new = file.with_extension("new");
+        std::fs::write(&new, format!("{port}\n")).and_then(|()| std::fs::rename(&new, &file)).map_err(failed("write its port file"))?;
         Ok((Self { port }, claim))
     }
 
-    /// The address of the broker that some process serves for `data_dir` right now.
+    /// The address of the running broker of `data_dir`, in whatever process.
     ///
     /// # Errors
-    /// When none does.
+    /// When none runs.
     pub fn of_running(data_dir: &Path) -> Result<Self, BrokerError> {
         read_port(&port_file(data_dir))
-            .filter(|&port| TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), KNOCK).is_ok())
+            .filter(|&port| TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), CONNECT_TIMEOUT).is_ok())
             .map(|port| Self { port })
             .ok_or_else(|| BrokerError::NotRunning { data_dir: data_dir.to_owned() })
     }
 }
 
-/// The word of a process, for as long as it lives, that it will serve a port: between the look whether a port is free and the broker's bind, another
-/// process that starts at the same time would else take it for free as well, and then use a broker that is not its own.
+/// A lock file that reserves a port for the life of the process. Without it, a process that starts
+/// at the same time could find the port free before the broker binds it, and then use a broker that
+/// is not its own.
 #[derive(Debug)]
-pub struct Claim(#[expect(dead_code, reason = "it is held, not read")] Option<File>);
+pub struct Claim(#[expect(dead_code, reason = "held for its lock, not read")] Option<File>);
 
 impl Claim {
-    /// Claims a port; none when another process has, or when claims can't be written.
+    /// Claims a port. `None` when another process has claimed it, or claims can't be written.
     fn of(port: u16) -> Option<Self> {
         let path = std::env::temp_dir().join(format!("forebay-broker-{port}.lock"));
         let file = File::options().create(true).truncate(false).write(true).open(path).ok()?;
@@ -108,16 +112,16 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// Serves the broker until it fails; dropping the future stops it.
+/// Serves the broker until it fails. Dropping the future stops it.
 ///
 /// # Errors
-/// When the build has none, the files can't be opened or the port is taken.
+/// When the build has no broker, the files can't be opened or the port is taken.
 #[cfg(not(feature = "embedded-broker"))]
 pub async fn serve(_address: Address, _data_dir: PathBuf) -> Result<(), BrokerError> {
     Err(BrokerError::NotBuiltIn)
 }
 
-/// What a group has committed, with the metadata that the broker keeps but doesn't give back.
+/// The committed offsets of a group, with the metadata that the broker does not return over the wire.
 #[cfg(not(feature = "embedded-broker"))]
 pub(super) fn commits(_data_dir: &Path, _group: &str, _topic: &str) -> Result<BTreeMap<Partition, (Offset, String)>, BrokerError> {
     Err(BrokerError::NotBuiltIn)
@@ -126,19 +130,19 @@ pub(super) fn commits(_data_dir: &Path, _group: &str, _topic: &str) -> Result<BT
 #[cfg(feature = "embedded-broker")]
 pub use server::serve;
 
-/// The partitions of each topic in the file of a broker that does not run: the first offset that it holds, and the one that the next record gets.
+/// The start and end offsets of each topic in the file of a broker that does not run.
 #[cfg(not(feature = "embedded-broker"))]
 pub(super) fn topics(_data_dir: &Path) -> Result<BTreeMap<String, Ends>, BrokerError> {
     Err(BrokerError::NotBuiltIn)
 }
 
-/// The bytes of a broker's file that hold something; 0 where there is no file.
+/// The bytes of a broker's file that are in use; 0 without a file.
 #[cfg(not(feature = "embedded-broker"))]
 pub(super) fn used_bytes(_data_dir: &Path) -> Result<u64, BrokerError> {
     Err(BrokerError::NotBuiltIn)
 }
 
-/// Of each partition the first offset that is held, and the one that the next record gets.
+/// The start and end offset of each partition.
 pub(super) type Ends = BTreeMap<Partition, (Offset, Offset)>;
 
 #[cfg(feature = "embedded-broker")]
@@ -156,22 +160,22 @@ mod server {
 
     /// The name of the one-node cluster.
     const CLUSTER: &str = "forebay";
-    /// The log's file.
+    /// The file of the log.
     const DATABASE: &str = "kafka.db";
-    /// How long a statement waits for another to give the file free.
-    const BUSY: Duration = Duration::from_secs(5);
-    /// How long a first member waits for others; the default of 3 s would be most of a demo.
+    /// The time-out of a statement for the lock of the file.
+    const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+    /// How long the first member waits for others. The default of 3 s would be most of a demo.
     const REBALANCE_DELAY: Duration = Duration::from_millis(50);
-    /// How long a member waits for the coordinator's change at most, before it looks itself.
-    const GROUP_POLL: Duration = Duration::from_millis(500);
+    /// How often a waiting member polls the coordinator.
+    const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-    /// Serves the broker until it fails; dropping the future stops it.
+    /// Serves the broker until it fails. Dropping the future stops it.
     ///
     /// # Errors
     /// When the files can't be opened or the port is taken.
     pub async fn serve(address: Address, data_dir: PathBuf) -> Result<(), BrokerError> {
         let failed = |what: &str, cause: &dyn fmt::Display| BrokerError::Embedded { what: what.to_owned(), cause: cause.to_string() };
-        std::fs::create_dir_all(broker_dir(&data_dir)).map_err(|cause| failed("make its directory", &cause))?;
+        std::fs::create_dir_all(broker_dir(&data_dir)).map_err(|cause| failed("create its directory", &cause))?;
         let (storage, _alias) = storage_url(&broker_dir(&data_dir)).map_err(|cause| failed("name its file", &cause))?;
         let listener = Url::parse(&format!("tcp://{address}")).map_err(|cause| failed("name its address", &cause))?;
         let mut broker = Broker::<Controller<ArcDynStorage>, ArcDynStorage>::builder()
@@ -181,7 +185,7 @@ mod server {
             .listener(listener.clone())
             .advertised_listener(listener)
             .storage(storage)
-            .group_coordinator(GroupCoordinatorConfig { initial_rebalance_delay: REBALANCE_DELAY, poll_interval: GROUP_POLL })
+            .group_coordinator(GroupCoordinatorConfig { initial_rebalance_delay: REBALANCE_DELAY, poll_interval: GROUP_POLL_INTERVAL })
             .silent(true)
             .build()
             .await
@@ -189,8 +193,8 @@ mod server {
         broker.serve(tokio::time::Instant::now()).await.map_err(|cause| failed(&format!("serve on {address}"), &cause))
     }
 
-    /// What a group has committed, with the metadata that the broker keeps but doesn't give back over the wire. Reads the broker's own
-    /// file, where offset and metadata are one row.
+    /// The committed offsets of a group, with the metadata that the broker does not return over the
+    /// wire. Reads the broker's file, where offset and metadata are one row.
     pub(in crate::broker) fn commits(
         data_dir: &Path,
         group: &str,
@@ -210,12 +214,13 @@ mod server {
         Ok(commits)
     }
 
-    /// The partitions of each topic in the file of a broker that does not run: none where there is no file.
+    /// The start and end offsets of each topic in the file of a broker that does not run. Empty
+    /// without a file.
     pub(in crate::broker) fn topics(data_dir: &Path) -> Result<BTreeMap<String, Ends>, BrokerError> {
         if !broker_dir(data_dir).join(DATABASE).exists() {
             return Ok(BTreeMap::new());
         }
-        // Retention removes records and leaves the low watermark as it is.
+        // Retention removes records without raising the low watermark.
         let sql = "select t.name, tp.partition, w.high, \
                    (select min(r.offset_id) from record r where r.topition = tp.id and r.offset_id >= coalesce(w.low, 0)) \
                    from cluster c join topic t on t.cluster = c.id join topition tp on tp.topic = t.id \
@@ -230,7 +235,7 @@ mod server {
         Ok(topics)
     }
 
-    /// The bytes of a broker's file that hold something, without its free pages; 0 where there is no file.
+    /// The bytes of a broker's file that are in use, without free pages; 0 without a file.
     pub(in crate::broker) fn used_bytes(data_dir: &Path) -> Result<u64, BrokerError> {
         if !broker_dir(data_dir).join(DATABASE).exists() {
             return Ok(0);
@@ -245,7 +250,7 @@ mod server {
         Ok(used)
     }
 
-    /// Reads the broker's file, whether it runs or not.
+    /// Reads the broker's file, whether the broker runs or not.
     fn read(
         data_dir: &Path,
         what: &str,
@@ -260,7 +265,7 @@ mod server {
             .block_on(async {
                 let database = libsql::Builder::new_local(file).flags(libsql::OpenFlags::SQLITE_OPEN_READ_WRITE).build().await?;
                 let connection = database.connect()?;
-                connection.busy_timeout(BUSY)?;
+                connection.busy_timeout(BUSY_TIMEOUT)?;
                 let mut rows = connection.query(sql, params).await?;
                 while let Some(row) = rows.next().await? {
                     each(&row)?;
@@ -270,27 +275,29 @@ mod server {
             .map_err(|cause: libsql::Error| failed(&cause))
     }
 
-    /// The broker's way to say where its file is, and what must live as long as it does.
+    /// The storage URL of the broker's file, and the link that must outlive the broker.
     ///
-    /// It takes a file from the working directory: the URL's path less one slash, as it stands, with no percent-encoding undone. So an
-    /// absolute path works with a slash more; a path that a URL can't hold as it is (a space in it, say) is reached by a link without.
+    /// The broker takes the URL's path less one slash, relative to the working directory, without
+    /// decoding it. An absolute path works with one more slash. A path that a URL has to encode, for
+    /// example one with a space, is opened through a symbolic link.
     fn storage_url(directory: &Path) -> std::io::Result<(Url, Option<Alias>)> {
         let directory = std::path::absolute(directory)?;
-        let as_is = |directory: &Path| {
+        let unencoded = |directory: &Path| {
             let path = directory.join(DATABASE);
             let path = path.to_str()?;
             let url = Url::parse(&format!("sqlite:///{path}")).ok()?;
             (url.path().strip_prefix('/') == Some(path) && url.query().is_none() && url.fragment().is_none()).then_some(url)
         };
-        if let Some(url) = as_is(&directory) {
+        if let Some(url) = unencoded(&directory) {
             return Ok((url, None));
         }
         let alias = Alias::of(&directory)?;
-        let url = as_is(&alias.0).ok_or_else(|| std::io::Error::other("the temporary directory's path has special characters, too"))?;
+        let url =
+            unencoded(&alias.0).ok_or_else(|| std::io::Error::other("the path of the temporary directory has special characters, too"))?;
         Ok((url, Some(alias)))
     }
 
-    /// A link to a directory, under a name nobody can guess; removed on drop.
+    /// A symbolic link to a directory, under an unguessable name. Removed on drop.
     struct Alias(PathBuf);
 
     impl Alias {
@@ -303,7 +310,7 @@ mod server {
 
         #[cfg(not(unix))]
         fn of(directory: &Path) -> std::io::Result<Self> {
-            Err(std::io::Error::other(format!("{} has characters the broker can't open; use another data_dir", directory.display())))
+            Err(std::io::Error::other(format!("{} has characters that the broker can't open; use another data_dir", directory.display())))
         }
     }
 

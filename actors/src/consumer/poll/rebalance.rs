@@ -178,7 +178,7 @@ impl Loop<'_> {
     /// Others may read these partitions from now on.
     pub(super) fn released(&self, partitions: &[Partition]) {
         if !partitions.is_empty() {
-            self.params.telemetry.gone(partitions);
+            self.params.telemetry.revoked(partitions);
             self.params.ledger.record(Event::PartitionsRevoked { partitions: partitions.to_vec() });
         }
     }

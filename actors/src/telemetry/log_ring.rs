@@ -1,8 +1,13 @@
-//! The last lines of the log, for those who ask later.
+//! The last lines of the log, for the API.
 //!
-//! Guarantee: at most [`LINES_MOST`] lines are kept, of [`BYTES_MOST`] bytes together and [`LINE_MOST`] each, as JSON; the oldest go first. They are
-//! numbered from 1 in the order in which they came, none is left out, and whoever reads on is told how many have gone meanwhile. To keep a line
-//! takes a short lock and waits for nobody. Not guaranteed: that an earlier number has an earlier time; two threads may come at once.
+//! Guarantees:
+//! * The ring holds at most [`MAX_LINES`] lines, [`MAX_TOTAL_BYTES`] in total and
+//!   [`MAX_LINE_BYTES`] each, as JSON. The oldest are dropped first.
+//! * Lines are numbered from 1 in the order in which they arrive, without gaps. A reader that
+//!   continues gets the number of lines dropped in between.
+//! * Adding a line takes a short lock and waits for no reader.
+//!
+//! Does not guarantee that a lower number has an earlier time: two threads may log at once.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -13,54 +18,54 @@ use forebay_schemas::api::{LogLevel, LogLine, Logs};
 use serde_json::Value;
 use tokio::sync::watch;
 
-/// The most lines that are kept.
-const LINES_MOST: usize = 2_000;
-/// The most bytes of them together.
-const BYTES_MOST: usize = 1 << 20;
-/// The most bytes of one; of a longer one the longest texts are cut.
-const LINE_MOST: usize = 4 << 10;
-/// What stands where a text is cut.
-const CUT: &str = "…";
+/// Lines in the ring.
+const MAX_LINES: usize = 2_000;
+/// Bytes of all lines in the ring.
+const MAX_TOTAL_BYTES: usize = 1 << 20;
+/// Bytes of one line. In a longer line the longest strings are truncated.
+const MAX_LINE_BYTES: usize = 4 << 10;
+/// The end of a truncated string.
+const ELLIPSIS: &str = "…";
 
-static OF_PROCESS: LazyLock<LogRing> = LazyLock::new(|| LogRing::new(Utc::now()));
+static GLOBAL: LazyLock<LogRing> = LazyLock::new(|| LogRing::new(Utc::now()));
 
 /// The last lines of a log.
 #[derive(Debug)]
 pub struct LogRing {
     since: DateTime<Utc>,
     kept: Mutex<Kept>,
-    /// The newest line's number.
+    /// The number of the newest line.
     newest: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Each with its bytes, in sequence and without a gap.
+    /// Each line with its bytes, in sequence and without gaps.
     lines: VecDeque<(usize, LogLine)>,
     bytes: usize,
     last: u64,
 }
 
 impl LogRing {
-    /// The ring of this process: a process has one log, whatever runs in it.
-    pub fn of_process() -> &'static Self {
-        &OF_PROCESS
+    /// The ring of this process.
+    pub fn global() -> &'static Self {
+        &GLOBAL
     }
 
-    /// A ring without lines, which counts from a moment on.
+    /// An empty ring that starts at `since`.
     pub fn new(since: DateTime<Utc>) -> Self {
         Self { since, kept: Mutex::default(), newest: watch::Sender::new(0) }
     }
 
-    /// Keeps a line. It gets the next number, whatever its own is.
-    pub fn keep(&self, line: LogLine) {
-        let (bytes, line) = fitting(line);
+    /// Adds a line under the next number; its own number is ignored.
+    pub fn push(&self, line: LogLine) {
+        let (bytes, line) = truncate(line);
         let mut kept = self.kept.lock();
         kept.last += 1;
         let seq = kept.last;
         kept.bytes += bytes;
         kept.lines.push_back((bytes, LogLine { seq, ..line }));
-        while kept.lines.len() > LINES_MOST || kept.bytes > BYTES_MOST {
+        while kept.lines.len() > MAX_LINES || kept.bytes > MAX_TOTAL_BYTES {
             let Some((bytes, _)) = kept.lines.pop_front() else { break };
             kept.bytes -= bytes;
         }
@@ -68,49 +73,50 @@ impl LogRing {
         self.newest.send_replace(seq);
     }
 
-    /// The first `most` lines after one, or the last `most` where none is named, of `least` or graver ones, oldest first.
-    pub fn read(&self, after: Option<u64>, least: LogLevel, most: usize) -> Logs {
+    /// Reads lines of level `min_level` or above, oldest first: the first `limit` after number
+    /// `after`, or the last `limit` without it.
+    pub fn read(&self, after: Option<u64>, min_level: LogLevel, limit: usize) -> Logs {
         let kept = self.kept.lock();
-        let wanted = kept.lines.iter().map(|(_, line)| line).filter(|line| line.level >= least);
+        let wanted = kept.lines.iter().map(|(_, line)| line).filter(|line| line.level >= min_level);
         let first = kept.last + 1 - kept.lines.len() as u64;
         let (lines, lost): (Vec<LogLine>, u64) = match after {
             Some(after) => {
-                (wanted.filter(|line| line.seq > after).take(most).cloned().collect(), first.saturating_sub(after.saturating_add(1)))
+                (wanted.filter(|line| line.seq > after).take(limit).cloned().collect(), first.saturating_sub(after.saturating_add(1)))
             }
             None => {
-                let mut last: Vec<LogLine> = wanted.rev().take(most).cloned().collect();
+                let mut last: Vec<LogLine> = wanted.rev().take(limit).cloned().collect();
                 last.reverse();
                 (last, 0)
             }
         };
-        // Where there may be more of them, it is told up to the last of these only.
-        let upto = lines.last().filter(|_| after.is_some() && lines.len() == most).map_or(kept.last, |line| line.seq);
+        // A full page may not be the last one: the reader continues after its last line.
+        let upto = lines.last().filter(|_| after.is_some() && lines.len() == limit).map_or(kept.last, |line| line.seq);
         Logs { lines, upto, lost, since: self.since }
     }
 
-    /// Changes with each line that is kept.
+    /// The number of the newest line, which changes with each line.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
     }
 }
 
-/// A line cut to [`LINE_MOST`], with its bytes.
-fn fitting(mut line: LogLine) -> (usize, LogLine) {
-    // As long as a number gets.
+/// Truncates a line to [`MAX_LINE_BYTES`] and returns its bytes.
+fn truncate(mut line: LogLine) -> (usize, LogLine) {
+    // The longest number that it may get.
     line.seq = u64::MAX;
     loop {
         let bytes = serde_json::to_vec(&line).map_or(0, |json| json.len());
-        let Some(over) = bytes.checked_sub(LINE_MOST).filter(|over| *over > 0) else { return (bytes, line) };
+        let Some(over) = bytes.checked_sub(MAX_LINE_BYTES).filter(|over| *over > 0) else { return (bytes, line) };
         line.cut = true;
         let texts = line.fields.values_mut().filter_map(|value| if let Value::String(text) = value { Some(text) } else { None });
         let longest = texts.fold(&mut line.message, |longest, text| if text.len() > longest.len() { text } else { longest });
-        if longest.len() <= CUT.len() {
+        if longest.len() <= ELLIPSIS.len() {
             return (bytes, line);
         }
-        // A sign takes as many bytes in JSON as in the text, or more; `cut` takes some itself.
-        let room = longest.len().saturating_sub(over + CUT.len() + 16);
+        // A character takes at least as many bytes in JSON as in the string; `cut` takes some itself.
+        let room = longest.len().saturating_sub(over + ELLIPSIS.len() + 16);
         longest.truncate(longest.floor_char_boundary(room));
-        longest.push_str(CUT);
+        longest.push_str(ELLIPSIS);
     }
 }
 
@@ -136,7 +142,7 @@ mod tests {
 
     fn ring(lines: usize) -> LogRing {
         let ring = LogRing::new(DateTime::UNIX_EPOCH);
-        (1..=lines).for_each(|n| ring.keep(line(if n % 10 == 0 { LogLevel::Warn } else { LogLevel::Info }, &format!("line {n}"))));
+        (1..=lines).for_each(|n| ring.push(line(if n % 10 == 0 { LogLevel::Warn } else { LogLevel::Info }, &format!("line {n}"))));
         ring
     }
 
@@ -145,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_are_those_before_now_and_reading_on_gives_each_once() {
+    fn a_reader_that_continues_gets_each_line_once() {
         let ring = ring(25);
         let last = ring.read(None, LogLevel::Info, 3);
         assert_eq!((seqs(&last), last.upto, last.lost), (vec![23, 24, 25], 25, 0));
@@ -161,10 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn of_one_level_it_is_told_how_far_one_has_read_all_the_same() {
+    fn a_reader_of_one_level_continues_after_the_lines_of_other_levels() {
         let ring = ring(25);
-        let grave = ring.read(Some(0), LogLevel::Warn, 10);
-        assert_eq!((seqs(&grave), grave.upto), (vec![10, 20], 25));
+        let warnings = ring.read(Some(0), LogLevel::Warn, 10);
+        assert_eq!((seqs(&warnings), warnings.upto), (vec![10, 20], 25));
         let first = ring.read(Some(0), LogLevel::Warn, 1);
         assert_eq!((seqs(&first), first.upto), (vec![10], 10));
         assert_eq!(seqs(&ring.read(None, LogLevel::Warn, 1)), [20]);
@@ -172,40 +178,40 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_by_number_and_whoever_reads_on_is_told_how_many() {
-        let ring = ring(LINES_MOST + 50);
+    fn the_oldest_lines_are_dropped_and_a_reader_gets_their_number() {
+        let ring = ring(MAX_LINES + 50);
         let more = ring.read(Some(10), LogLevel::Info, 1);
         assert_eq!((seqs(&more), more.lost), (vec![51], 40));
         assert_eq!(ring.read(Some(50), LogLevel::Info, 1).lost, 0);
-        assert_eq!(ring.read(None, LogLevel::Info, usize::MAX).lines.len(), LINES_MOST);
+        assert_eq!(ring.read(None, LogLevel::Info, usize::MAX).lines.len(), MAX_LINES);
         let other = ring.read(Some(1 << 40), LogLevel::Info, 10);
-        assert_eq!((other.lines.len(), other.upto, other.lost), (0, LINES_MOST as u64 + 50, 0), "a number of another process");
+        assert_eq!((other.lines.len(), other.upto, other.lost), (0, MAX_LINES as u64 + 50, 0), "a number of another process");
     }
 
     #[test]
-    fn the_oldest_go_by_bytes_and_no_line_is_longer_than_it_may_be() {
+    fn the_ring_is_bounded_in_bytes_and_so_is_each_line() {
         let ring = LogRing::new(DateTime::UNIX_EPOCH);
         for n in 0..1_000 {
             let mut long = line(LogLevel::Error, &"é\n\"".repeat(n % 300));
             long.fields.insert("error".to_owned(), "ü".repeat(n * 7).into());
             long.fields.insert("partition".to_owned(), json!(3));
-            ring.keep(long);
+            ring.push(long);
         }
         let kept = ring.read(None, LogLevel::Info, usize::MAX);
         let bytes: Vec<usize> = kept.lines.iter().map(|line| serde_json::to_vec(line).unwrap().len()).collect();
-        assert!(bytes.iter().sum::<usize>() <= BYTES_MOST && bytes.len() < 1_000);
-        assert!(bytes.iter().all(|&bytes| bytes <= LINE_MOST), "{bytes:?}");
+        assert!(bytes.iter().sum::<usize>() <= MAX_TOTAL_BYTES && bytes.len() < 1_000);
+        assert!(bytes.iter().all(|&bytes| bytes <= MAX_LINE_BYTES), "{bytes:?}");
         let last = kept.lines.last().unwrap();
         assert!(last.cut && last.fields["error"].as_str().unwrap().ends_with('…') && last.fields["partition"] == 3, "{last:?}");
-        assert!(!last.message.ends_with('…'), "the longest text gives way first");
+        assert!(!last.message.ends_with('…'), "the longest string is truncated first");
     }
 
     #[test]
-    fn a_line_that_comes_is_seen_by_who_watches() {
+    fn a_watcher_sees_a_new_line() {
         let ring = ring(0);
         let mut newest = ring.watch();
         assert!(!newest.has_changed().unwrap());
-        ring.keep(line(LogLevel::Info, "x"));
+        ring.push(line(LogLevel::Info, "x"));
         assert_eq!(*newest.borrow_and_update(), 1);
     }
 }

@@ -1,7 +1,11 @@
-//! What is known of the store that rows go to.
+//! Statements, retries and nodes of the store.
 //!
-//! Guarantee: counts are of the process, over all connections; a look asks no server. Not guaranteed: nodes before the first connection, nor that a
-//! node which is shown as up answers the next request.
+//! Guarantees:
+//! * Counts cover the whole process, over all connections.
+//! * Taking a view sends no request.
+//!
+//! Does not guarantee nodes before the first connection, nor that a node shown as up answers the
+//! next request.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +13,7 @@ use std::fmt;
 use forebay_dataplane::store::{Glance, Glimpse};
 use forebay_schemas::snapshot::StoreView;
 
-/// The store that rows go to.
+/// The store that this process writes to.
 #[derive(Default)]
 pub(super) struct StoreMeter {
     pub(super) kind: String,

@@ -36,7 +36,7 @@ async fn table_after(sql: &str, key: &str, records: &[&str]) -> (Vec<String>, Ve
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("users.schema.json"), SCHEMA).unwrap();
     let file = format!("{FILE}primary_key = {key}\n").replace("[writer]", &format!("sql = \"{sql}\"\n[writer]"));
-    let blueprint = Blueprint::draw(parse(&folder.path().join("forebay.toml"), file).unwrap()).unwrap();
+    let blueprint = Blueprint::new(parse(&folder.path().join("forebay.toml"), file).unwrap()).unwrap();
     let (plan, spec) = (blueprint.plan.clone().unwrap(), blueprint.table.clone().unwrap());
     let store = Store::connect(&blueprint.pipeline, Some(&spec)).await.unwrap();
     let mut rejected = 0;

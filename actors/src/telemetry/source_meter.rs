@@ -1,7 +1,11 @@
-//! What is known of the API that is fetched from.
+//! Statuses and throttling of the API that the pipeline fetches from.
 //!
-//! Guarantee: the classes of status are a bounded set, and the time it was left alone never runs faster than the clock. Not guaranteed: that a wait
-//! which is cut short counts less than it was meant to last until the next one begins.
+//! Guarantees:
+//! * The status classes are a bounded set.
+//! * The throttled time never grows faster than the clock.
+//!
+//! Does not guarantee that a wait that ends early counts less than planned, until the next wait
+//! begins.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,22 +14,22 @@ use forebay_kernel::micros;
 use forebay_schemas::run::Stop;
 use forebay_schemas::snapshot::SourceView;
 
-/// The longest cursor that is shown, in characters.
-const CURSOR_MOST: usize = 256;
+/// The characters of a cursor that a snapshot shows.
+const MAX_CURSOR_CHARS: usize = 256;
 
 /// The API that is fetched from.
 #[derive(Debug, Default)]
-pub(super) struct Source {
+pub(super) struct SourceMeter {
     url: String,
     statuses: BTreeMap<&'static str, u64>,
-    /// How the last fetch ended.
+    /// Why the last fetch stopped.
     stop: Option<Stop>,
     throttled: Duration,
-    /// The wait of now: from, until.
+    /// The current wait: start and planned end.
     waiting: Option<(Instant, Instant)>,
 }
 
-impl Source {
+impl SourceMeter {
     pub(super) fn new(url: &str) -> Self {
         Self { url: url.to_owned(), ..Self::default() }
     }
@@ -44,7 +48,7 @@ impl Source {
     }
 
     pub(super) fn stopped(&mut self, stop: &Stop) {
-        let cursor = stop.cursor.as_ref().map(|cursor| cursor.chars().take(CURSOR_MOST).collect());
+        let cursor = stop.cursor.as_ref().map(|cursor| cursor.chars().take(MAX_CURSOR_CHARS).collect());
         self.stop = Some(Stop { cursor, ..stop.clone() });
     }
 
@@ -58,7 +62,7 @@ impl Source {
             statuses: self.statuses.iter().map(|(&class, &count)| (class.to_owned(), count)).collect(),
             throttled_micros: micros(self.waited(now)),
             stop: self.stop.clone(),
-            // Where reads are is the ledger's to say.
+            // The ledger has the cursors of the reads.
             ..SourceView::default()
         }
     }
@@ -69,8 +73,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_counts_as_it_passes_and_not_beyond_its_end() {
-        let (mut source, now) = (Source::new("http://x/"), Instant::now());
+    fn a_wait_counts_as_it_passes_and_not_past_its_end() {
+        let (mut source, now) = (SourceMeter::new("http://x/"), Instant::now());
         source.throttled(now, Duration::from_secs(10));
         let at = |second| now + Duration::from_secs(second);
         assert_eq!(source.view(at(0)).throttled_micros, 0);
@@ -79,12 +83,12 @@ mod tests {
         source.throttled(at(99), Duration::from_secs(5));
         assert_eq!(source.view(at(101)).throttled_micros, 12_000_000);
         source.throttled(at(101), Duration::from_secs(1));
-        assert_eq!(source.view(at(200)).throttled_micros, 13_000_000, "the second was cut short");
+        assert_eq!(source.view(at(200)).throttled_micros, 13_000_000, "the second ended early");
     }
 
     #[test]
     fn statuses_are_counted() {
-        let (mut source, now) = (Source::new("http://x/"), Instant::now());
+        let (mut source, now) = (SourceMeter::new("http://x/"), Instant::now());
         source.answered("2xx");
         source.answered("2xx");
         source.answered("none");

@@ -10,7 +10,7 @@ use forebay_dataplane::store::TableSpec;
 use forebay_dataplane::transform::{ColumnSource, Transform};
 
 /// What follows where records of one row may be in several partitions.
-const FOLLOWS: &str =
+const CONSEQUENCE: &str =
     "records of one row may then be in several partitions, and its row is that of one of them, whole, which need not be the newest";
 
 /// Says so when the primary key does not follow from the topic's key, or when that is not known.
@@ -26,7 +26,7 @@ pub(super) fn warning(pipeline: &Pipeline, plan: &Transform, table: &TableSpec) 
             code: "topic_key_not_known".to_owned(),
             what: format!(
                 "whether the key of {}'s records decides the primary key ({names}) is not known, for others produce them: where it does not, or a \
-                 record has no key, {FOLLOWS}. With `_key` in the primary key it does; `unkeyed` in `forebay status --json` counts records without one",
+                 record has no key, {CONSEQUENCE}. With `_key` in the primary key it does; `unkeyed` in `forebay status --json` counts records without one",
                 pipeline.kafka.topic
             ),
         });
@@ -42,7 +42,7 @@ pub(super) fn warning(pipeline: &Pipeline, plan: &Transform, table: &TableSpec) 
     Some(Warning {
         code: "primary_key_not_of_topic_key".to_owned(),
         what: format!(
-            "the primary key does not follow from the topic's key: [producer] key is {}, and {}; {FOLLOWS}. Name the field that decides the row in \
+            "the primary key does not follow from the topic's key: [producer] key is {}, and {}; {CONSEQUENCE}. Name the field that decides the row in \
              [producer] key, or put that field into the primary key",
             producer.key,
             columns.join(", ")
@@ -69,7 +69,7 @@ mod tests {
             key.map(fetch).unwrap_or_default()
         );
         let pipeline = forebay_schemas::pipeline::parse(&folder.path().join("forebay.toml"), file).unwrap();
-        let blueprint = Blueprint::draw(pipeline).unwrap();
+        let blueprint = Blueprint::new(pipeline).unwrap();
         let (plan, table) = (blueprint.plan.as_deref().unwrap(), blueprint.table.as_deref().unwrap());
         super::warning(&blueprint.pipeline, plan, table).map(|warning| (warning.code, warning.what))
     }

@@ -1,8 +1,14 @@
-//! Records and dead letters, read out of Kafka for whoever wants to see some.
+//! Records and dead letters, read from Kafka.
 //!
-//! Guarantee: what `[api] mask` names is not shown: in a value, nor in a key that is made of it, nor in the reason of a dead letter. Where masks are set, a
-//! value in which they can't be found is not shown at all, and a reason is the one that quotes nothing of the record. A value is shown up to
-//! [`VALUE_SHOWN`] bytes, an answer is of [`READ_BYTES`] of the topic at most. Not guaranteed: that the record's own headers do not tell of its value.
+//! Guarantees:
+//! * A field that `[api] mask` names is not shown: not in a value, not in a key made from it, and not
+//!   in the reason of a dead letter.
+//! * With masks, a value that is not JSON is not shown at all, and a reason is the one that quotes
+//!   nothing of the record.
+//! * A value is shown up to [`MAX_VALUE_BYTES`] bytes. A response reads at most [`MAX_READ_BYTES`] of
+//!   the topic.
+//!
+//! Does not guarantee that the record's own headers reveal nothing of its value.
 
 use std::collections::BTreeMap;
 
@@ -13,35 +19,35 @@ use forebay_schemas::problem;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::extract::Asked;
-use super::{Answer, State};
+use super::extract::Params;
+use super::{ApiResult, MAX_CONCURRENT_READS, State};
 use crate::broker;
-use crate::broker::reader::{Most, Stored, read};
+use crate::broker::reader::{ReadLimit, StoredRecord, read};
 use forebay_dataplane::{MASK, dead_letter};
 
-/// How much of a value is shown, bytes of its JSON.
-const VALUE_SHOWN: usize = 16 << 10;
-/// How much of a key, or of a header, is shown.
-const KEY_SHOWN: usize = 1 << 10;
-/// The most bytes of the topic that one answer is made of.
-const READ_BYTES: usize = 4 << 20;
+/// The shown bytes of a value's JSON.
+const MAX_VALUE_BYTES: usize = 16 << 10;
+/// The shown bytes of a key or a header.
+const MAX_KEY_BYTES: usize = 1 << 10;
+/// The bytes of the topic that one request reads.
+const MAX_READ_BYTES: usize = 4 << 20;
 
-pub(super) async fn records(state: web::Data<State>, asked: Asked) -> Answer {
-    let (limit, partition) = (asked.limit(), asked.whole("partition").and_then(|number| Partition::try_from(number).ok()));
-    let (from, last) = (asked.whole("from"), asked.whole("last"));
-    let topic = &state.parts.pipeline.kafka.topic;
-    let wrong = |detail: &str| Err(ApiError::new(&problem::RECORDS_PLACE, detail));
+pub(super) async fn records(state: web::Data<State>, params: Params) -> ApiResult {
+    let (limit, partition) = (params.limit(), params.integer("partition").and_then(|number| Partition::try_from(number).ok()));
+    let (from, last) = (params.integer("from"), params.integer("last"));
+    let topic = &state.api.pipeline.kafka.topic;
+    let invalid = |detail: &str| Err(ApiError::new(&problem::RECORDS_PLACE, detail));
     if from.is_some() && last.is_some() {
-        return wrong("from and last exclude each other");
+        return invalid("from and last are mutually exclusive");
     }
     if from.is_some() && partition.is_none() {
-        return wrong("from is an offset of a partition, and no partition is named");
+        return invalid("from is an offset and requires a partition");
     }
-    let mut ends = broker::ends(&state.parts.access, topic).await?;
+    let mut ends = broker::ends(&state.api.access, topic).await?;
     if let Some(partition) = partition {
         ends.retain(|other, _| *other == partition);
         if ends.is_empty() {
-            return wrong(&format!("{topic} has no partition {partition}"));
+            return invalid(&format!("{topic} has no partition {partition}"));
         }
     }
     let newest = last.unwrap_or(limit as u64);
@@ -52,7 +58,7 @@ pub(super) async fn records(state: web::Data<State>, asked: Asked) -> Answer {
         }
         None => tails(&ends, newest),
     };
-    let mut records = look(&state, topic, wanted, if from.is_some() { limit } else { usize::MAX }).await?;
+    let mut records = read_limited(&state, topic, wanted, if from.is_some() { limit } else { usize::MAX }).await?;
     if from.is_none() {
         records = latest(records, limit.min(usize::try_from(newest).unwrap_or(usize::MAX)));
     }
@@ -61,62 +67,67 @@ pub(super) async fn records(state: web::Data<State>, asked: Asked) -> Answer {
     Ok(HttpResponse::Ok().json(Records { topic: topic.clone(), records }))
 }
 
-pub(super) async fn dead_letters(state: web::Data<State>, asked: Asked) -> Answer {
-    let topic = state.parts.pipeline.kafka.dead_letter_topic();
-    let ends = broker::ends(&state.parts.access, &topic).await?;
+pub(super) async fn dead_letters(state: web::Data<State>, params: Params) -> ApiResult {
+    let topic = state.api.pipeline.kafka.dead_letter_topic();
+    let ends = broker::ends(&state.api.access, &topic).await?;
     let total = ends.values().map(|&(begin, end)| Range { from: begin, to: end }.len()).sum();
-    let wanted = tails(&ends, asked.limit() as u64);
-    let mut letters = latest(look(&state, &topic, wanted, usize::MAX).await?, asked.limit());
+    let wanted = tails(&ends, params.limit() as u64);
+    let mut letters = latest(read_limited(&state, &topic, wanted, usize::MAX).await?, params.limit());
     letters.sort_by_key(|letter| std::cmp::Reverse((letter.timestamp_ms, letter.partition, letter.offset)));
     let mask = Mask::of(&state);
     let letters = letters.iter().map(|letter| mask.letter(letter)).collect();
     Ok(HttpResponse::Ok().json(DeadLetters { topic, total, letters }))
 }
 
-/// The last dead letters of each partition, up to so many.
-pub(super) async fn last_letters(state: &State, most: u64) -> Result<Vec<Stored>, ApiError> {
-    let topic = state.parts.pipeline.kafka.dead_letter_topic();
-    let ends = broker::ends(&state.parts.access, &topic).await?;
-    look(state, &topic, tails(&ends, most), usize::MAX).await
+/// The last `count` dead letters of each partition.
+pub(super) async fn last_dead_letters(state: &State, count: u64) -> Result<Vec<StoredRecord>, ApiError> {
+    let topic = state.api.pipeline.kafka.dead_letter_topic();
+    let ends = broker::ends(&state.api.access, &topic).await?;
+    read_limited(state, &topic, tails(&ends, count), usize::MAX).await
 }
 
-/// The last so many offsets of each partition.
-fn tails(ends: &BTreeMap<Partition, (Offset, Offset)>, most: u64) -> BTreeMap<Partition, Range> {
+/// The last `count` offsets of each partition.
+fn tails(ends: &BTreeMap<Partition, (Offset, Offset)>, count: u64) -> BTreeMap<Partition, Range> {
     let tail = |(&partition, &(begin, end)): (&Partition, &(Offset, Offset))| {
-        (partition, Range { from: end.saturating_sub_unsigned(most).max(begin), to: end })
+        (partition, Range { from: end.saturating_sub_unsigned(count).max(begin), to: end })
     };
     ends.iter().map(tail).collect()
 }
 
-/// The last so many of records of several partitions, by their timestamps; in the order of partition and offset.
-fn latest(mut records: Vec<Stored>, most: usize) -> Vec<Stored> {
+/// The last `count` records by timestamp, in the order of partition and offset.
+fn latest(mut records: Vec<StoredRecord>, count: usize) -> Vec<StoredRecord> {
     records.sort_by_key(|record| std::cmp::Reverse((record.timestamp_ms, record.offset)));
-    records.truncate(most);
+    records.truncate(count);
     records.sort_by_key(|record| (record.partition, record.offset));
     records
 }
 
-async fn look(state: &State, topic: &str, wanted: BTreeMap<Partition, Range>, records: usize) -> Result<Vec<Stored>, ApiError> {
+async fn read_limited(
+    state: &State,
+    topic: &str,
+    wanted: BTreeMap<Partition, Range>,
+    records: usize,
+) -> Result<Vec<StoredRecord>, ApiError> {
     let Ok(_one) = state.reads.try_acquire() else {
-        return Err(ApiError::new(&problem::API_BUSY, "others read records now, as many as may at a time"));
+        return Err(ApiError::new(&problem::API_BUSY, format!("too many reads of Kafka (limit {MAX_CONCURRENT_READS})")));
     };
-    Ok(read(&state.parts.access, topic, wanted, Most { records, bytes: READ_BYTES }).await?)
+    Ok(read(&state.api.access, topic, wanted, ReadLimit { records, bytes: MAX_READ_BYTES }).await?)
 }
 
-/// What is not shown.
+/// Masks the fields that `[api] mask` names.
 pub(super) struct Mask<'a> {
     pointers: &'a [String],
-    /// Where the key comes from.
+    /// The pointer that the key is taken from.
     key: Option<&'a str>,
 }
 
 impl<'a> Mask<'a> {
     pub(super) fn of(state: &'a State) -> Self {
-        let pipeline = &state.parts.pipeline;
+        let pipeline = &state.api.pipeline;
         Self { pointers: &pipeline.api.mask, key: pipeline.producer.as_ref().map(|producer| producer.key.as_str()) }
     }
 
-    fn view(&self, record: &Stored) -> RecordView {
+    fn view(&self, record: &StoredRecord) -> RecordView {
         let (value, truncated) = self.value(record.value.as_deref());
         let header = |(name, value): &(String, Option<Vec<u8>>)| {
             let hidden = name == dead_letter::REASON && self.hides_any();
@@ -135,7 +146,7 @@ impl<'a> Mask<'a> {
         }
     }
 
-    fn letter(&self, letter: &Stored) -> DeadLetter {
+    fn letter(&self, letter: &StoredRecord) -> DeadLetter {
         DeadLetter {
             stage: letter.header(dead_letter::STAGE).unwrap_or_default().to_owned(),
             reason: self.reason(letter),
@@ -145,8 +156,8 @@ impl<'a> Mask<'a> {
         }
     }
 
-    /// Why a letter is one.
-    pub(super) fn reason(&self, letter: &Stored) -> String {
+    /// The reason of a dead letter.
+    pub(super) fn reason(&self, letter: &StoredRecord) -> String {
         let reason =
             if self.hides_any() { letter.header(dead_letter::MASKED_REASON).or(Some(MASK)) } else { letter.header(dead_letter::REASON) };
         reason.unwrap_or_default().to_owned()
@@ -156,14 +167,14 @@ impl<'a> Mask<'a> {
         !self.pointers.is_empty()
     }
 
-    /// The key is what a masked pointer finds, or lies in it. Where it is made by others, nobody knows what it is.
+    /// Whether the key is a masked field or part of one. The key of a foreign producer may be anything.
     fn hides_key(&self) -> bool {
         let within =
             |key: &str, pointer: &String| key.strip_prefix(pointer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         self.hides_any() && self.key.is_none_or(|key| self.pointers.iter().any(|pointer| within(key, pointer)))
     }
 
-    /// A value as it is shown, and whether it is cut.
+    /// The shown value, and whether it is truncated.
     fn value(&self, bytes: Option<&[u8]>) -> (Value, bool) {
         let Some(bytes) = bytes else { return (Value::Null, false) };
         let value = match serde_json::from_slice::<Value>(bytes) {
@@ -178,29 +189,29 @@ impl<'a> Mask<'a> {
             Err(_) if self.hides_any() => return (MASK.into(), false),
             Err(_) => Value::String(String::from_utf8_lossy(bytes).into_owned()),
         };
-        if bytes.len() <= VALUE_SHOWN {
+        if bytes.len() <= MAX_VALUE_BYTES {
             return (value, false);
         }
         let text = match value {
             Value::String(text) => text,
             value => value.to_string(),
         };
-        let cut = text.len() > VALUE_SHOWN;
-        (Value::String(cut_to(&text, VALUE_SHOWN).to_owned()), cut)
+        let cut = text.len() > MAX_VALUE_BYTES;
+        (Value::String(truncate(&text, MAX_VALUE_BYTES).to_owned()), cut)
     }
 }
 
-/// Where a letter's record was in the topic, if it ever was.
-pub(super) fn origin(letter: &Stored) -> Option<(Partition, Offset)> {
+/// The partition and offset of a dead letter's record, if it was in the topic.
+pub(super) fn origin(letter: &StoredRecord) -> Option<(Partition, Offset)> {
     Some((letter.header(dead_letter::PARTITION)?.parse().ok()?, letter.header(dead_letter::OFFSET)?.parse().ok()?))
 }
 
 fn shown(bytes: &[u8]) -> String {
-    cut_to(&String::from_utf8_lossy(&bytes[..bytes.len().min(KEY_SHOWN)]), KEY_SHOWN).to_owned()
+    truncate(&String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_KEY_BYTES)]), MAX_KEY_BYTES).to_owned()
 }
 
-fn cut_to(text: &str, most: usize) -> &str {
-    let mut end = text.len().min(most);
+fn truncate(text: &str, max_bytes: usize) -> &str {
+    let mut end = text.len().min(max_bytes);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -214,14 +225,14 @@ mod tests {
     use super::*;
     use forebay_dataplane::{Reason, RejectStage};
 
-    fn stored(key: &str, value: &[u8]) -> Stored {
+    fn stored(key: &str, value: &[u8]) -> StoredRecord {
         let headers = vec![("forebay-stage".to_owned(), Some(b"transform".to_vec()))];
         let (key, value) = (Some(key.into()), Some(value.into()));
-        Stored { partition: 1, offset: 7, timestamp_ms: Some(5), key, value, headers, unreadable_headers: 0 }
+        StoredRecord { partition: 1, offset: 7, timestamp_ms: Some(5), key, value, headers, unreadable_headers: 0 }
     }
 
     #[test]
-    fn what_is_masked_is_not_shown_in_value_or_key() {
+    fn a_masked_field_is_not_shown_in_value_or_key() {
         let pointers = vec!["/name".to_owned(), "/login".to_owned(), "/none".to_owned()];
         let record = stored("secret-key", br#"{"name":{"first":"A"},"login":{"uuid":"secret-key"},"age":7}"#);
         let view = Mask { pointers: &pointers, key: Some("/login/uuid") }.view(&record);
@@ -232,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_of_a_letter_is_the_masked_one_where_masks_are_set_in_its_headers_too() {
+    fn with_masks_a_dead_letter_shows_its_masked_reason() {
         let mut letter = stored("k", b"{\"age\":\"secret\"}");
         let reason = Reason::quoting("\"secret\"", |value| format!("`/age` must be a number, but is {value}"));
         let it = dead_letter::DeadLetter {
@@ -253,35 +264,35 @@ mod tests {
         let open = Mask { pointers: &[], key: Some("/id") }.letter(&letter);
         assert_eq!(open.reason, "`/age` must be a number, but is \"secret\"");
         letter.headers.retain(|(name, _)| name != dead_letter::MASKED_REASON);
-        assert_eq!(mask.letter(&letter).reason, MASK, "nobody knows what it quotes");
+        assert_eq!(mask.letter(&letter).reason, MASK, "it may quote anything");
     }
 
     #[test]
     fn headers_that_cannot_be_shown_are_counted() {
-        let record = Stored { unreadable_headers: 2, ..stored("k", b"1") };
+        let record = StoredRecord { unreadable_headers: 2, ..stored("k", b"1") };
         let view = Mask { pointers: &[], key: None }.view(&record);
         assert_eq!((view.headers_left_out, view.headers.len()), (Some(2), 1));
         assert!(!serde_json::to_string(&Mask { pointers: &[], key: None }.view(&stored("k", b"1"))).unwrap().contains("left_out"));
     }
 
     #[test]
-    fn a_value_in_which_masks_can_t_be_found_is_not_shown_at_all() {
+    fn with_masks_a_value_that_is_not_json_is_not_shown() {
         let pointers = vec!["/name".to_owned()];
         assert_eq!(Mask { pointers: &pointers, key: None }.view(&stored("k", b"{\"name\": \"A\"")).value, json!(MASK));
         assert_eq!(Mask { pointers: &[], key: None }.view(&stored("k", b"{\"name\": \"A\"")).value, json!("{\"name\": \"A\""));
     }
 
     #[test]
-    fn a_long_value_is_cut_between_characters_and_says_so() {
-        let value = format!("{{\"text\":\"{}\"}}", "é".repeat(VALUE_SHOWN));
+    fn a_long_value_is_truncated_between_characters_and_marked() {
+        let value = format!("{{\"text\":\"{}\"}}", "é".repeat(MAX_VALUE_BYTES));
         let view = Mask { pointers: &[], key: None }.view(&stored("k", value.as_bytes()));
-        assert!(view.truncated && view.value.as_str().unwrap().len() <= VALUE_SHOWN && view.value_bytes == value.len() as u64);
+        assert!(view.truncated && view.value.as_str().unwrap().len() <= MAX_VALUE_BYTES && view.value_bytes == value.len() as u64);
         let long_and_masked = Mask { pointers: &["/text".to_owned()], key: None }.view(&stored("k", value.as_bytes()));
-        assert!(!long_and_masked.value.to_string().contains('é') && !long_and_masked.truncated, "the mask comes before the cut");
+        assert!(!long_and_masked.value.to_string().contains('é') && !long_and_masked.truncated, "masked before it is truncated");
     }
 
     #[test]
-    fn the_tails_of_partitions_begin_no_earlier_than_the_partition() {
+    fn a_tail_starts_no_earlier_than_its_partition() {
         let ends = BTreeMap::from([(0, (5, 100)), (1, (0, 3))]);
         assert_eq!(tails(&ends, 10), BTreeMap::from([(0, Range { from: 90, to: 100 }), (1, Range { from: 0, to: 3 })]));
     }

@@ -1,7 +1,13 @@
 //! The last batches, and which of them Kafka has confirmed.
 //!
-//! Pure. Guarantee: a batch is confirmed once, when every offset it holds is committed; both lists are bounded. Not guaranteed: that each batch
-//! is ever confirmed: not when its partitions go to others first, nor when [`PENDING_MOST`] later ones wait already.
+//! Pure.
+//!
+//! Guarantees:
+//! * A batch is confirmed once, when every offset in it is committed.
+//! * Both lists are bounded.
+//!
+//! Does not guarantee that every batch is confirmed: a batch is dropped when its partitions are
+//! revoked first, or when [`MAX_PENDING`] later batches are pending.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,10 +16,10 @@ use forebay_kernel::micros;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::snapshot::BatchView;
 
-/// How many finished batches are kept for a look.
-const BATCHES_KEPT: usize = 64;
-/// How many written batches wait for their commit at most.
-const PENDING_MOST: usize = 1_024;
+/// Written batches that a snapshot shows.
+const MAX_BATCHES: usize = 64;
+/// Written batches that wait for their commit.
+const MAX_PENDING: usize = 1_024;
 
 /// The last batches.
 #[derive(Debug, Default)]
@@ -33,16 +39,17 @@ struct Pending {
 }
 
 impl Batches {
-    /// A batch was written.
+    /// Adds a written batch.
     pub(super) fn written(&mut self, batch: BatchView, now: Instant) {
         self.serial += 1;
-        self.pending.drain(..(self.pending.len() + 1).saturating_sub(PENDING_MOST));
+        self.pending.drain(..(self.pending.len() + 1).saturating_sub(MAX_PENDING));
         self.pending.push_back(Pending { serial: self.serial, ranges: batch.ranges.clone(), written: now });
-        self.kept.truncate(BATCHES_KEPT - 1);
+        self.kept.truncate(MAX_BATCHES - 1);
         self.kept.push_front((self.serial, batch));
     }
 
-    /// Kafka has confirmed a commit: how long each batch that it completes waited for it, from written on.
+    /// Applies a confirmed commit. Returns, for each batch that it completes, the time since the
+    /// batch was written.
     pub(super) fn committed(&mut self, now: Instant, committed: &BTreeMap<Partition, Offset>) -> Vec<Duration> {
         let mut spans = Vec::new();
         let kept = &mut self.kept;
@@ -60,12 +67,12 @@ impl Batches {
         spans
     }
 
-    /// Partitions go to others: nobody here learns of their commits.
-    pub(super) fn gone(&mut self, partitions: &[Partition]) {
+    /// Drops the pending batches of revoked partitions, whose commits this process no longer sees.
+    pub(super) fn revoked(&mut self, partitions: &[Partition]) {
         self.pending.retain(|pending| !partitions.iter().any(|partition| pending.ranges.0.contains_key(partition)));
     }
 
-    /// Newest first.
+    /// The last batches, newest first.
     pub(super) fn views(&self) -> Vec<BatchView> {
         self.kept.iter().map(|(_, view)| view.clone()).collect()
     }
@@ -106,20 +113,20 @@ mod tests {
     }
 
     #[test]
-    fn batches_of_partitions_that_went_wait_for_no_commit() {
+    fn batches_of_revoked_partitions_wait_for_no_commit() {
         let (mut batches, now) = (Batches::default(), Instant::now());
         batches.written(batch(1, &[(0, 10), (1, 5)]), now);
-        batches.gone(&[1]);
+        batches.revoked(&[1]);
         assert!(batches.committed(now, &BTreeMap::from([(0, 10), (1, 5)])).is_empty());
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_confirmed_though_it_is_shown_no_more() {
+    fn both_lists_are_bounded_and_a_batch_no_longer_shown_is_still_confirmed() {
         let (mut batches, now) = (Batches::default(), Instant::now());
         for id in 0..5_000 {
             batches.written(batch(id, &[(0, 10)]), now);
         }
-        assert_eq!((batches.views().len(), batches.pending.len()), (BATCHES_KEPT, PENDING_MOST));
-        assert_eq!(batches.committed(now, &BTreeMap::from([(0, 10)])).len(), PENDING_MOST);
+        assert_eq!((batches.views().len(), batches.pending.len()), (MAX_BATCHES, MAX_PENDING));
+        assert_eq!(batches.committed(now, &BTreeMap::from([(0, 10)])).len(), MAX_PENDING);
     }
 }
