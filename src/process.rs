@@ -25,7 +25,7 @@ pub(crate) async fn start(pipeline: Pipeline, roles: Vec<Role>, fetch_once: bool
     crate::logging::name_pipeline(&pipeline.meta.name);
     let listener = if roles.contains(&Role::Api) { Some(listen(&pipeline)?) } else { None };
     let blueprint = Blueprint::new(pipeline)?;
-    let options = Options { roles, fetch_once, listener, clock: Arc::new(SystemClock), seed: rand::random(), held: lock };
+    let options = Options { roles, fetch_once, listener, clock: Arc::new(SystemClock), seed: rand::random(), lock };
     forebay_actors::pipeline::start(&blueprint, options).map_err(|error| start_error(&error))
 }
 

@@ -311,7 +311,8 @@ fn an_embedded_plan_shows_both_runs_and_changed_sql_and_creates_nothing() {
     assert_eq!((code, files()), (0, before), "nothing is created");
     let changes = |plan: &Value| plan["changes"].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect::<Vec<_>>();
     let all = changes(&first);
-    for change in ["begin a journal in", &format!("make topic {}: 4 partitions", job.topic), "make table users_stream of 12", "use the SQL"]
+    for change in
+        ["create a journal in", &format!("create topic {}: 4 partitions", job.topic), "create table users_stream of 12", "use the SQL"]
     {
         assert!(all.iter().any(|it| it.starts_with(change)), "{change} in {all:#?}");
     }

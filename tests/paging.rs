@@ -274,7 +274,7 @@ fn a_renewed_token_is_sent_at_once_and_an_expired_one_is_retryable() {
     std::fs::remove_file(job.dir().join("auth")).unwrap();
     std::thread::scope(|scope| {
         let waits = scope.spawn(trigger);
-        running.wait_until("the fetcher reports what it waits for", |look| look["actors"].to_string().contains("secret's file"));
+        running.wait_until("the fetcher reports what it waits for", |look| look["actors"].to_string().contains("secret file"));
         write("Bearer c");
         assert!(waits.join().unwrap().status.success(), "a briefly missing file is waited for");
     });

@@ -337,7 +337,7 @@ fn plan_shows_first_run_next_run_and_changed_sql_and_creates_nothing() {
     assert_eq!(tombstones, check["tombstones"].as_array().unwrap().len());
     let doctor = job.forebay(&["doctor"]);
     let stderr = String::from_utf8_lossy(&doctor.stderr);
-    assert!(stderr.contains("is made at the first run"), "{stderr}");
+    assert!(stderr.contains("is created at the first run"), "{stderr}");
 
     let running = job.start(&[], &[]);
     running.snapshot();

@@ -52,7 +52,7 @@ fn a_topic_recreated_while_running_is_read_from_earliest_and_its_rows_win() {
     recreate(&job.topic, 4);
     // More records than before, so that the old offsets are within the new topic.
     produce(kafka.bootstrap(), &job.topic, version(300, 2));
-    running.wait_until("the log reports it", |_| running.log().contains("WARN the topic was deleted and created again"));
+    running.wait_until("the log reports it", |_| running.log().contains("WARN topic was deleted and created again"));
     // Records that were read from the old offsets before that are read again.
     running.wait_until("the new topic is read from the earliest offset", |s| {
         let begun = s["partitions"].as_array().unwrap().iter().all(|partition| partition["assigned"] == true);

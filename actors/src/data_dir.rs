@@ -1,4 +1,4 @@
-//! The data directory: its lock and its journal's folder.
+//! The data directory: its lock and its subdirectories.
 
 use std::fs::File;
 use std::io;
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use forebay_schemas::pipeline::Pipeline;
 
-/// The folder of a pipeline's journal.
+/// The directory of a pipeline's journal.
 pub fn journal_dir(pipeline: &Pipeline) -> PathBuf {
     pipeline.data_dir().join("journal")
 }
 
-/// The folder of a data directory that holds the files of the embedded broker.
+/// The directory of the embedded broker's files.
 pub(crate) fn broker_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("broker")
 }
@@ -19,7 +19,7 @@ pub(crate) fn broker_dir(data_dir: &Path) -> PathBuf {
 /// Why a data directory can't be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// It can't be used.
+    /// It can't be created or opened.
     #[error("the data directory {} can't be used: {cause}", path.display())]
     Unusable {
         /// The directory.
@@ -27,23 +27,23 @@ pub enum LockError {
         /// Why not.
         cause: io::Error,
     },
-    /// Another process has it.
+    /// Another process has locked it.
     #[error("another process runs on the data directory {}; stop it, or give this pipeline a data_dir of its own", .0.display())]
     Locked(PathBuf),
 }
 
-/// The lock that makes a process the only one to write into a data directory, for as long as this is held.
+/// The lock of a data directory: while it lives, no other process writes there.
 #[derive(Debug)]
-pub struct DataDirLock(#[expect(dead_code, reason = "it is held, not read")] File);
+pub struct DataDirLock(#[expect(dead_code, reason = "held for its lock, not read")] File);
 
 impl DataDirLock {
-    /// The file in the data directory that is locked.
+    /// The name of the lock file.
     pub const FILE: &str = "LOCK";
 
-    /// Locks a data directory, which is made where it is missing.
+    /// Locks a data directory, and creates it if it is missing.
     ///
     /// # Errors
-    /// When another process holds it, or it can't be used.
+    /// When another process has locked it, or it can't be created or opened.
     pub fn take(data_dir: &Path) -> Result<Self, LockError> {
         let unusable = |cause| LockError::Unusable { path: data_dir.to_owned(), cause };
         std::fs::create_dir_all(data_dir).map_err(unusable)?;

@@ -1,22 +1,27 @@
-//! The pipeline of Forebay: records from an HTTP API, through Kafka, through micro-batches of SQL, into Cassandra, effectively once.
+//! Forebay's engine: records from an HTTP API, through Kafka, through micro-batches of SQL, into
+//! Cassandra, effectively once.
 //!
 //! ```text
 //!  API ── fetcher ── producer ──▶ Kafka topic ──▶ consumer ── transformer ── writer ──▶ Cassandra table
-//!             Lease<Page>                             Lease<RawBatch>  Lease<RowBatch>  └▶ dead-letter topic
+//!             Lease<Page>                          Lease<PolledBatch>  Lease<BatchPart>  └▶ dead-letter topic
 //! ```
 //!
-//! Each arrow between actors carries a [`Lease`](forebay_kernel::Lease): the message and the bytes of budget it holds until its effect is done.
+//! Each arrow between actors carries a [`Lease`](forebay_kernel::Lease): a message with the bytes
+//! of budget that it holds until it is processed.
 //!
-//! * [`fetcher`], [`producer`], [`consumer`], [`transformer`], [`writer`]: one folder an actor; `mod.rs` says what it guarantees,
-//!   `actor.rs` is the shell, `state.rs` is pure, `client.rs` talks to servers, `error.rs` says what can go wrong.
-//! * [`message`]: what they send each other. [`telemetry`]: what they let others see.
-//! * [`broker`]: Kafka, external or inside the process, behind one interface.
-//! * [`ledger`]: decisions and visible facts, as events; the state of runs is their fold.
+//! * [`fetcher`], [`producer`], [`consumer`], [`transformer`], [`writer`]: one folder per actor.
+//!   `mod.rs` states its guarantees, `actor.rs` is the shell, `state.rs` is pure, `client.rs` does
+//!   I/O, `error.rs` has its failures.
+//! * [`message`]: the messages between them.
+//! * [`broker`]: access to Kafka, external or embedded.
+//! * [`ledger`]: the only writer of events; the state of runs is their fold.
 //! * [`journal`]: append-only, checksummed files of events.
-//! * [`lineage`]: runs as events of OpenLineage, told to others. [`traces`]: batches and runs as spans, over OTLP.
-//! * [`failpoint`]: places where tests make the program fail.
-//! * `simulator`, in tests only: the pure parts of all of these, through random histories with faults.
-//! * [`api`]: the control API. [`pipeline`] builds the supervision tree out of a pipeline file.
+//! * [`telemetry`]: what the actors record for snapshots and metrics.
+//! * [`observers`]: snapshots, alerts, OpenLineage and traces; nothing depends on them.
+//! * [`operations`]: replay, redrive and cursor changes, for the API and the command line.
+//! * [`api`]: the control API. [`pipeline`]: builds the supervision tree from a pipeline file.
+//! * [`data_dir`], [`failpoint`], [`text`]: small helpers of all of these.
+//! * `simulator`, in tests only: runs the pure parts through random histories with faults.
 
 pub mod api;
 pub mod broker;

@@ -50,7 +50,7 @@ pub(crate) fn plan(global: &Global, output: &Output, args: &Args) -> Result<(), 
     let before = fold(&dir, u64::MAX).map_err(|error| CliError::environment(error.to_string(), "`forebay run` would not start either"))?;
     let plan = block_on(async {
         let (kafka, table) = tokio::join!(kafka(&blueprint, args.timeout), table(&blueprint, args.timeout));
-        forebay_actors::pipeline::plan(&blueprint, &before, kafka, table)
+        forebay_actors::pipeline::plan_start(&blueprint, &before, kafka, table)
     });
     if output.json() {
         output.print(&serde_json::to_string(&plan).expect("a plan is JSON"));

@@ -42,7 +42,7 @@ pub struct ApiParams {
     /// The pipeline file.
     pub pipeline: Arc<Pipeline>,
     /// The compiled SQL, if the pipeline writes.
-    pub plan: Option<Arc<Transform>>,
+    pub transform: Option<Arc<Transform>>,
     /// The socket.
     pub listener: Listener,
     /// Authenticates requests.

@@ -31,13 +31,13 @@ pub(super) async fn batch(state: web::Data<State>, params: Params) -> ApiResult 
     };
     let rejects = if batch.rejected > 0 { rejects(&state, &batch).await? } else { Vec::new() };
     let transformer = state.api.pipeline.transformer.as_ref();
-    let plan = state.api.plan.as_ref();
+    let transform = state.api.transform.as_ref();
     Ok(HttpResponse::Ok().json(BatchTrace {
         spans: spans(&batch),
         batch,
         sql: transformer.map_or_else(String::new, |transformer| transformer.sql.clone()),
-        fingerprint: plan.map_or_else(String::new, |plan| plan.fingerprint()),
-        plan: plan.map_or_else(String::new, |plan| plan.explain()),
+        fingerprint: transform.map_or_else(String::new, |transform| transform.fingerprint()),
+        plan: transform.map_or_else(String::new, |transform| transform.explain()),
         rejects,
     }))
 }

@@ -5,8 +5,8 @@
 //! * Events arrive in sequence, with their sequence number as `id`.
 //! * Only durable events are sent, so no crash takes one back.
 //! * `Last-Event-ID` continues after that event.
-//! * A slow client delays nothing and takes less than twice [`CHUNK_BYTES`] and one event here. What
-//!   it has not read stays in the journal.
+//! * A slow client delays nothing and takes less than twice [`CHUNK_BYTES`] and one event here.
+//!   What it has not read stays in the journal.
 //!
 //! Does not guarantee events that `[journal] keep` has removed; the ids show the gap.
 

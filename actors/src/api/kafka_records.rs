@@ -1,12 +1,12 @@
 //! Records and dead letters, read from Kafka.
 //!
 //! Guarantees:
-//! * A field that `[api] mask` names is not shown: not in a value, not in a key made from it, and not
-//!   in the reason of a dead letter.
+//! * A field that `[api] mask` names is not shown: not in a value, not in a key made from it, and
+//!   not in the reason of a dead letter.
 //! * With masks, a value that is not JSON is not shown at all, and a reason is the one that quotes
 //!   nothing of the record.
-//! * A value is shown up to [`MAX_VALUE_BYTES`] bytes. A response reads at most [`MAX_READ_BYTES`] of
-//!   the topic.
+//! * A value is shown up to [`MAX_VALUE_BYTES`] bytes. A response reads at most [`MAX_READ_BYTES`]
+//!   of the topic.
 //!
 //! Does not guarantee that the record's own headers reveal nothing of its value.
 
@@ -54,7 +54,7 @@ pub(super) async fn records(state: web::Data<State>, params: Params) -> ApiResul
     let wanted = match from {
         Some(from) => {
             let from = Offset::try_from(from).unwrap_or(Offset::MAX);
-            ends.iter().map(|(&partition, &(begin, end))| (partition, Range { from: from.max(begin), to: end })).collect()
+            ends.iter().map(|(&partition, &(start, end))| (partition, Range { from: from.max(start), to: end })).collect()
         }
         None => tails(&ends, newest),
     };
@@ -70,7 +70,7 @@ pub(super) async fn records(state: web::Data<State>, params: Params) -> ApiResul
 pub(super) async fn dead_letters(state: web::Data<State>, params: Params) -> ApiResult {
     let topic = state.api.pipeline.kafka.dead_letter_topic();
     let ends = broker::ends(&state.api.access, &topic).await?;
-    let total = ends.values().map(|&(begin, end)| Range { from: begin, to: end }.len()).sum();
+    let total = ends.values().map(|&(start, end)| Range { from: start, to: end }.len()).sum();
     let wanted = tails(&ends, params.limit() as u64);
     let mut letters = latest(read_limited(&state, &topic, wanted, usize::MAX).await?, params.limit());
     letters.sort_by_key(|letter| std::cmp::Reverse((letter.timestamp_ms, letter.partition, letter.offset)));
@@ -88,8 +88,8 @@ pub(super) async fn last_dead_letters(state: &State, count: u64) -> Result<Vec<S
 
 /// The last `count` offsets of each partition.
 fn tails(ends: &BTreeMap<Partition, (Offset, Offset)>, count: u64) -> BTreeMap<Partition, Range> {
-    let tail = |(&partition, &(begin, end)): (&Partition, &(Offset, Offset))| {
-        (partition, Range { from: end.saturating_sub_unsigned(count).max(begin), to: end })
+    let tail = |(&partition, &(start, end)): (&Partition, &(Offset, Offset))| {
+        (partition, Range { from: end.saturating_sub_unsigned(count).max(start), to: end })
     };
     ends.iter().map(tail).collect()
 }
@@ -167,7 +167,8 @@ impl<'a> Mask<'a> {
         !self.pointers.is_empty()
     }
 
-    /// Whether the key is a masked field or part of one. The key of a foreign producer may be anything.
+    /// Whether the key is a masked field or part of one. The key of a foreign producer may be
+    /// anything.
     fn hides_key(&self) -> bool {
         let within =
             |key: &str, pointer: &String| key.strip_prefix(pointer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!(view.value, json!({ "name": MASK, "login": MASK, "age": 7 }));
         assert_eq!(view.key.as_deref(), Some(MASK));
         assert_eq!(Mask { pointers: &pointers, key: Some("/id") }.view(&record).key.as_deref(), Some("secret-key"));
-        assert_eq!(Mask { pointers: &pointers, key: None }.view(&record).key.as_deref(), Some(MASK), "nobody knows what it is made of");
+        assert_eq!(Mask { pointers: &pointers, key: None }.view(&record).key.as_deref(), Some(MASK), "a foreign key may be anything");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Guarantees:
 //! * A response never waits for an actor, and a slow or failed API never delays a record.
 //! * A request is authorized before anything else (`auth`).
-//! * One table, `forebay_schemas::routes`, is the source of the router (`router`), of the checks of a
-//!   request (`extract`) and of the OpenAPI file.
+//! * One table, `forebay_schemas::routes`, is the source of the router (`router`), of the checks of
+//!   a request (`extract`) and of the OpenAPI file.
 //! * Memory is bounded: connections, bodies, event streams and reads of Kafka are limited in number
 //!   and in bytes.
 //!

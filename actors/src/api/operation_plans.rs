@@ -1,5 +1,5 @@
-//! Plans of operations: a replay, a redrive or a cursor change is planned first, and applied only if
-//! it would still do exactly that.
+//! Plans of operations: a replay, a redrive or a cursor change is planned first, and applied only
+//! if it would still do exactly that.
 //!
 //! Guarantees:
 //! * A plan is applied only with its own hash, which covers everything that it would do. If the
@@ -18,10 +18,10 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use forebay_schemas::api::{Applied, ApplyRequest, ChangePlan, PlanRequest, ReplayFrom};
+use forebay_schemas::json_number::MAX_INTEGER;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::problem::{self, ProblemType};
 use forebay_schemas::read::Position;
-use forebay_schemas::json_number::MAX_INTEGER;
 use uuid::Uuid;
 
 use super::auth::Caller;
@@ -88,8 +88,8 @@ enum Operation {
 
 impl Draft {
     /// The hash of everything that it would do. For a replay it covers the new offsets, since the
-    /// number of records grows with each written one. For a cursor it covers the new position, since
-    /// the present one changes with each page.
+    /// number of records grows with each written one. For a cursor it covers the new position,
+    /// since the present one changes with each page.
     fn hash(&self, request: &PlanRequest) -> String {
         let all = match &self.operation {
             Operation::Redrive(_) => serde_json::to_vec(&(request, &self.effects, self.records, &self.ranges)),

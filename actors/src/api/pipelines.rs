@@ -9,8 +9,8 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Body, Params, reason};
 use super::{ApiResult, State};
-use crate::text;
 use crate::ledger::Command;
+use crate::text;
 
 pub(super) async fn list(state: web::Data<State>, _: Params) -> ApiResult {
     Ok(HttpResponse::Ok().json(Pipelines { pipelines: vec![view(&state)] }))

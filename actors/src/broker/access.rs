@@ -124,12 +124,13 @@ impl Access {
     /// The properties of every consumer of `group`. The caller adds how it reads.
     ///
     /// The embedded broker answers a fetch of an idle topic after half of `fetch.wait.max.ms`. A
-    /// record waits up to that long, and the CPU use of an idle consumer is inverse to it: a quarter
-    /// of a core at 10 ms, half of that at 20 ms. 20 ms adds 5 ms to a lone record on average.
+    /// record waits up to that long, and the CPU use of an idle consumer is inverse to it: a
+    /// quarter of a core at 10 ms, half of that at 20 ms. 20 ms adds 5 ms to a lone record on
+    /// average.
     ///
     /// A killed process keeps its partitions until its session times out: after 10 s, not
-    /// librdkafka's 45 s, and after 6 s with the embedded broker, where only the next process of the
-    /// same pipeline waits for them.
+    /// librdkafka's 45 s, and after 6 s with the embedded broker, where only the next process of
+    /// the same pipeline waits for them.
     pub fn consumer(&self, group: &str) -> ClientConfig {
         let defaults: &[(&str, &str)] = if self.is_embedded() {
             &[("fetch.wait.max.ms", "20"), ("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "1500")]

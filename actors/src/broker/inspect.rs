@@ -16,10 +16,10 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::access::Access;
+use super::blocking::{REQUEST_TIMEOUT, run_blocking};
 use super::embedded::{self, Address};
 use super::error::BrokerError;
 use super::offsets::{self, Committed};
-use super::request::{REQUEST_TIMEOUT, run_blocking};
 use super::topics::{self, WantedTopic, settings, wanted_topics};
 
 /// The topic of group offsets. The first request about a group creates it.
@@ -50,8 +50,8 @@ pub struct TopicDescription {
 }
 
 impl ClusterState {
-    /// A warning when the dead-letter topic does not accept the dead letter of every record that the
-    /// topic accepts. Such a dead letter contains only the beginning of its record.
+    /// A warning when the dead-letter topic does not accept the dead letter of every record that
+    /// the topic accepts. Such a dead letter contains only the beginning of its record.
     pub fn truncation_warning(&self) -> Option<String> {
         let largest =
             |there: &Option<TopicDescription>| there.as_ref()?.settings.get(topics::MAX_MESSAGE_BYTES_CONFIG)?.parse::<u64>().ok();

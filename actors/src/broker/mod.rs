@@ -15,6 +15,7 @@
 //! commit over the wire, so [`committed_with_metadata`] reads that from its file.
 
 mod access;
+mod blocking;
 pub(crate) mod client_headers;
 pub(crate) mod dead_letter;
 mod describe_topic;
@@ -25,7 +26,6 @@ mod offsets;
 #[cfg(test)]
 pub(crate) mod raw_produce;
 pub mod reader;
-mod request;
 mod retention;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,4 +1,5 @@
-//! Offsets: where a topic starts and ends, what a group has committed, and what transactions hold back.
+//! Offsets: where a topic starts and ends, what a group has committed, and what transactions hold
+//! back.
 //!
 //! Guarantees:
 //! * Every call ends within its time-out, with an answer or with an error of a known class.
@@ -15,8 +16,8 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::access::{Access, LogContext};
+use super::blocking::{REQUEST_TIMEOUT, run_blocking};
 use super::error::BrokerError;
-use super::request::{REQUEST_TIMEOUT, run_blocking};
 use super::topics::existing;
 use super::{describe_topic, embedded};
 

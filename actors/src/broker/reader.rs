@@ -17,8 +17,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
 use super::access::{Access, LogContext};
+use super::blocking::run_blocking;
 use super::error::BrokerError;
-use super::request::run_blocking;
 use crate::broker::client_headers;
 
 /// The time-out of a read.

@@ -18,10 +18,10 @@ use rdkafka::TopicPartitionList;
 use rdkafka::admin::AdminOptions;
 
 use super::access::Access;
+use super::blocking::{REQUEST_TIMEOUT, run_blocking};
 use super::embedded;
 use super::error::BrokerError;
 use super::offsets;
-use super::request::{REQUEST_TIMEOUT, run_blocking};
 use forebay_kernel::millis;
 
 /// Offsets of one partition that one request removes. The broker accepts no records meanwhile.

@@ -57,7 +57,8 @@ impl Served {
     }
 }
 
-/// Picks an address as the program does, but not the default port, which parallel tests would share.
+/// Picks an address as the program does, but not the default port, which parallel tests would
+/// share.
 pub(crate) fn pick(data_dir: &Path) -> Address {
     let port = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let file = data_dir.join("broker/port");

@@ -17,8 +17,8 @@ use rdkafka::error::IsError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::access::{Access, max_record_bytes};
+use super::blocking::{REQUEST_TIMEOUT, run_blocking};
 use super::error::{BrokerError, is_denied};
-use super::request::{REQUEST_TIMEOUT, run_blocking};
 use forebay_dataplane::dead_letter;
 
 /// The time-out until each partition of a new topic has a leader.
@@ -41,7 +41,8 @@ pub struct TopicState {
     pub topic: String,
     /// Its partitions.
     pub partitions: i32,
-    /// The partitions of the file. Another number is no error: the topic may be older than the file.
+    /// The partitions of the file. Another number is no error: the topic may be older than the
+    /// file.
     pub wanted: i32,
     /// Whether this call created it.
     pub created: bool,

@@ -1,8 +1,13 @@
-//! CursorChange the cursor of a read by hand: where its next fetch begins.
+//! Setting the cursor of a read by hand: where its next fetch starts.
 //!
-//! Guarantee: nothing moves but by an act that says who and why, which is in the journal before it is answered. A fetch of the read that is
-//! under way goes on where it is and does not undo the act: it moves the cursor again only when it comes to the very page that the cursor
-//! was set to. Not guaranteed: that pages between the old place and a later one are ever read; that is what setting a cursor ahead means.
+//! Guarantees:
+//! * A cursor changes only by an operation with an originator and a reason, which is durable in the
+//!   journal before the response.
+//! * A fetch of the read in progress continues and does not undo the change: it moves the cursor
+//!   again only when it reaches the page that the cursor was set to.
+//!
+//! Does not guarantee that pages between the old position and a later one are read: setting a
+//! cursor ahead skips them.
 
 use std::collections::BTreeMap;
 
@@ -19,32 +24,32 @@ use crate::data_dir::journal_dir;
 use crate::journal::JournalError;
 use crate::ledger::{Command, Cursors, LedgerError, Rejection, fold};
 
-/// What is to become of the cursor of a read.
+/// A planned change of the cursor of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CursorChange {
     /// The read.
     pub read: Read,
-    /// Where it is.
+    /// The present position.
     pub from: Position,
-    /// Where it is to be.
+    /// The new position.
     pub to: Position,
-    /// What its first page is asked for with.
+    /// The cursor of its first page, from the file.
     start: Option<String>,
 }
 
 /// Why a cursor can't be set.
 #[derive(Debug, thiserror::Error)]
 pub enum CursorError {
-    /// The source has none.
-    #[error("the pipeline file has no [fetcher] cursor, so its source has no reads with one")]
+    /// The source has no cursors.
+    #[error("the pipeline file has no [fetcher] cursor, so its reads have no cursor")]
     NoCursors,
-    /// No fetch can be of that read.
+    /// No run can have these params.
     #[error("{0}")]
     Params(String),
-    /// The cursor can't be one.
-    #[error("the cursor has {0} bytes, and one has 1 to {MAX_CURSOR_BYTES}")]
+    /// The cursor is empty or too long.
+    #[error("the cursor has {0} bytes; a cursor has 1 to {MAX_CURSOR_BYTES}")]
     Length(usize),
-    /// The ledger does not take it.
+    /// The ledger rejects it.
     #[error(transparent)]
     Rejected(#[from] Rejection),
     /// The journal can't be written.
@@ -53,18 +58,20 @@ pub enum CursorError {
 }
 
 impl CursorChange {
-    /// What setting the cursor of the read with these params would do, where cursors are as they are. Nothing is done.
+    /// Plans to set the cursor of the read with these params. Changes nothing.
     ///
     /// # Errors
-    /// When the source has no cursors, or it is none that a fetch of it can have.
+    /// When the source has no cursors, no run can have these params, or the cursor is invalid.
     pub fn plan(pipeline: &Pipeline, cursors: &Cursors, params: &BTreeMap<String, String>, to: Position) -> Result<Self, CursorError> {
         let table = table(pipeline).ok_or(CursorError::NoCursors)?;
         let spec = RunSpec { params: params.clone(), ..RunSpec::default() };
         spec.check().map_err(|error| CursorError::Params(error.to_string()))?;
         let allowed = pipeline.fetcher.as_ref().map(|fetcher| fetcher.params.as_slice()).unwrap_or_default();
         if let Some(param) = params.keys().find(|param| !allowed.contains(param)) {
-            let allowed = if allowed.is_empty() { "[fetcher] params names none".to_owned() } else { allowed.join(", ") };
-            return Err(CursorError::Params(format!("no run can set {param:?}, so there is no such read; these can be set: {allowed}")));
+            let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+            return Err(CursorError::Params(format!(
+                "no run can set {param:?}, so there is no such read; [fetcher] params allows: {allowed}"
+            )));
         }
         if let Some(length) = to.cursor().map(str::len).filter(|length| !(1..=MAX_CURSOR_BYTES).contains(length)) {
             return Err(CursorError::Length(length));
@@ -78,30 +85,30 @@ impl CursorChange {
         self.from != self.to
     }
 
-    /// What it does, a line each, for a person.
+    /// Its effects, one line each, for display.
     pub fn effects(&self) -> Vec<String> {
         let Self { read, from, to, start } = self;
         if !self.changes() {
             return vec![format!("nothing: the read of {read} is at {from} already")];
         }
         let next = match (to, start) {
-            (Position::Begin, Some(start)) => format!("its next fetch asks for the first page, with {}", quote_cursor(start)),
-            (Position::Begin, None) => "its next fetch asks for the first page, without a cursor".to_owned(),
-            (Position::Cursor(_), _) => format!("its next fetch goes on at {to}; what lies before that and was not read stays unread"),
+            (Position::Begin, Some(start)) => format!("its next fetch requests the first page, with {}", quote_cursor(start)),
+            (Position::Begin, None) => "its next fetch requests the first page, without a cursor".to_owned(),
+            (Position::Cursor(_), _) => format!("its next fetch continues at {to}; unread pages before that are skipped"),
         };
         vec![
             format!("the read of {read}: from {from} to {to}"),
             next,
-            "a fetch of it that is under way goes on where it is, and leaves the cursor there".to_owned(),
+            "a fetch of it in progress continues, and leaves the cursor as set".to_owned(),
         ]
     }
 }
 
-/// The name space of the names of sources.
+/// The UUID namespace of sources.
 const SOURCE_NAMESPACE: Uuid = Uuid::from_u128(0x3b7e_9a02_54c1_4f1d_8e6a_90d7_21c5_bf38);
 
-/// What the source is by which its cursors are kept, if it gives any: its address with the query that the file has, and how it gives
-/// cursors. A hash, for there may be a secret in it; who may ask (user, password) is no part of it.
+/// The identity of a source with cursors: a hash of its URL with the file's query, and of how it
+/// returns cursors. The hash hides secrets. User and password are not part of it.
 pub(crate) fn source_of(pipeline: &Pipeline) -> Option<String> {
     let (address, table) = (&pipeline.fetcher.as_ref()?.url, table(pipeline)?);
     let address = match Url::parse(address) {
@@ -115,13 +122,13 @@ pub(crate) fn source_of(pipeline: &Pipeline) -> Option<String> {
     Some(Uuid::new_v5(&SOURCE_NAMESPACE, format!("{address}\n{}\n{}", table.next, table.param).as_bytes()).simple().to_string())
 }
 
-/// Where each read of the file's source is, by the journal of a pipeline that does not run.
+/// The cursors in the journal of a pipeline that does not run.
 ///
 /// # Errors
 /// When the journal can't be read.
 pub fn kept(pipeline: &Pipeline) -> Result<Cursors, LedgerError> {
     let mut state = fold(&journal_dir(pipeline), u64::MAX)?;
-    // As the next start would find it.
+    // As the next start would have them.
     let named = source_of(pipeline).map(|source| state.decide(Command::NameSource { source }));
     for event in named.transpose().ok().flatten().unwrap_or_default() {
         state.evolve(&Recorded::new(state.seq + 1, DateTime::UNIX_EPOCH, event));
@@ -148,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_its_address_and_how_it_gives_cursors_and_not_who_asks() {
+    fn a_source_is_its_url_and_cursor_location_without_credentials() {
         let source = |url, next| source_of(&pipeline(url, next)).unwrap();
         let one = source("http://api.example/users?limit=10", "/next");
         assert_eq!(one, source("http://me:secret@api.example/users?limit=10#top", "/next"));
@@ -159,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_setting_a_cursor_would_do_is_said_and_what_no_run_can_read_is_refused() {
+    fn effects_are_described_and_a_read_of_no_run_is_rejected() {
         let pipeline = pipeline("http://api.example/", "/next");
         let params = |name: &str| BTreeMap::from([(name.to_owned(), "1".to_owned())]);
         let plan = |params, to: Option<&str>| CursorChange::plan(&pipeline, &Cursors::default(), &params, Position::of(to));

@@ -213,7 +213,7 @@ impl Redriver<'_> {
             return Ok(None);
         }
         let ends = broker::ends(self.access, self.topic).await?;
-        if !ends.get(&partition).is_some_and(|&(begin, end)| (begin..end).contains(&offset)) {
+        if !ends.get(&partition).is_some_and(|&(start, end)| (start..end).contains(&offset)) {
             return Ok(None);
         }
         let place = BTreeMap::from([(partition, Range { from: offset, to: offset + 1 })]);
@@ -249,7 +249,8 @@ async fn produce(producer: &FutureProducer, topic: &str, letter: &StoredRecord, 
     }
 }
 
-/// The record's own headers, the number of lost ones, and last the dead letter's partition and offset.
+/// The record's own headers, the number of lost ones, and last the dead letter's partition and
+/// offset.
 fn headers(letter: &StoredRecord) -> OwnedHeaders {
     let place = format!("{}:{}", letter.partition, letter.offset);
     // The headers of an earlier redrive are replaced.

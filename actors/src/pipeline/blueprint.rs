@@ -1,4 +1,4 @@
-//! What a pipeline file comes to: the checked file, the planned SQL, the planned table.
+//! A checked pipeline file, with its compiled SQL and its planned table.
 
 use std::sync::Arc;
 
@@ -9,42 +9,46 @@ use super::key_warnings;
 use forebay_dataplane::store::{Column, TableSpec};
 use forebay_dataplane::transform::Transform;
 
-/// A pipeline that is known to make sense, before anything of it runs.
+/// A valid pipeline, before any of it runs.
 #[derive(Clone)]
 pub struct Blueprint {
     /// The file.
     pub pipeline: Arc<Pipeline>,
-    /// The SQL, planned; there when the pipeline writes.
-    pub plan: Option<Arc<Transform>>,
-    /// The table that the SQL's columns make; there when the pipeline writes.
+    /// The compiled SQL, if the pipeline writes.
+    pub transform: Option<Arc<Transform>>,
+    /// The table of the SQL's columns, if the pipeline writes.
     pub table: Option<Arc<TableSpec>>,
 }
 
 impl Blueprint {
-    /// Plans the SQL against the schema and the table against the SQL.
+    /// Compiles the SQL against the schema, and checks the table against the SQL.
     ///
     /// # Errors
-    /// When the schema can't be read, the SQL does not plan, or its columns don't fit the table; the error points at the place.
+    /// When the schema can't be read, the SQL does not compile, or its columns don't fit the table.
+    /// The error points at the location in the file.
     pub fn new(pipeline: Pipeline) -> Result<Self, FileError> {
-        let (plan, table) = if pipeline.writes() {
-            let plan = Transform::new(&pipeline)?;
-            let table = TableSpec::plan(&pipeline, &plan.output_schema())?;
-            (Some(Arc::new(plan)), Some(Arc::new(table)))
+        let (transform, table) = if pipeline.writes() {
+            let transform = Transform::new(&pipeline)?;
+            let table = TableSpec::plan(&pipeline, &transform.output_schema())?;
+            (Some(Arc::new(transform)), Some(Arc::new(table)))
         } else {
             (None, None)
         };
-        Ok(Self { pipeline: Arc::new(pipeline), plan, table })
+        Ok(Self { pipeline: Arc::new(pipeline), transform, table })
     }
 
-    /// What follows from the file and is easily overlooked, for `check` and `plan` to say.
+    /// Consequences of the file that are easy to overlook, for `check` and `plan`.
     pub fn warnings(&self) -> Vec<Warning> {
         let narrow = |(column, what): (&Column, &str)| {
             let what = format!("column `{}` is {} in the SQL and `{}` in the table: {what}", column.name, column.arrow, column.cql);
             Warning { code: "narrow_column".to_owned(), what }
         };
-        let keys =
-            self.plan.as_deref().zip(self.table.as_deref()).and_then(|(plan, table)| key_warnings::warning(&self.pipeline, plan, table));
+        let keys = self
+            .transform
+            .as_deref()
+            .zip(self.table.as_deref())
+            .and_then(|(transform, table)| key_warnings::warning(&self.pipeline, transform, table));
         let narrow = self.table.iter().flat_map(|table| table.losses().map(narrow));
-        self.plan.iter().flat_map(|plan| plan.warnings()).chain(narrow).chain(keys).collect()
+        self.transform.iter().flat_map(|transform| transform.warnings()).chain(narrow).chain(keys).collect()
     }
 }

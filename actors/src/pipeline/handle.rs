@@ -35,27 +35,27 @@ pub struct Running {
     pub(super) fetcher: FetcherHandle,
     /// Whether this process reads the topic.
     pub(super) reads_here: bool,
-    /// Held for as long as the pipeline runs.
-    pub(super) _held: (DataDirLock, Option<Claim>),
+    /// Locked while the pipeline runs.
+    pub(super) _locks: (DataDirLock, Option<Claim>),
 }
 
 impl Running {
-    /// Asks for an ordered stop; [`Running::exited`] says when it is done.
+    /// Requests an ordered stop. [`Running::exited`] waits for it.
     pub fn stop(&self) {
         self.root.stop();
     }
 
-    /// Waits for the end of the tree, keeps it in the journal, and says why it ended.
+    /// Waits until the tree has stopped, closes the journal, and returns why it stopped.
     pub async fn exited(&self) -> Exit {
         let exit = self.root.exited().await;
         let (ledger, clean) = (Arc::clone(&self.ledger), matches!(exit, Exit::Shutdown | Exit::Normal));
         if let Err(error) = tokio::task::spawn_blocking(move || ledger.close(clean)).await {
-            tracing::error!(%error, "the journal was not closed");
+            tracing::error!(%error, "failed to close the journal");
         }
         exit
     }
 
-    /// Takes looks at it.
+    /// The source of its snapshots.
     pub fn snapshots(&self) -> &SnapshotSource {
         &self.snapshots
     }
@@ -69,7 +69,7 @@ impl Running {
         &self.pipeline.kafka.topic
     }
 
-    /// What it has done since its start.
+    /// The totals since its start.
     pub fn summary(&self) -> Summary {
         let totals = self.telemetry.totals();
         Summary {
@@ -85,8 +85,8 @@ impl Running {
         }
     }
 
-    /// Why too many of the records that this process has settled since its start are dead letters, if they are; without a limit that is so when all
-    /// are.
+    /// Why too many of the records that this process has settled are dead letters, if so. Without a
+    /// limit, all of them are too many.
     pub fn too_many_rejected(&self, limit: Option<MaxRejected>) -> Option<String> {
         let totals = self.telemetry.totals();
         let in_topic = if self.reads_here { totals.consumed } else { totals.produced };
@@ -95,33 +95,34 @@ impl Running {
         MaxRejected::judge(limit, tried, &self.telemetry.reject_counts())
     }
 
-    /// Holds the schedule: no more fetches but triggered ones.
+    /// Stops the schedule. Only triggered runs fetch from now on.
     pub fn stop_schedule(&self) {
         self.fetcher.stop_schedule();
     }
 
-    /// Waits until the pipeline is meant to do less than it takes to become idle, and says what that is: paused it reads nothing, drained it fetches
-    /// nothing.
+    /// Waits until the desired state keeps the pipeline from becoming idle, and returns it: a
+    /// paused pipeline reads nothing, a drained one fetches nothing.
     pub async fn wait_until_not_running(&self) -> Desired {
         let mut changes = self.ledger.watch();
         loop {
             let desired = self.ledger.desired();
-            let held = match desired.state {
+            let stopped = match desired.state {
                 DesiredState::Running => false,
                 DesiredState::Paused => true,
                 DesiredState::Drained => self.pipeline.ingests(),
             };
-            // The ledger is held, so its changes go on.
-            if held || changes.changed().await.is_err() {
+            // `self` keeps the ledger, so the channel stays open.
+            if stopped || changes.changed().await.is_err() {
                 return desired;
             }
         }
     }
 
-    /// Waits until a scheduled fetch is produced; at once when this process does not fetch.
+    /// Waits until a scheduled fetch is produced. Returns immediately when this process does not
+    /// fetch.
     ///
     /// # Errors
-    /// When the fetch gave nothing that can be produced.
+    /// When the fetch failed.
     pub async fn fetched_once(&self) -> Result<(), RunError> {
         let mut scheduled = self.scheduled.clone();
         let ended = scheduled.wait_for(|scheduled| scheduled.done > 0 || scheduled.failed.is_some()).await;
@@ -131,67 +132,67 @@ impl Running {
         }
     }
 
-    /// Waits until every record that can be read of the topic by then is settled: the group's committed offsets are where reading ends. While Kafka
-    /// is away it waits on. Says what transactions hold back that are open then; it does not wait for their ends.
-    pub async fn settled(&self, every: Duration) -> Vec<HeldBack> {
+    /// Waits until the group has committed every readable record, and while Kafka is unavailable.
+    /// Returns what open transactions hold back, without waiting for them.
+    pub async fn settled(&self, poll_interval: Duration) -> Vec<HeldBack> {
         let Some(consumer) = &self.pipeline.consumer else { return Vec::new() };
         loop {
             match self.lag(&consumer.group).await {
                 Ok(0) => match broker::held_back(&self.access, &self.pipeline.kafka.topic).await {
                     Ok(held) => return held.into_iter().map(|(partition, range)| HeldBack { partition, range }).collect(),
-                    Err(error) => tracing::debug!(%error, "can't tell whether a transaction is open"),
+                    Err(error) => tracing::debug!(%error, "failed to read open transactions; retrying"),
                 },
                 Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "can't tell the lag"),
+                Err(error) => tracing::debug!(%error, "failed to read the lag; retrying"),
             }
-            tokio::time::sleep(every).await;
+            tokio::time::sleep(poll_interval).await;
         }
     }
 
     async fn lag(&self, group: &str) -> Result<u64, BrokerError> {
         let topic = &self.pipeline.kafka.topic;
         let ends = broker::ends(&self.access, topic).await?;
-        // Of a topic that was recreated what was committed before says nothing.
+        // Commits of an earlier topic of this name do not count.
         let id = broker::topic_id(&self.access, topic).await?;
         let committed = broker::committed_with_metadata(&self.access, group, topic).await?;
-        let behind = |(partition, (begin, end)): (&Partition, &(Offset, Offset))| {
+        let behind = |(partition, (start, end)): (&Partition, &(Offset, Offset))| {
             let committed = committed.get(partition).filter(|it| id.is_none() || checkpoint_of(it.offset, &it.metadata, id).is_some());
-            let done = committed.map_or(*begin, |it| it.offset.max(*begin));
+            let done = committed.map_or(*start, |it| it.offset.max(*start));
             u64::try_from(end - done).unwrap_or(0)
         };
         Ok(ends.iter().map(behind).sum())
     }
 
-    /// What a replay would do. Moves nothing.
+    /// Plans a replay. Changes nothing.
     ///
     /// # Errors
-    /// When Kafka is away, or the pipeline reads no topic.
+    /// When Kafka is unavailable, or the pipeline reads no topic.
     pub async fn plan_replay(&self, from: &ReplayFrom) -> Result<Vec<Move>, ReplayError> {
         let group = self.group().ok_or(ReplayError::NoConsumer)?;
         Ok(replay::plan_all(&self.access, (group, self.topic()), &self.ledger.checkpoints(), from).await?)
     }
 
-    /// Does what was planned: the journal first, then the group. `epoch` is a number that no epoch has had, `now` the time of day, after which what
-    /// is read again is written.
+    /// Applies a planned replay: the journal first, then the group. `epoch` must be unused so far.
+    /// Records    /// that are read again get write timestamps after `now`.
     ///
     /// # Errors
-    /// When the journal can't be written, Kafka is away, or the group has members.
+    /// When the journal can't be written, Kafka is unavailable, or the group has members.
     pub async fn replay(&self, moves: &[Move], reason: &str, epoch: Epoch, now: SystemTime) -> Result<(), ReplayError> {
         let group = self.group().ok_or(ReplayError::NoConsumer)?;
         replay::apply(&self.access, (group, self.topic()), &self.ledger, moves, reason, epoch, now).await
     }
 
-    /// Does what was planned, and keeps who did it and why.
+    /// Applies a planned cursor change. The journal records the originator and the reason.
     ///
     /// # Errors
     /// When the journal can't be written.
-    pub async fn set_cursor(&self, setting: &CursorChange, reason: &str) -> Result<(), CursorError> {
-        let (read, to) = (setting.read.clone(), setting.to.clone());
+    pub async fn set_cursor(&self, change: &CursorChange, reason: &str) -> Result<(), CursorError> {
+        let (read, to) = (change.read.clone(), change.to.clone());
         self.ledger.submit(Command::SetCursor { read, to, by: "forebay cursor".into(), reason: reason.to_owned() })?;
         Ok(self.ledger.flushed().await?)
     }
 
-    /// Where each read of the source is.
+    /// The cursor of each read.
     pub fn cursors(&self) -> Cursors {
         self.ledger.cursors()
     }

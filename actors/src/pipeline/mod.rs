@@ -1,31 +1,32 @@
-//! Builds the supervision tree out of a pipeline file, and lets others look at it.
+//! Builds the supervision tree from a pipeline file, and the handle of the running pipeline.
 //!
 //! ```text
-//! root            one_for_one   gives up: ordered stop, exit code 70
+//! root            one_for_one   when it gives up: ordered stop, exit code 70
 //! ├ ledger        permanent     a journal that fails is fatal
 //! ├ broker        permanent     embedded only
 //! ├ egress        rest_for_one  writer, transformer, consumer
 //! ├ ingest        rest_for_one  producer, fetcher
-//! └ observers     one_for_one   alerts, lineage, traces, api; when it gives up the pipeline goes on
+//! └ observers     one_for_one   alerts, lineage, traces, api; when it gives up the pipeline continues
 //! ```
 //!
-//! Children start in this order and stop in the reverse one, so a stop ends the fetches first and the table last.
-//! Within `egress` and `ingest` the sink comes first: whoever dies takes those with it that hold its address, and no others.
+//! Children start in this order and stop in reverse, so a stop ends the fetches first and the
+//! writes last. Within `egress` and `ingest` the sink comes first: a failed actor takes down
+//! exactly those that hold its mailbox.
 
 mod blueprint;
 mod handle;
 mod key_warnings;
 mod options;
-mod plan;
-mod probe;
+mod page_probe;
 #[cfg(test)]
 mod row_tests;
-mod start_commands;
+mod start_plan;
+mod startup_commands;
 mod tree;
 
 pub use blueprint::Blueprint;
 pub use handle::Running;
 pub use options::{Options, Role, StartError};
-pub use plan::plan;
-pub use probe::{Probe, probe};
+pub use page_probe::{Probe, probe};
+pub use start_plan::plan_start;
 pub use tree::start;

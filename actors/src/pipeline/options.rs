@@ -1,4 +1,4 @@
-//! How a pipeline is started, and why it may not start.
+//! The options of a start, and why it may fail.
 
 use crate::api::{Listener, TokenError};
 use crate::broker::BrokerError;
@@ -6,7 +6,7 @@ use crate::data_dir::{DataDirLock, LockError};
 use crate::ledger::LedgerError;
 use forebay_kernel::SharedClock;
 
-/// A part of the tree that a process may run.
+/// A part of the tree that a process can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Producer and fetcher.
@@ -21,7 +21,7 @@ impl Role {
     /// Every role.
     pub const ALL: [Self; 3] = [Self::Ingest, Self::Egress, Self::Api];
 
-    /// The word for it on the command line.
+    /// Its name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ingest => "ingest",
@@ -33,21 +33,21 @@ impl Role {
 
 /// How a pipeline is started.
 pub struct Options {
-    /// The parts to run; parts the pipeline does not have are left out.
+    /// The parts to run. Parts that the pipeline does not have are ignored.
     pub roles: Vec<Role>,
-    /// Fetch once instead of by the file's schedule.
+    /// Fetch once, whatever the file's schedule.
     pub fetch_once: bool,
-    /// Where the API listens; bound already, so that a taken port is known.
+    /// The bound socket of the API.
     pub listener: Option<Listener>,
     /// The clock of every actor.
     pub clock: SharedClock,
-    /// For the jitter of restarts.
+    /// Seeds the jitter of restarts.
     pub seed: u64,
-    /// The data directory, where the caller holds it already.
-    pub held: Option<DataDirLock>,
+    /// The lock of the data directory, if the caller has it already.
+    pub lock: Option<DataDirLock>,
 }
 
-/// Why a pipeline can't start at all. What may yet come, such as a server that is away, is waited for instead.
+/// Why a pipeline can't start. An unavailable server is no such error: the actors wait for it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory can't be locked.
@@ -56,10 +56,10 @@ pub enum StartError {
     /// The journal can't be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// Kafka's properties can't be had.
+    /// The properties of Kafka can't be read.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// A token of the API can't be used.
+    /// A token of the API is unusable.
     #[error(transparent)]
     Token(#[from] TokenError),
 }

@@ -1,4 +1,4 @@
-//! What becomes of a row whose newest record makes none.
+//! Tests of the rows of a record and its successors: filtered, unnested, rejected.
 
 use forebay_schemas::pipeline::parse;
 
@@ -31,20 +31,21 @@ const SCHEMA: &str = r#"{"type":"object","required":["id"],"properties":{
 /// A record without a value.
 const TOMBSTONE: &str = "";
 
-/// The table after these records, one micro-batch each, the codes of the warnings, and how many records were rejected.
+/// Writes these records, one micro-batch each. Returns the table, the codes of the warnings and the
+/// number of rejected records.
 async fn table_after(sql: &str, key: &str, records: &[&str]) -> (Vec<String>, Vec<String>, usize) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("users.schema.json"), SCHEMA).unwrap();
     let file = format!("{FILE}primary_key = {key}\n").replace("[writer]", &format!("sql = \"{sql}\"\n[writer]"));
     let blueprint = Blueprint::new(parse(&folder.path().join("forebay.toml"), file).unwrap()).unwrap();
-    let (plan, spec) = (blueprint.plan.clone().unwrap(), blueprint.table.clone().unwrap());
+    let (transform, spec) = (blueprint.transform.clone().unwrap(), blueprint.table.clone().unwrap());
     let store = Store::connect(&blueprint.pipeline, Some(&spec)).await.unwrap();
     let mut rejected = 0;
     for (offset, record) in (0..).zip(records) {
         let value = (*record != TOMBSTONE).then_some(record.as_bytes());
         let mut raw = RawBatch::default();
         raw.push(&NewRecord { offset, timestamp_ms: 1, write_ts: offset * 16, value, ..NewRecord::default() });
-        let batch = Parts::default().next(&plan, &raw, &|| {});
+        let batch = Parts::default().next(&transform, &raw, &|| {});
         rejected += batch.rejects.len();
         let (rows, refused) = RowSet::check(&spec, &batch.rows, &batch.write_ts).unwrap();
         assert!(refused.is_empty(), "{refused:?}");
@@ -58,7 +59,7 @@ async fn table_after(sql: &str, key: &str, records: &[&str]) -> (Vec<String>, Ve
 }
 
 #[tokio::test]
-async fn a_row_whose_newest_record_where_leaves_out_stays_as_it_was_and_a_warning_says_so() {
+async fn a_row_stays_when_where_filters_its_newest_record_and_a_warning_says_so() {
     let sql = "SELECT id, status FROM users WHERE status <> 'deleted'";
     let records = [r#"{"id":"a","status":"active"}"#, r#"{"id":"b","status":"active"}"#, r#"{"id":"a","status":"deleted"}"#];
     let (table, warnings, rejected) = table_after(sql, r#"["id"]"#, &records).await;
@@ -68,7 +69,7 @@ async fn a_row_whose_newest_record_where_leaves_out_stays_as_it_was_and_a_warnin
 }
 
 #[tokio::test]
-async fn rows_of_items_that_the_newest_record_no_longer_has_stay_and_a_warning_says_so() {
+async fn rows_of_items_missing_in_the_newest_record_stay_and_a_warning_says_so() {
     let sql = "SELECT id, unnest(items) AS item FROM users";
     let records = [r#"{"id":"a","items":["x","y","z"]}"#, r#"{"id":"a","items":["x"]}"#];
     let (table, warnings, rejected) = table_after(sql, r#"["id", "item"]"#, &records).await;
@@ -77,14 +78,14 @@ async fn rows_of_items_that_the_newest_record_no_longer_has_stay_and_a_warning_s
     assert_eq!(rejected, 0);
 }
 
-/// A record with a number of items.
+/// A record with that many items.
 fn pack(id: &str, items: usize) -> String {
     let items: Vec<String> = (0..items).map(|at| format!("\"{id}{at:03}\"")).collect();
     format!(r#"{{"id":"{id}","items":[{}]}}"#, items.join(","))
 }
 
 #[tokio::test]
-async fn a_record_of_seventeen_and_one_of_a_hundred_items_have_a_row_for_each() {
+async fn a_record_has_one_row_for_each_of_its_items() {
     let sql = "SELECT id, unnest(items) AS item FROM users";
     let records = [pack("a", 16), pack("b", 17), pack("c", 100), pack("d", 0)];
     let (table, ..) = table_after(sql, r#"["id", "item"]"#, &records.each_ref().map(String::as_str)).await;
@@ -93,14 +94,14 @@ async fn a_record_of_seventeen_and_one_of_a_hundred_items_have_a_row_for_each() 
 }
 
 #[tokio::test]
-async fn of_the_items_of_a_record_that_have_one_key_the_last_is_the_row_and_a_later_record_wins_over_all_of_them() {
+async fn the_last_item_of_a_key_is_the_row_until_a_later_record_replaces_it() {
     let sql = "SELECT id, unnest(items) AS item FROM users";
     let (table, ..) = table_after(sql, r#"["id"]"#, &[&pack("a", 100), &pack("b", 100), r#"{"id":"a","items":["later"]}"#]).await;
     assert_eq!(table, ["a later", "b b099"]);
 }
 
 #[tokio::test]
-async fn a_row_whose_newest_record_is_a_dead_letter_stays_as_it_was() {
+async fn a_row_stays_when_its_newest_record_is_a_dead_letter() {
     let records = [r#"{"id":"a","status":"active"}"#, r#"{"id":"b","status":"active"}"#, r#"{"id":"a","status":7}"#, TOMBSTONE];
     let (table, warnings, rejected) = table_after("SELECT id, status FROM users", r#"["id"]"#, &records).await;
     assert_eq!(table, ["a active", "b active"]);

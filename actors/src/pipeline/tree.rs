@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::blueprint::Blueprint;
 use super::handle::Running;
 use super::options::{Options, Role, StartError};
-use super::start_commands::{begin, open_ledger};
+use super::startup_commands::{open_ledger, submit_startup_commands};
 use crate::api::{Api, ApiParams, Authenticator};
 use crate::broker::embedded::Address;
 use crate::broker::{self, Access, Committed, EmbeddedBroker};
@@ -34,16 +34,16 @@ use forebay_kernel::{
     SupervisorSpec, micros,
 };
 
-/// How long the poll loop waits for the id of the topic.
+/// The time-out of the poll loop for the id of the topic.
 const TOPIC_ID_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Starts the pipeline. To be called on the actor thread.
+/// Starts the pipeline. Must be called on the actor thread.
 ///
 /// # Errors
-/// When it can't start at all.
+/// When it can't start.
 pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartError> {
     let pipeline = &blueprint.pipeline;
-    let lock = match options.held {
+    let lock = match options.lock {
         Some(held) => held,
         None => DataDirLock::take(&pipeline.data_dir())?,
     };
@@ -59,7 +59,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     let actor_tree = ActorTree::default();
     let max_rejected = pipeline.fetcher.as_ref().and_then(|fetcher| fetcher.max_rejected);
     let ledger = Arc::new(open_ledger(pipeline, Arc::clone(&options.clock))?.with_max_rejected(max_rejected));
-    begin(&ledger, blueprint, &options.roles);
+    submit_startup_commands(&ledger, blueprint, &options.roles);
     let environment = Environment {
         clock: Arc::clone(&options.clock),
         seed: options.seed,
@@ -127,7 +127,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     }));
     let api = options.listener.filter(|_| has(Role::Api)).map(|listener| ApiParams {
         pipeline: Arc::clone(pipeline),
-        plan: blueprint.plan.clone(),
+        transform: blueprint.transform.clone(),
         listener,
         authenticator,
         snapshots: snapshots.clone(),
@@ -164,11 +164,11 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         scheduled: scheduled_fetches,
         fetcher,
         reads_here,
-        _held: (lock, claim),
+        _locks: (lock, claim),
     })
 }
 
-/// What every part of the tree is made with.
+/// What every part of the tree is built from.
 #[derive(Clone)]
 struct Common {
     pipeline: Arc<Pipeline>,
@@ -202,7 +202,8 @@ impl Common {
         self.pipeline.producer.as_ref().map_or(0, |producer| producer.budget.as_usize())
     }
 
-    /// Which topic there is, and what the group has committed of it, in lineages; nothing where the pipeline ends at the topic.
+    /// Reads the id of the topic and the checkpoints that the group has committed. No checkpoints
+    /// when the pipeline ends at the topic.
     fn inspect_topic(&self) -> InspectTopic {
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
         Arc::new(move |others| {
@@ -220,25 +221,25 @@ impl Common {
         })
     }
 
-    /// A sub-tree gets the time of all its children to stop in, since they stop one after the other.
+    /// A subtree. Its time-out to stop covers its children, which stop one after the other.
     fn supervisor(&self, name: &'static str, make: impl FnMut() -> SupervisorSpec + 'static) -> ChildSpec {
         ChildSpec::supervisor(name, Restart::Permanent, self.shutdown() * 4, make)
     }
 
-    /// Writer, transformer, consumer: each started with the mailbox of the one before it.
+    /// Writer, transformer, consumer: each starts with the mailbox of the one before it.
     fn egress(self, blueprint: Blueprint, budget: Budget, rows: Budget) -> impl FnMut() -> SupervisorSpec {
         move || {
-            let plan = blueprint.plan.clone().expect("a pipeline that writes has a plan");
+            let transform = blueprint.transform.clone().expect("a pipeline that writes has SQL");
             let table = blueprint.table.clone().expect("a pipeline that writes has a table");
             let (to_writer, to_transformer) = (MailboxSlot::default(), MailboxSlot::default());
 
             let writer = {
-                let parts = WriterParams {
+                let params = WriterParams {
                     pipeline: Arc::clone(&self.pipeline),
                     spec: table,
                     dead_letters: self.access.copy_producer(),
                     recreate_topic: self.recreate_topic(),
-                    sql_fingerprint: plan.fingerprint(),
+                    sql_fingerprint: transform.fingerprint(),
                     ledger: Arc::clone(&self.ledger),
                     telemetry: Arc::clone(&self.telemetry),
                     clock: Arc::clone(&self.clock),
@@ -246,14 +247,14 @@ impl Common {
                 let slot = to_writer.clone();
                 ChildSpec::actor("writer", Restart::Permanent, self.shutdown(), move |mailbox| {
                     slot.set(mailbox.clone());
-                    Writer::new(parts.clone())
+                    Writer::new(params.clone())
                 })
             };
             let transformer = {
                 let (slot, rows) = (to_transformer.clone(), rows.clone());
                 ChildSpec::actor("transformer", Restart::Permanent, self.shutdown(), move |mailbox| {
                     slot.set(mailbox.clone());
-                    Transformer::new(Arc::clone(&plan), to_writer.get(), rows.clone())
+                    Transformer::new(Arc::clone(&transform), to_writer.get(), rows.clone())
                 })
             };
             let consumer = {
@@ -296,7 +297,7 @@ impl Common {
         }
     }
 
-    /// Makes the dead-letter topic where it is missing.
+    /// Re-creates the dead-letter topic if it is missing.
     fn recreate_topic(&self) -> RecreateTopic {
         let (access, pipeline) = (self.access.clone(), Arc::clone(&self.pipeline));
         Arc::new(move || {
@@ -305,7 +306,7 @@ impl Common {
         })
     }
 
-    /// Producer, then the fetcher that feeds it.
+    /// Producer, then the fetcher that sends to it.
     fn ingest(
         self,
         budget: Budget,
@@ -353,7 +354,7 @@ impl Common {
         }
     }
 
-    /// Those who only look on: alerts, lineage and traces if they are asked for, and the API if there is one.
+    /// The observers: alerts, and lineage, traces and API if configured.
     fn observers(
         &self,
         snapshots: SnapshotSource,

@@ -113,7 +113,8 @@ fn truncate(mut line: LogLine) -> (usize, LogLine) {
         if longest.len() <= ELLIPSIS.len() {
             return (bytes, line);
         }
-        // A character takes at least as many bytes in JSON as in the string; `cut` takes some itself.
+        // A character takes at least as many bytes in JSON as in the string; `cut` takes some
+        // itself.
         let room = longest.len().saturating_sub(over + ELLIPSIS.len() + 16);
         longest.truncate(longest.floor_char_boundary(room));
         longest.push_str(ELLIPSIS);

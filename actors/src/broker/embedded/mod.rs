@@ -1,4 +1,5 @@
-//! A Kafka-compatible broker inside this process, on loopback, with its log in a file: `<data_dir>/broker/kafka.db`.
+//! A Kafka-compatible broker inside this process, on loopback, with its log in a file:
+//! `<data_dir>/broker/kafka.db`.
 //!
 //! Guarantees:
 //! * Each data directory has one address, in `<data_dir>/broker/port`. It is the same after a
@@ -43,8 +44,8 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Picks the address for the process that will serve the broker of `data_dir`: the previous port
-    /// if it is free, else Kafka's port if it is free, else any. Writes it to the port file.
+    /// Picks the address for the process that will serve the broker of `data_dir`: the previous
+    /// port if it is free, else Kafka's port if it is free, else any. Writes it to the port file.
     ///
     /// # Errors
     /// When no port is free or the directory can't be written.
@@ -121,7 +122,8 @@ pub async fn serve(_address: Address, _data_dir: PathBuf) -> Result<(), BrokerEr
     Err(BrokerError::NotBuiltIn)
 }
 
-/// The committed offsets of a group, with the metadata that the broker does not return over the wire.
+/// The committed offsets of a group, with the metadata that the broker does not return over the
+/// wire.
 #[cfg(not(feature = "embedded-broker"))]
 pub(super) fn commits(_data_dir: &Path, _group: &str, _topic: &str) -> Result<BTreeMap<Partition, (Offset, String)>, BrokerError> {
     Err(BrokerError::NotBuiltIn)
@@ -228,8 +230,8 @@ mod server {
         let mut topics: BTreeMap<String, Ends> = BTreeMap::new();
         read(data_dir, "read its topics", sql, [CLUSTER], |row| {
             let end = row.get::<Option<i64>>(2)?.unwrap_or(0);
-            let begin = row.get::<Option<i64>>(3)?.unwrap_or(end);
-            topics.entry(row.get(0)?).or_default().insert(row.get::<i32>(1)?, (begin, end));
+            let start = row.get::<Option<i64>>(3)?.unwrap_or(end);
+            topics.entry(row.get(0)?).or_default().insert(row.get::<i32>(1)?, (start, end));
             Ok(())
         })?;
         Ok(topics)
@@ -278,8 +280,8 @@ mod server {
     /// The storage URL of the broker's file, and the link that must outlive the broker.
     ///
     /// The broker takes the URL's path less one slash, relative to the working directory, without
-    /// decoding it. An absolute path works with one more slash. A path that a URL has to encode, for
-    /// example one with a space, is opened through a symbolic link.
+    /// decoding it. An absolute path works with one more slash. A path that a URL has to encode,
+    /// for example one with a space, is opened through a symbolic link.
     fn storage_url(directory: &Path) -> std::io::Result<(Url, Option<Alias>)> {
         let directory = std::path::absolute(directory)?;
         let unencoded = |directory: &Path| {

@@ -1,7 +1,13 @@
-//! What a start of the pipeline would do, out of the file, the journal, and what Kafka and the store hold.
+//! The plan of a start: what it would do, from the file, the journal, and the state of Kafka and
+//! the store. For `forebay plan`.
 //!
-//! Asks no server, and writes nothing. Guarantee: it decides by what the start itself decides by: the same topics, the same check of the table, the same commands to the ledger, the same
-//! rule for where a partition begins. Not guaranteed: that things are as they were when the start comes.
+//! Sends no request and writes nothing.
+//!
+//! Guarantees:
+//! * The plan uses the rules of the start: the same topics, the same check of the table, the same
+//!   commands to the ledger, and the same start offsets.
+//!
+//! Does not guarantee that the state is still the same when the pipeline starts.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +24,7 @@ use forebay_schemas::read::Read;
 
 use super::blueprint::Blueprint;
 use super::options::Role;
-use super::start_commands::startup_commands;
+use super::startup_commands::startup_commands;
 use crate::broker::{ClusterState, Committed, TopicDescription, TopicState, WantedTopic};
 use crate::consumer::{ConsumerError, preview_start};
 use crate::data_dir::{is_running, journal_dir};
@@ -26,9 +32,9 @@ use crate::ledger::State;
 use crate::text::without_secrets;
 use forebay_dataplane::store::{Store, TableLook, TableSpec};
 
-/// What a start would do. `before` is the fold of the journal; of Kafka and the store either what they hold is given, or why they did not say; a pipeline that
-/// does not write has no table.
-pub fn plan(
+/// Plans a start. `before` is the fold of the journal. `kafka` and `table` are the state of the
+/// servers, or why it is unknown; `table` is `None` if the pipeline does not write.
+pub fn plan_start(
     blueprint: &Blueprint,
     before: &State,
     kafka: Result<ClusterState, String>,
@@ -43,40 +49,40 @@ pub fn plan(
         ..RunPlan::default()
     };
     if before.seq == 0 {
-        plan.changes.push(format!("begin a journal in {}", plan.journal.folder));
+        plan.changes.push(format!("create a journal in {}", plan.journal.folder));
     }
     match kafka {
-        Ok(look) => {
-            plan.topics = look.topics.iter().map(|(wanted, there)| topic(pipeline, wanted, there.as_ref())).collect();
-            plan.changes.extend(plan.topics.iter().filter(|topic| topic.step == Step::Make).map(made));
+        Ok(cluster) => {
+            plan.topics = cluster.topics.iter().map(|(wanted, there)| topic(pipeline, wanted, there.as_ref())).collect();
+            plan.changes.extend(plan.topics.iter().filter(|topic| topic.step == Step::Make).map(creation));
             let same_name = before.topic == pipeline.kafka.topic;
-            let id = look.topics.first().and_then(|(_, there)| there.as_ref()?.id);
+            let id = cluster.topics.first().and_then(|(_, there)| there.as_ref()?.id);
             if let Some((before, now)) = before.topic_id.zip(id).filter(|(before, now)| before != now && same_name) {
                 plan.changes.push(format!(
-                    "read {} from its begin: it was deleted and created again, its id is {now} and was {before}; open runs fail, retryable",
+                    "read {} from its start: it was deleted and created again, its id is {now} and was {before}; open runs fail as retryable",
                     pipeline.kafka.topic
                 ));
             }
             if let Some(consumer) = &pipeline.consumer {
-                plan.group = Some(group(&consumer.group, &look, &after, &mut plan.problems));
+                plan.group = Some(group(&consumer.group, &cluster, &after, &mut plan.problems));
             }
         }
-        Err(away) => plan.away.push(away),
+        Err(error) => plan.away.push(error),
     }
     match (table, blueprint.table.as_deref()) {
         (Some(Ok(look)), Some(spec)) => {
             let there = self::table(pipeline, spec, &look);
             if there.keyspace_step == Some(Step::Make) {
-                plan.changes.push(format!("make keyspace {}, {} replicas a datacenter", spec.keyspace, spec.replication));
+                plan.changes.push(format!("create keyspace {}, {} replicas per datacenter", spec.keyspace, spec.replication));
             }
             if there.step == Step::Make {
                 let (columns, key) = (spec.columns.len(), spec.key_names().join(", "));
-                plan.changes.push(format!("make table {} of {columns} columns, primary key ({key})", there.name));
+                plan.changes.push(format!("create table {} of {columns} columns, primary key ({key})", there.name));
             }
             plan.problems.extend(look.differences.iter().map(|(what, remedy)| format!("{what}; {remedy}")));
             plan.table = Some(there);
         }
-        (Some(Err(away)), _) => plan.away.push(away),
+        (Some(Err(error)), _) => plan.away.push(error),
         _ => {}
     }
     plan.sql = sql(blueprint, before, plan.group.as_ref());
@@ -89,9 +95,10 @@ pub fn plan(
         }),
         other => Some(other.to_string()),
     }));
-    let again = plan.group.iter().flat_map(|group| &group.partitions).filter(|start| start.origin == Some(StartOrigin::Reset));
+    let resets = plan.group.iter().flat_map(|group| &group.partitions).filter(|start| start.origin == Some(StartOrigin::Reset));
     plan.changes.extend(
-        again.map(|start| format!("read partition {} again from its begin: the group has no offset of it as it is now", start.partition)),
+        resets
+            .map(|start| format!("read partition {} again from its start: the group has no offset of the present topic", start.partition)),
     );
     plan.fetch = fetch(pipeline, &after);
     plan.retention = pipeline.kafka.is_embedded().then(|| {
@@ -101,7 +108,7 @@ pub fn plan(
     plan
 }
 
-/// The state that the start's commands leave, and their events.
+/// The state after the startup commands, and their events.
 fn started(blueprint: &Blueprint, before: &State) -> (State, Vec<Event>) {
     let (mut state, mut all) = (before.clone(), Vec::new());
     for command in startup_commands(blueprint, &Role::ALL) {
@@ -155,14 +162,14 @@ fn topic(pipeline: &Pipeline, wanted: &WantedTopic, there: Option<&TopicDescript
     plan
 }
 
-fn made(topic: &TopicPlan) -> String {
+fn creation(topic: &TopicPlan) -> String {
     let settings: String = topic.settings.iter().map(|setting| format!(", {} = {}", setting.name, setting.asked)).collect();
-    format!("make topic {}: {} partitions, {} replicas{settings}", topic.name, topic.partitions, topic.replication.unwrap_or(1))
+    format!("create topic {}: {} partitions, {} replicas{settings}", topic.name, topic.partitions, topic.replication.unwrap_or(1))
 }
 
-fn group(name: &str, look: &ClusterState, after: &State, problems: &mut Vec<String>) -> GroupPlan {
+fn group(name: &str, cluster: &ClusterState, after: &State, problems: &mut Vec<String>) -> GroupPlan {
     let checkpoints = after.checkpoints();
-    let Some((wanted, there)) = look.topics.first() else { return GroupPlan::default() };
+    let Some((wanted, there)) = cluster.topics.first() else { return GroupPlan::default() };
     let id = there.as_ref().and_then(|there| there.id);
     let ends: BTreeMap<Partition, (Offset, Offset)> = match there {
         Some(there) => there.ends.clone(),
@@ -170,7 +177,8 @@ fn group(name: &str, look: &ClusterState, after: &State, problems: &mut Vec<Stri
     };
     let mut partitions = Vec::with_capacity(ends.len());
     for (partition, (start_offset, end_offset)) in ends {
-        let (committed, known): (Option<&Committed>, Option<&Checkpoint>) = (look.committed.get(&partition), checkpoints.get(&partition));
+        let (committed, known): (Option<&Committed>, Option<&Checkpoint>) =
+            (cluster.committed.get(&partition), checkpoints.get(&partition));
         let found = preview_start(committed.map(|it| (it.offset, it.metadata.as_str())), known.copied(), (start_offset, end_offset), id);
         if let Err(committed) = found {
             let (group, topic) = (name.to_owned(), wanted.name.clone());
@@ -186,7 +194,7 @@ fn group(name: &str, look: &ClusterState, after: &State, problems: &mut Vec<Stri
             origin: found.ok().map(|start| start.origin),
         });
     }
-    GroupPlan { name: name.to_owned(), members: look.members.map(|members| members as u64), partitions }
+    GroupPlan { name: name.to_owned(), members: cluster.members.map(|members| members as u64), partitions }
 }
 
 fn table(pipeline: &Pipeline, spec: &TableSpec, look: &TableLook) -> TablePlan {
@@ -222,16 +230,16 @@ fn table(pipeline: &Pipeline, spec: &TableSpec, look: &TableLook) -> TablePlan {
 }
 
 fn sql(blueprint: &Blueprint, before: &State, group: Option<&GroupPlan>) -> Option<SqlPlan> {
-    let fingerprint = blueprint.plan.as_ref()?.fingerprint();
+    let fingerprint = blueprint.transform.as_ref()?.fingerprint();
     let before = before.sql.as_ref().map(|sql| sql.fingerprint.clone());
     let changed = before.as_ref().is_some_and(|before| *before != fingerprint);
     let waiting: u64 = group.iter().flat_map(|group| &group.partitions).map(StartPlan::waiting).sum();
     let follows = match (&before, changed) {
-        (None, _) => "it is the first that this journal knows of".to_owned(),
-        (Some(_), false) => "it is the one that was in use".to_owned(),
+        (None, _) => "it is the first SQL of this journal".to_owned(),
+        (Some(_), false) => "it is already in use".to_owned(),
         (Some(_), true) => format!(
-            "it holds for what is read from here on, {waiting} offsets wait; rows in the table stay as the SQL before made them, until \
-             `forebay replay --from earliest` has their records read again"
+            "it applies to records that are read from now on, {waiting} offsets wait; existing rows stay as the previous SQL made them, \
+             until `forebay replay --from earliest` reads their records again"
         ),
     };
     Some(SqlPlan { fingerprint, before, changed, follows })
@@ -298,8 +306,8 @@ primary_key = ["id"]
         TopicId::from_bits(7)
     }
 
-    /// A topic that is there, with these ends, and what the group has committed of it.
-    fn look(blueprint: &Blueprint, ends: &[(Offset, Offset)], committed: &[(Partition, Checkpoint)]) -> ClusterState {
+    /// An existing topic with these ends and these committed offsets.
+    fn cluster(blueprint: &Blueprint, ends: &[(Offset, Offset)], committed: &[(Partition, Checkpoint)]) -> ClusterState {
         let [records, dead] = crate::broker::wanted_topics(&blueprint.pipeline);
         let settings = BTreeMap::from([("message.timestamp.type".to_owned(), "CreateTime".to_owned())]);
         let there = TopicDescription { id: id(), ends: (0..).zip(ends.iter().copied()).collect(), held_back: BTreeMap::new(), settings };
@@ -313,7 +321,7 @@ primary_key = ["id"]
         }
     }
 
-    /// A journal of a process that had these places, and another SQL.
+    /// The state of a journal with these checkpoints and another SQL.
     fn before(checkpoints: &[(Partition, Checkpoint)]) -> State {
         let starts: Starts =
             checkpoints.iter().map(|&(partition, checkpoint)| (partition, Start { checkpoint, origin: StartOrigin::Group })).collect();
@@ -333,13 +341,16 @@ primary_key = ["id"]
     }
 
     #[test]
-    fn partitions_begin_where_the_rule_of_the_consumer_has_them_and_one_without_a_begin_is_a_problem() {
+    fn partitions_start_where_the_consumer_would_start_them_or_are_a_problem() {
         let folder = tempfile::tempdir().unwrap();
         let blueprint = blueprint(&folder, "", "");
         let before = before(&[(0, checkpoint(9, 7)), (1, checkpoint(9, 7)), (2, checkpoint(9, 7))]);
-        let kafka =
-            look(&blueprint, &[(0, 20), (0, 20), (0, 20), (5, 20)], &[(0, checkpoint(4, 7)), (1, checkpoint(4, 8)), (3, checkpoint(4, 7))]);
-        let plan = super::plan(&blueprint, &before, Ok(kafka), Some(Ok(TableLook { keyspace: Some(false), ..TableLook::default() })));
+        let kafka = cluster(
+            &blueprint,
+            &[(0, 20), (0, 20), (0, 20), (5, 20)],
+            &[(0, checkpoint(4, 7)), (1, checkpoint(4, 8)), (3, checkpoint(4, 7))],
+        );
+        let plan = super::plan_start(&blueprint, &before, Ok(kafka), Some(Ok(TableLook { keyspace: Some(false), ..TableLook::default() })));
         let group = plan.group.unwrap();
         let starts: Vec<_> = group.partitions.iter().map(|start| (start.from, start.origin, start.waiting())).collect();
         assert_eq!(
@@ -355,39 +366,39 @@ primary_key = ["id"]
         assert_eq!(
             plan.changes,
             [
-                "make topic users.dead: 1 partitions, 1 replicas, message.timestamp.type = LogAppendTime, max.message.bytes = 1114124"
+                "create topic users.dead: 1 partitions, 1 replicas, message.timestamp.type = LogAppendTime, max.message.bytes = 1114124"
                     .to_owned(),
-                "make keyspace k, 1 replicas a datacenter".to_owned(),
-                "make table k.t of 2 columns, primary key (id)".to_owned(),
+                "create keyspace k, 1 replicas per datacenter".to_owned(),
+                "create table k.t of 2 columns, primary key (id)".to_owned(),
                 format!("use the SQL {} in place of 0badcafe", plan.sql.as_ref().unwrap().fingerprint),
-                "read partition 2 again from its begin: the group has no offset of it as it is now".to_owned(),
+                "read partition 2 again from its start: the group has no offset of the present topic".to_owned(),
             ]
         );
         assert!(plan.sql.unwrap().follows.contains("47 offsets wait"));
     }
 
     #[test]
-    fn a_topic_that_was_recreated_is_read_from_its_begin_and_what_a_transaction_holds_back_is_told() {
+    fn a_re_created_topic_is_read_from_its_start_and_held_back_offsets_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let blueprint = blueprint(&folder, "", "");
         let mut before = before(&[(0, checkpoint(9, 7))]);
         let known = Event::TopicIdentified { id: TopicId::from_bits(1).unwrap() };
         before.evolve(&Recorded::new(before.seq + 1, DateTime::UNIX_EPOCH, known));
-        let mut kafka = look(&blueprint, &[(0, 20)], &[]);
+        let mut kafka = cluster(&blueprint, &[(0, 20)], &[]);
         let of_before = Committed { offset: 9, metadata: CommitMetadata::new(&checkpoint(9, 7), TopicId::from_bits(1)).to_string() };
         kafka.committed.insert(0, of_before);
         kafka.topics[0].1.as_mut().unwrap().held_back.insert(0, Range { from: 20, to: 23 });
-        let plan = super::plan(&blueprint, &before, Ok(kafka), None);
+        let plan = super::plan_start(&blueprint, &before, Ok(kafka), None);
         let start = &plan.group.unwrap().partitions[0];
         assert_eq!((start.from, start.origin, start.waiting()), (Some(0), Some(StartOrigin::Reset), 20));
         assert!(plan.changes.iter().any(|change| change.contains("it was deleted and created again")), "{:?}", plan.changes);
         let differences = &plan.topics[0].differences;
-        let told = "an open transaction at offset 20 of partition 0 holds back 3 offsets, which are not read before it ends";
-        assert!(differences.iter().any(|difference| difference == told), "{differences:?}");
+        let held_back = "an open transaction at offset 20 of partition 0 holds back 3 offsets, which are not read before it ends";
+        assert!(differences.iter().any(|difference| difference == held_back), "{differences:?}");
     }
 
     #[test]
-    fn a_topic_and_a_table_that_are_otherwise_say_how_and_a_table_that_is_not_made_is_refused() {
+    fn differences_are_reported_and_a_missing_table_is_refused_without_create() {
         let folder = tempfile::tempdir().unwrap();
         let blueprint = blueprint(&folder, "create = true", "create = false");
         let table = TableLook {
@@ -395,8 +406,8 @@ primary_key = ["id"]
             columns: vec![("id".into(), "text".into()), ("more".into(), "int".into())],
             differences: vec![("table k.t has no column name".into(), "add it".into())],
         };
-        let kafka = look(&blueprint, &[(0, 0)], &[]);
-        let plan = super::plan(&blueprint, &before(&[]), Ok(kafka.clone()), Some(Ok(table)));
+        let kafka = cluster(&blueprint, &[(0, 0)], &[]);
+        let plan = super::plan_start(&blueprint, &before(&[]), Ok(kafka.clone()), Some(Ok(table)));
         assert_eq!(
             plan.topics[0].differences,
             [
@@ -413,33 +424,33 @@ primary_key = ["id"]
         assert!(name.tombstone && !name.key && name.there.is_none() && there.columns[0].there.as_deref() == Some("text"));
         assert_eq!((plan.problems, there.cql), (vec!["table k.t has no column name; add it".to_owned()], vec![]));
         let missing = TableLook { keyspace: Some(false), ..TableLook::default() };
-        let there = super::plan(&blueprint, &before(&[]), Ok(kafka), Some(Ok(missing))).table.unwrap();
+        let there = super::plan_start(&blueprint, &before(&[]), Ok(kafka), Some(Ok(missing))).table.unwrap();
         assert_eq!((there.step, there.keyspace_step, there.cql), (Step::Refuse, Some(Step::Refuse), vec![]));
     }
 
     #[test]
-    fn where_and_unnest_are_warned_of_and_a_select_without_them_is_not() {
+    fn where_and_unnest_give_a_warning_and_a_plain_select_gives_none() {
         let folder = tempfile::tempdir().unwrap();
         for (from, to, codes) in [
             ("", "", &[][..]),
             ("FROM users\"", "FROM users WHERE name <> 'x'\"", &["where_keeps_rows"]),
             ("id, name FROM", "id, unnest(string_to_array(name, ',')) AS name FROM", &["unnest_keeps_rows"]),
         ] {
-            let plan = super::plan(&blueprint(&folder, from, to), &State::default(), Err("kafka".into()), None);
-            // What is not known of the topic's key is said of each of them.
+            let plan = super::plan_start(&blueprint(&folder, from, to), &State::default(), Err("kafka".into()), None);
+            // The warning about the topic's key comes with each of them.
             let (of_keys, of_sql): (Vec<_>, Vec<_>) = plan.warnings.iter().partition(|warning| warning.code == "topic_key_not_known");
             assert_eq!((of_keys.len(), of_sql.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>()), (1, codes.to_vec()));
             assert!(of_sql.iter().all(|warning| warning.what.contains("stay")), "{:?}", plan.warnings);
-            assert!(plan.problems.is_empty(), "it is no problem: {:?}", plan.problems);
+            assert!(plan.problems.is_empty(), "a warning is no problem: {:?}", plan.problems);
         }
     }
 
     #[test]
-    fn of_servers_that_are_away_nothing_is_said_but_that() {
+    fn an_unavailable_server_is_reported_and_nothing_about_it() {
         let folder = tempfile::tempdir().unwrap();
-        let plan = super::plan(&blueprint(&folder, "", ""), &State::default(), Err("kafka".into()), Some(Err("cassandra".into())));
+        let plan = super::plan_start(&blueprint(&folder, "", ""), &State::default(), Err("kafka".into()), Some(Err("cassandra".into())));
         assert_eq!((plan.away.as_slice(), plan.problems.len()), (&["kafka".to_owned(), "cassandra".to_owned()][..], 0));
         assert!(plan.topics.is_empty() && plan.table.is_none() && plan.group.is_none() && plan.fetch.is_none());
-        assert!(plan.changes[0].starts_with("begin a journal in ") && plan.changes[1].starts_with("use the SQL "), "{:?}", plan.changes);
+        assert!(plan.changes[0].starts_with("create a journal in ") && plan.changes[1].starts_with("use the SQL "), "{:?}", plan.changes);
     }
 }

@@ -1,7 +1,11 @@
-//! The first page of the API, taken on the way that the pipeline would take it up to the row, for `forebay doctor`.
+//! Takes the first page of the API through the pipeline up to its rows, for `forebay doctor`.
 //!
-//! Guarantee: the page is asked for as the fetcher asks, keys are found as the producer finds them, and records are held to the schema and the
-//! SQL as the transformer holds them. Nothing is produced, written or kept. Not guaranteed: that the table takes the rows.
+//! Guarantees:
+//! * The page is requested as by the fetcher, keys are extracted as by the producer, and records
+//!   are checked and transformed as by the transformer.
+//! * Nothing is produced, written or stored.
+//!
+//! Does not guarantee that the table accepts the rows.
 
 use std::time::SystemTime;
 
@@ -13,25 +17,25 @@ use crate::producer::{KeyExtractor, KeyedRecord};
 use forebay_dataplane::transform::{Parts, Transform};
 use forebay_dataplane::{NewRecord, RawBatch, Reason, Reject};
 
-/// What came of the first page.
+/// The outcome for the first page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Probe {
     /// Records on the page.
     pub records: usize,
     /// Whether the page names a next one.
     pub has_next: bool,
-    /// Records that would be dead letters, and why the first of them would.
+    /// Records that would be dead letters.
     pub rejected: usize,
-    /// See `rejected`; without what it would quote of the record where `[api] mask` is set.
+    /// The reason of the first one. It quotes nothing of the record when `[api] mask` is set.
     pub reason: Option<String>,
-    /// Rows that the SQL makes of the others; absent where the pipeline ends at the topic.
+    /// Rows of the other records; absent when the pipeline ends at the topic.
     pub rows: Option<usize>,
 }
 
-/// Takes the first page; nothing where the pipeline does not fetch.
+/// Probes the first page. `None` when the pipeline does not fetch.
 ///
 /// # Errors
-/// As a fetch fails.
+/// When the fetch fails.
 pub async fn probe(blueprint: &Blueprint, wall: SystemTime) -> Option<Result<Probe, FetchError>> {
     let pipeline = &blueprint.pipeline;
     let (fetcher, producer) = (pipeline.fetcher.as_ref()?, pipeline.producer.as_ref()?);
@@ -41,26 +45,26 @@ pub async fn probe(blueprint: &Blueprint, wall: SystemTime) -> Option<Result<Pro
         Err(error) => return Some(Err(if masked { error.masked() } else { error })),
     };
     let keys = KeyExtractor::new(&pipeline.meta.name, &pipeline.kafka.topic, &producer.key);
-    Some(Ok(look(&page.records, page.next.is_some(), &keys, blueprint.plan.as_deref(), masked)))
+    Some(Ok(probe_page(&page.records, page.next.is_some(), &keys, blueprint.transform.as_deref(), masked)))
 }
 
-fn look(records: &[Bytes], has_next: bool, keys: &KeyExtractor, plan: Option<&Transform>, masked: bool) -> Probe {
+fn probe_page(records: &[Bytes], has_next: bool, keys: &KeyExtractor, transform: Option<&Transform>, masked: bool) -> Probe {
     let mut reasons = Vec::new();
     let mut raw = RawBatch::default();
     let mut scratch = Vec::new();
     for record in records {
         match keys.extract(record, &mut scratch) {
             KeyedRecord::Record { key, .. } => {
-                let offset = i64::try_from(raw.records.len()).expect("a page has fewer records than an offset can count");
+                let offset = i64::try_from(raw.records.len()).expect("a page has fewer records than an offset can number");
                 raw.push(&NewRecord { offset, key: Some(&key), value: Some(record), ..NewRecord::default() });
             }
             KeyedRecord::DeadLetter { reason, .. } => reasons.push(reason),
         }
     }
-    let rows = plan.map(|plan| {
+    let rows = transform.map(|transform| {
         let (mut parts, mut rows) = (Parts::default(), 0);
         while !parts.is_done() {
-            let part = parts.next(plan, &raw, &|| {});
+            let part = parts.next(transform, &raw, &|| {});
             reasons.extend(part.rejects.into_iter().map(|Reject { reason, .. }| reason));
             rows += part.rows.num_rows();
         }

@@ -1,4 +1,4 @@
-//! The ledger at the start of a process.
+//! Opens the ledger, and tells it what starts: the commands that a start submits.
 
 use forebay_schemas::pipeline::Pipeline;
 
@@ -11,7 +11,7 @@ use crate::ledger::{Command, Ledger, LedgerError};
 use crate::operations::cursor::source_of;
 use forebay_kernel::SharedClock;
 
-/// The ledger of a pipeline whose data directory is locked.
+/// Opens the ledger of a pipeline. The caller has locked the data directory.
 pub(super) fn open_ledger(pipeline: &Pipeline, clock: SharedClock) -> Result<Ledger, LedgerError> {
     if journal_is_off() {
         return Ok(Ledger::in_memory(clock));
@@ -21,13 +21,13 @@ pub(super) fn open_ledger(pipeline: &Pipeline, clock: SharedClock) -> Result<Led
     let ledger = Ledger::open(&journal_dir(pipeline), RealDisk, settings, clock)?;
     let process = ledger.state().process;
     if process.starts > 0 && process.stopped.is_none() {
-        tracing::info!("the process before this one did not stop in order; what it had not written is read again");
+        tracing::info!("previous process did not shut down cleanly; unwritten records will be read again");
     }
     Ok(ledger)
 }
 
-/// Tells the ledger of this process.
-pub(super) fn begin(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
+/// Submits the startup commands.
+pub(super) fn submit_startup_commands(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
     for command in startup_commands(blueprint, roles) {
         if let Err(error) = ledger.submit(command) {
             tracing::error!(%error, "the ledger rejected the start of the process");
@@ -35,7 +35,7 @@ pub(super) fn begin(ledger: &Ledger, blueprint: &Blueprint, roles: &[Role]) {
     }
 }
 
-/// What the ledger is told when a process begins.
+/// The commands that a start submits to the ledger.
 pub(super) fn startup_commands(blueprint: &Blueprint, roles: &[Role]) -> Vec<Command> {
     let pipeline = &blueprint.pipeline;
     let mut commands = vec![Command::StartProcess {
@@ -45,8 +45,8 @@ pub(super) fn startup_commands(blueprint: &Blueprint, roles: &[Role]) -> Vec<Com
         group: pipeline.consumer.as_ref().map(|consumer| consumer.group.clone()).unwrap_or_default(),
     }];
     commands.extend(source_of(pipeline).map(|source| Command::NameSource { source }));
-    if let (Some(plan), Some(table)) = (&blueprint.plan, &pipeline.transformer) {
-        commands.push(Command::ActivateSql { sql: table.sql.clone(), fingerprint: plan.fingerprint() });
+    if let (Some(transform), Some(table)) = (&blueprint.transform, &pipeline.transformer) {
+        commands.push(Command::ActivateSql { sql: table.sql.clone(), fingerprint: transform.fingerprint() });
     }
     commands
 }
