@@ -492,13 +492,14 @@ fn masked_values_appear_in_no_answer_event_or_log_line() {
 
     let reasons: Vec<String> =
         letters(&http).iter().map(|letter| format!("{}: {}", letter["stage"], letter["reason"]).replace('"', "")).collect();
-    for reason in ["decode: `/dob/date` must be a date-time such as", "transform: column `number`: ***", "write: column id: *** is no uuid"]
+    for reason in
+        ["decode: `/dob/date` must be a date-time such as", "transform: column `number`: ***", "write: column id: *** is not a valid uuid"]
     {
         assert!(reasons.iter().any(|text| text.starts_with(reason)), "{reason} in {reasons:#?}");
     }
     let batches = http.get("/v1/batches").body["batches"].as_array().unwrap().clone();
     let mut shown: Vec<String> = batches.iter().map(|batch| http.get(&format!("/v1/batches/{}", batch["id"])).body.to_string()).collect();
-    assert!(shown.iter().any(|batch| batch.contains("*** is no uuid")), "{shown:#?}");
+    assert!(shown.iter().any(|batch| batch.contains("*** is not a valid uuid")), "{shown:#?}");
     for path in ["/v1/dlq", "/v1/records", "/v1/snapshot", "/v1/runs", "/v1/batches", "/v1/actors", "/v1/logs?limit=1000", "/metrics"] {
         shown.push(format!("{path}: {:?}", http.get(path)));
     }

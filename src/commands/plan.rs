@@ -8,7 +8,7 @@ use forebay_actors::broker;
 use forebay_actors::data_dir::journal_dir;
 use forebay_actors::ledger::fold;
 use forebay_actors::pipeline::Blueprint;
-use forebay_dataplane::store::{Store, TableLook};
+use forebay_dataplane::store::{Store, TableDescription};
 use forebay_schemas::desired::DesiredState;
 use forebay_schemas::event::StartOrigin;
 use forebay_schemas::pipeline::{Bytes, HumanDuration};
@@ -65,9 +65,9 @@ async fn kafka(blueprint: &Blueprint, timeout: Duration) -> Result<broker::Clust
     in_time(timeout, "[kafka] bootstrap", broker::inspect(&blueprint.pipeline)).await.map_err(|error| format!("{name}: {error}"))
 }
 
-async fn table(blueprint: &Blueprint, timeout: Duration) -> Option<Result<TableLook, String>> {
+async fn table(blueprint: &Blueprint, timeout: Duration) -> Option<Result<TableDescription, String>> {
     let spec = blueprint.table.as_deref()?;
-    let answer = async { Store::connect(&blueprint.pipeline, None).await?.look(spec).await };
+    let answer = async { Store::connect(&blueprint.pipeline, None).await?.describe_table(spec).await };
     let look = store_in_time(timeout, answer).await;
     Some(look.map_err(|error| format!("Cassandra {}: {error}", Store::describe_of(&blueprint.pipeline))))
 }

@@ -30,7 +30,7 @@ use crate::consumer::{ConsumerError, preview_start};
 use crate::data_dir::{is_running, journal_dir};
 use crate::ledger::State;
 use crate::text::without_secrets;
-use forebay_dataplane::store::{Store, TableLook, TableSpec};
+use forebay_dataplane::store::{Store, TableDescription, TableSpec};
 
 /// Plans a start. `before` is the fold of the journal. `kafka` and `table` are the state of the
 /// servers, or why it is unknown; `table` is `None` if the pipeline does not write.
@@ -38,7 +38,7 @@ pub fn plan_start(
     blueprint: &Blueprint,
     before: &State,
     kafka: Result<ClusterState, String>,
-    table: Option<Result<TableLook, String>>,
+    table: Option<Result<TableDescription, String>>,
 ) -> RunPlan {
     let pipeline = &blueprint.pipeline;
     let (after, events) = started(blueprint, before);
@@ -197,7 +197,7 @@ fn group(name: &str, cluster: &ClusterState, after: &State, problems: &mut Vec<S
     GroupPlan { name: name.to_owned(), members: cluster.members.map(|members| members as u64), partitions }
 }
 
-fn table(pipeline: &Pipeline, spec: &TableSpec, look: &TableLook) -> TablePlan {
+fn table(pipeline: &Pipeline, spec: &TableSpec, look: &TableDescription) -> TablePlan {
     let missing = if spec.create { Step::Make } else { Step::Refuse };
     let keyspace_step = look.keyspace.map(|there| if there { Step::Keep } else { missing });
     let step = match (look.columns.is_empty(), look.differences.is_empty()) {
@@ -350,7 +350,7 @@ primary_key = ["id"]
             &[(0, 20), (0, 20), (0, 20), (5, 20)],
             &[(0, checkpoint(4, 7)), (1, checkpoint(4, 8)), (3, checkpoint(4, 7))],
         );
-        let plan = super::plan_start(&blueprint, &before, Ok(kafka), Some(Ok(TableLook { keyspace: Some(false), ..TableLook::default() })));
+        let plan = super::plan_start(&blueprint, &before, Ok(kafka), Some(Ok(TableDescription { keyspace: Some(false), ..TableDescription::default() })));
         let group = plan.group.unwrap();
         let starts: Vec<_> = group.partitions.iter().map(|start| (start.from, start.origin, start.waiting())).collect();
         assert_eq!(
@@ -401,7 +401,7 @@ primary_key = ["id"]
     fn differences_are_reported_and_a_missing_table_is_refused_without_create() {
         let folder = tempfile::tempdir().unwrap();
         let blueprint = blueprint(&folder, "create = true", "create = false");
-        let table = TableLook {
+        let table = TableDescription {
             keyspace: Some(true),
             columns: vec![("id".into(), "text".into()), ("more".into(), "int".into())],
             differences: vec![("table k.t has no column name".into(), "add it".into())],
@@ -423,7 +423,7 @@ primary_key = ["id"]
         let name = &there.columns[1];
         assert!(name.tombstone && !name.key && name.there.is_none() && there.columns[0].there.as_deref() == Some("text"));
         assert_eq!((plan.problems, there.cql), (vec!["table k.t has no column name; add it".to_owned()], vec![]));
-        let missing = TableLook { keyspace: Some(false), ..TableLook::default() };
+        let missing = TableDescription { keyspace: Some(false), ..TableDescription::default() };
         let there = super::plan_start(&blueprint, &before(&[]), Ok(kafka), Some(Ok(missing))).table.unwrap();
         assert_eq!((there.step, there.keyspace_step, there.cql), (Step::Refuse, Some(Step::Refuse), vec![]));
     }

@@ -42,7 +42,7 @@ use self::batches::Batches;
 use self::reject_meter::RejectMeter;
 use self::source_meter::SourceMeter;
 use self::store_meter::StoreMeter;
-use forebay_dataplane::store::Glance;
+use forebay_dataplane::store::StoreProbe;
 use forebay_kernel::{SharedClock, SystemClock};
 
 /// A counter that only grows.
@@ -345,8 +345,8 @@ impl Telemetry {
     }
 
     /// Records that the store is connected.
-    pub fn connected(&self, glance: Glance) {
-        self.store(|store| store.glance = Some(glance));
+    pub fn connected(&self, probe: StoreProbe) {
+        self.store(|store| store.probe = Some(probe));
     }
 
     /// Counts acknowledged statements.

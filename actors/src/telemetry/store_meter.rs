@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use forebay_dataplane::store::{Glance, Glimpse};
+use forebay_dataplane::store::{StoreProbe, StoreStatus};
 use forebay_schemas::snapshot::StoreView;
 
 /// The store that this process writes to.
@@ -20,12 +20,12 @@ pub(super) struct StoreMeter {
     pub(super) consistency: String,
     pub(super) statements: u64,
     pub(super) retries: BTreeMap<&'static str, u64>,
-    pub(super) glance: Option<Glance>,
+    pub(super) probe: Option<StoreProbe>,
 }
 
 impl StoreMeter {
     pub(super) fn view(&self) -> StoreView {
-        let Glimpse { in_flight, nodes } = self.glance.as_ref().and_then(|glance| glance()).unwrap_or_default();
+        let StoreStatus { in_flight, nodes } = self.probe.as_ref().and_then(|probe| probe()).unwrap_or_default();
         StoreView {
             kind: self.kind.clone(),
             consistency: self.consistency.clone(),

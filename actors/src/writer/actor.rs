@@ -73,7 +73,7 @@ impl Writer {
         tracing::info!(table = self.params.spec.table, store = store.describe(), "connected; table schema verified");
         let WriterParams { pipeline, dead_letters, recreate_topic, sql_fingerprint, ledger, telemetry, clock, .. } = self.params.clone();
         let topic = pipeline.kafka.dead_letter_topic();
-        self.params.telemetry.connected(store.glance());
+        self.params.telemetry.connected(store.probe());
         self.params.telemetry.found(Need::Table);
         self.batch_writer = Some(Arc::new(BatchWriter {
             store,

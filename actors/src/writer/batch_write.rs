@@ -175,7 +175,7 @@ impl BatchWriter {
             };
             left = unwritten;
             retries += 1;
-            self.telemetry.retried(error.reason().word());
+            self.telemetry.retried(error.reason().as_str());
             wait(outage, &mut retry, error.into(), progressed).await?;
         }
     }

@@ -1,10 +1,18 @@
-//! The table in a file of this machine, for a pipeline with no Cassandra at hand. Any SQLite opens it, also while it is written.
+//! The table in a local SQLite file, for a pipeline without Cassandra. Other processes can read the
+//! file while it is written.
 //!
-//! Guarantee: what was acknowledged outlives the process, however it ends: each micro-batch is one transaction in a write-ahead log that
-//! the operating system has. A row is replaced only by a newer timestamp, as in Cassandra. Not guaranteed: that the last transactions
-//! outlive a loss of power (`synchronous = NORMAL`; the file itself does), and that a row deleted by hand stays deleted when its record
-//! is written again: there are no tombstones here. There is one timestamp a row, not one a cell as in Cassandra: with `nulls = "unset"` a
-//! value that comes late, after a newer row without one, loses with its row. A number that is no number is null in SQLite.
+//! Guarantees:
+//! * Acknowledged rows survive the end of the process. Each micro-batch is one transaction in a
+//!   write-ahead log that was handed to the operating system.
+//! * A row is replaced only by a newer timestamp, as in Cassandra.
+//!
+//! Does not guarantee:
+//! * that the last transactions survive a power failure (`synchronous = NORMAL`); the file does
+//! * that a row which was deleted manually stays deleted when its record is written again, because
+//!   there are no tombstones
+//! * Cassandra's timestamps per cell, because there is one per row: with `nulls = "unset"`, a value
+//!   that arrives after a newer row without it is lost
+//! * NaN, which SQLite stores as null
 
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -17,24 +25,24 @@ use libsql::{Builder, Connection, OpenFlags, Statement};
 use tokio::runtime::Handle;
 use tokio::task;
 
-use super::cells::Value as Cell;
-use super::error::{Reason, StoreError};
-use super::rows::{Refusal, RowSet};
-use super::spec::TableSpec;
-use super::{Glance, Glimpse, QueryRow, TableLook, WriteEnd, render};
+use super::error::{RetryReason, StoreError};
+use super::row_check::{Refusal, RowSet};
+use super::table_spec::TableSpec;
+use super::values::Value as Cell;
+use super::{QueryRow, StoreProbe, StoreStatus, TableDescription, WriteOutcome, render};
 use crate::cql_type::CqlType;
 
-/// How long another process may hold the file.
-const BUSY: Duration = Duration::from_secs(5);
-/// The column that holds the timestamp a row was written with; no column of a SELECT can have this name.
-const TS: &str = "_ts";
+/// How long to wait for a file that another process has locked.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The column of a row's write timestamp. No column of a SELECT can have this name.
+const TIMESTAMP_COLUMN: &str = "_ts";
 
-/// A table's file.
+/// The file of a table.
 #[derive(Clone)]
 pub struct Embedded {
     file: Arc<PathBuf>,
     keyspace: Arc<str>,
-    /// One writer at a time; none when opened for reading only.
+    /// The single writer. `None` when opened read-only.
     writer: Option<Arc<Mutex<Writer>>>,
 }
 
@@ -50,14 +58,14 @@ impl Embedded {
             return Ok(this);
         }
         if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder).map_err(|cause| this.broken(format!("can't make {}: {cause}", folder.display())))?;
+            std::fs::create_dir_all(folder).map_err(|cause| this.unrecoverable(format!("can't create {}: {cause}", folder.display())))?;
         }
         let here = this.clone();
         let connection = this
             .blocking(move |io| {
                 let connection = here.connect(OpenFlags::default(), io)?;
                 for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"] {
-                    io.block_on(async { connection.query(pragma, ()).await?.next().await }).map_err(|error| here.fault(&error))?;
+                    io.block_on(async { connection.query(pragma, ()).await?.next().await }).map_err(|error| here.error(&error))?;
                 }
                 Ok(connection)
             })
@@ -72,23 +80,24 @@ impl Embedded {
             let mut writer = writer.lock();
             if here.real_columns(&writer.connection, &spec.table, io)?.is_empty() {
                 if !spec.create {
-                    let (what, remedy) = no_table(&spec);
-                    return Err(StoreError::Schema { server: here.name(), what, remedy });
+                    let (message, remedy) = no_table(&spec);
+                    return Err(StoreError::Schema { server: here.name(), message, remedy });
                 }
-                io.block_on(writer.connection.execute(&create_table(&spec), ())).map_err(|error| here.fault(&error))?;
+                io.block_on(writer.connection.execute(&create_table(&spec), ())).map_err(|error| here.error(&error))?;
             }
             let real = here.real_columns(&writer.connection, &spec.table, io)?;
-            if let Some((what, remedy)) = here.differences(&spec, &real).into_iter().next() {
-                return Err(StoreError::Schema { server: here.name(), what, remedy });
+            if let Some((message, remedy)) = here.differences(&spec, &real).into_iter().next() {
+                return Err(StoreError::Schema { server: here.name(), message, remedy });
             }
-            writer.upsert = Some(io.block_on(writer.connection.prepare(&upsert(&spec))).map_err(|error| here.fault(&error))?);
+            writer.upsert = Some(io.block_on(writer.connection.prepare(&upsert(&spec))).map_err(|error| here.error(&error))?);
             Ok(())
         })
         .await
     }
 
-    /// The table as it is, and all that would keep [`Self::prepare`] from taking it; makes nothing.
-    pub(super) async fn look(&self, spec: &TableSpec) -> Result<TableLook, StoreError> {
+    /// Describes the real table and every difference that [`Self::prepare`] would refuse, without
+    /// creating anything.
+    pub(super) async fn describe_table(&self, spec: &TableSpec) -> Result<TableDescription, StoreError> {
         let (here, spec) = (self.clone(), spec.clone());
         self.blocking(move |io| {
             let real = match here.file.exists() {
@@ -100,18 +109,19 @@ impl Embedded {
                 true if spec.create => Vec::new(),
                 true => vec![no_table(&spec)],
             };
-            let columns = real.into_iter().map(|(name, declared, _)| (name, declared)).filter(|(name, _)| name != TS).collect();
-            Ok(TableLook { keyspace: None, columns, differences })
+            let columns =
+                real.into_iter().map(|(name, declared, _)| (name, declared)).filter(|(name, _)| name != TIMESTAMP_COLUMN).collect();
+            Ok(TableDescription { keyspace: None, columns, differences })
         })
         .await
     }
 
     fn differences(&self, spec: &TableSpec, real: &[(String, String, i64)]) -> Vec<(String, String)> {
-        let remedy = format!("change the pipeline, name another table, or remove {} to start anew", self.file.display());
-        differences(spec, real).into_iter().map(|what| (what, remedy.clone())).collect()
+        let remedy = format!("change the pipeline, set another table, or remove {} to start over", self.file.display());
+        differences(spec, real).into_iter().map(|message| (message, remedy.clone())).collect()
     }
 
-    pub(super) async fn write(&self, rows: &RowSet) -> Result<WriteEnd, StoreError> {
+    pub(super) async fn write(&self, rows: &RowSet) -> Result<WriteOutcome, StoreError> {
         let (here, writer, all) = (self.clone(), self.writer()?, rows.clone());
         let done = self
             .blocking(move |io| {
@@ -120,35 +130,35 @@ impl Embedded {
             })
             .await;
         match done {
-            Err(trouble @ StoreError::Unavailable { .. }) => {
-                Ok(WriteEnd { unwritten: Some((rows.clone(), trouble)), ..WriteEnd::default() })
+            Err(failure @ StoreError::Unavailable { .. }) => {
+                Ok(WriteOutcome { unwritten: Some((rows.clone(), failure)), ..WriteOutcome::default() })
             }
             other => other,
         }
     }
 
-    fn transaction(&self, writer: &Writer, rows: &RowSet, io: &Handle) -> Result<WriteEnd, StoreError> {
+    fn transaction(&self, writer: &Writer, rows: &RowSet, io: &Handle) -> Result<WriteOutcome, StoreError> {
         let Writer { connection, upsert } = writer;
-        let upsert = upsert.as_ref().ok_or_else(|| self.broken("the table was not prepared".to_owned()))?;
-        let run = |sql: &str| io.block_on(connection.execute(sql, ())).map_err(|error| self.fault(&error));
+        let upsert = upsert.as_ref().ok_or_else(|| self.unrecoverable("the table was not prepared".to_owned()))?;
+        let run = |sql: &str| io.block_on(connection.execute(sql, ())).map_err(|error| self.error(&error));
         run("BEGIN IMMEDIATE")?;
-        let mut end = WriteEnd::default();
+        let mut outcome = WriteOutcome::default();
         let result = rows.rows().iter().try_for_each(|&row| {
             let mut values: Vec<libsql::Value> = rows.cells(row).map(|cell| value(&cell)).collect();
             values.push(rows.write_ts(row).into());
             let result = io.block_on(upsert.execute(values));
             upsert.reset();
-            match result.map_err(|error| self.fault(&error)) {
-                Ok(_) => end.written += 1,
-                Err(error @ StoreError::Refused { .. }) => end.rejected.push(Refusal { row, reason: error.of_row() }),
+            match result.map_err(|error| self.error(&error)) {
+                Ok(_) => outcome.written += 1,
+                Err(error @ StoreError::Refused { .. }) => outcome.rejected.push(Refusal { row, reason: error.row_reason() }),
                 Err(other) => return Err(other),
             }
             Ok(())
         });
         match result.and_then(|()| run("COMMIT")) {
-            Ok(_) => Ok(WriteEnd { statements: 1, ..end }),
+            Ok(_) => Ok(WriteOutcome { statements: 1, ..outcome }),
             Err(error) => {
-                // The file may have rolled back by itself, and then says that there is nothing to roll back.
+                // Fails if SQLite has already rolled back.
                 let _ = run("ROLLBACK");
                 Err(error)
             }
@@ -158,10 +168,10 @@ impl Embedded {
     pub(super) async fn query(&self, sql: &str, each: &mut (dyn FnMut(QueryRow) + Send)) -> Result<Vec<String>, StoreError> {
         let word = sql.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
         if !["select", "with", "values", "explain"].contains(&word.as_str()) {
-            return Err(self.refused(format!("{word:?} is not SELECT, and a query only reads")));
+            return Err(self.refused(format!("{word:?} is not allowed in a query; use SELECT")));
         }
         if !self.file.exists() {
-            return Err(self.broken("nothing was written yet: there is no such file; run the pipeline first".to_owned()));
+            return Err(self.unrecoverable("the file does not exist, because nothing was written yet; run the pipeline first".to_owned()));
         }
         let (here, sql) = (self.clone(), sql.to_owned());
         let (sender, mut receiver) = tokio::sync::mpsc::channel(1_000);
@@ -176,30 +186,30 @@ impl Embedded {
     }
 
     fn read(&self, sql: &str, io: &Handle, rows: &tokio::sync::mpsc::Sender<QueryRow>) -> Result<Vec<String>, StoreError> {
-        let fault = |error| match self.fault(&error) {
-            StoreError::Broken { server, what } => StoreError::Refused { server, what },
+        let query_error = |error| match self.error(&error) {
+            StoreError::Unrecoverable { server, message } => StoreError::Refused { server, message },
             other => other,
         };
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, io)?;
         if !["main", "temp"].contains(&&*self.keyspace) {
             let file = self.file.display().to_string();
             let attach = format!("ATTACH DATABASE ? AS \"{}\"", self.keyspace);
-            io.block_on(connection.execute(&attach, [file])).map_err(fault)?;
+            io.block_on(connection.execute(&attach, [file])).map_err(query_error)?;
         }
-        io.block_on(connection.execute("PRAGMA query_only = ON", ())).map_err(fault)?;
-        let statement = io.block_on(connection.prepare(sql)).map_err(fault)?;
-        // `SELECT *` is the table's columns; the timestamp is there for who asks for it by name.
-        let hide = !sql.contains(TS);
+        io.block_on(connection.execute("PRAGMA query_only = ON", ())).map_err(query_error)?;
+        let statement = io.block_on(connection.prepare(sql)).map_err(query_error)?;
+        // `SELECT *` returns the planned columns. The timestamp has to be selected by name.
+        let hide = !sql.contains(TIMESTAMP_COLUMN);
         let columns: Vec<(i32, String, Option<String>)> = (0..)
             .zip(statement.columns())
             .map(|(at, column)| (at, column.name().to_owned(), column.decl_type().map(str::to_owned)))
-            .filter(|(_, name, _)| !(hide && name == TS))
+            .filter(|(_, name, _)| !(hide && name == TIMESTAMP_COLUMN))
             .collect();
-        let mut answer = io.block_on(statement.query(())).map_err(fault)?;
-        while let Some(row) = io.block_on(answer.next()).map_err(fault)? {
+        let mut answer = io.block_on(statement.query(())).map_err(query_error)?;
+        while let Some(row) = io.block_on(answer.next()).map_err(query_error)? {
             let mut object = QueryRow::new();
             for (at, name, declared) in &columns {
-                object.insert(name.clone(), json(row.get_value(*at).map_err(fault)?, declared.as_deref()));
+                object.insert(name.clone(), json(row.get_value(*at).map_err(query_error)?, declared.as_deref()));
             }
             if rows.blocking_send(object).is_err() {
                 break;
@@ -208,14 +218,14 @@ impl Embedded {
         Ok(columns.into_iter().map(|(_, name, _)| name).collect())
     }
 
-    /// The file as the one node it is; a batch that is being written is a statement in flight.
-    pub(super) fn glance(&self) -> Glance {
+    /// Reads the status: one node, the file, and one statement in flight while a batch is written.
+    pub(super) fn probe(&self) -> StoreProbe {
         let (file, writer) = (Arc::downgrade(&self.file), self.writer.as_ref().map(Arc::downgrade));
         Arc::new(move || {
             let (file, writer) = (file.upgrade()?, writer.as_ref()?.upgrade()?);
             let busy = writer.is_locked();
             let node = NodeView { address: file.display().to_string(), up: true, connections: 1, ..NodeView::default() };
-            Some(Glimpse { in_flight: busy.into(), nodes: vec![node] })
+            Some(StoreStatus { in_flight: busy.into(), nodes: vec![node] })
         })
     }
 
@@ -223,49 +233,49 @@ impl Embedded {
         describe(&self.file)
     }
 
-    /// How messages name it.
+    /// The name in messages.
     fn name(&self) -> String {
         format!("embedded store {}", self.file.display())
     }
 
-    fn broken(&self, what: String) -> StoreError {
-        StoreError::Broken { server: self.name(), what }
+    fn unrecoverable(&self, message: String) -> StoreError {
+        StoreError::Unrecoverable { server: self.name(), message }
     }
 
-    fn refused(&self, what: String) -> StoreError {
-        StoreError::Refused { server: self.name(), what }
+    fn refused(&self, message: String) -> StoreError {
+        StoreError::Refused { server: self.name(), message }
     }
 
-    fn fault(&self, error: &libsql::Error) -> StoreError {
-        // SQLite's primary result codes; the extended ones carry them in the lowest byte.
+    fn error(&self, error: &libsql::Error) -> StoreError {
+        // SQLite's primary result codes. An extended code has its primary code in the lowest byte.
         const BUSY_CODES: &[i32] = &[5, 6, 10];
         const FULL: i32 = 13;
         const ROW_CODES: &[i32] = &[18, 19, 20];
         match error {
-            libsql::Error::SqliteFailure(code, what) if BUSY_CODES.contains(&(code & 0xff)) => {
-                StoreError::Unavailable { server: self.name(), what: what.clone(), reason: Reason::Overloaded }
+            libsql::Error::SqliteFailure(code, message) if BUSY_CODES.contains(&(code & 0xff)) => {
+                StoreError::Unavailable { server: self.name(), message: message.clone(), reason: RetryReason::Overloaded }
             }
-            libsql::Error::SqliteFailure(code, what) if code & 0xff == FULL => {
-                StoreError::Unavailable { server: self.name(), what: what.clone(), reason: Reason::DiskFull }
+            libsql::Error::SqliteFailure(code, message) if code & 0xff == FULL => {
+                StoreError::Unavailable { server: self.name(), message: message.clone(), reason: RetryReason::DiskFull }
             }
-            libsql::Error::SqliteFailure(code, what) if ROW_CODES.contains(&(code & 0xff)) => self.refused(what.clone()),
-            libsql::Error::SqliteFailure(_, what) => self.broken(what.clone()),
-            other => self.broken(other.to_string()),
+            libsql::Error::SqliteFailure(code, message) if ROW_CODES.contains(&(code & 0xff)) => self.refused(message.clone()),
+            libsql::Error::SqliteFailure(_, message) => self.unrecoverable(message.clone()),
+            other => self.unrecoverable(other.to_string()),
         }
     }
 
     fn writer(&self) -> Result<Arc<Mutex<Writer>>, StoreError> {
-        self.writer.clone().ok_or_else(|| self.broken("opened for reading only".to_owned()))
+        self.writer.clone().ok_or_else(|| self.unrecoverable("the store is open read-only".to_owned()))
     }
 
     fn connect(&self, flags: OpenFlags, io: &Handle) -> Result<Connection, StoreError> {
-        let database = io.block_on(Builder::new_local(&*self.file).flags(flags).build()).map_err(|error| self.fault(&error))?;
-        let connection = database.connect().map_err(|error| self.fault(&error))?;
-        connection.busy_timeout(BUSY).map_err(|error| self.fault(&error))?;
+        let database = io.block_on(Builder::new_local(&*self.file).flags(flags).build()).map_err(|error| self.error(&error))?;
+        let connection = database.connect().map_err(|error| self.error(&error))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| self.error(&error))?;
         Ok(connection)
     }
 
-    /// libsql's futures are ready at once and block the thread while they are at it: they run on the blocking pool.
+    /// Runs work on the blocking pool, because libsql's futures block the thread.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Handle) -> Result<T, StoreError> + Send + 'static,
@@ -274,13 +284,16 @@ impl Embedded {
         match task::spawn_blocking(move || work(&io)).await {
             Ok(result) => result,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => {
-                Err(StoreError::Unavailable { server: self.name(), what: "the process is stopping".to_owned(), reason: Reason::Other })
-            }
+            Err(_) => Err(StoreError::Unavailable {
+                server: self.name(),
+                message: "the process is stopping".to_owned(),
+                reason: RetryReason::Other,
+            }),
         }
     }
 
-    /// Name, declared type and place in the primary key (from 1, 0 when not in it) of each column; empty when there is no such table.
+    /// Returns the name, the declared type and the position in the primary key (from 1, or 0 for
+    /// other columns) of each column. Empty when the table is missing.
     fn real_columns(&self, connection: &Connection, table: &str, io: &Handle) -> Result<Vec<(String, String, i64)>, StoreError> {
         io.block_on(async {
             let mut columns = Vec::new();
@@ -290,11 +303,12 @@ impl Embedded {
             }
             Ok(columns)
         })
-        .map_err(|error| self.fault(&error))
+        .map_err(|error| self.error(&error))
     }
 }
 
-/// The declared type of a column: SQLite goes by it in how it keeps values, [`json`] in how it shows them.
+/// Returns the declared type of a column, which decides how SQLite stores values and how [`json`]
+/// renders them.
 fn declared(cql: &CqlType) -> &'static str {
     match cql {
         CqlType::Ascii | CqlType::Text | CqlType::Uuid | CqlType::Timeuuid | CqlType::Timestamp | CqlType::Date | CqlType::Decimal => {
@@ -311,7 +325,7 @@ fn declared(cql: &CqlType) -> &'static str {
 fn create_table(spec: &TableSpec) -> String {
     let columns: Vec<_> = spec.columns.iter().map(|column| format!("\"{}\" {}", column.name, declared(&column.cql))).collect();
     format!(
-        "CREATE TABLE IF NOT EXISTS \"{}\" ({}, {TS} INTEGER NOT NULL, PRIMARY KEY ({})) WITHOUT ROWID",
+        "CREATE TABLE IF NOT EXISTS \"{}\" ({}, {TIMESTAMP_COLUMN} INTEGER NOT NULL, PRIMARY KEY ({})) WITHOUT ROWID",
         spec.table,
         columns.join(", "),
         quoted(spec.key_names().into_iter())
@@ -320,7 +334,7 @@ fn create_table(spec: &TableSpec) -> String {
 
 fn upsert(spec: &TableSpec) -> String {
     let mut names: Vec<&str> = spec.columns.iter().map(|column| column.name.as_str()).collect();
-    names.push(TS);
+    names.push(TIMESTAMP_COLUMN);
     let kept = |name: &str| spec.columns.iter().any(|column| column.name == name && column.nulls == Nulls::Unset);
     let set = |name: &&str| match kept(name) {
         true => format!("\"{name}\" = coalesce(excluded.\"{name}\", \"{}\".\"{name}\")", spec.table),
@@ -328,7 +342,7 @@ fn upsert(spec: &TableSpec) -> String {
     };
     let sets: Vec<_> = names.iter().filter(|name| !spec.key_names().contains(name)).map(set).collect();
     format!(
-        "INSERT INTO \"{table}\" ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {} WHERE excluded.{TS} > \"{table}\".{TS}",
+        "INSERT INTO \"{table}\" ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {} WHERE excluded.{TIMESTAMP_COLUMN} > \"{table}\".{TIMESTAMP_COLUMN}",
         quoted(names.iter().copied()),
         vec!["?"; names.len()].join(", "),
         quoted(spec.key_names().into_iter()),
@@ -342,10 +356,10 @@ fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn no_table(spec: &TableSpec) -> (String, String) {
-    (format!("there is no table {}", spec.table), "set create = true in [cassandra]".to_owned())
+    (format!("table {} does not exist", spec.table), "set create = true in [cassandra]".to_owned())
 }
 
-/// All that does not match.
+/// Returns all differences between the planned and the real table.
 fn differences(spec: &TableSpec, real: &[(String, String, i64)]) -> Vec<String> {
     let mut differences = Vec::new();
     for column in &spec.columns {
@@ -360,7 +374,7 @@ fn differences(spec: &TableSpec, real: &[(String, String, i64)]) -> Vec<String> 
         }
     }
     let mut key: Vec<(i64, &str)> =
-        real.iter().filter(|(_, _, place)| *place > 0).map(|(name, _, place)| (*place, name.as_str())).collect();
+        real.iter().filter(|(_, _, position)| *position > 0).map(|(name, _, position)| (*position, name.as_str())).collect();
     key.sort_unstable();
     let names: Vec<_> = key.into_iter().map(|(_, name)| name).collect();
     if names != spec.key_names() {
@@ -371,8 +385,8 @@ fn differences(spec: &TableSpec, real: &[(String, String, i64)]) -> Vec<String> 
             spec.key_names().join(", ")
         ));
     }
-    if !real.iter().any(|(name, _, _)| name == TS) {
-        differences.push(format!("table {} was not made by Forebay: it has no column {TS}", spec.table));
+    if !real.iter().any(|(name, _, _)| name == TIMESTAMP_COLUMN) {
+        differences.push(format!("table {} was not created by Forebay, because it has no column {TIMESTAMP_COLUMN}", spec.table));
     }
     differences
 }
@@ -397,12 +411,12 @@ fn value(cell: &Cell<'_>) -> libsql::Value {
     }
 }
 
-/// A float as the double that reads the same.
+/// Converts a float to the double with the same decimal text.
 fn widened(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(number.into())
 }
 
-/// A value in JSON, inside a list also.
+/// Converts a value to JSON, also inside a list.
 fn plain(cell: &Cell<'_>) -> serde_json::Value {
     match *cell {
         Cell::Null | Cell::Unset => serde_json::Value::Null,
@@ -440,7 +454,7 @@ fn json(value: libsql::Value, declared: Option<&str>) -> serde_json::Value {
 #[path = "embedded_tests.rs"]
 mod tests;
 
-/// How a look at the pipeline names a store in a file.
+/// Returns the location of an embedded store as the pipeline's status shows it.
 pub(super) fn describe(file: &Path) -> String {
     format!("embedded ({})", file.display())
 }

@@ -5,7 +5,7 @@ use crate::store::testing::{WRITER, every_type, first_row_as_json, pairs, pipeli
 use crate::store::{RowSet, Store};
 use forebay_schemas::failure::{Class, Classified};
 
-/// A store in a folder, with the small table.
+/// Opens a store in a folder, with the small table.
 async fn opened(folder: &Path) -> (Embedded, TableSpec) {
     let spec = small("forebay", "users");
     let embedded = Embedded::open(&folder.join("store.db"), "forebay", true).await.unwrap();
@@ -13,7 +13,7 @@ async fn opened(folder: &Path) -> (Embedded, TableSpec) {
     (embedded, spec)
 }
 
-/// What the small table holds for a key.
+/// Reads the rows of a key from the small table.
 async fn read(embedded: &Embedded, id: &str) -> Vec<serde_json::Value> {
     let mut rows = Vec::new();
     let sql = format!("SELECT v, _ts FROM users WHERE id = '{id}'");
@@ -22,9 +22,9 @@ async fn read(embedded: &Embedded, id: &str) -> Vec<serde_json::Value> {
 }
 
 async fn write(embedded: &Embedded, rows: &RowSet) -> u64 {
-    let end = embedded.write(rows).await.unwrap();
-    assert!(end.rejected.is_empty() && end.unwritten.is_none());
-    end.written
+    let outcome = embedded.write(rows).await.unwrap();
+    assert!(outcome.rejected.is_empty() && outcome.unwritten.is_none());
+    outcome.written
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn every_type_reads_back_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn the_newest_timestamp_wins_in_whatever_order_writes_come() {
+async fn the_newest_timestamp_wins_in_any_order_of_writes() {
     let folder = tempfile::tempdir().unwrap();
     let (embedded, spec) = opened(folder.path()).await;
     write(&embedded, &pairs(&spec, &[("a", Some("new"))], 20)).await;
@@ -62,7 +62,7 @@ async fn an_equal_timestamp_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_replay_gives_the_same_table() {
+async fn a_replay_results_in_the_same_table() {
     let folder = tempfile::tempdir().unwrap();
     let (embedded, spec) = opened(folder.path()).await;
     let batches = [pairs(&spec, &[("a", Some("1")), ("b", Some("1"))], 10), pairs(&spec, &[("a", Some("2")), ("c", None)], 20)];
@@ -75,7 +75,7 @@ async fn a_replay_gives_the_same_table() {
 }
 
 #[tokio::test]
-async fn a_null_takes_the_place_of_a_value() {
+async fn a_newer_null_replaces_a_value() {
     let folder = tempfile::tempdir().unwrap();
     let (embedded, spec) = opened(folder.path()).await;
     write(&embedded, &pairs(&spec, &[("a", Some("x"))], 10)).await;
@@ -84,7 +84,7 @@ async fn a_null_takes_the_place_of_a_value() {
 }
 
 #[tokio::test]
-async fn what_was_written_is_there_when_the_file_is_opened_again() {
+async fn written_rows_survive_a_reopened_file() {
     let folder = tempfile::tempdir().unwrap();
     let (embedded, spec) = opened(folder.path()).await;
     write(&embedded, &pairs(&spec, &[("a", Some("x"))], 10)).await;
@@ -94,7 +94,7 @@ async fn what_was_written_is_there_when_the_file_is_opened_again() {
 }
 
 #[tokio::test]
-async fn a_table_that_does_not_match_is_refused_with_what_to_change() {
+async fn a_table_that_does_not_match_is_refused_with_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let (embedded, mut spec) = opened(folder.path()).await;
     spec.columns[1].cql = CqlType::Bigint;
@@ -108,7 +108,7 @@ async fn a_table_that_does_not_match_is_refused_with_what_to_change() {
 }
 
 #[tokio::test]
-async fn a_query_only_reads() {
+async fn a_query_can_only_read() {
     let folder = tempfile::tempdir().unwrap();
     let (embedded, _) = opened(folder.path()).await;
     for sql in ["DELETE FROM users", "PRAGMA query_only = OFF", "WITH x AS (SELECT 1) DELETE FROM users"] {
@@ -118,15 +118,15 @@ async fn a_query_only_reads() {
 }
 
 #[tokio::test]
-async fn a_file_that_another_process_holds_is_trouble_that_passes() {
+async fn a_file_locked_by_another_process_is_a_transient_error() {
     let folder = tempfile::tempdir().unwrap();
     let (embedded, spec) = opened(folder.path()).await;
     embedded.writer().unwrap().lock().connection.busy_timeout(Duration::ZERO).unwrap();
     let other = Builder::new_local(folder.path().join("store.db")).build().await.unwrap().connect().unwrap();
     other.execute("BEGIN IMMEDIATE", ()).await.unwrap();
-    let end = embedded.write(&pairs(&spec, &[("a", None)], 1)).await.unwrap();
-    let (rows, trouble) = end.unwritten.unwrap();
-    assert_eq!((rows.len(), trouble.class()), (1, Class::Transient));
+    let outcome = embedded.write(&pairs(&spec, &[("a", None)], 1)).await.unwrap();
+    let (rows, failure) = outcome.unwritten.unwrap();
+    assert_eq!((rows.len(), failure.class()), (1, Class::Transient));
     other.execute("ROLLBACK", ()).await.unwrap();
     assert_eq!(write(&embedded, &rows).await, 1);
 }

@@ -1,86 +1,86 @@
-//! What can go wrong between Forebay and its table.
+//! Errors of the store, and how each is handled.
 
 use forebay_schemas::failure::{Class, Classified};
 use forebay_schemas::pipeline::SecretError;
 use thiserror::Error;
 
-/// Something wrong with the store: which one, what, and what to do about it.
+/// A failure of the store: which server, what failed, and the remedy.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The server is away, slow or busy, or refuses for now whatever is written. Whether the write took effect is not known; the same write
-    /// may be made again.
-    #[error("{server}: {what}")]
+    /// The server is unreachable, slow or overloaded, or refuses all writes for now. The write may
+    /// have taken effect. It is safe to retry.
+    #[error("{server}: {message}")]
     Unavailable {
-        /// Which store.
+        /// The store.
         server: String,
-        /// What it said, or did not.
-        what: String,
-        /// In a word.
-        reason: Reason,
+        /// The message of the server or of the driver.
+        message: String,
+        /// The reason that retries are counted by.
+        reason: RetryReason,
     },
-    /// The server will never take these very rows, or this very query.
-    #[error("{server} refuses it: {what}")]
+    /// The server will never accept these rows or this query.
+    #[error("{server} refused the request: {message}")]
     Refused {
-        /// Which store.
+        /// The store.
         server: String,
-        /// Why.
-        what: String,
+        /// The reason.
+        message: String,
     },
-    /// The server does not know us, or does not let us.
+    /// Authentication failed, or the user lacks a permission.
     #[error(
-        "{server}: {what}; check cassandra.username, cassandra.password and what the user may do: it needs SELECT and MODIFY on the table, CREATE with create = true"
+        "{server}: {message}; check cassandra.username, cassandra.password and the permissions of the user, who needs SELECT and MODIFY on the table, and CREATE with create = true"
     )]
     Denied {
-        /// Which store.
+        /// The store.
         server: String,
-        /// What it said.
-        what: String,
+        /// The server's message.
+        message: String,
     },
-    /// The keyspace or the table is not as the pipeline needs it.
-    #[error("{server}: {what}; {remedy}")]
+    /// The keyspace or the table does not match the pipeline.
+    #[error("{server}: {message}; {remedy}")]
     Schema {
-        /// Which store.
+        /// The store.
         server: String,
-        /// What is not as it should be.
-        what: String,
+        /// The difference.
+        message: String,
         /// What to change.
         remedy: String,
     },
-    /// A secret of the pipeline file can't be had.
+    /// A secret that the pipeline file refers to can't be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// Something that trying again won't mend.
-    #[error("{server}: {what}")]
-    Broken {
-        /// Which store.
+    /// Another failure that a retry can't fix.
+    #[error("{server}: {message}")]
+    Unrecoverable {
+        /// The store.
         server: String,
-        /// What happened.
-        what: String,
+        /// What failed.
+        message: String,
     },
 }
 
-/// Why a write is made again, in a word: a bounded set, to be counted by.
+/// Why a write is retried. Retries are counted by it, so the set is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The replicas, or the server, did not answer in time.
+pub enum RetryReason {
+    /// The replicas or the server did not answer in time.
     WriteTimeout,
     /// Too few replicas are up.
     Unavailable,
-    /// The server has too much to do, or the file is in use.
+    /// The server is overloaded, or another process has locked the file.
     Overloaded,
-    /// There is no connection, or it broke.
+    /// No connection, or a broken one.
     Connection,
-    /// A rule of the cluster refuses all writes, or may do.
+    /// The cluster refuses, or may refuse, all writes, for example by a guardrail.
     Policy,
-    /// The disks of the nodes are full.
+    /// The disk is full.
     DiskFull,
     /// Anything else.
     Other,
 }
 
-impl Reason {
-    /// The word.
-    pub fn word(self) -> &'static str {
+impl RetryReason {
+    /// Returns the value of the metric's label.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::WriteTimeout => "write_timeout",
             Self::Unavailable => "unavailable",
@@ -98,24 +98,24 @@ impl Classified for StoreError {
         match self {
             Self::Unavailable { .. } => Class::Transient,
             Self::Refused { .. } => Class::Rejected,
-            Self::Denied { .. } | Self::Schema { .. } | Self::Secret(_) | Self::Broken { .. } => Class::Fatal,
+            Self::Denied { .. } | Self::Schema { .. } | Self::Secret(_) | Self::Unrecoverable { .. } => Class::Fatal,
         }
     }
 }
 
 impl StoreError {
-    /// Why the same write is to be made again.
-    pub fn reason(&self) -> Reason {
+    /// Returns why the write is retried.
+    pub fn reason(&self) -> RetryReason {
         match self {
             Self::Unavailable { reason, .. } => *reason,
-            _ => Reason::Other,
+            _ => RetryReason::Other,
         }
     }
 
-    /// Why a row was refused by the server, which may quote the row.
-    pub(super) fn of_row(&self) -> crate::Reason {
+    /// Returns the reason for rejecting a row. The server's message may quote the row.
+    pub(super) fn row_reason(&self) -> crate::Reason {
         match self {
-            Self::Refused { server, what } => crate::Reason::quoting(what, |what| format!("{server} refuses it: {what}")),
+            Self::Refused { server, message } => crate::Reason::quoting(message, |message| format!("{server} refused the row: {message}")),
             other => crate::Reason::quoting(&other.to_string(), str::to_owned),
         }
     }

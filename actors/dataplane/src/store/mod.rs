@@ -1,51 +1,58 @@
-//! The table: in Cassandra, or in a file of this machine, behind one interface.
+//! The table, in Cassandra or in a local file, behind one interface.
 //!
-//! Guarantee: [`Store::write`] is an upsert of whole rows by their primary key, newest timestamp wins: making the same write again, late,
-//! or in another order gives the same table (`nulls = "unset"` in a file: the last only as far as each row has its values). A row it counts as written is acknowledged. Not guaranteed: that a write which failed had no
-//! effect, and that two rows become visible at the same moment.
+//! * [`TableSpec`] plans the table from the pipeline file and the SELECT, without a server.
+//! * [`RowSet`] checks rows against the plan and reports those that do not fit.
+//! * [`Store`] connects, checks the real table, writes rows and runs queries.
 //!
-//! * [`TableSpec`] plans the table out of the pipeline file and the SELECT, with no server asked.
-//! * [`RowSet`] checks rows against it and names those that do not fit.
-//! * [`Store`] connects, checks the real table, writes, and reads for a person.
+//! Guarantees:
+//! * [`Store::write`] upserts whole rows by primary key, and the newest timestamp wins. Repeating a
+//!   write, delaying it, or reordering writes results in the same table. One exception: in a file,
+//!   with `nulls = "unset"`, the order matters for rows that lack values.
+//! * A row that is counted as written has been acknowledged.
+//!
+//! Does not guarantee:
+//! * that a failed write had no effect
+//! * that two rows become visible at the same moment
 
 mod cassandra;
-mod cells;
+mod cql_encoding;
+#[cfg(test)]
+mod effectively_once_tests;
 mod embedded;
 mod error;
-#[cfg(test)]
-mod once_tests;
-mod probe;
 mod render;
-mod rows;
-mod spec;
+mod row_check;
+mod status;
+mod table_spec;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod values;
 
 use forebay_schemas::pipeline::{CassandraSection, ContactPoints, Pipeline};
 
 pub use self::cassandra::Cassandra;
 pub use self::embedded::Embedded;
-pub use self::error::{Reason, StoreError};
-pub use self::probe::{Glance, Glimpse};
-pub use self::rows::{Refusal, RowSet};
-pub use self::spec::{Column, TableSpec};
+pub use self::error::{RetryReason, StoreError};
+pub use self::row_check::{Refusal, RowSet};
+pub use self::status::{StoreProbe, StoreStatus};
+pub use self::table_spec::{Column, TableSpec};
 pub use crate::cql_type::CqlType;
 /// The name of the embedded store's file in the data directory.
 pub const EMBEDDED_FILE: &str = "store.db";
 
-/// A table's store; cheap to clone.
+/// A connected store. Cheap to clone.
 #[derive(Clone)]
 pub enum Store {
-    /// A cluster of Cassandra.
+    /// A Cassandra cluster.
     Cassandra(Cassandra),
-    /// A file that any SQLite opens.
+    /// A local SQLite file.
     Embedded(Embedded),
 }
 
-/// One row of an answer: values by the names of their columns, in the order of the SELECT.
+/// One row of a query result: values by column name, in the order of the SELECT.
 pub type QueryRow = serde_json::Map<String, serde_json::Value>;
 
-/// The answer to a query.
+/// The result of a query.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct QueryRows {
     /// The columns, in the order of the SELECT.
@@ -54,41 +61,44 @@ pub struct QueryRows {
     pub rows: Vec<QueryRow>,
 }
 
-/// A table as it is, beside the one that is planned.
+/// The table as it exists, compared with the planned one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TableLook {
-    /// Whether its keyspace is there; none in a store that has no keyspaces.
+pub struct TableDescription {
+    /// Whether the keyspace exists. `None` for a store without keyspaces.
     pub keyspace: Option<bool>,
-    /// The columns that are there, and their types in the store's words; none when there is no such table.
+    /// The existing columns and the store's names of their types. Empty when the table is missing.
     pub columns: Vec<(String, String)>,
-    /// What would keep the pipeline from writing to it, and what to do about that.
+    /// The differences that prevent the pipeline from writing, each with its remedy.
     pub differences: Vec<(String, String)>,
 }
 
-/// What became of a micro-batch of rows: each is written, refused or unwritten.
+/// The outcome of writing a micro-batch: each row is written, rejected or unwritten.
 #[derive(Debug, Default)]
-pub struct WriteEnd {
-    /// How many rows were acknowledged.
+pub struct WriteOutcome {
+    /// The number of acknowledged rows.
     pub written: u64,
-    /// Rows that the table will never take.
+    /// Rows that the table will never accept.
     pub rejected: Vec<Refusal>,
-    /// Rows to try again, and the first trouble that stopped them. Some of them may have been written.
+    /// Rows to retry, and the first error that stopped them. Some of them may have been written.
     pub unwritten: Option<(RowSet, StoreError)>,
-    /// How many statements were acknowledged: a CQL batch is one, and so is a transaction of the embedded store.
+    /// The number of acknowledged statements. A CQL batch counts as one, and so does a transaction
+    /// of the embedded store.
     pub statements: u64,
 }
 
 impl Store {
-    /// Connects to the store a pipeline names. Secrets are read here and nowhere else. With a `spec` the table is also prepared, so that
-    /// the store can be written to.
+    /// Connects to the store of a pipeline. Only this function reads the store's secrets.
+    ///
+    /// With a `spec` it also prepares the table, which [`Self::write`] requires.
     ///
     /// # Errors
-    /// When the store can't be reached, does not let us in, or its table is not as `spec` wants it; see [`StoreError::class`].
+    /// When the store is unreachable, denies access, or has a table that does not match `spec`.
+    /// [`Classified::class`](forebay_schemas::failure::Classified::class) says whether to retry.
     pub async fn connect(pipeline: &Pipeline, spec: Option<&TableSpec>) -> Result<Self, StoreError> {
         let Some(table) = &pipeline.cassandra else {
-            return Err(StoreError::Broken {
+            return Err(StoreError::Unrecoverable {
                 server: "store".to_owned(),
-                what: "the pipeline has no [cassandra]; add it to the file".to_owned(),
+                message: "the pipeline file has no [cassandra] section; add one".to_owned(),
             });
         };
         let store = if table.is_embedded() {
@@ -102,11 +112,12 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes keyspace and table where the spec says so and they are missing, then checks the real table: every column there, of the same
-    /// type, and the same primary key.
+    /// Creates a missing keyspace and table if the spec allows it, then checks that the table has
+    /// every planned column, with the planned type, and the planned primary key.
     ///
     /// # Errors
-    /// [`StoreError::Schema`] with what to change when the table does not match; others when the store can't be asked.
+    /// [`StoreError::Schema`], with the remedy, when the table does not match; another error when
+    /// the store can't be queried.
     pub async fn prepare(&self, spec: &TableSpec) -> Result<(), StoreError> {
         match self {
             Self::Cassandra(cassandra) => cassandra.prepare(spec).await,
@@ -114,40 +125,44 @@ impl Store {
         }
     }
 
-    /// Looks at the table that [`Self::prepare`] would prepare, and makes nothing.
+    /// Describes the table that [`Self::prepare`] would prepare, without creating anything.
     ///
     /// # Errors
-    /// When the store can't be asked.
-    pub async fn look(&self, spec: &TableSpec) -> Result<TableLook, StoreError> {
+    /// When the store can't be queried.
+    pub async fn describe_table(&self, spec: &TableSpec) -> Result<TableDescription, StoreError> {
         match self {
-            Self::Cassandra(cassandra) => cassandra.look(spec).await,
-            Self::Embedded(embedded) => embedded.look(spec).await,
+            Self::Cassandra(cassandra) => cassandra.describe_table(spec).await,
+            Self::Embedded(embedded) => embedded.describe_table(spec).await,
         }
     }
 
-    /// Writes each row once. May be called for several micro-batches at a time; they share the limit of requests in flight, and the
-    /// earlier one goes first. Trouble that may pass is in the end, with the rows to try again. `moved` is called as requests are answered.
+    /// Writes each row once.
+    ///
+    /// Several micro-batches may be written concurrently. They share the limit of requests in
+    /// flight, and the earlier one goes first. A transient failure is part of the outcome, with the
+    /// rows to retry. `on_progress` is called whenever a request is answered.
     ///
     /// # Errors
-    /// Only what trying again won't mend.
-    pub async fn write(&self, rows: &RowSet, moved: &(dyn Fn() + Send + Sync)) -> Result<WriteEnd, StoreError> {
+    /// Only errors that a retry can't fix.
+    pub async fn write(&self, rows: &RowSet, on_progress: &(dyn Fn() + Send + Sync)) -> Result<WriteOutcome, StoreError> {
         if rows.is_empty() {
-            return Ok(WriteEnd::default());
+            return Ok(WriteOutcome::default());
         }
         match self {
-            Self::Cassandra(cassandra) => cassandra.write(rows, moved).await,
+            Self::Cassandra(cassandra) => cassandra.write(rows, on_progress).await,
             Self::Embedded(embedded) => {
-                let end = embedded.write(rows).await;
-                moved();
-                end
+                let outcome = embedded.write(rows).await;
+                on_progress();
+                outcome
             }
         }
     }
 
-    /// Runs a SELECT and gives its rows one by one, then the names of its columns. Unqualified table names mean those of the keyspace.
+    /// Runs a SELECT, calls `each` for every row, and returns the column names. Unqualified table
+    /// names belong to the pipeline's keyspace.
     ///
     /// # Errors
-    /// When the statement is no SELECT or the store refuses it, or can't be reached.
+    /// When the statement is not a SELECT, the store refuses it, or the store is unreachable.
     pub async fn query_each(&self, sql: &str, each: &mut (dyn FnMut(QueryRow) + Send)) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Cassandra(cassandra) => cassandra.query(sql, each).await,
@@ -155,33 +170,34 @@ impl Store {
         }
     }
 
-    /// Runs a SELECT and gives the whole answer, which must fit in memory.
+    /// Runs a SELECT and returns the whole result, which must fit in memory.
     ///
     /// # Errors
-    /// As [`Self::query_each`].
+    /// See [`Self::query_each`].
     pub async fn query(&self, sql: &str) -> Result<QueryRows, StoreError> {
         let mut rows = Vec::new();
         let columns = self.query_each(sql, &mut |row| rows.push(row)).await?;
         Ok(QueryRows { columns, rows })
     }
 
-    /// What shows of the store from outside, for as long as somebody holds it.
-    pub fn glance(&self) -> Glance {
+    /// Returns a function that reads the store's status. It does not keep the store alive.
+    pub fn probe(&self) -> StoreProbe {
         match self {
-            Self::Cassandra(cassandra) => cassandra.glance(),
-            Self::Embedded(embedded) => embedded.glance(),
+            Self::Cassandra(cassandra) => cassandra.probe(),
+            Self::Embedded(embedded) => embedded.probe(),
         }
     }
 
-    /// Why nothing can be written now, as far as the connections tell: none of the nodes is connected.
+    /// Returns an error if no node is connected, without sending a request.
     pub fn unreachable(&self) -> Option<StoreError> {
-        let nodes = self.glance()()?.nodes;
+        let nodes = self.probe()()?.nodes;
         let none = !nodes.is_empty() && nodes.iter().all(|node| !node.up);
-        let what = "no node is connected".to_owned();
-        none.then(|| StoreError::Unavailable { server: format!("cassandra {}", self.describe()), what, reason: Reason::Connection })
+        let message = "no node is connected".to_owned();
+        none.then(|| StoreError::Unavailable { server: format!("cassandra {}", self.describe()), message, reason: RetryReason::Connection })
     }
 
-    /// The kind of store that a pipeline names, and the consistency level of its writes; empty where there is none.
+    /// Returns the kind of a pipeline's store and the consistency level of its writes. Empty if it
+    /// has none.
     pub fn kind_of(pipeline: &Pipeline) -> (&'static str, String) {
         match pipeline.cassandra.as_ref().map(CassandraSection::is_embedded) {
             None => ("", String::new()),
@@ -190,7 +206,7 @@ impl Store {
         }
     }
 
-    /// Where the table of a pipeline will be, before anything is connected; empty when it has none.
+    /// Returns the location of a pipeline's table without connecting. Empty if it has no table.
     pub fn describe_of(pipeline: &Pipeline) -> String {
         match pipeline.cassandra.as_ref().map(|table| &table.contact_points) {
             None => String::new(),
@@ -199,7 +215,7 @@ impl Store {
         }
     }
 
-    /// Where the table is: the contact points, or `embedded (FILE)`.
+    /// Returns the location of the table: the contact points, or `embedded (FILE)`.
     pub fn describe(&self) -> String {
         match self {
             Self::Cassandra(cassandra) => cassandra.describe(),

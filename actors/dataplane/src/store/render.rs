@@ -1,10 +1,10 @@
-//! Values as text, the same from either store.
+//! Values as text, identical for both stores.
 
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Days, NaiveDate, SecondsFormat, Utc};
 
-/// Milliseconds since the epoch, after RFC 3339; the bare number where that ends (beyond the year 262,000).
+/// Renders milliseconds since the epoch as RFC 3339, or as a number beyond the year 262,000.
 pub(super) fn timestamp(millis: i64) -> String {
     match DateTime::<Utc>::from_timestamp_millis(millis) {
         Some(time) => time.to_rfc3339_opts(SecondsFormat::Millis, true),
@@ -12,7 +12,7 @@ pub(super) fn timestamp(millis: i64) -> String {
     }
 }
 
-/// Days since the epoch, as `YYYY-MM-DD`; the bare number where that ends.
+/// Renders days since the epoch as `YYYY-MM-DD`, or as a number out of the range of a date.
 pub(super) fn date(days: i64) -> String {
     let epoch = NaiveDate::default();
     let distance = Days::new(days.unsigned_abs());
@@ -20,7 +20,7 @@ pub(super) fn date(days: i64) -> String {
     date.map_or_else(|| days.to_string(), |date| date.to_string())
 }
 
-/// Bytes as CQL writes them.
+/// Renders bytes as a CQL blob literal.
 pub(super) fn blob(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 + bytes.len() * 2);
     text.push_str("0x");
@@ -30,7 +30,8 @@ pub(super) fn blob(bytes: &[u8]) -> String {
     text
 }
 
-/// A decimal out of its unscaled bytes, big-endian in two's complement; none when they are more than 16.
+/// Renders a decimal from its unscaled bytes, big-endian in two's complement. Returns `None` for
+/// more than 16 bytes.
 pub(super) fn decimal(bytes: &[u8], scale: i32) -> Option<String> {
     let fill = if bytes.first().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 };
     let mut wide = [fill; 16];
@@ -38,7 +39,7 @@ pub(super) fn decimal(bytes: &[u8], scale: i32) -> Option<String> {
     Some(decimal_of(i128::from_be_bytes(wide), scale))
 }
 
-/// A decimal in plain digits.
+/// Renders a decimal without an exponent.
 pub(super) fn decimal_of(unscaled: i128, scale: i32) -> String {
     let sign = if unscaled < 0 { "-" } else { "" };
     let digits = unscaled.unsigned_abs().to_string();
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_read_as_a_person_writes_them() {
+    fn values_are_rendered_without_exponents_and_with_leading_zeros() {
         assert_eq!(timestamp(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
         assert_eq!(timestamp(i64::MAX), i64::MAX.to_string());
         assert_eq!((date(0), date(-1), date(19_000)), ("1970-01-01".into(), "1969-12-31".into(), "2022-01-08".into()));

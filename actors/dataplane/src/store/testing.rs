@@ -1,4 +1,4 @@
-//! What the tests of the store share: a pipeline file, a SELECT's schema with every type, and rows for it.
+//! Fixtures for tests of the store: pipeline files, schemas and rows.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use forebay_schemas::pipeline::{Pipeline, parse};
 
 use super::{RowSet, TableSpec};
 
-/// A pipeline whose store is `contact_points` and whose `[writer]` is `writer`.
+/// A pipeline with these contact points and this content of `[writer]`.
 pub fn pipeline(path: &Path, contact_points: &str, keyspace: &str, writer: &str) -> Pipeline {
     let text = format!(
         r#"
@@ -34,10 +34,10 @@ sql = "SELECT 1"
 {writer}
 "#
     );
-    parse(path, text).expect("the pipeline file of the tests is right")
+    parse(path, text).expect("the test pipeline file is valid")
 }
 
-/// A SELECT of every type.
+/// The schema of a SELECT with a column of every type.
 pub fn every_type() -> Schema {
     Schema::new(vec![
         Field::new("id", DataType::Utf8View, false),
@@ -71,7 +71,7 @@ consistency = "LOCAL_ONE"
 /// The first id of [`rows`].
 pub const ID: &str = "0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a001";
 
-/// Two rows of [`every_type`]: all values, and all nulls but the key.
+/// Two rows of [`every_type`]: one with all values, and one with nulls except in the key.
 pub fn rows() -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringViewArray::from(vec![ID, "0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a002"])),
@@ -92,10 +92,10 @@ pub fn rows() -> RecordBatch {
         Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), Some(-1)]), None])),
         Arc::new(StringArray::from(vec![Some("d2177dd0-eaa2-11de-a572-001b779c76e3"), None])),
     ];
-    RecordBatch::try_new(Arc::new(every_type()), columns).expect("the rows of the tests are of their schema")
+    RecordBatch::try_new(Arc::new(every_type()), columns).expect("the test rows match their schema")
 }
 
-/// What [`rows`] reads as, from either store.
+/// The first of [`rows`] as both stores return it.
 pub fn first_row_as_json() -> serde_json::Value {
     serde_json::json!({
         "id": ID, "seq": 1, "name": "Łukasz", "plain": "plain", "small": -300, "tiny": -7, "age": 41, "score": 1.5, "ratio": 0.1,
@@ -104,21 +104,21 @@ pub fn first_row_as_json() -> serde_json::Value {
     })
 }
 
-/// A table of a key, a value and a number of its own, all text but the last.
+/// A table with the key `id` and a value `v`, both text.
 pub fn small(keyspace: &str, table: &str) -> TableSpec {
     let schema = Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("v", DataType::Utf8, true)]);
     let writer = format!("table = \"{table}\"\nprimary_key = [\"id\"]\nconsistency = \"LOCAL_ONE\"");
     let pipeline = pipeline(Path::new("t.toml"), "\"embedded\"", keyspace, &writer);
-    TableSpec::plan(&pipeline, &schema).expect("the small table is right")
+    TableSpec::plan(&pipeline, &schema).expect("the small table is valid")
 }
 
-/// Rows of [`small`], each key with its value, all written at `ts`.
+/// Rows of [`small`]: keys with their values, all with the write timestamp `ts`.
 pub fn pairs(spec: &TableSpec, pairs: &[(&str, Option<&str>)], ts: i64) -> RowSet {
     let schema = Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("v", DataType::Utf8, true)]);
     let ids = StringArray::from(pairs.iter().map(|pair| Some(pair.0)).collect::<Vec<_>>());
     let values = StringArray::from(pairs.iter().map(|pair| pair.1).collect::<Vec<_>>());
-    let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(values)]).expect("pairs are of their schema");
-    let (rows, refusals) = RowSet::check(spec, &batch, &vec![ts; pairs.len()]).expect("pairs are as planned");
+    let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(values)]).expect("pairs match their schema");
+    let (rows, refusals) = RowSet::check(spec, &batch, &vec![ts; pairs.len()]).expect("pairs match the plan");
     assert!(refusals.is_empty(), "{refusals:?}");
     rows
 }
@@ -128,17 +128,18 @@ fn people_schema() -> Schema {
     Schema::new(vec![text("id"), Field::new("seq", DataType::Int64, true), text("name"), text("phone")])
 }
 
-/// A table `t` of people: `id` and `seq` are the key, `name` and `phone` may be null; `more` goes into `[writer]`.
+/// A table `t` of people with the key `id`, `seq`. `name` and `phone` may be null; `more` is added
+/// to `[writer]`.
 pub fn people(keyspace: &str, more: &str) -> TableSpec {
     let writer = format!("table = \"t\"\nprimary_key = [\"id\", \"seq\"]\n{more}");
     let pipeline = pipeline(Path::new("t.toml"), "\"embedded\"", keyspace, &writer);
-    TableSpec::plan(&pipeline, &people_schema()).expect("the table of people is right")
+    TableSpec::plan(&pipeline, &people_schema()).expect("the table of people is valid")
 }
 
-/// One of [`people`]: its key, its name and its phone.
+/// One row of [`people`]: id, seq, name and phone.
 pub type Person<'a> = (&'a str, i64, Option<&'a str>, Option<&'a str>);
 
-/// Rows of [`people`], each with the timestamp it is written at.
+/// Rows of [`people`], each with its write timestamp.
 pub fn persons(spec: &TableSpec, persons: &[(Person<'_>, i64)]) -> RowSet {
     let text = |of: fn(&Person<'_>) -> Option<String>| -> ArrayRef {
         Arc::new(StringArray::from(persons.iter().map(|(person, _)| of(person)).collect::<Vec<_>>()))
@@ -149,9 +150,9 @@ pub fn persons(spec: &TableSpec, persons: &[(Person<'_>, i64)]) -> RowSet {
         text(|person| person.2.map(str::to_owned)),
         text(|person| person.3.map(str::to_owned)),
     ];
-    let batch = RecordBatch::try_new(Arc::new(people_schema()), columns).expect("persons are of their schema");
+    let batch = RecordBatch::try_new(Arc::new(people_schema()), columns).expect("persons match their schema");
     let timestamps: Vec<i64> = persons.iter().map(|(_, ts)| *ts).collect();
-    let (rows, refusals) = RowSet::check(spec, &batch, &timestamps).expect("persons are as planned");
+    let (rows, refusals) = RowSet::check(spec, &batch, &timestamps).expect("persons match the plan");
     assert!(refusals.is_empty(), "{refusals:?}");
     rows
 }

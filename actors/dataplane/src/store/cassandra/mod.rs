@@ -1,22 +1,26 @@
 //! The table in Cassandra.
 //!
-//! Guarantee: a row counted as written was acknowledged at the consistency level of the file; the requests of all micro-batches
-//! together never exceed the limit in flight, and an earlier batch sends all of its requests before a later one sends any. Every write
-//! carries its own timestamp, so a request made twice, late or by a process that should be gone changes nothing. Not guaranteed: that a
-//! request reported as failed had no effect.
+//! Guarantees:
+//! * A row that is counted as written was acknowledged at the configured consistency level.
+//! * The requests of all micro-batches together never exceed the limit in flight.
+//! * A micro-batch sends all of its requests before a later one sends any.
+//! * Every write carries its own timestamp, so a request that is repeated, late, or sent by a
+//!   process that was replaced changes nothing.
+//!
+//! Does not guarantee that a failed request had no effect.
 
-mod fault;
+mod driver_error;
 #[cfg(test)]
-mod outage;
-mod proof;
+mod proxy_tests;
 mod query;
 #[cfg(test)]
-mod refusals;
+mod refusal_tests;
 mod request;
 mod schema;
+mod server_message;
+mod suspect_row;
 #[cfg(test)]
 pub(super) mod tests;
-mod words;
 mod write;
 
 use parking_lot::RwLock;
@@ -40,56 +44,59 @@ use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
 
-use self::request::Kept;
-pub(super) use self::request::put_cell;
+use self::request::EncodedRow;
 use super::error::StoreError;
-use super::rows::RowSet;
-use super::spec::TableSpec;
-use super::{Glance, Glimpse, QueryRow, TableLook, WriteEnd};
+use super::row_check::RowSet;
+use super::table_spec::TableSpec;
+use super::{QueryRow, StoreProbe, StoreStatus, TableDescription, WriteOutcome};
 
-/// The largest batch, as Cassandra measures it; it refuses 50 KiB (`batch_size_fail_threshold`).
-const BATCH_BYTES: u32 = 40_000;
-/// How long an answer may take: longer than the server's own time-outs, so that it is the server that gives up.
+/// The limit of a batch, as Cassandra measures it. Cassandra refuses more than 50 KiB
+/// (`batch_size_fail_threshold`).
+const MAX_BATCH_BYTES: u32 = 40_000;
+/// The time-out of a request, longer than the server's own time-outs so that the server times out
+/// first.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
-/// How long a connection may take.
+/// The time-out of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may be silent until it is asked whether it lives, and how long the answer may take. Together they are less than the
-/// ten seconds in which a server that is frozen is to be said to be away.
-const KEEPALIVE: Duration = Duration::from_secs(3);
-/// See [`KEEPALIVE`]. Longer than the pauses of a server that collects garbage.
-const KEEPALIVE_ANSWER: Duration = Duration::from_secs(5);
-/// Connections a node: one more than its requests need, so that a large one holds up no small one.
-const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
+/// The period of keepalive requests on an idle connection. Together with [`KEEPALIVE_TIMEOUT`] it
+/// is less than the ten seconds within which Forebay reports a frozen server.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
+/// The time-out of a keepalive request, longer than a garbage collection pause of the server.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections per node. One suffices for the requests; the second keeps a large request from
+/// delaying small ones.
+const CONNECTIONS_PER_NODE: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
 
 /// A session with the cluster, and the table once it is prepared.
 #[derive(Clone)]
 pub struct Cassandra(Arc<Inner>);
 
 struct Inner {
-    /// How messages name it.
+    /// The name in messages.
     server: String,
     keyspace: String,
     builder: SessionBuilder,
     session: RwLock<Arc<Session>>,
-    /// Whether the session has no connection left. It would take up to 12 s to look for one again; a new session looks at once.
-    lost: AtomicBool,
+    /// Whether the session has lost all its connections. It would reconnect after up to 12 s; a new
+    /// session connects immediately.
+    disconnected: AtomicBool,
     batch_rows: usize,
-    /// One permit a request in flight.
-    slots: Semaphore,
+    /// One permit per request in flight.
+    request_slots: Semaphore,
     in_flight: usize,
-    /// Held by the micro-batch whose turn it is to send.
+    /// Held by the micro-batch that is sending its requests.
     turn: Mutex<()>,
     table: RwLock<Option<Arc<Table>>>,
-    /// The last row that the server took, to hold others against that it refuses.
-    good: RwLock<Option<Kept>>,
+    /// The last row that the server accepted. A refused row is compared with it.
+    control_row: RwLock<Option<EncodedRow>>,
 }
 
-/// What writing needs to know, made by [`Cassandra::prepare`].
+/// A table that [`Cassandra::prepare`] prepared for writing.
 struct Table {
     insert: PreparedStatement,
-    /// A batch of the most rows, so that it need not be built for each request.
-    full: Batch,
-    /// The partition key's columns, as indexes of the spec's.
+    /// A batch of `batch_rows` rows, so that it is not built for each request.
+    full_batch: Batch,
+    /// The partition key as indexes of the spec's columns.
     partition_key: Vec<usize>,
     name: String,
 }
@@ -97,7 +104,10 @@ struct Table {
 impl Cassandra {
     pub(super) async fn connect(pipeline: &Pipeline, table: &CassandraSection) -> Result<Self, StoreError> {
         let ContactPoints::Servers(servers) = &table.contact_points else {
-            return Err(StoreError::Broken { server: "cassandra".to_owned(), what: "no contact points".to_owned() });
+            return Err(StoreError::Unrecoverable {
+                server: "cassandra".to_owned(),
+                message: "the pipeline file has no contact points".to_owned(),
+            });
         };
         let server = format!("cassandra {}", servers.join(", "));
         let (consistency, batch_rows, in_flight) = match &pipeline.writer {
@@ -105,7 +115,7 @@ impl Cassandra {
             None => (ConsistencyLevel::default(), 1, 1),
         };
         let profile = ExecutionProfile::builder()
-            .consistency(level(consistency))
+            .consistency(consistency_level(consistency))
             .request_timeout(Some(REQUEST_TIMEOUT))
             .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
             .speculative_execution_policy(None)
@@ -113,27 +123,27 @@ impl Cassandra {
         let mut builder = SessionBuilder::new()
             .known_nodes(servers)
             .default_execution_profile_handle(profile.into_handle())
-            .pool_size(PoolSize::PerHost(CONNECTIONS))
+            .pool_size(PoolSize::PerHost(CONNECTIONS_PER_NODE))
             .connection_timeout(CONNECT_TIMEOUT)
-            .keepalive_interval(KEEPALIVE)
-            .keepalive_timeout(KEEPALIVE_ANSWER)
+            .keepalive_interval(KEEPALIVE_INTERVAL)
+            .keepalive_timeout(KEEPALIVE_TIMEOUT)
             .keyspaces_to_fetch([table.keyspace.as_str()]);
         if let (Some(username), Some(password)) = (&table.username, &table.password) {
             builder = builder.user(username.reveal(&pipeline.source.path)?, password.reveal(&pipeline.source.path)?);
         }
-        let session = builder.build().await.map_err(|error| fault::of_session(&server, &error))?;
+        let session = builder.build().await.map_err(|error| driver_error::session_error(&server, &error))?;
         Ok(Self(Arc::new(Inner {
             server,
             keyspace: table.keyspace.clone(),
             builder,
             session: RwLock::new(Arc::new(session)),
-            lost: AtomicBool::new(false),
+            disconnected: AtomicBool::new(false),
             batch_rows,
-            slots: Semaphore::new(in_flight),
+            request_slots: Semaphore::new(in_flight),
             in_flight,
             turn: Mutex::new(()),
             table: RwLock::new(None),
-            good: RwLock::new(None),
+            control_row: RwLock::new(None),
         })))
     }
 
@@ -141,37 +151,37 @@ impl Cassandra {
         let (Inner { server, batch_rows, .. }, session) = (self.0.as_ref(), self.0.session());
         let partition_key = schema::ensure(server, &session, spec).await?;
         let mut insert = session.prepare(spec.insert_cql()).await.map_err(|error| {
-            let error = fault::of_prepare(server, &error).into_error();
-            if spec.create { schema::in_the_making(error) } else { error }
+            let error = driver_error::prepare_failure(server, &error).into_error();
+            if spec.create { schema::being_created(error) } else { error }
         })?;
         insert.set_is_idempotent(true);
-        let table = Table { full: batch_of(&insert, *batch_rows), insert, partition_key, name: spec.table.clone() };
+        let table = Table { full_batch: unlogged_batch(&insert, *batch_rows), insert, partition_key, name: spec.table.clone() };
         *self.0.table.write() = Some(Arc::new(table));
-        *self.0.good.write() = None;
+        *self.0.control_row.write() = None;
         Ok(())
     }
 
-    pub(super) async fn look(&self, spec: &TableSpec) -> Result<TableLook, StoreError> {
-        schema::look(&self.0.server, &self.0.session(), spec).await
+    pub(super) async fn describe_table(&self, spec: &TableSpec) -> Result<TableDescription, StoreError> {
+        schema::describe_table(&self.0.server, &self.0.session(), spec).await
     }
 
-    pub(super) async fn write(&self, rows: &RowSet, moved: &(dyn Fn() + Send + Sync)) -> Result<WriteEnd, StoreError> {
-        self.0.write(rows, moved).await
+    pub(super) async fn write(&self, rows: &RowSet, on_progress: &(dyn Fn() + Send + Sync)) -> Result<WriteOutcome, StoreError> {
+        self.0.write(rows, on_progress).await
     }
 
     pub(super) async fn query(&self, cql: &str, each: &mut (dyn FnMut(QueryRow) + Send)) -> Result<Vec<String>, StoreError> {
         query::run(&self.0.server, &self.0.session(), &self.0.keyspace, cql, each).await
     }
 
-    /// The nodes as the driver's last look at the cluster has them.
-    pub(super) fn glance(&self) -> Glance {
+    /// Reads the nodes from the driver's last refresh of the cluster's metadata.
+    pub(super) fn probe(&self) -> StoreProbe {
         let this = Arc::downgrade(&self.0);
         Arc::new(move || {
             let inner = this.upgrade()?;
-            let (state, lost) = (inner.session().get_cluster_state(), inner.lost.load(Ordering::Relaxed));
+            let (state, lost) = (inner.session().get_cluster_state(), inner.disconnected.load(Ordering::Relaxed));
             let mut nodes: Vec<NodeView> = state.get_nodes_info().iter().map(|node| node_view(node, lost)).collect();
             nodes.sort_by(|one, other| one.address.cmp(&other.address));
-            Some(Glimpse { in_flight: inner.in_flight.saturating_sub(inner.slots.available_permits()) as u64, nodes })
+            Some(StoreStatus { in_flight: inner.in_flight.saturating_sub(inner.request_slots.available_permits()) as u64, nodes })
         })
     }
 
@@ -180,7 +190,8 @@ impl Cassandra {
     }
 }
 
-/// The driver tells of a node whether it is connected; how many connections it keeps to one is its setting.
+/// The driver reports only whether a node is connected. The number of connections is the configured
+/// one.
 fn node_view(node: &Node, lost: bool) -> NodeView {
     let up = node.is_connected() && !lost;
     NodeView {
@@ -188,7 +199,7 @@ fn node_view(node: &Node, lost: bool) -> NodeView {
         datacenter: node.datacenter.clone().unwrap_or_default(),
         rack: node.rack.clone().unwrap_or_default(),
         up,
-        connections: if up { CONNECTIONS.get() as u64 } else { 0 },
+        connections: if up { CONNECTIONS_PER_NODE.get() as u64 } else { 0 },
     }
 }
 
@@ -197,19 +208,20 @@ impl Inner {
         Arc::clone(&self.session.read())
     }
 
-    /// Makes a new session when the old one has lost all its connections. Prepared statements hold for both.
-    async fn find_again(&self) -> Result<(), StoreError> {
-        if self.lost.load(Ordering::Relaxed) {
-            let session = self.builder.build().await.map_err(|error| fault::of_session(&self.server, &error))?;
+    /// Replaces a session that has lost all its connections. Prepared statements remain valid.
+    async fn reconnect(&self) -> Result<(), StoreError> {
+        if self.disconnected.load(Ordering::Relaxed) {
+            let session = self.builder.build().await.map_err(|error| driver_error::session_error(&self.server, &error))?;
             *self.session.write() = Arc::new(session);
-            self.lost.store(false, Ordering::Relaxed);
+            self.disconnected.store(false, Ordering::Relaxed);
         }
         Ok(())
     }
 }
 
-/// Numbers the replica set of a row; none when every row has the same, so that any may share a batch.
-fn groups<'a>(session: &Session, keyspace: &str, table: &'a Table, rows: &'a RowSet) -> Option<impl FnMut(u32) -> u32 + use<'a>> {
+/// Returns a function that numbers the replica set of a row, or `None` if all rows have the same
+/// replica set and any of them may share a batch.
+fn replica_sets<'a>(session: &Session, keyspace: &str, table: &'a Table, rows: &'a RowSet) -> Option<impl FnMut(u32) -> u32 + use<'a>> {
     let state = session.get_cluster_state();
     let nodes = state.get_nodes_info().len();
     if nodes < 2 {
@@ -233,15 +245,15 @@ fn groups<'a>(session: &Session, keyspace: &str, table: &'a Table, rows: &'a Row
     })
 }
 
-/// An UNLOGGED batch of one statement many times.
-fn batch_of(insert: &PreparedStatement, rows: usize) -> Batch {
+/// An UNLOGGED batch that repeats one statement.
+fn unlogged_batch(insert: &PreparedStatement, rows: usize) -> Batch {
     let mut batch = Batch::new(BatchType::Unlogged);
     batch.set_is_idempotent(true);
     batch.statements = (0..rows).map(|_| insert.clone().into()).collect();
     batch
 }
 
-fn level(level: ConsistencyLevel) -> Consistency {
+fn consistency_level(level: ConsistencyLevel) -> Consistency {
     match level {
         ConsistencyLevel::One => Consistency::One,
         ConsistencyLevel::Two => Consistency::Two,

@@ -1,7 +1,9 @@
-//! Reading the table for a person: CQL in, JSON out.
+//! Runs a CQL query and returns its rows as JSON.
 //!
-//! Guarantee: nothing but a SELECT is sent; each value keeps its meaning in JSON (a uuid, a date or a decimal as text, a blob as `0x…`,
-//! a number that is not finite as text).
+//! Guarantees:
+//! * Only a SELECT is sent.
+//! * Each value keeps its meaning: a uuid, a date, a decimal and a non-finite number are text, and
+//!   a blob is `0x…`.
 
 use futures_util::StreamExt;
 use scylla::client::session::Session;
@@ -9,7 +11,7 @@ use scylla::errors::NextRowError;
 use scylla::value::{CqlValue, Row};
 use serde_json::{Number, Value};
 
-use super::fault;
+use super::driver_error;
 use crate::store::error::StoreError;
 use crate::store::{QueryRow, render};
 
@@ -20,18 +22,18 @@ pub(super) async fn run(
     cql: &str,
     each: &mut (dyn FnMut(QueryRow) + Send),
 ) -> Result<Vec<String>, StoreError> {
-    let refused = |what: String| StoreError::Refused { server: server.to_owned(), what };
+    let refused = |message: String| StoreError::Refused { server: server.to_owned(), message };
     let word = cql.split_whitespace().next().unwrap_or_default();
     if !word.eq_ignore_ascii_case("select") {
-        return Err(refused(format!("{word:?} is not SELECT, and a query only reads")));
+        return Err(refused(format!("{word:?} is not allowed in a query; use SELECT")));
     }
-    session.use_keyspace(keyspace, false).await.map_err(|error| fault::of_use_keyspace(server, &error))?;
-    let pager = session.query_iter(cql, ()).await.map_err(|error| fault::of_pager(server, &error))?;
+    session.use_keyspace(keyspace, false).await.map_err(|error| driver_error::use_keyspace_error(server, &error))?;
+    let pager = session.query_iter(cql, ()).await.map_err(|error| driver_error::pager_error(server, &error))?;
     let columns: Vec<String> = pager.column_specs().iter().map(|spec| spec.name().to_owned()).collect();
     let mut rows = pager.rows_stream::<Row>().map_err(|cause| refused(cause.to_string()))?;
     while let Some(row) = rows.next().await {
         let row = row.map_err(|error| match &error {
-            NextRowError::NextPageError(page) => fault::of_next_page(server, page),
+            NextRowError::NextPageError(page) => driver_error::next_page_error(server, page),
             _ => refused(error.to_string()),
         })?;
         each(columns.iter().cloned().zip(row.columns.iter().map(|cell| cell.as_ref().map_or(Value::Null, json))).collect());

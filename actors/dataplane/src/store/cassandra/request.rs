@@ -1,7 +1,10 @@
-//! From rows to requests: which rows share a batch, and their bytes on the wire.
+//! Divides rows into requests and serializes them.
 //!
-//! Guarantee: each row is in exactly one request; a request holds rows of one replica set, at most as many and as large as allowed,
-//! and one row at least. Values go from Arrow to the wire with no copy between.
+//! Guarantees:
+//! * Each row is in exactly one request.
+//! * A request has at least one row, and only rows of one replica set.
+//! * A request of several rows stays within the limits of rows and bytes.
+//! * Values are serialized from Arrow directly, without an intermediate copy.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,39 +14,36 @@ use scylla::routing::Token;
 use scylla::routing::partitioner::{Murmur3Partitioner, Partitioner, PartitionerHasher};
 use scylla::serialize::batch::{BatchValues, BatchValuesIterator};
 use scylla::serialize::row::{RowSerializationContext, SerializeRow};
-use scylla::serialize::writers::{CellOverflowError, CellWriter, RowWriter};
+use scylla::serialize::writers::{CellWriter, RowWriter};
 
-use crate::store::cells::Value;
-use crate::store::rows::RowSet;
+use crate::store::cql_encoding::write_value;
+use crate::store::row_check::RowSet;
 
-/// The day 1970-01-01 in CQL's count of days.
-const EPOCH_DAY: i64 = 1 << 31;
-
-/// Puts rows that may share a batch next to each other and cuts them into requests. `group` names the replica set of a row; none when
-/// every row has the same.
-pub(super) fn plan(
+/// Orders rows by replica set and divides them into requests. `group` numbers the replica set of a
+/// row; it is `None` if all rows have the same.
+pub(super) fn plan_requests(
     rows: &RowSet,
     group: Option<&mut dyn FnMut(u32) -> u32>,
-    most_rows: usize,
-    most_bytes: u32,
+    max_rows: usize,
+    max_bytes: u32,
 ) -> (RowSet, Vec<Range<usize>>) {
     let Some(group) = group else {
-        return (rows.clone(), cut(rows, |_| 0, most_rows, most_bytes));
+        return (rows.clone(), cut_requests(rows, |_| 0, max_rows, max_bytes));
     };
     let groups: HashMap<u32, u32> = rows.rows().iter().map(|&row| (row, group(row))).collect();
     let mut order = rows.rows().to_vec();
     order.sort_by_key(|row| groups[row]);
     let ordered = rows.only(order);
-    let cuts = cut(&ordered, |row| groups[&row], most_rows, most_bytes);
+    let cuts = cut_requests(&ordered, |row| groups[&row], max_rows, max_bytes);
     (ordered, cuts)
 }
 
-fn cut(rows: &RowSet, group: impl Fn(u32) -> u32, most_rows: usize, most_bytes: u32) -> Vec<Range<usize>> {
-    let mut cuts = Vec::with_capacity(rows.len() / most_rows.max(1) + 1);
+fn cut_requests(rows: &RowSet, group: impl Fn(u32) -> u32, max_rows: usize, max_bytes: u32) -> Vec<Range<usize>> {
+    let mut cuts = Vec::with_capacity(rows.len() / max_rows.max(1) + 1);
     let (mut from, mut bytes, mut of) = (0, 0_u32, None);
     for (at, &row) in rows.rows().iter().enumerate() {
         let (size, its) = (rows.size(row), Some(group(row)));
-        if at > from && (at - from >= most_rows || bytes.saturating_add(size) > most_bytes || its != of) {
+        if at > from && (at - from >= max_rows || bytes.saturating_add(size) > max_bytes || its != of) {
             cuts.push(from..at);
             (from, bytes) = (at, 0);
         }
@@ -58,12 +58,12 @@ fn cut(rows: &RowSet, group: impl Fn(u32) -> u32, most_rows: usize, most_bytes: 
 
 /// The rows of one request.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub(super) struct RequestRows {
     pub(super) rows: RowSet,
     pub(super) range: Range<usize>,
 }
 
-impl Part {
+impl RequestRows {
     pub(super) fn rows(&self) -> &[u32] {
         &self.rows.rows()[self.range.clone()]
     }
@@ -72,15 +72,15 @@ impl Part {
         self.range.len()
     }
 
-    /// The first and the second half; of one row only the first.
+    /// Returns both halves. The second is empty if there is only one row.
     pub(super) fn halves(&self) -> (Range<usize>, Range<usize>) {
         let middle = self.range.start + self.range.len().div_ceil(2);
         (self.range.start..middle, middle..self.range.end)
     }
 }
 
-/// One row as the values of the INSERT.
-impl SerializeRow for Part {
+/// The first row as the values of one INSERT.
+impl SerializeRow for RequestRows {
     fn serialize(&self, _: &RowSerializationContext<'_>, writer: &mut RowWriter<'_>) -> Result<(), SerializationError> {
         match self.rows() {
             [row, ..] => write_row(&self.rows, *row, writer),
@@ -93,12 +93,12 @@ impl SerializeRow for Part {
     }
 }
 
-/// One row's values as they go over the wire, apart from the batch that they are of.
+/// A copy of one serialized row, which outlives its micro-batch.
 #[derive(Debug, Clone)]
-pub(super) struct Kept(Vec<u8>);
+pub(super) struct EncodedRow(Vec<u8>);
 
-impl Kept {
-    /// A copy of a row; none of one that can't be sent.
+impl EncodedRow {
+    /// Copies a row. Returns `None` if it can't be serialized.
     pub(super) fn of(rows: &RowSet, row: u32) -> Option<Self> {
         let mut bytes = Vec::new();
         write_row(rows, row, &mut RowWriter::new(&mut bytes)).ok()?;
@@ -106,11 +106,11 @@ impl Kept {
     }
 }
 
-/// The length in front of a value that is null, and of one that is not set.
+/// The length prefix of a null value. [`UNSET`] is that of a value that is not set.
 const NULL: i32 = -1;
 const UNSET: i32 = -2;
 
-impl SerializeRow for Kept {
+impl SerializeRow for EncodedRow {
     fn serialize(&self, _: &RowSerializationContext<'_>, writer: &mut RowWriter<'_>) -> Result<(), SerializationError> {
         let mut left = self.0.as_slice();
         while let Some((length, rest)) = left.split_first_chunk() {
@@ -134,21 +134,21 @@ impl SerializeRow for Kept {
     }
 }
 
-/// All rows as the values of as many INSERTs.
-impl BatchValues for Part {
-    type BatchValuesIter<'r> = PartIter<'r>;
+/// All rows, as the values of one INSERT each.
+impl BatchValues for RequestRows {
+    type BatchValuesIter<'r> = RequestRowsIter<'r>;
 
-    fn batch_values_iter(&self) -> PartIter<'_> {
-        PartIter { rows: &self.rows, left: self.rows() }
+    fn batch_values_iter(&self) -> RequestRowsIter<'_> {
+        RequestRowsIter { rows: &self.rows, left: self.rows() }
     }
 }
 
-pub(super) struct PartIter<'r> {
+pub(super) struct RequestRowsIter<'r> {
     rows: &'r RowSet,
     left: &'r [u32],
 }
 
-impl<'r> BatchValuesIterator<'r> for PartIter<'r> {
+impl<'r> BatchValuesIterator<'r> for RequestRowsIter<'r> {
     #[inline]
     fn serialize_next(&mut self, _: &RowSerializationContext<'_>, writer: &mut RowWriter<'_>) -> Option<Result<(), SerializationError>> {
         let (&row, left) = self.left.split_first()?;
@@ -179,67 +179,7 @@ fn write_row(rows: &RowSet, row: u32, writer: &mut RowWriter<'_>) -> Result<(), 
     writer.make_cell_writer().set_value(&ts).map(|_| ()).map_err(SerializationError::new)
 }
 
-/// Writes a value as native protocol v4 has it. The types were checked against the table, so none is looked at again.
-fn write_value(value: Value<'_>, cell: CellWriter<'_>) -> Result<(), CellOverflowError> {
-    match value {
-        Value::Null => {
-            cell.set_null();
-            Ok(())
-        }
-        Value::Unset => {
-            cell.set_unset();
-            Ok(())
-        }
-        Value::Text(text) => cell.set_value(text.as_bytes()).map(|_| ()),
-        Value::Blob(bytes) | Value::Uuid(bytes) => cell.set_value(bytes).map(|_| ()),
-        Value::Bigint(number) | Value::Timestamp(number) => cell.set_value(&number.to_be_bytes()).map(|_| ()),
-        Value::Int(number) => cell.set_value(&number.to_be_bytes()).map(|_| ()),
-        Value::Smallint(number) => cell.set_value(&number.to_be_bytes()).map(|_| ()),
-        Value::Tinyint(number) => cell.set_value(&number.to_be_bytes()).map(|_| ()),
-        Value::Boolean(truth) => cell.set_value(&[u8::from(truth)]).map(|_| ()),
-        Value::Double(number) => cell.set_value(&number.to_be_bytes()).map(|_| ()),
-        Value::Float(number) => cell.set_value(&number.to_be_bytes()).map(|_| ()),
-        Value::Date(days) => {
-            let day = u32::try_from(i64::from(days) + EPOCH_DAY).unwrap_or(u32::MAX);
-            cell.set_value(&day.to_be_bytes()).map(|_| ())
-        }
-        Value::Decimal { unscaled, scale } => {
-            let mut builder = cell.into_value_builder();
-            builder.append_bytes(&scale.to_be_bytes());
-            builder.append_bytes(shortest(&unscaled.to_be_bytes()));
-            builder.finish().map(|_| ())
-        }
-        Value::List { elements, from, to } => {
-            let mut builder = cell.into_value_builder();
-            let count = i32::try_from(to - from).map_err(|_| CellOverflowError)?;
-            builder.append_bytes(&count.to_be_bytes());
-            for at in from..to {
-                write_value(elements.value(at), builder.make_sub_writer())?;
-            }
-            builder.finish().map(|_| ())
-        }
-    }
-}
-
-/// Appends a cell as it goes over the wire, its length first.
-pub(in crate::store) fn put_cell(value: Value<'_>, to: &mut Vec<u8>) {
-    // A value too long for a cell is no key: `RowSet::check` refuses it.
-    let _ = write_value(value, CellWriter::new(to));
-}
-
-/// A number in two's complement, big-endian, without the leading bytes that say nothing.
-fn shortest(bytes: &[u8]) -> &[u8] {
-    let mut bytes = bytes;
-    while let [first, rest @ ..] = bytes
-        && let [second, ..] = rest
-        && ((*first == 0 && *second < 0x80) || (*first == 0xff && *second >= 0x80))
-    {
-        bytes = rest;
-    }
-    bytes
-}
-
-/// The token of a row, by the columns of the table's partition key.
+/// Computes the token of a row from its partition key.
 pub(super) fn token(rows: &RowSet, row: u32, partition_key: &[usize], scratch: &mut Vec<u8>) -> Token {
     scratch.clear();
     let composite = partition_key.len() > 1;
@@ -249,7 +189,7 @@ pub(super) fn token(rows: &RowSet, row: u32, partition_key: &[usize], scratch: &
             scratch.extend_from_slice(&[0, 0]);
         }
         let cell = CellWriter::new_without_size(scratch);
-        // A value too long for a cell never got this far: `RowSet::check` refused it.
+        // `RowSet::check` refuses a key that is too long for a cell.
         let _ = write_value(rows.cell(row, column), cell);
         if composite {
             let length = u16::try_from(scratch.len() - start - 2).unwrap_or(u16::MAX);

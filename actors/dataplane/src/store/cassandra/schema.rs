@@ -1,15 +1,18 @@
-//! The real table against the planned one.
+//! Compares the real table with the planned one, and creates it if it is missing.
 //!
-//! Guarantee: after [`ensure`] the table has every planned column with the planned type, and the planned primary key. Columns that the
-//! plan does not know may be there: no write touches them. How the key parts into partition key and clustering columns is the table's.
+//! Guarantees that after [`ensure`] the table has every planned column with the planned type, and
+//! the planned primary key.
+//!
+//! The table may have other columns; no write touches them. The table decides which columns of the
+//! key are its partition key.
 
 use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
 
-use super::fault;
-use crate::store::TableLook;
-use crate::store::error::{Reason, StoreError};
-use crate::store::spec::TableSpec;
+use super::driver_error;
+use crate::store::TableDescription;
+use crate::store::error::{RetryReason, StoreError};
+use crate::store::table_spec::TableSpec;
 
 /// A column of the real table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,16 +24,16 @@ pub(super) struct RealColumn {
     pub(super) cql: String,
 }
 
-/// Makes keyspace and table where the spec says so and they are missing, then checks the table. Gives its partition key as indexes of
-/// the spec's columns.
+/// Creates a missing keyspace and table if the spec allows it, then checks the table. Returns its
+/// partition key as indexes of the spec's columns.
 pub(super) async fn ensure(server: &str, session: &Session, spec: &TableSpec) -> Result<Vec<usize>, StoreError> {
-    let refused = |(what, remedy)| StoreError::Schema { server: server.to_owned(), what, remedy };
+    let refused = |(message, remedy)| StoreError::Schema { server: server.to_owned(), message, remedy };
     if !has_keyspace(server, session, spec).await? {
         if !spec.create {
             return Err(refused(no_keyspace(spec)));
         }
         define(server, session, spec.create_keyspace_cql()).await?;
-        tracing::info!(keyspace = spec.keyspace, "made the keyspace");
+        tracing::info!(keyspace = spec.keyspace, "keyspace created");
     }
     let mut real = columns(server, session, spec).await?;
     if real.is_empty() {
@@ -38,14 +41,15 @@ pub(super) async fn ensure(server: &str, session: &Session, spec: &TableSpec) ->
             return Err(refused(no_table(spec)));
         }
         define(server, session, spec.create_table_cql()).await?;
-        tracing::info!(keyspace = spec.keyspace, table = spec.table, "made the table");
+        tracing::info!(keyspace = spec.keyspace, table = spec.table, "table created");
         real = columns(server, session, spec).await?;
     }
     compare(spec, &real).map_err(refused)
 }
 
-/// The table as it is, and all that would keep [`ensure`] from taking it; makes nothing.
-pub(super) async fn look(server: &str, session: &Session, spec: &TableSpec) -> Result<TableLook, StoreError> {
+/// Describes the real table and every difference that [`ensure`] would refuse, without creating
+/// anything.
+pub(super) async fn describe_table(server: &str, session: &Session, spec: &TableSpec) -> Result<TableDescription, StoreError> {
     let keyspace = has_keyspace(server, session, spec).await?;
     let real = if keyspace { columns(server, session, spec).await? } else { Vec::new() };
     let differences = match (keyspace, real.is_empty()) {
@@ -55,29 +59,29 @@ pub(super) async fn look(server: &str, session: &Session, spec: &TableSpec) -> R
         (false, true) => vec![no_keyspace(spec)],
     };
     let columns = real.into_iter().map(|column| (column.name, column.cql)).collect();
-    Ok(TableLook { keyspace: Some(keyspace), columns, differences })
+    Ok(TableDescription { keyspace: Some(keyspace), columns, differences })
 }
 
 async fn has_keyspace(server: &str, session: &Session, spec: &TableSpec) -> Result<bool, StoreError> {
     any(server, session, "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?", &[&spec.keyspace]).await
 }
 
-/// What is not as it should be, and what to do.
+/// A difference and its remedy.
 type Difference = (String, String);
 
 fn no_keyspace(spec: &TableSpec) -> Difference {
-    (format!("there is no keyspace {}", spec.keyspace), by_hand(&spec.create_keyspace_cql()))
+    (format!("keyspace {} does not exist", spec.keyspace), by_hand(&spec.create_keyspace_cql()))
 }
 
 fn no_table(spec: &TableSpec) -> Difference {
-    (format!("there is no table {}.{}", spec.keyspace, spec.table), by_hand(&spec.create_table_cql()))
+    (format!("table {}.{} does not exist", spec.keyspace, spec.table), by_hand(&spec.create_table_cql()))
 }
 
 fn by_hand(cql: &str) -> String {
-    format!("set create = true in [cassandra], or make it by hand: {}", cql.split_whitespace().collect::<Vec<_>>().join(" "))
+    format!("set create = true in [cassandra], or create it manually: {}", cql.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// Each node knows the whole schema; the consistency level of the rows is of no use here.
+/// A statement at consistency ONE, because each node knows the whole schema.
 fn local(cql: &str) -> Statement {
     let mut statement = Statement::new(cql);
     statement.set_consistency(Consistency::One);
@@ -85,19 +89,26 @@ fn local(cql: &str) -> Statement {
 }
 
 async fn any(server: &str, session: &Session, cql: &str, values: &[&str]) -> Result<bool, StoreError> {
-    let answer = session.query_unpaged(local(cql), values).await.map_err(|error| fault::of_execution(server, &error).into_error())?;
+    let answer =
+        session.query_unpaged(local(cql), values).await.map_err(|error| driver_error::execution_failure(server, &error).into_error())?;
     Ok(answer.into_rows_result().is_ok_and(|rows| rows.rows_num() > 0))
 }
 
 async fn define(server: &str, session: &Session, cql: String) -> Result<(), StoreError> {
-    session.query_unpaged(cql, ()).await.map(|_| ()).map_err(|error| in_the_making(fault::of_execution(server, &error).into_error()))
+    session
+        .query_unpaged(cql, ())
+        .await
+        .map(|_| ())
+        .map_err(|error| being_created(driver_error::execution_failure(server, &error).into_error()))
 }
 
-/// With `create = true` a keyspace or table that is missing is on its way: another process may be making it at the same moment, and not every
-/// node knows of it yet. So it is waited for.
-pub(super) fn in_the_making(error: StoreError) -> StoreError {
+/// With `create = true`, makes the error of a missing keyspace or table transient: another process
+/// may be creating it, and not every node may know it yet.
+pub(super) fn being_created(error: StoreError) -> StoreError {
     match error {
-        StoreError::Schema { server, what, .. } => StoreError::Unavailable { server, what: format!("{what} yet"), reason: Reason::Other },
+        StoreError::Schema { server, message, .. } => {
+            StoreError::Unavailable { server, message: format!("{message} yet"), reason: RetryReason::Other }
+        }
         other => other,
     }
 }
@@ -107,10 +118,10 @@ async fn columns(server: &str, session: &Session, spec: &TableSpec) -> Result<Ve
     let answer = session
         .query_unpaged(local(cql), (&spec.keyspace, &spec.table))
         .await
-        .map_err(|error| fault::of_execution(server, &error).into_error())?;
-    let unreadable = |cause: &dyn std::fmt::Display| StoreError::Broken {
+        .map_err(|error| driver_error::execution_failure(server, &error).into_error())?;
+    let unreadable = |cause: &dyn std::fmt::Display| StoreError::Unrecoverable {
         server: server.to_owned(),
-        what: format!("its tables of the schema can't be read: {cause}"),
+        message: format!("the tables of system_schema can't be read: {cause}"),
     };
     let rows = answer.into_rows_result().map_err(|cause| unreadable(&cause))?;
     let mut columns = Vec::with_capacity(rows.rows_num());
@@ -121,7 +132,7 @@ async fn columns(server: &str, session: &Session, spec: &TableSpec) -> Result<Ve
     Ok(columns)
 }
 
-/// The partition key as indexes of the spec's columns, or the first that does not match.
+/// Returns the partition key as indexes of the spec's columns, or the first difference.
 pub(super) fn compare(spec: &TableSpec, real: &[RealColumn]) -> Result<Vec<usize>, Difference> {
     if let Some(first) = differences(spec, real).into_iter().next() {
         return Err(first);
@@ -130,7 +141,7 @@ pub(super) fn compare(spec: &TableSpec, real: &[RealColumn]) -> Result<Vec<usize
     Ok(spec.primary_key[..parts].to_vec())
 }
 
-/// All that does not match.
+/// Returns all differences between the planned and the real table.
 fn differences(spec: &TableSpec, real: &[RealColumn]) -> Vec<Difference> {
     let table = format!("{}.{}", spec.keyspace, spec.table);
     let mut differences = Vec::new();
@@ -141,7 +152,7 @@ fn differences(spec: &TableSpec, real: &[RealColumn]) -> Vec<Difference> {
             Some(there) if there == cql => {}
             Some(there) => differences.push((
                 format!("column {name} of table {table} is {there}, the pipeline writes {cql}"),
-                format!("say columns = {{ {name} = \"{there}\" }} in [writer], or name another table"),
+                format!("set columns = {{ {name} = \"{there}\" }} in [writer], or name another table"),
             )),
             None => differences.push((
                 format!("table {table} has no column {name}"),
@@ -155,7 +166,7 @@ fn differences(spec: &TableSpec, real: &[RealColumn]) -> Vec<Difference> {
     if names != spec.key_names() {
         differences.push((
             format!("the primary key of table {table} is ({}), the pipeline's is ({})", names.join(", "), spec.key_names().join(", ")),
-            format!("say primary_key = {names:?} in [writer], or name another table: a primary key can't be altered"),
+            format!("set primary_key = {names:?} in [writer], or name another table: a primary key can't be altered"),
         ));
     }
     differences

@@ -1,32 +1,32 @@
-//! The table in Cassandra: pure parts, and tests named `real_…` against a real server.
+//! Tests of the pure parts and, named `real_…`, of a real server.
 
 use std::path::Path;
 
-use super::request::{Part, plan};
+use super::request::{RequestRows, plan_requests};
 use super::schema::{RealColumn, compare};
-use super::write::{Sent, Whole};
+use super::write::{OnRefusal, RequestOutcome};
 use super::*;
 use crate::store::testing::{ID, WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
 use crate::store::{RowSet, Store};
 use forebay_schemas::failure::{Class, Classified};
 
 #[test]
-fn requests_hold_each_row_once_and_keep_to_their_limits() {
+fn each_row_is_in_one_request_and_requests_stay_within_their_limits() {
     let spec = small("k", "t");
     let names: Vec<String> = (0..10).map(|n| n.to_string()).collect();
     let values: Vec<(&str, Option<&str>)> = names.iter().map(|name| (name.as_str(), Some("v"))).collect();
     let all = pairs(&spec, &values, 1);
-    assert_eq!(plan(&all, None, 4, u32::MAX).1, [0..4, 4..8, 8..10]);
-    assert_eq!(plan(&all, None, 100, 1).1.len(), 10, "a row larger than the limit goes alone");
+    assert_eq!(plan_requests(&all, None, 4, u32::MAX).1, [0..4, 4..8, 8..10]);
+    assert_eq!(plan_requests(&all, None, 100, 1).1.len(), 10, "a row over the limit has its own request");
     let two = all.size(0) + all.size(1);
-    assert_eq!(plan(&all, None, 100, two).1, [0..2, 2..4, 4..6, 6..8, 8..10]);
+    assert_eq!(plan_requests(&all, None, 100, two).1, [0..2, 2..4, 4..6, 6..8, 8..10]);
 }
 
 #[test]
-fn rows_of_different_replica_sets_share_no_request() {
+fn rows_of_different_replica_sets_do_not_share_a_request() {
     let spec = small("k", "t");
     let all = pairs(&spec, &[("a", None), ("b", None), ("c", None), ("d", None), ("e", None)], 1);
-    let (ordered, cuts) = plan(&all, Some(&mut |row| row % 2), 2, u32::MAX);
+    let (ordered, cuts) = plan_requests(&all, Some(&mut |row| row % 2), 2, u32::MAX);
     assert_eq!(ordered.rows(), [0, 2, 4, 1, 3]);
     assert_eq!(cuts, [0..2, 2..3, 3..5]);
 }
@@ -36,7 +36,7 @@ fn real(name: &str, kind: &str, cql: &str) -> RealColumn {
 }
 
 #[test]
-fn a_table_may_have_more_columns_but_none_less_or_other() {
+fn a_table_may_have_more_columns_but_no_missing_or_different_ones() {
     let spec = small("k", "t");
     let (id, v) = (real("id", "partition_key", "text"), real("v", "regular", "text"));
     assert_eq!(compare(&spec, &[id.clone(), v.clone(), real("more", "regular", "int")]), Ok(vec![0]));
@@ -45,7 +45,7 @@ fn a_table_may_have_more_columns_but_none_less_or_other() {
     assert!(compare(&spec, &[id, real("v", "clustering", "text")]).unwrap_err().1.contains("primary_key = [\"id\", \"v\"]"));
 }
 
-/// A keyspace of its own for a test, on the server that the tests of this process share.
+/// Drops a test's keyspace on the server that the tests of this process share.
 pub(in crate::store) async fn keyspace(name: &str) -> (String, Session) {
     let server = forebay_test_services::Cassandra::shared().contact_point();
     let session = SessionBuilder::new().known_node(&server).build().await.unwrap();
@@ -61,10 +61,10 @@ async fn small_store(keyspace_name: &str, more: &str) -> (Store, TableSpec) {
     (store, spec)
 }
 
-async fn write(store: &Store, rows: &RowSet) -> WriteEnd {
-    let end = store.write(rows, &|| ()).await.unwrap();
-    assert!(end.unwritten.is_none(), "{end:?}");
-    end
+async fn write(store: &Store, rows: &RowSet) -> WriteOutcome {
+    let outcome = store.write(rows, &|| ()).await.unwrap();
+    assert!(outcome.unwritten.is_none(), "{outcome:?}");
+    outcome
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +99,7 @@ async fn real_cassandra_the_newest_timestamp_wins_and_a_replay_changes_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_a_batch_too_large_goes_on_in_halves() {
+async fn real_cassandra_a_batch_that_is_too_large_is_split() {
     let (store, spec) = small_store("fb_large", "batch_rows = 500").await;
     let Store::Cassandra(cassandra) = &store else { panic!("not Cassandra") };
     let value = "x".repeat(2_000);
@@ -108,22 +108,23 @@ async fn real_cassandra_a_batch_too_large_goes_on_in_halves() {
     let rows = pairs(&spec, &values, 1);
     assert_eq!(write(&store, &rows).await.written, 500);
 
-    // The same with no limit of our own: the server refuses the whole, and it is halved until it passes.
+    // Without Forebay's own limit the server refuses the batch, and it is split until it is
+    // accepted.
     let table = cassandra.0.table.read().clone().unwrap();
-    let whole = Part { rows: rows.clone(), range: 0..500 };
-    let sent = cassandra.0.send(&cassandra.0.session(), &table, whole, Whole::Leave, None).await;
-    assert!(matches!(sent, Sent::Halves(first, second) if first == (0..250) && second == (250..500)));
+    let whole = RequestRows { rows: rows.clone(), range: 0..500 };
+    let sent = cassandra.0.send(&cassandra.0.session(), &table, whole, OnRefusal::Report, None).await;
+    assert!(matches!(sent, RequestOutcome::Split(first, second) if first == (0..250) && second == (250..500)));
     let one = pairs(&spec, &[("big", Some(&"y".repeat(200_000)))], 1);
-    assert_eq!(write(&store, &one).await.written, 1, "one row is no batch");
+    assert_eq!(write(&store, &one).await.written, 1, "one row is not a batch");
     let names: Vec<&str> = vec!["a", "too big", "c"];
     let huge = "z".repeat(20_000_000);
     let values: Vec<_> = names.iter().map(|name| (*name, Some(if *name == "too big" { huge.as_str() } else { "z" }))).collect();
-    let end = write(&store, &pairs(&spec, &values, 1)).await;
-    assert_eq!((end.written, end.rejected.len(), end.rejected[0].row), (2, 1, 1), "{end:?}");
+    let outcome = write(&store, &pairs(&spec, &values, 1)).await;
+    assert_eq!((outcome.written, outcome.rejected.len(), outcome.rejected[0].row), (2, 1, 1), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_a_table_that_does_not_match_is_refused_with_what_to_change() {
+async fn real_cassandra_a_table_that_does_not_match_is_refused_with_the_remedy() {
     let (store, mut spec) = small_store("fb_schema", "").await;
     spec.columns[1].cql = super::super::CqlType::Bigint;
     let error = store.prepare(&spec).await.unwrap_err();
@@ -135,7 +136,7 @@ async fn real_cassandra_a_table_that_does_not_match_is_refused_with_what_to_chan
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_a_table_dropped_under_the_writes_is_fatal_and_no_row_is_refused() {
+async fn real_cassandra_a_table_dropped_during_writes_is_fatal_and_rejects_no_row() {
     let (store, spec) = small_store("fb_dropped", "").await;
     let rows = pairs(&spec, &[("a", None), ("b", None)], 1);
     write(&store, &rows).await;

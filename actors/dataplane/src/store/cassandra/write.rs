@@ -1,9 +1,13 @@
-//! One micro-batch of rows on its way into the table.
+//! Writes one micro-batch of rows.
 //!
-//! Guarantee: each row is written, refused or unwritten when it ends; a row is refused only when the server's words settle that it is the
-//! row's fault, or [`proof`] shows it. Rows that the server refuses for another reason are unwritten, with what to wait for. The row that is
-//! known to be good is written again with the values and the timestamp that it has in the table, which changes nothing there; in a table
-//! with a default time to live the time of that row begins again. Not guaranteed: that a request reported as failed had no effect.
+//! Guarantees:
+//! * In the end each row is written, rejected or unwritten.
+//! * A row is rejected only if the server's message says that it is at fault, or a trial shows it
+//!   (see [`suspect_row`]). Other refused rows are unwritten, with the error to wait for.
+//! * A trial writes the control row again with its own values and timestamp, which changes nothing.
+//!   In a table with a default time to live, that row's time starts over.
+//!
+//! Does not guarantee that a failed request had no effect.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,134 +22,136 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::{MutexGuard, SemaphorePermit};
 
-use super::fault::{self, Fault};
-use super::proof::{self, Answer, Ask, Doubt, Finding, Trial};
-use super::request::{self, Kept, Part};
-use super::{BATCH_BYTES, Inner, Table, batch_of, groups, words};
-use crate::store::WriteEnd;
-use crate::store::cells::Value;
-use crate::store::error::{Reason, StoreError};
-use crate::store::rows::{Refusal, RowSet};
+use super::driver_error::{self, RequestFailure};
+use super::request::{self, EncodedRow, RequestRows};
+use super::suspect_row::{self, Answer, RowTrial, Step, SuspectRow, Verdict};
+use super::{Inner, MAX_BATCH_BYTES, Table, replica_sets, server_message, unlogged_batch};
+use crate::store::WriteOutcome;
+use crate::store::error::{RetryReason, StoreError};
+use crate::store::row_check::{Refusal, RowSet};
+use crate::store::values::Value;
 use forebay_schemas::failure::{Class, Classified};
 
-/// The largest row that is kept as one known to be good, bytes.
-const KEPT_MOST: u32 = 16 << 10;
+/// The largest row that is kept as the control row, in bytes.
+const MAX_CONTROL_ROW_BYTES: u32 = 16 << 10;
 
-/// How a request ended.
-pub(super) enum Sent {
-    /// All its rows are in the table; `one` is one of them.
+/// The outcome of a request.
+pub(super) enum RequestOutcome {
+    /// All its rows were acknowledged. `one` is one of them.
     Written { rows: u64, one: Option<u32> },
-    /// Its halves may pass.
-    Halves(Range<usize>, Range<usize>),
-    /// The row will never be taken.
+    /// Both halves are to be sent separately.
+    Split(Range<usize>, Range<usize>),
+    /// The server will never accept the row.
     Refused(Refusal),
-    /// It is refused, and it is not known whether that is its rows' fault.
-    Doubtful { range: Range<usize>, of_values: bool, error: StoreError },
-    /// It was not written; what follows is the error's class.
+    /// Refused, and whether the rows are at fault is unknown.
+    Suspect { range: Range<usize>, is_value_limit: bool, error: StoreError },
+    /// Failed. The error's class decides what follows.
     Failed(Range<usize>, StoreError),
 }
 
-/// What becomes of a request of several rows that is refused in words that do not settle whose fault it is.
+/// What to do with a request of several rows if its refusal does not say whether a row is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whole {
-    /// It is left as it is.
-    Leave,
-    /// It goes on in halves.
-    Halve,
+pub(super) enum OnRefusal {
+    /// Report it as a whole.
+    Report,
+    /// Split it into halves.
+    Split,
 }
 
-/// A micro-batch under way.
-struct Course<'a> {
+/// The state of a micro-batch while it is written.
+struct BatchWrite<'a> {
     session: Arc<Session>,
     table: &'a Table,
     rows: RowSet,
-    moved: &'a (dyn Fn() + Send + Sync),
-    end: WriteEnd,
+    on_progress: &'a (dyn Fn() + Send + Sync),
+    outcome: WriteOutcome,
     unwritten: Vec<Range<usize>>,
-    trouble: Option<StoreError>,
-    doubtful: Vec<(Range<usize>, bool, StoreError)>,
+    failure: Option<StoreError>,
+    suspects: Vec<(Range<usize>, bool, StoreError)>,
     /// A row that was written.
     sample: Option<u32>,
 }
 
-/// What came out of asking about rows in doubt.
+/// The outcome of the trials of suspect rows.
 #[derive(Default)]
-struct Proved {
+struct TrialOutcome {
     written: u64,
     refused: Vec<Refusal>,
-    /// Rows to try again, and why.
+    /// Rows to retry, and the error.
     unwritten: Option<(Vec<u32>, StoreError)>,
 }
 
 impl Inner {
-    pub(super) async fn write(&self, rows: &RowSet, moved: &(dyn Fn() + Send + Sync)) -> Result<WriteEnd, StoreError> {
+    pub(super) async fn write(&self, rows: &RowSet, on_progress: &(dyn Fn() + Send + Sync)) -> Result<WriteOutcome, StoreError> {
         let table = self.table.read().clone();
         let Some(table) = table else {
-            return Err(StoreError::Broken { server: self.server.clone(), what: "the table was not prepared".to_owned() });
+            return Err(StoreError::Unrecoverable { server: self.server.clone(), message: "the table was not prepared".to_owned() });
         };
-        // The turn is given up as soon as all requests are on their way: the next batch may follow while these are answered.
+        // Released as soon as all requests are sent, so that the next batch can send while these
+        // are answered.
         let turn = self.turn.lock().await;
-        if let Err(trouble) = self.find_again().await {
-            return Ok(WriteEnd { unwritten: Some((rows.clone(), trouble)), ..WriteEnd::default() });
+        if let Err(failure) = self.reconnect().await {
+            return Ok(WriteOutcome { unwritten: Some((rows.clone(), failure)), ..WriteOutcome::default() });
         }
         let session = self.session();
-        let mut groups = groups(&session, &self.keyspace, &table, rows);
+        let mut groups = replica_sets(&session, &self.keyspace, &table, rows);
         let group = groups.as_mut().map(|group| group as &mut dyn FnMut(u32) -> u32);
-        let (rows, ranges) = request::plan(rows, group, self.batch_rows, BATCH_BYTES);
-        let mut course = Course {
+        let (rows, ranges) = request::plan_requests(rows, group, self.batch_rows, MAX_BATCH_BYTES);
+        let mut batch = BatchWrite {
             session,
             table: &table,
             rows,
-            moved,
-            end: WriteEnd::default(),
+            on_progress,
+            outcome: WriteOutcome::default(),
             unwritten: Vec::new(),
-            trouble: None,
-            doubtful: Vec::new(),
+            failure: None,
+            suspects: Vec::new(),
             sample: None,
         };
-        self.send_all(&mut course, ranges, Whole::Leave, Some(turn)).await?;
-        self.halve_doubtful(&mut course).await?;
-        self.prove_doubtful(&mut course).await?;
-        Ok(self.ended(course))
+        self.send_all(&mut batch, ranges, OnRefusal::Report, Some(turn)).await?;
+        self.split_suspects(&mut batch).await?;
+        self.try_suspects(&mut batch).await?;
+        Ok(self.finish(batch))
     }
 
-    /// Sends requests and takes their answers, until all are answered or there is trouble; what is left then is unwritten.
+    /// Sends requests and processes their answers, until all are answered or one fails. The
+    /// remaining rows are then unwritten.
     async fn send_all(
         &self,
-        course: &mut Course<'_>,
-        mut left: Vec<Range<usize>>,
-        whole: Whole,
+        batch: &mut BatchWrite<'_>,
+        mut remaining: Vec<Range<usize>>,
+        on_refusal: OnRefusal,
         mut turn: Option<MutexGuard<'_, ()>>,
     ) -> Result<(), StoreError> {
-        left.reverse();
-        let (session, table, rows) = (Arc::clone(&course.session), course.table, course.rows.clone());
-        let mut flying = FuturesUnordered::new();
+        remaining.reverse();
+        let (session, table, rows) = (Arc::clone(&batch.session), batch.table, batch.rows.clone());
+        let mut sent_requests = FuturesUnordered::new();
         loop {
-            if course.trouble.is_none()
-                && flying.len() < self.in_flight
-                && let Some(range) = left.pop()
+            if batch.failure.is_none()
+                && sent_requests.len() < self.in_flight
+                && let Some(range) = remaining.pop()
             {
-                let part = Part { rows: rows.clone(), range };
+                let part = RequestRows { rows: rows.clone(), range };
                 tokio::select! {
                     biased;
-                    permit = self.slots.acquire() => flying.push(self.send(&session, table, part, whole, permit.ok())),
-                    Some(sent) = flying.next() => {
-                        left.push(part.range);
-                        course.take(sent, &mut left)?;
+                    permit = self.request_slots.acquire() => sent_requests.push(self.send(&session, table, part, on_refusal, permit.ok())),
+                    Some(sent) = sent_requests.next() => {
+                        remaining.push(part.range);
+                        batch.take(sent, &mut remaining)?;
                     }
                 }
                 continue;
             }
-            if left.is_empty() || course.trouble.is_some() {
+            if remaining.is_empty() || batch.failure.is_some() {
                 turn = None;
             }
-            match flying.next().await {
-                Some(sent) => course.take(sent, &mut left)?,
+            match sent_requests.next().await {
+                Some(sent) => batch.take(sent, &mut remaining)?,
                 None => break,
             }
         }
         drop(turn);
-        course.unwritten.extend(left);
+        batch.unwritten.extend(remaining);
         Ok(())
     }
 
@@ -154,272 +160,295 @@ impl Inner {
         &self,
         session: &Session,
         table: &Table,
-        part: Part,
-        whole: Whole,
+        part: RequestRows,
+        on_refusal: OnRefusal,
         permit: Option<SemaphorePermit<'_>>,
-    ) -> Sent {
+    ) -> RequestOutcome {
         let (range, count) = (part.range.clone(), part.len());
         let result = if count == 1 {
             session.execute_unpaged(&table.insert, &part).await.map(|_| ())
-        } else if count == table.full.statements.len() {
-            session.batch(&table.full, &part).await.map(|_| ())
+        } else if count == table.full_batch.statements.len() {
+            session.batch(&table.full_batch, &part).await.map(|_| ())
         } else {
-            session.batch(&batch_of(&table.insert, count), &part).await.map(|_| ())
+            session.batch(&unlogged_batch(&table.insert, count), &part).await.map(|_| ())
         };
         drop(permit);
-        let fault = match result {
-            Ok(()) => return Sent::Written { rows: count as u64, one: part.rows().first().copied() },
-            Err(error) => self.fault(&error),
+        let failure = match result {
+            Ok(()) => return RequestOutcome::Written { rows: count as u64, one: part.rows().first().copied() },
+            Err(error) => self.classify(&error),
         };
-        let of_values = matches!(fault, Fault::Value(_));
+        let is_value_limit = matches!(failure, RequestFailure::ValueLimit(_));
         let halves = || {
             let (first, second) = part.halves();
-            // What the server says may quote a value.
-            tracing::debug!(rows = count, "a batch is refused and goes on in halves");
-            Sent::Halves(first, second)
+            // Without the server's message, which may quote a value.
+            tracing::debug!(rows = count, "batch refused; splitting it");
+            RequestOutcome::Split(first, second)
         };
-        match (fault, part.rows()) {
-            (Fault::TooLarge(error) | Fault::Row(error), [row]) => Sent::Refused(Refusal { row: *row, reason: error.of_row() }),
-            (Fault::TooLarge(_) | Fault::Row(_), _) => halves(),
-            (Fault::Value(_) | Fault::Unknown(_), [_, _, ..]) if whole == Whole::Halve => halves(),
-            (Fault::Value(error) | Fault::Unknown(error), _) => Sent::Doubtful { range, of_values, error },
-            (Fault::Other(error), _) => Sent::Failed(range, error),
+        match (failure, part.rows()) {
+            (RequestFailure::BatchTooLarge(error) | RequestFailure::RowLimit(error), [row]) => {
+                RequestOutcome::Refused(Refusal { row: *row, reason: error.row_reason() })
+            }
+            (RequestFailure::BatchTooLarge(_) | RequestFailure::RowLimit(_), _) => halves(),
+            (RequestFailure::ValueLimit(_) | RequestFailure::UnknownRefusal(_), [_, _, ..]) if on_refusal == OnRefusal::Split => halves(),
+            (RequestFailure::ValueLimit(error) | RequestFailure::UnknownRefusal(error), _) => {
+                RequestOutcome::Suspect { range, is_value_limit, error }
+            }
+            (RequestFailure::Other(error), _) => RequestOutcome::Failed(range, error),
         }
     }
 
-    fn fault(&self, error: &ExecutionError) -> Fault {
+    fn classify(&self, error: &ExecutionError) -> RequestFailure {
         if matches!(error, ExecutionError::ConnectionPoolError(_)) {
-            self.lost.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.disconnected.store(true, std::sync::atomic::Ordering::Relaxed);
         }
-        fault::of_execution(&self.server, error)
+        driver_error::execution_failure(&self.server, error)
     }
 
-    /// Halves what was refused as a whole, until each row in doubt stands alone; not where the server refuses a row that it took before, too.
-    async fn halve_doubtful(&self, course: &mut Course<'_>) -> Result<(), StoreError> {
-        if course.trouble.is_some() || course.doubtful.iter().all(|(range, ..)| range.len() <= 1) {
+    /// Splits refused requests until each suspect row is alone, unless the server also refuses the
+    /// control row.
+    async fn split_suspects(&self, batch: &mut BatchWrite<'_>) -> Result<(), StoreError> {
+        if batch.failure.is_some() || batch.suspects.iter().all(|(range, ..)| range.len() <= 1) {
             return Ok(());
         }
-        let good = self.good(course);
-        let refused = match &good {
-            Some(good) => self.refuses(course, good).await,
+        let control = self.control_row(batch);
+        let refused = match &control {
+            Some(control) => self.refuses_control_row(batch, control).await,
             None => Ok(false),
         };
         match refused {
             Ok(false) => {}
             Ok(true) => {
-                course.trouble = course.doubtful.first().map(|(.., error)| self.not_the_rows(course, error));
+                batch.failure = batch.suspects.first().map(|(.., error)| self.rows_not_at_fault(batch, error));
                 return Ok(());
             }
-            Err(trouble) => {
-                course.trouble = Some(trouble);
+            Err(failure) => {
+                batch.failure = Some(failure);
                 return Ok(());
             }
         }
-        let (alone, whole): (Vec<_>, Vec<_>) = std::mem::take(&mut course.doubtful).into_iter().partition(|(range, ..)| range.len() <= 1);
-        course.doubtful = alone;
+        let (alone, whole): (Vec<_>, Vec<_>) = std::mem::take(&mut batch.suspects).into_iter().partition(|(range, ..)| range.len() <= 1);
+        batch.suspects = alone;
         let ranges = whole.into_iter().map(|(range, ..)| range).collect();
-        self.send_all(course, ranges, Whole::Halve, None).await
+        self.send_all(batch, ranges, OnRefusal::Split, None).await
     }
 
-    /// Whether all nodes that are asked refuse a row that was taken before.
-    async fn refuses(&self, course: &Course<'_>, good: &Kept) -> Result<bool, StoreError> {
-        let mut trouble = None;
-        for node in nodes(&course.session) {
-            let (answer, error) = self.ask(course, &insert_by(&course.session, course.table, &node), good).await?;
+    /// Returns whether all tried nodes refuse the control row.
+    async fn refuses_control_row(&self, batch: &BatchWrite<'_>, control: &EncodedRow) -> Result<bool, StoreError> {
+        let mut failure = None;
+        for node in nodes(&batch.session) {
+            let (answer, error) = self.write_to_node(batch, &insert_by(&batch.session, batch.table, &node), control).await?;
             match answer {
-                Answer::Taken => return Ok(false),
+                Answer::Accepted => return Ok(false),
                 Answer::Refused => {}
-                Answer::Trouble => trouble = error,
+                Answer::Failed => failure = error,
             }
         }
-        trouble.map_or(Ok(true), Err)
+        failure.map_or(Ok(true), Err)
     }
 
-    /// Finds out whose fault it is that rows were refused in words that do not say it.
-    async fn prove_doubtful(&self, course: &mut Course<'_>) -> Result<(), StoreError> {
-        let doubtful = std::mem::take(&mut course.doubtful);
-        if course.trouble.is_some() {
-            course.unwritten.extend(doubtful.into_iter().map(|(range, ..)| range));
+    /// Decides which suspect rows are at fault.
+    async fn try_suspects(&self, batch: &mut BatchWrite<'_>) -> Result<(), StoreError> {
+        let suspects = std::mem::take(&mut batch.suspects);
+        if batch.failure.is_some() {
+            batch.unwritten.extend(suspects.into_iter().map(|(range, ..)| range));
             return Ok(());
         }
-        let doubts: Vec<Doubt> = doubtful
+        let suspect_rows: Vec<SuspectRow> = suspects
             .into_iter()
-            .flat_map(|(range, of_values, error)| course.rows.rows().get(range.start).map(|&row| Doubt { row, of_values, error }))
+            .flat_map(|(range, is_value_limit, error)| {
+                batch.rows.rows().get(range.start).map(|&row| SuspectRow { row, is_value_limit, error })
+            })
             .collect();
-        let good = self.good(course);
-        let (settled, doubts) = proof::settled(doubts, course.end.written, good.is_some());
-        course.end.rejected.extend(settled.iter().map(refusal));
-        if doubts.is_empty() {
+        let control = self.control_row(batch);
+        let (settled, suspect_rows) = suspect_row::settle_by_value_limit(suspect_rows, batch.outcome.written, control.is_some());
+        batch.outcome.rejected.extend(settled.iter().map(refusal));
+        if suspect_rows.is_empty() {
             return Ok(());
         }
-        let proved = match good {
-            Some(good) => self.prove(course, &good, doubts).await?,
+        let trials = match control {
+            Some(control) => self.try_rows(batch, &control, suspect_rows).await?,
             None => {
-                let trouble = doubts.first().map(|doubt| self.nothing_known(course, &doubt.error));
-                Proved { unwritten: trouble.map(|trouble| (doubts.iter().map(|doubt| doubt.row).collect(), trouble)), ..Proved::default() }
+                let failure = suspect_rows.first().map(|suspect| self.no_control_row(batch, &suspect.error));
+                TrialOutcome {
+                    unwritten: failure.map(|failure| (suspect_rows.iter().map(|suspect| suspect.row).collect(), failure)),
+                    ..TrialOutcome::default()
+                }
             }
         };
-        course.end.written += proved.written;
-        course.end.statements += proved.written;
-        course.end.rejected.extend(proved.refused);
-        if let Some((rows, trouble)) = proved.unwritten {
-            let places = |row: &u32| course.rows.rows().iter().position(|other| other == row);
-            course.unwritten.extend(rows.iter().filter_map(places).map(|at| at..at + 1));
-            course.trouble = Some(trouble);
+        batch.outcome.written += trials.written;
+        batch.outcome.statements += trials.written;
+        batch.outcome.rejected.extend(trials.refused);
+        if let Some((rows, failure)) = trials.unwritten {
+            let index_of = |row: &u32| batch.rows.rows().iter().position(|other| other == row);
+            batch.unwritten.extend(rows.iter().filter_map(index_of).map(|at| at..at + 1));
+            batch.failure = Some(failure);
         }
         Ok(())
     }
 
-    /// Asks the server about one row after the other, each beside the good one.
-    async fn prove(&self, course: &Course<'_>, good: &Kept, doubts: Vec<Doubt>) -> Result<Proved, StoreError> {
-        let mut proved = Proved::default();
-        let mut values_proven = false;
-        let mut doubts = doubts.into_iter();
-        while let Some(doubt) = doubts.next() {
-            if doubt.of_values && values_proven {
-                proved.refused.push(refusal(&doubt));
+    /// Tries one suspect row after the other.
+    async fn try_rows(
+        &self,
+        batch: &BatchWrite<'_>,
+        control: &EncodedRow,
+        suspect_rows: Vec<SuspectRow>,
+    ) -> Result<TrialOutcome, StoreError> {
+        let mut trials = TrialOutcome::default();
+        let mut value_limit_proven = false;
+        let mut suspect_rows = suspect_rows.into_iter();
+        while let Some(suspect) = suspect_rows.next() {
+            if suspect.is_value_limit && value_limit_proven {
+                trials.refused.push(refusal(&suspect));
                 continue;
             }
-            let (finding, trouble) = self.finding(course, good, doubt.row).await?;
-            let trouble = match finding {
-                Finding::Row => {
-                    values_proven |= doubt.of_values;
-                    proved.refused.push(refusal(&doubt));
+            let (verdict, failure) = self.try_row(batch, control, suspect.row).await?;
+            let failure = match verdict {
+                Verdict::AtFault => {
+                    value_limit_proven |= suspect.is_value_limit;
+                    trials.refused.push(refusal(&suspect));
                     continue;
                 }
-                Finding::Written => {
-                    proved.written += 1;
+                Verdict::Written => {
+                    trials.written += 1;
                     continue;
                 }
-                Finding::NotTheRow => self.not_the_rows(course, &doubt.error),
-                Finding::Unclear => trouble.unwrap_or_else(|| self.no_node()),
+                Verdict::NotAtFault => self.rows_not_at_fault(batch, &suspect.error),
+                Verdict::Undecided => failure.unwrap_or_else(|| self.no_node()),
             };
-            let left = std::iter::once(doubt.row).chain(doubts.map(|doubt| doubt.row)).collect();
-            proved.unwritten = Some((left, trouble));
+            let left = std::iter::once(suspect.row).chain(suspect_rows.map(|suspect| suspect.row)).collect();
+            trials.unwritten = Some((left, failure));
             break;
         }
-        Ok(proved)
+        Ok(trials)
     }
 
-    async fn finding(&self, course: &Course<'_>, good: &Kept, row: u32) -> Result<(Finding, Option<StoreError>), StoreError> {
-        let nodes = nodes(&course.session);
-        let inserts: Vec<PreparedStatement> = nodes.iter().map(|node| insert_by(&course.session, course.table, node)).collect();
-        let mut trial = Trial::new(inserts.len());
-        let mut trouble = None;
+    async fn try_row(&self, batch: &BatchWrite<'_>, control: &EncodedRow, row: u32) -> Result<(Verdict, Option<StoreError>), StoreError> {
+        let nodes = nodes(&batch.session);
+        let inserts: Vec<PreparedStatement> = nodes.iter().map(|node| insert_by(&batch.session, batch.table, node)).collect();
+        let mut trial = RowTrial::new(inserts.len());
+        let mut failure = None;
         loop {
             let (answer, error) = match trial.next() {
-                Ok(Ask::Good(node)) => self.ask(course, &inserts[node], good).await?,
-                Ok(Ask::Doubtful(node)) => {
-                    let at = course.rows.rows().iter().position(|other| *other == row).unwrap_or_default();
-                    self.ask(course, &inserts[node], &Part { rows: course.rows.clone(), range: at..at + 1 }).await?
+                Ok(Step::Control(node)) => self.write_to_node(batch, &inserts[node], control).await?,
+                Ok(Step::Suspect(node)) => {
+                    let at = batch.rows.rows().iter().position(|other| *other == row).unwrap_or_default();
+                    self.write_to_node(batch, &inserts[node], &RequestRows { rows: batch.rows.clone(), range: at..at + 1 }).await?
                 }
-                Err(finding) => return Ok((finding, trouble)),
+                Err(verdict) => return Ok((verdict, failure)),
             };
-            trouble = trouble.or(error);
+            failure = failure.or(error);
             trial.answer(answer);
         }
     }
 
-    /// Has one node write one row. What makes the pipeline stop is an error.
-    async fn ask(
+    /// Writes a row through one node. Fails only with a fatal error.
+    async fn write_to_node(
         &self,
-        course: &Course<'_>,
+        batch: &BatchWrite<'_>,
         insert: &PreparedStatement,
         row: &(impl SerializeRow + Sync),
     ) -> Result<(Answer, Option<StoreError>), StoreError> {
-        let permit = self.slots.acquire().await;
-        let result = course.session.execute_unpaged(insert, row).await;
+        let permit = self.request_slots.acquire().await;
+        let result = batch.session.execute_unpaged(insert, row).await;
         drop(permit);
-        (course.moved)();
-        match result.map_err(|error| self.fault(&error)) {
-            Ok(_) => Ok((Answer::Taken, None)),
-            Err(Fault::TooLarge(_) | Fault::Row(_) | Fault::Value(_) | Fault::Unknown(_)) => Ok((Answer::Refused, None)),
-            Err(Fault::Other(error)) if error.class() == Class::Fatal => Err(error),
-            Err(Fault::Other(error)) => Ok((Answer::Trouble, Some(error))),
+        (batch.on_progress)();
+        match result.map_err(|error| self.classify(&error)) {
+            Ok(_) => Ok((Answer::Accepted, None)),
+            Err(
+                RequestFailure::BatchTooLarge(_)
+                | RequestFailure::RowLimit(_)
+                | RequestFailure::ValueLimit(_)
+                | RequestFailure::UnknownRefusal(_),
+            ) => Ok((Answer::Refused, None)),
+            Err(RequestFailure::Other(error)) if error.class() == Class::Fatal => Err(error),
+            Err(RequestFailure::Other(error)) => Ok((Answer::Failed, Some(error))),
         }
     }
 
-    /// A row that the server is known to take: one of this micro-batch, or the last of an earlier one.
-    fn good(&self, course: &Course<'_>) -> Option<Kept> {
-        let here = course.sample.and_then(|row| Kept::of(&course.rows, row));
-        here.or_else(|| self.good.read().clone())
+    /// Returns a control row: one that this micro-batch has written, or the last one of an earlier
+    /// batch.
+    fn control_row(&self, batch: &BatchWrite<'_>) -> Option<EncodedRow> {
+        let here = batch.sample.and_then(|row| EncodedRow::of(&batch.rows, row));
+        here.or_else(|| self.control_row.read().clone())
     }
 
-    fn ended(&self, course: Course<'_>) -> WriteEnd {
-        let Course { rows, mut end, unwritten, trouble, sample, .. } = course;
-        let small = sample.filter(|&row| rows.size(row) <= KEPT_MOST);
-        if let Some(good) = small.and_then(|row| Kept::of(&rows, row)) {
-            *self.good.write() = Some(good);
+    fn finish(&self, batch: BatchWrite<'_>) -> WriteOutcome {
+        let BatchWrite { rows, mut outcome, unwritten, failure, sample, .. } = batch;
+        let small = sample.filter(|&row| rows.size(row) <= MAX_CONTROL_ROW_BYTES);
+        if let Some(control) = small.and_then(|row| EncodedRow::of(&rows, row)) {
+            *self.control_row.write() = Some(control);
         }
-        if let Some(trouble) = trouble {
+        if let Some(failure) = failure {
             let mut still: Vec<u32> = unwritten.into_iter().flat_map(|range| rows.rows()[range].to_vec()).collect();
             still.sort_unstable();
-            end.unwritten = Some((rows.only(still), trouble));
+            outcome.unwritten = Some((rows.only(still), failure));
         }
-        end
+        outcome
     }
 
-    fn waiting(&self, what: String) -> StoreError {
-        StoreError::Unavailable { server: self.server.clone(), what, reason: Reason::Policy }
+    fn wait_for_cluster(&self, message: String) -> StoreError {
+        StoreError::Unavailable { server: self.server.clone(), message, reason: RetryReason::Policy }
     }
 
-    fn not_the_rows(&self, course: &Course<'_>, error: &StoreError) -> StoreError {
-        let said = course.masked(error);
-        self.waiting(format!("it refuses a row that it took before, so it is not the rows, and none is set aside: {said}"))
+    fn rows_not_at_fault(&self, batch: &BatchWrite<'_>, error: &StoreError) -> StoreError {
+        let message = batch.masked(error);
+        self.wait_for_cluster(format!(
+            "it also refuses a row that it accepted before, so the rows are not at fault and are retried: {message}"
+        ))
     }
 
-    fn nothing_known(&self, course: &Course<'_>, error: &StoreError) -> StoreError {
-        let said = course.masked(error);
-        let none = "it has taken no row since this process started";
-        self.waiting(format!("{none}, so these may not be at fault, and none is set aside: {said}"))
+    fn no_control_row(&self, batch: &BatchWrite<'_>, error: &StoreError) -> StoreError {
+        let message = batch.masked(error);
+        let none = "it has not accepted any row since this process started";
+        self.wait_for_cluster(format!("{none}, so these rows may not be at fault and are retried: {message}"))
     }
 
     fn no_node(&self) -> StoreError {
-        StoreError::Unavailable { server: self.server.clone(), what: "no node is connected".to_owned(), reason: Reason::Connection }
+        StoreError::Unavailable { server: self.server.clone(), message: "no node is connected".to_owned(), reason: RetryReason::Connection }
     }
 }
 
-impl Course<'_> {
-    fn take(&mut self, sent: Sent, left: &mut Vec<Range<usize>>) -> Result<(), StoreError> {
-        (self.moved)();
+impl BatchWrite<'_> {
+    fn take(&mut self, sent: RequestOutcome, left: &mut Vec<Range<usize>>) -> Result<(), StoreError> {
+        (self.on_progress)();
         match sent {
-            Sent::Written { rows, one } => {
-                self.end.written += rows;
-                self.end.statements += 1;
+            RequestOutcome::Written { rows, one } => {
+                self.outcome.written += rows;
+                self.outcome.statements += 1;
                 self.sample = one.or(self.sample);
             }
-            Sent::Halves(first, second) => left.extend([second, first]),
-            Sent::Refused(refusal) => self.end.rejected.push(refusal),
-            Sent::Doubtful { range, of_values, error } => self.doubtful.push((range, of_values, error)),
-            Sent::Failed(range, error) => match error.class() {
+            RequestOutcome::Split(first, second) => left.extend([second, first]),
+            RequestOutcome::Refused(refusal) => self.outcome.rejected.push(refusal),
+            RequestOutcome::Suspect { range, is_value_limit, error } => self.suspects.push((range, is_value_limit, error)),
+            RequestOutcome::Failed(range, error) => match error.class() {
                 Class::Fatal => return Err(error),
                 _ => {
                     self.unwritten.push(range);
-                    self.trouble.get_or_insert(error);
+                    self.failure.get_or_insert(error);
                 }
             },
         }
         Ok(())
     }
 
-    /// What the server said, without values of the rows.
+    /// Returns the server's message without values of the rows.
     fn masked(&self, error: &StoreError) -> String {
-        let StoreError::Refused { what, .. } = error else { return error.to_string() };
+        let StoreError::Refused { message, .. } = error else { return error.to_string() };
         let cells = self.rows.rows().iter().flat_map(|&row| self.rows.cells(row));
-        words::masked(what, cells.filter_map(|cell| if let Value::Text(text) = cell { Some(text) } else { None }))
+        server_message::mask_values(message, cells.filter_map(|cell| if let Value::Text(text) = cell { Some(text) } else { None }))
     }
 }
 
-fn refusal(doubt: &Doubt) -> Refusal {
-    Refusal { row: doubt.row, reason: doubt.error.of_row() }
+fn refusal(suspect: &SuspectRow) -> Refusal {
+    Refusal { row: suspect.row, reason: suspect.error.row_reason() }
 }
 
-/// Nodes to ask about a row.
+/// Returns the nodes for a trial.
 fn nodes(session: &Session) -> Vec<Arc<Node>> {
-    session.get_cluster_state().get_nodes_info().iter().filter(|node| node.is_connected()).take(proof::NODES).cloned().collect()
+    session.get_cluster_state().get_nodes_info().iter().filter(|node| node.is_connected()).take(suspect_row::MAX_NODES).cloned().collect()
 }
 
-/// The INSERT, by this node alone.
+/// Returns the INSERT, restricted to this node.
 fn insert_by(session: &Session, table: &Table, node: &Arc<Node>) -> PreparedStatement {
     let policy = SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(Arc::clone(node)), None);
     let profile = session.get_default_execution_profile_handle().pointee_to_builder().load_balancing_policy(policy).build();

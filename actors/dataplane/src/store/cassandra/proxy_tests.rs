@@ -1,4 +1,4 @@
-//! A real Cassandra behind a proxy of the test's own, which lets connections die in every way, and refuses writes in words of the test's own.
+//! A real Cassandra behind a proxy that breaks connections and refuses writes with given messages.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,21 +15,21 @@ use crate::store::Store;
 use crate::store::testing::{pairs, pipeline, small};
 use forebay_schemas::failure::{Class, Classified};
 
-/// What becomes of the bytes.
+/// What the proxy does with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
-    /// They pass both ways.
+    /// Passes them in both directions.
     Open,
-    /// Requests reach the server, answers are lost.
+    /// Passes requests and drops answers.
     Deaf,
-    /// Connections are reset, and new ones too.
+    /// Resets connections, including new ones.
     Cut,
 }
 
 pub(super) struct Proxy {
     address: SocketAddr,
     line: watch::Sender<Line>,
-    /// What each write is answered with in the server's place: that it is invalid, in these words.
+    /// If set, the proxy answers each write with the error `Invalid` and this message.
     pub(super) rule: watch::Sender<Option<&'static str>>,
     task: JoinHandle<()>,
 }
@@ -71,12 +71,12 @@ async fn carry(client: TcpStream, server: String, mut line: watch::Receiver<Line
     }
 }
 
-/// The opcodes of requests that write, and that of an error.
+/// The opcodes of writes. [`ERROR`] is the opcode of an error.
 const WRITES: [u8; 2] = [0x0a, 0x0d];
 const ERROR: u8 = 0x00;
 const INVALID: [u8; 4] = [0, 0, 0x22, 0];
 
-/// Carries requests, frame by frame, and answers those that a rule is for.
+/// Forwards requests frame by frame, and answers writes if there is a rule.
 async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -86,9 +86,9 @@ async fn requests(
     loop {
         let (head, body) = frame(&mut from).await?;
         let [_, _, stream, id, opcode, ..] = head;
-        let said = rule.borrow().filter(|_| WRITES.contains(&opcode));
-        if let Some(said) = said {
-            let text = [&u16::try_from(said.len()).unwrap().to_be_bytes()[..], said.as_bytes()].concat();
+        let message = rule.borrow().filter(|_| WRITES.contains(&opcode));
+        if let Some(message) = message {
+            let text = [&u16::try_from(message.len()).unwrap().to_be_bytes()[..], message.as_bytes()].concat();
             let length = u32::try_from(INVALID.len() + text.len()).unwrap().to_be_bytes();
             let answer = [&[0x84, 0, stream, id, ERROR][..], &length, &INVALID, &text].concat();
             back.lock().await.write_all(&answer).await?;
@@ -98,9 +98,10 @@ async fn requests(
     }
 }
 
-/// What the server says of a value that is too long for an index, and the same in words that nobody knows.
+/// The server's message about an indexed value that is too long. [`UNKNOWN_MESSAGE`] replaces it
+/// with an unknown one.
 const KNOWN: &[u8] = b"Cannot index value of size";
-pub(super) const UNHEARD: &str = "Nobody knows words like it";
+pub(super) const UNKNOWN_MESSAGE: &str = "Nobody knows words like it";
 
 async fn answers(mut from: OwnedReadHalf, to: Client, line: watch::Receiver<Line>) -> std::io::Result<()> {
     loop {
@@ -109,13 +110,13 @@ async fn answers(mut from: OwnedReadHalf, to: Client, line: watch::Receiver<Line
             continue;
         }
         if let Some(at) = body.windows(KNOWN.len()).position(|window| window == KNOWN) {
-            body[at..at + KNOWN.len()].copy_from_slice(UNHEARD.as_bytes());
+            body[at..at + KNOWN.len()].copy_from_slice(UNKNOWN_MESSAGE.as_bytes());
         }
         to.lock().await.write_all(&[&head[..], &body].concat()).await?;
     }
 }
 
-/// The next frame: its head, and its body.
+/// Reads the next frame: its header and its body.
 async fn frame(from: &mut OwnedReadHalf) -> std::io::Result<([u8; 9], Vec<u8>)> {
     let mut head = [0; 9];
     from.read_exact(&mut head).await?;
@@ -125,7 +126,7 @@ async fn frame(from: &mut OwnedReadHalf) -> std::io::Result<([u8; 9], Vec<u8>)> 
     Ok((head, body))
 }
 
-/// A store behind a proxy, with its table of [`small`], and a session with the server itself.
+/// A store behind a proxy, with the table of [`small`], and a direct session with the server.
 pub(super) async fn behind(keyspace: &str) -> (Proxy, Store, TableSpec, Session) {
     let server = forebay_test_services::Cassandra::shared().contact_point();
     let direct = SessionBuilder::new().known_node(&server).build().await.unwrap();
@@ -138,15 +139,15 @@ pub(super) async fn behind(keyspace: &str) -> (Proxy, Store, TableSpec, Session)
     (proxy, store, spec, direct)
 }
 
-/// Writes until everything is written; how often something had to be written again.
+/// Writes until everything is written. Returns the number of retries.
 async fn write_all(store: &Store, rows: RowSet) -> usize {
     let (mut left, mut again, mut written) = (rows.clone(), 0, 0);
     loop {
-        let end = store.write(&left, &|| ()).await.unwrap();
-        assert!(end.rejected.is_empty(), "{:?}", end.rejected);
-        written += usize::try_from(end.written).unwrap();
-        let Some((unwritten, trouble)) = end.unwritten else { break };
-        assert_eq!(trouble.class(), Class::Transient, "{trouble}");
+        let outcome = store.write(&left, &|| ()).await.unwrap();
+        assert!(outcome.rejected.is_empty(), "{:?}", outcome.rejected);
+        written += usize::try_from(outcome.written).unwrap();
+        let Some((unwritten, failure)) = outcome.unwritten else { break };
+        assert_eq!(failure.class(), Class::Transient, "{failure}");
         assert_eq!(written + unwritten.len(), rows.len());
         (left, again) = (unwritten, again + 1);
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -156,7 +157,7 @@ async fn write_all(store: &Store, rows: RowSet) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_connections_that_die_in_mid_write_lose_no_row_and_give_no_wrong_count() {
+async fn real_cassandra_connections_lost_during_writes_lose_and_miscount_no_row() {
     const BATCHES: usize = 150;
     let (proxy, store, spec, direct) = behind("fb_outage").await;
     let names: Vec<String> = (0..BATCHES * 500).map(|n| format!("key-{n}")).collect();
@@ -168,7 +169,7 @@ async fn real_cassandra_connections_that_die_in_mid_write_lose_no_row_and_give_n
         }
         again
     };
-    let trouble = async {
+    let failure = async {
         for _ in 0..4 {
             for (line, millis) in [(Line::Open, 150), (Line::Deaf, 100), (Line::Cut, 200)] {
                 proxy.line.send_replace(line);
@@ -177,8 +178,8 @@ async fn real_cassandra_connections_that_die_in_mid_write_lose_no_row_and_give_n
         }
         proxy.line.send_replace(Line::Open);
     };
-    let (again, ()) = tokio::join!(writing, trouble);
-    assert!(again > 0, "the trouble came too late");
+    let (retries, ()) = tokio::join!(writing, failure);
+    assert!(retries > 0, "no connection was lost during a write");
     let rows = direct.query_unpaged("SELECT writetime(v) FROM fb_outage.t", ()).await.unwrap().into_rows_result().unwrap();
     assert_eq!(rows.rows_num(), names.len());
     assert!(rows.rows::<(i64,)>().unwrap().all(|row| row.unwrap().0 == 7));

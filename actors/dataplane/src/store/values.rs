@@ -1,6 +1,9 @@
-//! Columns of a micro-batch as the table takes them, and one cell of them as a borrowed value.
+//! Converts Arrow columns to the types of the table.
 //!
-//! Guarantee: after [`convert`] each cell can be written as it is; reading one allocates nothing. What does not fit is named by row.
+//! Guarantees:
+//! * After [`convert`] each cell can be written without further conversion.
+//! * Reading a cell does not allocate.
+//! * Each cell that does not fit is reported with its row.
 
 use std::fmt;
 
@@ -22,10 +25,10 @@ use crate::cql_type::{CqlType, is_text};
 use crate::decimal::{self, DecimalError};
 use crate::timestamps::floor;
 
-/// The most characters of a bad value that a reason quotes.
-const QUOTED: usize = 48;
+/// A reason quotes at most this many characters of a bad value.
+const MAX_QUOTED_CHARS: usize = 48;
 
-/// A column, in the form that the table takes.
+/// A column in the table's type.
 #[derive(Debug, Clone)]
 pub(super) enum Cells {
     Bigint(Int64Array),
@@ -33,7 +36,7 @@ pub(super) enum Cells {
     Boolean(BooleanArray),
     Date(Date32Array),
     Decimal(Decimal128Array),
-    /// Decimals out of text, each with its own scale.
+    /// Decimals parsed from text, each with its own scale.
     Digits(Vec<Option<(i128, i32)>>),
     Double(Float64Array),
     Float(Float32Array),
@@ -55,7 +58,7 @@ pub(super) enum Cells {
 #[derive(Clone, Copy)]
 pub(super) enum Value<'a> {
     Null,
-    /// No value, and the cell is to stay as it is.
+    /// No value, and the stored one stays unchanged.
     Unset,
     Bigint(i64),
     Blob(&'a [u8]),
@@ -82,7 +85,7 @@ pub(super) enum Value<'a> {
     Uuid(&'a [u8]),
 }
 
-/// A cell that does not fit its column: its row and why.
+/// The row of a cell that does not fit its column, and the reason.
 pub(super) type Misfit = (usize, Reason);
 
 macro_rules! or_null {
@@ -92,7 +95,7 @@ macro_rules! or_null {
 }
 
 impl Cells {
-    /// The cell of a row.
+    /// Returns the cell of a row.
     #[inline]
     pub(super) fn value(&self, row: usize) -> Value<'_> {
         match self {
@@ -121,7 +124,7 @@ impl Cells {
         }
     }
 
-    /// Adds to each row the bytes its cell takes on the wire, without the length in front.
+    /// Adds the encoded size of each row's cell, without its length prefix, to `sizes`.
     pub(super) fn add_sizes(&self, sizes: &mut [u32]) {
         let add = |sizes: &mut [u32], width: u32| sizes.iter_mut().for_each(|size| *size = size.saturating_add(width));
         match self {
@@ -141,7 +144,7 @@ impl Cells {
 }
 
 impl Value<'_> {
-    /// Bytes on the wire; for a decimal the most it may take.
+    /// Returns the encoded size in bytes. For a decimal, its upper bound.
     pub(super) fn size(&self) -> u32 {
         let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         match *self {
@@ -165,32 +168,33 @@ impl Value<'_> {
     }
 }
 
-/// A value as a reason quotes it: short, on one line.
+/// Quotes a value for a reason: short and on one line.
 pub(super) fn quoted(value: &str) -> String {
-    let mut shown: String = value.chars().take(QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if value.chars().nth(QUOTED).is_some() {
+    let mut shown: String = value.chars().take(MAX_QUOTED_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if value.chars().nth(MAX_QUOTED_CHARS).is_some() {
         shown.push('…');
     }
     format!("{shown:?}")
 }
 
-/// What went wrong with a whole column: its type is not the one that was planned.
+/// The type of a column is not the planned one.
 #[derive(Debug)]
-pub(super) struct NotPlanned(pub(super) String);
+pub(super) struct UnplannedType(pub(super) String);
 
-impl fmt::Display for NotPlanned {
+impl fmt::Display for UnplannedType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-/// Brings a column into the form its table takes, and names the cells that do not fit; they read as null.
+/// Converts a column to the table's type. Cells that do not fit become null and are reported.
 ///
 /// # Errors
-/// When the column's type can't become the table's at all; [`CqlType::takes`] said so when the table was planned.
-pub(super) fn convert(array: &ArrayRef, cql: &CqlType) -> Result<(Cells, Vec<Misfit>), NotPlanned> {
+/// When no value of the column's type can become the table's. Planning the table checks this with
+/// [`CqlType::takes`].
+pub(super) fn convert(array: &ArrayRef, cql: &CqlType) -> Result<(Cells, Vec<Misfit>), UnplannedType> {
     if !cql.takes(array.data_type()) {
-        return Err(NotPlanned(format!("{} can't become {cql}", array.data_type())));
+        return Err(UnplannedType(format!("{} can't become {cql}", array.data_type())));
     }
     let plain = |misfits: (ArrayRef, Vec<Misfit>), cells: fn(&dyn Array) -> Cells| (cells(misfits.0.as_ref()), misfits.1);
     Ok(match cql {
@@ -229,45 +233,45 @@ pub(super) fn convert(array: &ArrayRef, cql: &CqlType) -> Result<(Cells, Vec<Mis
     })
 }
 
-/// Casts a column; what does not fit becomes null and is named.
-fn cast(array: &ArrayRef, to: &DataType, cql: &CqlType) -> Result<(ArrayRef, Vec<Misfit>), NotPlanned> {
+/// Casts a column. Cells that do not fit become null and are reported.
+fn cast(array: &ArrayRef, to: &DataType, cql: &CqlType) -> Result<(ArrayRef, Vec<Misfit>), UnplannedType> {
     if array.data_type() == to {
         return Ok((ArrayRef::clone(array), Vec::new()));
     }
     let options = CastOptions { safe: true, ..CastOptions::default() };
-    let done = cast_with_options(array, to, &options).map_err(|cause| NotPlanned(cause.to_string()))?;
+    let done = cast_with_options(array, to, &options).map_err(|cause| UnplannedType(cause.to_string()))?;
     let mut misfits = Vec::new();
     if done.null_count() > array.logical_null_count() {
         let before = array.logical_nulls();
         for row in (0..array.len()).filter(|&row| done.is_null(row)) {
             if before.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
                 let value = quoted(&array_value_to_string(array, row).unwrap_or_default());
-                misfits.push((row, Reason::quoting(&value, |value| format!("{value} is no {cql}"))));
+                misfits.push((row, Reason::quoting(&value, |value| format!("{value} is not a valid {cql}"))));
             }
         }
     }
     Ok((done, misfits))
 }
 
-/// Doubles as floats of 32 bits. One that is too large for them does not fit; else its last digits are rounded.
-fn floats(array: &ArrayRef, cql: &CqlType) -> Result<(ArrayRef, Vec<Misfit>), NotPlanned> {
+/// Converts doubles to 32-bit floats. A double out of range does not fit; others are rounded.
+fn floats(array: &ArrayRef, cql: &CqlType) -> Result<(ArrayRef, Vec<Misfit>), UnplannedType> {
     let (floats, mut misfits) = cast(array, &DataType::Float32, cql)?;
     let Some(wide) = array.as_primitive_opt::<Float64Type>() else { return Ok((floats, misfits)) };
     let narrow = floats.as_primitive::<Float32Type>();
     for row in (0..array.len()).filter(|&row| narrow.is_valid(row) && narrow.value(row).is_infinite() && wide.value(row).is_finite()) {
-        misfits.push((row, Reason::quoting(&quoted(&wide.value(row).to_string()), |value| format!("{value} is no {cql}"))));
+        misfits.push((row, Reason::quoting(&quoted(&wide.value(row).to_string()), |value| format!("{value} is not a valid {cql}"))));
     }
     Ok((floats, misfits))
 }
 
-/// Text as the decimals that it is, by its digits.
-fn digits(array: &ArrayRef) -> Result<(Cells, Vec<Misfit>), NotPlanned> {
+/// Parses text as exact decimals.
+fn digits(array: &ArrayRef) -> Result<(Cells, Vec<Misfit>), UnplannedType> {
     let (cells, mut misfits) = text(array)?;
     let read = |row: usize| {
         let Value::Text(text) = cells.value(row) else { return None };
         let why = match decimal::exact(text) {
             Ok(value) => return Some(value),
-            Err(DecimalError::NotANumber) => "is no decimal".to_owned(),
+            Err(DecimalError::NotANumber) => "is not a valid decimal".to_owned(),
             Err(DecimalError::OutOfRange) => format!("has more than {} digits", decimal::MAX_DIGITS),
         };
         misfits.push((row, Reason::quoting(&quoted(text), |value| format!("{value} {why}"))));
@@ -277,7 +281,7 @@ fn digits(array: &ArrayRef) -> Result<(Cells, Vec<Misfit>), NotPlanned> {
     Ok((Cells::Digits(values), misfits))
 }
 
-fn text(array: &ArrayRef) -> Result<(Cells, Vec<Misfit>), NotPlanned> {
+fn text(array: &ArrayRef) -> Result<(Cells, Vec<Misfit>), UnplannedType> {
     if let Some(view) = array.as_string_view_opt() {
         return Ok((Cells::TextView(view.clone()), Vec::new()));
     }
@@ -292,7 +296,7 @@ fn not_ascii(cells: &Cells, rows: usize) -> impl Iterator<Item = Misfit> {
     })
 }
 
-fn uuids(array: &ArrayRef, time_based: bool) -> Result<(Cells, Vec<Misfit>), NotPlanned> {
+fn uuids(array: &ArrayRef, time_based: bool) -> Result<(Cells, Vec<Misfit>), UnplannedType> {
     let cells = match array.data_type() {
         DataType::FixedSizeBinary(_) => Cells::Uuid(array.as_fixed_size_binary().clone()),
         _ => text(array)?.0,
@@ -306,7 +310,7 @@ fn uuids(array: &ArrayRef, time_based: bool) -> Result<(Cells, Vec<Misfit>), Not
             Value::Text(text) => match Uuid::try_parse(text) {
                 Ok(uuid) => Some(uuid),
                 Err(_) => {
-                    misfits.push((row, Reason::quoting(&quoted(text), |value| format!("{value} is no {name}"))));
+                    misfits.push((row, Reason::quoting(&quoted(text), |value| format!("{value} is not a valid {name}"))));
                     None
                 }
             },
@@ -317,7 +321,7 @@ fn uuids(array: &ArrayRef, time_based: bool) -> Result<(Cells, Vec<Misfit>), Not
             let fits = !time_based || uuid.get_version_num() == 1;
             if !fits {
                 let value = format!("{}, a uuid of version {},", quoted(&uuid.to_string()), uuid.get_version_num());
-                misfits.push((row, Reason::quoting(&value, |value| format!("{value} is no timeuuid"))));
+                misfits.push((row, Reason::quoting(&value, |value| format!("{value} is not a valid timeuuid"))));
             }
             fits
         });
@@ -325,22 +329,22 @@ fn uuids(array: &ArrayRef, time_based: bool) -> Result<(Cells, Vec<Misfit>), Not
         bytes.extend_from_slice(read.unwrap_or_default().as_bytes());
     }
     let nulls = NullBuffer::from(valid);
-    let uuids = FixedSizeBinaryArray::try_new(16, bytes.into(), Some(nulls)).map_err(|cause| NotPlanned(cause.to_string()))?;
+    let uuids = FixedSizeBinaryArray::try_new(16, bytes.into(), Some(nulls)).map_err(|cause| UnplannedType(cause.to_string()))?;
     Ok((Cells::Uuid(uuids), misfits))
 }
 
-fn list(array: &ArrayRef, element: &CqlType) -> Result<(Cells, Vec<Misfit>), NotPlanned> {
+fn list(array: &ArrayRef, element: &CqlType) -> Result<(Cells, Vec<Misfit>), UnplannedType> {
     let plain = match array.data_type() {
         DataType::LargeList(field) => cast(array, &DataType::List(field.clone()), &CqlType::List(Box::new(element.clone())))?.0,
         _ => ArrayRef::clone(array),
     };
-    let list: &ListArray = plain.as_list_opt().ok_or_else(|| NotPlanned(format!("{} is no list", array.data_type())))?;
+    let list: &ListArray = plain.as_list_opt().ok_or_else(|| UnplannedType(format!("{} is not a list", array.data_type())))?;
     let (elements, inner) = convert(list.values(), element)?;
     let offsets = list.offsets().clone();
     let mut misfits: Vec<Misfit> = Vec::new();
     for (at, why) in inner {
         let row = offsets.partition_point(|&offset| usize::try_from(offset).unwrap_or(0) <= at).saturating_sub(1);
-        misfits.push((row, why.within(|why| format!("an element of the list: {why}"))));
+        misfits.push((row, why.within(|why| format!("list element: {why}"))));
     }
     let nulls = list.nulls().cloned();
     let cells = Cells::List { offsets, nulls, elements: Box::new(elements) };
@@ -349,7 +353,7 @@ fn list(array: &ArrayRef, element: &CqlType) -> Result<(Cells, Vec<Misfit>), Not
             && (from..to).any(|at| elements.value(at).is_null())
             && !misfits.iter().any(|(bad, _)| *bad == row)
         {
-            misfits.push((row, Reason::plain("a list holds no null in Cassandra")));
+            misfits.push((row, Reason::plain("a list can't contain null in Cassandra")));
         }
     }
     Ok((cells, misfits))

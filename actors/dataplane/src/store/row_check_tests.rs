@@ -7,12 +7,12 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 
-use super::super::cells::{Value, convert};
+use super::super::values::{Value, convert};
 use super::{Refusal, RowSet};
 use crate::store::testing::{WRITER, every_type, pipeline, rows};
 use crate::store::{CqlType, TableSpec};
 
-/// The refusals of a table with key `id` and one column more, of `cql`, for these values.
+/// The refusals for these values in a table with the key `id` and one more column of type `cql`.
 fn refusals(cql: &str, values: ArrayRef) -> Vec<(u32, String)> {
     let ids: Vec<String> = (0..values.len()).map(|row| row.to_string()).collect();
     check("id = \"text\"", Arc::new(StringArray::from(ids)), Some((cql, values)))
@@ -47,28 +47,28 @@ fn rows_of_every_type_fit() {
 }
 
 #[test]
-fn text_that_is_no_uuid_refuses_its_row_only() {
+fn a_text_that_is_not_a_uuid_refuses_only_its_row() {
     let ids = StringArray::from(vec![Some("d2177dd0-eaa2-11de-a572-001b779c76e3"), Some("not-a-uuid"), None]);
     let refused = refusals("uuid", Arc::new(ids));
-    assert_eq!(refused, [(1, "column v: \"not-a-uuid\" is no uuid".to_owned())]);
+    assert_eq!(refused, [(1, "column v: \"not-a-uuid\" is not a valid uuid".to_owned())]);
 }
 
 #[test]
-fn a_uuid_of_another_version_is_no_timeuuid() {
+fn a_uuid_of_another_version_is_not_a_timeuuid() {
     let ids = StringArray::from(vec!["d2177dd0-eaa2-11de-a572-001b779c76e3", "0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a001"]);
     let refused = refusals("timeuuid", Arc::new(ids));
     assert!(refused.len() == 1 && refused[0].1.contains("version 4"), "{refused:?}");
 }
 
 #[test]
-fn a_number_out_of_the_range_of_its_column_refuses_its_row() {
+fn a_number_out_of_range_of_its_column_refuses_its_row() {
     let refused = refusals("int", Arc::new(Int64Array::from(vec![1, 3_000_000_000])));
-    assert_eq!(refused, [(1, "column v: \"3000000000\" is no int".to_owned())]);
+    assert_eq!(refused, [(1, "column v: \"3000000000\" is not a valid int".to_owned())]);
     assert_eq!(refusals("bigint", Arc::new(UInt64Array::from(vec![u64::MAX])))[0].0, 0);
 }
 
 #[test]
-fn a_time_that_is_none_or_does_not_fit_refuses_its_row() {
+fn an_invalid_or_out_of_range_timestamp_refuses_its_row() {
     let times = StringArray::from(vec!["2024-02-29T12:00:00Z", "2024-02-30T12:00:00Z", "yesterday"]);
     assert_eq!(refusals("timestamp", Arc::new(times)).iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 2]);
     let seconds = TimestampSecondArray::from(vec![0, i64::MAX]);
@@ -80,11 +80,11 @@ fn a_time_that_is_none_or_does_not_fit_refuses_its_row() {
 fn a_double_too_large_for_a_float_refuses_its_row() {
     let refused = refusals("float", Arc::new(Float64Array::from(vec![Some(0.1), Some(1e39), None, Some(-1e300)])));
     assert_eq!(refused.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 3]);
-    assert!(refused[0].1.contains("is no float"), "{refused:?}");
+    assert!(refused[0].1.contains("is not a valid float"), "{refused:?}");
 }
 
 #[test]
-fn a_decimal_out_of_text_has_its_digits_and_its_scale() {
+fn a_decimal_from_text_keeps_its_digits_and_its_scale() {
     let digits = "12345678901234567890123456789012345.678";
     let texts = StringArray::from(vec![Some(digits), Some("-1.10"), Some("1e-7"), None, Some("12,5"), Some(&"9".repeat(39))]);
     let (cells, misfits) = convert(&(Arc::new(texts) as ArrayRef), &CqlType::Decimal).unwrap();
@@ -95,12 +95,12 @@ fn a_decimal_out_of_text_has_its_digits_and_its_scale() {
     let unscaled = 12_345_678_901_234_567_890_123_456_789_012_345_678;
     assert_eq!((0..4).map(decimal).collect::<Vec<_>>(), [Some((unscaled, 3)), Some((-110, 2)), Some((1, 7)), None]);
     let reasons: Vec<_> = misfits.iter().map(|(row, why)| (*row, why.full())).collect();
-    assert_eq!(reasons[0], (4, "\"12,5\" is no decimal"));
+    assert_eq!(reasons[0], (4, "\"12,5\" is not a valid decimal"));
     assert!(reasons[1].0 == 5 && reasons[1].1.ends_with("has more than 38 digits"), "{reasons:?}");
 }
 
 #[test]
-fn a_time_before_1970_is_cut_towards_the_past() {
+fn a_timestamp_before_1970_is_rounded_down() {
     let times = TimestampMicrosecondArray::from(vec![-1, -1_000, -1_500, 1_500]);
     let (cells, _) = convert(&(Arc::new(times) as ArrayRef), &CqlType::Timestamp).unwrap();
     let millis = |row| match cells.value(row) {
@@ -111,7 +111,7 @@ fn a_time_before_1970_is_cut_towards_the_past() {
 }
 
 #[test]
-fn a_column_narrower_than_what_the_select_gives_is_said() {
+fn columns_narrower_than_the_select_are_reported() {
     let field = |name: &str, kind: DataType| Field::new(name, kind, true);
     let schema = Schema::new(vec![
         field("id", DataType::Utf8),
@@ -127,7 +127,7 @@ fn a_column_narrower_than_what_the_select_gives_is_said() {
 }
 
 #[test]
-fn text_beyond_ascii_refuses_its_row() {
+fn non_ascii_text_refuses_its_row() {
     let refused = refusals("ascii", Arc::new(StringArray::from(vec!["ok", "größe"])));
     assert_eq!(refused, [(1, "column v: \"größe\" is not ascii".to_owned())]);
 }
@@ -136,18 +136,18 @@ fn text_beyond_ascii_refuses_its_row() {
 fn a_list_with_a_null_in_it_refuses_its_row() {
     let lists = vec![Some(vec![Some(1)]), None, Some(vec![]), Some(vec![Some(1), None])];
     let refused = refusals("frozen<list<bigint>>", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)));
-    assert_eq!(refused, [(3, "column v: a list holds no null in Cassandra".to_owned())]);
+    assert_eq!(refused, [(3, "column v: a list can't contain null in Cassandra".to_owned())]);
 }
 
 #[test]
-fn an_element_that_does_not_fit_refuses_the_row_of_its_list() {
+fn a_list_element_that_does_not_fit_refuses_its_row() {
     let lists = vec![Some(vec![Some(1)]), Some(vec![]), Some(vec![Some(2), Some(3_000_000_000)])];
     let refused = refusals("frozen<list<int>>", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)));
-    assert_eq!(refused, [(2, "column v: an element of the list: \"3000000000\" is no int".to_owned())]);
+    assert_eq!(refused, [(2, "column v: list element: \"3000000000\" is not a valid int".to_owned())]);
 }
 
 #[test]
-fn a_number_that_is_none_is_a_value_but_no_key() {
+fn nan_is_a_valid_value_but_not_a_valid_key() {
     assert!(refusals("double", Arc::new(Float64Array::from(vec![f64::NAN, f64::INFINITY]))).is_empty());
     let refused = check("id = \"double\"", Arc::new(Float64Array::from(vec![f64::NAN])), None);
     assert_eq!(refused, [(0, "column id: not a number in the partition key".to_owned())]);
@@ -173,22 +173,22 @@ fn a_masked_reason_names_the_column_and_quotes_no_value() {
         refusals[0].reason.masked().to_owned()
     };
     let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
-    assert_eq!(masked("uuid", text("secret")), "column id: *** is no uuid");
-    assert_eq!(masked("timeuuid", text("0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a001")), "column id: *** is no timeuuid");
+    assert_eq!(masked("uuid", text("secret")), "column id: *** is not a valid uuid");
+    assert_eq!(masked("timeuuid", text("0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a001")), "column id: *** is not a valid timeuuid");
     assert_eq!(masked("ascii", text("größe")), "column id: *** is not ascii");
-    assert_eq!(masked("int", Arc::new(Int64Array::from(vec![3_000_000_000]))), "column id: *** is no int");
+    assert_eq!(masked("int", Arc::new(Int64Array::from(vec![3_000_000_000]))), "column id: *** is not a valid int");
     let long = masked("text", text(&"secret".repeat(20_000)));
     assert_eq!(long, "column id: *** of 120000 bytes is longer than the 65535 that a partition key may have");
 }
 
 #[test]
-fn a_batch_that_was_not_planned_is_an_error() {
+fn a_batch_that_does_not_match_the_plan_is_an_error() {
     let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "\"embedded\"", "k", WRITER), &every_type()).unwrap();
     assert!(RowSet::check(&spec, &rows(), &[1]).is_err());
 }
 
 #[test]
-fn of_the_rows_of_one_record_with_one_key_the_last_alone_is_written() {
+fn only_the_last_row_of_a_record_with_the_same_key_is_written() {
     let writer = "table = \"t\"\nprimary_key = [\"id\", \"seq\"]";
     let fields = vec![Field::new("id", DataType::Utf8, false), Field::new("seq", DataType::Int64, false)];
     let schema = Arc::new(Schema::new(fields));
@@ -202,6 +202,6 @@ fn of_the_rows_of_one_record_with_one_key_the_last_alone_is_written() {
         fit.rows().to_vec()
     };
     assert_eq!(fit(&[("a", 1, 16), ("a", 2, 16), ("a", 1, 16), ("b", 1, 16)]), [1, 2, 3]);
-    assert_eq!(fit(&[("a", 1, 16), ("a", 1, 32), ("a", 1, 48)]), [0, 1, 2], "rows of several records have times of their own");
+    assert_eq!(fit(&[("a", 1, 16), ("a", 1, 32), ("a", 1, 48)]), [0, 1, 2], "rows of different records have their own timestamps");
     assert_eq!(fit(&[("a", 1, 16), ("a", 1, 16), ("a", 1, 32), ("a", 1, 32)]), [1, 3]);
 }

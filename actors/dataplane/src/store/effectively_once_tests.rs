@@ -1,5 +1,7 @@
-//! Effectively once: what writes that are repeated, late or out of order come to, beside what people do to the table by hand. Against the
-//! embedded store and, in tests named `real_…`, against a real Cassandra; what holds for both is told once.
+//! Effectively once: repeated, late and reordered writes, and manual changes of the table.
+//!
+//! Tests run against the embedded store and, named `real_…`, against a real Cassandra. Scenarios
+//! that hold for both are shared functions.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,10 +16,10 @@ use crate::write_clock::{Lane, WriteClock};
 
 /// A second, in microseconds.
 const SECOND: i64 = 1_000_000;
-/// A moment of the year 2200, in milliseconds.
+/// A time in the year 2200, in milliseconds.
 const IN_2200: i64 = 7_258_118_400_000;
 
-/// What a process has of the table of people.
+/// A process that writes the table of people.
 struct Process {
     store: Store,
     spec: TableSpec,
@@ -35,9 +37,9 @@ impl Process {
     }
 
     async fn write(&self, of: &[(Person<'_>, i64)]) {
-        let end = self.store.write(&persons(&self.spec, of), &|| ()).await.unwrap();
-        assert!(end.unwritten.is_none() && end.rejected.is_empty(), "{end:?}");
-        assert_eq!(end.written, of.len() as u64, "what changes nothing is written too");
+        let outcome = self.store.write(&persons(&self.spec, of), &|| ()).await.unwrap();
+        assert!(outcome.unwritten.is_none() && outcome.rejected.is_empty(), "{outcome:?}");
+        assert_eq!(outcome.written, of.len() as u64, "a write that changes nothing is counted too");
     }
 
     async fn ask(&self, columns: &str, id: &str, seq: i64) -> Value {
@@ -45,12 +47,12 @@ impl Process {
         answer.rows.into_iter().next().map_or(Value::Null, Value::Object)
     }
 
-    /// Name and phone of a row; null when there is none.
+    /// The name and phone of a row, or null if there is no row.
     async fn read(&self, id: &str, seq: i64) -> Value {
         self.ask("name, phone", id, seq).await
     }
 
-    /// The same with the times their cells were written at.
+    /// The same, with the write times of the cells.
     async fn read_with_times(&self, id: &str, seq: i64) -> Value {
         self.ask("name, phone, writetime(name) AS name_at, writetime(phone) AS phone_at", id, seq).await
     }
@@ -60,7 +62,7 @@ fn person(name: &str, phone: Option<&str>) -> Value {
     json!({ "name": name, "phone": phone })
 }
 
-/// A process on a keyspace of its own, and the session of a person at `cqlsh`.
+/// A process with its own keyspace, and a session for manual statements.
 async fn cassandra(name: &str, more: &str) -> (Process, Session) {
     let (server, session) = keyspace(name).await;
     (Process::start(Path::new("f.toml"), &server, name, more).await, session)
@@ -80,7 +82,8 @@ async fn by_hand_in_the_file(folder: &Path, sql: &str) {
     assert_eq!(connection.execute(sql, ()).await.unwrap(), 1, "{sql}");
 }
 
-/// What a process wrote before it was paused, or writes when it wakes up, loses against what another wrote in its place, cell by cell.
+/// Writes of a process before a pause, or after it resumes, lose against newer writes of the
+/// process that replaced it, cell by cell.
 async fn a_late_write_loses(paused: &Process, other: &Process) {
     paused.write(&[(("a", 1, Some("first"), Some("1")), 100)]).await;
     other.write(&[(("a", 1, Some("new"), None), 300)]).await;
@@ -89,7 +92,7 @@ async fn a_late_write_loses(paused: &Process, other: &Process) {
     assert_eq!(other.read("a", 1).await, person("new", None));
 }
 
-/// The rows of a partition are told apart by the rest of the key.
+/// Rows of one partition are distinguished by the rest of the key.
 async fn the_whole_key_is_the_identity(process: &Process) {
     let rows = [(("a", 1, Some("a1"), Some("1")), 100), (("a", 2, Some("a2"), Some("2")), 100), (("b", 1, Some("b1"), Some("3")), 100)];
     process.write(&rows).await;
@@ -99,7 +102,7 @@ async fn the_whole_key_is_the_identity(process: &Process) {
     assert_eq!(process.read("b", 1).await, person("b1", Some("3")));
 }
 
-/// Names of one key in the order of their offsets, and their records' timestamps in milliseconds, or what somebody took for milliseconds.
+/// Names of one key in offset order, with record timestamps in milliseconds or in wrong units.
 fn a_partition_with_a_bad_clock(now_ms: i64) -> Vec<(&'static str, Option<i64>)> {
     vec![
         ("n0", Some(now_ms - 60_000)),
@@ -113,7 +116,7 @@ fn a_partition_with_a_bad_clock(now_ms: i64) -> Vec<(&'static str, Option<i64>)>
     ]
 }
 
-/// Whatever the records' own timestamps, the row is that of the highest offset, in whichever order the writes come.
+/// Whatever the records' timestamps and the order of writes, the highest offset wins.
 async fn offsets_decide_and_not_timestamps(process: &Process) {
     let mut clock = WriteClock::default();
     let records = a_partition_with_a_bad_clock(now() / 1_000);
@@ -130,26 +133,26 @@ async fn offsets_decide_and_not_timestamps(process: &Process) {
 }
 
 #[tokio::test]
-async fn a_late_write_of_a_paused_process_loses_with_its_whole_row() {
+async fn a_late_write_of_a_paused_process_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     a_late_write_loses(&Process::embedded(folder.path(), "").await, &Process::embedded(folder.path(), "").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_a_late_write_of_a_paused_process_loses_with_its_whole_row() {
+async fn real_cassandra_a_late_write_of_a_paused_process_changes_nothing() {
     let (paused, _) = cassandra("fb_late", "").await;
     let server = format!("[\"{}\"]", forebay_test_services::Cassandra::shared().contact_point());
     a_late_write_loses(&paused, &Process::start(Path::new("g.toml"), &server, "fb_late", "").await).await;
 }
 
 #[tokio::test]
-async fn rows_of_one_partition_do_not_touch_each_other() {
+async fn rows_of_one_partition_do_not_affect_each_other() {
     let folder = tempfile::tempdir().unwrap();
     the_whole_key_is_the_identity(&Process::embedded(folder.path(), "").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_rows_of_one_partition_do_not_touch_each_other() {
+async fn real_cassandra_rows_of_one_partition_do_not_affect_each_other() {
     let (process, person_at_cqlsh) = cassandra("fb_identity", "").await;
     the_whole_key_is_the_identity(&process).await;
     by_hand(&person_at_cqlsh, "DELETE FROM fb_identity.t WHERE id = 'a' AND seq = 1").await;
@@ -158,22 +161,22 @@ async fn real_cassandra_rows_of_one_partition_do_not_touch_each_other() {
 }
 
 #[tokio::test]
-async fn offsets_decide_where_timestamps_run_backwards_or_lie_in_the_year_2200() {
+async fn offsets_decide_even_if_timestamps_go_back_or_are_in_the_year_2200() {
     let folder = tempfile::tempdir().unwrap();
     offsets_decide_and_not_timestamps(&Process::embedded(folder.path(), "").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_offsets_decide_where_timestamps_run_backwards_or_lie_in_the_year_2200() {
+async fn real_cassandra_offsets_decide_even_if_timestamps_go_back_or_are_in_the_year_2200() {
     let (process, person_at_cqlsh) = cassandra("fb_offsets", "").await;
     offsets_decide_and_not_timestamps(&process).await;
-    // The clock was not carried away: what is deleted by hand now is deleted.
+    // The write clock did not follow the wrong timestamps, so a manual delete takes effect.
     by_hand(&person_at_cqlsh, "DELETE FROM fb_offsets.t WHERE id = 'forward' AND seq = 1").await;
     assert_eq!(process.read("forward", 1).await, Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_every_cell_of_a_row_is_written_at_its_one_time_and_again_changes_nothing() {
+async fn real_cassandra_all_cells_of_a_row_have_one_time_and_a_repeat_changes_nothing() {
     let (process, _) = cassandra("fb_again", "").await;
     let rows = [(("a", 1, Some("a1"), Some("1")), 100), (("a", 2, Some("a2"), None), 116), (("b", 1, Some("b1"), Some("3")), 132)];
     let expected = [
@@ -181,7 +184,7 @@ async fn real_cassandra_every_cell_of_a_row_is_written_at_its_one_time_and_again
         json!({ "name": "a2", "phone": null, "name_at": 116, "phone_at": null }),
         json!({ "name": "b1", "phone": "3", "name_at": 132, "phone_at": 132 }),
     ];
-    // All in one batch, then each alone, the last first, as after a crash with other cuts.
+    // All in one batch, then one by one in reverse, as after a crash with other batch boundaries.
     process.write(&rows).await;
     for again in 0..2 {
         for (at, ((id, seq, ..), _)) in rows.iter().enumerate() {
@@ -194,7 +197,7 @@ async fn real_cassandra_every_cell_of_a_row_is_written_at_its_one_time_and_again
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_a_row_deleted_by_hand_stays_so_in_a_replay_and_comes_back_with_the_next_record() {
+async fn real_cassandra_a_manual_delete_survives_a_replay_but_not_the_next_record() {
     let (process, person_at_cqlsh) = cassandra("fb_deleted", "").await;
     let record = (("a", 1, Some("first"), Some("1")), now() - SECOND);
     process.write(&[record]).await;
@@ -206,7 +209,7 @@ async fn real_cassandra_a_row_deleted_by_hand_stays_so_in_a_replay_and_comes_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_a_row_changed_by_hand_stays_so_in_a_replay_and_not_after_the_next_record() {
+async fn real_cassandra_a_manually_changed_row_survives_a_replay_but_not_the_next_record() {
     let (process, person_at_cqlsh) = cassandra("fb_changed", "").await;
     let record = (("a", 1, Some("first"), Some("1")), now() - SECOND);
     process.write(&[record]).await;
@@ -218,7 +221,7 @@ async fn real_cassandra_a_row_changed_by_hand_stays_so_in_a_replay_and_not_after
 }
 
 #[tokio::test]
-async fn a_row_changed_by_hand_stays_so_in_a_replay_and_not_after_the_next_record() {
+async fn a_manually_changed_row_survives_a_replay_but_not_the_next_record() {
     let folder = tempfile::tempdir().unwrap();
     let process = Process::embedded(folder.path(), "").await;
     let record = (("a", 1, Some("first"), Some("1")), 100);
@@ -231,7 +234,7 @@ async fn a_row_changed_by_hand_stays_so_in_a_replay_and_not_after_the_next_recor
 }
 
 #[tokio::test]
-async fn a_null_that_is_left_out_keeps_the_value_that_is_there_until_another_comes() {
+async fn an_unset_null_keeps_the_stored_value_until_a_new_value_arrives() {
     let folder = tempfile::tempdir().unwrap();
     let process = Process::embedded(folder.path(), "nulls = { phone = \"unset\" }").await;
     process.write(&[(("a", 1, Some("first"), Some("1")), 100)]).await;
@@ -242,7 +245,7 @@ async fn a_null_that_is_left_out_keeps_the_value_that_is_there_until_another_com
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_a_field_that_went_away_is_gone() {
+async fn real_cassandra_a_missing_field_clears_the_stored_value() {
     let (process, _) = cassandra("fb_nulls_written", "").await;
     process.write(&[(("a", 1, Some("first"), Some("1")), 100)]).await;
     process.write(&[(("a", 1, Some("second"), None), 200)]).await;
@@ -251,21 +254,21 @@ async fn real_cassandra_a_field_that_went_away_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_a_null_that_is_left_out_keeps_the_value_that_is_there_and_its_time() {
+async fn real_cassandra_an_unset_null_keeps_the_stored_value_and_its_time() {
     let (process, _) = cassandra("fb_nulls_left", "nulls = \"unset\"").await;
     process.write(&[(("a", 1, Some("first"), Some("1")), 100), (("b", 1, Some("b"), None), 100)]).await;
     process.write(&[(("a", 1, Some("second"), None), 200), (("c", 1, None, None), 200)]).await;
     let kept = json!({ "name": "second", "phone": "1", "name_at": 200, "phone_at": 100 });
     assert_eq!(process.read_with_times("a", 1).await, kept);
-    assert_eq!(process.read("c", 1).await, json!({ "name": null, "phone": null }), "a row of its key alone is a row");
-    // Times are kept by cell: a value that comes late is older than none that was left out.
+    assert_eq!(process.read("c", 1).await, json!({ "name": null, "phone": null }), "a row may have only its key");
+    // Timestamps are per cell: an unset null does not beat a late value.
     process.write(&[(("b", 1, Some("later"), None), 300)]).await;
     process.write(&[(("b", 1, Some("late"), Some("2")), 200)]).await;
     assert_eq!(process.read("b", 1).await, person("later", Some("2")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_nulls_are_left_out_of_the_named_columns_only() {
+async fn real_cassandra_only_the_named_columns_leave_nulls_unset() {
     let (process, _) = cassandra("fb_nulls_some", "nulls = { phone = \"unset\" }").await;
     process.write(&[(("a", 1, Some("first"), Some("1")), 100)]).await;
     process.write(&[(("a", 1, None, None), 200)]).await;

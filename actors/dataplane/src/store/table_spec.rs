@@ -1,7 +1,10 @@
-//! What the table is to be: planned out of the pipeline file and the columns of the SELECT, with no server asked.
+//! Plans the table from the pipeline file and the columns of the SELECT, without a server.
 //!
-//! Guarantee: a [`TableSpec`] can be created, and rows of the planned schema can be written to it, row by row as far as their values
-//! fit. Not guaranteed: that the real table is like it; that is [`Store::prepare`](super::Store::prepare)'s to check.
+//! Guarantees that the table of a [`TableSpec`] can be created, and that rows of the planned schema
+//! can be written to it if their values fit.
+//!
+//! Does not guarantee that the real table matches; [`Store::prepare`](super::Store::prepare) checks
+//! that.
 
 use std::fmt::Write as _;
 
@@ -10,7 +13,7 @@ use forebay_schemas::pipeline::{CassandraSection, FileError, Nulls, Pipeline, Wr
 
 use crate::cql_type::CqlType;
 
-/// A table as the pipeline needs it.
+/// The table that a pipeline needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableSpec {
     /// The keyspace.
@@ -19,11 +22,12 @@ pub struct TableSpec {
     pub table: String,
     /// Its columns, in the order of the SELECT.
     pub columns: Vec<Column>,
-    /// The columns of the primary key as indexes into `columns`, in key order; the first is the partition key.
+    /// The primary key as indexes into `columns`, in key order. The first is the partition key of a
+    /// table that Forebay creates.
     pub primary_key: Vec<usize>,
-    /// Whether to make keyspace and table when they are missing.
+    /// Whether to create a missing keyspace and table.
     pub create: bool,
-    /// Replicas a datacenter to make the keyspace with.
+    /// The replication factor per datacenter of a keyspace that Forebay creates.
     pub replication: i32,
 }
 
@@ -32,31 +36,32 @@ pub struct TableSpec {
 pub struct Column {
     /// Its name, in the SELECT as in the table.
     pub name: String,
-    /// What the SELECT gives.
+    /// The type that the SELECT returns.
     pub arrow: DataType,
-    /// What the table holds.
+    /// The type in the table.
     pub cql: CqlType,
-    /// Whether the SELECT may give null.
+    /// Whether the SELECT may return null.
     pub nullable: bool,
-    /// What becomes of the column then; never [`Nulls::Unset`] for one of the primary key.
+    /// How a null is written. Never [`Nulls::Unset`] for a column of the primary key.
     pub nulls: Nulls,
 }
 
-/// Words that CQL does not take as a name unless it is quoted; a table of ours is to be read without quotes.
+/// CQL's reserved words. They need quotes as names, and Forebay's names must work without quotes.
 const RESERVED: &str = "add allow alter and apply asc authorize batch begin by columnfamily create default delete desc describe drop entries \
     execute from full grant if in index infinity insert into is keyspace limit materialized mbean mbeans modify nan \
     norecursive not null of on or order primary rename replace revoke schema select set table to token truncate unlogged \
     unset update use using view where with";
 
 impl TableSpec {
-    /// Plans the table for a pipeline whose SELECT gives `output`.
+    /// Plans the table for a pipeline whose SELECT returns `output`.
     ///
     /// # Errors
-    /// When a column of the SELECT can't be a column of the table, when a column that `[writer]` names is not in the SELECT, or when a
-    /// type can't be written. The error points into the pipeline file and says what to write instead.
+    /// When a column of the SELECT can't be a column of the table, a column named in `[writer]` is
+    /// not in the SELECT, or a type can't be written. The error has the location in the pipeline
+    /// file and the remedy.
     ///
     /// # Panics
-    /// When the pipeline does not write, which the caller knows by [`Pipeline::writes`].
+    /// When the pipeline does not write; see [`Pipeline::writes`].
     pub fn plan(pipeline: &Pipeline, output: &Schema) -> Result<Self, FileError> {
         let cassandra: &CassandraSection = pipeline.cassandra.as_ref().expect("a pipeline that writes has [cassandra]");
         let writer: &WriterSection = pipeline.writer.as_ref().expect("a pipeline that writes has [writer]");
@@ -85,28 +90,30 @@ impl TableSpec {
         })
     }
 
-    /// Whether a column, by its index, is of the primary key.
+    /// Returns whether the column at this index belongs to the primary key.
     pub fn is_key(&self, column: usize) -> bool {
         self.primary_key.contains(&column)
     }
 
-    /// The columns whose type, as `[writer]` declares it, does not hold every value that the SELECT gives; and what becomes of the others.
+    /// Returns the columns whose declared type can't hold every value of the SELECT, and what
+    /// happens to the values that do not fit.
     pub fn losses(&self) -> impl Iterator<Item = (&Column, &'static str)> {
         self.columns.iter().filter_map(|column| Some((column, loss(&column.arrow, &column.cql)?)))
     }
 
-    /// The columns whose nulls are written, each of them a tombstone in Cassandra.
+    /// Returns the columns whose nulls are written. Each such null is a tombstone in Cassandra.
     pub fn tombstones(&self) -> impl Iterator<Item = &Column> {
         let columns = self.columns.iter().enumerate();
         columns.filter(|(at, column)| column.nullable && column.nulls == Nulls::Write && !self.is_key(*at)).map(|(_, column)| column)
     }
 
-    /// Names of the primary key's columns, in key order.
+    /// Returns the names of the primary key's columns, in key order.
     pub fn key_names(&self) -> Vec<&str> {
         self.primary_key.iter().map(|&at| self.columns[at].name.as_str()).collect()
     }
 
-    /// The statement that makes the keyspace. Its replication names no datacenter: Cassandra spreads it over all there are.
+    /// Returns the statement that creates the keyspace. Its replication names no datacenter, so
+    /// Cassandra replicates to all of them.
     pub fn create_keyspace_cql(&self) -> String {
         format!(
             "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy', 'replication_factor': {}}} AND durable_writes = true",
@@ -114,7 +121,7 @@ impl TableSpec {
         )
     }
 
-    /// The statement that makes the table.
+    /// Returns the statement that creates the table.
     pub fn create_table_cql(&self) -> String {
         let mut cql = format!("CREATE TABLE IF NOT EXISTS {}.{} (\n", self.keyspace, self.table);
         for column in &self.columns {
@@ -124,7 +131,7 @@ impl TableSpec {
         cql
     }
 
-    /// The statement every row is written by; the last value is its timestamp, microseconds.
+    /// Returns the INSERT for a row. Its last value is the write timestamp in microseconds.
     pub fn insert_cql(&self) -> String {
         let names: Vec<_> = self.columns.iter().map(|column| column.name.as_str()).collect();
         let marks = vec!["?"; names.len()].join(", ");
@@ -141,12 +148,12 @@ fn plan_columns(pipeline: &Pipeline, writer: &WriterSection, output: &Schema) ->
             return Err(pipeline.error_at(
                 sql,
                 format!("`{name}` can't be a column of the table"),
-                "give it a name with AS: a lower-case letter, then lower-case letters, digits and `_`, 48 in all at most",
+                "give it a name with AS: a lower-case letter, then lower-case letters, digits and `_`; at most 48 characters",
             ));
         }
         not_reserved(pipeline, sql, "a column", name)?;
         if columns.iter().any(|column| column.name == *name) {
-            return Err(pipeline.error_at(sql, format!("`{name}` stands twice in the SELECT"), "give one of them another name with AS"));
+            return Err(pipeline.error_at(sql, format!("the SELECT has two columns `{name}`"), "rename one of them with AS"));
         }
         let cql = match writer.columns.get(name) {
             Some(declared) => declared_type(pipeline, name, declared, arrow)?,
@@ -158,7 +165,7 @@ fn plan_columns(pipeline: &Pipeline, writer: &WriterSection, output: &Schema) ->
     Ok(columns)
 }
 
-/// What becomes of values that do not fit.
+/// Returns what happens to values that do not fit, if any may not.
 fn loss(arrow: &DataType, cql: &CqlType) -> Option<&'static str> {
     match (arrow, cql) {
         (DataType::List(item), CqlType::List(element)) => loss(item.data_type(), element),
@@ -186,7 +193,9 @@ fn width_of(cql: &CqlType) -> usize {
     }
 }
 
-/// Cassandra's own rule for unquoted names, in lower case; nothing else is ever put into a statement.
+/// Returns whether Cassandra accepts the name in lower case and without quotes.
+///
+/// No other name is put into a statement.
 fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     name.len() <= 48
@@ -197,17 +206,17 @@ fn is_name(name: &str) -> bool {
 fn not_reserved(pipeline: &Pipeline, key: &[&str], what: &str, name: &str) -> Result<(), FileError> {
     if RESERVED.split(' ').any(|word| word == name) {
         let help = format!("choose another name, such as `{name}_`");
-        return Err(pipeline.error_at(key, format!("`{name}` is a word of CQL and can't name {what}"), help));
+        return Err(pipeline.error_at(key, format!("`{name}` is a reserved word of CQL and can't name {what}"), help));
     }
     Ok(())
 }
 
-/// The column's index in the SELECT.
+/// Returns the column's index in the SELECT.
 fn in_the_select(pipeline: &Pipeline, key: &[&str], name: &str, names: &[&str]) -> Result<usize, FileError> {
     names.iter().position(|each| *each == name).ok_or_else(|| {
         let help = match nearest(name, names.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the SELECT gives {}", names.join(", ")),
+            None => format!("the SELECT has {}", names.join(", ")),
         };
         pipeline.error_at(key, format!("`{name}` is not a column of the SELECT"), help)
     })
@@ -228,14 +237,14 @@ fn declared_type(pipeline: &Pipeline, name: &str, declared: &str, arrow: &DataTy
 
 fn no_type(pipeline: &Pipeline, name: &str, arrow: &DataType) -> FileError {
     let help = match arrow {
-        DataType::Null => format!("say what it is: `columns = {{ {name} = \"text\" }}` in [writer]"),
+        DataType::Null => format!("declare its type: `columns = {{ {name} = \"text\" }}` in [writer]"),
         DataType::Struct(_) => format!("select its fields one by one, such as {name}['field'] AS {name}_field"),
         DataType::Map(_, _) => format!("select its values one by one, such as {name}['name'] AS {name}_name"),
         _ => "convert it in the SQL with CAST".to_owned(),
     };
-    pipeline.error_at(&["transformer", "sql"], format!("`{name}` is {arrow} in the SQL, which no column of Cassandra holds"), help)
+    pipeline.error_at(&["transformer", "sql"], format!("`{name}` is {arrow} in the SQL, a type that Cassandra can't store"), help)
 }
 
 #[cfg(test)]
-#[path = "spec_tests.rs"]
+#[path = "table_spec_tests.rs"]
 mod tests;
