@@ -10,7 +10,7 @@ mod logging;
 mod output;
 mod process;
 mod runtime;
-mod server_checks;
+mod server_timeout;
 
 use std::process::ExitCode;
 

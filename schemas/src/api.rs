@@ -14,9 +14,9 @@ use uuid::Uuid;
 use crate::desired::{Desired, DesiredState};
 use crate::event::Offsets;
 use crate::offset::{Offset, Partition, Ranges};
-use crate::read::Position;
 use crate::run::Run;
 use crate::snapshot::{ActorView, AlertView, BatchView, CursorView, PartitionView};
+use crate::source_read::Position;
 
 /// The role of a caller of the API. Each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -8,30 +8,30 @@
 //! * [`closing_summary`]: what `demo` and `run --until-idle` print at the end.
 //! * [`desired`]: the desired state of a pipeline.
 //! * [`event`]: the events of the journal, in every version ever written.
-//! * [`failure`]: the classes of failures.
+//! * [`error_class`]: the classes of failures.
 //! * [`json_pointer`]: JSON pointers (RFC 6901).
 //! * [`lineage`]: a run as OpenLineage events.
 //! * [`metrics`]: every metric and alert, computed from a snapshot.
 //! * [`offset`]: offsets, ranges, checkpoints and epochs of partitions.
 //! * [`pipeline`]: the pipeline file `forebay.toml`, its checks and its errors (with line and
 //!   remedy).
-//! * [`plan`]: what `run` would do, as printed by `forebay plan`.
+//! * [`run_plan`]: what `run` would do, as printed by `forebay plan`.
 //! * [`problem`], [`routes`]: the control API's errors and paths; the OpenAPI file is made from
 //!   them.
-//! * [`read`]: one way of reading a source, and its position.
+//! * [`source_read`]: one way of reading a source, and its position.
 //! * [`record_schema`]: the JSON Schema of one record, as far as Forebay enforces it.
 //! * [`rejects`]: counts of dead letters by reason.
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
 //! * [`snapshot`]: the state of a whole pipeline, as `GET /v1/snapshot` answers it.
-//! * [`topic`]: the id of a topic.
+//! * [`topic_id`]: the id of a topic.
 //! * [`traces`]: batches and runs as OpenTelemetry spans.
 
 pub mod api;
 pub mod closing_summary;
 pub mod desired;
+pub mod error_class;
 pub mod event;
-pub mod failure;
-pub mod json_number;
+pub mod json_integer;
 pub mod json_pointer;
 pub mod lineage;
 pub mod metrics;
@@ -39,13 +39,13 @@ pub mod offset;
 #[cfg(test)]
 mod openapi_tests;
 pub mod pipeline;
-pub mod plan;
 pub mod problem;
-pub mod read;
 pub mod record_schema;
 pub mod rejects;
 pub mod routes;
 pub mod run;
+pub mod run_plan;
 pub mod snapshot;
-pub mod topic;
+pub mod source_read;
+pub mod topic_id;
 pub mod traces;

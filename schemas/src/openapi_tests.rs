@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use crate::json_number::MAX_INTEGER;
+use crate::json_integer::MAX_INTEGER;
 use crate::routes::{Content, Kind, Param, ROUTES, Route};
 use crate::run::{MAX_LABEL_CHARS, MAX_PARAM_CHARS, MAX_SPEC_ENTRIES, MAX_SPEC_NAME_CHARS, Problem};
 use crate::{api, run, snapshot};

@@ -4,7 +4,7 @@
 //! (`json/openapi.json`) is generated from it, so the three can't differ.
 
 use crate::api::{LogLevel, Role};
-use crate::json_number::MAX_INTEGER;
+use crate::json_integer::MAX_INTEGER;
 use crate::problem as p;
 use crate::problem::ProblemType;
 

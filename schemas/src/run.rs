@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::offset::Ranges;
-use crate::read::{Position, ReadMode};
 use crate::rejects::Rejects;
+use crate::source_read::{Position, ReadMode};
 
 mod max_rejected;
 

@@ -9,8 +9,8 @@ use forebay_actors::observers::cursors_of;
 use forebay_actors::operations::cursor::{self, CursorChange, CursorError};
 use forebay_schemas::api::{Cursors, PlanRequest};
 use forebay_schemas::pipeline::Pipeline;
-use forebay_schemas::read::{Position, Read};
 use forebay_schemas::snapshot::CursorView;
+use forebay_schemas::source_read::{Position, Read};
 use serde_json::json;
 
 use crate::api_client::Target;

@@ -19,7 +19,7 @@ use crate::error::CliError;
 use crate::global::{Global, load_pipeline};
 use crate::output::Output;
 use crate::runtime::block_on;
-use crate::server_checks::{in_time, kafka_name, store_in_time};
+use crate::server_timeout::{in_time, kafka_name, store_in_time};
 
 /// Flags of `doctor`.
 #[derive(clap::Args)]

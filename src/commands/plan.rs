@@ -12,13 +12,13 @@ use forebay_dataplane::store::{Store, TableDescription};
 use forebay_schemas::desired::DesiredState;
 use forebay_schemas::event::StartOrigin;
 use forebay_schemas::pipeline::{Bytes, HumanDuration};
-use forebay_schemas::plan::{FetchPlan, GroupPlan, RetentionPlan, RunPlan, StartPlan, Step, TablePlan, TopicPlan};
+use forebay_schemas::run_plan::{FetchPlan, GroupPlan, RetentionPlan, RunPlan, StartPlan, Step, TablePlan, TopicPlan};
 
 use crate::error::CliError;
 use crate::global::{Global, load_pipeline};
 use crate::output::Output;
 use crate::runtime::block_on;
-use crate::server_checks::{in_time, kafka_name, store_in_time};
+use crate::server_timeout::{in_time, kafka_name, store_in_time};
 
 /// Flags of `plan`.
 #[derive(clap::Args)]

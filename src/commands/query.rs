@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay_dataplane::store::{Store, StoreError};
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 
 use crate::error::CliError;
 use crate::global::{Global, load_pipeline};

@@ -11,7 +11,7 @@ use forebay_actors::data_dir::is_running;
 use forebay_actors::operations::replay::{FOLLOWS, Move, ReplayError};
 use forebay_actors::pipeline::Running;
 use forebay_schemas::api::{ParseReplayFromError, PlanRequest, ReplayFrom};
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 use serde_json::json;
 
 use crate::api_client::Target;

@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use forebay_schemas::read::ReadMode;
 use forebay_schemas::run::{MaxRejected, REJECTED, Run, RunRequest, RunState};
+use forebay_schemas::source_read::ReadMode;
 
 use crate::api_client::{ApiClient, Target};
 use crate::commands::flags::pair;

@@ -9,16 +9,16 @@
 //! length.
 
 mod countries;
-mod fields;
 mod flaws;
+mod person_json;
 
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Datelike as _, Timelike as _};
 use countries::{COUNTRIES, City, Country, Postcode};
-use fields::Login;
-pub(super) use fields::{FIELDS, FieldSet};
 pub(super) use flaws::with_flaw;
+use person_json::Login;
+pub(super) use person_json::{FIELDS, FieldSet};
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, WriteTimestamp};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 
 use crate::write_clock::WriteClock;
 

@@ -81,14 +81,14 @@ pub mod commit_metadata;
 mod cql_type;
 pub mod dead_letter;
 mod decimal;
-mod reason;
+mod floor_timestamps;
+mod masked_reason;
 pub mod reject_counts;
 pub mod run_counts;
 pub mod store;
-mod timestamps;
 pub mod transform;
 pub mod write_clock;
 
 pub use batch::{NewRecord, RawBatch, RawRecord, Reject, RejectStage, RowBatch};
 pub use datafusion::arrow;
-pub use reason::{MASK, Reason};
+pub use masked_reason::{MASK, Reason};

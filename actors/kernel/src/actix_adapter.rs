@@ -3,7 +3,7 @@
 //! Guarantee: the actor acts only between [`Lifetime::begin`] and its exit, whenever actix polls
 //! it.
 //!
-//! Does not guarantee that actix ends with the actor. The [`incarnation`](super::incarnation) does.
+//! Does not guarantee that actix ends with the actor. The [`incarnation`](super::run_incarnation) does.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use actix::dev::channel::AddressSender;
 use actix::prelude::SendError;
 use actix::{Context, Handler};
 
-use super::lifetime::Lifetime;
+use super::incarnation_scope::Lifetime;
 use super::mailbox::Post;
 use super::{Actor, Closed, Cx, Progress};
 

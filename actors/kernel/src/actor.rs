@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::actix_adapter::ActixAdapter;
-use super::lifetime::{Cancel, Lifetime, LifetimeGuard};
+use super::incarnation_scope::{Cancel, Lifetime, LifetimeGuard};
 use super::task::{AbortOnDrop, Task};
 use super::{Exit, Mailbox, Progress};
 

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::fmt::{self, Display};
 
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 
 /// Why an incarnation of an actor ended. The supervisor decides what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::incarnation::{Incarnation, Launch, launch};
+use super::run_incarnation::{Incarnation, Launch, launch};
 use super::supervisor::Supervisor;
 use super::watchdog::Watchdog;
 use super::{ActorTree, Exit, LifecycleEvent, LifecycleKind, LifecycleListener, SharedClock, SupervisorSpec};

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::actor_tree::Node;
-use super::incarnation::{Incarnation, Launch, launch};
+use super::run_incarnation::{Incarnation, Launch, launch};
 use super::strategy::{Effect, Event, Supervision};
 use super::{Actor, Closed, Cx, Environment, Exit, LifecycleKind, Limits, Mailbox, Restart, Strategy};
 

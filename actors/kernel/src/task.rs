@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::lifetime::LifetimeGuard;
+use super::incarnation_scope::LifetimeGuard;
 
 /// Work that runs elsewhere. Fields are dropped in this order if it never starts, so the guard goes
 /// last.

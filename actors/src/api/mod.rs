@@ -36,10 +36,10 @@ mod metrics;
 mod operation_plans;
 mod pipelines;
 mod router;
+#[cfg(test)]
+mod router_tests;
 mod runs;
 mod snapshot;
-#[cfg(test)]
-mod tests;
 mod topics;
 mod version;
 

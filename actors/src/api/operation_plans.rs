@@ -18,10 +18,10 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use forebay_schemas::api::{Applied, ApplyRequest, ChangePlan, PlanRequest, ReplayFrom};
-use forebay_schemas::json_number::MAX_INTEGER;
+use forebay_schemas::json_integer::MAX_INTEGER;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::problem::{self, ProblemType};
-use forebay_schemas::read::Position;
+use forebay_schemas::source_read::Position;
 use uuid::Uuid;
 
 use super::auth::Caller;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 use forebay_schemas::pipeline::SecretError;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;

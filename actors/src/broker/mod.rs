@@ -17,25 +17,25 @@
 mod access;
 mod blocking;
 pub(crate) mod client_headers;
-pub(crate) mod dead_letter;
-mod describe_topic;
+mod cluster_state;
+pub(crate) mod dead_letter_headers;
 pub mod embedded;
+mod embedded_retention;
 mod error;
-mod inspect;
 mod offsets;
-#[cfg(test)]
-pub(crate) mod raw_produce;
 pub mod reader;
-mod retention;
+#[cfg(test)]
+pub(crate) mod test_producer;
 #[cfg(test)]
 pub(crate) mod tests;
+mod topic_id_request;
 mod topics;
 
 pub use access::{Access, LogContext};
 pub(crate) use access::{silence, silent_for};
+pub use cluster_state::{ClusterState, TopicDescription, inspect};
 pub use embedded::EmbeddedBroker;
 pub use error::BrokerError;
-pub use inspect::{ClusterState, TopicDescription, inspect};
 pub use offsets::{
     Committed, commit, committed, committed_with_metadata, ends, held_back, kept_commits, offsets_at, topic_id, topic_id_now,
 };

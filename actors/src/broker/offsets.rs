@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::offset::{Offset, Partition, Range};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -19,7 +19,7 @@ use super::access::{Access, LogContext};
 use super::blocking::{REQUEST_TIMEOUT, run_blocking};
 use super::error::BrokerError;
 use super::topics::existing;
-use super::{describe_topic, embedded};
+use super::{embedded, topic_id_request};
 
 /// What a group has committed for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub async fn topic_id(access: &Access, topic: &str) -> Result<Option<TopicId>, B
 /// As [`ends`].
 pub fn topic_id_now(access: &Access, topic: &str, timeout: Duration) -> Result<Option<TopicId>, BrokerError> {
     let client = access.metadata_client()?;
-    describe_topic::topic_id(client.client(), topic, timeout).map_err(|cause| match cause.rdkafka_error_code() {
+    topic_id_request::topic_id(client.client(), topic, timeout).map_err(|cause| match cause.rdkafka_error_code() {
         Some(Code::UnknownTopicOrPartition) => BrokerError::NoTopic { servers: access.servers().to_owned(), topic: topic.to_owned() },
         _ => access.error("report the id of the topic", cause, Some(client)),
     })

@@ -158,7 +158,7 @@ mod tests {
     use rdkafka::mocking::MockCluster;
 
     use super::*;
-    use crate::broker::raw_produce::produce;
+    use crate::broker::test_producer::produce;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_header_whose_name_is_not_utf_8_is_left_out_and_counted() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forebay_kernel::{Backoff, Cx, Exit, Outage, Retry, Service};
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 
 use super::error::ConsumerError;
 use super::params::ConsumerParams;

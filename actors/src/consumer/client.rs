@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};

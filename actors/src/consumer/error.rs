@@ -1,6 +1,6 @@
 //! What fails in the consumer, and how it is handled.
 
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 use forebay_schemas::offset::{Offset, Partition};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 

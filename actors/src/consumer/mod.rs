@@ -35,10 +35,10 @@
 //! ```
 
 mod actor;
-mod backpressure;
 pub(crate) mod batch_builder;
+mod budget_wait;
 mod client;
-mod committer;
+mod commit_thread;
 mod error;
 pub(crate) mod offset_reset;
 mod params;

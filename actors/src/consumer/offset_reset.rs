@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use forebay_dataplane::write_clock::{replay_clock, replay_clocks};
 use forebay_schemas::event::{Checkpoints, Event};
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range, WriteTimestamp};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 
 use super::state::Commit;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use forebay_kernel::{Budget, Lease, Mailbox, SharedClock};
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::pipeline::BatchSection;
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 

@@ -27,10 +27,10 @@ use tokio::sync::oneshot::Receiver;
 
 use self::rebalance::{PendingAssignment, WaitReason};
 use super::ConsumerParams;
-use super::backpressure::BudgetWait;
 use super::batch_builder::{Incoming, Limits};
+use super::budget_wait::BudgetWait;
 use super::client::Client;
-use super::committer::Committer;
+use super::commit_thread::Committer;
 use super::error::ConsumerError;
 use super::state::{Admission, BUDGET_WAIT_TIMEOUT, CommitSchedule, MAX_IN_FLIGHT, State};
 use crate::broker::client_headers;

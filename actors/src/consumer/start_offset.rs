@@ -19,7 +19,7 @@
 use forebay_dataplane::commit_metadata::CommitMetadata;
 use forebay_schemas::event::{Start, StartOrigin};
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, WriteTimestamp};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 
 /// The group's commit of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use forebay_dataplane::write_clock::{Lane, WriteClock};
 use forebay_kernel::{Backoff, Retry};
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range, Ranges, WriteTimestamp};
 use forebay_schemas::run::RunWritten;
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 
 use super::batch_builder::{BatchBuilder, BatchContents, Incoming, Limits, PartitionSlice};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, WriteTimestamp};
 use forebay_schemas::pipeline::{BatchSection, Bytes, HumanDuration};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 use futures_util::FutureExt as _;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -22,7 +22,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::reset_handle::{ResetError, ResetHandle, ResetRequest};
 use super::{Consumer, ConsumerError, ConsumerParams, EnsureTopic, poll};
-use crate::broker::raw_produce;
+use crate::broker::test_producer;
 use crate::ledger::Ledger;
 use crate::message::{BatchDone, PolledBatch, RECORD_OVERHEAD};
 use crate::telemetry::Telemetry;
@@ -34,7 +34,7 @@ use forebay_kernel::{
     ActorTree, Backoff, Budget, Cancel, ChildSpec, Environment, Exit, Lease, Limits, Mailbox, Progress, Restart, Strategy, SupervisorSpec,
     SystemClock,
 };
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 
 const TOPIC: &str = "users";
 const GROUP: &str = "readers";
@@ -233,8 +233,8 @@ fn produce_with(cluster: &Cluster, timestamp_ms: i64, headers: &[(&str, Option<&
 #[test]
 fn headers_whose_names_are_not_utf_8_are_left_out_and_counted() {
     let cluster = cluster(1);
-    let names: [raw_produce::Header<'_>; 4] = [(b"\xff\xfe", b"1"), (b"run", b"2"), (b"caf\xe9", b"3"), (b"caf\xc3\xa9", b"4")];
-    raw_produce::produce(&cluster.bootstrap_servers(), TOPIC, 0, &[&VALUE], &names);
+    let names: [test_producer::Header<'_>; 4] = [(b"\xff\xfe", b"1"), (b"run", b"2"), (b"caf\xe9", b"3"), (b"caf\xc3\xa9", b"4")];
+    test_producer::produce(&cluster.bootstrap_servers(), TOPIC, 0, &[&VALUE], &names);
     produce(&cluster, 0, 1);
     let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
     let batches = consumer.batches(2);

@@ -13,11 +13,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forebay_schemas::error_class::Classified as _;
 use forebay_schemas::event::Event;
-use forebay_schemas::failure::Classified as _;
 use forebay_schemas::pipeline::Pipeline;
-use forebay_schemas::read::Position;
 use forebay_schemas::run::{RunError, Stop};
+use forebay_schemas::source_read::Position;
 use tokio::sync::watch;
 use uuid::Uuid;
 

@@ -25,7 +25,7 @@ use super::error::FetchError;
 use super::next_url;
 use super::page_error::PageError;
 use super::pagination::{NextCursor, PageInfo};
-use super::rate_limit::RateLimit;
+use super::rate_limit_headers::RateLimit;
 use super::records::Extracted;
 use crate::text::without_query;
 

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use super::client::{ApiResponse, Client};
 use super::error::FetchError;
 use super::test_server::{answer, request, server};
-use forebay_schemas::failure::{Class, Classified as _};
+use forebay_schemas::error_class::{Class, Classified as _};
 
 fn client(url: &str, more: &str) -> Client {
     let text = format!(

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay_schemas::pipeline::{HumanDuration, SecretError};
-use forebay_schemas::read::{Position, quote_cursor};
+use forebay_schemas::source_read::{Position, quote_cursor};
 use reqwest::StatusCode;
 
 use super::page_error::PageError;
-use super::rate_limit::RateLimit;
+use super::rate_limit_headers::RateLimit;
 use forebay_dataplane::MASK;
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 
 /// A fetch that gave no page.
 #[derive(Debug, thiserror::Error)]

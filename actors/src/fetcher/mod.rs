@@ -25,20 +25,20 @@
 mod actor;
 #[cfg(test)]
 mod actor_tests;
-mod bad_records;
+mod body_hints;
 mod client;
 #[cfg(test)]
 mod client_tests;
 mod error;
 mod handle;
+mod malformed_records;
 mod next_url;
 mod page;
 mod page_error;
 mod page_fetcher;
 pub(crate) mod pagination;
-mod rate_limit;
+mod rate_limit_headers;
 mod records;
-mod response_hints;
 mod sample;
 mod schedule;
 pub(crate) mod state;
@@ -48,6 +48,6 @@ mod test_server;
 pub use actor::{Fetcher, FetcherMessage, FetcherParams};
 pub use error::FetchError;
 pub use handle::{FetcherHandle, ScheduledFetches};
-pub use rate_limit::RateLimit;
+pub use rate_limit_headers::RateLimit;
 pub(crate) use sample::sample;
 pub use schedule::Schedule;

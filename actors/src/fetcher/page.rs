@@ -8,12 +8,12 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use bytes::Bytes;
 use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::pipeline::FetcherSection;
-use forebay_schemas::read::MAX_CURSOR_BYTES;
+use forebay_schemas::source_read::MAX_CURSOR_BYTES;
 
+use super::body_hints;
 use super::page_error::PageError;
 use super::pagination::{NextCursor, PageInfo};
 use super::records::{BOM, Extracted, extract};
-use super::response_hints;
 use crate::text::json_lookup::{JsonLookup as _, kind, parse_pointer};
 
 /// Where the pipeline file says that a response has its parts.
@@ -56,13 +56,13 @@ pub(crate) fn read(body: &Bytes, paths: &PagePaths, is_first: bool, max_page_byt
     }
     let found = match extract(body.clone(), &paths.records, max_page_bytes) {
         Err(error @ (PageError::NotFound { .. } | PageError::NotArray { .. })) => {
-            let message = response_hints::error_of(json).or_else(|| response_hints::message_of(json));
+            let message = body_hints::error_of(json).or_else(|| body_hints::message_of(json));
             return Err(message.map_or(error, |message| PageError::ApiError { message }));
         }
         other => other?,
     };
     if found.records.is_empty()
-        && let Some(message) = response_hints::error_of(json)
+        && let Some(message) = body_hints::error_of(json)
     {
         return Err(PageError::ApiError { message });
     }
@@ -71,14 +71,14 @@ pub(crate) fn read(body: &Bytes, paths: &PagePaths, is_first: bool, max_page_byt
         info.next = next_cursor(json, pointer)?;
         if info.next == NextCursor::Absent
             && is_first
-            && let Some(near) = response_hints::similar_cursor(pointer, &paths.records, json)
+            && let Some(near) = body_hints::similar_cursor(pointer, &paths.records, json)
         {
             return Err(PageError::NearCursor { pointer: pointer.to_string(), near });
         }
         info.more = match &paths.has_more {
             Some(has_more) => more(json, has_more)?.map(|more| (has_more.to_string(), more)),
             None if matches!(info.next, NextCursor::Cursor(_)) => None,
-            None => response_hints::more_field(pointer, json).map(|name| (name, true)),
+            None => body_hints::more_field(pointer, json).map(|name| (name, true)),
         };
         info.digest = digest(&found.records);
     }

@@ -3,7 +3,7 @@
 //! Guarantees: the same bytes give the same error, and a message names the key of the pipeline file
 //! to change.
 
-use forebay_schemas::read::MAX_CURSOR_BYTES;
+use forebay_schemas::source_read::MAX_CURSOR_BYTES;
 
 /// A response that holds no page of records.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::page_error::PageError;
-use super::{bad_records, response_hints};
+use super::{body_hints, malformed_records};
 use crate::message::{BadRecord, RECORD_OVERHEAD};
 use crate::text::json_lookup::{JsonLookup as _, Leaf, contents};
 
@@ -48,10 +48,10 @@ pub(crate) fn extract(body: Bytes, pointer: &JsonPointer, max_page_bytes: usize)
     match parse(&body, pointer, max) {
         Ok(records) => Ok(Extracted { records, bad: Vec::new(), body }),
         Err(error @ PageError::NotJson { .. }) => {
-            let bad_records::Blanked { body, bad } = bad_records::blank_out(body, pointer).ok_or(error)?;
+            let malformed_records::Blanked { body, bad } = malformed_records::blank_out(body, pointer).ok_or(error)?;
             let mut records = parse(&body, pointer, max)?;
             let reasons = bad.into_iter().filter_map(|(at, bytes)| {
-                let reason = bad_records::reason(&bytes);
+                let reason = malformed_records::reason(&bytes);
                 *records.get_mut(at)? = bytes;
                 Some(BadRecord { index: at, reason })
             });
@@ -89,7 +89,7 @@ fn not_json(body: &[u8], cause: &serde_json::Error) -> PageError {
     if cause.is_eof() {
         return PageError::CutShort { bytes: body.len(), excerpt: excerpt(body, cause.line(), cause.column()) };
     }
-    if response_hints::is_line_delimited(body) {
+    if body_hints::is_line_delimited(body) {
         return PageError::LineDelimited;
     }
     let text = cause.to_string();

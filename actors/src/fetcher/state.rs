@@ -21,8 +21,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::event::Event;
-use forebay_schemas::read::Position;
 use forebay_schemas::run::{RunError, Stop};
+use forebay_schemas::source_read::Position;
 use uuid::Uuid;
 
 use super::pagination::{NextStep, PageHistory, PageInfo, PageLimits};
@@ -30,7 +30,7 @@ use super::schedule::{Schedule, Ticks};
 use crate::ledger::Command;
 use crate::message::{PageProduced, PageRefused};
 use forebay_kernel::{Backoff, Retry, millis};
-use forebay_schemas::failure::Class;
+use forebay_schemas::error_class::Class;
 
 /// The most triggered runs that wait.
 const MAX_WAITING_RUNS: usize = 1_000;

@@ -3,10 +3,10 @@
 use forebay_schemas::desired::DesiredState;
 use forebay_schemas::event::{Checkpoints, Event, Starts};
 use forebay_schemas::offset::Ranges;
-use forebay_schemas::read::{Position, Read};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Cancelled, RunError, Stop};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::source_read::{Position, Read};
+use forebay_schemas::topic_id::TopicId;
 use uuid::Uuid;
 
 /// A request to the ledger, or a report that it decides on.

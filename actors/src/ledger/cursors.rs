@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::read::{Position, Read};
+use forebay_schemas::source_read::{Position, Read};
 use serde::{Deserialize, Serialize};
 
 /// The number of reads with params that are remembered.

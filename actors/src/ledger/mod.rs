@@ -16,21 +16,21 @@
 //! Does not guarantee that an event which nobody waited for survives a crash. Batches and commits
 //! are such events: what they say follows from Kafka as well.
 
+mod client_leases;
 mod command;
 pub mod cursors;
 mod error;
 mod fold;
 #[expect(clippy::module_inception, reason = "the ledger itself, beside the guarantees of its folder")]
 mod ledger;
-mod monitor;
-mod run_leases;
 pub mod runs;
 pub mod state;
+mod watch_actor;
 
 #[cfg(test)]
-mod reads_tests;
-#[cfg(test)]
 mod runs_tests;
+#[cfg(test)]
+mod source_cursors_tests;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +41,6 @@ pub use fold::fold;
 pub use ledger::{LeaseGuard, Ledger};
 #[cfg(test)]
 pub(crate) use ledger::{invalidate_confirmed, is_urgent};
-pub use monitor::{CancelRun, InspectTopic, LedgerMonitor, TopicState};
 pub use runs::{Accepted, Runs};
 pub use state::State;
+pub use watch_actor::{CancelRun, InspectTopic, LedgerMonitor, TopicState};

@@ -12,9 +12,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use forebay_schemas::event::Event;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
-use forebay_schemas::read::{Position, Read, ReadMode};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{REJECTED, Run, RunCounts, RunError, RunSpec, RunState};
+use forebay_schemas::source_read::{Position, Read, ReadMode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

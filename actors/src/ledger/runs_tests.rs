@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use forebay_schemas::event::Event;
 use forebay_schemas::offset::{Offset, Partition, Range, Ranges};
-use forebay_schemas::read::Position;
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Cancelled, RunError, RunSpec, RunState, RunWritten};
+use forebay_schemas::source_read::Position;
 use uuid::Uuid;
 
 use super::command::Command;

@@ -12,8 +12,8 @@ use chrono::{DateTime, Utc};
 use forebay_schemas::desired::Desired;
 use forebay_schemas::event::{Event, Recorded, StartOrigin};
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, RangeSet};
-use forebay_schemas::read::{Position, Read};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::source_read::{Position, Read};
+use forebay_schemas::topic_id::TopicId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -7,15 +7,15 @@ use std::time::Duration;
 use forebay_schemas::desired::DesiredState;
 use forebay_schemas::event::{Event, Start, StartOrigin};
 use forebay_schemas::offset::{Checkpoint, Epoch, Partition, Range, Ranges, WriteTimestamp};
-use forebay_schemas::read::{Position, Read, ReadMode};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Cancelled, RunSpec, RunState};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::source_read::{Position, Read, ReadMode};
+use forebay_schemas::topic_id::TopicId;
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::fold::restore;
-use super::reads_tests::params;
+use super::source_cursors_tests::params;
 use super::*;
 use crate::journal::{self, Journal, RealDisk, Settings, frame, segment, snapshot};
 use forebay_kernel::{ManualClock, SystemClock};

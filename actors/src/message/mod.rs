@@ -4,14 +4,14 @@
 //! first sender learns whether it was settled, or abandoned because an actor on the way ended.
 
 mod batch;
+mod batch_parts;
 mod page;
 mod receipt;
-mod shared_batch;
 
 pub use batch::{BatchDone, BatchPart, PolledBatch};
+pub use batch_parts::{PartOutcome, SharedBatch};
 pub use page::{BadRecord, Page, PageProduced, PageRefused};
 pub use receipt::Receipt;
-pub use shared_batch::{PartOutcome, SharedBatch};
 
 /// What each record weighs in a budget in addition to its key and value, for what Forebay keeps
 /// about it. Bytes.

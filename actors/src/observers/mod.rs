@@ -6,7 +6,7 @@
 //! * The pipeline continues when its observers end.
 
 mod alerts;
-mod export;
+mod journal_feed;
 mod lifecycle;
 mod lineage;
 mod snapshot;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use forebay_schemas::pipeline::CursorSection;
-use forebay_schemas::read::Read;
 use forebay_schemas::snapshot::{CursorView, Latency, Snapshot, SourceView};
+use forebay_schemas::source_read::Read;
 
 use crate::ledger::{Cursors, Ledger};
 use crate::telemetry::{Need, Telemetry, memory};

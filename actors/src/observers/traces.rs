@@ -21,7 +21,7 @@ use reqwest::{Client, Url};
 use serde_json::Value;
 
 use crate::ledger::Ledger;
-use crate::observers::export::JournalExporter;
+use crate::observers::journal_feed::JournalExporter;
 use crate::text::without_query;
 use forebay_dataplane::store::Store;
 use forebay_kernel::{Cx, Outage, Progress, Service};

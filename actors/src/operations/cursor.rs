@@ -15,8 +15,8 @@ use chrono::DateTime;
 use forebay_schemas::event::Recorded;
 
 use forebay_schemas::pipeline::{CursorSection, Pipeline};
-use forebay_schemas::read::{MAX_CURSOR_BYTES, Position, Read, quote_cursor};
 use forebay_schemas::run::RunSpec;
+use forebay_schemas::source_read::{MAX_CURSOR_BYTES, Position, Read, quote_cursor};
 use reqwest::Url;
 use uuid::Uuid;
 

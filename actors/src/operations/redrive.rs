@@ -179,7 +179,11 @@ impl Redriver<'_> {
                 let chunk = Range { to: last.offset + 1, ..left };
                 let mut whole = Vec::with_capacity(letters.len());
                 for letter in &letters {
-                    whole.push(if dead_letter::is_truncated(&letter.headers) { self.record_in_topic(letter).await? } else { Some(None) });
+                    whole.push(if dead_letter::is_truncated(&letter.headers) {
+                        self.record_in_topic(letter).await?
+                    } else {
+                        Some(None)
+                    });
                 }
                 let again =
                     letters.iter().zip(&whole).filter_map(|(letter, whole)| Some((letter, whole.as_ref()?.as_ref().unwrap_or(letter))));
@@ -320,7 +324,7 @@ mod tests {
             unreadable_headers: 0,
         };
         let before = before.chain([(dead_letter::REDRIVEN, Some(&b"0:1"[..]))]);
-        let headers_of_letter = crate::broker::dead_letter::headers(&it, before, &[(dead_letter::SQL, "9f2c")]);
+        let headers_of_letter = crate::broker::dead_letter_headers::headers(&it, before, &[(dead_letter::SQL, "9f2c")]);
         let named_all = |headers: &OwnedHeaders| -> Vec<(String, Option<Vec<u8>>)> {
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         };
@@ -354,6 +358,9 @@ mod tests {
         };
         let again = headers(&letter);
         let names: Vec<_> = again.iter().map(|header| (header.key, header.value.map(<[u8]>::to_vec))).collect();
-        assert_eq!(names, [("trace", None), (dead_letter::LEFT_OUT, Some(b"6".to_vec())), (dead_letter::REDRIVEN, Some(b"0:7".to_vec()))]);
+        assert_eq!(
+            names,
+            [("trace", None), (dead_letter::LEFT_OUT, Some(b"6".to_vec())), (dead_letter::REDRIVEN, Some(b"0:7".to_vec()))]
+        );
     }
 }

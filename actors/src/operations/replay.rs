@@ -23,7 +23,7 @@ use std::time::SystemTime;
 
 use forebay_schemas::api::ReplayFrom;
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 use serde::Serialize;
 
 use crate::broker::{self, Access, BrokerError, Committed};

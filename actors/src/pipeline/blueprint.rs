@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forebay_schemas::pipeline::{FileError, Pipeline};
-use forebay_schemas::plan::Warning;
+use forebay_schemas::run_plan::Warning;
 
 use super::key_warnings;
 use forebay_dataplane::store::{Column, TableSpec};

@@ -7,7 +7,7 @@
 //! Does not guarantee the converse: expressions are not analysed ([`ColumnSource`]).
 
 use forebay_schemas::pipeline::Pipeline;
-use forebay_schemas::plan::Warning;
+use forebay_schemas::run_plan::Warning;
 
 use forebay_dataplane::store::TableSpec;
 use forebay_dataplane::transform::{ColumnSource, Transform};

@@ -16,11 +16,11 @@ use forebay_schemas::closing_summary::HeldBack;
 use forebay_schemas::event::{Event, Recorded, StartOrigin};
 use forebay_schemas::offset::{Checkpoint, Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
-use forebay_schemas::plan::{
+use forebay_schemas::run_plan::{
     ColumnPlan, CursorPlan, FetchPlan, GroupPlan, JournalPlan, RetentionPlan, RunPlan, SettingPlan, SqlPlan, StartPlan, Step, TablePlan,
     TopicPlan,
 };
-use forebay_schemas::read::Read;
+use forebay_schemas::source_read::Read;
 
 use super::blueprint::Blueprint;
 use super::options::Role;
@@ -269,7 +269,7 @@ fn fetch(pipeline: &Pipeline, after: &State) -> Option<FetchPlan> {
 mod tests {
     use forebay_schemas::event::{Start, Starts};
     use forebay_schemas::offset::{Epoch, Range, WriteTimestamp};
-    use forebay_schemas::topic::TopicId;
+    use forebay_schemas::topic_id::TopicId;
 
     use super::*;
     use forebay_dataplane::commit_metadata::CommitMetadata;
@@ -350,7 +350,12 @@ primary_key = ["id"]
             &[(0, 20), (0, 20), (0, 20), (5, 20)],
             &[(0, checkpoint(4, 7)), (1, checkpoint(4, 8)), (3, checkpoint(4, 7))],
         );
-        let plan = super::plan_start(&blueprint, &before, Ok(kafka), Some(Ok(TableDescription { keyspace: Some(false), ..TableDescription::default() })));
+        let plan = super::plan_start(
+            &blueprint,
+            &before,
+            Ok(kafka),
+            Some(Ok(TableDescription { keyspace: Some(false), ..TableDescription::default() })),
+        );
         let group = plan.group.unwrap();
         let starts: Vec<_> = group.partitions.iter().map(|start| (start.from, start.origin, start.waiting())).collect();
         assert_eq!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_schemas::failure::Classified;
+use forebay_schemas::error_class::Classified;
 use forebay_schemas::offset::Partition;
 use forebay_schemas::pipeline::Pipeline;
 use tokio::sync::watch;

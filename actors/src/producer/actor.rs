@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::pipeline::Pipeline;
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 
 use super::client::{Client, PageOutcome, Target};
 use super::error::ProduceError;
@@ -24,7 +24,7 @@ use crate::ledger::Ledger;
 use crate::message::{Page, PageRefused};
 use crate::telemetry::{Need, Telemetry};
 use forebay_kernel::{Actor, Backoff, Cx, Exit, Lease, Outage, Progress, Retry, Working};
-use forebay_schemas::failure::{Class, Classified as _};
+use forebay_schemas::error_class::{Class, Classified as _};
 
 /// The delays between attempts to find or create the topic.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };

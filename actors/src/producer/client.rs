@@ -32,7 +32,7 @@ use uuid::Uuid;
 use super::error::ProduceError;
 use super::keyed_record::{KeyExtractor, KeyedRecord};
 use super::state::{DeliveryTracker, Destination};
-use crate::broker::{self, Access, BrokerError, LogContext, dead_letter::is_too_large, silence, silent_for};
+use crate::broker::{self, Access, BrokerError, LogContext, dead_letter_headers::is_too_large, silence, silent_for};
 use crate::message::{Page, PageProduced, PageRefused};
 use forebay_dataplane::dead_letter::{DeadLetter, Truncation};
 use forebay_dataplane::{Reason, RejectStage, dead_letter, run_counts};
@@ -169,7 +169,7 @@ impl Inner {
                     };
                     dead.page.lock().0.rejected(&reason);
                     self.send(&self.dead_letter_topic, &dead, (it.key(), it.value().unwrap_or_default()), || {
-                        broker::dead_letter::headers(
+                        broker::dead_letter_headers::headers(
                             &it,
                             record_headers(&run, event, &mut text).into_iter(),
                             &[(dead_letter::TOPIC, &self.topic)],

@@ -4,9 +4,9 @@
 //!
 //! Does not guarantee that Kafka's reason for a refusal is complete; the broker's log has the rest.
 
-use crate::broker::dead_letter::is_too_large;
+use crate::broker::dead_letter_headers::is_too_large;
 use crate::message::PageRefused;
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 /// Why a page is not in Kafka.

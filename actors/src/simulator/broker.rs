@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_schemas::offset::{Checkpoint, Offset, Partition};
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 
 use super::api::Content;
 use super::invariants::{Checked, Invariant, Violation, violation};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay_schemas::event::Event;
-use forebay_schemas::read::{Position, Read, ReadMode};
 use forebay_schemas::run::{Cancelled, RunSpec};
+use forebay_schemas::source_read::{Position, Read, ReadMode};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ use crate::ledger::{Accepted, Command, State as Ledger};
 use crate::message::{PageProduced, PageRefused};
 use crate::producer::ProduceError;
 use crate::producer::state::{DeliveryTracker, Destination};
-use forebay_schemas::failure::Class;
+use forebay_schemas::error_class::Class;
 
 /// A page on its way to the topic.
 #[derive(Debug)]

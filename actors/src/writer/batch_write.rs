@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 use forebay_schemas::offset::Partition;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::rejects::Rejects;

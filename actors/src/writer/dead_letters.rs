@@ -23,7 +23,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
 use super::error::WriterError;
-use crate::broker::{self, dead_letter::is_too_large};
+use crate::broker::{self, dead_letter_headers::is_too_large};
 use forebay_dataplane::dead_letter::{DeadLetter, Truncation};
 use forebay_dataplane::{RawBatch, RawRecord, Reject, arena_headers, dead_letter};
 
@@ -218,7 +218,7 @@ impl DeadLetters {
             (dead_letter::TIMESTAMP, &record.timestamp_ms.to_string()),
             (dead_letter::SQL, &self.sql),
         ];
-        broker::dead_letter::headers(dead, arena_headers::read(raw.headers(record)), &origin)
+        broker::dead_letter_headers::headers(dead, arena_headers::read(raw.headers(record)), &origin)
     }
 
     fn writer_error(&self, error: &KafkaError) -> WriterError {

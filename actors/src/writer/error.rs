@@ -1,7 +1,7 @@
 //! Errors of the writer.
 
 use forebay_dataplane::store::StoreError;
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 use thiserror::Error;
 
 /// A failure of the table or of the dead-letter topic.

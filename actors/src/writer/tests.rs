@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::{Writer, WriterParams};
 use crate::message::{BatchDone, BatchPart, PolledBatch, Receipt, SharedBatch};
 use crate::telemetry::Telemetry;
-use forebay_dataplane::store::testing::{pipeline, small};
+use forebay_dataplane::store::fixtures::{pipeline, small};
 use forebay_dataplane::store::{EMBEDDED_FILE, Store};
 use forebay_dataplane::{NewRecord, RawBatch, Reason, Reject, RejectStage, RowBatch, arena_headers};
 use forebay_kernel::{

@@ -5,8 +5,8 @@ use std::fmt;
 use super::{Event, StartOrigin, why_implausible};
 use crate::desired::DesiredState;
 use crate::offset::{ByPartition, Partition};
-use crate::read::{Position, quote_cursor};
 use crate::run::Cancelled;
+use crate::source_read::{Position, quote_cursor};
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

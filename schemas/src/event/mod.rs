@@ -11,10 +11,10 @@
 //! * Each version has a line in `fixtures/events.v*.ndjson`, which decodes forever.
 
 mod display;
-mod timestamp_range;
+mod plausible_timestamps;
 mod upcast;
 
-pub use timestamp_range::{PLAUSIBLE_MILLIS, is_plausible, why_implausible};
+pub use plausible_timestamps::{PLAUSIBLE_MILLIS, is_plausible, why_implausible};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -23,10 +23,10 @@ use uuid::Uuid;
 
 use crate::desired::DesiredState;
 use crate::offset::{ByPartition, Checkpoint, Offset, Partition, Range, Ranges};
-use crate::read::{Position, Read};
 use crate::rejects::Rejects;
 use crate::run::{Cancelled, RunError, RunSpec, RunWritten, Stop};
-use crate::topic::TopicId;
+use crate::source_read::{Position, Read};
+use crate::topic_id::TopicId;
 
 /// Defines [`Event`], so that each type is named once, together with the version of its data.
 macro_rules! events {

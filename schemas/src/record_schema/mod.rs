@@ -9,7 +9,7 @@
 //!
 //! Does not support the whole of JSON Schema.
 
-mod json_location;
+mod json_span;
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::json_pointer::JsonPointer;
 use crate::pipeline::{FileError, FileText, nearest};
-use json_location::{line_column, locate};
+use json_span::{line_column, locate};
 
 /// Columns that Forebay adds to each record. No field may have such a name.
 pub const RESERVED_FIELDS: &[&str] = &["_timestamp", "_offset", "_partition", "_key", "_headers", "_row"];

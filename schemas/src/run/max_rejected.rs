@@ -28,7 +28,7 @@ pub enum MaxRejected {
 pub struct ParseMaxRejectedError;
 
 /// The largest number of records; every JSON client represents it exactly.
-const MAX_RECORDS: u64 = crate::json_number::MAX_INTEGER;
+const MAX_RECORDS: u64 = crate::json_integer::MAX_INTEGER;
 /// Decimal places of a share.
 const DIGITS: usize = 4;
 

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use super::sse::Parser;
 use super::{POLL_INTERVAL, retry_delay};
 use crate::error::SourceError;
-use crate::state::operations::{ConfirmedOperation, Operation};
+use crate::state::operation_dialog::{ConfirmedOperation, Operation};
 use crate::state::{ApiRequest, ApiResponse, Update};
 
 /// The timeout of a request.

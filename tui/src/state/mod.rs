@@ -8,21 +8,21 @@
 //!
 //! Does not guarantee meaningful rates across a restart of the process; they start again.
 
-mod actions;
+pub(crate) mod event_history;
 mod findings;
 mod history;
 pub(crate) mod line_editor;
 mod lists;
 pub(crate) mod logs;
-pub(crate) mod operations;
+pub(crate) mod operation_dialog;
+mod perform_action;
 pub(crate) mod projection;
 pub(crate) mod prompt;
 mod rates;
-mod samples;
+mod sampled_snapshots;
 mod screen;
 mod stage_times;
 mod time_travel;
-pub(crate) mod timeline;
 
 #[cfg(test)]
 mod tests;
@@ -36,20 +36,20 @@ use forebay_schemas::api::{BatchTrace, ChangePlan, DeadLetters, Logs, PlanReques
 use forebay_schemas::event::Recorded;
 use forebay_schemas::snapshot::{ActorState, Snapshot};
 
-pub(crate) use actions::Action;
+use event_history::Timeline;
 pub(crate) use findings::{Finding, findings, plain_findings};
 pub(crate) use history::{Point, span};
 pub(crate) use lists::batch_took;
 pub(crate) use logs::{Gap, LogBuffer, StoredLine};
-use operations::{ConfirmedOperation, Dialog, Permission, PlanStatus};
+use operation_dialog::{ConfirmedOperation, Dialog, Permission, PlanStatus};
+pub(crate) use perform_action::Action;
 use projection::Projection;
 use prompt::Prompt;
 pub(crate) use rates::{Pressure, SnapshotWindow, Trend, downstream, progress};
-use samples::Samples;
+use sampled_snapshots::Samples;
 pub(crate) use screen::{List, RowId, Screen};
 pub(crate) use stage_times::{StageTimes, stage_times};
 pub(crate) use time_travel::{Frozen, blank, record_path};
-use timeline::Timeline;
 
 /// A source is stale after this silence: four missed snapshots.
 const STALE_TIMEOUT: Duration = Duration::from_secs(2);

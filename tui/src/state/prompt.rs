@@ -3,7 +3,7 @@
 use forebay_schemas::desired::DesiredState;
 
 use super::line_editor::LineEditor;
-use super::operations::Operation;
+use super::operation_dialog::Operation;
 use super::screen::{RowId, Screen};
 
 /// The maximum number of completions.

@@ -13,9 +13,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use forebay_schemas::event::{Event, Recorded};
 use forebay_schemas::snapshot::{Latency, RunTotals, Snapshot, StageView};
 
+use super::event_history::Timeline;
 use super::projection::Projection;
 use super::rates::SnapshotWindow;
-use super::timeline::Timeline;
 use super::{Model, RowId};
 
 /// The moment that is shown instead of the live view.

@@ -6,8 +6,8 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 
+use super::aligned_rows::{Cell, Column, Grid};
 use super::fields::{fact, wrapped};
-use super::grid::{Cell, Column, Grid};
 use super::{Canvas, Size, chart, rows, split_columns, split_rows};
 use crate::state::projection::Restart;
 use crate::state::{List, Pressure};

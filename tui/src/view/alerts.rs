@@ -6,8 +6,8 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::Line;
 
+use super::aligned_rows::{Cell, Column, Grid};
 use super::fields::{fact, wrapped};
-use super::grid::{Cell, Column, Grid};
 use super::{Canvas, rows, split_rows};
 use crate::state::List;
 use crate::text;

@@ -7,8 +7,8 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 
+use super::aligned_rows::{Cell, Column, Grid};
 use super::fields::fact;
-use super::grid::{Cell, Column, Grid};
 use super::{Canvas, Size, chart, split_columns, split_rows};
 use crate::state::{List, StageTimes, batch_took as took, stage_times};
 use crate::text;

@@ -5,8 +5,8 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::Line;
 
+use super::aligned_rows::{Cell, Column, Grid};
 use super::fields::{fact, wrapped};
-use super::grid::{Cell, Column, Grid};
 use super::{Canvas, Size, chart, draw_lines, records, split_columns, split_rows};
 use crate::state::List;
 use crate::text;

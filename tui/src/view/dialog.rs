@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 
 use super::{Canvas, draw_lines, overlay};
 use crate::state::line_editor::LineEditor;
-use crate::state::operations::{Dialog, PlanStatus};
+use crate::state::operation_dialog::{Dialog, PlanStatus};
 use crate::text;
 use crate::theme::Role;
 

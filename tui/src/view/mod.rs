@@ -9,6 +9,7 @@
 
 mod actors;
 mod alerts;
+pub(crate) mod aligned_rows;
 mod batches;
 mod chart;
 mod dead_letters;
@@ -17,7 +18,6 @@ mod dialog;
 mod fields;
 mod flow;
 mod footer;
-pub(crate) mod grid;
 mod header;
 mod help;
 mod journal;
@@ -47,7 +47,7 @@ pub(crate) use help::markdown as keys_markdown;
 pub(crate) use partitions::grid as partitions;
 pub(crate) use runs::grid as runs;
 
-use grid::Grid;
+use aligned_rows::Grid;
 
 use crate::state::projection::Projection;
 use crate::state::{Link, List, Model, Screen, SnapshotWindow, findings};
@@ -185,7 +185,7 @@ impl Canvas<'_> {
         Line::from(Span::styled(text, self.theme.style(role)))
     }
 
-    /// Draws a list in a frame, with the rows around the cursor. `grid` makes the rows at the given
+    /// Draws a list in a frame, with the rows around the cursor. `aligned_rows` makes the rows at the given
     /// indexes.
     pub(crate) fn list(&self, frame: &mut Frame<'_>, area: Rect, list: List, grid: impl FnOnce(&[usize], usize) -> Grid) {
         let order = self.model.visible_rows(list);

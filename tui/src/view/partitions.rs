@@ -5,8 +5,8 @@ use forebay_schemas::snapshot::PartitionView;
 use ratatui::text::Line;
 
 use super::Canvas;
+use super::aligned_rows::{Cell, Column, Grid};
 use super::fields::fact;
-use super::grid::{Cell, Column, Grid};
 use crate::state::{SnapshotWindow, span};
 use crate::text;
 use crate::theme::{Role, Theme};

@@ -7,8 +7,8 @@ use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 use serde_json::Value;
 
+use super::aligned_rows::{Cell, Column, Grid};
 use super::fields::fact;
-use super::grid::{Cell, Column, Grid};
 use super::{Canvas, draw_lines, split_rows};
 use crate::state::{List, record_path};
 use crate::text;

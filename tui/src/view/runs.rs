@@ -8,8 +8,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use uuid::Uuid;
 
+use super::aligned_rows::{Cell, Column, Grid};
 use super::fields::{fact, wrapped};
-use super::grid::{Cell, Column, Grid};
 use super::{Canvas, Size, chart};
 use crate::state::{List, progress};
 use crate::text;

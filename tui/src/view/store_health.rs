@@ -5,7 +5,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
 
-use super::grid::{Cell, Column, Grid};
+use super::aligned_rows::{Cell, Column, Grid};
 use super::{Canvas, Size, chart, draw_lines, fields, split_columns, split_rows};
 use crate::state::{List, stage_times};
 use crate::text;

@@ -10,7 +10,7 @@ use scylla::client::session::Session;
 use serde_json::{Value, json};
 
 use super::cassandra::tests::keyspace;
-use super::testing::{Person, people, persons, pipeline};
+use super::fixtures::{Person, people, persons, pipeline};
 use super::{Store, TableSpec};
 use crate::write_clock::{Lane, WriteClock};
 

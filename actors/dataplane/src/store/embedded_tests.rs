@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use super::*;
-use crate::store::testing::{WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
+use crate::store::fixtures::{WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
 use crate::store::{RowSet, Store};
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 
 /// Opens a store in a folder, with the small table.
 async fn opened(folder: &Path) -> (Embedded, TableSpec) {

@@ -1,6 +1,6 @@
 //! Errors of the store, and how each is handled.
 
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 use forebay_schemas::pipeline::SecretError;
 use thiserror::Error;
 

@@ -20,12 +20,12 @@ mod cql_encoding;
 mod effectively_once_tests;
 mod embedded;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fixtures;
 mod render;
 mod row_check;
 mod status;
 mod table_spec;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 mod values;
 
 use forebay_schemas::pipeline::{CassandraSection, ContactPoints, Pipeline};
@@ -93,7 +93,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store is unreachable, denies access, or has a table that does not match `spec`.
-    /// [`Classified::class`](forebay_schemas::failure::Classified::class) says whether to retry.
+    /// [`Classified::class`](forebay_schemas::error_class::Classified::class) says whether to retry.
     pub async fn connect(pipeline: &Pipeline, spec: Option<&TableSpec>) -> Result<Self, StoreError> {
         let Some(table) = &pipeline.cassandra else {
             return Err(StoreError::Unrecoverable {

@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit}
 
 use super::super::values::{Value, convert};
 use super::{Refusal, RowSet};
-use crate::store::testing::{WRITER, every_type, pipeline, rows};
+use crate::store::fixtures::{WRITER, every_type, pipeline, rows};
 use crate::store::{CqlType, TableSpec};
 
 /// The refusals for these values in a table with the key `id` and one more column of type `cql`.

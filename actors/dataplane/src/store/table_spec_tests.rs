@@ -5,7 +5,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use forebay_schemas::pipeline::FileError;
 
 use super::TableSpec;
-use crate::store::testing::{WRITER, every_type, pipeline};
+use crate::store::fixtures::{WRITER, every_type, pipeline};
 
 fn plan(writer: &str, fields: Vec<(&str, DataType)>) -> Result<TableSpec, FileError> {
     let fields: Vec<_> = fields.into_iter().map(|(name, arrow)| Field::new(name, arrow, true)).collect();

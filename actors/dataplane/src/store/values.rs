@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::Reason;
 use crate::cql_type::{CqlType, is_text};
 use crate::decimal::{self, DecimalError};
-use crate::timestamps::floor;
+use crate::floor_timestamps::floor;
 
 /// A reason quotes at most this many characters of a bad value.
 const MAX_QUOTED_CHARS: usize = 48;

@@ -13,16 +13,16 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{SchemaRef, UInt32Type};
 use datafusion::arrow::error::ArrowError;
 use forebay_schemas::pipeline::{FileError, FileText, Pipeline};
-use forebay_schemas::plan::Warning;
 use forebay_schemas::record_schema::RecordSchema;
+use forebay_schemas::run_plan::Warning;
 
 use super::arrow_schema::{SystemColumn, UTC, header_entries, header_fields, record_fields};
 use super::column_bytes;
 use super::decode::{self, Decoded, FieldShape};
 use super::limits::{MAX_SQL_BYTES, max_sql_bytes};
+use super::record_error::SqlError;
 use super::sql::step::{self, Step};
 use super::sql::{self, ColumnSource, Program, ScanColumn};
-use super::sql_error::SqlError;
 use crate::{RawBatch, RawRecord, Reject, RowBatch, arena_headers};
 
 /// The codes and texts of [`Transform::warnings`].

@@ -25,9 +25,9 @@ mod json_cursor;
 mod json_scalar;
 mod limits;
 mod parts;
+mod record_error;
 mod rfc3339;
 mod sql;
-mod sql_error;
 mod sql_quota;
 
 pub use column_bytes::of_batch as row_bytes;

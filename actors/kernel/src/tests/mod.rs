@@ -1,10 +1,10 @@
 //! Tests of the kernel through its own interface, and their support. Delays are real but short; no
 //! duration is asserted.
 
-mod incarnation;
-mod monitoring;
+mod incarnation_end;
 mod strategy;
 mod supervision;
+mod tree_and_watchdog;
 
 use parking_lot::Mutex;
 use std::collections::HashMap;

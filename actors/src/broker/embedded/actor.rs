@@ -15,7 +15,7 @@ use forebay_schemas::pipeline::Pipeline;
 
 use super::Address;
 use crate::broker::access::Access;
-use crate::broker::retention::{self, Removed, Retention};
+use crate::broker::embedded_retention::{self, Removed, Retention};
 use crate::telemetry::Telemetry;
 use forebay_kernel::{Cx, Exit, Service, SharedClock};
 
@@ -43,7 +43,7 @@ impl EmbeddedBroker {
     /// Applies the retention, and schedules the next round.
     fn apply_retention(&mut self, cx: &mut Cx<'_, Self>) {
         let (access, retention, wall) = (self.access.clone(), self.retention.clone(), self.clock.wall());
-        cx.offload(async move { retention::apply(&access, &retention, wall).await }, |broker, removed, cx| {
+        cx.offload(async move { embedded_retention::apply(&access, &retention, wall).await }, |broker, removed, cx| {
             match removed {
                 Ok(Removed { records, dead_letters }) => {
                     broker.logged = None;

@@ -14,7 +14,7 @@ use forebay_schemas::offset::Partition;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::super::committer::CommitResult;
+use super::super::commit_thread::CommitResult;
 use super::super::error::ConsumerError;
 use super::super::state::Commit;
 use super::{Loop, LoopExit, MIN_POLL_WAIT, SentBatch};

@@ -11,8 +11,8 @@
 use std::time::{Duration, Instant};
 
 use forebay_kernel::{Backoff, Retry};
+use forebay_schemas::error_class::{Class, Classified};
 use forebay_schemas::event::{Event, StartOrigin, why_implausible};
-use forebay_schemas::failure::{Class, Classified};
 use forebay_schemas::offset::Partition;
 use rdkafka::error::KafkaError;
 

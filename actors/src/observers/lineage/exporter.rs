@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::sink::{Sink, SinkError};
 use crate::ledger::Ledger;
-use crate::observers::export::JournalExporter;
+use crate::observers::journal_feed::JournalExporter;
 use forebay_kernel::{Backoff, Outage, Progress, Retry};
 
 /// Delays while the sink is unavailable, or the journal can't be read.

@@ -220,7 +220,7 @@ fn retry_reason(error: &DbError) -> RetryReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forebay_schemas::failure::{Class, Classified};
+    use forebay_schemas::error_class::{Class, Classified};
 
     fn class(error: &DbError, message: &str) -> Class {
         server_failure("cassandra x", error, message).into_error().class()

@@ -15,7 +15,7 @@ mod proxy_tests;
 mod query;
 #[cfg(test)]
 mod refusal_tests;
-mod request;
+mod row_requests;
 mod schema;
 mod server_message;
 mod suspect_row;
@@ -44,7 +44,7 @@ use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
 
-use self::request::EncodedRow;
+use self::row_requests::EncodedRow;
 use super::error::StoreError;
 use super::row_check::RowSet;
 use super::table_spec::TableSpec;
@@ -230,13 +230,13 @@ fn replica_sets<'a>(session: &Session, keyspace: &str, table: &'a Table, rows: &
     let strategy = state.get_keyspace(keyspace)?.strategy.clone();
     let spec = scylla::frame::response::result::TableSpec::owned(keyspace.to_owned(), table.name.clone());
     let mut scratch = Vec::new();
-    let first = request::token(rows, *rows.rows().first()?, &table.partition_key, &mut scratch);
+    let first = row_requests::token(rows, *rows.rows().first()?, &table.partition_key, &mut scratch);
     if state.replica_locator().replicas_for_token(first, &strategy, None, &spec).len() >= nodes {
         return None;
     }
     let mut known: HashMap<Vec<Uuid>, u32> = HashMap::new();
     Some(move |row| {
-        let token = request::token(rows, row, &table.partition_key, &mut scratch);
+        let token = row_requests::token(rows, row, &table.partition_key, &mut scratch);
         let replicas = state.replica_locator().replicas_for_token(token, &strategy, None, &spec);
         let mut hosts: Vec<Uuid> = replicas.into_iter().map(|(node, _)| node.host_id).collect();
         hosts.sort_unstable();

@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::store::Store;
-use crate::store::testing::{pairs, pipeline, small};
-use forebay_schemas::failure::{Class, Classified};
+use crate::store::fixtures::{pairs, pipeline, small};
+use forebay_schemas::error_class::{Class, Classified};
 
 /// What the proxy does with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use forebay_test_services::{Cassandra as Server, CommitlogSync};
 
 use super::proxy_tests::{UNKNOWN_MESSAGE, behind};
 use super::*;
-use crate::store::testing::{pairs, pipeline, small};
+use crate::store::fixtures::{pairs, pipeline, small};
 use crate::store::{RetryReason, Store};
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 
 /// `count` rows with this value, whose keys start with `prefix`.
 fn many(spec: &TableSpec, prefix: &str, count: usize, value: &str) -> RowSet {

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::request::{RequestRows, plan_requests};
+use super::row_requests::{RequestRows, plan_requests};
 use super::schema::{RealColumn, compare};
 use super::write::{OnRefusal, RequestOutcome};
 use super::*;
-use crate::store::testing::{ID, WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
+use crate::store::fixtures::{ID, WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
 use crate::store::{RowSet, Store};
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 
 #[test]
 fn each_row_is_in_one_request_and_requests_stay_within_their_limits() {

@@ -23,14 +23,14 @@ use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::{MutexGuard, SemaphorePermit};
 
 use super::driver_error::{self, RequestFailure};
-use super::request::{self, EncodedRow, RequestRows};
+use super::row_requests::{self, EncodedRow, RequestRows};
 use super::suspect_row::{self, Answer, RowTrial, Step, SuspectRow, Verdict};
 use super::{Inner, MAX_BATCH_BYTES, Table, replica_sets, server_message, unlogged_batch};
 use crate::store::WriteOutcome;
 use crate::store::error::{RetryReason, StoreError};
 use crate::store::row_check::{Refusal, RowSet};
 use crate::store::values::Value;
-use forebay_schemas::failure::{Class, Classified};
+use forebay_schemas::error_class::{Class, Classified};
 
 /// The largest row that is kept as the control row, in bytes.
 const MAX_CONTROL_ROW_BYTES: u32 = 16 << 10;
@@ -96,7 +96,7 @@ impl Inner {
         let session = self.session();
         let mut groups = replica_sets(&session, &self.keyspace, &table, rows);
         let group = groups.as_mut().map(|group| group as &mut dyn FnMut(u32) -> u32);
-        let (rows, ranges) = request::plan_requests(rows, group, self.batch_rows, MAX_BATCH_BYTES);
+        let (rows, ranges) = row_requests::plan_requests(rows, group, self.batch_rows, MAX_BATCH_BYTES);
         let mut batch = BatchWrite {
             session,
             table: &table,

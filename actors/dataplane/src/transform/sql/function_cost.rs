@@ -13,7 +13,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 
-use super::call_arguments::{Arg, Row};
+use super::cost_arguments::{Arg, Row};
 use super::regex_cost;
 use super::value_cost::{SCALAR_TEXT_BYTES, bytes_of_cast, bytes_of_value};
 use crate::transform::column_bytes;

@@ -35,11 +35,11 @@ use super::arrow_schema::{RECORD_INDEX, SystemColumn, digits_column, table, with
 use super::limits::MAX_SQL_BYTES;
 use crate::cql_type::CqlType;
 
-mod call_arguments;
 pub(crate) mod cast;
 mod charged_expr;
 mod checked_expr;
 mod column_source;
+mod cost_arguments;
 mod exact_numbers;
 pub(super) mod function_cost;
 mod lower;

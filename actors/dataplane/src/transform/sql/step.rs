@@ -24,7 +24,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::unnest::{ListUnnest, UnnestExec};
 use futures_util::{FutureExt, StreamExt};
 
-use crate::transform::sql_error::SqlError;
+use crate::transform::record_error::SqlError;
 use crate::transform::{MAX_ROWS_PER_RECORD, column_bytes, sql_quota};
 
 /// A step of the SQL.

@@ -15,7 +15,7 @@ use forebay_schemas::pipeline::{ByteSpan, FileError, Pipeline, nearest};
 
 use super::step::Step;
 use crate::transform::arrow_schema::RECORD_INDEX;
-use crate::transform::sql_error::describe;
+use crate::transform::record_error::describe;
 
 const KEY: &[&str] = &["transformer", "sql"];
 /// Why SQL that reads more than one record at a time is rejected.

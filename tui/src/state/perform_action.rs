@@ -10,7 +10,7 @@ use forebay_schemas::snapshot::Snapshot;
 use serde_json::{Value, json};
 
 use super::line_editor::{EditKey, LineEditor};
-use super::operations::{Dialog, Operation};
+use super::operation_dialog::{Dialog, Operation};
 use super::prompt::{self, KnownNames, Prompt};
 use super::time_travel::record_path;
 use super::{ApiRequest, Effect, List, Model, RowId, Screen, StoredLine};

@@ -2,9 +2,9 @@
 
 use forebay_schemas::event::decode;
 use forebay_schemas::offset::Ranges;
-use forebay_schemas::read::{Position, Read, ReadMode};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{RunError, RunSpec, RunState};
+use forebay_schemas::source_read::{Position, Read, ReadMode};
 
 use uuid::Uuid;
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use forebay_schemas::offset::{Offset, Partition, Range};
 use forebay_schemas::pipeline::Pipeline;
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::types::RDKafkaErrorCode as Code;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use forebay_kernel::{Cx, Exit, Service};
 use forebay_schemas::event::Checkpoints;
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 

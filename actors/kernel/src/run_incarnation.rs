@@ -20,8 +20,8 @@ use tokio::time::{sleep, timeout};
 
 use super::actix_adapter::{ActixAdapter, Sender, Stop};
 use super::actor_tree::Node;
+use super::incarnation_scope::{Lifetime, LifetimeGuard};
 use super::kill_switch::KillSwitch;
-use super::lifetime::{Lifetime, LifetimeGuard};
 use super::{Actor, Exit, Mailbox, Progress, SharedClock};
 
 /// How long an exit waits for threads and computations to notice their cancellation.

@@ -13,7 +13,7 @@ use std::ffi::CString;
 use std::ptr;
 use std::time::Duration;
 
-use forebay_schemas::topic::TopicId;
+use forebay_schemas::topic_id::TopicId;
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, KafkaResult};
