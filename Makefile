@@ -83,6 +83,7 @@ bench: setup
 .PHONY: lint
 lint: setup-fast
 	@$(STEP) "Format" cargo fmt --all --check
+	@$(STEP) "Prose" scripts/prose
 	@$(STEP) "Licences, bans, sources" $(MAKE) deny
 ifneq ($(PYTHON_FILES),)
 	@$(STEP) "Python" $(MAKE) ruff

@@ -313,7 +313,7 @@ fn the_journal_of_another_pipeline_is_refused_before_anything_starts() {
     let end = output(command);
     assert_eq!(end.status.code(), Some(3));
     let stderr = String::from_utf8_lossy(&end.stderr);
-    assert!(stderr.contains("of pipeline \"users\", not of \"orders\"") && stderr.contains("data_dir"), "{stderr}");
+    assert!(stderr.contains("belongs to pipeline \"users\", not to \"orders\"") && stderr.contains("data_dir"), "{stderr}");
 }
 
 #[test]

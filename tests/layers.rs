@@ -107,8 +107,8 @@ fn code(path: &Path) -> String {
     text[..end].lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The modules at the top of a crate, each with those that it imports. Tests and the simulator, which
-/// is a test, may import whatever they test.
+/// The modules at the top of a crate, each with those that it imports. Tests and the simulator,
+/// which is a test, may import whatever they test.
 fn imports(src: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let mut files = Vec::new();
     sources(src, &mut files);

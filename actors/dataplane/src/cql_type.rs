@@ -1,8 +1,9 @@
 //! The CQL types Forebay writes, how they are spelt, and which Arrow types can become them.
 //!
-//! Guarantee: a type that parses can be created, checked against a table and written. Not guaranteed: every type of CQL; the others are
-//! refused by name when the pipeline is checked. A list is always frozen: a list that is not keeps each element under a time-based
-//! identifier of the server's own making, so the same write made twice would double it.
+//! Guarantee: a type that parses can be created, checked against a table and written. Not
+//! guaranteed: every type of CQL; the others are refused by name when the pipeline is checked. A
+//! list is always frozen: a list that is not keeps each element under a time-based identifier of
+//! the server's own making, so the same write made twice would double it.
 
 use std::fmt;
 
@@ -101,7 +102,8 @@ impl CqlType {
         Err((format!("`{text}` is not a type of CQL"), help))
     }
 
-    /// The type that holds every value of an Arrow type; none when Cassandra has no such type that Forebay writes.
+    /// The type that holds every value of an Arrow type; none when Cassandra has no such type that
+    /// Forebay writes.
     pub fn of(arrow: &DataType) -> Option<Self> {
         Some(match arrow {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text,
@@ -122,7 +124,8 @@ impl CqlType {
         })
     }
 
-    /// Whether values of an Arrow type can become this type. Each value may still turn out not to fit, and is then refused by row.
+    /// Whether values of an Arrow type can become this type. Each value may still turn out not to
+    /// fit, and is then refused by row.
     pub fn takes(&self, arrow: &DataType) -> bool {
         match arrow {
             DataType::Null => true,

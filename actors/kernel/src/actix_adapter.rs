@@ -3,7 +3,8 @@
 //! Guarantee: the actor acts only between [`Lifetime::begin`] and its exit, whenever actix polls
 //! it.
 //!
-//! Does not guarantee that actix ends with the actor. The [`incarnation`](super::run_incarnation) does.
+//! Does not guarantee that actix ends with the actor. The [`incarnation`](super::run_incarnation)
+//! does.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What an operator does to a pipeline, running or stopped: plan it, then apply it. The API and the command line use it.
+//! What an operator does to a pipeline, running or stopped: plan it, then apply it. The API and the
+//! command line use it.
 //!
 //! * [`replay`]: reset the group's offsets, so that records are read again.
 //! * [`redrive`]: produce dead letters to the topic again.

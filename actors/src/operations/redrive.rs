@@ -179,11 +179,7 @@ impl Redriver<'_> {
                 let chunk = Range { to: last.offset + 1, ..left };
                 let mut whole = Vec::with_capacity(letters.len());
                 for letter in &letters {
-                    whole.push(if dead_letter::is_truncated(&letter.headers) {
-                        self.record_in_topic(letter).await?
-                    } else {
-                        Some(None)
-                    });
+                    whole.push(if dead_letter::is_truncated(&letter.headers) { self.record_in_topic(letter).await? } else { Some(None) });
                 }
                 let again =
                     letters.iter().zip(&whole).filter_map(|(letter, whole)| Some((letter, whole.as_ref()?.as_ref().unwrap_or(letter))));
@@ -358,9 +354,6 @@ mod tests {
         };
         let again = headers(&letter);
         let names: Vec<_> = again.iter().map(|header| (header.key, header.value.map(<[u8]>::to_vec))).collect();
-        assert_eq!(
-            names,
-            [("trace", None), (dead_letter::LEFT_OUT, Some(b"6".to_vec())), (dead_letter::REDRIVEN, Some(b"0:7".to_vec()))]
-        );
+        assert_eq!(names, [("trace", None), (dead_letter::LEFT_OUT, Some(b"6".to_vec())), (dead_letter::REDRIVEN, Some(b"0:7".to_vec()))]);
     }
 }

@@ -29,8 +29,8 @@ use forebay_dataplane::{RawBatch, RawRecord, Reject, arena_headers, dead_letter}
 
 /// How many dead letters are in flight at a time.
 const MAX_IN_FLIGHT: usize = 1_000;
-/// No further dead letter is sent while values of this many bytes are in flight, since Kafka's client
-/// keeps a copy of each until it is acknowledged.
+/// No further dead letter is sent while values of this many bytes are in flight, since Kafka's
+/// client keeps a copy of each until it is acknowledged.
 const MAX_IN_FLIGHT_BYTES: usize = 1 << 20;
 /// How long an acknowledgement may take before the wait is reported. The dead letters stay in
 /// flight.

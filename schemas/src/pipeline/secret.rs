@@ -31,7 +31,8 @@ pub enum SecretError {
 }
 
 impl Secret {
-    /// Reads the secret. `pipeline_file` is the path of the pipeline file. The caller must not print it.
+    /// Reads the secret. `pipeline_file` is the path of the pipeline file. The caller must not
+    /// print it.
     ///
     /// # Errors
     /// When the variable is not set or the file can't be read.

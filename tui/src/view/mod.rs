@@ -185,8 +185,8 @@ impl Canvas<'_> {
         Line::from(Span::styled(text, self.theme.style(role)))
     }
 
-    /// Draws a list in a frame, with the rows around the cursor. `aligned_rows` makes the rows at the given
-    /// indexes.
+    /// Draws a list in a frame, with the rows around the cursor. `aligned_rows` makes the rows at
+    /// the given indexes.
     pub(crate) fn list(&self, frame: &mut Frame<'_>, area: Rect, list: List, grid: impl FnOnce(&[usize], usize) -> Grid) {
         let order = self.model.visible_rows(list);
         let (cursor, room) = (self.model.cursor(list), usize::from(area.height).saturating_sub(3));

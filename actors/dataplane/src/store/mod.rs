@@ -93,7 +93,8 @@ impl Store {
     ///
     /// # Errors
     /// When the store is unreachable, denies access, or has a table that does not match `spec`.
-    /// [`Classified::class`](forebay_schemas::error_class::Classified::class) says whether to retry.
+    /// [`Classified::class`](forebay_schemas::error_class::Classified::class) says whether to
+    /// retry.
     pub async fn connect(pipeline: &Pipeline, spec: Option<&TableSpec>) -> Result<Self, StoreError> {
         let Some(table) = &pipeline.cassandra else {
             return Err(StoreError::Unrecoverable {
