@@ -10,20 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Result;
-
-/// `$FOREBAY_CACHE`, else `~/.cache/forebay`.
-pub(crate) fn root() -> Result<PathBuf> {
-    let root = match std::env::var_os("FOREBAY_CACHE").filter(|path| !path.is_empty()) {
-        Some(path) => PathBuf::from(path),
-        None => std::env::home_dir().ok_or("no home directory; set FOREBAY_CACHE to a folder for the servers")?.join(".cache/forebay"),
-    };
-    std::path::absolute(&root).map_err(|cause| format!("the path {} is not valid: {cause}", root.display()))
-}
+use crate::cache_root::cache_root;
 
 /// Returns the folder `services/<name>`. `fill` makes it from what `manifest` says, unless it is
 /// cached.
 pub(crate) fn cached(name: &str, manifest: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let services = root()?.join("services");
+    let services = cache_root()?.join("services");
     let folder = services.join(name);
     let because = |cause: std::io::Error| format!("can't prepare {}: {cause}", folder.display());
 

@@ -28,6 +28,7 @@
 
 mod airflow;
 mod cache;
+mod cache_root;
 mod cassandra;
 pub mod duckdb;
 mod java;

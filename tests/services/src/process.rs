@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::{Result, cache, must};
+use crate::cache_root::cache_root;
+use crate::{Result, must};
 
 /// How long logs are kept in the cache.
 const LOG_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -186,7 +187,7 @@ pub(crate) struct Folder {
 impl Folder {
     pub(crate) fn new(service: &'static str) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let runs = cache::root()?.join("runs");
+        let runs = cache_root()?.join("runs");
         sweep(&runs);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let stamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());

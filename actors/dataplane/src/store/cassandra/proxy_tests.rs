@@ -17,18 +17,18 @@ use forebay_schemas::error_class::{Class, Classified};
 
 /// What the proxy does with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum Traffic {
     /// Passes them in both directions.
-    Open,
+    Pass,
     /// Passes requests and drops answers.
-    Deaf,
+    DropAnswers,
     /// Resets connections, including new ones.
-    Cut,
+    Reset,
 }
 
 pub(super) struct Proxy {
     address: SocketAddr,
-    line: watch::Sender<Line>,
+    traffic: watch::Sender<Traffic>,
     /// If set, the proxy answers each write with the error `Invalid` and this message.
     pub(super) rule: watch::Sender<Option<&'static str>>,
     task: JoinHandle<()>,
@@ -38,17 +38,17 @@ impl Proxy {
     async fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (line, seen) = watch::channel(Line::Open);
+        let (traffic, seen) = watch::channel(Traffic::Pass);
         let (rule, ruled) = watch::channel(None);
         let task = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                if *seen.borrow() != Line::Cut {
-                    tokio::spawn(carry(client, server.clone(), seen.clone(), ruled.clone()));
+                if *seen.borrow() != Traffic::Reset {
+                    tokio::spawn(forward(client, server.clone(), seen.clone(), ruled.clone()));
                 }
             }
         });
-        Self { address, line, rule, task }
+        Self { address, traffic, rule, task }
     }
 }
 
@@ -60,21 +60,21 @@ impl Drop for Proxy {
 
 type Client = Arc<Mutex<OwnedWriteHalf>>;
 
-async fn carry(client: TcpStream, server: String, mut line: watch::Receiver<Line>, rule: watch::Receiver<Option<&'static str>>) {
+async fn forward(client: TcpStream, server: String, mut traffic: watch::Receiver<Traffic>, rule: watch::Receiver<Option<&'static str>>) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    let (always, to_client) = (line.clone(), Arc::new(Mutex::new(to_client)));
+    let (answer_traffic, to_client) = (traffic.clone(), Arc::new(Mutex::new(to_client)));
     tokio::select! {
         _ = requests(from_client, to_server, Arc::clone(&to_client), rule) => {}
-        _ = answers(from_server, to_client, always) => {}
-        _ = line.wait_for(|line| *line == Line::Cut) => {}
+        _ = answers(from_server, to_client, answer_traffic) => {}
+        _ = traffic.wait_for(|traffic| *traffic == Traffic::Reset) => {}
     }
 }
 
-/// The opcodes of writes. [`ERROR`] is the opcode of an error.
-const WRITES: [u8; 2] = [0x0a, 0x0d];
-const ERROR: u8 = 0x00;
-const INVALID: [u8; 4] = [0, 0, 0x22, 0];
+/// The opcodes of writes. [`ERROR_OPCODE`] is the opcode of an error.
+const WRITE_OPCODES: [u8; 2] = [0x0a, 0x0d];
+const ERROR_OPCODE: u8 = 0x00;
+const INVALID_CODE: [u8; 4] = [0, 0, 0x22, 0];
 
 /// Forwards requests frame by frame, and answers writes if there is a rule.
 async fn requests(
@@ -86,11 +86,11 @@ async fn requests(
     loop {
         let (head, body) = frame(&mut from).await?;
         let [_, _, stream, id, opcode, ..] = head;
-        let message = rule.borrow().filter(|_| WRITES.contains(&opcode));
+        let message = rule.borrow().filter(|_| WRITE_OPCODES.contains(&opcode));
         if let Some(message) = message {
             let text = [&u16::try_from(message.len()).unwrap().to_be_bytes()[..], message.as_bytes()].concat();
-            let length = u32::try_from(INVALID.len() + text.len()).unwrap().to_be_bytes();
-            let answer = [&[0x84, 0, stream, id, ERROR][..], &length, &INVALID, &text].concat();
+            let length = u32::try_from(INVALID_CODE.len() + text.len()).unwrap().to_be_bytes();
+            let answer = [&[0x84, 0, stream, id, ERROR_OPCODE][..], &length, &INVALID_CODE, &text].concat();
             back.lock().await.write_all(&answer).await?;
         } else {
             to.write_all(&[&head[..], &body].concat()).await?;
@@ -103,10 +103,10 @@ async fn requests(
 const KNOWN: &[u8] = b"Cannot index value of size";
 pub(super) const UNKNOWN_MESSAGE: &str = "Nobody knows words like it";
 
-async fn answers(mut from: OwnedReadHalf, to: Client, line: watch::Receiver<Line>) -> std::io::Result<()> {
+async fn answers(mut from: OwnedReadHalf, to: Client, traffic: watch::Receiver<Traffic>) -> std::io::Result<()> {
     loop {
         let (head, mut body) = frame(&mut from).await?;
-        if *line.borrow() == Line::Deaf {
+        if *traffic.borrow() == Traffic::DropAnswers {
             continue;
         }
         if let Some(at) = body.windows(KNOWN.len()).position(|window| window == KNOWN) {
@@ -171,12 +171,12 @@ async fn real_cassandra_connections_lost_during_writes_lose_and_miscount_no_row(
     };
     let failure = async {
         for _ in 0..4 {
-            for (line, millis) in [(Line::Open, 150), (Line::Deaf, 100), (Line::Cut, 200)] {
-                proxy.line.send_replace(line);
+            for (traffic, millis) in [(Traffic::Pass, 150), (Traffic::DropAnswers, 100), (Traffic::Reset, 200)] {
+                proxy.traffic.send_replace(traffic);
                 tokio::time::sleep(Duration::from_millis(millis)).await;
             }
         }
-        proxy.line.send_replace(Line::Open);
+        proxy.traffic.send_replace(Traffic::Pass);
     };
     let (retries, ()) = tokio::join!(writing, failure);
     assert!(retries > 0, "no connection was lost during a write");
