@@ -52,6 +52,16 @@ def test_both_clients_wait_for_an_unavailable_api(forebay: FakeForebay, status: 
     assert asyncio.run(send())["id"] == first["id"]
 
 
+def test_the_former_names_still_work(forebay: FakeForebay) -> None:
+    forebay.refusals = [problem(503, "kafka.unavailable", "kafka is unavailable", retryable=True)] * 2
+    with ForebayClient(endpoint(forebay)) as api:
+        with pytest.raises(ForebayRefused) as caught:
+            api.send(client.start_run("users", "k", 1))
+        assert caught.value.away
+        api.send(client.start_run("users", "k", 1), patience_seconds=20)
+    assert len(forebay.requests) == 3
+
+
 def test_retries_end_at_the_deadline() -> None:
     started = time.monotonic()
     with (

@@ -51,6 +51,11 @@ class ForebayError(Exception):
     unavailable = False
     retry_after = 0.0
 
+    @property
+    def away(self) -> bool:
+        """The former name of `unavailable`."""
+        return self.unavailable
+
 
 class ForebayUnavailable(ForebayError):
     """The API did not respond."""
@@ -199,12 +204,12 @@ class ForebayClient:
         self.endpoint = endpoint
         self._http = httpx.Client(**endpoint.options(), transport=transport)
 
-    def send(self, request: Request, retry_seconds: float = 0.0) -> dict[str, Any]:
+    def send(self, request: Request, retry_seconds: float = 0.0, *, patience_seconds: float = 0.0) -> dict[str, Any]:
         """
         Send a request and return the response's object; retry for this long while the API is
-        unavailable.
+        unavailable. `patience_seconds` is the former name of `retry_seconds`.
         """
-        retry = RetryPolicy(retry_seconds)
+        retry = RetryPolicy(retry_seconds or patience_seconds)
         while True:
             try:
                 return _answer(request, self._http.request(**request.arguments(self.endpoint.timeout_seconds)))
@@ -233,12 +238,12 @@ class AsyncForebayClient:
         self.endpoint = endpoint
         self._transport = transport
 
-    async def send(self, request: Request, retry_seconds: float = 0.0) -> dict[str, Any]:
+    async def send(self, request: Request, retry_seconds: float = 0.0, *, patience_seconds: float = 0.0) -> dict[str, Any]:
         """
         Send a request and return the response's object; retry for this long while the API is
-        unavailable.
+        unavailable. `patience_seconds` is the former name of `retry_seconds`.
         """
-        retry = RetryPolicy(retry_seconds)
+        retry = RetryPolicy(retry_seconds or patience_seconds)
         while True:
             try:
                 return _answer(request, await self._http.request(**request.arguments(self.endpoint.timeout_seconds)))

@@ -61,10 +61,13 @@ class ForebayHook(BaseHook):
         """Return a client for an event loop, for use in an `async with` statement."""
         return AsyncForebayClient(await self.aendpoint())
 
-    def send(self, request: Request, retry_seconds: float = 0.0) -> dict[str, Any]:
-        """Send one request; retry for this long while the API is unavailable."""
+    def send(self, request: Request, retry_seconds: float = 0.0, *, patience_seconds: float = 0.0) -> dict[str, Any]:
+        """
+        Send one request; retry for this long while the API is unavailable. `patience_seconds` is the
+        former name of `retry_seconds`.
+        """
         with self.get_conn() as client:
-            return client.send(request, retry_seconds)
+            return client.send(request, retry_seconds or patience_seconds)
 
     def test_connection(self) -> tuple[bool, str]:
         """Check who responds and what the token may do; the test button of the connection."""
