@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use forebay_actors::failpoint::POINTS;
+use forebay_actors::POINTS;
 use forebay_test_services::{Cassandra, CommitlogSync, Kafka};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};

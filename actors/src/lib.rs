@@ -9,36 +9,40 @@
 //! Each arrow between actors carries a [`Lease`](forebay_kernel::Lease): a message with the bytes
 //! of budget that it holds until it is processed.
 //!
-//! * [`fetcher`], [`producer`], [`consumer`], [`transformer`], [`writer`]: one folder per actor.
+//! * `fetcher`, `producer`, `consumer`, `transformer`, `writer`: one folder per actor.
 //!   `mod.rs` states its guarantees, `actor.rs` is the shell, `state.rs` is pure, `client.rs` does
 //!   I/O, `error.rs` has its failures.
-//! * [`message`]: the messages between them.
+//! * `message`: the messages between them.
 //! * [`broker`]: access to Kafka, external or embedded.
 //! * [`ledger`]: the only writer of events; the state of runs is their fold.
 //! * [`journal`]: append-only, checksummed files of events.
 //! * [`telemetry`]: what the actors record for snapshots and metrics.
-//! * [`observers`]: snapshots, alerts, OpenLineage and traces; nothing depends on them.
+//! * `observers`: snapshots, alerts, OpenLineage and traces; nothing depends on them.
 //! * [`operations`]: replay, redrive and cursor changes, for the API and the command line.
 //! * [`api`]: the control API. [`pipeline`]: builds the supervision tree from a pipeline file.
-//! * [`data_dir`], [`failpoint`], [`text`]: small helpers of all of these.
+//! * [`data_dir`], `failpoint`, `text`: small helpers of all of these.
 //! * `simulator`, in tests only: runs the pure parts through random histories with faults.
 
 pub mod api;
 pub mod broker;
-pub mod consumer;
+mod consumer;
 pub mod data_dir;
-pub mod failpoint;
-pub mod fetcher;
+mod failpoint;
+mod fetcher;
 pub mod journal;
 pub mod ledger;
-pub mod message;
-pub mod observers;
+mod message;
+mod observers;
 pub mod operations;
 pub mod pipeline;
-pub mod producer;
+mod producer;
 #[cfg(test)]
 mod simulator;
 pub mod telemetry;
-pub mod text;
-pub mod transformer;
-pub mod writer;
+mod text;
+mod transformer;
+mod writer;
+
+pub use failpoint::POINTS;
+pub use observers::{SnapshotSource, cursors_of};
+pub use text::without_secrets;

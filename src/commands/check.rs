@@ -1,7 +1,7 @@
 //! `forebay check`: finds every error that can be found before the start and without a server.
 
 use forebay_actors::pipeline::Blueprint;
-use forebay_actors::text::without_secrets;
+use forebay_actors::without_secrets;
 use forebay_schemas::pipeline::Pipeline;
 use serde_json::json;
 

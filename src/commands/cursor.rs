@@ -4,8 +4,8 @@
 //! Asks the API when the pipeline runs. Otherwise it reads the journal, and writes to it as
 //! `forebay run` would.
 
+use forebay_actors::cursors_of;
 use forebay_actors::data_dir::is_running;
-use forebay_actors::observers::cursors_of;
 use forebay_actors::operations::cursor::{self, CursorChange, CursorError};
 use forebay_schemas::api::{Cursors, PlanRequest};
 use forebay_schemas::pipeline::Pipeline;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use forebay_actors::broker;
 use forebay_actors::pipeline::{Blueprint, Probe, probe};
-use forebay_actors::text::without_secrets;
+use forebay_actors::without_secrets;
 use forebay_dataplane::store::Store;
 use forebay_schemas::metrics::alerts::DISK_BYTES;
 use forebay_schemas::pipeline::{Bytes, FetcherSection, Pipeline};

@@ -17,7 +17,7 @@ const ENSURE_BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: 
 
 /// The consumer. It takes no messages.
 #[derive(Debug)]
-pub struct Consumer {
+pub(crate) struct Consumer {
     params: Arc<ConsumerParams>,
     drain: Arc<AtomicBool>,
     reading: bool,
@@ -27,7 +27,7 @@ pub struct Consumer {
 
 impl Consumer {
     /// An incarnation. It starts where the group has committed.
-    pub fn new(params: ConsumerParams) -> Self {
+    pub(crate) fn new(params: ConsumerParams) -> Self {
         Self {
             params: Arc::new(params),
             drain: Arc::default(),

@@ -8,7 +8,7 @@ use forebay_kernel::Exit;
 
 /// Why the consumer stops or waits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConsumerError {
+pub(crate) enum ConsumerError {
     /// The topic could not be found or created.
     #[error("topic {topic} is not ready: {reason}")]
     Topic {

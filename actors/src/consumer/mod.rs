@@ -52,8 +52,8 @@ mod state_tests;
 #[cfg(test)]
 mod tests;
 
-pub use actor::Consumer;
-pub use error::ConsumerError;
-pub use params::{ConsumerParams, EnsureTopic, StoredMetadata, TopicIdLookup};
-pub use reset_handle::{ResetError, ResetHandle, ResetRequest};
-pub use start_offset::preview_start;
+pub(crate) use actor::Consumer;
+pub(crate) use error::ConsumerError;
+pub(crate) use params::ConsumerParams;
+pub(crate) use reset_handle::{ResetError, ResetHandle, ResetRequest};
+pub(crate) use start_offset::preview_start;

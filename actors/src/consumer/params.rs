@@ -18,20 +18,20 @@ use crate::message::PolledBatch;
 use crate::telemetry::Telemetry;
 
 /// Ensures that the topic exists. Called again after a back-off while the error is transient.
-pub type EnsureTopic = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ConsumerError>> + Send + Sync>;
+pub(crate) type EnsureTopic = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ConsumerError>> + Send + Sync>;
 
 /// Returns the group's offsets and commit metadata, where the broker stores the metadata but does
 /// not return it over the wire; empty for other brokers. Called on the poll thread, at each
 /// assignment.
-pub type StoredMetadata = Arc<dyn Fn() -> Result<BTreeMap<Partition, (Offset, String)>, String> + Send + Sync>;
+pub(crate) type StoredMetadata = Arc<dyn Fn() -> Result<BTreeMap<Partition, (Offset, String)>, String> + Send + Sync>;
 
 /// Returns the topic's id; `None` from a broker without topic ids. Called on the poll thread, at
 /// each assignment.
-pub type TopicIdLookup = Arc<dyn Fn() -> Result<Option<TopicId>, String> + Send + Sync>;
+pub(crate) type TopicIdLookup = Arc<dyn Fn() -> Result<Option<TopicId>, String> + Send + Sync>;
 
 /// What a consumer is built from.
 #[derive(Clone)]
-pub struct ConsumerParams {
+pub(crate) struct ConsumerParams {
     /// The client's properties. Those that the consumer's guarantees depend on are overridden.
     pub kafka: ClientConfig,
     /// The topic.

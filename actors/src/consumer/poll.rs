@@ -375,7 +375,7 @@ impl Loop<'_> {
         }
         self.show_unkeyed(&sealed.contents.slices);
         self.sent.push(SentBatch { id: sealed.id, ranges: sealed.ranges.clone(), waited, done });
-        let batch = PolledBatch { id: sealed.id, raw: sealed.contents.raw, ranges: sealed.ranges, waited, sealed_at: now, receipt };
+        let batch = PolledBatch { id: sealed.id, raw: sealed.contents.raw, ranges: sealed.ranges, waited, receipt };
         self.params.to.post(Lease::new(batch, credit)).map_err(|_| ConsumerError::Downstream)?;
         point("consumer::after_send");
         Ok(())

@@ -50,7 +50,7 @@ pub(crate) struct OutOfRange(pub(crate) Offset);
 ///
 /// # Errors
 /// The group's offset, when the topic does not hold it.
-pub fn preview_start(
+pub(crate) fn preview_start(
     committed: Option<(Offset, &str)>,
     known: Option<Checkpoint>,
     offsets: (Offset, Offset),

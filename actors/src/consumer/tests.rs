@@ -20,8 +20,9 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
+use super::params::EnsureTopic;
 use super::reset_handle::{ResetError, ResetHandle, ResetRequest};
-use super::{Consumer, ConsumerError, ConsumerParams, EnsureTopic, poll};
+use super::{Consumer, ConsumerError, ConsumerParams, poll};
 use crate::broker::test_producer;
 use crate::ledger::Ledger;
 use crate::message::{BatchDone, PolledBatch, RECORD_OVERHEAD};

@@ -37,7 +37,7 @@ use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Lease, MailboxSlot, Outage
 
 /// A message to the fetcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FetcherMessage {
+pub(crate) enum FetcherMessage {
     /// Fetch a run. A run is fetched once, however often it is triggered.
     Trigger {
         /// The run's identifier.
@@ -56,7 +56,7 @@ pub enum FetcherMessage {
 
 /// The inputs of a fetcher.
 #[derive(Clone)]
-pub struct FetcherParams {
+pub(crate) struct FetcherParams {
     /// The pipeline file; it has `[fetcher]`.
     pub pipeline: Arc<Pipeline>,
     /// When to fetch without a trigger.
@@ -76,7 +76,7 @@ pub struct FetcherParams {
 }
 
 /// Fetches pages from an API.
-pub struct Fetcher {
+pub(crate) struct Fetcher {
     params: FetcherParams,
     state: State,
     /// `None` until the client is built.
@@ -93,7 +93,7 @@ pub struct Fetcher {
 
 impl Fetcher {
     /// A fetcher of the pipeline's API. Starts with the open runs of the ledger.
-    pub fn new(params: FetcherParams) -> Self {
+    pub(crate) fn new(params: FetcherParams) -> Self {
         let mut state = State::new(params.schedule, params.clock.now(), params.ledger.open_runs());
         if let Some(table) = &params.pipeline.fetcher
             && let Some(cursor) = &table.cursor

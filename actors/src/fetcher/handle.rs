@@ -12,7 +12,7 @@ use forebay_kernel::{Mailbox, MailboxSlot};
 
 /// Sends messages to the current incarnation of the fetcher. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct FetcherHandle(MailboxSlot<FetcherMessage>);
+pub(crate) struct FetcherHandle(MailboxSlot<FetcherMessage>);
 
 impl FetcherHandle {
     /// Sets the mailbox of a new incarnation.
@@ -51,7 +51,7 @@ impl FetcherHandle {
 /// How the scheduled fetches of this process ended. They are not runs, so the ledger does not
 /// record it.
 #[derive(Debug, Clone, Default)]
-pub struct ScheduledFetches {
+pub(crate) struct ScheduledFetches {
     /// Fetches whose pages are all in Kafka.
     pub(crate) done: u64,
     /// Why the last of them stopped; `None` when the schedule was stopped.

@@ -45,9 +45,8 @@ pub(crate) mod state;
 #[cfg(test)]
 mod test_server;
 
-pub use actor::{Fetcher, FetcherMessage, FetcherParams};
-pub use error::FetchError;
-pub use handle::{FetcherHandle, ScheduledFetches};
-pub use rate_limit_headers::RateLimit;
+pub(crate) use actor::{Fetcher, FetcherMessage, FetcherParams};
+pub(crate) use error::FetchError;
+pub(crate) use handle::{FetcherHandle, ScheduledFetches};
 pub(crate) use sample::sample;
-pub use schedule::Schedule;
+pub(crate) use schedule::Schedule;

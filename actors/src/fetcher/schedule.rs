@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// When to fetch without a trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Schedule {
+pub(crate) enum Schedule {
     /// Immediately, and then at this interval.
     Every(Duration),
     /// Once, immediately.

@@ -1,7 +1,7 @@
 //! A micro-batch on its way from the topic to the table.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forebay_dataplane::{RawBatch, RowBatch};
 use forebay_schemas::offset::{Partition, Ranges};
@@ -11,7 +11,7 @@ use super::{Receipt, SharedBatch};
 
 /// A micro-batch, as the consumer sends it to the transformer.
 #[derive(Debug)]
-pub struct PolledBatch {
+pub(crate) struct PolledBatch {
     /// Its number in this process, from 1.
     pub id: u64,
     /// Its records.
@@ -21,8 +21,6 @@ pub struct PolledBatch {
     pub ranges: Ranges,
     /// The time from the first record's arrival until the batch was sealed.
     pub waited: Duration,
-    /// When it was sealed.
-    pub sealed_at: Instant,
     /// Settled when every record has been processed.
     pub receipt: Receipt<BatchDone>,
 }
@@ -30,7 +28,7 @@ pub struct PolledBatch {
 /// A part of a micro-batch after the SQL, as the transformer sends it to the writer: the rows and
 /// the rejects of some of its records.
 #[derive(Debug)]
-pub struct BatchPart {
+pub(crate) struct BatchPart {
     /// The batch, which holds the bytes of dead letters.
     pub batch: Arc<SharedBatch>,
     /// The rows and the rejects of the part's records.
@@ -40,7 +38,7 @@ pub struct BatchPart {
 /// A settled micro-batch: each record is a row in the table, was filtered out by the SQL, or is an
 /// acknowledged dead letter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BatchDone {
+pub(crate) struct BatchDone {
     /// The rows that the table acknowledged.
     pub rows: u64,
     /// The dead letters.

@@ -21,7 +21,7 @@ use super::{BatchDone, PolledBatch, Receipt};
 
 /// A micro-batch, shared by the parts of its rows.
 #[derive(Debug)]
-pub struct SharedBatch {
+pub(crate) struct SharedBatch {
     /// The batch's number in this process, from 1.
     pub id: u64,
     /// The offsets it covers, one range per partition.
@@ -37,7 +37,7 @@ pub struct SharedBatch {
 
 /// What became of a part, or of all parts of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PartOutcome {
+pub(crate) struct PartOutcome {
     /// The rows that the table acknowledged.
     pub rows: u64,
     /// The dead letters that Kafka acknowledged.
@@ -65,20 +65,20 @@ struct Parts {
 
 impl SharedBatch {
     /// A batch of which no part has been sent.
-    pub fn new(batch: Lease<PolledBatch>) -> Arc<Self> {
+    pub(crate) fn new(batch: Lease<PolledBatch>) -> Arc<Self> {
         let Lease { body: PolledBatch { id, raw, ranges, waited, receipt, .. }, credit } = batch;
         Arc::new(Self { id, ranges, waited, raw, parts: Mutex::default(), receipt: Mutex::new(Some(receipt)), _credit: credit })
     }
 
     /// A part is about to be sent. `last` if no other follows.
-    pub fn part_sent(&self, last: bool) {
+    pub(crate) fn part_sent(&self, last: bool) {
         let mut parts = self.parts.lock();
         parts.sent += 1;
         parts.all_sent |= last;
     }
 
     /// A part is done. Returns the sum over all parts if it was the last one.
-    pub fn part_done(&self, outcome: PartOutcome) -> Option<PartOutcome> {
+    pub(crate) fn part_done(&self, outcome: PartOutcome) -> Option<PartOutcome> {
         let mut parts = self.parts.lock();
         let Parts { sent, done, all_sent, sum } = &mut *parts;
         *done += 1;
@@ -93,7 +93,7 @@ impl SharedBatch {
     }
 
     /// Settles the batch's receipt, once all parts are done. Only the first call has an effect.
-    pub fn settle(&self, done: BatchDone) {
+    pub(crate) fn settle(&self, done: BatchDone) {
         if let Some(receipt) = self.receipt.lock().take() {
             receipt.settle(done);
         }
@@ -115,14 +115,7 @@ mod tests {
     use super::*;
 
     fn empty() -> PolledBatch {
-        PolledBatch {
-            id: 1,
-            raw: RawBatch::default(),
-            ranges: Ranges::default(),
-            waited: Duration::ZERO,
-            sealed_at: std::time::Instant::now(),
-            receipt: Receipt::new().0,
-        }
+        PolledBatch { id: 1, raw: RawBatch::default(), ranges: Ranges::default(), waited: Duration::ZERO, receipt: Receipt::new().0 }
     }
 
     #[test]

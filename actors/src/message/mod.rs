@@ -8,11 +8,11 @@ mod batch_parts;
 mod page;
 mod receipt;
 
-pub use batch::{BatchDone, BatchPart, PolledBatch};
-pub use batch_parts::{PartOutcome, SharedBatch};
-pub use page::{BadRecord, Page, PageProduced, PageRefused};
-pub use receipt::Receipt;
+pub(crate) use batch::{BatchDone, BatchPart, PolledBatch};
+pub(crate) use batch_parts::{PartOutcome, SharedBatch};
+pub(crate) use page::{BadRecord, Page, PageProduced, PageRefused};
+pub(crate) use receipt::Receipt;
 
 /// What each record weighs in a budget in addition to its key and value, for what Forebay keeps
 /// about it. Bytes.
-pub const RECORD_OVERHEAD: usize = 64;
+pub(crate) const RECORD_OVERHEAD: usize = 64;

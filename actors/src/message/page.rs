@@ -10,7 +10,7 @@ use super::Receipt;
 
 /// A page of records, as the fetcher sends it to the producer.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     /// The fetch that found it: a run's identifier, or one created for a scheduled fetch. It goes
     /// into the header [`RUN_HEADER`](forebay_dataplane::run_counts::RUN_HEADER).
     pub run: Uuid,
@@ -24,7 +24,7 @@ pub struct Page {
 
 /// A record of a page that is not JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadRecord {
+pub(crate) struct BadRecord {
     /// Its index among the page's records.
     pub index: usize,
     /// What is wrong, and where in the record.
@@ -33,7 +33,7 @@ pub struct BadRecord {
 
 /// A page whose records Kafka has acknowledged, each in the topic or in the dead-letter topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PageProduced {
+pub(crate) struct PageProduced {
     /// The offsets in the topic.
     pub ranges: Ranges,
     /// How many records are in the topic.
@@ -46,7 +46,7 @@ pub struct PageProduced {
 
 impl PageProduced {
     /// Adds another part of the same page.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.ranges.merge(&other.ranges);
         self.produced += other.produced;
         self.rejected += other.rejected;
@@ -57,4 +57,4 @@ impl PageProduced {
 /// A page that can't be produced: the same bytes would fail again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct PageRefused(pub String);
+pub(crate) struct PageRefused(pub String);

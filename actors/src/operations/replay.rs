@@ -1,7 +1,7 @@
 //! Replay: resets the group's offsets of a stopped pipeline, so that records are read again.
 //!
 //! Guarantees:
-//! * Nothing changes before [`apply`] is called with a plan.
+//! * Nothing changes before a plan is applied.
 //! * The reset is durable in the journal before Kafka gets it. A crash between the two leaves
 //!   everything as it was.
 //! * Replayed rows win over the rows in the table, over rows that were deleted by hand, which come

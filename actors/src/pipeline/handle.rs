@@ -173,7 +173,7 @@ impl Running {
     }
 
     /// Applies a planned replay: the journal first, then the group. `epoch` must be unused so far.
-    /// Records    /// that are read again get write timestamps after `now`.
+    /// Records that are read again get write timestamps after `now`.
     ///
     /// # Errors
     /// When the journal can't be written, Kafka is unavailable, or the group has members.

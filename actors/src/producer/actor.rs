@@ -30,7 +30,7 @@ use forebay_schemas::error_class::{Class, Classified as _};
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
 
 /// Writes pages to the topic.
-pub struct Producer {
+pub(crate) struct Producer {
     pipeline: Arc<Pipeline>,
     access: Access,
     telemetry: Arc<Telemetry>,
@@ -46,7 +46,7 @@ pub struct Producer {
 impl Producer {
     /// A producer for the pipeline's topic. It records the id of the topic in the ledger before it
     /// writes to it.
-    pub fn new(pipeline: Arc<Pipeline>, access: Access, telemetry: Arc<Telemetry>, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(pipeline: Arc<Pipeline>, access: Access, telemetry: Arc<Telemetry>, ledger: Arc<Ledger>) -> Self {
         Self {
             pipeline,
             access,

@@ -11,7 +11,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 /// Why a page is not in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProduceError {
+pub(crate) enum ProduceError {
     /// The page can't be produced as it is.
     #[error(transparent)]
     Refused(#[from] PageRefused),

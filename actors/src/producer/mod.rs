@@ -23,12 +23,11 @@
 
 mod actor;
 mod client;
-mod error;
+pub(crate) mod error;
 mod keyed_record;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
-pub use actor::Producer;
-pub use error::ProduceError;
+pub(crate) use actor::Producer;
 pub(crate) use keyed_record::{KeyExtractor, KeyedRecord};

@@ -15,9 +15,10 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::Producer;
 use super::client::{Client, PageOutcome, Target};
+use super::error::ProduceError;
 use super::keyed_record::KeyExtractor;
-use super::{ProduceError, Producer};
 use crate::broker::tests::{Served, pick, read};
 use crate::broker::{Access, EmbeddedBroker};
 use crate::ledger::Ledger;

@@ -22,7 +22,7 @@ use crate::fetcher::pagination::{NextCursor, PageInfo, PageLimits};
 use crate::fetcher::state::{Effect, Failure, State as Fetcher};
 use crate::ledger::{Accepted, Command, State as Ledger};
 use crate::message::{PageProduced, PageRefused};
-use crate::producer::ProduceError;
+use crate::producer::error::ProduceError;
 use crate::producer::state::{DeliveryTracker, Destination};
 use forebay_schemas::error_class::Class;
 

@@ -14,7 +14,7 @@ use forebay_kernel::{Actor, Budget, Closed, Credit, Cx, Exit, Lease, Mailbox, Wo
 
 /// The transformer. Its queue is bounded by the budget that the consumer reserved for the leases in
 /// it.
-pub struct Transformer {
+pub(crate) struct Transformer {
     transform: Arc<Transform>,
     writer: Mailbox<Lease<BatchPart>>,
     /// The budget of rows on their way to the table.
@@ -29,7 +29,7 @@ pub struct Transformer {
 impl Transformer {
     /// A transformer that sends its rows to `writer` and has at most `rows` of them in flight, plus
     /// one part.
-    pub fn new(transform: Arc<Transform>, writer: Mailbox<Lease<BatchPart>>, rows: Budget) -> Self {
+    pub(crate) fn new(transform: Arc<Transform>, writer: Mailbox<Lease<BatchPart>>, rows: Budget) -> Self {
         Self { transform, writer, rows, queue: VecDeque::new(), working: None, waiting: false }
     }
 

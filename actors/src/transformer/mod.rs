@@ -12,4 +12,4 @@ mod actor;
 #[cfg(test)]
 mod tests;
 
-pub use actor::Transformer;
+pub(crate) use actor::Transformer;

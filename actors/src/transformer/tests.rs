@@ -1,7 +1,7 @@
 //! The transformer in its own tree.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forebay_dataplane::arrow::array::AsArray;
 use forebay_dataplane::arrow::datatypes::Int64Type;
@@ -67,7 +67,7 @@ fn lease(budget: &Budget, id: i64) -> Lease<PolledBatch> {
     let mut raw = RawBatch::default();
     raw.push(&NewRecord { value: Some(format!(r#"{{"id":{id}}}"#).as_bytes()), ..NewRecord::default() });
     let (ranges, receipt) = (Ranges::default(), Receipt::new().0);
-    let batch = PolledBatch { id: 1, raw, ranges, waited: Duration::ZERO, sealed_at: Instant::now(), receipt };
+    let batch = PolledBatch { id: 1, raw, ranges, waited: Duration::ZERO, receipt };
     Lease::new(batch, budget.try_reserve(10).unwrap())
 }
 

@@ -28,7 +28,7 @@ const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a writer is built from.
 #[derive(Clone)]
-pub struct WriterParams {
+pub(crate) struct WriterParams {
     /// The pipeline file.
     pub pipeline: Arc<Pipeline>,
     /// The table, planned for the columns of the SELECT.
@@ -48,7 +48,7 @@ pub struct WriterParams {
 }
 
 /// The writer.
-pub struct Writer {
+pub(crate) struct Writer {
     params: WriterParams,
     queue: WriteQueue<Lease<BatchPart>>,
     /// Set once the store is connected and the table prepared.
@@ -61,7 +61,7 @@ pub struct Writer {
 
 impl Writer {
     /// A writer that connects when it starts. Batches may arrive before that.
-    pub fn new(params: WriterParams) -> Self {
+    pub(crate) fn new(params: WriterParams) -> Self {
         Self { params, queue: WriteQueue::default(), batch_writer: None, outages: None, idle_outage: None }
     }
 

@@ -37,7 +37,7 @@ const MAX_IN_FLIGHT_BYTES: usize = 1 << 20;
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Creates the dead-letter topic if it is missing, and returns whether it was.
-pub type RecreateTopic = Arc<dyn Fn() -> BoxFuture<'static, Result<bool, String>> + Send + Sync>;
+pub(crate) type RecreateTopic = Arc<dyn Fn() -> BoxFuture<'static, Result<bool, String>> + Send + Sync>;
 
 /// The producer to the dead-letter topic, created when there is something to send.
 pub(super) struct DeadLetters {

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// A failure of the table or of the dead-letter topic.
 #[derive(Debug, Error)]
-pub enum WriterError {
+pub(crate) enum WriterError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

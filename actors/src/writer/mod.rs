@@ -33,6 +33,5 @@ pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
-pub use self::actor::{Writer, WriterParams};
-pub use self::dead_letters::RecreateTopic;
-pub use self::error::WriterError;
+pub(crate) use self::actor::{Writer, WriterParams};
+pub(crate) use self::dead_letters::RecreateTopic;

@@ -144,7 +144,7 @@ fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>, credit: Credit) -
         raw.push(&NewRecord { partition: 3, offset, timestamp_ms: 1_000, write_ts: 16, key, value, headers: &own });
     }
     let (receipt, done) = Receipt::new();
-    let polled = PolledBatch { id: 1, raw, ranges: Ranges::default(), waited: Duration::ZERO, sealed_at: Instant::now(), receipt };
+    let polled = PolledBatch { id: 1, raw, ranges: Ranges::default(), waited: Duration::ZERO, receipt };
     let batch = SharedBatch::new(Lease::new(polled, credit));
     batch.part_sent(true);
     let rows = RowBatch { rows, origin: (0..count).collect(), write_ts: vec![16; pairs.len()], rejects, transform: Duration::ZERO };

@@ -244,7 +244,7 @@ mod tests {
         let oversized = "java.lang.IllegalArgumentException: Mutation of 20.000MiB is too large for the maximum size of 16.000MiB";
         assert!(matches!(server_failure("x", &DbError::ServerError, oversized), RequestFailure::RowLimit(_)));
         assert!(matches!(
-            server_failure("x", &DbError::Invalid, "made up tomorrow: it exceeds message is allowed"),
+            server_failure("x", &DbError::Invalid, "made up tomorrow: it exceeds what is allowed"),
             RequestFailure::UnknownRefusal(_)
         ));
         let value = "Guardrail column_value_size violated: Value of column 'v' has size 2KiB, this exceeds the failure threshold of 1KiB.";
@@ -261,7 +261,7 @@ mod tests {
             (rule, RetryReason::Policy, "[writer] consistency"),
             (disk, RetryReason::DiskFull, "free disk space"),
             (stamps, RetryReason::Policy, "user_timestamps_enabled"),
-            ("Guardrail made_tomorrow violated: it exceeds message is allowed", RetryReason::Policy, "lift the guardrail made_tomorrow"),
+            ("Guardrail made_tomorrow violated: it exceeds what is allowed", RetryReason::Policy, "lift the guardrail made_tomorrow"),
         ] {
             let error = server_failure("x", &DbError::Invalid, message).into_error();
             assert!(matches!(error.class(), Class::Transient), "{error}");
