@@ -4,8 +4,12 @@ use forebay_schemas::event::Undecodable;
 use forebay_schemas::run::RunState;
 use uuid::Uuid;
 
-use super::runs::{MAX_KEY_CHARS, MAX_OPEN_RUNS};
 use crate::journal::JournalError;
+
+/// The number of runs that may be open.
+pub(super) const MAX_OPEN_RUNS: usize = 1_000;
+/// The length of the longest key, in characters.
+pub(super) const MAX_KEY_CHARS: usize = 512;
 
 /// A command that the state does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@
 //! * One key and attempt is one run, for as long as the run is remembered.
 //! * A run that has ended never changes.
 //! * A run succeeds only when every partition that it produced to is written past its last record.
-//! * At most [`MAX_OPEN_RUNS`] runs are open, and [`MAX_ENDED_RUNS`] ended ones are remembered.
+//! * At most `MAX_OPEN_RUNS` runs are open, and [`MAX_ENDED_RUNS`] ended ones are remembered.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -19,14 +19,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::command::Command;
-use super::error::Rejection;
+use super::error::{MAX_KEY_CHARS, MAX_OPEN_RUNS, Rejection};
 
-/// The number of runs that may be open.
-pub const MAX_OPEN_RUNS: usize = 1_000;
 /// The number of ended runs that are remembered.
 pub const MAX_ENDED_RUNS: usize = 10_000;
-/// The length of the longest key, in characters.
-pub const MAX_KEY_CHARS: usize = 512;
 
 /// The run that a request results in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use forebay_schemas::source_read::Position;
 use uuid::Uuid;
 
 use super::command::Command;
+use super::error::MAX_OPEN_RUNS;
 use super::error::Rejection;
-use super::runs::{Accepted, MAX_ENDED_RUNS, MAX_OPEN_RUNS, Runs};
+use super::runs::{Accepted, MAX_ENDED_RUNS, Runs};
 
 fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH

@@ -10,8 +10,6 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use forebay_schemas::record_schema::{self, Kind, RecordSchema};
 
-use super::sql::ExactNumbers;
-
 /// The hidden column with the index of each row's record. The SQL can't see it.
 pub(super) const RECORD_INDEX: &str = "_row";
 /// The time zone of every timestamp.
@@ -84,6 +82,21 @@ pub(super) fn digits_column(name: &str) -> String {
 /// Returns the name of the number that a digits column belongs to.
 pub(super) fn number_of(name: &str) -> Option<&str> {
     name.strip_suffix(DIGITS_SUFFIX)
+}
+
+/// The names of the fields of type `number` that are cast by their digits.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ExactNumbers {
+    /// Fields of the record.
+    pub(super) columns: BTreeSet<String>,
+    /// Fields of objects in the record.
+    pub(super) members: BTreeSet<String>,
+}
+
+impl ExactNumbers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.columns.is_empty() && self.members.is_empty()
+    }
 }
 
 /// Returns the fields, followed by a digits column for each exact number. When the record has a

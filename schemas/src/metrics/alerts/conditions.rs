@@ -1,6 +1,6 @@
 //! The conditions of the rules on snapshots.
 
-use super::evaluator::{History, Sample};
+use super::evaluator::{History, Sample, lag};
 use super::{
     BLOCKED_SHARE, DISK_BYTES, FAILING_SHARE, JOURNAL_EVENTS, LAG_RECORDS, LAG_SECONDS, LONGEST, MEMORY_BUDGETS, MEMORY_BYTES, MINUTE,
     RESTARTS, RETENTION_PERCENT, RETRIES,
@@ -12,11 +12,6 @@ use crate::snapshot::{ActorState, EdgeView, Snapshot};
 
 /// The subjects for which a condition holds, such as an actor, and what is wrong with each.
 pub(super) type Condition = fn(&History, &Snapshot) -> Vec<(String, String)>;
-
-/// The lag of the assigned partitions, in records.
-pub(super) fn lag(snapshot: &Snapshot) -> u64 {
-    snapshot.partitions.iter().filter(|view| view.assigned).map(|view| view.lag()).sum()
-}
 
 /// The condition of a whole pipeline.
 fn pipeline(holds: bool, summary: impl FnOnce() -> String) -> Vec<(String, String)> {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::conditions::lag;
 use super::{LONGEST, RULES};
 use crate::snapshot::{AlertView, Snapshot};
 
@@ -13,6 +12,11 @@ use crate::snapshot::{AlertView, Snapshot};
 pub const MAX_SAMPLES: usize = 122;
 /// The minimum distance of samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The lag of the assigned partitions, in records.
+pub(super) fn lag(snapshot: &Snapshot) -> u64 {
+    snapshot.partitions.iter().filter(|view| view.assigned).map(|view| view.lag()).sum()
+}
 
 /// The part of a snapshot that the rules compare over time.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 
-use super::function_cost::Cost;
+use super::cost::Cost;
 use super::regex_cost::{self, STATE_BYTES};
 use crate::transform::column_bytes;
 

@@ -19,22 +19,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Case, Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
 
-use crate::transform::arrow_schema::digits_column;
-
-/// The names of the fields of type `number` that are cast by their digits.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::transform) struct ExactNumbers {
-    /// Fields of the record.
-    pub(in crate::transform) columns: BTreeSet<String>,
-    /// Fields of objects in the record.
-    pub(in crate::transform) members: BTreeSet<String>,
-}
-
-impl ExactNumbers {
-    pub(in crate::transform) fn is_empty(&self) -> bool {
-        self.columns.is_empty() && self.members.is_empty()
-    }
-}
+use crate::transform::arrow_schema::{ExactNumbers, digits_column};
 
 /// Finds the numbers that a plan casts by their digits. The plan has CASE in place of functions
 /// that choose. `decimals` are the columns of its result that the pipeline file declares `decimal`.

@@ -13,6 +13,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 
+use super::cost::Cost;
 use super::cost_arguments::{Arg, Row};
 use super::regex_cost;
 use super::value_cost::{SCALAR_TEXT_BYTES, bytes_of_cast, bytes_of_value};
@@ -173,23 +174,6 @@ pub(super) fn class_of(function: &str) -> Option<CostClass> {
         "arrow_cast" | "arrow_try_cast" | "cast_to_type" | "try_cast_to_type" => CostClass::Cast,
         _ => return None,
     })
-}
-
-/// The bytes that a call produces, and the steps that it takes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Cost {
-    pub(super) bytes: u64,
-    pub(super) steps: u64,
-}
-
-impl Cost {
-    pub(super) fn bytes(bytes: u64) -> Self {
-        Self { bytes, steps: 0 }
-    }
-
-    pub(super) fn and(self, other: Self) -> Self {
-        Self { bytes: self.bytes.saturating_add(other.bytes), steps: self.steps.saturating_add(other.steps) }
-    }
 }
 
 impl CostClass {

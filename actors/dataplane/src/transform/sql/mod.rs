@@ -39,6 +39,7 @@ pub(crate) mod cast;
 mod charged_expr;
 mod checked_expr;
 mod column_source;
+mod cost;
 mod cost_arguments;
 mod exact_numbers;
 pub(super) mod function_cost;
@@ -51,7 +52,6 @@ mod validate;
 mod value_cost;
 
 pub use column_source::ColumnSource;
-pub(super) use exact_numbers::ExactNumbers;
 use lower::Lowering;
 use parse::{TopicNames, TopicTable};
 use step::Step;

@@ -5,8 +5,8 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 
+use super::cost::Cost;
 use super::cost_arguments::Arg;
-use super::function_cost::Cost;
 use super::regex_cost::STATE_BYTES;
 use crate::transform::column_bytes;
 
