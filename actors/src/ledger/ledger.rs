@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use forebay_schemas::desired::{Desired, DesiredState};
 use forebay_schemas::event::{Event, Recorded};
-use forebay_schemas::offset::{Checkpoint, Offset, Partition, RangeSet};
+use forebay_schemas::offset::{Checkpoint, Offset, Partition, Range, RangeSet};
 use forebay_schemas::run::{Cancelled, MaxRejected, Run, RunSpec};
 use forebay_schemas::snapshot::RunTotals;
 use forebay_schemas::source_read::Position;
@@ -436,6 +436,16 @@ pub(crate) fn invalidate_confirmed(event: &Event, confirmed: &mut Option<BTreeMa
         Event::TopicRecreated { .. } => confirmed.clear(),
         Event::PartitionsAssigned { starts } => confirmed.retain(|partition, _| !starts.0.contains_key(partition)),
         Event::OffsetsReset { to, .. } => confirmed.retain(|partition, _| !to.0.contains_key(partition)),
+        // A topic appends after what was written of it, so this page may be in a re-created one.
+        // Where it is not, because it was written before it was reported, another check costs a
+        // request.
+        Event::PageProduced { ranges, .. } => {
+            let is_behind =
+                |(partition, range): (&Partition, &Range)| confirmed.get(partition).is_some_and(|&written| range.from < written);
+            if ranges.0.iter().any(is_behind) {
+                confirmed.clear();
+            }
+        }
         _ => {}
     }
 }

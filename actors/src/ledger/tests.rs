@@ -1,12 +1,13 @@
 //! The ledger over a journal on the disk.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::desired::DesiredState;
 use forebay_schemas::event::{Event, Start, StartOrigin};
-use forebay_schemas::offset::{Checkpoint, Epoch, Partition, Range, Ranges, WriteTimestamp};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range, Ranges, WriteTimestamp};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Cancelled, RunSpec, RunState};
 use forebay_schemas::source_read::{Position, Read, ReadMode};
@@ -530,4 +531,23 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_page_below_a_confirmed_offset_waits_for_another_topic_check() {
+    let page = |from: Offset| Event::PageProduced {
+        run: Uuid::nil(),
+        ranges: [(1, Range { from, to: from + 1 })].into_iter().collect(),
+        produced: 1,
+        rejected: 0,
+        cursor: None,
+        moves: None,
+        rejects: Rejects::default(),
+    };
+    let written = || Some(BTreeMap::from([(0, 9), (1, 2)]));
+    let mut confirmed = written();
+    invalidate_confirmed(&page(2), &mut confirmed);
+    assert_eq!(confirmed, written(), "a topic appends after what was written of it");
+    invalidate_confirmed(&page(0), &mut confirmed);
+    assert_eq!(confirmed, Some(BTreeMap::new()), "the topic may be a re-created one");
 }
