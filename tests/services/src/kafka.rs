@@ -10,7 +10,6 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::process::{self, Folder, Launch, Process};
-use crate::tools::{self, GroupOffset};
 use crate::{Result, Size, cache, java, must, ports};
 
 const VERSION: &str = "4.1.1";
@@ -75,36 +74,6 @@ impl Kafka {
     /// `127.0.0.1:port`.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
-    }
-
-    /// [`tools::create_topic`] on this server.
-    #[track_caller]
-    pub fn create_topic(&self, topic: &str, partitions: u32) {
-        tools::create_topic(&self.bootstrap, topic, partitions);
-    }
-
-    /// [`tools::topics`] of this server.
-    #[track_caller]
-    pub fn topics(&self) -> Vec<String> {
-        tools::topics(&self.bootstrap)
-    }
-
-    /// [`tools::console_consumer`] on this server.
-    #[track_caller]
-    pub fn console_consumer(&self, topic: &str, max_records: usize) -> Vec<String> {
-        tools::console_consumer(&self.bootstrap, topic, max_records)
-    }
-
-    /// [`tools::group_offsets`] of this server.
-    #[track_caller]
-    pub fn group_offsets(&self, group: &str) -> Vec<GroupOffset> {
-        tools::group_offsets(&self.bootstrap, group)
-    }
-
-    /// [`tools::produce`] on this server.
-    #[track_caller]
-    pub fn produce<K: AsRef<str>, V: AsRef<str>>(&self, topic: &str, records: impl IntoIterator<Item = (Option<K>, V)>) {
-        tools::produce(&self.bootstrap, topic, records);
     }
 }
 

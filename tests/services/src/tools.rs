@@ -5,7 +5,7 @@
 use std::process::Command;
 
 use crate::process::{output, output_with_input};
-use crate::{Result, java, kafka, must};
+use crate::{Kafka, Result, java, kafka, must};
 
 /// What a consumer group has committed for one partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +87,39 @@ pub fn produce<K: AsRef<str>, V: AsRef<str>>(bootstrap: &str, topic: &str, recor
         tool("org.apache.kafka.tools.ConsoleProducer", bootstrap, &arguments)
             .and_then(|mut tool| output_with_input(&mut tool, 300, lines.as_bytes())),
     );
+}
+
+/// The tools, on this server.
+impl Kafka {
+    /// [`create_topic`] on this server.
+    #[track_caller]
+    pub fn create_topic(&self, topic: &str, partitions: u32) {
+        create_topic(self.bootstrap(), topic, partitions);
+    }
+
+    /// [`topics`] of this server.
+    #[track_caller]
+    pub fn topics(&self) -> Vec<String> {
+        topics(self.bootstrap())
+    }
+
+    /// [`console_consumer`] on this server.
+    #[track_caller]
+    pub fn console_consumer(&self, topic: &str, max_records: usize) -> Vec<String> {
+        console_consumer(self.bootstrap(), topic, max_records)
+    }
+
+    /// [`group_offsets`] of this server.
+    #[track_caller]
+    pub fn group_offsets(&self, group: &str) -> Vec<GroupOffset> {
+        group_offsets(self.bootstrap(), group)
+    }
+
+    /// [`produce`] on this server.
+    #[track_caller]
+    pub fn produce<K: AsRef<str>, V: AsRef<str>>(&self, topic: &str, records: impl IntoIterator<Item = (Option<K>, V)>) {
+        produce(self.bootstrap(), topic, records);
+    }
 }
 
 fn tool(class: &str, bootstrap: &str, arguments: &[&str]) -> Result<Command> {
