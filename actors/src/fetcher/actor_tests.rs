@@ -1,6 +1,5 @@
 //! The actor with a real ledger, a test server for the API, and a probe in the producer's place.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,16 +14,17 @@ use uuid::Uuid;
 
 use super::test_server::{answer, server};
 use super::{Fetcher, FetcherHandle, FetcherParams, Schedule, ScheduledFetches};
-use crate::journal::{self, Disk, JournalError, RealDisk, Settings};
+use crate::journal::test_disk::{Step, TestDisk};
+use crate::journal::{self, JournalError, Settings};
 use crate::ledger::Ledger;
 use crate::message::{Page, PageProduced, PageRefused};
 use crate::telemetry::Telemetry;
 use forebay_kernel::testing::{eventually, with_tree};
 use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, MailboxSlot, Restart, SystemClock};
 
-/// A disk that the test can make wait or fail.
+/// What each sync of the disk does; the test sets it.
 #[derive(Clone, Default)]
-struct TestDisk(Arc<(Mutex<Sync>, Condvar)>);
+struct Syncs(Arc<(Mutex<Sync>, Condvar)>);
 
 /// What a sync does.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -35,54 +35,39 @@ enum Sync {
     Fails,
 }
 
-impl TestDisk {
+impl Syncs {
     fn set(&self, sync: Sync) {
         *self.0.0.lock() = sync;
         self.0.1.notify_all();
     }
-}
 
-impl Disk for TestDisk {
-    type File = File;
-
-    fn create(&self, path: &Path) -> io::Result<File> {
-        RealDisk.create(path)
-    }
-    fn open(&self, path: &Path, length: u64) -> io::Result<File> {
-        RealDisk.open(path, length)
-    }
-    fn append(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        RealDisk.append(file, bytes)
-    }
-    fn sync(&self, _: &File) -> io::Result<()> {
-        let mut sync = self.0.0.lock();
-        self.0.1.wait_while(&mut sync, |sync| *sync == Sync::Waits);
-        if *sync == Sync::Fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        RealDisk.sync_folder(folder)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
+    /// A disk whose syncs do what is set.
+    fn disk(&self) -> TestDisk {
+        let set = Arc::clone(&self.0);
+        TestDisk::new(move |step| {
+            if step != Step::Sync {
+                return Ok(());
+            }
+            let mut sync = set.0.lock();
+            set.1.wait_while(&mut sync, |sync| *sync == Sync::Waits);
+            if *sync == Sync::Fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        })
     }
 }
 
 /// A ledger whose journal is on a [`TestDisk`].
 struct Journaled {
     folder: tempfile::TempDir,
-    disk: TestDisk,
+    syncs: Syncs,
     ledger: Arc<Ledger>,
 }
 
 impl Journaled {
     fn new() -> Self {
-        let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+        let (folder, syncs) = (tempfile::tempdir().unwrap(), Syncs::default());
         let settings = Settings { pipeline: "users".into(), segment_bytes: 64 << 10, keep_bytes: 1 << 20 };
-        let ledger = Ledger::open(folder.path(), disk.clone(), settings, SystemClock::shared()).unwrap();
-        Self { folder, disk, ledger: Arc::new(ledger) }
+        let ledger = Ledger::open(folder.path(), syncs.disk(), settings, SystemClock::shared()).unwrap();
+        Self { folder, syncs, ledger: Arc::new(ledger) }
     }
 
     /// What the fetcher recorded. Closes the journal.
@@ -247,13 +232,13 @@ fn the_next_page_waits_until_the_last_is_in_kafka_and_durable_in_the_journal() {
         let Lease { body: page, credit } = rig.pages.recv().await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(rig.telemetry.pages.get(), 1, "the first is not in Kafka yet");
-        rig.journaled.disk.set(Sync::Waits);
+        rig.journaled.syncs.set(Sync::Waits);
         drop(credit);
         page.receipt.settle(Ok(PageProduced { produced: 2, ..PageProduced::default() }));
         eventually(|| (rig.run().counts.produced == 2).then_some(())).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!((rig.telemetry.pages.get(), rig.budget.used()), (1, 0), "the journal has not synced it yet");
-        rig.journaled.disk.set(Sync::Works);
+        rig.journaled.syncs.set(Sync::Works);
         produce_next(rig).await;
         produce_next(rig).await;
         rig.reaches(RunState::Succeeded).await;
@@ -292,7 +277,7 @@ fn a_new_fetcher_starts_at_the_recorded_cursor() {
 #[test]
 fn a_run_fails_when_the_journal_does() {
     let (rig, _) = in_tree(api_of_pages, Schedule::OnTrigger, async |rig| {
-        rig.journaled.disk.set(Sync::Fails);
+        rig.journaled.syncs.set(Sync::Fails);
         rig.trigger();
         rig.reaches(RunState::Failed).await;
     });

@@ -44,4 +44,6 @@ pub use reader::{Follower, read};
 pub use writer::{Durable, Journal, Settings};
 
 #[cfg(test)]
+pub(crate) mod test_disk;
+#[cfg(test)]
 mod tests;

@@ -1,9 +1,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::test_disk::TestDisk;
 use super::*;
 
 fn settings() -> Settings {
@@ -158,60 +158,19 @@ fn journals_of_another_pipeline_or_a_newer_format_are_rejected() {
 }
 
 /// A disk that fails at its n-th write or sync only.
-#[derive(Clone)]
-struct FailingDisk {
-    left: Arc<AtomicU64>,
-}
-
-impl FailingDisk {
-    fn step(&self) -> io::Result<()> {
-        match self.left.fetch_sub(1, Ordering::SeqCst) {
-            1 => Err(io::Error::from(io::ErrorKind::StorageFull)),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Disk for FailingDisk {
-    type File = File;
-
-    fn create(&self, path: &Path) -> io::Result<File> {
-        RealDisk.create(path)
-    }
-
-    fn open(&self, path: &Path, length: u64) -> io::Result<File> {
-        RealDisk.open(path, length)
-    }
-
-    fn append(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        self.step()?;
-        RealDisk.append(file, bytes)
-    }
-
-    fn sync(&self, file: &File) -> io::Result<()> {
-        self.step()?;
-        RealDisk.sync(file)
-    }
-
-    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        RealDisk.sync_folder(folder)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
+fn failing_disk(n: u64) -> TestDisk {
+    let left = AtomicU64::new(n);
+    TestDisk::new(move |_| match left.fetch_sub(1, Ordering::SeqCst) {
+        1 => Err(io::Error::from(io::ErrorKind::StorageFull)),
+        _ => Ok(()),
+    })
 }
 
 #[test]
 fn after_a_failed_write_or_sync_nothing_more_is_acknowledged() {
     for fails_at in 3..40 {
         let dir = tempfile::tempdir().unwrap();
-        let disk = FailingDisk { left: Arc::new(AtomicU64::new(fails_at)) };
-        let (journal, _) = Journal::open(dir.path(), disk, settings()).unwrap();
+        let (journal, _) = Journal::open(dir.path(), failing_disk(fails_at), settings()).unwrap();
         let ends: Vec<bool> = (1..=20).map(|seq| matches!(append(&journal, seq), Durable::UpTo(_))).collect();
         drop(journal);
         let acknowledged = ends.iter().take_while(|ok| **ok).count();
