@@ -6,9 +6,9 @@ use std::time::Duration;
 use forebay_dataplane::arrow::array::AsArray;
 use forebay_dataplane::arrow::datatypes::Int64Type;
 use forebay_dataplane::transform::Transform;
+use forebay_dataplane::transform::fixtures::pipeline;
 use forebay_dataplane::{NewRecord, RawBatch};
 use forebay_schemas::offset::Ranges;
-use forebay_schemas::pipeline::parse;
 
 use crate::message::{BatchPart, PolledBatch, Receipt};
 use crate::transformer::Transformer;
@@ -17,28 +17,9 @@ use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, MailboxSlot, Resta
 
 const SCHEMA: &str = r#"{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}}"#;
 
-const PIPELINE: &str = r#"
-[pipeline]
-name = "test"
-[kafka]
-bootstrap = "embedded"
-topic = "topic"
-[cassandra]
-contact_points = "embedded"
-keyspace = "forebay"
-[consumer]
-group = "test"
-[writer]
-table = "rows"
-primary_key = ["id"]
-[transformer]
-schema = "record.schema.json"
-"#;
-
 fn transform(sql: &str) -> Transform {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("record.schema.json"), SCHEMA).unwrap();
-    Transform::new(&parse(&directory.path().join("forebay.toml"), format!("{PIPELINE}sql = '''{sql}'''\n")).unwrap()).unwrap()
+    Transform::new(&pipeline(directory.path(), SCHEMA, sql)).unwrap()
 }
 
 struct Tree {

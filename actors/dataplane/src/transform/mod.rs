@@ -21,6 +21,8 @@ mod column_bytes;
 mod compiled_transform;
 mod decode;
 mod decode_error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fixtures;
 mod json_cursor;
 mod json_scalar;
 mod limits;

@@ -1,5 +1,8 @@
 //! The example that `forebay init` writes.
 
+use std::path::Path;
+
+use forebay_schemas::pipeline::Pipeline;
 use serde_json::json;
 
 use super::*;

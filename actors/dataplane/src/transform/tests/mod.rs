@@ -7,40 +7,13 @@ mod numbers;
 mod records;
 mod validation;
 
-use std::path::Path;
-
 use arrow_json::LineDelimitedWriter;
-use forebay_schemas::pipeline::{FileError, Pipeline, parse};
+use forebay_schemas::pipeline::FileError;
 use serde_json::Value;
 
+use super::fixtures::{SQL_LINE, pipeline};
 use super::{Parts, Transform};
 use crate::{NewRecord, RawBatch, Reject, RowBatch};
-
-const HEAD: &str = r#"[pipeline]
-name = "test"
-[kafka]
-bootstrap = "embedded"
-topic = "topic"
-[cassandra]
-contact_points = "embedded"
-keyspace = "forebay"
-[consumer]
-group = "test"
-[writer]
-table = "rows"
-primary_key = ["id"]
-[transformer]
-schema = "record.schema.json"
-"#;
-
-/// The line of the pipeline file with the first word of the SQL.
-const SQL_LINE: usize = 16;
-
-/// A pipeline in its own directory, with this schema and SQL.
-fn pipeline(directory: &Path, schema: &str, sql: &str) -> Pipeline {
-    std::fs::write(directory.join("record.schema.json"), schema).unwrap();
-    parse(&directory.join("forebay.toml"), format!("{HEAD}sql = '''{sql}'''\n")).unwrap()
-}
 
 fn try_transform(schema: &str, sql: &str) -> Result<Transform, FileError> {
     let directory = tempfile::tempdir().unwrap();
