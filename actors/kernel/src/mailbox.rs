@@ -34,6 +34,7 @@ impl<M: Send + 'static> Mailbox<M> {
     /// A mailbox without an actor, and the messages posted to it, to test a sender.
     #[cfg(feature = "testing")]
     pub fn probe() -> (Self, tokio::sync::mpsc::UnboundedReceiver<M>) {
+        // Unbounded because a post never waits; a test posts only a few messages.
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         (Self(Arc::new(sender)), receiver)
     }

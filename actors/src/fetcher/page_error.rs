@@ -71,7 +71,7 @@ pub enum PageError {
         /// The type that it leads to.
         found: &'static str,
     },
-    /// It has so many records that their overhead outweighs the page.
+    /// It has more than `max` records: what Forebay keeps per record would outweigh the page.
     #[error("the page has more than {max} records; ask the API for smaller pages, or raise fetcher.max_page_bytes")]
     TooMany {
         /// The limit.

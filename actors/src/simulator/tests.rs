@@ -59,7 +59,7 @@ impl Sum {
 }
 
 #[test]
-#[allow(clippy::print_stderr, reason = "said to whoever runs it by hand")]
+#[allow(clippy::print_stderr, reason = "printed for the person who runs it by hand")]
 fn ten_thousand_seeds_keep_every_invariant() {
     if let Some(seed) = number("FOREBAY_SEED") {
         let outcome = history(seed, None, true);
@@ -115,7 +115,7 @@ fn found(fault: Fault, seeds: u64) -> Option<(u64, Violation)> {
 }
 
 #[test]
-#[allow(clippy::print_stderr, reason = "said to whoever runs it by hand")]
+#[allow(clippy::print_stderr, reason = "printed for the person who runs it by hand")]
 fn every_broken_rule_is_found_and_the_invariant_named() {
     use Invariant::*;
     let faults: [(Fault, &[Invariant], u64); 27] = [

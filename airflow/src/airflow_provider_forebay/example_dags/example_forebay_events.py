@@ -1,4 +1,4 @@
-"""A DAG that starts whenever a run of a Forebay pipeline has succeeded, whoever requested it."""
+"""A DAG that starts when runs of a Forebay pipeline succeed, requested by Airflow or not."""
 
 from __future__ import annotations
 

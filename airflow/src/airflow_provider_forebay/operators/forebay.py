@@ -62,7 +62,7 @@ class ForebayRunOperator(BaseOperator):
     :param labels: labels of the run in addition to `dag_id`, `run_id`, `task_id` and `map_index`.
         They must be the same for each try. (templated)
     :param run_key: the run's key, if it should not be the task's: the same key is the same run,
-        whoever requests it. (templated)
+        also for requests from outside Airflow. (templated)
     :param forebay_conn_id: the connection.
     :param deferrable: wait in the triggerer, not in a worker slot.
     :param eager: before that, wait this long in the worker. A run that ends sooner needs no

@@ -41,7 +41,7 @@ STATES = {"RunSucceeded": "succeeded", "RunFailed": "failed", "RunCancelled": "c
 
 class ForebayRunEventTrigger(BaseEventTrigger):
     """
-    Fires for each run that ends, whoever requested it.
+    Fires for each run that ends, whether or not a DAG requested it.
 
     The payload is the dict that ForebayRunOperator returns, with `event_id`, `pipeline` and the
     run's `labels`.
