@@ -5,10 +5,14 @@
 //! * A timestamp depends only on the partition's records before it and on the clock's first value.
 //!   However batches are cut, and wherever a new process resumes from a commit, a record gets the
 //!   same timestamp again. So a repeated write changes nothing, and a late write loses.
+//! * An offset without a record, such as one that compaction has removed, advances the clock as a
+//!   record without a date does. So where the dates of records do not decide, as after a replay, a
+//!   record gets the same timestamp again even when records before it were removed meanwhile.
 //! * No two partitions ever use the same timestamp, whatever their numbers and however many there
 //!   are: each has its own [`Lane`]. So the cells of one row never mix two records.
 //!
 //! Does not guarantee:
+//! * That a gap of more than [`MAX_GAP`] counts in full.
 //! * That a timestamp is the record's own time. The clock runs ahead of it when a partition has
 //!   more records per second than its lane has timestamps (62,500; fewer from the ninth partition
 //!   on), or when the records' timestamps step back.
@@ -69,6 +73,10 @@ impl Lane {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WriteClock(i64);
 
+/// The limit for how far a gap between two offsets advances the clock, in microseconds: an hour,
+/// which is 225 million offsets of the partitions 0 to 7.
+pub const MAX_GAP: i64 = 3_600_000_000;
+
 /// What [`WriteClock::advance`] returns for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tick {
@@ -91,6 +99,15 @@ impl WriteClock {
         let own = timestamp_ms.filter(|_| !clamped).map_or(0, |own| own * 1_000);
         self.0 = lane.at_or_after((self.0 + Self::STEP).max(own));
         Tick { write_ts: self.0, clamped }
+    }
+
+    /// Advances past offsets of the partition with this lane that have no record, by at most
+    /// [`MAX_GAP`].
+    pub fn skip(&mut self, lane: Lane, offsets: Offset) {
+        if offsets > 0 {
+            let first = lane.at_or_after(self.0 + Self::STEP);
+            self.0 = first + lane.step.saturating_mul(offsets - 1).min(MAX_GAP & !(lane.step - 1));
+        }
     }
 
     /// Returns the timestamp of the last record, in microseconds since the Unix epoch.
@@ -221,6 +238,32 @@ mod tests {
                 assert!(next >= before + 16, "partition {partition}: {before} and then {next}, where {} was due before", before + 16);
             }
         }
+    }
+
+    #[test]
+    fn an_offset_without_a_record_counts_as_a_record_without_a_date() {
+        for partition in [0, 7, 9, 300] {
+            let lane = Lane::of(partition);
+            let (mut with, mut without) =
+                (WriteClock::from_micros(NOW * 1_000 + 5).unwrap(), WriteClock::from_micros(NOW * 1_000 + 5).unwrap());
+            (0..7).for_each(|_| _ = with.advance(lane, None));
+            without.skip(lane, 2);
+            without.skip(lane, 5);
+            assert_eq!(with, without, "partition {partition}");
+        }
+    }
+
+    #[test]
+    fn a_gap_advances_the_clock_by_an_hour_at_most() {
+        for (partition, offsets) in [(0, 1_000_000_000), (300, Offset::MAX), (5_000, 1 << 40)] {
+            let mut clock = WriteClock::from_micros(NOW * 1_000).unwrap();
+            clock.skip(Lane::of(partition), offsets);
+            let ahead = clock.micros() - NOW * 1_000 - Lane::of(partition).step;
+            assert!((MAX_GAP - 2 * Lane::of(partition).step..=MAX_GAP).contains(&ahead), "partition {partition}: {ahead}");
+        }
+        let mut clock = WriteClock::default();
+        clock.skip(Lane::of(0), 0);
+        assert_eq!(clock, WriteClock::default());
     }
 
     /// Timestamps near each other, in any unit, or none.

@@ -6,7 +6,7 @@
 //!   committed under the same assignment.
 //! * When everything is settled, it names the end of what was read. That end may lie behind offsets
 //!   that no consumer is given, such as transaction markers, once [`State::reach_end`] reports
-//!   them. The write clock stays that of the last record.
+//!   them. The write clock advances past them, too.
 //! * A batch that settles after its partition was revoked changes nothing: each assignment is a
 //!   generation of its own.
 //! * A record is accepted once in an assignment: one below the position is a duplicate.
@@ -235,6 +235,7 @@ impl State {
             let slice = PartitionSlice { partition, generation: state.generation, range, first_ms, clock: state.clock, unkeyed: 0 };
             self.builder.start_slice(slice)
         });
+        state.clock.skip(state.lane, record.offset - state.position);
         let tick = state.clock.advance(state.lane, record.timestamp_ms);
         state.position = record.offset + 1;
         state.clamped += u64::from(tick.clamped);
@@ -299,7 +300,10 @@ impl State {
     /// checkpoint when that advances it.
     pub(crate) fn reach_end(&mut self, partition: Partition, offset: Offset) -> Option<Checkpoint> {
         let state = self.partitions.get_mut(&partition)?;
-        state.position = state.position.max(offset);
+        if state.position < offset {
+            state.clock.skip(state.lane, offset - state.position);
+            state.position = offset;
+        }
         state.catch_up().then(|| state.checkpoint())
     }
 
@@ -376,7 +380,7 @@ impl PartitionState {
     fn catch_up(&mut self) -> bool {
         let advances = self.in_flight.is_empty() && self.slice.is_none() && self.written < self.position;
         if advances {
-            self.written = self.position;
+            (self.written, self.written_clock) = (self.position, self.clock);
         }
         advances
     }

@@ -88,22 +88,20 @@ fn a_batch_covers_each_partition_from_its_position_to_after_its_last_record() {
 }
 
 #[test]
-fn an_end_behind_the_last_record_is_committed_without_moving_the_clock() {
+fn an_end_behind_the_last_record_is_committed_with_a_clock_that_has_passed_it() {
     let mut state = state();
     start(&mut state, 0, 5);
     accept(&mut state, 0, 5);
     assert_eq!(state.reach_end(0, 8), None, "a record before it is in the batch being filled");
     assert_eq!(state.admission(0, 7), Admission::Duplicate, "nothing before the end is expected");
-    let clock = state.seal().unwrap().contents.slices[0].clock.micros();
+    let record = state.seal().unwrap().contents.slices[0].clock.micros();
+    let passed = |offsets: i64| WriteTimestamp::from_micros(record + offsets * WriteClock::STEP);
     assert_eq!((state.reach_end(0, 9), state.to_commit().len()), (None, 0), "it is in flight");
     assert_eq!(ends(&state.settle(1, Vec::new())), [(0, 9)]);
-    assert_eq!(
-        state.to_commit()[0].checkpoint,
-        Checkpoint { offset: 9, write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(1) }
-    );
+    assert_eq!(state.to_commit()[0].checkpoint, Checkpoint { offset: 9, write_clock: passed(3), epoch: Epoch::new(1) });
     assert_eq!(
         state.reach_end(0, 12),
-        Some(Checkpoint { offset: 12, write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(1) }),
+        Some(Checkpoint { offset: 12, write_clock: passed(6), epoch: Epoch::new(1) }),
         "with nothing in flight at once"
     );
     assert_eq!(
@@ -114,6 +112,20 @@ fn an_end_behind_the_last_record_is_committed_without_moving_the_clock() {
     accept(&mut state, 0, 14);
     assert_eq!(state.seal().unwrap().ranges.0[&0], Range { from: 12, to: 15 });
     assert_eq!(ends(&state.settle(2, Vec::new())), [(0, 15)]);
+}
+
+#[test]
+fn a_record_gets_the_same_timestamp_again_when_compaction_has_removed_records_before_it() {
+    let ahead = Checkpoint { offset: 5, write_clock: WriteTimestamp::from_micros(1_800_000_000_000_000), epoch: Epoch::new(1) };
+    let timestamp_of_9 = |offsets: &[Offset]| {
+        let mut state = state();
+        state.assign(0, ahead, 5);
+        offsets.iter().for_each(|&offset| accept(&mut state, 0, offset));
+        state.seal().unwrap().contents.raw.records.last().unwrap().write_ts
+    };
+    let all = timestamp_of_9(&[5, 6, 7, 8, 9]);
+    assert_eq!(all, timestamp_of_9(&[9]));
+    assert_eq!(all, timestamp_of_9(&[6, 9]));
 }
 
 #[test]
@@ -305,10 +317,17 @@ struct Topic {
 }
 
 impl Topic {
-    /// The timestamps that the records must be written with.
-    fn write_ts(&self, partition: Partition) -> BTreeMap<Offset, i64> {
-        let mut clock = WriteClock::default();
-        self.log.iter().map(|&(offset, stamp)| (offset, clock.advance(Lane::of(partition), stamp).write_ts)).collect()
+    /// The clock that must be committed with an offset: after the records before it, and after the
+    /// offsets between them.
+    fn clock_at(&self, partition: Partition, end: Offset) -> i64 {
+        let (mut clock, mut position) = (WriteClock::default(), 0);
+        for &(offset, stamp) in self.log.iter().filter(|&&(offset, _)| offset < end) {
+            clock.skip(Lane::of(partition), offset - position);
+            clock.advance(Lane::of(partition), stamp);
+            position = offset + 1;
+        }
+        clock.skip(Lane::of(partition), end - position);
+        clock.micros()
     }
 }
 
@@ -340,8 +359,7 @@ proptest! {
             let topic = topics.get_mut(&partition).unwrap();
             prop_assert!(topic.log.iter().all(|&(offset, _)| offset >= checkpoint.offset || done.contains(&(partition, offset))));
             prop_assert!(topic.commit.is_none_or(|before| before.offset <= checkpoint.offset), "a commit never moves back");
-            let last = topic.log.iter().rev().find(|&&(offset, _)| offset < checkpoint.offset).map(|&(offset, _)| topic.write_ts(partition)[&offset]);
-            prop_assert_eq!(last.unwrap_or(0), checkpoint.write_clock.micros());
+            prop_assert_eq!(topic.clock_at(partition, checkpoint.offset), checkpoint.write_clock.micros());
             topic.commit = Some(checkpoint);
             state.commit_confirmed(partition, checkpoint.offset);
         } } }
@@ -419,7 +437,8 @@ proptest! {
         }
         prop_assert_eq!(state.in_flight(), 0);
         for (&partition, topic) in &topics {
-            prop_assert!(topic.write_ts(partition).values().collect::<Vec<_>>().windows(2).all(|pair| pair[0] < pair[1]));
+            let clocks: Vec<i64> = topic.log.iter().map(|&(offset, _)| topic.clock_at(partition, offset + 1)).collect();
+            prop_assert!(clocks.windows(2).all(|pair| pair[0] < pair[1]));
         }
     }
 }

@@ -24,11 +24,12 @@
 //! * Producers' timestamps in the future, together with a topic that is re-created or a group whose
 //!   offsets are removed; and offsets that are removed twice, when the journal's record of the
 //!   first time is lost. The write clock may then be behind the table.
-//! * Such timestamps, or a clock ahead of all timestamps as after a replay, together with the
-//!   compaction of records that were written and not committed when a process died.
+//! * Such timestamps, together with the compaction of records that were written and not committed
+//!   when a process died.
 //! * The order of one key's records in several partitions, where timestamps step back and an added
-//!   partition can't know of them, where records have no key, and after they were read again. The
-//!   row must then be a whole record of one of the partitions.
+//!   partition can't know of them, where nothing of the key's former partition was read when the
+//!   other one was added, where records have no key, and after they were read again. The row must
+//!   then be a whole record of one of the partitions.
 //!
 //! Not simulated: offsets set by hand, retention of uncommitted records, actors that restart alone
 //! in the middle of a message, and the byte budgets, which the kernel's own tests cover.

@@ -99,10 +99,9 @@ impl World {
             }
             Step::Compaction => {
                 let partition = env.any_partition();
-                // Where dates rise and decide, also what was read and is not committed; see the
-                // module's own words. Of what is read again they do not.
-                let dates_decide = env.broker.dates_rise() && env.oracle.unordered.is_empty();
-                let to = if dates_decide { Some(env.broker.log(partition).end()) } else { env.committed_now(partition) };
+                // Where dates rise, also what was read and is not committed; see the module's own
+                // words.
+                let to = if env.broker.dates_rise() { Some(env.broker.log(partition).end()) } else { env.committed_now(partition) };
                 env.broker.log_mut(partition).compact(to.unwrap_or_default());
             }
             Step::Transaction => {
@@ -125,10 +124,8 @@ impl World {
                 let reader = env.rng.random_range(0..env.scenario.processes);
                 let before = env.broker.partitions();
                 env.broker.add_partition(reader);
-                if env.broker.dating == Dating::Wild {
-                    let unordered: Vec<u16> = (0..KEYS).filter(|&key| may_lose_its_order(&env.broker, key, before)).collect();
-                    env.oracle.unordered.extend(unordered);
-                }
+                let unordered: Vec<u16> = (0..KEYS).filter(|&key| may_lose_its_order(&env.broker, key, before)).collect();
+                env.oracle.unordered.extend(unordered);
             }
             Step::ByHand => {
                 let (key, ts) = (env.rng.random_range(0..KEYS), env.now_ms() * 1_000 + env.rng.random_range(0..1_000));
@@ -273,14 +270,23 @@ impl World {
     }
 }
 
-/// Whether the newest record of a key may lose when a partition is added to those before, where
-/// records are dated back and forth: when it moves away from records that the group has not
-/// committed yet, whose dates are not known; and when it moves to a partition that was there
-/// before, whose clock may be behind.
+/// Returns whether the newest record of a key may lose when a partition is added to those before,
+/// so that the key moves.
+///
+/// It may when nothing was ever read of the partition that it leaves: that one then starts after
+/// the clocks of all others. Where records are dated back and forth it also may when the partition
+/// holds records that the group has not committed, whose dates are not known, and when the key
+/// moves to a partition that was there before, whose clock may be behind.
 fn may_lose_its_order(broker: &Broker, key: u16, before: usize) -> bool {
     let to = partition_of(key, before + 1);
-    let is_unread = |(partition, offset, _): (Partition, Offset, Stored)| {
-        broker.committed(partition).is_none_or(|committed| offset >= committed.offset)
+    let committed = |partition| {
+        broker
+            .committed(partition)
+            .filter(|committed| committed.metadata.is_some_and(|metadata| !metadata.is_of_another_topic(Some(broker.topic_id()))))
     };
-    to != partition_of(key, before) && (to < before || broker.records_of(key).any(is_unread))
+    let is_wild = broker.dating == Dating::Wild;
+    let is_unread = |(partition, offset, _): (Partition, Offset, Stored)| {
+        committed(partition).is_none_or(|committed| is_wild && offset >= committed.offset)
+    };
+    to != partition_of(key, before) && (is_wild && to < before || broker.records_of(key).any(is_unread))
 }

@@ -1,6 +1,6 @@
 //! Many seeds, and what each broken rule breaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -19,9 +19,8 @@ struct Sum {
     steps: u64,
     succeeded: u64,
     acknowledged: u64,
-    /// For each invariant that was violation, by its name: how often, and the first seed with what
-    /// was said.
-    wrong: BTreeMap<String, (u64, u64, String)>,
+    /// The violations of each invariant, by its name: the seeds, and what the first of them said.
+    wrong: BTreeMap<String, (BTreeSet<u64>, String)>,
 }
 
 impl Sum {
@@ -39,22 +38,22 @@ impl Sum {
             }
             Err(_) => ("a panic".to_owned(), "it is above".to_owned()),
         };
-        self.add(name, 1, seed, what);
+        self.add(name, BTreeSet::from([seed]), what);
     }
 
-    fn add(&mut self, name: String, count: u64, seed: u64, what: String) {
-        let known = self.wrong.entry(name).or_insert((0, u64::MAX, String::new()));
-        known.0 += count;
-        if seed < known.1 {
-            (known.1, known.2) = (seed, what);
+    fn add(&mut self, name: String, seeds: BTreeSet<u64>, what: String) {
+        let known = self.wrong.entry(name).or_default();
+        if known.0.first().is_none_or(|first| seeds.first() < Some(first)) {
+            known.1 = what;
         }
+        known.0.extend(seeds);
     }
 
     fn merge(&mut self, other: Self) {
         self.steps += other.steps;
         self.succeeded += other.succeeded;
         self.acknowledged += other.acknowledged;
-        other.wrong.into_iter().for_each(|(name, (count, seed, what))| self.add(name, count, seed, what));
+        other.wrong.into_iter().for_each(|(name, (seeds, what))| self.add(name, seeds, what));
     }
 }
 
@@ -90,8 +89,10 @@ fn ten_thousand_seeds_keep_every_invariant() {
         "{seeds} seeds, {steps} steps, {took:.1} s, {:.0} seeds/s; {acknowledged} records acknowledged, {succeeded} runs succeeded",
         seeds as f64 / took
     );
-    if let Some((first, (_, seed, _))) = wrong.iter().min_by_key(|(_, (_, seed, _))| *seed) {
-        let all = wrong.iter().map(|(name, (count, seed, what))| format!("{name}: {count} seeds, the first is {seed}: {what}\n"));
+    if let Some((first, (violating, _))) = wrong.iter().min_by_key(|(_, (seeds, _))| seeds.first()) {
+        let some = |seeds: &BTreeSet<u64>| seeds.iter().take(10).map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let all = wrong.iter().map(|(name, (seeds, what))| format!("{name}: {} seeds, {}: {what}\n", seeds.len(), some(seeds)));
+        let seed = violating.first().expect("a violation has a seed");
         let trace = catch_unwind(|| history(*seed, None, true).trace).unwrap_or_default();
         panic!(
             "{}\n{first} in seed {seed}, the last steps:\n{}\nrepeat it with: make simulate SEED={seed}",
