@@ -81,12 +81,12 @@ pub mod commit_metadata;
 mod cql_type;
 pub mod dead_letter;
 mod decimal;
-mod floor_timestamps;
 mod masked_reason;
 pub mod reject_counts;
 pub mod run_counts;
 pub mod store;
 pub mod transform;
+mod truncate_timestamps;
 pub mod write_clock;
 
 pub use batch::{NewRecord, RawBatch, RawRecord, Reject, RejectStage, RowBatch};

@@ -16,7 +16,6 @@
 
 mod access;
 mod blocking;
-pub(crate) mod client_headers;
 mod cluster_state;
 pub(crate) mod dead_letter_headers;
 pub mod embedded;
@@ -24,6 +23,7 @@ mod embedded_retention;
 mod error;
 mod offsets;
 pub mod reader;
+pub(crate) mod record_headers;
 #[cfg(test)]
 pub(crate) mod test_producer;
 #[cfg(test)]

@@ -19,7 +19,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use super::access::{Access, LogContext};
 use super::blocking::run_blocking;
 use super::error::BrokerError;
-use crate::broker::client_headers;
+use crate::broker::record_headers;
 
 /// The time-out of a read.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -141,7 +141,7 @@ fn read_now(
 fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
     let mut headers = Vec::new();
     let put = |name: &str, value: Option<&[u8]>| headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
-    let unreadable_headers = message.headers().map_or(0, |all| client_headers::each(all, put));
+    let unreadable_headers = message.headers().map_or(0, |all| record_headers::each(all, put));
     StoredRecord {
         partition: message.partition(),
         offset: message.offset(),

@@ -33,7 +33,7 @@ use super::client::Client;
 use super::commit_thread::Committer;
 use super::error::ConsumerError;
 use super::state::{Admission, BUDGET_WAIT_TIMEOUT, CommitSchedule, MAX_IN_FLIGHT, State};
-use crate::broker::client_headers;
+use crate::broker::record_headers;
 use crate::failpoint::point;
 use crate::message::{BatchDone, PolledBatch, Receipt};
 
@@ -395,7 +395,7 @@ fn add_credit(credit: &mut Option<Credit>, more: Credit) -> usize {
 fn incoming<'a>(message: &'a BorrowedMessage<'_>, scratch: &'a mut Vec<u8>) -> Incoming<'a> {
     scratch.clear();
     if let Some(all) = message.headers() {
-        let unreadable = client_headers::each(all, |name, value| arena_headers::append(name, value, scratch));
+        let unreadable = record_headers::each(all, |name, value| arena_headers::append(name, value, scratch));
         arena_headers::append_unreadable(unreadable, scratch);
     }
     Incoming {

@@ -10,10 +10,10 @@
 
 mod checks;
 mod error;
-mod nulls;
 mod secret;
 mod sections;
 mod units;
+mod writer_nulls;
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,6 @@ use serde::Deserialize;
 
 pub use checks::is_loopback;
 pub use error::{ByteSpan, FileError, nearest};
-pub use nulls::{Nulls, NullsSection};
 pub use secret::{Secret, SecretError};
 pub use sections::{
     ApiSection, BatchSection, CassandraSection, ConsistencyLevel, ConsumerSection, ContactPoints, CursorSection, FetcherSection,
@@ -29,6 +28,7 @@ pub use sections::{
     SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
 };
 pub use units::{Bytes, HumanDuration};
+pub use writer_nulls::{Nulls, NullsSection};
 
 /// A checked pipeline file.
 #[derive(Debug, Clone, Deserialize)]

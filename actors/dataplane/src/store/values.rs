@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::Reason;
 use crate::cql_type::{CqlType, is_text};
 use crate::decimal::{self, DecimalError};
-use crate::floor_timestamps::floor;
+use crate::truncate_timestamps::truncate;
 
 /// A reason quotes at most this many characters of a bad value.
 const MAX_QUOTED_CHARS: usize = 48;
@@ -217,7 +217,7 @@ pub(super) fn convert(array: &ArrayRef, cql: &CqlType) -> Result<(Cells, Vec<Mis
         CqlType::Blob => plain(cast(array, &DataType::Binary, cql)?, |a| Cells::Blob(a.as_binary::<i32>().clone())),
         CqlType::Date => plain(cast(array, &DataType::Date32, cql)?, |a| Cells::Date(a.as_primitive::<Date32Type>().clone())),
         CqlType::Timestamp => {
-            plain(cast(&floor(array, TimeUnit::Millisecond), &DataType::Timestamp(TimeUnit::Millisecond, None), cql)?, |a| {
+            plain(cast(&truncate(array, TimeUnit::Millisecond), &DataType::Timestamp(TimeUnit::Millisecond, None), cql)?, |a| {
                 Cells::Timestamp(a.as_primitive::<TimestampMillisecondType>().clone())
             })
         }

@@ -24,7 +24,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 
 use crate::decimal::{self, DecimalError};
-use crate::floor_timestamps;
+use crate::truncate_timestamps;
 
 /// Casts a column to another type. A value that does not fit is NULL when `safe`, else an error.
 pub(super) fn cast(array: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
@@ -56,7 +56,7 @@ pub(super) fn cast(array: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayR
         }
         (integer, Float32 | Float64) if integer.is_integer() => exact_floats(array, to, safe),
         (_, Float32 | Float64) => finite(&arrow_cast(array, to, safe)?, safe),
-        (Timestamp(fine, _), Timestamp(coarse, _)) if fine > coarse => arrow_cast(&floor_timestamps::floor(array, *coarse), to, safe),
+        (Timestamp(fine, _), Timestamp(coarse, _)) if fine > coarse => arrow_cast(&truncate_timestamps::truncate(array, *coarse), to, safe),
         _ => arrow_cast(array, to, safe),
     }
 }

@@ -6,7 +6,7 @@ use datafusion::arrow::array::{ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
 
 /// Rounds times down to a coarser unit, and returns them in their own unit.
-pub(crate) fn floor(array: &ArrayRef, coarse: TimeUnit) -> ArrayRef {
+pub(crate) fn truncate(array: &ArrayRef, coarse: TimeUnit) -> ArrayRef {
     let per_second = |unit: TimeUnit| match unit {
         TimeUnit::Second => 1_i64,
         TimeUnit::Millisecond => 1_000,
@@ -18,7 +18,7 @@ pub(crate) fn floor(array: &ArrayRef, coarse: TimeUnit) -> ArrayRef {
     if ratio <= 1 {
         return Arc::clone(array);
     }
-    macro_rules! floor {
+    macro_rules! truncate {
         ($kind:ty) => {
             Arc::new(
                 array
@@ -30,8 +30,8 @@ pub(crate) fn floor(array: &ArrayRef, coarse: TimeUnit) -> ArrayRef {
     }
     match fine {
         TimeUnit::Second => Arc::clone(array),
-        TimeUnit::Millisecond => floor!(TimestampMillisecondType),
-        TimeUnit::Microsecond => floor!(TimestampMicrosecondType),
-        TimeUnit::Nanosecond => floor!(TimestampNanosecondType),
+        TimeUnit::Millisecond => truncate!(TimestampMillisecondType),
+        TimeUnit::Microsecond => truncate!(TimestampMicrosecondType),
+        TimeUnit::Nanosecond => truncate!(TimestampNanosecondType),
     }
 }
