@@ -27,7 +27,7 @@ FAST_TESTS := $(addprefix --test ,$(filter-out real_%,$(basename $(notdir $(wild
 
 TOOLS := $(CACHE)/tools-cargo-deny-0.20.2-ruff-0.17.6
 # Empty without git, such as in an unpacked archive.
-PYTHON_FILES := $(shell git ls-files --cached --others --exclude-standard '*.py' 2>/dev/null)
+PYTHON_FILES := $(shell git ls-files --cached --others --exclude-standard '*.py' scripts/prose scripts/sbom 2>/dev/null)
 
 ## demo       run the demo: no server, no network; ARGS="--duration 20s --json" is passed to it
 .PHONY: demo
@@ -79,12 +79,13 @@ docs-airflow: setup
 bench: setup
 	@$(STEP) "Benches" cargo bench $(ALL) --profile dev --bench '*' -- $(ARGS)
 
-## lint       check format, licences, Python, clippy, rustdoc; a warning is an error
+## lint       check format, licences, advisories, Python, clippy, rustdoc; a warning is an error
 .PHONY: lint
 lint: setup-fast
 	@$(STEP) "Format" cargo fmt --all --check
 	@$(STEP) "Prose" scripts/prose
-	@$(STEP) "Licences, bans, sources" $(MAKE) deny
+	@$(STEP) "Licences, sources, advisories" $(MAKE) deny
+	@$(STEP) "Bill of materials" scripts/sbom $(CACHE)/forebay.cdx.json
 ifneq ($(PYTHON_FILES),)
 	@$(STEP) "Python" $(MAKE) ruff
 endif
@@ -94,8 +95,14 @@ endif
 .PHONY: deny ruff
 deny: $(TOOLS)/ready
 	@$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
+	@scripts/advisories check $(TOOLS)/bin/cargo-deny
 ruff: $(TOOLS)/ready
 	@$(TOOLS)/bin/ruff check $(PYTHON_FILES) && $(TOOLS)/bin/ruff format --check $(PYTHON_FILES)
+
+## sbom       write the software bill of materials to forebay.cdx.json: CycloneDX, every crate of the program
+.PHONY: sbom
+sbom:
+	@scripts/sbom forebay.cdx.json
 
 # From PyPI, which has binaries of both.
 $(TOOLS)/ready:
