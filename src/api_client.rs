@@ -145,7 +145,7 @@ impl ApiClient {
         }
         let Some(reason) = reason else {
             if output.json() {
-                output.print(&serde_json::to_string(&plan).expect("a plan is JSON"));
+                output.print_json(&plan);
             } else {
                 output.message(DRY_RUN);
             }
@@ -154,7 +154,7 @@ impl ApiClient {
         let body = ApplyRequest { hash: plan.hash, reason: reason.to_owned() };
         let applied: Applied = self.post(&["v1", "plans", &plan.id.to_string(), "apply"], &body).await?;
         if output.json() {
-            output.print(&serde_json::to_string(&applied).expect("the result of a plan is JSON"));
+            output.print_json(&applied);
         }
         Ok(Some(applied))
     }

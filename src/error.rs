@@ -1,13 +1,12 @@
 //! The error of a command: its message, its remedy and its exit code.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use forebay_schemas::pipeline::FileError;
 use forebay_schemas::run::{Stop, StopReason};
 use serde_json::json;
 
-use crate::output::Output;
+use crate::output::{Label, Output};
 
 /// The remedy for records that became dead letters.
 pub(crate) const FIX_REJECTED: &str = "fix the source, the schema or the SQL, and redrive them";
@@ -86,21 +85,14 @@ impl CliError {
             if !self.help.is_empty() {
                 error["help"] = self.help.clone().into();
             }
-            output.print(&json!({ "error": error }).to_string());
+            output.print_json(&json!({ "error": error }));
         } else if let Some(file) = &self.file {
-            let mut text = String::new();
-            let theme = if output.colour() { miette::GraphicalTheme::unicode() } else { miette::GraphicalTheme::unicode_nocolor() };
-            let handler = miette::GraphicalReportHandler::new_themed(theme).with_context_lines(1);
-            match handler.render_report(&mut text, file.as_ref()) {
-                Ok(()) => output.message(text.trim_end()),
-                Err(_) => output.message(&self.message),
-            }
+            output.report(file.as_ref());
         } else {
-            let mut text = format!("{} {}", output.red("error:"), self.message);
+            output.labelled(Label::Bad, "error:", &self.message);
             if !self.help.is_empty() {
-                let _ = write!(text, "\n{} {}", output.bold(" help:"), self.help);
+                output.labelled(Label::Plain, " help:", &self.help);
             }
-            output.message(&text);
         }
         ExitCode::from(self.code)
     }

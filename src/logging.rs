@@ -7,6 +7,7 @@
 //!   their type. `docs/OPERATIONS.md` has the table of keys.
 //! * A warning or error that equals one of the last [`REPEAT_INTERVAL`] is dropped; the next one
 //!   that is written has the number of dropped lines in `repeated`.
+//! * A text line is one line, and has no control characters but its colours.
 //! * Forebay's own lines of level `info` and above are kept in memory, whatever the level on
 //!   stderr.
 //!
@@ -25,12 +26,13 @@ use std::time::{Duration, Instant};
 use chrono::{SecondsFormat, SubsecRound as _, Utc};
 use forebay_actors::telemetry::LogRing;
 use forebay_schemas::api::{LogLevel, LogLine};
+use forebay_schemas::printable;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
@@ -87,6 +89,19 @@ where
         }
         line.extend(fields.others);
         writeln!(writer, "{}", Value::Object(line))
+    }
+}
+
+/// Writes a field of a text line. The message comes first.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    let value = printable(&value);
+    match field.name() {
+        "message" => write!(writer, "{value}"),
+        // Repeats what the line has already: the line came from the crate `log`.
+        name if name.starts_with("log.") => Ok(()),
+        name if writer.has_ansi_escapes() => write!(writer, " \x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}"),
+        name => write!(writer, " {name}={value}"),
     }
 }
 
@@ -239,7 +254,7 @@ pub(crate) fn start_logging(format: LogFormat, level: &str) {
         LogFormat::Json => registry.with(lines.event_format(Json).with_filter(Repeats::default()).with_filter(filter)).try_init(),
         LogFormat::Text => {
             let colour = colour_wanted() && std::io::stderr().is_terminal();
-            let lines = lines.with_ansi(colour).with_target(false).compact();
+            let lines = lines.with_ansi(colour).with_target(false).compact().fmt_fields(debug_fn(write_field));
             registry.with(lines.with_filter(Repeats::default()).with_filter(filter)).try_init()
         }
     };

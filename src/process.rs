@@ -143,7 +143,7 @@ pub(crate) fn escalated(exit: &Exit) -> CliError {
 /// Prints what was done: one JSON object on stdout, or a line on stderr.
 pub(crate) fn print_summary(output: &Output, summary: &Summary) {
     if output.json() {
-        output.print(&serde_json::to_string(summary).expect("a summary is JSON"));
+        output.print_json(summary);
         return;
     }
     let Summary { fetched, produced, consumed, written, rejected, restarts, latency_ms, held_back, stop } = summary;

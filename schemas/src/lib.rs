@@ -15,6 +15,7 @@
 //! * [`offset`]: offsets, ranges, checkpoints and epochs of partitions.
 //! * [`pipeline`]: the pipeline file `forebay.toml`, its checks and its errors (with line and
 //!   remedy).
+//! * [`printable()`]: text from outside as a terminal may show it.
 //! * [`run_plan`]: what `run` would do, as printed by `forebay plan`.
 //! * [`problem`], [`routes`]: the control API's errors and paths; the OpenAPI file is made from
 //!   them.
@@ -39,6 +40,7 @@ pub mod offset;
 #[cfg(test)]
 mod openapi_tests;
 pub mod pipeline;
+mod printable;
 pub mod problem;
 pub mod record_schema;
 pub mod rejects;
@@ -49,3 +51,5 @@ pub mod snapshot;
 pub mod source_read;
 pub mod topic_id;
 pub mod traces;
+
+pub use printable::printable;

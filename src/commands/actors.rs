@@ -44,7 +44,7 @@ pub(crate) fn actors(global: &Global, output: &Output, args: &Args) -> Result<()
             let client = args.target.client(global)?;
             let actors: Actors = block_on(client.get(&["v1", "actors"], &[]))?;
             if output.json() {
-                output.print(&serde_json::to_string(&actors).expect("actors are JSON"));
+                output.print_json(&actors);
             } else {
                 actors.actors.iter().for_each(|actor| output.print(&line(actor)));
             }
@@ -56,7 +56,7 @@ pub(crate) fn actors(global: &Global, output: &Output, args: &Args) -> Result<()
             segments.push("restart");
             let actor: ActorView = block_on(client.post(&segments, &Reason { reason: reason.reason.clone() }))?;
             if output.json() {
-                output.print(&serde_json::to_string(&actor).expect("an actor is JSON"));
+                output.print_json(&actor);
             } else {
                 output.print(&format!("restarting {}; this was incarnation {}", actor.path, actor.incarnation));
             }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::error::CliError;
 use crate::global::{Global, load_pipeline};
-use crate::output::Output;
+use crate::output::{Label, Output};
 
 /// Flags of `check`.
 #[derive(clap::Args)]
@@ -44,7 +44,7 @@ pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(),
         let columns: serde_json::Map<_, _> = columns.iter().map(|(name, cql)| ((*name).to_owned(), json!(cql))).collect();
         let (name, ok) = (&pipeline.meta.name, true);
         let result = json!({ "ok": ok, "pipeline": name, "columns": columns, "tombstones": tombstones, "warnings": warnings, "cql": cql });
-        output.print(&result.to_string());
+        output.print_json(&result);
         return Ok(());
     }
     if args.cql {
@@ -52,7 +52,7 @@ pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(),
             output.print(&format!("{statement};"));
         }
     }
-    output.message(&format!("{} {}: {}", output.green("ok"), pipeline.source.path.display(), stages(pipeline)));
+    output.labelled(Label::Good, "ok", &format!("{}: {}", pipeline.source.path.display(), stages(pipeline)));
     let width = columns.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, cql) in &columns {
         output.message(&format!("   {name:width$}  {cql}"));

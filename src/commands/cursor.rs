@@ -104,7 +104,7 @@ fn show(global: &Global, output: &Output, args: &ReadArgs) -> Result<(), CliErro
         cursors.retain(|view| view.read == read.text());
     }
     for view in &cursors {
-        output.print(&if output.json() { serde_json::to_string(view).expect("a cursor is JSON") } else { line(view) });
+        output.print_as(view, line);
     }
     if cursors.is_empty() {
         output.message(&if args.param.is_empty() {
@@ -153,7 +153,7 @@ fn set(global: &Global, output: &Output, args: &ReadArgs, reason: Option<&str>, 
     }
     if output.json() {
         let CursorChange { read, from, to, .. } = &setting;
-        output.print(&json!({ "done": done, "read": read, "from": from, "to": to }).to_string());
+        output.print_json(&json!({ "done": done, "read": read, "from": from, "to": to }));
         return Ok(());
     }
     setting.effects().iter().for_each(|effect| output.print(effect));

@@ -128,15 +128,16 @@ async fn watch(
     loop {
         tokio::select! {
             () = &mut until => return Ok(()),
-            () = tokio::time::sleep(PROGRESS_INTERVAL) => output.message(&progress(&snapshots.snapshot())),
+            () = tokio::time::sleep(PROGRESS_INTERVAL) => progress(&snapshots.snapshot()).iter().for_each(|line| output.message(line)),
         }
     }
 }
 
-fn progress(snapshot: &Snapshot) -> String {
+/// The counts on one line, and a line for each actor with a note.
+fn progress(snapshot: &Snapshot) -> Vec<String> {
     let totals = snapshot.totals;
     let lag: u64 = snapshot.partitions.iter().map(forebay_schemas::snapshot::PartitionView::lag).sum();
-    let mut line = format!(
+    let counts = format!(
         "{:>6.1} s  fetched {}  produced {}  written {}  rejected {}  lag {lag}  p50 {:.1} ms  p99 {:.1} ms",
         (snapshot.at - snapshot.started_at).as_seconds_f64(),
         totals.fetched,
@@ -146,12 +147,8 @@ fn progress(snapshot: &Snapshot) -> String {
         snapshot.latency_ms.p50,
         snapshot.latency_ms.p99
     );
-    for actor in &snapshot.actors {
-        if let Some(note) = &actor.note {
-            line.push_str(&format!("\n          {}: {note}", actor.path));
-        }
-    }
-    line
+    let notes = snapshot.actors.iter().filter_map(|actor| Some(format!("          {}: {}", actor.path, actor.note.as_ref()?)));
+    std::iter::once(counts).chain(notes).collect()
 }
 
 /// Stops the schedule and waits until every fetched record is written or a dead letter, so that the

@@ -49,7 +49,7 @@ fn list(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
     let client = args.target.client(global)?;
     let dead: DeadLetters = block_on(client.get(&["v1", "dlq"], &[("limit", args.limit.limit.to_string())]))?;
     for letter in &dead.letters {
-        output.print(&if output.json() { serde_json::to_string(letter).expect("a dead letter is JSON") } else { line(letter) });
+        output.print_as(letter, line);
     }
     if !output.json() {
         output.message(&format!("{} of {} in {}", dead.letters.len(), dead.total, dead.topic));

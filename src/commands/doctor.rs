@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::error::CliError;
 use crate::global::{Global, load_pipeline};
-use crate::output::Output;
+use crate::output::{Label, Output};
 use crate::runtime::block_on;
 use crate::server_timeout::{in_time, kafka_name, store_in_time};
 
@@ -70,12 +70,12 @@ pub(crate) fn doctor(global: &Global, output: &Output, args: &Args) -> Result<()
             .iter()
             .map(|Finding { what, result }| json!({ "what": what, "ok": result.is_ok(), "says": result.as_ref().unwrap_or_else(|error| error) }))
             .collect();
-        output.print(&json!({ "ok": missing == 0, "findings": findings }).to_string());
+        output.print_json(&json!({ "ok": missing == 0, "findings": findings }));
     } else {
         for Finding { what, result } in &findings {
             match result {
-                Ok(answer) => output.message(&format!("{} {what}: {answer}", output.green("ok     "))),
-                Err(error) => output.message(&format!("{} {what}: {error}", output.red("missing"))),
+                Ok(answer) => output.labelled(Label::Good, "ok     ", &format!("{what}: {answer}")),
+                Err(error) => output.labelled(Label::Bad, "missing", &format!("{what}: {error}")),
             }
         }
     }

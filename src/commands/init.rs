@@ -40,10 +40,11 @@ pub(crate) fn init(output: &Output, args: &Args) -> Result<(), CliError> {
         write(path, text, args.force)?;
     }
     if output.json() {
-        output.print(&json!({ "written": paths }).to_string());
+        output.print_json(&json!({ "written": paths }));
     } else {
         let file = paths[0].display();
-        output.message(&format!("wrote {file} and {}\nnext: forebay check -c {file}, then forebay run -c {file}", paths[1].display()));
+        output.message(&format!("wrote {file} and {}", paths[1].display()));
+        output.message(&format!("next: forebay check -c {file}, then forebay run -c {file}"));
     }
     Ok(())
 }

@@ -86,9 +86,7 @@ pub(crate) fn journal(global: &Global, output: &Output, args: &Args) -> Result<(
             if let Some(at) = at.filter(|&at| at > state.seq) {
                 return Err(CliError::usage(format!("there is no event {at}; the last one is {}", state.seq), ""));
             }
-            output.print(
-                &if output.json() { serde_json::to_string(&state) } else { serde_json::to_string_pretty(&state) }.expect("a state is JSON"),
-            );
+            output.print_object(&state);
             Ok(())
         }
     }
@@ -116,7 +114,11 @@ fn show(output: &Output, dir: &Path, args: &ShowArgs) -> Result<(), CliError> {
                 let recorded = decode(json)?;
                 let wanted = args.types.is_empty() || args.types.iter().any(|kind| matches(kind, recorded.event.kind()));
                 if wanted && args.run.is_none_or(|run| recorded.event.run() == Some(run)) {
-                    output.print(&if output.json() { String::from_utf8_lossy(json).into_owned() } else { line(&recorded) });
+                    if output.json() {
+                        output.print_verbatim(&String::from_utf8_lossy(json));
+                    } else {
+                        output.print(&line(&recorded));
+                    }
                 }
                 Ok::<_, LedgerError>(())
             })
@@ -166,7 +168,7 @@ fn verify(output: &Output, dir: &Path) -> Result<(), CliError> {
         let result = json!({
             "ok": true, "segments": segments.len(), "events": events, "first": first, "last": last, "snapshot": snapshot, "torn_bytes": end.torn,
         });
-        output.print(&result.to_string());
+        output.print_json(&result);
         return Ok(());
     }
     let snapshot = snapshot.map_or_else(|| "no snapshot yet".to_owned(), |seq| format!("newest snapshot: event {seq}"));

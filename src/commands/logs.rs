@@ -74,11 +74,11 @@ fn show(output: &Output, logs: &Logs) {
         output.message(&format!("{} lines are missing here: the process keeps only its last 2,000", logs.lost));
     }
     for line in &logs.lines {
-        output.print(&if output.json() { serde_json::to_string(line).expect("a line is JSON") } else { text(line) });
+        output.print_as(line, text);
     }
 }
 
-/// A log line for a person. Control characters are replaced, so it is one line.
+/// A log line for a person.
 fn text(line: &LogLine) -> String {
     let at = line.timestamp.to_rfc3339_opts(SecondsFormat::Millis, true);
     let level = line.level.as_str().to_uppercase();
@@ -93,7 +93,7 @@ fn text(line: &LogLine) -> String {
     if line.repeated > 0 {
         let _ = write!(text, "  repeated={}", line.repeated);
     }
-    text.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).collect()
+    text
 }
 
 #[cfg(test)]
@@ -101,8 +101,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_line_is_one_line_and_values_with_spaces_are_quoted() {
-        let json = r#"{"seq":7,"timestamp":"2026-11-24T10:31:07.412345Z","level":"WARN","target":"forebay_actors::writer","message":"write\nfailed",
+    fn values_of_a_log_line_with_spaces_are_quoted() {
+        let json = r#"{"seq":7,"timestamp":"2026-11-24T10:31:07.412345Z","level":"WARN","target":"forebay_actors::writer","message":"write failed",
             "repeated":3,"error":"no\u001b[31m answer","actor":"root/egress/writer","partition":2}"#;
         let line: LogLine = serde_json::from_str(json).unwrap();
         assert_eq!(

@@ -141,7 +141,7 @@ pub(crate) fn run_command(cli: Cli, output: &Output) -> Result<(), CliError> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "forebay", &mut script);
-            output.print(&String::from_utf8_lossy(&script));
+            output.print_verbatim(&String::from_utf8_lossy(&script));
             Ok(())
         }
     }

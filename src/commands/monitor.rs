@@ -124,7 +124,7 @@ pub(crate) fn monitor(global: &Global, output: &Output, args: &Args) -> Result<(
     };
     if plain {
         let frame = block_on(forebay_tui::frame(setup, (args.width, args.height)));
-        output.print(&frame.map_err(|error| CliError::environment(error.to_string(), ""))?);
+        output.print_verbatim(&frame.map_err(|error| CliError::environment(error.to_string(), ""))?);
         return Ok(());
     }
     block_on(forebay_tui::live(setup, for_ever())).map(|_| ()).map_err(|error| CliError::environment(error.to_string(), ""))
@@ -151,11 +151,11 @@ fn scripted(global: &Global, output: &Output, args: &Args) -> Result<(), CliErro
         loop {
             let snapshot = api.snapshot().await.map_err(|error| CliError::environment(error.to_string(), ""))?;
             if output.json() || args.watch {
-                output.print(&serde_json::to_string(&snapshot).expect("a snapshot is JSON"));
+                output.print_json(&snapshot);
             } else {
                 let colour =
                     if std::io::stdout().is_terminal() { options(args.theme, args.light, args.ascii).palette } else { Palette::Mono };
-                output.print(&forebay_tui::status_text(&snapshot, Options { palette: colour, ascii: args.ascii }));
+                output.print_verbatim(&forebay_tui::status_text(&snapshot, Options { palette: colour, ascii: args.ascii }));
             }
             if args.exit_code && !forebay_tui::is_healthy(&snapshot) {
                 return Err(CliError::silent(1));

@@ -12,6 +12,7 @@ use forebay_dataplane::store::{Store, TableDescription};
 use forebay_schemas::desired::DesiredState;
 use forebay_schemas::event::StartOrigin;
 use forebay_schemas::pipeline::{Bytes, HumanDuration};
+use forebay_schemas::printable;
 use forebay_schemas::run_plan::{FetchPlan, GroupPlan, RetentionPlan, RunPlan, StartPlan, Step, TablePlan, TopicPlan};
 
 use crate::error::CliError;
@@ -53,9 +54,9 @@ pub(crate) fn plan(global: &Global, output: &Output, args: &Args) -> Result<(), 
         forebay_actors::pipeline::plan_start(&blueprint, &before, kafka, table)
     });
     if output.json() {
-        output.print(&serde_json::to_string(&plan).expect("a plan is JSON"));
+        output.print_json(&plan);
     } else {
-        output.print(&text(&plan));
+        text(&plan).lines().for_each(|line| output.print(line));
     }
     verdict(output, &plan)
 }
@@ -89,7 +90,8 @@ fn verdict(output: &Output, plan: &RunPlan) -> Result<(), CliError> {
 
 /// The plan for a person: first what changes, then the details.
 fn text(plan: &RunPlan) -> String {
-    let mut text = format!("pipeline {}\n", plan.pipeline);
+    let mut text = String::new();
+    put(&mut text, &format!("pipeline {}", plan.pipeline));
     for (mark, lines) in [('+', &plan.changes), ('!', &plan.problems), ('?', &plan.away)] {
         lines.iter().for_each(|line| put(&mut text, &format!("  {mark} {line}")));
     }
@@ -126,7 +128,7 @@ fn text(plan: &RunPlan) -> String {
 }
 
 fn put(text: &mut String, line: &str) {
-    let _ = writeln!(text, "{line}");
+    let _ = writeln!(text, "{}", printable(line));
 }
 
 fn step_word(step: Step) -> &'static str {

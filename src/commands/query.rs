@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forebay_dataplane::store::{Store, StoreError};
 use forebay_schemas::error_class::{Class, Classified};
+use forebay_schemas::printable;
 
 use crate::error::CliError;
 use crate::global::{Global, load_pipeline};
@@ -47,10 +48,10 @@ pub(crate) fn query(global: &Global, output: &Output, args: &Args) -> Result<(),
     };
     if output.json() {
         for row in &rows.rows {
-            output.print(&serde_json::to_string(row).expect("a row is JSON"));
+            output.print_json(row);
         }
     } else {
-        output.print(&table(&rows.columns, &rows.rows));
+        table(&rows.columns, &rows.rows).iter().for_each(|line| output.print(line));
     }
     Ok(())
 }
@@ -64,11 +65,11 @@ fn store_error(error: &StoreError) -> CliError {
     }
 }
 
-/// Lays rows out in columns, as `cqlsh` and `sqlite3` do.
-fn table(columns: &[String], rows: &[serde_json::Map<String, serde_json::Value>]) -> String {
+/// Lays rows out in columns, as `cqlsh` and `sqlite3` do. Returns the lines.
+fn table(columns: &[String], rows: &[serde_json::Map<String, serde_json::Value>]) -> Vec<String> {
     let cell = |value: Option<&serde_json::Value>| match value {
         None | Some(serde_json::Value::Null) => "null".to_owned(),
-        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(serde_json::Value::String(text)) => printable(text).into_owned(),
         Some(other) => other.to_string(),
     };
     let cells: Vec<Vec<String>> = rows.iter().map(|row| columns.iter().map(|column| cell(row.get(column))).collect()).collect();
@@ -85,7 +86,7 @@ fn table(columns: &[String], rows: &[serde_json::Map<String, serde_json::Value>]
     let mut lines = vec![line(columns), rule.join("-+-")];
     lines.extend(cells.iter().map(|row| line(row)));
     lines.push(format!("({} row{})", rows.len(), if rows.len() == 1 { "" } else { "s" }));
-    lines.join("\n")
+    lines
 }
 
 #[cfg(test)]
@@ -95,7 +96,7 @@ mod tests {
     #[test]
     fn rows_are_printed_in_columns_and_counted() {
         let row = serde_json::json!({ "id": 7, "name": "Zoë" });
-        let text = table(&["id".into(), "name".into()], &[row.as_object().unwrap().clone()]);
-        assert_eq!(text, "id | name\n---+-----\n7  | Zoë\n(1 row)");
+        let lines = table(&["id".into(), "name".into()], &[row.as_object().unwrap().clone()]);
+        assert_eq!(lines, ["id | name", "---+-----", "7  | Zoë", "(1 row)"]);
     }
 }

@@ -136,16 +136,18 @@ fn cli_error(error: &ReplayError) -> CliError {
 
 fn report(output: &Output, done: bool, moves: &[Move]) {
     if output.json() {
-        output.print(&json!({ "done": done, "partitions": moves }).to_string());
+        output.print_json(&json!({ "done": done, "partitions": moves }));
         return;
     }
     moves.iter().for_each(|each| output.print(&each.to_string()));
     let again: u64 = moves.iter().map(|each| each.again).sum();
-    output.message(&match (moves.iter().any(|each| each.to.is_some()), done) {
+    let moves_any = moves.iter().any(|each| each.to.is_some());
+    if moves_any && !done {
+        output.message(FOLLOWS);
+    }
+    output.message(&match (moves_any, done) {
         (false, _) => "nothing to move: a replay only moves offsets back".to_owned(),
-        (true, false) => {
-            format!("{FOLLOWS}\ndry run: no offset was moved; --reason and --yes apply it, and {again} offsets are read again")
-        }
+        (true, false) => format!("dry run: no offset was moved; --reason and --yes apply it, and {again} offsets are read again"),
         (true, true) => format!("done: the next `forebay run` reads {again} offsets again"),
     });
 }

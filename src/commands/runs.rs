@@ -64,23 +64,19 @@ pub(crate) fn runs(global: &Global, output: &Output, args: &Args) -> Result<(), 
             if runs.is_empty() && !output.json() {
                 output.message("no runs; `forebay trigger` requests one");
             }
-            runs.iter().for_each(|run| output.print(&if output.json() { json(run) } else { line(run) }));
+            runs.iter().for_each(|run| output.print_as(run, line));
         }
         Some(Action::Show { id, target }) => {
             let client = target.client(global)?;
             let run: Run = block_on(client.get(&["v1", "runs", &id.to_string()], &[]))?;
-            output.print(&if output.json() { json(&run) } else { serde_json::to_string_pretty(&run).expect("a run is JSON") });
+            output.print_object(&run);
         }
         Some(Action::Cancel { id, reason, target }) => {
             let client = target.client(global)?;
             let body = Reason { reason: reason.clone() };
             let run: Run = block_on(client.post(&["v1", "runs", &id.to_string(), "cancel"], &body))?;
-            output.print(&if output.json() { json(&run) } else { line(&run) });
+            output.print_as(&run, line);
         }
     }
     Ok(())
-}
-
-fn json(run: &Run) -> String {
-    serde_json::to_string(run).expect("a run is JSON")
 }

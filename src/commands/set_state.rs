@@ -35,7 +35,7 @@ pub(crate) fn set_state(global: &Global, output: &Output, args: &Args, state: De
         client.put(&["v1", "pipelines", &name, "state"], &StateRequest { state, reason: args.reason.reason.clone() }).await
     })?;
     if output.json() {
-        output.print(&serde_json::to_string(&view).expect("a pipeline is JSON"));
+        output.print_json(&view);
     } else {
         let state = format!("{:?}", view.desired.state).to_lowercase();
         output.print(&format!("{} is {state} by {}: {}; lag {}", view.name, view.desired.by, view.desired.reason, view.lag));

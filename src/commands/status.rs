@@ -24,13 +24,11 @@ pub(crate) struct Args {
 pub(crate) fn status(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
     let client = args.target.client(global)?;
     let snapshot = block_on(client.snapshot())?;
-    let text = if output.json() {
-        serde_json::to_string(&snapshot).expect("a snapshot is JSON")
-    } else if std::io::stdout().is_terminal() {
-        forebay_tui::status_text(&snapshot, super::monitor::terminal_options())
+    if output.json() {
+        output.print_json(&snapshot);
     } else {
-        forebay_tui::status_text(&snapshot, forebay_tui::Options::default())
-    };
-    output.print(&text);
+        let options = if std::io::stdout().is_terminal() { super::monitor::terminal_options() } else { forebay_tui::Options::default() };
+        output.print_verbatim(&forebay_tui::status_text(&snapshot, options));
+    }
     Ok(())
 }

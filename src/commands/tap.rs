@@ -90,7 +90,7 @@ fn show(output: &Output, records: &[RecordView], next: &mut BTreeMap<Partition, 
     for record in records {
         next.entry(record.partition).and_modify(|next| *next = (*next).max(record.offset + 1));
         if output.json() {
-            output.print(&serde_json::to_string(record).expect("a record is JSON"));
+            output.print_json(record);
         } else {
             let cut = if record.truncated { "…" } else { "" };
             let key = record.key.as_deref().unwrap_or("-");

@@ -25,7 +25,7 @@ pub(crate) fn topics(global: &Global, output: &Output, args: &Args) -> Result<()
     let client = args.target.client(global)?;
     let topics: Topics = block_on(client.get(&["v1", "topics"], &[]))?;
     if output.json() {
-        output.print(&serde_json::to_string(&topics).expect("topics are JSON"));
+        output.print_json(&topics);
         return Ok(());
     }
     for topic in &topics.topics {

@@ -95,7 +95,7 @@ pub(crate) fn trigger(global: &Global, output: &Output, args: &Args) -> Result<(
         if args.wait {
             run = wait(&client, output, run, args.timeout).await?;
         }
-        output.print(&if output.json() { serde_json::to_string(&run).expect("a run is JSON") } else { line(&run) });
+        output.print_as(&run, line);
         match run.state {
             RunState::Failed => {
                 if let Some(error) = run.error.as_ref().filter(|error| error.stage == REJECTED) {

@@ -3,10 +3,11 @@
 //!
 //! Guarantees:
 //! * Nothing is cut, and columns are aligned.
-//! * There are no escapes unless colour was requested.
+//! * There are no escapes unless colour was requested, and then no others than those of colour.
 
 use std::sync::Arc;
 
+use forebay_schemas::printable;
 use forebay_schemas::snapshot::{DiskView, Snapshot};
 use ratatui::text::{Line, Span};
 
@@ -137,7 +138,10 @@ fn on_disk(disk: &DiskView) -> String {
 }
 
 fn print(line: &Line<'_>, colour: bool) -> String {
-    let piece = |span: &Span<'_>| if colour { escaped(&span.content, span.style) } else { span.content.to_string() };
+    let piece = |span: &Span<'_>| {
+        let text = printable(&span.content);
+        if colour { escaped(&text, span.style) } else { text.into_owned() }
+    };
     let text: String = line.spans.iter().map(piece).collect();
     text.trim_end().to_owned()
 }

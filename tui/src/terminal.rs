@@ -21,6 +21,7 @@ use crossterm::terminal::{
     enable_raw_mode,
 };
 use crossterm::{execute, style};
+use forebay_schemas::printable;
 use ratatui::backend::CrosstermBackend;
 use ratatui::{Frame, Terminal};
 
@@ -119,7 +120,9 @@ fn leave() {
     let _ = execute!(stdout(), DisableMouseCapture, EndSynchronizedUpdate, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
     for message in MESSAGES.lock().drain(..) {
-        let _ = writeln!(stderr(), "{message}");
+        for line in message.lines() {
+            let _ = writeln!(stderr(), "{}", printable(line));
+        }
     }
 }
 

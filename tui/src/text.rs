@@ -1,5 +1,6 @@
 //! Formats numbers, durations and states, and cuts and wraps text. Pure.
 
+use forebay_schemas::printable;
 use forebay_schemas::run::RunState;
 use forebay_schemas::snapshot::ActorState;
 use ratatui::text::Span;
@@ -119,15 +120,16 @@ pub(crate) fn width(text: &str) -> usize {
     Span::raw(text).width()
 }
 
-/// The text on one line of at most `columns`; its end is replaced by `mark` if it does not fit.
+/// The text on one line of at most `columns`, printable; its end is replaced by `mark` if it does
+/// not fit.
 pub(crate) fn cut(text: &str, columns: usize, mark: &str) -> String {
     // The fast path: most texts are short and ASCII.
     if text.len() <= columns && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return text.to_owned();
     }
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = printable(text);
     if width(&text) <= columns {
-        return text;
+        return text.into_owned();
     }
     let mark = if width(mark) <= columns { mark } else { "" };
     let room = columns - width(mark);
@@ -143,8 +145,8 @@ pub(crate) fn cut(text: &str, columns: usize, mark: &str) -> String {
     out + mark
 }
 
-/// The text in lines of at most `columns`, broken at spaces if possible. A wider character gets a
-/// line of its own.
+/// The text, printable, in lines of at most `columns`, broken at spaces if possible. A wider
+/// character gets a line of its own.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let mut lines = Vec::new();
@@ -152,7 +154,7 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
         let mut line = String::new();
         // The position of the last space in the line, and the width of the line.
         let (mut space, mut wide) = (None, 0);
-        for c in part.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        for c in printable(part).chars() {
             let w = width(c.encode_utf8(&mut [0; 4]));
             if wide + w > columns && !line.is_empty() {
                 let rest = match space.filter(|_| c != ' ') {
@@ -265,7 +267,7 @@ mod tests {
         assert_eq!(cut("writer", 6, "…"), "writer");
         assert_eq!(cut("writer", 5, "…"), "writ…");
         assert_eq!(cut("日本語", 5, "…"), "日本…");
-        assert_eq!(cut("two\nlines", 20, "…"), "two lines");
+        assert_eq!(cut("two\nlines", 20, "…"), "two\\nlines");
         assert_eq!(cut("writer", 0, "…"), "");
         for columns in 0..8 {
             assert!(width(&cut("Müller 日本", columns, "..")) <= columns);

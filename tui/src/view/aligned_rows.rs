@@ -1,6 +1,7 @@
 //! Aligned rows for panels and for the plain status, as wide as their content or as the terminal
 //! allows.
 
+use forebay_schemas::printable;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
@@ -41,11 +42,11 @@ enum CellStyle {
 
 impl Cell {
     pub(crate) fn new(text: impl Into<String>, role: Role) -> Self {
-        Self(vec![(text.into(), CellStyle::Role(role))])
+        Self::default().and(text, role)
     }
 
     pub(crate) fn and(mut self, text: impl Into<String>, role: Role) -> Self {
-        self.0.push((text.into(), CellStyle::Role(role)));
+        self.0.push((printable(&text.into()).into_owned(), CellStyle::Role(role)));
         self
     }
 

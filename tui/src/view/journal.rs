@@ -1,6 +1,7 @@
 //! The journal: every event, and what it changed.
 
 use forebay_schemas::event::{Event, Recorded};
+use forebay_schemas::printable;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
@@ -102,7 +103,7 @@ pub(super) fn detail(canvas: &Canvas<'_>, seq: u64, width: usize) -> Vec<Line<'s
     };
     let mut lines = vec![canvas.styled(event.event.kind().to_owned(), role(&event.event))];
     lines.push(canvas.styled(event.at.format("%F %T%.6f").to_string(), Role::Muted));
-    lines.extend(text::wrap(&event.event.to_string(), width).into_iter().map(|line| canvas.styled(line, Role::Text)));
+    lines.extend(text::wrap(&printable(&event.event.to_string()), width).into_iter().map(|line| canvas.styled(line, Role::Text)));
     lines.push(Line::default());
     let marked = canvas.model.marker.filter(|&marker| marker != seq).and_then(|marker| timeline.index_of(marker));
     let before = match (marked, index.checked_sub(1)) {

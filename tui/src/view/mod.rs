@@ -39,6 +39,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Clear};
 
+use forebay_schemas::printable;
 use forebay_schemas::snapshot::Snapshot;
 
 pub(crate) use actors::grid as actors;
@@ -102,6 +103,12 @@ pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, theme: &Theme, now: Ins
     }
     if let Some(open) = &model.dialog {
         dialog::draw(frame, area, &canvas, open);
+    }
+    // Widgets drop control characters, but not those that reorder text.
+    for cell in &mut frame.buffer_mut().content {
+        if printable(cell.symbol()) != cell.symbol() {
+            cell.set_char('?');
+        }
     }
 }
 

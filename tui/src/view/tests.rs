@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::api::{ChangePlan, DeadLetter, DeadLetters, PlanRequest, RecordView, Records};
+use forebay_schemas::event::{Recorded, decode};
+use forebay_schemas::snapshot::Snapshot;
 use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
+use serde::Deserialize as _;
+use serde_json::Value;
 
 use super::draw;
 use crate::input::BINDINGS;
@@ -22,12 +26,19 @@ const PLAIN: Options = Options { palette: Palette::Mono, ascii: false };
 
 /// A model with a minute of snapshots, a history of events, and responses of the API.
 fn busy(now: Instant) -> Model {
+    model_of(updates(120), now)
+}
+
+fn model_of(updates: impl IntoIterator<Item = Update>, now: Instant) -> Model {
     let mut model = Model::new(SourceKind::Process, true, true);
-    let history = test_data::history(600);
-    model.update(Update::Events(history.into_iter().map(Arc::new).collect()), now);
-    for n in 0..=120 {
-        model.update(Update::Snapshot(Arc::new(test_data::measured(test_data::later(n * 500)))), now);
-    }
+    updates.into_iter().for_each(|update| model.update(update, now));
+    model
+}
+
+/// A history of events, snapshots after it, and responses of the API.
+fn updates(snapshots: i64) -> Vec<Update> {
+    let mut updates = vec![Update::Events(test_data::history(600).into_iter().map(Arc::new).collect())];
+    updates.extend((0..=snapshots).map(|n| Update::Snapshot(Arc::new(test_data::measured(test_data::later(n * 500))))));
     let record = |partition: i32, offset: i64| RecordView {
         partition,
         offset,
@@ -40,7 +51,7 @@ fn busy(now: Instant) -> Model {
         headers_left_out: None,
     };
     let records = Records { topic: "users_stream".to_owned(), records: (0..6).map(|n| record(n % 2, 100 + i64::from(n))).collect() };
-    model.update(Update::Response(ApiResponse::Records(Ok(records))), now);
+    updates.push(Update::Response(ApiResponse::Records(Ok(records))));
     let letter = |n: i64, stage: &str, reason: &str| DeadLetter {
         record: record(0, n),
         stage: stage.to_owned(),
@@ -54,11 +65,11 @@ fn busy(now: Instant) -> Model {
         letter(0, "transform", "id is null"),
     ];
     let letters = DeadLetters { topic: "users_stream.dlq".to_owned(), total: 12, letters };
-    model.update(Update::Response(ApiResponse::DeadLetters(Ok(Box::new(letters)))), now);
-    model.update(Update::Response(ApiResponse::Logs(Ok(test_data::logs()))), now);
+    updates.push(Update::Response(ApiResponse::DeadLetters(Ok(Box::new(letters)))));
+    updates.push(Update::Response(ApiResponse::Logs(Ok(test_data::logs()))));
     let who = forebay_schemas::api::WhoAmI { role: forebay_schemas::api::Role::Admin, by: "loopback".to_owned() };
-    model.update(Update::Response(ApiResponse::WhoAmI(Ok(who))), now);
-    model
+    updates.push(Update::Response(ApiResponse::WhoAmI(Ok(who))));
+    updates
 }
 
 fn screen(model: &Model, options: Options, now: Instant, (width, height): (u16, u16)) -> Buffer {
@@ -251,6 +262,75 @@ fn the_trigger_is_shown_if_it_is_known_and_not_zero() {
             assert!(!shown(unknown, shown_of, (200, 50)).contains("trigger"), "{unknown:?}");
         }
     }
+}
+
+/// The value with hostile text in place of every text, and as a key of every map, where `read` can
+/// still read it.
+fn hostile<T: serde::Serialize>(value: &T, read: impl Fn(&Value) -> Option<T>) -> T {
+    const TEXT: &str = "\x1b[31m\u{9b}\n\u{202e}forged\u{2066}\u{200f}";
+    let mut changed = serde_json::to_value(value).unwrap();
+    let mut paths = vec![String::new()];
+    while let Some(path) = paths.pop() {
+        let before = changed.clone();
+        match changed.pointer_mut(&path).unwrap() {
+            Value::String(text) => TEXT.clone_into(text),
+            Value::Array(values) => paths.extend((0..values.len()).map(|at| format!("{path}/{at}"))),
+            Value::Object(map) => {
+                paths.extend(map.keys().map(|key| format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"))));
+                map.insert(TEXT.to_owned(), TEXT.into());
+            }
+            _ => {}
+        }
+        if read(&changed).is_none() {
+            changed = before;
+        }
+    }
+    read(&changed).unwrap()
+}
+
+fn hostile_update(update: Update) -> Update {
+    fn plain<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+        hostile(value, |changed| T::deserialize(changed).ok())
+    }
+    let event = |event: Arc<Recorded>| Arc::new(hostile(event.as_ref(), |changed| decode(changed.to_string().as_bytes()).ok()));
+    match update {
+        Update::Snapshot(snapshot) => Update::Snapshot(Arc::new(plain(snapshot.as_ref()))),
+        Update::Events(events) => Update::Events(events.into_iter().map(event).collect()),
+        Update::Response(ApiResponse::Records(Ok(records))) => Update::Response(ApiResponse::Records(Ok(plain(&records)))),
+        Update::Response(ApiResponse::DeadLetters(Ok(letters))) => {
+            Update::Response(ApiResponse::DeadLetters(Ok(Box::new(plain(&*letters)))))
+        }
+        Update::Response(ApiResponse::Logs(Ok(logs))) => Update::Response(ApiResponse::Logs(Ok(plain(&logs)))),
+        other => other,
+    }
+}
+
+#[test]
+fn no_screen_or_page_draws_a_control_or_a_bidirectional_character() {
+    let now = Instant::now();
+    let mut model = model_of(updates(2).into_iter().map(hostile_update), now);
+    let mut all = String::new();
+    let mut draw = |model: &Model| {
+        for size in [(200, 60), (60, 16)] {
+            for line in lines(&screen(model, PLAIN, now, size)) {
+                assert_eq!(forebay_schemas::printable(&line), line);
+                all += &line;
+            }
+        }
+    };
+    for shown in Screen::ALL {
+        model.perform(Action::Show(shown));
+        draw(&model);
+        for _ in 0..3 {
+            model.perform(Action::Enter);
+            draw(&model);
+            model.perform(Action::Back);
+            model.perform(Action::Move(1));
+        }
+    }
+    assert!(all.matches("\\u{202e}forged").count() > 100, "{all}");
+    let text = crate::status_text::status_text(&hostile(&test_data::busy(), |changed| Snapshot::deserialize(changed).ok()), PLAIN);
+    assert!(text.lines().all(|line| forebay_schemas::printable(line) == line) && text.contains("\\u{202e}forged"), "{text}");
 }
 
 #[test]

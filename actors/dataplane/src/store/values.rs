@@ -170,7 +170,7 @@ impl Value<'_> {
 
 /// Quotes a value for a reason: short and on one line.
 pub(super) fn quoted(value: &str) -> String {
-    let mut shown: String = value.chars().take(MAX_QUOTED_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut shown: String = value.chars().take(MAX_QUOTED_CHARS).collect();
     if value.chars().nth(MAX_QUOTED_CHARS).is_some() {
         shown.push('…');
     }
