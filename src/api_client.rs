@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use forebay_schemas::api::{Applied, ApplyRequest, ChangePlan, PlanRequest};
+use forebay_schemas::api_address::{ApiAddress, NotApiAddress};
 use forebay_schemas::pipeline::{ApiSection, Pipeline};
 use forebay_schemas::run::{Problem, Run, RunRequest};
 use forebay_schemas::snapshot::Snapshot;
 use forebay_tui::root_cause;
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -25,10 +26,7 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The API of one running pipeline.
 pub(crate) struct ApiClient {
-    /// The address, as messages show it.
-    url: String,
-    /// The address of requests.
-    base: Url,
+    address: ApiAddress,
     http: reqwest::Client,
     token: Option<String>,
 }
@@ -38,7 +36,7 @@ pub(crate) struct ApiClient {
 pub(crate) struct Target {
     /// API of the running pipeline: a URL, or unix:PATH. Default: `[api] listen` of the pipeline
     /// file, else http://127.0.0.1:7070
-    #[arg(long, value_name = "URL", env = "FOREBAY_URL")]
+    #[arg(long, value_name = "URL", env = "FOREBAY_URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
     /// Token for the API. Prefer the environment variable, which process lists do not show
     #[arg(long, value_name = "TOKEN", env = "FOREBAY_TOKEN", hide_env_values = true)]
@@ -47,50 +45,49 @@ pub(crate) struct Target {
 
 impl Target {
     /// The address: that of `--url`, else that of the pipeline file, else the default.
-    pub(crate) fn url(&self, global: &crate::global::Global) -> Result<String, CliError> {
+    pub(crate) fn address(&self, global: &crate::global::Global) -> Result<ApiAddress, CliError> {
+        let written = |text: &str| {
+            text.parse().map_err(|error: NotApiAddress| {
+                CliError::usage(error.to_string(), "write http://127.0.0.1:7070, or unix:PATH; a token belongs into FOREBAY_TOKEN")
+            })
+        };
         if let Some(url) = &self.url {
-            return Ok(url.trim_end_matches('/').to_owned());
+            return written(url);
         }
         match crate::global::pipeline_path(global) {
             Ok(path) => Ok(address_of(&forebay_schemas::pipeline::load(&path)?)),
-            Err(_) if global.config.is_none() => Ok(format!("http://{}", ApiSection::default().listen)),
+            Err(_) if global.config.is_none() => written(&ApiSection::default().listen),
             Err(end) => Err(end),
         }
     }
 
     /// A client of the API.
     pub(crate) fn client(&self, global: &crate::global::Global) -> Result<ApiClient, CliError> {
-        ApiClient::new(self.url(global)?, self.token.clone())
+        Ok(ApiClient::new(self.address(global)?, self.token.clone()))
     }
 }
 
 /// The address of a pipeline's API from this machine.
-pub(crate) fn address_of(pipeline: &Pipeline) -> String {
+pub(crate) fn address_of(pipeline: &Pipeline) -> ApiAddress {
     match pipeline.api.socket() {
-        Some(socket) => format!("unix:{}", pipeline.relative(Path::new(socket)).display()),
+        Some(socket) => ApiAddress::Unix(pipeline.relative(Path::new(socket))),
         // All addresses include loopback.
-        None => format!("http://{}", pipeline.api.listen.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1)),
+        None => {
+            let listen = pipeline.api.listen.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1);
+            listen.parse().expect("the check of the pipeline file rejects what is not `host:port`")
+        }
     }
 }
 
 impl ApiClient {
-    /// A client of the API at a URL or a unix socket.
-    fn new(url: String, token: Option<String>) -> Result<Self, CliError> {
+    /// A client of the API at an address.
+    fn new(address: ApiAddress, token: Option<String>) -> Self {
         let mut builder = reqwest::Client::builder().no_proxy();
-        let address = match url.strip_prefix("unix:") {
-            Some(path) => {
-                builder = builder.unix_socket(Path::new(path));
-                "http://localhost"
-            }
-            None => &url,
-        };
-        let base: Url = address
-            .parse()
-            .ok()
-            .filter(|base: &Url| matches!(base.scheme(), "http" | "https"))
-            .ok_or_else(|| CliError::usage(format!("{url:?} is not an HTTP URL"), "write http://127.0.0.1:7070, or unix:PATH"))?;
+        if let ApiAddress::Unix(path) = &address {
+            builder = builder.unix_socket(path.as_path());
+        }
         let http = builder.build().expect("a client without certificates to load can be built");
-        Ok(Self { url, base, http, token })
+        Self { address, http, token }
     }
 
     /// Sends a GET request.
@@ -167,7 +164,7 @@ impl ApiClient {
         body: Option<&impl Serialize>,
         timeout: Duration,
     ) -> Result<T, CliError> {
-        let mut url = self.base.clone();
+        let mut url = self.address.base();
         url.path_segments_mut().expect("an HTTP URL has a path").pop_if_empty().extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -189,7 +186,7 @@ impl ApiClient {
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|error| {
                 CliError::failed(
-                    format!("{} sent an answer that this version can't read: {error}", self.url),
+                    format!("{} sent an answer that this version can't read: {error}", self.address),
                     "use the same version of Forebay on both sides",
                 )
             });
@@ -204,7 +201,7 @@ impl ApiClient {
                 if status.is_server_error() { CliError::environment(message, remedy) } else { CliError::failed(message, remedy) }
             }
             Err(_) => CliError::environment(
-                format!("{} answers {status}, which is not an answer of Forebay", self.url),
+                format!("{} answers {status}, which is not an answer of Forebay", self.address),
                 "check that it is the API of `forebay run`",
             ),
         }
@@ -213,7 +210,7 @@ impl ApiClient {
     fn unreachable(&self, error: &reqwest::Error) -> CliError {
         let reason = if error.is_timeout() { "time-out".to_owned() } else { root_cause(error) };
         CliError::environment(
-            format!("no pipeline answers at {}: {reason}", self.url),
+            format!("no pipeline answers at {}: {reason}", self.address),
             "start one with `forebay run` or `forebay demo`, or name its address with --url",
         )
     }

@@ -263,7 +263,7 @@ fn no_content_and_an_empty_body_are_a_page_without_records() {
 fn a_renewed_token_is_sent_at_once_and_an_expired_one_is_retryable() {
     let api = TestApi::start(|_| page([1], ""));
     let job = reading(&api, "headers = { Authorization = { file = \"auth\" } }");
-    let write = |token: &str| std::fs::write(job.dir().join("auth"), token).unwrap();
+    let write = |token: &str| support::write_secret(&job.dir().join("auth"), token);
     write("Bearer a");
     let running = job.start(&[], &[]);
     running.snapshot();
@@ -283,7 +283,7 @@ fn a_renewed_token_is_sent_at_once_and_an_expired_one_is_retryable() {
 
     let refuses = TestApi::start(|_| Answer::of("401 Unauthorized", "{\"message\": \"expired\"}"));
     let job = reading(&refuses, "headers = { Authorization = { file = \"auth\" } }");
-    std::fs::write(job.dir().join("auth"), "Bearer a").unwrap();
+    support::write_secret(&job.dir().join("auth"), "Bearer a");
     let running = job.start(&[], &[]);
     running.snapshot();
     let end = job.forebay(&["trigger", "--wait", "--json"]);

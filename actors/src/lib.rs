@@ -45,4 +45,3 @@ mod writer;
 
 pub use failpoint::POINTS;
 pub use observers::{SnapshotSource, cursors_of};
-pub use text::without_secrets;

@@ -5,10 +5,12 @@
 //! another machine, and over a recording.
 //!
 //! * [`api`]: the control API's other requests and answers.
+//! * [`api_address`]: where a client finds the control API.
 //! * [`closing_summary`]: what `demo` and `run --until-idle` print at the end.
 //! * [`desired`]: the desired state of a pipeline.
 //! * [`event`]: the events of the journal, in every version ever written.
 //! * [`error_class`]: the classes of failures.
+//! * [`http_url`]: URLs that are shown without their secrets.
 //! * [`json_pointer`]: JSON pointers (RFC 6901).
 //! * [`lineage`]: a run as OpenLineage events.
 //! * [`metrics`]: every metric and alert, computed from a snapshot.
@@ -28,10 +30,12 @@
 //! * [`traces`]: batches and runs as OpenTelemetry spans.
 
 pub mod api;
+pub mod api_address;
 pub mod closing_summary;
 pub mod desired;
 pub mod error_class;
 pub mod event;
+pub mod http_url;
 pub mod json_integer;
 pub mod json_pointer;
 pub mod lineage;

@@ -1,7 +1,6 @@
 //! `forebay check`: finds every error that can be found before the start and without a server.
 
 use forebay_actors::pipeline::Blueprint;
-use forebay_actors::without_secrets;
 use forebay_schemas::pipeline::Pipeline;
 use serde_json::json;
 
@@ -70,7 +69,7 @@ pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(),
 /// The stages of the pipeline on one line: source, topic, table.
 fn stages(pipeline: &Pipeline) -> String {
     let mut stages = Vec::new();
-    stages.extend(pipeline.fetcher.as_ref().map(|fetcher| without_secrets(&fetcher.url)));
+    stages.extend(pipeline.fetcher.as_ref().map(|fetcher| fetcher.url.to_string()));
     stages.push(format!("topic {}", pipeline.kafka.topic));
     if let (Some(cassandra), Some(writer)) = (&pipeline.cassandra, &pipeline.writer) {
         stages.push(format!("table {}.{}", cassandra.keyspace, writer.table));

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 
 use forebay_actors::broker;
 use forebay_actors::pipeline::{Blueprint, Probe, probe};
-use forebay_actors::without_secrets;
 use forebay_dataplane::store::Store;
 use forebay_schemas::metrics::alerts::DISK_BYTES;
 use forebay_schemas::pipeline::{Bytes, FetcherSection, Pipeline};
@@ -165,7 +164,7 @@ async fn source_api(blueprint: &Blueprint, fetcher: &FetcherSection, timeout: Du
         page.map_err(|error| format!("{error}; check [fetcher]"))
     };
     let result = in_time(timeout, "[fetcher] url", answer).await.and_then(|probe| judge(&probe));
-    Finding { what: format!("API {}", without_secrets(&fetcher.url)), result }
+    Finding { what: format!("API {}", fetcher.url), result }
 }
 
 /// Judges the first page. Some bad records are reported; only bad records are a mistake in the

@@ -169,7 +169,7 @@ fn scripted(global: &Global, output: &Output, args: &Args) -> Result<(), CliErro
 }
 
 fn api(global: &Global, args: &Args) -> Result<Api, CliError> {
-    Ok(Api { url: args.target.url(global)?, token: args.target.token.clone() })
+    Ok(Api { address: args.target.address(global)?, token: args.target.token.clone() })
 }
 
 fn source(global: &Global, args: &Args) -> Result<Source, CliError> {
@@ -221,7 +221,7 @@ pub(super) async fn in_process(running: &Running, pipeline: &Pipeline, until: im
     let source = Source::InProcess {
         snapshot: Arc::new(move || snapshots.snapshot()),
         events: Some(events(&journal_dir(pipeline))),
-        api: Some(Api { url: address_of(pipeline), token: std::env::var("FOREBAY_TOKEN").ok() }),
+        api: Some(Api { address: address_of(pipeline), token: std::env::var("FOREBAY_TOKEN").ok() }),
     };
     let closed = async {
         tokio::select! { () = until => {}, () = for_ever() => {} }

@@ -157,7 +157,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("demo");
         let (pipeline, lock) = write(&dir, API, 500, None).unwrap();
-        assert_eq!(pipeline.fetcher.as_ref().unwrap().url, "http://127.0.0.1:1/api/?results=50");
+        assert_eq!(pipeline.fetcher.as_ref().unwrap().url.reveal().as_str(), "http://127.0.0.1:1/api/?results=50");
         assert!(pipeline.kafka.is_embedded() && pipeline.cassandra.as_ref().unwrap().is_embedded());
         assert!(pipeline.data_dir().starts_with(parent.path()));
         let table = pipeline.data_dir().join("store.db");
@@ -166,7 +166,7 @@ mod tests {
         assert!(format!("{second:?}").contains("another demo runs in"), "{second:?}");
         assert_eq!(std::fs::read_to_string(&table).unwrap(), "rows", "the data of a running demo is left alone");
         assert_eq!(
-            forebay_schemas::pipeline::load(&dir.join("forebay.toml")).unwrap().fetcher.unwrap().url,
+            forebay_schemas::pipeline::load(&dir.join("forebay.toml")).unwrap().fetcher.unwrap().url.reveal().as_str(),
             "http://127.0.0.1:1/api/?results=50"
         );
         drop(lock);

@@ -27,6 +27,13 @@ pub(crate) fn unique(prefix: &str) -> String {
     format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Writes a secret to a file that only its owner may read; the program refuses others.
+pub(crate) fn write_secret(path: &std::path::Path, text: &str) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(path);
+    std::io::Write::write_all(&mut file.unwrap(), text.as_bytes()).unwrap();
+}
+
 /// Milliseconds since the epoch.
 pub(crate) fn now_ms() -> i64 {
     i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap()

@@ -8,12 +8,6 @@ pub enum SourceError {
     /// The HTTP client could not be created.
     #[error("failed to create an HTTP client: {0}")]
     Client(#[source] reqwest::Error),
-    /// The address is not a valid URL.
-    #[error("{url:?} is not a valid address; use http://127.0.0.1:7070 or unix:PATH")]
-    Address {
-        /// The address as the user wrote it.
-        url: String,
-    },
     /// The server did not answer, or not within the timeout.
     #[error("no answer from {url}: {cause}; check that `forebay run` is up and has the role api")]
     Unreachable {

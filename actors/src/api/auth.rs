@@ -344,6 +344,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pipeline = |token: &str| {
             std::fs::write(dir.path().join("token"), token).unwrap();
+            std::fs::set_permissions(dir.path().join("token"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             let text = "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[fetcher]\nurl = \"http://x\"\n[producer]\n\
                         key = \"/id\"\n[api]\nlisten = \"0.0.0.0:7070\"\ntokens = { operator = { file = \"token\" } }\n";
             forebay_schemas::pipeline::parse(&dir.path().join("forebay.toml"), text.to_owned()).unwrap()

@@ -10,7 +10,6 @@ use super::error::ApiError;
 use super::extract::{Body, Params, reason};
 use super::{ApiResult, State};
 use crate::ledger::Command;
-use crate::text;
 
 pub(super) async fn list(state: web::Data<State>, _: Params) -> ApiResult {
     Ok(HttpResponse::Ok().json(Pipelines { pipelines: vec![view(&state)] }))
@@ -57,7 +56,7 @@ fn view(state: &State) -> PipelineView {
         name: pipeline.meta.name.clone(),
         desired: state.api.ledger.desired(),
         roles: snapshot.roles,
-        source: pipeline.fetcher.as_ref().map(|fetcher| text::without_secrets(&fetcher.url)),
+        source: pipeline.fetcher.as_ref().map(|fetcher| fetcher.url.to_string()),
         topic: pipeline.kafka.topic.clone(),
         table: table.map_or_else(String::new, |(cassandra, writer)| format!("{}.{}", cassandra.keyspace, writer.table)),
         group: pipeline.consumer.as_ref().map_or_else(String::new, |consumer| consumer.group.clone()),

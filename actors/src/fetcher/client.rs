@@ -27,7 +27,6 @@ use super::page_error::PageError;
 use super::pagination::{NextCursor, PageInfo};
 use super::rate_limit_headers::RateLimit;
 use super::records::Extracted;
-use crate::text::without_query;
 
 /// The most redirects that are followed, all on the same host.
 const MAX_REDIRECTS: usize = 3;
@@ -71,10 +70,10 @@ impl Client {
     /// A client of the API of `[fetcher]`. Checks that the secrets can be read.
     ///
     /// # Errors
-    /// When the URL, a header or a secret is unusable.
+    /// When a header or a secret is unusable.
     pub(super) fn new(pipeline: &Pipeline, fetcher: &FetcherSection) -> Result<Self, FetchError> {
-        let url = Url::parse(&fetcher.url).map_err(|cause| FetchError::Url(cause.to_string()))?;
-        let api = without_query(&url);
+        let url = fetcher.url.reveal().clone();
+        let api = fetcher.url.to_string();
         let mut builder = Http::builder()
             .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
             .timeout(fetcher.timeout.0)

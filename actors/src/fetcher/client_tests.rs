@@ -132,7 +132,7 @@ async fn redirects_on_the_same_host_are_followed_three_times() {
 #[tokio::test]
 async fn a_redirect_to_another_host_is_refused_and_shown_without_query() {
     let url = server(|_| answer("302 Found", "location: http://evil.example/x?token=secret\r\n", b"")).await;
-    let error = fetch(&client(&url, "headers = { authorization = \"Bearer x\" }")).await.unwrap_err();
+    let error = fetch(&client(&url, "headers = { authorization = { env = \"PATH\" } }")).await.unwrap_err();
     assert_eq!(error.class(), Class::Rejected);
     assert!(error.to_string().contains("to another host, http://evil.example/x;"), "{error}");
 }
@@ -257,7 +257,10 @@ async fn secrets_are_read_again_before_each_request_and_once_after_a_refusal() {
     let file = folder.path().join("auth");
     let write = {
         let file = file.clone();
-        move |token: &str| std::fs::write(&file, format!("{token}\n")).unwrap()
+        move |token: &str| {
+            std::fs::write(&file, format!("{token}\n")).unwrap();
+            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }
     };
     let wanted = Arc::new(Mutex::new("a".to_owned()));
     let renewal = Arc::new(Mutex::new(None::<String>));

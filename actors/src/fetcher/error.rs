@@ -20,9 +20,6 @@ use forebay_schemas::error_class::{Class, Classified};
 /// A fetch that gave no page.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The URL is invalid.
-    #[error("fetcher.url is not a valid URL: {0}")]
-    Url(String),
     /// The secret of a header can't be read.
     #[error("fetcher.headers.{name}: {cause}")]
     Secret {
@@ -148,7 +145,7 @@ impl Classified for FetchError {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Secret { .. } | Self::Header { .. } => Class::Transient,
             Self::Status { status, limit, .. } if limit.retry_later || is_transient(*status) => Class::Transient,
             Self::Page { cause: PageError::CutShort { .. } | PageError::ApiError { .. }, .. } => Class::Transient,
-            Self::Url(_) | Self::Client(_) | Self::Journal(_) => Class::Fatal,
+            Self::Client(_) | Self::Journal(_) => Class::Fatal,
             _ => Class::Rejected,
         }
     }
@@ -170,7 +167,7 @@ impl FetchError {
     /// when no request was sent.
     pub fn status_class(&self) -> Option<&'static str> {
         match self {
-            Self::Url(_) | Self::Secret { .. } | Self::Header { .. } | Self::Client(_) | Self::Journal(_) => None,
+            Self::Secret { .. } | Self::Header { .. } | Self::Client(_) | Self::Journal(_) => None,
             Self::Unreachable { .. } | Self::TimedOut { .. } => Some("none"),
             Self::Redirect { .. } => Some("3xx"),
             Self::Status { status, .. } | Self::Cursor { status, .. } => Some(class_of(*status)),

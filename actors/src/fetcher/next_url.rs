@@ -13,7 +13,7 @@
 use reqwest::Url;
 use reqwest::header::{HeaderMap, LINK};
 
-use crate::text::without_query;
+use forebay_schemas::http_url::HttpUrl;
 
 /// The URL of a text; `None` when it is a cursor.
 ///
@@ -49,11 +49,11 @@ fn first_segment(path: &str) -> Option<&str> {
 pub(super) fn check_same_host(from: &Url, to: &Url) -> Result<(), String> {
     let to_tls = from.scheme() == "http" && to.scheme() == "https" && from.port().is_none() && to.port().is_none();
     if from.host() != to.host() {
-        Err(format!("to another host, {}", without_query(to)))
+        Err(format!("to another host, {}", HttpUrl::from(to.clone())))
     } else if from.scheme() == "https" && to.scheme() != "https" {
-        Err(format!("to plain text, {}", without_query(to)))
+        Err(format!("to plain text, {}", HttpUrl::from(to.clone())))
     } else if !matches!(to.scheme(), "http" | "https") || from.port_or_known_default() != to.port_or_known_default() && !to_tls {
-        Err(format!("to another port, {}", without_query(to)))
+        Err(format!("to another port, {}", HttpUrl::from(to.clone())))
     } else {
         Ok(())
     }
@@ -85,8 +85,7 @@ pub(super) fn to_stored(url: &Url, file: &Url) -> String {
     url.to_string()
 }
 
-/// The URL to request for a [stored](to_stored) one: with the parameters, user and password of
-/// `fetcher.url`.
+/// The URL to request for a [stored](to_stored) one: with the parameters of `fetcher.url`.
 pub(super) fn from_stored(stored: &Url, file: &Url) -> Url {
     let mut url = stored.clone();
     let own = |pair: &str| {
@@ -97,8 +96,6 @@ pub(super) fn from_stored(stored: &Url, file: &Url) -> Url {
     if stored.query().is_some() {
         url.set_query(Some(&full.join("&")));
     }
-    let _ = url.set_username(file.username());
-    let _ = url.set_password(file.password());
     url
 }
 
@@ -229,14 +226,11 @@ mod tests {
 
     #[test]
     fn a_stored_url_has_no_secrets_of_the_file_and_is_requested_with_them() {
-        let file = url("https://me:hunter2@api.example/people?size=2&appid=S3CRET&flag");
+        let file = url("https://api.example/people?size=2&appid=S3CRET&flag");
         let next = url("https://api.example/people?page=2&size=2&appid=S3CRET&flag&since=2#top");
         let stored = to_stored(&next, &file);
         assert_eq!(stored, "https://api.example/people?page=2&{size}&{appid}&flag&since=2");
-        assert_eq!(
-            from_stored(&url(&stored), &file).as_str(),
-            "https://me:hunter2@api.example/people?page=2&size=2&appid=S3CRET&flag&since=2"
-        );
+        assert_eq!(from_stored(&url(&stored), &file).as_str(), "https://api.example/people?page=2&size=2&appid=S3CRET&flag&since=2");
         let renewed = url("https://api.example/people?size=2&appid=NEW");
         assert!(from_stored(&url(&stored), &renewed).as_str().contains("appid=NEW"), "a renewed key is used");
         assert_eq!(to_stored(&url("https://x:y@api.example/people"), &file), "https://api.example/people");

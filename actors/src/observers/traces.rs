@@ -14,15 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::event::{Event, Recorded};
-use forebay_schemas::pipeline::{Pipeline, TracesSection};
+use forebay_schemas::http_url::HttpUrl;
+use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::traces::Tracer;
+use reqwest::Client;
 use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
 use serde_json::Value;
 
 use crate::ledger::Ledger;
 use crate::observers::journal_feed::JournalExporter;
-use crate::text::without_query;
 use forebay_dataplane::store::Store;
 use forebay_kernel::{Cx, Outage, Progress, Service};
 
@@ -60,8 +60,9 @@ impl Service for Traces {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let TracesParams { pipeline, ledger, journal } = self.params.clone();
         let Some(table) = &pipeline.traces else { return };
-        match collector(table) {
-            Ok((client, url)) => {
+        match client() {
+            Ok(client) => {
+                let url = table.url.clone();
                 let exporter = TraceExporter { tracer: tracer(&pipeline), client, url, ledger, journal, progress: cx.progress() };
                 cx.offload(exporter.run(), |_, never, _| match never {});
             }
@@ -74,11 +75,10 @@ impl Service for Traces {
     }
 }
 
-fn collector(table: &TracesSection) -> Result<(Client, Url), String> {
-    let url = Url::parse(&table.url).map_err(|cause| format!("traces.url is not a valid URL: {cause}"))?;
+fn client() -> Result<Client, String> {
     let client =
         Client::builder().user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION"))).timeout(TIMEOUT).redirect(Policy::none()).build();
-    Ok((client.map_err(|cause| format!("can't create an HTTP client: {cause}"))?, url))
+    client.map_err(|cause| format!("can't create an HTTP client: {cause}"))
 }
 
 fn tracer(pipeline: &Pipeline) -> Tracer {
@@ -96,7 +96,7 @@ fn tracer(pipeline: &Pipeline) -> Tracer {
 struct TraceExporter {
     tracer: Tracer,
     client: Client,
-    url: Url,
+    url: HttpUrl,
     ledger: Arc<Ledger>,
     journal: PathBuf,
     progress: Progress,
@@ -152,8 +152,8 @@ impl TraceExporter {
         if spans.is_empty() {
             return Ok(());
         }
-        let to = without_query(&self.url);
-        let sent = self.client.post(self.url.clone()).json(&self.tracer.request(spans)).send().await;
+        let to = &self.url;
+        let sent = self.client.post(self.url.reveal().clone()).json(&self.tracer.request(spans)).send().await;
         let status = sent.map_err(|cause| format!("{to}: {}", cause.without_url()))?.status();
         if status.is_success() { Ok(()) } else { Err(format!("{to} answered {status}")) }
     }

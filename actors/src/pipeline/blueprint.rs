@@ -24,9 +24,10 @@ impl Blueprint {
     /// Compiles the SQL against the schema, and checks the table against the SQL.
     ///
     /// # Errors
-    /// When the schema can't be read, the SQL does not compile, or its columns don't fit the table.
-    /// The error points at the location in the file.
+    /// When others can read a secret file, the schema can't be read, the SQL does not compile, or
+    /// its columns don't fit the table. The error points at the location in the file.
     pub fn new(pipeline: Pipeline) -> Result<Self, FileError> {
+        pipeline.check_secret_files()?;
         let (transform, table) = if pipeline.writes() {
             let transform = Transform::new(&pipeline)?;
             let table = TableSpec::plan(&pipeline, &transform.output_schema())?;
@@ -49,6 +50,12 @@ impl Blueprint {
             .zip(self.table.as_deref())
             .and_then(|(transform, table)| key_warnings::warning(&self.pipeline, transform, table));
         let narrow = self.table.iter().flat_map(|table| table.losses().map(narrow));
-        self.transform.iter().flat_map(|transform| transform.warnings()).chain(narrow).chain(keys).collect()
+        self.transform
+            .iter()
+            .flat_map(|transform| transform.warnings())
+            .chain(narrow)
+            .chain(keys)
+            .chain(self.pipeline.security_warnings())
+            .collect()
     }
 }

@@ -29,7 +29,6 @@ use crate::broker::{ClusterState, Committed, TopicDescription, TopicState, Wante
 use crate::consumer::{ConsumerError, preview_start};
 use crate::data_dir::{is_running, journal_dir};
 use crate::ledger::State;
-use crate::text::without_secrets;
 use forebay_dataplane::store::{Store, TableDescription, TableSpec};
 
 /// Plans a start. `before` is the fold of the journal. `kafka` and `table` are the state of the
@@ -257,7 +256,7 @@ fn fetch(pipeline: &Pipeline, after: &State) -> Option<FetchPlan> {
         Some(CursorPlan { param: cursor.param.clone(), value: value.to_owned(), origin: origin.to_owned() })
     });
     Some(FetchPlan {
-        api: without_secrets(&table.url),
+        api: table.url.to_string(),
         every: table.every.map(|every| every.to_string()),
         cursor,
         reads: if table.cursor.is_some() { after.cursors.len() as u64 } else { 0 },

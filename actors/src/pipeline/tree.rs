@@ -47,6 +47,9 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         Some(held) => held,
         None => DataDirLock::take(&pipeline.data_dir())?,
     };
+    for warning in pipeline.security_warnings() {
+        tracing::warn!(code = warning.code, "{}", warning.what);
+    }
     let (embedded, claim) = match pipeline.kafka.is_embedded() {
         true => Address::pick(&pipeline.data_dir()).map(|(address, claim)| (Some(address), Some(claim)))?,
         false => (None, None),

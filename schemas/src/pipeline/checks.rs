@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use super::{
-    Bytes, CassandraSection, ConsumerSection, ContactPoints, FetcherSection, FileError, HumanDuration, LineageSection, Pipeline,
-    RESERVED_PROPERTIES, WriterSection,
+    Bytes, CassandraSection, ConsumerSection, ContactPoints, FetcherSection, FileError, HumanDuration, LineageSection, Pipeline, Property,
+    RESERVED_PROPERTIES, WriterSection, secret_checks,
 };
 
 /// Checks a parsed pipeline file.
@@ -40,24 +40,13 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
     if let Some(lineage) = &p.lineage {
         check_lineage(p, lineage)?;
     }
-    if let Some(traces) = &p.traces {
-        check_receiver(
-            p,
-            &["traces", "url"],
-            &traces.url,
-            "http://127.0.0.1:4318/v1/traces",
-            "remove it from the URL; a collector takes no user",
-        )?;
-    }
+    secret_checks::check(p)?;
     check_supervisor(p)
 }
 
 fn check_lineage(p: &Pipeline, lineage: &LineageSection) -> Result<(), FileError> {
     match (&lineage.url, &lineage.file) {
-        (Some(url), None) => {
-            let remedy = "remove it from the URL, and set token = { env = \"…\" }";
-            check_receiver(p, &["lineage", "url"], url, "http://127.0.0.1:5000/api/v1/lineage", remedy)?;
-        }
+        (Some(_), None) => {}
         (None, Some(_)) if lineage.token.is_some() => {
             return Err(p.error_at(&["lineage", "token"], "a file takes no token", "remove it, or set url instead of file"));
         }
@@ -158,6 +147,17 @@ fn check_kafka(p: &Pipeline) -> Result<(), FileError> {
         duration_in_range(p, &["kafka", "retention", "time"], retention.time, Duration::from_secs(60), 100 * year)?;
     }
     in_range(p, &["kafka", "replication"], i64::from(kafka.replication), 1, 100)?;
+    for name in ["sasl.mechanism", "sasl.mechanisms"] {
+        if let Some(Property::Plain(mechanism)) = kafka.properties.get(name)
+            && mechanism.eq_ignore_ascii_case("OAUTHBEARER")
+        {
+            return Err(p.error_at(
+                &["kafka", "properties", name],
+                "OAUTHBEARER is not supported: the built-in librdkafka has no HTTP client to get tokens with",
+                "use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or a client certificate with security.protocol = \"ssl\"",
+            ));
+        }
+    }
     if let Some(name) = kafka.properties.keys().find(|name| RESERVED_PROPERTIES.contains(&name.as_str())) {
         return Err(p.error_at(
             &["kafka", "properties", name],
@@ -193,15 +193,6 @@ fn check_cassandra(p: &Pipeline, cassandra: &CassandraSection) -> Result<(), Fil
 }
 
 fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError> {
-    let key = &["fetcher", "url"];
-    let rest = fetcher.url.strip_prefix("http://").or_else(|| fetcher.url.strip_prefix("https://"));
-    if !rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#'])) {
-        return Err(p.error_at(
-            key,
-            format!("{:?} is not an HTTP URL", fetcher.url),
-            "write the full URL, such as \"https://randomuser.me/api/?results=100\"",
-        ));
-    }
     check_pointer(p, &["fetcher", "records"], &fetcher.records)?;
     if let Some(cursor) = &fetcher.cursor {
         check_pointer(p, &["fetcher", "cursor", "next"], &cursor.next)?;
@@ -355,19 +346,6 @@ pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Checks a URL that events are posted to. `such` is an example; `otherwise` is the remedy for a
-/// user in it.
-fn check_receiver(p: &Pipeline, key: &[&str], url: &str, such: &str, otherwise: &str) -> Result<(), FileError> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let Some(rest) = rest.filter(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#'])) else {
-        return Err(p.error_at(key, format!("{url:?} is not an HTTP URL"), format!("write the full URL, such as {such:?}")));
-    };
-    if rest.split('/').next().is_some_and(|host| host.contains('@')) {
-        return Err(p.error_at(key, "the URL contains a user or a password", otherwise));
-    }
-    Ok(())
-}
-
 fn check_supervisor(p: &Pipeline) -> Result<(), FileError> {
     let s = &p.supervisor;
     let (ms, hour) = (Duration::from_millis(1), Duration::from_secs(3_600));
@@ -409,6 +387,9 @@ fn check_pointer(p: &Pipeline, key: &[&str], pointer: &str) -> Result<(), FileEr
 
 fn check_servers<'a>(p: &Pipeline, key: &[&str], servers: impl Iterator<Item = &'a str>) -> Result<(), FileError> {
     for server in servers {
+        if server.contains('@') {
+            return Err(p.error_at(key, "the address contains a user or a password", "write `host:port` only"));
+        }
         let port = server.trim().rsplit_once(':').filter(|(host, _)| !host.is_empty());
         if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             return Err(p.error_at(key, format!("{server:?} is not `host:port`"), "write a host and a port, such as \"127.0.0.1:9092\""));

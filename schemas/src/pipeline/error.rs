@@ -7,11 +7,13 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 use thiserror::Error;
 
 use super::FileText;
+use super::secret_checks::masked;
 
 /// An error in the pipeline file, or in what it refers to: the location, the problem and the
 /// remedy.
 ///
-/// Prints its message; as a [`Diagnostic`] it also shows the location in the text.
+/// Prints its message; as a [`Diagnostic`] it also shows the location in the text, with `*` in
+/// place of what may be a secret.
 #[derive(Debug)]
 pub struct FileError(Box<Details>);
 
@@ -75,11 +77,14 @@ impl FileError {
 
     /// An error of the TOML parser or of a type's own deserializer.
     pub(super) fn from_toml(file: &FileText, cause: &toml::de::Error) -> Self {
-        let message = cause.message().to_owned();
+        let message = without_value(cause.message());
+        let (message, remedy) = message.split_once("; ").unwrap_or((&message, ""));
+        let message = message.to_owned();
         let help = unknown_key(&message).map(|(key, known)| match nearest(key, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known keys: {}", known.join(", ")),
         });
+        let help = help.or_else(|| (!remedy.is_empty()).then(|| remedy.to_owned()));
         let spot = cause.span().map(|span| ByteSpan { start: span.start, len: span.end.saturating_sub(span.start) });
         Self::at_spot(file, spot, message, "here", help)
     }
@@ -111,7 +116,7 @@ impl FileError {
         let spot = spot.map(|spot| ByteSpan { start: spot.start.min(file.text.len()), ..spot });
         Self(Box::new(Details {
             message: message.into(),
-            source_code: Some(NamedSource::new(file.path.display().to_string(), file.text.clone())),
+            source_code: Some(NamedSource::new(file.path.display().to_string(), masked(&file.text))),
             span: spot.map(|spot| SourceSpan::new(spot.start.into(), spot.len)),
             label: label.to_owned(),
             help,
@@ -159,6 +164,14 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .filter(|(likeness, _)| *likeness > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
+}
+
+/// serde's message `invalid type: string "x", expected …` without the text, which may be a secret.
+fn without_value(message: &str) -> String {
+    match (message.split_once(": string \""), message.rsplit_once("\", expected ")) {
+        (Some((before, _)), Some((_, expected))) => format!("{before}: a text, expected {expected}"),
+        _ => message.to_owned(),
+    }
 }
 
 /// The unknown key and the known ones, from serde's message "unknown field `x`, expected one of

@@ -11,6 +11,7 @@
 mod checks;
 mod error;
 mod secret;
+mod secret_checks;
 mod sections;
 mod units;
 mod writer_nulls;
@@ -71,12 +72,19 @@ pub struct Pipeline {
 }
 
 /// The file's text and path, so that an error found later, as in the SQL, can point into it.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct FileText {
     /// The path of the file.
     pub path: PathBuf,
     /// The whole text.
     pub text: String,
+}
+
+/// Prints the path; the text may hold secrets.
+impl std::fmt::Debug for FileText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileText").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Pipeline {

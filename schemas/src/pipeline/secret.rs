@@ -1,6 +1,9 @@
 //! Secrets in the pipeline file: only references, never text, never printed.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
@@ -28,6 +31,20 @@ pub enum SecretError {
         /// The cause.
         cause: std::io::Error,
     },
+    /// Others than the file's owner may read it.
+    #[error("others than its owner may read or change the secret file {} (mode {mode:04o}); run: chmod 600 {}", path.display(), path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// Whether a file of this owner and mode is no secret. Only root's may be readable by others: that
+/// is how Kubernetes and Docker mount secrets into a container.
+fn is_exposed(owner: u32, mode: u32) -> bool {
+    mode & if owner == 0 { 0o022 } else { 0o077 } != 0
 }
 
 impl Secret {
@@ -35,13 +52,20 @@ impl Secret {
     /// print it.
     ///
     /// # Errors
-    /// When the variable is not set or the file can't be read.
+    /// When the variable is not set, or the file can't be read or is exposed to others.
     pub fn reveal(&self, pipeline_file: &Path) -> Result<String, SecretError> {
         match self {
             Self::Env(name) => std::env::var(name).map_err(|_| SecretError::Unset(name.clone())),
             Self::File(path) => {
                 let path = pipeline_file.parent().unwrap_or(Path::new("")).join(path);
-                let text = std::fs::read_to_string(&path).map_err(|cause| SecretError::Unreadable { path, cause })?;
+                let unreadable = |cause| SecretError::Unreadable { path: path.clone(), cause };
+                let mut file = File::open(&path).map_err(unreadable)?;
+                let metadata = file.metadata().map_err(unreadable)?;
+                if metadata.is_file() && is_exposed(metadata.uid(), metadata.mode()) {
+                    return Err(SecretError::Exposed { path, mode: metadata.mode() & 0o7777 });
+                }
+                let mut text = String::new();
+                file.read_to_string(&mut text).map_err(unreadable)?;
                 Ok(text.trim_end_matches(['\r', '\n']).to_owned())
             }
         }
@@ -76,7 +100,29 @@ impl<'de> Deserialize<'de> for Secret {
         match Written::deserialize(deserializer) {
             Ok(Written::Reference(Reference { env: Some(name), file: None })) => Ok(Self::Env(name)),
             Ok(Written::Reference(Reference { env: None, file: Some(path) })) => Ok(Self::File(path)),
-            _ => Err(de::Error::custom("a secret must be a reference, not text: { env = \"NAME\" } or { file = \"PATH\" }")),
+            _ => Err(de::Error::custom("a secret must be a reference, not text; write { env = \"NAME\" } or { file = \"PATH\" }")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_file_is_its_owners_alone_unless_root_lets_others_read_it() {
+        for (owner, mode, exposed) in [
+            (1000, 0o100_600, false),
+            (1000, 0o100_400, false),
+            (1000, 0o100_640, true),
+            (1000, 0o100_604, true),
+            (0, 0o100_444, false),
+            (0, 0o100_644, false),
+            (0, 0o100_440, false),
+            (0, 0o100_664, true),
+            (0, 0o100_646, true),
+        ] {
+            assert_eq!(is_exposed(owner, mode), exposed, "mode {mode:o} of user {owner}");
         }
     }
 }

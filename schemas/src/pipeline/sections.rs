@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Bytes, HumanDuration, NullsSection, Secret};
+use crate::http_url::HttpUrl;
 use crate::run::MaxRejected;
 
 /// `[pipeline]`: the pipeline's name, and where it stores what must outlive the process.
@@ -46,7 +47,7 @@ pub struct KafkaSection {
     /// Default: see [`RetentionSection`].
     pub retention: Option<RetentionSection>,
     /// Further librdkafka properties for every client, such as `security.protocol`. Those that
-    /// Forebay's guarantees rely on are refused.
+    /// Forebay's guarantees rely on are refused, and so are passwords and keys as text.
     #[serde(default)]
     pub properties: BTreeMap<String, Property>,
 }
@@ -106,8 +107,8 @@ pub enum ContactPoints {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FetcherSection {
-    /// The URL to GET.
-    pub url: String,
+    /// The URL to GET; without a user or a password.
+    pub url: HttpUrl,
     /// JSON pointer (RFC 6901) to the array of records in the response; empty if the response is
     /// the array. Default empty.
     #[serde(default)]
@@ -351,7 +352,7 @@ pub struct JournalSection {
 pub struct LineageSection {
     /// The URL that events are posted to, such as `http://127.0.0.1:5000/api/v1/lineage`; this or
     /// `file`.
-    pub url: Option<String>,
+    pub url: Option<HttpUrl>,
     /// The file that events are appended to, one per line; relative to the pipeline file.
     pub file: Option<PathBuf>,
     /// The namespace of the job. Default `forebay`.
@@ -367,7 +368,7 @@ pub struct LineageSection {
 pub struct TracesSection {
     /// The OTLP/HTTP endpoint of an OpenTelemetry collector, such as
     /// `http://127.0.0.1:4318/v1/traces`.
-    pub url: String,
+    pub url: HttpUrl,
 }
 
 fn default_lineage_namespace() -> String {

@@ -175,6 +175,97 @@ fn a_secret_is_read_when_needed_and_printed_as_a_reference() {
     assert_eq!(format!("{:?}", cassandra.username.unwrap()), "{ env = \"PATH\" }");
 }
 
+/// The error that is shown for the users file with lines added before `[cassandra]` and in
+/// `[fetcher]`, as text with the excerpt of the file.
+fn shown_error(kafka: &str, fetcher: &str) -> (FileError, String) {
+    let text = USERS.replace("[cassandra]", &format!("[kafka.properties]\n{kafka}\n[cassandra]"));
+    let error = parse_text(&text.replace("every = \"10s\"", fetcher)).expect_err("the file is wrong");
+    let mut shown = String::new();
+    let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
+    handler.render_report(&mut shown, &error).unwrap();
+    (error, shown)
+}
+
+#[test]
+fn a_secret_as_text_is_an_error_with_its_key_line_and_the_spelling_of_a_reference() {
+    let kafka_line = 1 + USERS.lines().position(|line| line == "[cassandra]").unwrap() + 1;
+    for property in ["sasl.password", "ssl.key.password", "ssl.keystore.password", "ssl.key.pem", "sasl.oauthbearer.client.secret"] {
+        let (error, shown) = shown_error(&format!("{property:?} = \"hunter2\""), "");
+        assert!(error.line() == Some(kafka_line) && error.to_string().contains(property), "{error}");
+        assert!(error.remedy().unwrap().contains(&format!("{property:?} = {{ env = ")), "{error:?}");
+        assert!(shown.contains(property) && !shown.contains("hunter2"), "{shown}");
+    }
+    for header in ["Authorization", "Proxy-Authorization", "X-Api-Key"] {
+        let (error, shown) = shown_error("", &format!("headers = {{ Accept = \"application/json\", {header} = \"hunter2\" }}"));
+        assert!(error.line().is_some() && error.remedy().unwrap().contains(&format!("{header:?} = {{ env = ")), "{error:?}");
+        assert!(shown.contains("application/json") && !shown.contains("hunter2"), "{shown}");
+    }
+    for (kafka, fetcher) in [("", "headers = \"Authorization: hunter2\""), ("x = 1\n\"sasl.password\" = hunter2", "")] {
+        let (error, shown) = shown_error(kafka, fetcher);
+        assert!(!format!("{error} {error:?} {shown}").contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn a_user_in_an_address_is_an_error_that_does_not_repeat_it() {
+    let url = "https://randomuser.me/api/?results=100";
+    for (from, to, remedy) in [
+        (url, "https://me:hunter2@randomuser.me/api/", "headers = { Authorization ="),
+        ("\"embedded\"\ntopic", "\"me:hunter2@127.0.0.1:9092\"\ntopic", "host:port"),
+    ] {
+        let error = error_of(from, to);
+        assert!(error.line().is_some() && error.remedy().unwrap().contains(remedy), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn what_may_reveal_a_secret_or_trusts_any_server_is_warned_of() {
+    let warnings = |from: &str, to: &str| {
+        assert!(USERS.contains(from));
+        let warnings = parse_text(&USERS.replace(from, to)).unwrap().security_warnings();
+        warnings.into_iter().map(|warning| format!("{}: {}", warning.code, warning.what)).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("[cassandra]", "[kafka.properties]\n\"ssl.endpoint.identification.algorithm\" = \"https\"\n[cassandra]").len(), 0);
+    for (property, value) in [("enable.ssl.certificate.verification", "False"), ("ssl.endpoint.identification.algorithm", "none")] {
+        let found = warnings("[cassandra]", &format!("[kafka.properties]\n{property:?} = {value:?}\n[cassandra]"));
+        assert!(found.len() == 1 && found[0].starts_with("verification_off: ") && found[0].contains(property), "{found:?}");
+    }
+    for name in ["api_key", "appid", "key", "token", "Subscription-Key"] {
+        let found = warnings("?results=100", &format!("?results=100&{name}=hunter2"));
+        assert!(found.len() == 1 && found[0].starts_with("secret_in_url: ") && found[0].contains(name), "{found:?}");
+        assert!(!found[0].contains("hunter2"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_sasl_mechanism_that_can_not_work_is_an_error_with_the_reason() {
+    let error = error_of("[cassandra]", "[kafka.properties]\n\"sasl.mechanism\" = \"OAUTHBEARER\"\n[cassandra]");
+    assert!(error.to_string().contains("no HTTP client") && error.remedy().unwrap().contains("SCRAM-SHA-512"), "{error:?}");
+}
+
+#[test]
+fn a_secret_file_that_others_can_read_is_an_error_with_the_command_that_closes_it() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let dir = std::env::temp_dir().join(format!("forebay-secret-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("password");
+    std::fs::write(&file, "hunter2").unwrap();
+    let _ = chown(&file, Some(65_534), None); // root's own files may be readable
+    let text = USERS.replace("[cassandra]", "[kafka.properties]\n\"sasl.password\" = { file = \"password\" }\n[cassandra]");
+    let pipeline = parse(&dir.join("forebay.toml"), text).unwrap();
+    let check = |mode| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        pipeline.check_secret_files()
+    };
+    let error = check(0o640).unwrap_err();
+    assert!(error.to_string().contains(&format!("chmod 600 {}", file.display())) && error.line().is_some(), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+    assert!(check(0o600).is_ok());
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(pipeline.check_secret_files().is_ok(), "a file that is mounted later is no error");
+}
+
 #[test]
 fn properties_that_the_guarantees_rely_on_are_errors() {
     let error = error_of("[cassandra]", "[kafka.properties]\n\"acks\" = \"1\"\n[cassandra]");
@@ -189,7 +280,7 @@ fn a_budget_smaller_than_a_batch_is_an_error() {
 
 #[test]
 fn sizes_and_durations_without_a_unit_say_what_to_write() {
-    assert!(error_of("\"10s\"", "\"ten\"").to_string().contains("such as \"10s\""));
+    assert!(error_of("\"10s\"", "\"ten\"").remedy().unwrap().contains("such as \"10s\""));
     assert!(error_of("[cassandra]", "[jornal]\n[cassandra]").remedy().is_some());
 }
 
@@ -246,7 +337,7 @@ fn an_error_inside_a_value_points_at_the_word() {
 #[test]
 fn traces_need_an_http_url() {
     let with = |url: &str| parse_text(&format!("{USERS}\n[traces]\nurl = {url:?}\n"));
-    assert_eq!(with("http://127.0.0.1:4318/v1/traces").unwrap().traces.unwrap().url, "http://127.0.0.1:4318/v1/traces");
+    assert_eq!(with("http://127.0.0.1:4318/v1/traces").unwrap().traces.unwrap().url.to_string(), "http://127.0.0.1:4318/v1/traces");
     for url in ["", "127.0.0.1:4318", "http://", "http://user:secret@host/"] {
         let error = with(url).expect_err(url);
         assert_eq!(error.line(), Some(USERS.lines().count() + 3), "{error:?}");

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_schemas::api::{Applied, ApplyRequest, Reason, StateRequest};
+use forebay_schemas::api_address::ApiAddress;
 use forebay_schemas::event::{Recorded, decode};
 use forebay_schemas::run::{Problem, Run};
 use forebay_schemas::snapshot::Snapshot;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
@@ -39,15 +40,15 @@ const LOG_LIMIT: usize = 1_000;
 /// The address of a Forebay API.
 #[derive(Clone)]
 pub struct Api {
-    /// The URL, such as `http://127.0.0.1:7070` or `unix:/run/forebay.sock`.
-    pub url: String,
+    /// Its address.
+    pub address: ApiAddress,
     /// The bearer token, if the API requires one.
     pub token: Option<String>,
 }
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Api").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Api").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -64,29 +65,22 @@ impl Api {
 #[derive(Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
-    base: Url,
-    /// The address as the user wrote it.
-    shown: String,
+    address: ApiAddress,
     token: Option<String>,
 }
 
 impl Client {
     pub(super) fn new(api: &Api) -> Result<Self, SourceError> {
-        let builder = reqwest::Client::builder().no_proxy().connect_timeout(REQUEST_TIMEOUT);
-        let url = api.url.trim_end_matches('/');
-        let (builder, base) = match url.strip_prefix("unix:") {
-            Some(path) => (builder.unix_socket(path.trim_start_matches("//")), "http://localhost".to_owned()),
-            None if url.contains("://") => (builder, url.to_owned()),
-            None => (builder, format!("http://{url}")),
-        };
+        let mut builder = reqwest::Client::builder().no_proxy().connect_timeout(REQUEST_TIMEOUT);
+        if let ApiAddress::Unix(path) = &api.address {
+            builder = builder.unix_socket(path.as_path());
+        }
         let http = builder.build().map_err(SourceError::Client)?;
-        let base = Url::parse(&base).ok().filter(|base| matches!(base.scheme(), "http" | "https"));
-        let base = base.ok_or_else(|| SourceError::Address { url: url.to_owned() })?;
-        Ok(Self { http, base, shown: url.to_owned(), token: api.token.clone() })
+        Ok(Self { http, address: api.address.clone(), token: api.token.clone() })
     }
 
     fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
-        let mut url = self.base.clone();
+        let mut url = self.address.base();
         url.path_segments_mut().expect("an HTTP address has a path").pop_if_empty().extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -99,24 +93,24 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> SourceError {
-        SourceError::Unreachable { url: self.shown.clone(), cause: describe(error) }
+        SourceError::Unreachable { url: self.address.to_string(), cause: describe(error) }
     }
 
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let response = self.request(Method::GET, &["v1", "snapshot"], &[]).timeout(REQUEST_TIMEOUT).send().await;
         let response = response.map_err(|error| self.unreachable(&error))?;
         if response.status() != StatusCode::OK {
-            return Err(SourceError::Status { url: self.shown.clone(), status: response.status().as_u16() });
+            return Err(SourceError::Status { url: self.address.to_string(), status: response.status().as_u16() });
         }
         let body = self.body(response).await?;
-        serde_json::from_slice(&body).map_err(|cause| SourceError::NotASnapshot { url: self.shown.clone(), cause })
+        serde_json::from_slice(&body).map_err(|cause| SourceError::NotASnapshot { url: self.address.to_string(), cause })
     }
 
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, SourceError> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-                return Err(SourceError::TooLarge { url: self.shown.clone(), limit: MAX_RESPONSE_BYTES });
+                return Err(SourceError::TooLarge { url: self.address.to_string(), limit: MAX_RESPONSE_BYTES });
             }
             body.extend_from_slice(&chunk);
         }
@@ -173,7 +167,7 @@ impl Client {
             .map_err(|_| "no answer".to_owned())?
             .map_err(|error| error.to_string())?;
         if response.status() != StatusCode::OK {
-            return Err(format!("{} answered {}", self.shown, response.status()));
+            return Err(format!("{} answered {}", self.address, response.status()));
         }
         let mut parser = Parser::default();
         loop {
@@ -268,14 +262,14 @@ impl Client {
         let body = self.body(response).await.map_err(|error| error.to_string())?;
         if status.is_success() {
             let body: &[u8] = if body.is_empty() { b"null" } else { &body };
-            return serde_json::from_slice(body).map_err(|cause| format!("{} answered with unexpected JSON: {cause}", self.shown));
+            return serde_json::from_slice(body).map_err(|cause| format!("{} answered with unexpected JSON: {cause}", self.address));
         }
         Err(match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => {
                 let parts = [problem.title, problem.detail, problem.remedy];
                 parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
             }
-            Err(_) => format!("{} answered {status}", self.shown),
+            Err(_) => format!("{} answered {status}", self.address),
         })
     }
 }
@@ -327,8 +321,8 @@ mod tests {
         format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
     }
 
-    fn api(url: String) -> Api {
-        Api { url, token: Some("secret".to_owned()) }
+    fn api(url: &str) -> Api {
+        Api { address: url.parse().unwrap(), token: Some("secret".to_owned()) }
     }
 
     #[tokio::test]
@@ -338,17 +332,17 @@ mod tests {
             ok(&serde_json::to_string(&test_data::busy()).unwrap())
         });
         let url = url.await;
-        let bare = url.trim_start_matches("http://").to_owned();
-        assert_eq!(api(url.clone()).snapshot().await.unwrap(), test_data::busy());
+        let bare = url.trim_start_matches("http://");
+        assert_eq!(api(&url).snapshot().await.unwrap(), test_data::busy());
         assert_eq!(api(bare).snapshot().await.unwrap(), test_data::busy(), "an address may lack the scheme");
-        assert!(!format!("{:?}", api(url)).contains("secret"));
+        assert!(!format!("{:?}", api(&url)).contains("secret"));
     }
 
     #[tokio::test]
     async fn a_response_that_is_not_a_snapshot_says_what_to_check() {
-        let error = api(server(|_| ok("{}")).await).snapshot().await.unwrap_err().to_string();
+        let error = api(&server(|_| ok("{}")).await).snapshot().await.unwrap_err().to_string();
         assert!(error.contains("did not answer with a snapshot") && error.contains("same version"), "{error}");
-        let error = api(server(|_| "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned()).await)
+        let error = api(&server(|_| "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned()).await)
             .snapshot()
             .await
             .unwrap_err()
@@ -361,7 +355,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let error = api(url.clone()).snapshot().await.unwrap_err().to_string();
+        let error = api(&url).snapshot().await.unwrap_err().to_string();
         assert!(error.contains(&url) && error.contains("refused"), "{error}");
     }
 
@@ -376,7 +370,7 @@ mod tests {
             let _ = stream.read(&mut request).await.unwrap();
             stream.write_all(ok(&serde_json::to_string(&test_data::busy()).unwrap()).as_bytes()).await.unwrap();
         });
-        assert_eq!(api(format!("unix:{}", dir.display())).snapshot().await.unwrap(), test_data::busy());
+        assert_eq!(api(&format!("unix:{}", dir.display())).snapshot().await.unwrap(), test_data::busy());
         let _ = std::fs::remove_file(&dir);
     }
 
@@ -414,7 +408,7 @@ mod tests {
         .await;
         let (sender, mut updates) = mpsc::channel(8);
         let reconnect = Arc::new(Notify::new());
-        let task = tokio::spawn(Client::new(&api(url)).unwrap().follow(sender, Arc::clone(&reconnect)));
+        let task = tokio::spawn(Client::new(&api(&url)).unwrap().follow(sender, Arc::clone(&reconnect)));
         let mut seqs = Vec::new();
         while seqs.len() < 10 {
             reconnect.notify_waiters();
@@ -435,20 +429,17 @@ mod tests {
         let url =
             server(move |_| format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{problem}", problem.len()))
                 .await;
-        let why = Client::new(&api(url)).unwrap().get::<Snapshot>(&["v1", "whoami"], &[]).await.unwrap_err();
+        let why = Client::new(&api(&url)).unwrap().get::<Snapshot>(&["v1", "whoami"], &[]).await.unwrap_err();
         assert_eq!(why, "not allowed; viewer may look; use another token");
     }
 
     #[test]
-    fn path_segments_are_escaped_and_an_invalid_address_is_an_error() {
+    fn path_segments_are_escaped() {
         let url = |base: &str| {
-            let client = Client::new(&api(base.to_owned())).unwrap();
+            let client = Client::new(&api(base)).unwrap();
             client.request(Method::GET, &["v1", "a b/ü?"], &[("limit", "5".to_owned())]).build().unwrap().url().to_string()
         };
         assert_eq!(url("127.0.0.1:7070/"), "http://127.0.0.1:7070/v1/a%20b%2F%C3%BC%3F?limit=5");
         assert_eq!(url("unix:/run/forebay.sock"), "http://localhost/v1/a%20b%2F%C3%BC%3F?limit=5");
-        for wrong in ["ftp://example.org", "http://a b"] {
-            assert!(matches!(Client::new(&api(wrong.to_owned())), Err(SourceError::Address { .. })), "{wrong}");
-        }
     }
 }

@@ -10,7 +10,6 @@ use forebay_schemas::pipeline::{ContactPoints, Pipeline};
 use super::exporter::{LineageExporter, first_to_export};
 use super::sink::Sink;
 use crate::ledger::Ledger;
-use crate::text::without_query;
 use forebay_dataplane::store::{EMBEDDED_FILE, TableSpec};
 use forebay_kernel::{Cx, Exit, Service};
 
@@ -88,11 +87,9 @@ impl Service for Lineage {
 /// What all runs have in common.
 pub(super) fn job_of(pipeline: &Pipeline, table: Option<&TableSpec>, namespace: &str) -> Job {
     let dataset = |namespace: String, name: &str| Dataset { namespace, name: name.to_owned(), fields: Vec::new() };
-    let source = pipeline.fetcher.as_ref().and_then(|fetcher| {
-        let url = reqwest::Url::parse(&fetcher.url).ok()?;
-        let bare = without_query(&url);
-        let path = url.path().to_owned();
-        Some(dataset(bare.strip_suffix(&path).unwrap_or(&bare).to_owned(), &path))
+    let source = pipeline.fetcher.as_ref().map(|fetcher| {
+        let url = fetcher.url.reveal();
+        dataset(url.origin().ascii_serialization(), url.path())
     });
     let kafka = if pipeline.kafka.is_embedded() {
         "kafka://embedded".to_owned()

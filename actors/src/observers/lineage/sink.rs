@@ -4,13 +4,12 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use forebay_schemas::http_url::HttpUrl;
 use forebay_schemas::pipeline::{LineageSection, Pipeline};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, StatusCode};
 use serde_json::Value;
-
-use crate::text::without_query;
 
 /// How long the sink may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Where events go.
 pub(super) enum Sink {
     /// Events are posted to a URL.
-    Url(Client, Url),
+    Url(Client, HttpUrl),
     /// Events are appended to a file.
     File(PathBuf),
 }
@@ -36,13 +35,12 @@ impl Sink {
     /// The sink that `[lineage]` names. The secret is revealed here.
     ///
     /// # Errors
-    /// When the URL or the token can't be used.
+    /// When the token can't be used.
     pub(super) fn new(pipeline: &Pipeline, lineage: &LineageSection) -> Result<Self, String> {
         let Some(url) = &lineage.url else {
             let file = lineage.file.as_ref().ok_or("[lineage] names neither url nor file")?;
             return Ok(Self::File(pipeline.relative(file)));
         };
-        let url = Url::parse(url).map_err(|cause| format!("lineage.url is not a valid URL: {cause}"))?;
         let mut headers = HeaderMap::new();
         if let Some(token) = &lineage.token {
             let token = token.reveal(&pipeline.source.path).map_err(|cause| format!("lineage.token: {cause}"))?;
@@ -57,7 +55,7 @@ impl Sink {
             .timeout(TIMEOUT)
             .redirect(Policy::none())
             .build();
-        Ok(Self::Url(client.map_err(|cause| format!("can't create an HTTP client: {cause}"))?, url))
+        Ok(Self::Url(client.map_err(|cause| format!("can't create an HTTP client: {cause}"))?, url.clone()))
     }
 
     /// Delivers an event.
@@ -67,13 +65,13 @@ impl Sink {
     pub(super) async fn deliver(&self, event: &Value) -> Result<(), SinkError> {
         match self {
             Self::Url(client, url) => {
-                let sent = client.post(url.clone()).json(event).send().await;
-                let answer = sent.map_err(|cause| SinkError::Unavailable(format!("{}: {}", without_query(url), cause.without_url())))?;
+                let sent = client.post(url.reveal().clone()).json(event).send().await;
+                let answer = sent.map_err(|cause| SinkError::Unavailable(format!("{url}: {}", cause.without_url())))?;
                 let status = answer.status();
                 if status.is_success() {
                     return Ok(());
                 }
-                let what = format!("{} answered {status}", without_query(url));
+                let what = format!("{url} answered {status}");
                 Err(if is_temporary(status) { SinkError::Unavailable(what) } else { SinkError::Rejected(what) })
             }
             Self::File(path) => {

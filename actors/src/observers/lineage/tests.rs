@@ -22,7 +22,7 @@ name = "users"
 bootstrap = "kafka-1:9092,kafka-2:9092"
 topic = "users_stream"
 [fetcher]
-url = "https://user:secret@api.example:8443/v1/users?key=secret"
+url = "https://api.example:8443/v1/users?key=secret"
 records = "/results"
 [producer]
 key = "/id"

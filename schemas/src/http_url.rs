@@ -1,0 +1,96 @@
+//! HTTP URLs of the pipeline file and from outside, which may hold secrets.
+//!
+//! Guarantees: as text, in `Debug` output and as JSON, a URL has no user, password, query and
+//! fragment.
+//!
+//! Does not guarantee that the path holds no secret.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use url::Url;
+
+/// An `http` or `https` URL.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpUrl(Url);
+
+/// The text is not an HTTP URL. Does not repeat the text, which may hold a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an HTTP URL; write the full URL, such as \"https://api.example.org/users?limit=100\"")]
+pub struct NotHttpUrl;
+
+impl HttpUrl {
+    /// Parses a URL.
+    ///
+    /// # Errors
+    /// When it is not a URL, or its scheme is another one.
+    pub fn parse(text: &str) -> Result<Self, NotHttpUrl> {
+        Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https")).map(Self).ok_or(NotHttpUrl)
+    }
+
+    /// The whole URL, for a request. The caller must not print it.
+    pub fn reveal(&self) -> &Url {
+        &self.0
+    }
+
+    /// Whether it has a user or a password.
+    pub fn has_user(&self) -> bool {
+        !self.0.username().is_empty() || self.0.password().is_some()
+    }
+}
+
+impl From<Url> for HttpUrl {
+    fn from(url: Url) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.0.clone();
+        shown.set_query(None);
+        shown.set_fragment(None);
+        // Fails only for a URL without a host, which has neither.
+        let _ = (shown.set_username(""), shown.set_password(None));
+        f.write_str(shown.as_str())
+    }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for HttpUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HttpUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_user_password_query_and_fragment() {
+        let url = HttpUrl::parse("https://user:pass@api.example/v1?key=hunter2#x").unwrap();
+        let shown = "https://api.example/v1";
+        assert_eq!((url.to_string().as_str(), format!("{url:?}").as_str()), (shown, shown));
+        assert_eq!(serde_json::to_value(&url).unwrap(), shown);
+        assert_eq!(url.reveal().as_str(), "https://user:pass@api.example/v1?key=hunter2#x");
+    }
+
+    #[test]
+    fn other_schemes_and_incomplete_urls_are_refused_without_repeating_them() {
+        for text in ["", "api.example", "127.0.0.1:4318", "localhost:5000", "http://", "ftp://hunter2@api.example/", "http://hunter2:x:y"] {
+            assert!(!HttpUrl::parse(text).expect_err(text).to_string().contains("hunter2"));
+        }
+    }
+}

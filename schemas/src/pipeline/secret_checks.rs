@@ -1,0 +1,278 @@
+//! Where the pipeline file may hold a secret: what must be a reference, and what is warned of.
+//!
+//! Guarantees:
+//! * A value whose name says that it is a secret is a reference, and no address has a user or a
+//!   password.
+//! * No message repeats a value.
+//!
+//! Does not guarantee that a name says so: a secret in another property, header or parameter is not
+//! recognised.
+
+use std::collections::BTreeMap;
+
+use super::{FileError, Pipeline, Property, Secret, SecretError};
+use crate::http_url::HttpUrl;
+use crate::run_plan::Warning;
+
+/// The last word of a secret's name, or its last two.
+const SECRET_WORDS: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "authorization",
+    "cookie",
+    "apikey",
+    "api key",
+    "auth key",
+    "access key",
+    "subscription key",
+    "private key",
+    "key pem",
+    "jaas config",
+    "oauthbearer config",
+];
+/// The last word of a query parameter that may be one.
+const SUSPECT_WORDS: &[&str] = &["key", "appid", "sig", "signature", "auth", "pass", "pwd"];
+
+/// Whether a property, header or parameter of this name is a secret.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    ends_in(name, SECRET_WORDS)
+}
+
+fn ends_in(name: &str, endings: &[&str]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let mut words = name.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).rev();
+    let last = words.next().unwrap_or_default();
+    let two = format!("{} {last}", words.next().unwrap_or_default());
+    endings.contains(&last) || endings.contains(&two.as_str())
+}
+
+/// A file's text as an error shows it: `*` in place of the values that may be secrets, byte for
+/// byte. The text need not be valid.
+pub(super) fn masked(text: &str) -> String {
+    let mut shown = text.as_bytes().to_vec();
+    let mut key_start = 0;
+    let mut at = 0;
+    while let Some(&byte) = text.as_bytes().get(at) {
+        match byte {
+            b'"' | b'\'' => {
+                let end = at + literal(&text[at..]);
+                mask_urls(&mut shown[at..end]);
+                at = end;
+                continue;
+            }
+            b'\n' | b',' | b'{' => key_start = at + 1,
+            b'=' => {
+                let start = at + 1 + text[at + 1..].len() - text[at + 1..].trim_start_matches([' ', '\t']).len();
+                let value = &text[start..];
+                let end = start
+                    + match value.as_bytes().first() {
+                        Some(b'"' | b'\'') => literal(value),
+                        Some(b'{' | b'[') => 0,
+                        _ => value.find(['\n', ',', '}']).unwrap_or(value.len()),
+                    };
+                if holds_secret(&text[key_start..at]) {
+                    shown[start..end].iter_mut().filter(|byte| !byte.is_ascii_whitespace()).for_each(|byte| *byte = b'*');
+                    at = end.max(at + 1);
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    String::from_utf8(shown).expect("whole values are replaced")
+}
+
+/// Whether a key's value is a secret, or was meant to hold one.
+fn holds_secret(key: &str) -> bool {
+    is_secret_name(key) || ends_in(key, &["username", "viewer", "operator", "admin", "tokens", "headers", "properties"])
+}
+
+/// The length of the string literal at the start of a text; one that does not end takes its line.
+fn literal(text: &str) -> usize {
+    let quote = &text[..1];
+    let triple = quote.repeat(3);
+    if text.starts_with(&triple) {
+        return text[3..].find(&triple).map_or(text.len(), |end| end + 6);
+    }
+    let line = text.find('\n').unwrap_or(text.len());
+    let mut escaped = false;
+    for (at, letter) in text[..line].char_indices().skip(1) {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quote == "\"" => escaped = true,
+            _ if text[at..].starts_with(quote) => return at + 1,
+            _ => {}
+        }
+    }
+    line
+}
+
+/// Masks the user and the query of the URL in a literal.
+fn mask_urls(literal: &mut [u8]) {
+    let Some(scheme) = literal.windows(3).position(|three| three == b"://") else { return };
+    let start = scheme + 3;
+    let end = literal.len() - literal.iter().rev().take_while(|byte| matches!(byte, b'"' | b'\'')).count();
+    let at = literal.iter().rposition(|byte| *byte == b'@').map_or(start, |at| at.clamp(start, end));
+    let query = literal[at..].iter().position(|byte| *byte == b'?').map_or(end, |query| (at + query + 1).min(end));
+    literal[start..at].fill(b'*');
+    literal[query..end].fill(b'*');
+}
+
+/// Refuses secrets that are written as text.
+pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
+    if let Some((name, _)) = plain(&p.kafka.properties).find(|(name, _)| is_secret_name(name)) {
+        return Err(as_text(p, &["kafka", "properties", name], "KAFKA_SECRET"));
+    }
+    if let Some((name, _)) = p.fetcher.iter().flat_map(|fetcher| plain(&fetcher.headers)).find(|(name, _)| is_secret_name(name)) {
+        return Err(as_text(p, &["fetcher", "headers", name], "API_SECRET"));
+    }
+    let basic = "remove it from the URL, and set headers = { Authorization = { env = \"API_SECRET\" } } with API_SECRET=\"Basic …\", the \
+                 base64 of user:password";
+    let remedies = [("fetcher", basic), ("lineage", "remove it from the URL, and set token = { env = \"…\" }")];
+    if let Some((section, _)) = urls(p).into_iter().find(|(_, url)| url.has_user()) {
+        let remedy = remedies.iter().find(|(with, _)| *with == section).map_or("remove it from the URL", |(_, remedy)| remedy);
+        return Err(p.error_at(&[section, "url"], "the URL contains a user or a password", remedy));
+    }
+    Ok(())
+}
+
+/// The properties with their text, where they are not references.
+fn plain(all: &BTreeMap<String, Property>) -> impl Iterator<Item = (&str, &str)> {
+    all.iter().filter_map(|(name, value)| match value {
+        Property::Plain(text) => Some((name.as_str(), text.as_str())),
+        Property::Secret(_) => None,
+    })
+}
+
+fn as_text(p: &Pipeline, key: &[&str], variable: &str) -> FileError {
+    let name = key.last().expect("a key has a name");
+    let remedy = format!("write a reference: {name:?} = {{ env = \"{variable}\" }}, or {{ file = \"PATH\" }}");
+    p.error_at(key, format!("`{name}` is a secret, and is written as text"), remedy)
+}
+
+/// The URLs of the file, each with its section.
+fn urls(p: &Pipeline) -> Vec<(&'static str, &HttpUrl)> {
+    let fetcher = p.fetcher.iter().map(|fetcher| ("fetcher", &fetcher.url));
+    let lineage = p.lineage.iter().filter_map(|lineage| Some(("lineage", lineage.url.as_ref()?)));
+    fetcher.chain(lineage).chain(p.traces.iter().map(|traces| ("traces", &traces.url))).collect()
+}
+
+impl Pipeline {
+    /// Settings that may reveal a secret, or trust a server that is not the intended one. They are
+    /// shown by `check` and `plan`, and logged at each start.
+    pub fn security_warnings(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for (section, url) in urls(self) {
+            let pairs = url.reveal().query_pairs();
+            for (name, _) in pairs.filter(|(name, _)| is_secret_name(name) || ends_in(name, SUSPECT_WORDS)) {
+                let what = format!(
+                    "the parameter `{name}` in [{section}] url may be a secret: the pipeline file holds it as text, and the logs of servers and \
+                     proxies hold URLs; if the server takes it as a header, move it there as a reference"
+                );
+                warnings.push(Warning { code: "secret_in_url".to_owned(), what });
+            }
+        }
+        for (name, value) in plain(&self.kafka.properties) {
+            let consequence = match (name, value.to_ascii_lowercase().as_str()) {
+                ("enable.ssl.certificate.verification", "false" | "f" | "0") => {
+                    "any server can pose as Kafka, and read records and passwords"
+                }
+                ("ssl.endpoint.identification.algorithm", "none") => "whoever has any certificate of the CA can pose as Kafka",
+                _ => continue,
+            };
+            let what =
+                format!("[kafka.properties] {name} = {value:?}: {consequence}; remove it, and set ssl.ca.location to the broker's CA");
+            warnings.push(Warning { code: "verification_off".to_owned(), what });
+        }
+        warnings
+    }
+
+    /// Refuses secret files that others can read. Ignores those that can't be read yet.
+    ///
+    /// # Errors
+    /// At the first such reference.
+    pub fn check_secret_files(&self) -> Result<(), FileError> {
+        for (key, secret) in self.secrets() {
+            if let Err(error @ SecretError::Exposed { .. }) = secret.reveal(&self.source.path) {
+                return Err(self.error_at(&key, error.to_string(), "a secret file is read by its owner only"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every reference to a secret, with its key.
+    fn secrets(&self) -> Vec<(Vec<&str>, &Secret)> {
+        let cassandra = self.cassandra.iter().flat_map(|it| [("username", &it.username), ("password", &it.password)]);
+        let tokens = &self.api.tokens;
+        let tokens = [("viewer", &tokens.viewer), ("operator", &tokens.operator), ("admin", &tokens.admin)];
+        let lineage = self.lineage.iter().map(|it| ("token", &it.token));
+        let optional = cassandra.map(|(name, secret)| (vec!["cassandra", name], secret));
+        let optional = optional.chain(tokens.into_iter().map(|(name, secret)| (vec!["api", "tokens", name], secret)));
+        let optional = optional.chain(lineage.map(|(name, secret)| (vec!["lineage", name], secret)));
+        let properties = self.kafka.properties.iter().map(|(name, value)| (vec!["kafka", "properties", name.as_str()], value));
+        let headers =
+            self.fetcher.iter().flat_map(|it| &it.headers).map(|(name, value)| (vec!["fetcher", "headers", name.as_str()], value));
+        let properties = properties.chain(headers).filter_map(|(key, value)| match value {
+            Property::Secret(secret) => Some((key, secret)),
+            Property::Plain(_) => None,
+        });
+        optional.filter_map(|(key, secret)| Some((key, secret.as_ref()?))).chain(properties).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_the_file_without_its_secrets_even_if_the_file_is_not_toml() {
+        for text in [
+            "\"sasl.password\" = \"CANARY\"",
+            "sasl.password = CANARY and more\n",
+            "password = 'CANARY",
+            "properties.\"ssl.key.pem\" = \"\"\"\nCANARY = \"x\"\nCANARY\n\"\"\"\nx = 1",
+            "headers = { Accept = \"x\", Authorization = \"Bearer CANARY\" }",
+            "headers = \"Authorization: CANARY\"",
+            "tokens = { viewer = \"CANARY\", admin = 'CANARY' }",
+            "# password = \"CANARY\"",
+            "url = \"https://user:CANARY@host/\"",
+            "url = \"https://user:CA?CANARY/CANARY@host/\"",
+            "url = 'https://host/path?key=CANARY&x=CANARYé",
+            "token = \"a\\\"CANARY\"",
+        ] {
+            let shown = masked(text);
+            assert!(!shown.contains("CANARY") && shown.len() == text.len(), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_what_is_no_secret() {
+        for text in [
+            "url = \"https://host/path\"\nevery = \"10s\" # it's not\nkey = \"/login/uuid\"",
+            "tokens = { viewer = { env = \"V\" } }",
+            "\"sasl.password\" = { file = \"/run/secrets/p\" }",
+            "sql = \"\"\"\nSELECT a = 'b', token\n\"\"\"",
+            "é = \"ü\"",
+        ] {
+            assert_eq!(masked(text), text);
+        }
+    }
+
+    #[test]
+    fn names_that_say_secret_are_recognised_and_others_are_not() {
+        for name in
+            ["sasl.password", "ssl.key.pem", "sasl.oauthbearer.client.secret", "Authorization", "X-Api-Key", "PRIVATE-TOKEN", "apikey"]
+        {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in
+            ["sasl.username", "ssl.key.location", "ssl.ca.pem", "sasl.oauthbearer.token.endpoint.url", "Accept", "Idempotency-Key", "key"]
+        {
+            assert!(!is_secret_name(name), "{name}");
+        }
+    }
+}
