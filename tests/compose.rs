@@ -40,6 +40,10 @@ struct Service {
     _restart: String,
     #[serde(rename = "stop_grace_period", default)]
     _stop_grace_period: Option<String>,
+    #[serde(default)]
+    cap_drop: Vec<String>,
+    #[serde(default)]
+    security_opt: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +87,13 @@ fn compose() -> Compose {
 
 fn table(path: &str) -> toml::Table {
     read(path).parse().unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn forebay_has_no_capabilities_and_can_gain_none() {
+    let compose = compose();
+    let forebay = &compose.services["forebay"];
+    assert_eq!((forebay.cap_drop.join(" "), forebay.security_opt.join(" ")), ("ALL".into(), "no-new-privileges:true".into()));
 }
 
 #[test]

@@ -137,8 +137,8 @@ async fn kafka(pipeline: &Pipeline, timeout: Duration) -> Finding {
     let result = result.map(|look| match look.topics.first().and_then(|(_, there)| there.as_ref()) {
         None => format!("answers; topic {topic} is created at the first run"),
         Some(there) => {
-            let cuts = look.truncation_warning().map(|cuts| format!("; {cuts}")).unwrap_or_default();
-            format!("answers; topic {topic} has {} partitions{cuts}", there.ends.len())
+            let warnings: String = look.warnings().into_iter().map(|warning| format!("; {warning}")).collect();
+            format!("answers; topic {topic} has {} partitions{warnings}", there.ends.len())
         }
     });
     Finding { what: kafka_name(pipeline), result }

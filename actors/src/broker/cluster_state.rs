@@ -50,11 +50,16 @@ pub struct TopicDescription {
 }
 
 impl ClusterState {
+    /// Warnings about the settings of existing topics: that a record may be lost with one broker,
+    /// or that a dead letter may hold only the beginning of its record.
+    pub fn warnings(&self) -> Vec<String> {
+        self.topics.iter().filter_map(durability_warning).chain(self.truncation_warning()).collect()
+    }
+
     /// A warning when the dead-letter topic does not accept the dead letter of every record that
-    /// the topic accepts. Such a dead letter contains only the beginning of its record.
-    pub fn truncation_warning(&self) -> Option<String> {
-        let largest =
-            |there: &Option<TopicDescription>| there.as_ref()?.settings.get(topics::MAX_MESSAGE_BYTES_CONFIG)?.parse::<u64>().ok();
+    /// the topic accepts.
+    fn truncation_warning(&self) -> Option<String> {
+        let largest = |there: &Option<TopicDescription>| there.as_ref()?.number(topics::MAX_MESSAGE_BYTES_CONFIG);
         let [(records, topic), (dead, dead_letters)] = self.topics.as_slice() else { return None };
         let (needed, limit) = (topics::dead_letter_limit(largest(topic)?), largest(dead_letters)?);
         (limit < needed).then(|| {
@@ -62,6 +67,24 @@ impl ClusterState {
             format!("{dead} accepts {limit} bytes, and the dead letter of the largest record of {records} has {needed}: its value is truncated; set {largest} of {dead} to {needed}")
         })
     }
+}
+
+impl TopicDescription {
+    fn number(&self, setting: &str) -> Option<u64> {
+        self.settings.get(setting)?.parse().ok()
+    }
+}
+
+/// A warning when the file wants several replicas of a topic and one of them is enough to
+/// acknowledge a record.
+fn durability_warning((wanted, there): &(WantedTopic, Option<TopicDescription>)) -> Option<String> {
+    let needed = topics::min_in_sync(wanted.replication)?;
+    let setting = topics::MIN_IN_SYNC_CONFIG;
+    let replicas = there.as_ref()?.number(setting)?;
+    (replicas < 2).then(|| {
+        let name = &wanted.name;
+        format!("{name} acknowledges a record that one broker has, and it is lost with that broker; set {setting} of {name} to {needed}")
+    })
 }
 
 /// Inspects the topics and the group of a pipeline.
@@ -147,4 +170,36 @@ async fn inspect_file(pipeline: &Pipeline) -> Result<ClusterState, BrokerError> 
         })
     };
     tokio::task::spawn_blocking(read).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(replication: i32, settings: [&[(&str, &str)]; 2]) -> ClusterState {
+        let topic = |name: &str, settings: &[(&str, &str)]| {
+            let wanted = WantedTopic { name: name.to_owned(), partitions: 1, replication, settings: Vec::new() };
+            let settings = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+            (wanted, Some(TopicDescription { settings, ..TopicDescription::default() }))
+        };
+        ClusterState {
+            topics: vec![topic("users", settings[0]), topic("users.dead", settings[1])],
+            committed: BTreeMap::new(),
+            members: None,
+        }
+    }
+
+    #[test]
+    fn a_replicated_topic_that_one_broker_may_acknowledge_for_is_warned_of() {
+        let (one, two): (&[_], &[_]) = (&[("min.insync.replicas", "1")], &[("min.insync.replicas", "2")]);
+        let warnings = state(3, [one, two]).warnings();
+        assert_eq!(
+            warnings,
+            ["users acknowledges a record that one broker has, and it is lost with that broker; set min.insync.replicas of users to 2"]
+        );
+        assert_eq!(state(3, [two, one]).warnings().len(), 1, "the dead-letter topic, too");
+        assert!(state(3, [two, two]).warnings().is_empty());
+        assert!(state(1, [one, one]).warnings().is_empty(), "there is no other broker to have the record");
+        assert!(state(3, [&[], &[]]).warnings().is_empty(), "settings are unknown without the ACL to read them");
+    }
 }

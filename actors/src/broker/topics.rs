@@ -29,6 +29,8 @@ const LEADER_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const TIMESTAMP_TYPE_CONFIG: &str = "message.timestamp.type";
 /// The topic setting that limits a record batch.
 pub(super) const MAX_MESSAGE_BYTES_CONFIG: &str = "max.message.bytes";
+/// The topic setting for how many replicas must have a record before it is acknowledged.
+pub(super) const MIN_IN_SYNC_CONFIG: &str = "min.insync.replicas";
 /// Records up to this size fit the brokers' default limit, with room for key and headers.
 const DEFAULT_MAX_RECORD_BYTES: u64 = 1_000_000;
 /// The default limit of brokers for a record batch.
@@ -79,12 +81,25 @@ pub fn wanted_topics(pipeline: &Pipeline) -> [WantedTopic; 2] {
     let mut settings = vec![(TIMESTAMP_TYPE_CONFIG, "LogAppendTime".to_owned())];
     let largest = max_record_bytes(pipeline);
     let topic_limit = if largest > DEFAULT_MAX_RECORD_BYTES { largest.saturating_add(64 << 10) } else { DEFAULT_MAX_MESSAGE_BYTES };
-    let dead_settings = vec![settings[0].clone(), (MAX_MESSAGE_BYTES_CONFIG, dead_letter_limit(topic_limit).to_string())];
+    if let Some(replicas) = min_in_sync(kafka.replication) {
+        settings.push((MIN_IN_SYNC_CONFIG, replicas.to_string()));
+    }
+    let mut dead_settings = settings.clone();
+    dead_settings.push((MAX_MESSAGE_BYTES_CONFIG, dead_letter_limit(topic_limit).to_string()));
     if largest > DEFAULT_MAX_RECORD_BYTES {
         settings.push((MAX_MESSAGE_BYTES_CONFIG, topic_limit.to_string()));
     }
     let wanted = |name, partitions, settings| WantedTopic { name, partitions, replication: kafka.replication, settings };
     [wanted(kafka.topic.clone(), kafka.partitions, settings), wanted(kafka.dead_letter_topic(), 1, dead_settings)]
+}
+
+/// Returns how many replicas must have a record before it is acknowledged, for a topic with that
+/// many; `None` for fewer than three, of which one may then be down.
+///
+/// With the broker's default of one, a record is acknowledged that the leader alone has, and lost
+/// with it.
+pub(super) fn min_in_sync(replication: i32) -> Option<i32> {
+    (replication >= 3).then_some(2)
 }
 
 /// The `max.message.bytes` of a dead-letter topic for a topic that accepts `largest` bytes.

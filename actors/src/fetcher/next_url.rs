@@ -166,6 +166,7 @@ fn quoted_text(text: &str) -> (String, &str) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use reqwest::header::HeaderValue;
 
     use super::*;
@@ -274,6 +275,19 @@ mod tests {
             "",
         ] {
             assert!(!is_linked(&[value]), "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_link_header_makes_it_panic_and_only_a_next_page_counts(parts in prop::collection::vec(prop_oneof![
+            Just("<https://a/b>"), Just("</c?page=2>"), Just("<"), Just(">"), Just(";"), Just(","), Just("="), Just(" "), Just("\""), Just("\\"),
+            Just("rel"), Just("next"), Just("rel=next"), Just("rel=\"next\""), Just("anchor=x"), Just("REL = \"prev next\""), Just("\u{e4}"),
+        ], 0..14)) {
+            let text = parts.concat();
+            let found = links(&text);
+            prop_assert!(found.len() <= text.matches('<').count());
+            prop_assert!(text.to_ascii_lowercase().contains("next") || found.iter().all(|link| !link.is_next), "{text}");
         }
     }
 }

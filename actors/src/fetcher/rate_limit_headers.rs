@@ -94,6 +94,7 @@ fn names_a_limit(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use reqwest::header::{HeaderName, HeaderValue};
 
     use super::*;
@@ -159,5 +160,20 @@ mod tests {
         assert!(!limit(404, &[], "no rate limit of that name").retry_later, "only a 403 is about the client");
         assert!(limit(403, &[], "{\"message\": \"You have exceeded a secondary rate limit.\"}").retry_later);
         assert!(limit(403, &[], "{\"reason\": \"userRateLimitExceeded\"}").retry_later);
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_it_panic_or_wait_for_longer_than_the_limit(
+            text in "[-+.0-9eEinfaNTZ:, GMTSuJ=;\"]{0,24}|[ -~]{0,24}", name in prop::sample::select(vec![
+                "retry-after", "ratelimit", "ratelimit-reset", "x-ratelimit-reset", "x-ratelimit-remaining",
+            ]),
+        ) {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-rate-limit-remaining", "0".parse().unwrap());
+            headers.insert(name, text.parse().unwrap());
+            let found = RateLimit::of(StatusCode::TOO_MANY_REQUESTS, &headers, &text, SystemTime::UNIX_EPOCH + Duration::from_secs(WALL));
+            prop_assert!(found.wait.is_none_or(|wait| wait <= MAX_WAIT), "{found:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,7 +96,9 @@ impl Claim {
     /// Claims a port. `None` when another process has claimed it, or claims can't be written.
     fn of(port: u16) -> Option<Self> {
         let path = std::env::temp_dir().join(format!("forebay-broker-{port}.lock"));
-        let file = File::options().create(true).truncate(false).write(true).open(path).ok()?;
+        // A folder that everybody may write to: a link that somebody put there is not followed.
+        let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).expect("an open flag fits");
+        let file = File::options().create(true).truncate(false).write(true).custom_flags(flags).open(path).ok()?;
         file.try_lock().ok()?;
         Some(Self(Some(file)))
     }
@@ -320,5 +323,26 @@ mod server {
         fn drop(&mut self) {
             let _ = std::fs::remove_file(&self.0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_place_of_a_ports_lock_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        // A port that no broker listens on.
+        let port = 9;
+        let link = std::env::temp_dir().join(format!("forebay-broker-{port}.lock"));
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(Claim::of(port).is_none());
+        assert!(!target.exists(), "nothing is created behind the link");
+        std::fs::remove_file(&link).unwrap();
+        assert!(Claim::of(port).is_some());
+        std::fs::remove_file(&link).unwrap();
     }
 }
