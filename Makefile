@@ -64,9 +64,21 @@ differential: setup-fast
 	@FOREBAY_SEEDS=$(or $(SEEDS),10000) FOREBAY_SEED=$(SEED) $(STEP) "Differential" \
 		cargo test $(ALL) --package forebay-dataplane --lib -- differential_statements real_duckdb --nocapture
 
-## chaos      run the crash tests, and kill the program 200 times under load: CHAOS_KILLS=20, FOREBAY_SEED=…
+## chaos      random faults of everything, then compare: DURATION=5m, SEED=…, RESULT=chaos.json
 .PHONY: chaos
 chaos: setup
+	@FOREBAY_DURATION=$(or $(DURATION),5m) FOREBAY_SEED=$(SEED) FOREBAY_RESULT=$(RESULT) $(STEP) "Chaos" \
+		cargo test $(ALL) --test real_chaos -- random_faults --nocapture
+
+## soak       a steady load, to find what grows: DURATION=1h, RESULT=soak.json
+.PHONY: soak
+soak: setup
+	@FOREBAY_DURATION=$(or $(DURATION),1h) FOREBAY_RESULT=$(RESULT) $(STEP) "Soak" \
+		cargo test $(ALL) --test real_soak -- --ignored --nocapture
+
+## crashes    run the crash tests, and kill the program 200 times under load: CHAOS_KILLS=20, FOREBAY_SEED=…
+.PHONY: crashes
+crashes: setup
 	@CHAOS_KILLS=$(or $(CHAOS_KILLS),200) $(STEP) "Crashes" cargo test $(ALL) --test real_crashes -- --nocapture
 
 ## docs-airflow  check Airflow's pages with Chromium, and take the picture of docs/AIRFLOW.md; needs chromium

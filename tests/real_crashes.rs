@@ -23,7 +23,7 @@ use forebay_test_services::{Cassandra, CommitlogSync, Kafka};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
-use support::oracle::{PARTITIONS, Row, Topic, rows};
+use support::oracle::{PARTITIONS, Topic, assert_commits, assert_same, finish, rows};
 use support::source_api::{Answer, TestApi, users_of_page};
 use support::{Job, Running, TIMEOUT, committed, ends, produce, user, user_id};
 
@@ -117,31 +117,8 @@ impl CrashTest {
 
     /// Asserts the invariants of any time, after a process has ended.
     fn assert_invariants(&mut self, after: &str) {
-        let committed = committed(Kafka::shared().bootstrap(), &self.job.group, &self.job.topic, PARTITIONS);
-        for (partition, before) in &self.committed {
-            let now = committed.get(partition).copied().unwrap_or_default();
-            assert!(now >= *before, "{after}: the commit of partition {partition} went back from {before} to {now}");
-        }
-        self.topic.read();
+        assert_commits(&self.job, &mut self.topic, &mut self.committed, after);
         self.assert_pages_produced(after);
-        let journal = self.job.forebay(&["journal", "verify"]);
-        assert!(journal.status.success(), "{after}: {}", String::from_utf8_lossy(&journal.stderr));
-        if !committed.is_empty() {
-            let rows = rows(&self.job);
-            for record in &self.topic.records {
-                if record.offset >= committed.get(&record.partition).copied().unwrap_or_default() {
-                    continue;
-                }
-                let place = (record.partition, record.offset);
-                let row = rows.get(&record.user);
-                let is_in = match record.bad {
-                    true => self.topic.letters.contains(&place),
-                    false => row.is_some_and(|row| row.version >= record.version && row.write_ts >= record.write_ts),
-                };
-                assert!(is_in, "{after}: committed, but its row is {row:?}: {record:?}");
-            }
-        }
-        self.committed = committed;
     }
 
     /// Asserts that every page of this process is in the topic, except the last, which may have
@@ -165,24 +142,6 @@ impl CrashTest {
         assert_eq!(summary["produced"], self.topic.len() - before, "{summary}");
         finish(&self.job, &mut self.topic);
     }
-}
-
-/// Writes what is left in the topic, compares the table with the topic, and returns the summary.
-fn finish(job: &Job, topic: &mut Topic) -> Value {
-    let end = job.forebay(&["run", "--until-idle", "--roles", "egress", "--json"]);
-    assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
-    topic.read();
-    let bootstrap = Kafka::shared().bootstrap();
-    assert_eq!(committed(bootstrap, &job.group, &job.topic, PARTITIONS), ends(bootstrap, &job.topic, PARTITIONS));
-    assert_same(&rows(job), &topic.rows());
-    assert_eq!(topic.letters, topic.bad(), "the bad records are dead letters, and no others");
-    serde_json::from_slice(&end.stdout).unwrap()
-}
-
-fn assert_same(table: &BTreeMap<u32, Row>, expected: &BTreeMap<u32, Row>) {
-    let differ: Vec<_> = expected.iter().map(|(user, row)| (user, row, table.get(user))).filter(|(_, row, is)| Some(*row) != *is).collect();
-    assert!(differ.is_empty(), "user, row as it should be, row as it is: {differ:?}");
-    assert_eq!(table.len(), expected.len(), "no other rows");
 }
 
 fn killed_at(points: &[&str]) {
@@ -239,7 +198,7 @@ fn kills_at_random_moments_lose_and_repeat_nothing() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let kills = number("CHAOS_KILLS").unwrap_or(4);
     let seed = number("FOREBAY_SEED").unwrap_or_else(rand::random);
-    eprintln!("{kills} kills with seed {seed}; again with: FOREBAY_SEED={seed} CHAOS_KILLS={kills} make chaos");
+    eprintln!("{kills} kills with seed {seed}; again with: FOREBAY_SEED={seed} CHAOS_KILLS={kills} make crashes");
     let mut moments = StdRng::seed_from_u64(seed);
     let mut crash_test = CrashTest::new();
     for kill in 1..=kills {
@@ -278,6 +237,30 @@ fn sigterm_drains_and_nothing_is_read_twice() {
     }
     let rest = finish(&crash_test.job, &mut crash_test.topic);
     assert_eq!(consumed + rest["consumed"].as_u64().unwrap(), crash_test.topic.len());
+}
+
+#[test]
+fn processes_that_come_and_go_lose_and_repeat_nothing() {
+    let mut crash_test = CrashTest::new();
+    let running = crash_test.start(SLOW_WRITES);
+    running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 0);
+    let mut had_partitions = 0;
+    for round in 0..6 {
+        let twin = crash_test.job.twin();
+        let rival = twin.start(&["--roles", "egress,api"], &[("FAILPOINTS", SLOW_WRITES)]);
+        // Longer than a rebalance every other time.
+        std::thread::sleep(Duration::from_secs(if round % 2 == 0 { 2 } else { 5 }));
+        had_partitions += rival.snapshot()["partitions"].as_array().unwrap().iter().filter(|p| p["assigned"] == true).count();
+        match round % 4 {
+            0 | 1 => assert!(rival.stop().success()),
+            _ => rival.kill(),
+        }
+    }
+    assert!(had_partitions > 0, "no partition moved");
+    let summary = running.stop_with_summary();
+    assert_eq!(summary["restarts"], 0, "{summary}");
+    crash_test.assert_invariants("after the last process");
+    finish(&crash_test.job, &mut crash_test.topic);
 }
 
 #[test]

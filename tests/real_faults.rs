@@ -1,6 +1,6 @@
 //! Faults while the pipeline runs, with real Kafka and Cassandra: actors panic, a writer stalls,
-//! servers go down and return. The rows are complete each time, and the supervisor follows its
-//! strategy.
+//! servers go down and return, networks fail, the processor is busy. The rows are complete each
+//! time, and the supervisor follows its strategy.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -9,10 +9,11 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use forebay_test_services::{Cassandra, CommitlogSync, Kafka};
+use forebay_test_services::{Cassandra, CommitlogSync, Kafka, NetworkFault, Proxy};
 use serde_json::Value;
+use support::oracle::{Topic, finish, rows};
 use support::source_api::{Answer, TestApi};
-use support::{Job, Running, committed, ends, produce, user, users};
+use support::{Job, Running, committed, ends, now_ms, process_bytes, produce, stderr, user, users};
 
 /// Pages of the source API in a panic test, and users per page.
 const PAGES: u32 = 20;
@@ -207,6 +208,179 @@ fn a_run_retries_an_unreachable_source_until_it_returns() {
     let summary = job.run_until_idle();
     assert_eq!((&summary["fetched"], &summary["written"], &summary["restarts"]), (&40.into(), &40.into(), &0.into()));
     assert_eq!(api.requests(), 4);
+}
+
+fn written(snapshot: &Value) -> u64 {
+    snapshot["totals"]["written"].as_u64().unwrap()
+}
+
+/// Every fault of a network.
+const NETWORK_FAULTS: [NetworkFault; 8] = [
+    NetworkFault::Slow { delay: Duration::from_millis(200), bandwidth: 125_000 },
+    NetworkFault::Sliced,
+    NetworkFault::Silent,
+    NetworkFault::LostAnswers,
+    NetworkFault::LostRequests,
+    NetworkFault::ResetAfter(10_000),
+    NetworkFault::ResetAfter(1_500),
+    NetworkFault::Reset,
+];
+
+/// Runs a load during which each fault of the network holds for some seconds, and asserts that
+/// nothing restarts, and that the table follows from the topic. Returns the number of records that
+/// were produced, and of those in the topic.
+fn through_network_faults(bootstrap: &str, contact_point: &str, proxy: &Proxy) -> (u64, u64) {
+    let api = TestApi::start(Answer::versions);
+    let job = Job::new(bootstrap, contact_point).fetching(&api.url, Some("20ms")).batches("{ max_records = 50 }", "8MiB");
+    let running = job.start(&["--json"], &[]);
+    running.wait_until("records flow", |s| written(s) > 200);
+    for fault in NETWORK_FAULTS {
+        proxy.set(fault);
+        std::thread::sleep(Duration::from_secs(2));
+        proxy.set(NetworkFault::None);
+        let before = written(&running.snapshot());
+        running.wait_until(&format!("records flow after {fault:?}"), |s| written(s) > before + 200);
+    }
+    let summary = running.stop_with_summary();
+    assert_eq!(summary["restarts"], 0, "{summary}");
+    let mut topic = Topic::of(bootstrap, &job);
+    finish(&job, &mut topic);
+    (summary["produced"].as_u64().unwrap(), topic.len())
+}
+
+#[test]
+fn network_faults_before_cassandra_lose_and_mix_no_row() {
+    let (kafka, cassandra) = (Kafka::shared(), Cassandra::shared());
+    let proxy = cassandra.proxy();
+    through_network_faults(kafka.bootstrap(), &proxy.address(), &proxy);
+}
+
+#[test]
+fn network_faults_before_kafka_lose_and_repeat_no_record() {
+    let (kafka, proxy) = Kafka::start_behind_proxy();
+    let (produced, in_topic) = through_network_faults(kafka.bootstrap(), &Cassandra::shared().contact_point(), &proxy);
+    assert_eq!(produced, in_topic, "each record is in the topic once, although answers were lost");
+}
+
+#[test]
+fn a_cassandra_frozen_under_load_stops_the_consumer_at_its_budget_and_loses_no_row() {
+    const RECORDS: u32 = 20_000;
+    const BUDGET: u64 = 2 << 20;
+    let mut cassandra = Cassandra::start(CommitlogSync::Batch);
+    let kafka = Kafka::shared();
+    let job = Job::new(kafka.bootstrap(), &cassandra.contact_point()).batches("{ max_records = 100, max_bytes = \"1MiB\" }", "2MiB");
+    kafka.create_topic(&job.topic, 4);
+    produce(kafka.bootstrap(), &job.topic, users(RECORDS));
+    let running = job.start(&["--roles", "egress,api"], &[]);
+    running.wait_until("rows are written", |s| written(s) > 0);
+    cassandra.pause();
+    running.wait_until("the consumer has stopped", |s| s["partitions"].as_array().unwrap().iter().all(|p| p["paused"] == true));
+    let memory = process_bytes(running.id(), "VmRSS");
+    for _ in 0..15 {
+        std::thread::sleep(Duration::from_secs(1));
+        let snapshot = running.snapshot();
+        assert!(snapshot["edges"][0]["used_bytes"].as_u64().unwrap() <= BUDGET, "{snapshot:#}");
+        assert!(snapshot["partitions"].as_array().unwrap().iter().all(|p| p["assigned"] == true), "it left its group");
+    }
+    let growth = process_bytes(running.id(), "VmRSS").saturating_sub(memory);
+    assert!(growth < 16 << 20, "{growth} bytes more while nothing was written");
+    cassandra.resume();
+    running.wait_until("everything is written", |s| s["totals"]["consumed"] == RECORDS);
+    assert_eq!(running.snapshot()["totals"]["restarts"], 0, "waiting is not a failure");
+    complete(running, &job, kafka.bootstrap(), &cassandra);
+}
+
+#[test]
+fn a_killed_cassandra_with_a_periodic_commit_log_loses_only_its_last_writes_and_a_replay_restores_them() {
+    /// The period between two syncs, and the time from a record's timestamp to its row.
+    const BOUND: Duration = Duration::from_secs(10 + 2);
+    let mut cassandra = Cassandra::start(CommitlogSync::Periodic);
+    let kafka = Kafka::shared();
+    let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
+    let job = Job::new(kafka.bootstrap(), &cassandra.contact_point()).fetching(&api.url, Some("50ms"));
+    let running = job.start(&[], &[]);
+    running.wait_until("records flow", |s| written(s) > 0);
+    std::thread::sleep(BOUND + Duration::from_secs(3));
+    cassandra.kill();
+    let since = (now_ms() - i64::try_from(BOUND.as_millis()).unwrap()) * 1_000;
+    running.wait_until("it is noticed", |s| says(s, "cassandra"));
+    cassandra.restart();
+    let before = written(&running.snapshot());
+    running.wait_until("records flow again", |s| written(s) > before + 100);
+    assert!(running.stop().success());
+
+    let replay = || job.forebay(&["run", "--until-idle", "--roles", "egress"]);
+    assert!(replay().status.success());
+    let mut topic = Topic::of(kafka.bootstrap(), &job);
+    topic.read();
+    let (table, expected) = (rows(&job), topic.rows());
+    let lost: Vec<i64> = expected.iter().filter(|(user, _)| !table.contains_key(user)).map(|(_, row)| row.write_ts).collect();
+    eprintln!(
+        "{} of {} rows are lost, the oldest {:?} ms after the bound",
+        lost.len(),
+        expected.len(),
+        lost.iter().min().map(|ts| (ts - since) / 1_000)
+    );
+    assert!(expected.values().any(|row| row.write_ts < since), "some rows are older than the bound");
+    assert!(lost.iter().all(|write_ts| *write_ts >= since), "a row that was written before the bound is lost");
+    let end = job.forebay(&["replay", "--from", "begin", "--reason", "lost rows", "--yes"]);
+    assert!(end.status.success(), "{}", stderr(&end));
+    assert!(replay().status.success());
+    assert_eq!(rows(&job).into_keys().collect::<Vec<_>>(), expected.into_keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_starved_process_keeps_its_partitions_and_loses_nothing() {
+    let kafka = Kafka::shared();
+    let api = TestApi::start(Answer::versions);
+    let job = Job::new(kafka.bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("20ms"));
+    let running = job.start(&[], &[]);
+    let before = written(&running.wait_until("records flow", |s| written(s) > 200));
+    // It shares one core with six loops that never wait, and has the lowest priority.
+    let pid = running.id().to_string();
+    for command in [["taskset", "-acp", "0", &pid], ["renice", "-n", "5", &pid]] {
+        assert!(std::process::Command::new(command[0]).args(&command[1..]).output().unwrap().status.success(), "{command:?}");
+    }
+    let busy_while_the_test_runs = format!("while kill -0 {}; do :; done", std::process::id());
+    let busy = || std::process::Command::new("taskset").args(["-c", "0", "sh", "-c", &busy_while_the_test_runs]).spawn().unwrap();
+    let mut busy: Vec<_> = (0..6).map(|_| busy()).collect();
+    for _ in 0..15 {
+        std::thread::sleep(Duration::from_secs(1));
+        let snapshot = running.snapshot();
+        assert!(snapshot["partitions"].as_array().unwrap().iter().all(|p| p["assigned"] == true), "it left its group");
+    }
+    let snapshot = running.snapshot();
+    busy.iter_mut().for_each(|child| {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+    assert!(written(&snapshot) > before, "it makes progress");
+    assert_eq!(snapshot["totals"]["restarts"], 0, "slow is not stalled");
+    assert!(running.stop().success());
+    finish(&job, &mut Topic::of(kafka.bootstrap(), &job));
+}
+
+#[test]
+fn a_pipeline_paused_resumed_and_restarted_in_a_loop_loses_and_repeats_nothing() {
+    let kafka = Kafka::shared();
+    let api = TestApi::start(Answer::versions);
+    let job = Job::new(kafka.bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("20ms"));
+    let running = job.start(&["--json"], &[]);
+    running.wait_until("records flow", |s| written(s) > 200);
+    for actor in ["root/egress/writer", "root/ingest/fetcher", "root/egress/consumer", "root/ingest/producer"] {
+        for command in [&["pause"][..], &["actors", "restart", actor], &["resume"], &["drain"], &["resume"]] {
+            let end = job.forebay(&[command, &["--reason", "to see"]].concat());
+            assert!(end.status.success(), "{command:?}: {}", stderr(&end));
+        }
+    }
+    let before = written(&running.snapshot());
+    running.wait_until("records flow", |s| written(s) > before + 200);
+    let live = running.snapshot()["desired"].clone();
+    assert!(running.stop().success());
+    let mut topic = Topic::of(kafka.bootstrap(), &job);
+    finish(&job, &mut topic);
+    let folded: Value = serde_json::from_slice(&job.forebay(&["journal", "state", "--json"]).stdout).unwrap();
+    assert_eq!(folded["desired"], live, "the journal folds to the state of the process");
 }
 
 /// Whether an actor's note mentions a server.

@@ -11,17 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Job, Running, produce, user_id};
+use support::{Job, Running, process_bytes, produce, user_id};
 
 /// Maximum resident memory: 150 MB, plus the default budget of the consumer.
 const MAX_BYTES: u64 = 150_000_000 + (32 << 20);
-
-/// A field of `/proc/PID/status` in bytes (`man 5 proc_pid_status`).
-fn status(pid: u32, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
-}
 
 /// A control group whose processes the kernel kills when they hold more than [`MAX_BYTES`]: their
 /// memory, and pages of mapped files that can't be reclaimed.
@@ -78,7 +71,7 @@ impl Sampler {
         let (seen, stopped) = (Arc::clone(&peak), Arc::clone(&stop));
         std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                seen.fetch_max(status(pid, "RssAnon"), Ordering::Relaxed);
+                seen.fetch_max(process_bytes(pid, "RssAnon"), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
@@ -143,14 +136,14 @@ fn resident_memory_is_bounded_with_hostile_records() {
     let group = ControlGroup::new();
     let running = start(&job, group.as_ref());
     running.wait_until("it is up", |s| s["partitions"].as_array().is_some_and(|partitions| partitions.len() == 4));
-    let (idle, sampler) = (status(running.id(), "VmHWM"), Sampler::of(running.id()));
+    let (idle, sampler) = (process_bytes(running.id(), "VmHWM"), Sampler::of(running.id()));
     let records = 300;
     produce(&broker.broker(), &job.topic, (0..records).map(|n| (user_id(n), hostile(n).to_string().into_bytes())));
     // A process that the kernel killed does not answer, and this fails.
     let end = running.wait_until("each record is written or a dead letter", |s| {
         s["partitions"].as_array().unwrap().iter().map(|p| p["committed"].as_u64().unwrap_or(0)).sum::<u64>() >= u64::from(records)
     });
-    let (resident, anonymous) = (status(running.id(), "VmHWM"), sampler.peak());
+    let (resident, anonymous) = (process_bytes(running.id(), "VmHWM"), sampler.peak());
     let [idle, resident, anonymous, limit] = [idle, resident, anonymous, MAX_BYTES].map(|bytes| bytes / 1_000_000);
     let how = if group.is_some() { "enforced by a control group" } else { "no control group can be created here" };
     eprintln!("resident {idle} MB idle, {resident} MB at most; anonymous {anonymous} MB at most; limit {limit} MB, {how}");

@@ -11,7 +11,7 @@ use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
-use super::{Job, TIMEOUT, ends, unique};
+use super::{Job, TIMEOUT, committed, ends, unique};
 
 /// Number of partitions of a job's topic.
 pub(crate) const PARTITIONS: i32 = 4;
@@ -143,6 +143,54 @@ pub(crate) fn rows(job: &Job) -> BTreeMap<u32, Row> {
         (user_of(&row["id"]), Row { version: version_of(&row["last_name"]), write_ts: *times.first().unwrap() })
     };
     rows.into_iter().map(row).collect()
+}
+
+/// Asserts what holds at any time, after a process has ended: no commit went back from `before`,
+/// which is then updated; each record before a commit is in the table, at least as new, or is a
+/// dead letter; and the journal is readable.
+pub(crate) fn assert_commits(job: &Job, topic: &mut Topic, before: &mut BTreeMap<i32, i64>, after: &str) {
+    let committed = committed(&topic.bootstrap, &job.group, &job.topic, PARTITIONS);
+    for (partition, before) in &*before {
+        let now = committed.get(partition).copied().unwrap_or_default();
+        assert!(now >= *before, "{after}: the commit of partition {partition} went back from {before} to {now}");
+    }
+    topic.read();
+    let journal = job.forebay(&["journal", "verify"]);
+    assert!(journal.status.success(), "{after}: {}", String::from_utf8_lossy(&journal.stderr));
+    if !committed.is_empty() {
+        let rows = rows(job);
+        for record in &topic.records {
+            if record.offset >= committed.get(&record.partition).copied().unwrap_or_default() {
+                continue;
+            }
+            let place = (record.partition, record.offset);
+            let row = rows.get(&record.user);
+            let is_in = match record.bad {
+                true => topic.letters.contains(&place),
+                false => row.is_some_and(|row| row.version >= record.version && row.write_ts >= record.write_ts),
+            };
+            assert!(is_in, "{after}: committed, but its row is {row:?}: {record:?}");
+        }
+    }
+    *before = committed;
+}
+
+/// Writes what is left in the topic, compares the table with the topic, and returns the summary.
+pub(crate) fn finish(job: &Job, topic: &mut Topic) -> Value {
+    let end = job.forebay(&["run", "--until-idle", "--roles", "egress", "--json"]);
+    assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+    topic.read();
+    assert_eq!(committed(&topic.bootstrap, &job.group, &job.topic, PARTITIONS), ends(&topic.bootstrap, &job.topic, PARTITIONS));
+    assert_same(&rows(job), &topic.rows());
+    assert_eq!(topic.letters, topic.bad(), "the bad records are dead letters, and no others");
+    serde_json::from_slice(&end.stdout).unwrap()
+}
+
+/// Asserts that a table is as it should be.
+pub(crate) fn assert_same(table: &BTreeMap<u32, Row>, expected: &BTreeMap<u32, Row>) {
+    let differ: Vec<_> = expected.iter().map(|(user, row)| (user, row, table.get(user))).filter(|(_, row, is)| Some(*row) != *is).collect();
+    assert!(differ.is_empty(), "user, row as it should be, row as it is: {differ:?}");
+    assert_eq!(table.len(), expected.len(), "no other rows");
 }
 
 fn user_of(id: &Value) -> u32 {

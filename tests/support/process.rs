@@ -125,10 +125,15 @@ impl Running {
         assert_eq!(status.signal(), Some(9), "killed {at}, it ended with {status}: {}", self.log());
     }
 
+    /// The exit status, if it has ended.
+    pub(crate) fn try_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     fn ended(&mut self) -> ExitStatus {
         let until = Instant::now() + TIMEOUT;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.try_ended() {
                 return status;
             }
             assert!(Instant::now() < until, "did not end: {}", self.log());
@@ -200,6 +205,13 @@ impl Demo {
     pub(crate) fn pipeline(&self) -> PathBuf {
         self.dir.path().join(".forebay/demo/forebay.toml")
     }
+}
+
+/// A field of `/proc/PID/status` in bytes (`man 5 proc_pid_status`).
+pub(crate) fn process_bytes(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
 }
 
 /// A free port.

@@ -1,10 +1,12 @@
 //! A source API that answers as the test wants.
 
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Answers each request with the result of the test's function.
 pub(crate) struct TestApi {
@@ -49,17 +51,21 @@ impl Answer {
     /// Page `n` of a few changing users: they recur, each time in version `n`. Every
     /// [`BAD_EVERY`]th page ends with a bad record.
     pub(crate) fn versions(n: u32) -> Self {
-        let last = USERS_PER_PAGE - 1;
-        Self::page(users_of_page(n).enumerate().map(|(at, user)| match n % BAD_EVERY {
-            0 if at == last => super::bad_user(user, n),
-            _ => super::user(user, n),
+        Self::page(users_of_page(n).enumerate().map(|(at, user)| match is_bad(n, at) {
+            true => super::bad_user(user, n),
+            false => super::user(user, n),
         }))
     }
 
     /// Users `from..to`, and the cursor of the next page.
     pub(crate) fn users_and_next(from: u32, to: u32, next: u32) -> Self {
-        let users: Vec<String> = (from..to).map(|n| super::user(n, 1)).collect();
-        Self::ok(format!("{{\"results\":[{}],\"info\":{{\"next\":{next}}}}}", users.join(",")))
+        Self::users(from, to).and_next(next)
+    }
+
+    /// Names the cursor of the next page.
+    pub(crate) fn and_next(mut self, next: u32) -> Self {
+        self.body = self.body.replace("\"info\":{\"page\":1}", &format!("\"info\":{{\"next\":{next}}}"));
+        self
     }
 
     fn page(users: impl Iterator<Item = String>) -> Self {
@@ -82,6 +88,69 @@ const BAD_EVERY: u32 = 5;
 /// The users on page `n` of [`Answer::versions`].
 pub(crate) fn users_of_page(n: u32) -> impl Iterator<Item = u32> {
     (n % PAGES * 10..).take(USERS_PER_PAGE)
+}
+
+/// An API with a cursor that always has another page: page `n` is [`Answer::versions`] of `n`,
+/// however often it is requested. A run with the param `run` reads users of its own.
+pub(crate) struct EndlessApi {
+    pub(crate) api: TestApi,
+    /// The number of pages served, without those of runs.
+    pages: Arc<AtomicU32>,
+    /// Answers 503.
+    is_down: Arc<AtomicBool>,
+}
+
+/// The first user of the runs.
+const FIRST_RUN_USER: u32 = 1_000;
+/// Pages of a run, each with ten users.
+const RUN_PAGES: u32 = 3;
+/// Users of a run.
+pub(crate) const RUN_USERS: u32 = 10 * RUN_PAGES;
+
+impl EndlessApi {
+    /// The lines of `[fetcher]` that it needs.
+    pub(crate) const FETCHER: &str =
+        "params = [\"run\"]\nmax_pages = 20\ntimeout = \"3s\"\ncursor = { next = \"/info/next\", param = \"since\" }";
+
+    /// Serves a page in `page_time`.
+    pub(crate) fn start(page_time: Duration) -> Self {
+        let (pages, is_down) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+        let (served, down) = (Arc::clone(&pages), Arc::clone(&is_down));
+        let api = TestApi::by_path(move |_, path| {
+            if down.load(Ordering::SeqCst) {
+                return Answer::unavailable();
+            }
+            let of = |name: &str| path.split(['?', '&']).find_map(|pair| pair.strip_prefix(name)?.parse::<u32>().ok());
+            let page = of("since=").unwrap_or_default();
+            if let Some(run) = of("run=") {
+                let first = FIRST_RUN_USER + run * RUN_USERS + page * 10;
+                let users = Answer::users(first, first + 10);
+                return if page + 1 < RUN_PAGES { users.and_next(page + 1) } else { users };
+            }
+            std::thread::sleep(page_time);
+            served.fetch_max(page + 1, Ordering::SeqCst);
+            Answer::versions(page).and_next(page + 1)
+        });
+        Self { api, pages, is_down }
+    }
+
+    /// Answers 503 from now on, or no longer.
+    pub(crate) fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    /// User and version of every record that it served, and whether the record is bad.
+    pub(crate) fn served(&self, runs: u32) -> BTreeSet<(u32, u32, bool)> {
+        let pages = 0..self.pages.load(Ordering::SeqCst);
+        let of_pages = pages.flat_map(|n| users_of_page(n).enumerate().map(move |(at, user)| (user, n, is_bad(n, at))));
+        let of_runs = (FIRST_RUN_USER..FIRST_RUN_USER + runs * RUN_USERS).map(|user| (user, 1, false));
+        of_pages.chain(of_runs).collect()
+    }
+}
+
+/// Whether a record on page `n` of [`Answer::versions`] is bad.
+fn is_bad(n: u32, at: usize) -> bool {
+    n.is_multiple_of(BAD_EVERY) && at == USERS_PER_PAGE - 1
 }
 
 impl TestApi {

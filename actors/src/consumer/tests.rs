@@ -521,6 +521,42 @@ fn a_failed_commit_is_retried() {
     consumer.stop().unwrap();
 }
 
+/// A consumer whose commits are refused three times; no record is skipped, and all are committed.
+fn commits_are_refused(error: RDKafkaRespErr) {
+    let cluster = cluster(1);
+    produce(&cluster, 0, 5);
+    let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
+    let held = consumer.batches(5);
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[error; 3]);
+    let mut settled: BTreeSet<_> = held.into_iter().flat_map(settle).collect();
+    produce(&cluster, 0, 1);
+    // A consumer that leaves its group for the error reads again what is not committed.
+    until("commit", || {
+        settled.extend(consumer.try_batch().into_iter().flat_map(settle));
+        let committed: Offset = consumer.telemetry.partitions().iter().map(|view| view.committed).sum();
+        assert!(usize::try_from(committed).unwrap() <= settled.len(), "{error:?}: {committed} committed of {settled:?}");
+        (committed == 6).then_some(())
+    });
+    consumer.stop_settling().unwrap();
+    assert_eq!((commits(&cluster, 1)[&0].0, settled), (6, (0..6).map(|offset| (0, offset)).collect()), "{error:?}");
+}
+
+#[test]
+fn a_commit_that_the_coordinator_refuses_is_made_again_and_no_record_is_skipped() {
+    thread::scope(|scope| {
+        for error in [
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
+        ] {
+            scope.spawn(move || commits_are_refused(error));
+        }
+    });
+}
+
 #[test]
 fn a_commit_that_the_topic_no_longer_holds_is_fatal() {
     let cluster = cluster(1);

@@ -27,6 +27,7 @@ use crate::telemetry::Telemetry;
 use forebay_dataplane::Reason;
 use forebay_kernel::testing::{eventually, with_tree};
 use forebay_kernel::{Budget, ChildSpec, Exit, Lease, MailboxSlot, Progress, Restart, SystemClock};
+use forebay_schemas::error_class::{Class, Classified as _};
 
 const RUN: Uuid = Uuid::from_u128(7);
 type End = oneshot::Receiver<Result<PageProduced, PageRefused>>;
@@ -143,19 +144,76 @@ async fn a_record_that_is_not_json_is_a_dead_letter_with_its_bytes() {
     assert_eq!(headers(&dead[0])["forebay-reason"], "NaN is no JSON");
 }
 
-/// A cluster that refuses this many produce requests for their size.
-fn refusing(times: usize) -> (MockCluster<'static, DefaultProducerContext>, Client) {
+type Mock = MockCluster<'static, DefaultProducerContext>;
+
+/// A cluster that answers its first produce requests with an error, and the way to it.
+fn failing(error: RDKafkaRespErr, times: usize) -> (Mock, Access) {
     let kafka = MockCluster::new(1).unwrap();
     kafka.create_topic("users_stream", 1, 1).unwrap();
     kafka.create_topic("users_stream.dead", 1, 1).unwrap();
-    kafka.request_errors(RDKafkaApiKey::Produce, &vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; times]);
+    kafka.request_errors(RDKafkaApiKey::Produce, &vec![error; times]);
     let text = format!(
         "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = {:?}\ntopic = \"users_stream\"\n[fetcher]\nurl = \"http://127.0.0.1:1/\"\n[producer]\nkey = \"/id\"\n",
         kafka.bootstrap_servers()
     );
     let pipeline = forebay_schemas::pipeline::parse(std::path::Path::new("forebay.toml"), text).unwrap();
-    let client = client(&Access::new(&pipeline, None).unwrap(), 1_000_000);
-    (kafka, client)
+    let access = Access::new(&pipeline, None).unwrap();
+    (kafka, access)
+}
+
+/// A cluster that refuses this many produce requests for their size.
+fn refusing(times: usize) -> (Mock, Client) {
+    let (kafka, access) = failing(RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, times);
+    (kafka, client(&access, 1_000_000))
+}
+
+/// The first records of a topic with one partition.
+async fn first_of(kafka: &Mock, topic: &str, count: usize) -> Vec<OwnedMessage> {
+    let reader: BaseConsumer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", kafka.bootstrap_servers()).set("group.id", "g").create().unwrap();
+    let mut from_the_start = rdkafka::TopicPartitionList::new();
+    from_the_start.add_partition_offset(topic, 0, rdkafka::Offset::Beginning).unwrap();
+    reader.assign(&from_the_start).unwrap();
+    let mut first = Vec::new();
+    while first.len() < count {
+        first.push(eventually(|| reader.poll(Duration::from_millis(100)).map(|message| message.unwrap().detach())).await);
+    }
+    first
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_that_leave_the_outcome_open_are_retried_by_kafka_s_client() {
+    for error in [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
+    ] {
+        let (kafka, access) = failing(error, 0);
+        let client = client(&access, 1_000_000);
+        assert!(produce(&client, &[r#"{"id":0}"#]).await.is_ok());
+        kafka.request_errors(RDKafkaApiKey::Produce, &[error; 2]);
+        let produced = produce(&client, &[r#"{"id":1}"#, r#"{"id":2}"#]).await;
+        assert_eq!(produced.map(|page| page.produced), Ok(2), "{error:?}");
+        let values: Vec<_> = first_of(&kafka, "users_stream", 3).await.iter().map(|it| it.payload().unwrap().to_vec()).collect();
+        assert_eq!(values, [br#"{"id":0}"#, br#"{"id":1}"#, br#"{"id":2}"#], "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_its_sequence_is_replaced_and_the_page_keeps_its_identifiers() {
+    let (kafka, access) = failing(RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, 1);
+    let records = [r#"{"id":1}"#, r#"{"id":2}"#];
+    let target = || client(&access, 1_000_000);
+    let broken = produce(&target(), &records).await.unwrap_err();
+    assert_eq!((broken.class(), matches!(broken, ProduceError::Broken { .. })), (Class::Transient, true), "{broken}");
+    // The actor ends for it, and the supervisor starts one with a new client.
+    for _ in 0..2 {
+        assert_eq!(produce(&target(), &records).await.map(|page| page.produced), Ok(2));
+    }
+    let all = first_of(&kafka, "users_stream", 4).await;
+    let identifiers: Vec<_> = all.iter().map(|message| headers(message)["forebay-event-id"].clone()).collect();
+    assert_eq!(identifiers[..2], identifiers[2..]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,12 +233,7 @@ async fn a_record_that_kafka_refuses_alone_is_a_dead_letter_truncated_until_it_f
     // The record, its dead letter, and the dead letter with half of the value.
     let produced = produce_in_parts(&client, &[r#"{"id":1,"x":"0123456789"}"#]).await.unwrap();
     assert_eq!((produced.produced, produced.rejected), (0, 1));
-    let reader: BaseConsumer =
-        rdkafka::ClientConfig::new().set("bootstrap.servers", kafka.bootstrap_servers()).set("group.id", "g").create().unwrap();
-    let mut from_the_start = rdkafka::TopicPartitionList::new();
-    from_the_start.add_partition_offset("users_stream.dead", 0, rdkafka::Offset::Beginning).unwrap();
-    reader.assign(&from_the_start).unwrap();
-    let dead_letter = eventually(|| reader.poll(Duration::from_millis(100)).map(|message| message.unwrap().detach())).await;
+    let dead_letter = first_of(&kafka, "users_stream.dead", 1).await.remove(0);
     assert_eq!((dead_letter.key(), dead_letter.payload()), (Some(&b"1"[..]), Some(&br#"{"id":"#[..])));
     let headers = headers(&dead_letter);
     assert_eq!((headers["forebay-value-cut"].as_str(), headers["forebay-value-bytes"].as_str()), ("6", "25"));

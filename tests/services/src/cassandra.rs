@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::process::{self, Folder, Launch, Process};
-use crate::{Result, Size, cache, java, must, ports};
+use crate::{Proxy, Result, Size, cache, java, must, ports};
 
 const VERSION: &str = "5.0.6";
 const JARS: &[&str] = &["org.apache.cassandra:cassandra-all:5.0.6"];
@@ -139,6 +139,13 @@ impl Cassandra {
     /// `127.0.0.1:port`.
     pub fn contact_point(&self) -> String {
         format!("127.0.0.1:{}", self.process.port())
+    }
+
+    /// Starts a proxy in front of it; clients that connect there use no other way.
+    #[must_use]
+    #[track_caller]
+    pub fn proxy(&self) -> Proxy {
+        Proxy::to(self.process.port())
     }
 
     /// Creates a keyspace with one replica.

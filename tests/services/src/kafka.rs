@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::process::{self, Folder, Launch, Process};
-use crate::{Result, Size, cache, java, must, ports};
+use crate::{Proxy, Result, Size, cache, java, must, ports};
 
 const VERSION: &str = "4.1.1";
 const JARS: &[&str] = &["org.apache.kafka:kafka_2.13:4.1.1", "org.apache.kafka:kafka-tools:4.1.1", "org.slf4j:slf4j-simple:1.7.36"];
@@ -35,7 +35,7 @@ impl Kafka {
     #[track_caller]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Result<Kafka>> = OnceLock::new();
-        SHARED.get_or_init(|| Self::launch(Size::Test, None)).as_ref().unwrap_or_else(|error| panic!("{error}"))
+        SHARED.get_or_init(|| Self::launch(Size::Test, None, None)).as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Starts a small server, owned by the caller.
@@ -53,22 +53,36 @@ impl Kafka {
     /// If it can't be started, with what to install.
     #[track_caller]
     pub fn start_sized(size: Size, port: Option<u16>) -> Self {
-        must(Self::launch(size, port))
+        must(Self::launch(size, port, None))
     }
 
-    fn launch(size: Size, port: Option<u16>) -> Result<Self> {
+    /// Starts a small server, owned by the caller, whose clients reach it through the proxy only.
+    ///
+    /// # Panics
+    /// If it can't be started, with what to install.
+    #[must_use]
+    #[track_caller]
+    pub fn start_behind_proxy() -> (Self, Proxy) {
+        let port = ports::free();
+        let proxy = Proxy::to(port);
+        (must(Self::launch(Size::Test, Some(port), Some(proxy.port()))), proxy)
+    }
+
+    /// `advertised` is the port at which clients connect, if it is another one.
+    fn launch(size: Size, port: Option<u16>, advertised: Option<u16>) -> Result<Self> {
         let installed = installed()?;
         let folder = Folder::new("kafka")?;
         let port = port.unwrap_or_else(ports::free);
+        let advertised = advertised.unwrap_or(port);
         copy_all(&installed.join("formatted"), &folder.data())?;
-        let properties = folder.write("server.properties", &properties(port, ports::free(), &folder.data()))?;
+        let properties = folder.write("server.properties", &properties(port, advertised, ports::free(), &folder.data()))?;
         let command = move || {
             let mut command = java::java(&installed.join("lib"))?;
             command.args(java::machine(size, (256, 512), (512, 1024))).arg("kafka.Kafka").arg(&properties);
             Ok(command)
         };
         let process = Process::start(folder, Launch { command: Box::new(command), ready: "Kafka Server started", port })?;
-        Ok(Self { process, bootstrap: format!("127.0.0.1:{port}") })
+        Ok(Self { process, bootstrap: format!("127.0.0.1:{advertised}") })
     }
 
     /// `127.0.0.1:port`.
@@ -83,7 +97,7 @@ pub(crate) fn installed() -> Result<PathBuf> {
     cache::jars(&format!("kafka-{VERSION}"), JARS, |folder| {
         let data = folder.join("formatted");
         let file = folder.join("format.properties");
-        fs::write(&file, properties(1, 2, &data)).map_err(|cause| format!("can't write {}: {cause}", file.display()))?;
+        fs::write(&file, properties(1, 1, 2, &data)).map_err(|cause| format!("can't write {}: {cause}", file.display()))?;
         let mut format: Command = java::java(&folder.join("lib"))?;
         format.args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&file);
         process::output(&mut format, 120).map(|_| ())
@@ -92,12 +106,13 @@ pub(crate) fn installed() -> Result<PathBuf> {
 
 /// The session is short because a killed broker can register only after its old session has
 /// expired.
-fn properties(port: u16, controller: u16, data: &Path) -> String {
+fn properties(port: u16, advertised: u16, controller: u16, data: &Path) -> String {
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\n\
          controller.listener.names=CONTROLLER\n\
          listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
          log.dirs={data}\n\

@@ -1,6 +1,6 @@
 //! Real servers for Forebay's tests: Apache Kafka and Apache Cassandra from their published jars
-//! and Apache Airflow from PyPI, as plain processes, and their own tools for independent checks. No
-//! container engine is needed.
+//! and Apache Airflow from PyPI, as plain processes, and their own tools for independent checks,
+//! with a proxy that spoils their connections. No container engine is needed.
 //!
 //! Guarantees:
 //! * A server that is returned answers on its port, and runs alone in a fresh folder.
@@ -36,6 +36,7 @@ mod kafka;
 mod ports;
 mod process;
 pub mod prometheus;
+mod proxy;
 pub mod schemathesis;
 pub mod tools;
 
@@ -43,6 +44,7 @@ pub use airflow::Airflow;
 pub use cassandra::{Cassandra, CommitlogSync};
 pub use kafka::Kafka;
 pub use process::Process;
+pub use proxy::{NetworkFault, Proxy};
 
 /// An error as text: what failed, the last lines of its output, and the remedy. It becomes a panic
 /// message.

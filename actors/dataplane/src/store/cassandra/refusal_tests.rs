@@ -64,17 +64,17 @@ async fn real_cassandra_a_rule_for_all_writes_is_retried_and_rejects_no_row() {
     let (proxy, store, spec, direct) = behind("fb_rules").await;
     let rows = many(&spec, "a", 100, "v");
     for message in [UNKNOWN_MESSAGE, "this exceeds a limit, is too large, too long, out of range, and may not be empty"] {
-        proxy.rule.send_replace(Some(message));
+        proxy.refuse(Some(message));
         let failure = waits(&write(&store, &rows).await, 100, RetryReason::Policy);
         assert!(failure.contains(message) && failure.contains("has not accepted any row"), "{failure}");
     }
-    proxy.rule.send_replace(None);
+    proxy.refuse(None);
     assert_eq!(write(&store, &rows).await.written, 100);
     for message in [
         UNKNOWN_MESSAGE,
         "Guardrail column_value_size violated: Value of column 'v' has size 1KiB, this exceeds the failure threshold of 1B.",
     ] {
-        proxy.rule.send_replace(Some(message));
+        proxy.refuse(Some(message));
         let failure = waits(&write(&store, &many(&spec, "b", 100, "v")).await, 100, RetryReason::Policy);
         assert!(failure.contains("refuses a row that it accepted before"), "{failure}");
         waits(&write(&store, &many(&spec, "b", 1, "v")).await, 1, RetryReason::Policy);
@@ -91,11 +91,11 @@ async fn real_cassandra_a_rule_for_all_writes_is_retried_and_rejects_no_row() {
         ),
         ("Guardrail replica_disk_usage violated: Write request failed because disk usage exceeds failure threshold", RetryReason::DiskFull),
     ] {
-        proxy.rule.send_replace(Some(message));
+        proxy.refuse(Some(message));
         let failure = waits(&write(&store, &many(&spec, "b", 100, "v")).await, 100, reason);
         assert!(failure.contains(message) && failure.contains("the rows are not at fault"), "{failure}");
     }
-    proxy.rule.send_replace(None);
+    proxy.refuse(None);
     assert_eq!(write(&store, &many(&spec, "b", 100, "v")).await.written, 100);
     let rows = direct.query_unpaged("SELECT writetime(v) FROM fb_rules.t", ()).await.unwrap().into_rows_result().unwrap();
     assert_eq!(rows.rows_num(), 200);
