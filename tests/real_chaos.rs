@@ -97,6 +97,7 @@ fn fault(target: Target, random: &mut StdRng) -> Fault {
         NetworkFault::Silent,
         NetworkFault::LostAnswers,
         NetworkFault::LostRequests,
+        NetworkFault::HalfOpen,
         NetworkFault::ResetAfter(random.random_range(100..50_000)),
         NetworkFault::Reset,
     ];
@@ -132,7 +133,7 @@ impl World {
             .fetching(&format!("http://{}/", before_api.address()), Some("20ms"))
             .with_fetcher(EndlessApi::FETCHER)
             .batches("{ max_records = 50 }", "8MiB")
-            .with("[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n\"heartbeat.interval.ms\" = \"1000\"")
+            .with("[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n\"heartbeat.interval.ms\" = \"1000\"\n\"socket.timeout.ms\" = \"10000\"")
             .with("[journal]\nsegment = \"256KiB\"");
         let running = Some(job.start(&["--json"], &[]));
         let networks = BTreeMap::from([(Target::Kafka, before_kafka), (Target::Cassandra, before_cassandra), (Target::Api, before_api)]);

@@ -215,12 +215,13 @@ fn written(snapshot: &Value) -> u64 {
 }
 
 /// Every fault of a network.
-const NETWORK_FAULTS: [NetworkFault; 8] = [
+const NETWORK_FAULTS: [NetworkFault; 9] = [
     NetworkFault::Slow { delay: Duration::from_millis(200), bandwidth: 125_000 },
     NetworkFault::Sliced,
     NetworkFault::Silent,
     NetworkFault::LostAnswers,
     NetworkFault::LostRequests,
+    NetworkFault::HalfOpen,
     NetworkFault::ResetAfter(10_000),
     NetworkFault::ResetAfter(1_500),
     NetworkFault::Reset,
@@ -231,7 +232,11 @@ const NETWORK_FAULTS: [NetworkFault; 8] = [
 /// were produced, and of those in the topic.
 fn through_network_faults(bootstrap: &str, contact_point: &str, proxy: &Proxy) -> (u64, u64) {
     let api = TestApi::start(Answer::versions);
-    let job = Job::new(bootstrap, contact_point).fetching(&api.url, Some("20ms")).batches("{ max_records = 50 }", "8MiB");
+    let job = Job::new(bootstrap, contact_point)
+        .fetching(&api.url, Some("20ms"))
+        .batches("{ max_records = 50 }", "8MiB")
+        // When Kafka's client gives up a silent connection; a minute by default.
+        .with("[kafka.properties]\n\"socket.timeout.ms\" = \"10000\"");
     let running = job.start(&["--json"], &[]);
     running.wait_until("records flow", |s| written(s) > 200);
     for fault in NETWORK_FAULTS {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
@@ -88,6 +89,13 @@ impl Topic {
         while until.iter().any(|(place, end)| self.read.get(place).copied().unwrap_or_default() < *end) {
             assert!(Instant::now() < deadline, "read only {:?} of {until:?}", self.read);
             let Some(message) = self.consumer.poll(Duration::from_millis(100)) else { continue };
+            // A client that outlived a restart of Kafka reports it now.
+            let is_over = |error: &KafkaError| {
+                matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure))
+            };
+            if message.as_ref().is_err_and(is_over) {
+                continue;
+            }
             let message = message.unwrap();
             let (partition, offset) = (message.partition(), message.offset());
             let next = self.read.entry((message.topic().to_owned(), partition)).or_default();

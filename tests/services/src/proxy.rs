@@ -46,6 +46,9 @@ pub enum NetworkFault {
     /// Passes answers and drops what the client sends. Its end resets the connections, which have
     /// gaps.
     LostRequests,
+    /// Passes nothing more on the connections that are open when it begins, and closes none of
+    /// them, even when it ends: as when a firewall forgets them. New connections pass.
+    HalfOpen,
     /// Resets each connection when so many bytes have passed in one direction, in the middle of
     /// whatever is being sent.
     ResetAfter(usize),
@@ -100,6 +103,10 @@ impl Proxy {
 /// One client's connection.
 struct Connection<'a> {
     fault: &'a Mutex<NetworkFault>,
+    /// The fault when it was opened.
+    opened_under: NetworkFault,
+    /// Nothing passes any more.
+    forgotten: AtomicBool,
     /// Both ends are to be reset.
     broken: AtomicBool,
 }
@@ -108,7 +115,8 @@ struct Connection<'a> {
 fn connect(client: TcpStream, server: u16, fault: &Mutex<NetworkFault>) {
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)) else { return reset(&client) };
     let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else { return reset(&client) };
-    let connection = Connection { fault, broken: AtomicBool::new(false) };
+    let opened_under = *fault.lock();
+    let connection = Connection { fault, opened_under, forgotten: AtomicBool::new(false), broken: AtomicBool::new(false) };
     std::thread::scope(|scope| {
         scope.spawn(|| connection.pass(client_too, server_too, NetworkFault::LostRequests));
         connection.pass(server, client, NetworkFault::LostAnswers);
@@ -149,6 +157,7 @@ impl Connection<'_> {
             };
             let bytes = &chunk[..many];
             match self.wait_while_silent()? {
+                _ if self.forgotten.load(Ordering::Relaxed) => continue,
                 fault if fault == loss => {
                     has_gap = true;
                     continue;
@@ -170,7 +179,12 @@ impl Connection<'_> {
         match *self.fault.lock() {
             _ if self.broken.load(Ordering::Relaxed) => Err(ErrorKind::ConnectionReset.into()),
             NetworkFault::Reset => Err(ErrorKind::ConnectionReset.into()),
-            fault => Ok(fault),
+            fault => {
+                if fault == NetworkFault::HalfOpen && self.opened_under != fault {
+                    self.forgotten.store(true, Ordering::Relaxed);
+                }
+                Ok(fault)
+            }
         }
     }
 
@@ -284,6 +298,17 @@ mod tests {
             let mut again = TcpStream::connect(proxy.address()).expect("the proxy accepts");
             assert_eq!(exchange(&mut again, b"hello").expect("it passes"), b"hello");
         }
+    }
+
+    #[test]
+    fn a_half_open_connection_stays_silent_and_a_new_one_passes() {
+        let (proxy, mut stream) = client(NetworkFault::HalfOpen);
+        std::thread::sleep(POLL_INTERVAL * 5);
+        let mut again = TcpStream::connect(proxy.address()).expect("the proxy accepts");
+        assert_eq!(exchange(&mut again, b"hello").expect("it passes"), b"hello");
+        proxy.set(NetworkFault::None);
+        assert_eq!(failure(exchange(&mut stream, b"lost")), ErrorKind::WouldBlock);
+        assert_eq!(exchange(&mut again, b"hello").expect("it passes"), b"hello");
     }
 
     #[test]
