@@ -1,7 +1,8 @@
 //! The data directory: its lock and its subdirectories.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use forebay_schemas::pipeline::Pipeline;
@@ -14,6 +15,15 @@ pub fn journal_dir(pipeline: &Pipeline) -> PathBuf {
 /// The directory of the embedded broker's files.
 pub(crate) fn broker_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("broker")
+}
+
+/// Creates a data directory, if it is missing. Only its owner can enter it, so nobody else reaches
+/// the files in it, whatever their modes are.
+///
+/// # Errors
+/// When it can't be created.
+pub fn create(data_dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)
 }
 
 /// Why a data directory can't be locked.
@@ -40,13 +50,17 @@ impl DataDirLock {
     /// The name of the lock file.
     pub const FILE: &str = "LOCK";
 
-    /// Locks a data directory, and creates it if it is missing.
+    /// Locks a data directory, and creates it if it is missing. Warns when every user of the
+    /// machine can enter one that exists: its mode is its owner's decision.
     ///
     /// # Errors
     /// When another process has locked it, or it can't be created or opened.
     pub fn take(data_dir: &Path) -> Result<Self, LockError> {
         let unusable = |cause| LockError::Unusable { path: data_dir.to_owned(), cause };
-        std::fs::create_dir_all(data_dir).map_err(unusable)?;
+        create(data_dir).map_err(unusable)?;
+        if std::fs::metadata(data_dir).map_err(unusable)?.mode() & 0o007 != 0 {
+            tracing::warn!("every user of this machine can read {0}; run: chmod -R go-rwx {0}", data_dir.display());
+        }
         let lock = File::options().create(true).truncate(false).write(true).open(data_dir.join(Self::FILE)).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self(lock)),
@@ -60,4 +74,23 @@ impl DataDirLock {
 pub fn is_running(pipeline: &Pipeline) -> bool {
     let lock = File::open(pipeline.data_dir().join(DataDirLock::FILE));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_new_data_directory_is_its_owners_alone_and_the_mode_of_an_existing_one_stays() {
+        let parent = tempfile::tempdir().unwrap();
+        let data = parent.path().join("a/data");
+        let mode = || std::fs::metadata(&data).unwrap().mode() & 0o777;
+        drop(DataDirLock::take(&data).unwrap());
+        assert_eq!(mode(), 0o700);
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+        drop(DataDirLock::take(&data).unwrap());
+        assert_eq!(mode(), 0o755);
+    }
 }

@@ -10,6 +10,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
+use crate::secret_name::may_be_secret;
+
 /// An `http` or `https` URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpUrl(Url);
@@ -31,6 +33,20 @@ impl HttpUrl {
     /// The whole URL, for a request. The caller must not print it.
     pub fn reveal(&self) -> &Url {
         &self.0
+    }
+
+    /// The names and values, as written, of the query parameters whose names say that they may be
+    /// secrets.
+    pub(crate) fn secret_parameters(&self) -> impl Iterator<Item = (String, &str)> {
+        let written = self.0.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        let pairs = self.0.query_pairs().zip(written.map(|pair| pair.split_once('=').map_or("", |(_, value)| value)));
+        pairs.filter(|((name, _), _)| may_be_secret(name)).map(|((name, _), value)| (name.into_owned(), value))
+    }
+
+    /// The values of these parameters, as written and decoded.
+    pub fn secret_values(&self) -> impl Iterator<Item = String> {
+        let decoded = self.0.query_pairs().filter(|(name, _)| may_be_secret(name)).map(|(_, value)| value.into_owned());
+        decoded.chain(self.secret_parameters().map(|(_, value)| value.to_owned()))
     }
 
     /// Whether it has a user or a password.

@@ -51,6 +51,7 @@ pub mod rejects;
 pub mod routes;
 pub mod run;
 pub mod run_plan;
+mod secret_name;
 pub mod snapshot;
 pub mod source_read;
 pub mod topic_id;

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use forebay_actors::broker;
 use forebay_actors::pipeline::{Blueprint, Probe, probe};
+use forebay_actors::{broker, data_dir};
 use forebay_dataplane::store::Store;
 use forebay_schemas::metrics::alerts::DISK_BYTES;
 use forebay_schemas::pipeline::{Bytes, FetcherSection, Pipeline};
@@ -87,7 +87,7 @@ pub(crate) fn doctor(global: &Global, output: &Output, args: &Args) -> Result<()
 
 fn data_dir(path: &Path) -> Finding {
     let probe = path.join(".probe");
-    let tried = std::fs::create_dir_all(path).and_then(|()| std::fs::write(&probe, b"probe")).and_then(|()| std::fs::remove_file(&probe));
+    let tried = data_dir::create(path).and_then(|()| std::fs::write(&probe, b"probe")).and_then(|()| std::fs::remove_file(&probe));
     Finding {
         what: format!("data directory {}", path.display()),
         result: tried.map(|()| "writable".into()).map_err(|error| format!("{error}; set [pipeline] data_dir to a writable directory")),

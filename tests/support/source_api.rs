@@ -172,7 +172,8 @@ impl TestApi {
         Self::by_request(move |n, path, _| answer(n, path))
     }
 
-    fn by_request(answer: impl Fn(u32, &str, &[String]) -> Answer + Send + 'static) -> Self {
+    /// Serves with an `answer` that also gets the lines of the headers.
+    pub(crate) fn by_request(answer: impl Fn(u32, &str, &[String]) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicU32::new(0));

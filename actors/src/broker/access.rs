@@ -22,7 +22,7 @@ use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::embedded;
-use super::error::BrokerError;
+use super::error::{BrokerError, ConnectionError};
 
 /// The smallest send queue of librdkafka. A larger `producer.max_record_bytes` enlarges it.
 const MIN_QUEUE_KIB: u64 = 32 << 10;
@@ -246,12 +246,12 @@ pub(crate) fn silence(kafka: &str, silent: Duration) -> String {
 /// connection error, since a failed call says only "transport failure".
 #[derive(Debug, Clone, Default)]
 pub struct LogContext {
-    connection_error: Arc<Mutex<Option<String>>>,
+    connection_error: Arc<Mutex<Option<ConnectionError>>>,
 }
 
 impl LogContext {
     /// The last connection error of librdkafka.
-    pub fn connection_error(&self) -> Option<String> {
+    pub fn connection_error(&self) -> Option<ConnectionError> {
         self.connection_error.lock().clone()
     }
 
@@ -272,8 +272,8 @@ impl ClientContext for LogContext {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
         // "All brokers down" follows the errors of each broker and says less.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *self.connection_error.lock() = Some(Self::reason_text(reason).to_owned());
+        if let Some(code) = error.rdkafka_error_code().filter(|code| *code != RDKafkaErrorCode::AllBrokersDown) {
+            *self.connection_error.lock() = Some(ConnectionError { code, reason: Self::reason_text(reason).to_owned() });
         }
     }
 }

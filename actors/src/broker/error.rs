@@ -42,16 +42,27 @@ pub enum BrokerError {
         cause: String,
     },
     /// No server answered.
-    #[error("kafka {servers} is not reachable: {cause}; check that it runs and that kafka.bootstrap is correct")]
+    #[error(
+        "kafka {servers} is not reachable: {cause}; check that it runs, that kafka.bootstrap is correct, and that security.protocol \
+             is what the port expects"
+    )]
     Unreachable {
         /// The bootstrap servers.
         servers: String,
         /// Why not.
         cause: String,
     },
+    /// A server and this client don't agree on TLS.
+    #[error("kafka {servers} is not reachable over TLS: {} (librdkafka: {cause})", tls_problem(cause))]
+    Tls {
+        /// The bootstrap servers.
+        servers: String,
+        /// What librdkafka reports.
+        cause: String,
+    },
     /// The server denies this client.
     #[error(
-        "kafka {servers} denies this client: {cause}; check the credentials in [kafka.properties] and the ACLs of the topic and the group"
+        "kafka {servers} denies this client: {cause}; check sasl.username and sasl.password in [kafka.properties], and the ACLs of the topic and the group"
     )]
     Denied {
         /// The bootstrap servers.
@@ -116,10 +127,31 @@ impl Classified for BrokerError {
     }
 }
 
+/// An error of a connection, as librdkafka reports it in the background. A call that fails for it
+/// says only that no server answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct ConnectionError {
+    pub(super) code: Code,
+    pub(super) reason: String,
+}
+
 impl BrokerError {
     /// The error of a failed call, by its code. `connection_error` is the last one of the client.
-    pub(super) fn new(servers: &str, what: &str, cause: KafkaError, connection_error: Option<String>) -> Self {
+    pub(super) fn new(servers: &str, what: &str, cause: KafkaError, connection_error: Option<ConnectionError>) -> Self {
         let servers = servers.to_owned();
+        if let (Some(code), Some(ConnectionError { code: cause, reason })) = (cause.rdkafka_error_code(), &connection_error)
+            && is_unreachable(code)
+        {
+            let reason = reason.clone();
+            match cause {
+                cause if is_denied(*cause) => return Self::Denied { servers, cause: reason },
+                // A certificate that the broker refuses after the handshake ends a read.
+                cause if *cause == Code::SSL || reason.contains("SSL") => return Self::Tls { servers, cause: reason },
+                _ => {}
+            }
+        }
+        let connection_error = connection_error.map(|error| error.reason);
         match (&cause, cause.rdkafka_error_code()) {
             (KafkaError::ClientConfig(_, message, property, _), _) => Self::Properties(format!("{property}: {message}")),
             (KafkaError::ClientCreation(message), _) => Self::Properties(message.clone()),
@@ -129,6 +161,23 @@ impl BrokerError {
             }
             _ => Self::Other { servers, what: what.to_owned(), cause: Box::new(cause) },
         }
+    }
+}
+
+/// What an error of TLS means, and what to do, by librdkafka's text.
+fn tls_problem(reason: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if says(&["certificate verify failed"]) {
+        "the broker's certificate is not trusted: set ssl.ca.location to the CA that signed it, or renew it if it has expired or is for \
+         another host; `openssl s_client -CAfile CA -connect HOST:PORT` shows which"
+    } else if says(&["alert bad certificate", "alert certificate", "alert unknown ca", "alert handshake failure"]) {
+        "the broker does not accept the certificate of this client: set ssl.certificate.location and ssl.key.location to one that its CA \
+         has signed and that has not expired"
+    } else if says(&["closed by peer", "wrong version number"]) {
+        "the broker ends the handshake, as a port without TLS does: correct security.protocol, or name the port of a TLS listener in \
+         kafka.bootstrap"
+    } else {
+        "check security.protocol, ssl.ca.location, ssl.certificate.location and ssl.key.location in [kafka.properties]"
     }
 }
 

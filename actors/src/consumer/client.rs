@@ -216,7 +216,13 @@ impl Client {
             closing: AtomicBool::new(false),
             end: AtomicI64::new(-1),
         };
-        let refused = |error: KafkaError| ConsumerError::Client { reason: error.to_string() };
+        // Without the value of a property, which may be a secret.
+        let refused = |error: KafkaError| ConsumerError::Client {
+            reason: match error {
+                KafkaError::ClientConfig(_, description, property, _) => format!("{property}: {description}"),
+                error => error.to_string(),
+            },
+        };
         let consumer: BaseConsumer<Callbacks> = configure(kafka, group).create_with_context(callbacks).map_err(refused)?;
         let client = Self {
             consumer: Some(consumer),

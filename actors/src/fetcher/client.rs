@@ -16,11 +16,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use forebay_schemas::http_url::HttpUrl;
 use forebay_schemas::pipeline::{FetcherSection, Pipeline, Property};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client as Http, Response, StatusCode, Url};
 
+use super::echoed_secrets::EchoedSecrets;
 use super::error::FetchError;
 use super::next_url;
 use super::page_error::PageError;
@@ -64,6 +66,8 @@ pub(super) struct ApiResponse {
     pub(super) is_line_delimited: bool,
     /// How long the API asks to get no request.
     pub(super) wait: Option<Duration>,
+    /// What its quotes must not contain.
+    secrets: EchoedSecrets,
 }
 
 impl Client {
@@ -177,7 +181,7 @@ impl Client {
             let is_line_delimited = response.is_line_delimited
                 && matches!(cause, PageError::NotJson { .. } | PageError::NotFound { .. } | PageError::NotArray { .. });
             let cause = if is_line_delimited { PageError::LineDelimited } else { cause };
-            FetchError::Page { api: self.api.clone(), cause, wait: response.wait }
+            response.secrets.removed_from(FetchError::Page { api: self.api.clone(), cause, wait: response.wait })
         })?;
         info.link = response.link;
         if let NextCursor::Cursor(next) = info.next {
@@ -187,6 +191,14 @@ impl Client {
     }
 
     async fn request(&self, url: &Url, headers: HeaderMap, wall: SystemTime) -> Result<ApiResponse, FetchError> {
+        let secrets = EchoedSecrets::of(&headers, &HttpUrl::from(url.clone()));
+        match self.response(url, headers, wall).await {
+            Ok(response) => Ok(ApiResponse { secrets, ..response }),
+            Err(error) => Err(secrets.removed_from(error)),
+        }
+    }
+
+    async fn response(&self, url: &Url, headers: HeaderMap, wall: SystemTime) -> Result<ApiResponse, FetchError> {
         let is_conditional = headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
         let mut response = self.http.get(url.clone()).headers(headers).send().await.map_err(|cause| self.failed(cause))?;
         let status = response.status();
@@ -196,6 +208,7 @@ impl Client {
             link: next_url::links_next(response.headers(), response.url()),
             is_line_delimited: is_line_delimited(response.headers()),
             wait,
+            secrets: EchoedSecrets::default(),
         };
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) || status == StatusCode::NOT_MODIFIED && is_conditional {
             return Ok(api_response(&response, Bytes::new(), None));

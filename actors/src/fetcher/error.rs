@@ -178,22 +178,22 @@ impl FetchError {
     /// The same error without its quotes of the response, which may contain values of records.
     #[must_use]
     pub fn masked(self) -> Self {
-        let excerpt = MASK.to_owned();
-        match self {
-            Self::Status { api, status, limit, .. } => Self::Status { api, status, excerpt, limit },
-            Self::Cursor { api, status, cursor, flags, .. } => Self::Cursor { api, status, excerpt, cursor, flags },
-            Self::ContentType { api, content_type, .. } => Self::ContentType { api, content_type, excerpt },
-            Self::Page { api, cause, wait } => {
-                let cause = match cause {
-                    PageError::NotJson { cause, line, column, .. } => PageError::NotJson { cause, line, column, excerpt },
-                    PageError::CutShort { bytes, .. } => PageError::CutShort { bytes, excerpt },
-                    PageError::ApiError { .. } => PageError::ApiError { message: excerpt },
-                    cause => cause,
-                };
-                Self::Page { api, cause, wait }
+        self.with_quotes(|_| MASK.to_owned())
+    }
+
+    /// The same error with other quotes of the response.
+    pub(super) fn with_quotes(mut self, other: impl Fn(String) -> String) -> Self {
+        match &mut self {
+            Self::Status { excerpt, .. } | Self::Cursor { excerpt, .. } | Self::ContentType { excerpt, .. } => {
+                *excerpt = other(std::mem::take(excerpt));
             }
-            other => other,
+            Self::Page { cause: PageError::NotJson { excerpt, .. } | PageError::CutShort { excerpt, .. }, .. } => {
+                *excerpt = other(std::mem::take(excerpt));
+            }
+            Self::Page { cause: PageError::ApiError { message }, .. } => *message = other(std::mem::take(message)),
+            _ => {}
         }
+        self
     }
 
     /// The error of a request at a position, by a fetch with these params. Names the cursor where

@@ -29,6 +29,7 @@ mod body_hints;
 mod client;
 #[cfg(test)]
 mod client_tests;
+mod echoed_secrets;
 mod error;
 mod handle;
 mod malformed_records;

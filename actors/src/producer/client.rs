@@ -88,7 +88,7 @@ impl Client {
             broken: Mutex::new(Some(broken)),
         }));
         let producer =
-            access.producer().create_with_context(context.clone()).map_err(|cause| BrokerError::Properties(cause.to_string()))?;
+            access.producer().create_with_context(context.clone()).map_err(|cause| access.error("create a producer", cause, None))?;
         let Target { keys, topic, dead_letter_topic, max_record_bytes } = target;
         Ok((Self(Arc::new(Inner { producer: Some(producer), context, keys, topic, dead_letter_topic, max_record_bytes })), breaks))
     }
@@ -354,7 +354,7 @@ impl ClientContext for Context {
         match error.rdkafka_error_code() {
             Some(Code::Fatal) => self.broke(reason.to_owned()),
             Some(Code::AllBrokersDown) => {
-                let cause = self.0.quiet.connection_error().unwrap_or_else(|| reason.to_owned());
+                let cause = self.0.quiet.connection_error().map_or_else(|| reason.to_owned(), |error| error.to_string());
                 self.wait(format!("kafka {} is not reachable: {cause}", self.0.kafka), &cause);
             }
             _ => self.0.quiet.error(error, reason),

@@ -70,12 +70,30 @@ impl Kafka {
 
     /// `advertised` is the port at which clients connect, if it is another one.
     fn launch(size: Size, port: Option<u16>, advertised: Option<u16>) -> Result<Self> {
-        let installed = installed()?;
         let folder = Folder::new("kafka")?;
+        copy_all(&installed()?.join("formatted"), &folder.data())?;
         let port = port.unwrap_or_else(ports::free);
         let advertised = advertised.unwrap_or(port);
-        copy_all(&installed.join("formatted"), &folder.data())?;
-        let properties = folder.write("server.properties", &properties(port, advertised, ports::free(), &folder.data()))?;
+        let properties = properties(port, advertised, ports::free(), &folder.data(), &[]);
+        Self::launch_in(folder, size, (port, advertised), &properties)
+    }
+
+    /// Starts a small server with further listeners, in a folder that has what they need.
+    pub(crate) fn launch_secured(folder: Folder, security: &Security) -> Result<Self> {
+        let port = ports::free();
+        let properties = properties(port, port, ports::free(), &folder.data(), &security.listeners) + &security.properties;
+        let file = folder.write("server.properties", &properties)?;
+        let mut format = format(&installed()?, &file)?;
+        for user in &security.users {
+            format.args(["--add-scram", user]);
+        }
+        process::output(&mut format, 120)?;
+        Self::launch_in(folder, Size::Test, (port, port), &properties)
+    }
+
+    fn launch_in(folder: Folder, size: Size, (port, advertised): (u16, u16), properties: &str) -> Result<Self> {
+        let installed = installed()?;
+        let properties = folder.write("server.properties", properties)?;
         let command = move || {
             let mut command = java::java(&installed.join("lib"))?;
             command.args(java::machine(size, (256, 512), (512, 1024))).arg("kafka.Kafka").arg(&properties);
@@ -91,30 +109,47 @@ impl Kafka {
     }
 }
 
+/// Listeners beside the plain one.
+pub(crate) struct Security {
+    /// The name, the protocol and the port of each.
+    pub(crate) listeners: Vec<(&'static str, &'static str, u16)>,
+    /// Their properties, one a line.
+    pub(crate) properties: String,
+    /// Users with SCRAM, as `kafka-storage --add-scram` takes them.
+    pub(crate) users: Vec<String>,
+}
+
 /// Returns the folder with `lib/` and `formatted/`, an empty data folder that each server copies
 /// (formatting one takes two seconds).
 pub(crate) fn installed() -> Result<PathBuf> {
     cache::jars(&format!("kafka-{VERSION}"), JARS, |folder| {
         let data = folder.join("formatted");
         let file = folder.join("format.properties");
-        fs::write(&file, properties(1, 1, 2, &data)).map_err(|cause| format!("can't write {}: {cause}", file.display()))?;
-        let mut format: Command = java::java(&folder.join("lib"))?;
-        format.args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&file);
-        process::output(&mut format, 120).map(|_| ())
+        fs::write(&file, properties(1, 1, 2, &data, &[])).map_err(|cause| format!("can't write {}: {cause}", file.display()))?;
+        process::output(&mut format(folder, &file)?, 120).map(|_| ())
     })
+}
+
+/// Returns the command that formats the data folder of a server with these properties.
+fn format(installed: &Path, properties: &Path) -> Result<Command> {
+    let mut format = java::java(&installed.join("lib"))?;
+    format.args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"]).arg(properties);
+    Ok(format)
 }
 
 /// The session is short because a killed broker can register only after its old session has
 /// expired.
-fn properties(port: u16, advertised: u16, controller: u16, data: &Path) -> String {
+fn properties(port: u16, advertised: u16, controller: u16, data: &Path, further: &[(&str, &str, u16)]) -> String {
+    let addresses: String = further.iter().map(|(name, _, port)| format!(",{name}://127.0.0.1:{port}")).collect();
+    let protocols: String = further.iter().map(|(name, protocol, _)| format!(",{name}:{protocol}")).collect();
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{addresses}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}{addresses}\n\
          controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}\n\
          log.dirs={data}\n\
          auto.create.topics.enable=false\n\
          broker.heartbeat.interval.ms=500\n\

@@ -30,6 +30,7 @@ mod airflow;
 mod cache;
 mod cache_root;
 mod cassandra;
+pub mod certificates;
 pub mod duckdb;
 mod java;
 mod kafka;
@@ -38,6 +39,7 @@ mod process;
 pub mod prometheus;
 mod proxy;
 pub mod schemathesis;
+mod secured_kafka;
 pub mod tools;
 
 pub use airflow::Airflow;
@@ -45,6 +47,7 @@ pub use cassandra::{Cassandra, CommitlogSync};
 pub use kafka::Kafka;
 pub use process::Process;
 pub use proxy::{NetworkFault, Proxy};
+pub use secured_kafka::SecuredKafka;
 
 /// An error as text: what failed, the last lines of its output, and the remedy. It becomes a panic
 /// message.
