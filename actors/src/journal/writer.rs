@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,11 @@ use crate::failpoint::point;
 
 /// The number of appends that may be queued.
 pub const QUEUE_CAPACITY: usize = 1_024;
+/// How long a caller waits for a full queue before a warning; the next one follows after twice
+/// that, and so on.
+const STALL_NOTICE: Duration = Duration::from_secs(2);
+/// How often a caller looks again whether a full queue has room.
+const STALL_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// The size after which a group of appends is written.
 pub const MAX_GROUP_BYTES: usize = 256 << 10;
 /// How long events that no caller waits for may be collected.
@@ -107,9 +112,23 @@ impl Journal {
         self.durable.clone()
     }
 
-    /// A job is lost when the writer has exited; [`Durable`] does not advance then.
-    fn send(&self, job: Job) {
-        let _ = self.queue.as_ref().expect("the queue exists until drop").send(job);
+    /// A job is lost when the writer has exited; [`Durable`] does not advance then. Waits while the
+    /// queue is full, and logs a warning when that takes long.
+    fn send(&self, mut job: Job) {
+        let queue = self.queue.as_ref().expect("the queue exists until drop");
+        let (since, mut notice) = (Instant::now(), STALL_NOTICE);
+        while let Err(TrySendError::Full(back)) = queue.try_send(job) {
+            job = back;
+            if since.elapsed() >= notice {
+                tracing::warn!(
+                    seconds = since.elapsed().as_secs(),
+                    events = QUEUE_CAPACITY,
+                    "the disk of the journal accepts nothing, and everything waits for it"
+                );
+                notice *= 2;
+            }
+            std::thread::sleep(STALL_POLL_INTERVAL);
+        }
     }
 }
 
