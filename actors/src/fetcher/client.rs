@@ -3,7 +3,8 @@
 //! Guarantees:
 //! * A response is read up to `max_page_bytes` and `timeout`, whatever its length header says and
 //!   however it is compressed.
-//! * It comes from the host of `fetcher.url`.
+//! * It comes from the host of `fetcher.url`, and from a public address, unless the URL names
+//!   another one or `fetcher.allow_private` is set.
 //! * Secrets are read again before each request and never logged. Cookies are ignored.
 //!
 //! Does not guarantee that the API answers the same request the same way twice.
@@ -18,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use forebay_schemas::http_url::HttpUrl;
 use forebay_schemas::pipeline::{FetcherSection, Pipeline, Property};
+use reqwest::dns::Resolve;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client as Http, Response, StatusCode, Url};
@@ -27,6 +29,7 @@ use super::error::FetchError;
 use super::next_url;
 use super::page_error::PageError;
 use super::pagination::{NextCursor, PageInfo};
+use super::public_address::{NotPublic, PublicOnly, SystemResolver};
 use super::rate_limit_headers::RateLimit;
 use super::records::Extracted;
 
@@ -76,6 +79,11 @@ impl Client {
     /// # Errors
     /// When a header or a secret is unusable.
     pub(super) fn new(pipeline: &Pipeline, fetcher: &FetcherSection) -> Result<Self, FetchError> {
+        Self::with_resolver(pipeline, fetcher, Arc::new(SystemResolver))
+    }
+
+    /// A client that resolves names with `resolver`.
+    pub(super) fn with_resolver(pipeline: &Pipeline, fetcher: &FetcherSection, resolver: Arc<dyn Resolve>) -> Result<Self, FetchError> {
         let url = fetcher.url.reveal().clone();
         let api = fetcher.url.to_string();
         let mut builder = Http::builder()
@@ -83,6 +91,7 @@ impl Client {
             .timeout(fetcher.timeout.0)
             .connect_timeout(CONNECT_TIMEOUT.min(fetcher.timeout.0))
             .redirect(Policy::custom(follow))
+            .dns_resolver(if fetcher.allow_private { resolver } else { Arc::new(PublicOnly::new(&url, resolver)) })
             .referer(false)
             .gzip(true);
         if is_loopback(&url) {
@@ -270,6 +279,8 @@ impl Client {
             FetchError::TimedOut { api, timeout: self.timeout }
         } else if cause.is_redirect() {
             FetchError::Redirect { api, cause: cause.source().map_or_else(String::new, ToString::to_string) }
+        } else if let Some(NotPublic { host, address }) = not_public(&cause) {
+            FetchError::NotPublic { api, host, address }
         } else {
             FetchError::Unreachable { api, cause: with_sources(cause) }
         }
@@ -312,6 +323,18 @@ fn with_param(url: &Url, name: &str, value: &str) -> Url {
 
 fn is_loopback(url: &Url) -> bool {
     forebay_schemas::pipeline::is_loopback(url.host_str().unwrap_or_default().trim_matches(['[', ']']))
+}
+
+/// The refusal of an address, if that is the cause.
+fn not_public(error: &reqwest::Error) -> Option<NotPublic> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(refusal) = cause.downcast_ref::<NotPublic>() {
+            return Some(refusal.clone());
+        }
+        source = cause.source();
+    }
+    None
 }
 
 /// An error with its sources, without the URL.

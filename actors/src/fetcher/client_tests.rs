@@ -1,11 +1,14 @@
 //! The client against a local server.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
@@ -13,13 +16,18 @@ use super::client::{ApiResponse, Client};
 use super::error::FetchError;
 use super::test_server::{answer, request, server};
 use forebay_schemas::error_class::{Class, Classified as _};
+use forebay_schemas::pipeline::Pipeline;
 
-fn client(url: &str, more: &str) -> Client {
+fn pipeline(url: &str, more: &str) -> Pipeline {
     let text = format!(
         "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"users_stream\"\n[fetcher]\nurl = \"{url}\"\n{more}\n\
          [producer]\nkey = \"/id\"\n"
     );
-    let pipeline = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text).unwrap();
+    forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text).unwrap()
+}
+
+fn client(url: &str, more: &str) -> Client {
+    let pipeline = pipeline(url, more);
     Client::new(&pipeline, pipeline.fetcher.as_ref().unwrap()).unwrap()
 }
 
@@ -127,6 +135,60 @@ async fn redirects_on_the_same_host_are_followed_three_times() {
     assert_eq!(fetch(&client(&format!("{url}/3"), "")).await.unwrap(), b"[]");
     let error = fetch(&client(&format!("{url}/loop"), "")).await.unwrap_err();
     assert!(error.to_string().contains("more than 3 times"), "{error}");
+}
+
+/// Resolves every name to this machine, and counts how often.
+#[derive(Default)]
+struct ToLoopback(AtomicUsize);
+
+impl Resolve for ToLoopback {
+    fn resolve(&self, _: Name) -> Resolving {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::ready(Ok(Box::new(std::iter::once(SocketAddr::from(([127, 0, 0, 1], 0)))) as Addrs)))
+    }
+}
+
+#[tokio::test]
+async fn a_name_with_a_private_address_is_requested_only_if_the_file_allows_it() {
+    let url = server(|_| answer("200 OK", "", b"[]")).await.replace("127.0.0.1", "api.example");
+    let resolver = Arc::new(ToLoopback::default());
+    let fetch = async |more: &str| {
+        let pipeline = pipeline(&url, more);
+        let client = Client::with_resolver(&pipeline, pipeline.fetcher.as_ref().unwrap(), resolver.clone()).unwrap();
+        fetch(&client).await
+    };
+    let error = fetch("").await.unwrap_err();
+    assert_eq!((error.class(), error.status_class()), (Class::Rejected, Some("none")));
+    let text = "api.example has the address 127.0.0.1, which is not public; if that is meant, set fetcher.allow_private = true";
+    assert!(error.to_string().contains(text), "{error}");
+    assert_eq!(resolver.0.load(Ordering::SeqCst), 1);
+    assert_eq!(fetch("allow_private = true").await.unwrap(), b"[]");
+    assert_eq!(resolver.0.load(Ordering::SeqCst), 2, "the connection goes to the address that was resolved");
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_origin_gets_no_request_and_so_no_secret() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let other = server(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        answer("200 OK", "", b"[]")
+    })
+    .await;
+    for (to, why) in [
+        (format!("{other}/x"), "to another port"),
+        (other.replace("http:", "https:"), "to another port"),
+        ("http://169.254.169.254/latest/meta-data".to_owned(), "to another host"),
+        ("http://[::ffff:169.254.169.254]/".to_owned(), "to another host"),
+        ("http://localhost/".to_owned(), "to another host"),
+    ] {
+        let location = format!("location: {to}\r\nset-cookie: a=b\r\n");
+        let url = server(move |_| answer("307 Temporary Redirect", &location, b"")).await;
+        let error = fetch(&client(&url, "headers = { authorization = { env = \"PATH\" } }")).await.unwrap_err();
+        assert_eq!(error.class(), Class::Rejected, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

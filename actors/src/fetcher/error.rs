@@ -6,6 +6,7 @@
 //! Does not guarantee that the API's own explanation makes sense.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use forebay_schemas::pipeline::{HumanDuration, SecretError};
@@ -49,6 +50,18 @@ pub enum FetchError {
         api: String,
         /// Why not.
         cause: String,
+    },
+    /// Its name leads to an address that is not public, so nothing is sent.
+    #[error(
+        "{api} is not requested: {host} has the address {address}, which is not public; if that is meant, set fetcher.allow_private = true"
+    )]
+    NotPublic {
+        /// The API.
+        api: String,
+        /// The name.
+        host: String,
+        /// Its address.
+        address: IpAddr,
     },
     /// The response took too long.
     #[error("{api} did not answer within {} (fetcher.timeout)", HumanDuration(*.timeout))]
@@ -168,7 +181,7 @@ impl FetchError {
     pub fn status_class(&self) -> Option<&'static str> {
         match self {
             Self::Secret { .. } | Self::Header { .. } | Self::Client(_) | Self::Journal(_) => None,
-            Self::Unreachable { .. } | Self::TimedOut { .. } => Some("none"),
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NotPublic { .. } => Some("none"),
             Self::Redirect { .. } => Some("3xx"),
             Self::Status { status, .. } | Self::Cursor { status, .. } => Some(class_of(*status)),
             Self::ContentType { .. } | Self::TooLarge { .. } | Self::Page { .. } | Self::NextUrl { .. } => Some("2xx"),

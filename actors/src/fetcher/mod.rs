@@ -38,6 +38,7 @@ mod page;
 mod page_error;
 mod page_fetcher;
 pub(crate) mod pagination;
+mod public_address;
 mod rate_limit_headers;
 mod records;
 mod sample;

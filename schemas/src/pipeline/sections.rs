@@ -127,6 +127,10 @@ pub struct FetcherSection {
     /// The maximum size of a response, decompressed. Default 16 MiB.
     #[serde(default = "default_page_bytes")]
     pub max_page_bytes: Bytes,
+    /// Whether the name in `url` may have an address that is not public, such as that of a service
+    /// in a cluster. A URL with an address or `localhost` needs no permission. Default false.
+    #[serde(default)]
+    pub allow_private: bool,
     /// Headers to send; a secret only as a reference.
     #[serde(default)]
     pub headers: BTreeMap<String, Property>,
