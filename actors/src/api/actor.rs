@@ -4,7 +4,6 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
@@ -13,6 +12,7 @@ use forebay_schemas::pipeline::Pipeline;
 
 use super::auth::{Authenticator, authenticate};
 use super::events::{CHUNK_BYTES, MAX_SUBSCRIBERS};
+use super::waiting_connections::{MAX_WAITING, REQUEST_TIMEOUT, WaitingConnections};
 use super::{State, router};
 use crate::broker::Access;
 use crate::consumer::ResetHandle;
@@ -22,10 +22,8 @@ use crate::observers::SnapshotSource;
 use forebay_dataplane::transform::Transform;
 use forebay_kernel::{ActorTree, Cx, Exit, Service, SharedClock};
 
-/// Connections at once: every event stream, and the other requests.
-const MAX_CONNECTIONS: usize = MAX_SUBSCRIBERS + 256;
-/// The time-out of a client to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at once: every event stream, those that wait for a request, and other requests.
+const MAX_CONNECTIONS: usize = MAX_SUBSCRIBERS + MAX_WAITING + 128;
 
 /// The socket of the API, bound before the pipeline starts, so that a taken port is an error then.
 #[derive(Debug, Clone)]
@@ -83,14 +81,16 @@ impl Service for Api {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let state = web::Data::new(State::new(self.params.clone()));
         let app = move || App::new().app_data(state.clone()).wrap(from_fn(authenticate)).configure(router::configure);
+        let waiting = WaitingConnections::default();
         let server = HttpServer::new(app)
             .workers(1)
+            .on_connect(move |socket, data| waiting.accept(socket, data))
             // Bounds the buffer of a slow client.
             .h1_write_buffer_size(CHUNK_BYTES)
             // A client that closes its end frees its slot, also while it waits for an event.
             .h1_allow_half_closed(false)
             .max_connections(MAX_CONNECTIONS)
-            .client_request_timeout(HEAD_TIMEOUT)
+            .client_request_timeout(REQUEST_TIMEOUT)
             .shutdown_timeout(1)
             .disable_signals();
         let listening = match &self.params.listener {

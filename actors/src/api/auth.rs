@@ -7,13 +7,19 @@
 //! * With tokens, every client needs one, also on loopback. Only a path without a role, such as
 //!   `/healthz`, needs none.
 //! * A client of the Unix socket is the owner of the process and has every role.
+//! * The response to a wrong token is delayed, and a right one is not.
 //!
 //! Does not guarantee the secrecy of a token in transit: across machines, put a TLS proxy in front.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
@@ -22,15 +28,22 @@ use actix_web::{HttpMessage as _, HttpResponse, ResponseError as _, web};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use forebay_schemas::api::Role;
-use forebay_schemas::pipeline::{ApiSection, Pipeline, SecretError, is_loopback};
+use forebay_schemas::pipeline::{ApiSection, Pipeline, Secret, SecretError, is_loopback};
 use forebay_schemas::problem;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::State;
 use super::error::ApiError;
 use super::extract::route_of;
+use super::waiting_connections::Connection;
 
 /// The minimum length of a token.
 const MIN_TOKEN_CHARS: usize = 16;
+/// How long the response to a wrong token is delayed.
+const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
+/// The maximum number of delayed responses at once.
+const MAX_DELAYED: usize = 64;
 
 /// An unusable token.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +69,7 @@ pub enum TokenError {
 /// Authenticates requests.
 #[derive(Clone, Default)]
 pub struct Authenticator {
-    tokens: Vec<(Role, String)>,
+    tokens: Vec<Token>,
     /// As in a Host header. A name without a port allows any port.
     hosts: Vec<String>,
     origins: Vec<String>,
@@ -64,10 +77,89 @@ pub struct Authenticator {
     socket: bool,
 }
 
+/// A role's token.
+#[derive(Clone)]
+struct Token {
+    role: Role,
+    /// The file that it is in, if it is in one.
+    file: Option<PathBuf>,
+    current: Arc<Mutex<CurrentToken>>,
+}
+
+struct CurrentToken {
+    /// The version of the file that it was read from.
+    version: Option<FileVersion>,
+    text: String,
+}
+
+/// Differs after a file was written or replaced: inode, size, seconds and nanoseconds of its time.
+type FileVersion = (u64, u64, i64, i64);
+
+impl Token {
+    /// Reads a token for the first time.
+    fn read(role: Role, secret: &Secret, pipeline: &Pipeline) -> Result<Self, TokenError> {
+        let file = match secret {
+            Secret::File(path) => Some(pipeline.relative(path)),
+            Secret::Env(_) => None,
+        };
+        // Before its text, so that a change in between is noticed later.
+        let version = file.as_deref().and_then(version_of);
+        let text = secret.reveal(&pipeline.source.path).map_err(|cause| TokenError::Secret { role: role_name(role), cause })?;
+        let text = usable(role, text)?;
+        Ok(Self { role, file, current: Arc::new(Mutex::new(CurrentToken { version, text })) })
+    }
+
+    /// Whether it is the given one. It is read again if its file has changed; the last usable one
+    /// stays valid while the file has none.
+    fn is(&self, given: &str) -> bool {
+        let mut current = self.current.lock();
+        if let Some(file) = &self.file
+            && let Some(version) = version_of(file)
+            && current.version.replace(version) != Some(version)
+        {
+            let role = role_name(self.role);
+            let text = Secret::File(file.clone()).reveal(Path::new("")).map_err(|cause| TokenError::Secret { role, cause });
+            match text.and_then(|text| usable(self.role, text)) {
+                Ok(text) => current.text = text,
+                Err(error) => tracing::warn!(%error, role, "token file changed but has no token; the last one stays valid"),
+            }
+        }
+        is_same(&current.text, given)
+    }
+}
+
+fn version_of(file: &Path) -> Option<FileVersion> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+/// The token, if it is long enough and a header can contain it.
+fn usable(role: Role, token: String) -> Result<String, TokenError> {
+    let is_usable = token.len() >= MIN_TOKEN_CHARS && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_usable { Ok(token) } else { Err(TokenError::Weak { role: role_name(role) }) }
+}
+
 /// Shows the number of tokens, not the tokens.
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Authenticator({} tokens, hosts {:?}, origins {:?})", self.tokens.len(), self.hosts, self.origins)
+    }
+}
+
+/// Delays the responses to wrong tokens, so that guessing is slow. A right token is never delayed.
+pub(super) struct WrongTokens(Semaphore);
+
+impl WrongTokens {
+    pub(super) fn new() -> Self {
+        Self(Semaphore::new(MAX_DELAYED))
+    }
+
+    /// Waits. Beyond [`MAX_DELAYED`] at once, it does not: they would take the connections of
+    /// others.
+    async fn delay(&self) {
+        if let Ok(_slot) = self.0.try_acquire() {
+            tokio::time::sleep(WRONG_TOKEN_DELAY).await;
+        }
     }
 }
 
@@ -103,13 +195,9 @@ impl Authenticator {
         let ApiSection { tokens: table, hosts, origins, listen, .. } = &pipeline.api;
         let mut tokens = Vec::new();
         for (role, secret) in [(Role::Admin, &table.admin), (Role::Operator, &table.operator), (Role::Viewer, &table.viewer)] {
-            let Some(secret) = secret else { continue };
-            let role_name = role_name(role);
-            let token = secret.reveal(&pipeline.source.path).map_err(|cause| TokenError::Secret { role: role_name, cause })?;
-            if token.len() < MIN_TOKEN_CHARS || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(TokenError::Weak { role: role_name });
+            if let Some(secret) = secret {
+                tokens.push(Token::read(role, secret, pipeline)?);
             }
-            tokens.push((role, token));
         }
         let socket = pipeline.api.socket().is_some();
         let mut hosts = hosts.clone();
@@ -137,7 +225,7 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Authorizes a request that needs a role.
+    /// Authorizes a request that needs a role. Asks for the state of the files of tokens.
     fn authorize(&self, headers: &HeaderMap, needed: Option<Role>) -> Result<Caller, ApiError> {
         if self.socket {
             return Ok(Caller { role: Role::Admin, by: "socket" });
@@ -156,7 +244,7 @@ impl Authenticator {
             ));
         };
         // Compares all tokens, so that the time reveals nothing.
-        let roles = self.tokens.iter().filter(|(_, known)| is_same(known, &token)).map(|(role, _)| *role);
+        let roles = self.tokens.iter().filter(|known| known.is(&token)).map(|known| known.role);
         let Some(role) = roles.fold(None, |best, role| best.max(Some(role))) else {
             return Err(ApiError::new(&problem::TOKEN_WRONG, "no role has that token"));
         };
@@ -170,7 +258,7 @@ impl Authenticator {
     }
 
     fn is_own_host(&self, host: &str) -> bool {
-        let name = host_name(host);
+        let Some(name) = host_name(host) else { return false };
         is_loopback(name) || self.hosts.iter().any(|known| known == host || (!has_port(known) && known == name))
     }
 }
@@ -190,12 +278,14 @@ fn token_of(authorization: &str) -> Option<Cow<'_, str>> {
     Some(String::from_utf8(pair).ok()?.split_once(':')?.1.to_owned().into())
 }
 
-/// The name in a Host header, without the port.
-fn host_name(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    }
+/// The name in a Host header, without the port; `None` if what follows the name is no port.
+fn host_name(host: &str) -> Option<&str> {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(name)
 }
 
 fn has_port(host: &str) -> bool {
@@ -222,6 +312,18 @@ pub(super) async fn authenticate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse, actix_web::Error> {
+    let connection = request.conn_data::<Rc<Connection>>().cloned();
+    connection.iter().for_each(|connection| connection.arrived());
+    let result = serve(request, next).await;
+    // A stream of events takes no further request.
+    if !result.as_ref().is_ok_and(|response| response.response().body().size() == BodySize::Stream) {
+        connection.iter().for_each(|connection| connection.wait());
+    }
+    result
+}
+
+/// Serves a request if it is authorized.
+async fn serve(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse, actix_web::Error> {
     let state = request.app_data::<web::Data<State>>().expect("the app has its state").clone();
     let authenticator = &state.api.authenticator;
     authenticator.check_host_and_origin(request.headers())?;
@@ -236,7 +338,12 @@ pub(super) async fn authenticate(
                 request.extensions_mut().insert(caller);
                 next.call(request).await?.map_into_boxed_body()
             }
-            Err(error) => request.into_response(error.error_response()),
+            Err(error) => {
+                if error.is(&problem::TOKEN_WRONG) {
+                    state.wrong_tokens.delay().await;
+                }
+                request.into_response(error.error_response())
+            }
         }
     };
     if let Some(origin) = origin {
@@ -274,7 +381,11 @@ mod tests {
     }
 
     fn with_tokens() -> Authenticator {
-        Authenticator { tokens: vec![(Role::Operator, OPERATOR.into()), (Role::Viewer, VIEWER.into())], ..open() }
+        let token = |role, text: &str| {
+            let current = CurrentToken { version: None, text: text.to_owned() };
+            Token { role, file: None, current: Arc::new(Mutex::new(current)) }
+        };
+        Authenticator { tokens: vec![token(Role::Operator, OPERATOR), token(Role::Viewer, VIEWER)], ..open() }
     }
 
     fn request(authenticator: &Authenticator, headers: &[(header::HeaderName, &str)], needed: Role) -> Result<Role, u16> {
@@ -297,6 +408,9 @@ mod tests {
             ["evil.example", "evil.example:7070", "127.0.0.1.evil.example", "10.0.0.1:7070", "", "[::2]:1", "forebay:7071", "forebay"]
         {
             assert!(!open().is_own_host(host), "{host}");
+        }
+        for host in ["[::1]evil:80", "[::1]evil", "[::1]:80:90", "[::1", "localhost:evil", "localhost:80:evil", "127.0.0.1:", "ops:x"] {
+            assert!(!open().is_own_host(host), "{host} has no port after its name");
         }
     }
 
@@ -352,5 +466,39 @@ mod tests {
         assert!(Authenticator::new(&pipeline("hunter2")).unwrap_err().to_string().contains("tokens.operator"));
         let authenticator = Authenticator::new(&pipeline("hunter2hunter2hunter2\n")).unwrap();
         assert!(!format!("{authenticator:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_token_is_read_again_when_its_file_changes_and_stays_valid_while_the_file_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        let write = |token: &str| std::fs::write(&file, token).unwrap();
+        write("first-0123456789abc\n");
+        let text = "[pipeline]\nname = \"x\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[fetcher]\nurl = \"http://x/\"\n\
+                    [producer]\nkey = \"/id\"\n[api]\ntokens = { operator = { file = \"token\" } }\n";
+        let pipeline = forebay_schemas::pipeline::parse(&dir.path().join("forebay.toml"), text.to_owned()).unwrap();
+        let authenticator = Authenticator::new(&pipeline).unwrap();
+        let is_valid = |token: &str| request(&authenticator, &[(header::AUTHORIZATION, &format!("Bearer {token}"))], Role::Viewer).is_ok();
+        assert!(is_valid("first-0123456789abc"));
+        write("second-0123456789\n");
+        assert!(is_valid("second-0123456789") && !is_valid("first-0123456789abc"));
+        write("");
+        assert!(is_valid("second-0123456789") && !is_valid(""));
+        std::fs::remove_file(&file).unwrap();
+        assert!(is_valid("second-0123456789"));
+        write("third-0123456789abc");
+        assert!(is_valid("third-0123456789abc") && !is_valid("second-0123456789"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_tokens_are_delayed_and_beyond_a_limit_they_are_answered_at_once() {
+        let (wrong, start) = (WrongTokens::new(), tokio::time::Instant::now());
+        let took = futures_util::future::join_all((0..100).map(|_| async {
+            wrong.delay().await;
+            start.elapsed()
+        }))
+        .await;
+        let delayed = took.iter().filter(|took| **took >= WRONG_TOKEN_DELAY).count();
+        assert_eq!((delayed, took.iter().filter(|took| took.is_zero()).count()), (MAX_DELAYED, 100 - MAX_DELAYED));
     }
 }

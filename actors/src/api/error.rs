@@ -29,6 +29,11 @@ impl ApiError {
         Self { problem, detail: detail.into(), allow: None }
     }
 
+    /// Whether it is a problem of a type.
+    pub(super) fn is(&self, problem: &'static ProblemType) -> bool {
+        self.problem.kind == problem.kind
+    }
+
     /// Adds the methods that the path allows.
     pub(super) fn allow(self, methods: String) -> Self {
         Self { allow: Some(methods), ..self }

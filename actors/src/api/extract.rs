@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::error::ApiError;
+use super::waiting_connections::{Connection, REQUEST_TIMEOUT};
 
 /// The rows of a list without a `limit`.
 const DEFAULT_LIMIT: usize = 100;
@@ -203,7 +205,8 @@ fn with_integers(value: Value) -> Value {
 fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Result<Vec<u8>, ApiError>> + use<> {
     let too_large = || ApiError::new(&problem::BODY_TOO_LARGE, format!("the body has more than {MAX_BODY_BYTES} bytes"));
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    async move {
+    let connection = request.conn_data::<Rc<Connection>>().cloned();
+    let whole = async move {
         if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
             return Err(too_large());
         }
@@ -216,6 +219,13 @@ fn bytes(request: &HttpRequest, mut payload: Payload) -> impl Future<Output = Re
             body.extend_from_slice(&chunk);
         }
         Ok(body)
+    };
+    async move {
+        connection.iter().for_each(|connection| connection.wait());
+        let body = tokio::time::timeout(REQUEST_TIMEOUT, whole).await;
+        connection.iter().for_each(|connection| connection.arrived());
+        let late = || ApiError::new(&problem::BODY, format!("the body did not arrive within {} s", REQUEST_TIMEOUT.as_secs()));
+        body.unwrap_or_else(|_| Err(late()))
     }
 }
 

@@ -7,6 +7,7 @@
 //!   a request (`extract`) and of the OpenAPI file.
 //! * Memory is bounded: connections, bodies, event streams and reads of Kafka are limited in number
 //!   and in bytes.
+//! * Clients that send slowly keep no one else from being served (`waiting_connections`).
 //!
 //! Does not guarantee availability under overload: excess requests get 503 with `Retry-After`.
 //!
@@ -42,6 +43,7 @@ mod runs;
 mod snapshot;
 mod topics;
 mod version;
+mod waiting_connections;
 
 use std::time::Duration;
 
@@ -64,6 +66,7 @@ pub(super) struct State {
     plans: operation_plans::Plans,
     subscribers: events::Subscribers,
     reads: Semaphore,
+    wrong_tokens: auth::WrongTokens,
 }
 
 impl State {
@@ -73,6 +76,7 @@ impl State {
             plans: operation_plans::Plans::default(),
             subscribers: events::Subscribers::new(),
             reads: Semaphore::new(MAX_CONCURRENT_READS),
+            wrong_tokens: auth::WrongTokens::new(),
         }
     }
 }
