@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay_dataplane::store::StoreError;
+use forebay_dataplane::store::{RetryReason, StoreError};
 use forebay_schemas::pipeline::Pipeline;
 
 /// Names the pipeline's Kafka for a person.
@@ -33,8 +33,8 @@ pub(crate) async fn store_in_time<T>(timeout: Duration, answer: impl Future<Outp
     let key = "[cassandra] contact_points";
     let answer = async {
         answer.await.map_err(|error| match error {
-            StoreError::Unavailable { .. } => format!("{error}; start it, or name it in {key}"),
-            error => error.to_string(),
+            StoreError::Unavailable { reason, .. } if reason != RetryReason::Policy => format!("{error}; start it, or name it in {key}"),
+            error => error.to_string(), // has its remedy
         })
     };
     in_time(timeout, key, answer).await

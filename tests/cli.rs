@@ -41,6 +41,20 @@ fn an_error_in_the_pipeline_file_has_its_line_and_the_nearest_key() {
 }
 
 #[test]
+fn check_reads_the_certificates_of_cassandra_and_shows_the_key_of_an_unusable_one() {
+    let job = Job::new("embedded", "127.0.0.1:9042").with_cassandra("tls = { ca = \"ca.pem\" }");
+    for (text, message) in [(None, "can't read"), (Some("not PEM"), "has no certificate in PEM")] {
+        text.iter().for_each(|text| std::fs::write(job.dir().join("ca.pem"), text).unwrap());
+        let end = job.forebay(&["check", "--json"]);
+        assert_eq!(end.status.code(), Some(2), "{}", stderr(&end));
+        let error = &serde_json::from_slice::<Value>(&end.stdout).unwrap()["error"];
+        let (says, help) = (error["message"].as_str().unwrap(), error["help"].as_str().unwrap());
+        assert!(says.contains(message) && says.contains("ca.pem") && help.contains("-----BEGIN CERTIFICATE-----"), "{error}");
+        assert_eq!(error["line"], 11, "{error}");
+    }
+}
+
+#[test]
 fn a_sql_error_is_shown_at_its_position() {
     let job = Job::new("embedded", "embedded");
     let path = job.write();

@@ -49,7 +49,8 @@ pub struct RunPlan {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Warning {
     /// `where_keeps_rows`, `unnest_keeps_rows`, `loses_digits`, `narrow_column`,
-    /// `primary_key_not_of_topic_key`, `topic_key_not_known`, `secret_in_url`, `verification_off`.
+    /// `primary_key_not_of_topic_key`, `topic_key_not_known`, `secret_in_url`, `verification_off`,
+    /// `plaintext_password`.
     pub code: String,
     /// What it means, with the line of the file if it has one, and what to do if that is not
     /// intended.

@@ -2,6 +2,7 @@
 //!
 //! Asks servers. Writes nothing but a probe file, which it removes.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -11,7 +12,8 @@ use forebay_actors::pipeline::{Blueprint, Probe, probe};
 use forebay_actors::{broker, data_dir};
 use forebay_dataplane::store::Store;
 use forebay_schemas::metrics::alerts::DISK_BYTES;
-use forebay_schemas::pipeline::{Bytes, FetcherSection, Pipeline};
+use forebay_schemas::pipeline::{Bytes, CassandraSection, FetcherSection, Pipeline};
+use forebay_schemas::snapshot::NodeView;
 use serde_json::json;
 
 use crate::error::CliError;
@@ -149,12 +151,25 @@ async fn store(blueprint: &Blueprint, timeout: Duration) -> Finding {
     let answer = async {
         let store = Store::connect(&blueprint.pipeline, None).await?;
         match table {
-            Some(table) if !table.create => store.prepare(table).await,
-            _ => Ok(()),
+            Some(table) if !table.create => store.prepare(table).await?,
+            _ => {}
         }
+        Ok(store.probe()().map(|status| status.nodes).unwrap_or_default())
     };
-    let result = store_in_time(timeout, answer).await.map(|()| "answers".into());
+    let transport = blueprint.pipeline.cassandra.as_ref().filter(|table| !table.is_embedded()).map(CassandraSection::transport);
+    let result = store_in_time(timeout, answer).await.map(|nodes| match transport {
+        None => "answers".to_owned(),
+        Some(transport) => format!("answers; {transport}; {}", nodes_by_datacenter(&nodes)),
+    });
     Finding { what: format!("Cassandra {}", Store::describe_of(&blueprint.pipeline)), result }
+}
+
+/// The number of nodes that are sent requests, by datacenter.
+fn nodes_by_datacenter(nodes: &[NodeView]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    nodes.iter().for_each(|node| *counts.entry(&node.datacenter).or_default() += 1);
+    let counts = counts.iter().map(|(name, count)| format!("{count} in datacenter {name}"));
+    format!("nodes: {}", counts.collect::<Vec<_>>().join(", "))
 }
 
 /// Fetches the first page, and reads it as the fetcher, the producer and the transformer would.

@@ -17,6 +17,8 @@ pub(crate) struct Job {
     pub(crate) group: String,
     kafka: String,
     cassandra: String,
+    /// Additional lines of `[cassandra]`.
+    cassandra_lines: String,
     fetch: Option<(String, Option<String>)>,
     more: String,
     batch: String,
@@ -44,6 +46,7 @@ impl Job {
             topic,
             kafka: format!("{kafka:?}"),
             cassandra: if cassandra == "embedded" { "\"embedded\"".into() } else { format!("[{cassandra:?}]") },
+            cassandra_lines: String::new(),
             fetch: None,
             more: String::new(),
             batch: String::new(),
@@ -71,6 +74,7 @@ impl Job {
             group: self.group.clone(),
             kafka: self.kafka.clone(),
             cassandra: self.cassandra.clone(),
+            cassandra_lines: self.cassandra_lines.clone(),
             fetch: self.fetch.clone(),
             more: self.more.clone(),
             batch: self.batch.clone(),
@@ -105,6 +109,12 @@ impl Job {
     /// Sets additional lines of `[fetcher]`.
     pub(crate) fn with_fetcher(mut self, lines: &str) -> Self {
         self.fetcher = lines.to_owned();
+        self
+    }
+
+    /// Sets additional lines of `[cassandra]`.
+    pub(crate) fn with_cassandra(mut self, lines: &str) -> Self {
+        self.cassandra_lines = lines.to_owned();
         self
     }
 
@@ -156,7 +166,7 @@ impl Job {
         });
         let text = format!(
             "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = {kafka}\ntopic = {topic:?}\npartitions = {partitions}\n\
-             [cassandra]\ncontact_points = {cassandra}\nkeyspace = {keyspace:?}\ncreate = true\n{fetch}\
+             [cassandra]\ncontact_points = {cassandra}\nkeyspace = {keyspace:?}\ncreate = true\n{cassandra_lines}\n{fetch}\
              [consumer]\ngroup = {group:?}\n{batch}\n{budget}\n\
              [transformer]\nschema = \"users.schema.json\"\nsql = \"\"\"{sql}\"\"\"\n\
              [writer]\n{table}\n\
@@ -165,6 +175,7 @@ impl Job {
             topic = self.topic,
             partitions = self.partitions,
             cassandra = self.cassandra,
+            cassandra_lines = self.cassandra_lines,
             keyspace = self.keyspace,
             group = self.group,
             batch = self.batch,

@@ -6,7 +6,7 @@ use forebay_schemas::pipeline::{FileError, Pipeline};
 use forebay_schemas::run_plan::Warning;
 
 use super::key_warnings;
-use forebay_dataplane::store::{Column, TableSpec};
+use forebay_dataplane::store::{Column, Store, TableSpec};
 use forebay_dataplane::transform::Transform;
 
 /// A valid pipeline, before any of it runs.
@@ -21,13 +21,16 @@ pub struct Blueprint {
 }
 
 impl Blueprint {
-    /// Compiles the SQL against the schema, and checks the table against the SQL.
+    /// Compiles the SQL against the schema, checks the table against the SQL, and reads the
+    /// certificates.
     ///
     /// # Errors
-    /// When others can read a secret file, the schema can't be read, the SQL does not compile, or
-    /// its columns don't fit the table. The error points at the location in the file.
+    /// When others can read a secret file, the schema can't be read, the SQL does not compile, its
+    /// columns don't fit the table, or a certificate or key can't be used. The error points at the
+    /// location in the file.
     pub fn new(pipeline: Pipeline) -> Result<Self, FileError> {
         pipeline.check_secret_files()?;
+        Store::check_tls(&pipeline)?;
         let (transform, table) = if pipeline.writes() {
             let transform = Transform::new(&pipeline)?;
             let table = TableSpec::plan(&pipeline, &transform.output_schema())?;

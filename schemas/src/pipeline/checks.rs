@@ -11,6 +11,7 @@ use super::{
     Bytes, CassandraSection, ConsumerSection, ContactPoints, FetcherSection, FileError, HumanDuration, LineageSection, Pipeline, Property,
     RESERVED_PROPERTIES, WriterSection, secret_checks,
 };
+use crate::run_plan::Warning;
 
 /// Checks a parsed pipeline file.
 pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
@@ -189,7 +190,62 @@ fn check_cassandra(p: &Pipeline, cassandra: &CassandraSection) -> Result<(), Fil
     if cassandra.username.is_some() != cassandra.password.is_some() {
         return Err(p.error_at(&["cassandra"], "username and password belong together", "set both, or neither"));
     }
+    check_cassandra_connection(p, cassandra)
+}
+
+/// Checks the keys that protect and direct the connections to Cassandra.
+fn check_cassandra_connection(p: &Pipeline, cassandra: &CassandraSection) -> Result<(), FileError> {
+    if cassandra.is_embedded() {
+        let set = [("tls", cassandra.tls.is_some()), ("datacenter", cassandra.datacenter.is_some())];
+        return match set.iter().find(|(_, is_set)| *is_set) {
+            Some((name, _)) => Err(p.error_at(&["cassandra", name], format!("the embedded store has no `{name}`"), "remove it")),
+            None => Ok(()),
+        };
+    }
+    if cassandra.datacenter_failover && cassandra.datacenter.is_none() {
+        let key = &["cassandra", "datacenter_failover"];
+        return Err(p.error_at(key, "datacenter_failover needs a datacenter", "set datacenter = \"dc1\", or remove datacenter_failover"));
+    }
+    if let Some(tls) = &cassandra.tls {
+        let key = |name| ["cassandra", "tls", name];
+        if tls.certificate.is_some() != tls.key.is_some() {
+            let set = if tls.key.is_some() { "key" } else { "certificate" };
+            return Err(p.error_at(&key(set), "certificate and key belong together", "set both, or neither"));
+        }
+        if tls.hostname.is_some() && !tls.verify_hostname {
+            return Err(p.error_at(&key("hostname"), "verify_hostname = false ignores hostname", "remove one of them"));
+        }
+    }
+    if cassandra.sends_plaintext_password() && !cassandra.plaintext_password {
+        return Err(p.error_at(
+            &["cassandra", "password"],
+            "the password would cross the network without TLS, where others can read it",
+            "add a [cassandra.tls] section, or set plaintext_password = true in [cassandra] if the network is trusted",
+        ));
+    }
     Ok(())
+}
+
+impl CassandraSection {
+    /// Whether the password crosses a network without TLS.
+    fn sends_plaintext_password(&self) -> bool {
+        let ContactPoints::Servers(servers) = &self.contact_points else { return false };
+        self.password.is_some() && self.tls.is_none() && !servers.iter().all(|server| is_loopback(host_of(server)))
+    }
+
+    /// Settings that trust a server or a network that may not be the intended one.
+    pub(super) fn security_warnings(&self) -> Vec<Warning> {
+        let names = "[cassandra.tls] verify_hostname = false: whoever has any certificate of the CA can pose as Cassandra; set hostname to a \
+                     name that the certificates have, or issue certificates with the nodes' IP addresses";
+        let password =
+            "[cassandra] plaintext_password = true: whoever can read the network's traffic can read the password; add [cassandra.tls]";
+        let found = [
+            ("verification_off", names, self.tls.as_ref().is_some_and(|tls| !tls.verify_hostname)),
+            ("plaintext_password", password, self.sends_plaintext_password()),
+        ];
+        let found = found.into_iter().filter(|(.., is_found)| *is_found);
+        found.map(|(code, what, _)| Warning { code: code.to_owned(), what: what.to_owned() }).collect()
+    }
 }
 
 fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError> {
@@ -330,7 +386,7 @@ fn check_api(p: &Pipeline) -> Result<(), FileError> {
         };
     }
     check_servers(p, key, std::iter::once(p.api.listen.as_str()))?;
-    let host = p.api.listen.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+    let host = host_of(&p.api.listen);
     if is_loopback(host) || !p.api.tokens.is_empty() {
         return Ok(());
     }
@@ -344,6 +400,11 @@ fn check_api(p: &Pipeline) -> Result<(), FileError> {
 /// Whether a host, without brackets or port, is a name or an address of the loopback interface.
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host_of(server: &str) -> &str {
+    server.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']'])
 }
 
 fn check_supervisor(p: &Pipeline) -> Result<(), FileError> {

@@ -24,9 +24,9 @@ pub use checks::is_loopback;
 pub use error::{ByteSpan, FileError, nearest};
 pub use secret::{Secret, SecretError};
 pub use sections::{
-    ApiSection, BatchSection, CassandraSection, ConsistencyLevel, ConsumerSection, ContactPoints, CursorSection, FetcherSection,
-    JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property, RESERVED_PROPERTIES, RetentionSection,
-    SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
+    ApiSection, BatchSection, CassandraSection, CassandraTlsSection, ConsistencyLevel, ConsumerSection, ContactPoints, CursorSection,
+    FetcherSection, JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property, RESERVED_PROPERTIES,
+    RetentionSection, SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
 };
 pub use units::{Bytes, HumanDuration};
 pub use writer_nulls::{Nulls, NullsSection};

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{FileError, Pipeline, Property, Secret, SecretError};
+use super::{CassandraSection, FileError, Pipeline, Property, Secret, SecretError};
 use crate::http_url::HttpUrl;
 use crate::run_plan::Warning;
 use crate::secret_name::{ends_in, is_secret_name};
@@ -153,6 +153,7 @@ impl Pipeline {
                 format!("[kafka.properties] {name} = {value:?}: {consequence}; remove it, and set ssl.ca.location to the broker's CA");
             warnings.push(Warning { code: "verification_off".to_owned(), what });
         }
+        warnings.extend(self.cassandra.iter().flat_map(CassandraSection::security_warnings));
         warnings
     }
 

@@ -87,10 +87,39 @@ pub struct CassandraSection {
     /// Replicas per datacenter of the keyspace if it is created. Default 1.
     #[serde(default = "default_replication")]
     pub replication: i32,
+    /// The datacenter whose nodes are sent requests. Absent: those of all datacenters.
+    pub datacenter: Option<String>,
+    /// Whether nodes of other datacenters are sent requests while none of `datacenter` is up.
+    /// Default false.
+    #[serde(default)]
+    pub datacenter_failover: bool,
     /// User for password authentication.
     pub username: Option<Secret>,
     /// Password for it.
     pub password: Option<Secret>,
+    /// Whether the password may cross a network without TLS. Default false.
+    #[serde(default)]
+    pub plaintext_password: bool,
+    /// TLS of the connections. Absent: no TLS.
+    pub tls: Option<CassandraTlsSection>,
+}
+
+/// `[cassandra.tls]`: TLS of the connections to Cassandra. Paths are relative to the file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CassandraTlsSection {
+    /// PEM file of the CAs that issue the nodes' certificates. Absent: the CAs of the system.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the client's certificate and its intermediate CAs. Absent: none is sent.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of the private key of `certificate`, not encrypted.
+    pub key: Option<PathBuf>,
+    /// The name that the certificate of each node must have. Absent: the node's IP address.
+    pub hostname: Option<String>,
+    /// Whether a certificate must have the name or address at all; the CA is always verified.
+    /// Default true.
+    #[serde(default = "default_true")]
+    pub verify_hostname: bool,
 }
 
 /// The address of Cassandra.
@@ -425,6 +454,9 @@ fn default_partitions() -> i32 {
 fn default_replication() -> i32 {
     1
 }
+fn default_true() -> bool {
+    true
+}
 fn default_max_pages() -> u32 {
     100_000
 }
@@ -494,5 +526,14 @@ impl CassandraSection {
     /// Whether the table is in a file on this machine.
     pub fn is_embedded(&self) -> bool {
         matches!(self.contact_points, ContactPoints::Word(_))
+    }
+
+    /// How the connections are protected, in words.
+    pub fn transport(&self) -> &'static str {
+        match &self.tls {
+            None => "no TLS",
+            Some(tls) if tls.verify_hostname => "TLS",
+            Some(_) => "TLS, names of certificates not verified",
+        }
     }
 }

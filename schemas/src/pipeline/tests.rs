@@ -365,3 +365,43 @@ fn lineage_needs_either_a_url_or_a_file() {
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 }
+
+/// The users file with other lines for the contact points of Cassandra.
+fn with_cassandra(lines: &str) -> Result<Pipeline, FileError> {
+    parse_text(&USERS.replace("contact_points = \"embedded\"", lines))
+}
+
+#[test]
+fn a_password_without_tls_is_refused_beyond_loopback_unless_the_file_allows_it() {
+    let user = "username = { env = \"U\" }\npassword = { env = \"P\" }";
+    let refused = with_cassandra(&format!("contact_points = [\"127.0.0.1:9042\", \"cassandra-1:9042\"]\n{user}")).unwrap_err();
+    let remedy = refused.remedy().unwrap();
+    assert!(remedy.contains("[cassandra.tls]") && remedy.contains("plaintext_password = true"), "{refused}: {remedy}");
+    assert_eq!(refused.line(), Some(12), "{refused}");
+    for (lines, warnings) in [
+        (format!("contact_points = [\"127.0.0.1:9042\", \"[::1]:9042\", \"localhost:9042\"]\n{user}"), vec![]),
+        ("contact_points = [\"cassandra-1:9042\"]".to_owned(), vec![]),
+        (format!("contact_points = [\"cassandra-1:9042\"]\n{user}\ntls = {{ ca = \"ca.pem\" }}"), vec![]),
+        (format!("contact_points = [\"cassandra-1:9042\"]\n{user}\nplaintext_password = true"), vec!["plaintext_password"]),
+        ("contact_points = [\"cassandra-1:9042\"]\ntls = { verify_hostname = false }".to_owned(), vec!["verification_off"]),
+    ] {
+        let found = with_cassandra(&lines).unwrap_or_else(|error| panic!("{lines}: {error}")).security_warnings();
+        assert_eq!(found.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(), warnings, "{lines}");
+    }
+}
+
+#[test]
+fn keys_of_a_connection_to_cassandra_that_exclude_each_other_are_errors_with_their_line() {
+    for (lines, line, message) in [
+        ("contact_points = \"embedded\"\ntls = { ca = \"ca.pem\" }", 11, "the embedded store has no `tls`"),
+        ("contact_points = \"embedded\"\ndatacenter = \"dc1\"", 11, "the embedded store has no `datacenter`"),
+        ("contact_points = [\"a:1\"]\ndatacenter_failover = true", 11, "datacenter_failover needs a datacenter"),
+        ("contact_points = [\"a:1\"]\ntls = { certificate = \"c.pem\" }", 11, "certificate and key belong together"),
+        ("contact_points = [\"a:1\"]\ntls = { key = \"c.key\" }", 11, "certificate and key belong together"),
+        ("contact_points = [\"a:1\"]\ntls = { hostname = \"a\", verify_hostname = false }", 11, "ignores hostname"),
+    ] {
+        let error = with_cassandra(lines).unwrap_err();
+        assert!(error.to_string().contains(message), "{lines}: {error}");
+        assert_eq!(error.line(), Some(line), "{lines}: {error}");
+    }
+}

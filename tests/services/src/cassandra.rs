@@ -1,10 +1,14 @@
 //! Apache Cassandra: one node, without authentication unless it is configured.
 
+use std::fs::Permissions;
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
+use crate::certificates::{Authority, Certificate};
 use crate::process::{self, Folder, Launch, Process};
 use crate::{Proxy, Result, Size, cache, java, must, ports};
 
@@ -44,6 +48,9 @@ const OPENS: &[&str] = &[
     "jdk.management/com.sun.management.internal",
 ];
 
+/// How long a new server may take to create its superuser.
+const SUPERUSER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// When Cassandra syncs an acknowledged write to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitlogSync {
@@ -72,7 +79,7 @@ impl Cassandra {
     #[track_caller]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Result<Cassandra>> = OnceLock::new();
-        let shared = SHARED.get_or_init(|| Self::launch(CommitlogSync::Periodic, Size::Test, None, &[]));
+        let shared = SHARED.get_or_init(|| Self::launch(CommitlogSync::Periodic, Size::Test, None, &[], None));
         shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -91,7 +98,7 @@ impl Cassandra {
     /// If it can't be started, with what to install.
     #[track_caller]
     pub fn start_sized(sync: CommitlogSync, size: Size, port: Option<u16>) -> Self {
-        must(Self::launch(sync, size, port, &[]))
+        must(Self::launch(sync, size, port, &[], None))
     }
 
     /// Starts a small server, owned by the caller, with these settings in `cassandra.yaml`. With an
@@ -102,15 +109,44 @@ impl Cassandra {
     /// If it can't be started, with what to install.
     #[track_caller]
     pub fn start_with(sync: CommitlogSync, lines: &[(&str, &str)]) -> Self {
-        must(Self::launch(sync, Size::Test, None, lines))
+        must(Self::launch(sync, Size::Test, None, lines, None))
     }
 
-    fn launch(sync: CommitlogSync, size: Size, port: Option<u16>, lines: &[(&str, &str)]) -> Result<Self> {
+    /// Starts a small server, owned by the caller, that requires TLS, a client certificate of this
+    /// authority, and a password. Its certificate has the address 127.0.0.1. [`Self::cqlsh`] is the
+    /// superuser.
+    ///
+    /// # Panics
+    /// If it can't be started, with what to install.
+    #[track_caller]
+    pub fn start_secure(authority: &Authority) -> Self {
+        let lines = [("authenticator", "PasswordAuthenticator"), ("authorizer", "CassandraAuthorizer")];
+        let server = must(Self::launch(CommitlogSync::Batch, Size::Test, None, &lines, Some(authority)));
+        let deadline = Instant::now() + SUPERUSER_TIMEOUT;
+        while let Err(error) = server.shell("SELECT now() FROM system.local") {
+            assert!(Instant::now() < deadline, "{error}");
+        }
+        server
+    }
+
+    /// Replaces the certificate of [`Self::start_secure`], for the next start.
+    ///
+    /// # Panics
+    /// If the file can't be written.
+    #[track_caller]
+    pub fn set_certificate(&self, certificate: &Certificate) {
+        must(write_pair(&self.home, "node.pem", certificate));
+    }
+
+    fn launch(sync: CommitlogSync, size: Size, port: Option<u16>, lines: &[(&str, &str)], authority: Option<&Authority>) -> Result<Self> {
         let lib = cache::jars(&format!("cassandra-{VERSION}"), JARS, |_| Ok(()))?.join("lib");
         let shell = cache::venv("cqlsh-6.2.2", SHELL)?.join("bin/cqlsh");
         let folder = Folder::new("cassandra")?;
         let port = port.unwrap_or_else(ports::free);
-        let yaml = with(&yaml(sync, size, port, ports::free(), &folder.data()), lines);
+        let mut yaml = with(&yaml(sync, size, port, ports::free(), &folder.data()), lines);
+        if let Some(authority) = authority {
+            yaml = with(&yaml, &[("client_encryption_options", &require_tls(&folder, authority)?)]);
+        }
         let yaml = folder.write("cassandra.yaml", &yaml)?;
         let logback = folder.write("logback.xml", LOGBACK)?;
         let (home, data) = (folder.path().to_owned(), folder.data());
@@ -163,13 +199,17 @@ impl Cassandra {
     /// If a statement fails.
     #[track_caller]
     pub fn cqlsh(&self, statements: &str) -> String {
+        must(self.shell(statements))
+    }
+
+    fn shell(&self, statements: &str) -> Result<String> {
         let mut shell = Command::new(&self.shell);
         shell
             .env("HOME", &self.home) // where it reads cqlshrc and writes its history
             .env("PYTHONWARNINGS", "ignore")
             .args(["--no-color", "--connect-timeout=60", "--request-timeout=60", "--execute", statements, "127.0.0.1"])
             .arg(self.process.port().to_string());
-        must(process::output(&mut shell, 300))
+        process::output(&mut shell, 300)
     }
 
     /// Counts the rows of a table (`keyspace.table`) with `cqlsh`.
@@ -214,6 +254,35 @@ fn yaml(sync: CommitlogSync, size: Size, port: u16, storage: u16, data: &Path) -
          auto_snapshot: false\n\
          range_request_timeout: 60000ms\n"
     )
+}
+
+/// Writes the certificates of the server and of `cqlsh`, and the settings of `cqlsh`. Returns the
+/// server's.
+fn require_tls(folder: &Folder, authority: &Authority) -> Result<String> {
+    let home = folder.path().display();
+    folder.write("ca.pem", &authority.pem())?;
+    write_pair(folder.path(), "node.pem", &authority.issue("node", &["127.0.0.1"]))?;
+    write_pair(folder.path(), "cqlsh.pem", &authority.issue("cqlsh", &[]))?;
+    let shell = format!(
+        "[authentication]\nusername = cassandra\npassword = cassandra\n[connection]\nssl = true\n\
+         [ssl]\ncertfile = {home}/ca.pem\nusercert = {home}/cqlsh.pem\nuserkey = {home}/cqlsh.pem\n"
+    );
+    let cqlshrc = folder.path().join(".cassandra");
+    std::fs::create_dir_all(&cqlshrc).map_err(|cause| format!("can't create {}: {cause}", cqlshrc.display()))?;
+    folder.write(".cassandra/cqlshrc", &shell)?;
+    Ok(format!(
+        "{{enabled: true, optional: false, require_client_auth: true, keystore: {home}/node.pem, truststore: {home}/ca.pem, \
+         ssl_context_factory: {{class_name: org.apache.cassandra.security.PEMBasedSslContextFactory}}}}"
+    ))
+}
+
+/// Writes a private key and its certificate into one file, which only its owner can read.
+fn write_pair(folder: &Path, name: &str, pair: &Certificate) -> Result<()> {
+    let path = folder.join(name);
+    let written = std::fs::write(&path, format!("{}{}", pair.key, pair.certificate));
+    written
+        .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o600)))
+        .map_err(|cause| format!("can't write {}: {cause}", path.display()))
 }
 
 /// Replaces or adds these settings.

@@ -1,7 +1,7 @@
 //! Errors of the store, and how each is handled.
 
 use forebay_schemas::error_class::{Class, Classified};
-use forebay_schemas::pipeline::SecretError;
+use forebay_schemas::pipeline::{FileError, SecretError};
 use thiserror::Error;
 
 /// A failure of the store: which server, what failed, and the remedy.
@@ -49,6 +49,9 @@ pub enum StoreError {
     /// A secret that the pipeline file refers to can't be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// A certificate or key that the pipeline file names can't be used.
+    #[error("{_0}; {}", _0.remedy().unwrap_or_default())]
+    File(#[from] FileError),
     /// Another failure that a retry can't fix.
     #[error("{server}: {message}")]
     Unrecoverable {
@@ -98,7 +101,7 @@ impl Classified for StoreError {
         match self {
             Self::Unavailable { .. } => Class::Transient,
             Self::Refused { .. } => Class::Rejected,
-            Self::Denied { .. } | Self::Schema { .. } | Self::Secret(_) | Self::Unrecoverable { .. } => Class::Fatal,
+            Self::Denied { .. } | Self::Schema { .. } | Self::Secret(_) | Self::File(_) | Self::Unrecoverable { .. } => Class::Fatal,
         }
     }
 }

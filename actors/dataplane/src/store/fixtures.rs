@@ -37,6 +37,14 @@ sql = "SELECT 1"
     parse(path, text).expect("the test pipeline file is valid")
 }
 
+/// Writes a file that only its owner can read.
+pub fn write_secret(path: &Path, text: &str) {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).expect("the folder of the test is writable");
+}
+
 /// The schema of a SELECT with a column of every type.
 pub fn every_type() -> Schema {
     Schema::new(vec![

@@ -28,7 +28,7 @@ mod status;
 mod table_spec;
 mod values;
 
-use forebay_schemas::pipeline::{CassandraSection, ContactPoints, Pipeline};
+use forebay_schemas::pipeline::{CassandraSection, ContactPoints, FileError, Pipeline};
 
 pub use self::cassandra::Cassandra;
 pub use self::embedded::Embedded;
@@ -111,6 +111,14 @@ impl Store {
             store.prepare(spec).await?;
         }
         Ok(store)
+    }
+
+    /// Reads the certificates and the key of the store's connections, without connecting.
+    ///
+    /// # Errors
+    /// When a file can't be read, is not PEM, or does not fit the others, at its key.
+    pub fn check_tls(pipeline: &Pipeline) -> Result<(), FileError> {
+        Cassandra::check_tls(pipeline)
     }
 
     /// Creates a missing keyspace and table if the spec allows it, then checks that the table has

@@ -3,11 +3,13 @@
 use std::fmt::Display;
 
 use scylla::errors::{
-    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError, MetadataError, NewSessionError,
-    NextPageError, PagerExecutionError, PrepareError, RequestAttemptError, RequestError, UseKeyspaceError,
+    BrokenConnectionError, BrokenConnectionErrorKind, ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError,
+    ExecutionError, FrameHeaderParseError, MetadataError, NewSessionError, NextPageError, PagerExecutionError, PrepareError,
+    RequestAttemptError, RequestError, UseKeyspaceError,
 };
 
 use super::server_message::{self, Subject};
+use super::tls;
 use crate::store::error::{RetryReason, StoreError};
 
 /// A failure of one request.
@@ -66,7 +68,19 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// Classifies the failure of a write, a query or a DDL statement.
+/// Classifies the failure of a write. A missing permission is retried, because an operator can
+/// grant it while the pipeline runs.
+pub(super) fn write_failure(server: &str, error: &ExecutionError) -> RequestFailure {
+    match execution_failure(server, error) {
+        RequestFailure::Other(StoreError::Denied { server, message }) => {
+            let message = format!("{message}; the rows are not at fault and are retried; grant the user MODIFY on the table");
+            RequestFailure::Other(unavailable(&server, &message, RetryReason::Policy))
+        }
+        failure => failure,
+    }
+}
+
+/// Classifies the failure of a query or a DDL statement.
 pub(super) fn execution_failure(server: &str, error: &ExecutionError) -> RequestFailure {
     let other = RequestFailure::Other;
     match error {
@@ -92,11 +106,14 @@ pub(super) fn prepare_failure(server: &str, error: &PrepareError) -> RequestFail
     }
 }
 
-/// Converts the failure to connect.
-pub(super) fn session_error(server: &str, error: &NewSessionError) -> StoreError {
+/// Converts the failure to connect, with TLS or without.
+pub(super) fn session_error(server: &str, tls: bool, error: &NewSessionError) -> StoreError {
     match error {
         NewSessionError::MetadataError(metadata) => match metadata {
-            MetadataError::ConnectionPoolError(pool) => pool_error(server, pool),
+            MetadataError::ConnectionPoolError(pool) => match broken_in_setup(pool) {
+                Some(broken) => closed_early(server, tls, broken),
+                None => pool_error(server, pool),
+            },
             _ => unavailable(server, metadata, RetryReason::Connection),
         },
         NewSessionError::UseKeyspaceError(error) => use_keyspace_error(server, error),
@@ -140,7 +157,10 @@ fn pool_error(server: &str, error: &ConnectionPoolError) -> StoreError {
         return unavailable(server, error, RetryReason::Connection);
     };
     match last_connection_error {
-        ConnectionError::IoError(cause) => unavailable(server, cause, RetryReason::Connection),
+        ConnectionError::IoError(cause) => match tls_error(cause) {
+            Some(error) => tls::handshake_failure(server, error),
+            None => unavailable(server, cause, RetryReason::Connection),
+        },
         ConnectionError::ConnectTimeout => unavailable(server, &"no answer to the connection request", RetryReason::Connection),
         ConnectionError::ConnectionSetupRequestError(setup) => match setup.get_error() {
             ConnectionSetupRequestErrorKind::DbError(error, message) => server_failure(server, error, message).into_error(),
@@ -157,6 +177,32 @@ fn pool_error(server: &str, error: &ConnectionPoolError) -> StoreError {
         },
         other => unavailable(server, other, RetryReason::Connection),
     }
+}
+
+fn broken_in_setup(error: &ConnectionPoolError) -> Option<&BrokenConnectionError> {
+    let ConnectionPoolError::Broken { last_connection_error: ConnectionError::ConnectionSetupRequestError(setup) } = error else {
+        return None;
+    };
+    match setup.get_error() {
+        ConnectionSetupRequestErrorKind::BrokenConnection(broken) => Some(broken),
+        _ => None,
+    }
+}
+
+/// Converts a connection that the node closed before its first answer, as it does if only one side
+/// expects TLS, and, in TLS 1.3, if it refuses the client's certificate.
+fn closed_early(server: &str, tls: bool, error: &BrokenConnectionError) -> StoreError {
+    if let Some(BrokenConnectionErrorKind::FrameHeaderParseError(FrameHeaderParseError::HeaderIoError(cause))) = error.downcast_ref()
+        && let Some(error) = tls_error(cause)
+    {
+        return tls::handshake_failure(server, error);
+    }
+    let remedy = if tls { tls::CLIENT_CERTIFICATE } else { "if it requires TLS, add a [cassandra.tls] section" };
+    unavailable(server, &format!("the node closed the connection before its first answer; {remedy}"), RetryReason::Connection)
+}
+
+fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 fn attempt_failure(server: &str, error: &RequestAttemptError) -> RequestFailure {
@@ -276,5 +322,15 @@ mod tests {
         assert!(matches!(class(&DbError::Invalid, "an unknown message to a request without rows"), Class::Fatal));
         assert!(matches!(class(&DbError::AuthenticationError, "Provided username x and/or password are incorrect"), Class::Fatal));
         assert!(matches!(class(&DbError::Unauthorized, "User x has no MODIFY permission"), Class::Fatal));
+    }
+
+    #[test]
+    fn a_missing_permission_is_retried_only_when_rows_are_written() {
+        let message = "User x has no MODIFY permission on <table k.t>".to_owned();
+        let error = ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unauthorized, message));
+        assert!(matches!(execution_failure("cassandra x", &error).into_error().class(), Class::Fatal));
+        let waits = write_failure("cassandra x", &error).into_error();
+        assert_eq!((waits.class(), waits.reason()), (Class::Transient, RetryReason::Policy));
+        assert!(waits.to_string().ends_with("<table k.t>; the rows are not at fault and are retried; grant the user MODIFY on the table"));
     }
 }

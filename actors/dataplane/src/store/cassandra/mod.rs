@@ -21,22 +21,26 @@ mod server_message;
 mod suspect_row;
 #[cfg(test)]
 pub(super) mod tests;
+mod tls;
+#[cfg(test)]
+mod tls_tests;
 mod write;
 
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forebay_schemas::pipeline::{CassandraSection, ConsistencyLevel, ContactPoints, Pipeline};
+use forebay_schemas::pipeline::{CassandraSection, ConsistencyLevel, ContactPoints, FileError, Pipeline};
 use forebay_schemas::snapshot::NodeView;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::Node;
+use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
@@ -76,6 +80,8 @@ struct Inner {
     server: String,
     keyspace: String,
     builder: SessionBuilder,
+    /// The datacenter, if the nodes of the others are never sent requests.
+    only_datacenter: Option<String>,
     session: RwLock<Arc<Session>>,
     /// Whether the session has lost all its connections. It would reconnect after up to 12 s; a new
     /// session connects immediately.
@@ -114,8 +120,13 @@ impl Cassandra {
             Some(writer) => (writer.consistency, writer.batch_rows, writer.in_flight),
             None => (ConsistencyLevel::default(), 1, 1),
         };
+        let mut nodes = DefaultPolicy::builder().permit_dc_failover(table.datacenter_failover);
+        if let Some(datacenter) = &table.datacenter {
+            nodes = nodes.prefer_datacenter(datacenter.clone());
+        }
         let profile = ExecutionProfile::builder()
             .consistency(consistency_level(consistency))
+            .load_balancing_policy(nodes.build())
             .request_timeout(Some(REQUEST_TIMEOUT))
             .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
             .speculative_execution_policy(None)
@@ -131,11 +142,19 @@ impl Cassandra {
         if let (Some(username), Some(password)) = (&table.username, &table.password) {
             builder = builder.user(username.reveal(&pipeline.source.path)?, password.reveal(&pipeline.source.path)?);
         }
-        let session = builder.build().await.map_err(|error| driver_error::session_error(&server, &error))?;
+        if let Some(tls) = &table.tls {
+            builder = builder.tls_context(Some(tls::client_config(pipeline, tls)?));
+        }
+        let session = builder.build().await.map_err(|error| driver_error::session_error(&server, table.tls.is_some(), &error))?;
+        let known = session.get_cluster_state();
+        let known: BTreeSet<&str> = known.get_nodes_info().iter().filter_map(|node| node.datacenter.as_deref()).collect();
+        check_datacenter(&server, table.datacenter.as_deref(), &known)?;
+        let only_datacenter = table.datacenter.clone().filter(|_| !table.datacenter_failover);
         Ok(Self(Arc::new(Inner {
             server,
             keyspace: table.keyspace.clone(),
             builder,
+            only_datacenter,
             session: RwLock::new(Arc::new(session)),
             disconnected: AtomicBool::new(false),
             batch_rows,
@@ -173,13 +192,21 @@ impl Cassandra {
         query::run(&self.0.server, &self.0.session(), &self.0.keyspace, cql, each).await
     }
 
-    /// Reads the nodes from the driver's last refresh of the cluster's metadata.
+    /// Reads the files of `[cassandra.tls]`.
+    pub(super) fn check_tls(pipeline: &Pipeline) -> Result<(), FileError> {
+        let tls = pipeline.cassandra.as_ref().and_then(|table| table.tls.as_ref());
+        tls.map_or(Ok(()), |tls| tls::client_config(pipeline, tls).map(|_| ()))
+    }
+
+    /// Reads the nodes that are sent requests from the driver's last refresh of the cluster's
+    /// metadata.
     pub(super) fn probe(&self) -> StoreProbe {
         let this = Arc::downgrade(&self.0);
         Arc::new(move || {
             let inner = this.upgrade()?;
             let (state, lost) = (inner.session().get_cluster_state(), inner.disconnected.load(Ordering::Relaxed));
-            let mut nodes: Vec<NodeView> = state.get_nodes_info().iter().map(|node| node_view(node, lost)).collect();
+            let is_used = |node: &&Arc<Node>| inner.only_datacenter.is_none() || node.datacenter == inner.only_datacenter;
+            let mut nodes: Vec<NodeView> = state.get_nodes_info().iter().filter(is_used).map(|node| node_view(node, lost)).collect();
             nodes.sort_by(|one, other| one.address.cmp(&other.address));
             Some(StoreStatus { in_flight: inner.in_flight.saturating_sub(inner.request_slots.available_permits()) as u64, nodes })
         })
@@ -188,6 +215,16 @@ impl Cassandra {
     pub(super) fn describe(&self) -> String {
         self.0.server.trim_start_matches("cassandra ").to_owned()
     }
+}
+
+/// Checks that the cluster has the datacenter of the pipeline file.
+fn check_datacenter(server: &str, wanted: Option<&str>, known: &BTreeSet<&str>) -> Result<(), StoreError> {
+    let Some(wanted) = wanted.filter(|wanted| !known.contains(wanted)) else { return Ok(()) };
+    let known = known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
+    Err(StoreError::Unrecoverable {
+        server: server.to_owned(),
+        message: format!("the cluster has no datacenter {wanted:?}; set [cassandra] datacenter = {known}"),
+    })
 }
 
 /// The driver reports only whether a node is connected. The number of connections is the configured
@@ -211,7 +248,8 @@ impl Inner {
     /// Replaces a session that has lost all its connections. Prepared statements remain valid.
     async fn reconnect(&self) -> Result<(), StoreError> {
         if self.disconnected.load(Ordering::Relaxed) {
-            let session = self.builder.build().await.map_err(|error| driver_error::session_error(&self.server, &error))?;
+            let tls = self.builder.config.tls_context.is_some();
+            let session = self.builder.build().await.map_err(|error| driver_error::session_error(&self.server, tls, &error))?;
             *self.session.write() = Arc::new(session);
             self.disconnected.store(false, Ordering::Relaxed);
         }

@@ -201,7 +201,7 @@ impl Inner {
         if matches!(error, ExecutionError::ConnectionPoolError(_)) {
             self.disconnected.store(true, std::sync::atomic::Ordering::Relaxed);
         }
-        driver_error::execution_failure(&self.server, error)
+        driver_error::write_failure(&self.server, error)
     }
 
     /// Splits refused requests until each suspect row is alone, unless the server also refuses the
