@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::path::Path;
 use std::sync::LazyLock;
 
 use forebay_test_services::Cassandra;
@@ -12,7 +11,7 @@ use forebay_test_services::certificates::{Authority, Certificate};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use support::source_api::{Answer, TestApi};
-use support::{Job, Running, stderr};
+use support::{Job, Running, stderr, write_secret};
 
 /// The server, and the CA of the certificates of its clients and its own.
 struct Cluster {
@@ -45,26 +44,19 @@ impl Cluster {
     fn job_as(&self, password: &str, client: &Certificate, lines: &str) -> Job {
         let user = "username = { file = \"user\" }\npassword = { file = \"password\" }";
         let job = Job::new("embedded", &self.cassandra.contact_point()).with_cassandra(&format!("{user}\n{lines}"));
-        write(job.dir(), "user", "forebay");
-        write(job.dir(), "password", password);
-        write(job.dir(), "ca.pem", &self.authority.pem());
-        write(job.dir(), "other-ca.pem", &Authority::new("another CA").pem());
-        write(job.dir(), "client.pem", &client.certificate);
-        write(job.dir(), "client.key", &client.key);
+        let write = |name: &str, text: &str| write_secret(&job.dir().join(name), text);
+        write("user", "forebay");
+        write("password", password);
+        write("ca.pem", &self.authority.pem());
+        write("other-ca.pem", &Authority::new("another CA").pem());
+        write("client.pem", &client.certificate);
+        write("client.key", &client.key);
         job
     }
 
     fn count(&self, job: &Job) -> u64 {
         self.cassandra.count(&format!("{}.users_stream", job.keyspace))
     }
-}
-
-/// Writes a file that only its owner can read.
-fn write(dir: &Path, name: &str, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = dir.join(name);
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 const TLS: &str = "tls = { ca = \"ca.pem\", certificate = \"client.pem\", key = \"client.key\" }";
