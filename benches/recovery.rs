@@ -12,7 +12,7 @@ use forebay_actors::journal::{RealDisk, Settings};
 use forebay_actors::ledger::{Command, Ledger, fold};
 use forebay_kernel::SystemClock;
 use forebay_schemas::event::{Event, Start, StartOrigin};
-use forebay_schemas::offset::{Checkpoint, Epoch, Range, Ranges, WriteTimestamp};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Range, Ranges, WriteTimestamp};
 use forebay_schemas::run::RunSpec;
 
 /// Events in the journal.
@@ -29,7 +29,7 @@ fn main() {
         (
             partition,
             Start {
-                checkpoint: Checkpoint { offset: 0, write_clock: WriteTimestamp::default(), epoch: Epoch::new(7) },
+                checkpoint: Checkpoint { offset: Offset(0), write_clock: WriteTimestamp::default(), epoch: Epoch::new(7) },
                 origin: StartOrigin::Earliest,
             },
         )
@@ -73,7 +73,7 @@ fn main() {
 
 /// The journal event of a batch.
 fn event(n: i64) -> Event {
-    let (partition, from, to) = (i32::try_from(n % 4).unwrap(), n, n + 50);
+    let (partition, from, to) = (i32::try_from(n % 4).unwrap(), Offset(n), Offset(n + 50));
     let mut ranges = Ranges::default();
     ranges.add(partition, Range { from, to });
     let checkpoint =

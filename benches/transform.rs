@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use forebay_dataplane::transform::{Parts, Transform};
 use forebay_dataplane::{NewRecord, RawBatch};
+use forebay_schemas::offset::Offset;
 use forebay_schemas::pipeline::{load, parse};
 
 const RECORDS: usize = 10_000;
@@ -95,7 +96,13 @@ fn measure(what: &str, transform: &Transform, records: &[String]) {
 fn batch(values: &[String]) -> RawBatch {
     let mut raw = RawBatch::default();
     for (offset, value) in (0_i64..).zip(values) {
-        raw.push(&NewRecord { offset, timestamp_ms: offset, write_ts: offset * 16, value: Some(value.as_bytes()), ..NewRecord::default() });
+        raw.push(&NewRecord {
+            offset: Offset(offset),
+            timestamp_ms: offset,
+            write_ts: offset * 16,
+            value: Some(value.as_bytes()),
+            ..NewRecord::default()
+        });
     }
     raw
 }

@@ -174,7 +174,7 @@ impl FromStr for ReplayFrom {
         }
         let pair = |pair: &str| {
             let (partition, offset) = pair.split_once(':')?;
-            Some((partition.trim().parse().ok()?, offset.trim().parse().ok().filter(|offset: &i64| *offset >= 0)?))
+            Some((partition.trim().parse().ok()?, Offset(offset.trim().parse().ok().filter(|offset| *offset >= 0)?)))
         };
         text.split(',').map(pair).collect::<Option<Offsets>>().map(Self::Offsets).ok_or(ParseReplayFromError)
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::{Add, Sub};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -12,7 +13,57 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 pub type Partition = i32;
 
 /// The position of a record in its partition, from 0.
-pub type Offset = i64;
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
+#[serde(transparent)]
+pub struct Offset(pub i64);
+
+impl Offset {
+    /// Stands for an offset that is not known, in a snapshot for example.
+    pub const UNKNOWN: Self = Self(-1);
+
+    /// The number.
+    pub const fn value(self) -> i64 {
+        self.0
+    }
+
+    /// The number of offsets from `from` up to this one; 0 when this one is not after it.
+    pub fn since(self, from: Self) -> u64 {
+        u64::try_from(self - from).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The distance between two offsets is a plain number, and so is what is added to one. Arithmetic
+/// saturates: a request or a journal may contain any number.
+impl Add<i64> for Offset {
+    type Output = Self;
+
+    fn add(self, records: i64) -> Self {
+        Self(self.0.saturating_add(records))
+    }
+}
+
+impl Sub<i64> for Offset {
+    type Output = Self;
+
+    fn sub(self, records: i64) -> Self {
+        Self(self.0.saturating_sub(records))
+    }
+}
+
+impl Sub for Offset {
+    type Output = i64;
+
+    fn sub(self, from: Self) -> i64 {
+        self.0.saturating_sub(from.0)
+    }
+}
 
 /// The timestamp that a row is written with, in microseconds since 1970. In Cassandra the latest
 /// one of a cell wins.
@@ -96,9 +147,10 @@ impl Range {
         Self { from: offset, to: offset + 1 }
     }
 
-    /// The number of offsets in the range. A compacted topic may hold fewer records.
+    /// The number of offsets in the range; 0 if it is reversed. A compacted topic may hold fewer
+    /// records.
     pub fn len(&self) -> u64 {
-        u64::try_from(self.to - self.from).unwrap_or(0)
+        self.to.since(self.from)
     }
 
     /// Whether the range holds no offset.
@@ -217,28 +269,31 @@ mod tests {
     #[test]
     fn ranges_are_passed_only_if_every_partition_is() {
         let mut produced = Ranges::default();
-        produced.add(0, Range { from: 3, to: 9 });
-        produced.add(1, Range::of(4));
-        assert!(!produced.passed_by(&BTreeMap::from([(0, 9)])));
-        assert!(!produced.passed_by(&BTreeMap::from([(0, 9), (1, 4)])));
-        assert!(produced.passed_by(&BTreeMap::from([(0, 9), (1, 5)])));
+        produced.add(0, range(3, 9));
+        produced.add(1, range(4, 5));
+        let is_passed = |written: &[(Partition, i64)]| {
+            produced.passed_by(&written.iter().map(|&(partition, offset)| (partition, Offset(offset))).collect())
+        };
+        assert!(!is_passed(&[(0, 9)]));
+        assert!(!is_passed(&[(0, 9), (1, 4)]));
+        assert!(is_passed(&[(0, 9), (1, 5)]));
     }
 
     #[test]
     fn added_ranges_widen_the_range_of_their_partition() {
         let mut ranges = Ranges::default();
-        ranges.add(0, Range { from: 5, to: 7 });
-        ranges.add(0, Range { from: 9, to: 12 });
-        assert_eq!(ranges.0[&0], Range { from: 5, to: 12 });
+        ranges.add(0, range(5, 7));
+        ranges.add(0, range(9, 12));
+        assert_eq!(ranges.0[&0], range(5, 12));
         assert_eq!(ranges.0[&0].to_string(), "[5..12)");
         assert_eq!(ranges.0[&0].len(), 7);
     }
 
-    fn range(from: Offset, to: Offset) -> Range {
-        Range { from, to }
+    fn range(from: i64, to: i64) -> Range {
+        Range { from: Offset(from), to: Offset(to) }
     }
 
-    fn set_of(ranges: &[(Offset, Offset)]) -> RangeSet {
+    fn set_of(ranges: &[(i64, i64)]) -> RangeSet {
         let mut set = RangeSet::default();
         ranges.iter().for_each(|&(from, to)| set.add(&[(0, range(from, to))].into_iter().collect()));
         set
@@ -261,7 +316,7 @@ mod tests {
     #[test]
     fn a_checkpoint_has_the_keys_of_the_journal() {
         let json = r#"{"offset":9,"clock":77,"lineage":42}"#;
-        let checkpoint = Checkpoint { offset: 9, write_clock: WriteTimestamp::from_micros(77), epoch: Epoch::new(42) };
+        let checkpoint = Checkpoint { offset: Offset(9), write_clock: WriteTimestamp::from_micros(77), epoch: Epoch::new(42) };
         assert_eq!(serde_json::to_string(&checkpoint).unwrap(), json);
         assert_eq!(serde_json::from_str::<Checkpoint>(json).unwrap(), checkpoint);
     }
@@ -272,7 +327,7 @@ mod tests {
             let gaps = set_of(&ranges).without(0, range(0, 60));
             for offset in 0..60 {
                 let added = ranges.iter().any(|&(from, to)| (from..to).contains(&offset));
-                prop_assert_eq!(gaps.iter().any(|range| (range.from..range.to).contains(&offset)), !added);
+                prop_assert_eq!(gaps.iter().any(|range| (range.from..range.to).contains(&Offset(offset))), !added);
             }
         }
     }

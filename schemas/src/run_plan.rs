@@ -211,7 +211,7 @@ pub struct StartPlan {
 impl StartPlan {
     /// The number of offsets that wait to be read.
     pub fn waiting(&self) -> u64 {
-        self.from.map_or(0, |from| u64::try_from(self.end - from).unwrap_or(0))
+        self.from.map_or(0, |from| self.end.since(from))
     }
 }
 
@@ -286,11 +286,11 @@ mod tests {
         let schema = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
         let start = StartPlan {
             partition: 0,
-            begin: 2,
-            end: 9,
-            committed: Some(4),
+            begin: Offset(2),
+            end: Offset(9),
+            committed: Some(Offset(4)),
             written: None,
-            from: Some(4),
+            from: Some(Offset(4)),
             origin: Some(StartOrigin::Group),
         };
         assert_eq!(start.waiting(), 5);

@@ -323,10 +323,10 @@ impl PartitionView {
     pub fn unknown(partition: Partition) -> Self {
         Self {
             partition,
-            begin: 0,
-            end: -1,
-            written: -1,
-            committed: -1,
+            begin: Offset(0),
+            end: Offset::UNKNOWN,
+            written: Offset::UNKNOWN,
+            committed: Offset::UNKNOWN,
             assigned: false,
             paused: false,
             clamped: 0,
@@ -339,7 +339,7 @@ impl PartitionView {
     /// The readable records of the partition that are not yet written.
     pub fn lag(&self) -> u64 {
         let done = self.written.max(self.committed).max(self.begin);
-        u64::try_from(self.end - done).unwrap_or(0)
+        self.end.since(done)
     }
 }
 

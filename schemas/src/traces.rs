@@ -202,7 +202,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::offset::Range;
+    use crate::offset::{Offset, Range};
     use crate::run::{RunCounts, RunError, RunSpec};
 
     fn tracer() -> Tracer {
@@ -220,7 +220,7 @@ mod tests {
     fn batch(seq: u64) -> Recorded {
         let event = Event::BatchWritten {
             batch: 3,
-            ranges: [(0, Range { from: 5, to: 15 }), (2, Range { from: 0, to: 1 })].into_iter().collect(),
+            ranges: [(0, Range { from: Offset(5), to: Offset(15) }), (2, Range::of(Offset(0)))].into_iter().collect(),
             rows: 10,
             rejected: 1,
             wait_micros: 1_000,

@@ -154,13 +154,16 @@ fn report(output: &Output, done: bool, moves: &[Move]) {
 
 #[cfg(test)]
 mod tests {
+    use forebay_schemas::offset::Offset;
+
     use super::*;
 
     #[test]
     fn from_is_earliest_offsets_a_time_or_a_duration() {
         assert_eq!(parse("earliest"), Ok(FromArg::At(ReplayFrom::Earliest)));
         assert_eq!(parse("begin"), Ok(FromArg::At(ReplayFrom::Earliest)), "the former name");
-        assert_eq!(parse("0:1200, 3:900"), Ok(FromArg::At(ReplayFrom::Offsets([(0, 1200), (3, 900)].into_iter().collect()))));
+        let offsets = [(0, Offset(1200)), (3, Offset(900))].into_iter().collect();
+        assert_eq!(parse("0:1200, 3:900"), Ok(FromArg::At(ReplayFrom::Offsets(offsets))));
         assert_eq!(parse("2h"), Ok(FromArg::Ago(Duration::from_secs(7_200))));
         assert!(matches!(parse("2026-11-24T06:00:00Z"), Ok(FromArg::At(ReplayFrom::Time(_)))));
         for wrong in ["", "end", "0", "0:", "a:1", "0:-1"] {

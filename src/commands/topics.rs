@@ -1,6 +1,7 @@
 //! `forebay topics`: prints the partitions of the topic and the dead-letter topic.
 
 use forebay_schemas::api::Topics;
+use forebay_schemas::offset::Offset;
 use forebay_schemas::snapshot::PartitionView;
 
 use crate::api_client::Target;
@@ -30,9 +31,9 @@ pub(crate) fn topics(global: &Global, output: &Output, args: &Args) -> Result<()
     }
     for topic in &topics.topics {
         for partition in &topic.partitions {
-            let PartitionView { partition: number, begin, end, written, .. } = partition;
+            let &PartitionView { partition: number, begin, end, written, .. } = partition;
             let progress = if topic.kind == "records" {
-                let written = if *written < 0 { "?".to_owned() } else { written.to_string() };
+                let written = if written == Offset::UNKNOWN { "?".to_owned() } else { written.to_string() };
                 format!("  written {written}  lag {}", partition.lag())
             } else {
                 String::new()

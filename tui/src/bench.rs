@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta};
 use forebay_schemas::event::{Event, Recorded};
-use forebay_schemas::offset::{Checkpoint, Epoch, Range, WriteTimestamp};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Range, WriteTimestamp};
 use forebay_schemas::snapshot::{PartitionView, Snapshot};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -85,19 +85,20 @@ pub fn run(events: u64, partitions: i32) -> Vec<String> {
 
 fn event(seq: u64, at: DateTime<chrono::Utc>, partitions: i32) -> Recorded {
     let n = i64::try_from(seq).unwrap_or(0);
+    let (from, to) = (Offset(n), Offset(n + 100));
     let partition = i32::try_from(n % i64::from(partitions)).unwrap_or(0);
     let event = if seq.is_multiple_of(2) {
-        Event::OffsetsCommitted { offsets: [(partition, n)].into_iter().collect() }
+        Event::OffsetsCommitted { offsets: [(partition, from)].into_iter().collect() }
     } else {
         Event::BatchWritten {
             batch: seq,
-            ranges: [(partition, Range { from: n, to: n + 100 })].into_iter().collect(),
+            ranges: [(partition, Range { from, to })].into_iter().collect(),
             rows: 100,
             rejected: 0,
             wait_micros: 1_000 + seq % 700,
             transform_micros: 400,
             write_micros: 2_000 + seq % 3_000,
-            written: [(partition, Checkpoint { offset: n + 100, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) })]
+            written: [(partition, Checkpoint { offset: to, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) })]
                 .into_iter()
                 .collect(),
             runs: Vec::new(),
@@ -111,10 +112,10 @@ fn snapshot(at: DateTime<chrono::Utc>, partitions: i32, seq: u64) -> Snapshot {
     let ms = at.timestamp_millis();
     let views = (0..partitions).map(|partition| PartitionView {
         partition,
-        begin: 0,
-        end: ms,
-        written: ms - 100,
-        committed: ms - 150,
+        begin: Offset(0),
+        end: Offset(ms),
+        written: Offset(ms - 100),
+        committed: Offset(ms - 150),
         assigned: true,
         paused: false,
         clamped: 0,

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use forebay_schemas::api::{LogLevel, LogLine, Logs};
 use forebay_schemas::desired::Desired;
 use forebay_schemas::event::{Event, Recorded, Start, StartOrigin};
-use forebay_schemas::offset::{Checkpoint, Epoch, Range, Ranges, WriteTimestamp};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Range, Ranges, WriteTimestamp};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Run, RunCounts, RunError, RunSpec, RunState};
 use forebay_schemas::snapshot::{
@@ -147,7 +147,7 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
     add(Event::TransformActivated { sql: "SELECT id, name\nFROM input\nWHERE id IS NOT NULL".to_owned(), fingerprint: "9f2c".to_owned() });
     let actors = ["root", "root/ingest", "root/ingest/producer", "root/egress", "root/egress/writer", "root/egress/consumer"];
     actors.iter().for_each(|actor| add(Event::ChildStarted { actor: (*actor).to_owned(), incarnation: 1 }));
-    let checkpoint = |offset| Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) };
+    let checkpoint = |offset| Checkpoint { offset: Offset(offset), write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) };
     add(Event::PartitionsAssigned {
         starts: [0, 1].map(|p| (p, Start { checkpoint: checkpoint(0), origin: StartOrigin::Earliest })).into_iter().collect(),
     });
@@ -166,7 +166,7 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
             add(Event::RunStarted { run, at: None });
         }
         let (p, partition) = if round % 2 == 1 { (1, 1) } else { (0_usize, 0_i32) };
-        let range = Range { from: offsets[p], to: offsets[p] + 25 };
+        let range = Range { from: Offset(offsets[p]), to: Offset(offsets[p] + 25) };
         offsets[p] += 25;
         let ranges: Ranges = [(partition, range)].into_iter().collect();
         add(Event::PageFetched { run, records: 25, cursor: None });
@@ -191,7 +191,7 @@ pub(crate) fn history(events: usize) -> Vec<Recorded> {
             written: [(partition, checkpoint(offsets[p]))].into_iter().collect(),
             runs: Vec::new(),
         });
-        add(Event::OffsetsCommitted { offsets: [(partition, offsets[p])].into_iter().collect() });
+        add(Event::OffsetsCommitted { offsets: [(partition, Offset(offsets[p]))].into_iter().collect() });
         if round % 3 == 2 {
             add(Event::RunProduced { run, stop: None });
             add(Event::RunSucceeded { run });
@@ -224,7 +224,7 @@ pub(crate) fn any_events(len: std::ops::Range<usize>) -> impl Strategy<Value = V
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    let offset = || prop_oneof![Just(i64::MIN), Just(-1_i64), 0..1_000_000_i64, Just(i64::MAX)];
+    let offset = || prop_oneof![Just(i64::MIN), Just(-1_i64), 0..1_000_000_i64, Just(i64::MAX)].prop_map(Offset);
     let number = || prop_oneof![0..10_000_u64, Just(u64::MAX)];
     let ranges = || {
         let range = (offset(), offset()).prop_map(|(from, to)| Range { from, to });
@@ -345,10 +345,10 @@ pub(crate) fn later(ms: i64) -> Snapshot {
     let n = |per_second: i64| u64::try_from(ms * per_second / 1_000).unwrap();
     let partition = |partition, end: i64, behind: i64| PartitionView {
         partition,
-        begin: 0,
-        end: end + ms * 310 / 1_000,
-        written: end - behind + ms * 300 / 1_000,
-        committed: end - behind - 20 + ms * 300 / 1_000,
+        begin: Offset(0),
+        end: Offset(end + ms * 310 / 1_000),
+        written: Offset(end - behind + ms * 300 / 1_000),
+        committed: Offset(end - behind - 20 + ms * 300 / 1_000),
         assigned: partition != 3,
         paused: partition == 1,
         clamped: 0,
@@ -453,7 +453,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
     writer.last_exit = Some("failed: write timed out after 5 s at 127.0.0.1:9042".to_owned());
     writer.note = Some("waiting for cassandra 127.0.0.1:9042: connection refused (attempt 4, next in 2.1 s)".to_owned());
     snapshot.actors[10].last_exit = Some("failed: group rebalance".to_owned());
-    snapshot.runs[0].ranges.add(0, Range { from: 210_030, to: 210_050 });
+    snapshot.runs[0].ranges.add(0, Range { from: Offset(210_030), to: Offset(210_050) });
     snapshot.runs[1].ended_at = Some(time("2026-11-24T10:20:08Z"));
     snapshot.runs[2].counts = RunCounts { pages: 1, ..RunCounts::default() };
     snapshot.runs[2].ended_at = Some(time("2026-11-24T10:10:31Z"));

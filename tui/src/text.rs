@@ -1,5 +1,6 @@
 //! Formats numbers, durations and states, and cuts and wraps text. Pure.
 
+use forebay_schemas::offset::Offset;
 use forebay_schemas::printable;
 use forebay_schemas::run::RunState;
 use forebay_schemas::snapshot::ActorState;
@@ -24,9 +25,9 @@ pub(crate) fn count_f64(n: f64) -> String {
     count(n.max(0.0).round() as u64)
 }
 
-/// An offset; `-` if it is unknown (−1).
-pub(crate) fn offset(n: i64) -> String {
-    u64::try_from(n).map_or_else(|_| "-".to_owned(), count)
+/// An offset; `-` if it is unknown.
+pub(crate) fn offset(offset: Offset) -> String {
+    u64::try_from(offset.value()).map_or_else(|_| "-".to_owned(), count)
 }
 
 /// `1234.5` as `1.2 k`: at most four digits and a unit.
@@ -213,7 +214,7 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!(count(1_000), "1,000");
         assert_eq!(count(8_412_009), "8,412,009");
-        assert_eq!(offset(-1), "-");
+        assert_eq!(offset(Offset::UNKNOWN), "-");
     }
 
     #[test]

@@ -82,22 +82,21 @@ pub fn is_of_topic(metadata: &str, topic: Option<TopicId>) -> bool {
     CommitMetadata::parse(metadata).is_none_or(|metadata| !metadata.is_of_another_topic(topic))
 }
 
-/// Returns the largest write clock that is known of a topic, in microseconds since the Unix epoch;
-/// 0 when none is.
+/// Returns the largest write clock that is known of a topic; 0 when none is.
 ///
 /// `metadata` are the texts of the group's commits on all partitions, `known` the checkpoints in
 /// the journal.
-pub fn largest_clock<'a>(metadata: impl IntoIterator<Item = &'a str>, known: &BTreeMap<Partition, Checkpoint>) -> i64 {
-    let committed = metadata.into_iter().filter_map(CommitMetadata::parse).map(|metadata| metadata.write_clock.micros());
-    known.values().map(|checkpoint| checkpoint.write_clock.micros()).fold(committed.max().unwrap_or(0), i64::max)
+pub fn largest_clock<'a>(metadata: impl IntoIterator<Item = &'a str>, known: &BTreeMap<Partition, Checkpoint>) -> WriteTimestamp {
+    let committed = metadata.into_iter().filter_map(CommitMetadata::parse).map(|metadata| metadata.write_clock);
+    committed.chain(known.values().map(|checkpoint| checkpoint.write_clock)).max().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn checkpoint(offset: Offset, clock: i64, epoch: Epoch) -> Checkpoint {
-        Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clock), epoch }
+    fn checkpoint(offset: i64, clock: i64, epoch: Epoch) -> Checkpoint {
+        Checkpoint { offset: Offset(offset), write_clock: WriteTimestamp::from_micros(clock), epoch }
     }
 
     fn topic(bits: u128) -> Option<TopicId> {
@@ -109,9 +108,10 @@ mod tests {
     #[test]
     fn the_largest_clock_is_that_of_any_commit_or_checkpoint() {
         let known = BTreeMap::from([(0, checkpoint(1, 300, OURS)), (4, checkpoint(1, 500, OURS))]);
-        assert_eq!(largest_clock(["forebay:2:400:00000007", "", "forebay:1:450"], &known), 500);
-        assert_eq!(largest_clock(["forebay:2:600:00000007", "of another program"], &known), 600);
-        assert_eq!(largest_clock([], &BTreeMap::new()), 0);
+        let largest = |metadata: &[&'static str], known| largest_clock(metadata.iter().copied(), known).micros();
+        assert_eq!(largest(&["forebay:2:400:00000007", "", "forebay:1:450"], &known), 500);
+        assert_eq!(largest(&["forebay:2:600:00000007", "of another program"], &known), 600);
+        assert_eq!(largest(&[], &BTreeMap::new()), 0);
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! ```
 //! use forebay_dataplane::transform::{Parts, Transform};
 //! use forebay_dataplane::{NewRecord, RawBatch, RejectStage};
+//! use forebay_schemas::offset::Offset;
 //! use forebay_schemas::pipeline;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,7 +59,7 @@
 //! let mut batch = RawBatch::default();
 //! for (offset, value) in [(0, r#"{"id": 7}"#), (1, r#"{"id": "seven"}"#)] {
 //!     let write_ts = 1_700_000_000_000_000 + offset * 16;
-//!     batch.push(&NewRecord { offset, write_ts, value: Some(value.as_bytes()), ..NewRecord::default() });
+//!     batch.push(&NewRecord { offset: Offset(offset), write_ts, value: Some(value.as_bytes()), ..NewRecord::default() });
 //! }
 //!
 //! let (mut rows, mut rejects) = (0, Vec::new());

@@ -122,6 +122,8 @@ fn index_of(counts: &mut Vec<(Partition, RunWritten)>, partition: Partition, run
 
 #[cfg(test)]
 mod tests {
+    use forebay_schemas::offset::Offset;
+
     use super::*;
     use crate::{RawRecord, Reason, RejectStage};
 
@@ -132,7 +134,7 @@ mod tests {
             let from = u32::try_from(arena.len()).unwrap();
             own.iter().for_each(|(name, value)| arena_headers::append(name, Some(value.as_bytes()), &mut arena));
             let headers = from..u32::try_from(arena.len()).unwrap();
-            RawRecord { partition, offset: 0, timestamp_ms: 0, write_ts: 0, key: None, value: None, headers }
+            RawRecord { partition, offset: Offset(0), timestamp_ms: 0, write_ts: 0, key: None, value: None, headers }
         });
         let records = records.collect();
         RawBatch { arena, records }

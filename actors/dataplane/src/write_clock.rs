@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use forebay_schemas::event::{PLAUSIBLE_MILLIS, is_plausible};
-use forebay_schemas::offset::{Offset, Partition};
+use forebay_schemas::offset::{Partition, WriteTimestamp};
 
 /// The timestamps that one partition writes with: a residue class that is disjoint from that of
 /// every other partition.
@@ -101,12 +101,12 @@ impl WriteClock {
         Tick { write_ts: self.0, clamped }
     }
 
-    /// Advances past offsets of the partition with this lane that have no record, by at most
+    /// Advances past `count` offsets without a record of the partition with this lane, by at most
     /// [`MAX_GAP`].
-    pub fn skip(&mut self, lane: Lane, offsets: Offset) {
-        if offsets > 0 {
+    pub fn skip(&mut self, lane: Lane, count: i64) {
+        if count > 0 {
             let first = lane.at_or_after(self.0 + Self::STEP);
-            self.0 = first + lane.step.saturating_mul(offsets - 1).min(MAX_GAP & !(lane.step - 1));
+            self.0 = first + lane.step.saturating_mul(count - 1).min(MAX_GAP & !(lane.step - 1));
         }
     }
 
@@ -126,32 +126,31 @@ impl WriteClock {
 /// deletion by hand loses to a replayed row.
 const MAX_REPLAY_SPREAD: i64 = 3_600_000_000;
 
-/// Returns the write clock that a replay starts at, in microseconds since the Unix epoch.
+/// Returns the write clock that a replay starts at.
 ///
 /// It is no less than `largest`, the largest clock known of the topic, so that replayed rows win
 /// over everything written from the topic. It is no less than `now`, so that they win over rows
 /// that were deleted or changed by hand. An implausible `now` is ignored.
-pub fn replay_clock(largest: i64, now: SystemTime) -> i64 {
+pub fn replay_clock(largest: WriteTimestamp, now: SystemTime) -> WriteTimestamp {
     let now = now.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_micros()).ok());
-    now.filter(|micros| is_plausible(micros / 1_000)).map_or(largest, |micros| micros.max(largest))
+    now.filter(|micros| is_plausible(micros / 1_000)).map_or(largest, |micros| largest.max(WriteTimestamp::from_micros(micros)))
 }
 
-/// Returns the write clock that each partition of a replay starts at, in microseconds since the
-/// Unix epoch.
+/// Returns the write clock that each partition of a replay starts at.
 ///
-/// `begin` is the [`replay_clock`], `offsets` says how many offsets of each partition are replayed.
+/// `begin` is the [`replay_clock`], `counts` says how many offsets of each partition are replayed.
 /// A partition starts after all timestamps of the partitions with lower numbers: keys that moved
 /// when partitions were added moved to higher numbers, so their newest records win again. A clock
 /// starts at most an hour after `begin`. A replay of many millions of records exceeds that, and
 /// then does not keep the order between partitions.
-pub fn replay_clocks(begin: i64, offsets: &BTreeMap<Partition, Offset>) -> BTreeMap<Partition, i64> {
-    let mut next = begin;
-    let mut clock = |(&partition, &count): (&Partition, &Offset)| {
-        let clock = next.min(begin + MAX_REPLAY_SPREAD);
-        next = next.saturating_add(Lane::of(partition).span(count));
+pub fn replay_clocks(begin: WriteTimestamp, counts: &BTreeMap<Partition, i64>) -> BTreeMap<Partition, WriteTimestamp> {
+    let mut ahead = 0_i64;
+    let mut clock = |(&partition, &count): (&Partition, &i64)| {
+        let clock = WriteTimestamp::from_micros(begin.micros() + ahead.min(MAX_REPLAY_SPREAD));
+        ahead = ahead.saturating_add(Lane::of(partition).span(count));
         (partition, clock)
     };
-    offsets.iter().map(&mut clock).collect()
+    counts.iter().map(&mut clock).collect()
 }
 
 #[cfg(test)]
@@ -255,9 +254,9 @@ mod tests {
 
     #[test]
     fn a_gap_advances_the_clock_by_an_hour_at_most() {
-        for (partition, offsets) in [(0, 1_000_000_000), (300, Offset::MAX), (5_000, 1 << 40)] {
+        for (partition, count) in [(0, 1_000_000_000), (300, i64::MAX), (5_000, 1 << 40)] {
             let mut clock = WriteClock::from_micros(NOW * 1_000).unwrap();
-            clock.skip(Lane::of(partition), offsets);
+            clock.skip(Lane::of(partition), count);
             let ahead = clock.micros() - NOW * 1_000 - Lane::of(partition).step;
             assert!((MAX_GAP - 2 * Lane::of(partition).step..=MAX_GAP).contains(&ahead), "partition {partition}: {ahead}");
         }
@@ -274,24 +273,29 @@ mod tests {
     #[test]
     fn a_replay_starts_after_the_largest_clock_and_the_current_time() {
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        assert_eq!(replay_clock(5_000, now), 1_700_000_000_000_000, "later than any row deleted by hand");
-        assert_eq!(replay_clock(1_700_000_000_000_001, now), 1_700_000_000_000_001, "later than a record dated in the future");
+        let clock = |largest, now| replay_clock(WriteTimestamp::from_micros(largest), now).micros();
+        assert_eq!(clock(5_000, now), 1_700_000_000_000_000, "later than any row deleted by hand");
+        assert_eq!(clock(1_700_000_000_000_001, now), 1_700_000_000_000_001, "later than a record dated in the future");
         for odd in [UNIX_EPOCH, UNIX_EPOCH - Duration::from_secs(9), UNIX_EPOCH + Duration::from_secs(7_258_118_400)] {
-            assert_eq!(replay_clock(5_000, odd), 5_000, "the machine's time is not set");
+            assert_eq!(clock(5_000, odd), 5_000, "the machine's time is not set");
         }
     }
 
     #[test]
     fn a_replay_writes_partitions_in_order_up_to_an_hour_apart() {
         let begin = 1_700_000_000_000_003;
-        let clocks = replay_clocks(begin, &BTreeMap::from([(0, 1_000), (3, 0), (9, 50), (12, 1)]));
+        let clocks_of = |counts: &[(Partition, i64)]| -> BTreeMap<Partition, i64> {
+            let clocks = replay_clocks(WriteTimestamp::from_micros(begin), &counts.iter().copied().collect());
+            clocks.into_iter().map(|(partition, clock)| (partition, clock.micros())).collect()
+        };
+        let clocks = clocks_of(&[(0, 1_000), (3, 0), (9, 50), (12, 1)]);
         let last = |partition, records: usize| {
             let mut clock = WriteClock::from_micros(clocks[&partition]).unwrap();
             (0..records).map(|_| clock.advance(Lane::of(partition), None).write_ts).last().unwrap_or(clocks[&partition])
         };
         assert_eq!(clocks[&0], begin);
         assert!(last(0, 1_000) <= clocks[&3] && last(3, 0) <= clocks[&9] && last(9, 50) <= clocks[&12], "{clocks:?}");
-        let many = replay_clocks(begin, &BTreeMap::from([(0, 1_000_000_000), (1, Offset::MAX), (2, 1)]));
+        let many = clocks_of(&[(0, 1_000_000_000), (1, i64::MAX), (2, 1)]);
         assert_eq!((many[&1], many[&2]), (begin + MAX_REPLAY_SPREAD, begin + MAX_REPLAY_SPREAD));
     }
 

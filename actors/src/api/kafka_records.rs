@@ -53,7 +53,7 @@ pub(super) async fn records(state: web::Data<State>, params: Params) -> ApiResul
     let newest = last.unwrap_or(limit as u64);
     let wanted = match from {
         Some(from) => {
-            let from = Offset::try_from(from).unwrap_or(Offset::MAX);
+            let from = Offset(i64::try_from(from).unwrap_or(i64::MAX));
             ends.iter().map(|(&partition, &(start, end))| (partition, Range { from: from.max(start), to: end })).collect()
         }
         None => tails(&ends, newest),
@@ -70,7 +70,7 @@ pub(super) async fn records(state: web::Data<State>, params: Params) -> ApiResul
 pub(super) async fn dead_letters(state: web::Data<State>, params: Params) -> ApiResult {
     let topic = state.api.pipeline.kafka.dead_letter_topic();
     let ends = broker::ends(&state.api.access, &topic).await?;
-    let total = ends.values().map(|&(start, end)| Range { from: start, to: end }.len()).sum();
+    let total = ends.values().map(|&(start, end)| end.since(start)).sum();
     let wanted = tails(&ends, params.limit() as u64);
     let mut letters = latest(read_limited(&state, &topic, wanted, usize::MAX).await?, params.limit());
     letters.sort_by_key(|letter| std::cmp::Reverse((letter.timestamp_ms, letter.partition, letter.offset)));
@@ -89,7 +89,7 @@ pub(super) async fn last_dead_letters(state: &State, count: u64) -> Result<Vec<S
 /// The last `count` offsets of each partition.
 fn tails(ends: &BTreeMap<Partition, (Offset, Offset)>, count: u64) -> BTreeMap<Partition, Range> {
     let tail = |(&partition, &(start, end)): (&Partition, &(Offset, Offset))| {
-        (partition, Range { from: end.saturating_sub_unsigned(count).max(start), to: end })
+        (partition, Range { from: start.max(Offset(end.value().saturating_sub_unsigned(count))), to: end })
     };
     ends.iter().map(tail).collect()
 }
@@ -204,7 +204,7 @@ impl<'a> Mask<'a> {
 
 /// The partition and offset of a dead letter's record, if it was in the topic.
 pub(super) fn origin(letter: &StoredRecord) -> Option<(Partition, Offset)> {
-    Some((letter.header(dead_letter::PARTITION)?.parse().ok()?, letter.header(dead_letter::OFFSET)?.parse().ok()?))
+    Some((letter.header(dead_letter::PARTITION)?.parse().ok()?, Offset(letter.header(dead_letter::OFFSET)?.parse().ok()?)))
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -229,7 +229,7 @@ mod tests {
     fn stored(key: &str, value: &[u8]) -> StoredRecord {
         let headers = vec![("forebay-stage".to_owned(), Some(b"transform".to_vec()))];
         let (key, value) = (Some(key.into()), Some(value.into()));
-        StoredRecord { partition: 1, offset: 7, timestamp_ms: Some(5), key, value, headers, unreadable_headers: 0 }
+        StoredRecord { partition: 1, offset: Offset(7), timestamp_ms: Some(5), key, value, headers, unreadable_headers: 0 }
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         let pointers = vec!["/age".to_owned()];
         let mask = Mask { pointers: &pointers, key: Some("/id") };
         let view = mask.letter(&letter);
-        assert_eq!((view.reason.as_str(), view.origin), ("`/age` must be a number, but is ***", Some((3, 40))));
+        assert_eq!((view.reason.as_str(), view.origin), ("`/age` must be a number, but is ***", Some((3, Offset(40)))));
         assert!(!serde_json::to_string(&view).unwrap().contains("secret"), "{view:?}");
         let open = Mask { pointers: &[], key: Some("/id") }.letter(&letter);
         assert_eq!(open.reason, "`/age` must be a number, but is \"secret\"");
@@ -294,7 +294,8 @@ mod tests {
 
     #[test]
     fn a_tail_starts_no_earlier_than_its_partition() {
-        let ends = BTreeMap::from([(0, (5, 100)), (1, (0, 3))]);
-        assert_eq!(tails(&ends, 10), BTreeMap::from([(0, Range { from: 90, to: 100 }), (1, Range { from: 0, to: 3 })]));
+        let ends = BTreeMap::from([(0, (Offset(5), Offset(100))), (1, (Offset(0), Offset(3)))]);
+        let tail = |from, to| Range { from: Offset(from), to: Offset(to) };
+        assert_eq!(tails(&ends, 10), BTreeMap::from([(0, tail(90, 100)), (1, tail(0, 3))]));
     }
 }

@@ -268,8 +268,8 @@ async fn draft_redrive(state: &State, wanted: Option<&Ranges>) -> Result<Draft, 
     Ok(Draft { effects, records: redrive.len(), ranges, operation: Operation::Redrive(redrive) })
 }
 
-fn is_offset(offset: i64) -> bool {
-    u64::try_from(offset).is_ok_and(|offset| offset <= MAX_INTEGER)
+fn is_offset(offset: Offset) -> bool {
+    u64::try_from(offset.value()).is_ok_and(|offset| offset <= MAX_INTEGER)
 }
 
 fn ensure_partitions_exist<'a>(
@@ -323,7 +323,7 @@ mod tests {
         assert_ne!(hash, draft("b", 1, redrive()).hash(&request));
         assert_ne!(hash, draft("a", 2, redrive()).hash(&request));
 
-        let replay = |to| Operation::Replay(BTreeMap::from([(0, to)]));
+        let replay = |to| Operation::Replay(BTreeMap::from([(0, Offset(to))]));
         let request = PlanRequest::Replay { from: ReplayFrom::Earliest };
         let hash = draft("a", 1, replay(0)).hash(&request);
         assert_ne!(hash, draft("a", 1, replay(1)).hash(&request));

@@ -65,11 +65,11 @@ struct PartitionOffsets {
 
 impl PartitionOffsets {
     fn records(self) -> u64 {
-        u64::try_from(self.end - self.start).unwrap_or(0)
+        self.end.since(self.start)
     }
 
     fn removable(self) -> u64 {
-        u64::try_from(self.committed.min(self.end) - self.start).unwrap_or(0)
+        self.committed.min(self.end).since(self.start)
     }
 }
 
@@ -96,7 +96,7 @@ fn new_starts(
             0 => 0,
             all => (u128::from(offsets.removable()) * u128::from(surplus.min(all))).div_ceil(u128::from(all)),
         };
-        let by_size = offsets.start + i64::try_from(by_size).unwrap_or(i64::MAX - offsets.start);
+        let by_size = offsets.start + i64::try_from(by_size).unwrap_or(i64::MAX);
         let by_age = expired.get(&partition).copied().unwrap_or(offsets.start);
         let to = by_size.max(by_age).min(offsets.committed).min(offsets.end);
         (to > offsets.start).then_some((partition, to))
@@ -189,8 +189,10 @@ async fn remove(
     for (&partition, &new_start) in new_starts {
         let start = partitions.get(&partition).map_or(new_start, |offsets| offsets.start);
         let to = new_start.min(start + MAX_OFFSETS_PER_REQUEST);
-        records += u64::try_from(to - start).unwrap_or(0);
-        offsets.add_partition_offset(topic, partition, rdkafka::Offset::Offset(to)).expect("an offset of the topic is not negative");
+        records += to.since(start);
+        offsets
+            .add_partition_offset(topic, partition, rdkafka::Offset::Offset(to.value()))
+            .expect("an offset of the topic is not negative");
     }
     if records == 0 {
         return Ok(0);
@@ -209,16 +211,25 @@ mod tests {
     use super::*;
 
     /// Partitions of a start, a committed and an end offset each.
-    fn offsets(partitions: &[(Offset, Offset, Offset)]) -> BTreeMap<Partition, PartitionOffsets> {
-        let offsets = |(partition, &(start, committed, end))| (partition, PartitionOffsets { start, end, committed });
-        (0..).zip(partitions).map(offsets).collect()
+    fn offsets(partitions: &[(i64, i64, i64)]) -> BTreeMap<Partition, PartitionOffsets> {
+        let offsets = |&(start, committed, end): &(i64, i64, i64)| PartitionOffsets {
+            start: Offset(start),
+            end: Offset(end),
+            committed: Offset(committed),
+        };
+        (0..).zip(partitions.iter().map(offsets)).collect()
+    }
+
+    fn starts(topic: &BTreeMap<Partition, PartitionOffsets>, surplus: u64, expired: &[(Partition, i64)]) -> Vec<(Partition, i64)> {
+        let expired = expired.iter().map(|&(partition, offset)| (partition, Offset(offset))).collect();
+        new_starts(topic, surplus, &expired).into_iter().map(|(partition, start)| (partition, start.value())).collect()
     }
 
     #[test]
     fn nothing_is_removed_while_the_file_is_below_its_limit() {
         assert_eq!(surplus(1_000, 10, 1_000), 0);
         assert_eq!(surplus(5_000, 0, 1_000), 0, "an empty topic has no surplus");
-        assert_eq!(new_starts(&offsets(&[(0, 10, 10)]), 0, &BTreeMap::new()), BTreeMap::new());
+        assert_eq!(starts(&offsets(&[(0, 10, 10)]), 0, &[]), []);
     }
 
     #[test]
@@ -230,18 +241,18 @@ mod tests {
     #[test]
     fn the_oldest_written_records_are_removed_in_proportion() {
         let offsets = offsets(&[(100, 200, 900), (0, 300, 300), (7, 7, 50)]);
-        assert_eq!(new_starts(&offsets, 100, &BTreeMap::new()), BTreeMap::from([(0, 125), (1, 75)]));
-        assert_eq!(new_starts(&offsets, 100_000, &BTreeMap::new()), BTreeMap::from([(0, 200), (1, 300)]), "no unwritten one");
+        assert_eq!(starts(&offsets, 100, &[]), [(0, 125), (1, 75)]);
+        assert_eq!(starts(&offsets, 100_000, &[]), [(0, 200), (1, 300)], "no unwritten one");
     }
 
     #[test]
     fn an_old_record_is_removed_unless_it_is_unwritten() {
         let offsets = offsets(&[(100, 200, 900), (0, 300, 300)]);
-        assert_eq!(new_starts(&offsets, 0, &BTreeMap::from([(0, 900), (1, 50)])), BTreeMap::from([(0, 200), (1, 50)]));
+        assert_eq!(starts(&offsets, 0, &[(0, 900), (1, 50)]), [(0, 200), (1, 50)]);
     }
 
     #[test]
     fn an_unread_partition_keeps_every_record() {
-        assert_eq!(new_starts(&offsets(&[(0, 0, 1_000)]), 1_000, &BTreeMap::from([(0, 1_000)])), BTreeMap::new());
+        assert_eq!(starts(&offsets(&[(0, 0, 1_000)]), 1_000, &[(0, 1_000)]), []);
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn held_back_now(access: &Access, topic: &str) -> Result<BTreeMap<Par
     for (partition, _) in existing(access, topic)? {
         let ends = uncommitted.fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
         let (_, end) = ends.map_err(|cause| access.error("report the ends of the topic", cause, Some(&uncommitted)))?;
-        high.insert(partition, end);
+        high.insert(partition, Offset(end));
     }
     let readable = ends_now(access, topic)?;
     let held = |(partition, to): (Partition, Offset)| {
@@ -98,7 +98,8 @@ pub(super) fn ends_now(access: &Access, topic: &str) -> Result<BTreeMap<Partitio
     for (partition, _) in existing(access, topic)? {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let watermarks = client.fetch_watermarks(topic, partition, left);
-        ends.insert(partition, watermarks.map_err(|cause| access.error("report the ends of the topic", cause, Some(client)))?);
+        let (start, end) = watermarks.map_err(|cause| access.error("report the ends of the topic", cause, Some(client)))?;
+        ends.insert(partition, (Offset(start), Offset(end)));
     }
     Ok(ends)
 }
@@ -151,7 +152,7 @@ pub async fn offsets_at(access: &Access, topic: &str, millis: i64) -> Result<BTr
         let answer = client.offsets_for_times(wanted, REQUEST_TIMEOUT);
         let answer = answer.map_err(|cause| access.error("find offsets by timestamp", cause, Some(client)))?;
         let found = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
-            rdkafka::Offset::Offset(offset) => Some((element.partition(), offset)),
+            rdkafka::Offset::Offset(offset) => Some((element.partition(), Offset(offset))),
             _ => None,
         };
         Ok(answer.elements().into_iter().filter_map(found).collect())
@@ -173,7 +174,7 @@ pub async fn commit(access: &Access, group: &str, topic: &str, commits: Vec<(Par
         let mut list = TopicPartitionList::with_capacity(commits.len());
         for (partition, offset, metadata) in &commits {
             let mut element = list.add_partition(&topic, *partition);
-            element.set_offset(rdkafka::Offset::Offset(*offset)).expect("an offset to commit is not negative");
+            element.set_offset(rdkafka::Offset::Offset(offset.value())).expect("an offset to commit is not negative");
             element.set_metadata(metadata);
         }
         consumer.commit(&list, CommitMode::Sync).map_err(|cause| match cause.rdkafka_error_code() {
@@ -201,7 +202,7 @@ fn committed_now(access: &Access, group: &str, topic: &str) -> Result<BTreeMap<P
     for element in answer.elements() {
         element.error().map_err(|cause| access.error("report the offsets of the group", cause, None))?;
         if let rdkafka::Offset::Offset(offset) = element.offset() {
-            committed.insert(element.partition(), Committed { offset, metadata: element.metadata().to_owned() });
+            committed.insert(element.partition(), Committed { offset: Offset(offset), metadata: element.metadata().to_owned() });
         }
     }
     Ok(committed)

@@ -103,7 +103,8 @@ fn read_now(
         config.create_with_context(LogContext::default()).map_err(|cause| access.error("create a client", cause, None))?;
     let mut list = TopicPartitionList::with_capacity(wanted.len());
     for (partition, range) in &wanted {
-        list.add_partition_offset(topic, *partition, rdkafka::Offset::Offset(range.from)).expect("an offset to read is not negative");
+        list.add_partition_offset(topic, *partition, rdkafka::Offset::Offset(range.from.value()))
+            .expect("an offset to read is not negative");
     }
     consumer.assign(&list).map_err(|cause| access.error("read records", cause, None))?;
     let deadline = Instant::now() + REQUEST_TIMEOUT;
@@ -112,7 +113,7 @@ fn read_now(
         match consumer.poll(POLL_TIMEOUT) {
             None => {}
             Some(Ok(message)) => {
-                let (partition, offset) = (message.partition(), message.offset());
+                let (partition, offset) = (message.partition(), Offset(message.offset()));
                 let Some(range) = wanted.get(&partition) else { continue };
                 if offset + 1 >= range.to {
                     let past = offset >= range.to;
@@ -144,7 +145,7 @@ fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
     let unreadable_headers = message.headers().map_or(0, |all| record_headers::each(all, put));
     StoredRecord {
         partition: message.partition(),
-        offset: message.offset(),
+        offset: Offset(message.offset()),
         timestamp_ms: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
@@ -172,7 +173,7 @@ mod tests {
         let values: Vec<Vec<u8>> = (0..500).map(|n| format!("{{\"n\":{n}}}").into_bytes()).collect();
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         produce(&servers, "t", 0, &values, &[(b"a", b"1"), (b"caf\xe9", b"2"), (b"b", b"\xff")]);
-        let wanted = BTreeMap::from([(0, Range { from: 0, to: 500 })]);
+        let wanted = BTreeMap::from([(0, Range { from: Offset(0), to: Offset(500) })]);
         let records = read(&access, "t", wanted, ReadLimit { records: 1_000, bytes: 1 << 20 }).await.unwrap();
         assert_eq!(records.iter().map(|record| record.value.as_deref().unwrap()).collect::<Vec<_>>(), values);
         let left = [("a".to_owned(), Some(b"1".to_vec())), ("b".to_owned(), Some(vec![0xff]))];

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::error_class::{Class, Classified};
+use forebay_schemas::offset::Offset;
 use forebay_schemas::pipeline::Pipeline;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, Timestamp, TopicPartitionList};
+use rdkafka::{Timestamp, TopicPartitionList};
 
 use super::embedded::{Address, serve};
 use super::*;
@@ -74,7 +75,7 @@ pub(crate) fn read(access: &Access, topic: &str, from: &[(i32, i64)], how_many: 
     let consumer: BaseConsumer = access.consumer("reader").create().unwrap();
     let mut assignment = TopicPartitionList::new();
     for &(partition, offset) in from {
-        assignment.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        assignment.add_partition_offset(topic, partition, rdkafka::Offset::Offset(offset)).unwrap();
     }
     consumer.assign(&assignment).unwrap();
     let (mut read, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(20));
@@ -108,7 +109,7 @@ async fn topics_are_created_once_and_with_the_brokers_timestamps() {
     let served = Served::start(dir.path(), "").await;
     assert_eq!(served.topics().await, TopicState { topic: TOPIC.into(), partitions: 2, wanted: 2, created: true });
     assert!(!served.topics().await.created);
-    assert_eq!(ends(&served.access, TOPIC).await.unwrap(), BTreeMap::from([(0, (0, 0)), (1, (0, 0))]));
+    assert_eq!(ends(&served.access, TOPIC).await.unwrap(), BTreeMap::from([(0, (Offset(0), Offset(0))), (1, (Offset(0), Offset(0)))]));
     assert_eq!(ends(&served.access, "users_stream.dead").await.unwrap().len(), 1);
     assert!(matches!(ends(&served.access, "elsewhere").await, Err(BrokerError::NoTopic { .. })));
     let access = served.access.clone();
@@ -166,7 +167,7 @@ async fn records_and_commits_outlive_the_broker_and_its_port_stays() {
         move || produce(&access, &[("a", Some("1")), ("b", Some("2"))])
     })
     .await;
-    commit(&access, "g", TOPIC, vec![(0, 1, "clock=17".into())]).await.unwrap();
+    commit(&access, "g", TOPIC, vec![(0, Offset(1), "clock=17".into())]).await.unwrap();
     let described = served.access.describe();
     assert_eq!(Address::of_running(&served.pipeline.data_dir()).unwrap().to_string(), served.access.servers());
     let data_dir = served.pipeline.data_dir();
@@ -176,8 +177,8 @@ async fn records_and_commits_outlive_the_broker_and_its_port_stays() {
     let served = Served::start(dir.path(), "").await;
     assert_eq!(served.access.describe(), described);
     assert!(!served.topics().await.created);
-    assert_eq!(ends(&served.access, TOPIC).await.unwrap()[&0], (0, 2));
-    assert_eq!(committed(&served.access, "g", TOPIC).await.unwrap(), BTreeMap::from([(0, 1)]));
+    assert_eq!(ends(&served.access, TOPIC).await.unwrap()[&0], (Offset(0), Offset(2)));
+    assert_eq!(committed(&served.access, "g", TOPIC).await.unwrap(), BTreeMap::from([(0, Offset(1))]));
     let access = served.access.clone();
     blocking(move || {
         produce(&access, &[("c", Some("3"))]);
@@ -195,17 +196,17 @@ async fn commit_metadata_is_read_although_the_broker_does_not_return_it() {
     let access = served.access.clone();
     assert_eq!(committed_with_metadata(&access, "g", TOPIC).await.unwrap(), BTreeMap::new());
     for offset in [40, 41] {
-        commit(&access, "g", TOPIC, vec![(1, offset, format!("forebay:1:{offset}"))]).await.unwrap();
+        commit(&access, "g", TOPIC, vec![(1, Offset(offset), format!("forebay:1:{offset}"))]).await.unwrap();
     }
     let back = committed_with_metadata(&access, "g", TOPIC).await.unwrap();
-    assert_eq!(back, BTreeMap::from([(1, Committed { offset: 41, metadata: "forebay:1:41".into() })]));
+    assert_eq!(back, BTreeMap::from([(1, Committed { offset: Offset(41), metadata: "forebay:1:41".into() })]));
     blocking(move || {
         // Over the wire it is empty. If this ever changes, reading the file can be deleted.
         let consumer: BaseConsumer = access.consumer("g").create().unwrap();
         let mut list = TopicPartitionList::new();
         list.add_partition(TOPIC, 1);
         let wire = consumer.committed_offsets(list, Duration::from_secs(5)).unwrap();
-        assert_eq!((wire.elements()[0].offset(), wire.elements()[0].metadata()), (Offset::Offset(41), ""));
+        assert_eq!((wire.elements()[0].offset(), wire.elements()[0].metadata()), (rdkafka::Offset::Offset(41), ""));
     })
     .await;
 }
@@ -245,7 +246,7 @@ async fn a_data_directory_with_a_space_in_its_path_serves_too() {
         move || produce(&access, &[("a", Some("1"))])
     })
     .await;
-    commit(&access, "g", TOPIC, vec![(0, 1, "m".into())]).await.unwrap();
+    commit(&access, "g", TOPIC, vec![(0, Offset(1), "m".into())]).await.unwrap();
     assert_eq!(committed_with_metadata(&access, "g", TOPIC).await.unwrap()[&0].metadata, "m");
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, WriteTimestamp};
 use forebay_schemas::topic_id::TopicId;
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
@@ -110,6 +110,7 @@ type StoredCommits = BTreeMap<Partition, (Offset, String)>;
 /// Returns the group's commit of a partition.
 fn committed_of(commit: &TopicPartitionListElem<'_>, stored: &StoredCommits) -> Option<CommittedOffset> {
     let Position::Offset(offset) = commit.offset() else { return None };
+    let offset = Offset(offset);
     let stored = stored.get(&commit.partition()).filter(|(at, _)| *at == offset).map(|(_, metadata)| metadata.as_str());
     Some(CommittedOffset { offset, metadata: CommitMetadata::parse(stored.unwrap_or(commit.metadata())) })
 }
@@ -150,7 +151,12 @@ impl ClientContext for Callbacks {
             // A broker without transactions reports no last stable offset.
             let end_offset = if known.ls_offset >= 0 { known.ls_offset.min(known.hi_offset) } else { known.hi_offset };
             let held_back = u64::try_from(known.hi_offset - end_offset).unwrap_or(0);
-            PartitionOffsets { partition: known.partition, start_offset: known.lo_offset, end_offset, held_back }
+            PartitionOffsets {
+                partition: known.partition,
+                start_offset: Offset(known.lo_offset),
+                end_offset: Offset(end_offset),
+                held_back,
+            }
         });
         let offsets = offsets.collect();
         self.push(Event::Statistics { offsets, connected, silent: silent_for(&statistics) });
@@ -172,7 +178,7 @@ impl ClientContext for Callbacks {
 ///
 /// The Rust client does not pass on the field that holds it. Without an offset in the message only
 /// the partition's end stays unknown.
-fn end_of(reason: &str) -> Option<Offset> {
+fn end_of(reason: &str) -> Option<i64> {
     let (_, rest) = reason.split_once("end of partition at offset ")?;
     rest.split_once(' ').map_or(rest, |(offset, _)| offset).parse().ok()
 }
@@ -250,7 +256,7 @@ impl Client {
                     let callbacks = self.consumer().context();
                     let offset = callbacks.end.swap(-1, Ordering::Relaxed);
                     if offset >= 0 {
-                        callbacks.push(Event::PartitionEnd { partition, offset });
+                        callbacks.push(Event::PartitionEnd { partition, offset: Offset(offset) });
                     }
                     // Other partitions may have records behind it.
                     wait = Duration::ZERO;
@@ -283,7 +289,7 @@ impl Client {
         partitions: &[Partition],
         known: &BTreeMap<Partition, Checkpoint>,
         topic: Option<TopicId>,
-        latest: i64,
+        latest: WriteTimestamp,
     ) -> Result<Vec<AssignedPartition>, ConsumerError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
@@ -302,7 +308,7 @@ impl Client {
         let is_known = |metadata: CommitMetadata| !metadata.is_of_another_topic(topic);
         let largest = match committed.iter().all(|(_, committed)| committed.and_then(|committed| committed.metadata).is_some_and(is_known))
         {
-            true => 0,
+            true => WriteTimestamp::default(),
             false => self.largest_clock(partitions, known)?.max(latest),
         };
         let mut assigned = Vec::with_capacity(partitions.len());
@@ -327,7 +333,11 @@ impl Client {
 
     /// Returns the largest write clock in the group's commits and the journal, over all partitions
     /// of the topic.
-    pub(super) fn largest_clock(&self, assigned: &[Partition], known: &BTreeMap<Partition, Checkpoint>) -> Result<i64, ConsumerError> {
+    pub(super) fn largest_clock(
+        &self,
+        assigned: &[Partition],
+        known: &BTreeMap<Partition, Checkpoint>,
+    ) -> Result<WriteTimestamp, ConsumerError> {
         let all: BTreeSet<Partition> = (0..self.partitions()?).chain(assigned.iter().copied()).collect();
         let commits = self.consumer().committed_offsets(self.list(all.into_iter()), REQUEST_TIMEOUT);
         let commits = commits.map_err(|error| self.unanswered("committed offsets", &error))?;
@@ -370,7 +380,8 @@ impl Client {
     /// Returns the start offset and the end offset of a partition.
     pub(super) fn offsets(&self, partition: Partition) -> Result<(Offset, Offset), ConsumerError> {
         let offsets = self.consumer().fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT);
-        offsets.map_err(|error| self.unanswered("offsets of the topic", &error))
+        let (start_offset, end_offset) = offsets.map_err(|error| self.unanswered("offsets of the topic", &error))?;
+        Ok((Offset(start_offset), Offset(end_offset)))
     }
 
     fn unanswered(&self, what: &str, error: &KafkaError) -> ConsumerError {
@@ -383,7 +394,7 @@ impl Client {
 
     /// Answers an assignment: reads the partitions from their starts.
     pub(super) fn assign(&self, partitions: &[AssignedPartition]) -> Result<(), ConsumerError> {
-        let start = |assigned: &AssignedPartition| Position::Offset(assigned.resolved.start.checkpoint.offset);
+        let start = |assigned: &AssignedPartition| Position::Offset(assigned.resolved.start.checkpoint.offset.value());
         let starts = partitions.iter().map(|assigned| (self.topic.clone(), assigned.partition, start(assigned)));
         self.answered("assign", self.consumer().incremental_assign(&starts.collect()))?;
         // The client remembers a pause of an earlier assignment.
@@ -414,7 +425,7 @@ impl Client {
         let mut list = TopicPartitionList::with_capacity(commits.len());
         for commit in commits {
             let mut element = list.add_partition(&self.topic, commit.partition);
-            element.set_offset(Position::Offset(commit.checkpoint.offset)).expect("an offset is not negative");
+            element.set_offset(Position::Offset(commit.checkpoint.offset.value())).expect("an offset is not negative");
             element.set_metadata(commit.metadata());
         }
         list

@@ -42,7 +42,7 @@ pub(crate) struct ResetBasis {
     /// The topic that the offsets are of.
     pub(crate) topic: Option<TopicId>,
     /// The largest write clock that is known of any partition of the topic.
-    pub(crate) largest_clock: i64,
+    pub(crate) largest_clock: WriteTimestamp,
     pub(crate) now: SystemTime,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn offset_reset(partitions: &[PartitionReset], basis: ResetBasis, by:
     let replayed = partitions.iter().map(|reset| (reset.partition, reset.end_offset - reset.to)).collect();
     let clocks = replay_clocks(replay_clock(largest_clock, now), &replayed);
     let checkpoint = |reset: &PartitionReset| {
-        let write_clock = WriteTimestamp::from_micros(clocks[&reset.partition]);
+        let write_clock = clocks[&reset.partition];
         (reset.partition, Checkpoint { offset: reset.to, write_clock, epoch })
     };
     let to: Checkpoints = partitions.iter().map(checkpoint).collect();
@@ -92,37 +92,47 @@ pub(crate) fn offset_reset(partitions: &[PartitionReset], basis: ResetBasis, by:
 mod tests {
     use super::*;
 
+    fn target(from: Option<i64>, wanted: i64, (start_offset, end_offset): (i64, i64)) -> Option<i64> {
+        reset_target(from.map(Offset), Offset(wanted), (Offset(start_offset), Offset(end_offset))).map(Offset::value)
+    }
+
     #[test]
     fn a_partition_moves_back_to_what_kafka_holds_and_never_forward() {
-        assert_eq!(reset_target(Some(60), 20, (0, 100)), Some(20));
-        assert_eq!(reset_target(Some(60), 20, (30, 100)), Some(30), "the start offset");
-        assert_eq!(reset_target(Some(60), 80, (0, 100)), None, "a record is never skipped");
-        assert_eq!(reset_target(Some(60), 60, (0, 100)), None);
-        assert_eq!(reset_target(None, 0, (0, 100)), None, "nothing was read yet");
+        assert_eq!(target(Some(60), 20, (0, 100)), Some(20));
+        assert_eq!(target(Some(60), 20, (30, 100)), Some(30), "the start offset");
+        assert_eq!(target(Some(60), 80, (0, 100)), None, "a record is never skipped");
+        assert_eq!(target(Some(60), 60, (0, 100)), None);
+        assert_eq!(target(None, 0, (0, 100)), None, "nothing was read yet");
     }
 
     #[test]
     fn an_offset_outside_of_the_topic_moves_into_it() {
-        assert_eq!(reset_target(Some(20), 50, (50, 100)), Some(50), "records were removed");
-        assert_eq!(reset_target(Some(60), 0, (0, 10)), Some(0), "the topic was cut short");
+        assert_eq!(target(Some(20), 50, (50, 100)), Some(50), "records were removed");
+        assert_eq!(target(Some(60), 0, (0, 10)), Some(0), "the topic was cut short");
     }
 
     #[test]
     fn a_reset_starts_an_epoch_with_later_clocks_in_each_partition() {
         let (epoch, topic) = (Epoch::new(8), TopicId::from_bits(2));
-        let basis = ResetBasis { epoch, topic, largest_clock: 5_000, now: SystemTime::UNIX_EPOCH };
-        let partition = |partition, from, lost| PartitionReset { partition, from, to: 10, end_offset: 100, lost };
-        let lost = Range { from: 5, to: 10 };
-        let reset = offset_reset(&[partition(0, Some(50), None), partition(3, Some(5), Some(lost))], basis, "admin", "test");
+        let basis = ResetBasis { epoch, topic, largest_clock: WriteTimestamp::from_micros(5_000), now: SystemTime::UNIX_EPOCH };
+        let partition = |partition, from: i64, lost| PartitionReset {
+            partition,
+            from: Some(Offset(from)),
+            to: Offset(10),
+            end_offset: Offset(100),
+            lost,
+        };
+        let lost = Range { from: Offset(5), to: Offset(10) };
+        let reset = offset_reset(&[partition(0, 50, None), partition(3, 5, Some(lost))], basis, "admin", "test");
         let checkpoints: Vec<Checkpoint> = reset.commits.iter().map(|commit| commit.checkpoint).collect();
-        assert!(checkpoints.iter().all(|checkpoint| (checkpoint.offset, checkpoint.epoch) == (10, epoch)));
+        assert!(checkpoints.iter().all(|checkpoint| (checkpoint.offset, checkpoint.epoch) == (Offset(10), epoch)));
         assert!(reset.commits.iter().all(|commit| commit.topic == topic));
         assert!(checkpoints[0].write_clock.micros() >= 5_000 && checkpoints[1].write_clock > checkpoints[0].write_clock);
         let [Event::RangeLost { partition: 3, range, .. }, Event::OffsetsReset { from, to, by, .. }] = &reset.events[..] else {
             panic!("{:?}", reset.events)
         };
         assert_eq!((*range, by.as_str()), (lost, "admin"));
-        assert_eq!(from.0.values().copied().collect::<Vec<_>>(), [50, 5]);
+        assert_eq!(from.0.values().copied().collect::<Vec<_>>(), [Offset(50), Offset(5)]);
         assert_eq!(to.0.values().copied().collect::<Vec<_>>(), checkpoints);
     }
 }

@@ -268,7 +268,7 @@ impl Loop<'_> {
     fn admit(&mut self, record: &Incoming<'_>) -> Result<bool, LoopExit> {
         let admission = self.state.admission(record.partition, record.offset);
         if admission != Admission::Accept {
-            tracing::debug!(partition = record.partition, offset = record.offset, ?admission, "record discarded");
+            tracing::debug!(partition = record.partition, offset = record.offset.value(), ?admission, "record discarded");
             return Ok(true);
         }
         if !self.state.builder().fits(record) {
@@ -400,7 +400,7 @@ fn incoming<'a>(message: &'a BorrowedMessage<'_>, scratch: &'a mut Vec<u8>) -> I
     }
     Incoming {
         partition: message.partition(),
-        offset: message.offset(),
+        offset: Offset(message.offset()),
         timestamp_ms: message.timestamp().to_millis(),
         key: message.key(),
         value: message.payload(),

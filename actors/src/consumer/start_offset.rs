@@ -57,7 +57,9 @@ pub(crate) fn preview_start(
     topic: Option<TopicId>,
 ) -> Result<Start, Offset> {
     let committed = committed.map(|(offset, metadata)| CommittedOffset { offset, metadata: CommitMetadata::parse(metadata) });
-    resolve_start(committed, known, offsets, topic, Epoch::default(), 0).map(|found| found.start).map_err(|OutOfRange(offset)| offset)
+    resolve_start(committed, known, offsets, topic, Epoch::default(), WriteTimestamp::default())
+        .map(|found| found.start)
+        .map_err(|OutOfRange(offset)| offset)
 }
 
 /// Decides where a partition starts; Kafka holds `start_offset..end_offset` of the topic of that
@@ -71,14 +73,14 @@ pub(crate) fn resolve_start(
     (start_offset, end_offset): (Offset, Offset),
     topic: Option<TopicId>,
     fresh: Epoch,
-    largest: i64,
+    largest: WriteTimestamp,
 ) -> Result<ResolvedStart, OutOfRange> {
-    let known_clock = known.map_or(0, |checkpoint| checkpoint.write_clock.micros());
+    let known_clock = known.map(|checkpoint| checkpoint.write_clock).unwrap_or_default();
     let stale = committed.and_then(|committed| committed.metadata).filter(|metadata| metadata.is_of_another_topic(topic));
-    let largest = largest.max(known_clock).max(stale.map_or(0, |metadata| metadata.write_clock.micros()));
+    let largest = largest.max(known_clock).max(stale.map(|metadata| metadata.write_clock).unwrap_or_default());
     let Some(CommittedOffset { offset, metadata }) = committed.filter(|_| stale.is_none()) else {
         let origin = if known.is_some() || stale.is_some() { StartOrigin::Reset } else { StartOrigin::Earliest };
-        let checkpoint = Checkpoint { offset: start_offset, write_clock: WriteTimestamp::from_micros(largest), epoch: fresh };
+        let checkpoint = Checkpoint { offset: start_offset, write_clock: largest, epoch: fresh };
         return Ok(ResolvedStart { start: Start { checkpoint, origin }, committed: None });
     };
     let epoch = metadata.and_then(|metadata| metadata.epoch);
@@ -93,14 +95,14 @@ pub(crate) fn resolve_start(
     if !(start_offset..=end_offset).contains(&offset) {
         return Err(OutOfRange(offset));
     }
-    let clock = match metadata {
+    let write_clock = match metadata {
         // Another tool set the offset; the clock is unknown.
         None => largest,
         // The journal is ahead in the same epoch: Kafka has lost records that were written.
-        Some(metadata) if same.is_some_and(|checkpoint| checkpoint.offset > offset) => metadata.write_clock.micros().max(known_clock),
-        Some(metadata) => metadata.write_clock.micros(),
+        Some(metadata) if same.is_some_and(|checkpoint| checkpoint.offset > offset) => metadata.write_clock.max(known_clock),
+        Some(metadata) => metadata.write_clock,
     };
-    let checkpoint = Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clock), epoch: epoch.unwrap_or(fresh) };
+    let checkpoint = Checkpoint { offset, write_clock, epoch: epoch.unwrap_or(fresh) };
     Ok(ResolvedStart { start: Start { checkpoint, origin: StartOrigin::Group }, committed: is_complete.then_some(offset) })
 }
 
@@ -113,23 +115,29 @@ mod tests {
     const FRESH: Epoch = Epoch::new(99);
     const OURS: Epoch = Epoch::new(7);
 
-    fn checkpoint(offset: Offset, clock: i64, epoch: Epoch) -> Checkpoint {
-        Checkpoint { offset, write_clock: WriteTimestamp::from_micros(clock), epoch }
+    fn checkpoint(offset: i64, clock: i64, epoch: Epoch) -> Checkpoint {
+        Checkpoint { offset: Offset(offset), write_clock: WriteTimestamp::from_micros(clock), epoch }
     }
 
     fn topic(bits: u128) -> Option<TopicId> {
         TopicId::from_bits(bits)
     }
 
-    fn committed(offset: Offset, clock: i64, epoch: Epoch) -> Option<CommittedOffset> {
-        Some(CommittedOffset {
-            offset,
-            metadata: CommitMetadata::parse(&CommitMetadata::new(&checkpoint(offset, clock, epoch), topic(1)).to_string()),
-        })
+    fn commit(offset: i64, metadata: &str) -> Option<CommittedOffset> {
+        Some(CommittedOffset { offset: Offset(offset), metadata: CommitMetadata::parse(metadata) })
+    }
+
+    fn committed(offset: i64, clock: i64, epoch: Epoch) -> Option<CommittedOffset> {
+        commit(offset, &CommitMetadata::new(&checkpoint(offset, clock, epoch), topic(1)).to_string())
+    }
+
+    /// Resolves the start where Kafka holds `10..100` of topic 1 and no other clock is known.
+    fn resolve(committed: Option<CommittedOffset>, known: Option<Checkpoint>) -> Result<ResolvedStart, OutOfRange> {
+        resolve_start(committed, known, (Offset(10), Offset(100)), topic(1), FRESH, WriteTimestamp::default())
     }
 
     fn start(committed: Option<CommittedOffset>, known: Option<Checkpoint>) -> (Checkpoint, StartOrigin) {
-        let found = resolve_start(committed, known, (10, 100), topic(1), FRESH, 0).unwrap();
+        let found = resolve(committed, known).unwrap();
         (found.start.checkpoint, found.start.origin)
     }
 
@@ -141,13 +149,13 @@ mod tests {
     #[test]
     fn a_clock_without_a_commit_starts_at_the_largest_of_any_partition() {
         let clock = |committed, known| {
-            resolve_start(committed, known, (10, 100), topic(1), FRESH, 7_000).unwrap().start.checkpoint.write_clock.micros()
+            let (offsets, largest) = ((Offset(10), Offset(100)), WriteTimestamp::from_micros(7_000));
+            resolve_start(committed, known, offsets, topic(1), FRESH, largest).unwrap().start.checkpoint.write_clock.micros()
         };
         assert_eq!(clock(None, None), 7_000, "keys that move to an added partition win with their newer records");
         assert_eq!(clock(None, Some(checkpoint(90, 5_000, OURS))), 7_000);
         assert_eq!(clock(None, Some(checkpoint(90, 9_000, OURS))), 9_000);
-        let by_hand = Some(CommittedOffset { offset: 20, metadata: CommitMetadata::parse("") });
-        assert_eq!(clock(by_hand, None), 7_000);
+        assert_eq!(clock(commit(20, ""), None), 7_000);
         assert_eq!(
             clock(committed(50, 5_000, OURS), None),
             5_000,
@@ -163,9 +171,9 @@ mod tests {
     #[test]
     fn within_an_epoch_the_larger_of_commit_and_checkpoint_counts() {
         let ahead = checkpoint(60, 6_000, OURS);
-        let found = resolve_start(committed(50, 5_000, OURS), Some(ahead), (10, 100), topic(1), FRESH, 0).unwrap();
+        let found = resolve(committed(50, 5_000, OURS), Some(ahead)).unwrap();
         assert_eq!((found.start.checkpoint, found.start.origin), (ahead, StartOrigin::Journal));
-        assert_eq!(found.committed, Some(50), "it is committed soon");
+        assert_eq!(found.committed, Some(Offset(50)), "it is committed soon");
         assert_eq!(start(committed(50, 5_000, OURS), Some(checkpoint(40, 4_000, OURS))), (checkpoint(50, 5_000, OURS), StartOrigin::Group));
     }
 
@@ -184,16 +192,15 @@ mod tests {
 
     #[test]
     fn offsets_set_by_other_tools_count_and_start_an_epoch() {
-        let by_hand = Some(CommittedOffset { offset: 20, metadata: CommitMetadata::parse("") });
-        let found = resolve_start(by_hand, Some(checkpoint(90, 9_000, OURS)), (10, 100), topic(1), FRESH, 0).unwrap();
+        let found = resolve(commit(20, ""), Some(checkpoint(90, 9_000, OURS))).unwrap();
         assert_eq!((found.start.checkpoint, found.start.origin), (checkpoint(20, 9_000, FRESH), StartOrigin::Group));
         assert_eq!(found.committed, None, "the epoch is committed before anything is read");
     }
 
     #[test]
     fn a_lost_offset_is_an_error_unless_the_journal_is_past_the_loss() {
-        assert_eq!(resolve_start(committed(5, 500, OURS), None, (10, 100), topic(1), FRESH, 0), Err(OutOfRange(5)));
-        assert_eq!(resolve_start(committed(101, 500, OURS), None, (10, 100), topic(1), FRESH, 0), Err(OutOfRange(101)));
+        assert_eq!(resolve(committed(5, 500, OURS), None), Err(OutOfRange(Offset(5))));
+        assert_eq!(resolve(committed(101, 500, OURS), None), Err(OutOfRange(Offset(101))));
         assert_eq!(start(committed(5, 500, OURS), Some(checkpoint(10, 600, OURS))), (checkpoint(10, 600, OURS), StartOrigin::Journal));
     }
 
@@ -208,7 +215,10 @@ mod tests {
     #[test]
     fn a_commit_of_an_earlier_topic_is_ignored() {
         let of_before = committed(50, 5_000, OURS);
-        let resolve = |known, offsets, topic| resolve_start(of_before, known, offsets, topic, FRESH, 0).unwrap();
+        let resolve = |known, (start_offset, end_offset), topic| {
+            let offsets = (Offset(start_offset), Offset(end_offset));
+            resolve_start(of_before, known, offsets, topic, FRESH, WriteTimestamp::default()).unwrap()
+        };
         let found = resolve(None, (10, 100), topic(2));
         assert_eq!((found.start.checkpoint, found.start.origin, found.committed), (checkpoint(10, 5_000, FRESH), StartOrigin::Reset, None));
         let known = Some(checkpoint(60, 6_000, OURS));
@@ -223,14 +233,14 @@ mod tests {
             checkpoint(50, 5_000, OURS),
             "a broker without topic ids does not contradict it"
         );
-        assert_eq!(checkpoint_of(50, &CommitMetadata::new(&checkpoint(50, 5_000, OURS), topic(1)).to_string(), topic(2)), None);
+        assert_eq!(checkpoint_of(Offset(50), &CommitMetadata::new(&checkpoint(50, 5_000, OURS), topic(1)).to_string(), topic(2)), None);
     }
 
     #[test]
     fn a_commit_without_a_topic_id_is_made_again_before_anything_is_read() {
-        let of_version_2 = Some(CommittedOffset { offset: 50, metadata: CommitMetadata::parse("forebay:2:5000:00000007") });
-        let found = |topic| resolve_start(of_version_2, None, (10, 100), topic, FRESH, 0).unwrap();
+        let of_version_2 = commit(50, "forebay:2:5000:00000007");
+        let found = |topic| resolve_start(of_version_2, None, (Offset(10), Offset(100)), topic, FRESH, WriteTimestamp::default()).unwrap();
         assert_eq!((found(topic(1)).start.checkpoint, found(topic(1)).committed), (checkpoint(50, 5_000, OURS), None));
-        assert_eq!(found(None).committed, Some(50), "unless the broker has no topic ids");
+        assert_eq!(found(None).committed, Some(Offset(50)), "unless the broker has no topic ids");
     }
 }

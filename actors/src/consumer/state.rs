@@ -318,10 +318,10 @@ impl State {
         }
     }
 
-    /// Returns the largest write timestamp of any record of an assigned partition, in microseconds;
-    /// 0 when there is none.
-    pub(crate) fn latest_clock(&self) -> i64 {
-        self.partitions.values().map(|state| state.clock.micros()).max().unwrap_or(0)
+    /// Returns the largest write timestamp of any record of an assigned partition; 0 when there is
+    /// none.
+    pub(crate) fn latest_clock(&self) -> WriteTimestamp {
+        WriteTimestamp::from_micros(self.partitions.values().map(|state| state.clock.micros()).max().unwrap_or(0))
     }
 
     /// Returns the checkpoint up to which an assigned partition is written.

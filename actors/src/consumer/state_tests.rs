@@ -27,25 +27,34 @@ fn state() -> State {
     State::new(limits(1_000, 1 << 20))
 }
 
-fn record(partition: Partition, offset: Offset) -> Incoming<'static> {
-    Incoming { partition, offset, timestamp_ms: Some(1_000 + offset), key: Some(b"key"), value: Some(b"value"), headers: b"" }
+fn record(partition: Partition, offset: i64) -> Incoming<'static> {
+    let timestamp_ms = Some(1_000 + offset);
+    Incoming { partition, offset: Offset(offset), timestamp_ms, key: Some(b"key"), value: Some(b"value"), headers: b"" }
 }
 
-fn accept(state: &mut State, partition: Partition, offset: Offset) {
-    assert_eq!(state.admission(partition, offset), Admission::Accept);
+fn accept(state: &mut State, partition: Partition, offset: i64) {
+    assert_eq!(state.admission(partition, Offset(offset)), Admission::Accept);
     state.accept(&record(partition, offset), Instant::now);
 }
 
-fn start(state: &mut State, partition: Partition, offset: Offset) {
-    state.assign(partition, Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) }, offset);
+fn checkpoint(offset: i64, write_clock: WriteTimestamp) -> Checkpoint {
+    Checkpoint { offset: Offset(offset), write_clock, epoch: Epoch::new(1) }
 }
 
-fn offsets(commits: &[Commit]) -> BTreeMap<Partition, Offset> {
-    commits.iter().map(|commit| (commit.partition, commit.checkpoint.offset)).collect()
+fn start(state: &mut State, partition: Partition, offset: i64) {
+    state.assign(partition, checkpoint(offset, WriteTimestamp::default()), Offset(offset));
 }
 
-fn ends(settled: &Settled) -> Vec<(Partition, Offset)> {
-    settled.advanced.iter().map(|(partition, checkpoint)| (*partition, checkpoint.offset)).collect()
+fn range(from: i64, to: i64) -> Range {
+    Range { from: Offset(from), to: Offset(to) }
+}
+
+fn offsets(commits: &[Commit]) -> Vec<(Partition, i64)> {
+    commits.iter().map(|commit| (commit.partition, commit.checkpoint.offset.value())).collect()
+}
+
+fn ends(settled: &Settled) -> Vec<(Partition, i64)> {
+    settled.advanced.iter().map(|(partition, checkpoint)| (*partition, checkpoint.offset.value())).collect()
 }
 
 #[test]
@@ -79,11 +88,11 @@ fn a_batch_covers_each_partition_from_its_position_to_after_its_last_record() {
     accept(&mut state, 0, 9);
     let sealed = state.seal().unwrap();
     assert_eq!((sealed.id, sealed.contents.raw.records.len()), (1, 3));
-    assert_eq!(sealed.ranges.0, BTreeMap::from([(0, Range { from: 5, to: 10 }), (1, Range { from: 0, to: 1 })]));
+    assert_eq!(sealed.ranges.0, BTreeMap::from([(0, range(5, 10)), (1, range(0, 1))]));
     assert_eq!(sealed.contents.weight, 3 * (8 + RECORD_OVERHEAD));
     assert_eq!(sealed.contents.raw.arena, b"keyvaluekeyvaluekeyvalue");
     accept(&mut state, 0, 10);
-    assert_eq!(state.seal().unwrap().ranges.0, BTreeMap::from([(0, Range { from: 10, to: 11 })]));
+    assert_eq!(state.seal().unwrap().ranges.0, BTreeMap::from([(0, range(10, 11))]));
     assert!(state.seal().is_none(), "an empty batch is never sealed");
 }
 
@@ -92,34 +101,30 @@ fn an_end_behind_the_last_record_is_committed_with_a_clock_that_has_passed_it() 
     let mut state = state();
     start(&mut state, 0, 5);
     accept(&mut state, 0, 5);
-    assert_eq!(state.reach_end(0, 8), None, "a record before it is in the batch being filled");
-    assert_eq!(state.admission(0, 7), Admission::Duplicate, "nothing before the end is expected");
+    assert_eq!(state.reach_end(0, Offset(8)), None, "a record before it is in the batch being filled");
+    assert_eq!(state.admission(0, Offset(7)), Admission::Duplicate, "nothing before the end is expected");
     let record = state.seal().unwrap().contents.slices[0].clock.micros();
     let passed = |offsets: i64| WriteTimestamp::from_micros(record + offsets * WriteClock::STEP);
-    assert_eq!((state.reach_end(0, 9), state.to_commit().len()), (None, 0), "it is in flight");
+    assert_eq!((state.reach_end(0, Offset(9)), state.to_commit().len()), (None, 0), "it is in flight");
     assert_eq!(ends(&state.settle(1, Vec::new())), [(0, 9)]);
-    assert_eq!(state.to_commit()[0].checkpoint, Checkpoint { offset: 9, write_clock: passed(3), epoch: Epoch::new(1) });
+    assert_eq!(state.to_commit()[0].checkpoint, checkpoint(9, passed(3)));
+    assert_eq!(state.reach_end(0, Offset(12)), Some(checkpoint(12, passed(6))), "with nothing in flight at once");
     assert_eq!(
-        state.reach_end(0, 12),
-        Some(Checkpoint { offset: 12, write_clock: passed(6), epoch: Epoch::new(1) }),
-        "with nothing in flight at once"
-    );
-    assert_eq!(
-        (state.reach_end(0, 12), state.reach_end(0, 3), state.reach_end(7, 3)),
+        (state.reach_end(0, Offset(12)), state.reach_end(0, Offset(3)), state.reach_end(7, Offset(3))),
         (None, None, None),
         "what is known, or not read, moves nothing"
     );
     accept(&mut state, 0, 14);
-    assert_eq!(state.seal().unwrap().ranges.0[&0], Range { from: 12, to: 15 });
+    assert_eq!(state.seal().unwrap().ranges.0[&0], range(12, 15));
     assert_eq!(ends(&state.settle(2, Vec::new())), [(0, 15)]);
 }
 
 #[test]
 fn a_record_gets_the_same_timestamp_again_when_compaction_has_removed_records_before_it() {
-    let ahead = Checkpoint { offset: 5, write_clock: WriteTimestamp::from_micros(1_800_000_000_000_000), epoch: Epoch::new(1) };
-    let timestamp_of_9 = |offsets: &[Offset]| {
+    let ahead = checkpoint(5, WriteTimestamp::from_micros(1_800_000_000_000_000));
+    let timestamp_of_9 = |offsets: &[i64]| {
         let mut state = state();
-        state.assign(0, ahead, 5);
+        state.assign(0, ahead, ahead.offset);
         offsets.iter().for_each(|&offset| accept(&mut state, 0, offset));
         state.seal().unwrap().contents.raw.records.last().unwrap().write_ts
     };
@@ -191,7 +196,7 @@ fn the_written_offset_waits_for_the_previous_batch() {
     assert_eq!(state.settle(second, Vec::new()).advanced, []);
     assert_eq!(state.to_commit(), []);
     assert_eq!(ends(&state.settle(first, Vec::new())), [(0, 2)]);
-    assert_eq!(offsets(&state.to_commit()), BTreeMap::from([(0, 2)]));
+    assert_eq!(offsets(&state.to_commit()), [(0, 2)]);
 }
 
 #[test]
@@ -209,7 +214,7 @@ fn a_commit_is_requested_once_and_again_after_a_failure() {
     state.commit_failed();
     assert_eq!(state.to_commit(), checkpoints);
     state.commit_requested(&checkpoints);
-    state.commit_confirmed(0, 1);
+    state.commit_confirmed(0, Offset(1));
     state.commit_failed();
     assert_eq!((state.to_commit(), state.unconfirmed(&[0])), (vec![], vec![]));
 }
@@ -221,7 +226,7 @@ fn a_batch_of_a_revoked_partition_is_ignored_even_when_it_is_assigned_again() {
     accept(&mut state, 0, 0);
     let id = state.seal().unwrap().id;
     state.revoke(&[0]);
-    assert_eq!(state.admission(0, 1), Admission::Unassigned);
+    assert_eq!(state.admission(0, Offset(1)), Admission::Unassigned);
     start(&mut state, 0, 0);
     assert_eq!(state.settle(id, Vec::new()).advanced, []);
     assert_eq!((state.in_flight(), state.to_commit()), (0, vec![]));
@@ -231,9 +236,9 @@ fn a_batch_of_a_revoked_partition_is_ignored_even_when_it_is_assigned_again() {
 fn a_duplicate_is_rejected_and_a_gap_is_accepted() {
     let mut state = state();
     start(&mut state, 0, 3);
-    assert_eq!(state.admission(0, 2), Admission::Duplicate);
+    assert_eq!(state.admission(0, Offset(2)), Admission::Duplicate);
     accept(&mut state, 0, 3);
-    assert_eq!(state.admission(0, 3), Admission::Duplicate);
+    assert_eq!(state.admission(0, Offset(3)), Admission::Duplicate);
     accept(&mut state, 0, 8);
 }
 
@@ -279,8 +284,8 @@ fn partitions_resume_with_a_quarter_of_the_budget_or_what_the_record_needs() {
 /// A step of a history.
 #[derive(Debug, Clone)]
 enum Step {
-    Read { partition: Partition, gap: Offset, stamp: Option<i64> },
-    End { partition: Partition, gap: Offset },
+    Read { partition: Partition, gap: i64, stamp: Option<i64> },
+    End { partition: Partition, gap: i64 },
     Seal,
     Settle { which: prop::sample::Index },
     Revoke { partition: Partition },
@@ -320,7 +325,7 @@ impl Topic {
     /// The clock that must be committed with an offset: after the records before it, and after the
     /// offsets between them.
     fn clock_at(&self, partition: Partition, end: Offset) -> i64 {
-        let (mut clock, mut position) = (WriteClock::default(), 0);
+        let (mut clock, mut position) = (WriteClock::default(), Offset(0));
         for &(offset, stamp) in self.log.iter().filter(|&&(offset, _)| offset < end) {
             clock.skip(Lane::of(partition), offset - position);
             clock.advance(Lane::of(partition), stamp);
@@ -367,7 +372,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Assign { partition } if !state.is_assigned(partition) => {
-                    let start = topics[&partition].commit.unwrap_or(Checkpoint { offset: 0, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) });
+                    let start = topics[&partition].commit.unwrap_or(checkpoint(0, WriteTimestamp::default()));
                     state.assign(partition, start, start.offset);
                     positions.insert(partition, start.offset);
                 }
@@ -391,7 +396,7 @@ proptest! {
                         (offset, stamp)
                     });
                     prop_assert_eq!(state.admission(partition, offset), Admission::Accept);
-                    state.accept(&Incoming { timestamp_ms: stamp, ..record(partition, offset) }, Instant::now);
+                    state.accept(&Incoming { timestamp_ms: stamp, ..record(partition, offset.value()) }, Instant::now);
                     prop_assert_eq!(state.admission(partition, offset), Admission::Duplicate);
                     positions.insert(partition, offset + 1);
                 }
@@ -400,7 +405,7 @@ proptest! {
                     // before it was polled.
                     let topic = topics.get_mut(&partition).unwrap();
                     if topic.log.iter().all(|&(offset, _)| offset < positions[&partition]) {
-                        topic.end += gap;
+                        topic.end = topic.end + gap;
                         state.reach_end(partition, topic.end);
                         positions.insert(partition, topic.end.max(positions[&partition]));
                     }
@@ -433,7 +438,7 @@ proptest! {
         let checkpoints = state.to_commit();
         commit!(&checkpoints);
         for partition in state.assigned().collect::<Vec<_>>() {
-            prop_assert_eq!(topics[&partition].commit.map_or(0, |checkpoint| checkpoint.offset), positions[&partition]);
+            prop_assert_eq!(topics[&partition].commit.map_or(Offset(0), |checkpoint| checkpoint.offset), positions[&partition]);
         }
         prop_assert_eq!(state.in_flight(), 0);
         for (&partition, topic) in &topics {
@@ -449,7 +454,7 @@ fn counts_of_runs_are_reported_once_when_the_written_offset_passes_them() {
     start(&mut state, 0, 0);
     start(&mut state, 1, 0);
     let of = |n: u128, written: u64| RunWritten { run: uuid::Uuid::from_u128(n), written, ..RunWritten::default() };
-    let sealed = |state: &mut State, records: &[(Partition, Offset)]| {
+    let sealed = |state: &mut State, records: &[(Partition, i64)]| {
         records.iter().for_each(|&(partition, offset)| accept(state, partition, offset));
         state.seal().unwrap().id
     };

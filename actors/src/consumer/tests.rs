@@ -65,7 +65,11 @@ fn produce(cluster: &Cluster, partition: Partition, count: usize) {
     producer.flush(EVER).unwrap();
 }
 
-fn commits(cluster: &Cluster, partitions: i32) -> BTreeMap<Partition, (Offset, String)> {
+fn offsets(of: &[(Partition, i64)]) -> BTreeMap<Partition, Offset> {
+    of.iter().map(|&(partition, offset)| (partition, Offset(offset))).collect()
+}
+
+fn commits(cluster: &Cluster, partitions: i32) -> BTreeMap<Partition, (i64, String)> {
     let asker: BaseConsumer = config(cluster).set("group.id", GROUP).create().unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition_range(TOPIC, 0, partitions - 1);
@@ -144,8 +148,9 @@ impl TestConsumer {
     }
 
     /// Requests an offset reset; the thread returns the answer.
-    fn request_reset(&self, to: &[(Partition, Offset)]) -> JoinHandle<Result<usize, ResetError>> {
-        let request = ResetRequest { to: to.iter().copied().collect(), by: "a test".to_owned(), reason: "to see".to_owned() };
+    fn request_reset(&self, to: &[(Partition, i64)]) -> JoinHandle<Result<usize, ResetError>> {
+        let to = offsets(to);
+        let request = ResetRequest { to, by: "a test".to_owned(), reason: "to see".to_owned() };
         let resets = self.resets.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         thread::spawn(move || runtime.block_on(resets.ask(request)))
@@ -180,8 +185,8 @@ fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn settle(batch: Lease<PolledBatch>) -> Vec<(Partition, Offset)> {
-    let records = batch.body.raw.records.iter().map(|record| (record.partition, record.offset)).collect();
+fn settle(batch: Lease<PolledBatch>) -> Vec<(Partition, i64)> {
+    let records = batch.body.raw.records.iter().map(|record| (record.partition, record.offset.value())).collect();
     batch.body.receipt.settle(BatchDone::default());
     records
 }
@@ -199,24 +204,24 @@ fn the_next_process_continues_from_the_commit_with_the_same_clock() {
     let last = batches.iter().flat_map(|batch| &batch.body.raw.records).rfind(|record| record.partition == 0).unwrap().clone();
     assert_eq!(batches[0].body.raw.value(&batches[0].body.raw.records[0]), Some(&VALUE[..]));
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    until("written ends", || (consumer.ledger.state().written() == BTreeMap::from([(0, 150), (1, 5)])).then_some(()));
-    until("commits", || (consumer.telemetry.partitions().iter().map(|view| view.committed).sum::<i64>() == 155).then_some(()));
+    until("written ends", || (consumer.ledger.state().written() == offsets(&[(0, 150), (1, 5)])).then_some(()));
+    until("commits", || (consumer.telemetry.partitions().iter().map(|view| view.committed.value()).sum::<i64>() == 155).then_some(()));
     assert_eq!((consumer.telemetry.totals().consumed, consumer.budget.used()), (155, 0));
     let ledger = Arc::clone(&consumer.ledger);
     consumer.stop().unwrap();
     let (checkpoint, topic) = (ledger.checkpoints()[&0], ledger.state().topic_id);
     assert!(topic.is_some());
-    assert_eq!((checkpoint.offset, checkpoint.write_clock.micros()), (150, last.write_ts));
+    assert_eq!((checkpoint.offset, checkpoint.write_clock.micros()), (Offset(150), last.write_ts));
     assert_eq!(commits(&cluster, 2)[&0], (150, CommitMetadata::new(&checkpoint, topic).to_string()));
 
     produce(&cluster, 0, 1);
     let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
     let batch = consumer.batch();
     let record = &batch.body.raw.records[0];
-    assert_eq!((record.partition, record.offset), (0, 150));
+    assert_eq!((record.partition, record.offset), (0, Offset(150)));
     let least = (last.write_ts + WriteClock::STEP).max(record.timestamp_ms * 1_000);
     assert!((least..least + 16).contains(&record.write_ts), "{least} {}", record.write_ts);
-    assert_eq!(consumer.telemetry.written(), BTreeMap::from([(0, 150), (1, 5)]), "a committed offset counts as written");
+    assert_eq!(consumer.telemetry.written(), offsets(&[(0, 150), (1, 5)]), "a committed offset counts as written");
     settle(batch);
     consumer.stop().unwrap();
     assert_eq!(commits(&cluster, 2)[&0].0, 151);
@@ -290,8 +295,11 @@ fn an_added_partition_starts_after_the_largest_clock_of_all_others() {
         let mut element = list.add_partition(TOPIC, partition);
         element.set_offset(Position::Offset(0)).unwrap();
         element.set_metadata(
-            CommitMetadata::new(&Checkpoint { offset: 0, write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(7) }, None)
-                .to_string(),
+            CommitMetadata::new(
+                &Checkpoint { offset: Offset(0), write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(7) },
+                None,
+            )
+            .to_string(),
         );
     }
     asker.commit(&list, CommitMode::Sync).unwrap();
@@ -315,7 +323,7 @@ fn a_single_record_is_sent_at_once_and_the_next_waits_while_it_is_in_flight() {
     let first = consumer.batch();
     produce(&cluster, 0, 1);
     produce(&cluster, 0, 1);
-    until("the end", || consumer.telemetry.partitions().iter().any(|view| view.end == 3).then_some(()));
+    until("the end", || consumer.telemetry.partitions().iter().any(|view| view.end == Offset(3)).then_some(()));
     assert!(consumer.try_batch().is_none(), "with one in flight it waits up to `max_wait`");
     settle(first);
     assert_eq!(settle(consumer.batch()), [(0, 1), (0, 2)]);
@@ -340,7 +348,7 @@ fn without_budget_it_stays_in_the_group_and_loses_nothing() {
     assert!(consumer.budget.blocked() > Duration::from_secs(7), "the wait is counted");
     assert!(consumer.telemetry.partitions().iter().all(|view| view.assigned && view.paused));
 
-    let mut read: Vec<(Partition, Offset)> = Vec::new();
+    let mut read: Vec<(Partition, i64)> = Vec::new();
     while read.len() < 120 {
         held.drain(..).for_each(|batch| read.extend(settle(batch)));
         if read.len() < 120 {
@@ -350,8 +358,8 @@ fn without_budget_it_stays_in_the_group_and_loses_nothing() {
         }
     }
     for partition in 0..2 {
-        let offsets: Vec<_> = read.iter().filter(|(of, _)| *of == partition).map(|&(_, offset)| offset).collect();
-        assert_eq!(offsets, (0..60).collect::<Vec<_>>(), "each once and in order, across pauses");
+        let read: Vec<_> = read.iter().filter(|(of, _)| *of == partition).map(|&(_, offset)| offset).collect();
+        assert_eq!(read, (0..60).collect::<Vec<_>>(), "each once and in order, across pauses");
     }
     assert!(consumer.telemetry.partitions().iter().all(|view| view.assigned));
     consumer.stop().unwrap();
@@ -393,12 +401,12 @@ fn take_over() -> bool {
     assert_eq!(first.telemetry.partitions().iter().filter(|view| view.assigned).count(), 2);
     let starts = second.telemetry.written();
     let committed = commits(&cluster, 4);
-    assert!(starts.iter().all(|(partition, start)| *start == committed[partition].0), "{starts:?} of {committed:?}");
+    assert!(starts.iter().all(|(partition, start)| start.value() == committed[partition].0), "{starts:?} of {committed:?}");
 
     for partition in 0..4 {
         produce(&cluster, partition, 5);
     }
-    let from = |partition: &Partition| starts.get(partition).copied().unwrap_or(50);
+    let from = |partition: &Partition| starts.get(partition).map_or(50, |start| start.value());
     let expected: BTreeSet<_> = (0..4).flat_map(|partition| (from(&partition)..55).map(move |offset| (partition, offset))).collect();
     let mut read = BTreeSet::new();
     until("all records", || {
@@ -414,7 +422,7 @@ fn take_over() -> bool {
     until("the rest", || (second.telemetry.partitions().iter().filter(|view| view.assigned).count() == 4).then_some(()));
     second.stop_settling().unwrap();
     assert!(commits(&cluster, 4).into_values().all(|(offset, _)| offset == 55));
-    starts.values().all(|start| *start == 50)
+    starts.values().all(|start| *start == Offset(50))
 }
 
 #[test]
@@ -439,7 +447,7 @@ fn partitions_are_reset_after_what_was_in_flight_and_read_again_with_later_times
     let (ledger, telemetry) = (Arc::clone(&consumer.ledger), Arc::clone(&consumer.telemetry));
     consumer.thread.join().unwrap().unwrap();
     let checkpoint = ledger.checkpoints()[&0];
-    assert_eq!(checkpoint.offset, 5);
+    assert_eq!(checkpoint.offset, Offset(5));
     assert!(
         checkpoint.write_clock.micros() >= now && checkpoint.write_clock.micros() >= last,
         "after all that was written, and after what was deleted by hand until now: {}",
@@ -447,11 +455,11 @@ fn partitions_are_reset_after_what_was_in_flight_and_read_again_with_later_times
     );
     let committed = commits(&cluster, 2);
     assert_eq!((&committed[&0], committed[&1].0), (&(5, CommitMetadata::new(&checkpoint, ledger.state().topic_id).to_string()), 5));
-    assert_eq!(telemetry.written(), BTreeMap::from([(0, 5), (1, 5)]));
+    assert_eq!(telemetry.written(), offsets(&[(0, 5), (1, 5)]));
 
     let mut consumer = TestConsumer::start(&cluster, 1 << 20, |params| params.ledger = ledger);
     let again: Vec<_> = consumer.batches(15).into_iter().flat_map(|batch| batch.body.raw.records.clone()).collect();
-    assert_eq!(again.iter().map(|record| record.offset).collect::<Vec<_>>(), (5..20).collect::<Vec<_>>());
+    assert_eq!(again.iter().map(|record| record.offset.value()).collect::<Vec<_>>(), (5..20).collect::<Vec<_>>());
     assert!(again.iter().all(|record| record.write_ts > last && record.write_ts > now));
     drop(consumer.thread);
 }
@@ -461,17 +469,18 @@ fn a_recreated_topic_ends_the_incarnation_after_what_was_in_flight() {
     let cluster = cluster(1);
     produce(&cluster, 0, 9);
     // The commit is of an earlier topic, which held as many records or more.
-    let of_before = Checkpoint { offset: 5, write_clock: WriteTimestamp::from_micros(7_000_000_000_000_000), epoch: Epoch::new(3) };
+    let of_before = Checkpoint { offset: Offset(5), write_clock: WriteTimestamp::from_micros(7_000_000_000_000_000), epoch: Epoch::new(3) };
     let other: BaseConsumer = config(&cluster).set("group.id", GROUP).create().unwrap();
     let mut list = TopicPartitionList::new();
     let mut element = list.add_partition(TOPIC, 0);
-    element.set_offset(Position::Offset(of_before.offset)).unwrap();
+    element.set_offset(Position::Offset(of_before.offset.value())).unwrap();
     element.set_metadata(CommitMetadata::new(&of_before, TopicId::from_bits(1)).to_string());
     other.commit(&list, CommitMode::Sync).unwrap();
     drop(other);
     let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
     let batches = consumer.batches(9);
-    let read: Vec<_> = batches.iter().flat_map(|batch| &batch.body.raw.records).map(|record| (record.offset, record.write_ts)).collect();
+    let read: Vec<_> =
+        batches.iter().flat_map(|batch| &batch.body.raw.records).map(|record| (record.offset.value(), record.write_ts)).collect();
     assert_eq!(read, (0..9).map(|n| (n, of_before.write_clock.micros() + (n + 1) * WriteClock::STEP)).collect::<Vec<_>>());
 
     assert_eq!(consumer.ledger.observe_topic(TopicId::from_bits(3)), Some(1));
@@ -489,11 +498,11 @@ fn an_unconfirmed_reset_ends_the_incarnation_and_a_foreign_partition_is_rejected
     produce(&cluster, 0, 5);
     let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
     consumer.batches(5).into_iter().for_each(|batch| drop(settle(batch)));
-    until("the commit", || consumer.telemetry.partitions().iter().any(|view| view.committed == 5).then_some(()));
+    until("the commit", || consumer.telemetry.partitions().iter().any(|view| view.committed == Offset(5)).then_some(()));
     assert_eq!(consumer.request_reset(&[(0, 0), (7, 0)]).join().unwrap(), Err(ResetError::NotAssigned(vec![7])));
     produce(&cluster, 0, 1);
     settle(consumer.batch());
-    until("the commit", || consumer.telemetry.partitions().iter().any(|view| view.committed == 6).then_some(()));
+    until("the commit", || consumer.telemetry.partitions().iter().any(|view| view.committed == Offset(6)).then_some(()));
     cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 3]);
     assert!(matches!(consumer.request_reset(&[(0, 0)]).join().unwrap(), Err(ResetError::Unconfirmed(_))));
     consumer.thread.join().unwrap().unwrap();
@@ -504,7 +513,7 @@ fn an_unconfirmed_reset_ends_the_incarnation_and_a_foreign_partition_is_rejected
 fn a_reset_request_without_a_consumer_is_withdrawn() {
     let resets = ResetHandle::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let request = ResetRequest { to: BTreeMap::from([(0, 0)]), by: String::new(), reason: String::new() };
+    let request = ResetRequest { to: offsets(&[(0, 0)]), by: String::new(), reason: String::new() };
     assert_eq!(runtime.block_on(resets.ask(request)), Err(ResetError::NotReading));
     assert!(resets.take().is_none(), "it is withdrawn");
 }
@@ -517,7 +526,7 @@ fn a_failed_commit_is_retried() {
     let batch = consumer.batch();
     cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE; 3]);
     settle(batch);
-    until("the commit", || consumer.telemetry.partitions().iter().any(|view| view.committed == 1).then_some(()));
+    until("the commit", || consumer.telemetry.partitions().iter().any(|view| view.committed == Offset(1)).then_some(()));
     consumer.stop().unwrap();
 }
 
@@ -533,7 +542,7 @@ fn commits_are_refused(error: RDKafkaRespErr) {
     // A consumer that leaves its group for the error reads again what is not committed.
     until("commit", || {
         settled.extend(consumer.try_batch().into_iter().flat_map(settle));
-        let committed: Offset = consumer.telemetry.partitions().iter().map(|view| view.committed).sum();
+        let committed: i64 = consumer.telemetry.partitions().iter().map(|view| view.committed.value()).sum();
         assert!(usize::try_from(committed).unwrap() <= settled.len(), "{error:?}: {committed} committed of {settled:?}");
         (committed == 6).then_some(())
     });
@@ -627,7 +636,7 @@ fn lost_partitions_are_not_committed_and_are_read_again_from_the_commit() {
     before.into_iter().for_each(|batch| drop(settle(batch)));
     produce(&cluster, 0, 1);
     let later = consumer.batch();
-    assert_eq!(consumer.telemetry.written()[&0], 0, "batches of the lost assignment do not count");
+    assert_eq!(consumer.telemetry.written()[&0], Offset(0), "batches of the lost assignment do not count");
     assert_eq!(again.into_iter().flat_map(settle).collect::<Vec<_>>(), (0..5).map(|offset| (0, offset)).collect::<Vec<_>>());
     assert_eq!(settle(later), [(0, 5)]);
     consumer.stop().unwrap();

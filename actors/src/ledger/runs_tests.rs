@@ -14,6 +14,7 @@ use super::command::Command;
 use super::error::MAX_OPEN_RUNS;
 use super::error::Rejection;
 use super::runs::{Accepted, MAX_ENDED_RUNS, Runs};
+use super::tests::range;
 
 fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
@@ -47,8 +48,8 @@ fn submit(runs: &mut Runs, command: Command) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn written(runs: &mut Runs, partition: Partition, offset: Offset) {
-    for event in runs.completed(Some(&BTreeMap::from([(partition, offset)]))) {
+fn written(runs: &mut Runs, partition: Partition, offset: i64) {
+    for event in runs.completed(Some(&BTreeMap::from([(partition, Offset(offset))]))) {
         runs.evolve(&event, now());
     }
 }
@@ -109,7 +110,7 @@ fn a_key_requested_with_another_spec_is_rejected_and_names_the_run() {
 fn a_run_succeeds_only_when_its_last_record_is_written() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
-    produced(&mut runs, id(1), 2, Range { from: 10, to: 20 });
+    produced(&mut runs, id(1), 2, range(10, 20));
     assert_eq!(runs.get(id(1)).unwrap().state, RunState::Draining);
     written(&mut runs, 2, 19);
     assert_eq!(runs.get(id(1)).unwrap().state, RunState::Draining);
@@ -122,7 +123,7 @@ fn a_run_succeeds_only_when_its_last_record_is_written() {
 fn a_run_whose_records_are_already_written_succeeds() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
-    produced(&mut runs, id(1), 0, Range { from: 40, to: 50 });
+    produced(&mut runs, id(1), 0, range(40, 50));
     written(&mut runs, 0, 50);
     assert_eq!(runs.get(id(1)).unwrap().state, RunState::Succeeded);
 }
@@ -156,12 +157,12 @@ fn a_run_stores_why_it_stopped_and_whether_it_was_cut_short() {
 fn a_restarted_run_counts_from_its_first_page_and_waits_for_all_it_produced() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
-    for range in [Range { from: 0, to: 10 }, Range { from: 20, to: 30 }] {
+    for range in [range(0, 10), range(20, 30)] {
         submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
         page(&mut runs, range, None);
     }
     let run = runs.get(id(1)).unwrap();
-    assert_eq!((run.counts.fetched, run.counts.produced, run.ranges.0[&0]), (10, 10, Range { from: 0, to: 30 }));
+    assert_eq!((run.counts.fetched, run.counts.produced, run.ranges.0[&0]), (10, 10, range(0, 30)));
 }
 
 #[test]
@@ -169,17 +170,17 @@ fn a_restarted_run_keeps_only_the_counts_of_pages_behind_the_cursor() {
     let mut runs = Runs::default();
     request(&mut runs, "k", 1, 1);
     submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
-    page(&mut runs, Range { from: 0, to: 10 }, Some("10"));
-    page(&mut runs, Range { from: 10, to: 20 }, Some("20"));
+    page(&mut runs, range(0, 10), Some("10"));
+    page(&mut runs, range(10, 20), Some("20"));
     submit(&mut runs, Command::PageFetched { run: id(1), records: 10, cursor: Some("20".into()) }).unwrap();
     let counts = |runs: &Runs| runs.get(id(1)).unwrap().counts;
     assert_eq!((counts(&runs).pages, counts(&runs).fetched, counts(&runs).produced), (3, 30, 20));
     submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     assert_eq!((counts(&runs).pages, counts(&runs).fetched, counts(&runs).produced), (2, 20, 20), "the third was not produced");
-    page(&mut runs, Range { from: 20, to: 30 }, None);
+    page(&mut runs, range(20, 30), None);
     submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     assert_eq!(counts(&runs).pages, 2, "the third is in the topic, but moved no cursor, so it is fetched again");
-    page(&mut runs, Range { from: 30, to: 40 }, None);
+    page(&mut runs, range(30, 40), None);
     assert_eq!((counts(&runs).pages, counts(&runs).fetched, counts(&runs).produced), (3, 30, 30));
 }
 
@@ -211,7 +212,7 @@ fn ten(max_rejected: &str, refused: u64) -> Runs {
     submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     submit(&mut runs, Command::PageFetched { run: id(1), records: 10, cursor: None }).unwrap();
     let produced = 10 - refused;
-    let ranges = [(0, Range { from: 0, to: i64::try_from(produced).unwrap() })].into_iter().collect();
+    let ranges = [(0, range(0, i64::try_from(produced).unwrap()))].into_iter().collect();
     let mut rejects = Rejects::default();
     rejects.add("produce", "no key", refused);
     submit(

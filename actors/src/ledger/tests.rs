@@ -38,8 +38,16 @@ pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
+pub(super) fn range(from: i64, to: i64) -> Range {
+    Range { from: Offset(from), to: Offset(to) }
+}
+
+fn checkpoint(offset: i64, clock: i64, epoch: u32) -> Checkpoint {
+    Checkpoint { offset: Offset(offset), write_clock: WriteTimestamp::from_micros(clock), epoch: Epoch::new(epoch) }
+}
+
 fn assigned(partition: Partition, offset: i64, epoch: u32, origin: StartOrigin) -> Command {
-    let start = Start { checkpoint: Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(epoch) }, origin };
+    let start = Start { checkpoint: checkpoint(offset, 0, epoch), origin };
     Command::AssignPartitions { starts: [(partition, start)].into_iter().collect() }
 }
 
@@ -48,7 +56,7 @@ fn written(ledger: &Ledger, partition: Partition, offset: i64, epoch: u32) {
 }
 
 fn batch(partition: Partition, offset: i64, epoch: u32) -> Event {
-    let checkpoint = Checkpoint { offset, write_clock: WriteTimestamp::from_micros(offset * 16), epoch: Epoch::new(epoch) };
+    let checkpoint = checkpoint(offset, offset * 16, epoch);
     Event::BatchWritten {
         batch: 1,
         ranges: Ranges::default(),
@@ -81,7 +89,7 @@ fn a_reopened_ledger_has_the_same_state() {
     let ledger = open(dir.path()).unwrap();
     start(&ledger, "t");
     ledger.submit(assigned(0, 0, 7, StartOrigin::Earliest)).unwrap();
-    let done = produced(&ledger, "done", Range { from: 0, to: 10 });
+    let done = produced(&ledger, "done", range(0, 10));
     let open_run = ledger.request("open", 1, RunSpec::default()).unwrap().id();
     written(&ledger, 0, 10, 7);
     assert_eq!(ledger.run(done).unwrap().state, RunState::Succeeded);
@@ -91,7 +99,7 @@ fn a_reopened_ledger_has_the_same_state() {
     assert_eq!(again.state(), before);
     assert_eq!(again.open_runs(), [open_run]);
     assert_eq!(again.request("done", 1, RunSpec::default()).unwrap(), Accepted::Same(done), "a key outlives the process");
-    assert_eq!(again.checkpoints()[&0], Checkpoint { offset: 10, write_clock: WriteTimestamp::from_micros(160), epoch: Epoch::new(7) });
+    assert_eq!(again.checkpoints()[&0], checkpoint(10, 160, 7));
 }
 
 #[test]
@@ -159,11 +167,11 @@ fn a_run_is_cancelled_when_its_lease_expires() {
 fn redriven_dead_letters_are_known_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
-    let letters = [(0, Range { from: 3, to: 7 })].into_iter().collect();
+    let letters = [(0, range(3, 7))].into_iter().collect();
     ledger.record(Event::LettersRedriven { letters, records: 4, by: "admin".into(), reason: "the SQL accepts them now".into() });
     drop(ledger);
     let redriven = open(dir.path()).unwrap().redriven();
-    assert_eq!(redriven.without(0, Range { from: 0, to: 10 }), [Range { from: 0, to: 3 }, Range { from: 7, to: 10 }]);
+    assert_eq!(redriven.without(0, range(0, 10)), [range(0, 3), range(7, 10)]);
 }
 
 #[test]
@@ -171,7 +179,7 @@ fn the_state_at_any_event_is_the_fold_up_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path()).unwrap();
     start(&ledger, "t");
-    let run = produced(&ledger, "k", Range { from: 0, to: 3 });
+    let run = produced(&ledger, "k", range(0, 3));
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     written(&ledger, 0, 3, 1);
     drop(ledger);
@@ -197,7 +205,7 @@ fn started_runs_fail_when_the_topic_is_recreated_and_later_ones_do_not() {
         "the first id does not differ from an earlier one"
     );
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
-    let waits = produced(&ledger, "waits", Range { from: 0, to: 10 });
+    let waits = produced(&ledger, "waits", range(0, 10));
     let elsewhere = ledger.request("its pages are in flight", 1, RunSpec::default()).unwrap().id();
     ledger.submit(Command::StartRun { run: elsewhere }).unwrap();
     let requested = ledger.request("not begun", 1, RunSpec::default()).unwrap().id();
@@ -210,7 +218,7 @@ fn started_runs_fail_when_the_topic_is_recreated_and_later_ones_do_not() {
     assert_eq!(ledger.observe_topic(id(1)), None, "a broker that does not know it yet is ignored");
     // What is written of the earlier topic does not count for the new one, except for the clock.
     written(&ledger, 0, 50, 1);
-    let new = produced(&ledger, "new", Range { from: 0, to: 10 });
+    let new = produced(&ledger, "new", range(0, 10));
     assert_eq!(ledger.run(new).unwrap().state, RunState::Draining);
     assert_eq!(ledger.checkpoints()[&0].write_clock.micros(), 800);
     ledger.submit(assigned(0, 0, 2, StartOrigin::Reset)).unwrap();
@@ -226,7 +234,7 @@ fn a_run_succeeds_once_the_topic_is_confirmed_after_its_last_record_was_written(
     start(&ledger, "t");
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     ledger.confirm_topic(id(1), ledger.written());
-    let run = produced(&ledger, "k", Range { from: 0, to: 10 });
+    let run = produced(&ledger, "k", range(0, 10));
     let before = ledger.written();
     written(&ledger, 0, 10, 1);
     assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "what was read may be of another topic");
@@ -236,7 +244,7 @@ fn a_run_succeeds_once_the_topic_is_confirmed_after_its_last_record_was_written(
     ledger.confirm_topic(id(2), ledger.written());
     assert_eq!(ledger.run(run).unwrap().state, RunState::Failed, "it is another topic");
     ledger.submit(assigned(0, 0, 2, StartOrigin::Reset)).unwrap();
-    let run = produced(&ledger, "again", Range { from: 0, to: 10 });
+    let run = produced(&ledger, "again", range(0, 10));
     written(&ledger, 0, 10, 2);
     assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "the check that found the topic does not confirm its written offsets");
     ledger.confirm_topic(id(2), ledger.written());
@@ -248,11 +256,11 @@ fn runs_fail_when_the_offsets_or_the_topic_of_the_group_change() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     start(&ledger, "t");
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
-    let first = produced(&ledger, "first", Range { from: 0, to: 10 });
+    let first = produced(&ledger, "first", range(0, 10));
     ledger.submit(assigned(0, 0, 2, StartOrigin::Reset)).unwrap();
     let failed = ledger.run(first).unwrap();
     assert!(failed.state == RunState::Failed && failed.error.unwrap().retryable);
-    let second = produced(&ledger, "second", Range { from: 0, to: 10 });
+    let second = produced(&ledger, "second", range(0, 10));
     start(&ledger, "another");
     assert!(ledger.run(second).unwrap().error.unwrap().message.contains("another"));
     assert!(ledger.checkpoints().is_empty(), "checkpoints are of a topic");
@@ -265,7 +273,7 @@ fn runs_fail_when_another_process_has_started_an_epoch() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     start(&ledger, "t");
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
-    let run = produced(&ledger, "k", Range { from: 0, to: 10 });
+    let run = produced(&ledger, "k", range(0, 10));
     ledger.submit(assigned(0, 20, 2, StartOrigin::Group)).unwrap();
     assert_eq!(ledger.run(run).unwrap().state, RunState::Failed, "the records up to 20 are not those that it produced");
 }
@@ -277,7 +285,7 @@ fn earlier_written_offsets_count_only_once_the_partition_is_assigned_again() {
     start(&ledger, "t");
     ledger.submit(assigned(0, 100, 1, StartOrigin::Group)).unwrap();
     start(&ledger, "t");
-    let runs = [produced(&ledger, "first", Range { from: 0, to: 5 }), produced(&ledger, "second", Range { from: 5, to: 9 })];
+    let runs = [produced(&ledger, "first", range(0, 5)), produced(&ledger, "second", range(5, 9))];
     assert!(runs.iter().all(|&run| ledger.run(run).unwrap().state == RunState::Draining));
     ledger.submit(assigned(0, 100, 1, StartOrigin::Group)).unwrap();
     assert!(runs.iter().all(|&run| ledger.run(run).unwrap().state == RunState::Succeeded));
@@ -287,12 +295,10 @@ fn earlier_written_offsets_count_only_once_the_partition_is_assigned_again() {
 fn a_run_waits_for_later_commits_of_partitions_that_others_read() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     start(&ledger, "t");
-    let seen = |offset| Command::ObserveCommitted {
-        checkpoints: [(0, Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(3) })].into_iter().collect(),
-    };
+    let seen = |offset| Command::ObserveCommitted { checkpoints: [(0, checkpoint(offset, 0, 3))].into_iter().collect() };
     ledger.submit(seen(50)).unwrap();
     assert!(!ledger.waits_for_others());
-    let run = produced(&ledger, "k", Range { from: 40, to: 45 });
+    let run = produced(&ledger, "k", range(40, 45));
     assert_eq!(ledger.run(run).unwrap().state, RunState::Draining, "an earlier commit may be of another topic");
     assert!(ledger.waits_for_others());
     ledger.submit(seen(44)).unwrap();
@@ -307,21 +313,15 @@ fn the_groups_commits_do_not_change_assigned_partitions() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     start(&ledger, "t");
     ledger.submit(assigned(0, 5, 1, StartOrigin::Group)).unwrap();
-    ledger
-        .submit(Command::ObserveCommitted {
-            checkpoints: [(0, Checkpoint { offset: 50, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) })]
-                .into_iter()
-                .collect(),
-        })
-        .unwrap();
-    assert_eq!(ledger.checkpoints()[&0].offset, 5);
+    ledger.submit(Command::ObserveCommitted { checkpoints: [(0, checkpoint(50, 0, 1))].into_iter().collect() }).unwrap();
+    assert_eq!(ledger.checkpoints()[&0].offset, Offset(5));
 }
 
 #[test]
 fn without_a_consumer_a_run_succeeds_when_it_is_in_the_topic() {
     let ledger = Ledger::in_memory(SystemClock::shared());
     ledger.submit(Command::StartProcess { version: "0".into(), roles: vec![], topic: "t".into(), group: String::new() }).unwrap();
-    let run = produced(&ledger, "k", Range { from: 0, to: 3 });
+    let run = produced(&ledger, "k", range(0, 3));
     assert_eq!(ledger.run(run).unwrap().state, RunState::Succeeded);
 }
 
@@ -331,7 +331,7 @@ fn a_batch_of_another_epoch_advances_nothing() {
     start(&ledger, "t");
     ledger.submit(assigned(0, 5, 1, StartOrigin::Earliest)).unwrap();
     written(&ledger, 0, 50, 9);
-    assert_eq!(ledger.checkpoints()[&0].offset, 5);
+    assert_eq!(ledger.checkpoints()[&0].offset, Offset(5));
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn happen(ledger: &Ledger, happening: &Happening) {
         Happening::Run(n, what) => {
             let Some(run) = run(n) else { return };
             let mut ranges = Ranges::default();
-            ranges.add(i32::from(n % 3), Range { from: 0, to: 1 + i64::from(n) });
+            ranges.add(i32::from(n % 3), range(0, 1 + i64::from(n)));
             let _ = ledger.submit(match what {
                 0 => Command::StartRun { run },
                 1 => Command::PageFetched { run, records: 3, cursor: None },
@@ -458,11 +458,10 @@ fn a_commit_behind_the_journal_in_the_same_epoch_moves_nothing_back() {
     ledger.submit(assigned(0, 0, 1, StartOrigin::Earliest)).unwrap();
     written(&ledger, 0, 7, 1);
     ledger.record(Event::PartitionsRevoked { partitions: vec![0] });
-    let checkpoint = |offset| Checkpoint { offset, write_clock: WriteTimestamp::default(), epoch: Epoch::new(1) };
-    ledger.submit(Command::ObserveCommitted { checkpoints: [(0, checkpoint(4))].into_iter().collect() }).unwrap();
-    assert_eq!(ledger.checkpoints()[&0].offset, 7, "a start at 4 would count its records twice");
-    ledger.submit(Command::ObserveCommitted { checkpoints: [(0, checkpoint(9))].into_iter().collect() }).unwrap();
-    assert_eq!(ledger.checkpoints()[&0].offset, 9, "another process has written more");
+    ledger.submit(Command::ObserveCommitted { checkpoints: [(0, checkpoint(4, 0, 1))].into_iter().collect() }).unwrap();
+    assert_eq!(ledger.checkpoints()[&0].offset, Offset(7), "a start at 4 would count its records twice");
+    ledger.submit(Command::ObserveCommitted { checkpoints: [(0, checkpoint(9, 0, 1))].into_iter().collect() }).unwrap();
+    assert_eq!(ledger.checkpoints()[&0].offset, Offset(9), "another process has written more");
 }
 
 #[test]
@@ -535,16 +534,16 @@ proptest! {
 
 #[test]
 fn a_page_below_a_confirmed_offset_waits_for_another_topic_check() {
-    let page = |from: Offset| Event::PageProduced {
+    let page = |from| Event::PageProduced {
         run: Uuid::nil(),
-        ranges: [(1, Range { from, to: from + 1 })].into_iter().collect(),
+        ranges: [(1, Range::of(Offset(from)))].into_iter().collect(),
         produced: 1,
         rejected: 0,
         cursor: None,
         moves: None,
         rejects: Rejects::default(),
     };
-    let written = || Some(BTreeMap::from([(0, 9), (1, 2)]));
+    let written = || Some(BTreeMap::from([(0, Offset(9)), (1, Offset(2))]));
     let mut confirmed = written();
     invalidate_confirmed(&page(2), &mut confirmed);
     assert_eq!(confirmed, written(), "a topic appends after what was written of it");

@@ -113,7 +113,7 @@ fn choose(existing: BTreeMap<Partition, Range>, wanted: Option<&Ranges>, without
         for mut part in without(partition, range) {
             if part.len() > capacity {
                 remaining += part.len() - capacity;
-                part.to = part.from.saturating_add_unsigned(capacity);
+                part.to = Offset(part.from.value().saturating_add_unsigned(capacity));
             }
             if !part.is_empty() {
                 capacity -= part.len();
@@ -206,9 +206,9 @@ impl Redriver<'_> {
     /// The record of a dead letter with a truncated value, if the topic still has it at the dead
     /// letter's origin, with the hash that the dead letter states.
     async fn record_in_topic(&self, letter: &StoredRecord) -> Result<Option<Option<StoredRecord>>, RedriveError> {
-        let number = |name| letter.header(name).and_then(|text| text.parse::<Offset>().ok());
+        let number = |name| letter.header(name).and_then(|text| text.parse::<i64>().ok());
         let partition = number(dead_letter::PARTITION).and_then(|partition| Partition::try_from(partition).ok());
-        let (Some(partition), Some(offset)) = (partition, number(dead_letter::OFFSET)) else { return Ok(None) };
+        let (Some(partition), Some(offset)) = (partition, number(dead_letter::OFFSET).map(Offset)) else { return Ok(None) };
         if letter.header(dead_letter::TOPIC) != Some(self.topic) {
             return Ok(None);
         }
@@ -216,7 +216,7 @@ impl Redriver<'_> {
         if !ends.get(&partition).is_some_and(|&(start, end)| (start..end).contains(&offset)) {
             return Ok(None);
         }
-        let place = BTreeMap::from([(partition, Range { from: offset, to: offset + 1 })]);
+        let place = BTreeMap::from([(partition, Range::of(offset))]);
         let found = read(self.access, self.topic, place, ReadLimit { records: 1, bytes: CHUNK_BYTES }).await?;
         let matches_hash = |record: &StoredRecord| {
             let value = record.value.as_deref().unwrap_or_default();
@@ -273,7 +273,7 @@ mod tests {
     use forebay_dataplane::{Reason, RejectStage};
 
     fn range(from: i64, to: i64) -> Range {
-        Range { from, to }
+        Range { from: Offset(from), to: Offset(to) }
     }
 
     fn all(_: Partition, range: Range) -> Vec<Range> {
@@ -293,8 +293,8 @@ mod tests {
     #[test]
     fn skipped_dead_letters_are_in_no_redriven_range() {
         assert_eq!(without(range(5, 9), &[]), [range(5, 9)]);
-        assert_eq!(without(range(5, 9), &[5, 7]), [range(6, 7), range(8, 9)]);
-        assert_eq!(without(range(5, 6), &[5]), []);
+        assert_eq!(without(range(5, 9), &[Offset(5), Offset(7)]), [range(6, 7), range(8, 9)]);
+        assert_eq!(without(range(5, 6), &[Offset(5)]), []);
     }
 
     #[test]
@@ -326,7 +326,7 @@ mod tests {
         };
         let letter = StoredRecord {
             partition: 0,
-            offset: 7,
+            offset: Offset(7),
             timestamp_ms: None,
             key: None,
             value: None,
@@ -345,7 +345,7 @@ mod tests {
             vec![("trace".to_owned(), None), count("2"), (dead_letter::REASON.to_owned(), Some(b"not JSON".to_vec())), count("3")];
         let letter = StoredRecord {
             partition: 0,
-            offset: 7,
+            offset: Offset(7),
             timestamp_ms: None,
             key: None,
             value: None,

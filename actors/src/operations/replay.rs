@@ -22,7 +22,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use forebay_schemas::api::ReplayFrom;
-use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range};
+use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, Range, WriteTimestamp};
 use forebay_schemas::topic_id::TopicId;
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ pub struct Move {
     pub lost: Option<Range>,
     /// The largest write clock that is known of any partition.
     #[serde(skip)]
-    largest_clock: i64,
+    largest_clock: WriteTimestamp,
 }
 
 /// Why a replay fails.
@@ -98,14 +98,13 @@ fn plan(
     committed: Option<&Committed>,
     wanted: Option<Offset>,
     topic: Option<TopicId>,
-    largest_clock: i64,
+    largest_clock: WriteTimestamp,
 ) -> Move {
     let (start_offset, end_offset) = offsets;
     let committed = committed.filter(|committed| is_of_topic(&committed.metadata, topic)).map(|committed| committed.offset);
     let lost = committed.filter(|&offset| offset < start_offset).map(|from| Range { from, to: start_offset });
     let to = wanted.and_then(|wanted| reset_target(committed, wanted, offsets));
-    let replayed = |to| Range { from: to, to: committed.unwrap_or(end_offset).clamp(start_offset, end_offset) }.len();
-    let again = to.map_or(0, replayed);
+    let again = to.map_or(0, |to| committed.unwrap_or(end_offset).clamp(start_offset, end_offset).since(to));
     Move { partition, begin: start_offset, end: end_offset, committed, to, again, lost, largest_clock }
 }
 
@@ -152,7 +151,7 @@ pub(crate) async fn apply(
     now: SystemTime,
 ) -> Result<(), ReplayError> {
     let topic_id = broker::topic_id(access, topic).await?;
-    let largest_clock = moves.iter().map(|planned| planned.largest_clock).max().unwrap_or(0);
+    let largest_clock = moves.iter().map(|planned| planned.largest_clock).max().unwrap_or_default();
     let resets = moves.iter().filter_map(|planned| {
         let &Move { partition, end: end_offset, committed: from, lost, .. } = planned;
         Some(PartitionReset { partition, from, to: planned.to?, end_offset, lost })
@@ -168,17 +167,18 @@ pub(crate) async fn apply(
 #[cfg(test)]
 mod tests {
     use forebay_dataplane::commit_metadata::CommitMetadata;
-    use forebay_schemas::offset::WriteTimestamp;
 
     use super::*;
 
-    fn committed(offset: Offset) -> Committed {
-        Committed { offset, metadata: "forebay:2:5000:00000007".into() }
+    /// Plans the reset of a partition to `wanted`; Kafka holds `start..end`.
+    fn planned((start, end): (i64, i64), committed: Option<i64>, wanted: i64) -> Move {
+        let committed = committed.map(|offset| Committed { offset: Offset(offset), metadata: "forebay:2:5000:00000007".into() });
+        plan(0, (Offset(start), Offset(end)), committed.as_ref(), Some(Offset(wanted)), None, WriteTimestamp::default())
     }
 
-    fn to(begin_end: (Offset, Offset), at: Option<Offset>, wanted: Offset) -> (Option<Offset>, u64) {
-        let planned = plan(0, begin_end, at.map(committed).as_ref(), Some(wanted), None, 0);
-        (planned.to, planned.again)
+    fn to(ends: (i64, i64), committed: Option<i64>, wanted: i64) -> (Option<i64>, u64) {
+        let planned = planned(ends, committed, wanted);
+        (planned.to.map(Offset::value), planned.again)
     }
 
     #[test]
@@ -191,24 +191,19 @@ mod tests {
 
     #[test]
     fn an_offset_outside_of_the_topic_moves_into_it_and_the_loss_is_reported() {
-        let overtaken = plan(0, (50, 100), Some(&committed(20)), Some(50), None, 0);
-        assert_eq!((overtaken.to, overtaken.lost), (Some(50), Some(Range { from: 20, to: 50 })));
-        let truncated = plan(0, (0, 10), Some(&committed(60)), Some(0), None, 0);
-        assert_eq!((truncated.to, truncated.again, truncated.lost), (Some(0), 10, None));
+        let overtaken = planned((50, 100), Some(20), 50);
+        assert_eq!((overtaken.to, overtaken.lost), (Some(Offset(50)), Some(Range { from: Offset(20), to: Offset(50) })));
+        let truncated = planned((0, 10), Some(60), 0);
+        assert_eq!((truncated.to, truncated.again, truncated.lost), (Some(Offset(0)), 10, None));
     }
 
     #[test]
     fn a_committed_offset_of_an_earlier_topic_is_ignored() {
         let of = |bits| TopicId::from_bits(bits);
-        let of_before = Committed {
-            offset: 60,
-            metadata: CommitMetadata::new(
-                &Checkpoint { offset: 60, write_clock: WriteTimestamp::from_micros(5_000), epoch: Epoch::new(7) },
-                of(1),
-            )
-            .to_string(),
-        };
-        let planned = plan(0, (0, 100), Some(&of_before), Some(0), of(2), 5_000);
+        let write_clock = WriteTimestamp::from_micros(5_000);
+        let checkpoint = Checkpoint { offset: Offset(60), write_clock, epoch: Epoch::new(7) };
+        let of_before = Committed { offset: checkpoint.offset, metadata: CommitMetadata::new(&checkpoint, of(1)).to_string() };
+        let planned = plan(0, (Offset(0), Offset(100)), Some(&of_before), Some(Offset(0)), of(2), write_clock);
         assert_eq!((planned.to, planned.committed), (None, None));
     }
 }

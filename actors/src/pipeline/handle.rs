@@ -155,10 +155,10 @@ impl Running {
         // Commits of an earlier topic of this name do not count.
         let id = broker::topic_id(&self.access, topic).await?;
         let committed = broker::committed_with_metadata(&self.access, group, topic).await?;
-        let behind = |(partition, (start, end)): (&Partition, &(Offset, Offset))| {
+        let behind = |(partition, &(start, end)): (&Partition, &(Offset, Offset))| {
             let committed = committed.get(partition).filter(|it| id.is_none() || checkpoint_of(it.offset, &it.metadata, id).is_some());
-            let done = committed.map_or(*start, |it| it.offset.max(*start));
-            u64::try_from(end - done).unwrap_or(0)
+            let done = committed.map_or(start, |it| it.offset.max(start));
+            end.since(done)
         };
         Ok(ends.iter().map(behind).sum())
     }

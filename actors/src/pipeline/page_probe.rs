@@ -10,6 +10,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use forebay_schemas::offset::Offset;
 
 use super::blueprint::Blueprint;
 use crate::fetcher::{FetchError, sample};
@@ -56,7 +57,7 @@ fn probe_page(records: &[Bytes], has_next: bool, keys: &KeyExtractor, transform:
         match keys.extract(record, &mut scratch) {
             KeyedRecord::Record { key, .. } => {
                 let offset = i64::try_from(raw.records.len()).expect("a page has fewer records than an offset can number");
-                raw.push(&NewRecord { offset, key: Some(&key), value: Some(record), ..NewRecord::default() });
+                raw.push(&NewRecord { offset: Offset(offset), key: Some(&key), value: Some(record), ..NewRecord::default() });
             }
             KeyedRecord::DeadLetter { reason, .. } => reasons.push(reason),
         }

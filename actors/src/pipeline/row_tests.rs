@@ -1,5 +1,6 @@
 //! Tests of the rows of a record and its successors: filtered, unnested, rejected.
 
+use forebay_schemas::offset::Offset;
 use forebay_schemas::pipeline::parse;
 
 use super::Blueprint;
@@ -44,7 +45,7 @@ async fn table_after(sql: &str, key: &str, records: &[&str]) -> (Vec<String>, Ve
     for (offset, record) in (0..).zip(records) {
         let value = (*record != TOMBSTONE).then_some(record.as_bytes());
         let mut raw = RawBatch::default();
-        raw.push(&NewRecord { offset, timestamp_ms: 1, write_ts: offset * 16, value, ..NewRecord::default() });
+        raw.push(&NewRecord { offset: Offset(offset), timestamp_ms: 1, write_ts: offset * 16, value, ..NewRecord::default() });
         let batch = Parts::default().next(&transform, &raw, &|| {});
         rejected += batch.rejects.len();
         let (rows, refused) = RowSet::check(&spec, &batch.rows, &batch.write_ts).unwrap();

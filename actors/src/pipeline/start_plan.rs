@@ -172,7 +172,7 @@ fn group(name: &str, cluster: &ClusterState, after: &State, problems: &mut Vec<S
     let id = there.as_ref().and_then(|there| there.id);
     let ends: BTreeMap<Partition, (Offset, Offset)> = match there {
         Some(there) => there.ends.clone(),
-        None => (0..wanted.partitions).map(|partition| (partition, (0, 0))).collect(),
+        None => (0..wanted.partitions).map(|partition| (partition, (Offset(0), Offset(0)))).collect(),
     };
     let mut partitions = Vec::with_capacity(ends.len());
     for (partition, (start_offset, end_offset)) in ends {
@@ -306,10 +306,11 @@ primary_key = ["id"]
     }
 
     /// An existing topic with these ends and these committed offsets.
-    fn cluster(blueprint: &Blueprint, ends: &[(Offset, Offset)], committed: &[(Partition, Checkpoint)]) -> ClusterState {
+    fn cluster(blueprint: &Blueprint, ends: &[(i64, i64)], committed: &[(Partition, Checkpoint)]) -> ClusterState {
         let [records, dead] = crate::broker::wanted_topics(&blueprint.pipeline);
         let settings = BTreeMap::from([("message.timestamp.type".to_owned(), "CreateTime".to_owned())]);
-        let there = TopicDescription { id: id(), ends: (0..).zip(ends.iter().copied()).collect(), held_back: BTreeMap::new(), settings };
+        let ends = ends.iter().map(|&(start, end)| (Offset(start), Offset(end)));
+        let there = TopicDescription { id: id(), ends: (0..).zip(ends).collect(), held_back: BTreeMap::new(), settings };
         let commit = |(partition, checkpoint): &(Partition, Checkpoint)| {
             (*partition, Committed { offset: checkpoint.offset, metadata: CommitMetadata::new(checkpoint, id()).to_string() })
         };
@@ -335,8 +336,8 @@ primary_key = ["id"]
         state
     }
 
-    fn checkpoint(offset: Offset, epoch: u32) -> Checkpoint {
-        Checkpoint { offset, write_clock: WriteTimestamp::from_micros(1), epoch: Epoch::new(epoch) }
+    fn checkpoint(offset: i64, epoch: u32) -> Checkpoint {
+        Checkpoint { offset: Offset(offset), write_clock: WriteTimestamp::from_micros(1), epoch: Epoch::new(epoch) }
     }
 
     #[test]
@@ -356,7 +357,7 @@ primary_key = ["id"]
             Some(Ok(TableDescription { keyspace: Some(false), ..TableDescription::default() })),
         );
         let group = plan.group.unwrap();
-        let starts: Vec<_> = group.partitions.iter().map(|start| (start.from, start.origin, start.waiting())).collect();
+        let starts: Vec<_> = group.partitions.iter().map(|start| (start.from.map(Offset::value), start.origin, start.waiting())).collect();
         assert_eq!(
             starts,
             [
@@ -389,12 +390,13 @@ primary_key = ["id"]
         let known = Event::TopicIdentified { id: TopicId::from_bits(1).unwrap() };
         before.evolve(&Recorded::new(before.seq + 1, DateTime::UNIX_EPOCH, known));
         let mut kafka = cluster(&blueprint, &[(0, 20)], &[]);
-        let of_before = Committed { offset: 9, metadata: CommitMetadata::new(&checkpoint(9, 7), TopicId::from_bits(1)).to_string() };
+        let of_before =
+            Committed { offset: Offset(9), metadata: CommitMetadata::new(&checkpoint(9, 7), TopicId::from_bits(1)).to_string() };
         kafka.committed.insert(0, of_before);
-        kafka.topics[0].1.as_mut().unwrap().held_back.insert(0, Range { from: 20, to: 23 });
+        kafka.topics[0].1.as_mut().unwrap().held_back.insert(0, Range { from: Offset(20), to: Offset(23) });
         let plan = super::plan_start(&blueprint, &before, Ok(kafka), None);
         let start = &plan.group.unwrap().partitions[0];
-        assert_eq!((start.from, start.origin, start.waiting()), (Some(0), Some(StartOrigin::Reset), 20));
+        assert_eq!((start.from, start.origin, start.waiting()), (Some(Offset(0)), Some(StartOrigin::Reset), 20));
         assert!(plan.changes.iter().any(|change| change.contains("it was deleted and created again")), "{:?}", plan.changes);
         let differences = &plan.topics[0].differences;
         let held_back = "an open transaction at offset 20 of partition 0 holds back 3 offsets, which are not read before it ends";

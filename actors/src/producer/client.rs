@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_schemas::offset::Offset;
 use forebay_schemas::pipeline;
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
@@ -383,7 +384,7 @@ impl ProducerContext for Context {
                     tracing::info!(kafka = self.0.kafka, "kafka accepts records again");
                     self.0.progress.clear();
                 }
-                delivery.settle(|tracker| tracker.acked(delivery.to, message.partition(), message.offset()));
+                delivery.settle(|tracker| tracker.acked(delivery.to, message.partition(), Offset(message.offset())));
             }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);

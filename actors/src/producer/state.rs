@@ -128,13 +128,13 @@ mod tests {
         let mut tracker = DeliveryTracker::default();
         tracker.sent();
         tracker.sent();
-        assert_eq!(tracker.acked(Destination::Topic, 1, 8), None);
-        assert_eq!(tracker.acked(Destination::DeadLetters, 0, 3), None, "more may be sent");
+        assert_eq!(tracker.acked(Destination::Topic, 1, Offset(8)), None);
+        assert_eq!(tracker.acked(Destination::DeadLetters, 0, Offset(3)), None, "more may be sent");
         tracker.sent();
         assert_eq!(tracker.seal(None), None);
-        let page = tracker.acked(Destination::Topic, 1, 5).unwrap().unwrap();
+        let page = tracker.acked(Destination::Topic, 1, Offset(5)).unwrap().unwrap();
         assert_eq!((page.produced, page.rejected), (2, 1));
-        assert_eq!(page.ranges.0, BTreeMap::from([(1, Range { from: 5, to: 9 })]));
+        assert_eq!(page.ranges.0, BTreeMap::from([(1, Range { from: Offset(5), to: Offset(9) })]));
         assert_eq!(tracker.seal(None), None);
     }
 
@@ -150,7 +150,7 @@ mod tests {
         tracker.sent();
         assert_eq!(tracker.seal(None), None);
         assert_eq!(tracker.failed(broken()), None);
-        assert_eq!(tracker.acked(Destination::Topic, 0, 0), Some(Err(broken())));
+        assert_eq!(tracker.acked(Destination::Topic, 0, Offset(0)), Some(Err(broken())));
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
                 let mut tracker = DeliveryTracker::default();
                 offsets.iter().for_each(|_| tracker.sent());
                 assert_eq!(tracker.seal(None), None);
-                offsets.iter().filter_map(|&(partition, offset)| tracker.acked(Destination::Topic, partition, offset)).last().unwrap().unwrap()
+                offsets.iter().filter_map(|&(partition, offset)| tracker.acked(Destination::Topic, partition, Offset(offset))).last().unwrap().unwrap()
             };
             let shuffled = tracked(&offsets);
             offsets.sort_unstable();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_schemas::offset::Range;
+use forebay_schemas::offset::{Offset, Range};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers, Message, OwnedMessage};
 use rdkafka::mocking::MockCluster;
@@ -78,7 +78,7 @@ async fn a_page_is_done_when_all_of_it_is_in_the_partitions_of_java_clients() {
     let records = [r#"{"id": "a-little-bit-long-string"}"#, r#"{"id":"a-little-bit-longer-string","n":1}"#, r#"{"id":21}"#];
     let produced = produce(&client, &records).await.unwrap();
     assert_eq!((produced.produced, produced.rejected), (3, 0));
-    assert_eq!(produced.ranges.0, BTreeMap::from([(0, Range { from: 0, to: 2 }), (1, Range { from: 0, to: 1 })]));
+    assert_eq!(produced.ranges.0, BTreeMap::from([(0, Range { from: Offset(0), to: Offset(2) }), (1, Range::of(Offset(0)))]));
     let messages = read_all(&served.access, "users_stream", &[(0, 0), (1, 0)], 3).await;
     for (key, value) in [("a-little-bit-long-string", records[0]), ("a-little-bit-longer-string", records[1]), ("21", records[2])] {
         let message = messages.iter().find(|message| message.key() == Some(key.as_bytes())).unwrap();
@@ -348,5 +348,5 @@ async fn each_record_is_in_the_topic_once_after_the_broker_died_during_a_page() 
     assert_eq!(end.await.unwrap().unwrap().produced, 200);
     assert!(!client.is_unreachable());
     let ends = crate::broker::ends(&access, "users_stream").await.unwrap();
-    assert_eq!(ends.values().map(|(_, end)| end).sum::<i64>(), 201);
+    assert_eq!(ends.values().map(|(_, end)| end.value()).sum::<i64>(), 201);
 }

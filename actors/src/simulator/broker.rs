@@ -55,13 +55,18 @@ pub(super) struct Log {
     uncommitted: bool,
 }
 
+/// The index of an offset in the slots of its log.
+fn index(offset: Offset) -> usize {
+    offset.value() as usize
+}
+
 impl Log {
     pub(super) fn begin(&self) -> Offset {
         self.begin
     }
 
     pub(super) fn end(&self) -> Offset {
-        self.slots.len() as Offset
+        Offset(self.slots.len() as i64)
     }
 
     /// Returns the last stable offset: that of the first record of an open transaction, or the end.
@@ -76,19 +81,20 @@ impl Log {
 
     /// Returns the first record from `from` on that a consumer is given.
     pub(super) fn next(&self, from: Offset) -> Option<(Offset, Stored)> {
-        let (from, to) = (from.max(self.begin) as usize, self.readable() as usize);
+        let from = from.max(self.begin);
         let given = |slot: &Slot| slot.stored.filter(|_| !slot.compacted && (!slot.aborted || self.uncommitted));
-        self.slots.get(from..to)?.iter().enumerate().find_map(|(at, slot)| given(slot).map(|stored| ((from + at) as Offset, stored)))
+        let slots = self.slots.get(index(from)..index(self.readable()))?;
+        (0..).zip(slots).find_map(|(at, slot)| given(slot).map(|stored| (from + at, stored)))
     }
 
     /// Returns the record at an offset, compacted or not, unless its transaction was aborted.
     pub(super) fn at(&self, offset: Offset) -> Option<Stored> {
-        let slot = self.slots.get(offset as usize)?;
+        let slot = self.slots.get(index(offset))?;
         slot.stored.filter(|_| !slot.aborted)
     }
 
     pub(super) fn is_done(&self, offset: Offset) -> bool {
-        self.slots.get(offset as usize).is_some_and(|slot| slot.done)
+        self.slots.get(index(offset)).is_some_and(|slot| slot.done)
     }
 
     /// Returns the first offset whose effect is not in the store.
@@ -96,7 +102,7 @@ impl Log {
         while self.slots.get(self.done_to).is_some_and(|slot| slot.done) {
             self.done_to += 1;
         }
-        self.done_to as Offset
+        Offset(self.done_to as i64)
     }
 
     /// Retention: removes what is before `to`.
@@ -113,7 +119,7 @@ impl Log {
     pub(super) fn close(&mut self, commit: bool) {
         let Some(from) = self.open.take() else { return };
         if !commit {
-            for slot in self.slots[from as usize..].iter_mut().filter(|slot| slot.transactional) {
+            for slot in self.slots[index(from)..].iter_mut().filter(|slot| slot.transactional) {
                 (slot.done, slot.aborted) = (true, true);
             }
         }
@@ -123,7 +129,7 @@ impl Log {
     /// Compaction: of the records before `to` only the newest of each key stays. Kafka does not
     /// compact behind an open transaction.
     pub(super) fn compact(&mut self, to: Offset) {
-        let to = to.min(self.readable()) as usize;
+        let to = index(to.min(self.readable()));
         let mut newer = BTreeSet::new();
         for slot in self.slots[..to].iter_mut().rev().filter(|slot| !slot.aborted && !slot.compacted) {
             let Some(content) = slot.stored.map(|stored| stored.content).filter(|content| !content.bad) else { continue };
@@ -225,7 +231,8 @@ impl Broker {
     pub(super) fn records_of(&self, key: u16) -> impl Iterator<Item = (Partition, Offset, Stored)> {
         self.each().flat_map(move |partition| {
             let log = self.log(partition);
-            (0..log.end())
+            (0..log.end().value())
+                .map(Offset)
                 .filter_map(move |offset| Some((partition, offset, log.at(offset)?)))
                 .filter(move |(.., it)| it.content.key == Some(key))
         })
@@ -273,7 +280,7 @@ impl Broker {
     /// Marks the effect of a record as stored.
     pub(super) fn mark_done(&mut self, at: At) {
         if let Some(slot) =
-            self.topics[at.topic as usize].get_mut(at.partition as usize).and_then(|log| log.slots.get_mut(at.offset as usize))
+            self.topics[at.topic as usize].get_mut(at.partition as usize).and_then(|log| log.slots.get_mut(index(at.offset)))
         {
             slot.done = true;
         }
@@ -336,7 +343,7 @@ impl Broker {
     }
 
     /// Returns the number of readable offsets that the group has not committed.
-    pub(super) fn lag(&self, partition: Partition) -> Offset {
+    pub(super) fn lag(&self, partition: Partition) -> i64 {
         let log = self.log(partition);
         log.readable() - self.group.get(&partition).map_or(log.begin(), |(checkpoint, _)| checkpoint.offset)
     }

@@ -71,7 +71,7 @@ impl Process {
         let known = live.ledger.checkpoints();
         // As in `Client::resolve_starts`.
         let largest = largest_clock(env.broker.metadata(), &known).max(live.consumer.latest_clock());
-        let largest = if env.has(Fault::NewPartitionClockZero) { 0 } else { largest };
+        let largest = if env.has(Fault::NewPartitionClockZero) { WriteTimestamp::default() } else { largest };
         let mut starts = BTreeMap::new();
         for &partition in partitions {
             let log = env.broker.log(partition);
@@ -283,7 +283,7 @@ impl Process {
         live.consumer.commit_requested(&commits);
         live.schedule.requested(now);
         if env.has(Fault::CommitOnePast) {
-            commits.iter_mut().for_each(|commit| commit.checkpoint.offset += 1);
+            commits.iter_mut().for_each(|commit| commit.checkpoint.offset = commit.checkpoint.offset + 1);
         }
         env.commit_requests.push(CommitRequest { who, incarnation: live.incarnation, generation: live.generation, commits });
     }
@@ -397,7 +397,7 @@ impl Process {
             let (start_offset, end_offset) = (env.broker.log(partition).begin(), env.broker.log(partition).end());
             let from = live.consumer.written(partition).map(|checkpoint| checkpoint.offset);
             let Some(written) = from.filter(|&written| start_offset < written) else { continue };
-            let wanted = if to_start { start_offset } else { env.rng.random_range(start_offset..written) };
+            let wanted = if to_start { start_offset } else { Offset(env.rng.random_range(start_offset.value()..written.value())) };
             if let Some(to) = reset_target(from, wanted, (start_offset, end_offset)) {
                 resets.push(PartitionReset { partition, from, to, end_offset, lost: None });
             }

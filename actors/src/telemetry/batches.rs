@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    fn batch(id: u64, ranges: &[(Partition, Offset)]) -> BatchView {
+    fn batch(id: u64, ranges: &[(Partition, i64)]) -> BatchView {
         BatchView {
             id,
             at: chrono::DateTime::UNIX_EPOCH,
@@ -95,9 +95,13 @@ mod tests {
             transform_micros: 0,
             write_micros: 0,
             commit_micros: 0,
-            ranges: ranges.iter().map(|&(partition, to)| (partition, Range { from: 0, to })).collect(),
+            ranges: ranges.iter().map(|&(partition, to)| (partition, Range { from: Offset(0), to: Offset(to) })).collect(),
             retries: 0,
         }
+    }
+
+    fn committed(batches: &mut Batches, now: Instant, offsets: &[(Partition, i64)]) -> Vec<Duration> {
+        batches.committed(now, &offsets.iter().map(|&(partition, offset)| (partition, Offset(offset))).collect())
     }
 
     #[test]
@@ -105,10 +109,10 @@ mod tests {
         let (mut batches, now) = (Batches::default(), Instant::now());
         batches.written(batch(1, &[(0, 10), (1, 5)]), now);
         batches.written(batch(2, &[(0, 20)]), now);
-        assert!(batches.committed(now, &BTreeMap::from([(0, 15)])).is_empty());
+        assert!(committed(&mut batches, now, &[(0, 15)]).is_empty());
         let later = now + Duration::from_millis(7);
-        assert_eq!(batches.committed(later, &BTreeMap::from([(0, 15), (1, 5)])), [Duration::from_millis(7)]);
-        assert!(batches.committed(later, &BTreeMap::from([(0, 15), (1, 5)])).is_empty(), "once");
+        assert_eq!(committed(&mut batches, later, &[(0, 15), (1, 5)]), [Duration::from_millis(7)]);
+        assert!(committed(&mut batches, later, &[(0, 15), (1, 5)]).is_empty(), "once");
         assert_eq!(batches.views().iter().map(|view| (view.id, view.commit_micros)).collect::<Vec<_>>(), [(2, 0), (1, 7_000)]);
     }
 
@@ -117,7 +121,7 @@ mod tests {
         let (mut batches, now) = (Batches::default(), Instant::now());
         batches.written(batch(1, &[(0, 10), (1, 5)]), now);
         batches.revoked(&[1]);
-        assert!(batches.committed(now, &BTreeMap::from([(0, 10), (1, 5)])).is_empty());
+        assert!(committed(&mut batches, now, &[(0, 10), (1, 5)]).is_empty());
     }
 
     #[test]
@@ -127,6 +131,6 @@ mod tests {
             batches.written(batch(id, &[(0, 10)]), now);
         }
         assert_eq!((batches.views().len(), batches.pending.len()), (MAX_BATCHES, MAX_PENDING));
-        assert_eq!(batches.committed(now, &BTreeMap::from([(0, 10)])).len(), MAX_PENDING);
+        assert_eq!(committed(&mut batches, now, &[(0, 10)]).len(), MAX_PENDING);
     }
 }

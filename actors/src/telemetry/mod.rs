@@ -220,7 +220,7 @@ impl Telemetry {
 
     fn known(&self, partition: Partition, change: impl FnOnce(&mut Known)) {
         let mut partitions = self.partitions.lock();
-        let view = PartitionView { end: 0, ..PartitionView::unknown(partition) };
+        let view = PartitionView { end: Offset(0), ..PartitionView::unknown(partition) };
         let known = partitions.entry(partition).or_insert(Known { view, oldest_ms: None });
         change(known);
         // Kafka reports the end once a second only; the end is never below what is written.
@@ -263,7 +263,8 @@ impl Telemetry {
     /// The first unwritten offset of each partition that this process has written records of.
     pub fn written(&self) -> BTreeMap<Partition, Offset> {
         let partitions = self.partitions.lock();
-        partitions.values().map(|known| known.view).filter(|view| view.written >= 0).map(|view| (view.partition, view.written)).collect()
+        let written = partitions.values().map(|known| (known.view.partition, known.view.written));
+        written.filter(|(_, offset)| *offset != Offset::UNKNOWN).collect()
     }
 
     /// Records the duration of a stage.

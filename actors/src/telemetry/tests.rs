@@ -12,9 +12,9 @@ fn the_delay_of_a_partition_is_the_age_of_its_oldest_unwritten_record() {
     clock.advance(Duration::from_secs(100));
     let behind = || telemetry.partitions()[0].behind_ms;
 
-    telemetry.partition(0, |view| (view.assigned, view.end, view.written) = (true, 10, 10));
+    telemetry.partition(0, |view| (view.assigned, view.end, view.written) = (true, Offset(10), Offset(10)));
     assert_eq!(behind(), 0, "nothing is unwritten");
-    telemetry.partition(0, |view| view.end = 15);
+    telemetry.partition(0, |view| view.end = Offset(15));
     assert_eq!(behind(), -1, "an unread record has no known age");
     telemetry.oldest_unwritten(0, Some(98_500));
     assert_eq!(behind(), 1_500);
@@ -30,7 +30,7 @@ fn the_delay_of_a_partition_is_the_age_of_its_oldest_unwritten_record() {
 fn a_commit_sets_the_duration_of_its_batch_and_of_the_stage() {
     let clock = Arc::new(ManualClock::default());
     let telemetry = Telemetry::new(clock.clone());
-    let ranges = [(0, forebay_schemas::offset::Range { from: 0, to: 10 })].into_iter().collect();
+    let ranges = [(0, forebay_schemas::offset::Range { from: Offset(0), to: Offset(10) })].into_iter().collect();
     telemetry.batch(BatchView {
         id: 1,
         at: clock.wall().into(),
@@ -45,7 +45,7 @@ fn a_commit_sets_the_duration_of_its_batch_and_of_the_stage() {
         retries: 0,
     });
     clock.advance(Duration::from_millis(20));
-    telemetry.committed([(0, 10)]);
+    telemetry.committed([(0, Offset(10))]);
     assert_eq!(telemetry.batches()[0].commit_micros, 20_000);
     let sums: Vec<_> = telemetry.stages().into_iter().map(|stage| (stage.stage, stage.sum_micros)).collect();
     let expected = [("fetch", 0), ("produce", 0), ("wait", 2_000), ("transform", 3_000), ("write", 4_000), ("commit", 20_000)];

@@ -150,7 +150,7 @@ impl DeadLetters {
         }
         let record = &raw.records[reject.record as usize];
         let truncation = outgoing.truncation.next(raw.value(record))?;
-        let (topic, partition, offset) = (&self.topic, record.partition, record.offset);
+        let (topic, partition, offset) = (&self.topic, record.partition, record.offset.value());
         tracing::warn!(topic, partition, offset, "dead letter too large for its topic; sending it with its value truncated");
         Some(Outgoing { reject, truncation, alone })
     }

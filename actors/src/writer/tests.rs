@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use forebay_dataplane::arrow::array::{RecordBatch, StringArray};
 use forebay_dataplane::arrow::datatypes::{DataType, Field, Schema};
-use forebay_schemas::offset::Ranges;
+use forebay_schemas::offset::{Offset, Ranges};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -108,7 +108,7 @@ impl Fixture {
         let consumer: BaseConsumer =
             ClientConfig::new().set("bootstrap.servers", self.kafka.bootstrap_servers()).set("group.id", "g").create().unwrap();
         let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset("t.dead", 0, Offset::Beginning).unwrap();
+        assignment.add_partition_offset("t.dead", 0, rdkafka::Offset::Beginning).unwrap();
         consumer.assign(&assignment).unwrap();
         let mut dead_letters = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -141,7 +141,7 @@ fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>, credit: Credit) -
     // One record more than there are rows: the one that was rejected earlier.
     for offset in 40..=40 + i64::from(count) {
         let (key, value) = (Some(&b"key"[..]), Some(&b"value"[..]));
-        raw.push(&NewRecord { partition: 3, offset, timestamp_ms: 1_000, write_ts: 16, key, value, headers: &own });
+        raw.push(&NewRecord { partition: 3, offset: Offset(offset), timestamp_ms: 1_000, write_ts: 16, key, value, headers: &own });
     }
     let (receipt, done) = Receipt::new();
     let polled = PolledBatch { id: 1, raw, ranges: Ranges::default(), waited: Duration::ZERO, receipt };

@@ -188,10 +188,10 @@ pub const CATALOGUE: &[Metric] = &[
         },
     ),
     gauge("forebay_kafka_begin_offset", "offset", &["topic", "partition"], "The first offset that Kafka holds.", |s, to| {
-        assigned(s, to, |view| known(view.begin));
+        assigned(s, to, |view| known(view.begin.value()));
     }),
     gauge("forebay_kafka_end_offset", "offset", &["topic", "partition"], "The offset of the next record.", |s, to| {
-        assigned(s, to, |view| known(view.end));
+        assigned(s, to, |view| known(view.end.value()));
     }),
     gauge(
         "forebay_kafka_written_offset",
@@ -199,7 +199,7 @@ pub const CATALOGUE: &[Metric] = &[
         &["topic", "partition"],
         "Everything before it is in the table or a dead letter; absent if this process does not know.",
         |s, to| {
-            assigned(s, to, |view| known(view.written));
+            assigned(s, to, |view| known(view.written.value()));
         },
     ),
     gauge(
@@ -208,7 +208,7 @@ pub const CATALOGUE: &[Metric] = &[
         &["topic", "partition"],
         "The committed offset of the consumer group; absent without one.",
         |s, to| {
-            assigned(s, to, |view| known(view.committed));
+            assigned(s, to, |view| known(view.committed.value()));
         },
     ),
     gauge(

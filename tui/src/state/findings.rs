@@ -142,6 +142,7 @@ fn of_actor(actor: &ActorView, snapshot: &Snapshot) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::test_data::{self, window};
+    use forebay_schemas::offset::Offset;
     use std::time::Duration;
 
     #[test]
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn an_open_transaction_is_reported() {
         let mut snapshot = test_data::busy();
-        (snapshot.partitions[0].end, snapshot.partitions[0].held_back) = (7, 3);
+        (snapshot.partitions[0].end, snapshot.partitions[0].held_back) = (Offset(7), 3);
         let found = plain_findings(&window([snapshot]));
         let reported = "an open transaction at offset 7 of partition 0 holds back 3 offsets until it ends";
         assert!(found.iter().any(|finding| finding.text == reported), "{found:?}");

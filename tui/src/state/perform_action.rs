@@ -278,7 +278,7 @@ impl Model {
     fn dead_letter_range(&self) -> Option<forebay_schemas::offset::Ranges> {
         let Some(RowId::DeadLetter(partition, offset)) = self.details.last() else { return None };
         let mut ranges = forebay_schemas::offset::Ranges::default();
-        ranges.add(*partition, forebay_schemas::offset::Range { from: *offset, to: offset.saturating_add(1) });
+        ranges.add(*partition, forebay_schemas::offset::Range::of(*offset));
         Some(ranges)
     }
 

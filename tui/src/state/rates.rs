@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use forebay_schemas::offset::Partition;
+use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::run::Run;
 use forebay_schemas::snapshot::{EdgeView, PartitionView, Snapshot};
 
@@ -206,7 +206,7 @@ fn edge<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a EdgeView> {
 
 /// How far a partition is written, if this process knows.
 fn done(view: &PartitionView) -> Option<u64> {
-    u64::try_from(view.written.max(view.committed)).ok()
+    u64::try_from(view.written.max(view.committed).value()).ok()
 }
 
 fn lag(snapshot: &Snapshot) -> u64 {
@@ -223,7 +223,7 @@ fn per_second(from: &Snapshot, to: &Snapshot, total: impl Fn(&Snapshot) -> u64) 
 fn received(from: &Snapshot, to: &Snapshot) -> Option<f64> {
     let produced = per_second(from, to, |snapshot| snapshot.totals.produced)?;
     let grown = per_second(from, to, |snapshot| {
-        snapshot.partitions.iter().filter_map(|view| u64::try_from(view.end).ok()).fold(0, u64::saturating_add)
+        snapshot.partitions.iter().filter_map(|view| u64::try_from(view.end.value()).ok()).fold(0, u64::saturating_add)
     })?;
     // A new partition is not growth.
     Some(if from.partitions.len() == to.partitions.len() { produced.max(grown) } else { produced })
@@ -233,9 +233,10 @@ fn received(from: &Snapshot, to: &Snapshot) -> Option<f64> {
 pub(crate) fn progress(run: &Run, partitions: &[PartitionView]) -> Option<f64> {
     let (mut all, mut written) = (0, 0);
     for (partition, range) in &run.ranges.0 {
-        all = u64::saturating_add(all, super::projection::range_len(*range));
-        let at = partitions.iter().find(|view| view.partition == *partition).map_or(-1, |view| view.written.max(view.committed));
-        written = u64::saturating_add(written, u64::try_from(at.min(range.to).saturating_sub(range.from)).unwrap_or(0));
+        all = u64::saturating_add(all, range.len());
+        let at =
+            partitions.iter().find(|view| view.partition == *partition).map_or(Offset::UNKNOWN, |view| view.written.max(view.committed));
+        written = u64::saturating_add(written, at.min(range.to).since(range.from));
     }
     (all > 0).then(|| written as f64 / all as f64)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::api::LogLine;
+use forebay_schemas::offset::Offset;
 use forebay_schemas::snapshot::ActorState;
 use proptest::prelude::*;
 
@@ -249,7 +250,7 @@ fn records_and_dead_letters_of_another_pipeline_are_dropped() {
     let page = |key: &str| {
         let record = RecordView {
             partition: 0,
-            offset: 7,
+            offset: Offset(7),
             timestamp_ms: 1,
             key: Some(key.to_owned()),
             value: serde_json::Value::Null,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_schemas::event::{Event, Recorded};
+use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::snapshot::{Latency, RunTotals, Snapshot, StageView};
 
 use super::event_history::Timeline;
@@ -197,13 +198,11 @@ pub(crate) struct RecordPath {
 }
 
 /// Finds the path of the record at an offset.
-pub(crate) fn record_path(timeline: &Timeline, partition: i32, offset: i64) -> RecordPath {
+pub(crate) fn record_path(timeline: &Timeline, partition: Partition, offset: Offset) -> RecordPath {
     let mut path = RecordPath::default();
     for index in (0..timeline.len()).rev() {
         let Some(recorded) = timeline.get(index) else { break };
-        let contains = |ranges: &forebay_schemas::offset::Ranges| {
-            ranges.0.get(&partition).is_some_and(|range| range.from <= offset && offset < range.to)
-        };
+        let contains = |ranges: &Ranges| ranges.0.get(&partition).is_some_and(|range| range.from <= offset && offset < range.to);
         match &recorded.event {
             Event::PageProduced { ranges, .. } if contains(ranges) => {
                 path.page = Some(Arc::clone(recorded));

@@ -210,8 +210,8 @@ pub(super) fn detail(canvas: &Canvas<'_>, id: u64, width: usize) -> Vec<Line<'st
     let theme = canvas.theme;
     let mut lines = vec![canvas.styled(summary(batch), Role::Text)];
     for (partition, range) in &batch.ranges.0 {
-        let n = crate::state::projection::range_len(*range);
-        lines.push(fact(canvas, &format!("partition {partition}"), &format!("{range}  {} offsets", text::count(n)), Role::Text));
+        let offsets = format!("{range}  {} offsets", text::count(range.len()));
+        lines.push(fact(canvas, &format!("partition {partition}"), &offsets, Role::Text));
     }
     if batch.retries > 0 {
         lines.push(fact(canvas, "retries", &text::count(batch.retries), Role::Warn));

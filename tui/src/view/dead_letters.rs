@@ -1,6 +1,7 @@
 //! Dead letters: the records that cannot become rows, the stage that rejected them, and the reason.
 
 use forebay_schemas::api::DeadLetter;
+use forebay_schemas::offset::{Offset, Partition};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::Line;
@@ -82,7 +83,7 @@ fn reasons(canvas: &Canvas<'_>, width: usize) -> Vec<Line<'static>> {
 }
 
 /// The detail view of a dead letter.
-pub(super) fn detail(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
+pub(super) fn detail(canvas: &Canvas<'_>, partition: Partition, offset: Offset, width: usize) -> Vec<Line<'static>> {
     let Some(letter) =
         canvas.model.dead_letters().iter().find(|letter| (letter.record.partition, letter.record.offset) == (partition, offset))
     else {

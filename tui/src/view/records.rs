@@ -2,6 +2,7 @@
 
 use chrono::DateTime;
 use forebay_schemas::api::RecordView;
+use forebay_schemas::offset::{Offset, Partition};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::{Line, Span};
@@ -81,7 +82,7 @@ pub(super) fn pretty(canvas: &Canvas<'_>, value: &Value, width: usize) -> Vec<Li
 }
 
 /// The detail view of a record: its metadata, its path and its value.
-pub(super) fn detail(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
+pub(super) fn detail(canvas: &Canvas<'_>, partition: Partition, offset: Offset, width: usize) -> Vec<Line<'static>> {
     let record = canvas.model.api_data.records.iter().find(|record| (record.partition, record.offset) == (partition, offset));
     let mut lines = Vec::new();
     if let Some(record) = record {
@@ -115,7 +116,7 @@ pub(super) fn headers_left_out(canvas: &Canvas<'_>, record: &RecordView) -> Opti
 }
 
 /// The path of a record, one line per step with the time since the previous one.
-pub(super) fn path(canvas: &Canvas<'_>, partition: i32, offset: i64, width: usize) -> Vec<Line<'static>> {
+pub(super) fn path(canvas: &Canvas<'_>, partition: Partition, offset: Offset, width: usize) -> Vec<Line<'static>> {
     let path = record_path(canvas.model.timeline(), partition, offset);
     let view = canvas.snapshot().and_then(|snapshot| snapshot.partitions.iter().find(|view| view.partition == partition));
     let mut lines = Vec::new();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use forebay_schemas::api::{ChangePlan, DeadLetter, DeadLetters, PlanRequest, RecordView, Records};
 use forebay_schemas::event::{Recorded, decode};
+use forebay_schemas::offset::Offset;
 use forebay_schemas::snapshot::Snapshot;
 use proptest::prelude::*;
 use ratatui::Terminal;
@@ -41,7 +42,7 @@ fn updates(snapshots: i64) -> Vec<Update> {
     updates.extend((0..=snapshots).map(|n| Update::Snapshot(Arc::new(test_data::measured(test_data::later(n * 500))))));
     let record = |partition: i32, offset: i64| RecordView {
         partition,
-        offset,
+        offset: Offset(offset),
         timestamp_ms: 1_795_516_266_000 + offset,
         key: Some(format!("user-{offset}")),
         value: serde_json::json!({ "id": offset, "name": { "first": "Ada", "last": "L." }, "email": "***" }),
@@ -57,7 +58,7 @@ fn updates(snapshots: i64) -> Vec<Update> {
         stage: stage.to_owned(),
         reason: reason.to_owned(),
         sql_fingerprint: Some("9f2c".to_owned()),
-        origin: Some((1, 40 + n)),
+        origin: Some((1, Offset(40 + n))),
     };
     let letters = vec![
         letter(2, "transform", "id is null"),
@@ -142,8 +143,8 @@ fn every_page() {
         RowId::Actor("root/egress/writer".to_owned()),
         RowId::Run(test_data::uuid_of(3)),
         RowId::Batch(4_710),
-        RowId::Record(1, 101),
-        RowId::DeadLetter(0, 1),
+        RowId::Record(1, Offset(101)),
+        RowId::DeadLetter(0, Offset(1)),
         RowId::Event(55),
         RowId::Alert("ForebayLagGrows".to_owned()),
         RowId::Node("10.0.0.3:9042".to_owned()),

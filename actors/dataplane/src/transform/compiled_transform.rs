@@ -130,7 +130,7 @@ impl Transform {
                 ScanColumn::System(SystemColumn::Timestamp) => {
                     Arc::new(TimestampMillisecondArray::from_iter_values(records().map(|r| r.timestamp_ms)).with_timezone(UTC))
                 }
-                ScanColumn::System(SystemColumn::Offset) => Arc::new(Int64Array::from_iter_values(records().map(|r| r.offset))),
+                ScanColumn::System(SystemColumn::Offset) => Arc::new(Int64Array::from_iter_values(records().map(|r| r.offset.value()))),
                 ScanColumn::System(SystemColumn::Partition) => Arc::new(Int32Array::from_iter_values(records().map(|r| r.partition))),
                 ScanColumn::System(SystemColumn::Key) => Arc::new(BinaryArray::from_iter(records().map(|r| raw.key(r)))),
                 ScanColumn::System(SystemColumn::Headers) => Arc::new(header_maps(raw, records())),

@@ -213,7 +213,7 @@ mod server {
         let mut commits = BTreeMap::new();
         read(data_dir, "read its commits", sql, (CLUSTER, group, topic), |row| {
             let metadata = row.get::<Option<String>>(2)?.unwrap_or_default();
-            commits.insert(row.get::<i32>(0)?, (row.get::<i64>(1)?, metadata));
+            commits.insert(row.get::<i32>(0)?, (Offset(row.get(1)?), metadata));
             Ok(())
         })?;
         Ok(commits)
@@ -234,7 +234,7 @@ mod server {
         read(data_dir, "read its topics", sql, [CLUSTER], |row| {
             let end = row.get::<Option<i64>>(2)?.unwrap_or(0);
             let start = row.get::<Option<i64>>(3)?.unwrap_or(end);
-            topics.entry(row.get(0)?).or_default().insert(row.get::<i32>(1)?, (start, end));
+            topics.entry(row.get(0)?).or_default().insert(row.get::<i32>(1)?, (Offset(start), Offset(end)));
             Ok(())
         })?;
         Ok(topics)

@@ -243,7 +243,7 @@ impl Loop<'_> {
             tracing::warn!(
                 topic = self.params.topic,
                 partition,
-                offset,
+                offset = offset.value(),
                 timestamp_ms,
                 "implausible record timestamp ignored: it is {}; further ones of this partition are only counted",
                 why_implausible(timestamp_ms.unwrap_or_default()).unwrap_or_default()

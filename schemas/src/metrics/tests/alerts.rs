@@ -33,13 +33,13 @@ fn no_alert_fires_for_a_pipeline_that_makes_progress() {
 fn a_growing_lag_fires_after_its_time_and_a_shrinking_one_does_not() {
     let grows = |second, snapshot: &mut Snapshot| {
         progress(second, snapshot);
-        snapshot.partitions[0].end = 2_000 + second * 10;
+        snapshot.partitions[0].end = Offset(2_000 + second * 10);
     };
     assert_eq!(fired(290, grows), none());
     assert_eq!(fired(320, grows), ["ForebayLagGrows"]);
     let shrinks = |second, snapshot: &mut Snapshot| {
         progress(second, snapshot);
-        snapshot.partitions[0].end = 200_000 - second * 10;
+        snapshot.partitions[0].end = Offset(200_000 - second * 10);
     };
     assert_eq!(fired(600, shrinks), none());
     let of_others = |second, snapshot: &mut Snapshot| {

@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 use crate::desired::Desired;
+use crate::offset::Offset;
 use crate::run::{Stop, StopReason};
 use crate::snapshot::Latency;
 use crate::snapshot::{
@@ -42,10 +43,10 @@ fn actor(path: &str, state: ActorState) -> ActorView {
 fn partition(number: i32) -> PartitionView {
     PartitionView {
         partition: number,
-        begin: 0,
-        end: 100,
-        written: 90,
-        committed: 80,
+        begin: Offset(0),
+        end: Offset(100),
+        written: Offset(90),
+        committed: Offset(80),
         assigned: true,
         paused: false,
         clamped: 1,
@@ -163,7 +164,7 @@ fn every_metric_of_a_full_snapshot_has_a_value_for_each_of_its_labels() {
 fn unknown_values_are_absent() {
     let mut snapshot = snapshot_at(0);
     snapshot.partitions = vec![
-        PartitionView { written: -1, committed: -1, behind_ms: -1, ..partition(0) },
+        PartitionView { written: Offset::UNKNOWN, committed: Offset::UNKNOWN, behind_ms: -1, ..partition(0) },
         PartitionView { assigned: false, ..partition(1) },
     ];
     (snapshot.source, snapshot.store, snapshot.memory_bytes, snapshot.durable_seq) = (None, None, 0, 0);

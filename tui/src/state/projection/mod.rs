@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_schemas::desired::Desired;
 use forebay_schemas::event::{Event, Recorded};
-use forebay_schemas::offset::{Offset, Partition, Range};
+use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{REJECTED, Run, RunCounts, RunState};
 use forebay_schemas::snapshot::{ActorState, ActorView, BatchView, Totals};
@@ -48,7 +48,7 @@ pub(crate) struct PartitionProgress {
 
 impl Default for PartitionProgress {
     fn default() -> Self {
-        Self { produced: -1, written: -1, committed: -1, assigned: false }
+        Self { produced: Offset::UNKNOWN, written: Offset::UNKNOWN, committed: Offset::UNKNOWN, assigned: false }
     }
 }
 
@@ -124,11 +124,6 @@ impl Path {
     fn new(path: &str) -> Self {
         Self(path.split('/').map(str::to_owned).collect())
     }
-}
-
-/// The number of offsets in a range; 0 if it is reversed.
-pub(crate) fn range_len(range: Range) -> u64 {
-    u64::try_from(range.to.saturating_sub(range.from)).unwrap_or(0)
 }
 
 fn push_bounded<T>(queue: &mut VecDeque<T>, max: usize, item: T) {
@@ -214,9 +209,9 @@ impl Projection {
         if self.partitions.len() < MAX_PARTITIONS || self.partitions.contains_key(&partition) {
             let progress = self.partitions.entry(partition).or_default();
             change(progress);
-            // Never trust the journal so far that arithmetic on its offsets could overflow.
+            // A journal may contain any number.
             for offset in [&mut progress.produced, &mut progress.written, &mut progress.committed] {
-                *offset = (*offset).max(-1);
+                *offset = (*offset).max(Offset::UNKNOWN);
             }
         }
     }
@@ -234,7 +229,7 @@ impl Projection {
                 run.records_settled(settled);
             }
         }
-        let records: u64 = ranges.0.values().fold(0, |sum, range| sum.saturating_add(range_len(*range)));
+        let records: u64 = ranges.0.values().fold(0, |sum, range| sum.saturating_add(range.len()));
         let totals = &mut self.totals;
         totals.consumed = totals.consumed.saturating_add(records);
         totals.written = totals.written.saturating_add(*rows);

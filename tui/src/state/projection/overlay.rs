@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use forebay_schemas::offset::Partition;
+use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::snapshot::{ActorView, PartitionView, Snapshot};
 
 use super::{Path, Projection};
@@ -43,7 +43,10 @@ impl Projection {
             let (then, known_now) = (self.partitions.get(partition), now.partitions.get(partition));
             match then {
                 None if known_now.is_none() => {}
-                None => (view.end, view.written, view.committed, view.assigned) = (-1, -1, -1, false),
+                None => {
+                    let unknown = Offset::UNKNOWN;
+                    (view.end, view.written, view.committed, view.assigned) = (unknown, unknown, unknown, false);
+                }
                 Some(progress) => {
                     (view.written, view.committed, view.assigned) = (progress.written, progress.committed, progress.assigned);
                     view.end = progress.produced.max(progress.written).max(progress.committed);

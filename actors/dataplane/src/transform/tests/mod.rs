@@ -8,6 +8,7 @@ mod records;
 mod validation;
 
 use arrow_json::LineDelimitedWriter;
+use forebay_schemas::offset::Offset;
 use forebay_schemas::pipeline::FileError;
 use serde_json::Value;
 
@@ -47,7 +48,7 @@ fn batch<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> RawBatch {
     let mut raw = RawBatch::default();
     for (offset, value) in (0_i64..).zip(values) {
         let (timestamp_ms, write_ts) = (1_000 + offset, 1_000_000 + offset * 16);
-        raw.push(&NewRecord { offset, timestamp_ms, write_ts, value: Some(value), ..NewRecord::default() });
+        raw.push(&NewRecord { offset: Offset(offset), timestamp_ms, write_ts, value: Some(value), ..NewRecord::default() });
     }
     raw
 }
