@@ -2,9 +2,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use super::test_disk::{Step, TestDisk};
+use super::test_disk::TestDisk;
 use super::*;
 
 fn settings() -> Settings {
@@ -165,42 +164,6 @@ fn failing_disk(n: u64) -> TestDisk {
         1 => Err(io::Error::from(io::ErrorKind::StorageFull)),
         _ => Ok(()),
     })
-}
-
-#[test]
-fn appends_wait_while_the_disk_hangs_and_are_all_there_afterwards() {
-    let folder = tempfile::tempdir().unwrap();
-    let (release, hang) = std::sync::mpsc::channel::<()>();
-    let hang = parking_lot::Mutex::new(hang);
-    // Until the test lets go of its end, a write does not return.
-    let disk = TestDisk::new(move |step| {
-        if step == Step::Append {
-            let _ = hang.lock().recv();
-        }
-        Ok(())
-    });
-    let (journal, _) = Journal::open(folder.path(), disk, settings()).unwrap();
-    let events = writer::QUEUE_CAPACITY as u64 + 50;
-    let (appended, count) = std::sync::mpsc::channel();
-    std::thread::scope(|scope| {
-        let writes = scope.spawn(|| {
-            for seq in 1..=events {
-                let mut line = Vec::new();
-                frame::encode(&event(seq), &mut line);
-                journal.append(line, 1, true);
-                appended.send(seq).unwrap();
-            }
-        });
-        let queued = std::iter::from_fn(|| count.recv_timeout(Duration::from_millis(500)).ok()).count() as u64;
-        assert!((1..events).contains(&queued), "{queued} of {events} appends did not wait");
-        assert!(matches!(*journal.durable().borrow(), Durable::UpTo(0)));
-        drop(release);
-        writes.join().unwrap();
-    });
-    assert_eq!(wait(&journal, events), Durable::UpTo(events));
-    drop(journal);
-    let entries = read_all(folder.path()).unwrap();
-    assert!(entries.len() as u64 == events && in_order(&entries));
 }
 
 #[test]
