@@ -56,7 +56,7 @@ pub(crate) fn plan(global: &Global, output: &Output, args: &Args) -> Result<(), 
     if output.json() {
         output.print_json(&plan);
     } else {
-        text(&plan).lines().for_each(|line| output.print(line));
+        output.print_verbatim(&text(&plan));
     }
     verdict(output, &plan)
 }
@@ -127,6 +127,7 @@ fn text(plan: &RunPlan) -> String {
     text
 }
 
+/// Adds a line, printable.
 fn put(text: &mut String, line: &str) {
     let _ = writeln!(text, "{}", printable(line));
 }

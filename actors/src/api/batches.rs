@@ -65,7 +65,7 @@ async fn rejects(state: &State, batch: &BatchView) -> Result<Vec<BatchReject>, A
     let letters = kafka_records::last_dead_letters(state, MAX_DEAD_LETTERS_SEARCHED).await?;
     let mask = kafka_records::Mask::of(state);
     let reject = |letter: &broker::reader::StoredRecord| {
-        let (partition, offset) = kafka_records::origin(letter)?;
+        let (partition, offset) = letter.origin()?;
         let range = batch.ranges.0.get(&partition)?;
         (range.from..range.to).contains(&offset).then(|| BatchReject {
             partition,

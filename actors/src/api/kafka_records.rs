@@ -151,7 +151,7 @@ impl<'a> Mask<'a> {
             stage: letter.header(dead_letter::STAGE).unwrap_or_default().to_owned(),
             reason: self.reason(letter),
             sql_fingerprint: letter.header(dead_letter::SQL).map(str::to_owned),
-            origin: origin(letter),
+            origin: letter.origin(),
             record: self.view(letter),
         }
     }
@@ -200,11 +200,6 @@ impl<'a> Mask<'a> {
         let cut = text.len() > MAX_VALUE_BYTES;
         (Value::String(truncate(&text, MAX_VALUE_BYTES).to_owned()), cut)
     }
-}
-
-/// The partition and offset of a dead letter's record, if it was in the topic.
-pub(super) fn origin(letter: &StoredRecord) -> Option<(Partition, Offset)> {
-    Some((letter.header(dead_letter::PARTITION)?.parse().ok()?, Offset(letter.header(dead_letter::OFFSET)?.parse().ok()?)))
 }
 
 fn shown(bytes: &[u8]) -> String {

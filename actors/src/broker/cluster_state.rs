@@ -81,7 +81,7 @@ fn durability_warning((wanted, there): &(WantedTopic, Option<TopicDescription>))
     let needed = topics::min_in_sync(wanted.replication)?;
     let setting = topics::MIN_IN_SYNC_CONFIG;
     let replicas = there.as_ref()?.number(setting)?;
-    (replicas < 2).then(|| {
+    (replicas < u64::from(needed)).then(|| {
         let name = &wanted.name;
         format!("{name} acknowledges a record that one broker has, and it is lost with that broker; set {setting} of {name} to {needed}")
     })

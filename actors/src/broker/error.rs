@@ -136,6 +136,16 @@ pub struct ConnectionError {
     pub(super) reason: String,
 }
 
+/// What is wrong with the properties of a client, without the value of one, which may be a secret;
+/// `None` for any other error.
+pub(crate) fn properties_problem(error: &KafkaError) -> Option<String> {
+    match error {
+        KafkaError::ClientConfig(_, description, property, _) => Some(format!("{property}: {description}")),
+        KafkaError::ClientCreation(description) => Some(description.clone()),
+        _ => None,
+    }
+}
+
 impl BrokerError {
     /// The error of a failed call, by its code. `connection_error` is the last one of the client.
     pub(super) fn new(servers: &str, what: &str, cause: KafkaError, connection_error: Option<ConnectionError>) -> Self {
@@ -152,11 +162,12 @@ impl BrokerError {
             }
         }
         let connection_error = connection_error.map(|error| error.reason);
-        match (&cause, cause.rdkafka_error_code()) {
-            (KafkaError::ClientConfig(_, message, property, _), _) => Self::Properties(format!("{property}: {message}")),
-            (KafkaError::ClientCreation(message), _) => Self::Properties(message.clone()),
-            (_, Some(code)) if is_denied(code) => Self::Denied { servers, cause: connection_error.unwrap_or_else(|| code.to_string()) },
-            (_, Some(code)) if is_unreachable(code) => {
+        if let Some(problem) = properties_problem(&cause) {
+            return Self::Properties(problem);
+        }
+        match cause.rdkafka_error_code() {
+            Some(code) if is_denied(code) => Self::Denied { servers, cause: connection_error.unwrap_or_else(|| code.to_string()) },
+            Some(code) if is_unreachable(code) => {
                 Self::Unreachable { servers, cause: connection_error.unwrap_or_else(|| code.to_string()) }
             }
             _ => Self::Other { servers, what: what.to_owned(), cause: Box::new(cause) },

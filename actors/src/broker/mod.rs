@@ -36,6 +36,7 @@ pub(crate) use access::{silence, silent_for};
 pub use cluster_state::{ClusterState, TopicDescription, inspect};
 pub use embedded::EmbeddedBroker;
 pub use error::BrokerError;
+pub(crate) use error::properties_problem;
 pub use offsets::{
     Committed, commit, committed, committed_with_metadata, ends, held_back, kept_commits, offsets_at, topic_id, topic_id_now,
 };

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use forebay_dataplane::dead_letter;
 use forebay_schemas::offset::{Offset, Partition, Range};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -59,6 +60,12 @@ impl StoredRecord {
     pub fn header(&self, name: &str) -> Option<&str> {
         let of_name = self.headers.iter().rev().find(|(other, _)| other == name)?;
         std::str::from_utf8(of_name.1.as_deref()?).ok()
+    }
+
+    /// The partition and offset of the record that this dead letter was made of; `None` if that one
+    /// was never in the topic.
+    pub fn origin(&self) -> Option<(Partition, Offset)> {
+        Some((self.header(dead_letter::PARTITION)?.parse().ok()?, Offset(self.header(dead_letter::OFFSET)?.parse().ok()?)))
     }
 }
 

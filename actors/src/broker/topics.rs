@@ -98,7 +98,7 @@ pub fn wanted_topics(pipeline: &Pipeline) -> [WantedTopic; 2] {
 ///
 /// With the broker's default of one, a record is acknowledged that the leader alone has, and lost
 /// with it.
-pub(super) fn min_in_sync(replication: i32) -> Option<i32> {
+pub(super) fn min_in_sync(replication: i32) -> Option<u32> {
     (replication >= 3).then_some(2)
 }
 

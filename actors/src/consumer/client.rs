@@ -27,7 +27,7 @@ use super::error::{ClientError, ConsumerError};
 use super::params::{ConsumerParams, StoredMetadata, TopicIdLookup};
 use super::start_offset::{CommittedOffset, OutOfRange, ResolvedStart, resolve_start};
 use super::state::Commit;
-use crate::broker::silent_for;
+use crate::broker::{properties_problem, silent_for};
 use forebay_dataplane::commit_metadata::{CommitMetadata, largest_clock};
 
 /// How long a request to Kafka may take.
@@ -222,13 +222,7 @@ impl Client {
             closing: AtomicBool::new(false),
             end: AtomicI64::new(-1),
         };
-        // Without the value of a property, which may be a secret.
-        let refused = |error: KafkaError| ConsumerError::Client {
-            reason: match error {
-                KafkaError::ClientConfig(_, description, property, _) => format!("{property}: {description}"),
-                error => error.to_string(),
-            },
-        };
+        let refused = |error: KafkaError| ConsumerError::Client { reason: properties_problem(&error).unwrap_or_else(|| error.to_string()) };
         let consumer: BaseConsumer<Callbacks> = configure(kafka, group).create_with_context(callbacks).map_err(refused)?;
         let client = Self {
             consumer: Some(consumer),

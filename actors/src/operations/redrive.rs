@@ -206,9 +206,7 @@ impl Redriver<'_> {
     /// The record of a dead letter with a truncated value, if the topic still has it at the dead
     /// letter's origin, with the hash that the dead letter states.
     async fn record_in_topic(&self, letter: &StoredRecord) -> Result<Option<Option<StoredRecord>>, RedriveError> {
-        let number = |name| letter.header(name).and_then(|text| text.parse::<i64>().ok());
-        let partition = number(dead_letter::PARTITION).and_then(|partition| Partition::try_from(partition).ok());
-        let (Some(partition), Some(offset)) = (partition, number(dead_letter::OFFSET).map(Offset)) else { return Ok(None) };
+        let Some((partition, offset)) = letter.origin() else { return Ok(None) };
         if letter.header(dead_letter::TOPIC) != Some(self.topic) {
             return Ok(None);
         }

@@ -168,7 +168,7 @@ impl Value<'_> {
     }
 }
 
-/// Quotes a value for a reason: short and on one line.
+/// Quotes a value for a reason, shortened, with control characters as escapes.
 pub(super) fn quoted(value: &str) -> String {
     let mut shown: String = value.chars().take(MAX_QUOTED_CHARS).collect();
     if value.chars().nth(MAX_QUOTED_CHARS).is_some() {
