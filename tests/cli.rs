@@ -4,7 +4,7 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::source_api::{Answer, TestApi};
 use support::{Job, forebay, output, plan, stderr};
 
@@ -387,10 +387,58 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
+fn an_inferred_schema_accepts_its_records_and_a_diff_names_those_that_do_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = forebay();
+        command.args(args).current_dir(dir.path());
+        output(command)
+    };
+    assert!(run(&["init"]).status.success());
+    let records = "{\"id\": 1, \"at\": \"2026-11-30T10:00:00Z\", \"tags\": []}\n{\"id\": 2, \"at\": null, \"tags\": []}\n";
+    std::fs::write(dir.path().join("orders.ndjson"), records).unwrap();
+    let end = run(&["schema", "infer", "orders.ndjson", "--json"]);
+    let inferred: Value = serde_json::from_slice(&end.stdout).unwrap();
+    assert_eq!(
+        inferred,
+        json!({
+            "schema": {
+                "type": "object",
+                "required": ["id", "at"],
+                "properties": { "id": { "type": "integer" }, "at": { "type": ["string", "null"], "format": "date-time" } },
+                "$comment": "Inferred from 2 records of orders.ndjson.",
+            },
+            "records": 2,
+            "not_objects": 0,
+            "cut": false,
+            "left_out": [{ "field": "/tags", "reason": "its arrays are empty; the type of their items is unknown" }],
+        })
+    );
+
+    let end = run(&["schema", "infer", "orders.ndjson"]);
+    std::fs::write(dir.path().join("users.schema.json"), &end.stdout).unwrap();
+    assert!(stderr(&end).contains("left out: /tags: its arrays are empty"), "{}", stderr(&end));
+    let end = run(&["schema", "diff", "orders.ndjson"]);
+    assert!(end.status.success(), "{}", stderr(&end));
+    assert_eq!(String::from_utf8_lossy(&end.stdout), "? /tags is not in the schema: an array in 2\n");
+
+    std::fs::write(dir.path().join("page.json"), r#"{"data": [{"id": "1", "at": null}, {"id": 2}]}"#).unwrap();
+    let end = run(&["schema", "diff", "page.json", "--records", "/data"]);
+    assert_eq!(end.status.code(), Some(1));
+    let differences = "! /id must be an integer of 64 bits, and is not in 1\n! /at is required, and absent in 1 of 2\n";
+    assert_eq!(String::from_utf8_lossy(&end.stdout), differences);
+    let end = run(&["schema", "infer", "page.json", "--records", "/items"]);
+    assert_eq!(end.status.code(), Some(2));
+    assert!(stderr(&end).contains("page.json, value 1 has nothing at \"/items\""), "{}", stderr(&end));
+    let end = run(&["schema", "infer", "orders.ndjson", "--limit", "1"]);
+    assert!(stderr(&end).contains("1 records of orders.ndjson; there are more"), "{}", stderr(&end));
+}
+
+#[test]
 fn every_command_has_help_with_examples() {
     for command in [
         "demo", "run", "check", "doctor", "plan", "trigger", "runs", "pause", "drain", "resume", "status", "monitor", "topics", "actors",
-        "dlq", "tap", "logs", "query", "init",
+        "dlq", "tap", "logs", "query", "init", "schema",
     ] {
         let mut command_line = forebay();
         command_line.args([command, "--help"]);

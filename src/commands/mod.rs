@@ -16,6 +16,7 @@ mod query;
 mod replay;
 mod run;
 mod runs;
+mod schema;
 mod set_state;
 mod status;
 mod tap;
@@ -105,6 +106,8 @@ enum Command {
     Cursor(cursor::Args),
     /// Write a commented pipeline file and its schema
     Init(init::Args),
+    /// Infer the schema of records, or compare records with it
+    Schema(schema::Args),
     /// Print a completion script for a shell
     Completions {
         /// Shell
@@ -138,6 +141,7 @@ pub(crate) fn run_command(cli: Cli, output: &Output) -> Result<(), CliError> {
         Command::Replay(args) => replay::replay(global, output, &args),
         Command::Cursor(args) => cursor::cursor(global, output, &args),
         Command::Init(args) => init::init(output, &args),
+        Command::Schema(args) => schema::schema(global, output, &args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "forebay", &mut script);

@@ -27,6 +27,6 @@ mod tree;
 pub use blueprint::Blueprint;
 pub use handle::Running;
 pub use options::{Options, Role, StartError};
-pub use page_probe::{Probe, probe};
+pub use page_probe::{Probe, first_page, probe};
 pub use start_plan::plan_start;
 pub use tree::start;

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use forebay_schemas::offset::Offset;
+use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 
 use super::blueprint::Blueprint;
 use crate::fetcher::{FetchError, sample};
@@ -47,6 +48,14 @@ pub async fn probe(blueprint: &Blueprint, wall: SystemTime) -> Option<Result<Pro
     };
     let keys = KeyExtractor::new(&pipeline.meta.name, &pipeline.kafka.topic, &producer.key);
     Some(Ok(probe_page(&page.records, page.next.is_some(), &keys, blueprint.transform.as_deref(), masked)))
+}
+
+/// Fetches the records of the first page, as the fetcher would.
+///
+/// # Errors
+/// When the fetch fails.
+pub async fn first_page(pipeline: &Pipeline, fetcher: &FetcherSection, wall: SystemTime) -> Result<Vec<Bytes>, FetchError> {
+    sample(pipeline, fetcher, wall).await.map(|page| page.records)
 }
 
 fn probe_page(records: &[Bytes], has_next: bool, keys: &KeyExtractor, transform: Option<&Transform>, masked: bool) -> Probe {

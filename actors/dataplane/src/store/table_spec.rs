@@ -203,8 +203,13 @@ fn is_name(name: &str) -> bool {
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
+/// Whether a name is a reserved word of CQL, which names no keyspace, table or column of Forebay.
+pub fn is_reserved_word(name: &str) -> bool {
+    RESERVED.split(' ').any(|word| word == name)
+}
+
 fn not_reserved(pipeline: &Pipeline, key: &[&str], what: &str, name: &str) -> Result<(), FileError> {
-    if RESERVED.split(' ').any(|word| word == name) {
+    if is_reserved_word(name) {
         let help = format!("choose another name, such as `{name}_`");
         return Err(pipeline.error_at(key, format!("`{name}` is a reserved word of CQL and can't name {what}"), help));
     }

@@ -450,7 +450,7 @@ fn end(len: usize) -> i32 {
 }
 
 /// Returns whether a text has the form of RFC 9562: 8, 4, 4, 4 and 12 hexadecimal digits.
-fn is_uuid(text: &[u8]) -> bool {
+pub(super) fn is_uuid(text: &[u8]) -> bool {
     text.len() == 36
         && text.iter().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => *byte == b'-',

@@ -29,6 +29,8 @@ mod limits;
 mod parts;
 mod record_error;
 mod rfc3339;
+mod schema_diff;
+mod schema_inference;
 mod sql;
 mod sql_quota;
 
@@ -36,6 +38,8 @@ pub use column_bytes::of_batch as row_bytes;
 pub use compiled_transform::Transform;
 pub use limits::ROWS_BUDGET_BYTES;
 pub use parts::Parts;
+pub use schema_diff::{SchemaDifference, schema_diff};
+pub use schema_inference::{InferredSchema, LeftOut, SchemaInference};
 pub use sql::ColumnSource;
 
 /// The limit for the rows that one record can become.
