@@ -327,6 +327,29 @@ fn a_requested_restart_includes_dependent_actors_and_loses_nothing() {
 }
 
 #[test]
+fn a_restart_of_an_actor_that_is_being_restarted_is_accepted_and_changes_nothing() {
+    const RESTART: &[&str] = &["actors", "restart", "root/egress/writer", "--reason", "its connection hangs"];
+    // Long enough for both requests.
+    let job = Job::new("embedded", "embedded").with("[supervisor]\nbackoff_min = \"10s\"");
+    let (running, http) = running(&job);
+    running.wait_until("it reads", |s| s["partitions"].as_array().unwrap().iter().any(|p| p["assigned"] == true));
+    assert!(job.forebay(RESTART).status.success());
+    running.wait_until("it is being restarted", |s| Running::actor(s, "root/egress/writer")["state"] == "restarting");
+    let again = job.forebay(RESTART);
+    let text = String::from_utf8(again.stdout).unwrap();
+    assert!(again.status.success() && text == "root/egress/writer is being restarted already; incarnation 1 was the last\n", "{text}");
+    let answer = http.post("/v1/actors/root/egress/consumer/restart", "{\"reason\": \"it depends on the writer\"}");
+    assert_eq!((answer.status, &answer.body["state"]), (202, &"restarting".into()), "{:?}", answer.body);
+    let end = running.wait_until("it is restarted", |s| Running::actor(s, "root/egress/consumer")["state"] == "up");
+    for actor in ["root/egress/writer", "root/egress/consumer"] {
+        assert_eq!(Running::actor(&end, actor)["incarnation"], 2, "{end:#}");
+    }
+    let requests = String::from_utf8(job.forebay(&["journal", "show", "--type", "ActorRestartRequested"]).stdout).unwrap();
+    assert_eq!(requests.lines().filter(|line| line.contains("root/egress/")).count(), 1, "{requests}");
+    assert!(running.stop().success());
+}
+
+#[test]
 fn every_client_needs_a_token_and_is_limited_to_its_role() {
     let job = Job::new("embedded", "embedded")
         .with("tokens = { viewer = { env = \"VIEWER\" }, operator = { env = \"OPERATOR\" } }\nmask = [\"/name\"]")

@@ -55,7 +55,7 @@ problems! {
     PIPELINE_NO_FETCHER = ("pipeline.no_fetcher", 409, false, "This process does not fetch.", "use the process with the role `ingest`, or add [fetcher] and [producer] to the pipeline file"),
     PIPELINE_NO_CONSUMER = ("pipeline.no_consumer", 409, false, "This pipeline ends at the topic.", "add [consumer], [transformer], [writer] and [cassandra] to the pipeline file"),
     RUN_STATE = ("run.state", 409, false, "The run's state does not allow this.", "GET /v1/runs/{id} shows its state"),
-    ACTOR_STATE = ("actor.state", 409, true, "The actor is not running, or it serves this API.", "GET /v1/actors shows its state; restart the process to restart a whole tree"),
+    ACTOR_STATE = ("actor.state", 409, true, "The actor has ended, or it serves this API.", "GET /v1/actors shows its state; restart the process to restart a whole tree"),
     PLAN_STALE = ("plan.stale", 409, false, "The pipeline has changed since the plan was made.", "make the plan again, check it, and apply that one"),
     PLAN_BUSY = ("plan.busy", 409, true, "Another plan is being applied.", "apply it again once the other one is done"),
     REPLAY_GROUP = ("replay.group", 409, false, "This process does not read all the partitions that the replay would reset.", "stop the other processes of the consumer group and apply it again, or stop all of them and use `forebay replay`"),

@@ -330,8 +330,9 @@ pub const ROUTES: &[Route] = &[
         ..get(
             "/v1/actors/{path}/restart",
             "restartActor",
-            "Restart an actor: its supervisor starts the next incarnation, and those of the actors that depend on it, after its back-off.",
-            &[json(202, "ActorView", "The actor before its restart")],
+            "Restart an actor: its supervisor starts the next incarnation, and those of the actors that depend on it, after its back-off. \
+             If it is being restarted already, nothing changes.",
+            &[json(202, "ActorView", "The actor before its restart; `restarting` if it is being restarted already")],
         )
     },
     Route {

@@ -1,7 +1,7 @@
 //! `forebay actors`: lists the actors of a running pipeline, or restarts one.
 
 use forebay_schemas::api::{Actors, Reason};
-use forebay_schemas::snapshot::ActorView;
+use forebay_schemas::snapshot::{ActorState, ActorView};
 
 use crate::api_client::Target;
 use crate::commands::flags::RequiredReason;
@@ -57,6 +57,8 @@ pub(crate) fn actors(global: &Global, output: &Output, args: &Args) -> Result<()
             let actor: ActorView = block_on(client.post(&segments, &Reason { reason: reason.reason.clone() }))?;
             if output.json() {
                 output.print_json(&actor);
+            } else if actor.state == ActorState::Restarting {
+                output.print(&format!("{} is being restarted already; incarnation {} was the last", actor.path, actor.incarnation));
             } else {
                 output.print(&format!("restarting {}; this was incarnation {}", actor.path, actor.incarnation));
             }

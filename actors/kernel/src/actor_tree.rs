@@ -128,10 +128,11 @@ impl Node {
         status.running = Some(Running { incarnation, kill_switch, progress });
     }
 
-    /// The incarnation ended, so nobody is left to restart its children.
-    pub(super) fn ended(&self, exit: &Exit) {
+    /// The incarnation ended, so nobody is left to restart its children. A supervised one counts as
+    /// restarting until its supervisor has decided.
+    pub(super) fn ended(&self, exit: &Exit, supervised: bool) {
         let mut status = self.status.lock();
-        status.state = ActorState::Ended;
+        status.state = if supervised { ActorState::Restarting } else { ActorState::Ended };
         status.last_exit = Some(exit.to_string());
         status.running = None;
         drop(status);

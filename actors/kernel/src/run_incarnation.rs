@@ -84,7 +84,7 @@ pub(super) fn launch<A: Actor>(launch: Launch, make: impl FnOnce(&Mailbox<A::Mes
     node.started(incarnation, clock.wall(), progress.clone(), kill_switch);
 
     let made = catch_unwind(AssertUnwindSafe(|| make(&lifetime.mailbox))).map_err(|panic| Exit::from_panic(&*panic));
-    let actor = made.inspect_err(|exit| node.ended(exit))?;
+    let actor = made.inspect_err(|exit| node.ended(exit, parent.is_some()))?;
     let mut context = Box::new(Context::with_receiver(receiver).into_future(ActixAdapter::new(actor, Rc::clone(&lifetime))));
 
     actix_rt::spawn(async move {
@@ -121,7 +121,7 @@ pub(super) fn launch<A: Actor>(launch: Launch, make: impl FnOnce(&Mailbox<A::Mes
         if timeout(GRACE_PERIOD, released.recv()).await.is_err() {
             tracing::warn!(actor = node.path(), incarnation, grace_period = ?GRACE_PERIOD, "actor ended, but a thread or computation of it is still running");
         }
-        node.ended(&exit);
+        node.ended(&exit, parent.is_some());
         report(exit);
         drop(parent);
     });

@@ -52,6 +52,44 @@ fn the_actor_tree_lists_parents_before_children_with_their_states() {
     });
 }
 
+/// Notes how an actor is shown while its exit is reported.
+struct AtExit {
+    path: &'static str,
+    actor_tree: ActorTree,
+    seen: Mutex<Vec<ActorState>>,
+}
+
+impl LifecycleListener for AtExit {
+    fn on_event(&self, event: &LifecycleEvent) {
+        if event.path == self.path && matches!(event.kind, LifecycleKind::Exited { .. }) {
+            let actors = self.actor_tree.actors();
+            self.seen.lock().extend(actors.iter().find(|view| view.path == self.path).map(|view| view.state));
+        }
+    }
+}
+
+#[test]
+fn an_actor_that_will_be_restarted_never_shows_as_ended() {
+    on_actor_thread(async {
+        let fixture = Fixture::new(&["a"]);
+        let at_exit = Arc::new(AtExit { path: "root/a", actor_tree: fixture.actor_tree.clone(), seen: Mutex::default() });
+        let children = vec![fixture.puppet(Restart::Permanent, "a")];
+        let spec = SupervisorSpec { strategy: Strategy::OneForOne, limits: LIMITS, children };
+        let root = start("root", spec, Environment { listener: at_exit.clone(), ..fixture.environment() });
+        let until = async |incarnation| {
+            while fixture.actor_tree.actors().get(1).is_none_or(|view| view.incarnation < incarnation) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), until(1)).await.unwrap();
+        fixture.act("a", |_, cx| cx.exit(Exit::Failed("x".to_owned())));
+        timeout(Duration::from_secs(20), until(2)).await.unwrap();
+        assert_eq!(*at_exit.seen.lock(), [ActorState::Restarting]);
+        root.stop();
+        root.exited().await;
+    });
+}
+
 #[test]
 fn the_actor_tree_counts_queued_messages_and_restarts() {
     on_actor_thread(async {
