@@ -23,8 +23,10 @@ use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use chrono::{SecondsFormat, SubsecRound as _, Utc};
+use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
+use forebay_actors::ProcessClock;
 use forebay_actors::telemetry::LogRing;
+use forebay_kernel::Clock as _;
 use forebay_schemas::api::{LogLevel, LogLine};
 use forebay_schemas::printable;
 use serde_json::{Map, Value};
@@ -33,6 +35,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
@@ -59,6 +62,20 @@ pub(crate) fn name_pipeline(name: &str) {
     let _ = PIPELINE.set(name.to_owned());
 }
 
+/// The time of a line.
+fn now() -> DateTime<Utc> {
+    ProcessClock.wall().into()
+}
+
+/// Writes the time of a line of text.
+struct Now;
+
+impl FormatTime for Now {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        writer.write_str(&now().to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
 /// Format of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
@@ -79,7 +96,7 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let (metadata, fields, repeated) = (event.metadata(), Fields::of(event), REPEATED.take());
         let mut line = Map::new();
-        line.insert("timestamp".into(), Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true).into());
+        line.insert("timestamp".into(), now().to_rfc3339_opts(SecondsFormat::Micros, true).into());
         line.insert("level".into(), metadata.level().as_str().into());
         line.insert("target".into(), metadata.target().into());
         line.insert("message".into(), fields.message.into());
@@ -116,7 +133,7 @@ impl<S: Subscriber> Layer<S> for KeepInMemory {
         let Some(repeated) = self.0.admit(metadata, &fields) else { return };
         LogRing::global().push(LogLine {
             seq: 0,
-            timestamp: Utc::now().trunc_subsecs(6),
+            timestamp: now().trunc_subsecs(6),
             level: match *metadata.level() {
                 Level::ERROR => LogLevel::Error,
                 Level::WARN => LogLevel::Warn,
@@ -254,7 +271,7 @@ pub(crate) fn start_logging(format: LogFormat, level: &str) {
         LogFormat::Json => registry.with(lines.event_format(Json).with_filter(Repeats::default()).with_filter(filter)).try_init(),
         LogFormat::Text => {
             let colour = colour_wanted() && std::io::stderr().is_terminal();
-            let lines = lines.with_ansi(colour).with_target(false).compact().fmt_fields(debug_fn(write_field));
+            let lines = lines.with_timer(Now).with_ansi(colour).with_target(false).compact().fmt_fields(debug_fn(write_field));
             registry.with(lines.with_filter(Repeats::default()).with_filter(filter)).try_init()
         }
     };

@@ -7,10 +7,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
+use forebay_actors::ProcessClock;
 use forebay_actors::api::Listener;
 use forebay_actors::data_dir::{DataDirLock, LockError};
 use forebay_actors::pipeline::{Blueprint, Options, Role, Running, StartError};
-use forebay_kernel::{Exit, SystemClock};
+use forebay_kernel::Exit;
 use forebay_schemas::closing_summary::Summary;
 use forebay_schemas::pipeline::Pipeline;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,7 +26,7 @@ pub(crate) async fn start(pipeline: Pipeline, roles: Vec<Role>, fetch_once: bool
     crate::logging::name_pipeline(&pipeline.meta.name);
     let listener = if roles.contains(&Role::Api) { Some(listen(&pipeline)?) } else { None };
     let blueprint = Blueprint::new(pipeline)?;
-    let options = Options { roles, fetch_once, listener, clock: Arc::new(SystemClock), seed: rand::random(), lock };
+    let options = Options { roles, fetch_once, listener, clock: Arc::new(ProcessClock), seed: rand::random(), lock };
     forebay_actors::pipeline::start(&blueprint, options).map_err(|error| start_error(&error))
 }
 

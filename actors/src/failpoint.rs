@@ -13,6 +13,10 @@
 //! Does not guarantee that other threads stop at once: a kill takes some milliseconds, as it does
 //! from outside.
 
+#[cfg(feature = "failpoints")]
+use std::time::Duration;
+use std::time::SystemTime;
+
 /// Every failpoint. There is one before and one after each step whose effect outlives the process.
 pub const POINTS: &[&str] = &[
     "fetcher::before_fetch",
@@ -65,6 +69,22 @@ pub(crate) fn journal_is_off() -> bool {
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn journal_is_off() -> bool {
     false
+}
+
+/// The time of day, shifted by the seconds in the file of `FAILPOINTS="clock::wall=return(FILE)"`.
+#[cfg(feature = "failpoints")]
+pub(crate) fn shifted(wall: SystemTime) -> SystemTime {
+    let Some(file) = fail::eval("clock::wall", |file| file).flatten() else { return wall };
+    let seconds = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+    let Some(seconds) = seconds else { panic!("failpoint clock::wall: {file} does not hold a number of seconds") };
+    let shift = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 { wall - shift } else { wall + shift }
+}
+
+/// The same time, without the feature.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) fn shifted(wall: SystemTime) -> SystemTime {
+    wall
 }
 
 /// A failpoint in a task of the I/O runtime, whose threads must not block.

@@ -20,7 +20,7 @@
 //! * `observers`: snapshots, alerts, OpenLineage and traces; nothing depends on them.
 //! * [`operations`]: replay, redrive and cursor changes, for the API and the command line.
 //! * [`api`]: the control API. [`pipeline`]: builds the supervision tree from a pipeline file.
-//! * [`data_dir`], `failpoint`, `text`: small helpers of all of these.
+//! * [`data_dir`], `failpoint`, `process_clock`, `text`: small helpers of all of these.
 //! * `simulator`, in tests only: runs the pure parts through random histories with faults.
 
 pub mod api;
@@ -35,6 +35,7 @@ mod message;
 mod observers;
 pub mod operations;
 pub mod pipeline;
+mod process_clock;
 mod producer;
 #[cfg(test)]
 mod simulator;
@@ -45,3 +46,4 @@ mod writer;
 
 pub use failpoint::POINTS;
 pub use observers::{SnapshotSource, cursors_of};
+pub use process_clock::ProcessClock;

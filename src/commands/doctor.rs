@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use forebay_actors::pipeline::{Blueprint, Probe, probe};
-use forebay_actors::{broker, data_dir};
+use forebay_actors::{ProcessClock, broker, data_dir};
 use forebay_dataplane::store::Store;
+use forebay_kernel::Clock as _;
 use forebay_schemas::metrics::alerts::DISK_BYTES;
 use forebay_schemas::pipeline::{Bytes, CassandraSection, FetcherSection, Pipeline};
 use forebay_schemas::snapshot::NodeView;
@@ -175,7 +176,7 @@ fn nodes_by_datacenter(nodes: &[NodeView]) -> String {
 /// Fetches the first page, and reads it as the fetcher, the producer and the transformer would.
 async fn source_api(blueprint: &Blueprint, fetcher: &FetcherSection, timeout: Duration) -> Finding {
     let answer = async {
-        let page = probe(blueprint, SystemTime::now()).await.unwrap_or_else(|| Ok(Probe::default()));
+        let page = probe(blueprint, ProcessClock.wall()).await.unwrap_or_else(|| Ok(Probe::default()));
         page.map_err(|error| format!("{error}; check [fetcher]"))
     };
     let result = in_time(timeout, "[fetcher] url", answer).await.and_then(|probe| judge(&probe));

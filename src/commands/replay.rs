@@ -4,12 +4,14 @@
 //! Asks the API when the pipeline runs, because only the process that owns the partitions can reset
 //! them. Otherwise it moves the group's offsets itself.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
+use forebay_actors::ProcessClock;
 use forebay_actors::data_dir::is_running;
 use forebay_actors::operations::replay::{FOLLOWS, Move, ReplayError};
 use forebay_actors::pipeline::Running;
+use forebay_kernel::Clock as _;
 use forebay_schemas::api::{ParseReplayFromError, PlanRequest, ReplayFrom};
 use forebay_schemas::error_class::{Class, Classified};
 use serde_json::json;
@@ -75,7 +77,7 @@ pub(crate) fn replay(global: &Global, output: &Output, args: &Args) -> Result<()
     let pipeline = load_pipeline(global)?;
     let from = match &args.from {
         FromArg::At(from) => from.clone(),
-        FromArg::Ago(ago) => ReplayFrom::Time(Utc::now() - *ago),
+        FromArg::Ago(ago) => ReplayFrom::Time(DateTime::<Utc>::from(ProcessClock.wall()) - *ago),
     };
     let reason = args.apply.reason();
     if args.target.url.is_some() || is_running(&pipeline) {
@@ -87,7 +89,7 @@ pub(crate) fn replay(global: &Global, output: &Output, args: &Args) -> Result<()
             let moves = plan(&running, &from).await?;
             if let Some(reason) = reason.filter(|_| moves.iter().any(|each| each.to.is_some())) {
                 running
-                    .replay(&moves, reason, forebay_schemas::offset::Epoch::new(rand::random()), SystemTime::now())
+                    .replay(&moves, reason, forebay_schemas::offset::Epoch::new(rand::random()), ProcessClock.wall())
                     .await
                     .map_err(|error| cli_error(&error))?;
             }

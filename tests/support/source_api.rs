@@ -149,7 +149,7 @@ impl EndlessApi {
 }
 
 /// Whether a record on page `n` of [`Answer::versions`] is bad.
-fn is_bad(n: u32, at: usize) -> bool {
+pub(crate) fn is_bad(n: u32, at: usize) -> bool {
     n.is_multiple_of(BAD_EVERY) && at == USERS_PER_PAGE - 1
 }
 

@@ -14,9 +14,12 @@ use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
+use forebay_kernel::Clock as _;
 use forebay_schemas::api::{LogLevel, LogLine, Logs};
 use serde_json::Value;
 use tokio::sync::watch;
+
+use crate::ProcessClock;
 
 /// Lines in the ring.
 const MAX_LINES: usize = 2_000;
@@ -27,7 +30,7 @@ const MAX_LINE_BYTES: usize = 4 << 10;
 /// The end of a truncated string.
 const ELLIPSIS: &str = "…";
 
-static GLOBAL: LazyLock<LogRing> = LazyLock::new(|| LogRing::new(Utc::now()));
+static GLOBAL: LazyLock<LogRing> = LazyLock::new(|| LogRing::new(ProcessClock.wall().into()));
 
 /// The last lines of a log.
 #[derive(Debug)]

@@ -112,7 +112,8 @@ impl AlertEvaluator {
             let Some(condition) = rule.condition else { continue };
             for (subject, summary) in condition(&self.history, snapshot) {
                 let key = (at, subject);
-                let start = self.since.get(&key).copied().unwrap_or(snapshot.at);
+                // After the clock was set back, the condition holds since now.
+                let start = self.since.get(&key).copied().filter(|start| *start <= snapshot.at).unwrap_or(snapshot.at);
                 if (snapshot.at - start).to_std().is_ok_and(|held| held >= rule.hold) {
                     alerts.push(AlertView {
                         name: rule.name.to_owned(),

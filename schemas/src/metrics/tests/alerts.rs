@@ -194,6 +194,19 @@ fn exhausted_budgets_retries_a_slow_disk_and_high_memory_fire() {
 }
 
 #[test]
+fn an_alert_fires_after_its_time_though_the_clock_was_set_back_by_an_hour() {
+    let mut evaluator = AlertEvaluator::default();
+    let mut fires = |second| {
+        let mut snapshot = snapshot_at(second);
+        snapshot.partitions[1].behind_ms = 301_000;
+        evaluator.evaluate(&snapshot).iter().any(|alert| alert.name == "ForebayLagOld")
+    };
+    assert!(!(5_000..5_100).step_by(10).any(&mut fires));
+    assert!(!(1_500..1_620).step_by(10).any(&mut fires));
+    assert!(fires(1_620));
+}
+
+#[test]
 fn every_rule_has_its_texts() {
     for rule in RULES {
         assert!(rule.name.starts_with("Forebay") && !rule.summary.is_empty() && rule.remedy.ends_with('.'), "{}", rule.name);
