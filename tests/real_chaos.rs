@@ -2,8 +2,9 @@
 //! two at a time, while records and runs pass through. `make chaos` runs it for longer.
 //!
 //! Invariants:
-//! - After each fault records flow again, without help.
-//! - Nothing but a kill ends the process, and its memory is bounded.
+//! - After each fault records flow again, without help, and within a bound.
+//! - Nothing but a kill ends the process. Its memory is bounded, and so are its descriptors,
+//!   however many connections the faults break.
 //! - While a killed process is dead: no commit is past an unwritten record, and none went back.
 //! - In the end each record that the API served is in the topic, and its row has the newest version
 //!   of its key; the bad ones are dead letters. The table follows from the topic, and the commits
@@ -26,11 +27,9 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 use support::oracle::{Topic, assert_commits, finish, rows};
+use support::resources::{MAX_RESIDENT_BYTES, Resources, assert_bounded, process_bytes, recovered};
 use support::source_api::{EndlessApi, RUN_USERS};
-use support::{Job, Running, process_bytes, stderr};
-
-/// Maximum resident memory of the process: 150 MB, plus the budgets of consumer and producer.
-const MAX_RESIDENT_BYTES: u64 = 150_000_000 + 2 * (32 << 20);
+use support::{Job, Running, stderr};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
@@ -189,15 +188,6 @@ impl World {
         }
     }
 
-    /// Waits until more records are written. Returns how long that took.
-    fn recovered(&self, after: &Step) -> Duration {
-        let began = Instant::now();
-        let written = |s: &Value| s["totals"]["written"].as_u64().unwrap();
-        let before = written(&self.running().snapshot());
-        self.running().wait_until(&format!("records flow after {after:?}"), |s| written(s) > before + 20);
-        began.elapsed()
-    }
-
     /// Requests run `n`, or waits until it has ended.
     fn trigger(&self, n: u32, more: &[&str]) -> Value {
         let (key, param) = (format!("run-{n}"), format!("run={n}"));
@@ -212,6 +202,7 @@ fn run(world: &mut World, plan: &[Step]) -> Value {
     let mut topic = Topic::of(world.kafka.bootstrap(), &world.job);
     let (mut committed, mut names, mut slowest) = (BTreeMap::new(), BTreeMap::<String, u32>::new(), Duration::ZERO);
     world.running().wait_until("records flow", |s| s["totals"]["written"].as_u64() > Some(100));
+    let mut before = Resources::of(world.running());
     let runs = u32::try_from(plan.len()).unwrap();
     for (n, step) in (0..).zip(plan) {
         eprintln!("{n} of {runs}: {step:?}");
@@ -226,7 +217,11 @@ fn run(world: &mut World, plan: &[Step]) -> Value {
         }
         // Servers first, so that a restarted process finds them.
         step.faults.iter().rev().for_each(|&fault| world.end(fault));
-        slowest = slowest.max(world.recovered(step));
+        slowest = slowest.max(recovered(world.running(), &format!("{:?}", step.faults), 20));
+        if step.faults.contains(&Fault::Kill(Target::Forebay)) {
+            before = Resources::of(world.running());
+        }
+        assert_bounded(world.running());
         world.watch(step.rest);
     }
     for n in 0..runs {
@@ -235,6 +230,7 @@ fn run(world: &mut World, plan: &[Step]) -> Value {
         let all = u64::from(RUN_USERS);
         assert_eq!((&run["state"], counts), (&json!("succeeded"), [all, all, 0, all]), "{run:#}");
     }
+    before.assert_bounded(world.running());
     let summary = world.running.take().unwrap().stop_with_summary();
     finish(&world.job, &mut topic);
     let there: BTreeSet<_> = topic.records.iter().map(|record| (record.user, record.version, record.bad)).collect();

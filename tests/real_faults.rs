@@ -12,8 +12,9 @@ use std::time::Duration;
 use forebay_test_services::{Cassandra, CommitlogSync, Kafka, NetworkFault, Proxy};
 use serde_json::Value;
 use support::oracle::{Topic, finish, rows};
+use support::resources::{Resources, assert_bounded, process_bytes, recovered};
 use support::source_api::{Answer, TestApi};
-use support::{Job, Running, committed, ends, now_ms, process_bytes, produce, stderr, user, users};
+use support::{Job, Running, committed, ends, now_ms, produce, stderr, user, users};
 
 /// Pages of the source API in a panic test, and users per page.
 const PAGES: u32 = 20;
@@ -114,13 +115,14 @@ fn a_kafka_restart_loses_no_record() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new(kafka.bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("20ms"));
     let running = job.start(&[], &[]);
-    running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    running.wait_until("records flow", |s| written(s) > 500);
+    let resources = Resources::of(&running);
     kafka.kill();
     let snapshot = running.wait_until("the unreachable Kafka is reported", |s| says(s, "kafka"));
     assert!(snapshot["totals"]["restarts"].as_u64().unwrap() <= 2, "waiting is not a failure");
     kafka.restart();
-    let before = running.snapshot()["totals"]["written"].as_u64().unwrap();
-    running.wait_until("records flow again", |s| s["totals"]["written"].as_u64().unwrap() > before + 500);
+    recovered(&running, "a restart of Kafka", 500);
+    resources.assert_bounded(&running);
     complete(running, &job, kafka.bootstrap(), Cassandra::shared());
 }
 
@@ -131,13 +133,14 @@ fn a_cassandra_restart_loses_no_row() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new(kafka.bootstrap(), &cassandra.contact_point()).fetching(&api.url, Some("20ms"));
     let running = job.start(&[], &[]);
-    running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    running.wait_until("records flow", |s| written(s) > 500);
+    let resources = Resources::of(&running);
     cassandra.kill();
     running.wait_until("the unreachable Cassandra is reported", |s| says(s, "cassandra"));
     cassandra.restart();
-    let before = running.snapshot()["totals"]["written"].as_u64().unwrap();
-    let snapshot = running.wait_until("records flow again", |s| s["totals"]["written"].as_u64().unwrap() > before + 500);
-    assert_eq!(snapshot["totals"]["restarts"], 0, "waiting is not a failure");
+    recovered(&running, "a restart of Cassandra", 500);
+    assert_eq!(running.snapshot()["totals"]["restarts"], 0, "waiting is not a failure");
+    resources.assert_bounded(&running);
     complete(running, &job, kafka.bootstrap(), &cassandra);
 }
 
@@ -150,7 +153,8 @@ fn a_frozen_kafka_is_reported_within_ten_seconds_and_loses_no_record() {
     let api = TestApi::start(|n| Answer::users(n * 10, n * 10 + 10));
     let job = Job::new(kafka.bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("20ms"));
     let running = job.start(&[], &[]);
-    running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+    running.wait_until("records flow", |s| written(s) > 500);
+    let resources = Resources::of(&running);
     kafka.pause();
     std::thread::sleep(REPORT_TIMEOUT);
     let snapshot = running.snapshot();
@@ -159,9 +163,9 @@ fn a_frozen_kafka_is_reported_within_ten_seconds_and_loses_no_record() {
         assert!(actor["note"].as_str().unwrap_or_default().contains("has not answered for"), "{actor:#}");
     }
     kafka.resume();
-    let before = running.snapshot()["totals"]["written"].as_u64().unwrap();
-    running.wait_until("records flow again", |s| s["totals"]["written"].as_u64().unwrap() > before + 500);
+    recovered(&running, "a freeze of Kafka", 500);
     running.wait_until("it is reported no longer", |s| !says(s, "has not answered"));
+    resources.assert_bounded(&running);
     complete(running, &job, kafka.bootstrap(), Cassandra::shared());
 }
 
@@ -227,9 +231,10 @@ const NETWORK_FAULTS: [NetworkFault; 9] = [
     NetworkFault::Reset,
 ];
 
-/// Runs a load during which each fault of the network holds for some seconds, and asserts that
-/// nothing restarts, and that the table follows from the topic. Returns the number of records that
-/// were produced, and of those in the topic.
+/// Runs a load during which each fault of the network holds for some seconds. Asserts that records
+/// flow again soon, that broken connections are closed, that nothing restarts, and that the table
+/// follows from the topic. Returns the number of records that were produced, and of those in the
+/// topic.
 fn through_network_faults(bootstrap: &str, contact_point: &str, proxy: &Proxy) -> (u64, u64) {
     let api = TestApi::start(Answer::versions);
     let job = Job::new(bootstrap, contact_point)
@@ -239,12 +244,13 @@ fn through_network_faults(bootstrap: &str, contact_point: &str, proxy: &Proxy) -
         .with("[kafka.properties]\n\"socket.timeout.ms\" = \"10000\"");
     let running = job.start(&["--json"], &[]);
     running.wait_until("records flow", |s| written(s) > 200);
+    let resources = Resources::of(&running);
     for fault in NETWORK_FAULTS {
         proxy.set(fault);
         std::thread::sleep(Duration::from_secs(2));
         proxy.set(NetworkFault::None);
-        let before = written(&running.snapshot());
-        running.wait_until(&format!("records flow after {fault:?}"), |s| written(s) > before + 200);
+        recovered(&running, &format!("{fault:?}"), 200);
+        resources.assert_bounded(&running);
     }
     let summary = running.stop_with_summary();
     assert_eq!(summary["restarts"], 0, "{summary}");
@@ -372,14 +378,15 @@ fn a_pipeline_paused_resumed_and_restarted_in_a_loop_loses_and_repeats_nothing()
     let job = Job::new(kafka.bootstrap(), &Cassandra::shared().contact_point()).fetching(&api.url, Some("20ms"));
     let running = job.start(&["--json"], &[]);
     running.wait_until("records flow", |s| written(s) > 200);
+    let resources = Resources::of(&running);
     for actor in ["root/egress/writer", "root/ingest/fetcher", "root/egress/consumer", "root/ingest/producer"] {
         for command in [&["pause"][..], &["actors", "restart", actor], &["resume"], &["drain"], &["resume"]] {
             let end = job.forebay(&[command, &["--reason", "to see"]].concat());
             assert!(end.status.success(), "{command:?}: {}", stderr(&end));
         }
     }
-    let before = written(&running.snapshot());
-    running.wait_until("records flow", |s| written(s) > before + 200);
+    recovered(&running, "the last restart of an actor", 200);
+    resources.assert_bounded(&running);
     let live = running.snapshot()["desired"].clone();
     assert!(running.stop().success());
     let mut topic = Topic::of(kafka.bootstrap(), &job);
@@ -400,8 +407,10 @@ fn distinct(bootstrap: &str, topic: &str) -> u64 {
     keys.len() as u64
 }
 
-/// Stops the pipeline, writes what is left in the topic, and compares the table with the topic.
+/// Checks what the process holds, stops it, writes what is left in the topic, and compares the
+/// table with the topic.
 fn complete(running: Running, job: &Job, bootstrap: &str, cassandra: &Cassandra) {
+    assert_bounded(&running);
     assert!(running.stop().success());
     let rest = job.forebay(&["run", "--until-idle", "--roles", "egress", "--json"]);
     assert!(rest.status.success(), "{}", String::from_utf8_lossy(&rest.stderr));

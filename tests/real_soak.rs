@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use forebay_test_services::{Cassandra, CommitlogSync, Kafka};
 use serde_json::{Value, json};
+use support::Job;
 use support::oracle::{Topic, finish};
+use support::resources::{descriptors, process_bytes};
 use support::source_api::EndlessApi;
-use support::{Job, process_bytes};
 
 /// The time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
@@ -61,11 +62,10 @@ fn plot(values: &[f64]) -> String {
 }
 
 fn sample(pid: u32, snapshot: &Value) -> Sample {
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let partitions = snapshot["partitions"].as_array().unwrap();
     let lag: i64 = partitions.iter().map(|p| p["end"].as_i64().unwrap() - p["written"].as_i64().unwrap()).sum();
     let memory = process_bytes(pid, "VmRSS") as f64 / 1e6;
-    [memory, descriptors as f64, lag.max(0) as f64, snapshot["latency_ms"]["p99"].as_f64().unwrap()]
+    [memory, descriptors(pid) as f64, lag.max(0) as f64, snapshot["latency_ms"]["p99"].as_f64().unwrap()]
 }
 
 #[test]

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Job, Running, process_bytes, produce, user_id};
+use support::resources::process_bytes;
+use support::{Job, Running, produce, user_id};
 
 /// Maximum resident memory: 150 MB, plus the default budget of the consumer.
 const MAX_BYTES: u64 = 150_000_000 + (32 << 20);
@@ -127,6 +128,11 @@ fn hostile(n: u32) -> Value {
     }
 }
 
+/// Whether a hostile record is merely large.
+fn is_written(n: &u32) -> bool {
+    [1, 3, 5, 8, 9].contains(&(n % 10))
+}
+
 #[test]
 fn resident_memory_is_bounded_with_hostile_records() {
     // The broker is in another process, so that its memory is not counted.
@@ -152,9 +158,48 @@ fn resident_memory_is_bounded_with_hostile_records() {
     assert!(running.stop().success());
     // The good records are written, and so are those that are merely large.
     let ids: Vec<Value> = job.query("SELECT DISTINCT id FROM own ORDER BY id").into_iter().map(|mut row| row["id"].take()).collect();
-    let good = |n: &u32| [1, 3, 5, 8, 9].contains(&(n % 10));
-    assert!((0..records).filter(good).all(|n| ids.contains(&json!(user_id(n)))), "{ids:?}");
+    assert!((0..records).filter(is_written).all(|n| ids.contains(&json!(user_id(n)))), "{ids:?}");
     assert_eq!(end["totals"]["rejected"], u64::from(records) - ids.len() as u64);
+}
+
+/// Starts the job in an address space of so many bytes, beyond which every allocation fails.
+fn start_within(job: &Job, bytes: u64) -> Running {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -v "$1" && shift && exec "$@""#, "sh", &(bytes >> 10).to_string()]);
+    command.args([env!("CARGO_BIN_EXE_forebay"), "run", "-c"]).arg(job.write()).env("NO_COLOR", "1");
+    Running::of(command, job.dir.path(), job.url())
+}
+
+/// How a process reports that it can't allocate memory, or not start a thread for want of it.
+const OUT_OF_MEMORY: [&str; 4] = ["memory allocation of", "annot allocate memory", "out of memory", "Resource temporarily unavailable"];
+
+#[test]
+fn a_process_that_can_allocate_no_more_says_so_and_the_next_one_loses_nothing() {
+    const RECORDS: u32 = 300;
+    let elsewhere = Job::new("embedded", "embedded");
+    let broker = elsewhere.start(&["--roles", "api"], &[]);
+    let job = hostile_job(&broker.broker());
+    let is_up = |s: &Value| s["partitions"].as_array().is_some_and(|partitions| partitions.len() == 4);
+    let running = job.start(&[], &[]);
+    running.wait_until("it is up", is_up);
+    let idle = process_bytes(running.id(), "VmPeak");
+    assert!(running.stop().success());
+    // Enough to start, and less than hostile records need.
+    let running = start_within(&job, idle + (24 << 20));
+    running.wait_until("it is up", is_up);
+    produce(&broker.broker(), &job.topic, (0..RECORDS).map(|n| (user_id(n), hostile(n).to_string().into_bytes())));
+    let (status, log) = running.wait();
+    assert!(!status.success() && OUT_OF_MEMORY.iter().any(|said| log.contains(said)), "{status}: {log}");
+    let journal = job.forebay(&["journal", "verify"]);
+    assert!(journal.status.success(), "{journal:?}");
+
+    let running = job.start(&[], &[]);
+    let committed = |s: &Value| s["partitions"].as_array().unwrap().iter().map(|p| p["committed"].as_u64().unwrap_or(0)).sum::<u64>();
+    let end = running.wait_until("each record is written or a dead letter", |s| committed(s) >= u64::from(RECORDS));
+    assert_eq!(end["totals"]["restarts"], 0, "{end:#}");
+    assert!(running.stop().success());
+    let ids: Vec<Value> = job.query("SELECT DISTINCT id FROM own ORDER BY id").into_iter().map(|mut row| row["id"].take()).collect();
+    assert_eq!(ids, (0..RECORDS).filter(is_written).map(|n| json!(user_id(n))).collect::<Vec<_>>());
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod kafka;
 pub(crate) mod oracle;
 mod process;
 mod redrive;
+pub(crate) mod resources;
 pub(crate) mod source_api;
 mod users;
 

@@ -14,7 +14,8 @@ use super::TIMEOUT;
 /// The built program.
 pub(crate) fn forebay() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    command.env_remove("FAILPOINTS").env("NO_COLOR", "1").stdin(Stdio::null());
+    // A backtrace of a panic reads the symbols of the program, which then count as its memory.
+    command.env_remove("FAILPOINTS").env_remove("RUST_BACKTRACE").env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }
 
@@ -130,6 +131,11 @@ impl Running {
         self.child.try_wait().unwrap()
     }
 
+    /// Waits until it ends by itself, and returns its exit status and its log.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        (self.ended(), self.log())
+    }
+
     fn ended(&mut self) -> ExitStatus {
         let until = Instant::now() + TIMEOUT;
         loop {
@@ -205,13 +211,6 @@ impl Demo {
     pub(crate) fn pipeline(&self) -> PathBuf {
         self.dir.path().join(".forebay/demo/forebay.toml")
     }
-}
-
-/// A field of `/proc/PID/status` in bytes (`man 5 proc_pid_status`).
-pub(crate) fn process_bytes(pid: u32, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
 }
 
 /// A free port.
