@@ -192,6 +192,20 @@ fn no_output_contains_a_secret_even_if_the_api_repeats_it_and_an_actor_panics() 
         let answer = client.ask("GET", &format!("/v1/{route}"), &[("authorization", &bearer)], "");
         outputs.push((route.to_owned(), format!("{:?} {}", answer.headers, answer.body).into_bytes()));
     }
+    // Problems, also for a token that is nearly one of the pipeline's.
+    let wrong = format!("{}x", canary("admin"));
+    let (viewer, operator, admin) = (canary("viewer"), canary("operator"), canary("admin"));
+    for (status, method, path, token, body) in [
+        (401, "GET", "/v1/snapshot", &wrong, ""),
+        (403, "PUT", "/v1/pipelines/users/state", &viewer, "{}"),
+        (404, "GET", "/v1/nowhere", &viewer, ""),
+        (404, "POST", "/v1/actors/root/nobody/restart", &admin, "{\"reason\": \"to see\"}"),
+        (422, "PUT", "/v1/pipelines/users/runs/key", &operator, "{\"lease_seconds\": 9}"),
+    ] {
+        let answer = client.ask(method, path, &[("authorization", &format!("Bearer {token}"))], body);
+        assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+        outputs.push((format!("{method} {path}"), format!("{:?} {}", answer.headers, answer.body).into_bytes()));
+    }
     let metrics = client.ask("GET", "/metrics", &[("authorization", &bearer)], "");
     outputs.push(("metrics".to_owned(), metrics.body.to_string().into_bytes()));
     while exported.lock().windows(8).all(|bytes| bytes != b"COMPLETE") {
