@@ -1,28 +1,19 @@
 //! What reads bytes from outside never panics, and keeps what it promises for every input.
 //!
 //! Inputs are valid ones with random changes, so that they come further than random bytes do. A
-//! failing input is shrunk and printed. `PROPTEST_CASES=100000 cargo test --test fuzz` tries more.
+//! failing input is shrunk and printed. `PROPTEST_CASES=100000 cargo test --test fuzz` tries more,
+//! and the targets of `fuzz/`, which call the same functions, look for inputs that reach new code.
+
+#[path = "../fuzz/inputs/mod.rs"]
+#[allow(unreachable_pub, reason = "the targets of fuzz/ include it, too")]
+mod inputs;
 
 use std::path::Path;
-use std::sync::LazyLock;
 
-use forebay_actors::journal::{self, JournalError, frame};
-use forebay_dataplane::commit_metadata::CommitMetadata;
-use forebay_dataplane::transform::{Parts, Transform};
-use forebay_dataplane::{NewRecord, RawBatch};
-use forebay_schemas::api::{ApplyRequest, PlanRequest, StateRequest};
-use forebay_schemas::pipeline;
-use forebay_schemas::run::RunRequest;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-const PIPELINE: &str = include_str!("../examples/users/forebay.toml");
-const PIPELINE_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/users/forebay.toml");
-
-/// A record that the example accepts.
-const RECORD: &str = r#"{"login":{"uuid":"0192f0c1-7a00-7000-8000-000000000001","username":"u"},"name":{"first":"A","last":"B"},"gender":"female","location":{"street":{"number":1,"name":"S"},"city":"C","state":"T","country":"D","postcode":12345},"email":"a@b","dob":{"date":"1970-01-01T00:00:00.000Z","age":5},"registered":{"date":"2020-01-01T00:00:00.000Z"},"phone":"1","picture":{"medium":"p"}}"#;
+use inputs::{api_body, commit_metadata, cql_name, journal, link_header, pipeline_file, record, retry_after_header};
 
 /// A change of a text: where, how many bytes are removed there, and what is put there.
 type Change = (Index, usize, Vec<u8>);
@@ -52,40 +43,54 @@ fn changed(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn seeds(texts: &[&str]) -> Vec<Vec<u8>> {
-    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+/// The files of a folder in `fuzz/seeds`.
+fn seeds(name: &str) -> Vec<Vec<u8>> {
+    files(&format!("fuzz/seeds/{name}"))
 }
 
-static TRANSFORM: LazyLock<Transform> = LazyLock::new(|| {
-    Transform::new(&pipeline::load(Path::new(PIPELINE_PATH)).expect("the example is valid")).expect("the example's SQL is valid")
-});
-
-/// The rows and the rejects that one record becomes.
-fn transformed(value: &[u8]) -> (usize, usize) {
-    let mut batch = RawBatch::default();
-    batch.push(&NewRecord { write_ts: 1_700_000_000_000_000, value: Some(value), ..NewRecord::default() });
-    let (mut rows, mut rejects) = (0, 0);
-    let mut parts = Parts::default();
-    while !parts.is_done() {
-        let part = parts.next(&TRANSFORM, &batch, &|| {});
-        rows += part.rows.num_rows();
-        rejects += part.rejects.len();
-    }
-    (rows, rejects)
+fn files(folder: &str) -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> = root().join(folder).read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// Parses a body; one that is accepted means the same once it is written and parsed again.
-fn parsed_again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(body: &[u8]) {
-    if let Ok(parsed) = serde_json::from_slice::<T>(body) {
-        let written = serde_json::to_vec(&parsed).expect("a body is JSON");
-        assert_eq!(serde_json::from_slice::<T>(&written).expect("it was written by its own type"), parsed);
-    }
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The pipeline file of the example.
+fn example() -> Vec<u8> {
+    std::fs::read(root().join("examples/users/forebay.toml")).unwrap()
 }
 
 #[test]
 fn what_is_changed_is_valid_before() {
-    assert!(pipeline::parse(Path::new(PIPELINE_PATH), PIPELINE.to_owned()).is_ok());
-    assert_eq!(transformed(RECORD.as_bytes()), (1, 0));
+    assert!(forebay_schemas::pipeline::parse(Path::new("forebay.toml"), String::from_utf8(example()).unwrap()).is_ok());
+    assert!(seeds("record").iter().all(|seed| record::transformed(seed) == (1, 0)));
+    let metadata = |seed: Vec<u8>| forebay_dataplane::commit_metadata::CommitMetadata::parse(&String::from_utf8(seed).unwrap());
+    assert!(seeds("commit_metadata").into_iter().all(|seed| metadata(seed).is_some()));
+}
+
+#[test]
+fn every_fuzz_target_has_seeds_and_is_tried_here() {
+    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let names = |folder: &str| {
+        let mut names: Vec<String> = root().join(folder).read_dir().unwrap().map(|entry| name(&entry.unwrap().path())).collect();
+        names.sort();
+        names
+    };
+    let targets = names("fuzz/fuzz_targets");
+    let own = std::fs::read_to_string(root().join("tests/fuzz.rs")).unwrap();
+    let untried: Vec<_> = targets.iter().filter(|target| !own.contains(&format!("    {target}::check(&bytes)"))).collect();
+    assert!(untried.is_empty(), "no test here calls {untried:?}");
+    let mut with_seeds = names("fuzz/seeds");
+    with_seeds.push("pipeline_file".to_owned());
+    with_seeds.sort();
+    assert_eq!(with_seeds, targets);
+    let manifest: toml::Value = toml::from_str(&std::fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap()).unwrap();
+    let mut built: Vec<_> = manifest["bin"].as_array().unwrap().iter().map(|bin| bin["name"].as_str().unwrap()).collect();
+    built.sort_unstable();
+    assert_eq!(built, targets);
 }
 
 /// At least a thousand inputs; a failing one is printed, not saved.
@@ -98,73 +103,42 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_changed_pipeline_file_is_valid_or_has_an_error_that_names_it(bytes in changed(seeds(&[PIPELINE]))) {
-        let Ok(text) = String::from_utf8(bytes) else { return Ok(()) };
-        if let Err(error) = pipeline::parse(Path::new("changed.toml"), text) {
-            let report = format!("{:?}", miette::Report::new(error));
-            prop_assert!(report.contains("changed.toml"), "{report}");
-        }
+    fn a_changed_pipeline_file_is_valid_or_has_an_error_that_names_it(bytes in changed(vec![example()])) {
+        pipeline_file::check(&bytes);
     }
 
     #[test]
-    fn a_changed_record_becomes_one_row_or_one_reject(bytes in changed(seeds(&[RECORD]))) {
-        let (rows, rejects) = transformed(&bytes);
-        prop_assert_eq!(rows + rejects, 1, "{} rows and {} rejects", rows, rejects);
+    fn a_changed_record_becomes_one_row_or_one_reject(bytes in changed(seeds("record"))) {
+        record::check(&bytes);
     }
 
     #[test]
-    fn a_changed_journal_is_read_up_to_the_damage(events in 1..6_u64, change in any::<Option<(Index, Vec<u8>)>>()) {
-        let mut segment = Vec::new();
-        frame::encode(br#"{"segment":1,"format":1,"first":1,"pipeline":"users"}"#, &mut segment);
-        for sequence in 1..=events {
-            frame::encode(format!(r#"{{"seq":{sequence},"type":"pipeline_started"}}"#).as_bytes(), &mut segment);
-        }
-        let whole = segment.clone();
-        if let Some((at, bytes)) = &change {
-            let at = at.index(segment.len());
-            segment.splice(at..(at + bytes.len()).min(segment.len()), bytes.iter().copied());
-        }
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("00000000000000000001.log"), &segment).unwrap();
-        let mut seen = Vec::new();
-        let result = journal::read::<JournalError>(folder.path(), 1, |sequence, json| {
-            seen.push((sequence, json.to_vec()));
-            Ok(())
-        });
-        for (at, (sequence, json)) in seen.iter().enumerate() {
-            prop_assert_eq!(*sequence, at as u64 + 1);
-            let written = format!(r#"{{"seq":{sequence},"type":"pipeline_started"}}"#);
-            prop_assert_eq!(json, written.as_bytes(), "never another event");
-        }
-        if segment == whole {
-            prop_assert!(result.is_ok());
-            prop_assert_eq!(seen.len() as u64, events);
-        }
+    fn a_changed_journal_is_read_up_to_the_damage(bytes in prop::collection::vec(any::<u8>(), 3..40)) {
+        journal::check(&bytes);
     }
 
     #[test]
-    fn a_changed_body_of_the_api_is_refused_or_means_what_it_says(bytes in changed(seeds(&[
-        r#"{"attempt": 1, "params": {"results": "500"}, "lease_seconds": 120, "read": "continue"}"#,
-        r#"{"state": "paused", "reason": "x"}"#,
-        r#"{"action": "replay", "from": {"offsets": {"0": 5}}}"#,
-        r#"{"action": "redrive", "letters": {"0": {"from": 1, "to": 4}}}"#,
-        r#"{"action": "cursor", "params": {"day": "1"}, "to": {"cursor": "abc"}}"#,
-        r#"{"plan": {"action": "replay", "from": "begin"}, "token": "t", "reason": "r"}"#,
-    ]))) {
-        parsed_again::<RunRequest>(&bytes);
-        parsed_again::<StateRequest>(&bytes);
-        parsed_again::<PlanRequest>(&bytes);
-        parsed_again::<ApplyRequest>(&bytes);
+    fn a_changed_body_of_the_api_is_refused_or_means_what_it_says(bytes in changed(seeds("api_body"))) {
+        api_body::check(&bytes);
     }
 
     #[test]
-    fn changed_commit_metadata_is_not_ours_or_has_a_clock_that_was_written(bytes in changed(seeds(&[
-        "forebay:3:1700000000000000:0000002a:AAAAAAAAAAAAAAAAAAAAAQ", "forebay:2:77:0000002a", "forebay:1:77",
-    ]))) {
-        let text = String::from_utf8_lossy(&bytes);
-        if let Some(metadata) = CommitMetadata::parse(&text) {
-            prop_assert!(metadata.write_clock.micros() >= 0);
-            prop_assert_eq!(CommitMetadata::parse(&metadata.to_string()), Some(metadata));
-        }
+    fn changed_commit_metadata_is_not_ours_or_has_a_clock_that_was_written(bytes in changed(seeds("commit_metadata"))) {
+        commit_metadata::check(&bytes);
+    }
+
+    #[test]
+    fn a_changed_link_header_names_a_next_page_only_if_it_says_so(bytes in changed(seeds("link_header"))) {
+        link_header::check(&bytes);
+    }
+
+    #[test]
+    fn a_changed_rate_limit_makes_nothing_wait_for_longer_than_ten_minutes(bytes in changed(seeds("retry_after_header"))) {
+        retry_after_header::check(&bytes);
+    }
+
+    #[test]
+    fn a_changed_name_gets_into_a_statement_only_if_it_needs_no_quotes(bytes in changed(seeds("cql_name"))) {
+        cql_name::check(&bytes);
     }
 }

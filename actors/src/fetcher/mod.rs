@@ -52,3 +52,6 @@ pub(crate) use error::FetchError;
 pub(crate) use handle::{FetcherHandle, ScheduledFetches};
 pub(crate) use sample::sample;
 pub(crate) use schedule::Schedule;
+
+pub use next_url::links_next;
+pub use rate_limit_headers::RateLimit;

@@ -100,7 +100,7 @@ pub(super) fn from_stored(stored: &Url, file: &Url) -> Url {
 }
 
 /// Whether a `Link` header names a next page other than the requested one.
-pub(super) fn links_next(headers: &HeaderMap, requested: &Url) -> bool {
+pub fn links_next(headers: &HeaderMap, requested: &Url) -> bool {
     let texts = headers.get_all(LINK).into_iter().filter_map(|value| value.to_str().ok());
     texts.flat_map(links).filter(|link| link.is_next).any(|link| requested.join(link.target).is_ok_and(|to| to != *requested))
 }

@@ -29,7 +29,7 @@ pub struct RateLimit {
 impl RateLimit {
     /// The rate limit in a response. `excerpt` is the start of its body. Dates are compared with
     /// `wall`.
-    pub(super) fn of(status: StatusCode, headers: &HeaderMap, excerpt: &str, wall: SystemTime) -> Self {
+    pub fn of(status: StatusCode, headers: &HeaderMap, excerpt: &str, wall: SystemTime) -> Self {
         let retry_after = headers.get(RETRY_AFTER).map(|value| value.to_str().ok().and_then(|text| wait_until(text, wall)));
         if let Some(wait) = retry_after {
             return Self { retry_later: true, wait };

@@ -1,0 +1,13 @@
+//! A `Link` header names a next page only if it says so.
+
+use forebay_actors::links_next;
+use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderValue, LINK};
+
+/// Checks one input.
+pub fn check(bytes: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
+    let requested = Url::parse("https://api.example/people?page=2").expect("a valid URL");
+    let found = links_next(&HeaderMap::from_iter([(LINK, value)]), &requested);
+    assert!(!found || bytes.to_ascii_lowercase().windows(4).any(|word| word == b"next"));
+}
