@@ -158,6 +158,12 @@ impl TestConsumer {
 
     fn stop(self) -> Result<(), ConsumerError> {
         self.drain.store(true, Ordering::Relaxed);
+        self.ended()
+    }
+
+    /// Waits for the end of the thread.
+    fn ended(self) -> Result<(), ConsumerError> {
+        until("an end", || self.thread.is_finished().then_some(()));
         self.thread.join().unwrap()
     }
 
@@ -445,7 +451,7 @@ fn partitions_are_reset_after_what_was_in_flight_and_read_again_with_later_times
     batches.into_iter().for_each(|batch| drop(settle(batch)));
     assert_eq!(asked.join().unwrap(), Ok(1), "a partition that was not read that far stays");
     let (ledger, telemetry) = (Arc::clone(&consumer.ledger), Arc::clone(&consumer.telemetry));
-    consumer.thread.join().unwrap().unwrap();
+    consumer.ended().unwrap();
     let checkpoint = ledger.checkpoints()[&0];
     assert_eq!(checkpoint.offset, Offset(5));
     assert!(
@@ -488,7 +494,7 @@ fn a_recreated_topic_ends_the_incarnation_after_what_was_in_flight() {
     assert!(!consumer.thread.is_finished(), "what is in flight settles first");
     batches.into_iter().for_each(|batch| drop(settle(batch)));
     let ledger = Arc::clone(&consumer.ledger);
-    consumer.thread.join().unwrap().unwrap();
+    consumer.ended().unwrap();
     assert_eq!(ledger.checkpoints()[&0].write_clock.micros(), read[8].1);
 }
 
@@ -505,7 +511,7 @@ fn an_unconfirmed_reset_ends_the_incarnation_and_a_foreign_partition_is_rejected
     until("the commit", || consumer.telemetry.partitions().iter().any(|view| view.committed == Offset(6)).then_some(()));
     cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 3]);
     assert!(matches!(consumer.request_reset(&[(0, 0)]).join().unwrap(), Err(ResetError::Unconfirmed(_))));
-    consumer.thread.join().unwrap().unwrap();
+    consumer.ended().unwrap();
     assert_eq!(commits(&cluster, 1)[&0].0, 6);
 }
 
@@ -574,7 +580,7 @@ fn a_commit_that_the_topic_no_longer_holds_is_fatal() {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(TOPIC, 0, Position::Offset(1_000)).unwrap();
     other.commit(&list, CommitMode::Sync).unwrap();
-    let error = TestConsumer::start(&cluster, 1 << 20, |_| ()).thread.join().unwrap().unwrap_err();
+    let error = TestConsumer::start(&cluster, 1 << 20, |_| ()).ended().unwrap_err();
     assert_eq!(error.class(), Class::Fatal);
     assert!(error.to_string().contains("group readers has committed offset 1000 of users[0], but kafka holds only [0..3)"), "{error}");
 }
@@ -586,8 +592,9 @@ fn an_abandoned_batch_ends_the_incarnation_and_is_read_again() {
     produce(&cluster, 0, 1);
     let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
     drop(consumer.batch());
-    assert_eq!(consumer.thread.join().unwrap(), Err(ConsumerError::Downstream));
-    assert_eq!(consumer.budget.used(), 0);
+    let budget = consumer.budget.clone();
+    assert_eq!(consumer.ended(), Err(ConsumerError::Downstream));
+    assert_eq!(budget.used(), 0);
     let mut consumer = TestConsumer::start(&cluster, 1 << 20, |_| ());
     assert_eq!(settle(consumer.batch())[0], (0, 0));
     consumer.stop().unwrap();
@@ -603,7 +610,7 @@ fn a_stop_settles_and_commits_what_is_in_flight() {
     thread::sleep(Duration::from_millis(100));
     assert!(!consumer.thread.is_finished());
     batches.into_iter().for_each(|batch| drop(settle(batch)));
-    consumer.thread.join().unwrap().unwrap();
+    consumer.ended().unwrap();
     assert_eq!(commits(&cluster, 1)[&0].0, 10);
 }
 
