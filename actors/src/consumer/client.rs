@@ -9,7 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread::Builder;
+use std::time::Duration;
 
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, WriteTimestamp};
 use forebay_schemas::topic_id::TopicId;
@@ -435,32 +437,41 @@ impl Client {
 }
 
 impl Drop for Client {
-    /// Leaves the group, and answers the revocation that comes with it, and one that was not
-    /// answered before.
+    /// Leaves the group and closes the client, on a thread of its own: librdkafka drops a request
+    /// that reaches its group handler just after that has ended, and the caller waits for ever
+    /// (`rd_kafka_cgrp_op_serve` in 2.12.1). The answer to the last revocation can be such a
+    /// request.
     fn drop(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
         consumer.context().closing.store(true, Ordering::Release);
-        let until = Instant::now() + CLOSE_TIMEOUT;
-        let closing = consumer.close_queue().and_then(|()| consumer.unassign());
-        if let Err(error) = closing {
-            // A failed client has no membership to leave.
-            tracing::debug!(%error, "the kafka consumer closed without leaving the group");
-        } else {
-            while !consumer.closed() {
-                if Instant::now() > until {
-                    tracing::warn!(
-                        topic = self.topic,
-                        group = self.group,
-                        "the kafka consumer did not close within {CLOSE_TIMEOUT:?}; leaking it"
-                    );
-                    std::mem::forget(consumer);
-                    return;
-                }
-                // Records that arrive now are not accepted; the next owner of the partition reads
-                // them.
-                drop(consumer.poll(Duration::from_millis(100)));
-            }
+        let (done, closed) = sync_channel::<()>(1);
+        let work = move || {
+            close(&consumer);
+            drop((consumer, done));
+        };
+        // Without a thread, dropping `work` closes the client here.
+        if Builder::new().name("consumer-close".to_owned()).spawn(work).is_ok()
+            && closed.recv_timeout(CLOSE_TIMEOUT) == Err(RecvTimeoutError::Timeout)
+        {
+            tracing::warn!(topic = self.topic, group = self.group, "the kafka consumer did not close within {CLOSE_TIMEOUT:?}; leaking it");
         }
+    }
+}
+
+/// Leaves the group, and answers the revocation that comes with it, and one that was not answered
+/// before.
+fn close(consumer: &BaseConsumer<Callbacks>) {
+    if let Err(error) = consumer.close_queue() {
+        // A failed client has no membership to leave.
+        tracing::debug!(%error, "the kafka consumer closed without leaving the group");
+        return;
+    }
+    if let Err(error) = consumer.unassign() {
+        tracing::debug!(%error, "the kafka consumer closed without giving up its partitions");
+    }
+    while !consumer.closed() {
+        // Records that arrive now are not accepted; the next owner of the partition reads them.
+        drop(consumer.poll(Duration::from_millis(100)));
     }
 }
 
