@@ -4,14 +4,18 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::source_api::{Answer, TestApi};
-use support::{Job, forebay, output, user};
+use support::{Job, Running, TIMEOUT, forebay, output, user};
 
 #[test]
 fn the_demo_ends_with_matching_counts_and_a_readable_table() {
@@ -37,6 +41,46 @@ fn the_demo_ends_with_matching_counts_and_a_readable_table() {
         .current_dir(dir.path());
     let rows: Value = serde_json::from_slice(&output(command).stdout).unwrap();
     assert_eq!((rows["n"].as_u64().unwrap(), rows["a"].as_u64().unwrap()), (count("written"), count("written")));
+}
+
+/// The path below `folder`, and the permission bits, of every entry in it.
+fn modes(folder: &Path) -> BTreeMap<PathBuf, u32> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
+            let metadata = entry.metadata().unwrap();
+            found.insert(entry.path().strip_prefix(folder).unwrap().to_owned(), metadata.permissions().mode() & 0o7777);
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_file_of_the_data_directory_is_its_owners_alone_whatever_the_umask() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join(".forebay/demo/data");
+    let run = format!("umask 000; exec {} demo --listen 127.0.0.1:0 --json", env!("CARGO_BIN_EXE_forebay"));
+    let mut command = Command::new("sh");
+    command.args(["-c", &run]);
+    let running = Running::of(command, dir.path(), String::new());
+    let until = Instant::now() + TIMEOUT;
+    // SQLite removes the last two of these when it closes them.
+    let wanted = ["LOCK", "journal", "broker", "broker/port", "broker/kafka.db", "store.db", "store.db-wal", "store.db-shm"];
+    while !wanted.iter().all(|name| data.join(name).exists()) {
+        assert!(Instant::now() < until, "{wanted:?} are not all in {:?}: {}", modes(&data).keys(), running.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(data.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+    let while_it_runs = modes(&data);
+    assert!(running.stop().success());
+    for (path, mode) in while_it_runs.into_iter().chain(modes(&data)) {
+        let expected = if ["journal", "broker"].iter().any(|name| path == Path::new(name)) { 0o700 } else { 0o600 };
+        assert_eq!(mode, expected, "the mode of {} is {mode:04o}", path.display());
+    }
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! The data directory: its lock and its subdirectories.
+//!
+//! Guarantees: only their owner can use it and the files that Forebay creates in it, whatever the
+//! umask. The mode of a directory that exists is left as it is.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use forebay_dataplane::private_file;
 use forebay_schemas::pipeline::Pipeline;
 
 /// The directory of a pipeline's journal.
@@ -17,13 +21,13 @@ pub(crate) fn broker_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("broker")
 }
 
-/// Creates a data directory, if it is missing. Only its owner can enter it, so nobody else reaches
-/// the files in it, whatever their modes are.
+/// Creates a data directory, if it is missing, and a file in it, to see that both are possible.
 ///
 /// # Errors
-/// When it can't be created.
-pub fn create(data_dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)
+/// When one can't be created.
+pub fn probe(data_dir: &Path) -> io::Result<()> {
+    let file = data_dir.join(".probe");
+    private_file::create_dir(data_dir).and_then(|()| private_file::create_if_missing(&file)).and_then(|()| std::fs::remove_file(&file))
 }
 
 /// Why a data directory can't be locked.
@@ -57,11 +61,11 @@ impl DataDirLock {
     /// When another process has locked it, or it can't be created or opened.
     pub fn take(data_dir: &Path) -> Result<Self, LockError> {
         let unusable = |cause| LockError::Unusable { path: data_dir.to_owned(), cause };
-        create(data_dir).map_err(unusable)?;
+        private_file::create_dir(data_dir).map_err(unusable)?;
         if std::fs::metadata(data_dir).map_err(unusable)?.mode() & 0o007 != 0 {
             tracing::warn!("every user of this machine can read {0}; run: chmod -R go-rwx {0}", data_dir.display());
         }
-        let lock = File::options().create(true).truncate(false).write(true).open(data_dir.join(Self::FILE)).map_err(unusable)?;
+        let lock = private_file::options().create(true).truncate(false).write(true).open(data_dir.join(Self::FILE)).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self(lock)),
             Err(std::fs::TryLockError::WouldBlock) => Err(LockError::Locked(data_dir.to_owned())),

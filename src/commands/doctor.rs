@@ -89,11 +89,11 @@ pub(crate) fn doctor(global: &Global, output: &Output, args: &Args) -> Result<()
 }
 
 fn data_dir(path: &Path) -> Finding {
-    let probe = path.join(".probe");
-    let tried = data_dir::create(path).and_then(|()| std::fs::write(&probe, b"probe")).and_then(|()| std::fs::remove_file(&probe));
     Finding {
         what: format!("data directory {}", path.display()),
-        result: tried.map(|()| "writable".into()).map_err(|error| format!("{error}; set [pipeline] data_dir to a writable directory")),
+        result: data_dir::probe(path)
+            .map(|()| "writable".into())
+            .map_err(|error| format!("{error}; set [pipeline] data_dir to a writable directory")),
     }
 }
 

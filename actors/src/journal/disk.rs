@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use forebay_dataplane::private_file;
+
 /// The operations of the writer.
 pub trait Disk: Send + 'static {
     /// A file opened for appending.
@@ -53,7 +55,7 @@ impl Disk for RealDisk {
     type File = File;
 
     fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().append(true).create_new(true).open(path)
+        private_file::options().append(true).create_new(true).open(path)
     }
 
     fn open(&self, path: &Path, length: u64) -> io::Result<File> {

@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TryS
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use forebay_dataplane::private_file;
 use tokio::sync::watch;
 
 use super::disk::Disk;
@@ -76,7 +77,7 @@ impl Journal {
     /// When the journal is damaged, belongs to another pipeline, has a newer format, or can't be
     /// written.
     pub fn open<D: Disk>(folder: &Path, disk: D, settings: Settings) -> Result<(Self, u64), JournalError> {
-        std::fs::create_dir_all(folder).map_err(JournalError::io("create", folder))?;
+        private_file::create_dir(folder).map_err(JournalError::io("create", folder))?;
         let full = Arc::new(AtomicBool::new(false));
         let (progress, durable) = watch::channel(Durable::UpTo(0));
         let writer = Writer::open(folder, disk, settings, progress, Arc::clone(&full))?;

@@ -31,6 +31,7 @@ use super::table_spec::TableSpec;
 use super::values::Value as Cell;
 use super::{QueryRow, StoreProbe, StoreStatus, TableDescription, WriteOutcome, render};
 use crate::cql_type::CqlType;
+use crate::private_file;
 
 /// How long to wait for a file that another process has locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,8 +59,9 @@ impl Embedded {
             return Ok(this);
         }
         if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder).map_err(|cause| this.unrecoverable(format!("can't create {}: {cause}", folder.display())))?;
+            private_file::create_dir(folder).map_err(|cause| this.unrecoverable(format!("can't create {}: {cause}", folder.display())))?;
         }
+        private_file::create_if_missing(file).map_err(|cause| this.unrecoverable(format!("can't create {}: {cause}", file.display())))?;
         let here = this.clone();
         let connection = this
             .blocking(move |io| {

@@ -17,6 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use forebay_dataplane::private_file;
 use forebay_schemas::offset::{Offset, Partition};
 
 use super::error::BrokerError;
@@ -68,9 +69,8 @@ impl Address {
                 (port, Claim::of(port).unwrap_or(Claim(None)))
             }
         };
-        std::fs::create_dir_all(broker_dir(data_dir)).map_err(failed("create its directory"))?;
-        let new = file.with_extension("new");
-        std::fs::write(&new, format!("{port}\n")).and_then(|()| std::fs::rename(&new, &file)).map_err(failed("write its port file"))?;
+        private_file::create_dir(&broker_dir(data_dir)).map_err(failed("create its directory"))?;
+        private_file::replace(&file, &format!("{port}\n")).map_err(failed("write its port file"))?;
         Ok((Self { port }, claim))
     }
 
@@ -180,7 +180,8 @@ mod server {
     /// When the files can't be opened or the port is taken.
     pub async fn serve(address: Address, data_dir: PathBuf) -> Result<(), BrokerError> {
         let failed = |what: &str, cause: &dyn fmt::Display| BrokerError::Embedded { what: what.to_owned(), cause: cause.to_string() };
-        std::fs::create_dir_all(broker_dir(&data_dir)).map_err(|cause| failed("create its directory", &cause))?;
+        private_file::create_dir(&broker_dir(&data_dir)).map_err(|cause| failed("create its directory", &cause))?;
+        private_file::create_if_missing(&broker_dir(&data_dir).join(DATABASE)).map_err(|cause| failed("create its file", &cause))?;
         let (storage, _alias) = storage_url(&broker_dir(&data_dir)).map_err(|cause| failed("name its file", &cause))?;
         let listener = Url::parse(&format!("tcp://{address}")).map_err(|cause| failed("name its address", &cause))?;
         let mut broker = Broker::<Controller<ArcDynStorage>, ArcDynStorage>::builder()

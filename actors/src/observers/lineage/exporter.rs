@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use forebay_dataplane::private_file;
 use forebay_schemas::event::{Event, Recorded};
 use forebay_schemas::lineage::{Job, Transition};
 use serde_json::Value;
@@ -147,10 +148,7 @@ impl LineageExporter {
     /// Saves the position. If that fails, events are exported twice after a restart.
     async fn save(&self, position: u64) {
         let file = self.position_file.clone();
-        let saved = tokio::task::spawn_blocking(move || {
-            let new = file.with_extension("place.new");
-            std::fs::write(&new, format!("{position}\n")).and_then(|()| std::fs::rename(&new, &file))
-        });
+        let saved = tokio::task::spawn_blocking(move || private_file::replace(&file, &format!("{position}\n")));
         if let Ok(Err(error)) = saved.await {
             tracing::warn!(file = %self.position_file.display(), %error, "can't save the position; after a restart runs may be exported twice");
         }
