@@ -15,6 +15,7 @@
 //! * [`run_counts`] and [`reject_counts`]: the records of each run by outcome, and rejects by
 //!   reason.
 //! * [`arena_headers`]: a record's Kafka headers in the arena of a batch.
+//! * [`pem_file`]: the files of certificates and private keys.
 //! * [`private_file`]: files that only their owner can read.
 //!
 //! # Example
@@ -84,6 +85,7 @@ mod cql_type;
 pub mod dead_letter;
 mod decimal;
 mod masked_reason;
+pub mod pem_file;
 pub mod private_file;
 pub mod reject_counts;
 pub mod run_counts;

@@ -8,19 +8,18 @@
 //!
 //! Does not guarantee that a certificate has not been revoked: no revocation list is read.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use forebay_schemas::pipeline::{CassandraTlsSection, FileError, Pipeline, Secret};
+use forebay_schemas::pipeline::{CassandraTlsSection, FileError, Pipeline};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor as verify_chain;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::pem_file::{PemFile, unusable_pair};
 use crate::store::error::{RetryReason, StoreError};
 
 /// The remedy if a node refuses the client's certificate.
@@ -54,15 +53,11 @@ pub(super) fn client_config(pipeline: &Pipeline, tls: &CassandraTlsSection) -> R
     let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else {
         return Ok(Arc::new(builder.with_no_client_auth()));
     };
-    let chain = certificates(pipeline, "certificate", certificate)?;
-    let key = private_key(pipeline, key)?;
-    let config = builder.with_client_auth_cert(chain, key).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            at("key", "the key does not belong to the certificate".to_owned(), "set key to the private key that certificate was issued for")
-        }
-        error => at("certificate", format!("certificate and key can't be used: {error}"), "issue them again, as X.509 version 3"),
-    })?;
-    Ok(Arc::new(config))
+    let (certificate_at, key_at) = (["cassandra", "tls", "certificate"], ["cassandra", "tls", "key"]);
+    let chain = PemFile { pipeline, key: &certificate_at, path: certificate }.certificates()?;
+    let key = PemFile { pipeline, key: &key_at, path: key }.private_key()?;
+    let config = builder.with_client_auth_cert(chain, key);
+    Ok(Arc::new(config.map_err(|error| unusable_pair(pipeline, &certificate_at, &key_at, &error))?))
 }
 
 /// The CAs of the file, or of the system.
@@ -76,63 +71,13 @@ fn roots(pipeline: &Pipeline, tls: &CassandraTlsSection) -> Result<RootCertStore
         }
         return Ok(roots);
     };
-    for certificate in certificates(pipeline, "ca", ca)? {
+    for certificate in (PemFile { pipeline, key: &["cassandra", "tls", "ca"], path: ca }).certificates()? {
         roots.add(certificate).map_err(|error| {
             let message = format!("a certificate of {} can't be used: {error}", pipeline.relative(ca).display());
             pipeline.error_at(&["cassandra", "tls", "ca"], message, "issue it again, as X.509 version 3")
         })?;
     }
     Ok(roots)
-}
-
-/// The certificates of a PEM file; at least one.
-fn certificates(pipeline: &Pipeline, name: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let help = "name a PEM file, with -----BEGIN CERTIFICATE-----; `openssl x509 -inform der` converts DER, `keytool -exportcert -rfc` a \
-                keystore";
-    let file = PemFile { pipeline, name, path, what: "certificate", help };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.read()?).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(file.unusable(&PemError::NoItemsFound)),
-        found => found.map_err(|error| file.unusable(&error)),
-    }
-}
-
-/// The private key of a PEM file that others can't read.
-fn private_key(pipeline: &Pipeline, path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
-    let help = "name a PEM file, with -----BEGIN PRIVATE KEY-----; `openssl pkcs8 -topk8 -nocrypt` decrypts and converts a key";
-    let file = PemFile { pipeline, name: "key", path, what: "private key without a password", help };
-    let pem = Secret::File(path.to_owned()).reveal(&pipeline.source.path).map_err(|error| file.error(error.to_string()))?;
-    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| file.unusable(&error))
-}
-
-/// A PEM file that a key of `[cassandra.tls]` names.
-struct PemFile<'a> {
-    pipeline: &'a Pipeline,
-    /// The key.
-    name: &'a str,
-    path: &'a Path,
-    /// What it must have.
-    what: &'a str,
-    help: &'a str,
-}
-
-impl PemFile<'_> {
-    fn read(&self) -> Result<Vec<u8>, FileError> {
-        let path = self.pipeline.relative(self.path);
-        std::fs::read(&path).map_err(|error| self.error(format!("can't read {}: {error}", path.display())))
-    }
-
-    fn unusable(&self, error: &PemError) -> FileError {
-        let (path, what) = (self.pipeline.relative(self.path), self.what);
-        self.error(match error {
-            PemError::NoItemsFound => format!("{} has no {what} in PEM", path.display()),
-            error => format!("{} is not valid PEM: {error}", path.display()),
-        })
-    }
-
-    fn error(&self, message: String) -> FileError {
-        self.pipeline.error_at(&["cassandra", "tls", self.name], message, self.help)
-    }
 }
 
 /// Verifies certificates as rustls does, but for another name than the node's address, or for any.
