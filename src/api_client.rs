@@ -1,6 +1,6 @@
 //! Client of a running pipeline's control API.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay_schemas::api::{Applied, ApplyRequest, ChangePlan, PlanRequest};
@@ -8,13 +8,15 @@ use forebay_schemas::api_address::{ApiAddress, NotApiAddress};
 use forebay_schemas::pipeline::{ApiSection, Pipeline};
 use forebay_schemas::run::{Problem, Run, RunRequest};
 use forebay_schemas::snapshot::Snapshot;
-use forebay_tui::root_cause;
-use reqwest::{Method, Response, StatusCode};
+use forebay_tui::{Api, TlsFailure, root_cause};
+use reqwest::{ClientBuilder, Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::api_trust;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{DRY_RUN, Output};
 
 /// Time-out of a request that is not a long poll.
@@ -25,11 +27,7 @@ pub(crate) const POLL_TIMEOUT: Duration = Duration::from_secs(20);
 const APPLY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The API of one running pipeline.
-pub(crate) struct ApiClient {
-    address: ApiAddress,
-    http: reqwest::Client,
-    token: Option<String>,
-}
+pub(crate) struct ApiClient(Api);
 
 /// Flags that select the API.
 #[derive(clap::Args, Clone)]
@@ -38,33 +36,60 @@ pub(crate) struct Target {
     /// file, else http://127.0.0.1:7070
     #[arg(long, value_name = "URL", env = "FOREBAY_URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
+    /// PEM file of CAs whose certificates an https API may have, besides those of the system.
+    /// Default: exactly the certificate of the pipeline file, unless --url is given
+    #[arg(long, value_name = "FILE", env = "FOREBAY_CA", hide_env_values = true)]
+    pub(crate) ca: Option<PathBuf>,
     /// Token for the API. Prefer the environment variable, which process lists do not show
     #[arg(long, value_name = "TOKEN", env = "FOREBAY_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
 }
 
 impl Target {
-    /// The address: that of `--url`, else that of the pipeline file, else the default.
-    pub(crate) fn address(&self, global: &crate::global::Global) -> Result<ApiAddress, CliError> {
+    /// The API: that of `--url`, else that of the pipeline file, else the one at the default
+    /// address.
+    pub(crate) fn api(&self, global: &Global) -> Result<Api, CliError> {
         let written = |text: &str| {
             text.parse().map_err(|error: NotApiAddress| {
                 CliError::usage(error.to_string(), "write http://127.0.0.1:7070, or unix:PATH; a token belongs into FOREBAY_TOKEN")
             })
         };
-        if let Some(url) = &self.url {
-            return written(url);
-        }
-        match crate::global::pipeline_path(global) {
-            Ok(path) => Ok(address_of(&forebay_schemas::pipeline::load(&path)?)),
-            Err(_) if global.config.is_none() => written(&ApiSection::default().listen),
-            Err(end) => Err(end),
-        }
+        let address = match &self.url {
+            Some(url) => written(url)?,
+            None => match crate::global::pipeline_path(global) {
+                Ok(path) => {
+                    let pipeline = forebay_schemas::pipeline::load(&path)?;
+                    if self.ca.is_none() {
+                        return api_of(&pipeline, self.token.clone());
+                    }
+                    address_of(&pipeline)
+                }
+                Err(_) if global.config.is_none() => written(&ApiSection::default().listen)?,
+                Err(end) => return Err(end),
+            },
+        };
+        let ca = self.ca.as_ref().filter(|_| address.is_https());
+        api(address, self.token.clone(), api_trust::issued(ca)?)
     }
 
     /// A client of the API.
-    pub(crate) fn client(&self, global: &crate::global::Global) -> Result<ApiClient, CliError> {
-        Ok(ApiClient::new(self.address(global)?, self.token.clone()))
+    pub(crate) fn client(&self, global: &Global) -> Result<ApiClient, CliError> {
+        Ok(ApiClient(self.api(global)?))
     }
+}
+
+/// The API of a pipeline from this machine.
+pub(crate) fn api_of(pipeline: &Pipeline, token: Option<String>) -> Result<Api, CliError> {
+    api(address_of(pipeline), token, api_trust::of_pipeline(pipeline)?)
+}
+
+fn api(address: ApiAddress, token: Option<String>, builder: ClientBuilder) -> Result<Api, CliError> {
+    Api::new(address, token, builder).map_err(|error| {
+        CliError::usage(
+            format!("can't use the CAs: {}", root_cause(&error)),
+            "install the package ca-certificates, or check the file of --ca",
+        )
+    })
 }
 
 /// The address of a pipeline's API from this machine.
@@ -73,23 +98,14 @@ pub(crate) fn address_of(pipeline: &Pipeline) -> ApiAddress {
         Some(socket) => ApiAddress::Unix(pipeline.relative(Path::new(socket))),
         // All addresses include loopback.
         None => {
+            let scheme = if pipeline.api.tls.is_some() { "https" } else { "http" };
             let listen = pipeline.api.listen.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1);
-            listen.parse().expect("the check of the pipeline file rejects what is not `host:port`")
+            format!("{scheme}://{listen}").parse().expect("the check of the pipeline file rejects what is not `host:port`")
         }
     }
 }
 
 impl ApiClient {
-    /// A client of the API at an address.
-    fn new(address: ApiAddress, token: Option<String>) -> Self {
-        let mut builder = reqwest::Client::builder().no_proxy();
-        if let ApiAddress::Unix(path) = &address {
-            builder = builder.unix_socket(path.as_path());
-        }
-        let http = builder.build().expect("a client without certificates to load can be built");
-        Self { address, http, token }
-    }
-
     /// Sends a GET request.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, CliError> {
         self.send(Method::GET, path, query, None::<&()>, REQUEST_TIMEOUT).await
@@ -164,13 +180,13 @@ impl ApiClient {
         body: Option<&impl Serialize>,
         timeout: Duration,
     ) -> Result<T, CliError> {
-        let mut url = self.address.base();
+        let mut url = self.0.address.base();
         url.path_segments_mut().expect("an HTTP URL has a path").pop_if_empty().extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url).timeout(timeout);
-        if let Some(token) = &self.token {
+        let mut request = self.0.http.request(method, url).timeout(timeout);
+        if let Some(token) = &self.0.token {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
@@ -186,7 +202,7 @@ impl ApiClient {
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|error| {
                 CliError::failed(
-                    format!("{} sent an answer that this version can't read: {error}", self.address),
+                    format!("{} sent an answer that this version can't read: {error}", self.0.address),
                     "use the same version of Forebay on both sides",
                 )
             });
@@ -201,16 +217,19 @@ impl ApiClient {
                 if status.is_server_error() { CliError::environment(message, remedy) } else { CliError::failed(message, remedy) }
             }
             Err(_) => CliError::environment(
-                format!("{} answers {status}, which is not an answer of Forebay", self.address),
+                format!("{} answers {status}, which is not an answer of Forebay", self.0.address),
                 "check that it is the API of `forebay run`",
             ),
         }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> CliError {
+        if let Some(TlsFailure { message, remedy }) = TlsFailure::of(error) {
+            return CliError::environment(format!("{}: {message}", self.0.address), remedy);
+        }
         let reason = if error.is_timeout() { "time-out".to_owned() } else { root_cause(error) };
         CliError::environment(
-            format!("no pipeline answers at {}: {reason}", self.address),
+            format!("no pipeline answers at {}: {reason}", self.0.address),
             "start one with `forebay run` or `forebay demo`, or name its address with --url",
         )
     }

@@ -1,6 +1,7 @@
 //! `forebay`: the command line. Parses the arguments, runs one command and returns its exit code.
 
 mod api_client;
+mod api_trust;
 mod commands;
 mod demo;
 mod error;

@@ -39,6 +39,7 @@ pub(crate) fn start_error(error: &StartError) -> CliError {
         StartError::DataDir(LockError::Locked(_)) | StartError::Broker(_) | StartError::Ledger(_) => {
             CliError::environment(error.to_string(), "")
         }
+        StartError::Tls(error) => CliError::usage(error.to_string(), error.remedy().unwrap_or_default()),
         StartError::Token(_) => CliError::usage(error.to_string(), "see [api] tokens"),
     }
 }

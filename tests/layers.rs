@@ -18,10 +18,13 @@ const CRATES: [(&str, &str, &[&str]); 7] = [
 ];
 
 /// Libraries that stand for a concern, and the only crates that may depend on them.
-const CONCERNS: [(&str, &[&str]); 11] = [
+const CONCERNS: [(&str, &[&str]); 14] = [
     ("actix", &["forebay-kernel"]),
     ("actix-rt", &["forebay-kernel"]),
+    ("actix-http", &["forebay-actors"]),
+    ("actix-service", &["forebay-actors"]),
     ("actix-web", &["forebay-actors", "forebay"]),
+    ("rustls", &["forebay-dataplane", "forebay-tui", "forebay"]),
     ("reqwest", &["forebay-actors", "forebay-tui", "forebay"]),
     ("rdkafka", &["forebay-actors"]),
     ("nisshi-broker", &["forebay-actors"]),

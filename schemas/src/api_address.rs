@@ -11,7 +11,7 @@ use crate::http_url::HttpUrl;
 /// The address of a control API. Shown without what may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiAddress {
-    /// `http://HOST:PORT`, or `HOST:PORT`.
+    /// `http://HOST:PORT`, `https://HOST:PORT`, or `HOST:PORT`, which is http.
     Http(HttpUrl),
     /// `unix:PATH`.
     Unix(PathBuf),
@@ -29,6 +29,11 @@ impl ApiAddress {
             Self::Http(url) => url.reveal().clone(),
             Self::Unix(_) => Url::parse("http://localhost").expect("it is a URL"),
         }
+    }
+
+    /// Whether its server presents a certificate.
+    pub fn is_https(&self) -> bool {
+        matches!(self, Self::Http(url) if url.reveal().scheme() == "https")
     }
 }
 
@@ -68,6 +73,7 @@ mod tests {
         ] {
             let address: ApiAddress = text.parse().unwrap();
             assert_eq!((address.to_string().as_str(), address.base().as_str()), (shown, base));
+            assert_eq!(address.is_https(), text.starts_with("https:"), "{text}");
         }
         for text in ["ftp://example.org", "http://a b", "http://user:hunter2@host/", ""] {
             assert!(!text.parse::<ApiAddress>().unwrap_err().to_string().contains("hunter2"), "{text}");

@@ -38,6 +38,7 @@ problems! {
     QUERY = ("query", 400, false, "The query is invalid.", "GET /openapi.json describes each path's query"),
     PATH = ("path", 400, false, "A path parameter is invalid.", "GET /openapi.json describes each path"),
     EVENT_ID = ("event.id", 400, false, "Last-Event-ID is not an event.", "send the id of the last event received, a number"),
+    TLS_REQUIRED = ("tls.required", 400, false, "This port speaks HTTPS only.", "write https:// in the URL, and name the CA of the certificate with --ca or FOREBAY_CA; on the machine of the pipeline, `-c` with its file is enough"),
     TOKEN_MISSING = ("token.missing", 401, false, "A token is required.", "send the header `Authorization: Bearer TOKEN`; the command line reads it from FOREBAY_TOKEN"),
     TOKEN_WRONG = ("token.wrong", 401, false, "The token is unknown to this pipeline.", "use one of the tokens that [api] tokens refers to"),
     ROLE = ("role", 403, false, "The token's role is not allowed to do this.", "use a token of the required role, see [api] tokens"),

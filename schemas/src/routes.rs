@@ -119,7 +119,7 @@ pub struct Route {
 }
 
 /// Problems that any route may answer with.
-pub const ALWAYS: &[&ProblemType] = &[&p::HOST, &p::ORIGIN];
+pub const ALWAYS: &[&ProblemType] = &[&p::TLS_REQUIRED, &p::HOST, &p::ORIGIN];
 
 impl Route {
     /// Every problem it may answer with.

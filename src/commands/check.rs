@@ -1,5 +1,8 @@
 //! `forebay check`: finds every error that can be found before the start and without a server.
 
+use std::time::UNIX_EPOCH;
+
+use forebay_actors::api::check_validity;
 use forebay_actors::pipeline::Blueprint;
 use forebay_schemas::pipeline::Pipeline;
 use serde_json::json;
@@ -11,8 +14,8 @@ use crate::output::{Label, Output};
 /// Flags of `check`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Checks the pipeline file, the JSON Schema, the SQL (it is planned) and whether the SQL's \
-columns fit the table. Contacts no server; `forebay doctor` does.
+Checks the pipeline file, the JSON Schema, the SQL (it is planned), whether the SQL's columns \
+fit the table, and the files of certificates. Contacts no server; `forebay doctor` does.
 
 Examples:
   forebay check
@@ -28,6 +31,7 @@ pub(crate) struct Args {
 pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
     let pipeline = load_pipeline(global)?;
     let blueprint = Blueprint::new(pipeline)?;
+    check_validity(&blueprint.pipeline, UNIX_EPOCH.elapsed().unwrap_or_default())?;
     let pipeline = &blueprint.pipeline;
     let cql: Vec<String> = blueprint.table.iter().flat_map(|table| [table.create_keyspace_cql(), table.create_table_cql()]).collect();
     let columns: Vec<(&str, String)> = blueprint

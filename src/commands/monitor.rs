@@ -12,9 +12,9 @@ use forebay_actors::ledger::LedgerError;
 use forebay_actors::pipeline::Running;
 use forebay_schemas::event::decode;
 use forebay_schemas::pipeline::Pipeline;
-use forebay_tui::{Api, EventReader, Options, Palette, Setup, Source};
+use forebay_tui::{EventReader, Options, Palette, Setup, Source};
 
-use crate::api_client::{Target, address_of};
+use crate::api_client::{Target, api_of};
 use crate::error::CliError;
 use crate::global::Global;
 use crate::output::Output;
@@ -146,7 +146,7 @@ async fn for_ever() {
 
 /// Prints snapshots as JSON or as text, and checks whether the pipeline is healthy.
 fn scripted(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
-    let api = api(global, args)?;
+    let api = args.target.api(global)?;
     block_on(async {
         loop {
             let snapshot = api.snapshot().await.map_err(|error| CliError::environment(error.to_string(), ""))?;
@@ -168,10 +168,6 @@ fn scripted(global: &Global, output: &Output, args: &Args) -> Result<(), CliErro
     })
 }
 
-fn api(global: &Global, args: &Args) -> Result<Api, CliError> {
-    Ok(Api { address: args.target.address(global)?, token: args.target.token.clone() })
-}
-
 fn source(global: &Global, args: &Args) -> Result<Source, CliError> {
     if let Some(dir) = &args.journal {
         if segment::list(dir).map_err(|error| CliError::environment(error.to_string(), ""))?.is_empty() {
@@ -183,7 +179,7 @@ fn source(global: &Global, args: &Args) -> Result<Source, CliError> {
     if let Some(path) = &args.replay {
         return Ok(Source::Recording { path: path.clone(), speed: args.speed });
     }
-    Ok(Source::Attached(api(global, args)?))
+    Ok(Source::Attached(args.target.api(global)?))
 }
 
 /// The drawing options for this terminal.
@@ -221,7 +217,7 @@ pub(super) async fn in_process(running: &Running, pipeline: &Pipeline, until: im
     let source = Source::InProcess {
         snapshot: Arc::new(move || snapshots.snapshot()),
         events: Some(events(&journal_dir(pipeline))),
-        api: Some(Api { address: address_of(pipeline), token: std::env::var("FOREBAY_TOKEN").ok() }),
+        api: Some(api_of(pipeline, std::env::var("FOREBAY_TOKEN").ok())?),
     };
     let closed = async {
         tokio::select! { () = until => {}, () = for_ever() => {} }

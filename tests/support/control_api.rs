@@ -44,10 +44,20 @@ pub(crate) struct ControlApi {
 
 impl ControlApi {
     pub(crate) fn new(url: &str) -> Self {
+        Self::of(url, reqwest::Client::builder())
+    }
+
+    /// The API at an https address whose certificate a CA has issued.
+    pub(crate) fn with_ca(url: &str, ca: &str) -> Self {
+        let ca = reqwest::Certificate::from_pem(ca.as_bytes()).unwrap();
+        Self::of(url, reqwest::Client::builder().tls_certs_only([ca]))
+    }
+
+    fn of(url: &str, client: reqwest::ClientBuilder) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (client, url) = match url.strip_prefix("unix:") {
-            Some(path) => (reqwest::Client::builder().unix_socket(std::path::Path::new(path)), "http://localhost".to_owned()),
-            None => (reqwest::Client::builder(), url.to_owned()),
+            Some(path) => (client.unix_socket(std::path::Path::new(path)), "http://localhost".to_owned()),
+            None => (client, url.to_owned()),
         };
         Self { url, client: client.no_proxy().timeout(TIMEOUT + Duration::from_secs(1)).build().unwrap(), runtime }
     }

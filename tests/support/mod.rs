@@ -10,11 +10,12 @@ pub(crate) mod oracle;
 mod process;
 mod redrive;
 pub(crate) mod resources;
+mod secured_api;
 pub(crate) mod source_api;
 mod users;
 
 #[allow(unused_imports, reason = "each test target uses its own part")]
-pub(crate) use self::{job::*, kafka::*, process::*, redrive::*, users::*};
+pub(crate) use self::{job::*, kafka::*, process::*, redrive::*, secured_api::*, users::*};
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -5,9 +5,6 @@ use thiserror::Error;
 /// Why a snapshot could not be read.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// The HTTP client could not be created.
-    #[error("failed to create an HTTP client: {0}")]
-    Client(#[source] reqwest::Error),
     /// The server did not answer, or not within the timeout.
     #[error("no answer from {url}: {cause}; check that `forebay run` is up and has the role api")]
     Unreachable {
@@ -16,8 +13,18 @@ pub enum SourceError {
         /// The root cause.
         cause: String,
     },
+    /// The TLS handshake failed.
+    #[error("{url}: {message}; {remedy}")]
+    Tls {
+        /// The address.
+        url: String,
+        /// What failed.
+        message: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// The server answered with a status other than 200.
-    #[error("{url} answered {status}; check that it is the [api] address of Forebay")]
+    #[error("{url} answered {status}; check that it is the [api] address of Forebay, and that http or https is right")]
     Status {
         /// The address.
         url: String,

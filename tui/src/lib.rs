@@ -38,6 +38,6 @@ mod test_data;
 
 pub use app::{Exit, Setup, frame, live, screens};
 pub use error::{SourceError, root_cause};
-pub use source::{Api, EventReader, Source};
+pub use source::{Api, EventReader, Source, TlsFailure};
 pub use status_text::{is_healthy, status_text};
 pub use theme::{Options, Palette};

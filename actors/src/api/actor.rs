@@ -6,14 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
 use forebay_schemas::pipeline::Pipeline;
 
-use super::auth::{Authenticator, authenticate};
-use super::events::{CHUNK_BYTES, MAX_SUBSCRIBERS};
-use super::waiting_connections::{MAX_WAITING, REQUEST_TIMEOUT, WaitingConnections};
-use super::{State, router};
+use super::auth::Authenticator;
+use super::server;
+use super::tls::ApiTls;
 use crate::broker::Access;
 use crate::consumer::ResetHandle;
 use crate::fetcher::FetcherHandle;
@@ -21,9 +18,6 @@ use crate::ledger::Ledger;
 use crate::observers::SnapshotSource;
 use forebay_dataplane::transform::Transform;
 use forebay_kernel::{ActorTree, Cx, Exit, Service, SharedClock};
-
-/// Connections at once: every event stream, those that wait for a request, and other requests.
-const MAX_CONNECTIONS: usize = MAX_SUBSCRIBERS + MAX_WAITING + 128;
 
 /// The socket of the API, bound before the pipeline starts, so that a taken port is an error then.
 #[derive(Debug, Clone)]
@@ -43,6 +37,8 @@ pub struct ApiParams {
     pub transform: Option<Arc<Transform>>,
     /// The socket.
     pub listener: Listener,
+    /// TLS of the connections, if the pipeline file has it.
+    pub tls: Option<ApiTls>,
     /// Authenticates requests.
     pub authenticator: Authenticator,
     /// The source of snapshots.
@@ -79,27 +75,8 @@ impl Api {
 
 impl Service for Api {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        let state = web::Data::new(State::new(self.params.clone()));
-        let app = move || App::new().app_data(state.clone()).wrap(from_fn(authenticate)).configure(router::configure);
-        let waiting = WaitingConnections::default();
-        let server = HttpServer::new(app)
-            .workers(1)
-            .on_connect(move |socket, data| waiting.accept(socket, data))
-            // Bounds the buffer of a slow client.
-            .h1_write_buffer_size(CHUNK_BYTES)
-            // A client that closes its end frees its slot, also while it waits for an event.
-            .h1_allow_half_closed(false)
-            .max_connections(MAX_CONNECTIONS)
-            .client_request_timeout(REQUEST_TIMEOUT)
-            .shutdown_timeout(1)
-            .disable_signals();
-        let listening = match &self.params.listener {
-            Listener::Tcp(listener) => listener.try_clone().and_then(|listener| server.listen(listener)),
-            Listener::Unix(listener) => listener.try_clone().and_then(|listener| server.listen_uds(listener)),
-        };
-        match listening {
+        match server::start(&self.params) {
             Ok(server) => {
-                let server = server.run();
                 self.server = Some(server.handle());
                 cx.spawn(server, |this, end, cx| {
                     cx.exit(match end {

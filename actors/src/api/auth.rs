@@ -9,11 +9,10 @@
 //! * A client of the Unix socket is the owner of the process and has every role.
 //! * The response to a wrong token is delayed, and a right one is not.
 //!
-//! Does not guarantee the secrecy of a token in transit: across machines, put a TLS proxy in front.
+//! Does not guarantee the secrecy of a token in transit; `tls` does.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +35,7 @@ use tokio::sync::Semaphore;
 use super::State;
 use super::error::ApiError;
 use super::extract::route_of;
+use super::file_version::FileVersion;
 use super::waiting_connections::Connection;
 
 /// The minimum length of a token.
@@ -92,9 +92,6 @@ struct CurrentToken {
     text: String,
 }
 
-/// Differs after a file was written or replaced: inode, size, seconds and nanoseconds of its time.
-type FileVersion = (u64, u64, i64, i64);
-
 impl Token {
     /// Reads a token for the first time.
     fn read(role: Role, secret: &Secret, pipeline: &Pipeline) -> Result<Self, TokenError> {
@@ -103,7 +100,7 @@ impl Token {
             Secret::Env(_) => None,
         };
         // Before its text, so that a change in between is noticed later.
-        let version = file.as_deref().and_then(version_of);
+        let version = file.as_deref().and_then(FileVersion::of);
         let text = secret.reveal(&pipeline.source.path).map_err(|cause| TokenError::Secret { role: role_name(role), cause })?;
         let text = usable(role, text)?;
         Ok(Self { role, file, current: Arc::new(Mutex::new(CurrentToken { version, text })) })
@@ -114,7 +111,7 @@ impl Token {
     fn is(&self, given: &str) -> bool {
         let mut current = self.current.lock();
         if let Some(file) = &self.file
-            && let Some(version) = version_of(file)
+            && let Some(version) = FileVersion::of(file)
             && current.version.replace(version) != Some(version)
         {
             let role = role_name(self.role);
@@ -126,11 +123,6 @@ impl Token {
         }
         is_same(&current.text, given)
     }
-}
-
-fn version_of(file: &Path) -> Option<FileVersion> {
-    let metadata = file.metadata().ok()?;
-    Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// The token, if it is long enough and a header can contain it.

@@ -34,6 +34,19 @@ impl ApiError {
         self.problem.kind == problem.kind
     }
 
+    /// The body of the response.
+    pub(super) fn body(&self) -> Vec<u8> {
+        let body = Problem {
+            kind: self.problem.kind.to_owned(),
+            title: self.problem.title.to_owned(),
+            status: self.problem.status,
+            detail: self.detail.clone(),
+            remedy: self.problem.remedy.to_owned(),
+            retryable: self.problem.retryable,
+        };
+        serde_json::to_vec(&body).expect("a problem serializes to JSON")
+    }
+
     /// Adds the methods that the path allows.
     pub(super) fn allow(self, methods: String) -> Self {
         Self { allow: Some(methods), ..self }
@@ -78,14 +91,6 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let body = Problem {
-            kind: self.problem.kind.to_owned(),
-            title: self.problem.title.to_owned(),
-            status: self.problem.status,
-            detail: self.detail.clone(),
-            remedy: self.problem.remedy.to_owned(),
-            retryable: self.problem.retryable,
-        };
         let mut response = HttpResponse::build(self.status_code());
         if self.problem.retryable && matches!(self.problem.status, 429 | 503) {
             response.insert_header((header::RETRY_AFTER, RETRY_AFTER));
@@ -97,6 +102,6 @@ impl ResponseError for ApiError {
         if let Some(methods) = &self.allow {
             response.insert_header((header::ALLOW, methods.as_str()));
         }
-        response.content_type("application/problem+json").body(serde_json::to_vec(&body).expect("a problem serializes to JSON"))
+        response.content_type("application/problem+json").body(self.body())
     }
 }

@@ -7,7 +7,9 @@
 //!   a request (`extract`) and of the OpenAPI file.
 //! * Memory is bounded: connections, bodies, event streams and reads of Kafka are limited in number
 //!   and in bytes.
-//! * Clients that send slowly keep no one else from being served (`waiting_connections`).
+//! * Clients that shake hands or send slowly keep no one else from being served
+//!   (`waiting_connections`).
+//! * With `[api] tls` nothing is served without TLS (`server`, `tls`).
 //!
 //! Does not guarantee availability under overload: excess requests get 503 with `Retry-After`.
 //!
@@ -30,6 +32,7 @@ mod batches;
 mod error;
 mod events;
 mod extract;
+mod file_version;
 mod health;
 mod kafka_records;
 mod logs;
@@ -40,7 +43,9 @@ mod router;
 #[cfg(test)]
 mod router_tests;
 mod runs;
+mod server;
 mod snapshot;
+mod tls;
 mod topics;
 mod version;
 mod waiting_connections;
@@ -52,6 +57,7 @@ use tokio::sync::Semaphore;
 
 pub use actor::{Api, ApiParams, Listener};
 pub use auth::{Authenticator, TokenError};
+pub use tls::{ApiTls, check_files, check_validity};
 
 use self::error::ApiError;
 

@@ -3,28 +3,26 @@
 //! Guarantees:
 //! * At most [`MAX_WAITING`] connections wait for a request or the rest of one. When one more does,
 //!   the one that has waited longest is closed.
-//! * Neither the head nor the body of a request may take longer than [`REQUEST_TIMEOUT`]; the
-//!   server and the extractors see to that.
+//! * None of the TLS handshake, the head and the body of a request may take longer than
+//!   [`REQUEST_TIMEOUT`]; the server and the extractors see to that.
 //!
 //! So clients that send slowly can only take the place of each other, and a client that sends its
 //! request at once is served, whatever they do.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Extensions;
-use actix_web::rt::net;
 use parking_lot::Mutex;
 
 /// Connections that wait for a request, or the rest of one.
 pub(super) const MAX_WAITING: usize = 128;
 
-/// The time-out of a client to send the head of a request, and again of its body.
+/// The time-out of a client to shake hands, again to send the head of a request, and again for its
+/// body.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The waiting connections, longest first.
@@ -38,7 +36,7 @@ struct Waiting {
     connections: VecDeque<(u64, Arc<TcpStream>)>,
 }
 
-/// A connection, in the data that the server keeps for it.
+/// A connection. Dropping it, it waits no more.
 pub(super) struct Connection {
     id: u64,
     /// A duplicate of its socket, of either kind, to shut it down.
@@ -47,12 +45,10 @@ pub(super) struct Connection {
 }
 
 impl WaitingConnections {
-    /// Adds a new connection, which waits for its first request.
-    pub(super) fn accept(&self, socket: &dyn Any, data: &mut Extensions) {
-        let tcp = socket.downcast_ref::<net::TcpStream>().map(|socket| socket.as_fd());
-        let Some(socket) = tcp.or_else(|| socket.downcast_ref::<net::UnixStream>().map(|socket| socket.as_fd())) else { return };
-        // Without a descriptor left, the connection is bounded by its time-outs alone.
-        let Ok(socket) = socket.try_clone_to_owned() else { return };
+    /// Adds a new connection, which waits for its handshake and its first request. `None` when no
+    /// descriptor is left: the connection is then bounded by its time-outs alone.
+    pub(super) fn accept(&self, socket: &impl AsFd) -> Option<Rc<Connection>> {
+        let socket = socket.as_fd().try_clone_to_owned().ok()?;
         let id = {
             let mut waiting = self.0.lock();
             waiting.last += 1;
@@ -60,7 +56,7 @@ impl WaitingConnections {
         };
         let connection = Connection { id, socket: Arc::new(socket.into()), all: self.clone() };
         connection.wait();
-        data.insert(Rc::new(connection));
+        Some(Rc::new(connection))
     }
 }
 

@@ -31,6 +31,7 @@ impl Blueprint {
     pub fn new(pipeline: Pipeline) -> Result<Self, FileError> {
         pipeline.check_secret_files()?;
         Store::check_tls(&pipeline)?;
+        crate::api::check_files(&pipeline)?;
         let (transform, table) = if pipeline.writes() {
             let transform = Transform::new(&pipeline)?;
             let table = TableSpec::plan(&pipeline, &transform.output_schema())?;

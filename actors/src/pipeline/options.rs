@@ -1,5 +1,7 @@
 //! The options of a start, and why it may fail.
 
+use forebay_schemas::pipeline::FileError;
+
 use crate::api::{Listener, TokenError};
 use crate::broker::BrokerError;
 use crate::data_dir::{DataDirLock, LockError};
@@ -59,6 +61,9 @@ pub enum StartError {
     /// The properties of Kafka can't be read.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// A file of `[api] tls` is unusable.
+    #[error(transparent)]
+    Tls(#[from] FileError),
     /// A token of the API is unusable.
     #[error(transparent)]
     Token(#[from] TokenError),

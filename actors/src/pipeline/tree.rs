@@ -1,7 +1,7 @@
 //! Builds and starts the supervision tree.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use forebay_schemas::error_class::Classified;
 use forebay_schemas::offset::Partition;
@@ -12,7 +12,7 @@ use super::blueprint::Blueprint;
 use super::handle::Running;
 use super::options::{Options, Role, StartError};
 use super::startup_commands::{open_ledger, submit_startup_commands};
-use crate::api::{Api, ApiParams, Authenticator};
+use crate::api::{Api, ApiParams, ApiTls, Authenticator, check_validity};
 use crate::broker::embedded::Address;
 use crate::broker::{self, Access, Committed, EmbeddedBroker};
 use crate::consumer::{Consumer, ConsumerError, ConsumerParams, ResetHandle};
@@ -56,6 +56,11 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
     };
     let access = Access::new(pipeline, embedded.as_ref())?;
     let authenticator = Authenticator::new(pipeline)?;
+    let tls = ApiTls::new(pipeline)?;
+    let now = options.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    if let Err(error) = check_validity(pipeline, now) {
+        tracing::warn!(%error, remedy = error.remedy(), "clients of the API will refuse its certificate");
+    }
     let has = |role| options.roles.contains(&role);
 
     let telemetry = Arc::new(Telemetry::new(Arc::clone(&options.clock)));
@@ -132,6 +137,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         pipeline: Arc::clone(pipeline),
         transform: blueprint.transform.clone(),
         listener,
+        tls,
         authenticator,
         snapshots: snapshots.clone(),
         actor_tree,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{
     Bytes, CassandraSection, ConsumerSection, ContactPoints, FetcherSection, FileError, HumanDuration, LineageSection, Pipeline, Property,
-    RESERVED_PROPERTIES, WriterSection, secret_checks,
+    RESERVED_PROPERTIES, WriterSection, api_checks, secret_checks,
 };
 use crate::run_plan::Warning;
 
@@ -36,7 +36,7 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
     if let Some(writer) = &p.writer {
         check_writer(p, writer)?;
     }
-    check_api(p)?;
+    api_checks::check(p)?;
     in_range(p, &["journal", "segment"], i64::try_from(p.journal.segment.0).unwrap_or(i64::MAX), 64 << 10, 1 << 30)?;
     if let Some(lineage) = &p.lineage {
         check_lineage(p, lineage)?;
@@ -362,48 +362,13 @@ fn check_writer(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError> {
     in_range(p, &["writer", "in_flight"], in_flight, 1, 1_024)
 }
 
-fn check_api(p: &Pipeline) -> Result<(), FileError> {
-    for pointer in &p.api.mask {
-        check_pointer(p, &["api", "mask"], pointer)?;
-    }
-    if let Some(host) = p.api.hosts.iter().find(|host| host.is_empty() || host.contains(['/', ' ', '@'])) {
-        let remedy = "write it as in the Host header: \"forebay:7070\", or \"forebay\" for any port";
-        return Err(p.error_at(&["api", "hosts"], format!("{host:?} is not a host"), remedy));
-    }
-    let is_origin = |origin: &str| {
-        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', ' ', '@', '*']))
-    };
-    if let Some(origin) = p.api.origins.iter().find(|origin| !is_origin(origin)) {
-        let remedy = "write scheme and host without a path: \"https://ops.example.org\"";
-        return Err(p.error_at(&["api", "origins"], format!("{origin:?} is not an origin"), remedy));
-    }
-    let key = &["api", "listen"];
-    if let Some(socket) = p.api.socket() {
-        return match socket.is_empty() {
-            true => Err(p.error_at(key, "the socket has no path", "write \"unix:forebay.sock\", relative to this file")),
-            false => Ok(()),
-        };
-    }
-    check_servers(p, key, std::iter::once(p.api.listen.as_str()))?;
-    let host = host_of(&p.api.listen);
-    if is_loopback(host) || !p.api.tokens.is_empty() {
-        return Ok(());
-    }
-    Err(p.error_at(
-        key,
-        format!("{host:?} is not a loopback address, and the API has no token"),
-        "add tokens, such as `tokens = { operator = { env = \"FOREBAY_TOKEN\" } }`, or listen on 127.0.0.1, [::1], localhost or \"unix:PATH\"",
-    ))
-}
-
 /// Whether a host, without brackets or port, is a name or an address of the loopback interface.
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The host of `host:port`, without the brackets of an IPv6 address.
-fn host_of(server: &str) -> &str {
+pub(super) fn host_of(server: &str) -> &str {
     server.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']'])
 }
 
@@ -435,7 +400,7 @@ fn check_identifier(p: &Pipeline, key: &[&str], name: &str) -> Result<(), FileEr
     ))
 }
 
-fn check_pointer(p: &Pipeline, key: &[&str], pointer: &str) -> Result<(), FileError> {
+pub(super) fn check_pointer(p: &Pipeline, key: &[&str], pointer: &str) -> Result<(), FileError> {
     if pointer.is_empty() || pointer.starts_with('/') {
         return Ok(());
     }
@@ -446,7 +411,7 @@ fn check_pointer(p: &Pipeline, key: &[&str], pointer: &str) -> Result<(), FileEr
     ))
 }
 
-fn check_servers<'a>(p: &Pipeline, key: &[&str], servers: impl Iterator<Item = &'a str>) -> Result<(), FileError> {
+pub(super) fn check_servers<'a>(p: &Pipeline, key: &[&str], servers: impl Iterator<Item = &'a str>) -> Result<(), FileError> {
     for server in servers {
         if server.contains('@') {
             return Err(p.error_at(key, "the address contains a user or a password", "write `host:port` only"));

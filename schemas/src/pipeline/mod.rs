@@ -5,9 +5,10 @@
 //! the SQL, the schema and the table checks those (`forebay check` runs all checks).
 //!
 //! * `sections`: the keys and their defaults.
-//! * `checks`: what must hold beyond that.
+//! * `checks`, `api_checks`, `secret_checks`: what must hold beyond that.
 //! * `error`: errors with their location.
 
+mod api_checks;
 mod checks;
 mod error;
 mod secret;
@@ -24,9 +25,9 @@ pub use checks::is_loopback;
 pub use error::{ByteSpan, FileError, nearest};
 pub use secret::{Secret, SecretError};
 pub use sections::{
-    ApiSection, BatchSection, CassandraSection, CassandraTlsSection, ConsistencyLevel, ConsumerSection, ContactPoints, CursorSection,
-    FetcherSection, JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property, RESERVED_PROPERTIES,
-    RetentionSection, SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
+    ApiSection, ApiTlsSection, BatchSection, CassandraSection, CassandraTlsSection, ConsistencyLevel, ConsumerSection, ContactPoints,
+    CursorSection, FetcherSection, JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property,
+    RESERVED_PROPERTIES, RetentionSection, SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
 };
 pub use units::{Bytes, HumanDuration};
 pub use writer_nulls::{Nulls, NullsSection};

@@ -154,6 +154,7 @@ impl Pipeline {
             warnings.push(Warning { code: "verification_off".to_owned(), what });
         }
         warnings.extend(self.cassandra.iter().flat_map(CassandraSection::security_warnings));
+        warnings.extend(self.api.security_warnings());
         warnings
     }
 

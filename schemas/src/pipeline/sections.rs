@@ -328,6 +328,8 @@ pub struct ApiSection {
     /// `host:port`, or `unix:PATH` relative to the file. Other than loopback only with `tokens`.
     /// Default `127.0.0.1:7070`.
     pub listen: String,
+    /// TLS of the connections. Absent: plain HTTP.
+    pub tls: Option<ApiTlsSection>,
     /// The callers' tokens, one per role.
     pub tokens: TokensSection,
     /// Host names that are served, besides loopback and the listen address: `name:port`, or `name`
@@ -338,6 +340,17 @@ pub struct ApiSection {
     /// JSON pointers (RFC 6901) into a record, to fields that the API shows as `"***"`. Default
     /// none.
     pub mask: Vec<String>,
+}
+
+/// `[api] tls`: the certificate that the API presents. Paths are relative to the file; both files
+/// are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiTlsSection {
+    /// PEM file of the certificate and its intermediate CAs.
+    pub certificate: PathBuf,
+    /// PEM file of the private key of `certificate`, not encrypted.
+    pub key: PathBuf,
 }
 
 /// `[api] tokens`: the roles of callers. Without tokens, every caller that reaches the API may do
@@ -441,7 +454,7 @@ impl Default for SupervisorSection {
 
 impl Default for ApiSection {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:7070".into(), tokens: TokensSection::default(), hosts: vec![], origins: vec![], mask: vec![] }
+        Self { listen: "127.0.0.1:7070".into(), tls: None, tokens: TokensSection::default(), hosts: vec![], origins: vec![], mask: vec![] }
     }
 }
 

@@ -391,6 +391,27 @@ fn a_password_without_tls_is_refused_beyond_loopback_unless_the_file_allows_it()
 }
 
 #[test]
+fn an_api_beyond_loopback_without_tls_is_warned_of() {
+    let tokens = "tokens = { operator = { env = \"T\" } }";
+    let tls = "tls = { certificate = \"api.pem\", key = \"api.key\" }";
+    for (api, is_warned_of) in [
+        ("listen = \"127.0.0.1:7070\"".to_owned(), false),
+        ("listen = \"unix:forebay.sock\"".to_owned(), false),
+        (format!("listen = \"0.0.0.0:7070\"\n{tokens}"), true),
+        (format!("listen = \"0.0.0.0:7070\"\n{tokens}\n{tls}"), false),
+        (format!("listen = \"127.0.0.1:7070\"\n{tls}"), false),
+    ] {
+        let found = parse_text(&format!("{USERS}\n[api]\n{api}\n")).unwrap_or_else(|error| panic!("{api}: {error}")).security_warnings();
+        assert_eq!(found.iter().any(|warning| warning.code == "plaintext_api"), is_warned_of, "{api}");
+        assert!(found.iter().all(|warning| warning.what.contains("read the tokens, and the records")), "{found:?}");
+    }
+    let error = parse_text(&format!("{USERS}\n[api]\nlisten = \"unix:forebay.sock\"\n{tls}\n")).unwrap_err();
+    assert!(error.to_string().contains("a unix socket has no TLS") && error.remedy() == Some("remove tls"), "{error}");
+    let error = parse_text(&format!("{USERS}\n[api]\ntls = {{ certificate = \"api.pem\" }}\n")).unwrap_err();
+    assert!(error.to_string().contains("key"), "{error}");
+}
+
+#[test]
 fn keys_of_a_connection_to_cassandra_that_exclude_each_other_are_errors_with_their_line() {
     for (lines, line, message) in [
         ("contact_points = \"embedded\"\ntls = { ca = \"ca.pem\" }", 11, "the embedded store has no `tls`"),

@@ -17,6 +17,15 @@ pub struct Certificate {
     pub key: String,
 }
 
+impl Certificate {
+    /// A certificate that is its own issuer. `is_ca`: whether it may issue others.
+    pub fn self_signed(name: &str, alternatives: &[&str], is_ca: bool) -> Self {
+        let (key, mut params) = (made(KeyPair::generate()), params(name, alternatives));
+        params.is_ca = if is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
+        Self { certificate: made(params.self_signed(&key)).pem(), key: key.serialize_pem() }
+    }
+}
+
 impl Authority {
     /// Creates an authority of this name.
     pub fn new(name: &str) -> Self {

@@ -8,12 +8,13 @@ use forebay_schemas::api_address::ApiAddress;
 use forebay_schemas::event::{Recorded, decode};
 use forebay_schemas::run::{Problem, Run};
 use forebay_schemas::snapshot::Snapshot;
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 
 use super::sse::Parser;
+use super::tls_failure::TlsFailure;
 use super::{POLL_INTERVAL, retry_delay};
 use crate::error::SourceError;
 use crate::state::operation_dialog::{ConfirmedOperation, Operation};
@@ -37,13 +38,15 @@ const DEAD_LETTER_LIMIT: usize = 200;
 /// The number of log lines to request at a time.
 const LOG_LIMIT: usize = 1_000;
 
-/// The address of a Forebay API.
+/// A Forebay API, as a client of it reaches it.
 #[derive(Clone)]
 pub struct Api {
     /// Its address.
     pub address: ApiAddress,
     /// The bearer token, if the API requires one.
     pub token: Option<String>,
+    /// The HTTP client. It uses no proxy.
+    pub http: reqwest::Client,
 }
 
 impl std::fmt::Debug for Api {
@@ -53,64 +56,71 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
+    /// An API at an address. `builder` has the certificates that are trusted.
+    ///
+    /// # Errors
+    /// When a certificate can't be used.
+    pub fn new(address: ApiAddress, token: Option<String>, builder: ClientBuilder) -> reqwest::Result<Self> {
+        let builder = match &address {
+            ApiAddress::Unix(path) => builder.unix_socket(path.as_path()),
+            ApiAddress::Http(_) => builder,
+        };
+        Ok(Self { http: builder.no_proxy().build()?, address, token })
+    }
+
     /// Reads one snapshot.
     ///
     /// # Errors
     /// See [`SourceError`].
     pub async fn snapshot(&self) -> Result<Snapshot, SourceError> {
-        Client::new(self)?.snapshot().await
+        Client::new(self).snapshot().await
     }
 }
 
 #[derive(Clone)]
-pub(super) struct Client {
-    http: reqwest::Client,
-    address: ApiAddress,
-    token: Option<String>,
-}
+pub(super) struct Client(Api);
 
 impl Client {
-    pub(super) fn new(api: &Api) -> Result<Self, SourceError> {
-        let mut builder = reqwest::Client::builder().no_proxy().connect_timeout(REQUEST_TIMEOUT);
-        if let ApiAddress::Unix(path) = &api.address {
-            builder = builder.unix_socket(path.as_path());
-        }
-        let http = builder.build().map_err(SourceError::Client)?;
-        Ok(Self { http, address: api.address.clone(), token: api.token.clone() })
+    pub(super) fn new(api: &Api) -> Self {
+        Self(api.clone())
     }
 
     fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
-        let mut url = self.address.base();
+        let mut url = self.0.address.base();
         url.path_segments_mut().expect("an HTTP address has a path").pop_if_empty().extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let request = self.http.request(method, url);
-        match &self.token {
+        let request = self.0.http.request(method, url);
+        match &self.0.token {
             Some(token) => request.bearer_auth(token),
             None => request,
         }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> SourceError {
-        SourceError::Unreachable { url: self.address.to_string(), cause: describe(error) }
+        let url = self.0.address.to_string();
+        match TlsFailure::of(error) {
+            Some(TlsFailure { message, remedy }) => SourceError::Tls { url, message, remedy },
+            None => SourceError::Unreachable { url, cause: describe(error) },
+        }
     }
 
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let response = self.request(Method::GET, &["v1", "snapshot"], &[]).timeout(REQUEST_TIMEOUT).send().await;
         let response = response.map_err(|error| self.unreachable(&error))?;
         if response.status() != StatusCode::OK {
-            return Err(SourceError::Status { url: self.address.to_string(), status: response.status().as_u16() });
+            return Err(SourceError::Status { url: self.0.address.to_string(), status: response.status().as_u16() });
         }
         let body = self.body(response).await?;
-        serde_json::from_slice(&body).map_err(|cause| SourceError::NotASnapshot { url: self.address.to_string(), cause })
+        serde_json::from_slice(&body).map_err(|cause| SourceError::NotASnapshot { url: self.0.address.to_string(), cause })
     }
 
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, SourceError> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-                return Err(SourceError::TooLarge { url: self.address.to_string(), limit: MAX_RESPONSE_BYTES });
+                return Err(SourceError::TooLarge { url: self.0.address.to_string(), limit: MAX_RESPONSE_BYTES });
             }
             body.extend_from_slice(&chunk);
         }
@@ -167,7 +177,7 @@ impl Client {
             .map_err(|_| "no answer".to_owned())?
             .map_err(|error| error.to_string())?;
         if response.status() != StatusCode::OK {
-            return Err(format!("{} answered {}", self.address, response.status()));
+            return Err(format!("{} answered {}", self.0.address, response.status()));
         }
         let mut parser = Parser::default();
         loop {
@@ -262,14 +272,14 @@ impl Client {
         let body = self.body(response).await.map_err(|error| error.to_string())?;
         if status.is_success() {
             let body: &[u8] = if body.is_empty() { b"null" } else { &body };
-            return serde_json::from_slice(body).map_err(|cause| format!("{} answered with unexpected JSON: {cause}", self.address));
+            return serde_json::from_slice(body).map_err(|cause| format!("{} answered with unexpected JSON: {cause}", self.0.address));
         }
         Err(match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => {
                 let parts = [problem.title, problem.detail, problem.remedy];
                 parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
             }
-            Err(_) => format!("{} answered {status}", self.address),
+            Err(_) => format!("{} answered {status}", self.0.address),
         })
     }
 }
@@ -322,7 +332,7 @@ mod tests {
     }
 
     fn api(url: &str) -> Api {
-        Api { address: url.parse().unwrap(), token: Some("secret".to_owned()) }
+        Api::new(url.parse().unwrap(), Some("secret".to_owned()), reqwest::Client::builder()).unwrap()
     }
 
     #[tokio::test]
@@ -408,7 +418,7 @@ mod tests {
         .await;
         let (sender, mut updates) = mpsc::channel(8);
         let reconnect = Arc::new(Notify::new());
-        let task = tokio::spawn(Client::new(&api(&url)).unwrap().follow(sender, Arc::clone(&reconnect)));
+        let task = tokio::spawn(Client::new(&api(&url)).follow(sender, Arc::clone(&reconnect)));
         let mut seqs = Vec::new();
         while seqs.len() < 10 {
             reconnect.notify_waiters();
@@ -429,14 +439,14 @@ mod tests {
         let url =
             server(move |_| format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{problem}", problem.len()))
                 .await;
-        let why = Client::new(&api(&url)).unwrap().get::<Snapshot>(&["v1", "whoami"], &[]).await.unwrap_err();
+        let why = Client::new(&api(&url)).get::<Snapshot>(&["v1", "whoami"], &[]).await.unwrap_err();
         assert_eq!(why, "not allowed; viewer may look; use another token");
     }
 
     #[test]
     fn path_segments_are_escaped() {
         let url = |base: &str| {
-            let client = Client::new(&api(base)).unwrap();
+            let client = Client::new(&api(base));
             client.request(Method::GET, &["v1", "a b/ü?"], &[("limit", "5".to_owned())]).build().unwrap().url().to_string()
         };
         assert_eq!(url("127.0.0.1:7070/"), "http://127.0.0.1:7070/v1/a%20b%2F%C3%BC%3F?limit=5");

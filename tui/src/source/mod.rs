@@ -11,6 +11,7 @@
 mod http;
 mod recording;
 mod sse;
+mod tls_failure;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use crate::state::{ApiRequest, SourceKind, Update};
 
 pub use http::Api;
 pub(crate) use recording::{Player, Recorder};
+pub use tls_failure::TlsFailure;
 
 /// How often a snapshot is taken.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -108,12 +110,12 @@ impl Source {
                     tasks.spawn(read_journal(events, sender.clone()));
                 }
                 if let Some(api) = api {
-                    tasks.spawn(http::Client::new(&api)?.serve_requests(request_receiver, sender.clone()));
+                    tasks.spawn(http::Client::new(&api).serve_requests(request_receiver, sender.clone()));
                 }
                 tasks.spawn(poll_in_process(snapshot, sender));
             }
             Self::Attached(api) => {
-                let client = http::Client::new(&api)?;
+                let client = http::Client::new(&api);
                 tasks.spawn(client.clone().poll(sender.clone(), Arc::clone(&reconnect)));
                 tasks.spawn(client.clone().follow(sender.clone(), Arc::clone(&reconnect)));
                 tasks.spawn(client.serve_requests(request_receiver, sender));
