@@ -304,9 +304,10 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _unavailable(endpoint: Endpoint, cause: httpx.TransportError) -> ForebayUnavailable:
-    return ForebayUnavailable(
-        f"Forebay at {endpoint.url} does not respond: {cause or type(cause).__name__}; check that it runs and is reachable"
-    )
+    remedy = "check that it runs and is reachable"
+    if "CERTIFICATE_VERIFY_FAILED" in str(cause):
+        remedy = "set `verify` in the extra of the connection to the PEM file of its CA"
+    return ForebayUnavailable(f"Forebay at {endpoint.url} does not respond: {cause or type(cause).__name__}; {remedy}")
 
 
 def _seconds(text: str | None) -> float:
