@@ -4,6 +4,8 @@
 //! failing input is shrunk and printed. `PROPTEST_CASES=100000 cargo test --test fuzz` tries more,
 //! and the targets of `fuzz/`, which call the same functions, look for inputs that reach new code.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 #[path = "../fuzz/inputs/mod.rs"]
 #[allow(unreachable_pub, reason = "the targets of fuzz/ include it, too")]
 mod inputs;

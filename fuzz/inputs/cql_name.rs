@@ -17,7 +17,7 @@ fn parse(text: String) -> Result<Pipeline, FileError> {
 
 /// Whether it is a lower-case letter, and then at most 47 lower-case letters, digits and `_`.
 fn is_plain(name: &str) -> bool {
-    let rest = name.strip_prefix(|first| matches!(first, 'a'..='z'));
+    let rest = name.strip_prefix(|first: char| first.is_ascii_lowercase());
     rest.is_some_and(|rest| rest.chars().count() < 48 && rest.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_')))
 }
 

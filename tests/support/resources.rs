@@ -3,6 +3,8 @@
 //! The bounds are generous, so that a busy machine does not exceed them, and far below what a leak
 //! or a hang reaches.
 
+#![allow(clippy::print_stderr, reason = "a test prints what it measures")]
+
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
