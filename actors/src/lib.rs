@@ -45,6 +45,6 @@ mod transformer;
 mod writer;
 
 pub use failpoint::POINTS;
-pub use fetcher::{RateLimit, links_next};
+pub use fetcher::{RateLimit, next_link};
 pub use observers::{SnapshotSource, cursors_of};
 pub use process_clock::ProcessClock;

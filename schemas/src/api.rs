@@ -133,7 +133,7 @@ pub enum PlanRequest {
     Cursor {
         /// The params of the read, out of `[fetcher] params`; none: the read of scheduled fetches
         /// and of runs without params.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[serde(default, deserialize_with = "crate::run::run_params::scalars", skip_serializing_if = "BTreeMap::is_empty")]
         #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::params"))]
         params: BTreeMap<String, String>,
         /// Where its next fetch starts.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
 use crate::secret_name::may_be_secret;
+use crate::template::in_url;
 
 /// An `http` or `https` URL.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,6 +50,20 @@ impl HttpUrl {
         decoded.chain(self.secret_parameters().map(|(_, value)| value.to_owned()))
     }
 
+    /// The URL with its query: `***` in place of the values of the `hidden` parameters, and of
+    /// those whose names say that they may be secrets unless they are among the `shown`.
+    pub fn masked(&self, hidden: &[&str], shown: &[&str]) -> String {
+        let pairs = self.0.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| {
+            let name = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default();
+            let is_secret = may_be_secret(&name) && !shown.contains(&name.as_str());
+            let written = pair.split_once('=').map_or(pair, |(written, _)| written);
+            if hidden.contains(&name.as_str()) || is_secret { format!("{written}=***") } else { pair.to_owned() }
+        });
+        let query = pairs.collect::<Vec<_>>().join("&");
+        if query.is_empty() { self.to_string() } else { format!("{self}?{query}") }
+    }
+
     /// Whether it has a user or a password.
     pub fn has_user(&self) -> bool {
         !self.0.username().is_empty() || self.0.password().is_some()
@@ -68,7 +83,7 @@ impl fmt::Display for HttpUrl {
         shown.set_fragment(None);
         // Fails only for a URL without a host, which has neither.
         let _ = (shown.set_username(""), shown.set_password(None));
-        f.write_str(shown.as_str())
+        f.write_str(&in_url(shown.as_str()))
     }
 }
 
@@ -101,6 +116,13 @@ mod tests {
         assert_eq!((url.to_string().as_str(), format!("{url:?}").as_str()), (shown, shown));
         assert_eq!(serde_json::to_value(&url).unwrap(), shown);
         assert_eq!(url.reveal().as_str(), "https://user:pass@api.example/v1?key=hunter2#x");
+    }
+
+    #[test]
+    fn a_url_with_its_query_has_stars_in_place_of_secrets() {
+        let url = HttpUrl::parse("https://api.example/v1?page=2&api%5Fkey=hunter2&next_token=abc&k=hunter3&flag#x").unwrap();
+        assert_eq!(url.masked(&["k"], &["next_token"]), "https://api.example/v1?page=2&api%5Fkey=***&next_token=abc&k=***&flag");
+        assert_eq!(HttpUrl::parse("https://api.example/v1?").unwrap().masked(&[], &[]), "https://api.example/v1");
     }
 
     #[test]

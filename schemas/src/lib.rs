@@ -26,6 +26,7 @@
 //! * [`rejects`]: counts of dead letters by reason.
 //! * [`run`]: a run of the fetcher, from the request until its records are readable in the table.
 //! * [`snapshot`]: the state of a whole pipeline, as `GET /v1/snapshot` answers it.
+//! * [`template`]: text of the pipeline file with `{{ NAME }}` in it.
 //! * [`topic_id`]: the id of a topic.
 //! * [`traces`]: batches and runs as OpenTelemetry spans.
 
@@ -54,6 +55,7 @@ pub mod run_plan;
 mod secret_name;
 pub mod snapshot;
 pub mod source_read;
+pub mod template;
 pub mod topic_id;
 pub mod traces;
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::json_integer::MAX_INTEGER;
 use crate::routes::{Content, Kind, Param, ROUTES, Route};
+use crate::run::run_params::MAX_EXACT;
 use crate::run::{MAX_LABEL_CHARS, MAX_PARAM_CHARS, MAX_SPEC_ENTRIES, MAX_SPEC_NAME_CHARS, Problem};
 use crate::{api, run, snapshot};
 
@@ -25,23 +26,25 @@ pub(crate) fn join_lines(schema: &mut Value) {
     }
 }
 
-fn entries(max_chars: usize) -> Schema {
+fn entries(of: &Value) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": MAX_SPEC_ENTRIES,
         "propertyNames": { "minLength": 1, "maxLength": MAX_SPEC_NAME_CHARS },
-        "additionalProperties": { "type": "string", "maxLength": max_chars },
+        "additionalProperties": of,
     })
 }
 
 /// The schema of `RunRequest.params`.
 pub(crate) fn params(_: &mut SchemaGenerator) -> Schema {
-    entries(MAX_PARAM_CHARS)
+    let text = json!({ "type": "string", "maxLength": MAX_PARAM_CHARS });
+    let number = json!({ "type": "number", "minimum": -MAX_EXACT, "maximum": MAX_EXACT });
+    entries(&json!({ "anyOf": [text, number, { "type": "boolean" }] }))
 }
 
 /// The schema of `RunRequest.labels`.
 pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
-    entries(MAX_LABEL_CHARS)
+    entries(&json!({ "type": "string", "maxLength": MAX_LABEL_CHARS }))
 }
 
 fn by_partition(of: &Value) -> Schema {

@@ -10,6 +10,7 @@ use crate::rejects::Rejects;
 use crate::source_read::{Position, ReadMode};
 
 mod max_rejected;
+pub(crate) mod run_params;
 
 pub use max_rejected::{MaxRejected, ParseMaxRejectedError, Tried};
 
@@ -142,12 +143,12 @@ pub struct RunError {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// The last page has no next cursor, or the pipeline file does not configure cursors.
+    /// The last page has no next cursor or URL, or the pipeline file does not configure paging.
     NoNext,
-    /// The last page says by `cursor.has_more` that it is the last.
+    /// The last page says by `has_more` that it is the last.
     HasMoreFalse,
-    /// `cursor.max_empty_pages` consecutive pages had no records, although the last one has a next
-    /// cursor.
+    /// The last page has no records, where such a page is the last; or `max_empty_pages`
+    /// consecutive pages had none, although the last one has a next cursor.
     EmptyPage,
     /// `max_pages` pages were read, although the last one has a next cursor.
     MaxPages,
@@ -155,6 +156,13 @@ pub enum StopReason {
     SameCursor,
     /// The last page's next cursor is one that an earlier page was requested with.
     CursorCycle,
+    /// The last page has fewer records than a full page.
+    ShortPage,
+    /// The total that the last page names is reached.
+    Total,
+    /// The last page has the records of an earlier page, so the source seems to ignore the page
+    /// number or the offset.
+    SamePage,
 }
 
 impl StopReason {
@@ -167,6 +175,9 @@ impl StopReason {
             Self::MaxPages => "max_pages",
             Self::SameCursor => "same_cursor",
             Self::CursorCycle => "cursor_cycle",
+            Self::ShortPage => "short_page",
+            Self::Total => "total",
+            Self::SamePage => "same_page",
         }
     }
 }
@@ -201,8 +212,8 @@ impl std::fmt::Display for Stop {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunSpec {
-    /// Query parameters for the pages of this run, out of `[fetcher] params`; at most 16, of up to
-    /// 1,024 characters each.
+    /// Values for the pages of this run, out of `[fetcher] params`; at most 16, of up to 1,024
+    /// characters each. A number, true or false of the request is kept as its text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
     /// Labels that identify the client's task, such as `dag_id` and `run_id`; at most 16, of up to
@@ -373,7 +384,7 @@ pub struct RunRequest {
     #[cfg_attr(test, schemars(range(min = 1, max = 4_294_967_295_u32)))]
     pub attempt: u32,
     /// See [`RunSpec`].
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "run_params::scalars", skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::params"))]
     pub params: BTreeMap<String, String>,
     /// See [`RunSpec`].

@@ -239,7 +239,7 @@ pub struct FetchPlan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CursorPlan {
-    /// The query parameter that carries it.
+    /// The query parameter that carries it; else `cursor`, `page`, `offset` or `url`.
     pub param: String,
     /// The cursor.
     pub value: String,

@@ -33,7 +33,7 @@ pub struct Read(String);
 impl Read {
     /// The read of a run with these params.
     pub fn of(params: &BTreeMap<String, String>) -> Self {
-        let pairs = params.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        let pairs = params.iter().map(|(name, value)| format!("{}={}", percent_encoded(name), percent_encoded(value)));
         let text = pairs.collect::<Vec<_>>().join("&");
         if text.len() <= MAX_READ_BYTES {
             return Self(text);
@@ -61,7 +61,7 @@ impl fmt::Display for Read {
 }
 
 /// Percent-encodes all but letters, digits and unreserved marks.
-fn encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
             out.push(char::from(byte));
@@ -77,7 +77,8 @@ fn encoded(text: &str) -> String {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Position {
-    /// The first page: with `[fetcher] cursor.start`, or without a cursor if the file sets none.
+    /// The first page: with `start` of `[fetcher.paging]`, or without a cursor if the file sets
+    /// none.
     #[default]
     Begin,
     /// The page of this cursor.

@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use forebay_actors::api::check_validity;
 use forebay_actors::pipeline::Blueprint;
-use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 use serde_json::json;
 
 use crate::error::CliError;
@@ -46,7 +46,7 @@ pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(),
     if output.json() {
         let columns: serde_json::Map<_, _> = columns.iter().map(|(name, cql)| ((*name).to_owned(), json!(cql))).collect();
         let (name, ok) = (&pipeline.meta.name, true);
-        let result = json!({ "ok": ok, "pipeline": name, "columns": columns, "tombstones": tombstones, "warnings": warnings, "cql": cql });
+        let result = json!({ "ok": ok, "pipeline": name, "columns": columns, "requests": pipeline.fetcher.as_ref().map(requests), "tombstones": tombstones, "warnings": warnings, "cql": cql });
         output.print_json(&result);
         return Ok(());
     }
@@ -60,6 +60,9 @@ pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(),
     for (name, cql) in &columns {
         output.message(&format!("   {name:width$}  {cql}"));
     }
+    if let Some(fetcher) = &pipeline.fetcher {
+        output.message(&format!("   {}", requests(fetcher)));
+    }
     if !tombstones.is_empty() {
         let names = tombstones.join(", ");
         output.message(&format!("   a null writes a tombstone in {names}; `nulls = \"unset\"` in [writer] keeps the old value instead"));
@@ -68,6 +71,12 @@ pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(),
         output.message(&format!("   warning: {}", warning.what));
     }
     Ok(())
+}
+
+/// What the fetcher requests, on one line.
+fn requests(fetcher: &FetcherSection) -> String {
+    let rule = fetcher.paging().map_or_else(|| "a fetch is one page".to_owned(), |paging| paging.describe());
+    format!("{} {}; {rule}", fetcher.method.as_str(), fetcher.url)
 }
 
 /// The stages of the pipeline on one line: source, topic, table.

@@ -167,10 +167,10 @@ fn set(global: &Global, output: &Output, args: &ReadArgs, reason: Option<&str>, 
 
 fn cli_error(error: &CursorError) -> CliError {
     match error {
-        CursorError::NoCursors => {
-            CliError::usage(error.to_string(), "set [fetcher] cursor to where the API returns one; see docs/OPERATIONS.md, Cursors")
+        CursorError::NoCursors => CliError::usage(error.to_string(), "set [fetcher.paging] to how the API paginates; see docs/SOURCES.md"),
+        CursorError::Params(_) | CursorError::Length(_) | CursorError::Kind(_) => {
+            CliError::usage(error.to_string(), "`forebay cursor show` lists the reads")
         }
-        CursorError::Params(_) | CursorError::Length(_) => CliError::usage(error.to_string(), "`forebay cursor show` lists the reads"),
         CursorError::Rejected(_) | CursorError::Journal(_) => CliError::environment(error.to_string(), "nothing was changed"),
     }
 }

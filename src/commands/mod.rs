@@ -6,6 +6,7 @@ mod cursor;
 mod demo;
 mod dlq;
 mod doctor;
+mod fetch;
 pub(crate) mod flags;
 pub(crate) mod init;
 mod journal;
@@ -69,6 +70,8 @@ enum Command {
     Check(check::Args),
     /// Check that the servers, ports and directories that the pipeline needs are available
     Doctor(doctor::Args),
+    /// Show what a fetch would request, and what the source API answers
+    Fetch(fetch::Args),
     /// Show what `run` would do, without doing it
     Plan(plan::Args),
     /// Request a run of a running pipeline
@@ -123,6 +126,7 @@ pub(crate) fn run_command(cli: Cli, output: &Output) -> Result<(), CliError> {
         Command::Run(args) => run::run(global, output, &args),
         Command::Check(args) => check::check(global, output, &args),
         Command::Doctor(args) => doctor::doctor(global, output, &args),
+        Command::Fetch(args) => fetch::fetch(global, output, &args),
         Command::Plan(args) => plan::plan(global, output, &args),
         Command::Trigger(args) => trigger::trigger(global, output, &args),
         Command::Runs(args) => runs::runs(global, output, &args),

@@ -4,10 +4,11 @@
 use std::fs::File;
 use std::io::{BufReader, Read, stdin};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use forebay_actors::ProcessClock;
 use forebay_actors::pipeline::first_page;
 use forebay_dataplane::transform::{InferredSchema, LeftOut, SchemaDifference, SchemaInference, schema_diff};
+use forebay_kernel::Clock as _;
 use forebay_schemas::pipeline::{FileText, Pipeline};
 use forebay_schemas::record_schema::RecordSchema;
 use serde_json::{Value, json};
@@ -178,7 +179,7 @@ impl Sample {
             return Err(CliError::usage("the pipeline has no [fetcher], and so no API", "name a FILE of records"));
         };
         self.source = format!("the first page of {}", fetcher.url);
-        let page = block_on(first_page(pipeline, fetcher, SystemTime::now()));
+        let page = block_on(first_page(pipeline, fetcher, ProcessClock.wall()));
         let records = page.map_err(|error| CliError::environment(error.to_string(), "`forebay doctor` shows what the API answers"))?;
         for record in &records {
             let record: Value = serde_json::from_slice(record).map_err(|error| {

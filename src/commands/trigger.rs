@@ -21,7 +21,7 @@ Examples:
   forebay trigger                                  request a run, and return
   forebay trigger --wait                           wait until its records are in the table
   forebay trigger --key daily-2026-11-24 --wait    the same key is the same run: safe to repeat
-  forebay trigger --param results=500              set a query parameter of the API's URL
+  forebay trigger --param results=500              set a param of the source's requests
   forebay trigger --param day=2026-01-01 --read again
                                                    read that day again, from its first page
   forebay trigger --wait --max-rejected 5%         exit with 6 when more are dead letters
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Attempt at this key, from 1; a higher one is a new run, once the attempt before it has ended
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     attempt: u32,
-    /// Query parameter of the API's URL for this run, one of `[fetcher] params`
+    /// Value for the requests of this run, one of `[fetcher] params`
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     param: Vec<(String, String)>,
     /// Where to start reading. Default: continue; a new attempt after one that succeeded reads

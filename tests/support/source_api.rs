@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -174,6 +174,12 @@ impl TestApi {
 
     /// Serves with an `answer` that also gets the lines of the headers.
     pub(crate) fn by_request(answer: impl Fn(u32, &str, &[String]) -> Answer + Send + 'static) -> Self {
+        Self::by_body(move |n, path, headers, _| answer(n, path, headers))
+    }
+
+    /// Serves with an `answer` that also gets the body. The first line of the headers is the
+    /// method.
+    pub(crate) fn by_body(answer: impl Fn(u32, &str, &[String], &str) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicU32::new(0));
@@ -183,14 +189,14 @@ impl TestApi {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let n = count.fetch_add(1, Ordering::SeqCst);
-                let _ = serve(stream, |path, headers| {
+                let _ = serve(stream, |path, headers, body| {
                     asked.lock().push(path.to_owned());
                     let token = |line: &String| {
                         let (name, value) = line.split_once(": ")?;
                         name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
                     };
                     shown.lock().extend(headers.iter().find_map(token));
-                    answer(n, path, headers)
+                    answer(n, path, headers, body)
                 });
             }
         });
@@ -213,18 +219,24 @@ impl TestApi {
     }
 }
 
-fn serve(stream: TcpStream, answer: impl FnOnce(&str, &[String]) -> Answer) -> std::io::Result<()> {
+fn serve(stream: TcpStream, answer: impl FnOnce(&str, &[String], &str) -> Answer) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut headers = Vec::new();
+    let mut headers = vec![line.split(' ').next().unwrap_or_default().to_owned()];
     line.clear();
     while reader.read_line(&mut line)? > 2 {
         headers.push(line.trim_end().to_owned());
         line.clear();
     }
-    let answer = answer(&path, &headers);
+    let length = headers.iter().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().ok())?
+    });
+    let mut body = vec![0; length.unwrap_or_default()];
+    reader.read_exact(&mut body)?;
+    let answer = answer(&path, &headers, &String::from_utf8_lossy(&body));
     let mut stream = stream;
     write!(
         stream,

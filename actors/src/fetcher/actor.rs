@@ -95,11 +95,9 @@ impl Fetcher {
     /// A fetcher of the pipeline's API. Starts with the open runs of the ledger.
     pub(crate) fn new(params: FetcherParams) -> Self {
         let mut state = State::new(params.schedule, params.clock.now(), params.ledger.open_runs());
-        if let Some(table) = &params.pipeline.fetcher
-            && let Some(cursor) = &table.cursor
-        {
-            let limits = PageLimits { max_pages: table.max_pages, max_empty_pages: cursor.max_empty_pages };
-            state = state.with_cursors(cursor.start.clone(), limits);
+        if let Some(section) = &params.pipeline.fetcher {
+            let (start, limits) = PageLimits::of(section);
+            state = state.with_cursors(start, limits);
         }
         Self { params, state, pages: None, outage: Outage::default(), cut_short: None, timer: 0, stopping: false }
     }
@@ -141,7 +139,7 @@ impl Fetcher {
     fn fetch(&mut self, run: Uuid, cx: &mut Cx<'_, Self>) {
         let Some(pages) = self.pages.clone() else { return };
         let ledger = &self.params.ledger;
-        let position = self.state.position(|| if pages.paths.next.is_some() { ledger.next_position(run) } else { Position::Begin });
+        let position = self.state.position(|| if pages.paths.is_paged { ledger.next_position(run) } else { Position::Begin });
         let (cursor, params) = (self.state.cursor().map(str::to_owned), ledger.params(run));
         tracing::debug!(%run, api = pages.client.api(), cursor, "fetching");
         let (progress, is_first) = (cx.progress(), self.state.is_first());
@@ -259,6 +257,7 @@ impl Actor for Fetcher {
                 self.pages = Some(PageFetcher {
                     client,
                     paths: PagePaths::of(section),
+                    counted_from: section.paging().filter(|paging| paging.next.is_counted()).and_then(|paging| paging.start),
                     max_page_bytes: section.max_page_bytes.as_usize(),
                     budget: budget.clone(),
                     ledger: Arc::clone(ledger),

@@ -3,9 +3,10 @@
 //! Guarantees:
 //! * A response is read up to `max_page_bytes` and `timeout`, whatever its length header says and
 //!   however it is compressed.
-//! * It comes from the host of `fetcher.url`, and from a public address, unless the URL names
-//!   another one or `fetcher.allow_private` is set.
-//! * Secrets are read again before each request and never logged. Cookies are ignored.
+//! * It comes from the host of `fetcher.url`, or from one of `allowed_hosts`, and from a public
+//!   address, unless the URL names another one or `fetcher.allow_private` is set.
+//! * Secrets are read again before each request, sent to the host of `fetcher.url` only, and never
+//!   logged. Cookies are ignored.
 //!
 //! Does not guarantee that the API answers the same request the same way twice.
 
@@ -18,23 +19,25 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use forebay_schemas::http_url::HttpUrl;
-use forebay_schemas::pipeline::{FetcherSection, Pipeline, Property};
+use forebay_schemas::pipeline::{FetcherSection, Pipeline, Property, Secret};
+use forebay_schemas::source_read::MAX_CURSOR_BYTES;
 use reqwest::dns::Resolve;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
-use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client as Http, Response, StatusCode, Url};
+use reqwest::{Client as Http, Method, Response, StatusCode, Url};
 
 use super::echoed_secrets::EchoedSecrets;
 use super::error::FetchError;
+use super::link_header::next_link;
 use super::next_url;
+use super::page::{AnswerPlaces, count, text_cursor};
 use super::page_error::PageError;
 use super::pagination::{NextCursor, PageInfo};
 use super::public_address::{NotPublic, PublicOnly, SystemResolver};
 use super::rate_limit_headers::RateLimit;
 use super::records::Extracted;
+use super::redirects;
+use super::request::{NamesUrls, RequestBuilder, with_param};
 
-/// The most redirects that are followed, all on the same host.
-const MAX_REDIRECTS: usize = 3;
 /// The timeout of connecting, within the timeout of the request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many bytes of an error's body are shown.
@@ -44,9 +47,12 @@ const EXCERPT_BYTES: usize = 200;
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     http: Http,
-    url: Url,
-    /// The query parameter for the cursor.
-    param: Option<String>,
+    requests: Arc<RequestBuilder>,
+    /// What an answer says outside of its body.
+    places: Arc<AnswerPlaces>,
+    /// Hosts besides that of `fetcher.url`.
+    allowed_hosts: Arc<Vec<String>>,
+    method: Method,
     api: String,
     timeout: Duration,
     max_page_bytes: usize,
@@ -56,15 +62,28 @@ pub(super) struct Client {
     file: PathBuf,
 }
 
+/// The request of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PageRequest {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<String>,
+    /// The values of the query parameters that are secrets.
+    pub(super) secrets: Vec<(String, String)>,
+}
+
 /// A response of the API.
 #[derive(Debug)]
 pub(super) struct ApiResponse {
     /// The body; empty when there is nothing new.
     pub(super) body: Bytes,
+    pub(super) status: StatusCode,
     /// The URL that it came from, after redirects.
     url: Url,
-    /// Whether a `Link` header names a next page.
-    pub(super) link: bool,
+    headers: HeaderMap,
+    /// The next page that a `Link` header names.
+    pub(super) link: Option<Url>,
     /// Whether its content type is newline-delimited JSON.
     pub(super) is_line_delimited: bool,
     /// How long the API asks to get no request.
@@ -85,13 +104,14 @@ impl Client {
     /// A client that resolves names with `resolver`.
     pub(super) fn with_resolver(pipeline: &Pipeline, fetcher: &FetcherSection, resolver: Arc<dyn Resolve>) -> Result<Self, FetchError> {
         let url = fetcher.url.reveal().clone();
+        let allowed_hosts = fetcher.paging().map(|paging| paging.allowed_hosts).unwrap_or_default();
         let api = fetcher.url.to_string();
         let mut builder = Http::builder()
             .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
             .timeout(fetcher.timeout.0)
             .connect_timeout(CONNECT_TIMEOUT.min(fetcher.timeout.0))
-            .redirect(Policy::custom(follow))
-            .dns_resolver(if fetcher.allow_private { resolver } else { Arc::new(PublicOnly::new(&url, resolver)) })
+            .redirect(redirects::policy(fetcher.body.is_some()))
+            .dns_resolver(if fetcher.allow_private { resolver } else { Arc::new(PublicOnly::new(&url, resolver).and(&allowed_hosts)) })
             .referer(false)
             .gzip(true);
         if is_loopback(&url) {
@@ -100,15 +120,21 @@ impl Client {
         let http = builder.build().map_err(|cause| FetchError::Client(with_sources(cause)))?;
         let client = Self {
             http,
-            url,
-            param: fetcher.cursor.as_ref().map(|cursor| cursor.param.clone()),
+            requests: Arc::new(RequestBuilder::new(fetcher)),
+            places: Arc::new(AnswerPlaces::of(fetcher)),
+            allowed_hosts: Arc::new(allowed_hosts),
+            method: match fetcher.method {
+                forebay_schemas::pipeline::Method::Get => Method::GET,
+                forebay_schemas::pipeline::Method::Post => Method::POST,
+            },
             api,
             timeout: fetcher.timeout.0,
             max_page_bytes: fetcher.max_page_bytes.as_usize(),
             headers: Arc::new(fetcher.headers.clone()),
             file: pipeline.source.path.clone(),
         };
-        client.headers()?;
+        client.headers(&BTreeMap::new(), None)?;
+        client.secrets()?;
         Ok(client)
     }
 
@@ -130,38 +156,70 @@ impl Client {
         params: &BTreeMap<String, String>,
         cursor: Option<&str>,
     ) -> Result<ApiResponse, FetchError> {
-        let url = self.page_url(params, cursor)?;
-        let headers = self.headers()?;
-        let response = self.request(&url, headers.clone(), wall).await;
+        let request = self.page_request(params, cursor)?;
+        let response = self.request(request.clone(), wall).await;
         if let Err(FetchError::Status { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. }) = &response
-            && let Ok(renewed) = self.headers()
-            && renewed != headers
+            && let Ok(renewed) = self.page_request(params, cursor)
+            && renewed != request
         {
-            return self.request(&url, renewed, wall).await;
+            return self.request(renewed, wall).await;
         }
         response
     }
 
-    /// The URL of a page.
-    fn page_url(&self, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<Url, FetchError> {
-        if let Some(cursor) = cursor
-            && let Some(url) = next_url::parse(cursor, &self.url, &self.url)
-        {
-            return Ok(next_url::from_stored(&self.checked(url)?, &self.url));
+    /// The request of a page, with the current secrets.
+    ///
+    /// # Errors
+    /// When a secret can't be read, a value is missing or can't be sent, or the cursor is a URL
+    /// that must not be requested.
+    pub(super) fn page_request(&self, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<PageRequest, FetchError> {
+        let file = self.requests.file_url();
+        let refused = |cause| FetchError::Request { api: self.api.clone(), cause };
+        let secrets = self.secrets()?;
+        let named = cursor.and_then(|cursor| self.named_url(cursor, file));
+        let url = match named {
+            Some(url) => next_url::from_stored(&self.checked(url)?, file, &secrets),
+            None => {
+                let url = self.requests.url(params, cursor).map_err(refused)?;
+                secrets.iter().fold(url, |url, (name, value)| with_param(&url, name, &[value]))
+            }
+        };
+        let body = self.requests.body(params, cursor).map_err(refused)?;
+        let mut headers = self.headers(params, cursor)?;
+        if let Some(kind) = self.requests.content_type().filter(|_| !headers.contains_key(CONTENT_TYPE)) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         }
-        let url = params.iter().fold(self.url.clone(), |url, (name, value)| with_param(&url, name, value));
-        Ok(match (&self.param, cursor) {
-            (Some(param), Some(cursor)) => with_param(&url, param, cursor),
-            _ => url,
-        })
+        if next_url::check_same_host(file, &url).is_err() {
+            let secret: Vec<HeaderName> = headers.iter().filter(|(_, value)| value.is_sensitive()).map(|(name, _)| name.clone()).collect();
+            secret.iter().for_each(|name| drop(headers.remove(name)));
+        }
+        Ok(PageRequest { method: self.method.clone(), url, headers, body, secrets })
+    }
+
+    /// The URL that a cursor is, if it is one.
+    fn named_url(&self, cursor: &str, base: &Url) -> Option<Result<Url, String>> {
+        match self.requests.names_urls() {
+            NamesUrls::Always => Some(base.join(cursor.trim()).map_err(|cause| cause.to_string())),
+            NamesUrls::Sometimes => next_url::parse(cursor, self.requests.file_url(), base),
+            NamesUrls::Never => None,
+        }
     }
 
     /// A URL of the API, if it may be requested.
     fn checked(&self, url: Result<Url, String>) -> Result<Url, FetchError> {
         let refused = |cause| FetchError::NextUrl { api: self.api.clone(), cause };
         let url = url.map_err(|cause| refused(format!("nowhere: {cause}")))?;
-        next_url::check_same_host(&self.url, &url).map_err(refused)?;
+        next_url::check_allowed(self.requests.file_url(), &url, &self.allowed_hosts).map_err(refused)?;
         Ok(url)
+    }
+
+    /// The current values of the query parameters that are secrets.
+    fn secrets(&self) -> Result<Vec<(String, String)>, FetchError> {
+        let read = |(name, secret): (&str, &Secret)| match secret.reveal(&self.file) {
+            Ok(value) => Ok((name.to_owned(), value)),
+            Err(cause) => Err(FetchError::Secret { name: format!("query.{name}"), cause }),
+        };
+        self.requests.secrets().map(read).collect()
     }
 
     /// The next cursor of a response, in the form in which it is stored. A URL becomes absolute,
@@ -170,10 +228,14 @@ impl Client {
     /// # Errors
     /// When it is a URL that must not be requested.
     pub(super) fn next_cursor(&self, response: &ApiResponse, cursor: String) -> Result<String, FetchError> {
-        match next_url::parse(&cursor, &self.url, &response.url) {
-            Some(url) => Ok(next_url::to_stored(&self.checked(url)?, &self.url)),
-            None => Ok(cursor),
+        let Some(url) = self.named_url(&cursor, &response.url) else { return Ok(cursor) };
+        let secrets: Vec<&str> = self.requests.secrets().map(|(name, _)| name).collect();
+        let stored = next_url::to_stored(&self.checked(url)?, self.requests.file_url(), &secrets);
+        if stored.len() > MAX_CURSOR_BYTES {
+            let cause = format!("to a URL of {} bytes; the limit is {MAX_CURSOR_BYTES}", stored.len());
+            return Err(FetchError::NextUrl { api: self.api.clone(), cause });
         }
+        Ok(stored)
     }
 
     /// Completes the page that was read from a response: the next cursor in its stored form, and
@@ -192,29 +254,50 @@ impl Client {
             let cause = if is_line_delimited { PageError::LineDelimited } else { cause };
             response.secrets.removed_from(FetchError::Page { api: self.api.clone(), cause, wait: response.wait })
         })?;
-        info.link = response.link;
+        let places = &*self.places;
+        let header = |name: &String| response.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let wrong = |cause| FetchError::Page { api: self.api.clone(), cause, wait: response.wait };
+        if let Some(name) = &places.next_header {
+            info.next = header(name).map_or(Ok(NextCursor::Absent), |text| text_cursor(&text, name, places.key)).map_err(wrong)?;
+        }
+        if let Some(name) = &places.total_header {
+            info.total = header(name).map(|text| count(&text, name, places.key)).transpose().map_err(wrong)?;
+        }
+        match (&response.link, places.is_link) {
+            (Some(url), true) => info.next = NextCursor::Cursor(url.to_string()),
+            (None, true) => info.next = NextCursor::Absent,
+            (link, false) => info.link = link.is_some(),
+        }
         if let NextCursor::Cursor(next) = info.next {
             info.next = NextCursor::Cursor(self.next_cursor(response, next)?);
         }
         Ok((extracted, info))
     }
 
-    async fn request(&self, url: &Url, headers: HeaderMap, wall: SystemTime) -> Result<ApiResponse, FetchError> {
-        let secrets = EchoedSecrets::of(&headers, &HttpUrl::from(url.clone()));
-        match self.response(url, headers, wall).await {
+    async fn request(&self, request: PageRequest, wall: SystemTime) -> Result<ApiResponse, FetchError> {
+        let in_query = request.secrets.iter().map(|(_, value)| value.clone());
+        let secrets = EchoedSecrets::of(&request.headers, &HttpUrl::from(request.url.clone())).and(in_query);
+        match self.response(request, wall).await {
             Ok(response) => Ok(ApiResponse { secrets, ..response }),
             Err(error) => Err(secrets.removed_from(error)),
         }
     }
 
-    async fn response(&self, url: &Url, headers: HeaderMap, wall: SystemTime) -> Result<ApiResponse, FetchError> {
+    async fn response(&self, request: PageRequest, wall: SystemTime) -> Result<ApiResponse, FetchError> {
+        let PageRequest { method, url, headers, body, .. } = request;
         let is_conditional = headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
-        let mut response = self.http.get(url.clone()).headers(headers).send().await.map_err(|cause| self.failed(cause))?;
+        let mut request = self.http.request(method, url).headers(headers);
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        let mut response = request.send().await.map_err(|cause| self.failed(cause))?;
         let status = response.status();
         let api_response = |response: &Response, body: Bytes, wait| ApiResponse {
             body,
+            status: response.status(),
             url: response.url().clone(),
-            link: next_url::links_next(response.headers(), response.url()),
+            headers: response.headers().clone(),
+            link: next_link(response.headers(), response.url()),
             is_line_delimited: is_line_delimited(response.headers()),
             wait,
             secrets: EchoedSecrets::default(),
@@ -254,15 +337,21 @@ impl Client {
     }
 
     /// The headers of a request, with the current secrets.
-    fn headers(&self) -> Result<HeaderMap, FetchError> {
+    fn headers(&self, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<HeaderMap, FetchError> {
         let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
         for (name, value) in &*self.headers {
             let header = |cause: String| FetchError::Header { name: name.clone(), cause };
             let key = HeaderName::from_bytes(name.as_bytes()).map_err(|cause| header(cause.to_string()))?;
             let value = match value {
-                Property::Plain(text) => HeaderValue::from_str(text).map_err(|cause| header(cause.to_string()))?,
+                Property::Plain(_) => match self.requests.header(name, params, cursor) {
+                    Some(text) => HeaderValue::from_str(&text).map_err(|_| {
+                        let cause = format!("fetcher.headers.{name} would have a character that a header can't have, such as a line break");
+                        FetchError::Request { api: self.api.clone(), cause }
+                    })?,
+                    None => continue,
+                },
                 Property::Secret(secret) => {
-                    let text = secret.reveal(&self.file).map_err(|cause| FetchError::Secret { name: name.clone(), cause })?;
+                    let text = secret.reveal(&self.file).map_err(|cause| FetchError::Secret { name: format!("headers.{name}"), cause })?;
                     let mut value = HeaderValue::from_str(&text).map_err(|cause| header(cause.to_string()))?;
                     value.set_sensitive(true);
                     value
@@ -285,40 +374,6 @@ impl Client {
             FetchError::Unreachable { api, cause: with_sources(cause) }
         }
     }
-}
-
-/// Follows a redirect on the same host, not from TLS to plain text, and at most [`MAX_REDIRECTS`]
-/// times. The headers of the pipeline file are sent along, and may hold a secret.
-fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let from = attempt.previous().first().cloned();
-    let to = attempt.url().clone();
-    let Some(from) = from else { return attempt.follow() };
-    if attempt.previous().len() > MAX_REDIRECTS {
-        attempt.error(format!("more than {MAX_REDIRECTS} times"))
-    } else if let Err(cause) = next_url::check_same_host(&from, &to) {
-        attempt.error(cause)
-    } else {
-        attempt.follow()
-    }
-}
-
-/// The URL with a query parameter in place of those of the same name. The others stay as they are,
-/// byte for byte.
-fn with_param(url: &Url, name: &str, value: &str) -> Url {
-    let mut url = url.clone();
-    let query = url.query().unwrap_or_default().to_owned();
-    let is_same = |pair: &str| {
-        let mut alone = url.clone();
-        alone.set_query(Some(pair));
-        alone.query_pairs().next().is_some_and(|(other, _)| other == name)
-    };
-    let mut pairs: Vec<String> = query.split('&').filter(|pair| !pair.is_empty() && !is_same(pair)).map(str::to_owned).collect();
-    url.set_query(None);
-    url.query_pairs_mut().append_pair(name, value);
-    // Most servers read `+` as a space, and all read `%20` as one. A plus is `%2B` here.
-    pairs.extend(url.query().map(|pair| pair.replace('+', "%20")));
-    url.set_query(Some(&pairs.join("&")));
-    url
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -394,20 +449,4 @@ fn on_one_line(text: &[u8]) -> String {
 /// An excerpt for a message.
 fn or_no_body(excerpt: String) -> String {
     if excerpt.is_empty() { "no body".to_owned() } else { excerpt }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_replaces_its_parameter_and_leaves_the_others_as_they_are() {
-        let with = |url: &str, cursor: &str| with_param(&Url::parse(url).unwrap(), "since", cursor).to_string();
-        assert_eq!(with("http://api.example/users", "7"), "http://api.example/users?since=7");
-        assert_eq!(
-            with("http://api.example/?since=1&q=a%20b+c&&s%69nce=2&sincere=3#top", "7"),
-            "http://api.example/?q=a%20b+c&sincere=3&since=7#top"
-        );
-        assert_eq!(with("http://api.example/", "a b+c&d=é/"), "http://api.example/?since=a%20b%2Bc%26d%3D%C3%A9%2F");
-    }
 }

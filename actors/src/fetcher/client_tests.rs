@@ -411,6 +411,80 @@ async fn a_next_url_on_another_host_is_refused_with_the_reason() {
 #[tokio::test]
 async fn a_link_header_with_a_next_page_is_noticed() {
     let url = server(|_| answer("200 OK", "LINK: </issues?page=2>; rel=\"next\", </issues?page=3>; rel=\"last\"\r\n", b"[]")).await;
-    assert!(fetch_at(&client(&format!("{url}/issues"), ""), None).await.unwrap().link);
-    assert!(!fetch_at(&client(&format!("{url}/issues?page=2"), ""), None).await.unwrap().link, "it is the same page");
+    assert!(fetch_at(&client(&format!("{url}/issues"), ""), None).await.unwrap().link.is_some());
+    assert!(fetch_at(&client(&format!("{url}/issues?page=2"), ""), None).await.unwrap().link.is_none(), "it is the same page");
+}
+
+/// A server that returns the whole of each request as JSON, and redirects `/moved` with `status`.
+async fn echo(status: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = request(&mut stream).await.into_bytes();
+            let text = String::from_utf8_lossy(&bytes).to_lowercase();
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok()).unwrap_or_default();
+            let head = text.find("\r\n\r\n").unwrap() + 4;
+            while bytes.len() < head + length {
+                let mut buffer = [0; 1024];
+                let read = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await.unwrap();
+                bytes.extend_from_slice(&buffer[..read]);
+            }
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let response = match text.contains(" /moved ") {
+                true => answer(status, "location: /there\r\n", b""),
+                false => answer("200 OK", "", serde_json::to_string(&text).unwrap().as_bytes()),
+            };
+            let _ = stream.write_all(&response).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_post_has_its_body_and_its_content_type_and_stays_a_post() {
+    let url = echo("307 Temporary Redirect").await;
+    let lines = "method = \"POST\"\nbody = { day = \"{{ params.day }}\" }\nparams = [\"day\"]";
+    let params = BTreeMap::from([("day".to_owned(), "a\"b".to_owned())]);
+    for path in ["", "/moved"] {
+        let client = client(&format!("{url}{path}"), lines);
+        let response = client.fetch(SystemTime::UNIX_EPOCH, &params, None).await.unwrap();
+        let sent: String = serde_json::from_slice(&response.body).unwrap();
+        assert!(sent.starts_with("POST ") && sent.contains("content-type: application/json\r\n"), "{sent}");
+        assert!(sent.ends_with("\r\n\r\n{\"day\":\"a\\\"b\"}"), "{sent}");
+    }
+    let url = echo("302 Found").await;
+    let error = client(&format!("{url}/moved"), lines).fetch(SystemTime::UNIX_EPOCH, &params, None).await.unwrap_err();
+    assert_eq!(error.class(), Class::Rejected);
+    assert!(error.to_string().contains("turns a POST into a GET") && error.to_string().contains("/there"), "{error}");
+}
+
+#[tokio::test]
+async fn a_value_with_a_line_break_is_not_sent_in_a_header() {
+    let url = echo("").await;
+    let client = client(&url, "headers = { X-Day = \"{{ params.day }}\" }\nparams = [\"day\"]");
+    let fetch = async |day: &str| {
+        let params = BTreeMap::from([("day".to_owned(), day.to_owned())]);
+        client.fetch(SystemTime::UNIX_EPOCH, &params, None).await.map(|response| String::from_utf8_lossy(&response.body).into_owned())
+    };
+    assert!(fetch("2026-01-01").await.unwrap().contains("x-day: 2026-01-01\\r\\n"));
+    for day in ["a\r\nX-Admin: 1", "a\nb", "a\0b"] {
+        let error = fetch(day).await.unwrap_err();
+        assert_eq!((error.class(), error.is_retryable(), error.status_class()), (Class::Rejected, false, None), "{error}");
+        assert!(error.to_string().contains("fetcher.headers.X-Day"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_in_the_query_is_sent_and_never_shown() {
+    let url = server(|path| answer("400 Bad Request", "", format!("no access with {path}").as_bytes())).await;
+    let path = std::env::var("PATH").unwrap();
+    let client = client(&url, "query = { appid = { env = \"PATH\" }, q = \"a b\" }");
+    assert!(!format!("{client:?}").contains(&path));
+    let request = client.page_request(&BTreeMap::new(), None).unwrap();
+    let sent: BTreeMap<_, _> = request.url.query_pairs().into_owned().collect();
+    assert_eq!((sent["appid"].as_str(), sent["q"].as_str()), (path.as_str(), "a b"));
+    let error = fetch(&client).await.unwrap_err().to_string();
+    assert!(error.contains("q=a%20b") && !error.contains(path.split(':').next().unwrap()), "{error}");
 }

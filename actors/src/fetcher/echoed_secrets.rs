@@ -31,6 +31,13 @@ impl EchoedSecrets {
         Self(secrets)
     }
 
+    /// With further secrets.
+    pub(super) fn and(mut self, secrets: impl Iterator<Item = String>) -> Self {
+        self.0.extend(secrets.filter(|secret| secret.len() >= MIN_CHARS));
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        self
+    }
+
     /// The error without these secrets in its quotes.
     pub(super) fn removed_from(&self, error: FetchError) -> FetchError {
         error.with_quotes(|quote| self.masked(&quote))

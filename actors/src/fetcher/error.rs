@@ -21,10 +21,10 @@ use forebay_schemas::error_class::{Class, Classified};
 /// A fetch that gave no page.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The secret of a header can't be read.
-    #[error("fetcher.headers.{name}: {cause}")]
+    /// A secret can't be read.
+    #[error("fetcher.{name}: {cause}")]
     Secret {
-        /// The header.
+        /// Its key in `[fetcher]`, such as `headers.Authorization`.
         name: String,
         /// Why not.
         cause: SecretError,
@@ -35,6 +35,14 @@ pub enum FetchError {
         /// The header.
         name: String,
         /// Why not.
+        cause: String,
+    },
+    /// The request of the page can't be made.
+    #[error("{api} is not requested: {cause}")]
+    Request {
+        /// The API.
+        api: String,
+        /// What it lacks, and what to do.
         cause: String,
     },
     /// The client can't be created.
@@ -85,8 +93,8 @@ pub enum FetchError {
     },
     /// It names the next page by a URL that must not be requested.
     #[error(
-        "{api}: the next cursor is a URL that leads {cause}; URLs are followed only on the host and port of fetcher.url, since the \
-         headers of the file are sent along: point fetcher.cursor.next to a cursor for fetcher.cursor.param, or fetcher.url to that host"
+        "{api}: the next cursor is a URL that leads {cause}; URLs are followed only on the host and port of fetcher.url, and on those of \
+         fetcher.paging.allowed_hosts: add the host there, or point fetcher.url to it"
     )]
     NextUrl {
         /// The API.
@@ -180,7 +188,7 @@ impl FetchError {
     /// when no request was sent.
     pub fn status_class(&self) -> Option<&'static str> {
         match self {
-            Self::Secret { .. } | Self::Header { .. } | Self::Client(_) | Self::Journal(_) => None,
+            Self::Secret { .. } | Self::Header { .. } | Self::Request { .. } | Self::Client(_) | Self::Journal(_) => None,
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NotPublic { .. } => Some("none"),
             Self::Redirect { .. } => Some("3xx"),
             Self::Status { status, .. } | Self::Cursor { status, .. } => Some(class_of(*status)),

@@ -289,7 +289,8 @@ mod tests {
             assert_eq!(found.records, [&b"{\"a\": 1}"[..], broken, b"{\"a\": 3}"], "{}", String::from_utf8_lossy(broken));
             let (at, found) = bad(&body);
             assert!(at == [1] && found.starts_with(reason), "{found}");
-            let paths = PagePaths { records: parse_pointer("/rows"), next: Some(parse_pointer("/next")), has_more: None };
+            let next = Some(parse_pointer("/next"));
+            let paths = PagePaths { records: parse_pointer("/rows"), next, is_paged: true, key: "cursor", ..PagePaths::default() };
             let (_, info) = read(&Bytes::from(body), &paths, true, 1 << 20).unwrap();
             assert_eq!(info.next, NextCursor::Cursor("c".to_owned()), "the cursor after the records is found");
         }

@@ -8,7 +8,7 @@
 //! * A scheduled fetch retries with back-off for as long as the API is unavailable, and shows its
 //!   error meanwhile.
 //! * Records are the API's own bytes. A response is bounded in size and time, compressed or not.
-//! * Where the API gives cursors, a fetch reads page after page. The stored cursor is never past a
+//! * Where the API paginates, a fetch reads page after page. The stored position is never past a
 //!   page that is not in Kafka, so a crash repeats at most one request.
 //! * Each fetch that ends says why, and whether the API has more.
 //!
@@ -29,9 +29,11 @@ mod body_hints;
 mod client;
 #[cfg(test)]
 mod client_tests;
+mod dry_run;
 mod echoed_secrets;
 mod error;
 mod handle;
+mod link_header;
 mod malformed_records;
 mod next_url;
 mod page;
@@ -41,11 +43,15 @@ pub(crate) mod pagination;
 mod public_address;
 mod rate_limit_headers;
 mod records;
+mod redirects;
+mod request;
 mod sample;
 mod schedule;
 pub(crate) mod state;
 #[cfg(test)]
 mod test_server;
+
+pub use dry_run::{Answer, DryRun, ShownRequest, dry_run};
 
 pub(crate) use actor::{Fetcher, FetcherMessage, FetcherParams};
 pub(crate) use error::FetchError;
@@ -53,5 +59,5 @@ pub(crate) use handle::{FetcherHandle, ScheduledFetches};
 pub(crate) use sample::sample;
 pub(crate) use schedule::Schedule;
 
-pub use next_url::links_next;
+pub use link_header::next_link;
 pub use rate_limit_headers::RateLimit;

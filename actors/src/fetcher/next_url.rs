@@ -1,19 +1,18 @@
-//! Next pages that a response names by a URL: as its next cursor, or in a `Link` header (RFC 8288).
-//! Pure.
+//! Next pages that a response names by a URL. Pure.
 //!
 //! Guarantees:
-//! * A URL is requested only on the host of `fetcher.url`, by the rule for redirects, since the
-//!   headers of the pipeline file are sent along.
-//! * The stored form has no user, no password, and no parameter of `fetcher.url`, so a key in
-//!   `fetcher.url` is not stored.
+//! * A URL is requested only on the host of `fetcher.url`, by the rule for redirects, and on the
+//!   hosts that the file allows.
+//! * The stored form has no user, no password, no parameter of `fetcher.url` and no parameter that
+//!   is a secret, so a key in the pipeline file is not stored.
 //!
 //! Does not guarantee that other secrets in the API's URLs are removed. They are stored and shown
 //! like any cursor.
 
-use reqwest::Url;
-use reqwest::header::{HeaderMap, LINK};
-
 use forebay_schemas::http_url::HttpUrl;
+use reqwest::Url;
+
+use super::request::{name_of, with_param};
 
 /// The URL of a text; `None` when it is a cursor.
 ///
@@ -59,6 +58,19 @@ pub(super) fn check_same_host(from: &Url, to: &Url) -> Result<(), String> {
     }
 }
 
+/// Checks that a URL may be requested: it is on the host of the file, or on an allowed one,
+/// `host` or `host:port`, without dropping TLS.
+pub(super) fn check_allowed(file: &Url, to: &Url, allowed: &[String]) -> Result<(), String> {
+    let Err(refusal) = check_same_host(file, to) else { return Ok(()) };
+    let is_at = |host: &String| {
+        // The scheme gives the default port.
+        let at = Url::parse(&format!("{}://{host}/", to.scheme()));
+        at.is_ok_and(|at| at.host() == to.host() && at.port_or_known_default() == to.port_or_known_default())
+    };
+    let keeps_tls = to.scheme() == "https" || to.scheme() == "http" && file.scheme() == "http";
+    if keeps_tls && allowed.iter().any(is_at) { Ok(()) } else { Err(refusal) }
+}
+
 /// The parameters of a query, unparsed.
 fn pairs(url: &Url) -> impl Iterator<Item = &str> {
     url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty())
@@ -69,106 +81,48 @@ fn name(pair: &str) -> &str {
     pair.split('=').next().unwrap_or_default()
 }
 
-/// The form in which a URL is stored: each parameter that `fetcher.url` has with the same value
-/// becomes `{NAME}`.
-pub(super) fn to_stored(url: &Url, file: &Url) -> String {
+/// The form in which a URL is stored: each parameter that `fetcher.url` has with the same value,
+/// and each of the `secrets`, becomes `{NAME}`.
+pub(super) fn to_stored(url: &Url, file: &Url, secrets: &[&str]) -> String {
     let mut url = url.clone();
     url.set_fragment(None);
     let _ = url.set_username("");
     let _ = url.set_password(None);
     let own: Vec<&str> = pairs(file).filter(|pair| pair.contains('=')).collect();
+    let is_hidden = |pair: &str| own.contains(&pair) || secrets.iter().any(|secret| *secret == name_of(pair));
     let brief: Vec<String> =
-        pairs(&url).map(|pair| if own.contains(&pair) { format!("{{{}}}", name(pair)) } else { pair.to_owned() }).collect();
+        pairs(&url).map(|pair| if is_hidden(pair) { format!("{{{}}}", name(pair)) } else { pair.to_owned() }).collect();
     if url.query().is_some() {
         url.set_query(Some(&brief.join("&")));
     }
     url.to_string()
 }
 
-/// The URL to request for a [stored](to_stored) one: with the parameters of `fetcher.url`.
-pub(super) fn from_stored(stored: &Url, file: &Url) -> Url {
+/// The URL to request for a [stored](to_stored) one: with the parameters of `fetcher.url` and, on
+/// its host, with the `secrets`.
+pub(super) fn from_stored(stored: &Url, file: &Url, secrets: &[(String, String)]) -> Url {
     let mut url = stored.clone();
+    let is_secret = |pair: &&str| {
+        let sought = pair.strip_prefix('{').and_then(|pair| pair.strip_suffix('}'));
+        sought.is_some_and(|sought| secrets.iter().any(|(secret, _)| *secret == name_of(sought)))
+    };
     let own = |pair: &str| {
         let sought = pair.strip_prefix('{')?.strip_suffix('}')?;
         pairs(file).find(|pair| name(pair) == sought)
     };
-    let full: Vec<&str> = pairs(stored).map(|pair| own(pair).unwrap_or(pair)).collect();
+    let full: Vec<&str> = pairs(stored).filter(|pair| !is_secret(pair)).map(|pair| own(pair).unwrap_or(pair)).collect();
     if stored.query().is_some() {
-        url.set_query(Some(&full.join("&")));
+        let full = full.join("&");
+        url.set_query(Some(full.as_str()).filter(|query| !query.is_empty()));
     }
-    url
-}
-
-/// Whether a `Link` header names a next page other than the requested one.
-pub fn links_next(headers: &HeaderMap, requested: &Url) -> bool {
-    let texts = headers.get_all(LINK).into_iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(links).filter(|link| link.is_next).any(|link| requested.join(link.target).is_ok_and(|to| to != *requested))
-}
-
-struct Link<'t> {
-    target: &'t str,
-    /// Whether it is the next page of this response.
-    is_next: bool,
-}
-
-/// The links of a header, as far as it is valid.
-fn links(mut text: &str) -> Vec<Link<'_>> {
-    let mut links = Vec::new();
-    while let Some((_, rest)) = text.split_once('<') {
-        let Some((target, rest)) = rest.split_once('>') else { break };
-        let (parameters, rest) = parameters(rest);
-        let of = |sought: &str| parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case(sought)).map(|(_, value)| value.as_str());
-        let is_next = of("rel").is_some_and(|rel| rel.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next")));
-        links.push(Link { target: target.trim(), is_next: is_next && of("anchor").is_none() });
-        text = rest;
+    match check_same_host(file, &url) {
+        Ok(()) => secrets.iter().fold(url, |url, (name, value)| with_param(&url, name, &[value])),
+        Err(_) => url,
     }
-    links
-}
-
-/// The parameters of a link, and the text after them: the next link.
-fn parameters(text: &str) -> (Vec<(&str, String)>, &str) {
-    let (mut all, mut rest) = (Vec::new(), text);
-    loop {
-        rest = rest.trim_start();
-        let Some(parameter) = rest.strip_prefix(';') else { return (all, rest) };
-        let end = parameter.find(['=', ';', ',']).unwrap_or(parameter.len());
-        let (name, after) = parameter.split_at(end);
-        let Some(value) = after.strip_prefix('=').map(str::trim_start) else {
-            rest = after;
-            continue;
-        };
-        let (value, after) = match value.strip_prefix('"') {
-            Some(quoted) => quoted_text(quoted),
-            None => {
-                let end = value.find([';', ',']).unwrap_or(value.len());
-                (value[..end].trim().to_owned(), &value[end..])
-            }
-        };
-        all.push((name.trim(), value));
-        rest = after;
-    }
-}
-
-/// A text up to its closing quote, and the text after it.
-fn quoted_text(text: &str) -> (String, &str) {
-    let (mut unquoted, mut escaped) = (String::new(), false);
-    for (at, letter) in text.char_indices() {
-        if !escaped && letter == '"' {
-            return (unquoted, &text[at + 1..]);
-        }
-        escaped = !escaped && letter == '\\';
-        if !escaped {
-            unquoted.push(letter);
-        }
-    }
-    (unquoted, "")
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use reqwest::header::HeaderValue;
-
     use super::*;
 
     fn url(text: &str) -> Url {
@@ -229,65 +183,46 @@ mod tests {
     fn a_stored_url_has_no_secrets_of_the_file_and_is_requested_with_them() {
         let file = url("https://api.example/people?size=2&appid=S3CRET&flag");
         let next = url("https://api.example/people?page=2&size=2&appid=S3CRET&flag&since=2#top");
-        let stored = to_stored(&next, &file);
+        let stored = to_stored(&next, &file, &[]);
         assert_eq!(stored, "https://api.example/people?page=2&{size}&{appid}&flag&since=2");
-        assert_eq!(from_stored(&url(&stored), &file).as_str(), "https://api.example/people?page=2&size=2&appid=S3CRET&flag&since=2");
+        assert_eq!(from_stored(&url(&stored), &file, &[]).as_str(), "https://api.example/people?page=2&size=2&appid=S3CRET&flag&since=2");
         let renewed = url("https://api.example/people?size=2&appid=NEW");
-        assert!(from_stored(&url(&stored), &renewed).as_str().contains("appid=NEW"), "a renewed key is used");
-        assert_eq!(to_stored(&url("https://x:y@api.example/people"), &file), "https://api.example/people");
+        assert!(from_stored(&url(&stored), &renewed, &[]).as_str().contains("appid=NEW"), "a renewed key is used");
+        assert_eq!(to_stored(&url("https://x:y@api.example/people"), &file, &[]), "https://api.example/people");
         assert_eq!(
-            to_stored(&url("https://api.example/people?size=3"), &file),
+            to_stored(&url("https://api.example/people?size=3"), &file, &[]),
             "https://api.example/people?size=3",
             "another value is the API's own"
         );
     }
 
-    fn is_linked(values: &[&str]) -> bool {
-        let headers = values.iter().map(|value| (LINK, HeaderValue::from_str(value).unwrap())).collect();
-        links_next(&headers, &url("https://api.example/issues?page=1"))
+    #[test]
+    fn a_secret_parameter_is_not_stored_and_goes_to_the_host_of_the_file_only() {
+        let file = url("https://api.example/people");
+        let secrets = [("api key".to_owned(), "n&w".to_owned())];
+        for next in ["https://api.example/people?api%20key=old&page=2", "https://api.example/people?page=2"] {
+            let stored = to_stored(&url(next), &file, &["api key"]);
+            assert!(!stored.contains("old"), "{stored}");
+            assert_eq!(from_stored(&url(&stored), &file, &secrets).as_str(), "https://api.example/people?page=2&api%20key=n%26w");
+        }
+        let elsewhere = to_stored(&url("https://files.example/people?api%20key=old&page=2"), &file, &["api key"]);
+        assert_eq!(from_stored(&url(&elsewhere), &file, &secrets).as_str(), "https://files.example/people?page=2");
     }
 
     #[test]
-    fn every_form_of_a_link_header_with_a_next_page_is_found() {
-        for value in [
-            "<https://api.example/issues?page=2>; rel=\"next\", <https://api.example/issues?page=9>; rel=\"last\"",
-            "</issues?page=2>;REL=Next",
-            "<?page=2>; title=\"a, b; c\\\"\"; rel=\"prefetch next\"",
-            "<https://api.example/a,b;c>; rel=next",
+    fn a_host_that_the_file_allows_is_followed_without_dropping_tls() {
+        let allowed = ["files.example".to_owned(), "127.0.0.1:8080".to_owned()];
+        let may = |from: &str, to: &str| check_allowed(&url(from), &url(to), &allowed).is_ok();
+        assert!(may("https://a.example/", "https://files.example/x") && may("http://a.example/", "http://127.0.0.1:8080/x"));
+        assert!(may("http://a.example/", "http://files.example/x") && may("http://a.example/", "https://files.example/x"));
+        for (from, to) in [
+            ("https://a.example/", "http://files.example/x"),
+            ("https://a.example/", "https://files.example:8443/x"),
+            ("https://a.example/", "https://x.files.example/x"),
+            ("http://a.example/", "http://127.0.0.1:8081/x"),
+            ("http://a.example/", "ftp://files.example/x"),
         ] {
-            assert!(is_linked(&[value]), "{value}");
-        }
-        assert!(is_linked(&["<?page=9>; rel=last", "<?page=2>; rel=next"]));
-    }
-
-    #[test]
-    fn other_links_are_not_a_next_page() {
-        for value in [
-            "<?page=0>; rel=\"prev\"",
-            "<?page=2>; rel=\"nextish\"",
-            "<?page=2>",
-            "<?page=2>; title=\"rel=next\"",
-            "<?page=2>; rel=prev; rel=next",
-            "<?page=2>; rel=next; anchor=\"/other\"",
-            "<https://api.example/issues?page=1>; rel=next",
-            "<?page=2; rel=next",
-            "nonsense",
-            "",
-        ] {
-            assert!(!is_linked(&[value]), "{value}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_link_header_makes_it_panic_and_only_a_next_page_counts(parts in prop::collection::vec(prop_oneof![
-            Just("<https://a/b>"), Just("</c?page=2>"), Just("<"), Just(">"), Just(";"), Just(","), Just("="), Just(" "), Just("\""), Just("\\"),
-            Just("rel"), Just("next"), Just("rel=next"), Just("rel=\"next\""), Just("anchor=x"), Just("REL = \"prev next\""), Just("\u{e4}"),
-        ], 0..14)) {
-            let text = parts.concat();
-            let found = links(&text);
-            prop_assert!(found.len() <= text.matches('<').count());
-            prop_assert!(text.to_ascii_lowercase().contains("next") || found.iter().all(|link| !link.is_next), "{text}");
+            assert!(!may(from, to), "{from} {to}");
         }
     }
 }

@@ -7,8 +7,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bytes::Bytes;
 use forebay_schemas::json_pointer::JsonPointer;
-use forebay_schemas::pipeline::FetcherSection;
+use forebay_schemas::pipeline::{FetcherSection, HeaderPlace, NextPage, Place};
 use forebay_schemas::source_read::MAX_CURSOR_BYTES;
+use serde_json::value::RawValue;
 
 use super::body_hints;
 use super::page_error::PageError;
@@ -16,26 +17,71 @@ use super::pagination::{NextCursor, PageInfo};
 use super::records::{BOM, Extracted, extract};
 use crate::text::json_lookup::{JsonLookup as _, kind, parse_pointer};
 
-/// Where the pipeline file says that a response has its parts.
-#[derive(Debug, Clone)]
+/// Where the pipeline file says that a body has its parts.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct PagePaths {
     /// The array of records.
     pub records: JsonPointer,
-    /// The next cursor, if the API gives cursors.
+    /// The next cursor or URL, if the body names it.
     pub next: Option<JsonPointer>,
+    /// The next cursor, in the last record.
+    pub last: Option<JsonPointer>,
     /// Whether there is a further page, if the pipeline file names such a field.
     pub has_more: Option<JsonPointer>,
+    /// The total, if the pipeline file names such a field.
+    pub total: Option<JsonPointer>,
+    /// Whether the API is read in pages.
+    pub is_paged: bool,
+    /// The key of `[fetcher]` with these paths, for messages.
+    pub key: &'static str,
 }
 
 impl PagePaths {
     /// The paths of a pipeline file.
     pub(crate) fn of(section: &FetcherSection) -> Self {
-        let cursor = section.cursor.as_ref();
-        Self {
-            records: parse_pointer(&section.records),
-            next: cursor.map(|cursor| parse_pointer(&cursor.next)),
-            has_more: cursor.and_then(|cursor| cursor.has_more.as_deref()).map(parse_pointer),
-        }
+        let records = parse_pointer(&section.records);
+        let Some(paging) = section.paging() else { return Self { records, key: "paging", ..Self::default() } };
+        let (next, last) = match &paging.next {
+            NextPage::Cursor(Place::Body(pointer)) | NextPage::Url(pointer) => (Some(parse_pointer(pointer)), None),
+            NextPage::LastRecord(pointer) => (None, Some(parse_pointer(pointer))),
+            _ => (None, None),
+        };
+        let total = match &paging.total {
+            Some((Place::Body(pointer), _)) => Some(parse_pointer(pointer)),
+            _ => None,
+        };
+        let has_more = paging.has_more.as_deref().map(parse_pointer);
+        Self { records, next, last, has_more, total, is_paged: true, key: paging.key }
+    }
+}
+
+/// Where the pipeline file says that an answer has something outside of its body.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AnswerPlaces {
+    /// The header with the next cursor.
+    pub next_header: Option<String>,
+    /// The header with the total.
+    pub total_header: Option<String>,
+    /// Whether the `Link` header names the next page.
+    pub is_link: bool,
+    /// The key of `[fetcher]` with these places, for messages.
+    pub key: &'static str,
+}
+
+impl AnswerPlaces {
+    /// The places of a pipeline file.
+    pub(crate) fn of(section: &FetcherSection) -> Self {
+        let Some(paging) = section.paging() else { return Self::default() };
+        let header = |place: &Place| match place {
+            Place::Header(HeaderPlace { header }) => Some(header.clone()),
+            Place::Body(_) => None,
+        };
+        let next_header = match &paging.next {
+            NextPage::Cursor(place) => header(place),
+            _ => None,
+        };
+        let total_header = paging.total.as_ref().and_then(|(place, _)| header(place));
+        Self { next_header, total_header, is_link: paging.next == NextPage::Link, key: paging.key }
     }
 }
 
@@ -49,8 +95,8 @@ impl PagePaths {
 /// When the response holds no page.
 pub(crate) fn read(body: &Bytes, paths: &PagePaths, is_first: bool, max_page_bytes: usize) -> Result<(Extracted, PageInfo), PageError> {
     let json = body.strip_prefix(BOM).unwrap_or(body);
-    let mut info =
-        PageInfo { next: if paths.next.is_some() { NextCursor::Absent } else { NextCursor::NotConfigured }, ..PageInfo::default() };
+    let is_named = paths.next.is_some() || paths.last.is_some();
+    let mut info = PageInfo { next: if is_named { NextCursor::Absent } else { NextCursor::NotConfigured }, ..PageInfo::default() };
     if json.trim_ascii().is_empty() {
         return Ok((Extracted::default(), info));
     }
@@ -68,18 +114,25 @@ pub(crate) fn read(body: &Bytes, paths: &PagePaths, is_first: bool, max_page_byt
     }
     let json = found.body.as_ref();
     if let Some(pointer) = &paths.next {
-        info.next = next_cursor(json, pointer)?;
+        info.next = next_cursor(json, pointer, paths.key)?;
         if info.next == NextCursor::Absent
             && is_first
             && let Some(near) = body_hints::similar_cursor(pointer, &paths.records, json)
         {
-            return Err(PageError::NearCursor { pointer: pointer.to_string(), near });
+            return Err(PageError::NearCursor { key: paths.key, pointer: pointer.to_string(), near });
         }
+    }
+    if let Some(pointer) = &paths.last {
+        info.next = last_cursor(&found, pointer, paths.key)?;
+    }
+    if paths.is_paged {
+        let beside = paths.next.clone().unwrap_or_else(|| paths.records.clone());
         info.more = match &paths.has_more {
-            Some(has_more) => more(json, has_more)?.map(|more| (has_more.to_string(), more)),
+            Some(has_more) => more(json, has_more, paths.key)?.map(|more| (has_more.to_string(), more)),
             None if matches!(info.next, NextCursor::Cursor(_)) => None,
-            None => body_hints::more_field(pointer, json).map(|name| (name, true)),
+            None => body_hints::more_field(&beside, json).map(|name| (name, true)),
         };
+        info.total = paths.total.as_ref().and_then(|pointer| total(json, pointer, paths.key).transpose()).transpose()?;
         info.digest = digest(&found.records);
     }
     Ok((found, info))
@@ -93,15 +146,29 @@ fn digest(records: &[Bytes]) -> u64 {
 }
 
 /// Whether there is a further page; `None` when the pointer leads nowhere or to null.
-fn more(json: &[u8], pointer: &JsonPointer) -> Result<Option<bool>, PageError> {
+fn more(json: &[u8], pointer: &JsonPointer, key: &'static str) -> Result<Option<bool>, PageError> {
     let Some(value) = pointer.find_first(json) else { return Ok(None) };
     let text = value.get().trim_matches('"').to_ascii_lowercase();
     match (text.as_str(), kind(value.get().as_bytes())) {
         ("null" | "", _) => Ok(None),
         ("true" | "1", _) => Ok(Some(true)),
         ("false" | "0", _) => Ok(Some(false)),
-        (_, found) => Err(PageError::NotBoolean { pointer: pointer.to_string(), found }),
+        (_, found) => Err(PageError::NotBoolean { key, pointer: pointer.to_string(), found }),
     }
+}
+
+/// The total that a response names; `None` when the pointer leads nowhere or to null.
+fn total(json: &[u8], pointer: &JsonPointer, key: &'static str) -> Result<Option<u64>, PageError> {
+    let Some(value) = pointer.find_first(json).filter(|value| value.get() != "null") else { return Ok(None) };
+    count(value.get().trim_matches('"'), &pointer.to_string(), key).map(Some)
+}
+
+/// A count that an answer gives as text.
+pub(super) fn count(text: &str, pointer: &str, key: &'static str) -> Result<u64, PageError> {
+    // Some APIs write their counts as floats.
+    let digits = text.trim().trim_end_matches(".0");
+    let found = || format!("{:?}", text.chars().take(40).collect::<String>());
+    digits.parse().map_err(|_| PageError::NotCount { key, pointer: pointer.to_owned(), found: found() })
 }
 
 /// Reads the cursor of the next page from a response that [`extract`] found to be JSON. A number is
@@ -112,24 +179,51 @@ fn more(json: &[u8], pointer: &JsonPointer) -> Result<Option<bool>, PageError> {
 ///
 /// # Errors
 /// When the pointer leads to anything else than a string or a number.
-fn next_cursor(json: &[u8], pointer: &JsonPointer) -> Result<NextCursor, PageError> {
+fn next_cursor(json: &[u8], pointer: &JsonPointer, key: &str) -> Result<NextCursor, PageError> {
     let Some(value) = pointer.find_first(json) else {
         return Ok(if pointer.meets_null(json) { NextCursor::Null } else { NextCursor::Absent });
     };
-    let not_cursor = |found| Err(PageError::NotCursor { pointer: pointer.to_string(), found });
+    cursor_of(value, &pointer.to_string(), &format!("{key}.next"))
+}
+
+/// Reads the cursor in the last record of a page that is JSON; absent without records.
+///
+/// # Errors
+/// When the record has none.
+fn last_cursor(found: &Extracted, pointer: &JsonPointer, key: &'static str) -> Result<NextCursor, PageError> {
+    let is_bad = |at: usize| found.bad.iter().any(|bad| bad.index == at);
+    let Some((_, last)) = found.records.iter().enumerate().rev().find(|(at, _)| !is_bad(*at)) else { return Ok(NextCursor::Absent) };
+    let missing = |cause| PageError::NoLast { key, pointer: pointer.to_string(), cause };
+    let value = pointer.find_first(last).ok_or_else(|| missing(pointer.explain(last).replace("the answer", "the record")))?;
+    match cursor_of(value, &pointer.to_string(), &format!("{key}.last"))? {
+        NextCursor::Cursor(cursor) => Ok(NextCursor::Cursor(cursor)),
+        _ => Err(missing("it is null, false or empty there".to_owned())),
+    }
+}
+
+fn cursor_of(value: &RawValue, pointer: &str, key: &str) -> Result<NextCursor, PageError> {
+    let not_cursor = |found| Err(PageError::NotCursor { key: key.to_owned(), pointer: pointer.to_owned(), found });
     let text = value.get();
-    let cursor = match kind(text.as_bytes()) {
-        "null" => return Ok(NextCursor::Null),
-        "a boolean" if text == "false" => return Ok(NextCursor::Null),
-        "a number" => text.trim().to_owned(),
+    match kind(text.as_bytes()) {
+        "null" => Ok(NextCursor::Null),
+        "a boolean" if text == "false" => Ok(NextCursor::Null),
+        "a number" => bounded(text.trim().to_owned(), pointer, key),
         "a string" => match serde_json::from_str::<String>(text) {
-            Ok(cursor) => cursor,
-            Err(_) => return not_cursor("a string that is not Unicode"),
+            Ok(cursor) => bounded(cursor, pointer, key),
+            Err(_) => not_cursor("a string that is not Unicode"),
         },
-        other => return not_cursor(other),
-    };
+        other => not_cursor(other),
+    }
+}
+
+/// A cursor that an answer has as text, in a header.
+pub(super) fn text_cursor(text: &str, header: &str, key: &str) -> Result<NextCursor, PageError> {
+    bounded(text.trim().to_owned(), header, &format!("{key}.next"))
+}
+
+fn bounded(cursor: String, pointer: &str, key: &str) -> Result<NextCursor, PageError> {
     if cursor.len() > MAX_CURSOR_BYTES {
-        return Err(PageError::LongCursor { pointer: pointer.to_string(), bytes: cursor.len() });
+        return Err(PageError::LongCursor { key: key.to_owned(), pointer: pointer.to_owned(), bytes: cursor.len() });
     }
     Ok(if cursor.trim().is_empty() { NextCursor::Null } else { NextCursor::Cursor(cursor) })
 }

@@ -56,16 +56,20 @@ pub enum PageError {
         remedy: String,
     },
     /// The pointer to the next cursor leads nowhere, but a similar one leads to a cursor.
-    #[error("fetcher.cursor.next = \"{pointer}\" finds nothing in the first page, which has `{near}`; write cursor.next = \"{near}\"")]
+    #[error("fetcher.{key}.next = \"{pointer}\" finds nothing in the first page, which has `{near}`; write {key}.next = \"{near}\"")]
     NearCursor {
+        /// The key of `[fetcher]`: `paging` or `cursor`.
+        key: &'static str,
         /// The pointer.
         pointer: String,
         /// The similar pointer.
         near: String,
     },
     /// The `has_more` pointer leads to something other than a boolean.
-    #[error("fetcher.cursor.has_more = \"{pointer}\" leads to {found}, not to true or false")]
+    #[error("fetcher.{key}.has_more = \"{pointer}\" leads to {found}, not to true or false")]
     NotBoolean {
+        /// The key of `[fetcher]`.
+        key: &'static str,
         /// The pointer.
         pointer: String,
         /// The type that it leads to.
@@ -77,17 +81,43 @@ pub enum PageError {
         /// The limit.
         max: usize,
     },
+    /// The pointer to the total leads to something other than a count.
+    #[error("fetcher.{key}.total = \"{pointer}\" leads to {found}, not to a count")]
+    NotCount {
+        /// The key of `[fetcher]`.
+        key: &'static str,
+        /// The pointer, or the name of the header.
+        pointer: String,
+        /// What it leads to.
+        found: String,
+    },
+    /// The last record has no cursor.
+    #[error(
+        "fetcher.{key}.last = \"{pointer}\" finds nothing in the last record of the page, so the next page can't be requested: {cause}"
+    )]
+    NoLast {
+        /// The key of `[fetcher]`.
+        key: &'static str,
+        /// The pointer.
+        pointer: String,
+        /// Which token is missing, and what the record has instead.
+        cause: String,
+    },
     /// The pointer to the next cursor leads to something other than a string or a number.
-    #[error("fetcher.cursor.next = \"{pointer}\" leads to {found}, not to a string or a number")]
+    #[error("fetcher.{key} = \"{pointer}\" leads to {found}, not to a string or a number")]
     NotCursor {
+        /// The key below `[fetcher]`, such as `paging.next`.
+        key: String,
         /// The pointer.
         pointer: String,
         /// The type that it leads to.
         found: &'static str,
     },
     /// The next cursor is too long.
-    #[error("fetcher.cursor.next = \"{pointer}\" leads to {bytes} bytes; the limit of a cursor is {MAX_CURSOR_BYTES}")]
+    #[error("fetcher.{key} = \"{pointer}\" leads to {bytes} bytes; the limit of a cursor is {MAX_CURSOR_BYTES}")]
     LongCursor {
+        /// The key below `[fetcher]`, such as `paging.next`.
+        key: String,
         /// The pointer.
         pointer: String,
         /// Its length.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::StatusCode;
 use uuid::Uuid;
 
 use super::client::Client;
@@ -32,6 +33,8 @@ const LARGE_BODY_BYTES: usize = 256 << 10;
 pub(super) struct PageFetcher {
     pub(super) client: Client,
     pub(super) paths: PagePaths,
+    /// The first page, where the fetcher counts the pages.
+    pub(super) counted_from: Option<String>,
     pub(super) max_page_bytes: usize,
     pub(super) budget: Budget,
     pub(super) ledger: Arc<Ledger>,
@@ -39,7 +42,7 @@ pub(super) struct PageFetcher {
 }
 
 /// The records of a page.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct PageRecords {
     pub(super) records: Vec<Bytes>,
     /// Those that are not JSON.
@@ -56,12 +59,12 @@ pub(super) struct FetchedPage {
 }
 
 impl PageFetcher {
-    /// Waits until the cursor of the next request is durable. Without cursors there is nothing to
+    /// Waits until the cursor of the next request is durable. Without paging there is nothing to
     /// wait for.
     pub(super) async fn wait_durable(&self) -> Result<(), FetchError> {
-        match self.paths.next {
-            Some(_) => self.ledger.flushed().await.map_err(|error| FetchError::Journal(error.to_string())),
-            None => Ok(()),
+        match self.paths.is_paged {
+            true => self.ledger.flushed().await.map_err(|error| FetchError::Journal(error.to_string())),
+            false => Ok(()),
         }
     }
 
@@ -76,7 +79,18 @@ impl PageFetcher {
     ) -> Result<FetchedPage, FetchError> {
         point_async("fetcher::before_fetch").await;
         let started = self.clock.now();
-        let response = self.client.fetch(self.clock.wall(), params, cursor).await?;
+        let response = match self.client.fetch(self.clock.wall(), params, cursor).await {
+            // Where the fetcher counts the pages, some APIs refuse the one after the last.
+            Err(FetchError::Status { status: StatusCode::NOT_FOUND, limit, .. })
+                if self.counted_from.as_deref().is_some_and(|first| cursor != Some(first)) && !limit.retry_later =>
+            {
+                credit.shrink_to(0);
+                let info = PageInfo { past_end: Some("the API answered 404 Not Found".to_owned()), ..PageInfo::default() };
+                let took = self.clock.now().saturating_duration_since(started);
+                return Ok(FetchedPage { page: PageRecords::default(), info, took, credit });
+            }
+            response => response?,
+        };
         let bytes = response.body.len();
         let (body, paths, max) = (response.body.clone(), self.paths.clone(), self.max_page_bytes);
         let read = move || page::read(&body, &paths, is_first, max);

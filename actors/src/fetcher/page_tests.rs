@@ -3,7 +3,8 @@
 use super::*;
 
 fn paths(next: Option<&str>, has_more: Option<&str>) -> PagePaths {
-    PagePaths { records: parse_pointer("/rows"), next: next.map(parse_pointer), has_more: has_more.map(parse_pointer) }
+    let (next, has_more) = (next.map(parse_pointer), has_more.map(parse_pointer));
+    PagePaths { records: parse_pointer("/rows"), is_paged: next.is_some(), next, has_more, key: "cursor", ..PagePaths::default() }
 }
 fn first(paths: &PagePaths, body: &str) -> Result<(usize, PageInfo), PageError> {
     read(&Bytes::copy_from_slice(body.as_bytes()), paths, true, 1 << 20).map(|(found, info)| (found.records.len(), info))
@@ -90,7 +91,7 @@ fn pages_with_the_same_records_have_the_same_digest() {
 }
 
 fn next(pointer: &str, body: &str) -> Result<Option<String>, PageError> {
-    Ok(match next_cursor(body.as_bytes(), &parse_pointer(pointer))? {
+    Ok(match next_cursor(body.as_bytes(), &parse_pointer(pointer), "cursor")? {
         NextCursor::Cursor(cursor) => Some(cursor),
         _ => None,
     })
@@ -107,7 +108,7 @@ fn the_next_cursor_is_a_string_or_a_number_as_the_api_wrote_it() {
 
 #[test]
 fn null_false_an_empty_string_and_a_missing_field_are_no_next_cursor() {
-    let next = |body: &str| next_cursor(body.as_bytes(), &parse_pointer("/info/next"));
+    let next = |body: &str| next_cursor(body.as_bytes(), &parse_pointer("/info/next"), "cursor");
     for value in ["null", "false", "\"\"", "\" \""] {
         assert_eq!(next(&format!("{{\"info\": {{\"next\": {value}}}}}")), Ok(NextCursor::Null), "{value}");
     }

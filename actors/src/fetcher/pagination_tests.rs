@@ -1,6 +1,6 @@
 use super::*;
 
-const WIDE: PageLimits = PageLimits { max_pages: 100_000, max_empty_pages: 10 };
+const WIDE: PageLimits = PageLimits { max_pages: 100_000, max_empty_pages: 10, ..PageLimits::ONE_PAGE };
 
 fn to(next: &str) -> PageInfo {
     // Pages have different records unless a test says otherwise.
@@ -122,7 +122,7 @@ fn an_api_that_ignores_the_cursor_is_detected() {
     let first = PageInfo { digest: 7, ..to("2") };
     let (stop, _, pages) = read(WIDE, None, |_| (5, first.clone()));
     assert_eq!((stop.reason, stop.complete, pages), (StopReason::SameCursor, false, 2));
-    assert!(stop.detail.contains("fetcher.cursor.param"), "{}", stop.detail);
+    assert!(stop.detail.contains("fetcher.paging.param"), "{}", stop.detail);
     let (stop, ..) = read(WIDE, None, |_| (0, first.clone()));
     assert!(stop.complete, "pages without records are all equal");
 }
@@ -170,4 +170,145 @@ fn the_memory_of_cursors_is_bounded() {
     assert_eq!(history.seen.len(), MAX_SEEN_CURSORS - 1, "the first page has no cursor");
     read_on(&mut history, PageLimits { max_pages: 1, ..WIDE }, at.as_deref(), api);
     assert_eq!(history.continued(), PageHistory::default());
+}
+
+const BY_PAGE: PageLimits = PageLimits { counted: Some(Counted::Page { start: 1, step: 1 }), restarts: true, max_empty_pages: 0, ..WIDE };
+const BY_OFFSET: PageLimits = PageLimits { counted: Some(Counted::Offset { start: 0 }), restarts: true, max_empty_pages: 0, ..WIDE };
+
+/// A page that names nothing, with records of its own.
+fn plain(at: u32) -> PageInfo {
+    PageInfo { digest: u64::from(at) + 1, ..PageInfo::default() }
+}
+
+/// Reads an API whose page or offset has so many records, until the fetch stops. Returns the stop
+/// and the cursors that were requested.
+fn counted(limits: PageLimits, start: &str, records: impl Fn(u32) -> u64, info: impl Fn(u32) -> PageInfo) -> (Stop, Vec<u32>) {
+    let asked = std::cell::RefCell::new(Vec::new());
+    let (stop, ..) = read(limits, Some(start), |cursor| {
+        let at = number(cursor);
+        asked.borrow_mut().push(at);
+        (records(at), info(at))
+    });
+    (stop, asked.into_inner())
+}
+
+#[test]
+fn pages_are_counted_up_to_one_without_records() {
+    let (stop, asked) = counted(BY_PAGE, "1", |page| if page < 4 { 2 } else { 0 }, plain);
+    assert_eq!((stop.reason, stop.complete, stop.cursor), (StopReason::EmptyPage, true, None));
+    assert_eq!(asked, [1, 2, 3, 4]);
+    let steps = PageLimits { counted: Some(Counted::Page { start: 0, step: 10 }), ..BY_PAGE };
+    assert_eq!(counted(steps, "0", |page| u64::from(page < 20), plain).1, [0, 10, 20]);
+}
+
+#[test]
+fn offsets_grow_by_the_records_that_arrived() {
+    let all = |at: u32| 25_u64.saturating_sub(u64::from(at)).min(10);
+    let (stop, asked) = counted(BY_OFFSET, "0", all, plain);
+    assert_eq!((stop.reason, stop.complete), (StopReason::EmptyPage, true));
+    assert_eq!(asked, [0, 10, 20, 25], "without a size, only an empty page is the last");
+    let (stop, asked) = counted(PageLimits { size: Some(10), ..BY_OFFSET }, "0", all, plain);
+    assert_eq!((stop.reason, stop.complete, asked), (StopReason::ShortPage, true, vec![0, 10, 20]));
+}
+
+#[test]
+fn an_api_that_gives_smaller_pages_than_asked_for_is_read_to_its_end() {
+    let limits = PageLimits { size: Some(1_000), ..BY_PAGE };
+    let (stop, asked) = counted(limits, "1", |page| if page < 4 { 100 } else { 37 * u64::from(page == 4) }, plain);
+    assert_eq!((stop.reason, stop.complete, asked), (StopReason::EmptyPage, true, vec![1, 2, 3, 4, 5]));
+    let offsets = PageLimits { size: Some(1_000), ..BY_OFFSET };
+    assert_eq!(counted(offsets, "0", |at| 250_u64.saturating_sub(u64::from(at)).min(100), plain).1, [0, 100, 200, 250]);
+}
+
+#[test]
+fn a_total_ends_a_read_where_it_is_reached_and_a_page_before_that_may_be_short() {
+    let of = |total: u64| move |at: u32| PageInfo { total: Some(total), ..plain(at) };
+    let limits = PageLimits { size: Some(10), ..BY_PAGE };
+    let (stop, asked) = counted(limits, "1", |page| if page == 2 { 7 } else { 10 }, of(27));
+    assert_eq!((stop.reason, stop.complete, asked), (StopReason::Total, true, vec![1, 2, 3]));
+    let (stop, asked) = counted(BY_OFFSET, "0", |_| 10, of(20));
+    assert_eq!((stop.reason, asked), (StopReason::Total, vec![0, 10]));
+    let (stop, asked) = counted(BY_OFFSET, "10", |_| 10, of(20));
+    assert_eq!((stop.reason, asked), (StopReason::Total, vec![10]), "an offset counts what was read before a restart");
+    let pages = PageLimits { total_of: TotalOf::Pages, ..BY_PAGE };
+    assert_eq!(counted(pages, "1", |_| 10, of(3)).1, [1, 2, 3]);
+    assert_eq!(counted(pages, "3", |_| 10, of(3)).1, [3]);
+    assert_eq!(counted(BY_PAGE, "3", |_| 10, of(30)).1, [3]);
+    let (stop, asked) = counted(BY_PAGE, "3", |page| if page < 4 { 7 } else { 0 }, of(27));
+    assert_eq!((stop.complete, asked), (true, vec![3, 4]), "after a restart, one request more at most");
+}
+
+#[test]
+fn a_total_that_is_not_reached_cuts_the_fetch_short() {
+    let (stop, asked) = counted(BY_PAGE, "1", |page| if page < 3 { 10 } else { 0 }, |at| PageInfo { total: Some(27), ..plain(at) });
+    assert_eq!((stop.reason, stop.complete, asked), (StopReason::EmptyPage, false, vec![1, 2, 3]));
+    assert!(stop.detail.contains("7 records are missing"), "{}", stop.detail);
+    let (stop, _) = counted(BY_PAGE, "1", |page| u64::from(page < 3), |at| PageInfo { total: Some(0), ..plain(at) });
+    assert!(stop.complete, "a total of nothing on a page with records is none: {stop:?}");
+}
+
+#[test]
+fn has_more_decides_for_counted_pages() {
+    let until = |last: u32| move |at: u32| more(plain(at), at < last);
+    let (stop, asked) = counted(PageLimits { size: Some(10), ..BY_PAGE }, "1", |page| if page == 2 { 3 } else { 10 }, until(3));
+    assert_eq!((stop.reason, stop.complete, asked), (StopReason::HasMoreFalse, true, vec![1, 2, 3]));
+    let (stop, _) = counted(BY_PAGE, "1", |page| u64::from(page < 3), until(9));
+    assert_eq!((stop.reason, stop.complete), (StopReason::EmptyPage, false));
+    assert!(stop.detail.contains("says that there are more"), "{}", stop.detail);
+}
+
+#[test]
+fn an_api_that_ignores_the_page_number_or_begins_again_is_detected() {
+    let (stop, asked) = counted(BY_PAGE, "1", |_| 5, |_| plain(1));
+    assert_eq!((stop.reason, stop.complete, asked), (StopReason::SamePage, false, vec![1, 2]));
+    assert!(stop.detail.contains("fetcher.paging.param"), "{}", stop.detail);
+    let (stop, asked) = counted(BY_OFFSET, "0", |_| 5, |at| plain(at % 15));
+    assert_eq!((stop.reason, stop.complete, asked), (StopReason::SamePage, false, vec![0, 5, 10, 15]), "after a cycle of any length");
+}
+
+#[test]
+fn empty_pages_between_counted_ones_are_followed_if_the_file_says_so() {
+    let limits = PageLimits { max_empty_pages: 2, ..BY_PAGE };
+    let (stop, asked) = counted(limits, "1", |page| u64::from(matches!(page, 1 | 4)), plain);
+    assert_eq!((stop.reason, stop.complete, asked), (StopReason::EmptyPage, true, (1..=7).collect()));
+    let (stop, asked) = counted(PageLimits { max_empty_pages: 2, size: Some(10), ..BY_OFFSET }, "0", |at| u64::from(at == 0), plain);
+    assert_eq!((stop.complete, asked), (true, vec![0, 1, 11, 21]), "an empty page is skipped by its size");
+}
+
+#[test]
+fn a_refused_page_after_the_last_one_is_the_end_and_is_reported() {
+    let refused = |at: u32| PageInfo { past_end: (at == 3).then(|| "the API answered 404 Not Found".to_owned()), ..plain(at) };
+    let (stop, _) = counted(BY_PAGE, "1", |page| u64::from(page < 3), refused);
+    assert_eq!((stop.reason, stop.complete), (StopReason::EmptyPage, true));
+    assert!(stop.detail.starts_with("the API answered 404 Not Found"), "{}", stop.detail);
+}
+
+#[test]
+fn max_pages_cuts_counted_pages_short_and_the_next_fetch_continues() {
+    let limits = PageLimits { max_pages: 2, ..BY_PAGE };
+    let (stop, at, _) = read(limits, Some("1"), |cursor| (1, plain(number(cursor))));
+    assert_eq!((stop.reason, stop.complete, at.as_deref()), (StopReason::MaxPages, false, Some("3")));
+}
+
+#[test]
+fn a_page_without_records_leaves_the_position_at_the_last_one_with_some() {
+    let (_, at, _) =
+        read(PageLimits { restarts: false, ..BY_PAGE }, Some("1"), |cursor| (u64::from(number(cursor) < 4), plain(number(cursor))));
+    assert_eq!(at.as_deref(), Some("3"), "it may get more records");
+    let (_, at, _) =
+        read(PageLimits { restarts: false, ..BY_OFFSET }, Some("0"), |cursor| (u64::from(number(cursor) < 4), plain(number(cursor))));
+    assert_eq!(at.as_deref(), Some("4"));
+}
+
+#[test]
+fn a_cursor_in_the_last_record_ends_at_a_short_page_after_a_full_one() {
+    let limits = PageLimits { size: Some(2), max_empty_pages: 0, ..WIDE };
+    let api = |cursor: Option<&str>| match number(cursor) {
+        at @ 0..5 => ((5 - u64::from(at)).min(2), to(&(at + 2).min(5).to_string())),
+        _ => (0, ends(NextCursor::Absent)),
+    };
+    let (stop, at, pages) = read(limits, None, api);
+    assert_eq!((stop.reason, stop.complete, at.as_deref(), pages), (StopReason::ShortPage, true, Some("5"), 3));
+    let (stop, at, pages) = read(limits, Some("5"), api);
+    assert_eq!((stop.reason, stop.complete, at.as_deref(), pages), (StopReason::NoNext, true, Some("5"), 1), "nothing new");
 }

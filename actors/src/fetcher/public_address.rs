@@ -1,4 +1,4 @@
-//! Resolves the host of `fetcher.url` to addresses that may be connected to.
+//! Resolves the host of `fetcher.url`, and allowed ones, to addresses that may be connected to.
 //!
 //! Guarantees:
 //! * A name is resolved once per connection, and only the addresses that were checked are connected
@@ -38,24 +38,32 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// A resolver that refuses one name if an address of it is not public.
+/// A resolver that refuses names if an address of them is not public.
 pub(super) struct PublicOnly {
-    /// Others, such as a proxy, are not in the URL.
-    host: String,
+    /// Others, such as a proxy, are not in the pipeline file.
+    hosts: Vec<String>,
     resolver: Arc<dyn Resolve>,
 }
 
 impl PublicOnly {
     /// Checks the host of `url`.
     pub(super) fn new(url: &Url, resolver: Arc<dyn Resolve>) -> Self {
-        Self { host: url.host_str().unwrap_or_default().to_owned(), resolver }
+        Self { hosts: vec![url.host_str().unwrap_or_default().to_owned()], resolver }
+    }
+
+    /// Checks further hosts, each `host` or `host:port`.
+    pub(super) fn and(mut self, hosts: &[String]) -> Self {
+        let name = |host: &String| Url::parse(&format!("http://{host}/")).ok()?.host_str().map(str::to_owned);
+        self.hosts.extend(hosts.iter().filter_map(name));
+        self
     }
 }
 
 impl Resolve for PublicOnly {
     fn resolve(&self, name: Name) -> Resolving {
-        let checked = name.as_str().eq_ignore_ascii_case(&self.host) && !is_localhost(&self.host);
-        let (host, addresses) = (self.host.clone(), self.resolver.resolve(name));
+        let named = self.hosts.iter().find(|host| name.as_str().eq_ignore_ascii_case(host));
+        let (checked, host) = (named.is_some_and(|host| !is_localhost(host)), named.cloned().unwrap_or_default());
+        let addresses = self.resolver.resolve(name);
         Box::pin(async move {
             let addresses: Vec<_> = addresses.await?.collect();
             match addresses.iter().map(|at| at.ip()).find(|&address| checked && !is_public(address)) {
@@ -175,11 +183,14 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_turns_to_a_private_address_is_refused() {
         let answers = Answers(Mutex::new(vec![&["93.184.216.34"], &["93.184.216.34", "10.0.0.7"], &["::ffff:127.0.0.1"]]));
-        let resolver = PublicOnly::new(&Url::parse("https://API.example/").unwrap(), Arc::new(answers));
+        let resolver =
+            PublicOnly::new(&Url::parse("https://API.example/").unwrap(), Arc::new(answers)).and(&["Files.example:8443".to_owned()]);
         let refused = |address: &str| Err(NotPublic { host: "api.example".into(), address: address.parse().unwrap() });
         assert_eq!(resolved(&resolver, "api.example").await, Ok(1));
         assert_eq!(resolved(&resolver, "api.example").await, refused("10.0.0.7"));
         assert_eq!(resolved(&resolver, "api.example").await, refused("::ffff:127.0.0.1"));
+        let of_files = Err(NotPublic { host: "files.example".into(), address: "::ffff:127.0.0.1".parse().unwrap() });
+        assert_eq!(resolved(&resolver, "files.example").await, of_files);
         assert_eq!(resolved(&resolver, "proxy.example").await, Ok(1), "a proxy is not named by the URL");
     }
 

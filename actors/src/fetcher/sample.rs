@@ -15,7 +15,7 @@ use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 use super::client::Client;
 use super::error::FetchError;
 use super::page::{self, PagePaths};
-use super::pagination::NextCursor;
+use super::pagination::{NextStep, PageHistory, PageLimits};
 
 /// The first page of an API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,20 +28,25 @@ pub(crate) struct Sample {
     pub(crate) next: Option<String>,
 }
 
-/// Fetches the first page.
+/// Fetches the first page with these params.
 ///
 /// # Errors
 /// As of a fetch.
-pub(crate) async fn sample(pipeline: &Pipeline, section: &FetcherSection, wall: SystemTime) -> Result<Sample, FetchError> {
+pub(crate) async fn sample(
+    pipeline: &Pipeline,
+    section: &FetcherSection,
+    params: &BTreeMap<String, String>,
+    wall: SystemTime,
+) -> Result<Sample, FetchError> {
     let client = Client::new(pipeline, section)?;
     let api = client.api().to_owned();
-    let start = section.cursor.as_ref().and_then(|cursor| cursor.start.as_deref());
-    let response = client.fetch(wall, &BTreeMap::new(), start).await?;
+    let (start, limits) = PageLimits::of(section);
+    let response = client.fetch(wall, params, start.as_deref()).await?;
     let read = page::read(&response.body, &PagePaths::of(section), true, section.max_page_bytes.as_usize());
     let (extracted, info) = client.page(&response, read)?;
-    let next = match info.next {
-        NextCursor::Cursor(next) => Some(next),
-        _ => None,
+    let next = match PageHistory::default().next_step(limits, start.as_deref(), extracted.records.len() as u64, info) {
+        NextStep::Continue(next) => Some(next),
+        NextStep::Stop(stop, _) => stop.cursor,
     };
     Ok(Sample { api, records: extracted.records, next })
 }

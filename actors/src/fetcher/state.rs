@@ -7,8 +7,8 @@
 //! * Exactly one end is recorded of every triggered run, unless it is cancelled or the process
 //!   stops.
 //! * An API that asks to be left alone gets no request until then, for any run.
-//! * Where the API gives cursors, a fetch reads page after page. Its position moves only once the
-//!   page is in Kafka.
+//! * Where the API paginates, a fetch reads page after page. Its position moves only once the page
+//!   is in Kafka.
 //! * Each fetch that ends says why, and whether it was cut short.
 //! * While paused, no page is requested, and nothing under way is lost.
 //!
@@ -159,8 +159,8 @@ impl State {
         }
     }
 
-    /// For an API that gives cursors: `start` is the cursor of a read's first page, and `limits`
-    /// bound one fetch.
+    /// For an API that paginates: `start` is the cursor of a read's first page, and `limits` bound
+    /// one fetch.
     pub(crate) fn with_cursors(self, start: Option<String>, limits: PageLimits) -> Self {
         Self { start, limits, ..self }
     }
@@ -355,21 +355,26 @@ impl State {
         if !fetch.cancelled {
             let asked = fetch.position.take().unwrap_or_default();
             let (next, stop) = match fetch.next_step.take() {
-                Some(NextStep::Continue(next)) => (Some(next), None),
+                Some(NextStep::Continue(next)) => (Some(Position::Cursor(next)), None),
+                // The read is complete, and its next fetch begins at its first page.
+                Some(NextStep::Stop(stop, _)) if stop.complete && self.limits.restarts => {
+                    ((asked != Position::Begin).then_some(Position::Begin), Some(stop))
+                }
                 Some(NextStep::Stop(stop, next)) => {
-                    (next.filter(|next| asked.cursor().or(self.start.as_deref()) != Some(next.as_str())), Some(stop))
+                    let next = next.filter(|next| asked.cursor().or(self.start.as_deref()) != Some(next.as_str()));
+                    (next.map(Position::Cursor), Some(stop))
                 }
                 None => (None, None),
             };
-            let position = next.as_deref().map_or_else(|| asked.clone(), |next| Position::of(Some(next)));
+            let position = next.clone().unwrap_or_else(|| asked.clone());
             if stop.as_ref().is_some_and(|stop| !stop.complete) {
                 let cursor = position.cursor().or(self.start.as_deref()).map(str::to_owned);
                 self.cut_short = Some((cursor, std::mem::take(&mut fetch.history)));
             }
             fetch.position = Some(position);
             let PageProduced { ranges, produced, rejected, rejects } = page;
-            let (run, cursor) = (fetch.run, next);
-            effects.push(Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects }));
+            let run = fetch.run;
+            effects.push(Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, next, rejects }));
             let more = stop.is_none() && (fetch.triggered || !self.schedule_stopped);
             if more && self.stopping {
                 return effects;

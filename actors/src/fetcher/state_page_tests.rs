@@ -188,7 +188,10 @@ fn a_run_interrupted_by_a_stop_records_its_page_and_does_not_end() {
         rig.state.stop();
         assert!(!rig.state.is_idle());
         let effects = rig.whole_page(Some("b"), 2.0);
-        assert!(matches!(&effects[..], [Effect::Record(Command::PageProduced { cursor: Some(next), .. })] if next == "b"), "{effects:?}");
+        assert!(
+            matches!(&effects[..], [Effect::Record(Command::PageProduced { next: Some(next), .. })] if next.cursor() == Some("b")),
+            "{effects:?}"
+        );
         assert!(rig.state.is_idle());
     }
     let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 100);
@@ -249,4 +252,40 @@ fn fetched_with(rig: &mut Rig, next: NextCursor) -> Stop {
     let (now, fresh) = (rig.at(1.0), rig.fresh());
     rig.state.fetched(100, now, fresh, PageInfo { next, ..PageInfo::default() });
     finished(&rig.produced(1.0), 1).unwrap().clone()
+}
+
+/// For an API whose pages the fetcher counts from 1.
+fn counting(schedule: Schedule) -> Rig {
+    let rig = Rig::new(schedule);
+    let counted = Some(crate::fetcher::pagination::Counted::Page { start: 1, step: 1 });
+    let limits = PageLimits { max_pages: 100, counted, restarts: true, ..PageLimits::ONE_PAGE };
+    Rig { state: rig.state.with_cursors(Some("1".to_owned()), limits), ..rig }
+}
+
+#[test]
+fn a_complete_read_of_counted_pages_begins_again_at_its_first_page() {
+    let mut rig = counting(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    assert_eq!(rig.state.cursor(), Some("1"));
+    assert_eq!(rig.whole_page(None, 1.0), [moved(1, None, Some("2")), Effect::Fetch(Uuid::from_u128(1))]);
+    assert_eq!(rig.state.cursor(), Some("2"));
+    rig.page(0, None, 2.0);
+    let effects = rig.produced(2.0);
+    let Effect::Record(Command::PageProduced { asked, next, .. }) = &effects[0] else { panic!("{effects:?}") };
+    assert_eq!((asked, next), (&Position::of(Some("2")), &Some(Position::Begin)));
+    assert_eq!(finished(&effects, 1).map(|stop| (stop.reason, stop.complete)), Some((StopReason::EmptyPage, true)));
+    assert_eq!(rig.stored, None);
+    rig.trigger(2, 3.0);
+    assert_eq!(rig.state.cursor(), Some("1"));
+}
+
+#[test]
+fn a_read_of_counted_pages_that_was_not_complete_continues_at_its_page() {
+    let mut rig = counting(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    rig.whole_page(None, 1.0);
+    rig.whole_page(None, 2.0);
+    assert!(run_error(&rig.failed(Class::Rejected, None, 3.0), 1).is_some());
+    rig.trigger(2, 4.0);
+    assert_eq!(rig.state.cursor(), Some("3"));
 }

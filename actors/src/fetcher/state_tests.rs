@@ -32,7 +32,7 @@ impl Rig {
     fn carry_out(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
         for effect in &effects {
             match effect {
-                Effect::Record(Command::PageProduced { cursor: Some(next), .. }) => self.stored = Some(next.clone()),
+                Effect::Record(Command::PageProduced { next: Some(next), .. }) => self.stored = next.cursor().map(str::to_owned),
                 Effect::Fetch(_) => drop(self.state.position(|| Position::of(self.stored.as_deref()))),
                 _ => {}
             }
@@ -51,7 +51,7 @@ impl Rig {
     /// For an API that gives cursors.
     fn with_cursor(schedule: Schedule, start: Option<&str>, max_pages: u32) -> Self {
         let rig = Self::new(schedule);
-        let limits = PageLimits { max_pages, max_empty_pages: 2 };
+        let limits = PageLimits { max_pages, max_empty_pages: 2, ..PageLimits::ONE_PAGE };
         Self { state: rig.state.with_cursors(start.map(str::to_owned), limits), ..rig }
     }
     fn trigger(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
@@ -122,8 +122,8 @@ fn run_error(effects: &[Effect], run: u128) -> Option<&RunError> {
 
 fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
     let PageProduced { ranges, produced, rejected, rejects } = PageProduced::default();
-    let (run, asked, cursor) = (Uuid::from_u128(run), Position::of(asked), next.map(str::to_owned));
-    Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects })
+    let (run, asked, next) = (Uuid::from_u128(run), Position::of(asked), next.map(|next| Position::of(Some(next))));
+    Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, next, rejects })
 }
 /// How a run stopped, if it is all produced.
 fn finished(effects: &[Effect], run: u128) -> Option<&Stop> {

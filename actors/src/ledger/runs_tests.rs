@@ -36,8 +36,9 @@ fn submit(runs: &mut Runs, command: Command) -> Result<(), Rejection> {
     // `State` adds the position that a run starts at, and whose cursor moves.
     let events = match command {
         Command::StartRun { run } => runs.start(run, runs.get(run).and_then(|run| run.position.clone()).unwrap_or_default())?,
-        Command::PageProduced { run, ranges, produced, rejected, cursor, rejects, .. } => {
+        Command::PageProduced { run, ranges, produced, rejected, next, rejects, .. } => {
             runs.running_or_scheduled(run)?;
+            let cursor = next.and_then(|next| next.cursor().map(str::to_owned));
             vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves: None, rejects }]
         }
         command => runs.decide(command)?,
@@ -60,7 +61,7 @@ fn produced(runs: &mut Runs, run: Uuid, partition: Partition, range: Range) {
     submit(runs, Command::StartRun { run }).unwrap();
     submit(runs, Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
     let (asked, rejects) = (Position::Begin, Rejects::default());
-    submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, cursor: None, rejects }).unwrap();
+    submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, next: None, rejects }).unwrap();
     submit(runs, Command::RunProduced { run, stop: None }).unwrap();
 }
 
@@ -69,9 +70,9 @@ fn page(runs: &mut Runs, range: Range, cursor: Option<&str>) {
     let mut ranges = Ranges::default();
     ranges.add(0, range);
     submit(runs, Command::PageFetched { run: id(1), records: range.len(), cursor: None }).unwrap();
-    let cursor = cursor.map(str::to_owned);
+    let next = cursor.map(|cursor| Position::of(Some(cursor)));
     let (asked, rejects) = (Position::Begin, Rejects::default());
-    submit(runs, Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0, asked, cursor, rejects }).unwrap();
+    submit(runs, Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0, asked, next, rejects }).unwrap();
 }
 
 #[test]
@@ -217,7 +218,7 @@ fn ten(max_rejected: &str, refused: u64) -> Runs {
     rejects.add("produce", "no key", refused);
     submit(
         &mut runs,
-        Command::PageProduced { run: id(1), ranges, produced, rejected: refused, asked: Position::Begin, cursor: None, rejects },
+        Command::PageProduced { run: id(1), ranges, produced, rejected: refused, asked: Position::Begin, next: None, rejects },
     )
     .unwrap();
     submit(&mut runs, Command::RunProduced { run: id(1), stop: None }).unwrap();
@@ -296,11 +297,8 @@ fn a_restarted_run_forgets_rejected_pages_and_keeps_settled_counts() {
     let mut rejects = Rejects::default();
     rejects.add("produce", "no key", 1);
     let ranges = Ranges::default();
-    submit(
-        &mut runs,
-        Command::PageProduced { run: id(1), ranges, produced: 2, rejected: 1, asked: Position::Begin, cursor: None, rejects },
-    )
-    .unwrap();
+    submit(&mut runs, Command::PageProduced { run: id(1), ranges, produced: 2, rejected: 1, asked: Position::Begin, next: None, rejects })
+        .unwrap();
     settled(&mut runs, [1, 1, 0, 0]);
     submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     let run = runs.get(id(1)).unwrap();

@@ -29,14 +29,14 @@ fn page(ledger: &Ledger, run: Uuid, cursor: Option<&str>) {
 }
 
 fn page_at(ledger: &Ledger, run: Uuid, asked: Position, cursor: Option<&str>) -> Result<(), Rejection> {
-    let cursor = cursor.map(str::to_owned);
+    let next = cursor.map(|cursor| Position::of(Some(cursor)));
     ledger.submit(Command::PageProduced {
         run,
         ranges: Ranges::default(),
         produced: 0,
         rejected: 0,
         asked,
-        cursor,
+        next,
         rejects: Rejects::default(),
     })
 }
@@ -78,6 +78,32 @@ fn the_cursor_of_the_last_page_in_the_topic_outlives_the_process() {
     wait(ledger.flushed()).unwrap();
     drop(ledger);
     assert_eq!(kept(&open(dir.path()).unwrap(), &[]).as_deref(), Some("6"));
+}
+
+#[test]
+fn a_read_returns_to_its_start_with_its_last_page_and_the_run_keeps_its_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path()).unwrap();
+    start(&ledger, "t");
+    let last_page = |run: Uuid, asked: Position| {
+        let (ranges, rejects) = (Ranges::default(), Rejects::default());
+        ledger
+            .submit(Command::PageProduced { run, ranges, produced: 1, rejected: 0, asked, next: Some(Position::Begin), rejects })
+            .unwrap();
+    };
+    let run = run_of(&ledger, ("k", 1), &[], None);
+    page(&ledger, run, Some("2"));
+    page(&ledger, run, Some("3"));
+    assert_eq!(kept(&ledger, &[]).as_deref(), Some("3"));
+    last_page(run, Position::of(Some("3")));
+    assert_eq!(kept(&ledger, &[]), None, "the next fetch begins at the first page");
+    assert_eq!(ledger.next_position(run), Position::of(Some("3")), "a crash before the end of the run repeats its last page only");
+    set(&ledger, &[], Some("2"));
+    last_page(run, Position::of(Some("3")));
+    assert_eq!(kept(&ledger, &[]).as_deref(), Some("2"), "a cursor set meanwhile stays");
+    wait(ledger.flushed()).unwrap();
+    drop(ledger);
+    assert_eq!(kept(&open(dir.path()).unwrap(), &[]).as_deref(), Some("2"));
 }
 
 #[test]

@@ -215,9 +215,10 @@ impl State {
                 from => vec![Event::CursorSet { read, from, to, by, reason }],
             },
             Command::StartRun { run } => self.runs.start(run, self.next_position(run))?,
-            Command::PageProduced { run, ranges, produced, rejected, asked, cursor, rejects } => {
+            Command::PageProduced { run, ranges, produced, rejected, asked, next, rejects } => {
                 self.runs.running_or_scheduled(run)?;
-                let moves = self.advanced_by(run, &asked).filter(|_| cursor.is_some());
+                let moves = self.advanced_by(run, &asked).filter(|_| next.is_some());
+                let cursor = next.and_then(|next| next.cursor().map(str::to_owned));
                 vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves, rejects }]
             }
             Command::Record(event) => vec![event],
@@ -324,10 +325,11 @@ impl State {
             Event::PageProduced { run, produced, rejected, cursor, moves, .. } => {
                 totals.produced += produced;
                 totals.refused += rejected;
-                if let (Some(cursor), Some(read)) = (cursor, moves)
+                if let Some(read) = moves
                     && !self.runs.is_of_single_cursor(*run, read)
                 {
-                    self.cursors.put(read, &Position::Cursor(cursor.clone()), recorded.seq, recorded.at);
+                    // Without a cursor the read returns to its start.
+                    self.cursors.put(read, &Position::of(cursor.as_deref()), recorded.seq, recorded.at);
                 }
             }
             Event::SourceNamed { source } => {

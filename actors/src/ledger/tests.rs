@@ -78,7 +78,7 @@ fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
     ledger.submit(Command::StartRun { run }).unwrap();
     ledger.submit(Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
     let (asked, rejects) = (Position::Begin, Rejects::default());
-    ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, cursor: None, rejects }).unwrap();
+    ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, next: None, rejects }).unwrap();
     ledger.submit(Command::RunProduced { run, stop: None }).unwrap();
     run
 }
@@ -424,8 +424,9 @@ fn happen(ledger: &Ledger, happening: &Happening) {
                 0 => Command::StartRun { run },
                 1 => Command::PageFetched { run, records: 3, cursor: None },
                 2 => {
-                    let (asked, cursor) = (ledger.next_position(run), (n > 2).then(|| format!("cursor{n}")));
-                    Command::PageProduced { run, ranges, produced: 3, rejected: 1, asked, cursor, rejects: Rejects::default() }
+                    let (asked, next) =
+                        (ledger.next_position(run), (n > 2).then(|| Position::of((n > 3).then(|| format!("cursor{n}")).as_deref())));
+                    Command::PageProduced { run, ranges, produced: 3, rejected: 1, asked, next, rejects: Rejects::default() }
                 }
                 3 => Command::RunProduced { run, stop: None },
                 4 => Command::FailRun {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::pipeline::CursorSection;
+use forebay_schemas::pipeline::Paging;
 use forebay_schemas::snapshot::{CursorView, Latency, Snapshot, SourceView};
 use forebay_schemas::source_read::Read;
 
@@ -40,8 +40,8 @@ pub(crate) struct Sources {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) edges: Vec<Budget>,
     pub(crate) trigger_micros: Option<u64>,
-    /// How the source returns cursors, if it does.
-    pub(crate) cursor: Option<CursorSection>,
+    /// How the source paginates, if it does.
+    pub(crate) paging: Option<Paging>,
 }
 
 impl SnapshotSource {
@@ -91,10 +91,10 @@ impl SnapshotSource {
 
 impl Sources {
     fn with_cursors(&self, view: SourceView) -> SourceView {
-        let Some(table) = &self.cursor else { return view };
+        let Some(paging) = &self.paging else { return view };
         let cursors = self.ledger.cursors();
         let cursor = cursors.position(&Read::default());
-        let cursor = cursor.cursor().or(table.start.as_deref()).map(truncated);
+        let cursor = cursor.cursor().or(paging.start.as_deref()).map(truncated);
         let mut newest = cursors_of(&cursors, MAX_READS);
         newest.iter_mut().for_each(|view| view.cursor = truncated(&view.cursor));
         SourceView { cursor, reads: cursors.len() as u64, cursors: newest, ..view }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use chrono::DateTime;
 use forebay_schemas::event::Recorded;
 
-use forebay_schemas::pipeline::{CursorSection, Pipeline};
+use forebay_schemas::pipeline::{Body, FetcherSection, Method, NextPage, Paging, Pipeline, Place, QueryValue};
 use forebay_schemas::run::RunSpec;
 use forebay_schemas::source_read::{MAX_CURSOR_BYTES, Position, Read, quote_cursor};
 use uuid::Uuid;
@@ -40,7 +40,7 @@ pub struct CursorChange {
 #[derive(Debug, thiserror::Error)]
 pub enum CursorError {
     /// The source has no cursors.
-    #[error("the pipeline file has no [fetcher] cursor, so its reads have no cursor")]
+    #[error("the pipeline file has no [fetcher.paging], so its reads have no cursor")]
     NoCursors,
     /// No run can have these params.
     #[error("{0}")]
@@ -48,6 +48,9 @@ pub enum CursorError {
     /// The cursor is empty or too long.
     #[error("the cursor has {0} bytes; a cursor has 1 to {MAX_CURSOR_BYTES}")]
     Length(usize),
+    /// The cursor is not of the kind of the source's paging.
+    #[error("{0}")]
+    Kind(String),
     /// The ledger rejects it.
     #[error(transparent)]
     Rejected(#[from] Rejection),
@@ -62,7 +65,7 @@ impl CursorChange {
     /// # Errors
     /// When the source has no cursors, no run can have these params, or the cursor is invalid.
     pub fn plan(pipeline: &Pipeline, cursors: &Cursors, params: &BTreeMap<String, String>, to: Position) -> Result<Self, CursorError> {
-        let table = table(pipeline).ok_or(CursorError::NoCursors)?;
+        let paging = paging(pipeline).ok_or(CursorError::NoCursors)?;
         let spec = RunSpec { params: params.clone(), ..RunSpec::default() };
         spec.check().map_err(|error| CursorError::Params(error.to_string()))?;
         let allowed = pipeline.fetcher.as_ref().map(|fetcher| fetcher.params.as_slice()).unwrap_or_default();
@@ -75,8 +78,15 @@ impl CursorChange {
         if let Some(length) = to.cursor().map(str::len).filter(|length| !(1..=MAX_CURSOR_BYTES).contains(length)) {
             return Err(CursorError::Length(length));
         }
+        if let Some(cursor) = to.cursor().filter(|cursor| paging.next.is_counted() && cursor.parse::<u64>().is_err()) {
+            let what = paging.next.carries().unwrap_or("page");
+            return Err(CursorError::Kind(format!(
+                "the pages of this source are counted, and {} is no {what}; write a number",
+                quote_cursor(cursor)
+            )));
+        }
         let read = Read::of(params);
-        Ok(Self { from: cursors.position(&read), read, to, start: table.start.clone() })
+        Ok(Self { from: cursors.position(&read), read, to, start: paging.start })
     }
 
     /// Whether it changes anything.
@@ -106,13 +116,49 @@ impl CursorChange {
 /// The UUID namespace of sources.
 const SOURCE_NAMESPACE: Uuid = Uuid::from_u128(0x3b7e_9a02_54c1_4f1d_8e6a_90d7_21c5_bf38);
 
-/// The identity of a source with cursors: a hash of its URL with the file's query, and of how it
-/// returns cursors. The hash hides secrets.
+/// The identity of a source that is read in pages: a hash of its URL with the file's query, of the
+/// rest of its request, and of how it paginates. The hash hides secrets.
 pub(crate) fn source_of(pipeline: &Pipeline) -> Option<String> {
-    let (address, table) = (&pipeline.fetcher.as_ref()?.url, table(pipeline)?);
-    let mut address = address.reveal().clone();
+    let (section, paging) = (pipeline.fetcher.as_ref()?, paging(pipeline)?);
+    let mut address = section.url.reveal().clone();
     address.set_fragment(None);
-    Some(Uuid::new_v5(&SOURCE_NAMESPACE, format!("{address}\n{}\n{}", table.next, table.param).as_bytes()).simple().to_string())
+    let text = format!("{address}\n{}{}", identity(&paging), request_identity(section));
+    Some(Uuid::new_v5(&SOURCE_NAMESPACE, text.as_bytes()).simple().to_string())
+}
+
+/// How a source paginates, as far as positions of another way mean nothing to it. A cursor in the
+/// body that is sent as a parameter has the text of the versions that knew nothing else.
+fn identity(paging: &Paging) -> String {
+    let param = paging.param.as_deref().unwrap_or_default();
+    let size = paging.size.map(|size| size.to_string()).unwrap_or_default();
+    match &paging.next {
+        NextPage::Cursor(Place::Body(next)) => format!("{next}\n{param}"),
+        NextPage::Cursor(Place::Header(place)) => format!("header {}\n{param}", place.header),
+        NextPage::Url(next) => format!("next_url\n{next}"),
+        NextPage::Link => "link".to_owned(),
+        NextPage::Page { start, step } => format!("page\n{param}\n{start}\n{step}\n{size}"),
+        NextPage::Offset => format!("offset\n{param}"),
+        NextPage::LastRecord(last) => format!("last_record\n{last}\n{param}"),
+    }
+}
+
+/// What a request has besides its URL, apart from its headers and its secrets.
+fn request_identity(section: &FetcherSection) -> String {
+    let query: String = section
+        .query
+        .iter()
+        .map(|(name, value)| match value {
+            QueryValue::Secret(_) => format!("\nquery {name:?} is secret"),
+            value => format!("\nquery {name:?} {value:?}"),
+        })
+        .collect();
+    let body = match &section.body {
+        Some(Body::Text(text)) => format!("\nbody {text}"),
+        Some(Body::Table(table)) => format!("\nbody {table}"),
+        None => String::new(),
+    };
+    let method = if section.method == Method::Get { "" } else { "\nPOST" };
+    format!("{query}{method}{body}")
 }
 
 /// The cursors in the journal of a pipeline that does not run.
@@ -129,8 +175,8 @@ pub fn kept(pipeline: &Pipeline) -> Result<Cursors, LedgerError> {
     Ok(state.cursors)
 }
 
-fn table(pipeline: &Pipeline) -> Option<&CursorSection> {
-    pipeline.fetcher.as_ref()?.cursor.as_ref()
+fn paging(pipeline: &Pipeline) -> Option<Paging> {
+    pipeline.fetcher.as_ref()?.paging()
 }
 
 #[cfg(test)]
@@ -156,6 +202,48 @@ mod tests {
             assert_ne!(one, other);
         }
         assert!(!one.contains("api"), "{one}");
+    }
+
+    #[test]
+    fn a_source_is_also_its_request_and_its_kind_of_paging_and_the_older_spelling_is_the_same() {
+        let source = |lines: &str| {
+            let text = format!(
+                "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[producer]\nkey = \"/id\"\n[fetcher]\n\
+                 url = \"http://api.example/users?limit=10\"\n{lines}\n"
+            );
+            source_of(&forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text).unwrap_or_else(|error| panic!("{lines}: {error}")))
+        };
+        let old = source("cursor = { next = \"/next\", param = \"since\", start = \"0\" }").unwrap();
+        assert_eq!(old, "a4739d901c325f3a87d8f2e072029674", "the identity of versions that knew nothing else");
+        let new = "paging = { kind = \"cursor\", next = \"/next\", param = \"since\" }";
+        assert_eq!(source(new).unwrap(), old);
+        let others = [
+            "paging = { kind = \"page\", param = \"since\" }",
+            "paging = { kind = \"offset\", param = \"since\" }",
+            "paging = { kind = \"link\" }",
+            "paging = { kind = \"next_url\", next = \"/next\" }",
+            "paging = { kind = \"last_record\", last = \"/next\", param = \"since\" }",
+        ];
+        let mut all: Vec<_> = others.iter().map(|lines| source(lines).unwrap()).collect();
+        all.push(source(&format!("query = {{ q = \"x\" }}\n{new}")).unwrap());
+        all.push(source(&format!("method = \"POST\"\nbody = {{ q = \"x\" }}\n{new}")).unwrap());
+        all.push(old);
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 8);
+        assert_eq!(source(""), None);
+        let secret = |variable: &str| source(&format!("query = {{ key = {{ env = \"{variable}\" }} }}\n{new}")).unwrap();
+        assert_eq!(secret("A"), secret("B"), "another key is the same source");
+    }
+
+    #[test]
+    fn a_counted_page_is_set_to_a_number_only() {
+        let text = "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[producer]\nkey = \"/id\"\n[fetcher]\n\
+                    url = \"http://api.example/\"\npaging = { kind = \"page\", param = \"p\" }\n";
+        let pipeline = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text.to_owned()).unwrap();
+        let plan = |to: &str| CursorChange::plan(&pipeline, &Cursors::default(), &BTreeMap::new(), Position::of(Some(to)));
+        assert!(plan("7").is_ok());
+        assert!(matches!(plan("seven"), Err(CursorError::Kind(why)) if why.contains("write a number")));
     }
 
     #[test]

@@ -30,3 +30,5 @@ pub use options::{Options, Role, StartError};
 pub use page_probe::{Probe, first_page, probe};
 pub use start_plan::plan_start;
 pub use tree::start;
+
+pub use crate::fetcher::{Answer, DryRun, ShownRequest, dry_run};

@@ -7,6 +7,7 @@
 //!
 //! Does not guarantee that the table accepts the rows.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -34,15 +35,15 @@ pub struct Probe {
     pub rows: Option<usize>,
 }
 
-/// Probes the first page. `None` when the pipeline does not fetch.
+/// Probes the first page of a run with these params. `None` when the pipeline does not fetch.
 ///
 /// # Errors
 /// When the fetch fails.
-pub async fn probe(blueprint: &Blueprint, wall: SystemTime) -> Option<Result<Probe, FetchError>> {
+pub async fn probe(blueprint: &Blueprint, params: &BTreeMap<String, String>, wall: SystemTime) -> Option<Result<Probe, FetchError>> {
     let pipeline = &blueprint.pipeline;
     let (fetcher, producer) = (pipeline.fetcher.as_ref()?, pipeline.producer.as_ref()?);
     let masked = !pipeline.api.mask.is_empty();
-    let page = match sample(pipeline, fetcher, wall).await {
+    let page = match sample(pipeline, fetcher, params, wall).await {
         Ok(page) => page,
         Err(error) => return Some(Err(if masked { error.masked() } else { error })),
     };
@@ -55,7 +56,7 @@ pub async fn probe(blueprint: &Blueprint, wall: SystemTime) -> Option<Result<Pro
 /// # Errors
 /// When the fetch fails.
 pub async fn first_page(pipeline: &Pipeline, fetcher: &FetcherSection, wall: SystemTime) -> Result<Vec<Bytes>, FetchError> {
-    sample(pipeline, fetcher, wall).await.map(|page| page.records)
+    sample(pipeline, fetcher, &BTreeMap::new(), wall).await.map(|page| page.records)
 }
 
 fn probe_page(records: &[Bytes], has_next: bool, keys: &KeyExtractor, transform: Option<&Transform>, masked: bool) -> Probe {

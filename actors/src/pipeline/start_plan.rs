@@ -246,20 +246,22 @@ fn sql(blueprint: &Blueprint, before: &State, group: Option<&GroupPlan>) -> Opti
 
 fn fetch(pipeline: &Pipeline, after: &State) -> Option<FetchPlan> {
     let table = pipeline.fetcher.as_ref()?;
-    let cursor = table.cursor.as_ref().and_then(|cursor| {
+    let paging = table.paging();
+    let cursor = paging.as_ref().and_then(|paging| {
         let known = after.cursors.position(&Read::default());
-        let (value, origin) = match (known.cursor(), &cursor.start) {
+        let (value, origin) = match (known.cursor(), &paging.start) {
             (Some(value), _) => (value, "journal"),
             (None, Some(value)) => (value.as_str(), "start"),
             (None, None) => return None,
         };
-        Some(CursorPlan { param: cursor.param.clone(), value: value.to_owned(), origin: origin.to_owned() })
+        let param = paging.param.clone().unwrap_or_else(|| paging.next.carries().unwrap_or("url").to_owned());
+        Some(CursorPlan { param, value: value.to_owned(), origin: origin.to_owned() })
     });
     Some(FetchPlan {
         api: table.url.to_string(),
         every: table.every.map(|every| every.to_string()),
         cursor,
-        reads: if table.cursor.is_some() { after.cursors.len() as u64 } else { 0 },
+        reads: if paging.is_some() { after.cursors.len() as u64 } else { 0 },
         open_runs: after.runs.unfetched().len() as u64,
     })
 }

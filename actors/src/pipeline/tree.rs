@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use forebay_schemas::error_class::Classified;
 use forebay_schemas::offset::Partition;
-use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 use tokio::sync::watch;
 
 use super::blueprint::Blueprint;
@@ -130,7 +130,7 @@ pub fn start(blueprint: &Blueprint, options: Options) -> Result<Running, StartEr
         actor_tree: actor_tree.clone(),
         ledger: Arc::clone(&ledger),
         edges,
-        cursor: pipeline.fetcher.as_ref().and_then(|fetcher| fetcher.cursor.clone()),
+        paging: pipeline.fetcher.as_ref().and_then(FetcherSection::paging),
         trigger_micros: pipeline.consumer.as_ref().filter(|_| has(Role::Egress)).map(|consumer| micros(consumer.batch.max_wait.0)),
     }));
     let api = options.listener.filter(|_| has(Role::Api)).map(|listener| ApiParams {

@@ -50,7 +50,11 @@ impl Page {
 
 /// A fetcher that reads page after page, where the API gives cursors.
 pub(super) fn new_fetcher(env: &Env, fetcher: Fetcher) -> Fetcher {
-    if env.scenario.cursors { fetcher.with_cursors(None, PageLimits { max_pages: 3, max_empty_pages: 2 }) } else { fetcher }
+    if env.scenario.cursors {
+        fetcher.with_cursors(None, PageLimits { max_pages: 3, max_empty_pages: 2, restarts: env.scenario.restarts, ..PageLimits::ONE_PAGE })
+    } else {
+        fetcher
+    }
 }
 
 /// The params of a run of a read.
@@ -172,7 +176,7 @@ impl Process {
     /// Submits what the fetcher records to the ledger. A fault makes the ledger decide otherwise.
     fn record(&mut self, who: usize, env: &mut Env, command: Command) -> Checked {
         match command {
-            Command::PageProduced { run, ranges, produced, rejected, cursor: Some(cursor), rejects, .. }
+            Command::PageProduced { run, ranges, produced, rejected, next: Some(Position::Cursor(cursor)), rejects, .. }
                 if env.has(Fault::AgainMovesCursor) && self.live().ledger.runs.get(run).is_some_and(|run| run.again) =>
             {
                 let moves = Some(read(read_of(&self.live().ledger, run)));

@@ -38,6 +38,8 @@ pub(super) struct Scenario {
     pub(super) scheduled: bool,
     /// Whether the API returns cursors, so that a fetch has several pages.
     pub(super) cursors: bool,
+    /// Whether a read that is complete begins again at its first page.
+    pub(super) restarts: bool,
     /// Whether folds are also made from bytes, which takes most of a history's time.
     pub(super) bytes: bool,
     /// The most records in a batch, in a page, and in one poll.
@@ -229,6 +231,7 @@ impl World {
             stalled,
             scheduled: rng.random_bool(0.5),
             cursors: rng.random_bool(0.5),
+            restarts: seed.is_multiple_of(3),
             bytes: rng.random_ratio(1, 8),
             max_records: if stalled { 1 } else { rng.random_range(1..6) },
             page: if stalled { 40 } else { rng.random_range(1..6) },

@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_forebay.client import ForebayError, Run
 from airflow_provider_forebay.compat import AirflowException, AirflowFailException
 
-PERMANENT_STOPS = frozenset({"no_next", "same_cursor", "cursor_cycle"})
+PERMANENT_STOPS = frozenset({"no_next", "same_cursor", "cursor_cycle", "same_page"})
 """Reasons of a cut-short run for which the next run would stop at the same point."""
 
 

@@ -29,7 +29,11 @@ impl fmt::Display for Event {
             }
             Self::PageProduced { produced, rejected, cursor, moves, .. } => {
                 write!(f, "page produced: {produced} records, {rejected} rejected")?;
-                cursor.as_ref().map_or(Ok(()), |cursor| write!(f, ", next cursor {}", quote_cursor(cursor)))?;
+                match (cursor, moves) {
+                    (Some(cursor), _) => write!(f, ", next cursor {}", quote_cursor(cursor))?,
+                    (None, Some(_)) => f.write_str("; its read returns to the start")?,
+                    (None, None) => {}
+                }
                 moves.as_ref().filter(|read| !read.is_plain()).map_or(Ok(()), |read| write!(f, " of read {read}"))
             }
             Self::SourceNamed { .. } => f.write_str("source changed: its reads continue where it was last fetched from, or start over"),

@@ -107,7 +107,8 @@ events! {
         },
         /// Kafka acknowledged a page: the number of records in the topic and their ranges, and the
         /// number of dead letters and their reasons. `cursor` is the cursor of the fetch's next
-        /// page, absent if unchanged. `moves` is the read whose cursor moves there.
+        /// page, absent if unchanged. `moves` is the read whose cursor moves there; without
+        /// `cursor`, it returns to its start, because the page was the last one.
         PageProduced = 3 {
             run: Uuid,
             ranges: Ranges,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{
     Bytes, CassandraSection, ConsumerSection, ContactPoints, FetcherSection, FileError, HumanDuration, LineageSection, Pipeline, Property,
-    RESERVED_PROPERTIES, WriterSection, api_checks, secret_checks,
+    RESERVED_PROPERTIES, WriterSection, api_checks, paging_checks, request, secret_checks,
 };
 use crate::run_plan::Warning;
 
@@ -267,7 +267,9 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError
         }
         in_range(p, &["fetcher", "cursor", "max_empty_pages"], i64::from(cursor.max_empty_pages), 0, 10_000)?;
     }
+    paging_checks::check(p, fetcher)?;
     check_params(p, fetcher)?;
+    request::check(p, fetcher)?;
     in_range(p, &["fetcher", "max_pages"], i64::from(fetcher.max_pages), 1, 100_000)?;
     if let Some(every) = fetcher.every {
         duration_in_range(p, &["fetcher", "every"], every, Duration::from_millis(1), Duration::from_secs(366 * 86_400))?;
@@ -297,10 +299,13 @@ fn check_params(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError>
                 "use a query parameter of the API, of 1 to 128 characters",
             ));
         }
-        if fetcher.cursor.as_ref().is_some_and(|cursor| cursor.param == *param) {
+        if let Some(paging) = fetcher.paging()
+            && (paging.param.as_ref() == Some(param) || paging.size_param.as_ref() == Some(param))
+        {
+            let carried = if paging.param.as_ref() == Some(param) { paging.next.carries().unwrap_or("cursor") } else { "page size" };
             return Err(p.error_at(
                 key,
-                format!("`{param}` carries the cursor"),
+                format!("`{param}` carries the {carried}"),
                 "remove it: a run continues at the cursor of its read; `forebay cursor set` moves the cursor",
             ));
         }
@@ -424,7 +429,7 @@ pub(super) fn check_servers<'a>(p: &Pipeline, key: &[&str], servers: impl Iterat
     Ok(())
 }
 
-fn in_range(p: &Pipeline, key: &[&str], value: i64, min: i64, max: i64) -> Result<(), FileError> {
+pub(super) fn in_range(p: &Pipeline, key: &[&str], value: i64, min: i64, max: i64) -> Result<(), FileError> {
     if (min..=max).contains(&value) {
         return Ok(());
     }

@@ -5,12 +5,17 @@
 //! the SQL, the schema and the table checks those (`forebay check` runs all checks).
 //!
 //! * `sections`: the keys and their defaults.
-//! * `checks`, `api_checks`, `secret_checks`: what must hold beyond that.
+//! * `checks`, `api_checks`, `paging_checks`, `secret_checks`: what must hold beyond that.
+//! * `paging`, `request`: how `[fetcher]` asks for pages, and what its requests are made of.
 //! * `error`: errors with their location.
 
 mod api_checks;
 mod checks;
 mod error;
+mod paging;
+mod paging_checks;
+mod request;
+mod request_body;
 mod secret;
 mod secret_checks;
 mod sections;
@@ -23,11 +28,14 @@ use serde::Deserialize;
 
 pub use checks::is_loopback;
 pub use error::{ByteSpan, FileError, nearest};
+pub use paging::{CursorSection, HeaderPlace, NextFetch, NextPage, Paging, PagingKind, PagingSection, Place, Scalar, TotalOf};
+pub use request::{Method, QueryTemplate, QueryValue, RequestTemplates};
+pub use request_body::{Body, BodyTemplate, form_value};
 pub use secret::{Secret, SecretError};
 pub use sections::{
     ApiSection, ApiTlsSection, BatchSection, CassandraSection, CassandraTlsSection, ConsistencyLevel, ConsumerSection, ContactPoints,
-    CursorSection, FetcherSection, JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property,
-    RESERVED_PROPERTIES, RetentionSection, SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
+    FetcherSection, JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property, RESERVED_PROPERTIES,
+    RetentionSection, SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
 };
 pub use units::{Bytes, HumanDuration};
 pub use writer_nulls::{Nulls, NullsSection};
@@ -150,5 +158,7 @@ pub fn parse(path: &Path, text: String) -> Result<Pipeline, FileError> {
     Ok(pipeline)
 }
 
+#[cfg(test)]
+mod paging_tests;
 #[cfg(test)]
 mod tests;

@@ -10,10 +10,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{CassandraSection, FileError, Pipeline, Property, Secret, SecretError};
+use super::{CassandraSection, FileError, Pipeline, Property, QueryValue, Secret, SecretError};
 use crate::http_url::HttpUrl;
 use crate::run_plan::Warning;
 use crate::secret_name::{ends_in, is_secret_name};
+use crate::template::{Name, Template};
 
 /// A file's text as an error shows it: `*` in place of the values that may be secrets, byte for
 /// byte. The text need not be valid.
@@ -54,7 +55,7 @@ pub(super) fn masked(text: &str) -> String {
 
 /// Whether a key's value is a secret, or was meant to hold one.
 fn holds_secret(key: &str) -> bool {
-    is_secret_name(key) || ends_in(key, &["username", "viewer", "operator", "admin", "tokens", "headers", "properties"])
+    is_secret_name(key) || ends_in(key, &["username", "viewer", "operator", "admin", "tokens", "headers", "properties", "query"])
 }
 
 /// The length of the string literal at the start of a text; one that does not end takes its line.
@@ -93,8 +94,18 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
     if let Some((name, _)) = plain(&p.kafka.properties).find(|(name, _)| is_secret_name(name)) {
         return Err(as_text(p, &["kafka", "properties", name], "KAFKA_SECRET"));
     }
-    if let Some((name, _)) = p.fetcher.iter().flat_map(|fetcher| plain(&fetcher.headers)).find(|(name, _)| is_secret_name(name)) {
+    let headers = || p.fetcher.iter().flat_map(|fetcher| plain(&fetcher.headers));
+    if let Some((name, _)) = headers().find(|(name, text)| is_secret_name(name) && !is_cursor(text)) {
         return Err(as_text(p, &["fetcher", "headers", name], "API_SECRET"));
+    }
+    let is_open = |value: &QueryValue| match value {
+        QueryValue::Secret(_) => false,
+        QueryValue::Text(text) => !is_cursor(text),
+        _ => true,
+    };
+    let query = p.fetcher.iter().flat_map(|fetcher| &fetcher.query);
+    if let Some((name, _)) = query.into_iter().find(|(name, value)| is_secret_name(name) && is_open(value)) {
+        return Err(as_text(p, &["fetcher", "query", name], "API_KEY"));
     }
     let basic = "remove it from the URL, and set headers = { Authorization = { env = \"API_SECRET\" } } with API_SECRET=\"Basic …\", the \
                  base64 of user:password";
@@ -112,6 +123,11 @@ fn plain(all: &BTreeMap<String, Property>) -> impl Iterator<Item = (&str, &str)>
         Property::Plain(text) => Some((name.as_str(), text.as_str())),
         Property::Secret(_) => None,
     })
+}
+
+/// Whether a text is a `{{ cursor }}` alone: APIs name cursors tokens, too.
+fn is_cursor(text: &str) -> bool {
+    Template::parse(text).is_ok_and(|template| template.only().is_some_and(|it| it.name == Name::Cursor))
 }
 
 fn as_text(p: &Pipeline, key: &[&str], variable: &str) -> FileError {
@@ -136,7 +152,12 @@ impl Pipeline {
             for (name, _) in url.secret_parameters() {
                 let what = format!(
                     "the parameter `{name}` in [{section}] url may be a secret: the pipeline file holds it as text, and the logs of servers and \
-                     proxies hold URLs; if the server takes it as a header, move it there as a reference"
+                     proxies hold URLs; if the server takes it as a header, move it there as a reference{}",
+                    if section == "fetcher" {
+                        format!("; else write query = {{ {name} = {{ env = \"API_KEY\" }} }}")
+                    } else {
+                        String::new()
+                    }
                 );
                 warnings.push(Warning { code: "secret_in_url".to_owned(), what });
             }
@@ -187,7 +208,11 @@ impl Pipeline {
             Property::Secret(secret) => Some((key, secret)),
             Property::Plain(_) => None,
         });
-        optional.filter_map(|(key, secret)| Some((key, secret.as_ref()?))).chain(properties).collect()
+        let query = self.fetcher.iter().flat_map(|it| &it.query).filter_map(|(name, value)| match value {
+            QueryValue::Secret(secret) => Some((vec!["fetcher", "query", name.as_str()], secret)),
+            _ => None,
+        });
+        optional.filter_map(|(key, secret)| Some((key, secret.as_ref()?))).chain(properties).chain(query).collect()
     }
 }
 

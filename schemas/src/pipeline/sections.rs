@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Bytes, HumanDuration, NullsSection, Secret};
+use super::{Body, Bytes, CursorSection, HumanDuration, Method, NullsSection, PagingSection, QueryValue, Secret};
 use crate::http_url::HttpUrl;
 use crate::run::MaxRejected;
 
@@ -136,14 +136,27 @@ pub enum ContactPoints {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FetcherSection {
-    /// The URL to GET; without a user or a password.
+    /// The URL to request; without a user or a password. Its path and its query may be templates.
     pub url: HttpUrl,
+    /// The method of the requests: `GET` or `POST`. Default `GET`.
+    #[serde(default)]
+    pub method: Method,
+    /// Further query parameters: texts, which may be templates, numbers, true and false, lists of
+    /// texts, or references to secrets. They replace those of `url`. Default none.
+    #[serde(default)]
+    pub query: BTreeMap<String, QueryValue>,
+    /// The body of a POST: a text, or a table that becomes JSON; its texts may be templates.
+    /// Absent: no body.
+    pub body: Option<Body>,
     /// JSON pointer (RFC 6901) to the array of records in the response; empty if the response is
     /// the array. Default empty.
     #[serde(default)]
     pub records: String,
-    /// How the API paginates; absent: a fetch is one page.
+    /// How the API paginates, in its older spelling. Use [`FetcherSection::paging()`] instead.
     pub cursor: Option<CursorSection>,
+    /// How the API paginates; absent: a fetch is one page. [`FetcherSection::paging()`] has its
+    /// meaning.
+    pub paging: Option<PagingSection>,
     /// The maximum number of pages in one fetch; 1 to 100,000. The rest is left to the next fetch,
     /// and this one reports that it was cut short. Default 100,000.
     #[serde(default = "default_max_pages")]
@@ -160,36 +173,16 @@ pub struct FetcherSection {
     /// in a cluster. A URL with an address or `localhost` needs no permission. Default false.
     #[serde(default)]
     pub allow_private: bool,
-    /// Headers to send; a secret only as a reference.
+    /// Headers to send; a secret only as a reference. A text may be a template.
     #[serde(default)]
     pub headers: BTreeMap<String, Property>,
-    /// The query parameters of `url` that a run may set for its own pages. Default none.
+    /// What a run may set for its own pages: `{{ params.NAME }}` in templates; without a template,
+    /// the query parameter of that name. Default none.
     #[serde(default)]
     pub params: Vec<String>,
     /// The maximum number of dead letters in a run, or a share of the fetched records such as
     /// `"5%"`; a run may override it. Absent: a run fails if every record is rejected.
     pub max_rejected: Option<MaxRejected>,
-}
-
-/// `[fetcher] cursor`: how to get from one page to the next, and from one fetch to the next.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CursorSection {
-    /// JSON pointer (RFC 6901) to the next page's cursor in the response: a string or a number;
-    /// null, false, empty or absent on the last page. A cursor that is a URL on the same host is
-    /// requested as it is.
-    pub next: String,
-    /// The query parameter that carries the cursor.
-    pub param: String,
-    /// The cursor of the very first page; absent: that page is requested with the plain url.
-    pub start: Option<String>,
-    /// JSON pointer (RFC 6901) to a flag for further pages: false ends a fetch, whatever `next`
-    /// leads to. Absent: only the next cursor counts.
-    pub has_more: Option<String>,
-    /// The maximum number of consecutive pages without records; 0 to 10,000. 0: such a page ends
-    /// the fetch. Default 10.
-    #[serde(default = "default_max_empty_pages")]
-    pub max_empty_pages: u32,
 }
 
 /// `[producer]`: into the topic.
@@ -472,10 +465,6 @@ fn default_true() -> bool {
 }
 fn default_max_pages() -> u32 {
     100_000
-}
-
-fn default_max_empty_pages() -> u32 {
-    10
 }
 fn default_fetch_timeout() -> HumanDuration {
     HumanDuration(Duration::from_secs(30))

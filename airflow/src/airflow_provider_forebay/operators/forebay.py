@@ -54,8 +54,8 @@ class ForebayRunOperator(BaseOperator):
     gets an event with the same dict as its extra.
 
     :param pipeline: the pipeline's name. (templated)
-    :param fetch_params: query parameters of the source's URL for this run, out of those that
-        `[fetcher] params` names. (templated)
+    :param fetch_params: values for the requests of this run, out of those that `[fetcher] params`
+        names; numbers and booleans are sent as their text. (templated)
     :param read: for an API with cursors: `continue` continues at the cursor of the read (the source
         with these `fetch_params`), `again` starts at its first page. None: continue, and a task
         that is cleared after success reads again from where its first try began. (templated)
@@ -322,4 +322,11 @@ def _strings(name: str, values: Any) -> dict[str, str]:
         raise AirflowFailException(
             f"{name} is {values!r}; it must be a dict (set render_template_as_native_obj=True for a template that renders one)"
         )
-    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in values.items() if value is not None}
+    return {str(key): _text(value) for key, value in values.items() if value is not None}
+
+
+def _text(value: Any) -> str:
+    """Convert a value to its text, as Forebay stores it: `true`, and `7` for `7.0`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
