@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const MAPS: [&str; 4] = ["CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/RELEASE.md"];
 
 /// Documents that name tests.
-const GUIDES: [&str; 4] = ["docs/RECOVERY.md", "docs/SQL.md", "docs/OPERATIONS.md", "docs/adr/0015-a-records-sql-is-bounded.md"];
+const GUIDES: [&str; 5] =
+    ["docs/RECOVERY.md", "docs/SOURCES.md", "docs/SQL.md", "docs/OPERATIONS.md", "docs/adr/0015-a-records-sql-is-bounded.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -114,6 +115,19 @@ fn every_test_that_a_guide_names_exists() {
         }
     }
     assert!(named > 80, "{named} tests are named");
+}
+
+#[test]
+fn every_pipeline_file_in_the_guide_of_sources_is_valid() {
+    let text = read("docs/SOURCES.md");
+    let blocks: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    for block in &blocks {
+        let file =
+            format!("[pipeline]\nname = \"p\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[producer]\nkey = \"/id\"\n{block}");
+        let parsed = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), file);
+        assert!(parsed.is_ok(), "{block}\n{}", parsed.unwrap_err());
+    }
+    assert!(blocks.len() > 8, "{} blocks", blocks.len());
 }
 
 #[test]
