@@ -117,6 +117,30 @@ fn every_test_that_a_guide_names_exists() {
     assert!(named > 80, "{named} tests are named");
 }
 
+/// The TOML of a document, block by block.
+fn toml_blocks(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next())
+}
+
+#[test]
+fn every_example_of_a_source_is_a_valid_part_of_a_pipeline_file() {
+    let text = read("docs/SOURCES.md");
+    let base = "[pipeline]\nname = \"docs\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"orders\"\n[producer]\nkey = \"/id\"\n";
+    let mut examples = 0;
+    for block in toml_blocks(&text) {
+        let url = "url = \"https://api.example.org/orders\"\n";
+        let fetcher = match block.strip_prefix("[fetcher]\n") {
+            Some(keys) if keys.lines().any(|line| line.starts_with("url =")) => block.to_owned(),
+            Some(keys) => format!("[fetcher]\n{url}{keys}"),
+            None => format!("[fetcher]\n{url}{block}"),
+        };
+        let parsed = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), format!("{base}{fetcher}"));
+        assert!(parsed.is_ok(), "{block}: {}", parsed.unwrap_err());
+        examples += 1;
+    }
+    assert!(examples >= 14, "{examples} examples");
+}
+
 #[test]
 fn every_pipeline_file_in_the_guide_of_sources_is_valid() {
     let text = read("docs/SOURCES.md");

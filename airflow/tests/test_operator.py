@@ -38,7 +38,9 @@ def ended(fake: FakeForebay, run: str) -> dict[str, Any]:
 def test_a_successful_run_is_summarised(forebay: FakeForebay) -> None:
     forebay.end_soon("run-1")
     task = Task()
-    result = operator(fetch_params={"nat": "ch", "seed": 7, "share": 7.0, "lego": True, "page": None}, labels={"team": "data"}).execute(task.context())
+    result = operator(fetch_params={"nat": "ch", "seed": 7, "share": 7.0, "lego": True, "page": None}, labels={"team": "data"}).execute(
+        task.context()
+    )
     assert result["state"] == "succeeded" and result["offsets"] == {"0": [3, 10]} and result["counts"]["produced"] == 7
     assert (result["run_id"], result["attempt"], result["reattached"], result["seconds"]) == ("run-1", 1, False, 1.623456)
     assert result["run_url"] == "http://shown/v1/runs/run-1"
@@ -46,7 +48,12 @@ def test_a_successful_run_is_summarised(forebay: FakeForebay) -> None:
     assert json.loads(json.dumps(result)) == result
     [body] = forebay.asked("PUT", "/runs/")
     labels = {"dag_id": "pipe", "run_id": task.run_id, "task_id": "fetch", "team": "data"}
-    assert body == {"attempt": 1, "params": {"nat": "ch", "seed": "7", "share": "7", "lego": "true"}, "labels": labels, "lease_seconds": 900}
+    assert body == {
+        "attempt": 1,
+        "params": {"nat": "ch", "seed": "7", "share": "7", "lego": "true"},
+        "labels": labels,
+        "lease_seconds": 900,
+    }
 
 
 def test_the_read_mode_is_sent_only_if_it_is_set(forebay: FakeForebay) -> None:

@@ -14,8 +14,9 @@ use crate::output::{Label, Output};
 /// Flags of `check`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Checks the pipeline file, the JSON Schema, the SQL (it is planned), whether the SQL's columns \
-fit the table, and the files of certificates. Contacts no server; `forebay doctor` does.
+Checks the pipeline file, the secrets and certificates that it refers to, the JSON Schema, the \
+SQL (it is planned) and whether the SQL's columns fit the table. Contacts no server; \
+`forebay doctor` does.
 
 Examples:
   forebay check
@@ -31,6 +32,7 @@ pub(crate) struct Args {
 pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(), CliError> {
     let pipeline = load_pipeline(global)?;
     let blueprint = Blueprint::new(pipeline)?;
+    blueprint.pipeline.check_secrets()?;
     check_validity(&blueprint.pipeline, UNIX_EPOCH.elapsed().unwrap_or_default())?;
     let pipeline = &blueprint.pipeline;
     let cql: Vec<String> = blueprint.table.iter().flat_map(|table| [table.create_keyspace_cql(), table.create_table_cql()]).collect();

@@ -17,6 +17,7 @@
 //! * [`arena_headers`]: a record's Kafka headers in the arena of a batch.
 //! * [`pem_file`]: the files of certificates and private keys.
 //! * [`private_file`]: files that only their owner can read.
+//! * [`tls_client`]: TLS as a client, with these files.
 //!
 //! # Example
 //!
@@ -90,6 +91,7 @@ pub mod private_file;
 pub mod reject_counts;
 pub mod run_counts;
 pub mod store;
+pub mod tls_client;
 pub mod transform;
 mod truncate_timestamps;
 pub mod write_clock;

@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +81,9 @@ pub struct Authenticator {
 #[derive(Clone)]
 struct Token {
     role: Role,
+    secret: Secret,
+    /// The pipeline file.
+    pipeline: PathBuf,
     /// The file that it is in, if it is in one.
     file: Option<PathBuf>,
     current: Arc<Mutex<CurrentToken>>,
@@ -95,15 +98,18 @@ struct CurrentToken {
 impl Token {
     /// Reads a token for the first time.
     fn read(role: Role, secret: &Secret, pipeline: &Pipeline) -> Result<Self, TokenError> {
-        let file = match secret {
-            Secret::File(path) => Some(pipeline.relative(path)),
-            Secret::Env(_) => None,
-        };
+        let file = secret.file().map(|path| pipeline.relative(path));
         // Before its text, so that a change in between is noticed later.
         let version = file.as_deref().and_then(FileVersion::of);
         let text = secret.reveal(&pipeline.source.path).map_err(|cause| TokenError::Secret { role: role_name(role), cause })?;
         let text = usable(role, text)?;
-        Ok(Self { role, file, current: Arc::new(Mutex::new(CurrentToken { version, text })) })
+        Ok(Self {
+            role,
+            secret: secret.clone(),
+            pipeline: pipeline.source.path.clone(),
+            file,
+            current: Arc::new(Mutex::new(CurrentToken { version, text })),
+        })
     }
 
     /// Whether it is the given one. It is read again if its file has changed; the last usable one
@@ -115,7 +121,7 @@ impl Token {
             && current.version.replace(version) != Some(version)
         {
             let role = role_name(self.role);
-            let text = Secret::File(file.clone()).reveal(Path::new("")).map_err(|cause| TokenError::Secret { role, cause });
+            let text = self.secret.reveal(&self.pipeline).map_err(|cause| TokenError::Secret { role, cause });
             match text.and_then(|text| usable(self.role, text)) {
                 Ok(text) => current.text = text,
                 Err(error) => tracing::warn!(%error, role, "token file changed but has no token; the last one stays valid"),
@@ -375,7 +381,8 @@ mod tests {
     fn with_tokens() -> Authenticator {
         let token = |role, text: &str| {
             let current = CurrentToken { version: None, text: text.to_owned() };
-            Token { role, file: None, current: Arc::new(Mutex::new(current)) }
+            let (secret, pipeline) = (Secret::Env("NOT_READ".into()), PathBuf::new());
+            Token { role, secret, pipeline, file: None, current: Arc::new(Mutex::new(current)) }
         };
         Authenticator { tokens: vec![token(Role::Operator, OPERATOR), token(Role::Viewer, VIEWER)], ..open() }
     }

@@ -24,16 +24,17 @@ use uuid::Uuid;
 use super::client::Client;
 use super::error::FetchError;
 use super::handle::ScheduledFetches;
+use super::pace::Pace;
 use super::page::PagePaths;
 use super::page_fetcher::{FetchedPage, PageFetcher, PageRecords, deliver};
 use super::pagination::PageLimits;
 use super::schedule::Schedule;
-use super::state::{Effect, Failure, State};
+use super::state::{Effect, Failure, Patience, State};
 use crate::failpoint::point;
 use crate::ledger::{Command, Ledger};
-use crate::message::Page;
+use crate::message::{Page, PageProduced};
 use crate::telemetry::{Stage, Telemetry};
-use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Lease, MailboxSlot, Outage, SharedClock};
+use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Lease, MailboxSlot, Outage, SharedClock, millis};
 
 /// A message to the fetcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,7 @@ pub(crate) struct Fetcher {
     state: State,
     /// `None` until the client is built.
     pages: Option<PageFetcher>,
+    pace: Pace,
     /// Reports the current error.
     outage: Outage,
     /// How the last fetch was cut short, if it was. Logged once for consecutive fetches that end
@@ -95,11 +97,14 @@ impl Fetcher {
     /// A fetcher of the pipeline's API. Starts with the open runs of the ledger.
     pub(crate) fn new(params: FetcherParams) -> Self {
         let mut state = State::new(params.schedule, params.clock.now(), params.ledger.open_runs());
-        if let Some(section) = &params.pipeline.fetcher {
+        let section = params.pipeline.fetcher.as_ref();
+        if let Some(section) = section {
             let (start, limits) = PageLimits::of(section);
-            state = state.with_cursors(start, limits);
+            let patience = Patience { max_wait: section.max_wait.0, max_attempts: section.max_attempts };
+            state = state.with_patience(patience).with_cursors(start, limits);
         }
-        Self { params, state, pages: None, outage: Outage::default(), cut_short: None, timer: 0, stopping: false }
+        let pace = Pace::new(section.and_then(|section| section.rate_limit));
+        Self { params, state, pages: None, pace, outage: Outage::default(), cut_short: None, timer: 0, stopping: false }
     }
 
     fn act(&mut self, effects: Vec<Effect>, cx: &mut Cx<'_, Self>) {
@@ -142,13 +147,14 @@ impl Fetcher {
         let position = self.state.position(|| if pages.paths.is_paged { ledger.next_position(run) } else { Position::Begin });
         let (cursor, params) = (self.state.cursor().map(str::to_owned), ledger.params(run));
         tracing::debug!(%run, api = pages.client.api(), cursor, "fetching");
+        self.pace.requested(self.params.clock.now());
         let (progress, is_first) = (cx.progress(), self.state.is_first());
         cx.offload(
             async move {
                 pages.wait_durable().await?;
                 let credit = pages.budget.reserve(pages.max_page_bytes).await;
                 let _working = progress.working();
-                let page = pages.fetch(credit, &params, cursor.as_deref(), is_first).await;
+                let page = pages.fetch(run, credit, &params, cursor.as_deref(), is_first).await;
                 page.map_err(|error| error.at(&position, &params))
             },
             move |actor, page, cx| actor.fetched(run, page, cx),
@@ -159,9 +165,14 @@ impl Fetcher {
         let (now, fresh) = (self.params.clock.now(), Uuid::now_v7());
         cx.progress().tick();
         match page {
-            Ok(FetchedPage { page, info, took, credit }) => {
+            Ok(FetchedPage { page, earlier, mut info, took, credit }) => {
                 point("fetcher::after_fetch");
-                let count = page.records.len() as u64;
+                let count = earlier.produced + earlier.rejected + page.records.len() as u64;
+                if let Some(wait) = info.wait.filter(|wait| !wait.is_zero()) {
+                    let reason = "the API's rate limit is used up, by the headers of its answer".to_owned();
+                    self.record(Command::Record(Event::SourceThrottled { millis: millis(wait), reason }));
+                }
+                info.wait = info.wait.max(self.pace.wait(now));
                 self.params.telemetry.pages.add(1);
                 self.params.telemetry.fetched.add(count);
                 self.params.telemetry.answered("2xx");
@@ -169,7 +180,7 @@ impl Fetcher {
                 let (produce, effects) = self.state.fetched(count, now, fresh, info);
                 self.act(effects, cx);
                 if produce {
-                    self.produce(run, page, credit, cx);
+                    self.produce(run, page, earlier, credit, cx);
                 }
             }
             Err(error) => {
@@ -179,7 +190,7 @@ impl Fetcher {
                 }
                 // The message goes into the log and the journal.
                 let error = if self.params.pipeline.api.mask.is_empty() { error } else { error.masked() };
-                let (class, retryable, retry_after) = (error.class(), error.is_retryable(), error.retry_after());
+                let (class, retryable, retry_after) = (error.class(), error.is_retryable(), error.retry_after().max(self.pace.wait(now)));
                 let failure = Failure { class, retryable, retry_after, message: error.to_string() };
                 let effects = self.state.failed(failure, rand::random(), now, fresh);
                 self.act(effects, cx);
@@ -187,13 +198,15 @@ impl Fetcher {
         }
     }
 
-    fn produce(&mut self, run: Uuid, page: PageRecords, credit: Credit, cx: &mut Cx<'_, Self>) {
+    /// Hands the records to the producer. It has produced those of `earlier`, of the same page.
+    fn produce(&mut self, run: Uuid, page: PageRecords, earlier: PageProduced, credit: Credit, cx: &mut Cx<'_, Self>) {
         let (producer, budget, started) = (self.params.producer.clone(), self.params.budget.clone(), self.params.clock.now());
         cx.offload(deliver(run, page, credit, producer, budget), move |actor, outcome, cx| {
             let (now, fresh) = (actor.params.clock.now(), Uuid::now_v7());
             cx.progress().tick();
             let effects = match outcome {
-                Ok(produced) => {
+                Ok(mut produced) => {
+                    produced.merge(&earlier);
                     actor.params.telemetry.stage(Stage::Produce, now.saturating_duration_since(started));
                     actor.state.produced(produced, now, fresh)
                 }
@@ -248,7 +261,7 @@ impl Actor for Fetcher {
     type Message = FetcherMessage;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        let FetcherParams { pipeline, schedule, budget, ledger, telemetry, clock, .. } = &self.params;
+        let FetcherParams { pipeline, schedule, producer, budget, ledger, telemetry, clock, .. } = &self.params;
         let section = pipeline.fetcher.as_ref().expect("a pipeline that ingests has [fetcher]");
         match Client::new(pipeline, section) {
             Ok(client) => {
@@ -260,6 +273,7 @@ impl Actor for Fetcher {
                     counted_from: section.paging().filter(|paging| paging.next.is_counted()).and_then(|paging| paging.start),
                     max_page_bytes: section.max_page_bytes.as_usize(),
                     budget: budget.clone(),
+                    producer: producer.clone(),
                     ledger: Arc::clone(ledger),
                     clock: clock.clone(),
                 });

@@ -9,6 +9,7 @@ use std::time::Duration;
 use forebay_schemas::event::{Event, decode};
 use forebay_schemas::run::{Run, RunSpec, RunState};
 use parking_lot::{Condvar, Mutex};
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -111,11 +112,13 @@ struct Rig {
 }
 
 impl Rig {
-    /// A fetcher of an API that gives cursors when the URL has a parameter `since`.
+    /// A fetcher of an API that gives cursors when the URL has a parameter `since`, and one record
+    /// per line when it has `lines`.
     fn new(url: &str, schedule: Schedule, journaled: Journaled) -> Self {
         let cursor = if url.contains("since=") { "cursor = { next = \"/next\", param = \"since\", start = \"0\" }\n" } else { "" };
+        let records = if url.contains("lines") { "" } else { "records = \"/r\"\n" };
         let text = format!(
-            "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[fetcher]\nurl = \"{url}\"\nrecords = \"/r\"\n{cursor}\
+            "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[fetcher]\nurl = \"{url}\"\n{records}{cursor}\
              max_page_bytes = \"64KiB\"\n[producer]\nkey = \"/id\"\n"
         );
         let pipeline = Arc::new(forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text).unwrap());
@@ -412,4 +415,73 @@ fn nothing_is_requested_until_the_budget_has_room_for_a_page() {
         drop(held);
         assert!(rig.pages.recv().await.is_some());
     });
+}
+
+/// Lines of this total size, a thousand bytes each.
+fn lines(bytes: usize) -> Vec<u8> {
+    format!("{{\"id\": 1, \"x\": \"{}\"}}\n", "x".repeat(979)).repeat(bytes / 1_000).into_bytes()
+}
+
+#[test]
+fn lines_are_produced_while_they_arrive_and_all_of_them_are_one_page() {
+    let first_part = Arc::new(tokio::sync::Notify::new());
+    let arrived = Arc::clone(&first_part);
+    let api = async move || {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/lines", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            super::test_server::request(&mut stream).await;
+            let head = "content-type: application/x-ndjson\r\n";
+            stream.write_all(&answer("200 OK", head, &lines(200_000))).await.unwrap();
+            arrived.notified().await;
+            stream.write_all(&lines(300_000)).await.unwrap();
+        });
+        url
+    };
+    let (rig, _) = in_tree(api, Schedule::OnTrigger, async |rig| {
+        rig.trigger();
+        let (mut records, mut parts, mut largest) = (0, 0, 0);
+        while records < 500 {
+            let Lease { body: page, credit } = rig.pages.recv().await.unwrap();
+            first_part.notify_one();
+            assert_eq!(page.run, rig.run);
+            (records, parts, largest) = (records + page.records.len(), parts + 1, largest.max(credit.bytes()));
+            drop(credit);
+            page.receipt.settle(Ok(PageProduced { produced: page.records.len() as u64, ..PageProduced::default() }));
+        }
+        rig.reaches(RunState::Succeeded).await;
+        assert!(parts >= 8 && largest <= 64 << 10, "{parts} parts of at most {largest} bytes");
+    });
+    assert_eq!(rig.recorded(), ["started", "fetched 500", "produced 500", "complete"]);
+    assert_eq!((rig.telemetry.pages.get(), rig.telemetry.fetched.get(), rig.budget.used()), (1, 500, 0));
+}
+
+#[test]
+fn lines_of_which_the_producer_refuses_a_part_fail_the_run() {
+    let api = async || server(|_| answer("200 OK", "content-type: application/x-ndjson\r\n", &lines(200_000))).await + "/lines";
+    let (rig, _) = in_tree(api, Schedule::OnTrigger, async |rig| {
+        rig.trigger();
+        let Lease { body: page, .. } = rig.pages.recv().await.unwrap();
+        page.receipt.settle(Err(PageRefused("too large".into())));
+        rig.reaches(RunState::Failed).await;
+    });
+    assert_eq!(rig.recorded(), ["started", "failed in fetch, retryable false"]);
+    assert_eq!(rig.budget.used(), 0);
+}
+
+#[test]
+fn a_used_up_limit_is_waited_for_before_the_next_page() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let page = move |path: &str| {
+        seen.lock().push(std::time::Instant::now());
+        let (limit, next) =
+            if path.ends_with("since=0") { ("ratelimit-remaining: 0\r\nratelimit-reset: 1\r\n", "\"b\"") } else { ("", "null") };
+        answer("200 OK", limit, format!("{{\"r\": [1], \"next\": {next}}}").as_bytes())
+    };
+    let recorded = run_of(page, true);
+    assert_eq!(recorded.last().unwrap(), "complete");
+    let asked = asked.lock();
+    assert!(asked.len() == 2 && asked[1] - asked[0] >= Duration::from_millis(900), "{asked:?}");
 }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::text::json_lookup::{JsonLookup as _, kind};
 use forebay_schemas::json_pointer::{JsonPointer, escape};
+use forebay_schemas::printable;
 
 /// The most members of an object that are read.
 const MAX_MEMBERS: usize = 256;
@@ -21,7 +22,7 @@ const MAX_MESSAGE_CHARS: usize = 200;
 const MAX_DEPTH: usize = 3;
 
 /// The members of an object, in order; empty for any other value.
-fn members(json: &[u8]) -> Vec<(String, &RawValue)> {
+pub(super) fn members(json: &[u8]) -> Vec<(String, &RawValue)> {
     struct Members;
     impl<'de> Visitor<'de> for Members {
         type Value = Vec<(String, &'de RawValue)>;
@@ -88,13 +89,13 @@ fn is_message(name: &str) -> bool {
 }
 
 /// Whether a member for errors has one.
-fn has_error(value: &RawValue) -> bool {
+pub(super) fn has_error(value: &RawValue) -> bool {
     let nothing = matches!(value.get(), "null" | "false" | "0" | "{}" | "[]" | "\"\"");
     !nothing && !string(value).is_some_and(|word| matches!(normalized(&word).as_str(), "" | "none" | "noerror" | "ok" | "success"))
 }
 
 /// The text of a member: its own, that of its message member, or that of the first of several.
-fn text(value: &RawValue) -> Option<String> {
+pub(super) fn text(value: &RawValue) -> Option<String> {
     match kind(value.get().as_bytes()) {
         "a string" => string(value).filter(|text| !text.trim().is_empty()),
         "an object" => {
@@ -110,12 +111,13 @@ fn text(value: &RawValue) -> Option<String> {
     }
 }
 
-/// A text on one line, of at most [`MAX_MESSAGE_CHARS`].
-fn short(text: &str) -> String {
+/// A text, printable and on one line, of at most [`MAX_MESSAGE_CHARS`].
+pub(super) fn short(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = printable(&line);
     match line.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+        None => line.into_owned(),
     }
 }
 

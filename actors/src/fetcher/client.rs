@@ -1,8 +1,9 @@
 //! The HTTP client.
 //!
 //! Guarantees:
-//! * A response is read up to `max_page_bytes` and `timeout`, whatever its length header says and
-//!   however it is compressed.
+//! * A response of JSON is read up to `max_page_bytes`, whatever its length header says and however
+//!   it is compressed; one of lines or rows in parts of that size. A response, and each part after
+//!   the first, takes `timeout` at most.
 //! * It comes from the host of `fetcher.url`, or from one of `allowed_hosts`, and from a public
 //!   address, unless the URL names another one or `fetcher.allow_private` is set.
 //! * Secrets are read again before each request, sent to the host of `fetcher.url` only, and never
@@ -13,33 +14,53 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use forebay_dataplane::tls_client;
 use forebay_schemas::http_url::HttpUrl;
-use forebay_schemas::pipeline::{FetcherSection, Pipeline, Property, Secret};
+use forebay_schemas::pipeline::{FetcherSection, FileError, Pipeline, Property, Secret};
+use forebay_schemas::printable;
 use forebay_schemas::source_read::MAX_CURSOR_BYTES;
+use futures_util::TryStreamExt as _;
 use reqwest::dns::Resolve;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
-use reqwest::{Client as Http, Method, Response, StatusCode, Url};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+};
+use reqwest::redirect::Policy;
+use reqwest::{Client as Http, Method, StatusCode, Url};
+use tokio::io::AsyncReadExt as _;
+use tokio_util::io::StreamReader;
 
+use super::authorization::{Authorization, sensitive};
+use super::body::{self, ACCEPTED_CODINGS, BodyReader, OpenError};
+use super::body_format::ConfiguredFormat;
+use super::csv_rows::CsvTypes;
 use super::echoed_secrets::EchoedSecrets;
 use super::error::FetchError;
 use super::link_header::next_link;
 use super::next_url;
+use super::oauth2::TokenSource;
 use super::page::{AnswerPlaces, count, text_cursor};
 use super::page_error::PageError;
 use super::pagination::{NextCursor, PageInfo};
 use super::public_address::{NotPublic, PublicOnly, SystemResolver};
 use super::rate_limit_headers::RateLimit;
+use super::record_stream::{RecordStream, StreamError};
 use super::records::Extracted;
 use super::redirects;
 use super::request::{NamesUrls, RequestBuilder, with_param};
+use super::statuses::{Meaning, Statuses};
+use super::tls_failure;
 
 /// The timeout of connecting, within the timeout of the request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an error's body is waited for, within the timeout of the request.
+const EXCERPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many bytes of an error's body are shown.
 const EXCERPT_BYTES: usize = 200;
 
@@ -58,6 +79,12 @@ pub(super) struct Client {
     max_page_bytes: usize,
     /// The headers of the pipeline file, with references to secrets.
     headers: Arc<BTreeMap<String, Property>>,
+    authorization: Authorization,
+    statuses: Statuses,
+    format: ConfiguredFormat,
+    csv: CsvTypes,
+    /// The pointer to the records, empty if the response is their array.
+    records: String,
     /// The pipeline file. Paths of secrets are relative to it.
     file: PathBuf,
 }
@@ -76,16 +103,16 @@ pub(super) struct PageRequest {
 /// A response of the API.
 #[derive(Debug)]
 pub(super) struct ApiResponse {
-    /// The body; empty when there is nothing new.
+    /// The body; empty when there is nothing new, and when there are `rows`.
     pub(super) body: Bytes,
+    /// The records, if they arrive one per line or row. See [`Client::next_part`].
+    rows: Option<RecordStream>,
     pub(super) status: StatusCode,
     /// The URL that it came from, after redirects.
     url: Url,
     headers: HeaderMap,
     /// The next page that a `Link` header names.
     pub(super) link: Option<Url>,
-    /// Whether its content type is newline-delimited JSON.
-    pub(super) is_line_delimited: bool,
     /// How long the API asks to get no request.
     pub(super) wait: Option<Duration>,
     /// What its quotes must not contain.
@@ -106,18 +133,16 @@ impl Client {
         let url = fetcher.url.reveal().clone();
         let allowed_hosts = fetcher.paging().map(|paging| paging.allowed_hosts).unwrap_or_default();
         let api = fetcher.url.to_string();
-        let mut builder = Http::builder()
-            .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
-            .timeout(fetcher.timeout.0)
-            .connect_timeout(CONNECT_TIMEOUT.min(fetcher.timeout.0))
-            .redirect(redirects::policy(fetcher.body.is_some()))
-            .dns_resolver(if fetcher.allow_private { resolver } else { Arc::new(PublicOnly::new(&url, resolver).and(&allowed_hosts)) })
-            .referer(false)
-            .gzip(true);
-        if is_loopback(&url) {
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(|cause| FetchError::Client(with_sources(cause)))?;
+        let hosts = &allowed_hosts;
+        let http = build(pipeline, fetcher, (&url, hosts), Arc::clone(&resolver), redirects::policy(fetcher.body.is_some()))?;
+        let file = pipeline.source.path.clone();
+        let tokens = match fetcher.auth.as_ref().and_then(|auth| auth.oauth2.as_ref()) {
+            None => None,
+            Some(oauth2) => {
+                let http = build(pipeline, fetcher, (oauth2.token_url.reveal(), &[]), resolver, Policy::none())?;
+                Some(TokenSource::new(oauth2, http, fetcher.timeout.0, file.clone()))
+            }
+        };
         let client = Self {
             http,
             requests: Arc::new(RequestBuilder::new(fetcher)),
@@ -131,7 +156,12 @@ impl Client {
             timeout: fetcher.timeout.0,
             max_page_bytes: fetcher.max_page_bytes.as_usize(),
             headers: Arc::new(fetcher.headers.clone()),
-            file: pipeline.source.path.clone(),
+            authorization: Authorization::new(fetcher.auth.as_ref(), tokens, file.clone()),
+            statuses: Statuses::of(&fetcher.statuses),
+            format: ConfiguredFormat::of(fetcher),
+            csv: CsvTypes::of_pipeline(pipeline),
+            records: fetcher.records.pointer().to_owned(),
+            file,
         };
         client.headers(&BTreeMap::new(), None)?;
         client.secrets()?;
@@ -156,15 +186,47 @@ impl Client {
         params: &BTreeMap<String, String>,
         cursor: Option<&str>,
     ) -> Result<ApiResponse, FetchError> {
-        let request = self.page_request(params, cursor)?;
+        let mut request = self.page_request(params, cursor)?;
+        self.add_token(&mut request, wall).await?;
         let response = self.request(request.clone(), wall).await;
-        if let Err(FetchError::Status { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. }) = &response
-            && let Ok(renewed) = self.page_request(params, cursor)
-            && renewed != request
+        if let Err(FetchError::Status { status, .. }) = &response
+            && let Some(renewed) = self.renewed(&request, *status, params, cursor, wall).await?
         {
             return self.request(renewed, wall).await;
         }
         response
+    }
+
+    /// Adds the token of OAuth, unless the request goes to another host than that of `fetcher.url`.
+    async fn add_token(&self, request: &mut PageRequest, wall: SystemTime) -> Result<(), FetchError> {
+        match next_url::check_same_host(self.requests.file_url(), &request.url) {
+            Ok(()) => self.authorization.add_token(&mut request.headers, wall).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The request for a second attempt after the API has refused the first with this status;
+    /// `None` when it would be the same.
+    async fn renewed(
+        &self,
+        request: &PageRequest,
+        status: StatusCode,
+        params: &BTreeMap<String, String>,
+        cursor: Option<&str>,
+        wall: SystemTime,
+    ) -> Result<Option<PageRequest>, FetchError> {
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Ok(None);
+        }
+        // The file of a secret may be being written. The refusal says more then.
+        let Ok(mut renewed) = self.page_request(params, cursor) else { return Ok(None) };
+        if self.authorization.has_tokens() {
+            if status == StatusCode::UNAUTHORIZED {
+                self.authorization.forget_token().await;
+            }
+            self.add_token(&mut renewed, wall).await?;
+        }
+        Ok((renewed != *request).then_some(renewed))
     }
 
     /// The request of a page, with the current secrets.
@@ -217,7 +279,7 @@ impl Client {
     fn secrets(&self) -> Result<Vec<(String, String)>, FetchError> {
         let read = |(name, secret): (&str, &Secret)| match secret.reveal(&self.file) {
             Ok(value) => Ok((name.to_owned(), value)),
-            Err(cause) => Err(FetchError::Secret { name: format!("query.{name}"), cause }),
+            Err(cause) => Err(FetchError::Secret { key: format!("query.{name}"), cause }),
         };
         self.requests.secrets().map(read).collect()
     }
@@ -248,12 +310,16 @@ impl Client {
         response: &ApiResponse,
         read: Result<(Extracted, PageInfo), PageError>,
     ) -> Result<(Extracted, PageInfo), FetchError> {
-        let (extracted, mut info) = read.map_err(|cause| {
-            let is_line_delimited = response.is_line_delimited
-                && matches!(cause, PageError::NotJson { .. } | PageError::NotFound { .. } | PageError::NotArray { .. });
-            let cause = if is_line_delimited { PageError::LineDelimited } else { cause };
-            response.secrets.removed_from(FetchError::Page { api: self.api.clone(), cause, wait: response.wait })
-        })?;
+        let (extracted, mut info) = read.map_err(|cause| self.page_error(response, cause))?;
+        self.add_headers(response, &mut info)?;
+        if let NextCursor::Cursor(next) = info.next {
+            info.next = NextCursor::Cursor(self.next_cursor(response, next)?);
+        }
+        Ok((extracted, info))
+    }
+
+    /// Adds what the headers of a response say about its page.
+    fn add_headers(&self, response: &ApiResponse, info: &mut PageInfo) -> Result<(), FetchError> {
         let places = &*self.places;
         let header = |name: &String| response.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let wrong = |cause| FetchError::Page { api: self.api.clone(), cause, wait: response.wait };
@@ -268,16 +334,34 @@ impl Client {
             (None, true) => info.next = NextCursor::Absent,
             (link, false) => info.link = link.is_some(),
         }
-        if let NextCursor::Cursor(next) = info.next {
-            info.next = NextCursor::Cursor(self.next_cursor(response, next)?);
-        }
-        Ok((extracted, info))
+        Ok(())
+    }
+
+    /// The error of a response that holds no page.
+    pub(super) fn page_error(&self, response: &ApiResponse, cause: PageError) -> FetchError {
+        response.secrets.removed_from(FetchError::Page { api: self.api.clone(), cause, wait: response.wait })
+    }
+
+    /// The next part of the records that arrive one per line or row, and whether it is the last;
+    /// `None` when they don't.
+    ///
+    /// # Errors
+    /// When the response breaks off, or holds no records.
+    pub(super) async fn next_part(&self, response: &mut ApiResponse) -> Option<Result<(Extracted, bool), FetchError>> {
+        let part = tokio::time::timeout(self.timeout, response.rows.as_mut()?.next_part()).await;
+        Some(match part {
+            Ok(Ok(part)) => Ok(part),
+            Ok(Err(StreamError::Read(cause))) => Err(self.failed_read(cause)),
+            Ok(Err(StreamError::Page(cause))) => Err(self.page_error(response, cause)),
+            Err(_) => Err(self.timed_out()),
+        })
     }
 
     async fn request(&self, request: PageRequest, wall: SystemTime) -> Result<ApiResponse, FetchError> {
         let in_query = request.secrets.iter().map(|(_, value)| value.clone());
         let secrets = EchoedSecrets::of(&request.headers, &HttpUrl::from(request.url.clone())).and(in_query);
-        match self.response(request, wall).await {
+        let response = tokio::time::timeout(self.timeout, self.response(request, wall)).await;
+        match response.unwrap_or_else(|_| Err(self.timed_out())) {
             Ok(response) => Ok(ApiResponse { secrets, ..response }),
             Err(error) => Err(secrets.removed_from(error)),
         }
@@ -290,58 +374,71 @@ impl Client {
         if let Some(body) = body {
             request = request.body(body);
         }
-        let mut response = request.send().await.map_err(|cause| self.failed(cause))?;
-        let status = response.status();
-        let api_response = |response: &Response, body: Bytes, wait| ApiResponse {
+        let response = request.send().await.map_err(|cause| self.failed(cause))?;
+        let (status, url, headers) = (response.status(), response.url().clone(), response.headers().clone());
+        let api_response = |body: Bytes, rows, wait| ApiResponse {
             body,
-            status: response.status(),
-            url: response.url().clone(),
-            headers: response.headers().clone(),
-            link: next_link(response.headers(), response.url()),
-            is_line_delimited: is_line_delimited(response.headers()),
+            rows,
+            status,
+            link: next_link(&headers, &url),
+            url: url.clone(),
+            headers: headers.clone(),
             wait,
             secrets: EchoedSecrets::default(),
         };
-        if matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) || status == StatusCode::NOT_MODIFIED && is_conditional {
-            return Ok(api_response(&response, Bytes::new(), None));
+        let limit = RateLimit::of(status, &headers, "", wall);
+        if self.statuses.meaning(status, is_conditional, limit.retry_later) == Meaning::Empty {
+            return Ok(api_response(Bytes::new(), None, limit.wait));
         }
-        if !status.is_success() {
-            let headers = response.headers().clone();
-            let excerpt = excerpt(&mut response).await;
-            let limit = RateLimit::of(status, &headers, &excerpt, wall);
+        let raw: BodyReader = Box::pin(StreamReader::new(response.bytes_stream().map_err(io::Error::other)));
+        if self.statuses.meaning(status, is_conditional, limit.retry_later) != Meaning::Answer {
+            let excerpt = async { excerpt(body::open(raw, &headers).await.ok()).await };
+            let excerpt = tokio::time::timeout(EXCERPT_TIMEOUT, excerpt).await.unwrap_or_default();
+            let mut limit = RateLimit::of(status, &headers, &excerpt, wall);
+            limit.retry_later = self.statuses.meaning(status, is_conditional, limit.retry_later) == Meaning::Failure { retry: true };
             return Err(FetchError::Status { api: self.api.clone(), status, excerpt: or_no_body(excerpt), limit });
         }
-        let limit = RateLimit::of(status, response.headers(), "", wall);
-        if let Some(content_type) = not_json(response.headers()) {
-            let excerpt = excerpt(&mut response).await;
+        let mut body = body::open(raw, &headers).await.map_err(|error| self.unopened(error))?;
+        if let Some(content_type) = self.format.refused(&headers) {
+            let excerpt = excerpt(Some(body)).await;
             // Some servers send a content type with an empty response.
             if !excerpt.is_empty() || status == StatusCode::ACCEPTED {
                 return Err(FetchError::ContentType { api: self.api.clone(), content_type, excerpt: or_no_body(excerpt) });
             }
-            return Ok(api_response(&response, Bytes::new(), limit.wait));
+            return Ok(api_response(Bytes::new(), None, limit.wait));
         }
-        let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-        let mut body = Vec::with_capacity(announced.min(self.max_page_bytes));
-        while let Some(chunk) = response.chunk().await.map_err(|cause| self.failed(cause))? {
-            if body.len() + chunk.len() > self.max_page_bytes {
-                return Err(FetchError::TooLarge { api: self.api.clone(), max: self.max_page_bytes });
+        let format = self.format.of_response(&headers).expect("other content types are refused above");
+        body = match RecordStream::new(body, format, &self.csv, self.max_page_bytes) {
+            Err(body) => body,
+            Ok(_) if !self.records.is_empty() => {
+                let cause = PageError::PointerIntoLines { pointer: self.records.clone() };
+                return Err(FetchError::Page { api: self.api.clone(), cause, wait: limit.wait });
             }
-            body.extend_from_slice(&chunk);
+            Ok(rows) => return Ok(api_response(Bytes::new(), Some(rows), limit.wait)),
+        };
+        let announced = headers.get(CONTENT_LENGTH).filter(|_| !headers.contains_key(CONTENT_ENCODING));
+        let announced: usize = announced.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let mut whole = Vec::with_capacity(announced.min(self.max_page_bytes));
+        body.take(self.max_page_bytes as u64 + 1).read_to_end(&mut whole).await.map_err(|cause| self.failed_read(cause))?;
+        if whole.len() > self.max_page_bytes {
+            return Err(FetchError::TooLarge { api: self.api.clone(), max: self.max_page_bytes });
         }
-        if status == StatusCode::ACCEPTED && (limit.retry_later || body.trim_ascii().is_empty()) {
-            let excerpt = or_no_body(on_one_line(&body[..body.len().min(EXCERPT_BYTES)]));
-            return Err(FetchError::Status { api: self.api.clone(), status, excerpt, limit });
+        if status == StatusCode::ACCEPTED && (limit.retry_later || whole.trim_ascii().is_empty()) {
+            let limit = RateLimit { retry_later: true, ..limit };
+            return Err(FetchError::Status { api: self.api.clone(), status, excerpt: or_no_body(excerpt_of(&whole)), limit });
         }
         // Boxed, so that the records don't keep the vector's spare capacity in memory.
-        Ok(api_response(&response, Bytes::from(body.into_boxed_slice()), limit.wait))
+        Ok(api_response(Bytes::from(whole.into_boxed_slice()), None, limit.wait))
     }
 
     /// The headers of a request, with the current secrets.
     fn headers(&self, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<HeaderMap, FetchError> {
-        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        let accepted = [(ACCEPT, self.format.accepted()), (ACCEPT_ENCODING, ACCEPTED_CODINGS)];
+        let mut headers = HeaderMap::from_iter(accepted.map(|(name, value)| (name, HeaderValue::from_static(value))));
         for (name, value) in &*self.headers {
-            let header = |cause: String| FetchError::Header { name: name.clone(), cause };
-            let key = HeaderName::from_bytes(name.as_bytes()).map_err(|cause| header(cause.to_string()))?;
+            let key = format!("headers.{name}");
+            let header = |cause: String| FetchError::Header { key: key.clone(), cause };
+            let header_name = HeaderName::from_bytes(name.as_bytes()).map_err(|cause| header(cause.to_string()))?;
             let value = match value {
                 Property::Plain(_) => match self.requests.header(name, params, cursor) {
                     Some(text) => HeaderValue::from_str(&text).map_err(|_| {
@@ -351,29 +448,72 @@ impl Client {
                     None => continue,
                 },
                 Property::Secret(secret) => {
-                    let text = secret.reveal(&self.file).map_err(|cause| FetchError::Secret { name: format!("headers.{name}"), cause })?;
-                    let mut value = HeaderValue::from_str(&text).map_err(|cause| header(cause.to_string()))?;
-                    value.set_sensitive(true);
-                    value
+                    let text = secret.reveal(&self.file).map_err(|cause| FetchError::Secret { key: key.clone(), cause })?;
+                    sensitive(&key, &text)?
                 }
             };
-            headers.insert(key, value);
+            headers.insert(header_name, value);
         }
+        self.authorization.add_secret(&mut headers)?;
         Ok(headers)
+    }
+
+    fn timed_out(&self) -> FetchError {
+        FetchError::TimedOut { api: self.api.clone(), timeout: self.timeout }
+    }
+
+    fn unopened(&self, error: OpenError) -> FetchError {
+        match error {
+            OpenError::Read(cause) => self.failed_read(cause),
+            error => FetchError::Undecodable { api: self.api.clone(), cause: error.to_string(), retry: false },
+        }
+    }
+
+    /// The error of a body that did not arrive, or can't be decoded.
+    fn failed_read(&self, cause: io::Error) -> FetchError {
+        match cause.downcast::<reqwest::Error>() {
+            Ok(cause) => self.failed(cause),
+            Err(cause) => {
+                FetchError::Undecodable { api: self.api.clone(), cause: format!("{cause}; it broke off, or is damaged"), retry: true }
+            }
+        }
     }
 
     fn failed(&self, cause: reqwest::Error) -> FetchError {
         let api = self.api.clone();
         if cause.is_timeout() {
-            FetchError::TimedOut { api, timeout: self.timeout }
+            self.timed_out()
         } else if cause.is_redirect() {
             FetchError::Redirect { api, cause: cause.source().map_or_else(String::new, ToString::to_string) }
         } else if let Some(NotPublic { host, address }) = not_public(&cause) {
             FetchError::NotPublic { api, host, address }
+        } else if let Some((cause, retry)) = tls_failure::of(&cause) {
+            FetchError::Tls { api, cause, retry }
         } else {
             FetchError::Unreachable { api, cause: with_sources(cause) }
         }
     }
+}
+
+/// Builds a client for the host of a URL, and further ones.
+fn build(
+    pipeline: &Pipeline,
+    fetcher: &FetcherSection,
+    (url, hosts): (&Url, &[String]),
+    resolver: Arc<dyn Resolve>,
+    redirects: Policy,
+) -> Result<Http, FetchError> {
+    let resolver: Arc<dyn Resolve> = if fetcher.allow_private { resolver } else { Arc::new(PublicOnly::new(url, resolver).and(hosts)) };
+    // Bodies are decoded by `body`, part by part.
+    let builder = Http::builder().user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION"))).referer(false).gzip(false);
+    let builder = builder.connect_timeout(CONNECT_TIMEOUT.min(fetcher.timeout.0)).redirect(redirects).dns_resolver(resolver);
+    let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
+    let unusable = |error: FileError| FetchError::Client(format!("{error}; {}", error.remedy().unwrap_or_default()));
+    let builder = match &fetcher.tls {
+        Some(tls) => builder.tls_backend_preconfigured(tls_client::source_config(pipeline, tls).map_err(unusable)?),
+        None => builder,
+    };
+    builder.build().map_err(|cause| FetchError::Client(with_sources(cause)))
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -393,7 +533,7 @@ fn not_public(error: &reqwest::Error) -> Option<NotPublic> {
 }
 
 /// An error with its sources, without the URL.
-fn with_sources(error: reqwest::Error) -> String {
+pub(super) fn with_sources(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut source = error.source();
@@ -407,43 +547,20 @@ fn with_sources(error: reqwest::Error) -> String {
     text
 }
 
-/// The content type, in lower case and without parameters; empty when there is none.
-fn content_type(headers: &HeaderMap) -> String {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-/// Whether the content type is newline-delimited JSON.
-fn is_line_delimited(headers: &HeaderMap) -> bool {
-    let kind = content_type(headers);
-    ["ndjson", "jsonl", "jsonlines", "json-lines", "json-seq", "stream+json"].iter().any(|word| kind.contains(word))
-}
-
-/// The content type, if it can't be JSON. Many APIs send `text/plain`, or none.
-fn not_json(headers: &HeaderMap) -> Option<String> {
-    let kind = content_type(headers);
-    let may_be = kind.is_empty()
-        || kind.contains("json")
-        || kind.contains("javascript")
-        || matches!(kind.as_str(), "text/plain" | "application/octet-stream");
-    (!may_be).then_some(kind)
-}
-
 /// The start of a body on one line, as far as it arrives.
-async fn excerpt(response: &mut Response) -> String {
-    let mut body = Vec::new();
-    while body.len() < EXCERPT_BYTES {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(EXCERPT_BYTES)]),
-            Ok(None) | Err(_) => break,
-        }
+async fn excerpt(body: Option<BodyReader>) -> String {
+    let mut start = Vec::new();
+    if let Some(body) = body {
+        // What has arrived before an error is shown.
+        let _ = body.take(EXCERPT_BYTES as u64).read_to_end(&mut start).await;
     }
-    body.truncate(EXCERPT_BYTES);
-    on_one_line(&body)
+    excerpt_of(&start)
 }
 
-fn on_one_line(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).split_whitespace().collect::<Vec<_>>().join(" ")
+/// The start of a text, printable and on one line.
+pub(super) fn excerpt_of(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&text[..text.len().min(EXCERPT_BYTES)]);
+    printable(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()
 }
 
 /// An excerpt for a message.

@@ -18,7 +18,7 @@ use super::test_server::{answer, request, server};
 use forebay_schemas::error_class::{Class, Classified as _};
 use forebay_schemas::pipeline::Pipeline;
 
-fn pipeline(url: &str, more: &str) -> Pipeline {
+pub(super) fn pipeline(url: &str, more: &str) -> Pipeline {
     let text = format!(
         "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"users_stream\"\n[fetcher]\nurl = \"{url}\"\n{more}\n\
          [producer]\nkey = \"/id\"\n"
@@ -26,16 +26,16 @@ fn pipeline(url: &str, more: &str) -> Pipeline {
     forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text).unwrap()
 }
 
-fn client(url: &str, more: &str) -> Client {
+pub(super) fn client(url: &str, more: &str) -> Client {
     let pipeline = pipeline(url, more);
     Client::new(&pipeline, pipeline.fetcher.as_ref().unwrap()).unwrap()
 }
 
-async fn fetch(client: &Client) -> Result<Vec<u8>, FetchError> {
+pub(super) async fn fetch(client: &Client) -> Result<Vec<u8>, FetchError> {
     fetch_at(client, None).await.map(|response| response.body.to_vec())
 }
 
-async fn fetch_at(client: &Client, cursor: Option<&str>) -> Result<ApiResponse, FetchError> {
+pub(super) async fn fetch_at(client: &Client, cursor: Option<&str>) -> Result<ApiResponse, FetchError> {
     client.fetch(SystemTime::UNIX_EPOCH, &BTreeMap::new(), cursor).await
 }
 

@@ -26,7 +26,12 @@ impl EchoedSecrets {
     pub(super) fn of(headers: &HeaderMap, url: &HttpUrl) -> Self {
         let headers = headers.values().filter(|value| value.is_sensitive()).filter_map(|value| value.to_str().ok());
         let headers = headers.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or_default()]).map(str::to_owned);
-        let mut secrets: Vec<String> = headers.chain(url.secret_values()).filter(|secret| secret.len() >= MIN_CHARS).collect();
+        Self::from_texts(headers.chain(url.secret_values()))
+    }
+
+    /// These secrets.
+    pub(super) fn from_texts(texts: impl Iterator<Item = String>) -> Self {
+        let mut secrets: Vec<String> = texts.filter(|secret| secret.len() >= MIN_CHARS).collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self(secrets)
     }

@@ -22,18 +22,18 @@ use forebay_schemas::error_class::{Class, Classified};
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// A secret can't be read.
-    #[error("fetcher.{name}: {cause}")]
+    #[error("fetcher.{key}: {cause}")]
     Secret {
         /// Its key in `[fetcher]`, such as `headers.Authorization`.
-        name: String,
+        key: String,
         /// Why not.
         cause: SecretError,
     },
     /// A header can't be sent.
-    #[error("fetcher.headers.{name} can't be sent: {cause}")]
+    #[error("fetcher.{key} can't be sent: {cause}")]
     Header {
-        /// The header.
-        name: String,
+        /// The key of `[fetcher]`.
+        key: String,
         /// Why not.
         cause: String,
     },
@@ -48,6 +48,21 @@ pub enum FetchError {
     /// The client can't be created.
     #[error("failed to create the HTTP client: {0}")]
     Client(String),
+    /// The server of tokens gives none.
+    #[error("no token from {token_url} (fetcher.auth.oauth2): {cause}")]
+    Token {
+        /// The server.
+        token_url: String,
+        /// Why not.
+        cause: String,
+        /// Whether it may give one later.
+        retry: bool,
+        /// How long it asks to get no request.
+        wait: Option<Duration>,
+    },
+    /// The producer can't produce a part of the page, and neither the same part later.
+    #[error("{0}")]
+    Refused(String),
     /// The journal can't store the cursor, so the next page is not requested.
     #[error("no page is requested, since the journal failed to store the cursor: {0}")]
     Journal(String),
@@ -58,6 +73,16 @@ pub enum FetchError {
         api: String,
         /// Why not.
         cause: String,
+    },
+    /// The TLS handshake fails.
+    #[error("{api} is not requested: {cause}")]
+    Tls {
+        /// The API.
+        api: String,
+        /// Why, and the remedy.
+        cause: String,
+        /// Whether the API's operator can end it, without a change of the pipeline file.
+        retry: bool,
     },
     /// Its name leads to an address that is not public, so nothing is sent.
     #[error(
@@ -137,6 +162,16 @@ pub enum FetchError {
         /// The start of the body.
         excerpt: String,
     },
+    /// The response can't be decoded.
+    #[error("{api}: the answer can't be read: {cause}")]
+    Undecodable {
+        /// The API.
+        api: String,
+        /// Why not.
+        cause: String,
+        /// Whether it broke off, or is damaged.
+        retry: bool,
+    },
     /// The response is too large.
     #[error("{api} answered more than {max} bytes after decompression; request smaller pages, or raise fetcher.max_page_bytes")]
     TooLarge {
@@ -164,8 +199,9 @@ impl Classified for FetchError {
     fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Secret { .. } | Self::Header { .. } => Class::Transient,
-            Self::Status { status, limit, .. } if limit.retry_later || is_transient(*status) => Class::Transient,
-            Self::Page { cause: PageError::CutShort { .. } | PageError::ApiError { .. }, .. } => Class::Transient,
+            Self::Status { limit, .. } if limit.retry_later => Class::Transient,
+            Self::Token { retry, .. } | Self::Tls { retry, .. } | Self::Undecodable { retry, .. } if *retry => Class::Transient,
+            Self::Page { cause: PageError::CutShort { .. } | PageError::ApiError { retry: true, .. }, .. } => Class::Transient,
             Self::Client(_) | Self::Journal(_) => Class::Fatal,
             _ => Class::Rejected,
         }
@@ -188,18 +224,22 @@ impl FetchError {
     /// when no request was sent.
     pub fn status_class(&self) -> Option<&'static str> {
         match self {
-            Self::Secret { .. } | Self::Header { .. } | Self::Request { .. } | Self::Client(_) | Self::Journal(_) => None,
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NotPublic { .. } => Some("none"),
+            Self::Secret { .. } | Self::Header { .. } | Self::Request { .. } | Self::Client(_) | Self::Journal(_) | Self::Token { .. } => {
+                None
+            }
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NotPublic { .. } | Self::Tls { .. } => Some("none"),
             Self::Redirect { .. } => Some("3xx"),
             Self::Status { status, .. } | Self::Cursor { status, .. } => Some(class_of(*status)),
             Self::ContentType { .. } | Self::TooLarge { .. } | Self::Page { .. } | Self::NextUrl { .. } => Some("2xx"),
+            Self::Undecodable { .. } | Self::Refused(_) => Some("2xx"),
         }
     }
 
     /// The same error without its quotes of the response, which may contain values of records.
     #[must_use]
     pub fn masked(self) -> Self {
-        self.with_quotes(|_| MASK.to_owned())
+        // The server of tokens has no records.
+        if matches!(self, Self::Token { .. }) { self } else { self.with_quotes(|_| MASK.to_owned()) }
     }
 
     /// The same error with other quotes of the response.
@@ -211,7 +251,8 @@ impl FetchError {
             Self::Page { cause: PageError::NotJson { excerpt, .. } | PageError::CutShort { excerpt, .. }, .. } => {
                 *excerpt = other(std::mem::take(excerpt));
             }
-            Self::Page { cause: PageError::ApiError { message }, .. } => *message = other(std::mem::take(message)),
+            Self::Page { cause: PageError::ApiError { message, .. }, .. } => *message = other(std::mem::take(message)),
+            Self::Token { cause, .. } => *cause = other(std::mem::take(cause)),
             _ => {}
         }
         self
@@ -235,6 +276,7 @@ impl FetchError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { limit, .. } => limit.wait,
+            Self::Token { wait, .. } => *wait,
             Self::Page { wait, .. } if self.class() == Class::Transient => *wait,
             _ => None,
         }
@@ -250,12 +292,6 @@ fn may_reject_cursor(status: StatusCode) -> bool {
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "=-_.,:/@%+".contains(c);
     if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
-/// Whether a retry may get another status. A 202 counts: the API will have the response later.
-fn is_transient(status: StatusCode) -> bool {
-    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
-        || matches!(status, StatusCode::ACCEPTED | StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY)
 }
 
 /// The class of a status. 304 and 429 are classes of their own.
@@ -308,7 +344,7 @@ mod tests {
         }
         assert!(answered(410, &at, &[]).1.contains("`forebay cursor reset`"));
         assert!(!answered(404, &Position::Begin, &[]).1.contains("cursor"), "it had no cursor, or that of the file");
-        for (status, class) in [(401, Class::Rejected), (429, Class::Transient), (500, Class::Transient)] {
+        for (status, class) in [(401, Class::Rejected), (403, Class::Rejected), (500, Class::Rejected)] {
             let (found, text) = answered(status, &at, &[]);
             assert!(found == class && !text.contains("cursor"), "{text}");
         }
@@ -326,7 +362,7 @@ mod tests {
             FetchError::ContentType { api: api.clone(), content_type: "text/csv".into(), excerpt: excerpt.clone() },
             page(not_json),
             page(PageError::CutShort { bytes: 16, excerpt: excerpt.clone() }),
-            page(PageError::ApiError { message: excerpt.clone() }),
+            page(PageError::ApiError { message: excerpt.clone(), retry: true }),
         ] {
             assert!(error.to_string().contains("secret"), "{error}");
             let (class, wait, masked) = (error.class(), error.retry_after(), error.masked());
@@ -352,16 +388,17 @@ mod tests {
             (status(404, true), Class::Transient, true),
             (status(404, false), Class::Rejected, false),
             (status(401, false), Class::Rejected, true),
-            (status(202, false), Class::Transient, true),
-            (status(503, false), Class::Transient, true),
-            (status(501, false), Class::Rejected, false),
+            (status(202, true), Class::Transient, true),
+            (status(503, true), Class::Transient, true),
+            (status(503, false), Class::Rejected, false),
             (page(PageError::CutShort { bytes: 1, excerpt: String::new() }), Class::Transient, true),
-            (page(PageError::ApiError { message: "busy".into() }), Class::Transient, true),
+            (page(PageError::ApiError { message: "busy".into(), retry: true }), Class::Transient, true),
+            (page(PageError::ApiError { message: "no such day".into(), retry: false }), Class::Rejected, false),
             (page(PageError::LineDelimited), Class::Rejected, false),
             (content("text/html"), Class::Rejected, true),
             (content("text/csv"), Class::Rejected, false),
             (FetchError::NextUrl { api: api(), cause: "to another host".into() }, Class::Rejected, false),
-            (FetchError::Header { name: "x".into(), cause: "no".into() }, Class::Transient, true),
+            (FetchError::Header { key: "x".into(), cause: "no".into() }, Class::Transient, true),
         ] {
             assert_eq!((error.class(), error.is_retryable()), (class, retryable), "{error}");
         }

@@ -253,11 +253,11 @@ mod tests {
     use crate::fetcher::page::{PagePaths, read};
     use crate::fetcher::page_error::PageError;
     use crate::fetcher::pagination::NextCursor;
-    use crate::fetcher::records::{Extracted, extract};
+    use crate::fetcher::records::{Extracted, Shape, extract};
     use crate::text::json_lookup::parse_pointer;
 
     fn taken(pointer: &str, body: &[u8]) -> Result<Extracted, PageError> {
-        extract(Bytes::copy_from_slice(body), &parse_pointer(pointer), 1 << 20)
+        extract(Bytes::copy_from_slice(body), &parse_pointer(pointer), Shape::List, 1 << 20)
     }
 
     /// The indexes of the bad records, and the reason for the first.
@@ -289,8 +289,8 @@ mod tests {
             assert_eq!(found.records, [&b"{\"a\": 1}"[..], broken, b"{\"a\": 3}"], "{}", String::from_utf8_lossy(broken));
             let (at, found) = bad(&body);
             assert!(at == [1] && found.starts_with(reason), "{found}");
-            let next = Some(parse_pointer("/next"));
-            let paths = PagePaths { records: parse_pointer("/rows"), next, is_paged: true, key: "cursor", ..PagePaths::default() };
+            let (records, next) = (parse_pointer("/rows"), Some(parse_pointer("/next")));
+            let paths = PagePaths { records, lines: true, next, is_paged: true, key: "cursor", ..PagePaths::default() };
             let (_, info) = read(&Bytes::from(body), &paths, true, 1 << 20).unwrap();
             assert_eq!(info.next, NextCursor::Cursor("c".to_owned()), "the cursor after the records is found");
         }

@@ -4,10 +4,11 @@
 //! * One request at a time, and none before the budget towards the producer has room for the
 //!   largest page.
 //! * Exactly one end of a triggered run is recorded in the ledger. While the API is unavailable it
-//!   retries each page for up to five minutes.
+//!   retries each page for up to `max_wait`.
 //! * A scheduled fetch retries with back-off for as long as the API is unavailable, and shows its
 //!   error meanwhile.
-//! * Records are the API's own bytes. A response is bounded in size and time, compressed or not.
+//! * Records of JSON and NDJSON are the API's own bytes. A response of JSON is bounded in size, and
+//!   so is each part of any other; all are bounded in time, compressed or not.
 //! * Where the API paginates, a fetch reads page after page. The stored position is never past a
 //!   page that is not in Kafka, so a crash repeats at most one request.
 //! * Each fetch that ends says why, and whether the API has more.
@@ -25,31 +26,50 @@
 mod actor;
 #[cfg(test)]
 mod actor_tests;
+mod authorization;
+mod body;
+mod body_format;
 mod body_hints;
 mod client;
 #[cfg(test)]
+mod client_auth_tests;
+#[cfg(test)]
+mod client_response_tests;
+#[cfg(test)]
 mod client_tests;
+#[cfg(test)]
+mod client_tls_tests;
+mod columns;
+mod csv_rows;
 mod dry_run;
 mod echoed_secrets;
 mod error;
 mod handle;
 mod link_header;
 mod malformed_records;
+mod ndjson;
 mod next_url;
+mod oauth2;
+mod pace;
 mod page;
 mod page_error;
 mod page_fetcher;
 pub(crate) mod pagination;
 mod public_address;
 mod rate_limit_headers;
+mod record_part;
+mod record_stream;
 mod records;
 mod redirects;
 mod request;
 mod sample;
 mod schedule;
 pub(crate) mod state;
+mod statuses;
 #[cfg(test)]
 mod test_server;
+mod tls_failure;
+mod transcoder;
 
 pub use dry_run::{Answer, DryRun, ShownRequest, dry_run};
 

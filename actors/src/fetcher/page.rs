@@ -7,21 +7,28 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bytes::Bytes;
 use forebay_schemas::json_pointer::JsonPointer;
-use forebay_schemas::pipeline::{FetcherSection, HeaderPlace, NextPage, Place};
+use forebay_schemas::pipeline::{FetcherSection, HeaderPlace, NextPage, Place, RecordsSection};
 use forebay_schemas::source_read::MAX_CURSOR_BYTES;
 use serde_json::value::RawValue;
 
 use super::body_hints;
+use super::ndjson;
 use super::page_error::PageError;
 use super::pagination::{NextCursor, PageInfo};
-use super::records::{BOM, Extracted, extract};
+use super::records::{BOM, Extracted, Shape, extract};
 use crate::text::json_lookup::{JsonLookup as _, kind, parse_pointer};
 
 /// Where the pipeline file says that a body has its parts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PagePaths {
-    /// The array of records.
+    /// The records.
     pub records: JsonPointer,
+    /// What they are in.
+    pub shape: Shape,
+    /// The error of a request that failed with a good status, and whether it may succeed later.
+    pub error: Option<(JsonPointer, bool)>,
+    /// Whether the response may have one record per line.
+    pub lines: bool,
     /// The next cursor or URL, if the body names it.
     pub next: Option<JsonPointer>,
     /// The next cursor, in the last record.
@@ -39,8 +46,19 @@ pub(crate) struct PagePaths {
 impl PagePaths {
     /// The paths of a pipeline file.
     pub(crate) fn of(section: &FetcherSection) -> Self {
-        let records = parse_pointer(&section.records);
-        let Some(paging) = section.paging() else { return Self { records, key: "paging", ..Self::default() } };
+        let all = Self {
+            records: parse_pointer(section.records.pointer()),
+            shape: match section.records {
+                RecordsSection::At(_) => Shape::List,
+                RecordsSection::Object(_) => Shape::Object,
+                RecordsSection::Columns(_) => Shape::Columns,
+            },
+            error: section.error.as_ref().map(|error| (parse_pointer(&error.at), error.retry)),
+            lines: section.format.is_none() && section.records == RecordsSection::default(),
+            key: "paging",
+            ..Self::default()
+        };
+        let Some(paging) = section.paging() else { return all };
         let (next, last) = match &paging.next {
             NextPage::Cursor(Place::Body(pointer)) | NextPage::Url(pointer) => (Some(parse_pointer(pointer)), None),
             NextPage::LastRecord(pointer) => (None, Some(parse_pointer(pointer))),
@@ -51,7 +69,19 @@ impl PagePaths {
             _ => None,
         };
         let has_more = paging.has_more.as_deref().map(parse_pointer);
-        Self { records, next, last, has_more, total, is_paged: true, key: paging.key }
+        Self { next, last, has_more, total, is_paged: true, key: paging.key, ..all }
+    }
+
+    /// The key of `[fetcher]` for a place in the body that a response of lines or rows does not
+    /// have.
+    pub(crate) fn place_outside_records(&self) -> Option<String> {
+        let places = [
+            ("next", self.next.is_some()),
+            ("last", self.last.is_some()),
+            ("has_more", self.has_more.is_some()),
+            ("total", self.total.is_some()),
+        ];
+        places.iter().find(|(_, is_set)| *is_set).map(|(name, _)| format!("{}.{name}", self.key))
     }
 }
 
@@ -100,17 +130,29 @@ pub(crate) fn read(body: &Bytes, paths: &PagePaths, is_first: bool, max_page_byt
     if json.trim_ascii().is_empty() {
         return Ok((Extracted::default(), info));
     }
-    let found = match extract(body.clone(), &paths.records, max_page_bytes) {
-        Err(error @ (PageError::NotFound { .. } | PageError::NotArray { .. })) => {
+    if let Some((pointer, retry)) = &paths.error
+        && let Some(error) = pointer.find_first(json).filter(|value| body_hints::has_error(value))
+    {
+        let message = body_hints::text(error).unwrap_or_else(|| error.get().to_owned());
+        return Err(PageError::ApiError { message: body_hints::short(&message), retry: *retry });
+    }
+    // A pointer to the error, or to one object, says what is none.
+    let is_guessed = paths.error.is_none() && paths.shape != Shape::Object;
+    let api_error = |message| PageError::ApiError { message, retry: true };
+    let found = match extract(body.clone(), &paths.records, paths.shape, max_page_bytes) {
+        Err(PageError::LineDelimited) if paths.lines => ndjson::read(json, max_page_bytes)?,
+        Err(error @ (PageError::NotFound { .. } | PageError::NotArray { .. } | PageError::Columns { .. })) => {
             let message = body_hints::error_of(json).or_else(|| body_hints::message_of(json));
-            return Err(message.map_or(error, |message| PageError::ApiError { message }));
+            return Err(message.map_or(error, api_error));
         }
         other => other?,
     };
-    if found.records.is_empty()
+    let may_be_error = found.records.is_empty() || found.is_object;
+    if is_guessed
+        && may_be_error
         && let Some(message) = body_hints::error_of(json)
     {
-        return Err(PageError::ApiError { message });
+        return Err(api_error(message));
     }
     let json = found.body.as_ref();
     if let Some(pointer) = &paths.next {
@@ -139,7 +181,7 @@ pub(crate) fn read(body: &Bytes, paths: &PagePaths, is_first: bool, max_page_byt
 }
 
 /// A hash of the records, to compare a page with the one before it.
-fn digest(records: &[Bytes]) -> u64 {
+pub(super) fn digest(records: &[Bytes]) -> u64 {
     let mut hasher = DefaultHasher::new();
     records.iter().for_each(|record| record.hash(&mut hasher));
     hasher.finish()

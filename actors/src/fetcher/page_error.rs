@@ -36,16 +36,52 @@ pub enum PageError {
         /// Its end.
         excerpt: String,
     },
-    /// It is newline-delimited JSON.
-    #[error("the answer is NDJSON, one JSON value a line, which is not supported; ask the API for one JSON array of records")]
+    /// It is newline-delimited JSON, but the pipeline file says otherwise.
+    #[error("the answer is NDJSON, one JSON value per line; set fetcher.format = \"ndjson\", and remove fetcher.records")]
     LineDelimited,
+    /// It has one record per line or row, but the pipeline file has a pointer to the records.
+    #[error("each line or row of the answer is a record, but fetcher.records = \"{pointer}\" leads into one value; remove fetcher.records")]
+    PointerIntoLines {
+        /// The pointer.
+        pointer: String,
+    },
+    /// It has one record per line or row, but the pipeline file looks for the next page in one
+    /// value.
+    #[error("each line or row of the answer is a record, so it has no place for fetcher.{key}; page by a header, `Link`, number or offset")]
+    NoPlaceInLines {
+        /// The key below `[fetcher]`, such as `paging.next`.
+        key: String,
+    },
+    /// A line, or a row of CSV, is too long.
+    #[error(
+        "line {line} of the answer has more than {max} bytes, the limit of fetcher.max_page_bytes; raise it, and producer.budget with it"
+    )]
+    LongLine {
+        /// The line or row, from 1.
+        line: u64,
+        /// The limit.
+        max: usize,
+    },
+    /// It is no usable CSV.
+    #[error("the answer is no usable CSV: {0}")]
+    Csv(String),
+    /// The columns make no records.
+    #[error("fetcher.records.columns = \"{pointer}\" has no records: {cause}")]
+    Columns {
+        /// The pointer.
+        pointer: String,
+        /// Why not.
+        cause: String,
+    },
     /// It has an error message in place of records.
     #[error("the API answered an error in place of records: {message}")]
     ApiError {
         /// The API's message.
         message: String,
+        /// Whether the same request may succeed later.
+        retry: bool,
     },
-    /// The pointer leads to something other than an array.
+    /// The pointer leads to something other than an array or a record.
     #[error("fetcher.records = \"{pointer}\" leads to {kind}, not to an array of records{remedy}")]
     NotArray {
         /// The pointer.

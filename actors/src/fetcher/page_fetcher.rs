@@ -2,6 +2,9 @@
 //!
 //! Guarantees:
 //! * A fetched page holds budget for exactly what it weighs.
+//! * A response whose records arrive one per line or row is delivered in parts, each within the
+//!   budget, while it arrives. All of them are one page to the fetcher: its last part is returned
+//!   when the others are in Kafka.
 //! * A page is delivered until one incarnation of the producer has either produced or refused all
 //!   of it.
 
@@ -13,9 +16,10 @@ use bytes::Bytes;
 use reqwest::StatusCode;
 use uuid::Uuid;
 
-use super::client::Client;
+use super::client::{ApiResponse, Client};
 use super::error::FetchError;
 use super::page::{self, PagePaths};
+use super::page_error::PageError;
 use super::pagination::PageInfo;
 use super::records::Extracted;
 use crate::failpoint::point_async;
@@ -37,6 +41,8 @@ pub(super) struct PageFetcher {
     pub(super) counted_from: Option<String>,
     pub(super) max_page_bytes: usize,
     pub(super) budget: Budget,
+    /// Receives the parts of a page before the last.
+    pub(super) producer: MailboxSlot<Lease<Page>>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) clock: SharedClock,
 }
@@ -52,6 +58,8 @@ pub(super) struct PageRecords {
 /// A page, and the budget it holds.
 pub(super) struct FetchedPage {
     pub(super) page: PageRecords,
+    /// The parts of the page that are in Kafka already.
+    pub(super) earlier: PageProduced,
     pub(super) info: PageInfo,
     /// From the request until the records were extracted.
     pub(super) took: Duration,
@@ -72,6 +80,7 @@ impl PageFetcher {
     /// what this one weighs.
     pub(super) async fn fetch(
         &self,
+        run: Uuid,
         mut credit: Credit,
         params: &BTreeMap<String, String>,
         cursor: Option<&str>,
@@ -79,7 +88,7 @@ impl PageFetcher {
     ) -> Result<FetchedPage, FetchError> {
         point_async("fetcher::before_fetch").await;
         let started = self.clock.now();
-        let response = match self.client.fetch(self.clock.wall(), params, cursor).await {
+        let mut response = match self.client.fetch(self.clock.wall(), params, cursor).await {
             // Where the fetcher counts the pages, some APIs refuse the one after the last.
             Err(FetchError::Status { status: StatusCode::NOT_FOUND, limit, .. })
                 if self.counted_from.as_deref().is_some_and(|first| cursor != Some(first)) && !limit.retry_later =>
@@ -87,10 +96,22 @@ impl PageFetcher {
                 credit.shrink_to(0);
                 let info = PageInfo { past_end: Some("the API answered 404 Not Found".to_owned()), ..PageInfo::default() };
                 let took = self.clock.now().saturating_duration_since(started);
-                return Ok(FetchedPage { page: PageRecords::default(), info, took, credit });
+                return Ok(FetchedPage { page: PageRecords::default(), earlier: PageProduced::default(), info, took, credit });
             }
             response => response?,
         };
+        let wait = response.wait;
+        let mut page = match self.client.next_part(&mut response).await {
+            Some(part) => self.parts(run, response, part?, credit).await?,
+            None => self.whole(response, is_first, credit).await?,
+        };
+        page.info.wait = wait;
+        page.took = self.clock.now().saturating_duration_since(started);
+        Ok(page)
+    }
+
+    /// Reads a response that has arrived.
+    async fn whole(&self, response: ApiResponse, is_first: bool, credit: Credit) -> Result<FetchedPage, FetchError> {
         let bytes = response.body.len();
         let (body, paths, max) = (response.body.clone(), self.paths.clone(), self.max_page_bytes);
         let read = move || page::read(&body, &paths, is_first, max);
@@ -99,10 +120,48 @@ impl PageFetcher {
         } else {
             tokio::task::spawn_blocking(read).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
         };
-        let (Extracted { records, bad, .. }, info) = self.client.page(&response, read)?;
+        let (extracted, info) = self.client.page(&response, read)?;
         drop(response);
+        let (page, credit) = self.weighed(extracted, bytes, credit).await;
+        Ok(FetchedPage { page, earlier: PageProduced::default(), info, took: Duration::ZERO, credit })
+    }
+
+    /// Delivers the parts of a response, except the last.
+    async fn parts(
+        &self,
+        run: Uuid,
+        mut response: ApiResponse,
+        first: (Extracted, bool),
+        mut credit: Credit,
+    ) -> Result<FetchedPage, FetchError> {
+        if let Some(key) = self.paths.place_outside_records() {
+            return Err(self.client.page_error(&response, PageError::NoPlaceInLines { key }));
+        }
+        let (_, mut info) = self.client.page(&response, Ok(Default::default()))?;
+        let mut earlier = PageProduced::default();
+        let (mut part, mut is_last) = first;
+        loop {
+            let bytes = part.records.iter().map(Bytes::len).sum();
+            info.digest = info.digest.rotate_left(1) ^ page::digest(&part.records);
+            let (page, held) = self.weighed(part, bytes, credit).await;
+            if is_last {
+                return Ok(FetchedPage { page, earlier, info, took: Duration::ZERO, credit: held });
+            }
+            let produced = deliver(run, page, held, self.producer.clone(), self.budget.clone()).await;
+            earlier.merge(&produced.map_err(|refused| FetchError::Refused(refused.0))?);
+            credit = self.budget.reserve(self.max_page_bytes).await;
+            let next = self.client.next_part(&mut response).await.expect("a response whose records arrive in parts has a last part");
+            (part, is_last) = next?;
+        }
+    }
+
+    /// The records of a page that has `bytes` in memory, with the budget for them.
+    async fn weighed(&self, extracted: Extracted, bytes: usize, mut credit: Credit) -> (PageRecords, Credit) {
+        let Extracted { records, bad, body, .. } = extracted;
+        drop(body);
+        // The records of columns are no slices of the body, and may be longer.
+        let bytes = bytes.max(records.iter().map(Bytes::len).sum());
         let page = PageRecords { records, bad };
-        let took = self.clock.now().saturating_duration_since(started);
         // The records are slices of the body, so all of it stays in memory. Bad records are copies
         // of a part of it.
         let copies: usize = page.bad.iter().map(|bad| page.records[bad.index].len()).sum();
@@ -115,7 +174,7 @@ impl PageFetcher {
             drop(credit);
             credit = self.budget.reserve(weight).await;
         }
-        Ok(FetchedPage { page, info, took, credit })
+        (page, credit)
     }
 }
 

@@ -43,16 +43,45 @@ fn an_error_message_in_place_of_records_is_no_page() {
         r#"{"rows": {}, "status": "error", "message": "backend timed out"}"#,
     ] {
         let error = first(&paths(None, None), body).unwrap_err();
-        assert!(matches!(&error, PageError::ApiError { message } if message.contains("backend timed out")), "{body}: {error}");
+        assert!(matches!(&error, PageError::ApiError { message, retry: true } if message.contains("backend timed out")), "{body}: {error}");
     }
     assert_eq!(first(&paths(None, None), r#"{"rows": [1], "error": null, "message": "ok"}"#).unwrap().0, 1);
     assert_eq!(first(&paths(None, None), r#"{"rows": [], "status": "ok", "message": "nothing found"}"#).unwrap().0, 0);
 }
 
 #[test]
-fn ndjson_is_named_in_the_error() {
-    let error = first(&paths(None, None), "{\"id\": 1}\n{\"id\": 2}\n").unwrap_err();
-    assert!(error.to_string().contains("NDJSON") && error.to_string().contains("not supported"), "{error}");
+fn lines_of_json_are_records_unless_the_file_says_otherwise() {
+    let body = "{\"id\": 1}\n{\"id\": 2}\n";
+    let error = first(&paths(None, None), body).unwrap_err();
+    assert!(error.to_string().contains("set fetcher.format = \"ndjson\", and remove fetcher.records"), "{error}");
+    let by_type = PagePaths { records: parse_pointer(""), lines: true, ..paths(None, None) };
+    let body = "{\"id\": 1}\n{\"id\": 2}\n{\"id\": NaN}\n{\"id\": 4}";
+    let (found, _) = read(&Bytes::from_static(body.as_bytes()), &by_type, true, 1 << 20).unwrap();
+    assert_eq!((found.records.len(), found.bad[0].index), (4, 2));
+    assert_eq!(first(&by_type, "{\"id\": 1}").unwrap().0, 1, "one line is one object");
+}
+
+#[test]
+fn a_pointer_to_the_error_outweighs_records_and_common_names() {
+    let with = |retry| PagePaths { error: Some((parse_pointer("/fault"), retry)), ..paths(None, None) };
+    let body = r#"{"rows": [1], "fault": {"code": 7, "message": "no\u001b[31m such\n day"}}"#;
+    for retry in [true, false] {
+        let message = "no\\x1b[31m such day".to_owned();
+        assert_eq!(first(&with(retry), body).unwrap_err(), PageError::ApiError { message, retry });
+    }
+    for fault in ["null", "false", "\"\"", "[]", "{}", "0"] {
+        let body = format!(r#"{{"rows": [1], "fault": {fault}, "error": "by another name"}}"#);
+        assert_eq!(first(&with(true), &body).unwrap().0, 1, "{fault}");
+    }
+}
+
+#[test]
+fn an_object_with_an_error_is_no_record_unless_the_file_says_so() {
+    let whole = |shape| PagePaths { records: parse_pointer(""), shape, ..paths(None, None) };
+    let body = r#"{"error": "quota exceeded"}"#;
+    assert!(matches!(first(&whole(Shape::List), body), Err(PageError::ApiError { retry: true, .. })));
+    assert_eq!(first(&whole(Shape::Object), body).unwrap().0, 1);
+    assert_eq!(first(&whole(Shape::List), r#"{"id": 1, "error": null}"#).unwrap().0, 1);
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! followed once more.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use forebay_schemas::pipeline::{FetcherSection, NextFetch, NextPage, TotalOf};
 use forebay_schemas::run::{Stop, StopReason};
@@ -101,6 +102,8 @@ pub(crate) struct PageInfo {
     pub digest: u64,
     /// The API's refusal of a page after the last one.
     pub past_end: Option<String>,
+    /// How long the next request has to wait, for a rate limit.
+    pub wait: Option<Duration>,
 }
 
 /// What a page says about the next cursor.

@@ -10,8 +10,9 @@ use chrono::{DateTime, NaiveDateTime};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// The longest wait; the next request follows after it.
-const MAX_WAIT: Duration = Duration::from_secs(600);
+/// The longest wait; a request follows after it at the latest. A run waits for less:
+/// `fetcher.max_wait`.
+const MAX_WAIT: Duration = Duration::from_secs(86_400);
 /// A number from here on is a time in seconds since 1970; below, it is a duration.
 const EPOCH_SECONDS: f64 = 1e9;
 /// A number from here on is a time in milliseconds since 1970.
@@ -34,10 +35,14 @@ impl RateLimit {
         if let Some(wait) = retry_after {
             return Self { retry_later: true, wait };
         }
-        let used_up = number(headers, "remaining").is_some_and(|left| left <= 0.0);
-        if used_up {
+        if number(headers, "remaining").is_some_and(|left| left <= 0.0) {
             let reset = fields(headers, "reset").find_map(|text| wait_until(text, wall));
             return Self { retry_later: true, wait: reset };
+        }
+        let policies = headers.get_all("ratelimit").into_iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+        let used_up: Vec<Option<Duration>> = policies.filter_map(|policy| used_up_policy(policy, wall)).collect();
+        if !used_up.is_empty() {
+            return Self { retry_later: true, wait: used_up.into_iter().max().flatten() };
         }
         Self { retry_later: status == StatusCode::FORBIDDEN && names_a_limit(excerpt), wait: None }
     }
@@ -48,11 +53,19 @@ impl RateLimit {
 fn fields<'h>(headers: &'h HeaderMap, what: &'static str) -> impl Iterator<Item = &'h str> {
     let names = ["ratelimit-", "x-ratelimit-", "x-rate-limit-", "rate-limit-"];
     let own = names.into_iter().flat_map(move |name| headers.get_all(format!("{name}{what}"))).filter_map(|value| value.to_str().ok());
-    // `RateLimit: limit=100, remaining=0, reset=50`, and `RateLimit: "default";r=0;t=50`.
-    let letter = if what == "remaining" { "r" } else { "t" };
+    // `RateLimit: limit=100, remaining=0, reset=50`
     let joined = headers.get_all("ratelimit").into_iter().filter_map(|value| value.to_str().ok());
     let parts = joined.flat_map(|text| text.split([',', ';'])).filter_map(|part| part.trim().split_once('='));
-    own.chain(parts.filter(move |(name, _)| *name == what || *name == letter).map(|(_, value)| value))
+    own.chain(parts.filter(move |(name, _)| *name == what).map(|(_, value)| value))
+}
+
+/// The wait of one policy of the standard's header, `"NAME";r=REMAINING;t=SECONDS`, if it is used
+/// up.
+fn used_up_policy(policy: &str, wall: SystemTime) -> Option<Option<Duration>> {
+    let value =
+        |name: &str| policy.split(';').filter_map(|part| part.trim().split_once('=')).find(|(it, _)| *it == name).map(|(_, value)| value);
+    let remaining: f64 = value("r")?.trim().parse().ok()?;
+    (remaining <= 0.0).then(|| value("t").and_then(|text| wait_until(text, wall)))
 }
 
 fn number(headers: &HeaderMap, what: &'static str) -> Option<f64> {
@@ -114,13 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_in_any_form_and_at_most_ten_minutes() {
+    fn retry_after_is_seconds_or_a_date_in_any_form_and_at_most_a_day() {
         for (text, wait) in [
             ("7", 7.0),
             (" 7 ", 7.0),
             ("0", 0.0),
             ("1.5", 1.5),
-            ("86400", 600.0),
+            ("3600", 3600.0),
+            ("99999999", 86_400.0),
             ("-3", 0.0),
             ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0),
             ("Wednesday, 21-Oct-15 07:28:30 GMT", 30.0),
@@ -147,6 +161,8 @@ mod tests {
             (vec![remaining("x-ratelimit-remaining", "0")], None),
             (vec![("ratelimit", "limit=100, remaining=0, reset=50")], Some(50)),
             (vec![("ratelimit", "\"default\";r=0;t=20")], Some(20)),
+            (vec![("ratelimit", "\"burst\";r=99;t=1, \"hour\";r=0;t=30, \"day\"; r=0; t=40")], Some(40)),
+            (vec![("ratelimit", "\"burst\";r=0")], None),
         ] {
             let limit = limit(403, &headers, "");
             assert_eq!((limit.retry_later, limit.wait), (true, wait.map(Duration::from_secs)), "{headers:?}");

@@ -41,7 +41,10 @@ pub(crate) async fn sample(
     let client = Client::new(pipeline, section)?;
     let api = client.api().to_owned();
     let (start, limits) = PageLimits::of(section);
-    let response = client.fetch(wall, params, start.as_deref()).await?;
+    let mut response = client.fetch(wall, params, start.as_deref()).await?;
+    if let Some(part) = client.next_part(&mut response).await {
+        return Ok(Sample { api, records: part?.0.records, next: None });
+    }
     let read = page::read(&response.body, &PagePaths::of(section), true, section.max_page_bytes.as_usize());
     let (extracted, info) = client.page(&response, read)?;
     let next = match PageHistory::default().next_step(limits, start.as_deref(), extracted.records.len() as u64, info) {

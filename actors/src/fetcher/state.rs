@@ -6,7 +6,8 @@
 //! * Scheduled fetches keep to a fixed grid. Missed ticks are not made up for.
 //! * Exactly one end is recorded of every triggered run, unless it is cancelled or the process
 //!   stops.
-//! * An API that asks to be left alone gets no request until then, for any run.
+//! * An API that asks to be left alone gets no request until then, for any run. A run that would
+//!   wait for longer than [`Patience`] allows fails at once, and can be retried.
 //! * Where the API paginates, a fetch reads page after page. Its position moves only once the page
 //!   is in Kafka.
 //! * Each fetch that ends says why, and whether it was cut short.
@@ -21,6 +22,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::event::Event;
+use forebay_schemas::pipeline::HumanDuration;
 use forebay_schemas::run::{RunError, Stop};
 use forebay_schemas::source_read::Position;
 use uuid::Uuid;
@@ -34,9 +36,6 @@ use forebay_schemas::error_class::Class;
 
 /// The most triggered runs that wait.
 const MAX_WAITING_RUNS: usize = 1_000;
-/// How long a triggered run, or the one fetch of [`Schedule::Once`], retries a page before it
-/// fails.
-const RUN_TIMEOUT: Duration = Duration::from_secs(300);
 /// The delays between attempts at one page.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_secs(60) };
 
@@ -58,6 +57,16 @@ pub(crate) enum Effect {
     Failing { error: String, note: String },
     /// Fetches succeed again.
     Recovered,
+}
+
+/// How long a triggered run, or the one fetch of [`Schedule::Once`], retries a page before it
+/// fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// The longest time from the first request to the last, and the longest wait for a rate limit.
+    pub max_wait: Duration,
+    /// The most requests. `None`: as many as fit into the time.
+    pub max_attempts: Option<u32>,
 }
 
 /// A fetch that failed.
@@ -88,6 +97,7 @@ pub(crate) struct State {
     /// The cursor of a read's first page.
     start: Option<String>,
     limits: PageLimits,
+    patience: Patience,
     /// The cursor that the next fetch continues at after one that was cut short, and the pages of
     /// that one. A fetch that continues there may be in the same cycle of cursors.
     cut_short: Option<(Option<String>, PageHistory)>,
@@ -151,6 +161,7 @@ impl State {
             throttled_until: None,
             start: None,
             limits: PageLimits::ONE_PAGE,
+            patience: Patience { max_wait: Duration::from_secs(300), max_attempts: None },
             cut_short: None,
             failing: false,
             schedule_stopped: false,
@@ -163,6 +174,11 @@ impl State {
     /// one fetch.
     pub(crate) fn with_cursors(self, start: Option<String>, limits: PageLimits) -> Self {
         Self { start, limits, ..self }
+    }
+
+    /// With this patience in place of five minutes.
+    pub(crate) fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// Whether the page to fetch is the first of its fetch.
@@ -231,6 +247,12 @@ impl State {
             return effects;
         }
         if let Some(until) = self.throttled_until.filter(|&until| until > now) {
+            let max_wait = self.patience.max_wait;
+            if until - now > max_wait {
+                let message = format!("no request is sent, for the API's rate limit; {}", out_of_time(until - now, max_wait));
+                let fail = |run| Effect::Record(Command::FailRun { run, error: run_error("fetch", message.clone(), true) });
+                effects.extend(self.waiting.drain(..).map(fail));
+            }
             if !self.waiting.is_empty() || self.due().is_some() {
                 effects.push(Effect::WakeAt(until));
             }
@@ -291,7 +313,7 @@ impl State {
         let Some(fetch) = &mut self.current else { return (false, Vec::new()) };
         let mut effects = self.failing.then_some(Effect::Recovered).into_iter().collect::<Vec<_>>();
         self.failing = false;
-        self.throttled_until = None;
+        self.throttled_until = info.wait.map(|wait| now + wait);
         if fetch.cancelled {
             self.current = None;
             effects.extend(self.wake(now, fresh));
@@ -329,8 +351,15 @@ impl State {
             effects.extend(self.wake(now, fresh));
             return effects;
         }
-        let in_time = transient && again - fetch.since <= RUN_TIMEOUT;
-        let failed = run_error("fetch", failure.message, failure.retryable);
+        let Patience { max_wait, max_attempts } = self.patience;
+        let has_time = again - fetch.since <= max_wait;
+        let in_time = transient && has_time && max_attempts.is_none_or(|max| fetch.retry.attempts() < max);
+        let asked = failure.retry_after.filter(|_| transient && !has_time);
+        let message = match asked {
+            Some(wait) => format!("{}; {}", failure.message, out_of_time(wait, max_wait)),
+            None => failure.message,
+        };
+        let failed = run_error("fetch", message, failure.retryable);
         if fetch.triggered {
             if in_time {
                 fetch.phase = Phase::BackingOff(again);
@@ -382,8 +411,19 @@ impl State {
             if more {
                 fetch.retry.reset();
                 fetch.since = now;
+                let throttled = self.throttled_until.filter(|&until| until > now);
+                if let Some(until) = throttled.filter(|&until| fetch.triggered && until - now > self.patience.max_wait) {
+                    let message = format!("the API's rate limit is used up; {}", out_of_time(until - now, self.patience.max_wait));
+                    effects.push(Effect::Record(Command::FailRun { run: fetch.run, error: run_error("fetch", message, true) }));
+                    effects.extend(self.wake(now, fresh));
+                    return effects;
+                }
                 if self.paused {
                     fetch.phase = Phase::Paused;
+                } else if let Some(until) = throttled {
+                    fetch.since = until;
+                    fetch.phase = Phase::BackingOff(until);
+                    effects.push(Effect::WakeAt(until));
                 } else {
                     fetch.phase = Phase::Fetching;
                     effects.push(Effect::Fetch(fetch.run));
@@ -427,6 +467,11 @@ impl State {
     fn due(&self) -> Option<Instant> {
         self.retry.as_ref().map(|retry| retry.at).or(self.ticks.next())
     }
+}
+
+fn out_of_time(wait: Duration, max_wait: Duration) -> String {
+    let (wait, max_wait) = (HumanDuration(Duration::from_secs(wait.as_secs())), HumanDuration(max_wait));
+    format!("it asks to get no request for {wait}, and fetcher.max_wait is {max_wait}: retry the run after that, or raise fetcher.max_wait")
 }
 
 fn run_error(stage: &str, message: String, retryable: bool) -> RunError {

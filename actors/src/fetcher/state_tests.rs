@@ -357,5 +357,69 @@ fn open_runs_of_earlier_incarnations_are_fetched_first() {
     assert!(fetch_of(&state.wake(start, Uuid::from_u128(1)), 7));
 }
 
+/// A page that names a next one, and how long the API asks to get no request.
+fn limited_page(rig: &mut Rig, wait: u64, seconds: f64) -> Vec<Effect> {
+    let (now, fresh) = (rig.at(seconds), rig.fresh());
+    let (next, wait) = (NextCursor::Cursor(format!("{seconds}")), Some(Duration::from_secs(wait)));
+    assert!(rig.state.fetched(1, now, fresh, PageInfo { next, wait, digest: fresh.as_u64_pair().1, ..PageInfo::default() }).0);
+    rig.produced(seconds)
+}
+
+#[test]
+fn the_next_page_waits_until_a_used_up_limit_is_reset_and_its_patience_begins_then() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 10);
+    rig.trigger(1, 0.0);
+    let effects = limited_page(&mut rig, 250, 1.0);
+    assert!(!fetches(&effects) && rig.state.is_idle());
+    assert_eq!(wakes_at(&effects), Some(rig.at(251.0)));
+    assert!(!fetches(&rig.trigger(2, 2.0)), "no other run either");
+    assert!(!fetches(&rig.wake(250.0)));
+    assert!(fetch_of(&rig.wake(251.0), 1));
+    let effects = rig.failed(Class::Transient, Some(200), 252.0);
+    assert!(run_error(&effects, 1).is_none() && wakes_at(&effects) == Some(rig.at(452.0)), "{effects:?}");
+}
+
+#[test]
+fn a_used_up_limit_of_the_last_page_holds_back_the_next_fetch() {
+    let mut rig = Rig::new(Schedule::Every(EVERY));
+    rig.wake(0.0);
+    let (now, fresh) = (rig.at(1.0), rig.fresh());
+    let info = PageInfo { wait: Some(Duration::from_secs(30)), ..PageInfo::default() };
+    assert!(rig.state.fetched(1, now, fresh, info).0);
+    rig.produced(1.0);
+    assert!(!fetches(&rig.wake(10.0)), "a tick is due");
+    assert!(fetches(&rig.wake(31.0)));
+}
+
+#[test]
+fn a_run_that_would_wait_beyond_its_patience_fails_with_the_wait_and_the_key() {
+    let mut rig = Rig::with_cursor(Schedule::OnTrigger, None, 10);
+    rig.state = std::mem::replace(&mut rig.state, State::new(Schedule::OnTrigger, rig.start, []))
+        .with_patience(Patience { max_wait: Duration::from_secs(60), max_attempts: None });
+    rig.trigger(1, 0.0);
+    let effects = limited_page(&mut rig, 3_600, 1.0);
+    let error = run_error(&effects, 1).unwrap();
+    let asks = "it asks to get no request for 1h, and fetcher.max_wait is 1m: retry the run after that, or raise fetcher.max_wait";
+    assert_eq!((error.message.as_str(), error.retryable), (&*format!("the API's rate limit is used up; {asks}"), true));
+    let effects = rig.trigger(2, 1.5);
+    let error = run_error(&effects, 2).unwrap();
+    assert!(error.retryable && error.message.starts_with("no request is sent, for the API's rate limit; "), "{error:?}");
+    rig.wake(3_601.0);
+    assert!(fetches(&rig.trigger(3, 3_602.0)));
+    let effects = rig.failed(Class::Transient, Some(3_600), 3_603.0);
+    assert_eq!(run_error(&effects, 3).unwrap().message, format!("no; {asks}"));
+}
+
+#[test]
+fn a_run_makes_at_most_as_many_attempts_as_the_file_allows() {
+    let mut rig = Rig::new(Schedule::OnTrigger);
+    rig.state = State::new(Schedule::OnTrigger, rig.start, [])
+        .with_patience(Patience { max_wait: Duration::from_secs(300), max_attempts: Some(2) });
+    rig.trigger(1, 0.0);
+    assert!(run_error(&rig.failed(Class::Transient, None, 1.0), 1).is_none());
+    rig.wake(10.0);
+    assert!(run_error(&rig.failed(Class::Transient, None, 11.0), 1).unwrap().retryable);
+}
+
 #[path = "state_page_tests.rs"]
 mod pages;

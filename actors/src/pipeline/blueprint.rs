@@ -7,6 +7,7 @@ use forebay_schemas::run_plan::Warning;
 
 use super::key_warnings;
 use forebay_dataplane::store::{Column, Store, TableSpec};
+use forebay_dataplane::tls_client;
 use forebay_dataplane::transform::Transform;
 
 /// A valid pipeline, before any of it runs.
@@ -32,6 +33,9 @@ impl Blueprint {
         pipeline.check_secret_files()?;
         Store::check_tls(&pipeline)?;
         crate::api::check_files(&pipeline)?;
+        if let Some(tls) = pipeline.fetcher.as_ref().and_then(|fetcher| fetcher.tls.as_ref()) {
+            tls_client::source_config(&pipeline, tls)?;
+        }
         let (transform, table) = if pipeline.writes() {
             let transform = Transform::new(&pipeline)?;
             let table = TableSpec::plan(&pipeline, &transform.output_schema())?;

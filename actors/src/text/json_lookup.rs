@@ -30,6 +30,11 @@ pub(crate) trait JsonLookup {
     /// JSON.
     fn visit<'de>(&self, json: &'de [u8], leaf: &mut impl Leaf<'de>) -> Result<(), serde_json::Error>;
 
+    /// Like `visit`, where a token `*` leads to every member of an object and every element of an
+    /// array. `leaf` takes each of the values, in order. Returns false when the pointer leads
+    /// nowhere: neither to a value, nor to a null or an empty collection on the way.
+    fn visit_all<'de>(&self, json: &'de [u8], leaf: &mut impl Leaf<'de>) -> Result<bool, serde_json::Error>;
+
     /// Whether the value, or one on the path to it, is null.
     fn meets_null(&self, json: &[u8]) -> bool;
 
@@ -45,8 +50,15 @@ impl JsonLookup for JsonPointer {
 
     fn visit<'de>(&self, json: &'de [u8], leaf: &mut impl Leaf<'de>) -> Result<(), serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
-        Walk { tokens: self.tokens(), leaf, stop: false }.deserialize(&mut deserializer)?;
+        Walk { tokens: self.tokens(), leaf, stop: false, all: false }.deserialize(&mut deserializer)?;
         deserializer.end()
+    }
+
+    fn visit_all<'de>(&self, json: &'de [u8], leaf: &mut impl Leaf<'de>) -> Result<bool, serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let found = Walk { tokens: self.tokens(), leaf, stop: false, all: true }.deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(found)
     }
 
     fn meets_null(&self, json: &[u8]) -> bool {
@@ -76,7 +88,8 @@ impl JsonLookup for JsonPointer {
 fn find<'a>(tokens: &[String], json: &'a [u8]) -> Option<&'a RawValue> {
     let mut found = None;
     // Returns an error when the value is found, which is how it stops.
-    let _ = Walk { tokens, leaf: &mut Raw(&mut found), stop: true }.deserialize(&mut serde_json::Deserializer::from_slice(json));
+    let _ =
+        Walk { tokens, leaf: &mut Raw(&mut found), stop: true, all: false }.deserialize(&mut serde_json::Deserializer::from_slice(json));
     found
 }
 
@@ -123,7 +136,7 @@ pub(crate) fn contents(value: &RawValue) -> String {
 
 /// Receives the value that a pointer leads to.
 pub(crate) trait Leaf<'de> {
-    /// Takes the value. Called at most once.
+    /// Takes the value. Called at most once, except by [`JsonLookup::visit_all`].
     fn take<D: Deserializer<'de>>(&mut self, deserializer: D) -> Result<(), D::Error>;
 }
 
@@ -142,7 +155,12 @@ struct Walk<'a, L> {
     tokens: &'a [String],
     leaf: &'a mut L,
     stop: bool,
+    /// Whether `*` leads to all values.
+    all: bool,
 }
+
+/// The token that leads to all values.
+pub(crate) const ALL: &str = "*";
 
 impl<'de, L: Leaf<'de>> DeserializeSeed<'de> for Walk<'_, L> {
     type Value = bool;
@@ -167,10 +185,18 @@ impl<'de, L: Leaf<'de>> Visitor<'de> for Walk<'_, L> {
         let (token, rest) = self.tokens.split_first().expect("a step that visits has a token left");
         let mut met = false;
         let mut found = false;
+        if self.all && token == ALL {
+            let mut is_empty = true;
+            while map.next_key::<IgnoredAny>()?.is_some() {
+                is_empty = false;
+                found |= map.next_value_seed(Walk { tokens: rest, leaf: &mut *self.leaf, stop: self.stop, all: true })?;
+            }
+            return Ok(found || is_empty);
+        }
         while let Some(same) = map.next_key_seed(IsName(token))? {
             if same && !met {
                 met = true;
-                found = map.next_value_seed(Walk { tokens: rest, leaf: &mut *self.leaf, stop: self.stop })?;
+                found = map.next_value_seed(Walk { tokens: rest, leaf: &mut *self.leaf, stop: self.stop, all: self.all })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -182,15 +208,17 @@ impl<'de, L: Leaf<'de>> Visitor<'de> for Walk<'_, L> {
         let (token, rest) = self.tokens.split_first().expect("a step that visits has a token left");
         let wanted = if token.len() > 1 && token.starts_with('0') { None } else { token.parse::<usize>().ok() };
         let mut found = false;
+        let every = self.all && token == ALL;
         for at in 0.. {
-            let more = if wanted == Some(at) {
-                let element = seq.next_element_seed(Walk { tokens: rest, leaf: &mut *self.leaf, stop: self.stop })?;
-                found = element.unwrap_or(false);
+            let more = if every || wanted == Some(at) {
+                let element = seq.next_element_seed(Walk { tokens: rest, leaf: &mut *self.leaf, stop: self.stop, all: self.all })?;
+                found |= element.unwrap_or(false);
                 element.is_some()
             } else {
                 seq.next_element::<IgnoredAny>()?.is_some()
             };
             if !more {
+                found |= every && at == 0;
                 break;
             }
         }
@@ -213,7 +241,7 @@ impl<'de, L: Leaf<'de>> Visitor<'de> for Walk<'_, L> {
         Ok(false)
     }
     fn visit_unit<E>(self) -> Result<bool, E> {
-        Ok(false)
+        Ok(self.all)
     }
 }
 

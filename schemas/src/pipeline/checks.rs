@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{
     Bytes, CassandraSection, ConsumerSection, ContactPoints, FetcherSection, FileError, HumanDuration, LineageSection, Pipeline, Property,
-    RESERVED_PROPERTIES, WriterSection, api_checks, paging_checks, request, secret_checks,
+    RESERVED_PROPERTIES, WriterSection, api_checks, paging_checks, request, secret_checks, source_checks,
 };
 use crate::run_plan::Warning;
 
@@ -249,7 +249,7 @@ impl CassandraSection {
 }
 
 fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError> {
-    check_pointer(p, &["fetcher", "records"], &fetcher.records)?;
+    source_checks::check(p, fetcher)?;
     if let Some(cursor) = &fetcher.cursor {
         check_pointer(p, &["fetcher", "cursor", "next"], &cursor.next)?;
         for (key, value, such) in [("next", &cursor.next, "/info/next"), ("param", &cursor.param, "since")] {
@@ -443,7 +443,7 @@ fn bytes_in_range(p: &Pipeline, key: &[&str], value: Bytes, min: u64, max: u64) 
     Err(p.error_at(key, format!("{value} is out of range"), format!("use {} to {}", Bytes(min), Bytes(max))))
 }
 
-fn duration_in_range(p: &Pipeline, key: &[&str], value: HumanDuration, min: Duration, max: Duration) -> Result<(), FileError> {
+pub(super) fn duration_in_range(p: &Pipeline, key: &[&str], value: HumanDuration, min: Duration, max: Duration) -> Result<(), FileError> {
     if (min..=max).contains(&value.0) {
         return Ok(());
     }

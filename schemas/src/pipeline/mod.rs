@@ -19,6 +19,9 @@ mod request_body;
 mod secret;
 mod secret_checks;
 mod sections;
+mod source_auth;
+mod source_checks;
+mod source_response;
 mod units;
 mod writer_nulls;
 
@@ -37,6 +40,8 @@ pub use sections::{
     FetcherSection, JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property, RESERVED_PROPERTIES,
     RetentionSection, SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
 };
+pub use source_auth::{AuthSection, BasicSection, ClientAuth, OAuth2Section, SourceTlsSection};
+pub use source_response::{BodyFormat, ErrorSection, RecordsSection, RequestRate, StatusesSection};
 pub use units::{Bytes, HumanDuration};
 pub use writer_nulls::{Nulls, NullsSection};
 

@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
 
-/// A reference to a secret: `{ env = "NAME" }` or `{ file = "PATH" }`.
+/// A reference to a secret: `{ env = "NAME" }` or `{ file = "PATH" }`, each with `prefix = "TEXT"`
+/// if a text comes before it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
     /// The value of an environment variable.
     Env(String),
     /// The contents of a file without the line end; relative to the pipeline file.
     File(PathBuf),
+    /// A text, such as `Bearer `, and the secret after it.
+    Prefixed(String, Box<Secret>),
 }
 
 /// A secret that can't be read.
@@ -55,6 +58,7 @@ impl Secret {
     /// When the variable is not set, or the file can't be read or is exposed to others.
     pub fn reveal(&self, pipeline_file: &Path) -> Result<String, SecretError> {
         match self {
+            Self::Prefixed(prefix, secret) => Ok(prefix.clone() + &secret.reveal(pipeline_file)?),
             Self::Env(name) => std::env::var(name).map_err(|_| SecretError::Unset(name.clone())),
             Self::File(path) => {
                 let path = pipeline_file.parent().unwrap_or(Path::new("")).join(path);
@@ -72,12 +76,24 @@ impl Secret {
     }
 }
 
+impl Secret {
+    /// The file that it is in, if it is in one; relative to the pipeline file.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Env(_) => None,
+            Self::File(path) => Some(path),
+            Self::Prefixed(_, secret) => secret.file(),
+        }
+    }
+}
+
 /// Prints the reference, not the secret.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Env(name) => write!(f, "{{ env = {name:?} }}"),
             Self::File(path) => write!(f, "{{ file = {path:?} }}"),
+            Self::Prefixed(prefix, secret) => write!(f, "{{ prefix = {prefix:?}, {}", format!("{secret:?}").trim_start_matches("{ ")),
         }
     }
 }
@@ -96,18 +112,41 @@ impl<'de> Deserialize<'de> for Secret {
         struct Reference {
             env: Option<String>,
             file: Option<PathBuf>,
+            prefix: Option<String>,
         }
-        match Written::deserialize(deserializer) {
-            Ok(Written::Reference(Reference { env: Some(name), file: None })) => Ok(Self::Env(name)),
-            Ok(Written::Reference(Reference { env: None, file: Some(path) })) => Ok(Self::File(path)),
-            _ => Err(de::Error::custom("a secret must be a reference, not text; write { env = \"NAME\" } or { file = \"PATH\" }")),
-        }
+        let wrong = || {
+            de::Error::custom(
+                "a secret must be a reference, not text; write { env = \"NAME\" } or { file = \"PATH\" }, and { prefix = \"Bearer \", env = \
+                 \"NAME\" } if a text comes before it",
+            )
+        };
+        let Ok(Written::Reference(Reference { env, file, prefix })) = Written::deserialize(deserializer) else { return Err(wrong()) };
+        let secret = match (env, file) {
+            (Some(name), None) => Self::Env(name),
+            (None, Some(path)) => Self::File(path),
+            _ => return Err(wrong()),
+        };
+        Ok(match prefix {
+            Some(prefix) => Self::Prefixed(prefix, Box::new(secret)),
+            None => secret,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_before_a_secret_is_part_of_its_value_and_shown_without_it() {
+        let secret: Secret = toml::from_str("prefix = \"Token \"\nenv = \"PATH\"").unwrap();
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(secret.reveal(Path::new("forebay.toml")).unwrap(), format!("Token {path}"));
+        assert_eq!(format!("{secret:?}"), "{ prefix = \"Token \", env = \"PATH\" }");
+        for text in ["prefix = \"Token \"", "prefix = \"a\"\nenv = \"A\"\nfile = \"b\"", "suffix = \"a\"\nenv = \"A\""] {
+            assert!(toml::from_str::<Secret>(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_secret_file_is_its_owners_alone_unless_root_lets_others_read_it() {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CassandraSection, FileError, Pipeline, Property, QueryValue, Secret, SecretError};
+use super::{AuthSection, CassandraSection, FetcherSection, FileError, Pipeline, Property, QueryValue, Secret, SecretError, is_loopback};
 use crate::http_url::HttpUrl;
 use crate::run_plan::Warning;
 use crate::secret_name::{ends_in, is_secret_name};
@@ -55,7 +55,7 @@ pub(super) fn masked(text: &str) -> String {
 
 /// Whether a key's value is a secret, or was meant to hold one.
 fn holds_secret(key: &str) -> bool {
-    is_secret_name(key) || ends_in(key, &["username", "viewer", "operator", "admin", "tokens", "headers", "properties", "query"])
+    is_secret_name(key) || ends_in(key, &["username", "bearer", "viewer", "operator", "admin", "tokens", "headers", "properties", "query"])
 }
 
 /// The length of the string literal at the start of a text; one that does not end takes its line.
@@ -107,8 +107,7 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
     if let Some((name, _)) = query.into_iter().find(|(name, value)| is_secret_name(name) && is_open(value)) {
         return Err(as_text(p, &["fetcher", "query", name], "API_KEY"));
     }
-    let basic = "remove it from the URL, and set headers = { Authorization = { env = \"API_SECRET\" } } with API_SECRET=\"Basic …\", the \
-                 base64 of user:password";
+    let basic = "remove it from the URL, and set auth = { basic = { username = \"…\", password = { env = \"API_PASSWORD\" } } }";
     let remedies = [("fetcher", basic), ("lineage", "remove it from the URL, and set token = { env = \"…\" }")];
     if let Some((section, _)) = urls(p).into_iter().find(|(_, url)| url.has_user()) {
         let remedy = remedies.iter().find(|(with, _)| *with == section).map_or("remove it from the URL", |(_, remedy)| remedy);
@@ -132,7 +131,10 @@ fn is_cursor(text: &str) -> bool {
 
 fn as_text(p: &Pipeline, key: &[&str], variable: &str) -> FileError {
     let name = key.last().expect("a key has a name");
-    let remedy = format!("write a reference: {name:?} = {{ env = \"{variable}\" }}, or {{ file = \"PATH\" }}");
+    let remedy = format!(
+        "write a reference: {name:?} = {{ env = \"{variable}\" }}, or {{ file = \"PATH\" }}; a text before the secret is its prefix: {{ prefix = \
+         \"Bearer \", env = \"{variable}\" }}"
+    );
     p.error_at(key, format!("`{name}` is a secret, and is written as text"), remedy)
 }
 
@@ -141,6 +143,22 @@ fn urls(p: &Pipeline) -> Vec<(&'static str, &HttpUrl)> {
     let fetcher = p.fetcher.iter().map(|fetcher| ("fetcher", &fetcher.url));
     let lineage = p.lineage.iter().filter_map(|lineage| Some(("lineage", lineage.url.as_ref()?)));
     fetcher.chain(lineage).chain(p.traces.iter().map(|traces| ("traces", &traces.url))).collect()
+}
+
+/// A warning if a secret of `[fetcher]` crosses a network without TLS.
+fn plaintext_secret(fetcher: &FetcherSection) -> Option<Warning> {
+    let oauth2 = fetcher.auth.as_ref().and_then(|auth| auth.oauth2.as_ref());
+    let has_secret = fetcher.auth.is_some() || fetcher.headers.values().any(|value| matches!(value, Property::Secret(_)));
+    let urls = [("url", has_secret.then_some(&fetcher.url)), ("auth.oauth2.token_url", oauth2.map(|oauth2| &oauth2.token_url))];
+    let is_plain = |url: &HttpUrl| {
+        let host = url.reveal().host_str().unwrap_or_default().trim_matches(['[', ']']);
+        url.reveal().scheme() == "http" && !is_loopback(host)
+    };
+    let (key, _) = urls.into_iter().find(|(_, url)| url.is_some_and(is_plain))?;
+    let what = format!(
+        "[fetcher] {key} is http: whoever can read the network's traffic can read the secret that is sent along; use https if the server has it"
+    );
+    Some(Warning { code: "plaintext_secret".to_owned(), what })
 }
 
 impl Pipeline {
@@ -162,6 +180,7 @@ impl Pipeline {
                 warnings.push(Warning { code: "secret_in_url".to_owned(), what });
             }
         }
+        warnings.extend(self.fetcher.iter().filter_map(plaintext_secret));
         for (name, value) in plain(&self.kafka.properties) {
             let consequence = match (name, value.to_ascii_lowercase().as_str()) {
                 ("enable.ssl.certificate.verification", "false" | "f" | "0") => {
@@ -192,6 +211,24 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Refuses references to secrets that can't be read: an environment variable that is not set,
+    /// a file that is missing.
+    ///
+    /// # Errors
+    /// At the first such reference.
+    pub fn check_secrets(&self) -> Result<(), FileError> {
+        for (key, secret) in self.secrets() {
+            if let Err(error) = secret.reveal(&self.source.path) {
+                let remedy = match error {
+                    SecretError::Unset(ref name) => format!("set it for this command and for `forebay run`: export {name}=…"),
+                    _ => "create the file, readable by its owner only, or change the path, which is relative to this file".to_owned(),
+                };
+                return Err(self.error_at(&key, format!("`{}`: {error}", key.join(".")), remedy));
+            }
+        }
+        Ok(())
+    }
+
     /// Every reference to a secret, with its key.
     fn secrets(&self) -> Vec<(Vec<&str>, &Secret)> {
         let cassandra = self.cassandra.iter().flat_map(|it| [("username", &it.username), ("password", &it.password)]);
@@ -200,6 +237,8 @@ impl Pipeline {
         let lineage = self.lineage.iter().map(|it| ("token", &it.token));
         let optional = cassandra.map(|(name, secret)| (vec!["cassandra", name], secret));
         let optional = optional.chain(tokens.into_iter().map(|(name, secret)| (vec!["api", "tokens", name], secret)));
+        let auth = self.fetcher.iter().filter_map(|it| it.auth.as_ref()).flat_map(AuthSection::secrets);
+        let auth = auth.map(|(name, secret)| ([vec!["fetcher", "auth"], name].concat(), secret));
         let optional = optional.chain(lineage.map(|(name, secret)| (vec!["lineage", name], secret)));
         let properties = self.kafka.properties.iter().map(|(name, value)| (vec!["kafka", "properties", name.as_str()], value));
         let headers =
@@ -212,7 +251,7 @@ impl Pipeline {
             QueryValue::Secret(secret) => Some((vec!["fetcher", "query", name.as_str()], secret)),
             _ => None,
         });
-        optional.filter_map(|(key, secret)| Some((key, secret.as_ref()?))).chain(properties).chain(query).collect()
+        optional.filter_map(|(key, secret)| Some((key, secret.as_ref()?))).chain(properties).chain(query).chain(auth).collect()
     }
 }
 

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Body, Bytes, CursorSection, HumanDuration, Method, NullsSection, PagingSection, QueryValue, Secret};
+use super::{
+    AuthSection, Body, BodyFormat, Bytes, CursorSection, ErrorSection, HumanDuration, Method, NullsSection, PagingSection, QueryValue,
+    RecordsSection, RequestRate, Secret, SourceTlsSection, StatusesSection, source_response,
+};
 use crate::http_url::HttpUrl;
 use crate::run::MaxRejected;
 
@@ -148,10 +151,34 @@ pub struct FetcherSection {
     /// The body of a POST: a text, or a table that becomes JSON; its texts may be templates.
     /// Absent: no body.
     pub body: Option<Body>,
-    /// JSON pointer (RFC 6901) to the array of records in the response; empty if the response is
-    /// the array. Default empty.
+    /// JSON pointer (RFC 6901) to the records in the response; empty if the response is the array
+    /// of records. See [`RecordsSection`]. Default empty.
     #[serde(default)]
-    pub records: String,
+    pub records: RecordsSection,
+    /// How the body is read. Absent: by its content type; JSON by default.
+    pub format: Option<BodyFormat>,
+    /// What separates the fields of a CSV row, one ASCII character. Default a comma.
+    pub delimiter: Option<char>,
+    /// Where a JSON response says that the request failed. Absent: by common names, in a response
+    /// without records.
+    #[serde(default, deserialize_with = "source_response::error")]
+    pub error: Option<ErrorSection>,
+    /// What a status means. Default: see [`StatusesSection`].
+    #[serde(default)]
+    pub statuses: StatusesSection,
+    /// The most requests in a period. Absent: only the limits that the API names.
+    pub rate_limit: Option<RequestRate>,
+    /// How long a run retries a page, and waits for a rate limit of the API, before it fails; 0 to
+    /// 24 h. Default 5 min.
+    #[serde(default = "default_max_wait")]
+    pub max_wait: HumanDuration,
+    /// The maximum number of requests for one page of a run; 1 to 1,000. Absent: as many as fit
+    /// into `max_wait`.
+    pub max_attempts: Option<u32>,
+    /// Authentication. Absent: only what `headers` say.
+    pub auth: Option<AuthSection>,
+    /// TLS of the connections. Absent: the CAs of the system, and no client certificate.
+    pub tls: Option<SourceTlsSection>,
     /// How the API paginates, in its older spelling. Use [`FetcherSection::paging()`] instead.
     pub cursor: Option<CursorSection>,
     /// How the API paginates; absent: a fetch is one page. [`FetcherSection::paging()`] has its
@@ -166,7 +193,8 @@ pub struct FetcherSection {
     /// The timeout of one request, headers and body. Default 30 s.
     #[serde(default = "default_fetch_timeout")]
     pub timeout: HumanDuration,
-    /// The maximum size of a response, decompressed. Default 16 MiB.
+    /// The maximum size of a JSON response, decompressed, and of a part of any other. Default 16
+    /// MiB.
     #[serde(default = "default_page_bytes")]
     pub max_page_bytes: Bytes,
     /// Whether the name in `url` may have an address that is not public, such as that of a service
@@ -465,6 +493,9 @@ fn default_true() -> bool {
 }
 fn default_max_pages() -> u32 {
     100_000
+}
+fn default_max_wait() -> HumanDuration {
+    HumanDuration(Duration::from_secs(300))
 }
 fn default_fetch_timeout() -> HumanDuration {
     HumanDuration(Duration::from_secs(30))

@@ -210,7 +210,7 @@ fn a_secret_as_text_is_an_error_with_its_key_line_and_the_spelling_of_a_referenc
 fn a_user_in_an_address_is_an_error_that_does_not_repeat_it() {
     let url = "https://randomuser.me/api/?results=100";
     for (from, to, remedy) in [
-        (url, "https://me:hunter2@randomuser.me/api/", "headers = { Authorization ="),
+        (url, "https://me:hunter2@randomuser.me/api/", "auth = { basic ="),
         ("\"embedded\"\ntopic", "\"me:hunter2@127.0.0.1:9092\"\ntopic", "host:port"),
     ] {
         let error = error_of(from, to);
@@ -424,5 +424,109 @@ fn keys_of_a_connection_to_cassandra_that_exclude_each_other_are_errors_with_the
         let error = with_cassandra(lines).unwrap_err();
         assert!(error.to_string().contains(message), "{lines}: {error}");
         assert_eq!(error.line(), Some(line), "{lines}: {error}");
+    }
+}
+
+/// The users file with other lines in `[fetcher]`, in place of `records`.
+fn with_fetcher(lines: &str) -> Result<Pipeline, FileError> {
+    parse_text(&USERS.replace("records = \"/results\"", lines))
+}
+
+#[test]
+fn the_records_are_at_a_pointer_or_one_object_or_columns() {
+    let records = |line: &str| with_fetcher(line).unwrap().fetcher.unwrap().records;
+    assert_eq!(records(""), RecordsSection::At(String::new()));
+    assert_eq!(records("records = \"/data/*/orders\""), RecordsSection::At("/data/*/orders".into()));
+    assert_eq!(records("records = { object = \"\" }"), RecordsSection::Object(String::new()));
+    assert_eq!(records("records = { columns = \"/hourly\" }"), RecordsSection::Columns("/hourly".into()));
+}
+
+#[test]
+fn what_makes_no_source_is_an_error_with_its_line_and_remedy() {
+    let line = 1 + USERS.lines().position(|line| line == "records = \"/results\"").unwrap();
+    let basic = "basic = { username = \"u\", password = { env = \"P\" } }";
+    for (text, remedy) in [
+        ("records = { column = \"/hourly\" }", "did you mean `columns`?"),
+        ("records = { columns = \"hourly\" }", "starts with a slash: \"/hourly\""),
+        ("records = { columns = \"/a/*\" }", "name one member"),
+        ("format = \"jsonl\"", "did you mean `json`?"),
+        ("delimiter = \";;\"", ""),
+        ("delimiter = \"a\"", "one ASCII character"),
+        ("error = \"error\"", "starts with a slash: \"/error\""),
+        ("error = { at = \"\" }", "\"/error\""),
+        ("error = { at = \"/e\", retri = true }", "did you mean `retry`?"),
+        ("statuses = { retry = [99] }", "use 100 to 599"),
+        ("statuses = { retry = [404], ignore = [404] }", "list each status once"),
+        ("statuses = { fatal = [404] }", "did you mean `final`?"),
+        ("rate_limit = \"10\"", "requests per period, such as \"10/s\""),
+        ("rate_limit = \"1/h\"", "raise max_wait"),
+        ("max_wait = \"25h\"", "use 0s to 1day"),
+        ("max_attempts = 0", "use 1 to 1000"),
+        ("auth = {}", "set basic, bearer or oauth2"),
+        (&*format!("auth = {{ bearer = {{ env = \"T\" }}, {basic} }}"), "keep one of them"),
+        ("auth = { bearer = \"hunter2\" }", "{ prefix = \"Bearer \", env = "),
+        ("auth = { oauth2 = { token_url = \"token\", client_id = \"me\" } }", "the full URL"),
+        ("auth = { oauth2 = { token_url = \"https://u:p@a/\", client_id = \"me\" } }", "remove it"),
+        ("auth = { oauth2 = { token_url = \"https://a/\", client_id = \"me\", params = { scope = \"x\" } } }", "remove it"),
+        ("tls = { certificate = \"a.pem\" }", "set both, or neither"),
+    ] {
+        let error = with_fetcher(text).expect_err(text);
+        assert_eq!(error.line(), Some(line), "{text}: {error}");
+        assert!(error.remedy().unwrap_or_default().contains(remedy), "{text}: {error}: {:?}", error.remedy());
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+    let error = with_fetcher("auth = { bearer = { env = \"T\" } }\nheaders = { authorization = { env = \"A\" } }").unwrap_err();
+    assert!(error.line() == Some(line + 1) && error.to_string().contains("[fetcher.auth] sends `authorization` too"), "{error}");
+    let error = with_fetcher("records = \"/a\"\nformat = \"csv\"").unwrap_err();
+    assert!(error.line() == Some(line) && error.remedy().unwrap().contains("remove records"), "{error}");
+    let plain = parse_text(&USERS.replace("https://randomuser.me", "http://randomuser.me").replace("every = ", "tls = {}\nevery = "));
+    assert!(plain.unwrap_err().to_string().contains("not an https URL"));
+}
+
+#[test]
+fn a_reference_that_can_not_be_read_is_an_error_with_its_key_line_and_variable() {
+    let (unset, line) = ("FOREBAY_TEST_UNSET_VARIABLE", 1 + USERS.lines().position(|line| line == "records = \"/results\"").unwrap());
+    for (text, key) in [
+        (format!("headers = {{ X-Key = {{ prefix = \"k \", env = \"{unset}\" }} }}"), "fetcher.headers.X-Key"),
+        (format!("auth = {{ bearer = {{ env = \"{unset}\" }} }}"), "fetcher.auth.bearer"),
+        (
+            format!("auth = {{ basic = {{ username = {{ env = \"{unset}\" }}, password = {{ env = \"PATH\" }} }} }}"),
+            "fetcher.auth.basic.username",
+        ),
+        (
+            format!("auth = {{ oauth2 = {{ token_url = \"https://a/\", client_id = \"me\", client_secret = {{ env = \"{unset}\" }} }} }}"),
+            "fetcher.auth.oauth2.client_secret",
+        ),
+    ] {
+        let error = with_fetcher(&text).unwrap().check_secrets().expect_err(&text);
+        assert!(error.to_string().starts_with(&format!("`{key}`: the environment variable {unset} is not set")), "{error}");
+        assert!(error.line() == Some(line) && error.remedy().unwrap().contains(&format!("export {unset}=")), "{error:?}");
+    }
+    assert!(with_fetcher("auth = { bearer = { env = \"PATH\" } }").unwrap().check_secrets().is_ok());
+    let file = with_fetcher("auth = { bearer = { file = \"no/such\" } }").unwrap().check_secrets().unwrap_err();
+    assert!(file.to_string().contains("no/such") && file.remedy().unwrap().contains("readable by its owner only"), "{file}");
+}
+
+#[test]
+fn a_secret_on_its_way_to_a_server_without_tls_is_warned_of() {
+    let warnings = |url: &str, lines: &str| {
+        let text = USERS.replace("https://randomuser.me", url).replace("records = \"/results\"", lines);
+        let warnings = parse_text(&text).unwrap().security_warnings();
+        warnings.into_iter().map(|warning| format!("{}: {}", warning.code, warning.what)).collect::<Vec<_>>()
+    };
+    let bearer = "auth = { bearer = { env = \"T\" } }";
+    let oauth2 = "auth = { oauth2 = { token_url = \"http://a/\", client_id = \"me\" } }";
+    for (url, lines, key) in [
+        ("http://randomuser.me", bearer, Some("[fetcher] url is http")),
+        ("http://randomuser.me", "headers = { X-Key = { env = \"K\" } }", Some("[fetcher] url is http")),
+        ("https://randomuser.me", oauth2, Some("[fetcher] auth.oauth2.token_url is http")),
+        ("http://randomuser.me", "", None),
+        ("https://randomuser.me", bearer, None),
+        ("http://127.0.0.1:8080", bearer, None),
+        ("http://[::1]:8080", bearer, None),
+    ] {
+        let found = warnings(url, lines);
+        assert_eq!(found.len(), usize::from(key.is_some()), "{url} {lines}: {found:?}");
+        assert!(key.is_none_or(|key| found[0].starts_with("plaintext_secret: ") && found[0].contains(key)), "{found:?}");
     }
 }

@@ -21,6 +21,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 
 use crate::pem_file::{PemFile, unusable_pair};
 use crate::store::error::{RetryReason, StoreError};
+use crate::tls_client::roots;
 
 /// The remedy if a node refuses the client's certificate.
 pub(super) const CLIENT_CERTIFICATE: &str = "if it requires a client's certificate, set certificate and key in [cassandra.tls] to a pair that \
@@ -32,7 +33,7 @@ pub(super) const CLIENT_CERTIFICATE: &str = "if it requires a client's certifica
 /// When a file can't be read, is not PEM, or does not fit the others, at its key.
 pub(super) fn client_config(pipeline: &Pipeline, tls: &CassandraTlsSection) -> Result<Arc<ClientConfig>, FileError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let roots = Arc::new(roots(pipeline, tls)?);
+    let roots = Arc::new(roots(pipeline, ["cassandra", "tls"], tls.ca.as_deref())?);
     let at = |name, message: String, help: &str| pipeline.error_at(&["cassandra", "tls", name], message, help);
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
         .build()
@@ -58,26 +59,6 @@ pub(super) fn client_config(pipeline: &Pipeline, tls: &CassandraTlsSection) -> R
     let key = PemFile { pipeline, key: &key_at, path: key }.private_key()?;
     let config = builder.with_client_auth_cert(chain, key);
     Ok(Arc::new(config.map_err(|error| unusable_pair(pipeline, &certificate_at, &key_at, &error))?))
-}
-
-/// The CAs of the file, or of the system.
-fn roots(pipeline: &Pipeline, tls: &CassandraTlsSection) -> Result<RootCertStore, FileError> {
-    let mut roots = RootCertStore::empty();
-    let Some(ca) = &tls.ca else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            let key = &["cassandra", "tls", "ca"];
-            return Err(pipeline.error_at(key, "the system has no CAs", "set ca to a PEM file, or install the package ca-certificates"));
-        }
-        return Ok(roots);
-    };
-    for certificate in (PemFile { pipeline, key: &["cassandra", "tls", "ca"], path: ca }).certificates()? {
-        roots.add(certificate).map_err(|error| {
-            let message = format!("a certificate of {} can't be used: {error}", pipeline.relative(ca).display());
-            pipeline.error_at(&["cassandra", "tls", "ca"], message, "issue it again, as X.509 version 3")
-        })?;
-    }
-    Ok(roots)
 }
 
 /// Verifies certificates as rustls does, but for another name than the node's address, or for any.
