@@ -12,6 +12,7 @@ mod output;
 mod process;
 mod runtime;
 mod server_timeout;
+mod source_draft;
 
 use std::process::ExitCode;
 

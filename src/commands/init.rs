@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::commands::init_from;
 use crate::error::CliError;
 use crate::example::{PIPELINE, SCHEMA, SCHEMA_NAME};
 use crate::output::Output;
@@ -16,7 +17,9 @@ use crate::output::Output;
 Examples:
   forebay init                 write forebay.toml and users.schema.json to this directory
   forebay init pipelines/users
-  forebay init --force         overwrite existing files")]
+  forebay init --force         overwrite existing files
+  forebay init --from https://api.example.org/orders --header 'Authorization=Bearer env:TOKEN'
+                               request the API, and write a pipeline and a schema for its records")]
 pub(crate) struct Args {
     /// Directory; created when it does not exist
     #[arg(default_value = ".", value_name = "DIR")]
@@ -24,21 +27,16 @@ pub(crate) struct Args {
     /// Overwrite existing files
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    source: init_from::Args,
 }
 
 /// Runs the command.
 pub(crate) fn init(output: &Output, args: &Args) -> Result<(), CliError> {
-    let files = [("forebay.toml", PIPELINE), (SCHEMA_NAME, SCHEMA)];
-    std::fs::create_dir_all(&args.dir).map_err(|error| unwritable(&args.dir, &error))?;
-    let paths = files.map(|(name, _)| args.dir.join(name));
-    if !args.force
-        && let Some(path) = paths.iter().find(|path| path.exists())
-    {
-        return Err(CliError::usage(format!("{} already exists", path.display()), "overwrite it with --force, or name another directory"));
+    if let Some(url) = &args.source.from {
+        return init_from::init_from(output, &args.dir, args.force, url, &args.source);
     }
-    for (path, (_, text)) in paths.iter().zip(files) {
-        write(path, text, args.force)?;
-    }
+    let paths = write_files(&args.dir, args.force, &[("forebay.toml", PIPELINE), (SCHEMA_NAME, SCHEMA)])?;
     if output.json() {
         output.print_json(&json!({ "written": paths }));
     } else {
@@ -47,6 +45,20 @@ pub(crate) fn init(output: &Output, args: &Args) -> Result<(), CliError> {
         output.message(&format!("next: forebay check -c {file}, then forebay run -c {file}"));
     }
     Ok(())
+}
+
+/// Writes files to a directory, which is created. Without `force`, none is written if one of them
+/// exists.
+pub(super) fn write_files(dir: &Path, force: bool, files: &[(&str, &str)]) -> Result<Vec<PathBuf>, CliError> {
+    std::fs::create_dir_all(dir).map_err(|error| unwritable(dir, &error))?;
+    let paths: Vec<_> = files.iter().map(|(name, _)| dir.join(name)).collect();
+    if !force && let Some(path) = paths.iter().find(|path| path.exists()) {
+        return Err(CliError::usage(format!("{} already exists", path.display()), "overwrite it with --force, or name another directory"));
+    }
+    for (path, (_, text)) in paths.iter().zip(files) {
+        write(path, text, force)?;
+    }
+    Ok(paths)
 }
 
 fn write(path: &Path, text: &str, force: bool) -> Result<(), CliError> {

@@ -9,6 +9,7 @@ mod doctor;
 mod fetch;
 pub(crate) mod flags;
 pub(crate) mod init;
+mod init_from;
 mod journal;
 mod logs;
 mod monitor;

@@ -45,7 +45,7 @@ use super::error::FetchError;
 use super::link_header::next_link;
 use super::next_url;
 use super::oauth2::TokenSource;
-use super::page::{AnswerPlaces, count, text_cursor};
+use super::page::{AnswerPlaces, PagePaths, count, text_cursor};
 use super::page_error::PageError;
 use super::pagination::{NextCursor, PageInfo};
 use super::public_address::{NotPublic, PublicOnly, SystemResolver};
@@ -318,6 +318,17 @@ impl Client {
         Ok((extracted, info))
     }
 
+    /// What a response whose records arrive one per line or row says besides them.
+    ///
+    /// # Errors
+    /// When the pipeline file looks for the next page in its body.
+    pub(super) fn page_of_rows(&self, response: &ApiResponse, paths: &PagePaths) -> Result<PageInfo, FetchError> {
+        match paths.place_outside_records() {
+            Some(key) => Err(self.page_error(response, PageError::NoPlaceInLines { key })),
+            None => self.page(response, Ok((Extracted::default(), PageInfo::default()))).map(|(_, info)| info),
+        }
+    }
+
     /// Adds what the headers of a response say about its page.
     fn add_headers(&self, response: &ApiResponse, info: &mut PageInfo) -> Result<(), FetchError> {
         let places = &*self.places;
@@ -337,8 +348,7 @@ impl Client {
         Ok(())
     }
 
-    /// The error of a response that holds no page.
-    pub(super) fn page_error(&self, response: &ApiResponse, cause: PageError) -> FetchError {
+    fn page_error(&self, response: &ApiResponse, cause: PageError) -> FetchError {
         response.secrets.removed_from(FetchError::Page { api: self.api.clone(), cause, wait: response.wait })
     }
 

@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use super::client::{Client, PageRequest};
 use super::error::FetchError;
-use super::page::{self, PagePaths};
 use super::pagination::{NextStep, PageHistory, PageLimits};
+use super::sample::{ReadPage, read_page};
 
 /// What a fetch would do with the first page.
 #[derive(Debug, Serialize)]
@@ -62,9 +62,9 @@ pub struct ShownRequest {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The size of the body, decompressed.
+    /// The size of the body, decompressed; of lines or rows, that of the first part's records.
     pub bytes: usize,
-    /// The records on the page.
+    /// The records on the page; of lines or rows, in the first part.
     pub records: usize,
     /// Those of them that are not JSON.
     pub malformed: usize,
@@ -86,11 +86,9 @@ pub async fn dry_run(
     let rule = section.paging().map_or_else(|| "a fetch is one page".to_owned(), |paging| paging.describe());
     let outcome = DryRun { request, answer: None, error: None, next: None, stop: None, rule, limits: limits_of(section) };
     let answer = async {
-        let response = client.fetch(wall, params, start.as_deref()).await?;
-        let read = page::read(&response.body, &PagePaths::of(section), true, section.max_page_bytes.as_usize());
-        let (extracted, info) = client.page(&response, read)?;
-        let (status, bytes, records) = (response.status.as_u16(), response.body.len(), extracted.records.len());
-        Ok::<_, FetchError>((Answer { status, bytes, records, malformed: extracted.bad.len() }, info))
+        let ReadPage { status, bytes, extracted, info } = read_page(&client, section, params, start.as_deref(), true, wall).await?;
+        let (records, malformed) = (extracted.records.len(), extracted.bad.len());
+        Ok::<_, FetchError>((Answer { status: status.as_u16(), bytes, records, malformed }, info))
     };
     let (answer, info) = match answer.await {
         Ok(answer) => answer,

@@ -77,6 +77,7 @@ pub(crate) use actor::{Fetcher, FetcherMessage, FetcherParams};
 pub(crate) use error::FetchError;
 pub(crate) use handle::{FetcherHandle, ScheduledFetches};
 pub(crate) use sample::sample;
+pub use sample::{FirstResponse, first_response, two_pages};
 pub(crate) use schedule::Schedule;
 
 pub use link_header::next_link;

@@ -19,7 +19,6 @@ use uuid::Uuid;
 use super::client::{ApiResponse, Client};
 use super::error::FetchError;
 use super::page::{self, PagePaths};
-use super::page_error::PageError;
 use super::pagination::PageInfo;
 use super::records::Extracted;
 use crate::failpoint::point_async;
@@ -134,10 +133,7 @@ impl PageFetcher {
         first: (Extracted, bool),
         mut credit: Credit,
     ) -> Result<FetchedPage, FetchError> {
-        if let Some(key) = self.paths.place_outside_records() {
-            return Err(self.client.page_error(&response, PageError::NoPlaceInLines { key }));
-        }
-        let (_, mut info) = self.client.page(&response, Ok(Default::default()))?;
+        let mut info = self.client.page_of_rows(&response, &self.paths)?;
         let mut earlier = PageProduced::default();
         let (mut part, mut is_last) = first;
         loop {

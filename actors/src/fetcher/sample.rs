@@ -1,21 +1,24 @@
-//! Fetches one page without producing it, for `forebay doctor` and for checks.
+//! Fetches pages without producing them, for `forebay doctor`, `forebay fetch --dry-run` and
+//! `forebay init --from`.
 //!
 //! Guarantees:
 //! * URL, headers, redirects, limits and pointers are those of a fetch.
 //! * Nothing is produced and no cursor moves.
 //!
-//! Does not guarantee that the next page looks like it.
+//! Does not guarantee that a later page looks like the first.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use forebay_schemas::pipeline::{FetcherSection, Pipeline};
+use reqwest::StatusCode;
 
 use super::client::Client;
 use super::error::FetchError;
 use super::page::{self, PagePaths};
-use super::pagination::{NextStep, PageHistory, PageLimits};
+use super::pagination::{NextStep, PageHistory, PageInfo, PageLimits};
+use super::records::Extracted;
 
 /// The first page of an API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,36 @@ pub(crate) struct Sample {
     pub(crate) records: Vec<Bytes>,
     /// The cursor of the next page, if there is one.
     pub(crate) next: Option<String>,
+}
+
+/// A page of an API; of one that arrives in parts, the first part.
+pub(super) struct ReadPage {
+    pub(super) status: StatusCode,
+    /// The size of the body, decompressed; of a part, that of its records.
+    pub(super) bytes: usize,
+    pub(super) extracted: Extracted,
+    pub(super) info: PageInfo,
+}
+
+/// Fetches the page with this cursor.
+pub(super) async fn read_page(
+    client: &Client,
+    section: &FetcherSection,
+    params: &BTreeMap<String, String>,
+    cursor: Option<&str>,
+    is_first: bool,
+    wall: SystemTime,
+) -> Result<ReadPage, FetchError> {
+    let mut response = client.fetch(wall, params, cursor).await?;
+    let (status, paths) = (response.status, PagePaths::of(section));
+    if let Some(part) = client.next_part(&mut response).await {
+        let (extracted, _) = part?;
+        let info = client.page_of_rows(&response, &paths)?;
+        return Ok(ReadPage { status, bytes: extracted.records.iter().map(Bytes::len).sum(), extracted, info });
+    }
+    let read = page::read(&response.body, &paths, is_first, section.max_page_bytes.as_usize());
+    let (extracted, info) = client.page(&response, read)?;
+    Ok(ReadPage { status, bytes: response.body.len(), extracted, info })
 }
 
 /// Fetches the first page with these params.
@@ -41,15 +74,54 @@ pub(crate) async fn sample(
     let client = Client::new(pipeline, section)?;
     let api = client.api().to_owned();
     let (start, limits) = PageLimits::of(section);
-    let mut response = client.fetch(wall, params, start.as_deref()).await?;
-    if let Some(part) = client.next_part(&mut response).await {
-        return Ok(Sample { api, records: part?.0.records, next: None });
-    }
-    let read = page::read(&response.body, &PagePaths::of(section), true, section.max_page_bytes.as_usize());
-    let (extracted, info) = client.page(&response, read)?;
+    let ReadPage { extracted, info, .. } = read_page(&client, section, params, start.as_deref(), true, wall).await?;
     let next = match PageHistory::default().next_step(limits, start.as_deref(), extracted.records.len() as u64, info) {
         NextStep::Continue(next) => Some(next),
         NextStep::Stop(stop, _) => stop.cursor,
     };
     Ok(Sample { api, records: extracted.records, next })
+}
+
+/// The first response of an API of which nothing else is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstResponse {
+    /// The body as JSON; the records of lines or rows as an array.
+    pub body: Bytes,
+    /// Whether a `Link` header names a next page.
+    pub links_next: bool,
+}
+
+/// Requests the URL of `[fetcher]` as it is.
+///
+/// # Errors
+/// As of a fetch.
+pub async fn first_response(pipeline: &Pipeline, section: &FetcherSection, wall: SystemTime) -> Result<FirstResponse, FetchError> {
+    let client = Client::new(pipeline, section)?;
+    let mut response = client.fetch(wall, &BTreeMap::new(), None).await?;
+    let links_next = response.link.is_some();
+    let body = match client.next_part(&mut response).await {
+        Some(part) => [b"[".as_slice(), &part?.0.records.join(&b','), b"]"].concat().into(),
+        None => response.body.clone(),
+    };
+    Ok(FirstResponse { body, links_next })
+}
+
+/// Fetches the first page, and the next one if the pipeline file leads to one.
+///
+/// # Errors
+/// As of a fetch.
+pub async fn two_pages(
+    pipeline: &Pipeline,
+    section: &FetcherSection,
+    wall: SystemTime,
+) -> Result<(Vec<Bytes>, Option<Vec<Bytes>>), FetchError> {
+    let Sample { records, next, .. } = sample(pipeline, section, &BTreeMap::new(), wall).await?;
+    let Some(next) = next else { return Ok((records, None)) };
+    let client = Client::new(pipeline, section)?;
+    match read_page(&client, section, &BTreeMap::new(), Some(&next), false, wall).await {
+        Ok(page) => Ok((records, Some(page.extracted.records))),
+        // Some APIs refuse the page after the last one.
+        Err(FetchError::Status { status: StatusCode::NOT_FOUND, .. }) => Ok((records, Some(Vec::new()))),
+        Err(error) => Err(error),
+    }
 }

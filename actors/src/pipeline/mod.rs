@@ -31,4 +31,4 @@ pub use page_probe::{Probe, first_page, probe};
 pub use start_plan::plan_start;
 pub use tree::start;
 
-pub use crate::fetcher::{Answer, DryRun, ShownRequest, dry_run};
+pub use crate::fetcher::{Answer, DryRun, FirstResponse, ShownRequest, dry_run, first_response, two_pages};
