@@ -334,7 +334,10 @@ fn a_restart_of_an_actor_that_is_being_restarted_is_accepted_and_changes_nothing
     let (running, http) = running(&job);
     running.wait_until("it reads", |s| s["partitions"].as_array().unwrap().iter().any(|p| p["assigned"] == true));
     assert!(job.forebay(RESTART).status.success());
-    running.wait_until("it is being restarted", |s| Running::actor(s, "root/egress/writer")["state"] == "restarting");
+    let is_restarting = |s: &Value, path: &str| Running::actor(s, path)["state"] == "restarting";
+    running.wait_until("both are being restarted", |s| {
+        ["root/egress/writer", "root/egress/consumer"].iter().all(|path| is_restarting(s, path))
+    });
     let again = job.forebay(RESTART);
     let text = String::from_utf8(again.stdout).unwrap();
     assert!(again.status.success() && text == "root/egress/writer is being restarted already; incarnation 1 was the last\n", "{text}");
