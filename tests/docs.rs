@@ -138,20 +138,7 @@ fn every_example_of_a_source_is_a_valid_part_of_a_pipeline_file() {
         assert!(parsed.is_ok(), "{block}: {}", parsed.unwrap_err());
         examples += 1;
     }
-    assert!(examples >= 14, "{examples} examples");
-}
-
-#[test]
-fn every_pipeline_file_in_the_guide_of_sources_is_valid() {
-    let text = read("docs/SOURCES.md");
-    let blocks: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    for block in &blocks {
-        let file =
-            format!("[pipeline]\nname = \"p\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[producer]\nkey = \"/id\"\n{block}");
-        let parsed = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), file);
-        assert!(parsed.is_ok(), "{block}\n{}", parsed.unwrap_err());
-    }
-    assert!(blocks.len() > 8, "{} blocks", blocks.len());
+    assert!(examples >= 22, "{examples} examples");
 }
 
 #[test]

@@ -18,6 +18,13 @@ fn run(dir: &tempfile::TempDir, args: &[&str]) -> Output {
     output(command)
 }
 
+/// Makes the API of the drafted pipeline listen on a socket, so that tests can run side by side.
+fn listen_apart(dir: &tempfile::TempDir, file: &str) {
+    let path = dir.path().join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, text + "\n[api]\nlisten = \"unix:api.sock\"\n").unwrap();
+}
+
 /// The rows of a query.
 fn rows(dir: &tempfile::TempDir, sql: &str) -> Vec<Value> {
     let end = run(dir, &["query", "--json", sql]);
@@ -58,6 +65,7 @@ fn orders_behind_a_bearer_token_become_rows_without_a_file_written_by_hand() {
     ] {
         assert!(notes.contains(note), "{note}\n{notes}");
     }
+    listen_apart(&dir, "forebay.toml");
     let end = run(&dir, &["run", "--until-idle", "--json"]);
     assert!(end.status.success(), "{}", stderr(&end));
     let rows = rows(&dir, "SELECT id, total, paid, customer_name FROM orders_stream");
@@ -88,6 +96,7 @@ fn an_api_of_columns_becomes_a_row_per_time() {
         "paging: none found, so a fetch is one page; docs/SOURCES.md has the kinds",
     ];
     assert_eq!(notes, expected);
+    listen_apart(&dir, "weather/forebay.toml");
     let end = run(&dir, &["run", "--until-idle", "--json", "-c", "weather/forebay.toml"]);
     assert!(end.status.success(), "{}", stderr(&end));
     let end = run(&dir, &["query", "--json", "-c", "weather/forebay.toml", "SELECT time, temperature_2m FROM forecast_stream"]);

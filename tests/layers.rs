@@ -24,7 +24,7 @@ const CONCERNS: [(&str, &[&str]); 14] = [
     ("actix-http", &["forebay-actors"]),
     ("actix-service", &["forebay-actors"]),
     ("actix-web", &["forebay-actors", "forebay"]),
-    ("rustls", &["forebay-dataplane", "forebay-tui", "forebay"]),
+    ("rustls", &["forebay-actors", "forebay-dataplane", "forebay-tui", "forebay"]),
     ("reqwest", &["forebay-actors", "forebay-tui", "forebay"]),
     ("rdkafka", &["forebay-actors"]),
     ("nisshi-broker", &["forebay-actors"]),

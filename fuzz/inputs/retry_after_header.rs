@@ -1,4 +1,4 @@
-//! No header makes Forebay wait for longer than ten minutes.
+//! No header makes Forebay wait for longer than a day.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use forebay_actors::RateLimit;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-const MAX_WAIT: Duration = Duration::from_secs(600);
+const MAX_WAIT: Duration = Duration::from_secs(86_400);
 const NAMES: [&str; 5] = ["retry-after", "ratelimit", "ratelimit-reset", "x-ratelimit-reset", "x-ratelimit-remaining"];
 
 /// Checks one input.

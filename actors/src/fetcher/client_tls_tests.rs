@@ -140,5 +140,6 @@ fn an_unusable_file_is_an_error_at_its_key() {
     }
     std::fs::set_permissions(files.folder.path().join("client.key"), std::fs::Permissions::from_mode(0o666)).unwrap();
     let pipeline = files.pipeline("https://127.0.0.1/", "certificate = 'client.pem', key = 'client.key'");
-    assert!(crate::pipeline::Blueprint::new(pipeline).err().unwrap().to_string().contains("chmod 600"));
+    let error = forebay_dataplane::tls_client::source_config(&pipeline, pipeline.fetcher.as_ref().unwrap().tls.as_ref().unwrap());
+    assert!(error.expect_err("others can read the key").to_string().contains("chmod 600"));
 }
