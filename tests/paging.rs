@@ -301,10 +301,10 @@ fn an_answer_that_is_not_a_list_is_reported_with_the_remedy() {
         assert_eq!(code, 1, "{text}");
         text
     };
-    let one = error_of("{\"results\": {\"id\": 7}}");
-    assert!(one.contains("an object, not to an array") && one.contains("request a URL that returns a list"), "{one}");
+    let nested = error_of("{\"results\": {\"rows\": [{\"id\": 7}]}}");
+    assert!(nested.contains("leads to an object, not to an array of records"), "{nested}");
     assert!(error_of("{\"id\": 1}\n{\"id\": 2}\n").contains("NDJSON"));
     let api = TestApi::start(|_| Answer { kind: "application/x-ndjson", ..Answer::ok("{\"id\": 1}\n".into()) });
     let (code, _, text) = until_idle(&reading(&api, ""));
-    assert!(code == 1 && text.contains("NDJSON"), "{text}");
+    assert!(code == 1 && text.contains("each line or row of the answer is a record, but fetcher.records"), "{text}");
 }

@@ -284,7 +284,7 @@ fn a_dry_run_shows_the_requests_and_the_answer_and_keeps_nothing() {
     let end = dry(&["--param", "day=2026-01-01", "--json"]);
     let shown: Value = serde_json::from_slice(&end.stdout).unwrap_or_else(|_| panic!("{}", stderr(&end)));
     let url = |page: u32| format!("{}?day=2026-01-01&page={page}&appid=***", api.url);
-    assert_eq!(shown["request"], json!({ "method": "GET", "url": url(1), "headers": ["accept", "x-version"] }));
+    assert_eq!(shown["request"], json!({ "method": "GET", "url": url(1), "headers": ["accept", "accept-encoding", "x-version"] }));
     assert_eq!((&shown["answer"]["status"], &shown["answer"]["records"]), (&json!(200), &json!(2)));
     assert_eq!((&shown["next"]["url"], shown.get("stop")), (&json!(url(2)), None));
     assert_eq!(shown["limits"]["fetcher.max_pages"], "100000");
