@@ -95,12 +95,12 @@ fn a_token_of_the_environment_comes_after_its_prefix_and_check_refuses_one_that_
 }
 
 #[test]
-fn whether_a_failed_run_is_retryable_follows_from_the_statuses_of_the_file() {
-    for (lines, status, retryable, text) in [
-        ("", "404 Not Found", false, "answered 404 Not Found: no such report"),
-        ("statuses = { retry = [404] }\nmax_attempts = 1", "404 Not Found", true, "answered 404 Not Found"),
-        ("max_wait = \"1m\"", "429 Too Many Requests", true, "it asks to get no request for 2h, and fetcher.max_wait is 1m"),
-        ("statuses = { final = [429] }", "429 Too Many Requests", false, "answered 429"),
+fn a_status_ends_a_fetch_as_the_statuses_and_the_patience_of_the_file_say() {
+    for (lines, status, text) in [
+        ("", "404 Not Found", "answered 404 Not Found: no such report"),
+        ("statuses = { retry = [404] }\nmax_attempts = 1", "404 Not Found", "answered 404 Not Found"),
+        ("max_wait = \"1m\"", "429 Too Many Requests", "it asks to get no request for 2h, and fetcher.max_wait is 1m"),
+        ("statuses = { final = [429] }", "429 Too Many Requests", "answered 429"),
     ] {
         let api = TestApi::start(move |_| Answer::of(status, "no such report").with("Retry-After: 7200.0"));
         // Without a limit, 404 is final.
@@ -110,8 +110,6 @@ fn whether_a_failed_run_is_retryable_follows_from_the_statuses_of_the_file() {
         let end = source.forebay(&["run", "--until-idle", "--json"], &[]);
         let shown = format!("{}{}", String::from_utf8_lossy(&end.stdout), stderr(&end));
         assert!(!end.status.success() && shown.contains(text), "{lines}: {shown}");
-        let last: Value = serde_json::from_str(String::from_utf8_lossy(&end.stdout).lines().last().unwrap()).unwrap();
-        assert_eq!(last["error"]["retryable"], retryable, "{lines}: {last}");
     }
 }
 
