@@ -9,7 +9,7 @@ use forebay_actors::ProcessClock;
 use forebay_actors::pipeline::first_page;
 use forebay_dataplane::transform::{InferredSchema, LeftOut, SchemaDifference, SchemaInference, schema_diff};
 use forebay_kernel::Clock as _;
-use forebay_schemas::pipeline::{FileText, Pipeline};
+use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::record_schema::RecordSchema;
 use serde_json::{Value, json};
 
@@ -147,9 +147,7 @@ fn schema_of(pipeline: &Pipeline) -> Result<RecordSchema, CliError> {
     let Some(transformer) = &pipeline.transformer else {
         return Err(CliError::usage("the pipeline has no [transformer], and so no schema", "infer one with `forebay schema infer`"));
     };
-    let path = pipeline.relative(&transformer.schema);
-    let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
-    Ok(RecordSchema::parse(&FileText { path, text })?)
+    Ok(RecordSchema::of(pipeline, transformer)?)
 }
 
 impl From {

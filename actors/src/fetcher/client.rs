@@ -397,11 +397,12 @@ impl Client {
             secrets: EchoedSecrets::default(),
         };
         let limit = RateLimit::of(status, &headers, "", wall);
-        if self.statuses.meaning(status, is_conditional, limit.retry_later) == Meaning::Empty {
+        let meaning = self.statuses.meaning(status, is_conditional, limit.retry_later);
+        if meaning == Meaning::Empty {
             return Ok(api_response(Bytes::new(), None, limit.wait));
         }
         let raw: BodyReader = Box::pin(StreamReader::new(response.bytes_stream().map_err(io::Error::other)));
-        if self.statuses.meaning(status, is_conditional, limit.retry_later) != Meaning::Answer {
+        if meaning != Meaning::Answer {
             let excerpt = async { excerpt(body::open(raw, &headers).await.ok()).await };
             let excerpt = tokio::time::timeout(EXCERPT_TIMEOUT, excerpt).await.unwrap_or_default();
             let mut limit = RateLimit::of(status, &headers, &excerpt, wall);

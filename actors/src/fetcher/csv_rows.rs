@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use forebay_dataplane::Reason;
-use forebay_schemas::pipeline::{FileText, Pipeline};
+use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::record_schema::{Field, Kind, RecordSchema};
 
 use super::page_error::PageError;
@@ -53,10 +53,8 @@ impl CsvTypes {
     /// The types of a pipeline that has a schema; else every field is text.
     pub(super) fn of_pipeline(pipeline: &Pipeline) -> Self {
         let Some(transformer) = &pipeline.transformer else { return Self::default() };
-        let path = pipeline.relative(&transformer.schema);
         // The checks of the pipeline file report a schema that can't be used.
-        let schema = std::fs::read_to_string(&path).ok().and_then(|text| RecordSchema::parse(&FileText { path, text }).ok());
-        schema.map(|schema| Self::of(&schema)).unwrap_or_default()
+        RecordSchema::of(pipeline, transformer).map(|schema| Self::of(&schema)).unwrap_or_default()
     }
 
     /// The types of a schema's fields.
@@ -228,6 +226,7 @@ fn push_text(json: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use forebay_schemas::pipeline::FileText;
     use proptest::prelude::*;
 
     use super::*;

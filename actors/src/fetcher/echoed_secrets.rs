@@ -37,10 +37,8 @@ impl EchoedSecrets {
     }
 
     /// With further secrets.
-    pub(super) fn and(mut self, secrets: impl Iterator<Item = String>) -> Self {
-        self.0.extend(secrets.filter(|secret| secret.len() >= MIN_CHARS));
-        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        self
+    pub(super) fn and(self, secrets: impl Iterator<Item = String>) -> Self {
+        Self::from_texts(self.0.into_iter().chain(secrets))
     }
 
     /// The error without these secrets in its quotes.

@@ -71,10 +71,18 @@ pub(crate) async fn sample(
     params: &BTreeMap<String, String>,
     wall: SystemTime,
 ) -> Result<Sample, FetchError> {
-    let client = Client::new(pipeline, section)?;
+    first_of(&Client::new(pipeline, section)?, section, params, wall).await
+}
+
+async fn first_of(
+    client: &Client,
+    section: &FetcherSection,
+    params: &BTreeMap<String, String>,
+    wall: SystemTime,
+) -> Result<Sample, FetchError> {
     let api = client.api().to_owned();
     let (start, limits) = PageLimits::of(section);
-    let ReadPage { extracted, info, .. } = read_page(&client, section, params, start.as_deref(), true, wall).await?;
+    let ReadPage { extracted, info, .. } = read_page(client, section, params, start.as_deref(), true, wall).await?;
     let next = match PageHistory::default().next_step(limits, start.as_deref(), extracted.records.len() as u64, info) {
         NextStep::Continue(next) => Some(next),
         NextStep::Stop(stop, _) => stop.cursor,
@@ -115,9 +123,9 @@ pub async fn two_pages(
     section: &FetcherSection,
     wall: SystemTime,
 ) -> Result<(Vec<Bytes>, Option<Vec<Bytes>>), FetchError> {
-    let Sample { records, next, .. } = sample(pipeline, section, &BTreeMap::new(), wall).await?;
-    let Some(next) = next else { return Ok((records, None)) };
     let client = Client::new(pipeline, section)?;
+    let Sample { records, next, .. } = first_of(&client, section, &BTreeMap::new(), wall).await?;
+    let Some(next) = next else { return Ok((records, None)) };
     match read_page(&client, section, &BTreeMap::new(), Some(&next), false, wall).await {
         Ok(page) => Ok((records, Some(page.extracted.records))),
         // Some APIs refuse the page after the last one.

@@ -207,13 +207,9 @@ fn check_cassandra_connection(p: &Pipeline, cassandra: &CassandraSection) -> Res
         return Err(p.error_at(key, "datacenter_failover needs a datacenter", "set datacenter = \"dc1\", or remove datacenter_failover"));
     }
     if let Some(tls) = &cassandra.tls {
-        let key = |name| ["cassandra", "tls", name];
-        if tls.certificate.is_some() != tls.key.is_some() {
-            let set = if tls.key.is_some() { "key" } else { "certificate" };
-            return Err(p.error_at(&key(set), "certificate and key belong together", "set both, or neither"));
-        }
+        check_client_pair(p, "cassandra", tls.certificate.is_some(), tls.key.is_some())?;
         if tls.hostname.is_some() && !tls.verify_hostname {
-            return Err(p.error_at(&key("hostname"), "verify_hostname = false ignores hostname", "remove one of them"));
+            return Err(p.error_at(&["cassandra", "tls", "hostname"], "verify_hostname = false ignores hostname", "remove one of them"));
         }
     }
     if cassandra.sends_plaintext_password() && !cassandra.plaintext_password {
@@ -386,6 +382,15 @@ fn check_supervisor(p: &Pipeline) -> Result<(), FileError> {
     duration_in_range(p, &["supervisor", "backoff_max"], s.backoff_max, s.backoff_min.0, hour)?;
     duration_in_range(p, &["supervisor", "backoff_reset"], s.backoff_reset, ms, 24 * hour)?;
     duration_in_range(p, &["supervisor", "shutdown"], s.shutdown, ms, hour)
+}
+
+/// Checks that the `tls` of a section has a certificate and a key, or neither.
+pub(super) fn check_client_pair(p: &Pipeline, section: &str, certificate: bool, key: bool) -> Result<(), FileError> {
+    if certificate == key {
+        return Ok(());
+    }
+    let set = if key { "key" } else { "certificate" };
+    Err(p.error_at(&[section, "tls", set], "certificate and key belong together", "set both, or neither"))
 }
 
 /// Checks a name by Cassandra's rule for unquoted names in lower case, so that `cqlsh` accepts it

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::checks::{check_pointer, duration_in_range, in_range};
+use super::checks::{check_client_pair, check_pointer, duration_in_range, in_range};
 use super::{AuthSection, BodyFormat, FetcherSection, FileError, HumanDuration, Pipeline, RecordsSection, StatusesSection};
 
 /// Checks these keys.
@@ -23,12 +23,10 @@ pub(super) fn check(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileEr
     if let Some(auth) = &fetcher.auth {
         check_auth(p, fetcher, auth)?;
     }
-    let tls = fetcher.tls.as_ref();
-    if let Some(tls) = tls.filter(|tls| tls.certificate.is_some() != tls.key.is_some()) {
-        let set = if tls.key.is_some() { "key" } else { "certificate" };
-        return Err(p.error_at(&["fetcher", "tls", set], "certificate and key belong together", "set both, or neither"));
+    if let Some(tls) = &fetcher.tls {
+        check_client_pair(p, "fetcher", tls.certificate.is_some(), tls.key.is_some())?;
     }
-    if tls.is_some() && fetcher.url.reveal().scheme() != "https" {
+    if fetcher.tls.is_some() && fetcher.url.reveal().scheme() != "https" {
         return Err(p.error_at(
             &["fetcher", "tls"],
             "fetcher.url is not an https URL, so there is no TLS",

@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use crate::json_pointer::JsonPointer;
-use crate::pipeline::{FileError, FileText, nearest};
+use crate::pipeline::{FileError, FileText, Pipeline, TransformerSection, nearest};
 use json_span::{line_column, locate};
 
 /// Columns that Forebay adds to each record. No field may have such a name.
@@ -120,6 +120,22 @@ struct SchemaError {
 }
 
 impl RecordSchema {
+    /// Reads the schema that `[transformer]` of a pipeline file names.
+    ///
+    /// # Errors
+    /// When the file can't be read, or as [`RecordSchema::parse`].
+    pub fn of(pipeline: &Pipeline, transformer: &TransformerSection) -> Result<Self, FileError> {
+        let path = pipeline.relative(&transformer.schema);
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            pipeline.error_at(
+                &["transformer", "schema"],
+                format!("can't read the record's schema {}: {error}", path.display()),
+                "name the JSON Schema of one record, relative to this file",
+            )
+        })?;
+        Self::parse(&FileText { path, text })
+    }
+
     /// Parses the text of a schema file.
     ///
     /// # Errors

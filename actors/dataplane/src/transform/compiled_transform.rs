@@ -12,7 +12,7 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{SchemaRef, UInt32Type};
 use datafusion::arrow::error::ArrowError;
-use forebay_schemas::pipeline::{FileError, FileText, Pipeline};
+use forebay_schemas::pipeline::{FileError, Pipeline};
 use forebay_schemas::record_schema::RecordSchema;
 use forebay_schemas::run_plan::Warning;
 
@@ -59,15 +59,7 @@ impl Transform {
         let Some(transformer) = &pipeline.transformer else {
             return Err(pipeline.error_at(&["pipeline"], "the pipeline has no [transformer]", "add [transformer] with `schema` and `sql`"));
         };
-        let path = pipeline.relative(&transformer.schema);
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            pipeline.error_at(
-                &["transformer", "schema"],
-                format!("can't read the record's schema {}: {error}", path.display()),
-                "name the JSON Schema of one record, relative to this file",
-            )
-        })?;
-        let record = RecordSchema::parse(&FileText { path, text })?;
+        let record = RecordSchema::of(pipeline, transformer)?;
         let fields = record_fields(&record);
         let program = sql::compile(pipeline, &transformer.sql, &fields)?;
         let fingerprint = format!("{:08x}", crc32c::crc32c(transformer.sql.as_bytes()));
