@@ -170,8 +170,10 @@ fn start_within(job: &Job, bytes: u64) -> Running {
     Running::of(command, job.dir.path(), job.url())
 }
 
-/// How a process reports that it can't allocate memory, or not start a thread for want of it.
-const OUT_OF_MEMORY: [&str; 4] = ["memory allocation of", "annot allocate memory", "out of memory", "Resource temporarily unavailable"];
+/// How a process reports that it can't allocate memory, or not start a thread for want of it. The
+/// last one is the Kafka client's.
+const OUT_OF_MEMORY: [&str; 5] =
+    ["memory allocation of", "annot allocate memory", "out of memory", "Resource temporarily unavailable", "forebay: rd.h:"];
 
 #[test]
 fn a_process_that_can_allocate_no_more_says_so_and_the_next_one_loses_nothing() {
