@@ -48,9 +48,10 @@ fn days(version: &Arc<AtomicU32>) -> (TestApi, Job) {
     (api, job)
 }
 
+const FETCHER: &str = "params = [\"day\"]\ncursor = { next = \"/info/next\", param = \"since\" }";
+
 fn job(api: &TestApi) -> Job {
-    let lines = "params = [\"day\"]\ncursor = { next = \"/info/next\", param = \"since\" }";
-    Job::new("embedded", "embedded").fetching(&api.url, None).with_fetcher(lines)
+    Job::new("embedded", "embedded").fetching(&api.url, None).with_fetcher(FETCHER)
 }
 
 fn up(job: &Job, env: &[(&str, &str)]) -> Running {
@@ -132,6 +133,7 @@ fn a_cleared_task_reads_the_same_pages_again_and_keeps_the_cursor() {
 #[test]
 fn a_run_killed_while_reading_again_continues_at_its_own_page() {
     let (api, job) = days(&Arc::new(AtomicU32::new(1)));
+    let job = job.with_fetcher(&format!("fetch_ahead = 0\n{FETCHER}"));
     let running = up(&job, &[("FAILPOINTS", "fetcher::after_fetch=4*off->return(kill)")]);
     run(&job, &["--key", "daily"]);
     let again = ["trigger", "--key", "daily", "--attempt", "2", "--wait", "--json"];
@@ -227,10 +229,14 @@ fn a_cursor_reset_during_a_fetch_stays_reset() {
     let running = up(&job, &[]);
     out(&job.forebay(&["trigger", "--key", "k"]));
     wait_for(&came);
+    let is_at_start = || stderr(&job.forebay(&["cursor", "show"])).contains("every read is at its start");
+    while is_at_start() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     out(&job.forebay(&["cursor", "reset", "--reason", "from the begin", "--yes"]));
     go_on.store(true, Ordering::SeqCst);
     assert_eq!(run(&job, &["--key", "k"])["counts"]["fetched"], DAY, "the fetch in progress continues where it is");
-    assert!(stderr(&job.forebay(&["cursor", "show"])).contains("every read is at its start"));
+    assert!(is_at_start());
     asked(&api);
     run(&job, &[]);
     assert_eq!(asked(&api), pages(0));

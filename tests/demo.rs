@@ -264,6 +264,7 @@ fn a_fetch_reads_all_pages_and_the_next_one_only_new_records() {
 #[test]
 fn a_process_killed_between_pages_continues_at_the_cursor() {
     let (api, job) = paged(&Arc::new(AtomicU32::new(5 * PAGE)));
+    let job = job.with_fetcher("fetch_ahead = 0");
     let running = job.start(&[], &[("FAILPOINTS", "fetcher::after_fetch=3*off->return(kill)")]);
     running.snapshot();
     let trigger = || job.forebay(&["trigger", "--key", "daily", "--wait", "--json"]);

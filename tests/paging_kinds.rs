@@ -1,5 +1,5 @@
-//! Each kind of paging against one API, from its first page to its last, killed between its pages.
-//! Embedded; needs no server.
+//! Each kind of paging against one API, from its first page to its last, killed between its pages
+//! and on a long read at any point. Embedded; needs no server.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -7,6 +7,7 @@ mod support;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Output;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::source_api::{Answer, TestApi};
@@ -14,6 +15,8 @@ use support::{Job, stderr, user};
 
 /// Users of the API.
 const USERS: u32 = 5;
+/// Users of the API whose read is long: a thousand pages.
+const MANY: u32 = 2_000;
 /// Users on a page.
 const SIZE: u32 = 2;
 
@@ -25,18 +28,26 @@ fn number(path: &str, name: &str) -> Option<u32> {
 
 /// The users from `from` on, as a page with further keys.
 fn page(from: u32, more: &str) -> Answer {
-    let users: Vec<String> = (from..(from + SIZE).min(USERS)).map(|n| user(n, 1)).collect();
-    Answer::ok(format!("{{\"results\": [{}]{more}}}", users.join(",")))
+    page_of(USERS, from, more)
 }
 
-/// Where the page after this one begins, if there is one.
-fn next(from: u32) -> Option<u32> {
-    Some(from + SIZE).filter(|next| *next < USERS)
+/// The same, of this many users.
+fn page_of(users: u32, from: u32, more: &str) -> Answer {
+    let users: Vec<String> = (from..(from + SIZE).min(users)).map(|n| user(n, 1)).collect();
+    Answer::ok(format!("{{\"results\": [{}]{more}}}", users.join(",")))
 }
 
 /// The API: the first segment of the path is the kind of paging that it has there.
 fn api() -> TestApi {
-    TestApi::by_body(|_, path, headers, body| {
+    api_of(USERS)
+}
+
+/// The same, with this many users.
+fn api_of(users: u32) -> TestApi {
+    TestApi::by_body(move |_, path, headers, body| {
+        let page = |from, more: &str| page_of(users, from, more);
+        // Where the page after this one begins, if there is one.
+        let next = |from: u32| Some(from + SIZE).filter(|next| *next < users);
         let header = |name: &str| headers.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned));
         let of = |name: &str| number(path, name);
         match path[1..].split(['/', '?']).next().unwrap() {
@@ -71,7 +82,7 @@ fn api() -> TestApi {
             "page" => page((of("page").unwrap() - 1) * SIZE, ""),
             "offset" => {
                 assert_eq!(of("limit"), Some(SIZE));
-                page(of("offset").unwrap(), &format!(", \"total\": {USERS}"))
+                page(of("offset").unwrap(), &format!(", \"total\": {users}"))
             }
             "last_record" => page(of("since").map_or(0, |since| since + 1), ""),
             kind => panic!("{kind}"),
@@ -95,6 +106,7 @@ fn run(job: &Job, failpoint: &str) -> Output {
 /// Reads the API in one fetch, then in one that is killed at each of its pages, and then once more.
 /// `asked` are the requests of a whole read, and `again` those of the fetch after it.
 fn reads(path: &str, lines: &str, asked: &[&str], stop: &str, again: &[&str]) {
+    let lines = &format!("fetch_ahead = 0\n{lines}");
     let api = api();
     let whole = job(&api, path, lines);
     let summary = whole.run_until_idle();
@@ -187,6 +199,55 @@ fn pages_are_requested_by_the_last_record() {
     let lines = "[fetcher.paging]\nkind = \"last_record\"\nlast = \"/location/street/number\"\nparam = \"since\"";
     let asked = ["/last_record", "/last_record?since=1", "/last_record?since=3", "/last_record?since=4"];
     reads("last_record", lines, &asked, "no_next", &["/last_record?since=4"]);
+}
+
+/// The page that a path of the API asks for, from 0.
+fn page_number(path: &str) -> u32 {
+    let from = |name| number(path, name);
+    match from("page") {
+        Some(page) => page - 1,
+        None if path.starts_with("/path") => path.rsplit('/').next().unwrap().parse::<u32>().unwrap() / SIZE,
+        None => ["after", "from", "offset"].into_iter().find_map(from).or(from("since").map(|since| since + 1)).unwrap_or(0) / SIZE,
+    }
+}
+
+/// Reads a thousand pages in processes that are killed at any point, and then in one that is not.
+/// A kill costs the requests that are ahead of Kafka and the journal, and the one under way.
+fn reads_on_after_kills(path: &str, lines: &str, ahead: u32) {
+    let api = api_of(MANY);
+    let job = job(&api, path, &format!("fetch_ahead = {ahead}\n{lines}"));
+    let mut furthest = 0;
+    for kill in 1..=4 {
+        let before = api.requests();
+        let running = job.start(&["--until-idle"], &[]);
+        // Each kill is at another point between two requests.
+        let (enough, until) = (190 + 13 * kill, std::time::Instant::now() + support::TIMEOUT);
+        while api.requests() - before < enough {
+            assert!(std::time::Instant::now() < until, "{path}: {}", running.log());
+            std::thread::sleep(Duration::from_micros(u64::from(100 * kill)));
+        }
+        running.kill();
+        let asked: Vec<u32> = api.asked().iter().map(|path| page_number(path)).collect();
+        assert!(asked.is_sorted_by(|a, b| a + 1 == *b), "{path}: each page once and in order: {asked:?}");
+        assert!(asked[0] <= furthest && asked[0] + ahead >= furthest, "{path}: {furthest} and then {}", asked[0]);
+        furthest = asked[asked.len() - 1];
+    }
+    let summary = job.run_until_idle();
+    assert_eq!((&summary["stop"]["complete"], rows(&job)), (&json!(true), u64::from(MANY)), "{path}: {summary}");
+    assert!(page_number(&api.asked()[0]) + ahead >= furthest, "{path}");
+}
+
+#[test]
+fn a_kill_at_any_point_of_a_long_read_loses_no_page_and_repeats_at_most_those_ahead() {
+    reads_on_after_kills("cursor", "[fetcher.paging]\nkind = \"cursor\"\nnext = \"/next\"\nparam = \"after\"", 8);
+    reads_on_after_kills("path/{{ cursor }}", "[fetcher.paging]\nkind = \"cursor\"\nnext = \"/next\"\nstart = 0", 3);
+    reads_on_after_kills("next_url", "[fetcher.paging]\nkind = \"next_url\"\nnext = \"/links/next\"", 8);
+    reads_on_after_kills("link", "[fetcher.paging]\nkind = \"link\"", 1);
+    reads_on_after_kills("page", "[fetcher.paging]\nkind = \"page\"\nparam = \"page\"", 8);
+    let offset = "kind = \"offset\"\nparam = \"offset\"\nsize = 2\nsize_param = \"limit\"\ntotal = \"/total\"";
+    reads_on_after_kills("offset", &format!("[fetcher.paging]\n{offset}"), 64);
+    let last = "kind = \"last_record\"\nlast = \"/location/street/number\"\nparam = \"since\"";
+    reads_on_after_kills("last_record", &format!("[fetcher.paging]\n{last}"), 8);
 }
 
 #[test]

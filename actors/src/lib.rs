@@ -3,11 +3,11 @@
 //!
 //! ```text
 //!  API ── fetcher ── producer ──▶ Kafka topic ──▶ consumer ── transformer ── writer ──▶ Cassandra table
-//!             Lease<Page>                          Lease<PolledBatch>  Lease<BatchPart>  └▶ dead-letter topic
+//!                Page                              Lease<PolledBatch>  Lease<BatchPart>  └▶ dead-letter topic
 //! ```
 //!
-//! Each arrow between actors carries a [`Lease`](forebay_kernel::Lease): a message with the bytes
-//! of budget that it holds until it is processed.
+//! Each message between actors holds bytes of budget until it is processed, most of them in a
+//! [`Lease`](forebay_kernel::Lease).
 //!
 //! * `fetcher`, `producer`, `consumer`, `transformer`, `writer`: one folder per actor.
 //!   `mod.rs` states its guarantees, `actor.rs` is the shell, `state.rs` is pure, `client.rs` does

@@ -222,7 +222,10 @@ impl TestApi {
 fn serve(stream: TcpStream, answer: impl FnOnce(&str, &[String], &str) -> Answer) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
-    reader.read_line(&mut line)?;
+    if reader.read_line(&mut line)? == 0 {
+        // The client is gone before its request.
+        return Ok(());
+    }
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
     let mut headers = vec![line.split(' ').next().unwrap_or_default().to_owned()];
     line.clear();

@@ -3,13 +3,14 @@
 //!
 //! Guarantees:
 //! * No page is requested before the budget has room for the largest one.
-//! * Where the API gives cursors, no page is requested before the previous one is in Kafka and the
-//!   journal has it on disk.
+//! * Where the API gives cursors, no page is requested before all but `fetch_ahead` of the pages
+//!   before it are in Kafka, with their cursors on disk.
 //! * A run that was accepted stays open in the ledger until it ends, so the next incarnation
 //!   continues it.
 //!
 //! Does not guarantee that a page fetched again gives the same records: the API decides that.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,19 +23,20 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::client::Client;
+use super::deliveries::Deliveries;
 use super::error::FetchError;
 use super::handle::ScheduledFetches;
 use super::pace::Pace;
 use super::page::PagePaths;
-use super::page_fetcher::{FetchedPage, PageFetcher, PageRecords, deliver};
+use super::page_fetcher::{FetchedPage, HANDOFF_RETRY_INTERVAL, PageFetcher};
 use super::pagination::PageLimits;
 use super::schedule::Schedule;
 use super::state::{Effect, Failure, Patience, State};
 use crate::failpoint::point;
 use crate::ledger::{Command, Ledger};
-use crate::message::{Page, PageProduced};
+use crate::message::{Page, PageContent, PageProduced, PageRefused, Receipt};
 use crate::telemetry::{Stage, Telemetry};
-use forebay_kernel::{Actor, Budget, Credit, Cx, Exit, Lease, MailboxSlot, Outage, SharedClock, millis};
+use forebay_kernel::{Actor, Budget, Cx, Exit, MailboxSlot, Outage, SharedClock, millis};
 
 /// A message to the fetcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +65,7 @@ pub(crate) struct FetcherParams {
     /// When to fetch without a trigger.
     pub schedule: Schedule,
     /// The mailbox of the producer's current incarnation.
-    pub producer: MailboxSlot<Lease<Page>>,
+    pub producer: MailboxSlot<Page>,
     /// The budget of the edge to the producer.
     pub budget: Budget,
     /// Holds the runs and cursors, and records what happens to pages.
@@ -76,12 +78,30 @@ pub(crate) struct FetcherParams {
     pub clock: SharedClock,
 }
 
+/// A page on its way to the topic.
+#[derive(Clone)]
+struct Delivery {
+    run: Uuid,
+    content: Arc<PageContent>,
+    /// The parts of the page that are in Kafka already.
+    earlier: PageProduced,
+    /// When it was handed over first.
+    since: Instant,
+}
+
 /// Fetches pages from an API.
 pub(crate) struct Fetcher {
     params: FetcherParams,
     state: State,
     /// `None` until the client is built.
     pages: Option<PageFetcher>,
+    deliveries: Deliveries<Delivery, Result<PageProduced, PageRefused>>,
+    /// How many pages are with the producer.
+    unsettled: watch::Sender<usize>,
+    /// The events of pages in Kafka that may not be on disk yet, oldest first; at most
+    /// `fetch_ahead` and one.
+    recorded: VecDeque<u64>,
+    fetch_ahead: usize,
     pace: Pace,
     /// Reports the current error.
     outage: Outage,
@@ -98,13 +118,27 @@ impl Fetcher {
     pub(crate) fn new(params: FetcherParams) -> Self {
         let mut state = State::new(params.schedule, params.clock.now(), params.ledger.open_runs());
         let section = params.pipeline.fetcher.as_ref();
+        let fetch_ahead = section.map_or(0, |section| section.fetch_ahead as usize);
         if let Some(section) = section {
             let (start, limits) = PageLimits::of(section);
             let patience = Patience { max_wait: section.max_wait.0, max_attempts: section.max_attempts };
-            state = state.with_patience(patience).with_cursors(start, limits);
+            state = state.with_patience(patience).with_cursors(start, limits).with_fetch_ahead(fetch_ahead);
         }
         let pace = Pace::new(section.and_then(|section| section.rate_limit));
-        Self { params, state, pages: None, pace, outage: Outage::default(), cut_short: None, timer: 0, stopping: false }
+        Self {
+            params,
+            state,
+            pages: None,
+            deliveries: Deliveries::default(),
+            unsettled: watch::Sender::default(),
+            recorded: VecDeque::new(),
+            fetch_ahead,
+            pace,
+            outage: Outage::default(),
+            cut_short: None,
+            timer: 0,
+            stopping: false,
+        }
     }
 
     fn act(&mut self, effects: Vec<Effect>, cx: &mut Cx<'_, Self>) {
@@ -125,6 +159,11 @@ impl Fetcher {
                 }
             }
         }
+        if self.state.unsettled() == 0 {
+            // A fetch has ended whose pages are still with the producer.
+            self.deliveries.clear();
+        }
+        self.unsettled.send_if_modified(|pages| std::mem::replace(pages, self.deliveries.len()) != self.deliveries.len());
         if self.stopping && self.state.is_idle() {
             cx.exit(Exit::Shutdown);
         }
@@ -144,14 +183,18 @@ impl Fetcher {
     fn fetch(&mut self, run: Uuid, cx: &mut Cx<'_, Self>) {
         let Some(pages) = self.pages.clone() else { return };
         let ledger = &self.params.ledger;
-        let position = self.state.position(|| if pages.paths.is_paged { ledger.next_position(run) } else { Position::Begin });
+        let position =
+            self.state.position(ledger.last_event(), || if pages.paths.is_paged { ledger.next_position(run) } else { Position::Begin });
         let (cursor, params) = (self.state.cursor().map(str::to_owned), ledger.params(run));
         tracing::debug!(%run, api = pages.client.api(), cursor, "fetching");
         self.pace.requested(self.params.clock.now());
         let (progress, is_first) = (cx.progress(), self.state.is_first());
+        // Of the pages before this one, at most `fetch_ahead` are neither in Kafka nor on disk.
+        let may_be_lost = self.fetch_ahead.saturating_sub(self.state.unsettled());
+        let durable = if is_first { ledger.last_event() } else { recorded_before(&mut self.recorded, may_be_lost) };
         cx.offload(
             async move {
-                pages.wait_durable().await?;
+                pages.wait_durable(durable).await?;
                 let credit = pages.budget.reserve(pages.max_page_bytes).await;
                 let _working = progress.working();
                 let page = pages.fetch(run, credit, &params, cursor.as_deref(), is_first).await;
@@ -165,9 +208,9 @@ impl Fetcher {
         let (now, fresh) = (self.params.clock.now(), Uuid::now_v7());
         cx.progress().tick();
         match page {
-            Ok(FetchedPage { page, earlier, mut info, took, credit }) => {
+            Ok(FetchedPage { content, earlier, mut info, took }) => {
                 point("fetcher::after_fetch");
-                let count = earlier.produced + earlier.rejected + page.records.len() as u64;
+                let count = earlier.produced + earlier.rejected + content.records.len() as u64;
                 if let Some(wait) = info.wait.filter(|wait| !wait.is_zero()) {
                     let reason = "the API's rate limit is used up, by the headers of its answer".to_owned();
                     self.record(Command::Record(Event::SourceThrottled { millis: millis(wait), reason }));
@@ -178,10 +221,11 @@ impl Fetcher {
                 self.params.telemetry.answered("2xx");
                 self.params.telemetry.stage(Stage::Fetch, took);
                 let (produce, effects) = self.state.fetched(count, now, fresh, info);
-                self.act(effects, cx);
                 if produce {
-                    self.produce(run, page, earlier, credit, cx);
+                    self.deliveries.push(Delivery { run, content: Arc::new(content), earlier, since: now });
+                    self.deliver(cx);
                 }
+                self.act(effects, cx);
             }
             Err(error) => {
                 self.params.telemetry.fetch_failures.add(1);
@@ -198,25 +242,40 @@ impl Fetcher {
         }
     }
 
-    /// Hands the records to the producer. It has produced those of `earlier`, of the same page.
-    fn produce(&mut self, run: Uuid, page: PageRecords, earlier: PageProduced, credit: Credit, cx: &mut Cx<'_, Self>) {
-        let (producer, budget, started) = (self.params.producer.clone(), self.params.budget.clone(), self.params.clock.now());
-        cx.offload(deliver(run, page, credit, producer, budget), move |actor, outcome, cx| {
-            let (now, fresh) = (actor.params.clock.now(), Uuid::now_v7());
-            cx.progress().tick();
+    /// Hands pages to the producer.
+    fn deliver(&mut self, cx: &mut Cx<'_, Self>) {
+        for (attempt, Delivery { run, content, .. }) in self.deliveries.to_send() {
+            let (receipt, outcome) = Receipt::new();
+            // A page that comes back drops its receipt, which says abandoned.
+            let _ = self.params.producer.get().post(Page { run, content, receipt });
+            cx.spawn(outcome, move |actor, outcome, cx| actor.delivered(attempt, outcome.ok(), cx));
+        }
+    }
+
+    fn delivered(&mut self, attempt: u64, outcome: Option<Result<PageProduced, PageRefused>>, cx: &mut Cx<'_, Self>) {
+        cx.progress().tick();
+        if self.deliveries.ended(attempt, outcome) {
+            tracing::debug!("page was abandoned; handing it and those after it over again");
+            cx.after(HANDOFF_RETRY_INTERVAL, |actor, cx| {
+                actor.deliveries.resume();
+                actor.deliver(cx);
+            });
+        }
+        while let Some((page, outcome)) = self.deliveries.settled() {
+            let (now, fresh) = (self.params.clock.now(), Uuid::now_v7());
             let effects = match outcome {
                 Ok(mut produced) => {
-                    produced.merge(&earlier);
-                    actor.params.telemetry.stage(Stage::Produce, now.saturating_duration_since(started));
-                    actor.state.produced(produced, now, fresh)
+                    produced.merge(&page.earlier);
+                    self.params.telemetry.stage(Stage::Produce, now.saturating_duration_since(page.since));
+                    self.state.produced(produced, now, fresh)
                 }
                 Err(refused) => {
-                    actor.params.telemetry.fetch_failures.add(1);
-                    actor.state.refused(refused, now, fresh)
+                    self.params.telemetry.fetch_failures.add(1);
+                    self.state.refused(refused, now, fresh)
                 }
             };
-            actor.act(effects, cx);
-        });
+            self.act(effects, cx);
+        }
     }
 
     /// Submits a command to the ledger, and counts what it says about the API.
@@ -226,9 +285,15 @@ impl Fetcher {
             Command::Record(Event::SourceThrottled { millis, .. }) => self.params.telemetry.throttled(Duration::from_millis(*millis)),
             _ => {}
         }
+        let is_page = matches!(command, Command::PageProduced { .. });
         // A run may have ended meanwhile: cancelled, for instance.
         if let Err(rejection) = self.params.ledger.submit(command) {
             tracing::debug!(error = %rejection, "the ledger rejected a report on a run");
+        }
+        if is_page {
+            self.recorded.push_back(self.params.ledger.last_event());
+            let surplus = self.recorded.len().saturating_sub(self.fetch_ahead + 1);
+            self.recorded.drain(..surplus);
         }
     }
 
@@ -257,6 +322,13 @@ impl Fetcher {
     }
 }
 
+/// The last event of those that are `recorded`, oldest first, but for the newest `rest`; 0 when
+/// there is none. Forgets those before it.
+fn recorded_before(recorded: &mut VecDeque<u64>, rest: usize) -> u64 {
+    let waited = recorded.len().saturating_sub(rest);
+    recorded.drain(..waited).next_back().unwrap_or_default()
+}
+
 impl Actor for Fetcher {
     type Message = FetcherMessage;
 
@@ -274,6 +346,7 @@ impl Actor for Fetcher {
                     max_page_bytes: section.max_page_bytes.as_usize(),
                     budget: budget.clone(),
                     producer: producer.clone(),
+                    unsettled: self.unsettled.subscribe(),
                     ledger: Arc::clone(ledger),
                     clock: clock.clone(),
                 });
@@ -298,7 +371,7 @@ impl Actor for Fetcher {
         self.act(effects, cx);
     }
 
-    /// Lets the page under way reach Kafka.
+    /// Lets the pages under way reach Kafka.
     fn stopping(&mut self, cx: &mut Cx<'_, Self>) {
         self.stopping = true;
         self.state.stop();

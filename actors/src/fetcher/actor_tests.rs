@@ -21,7 +21,7 @@ use crate::ledger::Ledger;
 use crate::message::{Page, PageProduced, PageRefused};
 use crate::telemetry::Telemetry;
 use forebay_kernel::testing::{eventually, with_tree};
-use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, MailboxSlot, Restart, SystemClock};
+use forebay_kernel::{Budget, ChildSpec, Exit, Mailbox, MailboxSlot, Restart, SystemClock};
 
 /// What each sync of the disk does; the test sets it.
 #[derive(Clone, Default)]
@@ -104,8 +104,8 @@ struct Rig {
     scheduled: watch::Sender<ScheduledFetches>,
     telemetry: Arc<Telemetry>,
     budget: Budget,
-    producer: MailboxSlot<Lease<Page>>,
-    pages: tokio::sync::mpsc::UnboundedReceiver<Lease<Page>>,
+    producer: MailboxSlot<Page>,
+    pages: tokio::sync::mpsc::UnboundedReceiver<Page>,
     fetcher: FetcherHandle,
     run: Uuid,
     child: Option<ChildSpec>,
@@ -113,12 +113,14 @@ struct Rig {
 
 impl Rig {
     /// A fetcher of an API that gives cursors when the URL has a parameter `since`, and one record
-    /// per line when it has `lines`.
+    /// per line when it has `lines`. It has `fetch_ahead` from a parameter `ahead`.
     fn new(url: &str, schedule: Schedule, journaled: Journaled) -> Self {
         let cursor = if url.contains("since=") { "cursor = { next = \"/next\", param = \"since\", start = \"0\" }\n" } else { "" };
         let records = if url.contains("lines") { "" } else { "records = \"/r\"\n" };
+        let ahead = url.split_once("ahead=").and_then(|(_, ahead)| ahead.split('&').next());
+        let ahead = ahead.map_or(String::new(), |ahead| format!("fetch_ahead = {ahead}\n"));
         let text = format!(
-            "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[fetcher]\nurl = \"{url}\"\n{records}{cursor}\
+            "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[fetcher]\nurl = \"{url}\"\n{records}{ahead}{cursor}\
              max_page_bytes = \"64KiB\"\n[producer]\nkey = \"/id\"\n"
         );
         let pipeline = Arc::new(forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text).unwrap());
@@ -170,6 +172,12 @@ impl Rig {
     }
 }
 
+/// Says that all records of a page are in Kafka.
+fn settle(page: Page) {
+    let Page { content, receipt, .. } = page;
+    receipt.settle(Ok(PageProduced { produced: content.records.len() as u64, ..PageProduced::default() }));
+}
+
 async fn api() -> String {
     server(|_| answer("200 OK", "", br#"{"r": [{"id": 1}, {"id": 2}]}"#)).await
 }
@@ -199,10 +207,10 @@ fn in_tree_with(
 fn a_triggered_run_is_recorded_from_start_to_end_and_holds_budget_for_its_weight() {
     let (rig, exit) = in_tree(api, Schedule::OnTrigger, async |rig| {
         rig.trigger();
-        let Lease { body: page, credit } = rig.pages.recv().await.unwrap();
+        let page = rig.pages.recv().await.unwrap();
         assert_eq!(page.run, rig.run);
-        assert_eq!(page.records, [&br#"{"id": 1}"#[..], &br#"{"id": 2}"#[..]]);
-        assert_eq!((credit.bytes(), rig.budget.used()), (29 + 2 * 64, 29 + 2 * 64));
+        assert_eq!(page.content.records, [&br#"{"id": 1}"#[..], &br#"{"id": 2}"#[..]]);
+        assert_eq!(rig.budget.used(), 29 + 2 * 64);
         page.receipt.settle(Ok(PageProduced { produced: 2, ..PageProduced::default() }));
         rig.reaches(RunState::Succeeded).await;
     });
@@ -221,31 +229,37 @@ async fn api_of_pages() -> String {
     server(page).await + "/?since=none"
 }
 
+async fn api_of_pages_ahead(ahead: u32) -> String {
+    api_of_pages().await.replace('?', &format!("?ahead={ahead}&"))
+}
+
 /// Produces the next page.
 async fn produce_next(rig: &mut Rig) {
-    let Lease { body: page, credit } = rig.pages.recv().await.unwrap();
-    drop(credit);
-    page.receipt.settle(Ok(PageProduced { produced: page.records.len() as u64, ..PageProduced::default() }));
+    let page = rig.pages.recv().await.unwrap();
+    settle(page);
 }
 
 #[test]
 fn the_next_page_waits_until_the_last_is_in_kafka_and_durable_in_the_journal() {
-    let (rig, _) = in_tree(api_of_pages, Schedule::OnTrigger, async |rig| {
-        rig.trigger();
-        let Lease { body: page, credit } = rig.pages.recv().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(rig.telemetry.pages.get(), 1, "the first is not in Kafka yet");
-        rig.journaled.syncs.set(Sync::Waits);
-        drop(credit);
-        page.receipt.settle(Ok(PageProduced { produced: 2, ..PageProduced::default() }));
-        eventually(|| (rig.run().counts.produced == 2).then_some(())).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!((rig.telemetry.pages.get(), rig.budget.used()), (1, 0), "the journal has not synced it yet");
-        rig.journaled.syncs.set(Sync::Works);
-        produce_next(rig).await;
-        produce_next(rig).await;
-        rig.reaches(RunState::Succeeded).await;
-    });
+    let (rig, _) = in_tree(
+        async || api_of_pages_ahead(0).await,
+        Schedule::OnTrigger,
+        async |rig| {
+            rig.trigger();
+            let page = rig.pages.recv().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(rig.telemetry.pages.get(), 1, "the first is not in Kafka yet");
+            rig.journaled.syncs.set(Sync::Waits);
+            settle(page);
+            eventually(|| (rig.run().counts.produced == 2).then_some(())).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!((rig.telemetry.pages.get(), rig.budget.used()), (1, 0), "the journal has not synced it yet");
+            rig.journaled.syncs.set(Sync::Works);
+            produce_next(rig).await;
+            produce_next(rig).await;
+            rig.reaches(RunState::Succeeded).await;
+        },
+    );
     assert_eq!(
         rig.recorded(),
         [
@@ -259,6 +273,32 @@ fn the_next_page_waits_until_the_last_is_in_kafka_and_durable_in_the_journal() {
             "complete"
         ]
     );
+}
+
+#[test]
+fn one_page_ahead_is_requested_and_the_one_after_it_waits_for_kafka_and_the_journal() {
+    let (rig, _) = in_tree(
+        async || api_of_pages_ahead(1).await,
+        Schedule::OnTrigger,
+        async |rig| {
+            rig.trigger();
+            let page = rig.pages.recv().await.unwrap();
+            let ahead = rig.pages.recv().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(rig.telemetry.pages.get(), 2, "neither is in Kafka yet");
+            rig.journaled.syncs.set(Sync::Waits);
+            settle(page);
+            eventually(|| (rig.run().counts.produced == 2).then_some(())).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(rig.telemetry.pages.get(), 2, "the journal has not synced the first yet");
+            rig.journaled.syncs.set(Sync::Works);
+            produce_next(rig).await;
+            assert_eq!(rig.run().counts.produced, 2, "pages are settled in order");
+            settle(ahead);
+            rig.reaches(RunState::Succeeded).await;
+        },
+    );
+    assert_eq!(rig.recorded()[1..5], ["fetched 2 at 0", "produced 2, next 2", "fetched 2 at 2", "produced 2, next 4"]);
 }
 
 #[test]
@@ -292,12 +332,12 @@ fn an_abandoned_page_goes_to_the_next_producer() {
     let (rig, _) = in_tree(api, Schedule::Once, async |rig| {
         drop(rig.pages.recv().await.unwrap());
         let again = rig.pages.recv().await.unwrap();
-        assert_eq!(again.body.records.len(), 2);
+        assert_eq!(again.content.records.len(), 2);
         let (mailbox, pages) = Mailbox::probe();
         rig.producer.set(mailbox);
         rig.pages = pages;
         drop(again);
-        let Lease { body: page, .. } = rig.pages.recv().await.unwrap();
+        let page = rig.pages.recv().await.unwrap();
         page.receipt.settle(Ok(PageProduced { produced: 2, ..PageProduced::default() }));
         rig.scheduled_fetch().await;
     });
@@ -327,10 +367,9 @@ fn run_of(answers: impl Fn(&str) -> Vec<u8> + Send + 'static, cursor: bool) -> V
             rig.trigger();
             loop {
                 tokio::select! {
-                    lease = rig.pages.recv() => {
-                        let Lease { body: page, credit } = lease.unwrap();
-                        drop(credit);
-                        page.receipt.settle(Ok(PageProduced { produced: page.records.len() as u64, ..PageProduced::default() }));
+                    page = rig.pages.recv() => {
+                        let page = page.unwrap();
+                        settle(page);
                     }
                     () = eventually(|| rig.journaled.ledger.run(rig.run).unwrap().terminal.then_some(())) => break,
                 }
@@ -398,7 +437,7 @@ fn transient_errors_are_retried_until_a_page_arrives() {
 fn a_page_that_the_producer_refuses_fails_the_run() {
     in_tree(api, Schedule::OnTrigger, async |rig| {
         rig.trigger();
-        let Lease { body: page, .. } = rig.pages.recv().await.unwrap();
+        let page = rig.pages.recv().await.unwrap();
         page.receipt.settle(Err(PageRefused("too large".into())));
         rig.reaches(RunState::Failed).await;
     });
@@ -443,12 +482,11 @@ fn lines_are_produced_while_they_arrive_and_all_of_them_are_one_page() {
         rig.trigger();
         let (mut records, mut parts, mut largest) = (0, 0, 0);
         while records < 500 {
-            let Lease { body: page, credit } = rig.pages.recv().await.unwrap();
+            let page = rig.pages.recv().await.unwrap();
             first_part.notify_one();
             assert_eq!(page.run, rig.run);
-            (records, parts, largest) = (records + page.records.len(), parts + 1, largest.max(credit.bytes()));
-            drop(credit);
-            page.receipt.settle(Ok(PageProduced { produced: page.records.len() as u64, ..PageProduced::default() }));
+            (records, parts, largest) = (records + page.content.records.len(), parts + 1, largest.max(rig.budget.used()));
+            settle(page);
         }
         rig.reaches(RunState::Succeeded).await;
         assert!(parts >= 8 && largest <= 64 << 10, "{parts} parts of at most {largest} bytes");
@@ -462,7 +500,7 @@ fn lines_of_which_the_producer_refuses_a_part_fail_the_run() {
     let api = async || server(|_| answer("200 OK", "content-type: application/x-ndjson\r\n", &lines(200_000))).await + "/lines";
     let (rig, _) = in_tree(api, Schedule::OnTrigger, async |rig| {
         rig.trigger();
-        let Lease { body: page, .. } = rig.pages.recv().await.unwrap();
+        let page = rig.pages.recv().await.unwrap();
         page.receipt.settle(Err(PageRefused("too large".into())));
         rig.reaches(RunState::Failed).await;
     });

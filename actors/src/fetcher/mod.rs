@@ -9,8 +9,10 @@
 //!   error meanwhile.
 //! * Records of JSON and NDJSON are the API's own bytes. A response of JSON is bounded in size, and
 //!   so is each part of any other; all are bounded in time, compressed or not.
-//! * Where the API paginates, a fetch reads page after page. The stored position is never past a
-//!   page that is not in Kafka, so a crash repeats at most one request.
+//! * Where the API paginates, a fetch reads page after page, and requests up to `fetch_ahead` of
+//!   them before an earlier one is in Kafka. The stored position is never past a page that is not
+//!   in Kafka, so a crash repeats at most `fetch_ahead` requests and one.
+//! * Pages reach the topic in the order in which they were fetched.
 //! * Each fetch that ends says why, and whether the API has more.
 //!
 //! Does not guarantee that a page fetched again, after a crash between page and topic, gives the
@@ -18,7 +20,7 @@
 //! nothing.
 //!
 //! ```text
-//! schedule, triggers ─▶ State ─▶ budget.reserve ─▶ client ─▶ page::read ─▶ Lease<Page> ─▶ producer
+//! schedule, triggers ─▶ State ─▶ budget.reserve ─▶ client ─▶ page::read ─▶ Deliveries ─▶ producer
 //!                         ▲                                                        │
 //!                         └────────── receipt: produced, refused, abandoned ◀──────┘
 //! ```
@@ -41,6 +43,7 @@ mod client_tests;
 mod client_tls_tests;
 mod columns;
 mod csv_rows;
+pub(crate) mod deliveries;
 mod dry_run;
 mod echoed_secrets;
 mod error;

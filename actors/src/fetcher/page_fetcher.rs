@@ -2,11 +2,13 @@
 //!
 //! Guarantees:
 //! * A fetched page holds budget for exactly what it weighs.
+//! * No page is requested before all but `fetch_ahead` of the pages before it are in Kafka, with
+//!   their cursors on disk.
 //! * A response whose records arrive one per line or row is delivered in parts, each within the
 //!   budget, while it arrives. All of them are one page to the fetcher: its last part is returned
 //!   when the others are in Kafka.
-//! * A page is delivered until one incarnation of the producer has either produced or refused all
-//!   of it.
+//! * A part is delivered when all earlier pages are settled, until one incarnation of the producer
+//!   has either produced or refused all of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::StatusCode;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::client::{ApiResponse, Client};
@@ -23,11 +26,11 @@ use super::pagination::PageInfo;
 use super::records::Extracted;
 use crate::failpoint::point_async;
 use crate::ledger::Ledger;
-use crate::message::{BadRecord, Page, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
-use forebay_kernel::{Budget, Credit, Lease, MailboxSlot, SharedClock};
+use crate::message::{Page, PageContent, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
+use forebay_kernel::{Budget, Credit, MailboxSlot, SharedClock};
 
 /// The delay before a page is handed to a producer that is being restarted.
-const HANDOFF_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const HANDOFF_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Responses of at least this size are parsed on a thread that may block.
 const LARGE_BODY_BYTES: usize = 256 << 10;
 
@@ -41,36 +44,28 @@ pub(super) struct PageFetcher {
     pub(super) max_page_bytes: usize,
     pub(super) budget: Budget,
     /// Receives the parts of a page before the last.
-    pub(super) producer: MailboxSlot<Lease<Page>>,
+    pub(super) producer: MailboxSlot<Page>,
+    /// How many pages are with the producer.
+    pub(super) unsettled: watch::Receiver<usize>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) clock: SharedClock,
 }
 
-/// The records of a page.
-#[derive(Clone, Default)]
-pub(super) struct PageRecords {
-    pub(super) records: Vec<Bytes>,
-    /// Those that are not JSON.
-    pub(super) bad: Vec<BadRecord>,
-}
-
-/// A page, and the budget it holds.
+/// A page.
 pub(super) struct FetchedPage {
-    pub(super) page: PageRecords,
+    pub(super) content: PageContent,
     /// The parts of the page that are in Kafka already.
     pub(super) earlier: PageProduced,
     pub(super) info: PageInfo,
     /// From the request until the records were extracted.
     pub(super) took: Duration,
-    pub(super) credit: Credit,
 }
 
 impl PageFetcher {
-    /// Waits until the cursor of the next request is durable. Without paging there is nothing to
-    /// wait for.
-    pub(super) async fn wait_durable(&self) -> Result<(), FetchError> {
+    /// Waits until an event is durable. Without paging there is nothing to wait for.
+    pub(super) async fn wait_durable(&self, event: u64) -> Result<(), FetchError> {
         match self.paths.is_paged {
-            true => self.ledger.flushed().await.map_err(|error| FetchError::Journal(error.to_string())),
+            true => self.ledger.flushed_to(event).await.map_err(|error| FetchError::Journal(error.to_string())),
             false => Ok(()),
         }
     }
@@ -95,7 +90,8 @@ impl PageFetcher {
                 credit.shrink_to(0);
                 let info = PageInfo { past_end: Some("the API answered 404 Not Found".to_owned()), ..PageInfo::default() };
                 let took = self.clock.now().saturating_duration_since(started);
-                return Ok(FetchedPage { page: PageRecords::default(), earlier: PageProduced::default(), info, took, credit });
+                let content = PageContent::new(Vec::new(), Vec::new(), credit);
+                return Ok(FetchedPage { content, earlier: PageProduced::default(), info, took });
             }
             response => response?,
         };
@@ -121,8 +117,8 @@ impl PageFetcher {
         };
         let (extracted, info) = self.client.page(&response, read)?;
         drop(response);
-        let (page, credit) = self.weighed(extracted, bytes, credit).await;
-        Ok(FetchedPage { page, earlier: PageProduced::default(), info, took: Duration::ZERO, credit })
+        let content = self.weighed(extracted, bytes, credit).await;
+        Ok(FetchedPage { content, earlier: PageProduced::default(), info, took: Duration::ZERO })
     }
 
     /// Delivers the parts of a response, except the last.
@@ -139,11 +135,13 @@ impl PageFetcher {
         loop {
             let bytes = part.records.iter().map(Bytes::len).sum();
             info.digest = info.digest.rotate_left(1) ^ page::digest(&part.records);
-            let (page, held) = self.weighed(part, bytes, credit).await;
+            let content = self.weighed(part, bytes, credit).await;
             if is_last {
-                return Ok(FetchedPage { page, earlier, info, took: Duration::ZERO, credit: held });
+                return Ok(FetchedPage { content, earlier, info, took: Duration::ZERO });
             }
-            let produced = deliver(run, page, held, self.producer.clone(), self.budget.clone()).await;
+            // An error means that the fetcher has ended, and this task with it.
+            let _ = self.unsettled.clone().wait_for(|pages| *pages == 0).await;
+            let produced = deliver(run, Arc::new(content), &self.producer).await;
             earlier.merge(&produced.map_err(|refused| FetchError::Refused(refused.0))?);
             credit = self.budget.reserve(self.max_page_bytes).await;
             let next = self.client.next_part(&mut response).await.expect("a response whose records arrive in parts has a last part");
@@ -152,16 +150,15 @@ impl PageFetcher {
     }
 
     /// The records of a page that has `bytes` in memory, with the budget for them.
-    async fn weighed(&self, extracted: Extracted, bytes: usize, mut credit: Credit) -> (PageRecords, Credit) {
+    async fn weighed(&self, extracted: Extracted, bytes: usize, mut credit: Credit) -> PageContent {
         let Extracted { records, bad, body, .. } = extracted;
         drop(body);
         // The records of columns are no slices of the body, and may be longer.
         let bytes = bytes.max(records.iter().map(Bytes::len).sum());
-        let page = PageRecords { records, bad };
         // The records are slices of the body, so all of it stays in memory. Bad records are copies
         // of a part of it.
-        let copies: usize = page.bad.iter().map(|bad| page.records[bad.index].len()).sum();
-        let weight = bytes + copies + page.records.len() * RECORD_OVERHEAD;
+        let copies: usize = bad.iter().map(|bad| records[bad.index].len()).sum();
+        let weight = bytes + copies + records.len() * RECORD_OVERHEAD;
         if weight <= credit.bytes() {
             credit.shrink_to(weight);
         } else {
@@ -170,34 +167,20 @@ impl PageFetcher {
             drop(credit);
             credit = self.budget.reserve(weight).await;
         }
-        (page, credit)
+        PageContent::new(records, bad, credit)
     }
 }
 
-/// Hands a page to the producer until one of its incarnations has produced or refused it.
-pub(super) async fn deliver(
-    run: Uuid,
-    page: PageRecords,
-    credit: Credit,
-    producer: MailboxSlot<Lease<Page>>,
-    budget: Budget,
-) -> Result<PageProduced, PageRefused> {
-    let weight = credit.bytes();
-    let mut credit = Some(credit);
+/// Hands a part of a page to the producer until one of its incarnations has produced or refused it.
+async fn deliver(run: Uuid, content: Arc<PageContent>, producer: &MailboxSlot<Page>) -> Result<PageProduced, PageRefused> {
     loop {
-        let held = match credit.take() {
-            Some(credit) => credit,
-            None => budget.reserve(weight).await,
-        };
         let (receipt, outcome) = Receipt::new();
-        let PageRecords { records, bad } = page.clone();
-        let lease = Lease::new(Page { run, records, bad, receipt }, held);
-        if producer.get().post(lease).is_ok()
+        if producer.get().post(Page { run, content: Arc::clone(&content), receipt }).is_ok()
             && let Ok(outcome) = outcome.await
         {
             return outcome;
         }
-        tracing::debug!(%run, "page was abandoned; handing it over again");
+        tracing::debug!(%run, "part of a page was abandoned; handing it over again");
         tokio::time::sleep(HANDOFF_RETRY_INTERVAL).await;
     }
 }

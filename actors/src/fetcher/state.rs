@@ -8,8 +8,9 @@
 //!   stops.
 //! * An API that asks to be left alone gets no request until then, for any run. A run that would
 //!   wait for longer than [`Patience`] allows fails at once, and can be retried.
-//! * Where the API paginates, a fetch reads page after page. Its position moves only once the page
-//!   is in Kafka.
+//! * Where the API paginates, a fetch reads page after page. It requests the next page before up to
+//!   [`State::with_fetch_ahead`] earlier ones are in Kafka, and its position moves past a page only
+//!   once that page and all before it are.
 //! * Each fetch that ends says why, and whether it was cut short.
 //! * While paused, no page is requested, and nothing under way is lost.
 //!
@@ -42,8 +43,8 @@ const BACKOFF: Backoff = Backoff { min: Duration::from_millis(500), max: Duratio
 /// What the caller must do.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
-    /// Fetch the page at [`State::position`] for this run, once everything recorded so far is
-    /// durable, and call [`State::fetched`] or [`State::failed`].
+    /// Fetch the page at [`State::position`] for this run, and call [`State::fetched`] or
+    /// [`State::failed`].
     Fetch(Uuid),
     /// Call [`State::wake`] at this time. Replaces the previous `WakeAt`.
     WakeAt(Instant),
@@ -98,6 +99,8 @@ pub(crate) struct State {
     start: Option<String>,
     limits: PageLimits,
     patience: Patience,
+    /// The most pages that are requested before an earlier one is in Kafka.
+    fetch_ahead: usize,
     /// The cursor that the next fetch continues at after one that was cut short, and the pages of
     /// that one. A fetch that continues there may be in the same cycle of cursors.
     cut_short: Option<(Option<String>, PageHistory)>,
@@ -125,7 +128,6 @@ struct PendingRetry {
 struct Fetch {
     run: Uuid,
     triggered: bool,
-    cancelled: bool,
     /// When the page was first requested.
     since: Instant,
     /// The attempts at the page.
@@ -134,18 +136,51 @@ struct Fetch {
     history: PageHistory,
     /// The position of the page; `None` until [`State::position`] asks where the fetch starts.
     position: Option<Position>,
-    /// What follows the page once it is in Kafka.
-    next_step: Option<NextStep>,
+    /// The last event of the ledger when the page was requested.
+    requested: u64,
+    /// The pages that are not in Kafka yet, oldest first.
+    unsettled: VecDeque<Unsettled>,
     phase: Phase,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// A page that arrived and is not in Kafka yet.
+#[derive(Debug)]
+struct Unsettled {
+    /// The position that it was requested at.
+    asked: Position,
+    /// The last event of the ledger then.
+    requested: u64,
+    /// The cursor that it was requested with.
+    cursor: Option<String>,
+    records: u64,
+    /// What follows from it.
+    step: NextStep,
+}
+
+/// What a fetch does about its next page.
+#[derive(Debug)]
 enum Phase {
-    Fetching,
-    BackingOff(Instant),
-    /// The next page waits for the pipeline to resume.
-    Paused,
-    Producing,
+    /// It is requested.
+    Requested,
+    /// It is requested at this time, or when the pipeline resumes or pages are settled after that.
+    Due(Instant),
+    /// There is none to request. The fetch ends once its pages are settled.
+    Last(End),
+    /// It is requested, and will be discarded: the fetch has ended.
+    Discarded,
+}
+
+/// How a fetch ends whose pages are settled.
+#[derive(Debug)]
+enum End {
+    /// Its last page says why.
+    Stopped,
+    /// The schedule was stopped: no further page is to be requested.
+    Interrupted,
+    /// The request of its next page failed, and so does the run.
+    Failed(RunError),
+    /// A scheduled fetch will be retried.
+    Retried(PendingRetry),
 }
 
 impl State {
@@ -162,6 +197,7 @@ impl State {
             start: None,
             limits: PageLimits::ONE_PAGE,
             patience: Patience { max_wait: Duration::from_secs(300), max_attempts: None },
+            fetch_ahead: 0,
             cut_short: None,
             failing: false,
             schedule_stopped: false,
@@ -181,14 +217,27 @@ impl State {
         Self { patience, ..self }
     }
 
+    /// Requests up to this many pages before an earlier one is in Kafka, in place of none.
+    pub(crate) fn with_fetch_ahead(self, fetch_ahead: usize) -> Self {
+        Self { fetch_ahead, ..self }
+    }
+
+    /// How many pages of the fetch under way have arrived and are not in Kafka yet.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.current.as_ref().map_or(0, |fetch| fetch.unsettled.len())
+    }
+
     /// Whether the page to fetch is the first of its fetch.
     pub(crate) fn is_first(&self) -> bool {
         self.current.as_ref().is_none_or(|fetch| fetch.history.is_first())
     }
 
-    /// The position of the page to fetch. `start` says where a fetch starts.
-    pub(crate) fn position(&mut self, start: impl FnOnce() -> Position) -> Position {
-        self.current.as_mut().map(|fetch| fetch.position.get_or_insert_with(start).clone()).unwrap_or_default()
+    /// The position of the page to fetch, whose request follows event `requested`. `start` says
+    /// where a fetch starts.
+    pub(crate) fn position(&mut self, requested: u64, start: impl FnOnce() -> Position) -> Position {
+        let Some(fetch) = &mut self.current else { return Position::default() };
+        fetch.requested = requested;
+        fetch.position.get_or_insert_with(start).clone()
     }
 
     /// The cursor of the page to fetch.
@@ -199,10 +248,11 @@ impl State {
 
     /// Whether nothing is being fetched or produced.
     pub(crate) fn is_idle(&self) -> bool {
-        self.current.as_ref().is_none_or(|fetch| matches!(fetch.phase, Phase::BackingOff(_) | Phase::Paused))
+        self.current.as_ref().is_none_or(|fetch| fetch.unsettled.is_empty() && matches!(fetch.phase, Phase::Due(_)))
     }
 
-    /// Pauses or resumes. While paused no page is requested; the page under way is still produced.
+    /// Pauses or resumes. While paused no page is requested; the pages under way are still
+    /// produced.
     pub(crate) fn set_paused(&mut self, paused: bool, now: Instant, fresh: Uuid) -> Vec<Effect> {
         if !paused && self.paused {
             // The pause does not count against the timeout of a page.
@@ -233,16 +283,19 @@ impl State {
         }
         if let Some(fetch) = &mut self.current {
             match fetch.phase {
-                Phase::Paused => {
-                    fetch.phase = Phase::Fetching;
+                Phase::Due(_) if self.schedule_stopped && !fetch.triggered => {
+                    fetch.phase = Phase::Last(End::Interrupted);
+                    return self.go_on(now, fresh);
+                }
+                Phase::Due(until) if until > now => effects.push(Effect::WakeAt(until)),
+                Phase::Due(_) if fetch.unsettled.len() <= self.fetch_ahead => {
+                    if fetch.retry.attempts() == 0 {
+                        fetch.since = now;
+                    }
+                    fetch.phase = Phase::Requested;
                     effects.push(Effect::Fetch(fetch.run));
                 }
-                Phase::BackingOff(until) if until > now => effects.push(Effect::WakeAt(until)),
-                Phase::BackingOff(_) => {
-                    fetch.phase = Phase::Fetching;
-                    effects.push(Effect::Fetch(fetch.run));
-                }
-                Phase::Fetching | Phase::Producing => {}
+                _ => {}
             }
             return effects;
         }
@@ -290,49 +343,65 @@ impl State {
         self.wake(now, fresh)
     }
 
-    /// A run was cancelled: nothing more is recorded of it. A page that is being produced stays in
-    /// Kafka.
+    /// A run was cancelled: nothing more is recorded of it. Its pages that are being produced stay
+    /// in Kafka.
     pub(crate) fn cancel(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
         self.waiting.retain(|&waiting| waiting != run);
-        match &mut self.current {
-            Some(fetch) if fetch.run == run && matches!(fetch.phase, Phase::BackingOff(_) | Phase::Paused) => {
-                self.current = None;
-                self.wake(now, fresh)
-            }
-            Some(fetch) if fetch.run == run => {
-                fetch.cancelled = true;
-                Vec::new()
-            }
+        match &self.current {
+            Some(fetch) if fetch.run == run => self.discard(now, fresh),
             _ => Vec::new(),
         }
     }
 
     /// A page arrived with this many records. Returns whether to produce it.
     pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, info: PageInfo) -> (bool, Vec<Effect>) {
-        let asked = self.cursor().map(str::to_owned);
+        let cursor = self.cursor().map(str::to_owned);
         let Some(fetch) = &mut self.current else { return (false, Vec::new()) };
         let mut effects = self.failing.then_some(Effect::Recovered).into_iter().collect::<Vec<_>>();
         self.failing = false;
         self.throttled_until = info.wait.map(|wait| now + wait);
-        if fetch.cancelled {
+        if matches!(fetch.phase, Phase::Discarded) {
             self.current = None;
             effects.extend(self.wake(now, fresh));
             return (false, effects);
         }
-        fetch.phase = Phase::Producing;
         if fetch.history.is_first()
-            && let Some((_, history)) = self.cut_short.take_if(|(at, _)| *at == asked)
+            && let Some((_, history)) = self.cut_short.take_if(|(at, _)| *at == cursor)
         {
             fetch.history = history.continued();
         }
-        fetch.next_step = Some(fetch.history.next_step(self.limits, asked.as_deref(), records, info));
-        effects.push(Effect::Record(Command::PageFetched { run: fetch.run, records, cursor: asked }));
+        let step = fetch.history.next_step(self.limits, cursor.as_deref(), records, info);
+        let asked = fetch.position.take().unwrap_or_default();
+        fetch.phase = match &step {
+            NextStep::Continue(next) => {
+                fetch.position = Some(Position::Cursor(next.clone()));
+                fetch.retry.reset();
+                Phase::Due(now)
+            }
+            NextStep::Stop(..) => Phase::Last(End::Stopped),
+        };
+        fetch.unsettled.push_back(Unsettled { asked, requested: fetch.requested, cursor, records, step });
+        if fetch.unsettled.len() == 1 {
+            effects.extend(fetch.oldest_fetched());
+        }
+        if matches!(fetch.phase, Phase::Due(_))
+            && let Some(until) = self.throttled_until.filter(|&until| until > now)
+        {
+            let (wait, max_wait) = (until - now, self.patience.max_wait);
+            fetch.phase = if fetch.triggered && wait > max_wait {
+                let message = format!("the API's rate limit is used up; {}", out_of_time(wait, max_wait));
+                Phase::Last(End::Failed(run_error("fetch", message, true)))
+            } else {
+                Phase::Due(until)
+            };
+        }
+        effects.extend(self.wake(now, fresh));
         (true, effects)
     }
 
     /// No page arrived. `jitter` in [0, 1) spreads the retries of many processes.
     pub(crate) fn failed(&mut self, failure: Failure, jitter: f64, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(mut fetch) = self.current.take() else { return Vec::new() };
+        let Some(fetch) = &mut self.current else { return Vec::new() };
         self.throttled_until = failure.retry_after.map(|wait| now + wait);
         let delayed = now + fetch.retry.failed(jitter);
         let again = self.throttled_until.map_or(delayed, |until| until.max(delayed));
@@ -347,7 +416,8 @@ impl State {
             effects.push(Effect::Failing { error: error.clone(), note: error });
         }
         self.failing = true;
-        if fetch.cancelled {
+        if matches!(fetch.phase, Phase::Discarded) {
+            self.current = None;
             effects.extend(self.wake(now, fresh));
             return effects;
         }
@@ -359,97 +429,100 @@ impl State {
             Some(wait) => format!("{}; {}", failure.message, out_of_time(wait, max_wait)),
             None => failure.message,
         };
-        let failed = run_error("fetch", message, failure.retryable);
-        if fetch.triggered {
-            if in_time {
-                fetch.phase = Phase::BackingOff(again);
-                self.current = Some(fetch);
-            } else {
-                effects.push(Effect::Record(Command::FailRun { run: fetch.run, error: failed }));
-            }
-        } else if in_time || transient && self.schedule != Schedule::Once {
-            self.retry = Some(PendingRetry { at: again, since: fetch.since, retry: fetch.retry, history: fetch.history });
+        fetch.phase = if fetch.triggered && in_time {
+            Phase::Due(again)
+        } else if !fetch.triggered && (in_time || transient && self.schedule != Schedule::Once) {
+            let (retry, history) = (fetch.retry.clone(), std::mem::take(&mut fetch.history));
+            Phase::Last(End::Retried(PendingRetry { at: again, since: fetch.since, retry, history }))
         } else {
-            effects.push(Effect::ScheduledFetchEnded(Err(failed)));
-        }
-        effects.extend(self.wake(now, fresh));
+            Phase::Last(End::Failed(run_error("fetch", message, failure.retryable)))
+        };
+        effects.extend(self.go_on(now, fresh));
         effects
     }
 
-    /// The page is in Kafka. A fetch with a further page continues. One that the stop of the
-    /// process interrupts is neither complete nor failed: its run continues in the next process.
+    /// The oldest page is in Kafka. A fetch that the stop of the process interrupts is neither
+    /// complete nor failed: its run continues in the next process.
     pub(crate) fn produced(&mut self, page: PageProduced, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(mut fetch) = self.current.take() else { return Vec::new() };
-        let mut effects = Vec::new();
-        if !fetch.cancelled {
-            let asked = fetch.position.take().unwrap_or_default();
-            let (next, stop) = match fetch.next_step.take() {
-                Some(NextStep::Continue(next)) => (Some(Position::Cursor(next)), None),
-                // The read is complete, and its next fetch begins at its first page.
-                Some(NextStep::Stop(stop, _)) if stop.complete && self.limits.restarts => {
-                    ((asked != Position::Begin).then_some(Position::Begin), Some(stop))
-                }
-                Some(NextStep::Stop(stop, next)) => {
-                    let next = next.filter(|next| asked.cursor().or(self.start.as_deref()) != Some(next.as_str()));
-                    (next.map(Position::Cursor), Some(stop))
-                }
-                None => (None, None),
-            };
-            let position = next.clone().unwrap_or_else(|| asked.clone());
-            if stop.as_ref().is_some_and(|stop| !stop.complete) {
-                let cursor = position.cursor().or(self.start.as_deref()).map(str::to_owned);
-                self.cut_short = Some((cursor, std::mem::take(&mut fetch.history)));
+        let start = self.start.as_deref();
+        let Some(fetch) = &mut self.current else { return Vec::new() };
+        let Some(Unsettled { asked, requested, step, .. }) = fetch.unsettled.pop_front() else { return Vec::new() };
+        let (next, stop) = match step {
+            NextStep::Continue(next) => (Some(Position::Cursor(next)), None),
+            // The read is complete, and its next fetch begins at its first page.
+            NextStep::Stop(stop, _) if stop.complete && self.limits.restarts => {
+                ((asked != Position::Begin).then_some(Position::Begin), Some(stop))
             }
-            fetch.position = Some(position);
-            let PageProduced { ranges, produced, rejected, rejects } = page;
-            let run = fetch.run;
-            effects.push(Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, next, rejects }));
-            let more = stop.is_none() && (fetch.triggered || !self.schedule_stopped);
-            if more && self.stopping {
-                return effects;
+            NextStep::Stop(stop, next) => {
+                let next = next.filter(|next| asked.cursor().or(start) != Some(next.as_str()));
+                (next.map(Position::Cursor), Some(stop))
             }
-            if more {
-                fetch.retry.reset();
-                fetch.since = now;
-                let throttled = self.throttled_until.filter(|&until| until > now);
-                if let Some(until) = throttled.filter(|&until| fetch.triggered && until - now > self.patience.max_wait) {
-                    let message = format!("the API's rate limit is used up; {}", out_of_time(until - now, self.patience.max_wait));
-                    effects.push(Effect::Record(Command::FailRun { run: fetch.run, error: run_error("fetch", message, true) }));
-                    effects.extend(self.wake(now, fresh));
-                    return effects;
-                }
-                if self.paused {
-                    fetch.phase = Phase::Paused;
-                } else if let Some(until) = throttled {
-                    fetch.since = until;
-                    fetch.phase = Phase::BackingOff(until);
-                    effects.push(Effect::WakeAt(until));
-                } else {
-                    fetch.phase = Phase::Fetching;
-                    effects.push(Effect::Fetch(fetch.run));
-                }
-                self.current = Some(fetch);
-                return effects;
-            }
-            effects.push(match fetch.triggered {
-                true => Effect::Record(Command::RunProduced { run: fetch.run, stop }),
-                false => Effect::ScheduledFetchEnded(Ok(stop)),
-            });
+        };
+        if stop.as_ref().is_some_and(|stop| !stop.complete) {
+            let cursor = next.as_ref().unwrap_or(&asked).cursor().or(start).map(str::to_owned);
+            self.cut_short = Some((cursor, std::mem::take(&mut fetch.history)));
         }
-        effects.extend(self.wake(now, fresh));
+        let PageProduced { ranges, produced, rejected, rejects } = page;
+        let (run, triggered) = (fetch.run, fetch.triggered);
+        let mut effects = vec![Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, requested, next, rejects })];
+        if let Some(stop) = stop {
+            self.current = None;
+            effects.push(match triggered {
+                true => Effect::Record(Command::RunProduced { run, stop: Some(stop) }),
+                false => Effect::ScheduledFetchEnded(Ok(Some(stop))),
+            });
+        } else {
+            effects.extend(fetch.oldest_fetched());
+        }
+        effects.extend(self.go_on(now, fresh));
         effects
     }
 
-    /// The page can't be produced, and neither can the same page later.
+    /// The oldest page can't be produced, and neither can the same page later. What was fetched
+    /// after it is discarded.
     pub(crate) fn refused(&mut self, refused: PageRefused, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(fetch) = self.current.take() else { return Vec::new() };
+        let Some(fetch) = &self.current else { return Vec::new() };
         self.failing = true;
         let mut effects = vec![Effect::Failing { error: refused.0.clone(), note: refused.0.clone() }];
         let error = run_error("produce", refused.0, false);
-        if !fetch.triggered {
-            effects.push(Effect::ScheduledFetchEnded(Err(error)));
-        } else if !fetch.cancelled {
-            effects.push(Effect::Record(Command::FailRun { run: fetch.run, error }));
+        effects.push(match fetch.triggered {
+            true => Effect::Record(Command::FailRun { run: fetch.run, error }),
+            false => Effect::ScheduledFetchEnded(Err(error)),
+        });
+        effects.extend(self.discard(now, fresh));
+        effects
+    }
+
+    /// Ends the fetch under way, and discards the page that it has requested.
+    fn discard(&mut self, now: Instant, fresh: Uuid) -> Vec<Effect> {
+        match &mut self.current {
+            Some(fetch) if matches!(fetch.phase, Phase::Requested | Phase::Discarded) => {
+                fetch.unsettled.clear();
+                fetch.phase = Phase::Discarded;
+                Vec::new()
+            }
+            _ => {
+                self.current = None;
+                self.wake(now, fresh)
+            }
+        }
+    }
+
+    /// Ends the fetch under way if it has no page left to request or to settle, and starts what is
+    /// due.
+    fn go_on(&mut self, now: Instant, fresh: Uuid) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(fetch) = self.current.take_if(|fetch| fetch.unsettled.is_empty() && matches!(fetch.phase, Phase::Last(_)))
+            && let Phase::Last(end) = fetch.phase
+        {
+            match end {
+                // The last page has reported the end.
+                End::Stopped => {}
+                End::Interrupted => effects.push(Effect::ScheduledFetchEnded(Ok(None))),
+                End::Failed(error) if fetch.triggered => effects.push(Effect::Record(Command::FailRun { run: fetch.run, error })),
+                End::Failed(error) => effects.push(Effect::ScheduledFetchEnded(Err(error))),
+                End::Retried(retry) => self.retry = Some(retry).filter(|_| !self.schedule_stopped),
+            }
         }
         effects.extend(self.wake(now, fresh));
         effects
@@ -459,13 +532,23 @@ impl State {
     fn begin(&mut self, run: Uuid, triggered: bool, retry: Option<PendingRetry>, now: Instant) {
         let (since, retry, history) =
             retry.map_or_else(|| (now, Retry::new(BACKOFF), PageHistory::default()), |failed| (failed.since, failed.retry, failed.history));
-        let (position, next_step, phase) = (None, None, Phase::Fetching);
-        self.current = Some(Fetch { run, triggered, cancelled: false, since, retry, history, position, next_step, phase });
+        let (position, requested, unsettled, phase) = (None, 0, VecDeque::new(), Phase::Requested);
+        self.current = Some(Fetch { run, triggered, since, retry, history, position, requested, unsettled, phase });
     }
 
     /// When the next scheduled fetch may start: the retry of a failed one, else the next tick.
     fn due(&self) -> Option<Instant> {
         self.retry.as_ref().map(|retry| retry.at).or(self.ticks.next())
+    }
+}
+
+impl Fetch {
+    /// The record of the oldest page, whose predecessors are in Kafka. It is due only then, since
+    /// what a restart fetches again must not be counted.
+    fn oldest_fetched(&self) -> Option<Effect> {
+        let oldest = self.unsettled.front()?;
+        let (records, cursor) = (oldest.records, oldest.cursor.clone());
+        Some(Effect::Record(Command::PageFetched { run: self.run, records, cursor }))
     }
 }
 

@@ -9,7 +9,7 @@ fn the_cursor_moves_when_a_page_is_in_kafka_and_the_next_page_follows() {
     assert_eq!(rig.cursor(), Some("0"));
     let fetched = rig.page(100, Some("100"), 1.0);
     assert_eq!(fetched, [Effect::Record(Command::PageFetched { run: Uuid::from_u128(1), records: 100, cursor: Some("0".into()) })]);
-    assert_eq!(rig.cursor(), Some("0"), "it is not in Kafka yet");
+    assert_eq!(rig.stored, None, "it is not in Kafka yet");
     assert_eq!(rig.produced(2.0), [moved(1, None, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
     assert_eq!(rig.cursor(), Some("100"));
     assert!(fetch_of(&rig.whole_page(Some("200"), 3.0), 1));
@@ -288,4 +288,103 @@ fn a_read_of_counted_pages_that_was_not_complete_continues_at_its_page() {
     assert!(run_error(&rig.failed(Class::Rejected, None, 3.0), 1).is_some());
     rig.trigger(2, 4.0);
     assert_eq!(rig.state.cursor(), Some("3"));
+}
+
+/// A fetch that requests two pages before an earlier one is in Kafka; its first page is requested.
+fn two_ahead(schedule: Schedule) -> Rig {
+    let rig = Rig::with_cursor(schedule, None, 100);
+    Rig { state: rig.state.with_fetch_ahead(2), ..rig }
+}
+
+#[test]
+fn pages_are_requested_before_earlier_ones_are_in_kafka_up_to_the_limit() {
+    let mut rig = two_ahead(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    for next in ["a", "b"] {
+        assert!(fetch_of(&rig.page(100, Some(next), 1.0), 1));
+        assert_eq!(rig.state.cursor(), Some(next));
+    }
+    assert_eq!(rig.page(100, Some("c"), 2.0), [], "three pages are not in Kafka");
+    let run = Uuid::from_u128(1);
+    let fetched = |cursor: &str| Effect::Record(Command::PageFetched { run, records: 100, cursor: Some(cursor.into()) });
+    assert_eq!(rig.produced(3.0), [moved(1, None, Some("a")), fetched("a"), Effect::Fetch(run)]);
+    assert_eq!(rig.state.cursor(), Some("c"));
+    assert_eq!(rig.page(100, None, 4.0), [], "the last page has no next one");
+    assert_eq!(rig.produced(5.0), [moved(1, Some("a"), Some("b")), fetched("b")]);
+    assert_eq!(rig.produced(5.0), [moved(1, Some("b"), Some("c")), fetched("c")]);
+    assert_eq!(ends(&rig.produced(6.0), 1, Some("c")), StopReason::NoNext);
+    assert!(rig.state.is_idle());
+}
+
+#[test]
+fn a_request_that_fails_for_good_ends_the_run_once_its_earlier_pages_are_in_kafka() {
+    let mut rig = two_ahead(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    rig.page(100, Some("a"), 1.0);
+    assert!(run_error(&rig.failed(Class::Rejected, None, 2.0), 1).is_none());
+    let effects = rig.produced(3.0);
+    assert!(effects[0] == moved(1, None, Some("a")) && run_error(&effects, 1).is_some(), "{effects:?}");
+    assert_eq!(rig.stored.as_deref(), Some("a"));
+}
+
+#[test]
+fn a_scheduled_fetch_is_retried_at_the_page_that_failed_once_its_earlier_pages_are_in_kafka() {
+    let mut rig = two_ahead(Schedule::Every(EVERY));
+    rig.wake(0.0);
+    rig.page(100, Some("a"), 1.0);
+    assert!(!fetches(&rig.failed(Class::Transient, None, 2.0)) && !fetches(&rig.wake(5.0)));
+    assert!(fetches(&rig.produced(6.0)), "its delay has passed meanwhile");
+    assert_eq!(rig.state.cursor(), Some("a"));
+    assert!(!fetches(&rig.whole_page(Some("b"), 7.0)) || rig.state.cursor() == Some("b"), "no cycle is suspected");
+}
+
+#[test]
+fn a_refused_page_discards_what_was_fetched_after_it() {
+    let mut rig = two_ahead(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    rig.trigger(2, 0.0);
+    rig.page(100, Some("a"), 1.0);
+    rig.page(100, Some("b"), 1.0);
+    let (now, fresh) = (rig.at(2.0), rig.fresh());
+    let effects = rig.state.refused(PageRefused("no".into()), now, fresh);
+    assert!(run_error(&effects, 1).is_some() && !fetches(&effects), "a request is still under way: {effects:?}");
+    assert_eq!((rig.state.unsettled(), rig.state.is_idle()), (0, false));
+    let (produce, effects) = rig.fetched(3.0);
+    assert!(!produce && fetch_of(&effects, 2), "{effects:?}");
+}
+
+#[test]
+fn a_cancelled_run_records_nothing_more_of_its_pages() {
+    let mut rig = two_ahead(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    rig.page(100, Some("a"), 1.0);
+    assert_eq!(rig.cancel(1, 2.0), []);
+    assert_eq!(rig.produced(3.0), []);
+    assert!(!rig.fetched(4.0).0);
+    assert!(rig.state.is_idle());
+}
+
+#[test]
+fn a_stop_waits_for_the_pages_under_way_and_requests_no_more() {
+    let mut rig = two_ahead(Schedule::OnTrigger);
+    rig.trigger(1, 0.0);
+    rig.page(100, Some("a"), 1.0);
+    rig.state.stop();
+    assert!(!rig.state.is_idle());
+    assert!(!fetches(&rig.page(100, Some("b"), 2.0)));
+    rig.produced(3.0);
+    assert!(!rig.state.is_idle());
+    let effects = rig.produced(4.0);
+    assert!(rig.state.is_idle() && finished(&effects, 1).is_none() && rig.stored.as_deref() == Some("b"), "{effects:?}");
+}
+
+#[test]
+fn a_stopped_schedule_ends_its_fetch_once_its_pages_are_in_kafka() {
+    let mut rig = two_ahead(Schedule::Every(EVERY));
+    rig.wake(0.0);
+    rig.page(100, Some("a"), 1.0);
+    rig.state.stop_schedule();
+    assert!(!fetches(&rig.page(100, Some("b"), 2.0)));
+    assert!(!scheduled_done(&rig.produced(3.0)));
+    assert!(scheduled_done(&rig.produced(4.0)));
 }

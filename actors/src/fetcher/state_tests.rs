@@ -33,7 +33,7 @@ impl Rig {
         for effect in &effects {
             match effect {
                 Effect::Record(Command::PageProduced { next: Some(next), .. }) => self.stored = next.cursor().map(str::to_owned),
-                Effect::Fetch(_) => drop(self.state.position(|| Position::of(self.stored.as_deref()))),
+                Effect::Fetch(_) => drop(self.state.position(0, || Position::of(self.stored.as_deref()))),
                 _ => {}
             }
         }
@@ -123,7 +123,7 @@ fn run_error(effects: &[Effect], run: u128) -> Option<&RunError> {
 fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
     let PageProduced { ranges, produced, rejected, rejects } = PageProduced::default();
     let (run, asked, next) = (Uuid::from_u128(run), Position::of(asked), next.map(|next| Position::of(Some(next))));
-    Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, next, rejects })
+    Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, requested: 0, next, rejects })
 }
 /// How a run stopped, if it is all produced.
 fn finished(effects: &[Effect], run: u128) -> Option<&Stop> {

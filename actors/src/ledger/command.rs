@@ -23,9 +23,19 @@ pub enum Command {
     StartRun { run: Uuid },
     /// The API answered with a page, of a run or of a scheduled fetch.
     PageFetched { run: Uuid, records: u64, cursor: Option<String> },
-    /// Kafka acknowledged a page that was requested at `asked`. `next` is the position of the next
-    /// one, where it changed: the start after the last page of a read that begins again.
-    PageProduced { run: Uuid, ranges: Ranges, produced: u64, rejected: u64, asked: Position, next: Option<Position>, rejects: Rejects },
+    /// Kafka acknowledged a page that was requested at `asked`, after event `requested`. `next` is
+    /// the position of the next one, where it changed: the start after the last page of a read that
+    /// begins again.
+    PageProduced {
+        run: Uuid,
+        ranges: Ranges,
+        produced: u64,
+        rejected: u64,
+        asked: Position,
+        requested: u64,
+        next: Option<Position>,
+        rejects: Rejects,
+    },
     /// An operator sets the cursor of a read.
     SetCursor { read: Read, to: Position, by: String, reason: String },
     /// Every page of the run is produced. `stop` says why no further page was requested.

@@ -172,7 +172,14 @@ impl Ledger {
     /// # Errors
     /// When the journal has failed: it is unknown then what is on the disk.
     pub async fn flushed(&self) -> Result<(), JournalError> {
-        let last = self.last_event();
+        self.flushed_to(self.last_event()).await
+    }
+
+    /// Waits until an event and all before it are durable.
+    ///
+    /// # Errors
+    /// As [`Ledger::flushed`].
+    pub async fn flushed_to(&self, last: u64) -> Result<(), JournalError> {
         let mut durable = self.durable.clone();
         let is_durable = |durable: &Durable| !matches!(durable, Durable::UpTo(seq) if *seq < last);
         // An error means that the writer exited, which is checked below.

@@ -61,7 +61,11 @@ fn produced(runs: &mut Runs, run: Uuid, partition: Partition, range: Range) {
     submit(runs, Command::StartRun { run }).unwrap();
     submit(runs, Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
     let (asked, rejects) = (Position::Begin, Rejects::default());
-    submit(runs, Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, next: None, rejects }).unwrap();
+    submit(
+        runs,
+        Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, requested: u64::MAX, next: None, rejects },
+    )
+    .unwrap();
     submit(runs, Command::RunProduced { run, stop: None }).unwrap();
 }
 
@@ -72,7 +76,11 @@ fn page(runs: &mut Runs, range: Range, cursor: Option<&str>) {
     submit(runs, Command::PageFetched { run: id(1), records: range.len(), cursor: None }).unwrap();
     let next = cursor.map(|cursor| Position::of(Some(cursor)));
     let (asked, rejects) = (Position::Begin, Rejects::default());
-    submit(runs, Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0, asked, next, rejects }).unwrap();
+    submit(
+        runs,
+        Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0, asked, requested: u64::MAX, next, rejects },
+    )
+    .unwrap();
 }
 
 #[test]
@@ -218,7 +226,16 @@ fn ten(max_rejected: &str, refused: u64) -> Runs {
     rejects.add("produce", "no key", refused);
     submit(
         &mut runs,
-        Command::PageProduced { run: id(1), ranges, produced, rejected: refused, asked: Position::Begin, next: None, rejects },
+        Command::PageProduced {
+            run: id(1),
+            ranges,
+            produced,
+            rejected: refused,
+            asked: Position::Begin,
+            requested: u64::MAX,
+            next: None,
+            rejects,
+        },
     )
     .unwrap();
     submit(&mut runs, Command::RunProduced { run: id(1), stop: None }).unwrap();
@@ -297,8 +314,20 @@ fn a_restarted_run_forgets_rejected_pages_and_keeps_settled_counts() {
     let mut rejects = Rejects::default();
     rejects.add("produce", "no key", 1);
     let ranges = Ranges::default();
-    submit(&mut runs, Command::PageProduced { run: id(1), ranges, produced: 2, rejected: 1, asked: Position::Begin, next: None, rejects })
-        .unwrap();
+    submit(
+        &mut runs,
+        Command::PageProduced {
+            run: id(1),
+            ranges,
+            produced: 2,
+            rejected: 1,
+            asked: Position::Begin,
+            requested: u64::MAX,
+            next: None,
+            rejects,
+        },
+    )
+    .unwrap();
     settled(&mut runs, [1, 1, 0, 0]);
     submit(&mut runs, Command::StartRun { run: id(1) }).unwrap();
     let run = runs.get(id(1)).unwrap();

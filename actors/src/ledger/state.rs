@@ -53,6 +53,9 @@ pub struct State {
     /// operator set it.
     #[serde(default, alias = "cursor")]
     pub cursors: Cursors,
+    /// The read whose cursor an operator set last, and the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor_set: Option<(Read, u64)>,
     /// The source of the reads.
     #[serde(default)]
     pub source: Source,
@@ -210,14 +213,14 @@ impl State {
             Command::SetDesiredState { state, by, reason } => vec![Event::StateDesired { state, by, reason }],
             Command::NameSource { source } if source == self.source.name => vec![],
             Command::NameSource { source } => vec![Event::SourceNamed { source }],
-            Command::SetCursor { read, to, by, reason } => match self.cursors.position(&read) {
-                from if from == to => vec![],
-                from => vec![Event::CursorSet { read, from, to, by, reason }],
-            },
+            // Also to where it is: a page that is on its way to Kafka must not move it from there.
+            Command::SetCursor { read, to, by, reason } => {
+                vec![Event::CursorSet { from: self.cursors.position(&read), read, to, by, reason }]
+            }
             Command::StartRun { run } => self.runs.start(run, self.next_position(run))?,
-            Command::PageProduced { run, ranges, produced, rejected, asked, next, rejects } => {
+            Command::PageProduced { run, ranges, produced, rejected, asked, requested, next, rejects } => {
                 self.runs.running_or_scheduled(run)?;
-                let moves = self.advanced_by(run, &asked).filter(|_| next.is_some());
+                let moves = self.advanced_by(run, &asked, requested).filter(|_| next.is_some());
                 let cursor = next.and_then(|next| next.cursor().map(str::to_owned));
                 vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves, rejects }]
             }
@@ -244,10 +247,12 @@ impl State {
     /// Returns the read whose cursor a page advances, if any.
     ///
     /// A page advances the cursor only from the position that it was requested at. The page of a
-    /// run that reads again, or whose cursor an operator has set meanwhile, advances none.
-    fn advanced_by(&self, run: Uuid, asked: &Position) -> Option<Read> {
+    /// run that reads again, or whose cursor an operator has set since it was requested, advances
+    /// none.
+    fn advanced_by(&self, run: Uuid, asked: &Position, requested: u64) -> Option<Read> {
         let again = self.runs.get(run).is_some_and(|run| run.again);
-        Some(self.read_of(run)).filter(|read| !again && self.cursors.position(read) == *asked)
+        let set_since = |read: &Read| self.cursor_set.as_ref().is_some_and(|(of, event)| of == read && *event > requested);
+        Some(self.read_of(run)).filter(|read| !again && self.cursors.position(read) == *asked && !set_since(read))
     }
 
     fn read_of(&self, run: Uuid) -> Read {
@@ -338,7 +343,10 @@ impl State {
                     self.runs.forget_positions();
                 }
             }
-            Event::CursorSet { read, to, .. } => self.cursors.put(read, to, recorded.seq, recorded.at),
+            Event::CursorSet { read, to, .. } => {
+                self.cursors.put(read, to, recorded.seq, recorded.at);
+                self.cursor_set = Some((read.clone(), recorded.seq));
+            }
             Event::CursorForgotten { read, .. } => self.cursors.put(read, &Position::Begin, recorded.seq, recorded.at),
             Event::BatchWritten { rows, rejected, written, .. } => {
                 totals.batches += 1;

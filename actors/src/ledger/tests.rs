@@ -78,7 +78,9 @@ fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
     ledger.submit(Command::StartRun { run }).unwrap();
     ledger.submit(Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
     let (asked, rejects) = (Position::Begin, Rejects::default());
-    ledger.submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, next: None, rejects }).unwrap();
+    ledger
+        .submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, requested: u64::MAX, next: None, rejects })
+        .unwrap();
     ledger.submit(Command::RunProduced { run, stop: None }).unwrap();
     run
 }
@@ -426,7 +428,16 @@ fn happen(ledger: &Ledger, happening: &Happening) {
                 2 => {
                     let (asked, next) =
                         (ledger.next_position(run), (n > 2).then(|| Position::of((n > 3).then(|| format!("cursor{n}")).as_deref())));
-                    Command::PageProduced { run, ranges, produced: 3, rejected: 1, asked, next, rejects: Rejects::default() }
+                    Command::PageProduced {
+                        run,
+                        ranges,
+                        produced: 3,
+                        rejected: 1,
+                        asked,
+                        requested: u64::MAX,
+                        next,
+                        rejects: Rejects::default(),
+                    }
                 }
                 3 => Command::RunProduced { run, stop: None },
                 4 => Command::FailRun {

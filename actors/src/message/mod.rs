@@ -1,7 +1,8 @@
 //! The messages that actors send each other.
 //!
-//! Each travels in a [`Lease`](forebay_kernel::Lease) and carries a [`Receipt`], through which its
-//! first sender learns whether it was settled, or abandoned because an actor on the way ended.
+//! Each holds its budget, in a [`Lease`](forebay_kernel::Lease) or in its [`PageContent`], and
+//! carries a [`Receipt`], through which its first sender learns whether it was settled, or
+//! abandoned because an actor on the way ended.
 
 mod batch;
 mod batch_parts;
@@ -10,7 +11,7 @@ mod receipt;
 
 pub(crate) use batch::{BatchDone, BatchPart, PolledBatch};
 pub(crate) use batch_parts::{PartOutcome, SharedBatch};
-pub(crate) use page::{BadRecord, Page, PageProduced, PageRefused};
+pub(crate) use page::{BadRecord, Page, PageContent, PageProduced, PageRefused};
 pub(crate) use receipt::Receipt;
 
 /// What each record weighs in a budget in addition to its key and value, for what Forebay keeps

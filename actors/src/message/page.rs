@@ -1,7 +1,10 @@
 //! A page of records on its way from the API to the topic.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use forebay_dataplane::Reason;
+use forebay_kernel::Credit;
 use forebay_schemas::offset::Ranges;
 use forebay_schemas::rejects::Rejects;
 use uuid::Uuid;
@@ -14,12 +17,28 @@ pub(crate) struct Page {
     /// The fetch that found it: a run's identifier, or one created for a scheduled fetch. It goes
     /// into the header [`RUN_HEADER`](forebay_dataplane::run_counts::RUN_HEADER).
     pub run: Uuid,
+    /// Its records.
+    pub content: Arc<PageContent>,
+    /// Settled when Kafka has acknowledged every record.
+    pub receipt: Receipt<Result<PageProduced, PageRefused>>,
+}
+
+/// The records of a page, and the budget that they hold until everybody has dropped them: the
+/// fetcher keeps them until the producer has settled the page.
+#[derive(Debug)]
+pub(crate) struct PageContent {
     /// Each record's bytes as the API sent them: slices of one buffer, except for bad records.
     pub records: Vec<Bytes>,
     /// The records that are not JSON, in order.
     pub bad: Vec<BadRecord>,
-    /// Settled when Kafka has acknowledged every record.
-    pub receipt: Receipt<Result<PageProduced, PageRefused>>,
+    _credit: Credit,
+}
+
+impl PageContent {
+    /// Records that hold `credit`.
+    pub(crate) fn new(records: Vec<Bytes>, bad: Vec<BadRecord>, credit: Credit) -> Self {
+        Self { records, bad, _credit: credit }
+    }
 }
 
 /// A record of a page that is not JSON.

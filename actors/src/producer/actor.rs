@@ -1,14 +1,15 @@
 //! The shell of the producer: pages in, receipts out.
 //!
 //! Guarantees:
-//! * The lease of a page is held until Kafka has acknowledged every record of it; then its receipt
-//!   is settled.
-//! * Pages are sent in the order in which they arrive.
+//! * A page is held until Kafka has acknowledged every record of it; then its receipt is settled.
+//! * Pages are sent in the order in which they arrive. When one is sent again in parts, the pages
+//!   that were sent after it are sent again after it, so that the newest record of a key stays the
+//!   last one of the topic.
 //!
 //! Does not guarantee that a page under way when an incarnation ends is not in the topic. Its
 //! receipt says abandoned, and producing it again is harmless.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +24,18 @@ use crate::failpoint::point;
 use crate::ledger::Ledger;
 use crate::message::{Page, PageRefused};
 use crate::telemetry::{Need, Telemetry};
-use forebay_kernel::{Actor, Backoff, Cx, Exit, Lease, Outage, Progress, Retry, Working};
+use forebay_kernel::{Actor, Backoff, Cx, Exit, Outage, Progress, Retry, Working};
 use forebay_schemas::error_class::{Class, Classified as _};
 
 /// The delays between attempts to find or create the topic.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
+
+/// A page to send.
+struct Queued {
+    page: Page,
+    /// Whether Kafka has refused a record of it, so that it is sent in parts to find that one.
+    in_parts: bool,
+}
 
 /// Writes pages to the topic.
 pub(crate) struct Producer {
@@ -36,9 +44,14 @@ pub(crate) struct Producer {
     telemetry: Arc<Telemetry>,
     ledger: Arc<Ledger>,
     client: Option<Client>,
-    waiting: VecDeque<Lease<Page>>,
+    waiting: VecDeque<Queued>,
     sending: bool,
+    /// The number of the page that was sent last.
+    sent: u64,
     in_flight: usize,
+    /// The pages to send again, by their number, once no page is in flight. Nothing else is sent
+    /// until then.
+    again: BTreeMap<u64, Queued>,
     working: Option<Working>,
     stopping: bool,
 }
@@ -55,7 +68,9 @@ impl Producer {
             client: None,
             waiting: VecDeque::new(),
             sending: false,
+            sent: 0,
             in_flight: 0,
+            again: BTreeMap::new(),
             working: None,
             stopping: false,
         }
@@ -88,44 +103,57 @@ impl Producer {
     /// in the queue.
     fn send_next(&mut self, cx: &mut Cx<'_, Self>) {
         let Some(client) = self.client.clone().filter(|_| !self.sending) else { return };
-        let Some(page) = self.waiting.pop_front() else { return self.rest(cx) };
+        if !self.again.is_empty() {
+            if self.in_flight > 0 {
+                return;
+            }
+            let again = std::mem::take(&mut self.again).into_values().rev();
+            again.for_each(|queued| self.waiting.push_front(queued));
+        }
+        let Some(Queued { page, in_parts }) = self.waiting.pop_front() else { return self.rest(cx) };
         self.sending = true;
         self.in_flight += 1;
+        self.sent += 1;
+        let number = self.sent;
         self.working.get_or_insert_with(|| cx.progress().working());
+        if in_parts {
+            cx.compute(
+                move || {
+                    let end = client.produce_in_parts(&page);
+                    (page, end)
+                },
+                move |actor, (page, end), cx| {
+                    actor.sending = false;
+                    actor.ended(number, page, end, cx);
+                },
+            );
+            return;
+        }
         cx.compute(
             move || {
                 point("producer::before_produce");
-                let end = client.produce(&page.body);
+                let end = client.produce(&page);
                 (page, end)
             },
-            |actor, (page, end), cx| {
+            move |actor, (page, end), cx| {
                 actor.sending = false;
-                cx.spawn(end, |actor, end, cx| {
+                cx.spawn(end, move |actor, end, cx| {
                     let topic = &actor.pipeline.kafka.topic;
                     let end = end.unwrap_or_else(|_| Err(ProduceError::Stopped { topic: topic.clone() }));
-                    actor.ended(page, end, cx);
+                    actor.ended(number, page, end, cx);
                 });
                 actor.send_next(cx);
             },
         );
     }
 
-    /// Sends a page in parts, to find the record that Kafka refuses.
-    fn send_in_parts(&mut self, page: Lease<Page>, cx: &mut Cx<'_, Self>) {
-        let Some(client) = self.client.clone() else { return };
-        self.in_flight += 1;
-        cx.compute(
-            move || {
-                let end = client.produce_in_parts(&page.body);
-                (page, end)
-            },
-            |actor, (page, end), cx| actor.ended(page, end, cx),
-        );
-    }
-
-    fn ended(&mut self, page: Lease<Page>, outcome: PageOutcome, cx: &mut Cx<'_, Self>) {
+    fn ended(&mut self, number: u64, page: Page, outcome: PageOutcome, cx: &mut Cx<'_, Self>) {
         self.in_flight -= 1;
+        let follows_another = self.again.keys().next().is_some_and(|first| *first < number);
         match outcome {
+            Ok(_) | Err(ProduceError::Refused(_)) if follows_another => {
+                self.again.insert(number, Queued { page, in_parts: false });
+            }
             Ok(produced) => {
                 point("producer::after_produce");
                 self.telemetry.produced.add(produced.produced);
@@ -134,14 +162,14 @@ impl Producer {
                 if let Some(report) = self.telemetry.rejects(&produced.rejects) {
                     let topic = self.pipeline.kafka.dead_letter_topic();
                     let (records, stage, reason) = (report.records, report.top.stage, report.top.reason);
-                    tracing::warn!(run = %page.body.run, records, topic, stage, reason, "records became dead letters; forebay dlq shows them");
+                    tracing::warn!(run = %page.run, records, topic, stage, reason, "records became dead letters; forebay dlq shows them");
                 }
-                page.body.receipt.settle(Ok(produced));
+                page.receipt.settle(Ok(produced));
             }
             Err(ProduceError::Refused(refused)) => self.refuse(page, refused),
             Err(error @ ProduceError::Record { .. }) => {
-                tracing::warn!(run = %page.body.run, %error, "kafka refused a record; sending the page in parts to find it");
-                return self.send_in_parts(page, cx);
+                tracing::warn!(run = %page.run, %error, "kafka refused a record; sending the page in parts to find it");
+                self.again.insert(number, Queued { page, in_parts: true });
             }
             Err(error) => {
                 // Dropping the receipt says that the page was abandoned.
@@ -149,17 +177,17 @@ impl Producer {
                 return;
             }
         }
-        self.rest(cx);
+        self.send_next(cx);
     }
 
-    fn refuse(&self, page: Lease<Page>, refused: PageRefused) {
-        tracing::warn!(run = %page.body.run, error = %refused, "page was refused");
-        page.body.receipt.settle(Err(refused));
+    fn refuse(&self, page: Page, refused: PageRefused) {
+        tracing::warn!(run = %page.run, error = %refused, "page was refused");
+        page.receipt.settle(Err(refused));
     }
 
     /// Goes idle when nothing is left to do, and exits if it is stopping.
     fn rest(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.in_flight > 0 || !self.waiting.is_empty() {
+        if self.in_flight > 0 || !self.waiting.is_empty() || !self.again.is_empty() {
             return;
         }
         self.working = None;
@@ -170,7 +198,7 @@ impl Producer {
 }
 
 impl Actor for Producer {
-    type Message = Lease<Page>;
+    type Message = Page;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         let ready = topic_ready(self.access.clone(), self.pipeline.clone(), cx.progress());
@@ -186,8 +214,8 @@ impl Actor for Producer {
         });
     }
 
-    fn handle(&mut self, page: Lease<Page>, cx: &mut Cx<'_, Self>) {
-        self.waiting.push_back(page);
+    fn handle(&mut self, page: Page, cx: &mut Cx<'_, Self>) {
+        self.waiting.push_back(Queued { page, in_parts: false });
         self.send_next(cx);
     }
 

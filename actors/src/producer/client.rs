@@ -96,14 +96,14 @@ impl Client {
 
     /// Sends a page. Blocks while the queue is full. The receiver gets the outcome of the page.
     pub(super) fn produce(&self, page: &Page) -> oneshot::Receiver<PageOutcome> {
-        self.0.send_all(page, 0..page.records.len(), None)
+        self.0.send_all(page, 0..page.content.records.len(), None)
     }
 
     /// Sends a page with a refused record in parts, and blocks until the outcome. A part is sent
     /// when the one before it is acknowledged, so the order is kept. The record that is refused
     /// alone becomes a dead letter. What was acknowledged the first time is in the topic twice.
     pub(super) fn produce_in_parts(&self, page: &Page) -> PageOutcome {
-        self.0.send_part(page, 0..page.records.len())
+        self.0.send_part(page, 0..page.content.records.len())
     }
 
     /// Whether no broker is reachable, as far as the client knows.
@@ -134,11 +134,11 @@ impl Inner {
         let dead = Arc::new(Delivery { page: tracker, to: Destination::DeadLetters });
         let run = page.run.as_hyphenated().to_string();
         let first = part.start;
-        let mut bad = page.bad.iter().skip_while(|bad| bad.index < first).peekable();
+        let mut bad = page.content.bad.iter().skip_while(|bad| bad.index < first).peekable();
         let mut scratch = Vec::new();
         let mut error = None;
         for at in part {
-            let record = &page.records[at];
+            let record = &page.content.records[at];
             let mut keyed = match bad.next_if(|bad| bad.index == at) {
                 Some(bad) => self.keys.dead_letter(record, bad.reason.clone(), &mut scratch),
                 None => self.keys.extract(record, &mut scratch),
@@ -198,7 +198,7 @@ impl Inner {
                 produced.merge(&self.send_part(page, middle..part.end)?);
                 return Ok(produced);
             }
-            let record = page.records.get(part.start).map(Bytes::as_ref);
+            let record = page.content.records.get(part.start).map(Bytes::as_ref);
             let is_dead_letter = topic == self.dead_letter_topic;
             let Amended { reason, truncation } =
                 amended.take().unwrap_or(Amended { reason: None, truncation: Truncation::to(self.max_record_bytes) });

@@ -3,8 +3,8 @@
 //! Guarantees:
 //! * The receipt of a page is settled only once all in-sync replicas have acknowledged every record
 //!   of it, in the topic or in the dead-letter topic.
-//! * Records of a page keep their order within a partition. Keys map to the partitions that Java
-//!   clients use.
+//! * Records keep their order within a partition: in a page, and from page to page, whatever is
+//!   sent again. Keys map to the partitions that Java clients use.
 //! * Each record has the headers `forebay-run` (the fetch it came from) and `forebay-event-id` (a
 //!   function of its content).
 //! * A record that has no key, is not an object, is not JSON, exceeds the limit, or that Kafka
@@ -16,9 +16,9 @@
 //! them.
 //!
 //! ```text
-//! Lease<Page> ─▶ waiting ─▶ client.produce (on a thread that may block while the queue is full) ─▶ librdkafka ─▶ Kafka
-//!                                                     DeliveryTracker ◀── delivery reports, in any order ──┘
-//!                                              receipt, lease ◀──┘ when every record is acknowledged or failed
+//! Page ─▶ waiting ─▶ client.produce (on a thread that may block while the queue is full) ─▶ librdkafka ─▶ Kafka
+//!                                              DeliveryTracker ◀── delivery reports, in any order ──┘
+//!                                              receipt ◀──┘ when every record is acknowledged or failed
 //! ```
 
 mod actor;

@@ -22,20 +22,25 @@ use super::keyed_record::KeyExtractor;
 use crate::broker::tests::{Served, pick, read};
 use crate::broker::{Access, EmbeddedBroker};
 use crate::ledger::Ledger;
-use crate::message::{BadRecord, Page, PageProduced, PageRefused, Receipt};
+use crate::message::{BadRecord, Page, PageContent, PageProduced, PageRefused, Receipt};
 use crate::telemetry::Telemetry;
 use forebay_dataplane::Reason;
 use forebay_kernel::testing::{eventually, with_tree};
-use forebay_kernel::{Budget, ChildSpec, Exit, Lease, MailboxSlot, Progress, Restart, SystemClock};
+use forebay_kernel::{Budget, ChildSpec, Credit, Exit, MailboxSlot, Progress, Restart, SystemClock};
 use forebay_schemas::error_class::{Class, Classified as _};
 
 const RUN: Uuid = Uuid::from_u128(7);
 type End = oneshot::Receiver<Result<PageProduced, PageRefused>>;
 
 fn page(records: &[&str]) -> (Page, End) {
+    page_with(records, Vec::new(), Budget::new("fetcher -> producer", 1_000).try_reserve(700).unwrap())
+}
+
+fn page_with(records: &[&str], bad: Vec<BadRecord>, credit: Credit) -> (Page, End) {
     let (receipt, end) = Receipt::new();
     let records = records.iter().map(|record| Bytes::copy_from_slice(record.as_bytes())).collect();
-    (Page { run: RUN, records, bad: Vec::new(), receipt }, end)
+    let content = PageContent::new(records, bad, credit);
+    (Page { run: RUN, content: Arc::new(content), receipt }, end)
 }
 
 fn client(access: &Access, max_record_bytes: usize) -> Client {
@@ -134,8 +139,9 @@ async fn a_record_that_is_not_json_is_a_dead_letter_with_its_bytes() {
     let served = Served::start(dir.path(), "").await;
     served.topics().await;
     let client = client(&served.access, 1_000_000);
-    let mut page = page(&[r#"{"id":1}"#, r#"{"id":2,"x":NaN}"#, r#"{"id":3}"#]).0;
-    page.bad.push(BadRecord { index: 1, reason: Reason::plain("NaN is no JSON") });
+    let bad = vec![BadRecord { index: 1, reason: Reason::plain("NaN is no JSON") }];
+    let credit = Budget::new("fetcher -> producer", 1).try_reserve(1).unwrap();
+    let page = page_with(&[r#"{"id":1}"#, r#"{"id":2,"x":NaN}"#, r#"{"id":3}"#], bad, credit).0;
     let sending = client.clone();
     let produced = tokio::task::spawn_blocking(move || sending.produce(&page)).await.unwrap().await.unwrap().unwrap();
     assert_eq!((produced.produced, produced.rejected), (2, 1));
@@ -258,16 +264,22 @@ async fn a_page_larger_than_the_queue_waits_for_room_and_keeps_its_order() {
 struct Parts {
     broker: ChildSpec,
     producer: ChildSpec,
-    mailbox: MailboxSlot<Lease<Page>>,
+    mailbox: MailboxSlot<Page>,
     access: Access,
     telemetry: Arc<Telemetry>,
     budget: Budget,
 }
 
 fn parts(dir: &std::path::Path) -> Parts {
+    parts_with(dir, "")
+}
+
+/// With these lines in `[kafka.properties]`.
+fn parts_with(dir: &std::path::Path, properties: &str) -> Parts {
     let text = "[pipeline]\nname = \"users\"\ndata_dir = \"data\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"users_stream\"\n\
-                [fetcher]\nurl = \"http://127.0.0.1:1/\"\n[producer]\nkey = \"/id\"\n";
-    let pipeline = Arc::new(forebay_schemas::pipeline::parse(&dir.join("forebay.toml"), text.into()).unwrap());
+                [fetcher]\nurl = \"http://127.0.0.1:1/\"\n[producer]\nkey = \"/id\"\n[kafka.properties]\n";
+    let text = format!("{text}{properties}");
+    let pipeline = Arc::new(forebay_schemas::pipeline::parse(&dir.join("forebay.toml"), text).unwrap());
     let address = pick(&pipeline.data_dir());
     let access = Access::new(&pipeline, Some(&address)).unwrap();
     let (mailbox, telemetry) = (MailboxSlot::default(), Arc::new(Telemetry::default()));
@@ -288,12 +300,12 @@ fn the_actor_creates_the_topic_settles_receipts_and_releases_the_budget() {
     let dir = tempfile::tempdir().unwrap();
     let Parts { broker, producer, mailbox, telemetry, budget, .. } = parts(dir.path());
     let ((produced, large), exit) = with_tree(vec![broker, producer], async |_, _| {
-        let (good, end) = page(&[r#"{"id":1}"#, r#"{"id":2}"#, "null"]);
-        mailbox.get().post(Lease::new(good, budget.reserve(700).await)).unwrap();
+        let (good, end) = page_with(&[r#"{"id":1}"#, r#"{"id":2}"#, "null"], Vec::new(), budget.reserve(700).await);
+        mailbox.get().post(good).unwrap();
         let produced = end.await.unwrap().unwrap();
         let large = format!(r#"{{"id":"{}"}}"#, "x".repeat(1_000_000));
-        let (bad, end) = page(&[&large]);
-        mailbox.get().post(Lease::new(bad, budget.reserve(700).await)).unwrap();
+        let (bad, end) = page_with(&[&large], Vec::new(), budget.reserve(700).await);
+        mailbox.get().post(bad).unwrap();
         (produced, end.await.unwrap().unwrap())
     });
     assert_eq!((produced.produced, produced.rejected), (2, 1));
@@ -304,12 +316,33 @@ fn the_actor_creates_the_topic_settles_receipts_and_releases_the_budget() {
 }
 
 #[test]
+fn pages_sent_after_one_with_a_refused_record_are_sent_again_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let Parts { broker, producer, mailbox, access, .. } = parts_with(dir.path(), "\"message.max.bytes\" = \"2000\"\n");
+    let large = format!(r#"{{"id":1,"x":"{}"}}"#, "x".repeat(3_000));
+    let ((first, second, messages), _) = with_tree(vec![broker, producer], async |_, _| {
+        let (first, first_end) = page(&[r#"{"id":2,"v":1}"#, &large, r#"{"id":2,"v":2}"#]);
+        let (second, second_end) = page(&[r#"{"id":2,"v":3}"#]);
+        mailbox.get().post(first).unwrap();
+        mailbox.get().post(second).unwrap();
+        let ends = (first_end.await.unwrap().unwrap(), second_end.await.unwrap().unwrap());
+        let topic = crate::broker::ends(&access, "users_stream").await.unwrap();
+        let count = topic.values().map(|end| usize::try_from(end.1.0).unwrap()).sum();
+        let messages = read_all(&access, "users_stream", &[(0, 0), (1, 0), (2, 0), (3, 0)], count).await;
+        (ends.0, ends.1, messages)
+    });
+    assert_eq!((first.produced, first.rejected, second.produced), (2, 1, 1));
+    let values: Vec<_> = messages.iter().map(|message| std::str::from_utf8(message.payload().unwrap()).unwrap()).collect();
+    assert_eq!(values[values.len() - 2..], [r#"{"id":2,"v":2}"#, r#"{"id":2,"v":3}"#], "{values:?}");
+}
+
+#[test]
 fn the_actor_reports_an_unreachable_broker_and_abandons_its_page_at_the_stop() {
     let dir = tempfile::tempdir().unwrap();
     let Parts { producer, mailbox, budget, .. } = parts(dir.path());
-    let (good, end) = page(&[r#"{"id":1}"#]);
+    let (good, end) = page_with(&[r#"{"id":1}"#], Vec::new(), budget.try_reserve(700).unwrap());
     let ((), exit) = with_tree(vec![producer], async |_, actor_tree| {
-        mailbox.get().post(Lease::new(good, budget.reserve(700).await)).unwrap();
+        mailbox.get().post(good).unwrap();
         let note = eventually(|| actor_tree.actors().into_iter().find_map(|actor| actor.note)).await;
         assert!(note.contains("is not reachable") && note.contains("refused"), "{note}");
     });
@@ -321,10 +354,10 @@ fn the_actor_reports_an_unreachable_broker_and_abandons_its_page_at_the_stop() {
 #[test]
 fn a_producer_that_starts_before_its_broker_waits_for_it() {
     let dir = tempfile::tempdir().unwrap();
-    let Parts { broker, producer, mailbox, access, budget, .. } = parts(dir.path());
+    let Parts { broker, producer, mailbox, access, .. } = parts(dir.path());
     with_tree(vec![producer, broker], async |_, _| {
         let (first, end) = page(&[r#"{"id":1}"#]);
-        mailbox.get().post(Lease::new(first, budget.reserve(700).await)).unwrap();
+        mailbox.get().post(first).unwrap();
         assert_eq!(end.await.unwrap().unwrap().produced, 1);
         assert_eq!(crate::broker::ends(&access, "users_stream").await.unwrap().len(), 4);
     });

@@ -14,10 +14,11 @@ use uuid::Uuid;
 use super::Fault;
 use super::api::{Content, READS};
 use super::broker::At;
-use super::invariants::{Acknowledged, Checked};
+use super::invariants::{self, Acknowledged, Checked};
 use super::process::Process;
 use super::world::Env;
 use crate::fetcher::Schedule;
+use crate::fetcher::deliveries::Deliveries;
 use crate::fetcher::pagination::{NextCursor, PageInfo, PageLimits};
 use crate::fetcher::state::{Effect, Failure, State as Fetcher};
 use crate::ledger::{Accepted, Command, State as Ledger};
@@ -26,9 +27,15 @@ use crate::producer::error::ProduceError;
 use crate::producer::state::{DeliveryTracker, Destination};
 use forebay_schemas::error_class::Class;
 
+/// A page as the API gave it: its run and its records.
+pub(super) type Fetched = (Uuid, Vec<Content>);
+/// How an attempt to produce a page ended, and where its records are.
+pub(super) type Produced = (Result<PageProduced, PageRefused>, Vec<(At, u64)>);
+
 /// A page on its way to the topic.
 #[derive(Debug)]
 pub(super) struct Page {
+    attempt: u64,
     run: Uuid,
     records: Vec<Content>,
     appended: usize,
@@ -39,8 +46,8 @@ pub(super) struct Page {
 }
 
 impl Page {
-    fn new(run: Uuid, records: Vec<Content>) -> Self {
-        Self { run, records, appended: 0, acks: Vec::new(), acknowledged: Vec::new(), tracker: DeliveryTracker::default() }
+    fn new(attempt: u64, run: Uuid, records: Vec<Content>) -> Self {
+        Self { attempt, run, records, appended: 0, acks: Vec::new(), acknowledged: Vec::new(), tracker: DeliveryTracker::default() }
     }
 
     pub(super) fn to_append(&self) -> usize {
@@ -51,6 +58,7 @@ impl Page {
 /// A fetcher that reads page after page, where the API gives cursors.
 pub(super) fn new_fetcher(env: &Env, fetcher: Fetcher) -> Fetcher {
     if env.scenario.cursors {
+        let fetcher = fetcher.with_fetch_ahead(env.scenario.fetch_ahead);
         fetcher.with_cursors(None, PageLimits { max_pages: 3, max_empty_pages: 2, restarts: env.scenario.restarts, ..PageLimits::ONE_PAGE })
     } else {
         fetcher
@@ -163,12 +171,16 @@ impl Process {
                 Effect::Fetch(run) => {
                     let live = self.live();
                     live.fetching = Some(run);
-                    live.fetcher.position(|| begins(env, &live.ledger, run));
+                    live.fetcher.position(live.ledger.seq, || begins(env, &live.ledger, run));
                 }
                 Effect::WakeAt(at) => self.live().wake_at = Some(at),
                 Effect::Record(command) => self.record(who, env, command)?,
                 Effect::ScheduledFetchEnded(_) | Effect::Failing { .. } | Effect::Recovered => {}
             }
+        }
+        let live = self.live();
+        if live.fetcher.unsettled() == 0 {
+            live.deliveries.clear();
         }
         Ok(())
     }
@@ -212,28 +224,46 @@ impl Process {
         let next = next.map_or(NextCursor::Absent, |next| NextCursor::Cursor(next.to_string()));
         let info = PageInfo { next, ..PageInfo::default() };
         let (produce, effects) = self.live().fetcher.fetched(records.len() as u64, now, fresh, info);
+        if produce {
+            self.live().deliveries.push((run, records));
+        }
         self.act(who, env, effects)?;
-        if produce { self.produce(who, env, run, records) } else { Ok(()) }
+        self.produce(who, env)
     }
 
-    /// Hands a page to the producer, for the first time or again.
-    fn produce(&mut self, who: usize, env: &mut Env, run: Uuid, records: Vec<Content>) -> Checked {
+    /// Hands pages to the producer, for the first time or again.
+    fn produce(&mut self, who: usize, env: &mut Env) -> Checked {
         // A producer does this before it accepts pages.
         if self.live().confirmed.is_none() {
             self.observe_topic(who, env)?;
         }
-        env.oracle.unacknowledged[who] = records.len();
-        let mut page = Page::new(run, records);
-        page.records.iter().for_each(|_| page.tracker.sent());
-        let end = page.tracker.seal(None);
-        self.live().page = Some(page);
-        end.map_or(Ok(()), |end| self.page_ended(who, env, end))
+        for (attempt, (run, records)) in self.live().deliveries.to_send() {
+            self.send_page(who, env, attempt, run, records)?;
+        }
+        Ok(())
     }
 
-    /// Kafka appends some more of the page's records.
+    fn send_page(&mut self, who: usize, env: &mut Env, attempt: u64, run: Uuid, records: Vec<Content>) -> Checked {
+        *env.oracle.unacknowledged[who].entry(run).or_default() += records.len();
+        let mut page = Page::new(attempt, run, records);
+        page.records.iter().for_each(|_| page.tracker.sent());
+        let end = page.tracker.seal(None);
+        self.live().pages.push(page);
+        end.map_or(Ok(()), |end| self.page_ended(who, env, attempt, end))
+    }
+
+    /// Kafka appends some more of the pages' records, page after page.
     pub(super) fn append(&mut self, env: &mut Env) {
-        let Some(page) = &mut self.live.as_mut().expect("up").page else { return };
-        let more = env.rng.random_range(0..=page.to_append());
+        let pages = &mut self.live.as_mut().expect("up").pages;
+        let mut left = env.rng.random_range(0..=pages.iter().map(Page::to_append).sum());
+        for page in pages {
+            let more = left.min(page.to_append());
+            left -= more;
+            Self::append_of(page, more, env);
+        }
+    }
+
+    fn append_of(page: &mut Page, more: usize, env: &mut Env) {
         for &content in &page.records[page.appended..page.appended + more] {
             let roll = env.rng.random();
             let Some(partition) = content.partition(env.broker.partitions(), roll) else {
@@ -255,14 +285,17 @@ impl Process {
         page.appended += more;
     }
 
-    /// Some acknowledgements come, in any order.
+    /// Some acknowledgements of one page come, in any order.
     pub(super) fn acked(&mut self, who: usize, env: &mut Env) -> Checked {
-        let Some(page) = &mut self.live.as_mut().expect("up").page else { return Ok(()) };
+        let pages = &mut self.live.as_mut().expect("up").pages;
+        let mut pages: Vec<_> = pages.iter_mut().filter(|page| !page.acks.is_empty()).collect();
+        let at = env.rng.random_range(0..pages.len());
+        let page = pages.swap_remove(at);
         page.acks.shuffle(&mut env.rng);
         let mut end = None;
         for _ in 0..env.rng.random_range(1..=page.acks.len().max(1)) {
             let Some((to, at, event)) = page.acks.pop() else { break };
-            env.oracle.unacknowledged[who] -= 1;
+            *env.oracle.unacknowledged[who].entry(page.run).or_default() -= 1;
             if to == Destination::Topic {
                 page.acknowledged.push((at, event));
             }
@@ -271,40 +304,98 @@ impl Process {
         if end.is_none() && env.has(Fault::ProducedEarly) {
             end = Some(Ok(PageProduced::default()));
         }
-        end.map_or(Ok(()), |end| self.page_ended(who, env, end))
+        let attempt = page.attempt;
+        end.map_or(Ok(()), |end| self.page_ended(who, env, attempt, end))
     }
 
-    /// The producer's client fails, or Kafka refuses a record of the page permanently.
+    /// The producer's client fails, or Kafka refuses a record of a page permanently.
     pub(super) fn producer_breaks(&mut self, who: usize, env: &mut Env) -> Checked {
         // What was sent may still arrive.
         self.append(env);
         let refused = env.rng.random_ratio(1, 6);
-        let Some(page) = &mut self.live().page else { return Ok(()) };
-        let mut end = None;
-        for _ in 0..page.to_append() + page.acks.len() {
-            end = page.tracker.failed(match refused {
-                true => ProduceError::Refused(PageRefused("too large".into())),
-                false => ProduceError::Broken { topic: "t".into(), cause: "fenced".into() },
-            });
+        let mut pages = std::mem::take(&mut self.live().pages);
+        if refused {
+            let at = env.rng.random_range(0..pages.len());
+            let page = pages.remove(at);
+            self.live().pages = pages;
+            let end = self.fails(who, env, page, ProduceError::Refused(PageRefused("too large".into())));
+            return end.map_or(Ok(()), |(attempt, end)| self.attempt_ended(who, env, attempt, end.map(|end| (end, Vec::new()))));
         }
-        end.map_or(Ok(()), |end| self.page_ended(who, env, end))
+        if env.has(Fault::ResendAbandonedOnly) {
+            let page = pages.remove(0);
+            self.live().pages = pages;
+            *env.oracle.unacknowledged[who].entry(page.run).or_default() -= page.to_append() + page.acks.len();
+            let Page { attempt, run, records, .. } = page;
+            return self.send_page(who, env, attempt, run, records);
+        }
+        let broken = || ProduceError::Broken { topic: "t".into(), cause: "fenced".into() };
+        for page in pages {
+            if let Some((attempt, end)) = self.fails(who, env, page, broken()) {
+                self.attempt_ended(who, env, attempt, end.map(|end| (end, Vec::new())))?;
+            }
+        }
+        Ok(())
     }
 
-    fn page_ended(&mut self, who: usize, env: &mut Env, end: Result<PageProduced, ProduceError>) -> Checked {
-        let (now, fresh) = (env.now(), env.fresh());
-        let Some(page) = self.live().page.take() else { return Ok(()) };
-        let effects = match end {
-            Ok(produced) => {
-                let (run, report) = (page.run, Some((who, self.live().ledger.seq + 1)));
-                env.oracle.seen.extend(page.acknowledged.iter().map(|&(_, event)| event));
-                env.oracle.acknowledged.extend(page.acknowledged.iter().map(|&(at, event)| Acknowledged { run, at, event, report }));
-                self.live().fetcher.produced(produced, now, fresh)
-            }
-            Err(ProduceError::Refused(refused)) => self.live().fetcher.refused(refused, now, fresh),
-            // The receipt says abandoned, and the fetcher hands the page to the next incarnation.
-            Err(_) => return self.produce(who, env, page.run, page.records),
+    /// Every record of a page that is not acknowledged fails. Returns the outcome of the attempt;
+    /// `None` inside: it is abandoned.
+    #[allow(clippy::type_complexity, reason = "an attempt and its outcome")]
+    fn fails(
+        &self,
+        who: usize,
+        env: &mut Env,
+        mut page: Page,
+        error: ProduceError,
+    ) -> Option<(u64, Option<Result<PageProduced, PageRefused>>)> {
+        let mut end = None;
+        for _ in 0..page.to_append() + page.acks.len() {
+            *env.oracle.unacknowledged[who].entry(page.run).or_default() -= 1;
+            end = page.tracker.failed(error.clone());
+        }
+        end.map(|end| {
+            let outcome = match end {
+                Ok(produced) => Some(Ok(produced)),
+                Err(ProduceError::Refused(refused)) => Some(Err(refused)),
+                Err(_) => None,
+            };
+            (page.attempt, outcome)
+        })
+    }
+
+    /// A page of which every record is acknowledged or failed.
+    fn page_ended(&mut self, who: usize, env: &mut Env, attempt: u64, end: Result<PageProduced, ProduceError>) -> Checked {
+        let pages = &mut self.live().pages;
+        let Some(at) = pages.iter().position(|page| page.attempt == attempt) else { return Ok(()) };
+        let page = pages.remove(at);
+        let outcome = match end {
+            Ok(produced) => Some((Ok(produced), page.acknowledged)),
+            Err(ProduceError::Refused(refused)) => Some((Err(refused), Vec::new())),
+            Err(_) => None,
         };
-        self.act(who, env, effects)
+        self.attempt_ended(who, env, attempt, outcome)
+    }
+
+    fn attempt_ended(&mut self, who: usize, env: &mut Env, attempt: u64, outcome: Option<Produced>) -> Checked {
+        let live = self.live();
+        if live.deliveries.ended(attempt, outcome) {
+            live.deliveries.resume();
+            return self.produce(who, env);
+        }
+        while let Some(((run, _), (outcome, acknowledged))) = self.live().deliveries.settled() {
+            let (now, fresh) = (env.now(), env.fresh());
+            let effects = match outcome {
+                Ok(produced) => {
+                    invariants::page_settled(self.live(), &acknowledged)?;
+                    let report = Some((who, self.live().ledger.seq + 1));
+                    env.oracle.seen.extend(acknowledged.iter().map(|&(_, event)| event));
+                    env.oracle.acknowledged.extend(acknowledged.iter().map(|&(at, event)| Acknowledged { run, at, event, report }));
+                    self.live().fetcher.produced(produced, now, fresh)
+                }
+                Err(refused) => self.live().fetcher.refused(refused, now, fresh),
+            };
+            self.act(who, env, effects)?;
+        }
+        Ok(())
     }
 
     /// The fetcher and the producer restart. What the producer has sent may still arrive.
@@ -316,8 +407,12 @@ impl Process {
         let now = env.now();
         let fetcher = new_fetcher(env, Fetcher::new(schedule, now, open));
         let live = self.live();
-        (live.page, live.fetching) = (None, None);
+        live.fetching = None;
+        live.pages.clear();
+        live.deliveries = Deliveries::default();
+        live.settled.clear();
         live.fetcher = fetcher;
+        env.oracle.unacknowledged[who].clear();
         self.wake(who, env)
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use forebay_schemas::event::{Event, StartOrigin};
+use forebay_schemas::offset::Offset;
 use forebay_schemas::run::{RunCounts, RunState};
 use uuid::Uuid;
 
@@ -42,7 +43,11 @@ pub(super) enum Invariant {
     /// A page of a read is fetched only when every page before it was produced. For a run that
     /// reads again, these are its own pages, from its start.
     ReadsLeaveNothingOut,
-    /// Batches in flight, and records in the forming one, stay within their limits.
+    /// The pages of a fetcher are in the topic in the order in which they were fetched, as far as
+    /// their last appends go.
+    PagesKeepTheirOrder,
+    /// Batches in flight, records in the forming one, and pages on their way to the topic stay
+    /// within their limits.
     MemoryIsBounded,
     /// The fold of the journal's events is the state of the ledger, also by way of a snapshot.
     FoldIsState,
@@ -88,8 +93,8 @@ pub(super) struct Acknowledged {
 pub(super) struct Oracle {
     /// Records of pages that were reported as produced.
     pub(super) acknowledged: Vec<Acknowledged>,
-    /// Unacknowledged records of the page that each process is producing.
-    pub(super) unacknowledged: [usize; 2],
+    /// Unacknowledged records of the pages that each process is producing, by run.
+    pub(super) unacknowledged: [HashMap<Uuid, usize>; 2],
     /// Requested runs, and the event that must be durable before the answer.
     pub(super) asked: Vec<(usize, Uuid, u64)>,
     /// Runs whose request was answered.
@@ -155,7 +160,7 @@ pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event
             })
         }
         Event::RunProduced { run, .. } => {
-            let missing = env.oracle.unacknowledged[who];
+            let missing = env.oracle.unacknowledged[who].get(run).copied().unwrap_or_default();
             holds(Invariant::RunsReportTheTruth, missing == 0, || {
                 format!("run {run} is said to be in the topic, and {missing} records of it are not")
             })
@@ -204,10 +209,26 @@ fn counts(env: &Env, live: &Live) -> Checked {
     Ok(())
 }
 
+/// [`Invariant::PagesKeepTheirOrder`]: a page is settled, with the offsets of its last appends.
+pub(super) fn page_settled(live: &mut Live, page: &[(At, u64)]) -> Checked {
+    let before = live.settled.clone();
+    for &(at, event) in page {
+        let end = before.get(&(at.topic, at.partition)).copied().unwrap_or_default();
+        holds(Invariant::PagesKeepTheirOrder, at.offset >= end, || {
+            format!("record {event} is at {at:?}, and an earlier page goes up to {end}")
+        })?;
+        let settled = live.settled.entry((at.topic, at.partition)).or_default();
+        *settled = (*settled).max(Offset(at.offset.0 + 1));
+    }
+    Ok(())
+}
+
 /// [`Invariant::MemoryIsBounded`].
 pub(super) fn memory(env: &Env, live: &Live) -> Checked {
     let flights = live.consumer.in_flight();
     holds(Invariant::MemoryIsBounded, flights <= MAX_IN_FLIGHT + 1, || format!("{flights} batches are in flight"))?;
+    let (pages, most) = (live.fetcher.unsettled(), env.scenario.fetch_ahead + 1);
+    holds(Invariant::MemoryIsBounded, pages <= most, || format!("{pages} pages are on their way to the topic"))?;
     let records = live.consumer.builder().weight() / (RECORD_WEIGHT + 2);
     holds(Invariant::MemoryIsBounded, records <= env.scenario.max_records, || format!("{records} records are in the batch being filled"))
 }

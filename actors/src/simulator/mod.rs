@@ -11,9 +11,10 @@
 //!
 //! Real are the ledger's `State` (decide, evolve, due, and its JSON), the consumer's `State` with
 //! `BatchBuilder`, `WriteClock`, `CommitSchedule`, the choice of the start offset and the commit
-//! metadata, the fetcher's `State` and the commands that it records, the producer's delivery
-//! tracker and the writer's `WriteQueue`. The shells around them are written again in [`ingest`]
-//! and [`egress`], as short as possible; a mistake of a real shell is not found here.
+//! metadata, the fetcher's `State` with `Deliveries` and the commands that it records, the
+//! producer's delivery tracker and the writer's `WriteQueue`. The shells around them are written
+//! again in [`ingest`] and [`egress`], as short as possible; a mistake of a real shell is not found
+//! here.
 //!
 //! * `make simulate SEEDS=100000` runs that many seeds; `make simulate SEED=123` prints each step
 //!   of one.
@@ -86,6 +87,8 @@ enum Fault {
     ForgetOpenRuns,
     /// A fetcher starts at the page after the ledger's cursor.
     SkipPage,
+    /// Of several pages on their way, only the one that was abandoned is sent again.
+    ResendAbandonedOnly,
     /// All reads share one cursor.
     ShareCursor,
     /// A run that reads again moves the cursor of its read.

@@ -11,12 +11,13 @@ use uuid::Uuid;
 use super::Fault;
 use super::api::VALUE;
 use super::egress::{Batch, new_consumer};
-use super::ingest::{Page, new_fetcher};
+use super::ingest::{Fetched, Page, Produced, new_fetcher};
 use super::invariants::{self, Checked};
 use super::journal::{self, Journal};
 use super::world::Env;
 use crate::consumer::state::{Commit, CommitSchedule, State as Consumer};
 use crate::fetcher::Schedule;
+use crate::fetcher::deliveries::Deliveries;
 use crate::fetcher::state::State as Fetcher;
 use crate::ledger::{Command, State as Ledger, invalidate_confirmed, is_urgent};
 use crate::message::RECORD_OVERHEAD;
@@ -64,7 +65,11 @@ pub(super) struct Live {
     pub(super) fetcher: Fetcher,
     pub(super) wake_at: Option<Instant>,
     pub(super) fetching: Option<Uuid>,
-    pub(super) page: Option<Page>,
+    /// The pages that are with the producer, in the order in which they were sent.
+    pub(super) pages: Vec<Page>,
+    pub(super) deliveries: Deliveries<Fetched, Produced>,
+    /// Up to which offset each partition has records of settled pages of this fetcher.
+    pub(super) settled: BTreeMap<(u32, Partition), Offset>,
     /// Rows and dead letters that the store acknowledged.
     pub(super) acknowledged: (u64, u64),
     /// Rows and dead letters in the events.
@@ -99,11 +104,13 @@ impl Process {
             fetcher,
             wake_at: None,
             fetching: None,
-            page: None,
+            pages: Vec::new(),
+            deliveries: Deliveries::default(),
+            settled: BTreeMap::new(),
             acknowledged: (0, 0),
             counted: (0, 0),
         });
-        env.oracle.unacknowledged[who] = 0;
+        env.oracle.unacknowledged[who].clear();
         let command = Command::StartProcess { version: "1".into(), roles: vec![], topic: "t".into(), group: "g".into() };
         self.submit(who, env, command)?;
         self.submit(who, env, Command::ActivateSql { sql: "s".into(), fingerprint: "f".into() })?;

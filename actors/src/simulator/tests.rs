@@ -119,7 +119,7 @@ fn found(fault: Fault, seeds: u64) -> Option<(u64, Violation)> {
 #[allow(clippy::print_stderr, reason = "printed for the person who runs it by hand")]
 fn every_broken_rule_is_found_and_the_invariant_named() {
     use Invariant::*;
-    let faults: [(Fault, &[Invariant], u64); 27] = [
+    let faults: [(Fault, &[Invariant], u64); 28] = [
         (Fault::DropRecord, &[NoRecordLost], 200),
         (Fault::ForgetClock, &[NoDuplicateEffect], 400),
         (Fault::WallClock, &[ReadsNeverGoBack, RowsAreWhole], 400),
@@ -135,6 +135,7 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::NeverRetryCommit, &[Liveness], 4_000),
         (Fault::ForgetOpenRuns, &[Liveness], 200),
         (Fault::SkipPage, &[ReadsLeaveNothingOut], 200),
+        (Fault::ResendAbandonedOnly, &[PagesKeepTheirOrder], 400),
         (Fault::ShareCursor, &[ReadsLeaveNothingOut], 200),
         (Fault::AgainMovesCursor, &[CursorGoesOn], 400),
         (Fault::AgainGoesOnAtCursor, &[ReadsLeaveNothingOut], 10_000),

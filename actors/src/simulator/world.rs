@@ -40,6 +40,8 @@ pub(super) struct Scenario {
     pub(super) cursors: bool,
     /// Whether a read that is complete begins again at its first page.
     pub(super) restarts: bool,
+    /// The most pages that are requested before an earlier one is in the topic.
+    pub(super) fetch_ahead: usize,
     /// Whether folds are also made from bytes, which takes most of a history's time.
     pub(super) bytes: bool,
     /// The most records in a batch, in a page, and in one poll.
@@ -232,6 +234,7 @@ impl World {
             scheduled: rng.random_bool(0.5),
             cursors: rng.random_bool(0.5),
             restarts: seed.is_multiple_of(3),
+            fetch_ahead: (seed / 3 % 4) as usize,
             bytes: rng.random_ratio(1, 8),
             max_records: if stalled { 1 } else { rng.random_range(1..6) },
             page: if stalled { 40 } else { rng.random_range(1..6) },
@@ -368,7 +371,7 @@ impl World {
             may(Step::Crash(who), 2, faults);
             may(Step::RestartConsumer(who), 1, faults);
             may(Step::RestartFetcher(who), 1, faults);
-            may(Step::ProducerBreaks(who), 2, faults && live.page.is_some());
+            may(Step::ProducerBreaks(who), 2, faults && !live.pages.is_empty());
             may(Step::Request(who), 5, faults);
             may(Step::Cancel(who), 1, faults);
             may(Step::SetCursor(who), 1, faults && env.scenario.cursors);
@@ -377,8 +380,8 @@ impl World {
             may(Step::Sync(who), 6, process.journal.loose() > 0);
             may(Step::Wake(who), 12, live.wake_at.is_some_and(|at| at <= env.now()));
             may(Step::ApiAnswers(who), 12, live.fetching.is_some());
-            may(Step::Append(who), 12, live.page.as_ref().is_some_and(|page| page.to_append() > 0));
-            may(Step::Acks(who), 12, live.page.as_ref().is_some_and(|page| !page.acks.is_empty()));
+            may(Step::Append(who), 12, live.pages.iter().any(|page| page.to_append() > 0));
+            may(Step::Acks(who), 12, live.pages.iter().any(|page| !page.acks.is_empty()));
             may(Step::Poll(who), 16, live.may_poll(env));
             may(Step::End(who), 8, live.reached_end(env).is_some());
             may(Step::CheckTopic(who), 6, process.wants_topic_check(env));

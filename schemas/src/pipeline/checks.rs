@@ -267,6 +267,7 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError
     check_params(p, fetcher)?;
     request::check(p, fetcher)?;
     in_range(p, &["fetcher", "max_pages"], i64::from(fetcher.max_pages), 1, 100_000)?;
+    in_range(p, &["fetcher", "fetch_ahead"], i64::from(fetcher.fetch_ahead), 0, 64)?;
     if let Some(every) = fetcher.every {
         duration_in_range(p, &["fetcher", "every"], every, Duration::from_millis(1), Duration::from_secs(366 * 86_400))?;
     }

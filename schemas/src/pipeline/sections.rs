@@ -188,6 +188,11 @@ pub struct FetcherSection {
     /// and this one reports that it was cut short. Default 100,000.
     #[serde(default = "default_max_pages")]
     pub max_pages: u32,
+    /// The maximum number of pages that are requested before an earlier one is in Kafka and its
+    /// cursor on disk; 0 to 64. A crash requests as many again, and one. Set it to 0 where a
+    /// request tells the API that the page before it may be deleted. Default 8.
+    #[serde(default = "default_fetch_ahead")]
+    pub fetch_ahead: u32,
     /// The fixed period of scheduled fetches; absent: only triggered fetches.
     pub every: Option<HumanDuration>,
     /// The timeout of one request, headers and body. Default 30 s.
@@ -493,6 +498,9 @@ fn default_true() -> bool {
 }
 fn default_max_pages() -> u32 {
     100_000
+}
+fn default_fetch_ahead() -> u32 {
+    8
 }
 fn default_max_wait() -> HumanDuration {
     HumanDuration(Duration::from_secs(300))
