@@ -127,9 +127,11 @@ impl ApiClient {
         self.get(&["v1", "snapshot"], &[]).await
     }
 
-    /// Requests a run under a key.
-    pub(crate) async fn request_run(&self, pipeline: &str, key: &str, request: &RunRequest) -> Result<Run, CliError> {
-        self.put(&["v1", "pipelines", pipeline, "runs", key], request).await
+    /// Requests a run under a key. Returns whether it is a new one, and the run.
+    pub(crate) async fn request_run(&self, pipeline: &str, key: &str, request: &RunRequest) -> Result<(bool, Run), CliError> {
+        let path = ["v1", "pipelines", pipeline, "runs", key];
+        let (status, run) = self.answer(Method::PUT, &path, &[], Some(request), REQUEST_TIMEOUT).await?;
+        Ok((status == StatusCode::CREATED, run))
     }
 
     /// Waits for a run to change, for `timeout` at most, and returns it.
@@ -180,6 +182,17 @@ impl ApiClient {
         body: Option<&impl Serialize>,
         timeout: Duration,
     ) -> Result<T, CliError> {
+        self.answer(method, path, query, body, timeout).await.map(|(_, answer)| answer)
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&impl Serialize>,
+        timeout: Duration,
+    ) -> Result<(StatusCode, T), CliError> {
         let mut url = self.0.address.base();
         url.path_segments_mut().expect("an HTTP URL has a path").pop_if_empty().extend(path);
         if !query.is_empty() {
@@ -195,12 +208,12 @@ impl ApiClient {
         self.parse(request.send().await).await
     }
 
-    async fn parse<T: DeserializeOwned>(&self, response: reqwest::Result<Response>) -> Result<T, CliError> {
+    async fn parse<T: DeserializeOwned>(&self, response: reqwest::Result<Response>) -> Result<(StatusCode, T), CliError> {
         let response = response.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|error| {
+            return serde_json::from_slice(&bytes).map(|answer| (status, answer)).map_err(|error| {
                 CliError::failed(
                     format!("{} sent an answer that this version can't read: {error}", self.0.address),
                     "use the same version of Forebay on both sides",

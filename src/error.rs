@@ -67,6 +67,16 @@ impl CliError {
         Self::new(7, format!("the fetch was {stop}"), help)
     }
 
+    /// The error of one of several things, which the text names.
+    pub(crate) fn of(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
     /// The supervisor gave up.
     pub(crate) fn escalated(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self::new(70, message, help)
@@ -95,6 +105,13 @@ impl CliError {
             }
         }
         ExitCode::from(self.code)
+    }
+}
+
+/// The message.
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

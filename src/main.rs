@@ -13,6 +13,7 @@ mod process;
 mod runtime;
 mod server_timeout;
 mod source_draft;
+mod windows;
 
 use std::process::ExitCode;
 

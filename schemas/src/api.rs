@@ -17,6 +17,7 @@ use crate::offset::{Offset, Partition, Ranges};
 use crate::run::Run;
 use crate::snapshot::{ActorView, AlertView, BatchView, CursorView, PartitionView};
 use crate::source_read::Position;
+use crate::window::Window;
 
 /// The role of a caller of the API. Each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -136,6 +137,9 @@ pub enum PlanRequest {
         #[serde(default, deserialize_with = "crate::run::run_params::scalars", skip_serializing_if = "BTreeMap::is_empty")]
         #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::params"))]
         params: BTreeMap<String, String>,
+        /// The window of the read, where the source is read by windows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window: Option<Window>,
         /// Where its next fetch starts.
         to: Position,
     },

@@ -65,6 +65,7 @@ problems! {
     RUN_KEY = ("run.key", 422, false, "The key or the attempt is invalid.", "a key has 1 to 512 characters; attempts count from 1"),
     RUN_PAYLOAD_MISMATCH = ("run.payload_mismatch", 422, false, "The key belongs to a run that was requested with another body.", "send the original body, GET /v1/runs/{id} shows it, or use another key"),
     RUN_PARAMS = ("run.params", 422, false, "A run must not set that parameter.", "use the parameters in [fetcher] params, GET /v1/pipelines lists them"),
+    RUN_WINDOW = ("run.window", 422, false, "The window of the run and the requests of the pipeline don't fit.", "send `window` with `start` and `end` exactly if [fetcher] names {{ window.start }} or {{ window.end }}"),
     RUN_SPEC = ("run.spec", 422, false, "A value of the run is out of range.", "GET /openapi.json lists the limits"),
     RECORDS_PLACE = ("records.place", 422, false, "There is no such position in the topic.", "name a partition of the topic, GET /v1/topics lists them, and an offset to start from; or only `last`"),
     REASON = ("reason", 422, false, "The reason is missing or too long.", "give a reason of 1 to 500 characters"),

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::offset::Ranges;
 use crate::rejects::Rejects;
-use crate::source_read::{Position, ReadMode};
+use crate::source_read::{Position, ReadMode, ReadParams};
+use crate::window::Window;
 
 mod max_rejected;
 pub(crate) mod run_params;
@@ -216,6 +217,10 @@ pub struct RunSpec {
     /// characters each. A number, true or false of the request is kept as its text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
+    /// The time that the run reads. It has one exactly if `[fetcher]` names `{{ window.start }}` or
+    /// `{{ window.end }}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
     /// Labels that identify the client's task, such as `dag_id` and `run_id`; at most 16, of up to
     /// 256 characters each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -388,6 +393,9 @@ pub struct RunRequest {
     #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::params"))]
     pub params: BTreeMap<String, String>,
     /// See [`RunSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// See [`RunSpec`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::labels"))]
     pub labels: BTreeMap<String, String>,
@@ -422,6 +430,8 @@ pub enum SpecError {
     Value { what: &'static str, name: String, length: usize, max: usize },
     #[error("lease_seconds is {0}; use 10 to 86400")]
     Lease(u32),
+    #[error("the window {0} is empty or not in the years 1 to 9999; its start must be before its end")]
+    Window(Window),
 }
 
 /// The maximum number of params, and of labels, of a run.
@@ -453,18 +463,26 @@ impl RunSpec {
                 }
             }
         }
+        if let Some(window) = self.window.filter(|window| !window.is_valid()) {
+            return Err(SpecError::Window(window));
+        }
         match self.lease_seconds {
             Some(seconds) if !(10..=86_400).contains(&seconds) => Err(SpecError::Lease(seconds)),
             _ => Ok(()),
         }
+    }
+
+    /// What it sets for the pages of the run.
+    pub fn read_params(&self) -> ReadParams {
+        ReadParams { values: self.params.clone(), window: self.window }
     }
 }
 
 impl RunRequest {
     /// The spec, without the attempt.
     pub fn spec(self) -> RunSpec {
-        let Self { params, labels, lease_seconds, read, max_rejected, .. } = self;
-        RunSpec { params, labels, lease_seconds, read, max_rejected }
+        let Self { params, window, labels, lease_seconds, read, max_rejected, .. } = self;
+        RunSpec { params, window, labels, lease_seconds, read, max_rejected }
     }
 }
 
@@ -475,7 +493,7 @@ fn first_attempt() -> u32 {
 impl Default for RunRequest {
     fn default() -> Self {
         let (params, labels) = (BTreeMap::new(), BTreeMap::new());
-        Self { attempt: first_attempt(), params, labels, lease_seconds: None, read: None, max_rejected: None }
+        Self { attempt: first_attempt(), params, window: None, labels, lease_seconds: None, read: None, max_rejected: None }
     }
 }
 

@@ -1,7 +1,7 @@
-//! A read: one way of reading a source, given by its params, with its position.
+//! A read: one way of reading a source, given by its params and its window, with its position.
 //!
 //! Guarantees:
-//! * Runs with the same params share a read; runs with other params have another one.
+//! * Runs with the same params and window share a read; runs with others have another one.
 //! * The text of a read has at most [`MAX_READ_BYTES`] bytes.
 //!
 //! Does not guarantee that the text shows all params: a longer one is cut and ends in a hash.
@@ -11,6 +11,8 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::window::Window;
 
 /// The maximum length of a read's text, in bytes.
 pub const MAX_READ_BYTES: usize = 256;
@@ -23,18 +25,40 @@ const MAX_QUOTED_CHARS: usize = 120;
 /// The namespace of the hashes.
 const HASHES: Uuid = Uuid::from_u128(0x8a3c_1f4e_6b0d_4a5b_9d6e_2c71_f0b8_35e6);
 
-/// The params of a run, as a URL query: sorted by name, percent-encoded. Empty for scheduled
-/// fetches and for runs without params.
+/// What a run sets for the pages that it reads.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct ReadParams {
+    /// Its params by name, out of `[fetcher] params`.
+    pub values: BTreeMap<String, String>,
+    /// Its window, where the source is read by windows.
+    pub window: Option<Window>,
+}
+
+impl From<BTreeMap<String, String>> for ReadParams {
+    fn from(values: BTreeMap<String, String>) -> Self {
+        Self { values, window: None }
+    }
+}
+
+/// The window and the params of a run, as a URL query: `window=START/END`, and the params sorted by
+/// name and percent-encoded. Empty for scheduled fetches and for runs without either.
 #[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Read(String);
 
 impl Read {
-    /// The read of a run with these params.
+    /// The read of a run with these params, and without a window.
     pub fn of(params: &BTreeMap<String, String>) -> Self {
+        Self::in_window(params, None)
+    }
+
+    /// The read of a run with these params and this window.
+    pub fn in_window(params: &BTreeMap<String, String>, window: Option<Window>) -> Self {
         let pairs = params.iter().map(|(name, value)| format!("{}={}", percent_encoded(name), percent_encoded(value)));
-        let text = pairs.collect::<Vec<_>>().join("&");
+        // No param has a slash in its value, so none has this text.
+        let window = window.map(|window| format!("window={window}"));
+        let text = window.into_iter().chain(pairs).collect::<Vec<_>>().join("&");
         if text.len() <= MAX_READ_BYTES {
             return Self(text);
         }
@@ -43,7 +67,7 @@ impl Read {
         Self(format!("{}~{hash}", &text[..TEXT_KEPT]))
     }
 
-    /// Whether it is the read without params.
+    /// Whether it is the read without params and without a window.
     pub fn is_plain(&self) -> bool {
         self.0.is_empty()
     }
@@ -144,6 +168,19 @@ mod tests {
         assert_eq!(of(&[("q", "a=b&c d/é%")]).text(), "q=a%3Db%26c%20d%2F%C3%A9%25");
         assert!(of(&[]).is_plain() && of(&[]) == Read::default() && of(&[]).to_string() == "no params");
         assert_ne!(of(&[("a", "")]), of(&[]));
+    }
+
+    #[test]
+    fn a_window_is_a_part_of_the_read_and_no_param_equals_it() {
+        let at = |text| crate::window::moment(text).unwrap();
+        let window = |start, end| Some(Window { start: at(start), end: at(end) });
+        let shop = BTreeMap::from([("shop".to_owned(), "7".to_owned())]);
+        let day = Read::in_window(&shop, window("2026-01-01", "2026-01-02"));
+        assert_eq!(day.text(), "window=2026-01-01T00:00:00Z/2026-01-02T00:00:00Z&shop=7");
+        assert_ne!(day, Read::in_window(&shop, window("2026-01-02", "2026-01-03")));
+        let alone = Read::in_window(&BTreeMap::new(), window("2026-01-01", "2026-01-02"));
+        assert_ne!(alone, of(&[("window", "2026-01-01T00:00:00Z/2026-01-02T00:00:00Z")]));
+        assert!(!alone.is_plain() && Read::in_window(&shop, None) == Read::of(&shop));
     }
 
     #[test]

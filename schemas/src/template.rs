@@ -1,8 +1,8 @@
 //! Templates of the pipeline file: text with `{{ NAME }}` where a request has a value of its own.
 //!
 //! Guarantees:
-//! * The names are a fixed set: `params.NAME`, `cursor`, `page`, `offset` and `size`. There are no
-//!   expressions.
+//! * The names are a fixed set: `params.NAME`, `window.start`, `window.end`, `cursor`, `page`,
+//!   `offset` and `size`. There are no expressions.
 //! * A value is escaped for the part of the request that it stands in, so it never becomes more
 //!   than a value there.
 //!
@@ -13,12 +13,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::source_read::percent_encoded;
+use crate::window::{Window, WindowFormat};
 
 /// What a placeholder stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Name {
     /// A param of the run.
     Param(String),
+    /// The start of the run's window.
+    WindowStart,
+    /// The end of the run's window, which is no part of it.
+    WindowEnd,
     /// The cursor of the page.
     Cursor,
     /// The number of the page.
@@ -33,6 +38,8 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Param(name) => write!(f, "params.{name}"),
+            Self::WindowStart => f.write_str("window.start"),
+            Self::WindowEnd => f.write_str("window.end"),
             Self::Cursor => f.write_str("cursor"),
             Self::Page => f.write_str("page"),
             Self::Offset => f.write_str("offset"),
@@ -42,7 +49,14 @@ impl fmt::Display for Name {
 }
 
 /// The names without params, for messages.
-const NAMES: [(&str, Name); 4] = [("cursor", Name::Cursor), ("page", Name::Page), ("offset", Name::Offset), ("size", Name::Size)];
+const NAMES: [(&str, Name); 6] = [
+    ("window.start", Name::WindowStart),
+    ("window.end", Name::WindowEnd),
+    ("cursor", Name::Cursor),
+    ("page", Name::Page),
+    ("offset", Name::Offset),
+    ("size", Name::Size),
+];
 
 /// A `{{ NAME }}` or `{{ NAME | json }}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,10 +102,19 @@ pub struct TemplateError {
 pub struct Values<'v> {
     /// The params of the run.
     pub params: &'v BTreeMap<String, String>,
+    /// The window of the run, and how to write it.
+    pub window: Option<(Window, WindowFormat)>,
     /// The cursor, the page number or the offset; absent on a first page without one.
     pub cursor: Option<&'v str>,
     /// The records on a page.
     pub size: Option<u64>,
+}
+
+impl Name {
+    /// Whether it is of the run's window.
+    pub fn is_window(&self) -> bool {
+        matches!(self, Self::WindowStart | Self::WindowEnd)
+    }
 }
 
 impl<'v> Values<'v> {
@@ -99,6 +122,8 @@ impl<'v> Values<'v> {
     pub fn get(&self, name: &Name) -> Option<Cow<'v, str>> {
         match name {
             Name::Param(name) => self.params.get(name).map(|value| Cow::Borrowed(value.as_str())),
+            Name::WindowStart => self.window.map(|(window, format)| Cow::Owned(format.text(window.start))),
+            Name::WindowEnd => self.window.map(|(window, format)| Cow::Owned(format.text(window.end))),
             Name::Cursor | Name::Page | Name::Offset => self.cursor.map(Cow::Borrowed),
             Name::Size => self.size.map(|size| Cow::Owned(size.to_string())),
         }
@@ -287,11 +312,25 @@ mod tests {
     #[test]
     fn a_name_without_a_value_is_named() {
         let params = BTreeMap::from([("day".to_owned(), "1".to_owned())]);
-        let values = Values { params: &params, cursor: None, size: Some(50) };
+        let values = Values { params: &params, window: None, cursor: None, size: Some(50) };
         let render = |text: &str| Template::parse(text).unwrap().render(&values, str::to_owned).map_err(ToString::to_string);
         assert_eq!(render("{{ params.day }} of {{ size }}"), Ok("1 of 50".to_owned()));
         assert_eq!(render("{{ params.month }}"), Err("params.month".to_owned()));
         assert_eq!(render("{{ page }}"), Err("page".to_owned()));
+        assert_eq!(render("{{ window.end }}"), Err("window.end".to_owned()));
+    }
+
+    #[test]
+    fn a_window_is_written_in_its_format() {
+        let at = |text| crate::window::moment(text).unwrap();
+        let window = Window { start: at("2026-01-01"), end: at("2026-01-02") };
+        let render = |format| {
+            let values = Values { params: &BTreeMap::new(), window: Some((window, format)), cursor: None, size: None };
+            Template::parse("{{ window.start }} {{window.end}}").unwrap().render(&values, str::to_owned).unwrap()
+        };
+        assert_eq!(render(WindowFormat::Rfc3339), "2026-01-01T00:00:00Z 2026-01-02T00:00:00Z");
+        assert_eq!(render(WindowFormat::Date), "2026-01-01 2026-01-02");
+        assert_eq!(render(WindowFormat::UnixMs), "1767225600000 1767312000000");
     }
 
     #[test]

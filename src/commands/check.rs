@@ -78,7 +78,8 @@ pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(),
 /// What the fetcher requests, on one line.
 fn requests(fetcher: &FetcherSection) -> String {
     let rule = fetcher.paging().map_or_else(|| "a fetch is one page".to_owned(), |paging| paging.describe());
-    format!("{} {}; {rule}", fetcher.method.as_str(), fetcher.url)
+    let windows = if fetcher.check_window(None).is_err() { "; each run needs a window" } else { "" };
+    format!("{} {}; {rule}{windows}", fetcher.method.as_str(), fetcher.url)
 }
 
 /// The stages of the pipeline on one line: source, topic, table.

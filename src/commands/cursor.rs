@@ -14,7 +14,7 @@ use forebay_schemas::source_read::{Position, Read};
 use serde_json::json;
 
 use crate::api_client::Target;
-use crate::commands::flags::{Apply, pair};
+use crate::commands::flags::{Apply, ReadFlags};
 use crate::error::CliError;
 use crate::global::{Global, load_pipeline};
 use crate::logging::start_logging;
@@ -24,13 +24,15 @@ use crate::runtime::{block_on, on_actor_thread};
 /// Flags of `cursor`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-A read is the source together with a run's params. Each read has its own cursor, where its \
+A read is the source together with a run's params and its window. Each read has its own cursor, where its \
 next fetch continues. Reads at their start are not listed. A fetch in progress continues \
 where it is, and does not overwrite the cursor that you set.
 
 Examples:
   forebay cursor show                               every read that has a cursor
   forebay cursor show --param day=2026-01-01        one read
+  forebay cursor show --from 2026-01-01 --to 2026-01-02
+                                                    the read of a window
   forebay cursor reset --param day=2026-01-01       print what it would do
   forebay cursor reset --reason 'the API rejects the cursor' --yes
                                                     the next fetch without params starts over
@@ -66,13 +68,11 @@ enum Action {
     },
 }
 
-/// Selects a read.
+/// Selects a read; without params and a window, that of scheduled fetches and of runs without any.
 #[derive(clap::Args)]
 struct ReadArgs {
-    /// Param of the read, one of `[fetcher] params`; without any, the read of scheduled fetches and
-    /// of runs without params
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    param: Vec<(String, String)>,
+    #[command(flatten)]
+    params: ReadFlags,
     #[command(flatten)]
     target: Target,
 }
@@ -99,15 +99,16 @@ fn show(global: &Global, output: &Output, args: &ReadArgs) -> Result<(), CliErro
         let pipeline = load_pipeline(global)?;
         cursors_of(&journaled(&pipeline)?, usize::MAX)
     };
-    let read = Read::of(&args.param.iter().cloned().collect());
-    if !args.param.is_empty() {
+    let params = args.params.read_params();
+    let read = Read::in_window(&params.values, params.window);
+    if !read.is_plain() {
         cursors.retain(|view| view.read == read.text());
     }
     for view in &cursors {
         output.print_as(view, line);
     }
     if cursors.is_empty() {
-        output.message(&if args.param.is_empty() {
+        output.message(&if read.is_plain() {
             "every read is at its start".to_owned()
         } else {
             format!("the read of {read} is at its start")
@@ -130,10 +131,10 @@ fn line(view: &CursorView) -> String {
 /// Sets the cursor when there is a reason; else prints what it would do.
 fn set(global: &Global, output: &Output, args: &ReadArgs, reason: Option<&str>, to: &Position) -> Result<(), CliError> {
     start_logging(global.log_format, "warn");
-    let params = args.param.iter().cloned().collect();
+    let params = args.params.read_params();
     if args.target.url.is_some() || is_running(&load_pipeline(global)?) {
         let client = args.target.client(global)?;
-        let request = PlanRequest::Cursor { params, to: to.clone() };
+        let request = PlanRequest::Cursor { params: params.values, window: params.window, to: to.clone() };
         let applied = block_on(client.plan(output, &request, reason))?;
         if applied.is_some() && !output.json() {
             output.message("done");

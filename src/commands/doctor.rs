@@ -17,7 +17,7 @@ use forebay_schemas::pipeline::{Bytes, CassandraSection, FetcherSection, Pipelin
 use forebay_schemas::snapshot::NodeView;
 use serde_json::json;
 
-use crate::commands::flags::pair;
+use crate::commands::flags::ReadFlags;
 use crate::error::CliError;
 use crate::global::{Global, load_pipeline};
 use crate::output::{Label, Output};
@@ -34,14 +34,15 @@ API. Exits with 3 when something is missing.
 Examples:
   forebay doctor
   forebay doctor --param day=2026-01-01      ask the API as a run with that param would
+  forebay doctor --from 2026-01-01 --to 2026-01-02
+                                             as a run for that window would
   forebay doctor -c forebay.toml --json")]
 pub(crate) struct Args {
     /// Give up on a server after this long
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Value that the source's requests need, one of `[fetcher] params`
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    param: Vec<(String, String)>,
+    #[command(flatten)]
+    read: ReadFlags,
 }
 
 /// The result of one check.
@@ -180,7 +181,7 @@ fn nodes_by_datacenter(nodes: &[NodeView]) -> String {
 
 /// Fetches the first page, and reads it as the fetcher, the producer and the transformer would.
 async fn source_api(blueprint: &Blueprint, fetcher: &FetcherSection, args: &Args) -> Finding {
-    let params = args.param.iter().cloned().collect();
+    let params = args.read.read_params();
     let answer = async {
         let page = probe(blueprint, &params, ProcessClock.wall()).await.unwrap_or_else(|| Ok(Probe::default()));
         page.map_err(|error| format!("{error}; check [fetcher]"))

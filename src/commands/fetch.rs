@@ -2,14 +2,13 @@
 //!
 //! Needs no Kafka, no Cassandra and no running pipeline. Writes nothing.
 
-use std::collections::BTreeMap;
-
 use forebay_actors::ProcessClock;
 use forebay_actors::pipeline::{Answer, DryRun, ShownRequest, dry_run};
 use forebay_kernel::Clock as _;
 use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::source_read::ReadParams;
 
-use crate::commands::flags::pair;
+use crate::commands::flags::ReadFlags;
 use crate::error::CliError;
 use crate::global::{Global, load_pipeline};
 use crate::output::Output;
@@ -25,14 +24,14 @@ as ***. Produces nothing, and moves no cursor.
 Examples:
   forebay fetch --dry-run
   forebay fetch --dry-run --param day=2026-01-01
+  forebay fetch --dry-run --from 2026-01-01 --to 2026-01-02
   forebay fetch --dry-run --json")]
 pub(crate) struct Args {
     /// Produce nothing. Required: `forebay trigger` requests a run of a running pipeline
     #[arg(long, required = true)]
     dry_run: bool,
-    /// Value for the requests of a run, one of `[fetcher] params`
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    param: Vec<(String, String)>,
+    #[command(flatten)]
+    read: ReadFlags,
 }
 
 /// Runs the command.
@@ -61,12 +60,13 @@ pub(crate) fn fetch(global: &Global, output: &Output, args: &Args) -> Result<(),
     }
 }
 
-/// The params, which the file must allow.
-fn params(pipeline: &Pipeline, args: &Args) -> Result<BTreeMap<String, String>, CliError> {
+/// The params and the window, which the file must allow.
+fn params(pipeline: &Pipeline, args: &Args) -> Result<ReadParams, CliError> {
+    let params = args.read.read_params();
     let allowed = pipeline.fetcher.as_ref().map(|fetcher| fetcher.params.as_slice()).unwrap_or_default();
-    match args.param.iter().find(|(name, _)| !allowed.contains(name)) {
-        None => Ok(args.param.iter().cloned().collect()),
-        Some((name, _)) => {
+    match params.values.keys().find(|name| !allowed.contains(name)) {
+        None => Ok(params),
+        Some(name) => {
             let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
             Err(CliError::usage(format!("{name:?} is not allowed; [fetcher] params allows: {allowed}"), "add it there, or leave it out"))
         }

@@ -1,5 +1,9 @@
 //! Flags that several commands share, and parsers of their values.
 
+use chrono::{DateTime, Utc};
+use forebay_schemas::source_read::ReadParams;
+use forebay_schemas::window::{Window, moment};
+
 /// How many entries to list.
 #[derive(clap::Args, Clone, Copy)]
 pub(crate) struct Limit {
@@ -31,6 +35,28 @@ impl Apply {
     /// The reason, when the change is to be applied.
     pub(crate) fn reason(&self) -> Option<&str> {
         self.reason.as_deref().filter(|_| self.yes)
+    }
+}
+
+/// What a run sets for its pages: its params and its window.
+#[derive(clap::Args, Clone)]
+pub(crate) struct ReadFlags {
+    /// Param of the run, one of `[fetcher] params`
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) param: Vec<(String, String)>,
+    /// Start of the window of the run, as a date (midnight UTC) or an RFC 3339 time
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "to")]
+    from: Option<DateTime<Utc>>,
+    /// End of the window, which is no part of it
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "from")]
+    to: Option<DateTime<Utc>>,
+}
+
+impl ReadFlags {
+    /// The params and the window.
+    pub(crate) fn read_params(&self) -> ReadParams {
+        let window = self.from.zip(self.to).map(|(start, end)| Window { start, end });
+        ReadParams { values: self.param.iter().cloned().collect(), window }
     }
 }
 

@@ -1,18 +1,22 @@
 //! `forebay trigger`: requests a run of a running pipeline. With `--wait`, stays until its records
-//! are readable in the table.
+//! are readable in the table. With `--from`, requests a run for each window of a range of time.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use forebay_schemas::run::{MaxRejected, REJECTED, Run, RunRequest, RunState};
 use forebay_schemas::source_read::ReadMode;
+use forebay_schemas::window::{Window, moment};
 
+use super::trigger_windows::Windows;
 use crate::api_client::{ApiClient, Target};
 use crate::commands::flags::pair;
 use crate::error::{CliError, FIX_REJECTED};
 use crate::global::Global;
 use crate::output::Output;
 use crate::runtime::block_on;
+use crate::windows::{Width, windows};
 
 /// Flags of `trigger`.
 #[derive(clap::Args)]
@@ -24,13 +28,16 @@ Examples:
   forebay trigger --param results=500              set a param of the source's requests
   forebay trigger --param day=2026-01-01 --read again
                                                    read that day again, from its first page
+  forebay trigger --from 2026-01-01 --to 2026-02-01 --window 1d --key january --wait
+                                                   a run for each day; repeat it to resume
   forebay trigger --wait --max-rejected 5%         exit with 6 when more are dead letters
   forebay trigger --wait --timeout 5m --json       for scripts
 
 Exit codes with --wait: 0 succeeded, 1 failed, 4 cancelled, 5 still running, 6 too many \
-rejected, 7 cut short")]
+rejected, 7 cut short. With --from: that of the worst window, in the order 1, 6, 4, 5, 7")]
 pub(crate) struct Args {
-    /// Key of the run; the same key and attempt is always the same run. Default: a new key
+    /// Key of the run; the same key and attempt is always the same run. With --from, the same key
+    /// requests only windows that have not succeeded. Default: a new key
     #[arg(long)]
     key: Option<String>,
     /// Attempt at this key, from 1; a higher one is a new run, once the attempt before it has ended
@@ -39,6 +46,16 @@ pub(crate) struct Args {
     /// Value for the requests of this run, one of `[fetcher] params`
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     param: Vec<(String, String)>,
+    /// Request a run for each window from here, a date (midnight UTC) or an RFC 3339 time; for a
+    /// source with {{ window.start }} or {{ window.end }}
+    #[arg(long, value_name = "TIME", value_parser = moment, requires_all = ["to", "window"], conflicts_with_all = ["attempt", "lease"])]
+    from: Option<DateTime<Utc>>,
+    /// End of the last window, which is no part of it
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "from")]
+    to: Option<DateTime<Utc>>,
+    /// Width of a window, such as 1d, 6h, 15m or 1month; at most 1,000 windows
+    #[arg(long, value_name = "WIDTH", requires = "from")]
+    window: Option<Width>,
     /// Where to start reading. Default: continue; a new attempt after one that succeeded reads
     /// again from where the first one started
     #[arg(long, value_enum)]
@@ -53,7 +70,8 @@ pub(crate) struct Args {
     /// Wait until the run has ended
     #[arg(long)]
     wait: bool,
-    /// Give up waiting after this long, such as 30s or 5m; the run continues
+    /// Give up waiting after this long, such as 30s or 5m, with --from for each window; the runs
+    /// continue
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration, requires = "wait")]
     timeout: Duration,
     #[command(flatten)]
@@ -89,29 +107,48 @@ pub(crate) fn trigger(global: &Global, output: &Output, args: &Args) -> Result<(
         max_rejected: args.max_rejected,
         ..RunRequest::default()
     };
+    let windows = args.windows()?;
     block_on(async {
         let name = client.snapshot().await?.pipeline;
-        let mut run = client.request_run(&name, &key, &request).await?;
+        if let Some(windows) = windows {
+            let timeout = args.wait.then_some(args.timeout);
+            return Windows { client: &client, output, pipeline: &name, key: &key, request, timeout }.run(&windows).await;
+        }
+        let (_, mut run) = client.request_run(&name, &key, &request).await?;
         if args.wait {
             run = wait(&client, output, run, args.timeout).await?;
         }
         output.print_as(&run, line);
-        match run.state {
-            RunState::Failed => {
-                if let Some(error) = run.error.as_ref().filter(|error| error.stage == REJECTED) {
-                    return Err(CliError::rejected(format!("the run failed: {}", error.message), FIX_REJECTED));
-                }
-                let error = run.error.map(|error| format!("at {}: {}", error.stage, error.message)).unwrap_or_default();
-                Err(CliError::failed(format!("the run failed {error}"), ""))
-            }
-            RunState::Cancelled => Err(CliError::cancelled("the run was cancelled")),
-            state if args.wait && !state.is_terminal() => {
-                Err(CliError::timed_out(format!("the run is still {state:?}"), "it continues; wait again with the same --key"))
-            }
-            RunState::Succeeded => run.cut_short().map_or(Ok(()), |stop| Err(CliError::cut_short(stop))),
-            _ => Ok(()),
-        }
+        outcome(&run, args.wait)
     })
+}
+
+impl Args {
+    /// The windows to request; `None`: one run without a window.
+    fn windows(&self) -> Result<Option<Vec<Window>>, CliError> {
+        let (Some(from), Some(to), Some(width)) = (self.from, self.to, self.window) else { return Ok(None) };
+        let help = "use an earlier --from, a later --to or a wider --window; or several commands";
+        windows(from, to, width).map(Some).map_err(|error| CliError::usage(error, help))
+    }
+}
+
+/// What a run means for the exit code; `waited`: it should have ended.
+pub(super) fn outcome(run: &Run, waited: bool) -> Result<(), CliError> {
+    match run.state {
+        RunState::Failed => {
+            if let Some(error) = run.error.as_ref().filter(|error| error.stage == REJECTED) {
+                return Err(CliError::rejected(format!("the run failed: {}", error.message), FIX_REJECTED));
+            }
+            let error = run.error.as_ref().map(|error| format!("at {}: {}", error.stage, error.message)).unwrap_or_default();
+            Err(CliError::failed(format!("the run failed {error}"), ""))
+        }
+        RunState::Cancelled => Err(CliError::cancelled("the run was cancelled")),
+        state if waited && !state.is_terminal() => {
+            Err(CliError::timed_out(format!("the run is still {state:?}"), "it continues; wait again with the same --key"))
+        }
+        RunState::Succeeded => run.cut_short().map_or(Ok(()), |stop| Err(CliError::cut_short(stop))),
+        _ => Ok(()),
+    }
 }
 
 async fn wait(client: &ApiClient, output: &Output, mut run: Run, timeout: Duration) -> Result<Run, CliError> {
@@ -145,6 +182,7 @@ pub(super) fn line(run: &Run) -> String {
             let _ = write!(line, ", {count} {what}");
         }
     }
-    let _ = write!(line, " (key {}){stop}", run.key);
+    let window = run.spec.window.map(|window| format!(", window {window}")).unwrap_or_default();
+    let _ = write!(line, " (key {}{window}){stop}", run.key);
     line
 }

@@ -21,7 +21,7 @@ use forebay_schemas::api::{Applied, ApplyRequest, ChangePlan, PlanRequest, Repla
 use forebay_schemas::json_integer::MAX_INTEGER;
 use forebay_schemas::offset::{Offset, Partition, Ranges};
 use forebay_schemas::problem::{self, ProblemType};
-use forebay_schemas::source_read::Position;
+use forebay_schemas::source_read::{Position, ReadParams};
 use uuid::Uuid;
 
 use super::auth::Caller;
@@ -192,11 +192,11 @@ async fn draft(state: &State, request: &PlanRequest) -> Result<Draft, ApiError> 
     match request {
         PlanRequest::Replay { from } => draft_replay(state, from).await,
         PlanRequest::Redrive { letters } => draft_redrive(state, letters.as_ref()).await,
-        PlanRequest::Cursor { params, to } => draft_cursor(state, params, to),
+        PlanRequest::Cursor { params, window, to } => draft_cursor(state, &ReadParams { values: params.clone(), window: *window }, to),
     }
 }
 
-fn draft_cursor(state: &State, params: &BTreeMap<String, String>, to: &Position) -> Result<Draft, ApiError> {
+fn draft_cursor(state: &State, params: &ReadParams, to: &Position) -> Result<Draft, ApiError> {
     let api = &state.api;
     if api.fetcher.is_none() {
         return Err(ApiError::new(&problem::PIPELINE_NO_FETCHER, "the pipeline has no [fetcher], or runs without the role `ingest`"));

@@ -27,10 +27,14 @@ pub(super) async fn request(state: web::Data<State>, params: Params, body: Optio
     };
     let (attempt, spec) = (request.attempt, request.spec());
     spec.check().map_err(|error| ApiError::new(&problem::RUN_SPEC, error.to_string()))?;
-    let allowed = state.api.pipeline.fetcher.as_ref().map(|fetcher| fetcher.params.as_slice()).unwrap_or_default();
+    let section = state.api.pipeline.fetcher.as_ref();
+    let allowed = section.map(|fetcher| fetcher.params.as_slice()).unwrap_or_default();
     if let Some(param) = spec.params.keys().find(|param| !allowed.contains(param)) {
         let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
         return Err(ApiError::new(&problem::RUN_PARAMS, format!("{param:?} is not allowed; [fetcher] params allows: {allowed}")));
+    }
+    if let Some(section) = section {
+        section.check_window(spec.window).map_err(|error| ApiError::new(&problem::RUN_WINDOW, error))?;
     }
     let accepted = state.api.ledger.request(params.path("key"), attempt, spec)?;
     let _lease = state.api.ledger.renew_lease(accepted.id());

@@ -24,7 +24,7 @@ use forebay_dataplane::tls_client;
 use forebay_schemas::http_url::HttpUrl;
 use forebay_schemas::pipeline::{FetcherSection, FileError, Pipeline, Property, Secret};
 use forebay_schemas::printable;
-use forebay_schemas::source_read::MAX_CURSOR_BYTES;
+use forebay_schemas::source_read::{MAX_CURSOR_BYTES, ReadParams};
 use futures_util::TryStreamExt as _;
 use reqwest::dns::Resolve;
 use reqwest::header::{
@@ -163,7 +163,7 @@ impl Client {
             records: fetcher.records.pointer().to_owned(),
             file,
         };
-        client.headers(&BTreeMap::new(), None)?;
+        client.headers(&ReadParams::default(), None)?;
         client.secrets()?;
         Ok(client)
     }
@@ -180,12 +180,7 @@ impl Client {
     /// # Errors
     /// When no response arrives in time, or it is not a success, does not claim to be JSON, or is
     /// too large.
-    pub(super) async fn fetch(
-        &self,
-        wall: SystemTime,
-        params: &BTreeMap<String, String>,
-        cursor: Option<&str>,
-    ) -> Result<ApiResponse, FetchError> {
+    pub(super) async fn fetch(&self, wall: SystemTime, params: &ReadParams, cursor: Option<&str>) -> Result<ApiResponse, FetchError> {
         let mut request = self.page_request(params, cursor)?;
         self.add_token(&mut request, wall).await?;
         let response = self.request(request.clone(), wall).await;
@@ -211,7 +206,7 @@ impl Client {
         &self,
         request: &PageRequest,
         status: StatusCode,
-        params: &BTreeMap<String, String>,
+        params: &ReadParams,
         cursor: Option<&str>,
         wall: SystemTime,
     ) -> Result<Option<PageRequest>, FetchError> {
@@ -234,9 +229,10 @@ impl Client {
     /// # Errors
     /// When a secret can't be read, a value is missing or can't be sent, or the cursor is a URL
     /// that must not be requested.
-    pub(super) fn page_request(&self, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<PageRequest, FetchError> {
+    pub(super) fn page_request(&self, params: &ReadParams, cursor: Option<&str>) -> Result<PageRequest, FetchError> {
         let file = self.requests.file_url();
         let refused = |cause| FetchError::Request { api: self.api.clone(), cause };
+        self.requests.check(params).map_err(refused)?;
         let secrets = self.secrets()?;
         let named = cursor.and_then(|cursor| self.named_url(cursor, file));
         let url = match named {
@@ -443,7 +439,7 @@ impl Client {
     }
 
     /// The headers of a request, with the current secrets.
-    fn headers(&self, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<HeaderMap, FetchError> {
+    fn headers(&self, params: &ReadParams, cursor: Option<&str>) -> Result<HeaderMap, FetchError> {
         let accepted = [(ACCEPT, self.format.accepted()), (ACCEPT_ENCODING, ACCEPTED_CODINGS)];
         let mut headers = HeaderMap::from_iter(accepted.map(|(name, value)| (name, HeaderValue::from_static(value))));
         for (name, value) in &*self.headers {

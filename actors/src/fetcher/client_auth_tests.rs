@@ -78,7 +78,10 @@ async fn token_server(answers: &[(&'static str, &'static str)]) -> (String, Arc<
 }
 
 async fn fetch_wall(client: &Client, seconds: u64) -> Result<(), FetchError> {
-    client.fetch(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), &std::collections::BTreeMap::new(), None).await.map(drop)
+    client
+        .fetch(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), &forebay_schemas::source_read::ReadParams::default(), None)
+        .await
+        .map(drop)
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use super::error::FetchError;
 use super::test_server::{answer, request, server};
 use forebay_schemas::error_class::{Class, Classified as _};
 use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::source_read::ReadParams;
 
 pub(super) fn pipeline(url: &str, more: &str) -> Pipeline {
     let text = format!(
@@ -36,7 +37,7 @@ pub(super) async fn fetch(client: &Client) -> Result<Vec<u8>, FetchError> {
 }
 
 pub(super) async fn fetch_at(client: &Client, cursor: Option<&str>) -> Result<ApiResponse, FetchError> {
-    client.fetch(SystemTime::UNIX_EPOCH, &BTreeMap::new(), cursor).await
+    client.fetch(SystemTime::UNIX_EPOCH, &ReadParams::default(), cursor).await
 }
 
 /// Zeros, compressed 158 to 1: one literal, then copies of 258 bytes, in the fixed code of deflate.
@@ -446,7 +447,7 @@ async fn echo(status: &'static str) -> String {
 async fn a_post_has_its_body_and_its_content_type_and_stays_a_post() {
     let url = echo("307 Temporary Redirect").await;
     let lines = "method = \"POST\"\nbody = { day = \"{{ params.day }}\" }\nparams = [\"day\"]";
-    let params = BTreeMap::from([("day".to_owned(), "a\"b".to_owned())]);
+    let params = BTreeMap::from([("day".to_owned(), "a\"b".to_owned())]).into();
     for path in ["", "/moved"] {
         let client = client(&format!("{url}{path}"), lines);
         let response = client.fetch(SystemTime::UNIX_EPOCH, &params, None).await.unwrap();
@@ -465,7 +466,7 @@ async fn a_value_with_a_line_break_is_not_sent_in_a_header() {
     let url = echo("").await;
     let client = client(&url, "headers = { X-Day = \"{{ params.day }}\" }\nparams = [\"day\"]");
     let fetch = async |day: &str| {
-        let params = BTreeMap::from([("day".to_owned(), day.to_owned())]);
+        let params = BTreeMap::from([("day".to_owned(), day.to_owned())]).into();
         client.fetch(SystemTime::UNIX_EPOCH, &params, None).await.map(|response| String::from_utf8_lossy(&response.body).into_owned())
     };
     assert!(fetch("2026-01-01").await.unwrap().contains("x-day: 2026-01-01\\r\\n"));
@@ -482,7 +483,7 @@ async fn a_secret_in_the_query_is_sent_and_never_shown() {
     let path = std::env::var("PATH").unwrap();
     let client = client(&url, "query = { appid = { env = \"PATH\" }, q = \"a b\" }");
     assert!(!format!("{client:?}").contains(&path));
-    let request = client.page_request(&BTreeMap::new(), None).unwrap();
+    let request = client.page_request(&ReadParams::default(), None).unwrap();
     let sent: BTreeMap<_, _> = request.url.query_pairs().into_owned().collect();
     assert_eq!((sent["appid"].as_str(), sent["q"].as_str()), (path.as_str(), "a b"));
     let error = fetch(&client).await.unwrap_err().to_string();

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use forebay_schemas::http_url::HttpUrl;
 use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 use forebay_schemas::run::Stop;
+use forebay_schemas::source_read::ReadParams;
 use serde::Serialize;
 
 use super::client::{Client, PageRequest};
@@ -74,12 +75,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// When the request can't be made.
-pub async fn dry_run(
-    pipeline: &Pipeline,
-    section: &FetcherSection,
-    params: &BTreeMap<String, String>,
-    wall: SystemTime,
-) -> Result<DryRun, FetchError> {
+pub async fn dry_run(pipeline: &Pipeline, section: &FetcherSection, params: &ReadParams, wall: SystemTime) -> Result<DryRun, FetchError> {
     let (start, limits) = PageLimits::of(section);
     let client = Client::new(pipeline, section)?;
     let request = shown(section, &client.page_request(params, start.as_deref())?);

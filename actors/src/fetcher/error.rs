@@ -5,12 +5,12 @@
 //!
 //! Does not guarantee that the API's own explanation makes sense.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use forebay_schemas::pipeline::{HumanDuration, SecretError};
-use forebay_schemas::source_read::{Position, quote_cursor};
+use forebay_schemas::source_read::{Position, ReadParams, quote_cursor};
+use forebay_schemas::window::rfc3339;
 use reqwest::StatusCode;
 
 use super::page_error::PageError;
@@ -261,11 +261,12 @@ impl FetchError {
     /// The error of a request at a position, by a fetch with these params. Names the cursor where
     /// it may be the cause.
     #[must_use]
-    pub fn at(self, position: &Position, params: &BTreeMap<String, String>) -> Self {
+    pub fn at(self, position: &Position, params: &ReadParams) -> Self {
         match (self, position) {
             (Self::Status { api, status, excerpt, limit }, Position::Cursor(cursor)) if may_reject_cursor(status) && !limit.retry_later => {
                 let flag = |(name, value): (&String, &String)| format!(" --param {}", quoted(&format!("{name}={value}")));
-                let flags = params.iter().map(flag).collect();
+                let window = params.window.map(|window| format!(" --from {} --to {}", rfc3339(window.start), rfc3339(window.end)));
+                let flags = params.values.iter().map(flag).chain(window).collect();
                 Self::Cursor { api, status, excerpt, cursor: cursor.clone(), flags }
             }
             (error, _) => error,
@@ -308,6 +309,8 @@ fn class_of(status: StatusCode) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use forebay_schemas::window::Window;
+
     use super::*;
 
     #[test]
@@ -326,7 +329,10 @@ mod tests {
     fn a_refused_cursor_is_named_with_the_command_that_resets_its_read() {
         let answered = |status: u16, position: &Position, params: &[(&str, &str)]| {
             let status = StatusCode::from_u16(status).unwrap();
-            let params = params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let values = params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let at = |text| forebay_schemas::window::moment(text).unwrap();
+            let window = params.is_empty().then(|| Window { start: at("2026-01-01"), end: at("2026-01-02") });
+            let params = ReadParams { values, window };
             let error = FetchError::Status { api: "http://api.example/".into(), status, excerpt: "no".into(), limit: RateLimit::default() };
             let error = error.at(position, &params);
             (error.class(), error.to_string())
@@ -342,7 +348,7 @@ mod tests {
             let command = "`forebay cursor reset --param day=2026-01-01 --param 'q=it'\\''s a'`";
             assert!(text.contains(command) && text.len() < 600, "{text}");
         }
-        assert!(answered(410, &at, &[]).1.contains("`forebay cursor reset`"));
+        assert!(answered(410, &at, &[]).1.contains("`forebay cursor reset --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z`"));
         assert!(!answered(404, &Position::Begin, &[]).1.contains("cursor"), "it had no cursor, or that of the file");
         for (status, class) in [(401, Class::Rejected), (403, Class::Rejected), (500, Class::Rejected)] {
             let (found, text) = answered(status, &at, &[]);
@@ -358,7 +364,7 @@ mod tests {
         for error in [
             FetchError::Status { api: api.clone(), status: StatusCode::BAD_REQUEST, excerpt: excerpt.clone(), limit: RateLimit::default() },
             FetchError::Status { api: api.clone(), status: StatusCode::GONE, excerpt: excerpt.clone(), limit: RateLimit::default() }
-                .at(&Position::of(Some("7")), &BTreeMap::new()),
+                .at(&Position::of(Some("7")), &ReadParams::default()),
             FetchError::ContentType { api: api.clone(), content_type: "text/csv".into(), excerpt: excerpt.clone() },
             page(not_json),
             page(PageError::CutShort { bytes: 16, excerpt: excerpt.clone() }),

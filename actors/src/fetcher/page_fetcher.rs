@@ -10,11 +10,11 @@
 //! * A part is delivered when all earlier pages are settled, until one incarnation of the producer
 //!   has either produced or refused all of it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_schemas::source_read::ReadParams;
 use reqwest::StatusCode;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -76,7 +76,7 @@ impl PageFetcher {
         &self,
         run: Uuid,
         mut credit: Credit,
-        params: &BTreeMap<String, String>,
+        params: &ReadParams,
         cursor: Option<&str>,
         is_first: bool,
     ) -> Result<FetchedPage, FetchError> {

@@ -10,9 +10,8 @@
 //!
 //! Does not guarantee that the API accepts the request.
 
-use std::collections::BTreeMap;
-
 use forebay_schemas::pipeline::{FetcherSection, NextPage, QueryTemplate, RequestTemplates, Secret, form_value};
+use forebay_schemas::source_read::ReadParams;
 use forebay_schemas::template::{Name, Part, Template, Values, path_segment};
 use reqwest::Url;
 
@@ -78,15 +77,26 @@ impl RequestBuilder {
         self.templates.body.as_ref().map(|body| body.content_type)
     }
 
-    fn values<'v>(&self, params: &'v BTreeMap<String, String>, cursor: Option<&'v str>) -> Values<'v> {
-        Values { params, cursor, size: self.size }
+    /// The values of a request. A window that does not fit is none; [`RequestBuilder::check`] says
+    /// so.
+    fn values<'v>(&self, params: &'v ReadParams, cursor: Option<&'v str>) -> Values<'v> {
+        let window = self.templates.in_window(params.window).ok().flatten();
+        Values { params: &params.values, window, cursor, size: self.size }
+    }
+
+    /// Checks that a fetch may have these params.
+    ///
+    /// # Errors
+    /// When it needs a window and has none, or the other way around; says what to do.
+    pub(super) fn check(&self, params: &ReadParams) -> Result<(), String> {
+        self.templates.in_window(params.window).map(drop)
     }
 
     /// The URL of a page that is not named by a URL. Secrets are not in it.
     ///
     /// # Errors
     /// What the path needs, and what to do.
-    pub(super) fn url(&self, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<Url, String> {
+    pub(super) fn url(&self, params: &ReadParams, cursor: Option<&str>) -> Result<Url, String> {
         let values = self.values(params, cursor);
         let mut url = self.url.clone();
         let RequestTemplates { path, url_query, query, templated, .. } = &self.templates;
@@ -113,7 +123,7 @@ impl RequestBuilder {
                 url = with_param(&url, name, &rendered.iter().map(String::as_str).collect::<Vec<_>>());
             }
         }
-        let own = params.iter().filter(|(name, _)| !templated.contains(name));
+        let own = params.values.iter().filter(|(name, _)| !templated.contains(name));
         url = own.fold(url, |url, (name, value)| with_param(&url, name, &[value]));
         if let (Some(param), Some(size)) = (&self.size_param, self.size) {
             url = with_param(&url, param, &[&size.to_string()]);
@@ -125,7 +135,7 @@ impl RequestBuilder {
     }
 
     /// The text of a header; `None` if it is left out.
-    pub(super) fn header(&self, name: &str, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Option<String> {
+    pub(super) fn header(&self, name: &str, params: &ReadParams, cursor: Option<&str>) -> Option<String> {
         self.templates.headers.get(name)?.render(&self.values(params, cursor), str::to_owned).ok()
     }
 
@@ -133,7 +143,7 @@ impl RequestBuilder {
     ///
     /// # Errors
     /// What the body needs, and what to do.
-    pub(super) fn body(&self, params: &BTreeMap<String, String>, cursor: Option<&str>) -> Result<Option<String>, String> {
+    pub(super) fn body(&self, params: &ReadParams, cursor: Option<&str>) -> Result<Option<String>, String> {
         let body = self.templates.body.as_ref().map(|body| body.render(&self.values(params, cursor)));
         body.transpose().map_err(|name| missing("body", &name))
     }

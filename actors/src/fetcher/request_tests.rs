@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use forebay_schemas::window::Window;
+
 use super::*;
 
 fn builder(lines: &str) -> RequestBuilder {
@@ -12,8 +14,8 @@ fn builder(lines: &str) -> RequestBuilder {
     RequestBuilder::new(pipeline.fetcher.as_ref().unwrap())
 }
 
-fn params(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+fn params(pairs: &[(&str, &str)]) -> ReadParams {
+    ReadParams { values: pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(), window: None }
 }
 
 fn url(lines: &str, given: &[(&str, &str)], cursor: Option<&str>) -> String {
@@ -102,4 +104,39 @@ fn a_body_has_its_values_as_json() {
     );
     let form = "headers = { Content-Type = \"application/x-www-form-urlencoded\" }\nbody = { q = \"{{ params.q }}\", limit = 10 }";
     assert_eq!(body(form, &[("q", "a&b c")], None).unwrap(), "limit=10&q=a%26b%20c");
+}
+
+#[test]
+fn a_window_stands_in_each_part_of_a_request() {
+    let at = |text| forebay_schemas::window::moment(text).unwrap();
+    let in_window = |start, end| ReadParams { window: Some(Window { start: at(start), end: at(end) }), ..ReadParams::default() };
+    let lines = |format: &str| {
+        format!(
+            "url = \"https://api.example/days/{{{{ window.start }}}}?to={{{{ window.end }}}}\"\nmethod = \"POST\"\n\
+             query = {{ from = \"{{{{ window.start }}}}\" }}\nheaders = {{ X-From = \"{{{{ window.start }}}}\" }}\n\
+             body = {{ text = \"{{{{ window.start }}}}\", number = \"{{{{ window.end | json }}}}\" }}\nwindow = {{ format = \"{format}\" }}"
+        )
+    };
+    let day = in_window("2026-01-01", "2026-01-02");
+    let (dates, seconds, times) = (builder(&lines("date")), builder(&lines("unix")), builder(&lines("rfc3339")));
+    assert_eq!(dates.url(&day, None).unwrap().as_str(), "https://api.example/days/2026-01-01?to=2026-01-02&from=2026-01-01");
+    assert_eq!(dates.header("X-From", &day, None).as_deref(), Some("2026-01-01"));
+    assert_eq!(seconds.body(&day, None).unwrap().unwrap(), r#"{"number":1767312000,"text":"1767225600"}"#);
+    assert_eq!(
+        times.url(&day, None).unwrap().as_str(),
+        "https://api.example/days/2026-01-01T00%3A00%3A00Z?to=2026-01-02T00%3A00%3A00Z&from=2026-01-01T00%3A00%3A00Z"
+    );
+    assert!(dates.check(&day).is_ok());
+    let error = dates.check(&in_window("2026-01-01T06:00:00Z", "2026-01-02")).unwrap_err();
+    assert!(error.contains("2026-01-01T06:00:00Z can't be written in the format \"date\""), "{error}");
+}
+
+#[test]
+fn a_fetch_has_a_window_exactly_if_the_requests_name_it() {
+    let at = |text| forebay_schemas::window::moment(text).unwrap();
+    let day = ReadParams { window: Some(Window { start: at("2026-01-01"), end: at("2026-01-02") }), ..ReadParams::default() };
+    let error = builder("url = \"https://api.example/?from={{ window.start }}\"").check(&ReadParams::default()).unwrap_err();
+    assert!(error.contains("`forebay trigger --from DATE --to DATE --window 1d`"), "{error}");
+    let error = builder("url = \"https://api.example/\"").check(&day).unwrap_err();
+    assert!(error.contains("would read everything") && error.contains("{{ window.start }}"), "{error}");
 }

@@ -7,11 +7,11 @@
 //!
 //! Does not guarantee that a later page looks like the first.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use forebay_schemas::pipeline::{FetcherSection, Pipeline};
+use forebay_schemas::source_read::ReadParams;
 use reqwest::StatusCode;
 
 use super::client::Client;
@@ -44,7 +44,7 @@ pub(super) struct ReadPage {
 pub(super) async fn read_page(
     client: &Client,
     section: &FetcherSection,
-    params: &BTreeMap<String, String>,
+    params: &ReadParams,
     cursor: Option<&str>,
     is_first: bool,
     wall: SystemTime,
@@ -68,18 +68,13 @@ pub(super) async fn read_page(
 pub(crate) async fn sample(
     pipeline: &Pipeline,
     section: &FetcherSection,
-    params: &BTreeMap<String, String>,
+    params: &ReadParams,
     wall: SystemTime,
 ) -> Result<Sample, FetchError> {
     first_of(&Client::new(pipeline, section)?, section, params, wall).await
 }
 
-async fn first_of(
-    client: &Client,
-    section: &FetcherSection,
-    params: &BTreeMap<String, String>,
-    wall: SystemTime,
-) -> Result<Sample, FetchError> {
+async fn first_of(client: &Client, section: &FetcherSection, params: &ReadParams, wall: SystemTime) -> Result<Sample, FetchError> {
     let api = client.api().to_owned();
     let (start, limits) = PageLimits::of(section);
     let ReadPage { extracted, info, .. } = read_page(client, section, params, start.as_deref(), true, wall).await?;
@@ -105,7 +100,7 @@ pub struct FirstResponse {
 /// As of a fetch.
 pub async fn first_response(pipeline: &Pipeline, section: &FetcherSection, wall: SystemTime) -> Result<FirstResponse, FetchError> {
     let client = Client::new(pipeline, section)?;
-    let mut response = client.fetch(wall, &BTreeMap::new(), None).await?;
+    let mut response = client.fetch(wall, &ReadParams::default(), None).await?;
     let links_next = response.link.is_some();
     let body = match client.next_part(&mut response).await {
         Some(part) => [b"[".as_slice(), &part?.0.records.join(&b','), b"]"].concat().into(),
@@ -124,9 +119,9 @@ pub async fn two_pages(
     wall: SystemTime,
 ) -> Result<(Vec<Bytes>, Option<Vec<Bytes>>), FetchError> {
     let client = Client::new(pipeline, section)?;
-    let Sample { records, next, .. } = first_of(&client, section, &BTreeMap::new(), wall).await?;
+    let Sample { records, next, .. } = first_of(&client, section, &ReadParams::default(), wall).await?;
     let Some(next) = next else { return Ok((records, None)) };
-    match read_page(&client, section, &BTreeMap::new(), Some(&next), false, wall).await {
+    match read_page(&client, section, &ReadParams::default(), Some(&next), false, wall).await {
         Ok(page) => Ok((records, Some(page.extracted.records))),
         // Some APIs refuse the page after the last one.
         Err(FetchError::Status { status: StatusCode::NOT_FOUND, .. }) => Ok((records, Some(Vec::new()))),

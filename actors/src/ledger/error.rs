@@ -30,7 +30,7 @@ pub enum Rejection {
     #[error("a run's key has 1 to {MAX_KEY_CHARS} characters, and attempts count from 1")]
     BadKey,
     /// The key and attempt name a run that was requested with another spec.
-    #[error("run {0} was requested with other params, labels, lease, read or max_rejected")]
+    #[error("run {0} was requested with other params, window, labels, lease, read or max_rejected")]
     Mismatch(Uuid),
     /// The pipeline is paused or drained.
     #[error("the pipeline is {0}")]

@@ -10,7 +10,7 @@ use forebay_schemas::event::{Event, Recorded};
 use forebay_schemas::offset::{Checkpoint, Offset, Partition, Range, RangeSet};
 use forebay_schemas::run::{Cancelled, MaxRejected, Run, RunSpec};
 use forebay_schemas::snapshot::RunTotals;
-use forebay_schemas::source_read::Position;
+use forebay_schemas::source_read::{Position, ReadParams};
 use forebay_schemas::topic_id::TopicId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -349,9 +349,9 @@ impl Ledger {
         self.inner.lock().state.desired.state != DesiredState::Running
     }
 
-    /// Returns the parameters of a run; empty for a scheduled fetch.
-    pub fn params(&self, run: Uuid) -> BTreeMap<String, String> {
-        self.inner.lock().state.runs.get(run).map(|run| run.spec.params.clone()).unwrap_or_default()
+    /// Returns what a run sets for its pages; empty for a scheduled fetch.
+    pub fn params(&self, run: Uuid) -> ReadParams {
+        self.inner.lock().state.runs.get(run).map(|run| run.spec.read_params()).unwrap_or_default()
     }
 
     /// Returns the offsets of the dead letters that were redriven.

@@ -256,7 +256,7 @@ impl State {
     }
 
     fn read_of(&self, run: Uuid) -> Read {
-        self.runs.get(run).map(|run| Read::of(&run.spec.params)).unwrap_or_default()
+        self.runs.get(run).map(|run| Read::in_window(&run.spec.params, run.spec.window)).unwrap_or_default()
     }
 
     /// Returns the events that follow from the state. Callers apply them and call again until there

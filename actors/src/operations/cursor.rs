@@ -9,14 +9,12 @@
 //! Does not guarantee that pages between the old position and a later one are read: setting a
 //! cursor ahead skips them.
 
-use std::collections::BTreeMap;
-
 use chrono::DateTime;
 use forebay_schemas::event::Recorded;
 
-use forebay_schemas::pipeline::{Body, FetcherSection, Method, NextPage, Paging, Pipeline, Place, QueryValue};
+use forebay_schemas::pipeline::{Body, FetcherSection, Method, NextPage, Paging, Pipeline, Place, QueryValue, WindowSection};
 use forebay_schemas::run::RunSpec;
-use forebay_schemas::source_read::{MAX_CURSOR_BYTES, Position, Read, quote_cursor};
+use forebay_schemas::source_read::{MAX_CURSOR_BYTES, Position, Read, ReadParams, quote_cursor};
 use uuid::Uuid;
 
 use crate::data_dir::journal_dir;
@@ -64,12 +62,15 @@ impl CursorChange {
     ///
     /// # Errors
     /// When the source has no cursors, no run can have these params, or the cursor is invalid.
-    pub fn plan(pipeline: &Pipeline, cursors: &Cursors, params: &BTreeMap<String, String>, to: Position) -> Result<Self, CursorError> {
+    pub fn plan(pipeline: &Pipeline, cursors: &Cursors, params: &ReadParams, to: Position) -> Result<Self, CursorError> {
         let paging = paging(pipeline).ok_or(CursorError::NoCursors)?;
-        let spec = RunSpec { params: params.clone(), ..RunSpec::default() };
+        let ReadParams { values, window } = params;
+        let spec = RunSpec { params: values.clone(), window: *window, ..RunSpec::default() };
         spec.check().map_err(|error| CursorError::Params(error.to_string()))?;
-        let allowed = pipeline.fetcher.as_ref().map(|fetcher| fetcher.params.as_slice()).unwrap_or_default();
-        if let Some(param) = params.keys().find(|param| !allowed.contains(param)) {
+        let section = pipeline.fetcher.as_ref().ok_or(CursorError::NoCursors)?;
+        section.check_window(*window).map_err(CursorError::Params)?;
+        let allowed = section.params.as_slice();
+        if let Some(param) = values.keys().find(|param| !allowed.contains(param)) {
             let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
             return Err(CursorError::Params(format!(
                 "no run can set {param:?}, so there is no such read; [fetcher] params allows: {allowed}"
@@ -85,7 +86,7 @@ impl CursorChange {
                 quote_cursor(cursor)
             )));
         }
-        let read = Read::of(params);
+        let read = Read::in_window(values, *window);
         Ok(Self { from: cursors.position(&read), read, to, start: paging.start })
     }
 
@@ -158,7 +159,9 @@ fn request_identity(section: &FetcherSection) -> String {
         None => String::new(),
     };
     let method = if section.method == Method::Get { "" } else { "\nPOST" };
-    format!("{query}{method}{body}")
+    let window = section.window.filter(|window| *window != WindowSection::default());
+    let window = window.map(|window| format!("\nwindow {}", window.format.as_str())).unwrap_or_default();
+    format!("{query}{method}{body}{window}")
 }
 
 /// The cursors in the journal of a pipeline that does not run.
@@ -181,6 +184,7 @@ fn paging(pipeline: &Pipeline) -> Option<Paging> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     use super::*;
@@ -227,10 +231,13 @@ mod tests {
         let mut all: Vec<_> = others.iter().map(|lines| source(lines).unwrap()).collect();
         all.push(source(&format!("query = {{ q = \"x\" }}\n{new}")).unwrap());
         all.push(source(&format!("method = \"POST\"\nbody = {{ q = \"x\" }}\n{new}")).unwrap());
+        let windows = "query = { day = \"{{ window.start }}\" }";
+        all.push(source(&format!("{windows}\n{new}")).unwrap());
+        all.push(source(&format!("{windows}\nwindow = {{ format = \"date\" }}\n{new}")).unwrap());
         all.push(old);
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 8);
+        assert_eq!(all.len(), 10);
         assert_eq!(source(""), None);
         let secret = |variable: &str| source(&format!("query = {{ key = {{ env = \"{variable}\" }} }}\n{new}")).unwrap();
         assert_eq!(secret("A"), secret("B"), "another key is the same source");
@@ -241,7 +248,7 @@ mod tests {
         let text = "[pipeline]\nname = \"users\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"t\"\n[producer]\nkey = \"/id\"\n[fetcher]\n\
                     url = \"http://api.example/\"\npaging = { kind = \"page\", param = \"p\" }\n";
         let pipeline = forebay_schemas::pipeline::parse(Path::new("forebay.toml"), text.to_owned()).unwrap();
-        let plan = |to: &str| CursorChange::plan(&pipeline, &Cursors::default(), &BTreeMap::new(), Position::of(Some(to)));
+        let plan = |to: &str| CursorChange::plan(&pipeline, &Cursors::default(), &ReadParams::default(), Position::of(Some(to)));
         assert!(plan("7").is_ok());
         assert!(matches!(plan("seven"), Err(CursorError::Kind(why)) if why.contains("write a number")));
     }
@@ -249,8 +256,8 @@ mod tests {
     #[test]
     fn effects_are_described_and_a_read_of_no_run_is_rejected() {
         let pipeline = pipeline("http://api.example/", "/next");
-        let params = |name: &str| BTreeMap::from([(name.to_owned(), "1".to_owned())]);
-        let plan = |params, to: Option<&str>| CursorChange::plan(&pipeline, &Cursors::default(), &params, Position::of(to));
+        let params = |name: &str| ReadParams::from(BTreeMap::from([(name.to_owned(), "1".to_owned())]));
+        let plan = |params: ReadParams, to: Option<&str>| CursorChange::plan(&pipeline, &Cursors::default(), &params, Position::of(to));
         let set = plan(params("day"), Some("300")).unwrap();
         assert!(set.changes() && set.effects()[0] == "the read of day=1: from the start to cursor \"300\"", "{set:?}");
         let nothing = plan(params("day"), None).unwrap();

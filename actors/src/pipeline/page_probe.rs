@@ -7,12 +7,12 @@
 //!
 //! Does not guarantee that the table accepts the rows.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use forebay_schemas::offset::Offset;
 use forebay_schemas::pipeline::{FetcherSection, Pipeline};
+use forebay_schemas::source_read::ReadParams;
 
 use super::blueprint::Blueprint;
 use crate::fetcher::{FetchError, sample};
@@ -39,7 +39,7 @@ pub struct Probe {
 ///
 /// # Errors
 /// When the fetch fails.
-pub async fn probe(blueprint: &Blueprint, params: &BTreeMap<String, String>, wall: SystemTime) -> Option<Result<Probe, FetchError>> {
+pub async fn probe(blueprint: &Blueprint, params: &ReadParams, wall: SystemTime) -> Option<Result<Probe, FetchError>> {
     let pipeline = &blueprint.pipeline;
     let (fetcher, producer) = (pipeline.fetcher.as_ref()?, pipeline.producer.as_ref()?);
     let masked = !pipeline.api.mask.is_empty();
@@ -56,7 +56,7 @@ pub async fn probe(blueprint: &Blueprint, params: &BTreeMap<String, String>, wal
 /// # Errors
 /// When the fetch fails.
 pub async fn first_page(pipeline: &Pipeline, fetcher: &FetcherSection, wall: SystemTime) -> Result<Vec<Bytes>, FetchError> {
-    sample(pipeline, fetcher, &BTreeMap::new(), wall).await.map(|page| page.records)
+    sample(pipeline, fetcher, &ReadParams::default(), wall).await.map(|page| page.records)
 }
 
 fn probe_page(records: &[Bytes], has_next: bool, keys: &KeyExtractor, transform: Option<&Transform>, masked: bool) -> Probe {

@@ -80,7 +80,7 @@ events! {
         /// A client requested a run under a key. `from`: where a run starts that reads again;
         /// absent, it starts at the cursor of its read. `began`: where the first attempt at the key
         /// started, if there was one.
-        RunRequested = 3 {
+        RunRequested = 4 {
             run: Uuid,
             key: String,
             attempt: u32,

@@ -3,10 +3,11 @@ use std::collections::BTreeSet;
 use super::*;
 
 /// Every version that was ever written, oldest first.
-const FIXTURES: [&str; 3] = [
+const FIXTURES: [&str; 4] = [
     include_str!("../../fixtures/events.v1.ndjson"),
     include_str!("../../fixtures/events.v2.ndjson"),
     include_str!("../../fixtures/events.v3.ndjson"),
+    include_str!("../../fixtures/events.v4.ndjson"),
 ];
 
 #[test]

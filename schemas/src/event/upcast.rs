@@ -16,6 +16,8 @@ pub(super) fn newest(kind: &str, mut version: u32, mut event: Value) -> Value {
             // Version 3 adds reading again, and the limit of rejected records. In version 2 a run
             // continued at the source's cursor, and any number of records could be rejected.
             ("RunRequested", 2) => data["max_rejected"] = json!("100%"),
+            // Version 4 adds the window of the run; before, there was none.
+            ("RunRequested", 3) => {}
             // Version 2 adds the position; in version 1 it is unknown.
             ("RunStarted", 1) => {}
             // Version 3 adds whose cursor moves, and why records were rejected. In version 2 one

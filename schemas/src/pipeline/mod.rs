@@ -22,6 +22,7 @@ mod sections;
 mod source_auth;
 mod source_checks;
 mod source_response;
+mod source_window;
 mod units;
 mod writer_nulls;
 
@@ -42,6 +43,7 @@ pub use sections::{
 };
 pub use source_auth::{AuthSection, BasicSection, ClientAuth, OAuth2Section, SourceTlsSection};
 pub use source_response::{BodyFormat, ErrorSection, RecordsSection, RequestRate, StatusesSection};
+pub use source_window::WindowSection;
 pub use units::{Bytes, HumanDuration};
 pub use writer_nulls::{Nulls, NullsSection};
 

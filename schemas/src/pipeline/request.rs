@@ -3,7 +3,7 @@
 //! Guarantees:
 //! * [`RequestTemplates::of`] is the only reader of templates in the file. What it accepts can be
 //!   rendered; only a value may still be missing or unusable.
-//! * A template names a declared param, or what the kind of paging gives.
+//! * A template names a declared param, the window, or what the kind of paging gives.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,10 @@ use serde::Deserialize;
 use super::paging::{NextPage, Paging};
 use super::paging_checks::is_token;
 use super::request_body::BodyTemplate;
+use super::source_window;
 use super::{ByteSpan, FetcherSection, FileError, Pipeline, Property, Secret};
 use crate::template::{Name, Template, TemplateError, in_url};
+use crate::window::WindowFormat;
 
 /// The method of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -69,6 +71,8 @@ pub struct RequestTemplates {
     pub body: Option<BodyTemplate>,
     /// The params that have a template, so that they are no query parameters by themselves.
     pub templated: Vec<String>,
+    /// How the window of a run is written; `None` if no request has a window.
+    pub window: Option<WindowFormat>,
 }
 
 /// A value of `query`, compiled.
@@ -136,6 +140,7 @@ impl Scope<'_> {
             };
         }
         let has = match name {
+            Name::WindowStart | Name::WindowEnd => true,
             Name::Size => self.paging.is_some_and(|paging| paging.size.is_some()),
             name => self.paging.and_then(|paging| paging.next.carries()).is_some_and(|carries| carries == name.to_string()),
         };
@@ -221,12 +226,13 @@ impl RequestTemplates {
         names.extend(headers.values().flat_map(Template::names).cloned());
         names.extend(body.iter().flat_map(BodyTemplate::names));
         scope.check_carried(&names)?;
+        let window = source_window::format_of(section, &names)?;
         let templated = names.into_iter().filter_map(|name| match name {
             Name::Param(param) => Some(param),
             _ => None,
         });
         let templated = templated.collect();
-        Ok(Self { path, url_query, query, headers, body, templated })
+        Ok(Self { path, url_query, query, headers, body, templated, window })
     }
 }
 

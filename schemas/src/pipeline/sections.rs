@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     AuthSection, Body, BodyFormat, Bytes, CursorSection, ErrorSection, HumanDuration, Method, NullsSection, PagingSection, QueryValue,
-    RecordsSection, RequestRate, Secret, SourceTlsSection, StatusesSection, source_response,
+    RecordsSection, RequestRate, Secret, SourceTlsSection, StatusesSection, WindowSection, source_response,
 };
 use crate::http_url::HttpUrl;
 use crate::run::MaxRejected;
@@ -213,6 +213,8 @@ pub struct FetcherSection {
     /// the query parameter of that name. Default none.
     #[serde(default)]
     pub params: Vec<String>,
+    /// How `{{ window.start }}` and `{{ window.end }}` are written. Default: see [`WindowSection`].
+    pub window: Option<WindowSection>,
     /// The maximum number of dead letters in a run, or a share of the fetched records such as
     /// `"5%"`; a run may override it. Absent: a run fails if every record is rejected.
     pub max_rejected: Option<MaxRejected>,

@@ -530,3 +530,25 @@ fn a_secret_on_its_way_to_a_server_without_tls_is_warned_of() {
         assert!(key.is_none_or(|key| found[0].starts_with("plaintext_secret: ") && found[0].contains(key)), "{found:?}");
     }
 }
+
+#[test]
+fn a_window_has_a_format_and_no_schedule_and_stands_in_a_request() {
+    use crate::window::WindowFormat;
+    let fetcher = |lines: &str| parse_text(&USERS.replace("every = \"10s\"", lines));
+    let query = "query = { from = \"{{ window.start }}\" }";
+    let good = fetcher(&format!("{query}\nwindow = {{ format = \"unix_ms\" }}")).unwrap().fetcher.unwrap();
+    assert_eq!(RequestTemplates::of(&good).unwrap().window, Some(WindowFormat::UnixMs));
+    assert!(good.check_window(None).unwrap_err().contains("forebay trigger --from"));
+    let plain = fetcher(query).unwrap().fetcher.unwrap();
+    assert_eq!(RequestTemplates::of(&plain).unwrap().window, Some(WindowFormat::Rfc3339));
+    for (lines, says, remedy) in [
+        ("window = { format = \"date\" }", "no request has a window", "{{ window.start }}"),
+        (&format!("{query}\nevery = \"1h\""), "a scheduled fetch has no window", "remove `every`"),
+        (&format!("{query}\nwindow = {{ format = \"iso\" }}"), "unknown variant `iso`", ""),
+        ("query = { from = \"{{ window.from }}\" }", "has no known name", "{{ window.start }}"),
+    ] {
+        let error = fetcher(lines).unwrap_err();
+        assert!(error.to_string().contains(says) && error.line().is_some(), "{lines}: {error}");
+        assert!(error.remedy().unwrap_or_default().contains(remedy), "{lines}: {:?}", error.remedy());
+    }
+}

@@ -131,6 +131,9 @@ pub(super) fn detail(canvas: &Canvas<'_>, id: Uuid, width: usize) -> Vec<Line<'s
             lines.extend(wrapped(canvas, name, &pairs.join("  "), width));
         }
     }
+    if let Some(window) = &run.spec.window {
+        lines.push(fact(canvas, "window", &window.to_string(), Role::Text));
+    }
     if let Some(stop) = &run.stop {
         lines.extend(wrapped(canvas, "stopped", &stop.to_string(), width));
         let cursor = stop.cursor.as_ref().map(|cursor| wrapped(canvas, "next cursor", cursor, width));
