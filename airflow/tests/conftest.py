@@ -150,10 +150,10 @@ class Task:
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
 
-    def context(self) -> Any:
+    def context(self, **more: Any) -> Any:
         from airflow.sdk.execution_time.context import OutletEventAccessors
 
-        return {"ti": self, "outlet_events": OutletEventAccessors()}
+        return {"ti": self, "outlet_events": OutletEventAccessors()} | more
 
 
 @pytest.fixture

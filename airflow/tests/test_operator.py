@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -275,9 +275,47 @@ def test_max_rejected_is_sent_as_a_number_or_a_share(forebay: FakeForebay) -> No
     assert [body.get("max_rejected") for body in forebay.asked("PUT", "/runs/")] == [expected for _, expected in cases]
 
 
+def test_the_data_interval_is_the_window_of_the_run(forebay: FakeForebay) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    interval = {"data_interval_start": start, "data_interval_end": start + timedelta(days=1)}
+    operator(wait=False, window=True).execute(Task().context(**interval))
+    operator(wait=False).execute(Task(run_id="none").context(**interval))
+    windows = [(body or {}).get("window") for body in forebay.asked("PUT", "/runs/")]
+    assert windows == [{"start": "2026-01-01T00:00:00+00:00", "end": "2026-01-02T00:00:00+00:00"}, None]
+    for none in ({}, {"data_interval_start": start, "data_interval_end": start}, interval | {"data_interval_end": None}):
+        with pytest.raises(AirflowFailException, match="needs a data interval.*CronDataIntervalTimetable"):
+            operator(window=True).execute(Task(run_id="other").context(**none))
+
+
+def test_a_window_is_a_datetime_or_its_text_with_a_time_zone(forebay: FakeForebay) -> None:
+    assert {"window_start", "window_end"} <= set(ForebayRunOperator.template_fields)
+    cases = [
+        (datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00:00+00:00"),
+        ("2026-01-01", "2026-01-01T00:00:00+00:00"),
+        (" 2026-01-01T06:00:00Z ", "2026-01-01T06:00:00+00:00"),
+        ("2026-01-01 00:00:00+01:00", "2026-01-01T00:00:00+01:00"),
+    ]
+    for given, _ in cases:
+        operator(wait=False, window_start=given, window_end="2026-01-02").execute(Task().context())
+    sent = [(body or {})["window"] for body in forebay.asked("PUT", "/runs/")]
+    assert sent == [{"start": expected, "end": "2026-01-02T00:00:00+00:00"} for _, expected in cases]
+    for wrong, says in [
+        ("2026-01-01T00:00:00", "without a time zone"),
+        ("yesterday", "ISO 8601"),
+        ("", "ISO 8601"),
+        (datetime(2026, 1, 1), "time zone"),
+    ]:
+        with pytest.raises(AirflowFailException, match=f"window_start.*{says}"):
+            operator(window_start=wrong, window_end="2026-01-02").execute(Task().context())
+
+
 def test_bad_arguments_are_refused(forebay: FakeForebay) -> None:
     with pytest.raises(ValueError, match="10 seconds to a day"):
         operator(lease=timedelta(seconds=9))
+    with pytest.raises(ValueError, match="belong together"):
+        operator(window_start="2026-01-01")
+    with pytest.raises(ValueError, match="remove it"):
+        operator(window=True, window_start="2026-01-01", window_end="2026-01-02")
     with pytest.raises(AirflowFailException, match="fetch_params.*render_template_as_native_obj"):
         operator(fetch_params="{'nat': 'ch'}").execute(Task().context())
 

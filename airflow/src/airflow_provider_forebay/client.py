@@ -18,6 +18,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
@@ -131,6 +132,7 @@ def start_run(
     attempt: int,
     *,
     params: Mapping[str, str] | None = None,
+    window: tuple[datetime, datetime] | None = None,
     labels: Mapping[str, str] | None = None,
     lease_seconds: int | None = None,
     read: str | None = None,
@@ -138,11 +140,13 @@ def start_run(
 ) -> Request:
     """
     Request a run: a new one, the one of this key and attempt, or the open one of an earlier
-    attempt.
+    attempt. `window` is its start and its end, both with a time zone.
     """
     body: dict[str, Any] = {"attempt": attempt}
     if params:
         body["params"] = dict(params)
+    if window is not None:
+        body["window"] = {"start": window[0].isoformat(), "end": window[1].isoformat()}
     if labels:
         body["labels"] = dict(labels)
     if lease_seconds is not None:

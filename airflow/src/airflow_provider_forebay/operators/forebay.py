@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset, BaseOperator
@@ -56,9 +56,15 @@ class ForebayRunOperator(BaseOperator):
     :param pipeline: the pipeline's name. (templated)
     :param fetch_params: values for the requests of this run, out of those that `[fetcher] params`
         names; numbers and booleans are sent as their text. (templated)
+    :param window: read the data interval of the DAG run: its start and end become the window of the
+        run, `{{ window.start }}` and `{{ window.end }}` in the pipeline file.
+    :param window_start: the start of the window, instead of the data interval's: a datetime, or its
+        text in ISO 8601 with a time zone; a date is its midnight in UTC. (templated)
+    :param window_end: the end of the window, which is no part of it. (templated)
     :param read: for an API with cursors: `continue` continues at the cursor of the read (the source
-        with these `fetch_params`), `again` starts at its first page. None: continue, and a task
-        that is cleared after success reads again from where its first try began. (templated)
+        with these `fetch_params` and this window), `again` starts at its first page. None:
+        continue, and a task that is cleared after success reads again from where its first try
+        began. (templated)
     :param labels: labels of the run in addition to `dag_id`, `run_id`, `task_id` and `map_index`.
         They must be the same for each try. (templated)
     :param run_key: the run's key, if it should not be the task's: the same key is the same run,
@@ -86,7 +92,17 @@ class ForebayRunOperator(BaseOperator):
         Otherwise the task fails, and its next try continues where the run ended.
     """
 
-    template_fields: Sequence[str] = ("pipeline", "fetch_params", "read", "labels", "run_key", "max_rejected", "forebay_conn_id")
+    template_fields: Sequence[str] = (
+        "pipeline",
+        "fetch_params",
+        "window_start",
+        "window_end",
+        "read",
+        "labels",
+        "run_key",
+        "max_rejected",
+        "forebay_conn_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"fetch_params": "json", "labels": "json"}
     operator_extra_links = (ForebayRunLink(),)
     ui_color = "#d5e8e4"
@@ -96,6 +112,9 @@ class ForebayRunOperator(BaseOperator):
         *,
         pipeline: str,
         fetch_params: Mapping[str, Any] | str | None = None,
+        window: bool = False,
+        window_start: datetime | str | None = None,
+        window_end: datetime | str | None = None,
         read: str | None = None,
         labels: Mapping[str, Any] | None = None,
         run_key: str | None = None,
@@ -115,8 +134,15 @@ class ForebayRunOperator(BaseOperator):
         super().__init__(**kwargs)
         if lease is not None and int(lease.total_seconds()) not in LEASE_SECONDS:
             raise ValueError(f"lease is {lease}; it must be 10 seconds to a day, or None")
+        if (window_start is None) != (window_end is None):
+            raise ValueError("window_start and window_end belong together; for the data interval of the DAG run, set window=True")
+        if window and window_start is not None:
+            raise ValueError("window=True is the data interval of the DAG run; remove it, or window_start and window_end")
         self.pipeline = pipeline
         self.fetch_params = fetch_params
+        self.window = window
+        self.window_start = window_start
+        self.window_end = window_end
         self.read = read
         self.labels = labels
         self.run_key = run_key
@@ -186,6 +212,7 @@ class ForebayRunOperator(BaseOperator):
             key,
             attempt,
             params=_strings("fetch_params", self.fetch_params),
+            window=self._window(context),
             labels=task_labels(context) | _strings("labels", self.labels),
             lease_seconds=int(self.lease.total_seconds()) if self.lease and self.wait else None,
             read=_read(self.read),
@@ -202,6 +229,19 @@ class ForebayRunOperator(BaseOperator):
         context["ti"].xcom_push(key="run_id", value=run["id"])
         context["ti"].xcom_push(key=RUN_URL, value=url)
         return run
+
+    def _window(self, context: Context) -> tuple[datetime, datetime] | None:
+        """Return the window of the run: the data interval, or what the arguments say."""
+        if not self.window:
+            given = self.window_start, self.window_end
+            return None if given == (None, None) else (_moment("window_start", given[0]), _moment("window_end", given[1]))
+        start, end = context.get("data_interval_start"), context.get("data_interval_end")
+        if start is None or end is None or start >= end:
+            raise AirflowFailException(
+                f"window=True needs a data interval, and that of this DAG run is {start} to {end}; "
+                "schedule the DAG with a CronDataIntervalTimetable or a DeltaDataIntervalTimetable, or set window_start and window_end"
+            )
+        return start, end
 
     def _wait(self, run: Run, deadline: float | None) -> Run:
         """Wait for the run's end in this process, or briefly here and then in the triggerer."""
@@ -300,6 +340,29 @@ def _read(mode: str | None) -> str | None:
     if mode not in READ_MODES:
         raise AirflowFailException(f"read is {mode!r}; it must be one of {', '.join(READ_MODES)}, or None")
     return mode
+
+
+def _moment(name: str, value: datetime | str | None) -> datetime:
+    """Convert a templated moment: a datetime or its text, with a time zone; or a date, in UTC."""
+    moment = value if isinstance(value, datetime) else _parsed((value or "").strip())
+    if moment is None:
+        raise AirflowFailException(f"{name} is {value!r}; it must be a date or a time in ISO 8601, such as 2026-01-01T00:00:00Z")
+    if moment.tzinfo is None:
+        raise AirflowFailException(f"{name} is {value!r}, without a time zone; add one, such as 2026-01-01T00:00:00Z")
+    return moment
+
+
+def _parsed(text: str) -> datetime | None:
+    """Parse a date, which is its midnight in UTC, or a time."""
+    try:
+        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+    except ValueError:
+        pass
+    try:
+        # Python 3.10 does not know the Z.
+        return datetime.fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z"))
+    except ValueError:
+        return None
 
 
 def _cut(text: str, size: int) -> str:
