@@ -1,9 +1,10 @@
 //! `forebay init --from URL`: writes a pipeline for an API that answers now.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use forebay_actors::ProcessClock;
-use forebay_actors::pipeline::{Blueprint, FirstResponse, first_response, two_pages};
+use forebay_actors::pipeline::{Blueprint, FirstResponse, find_paging, first_response};
 use forebay_kernel::Clock as _;
 use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::pipeline::{FetcherSection, Pipeline, parse};
@@ -14,7 +15,10 @@ use crate::commands::init;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::runtime::block_on;
-use crate::source_draft::{Draft, Guess, Said, SourceRequest, quoted};
+use crate::source_draft::{Draft, Said, SourceRequest, quoted, with_types};
+
+/// What may separate the fields of CSV, the usual one first.
+const DELIMITERS: [Option<char>; 4] = [None, Some(';'), Some('\t'), Some('|')];
 
 /// Flags of `init` that describe an API.
 #[derive(clap::Args)]
@@ -25,12 +29,15 @@ pub(crate) struct Args {
     /// Header to send; a secret as env:VARIABLE or file:PATH, a text may precede it
     #[arg(long, value_name = "NAME=VALUE", requires = "from", value_parser = header)]
     header: Vec<(String, String)>,
-    /// JSON pointer to the records, when they are not found
+    /// JSON pointer to the records, when they are not found; * stands for every member
     #[arg(long, value_name = "POINTER", requires = "from", value_parser = pointer)]
     records: Option<JsonPointer>,
-    /// JSON pointer to the key in a record, when it is not found
+    /// JSON pointer to the key in a record, when it is not found; several are the key together
     #[arg(long, value_name = "POINTER", requires = "from", value_parser = pointer)]
-    key: Option<JsonPointer>,
+    key: Vec<JsonPointer>,
+    /// JSON pointer to an array in a record: make a row of each of its elements
+    #[arg(long, value_name = "POINTER", requires = "from", value_parser = pointer)]
+    rows: Option<JsonPointer>,
     /// Name of the pipeline. Default: after the URL
     #[arg(long, value_name = "NAME", requires = "from")]
     name: Option<String>,
@@ -57,14 +64,18 @@ fn pointer(text: &str) -> Result<JsonPointer, String> {
 /// Drafts a pipeline for the API at `url`, and writes it to `dir`.
 pub(crate) fn init_from(output: &Output, dir: &Path, force: bool, url: &Url, args: &Args) -> Result<(), CliError> {
     let file = dir.join("forebay.toml");
-    let request = SourceRequest { url: url.clone(), headers: args.header.clone(), allow_private: args.allow_private };
-    let said = Said { name: args.name.clone(), records: args.records.clone(), key: args.key.clone() };
+    let request = SourceRequest { url: url.clone(), headers: args.header.clone(), allow_private: args.allow_private, delimiter: None };
+    let said = Said { name: args.name.clone(), records: args.records.clone(), key: args.key.clone(), rows: args.rows.clone() };
     let (draft, mut notes) = block_on(async {
-        let first = first_answer(&file, &request).await?;
-        let body = value_of(&first)?;
+        let (request, first, body) = first_answer(&file, request).await?;
         let draft = Draft::new(request, &body, &said).map_err(|unknown| CliError::usage(unknown.message, unknown.help))?;
-        let guesses = draft.paging_guesses(&body, first.links_next);
-        Ok::<_, CliError>(paged(&file, draft, guesses).await)
+        let pipeline = parse(&file, draft.pipeline_text())?;
+        let search = find_paging(&pipeline, fetcher_of(&pipeline), &first, &BTreeMap::new(), ProcessClock.wall()).await;
+        let draft = match search.found {
+            Some(guess) => draft.with_paging(guess),
+            None => draft,
+        };
+        Ok::<_, CliError>((draft, search.notes))
     })?;
     notes.splice(0..0, draft.notes.iter().cloned());
     let (schema_name, schema, text) = (draft.schema_name(), draft.schema_text(), draft.pipeline_text());
@@ -80,18 +91,38 @@ pub(crate) fn init_from(output: &Output, dir: &Path, force: bool, url: &Url, arg
     Ok(())
 }
 
-/// Requests the URL, before anything is known of its records.
-async fn first_answer(file: &Path, request: &SourceRequest) -> Result<FirstResponse, CliError> {
+/// Requests the URL, before anything is known of its records. Returns the request with the
+/// delimiter of CSV, the answer, and its body as one value.
+async fn first_answer(file: &Path, request: SourceRequest) -> Result<(SourceRequest, FirstResponse, Value), CliError> {
+    let mut usual = None;
+    for delimiter in DELIMITERS {
+        let request = SourceRequest { delimiter, ..request.clone() };
+        let first = answer(file, &request).await?;
+        let body = value_of(&first)?;
+        // A header of one field, or rows that do not fit it, have another delimiter.
+        let is_split = body.as_array().and_then(|rows| rows.first()?.as_object()).is_some_and(|row| row.len() > 1);
+        if is_split || !first.has_rows {
+            return Ok((request, first, body));
+        }
+        usual.get_or_insert((request, first, body));
+    }
+    Ok(usual.expect("there is at least one delimiter"))
+}
+
+async fn answer(file: &Path, request: &SourceRequest) -> Result<FirstResponse, CliError> {
     let mut text = format!(
         "[pipeline]\nname = \"init\"\n[kafka]\nbootstrap = \"embedded\"\ntopic = \"init\"\n[producer]\nkey = \"/id\"\n[fetcher]\nurl = \
-         {}\nallow_private = {}\n[fetcher.headers]\n",
+         {}\nallow_private = {}\n",
         quoted(request.url.as_str()),
         request.allow_private,
     );
+    if let Some(delimiter) = request.delimiter {
+        text.push_str(&format!("format = \"csv\"\ndelimiter = {}\n", quoted(&delimiter.to_string())));
+    }
+    text.push_str("[fetcher.headers]\n");
     request.headers.iter().for_each(|(name, value)| text.push_str(&format!("{} = {value}\n", quoted(name))));
     let pipeline = parse(file, text)?;
-    let section = fetcher_of(&pipeline);
-    first_response(&pipeline, section, ProcessClock.wall())
+    first_response(&pipeline, fetcher_of(&pipeline), &BTreeMap::new(), ProcessClock.wall())
         .await
         .map_err(|error| CliError::environment(error.to_string(), "check the URL, and the headers that it needs (--header)"))
 }
@@ -111,36 +142,10 @@ fn value_of(first: &FirstResponse) -> Result<Value, CliError> {
     })?;
     match values.len() {
         0 => Err(CliError::failed("the response is empty", "request a URL that has records now")),
-        1 => Ok(values.remove(0)),
+        1 => match values.remove(0) {
+            Value::Array(rows) if first.has_rows => Ok(Value::Array(with_types(rows))),
+            value => Ok(value),
+        },
         _ => Ok(Value::Array(values)),
     }
-}
-
-/// The draft with the first way of paging that leads to other records, and what was found.
-async fn paged(file: &Path, draft: Draft, guesses: Vec<Guess>) -> (Draft, Vec<String>) {
-    let mut notes = Vec::new();
-    for guess in guesses {
-        let (rule, sign) = (guess.toml.join(", "), guess.sign.clone());
-        let tried = draft.with_paging(guess);
-        let pages = match parse(file, tried.pipeline_text()) {
-            Ok(pipeline) => two_pages(&pipeline, fetcher_of(&pipeline), ProcessClock.wall()).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match pages {
-            Ok((first, Some(second))) if !second.is_empty() && second.iter().any(|record| first.contains(record)) => {
-                notes.push(format!("not paging by {rule}: its second page repeats records of the first"));
-            }
-            Ok((_, Some(second))) => {
-                notes.push(format!("paging: {rule}, because {sign}; its second page has {} other records", second.len()));
-                return (tried, notes);
-            }
-            Ok((_, None)) => {
-                notes.push(format!("paging: {rule}, a guess: {sign}, and the first page leads to no second one"));
-                return (tried, notes);
-            }
-            Err(error) => notes.push(format!("not paging by {rule}: {error}")),
-        }
-    }
-    notes.push("paging: none found, so a fetch is one page; docs/SOURCES.md has the kinds".to_owned());
-    (draft, notes)
 }

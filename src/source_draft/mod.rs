@@ -7,18 +7,21 @@
 //! Does not guarantee that the file passes `check`; the caller checks it. All of this is pure.
 
 mod columns;
-mod paging;
+mod csv_types;
 mod records;
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
+
+use forebay_actors::pipeline::PagingGuess;
 
 use forebay_dataplane::transform::{InferredSchema, SchemaInference};
 use forebay_schemas::json_pointer::JsonPointer;
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use columns::Column;
-pub(crate) use paging::Guess;
+use columns::{Column, Elements};
+pub(crate) use csv_types::with_types;
 use records::{FoundRecords, Shape};
 
 /// How to request the API.
@@ -30,6 +33,8 @@ pub(crate) struct SourceRequest {
     pub(crate) headers: Vec<(String, String)>,
     /// Whether its host may have a private address.
     pub(crate) allow_private: bool,
+    /// What separates the fields of CSV, if not a comma.
+    pub(crate) delimiter: Option<char>,
 }
 
 /// The records of an API, and what a pipeline for them needs.
@@ -39,11 +44,14 @@ pub(crate) struct Draft {
     /// The pipeline's name; also that of the topic and of the table.
     pub(crate) name: String,
     found: FoundRecords,
-    key: JsonPointer,
+    /// The field that is the key, or several that are the key together.
+    key: Vec<JsonPointer>,
     schema: Value,
     columns: Vec<Column>,
+    /// The array whose elements are the rows.
+    elements: Option<Elements>,
     /// How the API paginates, and why that is assumed.
-    paging: Option<Guess>,
+    paging: Option<PagingGuess>,
     /// What a person should know.
     pub(crate) notes: Vec<String>,
 }
@@ -64,8 +72,10 @@ pub(crate) struct Said {
     pub(crate) name: Option<String>,
     /// Where the records are.
     pub(crate) records: Option<JsonPointer>,
-    /// Where the key is in a record.
-    pub(crate) key: Option<JsonPointer>,
+    /// Where the key is in a record; several fields are the key together.
+    pub(crate) key: Vec<JsonPointer>,
+    /// The array in a record whose elements are the rows.
+    pub(crate) rows: Option<JsonPointer>,
 }
 
 impl Draft {
@@ -74,7 +84,8 @@ impl Draft {
     /// # Errors
     /// When the response has no records, or no field that can be their key.
     pub(crate) fn new(request: SourceRequest, body: &Value, said: &Said) -> Result<Self, Unknown> {
-        let found = find_records(body, said)?;
+        let word = word_of(&request.url);
+        let found = find_records(body, said, word.as_deref())?;
         let mut inference = SchemaInference::default();
         found.records.iter().for_each(|record| inference.add(record));
         let inferred = inference.schema().ok_or_else(|| Unknown {
@@ -84,25 +95,49 @@ impl Draft {
         let InferredSchema { mut schema, left_out } = inferred;
         let count = found.records.len();
         schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
-        schema["$comment"] = json!(format!("Inferred from {count} records; `forebay schema diff` compares it with those of today."));
-        let (key, key_note) = find_key(&found, said)?;
-        let (columns, arrays) = columns::of(&schema);
-        let name = said.name.clone().unwrap_or_else(|| name_of(&request.url));
+        schema["$comment"] = json!(format!("Inferred from {}; `forebay schema diff` compares it with those of today.", records(count)));
+        let (key, key_note) = find_key(&found, said, word.as_deref())?;
+        let mut names = HashSet::new();
+        let (mut columns, mut arrays) = columns::of(&schema, &mut names);
+        let mut decimals = with_decimals(&mut columns, &found.records, &key);
         let mut notes = vec![found_note(&found), key_note];
-        notes.push(format!("{} columns, of a schema inferred from {count} records", columns.len()));
+        let elements = match &said.rows {
+            None => None,
+            Some(field) => {
+                let values = elements_in(&found, field);
+                let (mut elements, further, note) = elements_of(&schema, field, &values, &mut names)?;
+                decimals.extend(with_decimals(&mut elements.columns, &values.concat(), &[]));
+                arrays.retain(|array| array != field);
+                arrays.extend(further.iter().map(|inner| inner.tokens().iter().fold(field.child("*"), |all, token| all.child(token))));
+                notes.push(note);
+                Some(elements)
+            }
+        };
+        let all = columns.len() + elements.as_ref().map_or(0, |elements| elements.columns.len());
+        notes.push(format!("{all} column{}, of a schema inferred from {}", if all == 1 { "" } else { "s" }, records(count)));
+        if !decimals.is_empty() {
+            notes.push(format!("decimal, because each value is a number with a fraction in a text: {}", decimals.join(", ")));
+        }
+        let times = times_without_zone(&columns, &found.records);
+        if !times.is_empty() {
+            notes.push(format!("text, because it is a time without a zone: {}", times.join(", ")));
+        }
         notes.extend(left_out.iter().map(|left_out| format!("left out of the schema: {}: {}", left_out.field, left_out.reason)));
-        notes.extend(arrays.iter().map(|field| format!("left out of the SQL: {field} is an array of objects; docs/SQL.md shows unnest")));
-        Ok(Self { request, name, found, key, schema, columns, paging: None, notes })
-    }
-
-    /// The ways to page that the response hints at, the most certain first.
-    pub(crate) fn paging_guesses(&self, body: &Value, links_next: bool) -> Vec<Guess> {
-        paging::guesses(body, links_next, &self.request.url, (&self.found.pointer, self.found.records.len()))
+        notes.extend(arrays.iter().map(|field| {
+            let remedy = match (field.tokens().iter().any(|token| token == "*"), said.rows.is_some()) {
+                (false, false) => format!("`--rows {field}` makes a row of each element"),
+                _ => "docs/SQL.md shows unnest".to_owned(),
+            };
+            format!("left out of the SQL: {field} is an array of objects; {remedy}")
+        }));
+        let of_rows = said.rows.iter().flat_map(JsonPointer::tokens).map(|name| columns::snake_case(name));
+        let name = said.name.clone().unwrap_or_else(|| [name_of(&request.url)].into_iter().chain(of_rows).collect::<Vec<_>>().join("_"));
+        Ok(Self { request, name, found, key, schema, columns, elements, paging: None, notes })
     }
 
     /// The draft with this paging.
-    pub(crate) fn with_paging(&self, guess: Guess) -> Self {
-        Self { paging: Some(guess), ..self.clone() }
+    pub(crate) fn with_paging(self, guess: PagingGuess) -> Self {
+        Self { paging: Some(guess), ..self }
     }
 
     /// The name of the schema's file.
@@ -119,7 +154,7 @@ impl Draft {
 
     /// The text of the pipeline file.
     pub(crate) fn pipeline_text(&self) -> String {
-        let Self { request, name, found, key, columns, .. } = self;
+        let Self { request, name, found, key, .. } = self;
         let topic = format!("{name}_stream");
         let mut text = format!(
             "# A Forebay pipeline for {}, drafted by `forebay init --from`.\n# `forebay check` checks it, `forebay run` runs it; Kafka and \
@@ -138,6 +173,9 @@ impl Draft {
             Shape::Object => format!("{{ object = {pointer} }}"),
         };
         add(&mut text, &format!("records = {records}"));
+        if let Some(delimiter) = request.delimiter {
+            add(&mut text, &format!("format = \"csv\"\ndelimiter = {}", quoted(&delimiter.to_string())));
+        }
         if request.allow_private {
             add(&mut text, "allow_private = true");
         }
@@ -146,28 +184,50 @@ impl Draft {
             add(&mut text, "\n[fetcher.headers]");
             request.headers.iter().for_each(|(name, value)| add(&mut text, &format!("{} = {value}", quoted(name))));
         }
-        if let Some(Guess { toml, sign }) = &self.paging {
+        if let Some(PagingGuess { lines, sign, .. }) = &self.paging {
             add(&mut text, &format!("\n[fetcher.paging]                    # {sign}"));
-            toml.iter().for_each(|line| add(&mut text, line));
+            lines.iter().for_each(|line| add(&mut text, line));
         }
-        let select: Vec<_> = columns.iter().map(|column| format!("  {}", column.sql())).collect();
-        let primary_key = columns.iter().find(|column| column.field == *key).map(|column| column.name.clone()).unwrap_or_default();
-        let uuids: Vec<_> = columns.iter().filter(|column| column.is_uuid).map(|column| format!("{} = \"uuid\"", column.name)).collect();
+        let primary_key: Vec<_> = self.primary_key().into_iter().map(quoted).collect();
+        let types: Vec<_> = self.all_columns().filter_map(|column| Some(format!("{} = \"{}\"", column.name, column.cql?))).collect();
         let _ = write!(
             text,
-            "\n[producer]\nkey = {}\n\n[consumer]\ngroup = {}\n\n[transformer]\nschema = {}\nsql = '''\nSELECT\n{}\nFROM \
-             {topic}\n'''\n\n[writer]\ntable = {}\nprimary_key = [{}]\n",
-            quoted(&key.to_string()),
+            "\n[producer]\nkey = {}\n\n[consumer]\ngroup = {}\n\n[transformer]\nschema = {}\nsql = '''\n{}\n'''\n\n[writer]\ntable = \
+             {}\nprimary_key = [{}]\n",
+            quoted(&key.first().map(ToString::to_string).unwrap_or_default()),
             quoted(name),
             quoted(&self.schema_name()),
-            select.join(",\n"),
+            self.sql(&topic),
             quoted(&topic),
-            quoted(&primary_key),
+            primary_key.join(", "),
         );
-        if !uuids.is_empty() {
-            add(&mut text, &format!("columns = {{ {} }}", uuids.join(", ")));
+        if !types.is_empty() {
+            add(&mut text, &format!("columns = {{ {} }}", types.join(", ")));
         }
         text
+    }
+
+    /// The SELECT from the topic.
+    fn sql(&self, topic: &str) -> String {
+        let lines = |indent: &str, lines: Vec<String>| lines.iter().map(|line| format!("{indent}{line}")).collect::<Vec<_>>().join(",\n");
+        let own: Vec<_> = self.columns.iter().map(Column::sql).collect();
+        let Some(elements) = &self.elements else { return format!("SELECT\n{}\nFROM {topic}", lines("  ", own)) };
+        let outer = self.columns.iter().map(|column| format!("\"{}\"", column.name));
+        let outer = outer.chain(elements.columns.iter().map(|column| column.sql_of(&elements.row))).collect();
+        let inner = own.into_iter().chain([elements.unnest_sql()]).collect();
+        format!("SELECT\n{}\nFROM (\n  SELECT\n{}\n  FROM {topic}\n) AS records", lines("  ", outer), lines("    ", inner))
+    }
+
+    /// The columns of the table.
+    fn all_columns(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().chain(self.elements.iter().flat_map(|elements| &elements.columns))
+    }
+
+    /// The names of the columns of the primary key.
+    fn primary_key(&self) -> Vec<&str> {
+        let of_record = self.key.iter().filter_map(|key| self.columns.iter().find(|column| column.field == *key));
+        let of_element = self.elements.iter().filter_map(|elements| elements.columns.get(elements.key));
+        of_record.chain(of_element).map(|column| column.name.as_str()).collect()
     }
 
     /// The URL without its query, which may have a secret.
@@ -188,23 +248,39 @@ fn add(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-fn find_records(body: &Value, said: &Said) -> Result<FoundRecords, Unknown> {
+/// How many records, in words.
+fn records(count: usize) -> String {
+    format!("{count} record{}", if count == 1 { "" } else { "s" })
+}
+
+fn find_records(body: &Value, said: &Said, word: Option<&str>) -> Result<FoundRecords, Unknown> {
     let nothing =
         |message: String| Unknown { message, help: "name the array of records with --records, such as --records /data/orders".to_owned() };
     let found = match &said.records {
-        None => records::find(body).ok_or_else(|| nothing("the response has no array of objects, and is no object".to_owned()))?,
+        None => records::find(body, word).ok_or_else(|| nothing("the response has no array of objects, and is no object".to_owned()))?,
         Some(pointer) => {
-            let at = body
-                .pointer(&pointer.to_string())
-                .ok_or_else(|| nothing(format!("the response has nothing at {:?}", pointer.to_string())))?;
-            let mut found = records::find(at).ok_or_else(|| nothing(format!("there are no records at {:?}", pointer.to_string())))?;
-            found.pointer = found.pointer.tokens().iter().fold(pointer.clone(), |all, token| all.child(token));
-            found
+            records::find_at(body, pointer).ok_or_else(|| nothing(format!("the response has no records at {:?}", pointer.to_string())))?
         }
     };
+    if said.records.is_none()
+        && found.shape == Shape::Object
+        && let Some(empty) = records::empty_array(body, word)
+    {
+        return Err(no_records(&empty));
+    }
     match found.records.is_empty() {
         true => Err(nothing(format!("the response has no records at {:?}", found.pointer.to_string()))),
         false => Ok(found),
+    }
+}
+
+/// That an API has no records now.
+fn no_records(at: &JsonPointer) -> Unknown {
+    let at = if at.is_root() { "the response is an empty array".to_owned() } else { format!("the array {at} is empty") };
+    Unknown {
+        message: format!("the API has no records now: {at}"),
+        help: "a schema takes records: request a URL that has some, such as another page or period; or name others with --records"
+            .to_owned(),
     }
 }
 
@@ -223,30 +299,124 @@ fn found_note(found: &FoundRecords) -> String {
     }
 }
 
-fn find_key(found: &FoundRecords, said: &Said) -> Result<(JsonPointer, String), Unknown> {
-    let count = found.records.len();
-    let keys = records::keys(&found.records);
-    if let Some(key) = &said.key {
-        return match keys.contains(key) {
-            true => Ok((key.clone(), format!("key: {key}"))),
+fn find_key(found: &FoundRecords, said: &Said, word: Option<&str>) -> Result<(Vec<JsonPointer>, String), Unknown> {
+    let all = records(found.records.len());
+    let keys = records::keys(&found.records, word);
+    if !said.key.is_empty() {
+        let named: Vec<_> = said.key.iter().map(ToString::to_string).collect();
+        let named = named.join(" and ");
+        return match records::differ(&found.records, &said.key.iter().collect::<Vec<_>>()) {
+            true => Ok((said.key.clone(), format!("key: {named}"))),
             false => Err(Unknown {
-                message: format!("{key} is not in each of the {count} records as a text or an integer of its own"),
-                help: candidates(&keys),
+                message: format!("{named}: not in each of the {all} as a text or an integer of its own"),
+                help: candidates(found, &keys),
             }),
         };
     }
     match keys.first() {
-        Some(key) if records::is_named_as_key(key) => Ok((key.clone(), format!("key: {key}, a guess: its {count} values differ"))),
-        _ => Err(Unknown { message: "no field of the records looks like their key".to_owned(), help: candidates(&keys) }),
+        Some(key) if records::is_named_as_key(key) => {
+            let why = if found.records.len() == 1 {
+                "by its name; there is one record".to_owned()
+            } else {
+                format!("its {} values differ", found.records.len())
+            };
+            Ok((vec![key.clone()], format!("key: {key}, a guess: {why}")))
+        }
+        _ => Err(Unknown { message: "no field of the records looks like their key".to_owned(), help: candidates(found, &keys) }),
     }
 }
 
-fn candidates(keys: &[JsonPointer]) -> String {
+/// The fields that can be the key.
+fn candidates(found: &FoundRecords, keys: &[JsonPointer]) -> String {
     let names: Vec<_> = keys.iter().take(5).map(|key| format!("--key {key}")).collect();
-    match names.is_empty() {
-        true => "no field differs in each record; name another --from URL or --records".to_owned(),
-        false => format!("name it: {}", names.join(", or ")),
+    if !names.is_empty() {
+        return format!("name it: {}", names.join(", or "));
     }
+    match records::combined_key(&found.records) {
+        Some([first, second]) => format!("two together differ in each record: --key {first} --key {second}"),
+        None => "no field differs in each record; name another --from URL or --records".to_owned(),
+    }
+}
+
+/// The elements of an array in each record that has it.
+fn elements_in<'r>(found: &'r FoundRecords, field: &JsonPointer) -> Vec<&'r [Value]> {
+    let in_record = |record: &'r Value| Some(record.pointer(&field.to_string())?.as_array()?.as_slice());
+    found.records.iter().filter_map(in_record).collect()
+}
+
+/// The columns of the elements of an array in the records, its inner arrays of objects, and what
+/// was found.
+fn elements_of(
+    schema: &Value,
+    field: &JsonPointer,
+    arrays: &[&[Value]],
+    names: &mut HashSet<String>,
+) -> Result<(Elements, Vec<JsonPointer>, String), Unknown> {
+    let of_array = field.tokens().iter().fold(schema, |schema, name| &schema["properties"][name.as_str()]);
+    let (columns, inner) = columns::of_part(&of_array["items"], field, names);
+    if columns.is_empty() {
+        let flags: Vec<_> = columns::of(schema, &mut HashSet::new()).1.iter().map(|array| format!("--rows {array}")).collect();
+        let help = if flags.is_empty() { "leave --rows out".to_owned() } else { format!("name one: {}", flags.join(", or ")) };
+        return Err(Unknown { message: format!("the records have no array of objects at {:?}", field.to_string()), help });
+    }
+    let differs = |column: &Column| arrays.iter().all(|elements| records::differ(elements, &[&column.field]));
+    let mut keys: Vec<usize> = (0..columns.len()).filter(|&at| differs(&columns[at])).collect();
+    keys.sort_by_key(|&at| records::name_rank(&columns[at].field, field.tokens().last().map(String::as_str)));
+    let Some(&key) = keys.first() else {
+        return Err(Unknown {
+            message: format!("no field differs in each element of {field} of a record, and so none can be in the primary key of a row"),
+            help: "leave --rows out, and write the SQL by hand: docs/SQL.md shows unnest".to_owned(),
+        });
+    };
+    let row = columns::unique("element", names);
+    let note = format!(
+        "rows: one for each of the {} elements of {field}; key in a record: {}, a guess: its values differ; a record without elements has no row",
+        arrays.iter().map(|elements| elements.len()).sum::<usize>(),
+        columns[key].field
+    );
+    Ok((Elements { field: field.clone(), row, columns, key }, inner, note))
+}
+
+/// Makes decimals of the columns of text whose values are all numbers with a fraction, as money is
+/// often written. Returns their names.
+fn with_decimals(columns: &mut [Column], records: &[Value], key: &[JsonPointer]) -> Vec<String> {
+    let is_decimal = |text: &str| {
+        let (whole, fraction) = text.strip_prefix('-').unwrap_or(text).split_once('.').unwrap_or_default();
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        digits(whole) && digits(fraction) && (whole == "0" || !whole.starts_with('0')) && whole.len() + fraction.len() <= 30
+    };
+    let mut names = Vec::new();
+    for column in columns.iter_mut().filter(|column| column.cql.is_none() && !key.contains(&column.field)) {
+        if texts(column, records).is_some_and(|texts| texts.iter().all(|text| is_decimal(text))) {
+            column.cql = Some("decimal");
+            names.push(column.name.clone());
+        }
+    }
+    names
+}
+
+/// The columns of text whose values are all a date and a time without a zone.
+fn times_without_zone(columns: &[Column], records: &[Value]) -> Vec<String> {
+    let is_time = |text: &str| {
+        let shape: String = text.chars().take(16).map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+        let rest = text.get(16..).unwrap_or_default();
+        matches!(shape.as_str(), "0000-00-00T00:00" | "0000-00-00 00:00")
+            && rest.chars().all(|letter| letter.is_ascii_digit() || ":.".contains(letter))
+    };
+    let are_times = |column: &&Column| texts(column, records).is_some_and(|texts| texts.iter().all(|text| is_time(text)));
+    columns.iter().filter(are_times).map(|column| column.name.clone()).collect()
+}
+
+/// The values of a column that are not null, if there are any and all are texts.
+fn texts<'r>(column: &Column, records: &'r [Value]) -> Option<Vec<&'r str>> {
+    let values = records.iter().filter_map(|record| record.pointer(&column.field.to_string())).filter(|value| !value.is_null());
+    values.map(Value::as_str).collect::<Option<Vec<_>>>().filter(|texts| !texts.is_empty())
+}
+
+/// The last word of the path of a URL: what its records are.
+fn word_of(url: &Url) -> Option<String> {
+    let is_word = |part: &&str| !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphabetic() || "-_".contains(letter));
+    url.path().trim_end_matches(".json").rsplit('/').find(is_word).map(str::to_owned)
 }
 
 /// A name for the records of a URL: the last part of its path that is a word, or the host.
@@ -271,7 +441,7 @@ mod tests {
     use super::*;
 
     fn request(url: &str) -> SourceRequest {
-        SourceRequest { url: url.parse().unwrap(), headers: Vec::new(), allow_private: false }
+        SourceRequest { url: url.parse().unwrap(), headers: Vec::new(), allow_private: false, delimiter: None }
     }
 
     #[test]
@@ -286,8 +456,9 @@ mod tests {
         let mut wanted = request("https://api.example.org/v2/orders?token=hidden");
         wanted.headers = vec![("Authorization".to_owned(), "{ prefix = \"Bearer \", env = \"TOKEN\" }".to_owned())];
         let draft = Draft::new(wanted, &body, &Said::default()).unwrap();
-        let guess = draft.paging_guesses(&body, false).remove(0);
-        let text = draft.with_paging(guess).pipeline_text();
+        let lines = ["kind = \"cursor\"", "next = \"/meta/next_cursor\"", "param = \"cursor\""].map(str::to_owned).to_vec();
+        let guess = PagingGuess { lines, sign: "the response has /meta/next_cursor".to_owned(), is_trial: false };
+        let text = draft.clone().with_paging(guess).pipeline_text();
         for line in [
             "name = \"orders\"",
             "topic = \"orders_stream\"",
@@ -310,7 +481,7 @@ mod tests {
                 "key: /id, a guess: its 2 values differ",
                 "3 columns, of a schema inferred from 2 records",
                 "left out of the schema: /note: it is null in every record; its type is unknown",
-                "left out of the SQL: /lines is an array of objects; docs/SQL.md shows unnest",
+                "left out of the SQL: /lines is an array of objects; `--rows /lines` makes a row of each element",
             ]
         );
     }
@@ -329,11 +500,11 @@ mod tests {
         let body = json!([{ "color": "red", "size": 1 }, { "color": "blue", "size": 1 }]);
         let unknown = Draft::new(request("http://a/"), &body, &Said::default()).unwrap_err();
         assert_eq!(unknown.help, "name it: --key /color");
-        let said = Said { key: JsonPointer::parse("/color"), ..Said::default() };
-        assert_eq!(Draft::new(request("http://a/"), &body, &said).unwrap().key.to_string(), "/color");
-        let said = Said { key: JsonPointer::parse("/size"), ..Said::default() };
+        let said = Said { key: JsonPointer::parse("/color").into_iter().collect(), ..Said::default() };
+        assert_eq!(Draft::new(request("http://a/"), &body, &said).unwrap().key[0].to_string(), "/color");
+        let said = Said { key: JsonPointer::parse("/size").into_iter().collect(), ..Said::default() };
         let unknown = Draft::new(request("http://a/"), &body, &said).unwrap_err();
-        assert!(unknown.message.starts_with("/size is not in each of the 2 records"), "{unknown:?}");
+        assert!(unknown.message.starts_with("/size: not in each of the 2 records"), "{unknown:?}");
     }
 
     #[test]
@@ -348,5 +519,59 @@ mod tests {
         ] {
             assert_eq!(name_of(&url.parse().unwrap()), name, "{url}");
         }
+    }
+
+    #[test]
+    fn the_elements_of_an_array_become_rows_with_the_fields_of_their_record() {
+        let body = json!([
+            { "orderId": "a", "element": 1, "lines": [{ "sku": "x", "qty": 1 }, { "sku": "y", "qty": 1, "tags": [{ "k": "v" }] }] },
+            { "orderId": "b", "element": 2, "lines": [] },
+        ]);
+        let said = Said { rows: JsonPointer::parse("/lines"), ..Said::default() };
+        let draft = Draft::new(request("http://a/orders"), &body, &said).unwrap();
+        let text = draft.pipeline_text();
+        for line in [
+            "  \"element\",",
+            "  \"element_2\"['sku'] AS lines_sku,",
+            "  \"element_2\"['qty'] AS lines_qty",
+            "    unnest(\"lines\") AS element_2",
+            "primary_key = [\"order_id\", \"lines_sku\"]",
+            "topic = \"orders_lines_stream\"",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        let note = "rows: one for each of the 2 elements of /lines; key in a record: /sku, a guess: its values differ; a record without \
+                    elements has no row";
+        assert!(draft.notes.iter().any(|found| found == note), "{:?}", draft.notes);
+        let none = Said { rows: JsonPointer::parse("/tags"), ..Said::default() };
+        let unknown = Draft::new(request("http://a/orders"), &body, &none).unwrap_err();
+        assert_eq!(unknown.help, "name one: --rows /lines");
+        let same = json!([{ "id": 1, "lines": [{ "sku": "x" }, { "sku": "x" }] }]);
+        assert!(Draft::new(request("http://a/orders"), &same, &said).unwrap_err().message.starts_with("no field differs in each element"));
+    }
+
+    #[test]
+    fn money_in_texts_is_decimal_and_a_time_without_a_zone_is_text() {
+        let body = json!([
+            { "id": 1, "amount": "12.00", "version": "1.0.3", "zip": "01.5", "at": "2026-11-30 10:00:00", "on": "30.11.2026" },
+            { "id": 2, "amount": null, "version": "2.0", "zip": "02.5", "at": "2026-11-30 11:00:00", "on": "1.12.2026" },
+        ]);
+        let draft = Draft::new(request("http://a/orders"), &body, &Said::default()).unwrap();
+        assert!(draft.pipeline_text().contains("columns = { amount = \"decimal\" }"), "{}", draft.pipeline_text());
+        assert_eq!(draft.notes[3], "decimal, because each value is a number with a fraction in a text: amount");
+        assert_eq!(draft.notes[4], "text, because it is a time without a zone: at");
+    }
+
+    #[test]
+    fn two_fields_together_may_be_the_key_and_an_empty_answer_says_so() {
+        let body =
+            json!([{ "ts": "2026-11-30", "sensor": "a" }, { "ts": "2026-11-30", "sensor": "b" }, { "ts": "2026-12-01", "sensor": "a" }]);
+        let unknown = Draft::new(request("http://a/"), &body, &Said::default()).unwrap_err();
+        assert_eq!(unknown.help, "two together differ in each record: --key /sensor --key /ts");
+        let key = ["/sensor", "/ts"].iter().filter_map(|key| JsonPointer::parse(key)).collect();
+        let draft = Draft::new(request("http://a/"), &body, &Said { key, ..Said::default() }).unwrap();
+        assert!(draft.pipeline_text().contains("primary_key = [\"sensor\", \"ts\"]"));
+        let unknown = Draft::new(request("http://a/orders"), &json!({ "orders": [], "total": 0 }), &Said::default()).unwrap_err();
+        assert_eq!(unknown.message, "the API has no records now: the array /orders is empty");
     }
 }

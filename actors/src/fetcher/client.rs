@@ -119,6 +119,19 @@ pub(super) struct ApiResponse {
     secrets: EchoedSecrets,
 }
 
+impl ApiResponse {
+    /// The headers that are text, with names in lower case; the first of each name.
+    pub(super) fn text_headers(&self) -> BTreeMap<String, String> {
+        let text = |name: &HeaderName| Some((name.as_str().to_owned(), self.headers.get(name)?.to_str().ok()?.to_owned()));
+        self.headers.keys().filter_map(text).collect()
+    }
+
+    /// Whether its body is CSV.
+    pub(super) fn has_rows(&self) -> bool {
+        self.rows.as_ref().is_some_and(RecordStream::has_rows)
+    }
+}
+
 impl Client {
     /// A client of the API of `[fetcher]`. Checks that the secrets can be read.
     ///

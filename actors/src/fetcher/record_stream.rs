@@ -49,6 +49,11 @@ impl RecordStream {
         Ok(Self { body, parser, part: RecordPart::new(max_bytes), ended: false })
     }
 
+    /// Whether the body is CSV.
+    pub(super) fn has_rows(&self) -> bool {
+        matches!(self.parser, Parser::Rows(_))
+    }
+
     /// Reads the next part. Returns it, and whether it is the last.
     ///
     /// # Errors

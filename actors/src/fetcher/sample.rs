@@ -86,42 +86,53 @@ async fn first_of(client: &Client, section: &FetcherSection, params: &ReadParams
 }
 
 /// The first response of an API of which nothing else is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FirstResponse {
     /// The body as JSON; the records of lines or rows as an array.
     pub body: Bytes,
+    /// Whether it has rows of CSV.
+    pub has_rows: bool,
+    /// The headers, with names in lower case; the first of each name.
+    pub headers: BTreeMap<String, String>,
     /// Whether a `Link` header names a next page.
     pub links_next: bool,
 }
 
-/// Requests the URL of `[fetcher]` as it is.
+/// Requests the URL of `[fetcher]` with these params, as it is.
 ///
 /// # Errors
 /// As of a fetch.
-pub async fn first_response(pipeline: &Pipeline, section: &FetcherSection, wall: SystemTime) -> Result<FirstResponse, FetchError> {
-    let client = Client::new(pipeline, section)?;
-    let mut response = client.fetch(wall, &ReadParams::default(), None).await?;
-    let links_next = response.link.is_some();
+pub async fn first_response(
+    pipeline: &Pipeline,
+    section: &FetcherSection,
+    params: &ReadParams,
+    wall: SystemTime,
+) -> Result<FirstResponse, FetchError> {
+    let one_page = FetcherSection { paging: None, cursor: None, ..section.clone() };
+    let client = Client::new(pipeline, &one_page)?;
+    let mut response = client.fetch(wall, params, None).await?;
+    let (links_next, headers, has_rows) = (response.link.is_some(), response.text_headers(), response.has_rows());
     let body = match client.next_part(&mut response).await {
         Some(part) => [b"[".as_slice(), &part?.0.records.join(&b','), b"]"].concat().into(),
         None => response.body.clone(),
     };
-    Ok(FirstResponse { body, links_next })
+    Ok(FirstResponse { body, has_rows, headers, links_next })
 }
 
-/// Fetches the first page, and the next one if the pipeline file leads to one.
+/// Fetches the first page with these params, and the next one if the pipeline file leads to one.
 ///
 /// # Errors
 /// As of a fetch.
-pub async fn two_pages(
+pub(crate) async fn two_pages(
     pipeline: &Pipeline,
     section: &FetcherSection,
+    params: &ReadParams,
     wall: SystemTime,
 ) -> Result<(Vec<Bytes>, Option<Vec<Bytes>>), FetchError> {
     let client = Client::new(pipeline, section)?;
-    let Sample { records, next, .. } = first_of(&client, section, &ReadParams::default(), wall).await?;
+    let Sample { records, next, .. } = first_of(&client, section, params, wall).await?;
     let Some(next) = next else { return Ok((records, None)) };
-    match read_page(&client, section, &ReadParams::default(), Some(&next), false, wall).await {
+    match read_page(&client, section, params, Some(&next), false, wall).await {
         Ok(page) => Ok((records, Some(page.extracted.records))),
         // Some APIs refuse the page after the last one.
         Err(FetchError::Status { status: StatusCode::NOT_FOUND, .. }) => Ok((records, Some(Vec::new()))),

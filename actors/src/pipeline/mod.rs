@@ -31,4 +31,7 @@ pub use page_probe::{Probe, first_page, probe};
 pub use start_plan::plan_start;
 pub use tree::start;
 
-pub use crate::fetcher::{Answer, DryRun, FirstResponse, ShownRequest, dry_run, first_response, two_pages};
+pub use crate::fetcher::{
+    Answer, DryRun, FirstAnswer, FirstResponse, PagingGuess, PagingSearch, ShownRequest, dry_run, find_paging, first_response,
+    paging_guesses, sign_of_more,
+};

@@ -279,6 +279,14 @@ fn max_empty_pages() -> u32 {
 }
 
 impl PagingSection {
+    /// Parses the lines of a `[fetcher.paging]`.
+    ///
+    /// # Errors
+    /// As of a pipeline file.
+    pub fn from_toml(lines: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(lines)
+    }
+
     /// What the section means, once it is checked.
     fn paging(&self) -> Paging {
         let pointer = |place: &Option<Place>| match place {
