@@ -15,7 +15,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use inputs::{api_body, commit_metadata, cql_name, journal, link_header, pipeline_file, record, retry_after_header};
+use inputs::{api_body, commit_metadata, cql_name, journal, link_header, paging_guess, pipeline_file, record, retry_after_header};
 
 /// A change of a text: where, how many bytes are removed there, and what is put there.
 type Change = (Index, usize, Vec<u8>);
@@ -132,6 +132,11 @@ proptest! {
     #[test]
     fn a_changed_link_header_names_a_next_page_only_if_it_says_so(bytes in changed(seeds("link_header"))) {
         link_header::check(&bytes);
+    }
+
+    #[test]
+    fn a_changed_answer_leads_to_guesses_that_are_valid_rules(bytes in changed(seeds("paging_guess"))) {
+        paging_guess::check(&bytes);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod commit_metadata;
 pub mod cql_name;
 pub mod journal;
 pub mod link_header;
+pub mod paging_guess;
 pub mod pipeline_file;
 pub mod record;
 pub mod retry_after_header;
