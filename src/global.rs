@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use forebay_actors::pipeline::use_found_paging;
 use forebay_schemas::pipeline::Pipeline;
 
 use crate::error::CliError;
@@ -38,7 +39,10 @@ pub(crate) fn pipeline_path(global: &Global) -> Result<PathBuf, CliError> {
     })
 }
 
-/// Reads and checks the pipeline file.
+/// Reads and checks the pipeline file. With `paging = "auto"`, it has the rule that an earlier
+/// start has found.
 pub(crate) fn load_pipeline(global: &Global) -> Result<Pipeline, CliError> {
-    Ok(forebay_schemas::pipeline::load(&pipeline_path(global)?)?)
+    let mut pipeline = forebay_schemas::pipeline::load(&pipeline_path(global)?)?;
+    use_found_paging(&mut pipeline).map_err(|error| CliError::environment(error.to_string(), error.remedy()))?;
+    Ok(pipeline)
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use forebay_actors::ProcessClock;
 use forebay_actors::api::Listener;
 use forebay_actors::data_dir::{DataDirLock, LockError};
-use forebay_actors::pipeline::{Blueprint, Options, Role, Running, StartError};
-use forebay_kernel::Exit;
+use forebay_actors::pipeline::{Blueprint, Options, Role, Running, StartError, seek_paging};
+use forebay_kernel::{Clock as _, Exit};
 use forebay_schemas::closing_summary::Summary;
-use forebay_schemas::pipeline::Pipeline;
+use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::CliError;
@@ -22,9 +22,20 @@ use crate::output::Output;
 /// Starts a pipeline, once everything that can be checked beforehand has been checked.
 ///
 /// `lock` is the lock of the data directory, when the caller holds it already.
-pub(crate) async fn start(pipeline: Pipeline, roles: Vec<Role>, fetch_once: bool, lock: Option<DataDirLock>) -> Result<Running, CliError> {
+pub(crate) async fn start(
+    mut pipeline: Pipeline,
+    roles: Vec<Role>,
+    fetch_once: bool,
+    mut lock: Option<DataDirLock>,
+) -> Result<Running, CliError> {
     crate::logging::name_pipeline(&pipeline.meta.name);
     let listener = if roles.contains(&Role::Api) { Some(listen(&pipeline)?) } else { None };
+    if roles.contains(&Role::Ingest) && pipeline.fetcher.as_ref().is_some_and(FetcherSection::seeks_paging) {
+        if lock.is_none() {
+            lock = Some(DataDirLock::take(&pipeline.data_dir()).map_err(|error| start_error(&StartError::DataDir(error)))?);
+        }
+        seek_paging(&mut pipeline, ProcessClock.wall()).await.map_err(|error| CliError::environment(error.to_string(), error.remedy()))?;
+    }
     let blueprint = Blueprint::new(pipeline)?;
     let options = Options { roles, fetch_once, listener, clock: Arc::new(ProcessClock), seed: rand::random(), lock };
     forebay_actors::pipeline::start(&blueprint, options).map_err(|error| start_error(&error))

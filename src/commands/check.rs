@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use forebay_actors::api::check_validity;
 use forebay_actors::pipeline::Blueprint;
-use forebay_schemas::pipeline::{FetcherSection, Pipeline};
+use forebay_schemas::pipeline::{FetcherSection, FoundPaging, Pipeline};
 use serde_json::json;
 
 use crate::error::CliError;
@@ -77,7 +77,20 @@ pub(crate) fn check(global: &Global, output: &Output, args: &Args) -> Result<(),
 
 /// What the fetcher requests, on one line.
 fn requests(fetcher: &FetcherSection) -> String {
-    let rule = fetcher.paging().map_or_else(|| "a fetch is one page".to_owned(), |paging| paging.describe());
+    let rule = match (fetcher.paging(), &fetcher.found_paging) {
+        (Some(paging), None) => paging.describe(),
+        (Some(paging), Some(FoundPaging { found, why, .. })) => {
+            format!(
+                "{} (paging = \"auto\" found this on {found}, because {why}; it is kept in {} of the data directory)",
+                paging.describe(),
+                FoundPaging::FILE
+            )
+        }
+        (None, _) if fetcher.seeks_paging() => {
+            "paging = \"auto\" finds the rule at the first start, from the first answers; `forebay fetch --dry-run` shows it now".to_owned()
+        }
+        (None, _) => "a fetch is one page".to_owned(),
+    };
     let windows = if fetcher.check_window(None).is_err() { "; each run needs a window" } else { "" };
     format!("{} {}; {rule}{windows}", fetcher.method.as_str(), fetcher.url)
 }

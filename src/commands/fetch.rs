@@ -3,7 +3,7 @@
 //! Needs no Kafka, no Cassandra and no running pipeline. Writes nothing.
 
 use forebay_actors::ProcessClock;
-use forebay_actors::pipeline::{Answer, DryRun, ShownRequest, dry_run};
+use forebay_actors::pipeline::{Answer, DryRun, FoundRule, ShownRequest, dry_run};
 use forebay_kernel::Clock as _;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::source_read::ReadParams;
@@ -75,7 +75,7 @@ fn params(pipeline: &Pipeline, args: &Args) -> Result<ReadParams, CliError> {
 
 /// The outcome for a person.
 fn lines(outcome: &DryRun) -> Vec<String> {
-    let DryRun { request, answer, next, stop, rule, limits, .. } = outcome;
+    let DryRun { request, answer, next, stop, rule, found, limits, .. } = outcome;
     let mut lines = request_lines("first page", request);
     if let Some(Answer { status, bytes, records, malformed }) = answer {
         let bad = if *malformed > 0 { format!(", {malformed} of them not JSON") } else { String::new() };
@@ -86,6 +86,13 @@ fn lines(outcome: &DryRun) -> Vec<String> {
     }
     if let Some(stop) = stop {
         lines.push(format!("no further page: {stop}"));
+    }
+    if let Some(FoundRule { notes, lines: found }) = found {
+        lines.extend(notes.iter().cloned());
+        if !found.is_empty() {
+            lines.push("write it down as, in place of paging = \"auto\":".to_owned());
+            lines.extend(["[fetcher.paging]"].into_iter().chain(found.iter().map(String::as_str)).map(|line| format!("  {line}")));
+        }
     }
     lines.push(format!("rule: {rule}"));
     let limits = limits.iter().map(|(key, value)| format!("{key} = {value}"));

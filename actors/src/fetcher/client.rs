@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use forebay_dataplane::tls_client;
 use forebay_schemas::http_url::HttpUrl;
+use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::pipeline::{FetcherSection, FileError, Pipeline, Property, Secret};
 use forebay_schemas::printable;
 use forebay_schemas::source_read::{MAX_CURSOR_BYTES, ReadParams};
@@ -33,6 +34,7 @@ use reqwest::header::{
 };
 use reqwest::redirect::Policy;
 use reqwest::{Client as Http, Method, StatusCode, Url};
+use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::StreamReader;
 
@@ -48,6 +50,7 @@ use super::oauth2::TokenSource;
 use super::page::{AnswerPlaces, PagePaths, count, text_cursor};
 use super::page_error::PageError;
 use super::pagination::{NextCursor, PageInfo};
+use super::paging_guess::{FirstAnswer, sign_of_more};
 use super::public_address::{NotPublic, PublicOnly, SystemResolver};
 use super::rate_limit_headers::RateLimit;
 use super::record_stream::{RecordStream, StreamError};
@@ -321,6 +324,9 @@ impl Client {
     ) -> Result<(Extracted, PageInfo), FetchError> {
         let (extracted, mut info) = read.map_err(|cause| self.page_error(response, cause))?;
         self.add_headers(response, &mut info)?;
+        if self.places.seeks_paging && info.more.is_none() {
+            info.more = sign_in_headers(response, extracted.records.len()).map(|sign| (sign, true));
+        }
         if let NextCursor::Cursor(next) = info.next {
             info.next = NextCursor::Cursor(self.next_cursor(response, next)?);
         }
@@ -513,6 +519,20 @@ impl Client {
             FetchError::Unreachable { api, cause: with_sources(cause) }
         }
     }
+}
+
+/// What the headers of a response say about further pages.
+fn sign_in_headers(response: &ApiResponse, count: usize) -> Option<String> {
+    let (headers, nowhere) = (response.text_headers(), JsonPointer::default());
+    sign_of_more(&FirstAnswer {
+        body: &Value::Null,
+        headers: &headers,
+        links_next: response.link.is_some(),
+        url: None,
+        records: &nowhere,
+        count,
+        key: &nowhere,
+    })
 }
 
 /// Builds a client for the host of a URL, and further ones.

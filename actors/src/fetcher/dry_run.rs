@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use forebay_schemas::http_url::HttpUrl;
-use forebay_schemas::pipeline::{FetcherSection, Pipeline};
+use forebay_schemas::pipeline::{FetcherSection, PagingSection, Pipeline};
 use forebay_schemas::run::Stop;
 use forebay_schemas::source_read::ReadParams;
 use serde::Serialize;
@@ -19,7 +19,8 @@ use serde::Serialize;
 use super::client::{Client, PageRequest};
 use super::error::FetchError;
 use super::pagination::{NextStep, PageHistory, PageLimits};
-use super::sample::{ReadPage, read_page};
+use super::paging_search::{PagingSearch, find_paging};
+use super::sample::{ReadPage, first_response, read_page};
 
 /// What a fetch would do with the first page.
 #[derive(Debug, Serialize)]
@@ -40,8 +41,20 @@ pub struct DryRun {
     pub stop: Option<Stop>,
     /// The rule by which the next page is found.
     pub rule: String,
+    /// What `paging = "auto"` finds now, a sentence each, and the lines of the rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<FoundRule>,
     /// The limits of a fetch, by their keys in the pipeline file.
     pub limits: BTreeMap<&'static str, String>,
+}
+
+/// What `paging = "auto"` finds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FoundRule {
+    /// What was found, and what was tried.
+    pub notes: Vec<String>,
+    /// The lines of `[fetcher.paging]`; empty when there is no rule.
+    pub lines: Vec<String>,
 }
 
 /// A request without its secrets.
@@ -75,12 +88,19 @@ pub struct Answer {
 ///
 /// # Errors
 /// When the request can't be made.
-pub async fn dry_run(pipeline: &Pipeline, section: &FetcherSection, params: &ReadParams, wall: SystemTime) -> Result<DryRun, FetchError> {
+pub async fn dry_run(
+    pipeline: &Pipeline,
+    section: &FetcherSection,
+    params: &ReadParams,
+    wall: SystemTime,
+) -> Result<DryRun, FetchError> {
+    let (section, found) = with_found_rule(pipeline, section, params, wall).await;
+    let section = &section;
     let (start, limits) = PageLimits::of(section);
     let client = Client::new(pipeline, section)?;
     let request = shown(section, &client.page_request(params, start.as_deref())?);
     let rule = section.paging().map_or_else(|| "a fetch is one page".to_owned(), |paging| paging.describe());
-    let outcome = DryRun { request, answer: None, error: None, next: None, stop: None, rule, limits: limits_of(section) };
+    let outcome = DryRun { request, answer: None, error: None, next: None, stop: None, rule, found, limits: limits_of(section) };
     let answer = async {
         let ReadPage { status, bytes, extracted, info } = read_page(&client, section, params, start.as_deref(), true, wall).await?;
         let (records, malformed) = (extracted.records.len(), extracted.bad.len());
@@ -98,6 +118,27 @@ pub async fn dry_run(pipeline: &Pipeline, section: &FetcherSection, params: &Rea
         NextStep::Stop(stop, _) => (None, Some(stop)),
     };
     Ok(DryRun { answer: Some(answer), next, stop, ..outcome })
+}
+
+/// The section with the rule that `paging = "auto"` finds now, and what it finds. A failure is that
+/// of the first page, which is requested next.
+async fn with_found_rule(
+    pipeline: &Pipeline,
+    section: &FetcherSection,
+    params: &BTreeMap<String, String>,
+    wall: SystemTime,
+) -> (FetcherSection, Option<FoundRule>) {
+    let mut section = section.clone();
+    if !section.seeks_paging() {
+        return (section, None);
+    }
+    let Ok(first) = first_response(pipeline, &section, params, wall).await else { return (section, None) };
+    let PagingSearch { found, notes, .. } = find_paging(pipeline, &section, &first, params, wall).await;
+    let lines = found.map(|guess| guess.lines).unwrap_or_default();
+    if let Ok(paging) = PagingSection::from_toml(&lines.join("\n")) {
+        section.paging = Some(paging);
+    }
+    (section, Some(FoundRule { notes, lines }))
 }
 
 fn shown(section: &FetcherSection, request: &PageRequest) -> ShownRequest {

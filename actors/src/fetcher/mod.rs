@@ -76,7 +76,7 @@ mod test_server;
 mod tls_failure;
 mod transcoder;
 
-pub use dry_run::{Answer, DryRun, ShownRequest, dry_run};
+pub use dry_run::{Answer, DryRun, FoundRule, ShownRequest, dry_run};
 
 pub(crate) use actor::{Fetcher, FetcherMessage, FetcherParams};
 pub(crate) use error::FetchError;

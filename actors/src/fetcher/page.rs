@@ -3,18 +3,21 @@
 //! Guarantees: the same bytes give the same page. See [`records`](super::records) for the records,
 //! and [`response_hints`] for what a response says in other words.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bytes::Bytes;
 use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::pipeline::{FetcherSection, HeaderPlace, NextPage, Place, RecordsSection};
 use forebay_schemas::source_read::MAX_CURSOR_BYTES;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::body_hints;
 use super::ndjson;
 use super::page_error::PageError;
 use super::pagination::{NextCursor, PageInfo};
+use super::paging_guess::{FirstAnswer, sign_of_more};
 use super::records::{BOM, Extracted, Shape, extract};
 use crate::text::json_lookup::{JsonLookup as _, kind, parse_pointer};
 
@@ -39,6 +42,8 @@ pub(crate) struct PagePaths {
     pub total: Option<JsonPointer>,
     /// Whether the API is read in pages.
     pub is_paged: bool,
+    /// Whether an answer that says that there is more is a sign of a rule that was not found.
+    pub seeks_paging: bool,
     /// The key of `[fetcher]` with these paths, for messages.
     pub key: &'static str,
 }
@@ -55,6 +60,7 @@ impl PagePaths {
             },
             error: section.error.as_ref().map(|error| (parse_pointer(&error.at), error.retry)),
             lines: section.format.is_none() && section.records == RecordsSection::default(),
+            seeks_paging: section.seeks_paging(),
             key: "paging",
             ..Self::default()
         };
@@ -94,6 +100,8 @@ pub(crate) struct AnswerPlaces {
     pub total_header: Option<String>,
     /// Whether the `Link` header names the next page.
     pub is_link: bool,
+    /// As of [`PagePaths`].
+    pub seeks_paging: bool,
     /// The key of `[fetcher]` with these places, for messages.
     pub key: &'static str,
 }
@@ -101,7 +109,9 @@ pub(crate) struct AnswerPlaces {
 impl AnswerPlaces {
     /// The places of a pipeline file.
     pub(crate) fn of(section: &FetcherSection) -> Self {
-        let Some(paging) = section.paging() else { return Self::default() };
+        let Some(paging) = section.paging() else {
+            return Self { seeks_paging: section.seeks_paging(), ..Self::default() };
+        };
         let header = |place: &Place| match place {
             Place::Header(HeaderPlace { header }) => Some(header.clone()),
             Place::Body(_) => None,
@@ -111,7 +121,7 @@ impl AnswerPlaces {
             _ => None,
         };
         let total_header = paging.total.as_ref().and_then(|(place, _)| header(place));
-        Self { next_header, total_header, is_link: paging.next == NextPage::Link, key: paging.key }
+        Self { next_header, total_header, is_link: paging.next == NextPage::Link, seeks_paging: false, key: paging.key }
     }
 }
 
@@ -176,6 +186,14 @@ pub(crate) fn read(body: &Bytes, paths: &PagePaths, is_first: bool, max_page_byt
         };
         info.total = paths.total.as_ref().and_then(|pointer| total(json, pointer, paths.key).transpose()).transpose()?;
         info.digest = digest(&found.records);
+    }
+    if paths.seeks_paging {
+        let body: Value = serde_json::from_slice(json).unwrap_or_default();
+        let (headers, key) = (BTreeMap::new(), JsonPointer::default());
+        let count = found.records.len();
+        let answer =
+            FirstAnswer { body: &body, headers: &headers, links_next: false, url: None, records: &paths.records, count, key: &key };
+        info.more = sign_of_more(&answer).map(|sign| (sign, true));
     }
     Ok((found, info))
 }

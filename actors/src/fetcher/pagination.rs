@@ -307,6 +307,13 @@ impl PageHistory {
 /// Why a fetch stops whose last page names no next cursor.
 fn no_next(info: &PageInfo, key: &str) -> Stop {
     let (complete, detail) = match (&info.next, info.link, &info.more) {
+        (NextCursor::NotConfigured, _, Some((sign, true))) => (
+            false,
+            format!(
+                "paging = \"auto\" found one page when the pipeline started, and now {sign}: there are more pages than the one that was read; \
+                 start again to find out how, or write [fetcher.paging]"
+            ),
+        ),
         (NextCursor::NotConfigured, true, _) => (
             false,
             "the response has a Link header with rel=\"next\": there are more pages than the one that was read; set paging = { kind = \"link\" } \

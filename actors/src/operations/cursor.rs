@@ -127,6 +127,14 @@ pub(crate) fn source_of(pipeline: &Pipeline) -> Option<String> {
     Some(Uuid::new_v5(&SOURCE_NAMESPACE, text.as_bytes()).simple().to_string())
 }
 
+/// The identity of what `[fetcher]` requests, however it paginates. The hash hides secrets.
+pub(crate) fn requested_source(section: &FetcherSection) -> String {
+    let mut address = section.url.reveal().clone();
+    address.set_fragment(None);
+    let text = format!("{address}\n{}{}", section.records.pointer(), request_identity(section));
+    Uuid::new_v5(&SOURCE_NAMESPACE, text.as_bytes()).simple().to_string()
+}
+
 /// How a source paginates, as far as positions of another way mean nothing to it. A cursor in the
 /// body that is sent as a parameter has the text of the versions that knew nothing else.
 fn identity(paging: &Paging) -> String {

@@ -13,6 +13,7 @@
 //! writes last. Within `egress` and `ingest` the sink comes first: a failed actor takes down
 //! exactly those that hold its mailbox.
 
+mod auto_paging;
 mod blueprint;
 mod handle;
 mod key_warnings;
@@ -24,6 +25,7 @@ mod start_plan;
 mod startup_commands;
 mod tree;
 
+pub use auto_paging::{AutoPagingError, seek_paging, use_found_paging};
 pub use blueprint::Blueprint;
 pub use handle::Running;
 pub use options::{Options, Role, StartError};
@@ -32,6 +34,6 @@ pub use start_plan::plan_start;
 pub use tree::start;
 
 pub use crate::fetcher::{
-    Answer, DryRun, FirstAnswer, FirstResponse, PagingGuess, PagingSearch, ShownRequest, dry_run, find_paging, first_response,
+    Answer, DryRun, FirstAnswer, FirstResponse, FoundRule, PagingGuess, PagingSearch, ShownRequest, dry_run, find_paging, first_response,
     paging_guesses, sign_of_more,
 };

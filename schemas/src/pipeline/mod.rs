@@ -12,6 +12,7 @@
 mod api_checks;
 mod checks;
 mod error;
+mod found_paging;
 mod paging;
 mod paging_checks;
 mod request;
@@ -32,6 +33,7 @@ use serde::Deserialize;
 
 pub use checks::is_loopback;
 pub use error::{ByteSpan, FileError, nearest};
+pub use found_paging::FoundPaging;
 pub use paging::{CursorSection, HeaderPlace, NextFetch, NextPage, Paging, PagingKind, PagingSection, Place, Scalar, TotalOf};
 pub use request::{Method, QueryTemplate, QueryValue, RequestTemplates};
 pub use request_body::{Body, BodyTemplate, form_value};

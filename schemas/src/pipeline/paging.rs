@@ -3,7 +3,11 @@
 //! Guarantee: [`FetcherSection::paging()`] gives one model, [`Paging`], for this section and for
 //! the older `cursor` of `[fetcher]`.
 
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::FetcherSection;
 
@@ -76,6 +80,8 @@ pub struct CursorSection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PagingKind {
+    /// As the first answers of the API say. `paging = "auto"` means the same.
+    Auto,
     /// By a value that the answer names.
     Cursor,
     /// By a URL in the body.
@@ -94,6 +100,7 @@ impl PagingKind {
     /// Its name in the file.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Cursor => "cursor",
             Self::NextUrl => "next_url",
             Self::Link => "link",
@@ -251,10 +258,11 @@ impl Paging {
 }
 
 impl FetcherSection {
-    /// How the API paginates; `None`: a fetch is one page.
+    /// How the API paginates; `None`: a fetch is one page. So it is with `paging = "auto"` as long
+    /// as no rule is found.
     pub fn paging(&self) -> Option<Paging> {
         if let Some(section) = &self.paging {
-            return Some(section.paging());
+            return section.paging();
         }
         let cursor = self.cursor.as_ref()?;
         Some(Paging {
@@ -273,12 +281,58 @@ impl FetcherSection {
     }
 }
 
+impl FetcherSection {
+    /// Whether how the API paginates is still to be found.
+    pub fn seeks_paging(&self) -> bool {
+        self.paging.as_ref().is_some_and(|section| section.kind == PagingKind::Auto)
+    }
+}
+
+/// Reads `paging`: a table, or `"auto"`.
+pub(super) fn section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PagingSection>, D::Error> {
+    struct Either;
+    impl<'de> Visitor<'de> for Either {
+        type Value = PagingSection;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("\"auto\", or a table such as { kind = \"link\" }")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<PagingSection, E> {
+            match text {
+                "auto" => Ok(PagingSection::AUTO),
+                other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+            }
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PagingSection, A::Error> {
+            PagingSection::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_any(Either).map(Some)
+}
+
 /// The default of `max_empty_pages` where an answer names the next page.
 fn max_empty_pages() -> u32 {
     10
 }
 
 impl PagingSection {
+    /// `paging = "auto"`.
+    const AUTO: Self = Self {
+        kind: PagingKind::Auto,
+        next: None,
+        last: None,
+        param: None,
+        start: None,
+        step: None,
+        size: None,
+        size_param: None,
+        has_more: None,
+        total: None,
+        total_of: None,
+        max_empty_pages: None,
+        next_fetch: None,
+        allowed_hosts: Vec::new(),
+    };
+
     /// Parses the lines of a `[fetcher.paging]`.
     ///
     /// # Errors
@@ -287,8 +341,8 @@ impl PagingSection {
         toml::from_str(lines)
     }
 
-    /// What the section means, once it is checked.
-    fn paging(&self) -> Paging {
+    /// What the section means, once it is checked; `None` if it is still to be found.
+    fn paging(&self) -> Option<Paging> {
         let pointer = |place: &Option<Place>| match place {
             Some(Place::Body(pointer)) => pointer.clone(),
             _ => String::new(),
@@ -303,6 +357,7 @@ impl PagingSection {
             None => None,
         };
         let (next, start) = match self.kind {
+            PagingKind::Auto => return None,
             PagingKind::Cursor => (NextPage::Cursor(self.next.clone().unwrap_or(Place::Body(String::new()))), text),
             PagingKind::NextUrl => (NextPage::Url(pointer(&self.next)), None),
             PagingKind::Link => (NextPage::Link, None),
@@ -312,7 +367,7 @@ impl PagingSection {
         };
         let follows = matches!(self.kind, PagingKind::Cursor | PagingKind::NextUrl | PagingKind::Link);
         let continues = matches!(self.kind, PagingKind::Cursor | PagingKind::LastRecord);
-        Paging {
+        Some(Paging {
             next,
             param: self.param.clone(),
             start,
@@ -324,6 +379,6 @@ impl PagingSection {
             next_fetch: self.next_fetch.unwrap_or(if continues { NextFetch::Continue } else { NextFetch::Start }),
             allowed_hosts: self.allowed_hosts.clone(),
             key: "paging",
-        }
+        })
     }
 }

@@ -33,6 +33,7 @@ impl PagingSection {
 /// The keys of a kind: those it needs, and those it may have.
 fn keys_of(kind: PagingKind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
+        PagingKind::Auto => (&[], &[]),
         PagingKind::Cursor => (&["next"], &["param", "start", "has_more", "max_empty_pages", "next_fetch", "allowed_hosts"]),
         PagingKind::NextUrl => (&["next"], &["has_more", "max_empty_pages", "next_fetch", "allowed_hosts"]),
         PagingKind::Link => (&[], &["has_more", "max_empty_pages", "next_fetch", "allowed_hosts"]),
@@ -67,6 +68,12 @@ pub(super) fn check(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileEr
     }
     let (needed, allowed) = keys_of(section.kind);
     let set = section.keys();
+    if section.kind == PagingKind::Auto
+        && let Some(name) = set.first()
+    {
+        let remedy = "remove it; or write the whole rule, which `forebay fetch --dry-run` prints";
+        return Err(p.error_at(&key(name), format!("kind = \"auto\" finds out `{name}` itself"), remedy));
+    }
     let kind = section.kind.as_str();
     if let Some(name) = set.iter().find(|name| !needed.contains(name) && !allowed.contains(name)) {
         let known = [needed, allowed].concat().join(", ");

@@ -48,12 +48,24 @@ fn each_kind_has_its_keys_and_defaults() {
 }
 
 #[test]
+fn paging_auto_is_one_page_until_its_rule_is_found() {
+    for lines in ["paging = \"auto\"", "paging = { kind = \"auto\" }", "[fetcher.paging]\nkind = \"auto\""] {
+        let section = fetcher(lines).unwrap();
+        assert!(section.seeks_paging() && section.paging().is_none(), "{lines}");
+    }
+    assert!(!fetcher("paging = { kind = \"link\" }").unwrap().seeks_paging());
+    let params = fetcher("params = [\"shop\"]\nheaders = { X = \"{{ params.shop }}\" }\npaging = \"auto\"").unwrap();
+    assert!(params.seeks_paging(), "a header is left out");
+}
+
+#[test]
 fn errors_of_paging_have_their_line_and_remedy() {
     for (lines, line, message, remedy) in [
         ("kind = \"pages\"", 11, "unknown variant", "did you mean `page`?"),
         ("kind = \"cursor\"\nparam = \"c\"", 10, "needs `next`", "add next = \"/meta/next\""),
         ("kind = \"last_record\"\nparam = \"c\"", 10, "needs `last`", "add last = \"/id\""),
         ("kind = \"link\"\nparam = \"c\"", 12, "has no `param`", "its keys: has_more"),
+        ("kind = \"auto\"\nparam = \"c\"", 12, "finds out `param` itself", "fetch --dry-run"),
         ("kind = \"page\"\nparam = \"p\"\nnext = \"/n\"", 13, "has no `next`", "remove it"),
         ("kind = \"page\"\nparam = \"p\"\nstart = \"one\"", 13, "not a number", "without quotes"),
         ("kind = \"page\"\nparam = \"p\"\nstep = 0", 13, "out of range", "use 1 to"),
@@ -76,6 +88,9 @@ fn errors_of_paging_have_their_line_and_remedy() {
         assert!(error.remedy().is_some_and(|help| help.contains(remedy)), "{lines}: {error}: {:?}", error.remedy());
         assert_eq!(error.line(), Some(line), "{lines}: {error}");
     }
+    let other = fetcher("paging = \"all\"").unwrap_err();
+    assert_eq!(other.line(), Some(10), "{other}");
+    assert!(other.to_string().contains("\"auto\", or a table"), "{other}");
     let both = fetcher("cursor = { next = \"/n\", param = \"c\" }\npaging = { kind = \"link\" }").unwrap_err();
     assert_eq!((both.line(), both.to_string().as_str()), (Some(10), "`cursor` and `paging` both say how the API paginates"));
     let carried = fetcher("params = [\"n\"]\npaging = { kind = \"page\", param = \"p\", size = 5, size_param = \"n\" }").unwrap_err();

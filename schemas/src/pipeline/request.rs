@@ -164,6 +164,15 @@ impl Scope<'_> {
     pub(super) fn required(&self, key: &[&str], names: &[&Name]) -> Result<(), RequestError> {
         for name in names {
             match name {
+                Name::Param(param) if self.section.seeks_paging() => {
+                    return Err(RequestError::new(
+                        key,
+                        format!(
+                            "paging = \"auto\" requests the first page without params, and `{{{{ params.{param} }}}}` can't be left out here"
+                        ),
+                        format!("write the rule in [fetcher.paging]; `forebay fetch --dry-run --param {param}=VALUE` prints it"),
+                    ));
+                }
                 Name::Param(param) if self.section.every.is_some() => {
                     return Err(RequestError::new(
                         key,

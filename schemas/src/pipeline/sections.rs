@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    AuthSection, Body, BodyFormat, Bytes, CursorSection, ErrorSection, HumanDuration, Method, NullsSection, PagingSection, QueryValue,
-    RecordsSection, RequestRate, Secret, SourceTlsSection, StatusesSection, WindowSection, source_response,
+    AuthSection, Body, BodyFormat, Bytes, CursorSection, ErrorSection, FoundPaging, HumanDuration, Method, NullsSection, PagingSection,
+    QueryValue, RecordsSection, RequestRate, Secret, SourceTlsSection, StatusesSection, WindowSection, paging, source_response,
 };
 use crate::http_url::HttpUrl;
 use crate::run::MaxRejected;
@@ -181,9 +181,13 @@ pub struct FetcherSection {
     pub tls: Option<SourceTlsSection>,
     /// How the API paginates, in its older spelling. Use [`FetcherSection::paging()`] instead.
     pub cursor: Option<CursorSection>,
-    /// How the API paginates; absent: a fetch is one page. [`FetcherSection::paging()`] has its
-    /// meaning.
+    /// How the API paginates, or `"auto"`; absent: a fetch is one page.
+    /// [`FetcherSection::paging()`] has its meaning.
+    #[serde(default, deserialize_with = "paging::section")]
     pub paging: Option<PagingSection>,
+    /// What `paging = "auto"` has found, once it has.
+    #[serde(skip)]
+    pub found_paging: Option<FoundPaging>,
     /// The maximum number of pages in one fetch; 1 to 100,000. The rest is left to the next fetch,
     /// and this one reports that it was cut short. Default 100,000.
     #[serde(default = "default_max_pages")]
