@@ -84,7 +84,7 @@ fn order(n: u32) -> Value {
         "placedAt": format!("2026-11-{:02}T10:15:00Z", n % 28 + 1),
         "customer": { "id": 40 + n % 7, "name": customer, "e-mail": null },
         "total": format!("{}.{:02}", total / 100, total % 100),
-        "paid": n % 2 == 0,
+        "paid": n.is_multiple_of(2),
         "lines": lines,
     })
 }
