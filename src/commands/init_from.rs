@@ -1,6 +1,5 @@
 //! `forebay init --from URL`: writes a pipeline for an API that answers now.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use forebay_actors::ProcessClock;
@@ -8,6 +7,7 @@ use forebay_actors::pipeline::{Blueprint, FirstResponse, find_paging, first_resp
 use forebay_kernel::Clock as _;
 use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::pipeline::{FetcherSection, Pipeline, parse};
+use forebay_schemas::source_read::ReadParams;
 use reqwest::Url;
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ pub(crate) fn init_from(output: &Output, dir: &Path, force: bool, url: &Url, arg
         let (request, first, body) = first_answer(&file, request).await?;
         let draft = Draft::new(request, &body, &said).map_err(|unknown| CliError::usage(unknown.message, unknown.help))?;
         let pipeline = parse(&file, draft.pipeline_text())?;
-        let search = find_paging(&pipeline, fetcher_of(&pipeline), &first, &BTreeMap::new(), ProcessClock.wall()).await;
+        let search = find_paging(&pipeline, fetcher_of(&pipeline), &first, &ReadParams::default(), ProcessClock.wall()).await;
         let draft = match search.found {
             Some(guess) => draft.with_paging(guess),
             None => draft,
@@ -122,7 +122,7 @@ async fn answer(file: &Path, request: &SourceRequest) -> Result<FirstResponse, C
     text.push_str("[fetcher.headers]\n");
     request.headers.iter().for_each(|(name, value)| text.push_str(&format!("{} = {value}\n", quoted(name))));
     let pipeline = parse(file, text)?;
-    first_response(&pipeline, fetcher_of(&pipeline), &BTreeMap::new(), ProcessClock.wall())
+    first_response(&pipeline, fetcher_of(&pipeline), &ReadParams::default(), ProcessClock.wall())
         .await
         .map_err(|error| CliError::environment(error.to_string(), "check the URL, and the headers that it needs (--header)"))
 }

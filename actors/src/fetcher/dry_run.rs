@@ -88,12 +88,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// When the request can't be made.
-pub async fn dry_run(
-    pipeline: &Pipeline,
-    section: &FetcherSection,
-    params: &ReadParams,
-    wall: SystemTime,
-) -> Result<DryRun, FetchError> {
+pub async fn dry_run(pipeline: &Pipeline, section: &FetcherSection, params: &ReadParams, wall: SystemTime) -> Result<DryRun, FetchError> {
     let (section, found) = with_found_rule(pipeline, section, params, wall).await;
     let section = &section;
     let (start, limits) = PageLimits::of(section);
@@ -125,7 +120,7 @@ pub async fn dry_run(
 async fn with_found_rule(
     pipeline: &Pipeline,
     section: &FetcherSection,
-    params: &BTreeMap<String, String>,
+    params: &ReadParams,
     wall: SystemTime,
 ) -> (FetcherSection, Option<FoundRule>) {
     let mut section = section.clone();

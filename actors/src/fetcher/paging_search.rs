@@ -10,11 +10,11 @@
 //!
 //! Does not guarantee that an API in which no rule is found has one page.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use forebay_schemas::pipeline::{FetcherSection, PagingSection, Pipeline};
+use forebay_schemas::source_read::ReadParams;
 use serde_json::Value;
 
 use super::error::FetchError;
@@ -40,7 +40,7 @@ pub async fn find_paging(
     pipeline: &Pipeline,
     section: &FetcherSection,
     first: &FirstResponse,
-    params: &BTreeMap<String, String>,
+    params: &ReadParams,
     wall: SystemTime,
 ) -> PagingSearch {
     let one_page = FetcherSection { paging: None, cursor: None, ..section.clone() };
@@ -95,7 +95,7 @@ async fn tried(
     section: &FetcherSection,
     guess: &PagingGuess,
     records: &[Bytes],
-    params: &BTreeMap<String, String>,
+    params: &ReadParams,
     wall: SystemTime,
 ) -> Result<(PagingGuess, String), String> {
     let of = async |guess: &PagingGuess| {

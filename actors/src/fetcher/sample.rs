@@ -7,6 +7,7 @@
 //!
 //! Does not guarantee that a later page looks like the first.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;

@@ -12,7 +12,6 @@
 //!
 //! Does not guarantee that an API that says nothing about pages has one.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -20,6 +19,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use forebay_dataplane::private_file;
 use forebay_schemas::pipeline::{FetcherSection, FoundPaging, Pipeline};
+use forebay_schemas::source_read::ReadParams;
 
 use crate::fetcher::{FetchError, PagingGuess, PagingSearch, find_paging, first_response};
 use crate::operations::cursor::requested_source;
@@ -96,7 +96,8 @@ pub fn use_found_paging(pipeline: &mut Pipeline) -> Result<(), AutoPagingError> 
 pub async fn seek_paging(pipeline: &mut Pipeline, wall: SystemTime) -> Result<(), AutoPagingError> {
     let path = file_of(pipeline);
     let Some(section) = pipeline.fetcher.as_ref().filter(|section| section.seeks_paging()) else { return Ok(()) };
-    let PagingSearch { found, notes, more } = searched(pipeline, section, &BTreeMap::new(), wall).await.map_err(AutoPagingError::Fetch)?;
+    let PagingSearch { found, notes, more } =
+        searched(pipeline, section, &ReadParams::default(), wall).await.map_err(AutoPagingError::Fetch)?;
     match (found, more) {
         (Some(guess), _) => {
             let PagingGuess { lines, sign, .. } = guess;
@@ -123,7 +124,7 @@ pub async fn seek_paging(pipeline: &mut Pipeline, wall: SystemTime) -> Result<()
 pub(crate) async fn searched(
     pipeline: &Pipeline,
     section: &FetcherSection,
-    params: &BTreeMap<String, String>,
+    params: &ReadParams,
     wall: SystemTime,
 ) -> Result<PagingSearch, FetchError> {
     let first = first_response(pipeline, section, params, wall).await?;
