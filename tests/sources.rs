@@ -8,7 +8,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 use support::source_api::{Answer, TestApi};
-use support::{forebay, output, stderr};
+use support::{Running, forebay, output, stderr};
 
 /// A pipeline of records with an integer `id` and an optional text and number.
 struct Source {
@@ -44,6 +44,18 @@ impl Source {
     fn rows(&self, env: &[(&str, &str)]) -> Value {
         let end = self.forebay(&["run", "--until-idle", "--json"], env);
         assert!(end.status.success(), "{}", stderr(&end));
+        self.table()
+    }
+
+    /// Starts the pipeline.
+    fn start(&self) -> Running {
+        let mut command = forebay();
+        command.arg("run");
+        Running::of(command, self.dir.path(), format!("unix:{}", self.dir.path().join("api.sock").display()))
+    }
+
+    /// The rows of the table.
+    fn table(&self) -> Value {
         let rows = self.forebay(&["query", "--json", "SELECT id, name, rate FROM items"], &[]);
         let mut rows: Vec<Value> =
             String::from_utf8(rows.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -136,4 +148,39 @@ fn pages_of_rows_are_counted_and_a_place_beside_the_records_is_refused() {
     assert!(!end.status.success());
     let text = String::from_utf8_lossy(&end.stdout).into_owned() + &stderr(&end);
     assert!(text.contains("each line or row of the answer is a record, so it has no place for fetcher.paging.next"), "{text}");
+}
+
+#[test]
+fn fields_from_outside_are_added_to_each_record_and_none_is_overwritten_unasked() {
+    let api = TestApi::by_path(|_, path| {
+        let day: u32 = path.strip_prefix("/?day=2026-01-0").unwrap().parse().unwrap();
+        Answer::ok(format!("[{{\"id\": {day}}}, {{\"id\": 1{day}, \"rate\": 1.5}}, {{\"id\": 2{day}, \"name\": \"own\"}}, {day}]"))
+    });
+    let lines = "params = [\"shop\"]\nquery = { day = \"{{ window.start }}\" }\nwindow = { format = \"date\" }\nmax_rejected = 2\n\
+                 headers = { X-Shop = \"{{ params.shop }}\" }\n\
+                 add = { name = \"{{ params.shop }} {{ window.start }}\", rate = { value = \"{{ params.shop | json }}\", replace = true } }";
+    let source = Source::new(&api.url, lines);
+    let running = source.start();
+    running.snapshot();
+    let days = ["trigger", "--from", "2026-01-01", "--to", "2026-01-03", "--window", "1d", "--param", "shop=7", "--wait", "--json"];
+    let end = source.forebay(&days, &[]);
+    let summary: Value = serde_json::from_slice(&end.stdout).unwrap_or_else(|_| panic!("{}", stderr(&end)));
+    let row = |id: u32, day: u32| json!({ "id": id, "name": format!("7 2026-01-0{day}"), "rate": 7.0 });
+    assert_eq!(source.table(), json!([row(1, 1), row(2, 2), row(11, 1), row(12, 2)]), "{summary}");
+    let reasons = summary["runs"][0]["rejects"].to_string();
+    assert!(reasons.contains("the record already has the field") && reasons.contains("adds fields to objects only"), "{reasons}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_header_of_the_answer_is_a_field_of_each_row_and_doctor_knows_it() {
+    for (kind, body) in [("application/json", "[{\"id\": 1}, {\"id\": 2}]"), ("text/csv", "id\n1\n2\n")] {
+        let api = TestApi::start(move |_| Answer { kind, ..Answer::ok(body.to_owned()) }.with("X-Region: eu\"1"));
+        let source = Source::new(&api.url, "add = { name = { header = \"x-region\" }, rate = { header = \"X-None\" } }");
+        let row = |id: u32| json!({ "id": id, "name": "eu\"1", "rate": null });
+        assert_eq!(source.rows(&[]), json!([row(1), row(2)]), "{kind}");
+        let keyed = Source::new(&api.url, "add = { id = { header = \"X-Region\" } }");
+        let doctor = stderr(&keyed.forebay(&["doctor"], &[]));
+        assert!(doctor.contains("each would be a dead letter, the first: the record already has the field \"id\""), "{doctor}");
+    }
 }

@@ -78,7 +78,7 @@ fn lines(outcome: &DryRun) -> Vec<String> {
     let DryRun { request, answer, next, stop, rule, found, limits, .. } = outcome;
     let mut lines = request_lines("first page", request);
     if let Some(Answer { status, bytes, records, malformed }) = answer {
-        let bad = if *malformed > 0 { format!(", {malformed} of them not JSON") } else { String::new() };
+        let bad = if *malformed > 0 { format!(", {malformed} of them dead letters") } else { String::new() };
         lines.push(format!("answer: {status}, {bytes} bytes, {records} records{bad}"));
     }
     if let Some(next) = next {

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use forebay_dataplane::tls_client;
 use forebay_schemas::http_url::HttpUrl;
 use forebay_schemas::json_pointer::JsonPointer;
-use forebay_schemas::pipeline::{FetcherSection, FileError, Pipeline, Property, Secret};
+use forebay_schemas::pipeline::{FetcherSection, FieldSource, FieldTemplate, FileError, Pipeline, Property, Secret};
 use forebay_schemas::printable;
 use forebay_schemas::source_read::{MAX_CURSOR_BYTES, ReadParams};
 use futures_util::TryStreamExt as _;
@@ -53,6 +53,7 @@ use super::pagination::{NextCursor, PageInfo};
 use super::paging_guess::{FirstAnswer, sign_of_more};
 use super::public_address::{NotPublic, PublicOnly, SystemResolver};
 use super::rate_limit_headers::RateLimit;
+use super::record_fields::{MAX_HEADER_BYTES, RecordField, RecordFields};
 use super::record_stream::{RecordStream, StreamError};
 use super::records::Extracted;
 use super::redirects;
@@ -74,6 +75,8 @@ pub(super) struct Client {
     requests: Arc<RequestBuilder>,
     /// What an answer says outside of its body.
     places: Arc<AnswerPlaces>,
+    /// What is added to the records.
+    added: Arc<Vec<FieldTemplate>>,
     /// Hosts besides that of `fetcher.url`.
     allowed_hosts: Arc<Vec<String>>,
     method: Method,
@@ -163,6 +166,7 @@ impl Client {
             http,
             requests: Arc::new(RequestBuilder::new(fetcher)),
             places: Arc::new(AnswerPlaces::of(fetcher)),
+            added: Arc::new(FieldTemplate::of(fetcher).expect("the check of the pipeline file compiles its fields")),
             allowed_hosts: Arc::new(allowed_hosts),
             method: match fetcher.method {
                 forebay_schemas::pipeline::Method::Get => Method::GET,
@@ -342,6 +346,36 @@ impl Client {
             Some(key) => Err(self.page_error(response, PageError::NoPlaceInLines { key })),
             None => self.page(response, Ok((Extracted::default(), PageInfo::default()))).map(|(_, info)| info),
         }
+    }
+
+    /// What the records of a response get from outside.
+    ///
+    /// # Errors
+    /// When a header is too long for each record to have it.
+    pub(super) fn record_fields(&self, params: &ReadParams, response: &ApiResponse) -> Result<RecordFields, FetchError> {
+        let values = self.requests.values(params, None);
+        let mut fields = Vec::new();
+        for FieldTemplate { name, source, replace } in &*self.added {
+            let header = |name: &str| response.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            let Some(value) = source.value(&values, header) else { continue };
+            let json = value.to_string();
+            if let FieldSource::Header(header) = source
+                && json.len() > MAX_HEADER_BYTES
+            {
+                let cause = PageError::LongHeader { name: header.clone(), bytes: json.len(), max: MAX_HEADER_BYTES };
+                return Err(self.page_error(response, cause));
+            }
+            fields.push(RecordField { name: name.clone(), json, replace: *replace });
+        }
+        Ok(RecordFields::new(fields))
+    }
+
+    /// Adds fields to the records of a part of a response.
+    ///
+    /// # Errors
+    /// When the part grows too large by it.
+    pub(super) fn add_fields(&self, response: &ApiResponse, fields: &RecordFields, part: &mut Extracted) -> Result<(), FetchError> {
+        fields.add_to(part, self.max_page_bytes).map_err(|cause| self.page_error(response, cause))
     }
 
     /// Adds what the headers of a response say about its page.

@@ -33,7 +33,7 @@ pub(super) fn records(body: &[u8], pointer: &JsonPointer, max_records: usize, ma
         kind => return Err(wrong(format!("it leads to {kind}, not to an object of arrays"))),
     }
     let mut columns: Vec<(&RawValue, Vec<&RawValue>)> = Vec::new();
-    for (name, values) in members(json) {
+    for (name, values) in members(json, MAX_COLUMNS) {
         let values = serde_json::from_str(values.get())
             .map_err(|_| wrong(format!("its {} is {}, not an array", name.get(), kind(values.get().as_bytes()))))?;
         columns.push((name, values));
@@ -73,9 +73,9 @@ pub(super) fn records(body: &[u8], pointer: &JsonPointer, max_records: usize, ma
     Ok(ends.into_iter().map(|end| json.slice(std::mem::replace(&mut start, end)..end)).collect())
 }
 
-/// The members of an object, with their names as they are written.
-fn members(json: &[u8]) -> Vec<(&RawValue, &RawValue)> {
-    struct Members;
+/// The first members of an object, with their names as they are written: `max` and one more.
+pub(super) fn members(json: &[u8], max: usize) -> Vec<(&RawValue, &RawValue)> {
+    struct Members(usize);
     impl<'de> Visitor<'de> for Members {
         type Value = Vec<(&'de RawValue, &'de RawValue)>;
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -83,7 +83,7 @@ fn members(json: &[u8]) -> Vec<(&RawValue, &RawValue)> {
         }
         fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
             let mut members = Vec::new();
-            while members.len() <= MAX_COLUMNS {
+            while members.len() <= self.0 {
                 let Some(member) = map.next_entry()? else { return Ok(members) };
                 members.push(member);
             }
@@ -91,7 +91,7 @@ fn members(json: &[u8]) -> Vec<(&RawValue, &RawValue)> {
             Ok(members)
         }
     }
-    serde_json::Deserializer::from_slice(json).deserialize_map(Members).unwrap_or_default()
+    serde_json::Deserializer::from_slice(json).deserialize_map(Members(max)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub struct Answer {
     pub bytes: usize,
     /// The records on the page; of lines or rows, in the first part.
     pub records: usize,
-    /// Those of them that are not JSON.
+    /// Those of them that become dead letters: not JSON, or without a place for `[fetcher.add]`.
     pub malformed: usize,
 }
 

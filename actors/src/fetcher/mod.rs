@@ -7,8 +7,9 @@
 //!   retries each page for up to `max_wait`.
 //! * A scheduled fetch retries with back-off for as long as the API is unavailable, and shows its
 //!   error meanwhile.
-//! * Records of JSON and NDJSON are the API's own bytes. A response of JSON is bounded in size, and
-//!   so is each part of any other; all are bounded in time, compressed or not.
+//! * Records of JSON and NDJSON are the API's own bytes, with what `[fetcher.add]` adds. A response
+//!   of JSON is bounded in size, and so is each part of any other; all are bounded in time,
+//!   compressed or not.
 //! * Where the API paginates, a fetch reads page after page, and requests up to `fetch_ahead` of
 //!   them before an earlier one is in Kafka. The stored position is never past a page that is not
 //!   in Kafka, so a crash repeats at most `fetch_ahead` requests and one.
@@ -62,6 +63,7 @@ mod paging_guess;
 mod paging_search;
 mod public_address;
 mod rate_limit_headers;
+mod record_fields;
 mod record_part;
 mod record_stream;
 mod records;
@@ -83,8 +85,8 @@ pub(crate) use error::FetchError;
 pub(crate) use handle::{FetcherHandle, ScheduledFetches};
 pub use paging_guess::{FirstAnswer, PagingGuess, paging_guesses, sign_of_more};
 pub use paging_search::{PagingSearch, find_paging};
-pub(crate) use sample::sample;
 pub use sample::{FirstResponse, first_response};
+pub(crate) use sample::{Sample, sample};
 pub(crate) use schedule::Schedule;
 
 pub use link_header::next_link;

@@ -117,6 +117,22 @@ pub enum PageError {
         /// The limit.
         max: usize,
     },
+    /// What is added to its records makes it too large.
+    #[error("with the fields of fetcher.add, the records of the page have more than {max} bytes; add fewer or shorter ones")]
+    TooMuchAdded {
+        /// The limit.
+        max: usize,
+    },
+    /// A header that is added to the records is too long.
+    #[error("the header {name:?} of fetcher.add has {bytes} bytes; the limit is {max}")]
+    LongHeader {
+        /// The header.
+        name: String,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The pointer to the total leads to something other than a count.
     #[error("fetcher.{key}.total = \"{pointer}\" leads to {found}, not to a count")]
     NotCount {

@@ -23,6 +23,7 @@ use super::client::{ApiResponse, Client};
 use super::error::FetchError;
 use super::page::{self, PagePaths};
 use super::pagination::PageInfo;
+use super::record_fields::RecordFields;
 use super::records::Extracted;
 use crate::failpoint::point_async;
 use crate::ledger::Ledger;
@@ -96,20 +97,30 @@ impl PageFetcher {
             response => response?,
         };
         let wait = response.wait;
+        let fields = self.client.record_fields(params, &response)?;
         let mut page = match self.client.next_part(&mut response).await {
-            Some(part) => self.parts(run, response, part?, credit).await?,
-            None => self.whole(response, is_first, credit).await?,
+            Some(part) => self.parts(run, (response, fields), part?, credit).await?,
+            None => self.whole((response, fields), is_first, credit).await?,
         };
         page.info.wait = wait;
         page.took = self.clock.now().saturating_duration_since(started);
         Ok(page)
     }
 
-    /// Reads a response that has arrived.
-    async fn whole(&self, response: ApiResponse, is_first: bool, credit: Credit) -> Result<FetchedPage, FetchError> {
+    /// Reads a response that has arrived, and adds the fields to its records.
+    async fn whole(
+        &self,
+        (response, fields): (ApiResponse, RecordFields),
+        is_first: bool,
+        credit: Credit,
+    ) -> Result<FetchedPage, FetchError> {
         let bytes = response.body.len();
         let (body, paths, max) = (response.body.clone(), self.paths.clone(), self.max_page_bytes);
-        let read = move || page::read(&body, &paths, is_first, max);
+        let read = move || {
+            let (mut extracted, info) = page::read(&body, &paths, is_first, max)?;
+            fields.add_to(&mut extracted, max)?;
+            Ok((extracted, info))
+        };
         let read = if bytes < LARGE_BODY_BYTES {
             read()
         } else {
@@ -125,7 +136,7 @@ impl PageFetcher {
     async fn parts(
         &self,
         run: Uuid,
-        mut response: ApiResponse,
+        (mut response, fields): (ApiResponse, RecordFields),
         first: (Extracted, bool),
         mut credit: Credit,
     ) -> Result<FetchedPage, FetchError> {
@@ -133,8 +144,9 @@ impl PageFetcher {
         let mut earlier = PageProduced::default();
         let (mut part, mut is_last) = first;
         loop {
-            let bytes = part.records.iter().map(Bytes::len).sum();
             info.digest = info.digest.rotate_left(1) ^ page::digest(&part.records);
+            self.client.add_fields(&response, &fields, &mut part)?;
+            let bytes = part.records.iter().map(Bytes::len).sum();
             let content = self.weighed(part, bytes, credit).await;
             if is_last {
                 return Ok(FetchedPage { content, earlier, info, took: Duration::ZERO });

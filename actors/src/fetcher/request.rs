@@ -79,7 +79,7 @@ impl RequestBuilder {
 
     /// The values of a request. A window that does not fit is none; [`RequestBuilder::check`] says
     /// so.
-    fn values<'v>(&self, params: &'v ReadParams, cursor: Option<&'v str>) -> Values<'v> {
+    pub(super) fn values<'v>(&self, params: &'v ReadParams, cursor: Option<&'v str>) -> Values<'v> {
         let window = self.templates.in_window(params.window).ok().flatten();
         Values { params: &params.values, window, cursor, size: self.size }
     }

@@ -20,6 +20,7 @@ use super::error::FetchError;
 use super::page::{self, PagePaths};
 use super::pagination::{NextStep, PageHistory, PageInfo, PageLimits};
 use super::records::Extracted;
+use crate::message::BadRecord;
 
 /// The first page of an API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct Sample {
     pub(crate) api: String,
     /// The records of the page.
     pub(crate) records: Vec<Bytes>,
+    /// Those that become dead letters already, in order.
+    pub(crate) bad: Vec<BadRecord>,
     /// The cursor of the next page, if there is one.
     pub(crate) next: Option<String>,
 }
@@ -52,13 +55,17 @@ pub(super) async fn read_page(
 ) -> Result<ReadPage, FetchError> {
     let mut response = client.fetch(wall, params, cursor).await?;
     let (status, paths) = (response.status, PagePaths::of(section));
+    let fields = client.record_fields(params, &response)?;
     if let Some(part) = client.next_part(&mut response).await {
-        let (extracted, _) = part?;
+        let (mut extracted, _) = part?;
+        let bytes = extracted.records.iter().map(Bytes::len).sum();
+        client.add_fields(&response, &fields, &mut extracted)?;
         let info = client.page_of_rows(&response, &paths)?;
-        return Ok(ReadPage { status, bytes: extracted.records.iter().map(Bytes::len).sum(), extracted, info });
+        return Ok(ReadPage { status, bytes, extracted, info });
     }
     let read = page::read(&response.body, &paths, is_first, section.max_page_bytes.as_usize());
-    let (extracted, info) = client.page(&response, read)?;
+    let (mut extracted, info) = client.page(&response, read)?;
+    client.add_fields(&response, &fields, &mut extracted)?;
     Ok(ReadPage { status, bytes: response.body.len(), extracted, info })
 }
 
@@ -83,7 +90,7 @@ async fn first_of(client: &Client, section: &FetcherSection, params: &ReadParams
         NextStep::Continue(next) => Some(next),
         NextStep::Stop(stop, _) => stop.cursor,
     };
-    Ok(Sample { api, records: extracted.records, next })
+    Ok(Sample { api, records: extracted.records, bad: extracted.bad, next })
 }
 
 /// The first response of an API of which nothing else is known.

@@ -15,7 +15,7 @@ use forebay_schemas::pipeline::{FetcherSection, Pipeline};
 use forebay_schemas::source_read::ReadParams;
 
 use super::blueprint::Blueprint;
-use crate::fetcher::{FetchError, sample};
+use crate::fetcher::{FetchError, Sample, sample};
 use crate::producer::{KeyExtractor, KeyedRecord};
 use forebay_dataplane::transform::{Parts, Transform};
 use forebay_dataplane::{NewRecord, RawBatch, Reason, Reject};
@@ -48,7 +48,7 @@ pub async fn probe(blueprint: &Blueprint, params: &ReadParams, wall: SystemTime)
         Err(error) => return Some(Err(if masked { error.masked() } else { error })),
     };
     let keys = KeyExtractor::new(&pipeline.meta.name, &pipeline.kafka.topic, &producer.key);
-    Some(Ok(probe_page(&page.records, page.next.is_some(), &keys, blueprint.transform.as_deref(), masked)))
+    Some(Ok(probe_page(&page, &keys, blueprint.transform.as_deref(), masked)))
 }
 
 /// Fetches the records of the first page, as the fetcher would.
@@ -59,11 +59,16 @@ pub async fn first_page(pipeline: &Pipeline, fetcher: &FetcherSection, wall: Sys
     sample(pipeline, fetcher, &ReadParams::default(), wall).await.map(|page| page.records)
 }
 
-fn probe_page(records: &[Bytes], has_next: bool, keys: &KeyExtractor, transform: Option<&Transform>, masked: bool) -> Probe {
+fn probe_page(page: &Sample, keys: &KeyExtractor, transform: Option<&Transform>, masked: bool) -> Probe {
     let mut reasons = Vec::new();
     let mut raw = RawBatch::default();
     let mut scratch = Vec::new();
-    for record in records {
+    let mut bad = page.bad.iter().peekable();
+    for (index, record) in page.records.iter().enumerate() {
+        if let Some(bad) = bad.next_if(|bad| bad.index == index) {
+            reasons.push(bad.reason.clone());
+            continue;
+        }
         match keys.extract(record, &mut scratch) {
             KeyedRecord::Record { key, .. } => {
                 let offset = i64::try_from(raw.records.len()).expect("a page has fewer records than an offset can number");
@@ -82,5 +87,5 @@ fn probe_page(records: &[Bytes], has_next: bool, keys: &KeyExtractor, transform:
         rows
     });
     let shown = |reason: &Reason| if masked { reason.masked() } else { reason.full() }.to_owned();
-    Probe { records: records.len(), has_next, rejected: reasons.len(), reason: reasons.first().map(shown), rows }
+    Probe { records: page.records.len(), has_next: page.next.is_some(), rejected: reasons.len(), reason: reasons.first().map(shown), rows }
 }

@@ -20,6 +20,7 @@ mod request_body;
 mod secret;
 mod secret_checks;
 mod sections;
+mod source_add;
 mod source_auth;
 mod source_checks;
 mod source_response;
@@ -43,6 +44,7 @@ pub use sections::{
     FetcherSection, JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property, RESERVED_PROPERTIES,
     RetentionSection, SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
 };
+pub use source_add::{AddedField, AddedValue, FieldSource, FieldTemplate};
 pub use source_auth::{AuthSection, BasicSection, ClientAuth, OAuth2Section, SourceTlsSection};
 pub use source_response::{BodyFormat, ErrorSection, RecordsSection, RequestRate, StatusesSection};
 pub use source_window::WindowSection;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::paging::{NextPage, Paging};
 use super::paging_checks::is_token;
 use super::request_body::BodyTemplate;
+use super::source_add::FieldTemplate;
 use super::source_window;
 use super::{ByteSpan, FetcherSection, FileError, Pipeline, Property, Secret};
 use crate::template::{Name, Template, TemplateError, in_url};
@@ -118,7 +119,12 @@ pub(super) struct Scope<'f> {
     paging: Option<&'f Paging>,
 }
 
-impl Scope<'_> {
+impl<'f> Scope<'f> {
+    /// Of a section, and how it paginates.
+    pub(super) fn new(section: &'f FetcherSection, paging: Option<&'f Paging>) -> Self {
+        Self { section, paging }
+    }
+
     /// Parses a text of the file, and checks what it names.
     pub(super) fn template(&self, key: Vec<String>, text: &str) -> Result<Template, RequestError> {
         let template = Template::parse(text).map_err(|error| RequestError::template(key.clone(), text, error))?;
@@ -201,7 +207,7 @@ impl RequestTemplates {
     /// At the first key that makes no request.
     pub fn of(section: &FetcherSection) -> Result<Self, RequestError> {
         let paging = section.paging();
-        let scope = Scope { section, paging: paging.as_ref() };
+        let scope = Scope::new(section, paging.as_ref());
         let url = section.url.reveal();
         let path = scope.template(fetcher(&["url"]), &in_url(url.path()))?;
         scope.required(&["url"], &path.names().collect::<Vec<_>>())?;
@@ -280,9 +286,10 @@ impl Scope<'_> {
     }
 }
 
-/// Checks the requests of `[fetcher]`.
+/// Checks the requests of `[fetcher]`, and what is added to its records.
 pub(super) fn check(p: &Pipeline, section: &FetcherSection) -> Result<(), FileError> {
-    let Err(RequestError { key, message, remedy, inside }) = RequestTemplates::of(section) else { return Ok(()) };
+    let checked = RequestTemplates::of(section).and_then(|_| FieldTemplate::of(section));
+    let Err(RequestError { key, message, remedy, inside }) = checked else { return Ok(()) };
     let key: Vec<&str> = key.iter().map(String::as_str).collect();
     Err(match inside {
         Some((text, start, len)) => p.error_inside(&key, &text, ByteSpan { start, len }, message, remedy),

@@ -11,8 +11,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    AuthSection, Body, BodyFormat, Bytes, CursorSection, ErrorSection, FoundPaging, HumanDuration, Method, NullsSection, PagingSection,
-    QueryValue, RecordsSection, RequestRate, Secret, SourceTlsSection, StatusesSection, WindowSection, paging, source_response,
+    AddedField, AuthSection, Body, BodyFormat, Bytes, CursorSection, ErrorSection, FoundPaging, HumanDuration, Method, NullsSection,
+    PagingSection, QueryValue, RecordsSection, RequestRate, Secret, SourceTlsSection, StatusesSection, WindowSection, paging,
+    source_response,
 };
 use crate::http_url::HttpUrl;
 use crate::run::MaxRejected;
@@ -217,6 +218,10 @@ pub struct FetcherSection {
     /// the query parameter of that name. Default none.
     #[serde(default)]
     pub params: Vec<String>,
+    /// Fields that each record gets from outside, by name: texts, which may be templates, numbers,
+    /// true and false, and headers of the answer. Default none.
+    #[serde(default)]
+    pub add: BTreeMap<String, AddedField>,
     /// How `{{ window.start }}` and `{{ window.end }}` are written. Default: see [`WindowSection`].
     pub window: Option<WindowSection>,
     /// The maximum number of dead letters in a run, or a share of the fetched records such as

@@ -1,6 +1,10 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::*;
+use crate::template::Values;
 
 const USERS: &str = r#"
 [pipeline]
@@ -551,4 +555,46 @@ fn a_window_has_a_format_and_no_schedule_and_stands_in_a_request() {
         assert!(error.to_string().contains(says) && error.line().is_some(), "{lines}: {error}");
         assert!(error.remedy().unwrap_or_default().contains(remedy), "{lines}: {:?}", error.remedy());
     }
+}
+
+#[test]
+fn added_fields_have_values_of_the_file_the_run_or_a_header() {
+    let fetcher = |lines: &str| parse_text(&USERS.replace("every = \"10s\"", lines)).map(|pipeline| pipeline.fetcher.unwrap());
+    let query = "query = { from = \"{{ window.start }}\" }\nparams = [\"day\", \"n\"]";
+    let add = "add = { day = \"{{ params.day }}\", n = \"{{ params.n | json }}\", from = { value = \"{{ window.start }}\", replace = true }, \
+               source = \"crm\", version = 2, test = false, region = { header = \"X-Region\" } }";
+    let fields = FieldTemplate::of(&fetcher(&format!("{query}\n{add}")).unwrap()).unwrap();
+    let params = BTreeMap::from([("n".to_owned(), "7".to_owned())]);
+    let at = |text| crate::window::moment(text).unwrap();
+    let window = crate::window::Window { start: at("2026-01-01"), end: at("2026-01-02") };
+    let values = Values { params: &params, window: Some((window, crate::window::WindowFormat::Date)), cursor: None, size: None };
+    let header = |name: &str| (name == "X-Region").then(|| "eu".to_owned());
+    let found: Vec<_> = fields.iter().map(|field| (field.name.as_str(), field.source.value(&values, header), field.replace)).collect();
+    let expected = [
+        ("day", None, false),
+        ("from", Some(json!("2026-01-01")), true),
+        ("n", Some(json!(7)), false),
+        ("region", Some(json!("eu")), false),
+        ("source", Some(json!("crm")), false),
+        ("test", Some(json!(false)), false),
+        ("version", Some(json!(2)), false),
+    ];
+    assert_eq!(found, expected, "a field without a value is left out");
+    for (lines, says, remedy) in [
+        ("add = { day = \"{{ params.month }}\" }", "no run can set the param \"month\"", "params = [\"month\"]"),
+        ("add = { day = \"{{ window.start }}\" }", "no request has a window", "url, query, headers or body"),
+        ("add = { \"\" = 1 }", "has no name", "schema"),
+        ("add = { region = { header = \"X Region\" } }", "is not the name of a header", "X-Region"),
+        ("add = { region = { header = \"X-Region\", value = 1 } }", "no value, or two", "value and header"),
+        ("add = { region = { heder = \"X-Region\" } }", "unknown field `heder`", "header"),
+        ("add = { region = { replace = true } }", "no value, or two", "value and header"),
+        ("add = { page = \"{{ page }}\" }\npaging = { kind = \"page\", param = \"p\" }", "is of a page", "{{ params.NAME }}"),
+        ("add = { a = [1] }", "expected text, a number, true or false, {", ""),
+    ] {
+        let error = fetcher(lines).unwrap_err();
+        assert!(error.to_string().contains(says) && error.line().is_some(), "{lines}: {error}");
+        assert!(error.remedy().unwrap_or_default().contains(remedy), "{lines}: {:?}", error.remedy());
+    }
+    let plain = fetcher("params = [\"day\"]\nadd = { day = \"{{ params.day }}\" }").unwrap();
+    assert!(RequestTemplates::of(&plain).unwrap().templated.is_empty(), "the param is still a query parameter");
 }
