@@ -35,6 +35,7 @@ pub mod api;
 pub mod api_address;
 pub mod closing_summary;
 pub mod desired;
+pub mod drift;
 pub mod error_class;
 pub mod event;
 pub mod http_url;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::desired::Desired;
+use crate::drift::DriftedField;
 use crate::offset::{Offset, Partition, Ranges};
 use crate::rejects::Rejects;
 use crate::run::{Run, Stop};
@@ -85,6 +86,10 @@ pub struct Snapshot {
     /// records' values; `forebay dlq` shows the dead letters.
     #[serde(default, skip_serializing_if = "Rejects::is_empty")]
     pub rejects: Rejects,
+    /// Fields of records that the schema does not have, since the process started, in the order in
+    /// which they were seen; at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<DriftedField>,
     /// Disk usage of the process; absent before the first measurement, and in older recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskView>,

@@ -193,15 +193,16 @@ async fn source_api(blueprint: &Blueprint, fetcher: &FetcherSection, args: &Args
 /// Judges the first page. Some bad records are reported; only bad records are a mistake in the
 /// pipeline file.
 fn judge(probe: &Probe) -> Result<String, String> {
-    let Probe { records, has_next, rejected, reason, rows } = probe;
+    let Probe { records, has_next, rejected, reason, new_fields, rows } = probe;
     let next = if *has_next { ", and names a next page" } else { "" };
     let bad = reason.as_ref().map(|reason| format!("; {rejected} would be dead letters, the first: {reason}")).unwrap_or_default();
+    let drift = if new_fields.is_empty() { String::new() } else { format!("; the schema does not have {}", new_fields.join(", ")) };
     match (records, rows) {
         (0, _) => Ok(format!("answers a page without records{next}; keys, schema and SQL are not tested")),
         (records, _) if rejected == records => {
             Err(format!("answers {records} records, and each would be a dead letter, the first: {}", reason.as_deref().unwrap_or_default()))
         }
-        (records, Some(rows)) => Ok(format!("answers {records} records, which give {rows} rows{next}{bad}")),
+        (records, Some(rows)) => Ok(format!("answers {records} records, which give {rows} rows{next}{bad}{drift}")),
         (records, None) => Ok(format!("answers {records} records, each with a key{next}{bad}")),
     }
 }

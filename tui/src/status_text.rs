@@ -65,6 +65,11 @@ pub fn status_text(snapshot: &Snapshot, options: Options) -> String {
         reasons.push(styled("forebay dlq shows them".to_owned(), Role::Muted));
         section("dead letters", reasons);
     }
+    if !snapshot.drift.is_empty() {
+        let mut fields: Vec<_> = snapshot.drift.iter().map(|each| styled(each.to_string(), Role::Warn)).collect();
+        fields.push(styled("forebay schema diff compares".to_owned(), Role::Muted));
+        section("fields that the schema does not have", fields);
+    }
     lines.iter().map(|line| print(line, options.palette != Palette::Mono)).collect::<Vec<_>>().join("\n")
 }
 

@@ -448,6 +448,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
             table_bytes: None,
         }),
         rejects: Rejects::default(),
+        drift: Vec::new(),
     };
     let writer = &mut snapshot.actors[8];
     writer.last_exit = Some("failed: write timed out after 5 s at 127.0.0.1:9042".to_owned());

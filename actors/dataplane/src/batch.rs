@@ -5,6 +5,7 @@ use std::ops::Range as Slice;
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
+use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::offset::{Offset, Partition};
 
 use crate::Reason;
@@ -111,8 +112,22 @@ pub struct RowBatch {
     pub write_ts: Vec<i64>,
     /// The records that the decoder or the SQL rejected, by index.
     pub rejects: Vec<Reject>,
+    /// Fields that the schema does not have, of the records that were decoded for this part; each
+    /// at least in the first record that has it.
+    pub new_fields: Vec<NewField>,
     /// The time spent on decoding and SQL.
     pub transform: Duration,
+}
+
+/// A field that the schema does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewField {
+    /// The JSON pointer to it, with `*` for the items of an array.
+    pub field: JsonPointer,
+    /// The JSON type of its value: `boolean`, `number`, `string`, `array` or `object`.
+    pub kind: &'static str,
+    /// The index of the record in [`RawBatch::records`].
+    pub record: u32,
 }
 
 /// A record that can't become a row, and why.

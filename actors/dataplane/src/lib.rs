@@ -96,6 +96,6 @@ pub mod transform;
 mod truncate_timestamps;
 pub mod write_clock;
 
-pub use batch::{NewRecord, RawBatch, RawRecord, Reject, RejectStage, RowBatch};
+pub use batch::{NewField, NewRecord, RawBatch, RawRecord, Reject, RejectStage, RowBatch};
 pub use datafusion::arrow;
 pub use masked_reason::{MASK, Reason};

@@ -1,6 +1,7 @@
 //! The commands that the ledger decides on.
 
 use forebay_schemas::desired::DesiredState;
+use forebay_schemas::drift::DriftedField;
 use forebay_schemas::event::{Checkpoints, Event, Starts};
 use forebay_schemas::offset::Ranges;
 use forebay_schemas::rejects::Rejects;
@@ -50,6 +51,8 @@ pub enum Command {
     IdentifyTopic { id: TopicId },
     /// The group's committed checkpoints of any partitions.
     ObserveCommitted { checkpoints: Checkpoints },
+    /// Records have fields that the schema does not have.
+    SeeFields { fields: Vec<DriftedField> },
     /// An operator pauses, drains or resumes the pipeline.
     SetDesiredState { state: DesiredState, by: String, reason: String },
     /// An event that needs no decision.

@@ -6,10 +6,11 @@
 //! * Folding from a snapshot gives the same state as folding from the start.
 //! * The events of [`State::decide`] leave a consistent state after each of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use forebay_schemas::desired::Desired;
+use forebay_schemas::drift::MAX_DRIFTED_FIELDS;
 use forebay_schemas::event::{Event, Recorded, StartOrigin};
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, RangeSet};
 use forebay_schemas::source_read::{Position, Read};
@@ -65,6 +66,9 @@ pub struct State {
     /// The offsets of the dead letters that were redriven.
     #[serde(default)]
     pub redriven: RangeSet,
+    /// The fields that records had and the schema did not, at most [`MAX_DRIFTED_FIELDS`].
+    #[serde(default)]
+    pub drifted: BTreeSet<String>,
 }
 
 /// A process.
@@ -208,6 +212,11 @@ impl State {
                 let mut events = self.runs.invalidated(is_lost, OFFSETS_CHANGED);
                 events.push(Event::PartitionsSeen { checkpoints });
                 events
+            }
+            Command::SeeFields { mut fields } => {
+                fields.retain(|seen| !self.drifted.contains(&seen.field));
+                fields.truncate(MAX_DRIFTED_FIELDS.saturating_sub(self.drifted.len()));
+                if fields.is_empty() { vec![] } else { vec![Event::SchemaDrifted { fields }] }
             }
             Command::SetDesiredState { state, .. } if state == self.desired.state => vec![],
             Command::SetDesiredState { state, by, reason } => vec![Event::StateDesired { state, by, reason }],
@@ -409,6 +418,7 @@ impl State {
             Event::StateDesired { state, by, reason } => {
                 self.desired = Desired { state: *state, by: by.clone(), reason: reason.clone(), since: Some(recorded.at) };
             }
+            Event::SchemaDrifted { fields } => self.drifted.extend(fields.iter().map(|seen| seen.field.clone())),
             Event::LettersRedriven { letters, .. } => self.redriven.add(letters),
             Event::ChildStarted { actor, incarnation } => {
                 totals.restarts += u64::from(*incarnation > 1);

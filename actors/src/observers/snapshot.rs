@@ -85,6 +85,7 @@ impl SnapshotSource {
             trigger_micros: from.trigger_micros,
             disk: from.telemetry.disk(),
             rejects: from.telemetry.reject_counts(),
+            drift: from.telemetry.drift(),
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Probe {
     pub rejected: usize,
     /// The reason of the first one. It quotes nothing of the record when `[api] mask` is set.
     pub reason: Option<String>,
+    /// Fields that the schema does not have.
+    pub new_fields: Vec<String>,
     /// Rows of the other records; absent when the pipeline ends at the topic.
     pub rows: Option<usize>,
 }
@@ -77,15 +79,20 @@ fn probe_page(page: &Sample, keys: &KeyExtractor, transform: Option<&Transform>,
             KeyedRecord::DeadLetter { reason, .. } => reasons.push(reason),
         }
     }
+    let mut new_fields = Vec::new();
     let rows = transform.map(|transform| {
         let (mut parts, mut rows) = (Parts::default(), 0);
         while !parts.is_done() {
             let part = parts.next(transform, &raw, &|| {});
             reasons.extend(part.rejects.into_iter().map(|Reject { reason, .. }| reason));
             rows += part.rows.num_rows();
+            new_fields.extend(
+                part.new_fields.iter().map(|new| new.field.to_string()).filter(|field| !new_fields.contains(field)).collect::<Vec<_>>(),
+            );
         }
         rows
     });
     let shown = |reason: &Reason| if masked { reason.masked() } else { reason.full() }.to_owned();
-    Probe { records: page.records.len(), has_next: page.next.is_some(), rejected: reasons.len(), reason: reasons.first().map(shown), rows }
+    let (records, has_next) = (page.records.len(), page.next.is_some());
+    Probe { records, has_next, rejected: reasons.len(), reason: reasons.first().map(shown), new_fields, rows }
 }

@@ -24,7 +24,7 @@ use crate::message::PolledBatch;
 use crate::observers::{Alerts, LifecycleRecorder, Lineage, LineageParams, SnapshotSource, Sources, Traces, TracesParams};
 use crate::producer::Producer;
 use crate::telemetry::{DataPaths, Need, Telemetry};
-use crate::transformer::Transformer;
+use crate::transformer::{DriftReporter, Transformer};
 use crate::writer::{RecreateTopic, Writer, WriterParams};
 use forebay_dataplane::commit_metadata::checkpoint_of;
 use forebay_dataplane::store::Store;
@@ -261,9 +261,11 @@ impl Common {
             };
             let transformer = {
                 let (slot, rows) = (to_transformer.clone(), rows.clone());
+                let policy = self.pipeline.transformer.as_ref().map(|transformer| transformer.drift).unwrap_or_default();
+                let drift = DriftReporter::new(policy, Arc::clone(&self.ledger), Arc::clone(&self.telemetry));
                 ChildSpec::actor("transformer", Restart::Permanent, self.shutdown(), move |mailbox| {
                     slot.set(mailbox.clone());
-                    Transformer::new(Arc::clone(&transform), to_writer.get(), rows.clone())
+                    Transformer::new(Arc::clone(&transform), to_writer.get(), rows.clone(), drift.clone())
                 })
             };
             let consumer = {

@@ -28,6 +28,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use forebay_schemas::drift::{DriftedField, MAX_DRIFTED_FIELDS};
 use forebay_schemas::offset::{Offset, Partition};
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::Stop;
@@ -128,6 +129,7 @@ pub struct Telemetry {
     store: Mutex<Option<StoreMeter>>,
     alerts: Mutex<Vec<AlertView>>,
     rejects: Mutex<RejectMeter>,
+    drift: Mutex<Vec<DriftedField>>,
     disk: Mutex<Option<DiskView>>,
     /// Records that retention has removed.
     removed: Counter,
@@ -200,6 +202,7 @@ impl Telemetry {
             removed: Counter::default(),
             needs: Mutex::default(),
             rejects: Mutex::default(),
+            drift: Mutex::default(),
             clock,
         }
     }
@@ -378,6 +381,22 @@ impl Telemetry {
     /// Dead letters by reason since the start, the most frequent reason first.
     pub fn reject_counts(&self) -> Rejects {
         self.rejects.lock().all().clone()
+    }
+
+    /// Adds fields that the schema does not have, up to [`MAX_DRIFTED_FIELDS`]. Returns those that
+    /// are new since the start.
+    pub fn drifted(&self, mut fields: Vec<DriftedField>) -> Vec<DriftedField> {
+        let mut drift = self.drift.lock();
+        fields.retain(|seen| !drift.iter().any(|known| known.field == seen.field));
+        fields.truncate(MAX_DRIFTED_FIELDS.saturating_sub(drift.len()));
+        drift.extend(fields.iter().cloned());
+        fields
+    }
+
+    /// The fields that the schema does not have, since the start, in the order in which they were
+    /// seen.
+    pub fn drift(&self) -> Vec<DriftedField> {
+        self.drift.lock().clone()
     }
 
     /// Counts records that retention has removed from the embedded topics.

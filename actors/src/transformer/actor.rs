@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use forebay_dataplane::transform::{Parts, Transform, row_bytes};
 
+use super::drift::DriftReporter;
 use crate::failpoint::point;
 use crate::message::{BatchPart, PolledBatch, SharedBatch};
 use forebay_kernel::{Actor, Budget, Closed, Credit, Cx, Exit, Lease, Mailbox, Working};
@@ -19,6 +20,7 @@ pub(crate) struct Transformer {
     writer: Mailbox<Lease<BatchPart>>,
     /// The budget of rows on their way to the table.
     rows: Budget,
+    drift: DriftReporter,
     queue: VecDeque<Lease<PolledBatch>>,
     /// Set while a part is being computed.
     working: Option<Working>,
@@ -29,8 +31,8 @@ pub(crate) struct Transformer {
 impl Transformer {
     /// A transformer that sends its rows to `writer` and has at most `rows` of them in flight, plus
     /// one part.
-    pub(crate) fn new(transform: Arc<Transform>, writer: Mailbox<Lease<BatchPart>>, rows: Budget) -> Self {
-        Self { transform, writer, rows, queue: VecDeque::new(), working: None, waiting: false }
+    pub(crate) fn new(transform: Arc<Transform>, writer: Mailbox<Lease<BatchPart>>, rows: Budget, drift: DriftReporter) -> Self {
+        Self { transform, writer, rows, drift, queue: VecDeque::new(), working: None, waiting: false }
     }
 
     fn next(&mut self, cx: &mut Cx<'_, Self>) {
@@ -58,6 +60,7 @@ impl Transformer {
     fn computed(&mut self, parts: Parts, part: BatchPart, cx: &mut Cx<'_, Self>) {
         self.working = None;
         cx.progress().tick();
+        self.drift.report(&part.rows.new_fields, &part.batch);
         let bytes = usize::try_from(row_bytes(&part.rows.rows)).unwrap_or(usize::MAX);
         if let Some(credit) = self.rows.try_reserve(bytes) {
             return self.send(parts, part, credit, cx);

@@ -7,9 +7,12 @@
 //! * Batches are transformed one at a time, in the order in which they arrived.
 //! * A part is sent only once its rows hold their bytes of the row budget.
 //! * A stop does not wait for a computation.
+//! * Fields that the schema does not have are reported, once each.
 
 mod actor;
+mod drift;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use actor::Transformer;
+pub(crate) use drift::DriftReporter;

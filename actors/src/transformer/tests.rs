@@ -9,11 +9,14 @@ use forebay_dataplane::transform::Transform;
 use forebay_dataplane::transform::fixtures::pipeline;
 use forebay_dataplane::{NewRecord, RawBatch};
 use forebay_schemas::offset::Ranges;
+use forebay_schemas::pipeline::DriftPolicy;
 
+use crate::ledger::Ledger;
 use crate::message::{BatchPart, PolledBatch, Receipt};
-use crate::transformer::Transformer;
+use crate::telemetry::Telemetry;
+use crate::transformer::{DriftReporter, Transformer};
 use forebay_kernel::testing::{eventually, with_tree};
-use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, MailboxSlot, Restart};
+use forebay_kernel::{Budget, ChildSpec, Exit, Lease, Mailbox, MailboxSlot, Restart, SystemClock};
 
 const SCHEMA: &str = r#"{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}}"#;
 
@@ -37,9 +40,11 @@ fn tree(sql: &str) -> Tree {
     let (writer, rows) = Mailbox::probe();
     let transformer = MailboxSlot::default();
     let slot = transformer.clone();
+    let clock = SystemClock::shared();
+    let drift = DriftReporter::new(DriftPolicy::Warn, Arc::new(Ledger::in_memory(Arc::clone(&clock))), Arc::new(Telemetry::default()));
     let make = move |mailbox: &Mailbox<Lease<PolledBatch>>| {
         slot.set(mailbox.clone());
-        Transformer::new(Arc::clone(&transform), writer.clone(), row_budget.clone())
+        Transformer::new(Arc::clone(&transform), writer.clone(), row_budget.clone(), drift.clone())
     };
     Tree { transformer, rows, budget, child: ChildSpec::actor("transformer", Restart::Permanent, Duration::from_secs(5), make) }
 }

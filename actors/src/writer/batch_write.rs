@@ -39,7 +39,7 @@ pub(super) struct CheckedPart {
 /// Checks the rows of a part against the table. CPU work.
 pub(super) fn check(spec: &TableSpec, clock: &SharedClock, part: BatchPart) -> Result<CheckedPart, WriterError> {
     let start = clock.now();
-    let BatchPart { batch, rows: RowBatch { rows, origin, write_ts, mut rejects, transform } } = part;
+    let BatchPart { batch, rows: RowBatch { rows, origin, write_ts, mut rejects, transform, new_fields: _ } } = part;
     let (rows, refusals) = RowSet::check(spec, &rows, &write_ts)?;
     rejects.extend(refusals.into_iter().map(|refusal| reject(&origin, refusal)));
     Ok(CheckedPart { batch, origin, rows, rejects, transform: transform + clock.now().saturating_duration_since(start) })

@@ -147,7 +147,14 @@ fn batch(pairs: &[(Option<&str>, &str)], rejects: Vec<Reject>, credit: Credit) -
     let polled = PolledBatch { id: 1, raw, ranges: Ranges::default(), waited: Duration::ZERO, receipt };
     let batch = SharedBatch::new(Lease::new(polled, credit));
     batch.part_sent(true);
-    let rows = RowBatch { rows, origin: (0..count).collect(), write_ts: vec![16; pairs.len()], rejects, transform: Duration::ZERO };
+    let rows = RowBatch {
+        rows,
+        origin: (0..count).collect(),
+        write_ts: vec![16; pairs.len()],
+        rejects,
+        new_fields: Vec::new(),
+        transform: Duration::ZERO,
+    };
     (BatchPart { batch, rows }, done)
 }
 

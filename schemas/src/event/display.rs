@@ -96,6 +96,10 @@ impl fmt::Display for Event {
                 write!(f, "p{partition} offset {offset} has an implausible timestamp, {timestamp_ms} ms")?;
                 why_implausible(*timestamp_ms).map_or(Ok(()), |why| write!(f, ": {why}"))
             }
+            Self::SchemaDrifted { fields } => {
+                let fields: Vec<_> = fields.iter().map(ToString::to_string).collect();
+                write!(f, "records have fields that the schema does not have: {}", fields.join("; "))
+            }
             Self::ChildStarted { actor, incarnation } => write!(f, "{actor} started, incarnation {incarnation}"),
             Self::ChildExited { actor, incarnation, exit } => write!(f, "{actor} exited, incarnation {incarnation}: {exit}"),
             Self::ChildStuck { actor, silent_millis } => write!(f, "{actor} has made no progress for {silent_millis} ms"),

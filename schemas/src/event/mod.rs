@@ -22,6 +22,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::desired::DesiredState;
+use crate::drift::DriftedField;
 use crate::offset::{ByPartition, Checkpoint, Offset, Partition, Range, Ranges};
 use crate::rejects::Rejects;
 use crate::run::{Cancelled, RunError, RunSpec, RunWritten, Stop};
@@ -199,6 +200,9 @@ events! {
         /// 2099. The record is written in the order of its offset. Only the first one of a
         ///       partition in an assignment.
         TimestampClamped = 1 { partition: Partition, offset: Offset, timestamp_ms: i64 },
+        /// Records have fields that the schema does not have, with the first record of each. Each
+        /// field is in one event.
+        SchemaDrifted = 1 { fields: Vec<DriftedField> },
         /// An incarnation of an actor started.
         ChildStarted = 1 { actor: String, incarnation: u64 },
         /// An incarnation of an actor exited, and why.

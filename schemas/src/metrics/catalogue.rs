@@ -283,6 +283,15 @@ pub const CATALOGUE: &[Metric] = &[
         },
     ),
     counter("forebay_rows_written_total", "rows", &[], "Rows that the table acknowledged.", |s, to| to.count(s.totals.written)),
+    gauge(
+        "forebay_drifted_fields",
+        "fields",
+        &[],
+        "Fields of records that the schema does not have, since the start; at most 100.",
+        |s, to| {
+            to.count(s.drift.len() as u64);
+        },
+    ),
     counter("forebay_records_rejected_total", "records", &[], "Records that went to the dead-letter topic.", |s, to| {
         to.count(s.totals.rejected);
     }),

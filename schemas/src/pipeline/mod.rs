@@ -41,8 +41,8 @@ pub use request_body::{Body, BodyTemplate, form_value};
 pub use secret::{Secret, SecretError};
 pub use sections::{
     ApiSection, ApiTlsSection, BatchSection, CassandraSection, CassandraTlsSection, ConsistencyLevel, ConsumerSection, ContactPoints,
-    FetcherSection, JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property, RESERVED_PROPERTIES,
-    RetentionSection, SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
+    DriftPolicy, FetcherSection, JournalSection, KafkaSection, LineageSection, PipelineSection, ProducerSection, Property,
+    RESERVED_PROPERTIES, RetentionSection, SupervisorSection, TokensSection, TracesSection, TransformerSection, WriterSection,
 };
 pub use source_add::{AddedField, AddedValue, FieldSource, FieldTemplate};
 pub use source_auth::{AuthSection, BasicSection, ClientAuth, OAuth2Section, SourceTlsSection};

@@ -279,6 +279,22 @@ pub struct TransformerSection {
     pub schema: PathBuf,
     /// A SELECT from the topic.
     pub sql: String,
+    /// What becomes of a record with a field that the schema does not have. Default `warn`.
+    #[serde(default)]
+    pub drift: DriftPolicy,
+}
+
+/// What becomes of a record with a field that the schema does not have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftPolicy {
+    /// The field is left out, and nobody is told.
+    Ignore,
+    /// The field is left out, and reported once: in the log, the journal and the status.
+    #[default]
+    Warn,
+    /// The field is reported, and each record with it is a dead letter.
+    Reject,
 }
 
 /// `[writer]`: into the table.

@@ -68,6 +68,7 @@ pub(crate) fn blank(snapshot: Option<&Snapshot>, projection: &Projection) -> Sna
         trigger_micros: None,
         disk: None,
         rejects: forebay_schemas::rejects::Rejects::default(),
+        drift: Vec::new(),
     });
     blank.latency_ms = Latency::default();
     blank.edges.clear();

@@ -23,7 +23,7 @@ use super::limits::{MAX_SQL_BYTES, max_sql_bytes};
 use super::record_error::SqlError;
 use super::sql::step::{self, Step};
 use super::sql::{self, ColumnSource, Program, ScanColumn};
-use crate::{RawBatch, RawRecord, Reject, RowBatch, arena_headers};
+use crate::{NewField, RawBatch, RawRecord, Reject, RowBatch, arena_headers};
 
 /// The codes and texts of [`Transform::warnings`].
 const WHERE_KEEPS_ROWS: (&str, &str) = (
@@ -63,7 +63,7 @@ impl Transform {
         let fields = record_fields(&record);
         let program = sql::compile(pipeline, &transformer.sql, &fields)?;
         let fingerprint = format!("{:08x}", crc32c::crc32c(transformer.sql.as_bytes()));
-        Ok(Self { shape: decode::shape(&record, &program.record), program, fingerprint })
+        Ok(Self { shape: decode::shape(&record, &program.record, transformer.drift), program, fingerprint })
     }
 
     /// Returns the columns of the SELECT.
@@ -136,8 +136,8 @@ impl Transform {
     /// Decodes records from index `from` on: at least one, and as many as fit into
     /// [`MAX_SLICE_BYTES`](super::limits::MAX_SLICE_BYTES) of columns.
     pub(super) fn decode(&self, raw: &RawBatch, from: usize) -> DecodedSlice {
-        let Decoded { columns, rows, rejects, next } = decode::decode(&self.shape, raw, from);
-        DecodedSlice { scan: self.scan(raw, &columns, &rows), rejects, next }
+        let Decoded { columns, rows, rejects, new_fields, next } = decode::decode(&self.shape, raw, from);
+        DecodedSlice { scan: self.scan(raw, &columns, &rows), rejects, new_fields, next }
     }
 
     /// Runs the SQL on decoded records. The rows of one record stay together and in order.
@@ -165,7 +165,7 @@ impl Transform {
         rejects.sort_unstable_by_key(|reject| reject.record);
         let origin = record_indices(result);
         let (write_ts, rows) = (write_timestamps(raw, &origin), self.visible(result));
-        RowBatch { rows, origin, write_ts, rejects, transform: Duration::ZERO }
+        RowBatch { rows, origin, write_ts, rejects, new_fields: Vec::new(), transform: Duration::ZERO }
     }
 
     /// Returns the columns of the SELECT, without the hidden one.
@@ -196,6 +196,8 @@ pub(super) struct DecodedSlice {
     /// The columns that the SQL reads, for the records that fit the schema.
     pub(super) scan: RecordBatch,
     pub(super) rejects: Vec<Reject>,
+    /// Fields that the schema does not have.
+    pub(super) new_fields: Vec<NewField>,
     /// The index of the first record after the slice.
     pub(super) next: usize,
 }

@@ -6,7 +6,8 @@
 //!   trace in the columns.
 //! * The columns of a record are bounded, and so are those that are decoded at a time (see
 //!   [`limits`](super::limits)).
-//! * Fields that the schema does not name are skipped.
+//! * Fields that the schema does not name are skipped and reported, each once per call, at most
+//!   [`MAX_NEW_FIELDS`] in all objects of a kind; or make the record a reject, as `drift` says.
 //! * A field that occurs twice in an object makes the record a reject, because readers differ on
 //!   which one counts.
 
@@ -19,6 +20,8 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
+use forebay_schemas::json_pointer::JsonPointer;
+use forebay_schemas::pipeline::DriftPolicy;
 use forebay_schemas::record_schema::{Field, Kind, RecordSchema};
 
 use super::arrow_schema::{UTC, number_of};
@@ -27,10 +30,13 @@ use super::json_cursor::JsonCursor;
 use super::json_scalar::JsonString;
 use super::limits::{MAX_SLICE_BYTES, max_column_bytes};
 use super::rfc3339;
-use crate::{RawBatch, Reject, RejectStage};
+use crate::{NewField, RawBatch, Reject, RejectStage};
 
 /// The limit for the members of an object whose columns are remembered; see [`Members`].
 const MAX_REMEMBERED: usize = 256;
+
+/// The limit for the names of one kind of object that are reported as unknown to the schema.
+const MAX_NEW_FIELDS: usize = 100;
 
 /// A field of the schema with its Arrow type, prepared once for decoding.
 #[derive(Debug)]
@@ -57,6 +63,8 @@ enum Nested {
         /// For each field of the schema, the index of its digits column, which holds its numbers as
         /// they are written.
         digits: Vec<Option<usize>>,
+        /// Whether an object with another field is wrong.
+        is_closed: bool,
     },
     Array(Box<FieldShape>),
 }
@@ -68,34 +76,40 @@ pub(super) struct Decoded {
     /// For each row, the index of its record.
     pub(super) rows: Vec<u32>,
     pub(super) rejects: Vec<Reject>,
+    /// Fields that the schema does not have.
+    pub(super) new_fields: Vec<NewField>,
     /// The index of the first record that was not decoded.
     pub(super) next: usize,
 }
 
 /// Returns the shape of a record. `fields` are those of
 /// [`record_fields`](super::arrow_schema::record_fields), or of
-/// [`with_digits`](super::arrow_schema::with_digits).
-pub(super) fn shape(schema: &RecordSchema, fields: &Fields) -> FieldShape {
+/// [`with_digits`](super::arrow_schema::with_digits). `drift` says whether an object may have other
+/// fields than those of the schema.
+pub(super) fn shape(schema: &RecordSchema, fields: &Fields, drift: DriftPolicy) -> FieldShape {
     let arrow = Arc::new(datafusion::arrow::datatypes::Field::new("record", DataType::Struct(fields.clone()), false));
-    FieldShape::new(&Kind::Object(schema.fields.clone()), false, false, &(arrow as FieldRef))
+    FieldShape::new(&Kind::Object(schema.fields.clone()), false, false, &(arrow as FieldRef), drift == DriftPolicy::Reject)
 }
 
 impl FieldShape {
-    fn new(kind: &Kind, optional: bool, null: bool, arrow: &FieldRef) -> Self {
+    fn new(kind: &Kind, optional: bool, null: bool, arrow: &FieldRef, is_closed: bool) -> Self {
         let nested = match (kind, arrow.data_type()) {
             (Kind::Object(fields), DataType::Struct(arrows)) => {
-                let shape = |(field, arrow): (&Field, &FieldRef)| Self::new(&field.kind, field.optional, field.null, arrow);
+                let shape = |(field, arrow): (&Field, &FieldRef)| Self::new(&field.kind, field.optional, field.null, arrow, is_closed);
                 let index = fields.iter().enumerate().map(|(at, field)| (field.name.as_bytes().into(), at)).collect();
-                let text = |arrow: &FieldRef| Self::new(&Kind::Text, arrow.is_nullable(), arrow.is_nullable(), arrow);
+                let text = |arrow: &FieldRef| Self::new(&Kind::Text, arrow.is_nullable(), arrow.is_nullable(), arrow, is_closed);
                 let added = || arrows.iter().enumerate().skip(fields.len());
                 let digits = |field: &Field| added().find(|(_, arrow)| number_of(arrow.name()) == Some(&field.name)).map(|(at, _)| at);
                 Nested::Object {
                     fields: fields.iter().zip(arrows).map(shape).chain(added().map(|(_, arrow)| text(arrow))).collect(),
                     index,
                     digits: fields.iter().map(digits).collect(),
+                    is_closed,
                 }
             }
-            (Kind::Array(item), DataType::List(arrow)) => Nested::Array(Box::new(Self::new(&item.kind, false, item.null, arrow))),
+            (Kind::Array(item), DataType::List(arrow)) => {
+                Nested::Array(Box::new(Self::new(&item.kind, false, item.null, arrow, is_closed)))
+            }
             _ => Nested::None,
         };
         // One byte tells whether the value is null.
@@ -123,7 +137,7 @@ pub(super) fn decode(shape: &FieldShape, raw: &RawBatch, from: usize) -> Decoded
             Some(value) => {
                 let (limit, alone) = (max_column_bytes(value.len()), rows.is_empty());
                 let room = if alone { limit } else { limit.min(left) };
-                match decode_one(&mut record, value, room) {
+                match decode_one(&mut record, value, room, index) {
                     DecodeOutcome::Fits(bytes) => {
                         left = left.saturating_sub(bytes);
                         Ok(())
@@ -150,8 +164,10 @@ pub(super) fn decode(shape: &FieldShape, raw: &RawBatch, from: usize) -> Decoded
             }
         }
     }
+    let mut new_fields = Vec::new();
+    record.new_fields(&JsonPointer::default(), &mut new_fields);
     let Data::Object { columns, .. } = record.data else { unreachable!("a record is an object") };
-    Decoded { columns: columns.into_iter().map(Column::finish).collect(), rows, rejects, next }
+    Decoded { new_fields, columns: columns.into_iter().map(Column::finish).collect(), rows, rejects, next }
 }
 
 /// The result of decoding one record.
@@ -163,7 +179,7 @@ enum DecodeOutcome {
     Full(Box<DecodeError>),
 }
 
-fn decode_one<'a>(record: &mut Column<'a>, value: &'a [u8], room: usize) -> DecodeOutcome {
+fn decode_one<'a>(record: &mut Column<'a>, value: &'a [u8], room: usize, index: u32) -> DecodeOutcome {
     if value.is_empty() {
         return DecodeOutcome::Bad(DecodeError::invalid("has an empty value"));
     }
@@ -171,7 +187,7 @@ fn decode_one<'a>(record: &mut Column<'a>, value: &'a [u8], room: usize) -> Deco
         Ok(text) => text,
         Err(error) => return DecodeOutcome::Bad(DecodeError::invalid(format!("is not UTF-8, at byte {}", error.valid_up_to()))),
     };
-    let mut json = JsonCursor::new(text, room);
+    let mut json = JsonCursor::of_record(text, room, index);
     // Text is never longer in the columns than in the JSON.
     let reserved = json.take_room(value.len().saturating_add(record.shape.fixed_bytes));
     match (reserved.and_then(|()| record.decode(&mut json)).and_then(|()| json.end()), json.room()) {
@@ -215,23 +231,60 @@ enum Data<'a> {
 /// Most records list their members in the order of the previous record, and comparing one name is
 /// cheaper than hashing it. Where the order differs, the name is looked up by its hash.
 #[derive(Default)]
-struct Members<'a>(Vec<(&'a [u8], Option<usize>)>);
+struct Members<'a> {
+    columns: Vec<(&'a [u8], Option<usize>)>,
+    /// The names that have no column, as they are written, with the first byte of a value and its
+    /// record.
+    unknown: HashMap<&'a [u8], (u8, u32)>,
+}
 
 impl<'a> Members<'a> {
     #[inline]
-    fn column(&mut self, position: usize, name: JsonString<'a>, index: &HashMap<Box<[u8]>, usize>) -> Option<usize> {
-        if let Some((seen, column)) = self.0.get(position)
+    fn column(
+        &mut self,
+        position: usize,
+        name: JsonString<'a>,
+        index: &HashMap<Box<[u8]>, usize>,
+        json: &mut JsonCursor<'a>,
+    ) -> Option<usize> {
+        if let Some((seen, column)) = self.columns.get(position)
             && *seen == name.raw
         {
             return *column;
         }
         let column = index.get(&*name.resolved()).copied();
-        match self.0.get_mut(position) {
+        match self.columns.get_mut(position) {
             Some(seen) => *seen = (name.raw, column),
-            None if position < MAX_REMEMBERED => self.0.push((name.raw, column)),
+            None if position < MAX_REMEMBERED => self.columns.push((name.raw, column)),
             None => {}
         }
+        if column.is_none() {
+            self.note_unknown(name.raw, json);
+        }
         column
+    }
+
+    /// Remembers a name that has no column, unless its value is null, which says nothing yet. The
+    /// cursor is at the value.
+    fn note_unknown(&mut self, name: &'a [u8], json: &mut JsonCursor<'a>) {
+        if self.unknown.len() < MAX_NEW_FIELDS
+            && !self.unknown.contains_key(name)
+            && let Ok(first) = json.peek("a value")
+            && first != b'n'
+        {
+            self.unknown.insert(name, (first, json.record()));
+        }
+    }
+}
+
+/// The JSON type of a value that begins with this byte.
+fn kind_of(first: u8) -> &'static str {
+    match first {
+        b't' | b'f' => "boolean",
+        b'"' => "string",
+        b'[' => "array",
+        b'{' => "object",
+        _ => "number",
     }
 }
 
@@ -312,8 +365,8 @@ impl<'a> Column<'a> {
                 values.append(false);
             }
             (Data::Object { columns, members }, b'{') => {
-                let Nested::Object { index, digits, .. } = &shape.nested else { unreachable!("the column of an object") };
-                decode_object(columns, members, index, digits, self.len, json)?;
+                let Nested::Object { index, digits, is_closed, .. } = &shape.nested else { unreachable!("the column of an object") };
+                decode_object(columns, members, (index, *is_closed), digits, self.len, json)?;
             }
             (Data::Array { ends, item }, b'[') => {
                 let fixed = item.shape.fixed_bytes;
@@ -380,6 +433,27 @@ impl<'a> Column<'a> {
         self.len = len;
     }
 
+    /// Collects the fields of the objects at `here` that have no column.
+    fn new_fields(&self, here: &JsonPointer, found: &mut Vec<NewField>) {
+        match (&self.data, &self.shape.nested) {
+            (Data::Object { columns, members }, _) => {
+                let mut unknown: Vec<_> = members.unknown.iter().collect();
+                unknown.sort_unstable_by_key(|(name, (_, record))| (*record, **name));
+                found.extend(unknown.into_iter().map(|(name, &(first, record))| {
+                    let name = JsonString { raw: name, escaped: name.contains(&b'\\') }.resolved();
+                    NewField { field: here.child(&String::from_utf8_lossy(&name)), kind: kind_of(first), record }
+                }));
+                for column in columns {
+                    if matches!(column.data, Data::Object { .. } | Data::Array { .. }) {
+                        column.new_fields(&here.child(column.shape.arrow.name()), found);
+                    }
+                }
+            }
+            (Data::Array { item, .. }, _) => item.new_fields(&here.child("*"), found),
+            _ => {}
+        }
+    }
+
     fn finish(self) -> ArrayRef {
         let nulls = self.nulls.and_then(NullBufferBuilder::build);
         let offsets = |ends: Vec<i32>| OffsetBuffer::new(ScalarBuffer::from(ends));
@@ -408,16 +482,21 @@ impl<'a> Column<'a> {
 fn decode_object<'a>(
     columns: &mut [Column<'a>],
     members: &mut Members<'a>,
-    index: &HashMap<Box<[u8]>, usize>,
+    (index, is_closed): (&HashMap<Box<[u8]>, usize>, bool),
     digits: &[Option<usize>],
     row: usize,
     json: &mut JsonCursor<'a>,
 ) -> Result<()> {
     let (mut position, mut missing) = (0, digits.len());
     json.members(|json, name| {
-        let column = members.column(position, name, index);
+        let column = members.column(position, name, index, json);
         position += 1;
-        let Some(at) = column else { return json.skip(1) };
+        let Some(at) = column else {
+            if is_closed {
+                return Err(DecodeError::invalid("is not in the schema").within(String::from_utf8_lossy(&name.resolved()).as_ref()));
+            }
+            return json.skip(1);
+        };
         let column = &mut columns[at];
         let path = |error: Box<DecodeError>| error.within(column.shape.arrow.name().as_str());
         if column.len != row {

@@ -23,11 +23,23 @@ pub(super) struct JsonCursor<'a> {
     at: usize,
     /// How many bytes of columns the record may still take; `None` once it exceeded that.
     room: Option<usize>,
+    /// The index of the record in its batch.
+    record: u32,
 }
 
 impl<'a> JsonCursor<'a> {
     pub(super) fn new(text: &'a str, room: usize) -> Self {
-        Self { text, at: 0, room: Some(room) }
+        Self { text, at: 0, room: Some(room), record: 0 }
+    }
+
+    /// A cursor over the record with this index in its batch.
+    pub(super) fn of_record(text: &'a str, room: usize, record: u32) -> Self {
+        Self { record, ..Self::new(text, room) }
+    }
+
+    /// The index of the record in its batch.
+    pub(super) fn record(&self) -> u32 {
+        self.record
     }
 
     /// Reserves bytes of columns, or fails when the record exceeds its limit.

@@ -49,12 +49,12 @@ impl Parts {
     /// seconds when a record is expensive.
     pub fn next(&mut self, transform: &Transform, raw: &RawBatch, progress: &dyn Fn()) -> RowBatch {
         let started = Instant::now();
-        let mut rejects = Vec::new();
+        let (mut rejects, mut fields) = (Vec::new(), Vec::new());
         if self.results.is_empty() && self.scans.is_empty() {
-            let DecodedSlice { scan, rejects: bad, next } = transform.decode(raw, self.next);
+            let DecodedSlice { scan, rejects: bad, new_fields, next } = transform.decode(raw, self.next);
             self.next = next;
             self.scans.push(scan);
-            rejects = bad;
+            (rejects, fields) = (bad, new_fields);
         }
         let mut results = self.gather(transform, raw, &mut rejects, progress);
         let result = match transform.join(&results) {
@@ -67,6 +67,7 @@ impl Parts {
         };
         let mut part = transform.part(raw, &result, rejects);
         self.done = self.next >= raw.records.len() && self.scans.is_empty() && self.results.is_empty();
+        part.new_fields = fields;
         part.transform = started.elapsed();
         part
     }

@@ -51,6 +51,7 @@ const ROWS: &[(&str, &[Panel])] = &[
                 Heat,
                 &[("sum by (le) (increase(forebay_end_to_end_latency_seconds_bucket{$p}[$__rate_interval]))", "{{le}}")],
             ),
+            ("Fields that the schema does not have", "short", Line, &[("sum by (pipeline) (forebay_drifted_fields{$p})", "{{pipeline}}")]),
             (
                 "Responses of the source",
                 "short",

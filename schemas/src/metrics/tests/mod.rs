@@ -120,6 +120,7 @@ fn snapshot_at(seconds: i64) -> Snapshot {
             table_bytes: Some(4_000),
         }),
         rejects: crate::rejects::Rejects::default(),
+        drift: Vec::new(),
     }
 }
 

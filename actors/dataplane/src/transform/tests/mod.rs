@@ -1,6 +1,7 @@
 //! Tests of the whole transformation.
 
 mod differential;
+mod drift;
 mod example;
 mod limits;
 mod numbers;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use arrow_json::ReaderBuilder;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Schema, TimestampMillisecondType};
-use forebay_schemas::pipeline::FileText;
+use forebay_schemas::pipeline::{DriftPolicy, FileText};
 use forebay_schemas::record_schema::RecordSchema;
 use proptest::prelude::*;
 use serde_json::json;
@@ -347,7 +347,7 @@ proptest! {
         let record = RecordSchema::parse(&FileText { path: "s".into(), text: SCHEMA.into() }).unwrap();
         let fields = arrow_schema::record_fields(&record);
         let raw = batch(records.iter().map(String::as_bytes));
-        let ours = decode::decode(&decode::shape(&record, &fields), &raw, 0);
+        let ours = decode::decode(&decode::shape(&record, &fields, DriftPolicy::Warn), &raw, 0);
         prop_assert_eq!(reasons(&ours.rejects), vec![]);
         let arrow = std::sync::Arc::new(Schema::new(fields));
         let ours = RecordBatch::try_new(arrow.clone(), ours.columns).unwrap();
