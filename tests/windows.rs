@@ -98,7 +98,7 @@ fn each_window_is_a_run_with_its_own_pages_and_cursor_and_none_is_read_twice() {
 #[test]
 fn killed_in_the_middle_and_repeated_the_command_gets_the_rest() {
     let api = TestApi::by_path(|_, path| page(path));
-    let job = job(&api);
+    let job = job(&api).with_fetcher(&format!("fetch_ahead = 0\n{LINES}"));
     let running = job.start(&[], &[("FAILPOINTS", "fetcher::after_fetch=4*off->return(kill)")]);
     running.snapshot();
     assert_eq!(job.forebay(&DAYS).status.code(), Some(3), "the pipeline is gone");

@@ -190,13 +190,20 @@ async fn source_api(blueprint: &Blueprint, fetcher: &FetcherSection, args: &Args
     Finding { what: format!("API {}", fetcher.url), result }
 }
 
+/// The most fields that the schema does not have that are shown.
+const MAX_SHOWN_FIELDS: usize = 3;
+
 /// Judges the first page. Some bad records are reported; only bad records are a mistake in the
 /// pipeline file.
 fn judge(probe: &Probe) -> Result<String, String> {
     let Probe { records, has_next, rejected, reason, new_fields, rows } = probe;
     let next = if *has_next { ", and names a next page" } else { "" };
     let bad = reason.as_ref().map(|reason| format!("; {rejected} would be dead letters, the first: {reason}")).unwrap_or_default();
-    let drift = if new_fields.is_empty() { String::new() } else { format!("; the schema does not have {}", new_fields.join(", ")) };
+    let drift = match new_fields.len() {
+        0 => String::new(),
+        1..=MAX_SHOWN_FIELDS => format!("; the schema does not have {}", new_fields.join(", ")),
+        all => format!("; the schema does not have {} and {} more", new_fields[..MAX_SHOWN_FIELDS].join(", "), all - MAX_SHOWN_FIELDS),
+    };
     match (records, rows) {
         (0, _) => Ok(format!("answers a page without records{next}; keys, schema and SQL are not tested")),
         (records, _) if rejected == records => {

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use forebay_schemas::offset::Offset;
-use forebay_schemas::pipeline::{FetcherSection, Pipeline};
+use forebay_schemas::pipeline::{DriftPolicy, FetcherSection, Pipeline};
 use forebay_schemas::source_read::ReadParams;
 
 use super::blueprint::Blueprint;
@@ -31,7 +31,7 @@ pub struct Probe {
     pub rejected: usize,
     /// The reason of the first one. It quotes nothing of the record when `[api] mask` is set.
     pub reason: Option<String>,
-    /// Fields that the schema does not have.
+    /// Fields that the schema does not have, unless the pipeline ignores them.
     pub new_fields: Vec<String>,
     /// Rows of the other records; absent when the pipeline ends at the topic.
     pub rows: Option<usize>,
@@ -50,7 +50,11 @@ pub async fn probe(blueprint: &Blueprint, params: &ReadParams, wall: SystemTime)
         Err(error) => return Some(Err(if masked { error.masked() } else { error })),
     };
     let keys = KeyExtractor::new(&pipeline.meta.name, &pipeline.kafka.topic, &producer.key);
-    Some(Ok(probe_page(&page, &keys, blueprint.transform.as_deref(), masked)))
+    let mut probe = probe_page(&page, &keys, blueprint.transform.as_deref(), masked);
+    if pipeline.transformer.as_ref().is_some_and(|transformer| transformer.drift == DriftPolicy::Ignore) {
+        probe.new_fields.clear();
+    }
+    Some(Ok(probe))
 }
 
 /// Fetches the records of the first page, as the fetcher would.
