@@ -244,7 +244,7 @@ impl Fetcher {
 
     /// Hands pages to the producer.
     fn deliver(&mut self, cx: &mut Cx<'_, Self>) {
-        for (attempt, Delivery { run, content, .. }) in self.deliveries.to_send() {
+        for (attempt, Delivery { run, content, .. }) in self.deliveries.take_unsent() {
             let (receipt, outcome) = Receipt::new();
             // A page that comes back drops its receipt, which says abandoned.
             let _ = self.params.producer.get().post(Page { run, content, receipt });

@@ -44,7 +44,7 @@ impl<P: Clone, O> Deliveries<P, O> {
     }
 
     /// The pages to send now, each in an attempt with a number of its own.
-    pub(crate) fn to_send(&mut self) -> Vec<(u64, P)> {
+    pub(crate) fn take_unsent(&mut self) -> Vec<(u64, P)> {
         if self.held {
             return Vec::new();
         }
@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn pages_are_sent_once_and_settled_in_order() {
         let mut deliveries = with_pages(3);
-        assert_eq!(deliveries.to_send(), [(1, 0), (2, 1), (3, 2)]);
-        assert_eq!(deliveries.to_send(), []);
+        assert_eq!(deliveries.take_unsent(), [(1, 0), (2, 1), (3, 2)]);
+        assert_eq!(deliveries.take_unsent(), []);
         assert!(!deliveries.ended(3, Some(())) && !deliveries.ended(2, Some(())));
         assert!(settled(&mut deliveries).is_empty(), "the oldest is not");
         assert!(!deliveries.ended(1, Some(())));
@@ -118,14 +118,14 @@ mod tests {
     #[test]
     fn an_abandoned_page_and_all_after_it_are_sent_again_in_order() {
         let mut deliveries = with_pages(3);
-        deliveries.to_send();
+        deliveries.take_unsent();
         assert!(!deliveries.ended(1, Some(())) && !deliveries.ended(3, Some(())));
         assert!(deliveries.ended(2, None));
-        assert_eq!(deliveries.to_send(), [], "not before it resumes");
+        assert_eq!(deliveries.take_unsent(), [], "not before it resumes");
         assert_eq!(settled(&mut deliveries), [0]);
         assert!(!deliveries.ended(2, Some(())), "an attempt counts once");
         deliveries.resume();
-        assert_eq!(deliveries.to_send(), [(4, 1), (5, 2)], "the last one was acknowledged before the one before it");
+        assert_eq!(deliveries.take_unsent(), [(4, 1), (5, 2)], "the last one was acknowledged before the one before it");
         assert!(!deliveries.ended(4, Some(())) && !deliveries.ended(5, Some(())));
         assert_eq!(settled(&mut deliveries), [1, 2]);
     }
@@ -133,17 +133,17 @@ mod tests {
     #[test]
     fn pages_that_one_producer_abandons_wait_once() {
         let mut deliveries = with_pages(2);
-        deliveries.to_send();
+        deliveries.take_unsent();
         assert!(deliveries.ended(1, None));
         assert!(!deliveries.ended(2, None), "it is to be sent again already");
         deliveries.resume();
-        assert_eq!(deliveries.to_send(), [(3, 0), (4, 1)]);
+        assert_eq!(deliveries.take_unsent(), [(3, 0), (4, 1)]);
     }
 
     #[test]
     fn forgotten_pages_are_not_settled() {
         let mut deliveries = with_pages(1);
-        deliveries.to_send();
+        deliveries.take_unsent();
         deliveries.clear();
         assert!(!deliveries.ended(1, Some(())));
         assert_eq!((settled(&mut deliveries), deliveries.len()), (vec![], 0));

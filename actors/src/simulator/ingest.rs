@@ -237,7 +237,7 @@ impl Process {
         if self.live().confirmed.is_none() {
             self.observe_topic(who, env)?;
         }
-        for (attempt, (run, records)) in self.live().deliveries.to_send() {
+        for (attempt, (run, records)) in self.live().deliveries.take_unsent() {
             self.send_page(who, env, attempt, run, records)?;
         }
         Ok(())
@@ -318,7 +318,7 @@ impl Process {
             let at = env.rng.random_range(0..pages.len());
             let page = pages.remove(at);
             self.live().pages = pages;
-            let end = self.fails(who, env, page, ProduceError::Refused(PageRefused("too large".into())));
+            let end = self.fails(who, env, page, &ProduceError::Refused(PageRefused("too large".into())));
             return end.map_or(Ok(()), |(attempt, end)| self.attempt_ended(who, env, attempt, end.map(|end| (end, Vec::new()))));
         }
         if env.has(Fault::ResendAbandonedOnly) {
@@ -328,9 +328,9 @@ impl Process {
             let Page { attempt, run, records, .. } = page;
             return self.send_page(who, env, attempt, run, records);
         }
-        let broken = || ProduceError::Broken { topic: "t".into(), cause: "fenced".into() };
+        let broken = ProduceError::Broken { topic: "t".into(), cause: "fenced".into() };
         for page in pages {
-            if let Some((attempt, end)) = self.fails(who, env, page, broken()) {
+            if let Some((attempt, end)) = self.fails(who, env, page, &broken) {
                 self.attempt_ended(who, env, attempt, end.map(|end| (end, Vec::new())))?;
             }
         }
@@ -345,7 +345,7 @@ impl Process {
         who: usize,
         env: &mut Env,
         mut page: Page,
-        error: ProduceError,
+        error: &ProduceError,
     ) -> Option<(u64, Option<Result<PageProduced, PageRefused>>)> {
         let mut end = None;
         for _ in 0..page.to_append() + page.acks.len() {
