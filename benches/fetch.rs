@@ -11,10 +11,11 @@ mod support;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_test_services::{Kafka, Size};
+use parking_lot::Mutex;
 use support::{Job, user_id};
 
 /// Records on a page, and the bytes of one.
@@ -42,12 +43,12 @@ fn fetch(kafka: &Kafka, api: &Api, ahead: u32) -> String {
     let lines = format!("fetch_ahead = {ahead}\ncursor = {{ next = \"/next\", param = \"after\" }}");
     let job = Job::new(kafka.bootstrap(), "embedded").fetching(&api.url, None).with_fetcher(&lines);
     kafka.create_topic(&job.topic, 4);
-    api.requests.lock().unwrap().clear();
+    api.requests.lock().clear();
     let cpu = children_cpu();
     let end = job.forebay(&["run", "--until-idle", "--roles", "ingest", "--json"]);
     assert!(end.status.success(), "{}", support::stderr(&end));
     let cpu = children_cpu() - cpu;
-    let requests = api.requests.lock().unwrap();
+    let requests = api.requests.lock();
     assert_eq!(requests.len(), PAGES);
     let (took, records) = (requests[PAGES - 1] - requests[0], (PAGES * PAGE) as f64);
     format!("{:.0} records/s, {:.1} µs of CPU per record", records / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / records)
@@ -118,7 +119,7 @@ fn serve(stream: &TcpStream, pages: &[String], arrived: &Mutex<Vec<Instant>>) {
     let (mut reader, mut writer) = (BufReader::new(stream), stream);
     let mut line = String::new();
     while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
-        arrived.lock().unwrap().push(Instant::now());
+        arrived.lock().push(Instant::now());
         let after = line.split_once("after=").and_then(|(_, rest)| rest.split(' ').next()?.parse::<usize>().ok());
         let page = after.unwrap_or(0);
         while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 2) {}
