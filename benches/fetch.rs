@@ -12,10 +12,11 @@ mod support;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use forebay_test_services::{Kafka, Size};
 use parking_lot::Mutex;
+use support::resources::children_cpu;
 use support::{Job, user_id};
 
 /// Records on a page, and the bytes of one.
@@ -52,14 +53,6 @@ fn fetch(kafka: &Kafka, api: &Api, ahead: u32) -> String {
     assert_eq!(requests.len(), PAGES);
     let (took, records) = (requests[PAGES - 1] - requests[0], (PAGES * PAGE) as f64);
     format!("{:.0} records/s, {:.1} µs of CPU per record", records / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / records)
-}
-
-/// User and system time of the processes that ended.
-fn children_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[13].parse::<u64>().unwrap() + fields[14].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }
 
 /// A server of pages over connections that stay open.

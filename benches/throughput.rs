@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use forebay_test_services::{Cassandra, CommitlogSync, Kafka, Size};
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::batch::{Batch, BatchType};
+use support::resources::{children_cpu, own_cpu};
 use support::{Job, produce, unique, user_id, users};
 use uuid::Uuid;
 
@@ -150,23 +151,4 @@ fn row_of(n: u32) -> Row {
         time,
         i64::from(n),
     )
-}
-
-/// Returns the user and system time of this process.
-fn own_cpu() -> Duration {
-    cpu_of("self", [13, 14])
-}
-
-/// Returns the user and system time of the child processes that have ended.
-fn children_cpu() -> Duration {
-    cpu_of("self", [15, 16])
-}
-
-/// Sums two fields (counted from 0) of `/proc/PID/stat`, which Linux reports in hundredths of a
-/// second.
-fn cpu_of(pid: &str, fields: [usize; 2]) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let after_name = stat.rsplit_once(')').unwrap().1;
-    let ticks: Vec<u64> = after_name.split_whitespace().skip(1).map(|field| field.parse().unwrap_or(0)).collect();
-    Duration::from_millis(fields.iter().map(|field| ticks[field - 3] * 10).sum())
 }

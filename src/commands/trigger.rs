@@ -168,10 +168,15 @@ async fn wait(client: &ApiClient, output: &Output, mut run: Run, timeout: Durati
     Ok(run)
 }
 
+/// The state of a run, as in JSON.
+pub(super) fn state_of(run: &Run) -> String {
+    format!("{:?}", run.state).to_lowercase()
+}
+
 /// A run on one line.
 pub(super) fn line(run: &Run) -> String {
     let counts = run.counts;
-    let state = format!("{:?}", run.state).to_lowercase();
+    let state = state_of(run);
     let stop = run.stop.as_ref().map(|stop| format!("; stopped: {stop}")).unwrap_or_default();
     let mut line = format!(
         "run {} {state}: {} fetched, {} produced, {} filtered, {} rejected, {} written",

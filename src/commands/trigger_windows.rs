@@ -17,7 +17,7 @@ use forebay_schemas::run::{Run, RunRequest};
 use forebay_schemas::window::{Window, rfc3339};
 use serde::Serialize;
 
-use super::trigger::{line, outcome};
+use super::trigger::{line, outcome, state_of};
 use crate::api_client::ApiClient;
 use crate::error::CliError;
 use crate::output::Output;
@@ -119,7 +119,7 @@ impl Windows<'_> {
     fn report(&self, runs: &[Run], requested: usize) -> Result<(), CliError> {
         let mut states = BTreeMap::new();
         for run in runs {
-            *states.entry(format!("{:?}", run.state).to_lowercase()).or_default() += 1;
+            *states.entry(state_of(run)).or_default() += 1;
         }
         let errors = runs.iter().filter_map(|run| Some((run, outcome(run, self.timeout.is_some()).err()?)));
         let errors: Vec<(&Run, CliError)> = errors.collect();

@@ -39,6 +39,25 @@ pub(crate) fn process_bytes(pid: u32, field: &str) -> u64 {
     line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
 }
 
+/// The user and system time of this process.
+pub(crate) fn own_cpu() -> Duration {
+    cpu([13, 14])
+}
+
+/// The user and system time of the child processes that have ended.
+pub(crate) fn children_cpu() -> Duration {
+    cpu([15, 16])
+}
+
+/// Sums two fields (counted from 0) of `/proc/self/stat`, which Linux reports in hundredths of a
+/// second.
+fn cpu(fields: [usize; 2]) -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    let ticks: Vec<u64> = after_name.split_whitespace().skip(1).map(|field| field.parse().unwrap_or(0)).collect();
+    Duration::from_millis(fields.iter().map(|field| ticks[field - 3] * 10).sum())
+}
+
 /// The number of open descriptors of a process; 0 once it has ended.
 pub(crate) fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)

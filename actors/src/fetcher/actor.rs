@@ -98,10 +98,9 @@ pub(crate) struct Fetcher {
     deliveries: Deliveries<Delivery, Result<PageProduced, PageRefused>>,
     /// How many pages are with the producer.
     unsettled: watch::Sender<usize>,
-    /// The events of pages in Kafka that may not be on disk yet, oldest first; at most
-    /// `fetch_ahead` and one.
+    /// The events of pages in Kafka that may not be on disk yet, oldest first; at most twice
+    /// `fetch_ahead`, and one.
     recorded: VecDeque<u64>,
-    fetch_ahead: usize,
     pace: Pace,
     /// Reports the current error.
     outage: Outage,
@@ -118,11 +117,10 @@ impl Fetcher {
     pub(crate) fn new(params: FetcherParams) -> Self {
         let mut state = State::new(params.schedule, params.clock.now(), params.ledger.open_runs());
         let section = params.pipeline.fetcher.as_ref();
-        let fetch_ahead = section.map_or(0, |section| section.fetch_ahead as usize);
         if let Some(section) = section {
             let (start, limits) = PageLimits::of(section);
             let patience = Patience { max_wait: section.max_wait.0, max_attempts: section.max_attempts };
-            state = state.with_patience(patience).with_cursors(start, limits).with_fetch_ahead(fetch_ahead);
+            state = state.with_patience(patience).with_cursors(start, limits).with_fetch_ahead(section.fetch_ahead as usize);
         }
         let pace = Pace::new(section.and_then(|section| section.rate_limit));
         Self {
@@ -132,7 +130,6 @@ impl Fetcher {
             deliveries: Deliveries::default(),
             unsettled: watch::Sender::default(),
             recorded: VecDeque::new(),
-            fetch_ahead,
             pace,
             outage: Outage::default(),
             cut_short: None,
@@ -189,9 +186,12 @@ impl Fetcher {
         tracing::debug!(%run, api = pages.client.api(), cursor, "fetching");
         self.pace.requested(self.params.clock.now());
         let (progress, is_first) = (cx.progress(), self.state.is_first());
-        // Of the pages before this one, at most `fetch_ahead` are neither in Kafka nor on disk.
-        let may_be_lost = self.fetch_ahead.saturating_sub(self.state.unsettled());
-        let durable = if is_first { ledger.last_event() } else { recorded_before(&mut self.recorded, may_be_lost) };
+        let durable = if is_first {
+            self.recorded.clear();
+            ledger.last_event()
+        } else {
+            recorded_before(&mut self.recorded, self.state.need_not_be_durable())
+        };
         cx.offload(
             async move {
                 pages.wait_durable(durable).await?;
@@ -292,8 +292,6 @@ impl Fetcher {
         }
         if is_page {
             self.recorded.push_back(self.params.ledger.last_event());
-            let surplus = self.recorded.len().saturating_sub(self.fetch_ahead + 1);
-            self.recorded.drain(..surplus);
         }
     }
 

@@ -96,7 +96,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// A text from its start, with rows of at most so many bytes.
+    /// A text from its start, with rows of at most `max_row_bytes`.
     pub(super) fn new(delimiter: u8, types: CsvTypes, max_row_bytes: usize) -> Self {
         let reader = ReaderBuilder::new().delimiter(delimiter).build();
         let (fields, ends) = (vec![0; FIRST_ROW_BYTES], vec![0; FIRST_FIELDS]);

@@ -19,8 +19,8 @@ use serde::Serialize;
 use super::client::{Client, PageRequest};
 use super::error::FetchError;
 use super::pagination::{NextStep, PageHistory, PageLimits};
-use super::paging_search::{PagingSearch, find_paging};
-use super::sample::{ReadPage, first_response, read_page};
+use super::paging_search::{PagingSearch, search_paging};
+use super::sample::{ReadPage, read_page};
 
 /// What a fetch would do with the first page.
 #[derive(Debug, Serialize)]
@@ -127,8 +127,7 @@ async fn with_found_rule(
     if !section.seeks_paging() {
         return (section, None);
     }
-    let Ok(first) = first_response(pipeline, &section, params, wall).await else { return (section, None) };
-    let PagingSearch { found, notes, .. } = find_paging(pipeline, &section, &first, params, wall).await;
+    let Ok(PagingSearch { found, notes, .. }) = search_paging(pipeline, &section, params, wall).await else { return (section, None) };
     let lines = found.map(|guess| guess.lines).unwrap_or_default();
     if let Ok(paging) = PagingSection::from_toml(&lines.join("\n")) {
         section.paging = Some(paging);

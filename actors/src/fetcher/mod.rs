@@ -84,6 +84,7 @@ pub(crate) use actor::{Fetcher, FetcherMessage, FetcherParams};
 pub(crate) use error::FetchError;
 pub(crate) use handle::{FetcherHandle, ScheduledFetches};
 pub use paging_guess::{FirstAnswer, PagingGuess, paging_guesses, sign_of_more};
+pub(crate) use paging_search::search_paging;
 pub use paging_search::{PagingSearch, find_paging};
 pub use sample::{FirstResponse, first_response};
 pub(crate) use sample::{Sample, sample};

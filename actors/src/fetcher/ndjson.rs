@@ -33,7 +33,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// A text from its start, with lines of at most so many bytes.
+    /// A text from its start, with lines of at most `max_line_bytes`.
     pub(super) fn new(max_line_bytes: usize) -> Self {
         Self { partial: Vec::new(), number: 0, bytes: 0, max_line_bytes }
     }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::error::FetchError;
 use super::page::{self, PagePaths};
 use super::paging_guess::{FirstAnswer, PagingGuess, paging_guesses, sign_of_more};
-use super::sample::{FirstResponse, two_pages};
+use super::sample::{FirstResponse, first_response, two_pages};
 use crate::text::json_lookup::parse_pointer;
 
 /// How an API paginates, as far as its answers say.
@@ -32,6 +32,20 @@ pub struct PagingSearch {
     pub notes: Vec<String>,
     /// Without a rule: what says that there are further pages.
     pub more: Option<String>,
+}
+
+/// Finds how the API of `[fetcher]` paginates, from its first answer on.
+///
+/// # Errors
+/// When the first answer does not arrive.
+pub(crate) async fn search_paging(
+    pipeline: &Pipeline,
+    section: &FetcherSection,
+    params: &ReadParams,
+    wall: SystemTime,
+) -> Result<PagingSearch, FetchError> {
+    let first = first_response(pipeline, section, params, wall).await?;
+    Ok(find_paging(pipeline, section, &first, params, wall).await)
 }
 
 /// Finds how the API of `[fetcher]` paginates, whose first answer is `first`. `[fetcher.paging]` is

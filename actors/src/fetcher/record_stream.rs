@@ -39,7 +39,8 @@ pub(super) enum StreamError {
 }
 
 impl RecordStream {
-    /// A body in this format, in parts of at most so many bytes; `None` when it is one value.
+    /// A body in this format, in parts of at most `max_bytes`; an error returns the body of a
+    /// format that is one value.
     pub(super) fn new(body: BodyReader, format: Format, types: &CsvTypes, max_bytes: usize) -> Result<Self, BodyReader> {
         let parser = match format {
             Format::Json => return Err(body),

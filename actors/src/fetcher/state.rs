@@ -173,10 +173,9 @@ enum Phase {
 /// How a fetch ends whose pages are settled.
 #[derive(Debug)]
 enum End {
-    /// Its last page says why.
-    Stopped,
-    /// The schedule was stopped: no further page is to be requested.
-    Interrupted,
+    /// All of it is in Kafka, and its last page says why it stops; `None` when the schedule was
+    /// stopped.
+    Stopped(Option<Stop>),
     /// The request of its next page failed, and so does the run.
     Failed(RunError),
     /// A scheduled fetch will be retried.
@@ -220,6 +219,12 @@ impl State {
     /// Requests up to this many pages before an earlier one is in Kafka, in place of none.
     pub(crate) fn with_fetch_ahead(self, fetch_ahead: usize) -> Self {
         Self { fetch_ahead, ..self }
+    }
+
+    /// How many of the pages in Kafka need not be on disk when the next page is requested, so that
+    /// a crash repeats at most the requests ahead.
+    pub(crate) fn need_not_be_durable(&self) -> usize {
+        self.fetch_ahead.saturating_sub(self.unsettled())
     }
 
     /// How many pages of the fetch under way have arrived and are not in Kafka yet.
@@ -284,7 +289,7 @@ impl State {
         if let Some(fetch) = &mut self.current {
             match fetch.phase {
                 Phase::Due(_) if self.schedule_stopped && !fetch.triggered => {
-                    fetch.phase = Phase::Last(End::Interrupted);
+                    fetch.phase = Phase::Last(End::Stopped(None));
                     return self.go_on(now, fresh);
                 }
                 Phase::Due(until) if until > now => effects.push(Effect::WakeAt(until)),
@@ -378,7 +383,7 @@ impl State {
                 fetch.retry.reset();
                 Phase::Due(now)
             }
-            NextStep::Stop(..) => Phase::Last(End::Stopped),
+            NextStep::Stop(stop, _) => Phase::Last(End::Stopped(Some(stop.clone()))),
         };
         fetch.unsettled.push_back(Unsettled { asked, requested: fetch.requested, cursor, records, step });
         if fetch.unsettled.len() == 1 {
@@ -463,17 +468,9 @@ impl State {
             self.cut_short = Some((cursor, std::mem::take(&mut fetch.history)));
         }
         let PageProduced { ranges, produced, rejected, rejects } = page;
-        let (run, triggered) = (fetch.run, fetch.triggered);
+        let run = fetch.run;
         let mut effects = vec![Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, requested, next, rejects })];
-        if let Some(stop) = stop {
-            self.current = None;
-            effects.push(match triggered {
-                true => Effect::Record(Command::RunProduced { run, stop: Some(stop) }),
-                false => Effect::ScheduledFetchEnded(Ok(Some(stop))),
-            });
-        } else {
-            effects.extend(fetch.oldest_fetched());
-        }
+        effects.extend(fetch.oldest_fetched());
         effects.extend(self.go_on(now, fresh));
         effects
     }
@@ -516,9 +513,8 @@ impl State {
             && let Phase::Last(end) = fetch.phase
         {
             match end {
-                // The last page has reported the end.
-                End::Stopped => {}
-                End::Interrupted => effects.push(Effect::ScheduledFetchEnded(Ok(None))),
+                End::Stopped(stop) if fetch.triggered => effects.push(Effect::Record(Command::RunProduced { run: fetch.run, stop })),
+                End::Stopped(stop) => effects.push(Effect::ScheduledFetchEnded(Ok(stop))),
                 End::Failed(error) if fetch.triggered => effects.push(Effect::Record(Command::FailRun { run: fetch.run, error })),
                 End::Failed(error) => effects.push(Effect::ScheduledFetchEnded(Err(error))),
                 End::Retried(retry) => self.retry = Some(retry).filter(|_| !self.schedule_stopped),

@@ -18,10 +18,10 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use forebay_dataplane::private_file;
-use forebay_schemas::pipeline::{FetcherSection, FoundPaging, Pipeline};
+use forebay_schemas::pipeline::{FoundPaging, Pipeline};
 use forebay_schemas::source_read::ReadParams;
 
-use crate::fetcher::{FetchError, PagingGuess, PagingSearch, find_paging, first_response};
+use crate::fetcher::{FetchError, PagingGuess, PagingSearch, search_paging};
 use crate::operations::cursor::requested_source;
 
 /// A rule that can't be found, or not be kept.
@@ -97,7 +97,7 @@ pub async fn seek_paging(pipeline: &mut Pipeline, wall: SystemTime) -> Result<()
     let path = file_of(pipeline);
     let Some(section) = pipeline.fetcher.as_ref().filter(|section| section.seeks_paging()) else { return Ok(()) };
     let PagingSearch { found, notes, more } =
-        searched(pipeline, section, &ReadParams::default(), wall).await.map_err(AutoPagingError::Fetch)?;
+        search_paging(pipeline, section, &ReadParams::default(), wall).await.map_err(AutoPagingError::Fetch)?;
     match (found, more) {
         (Some(guess), _) => {
             let PagingGuess { lines, sign, .. } = guess;
@@ -118,15 +118,4 @@ pub async fn seek_paging(pipeline: &mut Pipeline, wall: SystemTime) -> Result<()
             Ok(())
         }
     }
-}
-
-/// Searches for the rule of a section.
-pub(crate) async fn searched(
-    pipeline: &Pipeline,
-    section: &FetcherSection,
-    params: &ReadParams,
-    wall: SystemTime,
-) -> Result<PagingSearch, FetchError> {
-    let first = first_response(pipeline, section, params, wall).await?;
-    Ok(find_paging(pipeline, section, &first, params, wall).await)
 }
