@@ -9,7 +9,8 @@
 use parking_lot::Mutex;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use forebay_schemas::pipeline::{Pipeline, Property};
@@ -22,7 +23,7 @@ use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::embedded;
-use super::error::{BrokerError, ConnectionError};
+use super::error::{BrokerError, ConnectionError, is_unreachable};
 
 /// The smallest send queue of librdkafka. A larger `producer.max_record_bytes` enlarges it.
 const MIN_QUEUE_KIB: u64 = 32 << 10;
@@ -39,13 +40,16 @@ const MAX_MESSAGE_BYTES: u64 = 1_000_000_000;
 #[derive(Clone)]
 pub struct Access(Arc<Inner>);
 
+/// A client for metadata requests. It joins no group.
+pub(super) type MetadataClient = Arc<BaseConsumer<LogContext>>;
+
 struct Inner {
     base: ClientConfig,
     servers: String,
     description: String,
     max_record_bytes: u64,
     embedded: Option<PathBuf>,
-    metadata_client: OnceLock<BaseConsumer<LogContext>>,
+    metadata_client: Mutex<Option<MetadataClient>>,
 }
 
 impl Access {
@@ -84,7 +88,7 @@ impl Access {
         }
         base.set("bootstrap.servers", &servers);
         let max_record_bytes = max_record_bytes(pipeline);
-        Ok(Self(Arc::new(Inner { base, servers, description, max_record_bytes, embedded: data_dir, metadata_client: OnceLock::new() })))
+        Ok(Self(Arc::new(Inner { base, servers, description, max_record_bytes, embedded: data_dir, metadata_client: Mutex::default() })))
     }
 
     /// A producer's properties: acknowledged by all in-sync replicas, idempotent, retried for ever,
@@ -162,16 +166,18 @@ impl Access {
         self.0.embedded.as_ref()
     }
 
-    /// The shared client for metadata requests, created on first use. It joins no group.
-    pub(super) fn metadata_client(&self) -> Result<&BaseConsumer<LogContext>, BrokerError> {
-        if let Some(client) = self.0.metadata_client.get() {
-            return Ok(client);
+    /// The shared client for metadata requests, created on first use and after a request that no
+    /// broker answered.
+    pub(super) fn metadata_client(&self) -> Result<MetadataClient, BrokerError> {
+        let mut shared = self.0.metadata_client.lock();
+        if let Some(client) = &*shared {
+            return Ok(Arc::clone(client));
         }
         let mut config = self.0.base.clone();
         // The end of a partition is then the last stable offset, where reading ends.
         config.set("isolation.level", "read_committed");
         let client = config.create_with_context(LogContext::default()).map_err(|cause| self.error("create a client", cause, None))?;
-        Ok(self.0.metadata_client.get_or_init(|| client))
+        Ok(Arc::clone(shared.insert(Arc::new(client))))
     }
 
     /// A new client that reads uncommitted records: its end of a partition is the high watermark.
@@ -187,7 +193,13 @@ impl Access {
     }
 
     /// The error of a failed call. `client` made the call and may know a connection error.
+    ///
+    /// The shared client is given up when no broker answered: it may have dropped every broker, see
+    /// [`BrokerLoss`].
     pub(crate) fn error(&self, what: &str, cause: KafkaError, client: Option<&BaseConsumer<LogContext>>) -> BrokerError {
+        if let Some(client) = client.filter(|_| cause.rdkafka_error_code().is_some_and(is_unreachable)) {
+            self.0.metadata_client.lock().take_if(|shared| std::ptr::eq(&raw const **shared, client));
+        }
         let connection_error = client.and_then(|client| {
             // Serves pending error events. There are no messages, since nothing is assigned.
             for _ in 0..MAX_EVENTS {
@@ -242,6 +254,49 @@ pub(crate) fn silence(kafka: &str, silent: Duration) -> String {
     format!("kafka {kafka} is connected and has not answered for {} s", silent.as_secs())
 }
 
+/// Why a client is replaced that has no broker left.
+pub(crate) const BROKERS_LOST: &str = "its client has dropped every broker, since kafka named none, and does not return to the bootstrap \
+                                       servers; a new client does";
+
+/// Detects a client that has no broker left, by its statistics.
+///
+/// librdkafka 2.10 and later drops the brokers that are missing in the metadata, and then starts
+/// again from the bootstrap servers. A broker that its controller has fenced, as after a freeze,
+/// names none; the new start can get lost then, and the client never connects again: see
+/// <https://github.com/confluentinc/librdkafka/issues/5301>.
+#[derive(Debug, Default)]
+pub(crate) struct BrokerLoss(AtomicU32);
+
+impl BrokerLoss {
+    /// Whether these statistics, and those before them, show no broker. The time between two is
+    /// longer than a new start takes.
+    pub(crate) fn is_shown_by(&self, statistics: &Statistics) -> bool {
+        let has_broker = statistics.brokers.values().any(|broker| matches!(broker.source.as_str(), "configured" | "learned"));
+        if has_broker {
+            self.0.store(0, Ordering::Relaxed);
+            return false;
+        }
+        self.0.fetch_add(1, Ordering::Relaxed) > 0
+    }
+}
+
+/// The context of a producer that only has to know whether it can still deliver.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LossContext(Arc<(BrokerLoss, AtomicBool)>);
+
+impl LossContext {
+    /// Whether the client has no broker left.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.1.load(Ordering::Relaxed)
+    }
+}
+
+impl ClientContext for LossContext {
+    fn stats(&self, statistics: Statistics) {
+        self.0.1.store(self.0.0.is_shown_by(&statistics), Ordering::Relaxed);
+    }
+}
+
 /// A client context that forwards librdkafka's log to `tracing` at debug level, and keeps the last
 /// connection error, since a failed call says only "transport failure".
 #[derive(Debug, Clone, Default)]
@@ -279,3 +334,31 @@ impl ClientContext for LogContext {
 }
 
 impl rdkafka::consumer::ConsumerContext for LogContext {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statistics(source: &str) -> Statistics {
+        let broker = Broker { source: source.to_owned(), ..Broker::default() };
+        Statistics { brokers: [("a broker".to_owned(), broker)].into(), ..Statistics::default() }
+    }
+
+    #[test]
+    fn a_client_has_lost_its_brokers_when_two_statistics_in_a_row_show_none() {
+        let loss = BrokerLoss::default();
+        let shown: Vec<bool> = ["configured", "logical", "learned", "logical", "logical", "configured"]
+            .map(|source| loss.is_shown_by(&statistics(source)))
+            .into();
+        assert_eq!(shown, [false, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_producer_that_has_no_broker_left_says_so() {
+        let context = LossContext::default();
+        context.stats(statistics("logical"));
+        assert!(!context.is_lost());
+        context.stats(statistics("logical"));
+        assert!(context.is_lost());
+    }
+}

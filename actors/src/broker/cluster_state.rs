@@ -137,7 +137,7 @@ fn group_now(access: &Access, group: &str, topic: &str) -> Result<(BTreeMap<Part
     }
     let client = access.metadata_client()?;
     let offsets = client.fetch_metadata(Some(OFFSETS_TOPIC), REQUEST_TIMEOUT);
-    let offsets = offsets.map_err(|cause| access.error("list topics", cause, Some(client)))?;
+    let offsets = offsets.map_err(|cause| access.error("list topics", cause, Some(&client)))?;
     let code = offsets.topics().first().and_then(|topic| topic.error()).map(Code::from);
     if code == Some(Code::UnknownTopicOrPartition) {
         return Ok((BTreeMap::new(), Some(0)));

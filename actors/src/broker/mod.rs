@@ -32,7 +32,7 @@ mod topic_id_request;
 mod topics;
 
 pub use access::{Access, LogContext};
-pub(crate) use access::{silence, silent_for};
+pub(crate) use access::{BROKERS_LOST, BrokerLoss, LossContext, silence, silent_for};
 pub use cluster_state::{ClusterState, TopicDescription, inspect};
 pub use embedded::EmbeddedBroker;
 pub use error::BrokerError;

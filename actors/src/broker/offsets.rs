@@ -48,7 +48,7 @@ pub fn topic_id_now(access: &Access, topic: &str, timeout: Duration) -> Result<O
     let client = access.metadata_client()?;
     topic_id_request::topic_id(client.client(), topic, timeout).map_err(|cause| match cause.rdkafka_error_code() {
         Some(Code::UnknownTopicOrPartition) => BrokerError::NoTopic { servers: access.servers().to_owned(), topic: topic.to_owned() },
-        _ => access.error("report the id of the topic", cause, Some(client)),
+        _ => access.error("report the id of the topic", cause, Some(&client)),
     })
 }
 
@@ -98,7 +98,7 @@ pub(super) fn ends_now(access: &Access, topic: &str) -> Result<BTreeMap<Partitio
     for (partition, _) in existing(access, topic)? {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let watermarks = client.fetch_watermarks(topic, partition, left);
-        let (start, end) = watermarks.map_err(|cause| access.error("report the ends of the topic", cause, Some(client)))?;
+        let (start, end) = watermarks.map_err(|cause| access.error("report the ends of the topic", cause, Some(&client)))?;
         ends.insert(partition, (Offset(start), Offset(end)));
     }
     Ok(ends)
@@ -150,7 +150,7 @@ pub async fn offsets_at(access: &Access, topic: &str, millis: i64) -> Result<BTr
             wanted.add_partition_offset(&topic, partition, rdkafka::Offset::Offset(millis)).expect("a time since 1970 is a valid offset");
         }
         let answer = client.offsets_for_times(wanted, REQUEST_TIMEOUT);
-        let answer = answer.map_err(|cause| access.error("find offsets by timestamp", cause, Some(client)))?;
+        let answer = answer.map_err(|cause| access.error("find offsets by timestamp", cause, Some(&client)))?;
         let found = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
             rdkafka::Offset::Offset(offset) => Some((element.partition(), Offset(offset))),
             _ => None,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_schemas::error_class::{Class, Classified};
@@ -305,4 +306,16 @@ async fn an_unreachable_broker_is_named_with_the_reason() {
     assert_eq!(error.class(), Class::Transient);
     let text = error.to_string();
     assert!(text.starts_with("kafka 127.0.0.1:1 is not reachable") && text.contains("Connection refused"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metadata_client_is_replaced_after_a_request_that_no_broker_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "").await;
+    served.topics().await;
+    let (access, before) = (served.access.clone(), served.access.metadata_client().unwrap());
+    assert!(Arc::ptr_eq(&before, &access.metadata_client().unwrap()), "requests share it");
+    served.kill().await;
+    assert!(matches!(ends(&access, TOPIC).await, Err(BrokerError::Unreachable { .. })));
+    assert!(!Arc::ptr_eq(&before, &access.metadata_client().unwrap()));
 }

@@ -198,7 +198,8 @@ async fn raise_limit(access: &Access, topic: &str, dead: &mut WantedTopic) {
 /// The leader of each partition of a topic, negative for none. Empty when the topic does not exist.
 pub(super) fn partitions_of(access: &Access, topic: &str) -> Result<BTreeMap<Partition, i32>, BrokerError> {
     let client = access.metadata_client()?;
-    let metadata = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(|cause| access.error("list topics", cause, Some(client)))?;
+    let metadata =
+        client.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(|cause| access.error("list topics", cause, Some(&client)))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(BTreeMap::new()) };
     match found.error().map(Code::from) {
         Some(code) if is_denied(code) => {

@@ -29,7 +29,7 @@ use super::error::{ClientError, ConsumerError};
 use super::params::{ConsumerParams, StoredMetadata, TopicIdLookup};
 use super::start_offset::{CommittedOffset, OutOfRange, ResolvedStart, resolve_start};
 use super::state::Commit;
-use crate::broker::{properties_problem, silent_for};
+use crate::broker::{BrokerLoss, properties_problem, silent_for};
 use forebay_dataplane::commit_metadata::{CommitMetadata, largest_clock};
 
 /// How long a request to Kafka may take.
@@ -54,6 +54,8 @@ pub(super) enum Event {
     /// Offsets of partitions, whether any broker is connected, and how long one has not answered a
     /// request, when that is long.
     Statistics { offsets: Vec<PartitionOffsets>, connected: bool, silent: Option<Duration> },
+    /// The client has no broker left and will not connect again.
+    BrokersLost,
 }
 
 /// The offsets that Kafka holds of a partition.
@@ -127,6 +129,7 @@ struct Callbacks {
     closing: AtomicBool,
     /// The offset of the partition end that the client reports next; −1 for none.
     end: AtomicI64,
+    loss: BrokerLoss,
 }
 
 impl Callbacks {
@@ -146,6 +149,9 @@ impl ClientContext for Callbacks {
     }
 
     fn stats(&self, statistics: Statistics) {
+        if self.loss.is_shown_by(&statistics) {
+            self.push(Event::BrokersLost);
+        }
         let connected = statistics.brokers.values().any(|broker| broker.state == "UP");
         let partitions = statistics.topics.get(&self.topic).map(|topic| topic.partitions.values());
         let known = partitions.into_iter().flatten().filter(|partition| partition.lo_offset >= 0 && partition.hi_offset >= 0);
@@ -223,6 +229,7 @@ impl Client {
             any: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             end: AtomicI64::new(-1),
+            loss: BrokerLoss::default(),
         };
         let refused = |error: KafkaError| ConsumerError::Client { reason: properties_problem(&error).unwrap_or_else(|| error.to_string()) };
         let consumer: BaseConsumer<Callbacks> = configure(kafka, group).create_with_context(callbacks).map_err(refused)?;

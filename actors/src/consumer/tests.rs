@@ -693,3 +693,13 @@ fn the_actor_waits_for_the_topic_and_stops_when_everything_is_settled() {
     assert_eq!((exit, attempts.load(Ordering::Relaxed)), (Exit::Shutdown, 2));
     assert_eq!(commits(&cluster, 1)[&0].0, 3);
 }
+
+#[test]
+fn a_client_that_has_no_broker_left_is_given_up() {
+    let consumer = TestConsumer::start(&cluster(1), 1 << 20, |params| {
+        params.kafka.remove("bootstrap.servers");
+    });
+    let error = consumer.ended().unwrap_err();
+    assert!(error.to_string().contains("has dropped every broker"), "{error}");
+    assert_eq!(error.class(), Class::Transient);
+}

@@ -33,7 +33,9 @@ use uuid::Uuid;
 use super::error::ProduceError;
 use super::keyed_record::{KeyExtractor, KeyedRecord};
 use super::state::{DeliveryTracker, Destination};
-use crate::broker::{self, Access, BrokerError, LogContext, dead_letter_headers::is_too_large, silence, silent_for};
+use crate::broker::{
+    self, Access, BROKERS_LOST, BrokerError, BrokerLoss, LogContext, dead_letter_headers::is_too_large, silence, silent_for,
+};
 use crate::message::{Page, PageProduced, PageRefused};
 use forebay_dataplane::dead_letter::{DeadLetter, Truncation};
 use forebay_dataplane::{Reason, RejectStage, dead_letter, run_counts};
@@ -87,6 +89,7 @@ impl Client {
             unreachable: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             broken: Mutex::new(Some(broken)),
+            loss: BrokerLoss::default(),
         }));
         let producer =
             access.producer().create_with_context(context.clone()).map_err(|cause| access.error("create a producer", cause, None))?;
@@ -330,6 +333,7 @@ struct Shared {
     unreachable: AtomicBool,
     stopped: AtomicBool,
     broken: Mutex<Option<oneshot::Sender<String>>>,
+    loss: BrokerLoss,
 }
 
 impl Context {
@@ -346,6 +350,9 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        if self.0.loss.is_shown_by(&statistics) {
+            self.broke(BROKERS_LOST.to_owned());
+        }
         if let Some(silent) = silent_for(&statistics) {
             self.wait(silence(&self.0.kafka, silent), "no answer");
         }
@@ -392,5 +399,28 @@ impl ProducerContext for Context {
                 delivery.settle(|tracker| tracker.failed(error));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_without_a_broker_breaks_at_the_second_statistics() {
+        let (broken, mut breaks) = oneshot::channel();
+        let context = Context(Arc::new(Shared {
+            kafka: "kafka".to_owned(),
+            progress: Progress::default(),
+            quiet: LogContext::default(),
+            unreachable: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            broken: Mutex::new(Some(broken)),
+            loss: BrokerLoss::default(),
+        }));
+        context.stats(Statistics::default());
+        assert_eq!(breaks.try_recv(), Err(TryRecvError::Empty), "it may be about to start again from the bootstrap servers");
+        context.stats(Statistics::default());
+        assert_eq!(breaks.try_recv().as_deref(), Ok(BROKERS_LOST));
     }
 }

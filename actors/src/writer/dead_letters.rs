@@ -23,7 +23,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
 use super::error::WriterError;
-use crate::broker::{self, dead_letter_headers::is_too_large};
+use crate::broker::{self, BROKERS_LOST, LossContext, dead_letter_headers::is_too_large};
 use forebay_dataplane::dead_letter::{DeadLetter, Truncation};
 use forebay_dataplane::{RawBatch, RawRecord, Reject, arena_headers, dead_letter};
 
@@ -39,6 +39,9 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Creates the dead-letter topic if it is missing, and returns whether it was.
 pub(crate) type RecreateTopic = Arc<dyn Fn() -> BoxFuture<'static, Result<bool, String>> + Send + Sync>;
 
+/// A producer, and what its client tells of its brokers.
+type DeadLetterProducer = (FutureProducer<LossContext>, LossContext);
+
 /// The producer to the dead-letter topic, created when there is something to send.
 pub(super) struct DeadLetters {
     /// The dead-letter topic.
@@ -49,7 +52,7 @@ pub(super) struct DeadLetters {
     pub(super) sql: String,
     config: ClientConfig,
     recreate_topic: RecreateTopic,
-    producer: Mutex<Option<FutureProducer>>,
+    producer: Mutex<Option<DeadLetterProducer>>,
 }
 
 /// A dead letter to send.
@@ -82,7 +85,7 @@ impl DeadLetters {
         now: SystemTime,
         overdue: &(dyn Fn(WriterError) + Send + Sync),
     ) -> Result<(), Undelivered> {
-        let producer = match self.producer() {
+        let (producer, context) = match self.producer() {
             Ok(producer) => producer,
             Err(error) => return Err(Undelivered { rejects, error: self.writer_error(&error) }),
         };
@@ -112,10 +115,10 @@ impl DeadLetters {
             for (outgoing, sent) in in_flight {
                 let failed = match sent {
                     Err(error) => error,
-                    Ok(delivery) => match self.acknowledgement(delivery, overdue).await {
-                        Ok(Ok(_)) => continue,
-                        Ok(Err((error, _))) => error,
-                        Err(_) => KafkaError::Canceled,
+                    Ok(delivery) => match self.acknowledgement(&context, delivery, overdue).await {
+                        Some(Ok(Ok(_))) => continue,
+                        Some(Ok(Err((error, _)))) => error,
+                        Some(Err(_)) | None => KafkaError::Canceled,
                     },
                 };
                 let is_too_large = failed.rdkafka_error_code().is_some_and(is_too_large);
@@ -131,9 +134,9 @@ impl DeadLetters {
         let Some(error) = first_error else { return Ok(()) };
         undelivered.extend(waiting.into_iter().map(|outgoing| outgoing.reject));
         undelivered.sort_by_key(|reject| reject.record);
-        if producer.client().fatal_error().is_some() {
-            // An idempotent producer whose sequence is broken can't continue. A new one starts
-            // over, and the records are sent again.
+        if producer.client().fatal_error().is_some() || context.is_lost() {
+            // An idempotent producer whose sequence is broken can't continue, nor one without a
+            // broker. A new one starts over, and the records are sent again.
             *self.producer.lock() = None;
             drop_in_background(producer);
         }
@@ -155,10 +158,20 @@ impl DeadLetters {
         Some(Outgoing { reject, truncation, alone })
     }
 
-    async fn acknowledgement<F: Future + Unpin>(&self, mut delivery: F, overdue: &(dyn Fn(WriterError) + Send + Sync)) -> F::Output {
+    /// Waits for an acknowledgement. `None` when the producer has no broker left.
+    async fn acknowledgement<F: Future + Unpin>(
+        &self,
+        context: &LossContext,
+        mut delivery: F,
+        overdue: &(dyn Fn(WriterError) + Send + Sync),
+    ) -> Option<F::Output> {
         loop {
             match tokio::time::timeout(ACK_TIMEOUT, &mut delivery).await {
-                Ok(output) => return output,
+                Ok(output) => return Some(output),
+                Err(_) if context.is_lost() => {
+                    tracing::warn!(topic = self.topic, "the producer of dead letters failed: {BROKERS_LOST}");
+                    return None;
+                }
                 Err(_) => overdue(WriterError::Kafka { topic: self.topic.clone(), reason: self.overdue_reason().await }),
             }
         }
@@ -180,13 +193,13 @@ impl DeadLetters {
         }
     }
 
-    fn producer(&self) -> Result<FutureProducer, KafkaError> {
+    fn producer(&self) -> Result<DeadLetterProducer, KafkaError> {
         let mut producer = self.producer.lock();
         if let Some(producer) = &*producer {
             return Ok(producer.clone());
         }
-        let created: FutureProducer = self.config.create()?;
-        Ok(producer.insert(created).clone())
+        let context = LossContext::default();
+        Ok(producer.insert((self.config.create_with_context(context.clone())?, context)).clone())
     }
 
     fn record<'a>(
@@ -250,13 +263,13 @@ impl DeadLetters {
 }
 
 /// Dropping a producer waits up to a second for its thread and for what is in flight.
-fn drop_in_background(producer: FutureProducer) {
+fn drop_in_background(producer: FutureProducer<LossContext>) {
     thread::spawn(move || drop(producer));
 }
 
 impl Drop for DeadLetters {
     fn drop(&mut self) {
-        if let Some(producer) = self.producer.get_mut().take() {
+        if let Some((producer, _)) = self.producer.get_mut().take() {
             drop_in_background(producer);
         }
     }

@@ -22,7 +22,7 @@ use super::super::error::{ClientError, ConsumerError};
 use super::super::start_offset::ResolvedStart;
 use super::commit::DRAIN_TIMEOUT;
 use super::{Loop, LoopExit};
-use crate::broker::silence;
+use crate::broker::{BROKERS_LOST, silence};
 use crate::failpoint::point;
 use crate::ledger::Command;
 
@@ -52,6 +52,7 @@ impl Loop<'_> {
                     self.pending = Some(PendingAssignment { partitions, retry: Retry::new(RESOLVE_BACKOFF), not_before: self.now() });
                 }
                 ClientEvent::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
+                ClientEvent::BrokersLost => return Err(ConsumerError::Broken { reason: BROKERS_LOST.to_owned() }.into()),
                 ClientEvent::Error(error, text) => self.client_error(&error, &text)?,
                 ClientEvent::PartitionEnd { partition, offset } => drop(self.ends.insert(partition, offset)),
                 ClientEvent::Statistics { offsets, connected, silent } => {
