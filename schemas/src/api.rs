@@ -15,7 +15,7 @@ use crate::desired::{Desired, DesiredState};
 use crate::event::Offsets;
 use crate::offset::{Offset, Partition, Ranges};
 use crate::run::Run;
-use crate::snapshot::{ActorView, AlertView, BatchView, CursorView, PartitionView};
+use crate::snapshot::{ActorView, AlertView, BatchView, CursorView, PartitionView, WatermarkView};
 use crate::source_read::Position;
 use crate::window::Window;
 
@@ -296,6 +296,9 @@ pub struct Cursors {
     pub cursors: Vec<CursorView>,
     /// How many there are in total.
     pub total: u64,
+    /// The watermarks of incremental reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watermarks: Vec<WatermarkView>,
 }
 
 /// The answer of `GET /v1/runs`.

@@ -29,6 +29,7 @@
 //! * [`template`]: text of the pipeline file with `{{ NAME }}` in it.
 //! * [`topic_id`]: the id of a topic.
 //! * [`traces`]: batches and runs as OpenTelemetry spans.
+//! * [`watermark`]: how far an incremental source is read.
 //! * [`window`]: the part of a source's time that a run reads.
 
 pub mod api;
@@ -60,6 +61,7 @@ pub mod source_read;
 pub mod template;
 pub mod topic_id;
 pub mod traces;
+pub mod watermark;
 pub mod window;
 
 pub use printable::printable;

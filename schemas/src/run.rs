@@ -474,7 +474,7 @@ impl RunSpec {
 
     /// What it sets for the pages of the run.
     pub fn read_params(&self) -> ReadParams {
-        ReadParams { values: self.params.clone(), window: self.window }
+        ReadParams { values: self.params.clone(), window: self.window, ..ReadParams::default() }
     }
 }
 

@@ -206,6 +206,22 @@ pub struct CursorView {
     pub moved_at: Option<DateTime<Utc>>,
 }
 
+/// How far an incremental read of the source has got.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WatermarkView {
+    /// The params of its fetches as a URL query, sorted by name; empty without params.
+    pub read: String,
+    /// The watermark: everything up to it is in the topic. Absent before the first complete fetch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<String>,
+    /// The largest value so far, while a fetch is not complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<String>,
+    /// When it last moved.
+    pub moved_at: DateTime<Utc>,
+}
+
 /// The store that rows are written to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -268,6 +284,10 @@ pub struct Totals {
     pub fetch_failures: u64,
     /// Records found in the pages.
     pub fetched: u64,
+    /// Those of them that were left out, since the overlap of an incremental read had them in an
+    /// earlier fetch.
+    #[serde(default)]
+    pub repeated: u64,
     /// Records that Kafka acknowledged in the topic.
     pub produced: u64,
     /// Records read from the topic and settled: written, filtered out or dead letters.

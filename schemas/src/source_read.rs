@@ -32,11 +32,36 @@ pub struct ReadParams {
     pub values: BTreeMap<String, String>,
     /// Its window, where the source is read by windows.
     pub window: Option<Window>,
+    /// From where on it asks, where the source is incremental, as its requests write it. It is no
+    /// part of the read.
+    pub watermark: Option<String>,
+    /// What the answer that it has already said of itself, where its requests are conditional. They
+    /// are no part of the read.
+    pub validators: Option<Validators>,
 }
+
+/// What an answer says of itself, so that the next request can ask whether it has changed (RFC
+/// 9110, section 8.8).
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Validators {
+    /// Its `ETag`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(max = 1_024)))]
+    pub etag: Option<String>,
+    /// Its `Last-Modified`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(max = 1_024)))]
+    pub last_modified: Option<String>,
+}
+
+/// The maximum length of a validator, in bytes. A longer one is not kept.
+pub const MAX_VALIDATOR_BYTES: usize = 1 << 10;
 
 impl From<BTreeMap<String, String>> for ReadParams {
     fn from(values: BTreeMap<String, String>) -> Self {
-        Self { values, window: None }
+        Self { values, ..Self::default() }
     }
 }
 

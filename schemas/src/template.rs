@@ -1,8 +1,8 @@
 //! Templates of the pipeline file: text with `{{ NAME }}` where a request has a value of its own.
 //!
 //! Guarantees:
-//! * The names are a fixed set: `params.NAME`, `window.start`, `window.end`, `cursor`, `page`,
-//!   `offset` and `size`. There are no expressions.
+//! * The names are a fixed set: `params.NAME`, `window.start`, `window.end`, `watermark`, `cursor`,
+//!   `page`, `offset` and `size`. There are no expressions.
 //! * A value is escaped for the part of the request that it stands in, so it never becomes more
 //!   than a value there.
 //!
@@ -24,6 +24,8 @@ pub enum Name {
     WindowStart,
     /// The end of the run's window, which is no part of it.
     WindowEnd,
+    /// From where on an incremental fetch asks.
+    Watermark,
     /// The cursor of the page.
     Cursor,
     /// The number of the page.
@@ -40,6 +42,7 @@ impl fmt::Display for Name {
             Self::Param(name) => write!(f, "params.{name}"),
             Self::WindowStart => f.write_str("window.start"),
             Self::WindowEnd => f.write_str("window.end"),
+            Self::Watermark => f.write_str("watermark"),
             Self::Cursor => f.write_str("cursor"),
             Self::Page => f.write_str("page"),
             Self::Offset => f.write_str("offset"),
@@ -49,9 +52,10 @@ impl fmt::Display for Name {
 }
 
 /// The names without params, for messages.
-const NAMES: [(&str, Name); 6] = [
+const NAMES: [(&str, Name); 7] = [
     ("window.start", Name::WindowStart),
     ("window.end", Name::WindowEnd),
+    ("watermark", Name::Watermark),
     ("cursor", Name::Cursor),
     ("page", Name::Page),
     ("offset", Name::Offset),
@@ -104,6 +108,8 @@ pub struct Values<'v> {
     pub params: &'v BTreeMap<String, String>,
     /// The window of the run, and how to write it.
     pub window: Option<(Window, WindowFormat)>,
+    /// From where on an incremental fetch asks; absent where it asks for everything.
+    pub watermark: Option<&'v str>,
     /// The cursor, the page number or the offset; absent on a first page without one.
     pub cursor: Option<&'v str>,
     /// The records on a page.
@@ -124,6 +130,7 @@ impl<'v> Values<'v> {
             Name::Param(name) => self.params.get(name).map(|value| Cow::Borrowed(value.as_str())),
             Name::WindowStart => self.window.map(|(window, format)| Cow::Owned(format.text(window.start))),
             Name::WindowEnd => self.window.map(|(window, format)| Cow::Owned(format.text(window.end))),
+            Name::Watermark => self.watermark.map(Cow::Borrowed),
             Name::Cursor | Name::Page | Name::Offset => self.cursor.map(Cow::Borrowed),
             Name::Size => self.size.map(|size| Cow::Owned(size.to_string())),
         }
@@ -312,7 +319,7 @@ mod tests {
     #[test]
     fn a_name_without_a_value_is_named() {
         let params = BTreeMap::from([("day".to_owned(), "1".to_owned())]);
-        let values = Values { params: &params, window: None, cursor: None, size: Some(50) };
+        let values = Values { params: &params, window: None, watermark: None, cursor: None, size: Some(50) };
         let render = |text: &str| Template::parse(text).unwrap().render(&values, str::to_owned).map_err(ToString::to_string);
         assert_eq!(render("{{ params.day }} of {{ size }}"), Ok("1 of 50".to_owned()));
         assert_eq!(render("{{ params.month }}"), Err("params.month".to_owned()));
@@ -325,7 +332,7 @@ mod tests {
         let at = |text| crate::window::moment(text).unwrap();
         let window = Window { start: at("2026-01-01"), end: at("2026-01-02") };
         let render = |format| {
-            let values = Values { params: &BTreeMap::new(), window: Some((window, format)), cursor: None, size: None };
+            let values = Values { params: &BTreeMap::new(), window: Some((window, format)), watermark: None, cursor: None, size: None };
             Template::parse("{{ window.start }} {{window.end}}").unwrap().render(&values, str::to_owned).unwrap()
         };
         assert_eq!(render(WindowFormat::Rfc3339), "2026-01-01T00:00:00Z 2026-01-02T00:00:00Z");

@@ -91,8 +91,9 @@ fn requests(fetcher: &FetcherSection) -> String {
         }
         (None, _) => "a fetch is one page".to_owned(),
     };
+    let incremental = fetcher.incremental.as_ref().map(|section| format!("; {}", section.describe())).unwrap_or_default();
     let windows = if fetcher.check_window(None).is_err() { "; each run needs a window" } else { "" };
-    format!("{} {}; {rule}{windows}", fetcher.method.as_str(), fetcher.url)
+    format!("{} {}; {rule}{incremental}{windows}", fetcher.method.as_str(), fetcher.url)
 }
 
 /// The stages of the pipeline on one line: source, topic, table.

@@ -4,12 +4,13 @@
 //! Asks the API when the pipeline runs. Otherwise it reads the journal, and writes to it as
 //! `forebay run` would.
 
-use forebay_actors::cursors_of;
 use forebay_actors::data_dir::is_running;
+use forebay_actors::ledger::Watermarks;
 use forebay_actors::operations::cursor::{self, CursorChange, CursorError};
+use forebay_actors::{cursors_of, watermarks_of};
 use forebay_schemas::api::{Cursors, PlanRequest};
 use forebay_schemas::pipeline::Pipeline;
-use forebay_schemas::snapshot::CursorView;
+use forebay_schemas::snapshot::{CursorView, WatermarkView};
 use forebay_schemas::source_read::{Position, Read};
 use serde_json::json;
 
@@ -88,26 +89,30 @@ pub(crate) fn cursor(global: &Global, output: &Output, args: &Args) -> Result<()
 
 fn show(global: &Global, output: &Output, args: &ReadArgs) -> Result<(), CliError> {
     let running = args.target.url.is_some() || is_running(&load_pipeline(global)?);
-    let mut cursors = if running {
+    let (mut cursors, mut watermarks) = if running {
         let client = args.target.client(global)?;
         let cursors: Cursors = block_on(client.get(&["v1", "cursors"], &[("limit", "1000".to_owned())]))?;
         if cursors.total > cursors.cursors.len() as u64 {
             output.message(&format!("the {} that moved last, of {}", cursors.cursors.len(), cursors.total));
         }
-        cursors.cursors
+        (cursors.cursors, cursors.watermarks)
     } else {
-        let pipeline = load_pipeline(global)?;
-        cursors_of(&journaled(&pipeline)?, usize::MAX)
+        let (cursors, watermarks) = journaled(&load_pipeline(global)?)?;
+        (cursors_of(&cursors, usize::MAX), watermarks_of(&watermarks))
     };
     let params = args.params.read_params();
     let read = Read::in_window(&params.values, params.window);
     if !read.is_plain() {
         cursors.retain(|view| view.read == read.text());
+        watermarks.retain(|view| view.read == read.text());
     }
     for view in &cursors {
         output.print_as(view, line);
     }
-    if cursors.is_empty() {
+    for view in &watermarks {
+        output.print_as(view, watermark_line);
+    }
+    if cursors.is_empty() && watermarks.is_empty() {
         output.message(&if read.is_plain() {
             "every read is at its start".to_owned()
         } else {
@@ -117,8 +122,8 @@ fn show(global: &Global, output: &Output, args: &ReadArgs) -> Result<(), CliErro
     Ok(())
 }
 
-/// The cursors in the journal.
-fn journaled(pipeline: &Pipeline) -> Result<forebay_actors::ledger::Cursors, CliError> {
+/// The cursors and the watermarks in the journal.
+fn journaled(pipeline: &Pipeline) -> Result<(forebay_actors::ledger::Cursors, Watermarks), CliError> {
     cursor::kept(pipeline).map_err(|error| CliError::environment(error.to_string(), "`forebay run` would not start either"))
 }
 
@@ -126,6 +131,13 @@ fn line(view: &CursorView) -> String {
     let read = if view.read.is_empty() { "(no params)" } else { &view.read };
     let moved = view.moved_at.map(|at| format!("  moved {}", at.format("%Y-%m-%d %H:%M:%S UTC"))).unwrap_or_default();
     format!("{read}  {:?}{moved}", view.cursor)
+}
+
+fn watermark_line(view: &WatermarkView) -> String {
+    let read = if view.read.is_empty() { "(no params)" } else { &view.read };
+    let watermark = view.watermark.as_deref().unwrap_or("none yet");
+    let reached = view.reached.as_ref().map(|reached| format!(", and a fetch that is not complete is at {reached}")).unwrap_or_default();
+    format!("{read}  watermark {watermark}{reached}  moved {}", view.moved_at.format("%Y-%m-%d %H:%M:%S UTC"))
 }
 
 /// Sets the cursor when there is a reason; else prints what it would do.
@@ -142,7 +154,7 @@ fn set(global: &Global, output: &Output, args: &ReadArgs, reason: Option<&str>, 
         return Ok(());
     }
     let pipeline = load_pipeline(global)?;
-    let setting = CursorChange::plan(&pipeline, &journaled(&pipeline)?, &params, to.clone()).map_err(|error| cli_error(&error))?;
+    let setting = CursorChange::plan(&pipeline, &journaled(&pipeline)?.0, &params, to.clone()).map_err(|error| cli_error(&error))?;
     let done = reason.is_some() && setting.changes();
     if let Some(reason) = reason.filter(|_| done) {
         on_actor_thread(async {

@@ -56,7 +56,7 @@ impl ReadFlags {
     /// The params and the window.
     pub(crate) fn read_params(&self) -> ReadParams {
         let window = self.from.zip(self.to).map(|(start, end)| Window { start, end });
-        ReadParams { values: self.param.iter().cloned().collect(), window }
+        ReadParams { values: self.param.iter().cloned().collect(), window, ..ReadParams::default() }
     }
 }
 

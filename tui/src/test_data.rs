@@ -389,6 +389,7 @@ pub(crate) fn later(ms: i64) -> Snapshot {
             pages: 84_121 + n(12),
             fetch_failures: 3,
             fetched: 8_412_100 + n(1_240),
+            repeated: 0,
             produced: 8_412_100 + n(1_240),
             consumed: 8_411_788 + n(1_200),
             written: 8_411_776 + n(1_200),

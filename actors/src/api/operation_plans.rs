@@ -192,7 +192,9 @@ async fn draft(state: &State, request: &PlanRequest) -> Result<Draft, ApiError> 
     match request {
         PlanRequest::Replay { from } => draft_replay(state, from).await,
         PlanRequest::Redrive { letters } => draft_redrive(state, letters.as_ref()).await,
-        PlanRequest::Cursor { params, window, to } => draft_cursor(state, &ReadParams { values: params.clone(), window: *window }, to),
+        PlanRequest::Cursor { params, window, to } => {
+            draft_cursor(state, &ReadParams { values: params.clone(), window: *window, ..ReadParams::default() }, to)
+        }
     }
 }
 

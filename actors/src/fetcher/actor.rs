@@ -32,6 +32,7 @@ use super::page_fetcher::{FetchedPage, HANDOFF_RETRY_INTERVAL, PageFetcher};
 use super::pagination::PageLimits;
 use super::schedule::Schedule;
 use super::state::{Effect, Failure, Patience, State};
+use super::watermark::{FetchPass, MarkReader, PageMarks, Seen};
 use crate::failpoint::point;
 use crate::ledger::{Command, Ledger};
 use crate::message::{Page, PageContent, PageProduced, PageRefused, Receipt};
@@ -107,6 +108,8 @@ pub(crate) struct Fetcher {
     /// How the last fetch was cut short, if it was. Logged once for consecutive fetches that end
     /// alike.
     cut_short: Option<Stop>,
+    /// Whether the last page had records without a mark.
+    has_unmarked: bool,
     /// The number of the last timer that was set. Earlier timers are ignored.
     timer: u64,
     stopping: bool,
@@ -133,6 +136,7 @@ impl Fetcher {
             pace,
             outage: Outage::default(),
             cut_short: None,
+            has_unmarked: false,
             timer: 0,
             stopping: false,
         }
@@ -182,7 +186,18 @@ impl Fetcher {
         let ledger = &self.params.ledger;
         let position =
             self.state.position(ledger.last_event(), || if pages.paths.is_paged { ledger.next_position(run) } else { Position::Begin });
-        let (cursor, params) = (self.state.cursor().map(str::to_owned), ledger.params(run));
+        let (cursor, mut params) = (self.state.cursor().map(str::to_owned), ledger.params(run));
+        let mut seen = Seen::default();
+        if pages.client.is_conditional() {
+            params.validators = ledger.validators_of(run);
+        }
+        if let Some(incremental) = &pages.incremental {
+            let (now, is_first_page) = (self.params.clock.wall().into(), position == Position::Begin);
+            let pass = self.state.pass(|| FetchPass::of_fetch(incremental, ledger.watermark_of(run), is_first_page, now));
+            if let Some(pass) = pass {
+                (params.watermark, seen) = (pass.asked().map(str::to_owned), pass.seen());
+            }
+        }
         tracing::debug!(%run, api = pages.client.api(), cursor, "fetching");
         self.pace.requested(self.params.clock.now());
         let (progress, is_first) = (cx.progress(), self.state.is_first());
@@ -197,7 +212,7 @@ impl Fetcher {
                 pages.wait_durable(durable).await?;
                 let credit = pages.budget.reserve(pages.max_page_bytes).await;
                 let _working = progress.working();
-                let page = pages.fetch(run, credit, &params, cursor.as_deref(), is_first).await;
+                let page = pages.fetch(run, credit, &params, cursor.as_deref(), is_first, &seen).await;
                 page.map_err(|error| error.at(&position, &params))
             },
             move |actor, page, cx| actor.fetched(run, page, cx),
@@ -210,7 +225,8 @@ impl Fetcher {
         match page {
             Ok(FetchedPage { content, earlier, mut info, took }) => {
                 point("fetcher::after_fetch");
-                let count = earlier.produced + earlier.rejected + content.records.len() as u64;
+                let count = earlier.produced + earlier.rejected + info.marks.repeated + content.records.len() as u64;
+                self.repeated(&info.marks);
                 if let Some(wait) = info.wait.filter(|wait| !wait.is_zero()) {
                     let reason = "the API's rate limit is used up, by the headers of its answer".to_owned();
                     self.record(Command::Record(Event::SourceThrottled { millis: millis(wait), reason }));
@@ -218,7 +234,7 @@ impl Fetcher {
                 info.wait = info.wait.max(self.pace.wait(now));
                 self.params.telemetry.pages.add(1);
                 self.params.telemetry.fetched.add(count);
-                self.params.telemetry.answered("2xx");
+                self.params.telemetry.answered(if info.is_unchanged { "304" } else { "2xx" });
                 self.params.telemetry.stage(Stage::Fetch, took);
                 let (produce, effects) = self.state.fetched(count, now, fresh, info);
                 if produce {
@@ -240,6 +256,19 @@ impl Fetcher {
                 self.act(effects, cx);
             }
         }
+    }
+
+    /// Counts the records that were left out of a page, and logs those that have no mark, once for
+    /// consecutive pages with such.
+    fn repeated(&mut self, marks: &PageMarks) {
+        self.params.telemetry.repeated.add(marks.repeated);
+        let has_unmarked = marks.unmarked > 0;
+        if has_unmarked && !self.has_unmarked {
+            let field =
+                self.params.pipeline.fetcher.as_ref().and_then(|section| section.incremental.as_ref()).map(|section| &section.field);
+            tracing::warn!(records = marks.unmarked, field, "records have no mark; they are read, and do not move the watermark");
+        }
+        self.has_unmarked = has_unmarked;
     }
 
     /// Hands pages to the producer.
@@ -340,6 +369,8 @@ impl Actor for Fetcher {
                 self.pages = Some(PageFetcher {
                     client,
                     paths: PagePaths::of(section),
+                    marks: section.incremental.as_ref().map(MarkReader::new),
+                    incremental: section.incremental.clone(),
                     counted_from: section.paging().filter(|paging| paging.next.is_counted()).and_then(|paging| paging.start),
                     max_page_bytes: section.max_page_bytes.as_usize(),
                     budget: budget.clone(),

@@ -25,12 +25,12 @@ use forebay_schemas::http_url::HttpUrl;
 use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::pipeline::{FetcherSection, FieldSource, FieldTemplate, FileError, Pipeline, Property, Secret};
 use forebay_schemas::printable;
-use forebay_schemas::source_read::{MAX_CURSOR_BYTES, ReadParams};
+use forebay_schemas::source_read::{MAX_CURSOR_BYTES, MAX_VALIDATOR_BYTES, ReadParams, Validators};
 use futures_util::TryStreamExt as _;
 use reqwest::dns::Resolve;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED,
 };
 use reqwest::redirect::Policy;
 use reqwest::{Client as Http, Method, StatusCode, Url};
@@ -75,6 +75,8 @@ pub(super) struct Client {
     requests: Arc<RequestBuilder>,
     /// What an answer says outside of its body.
     places: Arc<AnswerPlaces>,
+    /// Whether requests ask only for what has changed.
+    conditional: bool,
     /// What is added to the records.
     added: Arc<Vec<FieldTemplate>>,
     /// Hosts besides that of `fetcher.url`.
@@ -166,6 +168,7 @@ impl Client {
             http,
             requests: Arc::new(RequestBuilder::new(fetcher)),
             places: Arc::new(AnswerPlaces::of(fetcher)),
+            conditional: fetcher.conditional,
             added: Arc::new(FieldTemplate::of(fetcher).expect("the check of the pipeline file compiles its fields")),
             allowed_hosts: Arc::new(allowed_hosts),
             method: match fetcher.method {
@@ -186,6 +189,11 @@ impl Client {
         client.headers(&ReadParams::default(), None)?;
         client.secrets()?;
         Ok(client)
+    }
+
+    /// Whether requests ask only for what has changed.
+    pub(super) fn is_conditional(&self) -> bool {
+        self.conditional
     }
 
     /// The API as messages name it: its URL without the query.
@@ -389,6 +397,12 @@ impl Client {
         if let Some(name) = &places.total_header {
             info.total = header(name).map(|text| count(&text, name, places.key)).transpose().map_err(wrong)?;
         }
+        if self.conditional {
+            let kept = |name| header(name).filter(|text| text.len() <= MAX_VALIDATOR_BYTES);
+            let validators = Validators { etag: kept(&ETAG.to_string()), last_modified: kept(&LAST_MODIFIED.to_string()) };
+            info.is_unchanged = response.status == StatusCode::NOT_MODIFIED;
+            info.validators = Some(validators).filter(|known| !info.is_unchanged && *known != Validators::default());
+        }
         match (&response.link, places.is_link) {
             (Some(url), true) => info.next = NextCursor::Cursor(url.to_string()),
             (None, true) => info.next = NextCursor::Absent,
@@ -397,7 +411,7 @@ impl Client {
         Ok(())
     }
 
-    fn page_error(&self, response: &ApiResponse, cause: PageError) -> FetchError {
+    pub(super) fn page_error(&self, response: &ApiResponse, cause: PageError) -> FetchError {
         response.secrets.removed_from(FetchError::Page { api: self.api.clone(), cause, wait: response.wait })
     }
 
@@ -513,6 +527,13 @@ impl Client {
                 }
             };
             headers.insert(header_name, value);
+        }
+        for (name, value) in
+            params.validators.iter().flat_map(|known| [(IF_NONE_MATCH, &known.etag), (IF_MODIFIED_SINCE, &known.last_modified)])
+        {
+            if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
+                headers.entry(name).or_insert(value);
+            }
         }
         self.authorization.add_secret(&mut headers)?;
         Ok(headers)

@@ -89,12 +89,16 @@ pub struct Answer {
 /// # Errors
 /// When the request can't be made.
 pub async fn dry_run(pipeline: &Pipeline, section: &FetcherSection, params: &ReadParams, wall: SystemTime) -> Result<DryRun, FetchError> {
+    // The request of the first fetch. What was read already, only the journal knows.
+    let first = section.incremental.as_ref().and_then(|section| Some(section.asks_in().write(section.begin(None)?)));
+    let params = &ReadParams { watermark: first, ..params.clone() };
     let (section, found) = with_found_rule(pipeline, section, params, wall).await;
     let section = &section;
     let (start, limits) = PageLimits::of(section);
     let client = Client::new(pipeline, section)?;
     let request = shown(section, &client.page_request(params, start.as_deref())?);
     let rule = section.paging().map_or_else(|| "a fetch is one page".to_owned(), |paging| paging.describe());
+    let rule = section.incremental.iter().fold(rule, |rule, section| format!("{rule}; {}", section.describe()));
     let outcome = DryRun { request, answer: None, error: None, next: None, stop: None, rule, found, limits: limits_of(section) };
     let answer = async {
         let ReadPage { status, bytes, extracted, info } = read_page(&client, section, params, start.as_deref(), true, wall).await?;
@@ -138,7 +142,8 @@ async fn with_found_rule(
 fn shown(section: &FetcherSection, request: &PageRequest) -> ShownRequest {
     let hidden: Vec<&str> = request.secrets.iter().map(|(name, _)| name.as_str()).collect();
     let param = section.paging().and_then(|paging| paging.param);
-    let shown: Vec<&str> = param.iter().map(String::as_str).collect();
+    let watermark = section.incremental.as_ref().and_then(|section| section.param.as_deref());
+    let shown: Vec<&str> = param.as_deref().into_iter().chain(watermark).collect();
     let mut headers: Vec<String> = request.headers.keys().map(ToString::to_string).collect();
     headers.sort_unstable();
     headers.dedup();

@@ -332,7 +332,7 @@ mod tests {
             let values = params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
             let at = |text| forebay_schemas::window::moment(text).unwrap();
             let window = params.is_empty().then(|| Window { start: at("2026-01-01"), end: at("2026-01-02") });
-            let params = ReadParams { values, window };
+            let params = ReadParams { values, window, ..ReadParams::default() };
             let error = FetchError::Status { api: "http://api.example/".into(), status, excerpt: "no".into(), limit: RateLimit::default() };
             let error = error.at(position, &params);
             (error.class(), error.to_string())

@@ -155,6 +155,14 @@ pub enum PageError {
         /// Which token is missing, and what the record has instead.
         cause: String,
     },
+    /// No record of the first page has a mark.
+    #[error("fetcher.incremental.field = \"{pointer}\" gives no record of the page a mark, so the watermark would never move: {cause}")]
+    NoMark {
+        /// The pointer.
+        pointer: String,
+        /// Which token is missing, or what the record has there.
+        cause: String,
+    },
     /// The pointer to the next cursor leads to something other than a string or a number.
     #[error("fetcher.{key} = \"{pointer}\" leads to {found}, not to a string or a number")]
     NotCursor {

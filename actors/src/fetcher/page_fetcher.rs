@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_schemas::pipeline::IncrementalSection;
 use forebay_schemas::source_read::ReadParams;
 use reqwest::StatusCode;
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ use super::page::{self, PagePaths};
 use super::pagination::PageInfo;
 use super::record_fields::RecordFields;
 use super::records::Extracted;
+use super::watermark::{MarkReader, Seen};
 use crate::failpoint::point_async;
 use crate::ledger::Ledger;
 use crate::message::{Page, PageContent, PageProduced, PageRefused, RECORD_OVERHEAD, Receipt};
@@ -40,6 +42,9 @@ const LARGE_BODY_BYTES: usize = 256 << 10;
 pub(super) struct PageFetcher {
     pub(super) client: Client,
     pub(super) paths: PagePaths,
+    /// How to read the watermark, where the source is incremental.
+    pub(super) incremental: Option<IncrementalSection>,
+    pub(super) marks: Option<MarkReader>,
     /// The first page, where the fetcher counts the pages.
     pub(super) counted_from: Option<String>,
     pub(super) max_page_bytes: usize,
@@ -80,6 +85,7 @@ impl PageFetcher {
         params: &ReadParams,
         cursor: Option<&str>,
         is_first: bool,
+        seen: &Seen,
     ) -> Result<FetchedPage, FetchError> {
         point_async("fetcher::before_fetch").await;
         let started = self.clock.now();
@@ -99,8 +105,8 @@ impl PageFetcher {
         let wait = response.wait;
         let fields = self.client.record_fields(params, &response)?;
         let mut page = match self.client.next_part(&mut response).await {
-            Some(part) => self.parts(run, (response, fields), part?, credit).await?,
-            None => self.whole((response, fields), is_first, credit).await?,
+            Some(part) => self.parts(run, (response, fields), part?, credit, is_first, seen).await?,
+            None => self.whole((response, fields), is_first, credit, seen).await?,
         };
         page.info.wait = wait;
         page.took = self.clock.now().saturating_duration_since(started);
@@ -113,11 +119,16 @@ impl PageFetcher {
         (response, fields): (ApiResponse, RecordFields),
         is_first: bool,
         credit: Credit,
+        seen: &Seen,
     ) -> Result<FetchedPage, FetchError> {
         let bytes = response.body.len();
         let (body, paths, max) = (response.body.clone(), self.paths.clone(), self.max_page_bytes);
+        let (marks, seen) = (self.marks.clone(), Arc::clone(seen));
         let read = move || {
-            let (mut extracted, info) = page::read(&body, &paths, is_first, max)?;
+            let (mut extracted, mut info) = page::read(&body, &paths, is_first, max)?;
+            if let Some(reader) = marks {
+                info.marks = reader.read(&mut extracted, &seen, is_first)?;
+            }
             fields.add_to(&mut extracted, max)?;
             Ok((extracted, info))
         };
@@ -139,12 +150,19 @@ impl PageFetcher {
         (mut response, fields): (ApiResponse, RecordFields),
         first: (Extracted, bool),
         mut credit: Credit,
+        is_first: bool,
+        seen: &Seen,
     ) -> Result<FetchedPage, FetchError> {
         let mut info = self.client.page_of_rows(&response, &self.paths)?;
         let mut earlier = PageProduced::default();
         let (mut part, mut is_last) = first;
         loop {
             info.digest = info.digest.rotate_left(1) ^ page::digest(&part.records);
+            if let Some(reader) = &self.marks {
+                let is_first = is_first && info.marks.reached.is_none() && earlier == PageProduced::default();
+                let marks = reader.read(&mut part, seen, is_first);
+                info.marks.merge(marks.map_err(|cause| self.client.page_error(&response, cause))?);
+            }
             self.client.add_fields(&response, &fields, &mut part)?;
             let bytes = part.records.iter().map(Bytes::len).sum();
             let content = self.weighed(part, bytes, credit).await;

@@ -18,7 +18,10 @@ use std::time::Duration;
 
 use forebay_schemas::pipeline::{FetcherSection, NextFetch, NextPage, TotalOf};
 use forebay_schemas::run::{Stop, StopReason};
+use forebay_schemas::source_read::Validators;
 use uuid::Uuid;
+
+use super::watermark::PageMarks;
 
 /// The most cursors, and the most pages, that are remembered. A fetch that continues one cut short
 /// with more than these starts with none.
@@ -104,6 +107,12 @@ pub(crate) struct PageInfo {
     pub past_end: Option<String>,
     /// How long the next request has to wait, for a rate limit.
     pub wait: Option<Duration>,
+    /// The marks of its records, where the source is incremental.
+    pub marks: PageMarks,
+    /// What it says of itself, where requests are conditional.
+    pub validators: Option<Validators>,
+    /// Whether the API says that nothing has changed since the last fetch.
+    pub is_unchanged: bool,
 }
 
 /// What a page says about the next cursor.

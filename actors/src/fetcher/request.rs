@@ -31,6 +31,8 @@ pub(super) struct RequestBuilder {
     templates: RequestTemplates,
     /// The query parameter for the cursor, the page number or the offset.
     param: Option<String>,
+    /// The query parameter for the watermark.
+    watermark_param: Option<String>,
     size: Option<u64>,
     size_param: Option<String>,
     names_urls: NamesUrls,
@@ -44,6 +46,7 @@ impl RequestBuilder {
             url: section.url.reveal().clone(),
             templates: RequestTemplates::of(section).expect("the check of the pipeline file compiles its requests"),
             param: paging.as_ref().and_then(|paging| paging.param.clone()),
+            watermark_param: section.incremental.as_ref().and_then(|incremental| incremental.param.clone()),
             size: paging.as_ref().and_then(|paging| paging.size),
             size_param: paging.as_ref().and_then(|paging| paging.size_param.clone()),
             names_urls: match paging.as_ref().map(|paging| &paging.next) {
@@ -81,7 +84,7 @@ impl RequestBuilder {
     /// so.
     pub(super) fn values<'v>(&self, params: &'v ReadParams, cursor: Option<&'v str>) -> Values<'v> {
         let window = self.templates.in_window(params.window).ok().flatten();
-        Values { params: &params.values, window, cursor, size: self.size }
+        Values { params: &params.values, window, watermark: params.watermark.as_deref(), cursor, size: self.size }
     }
 
     /// Checks that a fetch may have these params.
@@ -127,6 +130,9 @@ impl RequestBuilder {
         url = own.fold(url, |url, (name, value)| with_param(&url, name, &[value]));
         if let (Some(param), Some(size)) = (&self.size_param, self.size) {
             url = with_param(&url, param, &[&size.to_string()]);
+        }
+        if let (Some(param), Some(watermark)) = (&self.watermark_param, &params.watermark) {
+            url = with_param(&url, param, &[watermark]);
         }
         Ok(match (&self.param, cursor) {
             (Some(param), Some(cursor)) => with_param(&url, param, &[cursor]),

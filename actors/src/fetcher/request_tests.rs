@@ -15,7 +15,7 @@ fn builder(lines: &str) -> RequestBuilder {
 }
 
 fn params(pairs: &[(&str, &str)]) -> ReadParams {
-    ReadParams { values: pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(), window: None }
+    ReadParams { values: pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(), ..ReadParams::default() }
 }
 
 fn url(lines: &str, given: &[(&str, &str)], cursor: Option<&str>) -> String {

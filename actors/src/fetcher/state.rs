@@ -25,11 +25,12 @@ use std::time::{Duration, Instant};
 use forebay_schemas::event::Event;
 use forebay_schemas::pipeline::HumanDuration;
 use forebay_schemas::run::{RunError, Stop};
-use forebay_schemas::source_read::Position;
+use forebay_schemas::source_read::{Position, Validators};
 use uuid::Uuid;
 
 use super::pagination::{NextStep, PageHistory, PageInfo, PageLimits};
 use super::schedule::{Schedule, Ticks};
+use super::watermark::{FetchPass, PageMarks};
 use crate::ledger::Command;
 use crate::message::{PageProduced, PageRefused};
 use forebay_kernel::{Backoff, Retry, millis};
@@ -138,6 +139,8 @@ struct Fetch {
     position: Option<Position>,
     /// The last event of the ledger when the page was requested.
     requested: u64,
+    /// What it asks for, where the source is incremental.
+    pass: Option<FetchPass>,
     /// The pages that are not in Kafka yet, oldest first.
     unsettled: VecDeque<Unsettled>,
     phase: Phase,
@@ -153,6 +156,10 @@ struct Unsettled {
     /// The cursor that it was requested with.
     cursor: Option<String>,
     records: u64,
+    /// The marks of its records.
+    marks: PageMarks,
+    /// What it said of itself.
+    validators: Option<Validators>,
     /// What follows from it.
     step: NextStep,
 }
@@ -230,6 +237,11 @@ impl State {
     /// How many pages of the fetch under way have arrived and are not in Kafka yet.
     pub(crate) fn unsettled(&self) -> usize {
         self.current.as_ref().map_or(0, |fetch| fetch.unsettled.len())
+    }
+
+    /// What the fetch under way asks for; `start` says so at its first page.
+    pub(crate) fn pass(&mut self, start: impl FnOnce() -> FetchPass) -> Option<&FetchPass> {
+        self.current.as_mut().map(|fetch| &*fetch.pass.get_or_insert_with(start))
     }
 
     /// Whether the page to fetch is the first of its fetch.
@@ -359,7 +371,8 @@ impl State {
     }
 
     /// A page arrived with this many records. Returns whether to produce it.
-    pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, info: PageInfo) -> (bool, Vec<Effect>) {
+    pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, mut info: PageInfo) -> (bool, Vec<Effect>) {
+        let (marks, validators) = (std::mem::take(&mut info.marks), info.validators.take());
         let cursor = self.cursor().map(str::to_owned);
         let Some(fetch) = &mut self.current else { return (false, Vec::new()) };
         let mut effects = self.failing.then_some(Effect::Recovered).into_iter().collect::<Vec<_>>();
@@ -385,7 +398,7 @@ impl State {
             }
             NextStep::Stop(stop, _) => Phase::Last(End::Stopped(Some(stop.clone()))),
         };
-        fetch.unsettled.push_back(Unsettled { asked, requested: fetch.requested, cursor, records, step });
+        fetch.unsettled.push_back(Unsettled { asked, requested: fetch.requested, cursor, records, marks, validators, step });
         if fetch.unsettled.len() == 1 {
             effects.extend(fetch.oldest_fetched());
         }
@@ -451,7 +464,7 @@ impl State {
     pub(crate) fn produced(&mut self, page: PageProduced, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let start = self.start.as_deref();
         let Some(fetch) = &mut self.current else { return Vec::new() };
-        let Some(Unsettled { asked, requested, step, .. }) = fetch.unsettled.pop_front() else { return Vec::new() };
+        let Some(Unsettled { asked, requested, marks, validators, step, .. }) = fetch.unsettled.pop_front() else { return Vec::new() };
         let (next, stop) = match step {
             NextStep::Continue(next) => (Some(Position::Cursor(next)), None),
             // The read is complete, and its next fetch begins at its first page.
@@ -469,7 +482,11 @@ impl State {
         }
         let PageProduced { ranges, produced, rejected, rejects } = page;
         let run = fetch.run;
-        let mut effects = vec![Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, requested, next, rejects })];
+        let is_complete = stop.is_some_and(|stop| stop.complete);
+        let progress = fetch.pass.as_mut().and_then(|pass| pass.produced(marks, asked == Position::Begin, is_complete)).map(Box::new);
+        let validators = validators.filter(|_| is_complete).map(Box::new);
+        let page = Command::PageProduced { run, ranges, produced, rejected, asked, requested, next, rejects, progress, validators };
+        let mut effects = vec![Effect::Record(page)];
         effects.extend(fetch.oldest_fetched());
         effects.extend(self.go_on(now, fresh));
         effects
@@ -528,8 +545,8 @@ impl State {
     fn begin(&mut self, run: Uuid, triggered: bool, retry: Option<PendingRetry>, now: Instant) {
         let (since, retry, history) =
             retry.map_or_else(|| (now, Retry::new(BACKOFF), PageHistory::default()), |failed| (failed.since, failed.retry, failed.history));
-        let (position, requested, unsettled, phase) = (None, 0, VecDeque::new(), Phase::Requested);
-        self.current = Some(Fetch { run, triggered, since, retry, history, position, requested, unsettled, phase });
+        let (position, requested, pass, unsettled, phase) = (None, 0, None, VecDeque::new(), Phase::Requested);
+        self.current = Some(Fetch { run, triggered, since, retry, history, position, requested, pass, unsettled, phase });
     }
 
     /// When the next scheduled fetch may start: the retry of a failed one, else the next tick.

@@ -123,7 +123,18 @@ fn run_error(effects: &[Effect], run: u128) -> Option<&RunError> {
 fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
     let PageProduced { ranges, produced, rejected, rejects } = PageProduced::default();
     let (run, asked, next) = (Uuid::from_u128(run), Position::of(asked), next.map(|next| Position::of(Some(next))));
-    Effect::Record(Command::PageProduced { run, ranges, produced, rejected, asked, requested: 0, next, rejects })
+    Effect::Record(Command::PageProduced {
+        run,
+        ranges,
+        produced,
+        rejected,
+        asked,
+        requested: 0,
+        next,
+        rejects,
+        progress: None,
+        validators: None,
+    })
 }
 /// How a run stopped, if it is all produced.
 fn finished(effects: &[Effect], run: u128) -> Option<&Stop> {

@@ -6,9 +6,19 @@ use forebay_schemas::event::{Checkpoints, Event, Starts};
 use forebay_schemas::offset::Ranges;
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{Cancelled, RunError, Stop};
-use forebay_schemas::source_read::{Position, Read};
+use forebay_schemas::source_read::{Position, Read, Validators};
 use forebay_schemas::topic_id::TopicId;
+use forebay_schemas::watermark::Pass;
 use uuid::Uuid;
+
+/// How far an incremental read has got. The fields are those of [`Event::WatermarkMoved`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of the event")]
+pub struct PassProgress {
+    pub at: Option<String>,
+    pub pass: Option<Pass>,
+    pub seen: Vec<String>,
+}
 
 /// A request to the ledger, or a report that it decides on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +46,10 @@ pub enum Command {
         requested: u64,
         next: Option<Position>,
         rejects: Rejects,
+        /// How far an incremental read has got with the page.
+        progress: Option<Box<PassProgress>>,
+        /// What the page said of itself, where it is a whole answer.
+        validators: Option<Box<Validators>>,
     },
     /// An operator sets the cursor of a read.
     SetCursor { read: Read, to: Position, by: String, reason: String },

@@ -10,7 +10,7 @@ use forebay_schemas::event::{Event, Recorded};
 use forebay_schemas::offset::{Checkpoint, Offset, Partition, Range, RangeSet};
 use forebay_schemas::run::{Cancelled, MaxRejected, Run, RunSpec};
 use forebay_schemas::snapshot::RunTotals;
-use forebay_schemas::source_read::{Position, ReadParams};
+use forebay_schemas::source_read::{Position, ReadParams, Validators};
 use forebay_schemas::topic_id::TopicId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ use super::error::{LedgerError, Rejection};
 use super::fold::fold;
 use super::runs::Accepted;
 use super::state::State;
+use super::watermarks::{Watermark, Watermarks};
 use crate::journal::{Disk, Durable, Journal, JournalError, Settings, frame};
 use forebay_kernel::SharedClock;
 
@@ -255,6 +256,22 @@ impl Ledger {
         self.inner.lock().state.next_position(run)
     }
 
+    /// Returns how far the incremental read of a run has got, unless the run reads again.
+    pub fn watermark_of(&self, run: Uuid) -> Option<Watermark> {
+        self.inner.lock().state.watermark_of(run).cloned()
+    }
+
+    /// Returns what the last whole answer to the read of a run said of itself, unless the run reads
+    /// again.
+    pub fn validators_of(&self, run: Uuid) -> Option<Validators> {
+        self.inner.lock().state.validators_of(run).cloned()
+    }
+
+    /// Returns the watermark of each incremental read of the source.
+    pub fn watermarks(&self) -> Watermarks {
+        self.inner.lock().state.watermarks.clone()
+    }
+
     /// Returns the cursor of each read of the source.
     pub fn cursors(&self) -> Cursors {
         self.inner.lock().state.cursors.clone()
@@ -470,7 +487,9 @@ fn count_end(event: &Event, ended: &mut RunTotals) {
 /// batches.
 fn log(event: &Event) {
     match event {
-        Event::PageFetched { .. } | Event::PageProduced { .. } => tracing::debug!("{event}"),
+        Event::PageFetched { .. } | Event::PageProduced { .. } | Event::WatermarkMoved { .. } | Event::ValidatorsKept { .. } => {
+            tracing::debug!("{event}");
+        }
         Event::PartitionsAssigned { .. } | Event::PartitionsRevoked { .. } | Event::OffsetsReset { .. } | Event::CursorSet { .. } => {
             tracing::info!("{event}");
         }

@@ -26,6 +26,7 @@ mod ledger;
 pub mod runs;
 pub mod state;
 mod watch_actor;
+pub mod watermarks;
 
 #[cfg(test)]
 mod runs_tests;
@@ -34,7 +35,7 @@ mod source_cursors_tests;
 #[cfg(test)]
 mod tests;
 
-pub use command::Command;
+pub use command::{Command, PassProgress};
 pub use cursors::Cursors;
 pub use error::{LedgerError, Rejection};
 pub use fold::fold;
@@ -44,3 +45,4 @@ pub(crate) use ledger::{invalidate_confirmed, is_urgent};
 pub use runs::{Accepted, Runs};
 pub use state::State;
 pub use watch_actor::{CancelRun, InspectTopic, LedgerMonitor, TopicState};
+pub use watermarks::{Watermark, Watermarks};

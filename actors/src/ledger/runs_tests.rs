@@ -63,7 +63,18 @@ fn produced(runs: &mut Runs, run: Uuid, partition: Partition, range: Range) {
     let (asked, rejects) = (Position::Begin, Rejects::default());
     submit(
         runs,
-        Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, requested: u64::MAX, next: None, rejects },
+        Command::PageProduced {
+            run,
+            ranges,
+            produced: range.len(),
+            rejected: 0,
+            asked,
+            requested: u64::MAX,
+            next: None,
+            rejects,
+            progress: None,
+            validators: None,
+        },
     )
     .unwrap();
     submit(runs, Command::RunProduced { run, stop: None }).unwrap();
@@ -78,7 +89,18 @@ fn page(runs: &mut Runs, range: Range, cursor: Option<&str>) {
     let (asked, rejects) = (Position::Begin, Rejects::default());
     submit(
         runs,
-        Command::PageProduced { run: id(1), ranges, produced: range.len(), rejected: 0, asked, requested: u64::MAX, next, rejects },
+        Command::PageProduced {
+            run: id(1),
+            ranges,
+            produced: range.len(),
+            rejected: 0,
+            asked,
+            requested: u64::MAX,
+            next,
+            rejects,
+            progress: None,
+            validators: None,
+        },
     )
     .unwrap();
 }
@@ -235,6 +257,8 @@ fn ten(max_rejected: &str, refused: u64) -> Runs {
             requested: u64::MAX,
             next: None,
             rejects,
+            progress: None,
+            validators: None,
         },
     )
     .unwrap();
@@ -325,6 +349,8 @@ fn a_restarted_run_forgets_rejected_pages_and_keeps_settled_counts() {
             requested: u64::MAX,
             next: None,
             rejects,
+            progress: None,
+            validators: None,
         },
     )
     .unwrap();

@@ -39,6 +39,8 @@ fn page_at(ledger: &Ledger, run: Uuid, asked: Position, cursor: Option<&str>) ->
         requested: u64::MAX,
         next,
         rejects: Rejects::default(),
+        progress: None,
+        validators: None,
     })
 }
 
@@ -52,7 +54,20 @@ fn a_page_that_was_requested_before_the_cursor_was_set_does_not_move_it() {
     let page = |requested: u64, next: &str| {
         let (ranges, rejects, next) = (Ranges::default(), Rejects::default(), Some(Position::of(Some(next))));
         let asked = Position::Begin;
-        ledger.submit(Command::PageProduced { run, ranges, produced: 0, rejected: 0, asked, requested, next, rejects }).unwrap();
+        ledger
+            .submit(Command::PageProduced {
+                run,
+                ranges,
+                produced: 0,
+                rejected: 0,
+                asked,
+                requested,
+                next,
+                rejects,
+                progress: None,
+                validators: None,
+            })
+            .unwrap();
     };
     let set = |read: Read| Command::SetCursor { read, to: Position::Begin, by: "admin".into(), reason: "to be read again".into() };
     ledger.submit(set(Read::of(&params(&[("a", "1")])))).unwrap();
@@ -123,6 +138,8 @@ fn a_read_returns_to_its_start_with_its_last_page_and_the_run_keeps_its_position
                 requested: u64::MAX,
                 next: Some(Position::Begin),
                 rejects,
+                progress: None,
+                validators: None,
             })
             .unwrap();
     };

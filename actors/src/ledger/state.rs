@@ -13,15 +13,16 @@ use forebay_schemas::desired::Desired;
 use forebay_schemas::drift::MAX_DRIFTED_FIELDS;
 use forebay_schemas::event::{Event, Recorded, StartOrigin};
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, RangeSet};
-use forebay_schemas::source_read::{Position, Read};
+use forebay_schemas::source_read::{Position, Read, Validators};
 use forebay_schemas::topic_id::TopicId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::command::Command;
-use super::cursors::{Cursors, Source};
+use super::command::{Command, PassProgress};
+use super::cursors::{Cursors, MAX_CURSORS, Source};
 use super::error::Rejection;
 use super::runs::Runs;
+use super::watermarks::{Watermark, Watermarks};
 
 /// Everything that the journal says.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,13 @@ pub struct State {
     /// operator set it.
     #[serde(default, alias = "cursor")]
     pub cursors: Cursors,
+    /// The watermark of each incremental read.
+    #[serde(default, skip_serializing_if = "Watermarks::is_empty")]
+    pub watermarks: Watermarks,
+    /// What the last whole answer to each read said of itself, where requests are conditional. At
+    /// most [`MAX_CURSORS`] reads.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub validators: BTreeMap<Read, Validators>,
     /// The read whose cursor an operator set last, and the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor_set: Option<(Read, u64)>,
@@ -227,11 +235,23 @@ impl State {
                 vec![Event::CursorSet { from: self.cursors.position(&read), read, to, by, reason }]
             }
             Command::StartRun { run } => self.runs.start(run, self.next_position(run))?,
-            Command::PageProduced { run, ranges, produced, rejected, asked, requested, next, rejects } => {
+            Command::PageProduced { run, ranges, produced, rejected, asked, requested, next, rejects, progress, validators } => {
                 self.runs.running_or_scheduled(run)?;
-                let moves = self.advanced_by(run, &asked, requested).filter(|_| next.is_some());
-                let cursor = next.and_then(|next| next.cursor().map(str::to_owned));
-                vec![Event::PageProduced { run, ranges, produced, rejected, cursor, moves, rejects }]
+                let read = self.advanced_by(run, &asked, requested);
+                let cursor = next.as_ref().and_then(|next| next.cursor().map(str::to_owned));
+                let moves = read.clone().filter(|_| next.is_some());
+                let is_new = |validators: &Validators| read.as_ref().is_some_and(|read| self.validators.get(read) != Some(validators));
+                let kept = validators.map(|validators| *validators).filter(is_new).zip(read.clone());
+                let kept = kept.map(|(validators, read)| Event::ValidatorsKept { run, read, validators });
+                let moved = progress
+                    .map(|progress| *progress)
+                    .zip(read)
+                    .map(|(PassProgress { at, pass, seen }, read)| Event::WatermarkMoved { run, read, at, pass, seen });
+                [Event::PageProduced { run, ranges, produced, rejected, cursor, moves, rejects }]
+                    .into_iter()
+                    .chain(moved)
+                    .chain(kept)
+                    .collect()
             }
             Command::Record(event) => vec![event],
             command => self.runs.decide(command)?,
@@ -262,6 +282,19 @@ impl State {
         let again = self.runs.get(run).is_some_and(|run| run.again);
         let set_since = |read: &Read| self.cursor_set.as_ref().is_some_and(|(of, event)| of == read && *event > requested);
         Some(self.read_of(run)).filter(|read| !again && self.cursors.position(read) == *asked && !set_since(read))
+    }
+
+    /// Returns how far the read of a run has got, unless the run reads again.
+    pub fn watermark_of(&self, run: Uuid) -> Option<&Watermark> {
+        let again = self.runs.get(run).is_some_and(|run| run.again);
+        self.watermarks.get(&self.read_of(run)).filter(|_| !again)
+    }
+
+    /// Returns what the last whole answer to the read of a run said of itself, unless the run reads
+    /// again.
+    pub fn validators_of(&self, run: Uuid) -> Option<&Validators> {
+        let again = self.runs.get(run).is_some_and(|run| run.again);
+        self.validators.get(&self.read_of(run)).filter(|_| !again)
     }
 
     fn read_of(&self, run: Uuid) -> Read {
@@ -346,14 +379,32 @@ impl State {
                     self.cursors.put(read, &Position::of(cursor.as_deref()), recorded.seq, recorded.at);
                 }
             }
+            Event::WatermarkMoved { read, at, pass, seen, .. } => {
+                let progress = PassProgress { at: at.clone(), pass: pass.clone(), seen: seen.clone() };
+                self.watermarks.put(read, progress, recorded.seq, recorded.at);
+            }
+            Event::ValidatorsKept { read, validators, .. } => {
+                self.validators.insert(read.clone(), validators.clone());
+                if self.validators.len() > MAX_CURSORS
+                    && let Some(other) = self.validators.keys().rfind(|known| *known != read && !known.is_plain()).cloned()
+                {
+                    // Its next fetch asks without a condition.
+                    self.validators.remove(&other);
+                }
+            }
             Event::SourceNamed { source } => {
                 let has_changed = self.source.switch(source, recorded.at, &mut self.cursors);
                 if has_changed {
+                    self.watermarks.clear();
+                    self.validators.clear();
                     self.runs.forget_positions();
                 }
             }
             Event::CursorSet { read, to, .. } => {
                 self.cursors.put(read, to, recorded.seq, recorded.at);
+                if *to == Position::Begin {
+                    self.watermarks.end_pass(read);
+                }
                 self.cursor_set = Some((read.clone(), recorded.seq));
             }
             Event::CursorForgotten { read, .. } => self.cursors.put(read, &Position::Begin, recorded.seq, recorded.at),

@@ -79,7 +79,18 @@ fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
     ledger.submit(Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
     let (asked, rejects) = (Position::Begin, Rejects::default());
     ledger
-        .submit(Command::PageProduced { run, ranges, produced: range.len(), rejected: 0, asked, requested: u64::MAX, next: None, rejects })
+        .submit(Command::PageProduced {
+            run,
+            ranges,
+            produced: range.len(),
+            rejected: 0,
+            asked,
+            requested: u64::MAX,
+            next: None,
+            rejects,
+            progress: None,
+            validators: None,
+        })
         .unwrap();
     ledger.submit(Command::RunProduced { run, stop: None }).unwrap();
     run
@@ -437,6 +448,8 @@ fn happen(ledger: &Ledger, happening: &Happening) {
                         requested: u64::MAX,
                         next,
                         rejects: Rejects::default(),
+                        progress: None,
+                        validators: None,
                     }
                 }
                 3 => Command::RunProduced { run, stop: None },

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::data_dir::journal_dir;
 use crate::journal::JournalError;
-use crate::ledger::{Command, Cursors, LedgerError, Rejection, fold};
+use crate::ledger::{Command, Cursors, LedgerError, Rejection, Watermarks, fold};
 
 /// A planned change of the cursor of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl CursorChange {
     /// When the source has no cursors, no run can have these params, or the cursor is invalid.
     pub fn plan(pipeline: &Pipeline, cursors: &Cursors, params: &ReadParams, to: Position) -> Result<Self, CursorError> {
         let paging = paging(pipeline).ok_or(CursorError::NoCursors)?;
-        let ReadParams { values, window } = params;
+        let ReadParams { values, window, .. } = params;
         let spec = RunSpec { params: values.clone(), window: *window, ..RunSpec::default() };
         spec.check().map_err(|error| CursorError::Params(error.to_string()))?;
         let section = pipeline.fetcher.as_ref().ok_or(CursorError::NoCursors)?;
@@ -117,13 +117,20 @@ impl CursorChange {
 /// The UUID namespace of sources.
 const SOURCE_NAMESPACE: Uuid = Uuid::from_u128(0x3b7e_9a02_54c1_4f1d_8e6a_90d7_21c5_bf38);
 
-/// The identity of a source that is read in pages: a hash of its URL with the file's query, of the
-/// rest of its request, and of how it paginates. The hash hides secrets.
+/// The identity of a source that is read in pages or by a watermark: a hash of its URL with the
+/// file's query, of the rest of its request, of how it paginates, and of the field with the
+/// watermark. The hash hides secrets.
 pub(crate) fn source_of(pipeline: &Pipeline) -> Option<String> {
-    let (section, paging) = (pipeline.fetcher.as_ref()?, paging(pipeline)?);
+    let section = pipeline.fetcher.as_ref()?;
+    let (paging, incremental) = (section.paging(), section.incremental.as_ref());
+    if paging.is_none() && incremental.is_none() && !section.conditional {
+        return None;
+    }
     let mut address = section.url.reveal().clone();
     address.set_fragment(None);
-    let text = format!("{address}\n{}{}", identity(&paging), request_identity(section));
+    let paging = paging.as_ref().map(identity).unwrap_or_default();
+    let incremental = incremental.map(|section| format!("\nincremental {} {}", section.field, section.format.as_str())).unwrap_or_default();
+    let text = format!("{address}\n{paging}{incremental}{}", request_identity(section));
     Some(Uuid::new_v5(&SOURCE_NAMESPACE, text.as_bytes()).simple().to_string())
 }
 
@@ -172,18 +179,18 @@ fn request_identity(section: &FetcherSection) -> String {
     format!("{query}{method}{body}{window}")
 }
 
-/// The cursors in the journal of a pipeline that does not run.
+/// The cursors and the watermarks in the journal of a pipeline that does not run.
 ///
 /// # Errors
 /// When the journal can't be read.
-pub fn kept(pipeline: &Pipeline) -> Result<Cursors, LedgerError> {
+pub fn kept(pipeline: &Pipeline) -> Result<(Cursors, Watermarks), LedgerError> {
     let mut state = fold(&journal_dir(pipeline), u64::MAX)?;
     // As the next start would have them.
     let named = source_of(pipeline).map(|source| state.decide(Command::NameSource { source }));
     for event in named.transpose().ok().flatten().unwrap_or_default() {
         state.evolve(&Recorded::new(state.seq + 1, DateTime::UNIX_EPOCH, event));
     }
-    Ok(state.cursors)
+    Ok((state.cursors, state.watermarks))
 }
 
 fn paging(pipeline: &Pipeline) -> Option<Paging> {

@@ -105,6 +105,8 @@ pub struct Telemetry {
     pub fetch_failures: Counter,
     /// Records found in pages.
     pub fetched: Counter,
+    /// Records of pages that were in an earlier fetch.
+    pub repeated: Counter,
     /// Records acknowledged in the topic.
     pub produced: Counter,
     /// Records of the topic that are settled.
@@ -184,6 +186,7 @@ impl Telemetry {
             pages: Counter::default(),
             fetch_failures: Counter::default(),
             fetched: Counter::default(),
+            repeated: Counter::default(),
             produced: Counter::default(),
             consumed: Counter::default(),
             written: Counter::default(),
@@ -446,6 +449,7 @@ impl Telemetry {
             pages: self.pages.get(),
             fetch_failures: self.fetch_failures.get(),
             fetched: self.fetched.get(),
+            repeated: self.repeated.get(),
             produced: self.produced.get(),
             consumed: self.consumed.get(),
             written: self.written.get(),

@@ -6,7 +6,8 @@ use super::{Event, StartOrigin, why_implausible};
 use crate::desired::DesiredState;
 use crate::offset::{ByPartition, Partition};
 use crate::run::Cancelled;
-use crate::source_read::{Position, quote_cursor};
+use crate::source_read::{Position, Validators, quote_cursor};
+use crate::watermark::Pass;
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,6 +43,19 @@ impl fmt::Display for Event {
             }
             Self::CursorForgotten { read, cursor } => {
                 write!(f, "cursor {} of read {read} dropped: its next fetch starts over", quote_cursor(cursor))
+            }
+            Self::WatermarkMoved { read, at, pass, .. } => {
+                let at = at.as_deref().unwrap_or("the start");
+                match pass {
+                    Some(Pass { reached, .. }) => {
+                        write!(f, "read {read} goes on behind watermark {at}, up to {}", reached.as_deref().unwrap_or("no mark"))
+                    }
+                    None => write!(f, "watermark of read {read} is {at}"),
+                }
+            }
+            Self::ValidatorsKept { read, validators: Validators { etag, last_modified }, .. } => {
+                let of_it = etag.as_deref().or(last_modified.as_deref()).unwrap_or("nothing");
+                write!(f, "read {read} is in the topic as of {}", quote_cursor(of_it))
             }
             Self::RunProduced { stop, .. } => {
                 f.write_str("run is in the topic")?;

@@ -26,8 +26,9 @@ use crate::drift::DriftedField;
 use crate::offset::{ByPartition, Checkpoint, Offset, Partition, Range, Ranges};
 use crate::rejects::Rejects;
 use crate::run::{Cancelled, RunError, RunSpec, RunWritten, Stop};
-use crate::source_read::{Position, Read};
+use crate::source_read::{Position, Read, Validators};
 use crate::topic_id::TopicId;
+use crate::watermark::Pass;
 
 /// Defines [`Event`], so that each type is named once, together with the version of its data.
 macro_rules! events {
@@ -130,6 +131,23 @@ events! {
         /// The cursor of a read was dropped, because too many others moved since. The next fetch of
         /// that read starts over.
         CursorForgotten = 1 { read: Read, cursor: String },
+        /// An incremental read went on. With `pass`, everything behind `at` is being read, and a
+        /// part of it is in Kafka; without, it is read up to `at`, the watermark, absent when no
+        /// record had one. `seen` are then hashes of the records that the next fetch asks for
+        /// again and does not produce again.
+        WatermarkMoved = 1 {
+            run: Uuid,
+            read: Read,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            at: Option<String>,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pass: Option<Pass>,
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            seen: Vec<String>,
+        },
+        /// The whole answer to a read is in Kafka. The next fetch asks whether it has changed since
+        /// it said this of itself.
+        ValidatorsKept = 1 { run: Uuid, read: Read, validators: Validators },
         /// All records of the run are in the topic; `stop` says why no further page was requested.
         /// Version 1 did not say why.
         RunProduced = 2 {
@@ -262,6 +280,8 @@ impl Event {
             | Self::RunStarted { run, .. }
             | Self::PageFetched { run, .. }
             | Self::PageProduced { run, .. }
+            | Self::WatermarkMoved { run, .. }
+            | Self::ValidatorsKept { run, .. }
             | Self::RunProduced { run, .. }
             | Self::RunSucceeded { run }
             | Self::RunFailed { run, .. }

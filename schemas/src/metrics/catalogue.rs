@@ -156,6 +156,13 @@ pub const CATALOGUE: &[Metric] = &[
         to.count(s.totals.fetch_failures);
     }),
     counter("forebay_records_fetched_total", "records", &[], "Records found in pages.", |s, to| to.count(s.totals.fetched)),
+    counter(
+        "forebay_records_repeated_total",
+        "records",
+        &[],
+        "Records of those that were left out, since the overlap of an incremental read had them in an earlier fetch.",
+        |s, to| to.count(s.totals.repeated),
+    ),
     // Kafka
     counter("messaging_client_sent_messages_total", "records", &["topic"], "Records that Kafka acknowledged in the topic.", |s, to| {
         to.put(&[&s.topic], s.totals.produced as f64);

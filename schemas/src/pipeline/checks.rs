@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{
     Bytes, CassandraSection, ConsumerSection, ContactPoints, FetcherSection, FileError, HumanDuration, LineageSection, Pipeline, Property,
-    RESERVED_PROPERTIES, WriterSection, api_checks, paging_checks, request, secret_checks, source_checks,
+    RESERVED_PROPERTIES, WriterSection, api_checks, paging_checks, request, secret_checks, source_checks, source_incremental,
 };
 use crate::run_plan::Warning;
 
@@ -264,6 +264,7 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError
         in_range(p, &["fetcher", "cursor", "max_empty_pages"], i64::from(cursor.max_empty_pages), 0, 10_000)?;
     }
     paging_checks::check(p, fetcher)?;
+    source_incremental::check(p, fetcher)?;
     check_params(p, fetcher)?;
     request::check(p, fetcher)?;
     in_range(p, &["fetcher", "max_pages"], i64::from(fetcher.max_pages), 1, 100_000)?;

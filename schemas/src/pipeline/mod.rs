@@ -23,6 +23,7 @@ mod sections;
 mod source_add;
 mod source_auth;
 mod source_checks;
+mod source_incremental;
 mod source_response;
 mod source_window;
 mod units;
@@ -46,6 +47,7 @@ pub use sections::{
 };
 pub use source_add::{AddedField, AddedValue, FieldSource, FieldTemplate};
 pub use source_auth::{AuthSection, BasicSection, ClientAuth, OAuth2Section, SourceTlsSection};
+pub use source_incremental::{IncrementalSection, OverlapValue};
 pub use source_response::{BodyFormat, ErrorSection, RecordsSection, RequestRate, StatusesSection};
 pub use source_window::WindowSection;
 pub use units::{Bytes, HumanDuration};

@@ -139,6 +139,15 @@ pub enum Scalar {
     Text(String),
 }
 
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
 /// What a total counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -261,23 +270,13 @@ impl FetcherSection {
     /// How the API paginates; `None`: a fetch is one page. So it is with `paging = "auto"` as long
     /// as no rule is found.
     pub fn paging(&self) -> Option<Paging> {
-        if let Some(section) = &self.paging {
-            return section.paging();
-        }
-        let cursor = self.cursor.as_ref()?;
-        Some(Paging {
-            next: NextPage::Cursor(Place::Body(cursor.next.clone())),
-            param: Some(cursor.param.clone()),
-            start: cursor.start.clone(),
-            size: None,
-            size_param: None,
-            has_more: cursor.has_more.clone(),
-            total: None,
-            max_empty_pages: cursor.max_empty_pages,
-            next_fetch: NextFetch::Continue,
-            allowed_hosts: Vec::new(),
-            key: "cursor",
-        })
+        let paging = match &self.paging {
+            Some(section) => section.paging(),
+            None => self.cursor.as_ref().map(CursorSection::paging),
+        };
+        // The cursors of an incremental fetch are those of what it asks for.
+        let next_fetch = self.incremental.as_ref().map(|_| NextFetch::Start);
+        paging.map(|paging| Paging { next_fetch: next_fetch.unwrap_or(paging.next_fetch), ..paging })
     }
 }
 
@@ -312,6 +311,25 @@ pub(super) fn section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 /// The default of `max_empty_pages` where an answer names the next page.
 fn max_empty_pages() -> u32 {
     10
+}
+
+impl CursorSection {
+    /// Its meaning.
+    fn paging(&self) -> Paging {
+        Paging {
+            next: NextPage::Cursor(Place::Body(self.next.clone())),
+            param: Some(self.param.clone()),
+            start: self.start.clone(),
+            size: None,
+            size_param: None,
+            has_more: self.has_more.clone(),
+            total: None,
+            max_empty_pages: self.max_empty_pages,
+            next_fetch: NextFetch::Continue,
+            allowed_hosts: Vec::new(),
+            key: "cursor",
+        }
+    }
 }
 
 impl PagingSection {

@@ -150,3 +150,57 @@ fn a_query_parameter_may_be_a_reference_to_a_secret_or_a_cursor_named_token() {
     assert!(matches!(section.query["appid"], QueryValue::Secret(Secret::Env(_))));
     assert_eq!(RequestTemplates::of(&section).unwrap().query.len(), 2);
 }
+
+#[test]
+fn errors_of_incremental_have_their_line_and_remedy() {
+    for (lines, line, message, remedy) in [
+        ("field = \"\"\nparam = \"since\"", 11, "one value of each record", "\"/updated_at\""),
+        ("field = \"/a/*\"\nparam = \"since\"", 11, "one value of each record", "\"/updated_at\""),
+        ("field = \"at\"\nparam = \"since\"", 11, "not a JSON pointer", "\"/at\""),
+        ("field = \"/at\"", 10, "carries the watermark", "{{ watermark }}"),
+        ("field = \"/at\"\nparam = \"\"", 12, "no name", "as the API does"),
+        ("field = \"/at\"\nparam = \"s\"\nformat = \"number\"\nparam_format = \"date\"", 14, "can't be written", "formats of times"),
+        ("field = \"/at\"\nparam = \"s\"\nstart = \"soon\"", 13, "\"soon\" is not in the format \"rfc3339\"", "2026-01-01T00:00:00Z"),
+        ("field = \"/at\"\nparam = \"s\"\noverlap = 5", 13, "is a duration", "\"5m\""),
+        ("field = \"/at\"\nparam = \"s\"\nformat = \"number\"\noverlap = \"5m\"", 14, "is a number", "100"),
+        ("field = \"/at\"\nparam = \"s\"\nformat = \"iso\"", 13, "unknown variant", "rfc3339"),
+    ] {
+        let error = fetcher(&format!("[fetcher.incremental]\n{lines}")).unwrap_err();
+        assert!(
+            error.to_string().contains(message) && error.remedy().unwrap_or_default().contains(remedy),
+            "{lines}: {error} {:?}",
+            error.remedy()
+        );
+        assert_eq!(error.line(), Some(line), "{lines}: {error}");
+    }
+    for (lines, message) in [
+        (
+            "incremental = { field = \"/at\", param = \"s\" }\npaging = { kind = \"last_record\", last = \"/id\", param = \"a\" }",
+            "last_record",
+        ),
+        ("incremental = { field = \"/at\", param = \"s\" }\npaging = { kind = \"link\", next_fetch = \"continue\" }", "first page"),
+        ("conditional = true\npaging = { kind = \"link\" }", "`paging` makes several"),
+        ("conditional = true\nincremental = { field = \"/at\", param = \"s\" }", "`incremental` makes several"),
+        ("query = { s = \"{{ watermark }}\" }", "there is no [fetcher.incremental]"),
+        ("query = { s = \"{{ watermark }}\" }\nincremental = { field = \"/at\", param = \"s\" }", "both `param`"),
+    ] {
+        let error = fetcher(lines).unwrap_err();
+        assert!(error.to_string().contains(message), "{lines}: {error}");
+    }
+}
+
+#[test]
+fn an_incremental_fetch_begins_at_the_first_page_of_what_it_asks_for() {
+    let lines = "incremental = { field = \"/at\", param = \"s\", overlap = \"5m\", start = \"2026-01-01\" }\n\
+                 paging = { kind = \"cursor\", next = \"/next\", param = \"after\" }";
+    let section = fetcher(lines).unwrap();
+    assert_eq!(section.paging().unwrap().next_fetch, NextFetch::Start);
+    let words = section.incremental.unwrap().describe();
+    assert_eq!(
+        words,
+        "each fetch asks by the parameter \"s\" for what is new: from the largest /at that was read less 5m; the first one begins at 2026-01-01"
+    );
+    let body = "method = \"POST\"\nbody = { since = \"{{ watermark }}\" }\nincremental = { field = \"/seq\", format = \"number\" }";
+    let words = fetcher(body).unwrap().incremental.unwrap().describe();
+    assert!(words.ends_with("from the largest /seq that was read; the first one reads everything"), "{words}");
+}

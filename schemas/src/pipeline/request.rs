@@ -13,8 +13,8 @@ use super::paging::{NextPage, Paging};
 use super::paging_checks::is_token;
 use super::request_body::BodyTemplate;
 use super::source_add::FieldTemplate;
-use super::source_window;
 use super::{ByteSpan, FetcherSection, FileError, Pipeline, Property, Secret};
+use super::{source_incremental, source_window};
 use crate::template::{Name, Template, TemplateError, in_url};
 use crate::window::WindowFormat;
 
@@ -147,11 +147,16 @@ impl<'f> Scope<'f> {
         }
         let has = match name {
             Name::WindowStart | Name::WindowEnd => true,
+            Name::Watermark => self.section.incremental.is_some(),
             Name::Size => self.paging.is_some_and(|paging| paging.size.is_some()),
             name => self.paging.and_then(|paging| paging.next.carries()).is_some_and(|carries| carries == name.to_string()),
         };
         if has {
             return Ok(());
+        }
+        if *name == Name::Watermark {
+            let message = "`{{ watermark }}` has no value: there is no [fetcher.incremental]";
+            return Err((message.to_owned(), "add [fetcher.incremental] with field = \"/updated_at\", the field that grows".to_owned()));
         }
         let given = self.paging.map_or("there is no [fetcher.paging]".to_owned(), |paging| match paging.next.carries() {
             Some(carries) => format!("this kind of paging has {{{{ {carries} }}}}"),
@@ -191,6 +196,13 @@ impl<'f> Scope<'f> {
                         key,
                         "the first page has no cursor, and `{{ cursor }}` can't be left out here",
                         "add start to [fetcher.paging], the cursor of the first page; or send the cursor by param = \"NAME\"",
+                    ));
+                }
+                Name::Watermark if self.section.incremental.as_ref().is_none_or(|incremental| incremental.start.is_none()) => {
+                    return Err(RequestError::new(
+                        key,
+                        "the first fetch has no watermark, and `{{ watermark }}` can't be left out here",
+                        "add start to [fetcher.incremental], where the first fetch begins; or send it by param = \"NAME\"",
                     ));
                 }
                 _ => {}
@@ -241,6 +253,7 @@ impl RequestTemplates {
         names.extend(headers.values().flat_map(Template::names).cloned());
         names.extend(body.iter().flat_map(BodyTemplate::names));
         scope.check_carried(&names)?;
+        source_incremental::check_carried(section, &names)?;
         let window = source_window::format_of(section, &names)?;
         let templated = names.into_iter().filter_map(|name| match name {
             Name::Param(param) => Some(param),

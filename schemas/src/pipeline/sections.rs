@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    AddedField, AuthSection, Body, BodyFormat, Bytes, CursorSection, ErrorSection, FoundPaging, HumanDuration, Method, NullsSection,
-    PagingSection, QueryValue, RecordsSection, RequestRate, Secret, SourceTlsSection, StatusesSection, WindowSection, paging,
+    AddedField, AuthSection, Body, BodyFormat, Bytes, CursorSection, ErrorSection, FoundPaging, HumanDuration, IncrementalSection, Method,
+    NullsSection, PagingSection, QueryValue, RecordsSection, RequestRate, Secret, SourceTlsSection, StatusesSection, WindowSection, paging,
     source_response,
 };
 use crate::http_url::HttpUrl;
@@ -224,6 +224,13 @@ pub struct FetcherSection {
     pub add: BTreeMap<String, AddedField>,
     /// How `{{ window.start }}` and `{{ window.end }}` are written. Default: see [`WindowSection`].
     pub window: Option<WindowSection>,
+    /// Whether a fetch asks for the answer only if that has changed, by the `ETag` and the
+    /// `Last-Modified` of the last one. Default false.
+    #[serde(default)]
+    pub conditional: bool,
+    /// How each fetch asks only for what is new. Absent: a fetch asks for everything, from the
+    /// cursor of its read on.
+    pub incremental: Option<IncrementalSection>,
     /// The maximum number of dead letters in a run, or a share of the fetched records such as
     /// `"5%"`; a run may override it. Absent: a run fails if every record is rejected.
     pub max_rejected: Option<MaxRejected>,

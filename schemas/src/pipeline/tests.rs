@@ -567,7 +567,8 @@ fn added_fields_have_values_of_the_file_the_run_or_a_header() {
     let params = BTreeMap::from([("n".to_owned(), "7".to_owned())]);
     let at = |text| crate::window::moment(text).unwrap();
     let window = crate::window::Window { start: at("2026-01-01"), end: at("2026-01-02") };
-    let values = Values { params: &params, window: Some((window, crate::window::WindowFormat::Date)), cursor: None, size: None };
+    let values =
+        Values { params: &params, window: Some((window, crate::window::WindowFormat::Date)), watermark: None, cursor: None, size: None };
     let header = |name: &str| (name == "X-Region").then(|| "eu".to_owned());
     let found: Vec<_> = fields.iter().map(|field| (field.name.as_str(), field.source.value(&values, header), field.replace)).collect();
     let expected = [

@@ -39,6 +39,7 @@ const ROWS: &[(&str, &[Panel])] = &[
                 Line,
                 &[
                     ("sum by (pipeline) (rate(forebay_records_fetched_total{$p}[$__rate_interval]))", "{{pipeline}} fetched"),
+                    ("sum by (pipeline) (rate(forebay_records_repeated_total{$p}[$__rate_interval]))", "{{pipeline}} repeated, left out"),
                     ("sum by (pipeline) (rate(messaging_client_sent_messages_total{$p}[$__rate_interval]))", "{{pipeline}} produced"),
                     ("sum by (pipeline) (rate(messaging_client_consumed_messages_total{$p}[$__rate_interval]))", "{{pipeline}} consumed"),
                     ("sum by (pipeline) (rate(forebay_rows_written_total{$p}[$__rate_interval]))", "{{pipeline}} written"),
