@@ -61,6 +61,8 @@ fn cassandra() -> &'static Cassandra {
 /// A short session time-out, so that the next process soon gets the partitions of the last one.
 const SHORT_SESSION: &str = "[kafka.properties]\n\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"500\"";
 
+/// How long a stop under load may take.
+const MAX_STOP: Duration = Duration::from_secs(10);
 /// Delays one write in four, so that batches finish out of order, and some are always in flight.
 const SLOW_WRITES: &str = "writer::before_write=25%sleep(200)";
 
@@ -228,7 +230,10 @@ fn sigterm_drains_and_nothing_is_read_twice() {
     for round in 0..3 {
         let running = crash_test.start(SLOW_WRITES);
         running.wait_until("records flow", |s| s["totals"]["written"].as_u64().unwrap() > 500);
+        let began = Instant::now();
         let summary = running.stop_with_summary();
+        let took = began.elapsed();
+        assert!(took < MAX_STOP, "it took {took:?} to write and commit what was read; the limit is {MAX_STOP:?}");
         assert_eq!(summary["restarts"], 0, "{summary}");
         consumed += summary["consumed"].as_u64().unwrap();
         crash_test.assert_invariants(&format!("SIGTERM {round}"));

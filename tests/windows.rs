@@ -177,3 +177,31 @@ fn a_run_has_a_window_exactly_if_the_requests_name_it() {
     assert!(end.status.code() == Some(1) && stderr(&end).contains("would read everything"), "{}", stderr(&end));
     assert!(running.stop().success());
 }
+
+#[test]
+fn a_run_for_each_value_has_its_own_pages_and_the_command_resumes() {
+    let api = TestApi::by_path(|_, path| {
+        let shop: u32 = of(path, "shop").unwrap().parse().unwrap();
+        let from = of(path, "after").map_or(0, |after| after.parse().unwrap());
+        let users: Vec<String> = (from..(from + SIZE).min(USERS)).map(|n| user(shop * 100 + n, 1)).collect();
+        let next = Some(from + SIZE).filter(|next| *next < USERS).map_or(Value::Null, Value::from);
+        Answer::ok(format!("{{\"results\": [{}], \"next\": {next}}}", users.join(",")))
+    });
+    let lines = "params = [\"shop\"]\npaging = { kind = \"cursor\", next = \"/next\", param = \"after\" }";
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None).with_fetcher(lines);
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let (code, summary) = object(&job, &["trigger", "--each", "shop=7,8", "--key", "nightly", "--wait"]);
+    assert_eq!((code, &summary["requested"], &summary["states"]), (Some(0), &json!(2), &json!({ "succeeded": 2 })), "{summary}");
+    assert_eq!(summary["runs"][1]["key"], "nightly/8");
+    let file = job.dir().join("shops.txt");
+    std::fs::write(&file, "7\n8\n9\n").unwrap();
+    let values = format!("shop=@{}", file.display());
+    let again = job.forebay(&["trigger", "--each", &values, "--key", "nightly", "--wait"]);
+    let text = String::from_utf8_lossy(&again.stdout);
+    assert!(again.status.success() && text.contains("3 runs: 3 succeeded; 1 requested now; 15 fetched"), "{text}\n{}", stderr(&again));
+    assert_eq!((api.asked().len(), rows(&job)), (9, 15), "each page once");
+    let both = job.forebay(&["trigger", "--each", "shop=7", "--param", "shop=8"]);
+    assert!(both.status.code() == Some(2) && stderr(&both).contains("both --each and --param set"), "{}", stderr(&both));
+    assert!(running.stop().success());
+}

@@ -24,7 +24,7 @@ mod status;
 mod tap;
 mod topics;
 mod trigger;
-mod trigger_windows;
+mod trigger_parts;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use forebay_schemas::desired::DesiredState;

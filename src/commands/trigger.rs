@@ -1,5 +1,6 @@
 //! `forebay trigger`: requests a run of a running pipeline. With `--wait`, stays until its records
-//! are readable in the table. With `--from`, requests a run for each window of a range of time.
+//! are readable in the table. With `--from`, requests a run for each window of a range of time;
+//! with `--each`, for each value of a param.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -7,9 +8,9 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use forebay_schemas::run::{MaxRejected, REJECTED, Run, RunRequest, RunState};
 use forebay_schemas::source_read::ReadMode;
-use forebay_schemas::window::{Window, moment};
+use forebay_schemas::window::moment;
 
-use super::trigger_windows::Windows;
+use super::trigger_parts::{MAX_PARTS, Part, Parts, each, parts};
 use crate::api_client::{ApiClient, Target};
 use crate::commands::flags::pair;
 use crate::error::{CliError, FIX_REJECTED};
@@ -30,14 +31,17 @@ Examples:
                                                    read that day again, from its first page
   forebay trigger --from 2026-01-01 --to 2026-02-01 --window 1d --key january --wait
                                                    a run for each day; repeat it to resume
+  forebay trigger --each shop=7,8,9 --key nightly --wait
+                                                   a run for each shop; --each shop=@FILE reads a
+                                                   value from each line
   forebay trigger --wait --max-rejected 5%         exit with 6 when more are dead letters
   forebay trigger --wait --timeout 5m --json       for scripts
 
 Exit codes with --wait: 0 succeeded, 1 failed, 4 cancelled, 5 still running, 6 too many \
-rejected, 7 cut short. With --from: that of the worst window, in the order 1, 6, 4, 5, 7")]
+rejected, 7 cut short. With --from or --each: that of the worst run, in the order 1, 6, 4, 5, 7")]
 pub(crate) struct Args {
-    /// Key of the run; the same key and attempt is always the same run. With --from, the same key
-    /// requests only windows that have not succeeded. Default: a new key
+    /// Key of the run; the same key and attempt is always the same run. With --from or --each, the
+    /// same key requests only what has not succeeded. Default: a new key
     #[arg(long)]
     key: Option<String>,
     /// Attempt at this key, from 1; a higher one is a new run, once the attempt before it has ended
@@ -56,6 +60,10 @@ pub(crate) struct Args {
     /// Width of a window, such as 1d, 6h, 15m or 1month; at most 1,000 windows
     #[arg(long, value_name = "WIDTH", requires = "from")]
     window: Option<Width>,
+    /// Request a run for each value of a param, one of `[fetcher] params`: A,B,C or @FILE, with a
+    /// value on each line; @- is the standard input. With --from, for each value in each window
+    #[arg(long, value_name = "NAME=VALUES", value_parser = each, conflicts_with_all = ["attempt", "lease"])]
+    each: Option<(String, Vec<String>)>,
     /// Where to start reading. Default: continue; a new attempt after one that succeeded reads
     /// again from where the first one started
     #[arg(long, value_enum)]
@@ -70,8 +78,8 @@ pub(crate) struct Args {
     /// Wait until the run has ended
     #[arg(long)]
     wait: bool,
-    /// Give up waiting after this long, such as 30s or 5m, with --from for each window; the runs
-    /// continue
+    /// Give up waiting after this long, such as 30s or 5m, with --from or --each for each run; the
+    /// runs continue
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration, requires = "wait")]
     timeout: Duration,
     #[command(flatten)]
@@ -107,12 +115,12 @@ pub(crate) fn trigger(global: &Global, output: &Output, args: &Args) -> Result<(
         max_rejected: args.max_rejected,
         ..RunRequest::default()
     };
-    let windows = args.windows()?;
+    let parts = args.parts()?;
     block_on(async {
         let name = client.snapshot().await?.pipeline;
-        if let Some(windows) = windows {
-            let timeout = args.wait.then_some(args.timeout);
-            return Windows { client: &client, output, pipeline: &name, key: &key, request, timeout }.run(&windows).await;
+        if let Some(parts) = parts {
+            let (timeout, noun) = (args.wait.then_some(args.timeout), if args.each.is_some() { "run" } else { "window" });
+            return Parts { client: &client, output, pipeline: &name, key: &key, noun, request, timeout }.run(&parts).await;
         }
         let (_, mut run) = client.request_run(&name, &key, &request).await?;
         if args.wait {
@@ -124,11 +132,27 @@ pub(crate) fn trigger(global: &Global, output: &Output, args: &Args) -> Result<(
 }
 
 impl Args {
-    /// The windows to request; `None`: one run without a window.
-    fn windows(&self) -> Result<Option<Vec<Window>>, CliError> {
-        let (Some(from), Some(to), Some(width)) = (self.from, self.to, self.window) else { return Ok(None) };
-        let help = "use an earlier --from, a later --to or a wider --window; or several commands";
-        windows(from, to, width).map(Some).map_err(|error| CliError::usage(error, help))
+    /// The parts to request; `None`: one run.
+    fn parts(&self) -> Result<Option<Vec<Part>>, CliError> {
+        let windows = match (self.from, self.to, self.window) {
+            (Some(from), Some(to), Some(width)) => {
+                let help = "use an earlier --from, a later --to or a wider --window; or several commands";
+                Some(windows(from, to, width).map_err(|error| CliError::usage(error, help))?)
+            }
+            _ => None,
+        };
+        if self.each.is_none() && windows.is_none() {
+            return Ok(None);
+        }
+        if let Some((name, _)) = self.each.as_ref().filter(|(name, _)| self.param.iter().any(|(other, _)| other == name)) {
+            return Err(CliError::usage(format!("both --each and --param set {name:?}"), "remove one of them"));
+        }
+        let parts = parts(self.each.as_ref(), windows.as_deref());
+        if parts.len() > MAX_PARTS {
+            let message = format!("{} runs are more than {MAX_PARTS}", parts.len());
+            return Err(CliError::usage(message, "use fewer values or wider windows; or several commands"));
+        }
+        Ok(Some(parts))
     }
 }
 
