@@ -121,6 +121,9 @@ impl Classified for BrokerError {
     fn class(&self) -> Class {
         match self {
             Self::Secret { .. } | Self::Properties(_) | Self::NotBuiltIn | Self::Denied { .. } => Class::Fatal,
+            // Fewer brokers than one replica needs are none: they start, or their controller has
+            // fenced them.
+            Self::CreateTopic { cause: Code::InvalidReplicationFactor, replication: ..=1, .. } => Class::Transient,
             Self::CreateTopic { cause, .. } if !is_transient(*cause) => Class::Fatal,
             _ => Class::Transient,
         }
@@ -215,4 +218,21 @@ pub(super) fn is_unreachable(code: Code) -> bool {
 /// live brokers are not, since they can't be distinguished from too small a cluster.
 fn is_transient(code: Code) -> bool {
     is_unreachable(code) || matches!(code, Code::NotController | Code::LeaderNotAvailable | Code::ThrottlingQuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_no_live_broker_can_hold_is_waited_for_and_one_for_a_larger_cluster_is_not() {
+        let class = |replication, cause| {
+            let (servers, topic) = ("kafka:9092".to_owned(), "users".to_owned());
+            BrokerError::CreateTopic { servers, topic, partitions: 4, replication, cause }.class()
+        };
+        assert_eq!(class(1, Code::InvalidReplicationFactor), Class::Transient);
+        assert_eq!(class(3, Code::InvalidReplicationFactor), Class::Fatal);
+        assert_eq!(class(3, Code::NotController), Class::Transient);
+        assert_eq!(class(1, Code::InvalidPartitions), Class::Fatal);
+    }
 }
