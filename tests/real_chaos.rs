@@ -198,14 +198,18 @@ impl World {
 }
 
 /// Runs the plan and checks everything. Returns the facts of the result.
-fn run(world: &mut World, plan: &[Step]) -> Value {
+/// Does the steps of the plan until it ends, or the time is up: the recoveries between them take
+/// time as well.
+fn run(world: &mut World, plan: &[Step], duration: Duration) -> Value {
+    let began = Instant::now();
     let mut topic = Topic::of(world.kafka.bootstrap(), &world.job);
     let (mut committed, mut names, mut slowest) = (BTreeMap::new(), BTreeMap::<String, u32>::new(), Duration::ZERO);
     world.running().wait_until("records flow", |s| s["totals"]["written"].as_u64() > Some(100));
     let mut before = Resources::of(world.running());
-    let runs = u32::try_from(plan.len()).unwrap();
-    for (n, step) in (0..).zip(plan) {
-        eprintln!("{n} of {runs}: {step:?}");
+    let mut runs = 0;
+    for (n, step) in (0..).zip(plan).take_while(|_| began.elapsed() < duration) {
+        eprintln!("{n} of at most {}: {step:?}", plan.len());
+        runs = n + 1;
         world.trigger(n, &[]);
         for &fault in &step.faults {
             world.begin(fault);
@@ -257,7 +261,7 @@ fn random_faults_lose_and_repeat_nothing() {
     let plan = plan(seed, duration);
     let began = Instant::now();
     let mut world = World::start();
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut world, &plan)));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut world, &plan, duration)));
     let mut facts = result.as_ref().map_or_else(
         |panic| {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
