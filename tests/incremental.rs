@@ -119,6 +119,25 @@ fn a_reset_in_the_middle_begins_the_fetch_again_behind_the_same_watermark() {
 }
 
 #[test]
+fn a_dry_run_asks_as_the_first_fetch_does_and_finds_a_wrong_field() {
+    let users = five();
+    let (api, _) = api(&users);
+    let dry_run = |field: &str| {
+        let lines = format!(
+            "paging = {{ kind = \"page\", param = \"page\" }}\n\
+             incremental = {{ field = \"{field}\", param = \"since\", start = \"2026-01-01T00:00:03Z\" }}"
+        );
+        let job = Job::new("embedded", "embedded").fetching(&api.url, None).with_fetcher(&lines);
+        serde_json::from_slice::<Value>(&job.forebay(&["fetch", "--dry-run", "--json"]).stdout).unwrap()
+    };
+    let good = dry_run("/updated_at");
+    assert!(good["request"]["url"].as_str().unwrap().contains("since=2026-01-01T00%3A00%3A03Z"), "{good:#}");
+    assert!(good["answer"]["records"] == 2 && good["rule"].as_str().unwrap().contains("begins at 2026-01-01T00:00:03Z"), "{good:#}");
+    let wrong = dry_run("/changed_at");
+    assert!(wrong["error"].as_str().unwrap().contains("the watermark would never move"), "{wrong:#}");
+}
+
+#[test]
 fn an_answer_that_has_not_changed_is_not_sent_again_even_after_a_restart() {
     let version = Arc::new(Mutex::new(1));
     let (answers, of_api) = (Arc::clone(&version), Arc::new(Mutex::new(Vec::new())));

@@ -89,9 +89,6 @@ pub struct Answer {
 /// # Errors
 /// When the request can't be made.
 pub async fn dry_run(pipeline: &Pipeline, section: &FetcherSection, params: &ReadParams, wall: SystemTime) -> Result<DryRun, FetchError> {
-    // The request of the first fetch. What was read already, only the journal knows.
-    let first = section.incremental.as_ref().and_then(|section| Some(section.asks_in().write(section.begin(None)?)));
-    let params = &ReadParams { watermark: first, ..params.clone() };
     let (section, found) = with_found_rule(pipeline, section, params, wall).await;
     let section = &section;
     let (start, limits) = PageLimits::of(section);

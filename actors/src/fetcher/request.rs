@@ -33,6 +33,8 @@ pub(super) struct RequestBuilder {
     param: Option<String>,
     /// The query parameter for the watermark.
     watermark_param: Option<String>,
+    /// From where on a fetch asks whose read has no watermark.
+    watermark_start: Option<String>,
     size: Option<u64>,
     size_param: Option<String>,
     names_urls: NamesUrls,
@@ -46,6 +48,10 @@ impl RequestBuilder {
             url: section.url.reveal().clone(),
             templates: RequestTemplates::of(section).expect("the check of the pipeline file compiles its requests"),
             param: paging.as_ref().and_then(|paging| paging.param.clone()),
+            watermark_start: section
+                .incremental
+                .as_ref()
+                .and_then(|incremental| Some(incremental.asks_in().write(incremental.begin(None)?))),
             watermark_param: section.incremental.as_ref().and_then(|incremental| incremental.param.clone()),
             size: paging.as_ref().and_then(|paging| paging.size),
             size_param: paging.as_ref().and_then(|paging| paging.size_param.clone()),
@@ -82,9 +88,13 @@ impl RequestBuilder {
 
     /// The values of a request. A window that does not fit is none; [`RequestBuilder::check`] says
     /// so.
-    pub(super) fn values<'v>(&self, params: &'v ReadParams, cursor: Option<&'v str>) -> Values<'v> {
+    pub(super) fn values<'v>(&'v self, params: &'v ReadParams, cursor: Option<&'v str>) -> Values<'v> {
         let window = self.templates.in_window(params.window).ok().flatten();
-        Values { params: &params.values, window, watermark: params.watermark.as_deref(), cursor, size: self.size }
+        Values { params: &params.values, window, watermark: self.watermark(params), cursor, size: self.size }
+    }
+
+    fn watermark<'v>(&'v self, params: &'v ReadParams) -> Option<&'v str> {
+        params.watermark.as_deref().or(self.watermark_start.as_deref())
     }
 
     /// Checks that a fetch may have these params.
@@ -131,7 +141,7 @@ impl RequestBuilder {
         if let (Some(param), Some(size)) = (&self.size_param, self.size) {
             url = with_param(&url, param, &[&size.to_string()]);
         }
-        if let (Some(param), Some(watermark)) = (&self.watermark_param, &params.watermark) {
+        if let (Some(param), Some(watermark)) = (&self.watermark_param, self.watermark(params)) {
             url = with_param(&url, param, &[watermark]);
         }
         Ok(match (&self.param, cursor) {

@@ -7,7 +7,7 @@
 //!
 //! Does not guarantee that a later page looks like the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use super::error::FetchError;
 use super::page::{self, PagePaths};
 use super::pagination::{NextStep, PageHistory, PageInfo, PageLimits};
 use super::records::Extracted;
+use super::watermark::MarkReader;
 use crate::message::BadRecord;
 
 /// The first page of an API.
@@ -56,8 +57,12 @@ pub(super) async fn read_page(
     let mut response = client.fetch(wall, params, cursor).await?;
     let (status, paths) = (response.status, PagePaths::of(section));
     let fields = client.record_fields(params, &response)?;
+    let marks = section.incremental.as_ref().map(MarkReader::new);
+    let has_marks =
+        |extracted: &mut Extracted| marks.as_ref().map_or(Ok(()), |reader| reader.read(extracted, &HashSet::new(), is_first).map(drop));
     if let Some(part) = client.next_part(&mut response).await {
         let (mut extracted, _) = part?;
+        has_marks(&mut extracted).map_err(|cause| client.page_error(&response, cause))?;
         let bytes = extracted.records.iter().map(Bytes::len).sum();
         client.add_fields(&response, &fields, &mut extracted)?;
         let info = client.page_of_rows(&response, &paths)?;
@@ -65,6 +70,7 @@ pub(super) async fn read_page(
     }
     let read = page::read(&response.body, &paths, is_first, section.max_page_bytes.as_usize());
     let (mut extracted, info) = client.page(&response, read)?;
+    has_marks(&mut extracted).map_err(|cause| client.page_error(&response, cause))?;
     client.add_fields(&response, &fields, &mut extracted)?;
     Ok(ReadPage { status, bytes: response.body.len(), extracted, info })
 }
