@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use support::source_api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi, query_value};
 use support::{Job, user};
 
 /// Users on a page.
@@ -19,14 +19,10 @@ const SIZE: usize = 2;
 /// The users of the API: the version of each, and when it changed.
 type Users = Arc<Mutex<BTreeMap<u32, (u32, &'static str)>>>;
 
-fn of<'a>(path: &'a str, name: &str) -> Option<&'a str> {
-    path.split_once('?')?.1.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-}
-
 /// A page of the users that changed at a moment or after it.
 fn page(users: &Users, path: &str) -> Answer {
-    let since = of(path, "since").unwrap_or_default().replace("%3A", ":");
-    let number: usize = of(path, "page").unwrap().parse().unwrap();
+    let since = query_value(path, "since").unwrap_or_default().replace("%3A", ":");
+    let number: usize = query_value(path, "page").unwrap().parse().unwrap();
     let users = users.lock();
     let changed = users.iter().filter(|(_, (_, at))| *at >= since.as_str());
     let records = changed.skip((number - 1) * SIZE).take(SIZE).map(|(&n, &(version, at))| {
@@ -53,8 +49,18 @@ fn five() -> Users {
 
 /// The first requests of the fetches, without their pages.
 fn first_pages(asked: &[String]) -> Vec<String> {
-    let of_first = asked.iter().filter(|path| of(path, "page") == Some("1"));
-    of_first.map(|path| of(path, "since").unwrap_or("everything").replace("%3A", ":")).collect()
+    let of_first = asked.iter().filter(|path| query_value(path, "page") == Some("1"));
+    of_first.map(|path| query_value(path, "since").unwrap_or("everything").replace("%3A", ":")).collect()
+}
+
+/// Reads the API once, changes every user, and kills the next fetch at its third page.
+fn kill_between_pages(users: &Users, job: &Job) {
+    job.run_until_idle();
+    for n in 0..5 {
+        users.lock().insert(n, (2, "2026-01-02T00:00:00Z"));
+    }
+    let killed = job.forebay_with(&["run", "--until-idle"], &[("FAILPOINTS", "fetcher::after_fetch=2*off->return(kill)")]);
+    assert_eq!(killed.status.code(), None, "it is killed at its third page");
 }
 
 fn rows(job: &Job) -> Vec<Value> {
@@ -86,15 +92,14 @@ fn each_fetch_asks_from_the_watermark_and_no_record_is_in_the_topic_twice() {
 fn killed_between_two_pages_a_fetch_goes_on_with_what_it_asked_for() {
     let users = five();
     let (api, job) = api(&users);
+    kill_between_pages(&users, &job);
     job.run_until_idle();
-    for n in 0..5 {
-        users.lock().insert(n, (2, "2026-01-02T00:00:00Z"));
-    }
-    let killed = job.forebay_with(&["run", "--until-idle"], &[("FAILPOINTS", "fetcher::after_fetch=2*off->return(kill)")]);
-    assert_eq!(killed.status.code(), None, "it is killed at its third page");
-    job.run_until_idle();
-    let asked: Vec<_> =
-        api.asked().iter().skip(3).map(|path| (of(path, "page").unwrap().to_owned(), of(path, "since").is_some())).collect();
+    let asked: Vec<_> = api
+        .asked()
+        .iter()
+        .skip(3)
+        .map(|path| (query_value(path, "page").unwrap().to_owned(), query_value(path, "since").is_some()))
+        .collect();
     let pages = ["1", "2", "3", "3"].map(|page| (page.to_owned(), true));
     assert_eq!(asked[..4], pages, "it asks for the third page again, and for none before it");
     assert!(rows(&job).iter().all(|row| row["last_name"] == "Last2"));
@@ -106,11 +111,7 @@ fn killed_between_two_pages_a_fetch_goes_on_with_what_it_asked_for() {
 fn a_reset_in_the_middle_begins_the_fetch_again_behind_the_same_watermark() {
     let users = five();
     let (api, job) = api(&users);
-    job.run_until_idle();
-    for n in 0..5 {
-        users.lock().insert(n, (2, "2026-01-02T00:00:00Z"));
-    }
-    job.forebay_with(&["run", "--until-idle"], &[("FAILPOINTS", "fetcher::after_fetch=2*off->return(kill)")]);
+    kill_between_pages(&users, &job);
     assert!(job.forebay(&["cursor", "reset", "--reason", "the page has gone", "--yes"]).status.success());
     job.run_until_idle();
     let since = "2025-12-31T23:59:04Z";

@@ -8,7 +8,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
-use support::source_api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi, query_number};
 use support::{Job, stderr, user};
 
 /// The users of a page, as JSON.
@@ -21,12 +21,6 @@ fn page(of: impl IntoIterator<Item = u32>, extra: &str) -> Answer {
     Answer::ok(format!("{{\"results\": [{}]{}{extra}}}", users(of), if extra.is_empty() { "" } else { ", " }))
 }
 
-/// The number in a query parameter of a request.
-fn number(path: &str, name: &str) -> Option<u32> {
-    let query = path.split_once('?')?.1;
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).and_then(|value| value.parse().ok())
-}
-
 /// A job that fetches from an API, with these lines in `[fetcher]`.
 fn reading(api: &TestApi, lines: &str) -> Job {
     Job::new("embedded", "embedded").fetching(&api.url, None).with_fetcher(lines)
@@ -37,7 +31,7 @@ const CURSOR: &str = "cursor = { next = \"/next\", param = \"page\" }";
 /// An API of pages with one user each, from page 1 to `last`; the cursor is the page number.
 fn pages(last: u32) -> TestApi {
     TestApi::by_path(move |_, path| {
-        let at = number(path, "page").unwrap_or(1);
+        let at = query_number(path, "page").unwrap_or(1);
         let next = if at < last { format!("\"next\": {}", at + 1) } else { "\"next\": null".to_owned() };
         page([at], &next)
     })
@@ -121,7 +115,7 @@ fn the_default_page_limit_does_not_end_a_read_of_many_pages() {
 
 #[test]
 fn null_records_and_empty_pages_are_followed_to_the_last_page() {
-    let api = TestApi::by_path(|_, path| match number(path, "page").unwrap_or(1) {
+    let api = TestApi::by_path(|_, path| match query_number(path, "page").unwrap_or(1) {
         1 => page([1, 2], "\"next\": 2"),
         2 => Answer::ok("{\"results\": null, \"next\": 3}".into()),
         3 => page([], "\"next\": 4"),
@@ -138,7 +132,7 @@ fn null_records_and_empty_pages_are_followed_to_the_last_page() {
 
 #[test]
 fn a_fetch_stops_after_too_many_empty_pages() {
-    let api = TestApi::by_path(|_, path| page([], &format!("\"next\": {}", number(path, "page").unwrap_or(1) + 1)));
+    let api = TestApi::by_path(|_, path| page([], &format!("\"next\": {}", query_number(path, "page").unwrap_or(1) + 1)));
     let job = reading(&api, "cursor = { next = \"/next\", param = \"page\", max_empty_pages = 3 }");
     let (code, summary, text) = until_idle(&job);
     assert_eq!((code, &summary["stop"]["reason"], api.requests()), (7, &"empty_page".into(), 4), "{text}");
@@ -146,7 +140,7 @@ fn a_fetch_stops_after_too_many_empty_pages() {
 
 #[test]
 fn has_more_ends_a_read_and_more_without_a_cursor_is_incomplete() {
-    let api = TestApi::by_path(|_, path| match number(path, "page").unwrap_or(1) {
+    let api = TestApi::by_path(|_, path| match query_number(path, "page").unwrap_or(1) {
         1 => page([1], "\"more\": true, \"next\": 2"),
         _ => page([2], "\"more\": false, \"next\": 3"),
     });
@@ -162,7 +156,7 @@ fn has_more_ends_a_read_and_more_without_a_cursor_is_incomplete() {
 fn a_cursor_cycle_ends_the_run_and_then_one_page_is_fetched_at_a_time() {
     let circle = || {
         TestApi::by_path(|_, path| {
-            let at = number(path, "page").unwrap_or(1);
+            let at = query_number(path, "page").unwrap_or(1);
             page([at], &format!("\"next\": {}", at % 3 + 1))
         })
     };
@@ -188,7 +182,7 @@ fn a_next_cursor_that_is_a_url_is_followed_only_on_the_same_host() {
             strict.fetch_add(1, Ordering::SeqCst);
             return Answer::of("404 Not Found", "{\"detail\": \"Invalid page.\"}");
         }
-        let at = number(path, "page").unwrap_or(1);
+        let at = query_number(path, "page").unwrap_or(1);
         let host = of_api.get().unwrap();
         page(
             [at],
@@ -214,7 +208,7 @@ fn a_misspelt_cursor_fails_at_the_first_page_and_names_the_right_one() {
     let api = TestApi::start(|_| page([1], "\"meta\": {\"next_page\": 2}"));
     let (code, _, text) = until_idle(&reading(&api, "cursor = { next = \"/meta/nextPage\", param = \"page\" }"));
     assert!(code == 1 && text.contains("/meta/next_page"), "{text}");
-    let api = TestApi::by_path(|_, path| page([number(path, "page").unwrap_or(1)], "\"next\": 2"));
+    let api = TestApi::by_path(|_, path| page([query_number(path, "page").unwrap_or(1)], "\"next\": 2"));
     let job = reading(&api, "cursor = { next = \"/next\", param = \"pgae\" }");
     let (code, summary, text) = until_idle(&job);
     assert_eq!((code, &summary["stop"]["reason"]), (7, &"same_cursor".into()), "the API ignores the parameter: {text}");

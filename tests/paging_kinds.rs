@@ -10,7 +10,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::source_api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi, query_number};
 use support::{Job, stderr, user};
 
 /// Users of the API.
@@ -19,12 +19,6 @@ const USERS: u32 = 5;
 const MANY: u32 = 2_000;
 /// Users on a page.
 const SIZE: u32 = 2;
-
-/// The number in a query parameter of a request.
-fn number(path: &str, name: &str) -> Option<u32> {
-    let query = path.split_once('?')?.1;
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).and_then(|value| value.parse().ok())
-}
 
 /// The users from `from` on, as a page with further keys.
 fn page(from: u32, more: &str) -> Answer {
@@ -49,7 +43,7 @@ fn api_of(users: u32) -> TestApi {
         // Where the page after this one begins, if there is one.
         let next = |from: u32| Some(from + SIZE).filter(|next| *next < users);
         let header = |name: &str| headers.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned));
-        let of = |name: &str| number(path, name);
+        let of = |name: &str| query_number(path, name);
         match path[1..].split(['/', '?']).next().unwrap() {
             "cursor" => {
                 let from = of("after").unwrap_or(0);
@@ -203,7 +197,7 @@ fn pages_are_requested_by_the_last_record() {
 
 /// The page that a path of the API asks for, from 0.
 fn page_number(path: &str) -> u32 {
-    let from = |name| number(path, name);
+    let from = |name| query_number(path, name);
     match from("page") {
         Some(page) => page - 1,
         None if path.starts_with("/path") => path.rsplit('/').next().unwrap().parse::<u32>().unwrap() / SIZE,
@@ -252,7 +246,7 @@ fn a_kill_at_any_point_of_a_long_read_loses_no_page_and_repeats_at_most_those_ah
 
 #[test]
 fn a_page_after_the_last_that_is_refused_ends_the_read() {
-    let api = TestApi::by_path(|_, path| match number(path, "page").unwrap() {
+    let api = TestApi::by_path(|_, path| match query_number(path, "page").unwrap() {
         at @ 1..=2 => page((at - 1) * SIZE, ""),
         _ => Answer::of("404 Not Found", "{\"detail\": \"Invalid page.\"}"),
     });
@@ -336,7 +330,7 @@ fn the_params_of_a_run_are_numbers_and_booleans_too_and_fill_templates() {
 
 #[test]
 fn a_dry_run_shows_the_requests_and_the_answer_and_keeps_nothing() {
-    let api = TestApi::by_path(|_, path| page((number(path, "page").unwrap() - 1) * SIZE, ", \"total\": 5"));
+    let api = TestApi::by_path(|_, path| page((query_number(path, "page").unwrap() - 1) * SIZE, ", \"total\": 5"));
     let lines = "params = [\"day\"]\nquery = { day = \"{{ params.day }}\", appid = { file = \"key\" } }\nheaders = { X-Version = \"1\" }\n\
                  [fetcher.paging]\nkind = \"page\"\nparam = \"page\"\ntotal = \"/total\"";
     let job = job(&api, "", lines);

@@ -197,9 +197,8 @@ impl World {
     }
 }
 
-/// Runs the plan and checks everything. Returns the facts of the result.
-/// Does the steps of the plan until it ends, or the time is up: the recoveries between them take
-/// time as well.
+/// Runs the plan until it ends, or the time is up, since recoveries take time as well. Checks
+/// everything, and returns the facts of the result.
 fn run(world: &mut World, plan: &[Step], duration: Duration) -> Value {
     let began = Instant::now();
     let mut topic = Topic::of(world.kafka.bootstrap(), &world.job);

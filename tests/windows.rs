@@ -7,7 +7,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::control_api::ControlApi;
-use support::source_api::{Answer, TestApi};
+use support::source_api::{Answer, TestApi, query_number, query_value};
 use support::{Job, stderr, user};
 
 /// Users of each day.
@@ -15,18 +15,17 @@ const USERS: u32 = 5;
 /// Users on a page.
 const SIZE: u32 = 2;
 
-/// The value of a query parameter.
-fn of<'a>(path: &'a str, name: &str) -> Option<&'a str> {
-    path.split_once('?')?.1.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-}
-
-/// The users of a day, in pages with the cursors 2 and 4: the same ones for each day.
-fn page(path: &str) -> Answer {
-    let day: u32 = of(path, "from").unwrap().rsplit('-').next().unwrap().parse().unwrap();
-    let from = of(path, "after").map_or(0, |after| after.parse().unwrap());
-    let users: Vec<String> = (from..(from + SIZE).min(USERS)).map(|n| user(day * 100 + n, 1)).collect();
+/// The users of a day or a shop, in pages with the cursors 2 and 4.
+fn page_of(group: u32, path: &str) -> Answer {
+    let from = query_number(path, "after").unwrap_or_default();
+    let users: Vec<String> = (from..(from + SIZE).min(USERS)).map(|n| user(group * 100 + n, 1)).collect();
     let next = Some(from + SIZE).filter(|next| *next < USERS).map_or(Value::Null, Value::from);
     Answer::ok(format!("{{\"results\": [{}], \"next\": {next}}}", users.join(",")))
+}
+
+/// The users of the day that a request names.
+fn page(path: &str) -> Answer {
+    page_of(query_value(path, "from").unwrap().rsplit('-').next().unwrap().parse().unwrap(), path)
 }
 
 /// The requests of the days from the first to the last, each from its first page.
@@ -180,13 +179,7 @@ fn a_run_has_a_window_exactly_if_the_requests_name_it() {
 
 #[test]
 fn a_run_for_each_value_has_its_own_pages_and_the_command_resumes() {
-    let api = TestApi::by_path(|_, path| {
-        let shop: u32 = of(path, "shop").unwrap().parse().unwrap();
-        let from = of(path, "after").map_or(0, |after| after.parse().unwrap());
-        let users: Vec<String> = (from..(from + SIZE).min(USERS)).map(|n| user(shop * 100 + n, 1)).collect();
-        let next = Some(from + SIZE).filter(|next| *next < USERS).map_or(Value::Null, Value::from);
-        Answer::ok(format!("{{\"results\": [{}], \"next\": {next}}}", users.join(",")))
-    });
+    let api = TestApi::by_path(|_, path| page_of(query_number(path, "shop").unwrap(), path));
     let lines = "params = [\"shop\"]\npaging = { kind = \"cursor\", next = \"/next\", param = \"after\" }";
     let job = Job::new("embedded", "embedded").fetching(&api.url, None).with_fetcher(lines);
     let running = job.start(&[], &[]);

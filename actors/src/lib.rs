@@ -46,5 +46,5 @@ mod writer;
 
 pub use failpoint::POINTS;
 pub use fetcher::{RateLimit, next_link};
-pub use observers::{SnapshotSource, cursors_of, watermarks_of};
+pub use observers::{SnapshotSource, cursors_of};
 pub use process_clock::ProcessClock;

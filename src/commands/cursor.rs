@@ -4,10 +4,10 @@
 //! Asks the API when the pipeline runs. Otherwise it reads the journal, and writes to it as
 //! `forebay run` would.
 
+use forebay_actors::cursors_of;
 use forebay_actors::data_dir::is_running;
 use forebay_actors::ledger::Watermarks;
 use forebay_actors::operations::cursor::{self, CursorChange, CursorError};
-use forebay_actors::{cursors_of, watermarks_of};
 use forebay_schemas::api::{Cursors, PlanRequest};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::snapshot::{CursorView, WatermarkView};
@@ -98,7 +98,7 @@ fn show(global: &Global, output: &Output, args: &ReadArgs) -> Result<(), CliErro
         (cursors.cursors, cursors.watermarks)
     } else {
         let (cursors, watermarks) = journaled(&load_pipeline(global)?)?;
-        (cursors_of(&cursors, usize::MAX), watermarks_of(&watermarks))
+        (cursors_of(&cursors, usize::MAX), watermarks.views())
     };
     let params = args.params.read_params();
     let read = Read::in_window(&params.values, params.window);

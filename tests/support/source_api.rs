@@ -16,6 +16,16 @@ pub(crate) struct TestApi {
     tokens: Arc<Mutex<Vec<String>>>,
 }
 
+/// The value of a query parameter of a request, as it was sent.
+pub(crate) fn query_value<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+    path.split_once('?')?.1.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The number in a query parameter of a request.
+pub(crate) fn query_number(path: &str, name: &str) -> Option<u32> {
+    query_value(path, name)?.parse().ok()
+}
+
 /// One answer.
 pub(crate) struct Answer {
     pub(crate) status: &'static str,

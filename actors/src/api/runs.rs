@@ -17,7 +17,7 @@ use super::extract::{OptionalBody, Params, reason};
 use super::pipelines::check_pipeline;
 use super::{ApiResult, MAX_WAIT, State};
 use crate::ledger::{Accepted, Command, Rejection};
-use crate::observers::{cursors_of, watermarks_of};
+use crate::observers::cursors_of;
 
 pub(super) async fn request(state: web::Data<State>, params: Params, body: OptionalBody<RunRequest>) -> ApiResult {
     check_pipeline(&state, &params)?;
@@ -82,9 +82,8 @@ pub(super) async fn list(state: web::Data<State>, params: Params) -> ApiResult {
 }
 
 pub(super) async fn cursors(state: web::Data<State>, params: Params) -> ApiResult {
-    let cursors = state.api.ledger.cursors();
+    let (cursors, watermarks) = (state.api.ledger.cursors(), state.api.ledger.watermarks());
     state.api.ledger.flushed().await?;
-    let watermarks = watermarks_of(&state.api.ledger.watermarks());
     Ok(HttpResponse::Ok().json(Cursors { cursors: cursors_of(&cursors, params.limit()), total: cursors.len() as u64, watermarks }))
 }
 

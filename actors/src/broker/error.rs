@@ -121,10 +121,7 @@ impl Classified for BrokerError {
     fn class(&self) -> Class {
         match self {
             Self::Secret { .. } | Self::Properties(_) | Self::NotBuiltIn | Self::Denied { .. } => Class::Fatal,
-            // Fewer brokers than one replica needs are none: they start, or their controller has
-            // fenced them.
-            Self::CreateTopic { cause: Code::InvalidReplicationFactor, replication: ..=1, .. } => Class::Transient,
-            Self::CreateTopic { cause, .. } if !is_transient(*cause) => Class::Fatal,
+            Self::CreateTopic { cause, replication, .. } if !is_transient(*cause, *replication) => Class::Fatal,
             _ => Class::Transient,
         }
     }
@@ -215,9 +212,12 @@ pub(super) fn is_unreachable(code: Code) -> bool {
 }
 
 /// Whether the failure to create a topic is transient: an election of the controller is. Too few
-/// live brokers are not, since they can't be distinguished from too small a cluster.
-fn is_transient(code: Code) -> bool {
-    is_unreachable(code) || matches!(code, Code::NotController | Code::LeaderNotAvailable | Code::ThrottlingQuotaExceeded)
+/// live brokers are not, since they can't be distinguished from too small a cluster, but for one
+/// replica: there are none then, while they start or their controller has fenced them.
+fn is_transient(code: Code, replication: i32) -> bool {
+    is_unreachable(code)
+        || matches!(code, Code::NotController | Code::LeaderNotAvailable | Code::ThrottlingQuotaExceeded)
+        || code == Code::InvalidReplicationFactor && replication <= 1
 }
 
 #[cfg(test)]

@@ -191,9 +191,9 @@ impl Fetcher {
         if pages.client.is_conditional() {
             params.validators = ledger.validators_of(run);
         }
-        if let Some(incremental) = &pages.incremental {
+        if let Some(reader) = &pages.marks {
             let (now, is_first_page) = (self.params.clock.wall().into(), position == Position::Begin);
-            let pass = self.state.pass(|| FetchPass::of_fetch(incremental, ledger.watermark_of(run), is_first_page, now));
+            let pass = self.state.pass(|| FetchPass::of_fetch(reader.section(), ledger.watermark_of(run), is_first_page, now));
             if let Some(pass) = pass {
                 (params.watermark, seen) = (pass.asked().map(str::to_owned), pass.seen());
             }
@@ -226,7 +226,7 @@ impl Fetcher {
             Ok(FetchedPage { content, earlier, mut info, took }) => {
                 point("fetcher::after_fetch");
                 let count = earlier.produced + earlier.rejected + info.marks.repeated + content.records.len() as u64;
-                self.repeated(&info.marks);
+                self.report_marks(&info.marks);
                 if let Some(wait) = info.wait.filter(|wait| !wait.is_zero()) {
                     let reason = "the API's rate limit is used up, by the headers of its answer".to_owned();
                     self.record(Command::Record(Event::SourceThrottled { millis: millis(wait), reason }));
@@ -260,12 +260,11 @@ impl Fetcher {
 
     /// Counts the records that were left out of a page, and logs those that have no mark, once for
     /// consecutive pages with such.
-    fn repeated(&mut self, marks: &PageMarks) {
+    fn report_marks(&mut self, marks: &PageMarks) {
         self.params.telemetry.repeated.add(marks.repeated);
         let has_unmarked = marks.unmarked > 0;
         if has_unmarked && !self.has_unmarked {
-            let field =
-                self.params.pipeline.fetcher.as_ref().and_then(|section| section.incremental.as_ref()).map(|section| &section.field);
+            let field = self.pages.as_ref().and_then(|pages| pages.marks.as_ref()).map(|reader| &reader.section().field);
             tracing::warn!(records = marks.unmarked, field, "records have no mark; they are read, and do not move the watermark");
         }
         self.has_unmarked = has_unmarked;
@@ -369,8 +368,7 @@ impl Actor for Fetcher {
                 self.pages = Some(PageFetcher {
                     client,
                     paths: PagePaths::of(section),
-                    marks: section.incremental.as_ref().map(MarkReader::new),
-                    incremental: section.incremental.clone(),
+                    marks: section.incremental.as_ref().map(|section| Arc::new(MarkReader::new(section))),
                     counted_from: section.paging().filter(|paging| paging.next.is_counted()).and_then(|paging| paging.start),
                     max_page_bytes: section.max_page_bytes.as_usize(),
                     budget: budget.clone(),

@@ -389,7 +389,7 @@ impl Client {
     /// Adds what the headers of a response say about its page.
     fn add_headers(&self, response: &ApiResponse, info: &mut PageInfo) -> Result<(), FetchError> {
         let places = &*self.places;
-        let header = |name: &String| response.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let header = |name: &str| response.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let wrong = |cause| FetchError::Page { api: self.api.clone(), cause, wait: response.wait };
         if let Some(name) = &places.next_header {
             info.next = header(name).map_or(Ok(NextCursor::Absent), |text| text_cursor(&text, name, places.key)).map_err(wrong)?;
@@ -398,8 +398,8 @@ impl Client {
             info.total = header(name).map(|text| count(&text, name, places.key)).transpose().map_err(wrong)?;
         }
         if self.conditional {
-            let kept = |name| header(name).filter(|text| text.len() <= MAX_VALIDATOR_BYTES);
-            let validators = Validators { etag: kept(&ETAG.to_string()), last_modified: kept(&LAST_MODIFIED.to_string()) };
+            let kept = |name: HeaderName| header(name.as_str()).filter(|text| text.len() <= MAX_VALIDATOR_BYTES);
+            let validators = Validators { etag: kept(ETAG), last_modified: kept(LAST_MODIFIED) };
             info.is_unchanged = response.status == StatusCode::NOT_MODIFIED;
             info.validators = Some(validators).filter(|known| !info.is_unchanged && *known != Validators::default());
         }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_schemas::pipeline::IncrementalSection;
 use forebay_schemas::source_read::ReadParams;
 use reqwest::StatusCode;
 use tokio::sync::watch;
@@ -43,8 +42,7 @@ pub(super) struct PageFetcher {
     pub(super) client: Client,
     pub(super) paths: PagePaths,
     /// How to read the watermark, where the source is incremental.
-    pub(super) incremental: Option<IncrementalSection>,
-    pub(super) marks: Option<MarkReader>,
+    pub(super) marks: Option<Arc<MarkReader>>,
     /// The first page, where the fetcher counts the pages.
     pub(super) counted_from: Option<String>,
     pub(super) max_page_bytes: usize,

@@ -48,10 +48,7 @@ impl RequestBuilder {
             url: section.url.reveal().clone(),
             templates: RequestTemplates::of(section).expect("the check of the pipeline file compiles its requests"),
             param: paging.as_ref().and_then(|paging| paging.param.clone()),
-            watermark_start: section
-                .incremental
-                .as_ref()
-                .and_then(|incremental| Some(incremental.asks_in().write(incremental.begin(None)?))),
+            watermark_start: section.incremental.as_ref().and_then(|incremental| incremental.asked(None)),
             watermark_param: section.incremental.as_ref().and_then(|incremental| incremental.param.clone()),
             size: paging.as_ref().and_then(|paging| paging.size),
             size_param: paging.as_ref().and_then(|paging| paging.size_param.clone()),

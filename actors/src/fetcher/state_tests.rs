@@ -1,5 +1,6 @@
 //! When the state fetches: schedules, triggers, retries and stops. Pages are in `pages`.
 
+use forebay_schemas::offset::Ranges;
 use forebay_schemas::run::StopReason;
 
 use super::super::pagination::NextCursor;
@@ -121,20 +122,8 @@ fn run_error(effects: &[Effect], run: u128) -> Option<&RunError> {
 }
 
 fn moved(run: u128, asked: Option<&str>, next: Option<&str>) -> Effect {
-    let PageProduced { ranges, produced, rejected, rejects } = PageProduced::default();
     let (run, asked, next) = (Uuid::from_u128(run), Position::of(asked), next.map(|next| Position::of(Some(next))));
-    Effect::Record(Command::PageProduced {
-        run,
-        ranges,
-        produced,
-        rejected,
-        asked,
-        requested: 0,
-        next,
-        rejects,
-        progress: None,
-        validators: None,
-    })
+    Effect::Record(Command::page_produced(run, Ranges::default(), 0, (asked, 0), next))
 }
 /// How a run stopped, if it is all produced.
 fn finished(effects: &[Effect], run: u128) -> Option<&Stop> {

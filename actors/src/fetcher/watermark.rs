@@ -50,7 +50,7 @@ pub(super) struct MarkReader {
 pub(crate) struct PageMarks {
     /// The largest.
     pub reached: Option<Mark>,
-    /// The records with their marks; empty where the next fetch asks for none of them again.
+    /// The records with their marks.
     pub records: Vec<(Mark, RecordHash)>,
     /// How many records had no mark.
     pub unmarked: u64,
@@ -72,6 +72,11 @@ impl MarkReader {
     /// For a section that was checked.
     pub(super) fn new(section: &IncrementalSection) -> Self {
         Self { field: parse_pointer(&section.field), section: section.clone() }
+    }
+
+    /// What the pipeline file says.
+    pub(super) fn section(&self) -> &IncrementalSection {
+        &self.section
     }
 
     /// Reads the marks of records, and takes those out that were seen. Bad records stay, and have
@@ -152,9 +157,9 @@ pub(crate) struct FetchPass {
     pass: Option<Pass>,
     asked: Option<String>,
     reached: Option<Mark>,
-    seen_before: Seen,
     /// The hashes of the last complete pass.
-    stored: Vec<String>,
+    seen: Seen,
+    /// The records of this pass that the next one asks for again.
     records: Vec<(Mark, RecordHash)>,
 }
 
@@ -164,14 +169,13 @@ impl FetchPass {
     pub(crate) fn of_fetch(section: &IncrementalSection, known: Option<Watermark>, is_first_page: bool, now: DateTime<Utc>) -> Self {
         let known = known.unwrap_or_default();
         let before = known.at.as_deref().and_then(Mark::parse).filter(|mark| matches!(mark, Mark::Time(_)) == section.format.is_time());
-        let begin = || section.begin(before).map(|mark| section.asks_in().write(mark));
-        let pass = if is_first_page { Some(Pass { began: now, asked: begin(), reached: None }) } else { known.pass };
-        let asked = pass.as_ref().map_or_else(begin, |pass| pass.asked.clone());
+        let pass = if is_first_page { Some(Pass { began: now, asked: section.asked(before), reached: None }) } else { known.pass };
+        let asked = pass.as_ref().map_or_else(|| section.asked(before), |pass| pass.asked.clone());
         let reached = pass.as_ref().and_then(|pass| Mark::parse(pass.reached.as_deref()?));
         // A pass without a watermark before it asks for everything again, on purpose.
         let hashes = known.seen.iter().filter(|_| before.is_some()).filter_map(|hash| Uuid::try_parse(hash).ok());
-        let seen_before = Arc::new(hashes.collect());
-        Self { section: section.clone(), before, pass, asked, reached, seen_before, stored: known.seen, records: Vec::new() }
+        let seen = Arc::new(hashes.collect());
+        Self { section: section.clone(), before, pass, asked, reached, seen, records: Vec::new() }
     }
 
     /// From where on its requests ask; `None` for everything.
@@ -181,7 +185,7 @@ impl FetchPass {
 
     /// The hashes of the records that are in Kafka already.
     pub(super) fn seen(&self) -> Seen {
-        Arc::clone(&self.seen_before)
+        Arc::clone(&self.seen)
     }
 
     /// A page is in Kafka, and all before it are. Returns what to store, if that changed.
@@ -204,13 +208,14 @@ impl FetchPass {
         let reached = self.reached.map(|reached| latest.map_or(reached, |latest| reached.min(latest)));
         let watermark = self.before.max(reached);
         self.keep_newest(watermark);
-        let mut seen: Vec<String> = self.records.iter().map(|(_, hash)| hash.simple().to_string()).collect();
+        let mut seen: Vec<RecordHash> = self.records.iter().map(|(_, hash)| *hash).collect();
         seen.sort_unstable();
-        let has_moved = watermark != self.before || seen != self.stored || !is_first;
+        let is_known = seen.len() == self.seen.len() && seen.iter().all(|hash| self.seen.contains(hash));
+        let has_moved = watermark != self.before || !is_known || !is_first;
         let at = watermark.map(|mark| mark.to_string());
         // The next page would be of another pass.
         self.pass = None;
-        has_moved.then_some(PassProgress { at, pass: None, seen })
+        has_moved.then(|| PassProgress { at, pass: None, seen: seen.iter().map(|hash| hash.simple().to_string()).collect() })
     }
 
     /// Keeps the records that the fetch after this one asks for again, the newest if they are too

@@ -72,3 +72,19 @@ pub enum Command {
     /// An event that needs no decision.
     Record(Event),
 }
+
+#[cfg(test)]
+impl Command {
+    /// A page in Kafka, without dead letters, of a source that is neither incremental nor
+    /// conditional.
+    pub(crate) fn page_produced(
+        run: Uuid,
+        ranges: Ranges,
+        produced: u64,
+        (asked, requested): (Position, u64),
+        next: Option<Position>,
+    ) -> Self {
+        let rejects = Rejects::default();
+        Self::PageProduced { run, ranges, produced, rejected: 0, asked, requested, next, rejects, progress: None, validators: None }
+    }
+}

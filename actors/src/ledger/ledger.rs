@@ -9,7 +9,7 @@ use forebay_schemas::desired::{Desired, DesiredState};
 use forebay_schemas::event::{Event, Recorded};
 use forebay_schemas::offset::{Checkpoint, Offset, Partition, Range, RangeSet};
 use forebay_schemas::run::{Cancelled, MaxRejected, Run, RunSpec};
-use forebay_schemas::snapshot::RunTotals;
+use forebay_schemas::snapshot::{RunTotals, WatermarkView};
 use forebay_schemas::source_read::{Position, ReadParams, Validators};
 use forebay_schemas::topic_id::TopicId;
 use parking_lot::Mutex;
@@ -23,7 +23,7 @@ use super::error::{LedgerError, Rejection};
 use super::fold::fold;
 use super::runs::Accepted;
 use super::state::State;
-use super::watermarks::{Watermark, Watermarks};
+use super::watermarks::Watermark;
 use crate::journal::{Disk, Durable, Journal, JournalError, Settings, frame};
 use forebay_kernel::SharedClock;
 
@@ -267,9 +267,9 @@ impl Ledger {
         self.inner.lock().state.validators_of(run).cloned()
     }
 
-    /// Returns the watermark of each incremental read of the source.
-    pub fn watermarks(&self) -> Watermarks {
-        self.inner.lock().state.watermarks.clone()
+    /// Returns how far each incremental read of the source has got.
+    pub fn watermarks(&self) -> Vec<WatermarkView> {
+        self.inner.lock().state.watermarks.views()
     }
 
     /// Returns the cursor of each read of the source.

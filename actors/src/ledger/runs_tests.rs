@@ -60,23 +60,7 @@ fn produced(runs: &mut Runs, run: Uuid, partition: Partition, range: Range) {
     ranges.add(partition, range);
     submit(runs, Command::StartRun { run }).unwrap();
     submit(runs, Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
-    let (asked, rejects) = (Position::Begin, Rejects::default());
-    submit(
-        runs,
-        Command::PageProduced {
-            run,
-            ranges,
-            produced: range.len(),
-            rejected: 0,
-            asked,
-            requested: u64::MAX,
-            next: None,
-            rejects,
-            progress: None,
-            validators: None,
-        },
-    )
-    .unwrap();
+    submit(runs, Command::page_produced(run, ranges, range.len(), (Position::Begin, u64::MAX), None)).unwrap();
     submit(runs, Command::RunProduced { run, stop: None }).unwrap();
 }
 
@@ -86,23 +70,7 @@ fn page(runs: &mut Runs, range: Range, cursor: Option<&str>) {
     ranges.add(0, range);
     submit(runs, Command::PageFetched { run: id(1), records: range.len(), cursor: None }).unwrap();
     let next = cursor.map(|cursor| Position::of(Some(cursor)));
-    let (asked, rejects) = (Position::Begin, Rejects::default());
-    submit(
-        runs,
-        Command::PageProduced {
-            run: id(1),
-            ranges,
-            produced: range.len(),
-            rejected: 0,
-            asked,
-            requested: u64::MAX,
-            next,
-            rejects,
-            progress: None,
-            validators: None,
-        },
-    )
-    .unwrap();
+    submit(runs, Command::page_produced(id(1), ranges, range.len(), (Position::Begin, u64::MAX), next)).unwrap();
 }
 
 #[test]

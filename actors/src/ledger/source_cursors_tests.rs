@@ -2,7 +2,6 @@
 
 use forebay_schemas::event::decode;
 use forebay_schemas::offset::Ranges;
-use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::{RunError, RunSpec, RunState};
 use forebay_schemas::source_read::{Position, Read, ReadMode};
 
@@ -30,18 +29,7 @@ fn page(ledger: &Ledger, run: Uuid, cursor: Option<&str>) {
 
 fn page_at(ledger: &Ledger, run: Uuid, asked: Position, cursor: Option<&str>) -> Result<(), Rejection> {
     let next = cursor.map(|cursor| Position::of(Some(cursor)));
-    ledger.submit(Command::PageProduced {
-        run,
-        ranges: Ranges::default(),
-        produced: 0,
-        rejected: 0,
-        asked,
-        requested: u64::MAX,
-        next,
-        rejects: Rejects::default(),
-        progress: None,
-        validators: None,
-    })
+    ledger.submit(Command::page_produced(run, Ranges::default(), 0, (asked, u64::MAX), next))
 }
 
 #[test]
@@ -52,22 +40,8 @@ fn a_page_that_was_requested_before_the_cursor_was_set_does_not_move_it() {
     let run = run_of(&ledger, ("k", 1), &[], None);
     let requested = ledger.last_event();
     let page = |requested: u64, next: &str| {
-        let (ranges, rejects, next) = (Ranges::default(), Rejects::default(), Some(Position::of(Some(next))));
-        let asked = Position::Begin;
-        ledger
-            .submit(Command::PageProduced {
-                run,
-                ranges,
-                produced: 0,
-                rejected: 0,
-                asked,
-                requested,
-                next,
-                rejects,
-                progress: None,
-                validators: None,
-            })
-            .unwrap();
+        let next = Some(Position::of(Some(next)));
+        ledger.submit(Command::page_produced(run, Ranges::default(), 0, (Position::Begin, requested), next)).unwrap();
     };
     let set = |read: Read| Command::SetCursor { read, to: Position::Begin, by: "admin".into(), reason: "to be read again".into() };
     ledger.submit(set(Read::of(&params(&[("a", "1")])))).unwrap();
@@ -127,21 +101,7 @@ fn a_read_returns_to_its_start_with_its_last_page_and_the_run_keeps_its_position
     let ledger = open(dir.path()).unwrap();
     start(&ledger, "t");
     let last_page = |run: Uuid, asked: Position| {
-        let (ranges, rejects) = (Ranges::default(), Rejects::default());
-        ledger
-            .submit(Command::PageProduced {
-                run,
-                ranges,
-                produced: 1,
-                rejected: 0,
-                asked,
-                requested: u64::MAX,
-                next: Some(Position::Begin),
-                rejects,
-                progress: None,
-                validators: None,
-            })
-            .unwrap();
+        ledger.submit(Command::page_produced(run, Ranges::default(), 1, (asked, u64::MAX), Some(Position::Begin))).unwrap();
     };
     let run = run_of(&ledger, ("k", 1), &[], None);
     page(&ledger, run, Some("2"));

@@ -279,22 +279,25 @@ impl State {
     /// run that reads again, or whose cursor an operator has set since it was requested, advances
     /// none.
     fn advanced_by(&self, run: Uuid, asked: &Position, requested: u64) -> Option<Read> {
-        let again = self.runs.get(run).is_some_and(|run| run.again);
         let set_since = |read: &Read| self.cursor_set.as_ref().is_some_and(|(of, event)| of == read && *event > requested);
-        Some(self.read_of(run)).filter(|read| !again && self.cursors.position(read) == *asked && !set_since(read))
+        self.continued_by(run).filter(|read| self.cursors.position(read) == *asked && !set_since(read))
     }
 
     /// Returns how far the read of a run has got, unless the run reads again.
     pub fn watermark_of(&self, run: Uuid) -> Option<&Watermark> {
-        let again = self.runs.get(run).is_some_and(|run| run.again);
-        self.watermarks.get(&self.read_of(run)).filter(|_| !again)
+        self.watermarks.get(&self.continued_by(run)?)
     }
 
     /// Returns what the last whole answer to the read of a run said of itself, unless the run reads
     /// again.
     pub fn validators_of(&self, run: Uuid) -> Option<&Validators> {
+        self.validators.get(&self.continued_by(run)?)
+    }
+
+    /// Returns the read of a run, unless the run reads again.
+    fn continued_by(&self, run: Uuid) -> Option<Read> {
         let again = self.runs.get(run).is_some_and(|run| run.again);
-        self.validators.get(&self.read_of(run)).filter(|_| !again)
+        (!again).then(|| self.read_of(run))
     }
 
     fn read_of(&self, run: Uuid) -> Read {

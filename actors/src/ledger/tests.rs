@@ -77,21 +77,7 @@ fn produced(ledger: &Ledger, key: &str, range: Range) -> Uuid {
     ranges.add(0, range);
     ledger.submit(Command::StartRun { run }).unwrap();
     ledger.submit(Command::PageFetched { run, records: range.len(), cursor: None }).unwrap();
-    let (asked, rejects) = (Position::Begin, Rejects::default());
-    ledger
-        .submit(Command::PageProduced {
-            run,
-            ranges,
-            produced: range.len(),
-            rejected: 0,
-            asked,
-            requested: u64::MAX,
-            next: None,
-            rejects,
-            progress: None,
-            validators: None,
-        })
-        .unwrap();
+    ledger.submit(Command::page_produced(run, ranges, range.len(), (Position::Begin, u64::MAX), None)).unwrap();
     ledger.submit(Command::RunProduced { run, stop: None }).unwrap();
     run
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use forebay_schemas::snapshot::WatermarkView;
 use forebay_schemas::source_read::Read;
 use forebay_schemas::watermark::Pass;
 use serde::{Deserialize, Serialize};
@@ -50,9 +51,15 @@ impl Watermarks {
         self.0.is_empty()
     }
 
-    /// Returns every read with a watermark.
-    pub fn all(&self) -> impl Iterator<Item = (&Read, &Watermark)> {
-        self.0.iter()
+    /// Returns how far every read has got, for display.
+    pub fn views(&self) -> Vec<WatermarkView> {
+        let view = |(read, known): (&Read, &Watermark)| WatermarkView {
+            read: read.text().to_owned(),
+            watermark: known.at.clone(),
+            reached: known.pass.as_ref().and_then(|pass| pass.reached.clone()),
+            moved_at: known.moved,
+        };
+        self.0.iter().map(view).collect()
     }
 
     /// Moves a read, by an event. While a pass goes on, what was seen before it stays.

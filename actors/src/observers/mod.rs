@@ -16,5 +16,5 @@ pub(crate) use alerts::Alerts;
 pub(crate) use lifecycle::LifecycleRecorder;
 pub(crate) use lineage::{Lineage, LineageParams};
 pub(crate) use snapshot::Sources;
-pub use snapshot::{SnapshotSource, cursors_of, watermarks_of};
+pub use snapshot::{SnapshotSource, cursors_of};
 pub(crate) use traces::{Traces, TracesParams};

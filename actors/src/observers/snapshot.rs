@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use forebay_schemas::pipeline::Paging;
-use forebay_schemas::snapshot::{CursorView, Latency, Snapshot, SourceView, WatermarkView};
+use forebay_schemas::snapshot::{CursorView, Latency, Snapshot, SourceView};
 use forebay_schemas::source_read::Read;
 
-use crate::ledger::{Cursors, Ledger, Watermark, Watermarks};
+use crate::ledger::{Cursors, Ledger};
 use crate::telemetry::{Need, Telemetry, memory};
 use forebay_kernel::{ActorTree, Budget, SharedClock};
 
@@ -106,17 +106,6 @@ impl Sources {
 pub fn cursors_of(cursors: &Cursors, limit: usize) -> Vec<CursorView> {
     let newest = cursors.newest_first().into_iter().take(limit);
     newest.map(|(read, known)| CursorView { read: read.text().to_owned(), cursor: known.cursor.clone(), moved_at: known.at }).collect()
-}
-
-/// The watermark of each incremental read.
-pub fn watermarks_of(watermarks: &Watermarks) -> Vec<WatermarkView> {
-    let view = |(read, known): (&Read, &Watermark)| WatermarkView {
-        read: read.text().to_owned(),
-        watermark: known.at.clone(),
-        reached: known.pass.as_ref().and_then(|pass| pass.reached.clone()),
-        moved_at: known.moved,
-    };
-    watermarks.all().map(view).collect()
 }
 
 fn truncated(cursor: &str) -> String {

@@ -39,7 +39,7 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Creates the dead-letter topic if it is missing, and returns whether it was.
 pub(crate) type RecreateTopic = Arc<dyn Fn() -> BoxFuture<'static, Result<bool, String>> + Send + Sync>;
 
-/// A producer, and what its client tells of its brokers.
+/// A producer, and whether it has a broker left.
 type DeadLetterProducer = (FutureProducer<LossContext>, LossContext);
 
 /// The producer to the dead-letter topic, created when there is something to send.

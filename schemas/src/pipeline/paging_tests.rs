@@ -58,6 +58,14 @@ fn paging_auto_is_one_page_until_its_rule_is_found() {
     assert!(params.seeks_paging(), "a header is left out");
 }
 
+/// Asserts that a table with these lines is an error in a line, with this message and this remedy.
+fn assert_error(table: &str, lines: &str, line: usize, (message, remedy): (&str, &str)) {
+    let error = fetcher(&format!("{table}\n{lines}")).expect_err(lines);
+    assert!(error.to_string().contains(message), "{lines}: {error}");
+    assert!(error.remedy().is_some_and(|help| help.contains(remedy)), "{lines}: {error}: {:?}", error.remedy());
+    assert_eq!(error.line(), Some(line), "{lines}: {error}");
+}
+
 #[test]
 fn errors_of_paging_have_their_line_and_remedy() {
     for (lines, line, message, remedy) in [
@@ -83,10 +91,7 @@ fn errors_of_paging_have_their_line_and_remedy() {
         ("kind = \"link\"\nmax_empty_pages = 10001", 12, "out of range", "0 to 10000"),
         ("kind = \"link\"\nhas_moer = \"/m\"", 12, "unknown field", "did you mean `has_more`?"),
     ] {
-        let error = fetcher(&format!("[fetcher.paging]\n{lines}")).expect_err(lines);
-        assert!(error.to_string().contains(message), "{lines}: {error}");
-        assert!(error.remedy().is_some_and(|help| help.contains(remedy)), "{lines}: {error}: {:?}", error.remedy());
-        assert_eq!(error.line(), Some(line), "{lines}: {error}");
+        assert_error("[fetcher.paging]", lines, line, (message, remedy));
     }
     let other = fetcher("paging = \"all\"").unwrap_err();
     assert_eq!(other.line(), Some(10), "{other}");
@@ -165,13 +170,7 @@ fn errors_of_incremental_have_their_line_and_remedy() {
         ("field = \"/at\"\nparam = \"s\"\nformat = \"number\"\noverlap = \"5m\"", 14, "is a number", "100"),
         ("field = \"/at\"\nparam = \"s\"\nformat = \"iso\"", 13, "unknown variant", "rfc3339"),
     ] {
-        let error = fetcher(&format!("[fetcher.incremental]\n{lines}")).unwrap_err();
-        assert!(
-            error.to_string().contains(message) && error.remedy().unwrap_or_default().contains(remedy),
-            "{lines}: {error} {:?}",
-            error.remedy()
-        );
-        assert_eq!(error.line(), Some(line), "{lines}: {error}");
+        assert_error("[fetcher.incremental]", lines, line, (message, remedy));
     }
     for (lines, message) in [
         (

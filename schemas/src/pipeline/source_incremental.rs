@@ -48,7 +48,7 @@ pub enum OverlapValue {
 
 impl IncrementalSection {
     /// How the parameter is written.
-    pub fn asks_in(&self) -> MarkFormat {
+    fn asks_in(&self) -> MarkFormat {
         self.param_format.unwrap_or(self.format)
     }
 
@@ -66,6 +66,11 @@ impl IncrementalSection {
     pub fn begin(&self, watermark: Option<Mark>) -> Option<Mark> {
         let start = || self.start.as_ref().and_then(|start| self.format.read(&start.to_string()));
         watermark.map(|watermark| self.asks_in().begin(watermark, self.overlap())).or_else(start)
+    }
+
+    /// From where on the requests of a fetch ask, as they write it; `None` for everything.
+    pub fn asked(&self, watermark: Option<Mark>) -> Option<String> {
+        self.begin(watermark).map(|mark| self.asks_in().write(mark))
     }
 
     /// What a fetch reads, in words.
