@@ -1,11 +1,13 @@
 //! Finds the records that keep a response from being JSON.
 //!
 //! Guarantees:
-//! * Only elements of the records' array are bad: those that are not JSON by themselves, and whose
-//!   start and end are clear from strings, brackets and commas.
+//! * Only records are bad: elements of an array that the pointer leads to, or, where it has a `*`,
+//!   the values that it leads to. They are not JSON by themselves, and their start and end are
+//!   clear from strings, brackets and commas.
 //! * Nothing outside of them is changed, so parsing the result finds whatever else is wrong with
 //!   the response.
-//! * It takes one pass without recursion, in the memory of the response and its bad records.
+//! * It takes one pass, which recurses no deeper than the pointer, in the memory of the response
+//!   and its bad records.
 //!
 //! Does not guarantee that a record with unpaired quotes or brackets is separated from its
 //! neighbours. The whole response is an error then, as a truncated one is.
@@ -18,6 +20,8 @@ use serde_json::value::RawValue;
 use forebay_dataplane::Reason;
 use forebay_schemas::json_pointer::JsonPointer;
 
+use crate::text::json_lookup::ALL;
+
 /// How many bytes of a record a reason quotes on each side of the position.
 const EXCERPT_BYTES: usize = 20;
 /// The longest literal that a reason names.
@@ -28,7 +32,7 @@ const WORDS: [&str; 10] = ["nan", "infinity", "inf", "undefined", "none", "true"
 /// A response without its bad records.
 #[derive(Debug)]
 pub(super) struct Blanked {
-    /// The response, with each bad record replaced by a 0 and spaces.
+    /// The response, with each bad record replaced by a 0 or an empty object, and spaces.
     pub(super) body: Bytes,
     /// The bad records, each with its index, in order.
     pub(super) bad: Vec<(usize, Bytes)>,
@@ -36,15 +40,18 @@ pub(super) struct Blanked {
 
 /// Takes the bad records out of a response; `None` when it finds none.
 pub(super) fn blank_out(body: Bytes, pointer: &JsonPointer) -> Option<Blanked> {
-    let ranges = bad_elements(&body, pointer);
-    if ranges.is_empty() {
+    let ranges = bad_ranges(&body, pointer);
+    // A record that is a value of its own becomes an empty object, which needs room.
+    if ranges.is_empty() || ranges.iter().any(|range| range.is_leaf && range.bytes.len() < 2) {
         return None;
     }
-    let bad = ranges.iter().map(|(at, range)| (*at, Bytes::copy_from_slice(&body[range.clone()]))).collect();
+    let bad = ranges.iter().map(|range| (range.index, Bytes::copy_from_slice(&body[range.bytes.clone()]))).collect();
     let mut body = body.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-    for (_, range) in ranges {
-        body[range.clone()].fill(b' ');
-        body[range.start] = b'0';
+    for BadRange { bytes, is_leaf, .. } in ranges {
+        let bytes = &mut body[bytes];
+        bytes.fill(b' ');
+        let with: &[u8] = if is_leaf { b"{}" } else { b"0" };
+        bytes[..with.len()].copy_from_slice(with);
     }
     Some(Blanked { body: body.freeze(), bad })
 }
@@ -86,27 +93,116 @@ fn word_at(text: &[u8], at: usize) -> Option<&str> {
     WORDS.contains(&word.trim_start_matches(['-', '+']).to_ascii_lowercase().as_str()).then_some(word)
 }
 
-/// The elements of the records' array that are not JSON, each with its index, as far as the
-/// response can be split.
-fn bad_elements(json: &[u8], pointer: &JsonPointer) -> Vec<(usize, Range<usize>)> {
-    let mut bad = Vec::new();
-    let mut scan = Scan { json, at: 0 };
-    if scan.find(pointer.tokens()).is_none() || scan.eat(b'[').is_none() {
-        return bad;
-    }
-    for at in 0.. {
-        let Some(element) = scan.value() else { break };
-        if serde_json::from_slice::<&RawValue>(&json[element.clone()]).is_err() {
-            if hides_a_boundary(&json[element.clone()]) {
-                return Vec::new();
+/// A record that is not JSON.
+struct BadRange {
+    /// Its index among the records.
+    index: usize,
+    bytes: Range<usize>,
+    /// Whether the pointer leads to it, and not to an array around it.
+    is_leaf: bool,
+}
+
+/// The records that are not JSON, as far as the response can be split.
+fn bad_ranges(json: &[u8], pointer: &JsonPointer) -> Vec<BadRange> {
+    let all = pointer.tokens().iter().any(|token| token == ALL);
+    let mut finder = Finder { scan: Scan { json, at: 0 }, all, records: 0, bad: Vec::new(), is_unclear: false };
+    let _ = finder.descend(pointer.tokens());
+    if finder.is_unclear { Vec::new() } else { finder.bad }
+}
+
+/// Goes through the values that a pointer leads to, in the order of the response.
+struct Finder<'a> {
+    scan: Scan<'a>,
+    /// Whether the pointer has a `*`.
+    all: bool,
+    /// The records so far.
+    records: usize,
+    bad: Vec<BadRange>,
+    /// Whether a bad record may be more than one.
+    is_unclear: bool,
+}
+
+impl Finder<'_> {
+    /// Reads a value, and checks the records that the rest of the pointer leads to in it. `None`
+    /// when there is nothing more to find, or the structure is unclear.
+    fn descend(&mut self, parts: &[String]) -> Option<()> {
+        let Some((part, rest)) = parts.split_first() else { return self.leaf() };
+        let takes = |name: &str| part == ALL || name == part;
+        match self.scan.peek()? {
+            b'{' => {
+                self.scan.at += 1;
+                while self.scan.eat(b'}').is_none() {
+                    let name = self.scan.name()?;
+                    if takes(&name) {
+                        self.descend(rest)?;
+                        // Without a `*`, there is nothing more to find.
+                        self.all.then_some(())?;
+                    } else {
+                        self.scan.value()?;
+                    }
+                    if self.scan.eat(b',').is_none() {
+                        return self.scan.eat(b'}');
+                    }
+                }
             }
-            bad.push((at, element));
+            b'[' => {
+                self.scan.at += 1;
+                for at in 0.. {
+                    if self.scan.eat(b']').is_some() {
+                        break;
+                    }
+                    if takes(&at.to_string()) {
+                        self.descend(rest)?;
+                        self.all.then_some(())?;
+                    } else {
+                        self.scan.value()?;
+                    }
+                    if self.scan.eat(b',').is_none() {
+                        return self.scan.eat(b']');
+                    }
+                }
+            }
+            _ => {
+                self.scan.value()?;
+            }
         }
-        if scan.eat(b',').is_none() {
-            break;
+        Some(())
+    }
+
+    /// Checks the records of an array, or the object, that the pointer leads to.
+    fn leaf(&mut self) -> Option<()> {
+        if self.scan.peek()? != b'[' {
+            let value = if self.all { self.scan.value()? } else { return None };
+            let is_bad = self.is_bad(&value)?;
+            if is_bad {
+                self.bad.push(BadRange { index: self.records, bytes: value.clone(), is_leaf: true });
+            }
+            self.records += usize::from(is_bad || self.scan.json[value.start] == b'{');
+            return Some(());
+        }
+        self.scan.at += 1;
+        if self.scan.eat(b']').is_some() {
+            return Some(());
+        }
+        loop {
+            let element = self.scan.value()?;
+            if self.is_bad(&element)? {
+                self.bad.push(BadRange { index: self.records, bytes: element, is_leaf: false });
+            }
+            self.records += 1;
+            if self.scan.eat(b',').is_none() {
+                return self.scan.eat(b']');
+            }
         }
     }
-    bad
+
+    /// Whether a value is not JSON; `None` when it may be more than one value.
+    fn is_bad(&mut self, value: &Range<usize>) -> Option<bool> {
+        let value = &self.scan.json[value.clone()];
+        let is_bad = serde_json::from_slice::<&RawValue>(value).is_err();
+        self.is_unclear = is_bad && hides_a_boundary(value);
+        (!self.is_unclear).then_some(is_bad)
+    }
 }
 
 /// Whether a string of a bad element contains what separates two records. Its quotes are unpaired
@@ -143,37 +239,15 @@ impl Scan<'_> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
-    /// Moves to the value that a pointer leads to.
-    fn find(&mut self, parts: &[String]) -> Option<()> {
-        let Some((part, rest)) = parts.split_first() else { return Some(()) };
-        match self.peek()? {
-            b'{' => {
-                self.at += 1;
-                loop {
-                    if self.peek()? != b'"' {
-                        return None;
-                    }
-                    let name = self.string()?;
-                    let is_it = serde_json::from_slice::<String>(&self.json[name]).is_ok_and(|name| name == *part);
-                    self.eat(b':')?;
-                    if is_it {
-                        return self.find(rest);
-                    }
-                    self.value()?;
-                    self.eat(b',')?;
-                }
-            }
-            b'[' => {
-                self.at += 1;
-                let wanted: usize = part.parse().ok().filter(|_| part.len() == 1 || !part.starts_with('0'))?;
-                for _ in 0..wanted {
-                    self.value()?;
-                    self.eat(b',')?;
-                }
-                self.find(rest)
-            }
-            _ => None,
+    /// The name of a member, and the colon after it.
+    fn name(&mut self) -> Option<String> {
+        if self.peek()? != b'"' {
+            return None;
         }
+        let name = self.string()?;
+        self.eat(b':')?;
+        // A name that is not text is none that a pointer has.
+        Some(serde_json::from_slice(&self.json[name]).unwrap_or_default())
     }
 
     /// A string, from quote to quote.
@@ -334,6 +408,25 @@ mod tests {
         let found = taken("/d/1/rows", body).unwrap();
         assert_eq!((found.records.len(), found.bad[0].index, &found.records[1][..]), (2, 0, &b"7"[..]));
         assert_eq!(bad(br#"{"rows": [NaN, NaN, {"a": 1}, Infinity]}"#).0, [0, 1, 3]);
+    }
+
+    #[test]
+    fn records_below_a_star_are_bad_each_by_itself() {
+        let of = |pointer: &str, body: &str| {
+            let found = taken(pointer, body.as_bytes()).unwrap();
+            (found.records.len(), found.bad.iter().map(|bad| bad.index).collect::<Vec<_>>())
+        };
+        let shops = r#"{"shops": [{"orders": [{"n": 1}, {"n": NaN}]}, {"none": 0}, {"orders": null}, {"orders": [{"n": 3}, Infinity]}]}"#;
+        assert_eq!(of("/shops/*/orders", shops), (4, vec![1, 3]));
+        assert_eq!(of("/*", r#"{"a": {"n": 1}, "b": {"n": NaN}, "c": [{"n": 2}, {n}], "d": null, "e": {}}"#), (5, vec![1, 3]));
+        assert_eq!(of("/*/*", r#"[[{"n": 1}, {"n": NaN}], [], [[undefined]]]"#), (3, vec![1, 2]));
+        let found = taken("/*", br#"{"a": {"n": NaN}, "b": {"n": 1}}"#).unwrap();
+        assert_eq!(found.records, [&br#"{"n": NaN}"#[..], br#"{"n": 1}"#]);
+        for body in
+            [r#"{"a": {"n": NaN}, "b": {"n": 1}"#, r#"{"a": {"n": NaN}, "b" 1}"#, r#"{"a": [{"x": "x"y"}, {"n": 1}, {"x": "x"y"}]}"#]
+        {
+            assert!(taken("/*", body.as_bytes()).is_err(), "{body}");
+        }
     }
 
     #[test]

@@ -7,8 +7,7 @@
 //! * When only records are malformed, those are returned as bad and the others are found as if the
 //!   bad ones were valid: see [`bad_records`].
 //!
-//! Does not guarantee that a record is an object, nor, where the pointer has a `*`, that malformed
-//! records are told from the others: the response is an error then.
+//! Does not guarantee that a record is an object.
 
 use bytes::Bytes;
 use forebay_schemas::json_pointer::JsonPointer;
@@ -36,8 +35,8 @@ pub(crate) struct Extracted {
     pub(crate) bad: Vec<BadRecord>,
     /// Whether the only record is an object that the pointer leads to.
     pub(crate) is_object: bool,
-    /// The response as JSON: as it arrived, except that each bad record is a 0. Look up other
-    /// fields here.
+    /// The response as JSON: as it arrived, except that each bad record is a 0 or an empty object.
+    /// Look up other fields here.
     pub(crate) body: Bytes,
 }
 
