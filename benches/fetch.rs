@@ -1,8 +1,10 @@
 //! Throughput from an HTTP API into the topic: pages of a hundred records with a cursor, from a
-//! server in this process, into real Kafka on this machine, with and without requests ahead.
+//! server in this process, into real Kafka on this machine: with and without requests ahead, with a
+//! watermark, and with four runs side by side.
 //!
 //! `make bench` prints records/s and client CPU per record of each round, and how fast the server
-//! alone is. The server, Kafka and the program share the machine.
+//! alone is. The server, Kafka and the program share the machine. With `ARGS=--crawl` it also reads
+//! 2 GB, and prints the resident memory after each eighth.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark fails with unwrap and prints")]
 
@@ -12,11 +14,12 @@ mod support;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use forebay_test_services::{Kafka, Size};
 use parking_lot::Mutex;
-use support::resources::children_cpu;
+use support::resources::{children_cpu, process_bytes};
 use support::{Job, user_id};
 
 /// Records on a page, and the bytes of one.
@@ -24,8 +27,15 @@ const PAGE: usize = 100;
 const RECORD_BYTES: usize = 450;
 /// Pages of a round.
 const PAGES: usize = 4_000;
+/// Pages of 2 GB.
+const CRAWL_PAGES: usize = 2_000_000_000 / (PAGE * RECORD_BYTES);
 /// Rounds of each kind after the warm-up.
 const ROUNDS: u32 = 4;
+/// The runs that are fetched side by side, each with its part of the pages of a round.
+const RUNS: usize = 4;
+
+const AHEAD: &str = "paging = { kind = \"cursor\", next = \"/next\", param = \"after\", next_fetch = \"start\" }";
+const MARKS: &str = "incremental = { field = \"/n\", format = \"number\", param = \"since\" }";
 
 fn main() {
     let kafka = Kafka::start_sized(Size::Bench, None);
@@ -33,21 +43,32 @@ fn main() {
     println!("the server alone, one connection: {:.0} pages/s", api.alone());
     for round in 0..=ROUNDS {
         let kind = if round == 0 { "warm-up" } else { "round" };
-        for ahead in [0, 8] {
-            println!("{kind} {round}: fetch_ahead = {ahead}: {}", fetch(&kafka, &api, ahead));
+        for (what, lines) in [
+            ("fetch_ahead = 0", format!("fetch_ahead = 0\n{AHEAD}")),
+            ("fetch_ahead = 8", AHEAD.to_owned()),
+            ("fetch_ahead = 8 and a watermark", format!("{AHEAD}\n{MARKS}")),
+        ] {
+            println!("{kind} {round}: {what}: {}", fetch(&kafka, &api, &lines));
         }
+        println!("{kind} {round}: {RUNS} runs side by side: {}", side_by_side(&kafka, &api));
+    }
+    if std::env::args().any(|arg| arg == "--crawl") {
+        crawl(&kafka, &api);
     }
 }
 
-/// Measures a fetch of all pages, from its first request to the last.
-fn fetch(kafka: &Kafka, api: &Api, ahead: u32) -> String {
-    let lines = format!("fetch_ahead = {ahead}\ncursor = {{ next = \"/next\", param = \"after\" }}");
-    let job = Job::new(kafka.bootstrap(), "embedded").fetching(&api.url, None).with_fetcher(&lines);
+/// A job with these lines of `[fetcher]`, and a topic for it.
+fn job(kafka: &Kafka, api: &Api, pages: usize, lines: &str) -> Job {
+    let job = Job::new(kafka.bootstrap(), "embedded").fetching(&api.url, None).with_fetcher(lines);
     kafka.create_topic(&job.topic, 4);
+    api.pages.store(pages, Ordering::SeqCst);
     api.requests.lock().clear();
-    let cpu = children_cpu();
-    let end = job.forebay(&["run", "--until-idle", "--roles", "ingest", "--json"]);
-    assert!(end.status.success(), "{}", support::stderr(&end));
+    job
+}
+
+/// Records per second from the first request to the last, and the CPU of a child process since
+/// `cpu`.
+fn measured(api: &Api, cpu: Duration) -> String {
     let cpu = children_cpu() - cpu;
     let requests = api.requests.lock();
     assert_eq!(requests.len(), PAGES);
@@ -55,11 +76,54 @@ fn fetch(kafka: &Kafka, api: &Api, ahead: u32) -> String {
     format!("{:.0} records/s, {:.1} µs of CPU per record", records / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / records)
 }
 
+/// Measures a fetch of all pages.
+fn fetch(kafka: &Kafka, api: &Api, lines: &str) -> String {
+    let job = job(kafka, api, PAGES, lines);
+    let cpu = children_cpu();
+    let end = job.forebay(&["run", "--until-idle", "--roles", "ingest", "--json"]);
+    assert!(end.status.success(), "{}", support::stderr(&end));
+    measured(api, cpu)
+}
+
+/// Measures runs of as many pages together.
+fn side_by_side(kafka: &Kafka, api: &Api) -> String {
+    let job = job(kafka, api, PAGES / RUNS, &format!("params = [\"shop\"]\nmax_active_runs = {RUNS}\n{AHEAD}"));
+    let cpu = children_cpu();
+    let running = job.start(&["--roles", "ingest,api"], &[]);
+    running.snapshot();
+    let shops: Vec<String> = (0..RUNS).map(|shop| shop.to_string()).collect();
+    let end = job.forebay(&["trigger", "--each", &format!("shop={}", shops.join(",")), "--wait"]);
+    assert!(end.status.success(), "{}", support::stderr(&end));
+    assert!(running.stop().success());
+    measured(api, cpu)
+}
+
+/// Reads 2 GB, and prints the resident memory after each eighth, and the largest.
+fn crawl(kafka: &Kafka, api: &Api) {
+    let job = job(kafka, api, CRAWL_PAGES, AHEAD);
+    let running = job.start(&["--roles", "ingest,api"], &[]);
+    running.snapshot();
+    let began = Instant::now();
+    assert!(job.forebay(&["trigger", "--key", "crawl"]).status.success());
+    let megabytes = |field| process_bytes(running.id(), field) / 1_000_000;
+    for eighth in 1..=8 {
+        while api.requests.lock().len() < CRAWL_PAGES * eighth / 8 {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        println!("crawl, {:.2} GB: {} MB resident", 2.0 * eighth as f64 / 8.0, megabytes("VmRSS"));
+    }
+    let records = (CRAWL_PAGES * PAGE) as f64;
+    println!("crawl: {:.0} records/s, {} MB resident at most", records / began.elapsed().as_secs_f64(), megabytes("VmHWM"));
+    assert!(running.stop().success());
+}
+
 /// A server of pages over connections that stay open.
 struct Api {
     url: String,
     /// When each request arrived.
     requests: Arc<Mutex<Vec<Instant>>>,
+    /// The pages that it has.
+    pages: Arc<AtomicUsize>,
 }
 
 impl Api {
@@ -67,15 +131,16 @@ impl Api {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let arrived = Arc::clone(&requests);
+        let pages = Arc::new(AtomicUsize::new(PAGES));
+        let (arrived, count) = (Arc::clone(&requests), Arc::clone(&pages));
         std::thread::spawn(move || {
-            let pages = Arc::new(pages());
+            let texts = Arc::new(self::pages());
             for stream in listener.incoming().flatten() {
-                let (arrived, pages) = (Arc::clone(&arrived), Arc::clone(&pages));
-                std::thread::spawn(move || serve(&stream, &pages, &arrived));
+                let (arrived, texts, count) = (Arc::clone(&arrived), Arc::clone(&texts), Arc::clone(&count));
+                std::thread::spawn(move || serve(&stream, &texts, &count, &arrived));
             }
         });
-        Self { url, requests }
+        Self { url, requests, pages }
     }
 
     /// Pages per second to a client that only reads their bytes.
@@ -107,7 +172,7 @@ fn pages() -> Vec<String> {
     (0..50).map(|page| (0..PAGE).map(|at| record(page * PAGE + at)).collect::<Vec<_>>().join(",")).collect()
 }
 
-fn serve(stream: &TcpStream, pages: &[String], arrived: &Mutex<Vec<Instant>>) {
+fn serve(stream: &TcpStream, texts: &[String], pages: &AtomicUsize, arrived: &Mutex<Vec<Instant>>) {
     stream.set_nodelay(true).unwrap();
     let (mut reader, mut writer) = (BufReader::new(stream), stream);
     let mut line = String::new();
@@ -117,8 +182,8 @@ fn serve(stream: &TcpStream, pages: &[String], arrived: &Mutex<Vec<Instant>>) {
         let page = after.unwrap_or(0);
         while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 2) {}
         line.clear();
-        let next = if page + 1 < PAGES { (page + 1).to_string() } else { "null".to_owned() };
-        let body = format!("{{\"next\":{next},\"results\":[{}]}}", pages[page % pages.len()]);
+        let next = if page + 1 < pages.load(Ordering::SeqCst) { (page + 1).to_string() } else { "null".to_owned() };
+        let body = format!("{{\"next\":{next},\"results\":[{}]}}", texts[page % texts.len()]);
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
         if writer.write_all(&[head.as_bytes(), body.as_bytes()].concat()).is_err() {
             return;
