@@ -5,6 +5,11 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use support::control_api::ControlApi;
 use support::source_api::{Answer, TestApi, query_number, query_value};
@@ -108,6 +113,40 @@ fn killed_in_the_middle_and_repeated_the_command_gets_the_rest() {
     let (code, summary) = object(&job, &DAYS);
     assert_eq!((code, &summary["states"]), (Some(0), &json!({ "succeeded": 4 })), "{summary}");
     assert_eq!((api.asked(), rows(&job)), (pages(1..=4)[4..].to_vec(), u64::from(4 * USERS)), "only the page that was not in Kafka");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn windows_are_read_side_by_side_each_with_its_own_cursor_and_a_kill_loses_none() {
+    let (now, most) = (AtomicU32::new(0), Arc::new(AtomicU32::new(0)));
+    let seen = Arc::clone(&most);
+    let api = TestApi::side_by_side(move |path| {
+        seen.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+        // The first requests wait for each other; a lack of them is found by the test.
+        let until = Instant::now() + Duration::from_secs(10);
+        while seen.load(SeqCst) < 3 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        now.fetch_sub(1, SeqCst);
+        page(path)
+    });
+    let job = job(&api).with_fetcher(&format!("fetch_ahead = 0\nmax_active_runs = 3\n{LINES}"));
+    let running = job.start(&[], &[("FAILPOINTS", "fetcher::after_fetch=5*off->return(kill)")]);
+    running.snapshot();
+    assert_eq!(job.forebay(&DAYS).status.code(), Some(3), "the pipeline is gone");
+    running.end_by_kill("in the middle of three days");
+    let before = api.asked();
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let (code, summary) = object(&job, &DAYS);
+    assert_eq!((code, &summary["states"]), (Some(0), &json!({ "succeeded": 4 })), "{summary}");
+    assert_eq!((most.load(SeqCst), rows(&job)), (3, u64::from(4 * USERS)));
+    let mut all = [before, api.asked()].concat();
+    let repeated = all.len() - pages(1..=4).len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all, pages(1..=4), "each page of each day");
+    assert!(repeated <= 3, "{repeated} pages are requested again: at most one of each day under way");
     assert!(running.stop().success());
 }
 

@@ -9,8 +9,8 @@
 //! * At most [`MAX_OPEN`] runs of the command are open at once. It requests the next one when the
 //!   oldest has ended.
 //!
-//! Does not guarantee that parts are fetched at the same time: the fetcher takes one after the
-//! other.
+//! Does not guarantee that parts are fetched at the same time: the fetcher takes up to
+//! `[fetcher] max_active_runs`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

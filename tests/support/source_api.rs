@@ -11,9 +11,26 @@ use std::time::Duration;
 /// Answers each request with the result of the test's function.
 pub(crate) struct TestApi {
     pub(crate) url: String,
+    asked: Asked,
+}
+
+/// What a [`TestApi`] was asked.
+#[derive(Clone, Default)]
+struct Asked {
     requests: Arc<AtomicU32>,
     paths: Arc<Mutex<Vec<String>>>,
     tokens: Arc<Mutex<Vec<String>>>,
+}
+
+impl Asked {
+    fn note(&self, path: &str, headers: &[String]) {
+        self.paths.lock().push(path.to_owned());
+        let token = |line: &String| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
+        };
+        self.tokens.lock().extend(headers.iter().find_map(token));
+    }
 }
 
 /// The value of a query parameter of a request, as it was sent.
@@ -190,42 +207,55 @@ impl TestApi {
     /// Serves with an `answer` that also gets the body. The first line of the headers is the
     /// method.
     pub(crate) fn by_body(answer: impl Fn(u32, &str, &[String], &str) -> Answer + Send + 'static) -> Self {
+        Self::accepting(move |n, stream, asked| {
+            let _ = serve(stream, |path, headers, body| {
+                asked.note(path, headers);
+                answer(n, path, headers, body)
+            });
+        })
+    }
+
+    /// Serves each request on a thread of its own, with an `answer` that gets path and query.
+    pub(crate) fn side_by_side(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+        let answer = Arc::new(answer);
+        Self::accepting(move |_, stream, asked| {
+            let (answer, asked) = (Arc::clone(&answer), asked.clone());
+            std::thread::spawn(move || {
+                let _ = serve(stream, |path, headers, _| {
+                    asked.note(path, headers);
+                    answer(path)
+                });
+            });
+        })
+    }
+
+    /// Hands each connection, with its number, to `serve`.
+    fn accepting(serve: impl Fn(u32, TcpStream, &Asked) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let requests = Arc::new(AtomicU32::new(0));
-        let paths = Arc::new(Mutex::new(Vec::new()));
-        let tokens = Arc::new(Mutex::new(Vec::new()));
-        let (count, asked, shown) = (Arc::clone(&requests), Arc::clone(&paths), Arc::clone(&tokens));
+        let asked = Asked::default();
+        let shown = asked.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let n = count.fetch_add(1, Ordering::SeqCst);
-                let _ = serve(stream, |path, headers, body| {
-                    asked.lock().push(path.to_owned());
-                    let token = |line: &String| {
-                        let (name, value) = line.split_once(": ")?;
-                        name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
-                    };
-                    shown.lock().extend(headers.iter().find_map(token));
-                    answer(n, path, headers, body)
-                });
+                serve(shown.requests.fetch_add(1, Ordering::SeqCst), stream, &shown);
             }
         });
-        Self { url, requests, paths, tokens }
+        Self { url, asked }
     }
 
     /// Number of requests so far.
     pub(crate) fn requests(&self) -> u32 {
-        self.requests.load(Ordering::SeqCst)
+        self.asked.requests.load(Ordering::SeqCst)
     }
 
     /// The `Authorization` headers of the requests, in order.
     pub(crate) fn tokens(&self) -> Vec<String> {
-        self.tokens.lock().clone()
+        self.asked.tokens.lock().clone()
     }
 
     /// Paths and queries of the requests since the last call, in order.
     pub(crate) fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.paths.lock())
+        std::mem::take(&mut self.asked.paths.lock())
     }
 }
 

@@ -4,13 +4,12 @@
 //! Guarantees:
 //! * No page is requested before the budget has room for the largest one.
 //! * Where the API gives cursors, no page is requested before all but `fetch_ahead` of the pages
-//!   before it are in Kafka, with their cursors on disk.
+//!   of its run before it are in Kafka, with their cursors on disk.
 //! * A run that was accepted stays open in the ledger until it ends, so the next incarnation
 //!   continues it.
 //!
 //! Does not guarantee that a page fetched again gives the same records: the API decides that.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,6 @@ use super::client::Client;
 use super::deliveries::Deliveries;
 use super::error::FetchError;
 use super::handle::ScheduledFetches;
-use super::pace::Pace;
 use super::page::PagePaths;
 use super::page_fetcher::{FetchedPage, HANDOFF_RETRY_INTERVAL, PageFetcher};
 use super::pagination::PageLimits;
@@ -97,12 +95,8 @@ pub(crate) struct Fetcher {
     /// `None` until the client is built.
     pages: Option<PageFetcher>,
     deliveries: Deliveries<Delivery, Result<PageProduced, PageRefused>>,
-    /// How many pages are with the producer.
-    unsettled: watch::Sender<usize>,
-    /// The events of pages in Kafka that may not be on disk yet, oldest first; at most twice
-    /// `fetch_ahead`, and one.
-    recorded: VecDeque<u64>,
-    pace: Pace,
+    /// The run of each page that is with the producer.
+    unsettled: watch::Sender<Vec<Uuid>>,
     /// Reports the current error.
     outage: Outage,
     /// How the last fetch was cut short, if it was. Logged once for consecutive fetches that end
@@ -118,22 +112,20 @@ pub(crate) struct Fetcher {
 impl Fetcher {
     /// A fetcher of the pipeline's API. Starts with the open runs of the ledger.
     pub(crate) fn new(params: FetcherParams) -> Self {
-        let mut state = State::new(params.schedule, params.clock.now(), params.ledger.open_runs());
-        let section = params.pipeline.fetcher.as_ref();
-        if let Some(section) = section {
+        let open = params.ledger.open_runs().into_iter().map(|run| (run, params.ledger.read_of(run)));
+        let mut state = State::new(params.schedule, params.clock.now(), open);
+        if let Some(section) = &params.pipeline.fetcher {
             let (start, limits) = PageLimits::of(section);
             let patience = Patience { max_wait: section.max_wait.0, max_attempts: section.max_attempts };
             state = state.with_patience(patience).with_cursors(start, limits).with_fetch_ahead(section.fetch_ahead as usize);
+            state = state.with_max_active(section.max_active_runs as usize).with_interval(section.rate_limit.map(|rate| rate.interval));
         }
-        let pace = Pace::new(section.and_then(|section| section.rate_limit));
         Self {
             params,
             state,
             pages: None,
             deliveries: Deliveries::default(),
             unsettled: watch::Sender::default(),
-            recorded: VecDeque::new(),
-            pace,
             outage: Outage::default(),
             cut_short: None,
             has_unmarked: false,
@@ -160,11 +152,15 @@ impl Fetcher {
                 }
             }
         }
-        if self.state.unsettled() == 0 {
-            // A fetch has ended whose pages are still with the producer.
-            self.deliveries.clear();
-        }
-        self.unsettled.send_if_modified(|pages| std::mem::replace(pages, self.deliveries.len()) != self.deliveries.len());
+        // Those of a fetch that has ended stay with the producer.
+        self.deliveries.retain(|page| self.state.unsettled(page.run) > 0);
+        let runs: Vec<Uuid> = self.deliveries.pages().map(|page| page.run).collect();
+        self.unsettled.send_if_modified(|pages| {
+            *pages != runs && {
+                *pages = runs;
+                true
+            }
+        });
         if self.stopping && self.state.is_idle() {
             cx.exit(Exit::Shutdown);
         }
@@ -184,29 +180,22 @@ impl Fetcher {
     fn fetch(&mut self, run: Uuid, cx: &mut Cx<'_, Self>) {
         let Some(pages) = self.pages.clone() else { return };
         let ledger = &self.params.ledger;
-        let position =
-            self.state.position(ledger.last_event(), || if pages.paths.is_paged { ledger.next_position(run) } else { Position::Begin });
-        let (cursor, mut params) = (self.state.cursor().map(str::to_owned), ledger.params(run));
-        let mut seen = Seen::default();
+        let durable = self.state.durable_before(run, ledger.last_event());
+        let Some(fetch) = self.state.fetch_mut(run) else { return };
+        let start = || if pages.paths.is_paged { ledger.next_position(run) } else { Position::Begin };
+        let (is_first, position) = (fetch.is_first(), fetch.position(ledger.last_event(), start));
+        let (mut params, mut seen) = (ledger.params(run), Seen::default());
         if pages.client.is_conditional() {
             params.validators = ledger.validators_of(run);
         }
         if let Some(reader) = &pages.marks {
             let (now, is_first_page) = (self.params.clock.wall().into(), position == Position::Begin);
-            let pass = self.state.pass(|| FetchPass::of_fetch(reader.section(), ledger.watermark_of(run), is_first_page, now));
-            if let Some(pass) = pass {
-                (params.watermark, seen) = (pass.asked().map(str::to_owned), pass.seen());
-            }
+            let pass = fetch.pass(|| FetchPass::of_fetch(reader.section(), ledger.watermark_of(run), is_first_page, now));
+            (params.watermark, seen) = (pass.asked().map(str::to_owned), pass.seen());
         }
+        let cursor = self.state.cursor(run).map(str::to_owned);
         tracing::debug!(%run, api = pages.client.api(), cursor, "fetching");
-        self.pace.requested(self.params.clock.now());
-        let (progress, is_first) = (cx.progress(), self.state.is_first());
-        let durable = if is_first {
-            self.recorded.clear();
-            ledger.last_event()
-        } else {
-            recorded_before(&mut self.recorded, self.state.need_not_be_durable())
-        };
+        let progress = cx.progress();
         cx.offload(
             async move {
                 pages.wait_durable(durable).await?;
@@ -223,7 +212,7 @@ impl Fetcher {
         let (now, fresh) = (self.params.clock.now(), Uuid::now_v7());
         cx.progress().tick();
         match page {
-            Ok(FetchedPage { content, earlier, mut info, took }) => {
+            Ok(FetchedPage { content, earlier, info, took }) => {
                 point("fetcher::after_fetch");
                 let count = earlier.produced + earlier.rejected + info.marks.repeated + content.records.len() as u64;
                 self.report_marks(&info.marks);
@@ -231,12 +220,11 @@ impl Fetcher {
                     let reason = "the API's rate limit is used up, by the headers of its answer".to_owned();
                     self.record(Command::Record(Event::SourceThrottled { millis: millis(wait), reason }));
                 }
-                info.wait = info.wait.max(self.pace.wait(now));
                 self.params.telemetry.pages.add(1);
                 self.params.telemetry.fetched.add(count);
                 self.params.telemetry.answered(if info.is_unchanged { "304" } else { "2xx" });
                 self.params.telemetry.stage(Stage::Fetch, took);
-                let (produce, effects) = self.state.fetched(count, now, fresh, info);
+                let (produce, effects) = self.state.fetched(run, count, now, fresh, info);
                 if produce {
                     self.deliveries.push(Delivery { run, content: Arc::new(content), earlier, since: now });
                     self.deliver(cx);
@@ -250,9 +238,9 @@ impl Fetcher {
                 }
                 // The message goes into the log and the journal.
                 let error = if self.params.pipeline.api.mask.is_empty() { error } else { error.masked() };
-                let (class, retryable, retry_after) = (error.class(), error.is_retryable(), error.retry_after().max(self.pace.wait(now)));
+                let (class, retryable, retry_after) = (error.class(), error.is_retryable(), error.retry_after());
                 let failure = Failure { class, retryable, retry_after, message: error.to_string() };
-                let effects = self.state.failed(failure, rand::random(), now, fresh);
+                let effects = self.state.failed(run, failure, rand::random(), now, fresh);
                 self.act(effects, cx);
             }
         }
@@ -295,11 +283,11 @@ impl Fetcher {
                 Ok(mut produced) => {
                     produced.merge(&page.earlier);
                     self.params.telemetry.stage(Stage::Produce, now.saturating_duration_since(page.since));
-                    self.state.produced(produced, now, fresh)
+                    self.state.produced(page.run, produced, now, fresh)
                 }
                 Err(refused) => {
                     self.params.telemetry.fetch_failures.add(1);
-                    self.state.refused(refused, now, fresh)
+                    self.state.refused(page.run, refused, now, fresh)
                 }
             };
             self.act(effects, cx);
@@ -313,13 +301,13 @@ impl Fetcher {
             Command::Record(Event::SourceThrottled { millis, .. }) => self.params.telemetry.throttled(Duration::from_millis(*millis)),
             _ => {}
         }
-        let is_page = matches!(command, Command::PageProduced { .. });
+        let page_of = if let Command::PageProduced { run, .. } = &command { Some(*run) } else { None };
         // A run may have ended meanwhile: cancelled, for instance.
         if let Err(rejection) = self.params.ledger.submit(command) {
             tracing::debug!(error = %rejection, "the ledger rejected a report on a run");
         }
-        if is_page {
-            self.recorded.push_back(self.params.ledger.last_event());
+        if let Some(fetch) = page_of.and_then(|run| self.state.fetch_mut(run)) {
+            fetch.recorded(self.params.ledger.last_event());
         }
     }
 
@@ -346,13 +334,6 @@ impl Fetcher {
         }
         self.cut_short = cut_short.cloned();
     }
-}
-
-/// The last event of those that are `recorded`, oldest first, but for the newest `rest`; 0 when
-/// there is none. Forgets those before it.
-fn recorded_before(recorded: &mut VecDeque<u64>, rest: usize) -> u64 {
-    let waited = recorded.len().saturating_sub(rest);
-    recorded.drain(..waited).next_back().unwrap_or_default()
 }
 
 impl Actor for Fetcher {
@@ -387,7 +368,7 @@ impl Actor for Fetcher {
     fn handle(&mut self, message: FetcherMessage, cx: &mut Cx<'_, Self>) {
         let (now, fresh) = (self.params.clock.now(), Uuid::now_v7());
         let effects = match message {
-            FetcherMessage::Trigger { run } => self.state.trigger(run, now, fresh),
+            FetcherMessage::Trigger { run } => self.state.trigger(run, self.params.ledger.read_of(run), now, fresh),
             FetcherMessage::Cancel { run } => self.state.cancel(run, now, fresh),
             FetcherMessage::DesiredStateChanged => self.state.set_paused(self.params.ledger.ingest_stopped(), now, fresh),
             FetcherMessage::StopSchedule => {

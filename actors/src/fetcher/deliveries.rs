@@ -38,9 +38,9 @@ impl<P: Clone, O> Deliveries<P, O> {
         self.pages.push_back((page, Sent::No));
     }
 
-    /// How many pages are not settled.
-    pub(crate) fn len(&self) -> usize {
-        self.pages.len()
+    /// The pages that are not settled, oldest first.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &P> {
+        self.pages.iter().map(|(page, _)| page)
     }
 
     /// The pages to send now, each in an attempt with a number of its own.
@@ -84,9 +84,9 @@ impl<P: Clone, O> Deliveries<P, O> {
         }
     }
 
-    /// Forgets all pages. What was sent of them stays in Kafka.
-    pub(crate) fn clear(&mut self) {
-        self.pages.clear();
+    /// Forgets the other pages. What was sent of them stays in Kafka.
+    pub(crate) fn retain(&mut self, keeps: impl Fn(&P) -> bool) {
+        self.pages.retain(|(page, _)| keeps(page));
     }
 }
 
@@ -142,10 +142,10 @@ mod tests {
 
     #[test]
     fn forgotten_pages_are_not_settled() {
-        let mut deliveries = with_pages(1);
+        let mut deliveries = with_pages(3);
         deliveries.take_unsent();
-        deliveries.clear();
-        assert!(!deliveries.ended(1, Some(())));
-        assert_eq!((settled(&mut deliveries), deliveries.len()), (vec![], 0));
+        deliveries.retain(|page| *page == 1);
+        assert!(!deliveries.ended(1, Some(())) && !deliveries.ended(2, Some(())));
+        assert_eq!((settled(&mut deliveries), deliveries.pages().count()), (vec![1], 0));
     }
 }

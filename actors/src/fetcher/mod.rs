@@ -1,8 +1,8 @@
 //! The fetcher: reads the pages of an HTTP API, on a schedule and for triggered runs.
 //!
 //! Guarantees:
-//! * One request at a time, and none before the budget towards the producer has room for the
-//!   largest page.
+//! * At most `max_active_runs` requests at a time, of different reads, and none before the budget
+//!   towards the producer has room for the largest page.
 //! * Exactly one end of a triggered run is recorded in the ledger. While the API is unavailable it
 //!   retries each page for up to `max_wait`.
 //! * A scheduled fetch retries with back-off for as long as the API is unavailable, and shows its
@@ -13,7 +13,7 @@
 //! * Where the API paginates, a fetch reads page after page, and requests up to `fetch_ahead` of
 //!   them before an earlier one is in Kafka. The stored position is never past a page that is not
 //!   in Kafka, so a crash repeats at most `fetch_ahead` requests and one.
-//! * Pages reach the topic in the order in which they were fetched.
+//! * The pages of a run reach the topic in the order in which they were fetched.
 //! * Each fetch that ends says why, and whether the API has more.
 //!
 //! Does not guarantee that a page fetched again, after a crash between page and topic, gives the
@@ -26,6 +26,7 @@
 //!                         └────────── receipt: produced, refused, abandoned ◀──────┘
 //! ```
 
+mod active_fetch;
 mod actor;
 #[cfg(test)]
 mod actor_tests;
@@ -54,7 +55,6 @@ mod malformed_records;
 mod ndjson;
 mod next_url;
 mod oauth2;
-mod pace;
 mod page;
 mod page_error;
 mod page_fetcher;

@@ -2,13 +2,13 @@
 //!
 //! Guarantees:
 //! * A fetched page holds budget for exactly what it weighs.
-//! * No page is requested before all but `fetch_ahead` of the pages before it are in Kafka, with
-//!   their cursors on disk.
+//! * No page is requested before all but `fetch_ahead` of the pages of its run before it are in
+//!   Kafka, with their cursors on disk.
 //! * A response whose records arrive one per line or row is delivered in parts, each within the
 //!   budget, while it arrives. All of them are one page to the fetcher: its last part is returned
 //!   when the others are in Kafka.
-//! * A part is delivered when all earlier pages are settled, until one incarnation of the producer
-//!   has either produced or refused all of it.
+//! * A part is delivered when all earlier pages of its run are settled, until one incarnation of
+//!   the producer has either produced or refused all of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +49,8 @@ pub(super) struct PageFetcher {
     pub(super) budget: Budget,
     /// Receives the parts of a page before the last.
     pub(super) producer: MailboxSlot<Page>,
-    /// How many pages are with the producer.
-    pub(super) unsettled: watch::Receiver<usize>,
+    /// The run of each page that is with the producer.
+    pub(super) unsettled: watch::Receiver<Vec<Uuid>>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) clock: SharedClock,
 }
@@ -168,7 +168,7 @@ impl PageFetcher {
                 return Ok(FetchedPage { content, earlier, info, took: Duration::ZERO });
             }
             // An error means that the fetcher has ended, and this task with it.
-            let _ = self.unsettled.clone().wait_for(|pages| *pages == 0).await;
+            let _ = self.unsettled.clone().wait_for(|runs| !runs.contains(&run)).await;
             let produced = deliver(run, Arc::new(content), &self.producer).await;
             earlier.merge(&produced.map_err(|refused| FetchError::Refused(refused.0))?);
             credit = self.budget.reserve(self.max_page_bytes).await;

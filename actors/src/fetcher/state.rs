@@ -2,22 +2,27 @@
 //! happened, and carries out the effects.
 //!
 //! Guarantees:
-//! * At most one fetch is under way, scheduled or triggered.
+//! * At most [`State::with_max_active`] fetches are under way, scheduled or triggered, and at most
+//!   one of each read.
 //! * Scheduled fetches keep to a fixed grid. Missed ticks are not made up for.
 //! * Exactly one end is recorded of every triggered run, unless it is cancelled or the process
 //!   stops.
 //! * An API that asks to be left alone gets no request until then, for any run. A run that would
 //!   wait for longer than [`Patience`] allows fails at once, and can be retried.
+//! * No request follows another sooner than the interval of the rate limit, whichever run asks for
+//!   it. A second attempt within one request, after a refusal, counts with the first. Fetches that
+//!   are due take turns.
 //! * Where the API paginates, a fetch reads page after page. It requests the next page before up to
 //!   [`State::with_fetch_ahead`] earlier ones are in Kafka, and its position moves past a page only
 //!   once that page and all before it are.
 //! * Each fetch that ends says why, and whether it was cut short.
 //! * While paused, no page is requested, and nothing under way is lost.
 //!
-//! The ledger, not this state, knows where a fetch starts; see [`State::position`].
+//! The ledger, not this state, knows where a fetch starts; see [`ActiveFetch::position`].
 //!
-//! Does not guarantee that a triggered run starts soon: runs are fetched in the order of their
-//! triggers.
+//! Does not guarantee that a triggered run starts soon: runs of one read are fetched in the order
+//! of their triggers. Nor that requests which wait for the budget are sent at that interval: what
+//! is counted is when they may be sent.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -25,26 +30,24 @@ use std::time::{Duration, Instant};
 use forebay_schemas::event::Event;
 use forebay_schemas::pipeline::HumanDuration;
 use forebay_schemas::run::{RunError, Stop};
-use forebay_schemas::source_read::{Position, Validators};
+use forebay_schemas::source_read::{Position, Read};
 use uuid::Uuid;
 
+use super::active_fetch::{ActiveFetch, End, PendingRetry, Phase, Unsettled};
 use super::pagination::{NextStep, PageHistory, PageInfo, PageLimits};
 use super::schedule::{Schedule, Ticks};
-use super::watermark::{FetchPass, PageMarks};
 use crate::ledger::Command;
 use crate::message::{PageProduced, PageRefused};
-use forebay_kernel::{Backoff, Retry, millis};
+use forebay_kernel::millis;
 use forebay_schemas::error_class::Class;
 
 /// The most triggered runs that wait.
 const MAX_WAITING_RUNS: usize = 1_000;
-/// The delays between attempts at one page.
-const BACKOFF: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_secs(60) };
 
 /// What the caller must do.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
-    /// Fetch the page at [`State::position`] for this run, and call [`State::fetched`] or
+    /// Fetch the page at [`ActiveFetch::position`] for this run, and call [`State::fetched`] or
     /// [`State::failed`].
     Fetch(Uuid),
     /// Call [`State::wake`] at this time. Replaces the previous `WakeAt`.
@@ -91,115 +94,43 @@ pub(crate) struct State {
     ticks: Ticks,
     /// The scheduled fetch that failed and will be retried.
     retry: Option<PendingRetry>,
-    /// The triggered runs that have not started, oldest first.
-    waiting: VecDeque<Uuid>,
-    current: Option<Fetch>,
-    /// No request before this time, as the API asked.
+    /// The triggered runs that have not started, and their reads, oldest first.
+    waiting: VecDeque<(Uuid, Read)>,
+    /// The fetches under way, the one that has requested a page last at the end.
+    fetches: Vec<ActiveFetch>,
+    max_active: usize,
+    /// No request before this time, as the API asked or as the rate limit says.
     throttled_until: Option<Instant>,
+    /// The least time between two requests.
+    interval: Option<Duration>,
     /// The cursor of a read's first page.
     start: Option<String>,
     limits: PageLimits,
     patience: Patience,
-    /// The most pages that are requested before an earlier one is in Kafka.
+    /// The most pages of a fetch that are requested before an earlier one is in Kafka.
     fetch_ahead: usize,
-    /// The cursor that the next fetch continues at after one that was cut short, and the pages of
-    /// that one. A fetch that continues there may be in the same cycle of cursors.
-    cut_short: Option<(Option<String>, PageHistory)>,
+    /// The read of a fetch that was cut short, the cursor that its next fetch continues at, and the
+    /// pages of that one. A fetch that continues there may be in the same cycle of cursors.
+    cut_short: Option<(Read, Option<String>, PageHistory)>,
     failing: bool,
     schedule_stopped: bool,
     paused: bool,
     stopping: bool,
 }
 
-/// A scheduled fetch that will be retried. It continues where its read is by then: another fetch of
-/// the same read, or an operator, may move the cursor meanwhile.
-#[derive(Debug)]
-struct PendingRetry {
-    at: Instant,
-    /// When its next page was first requested.
-    since: Instant,
-    /// The attempts at its next page.
-    retry: Retry,
-    /// Its pages that are in Kafka.
-    history: PageHistory,
-}
-
-/// The fetch under way.
-#[derive(Debug)]
-struct Fetch {
-    run: Uuid,
-    triggered: bool,
-    /// When the page was first requested.
-    since: Instant,
-    /// The attempts at the page.
-    retry: Retry,
-    /// The pages so far.
-    history: PageHistory,
-    /// The position of the page; `None` until [`State::position`] asks where the fetch starts.
-    position: Option<Position>,
-    /// The last event of the ledger when the page was requested.
-    requested: u64,
-    /// What it asks for, where the source is incremental.
-    pass: Option<FetchPass>,
-    /// The pages that are not in Kafka yet, oldest first.
-    unsettled: VecDeque<Unsettled>,
-    phase: Phase,
-}
-
-/// A page that arrived and is not in Kafka yet.
-#[derive(Debug)]
-struct Unsettled {
-    /// The position that it was requested at.
-    asked: Position,
-    /// The last event of the ledger then.
-    requested: u64,
-    /// The cursor that it was requested with.
-    cursor: Option<String>,
-    records: u64,
-    /// The marks of its records.
-    marks: PageMarks,
-    /// What it said of itself.
-    validators: Option<Validators>,
-    /// What follows from it.
-    step: NextStep,
-}
-
-/// What a fetch does about its next page.
-#[derive(Debug)]
-enum Phase {
-    /// It is requested.
-    Requested,
-    /// It is requested at this time, or when the pipeline resumes or pages are settled after that.
-    Due(Instant),
-    /// There is none to request. The fetch ends once its pages are settled.
-    Last(End),
-    /// It is requested, and will be discarded: the fetch has ended.
-    Discarded,
-}
-
-/// How a fetch ends whose pages are settled.
-#[derive(Debug)]
-enum End {
-    /// All of it is in Kafka, and its last page says why it stops; `None` when the schedule was
-    /// stopped.
-    Stopped(Option<Stop>),
-    /// The request of its next page failed, and so does the run.
-    Failed(RunError),
-    /// A scheduled fetch will be retried.
-    Retried(PendingRetry),
-}
-
 impl State {
     /// A fetcher that starts `now`. `open` are the runs that earlier incarnations accepted and did
-    /// not end.
-    pub(crate) fn new(schedule: Schedule, now: Instant, open: impl IntoIterator<Item = Uuid>) -> Self {
+    /// not end, and their reads.
+    pub(crate) fn new(schedule: Schedule, now: Instant, open: impl IntoIterator<Item = (Uuid, Read)>) -> Self {
         Self {
             schedule,
             ticks: Ticks::new(schedule, now),
             retry: None,
             waiting: open.into_iter().collect(),
-            current: None,
+            fetches: Vec::new(),
+            max_active: 1,
             throttled_until: None,
+            interval: None,
             start: None,
             limits: PageLimits::ONE_PAGE,
             patience: Patience { max_wait: Duration::from_secs(300), max_attempts: None },
@@ -223,49 +154,48 @@ impl State {
         Self { patience, ..self }
     }
 
-    /// Requests up to this many pages before an earlier one is in Kafka, in place of none.
+    /// Requests up to this many pages of a fetch before an earlier one is in Kafka, in place of
+    /// none.
     pub(crate) fn with_fetch_ahead(self, fetch_ahead: usize) -> Self {
         Self { fetch_ahead, ..self }
     }
 
-    /// How many of the pages in Kafka need not be on disk when the next page is requested, so that
-    /// a crash repeats at most the requests ahead.
-    pub(crate) fn need_not_be_durable(&self) -> usize {
-        self.fetch_ahead.saturating_sub(self.unsettled())
+    /// With up to this many fetches of different reads at the same time, in place of one.
+    pub(crate) fn with_max_active(self, max_active: usize) -> Self {
+        Self { max_active, ..self }
     }
 
-    /// How many pages of the fetch under way have arrived and are not in Kafka yet.
-    pub(crate) fn unsettled(&self) -> usize {
-        self.current.as_ref().map_or(0, |fetch| fetch.unsettled.len())
+    /// With at least this time between two requests, if any.
+    pub(crate) fn with_interval(self, interval: Option<Duration>) -> Self {
+        Self { interval, ..self }
     }
 
-    /// What the fetch under way asks for; `start` says so at its first page.
-    pub(crate) fn pass(&mut self, start: impl FnOnce() -> FetchPass) -> Option<&FetchPass> {
-        self.current.as_mut().map(|fetch| &*fetch.pass.get_or_insert_with(start))
+    /// The fetch of a run, while it is under way.
+    pub(crate) fn fetch_mut(&mut self, run: Uuid) -> Option<&mut ActiveFetch> {
+        self.fetches.iter_mut().find(|fetch| fetch.run == run)
     }
 
-    /// Whether the page to fetch is the first of its fetch.
-    pub(crate) fn is_first(&self) -> bool {
-        self.current.as_ref().is_none_or(|fetch| fetch.history.is_first())
+    /// How many pages of the fetch of a run have arrived and are not in Kafka yet.
+    pub(crate) fn unsettled(&self, run: Uuid) -> usize {
+        self.fetch(run).map_or(0, ActiveFetch::unsettled)
     }
 
-    /// The position of the page to fetch, whose request follows event `requested`. `start` says
-    /// where a fetch starts.
-    pub(crate) fn position(&mut self, requested: u64, start: impl FnOnce() -> Position) -> Position {
-        let Some(fetch) = &mut self.current else { return Position::default() };
-        fetch.requested = requested;
-        fetch.position.get_or_insert_with(start).clone()
-    }
-
-    /// The cursor of the page to fetch.
-    pub(crate) fn cursor(&self) -> Option<&str> {
-        let position = self.current.as_ref()?.position.as_ref()?;
+    /// The cursor of the page to fetch for a run.
+    pub(crate) fn cursor(&self, run: Uuid) -> Option<&str> {
+        let position = self.fetch(run)?.position.as_ref()?;
         position.cursor().or(self.start.as_deref())
+    }
+
+    /// The event that must be on disk before the next page of a run is requested; see
+    /// [`ActiveFetch::durable_before`].
+    pub(crate) fn durable_before(&mut self, run: Uuid, last: u64) -> u64 {
+        let fetch_ahead = self.fetch_ahead;
+        self.fetch_mut(run).map_or(0, |fetch| fetch.durable_before(fetch_ahead, last))
     }
 
     /// Whether nothing is being fetched or produced.
     pub(crate) fn is_idle(&self) -> bool {
-        self.current.as_ref().is_none_or(|fetch| fetch.unsettled.is_empty() && matches!(fetch.phase, Phase::Due(_)))
+        self.fetches.iter().all(ActiveFetch::is_idle)
     }
 
     /// Pauses or resumes. While paused no page is requested; the pages under way are still
@@ -273,7 +203,7 @@ impl State {
     pub(crate) fn set_paused(&mut self, paused: bool, now: Instant, fresh: Uuid) -> Vec<Effect> {
         if !paused && self.paused {
             // The pause does not count against the timeout of a page.
-            self.current.iter_mut().for_each(|fetch| fetch.since = now);
+            self.fetches.iter_mut().for_each(|fetch| fetch.since = now);
             self.retry.iter_mut().for_each(|retry| retry.since = now);
         }
         self.paused = paused;
@@ -292,99 +222,182 @@ impl State {
         self.stopping = true;
     }
 
-    /// Starts what is due. `fresh` becomes the identifier of a scheduled fetch, if one starts.
+    /// Ends what is over, and starts what is due. `fresh` becomes the identifier of a scheduled
+    /// fetch, if one starts.
     pub(crate) fn wake(&mut self, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        let mut effects = self.end_fetches();
         if self.stopping || self.paused {
             return effects;
         }
-        if let Some(fetch) = &mut self.current {
-            match fetch.phase {
-                Phase::Due(_) if self.schedule_stopped && !fetch.triggered => {
-                    fetch.phase = Phase::Last(End::Stopped(None));
-                    return self.go_on(now, fresh);
-                }
-                Phase::Due(until) if until > now => effects.push(Effect::WakeAt(until)),
-                Phase::Due(_) if fetch.unsettled.len() <= self.fetch_ahead => {
-                    if fetch.retry.attempts() == 0 {
-                        fetch.since = now;
-                    }
-                    fetch.phase = Phase::Requested;
-                    effects.push(Effect::Fetch(fetch.run));
-                }
-                _ => {}
+        self.give_up(now);
+        effects.extend(self.end_fetches());
+        effects.extend(self.start_fetches(now, fresh));
+        effects.extend(self.request_pages(now));
+        effects.extend(self.next_wake(now).map(Effect::WakeAt));
+        effects
+    }
+
+    /// Ends the fetches that have no page left to request or to settle.
+    fn end_fetches(&mut self) -> Vec<Effect> {
+        let over: Vec<_> = self.fetches.extract_if(.., |fetch| fetch.is_over()).collect();
+        let mut effects = Vec::new();
+        for ActiveFetch { run, triggered, phase, .. } in over {
+            let Phase::Last(end) = phase else { continue };
+            match end {
+                End::Stopped(stop) if triggered => effects.push(Effect::Record(Command::RunProduced { run, stop })),
+                End::Stopped(stop) => effects.push(Effect::ScheduledFetchEnded(Ok(stop))),
+                End::Failed(error) if triggered => effects.push(Effect::Record(Command::FailRun { run, error })),
+                End::Failed(error) => effects.push(Effect::ScheduledFetchEnded(Err(error))),
+                End::Retried(retry) => self.retry = Some(retry).filter(|_| !self.schedule_stopped),
             }
-            return effects;
-        }
-        if let Some(until) = self.throttled_until.filter(|&until| until > now) {
-            let max_wait = self.patience.max_wait;
-            if until - now > max_wait {
-                let message = format!("no request is sent, for the API's rate limit; {}", out_of_time(until - now, max_wait));
-                let fail = |run| Effect::Record(Command::FailRun { run, error: run_error("fetch", message.clone(), true) });
-                effects.extend(self.waiting.drain(..).map(fail));
-            }
-            if !self.waiting.is_empty() || self.due().is_some() {
-                effects.push(Effect::WakeAt(until));
-            }
-            return effects;
-        }
-        if let Some(run) = self.waiting.pop_front() {
-            self.begin(run, true, None, now);
-            effects.extend([Effect::Record(Command::StartRun { run }), Effect::Fetch(run)]);
-            return effects;
-        }
-        match self.due() {
-            Some(due) if due > now => effects.push(Effect::WakeAt(due)),
-            Some(_) => {
-                let retry = self.retry.take();
-                self.ticks.advance(now);
-                self.begin(fresh, false, retry, now);
-                effects.push(Effect::Fetch(fresh));
-            }
-            None => {}
         }
         effects
     }
 
-    /// A run was requested.
-    pub(crate) fn trigger(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let known = self.waiting.contains(&run) || self.current.as_ref().is_some_and(|fetch| fetch.run == run);
-        if known {
+    /// Requests no further page of a scheduled fetch whose schedule is stopped, nor of a run that
+    /// would wait for too long.
+    fn give_up(&mut self, now: Instant) {
+        let (throttled, max_wait) = (self.throttled(now), self.patience.max_wait);
+        for fetch in self.fetches.iter_mut().filter(|fetch| matches!(fetch.phase, Phase::Due(_))) {
+            if self.schedule_stopped && !fetch.triggered {
+                fetch.phase = Phase::Last(End::Stopped(None));
+            } else if let Some(until) = throttled.filter(|_| fetch.triggered) {
+                let since = if fetch.retry.attempts() == 0 { now } else { fetch.since };
+                if until.saturating_duration_since(since) > max_wait {
+                    let message = format!("the API's rate limit is used up; {}", out_of_time(until - now, max_wait));
+                    fetch.phase = Phase::Last(End::Failed(run_error("fetch", message, true)));
+                }
+            }
+        }
+    }
+
+    /// Starts fetches of reads of which none is under way: the waiting runs, oldest first, then the
+    /// scheduled fetch.
+    fn start_fetches(&mut self, now: Instant, fresh: Uuid) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if !self.has_room() {
+            return effects;
+        }
+        if let Some(until) = self.throttled(now) {
+            let max_wait = self.patience.max_wait;
+            if until - now > max_wait {
+                let message = format!("no request is sent, for the API's rate limit; {}", out_of_time(until - now, max_wait));
+                let fail = |(run, _)| Effect::Record(Command::FailRun { run, error: run_error("fetch", message.clone(), true) });
+                effects.extend(self.waiting.drain(..).map(fail));
+            }
+            return effects;
+        }
+        while self.has_room()
+            && let Some(at) = self.startable()
+        {
+            let (run, read) = self.waiting.remove(at).expect("it waits");
+            self.fetches.push(ActiveFetch::new(run, read, true, now));
+            effects.push(Effect::Record(Command::StartRun { run }));
+        }
+        if self.due().is_some_and(|due| due <= now) {
+            self.ticks.advance(now);
+            let fetch = ActiveFetch::new(fresh, Read::default(), false, now);
+            self.fetches.push(match self.retry.take() {
+                Some(failed) => fetch.retried(failed),
+                None => fetch,
+            });
+        }
+        effects
+    }
+
+    /// Requests the pages that are due, those of the fetch first that has waited longest.
+    fn request_pages(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let is_due = |fetch: &ActiveFetch, ahead| matches!(fetch.phase, Phase::Due(at) if at <= now) && fetch.unsettled() <= ahead;
+        while self.throttled(now).is_none()
+            && let Some(at) = self.fetches.iter().position(|fetch| is_due(fetch, self.fetch_ahead))
+        {
+            let mut fetch = self.fetches.remove(at);
+            if fetch.retry.attempts() == 0 {
+                fetch.since = now;
+            }
+            fetch.phase = Phase::Requested;
+            effects.push(Effect::Fetch(fetch.run));
+            self.fetches.push(fetch);
+            self.throttle(self.interval, now);
+        }
+        effects
+    }
+
+    /// When the next page or fetch is due that waits for a time.
+    fn next_wake(&self, now: Instant) -> Option<Instant> {
+        let throttled = self.throttled(now);
+        let later = |at: Instant| throttled.map_or(at, |until| until.max(at));
+        let pages = self.fetches.iter().filter_map(|fetch| match fetch.phase {
+            Phase::Due(at) => Some(later(at)).filter(|&at| at > now),
+            _ => None,
+        });
+        let waiting = throttled.filter(|_| self.has_room() && self.startable().is_some());
+        let scheduled = self.due().map(|due| throttled.unwrap_or(due));
+        pages.chain(waiting).chain(scheduled).min()
+    }
+
+    /// Whether one more fetch may start.
+    fn has_room(&self) -> bool {
+        self.fetches.len() < self.max_active
+    }
+
+    /// The waiting run that may start first.
+    fn startable(&self) -> Option<usize> {
+        self.waiting.iter().position(|(_, read)| self.is_free(read))
+    }
+
+    /// Whether no fetch of a read is under way.
+    fn is_free(&self, read: &Read) -> bool {
+        self.fetches.iter().all(|fetch| fetch.read != *read)
+    }
+
+    /// Until when no request may be sent.
+    fn throttled(&self, now: Instant) -> Option<Instant> {
+        self.throttled_until.filter(|&until| until > now)
+    }
+
+    /// No request may be sent for so long.
+    fn throttle(&mut self, wait: Option<Duration>, now: Instant) {
+        self.throttled_until = self.throttled_until.max(wait.map(|wait| now + wait));
+    }
+
+    /// A run of a read was requested.
+    pub(crate) fn trigger(&mut self, run: Uuid, read: Read, now: Instant, fresh: Uuid) -> Vec<Effect> {
+        if self.fetch(run).is_some() || self.waiting.iter().any(|(waiting, _)| *waiting == run) {
             return Vec::new();
         }
         if self.waiting.len() >= MAX_WAITING_RUNS {
             let message = format!("{MAX_WAITING_RUNS} runs already wait to be fetched; retry when some have ended");
             return vec![Effect::Record(Command::FailRun { run, error: run_error("fetch", message, true) })];
         }
-        self.waiting.push_back(run);
+        self.waiting.push_back((run, read));
         self.wake(now, fresh)
     }
 
     /// A run was cancelled: nothing more is recorded of it. Its pages that are being produced stay
     /// in Kafka.
     pub(crate) fn cancel(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        self.waiting.retain(|&waiting| waiting != run);
-        match &self.current {
-            Some(fetch) if fetch.run == run => self.discard(now, fresh),
-            _ => Vec::new(),
-        }
+        self.waiting.retain(|(waiting, _)| *waiting != run);
+        self.discard(run, now, fresh)
     }
 
-    /// A page arrived with this many records. Returns whether to produce it.
-    pub(crate) fn fetched(&mut self, records: u64, now: Instant, fresh: Uuid, mut info: PageInfo) -> (bool, Vec<Effect>) {
+    /// A page of a run arrived with this many records. Returns whether to produce it.
+    pub(crate) fn fetched(&mut self, run: Uuid, records: u64, now: Instant, fresh: Uuid, mut info: PageInfo) -> (bool, Vec<Effect>) {
         let (marks, validators) = (std::mem::take(&mut info.marks), info.validators.take());
-        let cursor = self.cursor().map(str::to_owned);
-        let Some(fetch) = &mut self.current else { return (false, Vec::new()) };
+        let cursor = self.cursor(run).map(str::to_owned);
+        let Some(at) = self.fetches.iter().position(|fetch| fetch.run == run) else { return (false, Vec::new()) };
         let mut effects = self.failing.then_some(Effect::Recovered).into_iter().collect::<Vec<_>>();
         self.failing = false;
-        self.throttled_until = info.wait.map(|wait| now + wait);
+        self.throttle(info.wait, now);
+        let fetch = &mut self.fetches[at];
         if matches!(fetch.phase, Phase::Discarded) {
-            self.current = None;
+            self.fetches.remove(at);
             effects.extend(self.wake(now, fresh));
             return (false, effects);
         }
         if fetch.history.is_first()
-            && let Some((_, history)) = self.cut_short.take_if(|(at, _)| *at == cursor)
+            && let Some((.., history)) = self.cut_short.take_if(|(read, at, _)| *read == fetch.read && *at == cursor)
         {
             fetch.history = history.continued();
         }
@@ -402,27 +415,18 @@ impl State {
         if fetch.unsettled.len() == 1 {
             effects.extend(fetch.oldest_fetched());
         }
-        if matches!(fetch.phase, Phase::Due(_))
-            && let Some(until) = self.throttled_until.filter(|&until| until > now)
-        {
-            let (wait, max_wait) = (until - now, self.patience.max_wait);
-            fetch.phase = if fetch.triggered && wait > max_wait {
-                let message = format!("the API's rate limit is used up; {}", out_of_time(wait, max_wait));
-                Phase::Last(End::Failed(run_error("fetch", message, true)))
-            } else {
-                Phase::Due(until)
-            };
-        }
         effects.extend(self.wake(now, fresh));
         (true, effects)
     }
 
-    /// No page arrived. `jitter` in [0, 1) spreads the retries of many processes.
-    pub(crate) fn failed(&mut self, failure: Failure, jitter: f64, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(fetch) = &mut self.current else { return Vec::new() };
-        self.throttled_until = failure.retry_after.map(|wait| now + wait);
+    /// No page of a run arrived. `jitter` in [0, 1) spreads the retries of many processes.
+    pub(crate) fn failed(&mut self, run: Uuid, failure: Failure, jitter: f64, now: Instant, fresh: Uuid) -> Vec<Effect> {
+        let Some(at) = self.fetches.iter().position(|fetch| fetch.run == run) else { return Vec::new() };
+        self.throttle(failure.retry_after, now);
+        let throttled = self.throttled(now);
+        let fetch = &mut self.fetches[at];
         let delayed = now + fetch.retry.failed(jitter);
-        let again = self.throttled_until.map_or(delayed, |until| until.max(delayed));
+        let again = throttled.map_or(delayed, |until| until.max(delayed));
         let mut effects = Vec::new();
         let transient = failure.class == Class::Transient;
         let error = failure.message.clone();
@@ -435,16 +439,15 @@ impl State {
         }
         self.failing = true;
         if matches!(fetch.phase, Phase::Discarded) {
-            self.current = None;
+            self.fetches.remove(at);
             effects.extend(self.wake(now, fresh));
             return effects;
         }
         let Patience { max_wait, max_attempts } = self.patience;
         let has_time = again - fetch.since <= max_wait;
         let in_time = transient && has_time && max_attempts.is_none_or(|max| fetch.retry.attempts() < max);
-        let asked = failure.retry_after.filter(|_| transient && !has_time);
-        let message = match asked {
-            Some(wait) => format!("{}; {}", failure.message, out_of_time(wait, max_wait)),
+        let message = match throttled.filter(|_| transient && !has_time) {
+            Some(until) => format!("{}; {}", failure.message, out_of_time(until - now, max_wait)),
             None => failure.message,
         };
         fetch.phase = if fetch.triggered && in_time {
@@ -455,15 +458,15 @@ impl State {
         } else {
             Phase::Last(End::Failed(run_error("fetch", message, failure.retryable)))
         };
-        effects.extend(self.go_on(now, fresh));
+        effects.extend(self.wake(now, fresh));
         effects
     }
 
-    /// The oldest page is in Kafka. A fetch that the stop of the process interrupts is neither
-    /// complete nor failed: its run continues in the next process.
-    pub(crate) fn produced(&mut self, page: PageProduced, now: Instant, fresh: Uuid) -> Vec<Effect> {
+    /// The oldest page of a run is in Kafka. A fetch that the stop of the process interrupts is
+    /// neither complete nor failed: its run continues in the next process.
+    pub(crate) fn produced(&mut self, run: Uuid, page: PageProduced, now: Instant, fresh: Uuid) -> Vec<Effect> {
         let start = self.start.as_deref();
-        let Some(fetch) = &mut self.current else { return Vec::new() };
+        let Some(fetch) = self.fetches.iter_mut().find(|fetch| fetch.run == run) else { return Vec::new() };
         let Some(Unsettled { asked, requested, marks, validators, step, .. }) = fetch.unsettled.pop_front() else { return Vec::new() };
         let (next, stop) = match step {
             NextStep::Continue(next) => (Some(Position::Cursor(next)), None),
@@ -478,90 +481,56 @@ impl State {
         };
         if stop.as_ref().is_some_and(|stop| !stop.complete) {
             let cursor = next.as_ref().unwrap_or(&asked).cursor().or(start).map(str::to_owned);
-            self.cut_short = Some((cursor, std::mem::take(&mut fetch.history)));
+            self.cut_short = Some((fetch.read.clone(), cursor, std::mem::take(&mut fetch.history)));
         }
         let PageProduced { ranges, produced, rejected, rejects } = page;
-        let run = fetch.run;
         let is_complete = stop.is_some_and(|stop| stop.complete);
         let progress = fetch.pass.as_mut().and_then(|pass| pass.produced(marks, asked == Position::Begin, is_complete)).map(Box::new);
         let validators = validators.filter(|_| is_complete).map(Box::new);
         let page = Command::PageProduced { run, ranges, produced, rejected, asked, requested, next, rejects, progress, validators };
         let mut effects = vec![Effect::Record(page)];
         effects.extend(fetch.oldest_fetched());
-        effects.extend(self.go_on(now, fresh));
-        effects
-    }
-
-    /// The oldest page can't be produced, and neither can the same page later. What was fetched
-    /// after it is discarded.
-    pub(crate) fn refused(&mut self, refused: PageRefused, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(fetch) = &self.current else { return Vec::new() };
-        self.failing = true;
-        let mut effects = vec![Effect::Failing { error: refused.0.clone(), note: refused.0.clone() }];
-        let error = run_error("produce", refused.0, false);
-        effects.push(match fetch.triggered {
-            true => Effect::Record(Command::FailRun { run: fetch.run, error }),
-            false => Effect::ScheduledFetchEnded(Err(error)),
-        });
-        effects.extend(self.discard(now, fresh));
-        effects
-    }
-
-    /// Ends the fetch under way, and discards the page that it has requested.
-    fn discard(&mut self, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        match &mut self.current {
-            Some(fetch) if matches!(fetch.phase, Phase::Requested | Phase::Discarded) => {
-                fetch.unsettled.clear();
-                fetch.phase = Phase::Discarded;
-                Vec::new()
-            }
-            _ => {
-                self.current = None;
-                self.wake(now, fresh)
-            }
-        }
-    }
-
-    /// Ends the fetch under way if it has no page left to request or to settle, and starts what is
-    /// due.
-    fn go_on(&mut self, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        if let Some(fetch) = self.current.take_if(|fetch| fetch.unsettled.is_empty() && matches!(fetch.phase, Phase::Last(_)))
-            && let Phase::Last(end) = fetch.phase
-        {
-            match end {
-                End::Stopped(stop) if fetch.triggered => effects.push(Effect::Record(Command::RunProduced { run: fetch.run, stop })),
-                End::Stopped(stop) => effects.push(Effect::ScheduledFetchEnded(Ok(stop))),
-                End::Failed(error) if fetch.triggered => effects.push(Effect::Record(Command::FailRun { run: fetch.run, error })),
-                End::Failed(error) => effects.push(Effect::ScheduledFetchEnded(Err(error))),
-                End::Retried(retry) => self.retry = Some(retry).filter(|_| !self.schedule_stopped),
-            }
-        }
         effects.extend(self.wake(now, fresh));
         effects
     }
 
-    /// Starts a fetch, or continues one that failed.
-    fn begin(&mut self, run: Uuid, triggered: bool, retry: Option<PendingRetry>, now: Instant) {
-        let (since, retry, history) =
-            retry.map_or_else(|| (now, Retry::new(BACKOFF), PageHistory::default()), |failed| (failed.since, failed.retry, failed.history));
-        let (position, requested, pass, unsettled, phase) = (None, 0, None, VecDeque::new(), Phase::Requested);
-        self.current = Some(Fetch { run, triggered, since, retry, history, position, requested, pass, unsettled, phase });
+    /// The oldest page of a run can't be produced, and neither can the same page later. What was
+    /// fetched after it is discarded.
+    pub(crate) fn refused(&mut self, run: Uuid, refused: PageRefused, now: Instant, fresh: Uuid) -> Vec<Effect> {
+        let Some(fetch) = self.fetch(run) else { return Vec::new() };
+        let error = run_error("produce", refused.0.clone(), false);
+        let end = match fetch.triggered {
+            true => Effect::Record(Command::FailRun { run, error }),
+            false => Effect::ScheduledFetchEnded(Err(error)),
+        };
+        self.failing = true;
+        let mut effects = vec![Effect::Failing { error: refused.0.clone(), note: refused.0 }, end];
+        effects.extend(self.discard(run, now, fresh));
+        effects
     }
 
-    /// When the next scheduled fetch may start: the retry of a failed one, else the next tick.
+    /// Ends the fetch of a run if it is under way, and discards the page that it has requested.
+    fn discard(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
+        let Some(at) = self.fetches.iter().position(|fetch| fetch.run == run) else { return Vec::new() };
+        let fetch = &mut self.fetches[at];
+        if matches!(fetch.phase, Phase::Requested | Phase::Discarded) {
+            fetch.unsettled.clear();
+            fetch.phase = Phase::Discarded;
+            return Vec::new();
+        }
+        self.fetches.remove(at);
+        self.wake(now, fresh)
+    }
+
+    fn fetch(&self, run: Uuid) -> Option<&ActiveFetch> {
+        self.fetches.iter().find(|fetch| fetch.run == run)
+    }
+
+    /// When the scheduled fetch may start: the retry of a failed one, else the next tick. `None`
+    /// while there is no room for it.
     fn due(&self) -> Option<Instant> {
-        self.retry.as_ref().map(|retry| retry.at).or(self.ticks.next())
-    }
-}
-
-impl Fetch {
-    /// The record of the oldest page, whose predecessors are in Kafka. It is due only then, since
-    /// what a restart fetches again must not be counted.
-    fn oldest_fetched(&self) -> Option<Effect> {
-        let oldest = self.unsettled.front()?;
-        let (records, cursor) = (oldest.records, oldest.cursor.clone());
-        Some(Effect::Record(Command::PageFetched { run: self.run, records, cursor }))
+        let due = self.retry.as_ref().map(|retry| retry.at).or(self.ticks.next());
+        due.filter(|_| self.has_room() && self.is_free(&Read::default()))
     }
 }
 

@@ -16,7 +16,7 @@ fn the_cursor_moves_when_a_page_is_in_kafka_and_the_next_page_follows() {
     assert_eq!(ends(&rig.whole_page(None, 4.0), 1, Some("200")), StopReason::NoNext);
     assert_eq!(rig.cursor(), Some("200"), "the last page does not move it");
     assert!(fetch_of(&rig.trigger(2, 5.0), 2), "the next fetch continues there");
-    assert_eq!(rig.state.cursor(), Some("200"));
+    assert_eq!(rig.state.cursor(rig.run), Some("200"));
 }
 
 #[test]
@@ -38,13 +38,13 @@ fn a_fetch_starts_where_the_ledger_says_and_continues_at_its_own_page() {
     rig.trigger(2, 0.0);
     assert_eq!(rig.whole_page(Some("100"), 1.0), [moved(1, None, Some("100")), Effect::Fetch(Uuid::from_u128(1))]);
     rig.stored = Some("7".into());
-    assert_eq!(rig.state.cursor(), Some("100"), "a cursor set meanwhile does not move the fetch");
+    assert_eq!(rig.state.cursor(rig.run), Some("100"), "a cursor set meanwhile does not move the fetch");
     rig.failed(Class::Transient, None, 2.0);
     assert!(fetch_of(&rig.wake(10.0), 1));
-    assert_eq!(rig.state.cursor(), Some("100"), "not even after a failure");
+    assert_eq!(rig.state.cursor(rig.run), Some("100"), "not even after a failure");
     let effects = rig.whole_page(None, 11.0);
     assert!(effects[0] == moved(1, Some("100"), None) && finished(&effects, 1).is_some(), "{effects:?}");
-    assert_eq!(rig.state.cursor(), Some("7"), "the next one starts there");
+    assert_eq!(rig.state.cursor(rig.run), Some("7"), "the next one starts there");
 }
 
 #[test]
@@ -161,7 +161,8 @@ fn a_cancelled_run_requests_no_further_page_and_moves_no_cursor() {
     assert!(fetch_of(&rig.whole_page(Some("b"), 5.0), 2));
     rig.cancel(2, 5.5);
     let (now, fresh) = (rig.at(6.0), rig.fresh());
-    let (produce, effects) = rig.state.fetched(100, now, fresh, PageInfo { next: NextCursor::Cursor("c".into()), ..PageInfo::default() });
+    let (produce, effects) =
+        rig.state.fetched(rig.run, 100, now, fresh, PageInfo { next: NextCursor::Cursor("c".into()), ..PageInfo::default() });
     assert!(!produce && fetch_of(&rig.carry_out(effects), 3));
     assert_eq!(rig.cursor(), Some("b"));
 }
@@ -173,7 +174,7 @@ fn a_refused_page_moves_no_cursor() {
     rig.trigger(1, 0.0);
     rig.page(100, Some("b"), 1.0);
     let (now, fresh) = (rig.at(2.0), rig.fresh());
-    let effects = rig.state.refused(PageRefused("too big".into()), now, fresh);
+    let effects = rig.state.refused(rig.run, PageRefused("too big".into()), now, fresh);
     assert!(run_error(&effects, 1).is_some());
     assert_eq!(rig.cursor(), Some("a"));
 }
@@ -250,7 +251,7 @@ fn without_cursors_a_fetch_is_one_page() {
 
 fn fetched_with(rig: &mut Rig, next: NextCursor) -> Stop {
     let (now, fresh) = (rig.at(1.0), rig.fresh());
-    rig.state.fetched(100, now, fresh, PageInfo { next, ..PageInfo::default() });
+    rig.state.fetched(rig.run, 100, now, fresh, PageInfo { next, ..PageInfo::default() });
     finished(&rig.produced(1.0), 1).unwrap().clone()
 }
 
@@ -266,9 +267,9 @@ fn counting(schedule: Schedule) -> Rig {
 fn a_complete_read_of_counted_pages_begins_again_at_its_first_page() {
     let mut rig = counting(Schedule::OnTrigger);
     rig.trigger(1, 0.0);
-    assert_eq!(rig.state.cursor(), Some("1"));
+    assert_eq!(rig.state.cursor(rig.run), Some("1"));
     assert_eq!(rig.whole_page(None, 1.0), [moved(1, None, Some("2")), Effect::Fetch(Uuid::from_u128(1))]);
-    assert_eq!(rig.state.cursor(), Some("2"));
+    assert_eq!(rig.state.cursor(rig.run), Some("2"));
     rig.page(0, None, 2.0);
     let effects = rig.produced(2.0);
     let Effect::Record(Command::PageProduced { asked, next, .. }) = &effects[0] else { panic!("{effects:?}") };
@@ -276,7 +277,7 @@ fn a_complete_read_of_counted_pages_begins_again_at_its_first_page() {
     assert_eq!(finished(&effects, 1).map(|stop| (stop.reason, stop.complete)), Some((StopReason::EmptyPage, true)));
     assert_eq!(rig.stored, None);
     rig.trigger(2, 3.0);
-    assert_eq!(rig.state.cursor(), Some("1"));
+    assert_eq!(rig.state.cursor(rig.run), Some("1"));
 }
 
 #[test]
@@ -287,7 +288,7 @@ fn a_read_of_counted_pages_that_was_not_complete_continues_at_its_page() {
     rig.whole_page(None, 2.0);
     assert!(run_error(&rig.failed(Class::Rejected, None, 3.0), 1).is_some());
     rig.trigger(2, 4.0);
-    assert_eq!(rig.state.cursor(), Some("3"));
+    assert_eq!(rig.state.cursor(rig.run), Some("3"));
 }
 
 /// A fetch that requests two pages before an earlier one is in Kafka; its first page is requested.
@@ -302,13 +303,13 @@ fn pages_are_requested_before_earlier_ones_are_in_kafka_up_to_the_limit() {
     rig.trigger(1, 0.0);
     for next in ["a", "b"] {
         assert!(fetch_of(&rig.page(100, Some(next), 1.0), 1));
-        assert_eq!(rig.state.cursor(), Some(next));
+        assert_eq!(rig.state.cursor(rig.run), Some(next));
     }
     assert_eq!(rig.page(100, Some("c"), 2.0), [], "three pages are not in Kafka");
     let run = Uuid::from_u128(1);
     let fetched = |cursor: &str| Effect::Record(Command::PageFetched { run, records: 100, cursor: Some(cursor.into()) });
     assert_eq!(rig.produced(3.0), [moved(1, None, Some("a")), fetched("a"), Effect::Fetch(run)]);
-    assert_eq!(rig.state.cursor(), Some("c"));
+    assert_eq!(rig.state.cursor(rig.run), Some("c"));
     assert_eq!(rig.page(100, None, 4.0), [], "the last page has no next one");
     assert_eq!(rig.produced(5.0), [moved(1, Some("a"), Some("b")), fetched("b")]);
     assert_eq!(rig.produced(5.0), [moved(1, Some("b"), Some("c")), fetched("c")]);
@@ -334,8 +335,8 @@ fn a_scheduled_fetch_is_retried_at_the_page_that_failed_once_its_earlier_pages_a
     rig.page(100, Some("a"), 1.0);
     assert!(!fetches(&rig.failed(Class::Transient, None, 2.0)) && !fetches(&rig.wake(5.0)));
     assert!(fetches(&rig.produced(6.0)), "its delay has passed meanwhile");
-    assert_eq!(rig.state.cursor(), Some("a"));
-    assert!(!fetches(&rig.whole_page(Some("b"), 7.0)) || rig.state.cursor() == Some("b"), "no cycle is suspected");
+    assert_eq!(rig.state.cursor(rig.run), Some("a"));
+    assert!(!fetches(&rig.whole_page(Some("b"), 7.0)) || rig.state.cursor(rig.run) == Some("b"), "no cycle is suspected");
 }
 
 #[test]
@@ -346,9 +347,9 @@ fn a_refused_page_discards_what_was_fetched_after_it() {
     rig.page(100, Some("a"), 1.0);
     rig.page(100, Some("b"), 1.0);
     let (now, fresh) = (rig.at(2.0), rig.fresh());
-    let effects = rig.state.refused(PageRefused("no".into()), now, fresh);
+    let effects = rig.state.refused(rig.run, PageRefused("no".into()), now, fresh);
     assert!(run_error(&effects, 1).is_some() && !fetches(&effects), "a request is still under way: {effects:?}");
-    assert_eq!((rig.state.unsettled(), rig.state.is_idle()), (0, false));
+    assert_eq!((rig.state.unsettled(rig.run), rig.state.is_idle()), (0, false));
     let (produce, effects) = rig.fetched(3.0);
     assert!(!produce && fetch_of(&effects, 2), "{effects:?}");
 }

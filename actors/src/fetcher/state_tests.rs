@@ -1,5 +1,7 @@
 //! When the state fetches: schedules, triggers, retries and stops. Pages are in `pages`.
 
+use std::collections::BTreeMap;
+
 use forebay_schemas::offset::Ranges;
 use forebay_schemas::run::StopReason;
 
@@ -12,6 +14,8 @@ struct Rig {
     state: State,
     start: Instant,
     next: u128,
+    /// The run whose page was requested last.
+    run: Uuid,
     /// The ledger's cursor of the read that all fetches of the test belong to.
     stored: Option<String>,
 }
@@ -20,7 +24,7 @@ struct Rig {
 impl Rig {
     fn new(schedule: Schedule) -> Self {
         let start = Instant::now();
-        Self { state: State::new(schedule, start, []), start, next: 1_000, stored: None }
+        Self { state: State::new(schedule, start, []), start, next: 1_000, run: Uuid::nil(), stored: None }
     }
     fn at(&self, seconds: f64) -> Instant {
         self.start + Duration::from_secs_f64(seconds)
@@ -34,7 +38,10 @@ impl Rig {
         for effect in &effects {
             match effect {
                 Effect::Record(Command::PageProduced { next: Some(next), .. }) => self.stored = next.cursor().map(str::to_owned),
-                Effect::Fetch(_) => drop(self.state.position(0, || Position::of(self.stored.as_deref()))),
+                Effect::Fetch(run) => {
+                    self.run = *run;
+                    self.state.fetch_mut(*run).unwrap().position(0, || Position::of(self.stored.as_deref()));
+                }
                 _ => {}
             }
         }
@@ -42,7 +49,7 @@ impl Rig {
     }
     /// The cursor of the page to fetch; without one, that of the ledger.
     fn cursor(&self) -> Option<&str> {
-        self.state.cursor().or(self.stored.as_deref())
+        self.state.cursor(self.run).or(self.stored.as_deref())
     }
     fn wake(&mut self, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
@@ -57,7 +64,7 @@ impl Rig {
     }
     fn trigger(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        let effects = self.state.trigger(Uuid::from_u128(run), now, fresh);
+        let effects = self.state.trigger(Uuid::from_u128(run), read_of(run), now, fresh);
         self.carry_out(effects)
     }
     fn cancel(&mut self, run: u128, seconds: f64) -> Vec<Effect> {
@@ -67,7 +74,7 @@ impl Rig {
     }
     fn fetched(&mut self, seconds: f64) -> (bool, Vec<Effect>) {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        let (produce, effects) = self.state.fetched(100, now, fresh, PageInfo::default());
+        let (produce, effects) = self.state.fetched(self.run, 100, now, fresh, PageInfo::default());
         (produce, self.carry_out(effects))
     }
     /// A page arrives with this many records and next cursor.
@@ -76,7 +83,7 @@ impl Rig {
         let next = next.map_or(NextCursor::Absent, |next| NextCursor::Cursor(next.to_owned()));
         // Pages have different records.
         let info = PageInfo { next, digest: fresh.as_u64_pair().1, ..PageInfo::default() };
-        let (produce, effects) = self.state.fetched(records, now, fresh, info);
+        let (produce, effects) = self.state.fetched(self.run, records, now, fresh, info);
         assert!(produce);
         self.carry_out(effects)
     }
@@ -89,12 +96,12 @@ impl Rig {
         let (now, fresh) = (self.at(seconds), self.fresh());
         let retryable = class == Class::Transient;
         let failure = Failure { class, retryable, retry_after: retry_after.map(Duration::from_secs), message: "no".into() };
-        let effects = self.state.failed(failure, 0.0, now, fresh);
+        let effects = self.state.failed(self.run, failure, 0.0, now, fresh);
         self.carry_out(effects)
     }
     fn produced(&mut self, seconds: f64) -> Vec<Effect> {
         let (now, fresh) = (self.at(seconds), self.fresh());
-        let effects = self.state.produced(PageProduced::default(), now, fresh);
+        let effects = self.state.produced(self.run, PageProduced::default(), now, fresh);
         self.carry_out(effects)
     }
     /// A scheduled fetch from start to end.
@@ -103,6 +110,11 @@ impl Rig {
         assert!(self.fetched(end).0);
         self.produced(end)
     }
+}
+
+/// The read of a run: without params for those below 10, else with its last digit.
+fn read_of(run: u128) -> Read {
+    if run < 10 { Read::default() } else { Read::of(&BTreeMap::from([("n".to_owned(), (run % 10).to_string())])) }
 }
 
 fn fetches(effects: &[Effect]) -> bool {
@@ -290,7 +302,7 @@ fn a_refused_page_fails_the_run_as_not_retryable() {
     rig.trigger(1, 0.0);
     assert!(rig.fetched(1.0).0);
     let (now, fresh) = (rig.at(2.0), rig.fresh());
-    let effects = rig.state.refused(PageRefused("too big".into()), now, fresh);
+    let effects = rig.state.refused(rig.run, PageRefused("too big".into()), now, fresh);
     let error = run_error(&effects, 1).unwrap();
     assert_eq!((error.stage.as_str(), error.retryable), ("produce", false));
 }
@@ -346,14 +358,14 @@ fn a_rejected_run_may_be_retryable_later() {
     rig.trigger(1, 0.0);
     let (now, fresh) = (rig.at(1.0), rig.fresh());
     let failure = Failure { class: Class::Rejected, retryable: true, retry_after: None, message: "the secret is old".into() };
-    let effects = rig.state.failed(failure, 0.0, now, fresh);
+    let effects = rig.state.failed(rig.run, failure, 0.0, now, fresh);
     assert!(run_error(&effects, 1).unwrap().retryable && !fetches(&effects));
 }
 
 #[test]
 fn open_runs_of_earlier_incarnations_are_fetched_first() {
     let start = Instant::now();
-    let mut state = State::new(Schedule::Every(EVERY), start, [Uuid::from_u128(7)]);
+    let mut state = State::new(Schedule::Every(EVERY), start, [(Uuid::from_u128(7), Read::default())]);
     assert!(fetch_of(&state.wake(start, Uuid::from_u128(1)), 7));
 }
 
@@ -361,7 +373,7 @@ fn open_runs_of_earlier_incarnations_are_fetched_first() {
 fn limited_page(rig: &mut Rig, wait: u64, seconds: f64) -> Vec<Effect> {
     let (now, fresh) = (rig.at(seconds), rig.fresh());
     let (next, wait) = (NextCursor::Cursor(format!("{seconds}")), Some(Duration::from_secs(wait)));
-    assert!(rig.state.fetched(1, now, fresh, PageInfo { next, wait, digest: fresh.as_u64_pair().1, ..PageInfo::default() }).0);
+    assert!(rig.state.fetched(rig.run, 1, now, fresh, PageInfo { next, wait, digest: fresh.as_u64_pair().1, ..PageInfo::default() }).0);
     rig.produced(seconds)
 }
 
@@ -385,7 +397,7 @@ fn a_used_up_limit_of_the_last_page_holds_back_the_next_fetch() {
     rig.wake(0.0);
     let (now, fresh) = (rig.at(1.0), rig.fresh());
     let info = PageInfo { wait: Some(Duration::from_secs(30)), ..PageInfo::default() };
-    assert!(rig.state.fetched(1, now, fresh, info).0);
+    assert!(rig.state.fetched(rig.run, 1, now, fresh, info).0);
     rig.produced(1.0);
     assert!(!fetches(&rig.wake(10.0)), "a tick is due");
     assert!(fetches(&rig.wake(31.0)));
@@ -423,3 +435,6 @@ fn a_run_makes_at_most_as_many_attempts_as_the_file_allows() {
 
 #[path = "state_page_tests.rs"]
 mod pages;
+
+#[path = "state_side_by_side_tests.rs"]
+mod side_by_side;

@@ -10,7 +10,7 @@ use forebay_schemas::event::{Event, Recorded};
 use forebay_schemas::offset::{Checkpoint, Offset, Partition, Range, RangeSet};
 use forebay_schemas::run::{Cancelled, MaxRejected, Run, RunSpec};
 use forebay_schemas::snapshot::{RunTotals, WatermarkView};
-use forebay_schemas::source_read::{Position, ReadParams, Validators};
+use forebay_schemas::source_read::{Position, Read, ReadParams, Validators};
 use forebay_schemas::topic_id::TopicId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -248,6 +248,11 @@ impl Ledger {
     /// starts with them.
     pub fn open_runs(&self) -> Vec<Uuid> {
         self.inner.lock().state.runs.unfetched()
+    }
+
+    /// Returns the read that a run belongs to.
+    pub fn read_of(&self, run: Uuid) -> Read {
+        self.inner.lock().state.read_of(run)
     }
 
     /// Returns the position of a fetch's next page. A scheduled fetch, which is no run, belongs to

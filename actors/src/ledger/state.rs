@@ -300,7 +300,8 @@ impl State {
         (!again).then(|| self.read_of(run))
     }
 
-    fn read_of(&self, run: Uuid) -> Read {
+    /// Returns the read that a run belongs to.
+    pub fn read_of(&self, run: Uuid) -> Read {
         self.runs.get(run).map(|run| Read::in_window(&run.spec.params, run.spec.window)).unwrap_or_default()
     }
 

@@ -55,8 +55,10 @@ impl Page {
     }
 }
 
-/// A fetcher that reads page after page, where the API gives cursors.
-pub(super) fn new_fetcher(env: &Env, fetcher: Fetcher) -> Fetcher {
+/// A fetcher with these open runs. It reads page after page, where the API gives cursors.
+pub(super) fn new_fetcher(env: &Env, schedule: Schedule, ledger: &Ledger, open: Vec<Uuid>) -> Fetcher {
+    let open = open.into_iter().map(|run| (run, ledger.read_of(run)));
+    let fetcher = Fetcher::new(schedule, env.now(), open).with_max_active(env.scenario.max_active);
     if env.scenario.cursors {
         let fetcher = fetcher.with_fetch_ahead(env.scenario.fetch_ahead);
         fetcher.with_cursors(None, PageLimits { max_pages: 3, max_empty_pages: 2, restarts: env.scenario.restarts, ..PageLimits::ONE_PAGE })
@@ -124,7 +126,8 @@ impl Process {
             let requested = runs.requested(run, (&key, attempt), spec, None);
             self.apply(who, env, vec![requested])?;
             let (now, fresh) = (env.now(), env.fresh());
-            let effects = self.live().fetcher.trigger(run, now, fresh);
+            let read = self.live().ledger.read_of(run);
+            let effects = self.live().fetcher.trigger(run, read, now, fresh);
             self.act(who, env, effects)?;
         }
         let seq = self.live().ledger.seq;
@@ -170,8 +173,9 @@ impl Process {
             match effect {
                 Effect::Fetch(run) => {
                     let live = self.live();
-                    live.fetching = Some(run);
-                    live.fetcher.position(live.ledger.seq, || begins(env, &live.ledger, run));
+                    live.fetching.push(run);
+                    let fetch = live.fetcher.fetch_mut(run).expect("it is under way");
+                    fetch.position(live.ledger.seq, || begins(env, &live.ledger, run));
                 }
                 Effect::WakeAt(at) => self.live().wake_at = Some(at),
                 Effect::Record(command) => self.record(who, env, command)?,
@@ -179,9 +183,7 @@ impl Process {
             }
         }
         let live = self.live();
-        if live.fetcher.unsettled() == 0 {
-            live.deliveries.clear();
-        }
+        live.deliveries.retain(|(run, _)| live.fetcher.unsettled(*run) > 0);
         Ok(())
     }
 
@@ -200,12 +202,14 @@ impl Process {
 
     /// The API answers.
     pub(super) fn answered(&mut self, who: usize, env: &mut Env) -> Checked {
-        let Some(run) = self.live().fetching.take() else { return Ok(()) };
+        let fetching = self.live().fetching.len();
+        let run = self.live().fetching.swap_remove(env.rng.random_range(0..fetching));
         let (now, fresh) = (env.now(), env.fresh());
         if env.faults_enabled && env.rng.random_ratio(1, 4) {
             let class = if env.rng.random_ratio(1, 8) { Class::Rejected } else { Class::Transient };
             let retry_after = env.rng.random_ratio(1, 3).then(|| Duration::from_secs(env.rng.random_range(1..20)));
             let effects = self.live().fetcher.failed(
+                run,
                 Failure { class, retryable: class == Class::Transient, retry_after, message: "unavailable".into() },
                 0.5,
                 now,
@@ -216,14 +220,14 @@ impl Process {
         let (max, rng) = (env.scenario.page, &mut env.rng);
         let (records, next) = if env.scenario.cursors {
             let live = self.live();
-            let at = (read_of(&live.ledger, run), live.fetcher.cursor().map_or(0, number));
+            let at = (read_of(&live.ledger, run), live.fetcher.cursor(run).map_or(0, number));
             env.api.page_at(at, max, rng)
         } else {
             (env.api.page(max, rng), None)
         };
         let next = next.map_or(NextCursor::Absent, |next| NextCursor::Cursor(next.to_string()));
         let info = PageInfo { next, ..PageInfo::default() };
-        let (produce, effects) = self.live().fetcher.fetched(records.len() as u64, now, fresh, info);
+        let (produce, effects) = self.live().fetcher.fetched(run, records.len() as u64, now, fresh, info);
         if produce {
             self.live().deliveries.push((run, records));
         }
@@ -389,9 +393,9 @@ impl Process {
                     let report = Some((who, self.live().ledger.seq + 1));
                     env.oracle.seen.extend(acknowledged.iter().map(|&(_, event)| event));
                     env.oracle.acknowledged.extend(acknowledged.iter().map(|&(at, event)| Acknowledged { run, at, event, report }));
-                    self.live().fetcher.produced(produced, now, fresh)
+                    self.live().fetcher.produced(run, produced, now, fresh)
                 }
-                Err(refused) => self.live().fetcher.refused(refused, now, fresh),
+                Err(refused) => self.live().fetcher.refused(run, refused, now, fresh),
             };
             self.act(who, env, effects)?;
         }
@@ -404,10 +408,9 @@ impl Process {
         let open = self.live().ledger.runs.unfetched();
         let schedule =
             if env.scenario.scheduled && env.faults_enabled { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
-        let now = env.now();
-        let fetcher = new_fetcher(env, Fetcher::new(schedule, now, open));
         let live = self.live();
-        live.fetching = None;
+        let fetcher = new_fetcher(env, schedule, &live.ledger, open);
+        live.fetching.clear();
         live.pages.clear();
         live.deliveries = Deliveries::default();
         live.settled.clear();

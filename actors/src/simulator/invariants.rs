@@ -227,7 +227,7 @@ pub(super) fn page_settled(live: &mut Live, page: &[(At, u64)]) -> Checked {
 pub(super) fn memory(env: &Env, live: &Live) -> Checked {
     let flights = live.consumer.in_flight();
     holds(Invariant::MemoryIsBounded, flights <= MAX_IN_FLIGHT + 1, || format!("{flights} batches are in flight"))?;
-    let (pages, most) = (live.fetcher.unsettled(), env.scenario.fetch_ahead + 1);
+    let (pages, most) = (live.deliveries.pages().count(), env.scenario.max_active * (env.scenario.fetch_ahead + 1));
     holds(Invariant::MemoryIsBounded, pages <= most, || format!("{pages} pages are on their way to the topic"))?;
     let records = live.consumer.builder().weight() / (RECORD_WEIGHT + 2);
     holds(Invariant::MemoryIsBounded, records <= env.scenario.max_records, || format!("{records} records are in the batch being filled"))

@@ -64,7 +64,8 @@ pub(super) struct Live {
     pub(super) answer: Option<(Vec<Commit>, bool)>,
     pub(super) fetcher: Fetcher,
     pub(super) wake_at: Option<Instant>,
-    pub(super) fetching: Option<Uuid>,
+    /// The runs whose page is requested.
+    pub(super) fetching: Vec<Uuid>,
     /// The pages that are with the producer, in the order in which they were sent.
     pub(super) pages: Vec<Page>,
     pub(super) deliveries: Deliveries<Fetched, Produced>,
@@ -83,7 +84,7 @@ impl Process {
         let ledger = self.journal.fold(forgotten);
         let open = if env.has(Fault::ForgetOpenRuns) { Vec::new() } else { ledger.runs.unfetched() };
         let schedule = if env.scenario.scheduled { Schedule::Every(Duration::from_secs(2)) } else { Schedule::OnTrigger };
-        let fetcher = new_fetcher(env, Fetcher::new(schedule, env.now(), open));
+        let fetcher = new_fetcher(env, schedule, &ledger, open);
         self.live = Some(Live {
             ledger,
             consumer: new_consumer(env),
@@ -103,7 +104,7 @@ impl Process {
             answer: None,
             fetcher,
             wake_at: None,
-            fetching: None,
+            fetching: Vec::new(),
             pages: Vec::new(),
             deliveries: Deliveries::default(),
             settled: BTreeMap::new(),

@@ -120,7 +120,7 @@ fn found(fault: Fault, seeds: u64) -> Option<(u64, Violation)> {
 fn every_broken_rule_is_found_and_the_invariant_named() {
     use Invariant::*;
     let faults: [(Fault, &[Invariant], u64); 28] = [
-        (Fault::DropRecord, &[NoRecordLost], 200),
+        (Fault::DropRecord, &[NoRecordLost, PagesKeepTheirOrder], 200),
         (Fault::ForgetClock, &[NoDuplicateEffect], 400),
         (Fault::WallClock, &[ReadsNeverGoBack, RowsAreWhole], 400),
         (Fault::CommitOnePast, &[CommitsCoverTheWritten], 100),

@@ -42,6 +42,8 @@ pub(super) struct Scenario {
     pub(super) restarts: bool,
     /// The most pages that are requested before an earlier one is in the topic.
     pub(super) fetch_ahead: usize,
+    /// The most fetches at a time.
+    pub(super) max_active: usize,
     /// Whether folds are also made from bytes, which takes most of a history's time.
     pub(super) bytes: bool,
     /// The most records in a batch, in a page, and in one poll.
@@ -235,6 +237,7 @@ impl World {
             cursors: rng.random_bool(0.5),
             restarts: seed.is_multiple_of(3),
             fetch_ahead: (seed / 3 % 4) as usize,
+            max_active: (seed / 12 % 3 + 1) as usize,
             bytes: rng.random_ratio(1, 8),
             max_records: if stalled { 1 } else { rng.random_range(1..6) },
             page: if stalled { 40 } else { rng.random_range(1..6) },
@@ -379,7 +382,7 @@ impl World {
             may(Step::Replay(who), 1, faults && owns);
             may(Step::Sync(who), 6, process.journal.loose() > 0);
             may(Step::Wake(who), 12, live.wake_at.is_some_and(|at| at <= env.now()));
-            may(Step::ApiAnswers(who), 12, live.fetching.is_some());
+            may(Step::ApiAnswers(who), 12, !live.fetching.is_empty());
             may(Step::Append(who), 12, live.pages.iter().any(|page| page.to_append() > 0));
             may(Step::Acks(who), 12, live.pages.iter().any(|page| !page.acks.is_empty()));
             may(Step::Poll(who), 16, live.may_poll(env));

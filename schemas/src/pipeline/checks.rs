@@ -269,6 +269,7 @@ fn check_fetcher(p: &Pipeline, fetcher: &FetcherSection) -> Result<(), FileError
     request::check(p, fetcher)?;
     in_range(p, &["fetcher", "max_pages"], i64::from(fetcher.max_pages), 1, 100_000)?;
     in_range(p, &["fetcher", "fetch_ahead"], i64::from(fetcher.fetch_ahead), 0, 64)?;
+    in_range(p, &["fetcher", "max_active_runs"], i64::from(fetcher.max_active_runs), 1, 16)?;
     if let Some(every) = fetcher.every {
         duration_in_range(p, &["fetcher", "every"], every, Duration::from_millis(1), Duration::from_secs(366 * 86_400))?;
     }

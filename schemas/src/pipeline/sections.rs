@@ -198,6 +198,11 @@ pub struct FetcherSection {
     /// request tells the API that the page before it may be deleted. Default 8.
     #[serde(default = "default_fetch_ahead")]
     pub fetch_ahead: u32,
+    /// The maximum number of fetches at the same time, each of another read: of other params or
+    /// another window; 1 to 16. They share `rate_limit` and the budget. Their records reach the
+    /// topic in any order. Default 1.
+    #[serde(default = "default_max_active_runs")]
+    pub max_active_runs: u32,
     /// The fixed period of scheduled fetches; absent: only triggered fetches.
     pub every: Option<HumanDuration>,
     /// The timeout of one request, headers and body. Default 30 s.
@@ -535,6 +540,9 @@ fn default_max_pages() -> u32 {
 }
 fn default_fetch_ahead() -> u32 {
     8
+}
+fn default_max_active_runs() -> u32 {
+    1
 }
 fn default_max_wait() -> HumanDuration {
     HumanDuration(Duration::from_secs(300))
